@@ -1,0 +1,31 @@
+//! InfinityStore: a replicated key-value store on a Raft core written from scratch.
+//!
+//! # Code map
+//! Floors, lowest first; imports only go down.
+//! - [`codec`]: framing, checksums, limits. Primitives only: each type encodes itself on its own floor.
+//! - [`history`]: what clients saw, and whether it was linearizable. Stands beside the floors.
+//! - [`raft`]: consensus, sans-IO: inputs and the time go in; messages, writes and entries come out.
+//! - [`kv`]: the replicated state machine.
+//! - [`replica`]: raft + kv + waiting clients + snapshot policy, one deterministic machine.
+//! - `storage`: the `Disk` trait, the write-ahead log, snapshot files, identity.
+//! - `server`: the `Env` trait, the driver, peer transport, HTTP.
+//! - `cli`: the command line.
+//!
+//! The floors up to `replica` are pure: without the feature `server` the crate is `no_std` + `alloc`, so the
+//! compiler itself keeps clocks, files, threads and sockets out of them.
+#![cfg_attr(not(any(feature = "server", test)), no_std)]
+
+extern crate alloc;
+
+pub mod codec;
+pub mod history;
+pub mod kv;
+pub mod raft;
+pub mod replica;
+
+#[cfg(feature = "server")]
+pub mod cli;
+#[cfg(feature = "server")]
+pub mod server;
+#[cfg(feature = "server")]
+pub mod storage;
