@@ -1,0 +1,44 @@
+//! The one place that names bincode: structures that are written rarely and read whole.
+
+use crate::codec::wire::DecodeError;
+use alloc::vec::Vec;
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A structure of at most this many bytes is decoded; larger input is refused before it is parsed.
+const STRUCTURE_BYTES_MAX: usize = 1 << 20;
+
+fn config() -> bincode::config::Configuration<
+    bincode::config::LittleEndian,
+    bincode::config::Fixint,
+    bincode::config::Limit<STRUCTURE_BYTES_MAX>,
+> {
+    bincode::config::standard().with_fixed_int_encoding().with_limit::<STRUCTURE_BYTES_MAX>()
+}
+
+/// Encodes a structure (integers little-endian, of fixed width).
+///
+/// # Panics
+/// Only if `value` refuses to be serialized, which plain data never does.
+#[must_use]
+pub fn to_bytes<T: Serialize>(value: &T) -> Vec<u8> {
+    bincode::serde::encode_to_vec(value, config()).expect("plain data always serializes")
+}
+
+/// Decodes a structure that fills `bytes` exactly. `what` names it in the error.
+///
+/// # Errors
+/// [`DecodeError`] for anything that [`to_bytes`] does not produce.
+pub fn from_bytes<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, DecodeError> {
+    if bytes.len() > STRUCTURE_BYTES_MAX {
+        let (length, limit) = (bytes.len() as u64, STRUCTURE_BYTES_MAX as u64);
+        return Err(DecodeError::TooLong { what, length, limit });
+    }
+    match bincode::serde::decode_from_slice(bytes, config()) {
+        Ok((value, used)) if used == bytes.len() => Ok(value),
+        Ok((_, used)) => Err(DecodeError::Trailing { what, count: bytes.len() - used }),
+        Err(bincode::error::DecodeError::UnexpectedEnd { additional }) => {
+            Err(DecodeError::Short { what, needs: bytes.len().saturating_add(additional), has: bytes.len() })
+        }
+        Err(_) => Err(DecodeError::Invalid { what, value: bytes.len() as u64 }),
+    }
+}
