@@ -1,0 +1,112 @@
+//! One key's history, made ready for the search: values become numbers, and what cannot matter is left out.
+//!
+//! Each reduction keeps the answer, in both directions:
+//! - A get of unknown outcome says nothing: left out.
+//! - A write of unknown outcome whose value nobody read: left out. In any valid order that has it, no get stands
+//!   between it and the next write, so the order is as valid without it.
+//! - A value with only one writer: the writer comes before each get of it. So the get cannot come before the writer's call,
+//!   nor the writer after the first return of a get; and a writer of unknown outcome whose value was read did happen.
+//! - What is left of unknown outcome writes a value that others write too (a delete, mostly). It is a *supply*: the search
+//!   may use it to explain a get, or not.
+
+use crate::history::operation::{Kind, Operation};
+use alloc::collections::BTreeMap;
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// A value's number.
+pub(in crate::history) type ValueId = u32;
+
+/// The key does not exist: the state before all operations, and after a delete.
+pub(in crate::history) const ABSENT: ValueId = 0;
+
+/// An operation that has to be given a place.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::history) struct Item {
+    pub(in crate::history) call: u64,
+    pub(in crate::history) ret: u64,
+    /// Written, or read.
+    pub(in crate::history) value: ValueId,
+    pub(in crate::history) is_write: bool,
+}
+
+/// What the search has to solve.
+#[derive(Debug)]
+pub(in crate::history) struct Problem {
+    /// In the order of their calls.
+    pub(in crate::history) items: Vec<Item>,
+    /// For each value: calls of the writes that may happen or not, ascending.
+    pub(in crate::history) supplies: Vec<Vec<u64>>,
+}
+
+/// Makes the operations of one key ready. `None`: no order can explain them, as somebody read what nobody had written.
+pub(in crate::history) fn problem<'a>(operations: impl Iterator<Item = &'a Operation>) -> Option<Problem> {
+    let mut ids: BTreeMap<&[u8], ValueId> = BTreeMap::new();
+    let mut writers: Vec<Vec<(u64, Option<u64>)>> = vec![Vec::new()];
+    let mut readers: Vec<Vec<(u64, u64)>> = vec![Vec::new()];
+    for operation in operations {
+        let bytes = match &operation.kind {
+            Kind::Set(value) | Kind::Get(Some(value)) => Some(&value[..]),
+            Kind::Delete | Kind::Get(None) => None,
+        };
+        let value = bytes.map_or(ABSENT, |bytes| {
+            *ids.entry(bytes).or_insert_with(|| {
+                writers.push(Vec::new());
+                readers.push(Vec::new());
+                u32::try_from(writers.len() - 1).expect("a history in memory has fewer values")
+            })
+        });
+        match (&operation.kind, operation.ret) {
+            (Kind::Get(_), Some(ret)) => readers[value as usize].push((operation.call, ret)),
+            (Kind::Get(_), None) => {}
+            (Kind::Set(_) | Kind::Delete, ret) => writers[value as usize].push((operation.call, ret)),
+        }
+    }
+
+    let mut problem = Problem { items: Vec::new(), supplies: vec![Vec::new(); writers.len()] };
+    for (value, (writers, readers)) in (ABSENT..).zip(writers.into_iter().zip(readers)) {
+        problem.add_value(value, &writers, &readers)?;
+    }
+    problem.items.sort_unstable_by_key(|item| (item.call, item.ret));
+    problem.supplies.iter_mut().for_each(|calls| calls.sort_unstable());
+    Some(problem)
+}
+
+impl Problem {
+    fn add_value(
+        &mut self,
+        value: ValueId,
+        writers: &[(u64, Option<u64>)],
+        readers: &[(u64, u64)],
+    ) -> Option<()> {
+        let mut read_not_before = 0;
+        let first_read = readers.iter().map(|(_, ret)| *ret).min();
+        match (writers, first_read) {
+            ([], Some(_)) if value != ABSENT => return None,
+            ([(call, ret)], Some(first_read)) if value != ABSENT => {
+                if *call > first_read {
+                    return None;
+                }
+                read_not_before = *call;
+                let ret = ret.map_or(first_read, |ret| ret.min(first_read));
+                self.items.push(Item { call: *call, ret, value, is_write: true });
+            }
+            _ => {
+                for (call, ret) in writers {
+                    match ret {
+                        Some(ret) => self.items.push(Item { call: *call, ret: *ret, value, is_write: true }),
+                        None if first_read.is_some() => self.supplies[value as usize].push(*call),
+                        None => {}
+                    }
+                }
+            }
+        }
+        self.items.extend(readers.iter().map(|(call, ret)| Item {
+            call: (*call).max(read_not_before),
+            ret: *ret,
+            value,
+            is_write: false,
+        }));
+        Some(())
+    }
+}
