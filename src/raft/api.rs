@@ -1,0 +1,253 @@
+//! What goes into a core and what comes out of it.
+
+use crate::raft::entry::Entry;
+use crate::raft::membership::{Change, Membership};
+use crate::raft::message::Message;
+use crate::raft::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead};
+use crate::raft::types::{
+    HardState, Incarnation, LogId, LogIndex, NodeId, Session, Term, Time, WriteSequence,
+};
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// What storage recovered: the durable state a core starts from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// The newest snapshot whose marker is in the log, if any: the state machine has been restored from it.
+    pub snapshot: Option<SnapshotMeta>,
+    /// The log, contiguous; its first entry is at or below the snapshot's index + 1 (a tail is kept for laggards).
+    pub entries: Vec<Entry>,
+}
+
+/// Something for the core to take in.
+#[derive(Debug)]
+pub enum Input {
+    /// The time that [`Output::wake_at`] asked for has come (or any other reason to look at the clock).
+    Wake,
+    /// A peer's message.
+    Message(Message),
+    /// Append a command (leader only).
+    Propose(Bytes),
+    /// A linearizable read, with an id of the caller's choice; it comes back in [`Output::reads`] or
+    /// [`RaftEvent::ReadsRefused`]. Any node.
+    Read(u64),
+    /// Change the membership (leader only).
+    ChangeMembership(Change),
+    /// Hand leadership to this voter, or to the most advanced one (leader only).
+    TransferLeadership(Option<NodeId>),
+    /// A write is durable, and with it all before it.
+    Durable(Durable),
+    /// The state machine has applied up to here.
+    Applied(LogIndex),
+    /// The state machine's snapshot is written and synced; the core answers with a marker to write, and compacts its
+    /// log when that is durable.
+    SnapshotStored(SnapshotMeta),
+    /// The snapshot whose last chunk was handed out in a [`LogWrite`] did not verify, and no marker was written. Comes before
+    /// that write's [`Input::Durable`].
+    SnapshotRefused(LogId),
+    /// The answer to [`Output::snapshot_reads`].
+    SnapshotChunkRead {
+        /// Of the question.
+        to: NodeId,
+        /// Of the question.
+        session: Session,
+        /// What is on disk; `None` if it is gone (a newer one has taken its place).
+        chunk: Option<SnapshotChunk>,
+    },
+}
+
+/// An input that was not taken in. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InputError {
+    /// Only the leader does this.
+    #[error("not the leader")]
+    NotLeader(LeaderHint),
+    /// Leadership is being handed over.
+    #[error("leadership is being handed over")]
+    Transferring,
+    /// Too many bytes wait to be committed.
+    #[error("{bytes} bytes wait to be committed; try again later")]
+    Uncommitted {
+        /// How many.
+        bytes: u64,
+    },
+    /// Too many reads wait for a round.
+    #[error("too many reads are waiting; try again later")]
+    TooManyReads,
+    /// A change of membership is pending, or the leader has not committed in its term yet.
+    #[error("a change of membership is under way; try again later")]
+    ChangePending,
+    /// The change makes no sense for this membership.
+    #[error("{0}")]
+    BadChange(&'static str),
+    /// The node named is no voter, or is too far behind to take over.
+    #[error("that node cannot take over leadership now")]
+    BadTransferTarget,
+    /// The command is larger than any append may be.
+    #[error("the command is {bytes} bytes long; the limit is {limit}")]
+    TooLarge {
+        /// Its length.
+        bytes: u64,
+        /// `Config::uncommitted_bytes_max`.
+        limit: u64,
+    },
+}
+
+/// Who leads, as far as this node knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LeaderHint {
+    /// The leader of `term`, if known.
+    pub leader: Option<NodeId>,
+    /// The current term.
+    pub term: Term,
+}
+
+/// Everything that has to be carried out, in any order except where a field says so.
+#[derive(Debug, Default)]
+#[must_use = "messages, writes and entries are lost if the output is dropped"]
+pub struct Output {
+    /// To be sent; all may leave at once (those that speak of durable state were held back until it was). Losing one
+    /// is harmless.
+    pub messages: Vec<Message>,
+    /// To be written, in the order handed out.
+    pub write: Option<LogWrite>,
+    /// Committed entries, contiguous, to be applied in order. Answered by [`Input::Applied`].
+    pub committed: Vec<Entry>,
+    /// Reads that may be served once the state machine has applied up to their index.
+    pub reads: Vec<ReadReady>,
+    /// Chunks to read from the snapshot file.
+    pub snapshot_reads: Vec<SnapshotRead>,
+    /// What happened, for those who wait or watch.
+    pub events: Vec<RaftEvent>,
+    /// Step with [`Input::Wake`] at this time, if nothing comes earlier.
+    pub wake_at: Option<Time>,
+}
+
+/// Reads that may be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReadReady {
+    /// The id given with [`Input::Read`].
+    pub id: u64,
+    /// Serve it from a state that has applied up to here, or later.
+    pub index: LogIndex,
+}
+
+/// A role's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RoleName {
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks whether an election could be won.
+    PreCandidate,
+    /// Stands for election.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+/// Something that happened inside the core.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum RaftEvent {
+    /// Role, term or leader are new. Proposals of an earlier term that are not committed may be lost.
+    RoleChanged {
+        /// The role now.
+        role: RoleName,
+        /// The term and its leader, if known.
+        hint: LeaderHint,
+    },
+    /// Another membership is in force (appended, truncated, or installed).
+    MembershipChanged {
+        /// The one in force.
+        membership: Membership,
+        /// Where it stands in the log.
+        id: LogId,
+        /// Whether that entry is committed.
+        committed: bool,
+    },
+    /// These reads cannot be served by this leader; ask again.
+    ReadsRefused(Vec<u64>),
+    /// An installed snapshot is durable: the state machine must be replaced by its content before anything else is applied.
+    SnapshotInstalled(SnapshotMeta),
+    /// The log now starts after this index; `SnapshotMeta::last` of the newest marker is `snapshot`.
+    Compacted {
+        /// Last index no longer in the log.
+        through: LogIndex,
+        /// The snapshot that covers it.
+        snapshot: LogId,
+    },
+    /// A message that no correct peer sends, and why; it was dropped.
+    BadMessage {
+        /// The peer.
+        from: NodeId,
+        /// What was wrong with it.
+        reason: &'static str,
+    },
+}
+
+/// What a [`LogWrite`] asks to be written, as one atomic group. Replayed in the order of the fields.
+///
+/// A write with the last chunk of a snapshot also has `snapshot`, and `truncate_from` 1 (the whole log is void: the next
+/// entry will be the one after the snapshot). If that snapshot does not verify, *neither* is carried out
+/// ([`Input::SnapshotRefused`]): the log stays as it was, term and vote of the same write are written all the same.
+/// Such a write has no entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LogRecords {
+    /// Term and vote, when they changed.
+    pub hard_state: Option<HardState>,
+    /// Entries at this index and above are void.
+    pub truncate_from: Option<LogIndex>,
+    /// A chunk of an incoming snapshot, to be put into its file (not into the log).
+    pub snapshot_chunk: Option<SnapshotChunk>,
+    /// Snapshot marker: this snapshot is complete and synced; what it covers may be dropped from the log.
+    pub snapshot: Option<SnapshotMeta>,
+    /// Entries to append, contiguous.
+    pub entries: Vec<Entry>,
+}
+
+/// One atomic group of the ordered stream of writes. Consuming it is the only way to its receipt.
+#[derive(Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "model", derive(Clone))]
+#[must_use = "a write that is dropped never becomes durable, and the core waits for it for ever"]
+pub struct LogWrite {
+    pub(in crate::raft) records: LogRecords,
+    pub(in crate::raft) receipt: Durable,
+}
+
+impl LogWrite {
+    /// What to write.
+    #[must_use]
+    pub const fn records(&self) -> &LogRecords {
+        &self.records
+    }
+
+    /// Where this write stands in the stream.
+    #[must_use]
+    pub const fn sequence(&self) -> WriteSequence {
+        self.receipt.sequence
+    }
+
+    /// The receipt, to be given back once everything of [`Self::records`], and of all writes before, is durable.
+    pub fn into_durable(self) -> Durable {
+        self.receipt
+    }
+}
+
+#[cfg(test)]
+impl LogWrite {
+    /// A write that no core asked for, so that the floors above can be tested without one.
+    pub(crate) fn for_test(records: LogRecords, sequence: u64) -> Self {
+        let (incarnation, sequence) = (Incarnation::new(1), WriteSequence::new(sequence));
+        Self { records, receipt: Durable { incarnation, sequence } }
+    }
+}
+
+/// The receipt of a durable write; acknowledges all writes before it too. Only [`LogWrite::into_durable`] makes one.
+#[derive(Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "model", derive(Clone))]
+#[must_use = "the core waits for its receipts"]
+pub struct Durable {
+    pub(in crate::raft) incarnation: Incarnation,
+    pub(in crate::raft) sequence: WriteSequence,
+}

@@ -1,0 +1,115 @@
+//! AppendEntries on the side that receives it (Raft §5.3).
+
+use crate::raft::core::Raft;
+use crate::raft::entry::{Entry, EntryKind};
+use crate::raft::membership::Membership;
+use crate::raft::message::{Append, Body};
+use crate::raft::role::Role;
+use crate::raft::shared::Shared;
+use crate::raft::types::{LogId, LogIndex, NodeId, ReadRound, Session, Term};
+use alloc::vec::Vec;
+
+impl Raft {
+    /// AppendEntries from the leader of this term.
+    pub(in crate::raft) fn handle_append(&mut self, from: NodeId, append: Append) {
+        if !self.follow(from) {
+            return;
+        }
+        let Append { session, prev, entries, commit, round } = append;
+        let shared = &mut self.shared;
+        if let Err(reason) = check_entries(prev, &entries, shared.term()) {
+            return shared.bad_message(from, reason);
+        }
+        if shared.is_install_pending() {
+            // The log is about to be replaced; what is appended now would be lost with it. The leader is told no more
+            // than that somebody follows it.
+            return shared.send(from, Body::RoundConfirmed { round });
+        }
+        let tail = prev.index.plus(entries.len() as u64);
+        let is_heartbeat = entries.is_empty();
+        let known = shared.commit_index;
+        if prev.index >= known && !shared.log.contains(prev) {
+            let term = prev.term;
+            let hint = shared.log.last_match_candidate(prev.index.previous(), term);
+            return shared.hold_for_term(from, Body::AppendRejected { session, rejected: prev, hint, round });
+        }
+        if !shared.merge(entries) {
+            return shared.bad_message(from, "its log contradicts a committed entry");
+        }
+        // Beyond its tail the message says nothing about our log.
+        shared.commit_to(commit.min(tail));
+        let is_news_of_commit = is_heartbeat && round == ReadRound::ZERO && shared.commit_index > known;
+        self.answer_append(from, session, tail, round, is_news_of_commit);
+    }
+
+    /// Acknowledges an append up to its tail: when that is durable.
+    fn answer_append(
+        &mut self,
+        from: NodeId,
+        session: Session,
+        match_index: LogIndex,
+        round: ReadRound,
+        is_news_of_commit: bool,
+    ) {
+        let shared = &mut self.shared;
+        let Role::Follower(follower) = &mut self.role else { return };
+        let soon = shared.config.heartbeat_interval_micros / 2;
+        if is_news_of_commit && follower.answered.is_some_and(|answered| shared.now.since(answered) < soon) {
+            return;
+        }
+        follower.answered = Some(shared.now);
+        if round > ReadRound::ZERO && !shared.writes.all_durable() {
+            // The round asks who leads, not what is on this disk.
+            shared.send(from, Body::RoundConfirmed { round });
+        }
+        shared.hold(from, Body::AppendAccepted { session, match_index, round });
+    }
+}
+
+impl Shared {
+    /// Takes entries into the log: those that are there already are skipped, and only a conflict truncates. `false`
+    /// if one contradicts a committed entry, which no correct leader's does (Leader Completeness).
+    fn merge(&mut self, entries: Vec<Entry>) -> bool {
+        let Some(first) = entries.first() else { return true };
+        if first.index() == self.log.last().index.next() {
+            entries.into_iter().for_each(|entry| self.append(entry));
+            return true;
+        }
+        let mut rest = entries.into_iter().peekable();
+        while let Some(entry) = rest.peek() {
+            let (id, committed) = (entry.id(), entry.index() <= self.commit_index);
+            match self.log.term_at(id.index) {
+                Some(term) if term == id.term => {}
+                // Compacted, so committed, so the same.
+                None if committed => {}
+                Some(_) if committed => return false,
+                Some(_) => {
+                    self.truncate_from(id.index);
+                    break;
+                }
+                None => break,
+            }
+            rest.next();
+        }
+        rest.for_each(|entry| self.append(entry));
+        true
+    }
+}
+
+/// What every correct leader's entries are: contiguous, of terms that never decrease, up to the leader's own.
+fn check_entries(prev: LogId, entries: &[Entry], leader_term: Term) -> Result<(), &'static str> {
+    let mut before = prev;
+    for entry in entries {
+        if entry.index() != before.index.next() || entry.term() < before.term {
+            return Err("entries that do not follow each other");
+        }
+        if entry.kind() == EntryKind::Membership && Membership::decode(&entry.data()).is_err() {
+            return Err("a membership that makes no sense");
+        }
+        before = entry.id();
+    }
+    if before.term > leader_term {
+        return Err("an entry of a term after the leader's");
+    }
+    Ok(())
+}

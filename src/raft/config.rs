@@ -1,0 +1,103 @@
+//! The core's limits and timings, validated once.
+
+/// Timings and limits of a core. All times in microseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Config {
+    /// A leader sends a heartbeat to a peer that it has told nothing for so long.
+    pub heartbeat_interval_micros: u64,
+    /// A follower campaigns after a silence drawn from `[min, 2 × min)`; a leader steps down when it has not heard a
+    /// quorum for `min`; votes are refused for `min` after hearing from a leader (stickiness).
+    pub election_timeout_micros: u64,
+    /// Appends in flight to one peer, at most.
+    pub inflight_messages_max: usize,
+    /// Bytes of entries in flight to one peer, at most (one larger entry still goes alone).
+    pub inflight_bytes_max: u64,
+    /// Bytes of entries in one append, at most (one larger entry still goes alone).
+    pub append_bytes_max: u64,
+    /// Bytes of proposed entries that are not committed yet; a proposal past it is refused.
+    pub uncommitted_bytes_max: u64,
+    /// Reads waiting for a round, at most; a read past it is refused.
+    pub pending_reads_max: usize,
+    /// Bytes of one snapshot chunk.
+    pub snapshot_chunk_bytes: u64,
+    /// A leader whose oldest unsynced write is older than this steps down.
+    pub disk_stall_micros: u64,
+    /// Entries kept behind a snapshot for laggards.
+    pub log_tail_entries: u64,
+    /// A leader keeps more than that tail for a member that is catching up, as long as the log in memory has at most so
+    /// many bytes: otherwise a snapshot that takes long to send would be out of date when it arrives, for ever.
+    pub laggard_log_bytes_max: u64,
+    /// A learner is promoted when it lacks at most so many entries.
+    pub promote_lag_entries: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            heartbeat_interval_micros: 100_000,
+            election_timeout_micros: 600_000,
+            inflight_messages_max: 64,
+            inflight_bytes_max: 16 << 20,
+            append_bytes_max: 1 << 20,
+            uncommitted_bytes_max: 64 << 20,
+            pending_reads_max: 65_536,
+            snapshot_chunk_bytes: 1 << 20,
+            disk_stall_micros: 5_000_000,
+            log_tail_entries: 10_000,
+            laggard_log_bytes_max: 256 << 20,
+            promote_lag_entries: 1_000,
+        }
+    }
+}
+
+/// A limit that cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A field that must be positive is zero.
+    #[error("{field} must be above zero")]
+    Zero {
+        /// Which.
+        field: &'static str,
+    },
+    /// Heartbeats that come too late to prevent elections.
+    #[error(
+        "the election timeout ({election_micros} µs) must be at least 3 heartbeat intervals ({heartbeat_micros} µs)"
+    )]
+    ElectionTooShort {
+        /// `election_timeout_micros`.
+        election_micros: u64,
+        /// `heartbeat_interval_micros`.
+        heartbeat_micros: u64,
+    },
+}
+
+impl Config {
+    /// Checks that the limits can work together.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the field.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        for (field, value) in [
+            ("heartbeat_interval_micros", self.heartbeat_interval_micros),
+            ("election_timeout_micros", self.election_timeout_micros),
+            ("inflight_messages_max", self.inflight_messages_max as u64),
+            ("inflight_bytes_max", self.inflight_bytes_max),
+            ("append_bytes_max", self.append_bytes_max),
+            ("uncommitted_bytes_max", self.uncommitted_bytes_max),
+            ("pending_reads_max", self.pending_reads_max as u64),
+            ("snapshot_chunk_bytes", self.snapshot_chunk_bytes),
+            ("disk_stall_micros", self.disk_stall_micros),
+        ] {
+            if value == 0 {
+                return Err(ConfigError::Zero { field });
+            }
+        }
+        if self.election_timeout_micros < 3 * self.heartbeat_interval_micros {
+            return Err(ConfigError::ElectionTooShort {
+                election_micros: self.election_timeout_micros,
+                heartbeat_micros: self.heartbeat_interval_micros,
+            });
+        }
+        Ok(())
+    }
+}

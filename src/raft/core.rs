@@ -1,0 +1,304 @@
+//! The core's state and its two entry points. The dispatcher has no logic of its own.
+
+use crate::raft::api::{Durable, Input, InputError, LeaderHint, Output, RaftEvent, Restored, RoleName};
+use crate::raft::config::Config;
+use crate::raft::entry::Entry;
+use crate::raft::membership::Membership;
+use crate::raft::message::{Append, Body, Chunk, Message};
+use crate::raft::progress::{Peer, PeerState};
+use crate::raft::restore::{RestoreError, restore_log};
+use crate::raft::role::{Follower, Role};
+use crate::raft::shared::{Outbox, Shared, Start};
+use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, Term, Time};
+use alloc::vec::Vec;
+
+/// One member's consensus state machine. See the module's documentation for the contract.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Raft {
+    /// What it has in every role.
+    pub(in crate::raft) shared: Shared,
+    /// What it has in its present role.
+    pub(in crate::raft) role: Role,
+    /// Role, term and leader as last told in [`RaftEvent::RoleChanged`].
+    reported: (RoleName, LeaderHint),
+}
+
+/// What a leader knows of one peer, for status and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerProgress {
+    /// The peer.
+    pub id: NodeId,
+    /// Its log agrees with the leader's, durably, up to here.
+    pub match_index: LogIndex,
+    /// The next entry to be sent to it.
+    pub next_index: LogIndex,
+    /// `probe`, `replicate` or `snapshot`.
+    pub state: &'static str,
+    /// Appends that were sent and not acknowledged.
+    pub inflight: usize,
+    /// When it was last heard from.
+    pub last_heard: Option<Time>,
+}
+
+impl Raft {
+    /// Starts a core from its durable state. A node that is its cluster's only voter stands for election at once.
+    ///
+    /// `seed` drives the randomness of its timeouts; `incarnation` is higher than that of every earlier start on the
+    /// same data.
+    ///
+    /// # Errors
+    /// [`RestoreError`] if limits or recovered state make no sense together.
+    pub fn new(
+        id: NodeId,
+        incarnation: Incarnation,
+        seed: u64,
+        config: Config,
+        mut restored: Restored,
+        now: Time,
+    ) -> Result<Self, RestoreError> {
+        config.validate()?;
+        let log = restore_log(&mut restored)?;
+        let Restored { hard_state, snapshot, .. } = restored;
+        let mut shared = Shared::new(Start { id, incarnation, seed, config, now, hard_state, snapshot, log });
+        let election_deadline = shared.draw_election_deadline();
+        let role = Role::Follower(Follower { leader: None, heard: now, election_deadline, answered: None });
+        let hint = LeaderHint { leader: None, term: shared.term() };
+        let mut raft = Self { shared, role, reported: (RoleName::Follower, hint) };
+        raft.campaign_if_alone();
+        raft.report_role();
+        Ok(raft)
+    }
+
+    /// Takes one input in. Cheap: sends, writes and commits are settled by [`Self::take_output`], once for all inputs
+    /// before it. A `now` before an earlier one counts as that one.
+    ///
+    /// # Errors
+    /// [`InputError`] if it was not taken in; nothing has changed then.
+    pub fn step(&mut self, now: Time, input: Input) -> Result<(), InputError> {
+        self.shared.now = self.shared.now.max(now);
+        let mut result = Ok(());
+        match input {
+            Input::Wake => {
+                self.handle_election_timeout();
+                self.check_leadership();
+            }
+            Input::Message(message) => self.handle_message(message),
+            Input::Propose(data) => result = self.handle_propose(&data),
+            Input::Read(id) => result = self.handle_read(id),
+            Input::ChangeMembership(change) => result = self.handle_change(&change),
+            Input::TransferLeadership(target) => result = self.handle_transfer(target),
+            Input::Durable(receipt) => self.handle_durable(&receipt),
+            Input::Applied(index) => self.handle_applied(index),
+            Input::SnapshotStored(snapshot) => self.handle_snapshot_stored(snapshot),
+            Input::SnapshotRefused(last) => self.handle_snapshot_refused(last),
+            Input::SnapshotChunkRead { to, session, chunk } => self.handle_chunk_read(to, session, chunk),
+        }
+        self.report_role();
+        result
+    }
+
+    /// Settles everything the inputs since the last call brought about, and hands it out.
+    pub fn take_output(&mut self) -> Output {
+        self.maybe_commit();
+        self.maybe_change();
+        self.settle_reads();
+        self.continue_transfer();
+        self.send_appends();
+        self.report_role();
+        let shared = &mut self.shared;
+        let write = shared.writes.issue(shared.now, shared.log.last().index);
+        shared.writes.release(&mut shared.outbox.messages);
+        let committed = shared.log.range(shared.handed_out, shared.commit_index).cloned().collect();
+        shared.handed_out = shared.commit_index;
+        let wake_at = self.wake_at();
+        let Outbox { messages, events, reads, snapshot_reads } = core::mem::take(&mut self.shared.outbox);
+        Output { messages, write, committed, reads, snapshot_reads, events, wake_at }
+    }
+
+    fn handle_message(&mut self, message: Message) {
+        let Message { from, to, term, body } = message;
+        if to != self.shared.id || from == self.shared.id {
+            return self.shared.bad_message(from, "it is not for this node");
+        }
+        if !self.pass_term_gate(from, term, &body) {
+            return;
+        }
+        match body {
+            Body::PreVote { campaign_term, last_log } => self.handle_pre_vote(from, campaign_term, last_log),
+            Body::PreVoteGranted { campaign_term } => self.handle_pre_vote_answer(from, campaign_term, true),
+            Body::PreVoteRejected { campaign_term } => {
+                self.handle_pre_vote_answer(from, campaign_term, false)
+            }
+            Body::RequestVote { last_log, .. } => self.handle_request_vote(from, last_log),
+            Body::VoteGranted => self.handle_vote_answer(from, true),
+            Body::VoteRejected => self.handle_vote_answer(from, false),
+            Body::AppendEntries { session, prev, entries, commit, round } => {
+                self.handle_append(from, Append { session, prev, entries, commit, round });
+            }
+            Body::AppendAccepted { session, match_index, round } => {
+                self.handle_append_accepted(from, session, match_index, round);
+            }
+            Body::AppendRejected { session, rejected, hint, round } => {
+                self.handle_append_rejected(from, session, rejected, hint, round);
+            }
+            Body::RoundConfirmed { round } => self.handle_round_confirmed(from, round),
+            Body::InstallSnapshot { session, snapshot, offset, data, done } => {
+                self.handle_install_snapshot(from, Chunk { session, snapshot, offset, data, done });
+            }
+            Body::SnapshotProgress { session, snapshot, next_offset } => {
+                self.handle_snapshot_progress(from, session, snapshot, next_offset);
+            }
+            Body::SnapshotInstalled { session, match_index } => {
+                self.handle_snapshot_installed(from, session, match_index);
+            }
+            Body::TimeoutNow => self.handle_timeout_now(from),
+            Body::ReadIndex { incarnation, sequence } => self.handle_read_index(from, incarnation, sequence),
+            Body::ReadIndexReady { incarnation, sequence, index } => {
+                self.handle_read_index_ready(incarnation, sequence, index);
+            }
+            Body::ReadIndexRefused { incarnation, sequence } => {
+                self.handle_read_index_refused(incarnation, sequence);
+            }
+        }
+    }
+
+    /// A receipt: the log is durable further, messages may leave, the own vote may count, a snapshot may be complete.
+    fn handle_durable(&mut self, receipt: &Durable) {
+        if self.shared.writes.complete(receipt, &mut self.shared.log) {
+            let needed = self.needed_by_laggards();
+            self.shared.finish_snapshots(needed);
+            self.maybe_count_own_vote();
+        }
+    }
+
+    fn handle_applied(&mut self, index: LogIndex) {
+        assert!(index <= self.shared.handed_out, "a state machine applies only what was handed out");
+        self.shared.last_applied = self.shared.last_applied.max(index);
+    }
+
+    /// Tells role, term and leader when one of them is new.
+    fn report_role(&mut self) {
+        let current = (self.role(), self.leader_hint());
+        if current != self.reported {
+            self.reported = current;
+            let (role, hint) = current;
+            self.shared.outbox.events.push(RaftEvent::RoleChanged { role, hint });
+        }
+    }
+
+    /// When the clock matters next.
+    fn wake_at(&self) -> Option<Time> {
+        let shared = &self.shared;
+        let votes = shared.may_lead();
+        let (own, has_leader) = match &self.role {
+            Role::Follower(follower) => {
+                (votes.then_some(follower.election_deadline), follower.leader.is_some())
+            }
+            Role::PreCandidate(candidate) => (Some(candidate.election_deadline), false),
+            Role::Candidate(candidate) => (Some(candidate.election_deadline), false),
+            Role::Leader(leader) => {
+                let interval = shared.config.heartbeat_interval_micros;
+                let told = |peer: &Peer| peer.told_at.unwrap_or(shared.now).plus(interval);
+                let heartbeat = leader.peers.values().map(told).min();
+                // Each append puts the next heartbeat off; whether a quorum still answers is looked at all the same.
+                let look = (!leader.peers.is_empty()).then(|| leader.checked_at.plus(interval));
+                let stall = shared.writes.oldest_issued_at();
+                let stall = stall.map(|issued| issued.plus(shared.config.disk_stall_micros));
+                let transfer = leader.transfer.as_ref().map(|transfer| transfer.deadline);
+                ([heartbeat, look, stall, transfer].into_iter().flatten().min(), true)
+            }
+        };
+        own.into_iter().chain(shared.reads_wake_at(has_leader)).min()
+    }
+}
+
+/// What it knows, for those who watch.
+impl Raft {
+    /// This node's id.
+    #[must_use]
+    pub const fn id(&self) -> NodeId {
+        self.shared.id
+    }
+
+    /// Current role.
+    #[must_use]
+    pub const fn role(&self) -> RoleName {
+        self.role.name()
+    }
+
+    /// Current term and its leader, if known.
+    #[must_use]
+    pub const fn leader_hint(&self) -> LeaderHint {
+        let leader = match &self.role {
+            Role::Follower(follower) => follower.leader,
+            Role::PreCandidate(_) | Role::Candidate(_) => None,
+            Role::Leader(_) => Some(self.shared.id),
+        };
+        LeaderHint { leader, term: self.shared.term() }
+    }
+
+    /// Current term.
+    #[must_use]
+    pub const fn term(&self) -> Term {
+        self.shared.term()
+    }
+
+    /// The last entry in the log.
+    #[must_use]
+    pub fn last_log(&self) -> LogId {
+        self.shared.log.last()
+    }
+
+    /// The commit index.
+    #[must_use]
+    pub const fn commit_index(&self) -> LogIndex {
+        self.shared.commit_index
+    }
+
+    /// What the state machine said it has applied.
+    #[must_use]
+    pub const fn last_applied(&self) -> LogIndex {
+        self.shared.last_applied
+    }
+
+    /// The membership in force.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        self.shared.membership()
+    }
+
+    /// The committed membership in force at `index` (at or below the commit index, at or above the log's base), with
+    /// where it stands: for a snapshot.
+    #[must_use]
+    pub fn membership_at(&self, index: LogIndex) -> (Membership, LogId) {
+        let (id, membership) = self.shared.configurations.at(index).clone();
+        (membership, id)
+    }
+
+    /// The term of the entry at `index`, if the log still knows it.
+    #[must_use]
+    pub fn term_at(&self, index: LogIndex) -> Option<Term> {
+        self.shared.log.term_at(index)
+    }
+
+    /// A leader's view of every other member; empty elsewhere.
+    #[must_use]
+    pub fn progress(&self) -> Vec<PeerProgress> {
+        let Role::Leader(leader) = &self.role else { return Vec::new() };
+        let view = leader.peers.iter().map(|(id, peer)| PeerProgress {
+            id: *id,
+            match_index: peer.match_index,
+            next_index: peer.next_index,
+            state: peer.state.name(),
+            inflight: if let PeerState::Replicate(inflight) = &peer.state { inflight.len() } else { 0 },
+            last_heard: peer.heard,
+        });
+        view.collect()
+    }
+
+    /// Entries in the log after `index`, committed or not.
+    #[must_use]
+    pub fn log_after(&self, index: LogIndex) -> Vec<Entry> {
+        self.shared.log.range(index, self.shared.log.last().index).cloned().collect()
+    }
+}

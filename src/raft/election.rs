@@ -1,0 +1,338 @@
+//! Terms, timeouts, votes: how a leader comes about, and how one goes.
+
+use crate::raft::core::Raft;
+use crate::raft::entry::{Entry, EntryKind};
+use crate::raft::message::Body;
+use crate::raft::progress::Peer;
+use crate::raft::quorum::{self, VoteResult};
+use crate::raft::read_queues::LeaderReads;
+use crate::raft::role::{Candidate, Follower, Leader, PreCandidate, Role};
+use crate::raft::types::{HardState, LogId, LogIndex, NodeId, ReadRound, Term};
+use alloc::collections::BTreeMap;
+
+impl Raft {
+    /// The term gate: what a message's term does before its body is looked at (Raft §5.1). `false` drops the message.
+    pub(in crate::raft) fn pass_term_gate(&mut self, from: NodeId, term: Term, body: &Body) -> bool {
+        let ours = self.shared.term();
+        match body {
+            // A pre-vote changes nobody's term, and its answers are of use whatever the answering node's term is,
+            // unless that is ahead (Dissertation §9.6).
+            Body::PreVote { .. } => true,
+            Body::PreVoteGranted { .. } | Body::PreVoteRejected { .. } if term <= ours => true,
+            // Who hears from a leader does not help to depose it (Dissertation §4.2.3); not even its term is taken.
+            Body::RequestVote { transfer: false, .. } if term > ours && self.hears_a_leader() => false,
+            _ if term > ours => {
+                let leads = matches!(body, Body::AppendEntries { .. } | Body::InstallSnapshot { .. });
+                self.become_follower(term, leads.then_some(from));
+                true
+            }
+            _ if term < ours => {
+                self.reject_stale(from, body);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Tells a peer of an earlier term that its term is over; whatever is no request is dropped.
+    ///
+    /// The term in the header is all that the answer is for: it names no session and no round. The peer may lead the
+    /// present term too by now, and its sessions and rounds start over with each term: a late request of its earlier
+    /// term, echoed under the new one, would confirm rounds that it has not begun.
+    fn reject_stale(&mut self, from: NodeId, body: &Body) {
+        let rejection = match *body {
+            Body::AppendEntries { prev, .. } => {
+                Body::AppendRejected { session: 0, rejected: prev, hint: LogId::ZERO, round: ReadRound::ZERO }
+            }
+            Body::InstallSnapshot { ref snapshot, .. } => {
+                Body::SnapshotProgress { session: 0, snapshot: snapshot.last, next_offset: 0 }
+            }
+            Body::RequestVote { .. } => Body::VoteRejected,
+            Body::ReadIndex { incarnation, sequence } => Body::ReadIndexRefused { incarnation, sequence },
+            _ => return,
+        };
+        self.shared.hold_for_term(from, rejection);
+    }
+
+    /// Whether this node has reason to believe that the present leader lives.
+    fn hears_a_leader(&self) -> bool {
+        match &self.role {
+            Role::Follower(follower) => {
+                let silence = self.shared.now.since(follower.heard);
+                follower.leader.is_some() && silence < self.shared.config.election_timeout_micros
+            }
+            // It steps down by itself when it does not hear a quorum.
+            Role::Leader(_) => true,
+            Role::PreCandidate(_) | Role::Candidate(_) => false,
+        }
+    }
+
+    /// Would we vote for it? Nothing changes here, durable or not (Dissertation §9.6).
+    pub(in crate::raft) fn handle_pre_vote(&mut self, from: NodeId, campaign_term: Term, last_log: LogId) {
+        let granted = campaign_term > self.shared.term()
+            && last_log >= self.shared.log.last()
+            && !self.hears_a_leader();
+        let body = if granted {
+            Body::PreVoteGranted { campaign_term }
+        } else {
+            Body::PreVoteRejected { campaign_term }
+        };
+        self.shared.send(from, body);
+    }
+
+    /// RequestVote (Raft §5.2, §5.4.1). Answered whatever this node's own membership says: it may not know yet that
+    /// it is a voter.
+    pub(in crate::raft) fn handle_request_vote(&mut self, from: NodeId, last_log: LogId) {
+        let voted_for = self.shared.hard_state.voted_for;
+        let may_vote = match &self.role {
+            Role::Follower(follower) => {
+                voted_for == Some(from) || (voted_for.is_none() && follower.leader.is_none())
+            }
+            Role::PreCandidate(_) => voted_for.is_none() || voted_for == Some(from),
+            // These voted for themselves.
+            Role::Candidate(_) | Role::Leader(_) => false,
+        };
+        if !may_vote || last_log < self.shared.log.last() {
+            self.shared.hold_for_term(from, Body::VoteRejected);
+            return;
+        }
+        if voted_for.is_none() {
+            let term = self.shared.term();
+            self.shared.set_hard_state(HardState { term, voted_for: Some(from) });
+        }
+        if matches!(self.role, Role::PreCandidate(_)) {
+            self.become_follower(self.shared.term(), None);
+        }
+        self.reset_election_deadline();
+        self.shared.hold(from, Body::VoteGranted);
+    }
+
+    /// An answer to a pre-vote.
+    pub(in crate::raft) fn handle_pre_vote_answer(
+        &mut self,
+        from: NodeId,
+        campaign_term: Term,
+        granted: bool,
+    ) {
+        let asked = self.shared.term().next();
+        if let Role::PreCandidate(candidate) = &mut self.role
+            && campaign_term == asked
+        {
+            candidate.votes.insert(from, granted);
+            self.count_pre_votes();
+        }
+    }
+
+    /// An answer to a vote request of this term.
+    pub(in crate::raft) fn handle_vote_answer(&mut self, from: NodeId, granted: bool) {
+        if let Role::Candidate(candidate) = &mut self.role {
+            candidate.votes.insert(from, granted);
+            self.count_votes();
+        }
+    }
+
+    /// TimeoutNow: the leader wants this node to take over (Dissertation §3.10).
+    pub(in crate::raft) fn handle_timeout_now(&mut self, from: NodeId) {
+        let Role::Follower(follower) = &self.role else { return };
+        if follower.leader == Some(from) && self.may_campaign() {
+            self.become_candidate(true);
+        }
+    }
+
+    /// The clock, for who does not lead.
+    pub(in crate::raft) fn handle_election_timeout(&mut self) {
+        let deadline = match &self.role {
+            Role::Follower(follower) => follower.election_deadline,
+            Role::PreCandidate(candidate) => candidate.election_deadline,
+            Role::Candidate(candidate) => candidate.election_deadline,
+            Role::Leader(_) => return,
+        };
+        if self.shared.now < deadline {
+            return;
+        }
+        if self.may_campaign() {
+            self.become_pre_candidate();
+        } else {
+            self.reset_election_deadline();
+        }
+    }
+
+    /// Whether this node may stand for election: by its own log, on a disk that works, with no snapshot about to
+    /// replace the log.
+    fn may_campaign(&self) -> bool {
+        self.shared.may_lead() && !self.shared.is_install_pending() && !self.shared.is_disk_stalled()
+    }
+
+    /// At the start: who decides alone need not wait for anybody.
+    pub(in crate::raft) fn campaign_if_alone(&mut self) {
+        if self.may_campaign() && self.shared.is_sole_voter() {
+            self.become_candidate(false);
+        }
+    }
+
+    /// Follows, in `term`. Keeps the election deadline of who followed already: only a leader's message and a granted
+    /// vote put it off (Raft §5.2).
+    pub(in crate::raft) fn become_follower(&mut self, term: Term, leader: Option<NodeId>) {
+        let new_term = term > self.shared.term();
+        if new_term {
+            self.shared.set_hard_state(HardState { term, voted_for: None });
+        }
+        let election_deadline = match &mut self.role {
+            Role::Follower(follower) => {
+                if !new_term && follower.leader == leader {
+                    return;
+                }
+                follower.election_deadline
+            }
+            Role::Leader(leader) => {
+                self.shared.reads.wait_again(leader.reads.take_local());
+                self.shared.draw_election_deadline()
+            }
+            Role::PreCandidate(_) | Role::Candidate(_) => self.shared.draw_election_deadline(),
+        };
+        let heard = self.shared.now;
+        self.role = Role::Follower(Follower { leader, heard, election_deadline, answered: None });
+    }
+
+    /// A message of the leader of this term has come. `false` if it cannot be its leader.
+    pub(in crate::raft) fn follow(&mut self, from: NodeId) -> bool {
+        let known = match &self.role {
+            Role::Leader(_) => Some(self.shared.id),
+            Role::Follower(follower) => follower.leader,
+            Role::PreCandidate(_) | Role::Candidate(_) => None,
+        };
+        if known.is_some_and(|leader| leader != from) {
+            self.shared.bad_message(from, "it says that it leads a term which has another leader");
+            return false;
+        }
+        self.become_follower(self.shared.term(), Some(from));
+        self.reset_election_deadline();
+        if let Role::Follower(follower) = &mut self.role {
+            follower.heard = self.shared.now;
+        }
+        true
+    }
+
+    fn reset_election_deadline(&mut self) {
+        let drawn = self.shared.draw_election_deadline();
+        match &mut self.role {
+            Role::Follower(follower) => follower.election_deadline = drawn,
+            Role::PreCandidate(candidate) => candidate.election_deadline = drawn,
+            Role::Candidate(candidate) => candidate.election_deadline = drawn,
+            Role::Leader(_) => {}
+        }
+    }
+
+    fn become_pre_candidate(&mut self) {
+        let votes = BTreeMap::from([(self.shared.id, true)]);
+        let election_deadline = self.shared.draw_election_deadline();
+        self.role = Role::PreCandidate(PreCandidate { votes, election_deadline });
+        let body =
+            Body::PreVote { campaign_term: self.shared.term().next(), last_log: self.shared.log.last() };
+        for voter in self.shared.other_voters() {
+            self.shared.send(voter, body.clone());
+        }
+        self.count_pre_votes();
+    }
+
+    /// Stands for election in the next term. Its own vote counts, and the requests leave, when term and vote are durable.
+    fn become_candidate(&mut self, transfer: bool) {
+        let term = self.shared.term().next();
+        self.shared.set_hard_state(HardState { term, voted_for: Some(self.shared.id) });
+        let election_deadline = self.shared.draw_election_deadline();
+        let vote_at = self.shared.writes.stamp();
+        self.role = Role::Candidate(Candidate { votes: BTreeMap::new(), vote_at, election_deadline });
+        let body = Body::RequestVote { last_log: self.shared.log.last(), transfer };
+        for voter in self.shared.other_voters() {
+            self.shared.hold(voter, body.clone());
+        }
+    }
+
+    /// A receipt came: if the own vote is durable now, it counts.
+    pub(in crate::raft) fn maybe_count_own_vote(&mut self) {
+        if let Role::Candidate(candidate) = &mut self.role
+            && self.shared.writes.is_durable(candidate.vote_at)
+            && candidate.votes.insert(self.shared.id, true).is_none()
+        {
+            self.count_votes();
+        }
+    }
+
+    fn count_pre_votes(&mut self) {
+        let Role::PreCandidate(candidate) = &self.role else { return };
+        match self.tally(&candidate.votes) {
+            VoteResult::Won => self.become_candidate(false),
+            VoteResult::Lost => self.become_follower(self.shared.term(), None),
+            VoteResult::Pending => {}
+        }
+    }
+
+    fn count_votes(&mut self) {
+        let Role::Candidate(candidate) = &self.role else { return };
+        match self.tally(&candidate.votes) {
+            VoteResult::Won => self.become_leader(),
+            VoteResult::Lost => self.become_follower(self.shared.term(), None),
+            VoteResult::Pending => {}
+        }
+    }
+
+    fn tally(&self, votes: &BTreeMap<NodeId, bool>) -> VoteResult {
+        let membership = self.shared.membership();
+        quorum::tally(&membership.voters, membership.outgoing.as_ref(), |id| votes.get(&id).copied())
+    }
+
+    /// Leads: every peer is probed from the end of the log, and an entry of the own term goes first, since only its
+    /// commit commits what predecessors left (Raft §5.4.2, §8).
+    fn become_leader(&mut self) {
+        let shared = &mut self.shared;
+        assert!(shared.hard_state.voted_for == Some(shared.id), "a leader voted for itself");
+        let term_start = shared.log.last().index.next();
+        let unfinished = shared.log.range(shared.commit_index, shared.log.last().index);
+        let uncommitted_bytes = unfinished.map(|entry| entry.encoded_bytes() as u64).sum();
+        let mut leader = Leader {
+            peers: BTreeMap::new(),
+            last_session: 0,
+            term_start,
+            uncommitted_bytes,
+            reads: LeaderReads::default(),
+            checked_at: shared.now,
+            transfer: None,
+        };
+        let others = shared.membership().members.keys().filter(|id| **id != shared.id);
+        for id in others {
+            let session = leader.next_session();
+            leader.peers.insert(*id, Peer::new(session, term_start, shared.now));
+        }
+        self.role = Role::Leader(leader);
+        self.append_own(EntryKind::Empty, &[]);
+    }
+
+    /// Appends an entry of the own term to the own log. Only on the leader.
+    pub(in crate::raft) fn append_own(&mut self, kind: EntryKind, data: &[u8]) -> LogIndex {
+        let index = self.shared.log.last().index.next();
+        let entry = Entry::new(LogId::new(self.shared.term(), index), kind, data);
+        if let Role::Leader(leader) = &mut self.role {
+            leader.uncommitted_bytes += entry.encoded_bytes() as u64;
+        }
+        self.shared.append(entry);
+        index
+    }
+
+    /// The clock, for the leader: does a quorum still hear it, does its disk still write?
+    pub(in crate::raft) fn check_leadership(&mut self) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let shared = &self.shared;
+        leader.checked_at = shared.now;
+        let micros = shared.config.election_timeout_micros;
+        let heard = shared.is_quorum(|id| {
+            id == shared.id || leader.peers.get(&id).is_some_and(|peer| peer.is_active(shared.now, micros))
+        });
+        if !heard {
+            self.become_follower(self.shared.term(), None);
+        } else if shared.is_disk_stalled() {
+            self.hand_over_and_step_down();
+        } else if leader.transfer.as_ref().is_some_and(|transfer| shared.now >= transfer.deadline) {
+            leader.transfer = None;
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Who belongs to the cluster: voters, learners, and the joint state between two sets of voters.
+
+use crate::raft::types::{NodeId, StoreId};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use serde::{Deserialize, Serialize};
+
+/// What is known of a member. Replicated with the membership, so that it survives everybody's restart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Member {
+    /// The `--node-id`: what people call it. At most one member of a membership has a given name, except while one replaces the other.
+    pub name: String,
+    /// `host:port` of its peer transport; resolved at each connect.
+    pub raft_addr: String,
+    /// `host:port` of its HTTP API.
+    pub http_addr: String,
+    /// Its data directory's identity: another store under the same member id is refused.
+    pub store_id: StoreId,
+}
+
+/// What a learner is waiting for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Promotion {
+    /// It stays a learner.
+    Never,
+    /// It becomes a voter once it has caught up; the members in `replaces` leave in the same change.
+    WhenCaughtUp {
+        /// Members that leave when it is promoted (a wiped node's old self).
+        replaces: BTreeSet<NodeId>,
+    },
+}
+
+/// A configuration of the cluster (Raft §6, Dissertation §4.3).
+///
+/// Invariants, checked by [`Membership::validate`]: `voters` and `outgoing` are not empty; `members` are exactly the
+/// voters, outgoing voters and learners, at most [`MEMBERS_MAX`](crate::raft::MEMBERS_MAX); learners are in no voter set;
+/// those to be replaced are members; `next_member_id` is above every id ever used; names and stores are unique (but for
+/// the name of a member that is being replaced by one of the same name).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Membership {
+    /// The voters (in the joint state: of the incoming configuration, C_new).
+    pub voters: BTreeSet<NodeId>,
+    /// In the joint state, the voters of the outgoing configuration, C_old; otherwise `None`.
+    pub outgoing: Option<BTreeSet<NodeId>>,
+    /// Members that receive the log and count in no quorum.
+    pub learners: BTreeMap<NodeId, Promotion>,
+    /// Everyone's name, addresses and store.
+    pub members: BTreeMap<NodeId, Member>,
+    /// The id that the next member gets; ids are never used twice.
+    pub next_member_id: NodeId,
+}
+
+/// A change of membership, as asked of the leader. One is pending at most.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Change {
+    /// Adds a learner, which is promoted when it has caught up. It gets the next member id.
+    AddMember {
+        /// The new member.
+        member: Member,
+        /// Members that leave in the same change that promotes it.
+        replaces: BTreeSet<NodeId>,
+        /// Whether it becomes a voter when it has caught up; `false` keeps it a learner.
+        promote: bool,
+    },
+    /// Removes members, voters or learners.
+    Remove {
+        /// Who leaves.
+        members: BTreeSet<NodeId>,
+    },
+    /// A member's addresses or name are new; its id and store stay.
+    Update {
+        /// Which.
+        id: NodeId,
+        /// Its new description; `store_id` must be the one on record.
+        member: Member,
+    },
+}

@@ -1,0 +1,163 @@
+//! What cores say to each other: one variant for each RPC of the paper, its acceptance and its rejection.
+
+use crate::raft::entry::Entry;
+use crate::raft::snapshot::SnapshotMeta;
+use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, Session, Term};
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// A message between two cores.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Message {
+    /// Who sends it. The transport has authenticated it as far as the hello goes (§6 of the design).
+    pub from: NodeId,
+    /// Who it is for; a core drops what is not for it.
+    pub to: NodeId,
+    /// The sender's current term. A pre-vote does *not* raise it: the term it asks about is in the body.
+    pub term: Term,
+    /// What is said.
+    pub body: Body,
+}
+
+/// The content of a message.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Body {
+    /// Would you vote for me in `campaign_term`? (Dissertation §9.6)
+    PreVote {
+        /// The term it would campaign in.
+        campaign_term: Term,
+        /// Its last entry.
+        last_log: LogId,
+    },
+    /// Yes, I would. Changes nothing durable.
+    PreVoteGranted {
+        /// The term that was asked about.
+        campaign_term: Term,
+    },
+    /// No: my term is in the message's header.
+    PreVoteRejected {
+        /// The term that was asked about.
+        campaign_term: Term,
+    },
+    /// RequestVote (Raft §5.2); the candidate's term is the header's.
+    RequestVote {
+        /// The candidate's last entry.
+        last_log: LogId,
+        /// The leader asked for this election (leadership transfer): stickiness does not apply (Dissertation §4.2.3).
+        transfer: bool,
+    },
+    /// A vote, durable before it was sent.
+    VoteGranted,
+    /// No vote.
+    VoteRejected,
+    /// AppendEntries (Raft §5.3); without entries, a heartbeat or a probe.
+    AppendEntries {
+        /// Echoed by the answers.
+        session: Session,
+        /// The entry before `entries`.
+        prev: LogId,
+        /// Contiguous, from `prev.index + 1`.
+        entries: Vec<Entry>,
+        /// The leader's commit index.
+        commit: LogIndex,
+        /// The newest round of reads that this message confirms when it is answered; `ZERO` when there is none.
+        round: ReadRound,
+    },
+    /// The log agrees with the leader's up to `match_index`, durably.
+    AppendAccepted {
+        /// Of the request.
+        session: Session,
+        /// Never beyond the request's own tail.
+        match_index: LogIndex,
+        /// Of the request.
+        round: ReadRound,
+    },
+    /// No entry `prev` here.
+    AppendRejected {
+        /// Of the request.
+        session: Session,
+        /// The `prev` that did not match, so that a late rejection is recognised.
+        rejected: LogId,
+        /// The last entry of the follower that could match: term and index of its own log at or below `rejected.index`.
+        hint: LogId,
+        /// Of the request.
+        round: ReadRound,
+    },
+    /// Confirms leadership for a round, before (and regardless of) any write: it speaks of no durable state.
+    RoundConfirmed {
+        /// Of the request.
+        round: ReadRound,
+    },
+    /// One chunk of a snapshot (Raft §7).
+    InstallSnapshot {
+        /// Echoed by the answers.
+        session: Session,
+        /// What is being installed.
+        snapshot: SnapshotMeta,
+        /// Where the chunk starts, in bytes.
+        offset: u64,
+        /// The chunk.
+        data: Bytes,
+        /// Whether it is the last one.
+        done: bool,
+    },
+    /// Chunks up to `next_offset` are stored (not necessarily durable); send the next from there.
+    SnapshotProgress {
+        /// Of the request.
+        session: Session,
+        /// Which snapshot.
+        snapshot: LogId,
+        /// Where to go on; below what was sent when something was lost.
+        next_offset: u64,
+    },
+    /// The snapshot is installed, durably; the log agrees up to `match_index`.
+    SnapshotInstalled {
+        /// Of the request.
+        session: Session,
+        /// The follower's agreeing prefix: at least the snapshot's index, or what it had committed beyond.
+        match_index: LogIndex,
+    },
+    /// Start an election now (Dissertation §3.10).
+    TimeoutNow,
+    /// A follower asks for a read index on behalf of its clients (Dissertation §6.4).
+    ReadIndex {
+        /// The asking node's incarnation.
+        incarnation: Incarnation,
+        /// Grows with each question within the incarnation.
+        sequence: u64,
+    },
+    /// The state at `index` or later answers the reads of that question.
+    ReadIndexReady {
+        /// Of the question.
+        incarnation: Incarnation,
+        /// Of the question.
+        sequence: u64,
+        /// Apply up to here before serving.
+        index: LogIndex,
+    },
+    /// The node asked is no leader, or has too many reads waiting.
+    ReadIndexRefused {
+        /// Of the question.
+        incarnation: Incarnation,
+        /// Of the question.
+        sequence: u64,
+    },
+}
+
+/// An AppendEntries, its fields by name.
+pub(in crate::raft) struct Append {
+    pub(in crate::raft) session: Session,
+    pub(in crate::raft) prev: LogId,
+    pub(in crate::raft) entries: Vec<Entry>,
+    pub(in crate::raft) commit: LogIndex,
+    pub(in crate::raft) round: ReadRound,
+}
+
+/// An InstallSnapshot, its fields by name.
+pub(in crate::raft) struct Chunk {
+    pub(in crate::raft) session: Session,
+    pub(in crate::raft) snapshot: SnapshotMeta,
+    pub(in crate::raft) offset: u64,
+    pub(in crate::raft) data: Bytes,
+    pub(in crate::raft) done: bool,
+}

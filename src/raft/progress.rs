@@ -1,0 +1,181 @@
+//! What a leader knows of one peer.
+
+use crate::raft::snapshot::SnapshotMeta;
+use crate::raft::types::{LogIndex, ReadRound, Session, Time};
+use alloc::collections::VecDeque;
+
+/// A peer, as the leader sees it. Made when the leader is elected or the peer is added; gone with either.
+///
+/// Invariant: `match_index < next_index`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) struct Peer {
+    /// Echoed by its answers; another one when a snapshot is (re)started.
+    pub(in crate::raft) session: Session,
+    /// Its log durably agrees with ours up to here: only an acknowledgement moves it, and only forward.
+    pub(in crate::raft) match_index: LogIndex,
+    /// The next entry to send.
+    pub(in crate::raft) next_index: LogIndex,
+    /// How entries are sent.
+    pub(in crate::raft) state: PeerState,
+    /// When the relation began.
+    pub(in crate::raft) since: Time,
+    /// When it was last heard from in this relation.
+    pub(in crate::raft) heard: Option<Time>,
+    /// When it was last told anything.
+    pub(in crate::raft) told_at: Option<Time>,
+    /// The highest commit index it was told (bounded by the tail of the append that told it).
+    pub(in crate::raft) told_commit: LogIndex,
+    /// The newest read round it was told.
+    pub(in crate::raft) told_round: ReadRound,
+    /// The newest read round it confirmed.
+    pub(in crate::raft) confirmed_round: ReadRound,
+    /// Set when it is no member any more: it is still told that, then dropped.
+    pub(in crate::raft) leaving: Option<Leaving>,
+}
+
+/// How entries are sent to a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) enum PeerState {
+    /// Where its log agrees is not known: one append at a time finds out.
+    Probe {
+        /// The append is out; only heartbeats follow until it is answered.
+        sent: bool,
+    },
+    /// Its log agrees up to `next_index - 1`, or will when what is in flight arrives: appends are pipelined.
+    Replicate(Inflight),
+    /// It lacks entries that are compacted away: a snapshot is on its way, one chunk at a time.
+    Snapshot(SnapshotTransfer),
+}
+
+impl PeerState {
+    /// The state's name, for status.
+    pub(in crate::raft) const fn name(&self) -> &'static str {
+        match self {
+            Self::Probe { .. } => "probe",
+            Self::Replicate(_) => "replicate",
+            Self::Snapshot(_) => "snapshot",
+        }
+    }
+}
+
+/// Appends that were sent and not acknowledged, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(in crate::raft) struct Inflight {
+    /// Each append's last index and bytes.
+    appends: VecDeque<(LogIndex, u64)>,
+    bytes: u64,
+}
+
+impl Inflight {
+    /// Whether nothing more may be sent. One append larger than `bytes_max` still goes alone.
+    pub(in crate::raft) fn is_full(&self, messages_max: usize, bytes_max: u64) -> bool {
+        self.appends.len() >= messages_max || self.bytes >= bytes_max
+    }
+
+    /// An append that ends at `last` was sent.
+    pub(in crate::raft) fn add(&mut self, last: LogIndex, bytes: u64) {
+        self.appends.push_back((last, bytes));
+        self.bytes += bytes;
+    }
+
+    /// Everything up to `index` is acknowledged.
+    pub(in crate::raft) fn acknowledge(&mut self, index: LogIndex) {
+        while let Some((last, bytes)) = self.appends.front()
+            && *last <= index
+        {
+            self.bytes -= bytes;
+            self.appends.pop_front();
+        }
+    }
+
+    /// Appends in flight.
+    pub(in crate::raft) fn len(&self) -> usize {
+        self.appends.len()
+    }
+}
+
+/// A snapshot on its way to a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) struct SnapshotTransfer {
+    /// What is sent.
+    pub(in crate::raft) snapshot: SnapshotMeta,
+    /// Where the next chunk (or the one in flight) starts.
+    pub(in crate::raft) offset: u64,
+    /// What the transfer waits for.
+    pub(in crate::raft) step: TransferStep,
+    /// Since when; a silence restarts the chunk.
+    pub(in crate::raft) waits_since: Time,
+}
+
+/// What a snapshot's transfer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) enum TransferStep {
+    /// The storage is to be asked for a chunk, with the next output.
+    Ask,
+    /// The storage reads it.
+    Read,
+    /// The peer stores it.
+    Sent,
+}
+
+/// A peer that left the membership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) struct Leaving {
+    /// The entry that removed it: once the peer was told that it is committed, the relation ends.
+    pub(in crate::raft) removed_at: LogIndex,
+    /// Or then, at the latest.
+    pub(in crate::raft) until: Time,
+}
+
+impl Peer {
+    /// A relation that begins now, at the end of the leader's log.
+    pub(in crate::raft) const fn new(session: Session, next_index: LogIndex, now: Time) -> Self {
+        Self {
+            session,
+            match_index: LogIndex::ZERO,
+            next_index,
+            state: PeerState::Probe { sent: false },
+            since: now,
+            heard: None,
+            told_at: None,
+            told_commit: LogIndex::ZERO,
+            told_round: ReadRound::ZERO,
+            confirmed_round: ReadRound::ZERO,
+            leaving: None,
+        }
+    }
+
+    /// Whether it was heard from (or the relation began) less than `micros` ago.
+    pub(in crate::raft) fn is_active(&self, now: Time, micros: u64) -> bool {
+        now.since(self.heard.unwrap_or(self.since)) < micros
+    }
+
+    /// Whether the relation is over: the peer is no member, and was told so or does not listen.
+    pub(in crate::raft) fn is_done(&self, now: Time) -> bool {
+        self.leaving.is_some_and(|leaving| self.told_commit >= leaving.removed_at || now >= leaving.until)
+    }
+
+    /// Its log agrees up to `index`, durably: pipelining begins or goes on.
+    pub(in crate::raft) fn acknowledge(&mut self, index: LogIndex) {
+        self.match_index = self.match_index.max(index);
+        self.next_index = self.next_index.max(index.next());
+        match &mut self.state {
+            PeerState::Replicate(inflight) => inflight.acknowledge(index),
+            PeerState::Probe { .. } => {
+                self.next_index = self.match_index.next();
+                self.state = PeerState::Replicate(Inflight::default());
+            }
+            PeerState::Snapshot(transfer) => {
+                if index >= transfer.snapshot.last.index {
+                    self.probe(index.next());
+                }
+            }
+        }
+    }
+
+    /// Finds out again where the logs agree, starting with `next_index`.
+    pub(in crate::raft) fn probe(&mut self, next_index: LogIndex) {
+        self.next_index = next_index.max(self.match_index.next());
+        self.state = PeerState::Probe { sent: false };
+    }
+}

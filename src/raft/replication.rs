@@ -1,0 +1,210 @@
+//! Replication on the leader's side: proposals, sends, answers, and the commit index (Raft §5.3, §5.4.2).
+
+use crate::raft::api::InputError;
+use crate::raft::core::Raft;
+use crate::raft::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, EntryKind};
+use crate::raft::message::Body;
+use crate::raft::progress::{Peer, PeerState};
+use crate::raft::quorum;
+use crate::raft::role::{Leader, Role};
+use crate::raft::shared::Shared;
+use crate::raft::types::{LogId, LogIndex, NodeId, ReadRound, Session};
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+impl Raft {
+    /// A command to append.
+    pub(in crate::raft) fn handle_propose(&mut self, data: &Bytes) -> Result<(), InputError> {
+        let hint = self.leader_hint();
+        let Role::Leader(leader) = &self.role else { return Err(InputError::NotLeader(hint)) };
+        if leader.transfer.is_some() {
+            return Err(InputError::Transferring);
+        }
+        let (bytes, limit) = (data.len() as u64, self.shared.config.uncommitted_bytes_max);
+        if bytes > limit || data.len() > ENTRY_DATA_BYTES_MAX {
+            return Err(InputError::TooLarge { bytes, limit: limit.min(ENTRY_DATA_BYTES_MAX as u64) });
+        }
+        // A quorum may commit without this node's disk; what the disk owes is bounded all the same.
+        let waiting = leader.uncommitted_bytes.max(self.shared.writes.unsynced_bytes());
+        if waiting > 0 && waiting + bytes + ENTRY_HEADER_BYTES as u64 > limit {
+            return Err(InputError::Uncommitted { bytes: waiting });
+        }
+        self.append_own(EntryKind::Command, data);
+        Ok(())
+    }
+
+    /// An answer to an append of this session, or `None` if it is a late one.
+    pub(in crate::raft) fn answering_peer(
+        &mut self,
+        from: NodeId,
+        session: Session,
+    ) -> Option<(&mut Shared, &mut Peer)> {
+        let Role::Leader(leader) = &mut self.role else { return None };
+        let peer = leader.peers.get_mut(&from)?;
+        if peer.session != session {
+            return None;
+        }
+        peer.heard = Some(self.shared.now);
+        Some((&mut self.shared, peer))
+    }
+
+    /// The peer's log agrees up to `match_index`.
+    pub(in crate::raft) fn handle_append_accepted(
+        &mut self,
+        from: NodeId,
+        session: Session,
+        match_index: LogIndex,
+        round: ReadRound,
+    ) {
+        let Some((shared, peer)) = self.answering_peer(from, session) else { return };
+        if match_index > shared.log.last().index {
+            return shared.bad_message(from, "it acknowledges entries that were never sent");
+        }
+        peer.confirmed_round = peer.confirmed_round.max(round);
+        peer.acknowledge(match_index);
+    }
+
+    /// The peer has no entry `rejected`; nothing is known of what it has instead but where to look.
+    pub(in crate::raft) fn handle_append_rejected(
+        &mut self,
+        from: NodeId,
+        session: Session,
+        rejected: LogId,
+        hint: LogId,
+        round: ReadRound,
+    ) {
+        let Some((shared, peer)) = self.answering_peer(from, session) else { return };
+        peer.confirmed_round = peer.confirmed_round.max(round);
+        let is_late = match &peer.state {
+            PeerState::Probe { .. } => rejected.index.next() != peer.next_index,
+            PeerState::Replicate(_) => rejected.index <= peer.match_index,
+            PeerState::Snapshot(_) => true,
+        };
+        if is_late {
+            return;
+        }
+        // Where the terms differ too, the whole of a term is skipped at once (Raft §5.3, end).
+        let at_most = hint.index.min(rejected.index.previous());
+        let candidate = shared.log.last_match_candidate(at_most, hint.term);
+        let next_index = if candidate.term > hint.term || candidate.index > at_most {
+            // Not even the base can match: what it needs is compacted.
+            at_most.next().min(candidate.index)
+        } else {
+            candidate.index.next()
+        };
+        peer.probe(next_index.min(rejected.index.max(LogIndex::new(1))));
+    }
+
+    /// The peer still takes this node for the leader.
+    pub(in crate::raft) fn handle_round_confirmed(&mut self, from: NodeId, round: ReadRound) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(peer) = leader.peers.get_mut(&from) else { return };
+        peer.heard = Some(self.shared.now);
+        peer.confirmed_round = peer.confirmed_round.max(round);
+    }
+
+    /// Commits what is durable on a quorum, if it is of the own term; everything before it is committed with it
+    /// (Raft §5.4.2, figure 8). The leader counts itself up to what is durable on its own disk.
+    pub(in crate::raft) fn maybe_commit(&mut self) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let shared = &mut self.shared;
+        let membership = shared.membership();
+        let (id, durable) = (shared.id, shared.log.durable());
+        let matched = |voter: NodeId| {
+            if voter == id {
+                durable
+            } else {
+                leader.peers.get(&voter).map_or(LogIndex::ZERO, |peer| peer.match_index)
+            }
+        };
+        let index = quorum::committed(&membership.voters, membership.outgoing.as_ref(), matched);
+        if index <= shared.commit_index || shared.log.term_at(index) != Some(shared.term()) {
+            return;
+        }
+        let committed = shared.log.range(shared.commit_index, index);
+        leader.uncommitted_bytes -= committed.map(|entry| entry.encoded_bytes() as u64).sum::<u64>();
+        shared.commit_to(index);
+    }
+
+    /// Sends every peer what it lacks: entries, the commit index, the read round, or a heartbeat.
+    pub(in crate::raft) fn send_appends(&mut self) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let shared = &mut self.shared;
+        assert!(shared.writes.is_term_durable(), "a leader was elected by durable votes, its own included");
+        let Leader { peers, last_session, reads, .. } = leader;
+        let round = reads.unconfirmed_round();
+        peers.retain(|id, peer| {
+            let stays = !peer.is_done(shared.now);
+            if stays {
+                shared.send_to_peer(*id, peer, last_session, round);
+            }
+            stays
+        });
+    }
+}
+
+impl Shared {
+    fn send_to_peer(&mut self, id: NodeId, peer: &mut Peer, last_session: &mut Session, round: ReadRound) {
+        let before = peer.next_index.previous();
+        if self.log.term_at(before).is_none() && !matches!(peer.state, PeerState::Snapshot(_)) {
+            self.start_snapshot(peer, last_session);
+        }
+        loop {
+            let config = &self.config;
+            let has_more = peer.next_index <= self.log.last().index;
+            let may_send = match &peer.state {
+                PeerState::Probe { sent } => !sent,
+                PeerState::Replicate(inflight) => {
+                    has_more && !inflight.is_full(config.inflight_messages_max, config.inflight_bytes_max)
+                }
+                PeerState::Snapshot(_) => false,
+            };
+            if !may_send {
+                break;
+            }
+            self.send_append(id, peer, round, config.append_bytes_max);
+        }
+        let idle =
+            peer.told_at.is_none_or(|told| self.now.since(told) >= self.config.heartbeat_interval_micros);
+        let is_replicating = matches!(peer.state, PeerState::Replicate(_));
+        let tail = peer.next_index.previous();
+        let has_news = is_replicating && self.commit_index.min(tail) > peer.told_commit;
+        if idle || has_news || round > peer.told_round {
+            self.send_append(id, peer, round, 0);
+        }
+        self.continue_snapshot(id, peer);
+    }
+
+    /// One append with at most `bytes_max` bytes of entries (one entry still goes, unless it is 0: a heartbeat).
+    fn send_append(&mut self, id: NodeId, peer: &mut Peer, round: ReadRound, bytes_max: u64) {
+        let mut prev = LogId::ZERO;
+        let mut entries = Vec::new();
+        // Who waits for a snapshot has nothing that could be compared: its heartbeat agrees before the log.
+        if !matches!(peer.state, PeerState::Snapshot(_)) {
+            let before = peer.next_index.previous();
+            let term = self.log.term_at(before).expect("a peer that needs compacted entries gets a snapshot");
+            prev = LogId::new(term, before);
+            let mut bytes = 0;
+            if bytes_max > 0 {
+                (entries, bytes) = self.log.batch(before, bytes_max);
+            }
+            match &mut peer.state {
+                PeerState::Probe { sent } => *sent = true,
+                PeerState::Replicate(inflight) => {
+                    let last = prev.index.plus(entries.len() as u64);
+                    if !entries.is_empty() {
+                        inflight.add(last, bytes);
+                        peer.next_index = last.next();
+                    }
+                }
+                PeerState::Snapshot(_) => {}
+            }
+        }
+        let tail = prev.index.plus(entries.len() as u64);
+        peer.told_at = Some(self.now);
+        peer.told_commit = peer.told_commit.max(self.commit_index.min(tail));
+        peer.told_round = peer.told_round.max(round);
+        let commit = self.commit_index;
+        self.send(id, Body::AppendEntries { session: peer.session, prev, entries, commit, round });
+    }
+}

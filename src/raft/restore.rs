@@ -1,0 +1,114 @@
+//! From what storage recovered to a core's state: checked before anything rests on it.
+
+use crate::raft::api::Restored;
+use crate::raft::config::ConfigError;
+use crate::raft::entry::{Entry, EntryKind};
+use crate::raft::log::Log;
+use crate::raft::membership::{Member, Membership};
+use crate::raft::types::{HardState, LogId, LogIndex, Term};
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// Limits or recovered state that make no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// A limit cannot work.
+    #[error("the configuration cannot work: {0}")]
+    Config(#[from] ConfigError),
+    /// The log is not contiguous, or its terms go back.
+    #[error("entry {found} does not follow entry {before} in the recovered log; restore the data directory")]
+    Gap {
+        /// The entry before.
+        before: LogId,
+        /// The one that does not follow.
+        found: LogId,
+    },
+    /// The log begins after the snapshot's end, or contradicts it.
+    #[error(
+        "the recovered log does not join the snapshot that ends at {snapshot}; restore the data directory"
+    )]
+    Snapshot {
+        /// The snapshot's last entry.
+        snapshot: LogId,
+    },
+    /// The log is of a later term than the one on record.
+    #[error("the recovered log ends in term {log}, after term {term} on record; restore the data directory")]
+    Term {
+        /// Term on record.
+        term: Term,
+        /// Term of the last entry.
+        log: Term,
+    },
+    /// A membership entry that does not decode.
+    #[error("the membership in entry {0} is damaged; restore the data directory")]
+    Membership(LogId),
+}
+
+/// The durable state with which `member` makes a cluster of itself: written before its first start.
+#[must_use]
+pub fn bootstrap_log(member: Member) -> Restored {
+    let id = LogId::new(Term::new(1), LogIndex::new(1));
+    let membership = Membership::bootstrap(member);
+    Restored {
+        hard_state: HardState { term: id.term, voted_for: None },
+        snapshot: None,
+        entries: vec![Entry::new(id, EntryKind::Membership, &membership.encode())],
+    }
+}
+
+/// Checks the recovered log against itself, its snapshot and the term on record.
+pub(in crate::raft) fn restore_log(restored: &mut Restored) -> Result<Log, RestoreError> {
+    let entries = core::mem::take(&mut restored.entries);
+    check_entries(&entries)?;
+    let snapshot = restored.snapshot.as_ref().map_or(LogId::ZERO, |meta| meta.last);
+    let log = join(snapshot, entries)?;
+    let (term, last) = (restored.hard_state.term, log.last().term);
+    if last > term {
+        return Err(RestoreError::Term { term, log: last });
+    }
+    Ok(log)
+}
+
+fn check_entries(entries: &[Entry]) -> Result<(), RestoreError> {
+    for pair in entries.windows(2) {
+        let (before, found) = (pair[0].id(), pair[1].id());
+        if found.index != before.index.next() || found.term < before.term {
+            return Err(RestoreError::Gap { before, found });
+        }
+    }
+    let memberships = entries.iter().filter(|entry| entry.kind() == EntryKind::Membership);
+    for entry in memberships {
+        Membership::decode(&entry.data()).map_err(|_| RestoreError::Membership(entry.id()))?;
+    }
+    Ok(())
+}
+
+/// A log that begins where the snapshot ends, or before: then what is below stays, for laggards.
+fn join(snapshot: LogId, mut entries: Vec<Entry>) -> Result<Log, RestoreError> {
+    let error = RestoreError::Snapshot { snapshot };
+    let (Some(first), Some(last)) = (entries.first().map(Entry::id), entries.last().map(Entry::id)) else {
+        return Ok(Log::new(snapshot, entries));
+    };
+    if first.index > snapshot.index.next() {
+        return Err(error);
+    }
+    if last.index < snapshot.index {
+        // An installed snapshot went past all of them.
+        return Ok(Log::new(snapshot, Vec::new()));
+    }
+    let mut base = LogId::ZERO;
+    if first.index == snapshot.index.next() {
+        if first.term < snapshot.term {
+            return Err(error);
+        }
+        base = snapshot;
+    } else if first.index > LogIndex::new(1) {
+        // The term before the first entry is not on record: it becomes the base itself.
+        base = entries.remove(0).id();
+    }
+    let log = Log::new(base, entries);
+    if snapshot.index > LogIndex::ZERO && !log.contains(snapshot) {
+        return Err(error);
+    }
+    Ok(log)
+}

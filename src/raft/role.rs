@@ -1,0 +1,103 @@
+//! The four roles: what a node has only while it plays one.
+
+use crate::raft::api::RoleName;
+use crate::raft::progress::Peer;
+use crate::raft::read_queues::LeaderReads;
+use crate::raft::types::{LogIndex, NodeId, Session, Time, WriteSequence};
+use alloc::collections::BTreeMap;
+
+/// What a node is, with what it needs to be that (Raft §5.1).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) enum Role {
+    /// Follows a leader, or waits for one.
+    Follower(Follower),
+    /// Asks whether an election could be won (Dissertation §9.6).
+    PreCandidate(PreCandidate),
+    /// Stands for election (Raft §5.2).
+    Candidate(Candidate),
+    /// Leads.
+    Leader(Leader),
+}
+
+impl Role {
+    /// The role's name.
+    pub(in crate::raft) const fn name(&self) -> RoleName {
+        match self {
+            Self::Follower(_) => RoleName::Follower,
+            Self::PreCandidate(_) => RoleName::PreCandidate,
+            Self::Candidate(_) => RoleName::Candidate,
+            Self::Leader(_) => RoleName::Leader,
+        }
+    }
+}
+
+/// A follower's state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) struct Follower {
+    /// The leader of this term, once it was heard from.
+    pub(in crate::raft) leader: Option<NodeId>,
+    /// When the leader was last heard from. Meaningless without a leader.
+    pub(in crate::raft) heard: Time,
+    /// When it campaigns, unless it hears from a leader or grants a vote before.
+    pub(in crate::raft) election_deadline: Time,
+    /// When it last answered an append of this leader: a mere news of the commit index needs no answer soon after.
+    pub(in crate::raft) answered: Option<Time>,
+}
+
+/// Answers to a pre-vote.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) struct PreCandidate {
+    /// Who would, and who would not.
+    pub(in crate::raft) votes: BTreeMap<NodeId, bool>,
+    /// When it asks again.
+    pub(in crate::raft) election_deadline: Time,
+}
+
+/// Answers to an election.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) struct Candidate {
+    /// Who voted, and how. Its own vote appears once it is durable.
+    pub(in crate::raft) votes: BTreeMap<NodeId, bool>,
+    /// The write that carries its own vote.
+    pub(in crate::raft) vote_at: WriteSequence,
+    /// When it starts over.
+    pub(in crate::raft) election_deadline: Time,
+}
+
+/// A leader's state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) struct Leader {
+    /// Every other member, and those that just left.
+    pub(in crate::raft) peers: BTreeMap<NodeId, Peer>,
+    /// The last session given to a relation with a peer; never used twice within the term.
+    pub(in crate::raft) last_session: Session,
+    /// Its own first entry: while it is not committed, no read is served and no membership changed.
+    pub(in crate::raft) term_start: LogIndex,
+    /// Bytes of entries above the commit index.
+    pub(in crate::raft) uncommitted_bytes: u64,
+    /// Reads that wait for a round.
+    pub(in crate::raft) reads: LeaderReads,
+    /// When it last looked whether a quorum still answers.
+    pub(in crate::raft) checked_at: Time,
+    /// Leadership on its way to somebody else.
+    pub(in crate::raft) transfer: Option<Transfer>,
+}
+
+impl Leader {
+    /// A number for a relation that begins.
+    pub(in crate::raft) const fn next_session(&mut self) -> Session {
+        self.last_session += 1;
+        self.last_session
+    }
+}
+
+/// A transfer under way: no proposal is taken until it succeeds or is given up.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) struct Transfer {
+    /// Who takes over.
+    pub(in crate::raft) target: NodeId,
+    /// Given up then: after an election timeout.
+    pub(in crate::raft) deadline: Time,
+    /// It was told to campaign. Said once; the deadline covers its loss.
+    pub(in crate::raft) told: bool,
+}

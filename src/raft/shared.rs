@@ -1,0 +1,270 @@
+//! What a node has in every role.
+
+use crate::raft::api::{RaftEvent, ReadReady};
+use crate::raft::config::Config;
+use crate::raft::configurations::Configurations;
+use crate::raft::entry::Entry;
+use crate::raft::log::Log;
+use crate::raft::membership::Membership;
+use crate::raft::message::{Body, Message};
+use crate::raft::quorum;
+use crate::raft::read_queues::LocalReads;
+use crate::raft::snapshot::{SnapshotMeta, SnapshotRead};
+use crate::raft::types::{HardState, Incarnation, LogIndex, NodeId, Session, Term, Time, WriteSequence};
+use crate::raft::writes::Writes;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+/// The state that survives a change of role.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) struct Shared {
+    /// This node. Never changes.
+    pub(in crate::raft) id: NodeId,
+    /// Which start this is. Never changes.
+    pub(in crate::raft) incarnation: Incarnation,
+    /// Limits and timings. Never change.
+    pub(in crate::raft) config: Config,
+    /// State of the generator that draws election timeouts.
+    random: u64,
+    /// The latest time handed in; never goes back.
+    pub(in crate::raft) now: Time,
+    /// Term and vote (Raft figure 2); written before anything is said that rests on them.
+    pub(in crate::raft) hard_state: HardState,
+    /// The log, durable or not.
+    pub(in crate::raft) log: Log,
+    /// The memberships in the log.
+    pub(in crate::raft) configurations: Configurations,
+    /// The newest snapshot whose marker is durable.
+    pub(in crate::raft) snapshot: Option<SnapshotMeta>,
+    /// Own snapshots whose markers are being written, with the write that carries them.
+    pub(in crate::raft) markers: VecDeque<(WriteSequence, SnapshotMeta)>,
+    /// A snapshot that arrives from a leader.
+    pub(in crate::raft) install: Option<Install>,
+    /// Highest entry known to be committed; never goes back.
+    pub(in crate::raft) commit_index: LogIndex,
+    /// Highest entry that the state machine has applied, as it said.
+    pub(in crate::raft) last_applied: LogIndex,
+    /// Highest entry handed out to be applied.
+    pub(in crate::raft) handed_out: LogIndex,
+    /// Reads of this node's clients that no leader has answered.
+    pub(in crate::raft) reads: LocalReads,
+    /// The stream of writes.
+    pub(in crate::raft) writes: Writes,
+    /// What the next output will hand out, beside the write.
+    pub(in crate::raft) outbox: Outbox,
+}
+
+/// What waits to be handed out; emptied by each output.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(in crate::raft) struct Outbox {
+    pub(in crate::raft) messages: Vec<Message>,
+    pub(in crate::raft) events: Vec<RaftEvent>,
+    pub(in crate::raft) reads: Vec<ReadReady>,
+    pub(in crate::raft) snapshot_reads: Vec<SnapshotRead>,
+}
+
+/// What a node starts from, once it has been checked.
+pub(in crate::raft) struct Start {
+    pub(in crate::raft) id: NodeId,
+    pub(in crate::raft) incarnation: Incarnation,
+    pub(in crate::raft) seed: u64,
+    pub(in crate::raft) config: Config,
+    pub(in crate::raft) now: Time,
+    pub(in crate::raft) hard_state: HardState,
+    pub(in crate::raft) snapshot: Option<SnapshotMeta>,
+    pub(in crate::raft) log: Log,
+}
+
+impl Shared {
+    /// The state at a start: what is not durable begins anew; the membership is derived from snapshot and log.
+    pub(in crate::raft) fn new(start: Start) -> Self {
+        let Start { id, incarnation, seed, config, now, hard_state, snapshot, log } = start;
+        let base = snapshot.as_ref().map(|meta| (meta.membership_id, meta.membership.clone()));
+        let mut configurations = Configurations::new(base);
+        for entry in log.range(log.base().index, log.last().index) {
+            configurations.append(entry);
+        }
+        let applied = snapshot.as_ref().map_or(LogIndex::ZERO, |meta| meta.last.index);
+        let held_max = config.inflight_messages_max.saturating_mul(4).max(64);
+        Self {
+            id,
+            incarnation,
+            random: seed,
+            now,
+            hard_state,
+            log,
+            configurations,
+            snapshot,
+            markers: VecDeque::new(),
+            install: None,
+            commit_index: applied,
+            last_applied: applied,
+            handed_out: applied,
+            reads: LocalReads::default(),
+            writes: Writes::new(incarnation, held_max),
+            outbox: Outbox::default(),
+            config,
+        }
+    }
+
+    /// The current term.
+    pub(in crate::raft) const fn term(&self) -> Term {
+        self.hard_state.term
+    }
+
+    /// The membership in force.
+    pub(in crate::raft) fn membership(&self) -> &Membership {
+        &self.configurations.latest().1
+    }
+
+    /// Whether those that `has` names contain a quorum of the membership in force.
+    pub(in crate::raft) fn is_quorum(&self, has: impl Fn(NodeId) -> bool) -> bool {
+        let membership = self.membership();
+        quorum::reached(&membership.voters, membership.outgoing.as_ref(), has)
+    }
+
+    /// Whether this node alone decides.
+    pub(in crate::raft) fn is_sole_voter(&self) -> bool {
+        self.is_quorum(|id| id == self.id)
+    }
+
+    /// Whether this node is one that may stand for election: a voter (of either set), or one whose removal is not known
+    /// to be committed. Such a node may hold the only copy of that entry, without which nobody else can win
+    /// (Dissertation §4.2.2).
+    pub(in crate::raft) fn may_lead(&self) -> bool {
+        let (at, membership) = self.configurations.latest();
+        let was_voter = || self.configurations.previous().is_some_and(|before| before.is_voter(self.id));
+        membership.is_voter(self.id) || (at.index > self.commit_index && was_voter())
+    }
+
+    /// Voters of either set other than this node.
+    pub(in crate::raft) fn other_voters(&self) -> Vec<NodeId> {
+        let membership = self.membership();
+        membership.members.keys().copied().filter(|id| *id != self.id && membership.is_voter(*id)).collect()
+    }
+
+    /// A message of the current term.
+    pub(in crate::raft) const fn message(&self, to: NodeId, body: Body) -> Message {
+        Message { from: self.id, to, term: self.hard_state.term, body }
+    }
+
+    /// Says what speaks of no durable state of this node: it leaves with the next output.
+    pub(in crate::raft) fn send(&mut self, to: NodeId, body: Body) {
+        let message = self.message(to, body);
+        self.outbox.messages.push(message);
+    }
+
+    /// Says what rests on everything written so far: it leaves when that is durable.
+    pub(in crate::raft) fn hold(&mut self, to: NodeId, body: Body) {
+        let message = self.message(to, body);
+        self.writes.hold(message);
+    }
+
+    /// Says what rests on the current term only: it leaves when that is durable.
+    pub(in crate::raft) fn hold_for_term(&mut self, to: NodeId, body: Body) {
+        let message = self.message(to, body);
+        self.writes.hold_for_term(message);
+    }
+
+    /// Reports a message that no correct peer sends.
+    pub(in crate::raft) fn bad_message(&mut self, from: NodeId, reason: &'static str) {
+        self.outbox.events.push(RaftEvent::BadMessage { from, reason });
+    }
+
+    /// Changes term or vote. What was to be said in an earlier term is not said any more.
+    ///
+    /// # Panics
+    /// If the term went back, or a vote were changed within a term (Raft §5.2).
+    pub(in crate::raft) fn set_hard_state(&mut self, hard_state: HardState) {
+        let before = self.hard_state;
+        assert!(hard_state.term >= before.term, "terms never go back");
+        if hard_state.term > before.term {
+            self.writes.forget_held();
+        } else {
+            let unchanged = before.voted_for.is_none() || before.voted_for == hard_state.voted_for;
+            assert!(unchanged, "one vote in a term");
+        }
+        self.hard_state = hard_state;
+        self.writes.hard_state(hard_state);
+    }
+
+    /// Appends an entry, in memory and to the pending write. A membership is in force from here on.
+    pub(in crate::raft) fn append(&mut self, entry: Entry) {
+        let changed = self.configurations.append(&entry);
+        self.log.append(entry.clone());
+        self.writes.append(entry);
+        if changed {
+            self.report_membership();
+        }
+    }
+
+    /// Removes conflicting entries; a membership among them is no longer in force.
+    ///
+    /// # Panics
+    /// If a committed entry would go (State Machine Safety, Raft §5.4.3).
+    pub(in crate::raft) fn truncate_from(&mut self, index: LogIndex) {
+        assert!(index > self.commit_index, "committed entries stay");
+        self.log.truncate_from(index);
+        self.writes.truncate_from(index);
+        if self.configurations.truncate_from(index) {
+            self.report_membership();
+        }
+    }
+
+    /// Moves the commit index forward to `index`, if that is forward.
+    ///
+    /// # Panics
+    /// If the log ends below: nobody commits what he does not have.
+    pub(in crate::raft) fn commit_to(&mut self, index: LogIndex) {
+        if index <= self.commit_index {
+            return;
+        }
+        assert!(index <= self.log.last().index, "only what is in the log is committed");
+        let before = core::mem::replace(&mut self.commit_index, index);
+        let at = self.configurations.latest().0.index;
+        if before < at && at <= index {
+            self.report_membership();
+        }
+    }
+
+    /// Tells which membership is in force.
+    pub(in crate::raft) fn report_membership(&mut self) {
+        let (id, membership) = self.configurations.latest().clone();
+        let committed = id.index <= self.commit_index;
+        self.outbox.events.push(RaftEvent::MembershipChanged { membership, id, committed });
+    }
+
+    /// A time to campaign, drawn from `[min, 2 × min)` from now (Raft §5.2).
+    pub(in crate::raft) fn draw_election_deadline(&mut self) -> Time {
+        let min = self.config.election_timeout_micros;
+        self.now.plus(min + self.draw() % min)
+    }
+
+    /// Whether the oldest write under way takes longer than a disk should.
+    pub(in crate::raft) fn is_disk_stalled(&self) -> bool {
+        let oldest = self.writes.oldest_issued_at();
+        oldest.is_some_and(|issued| self.now.since(issued) >= self.config.disk_stall_micros)
+    }
+
+    /// SplitMix64: one u64 of state, so that the whole core can be compared, hashed and replayed.
+    fn draw(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// A snapshot that arrives.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) struct Install {
+    pub(in crate::raft) snapshot: SnapshotMeta,
+    /// Where the next chunk starts.
+    pub(in crate::raft) next_offset: u64,
+    /// The write that carries the last chunk and the marker. Until it is durable the log takes no entries.
+    pub(in crate::raft) pending: Option<WriteSequence>,
+    /// Who sends it, and under which session: to say that it has to start over.
+    pub(in crate::raft) from: NodeId,
+    pub(in crate::raft) session: Session,
+}

@@ -1,0 +1,77 @@
+//! Elections: Raft §5.2, §5.4.1, §9.6 of the dissertation, and the traps around them.
+
+use crate::raft::tests::harness::{Cluster, id};
+use crate::raft::{Body, Input, LogIndex, NodeId, RoleName, Term};
+
+#[test]
+fn a_single_node_elects_itself_at_start_and_commits_its_own_entry() {
+    let mut cluster = Cluster::new(1);
+    assert_eq!(cluster.raft(1).role(), RoleName::Candidate, "its own vote is not durable yet");
+    cluster.run();
+    assert_eq!(cluster.raft(1).role(), RoleName::Leader);
+    assert_eq!(cluster.raft(1).commit_index(), LogIndex::new(2));
+    cluster.propose(1, "a").unwrap();
+    assert_eq!(cluster.raft(1).commit_index(), LogIndex::new(2), "its own entry is not durable yet");
+    cluster.run();
+    assert_eq!(cluster.commands(1), ["a"]);
+}
+
+#[test]
+fn three_nodes_elect_a_leader_that_all_follow() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(2);
+    for number in 1..=3 {
+        assert_eq!(cluster.raft(number).leader_hint().leader, Some(id(2)));
+        assert_eq!(cluster.raft(number).term(), Term::new(2));
+    }
+}
+
+#[test]
+fn an_election_follows_by_itself_from_silence() {
+    let mut cluster = Cluster::new(5);
+    cluster.advance(3_000_000);
+    assert!(cluster.leader().is_some());
+}
+
+#[test]
+fn a_vote_request_waits_until_term_and_own_vote_are_durable() {
+    let mut cluster = Cluster::new(3);
+    for number in 1..=3 {
+        cluster.node(number).disk_held = true;
+    }
+    cluster.time_out(1);
+    cluster.run();
+    assert_eq!(cluster.raft(1).role(), RoleName::Candidate);
+    assert!(cluster.network.is_empty(), "no request leaves before its vote is durable");
+    cluster.sync(1);
+    assert!(matches!(cluster.between(1, 2)[..], [Body::RequestVote { transfer: false, .. }]));
+    cluster.run();
+    assert_eq!(cluster.raft(1).role(), RoleName::Candidate, "no grant leaves before it is durable");
+    assert_eq!(cluster.raft(2).term(), Term::new(2));
+    cluster.sync(2);
+    cluster.run();
+    assert_eq!(cluster.raft(1).role(), RoleName::Leader);
+}
+
+#[test]
+fn wake_before_the_deadline_changes_nothing() {
+    let mut cluster = Cluster::new(3);
+    let before = cluster.raft(1).clone();
+    cluster.step(1, Input::Wake).unwrap();
+    assert_eq!(*cluster.raft(1), before);
+    assert_eq!(before.leader_hint().leader, None::<NodeId>);
+}
+
+#[test]
+fn a_leader_that_is_cut_off_steps_down_however_busy_its_clients_keep_it() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.isolate(1);
+    let timeout = cluster.config.election_timeout_micros;
+    // Each append puts the next heartbeat off; the clock is looked at only when the core has asked for it.
+    for _ in 0..2 * timeout / 10_000 {
+        let _ = cluster.propose(1, "a");
+        cluster.advance(10_000);
+    }
+    assert_eq!(cluster.raft(1).role(), RoleName::Follower);
+}

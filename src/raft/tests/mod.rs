@@ -1,0 +1,14 @@
+//! Tests of the core: the paper's rules, the traps of docs/protocol.md, and random schedules.
+
+mod election;
+mod figure2;
+pub(in crate::raft) mod harness;
+mod limits;
+mod membership;
+mod random;
+mod reads;
+mod replication;
+mod restore;
+mod script;
+mod snapshots;
+mod traps;

@@ -1,0 +1,232 @@
+//! Linearizable reads (Dissertation §6.4), and the traps around them.
+
+use crate::raft::tests::harness::{Cluster, id, index, log_id};
+use crate::raft::{Body, Config, Incarnation, Input, RaftEvent, ReadReady, ReadRound, RoleName, Term, Time};
+use alloc::vec;
+use alloc::vec::Vec;
+
+fn ready(cluster: &Cluster, number: u64) -> Vec<u64> {
+    cluster.nodes[&number].reads.iter().map(|read| read.id).collect()
+}
+
+#[test]
+fn any_node_serves_reads() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.propose(1, "a").unwrap();
+    cluster.run();
+    for number in 1..=3 {
+        cluster.read(number, number).unwrap();
+        cluster.run();
+        assert_eq!(cluster.nodes[&number].reads, [ReadReady { id: number, index: index(3) }]);
+    }
+}
+
+#[test]
+fn a_sole_voter_serves_reads_without_a_message() {
+    let mut cluster = Cluster::new(1);
+    cluster.run();
+    cluster.read(1, 7).unwrap();
+    assert_eq!(ready(&cluster, 1), [7]);
+}
+
+#[test]
+fn reads_are_deferred_until_the_leader_committed_in_its_term() {
+    let mut cluster = Cluster::new(3);
+    cluster.time_out(1);
+    cluster.say(2, 1, 1, Body::PreVoteGranted { campaign_term: Term::new(2) });
+    cluster.sync(1);
+    cluster.say(2, 1, 2, Body::VoteGranted);
+    assert_eq!(cluster.raft(1).role(), RoleName::Leader);
+    cluster.read(1, 7).unwrap();
+    let rounds = cluster.between(1, 2).into_iter().filter_map(|body| match body {
+        Body::AppendEntries { round, .. } => Some(*round),
+        _ => None,
+    });
+    assert!(rounds.max() <= Some(ReadRound::ZERO), "no round is begun");
+    cluster.run();
+    assert_eq!(cluster.nodes[&1].reads, [ReadReady { id: 7, index: index(2) }]);
+}
+
+#[test]
+fn all_reads_that_wait_share_a_round_and_later_ones_the_next() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    let now = Time::new(cluster.now);
+    for read in 0..5 {
+        cluster.feed(1, now, Input::Read(read)).unwrap();
+    }
+    cluster.settle(1);
+    assert_eq!(cluster.between(1, 2).len(), 1);
+    cluster.read(1, 5).unwrap();
+    assert_eq!(cluster.between(1, 2).len(), 1, "a read does not join a round that was sent");
+    cluster.say(2, 1, 2, Body::RoundConfirmed { round: ReadRound::new(1) });
+    assert_eq!(ready(&cluster, 1), [0, 1, 2, 3, 4], "the answer may be older than read 5");
+    cluster.run();
+    assert_eq!(ready(&cluster, 1), [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_delayed_answer_to_an_older_round_confirms_no_newer_one() {
+    let mut cluster = Cluster::new(5);
+    cluster.elect(1);
+    cluster.read(1, 1).unwrap();
+    cluster.run();
+    cluster.read(1, 2).unwrap();
+    for peer in [2, 3, 4, 5] {
+        cluster.say(peer, 1, 2, Body::RoundConfirmed { round: ReadRound::new(1) });
+    }
+    assert_eq!(ready(&cluster, 1), [1]);
+}
+
+#[test]
+fn round_numbers_are_never_used_twice_within_a_term() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    let mut seen = Vec::new();
+    for read in 0..4 {
+        cluster.read(1, read).unwrap();
+        let Some(Body::AppendEntries { round, .. }) = cluster.last_said(1, 2) else { panic!() };
+        seen.push(round.get());
+        cluster.run();
+    }
+    assert_eq!(seen, [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_minority_leader_serves_no_read() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.isolate(1);
+    cluster.read(1, 7).unwrap();
+    cluster.advance(3_000_000);
+    assert!(ready(&cluster, 1).is_empty());
+    let refused = cluster.nodes[&1].events.contains(&RaftEvent::ReadsRefused(vec![7]));
+    assert!(refused, "its client is told, since nobody leads there");
+}
+
+#[test]
+fn a_round_does_not_wait_for_the_followers_disk() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    for number in 1..=3 {
+        cluster.node(number).disk_held = true;
+    }
+    cluster.propose(1, "a").unwrap();
+    cluster.run();
+    cluster.read(1, 7).unwrap();
+    cluster.run();
+    assert_eq!(ready(&cluster, 1), [7]);
+    assert_eq!(cluster.nodes[&1].reads[0].index, index(2), "the proposal is not committed");
+}
+
+#[test]
+fn a_forwarded_read_ignores_the_answer_to_a_question_of_an_earlier_life() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.read(2, 7).unwrap();
+    let Some(Body::ReadIndex { incarnation, sequence }) = cluster.last_said(2, 1).cloned() else { panic!() };
+    cluster.lose_messages();
+    cluster.restart(2);
+    cluster.append((1, 2, 2), log_id(1, 1), vec![], 0);
+    cluster.read(2, 8).unwrap();
+    let Some(Body::ReadIndex { incarnation: second, sequence: again }) = cluster.last_said(2, 1).cloned()
+    else {
+        panic!()
+    };
+    assert_eq!(sequence, again, "numbers begin anew");
+    assert_eq!((incarnation, second), (Incarnation::new(1), Incarnation::new(2)), "lives do not");
+    cluster.say(1, 2, 2, Body::ReadIndexReady { incarnation, sequence, index: index(1) });
+    assert!(ready(&cluster, 2).is_empty());
+    cluster.say(1, 2, 2, Body::ReadIndexReady { incarnation: second, sequence, index: index(2) });
+    assert_eq!(ready(&cluster, 2), [8]);
+}
+
+#[test]
+fn a_later_read_does_not_join_a_question_already_sent() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.read(2, 1).unwrap();
+    cluster.read(2, 2).unwrap();
+    let Some(Body::ReadIndex { incarnation, sequence }) = cluster.last_said(2, 1).cloned() else { panic!() };
+    cluster.say(1, 2, 2, Body::ReadIndexReady { incarnation, sequence, index: index(2) });
+    assert_eq!(ready(&cluster, 2), [1]);
+    assert!(
+        matches!(cluster.last_said(2, 1), Some(Body::ReadIndex { sequence: next, .. }) if *next == sequence + 1)
+    );
+}
+
+#[test]
+fn a_lost_question_is_asked_again_under_another_number() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.read(2, 1).unwrap();
+    cluster.lose_messages();
+    cluster.advance(cluster.config.heartbeat_interval_micros + 10_000);
+    assert_eq!(ready(&cluster, 2), [1]);
+}
+
+#[test]
+fn reads_wait_for_a_new_leader_and_ask_it() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.crash(1);
+    cluster.advance(500_000);
+    cluster.read(2, 1).unwrap();
+    cluster.advance(900_000);
+    assert_eq!(ready(&cluster, 2), [1]);
+}
+
+#[test]
+fn a_deposed_leaders_own_reads_are_asked_of_its_successor() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.isolate(1);
+    cluster.advance(500_000);
+    cluster.read(1, 1).unwrap();
+    cluster.advance(700_000);
+    let successor = cluster.leader().unwrap();
+    assert_ne!(successor, 1);
+    cluster.propose(successor, "newer").unwrap();
+    cluster.run();
+    cluster.heal();
+    cluster.advance(200_000);
+    assert_eq!(ready(&cluster, 1), [1]);
+    assert!(cluster.nodes[&1].reads[0].index >= index(4), "it sees what the successor committed");
+}
+
+#[test]
+fn a_question_to_a_node_that_does_not_lead_is_refused() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.say(2, 3, 2, Body::ReadIndex { incarnation: Incarnation::new(1), sequence: 4 });
+    assert!(matches!(cluster.last_said(3, 2), Some(Body::ReadIndexRefused { sequence: 4, .. })));
+}
+
+#[test]
+fn a_leader_with_too_many_reads_refuses_questions() {
+    let mut cluster = Cluster::with(3, Config { pending_reads_max: 1, ..Config::default() });
+    cluster.elect(1);
+    cluster.read(1, 1).unwrap();
+    cluster.say(2, 1, 2, Body::ReadIndex { incarnation: Incarnation::new(1), sequence: 4 });
+    assert!(matches!(cluster.last_said(1, 2), Some(Body::ReadIndexRefused { sequence: 4, .. })));
+    assert_eq!(cluster.raft(1).leader_hint().leader, Some(id(1)));
+}
+
+#[test]
+fn the_answer_to_an_append_of_an_earlier_term_names_no_round_and_no_session() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    let term = cluster.raft(1).term().get();
+    // Node 2 is in a later term, which node 1 may lead too by the time the answer arrives: its rounds start over there.
+    cluster.say(3, 2, term + 1, Body::VoteRejected);
+    let round = ReadRound::new(500);
+    let late =
+        Body::AppendEntries { session: 1, prev: log_id(1, 1), entries: vec![], commit: index(1), round };
+    cluster.say(1, 2, term, late);
+    cluster.sync(2);
+    match cluster.last_said(2, 1) {
+        Some(Body::AppendRejected { session: 0, round: ReadRound::ZERO, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}

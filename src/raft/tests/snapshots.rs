@@ -1,0 +1,289 @@
+//! Snapshots (Raft §7), and the traps around them.
+
+use crate::raft::snapshotting::Decision;
+use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, voters};
+use crate::raft::{Body, Config, LogId, LogIndex, RaftEvent, SnapshotMeta};
+use alloc::vec;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+fn small() -> Config {
+    Config { snapshot_chunk_bytes: 10, log_tail_entries: 2, ..Config::default() }
+}
+
+/// A leader 1 of three with a snapshot of `bytes` bytes; 3 missed everything.
+fn leader_with_snapshot(bytes: usize) -> Cluster {
+    let mut cluster = Cluster::with(3, small());
+    cluster.elect(1);
+    cluster.isolate(3);
+    for number in 0..20 {
+        cluster.propose(1, &number.to_string()).unwrap();
+    }
+    // Nobody keeps a log for who does not answer.
+    cluster.advance(700_000);
+    cluster.snapshot(1, bytes);
+    cluster.run();
+    cluster
+}
+
+fn meta(last: LogId, bytes: u64) -> SnapshotMeta {
+    SnapshotMeta { last, membership: voters(1..=3), membership_id: log_id(1, 1), bytes, hash: 0 }
+}
+
+fn chunk(last: LogId, offset: u64, data: &'static [u8], bytes: u64) -> Body {
+    let done = offset + data.len() as u64 == bytes;
+    Body::InstallSnapshot {
+        session: 1,
+        snapshot: meta(last, bytes),
+        offset,
+        data: Bytes::from_static(data),
+        done,
+    }
+}
+
+#[test]
+fn an_own_snapshot_compacts_the_log_but_for_a_tail_once_its_marker_is_durable() {
+    let mut cluster = leader_with_snapshot(5);
+    assert_eq!(cluster.log(1).first(), Some(&log_id(21, 2)));
+    assert_eq!(cluster.raft(1).term_at(index(20)), Some(crate::raft::Term::new(2)));
+    let compacted = RaftEvent::Compacted { through: index(20), snapshot: log_id(22, 2) };
+    assert!(cluster.node(1).events.contains(&compacted));
+    cluster.propose(1, "more").unwrap();
+    cluster.run();
+    cluster.node(1).disk_held = true;
+    cluster.snapshot(1, 5);
+    cluster.run();
+    assert_eq!(cluster.log(1).first(), Some(&log_id(21, 2)), "not before");
+}
+
+#[test]
+fn what_a_member_lacks_that_still_answers_is_kept_up_to_a_bound() {
+    for (laggard_log_bytes_max, kept_from) in [(1 << 20, log_id(3, 2)), (100, log_id(22, 2))] {
+        let config = Config { laggard_log_bytes_max, log_tail_entries: 1, ..Config::default() };
+        let mut cluster = Cluster::with(3, config);
+        cluster.elect(1);
+        cluster.node(3).disk_held = true;
+        for number in 0..20 {
+            cluster.propose(1, &number.to_string()).unwrap();
+        }
+        cluster.run();
+        cluster.snapshot(1, 5);
+        cluster.run();
+        assert_eq!(cluster.log(1).first(), Some(&kept_from));
+    }
+}
+
+#[test]
+fn a_node_restarts_from_snapshot_and_log() {
+    let mut cluster = leader_with_snapshot(5);
+    cluster.restart(1);
+    assert_eq!(cluster.raft(1).commit_index(), index(22));
+    assert_eq!(cluster.raft(1).last_log(), log_id(22, 2));
+    cluster.elect(1);
+    assert_eq!(cluster.raft(1).membership().voters.len(), 3);
+}
+
+#[test]
+fn a_peer_that_lacks_compacted_entries_gets_the_snapshot_in_chunks() {
+    let mut cluster = leader_with_snapshot(35);
+    cluster.heal();
+    cluster.advance(300_000);
+    assert_eq!(cluster.raft(3).commit_index(), index(22));
+    let installed = cluster.nodes[&3].events.iter().filter(|e| matches!(e, RaftEvent::SnapshotInstalled(_)));
+    assert_eq!(installed.count(), 1);
+    assert_eq!(cluster.nodes[&3].disk.files[&log_id(22, 2)].1.len(), 35);
+    cluster.propose(1, "after").unwrap();
+    cluster.run();
+    assert_eq!(cluster.commands(3), ["after"], "replication goes on from there");
+}
+
+#[test]
+fn a_fully_purged_leader_sends_a_snapshot() {
+    let mut cluster = Cluster::with(3, Config { log_tail_entries: 0, ..small() });
+    cluster.elect(1);
+    cluster.isolate(3);
+    cluster.propose(1, "a").unwrap();
+    cluster.advance(700_000);
+    cluster.snapshot(1, 5);
+    cluster.run();
+    assert!(cluster.log(1).is_empty());
+    cluster.heal();
+    cluster.advance(300_000);
+    assert_eq!(cluster.raft(3).commit_index(), index(3));
+}
+
+#[test]
+fn the_table_of_what_an_offered_snapshot_is_good_for() {
+    // Log 1@1 2@2 3@2 4@3, of which 2 is committed.
+    let mut cluster = Cluster::new(3);
+    cluster.append((2, 1, 3), log_id(1, 1), vec![entry(2, 2), entry(3, 2), entry(4, 3)], 2);
+    for (last, expected) in [
+        (log_id(1, 1), Decision::Known),
+        (log_id(2, 2), Decision::Known),
+        (log_id(3, 2), Decision::FastForward),
+        (log_id(4, 3), Decision::FastForward),
+        (log_id(3, 3), Decision::Install),
+        (log_id(4, 2), Decision::Install),
+        (log_id(5, 3), Decision::Install),
+        (log_id(9, 9), Decision::Install),
+    ] {
+        assert_eq!(cluster.raft(1).shared.decide_snapshot(last), expected, "{last}");
+    }
+}
+
+#[test]
+fn a_known_snapshot_is_acknowledged_up_to_the_commit_index() {
+    let mut cluster = Cluster::new(3);
+    cluster.append((2, 1, 3), log_id(1, 1), vec![entry(2, 2), entry(3, 2)], 3);
+    cluster.sync(1);
+    cluster.say(2, 1, 3, chunk(log_id(2, 2), 0, b"ab", 2));
+    assert_eq!(cluster.last_said(1, 2), Some(&Body::SnapshotInstalled { session: 1, match_index: index(3) }));
+    assert_eq!(cluster.log(1).len(), 3);
+}
+
+#[test]
+fn a_snapshot_of_an_entry_in_the_log_commits_it_and_keeps_what_follows() {
+    let mut cluster = Cluster::new(3);
+    cluster.append((2, 1, 3), log_id(1, 1), vec![entry(2, 2), entry(3, 2)], 0);
+    cluster.sync(1);
+    cluster.say(2, 1, 3, chunk(log_id(2, 2), 0, b"ab", 2));
+    assert_eq!(cluster.raft(1).commit_index(), index(2));
+    assert_eq!(cluster.log(1).len(), 3);
+}
+
+#[test]
+fn an_installed_snapshot_keeps_no_conflicting_tail() {
+    let mut cluster = Cluster::new(3);
+    cluster.append((2, 1, 3), log_id(1, 1), vec![entry(2, 2), entry(3, 2), entry(4, 2)], 0);
+    cluster.sync(1);
+    cluster.say(2, 1, 5, chunk(log_id(3, 4), 0, b"ab", 2));
+    assert_eq!(cluster.log(1).len(), 4, "nothing changes before it is durable");
+    cluster.sync(1);
+    assert!(cluster.log(1).is_empty());
+    assert_eq!(cluster.raft(1).last_log(), log_id(3, 4));
+    assert!(cluster.node(1).disk.restored.entries.is_empty());
+    cluster.restart(1);
+    assert_eq!(cluster.raft(1).last_log(), log_id(3, 4));
+}
+
+#[test]
+fn a_snapshot_is_acknowledged_when_it_is_durable_and_no_entry_is_taken_before() {
+    let mut cluster = Cluster::new(3);
+    cluster.say(2, 1, 5, chunk(log_id(9, 4), 0, b"ab", 2));
+    cluster.append((2, 1, 5), log_id(1, 1), vec![entry(2, 4)], 2);
+    assert_eq!(cluster.log(1).len(), 1);
+    let said: Vec<_> = cluster.between(1, 2).into_iter().cloned().collect();
+    assert!(said.iter().all(|body| matches!(body, Body::RoundConfirmed { .. })), "{said:?}");
+    cluster.now += 2 * cluster.config.election_timeout_micros;
+    cluster.step(1, crate::raft::Input::Wake).unwrap();
+    assert_eq!(cluster.raft(1).role(), crate::raft::RoleName::Follower, "nor does it campaign");
+    cluster.sync(1);
+    assert_eq!(cluster.last_said(1, 2), Some(&Body::SnapshotInstalled { session: 1, match_index: index(9) }));
+    assert_eq!(cluster.raft(1).commit_index(), index(9));
+}
+
+#[test]
+fn a_snapshot_that_does_not_verify_starts_over_and_the_log_stays() {
+    let mut cluster = leader_with_snapshot(35);
+    cluster.node(3).disk.refuses_snapshot = true;
+    let before = cluster.log(3);
+    cluster.heal();
+    for _ in 0..10 {
+        if !cluster.node(3).disk.refuses_snapshot {
+            break;
+        }
+        cluster.advance(10_000);
+        assert!(cluster.log(3) == before || !cluster.node(3).disk.refuses_snapshot);
+    }
+    cluster.advance(2_000_000);
+    assert_eq!(cluster.raft(3).commit_index(), index(22));
+}
+
+#[test]
+fn a_chunk_out_of_place_is_answered_with_the_offset_to_go_on_from() {
+    let mut cluster = Cluster::new(3);
+    cluster.say(2, 1, 5, chunk(log_id(9, 4), 4, b"ab", 9));
+    cluster.sync(1);
+    let progress = |next_offset| Body::SnapshotProgress { session: 1, snapshot: log_id(9, 4), next_offset };
+    assert_eq!(cluster.last_said(1, 2), Some(&progress(0)));
+    cluster.say(2, 1, 5, chunk(log_id(9, 4), 0, b"abcd", 9));
+    cluster.sync(1);
+    assert_eq!(cluster.last_said(1, 2), Some(&progress(4)));
+    cluster.say(2, 1, 5, chunk(log_id(9, 4), 0, b"abcd", 9));
+    cluster.sync(1);
+    assert_eq!(cluster.last_said(1, 2), Some(&progress(4)), "a repeated one is not taken twice");
+}
+
+#[test]
+fn a_transfer_survives_lost_chunks_and_a_restart_of_the_peer() {
+    let mut cluster = leader_with_snapshot(95);
+    cluster.heal();
+    for round in 0..40 {
+        cluster.advance(20_000);
+        cluster.lose_messages();
+        if round == 5 {
+            cluster.restart(3);
+        }
+    }
+    cluster.advance(3_000_000);
+    assert_eq!(cluster.raft(3).commit_index(), cluster.raft(1).commit_index());
+}
+
+#[test]
+fn a_snapshot_that_is_gone_is_replaced_by_a_newer_one() {
+    let mut cluster = leader_with_snapshot(35);
+    cluster.heal();
+    // The transfer begins, and the file goes while it runs.
+    cluster.now += cluster.config.heartbeat_interval_micros;
+    cluster.step(1, crate::raft::Input::Wake).unwrap();
+    for number in 0..10 {
+        cluster.propose(1, &number.to_string()).unwrap();
+    }
+    cluster.run();
+    cluster.node(1).disk.files.remove(&log_id(22, 2));
+    cluster.snapshot(1, 40);
+    cluster.advance(3_000_000);
+    assert_eq!(cluster.raft(3).commit_index(), cluster.raft(1).commit_index());
+}
+
+#[test]
+fn a_chunk_that_does_not_fit_is_reported() {
+    let mut cluster = Cluster::new(3);
+    let too_long = Body::InstallSnapshot {
+        session: 1,
+        snapshot: meta(log_id(9, 4), 3),
+        offset: u64::MAX,
+        data: Bytes::from_static(b"ab"),
+        done: false,
+    };
+    cluster.say(2, 1, 5, too_long);
+    cluster.say(
+        2,
+        1,
+        5,
+        Body::InstallSnapshot {
+            session: 1,
+            snapshot: meta(log_id(9, 4), 3),
+            offset: 0,
+            data: Bytes::from_static(b"ab"),
+            done: true,
+        },
+    );
+    let reports = cluster.node(1).events.iter().filter(|e| matches!(e, RaftEvent::BadMessage { .. }));
+    assert_eq!(reports.count(), 2);
+    assert_eq!(cluster.raft(1).leader_hint().leader, Some(id(2)));
+}
+
+#[test]
+fn the_membership_of_an_installed_snapshot_is_in_force() {
+    let mut cluster = Cluster::new(3);
+    let mut snapshot = meta(log_id(9, 4), 2);
+    snapshot.membership = voters(1..=5);
+    snapshot.membership_id = log_id(7, 3);
+    let data = Bytes::from_static(b"ab");
+    let body = Body::InstallSnapshot { session: 1, snapshot, offset: 0, data, done: true };
+    cluster.say(2, 1, 5, body);
+    cluster.sync(1);
+    assert_eq!(*cluster.raft(1).membership(), voters(1..=5));
+    assert_eq!(cluster.raft(1).membership_at(LogIndex::new(9)).1, log_id(7, 3));
+}

@@ -1,0 +1,347 @@
+//! What other cores got wrong: one test for each rule of the table in docs/protocol.md. Reads, memberships and
+//! snapshots have their own files.
+
+use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, made_with, voters};
+use crate::raft::{Body, Config, Input, LogId, LogIndex, ReadRound, RoleName, Term};
+use alloc::vec;
+
+/// A leader 1 of three in term 4, elected with a log that ends in 2@2; its own 3@4 is not acknowledged by anybody.
+fn figure_8() -> Cluster {
+    let mut cluster = Cluster::new(3);
+    for number in [1, 2] {
+        let mut restored = made_with(&voters(1..=3));
+        restored.hard_state.term = Term::new(3);
+        restored.entries.push(entry(2, 2));
+        cluster.add(number, restored);
+    }
+    cluster.network.clear();
+    cluster.time_out(1);
+    cluster.say(2, 1, 3, Body::PreVoteGranted { campaign_term: Term::new(4) });
+    cluster.sync(1);
+    cluster.say(2, 1, 4, Body::VoteGranted);
+    assert_eq!(cluster.raft(1).role(), RoleName::Leader);
+    cluster.sync(1);
+    cluster.network.clear();
+    cluster
+}
+
+/// Puts the leader's own entry on 2's disk.
+fn replicate_to_2(cluster: &mut Cluster) {
+    let own = cluster.raft(1).log_after(index(2));
+    cluster.append((1, 2, 4), log_id(2, 2), own, 0);
+    cluster.sync(2);
+    cluster.network.clear();
+}
+
+fn accepted(session: u64, match_index: u64) -> Body {
+    Body::AppendAccepted { session, match_index: index(match_index), round: ReadRound::ZERO }
+}
+
+/// The session of a leader's relation with its first peer.
+const FIRST: u64 = 1;
+
+#[test]
+fn a_prior_terms_entry_is_not_committed_by_counting() {
+    let mut cluster = figure_8();
+    cluster.say(2, 1, 4, accepted(FIRST, 2));
+    assert_eq!(
+        cluster.raft(1).commit_index(),
+        LogIndex::ZERO,
+        "2@2 is on a majority, and may yet be replaced"
+    );
+    replicate_to_2(&mut cluster);
+    cluster.say(2, 1, 4, accepted(FIRST, 3));
+    assert_eq!(cluster.raft(1).commit_index(), index(3), "3@4 commits everything before it");
+}
+
+#[test]
+fn a_leader_does_not_count_its_own_unsynced_entry() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.node(1).disk_held = true;
+    cluster.isolate(3);
+    cluster.propose(1, "a").unwrap();
+    cluster.run();
+    assert_eq!(cluster.commands(1).len(), 0, "durable on 2 alone");
+    cluster.sync(1);
+    assert_eq!(cluster.commands(1), ["a"]);
+}
+
+#[test]
+fn a_quorum_commits_without_the_leaders_own_disk() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.node(1).disk_held = true;
+    cluster.propose(1, "a").unwrap();
+    assert!(
+        matches!(cluster.last_said(1, 2), Some(Body::AppendEntries { entries, .. }) if entries.len() == 1)
+    );
+    cluster.run();
+    assert_eq!(cluster.commands(1), ["a"]);
+}
+
+#[test]
+fn a_follower_acknowledges_the_messages_tail_and_not_its_own_last_index() {
+    let mut cluster = Cluster::new(3);
+    let mut longer = made_with(&voters(1..=3));
+    longer.entries.extend([entry(2, 1), entry(3, 1)]);
+    cluster.add(1, longer);
+    cluster.append((2, 1, 2), log_id(1, 1), vec![entry(2, 1)], 0);
+    cluster.sync(1);
+    assert_eq!(cluster.last_said(1, 2), Some(&accepted(FIRST, 2)));
+}
+
+#[test]
+fn match_index_is_not_set_from_a_rejections_hint() {
+    let mut cluster = figure_8();
+    let (rejected, hint) = (log_id(2, 2), log_id(1, 1));
+    cluster.say(2, 1, 4, Body::AppendRejected { session: FIRST, rejected, hint, round: ReadRound::ZERO });
+    let peer = cluster.raft(1).progress()[0];
+    assert_eq!((peer.match_index, peer.next_index), (LogIndex::ZERO, index(2)));
+}
+
+#[test]
+fn a_late_rejection_changes_nothing() {
+    let mut cluster = figure_8();
+    replicate_to_2(&mut cluster);
+    cluster.say(2, 1, 4, accepted(FIRST, 3));
+    let (rejected, hint) = (log_id(2, 2), log_id(1, 1));
+    cluster.say(2, 1, 4, Body::AppendRejected { session: FIRST, rejected, hint, round: ReadRound::ZERO });
+    let peer = cluster.raft(1).progress()[0];
+    assert_eq!((peer.match_index, peer.state), (index(3), "replicate"));
+}
+
+#[test]
+fn an_append_that_arrives_late_truncates_nothing() {
+    let mut cluster = Cluster::new(3);
+    cluster.append((2, 1, 2), log_id(1, 1), vec![entry(2, 2), entry(3, 2), entry(4, 2)], 0);
+    cluster.append((2, 1, 2), log_id(1, 1), vec![entry(2, 2)], 0);
+    assert_eq!(cluster.log(1).len(), 4, "only a conflict truncates");
+}
+
+#[test]
+fn a_conflict_at_or_below_commit_is_refused_and_reported() {
+    let mut cluster = Cluster::new(3);
+    cluster.append((2, 1, 2), log_id(1, 1), vec![entry(2, 2), entry(3, 2)], 3);
+    cluster.append((3, 1, 4), log_id(1, 1), vec![entry(2, 3)], 0);
+    assert_eq!(cluster.log(1), [log_id(1, 1), log_id(2, 2), log_id(3, 2)]);
+    let reported =
+        cluster.node(1).events.iter().any(|event| matches!(event, crate::raft::RaftEvent::BadMessage { .. }));
+    assert!(reported);
+}
+
+#[test]
+fn an_answer_of_another_session_is_late() {
+    let mut cluster = figure_8();
+    cluster.say(2, 1, 4, accepted(FIRST + 7, 3));
+    assert_eq!(cluster.raft(1).progress()[0].match_index, LogIndex::ZERO);
+    assert_eq!(cluster.raft(1).progress()[0].last_heard, None);
+}
+
+#[test]
+fn a_repeated_grant_waits_for_the_vote_as_the_first_did() {
+    let mut cluster = Cluster::new(3);
+    let ask = Body::RequestVote { last_log: log_id(1, 1), transfer: false };
+    cluster.say(2, 1, 5, ask.clone());
+    let write = cluster.node(1).writes.len();
+    cluster.say(2, 1, 5, ask);
+    assert_eq!(cluster.node(1).writes.len(), write, "the second causes no write of its own");
+    assert!(cluster.network.is_empty(), "and waits all the same");
+    cluster.sync(1);
+    assert!(matches!(cluster.last_said(1, 2), Some(Body::VoteGranted)));
+}
+
+#[test]
+fn an_acknowledgement_of_entries_known_already_waits_until_they_are_durable() {
+    let mut cluster = Cluster::new(3);
+    cluster.append((2, 1, 2), log_id(1, 1), vec![entry(2, 2)], 0);
+    cluster.append((2, 1, 2), log_id(2, 2), vec![], 0);
+    assert!(cluster.network.is_empty());
+    cluster.sync(1);
+    assert_eq!(cluster.between(1, 2), [&accepted(FIRST, 2)], "both are answered by one");
+}
+
+#[test]
+fn a_late_receipt_does_not_acknowledge_entries_overwritten_since() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.isolate(1);
+    cluster.propose(1, "lost").unwrap();
+    let (from, last) = (cluster.raft(1).last_log().index.previous(), cluster.raft(1).last_log());
+    // Its write is on the way when another leader replaces the entry.
+    cluster.heal();
+    let prev = LogId::new(Term::new(2), from);
+    cluster.append((2, 1, 5), prev, vec![entry(last.index.get(), 5)], 0);
+    assert_eq!(cluster.node(1).writes.len(), 2);
+    cluster.network.clear();
+    cluster.sync_one(1);
+    assert!(cluster.raft(1).shared.log.durable() < last.index, "the first write held another entry");
+    assert!(cluster.between(1, 2).is_empty());
+    cluster.sync_one(1);
+    assert_eq!(cluster.raft(1).shared.log.durable(), last.index);
+    assert_eq!(cluster.last_said(1, 2), Some(&accepted(FIRST, last.index.get())));
+}
+
+#[test]
+fn a_receipt_of_an_earlier_life_is_ignored() {
+    let mut cluster = Cluster::new(1);
+    let write = cluster.node(1).writes.pop_front().unwrap();
+    cluster.restart(1);
+    cluster.step(1, Input::Durable(write.into_durable())).unwrap();
+    assert_eq!(cluster.raft(1).role(), RoleName::Candidate, "the vote of this life is not durable");
+    cluster.run();
+    assert_eq!(cluster.raft(1).role(), RoleName::Leader);
+}
+
+#[test]
+fn term_and_entries_of_one_message_share_one_write() {
+    let mut cluster = Cluster::new(3);
+    cluster.append((2, 1, 7), log_id(1, 1), vec![entry(2, 7)], 0);
+    assert_eq!(cluster.node(1).writes.len(), 1);
+    let records = cluster.node(1).writes[0].records().clone();
+    assert_eq!(records.hard_state.map(|hard| hard.term), Some(Term::new(7)));
+    assert_eq!(records.entries.len(), 1);
+}
+
+#[test]
+fn a_batch_of_proposals_costs_one_write_and_one_append_per_peer() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    let now = crate::raft::Time::new(cluster.now);
+    for _ in 0..100 {
+        cluster.feed(1, now, Input::Propose("x".into())).unwrap();
+    }
+    cluster.settle(1);
+    assert_eq!(cluster.node(1).writes.len(), 1);
+    assert_eq!((cluster.between(1, 2).len(), cluster.between(1, 3).len()), (1, 1));
+}
+
+#[test]
+fn a_minority_leader_steps_down() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.isolate(1);
+    cluster.advance(cluster.config.election_timeout_micros + 200_000);
+    assert_ne!(cluster.raft(1).role(), RoleName::Leader);
+    assert!(cluster.propose(1, "lost").is_err());
+}
+
+#[test]
+fn a_pre_vote_changes_nothing_durable_and_a_returning_node_deposes_nobody() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.isolate(3);
+    cluster.advance(5_000_000);
+    assert_eq!(cluster.raft(3).term(), Term::new(2), "asking does not raise its term");
+    assert_eq!(cluster.node(3).writes.len(), 0);
+    cluster.heal();
+    cluster.advance(1_000_000);
+    assert_eq!(cluster.leader(), Some(1));
+    assert_eq!(cluster.raft(1).term(), Term::new(2));
+}
+
+#[test]
+fn a_vote_request_is_ignored_while_a_leader_is_heard() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.say(3, 2, 9, Body::RequestVote { last_log: log_id(9, 9), transfer: false });
+    assert_eq!(cluster.raft(2).term(), Term::new(2), "not even its term is taken");
+    cluster.say(3, 2, 9, Body::RequestVote { last_log: log_id(9, 9), transfer: true });
+    assert_eq!(cluster.raft(2).term(), Term::new(9), "unless the leader wants it");
+}
+
+#[test]
+fn a_node_ahead_in_term_with_a_short_log_does_not_block_elections() {
+    // 1 has a higher term and nothing in its log; 2 has the log. Neither can elect 1, and 2 must learn 1's term.
+    let mut cluster = Cluster::new(3);
+    let mut ahead = made_with(&voters(1..=3));
+    ahead.hard_state.term = Term::new(9);
+    let mut longer = made_with(&voters(1..=3));
+    longer.entries.push(entry(2, 1));
+    cluster.add(1, ahead);
+    cluster.add(2, longer);
+    cluster.crash(3);
+    cluster.network.clear();
+    cluster.advance(5_000_000);
+    assert_eq!(cluster.leader(), Some(2), "rejections carried the term");
+}
+
+#[test]
+fn an_old_leader_learns_from_a_rejection_that_its_term_is_over() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.isolate(1);
+    cluster.now += 1_000;
+    // 3 was in contact with a later term, and 1 did not hear of it.
+    cluster.say(2, 3, 9, Body::VoteRejected);
+    cluster.run();
+    cluster.heal();
+    cluster.now += cluster.config.heartbeat_interval_micros;
+    cluster.step(1, Input::Wake).unwrap();
+    cluster.run();
+    assert_eq!(cluster.raft(1).role(), RoleName::Follower);
+    assert_eq!(cluster.raft(1).term(), Term::new(9));
+}
+
+#[test]
+fn a_leader_whose_disk_stalls_hands_over_and_steps_down() {
+    let config = Config { disk_stall_micros: 1_000_000, ..Config::default() };
+    let mut cluster = Cluster::with(3, config);
+    cluster.elect(1);
+    cluster.node(1).disk_held = true;
+    cluster.propose(1, "a").unwrap();
+    cluster.advance(900_000);
+    assert_eq!(cluster.leader(), Some(1), "heartbeats go on");
+    cluster.advance(300_000);
+    assert!(matches!(cluster.leader(), Some(2 | 3)), "it named a successor");
+    assert_eq!(cluster.raft(1).role(), RoleName::Follower);
+    cluster.advance(5_000_000);
+    assert_ne!(cluster.leader(), Some(1), "nor does it campaign on such a disk");
+}
+
+#[test]
+fn a_second_leader_of_the_same_term_is_reported_and_not_followed() {
+    let mut cluster = Cluster::new(3);
+    cluster.append((2, 1, 5), log_id(1, 1), vec![], 0);
+    cluster.append((3, 1, 5), log_id(1, 1), vec![entry(2, 5)], 0);
+    assert_eq!(cluster.raft(1).leader_hint().leader, Some(id(2)));
+    assert_eq!(cluster.log(1).len(), 1);
+}
+
+#[test]
+fn messages_that_make_no_sense_are_dropped_and_reported() {
+    let mut cluster = Cluster::new(3);
+    let before = cluster.log(1);
+    cluster.append((2, 1, 5), log_id(1, 1), vec![entry(3, 5)], 0);
+    cluster.append((2, 1, 5), log_id(1, 1), vec![entry(2, 6)], 0);
+    cluster.append((2, 1, 5), log_id(1, 1), vec![entry(2, 5), entry(3, 4)], 0);
+    assert_eq!(cluster.log(1), before);
+    let reports = cluster.node(1).events.iter();
+    assert_eq!(reports.filter(|e| matches!(e, crate::raft::RaftEvent::BadMessage { .. })).count(), 3);
+}
+
+#[test]
+fn the_clock_never_goes_back() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    let now = cluster.now;
+    cluster.now = 0;
+    cluster.step(1, Input::Wake).unwrap();
+    cluster.propose(1, "a").unwrap();
+    cluster.now = now;
+    cluster.run();
+    assert_eq!(cluster.commands(1), ["a"]);
+}
+
+#[test]
+fn lost_appends_are_found_and_sent_again() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    for number in 0..10 {
+        cluster.propose(1, &number.to_string()).unwrap();
+        cluster.lose_messages();
+    }
+    cluster.advance(1_000_000);
+    assert_eq!(cluster.commands(2).len(), 10);
+    assert_eq!(cluster.commands(3).len(), 10);
+}

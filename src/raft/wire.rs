@@ -1,0 +1,231 @@
+//! The bytes of a [`Message`] (docs/protocol.md).
+//!
+//! ```text
+//! tag u8 | from u64 | to u64 | term u64 | what the tag says
+//! ```
+//! A tag is never given a second meaning; what is new gets a new tag, and a node that does not know it refuses that
+//! message alone. Entries stand in an append as they stand in the log, and what is decoded shares the input.
+
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::raft::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, Entry};
+use crate::raft::message::{Body, Message};
+use crate::raft::snapshot::SnapshotMeta;
+use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, Term};
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// Bytes of a snapshot chunk, at most: a bound for decoders, above every configurable limit.
+const CHUNK_BYTES_MAX: usize = ENTRY_DATA_BYTES_MAX;
+
+/// Bytes of an encoded [`SnapshotMeta`], at most.
+const SNAPSHOT_META_BYTES_MAX: usize = 1 << 20;
+
+impl Message {
+    /// Appends the encoded message to `out`. It carries no length: a frame around it does.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u8(tag(&self.body));
+        words(out, [self.from.get(), self.to.get(), self.term.get()]);
+        encode_body(&self.body, out);
+    }
+
+    /// Decodes a message that fills the rest of `reader`; entries and chunks share its bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for what no correct peer sends: cut short, undefined or inconsistent (entries that do not
+    /// follow `prev` one by one, say).
+    pub fn decode(mut reader: Reader) -> Result<Self, DecodeError> {
+        let tag = reader.u8("message tag")?;
+        let from = NodeId::new(reader.u64("sender")?);
+        let to = NodeId::new(reader.u64("addressee")?);
+        let term = decode_term(&mut reader)?;
+        let body = decode_body(tag, term, &mut reader)?;
+        reader.finish("message")?;
+        Ok(Self { from, to, term, body })
+    }
+}
+
+const fn tag(body: &Body) -> u8 {
+    match body {
+        Body::PreVote { .. } => 1,
+        Body::PreVoteGranted { .. } => 2,
+        Body::PreVoteRejected { .. } => 3,
+        Body::RequestVote { .. } => 4,
+        Body::VoteGranted => 5,
+        Body::VoteRejected => 6,
+        Body::AppendEntries { .. } => 7,
+        Body::AppendAccepted { .. } => 8,
+        Body::AppendRejected { .. } => 9,
+        Body::RoundConfirmed { .. } => 10,
+        Body::InstallSnapshot { .. } => 11,
+        Body::SnapshotProgress { .. } => 12,
+        Body::SnapshotInstalled { .. } => 13,
+        Body::TimeoutNow => 14,
+        Body::ReadIndex { .. } => 15,
+        Body::ReadIndexReady { .. } => 16,
+        Body::ReadIndexRefused { .. } => 17,
+    }
+}
+
+fn encode_body(body: &Body, out: &mut Vec<u8>) {
+    match body {
+        Body::PreVote { campaign_term, last_log } => {
+            words(out, [campaign_term.get(), last_log.term.get(), last_log.index.get()]);
+        }
+        Body::PreVoteGranted { campaign_term } | Body::PreVoteRejected { campaign_term } => {
+            words(out, [campaign_term.get()]);
+        }
+        Body::RequestVote { last_log, transfer } => {
+            words(out, [last_log.term.get(), last_log.index.get()]);
+            out.put_u8(u8::from(*transfer));
+        }
+        Body::VoteGranted | Body::VoteRejected | Body::TimeoutNow => {}
+        Body::AppendEntries { session, prev, entries, commit, round } => {
+            out.reserve(48 + entries.iter().map(Entry::encoded_bytes).sum::<usize>());
+            words(out, [*session, prev.term.get(), prev.index.get(), commit.get(), round.get()]);
+            out.put_u32(u32::try_from(entries.len()).expect("an append is bounded by its bytes"));
+            for entry in entries {
+                out.extend_from_slice(entry.encoded());
+            }
+        }
+        Body::AppendAccepted { session, match_index, round } => {
+            words(out, [*session, match_index.get(), round.get()]);
+        }
+        Body::AppendRejected { session, rejected, hint, round } => {
+            words(out, [*session, rejected.term.get(), rejected.index.get()]);
+            words(out, [hint.term.get(), hint.index.get(), round.get()]);
+        }
+        Body::RoundConfirmed { round } => words(out, [round.get()]),
+        Body::InstallSnapshot { session, snapshot, offset, data, done } => {
+            words(out, [*session, *offset]);
+            out.put_u8(u8::from(*done));
+            out.put_bytes(&snapshot.encode());
+            out.put_bytes(data);
+        }
+        Body::SnapshotProgress { session, snapshot, next_offset } => {
+            words(out, [*session, snapshot.term.get(), snapshot.index.get(), *next_offset]);
+        }
+        Body::SnapshotInstalled { session, match_index } => words(out, [*session, match_index.get()]),
+        Body::ReadIndex { incarnation, sequence } | Body::ReadIndexRefused { incarnation, sequence } => {
+            words(out, [incarnation.get(), *sequence]);
+        }
+        Body::ReadIndexReady { incarnation, sequence, index } => {
+            words(out, [incarnation.get(), *sequence, index.get()]);
+        }
+    }
+}
+
+fn words<const N: usize>(out: &mut Vec<u8>, words: [u64; N]) {
+    for word in words {
+        out.put_u64(word);
+    }
+}
+
+fn decode_body(tag: u8, term: Term, reader: &mut Reader) -> Result<Body, DecodeError> {
+    match tag {
+        1 => Ok(Body::PreVote { campaign_term: decode_term(reader)?, last_log: decode_log_id(reader)? }),
+        2 => Ok(Body::PreVoteGranted { campaign_term: decode_term(reader)? }),
+        3 => Ok(Body::PreVoteRejected { campaign_term: decode_term(reader)? }),
+        4 => Ok(Body::RequestVote { last_log: decode_log_id(reader)?, transfer: reader.flag("transfer")? }),
+        5 => Ok(Body::VoteGranted),
+        6 => Ok(Body::VoteRejected),
+        7 => decode_append(term, reader),
+        8 => Ok(Body::AppendAccepted {
+            session: reader.u64("session")?,
+            match_index: decode_index(reader)?,
+            round: decode_round(reader)?,
+        }),
+        9 => Ok(Body::AppendRejected {
+            session: reader.u64("session")?,
+            rejected: decode_log_id(reader)?,
+            hint: decode_log_id(reader)?,
+            round: decode_round(reader)?,
+        }),
+        10 => Ok(Body::RoundConfirmed { round: decode_round(reader)? }),
+        11 => decode_install_snapshot(reader),
+        12 => Ok(Body::SnapshotProgress {
+            session: reader.u64("session")?,
+            snapshot: decode_log_id(reader)?,
+            next_offset: reader.counter("snapshot offset")?,
+        }),
+        13 => Ok(Body::SnapshotInstalled {
+            session: reader.u64("session")?,
+            match_index: decode_index(reader)?,
+        }),
+        14 => Ok(Body::TimeoutNow),
+        15 => {
+            let (incarnation, sequence) = decode_question(reader)?;
+            Ok(Body::ReadIndex { incarnation, sequence })
+        }
+        16 => {
+            let (incarnation, sequence) = decode_question(reader)?;
+            Ok(Body::ReadIndexReady { incarnation, sequence, index: decode_index(reader)? })
+        }
+        17 => {
+            let (incarnation, sequence) = decode_question(reader)?;
+            Ok(Body::ReadIndexRefused { incarnation, sequence })
+        }
+        other => Err(DecodeError::Invalid { what: "message tag", value: u64::from(other) }),
+    }
+}
+
+fn decode_append(term: Term, reader: &mut Reader) -> Result<Body, DecodeError> {
+    let session = reader.u64("session")?;
+    let prev = decode_log_id(reader)?;
+    let commit = decode_index(reader)?;
+    let round = decode_round(reader)?;
+    let count = reader.u32("entry count")? as usize;
+    let entries_max = reader.remaining() / ENTRY_HEADER_BYTES;
+    if count > entries_max {
+        let (length, limit) = (count as u64, entries_max as u64);
+        return Err(DecodeError::TooLong { what: "entries", length, limit });
+    }
+    let mut entries = Vec::with_capacity(count);
+    let mut last = prev;
+    for _ in 0..count {
+        let entry = Entry::decode(reader)?;
+        if entry.index() != last.index.next() || entry.term() < last.term || entry.term() > term {
+            let why = "its entries do not follow each other";
+            return Err(DecodeError::Inconsistent { what: "append", why });
+        }
+        last = entry.id();
+        entries.push(entry);
+    }
+    Ok(Body::AppendEntries { session, prev, entries, commit, round })
+}
+
+fn decode_install_snapshot(reader: &mut Reader) -> Result<Body, DecodeError> {
+    let session = reader.u64("session")?;
+    let offset = reader.counter("snapshot offset")?;
+    let done = reader.flag("last chunk")?;
+    let snapshot = SnapshotMeta::decode(&reader.bytes("snapshot description", SNAPSHOT_META_BYTES_MAX)?)?;
+    let data: Bytes = reader.bytes("snapshot chunk", CHUNK_BYTES_MAX)?;
+    let end = offset + data.len() as u64;
+    if end > snapshot.bytes || (done && end != snapshot.bytes) {
+        let why = "it does not lie where the snapshot's length says";
+        return Err(DecodeError::Inconsistent { what: "snapshot chunk", why });
+    }
+    Ok(Body::InstallSnapshot { session, snapshot, offset, data, done })
+}
+
+fn decode_question(reader: &mut Reader) -> Result<(Incarnation, u64), DecodeError> {
+    Ok((Incarnation::new(reader.u64("incarnation")?), reader.counter("read sequence")?))
+}
+
+fn decode_term(reader: &mut Reader) -> Result<Term, DecodeError> {
+    reader.counter("term").map(Term::new)
+}
+
+fn decode_index(reader: &mut Reader) -> Result<LogIndex, DecodeError> {
+    reader.counter("log index").map(LogIndex::new)
+}
+
+fn decode_round(reader: &mut Reader) -> Result<ReadRound, DecodeError> {
+    reader.counter("read round").map(ReadRound::new)
+}
+
+fn decode_log_id(reader: &mut Reader) -> Result<LogId, DecodeError> {
+    Ok(LogId::new(decode_term(reader)?, decode_index(reader)?))
+}
+
+#[cfg(test)]
+mod tests;
