@@ -1,0 +1,249 @@
+//! The state machine, and the persistent maps it could stand on.
+//!
+//! `cargo bench --bench kv` measures times; `cargo bench --bench kv -- --memory NAME` the memory of one of them. The figures
+//! and what was decided on them are in docs/performance.md.
+
+use bytes::Bytes;
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
+use criterion::{BatchSize, BenchmarkGroup, Criterion};
+use infinitystore::kv::{Op, Revision, Store, StoreReader, Versioned};
+use rustix::time::{ClockId, clock_gettime};
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+const KEYS: usize = 100_000;
+const VALUE_BYTES: usize = 256;
+
+fn key(number: usize) -> Vec<u8> {
+    format!("user/{number:08}").into_bytes()
+}
+
+fn versioned(fill: u8) -> Versioned {
+    let value = Bytes::copy_from_slice(&[fill; VALUE_BYTES]);
+    Versioned { value, create_revision: Revision(1), mod_revision: Revision(2), version: 3 }
+}
+
+/// Keys in an order that no cache foresees; each once a round.
+fn shuffled() -> impl Iterator<Item = usize> {
+    // An odd factor visits each residue of a power of two once; those past the end are skipped.
+    let size = KEYS.next_power_of_two();
+    (0..).map(move |step: usize| step.wrapping_mul(0x9E37_79B1) % size).filter(|number| *number < KEYS)
+}
+
+/// Time that this thread ran: what else the machine does disturbs it less than time that passed.
+struct CpuTime;
+
+impl Measurement for CpuTime {
+    type Intermediate = Duration;
+    type Value = Duration;
+
+    fn start(&self) -> Duration {
+        let now = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::try_from(now).unwrap_or_default()
+    }
+    fn end(&self, start: Duration) -> Duration {
+        self.start() - start
+    }
+    fn add(&self, one: &Duration, other: &Duration) -> Duration {
+        *one + *other
+    }
+    fn zero(&self) -> Duration {
+        Duration::ZERO
+    }
+    fn to_f64(&self, value: &Duration) -> f64 {
+        WallTime.to_f64(value)
+    }
+    fn formatter(&self) -> &dyn ValueFormatter {
+        WallTime.formatter()
+    }
+}
+
+/// What the store needs of a map.
+trait Map: Clone + Default {
+    fn set(&mut self, key: &[u8], value: Versioned);
+    fn get(&self, key: &[u8]) -> Option<&Versioned>;
+    /// Sum of the lengths, in the order of the keys: the work of a snapshot.
+    fn walk(&self) -> usize;
+}
+
+macro_rules! map {
+    ($name:ident, $inner:ty, $empty:expr, $key:expr, $insert:ident, $walk:expr) => {
+        #[derive(Clone)]
+        struct $name($inner);
+        impl Default for $name {
+            fn default() -> Self {
+                Self($empty)
+            }
+        }
+        impl Map for $name {
+            fn set(&mut self, key: &[u8], value: Versioned) {
+                if let Some(present) = self.0.get_mut(key) {
+                    *present = value;
+                } else {
+                    self.0.$insert($key(key), value);
+                }
+            }
+            fn get(&self, key: &[u8]) -> Option<&Versioned> {
+                self.0.get(key)
+            }
+            fn walk(&self) -> usize {
+                #[allow(clippy::redundant_closure_call, reason = "the closure is the macro's argument")]
+                $walk(&self.0)
+            }
+        }
+    };
+}
+
+fn length((key, versioned): (&impl AsRef<[u8]>, &Versioned)) -> usize {
+    black_box(key.as_ref().len() + versioned.value.len())
+}
+
+type RedBlack = rpds::RedBlackTreeMapSync<Box<[u8]>, Versioned>;
+type HashTrie = rpds::HashTrieMapSync<Box<[u8]>, Versioned>;
+// Its nodes clone their keys when they are copied: a shared key is cheaper.
+type Ord = imbl::OrdMap<Arc<[u8]>, Versioned>;
+
+map!(RpdsRedBlackTree, RedBlack, RedBlack::new_sync(), Box::from, insert_mut, |map: &RedBlack| map
+    .iter()
+    .map(length)
+    .sum::<usize>());
+map!(RpdsHashTrie, HashTrie, HashTrie::new_sync(), Box::from, insert_mut, |map: &HashTrie| {
+    let mut sorted: Vec<_> = map.iter().collect();
+    sorted.sort_unstable_by_key(|(key, _)| *key);
+    sorted.into_iter().map(length).sum::<usize>()
+});
+map!(ImblOrdMap, Ord, Ord::new(), Arc::from, insert, |map: &Ord| map.iter().map(length).sum::<usize>());
+
+impl Map for Store {
+    fn set(&mut self, key: &[u8], value: Versioned) {
+        self.apply(&Op::Set { key: Bytes::copy_from_slice(key), value: value.value });
+    }
+    fn get(&self, key: &[u8]) -> Option<&Versioned> {
+        Store::get(self, key)
+    }
+    fn walk(&self) -> usize {
+        self.iter().map(|(key, versioned)| length((&key, versioned))).sum()
+    }
+}
+
+fn filled<M: Map>() -> M {
+    let mut map = M::default();
+    for number in shuffled().take(KEYS) {
+        map.set(&key(number), versioned(0));
+    }
+    map
+}
+
+fn bench_map<M: Map>(criterion: &mut Criterion<CpuTime>, name: &str) {
+    let mut group = criterion.benchmark_group(name);
+    group.sample_size(20);
+    let keys: Vec<Vec<u8>> = (0..KEYS).map(key).collect();
+    bench_writes::<M>(&mut group, &keys);
+    let map = filled::<M>();
+    let mut order = shuffled();
+    group.bench_function("get", |bencher| {
+        bencher.iter(|| map.get(&keys[order.next().unwrap_or_default()]).map(|found| found.version));
+    });
+    group.bench_function("walk all, in order", |bencher| bencher.iter(|| map.walk()));
+    group.finish();
+}
+
+fn bench_writes<M: Map>(group: &mut BenchmarkGroup<'_, CpuTime>, keys: &[Vec<u8>]) {
+    group.bench_function("insert 100,000", |bencher| {
+        bencher.iter_batched(|| (), |()| filled::<M>(), BatchSize::PerIteration);
+    });
+    let mut map = filled::<M>();
+    let mut order = shuffled();
+    group.bench_function("overwrite", |bencher| {
+        bencher.iter(|| map.set(&keys[order.next().unwrap_or_default()], versioned(1)));
+    });
+    group.bench_function("overwrite, just captured", |bencher| {
+        // A thousand writes after each capture: nothing is copied yet, each has its path to copy.
+        let mut order = shuffled();
+        bencher.iter_batched(
+            || map.clone(),
+            |mut map| {
+                for number in order.by_ref().take(1_000) {
+                    map.set(&keys[number], versioned(2));
+                }
+                map
+            },
+            BatchSize::PerIteration,
+        );
+    });
+}
+
+/// Capture, snapshot and restoration of the store itself.
+fn bench_snapshot(criterion: &mut Criterion<CpuTime>) {
+    let store = filled::<Store>();
+    let pieces: Vec<Vec<u8>> = store.snapshot_pieces().collect();
+    let mut group = criterion.benchmark_group("snapshot");
+    group.sample_size(20);
+    group.bench_function("capture", |bencher| bencher.iter(|| store.clone()));
+    group.bench_function("write 100,000", |bencher| {
+        bencher.iter(|| store.snapshot_pieces().map(|piece| black_box(piece).len()).sum::<usize>());
+    });
+    group.bench_function("read 100,000", |bencher| {
+        bencher.iter(|| {
+            let mut reader = StoreReader::new();
+            pieces.iter().try_for_each(|piece| reader.push(piece)).expect("the store wrote it");
+            reader.finish().expect("the store wrote it")
+        });
+    });
+    group.finish();
+}
+
+/// Resident memory of this process, bytes.
+fn resident_bytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap_or_default() * 1024
+}
+
+fn print_memory<M: Map>(name: &str) {
+    let before = resident_bytes();
+    let mut map = filled::<M>();
+    let filled = resident_bytes() - before;
+    // A capture is held while every key is overwritten: the worst case.
+    let captured = map.clone();
+    for number in 0..KEYS {
+        map.set(&key(number), versioned(1));
+    }
+    let both = resident_bytes() - before;
+    drop(captured);
+    println!(
+        "{name}: {} bytes a key, {} with a capture and every key overwritten",
+        filled / KEYS,
+        both / KEYS
+    );
+}
+
+type Candidate = (&'static str, fn(&mut Criterion<CpuTime>, &str), fn(&str));
+
+const CANDIDATES: [Candidate; 4] = [
+    ("store", bench_map::<Store>, print_memory::<Store>),
+    ("rpds RedBlackTreeMap", bench_map::<RpdsRedBlackTree>, print_memory::<RpdsRedBlackTree>),
+    ("rpds HashTrieMap", bench_map::<RpdsHashTrie>, print_memory::<RpdsHashTrie>),
+    ("imbl OrdMap", bench_map::<ImblOrdMap>, print_memory::<ImblOrdMap>),
+];
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    if let Some("--memory") = arguments.next().as_deref() {
+        // A process for each: what one frees, another would not have to ask for.
+        let name = arguments.next().unwrap_or_default();
+        let Some((name, _, print)) = CANDIDATES.iter().find(|candidate| candidate.0 == name) else {
+            return eprintln!(
+                "--memory needs one of: store, rpds RedBlackTreeMap, rpds HashTrieMap, imbl OrdMap"
+            );
+        };
+        return print(name);
+    }
+    let mut criterion = Criterion::default().with_measurement(CpuTime).configure_from_args();
+    for (name, bench, _) in CANDIDATES {
+        bench(&mut criterion, name);
+    }
+    bench_snapshot(&mut criterion);
+    criterion.final_summary();
+}

@@ -1,0 +1,187 @@
+use crate::codec::DecodeError;
+use crate::kv::snapshot::{HEAD_BYTES, PIECE_BYTES};
+use crate::kv::{KEY_BYTES_MAX, Op, Store, StoreReader, VALUE_BYTES_MAX};
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use proptest::collection::vec as any_vec;
+use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+use proptest::sample::Index;
+
+fn store_of(keys: usize, value: &[u8]) -> Store {
+    let mut store = Store::new();
+    for number in 0..keys {
+        let key = Bytes::from(format!("key {number:06}"));
+        store.apply(&Op::Set { key, value: Bytes::copy_from_slice(value) });
+    }
+    store
+}
+
+fn body(store: &Store) -> Vec<u8> {
+    store.snapshot_pieces().flatten().collect()
+}
+
+fn read(pieces: &[&[u8]]) -> Result<Store, DecodeError> {
+    let mut reader = StoreReader::new();
+    for piece in pieces {
+        reader.push(piece)?;
+    }
+    reader.finish()
+}
+
+fn assert_same(one: &Store, other: &Store) {
+    assert!(one.iter().eq(other.iter()));
+    assert_eq!(one.state_hash(), other.state_hash());
+    assert_eq!(one.revision(), other.revision());
+    assert_eq!(one.bytes(), other.bytes());
+    assert_eq!(one.len(), other.len());
+}
+
+#[test]
+fn an_empty_store_survives() {
+    let mut store = Store::new();
+    assert_same(&read(&[&body(&store)]).unwrap(), &store);
+    store.apply(&Op::Set { key: Bytes::from_static(b"k"), value: Bytes::new() });
+    store.apply(&Op::Delete { key: Bytes::from_static(b"k") });
+    assert_same(&read(&[&body(&store)]).unwrap(), &store);
+}
+
+#[test]
+fn pieces_are_of_some_64_kib() {
+    let store = store_of(5_000, &[7; 256]);
+    let lengths: Vec<usize> = store.snapshot_pieces().map(|piece| piece.len()).collect();
+    let (_, whole) = lengths.split_last().unwrap();
+    assert!(whole.len() > 20);
+    assert!(whole.iter().all(|length| (PIECE_BYTES..PIECE_BYTES + 400).contains(length)), "{lengths:?}");
+}
+
+#[test]
+fn the_longest_keys_and_values_survive() {
+    let mut store = store_of(3, b"v");
+    store.apply(&Op::Set { key: vec![9; KEY_BYTES_MAX].into(), value: vec![8; VALUE_BYTES_MAX].into() });
+    assert_same(&read(&[&body(&store)]).unwrap(), &store);
+}
+
+#[test]
+fn a_reader_holds_no_more_than_a_record_and_a_piece() {
+    let store = store_of(2_000, &[7; 256]);
+    let body = body(&store);
+    let mut reader = StoreReader::new();
+    let mut most = 0;
+    for piece in body.chunks(100) {
+        reader.push(piece).unwrap();
+        most = most.max(reader.pending.capacity());
+    }
+    assert!(most < 2_000, "{most} bytes held back");
+    assert_same(&reader.finish().unwrap(), &store);
+}
+
+#[test]
+fn every_cut_is_found() {
+    let body = body(&store_of(5, b"value"));
+    for end in 0..body.len() {
+        let what = read(&[&body[..end]]).unwrap_err();
+        assert!(matches!(what, DecodeError::Short { what: "snapshot body", .. }), "cut at {end}: {what}");
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_found() {
+    let good = body(&store_of(3, b"value"));
+    for bit in 0..good.len() * 8 {
+        let mut bad = good.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        assert!(read(&[&bad]).is_err(), "bit {bit} was flipped, and the body was accepted");
+    }
+}
+
+#[test]
+fn bytes_behind_the_end_are_refused() {
+    let good = body(&store_of(3, b"value"));
+    let trailing = Err(DecodeError::Trailing { what: "snapshot body", count: 1 });
+    let mut longer = good.clone();
+    longer.push(0);
+    assert_eq!(read(&[&longer]).map(drop), trailing);
+    assert_eq!(read(&[&good, &[0]]).map(drop), trailing);
+    assert!(read(&[&good, &[]]).is_ok());
+}
+
+#[test]
+fn refuses_keys_out_of_order_or_twice() {
+    let record = |key: u8| {
+        let mut store = Store::new();
+        store.apply(&Op::Set { key: vec![key].into(), value: Bytes::new() });
+        body(&store)[1..1 + HEAD_BYTES + 1].to_vec()
+    };
+    for keys in [[5, 5], [5, 4]] {
+        let pieces = [&[1][..], &record(keys[0]), &record(keys[1])];
+        let what = read(&pieces).unwrap_err();
+        assert_eq!(what, DecodeError::Invalid { what: "order of the keys", value: 1 });
+    }
+}
+
+#[test]
+fn refuses_another_format_and_lengths_past_the_limits() {
+    let what = read(&[&[2]]).unwrap_err();
+    assert_eq!(what, DecodeError::Invalid { what: "format of the snapshot body", value: 2 });
+    let mut long = body(&store_of(1, b""));
+    long[26..30].copy_from_slice(&u32::MAX.to_le_bytes());
+    let limit = KEY_BYTES_MAX as u64;
+    assert_eq!(
+        read(&[&long]).unwrap_err(),
+        DecodeError::TooLong { what: "key", length: u64::from(u32::MAX), limit }
+    );
+}
+
+proptest! {
+    #[test]
+    fn survives_a_round_trip_while_the_original_changes(
+        sets in any_vec((any::<u8>(), any_vec(any::<u8>(), 0..3_000)), 0..80),
+        cuts in any_vec(any::<Index>(), 0..20),
+    ) {
+        let mut store = Store::new();
+        for (key, value) in sets {
+            store.apply(&Op::Set { key: vec![key].into(), value: value.into() });
+        }
+        let captured = store.clone();
+        let expected = body(&captured);
+        let mut stream = Vec::new();
+        for piece in captured.snapshot_pieces() {
+            stream.extend(piece);
+            store.apply(&Op::Set { key: vec![1].into(), value: Bytes::from_static(b"later") });
+            store.apply(&Op::Delete { key: vec![2].into() });
+        }
+        prop_assert_eq!(&stream, &expected);
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len())).collect();
+        cuts.extend([0, stream.len()]);
+        cuts.sort_unstable();
+        let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &stream[cut[0]..cut[1]]).collect();
+        assert_same(&read(&pieces).unwrap(), &captured);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(
+        bytes in any_vec(any::<u8>(), 0..300),
+        valid_start in any::<bool>(),
+        chunk in 1..50usize,
+    ) {
+        let mut bytes = bytes;
+        if valid_start {
+            bytes.splice(0..0, body(&store_of(2, b"v"))[..60].iter().copied());
+        }
+        let pieces: Vec<&[u8]> = bytes.chunks(chunk).collect();
+        prop_assert!(read(&pieces).is_err());
+    }
+
+    #[test]
+    fn damaged_bodies_never_panic(places in any_vec((any::<Index>(), any::<u8>()), 1..8)) {
+        let good = body(&store_of(20, b"value"));
+        let mut bad = good.clone();
+        for (place, byte) in places {
+            let place = place.index(bad.len());
+            bad[place] = byte;
+        }
+        prop_assert_eq!(read(&[&bad]).is_ok(), bad == good);
+    }
+}
