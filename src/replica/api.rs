@@ -1,0 +1,283 @@
+//! What goes into a replica and what comes out of it.
+
+use crate::kv::{Op, Outcome, Store, Versioned};
+use crate::raft::{
+    Change, Durable, LogId, LogIndex, LogWrite, Member, Membership, NodeId, RoleName, Session, SnapshotChunk,
+    SnapshotMeta, SnapshotRead, Term, Time,
+};
+use crate::replica::message::PeerMessage;
+use alloc::string::String;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// A client's request, as the driver knows it; chosen by the driver, unique while it waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// As if there were one copy: it sees every write that was answered before it began.
+    #[default]
+    Linearizable,
+    /// Whatever this node has applied.
+    Local,
+}
+
+/// What a client asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientRequest {
+    /// A command for the state machine.
+    Write(Op),
+    /// A key's value.
+    Read {
+        /// The key.
+        key: Bytes,
+        /// How fresh.
+        level: Level,
+    },
+    /// A change of membership; only the leader takes it.
+    ChangeMembership(Change),
+    /// Hand leadership over; only the leader takes it.
+    TransferLeadership(Option<NodeId>),
+    /// Waits until this node is known to be up to date with the cluster's commits (a linearizable read of nothing).
+    Barrier,
+}
+
+/// The answer to a [`ClientRequest`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientReply {
+    /// The command is committed and applied here.
+    Written(Outcome),
+    /// The value, if the key exists.
+    Value(Option<Versioned>),
+    /// The change of membership's entry is committed. A new member's id, if it added one.
+    MembershipChanged(Option<NodeId>),
+    /// Leadership is with somebody else now.
+    Transferred,
+    /// This node has applied everything that was committed when it was asked.
+    UpToDate,
+    /// It failed.
+    Failed(ClientError),
+}
+
+/// Why a request failed. A write ends committed, *not appended*, or *unknown*: only [`ClientError::Unknown`] is unknown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// Not appended: no leader is known (or the one known does not answer).
+    #[error("no leader is known")]
+    NoLeader,
+    /// Not appended: this node is not the leader, and only the leader does this.
+    #[error("not the leader")]
+    NotLeader(Option<NodeId>),
+    /// Not appended: too much waits already.
+    #[error("too much is waiting; try again later")]
+    Overloaded,
+    /// Not appended: the disk has no room for more of the log.
+    #[error("the disk is full")]
+    DiskFull,
+    /// Not appended: this node is being absorbed by another cluster.
+    #[error("this node is joining another cluster")]
+    Reserved,
+    /// Not appended: the request makes no sense, and why.
+    #[error("{0}")]
+    Refused(String),
+    /// Whether it was committed, or will be, is not known.
+    #[error("it is not known whether the write was committed")]
+    Unknown,
+    /// A read that no quorum confirmed in time.
+    #[error("no quorum answered in time")]
+    NoQuorum,
+}
+
+/// Something for the replica to take in.
+#[derive(Debug)]
+pub enum Event {
+    /// The time that `Actions::wake_at` asked for has come.
+    Wake,
+    /// A peer's message.
+    Peer(PeerMessage),
+    /// A client's request; answered at the latest some time after `deadline`.
+    Client {
+        /// Comes back with the answer.
+        id: RequestId,
+        /// When the client is told that it failed, or is unknown.
+        deadline: Time,
+        /// What it asks.
+        request: ClientRequest,
+    },
+    /// An answer of the storage.
+    Storage(StorageEvent),
+    /// This node, a pristine cluster of one, is reserved for another cluster until that time: no writes, no changes of membership.
+    Reserve {
+        /// When the reservation ends by itself.
+        until: Time,
+    },
+    /// The reservation is over.
+    Release,
+}
+
+/// What the storage is asked. [`Self::Write`] goes to the ordered stream; the others may run beside it.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a batch: moving it costs less than a box")]
+pub enum StorageRequest {
+    /// Write and sync. Several may share one sync; answered by [`StorageEvent::Durable`], in order, at least for the last of them.
+    Write(LogWrite),
+    /// Write a snapshot file beside the running state machine; answered by [`StorageEvent::SnapshotSaved`].
+    SaveSnapshot(SnapshotSave),
+    /// Read a chunk of a snapshot file; answered by [`StorageEvent::ChunkRead`].
+    ReadChunk(SnapshotRead),
+}
+
+/// A captured state machine, to be written as a snapshot file.
+#[derive(Clone, Debug)]
+pub struct SnapshotSave {
+    /// The last entry that `store` has applied.
+    pub last: LogId,
+    /// The membership in force at `last`.
+    pub membership: Membership,
+    /// Where that membership stands in the log.
+    pub membership_id: LogId,
+    /// The state, captured in O(1).
+    pub store: Store,
+}
+
+/// What the storage says.
+#[derive(Debug)]
+pub enum StorageEvent {
+    /// Everything up to this receipt's write is durable.
+    Durable {
+        /// To be handed to the core.
+        receipt: Durable,
+        /// The content of a snapshot whose last chunk was among the writes and which verified.
+        installed: Option<(SnapshotMeta, Store)>,
+        /// A snapshot whose last chunk was among the writes and which did not verify: no marker was written.
+        refused: Option<LogId>,
+    },
+    /// The snapshot file is complete and synced.
+    SnapshotSaved(SnapshotMeta),
+    /// It could not be written (disk full, say); another one may be tried later.
+    SnapshotFailed {
+        /// Which.
+        last: LogId,
+        /// Why.
+        reason: String,
+    },
+    /// The answer to [`StorageRequest::ReadChunk`].
+    ChunkRead {
+        /// Of the question.
+        to: NodeId,
+        /// Of the question.
+        session: Session,
+        /// `None` if that snapshot is gone.
+        chunk: Option<SnapshotChunk>,
+    },
+    /// Whether there is room for another segment of the log.
+    DiskFull(bool),
+}
+
+/// Everything that has to be carried out.
+#[derive(Debug, Default)]
+#[must_use = "messages, writes and replies are lost if the actions are dropped"]
+pub struct Actions {
+    /// To be sent; losing one is harmless.
+    pub messages: Vec<PeerMessage>,
+    /// For the storage, in order.
+    pub storage: Vec<StorageRequest>,
+    /// Answers to clients.
+    pub replies: Vec<(RequestId, ClientReply)>,
+    /// What happened, for logs, metrics, and the transport's address book.
+    pub notices: Vec<Notice>,
+    /// Step with [`Event::Wake`] then, if nothing comes earlier.
+    pub wake_at: Option<Time>,
+}
+
+/// Something that happened, for those who watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Role, term or leader are new.
+    RoleChanged {
+        /// The role now.
+        role: RoleName,
+        /// The term now.
+        term: Term,
+        /// Its leader, if known.
+        leader: Option<NodeId>,
+    },
+    /// Another membership is in force.
+    MembershipChanged {
+        /// The one in force.
+        membership: Membership,
+        /// Whether its entry is committed.
+        committed: bool,
+    },
+    /// A snapshot is complete; the log before it is gone, but for a tail.
+    SnapshotTaken(LogId),
+    /// The state was replaced by a leader's snapshot.
+    SnapshotInstalled(LogId),
+    /// A snapshot could not be written.
+    SnapshotFailed(String),
+    /// A peer said something that no correct peer says.
+    BadMessage {
+        /// Who.
+        from: NodeId,
+        /// What was wrong.
+        reason: String,
+    },
+}
+
+/// One member as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name, addresses and store.
+    pub member: Member,
+    /// `voter`, `learner`, `joining` (a voter of the incoming configuration only) or `leaving` (of the outgoing only).
+    pub standing: &'static str,
+    /// On the leader: how far its log is known to agree.
+    pub match_index: Option<LogIndex>,
+    /// On the leader: entries it lacks.
+    pub lag: Option<u64>,
+    /// On the leader: `probe`, `replicate` or `snapshot`.
+    pub replication: Option<&'static str>,
+    /// On the leader: microseconds since it was last heard from.
+    pub silent_micros: Option<u64>,
+}
+
+/// This node, and its view of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// This node.
+    pub id: NodeId,
+    /// Its role.
+    pub role: RoleName,
+    /// Its term.
+    pub term: Term,
+    /// The term's leader, if known.
+    pub leader: Option<NodeId>,
+    /// Last entry in its log.
+    pub last_log: LogId,
+    /// Its commit index.
+    pub commit_index: LogIndex,
+    /// Its last applied index.
+    pub last_applied: LogIndex,
+    /// Newest snapshot.
+    pub snapshot: LogId,
+    /// Keys in the store.
+    pub keys: usize,
+    /// Bytes of keys and values.
+    pub store_bytes: u64,
+    /// The store's revision.
+    pub revision: u64,
+    /// Hash of the store's state at `last_applied`.
+    pub state_hash: u128,
+    /// Proposals that wait.
+    pub pending_proposals: usize,
+    /// Reads that wait.
+    pub pending_reads: usize,
+    /// Whether the membership is joint.
+    pub joint: bool,
+    /// Every member.
+    pub members: Vec<MemberStatus>,
+}

@@ -1,0 +1,78 @@
+//! What replicas say to each other: the core's messages, and commands on their way to the leader.
+
+use crate::raft::{Incarnation, Message, NodeId, Term};
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// A message between two replicas: one frame of the peer transport.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the common one; a box for each message would cost more"
+)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerMessage {
+    /// The core's.
+    Raft(Message),
+    /// Commands for the leader.
+    Forward(Forward),
+    /// They were not appended.
+    ForwardRefused(ForwardRefused),
+}
+
+/// Commands of an origin's clients, on their way to the leader of `term`. Never sent twice: a lost one is *unknown*.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// The origin.
+    pub from: NodeId,
+    /// Who was the leader of `term` when it was sent.
+    pub to: NodeId,
+    /// The only term in which it may be appended.
+    pub term: Term,
+    /// The origin's incarnation.
+    pub incarnation: Incarnation,
+    /// Sequence of the first command; the others follow. Grows within (term, incarnation).
+    pub first_sequence: u64,
+    /// Encoded proposals.
+    pub commands: Vec<Bytes>,
+}
+
+/// Commands from `first_sequence` on were not appended, and never will be in that term.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardRefused {
+    /// The node that refused.
+    pub from: NodeId,
+    /// The origin.
+    pub to: NodeId,
+    /// Of the request.
+    pub term: Term,
+    /// Of the request.
+    pub incarnation: Incarnation,
+    /// The first command that was refused.
+    pub first_sequence: u64,
+    /// How many were refused.
+    pub count: u64,
+    /// Whether the refusing node leads that term, and has no room. Otherwise nobody will take them in that term.
+    pub overloaded: bool,
+}
+
+impl PeerMessage {
+    /// The sender.
+    #[must_use]
+    pub const fn from(&self) -> NodeId {
+        match self {
+            Self::Raft(m) => m.from,
+            Self::Forward(m) => m.from,
+            Self::ForwardRefused(m) => m.from,
+        }
+    }
+
+    /// The addressee.
+    #[must_use]
+    pub const fn to(&self) -> NodeId {
+        match self {
+            Self::Raft(m) => m.to,
+            Self::Forward(m) => m.to,
+            Self::ForwardRefused(m) => m.to,
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! What comes out of the core: applied, answered, noted.
+
+use crate::raft::{Entry, EntryKind, Input, LogId, Membership, Output, RaftEvent, RoleName, SnapshotMeta};
+use crate::replica::api::{ClientError, ClientReply, Notice, StorageRequest};
+use crate::replica::message::PeerMessage;
+use crate::replica::proposal;
+use crate::replica::replica::{PendingChange, READ_RETRY_MICROS, Replica, SnapshotPolicy};
+use alloc::string::{String, ToString};
+
+impl Replica {
+    pub(in crate::replica) fn carry_out(&mut self, output: Output) {
+        self.actions.messages.extend(output.messages.into_iter().map(PeerMessage::Raft));
+        self.actions.storage.extend(output.write.map(StorageRequest::Write));
+        self.actions.storage.extend(output.snapshot_reads.into_iter().map(StorageRequest::ReadChunk));
+        self.actions.wake_at = output.wake_at;
+        for event in output.events {
+            self.handle_raft_event(event);
+        }
+        for ready in output.reads {
+            self.reads.confirmed(ready.id, ready.index);
+        }
+        self.apply(&output.committed);
+        self.serve_reads();
+    }
+
+    fn handle_raft_event(&mut self, event: RaftEvent) {
+        match event {
+            RaftEvent::RoleChanged { role, hint } => {
+                if hint.leader.is_some() {
+                    self.reads.retry_now();
+                }
+                if role != RoleName::Leader
+                    && let Some((request, _)) = self.transfer.take()
+                {
+                    self.reply(request, ClientReply::Transferred);
+                }
+                self.actions.notices.push(Notice::RoleChanged { role, term: hint.term, leader: hint.leader });
+            }
+            RaftEvent::MembershipChanged { membership, id, committed } => {
+                self.note_membership(&membership, id, committed);
+                self.actions.notices.push(Notice::MembershipChanged { membership, committed });
+            }
+            RaftEvent::ReadsRefused(questions) => {
+                for question in questions {
+                    self.reads.refused(question, self.now.plus(READ_RETRY_MICROS));
+                }
+            }
+            RaftEvent::SnapshotInstalled(meta) => self.install(&meta),
+            RaftEvent::Compacted { snapshot, .. } => {
+                if snapshot > self.snapshot {
+                    self.snapshot = snapshot;
+                    self.actions.notices.push(Notice::SnapshotTaken(snapshot));
+                }
+            }
+            RaftEvent::BadMessage { from, reason } => {
+                self.actions.notices.push(Notice::BadMessage { from, reason: reason.to_string() });
+            }
+        }
+    }
+
+    /// Answers whoever waits for a change of membership once its own entry is committed.
+    fn note_membership(&mut self, membership: &Membership, id: LogId, committed: bool) {
+        let Some(mut change) = self.change else { return };
+        if change.entry.is_none() && !committed {
+            let added = membership.next_member_id > change.next_member_id;
+            change.entry = Some((id, added.then_some(change.next_member_id)));
+        }
+        self.change = Some(change);
+        match change.entry {
+            Some((entry, added)) if committed && entry == id => {
+                self.change = None;
+                self.reply(change.request, ClientReply::MembershipChanged(added));
+            }
+            Some((entry, _)) if entry.index == id.index && entry != id => self.replace_change(None),
+            _ => {}
+        }
+    }
+
+    pub(in crate::replica) fn replace_change(&mut self, change: Option<PendingChange>) {
+        if let Some(earlier) = core::mem::replace(&mut self.change, change) {
+            self.fail(earlier.request, ClientError::Unknown);
+        }
+    }
+
+    /// Replaces the state by the content of a leader's snapshot, which is durable here.
+    fn install(&mut self, meta: &SnapshotMeta) {
+        let (stored, store) =
+            self.installing.take().expect("the storage hands over the content with the receipt");
+        assert_eq!(stored.last, meta.last, "one snapshot is installed at a time");
+        if meta.last <= self.last_applied {
+            return;
+        }
+        self.store = store;
+        self.last_applied = meta.last;
+        self.snapshot = meta.last;
+        self.policy = SnapshotPolicy { saving: self.policy.saving, ..SnapshotPolicy::default() };
+        for request in self.writes.forget_sent() {
+            self.fail(request, ClientError::Unknown);
+        }
+        self.actions.notices.push(Notice::SnapshotInstalled(meta.last));
+    }
+
+    fn apply(&mut self, committed: &[Entry]) {
+        for entry in committed {
+            assert_eq!(
+                entry.index(),
+                self.last_applied.index.next(),
+                "entries are applied in order, without a gap"
+            );
+            if entry.term() > self.last_applied.term {
+                self.writes.lose_before(entry.term());
+            }
+            self.last_applied = entry.id();
+            self.policy.log_bytes += entry.encoded_bytes() as u64;
+            self.policy.log_entries += 1;
+            if entry.kind() == EntryKind::Command {
+                self.apply_command(entry);
+            }
+        }
+        if !committed.is_empty() {
+            self.input(Input::Applied(self.last_applied.index));
+        }
+    }
+
+    fn apply_command(&mut self, entry: &Entry) {
+        match proposal::decode(entry.data()) {
+            Ok((id, op)) => {
+                let outcome = self.store.apply(&op);
+                if id.origin == self.raft.id()
+                    && id.incarnation == self.incarnation
+                    && let Some(request) = self.writes.applied(id.sequence)
+                {
+                    self.reply(request, ClientReply::Written(outcome));
+                }
+            }
+            // A leader checks what it proposes, so this is a leader's fault; skipping it is the same on every replica.
+            Err(_) => {
+                let from = self.raft.leader_hint().leader.unwrap_or_else(|| self.raft.id());
+                let reason = String::from("replicated a command that does not decode; it has no effect");
+                self.actions.notices.push(Notice::BadMessage { from, reason });
+            }
+        }
+    }
+
+    fn serve_reads(&mut self) {
+        for read in self.reads.servable(self.last_applied.index) {
+            let reply = match &read.key {
+                Some(key) => ClientReply::Value(self.store.get(key).cloned()),
+                None => ClientReply::UpToDate,
+            };
+            self.reply(read.request, reply);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Linearizable reads of this node's clients: all that arrive together share one question to the core.
+
+use crate::raft::{LogIndex, Time};
+use crate::replica::api::RequestId;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// A client that waits for a read.
+#[derive(Clone, Debug)]
+pub(in crate::replica) struct Read {
+    /// Whom to answer.
+    pub(in crate::replica) request: RequestId,
+    /// When it is told that no quorum answered.
+    pub(in crate::replica) deadline: Time,
+    /// The key; `None` for a barrier.
+    pub(in crate::replica) key: Option<Bytes>,
+}
+
+/// The reads that wait.
+#[derive(Clone, Debug, Default)]
+pub(in crate::replica) struct Reads {
+    /// Not asked yet: they share the next question.
+    new: Vec<Read>,
+    /// Asked, by question.
+    asked: BTreeMap<u64, Vec<Read>>,
+    /// Confirmed, by the index that has to be applied first.
+    confirmed: BTreeMap<LogIndex, Vec<Read>>,
+    /// The number of the last question.
+    last_question: u64,
+    /// How many wait. Derived; kept because it bounds the queue on every request.
+    count: usize,
+    /// No read is due before this.
+    next_deadline: Option<Time>,
+    /// Refused questions are asked again at this time.
+    retry_at: Option<Time>,
+}
+
+impl Reads {
+    /// How many wait.
+    pub(in crate::replica) const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Takes a client's read in.
+    pub(in crate::replica) fn push(&mut self, read: Read) {
+        self.next_deadline = Some(self.next_deadline.map_or(read.deadline, |next| next.min(read.deadline)));
+        self.count += 1;
+        self.new.push(read);
+    }
+
+    /// Asks for all that are new, under one number; `None` if there are none, or if they were refused a moment ago.
+    pub(in crate::replica) fn ask(&mut self, now: Time) -> Option<u64> {
+        if self.new.is_empty() || self.retry_at.is_some_and(|at| now < at) {
+            return None;
+        }
+        self.retry_at = None;
+        self.last_question += 1;
+        self.asked.insert(self.last_question, core::mem::take(&mut self.new));
+        Some(self.last_question)
+    }
+
+    /// The core refused a question: it is asked again at `retry_at`, or when a leader is known.
+    pub(in crate::replica) fn refused(&mut self, question: u64, retry_at: Time) {
+        if let Some(mut reads) = self.asked.remove(&question) {
+            self.new.append(&mut reads);
+            self.retry_at = Some(retry_at);
+        }
+    }
+
+    /// A leader is known: what was refused may be asked at once.
+    pub(in crate::replica) const fn retry_now(&mut self) {
+        self.retry_at = None;
+    }
+
+    /// The core confirmed a question: its reads see the state at `index` or later.
+    pub(in crate::replica) fn confirmed(&mut self, question: u64, index: LogIndex) {
+        if let Some(mut reads) = self.asked.remove(&question) {
+            self.confirmed.entry(index).or_default().append(&mut reads);
+        }
+    }
+
+    /// The reads that may be served by a state that has applied up to `applied`.
+    pub(in crate::replica) fn servable(&mut self, applied: LogIndex) -> Vec<Read> {
+        match self.confirmed.first_key_value() {
+            Some((&index, _)) if index <= applied => {}
+            _ => return Vec::new(),
+        }
+        let later = self.confirmed.split_off(&applied.next());
+        let now: Vec<Read> = core::mem::replace(&mut self.confirmed, later).into_values().flatten().collect();
+        self.count -= now.len();
+        now
+    }
+
+    /// The reads whose time is up.
+    pub(in crate::replica) fn expire(&mut self, now: Time) -> Vec<RequestId> {
+        if self.next_deadline.is_none_or(|deadline| now < deadline) {
+            return Vec::new();
+        }
+        let mut expired = Vec::new();
+        let mut keep = |read: &Read| {
+            let keep = read.deadline > now;
+            if !keep {
+                expired.push(read.request);
+            }
+            keep
+        };
+        self.new.retain(&mut keep);
+        self.asked.values_mut().for_each(|reads| reads.retain(&mut keep));
+        self.confirmed.values_mut().for_each(|reads| reads.retain(&mut keep));
+        self.asked.retain(|_, reads| !reads.is_empty());
+        self.confirmed.retain(|_, reads| !reads.is_empty());
+        self.count -= expired.len();
+        let waiting =
+            self.new.iter().chain(self.asked.values().flatten()).chain(self.confirmed.values().flatten());
+        self.next_deadline = waiting.map(|read| read.deadline).min();
+        expired
+    }
+
+    /// When something has to be done here at the earliest.
+    pub(in crate::replica) fn wake_at(&self) -> Option<Time> {
+        let retry = if self.new.is_empty() { None } else { self.retry_at };
+        self.next_deadline.into_iter().chain(retry).min()
+    }
+}

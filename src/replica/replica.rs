@@ -1,0 +1,362 @@
+//! The replica's state and its two entry points.
+
+use crate::kv::Store;
+use crate::raft::{
+    Config, EntryKind, Incarnation, Input, LogId, LogIndex, Membership, NodeId, Raft, RestoreError, Restored,
+    RoleName, SnapshotMeta, Term, Time,
+};
+use crate::replica::api::{
+    Actions, ClientError, ClientReply, Event, Notice, RequestId, SnapshotSave, StorageEvent, StorageRequest,
+};
+use crate::replica::forwarding::Origins;
+use crate::replica::message::PeerMessage;
+use crate::replica::reads::Reads;
+use crate::replica::writes::Writes;
+
+/// Reads that a leader refused are asked again after so long, unless a leader shows up earlier.
+pub(in crate::replica) const READ_RETRY_MICROS: u64 = 50_000;
+
+/// A leader without room tries so often to hand over.
+const HAND_OVER_RETRY_MICROS: u64 = 5_000_000;
+
+/// While a snapshot is being sent, the next is begun only when the log has grown by so many times as much as usual.
+const SNAPSHOT_PATIENCE: u64 = 4;
+
+/// Limits of a replica, beside those of its core.
+#[derive(Clone, Debug)]
+pub struct ReplicaConfig {
+    /// The core's.
+    pub raft: Config,
+    /// A snapshot is taken when the log has grown by so many bytes since the last.
+    pub snapshot_log_bytes: u64,
+    /// Or by so many entries.
+    pub snapshot_log_entries: u64,
+    /// Client requests waiting, at most: writes and reads each. One beyond is answered [`ClientError::Overloaded`].
+    pub pending_requests_max: usize,
+}
+
+impl Default for ReplicaConfig {
+    fn default() -> Self {
+        Self {
+            raft: Config::default(),
+            snapshot_log_bytes: 64 << 20,
+            snapshot_log_entries: 200_000,
+            pending_requests_max: 65_536,
+        }
+    }
+}
+
+/// What a replica starts from: who it is, and what storage recovered.
+#[derive(Debug)]
+pub struct ReplicaStart {
+    /// Its member id.
+    pub id: NodeId,
+    /// Which start this is.
+    pub incarnation: Incarnation,
+    /// Seed of all its randomness.
+    pub seed: u64,
+    /// The durable state.
+    pub restored: Restored,
+    /// The state machine at `restored.snapshot` (empty if there is none).
+    pub store: Store,
+}
+
+/// A change of membership that a client waits for.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::replica) struct PendingChange {
+    pub(in crate::replica) request: RequestId,
+    pub(in crate::replica) deadline: Time,
+    /// Its entry, and the member it adds; known with the core's next output.
+    pub(in crate::replica) entry: Option<(LogId, Option<NodeId>)>,
+    /// Of the membership before: a larger one now means that the change added a member.
+    pub(in crate::replica) next_member_id: NodeId,
+}
+
+/// When snapshots are due.
+#[derive(Clone, Debug, Default)]
+pub(in crate::replica) struct SnapshotPolicy {
+    /// Bytes of entries applied since the last snapshot was begun.
+    pub(in crate::replica) log_bytes: u64,
+    /// Entries applied since then.
+    pub(in crate::replica) log_entries: u64,
+    /// The last entry of the snapshot that is being written. One at most.
+    pub(in crate::replica) saving: Option<LogId>,
+}
+
+/// One replica: a deterministic machine.
+///
+/// Call [`Self::step`] with each event and the time, then [`Self::take_actions`] once, and carry the actions out:
+/// storage requests in their order, the rest in any. What depends on something durable is not handed out
+/// before the storage has said so.
+#[derive(Debug)]
+pub struct Replica {
+    pub(in crate::replica) raft: Raft,
+    pub(in crate::replica) store: Store,
+    /// The last entry applied to `store`.
+    pub(in crate::replica) last_applied: LogId,
+    pub(in crate::replica) writes: Writes,
+    pub(in crate::replica) reads: Reads,
+    /// The newest snapshot that is durable here.
+    pub(in crate::replica) snapshot: LogId,
+    pub(in crate::replica) config: ReplicaConfig,
+    pub(in crate::replica) incarnation: Incarnation,
+    pub(in crate::replica) now: Time,
+    pub(in crate::replica) origins: Origins,
+    pub(in crate::replica) change: Option<PendingChange>,
+    pub(in crate::replica) transfer: Option<(RequestId, Time)>,
+    pub(in crate::replica) policy: SnapshotPolicy,
+    /// The content of a snapshot that is on disk, until the core says that it counts.
+    pub(in crate::replica) installing: Option<(SnapshotMeta, Store)>,
+    /// The term that was on disk when this process started: what an earlier life did in it, or before, is not remembered.
+    pub(in crate::replica) first_term: Term,
+    /// A term whose leader said that it leads no longer: nothing more is forwarded in it.
+    pub(in crate::replica) leaderless_term: Term,
+    /// Until when this node is promised to another cluster.
+    reserved_until: Option<Time>,
+    pub(in crate::replica) disk_full: bool,
+    /// A leader without room does not try to hand over before.
+    next_hand_over: Time,
+    pub(in crate::replica) actions: Actions,
+}
+
+impl Replica {
+    /// Starts a replica.
+    ///
+    /// # Errors
+    /// [`RestoreError`] if the limits or what was recovered make no sense.
+    pub fn new(config: ReplicaConfig, start: ReplicaStart, now: Time) -> Result<Self, RestoreError> {
+        let snapshot = start.restored.snapshot.as_ref().map_or(LogId::ZERO, |meta| meta.last);
+        let first_term = start.restored.hard_state.term;
+        let raft =
+            Raft::new(start.id, start.incarnation, start.seed, config.raft.clone(), start.restored, now)?;
+        Ok(Self {
+            raft,
+            store: start.store,
+            last_applied: snapshot,
+            writes: Writes::default(),
+            reads: Reads::default(),
+            snapshot,
+            config,
+            incarnation: start.incarnation,
+            now,
+            origins: Origins::default(),
+            change: None,
+            transfer: None,
+            policy: SnapshotPolicy::default(),
+            installing: None,
+            first_term,
+            leaderless_term: Term::ZERO,
+            next_hand_over: now,
+            reserved_until: None,
+            disk_full: false,
+            actions: Actions::default(),
+        })
+    }
+
+    /// Takes one event in. Cheap; what it brings about is settled by [`Self::take_actions`], once for all events before it.
+    pub fn step(&mut self, now: Time, event: Event) {
+        self.now = self.now.max(now);
+        match event {
+            Event::Wake => {
+                self.input(Input::Wake);
+                self.maybe_make_room();
+            }
+            Event::Peer(PeerMessage::Raft(message)) => self.input(Input::Message(message)),
+            Event::Peer(PeerMessage::Forward(forward)) => self.handle_forward(forward),
+            Event::Peer(PeerMessage::ForwardRefused(refused)) => self.handle_forward_refused(&refused),
+            Event::Client { id, deadline, request } => self.handle_client(id, deadline, request),
+            Event::Storage(event) => self.handle_storage(event),
+            Event::Reserve { until } => self.reserved_until = Some(until),
+            Event::Release => self.reserved_until = None,
+        }
+    }
+
+    /// Settles and hands out everything that has to be carried out.
+    pub fn take_actions(&mut self) -> Actions {
+        self.expire();
+        loop {
+            self.send_writes();
+            self.ask_reads();
+            let (leader, held) = (self.raft.leader_hint(), self.writes.held());
+            let output = self.raft.take_output();
+            self.carry_out(output);
+            // A new leader, or writes proven lost, let writes go that could not, or did not have to.
+            let held_again = self.writes.held() > held;
+            let leader_is_new = self.raft.leader_hint() != leader;
+            if self.writes.held() == 0 || !(held_again || leader_is_new) {
+                break;
+            }
+        }
+        // The core decides with the receipt whether the snapshot counts; if it did not take it, nobody will.
+        self.installing = None;
+        self.maybe_save_snapshot();
+        let due =
+            [self.writes.next_deadline(), self.reads.wake_at(), self.change.map(|change| change.deadline)];
+        let due = due.into_iter().chain([self.transfer.map(|(_, deadline)| deadline)]).flatten().min();
+        self.actions.wake_at = self.actions.wake_at.into_iter().chain(due).min();
+        core::mem::take(&mut self.actions)
+    }
+
+    /// The membership in force.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        self.raft.membership()
+    }
+
+    /// The state machine, as applied so far.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The last entry applied to [`Self::store`].
+    #[must_use]
+    pub const fn last_applied(&self) -> LogId {
+        self.last_applied
+    }
+
+    /// The core, to look at.
+    #[must_use]
+    pub const fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// Whether this is a cluster of one that never took a client's write (committed or not), a change of
+    /// membership, or a reservation: only such a node may be absorbed by another cluster.
+    #[must_use]
+    pub fn is_pristine(&self) -> bool {
+        let membership = self.raft.membership();
+        let alone = membership.members.len() == 1 && membership.voters.contains(&self.raft.id());
+        let unchanged = membership.next_member_id == NodeId::new(2);
+        let logged = self.raft.log_after(LogIndex::ZERO);
+        let untouched = logged.iter().all(|entry| entry.kind() != EntryKind::Command)
+            && logged.first().is_none_or(|entry| entry.index() == LogIndex::new(1))
+            && self.snapshot == LogId::ZERO;
+        let idle = self.writes.len() == 0 && self.change.is_none() && !self.is_reserved();
+        alone && unchanged && untouched && idle
+    }
+
+    /// Whether this node is promised to another cluster now.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.reserved_until.is_some_and(|until| self.now < until)
+    }
+
+    /// An input that cannot be refused.
+    pub(in crate::replica) fn input(&mut self, input: Input) {
+        let taken = self.raft.step(self.now, input);
+        debug_assert!(taken.is_ok(), "only requests are refused");
+    }
+
+    pub(in crate::replica) fn reply(&mut self, request: RequestId, reply: ClientReply) {
+        self.actions.replies.push((request, reply));
+    }
+
+    pub(in crate::replica) fn fail(&mut self, request: RequestId, error: ClientError) {
+        self.reply(request, ClientReply::Failed(error));
+    }
+
+    fn handle_storage(&mut self, event: StorageEvent) {
+        match event {
+            StorageEvent::Durable { receipt, installed, refused } => {
+                if installed.is_some() {
+                    self.installing = installed;
+                }
+                if let Some(last) = refused {
+                    self.input(Input::SnapshotRefused(last));
+                }
+                self.input(Input::Durable(receipt));
+            }
+            StorageEvent::SnapshotSaved(meta) => {
+                self.policy.saving = None;
+                self.input(Input::SnapshotStored(meta));
+            }
+            StorageEvent::SnapshotFailed { last, reason } => {
+                if self.policy.saving == Some(last) {
+                    self.policy.saving = None;
+                }
+                self.actions.notices.push(Notice::SnapshotFailed(reason));
+            }
+            StorageEvent::ChunkRead { to, session, chunk } => {
+                self.input(Input::SnapshotChunkRead { to, session, chunk });
+            }
+            StorageEvent::DiskFull(full) => {
+                self.disk_full = full;
+                self.maybe_make_room();
+            }
+        }
+    }
+
+    fn ask_reads(&mut self) {
+        if let Some(question) = self.reads.ask(self.now)
+            && self.raft.step(self.now, Input::Read(question)).is_err()
+        {
+            self.reads.refused(question, self.now.plus(READ_RETRY_MICROS));
+        }
+    }
+
+    /// A leader without room for more of the log hands over: somebody else may have some. If nobody has, it leads on, refuses
+    /// writes, and tries again later.
+    fn maybe_make_room(&mut self) {
+        if self.disk_full && self.raft.role() == RoleName::Leader && self.now >= self.next_hand_over {
+            self.next_hand_over = self.now.plus(HAND_OVER_RETRY_MICROS);
+            let _refused = self.raft.step(self.now, Input::TransferLeadership(None));
+        }
+    }
+
+    /// Begins a snapshot when the log has grown enough. While one is being sent to a member, the next is put off for a while:
+    /// two files are kept, and if snapshots came faster than a transfer, it would start over each time.
+    fn maybe_save_snapshot(&mut self) {
+        // Nothing new since the last one: two of the same index would be one too many, and index zero is no snapshot at all.
+        if self.last_applied.index <= self.snapshot.index {
+            return;
+        }
+        let patience = if self.is_due(1) && self.sends_snapshot() { SNAPSHOT_PATIENCE } else { 1 };
+        if !self.is_due(patience) || self.policy.saving.is_some() {
+            return;
+        }
+        let last = self.last_applied;
+        let (membership, membership_id) = self.raft.membership_at(last.index);
+        self.policy = SnapshotPolicy { saving: Some(last), ..SnapshotPolicy::default() };
+        let save = SnapshotSave { last, membership, membership_id, store: self.store.clone() };
+        self.actions.storage.push(StorageRequest::SaveSnapshot(save));
+    }
+
+    /// Whether the log has grown by `times` as much as a snapshot needs.
+    const fn is_due(&self, times: u64) -> bool {
+        self.policy.log_bytes >= self.config.snapshot_log_bytes.saturating_mul(times)
+            || self.policy.log_entries >= self.config.snapshot_log_entries.saturating_mul(times)
+    }
+
+    /// Whether a snapshot is on its way from here to a member that answers.
+    fn sends_snapshot(&self) -> bool {
+        let recently = self.config.raft.election_timeout_micros;
+        let answers = |heard: Time| self.now.since(heard) < recently;
+        self.raft
+            .progress()
+            .iter()
+            .any(|peer| peer.state == "snapshot" && peer.last_heard.is_some_and(answers))
+    }
+
+    fn expire(&mut self) {
+        let (not_appended, unknown) = self.writes.expire(self.now);
+        for request in not_appended {
+            self.fail(request, ClientError::NoLeader);
+        }
+        for request in unknown {
+            self.fail(request, ClientError::Unknown);
+        }
+        for request in self.reads.expire(self.now) {
+            self.fail(request, ClientError::NoQuorum);
+        }
+        if self.change.is_some_and(|change| change.deadline <= self.now) {
+            self.replace_change(None);
+        }
+        if let Some((request, deadline)) = self.transfer
+            && deadline <= self.now
+        {
+            self.transfer = None;
+            self.fail(request, ClientError::Unknown);
+        }
+    }
+}

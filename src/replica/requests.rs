@@ -1,0 +1,217 @@
+//! What this node's clients ask, and what other nodes' clients ask of the leader.
+
+use crate::raft::Time;
+use crate::raft::{Input, InputError, NodeId, RoleName};
+use crate::replica::api::{ClientError, ClientReply, ClientRequest, Level, Notice, RequestId};
+use crate::replica::message::{Forward, ForwardRefused, PeerMessage};
+use crate::replica::proposal::{self, ProposalId};
+use crate::replica::reads::Read;
+use crate::replica::replica::{PendingChange, Replica};
+use crate::replica::writes::Write;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+/// One forward carries at most so many bytes of commands (and at least one command).
+const FORWARD_BYTES_MAX: usize = 1 << 20;
+
+impl Replica {
+    pub(in crate::replica) fn handle_client(
+        &mut self,
+        id: RequestId,
+        deadline: Time,
+        request: ClientRequest,
+    ) {
+        match request {
+            ClientRequest::Write(op) => match self.refuses_writes() {
+                Some(error) => self.fail(id, error),
+                None => self.writes.hold(Write { request: id, deadline, op }),
+            },
+            ClientRequest::Read { key, level: Level::Local } => {
+                let value = self.store.get(&key).cloned();
+                self.reply(id, ClientReply::Value(value));
+            }
+            ClientRequest::Read { key, level: Level::Linearizable } => {
+                self.handle_read(Read { request: id, deadline, key: Some(key) });
+            }
+            ClientRequest::Barrier => self.handle_read(Read { request: id, deadline, key: None }),
+            ClientRequest::ChangeMembership(change) => {
+                if self.is_reserved() {
+                    return self.fail(id, ClientError::Reserved);
+                }
+                let next_member_id = self.raft.membership().next_member_id;
+                match self.raft.step(self.now, Input::ChangeMembership(change)) {
+                    Ok(()) => {
+                        let change = PendingChange { request: id, deadline, entry: None, next_member_id };
+                        self.replace_change(Some(change));
+                    }
+                    Err(error) => self.fail(id, refusal(&error)),
+                }
+            }
+            ClientRequest::TransferLeadership(to) => {
+                match self.raft.step(self.now, Input::TransferLeadership(to)) {
+                    Ok(()) => {
+                        if let Some((earlier, _)) = self.transfer.replace((id, deadline)) {
+                            self.fail(earlier, ClientError::Unknown);
+                        }
+                    }
+                    Err(error) => self.fail(id, refusal(&error)),
+                }
+            }
+        }
+    }
+
+    fn handle_read(&mut self, read: Read) {
+        if self.reads.len() >= self.config.pending_requests_max {
+            return self.fail(read.request, ClientError::Overloaded);
+        }
+        self.reads.push(read);
+    }
+
+    fn refuses_writes(&self) -> Option<ClientError> {
+        if self.is_reserved() {
+            Some(ClientError::Reserved)
+        } else if self.disk_full && self.raft.role() == RoleName::Leader {
+            Some(ClientError::DiskFull)
+        } else if self.writes.len() >= self.config.pending_requests_max {
+            Some(ClientError::Overloaded)
+        } else {
+            None
+        }
+    }
+
+    /// Commands of another node's clients. What is not proposed is refused, for certain and for ever.
+    pub(in crate::replica) fn handle_forward(&mut self, forward: Forward) {
+        let leads = self.raft.role() == RoleName::Leader && self.raft.term() == forward.term;
+        if forward.to != self.raft.id() || !self.raft.membership().members.contains_key(&forward.from) {
+            return;
+        }
+        if !leads {
+            return self.refuse_late_forward(&forward);
+        }
+        let Some(seen) = self.origins.admit(&forward) else { return };
+        if self.disk_full || self.is_reserved() {
+            // Noted as seen first: a second copy must not be appended when there is room again.
+            return self.refuse_forward(&forward, seen);
+        }
+        for (offset, command) in forward.commands.iter().enumerate().skip(seen) {
+            // The log never holds a command that cannot be decoded, or that answers to another origin's client.
+            let sequence = forward.first_sequence.saturating_add(offset as u64);
+            let name = ProposalId { origin: forward.from, incarnation: forward.incarnation, sequence };
+            if !proposal::decode(command.clone()).is_ok_and(|(id, _)| id == name) {
+                let reason =
+                    String::from("forwarded a command that does not decode, or not under its own name");
+                self.actions.notices.push(Notice::BadMessage { from: forward.from, reason });
+                return self.refuse_forward(&forward, offset);
+            }
+            if self.raft.step(self.now, Input::Propose(command.clone())).is_err() {
+                return self.refuse_forward(&forward, offset);
+            }
+        }
+    }
+
+    /// A forward for a term that this node does not lead. Refusing promises that nothing of it was or will be appended in that
+    /// term; where this node may have led it and appended a first copy, it keeps silent, and the origin's writes are unknown.
+    fn refuse_late_forward(&mut self, forward: &Forward) {
+        let led_in_an_earlier_life = forward.term <= self.first_term;
+        if let Some(from) = self.origins.maybe_proposed(forward)
+            && from < forward.commands.len()
+            && !led_in_an_earlier_life
+        {
+            self.refuse_forward(forward, from);
+        }
+    }
+
+    fn refuse_forward(&mut self, forward: &Forward, from: usize) {
+        let refused = ForwardRefused {
+            from: self.raft.id(),
+            to: forward.from,
+            term: forward.term,
+            incarnation: forward.incarnation,
+            first_sequence: forward.first_sequence.saturating_add(from as u64),
+            count: (forward.commands.len() - from) as u64,
+            overloaded: self.raft.role() == RoleName::Leader && self.raft.term() == forward.term,
+        };
+        self.actions.messages.push(PeerMessage::ForwardRefused(refused));
+    }
+
+    pub(in crate::replica) fn handle_forward_refused(&mut self, refused: &ForwardRefused) {
+        if refused.incarnation != self.incarnation || refused.to != self.raft.id() {
+            return;
+        }
+        let writes = self.writes.refused(refused.term, refused.first_sequence, refused.count);
+        if refused.overloaded {
+            for write in writes {
+                self.fail(write.request, ClientError::Overloaded);
+            }
+        } else {
+            // They are certainly not in that term's log, and never will be: they wait for the next term's leader.
+            self.leaderless_term = self.leaderless_term.max(refused.term);
+            self.writes.hold_again(writes);
+        }
+    }
+
+    /// Proposes what is held, or forwards it to the leader.
+    pub(in crate::replica) fn send_writes(&mut self) {
+        if self.writes.held() == 0 {
+            return;
+        }
+        if self.raft.role() == RoleName::Leader {
+            self.propose_writes();
+        } else if let Some(leader) = self.raft.leader_hint().leader
+            && leader != self.raft.id()
+            && self.raft.term() > self.leaderless_term
+        {
+            self.forward_writes(leader);
+        }
+    }
+
+    fn propose_writes(&mut self) {
+        let term = self.raft.term();
+        while let Some((write, sequence)) = self.writes.next_held() {
+            let id = ProposalId { origin: self.raft.id(), incarnation: self.incarnation, sequence };
+            let command = proposal::encode(id, &write.op);
+            match self.raft.step(self.now, Input::Propose(command)) {
+                Ok(()) => self.writes.mark_sent(term),
+                Err(InputError::Transferring | InputError::NotLeader(_)) => break,
+                Err(error) => {
+                    if let Some(request) = self.writes.refuse_held() {
+                        self.fail(request, refusal(&error));
+                    }
+                }
+            }
+        }
+    }
+
+    fn forward_writes(&mut self, leader: NodeId) {
+        let (id, term) = (self.raft.id(), self.raft.term());
+        while let Some((_, first_sequence)) = self.writes.next_held() {
+            let mut commands = Vec::new();
+            let mut bytes = 0;
+            while bytes < FORWARD_BYTES_MAX
+                && let Some((write, sequence)) = self.writes.next_held()
+            {
+                let name = ProposalId { origin: id, incarnation: self.incarnation, sequence };
+                let command = proposal::encode(name, &write.op);
+                bytes += command.len();
+                commands.push(command);
+                self.writes.mark_sent(term);
+            }
+            let incarnation = self.incarnation;
+            let forward = Forward { from: id, to: leader, term, incarnation, first_sequence, commands };
+            self.actions.messages.push(PeerMessage::Forward(forward));
+        }
+    }
+}
+
+/// What a client is told of an input that the core refused.
+fn refusal(error: &InputError) -> ClientError {
+    match error {
+        InputError::NotLeader(hint) => ClientError::NotLeader(hint.leader),
+        InputError::Transferring => ClientError::NoLeader,
+        InputError::Uncommitted { .. } | InputError::TooManyReads => ClientError::Overloaded,
+        InputError::ChangePending
+        | InputError::BadChange(_)
+        | InputError::BadTransferTarget
+        | InputError::TooLarge { .. } => ClientError::Refused(error.to_string()),
+    }
+}

@@ -1,0 +1,56 @@
+//! A replica's view of itself and of its cluster, for people and for metrics.
+
+use crate::raft::{Membership, NodeId, Time};
+use crate::replica::api::{MemberStatus, Status};
+use crate::replica::replica::Replica;
+
+impl Replica {
+    /// This node's view of the cluster. Copies the membership: for status pages, not for every request.
+    #[must_use]
+    pub fn status(&self, now: Time) -> Status {
+        let hint = self.raft.leader_hint();
+        let membership = self.raft.membership();
+        Status {
+            id: self.raft.id(),
+            role: self.raft.role(),
+            term: hint.term,
+            leader: hint.leader,
+            last_log: self.raft.last_log(),
+            commit_index: self.raft.commit_index(),
+            last_applied: self.last_applied.index,
+            snapshot: self.snapshot,
+            keys: self.store.len(),
+            store_bytes: self.store.bytes(),
+            revision: self.store.revision().0,
+            state_hash: self.store.state_hash(),
+            pending_proposals: self.writes.len(),
+            pending_reads: self.reads.len(),
+            joint: membership.outgoing.is_some(),
+            members: membership.members.keys().map(|&id| self.member_status(membership, id, now)).collect(),
+        }
+    }
+
+    fn member_status(&self, membership: &Membership, id: NodeId, now: Time) -> MemberStatus {
+        let progress = self.raft.progress().into_iter().find(|peer| peer.id == id);
+        let last = self.raft.last_log().index;
+        MemberStatus {
+            id,
+            member: membership.members[&id].clone(),
+            standing: standing(membership, id),
+            match_index: progress.map(|peer| peer.match_index),
+            lag: progress.map(|peer| last.since(peer.match_index)),
+            replication: progress.map(|peer| peer.state),
+            silent_micros: progress.and_then(|peer| peer.last_heard).map(|heard| now.since(heard)),
+        }
+    }
+}
+
+fn standing(membership: &Membership, id: NodeId) -> &'static str {
+    let incoming = membership.voters.contains(&id);
+    match membership.outgoing.as_ref().map(|outgoing| outgoing.contains(&id)) {
+        _ if membership.learners.contains_key(&id) => "learner",
+        Some(false) if incoming => "joining",
+        Some(true) if !incoming => "leaving",
+        _ => "voter",
+    }
+}

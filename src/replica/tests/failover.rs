@@ -1,0 +1,133 @@
+//! What clients see when leaders fail.
+
+use crate::raft::RoleName;
+use crate::replica::tests::{Cluster, id};
+use crate::replica::{ClientError, ClientReply, ClientRequest, Level, PeerMessage};
+
+#[test]
+fn a_write_without_a_leader_waits_for_one() {
+    let mut cluster = Cluster::without_leader(3, &Default::default());
+    let write = cluster.write(id(2), "k", "v");
+    assert!(matches!(cluster.run_until_answered(write), ClientReply::Written(_)));
+}
+
+#[test]
+fn a_write_that_never_found_a_leader_is_not_appended_and_a_read_has_no_quorum() {
+    let mut cluster = Cluster::new(3);
+    let follower = cluster.follower();
+    cluster.isolate(follower);
+    cluster.run(3_000_000);
+    assert_ne!(cluster.replicas[&follower].raft().role(), RoleName::Leader);
+    let (write, read) = (cluster.write(follower, "k", "v"), cluster.read(follower, "k", Level::Linearizable));
+    assert_eq!(cluster.run_until_answered(write), ClientReply::Failed(ClientError::NoLeader));
+    assert_eq!(cluster.run_until_answered(read), ClientReply::Failed(ClientError::NoQuorum));
+    let local = cluster.read(follower, "k", Level::Local);
+    assert_eq!(cluster.value(local), Some("nothing".into()), "local reads are always served");
+}
+
+#[test]
+fn a_write_that_a_cut_off_leader_proposed_is_unknown_when_its_time_is_up() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader().unwrap();
+    cluster.isolate(leader);
+    let write = cluster.write(leader, "k", "v");
+    assert_eq!(cluster.run_until_answered(write), ClientReply::Failed(ClientError::Unknown));
+}
+
+#[test]
+fn a_write_that_a_deposed_leader_proposed_in_vain_is_proven_lost_and_sent_again() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader().unwrap();
+    cluster.isolate(leader);
+    let write = cluster.write(leader, "k", "v");
+    cluster.run_until_succeeded(leader);
+    assert_eq!(cluster.reply(write), None);
+    cluster.heal();
+    assert!(matches!(cluster.run_until_answered(write), ClientReply::Written(_)));
+    let version = |node| cluster.replicas[&id(node)].store().get(b"k").map(|value| value.version);
+    assert_eq!(version(leader.get()), Some(1), "it was applied once");
+}
+
+#[test]
+fn a_forward_that_was_lost_is_sent_again_only_after_the_term_has_passed() {
+    let mut cluster = Cluster::new(3);
+    let (leader, follower) = (cluster.leader().unwrap(), cluster.follower());
+    let write = cluster.write(follower, "k", "v");
+    cluster.network.retain(|message| !matches!(message, PeerMessage::Forward(_)));
+    cluster.run(1_000_000);
+    assert_eq!(cluster.reply(write), None, "it may be on its way still");
+    let transfer = cluster.ask(leader, ClientRequest::TransferLeadership(None));
+    assert_eq!(cluster.run_until_answered(transfer), ClientReply::Transferred);
+    assert!(matches!(cluster.run_until_answered(write), ClientReply::Written(_)));
+}
+
+#[test]
+fn a_forward_to_a_leader_that_is_none_any_more_is_refused_and_goes_to_the_new_one() {
+    let mut cluster = Cluster::new(3);
+    let (leader, follower) = (cluster.leader().unwrap(), cluster.follower());
+    let write = cluster.write(follower, "k", "v");
+    let forward = cluster.network.pop_front().expect("it is forwarded");
+    cluster.isolate(leader);
+    cluster.run_until_succeeded(leader);
+    cluster.heal();
+    cluster.network.push_back(forward);
+    assert!(matches!(cluster.run_until_answered(write), ClientReply::Written(_)));
+    cluster.run(500_000);
+    let versions: Vec<_> =
+        cluster.replicas.values().map(|r| r.store().get(b"k").map(|v| v.version)).collect();
+    assert_eq!(versions, [Some(1); 3]);
+}
+
+#[test]
+fn a_cut_off_leader_serves_no_linearizable_read() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader().unwrap();
+    let write = cluster.write(leader, "k", "old");
+    cluster.run_until_answered(write);
+    cluster.isolate(leader);
+    let stale = cluster.read(leader, "k", Level::Linearizable);
+    let new = cluster.run_until_succeeded(leader);
+    let write = cluster.write(new, "k", "new");
+    cluster.run_until_answered(write);
+    assert_eq!(cluster.reply(stale), None);
+    cluster.heal();
+    cluster.run_until_answered(stale);
+    assert_eq!(cluster.value(stale), Some("new".into()), "once it follows, the read goes to the new leader");
+}
+
+#[test]
+fn nothing_is_answered_before_a_quorum_is_durable() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader().unwrap();
+    cluster.disks_work = false;
+    let write = cluster.write(leader, "k", "v");
+    cluster.run(50_000);
+    assert_eq!(cluster.reply(write), None);
+    cluster.disks_work = true;
+    assert!(matches!(cluster.run_until_answered(write), ClientReply::Written(_)));
+}
+
+#[test]
+fn a_second_copy_of_a_forward_that_was_proposed_is_not_refused_by_a_leader_that_has_stepped_down() {
+    let mut cluster = Cluster::new(3);
+    let (leader, follower) = (cluster.leader().unwrap(), cluster.follower());
+    let write = cluster.write(follower, "k", "v");
+    let copy = cluster.network.front().cloned().expect("it is forwarded");
+    assert!(matches!(copy, PeerMessage::Forward(_)));
+    // The leader proposes it; then it is cut off before the origin learns of the commit, and steps down.
+    let origin = follower;
+    cluster.cut.insert((leader, origin));
+    cluster.deliver();
+    cluster.isolate(leader);
+    cluster.run_until(|cluster| cluster.replicas[&leader].raft().role() != RoleName::Leader);
+    // The second copy arrives, and whatever is answered reaches the origin.
+    cluster.give(leader, crate::replica::Event::Peer(copy));
+    cluster.cut.remove(&(leader, origin));
+    cluster.deliver();
+    cluster.heal();
+    cluster.run_until_answered(write);
+    cluster.run(1_000_000);
+    let versions: Vec<_> =
+        cluster.replicas.values().map(|r| r.store().get(b"k").map(|v| v.version)).collect();
+    assert_eq!(versions, [Some(1); 3], "applied once");
+}

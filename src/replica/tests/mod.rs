@@ -1,0 +1,235 @@
+//! Replicas wired together in virtual time: a network that can be cut, and storage that is durable at once.
+
+mod failover;
+mod requests;
+
+use crate::kv::{Op, Store};
+use crate::raft::{
+    Change, Entry, EntryKind, HardState, Incarnation, LogId, LogIndex, Member, Membership, NodeId, Restored,
+    RoleName, SnapshotMeta, StoreId, Term, Time,
+};
+use crate::replica::{
+    Actions, ClientReply, ClientRequest, Event, Level, PeerMessage, Replica, ReplicaConfig, ReplicaStart,
+    RequestId, StorageEvent, StorageRequest,
+};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use bytes::Bytes;
+
+/// Some replicas, and what is on its way between them.
+struct Cluster {
+    now: Time,
+    replicas: BTreeMap<NodeId, Replica>,
+    network: VecDeque<PeerMessage>,
+    /// Messages from the first to the second are lost.
+    cut: BTreeSet<(NodeId, NodeId)>,
+    replies: BTreeMap<RequestId, ClientReply>,
+    last_request: u64,
+    /// Whether writes become durable; otherwise they wait in `unsynced`.
+    disks_work: bool,
+    unsynced: VecDeque<(NodeId, StorageRequest)>,
+}
+
+fn id(number: u64) -> NodeId {
+    NodeId::new(number)
+}
+
+fn member(number: u64) -> Member {
+    let (raft_addr, http_addr) = (format!("n{number}:8000"), format!("n{number}:8001"));
+    Member { name: format!("node{number}"), raft_addr, http_addr, store_id: StoreId(u128::from(number)) }
+}
+
+fn set(key: &str, value: &str) -> Op {
+    Op::Set { key: Bytes::copy_from_slice(key.as_bytes()), value: Bytes::copy_from_slice(value.as_bytes()) }
+}
+
+impl Cluster {
+    /// A cluster of `count` voters, with a leader.
+    fn new(count: u64) -> Self {
+        let mut cluster = Self::without_leader(count, &ReplicaConfig::default());
+        cluster.elect();
+        cluster
+    }
+
+    fn without_leader(count: u64, config: &ReplicaConfig) -> Self {
+        let members: BTreeMap<NodeId, Member> =
+            (1..=count).map(|number| (id(number), member(number))).collect();
+        let membership = Membership {
+            voters: members.keys().copied().collect(),
+            outgoing: None,
+            learners: BTreeMap::new(),
+            next_member_id: id(count + 1),
+            members,
+        };
+        let first = LogId::new(Term::new(1), LogIndex::new(1));
+        let entries = vec![Entry::new(first, EntryKind::Membership, &membership.encode())];
+        let restored = Restored {
+            hard_state: HardState { term: Term::new(1), voted_for: None },
+            snapshot: None,
+            entries,
+        };
+        let replicas =
+            (1..=count).map(|number| (id(number), start(id(number), config, restored.clone(), 1))).collect();
+        Self {
+            now: Time::new(0),
+            replicas,
+            network: VecDeque::new(),
+            cut: BTreeSet::new(),
+            replies: BTreeMap::new(),
+            last_request: 0,
+            disks_work: true,
+            unsynced: VecDeque::new(),
+        }
+    }
+
+    fn elect(&mut self) -> NodeId {
+        self.run_until(|cluster| cluster.leader().is_some());
+        self.run(50_000);
+        self.leader().expect("it was there")
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        let leads = |replica: &Replica| replica.raft().role() == RoleName::Leader;
+        let leaders = self.replicas.iter().filter(|(_, replica)| leads(replica));
+        leaders.max_by_key(|(_, replica)| replica.raft().term()).map(|(id, _)| *id)
+    }
+
+    /// Waits for a leader other than `old`.
+    fn run_until_succeeded(&mut self, old: NodeId) -> NodeId {
+        self.run_until(|cluster| cluster.leader().is_some_and(|leader| leader != old));
+        self.leader().expect("it was there")
+    }
+
+    fn follower(&self) -> NodeId {
+        *self.replicas.keys().find(|id| Some(**id) != self.leader()).expect("there is more than one")
+    }
+
+    /// Cuts a node off, both ways.
+    fn isolate(&mut self, node: NodeId) {
+        for other in self.replicas.keys().copied().collect::<Vec<_>>() {
+            self.cut.extend([(node, other), (other, node)]);
+        }
+    }
+
+    fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    fn ask(&mut self, node: NodeId, request: ClientRequest) -> RequestId {
+        self.last_request += 1;
+        let request_id = RequestId(self.last_request);
+        let deadline = self.now.plus(5_000_000);
+        self.give(node, Event::Client { id: request_id, deadline, request });
+        request_id
+    }
+
+    fn write(&mut self, node: NodeId, key: &str, value: &str) -> RequestId {
+        self.ask(node, ClientRequest::Write(set(key, value)))
+    }
+
+    fn read(&mut self, node: NodeId, key: &str, level: Level) -> RequestId {
+        self.ask(node, ClientRequest::Read { key: Bytes::copy_from_slice(key.as_bytes()), level })
+    }
+
+    fn reply(&self, request: RequestId) -> Option<&ClientReply> {
+        self.replies.get(&request)
+    }
+
+    /// The value that a read was answered with.
+    fn value(&self, request: RequestId) -> Option<String> {
+        match self.reply(request) {
+            Some(ClientReply::Value(value)) => Some(
+                value.as_ref().map_or("nothing".into(), |v| String::from_utf8(v.value.to_vec()).unwrap()),
+            ),
+            _ => None,
+        }
+    }
+
+    fn give(&mut self, node: NodeId, event: Event) {
+        let now = self.now;
+        let Some(replica) = self.replicas.get_mut(&node) else { return };
+        replica.step(now, event);
+        let actions = replica.take_actions();
+        self.carry_out(node, actions);
+    }
+
+    fn carry_out(&mut self, node: NodeId, actions: Actions) {
+        self.network.extend(actions.messages);
+        self.replies.extend(actions.replies);
+        self.unsynced.extend(actions.storage.into_iter().map(|request| (node, request)));
+        while self.disks_work
+            && let Some((node, request)) = self.unsynced.pop_front()
+        {
+            self.store(node, request);
+        }
+    }
+
+    fn store(&mut self, node: NodeId, request: StorageRequest) {
+        let event = match request {
+            StorageRequest::Write(write) => {
+                assert!(write.records().snapshot_chunk.is_none(), "these tests install no snapshots");
+                StorageEvent::Durable { receipt: write.into_durable(), installed: None, refused: None }
+            }
+            StorageRequest::SaveSnapshot(save) => StorageEvent::SnapshotSaved(SnapshotMeta {
+                last: save.last,
+                membership: save.membership,
+                membership_id: save.membership_id,
+                bytes: 0,
+                hash: 0,
+            }),
+            StorageRequest::ReadChunk(read) => {
+                StorageEvent::ChunkRead { to: read.to, session: read.session, chunk: None }
+            }
+        };
+        self.give(node, Event::Storage(event));
+    }
+
+    /// Lets `micros` pass, a millisecond at a time; everything that is sent arrives at once.
+    fn run(&mut self, micros: u64) {
+        let end = self.now.plus(micros);
+        while self.now < end {
+            self.now = self.now.plus(1_000);
+            for node in self.replicas.keys().copied().collect::<Vec<_>>() {
+                self.give(node, Event::Wake);
+            }
+            self.deliver();
+        }
+    }
+
+    fn deliver(&mut self) {
+        while let Some(message) = self.network.pop_front() {
+            if !self.cut.contains(&(message.from(), message.to())) {
+                self.give(message.to(), Event::Peer(message));
+            }
+        }
+    }
+
+    fn run_until(&mut self, done: impl Fn(&Self) -> bool) {
+        for _ in 0..30_000 {
+            if done(self) {
+                return;
+            }
+            self.run(1_000);
+        }
+        panic!("it did not happen within 30 s");
+    }
+
+    fn run_until_answered(&mut self, request: RequestId) -> ClientReply {
+        self.deliver();
+        self.run_until(|cluster| cluster.reply(request).is_some());
+        self.reply(request).cloned().expect("it was there")
+    }
+}
+
+fn start(id: NodeId, config: &ReplicaConfig, restored: Restored, incarnation: u64) -> Replica {
+    let incarnation = Incarnation::new(incarnation);
+    let start = ReplicaStart { id, incarnation, seed: id.get(), restored, store: Store::new() };
+    Replica::new(config.clone(), start, Time::new(0)).unwrap()
+}
+
+fn add_member(number: u64) -> ClientRequest {
+    ClientRequest::ChangeMembership(Change::AddMember {
+        member: member(number),
+        replaces: BTreeSet::new(),
+        promote: true,
+    })
+}

@@ -1,0 +1,230 @@
+//! What clients ask of a healthy cluster.
+
+use crate::kv::{Op, Outcome, Revision};
+use crate::raft::{Incarnation, Time};
+use crate::replica::tests::{Cluster, add_member, id, set, start};
+use crate::replica::{
+    ClientError, ClientReply, ClientRequest, Event, Level, PeerMessage, ReplicaConfig, RequestId,
+};
+use bytes::Bytes;
+
+#[test]
+fn a_write_on_any_node_is_seen_by_a_read_on_any_other_at_once() {
+    let mut cluster = Cluster::new(3);
+    for (number, (writer, reader)) in [(1, 2), (2, 3), (3, 1)].into_iter().enumerate() {
+        let value = format!("v{number}");
+        let write = cluster.write(id(writer), "k", &value);
+        assert!(matches!(cluster.run_until_answered(write), ClientReply::Written(Outcome::Set { .. })));
+        let read = cluster.read(id(reader), "k", Level::Linearizable);
+        cluster.run_until_answered(read);
+        assert_eq!(cluster.value(read), Some(value));
+    }
+}
+
+#[test]
+fn the_answer_to_a_forwarded_write_comes_after_its_own_node_has_applied_it() {
+    let mut cluster = Cluster::new(3);
+    let follower = cluster.follower();
+    let write = cluster.write(follower, "k", "v");
+    cluster.run_until_answered(write);
+    let read = cluster.read(follower, "k", Level::Local);
+    assert_eq!(cluster.value(read), Some("v".into()), "a local read on the node that answered");
+}
+
+#[test]
+fn writes_of_one_batch_share_one_log_write_and_one_append_a_peer() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader().unwrap();
+    cluster.network.clear();
+    let now = cluster.now;
+    let replica = cluster.replicas.get_mut(&leader).unwrap();
+    for number in 0..100 {
+        let request = ClientRequest::Write(set("k", &number.to_string()));
+        replica.step(
+            now,
+            Event::Client { id: RequestId(1_000 + number), deadline: now.plus(1_000_000), request },
+        );
+    }
+    let actions = replica.take_actions();
+    assert_eq!(actions.storage.len(), 1);
+    assert_eq!(actions.messages.len(), 2);
+}
+
+#[test]
+fn reads_of_one_batch_share_one_round() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader().unwrap();
+    let now = cluster.now;
+    let replica = cluster.replicas.get_mut(&leader).unwrap();
+    for number in 0..100 {
+        let request = ClientRequest::Read { key: Bytes::from_static(b"k"), level: Level::Linearizable };
+        replica.step(
+            now,
+            Event::Client { id: RequestId(1_000 + number), deadline: now.plus(1_000_000), request },
+        );
+    }
+    let actions = replica.take_actions();
+    assert_eq!(actions.messages.len(), 2, "one message to each of the others");
+    assert!(actions.replies.is_empty(), "nothing is served before a quorum has confirmed");
+}
+
+#[test]
+fn a_delete_says_whether_the_key_existed() {
+    let mut cluster = Cluster::new(1);
+    let write = cluster.write(id(1), "k", "v");
+    cluster.run_until_answered(write);
+    for existed in [true, false] {
+        let delete = cluster.ask(id(1), ClientRequest::Write(Op::Delete { key: Bytes::from_static(b"k") }));
+        let expected = ClientReply::Written(Outcome::Deleted { revision: Revision(2), existed });
+        assert_eq!(cluster.run_until_answered(delete), expected);
+    }
+}
+
+#[test]
+fn a_forward_that_is_delivered_twice_is_applied_once() {
+    let mut cluster = Cluster::new(3);
+    let (leader, follower) = (cluster.leader().unwrap(), cluster.follower());
+    cluster.write(follower, "k", "v");
+    let forward =
+        cluster.network.iter().find(|message| matches!(message, PeerMessage::Forward(_))).cloned().unwrap();
+    cluster.network.push_back(forward.clone());
+    cluster.deliver();
+    cluster.network.push_back(forward);
+    cluster.run(100_000);
+    let store = cluster.replicas[&leader].store();
+    assert_eq!(store.get(b"k").unwrap().version, 1);
+}
+
+#[test]
+fn a_forward_of_a_stranger_or_under_a_false_name_is_not_proposed() {
+    let mut cluster = Cluster::new(3);
+    let (leader, follower) = (cluster.leader().unwrap(), cluster.follower());
+    cluster.write(follower, "k", "v");
+    let Some(PeerMessage::Forward(forward)) = cluster.network.pop_front() else { panic!("it is forwarded") };
+    let mut stranger = forward.clone();
+    stranger.from = id(9);
+    let mut other_life = forward.clone();
+    other_life.incarnation = Incarnation::new(7);
+    let mut garbage = forward;
+    garbage.commands = vec![Bytes::from_static(b"no command")];
+    for forward in [stranger, other_life, garbage] {
+        cluster.give(leader, Event::Peer(PeerMessage::Forward(forward)));
+    }
+    cluster.run(100_000);
+    assert!(cluster.replicas[&leader].store().is_empty());
+}
+
+#[test]
+fn requests_beyond_the_limit_are_refused_and_the_others_served() {
+    let config = ReplicaConfig { pending_requests_max: 2, ..ReplicaConfig::default() };
+    let mut cluster = Cluster::without_leader(3, &config);
+    let requests: Vec<RequestId> = (0..3).map(|_| cluster.write(id(1), "k", "v")).collect();
+    assert_eq!(cluster.reply(requests[2]), Some(&ClientReply::Failed(ClientError::Overloaded)));
+    for request in &requests[..2] {
+        assert!(matches!(cluster.run_until_answered(*request), ClientReply::Written(_)));
+    }
+}
+
+#[test]
+fn a_reserved_node_takes_no_writes_until_it_is_released() {
+    let mut cluster = Cluster::new(1);
+    assert!(cluster.replicas[&id(1)].is_pristine());
+    let until = cluster.now.plus(10_000_000);
+    cluster.give(id(1), Event::Reserve { until });
+    assert!(!cluster.replicas[&id(1)].is_pristine(), "not for a second reservation");
+    let write = cluster.write(id(1), "k", "v");
+    assert_eq!(cluster.reply(write), Some(&ClientReply::Failed(ClientError::Reserved)));
+    cluster.give(id(1), Event::Release);
+    let write = cluster.write(id(1), "k", "v");
+    assert!(matches!(cluster.run_until_answered(write), ClientReply::Written(_)));
+    assert!(!cluster.replicas[&id(1)].is_pristine(), "it has data now");
+}
+
+#[test]
+fn a_node_with_an_uncommitted_write_is_not_pristine() {
+    let mut cluster = Cluster::new(1);
+    cluster.disks_work = false;
+    cluster.write(id(1), "k", "v");
+    assert!(!cluster.replicas[&id(1)].is_pristine());
+}
+
+#[test]
+fn a_member_is_added_and_promoted() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader().unwrap();
+    let write = cluster.write(leader, "k", "v");
+    cluster.run_until_answered(write);
+    let change = cluster.ask(leader, add_member(4));
+    assert_eq!(cluster.run_until_answered(change), ClientReply::MembershipChanged(Some(id(4))));
+    let newcomer = start(id(4), &ReplicaConfig::default(), Default::default(), 1);
+    cluster.replicas.insert(id(4), newcomer);
+    cluster.run_until(|cluster| {
+        let membership = cluster.replicas[&id(4)].membership();
+        membership.voters.contains(&id(4)) && membership.outgoing.is_none()
+    });
+    let read = cluster.read(id(4), "k", Level::Linearizable);
+    cluster.run_until_answered(read);
+    assert_eq!(cluster.value(read), Some("v".into()));
+}
+
+#[test]
+fn a_change_of_membership_on_a_follower_names_the_leader() {
+    let mut cluster = Cluster::new(3);
+    let (leader, follower) = (cluster.leader(), cluster.follower());
+    let change = cluster.ask(follower, add_member(4));
+    assert_eq!(cluster.reply(change), Some(&ClientReply::Failed(ClientError::NotLeader(leader))));
+}
+
+#[test]
+fn snapshots_are_taken_when_the_log_has_grown_and_the_log_is_cut() {
+    let mut config = ReplicaConfig { snapshot_log_entries: 10, ..ReplicaConfig::default() };
+    config.raft.log_tail_entries = 3;
+    let mut cluster = Cluster::without_leader(3, &config);
+    let leader = cluster.elect();
+    for number in 0..50 {
+        let write = cluster.write(leader, "k", &number.to_string());
+        cluster.run_until_answered(write);
+    }
+    for replica in cluster.replicas.values() {
+        let status = replica.status(Time::new(0));
+        assert!(status.snapshot.index.get() >= 40, "a snapshot every ten entries, not {}", status.snapshot);
+        let kept = replica.raft().log_after(crate::raft::LogIndex::ZERO).len();
+        assert!(kept <= 20, "{kept} entries are still in memory");
+    }
+}
+
+#[test]
+fn no_new_snapshot_is_begun_while_one_is_being_sent_until_the_log_is_four_times_as_long() {
+    let mut config = ReplicaConfig { snapshot_log_entries: 10, ..ReplicaConfig::default() };
+    config.raft.log_tail_entries = 3;
+    let mut cluster = Cluster::without_leader(3, &config);
+    let leader = cluster.elect();
+    let laggard = cluster.follower();
+    let write = |cluster: &mut Cluster, count: u64| {
+        for number in 0..count {
+            let write = cluster.write(leader, "k", &number.to_string());
+            cluster.run_until_answered(write);
+        }
+        cluster.replicas[&leader].status(cluster.now).snapshot.index.get()
+    };
+    cluster.isolate(laggard);
+    cluster.run(2_000_000);
+    write(&mut cluster, 40);
+    cluster.heal();
+    // Its chunks never arrive, since the storage of these tests has none: the transfer goes on.
+    let sending =
+        |cluster: &Cluster| cluster.replicas[&leader].raft().progress().iter().any(|p| p.state == "snapshot");
+    cluster.run_until(|cluster| sending(cluster));
+    let before = write(&mut cluster, 1);
+    assert_eq!(write(&mut cluster, 20), before, "twice as many entries as usual");
+    assert!(sending(&cluster));
+    assert!(write(&mut cluster, 25) > before, "it is not put off for ever");
+}
+
+#[test]
+fn no_snapshot_is_taken_of_nothing_whatever_the_limits_say() {
+    let config = ReplicaConfig { snapshot_log_entries: 0, snapshot_log_bytes: 0, ..ReplicaConfig::default() };
+    let mut replica = start(id(1), &config, Default::default(), 1);
+    let actions = replica.take_actions();
+    assert!(actions.storage.is_empty(), "nothing is applied yet: {:?}", actions.storage);
+}

@@ -1,0 +1,104 @@
+//! The bytes of a [`PeerMessage`]: a tag, then what the tag says (docs/protocol.md).
+
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::raft::{ENTRY_DATA_BYTES_MAX, Incarnation, Message, NodeId, Term};
+use crate::replica::message::{Forward, ForwardRefused, PeerMessage};
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+const RAFT: u8 = 1;
+const FORWARD: u8 = 2;
+const FORWARD_REFUSED: u8 = 3;
+
+impl PeerMessage {
+    /// Appends the encoded message (without frame) to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Raft(message) => {
+                out.put_u8(RAFT);
+                message.encode(out);
+            }
+            Self::Forward(forward) => {
+                out.put_u8(FORWARD);
+                encode_forward(forward, out);
+            }
+            Self::ForwardRefused(refused) => {
+                out.put_u8(FORWARD_REFUSED);
+                encode_relation(refused.from, refused.to, refused.term, refused.incarnation, out);
+                out.put_u64(refused.first_sequence);
+                out.put_u64(refused.count);
+                out.put_u8(u8::from(refused.overloaded));
+            }
+        }
+    }
+
+    /// Decodes a message that fills `bytes`; entries, commands and chunks share them.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for anything that [`Self::encode`] does not produce.
+    pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        match reader.u8("peer message tag")? {
+            RAFT => Ok(Self::Raft(Message::decode(reader)?)),
+            FORWARD => Ok(Self::Forward(decode_forward(reader)?)),
+            FORWARD_REFUSED => Ok(Self::ForwardRefused(decode_forward_refused(reader)?)),
+            other => Err(DecodeError::Invalid { what: "peer message tag", value: u64::from(other) }),
+        }
+    }
+}
+
+fn encode_relation(from: NodeId, to: NodeId, term: Term, incarnation: Incarnation, out: &mut Vec<u8>) {
+    for word in [from.get(), to.get(), term.get(), incarnation.get()] {
+        out.put_u64(word);
+    }
+}
+
+fn encode_forward(forward: &Forward, out: &mut Vec<u8>) {
+    out.reserve(44 + forward.commands.iter().map(|command| 4 + command.len()).sum::<usize>());
+    encode_relation(forward.from, forward.to, forward.term, forward.incarnation, out);
+    out.put_u64(forward.first_sequence);
+    out.put_u32(u32::try_from(forward.commands.len()).expect("a forward is bounded by its bytes"));
+    for command in &forward.commands {
+        out.put_bytes(command);
+    }
+}
+
+fn decode_relation(reader: &mut Reader) -> Result<(NodeId, NodeId, Term, Incarnation), DecodeError> {
+    let from = NodeId::new(reader.u64("sender")?);
+    let to = NodeId::new(reader.u64("addressee")?);
+    let term = Term::new(reader.counter("term")?);
+    Ok((from, to, term, Incarnation::new(reader.u64("incarnation")?)))
+}
+
+fn decode_forward(mut reader: Reader) -> Result<Forward, DecodeError> {
+    let (from, to, term, incarnation) = decode_relation(&mut reader)?;
+    let first_sequence = reader.counter("forward sequence")?;
+    let count = reader.u32("command count")? as usize;
+    let commands_max = reader.remaining() / size_of::<u32>();
+    if count > commands_max {
+        let (length, limit) = (count as u64, commands_max as u64);
+        return Err(DecodeError::TooLong { what: "commands", length, limit });
+    }
+    let mut commands = Vec::with_capacity(count);
+    for _ in 0..count {
+        commands.push(reader.bytes("command", ENTRY_DATA_BYTES_MAX)?);
+    }
+    reader.finish("forward")?;
+    Ok(Forward { from, to, term, incarnation, first_sequence, commands })
+}
+
+fn decode_forward_refused(mut reader: Reader) -> Result<ForwardRefused, DecodeError> {
+    let (from, to, term, incarnation) = decode_relation(&mut reader)?;
+    let first_sequence = reader.counter("forward sequence")?;
+    let count = reader.counter("refused count")?;
+    let overloaded = match reader.u8("refusal reason")? {
+        0 => false,
+        1 => true,
+        other => return Err(DecodeError::Invalid { what: "refusal reason", value: u64::from(other) }),
+    };
+    reader.finish("refused forward")?;
+    Ok(ForwardRefused { from, to, term, incarnation, first_sequence, count, overloaded })
+}
+
+#[cfg(test)]
+mod tests;

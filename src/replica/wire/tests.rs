@@ -1,0 +1,112 @@
+use crate::codec::{COUNTER_MAX, DecodeError};
+use crate::raft::{Body, Incarnation, Message, NodeId, Term};
+use crate::replica::message::{Forward, ForwardRefused, PeerMessage};
+use bytes::Bytes;
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, proptest};
+use proptest::{prop_assert, prop_assert_eq, prop_oneof};
+
+fn encode(message: &PeerMessage) -> Vec<u8> {
+    let mut out = Vec::new();
+    message.encode(&mut out);
+    out
+}
+
+fn decode(bytes: &[u8]) -> Result<PeerMessage, DecodeError> {
+    PeerMessage::decode(Bytes::copy_from_slice(bytes))
+}
+
+fn messages() -> impl Strategy<Value = PeerMessage> {
+    let relation = (any::<u64>(), any::<u64>(), 0..=COUNTER_MAX, any::<u64>(), 0..=COUNTER_MAX);
+    let commands =
+        prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50).prop_map(Bytes::from), 0..8);
+    let kind = prop_oneof![
+        Just(None),
+        commands.prop_map(|commands| Some(Ok(commands))),
+        (0..=COUNTER_MAX).prop_map(|count| Some(Err(count)))
+    ];
+    (relation, kind).prop_map(|((from, to, term, incarnation, first_sequence), kind)| {
+        let (from, to, term) = (NodeId::new(from), NodeId::new(to), Term::new(term));
+        let incarnation = Incarnation::new(incarnation);
+        match kind {
+            None => PeerMessage::Raft(Message { from, to, term, body: Body::VoteGranted }),
+            Some(Ok(commands)) => {
+                PeerMessage::Forward(Forward { from, to, term, incarnation, first_sequence, commands })
+            }
+            Some(Err(count)) => PeerMessage::ForwardRefused(ForwardRefused {
+                from,
+                to,
+                term,
+                incarnation,
+                first_sequence,
+                count,
+                overloaded: count % 2 == 0,
+            }),
+        }
+    })
+}
+
+fn forward(commands: Vec<Bytes>) -> PeerMessage {
+    PeerMessage::Forward(Forward {
+        from: NodeId::new(2),
+        to: NodeId::new(1),
+        term: Term::new(3),
+        incarnation: Incarnation::new(4),
+        first_sequence: 5,
+        commands,
+    })
+}
+
+#[test]
+fn commands_share_the_bytes_received() {
+    let bytes = Bytes::from(encode(&forward(vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")])));
+    let Ok(PeerMessage::Forward(Forward { commands, .. })) = PeerMessage::decode(bytes.clone()) else {
+        panic!("a forward was sent");
+    };
+    assert!(commands.iter().all(|command| bytes.as_ptr_range().contains(&command.as_ptr())));
+}
+
+#[test]
+fn a_count_of_commands_beyond_the_bytes_received_is_refused_before_allocation() {
+    let mut bytes = encode(&forward(vec![]));
+    let at = bytes.len() - 4;
+    bytes[at..].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert!(matches!(decode(&bytes), Err(DecodeError::TooLong { what: "commands", .. })));
+}
+
+#[test]
+fn an_unknown_tag_is_refused() {
+    for tag in [0, 4, 255] {
+        let expected = DecodeError::Invalid { what: "peer message tag", value: u64::from(tag) };
+        assert_eq!(decode(&[tag, 1, 2]), Err(expected));
+    }
+    assert!(decode(&[]).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn peer_messages_survive_the_wire(message in messages()) {
+        prop_assert_eq!(decode(&encode(&message)), Ok(message));
+    }
+
+    #[test]
+    fn cut_or_extended_peer_messages_are_refused(message in messages(), cut in any::<prop::sample::Index>()) {
+        let mut bytes = encode(&message);
+        prop_assert!(decode(&bytes[..cut.index(bytes.len())]).is_err());
+        bytes.push(0);
+        prop_assert!(decode(&bytes).is_err());
+    }
+
+    #[test]
+    fn damaged_and_arbitrary_bytes_never_panic(
+        message in messages(), at in any::<prop::sample::Index>(), bit in 0_u8..8,
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let _ = decode(&bytes);
+        let mut flipped = encode(&message);
+        let at = at.index(flipped.len());
+        flipped[at] ^= 1 << bit;
+        prop_assert!(decode(&flipped) != Ok(message), "every bit means something");
+    }
+}

@@ -1,0 +1,189 @@
+//! Writes of this node's clients, from their arrival to their answer.
+//!
+//! A write is *held* until a leader is known, then *sent* (proposed here, or forwarded) exactly once under a sequence
+//! number of its own, and answered when an entry with that number is applied here. A lost message is never sent
+//! again: its write is *unknown* when its time is up.
+//!
+//! There is one exception, and it is a proof rather than a retry. Terms never fall along the log (Raft §5.3), so once
+//! an entry of a higher term has been applied, a write sent in a lower term that has not been applied yet never will
+//! be. It goes back to the held ones and is sent under a new number. So clients of a follower, or of a
+//! deposed leader, live through a failover without an error.
+
+use crate::kv::Op;
+use crate::raft::{Term, Time};
+use crate::replica::api::RequestId;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+/// A client that waits for its write.
+#[derive(Clone, Debug)]
+pub(in crate::replica) struct Write {
+    /// Whom to answer.
+    pub(in crate::replica) request: RequestId,
+    /// When it is told that the write failed, or is unknown.
+    pub(in crate::replica) deadline: Time,
+    /// The command; kept for the case that it is proven lost.
+    pub(in crate::replica) op: Op,
+}
+
+/// A write on its way through the log.
+#[derive(Clone, Debug)]
+struct Sent {
+    write: Write,
+    /// The only term in which its entry can have been appended.
+    term: Term,
+}
+
+/// The writes that wait.
+#[derive(Clone, Debug, Default)]
+pub(in crate::replica) struct Writes {
+    /// Not sent yet, in order of arrival.
+    held: VecDeque<Write>,
+    /// By sequence number, from `first_sequence`; `None` once answered or back among the held.
+    sent: VecDeque<Option<Sent>>,
+    /// The number of `sent`'s front. Never falls.
+    first_sequence: u64,
+    /// Slots of `sent` that are `Some`. Derived; kept because it bounds the queue on every request.
+    sent_count: usize,
+    /// No write is due before this.
+    next_deadline: Option<Time>,
+}
+
+impl Writes {
+    /// How many wait.
+    pub(in crate::replica) fn len(&self) -> usize {
+        self.held.len() + self.sent_count
+    }
+
+    /// How many wait for a leader.
+    pub(in crate::replica) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Takes a client's write in.
+    pub(in crate::replica) fn hold(&mut self, write: Write) {
+        self.note_deadline(write.deadline);
+        self.held.push_back(write);
+    }
+
+    /// The write to be sent next, with the number it gets if it is.
+    pub(in crate::replica) fn next_held(&self) -> Option<(&Write, u64)> {
+        let sequence = self.first_sequence + self.sent.len() as u64;
+        self.held.front().map(|write| (write, sequence))
+    }
+
+    /// The first held write has been sent in `term`.
+    pub(in crate::replica) fn mark_sent(&mut self, term: Term) {
+        if let Some(write) = self.held.pop_front() {
+            self.sent.push_back(Some(Sent { write, term }));
+            self.sent_count += 1;
+        }
+    }
+
+    /// The first held write is refused.
+    pub(in crate::replica) fn refuse_held(&mut self) -> Option<RequestId> {
+        self.held.pop_front().map(|write| write.request)
+    }
+
+    /// The entry with this number was applied: who waits for it?
+    pub(in crate::replica) fn applied(&mut self, sequence: u64) -> Option<RequestId> {
+        let sent = self.take(sequence)?;
+        self.drop_answered();
+        Some(sent.write.request)
+    }
+
+    /// Sent writes numbered from `first` on were refused, for certain: they are handed back.
+    pub(in crate::replica) fn refused(&mut self, term: Term, first: u64, count: u64) -> Vec<Write> {
+        let end = first.saturating_add(count).min(self.first_sequence + self.sent.len() as u64);
+        let mut writes = Vec::new();
+        for sequence in first.max(self.first_sequence)..end {
+            if self.slot(sequence).is_some_and(|sent| sent.term == term)
+                && let Some(sent) = self.take(sequence)
+            {
+                writes.push(sent.write);
+            }
+        }
+        self.drop_answered();
+        writes
+    }
+
+    /// An entry of `term` has been applied: what was sent in an earlier term and is still unanswered was lost, and is held again.
+    pub(in crate::replica) fn lose_before(&mut self, term: Term) {
+        let lost: Vec<Write> = self.take_sent(|sent| sent.term < term);
+        self.hold_again(lost);
+    }
+
+    /// Puts writes that are certainly not in the log back in front of the held ones, in their order.
+    pub(in crate::replica) fn hold_again(&mut self, writes: Vec<Write>) {
+        for write in writes.into_iter().rev() {
+            self.held.push_front(write);
+        }
+    }
+
+    /// The log was replaced by a snapshot: whether it contains a sent write is unknown.
+    pub(in crate::replica) fn forget_sent(&mut self) -> Vec<RequestId> {
+        self.take_sent(|_| true).into_iter().map(|write| write.request).collect()
+    }
+
+    /// The writes whose time is up: the held (certainly not appended), and the sent (unknown).
+    pub(in crate::replica) fn expire(&mut self, now: Time) -> (Vec<RequestId>, Vec<RequestId>) {
+        if self.next_deadline.is_none_or(|deadline| now < deadline) {
+            return (Vec::new(), Vec::new());
+        }
+        let unknown = self.take_sent(|sent| sent.write.deadline <= now);
+        let unknown = unknown.into_iter().map(|write| write.request).collect();
+        let mut not_appended = Vec::new();
+        self.held.retain(|write| {
+            let keep = write.deadline > now;
+            if !keep {
+                not_appended.push(write.request);
+            }
+            keep
+        });
+        let sent = self.sent.iter().flatten().map(|sent| sent.write.deadline);
+        self.next_deadline = self.held.iter().map(|write| write.deadline).chain(sent).min();
+        (not_appended, unknown)
+    }
+
+    /// When [`Self::expire`] has something to do at the earliest.
+    pub(in crate::replica) const fn next_deadline(&self) -> Option<Time> {
+        self.next_deadline
+    }
+
+    fn note_deadline(&mut self, deadline: Time) {
+        self.next_deadline = Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
+    }
+
+    fn slot(&self, sequence: u64) -> Option<&Sent> {
+        let offset = usize::try_from(sequence.checked_sub(self.first_sequence)?).ok()?;
+        self.sent.get(offset)?.as_ref()
+    }
+
+    fn take(&mut self, sequence: u64) -> Option<Sent> {
+        let offset = usize::try_from(sequence.checked_sub(self.first_sequence)?).ok()?;
+        let sent = self.sent.get_mut(offset)?.take()?;
+        self.sent_count -= 1;
+        Some(sent)
+    }
+
+    fn take_sent(&mut self, mut which: impl FnMut(&Sent) -> bool) -> Vec<Write> {
+        let mut taken = Vec::new();
+        for slot in &mut self.sent {
+            if slot.as_ref().is_some_and(&mut which)
+                && let Some(sent) = slot.take()
+            {
+                taken.push(sent.write);
+            }
+        }
+        self.sent_count -= taken.len();
+        self.drop_answered();
+        taken
+    }
+
+    fn drop_answered(&mut self) {
+        while let Some(None) = self.sent.front() {
+            self.sent.pop_front();
+            self.first_sequence += 1;
+        }
+    }
+}
