@@ -1,0 +1,359 @@
+//! A data directory, open: the one place where requests of the replica become durable.
+
+use crate::kv::Store;
+use crate::raft::{
+    ClusterId, Incarnation, LogId, LogRecords, LogWrite, NodeId, Restored, SnapshotMeta, StoreId,
+};
+use crate::replica::{SnapshotSave, StorageEvent, StorageRequest};
+use crate::storage::disk::Disk;
+use crate::storage::error::{OpenError, SnapshotError, StorageError};
+use crate::storage::identity::{
+    Bootstrap, Found, Identity, check_name, find, make_generation, remove_leftovers, switch,
+};
+use crate::storage::incoming::Incoming;
+use crate::storage::log::{Log, LogState, keep_torn, push_marker};
+use crate::storage::options::StorageOptions;
+use crate::storage::recovery::{RecoveryNote, recover};
+use crate::storage::sector::BLOCK_BYTES;
+use crate::storage::snapshots::SnapshotFiles;
+use crate::storage::start::{
+    choose_snapshot, create, make_dir, make_log, not_writable, recovered_note, snapshot_failed, tidy,
+};
+use std::fmt;
+use std::io;
+
+const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+
+/// A data directory, open and locked.
+///
+/// What the driver does: [`Storage::open`] (slow: it reads and rewrites), then [`Storage::handle`] with all the
+/// requests that wait, again and again; [`Storage::idle`] once after nothing has come for some milliseconds, and
+/// about every second after that (it also watches for room on a full disk); [`Storage::close`] at the end. An error
+/// of any of these is final: the node has to stop.
+pub struct Storage<D: Disk> {
+    disk: D,
+    options: StorageOptions,
+    identity: Identity,
+    log: Log<D>,
+    snapshots: SnapshotFiles<D>,
+    incoming: Incoming<D>,
+    /// The first failure; nothing is written after it.
+    failed: Option<StorageError>,
+    lock: Box<dyn Send + Sync>,
+}
+
+/// What a start found.
+#[derive(Debug)]
+pub struct Opened {
+    /// Whose directory it is.
+    pub identity: Identity,
+    /// Which start this is.
+    pub incarnation: Incarnation,
+    /// What the core starts from.
+    pub restored: Restored,
+    /// The state machine at `restored.snapshot` (empty without one).
+    pub store: Store,
+    /// For the log of the node.
+    pub notes: Vec<RecoveryNote>,
+}
+
+impl<D: Disk> Storage<D> {
+    /// Opens a data directory, or makes a new one. When it returns, everything that it read is durable again: the
+    /// unsealed tail of the log has been rewritten, because what was read may only have been in the page cache.
+    ///
+    /// # Errors
+    /// [`OpenError`], whose text says what to do.
+    pub fn open(
+        disk: D,
+        options: StorageOptions,
+        bootstrap: &Bootstrap,
+    ) -> Result<(Self, Opened), OpenError> {
+        check_name(&bootstrap.name)?;
+        let options = StorageOptions {
+            segment_bytes: options.segment_bytes.max(SEGMENT_BYTES_MIN).next_multiple_of(BLOCK_BYTES as u64),
+            ..options
+        };
+        let dir = &options.dir;
+        make_dir(&disk, dir)?;
+        let lock = disk.lock(&dir.join("lock")).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => OpenError::InUse { dir: dir.clone() },
+            _ => not_writable(dir)(error),
+        })?;
+        let mut notes = Vec::new();
+        let identity = match find(&disk, dir)? {
+            Found::Identity(identity) if identity.name == bootstrap.name => identity,
+            Found::Identity(identity) => {
+                let (recorded, given) = (identity.name, bootstrap.name.clone());
+                return Err(OpenError::OtherNode { dir: dir.clone(), recorded, given });
+            }
+            found => {
+                let resumed = found == Found::Interrupted;
+                notes.push(if resumed { RecoveryNote::CreationResumed } else { RecoveryNote::Created });
+                create(&disk, &options, bootstrap)?
+            }
+        };
+        Self::start(disk, options, identity, lock, notes)
+    }
+
+    /// Moves to another cluster: builds an empty log in a new generation of directories, and switches to it by one
+    /// rename of the identity, so that a crash leaves either the old member or the new one.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the node must be restarted then, and is the old member or the new one.
+    pub fn adopt(
+        self,
+        cluster: ClusterId,
+        member: NodeId,
+        store: StoreId,
+    ) -> Result<(Self, Opened), OpenError> {
+        if let Some(error) = self.failed {
+            return Err(error.into());
+        }
+        let Self { disk, options, identity: old, log, lock, .. } = self;
+        let incarnation = log.incarnation();
+        drop(log);
+        let identity =
+            Identity { cluster, member, store, name: old.name.clone(), generation: old.other_generation() };
+        make_generation(&disk, &options.dir, identity.generation)?;
+        make_log(&disk, &options, &identity, incarnation, &Restored::default())?;
+        switch(&disk, &options.dir, &identity)?;
+        Self::start(disk, options, identity, lock, Vec::new())
+    }
+
+    /// Carries out all `requests`: the writes first, which share as few syncs as the limits allow, then snapshots
+    /// to save and chunks to read. (These two may be carried out on another thread instead, with
+    /// [`Self::snapshot_files`].) The answers are appended to `events`.
+    ///
+    /// # Errors
+    /// [`StorageError`] when a write or sync failed, now or earlier: nothing is durable since, and never will be.
+    pub fn handle(
+        &mut self,
+        requests: &mut Vec<StorageRequest>,
+        events: &mut Vec<StorageEvent>,
+    ) -> Result<(), StorageError> {
+        self.unless_failed(|storage| storage.write(requests, events))?;
+        for request in requests.drain(..) {
+            match request {
+                StorageRequest::SaveSnapshot(save) => events.push(self.save(&save)),
+                StorageRequest::ReadChunk(read) => {
+                    let chunk = self.snapshots.read_chunk(&read);
+                    events.push(StorageEvent::ChunkRead { to: read.to, session: read.session, chunk });
+                }
+                StorageRequest::Write(_) => unreachable!("writes were taken out first"),
+            }
+        }
+        self.poll(events);
+        Ok(())
+    }
+
+    /// To be called after a short time without requests: writes the witness of the last batch, if it has none, and
+    /// looks after the disk's room.
+    ///
+    /// # Errors
+    /// As [`Self::handle`].
+    pub fn idle(&mut self, events: &mut Vec<StorageEvent>) -> Result<(), StorageError> {
+        self.unless_failed(|storage| storage.log.witness())?;
+        self.poll(events);
+        Ok(())
+    }
+
+    /// Ends: with a witness of the last batch, so that nothing that happens to the disk later goes unnoticed.
+    ///
+    /// # Errors
+    /// As [`Self::handle`].
+    pub fn close(mut self) -> Result<(), StorageError> {
+        self.unless_failed(|storage| storage.log.witness()).map(|_| ())
+    }
+
+    /// Whose directory it is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The snapshot files, for another thread. Of no use after [`Self::adopt`].
+    #[must_use]
+    pub fn snapshot_files(&self) -> SnapshotFiles<D> {
+        self.snapshots.clone()
+    }
+
+    /// Appends the durations of the syncs since the last call (the first thousand), microseconds by the options' clock.
+    pub fn take_sync_micros(&mut self, out: &mut Vec<u64>) {
+        self.log.take_sync_micros(out);
+    }
+
+    fn start(
+        disk: D,
+        options: StorageOptions,
+        identity: Identity,
+        lock: Box<dyn Send + Sync>,
+        mut notes: Vec<RecoveryNote>,
+    ) -> Result<(Self, Opened), OpenError> {
+        let dir = options.dir.clone();
+        let (wal_dir, snapshot_dir) = (identity.wal_dir(&dir), identity.snapshot_dir(&dir));
+        let missing = || OpenError::LogMissing { dir: dir.clone(), wal: wal_dir.clone() };
+        if !disk.exists(&wal_dir).map_err(OpenError::io("looking for", &wal_dir))? {
+            return Err(missing());
+        }
+        let mut recovered =
+            recover(&disk, &wal_dir, identity.cluster, identity.store)?.ok_or_else(missing)?;
+        let replay = std::mem::take(&mut recovered.replay);
+        let snapshots =
+            SnapshotFiles::new(disk.clone(), snapshot_dir.clone(), identity.cluster, identity.store);
+        let (snapshot, store) = choose_snapshot(&snapshots, &replay, &recovered, &mut notes)?;
+        // From here on the directory is changed: everything that was acknowledged has been found. The names that led
+        // to it may be in the page cache alone, like the content: they are made durable before others are removed.
+        disk.create_dir_all(&snapshot_dir).map_err(OpenError::io("creating", &snapshot_dir))?;
+        disk.sync_dir(&dir).map_err(OpenError::io("syncing the directory", &dir))?;
+        remove_leftovers(&disk, &dir, &identity)?;
+        tidy(&disk, &wal_dir, &recovered.orphans)?;
+        snapshots.remove_others(&replay.markers).map_err(snapshot_failed)?;
+        if let Some((offset, bytes)) = recovered.tail.torn.take() {
+            let file = recovered.tail.path.clone();
+            let kept = keep_torn(&disk, &wal_dir, &file, &bytes)?;
+            notes.push(RecoveryNote::TornTail { file, offset, bytes: bytes.len() as u64, kept });
+        }
+        notes.push(recovered_note(&replay, &recovered, snapshot.as_ref()));
+        let mut state =
+            LogState { hard_state: replay.hard_state, last_index: replay.last_index(), markers: Vec::new() };
+        for marker in &replay.markers {
+            if snapshot.as_ref().is_some_and(|used| marker.last.index <= used.last.index) {
+                push_marker(&mut state.markers, marker.clone());
+            }
+        }
+        let log = Log::start(disk.clone(), wal_dir, options.clone(), recovered, state)?;
+        let incarnation = Incarnation::new(log.incarnation());
+        let restored = Restored { hard_state: replay.hard_state, snapshot, entries: replay.entries };
+        let incoming = Incoming::new(snapshots.clone());
+        let storage =
+            Self { disk, options, identity: identity.clone(), log, snapshots, incoming, failed: None, lock };
+        Ok((storage, Opened { identity, incarnation, restored, store, notes }))
+    }
+
+    fn write(
+        &mut self,
+        requests: &mut Vec<StorageRequest>,
+        events: &mut Vec<StorageEvent>,
+    ) -> Result<(), StorageError> {
+        let mut last = None;
+        let mut others = Vec::new();
+        for request in requests.drain(..) {
+            let StorageRequest::Write(write) = request else {
+                others.push(request);
+                continue;
+            };
+            if last.is_some() && self.log.staged_bytes() >= self.options.batch_bytes_max {
+                self.commit(last.take(), Verdict::None, events)?;
+            }
+            let verdict = self.stage(write.records());
+            let ends_batch = !matches!(verdict, Verdict::None);
+            last = Some(write);
+            if ends_batch {
+                self.commit(last.take(), verdict, events)?;
+            }
+        }
+        self.commit(last, Verdict::None, events)?;
+        *requests = others;
+        Ok(())
+    }
+
+    fn stage(&mut self, records: &LogRecords) -> Verdict {
+        let Some(chunk) = &records.snapshot_chunk else {
+            self.log.stage(records);
+            return Verdict::None;
+        };
+        match self.incoming.take(chunk) {
+            None => {
+                self.log.stage(records);
+                Verdict::None
+            }
+            Some(Ok((meta, store))) => {
+                self.log.stage(records);
+                Verdict::Installed(Box::new((meta, store)))
+            }
+            Some(Err(_)) => {
+                // The marker, and what goes with it, is left out: the log stays as it was. Term and vote stand by themselves.
+                self.log.stage(&LogRecords { hard_state: records.hard_state, ..LogRecords::default() });
+                Verdict::Refused(chunk.snapshot.last)
+            }
+        }
+    }
+
+    fn commit(
+        &mut self,
+        last: Option<LogWrite>,
+        verdict: Verdict,
+        events: &mut Vec<StorageEvent>,
+    ) -> Result<(), StorageError> {
+        let Some(last) = last else { return Ok(()) };
+        let marked = self.log.commit()?;
+        let (installed, refused) = match verdict {
+            Verdict::None => (None, None),
+            Verdict::Installed(installed) => (Some(*installed), None),
+            Verdict::Refused(last) => (None, Some(last)),
+        };
+        events.push(StorageEvent::Durable { receipt: last.into_durable(), installed, refused });
+        if marked {
+            self.remove_covered()?;
+        }
+        Ok(())
+    }
+
+    /// Removes what two durable snapshots have made unnecessary.
+    fn remove_covered(&mut self) -> Result<(), StorageError> {
+        let markers = self.log.markers();
+        if let Err(error) = self.snapshots.remove_older(markers) {
+            let (operation, file, source) = match error {
+                SnapshotError::Io { operation, file, source } => (operation, file, source),
+                other => ("removing", self.snapshots.path(LogId::ZERO), io::Error::other(other.to_string())),
+            };
+            return Err(StorageError::new(operation, &file)(source));
+        }
+        match markers {
+            [older, _] => {
+                let index = older.last.index;
+                self.log.remove_through(index)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn save(&self, save: &SnapshotSave) -> StorageEvent {
+        match self.snapshots.save(save) {
+            Ok(meta) => StorageEvent::SnapshotSaved(meta),
+            Err(error) => StorageEvent::SnapshotFailed { last: save.last, reason: error.to_string() },
+        }
+    }
+
+    fn poll(&mut self, events: &mut Vec<StorageEvent>) {
+        if let Some(full) = self.log.poll_spares() {
+            events.push(StorageEvent::DiskFull(full));
+        }
+    }
+
+    fn unless_failed<T>(
+        &mut self,
+        run: impl FnOnce(&mut Self) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        run(self).inspect_err(|error| self.failed = Some(error.clone()))
+    }
+}
+
+impl<D: Disk> fmt::Debug for Storage<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Storage")
+            .field("identity", &self.identity)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of a snapshot whose last chunk was in a write.
+enum Verdict {
+    None,
+    Installed(Box<(SnapshotMeta, Store)>),
+    Refused(LogId),
+}

@@ -1,0 +1,52 @@
+//! The disk as the storage sees it: two implementations exist, the operating system's and the simulator's.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A file system, as far as a data directory needs one. Synchronous. Nothing is durable until the file's
+/// [`DiskFile::sync_data`] and, for names, the directory's [`Disk::sync_dir`] have returned.
+pub trait Disk: Clone + Send + Sync + 'static {
+    /// An open file.
+    type File: DiskFile;
+
+    /// Creates a directory and its parents; no error if it exists.
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
+    /// Creates a file, or empties it.
+    fn create(&self, path: &Path) -> io::Result<Self::File>;
+    /// Opens an existing file for reading and writing.
+    fn open(&self, path: &Path) -> io::Result<Self::File>;
+    /// Names of the files (not directories) directly in `dir`, in order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Whether a file or directory exists.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// Renames, replacing the target.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Removes a directory and everything in it.
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
+    /// Makes the directory's entries durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Takes an exclusive lock on a file (created if needed) until the returned guard is dropped; `WouldBlock` if another process or handle holds it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
+}
+
+/// An open file.
+pub trait DiskFile: Send + Sync + 'static {
+    /// Reads up to `buffer.len()` bytes at `offset`; fewer only at the end of the file.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Writes all of `parts`, one after the other, at `offset`.
+    fn write_vectored_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()>;
+    /// Length, bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether it is empty.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Cuts or extends (with a hole).
+    fn set_len(&self, length: u64) -> io::Result<()>;
+    /// Makes its content and length durable.
+    fn sync_data(&self) -> io::Result<()>;
+}

@@ -1,0 +1,184 @@
+//! The log in words, for people. Reads what can be read, and says where the damage is; changes nothing, needs no lock.
+
+use crate::raft::SnapshotMeta;
+use crate::storage::disk::Disk;
+use crate::storage::error::{Damage, OpenError};
+use crate::storage::identity::{Found, Identity, find};
+use crate::storage::recovery::{damaged, look_ahead, read_header, segment_names};
+use crate::storage::scan::{Batch, Later, salvage, scan_segment};
+use crate::storage::segment::read_whole;
+use crate::storage::snapshot_file::SnapshotReader;
+use crate::storage::snapshots::snapshot_id;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// One line of a dump.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DumpItem {
+    /// Whose directory it is.
+    Identity(Identity),
+    /// A segment begins.
+    Segment {
+        /// The file.
+        file: PathBuf,
+        /// Its length, bytes.
+        bytes: u64,
+        /// Sequence of its first batch.
+        first_sequence: u64,
+        /// The start of the node that made it.
+        incarnation: u64,
+        /// The log's last index before it.
+        last_index: u64,
+    },
+    /// A batch begins: what one sync made durable.
+    Batch {
+        /// Where it stands in its file.
+        offset: u64,
+        /// Its sequence.
+        sequence: u64,
+        /// Bytes of its records.
+        bytes: u32,
+        /// It stands behind damage, and is not reached by recovery.
+        behind_damage: bool,
+    },
+    /// A record, in words.
+    Record(String),
+    /// Bytes of a batch that was never acknowledged.
+    Torn {
+        /// Where they begin.
+        offset: u64,
+        /// Where they end.
+        to: u64,
+    },
+    /// A snapshot file whose header is whole.
+    Snapshot {
+        /// The file.
+        file: PathBuf,
+        /// Its description.
+        meta: SnapshotMeta,
+    },
+    /// Something that cannot be read, and why.
+    Unreadable(String),
+    /// Damage.
+    Damage(Damage),
+}
+
+impl fmt::Display for DumpItem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Identity(Identity { cluster, member, store, name, generation }) => write!(
+                f,
+                "node {name:?}: member {member} of cluster {cluster}, store {store}, generation {generation}"
+            ),
+            Self::Segment { file, bytes, first_sequence, incarnation, last_index } => write!(
+                f,
+                "segment {}: {bytes} bytes, from batch {first_sequence}, after index {last_index}, made by start {incarnation}",
+                file.display()
+            ),
+            Self::Batch { offset, sequence, bytes, behind_damage } => {
+                write!(f, "  batch {sequence} at byte {offset}: {bytes} bytes of records")?;
+                if *behind_damage { f.write_str(" (behind damage)") } else { Ok(()) }
+            }
+            Self::Record(record) => write!(f, "    {record}"),
+            Self::Torn { offset, to } => {
+                write!(
+                    f,
+                    "  torn batch at byte {offset} to {to}: never acknowledged, cut off at the next start"
+                )
+            }
+            Self::Snapshot { file, meta } => {
+                write!(f, "snapshot {}: {}, {} bytes of state", file.display(), meta.last, meta.bytes)
+            }
+            Self::Unreadable(why) => write!(f, "unreadable: {why}"),
+            Self::Damage(damage) => write!(f, "DAMAGE: {damage}"),
+        }
+    }
+}
+
+/// Describes a data directory: identity, segments, batches, records, snapshots. One segment is in memory at a time.
+pub fn dump<D: Disk>(disk: &D, dir: &Path) -> impl Iterator<Item = DumpItem> + use<D> {
+    let disk = disk.clone();
+    let (identity, first) = match find(&disk, dir) {
+        Ok(Found::Identity(identity)) => (Some(identity.clone()), vec![DumpItem::Identity(identity)]),
+        Ok(Found::Nothing) => (None, vec![DumpItem::Unreadable(format!("{} holds no data", dir.display()))]),
+        Ok(Found::Interrupted) => {
+            (None, vec![DumpItem::Unreadable("making the data directory was interrupted".into())])
+        }
+        Err(error) => (None, vec![DumpItem::Unreadable(error.to_string())]),
+    };
+    let generations = identity.map_or(vec![1, 2], |identity| vec![identity.generation]);
+    let wal_dirs = generations.iter().map(|number| dir.join(format!("wal-{number}")));
+    let segments: Vec<PathBuf> =
+        wal_dirs.flat_map(|wal| segment_names(&disk, &wal).unwrap_or_default()).collect();
+    let snapshots: Vec<PathBuf> = generations
+        .iter()
+        .map(|number| dir.join(format!("snapshots-{number}")))
+        .flat_map(|dir| {
+            let names = disk.list(&dir).unwrap_or_default();
+            names.into_iter().filter(|name| snapshot_id(name).is_some()).map(move |name| dir.join(name))
+        })
+        .collect();
+    let of_log = disk.clone();
+    let log = (0..segments.len()).flat_map(move |number| dump_segment(&of_log, &segments[number..]));
+    first.into_iter().chain(log).chain(snapshots.into_iter().map(move |path| {
+        match SnapshotReader::open(&disk, &path) {
+            Ok(reader) => DumpItem::Snapshot { meta: reader.header.meta.clone(), file: path },
+            Err(error) => DumpItem::Unreadable(error.to_string()),
+        }
+    }))
+}
+
+/// The first of the segments `from` one on.
+fn dump_segment<D: Disk>(disk: &D, from: &[PathBuf]) -> Vec<DumpItem> {
+    let Some((path, rest)) = from.split_first() else { return Vec::new() };
+    let later = look_ahead(disk, rest).unwrap_or(Later::Written);
+    let mut items = Vec::new();
+    let file = match read_whole(disk, path) {
+        Ok(file) => file,
+        Err(error) => return vec![DumpItem::Unreadable(format!("{}: {error}", path.display()))],
+    };
+    let (header, header_bytes) = match read_header(&file, path) {
+        Ok(read) => read,
+        Err(OpenError::Damaged(damage)) => return vec![DumpItem::Damage(*damage)],
+        Err(error) => return vec![DumpItem::Unreadable(error.to_string())],
+    };
+    items.push(DumpItem::Segment {
+        file: path.to_path_buf(),
+        bytes: file.len() as u64,
+        first_sequence: header.first_sequence,
+        incarnation: header.incarnation,
+        last_index: header.last_index.get(),
+    });
+    let mut last_index = header.last_index.get();
+    let mut reached = header_bytes as u64;
+    let scanned = scan_segment(&file, &header, header_bytes, later, &mut |batch| {
+        last_index = last_index.max(batch.header.last_index);
+        reached = batch.offset + batch.header.file_bytes() as u64;
+        push_batch(&mut items, batch, false);
+        Ok(())
+    });
+    match scanned {
+        Ok(end) => items.extend(end.torn_to.map(|to| DumpItem::Torn { offset: end.offset, to })),
+        Err(fault) => {
+            if let OpenError::Damaged(damage) = damaged(path, &fault, Some(last_index + 1)) {
+                items.push(DumpItem::Damage(*damage));
+            }
+            for batch in salvage(&file, &header, reached) {
+                push_batch(&mut items, batch, true);
+            }
+        }
+    }
+    items
+}
+
+fn push_batch(items: &mut Vec<DumpItem>, batch: Batch, behind_damage: bool) {
+    let Batch { offset, header, records } = batch;
+    items.push(DumpItem::Batch {
+        offset,
+        sequence: header.sequence,
+        bytes: header.payload_bytes,
+        behind_damage,
+    });
+    items.extend(records.iter().map(|record| DumpItem::Record(record.to_string())));
+}

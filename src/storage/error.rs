@@ -1,0 +1,199 @@
+//! Why a data directory cannot be opened, and why it cannot be written any more. `Display` names the remedy.
+
+use crate::raft::LogId;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Why a data directory cannot be opened. Nothing on disk was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process uses it.
+    #[error("the data directory {} is in use by another process; stop that one, or choose another --data-dir", dir.display())]
+    InUse {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// It may not be written.
+    #[error("the data directory {} cannot be written ({source}); give this user the right to, or choose another --data-dir", dir.display())]
+    NotWritable {
+        /// The data directory.
+        dir: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// It belongs to a node of another name.
+    #[error("the data directory {} belongs to the node {recorded:?}, not {given:?}; start it with --node-id {recorded}, or choose another --data-dir", dir.display())]
+    OtherNode {
+        /// The data directory.
+        dir: PathBuf,
+        /// The name on record.
+        recorded: String,
+        /// The name given.
+        given: String,
+    },
+    /// A name that cannot be put on record.
+    #[error("{name:?} cannot be a --node-id: it must be 1 to 255 bytes without control characters")]
+    BadName {
+        /// The name given.
+        name: String,
+    },
+    /// A newer version of this program wrote it.
+    #[error("{} has format version {found}; this program reads versions up to {supported}: start the version that wrote it, or a newer one", file.display())]
+    NewerFormat {
+        /// The file.
+        file: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The newest version this program reads.
+        supported: u32,
+    },
+    /// The identity file is damaged.
+    #[error("{} is damaged ({why}); {REMEDY}", file.display())]
+    IdentityDamaged {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// There is a log, or there are snapshots, but no identity.
+    #[error("the data directory {} has {} but no identity file; put that file back, or: {REMEDY}", dir.display(), found.display())]
+    IdentityMissing {
+        /// The data directory.
+        dir: PathBuf,
+        /// What was found in it.
+        found: PathBuf,
+    },
+    /// There is an identity, but no log.
+    #[error("the data directory {} has an identity but no log in {}; put that directory back, or: {REMEDY}", dir.display(), wal.display())]
+    LogMissing {
+        /// The data directory.
+        dir: PathBuf,
+        /// Where the log should be.
+        wal: PathBuf,
+    },
+    /// Acknowledged bytes are damaged or missing.
+    #[error("{0}")]
+    Damaged(Box<Damage>),
+    /// An operation failed.
+    #[error("{operation} {} failed: {source}{}", file.display(), hint(source))]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On which file.
+        file: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+const REMEDY: &str = "if other members of the cluster are alive, wipe the data directory and join this node again; \
+                      a cluster of one has to be restored from a copy";
+
+fn hint(error: &io::Error) -> &'static str {
+    if is_full(error) { "; make room on the disk and start again" } else { "" }
+}
+
+/// Whether the disk has no room (or the user none left).
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Damage to what was acknowledged: where it is, and what it concerns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The damaged file.
+    pub file: PathBuf,
+    /// Where in it, bytes.
+    pub offset: u64,
+    /// The first index of the log that it concerns, if known.
+    pub first_index: Option<u64>,
+    /// The last one, if known.
+    pub last_index: Option<u64>,
+    /// What is wrong.
+    pub why: String,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is damaged at byte {}", self.file.display(), self.offset)?;
+        match (self.first_index, self.last_index) {
+            (Some(first), Some(last)) => write!(f, " (log index {first} to {last})")?,
+            (Some(first), None) => write!(f, " (log index {first} and above)")?,
+            _ => {}
+        }
+        write!(f, ": {}; {REMEDY}", self.why)
+    }
+}
+
+impl std::error::Error for Damage {}
+
+impl OpenError {
+    pub(crate) fn io(operation: &'static str, file: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { operation, file: file.to_path_buf(), source }
+    }
+}
+
+impl From<StorageError> for OpenError {
+    fn from(error: StorageError) -> Self {
+        let source = io::Error::new(error.source.kind(), error.source.to_string());
+        Self::Io { operation: error.operation, file: error.file, source }
+    }
+}
+
+/// A write or sync failed. The storage takes nothing more: what the disk did with the bytes is unknown, and trying
+/// again could report as durable what is not. The node has to stop; its next start finds out.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{operation} {} failed: {source}; the node stops, because it cannot know what is durable; check the disk, then start it again", file.display())]
+pub struct StorageError {
+    /// What was tried.
+    pub operation: &'static str,
+    /// On which file.
+    pub file: PathBuf,
+    /// What the operating system said.
+    pub source: Arc<io::Error>,
+}
+
+impl StorageError {
+    pub(crate) fn new(operation: &'static str, file: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self { operation, file: file.to_path_buf(), source: Arc::new(source) }
+    }
+}
+
+/// A snapshot file could not be written, or not be read. The node goes on; another one may be tried later.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// An operation failed.
+    #[error("{operation} {} failed: {source}", file.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On which file.
+        file: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The file is damaged.
+    #[error("{} is damaged: {why}", file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The content is not what its description says.
+    #[error("snapshot {last}: {why}")]
+    Content {
+        /// Which snapshot.
+        last: LogId,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl SnapshotError {
+    pub(crate) fn io(operation: &'static str, file: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { operation, file: file.to_path_buf(), source }
+    }
+}

@@ -1,0 +1,234 @@
+//! Whose data directory it is: one small readable file.
+
+use crate::codec::checksum;
+use crate::raft::{ClusterId, NodeId, Restored, StoreId};
+use crate::storage::disk::{Disk, DiskFile};
+use crate::storage::error::OpenError;
+use crate::storage::segment::{FORMAT_VERSION, read_whole};
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+
+const FILE: &str = "identity";
+/// Stands while a new data directory is being made, and lets an interrupted start be told from a lost identity.
+const CREATING: &str = "identity.creating";
+const WRITING: &str = "identity.tmp";
+const TITLE: &str = "infinitystore identity";
+const NAME_BYTES_MAX: usize = 255;
+
+/// Who a data directory belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The member id in it.
+    pub member: NodeId,
+    /// The data directory's own id.
+    pub store: StoreId,
+    /// The `--node-id`.
+    pub name: String,
+    /// Which of the two pairs of directories, `wal-<generation>` and `snapshots-<generation>`, is in use: 1 or 2.
+    pub generation: u32,
+}
+
+/// What a data directory starts from, if it is a new one.
+#[derive(Clone, Debug)]
+pub struct Bootstrap {
+    /// The `--node-id`. Checked against the one on record if the directory is not new.
+    pub name: String,
+    /// Id of the cluster of one that a new directory makes; random.
+    pub cluster: ClusterId,
+    /// The member's id in it.
+    pub member: NodeId,
+    /// Id of the new data directory; random.
+    pub store: StoreId,
+    /// The log of that cluster, as `raft::bootstrap_log` makes it; without a snapshot.
+    pub initial: Restored,
+}
+
+impl Identity {
+    /// Where the log is.
+    pub(crate) fn wal_dir(&self, dir: &Path) -> PathBuf {
+        generation_dirs(dir, self.generation)[0].clone()
+    }
+
+    /// Where the snapshots are.
+    pub(crate) fn snapshot_dir(&self, dir: &Path) -> PathBuf {
+        generation_dirs(dir, self.generation)[1].clone()
+    }
+
+    /// The other generation: what an absorbed node moves to.
+    pub(crate) fn other_generation(&self) -> u32 {
+        3 - self.generation
+    }
+
+    fn to_text(&self) -> String {
+        let Self { cluster, member, store, name, generation } = self;
+        let mut text = format!(
+            "{TITLE}\nformat = {FORMAT_VERSION}\ncluster = {cluster}\nmember = {member}\nstore = {store}\nname = {name}\ngeneration = {generation}\n"
+        );
+        let sum = checksum(text.as_bytes());
+        writeln!(text, "checksum = {sum:08x}").expect("writing to a string does not fail");
+        text
+    }
+
+    fn parse(text: &[u8], file: &Path) -> Result<Self, OpenError> {
+        let damaged = |why: &str| OpenError::IdentityDamaged { file: file.to_path_buf(), why: why.into() };
+        let text = std::str::from_utf8(text).map_err(|_| damaged("it is not text"))?;
+        let mut lines = text.lines();
+        if lines.next() != Some(TITLE) {
+            return Err(damaged("its first line is not the one it has to be"));
+        }
+        let mut field = |key: &str| {
+            let line = lines.next().and_then(|line| line.strip_prefix(key)?.strip_prefix(" = "));
+            line.ok_or_else(|| damaged(&format!("the line {key:?} is missing")))
+        };
+        let format: u32 = field("format")?.parse().map_err(|_| damaged("its format is no number"))?;
+        if format > FORMAT_VERSION {
+            return Err(OpenError::NewerFormat {
+                file: file.to_path_buf(),
+                found: format,
+                supported: FORMAT_VERSION,
+            });
+        }
+        let hexadecimal =
+            |value: &str| u128::from_str_radix(value, 16).map_err(|_| damaged("an id is no number"));
+        let decimal = |value: &str| value.parse::<u64>().map_err(|_| damaged("an id is no number"));
+        let identity = Self {
+            cluster: ClusterId(hexadecimal(field("cluster")?)?),
+            member: NodeId::new(decimal(field("member")?)?),
+            store: StoreId(hexadecimal(field("store")?)?),
+            name: field("name")?.to_owned(),
+            generation: field("generation")?.parse().map_err(|_| damaged("its generation is no number"))?,
+        };
+        // The text is compared whole: a checksum that matches some other spelling of the same fields is no excuse.
+        if identity.to_text() != text || !matches!(identity.generation, 1 | 2) {
+            return Err(damaged("its lines do not match its checksum"));
+        }
+        Ok(identity)
+    }
+}
+
+/// What a data directory says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Nothing: it is new.
+    Nothing,
+    /// An earlier start was interrupted while it made the directory.
+    Interrupted,
+    /// It is somebody's.
+    Identity(Identity),
+}
+
+/// Reads the identity. Changes nothing.
+pub(crate) fn find<D: Disk>(disk: &D, dir: &Path) -> Result<Found, OpenError> {
+    let path = dir.join(FILE);
+    if let Some(text) = read_if_there(disk, &path)? {
+        return Identity::parse(&text, &path).map(Found::Identity);
+    }
+    let mut leftovers = Vec::new();
+    for generation in [1, 2] {
+        for left in generation_dirs(dir, generation) {
+            if disk.exists(&left).map_err(OpenError::io("looking for", &left))? {
+                leftovers.push(left);
+            }
+        }
+    }
+    let creating = dir.join(CREATING);
+    let interrupted = match read_if_there(disk, &creating)? {
+        Some(text) => Identity::parse(&text, &creating).is_ok(),
+        None => false,
+    };
+    match leftovers.into_iter().next() {
+        None => Ok(Found::Nothing),
+        Some(_) if interrupted => Ok(Found::Interrupted),
+        Some(found) => Err(OpenError::IdentityMissing { dir: dir.to_path_buf(), found }),
+    }
+}
+
+/// Checks a `--node-id`.
+pub(crate) fn check_name(name: &str) -> Result<(), OpenError> {
+    let good = !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.chars().any(char::is_control);
+    if good { Ok(()) } else { Err(OpenError::BadName { name: name.into() }) }
+}
+
+/// Says, durably, that the data directory is being made: before anything else is written into it.
+pub(crate) fn begin_creation<D: Disk>(disk: &D, dir: &Path, identity: &Identity) -> Result<(), OpenError> {
+    // By rename: an earlier interrupted start may have left one that still vouches for what it had begun.
+    write(disk, dir, WRITING, identity)?;
+    put_in_place(disk, dir, WRITING, CREATING)
+}
+
+/// Makes the identity the data directory's own, by one rename: everything it names is complete and synced.
+pub(crate) fn end_creation<D: Disk>(disk: &D, dir: &Path) -> Result<(), OpenError> {
+    put_in_place(disk, dir, CREATING, FILE)
+}
+
+/// Replaces the identity by another one, by one rename: a crash leaves either the old or the new one.
+pub(crate) fn switch<D: Disk>(disk: &D, dir: &Path, identity: &Identity) -> Result<(), OpenError> {
+    write(disk, dir, WRITING, identity)?;
+    put_in_place(disk, dir, WRITING, FILE)
+}
+
+/// Removes what an interrupted creation or adoption left behind, beside the identity's own generation.
+pub(crate) fn remove_leftovers<D: Disk>(disk: &D, dir: &Path, identity: &Identity) -> Result<(), OpenError> {
+    let mut removed = remove_generation(disk, dir, identity.other_generation())?;
+    for name in [CREATING, WRITING] {
+        let path = dir.join(name);
+        if disk.exists(&path).map_err(OpenError::io("looking for", &path))? {
+            disk.remove(&path).map_err(OpenError::io("removing", &path))?;
+            removed = true;
+        }
+    }
+    if removed {
+        disk.sync_dir(dir).map_err(OpenError::io("syncing the directory", dir))?;
+    }
+    Ok(())
+}
+
+/// Makes the empty directories of a generation, durably; what stood there before is gone, durably too.
+pub(crate) fn make_generation<D: Disk>(disk: &D, dir: &Path, generation: u32) -> Result<(), OpenError> {
+    if remove_generation(disk, dir, generation)? {
+        disk.sync_dir(dir).map_err(OpenError::io("syncing the directory", dir))?;
+    }
+    for path in generation_dirs(dir, generation) {
+        disk.create_dir_all(&path).map_err(OpenError::io("creating", &path))?;
+    }
+    disk.sync_dir(dir).map_err(OpenError::io("syncing the directory", dir))
+}
+
+fn remove_generation<D: Disk>(disk: &D, dir: &Path, generation: u32) -> Result<bool, OpenError> {
+    let mut removed = false;
+    for path in generation_dirs(dir, generation) {
+        if disk.exists(&path).map_err(OpenError::io("looking for", &path))? {
+            disk.remove_dir_all(&path).map_err(OpenError::io("removing", &path))?;
+            removed = true;
+        }
+    }
+    Ok(removed)
+}
+
+fn generation_dirs(dir: &Path, generation: u32) -> [PathBuf; 2] {
+    [dir.join(format!("wal-{generation}")), dir.join(format!("snapshots-{generation}"))]
+}
+
+fn write<D: Disk>(disk: &D, dir: &Path, name: &str, identity: &Identity) -> Result<(), OpenError> {
+    let path = dir.join(name);
+    let file = disk.create(&path).map_err(OpenError::io("creating", &path))?;
+    file.write_at(identity.to_text().as_bytes(), 0).map_err(OpenError::io("writing", &path))?;
+    file.sync_data().map_err(OpenError::io("syncing", &path))
+}
+
+fn put_in_place<D: Disk>(disk: &D, dir: &Path, from: &str, to: &str) -> Result<(), OpenError> {
+    let path = dir.join(to);
+    disk.rename(&dir.join(from), &path).map_err(OpenError::io("renaming into place", &path))?;
+    disk.sync_dir(dir).map_err(OpenError::io("syncing the directory", dir))
+}
+
+fn read_if_there<D: Disk>(disk: &D, path: &Path) -> Result<Option<Vec<u8>>, OpenError> {
+    match read_whole(disk, path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(OpenError::io("reading", path)(error)),
+    }
+}

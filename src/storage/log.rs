@@ -1,0 +1,363 @@
+//! Appends to the log: batches, segments, and what is removed behind a snapshot.
+
+use crate::raft::{HardState, LogIndex, LogRecords, SnapshotMeta};
+use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader, seal_batch};
+use crate::storage::disk::{Disk, DiskFile};
+use crate::storage::error::StorageError;
+use crate::storage::options::StorageOptions;
+use crate::storage::record::encode_records;
+use crate::storage::recovery::{Recovered, SealedSegment, Tail};
+use crate::storage::sector::{BLOCK_BYTES, file_bytes_for, mix};
+use crate::storage::segment::{SegmentHeader, build_segment, capacity_for, segment_name};
+use crate::storage::spare::Spares;
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+/// Torn tails kept aside, at most: the newest.
+const TORN_FILES_MAX: usize = 4;
+
+/// The log, open for appending.
+pub(crate) struct Log<D: Disk> {
+    disk: D,
+    wal_dir: PathBuf,
+    options: StorageOptions,
+    sealed: VecDeque<SealedSegment>,
+    active: Active<D::File>,
+    spares: Spares<D>,
+    /// Sequence of the next batch.
+    next_sequence: u64,
+    last_checksum: u32,
+    /// Something durable says that the last batch was durable.
+    witnessed: bool,
+    state: LogState,
+    staged: Staged,
+    /// The image of the batch being written; kept for its allocation.
+    image: Vec<u8>,
+    sync_micros: Vec<u64>,
+}
+
+/// Sync times kept for [`Log::sync_micros`], at most.
+const SYNC_MICROS_MAX: usize = 1024;
+
+/// The segment that is being written.
+struct Active<F> {
+    file: F,
+    path: PathBuf,
+    header: SegmentHeader,
+    offset: u64,
+    max_index: u64,
+}
+
+/// What a header says of the log before it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LogState {
+    pub(crate) hard_state: HardState,
+    pub(crate) last_index: LogIndex,
+    /// The two newest, oldest first.
+    pub(crate) markers: Vec<SnapshotMeta>,
+}
+
+/// Records that wait for the next batch, and what changes with them.
+#[derive(Debug, Default)]
+struct Staged {
+    payload: Vec<u8>,
+    /// Lowest and highest index among the entries; 0 without.
+    first_index: u64,
+    last_index: u64,
+    hard_state: Option<HardState>,
+    /// The log's last index after the records.
+    log_end: Option<LogIndex>,
+    markers: Vec<SnapshotMeta>,
+}
+
+impl<D: Disk> Log<D> {
+    /// Rewrites the tail into a new life of its segment, synced and in place, and goes on from there.
+    pub(crate) fn start(
+        disk: D,
+        wal_dir: PathBuf,
+        options: StorageOptions,
+        recovered: Recovered,
+        state: LogState,
+    ) -> Result<Self, StorageError> {
+        let Tail { header, batches, max_index, next_sequence, last_checksum, .. } = recovered.tail;
+        let incarnation = header.incarnation + 1;
+        let mut header = SegmentHeader {
+            life: life(options.seed, incarnation, header.first_sequence),
+            incarnation,
+            copied_through: next_sequence - 1,
+            former_lives: Vec::new(),
+            ..header
+        };
+        let (file, offset) = build_segment(&disk, &wal_dir, options.segment_bytes, &mut header, &batches)?;
+        if let Some(dropped) = recovered.dropped {
+            disk.remove(&dropped).map_err(StorageError::new("removing", &dropped))?;
+            disk.sync_dir(&wal_dir).map_err(StorageError::new("syncing the directory", &wal_dir))?;
+        }
+        let path = wal_dir.join(segment_name(header.first_sequence));
+        let spares = Spares::new(disk.clone(), wal_dir.clone(), options.spare_mode)
+            .map_err(StorageError::new("starting the thread that prepares segments for", &wal_dir))?;
+        let mut log = Self {
+            disk,
+            wal_dir,
+            options,
+            sealed: recovered.sealed.into(),
+            active: Active { file, path, header, offset, max_index },
+            spares,
+            next_sequence,
+            last_checksum,
+            witnessed: true,
+            state,
+            staged: Staged::default(),
+            image: Vec::new(),
+            sync_micros: Vec::new(),
+        };
+        log.want_spare();
+        Ok(log)
+    }
+
+    /// Which start of the node this is.
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.active.header.incarnation
+    }
+
+    /// The two newest snapshots with a durable marker, oldest first.
+    pub(crate) fn markers(&self) -> &[SnapshotMeta] {
+        &self.state.markers
+    }
+
+    /// Adds a write's records to the next batch.
+    ///
+    /// # Panics
+    /// If entries are not contiguous with each other and the log: a bug of the core that must not reach the disk.
+    pub(crate) fn stage(&mut self, records: &LogRecords) {
+        let staged = &mut self.staged;
+        if let Some(hard_state) = records.hard_state {
+            let before = staged.hard_state.unwrap_or(self.state.hard_state);
+            assert!(hard_state.term >= before.term, "a term never goes back");
+            staged.hard_state = Some(hard_state);
+        }
+        let mut log_end = staged.log_end.unwrap_or(self.state.last_index);
+        if let Some(from) = records.truncate_from {
+            log_end = log_end.min(from.previous());
+        }
+        if let Some(meta) = &records.snapshot {
+            log_end = log_end.max(meta.last.index);
+            staged.markers.push(meta.clone());
+        }
+        if let (Some(first), Some(last)) = (records.entries.first(), records.entries.last()) {
+            assert!(first.index() <= log_end.next(), "entries leave no gap");
+            let count = records.entries.len() as u64;
+            assert_eq!(last.index(), first.index().plus(count - 1), "entries are contiguous");
+            log_end = last.index();
+            let first = first.index().get();
+            staged.first_index = if staged.first_index == 0 { first } else { staged.first_index.min(first) };
+            staged.last_index = staged.last_index.max(last.index().get());
+        }
+        staged.log_end = Some(log_end);
+        encode_records(&mut staged.payload, records);
+    }
+
+    /// Bytes of records staged so far.
+    pub(crate) fn staged_bytes(&self) -> usize {
+        self.staged.payload.len()
+    }
+
+    /// Writes and syncs what is staged. Whether a snapshot's marker was among it.
+    pub(crate) fn commit(&mut self) -> Result<bool, StorageError> {
+        let mut staged = std::mem::take(&mut self.staged);
+        if !staged.payload.is_empty() {
+            self.make_room(staged.payload.len())?;
+            self.write_batch(&staged.payload, (staged.first_index, staged.last_index))?;
+            self.witnessed = false;
+        }
+        self.state.hard_state = staged.hard_state.unwrap_or(self.state.hard_state);
+        self.state.last_index = staged.log_end.unwrap_or(self.state.last_index);
+        let marked = !staged.markers.is_empty();
+        for meta in staged.markers.drain(..) {
+            push_marker(&mut self.state.markers, meta);
+        }
+        staged.payload.clear();
+        if staged.payload.capacity() > 2 * self.options.batch_bytes_max {
+            staged.payload = Vec::new();
+        }
+        self.staged = Staged { payload: staged.payload, ..Staged::default() };
+        Ok(marked)
+    }
+
+    /// Writes a batch without records, if nothing says yet that the last one was durable. Whether it did.
+    pub(crate) fn witness(&mut self) -> Result<bool, StorageError> {
+        if self.witnessed {
+            return Ok(false);
+        }
+        self.make_room(0)?;
+        if !self.witnessed {
+            self.write_batch(&[], (0, 0))?;
+            self.witnessed = true;
+        }
+        Ok(true)
+    }
+
+    /// Removes or recycles the segments that hold nothing above `index`, from the oldest on.
+    pub(crate) fn remove_through(&mut self, index: LogIndex) -> Result<(), StorageError> {
+        let mut removed = false;
+        while self.sealed.front().is_some_and(|segment| segment.max_index <= index.get()) {
+            let Some(segment) = self.sealed.pop_front() else { break };
+            let SealedSegment { path, capacity, lives, .. } = segment;
+            let keep = capacity == self.options.segment_bytes;
+            let failed = StorageError::new("removing", &path);
+            self.spares.recycle(&path, capacity, lives, keep).map_err(failed)?;
+            removed = true;
+        }
+        if removed {
+            self.sync_dir()?;
+        }
+        Ok(())
+    }
+
+    /// `Some` when the disk has become full, or has room again.
+    pub(crate) fn poll_spares(&mut self) -> Option<bool> {
+        self.spares.poll()
+    }
+
+    /// Durations of the syncs since this was last called, microseconds (the newest thousand).
+    pub(crate) fn take_sync_micros(&mut self, out: &mut Vec<u64>) {
+        out.append(&mut self.sync_micros);
+    }
+
+    /// Goes on in the next segment if this one has no room for so many bytes of records, and the seal after them.
+    fn make_room(&mut self, payload_bytes: usize) -> Result<(), StorageError> {
+        let batch_bytes = file_bytes_for(BATCH_HEADER_BYTES + payload_bytes) as u64;
+        let seal_bytes = BLOCK_BYTES as u64;
+        if self.active.offset + batch_bytes + seal_bytes <= self.active.header.capacity {
+            return Ok(());
+        }
+        self.go_on(batch_bytes)
+    }
+
+    /// Goes on in a new segment with room for so many bytes. It gets its name before the old one is sealed, so that
+    /// a seal without a segment after it tells that one is missing.
+    fn go_on(&mut self, batch_bytes: u64) -> Result<(), StorageError> {
+        let seal_bytes = BLOCK_BYTES as u64;
+        let (seal_header, seal) = seal_batch(self.next_sequence, self.last_checksum);
+        let first_sequence = self.next_sequence + 1;
+        let state = &self.state;
+        let mut header = SegmentHeader {
+            life: life(self.options.seed, self.incarnation(), first_sequence),
+            first_sequence,
+            previous: seal_header.checksum,
+            copied_through: 0,
+            hard_state: state.hard_state,
+            last_index: state.last_index,
+            markers: state.markers.clone(),
+            ..self.active.header.clone()
+        };
+        self.image.clear();
+        header.stamp_header_into(&mut self.image);
+        // The list of former lives may make the header a block longer.
+        let needed = self.image.len() as u64 + batch_bytes + 2 * seal_bytes;
+        let failed = StorageError::new("preparing a segment in", &self.wal_dir);
+        let spare = self.spares.take(needed).map_err(failed)?;
+        header.capacity = spare.capacity;
+        header.former_lives = spare.former_lives;
+        self.image.clear();
+        header.stamp_header_into(&mut self.image);
+        let file = self.disk.open(&spare.path).map_err(StorageError::new("opening", &spare.path))?;
+        file.write_at(&self.image, 0).map_err(StorageError::new("writing", &spare.path))?;
+        file.sync_data().map_err(StorageError::new("syncing", &spare.path))?;
+        let path = self.wal_dir.join(segment_name(header.first_sequence));
+        self.disk.rename(&spare.path, &path).map_err(StorageError::new("renaming into place", &path))?;
+        self.sync_dir()?;
+        let offset = self.image.len() as u64;
+        self.write_batch(&seal, (0, 0))?;
+        let next = Active { file, path, header, offset, max_index: 0 };
+        let old = std::mem::replace(&mut self.active, next);
+        let mut lives = old.header.former_lives;
+        lives.push(old.header.life);
+        let capacity = old.header.capacity;
+        self.sealed.push_back(SealedSegment { path: old.path, capacity, lives, max_index: old.max_index });
+        self.witnessed = true;
+        self.want_spare();
+        Ok(())
+    }
+
+    fn write_batch(&mut self, payload: &[u8], indices: (u64, u64)) -> Result<(), StorageError> {
+        let header = BatchHeader::new(self.next_sequence, self.last_checksum, indices, payload);
+        let active = &mut self.active;
+        self.image.clear();
+        header.stamp_batch_into(&mut self.image, payload, active.header.life(), active.offset);
+        assert!(active.offset + self.image.len() as u64 <= active.header.capacity, "room was made");
+        let started = self.options.clock.now_micros();
+        let written = active.file.write_at(&self.image, active.offset);
+        written.map_err(StorageError::new("writing", &active.path))?;
+        active.file.sync_data().map_err(StorageError::new("syncing", &active.path))?;
+        if self.sync_micros.len() < SYNC_MICROS_MAX {
+            self.sync_micros.push(self.options.clock.now_micros().saturating_sub(started));
+        }
+        active.offset += self.image.len() as u64;
+        active.max_index = active.max_index.max(indices.1);
+        self.next_sequence += 1;
+        self.last_checksum = header.checksum;
+        if self.image.capacity() > 2 * self.options.batch_bytes_max + BLOCK_BYTES {
+            self.image = Vec::new();
+        }
+        Ok(())
+    }
+
+    fn want_spare(&mut self) {
+        self.spares.want(
+            capacity_for(self.active.header.capacity, self.options.segment_bytes)
+                .min(self.options.segment_bytes),
+        );
+    }
+
+    fn sync_dir(&self) -> Result<(), StorageError> {
+        self.disk.sync_dir(&self.wal_dir).map_err(StorageError::new("syncing the directory", &self.wal_dir))
+    }
+}
+
+/// Keeps the two newest markers.
+pub(crate) fn push_marker(markers: &mut Vec<SnapshotMeta>, meta: SnapshotMeta) {
+    markers.retain(|marker| marker.last != meta.last);
+    markers.push(meta);
+    // One that was saved while a newer one came in from the leader is marked after it.
+    markers.sort_by_key(|marker| marker.last.index);
+    let surplus = markers.len().saturating_sub(2);
+    markers.drain(..surplus);
+}
+
+/// A life: never the same twice in a data directory, even from the same seed, because (incarnation, first
+/// sequence) never is.
+pub(crate) fn life(seed: u64, incarnation: u64, first_sequence: u64) -> u64 {
+    mix(mix(mix(seed).wrapping_add(incarnation)).wrapping_add(first_sequence))
+}
+
+/// Writes a torn tail into a file beside its segment, so that nothing that was read is ever lost, and removes the
+/// oldest such files beyond a few.
+pub(crate) fn keep_torn<D: Disk>(
+    disk: &D,
+    wal_dir: &Path,
+    segment: &Path,
+    bytes: &[u8],
+) -> Result<PathBuf, StorageError> {
+    let listed = disk.list(wal_dir).map_err(StorageError::new("listing", wal_dir))?;
+    let mut kept: Vec<(u64, PathBuf)> = listed
+        .into_iter()
+        .filter_map(|name| {
+            let number = name.to_str()?.rsplit_once(".torn-")?.1.parse().ok()?;
+            Some((number, name))
+        })
+        .collect();
+    kept.sort();
+    let number = kept.last().map_or(1, |(number, _)| number + 1);
+    let mut path = segment.as_os_str().to_owned();
+    path.push(format!(".torn-{number}"));
+    let path = PathBuf::from(path);
+    let file = disk.create(&path).map_err(StorageError::new("creating", &path))?;
+    file.write_at(bytes, 0).map_err(StorageError::new("writing", &path))?;
+    file.sync_data().map_err(StorageError::new("syncing", &path))?;
+    for (_, name) in kept.iter().rev().skip(TORN_FILES_MAX - 1) {
+        let old = wal_dir.join(name);
+        disk.remove(&old).map_err(StorageError::new("removing", &old))?;
+    }
+    Ok(path)
+}

@@ -1,0 +1,89 @@
+//! Replays records: from what was written, in order, to what a core starts from.
+
+use crate::raft::{Entry, HardState, LogIndex, SnapshotMeta};
+use crate::storage::record::Record;
+use crate::storage::segment::SegmentHeader;
+
+/// The state that the log describes, up to some record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Replay {
+    pub(crate) hard_state: HardState,
+    /// Markers, oldest first; all that the segments still hold.
+    pub(crate) markers: Vec<SnapshotMeta>,
+    /// The index before the first entry held.
+    pub(crate) start: LogIndex,
+    /// Contiguous, from `start + 1`.
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl Replay {
+    /// The state before a segment's first batch.
+    pub(crate) fn from_header(header: &SegmentHeader) -> Self {
+        Self {
+            hard_state: header.hard_state,
+            markers: header.markers.clone(),
+            start: header.last_index,
+            entries: Vec::new(),
+        }
+    }
+
+    /// The log's last index.
+    pub(crate) fn last_index(&self) -> LogIndex {
+        self.start.plus(self.entries.len() as u64)
+    }
+
+    /// Takes in the next record.
+    pub(crate) fn apply(&mut self, record: Record) -> Result<(), String> {
+        match record {
+            Record::Vote(hard_state) => {
+                if hard_state.term < self.hard_state.term {
+                    return Err(format!(
+                        "the term goes back from {} to {}",
+                        self.hard_state.term, hard_state.term
+                    ));
+                }
+                self.hard_state = hard_state;
+            }
+            Record::Truncate(from) => self.truncate(from),
+            Record::Snapshot(meta) => self.mark(meta),
+            Record::Entry(entry) => {
+                let next = self.last_index().next();
+                if entry.index() > next {
+                    return Err(format!("entry {} follows entry {}", entry.id(), self.last_index()));
+                }
+                if entry.index() < next {
+                    self.truncate(entry.index());
+                }
+                self.entries.push(entry);
+            }
+            Record::Seal(_) => {}
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, from: LogIndex) {
+        if from <= self.start {
+            self.entries.clear();
+            self.start = from.previous();
+        } else {
+            let keep = from.previous().since(self.start);
+            self.entries.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
+        }
+    }
+
+    /// A snapshot that the log agrees with leaves the log as it is (Raft figure 13, step 6: entries that follow
+    /// are kept); one that it does not reach, or contradicts, replaces it whole (step 7).
+    fn mark(&mut self, meta: SnapshotMeta) {
+        let at = meta.last.index;
+        let held = at > self.start && at <= self.last_index();
+        let position = usize::try_from(at.since(self.start).saturating_sub(1)).unwrap_or(usize::MAX);
+        let agrees = !held || self.entries.get(position).is_some_and(|entry| entry.id() == meta.last);
+        if at > self.last_index() || !agrees {
+            self.entries.clear();
+            self.start = at;
+        }
+        self.markers.retain(|marker| marker.last != meta.last);
+        self.markers.push(meta);
+        self.markers.sort_by_key(|marker| marker.last.index);
+    }
+}

@@ -1,0 +1,227 @@
+//! Segment files: their header, their names, and how one comes to be.
+
+use crate::codec::{COUNTER_MAX, Reader, Writer, checksum_parts, from_bytes, to_bytes};
+use crate::raft::{ClusterId, HardState, LogIndex, SnapshotMeta, StoreId};
+use crate::storage::disk::{Disk, DiskFile};
+use crate::storage::error::StorageError;
+use crate::storage::sector::{
+    Life, Place, SECTOR_BYTES, SectorState, classify, file_bytes_for, stamp_into, unstamp,
+};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::Path;
+
+/// The newest format of log, snapshot and identity files that this program reads, and the one it writes.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+const MAGIC: &[u8; 8] = b"ISlogseg";
+/// Magic, version u32, body length u32, life u64, checksum u32.
+const FIXED_BYTES: usize = 28;
+const BODY_BYTES_MAX: usize = 1 << 20;
+const FILL_BYTES: usize = 1 << 20;
+
+/// What a segment says about itself and about the log before it. Written and synced before the file gets its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SegmentHeader {
+    /// Which use of the file this is. Not in the body: it is needed to check the sectors.
+    #[serde(skip)]
+    pub(crate) life: u64,
+    /// The cluster it belongs to.
+    pub(crate) cluster: ClusterId,
+    /// The data directory it belongs to.
+    pub(crate) store: StoreId,
+    /// Starts of this node, counting the one that made the file.
+    pub(crate) incarnation: u64,
+    /// Length of the file, bytes: filled when it gets its name.
+    pub(crate) capacity: u64,
+    /// Sequence of its first batch.
+    pub(crate) first_sequence: u64,
+    /// Checksum of the batch before that one.
+    pub(crate) previous: u32,
+    /// Batches up to here were in the file, synced, when it got its name: they cannot be torn.
+    pub(crate) copied_through: u64,
+    /// Lives of the file before this one; their bytes may still stand where this life has not written yet.
+    pub(crate) former_lives: Vec<u64>,
+    /// Term and vote before the first batch.
+    pub(crate) hard_state: HardState,
+    /// The log's last index before the first batch.
+    pub(crate) last_index: LogIndex,
+    /// Markers of the snapshots kept, oldest first, before the first batch.
+    pub(crate) markers: Vec<SnapshotMeta>,
+}
+
+/// Why a header cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum HeaderError {
+    /// Of a format that is newer than this program.
+    Newer(u32),
+    /// Damaged, and how.
+    Damaged(String),
+}
+
+impl SegmentHeader {
+    pub(crate) fn life(&self) -> Life {
+        Life(self.life)
+    }
+
+    pub(crate) fn former(&self) -> Vec<Life> {
+        self.former_lives.iter().copied().map(Life).collect()
+    }
+
+    /// Appends the header as stamped sectors for the start of the file.
+    pub(crate) fn stamp_header_into(&self, out: &mut Vec<u8>) {
+        let body = to_bytes(self);
+        let length = u32::try_from(body.len()).expect("a header is far below 4 GiB");
+        let mut fixed = Vec::with_capacity(FIXED_BYTES);
+        fixed.extend_from_slice(MAGIC);
+        fixed.put_u32(FORMAT_VERSION);
+        fixed.put_u32(length);
+        fixed.put_u64(self.life);
+        let sum = checksum_parts(&[&fixed, &body]);
+        fixed.put_u32(sum);
+        stamp_into(out, &[&fixed, &body], self.life(), 0);
+    }
+
+    /// Reads the header at the start of `file`; with it, the bytes it takes up.
+    pub(crate) fn read(file: &[u8]) -> Result<(Self, usize), HeaderError> {
+        let damaged = |why: String| HeaderError::Damaged(why);
+        let first = unstamp(file.get(..SECTOR_BYTES).ok_or_else(|| damaged("no whole header".into()))?);
+        let mut reader = Reader::new(Bytes::from(first));
+        let wrong = |error: crate::codec::DecodeError| HeaderError::Damaged(error.to_string());
+        if reader.take("segment magic", MAGIC.len()).map_err(wrong)?[..] != MAGIC[..] {
+            return Err(damaged("it does not start as a segment of the log".into()));
+        }
+        let version = reader.u32("segment version").map_err(wrong)?;
+        if version > FORMAT_VERSION {
+            return Err(HeaderError::Newer(version));
+        }
+        let length = reader.u32("segment header length").map_err(wrong)? as usize;
+        if length > BODY_BYTES_MAX {
+            return Err(damaged(format!("its header claims {length} bytes")));
+        }
+        let life = Life(reader.u64("segment life").map_err(wrong)?);
+        let expected = reader.u32("segment header checksum").map_err(wrong)?;
+        let used = file_bytes_for(FIXED_BYTES + length);
+        let sectors = file.get(..used).ok_or_else(|| damaged("its header is cut short".into()))?;
+        let payload = unstamp(sectors);
+        let body = &payload[FIXED_BYTES..FIXED_BYTES + length];
+        if checksum_parts(&[&payload[..FIXED_BYTES - 4], body]) != expected {
+            return Err(damaged("its header does not match its checksum".into()));
+        }
+        for (at, sector) in (0u64..).step_by(SECTOR_BYTES).zip(sectors.chunks(SECTOR_BYTES)) {
+            let place = if at == 0 { Place::Head } else { Place::Body };
+            if classify(sector, at, life, &[]) != SectorState::Written(place) {
+                return Err(damaged(format!("the header's sector at byte {at} does not belong to it")));
+            }
+        }
+        let mut header: Self = from_bytes("segment header", body).map_err(wrong)?;
+        header.life = life.0;
+        header.check().map_err(|why| damaged(why.into()))?;
+        Ok((header, used))
+    }
+
+    /// Numbers that are counted on from leave room for that.
+    fn check(&self) -> Result<(), &'static str> {
+        let numbers = [
+            self.incarnation,
+            self.first_sequence,
+            self.copied_through,
+            self.hard_state.term.get(),
+            self.last_index.get(),
+        ];
+        let markers = self.markers.iter().map(|marker| marker.last.index.get().max(marker.bytes));
+        if self.first_sequence == 0 || numbers.into_iter().chain(markers).any(|number| number > COUNTER_MAX) {
+            return Err("a number in its header is beyond any that can be reached");
+        }
+        Ok(())
+    }
+}
+
+/// Name of the segment whose first batch has this sequence.
+pub(crate) fn segment_name(first_sequence: u64) -> String {
+    format!("{first_sequence:020}.seg")
+}
+
+/// The sequence in a segment's name; `None` if it is another file's.
+pub(crate) fn segment_sequence(name: &Path) -> Option<u64> {
+    let digits = name.to_str()?.strip_suffix(".seg")?;
+    if digits.len() == 20 { digits.parse().ok() } else { None }
+}
+
+/// Length of a segment that starts with `used` bytes: the first segments of a log are small, so that a node starts
+/// fast, and each is twice as long as what it starts with until `segment_bytes` is reached.
+pub(crate) fn capacity_for(used: u64, segment_bytes: u64) -> u64 {
+    const FIRST_BYTES: u64 = 1 << 20;
+    const ROOM_BYTES: u64 = 64 << 10;
+    let wanted = (used + ROOM_BYTES).next_power_of_two().max(FIRST_BYTES).min(segment_bytes);
+    let block = crate::storage::sector::BLOCK_BYTES as u64;
+    if wanted < used + ROOM_BYTES / 2 { (used + ROOM_BYTES).next_multiple_of(block) } else { wanted }
+}
+
+/// Writes zeros to `file` from `from` to `to`, in pieces with a sync after each, so that the log's own syncs do not
+/// wait behind one large one. Real zeros: a sync over a block that is only reserved has to update the file's extents
+/// too, which makes it about two thirds slower. Stops with `Interrupted` when `stop`, asked before each piece, says so.
+pub(crate) fn fill<F: DiskFile>(file: &F, from: u64, to: u64, stop: &dyn Fn() -> bool) -> io::Result<()> {
+    let zeros = vec![0; FILL_BYTES];
+    let mut at = from;
+    while at < to {
+        if stop() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let now = (to - at).min(FILL_BYTES as u64);
+        file.write_at(&zeros[..usize::try_from(now).expect("at most FILL_BYTES")], at)?;
+        at += now;
+        if at < to {
+            file.sync_data()?;
+        }
+    }
+    file.sync_data()
+}
+
+/// Makes the segment `header` describes, with `batches` (whole, unstamped) in it: under a temporary name, filled
+/// to its capacity, synced, renamed into place, the directory synced. Replaces a segment of the same name. Sets
+/// the header's capacity. Returns the file and where its next batch goes.
+pub(crate) fn build_segment<D: Disk>(
+    disk: &D,
+    wal_dir: &Path,
+    segment_bytes: u64,
+    header: &mut SegmentHeader,
+    batches: &[Vec<u8>],
+) -> Result<(D::File, u64), StorageError> {
+    let path = wal_dir.join(segment_name(header.first_sequence));
+    let temporary = wal_dir.join(format!("{}.tmp", segment_name(header.first_sequence)));
+    let mut image = Vec::new();
+    header.stamp_header_into(&mut image);
+    let batch_bytes: usize = batches.iter().map(|batch| file_bytes_for(batch.len())).sum();
+    let used = (image.len() + batch_bytes) as u64;
+    header.capacity = capacity_for(used, segment_bytes);
+    image.clear();
+    header.stamp_header_into(&mut image);
+    let file = disk.create(&temporary).map_err(StorageError::new("creating", &temporary))?;
+    let mut written = 0;
+    for batch in batches {
+        let offset = written + image.len() as u64;
+        stamp_into(&mut image, &[batch], header.life(), offset);
+        if image.len() >= FILL_BYTES {
+            file.write_at(&image, written).map_err(StorageError::new("writing", &temporary))?;
+            written += image.len() as u64;
+            image.clear();
+        }
+    }
+    file.write_at(&image, written).map_err(StorageError::new("writing", &temporary))?;
+    fill(&file, used, header.capacity, &|| false).map_err(StorageError::new("filling", &temporary))?;
+    disk.rename(&temporary, &path).map_err(StorageError::new("renaming into place", &path))?;
+    disk.sync_dir(wal_dir).map_err(StorageError::new("syncing the directory", wal_dir))?;
+    Ok((file, used))
+}
+
+/// Reads a whole file.
+pub(crate) fn read_whole<D: Disk>(disk: &D, path: &Path) -> io::Result<Vec<u8>> {
+    let file = disk.open(path)?;
+    let length = usize::try_from(file.len()?).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+    let mut bytes = vec![0; length];
+    let count = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(count);
+    Ok(bytes)
+}

@@ -1,0 +1,246 @@
+//! Segments prepared ahead: filled with zeros and synced before they are needed, or left over from before a snapshot.
+
+use crate::storage::disk::Disk;
+use crate::storage::options::SpareMode;
+use crate::storage::segment::fill;
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// So many spare segments are kept, at most.
+pub(crate) const SPARES_MAX: usize = 2;
+/// A file is recycled so many times, at most: its header lists its former lives.
+const LIVES_MAX: usize = 16;
+/// The background thread tries again so long after it found no room.
+const RETRY: Duration = Duration::from_secs(1);
+/// It rests so long between two pieces, at most.
+const REST_MAX: Duration = Duration::from_millis(50);
+
+/// A file that is ready to become a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Spare {
+    pub(crate) path: PathBuf,
+    pub(crate) capacity: u64,
+    pub(crate) former_lives: Vec<u64>,
+}
+
+/// Keeps the next segment ready.
+pub(crate) struct Spares<D: Disk> {
+    disk: D,
+    wal_dir: PathBuf,
+    ready: VecDeque<Spare>,
+    /// Number in the next spare's name.
+    next_name: u64,
+    /// What the log will need next; 0 before it said so.
+    wanted_bytes: u64,
+    /// The last attempt failed, and nothing is ready.
+    full: bool,
+    worker: Option<Worker>,
+}
+
+impl<D: Disk> Spares<D> {
+    /// Keeps spares in `wal_dir`, which holds none yet.
+    pub(crate) fn new(disk: D, wal_dir: PathBuf, mode: SpareMode) -> io::Result<Self> {
+        let worker = match mode {
+            SpareMode::Inline => None,
+            SpareMode::Thread => Some(Worker::start(disk.clone())?),
+        };
+        Ok(Self { disk, wal_dir, ready: VecDeque::new(), next_name: 0, wanted_bytes: 0, full: false, worker })
+    }
+
+    /// The next segment will be so long. Starts preparing it, if there is a thread for that.
+    pub(crate) fn want(&mut self, bytes: u64) {
+        self.wanted_bytes = bytes;
+        if self.ready.is_empty() {
+            self.order();
+        }
+    }
+
+    /// Looks at what the thread has done, or (without one) does it. `Some` when the disk has become full, or has room again.
+    pub(crate) fn poll(&mut self) -> Option<bool> {
+        let was_full = self.full;
+        if let Some(worker) = &mut self.worker {
+            match worker.results.try_recv() {
+                Ok(result) => self.take_result(result),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
+            }
+        } else if self.ready.is_empty() && self.wanted_bytes > 0 {
+            let path = self.new_path();
+            let result = prepare(&self.disk, &path, self.wanted_bytes, &|| false);
+            self.take_result(result);
+        }
+        if !self.ready.is_empty() {
+            self.full = false;
+        }
+        (self.full != was_full).then_some(self.full)
+    }
+
+    /// A spare of at least `bytes`: one that is ready, or is being prepared, or a new one.
+    pub(crate) fn take(&mut self, bytes: u64) -> io::Result<Spare> {
+        if self.ready.is_empty()
+            && self.wanted_bytes >= bytes
+            && let Some(worker) = self.worker.as_ref().filter(|worker| worker.busy)
+            && let Ok(result) = worker.hurry()
+        {
+            self.take_result(result);
+        }
+        if let Some(position) = self.ready.iter().position(|spare| spare.capacity >= bytes) {
+            return Ok(self.ready.remove(position).expect("the position was just found"));
+        }
+        let path = self.new_path();
+        prepare(&self.disk, &path, bytes.max(self.wanted_bytes), &|| false)
+    }
+
+    /// Keeps a segment that is no longer needed as a spare, or removes it. The caller syncs the directory before
+    /// it uses a spare.
+    pub(crate) fn recycle(
+        &mut self,
+        path: &Path,
+        capacity: u64,
+        lives: Vec<u64>,
+        keep: bool,
+    ) -> io::Result<()> {
+        if keep && self.ready.len() < SPARES_MAX && lives.len() < LIVES_MAX {
+            let spare = self.new_path();
+            self.disk.rename(path, &spare)?;
+            self.ready.push_back(Spare { path: spare, capacity, former_lives: lives });
+            Ok(())
+        } else {
+            self.disk.remove(path)
+        }
+    }
+
+    fn take_result(&mut self, result: io::Result<Spare>) {
+        match result {
+            Ok(spare) => {
+                if let Some(worker) = &mut self.worker {
+                    worker.busy = false;
+                }
+                self.full = false;
+                self.ready.push_back(spare);
+            }
+            // The thread goes on trying.
+            Err(_) => self.full = self.ready.is_empty(),
+        }
+    }
+
+    fn order(&mut self) {
+        let (path, bytes) = (self.new_path(), self.wanted_bytes);
+        if let Some(worker) = self.worker.as_mut().filter(|worker| !worker.busy) {
+            worker.busy = worker.jobs.as_ref().is_some_and(|jobs| jobs.send((path, bytes)).is_ok());
+        }
+    }
+
+    fn new_path(&mut self) -> PathBuf {
+        self.next_name += 1;
+        self.wal_dir.join(format!("spare-{}", self.next_name))
+    }
+}
+
+impl<D: Disk> fmt::Debug for Spares<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spares").field("ready", &self.ready).field("full", &self.full).finish_non_exhaustive()
+    }
+}
+
+/// Whether a name in a log directory is a spare's.
+pub(crate) fn is_spare(name: &Path) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with("spare-"))
+}
+
+/// Makes a spare; leaves nothing behind if there is no room for it.
+fn prepare<D: Disk>(disk: &D, path: &Path, bytes: u64, stop: &dyn Fn() -> bool) -> io::Result<Spare> {
+    let made = disk.create(path).and_then(|file| fill(&file, 0, bytes, stop));
+    if let Err(error) = made {
+        // The room it took is given back, so that the rest of the node can go on; the error says what happened.
+        let _ = disk.remove(path);
+        return Err(error);
+    }
+    Ok(Spare { path: path.to_path_buf(), capacity: bytes, former_lives: Vec::new() })
+}
+
+/// What the thread is told while it works.
+#[derive(Debug, Default)]
+struct Orders {
+    /// The log is closed.
+    stop: AtomicBool,
+    /// The log waits.
+    hurry: AtomicBool,
+}
+
+impl Orders {
+    /// Before each piece: leaves the disk to the log for twice as long as the last piece took, unless the log waits.
+    fn pace(&self, last: &Cell<Instant>) -> bool {
+        let rest = (last.get().elapsed() * 2).min(REST_MAX);
+        if !self.hurry.load(Ordering::Relaxed) && !self.stop.load(Ordering::Relaxed) {
+            std::thread::sleep(rest);
+        }
+        last.set(Instant::now());
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+struct Worker {
+    jobs: Option<Sender<(PathBuf, u64)>>,
+    results: Receiver<io::Result<Spare>>,
+    /// A job was given whose spare has not come back yet.
+    busy: bool,
+    orders: Arc<Orders>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    fn start<D: Disk>(disk: D) -> io::Result<Self> {
+        let (jobs, inbox) = channel::<(PathBuf, u64)>();
+        let (outbox, results) = channel();
+        let orders = Arc::new(Orders::default());
+        let told = Arc::clone(&orders);
+        let thread = std::thread::Builder::new().name("wal-spares".into()).spawn(move || {
+            while let Ok((path, bytes)) = inbox.recv() {
+                loop {
+                    let last = Cell::new(Instant::now());
+                    let result = prepare(&disk, &path, bytes, &|| told.pace(&last));
+                    let done = result.is_ok();
+                    if outbox.send(result).is_err() || told.stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    if done {
+                        break;
+                    }
+                    // One job is given at a time: only the end of the log can come in here.
+                    match inbox.recv_timeout(RETRY) {
+                        Err(RecvTimeoutError::Timeout) => {}
+                        Ok(_) | Err(RecvTimeoutError::Disconnected) => return,
+                    }
+                }
+            }
+        })?;
+        Ok(Self { jobs: Some(jobs), results, busy: false, orders, thread: Some(thread) })
+    }
+
+    /// Waits for the spare that was ordered.
+    fn hurry(&self) -> Result<io::Result<Spare>, RecvError> {
+        self.orders.hurry.store(true, Ordering::Relaxed);
+        let result = self.results.recv();
+        self.orders.hurry.store(false, Ordering::Relaxed);
+        result
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.orders.stop.store(true, Ordering::Relaxed);
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            // It cannot panic in a way that matters any more: the log is closed.
+            let _ = thread.join();
+        }
+    }
+}

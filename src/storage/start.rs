@@ -1,0 +1,185 @@
+//! The steps of a start: making a data directory, finding what it holds, tidying it.
+
+use crate::kv::Store;
+use crate::raft::{Entry, HardState, LogIndex, LogRecords, Restored, SnapshotMeta};
+use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader};
+use crate::storage::disk::Disk;
+use crate::storage::error::{Damage, OpenError, SnapshotError};
+use crate::storage::identity::{Bootstrap, Identity, begin_creation, end_creation, make_generation};
+use crate::storage::log::life;
+use crate::storage::options::StorageOptions;
+use crate::storage::record::encode_records;
+use crate::storage::recovery::{Recovered, RecoveryNote};
+use crate::storage::replay::Replay;
+use crate::storage::segment::{SegmentHeader, build_segment};
+use crate::storage::snapshots::SnapshotFiles;
+use crate::storage::spare::is_spare;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Directories above the data directory that this program may have made: `data` for `data/<node-id>`, and where that is.
+const ANCESTORS_SYNCED: usize = 2;
+
+/// Makes the data directory, durably. If it is there already, it may be in the page cache alone.
+pub(crate) fn make_dir<D: Disk>(disk: &D, dir: &Path) -> Result<(), OpenError> {
+    disk.create_dir_all(dir).map_err(not_writable(dir))?;
+    for ancestor in dir.ancestors().skip(1).take(ANCESTORS_SYNCED) {
+        let ancestor = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
+        match disk.sync_dir(ancestor) {
+            // A directory that may not even be read was not made by this user's node.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+            result => result.map_err(OpenError::io("syncing the directory", ancestor))?,
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn not_writable(dir: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    let dir = dir.to_path_buf();
+    move |source| match source.kind() {
+        io::ErrorKind::PermissionDenied
+        | io::ErrorKind::ReadOnlyFilesystem
+        | io::ErrorKind::NotADirectory => OpenError::NotWritable { dir, source },
+        _ => OpenError::Io { operation: "opening the data directory", file: dir, source },
+    }
+}
+
+/// Makes a new data directory's content. The identity gets its name last, when everything else is durable.
+pub(crate) fn create<D: Disk>(
+    disk: &D,
+    options: &StorageOptions,
+    bootstrap: &Bootstrap,
+) -> Result<Identity, OpenError> {
+    let Bootstrap { name, cluster, member, store, initial } = bootstrap;
+    let identity =
+        Identity { cluster: *cluster, member: *member, store: *store, name: name.clone(), generation: 1 };
+    begin_creation(disk, &options.dir, &identity)?;
+    make_generation(disk, &options.dir, 2).and_then(|()| make_generation(disk, &options.dir, 1))?;
+    make_log(disk, options, &identity, 0, initial)?;
+    end_creation(disk, &options.dir)?;
+    Ok(identity)
+}
+
+/// Makes a log with nothing but `initial` in it.
+pub(crate) fn make_log<D: Disk>(
+    disk: &D,
+    options: &StorageOptions,
+    identity: &Identity,
+    incarnation: u64,
+    initial: &Restored,
+) -> Result<(), OpenError> {
+    assert!(initial.snapshot.is_none(), "a new log starts without a snapshot");
+    let wal_dir = identity.wal_dir(&options.dir);
+    let hard_state = Some(initial.hard_state).filter(|state| *state != HardState::default());
+    let records = LogRecords { hard_state, entries: initial.entries.clone(), ..LogRecords::default() };
+    let mut payload = Vec::new();
+    encode_records(&mut payload, &records);
+    let index = |entry: Option<&Entry>| entry.map_or(0, |entry| entry.index().get());
+    let indices = (index(initial.entries.first()), index(initial.entries.last()));
+    let mut batches = Vec::new();
+    if !payload.is_empty() {
+        let mut batch = BatchHeader::new(1, 0, indices, &payload).encode();
+        assert_eq!(batch.len(), BATCH_HEADER_BYTES, "the header has a fixed width");
+        batch.append(&mut payload);
+        batches.push(batch);
+    }
+    let mut header = SegmentHeader {
+        life: life(options.seed, incarnation, 0),
+        cluster: identity.cluster,
+        store: identity.store,
+        incarnation,
+        capacity: 0,
+        first_sequence: 1,
+        previous: 0,
+        copied_through: batches.len() as u64,
+        former_lives: Vec::new(),
+        hard_state: HardState::default(),
+        last_index: LogIndex::ZERO,
+        markers: Vec::new(),
+    };
+    build_segment(disk, &wal_dir, options.segment_bytes, &mut header, &batches)?;
+    Ok(())
+}
+
+/// The newest snapshot that is whole and to which the log reaches back; the state before any, if the log reaches
+/// back that far.
+pub(crate) fn choose_snapshot<D: Disk>(
+    files: &SnapshotFiles<D>,
+    replay: &Replay,
+    recovered: &Recovered,
+    notes: &mut Vec<RecoveryNote>,
+) -> Result<(Option<SnapshotMeta>, Store), OpenError> {
+    let mut failed: Option<(PathBuf, String)> = None;
+    for marker in replay.markers.iter().rev().filter(|marker| marker.last.index >= replay.start) {
+        match files.load(marker) {
+            Ok(store) => {
+                if let Some((damaged, why)) = failed {
+                    notes.push(RecoveryNote::OlderSnapshot { damaged, why, used: files.path(marker.last) });
+                }
+                return Ok((Some(marker.clone()), store));
+            }
+            Err(error) => failed = failed.or_else(|| Some((files.path(marker.last), error.to_string()))),
+        }
+    }
+    let damage = match (failed, &recovered.gap) {
+        (failed, _) if replay.start == LogIndex::ZERO => {
+            if let Some((damaged, why)) = failed {
+                notes.push(RecoveryNote::OlderSnapshot { damaged, why, used: recovered.tail.path.clone() });
+            }
+            return Ok((None, Store::new()));
+        }
+        (None, Some(gap)) => gap.clone(),
+        (None, None) => Damage {
+            file: recovered.tail.path.clone(),
+            offset: 0,
+            first_index: Some(1),
+            last_index: Some(replay.start.get()),
+            why: "segments before the first one are missing, and no snapshot covers them".into(),
+        },
+        (Some((file, why)), _) => {
+            Damage { file, offset: 0, first_index: Some(1), last_index: Some(replay.start.get()), why }
+        }
+    };
+    Err(OpenError::Damaged(Box::new(damage)))
+}
+
+/// Removes from a log directory what a crash left behind: spares, temporary files, and segments that a snapshot
+/// has made unnecessary.
+pub(crate) fn tidy<D: Disk>(disk: &D, wal_dir: &Path, orphans: &[PathBuf]) -> Result<(), OpenError> {
+    let listed = disk.list(wal_dir).map_err(OpenError::io("listing", wal_dir))?;
+    let left =
+        listed.iter().filter(|name| is_spare(name) || name.extension().is_some_and(|end| end == "tmp"));
+    let paths: Vec<PathBuf> = left.map(|name| wal_dir.join(name)).chain(orphans.iter().cloned()).collect();
+    for path in &paths {
+        disk.remove(path).map_err(OpenError::io("removing", path))?;
+    }
+    if paths.is_empty() {
+        Ok(())
+    } else {
+        disk.sync_dir(wal_dir).map_err(OpenError::io("syncing the directory", wal_dir))
+    }
+}
+
+pub(crate) fn recovered_note(
+    replay: &Replay,
+    recovered: &Recovered,
+    snapshot: Option<&SnapshotMeta>,
+) -> RecoveryNote {
+    RecoveryNote::Recovered {
+        bytes: recovered.bytes,
+        segments: recovered.sealed.len() + 1,
+        indices: (!replay.entries.is_empty()).then(|| (replay.start.next().get(), replay.last_index().get())),
+        snapshot: snapshot.map(|meta| meta.last.index.get()),
+    }
+}
+
+pub(crate) fn snapshot_failed(error: SnapshotError) -> OpenError {
+    match error {
+        SnapshotError::Io { operation, file, source } => OpenError::Io { operation, file, source },
+        other => OpenError::Io {
+            operation: "tidying the snapshots of",
+            file: PathBuf::new(),
+            source: io::Error::other(other.to_string()),
+        },
+    }
+}

@@ -1,0 +1,138 @@
+//! A data directory from its first start on: on the disk in memory and on the operating system's.
+
+use crate::raft::{Incarnation, LogRecords};
+use crate::replica::StorageEvent;
+use crate::storage::tests::kit::{
+    DIR, bootstrap, entries, entry, indices, open, options, segments, snapshot, store, vote, write,
+};
+use crate::storage::{Disk, MemoryDisk, RealDisk, RecoveryNote, SpareMode, Storage, StorageOptions};
+use std::path::Path;
+
+#[test]
+fn fresh_directory_holds_the_bootstrap_log() {
+    let disk = MemoryDisk::new();
+    let (_storage, opened) = open(&disk).unwrap();
+    assert_eq!(opened.restored, bootstrap().initial);
+    assert_eq!(opened.identity.name, "node1");
+    assert_eq!(opened.incarnation, Incarnation::new(1));
+    assert_eq!(opened.notes[0], RecoveryNote::Created);
+}
+
+#[test]
+fn what_was_written_is_recovered_by_every_later_start() {
+    let disk = MemoryDisk::new();
+    let (mut storage, _) = open(&disk).unwrap();
+    let hard_state = LogRecords { hard_state: Some(vote(3, Some(1))), ..LogRecords::default() };
+    let events =
+        write(&mut storage, vec![hard_state, entries(2, 40, 3, 100), entries(41, 60, 3, 1000)]).unwrap();
+    assert_eq!(events.len(), 1, "three writes share one sync: {events:?}");
+    storage.close().unwrap();
+    for start in 2..5 {
+        let (storage, opened) = open(&disk).unwrap();
+        assert_eq!(opened.incarnation, Incarnation::new(start));
+        assert_eq!(indices(&opened.restored), (1..=60).collect::<Vec<_>>());
+        assert_eq!(opened.restored.entries[59], entry(60, 3, 1000));
+        assert_eq!(opened.restored.hard_state, vote(3, Some(1)));
+        storage.close().unwrap();
+    }
+}
+
+#[test]
+fn one_batch_takes_one_sync() {
+    let disk = MemoryDisk::new();
+    let (mut storage, _) = open(&disk).unwrap();
+    // The first call prepares the next segment too.
+    storage.idle(&mut Vec::new()).unwrap();
+    let before = disk.syncs();
+    write(&mut storage, (2..10).map(|index| entries(index, index, 1, 256)).collect()).unwrap();
+    assert_eq!(disk.syncs() - before, 1);
+}
+
+#[test]
+fn log_goes_on_over_many_segments() {
+    let disk = MemoryDisk::new();
+    let (mut storage, _) = open(&disk).unwrap();
+    for index in 2..200 {
+        write(&mut storage, vec![entries(index, index, 1, 3000)]).unwrap();
+    }
+    assert!(segments(&disk).len() > 5);
+    drop(storage);
+    let (_storage, opened) = open(&disk).unwrap();
+    assert_eq!(indices(&opened.restored), (1..200).collect::<Vec<_>>());
+}
+
+#[test]
+fn batch_larger_than_a_segment_gets_one_of_its_own() {
+    let disk = MemoryDisk::new();
+    let (mut storage, _) = open(&disk).unwrap();
+    write(&mut storage, vec![entries(2, 100, 1, 3000)]).unwrap();
+    write(&mut storage, vec![entries(101, 101, 1, 10)]).unwrap();
+    drop(storage);
+    let (_storage, opened) = open(&disk).unwrap();
+    assert_eq!(indices(&opened.restored), (1..102).collect::<Vec<_>>());
+}
+
+#[test]
+fn truncation_voids_entries_and_those_after_it_take_their_place() {
+    let disk = MemoryDisk::new();
+    let (mut storage, _) = open(&disk).unwrap();
+    write(&mut storage, vec![entries(2, 10, 1, 10)]).unwrap();
+    let truncate = LogRecords { truncate_from: Some(crate::raft::LogIndex::new(5)), ..entries(5, 6, 2, 10) };
+    write(&mut storage, vec![truncate]).unwrap();
+    drop(storage);
+    let (_storage, opened) = open(&disk).unwrap();
+    assert_eq!(indices(&opened.restored), (1..=6).collect::<Vec<_>>());
+    assert_eq!(opened.restored.entries[4], entry(5, 2, 10));
+}
+
+#[test]
+fn two_snapshots_are_kept_and_segments_go_below_the_older_one() {
+    let disk = MemoryDisk::new();
+    let (mut storage, _) = open(&disk).unwrap();
+    for round in 0..5u64 {
+        for index in round * 40 + 2..round * 40 + 42 {
+            write(&mut storage, vec![entries(index, index, 1, 3000)]).unwrap();
+        }
+        snapshot(&mut storage, round * 40 + 41, 1, &store(round * 10)).unwrap();
+    }
+    let snapshots =
+        disk.files().into_iter().filter(|file| file.extension().is_some_and(|end| end == "snap")).count();
+    assert_eq!(snapshots, 2);
+    assert!(disk.used_bytes() < 16 * 64 * 1024, "{:?}", disk.files());
+    drop(storage);
+    let (_storage, opened) = open(&disk).unwrap();
+    assert_eq!(opened.restored.snapshot.unwrap().last.index.get(), 201);
+    assert_eq!(opened.store.state_hash(), store(40).state_hash());
+    assert_eq!(opened.restored.entries.last().unwrap().index().get(), 201);
+    assert!(opened.restored.entries[0].index().get() <= 162, "the log reaches back to the older snapshot");
+}
+
+#[test]
+fn operating_systems_disk_does_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let options =
+        StorageOptions { dir: dir.path().join("data/node1"), spare_mode: SpareMode::Thread, ..options() };
+    let (mut storage, _) = Storage::open(RealDisk, options.clone(), &bootstrap()).unwrap();
+    for round in 0..3u64 {
+        for index in round * 40 + 2..round * 40 + 42 {
+            let events = write(&mut storage, vec![entries(index, index, 1, 3000)]).unwrap();
+            assert!(matches!(events[..], [StorageEvent::Durable { .. }]), "{events:?}");
+        }
+        snapshot(&mut storage, round * 40 + 41, 1, &store(round * 10)).unwrap();
+    }
+    assert!(Storage::open(RealDisk, options.clone(), &bootstrap()).is_err(), "it is locked");
+    storage.close().unwrap();
+    let (_storage, opened) = Storage::open(RealDisk, options, &bootstrap()).unwrap();
+    assert_eq!(opened.restored.entries.last().unwrap().index().get(), 121);
+    assert_eq!(opened.store.state_hash(), store(20).state_hash());
+}
+
+#[test]
+fn lock_keeps_a_second_process_out_until_the_first_ends() {
+    let disk = MemoryDisk::new();
+    let first = open(&disk).unwrap();
+    assert!(matches!(open(&disk), Err(crate::storage::OpenError::InUse { .. })));
+    drop(first);
+    open(&disk).unwrap();
+    assert!(disk.exists(Path::new(DIR)).unwrap());
+}

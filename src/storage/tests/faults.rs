@@ -1,0 +1,360 @@
+//! Disks that fail or fill up, and directories that cannot be opened: each with its own error and remedy.
+
+use crate::raft::{ClusterId, LogIndex, NodeId, SnapshotRead, StoreId};
+use crate::replica::{StorageEvent, StorageRequest};
+use crate::storage::tests::kit::{
+    DIR, bootstrap, entries, incoming, indices, open, options, save_request, segments, store, wal_dir, write,
+};
+use crate::storage::{
+    Bootstrap, Disk, DumpItem, FaultKind, MemoryDisk, OpenError, RealDisk, RecoveryNote, SpareMode, Storage,
+    StorageOptions, dump,
+};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+fn opened() -> (MemoryDisk, Storage<MemoryDisk>) {
+    let disk = MemoryDisk::new();
+    let (mut storage, _) = open(&disk).unwrap();
+    storage.idle(&mut Vec::new()).unwrap();
+    (disk, storage)
+}
+
+fn refused(disk: &MemoryDisk) -> OpenError {
+    open(disk).map(|_| ()).unwrap_err()
+}
+
+#[test]
+fn failed_write_or_sync_is_never_tried_again() {
+    for (kind, operation) in [(FaultKind::Write, "writing"), (FaultKind::SyncData, "syncing")] {
+        let (disk, mut storage) = opened();
+        disk.fail(kind, "", 0, ErrorKind::Other);
+        let error = write(&mut storage, vec![entries(2, 2, 1, 10)]).unwrap_err();
+        assert_eq!(error.operation, operation);
+        assert_eq!(error.file, segments(&disk).pop().unwrap());
+        disk.clear_faults();
+        let syncs = disk.syncs();
+        let again = write(&mut storage, vec![entries(2, 2, 1, 10)]).unwrap_err();
+        assert_eq!(again.operation, operation, "the first failure stands");
+        storage.idle(&mut Vec::new()).unwrap_err();
+        storage.close().unwrap_err();
+        assert_eq!(disk.syncs(), syncs, "nothing was written any more");
+    }
+}
+
+#[test]
+fn full_disk_is_reported_before_the_log_needs_the_room_and_again_when_there_is_room() {
+    let (disk, mut storage) = opened();
+    let mut events = Vec::new();
+    let mut index = 2;
+    let count = segments(&disk).len();
+    disk.set_capacity(Some(disk.used_bytes()));
+    while segments(&disk).len() == count {
+        events = write(&mut storage, vec![entries(index, index, 1, 3000)]).unwrap();
+        index += 1;
+    }
+    assert!(matches!(events[..], [StorageEvent::Durable { .. }, StorageEvent::DiskFull(true)]), "{events:?}");
+    let events = write(&mut storage, vec![entries(index, index, 1, 10)]).unwrap();
+    assert!(
+        matches!(events[..], [StorageEvent::Durable { .. }]),
+        "what is reserved can still be written: {events:?}"
+    );
+    disk.set_capacity(None);
+    let mut events = Vec::new();
+    storage.idle(&mut events).unwrap();
+    assert!(matches!(events[..], [StorageEvent::DiskFull(false)]), "{events:?}");
+}
+
+#[test]
+fn segment_that_cannot_be_had_is_fatal_in_a_batch_and_nothing_acknowledged_is_lost() {
+    let (disk, mut storage) = opened();
+    disk.set_capacity(Some(disk.used_bytes()));
+    let mut index = 2;
+    let error = loop {
+        match write(&mut storage, vec![entries(index, index, 1, 3000)]) {
+            Ok(_) => index += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.source.kind(), ErrorKind::StorageFull);
+    drop(storage);
+    disk.set_capacity(None);
+    let (_storage, opened) = open(&disk).unwrap();
+    assert_eq!(indices(&opened.restored), (1..index).collect::<Vec<_>>());
+}
+
+#[test]
+fn background_thread_reports_a_full_disk_too() {
+    let disk = MemoryDisk::new();
+    let options = StorageOptions { spare_mode: SpareMode::Thread, ..options() };
+    let (mut storage, _) = Storage::open(disk.clone(), options, &bootstrap()).unwrap();
+    let count = segments(&disk).len();
+    let mut index = 2;
+    let mut events = Vec::new();
+    while segments(&disk).len() == count {
+        // From the first spare on there is no room for another.
+        disk.set_capacity(Some(disk.used_bytes().max(2 * 65_536 + 4096)));
+        events = write(&mut storage, vec![entries(index, index, 1, 3000)]).unwrap();
+        index += 1;
+    }
+    events.retain(|event| !matches!(event, StorageEvent::Durable { .. }));
+    while events.is_empty() {
+        storage.idle(&mut events).unwrap();
+        std::thread::yield_now();
+    }
+    assert!(matches!(events[..], [StorageEvent::DiskFull(true)]), "{events:?}");
+}
+
+#[test]
+fn snapshot_that_cannot_be_saved_is_no_failure_of_the_log() {
+    for kind in
+        [FaultKind::Create, FaultKind::Write, FaultKind::SyncData, FaultKind::Rename, FaultKind::SyncDir]
+    {
+        let (disk, mut storage) = opened();
+        disk.fail(kind, "snapshots", 0, ErrorKind::StorageFull);
+        let save = StorageRequest::SaveSnapshot(save_request(1, 1, &store(3)));
+        let mut events = Vec::new();
+        storage.handle(&mut vec![save], &mut events).unwrap();
+        assert!(matches!(events[..], [StorageEvent::SnapshotFailed { .. }]), "{kind:?}: {events:?}");
+        write(&mut storage, vec![entries(2, 2, 1, 10)]).unwrap();
+        if kind != FaultKind::SyncDir {
+            assert!(!disk.files().iter().any(|file| file.starts_with(Path::new(DIR).join("snapshots-1"))));
+        }
+    }
+}
+
+#[test]
+fn incoming_snapshot_is_installed_with_its_marker() {
+    let (disk, mut storage) = opened();
+    write(&mut storage, vec![entries(2, 5, 1, 10)]).unwrap();
+    let (meta, chunks) = incoming(40, 1, &store(900), 70_000);
+    assert!(chunks.len() > 3);
+    let count = chunks.len();
+    for (number, mut chunk) in chunks.into_iter().enumerate() {
+        let done = number + 1 == count;
+        chunk.truncate_from = done.then_some(LogIndex::new(1));
+        let events = write(&mut storage, vec![chunk]).unwrap();
+        let [StorageEvent::Durable { installed, refused: None, .. }, ..] = &events[..] else {
+            panic!("{events:?}")
+        };
+        match installed {
+            Some((installed, content)) => {
+                assert!(done);
+                assert_eq!((installed, content.state_hash()), (&meta, store(900).state_hash()));
+            }
+            None => assert!(!done),
+        }
+    }
+    write(&mut storage, vec![entries(41, 41, 1, 10)]).unwrap();
+    drop(storage);
+    disk.crash(|_| false);
+    let (_storage, opened) = open(&disk).unwrap();
+    assert_eq!(opened.restored.snapshot, Some(meta));
+    assert_eq!(opened.store.state_hash(), store(900).state_hash());
+    assert_eq!(indices(&opened.restored), [41]);
+}
+
+#[test]
+fn incoming_snapshot_that_does_not_verify_changes_nothing() {
+    type Change = fn(&mut Vec<crate::raft::LogRecords>);
+    let cases: [(&str, Change); 4] = [
+        ("a chunk is missing", |chunks| drop(chunks.remove(1))),
+        ("a chunk has other content", |chunks| {
+            let chunk = chunks[1].snapshot_chunk.as_mut().unwrap();
+            let mut data = chunk.data.to_vec();
+            data[500] ^= 1;
+            chunk.data = data.into();
+        }),
+        ("the first chunk is missing", |chunks| drop(chunks.remove(0))),
+        ("chunks of two snapshots are mixed", |chunks| {
+            chunks[1].snapshot_chunk.as_mut().unwrap().snapshot.hash ^= 1;
+        }),
+    ];
+    for (what, change) in cases {
+        let (disk, mut storage) = opened();
+        write(&mut storage, vec![entries(2, 5, 1, 10)]).unwrap();
+        let (meta, mut chunks) = incoming(40, 1, &store(30), 2000);
+        chunks.last_mut().unwrap().truncate_from = Some(LogIndex::new(1));
+        change(&mut chunks);
+        let events: Vec<StorageEvent> = write(&mut storage, chunks).unwrap();
+        let last = events.iter().rfind(|event| matches!(event, StorageEvent::Durable { .. })).unwrap();
+        let StorageEvent::Durable { installed: None, refused: Some(refused), .. } = last else {
+            panic!("{what}: {events:?}")
+        };
+        assert_eq!(*refused, meta.last, "{what}");
+        write(&mut storage, vec![entries(6, 6, 1, 10)]).unwrap();
+        drop(storage);
+        let (_storage, opened) = open(&disk).unwrap();
+        assert_eq!(opened.restored.snapshot, None, "{what}");
+        assert_eq!(indices(&opened.restored), [1, 2, 3, 4, 5, 6], "{what}");
+    }
+}
+
+#[test]
+fn chunks_read_for_a_peer_add_up_to_the_body() {
+    let (_disk, mut storage) = opened();
+    let content = store(700);
+    let save = save_request(1, 1, &content);
+    let meta = storage.snapshot_files().save(&save).unwrap();
+    let body: Vec<u8> = content.snapshot_pieces().flatten().collect();
+    for bytes_max in [1000, 65_536, 1 << 20] {
+        let mut read = Vec::new();
+        loop {
+            let offset = read.len() as u64;
+            let ask = SnapshotRead { to: NodeId::new(2), session: 4, snapshot: meta.last, offset, bytes_max };
+            let mut events = Vec::new();
+            storage.handle(&mut vec![StorageRequest::ReadChunk(ask)], &mut events).unwrap();
+            let Some(StorageEvent::ChunkRead { chunk: Some(chunk), .. }) = events.pop() else {
+                panic!("no chunk")
+            };
+            assert_eq!((&chunk.snapshot, chunk.offset), (&meta, offset));
+            read.extend_from_slice(&chunk.data);
+            if chunk.done {
+                break;
+            }
+        }
+        assert!(read == body, "in chunks of {bytes_max}");
+    }
+    let gone = SnapshotRead {
+        to: NodeId::new(2),
+        session: 4,
+        snapshot: crate::raft::LogId::ZERO,
+        offset: 0,
+        bytes_max: 10,
+    };
+    assert_eq!(storage.snapshot_files().read_chunk(&gone), None);
+}
+
+#[test]
+fn adopted_node_starts_empty_under_its_new_identity_and_keeps_its_lock() {
+    let (disk, mut storage) = opened();
+    write(&mut storage, vec![entries(2, 5, 1, 10)]).unwrap();
+    let (storage, opened) = storage.adopt(ClusterId(77), NodeId::new(3), StoreId(78)).unwrap();
+    assert!(opened.restored.entries.is_empty() && opened.store.is_empty());
+    assert!(opened.incarnation.get() > 1);
+    assert!(matches!(refused(&disk), OpenError::InUse { .. }));
+    assert!(!disk.exists(&wal_dir()).unwrap(), "the old log is gone");
+    drop(storage);
+    disk.crash(|_| false);
+    let (storage, opened) = open(&disk).unwrap();
+    assert_eq!(opened.identity.cluster, ClusterId(77));
+    assert_eq!((opened.identity.member, opened.identity.store), (NodeId::new(3), StoreId(78)));
+    let (_storage, opened) = storage.adopt(ClusterId(80), NodeId::new(9), StoreId(81)).unwrap();
+    assert_eq!(opened.identity.generation, 1, "two generations take turns");
+}
+
+#[test]
+fn each_reason_not_to_open_has_its_error_and_remedy() {
+    let base = opened().0;
+    base.kill();
+    let identity = Path::new(DIR).join("identity");
+    let text = String::from_utf8(base.content(&identity).unwrap()).unwrap();
+
+    let other = Bootstrap { name: "node2".into(), ..bootstrap() };
+    let error = Storage::open(base.copy(), options(), &other).map(|_| ()).unwrap_err();
+    assert!(
+        matches!(error, OpenError::OtherNode { .. }) && error.to_string().contains("--node-id node1"),
+        "{error}"
+    );
+
+    let bad = Bootstrap { name: "a\nb".into(), ..bootstrap() };
+    let error = Storage::open(MemoryDisk::new(), options(), &bad).map(|_| ()).unwrap_err();
+    assert!(matches!(error, OpenError::BadName { .. }), "{error}");
+
+    let disk = base.copy();
+    disk.overwrite(&identity, text.replace("format = 1", "format = 2").into_bytes());
+    let error = refused(&disk);
+    assert!(matches!(error, OpenError::NewerFormat { found: 2, supported: 1, .. }), "{error}");
+
+    let disk = base.copy();
+    let file = segments(&disk).pop().unwrap();
+    disk.flip_bit(&file, 8 + 8 + 1, 0);
+    assert!(matches!(refused(&disk), OpenError::NewerFormat { .. }));
+
+    let disk = base.copy();
+    disk.overwrite(&identity, text.replace("member = 1", "member = 2").into_bytes());
+    let error = refused(&disk);
+    assert!(matches!(error, OpenError::IdentityDamaged { .. }), "{error}");
+
+    let disk = base.copy();
+    disk.remove(&identity).unwrap();
+    let error = refused(&disk);
+    assert!(
+        matches!(error, OpenError::IdentityMissing { .. }) && error.to_string().contains("wipe"),
+        "{error}"
+    );
+
+    let disk = base.copy();
+    disk.remove_dir_all(&wal_dir()).unwrap();
+    let error = refused(&disk);
+    assert!(matches!(error, OpenError::LogMissing { .. }), "{error}");
+
+    let disk = base.copy();
+    for file in segments(&disk) {
+        disk.remove(&file).unwrap();
+    }
+    assert!(matches!(refused(&disk), OpenError::LogMissing { .. }));
+
+    let disk = MemoryDisk::new();
+    disk.fail(FaultKind::Create, "", 0, ErrorKind::PermissionDenied);
+    let error = refused(&disk);
+    assert!(matches!(error, OpenError::NotWritable { .. }), "{error}");
+
+    let disk = base.copy();
+    disk.fail(FaultKind::Write, "wal-1", 0, ErrorKind::StorageFull);
+    let error = refused(&disk);
+    assert!(matches!(error, OpenError::Io { .. }) && error.to_string().contains("make room"), "{error}");
+}
+
+#[test]
+fn file_in_place_of_the_data_directory_is_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let options = StorageOptions { dir: file.path().to_path_buf(), ..options() };
+    let error = Storage::open(RealDisk, options, &bootstrap()).map(|_| ()).unwrap_err();
+    assert!(
+        error.to_string().contains("choose another --data-dir") || matches!(error, OpenError::Io { .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn interrupted_creation_is_done_again_whenever_the_power_failed() {
+    let disk = MemoryDisk::new();
+    drop(open(&disk).unwrap());
+    for changes in 0..disk.changes() {
+        for keep in [0, u64::MAX, 0x5555_5555, 0x3333_3333] {
+            let disk = MemoryDisk::new();
+            disk.fail_power_after(changes);
+            drop(open(&disk));
+            disk.crash(|question| keep >> (question % 64) & 1 == 1);
+            let (_storage, opened) =
+                open(&disk).unwrap_or_else(|error| panic!("{changes} {keep:x}: {error}"));
+            assert_eq!(opened.restored, bootstrap().initial);
+            assert!(!matches!(opened.notes.first(), Some(RecoveryNote::TornTail { .. })));
+        }
+    }
+}
+
+#[test]
+fn dump_shows_every_record_and_where_the_damage_is() {
+    let (disk, mut storage) = opened();
+    write(&mut storage, vec![entries(2, 3, 1, 10)]).unwrap();
+    write(&mut storage, vec![entries(4, 4, 1, 10)]).unwrap();
+    storage.snapshot_files().save(&save_request(1, 1, &store(3))).unwrap();
+    storage.close().unwrap();
+    let lines: Vec<String> = dump(&disk, Path::new(DIR)).map(|item| item.to_string()).collect();
+    for part in ["node \"node1\"", "segment ", "batch 1", "entry 4@1", "snapshot "] {
+        assert!(lines.iter().any(|line| line.contains(part)), "{part:?} is not in {lines:#?}");
+    }
+    let file = segments(&disk).pop().unwrap();
+    disk.flip_bit(&file, 2 * 4096 + 80, 0);
+    let items: Vec<DumpItem> = dump(&disk, Path::new(DIR)).collect();
+    assert!(
+        items.iter().any(|item| matches!(item, DumpItem::Damage(damage) if damage.offset == 2 * 4096)),
+        "{items:#?}"
+    );
+    let behind: Vec<&DumpItem> =
+        items.iter().filter(|item| matches!(item, DumpItem::Batch { behind_damage: true, .. })).collect();
+    assert_eq!(behind.len(), 2, "the batches behind the damage are shown: {items:#?}");
+    let nothing: Vec<String> = dump(&disk, &PathBuf::from("/nowhere")).map(|item| item.to_string()).collect();
+    assert_eq!(nothing.len(), 1, "{nothing:?}");
+}
