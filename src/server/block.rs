@@ -1,0 +1,119 @@
+//! Self-describing blocks: what opens every connection, and what the questions between nodes travel in.
+//!
+//! A block is: magic (8 bytes), protocol version u16, kind u8, body length u32, body, CRC-32 of all before. A stranger
+//! (a browser, a port scanner, a newer release) is recognised by the first bytes, before anything is allocated.
+
+use crate::codec::{Writer, checksum_parts};
+use std::io;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Version of everything that is said on the raft port. Two nodes talk only if theirs are equal.
+pub(super) const PROTOCOL_VERSION: u16 = 1;
+
+const MAGIC: [u8; 8] = *b"InfStore";
+const HEADER_BYTES: usize = 15;
+
+/// A block's kind and body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Block {
+    /// What the body is.
+    pub kind: u8,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// Why no block could be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BlockError {
+    /// The first bytes are somebody else's protocol.
+    #[error("it does not speak InfinityStore's protocol (it began with {0:?})")]
+    Garbage(String),
+    /// Another version of the protocol.
+    #[error(
+        "it speaks version {0} of the protocol, and this node version {PROTOCOL_VERSION}; run the same release on all nodes"
+    )]
+    Version(u16),
+    /// A body beyond the limit.
+    #[error("it announced {length} bytes where at most {limit} are allowed")]
+    TooLong {
+        /// What it announced.
+        length: u32,
+        /// The limit.
+        limit: u32,
+    },
+    /// Damaged on the way.
+    #[error("it arrived damaged (checksum mismatch)")]
+    Damaged,
+    /// A kind that has no place here.
+    #[error("it sent a block of kind {0}, which has no place here")]
+    Kind(u8),
+    /// A body that its kind does not have.
+    #[error("it sent a body that makes no sense: {0}")]
+    Body(#[from] crate::codec::DecodeError),
+    /// The connection failed.
+    #[error("the connection failed: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl Block {
+    /// The block's bytes.
+    #[must_use]
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + self.body.len() + 4);
+        bytes.extend_from_slice(&MAGIC);
+        bytes.put_u16(PROTOCOL_VERSION);
+        bytes.put_u8(self.kind);
+        bytes.put_bytes(&self.body);
+        let sum = checksum_parts(&[&bytes]);
+        bytes.put_u32(sum);
+        bytes
+    }
+
+    /// Writes the block.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub(super) async fn write(&self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        stream.write_all(&self.encode()).await?;
+        stream.flush().await
+    }
+
+    /// Reads a block with a body of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`BlockError`]; the stream is of no use afterwards.
+    pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin), limit: u32) -> Result<Self, BlockError> {
+        let mut header = [0; HEADER_BYTES];
+        let mut filled = 0;
+        while filled < HEADER_BYTES {
+            let read = stream.read(&mut header[filled..]).await?;
+            filled += read;
+            let seen = filled.min(MAGIC.len());
+            if header[..seen] != MAGIC[..seen] {
+                return Err(BlockError::Garbage(String::from_utf8_lossy(&header[..filled]).into_owned()));
+            }
+            if read == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+        }
+        let version = u16::from_le_bytes([header[8], header[9]]);
+        if version != PROTOCOL_VERSION {
+            return Err(BlockError::Version(version));
+        }
+        let length = u32::from_le_bytes([header[11], header[12], header[13], header[14]]);
+        if length > limit {
+            return Err(BlockError::TooLong { length, limit });
+        }
+        let mut body = vec![0; length as usize];
+        stream.read_exact(&mut body).await?;
+        let mut sum = [0; 4];
+        stream.read_exact(&mut sum).await?;
+        if u32::from_le_bytes(sum) != checksum_parts(&[&header, &body]) {
+            return Err(BlockError::Damaged);
+        }
+        Ok(Self { kind: header[10], body })
+    }
+}
+
+#[cfg(test)]
+mod tests;

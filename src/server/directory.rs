@@ -1,0 +1,208 @@
+//! Who this node is and whom it knows: kept by the driver, asked by every connection that begins.
+
+use crate::raft::{ClusterId, Membership, NodeId, StoreId};
+use crate::server::hello::PeerHello;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Addresses learned from hellos, at most: of peers that the membership known here does not list yet.
+const LEARNED_MAX: usize = 64;
+
+/// This node, as it introduces itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Me {
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its member id.
+    pub id: NodeId,
+    /// Its data directory.
+    pub store: StoreId,
+    /// Its `--node-id`.
+    pub name: String,
+    /// Where it is reached by peers.
+    pub raft_addr: String,
+    /// Where its HTTP API is.
+    pub http_addr: String,
+}
+
+/// Who this node is and whom it knows. Shared; asked a few times for each connection, never for a message.
+#[derive(Debug)]
+pub(super) struct Directory {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    me: Me,
+    /// The membership in force, committed or not: for addresses and stores.
+    in_force: Membership,
+    /// The last one known to be committed: only it proves that an id was removed.
+    committed: Option<Membership>,
+    learned: BTreeMap<NodeId, String>,
+    /// The cluster that this node is about to move into.
+    promised: Option<ClusterId>,
+}
+
+/// Why a caller is not let in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refusal {
+    /// Not of this cluster.
+    #[error("{called} belongs to cluster {ours}, the caller to cluster {theirs}")]
+    OtherCluster {
+        /// This node's name.
+        called: String,
+        /// This node's cluster.
+        ours: ClusterId,
+        /// The caller's.
+        theirs: ClusterId,
+    },
+    /// Of the cluster that this node is about to move into: it may call again in a moment.
+    #[error("{called} is about to join cluster {theirs}, and not there yet")]
+    NotYet {
+        /// This node's name.
+        called: String,
+        /// The caller's cluster.
+        theirs: ClusterId,
+    },
+    /// It wants somebody else.
+    #[error("this is member {me} ({called}), not member {wanted}")]
+    NotMe {
+        /// This node's name.
+        called: String,
+        /// This node.
+        me: NodeId,
+        /// Who was called.
+        wanted: NodeId,
+    },
+    /// A member's id, but not its data directory.
+    #[error(
+        "member {id} has the store {known}, not {found}: its data directory was replaced; wipe the data directory and \
+         join the node again under its name"
+    )]
+    WrongStore {
+        /// The caller.
+        id: NodeId,
+        /// The store on record.
+        known: StoreId,
+        /// The caller's.
+        found: StoreId,
+    },
+    /// It was a member once.
+    #[error(
+        "member {id} was removed from the cluster; to have the node back, wipe its data directory and join it again"
+    )]
+    Removed {
+        /// The caller.
+        id: NodeId,
+    },
+}
+
+impl Directory {
+    /// Who this node is, and the membership that its log ends with.
+    #[must_use]
+    pub(super) fn new(me: Me, in_force: Membership) -> Self {
+        let state = State { me, in_force, committed: None, learned: BTreeMap::new(), promised: None };
+        Self { state: Mutex::new(state) }
+    }
+
+    /// This node.
+    #[must_use]
+    pub(super) fn me(&self) -> Me {
+        self.lock().me.clone()
+    }
+
+    /// Whether a hello is let in; its sender's address is kept if so.
+    ///
+    /// # Errors
+    /// [`Refusal`], for these reasons and no other: an unknown member may be one whose entry has not arrived here yet.
+    pub(super) fn admit(&self, hello: &PeerHello) -> Result<(), Refusal> {
+        let mut state = self.lock();
+        let me = &state.me;
+        if hello.cluster != me.cluster {
+            let (called, ours, theirs) = (me.name.clone(), me.cluster, hello.cluster);
+            if state.promised == Some(theirs) {
+                return Err(Refusal::NotYet { called, theirs });
+            }
+            return Err(Refusal::OtherCluster { called, ours, theirs });
+        }
+        if hello.to != me.id {
+            return Err(Refusal::NotMe { called: me.name.clone(), me: me.id, wanted: hello.to });
+        }
+        let (id, found) = (hello.from, hello.store);
+        let committed = state.committed.as_ref();
+        if let Some(committed) = committed
+            && id < committed.next_member_id
+            && !committed.members.contains_key(&id)
+            && !state.in_force.members.contains_key(&id)
+        {
+            return Err(Refusal::Removed { id });
+        }
+        // What is not committed may be void: its word must not keep out the leader that would say so.
+        let known = committed.unwrap_or(&state.in_force).members.get(&id);
+        if let Some(known) = known.map(|member| member.store_id)
+            && known != found
+        {
+            return Err(Refusal::WrongStore { id, known, found });
+        }
+        if state.learned.len() < LEARNED_MAX || state.learned.contains_key(&id) {
+            state.learned.insert(id, hello.raft_addr.clone());
+        }
+        Ok(())
+    }
+
+    /// Where `id` is reached: as it said itself when it was let in, or else as the membership says. A node that came back at
+    /// another address has to be answered there before a leader can write that down.
+    #[must_use]
+    pub(super) fn address(&self, id: NodeId) -> Option<String> {
+        let state = self.lock();
+        let member = || state.in_force.members.get(&id).map(|member| &member.raft_addr);
+        state.learned.get(&id).or_else(member).cloned()
+    }
+
+    /// What to say when calling `to`.
+    #[must_use]
+    pub(super) fn hello(&self, to: NodeId) -> PeerHello {
+        let state = self.lock();
+        let me = &state.me;
+        let (cluster, from, store, raft_addr) = (me.cluster, me.id, me.store, me.raft_addr.clone());
+        PeerHello { cluster, from, store, raft_addr, to }
+    }
+
+    /// Another membership is in force.
+    pub(super) fn set_membership(&self, membership: Membership, committed: bool) {
+        let mut state = self.lock();
+        if committed {
+            state.committed = Some(membership.clone());
+        }
+        // Where the membership says something new, it is newer than what was learned.
+        let State { learned, in_force, .. } = &mut *state;
+        let address =
+            |membership: &Membership, id: &NodeId| membership.members.get(id).map(|m| m.raft_addr.clone());
+        learned.retain(|id, _| address(in_force, id) == address(&membership, id));
+        state.in_force = membership;
+    }
+
+    /// A membership that is known to be committed, though another one may be in force already.
+    pub(super) fn set_committed(&self, membership: Membership) {
+        self.lock().committed = Some(membership);
+    }
+
+    /// This node is about to move into that cluster, or not any more.
+    pub(super) fn set_promised(&self, cluster: Option<ClusterId>) {
+        self.lock().promised = cluster;
+    }
+
+    /// This node has moved into another cluster: what its log there ends with, and where those are that it was told of.
+    pub(super) fn set_me(&self, me: Me, in_force: Membership, addresses: Vec<(NodeId, String)>) {
+        let learned = addresses.into_iter().take(LEARNED_MAX).collect();
+        *self.lock() = State { me, in_force, committed: None, learned, promised: None };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change replaces whole fields: consistent wherever a panic could have struck.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

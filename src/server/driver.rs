@@ -1,0 +1,375 @@
+//! The driver: feeds one replica with what comes in, and carries out what it wants. It has no rule of its own.
+//!
+//! One task, one loop. Everything that waits is taken in at once (news of the storage first, then peers, then
+//! clients), and settled once: so one sync, one write to each peer and one look at the clock serve all of it.
+
+use crate::raft::{ClusterId, LogIndex, Membership, NodeId, RoleName, StoreId, Time};
+use crate::replica::{
+    ClientError, ClientReply, ClientRequest, Event, Notice, Replica, ReplicaConfig, RequestId, StorageRequest,
+};
+use crate::server::clients::{Clients, Waiting};
+use crate::server::directory::Directory;
+use crate::server::env::Env;
+use crate::server::handle::{Adoption, ClientCall, Control, MembershipView, NodeStatus};
+use crate::server::inbox::{Batch, Inbox, PeerBatch};
+use crate::server::links::Links;
+use crate::server::metrics::Metrics;
+use crate::server::options::NodeExit;
+use crate::server::storage_workers::{LogJob, SnapshotJob, StorageNews};
+use crate::server::timer::Timer;
+use crate::server::work::WorkQueue;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::{oneshot, watch};
+use tracing::{debug, info, warn};
+
+/// One node's driver.
+pub(super) struct Driver<E: Env> {
+    /// Time.
+    pub env: E,
+    /// What comes in.
+    pub inbox: Inbox,
+    /// The machine.
+    pub replica: Replica,
+    /// Its limits, for its next life in another cluster.
+    pub config: ReplicaConfig,
+    /// Who this node is and whom it knows.
+    pub directory: Arc<Directory>,
+    /// This node's place: what messages have to be for.
+    pub place: (ClusterId, NodeId),
+    /// Messages to peers.
+    pub links: Links<E>,
+    /// The ordered stream of writes.
+    pub log: Arc<WorkQueue<LogJob>>,
+    /// Snapshot files.
+    pub snapshots: Arc<WorkQueue<SnapshotJob<E::Disk>>>,
+    /// Who waits.
+    pub clients: Clients,
+    /// How long they wait at most.
+    pub request_timeout_micros: u64,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The membership, for whoever waits for it to change.
+    pub membership: watch::Sender<MembershipView>,
+    /// Left behind at the end.
+    pub last: Arc<OnceLock<NodeStatus>>,
+    /// The cluster that this node is promised to.
+    pub reservation: Option<Reservation>,
+    /// This node was started to join another cluster: it never serves as one of its own.
+    pub awaits_join: bool,
+    /// Joins of other nodes under way here.
+    pub joining: usize,
+    /// The storage is moving to another cluster: the replica stands still until it has.
+    pub adopting: Option<(Adoption, oneshot::Sender<Result<(), String>>)>,
+    /// It was asked to stop.
+    pub stopping: Option<Stopping>,
+}
+
+/// A promise to become a member of another cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reservation {
+    /// Which.
+    pub cluster: ClusterId,
+    /// The store id of the next life.
+    pub store: StoreId,
+    /// When the promise ends.
+    pub until: Time,
+}
+
+/// On the way to a graceful end.
+#[derive(Debug)]
+pub(super) struct Stopping {
+    /// Leadership is being handed over.
+    transfer: oneshot::Receiver<ClientReply>,
+    /// It ends without that then.
+    give_up: Time,
+}
+
+impl<E: Env> Driver<E> {
+    /// Runs until the node has ended.
+    pub(super) async fn run(mut self) -> NodeExit {
+        let mut batch = Batch::default();
+        let mut timer = Timer::new(self.env.clone());
+        self.publish_membership();
+        let started = self.env.now();
+        self.replica.step(started, Event::Wake);
+        let exit = loop {
+            let wake_at = self.carry_out();
+            if self.has_stopped() {
+                break self.close().await;
+            }
+            let give_up = self.stopping.as_ref().map(|stopping| stopping.give_up);
+            timer.set(wake_at.into_iter().chain(give_up).min());
+            self.inbox.take(&mut batch, &mut timer).await;
+            let now = self.env.now();
+            if let Err(reason) = self.take_in(now, &mut batch) {
+                break NodeExit::Failed(reason);
+            }
+            if timer.is_due(now) {
+                self.replica.step(now, Event::Wake);
+            }
+        };
+        self.leave(&exit);
+        exit
+    }
+
+    /// Steps the replica with everything that came.
+    fn take_in(&mut self, now: Time, batch: &mut Batch) -> Result<(), String> {
+        for news in batch.storage.drain(..) {
+            match news {
+                StorageNews::Event(event) if self.adopting.is_none() => {
+                    self.replica.step(now, Event::Storage(event));
+                }
+                StorageNews::Event(_) | StorageNews::Closed => {}
+                StorageNews::Failed(reason) => return Err(reason),
+                StorageNews::Adopted(recovered) => self.become_member(now, *recovered)?,
+            }
+        }
+        for peers in batch.peers.drain(..) {
+            self.handle_peers(now, peers);
+        }
+        for order in batch.control.drain(..) {
+            self.handle_control(now, order);
+        }
+        for call in batch.clients.drain(..) {
+            self.handle_client(now, call);
+        }
+        Ok(())
+    }
+
+    fn handle_peers(&mut self, now: Time, peers: PeerBatch) {
+        // A connection that was let in before this node moved to another cluster speaks to somebody who is gone.
+        if self.adopting.is_some() || (peers.cluster, peers.to) != self.place {
+            return;
+        }
+        for message in peers.messages {
+            self.replica.step(now, Event::Peer(message));
+        }
+    }
+
+    fn handle_client(&mut self, now: Time, call: ClientCall) {
+        if self.adopting.is_some() {
+            let _ = call.reply.send(ClientReply::Failed(ClientError::Reserved));
+            return;
+        }
+        let write = matches!(call.request, ClientRequest::Write(_));
+        let id = self.clients.insert(Waiting { since: now, write, reply: call.reply });
+        let deadline = now.plus(self.request_timeout_micros);
+        self.replica.step(now, Event::Client { id, deadline, request: call.request });
+    }
+
+    fn handle_control(&mut self, now: Time, order: Control) {
+        match order {
+            Control::Status(reply) => {
+                let _ = reply.send(self.status(now, None));
+            }
+            Control::Reserve { cluster, micros, reply } => {
+                let _ = reply.send(self.reserve(now, cluster, micros));
+            }
+            Control::Release(cluster) => self.release(now, cluster),
+            Control::Adopt(adoption, reply) => self.adopt(now, adoption, reply),
+            Control::Joining(true) => self.joining += 1,
+            Control::Joining(false) => self.joining = self.joining.saturating_sub(1),
+            Control::Stop => self.begin_stop(now),
+        }
+    }
+
+    /// Settles the replica and carries out what it wants; returns when it wants to be woken.
+    fn carry_out(&mut self) -> Option<Time> {
+        if self.adopting.is_some() {
+            return None;
+        }
+        let applied = self.replica.last_applied();
+        let before = self.env.now();
+        let mut actions = self.replica.take_actions();
+        let now = self.env.now();
+        if self.replica.last_applied() != applied {
+            self.metrics.apply.observe(now.since(before));
+        }
+        // Notices first: they bring the addresses that messages may need.
+        for notice in actions.notices.drain(..) {
+            self.handle_notice(notice);
+        }
+        self.maybe_learn_committed();
+        self.links.send_all(actions.messages);
+        self.request_storage(actions.storage);
+        for (id, reply) in actions.replies {
+            self.answer(now, id, reply);
+        }
+        actions.wake_at
+    }
+
+    fn request_storage(&self, requests: Vec<StorageRequest>) {
+        if requests.is_empty() {
+            return;
+        }
+        let (mut log, mut snapshots) = (Vec::with_capacity(1), Vec::new());
+        for request in requests {
+            match request {
+                StorageRequest::Write(_) => log.push(LogJob::Request(request)),
+                StorageRequest::SaveSnapshot(save) => snapshots.push(SnapshotJob::Save(save)),
+                StorageRequest::ReadChunk(read) => snapshots.push(SnapshotJob::Read(read)),
+            }
+        }
+        if !log.is_empty() {
+            self.log.push_all(&mut log);
+        }
+        if !snapshots.is_empty() {
+            self.snapshots.push_all(&mut snapshots);
+        }
+    }
+
+    fn answer(&mut self, now: Time, id: RequestId, reply: ClientReply) {
+        let Some(waiting) = self.clients.remove(id) else { return };
+        if waiting.write {
+            self.metrics.proposal.observe(now.since(waiting.since));
+        }
+        // Whoever asked may have gone; the answer is nobody's then.
+        let _ = waiting.reply.send(reply);
+    }
+
+    fn handle_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::RoleChanged { role, term, leader } => {
+                if role == RoleName::Candidate {
+                    self.metrics.elections.inc();
+                }
+                let leader = leader.map(NodeId::get);
+                info!(?role, %term, leader, "role or leader changed");
+            }
+            Notice::MembershipChanged { membership, committed } => {
+                self.handle_membership(membership, committed);
+            }
+            Notice::SnapshotTaken(last) => {
+                self.metrics.snapshots_taken.inc();
+                info!(%last, "snapshot taken");
+            }
+            Notice::SnapshotInstalled(last) => {
+                self.metrics.snapshots_installed.inc();
+                info!(%last, "snapshot installed");
+            }
+            Notice::SnapshotFailed(reason) => {
+                self.metrics.snapshots_failed.inc();
+                warn!(%reason, "a snapshot could not be written; another one will be tried");
+            }
+            Notice::BadMessage { from, reason } => {
+                self.metrics.messages_refused.inc();
+                warn!(peer = %from, %reason, "a peer sent what no correct peer sends");
+            }
+        }
+    }
+
+    fn handle_membership(&mut self, membership: Membership, committed: bool) {
+        let voters: Vec<u64> = membership.voters.iter().map(|id| id.get()).collect();
+        let learners: Vec<u64> = membership.learners.keys().map(|id| id.get()).collect();
+        info!(?voters, ?learners, joint = membership.outgoing.is_some(), committed, "membership");
+        if committed {
+            // An id that was never given yet may be a member's whose entry has not arrived here.
+            let next = membership.next_member_id;
+            self.links.retain(|id| id >= next || membership.members.contains_key(&id));
+        }
+        self.directory.set_membership(membership.clone(), committed);
+        self.membership.send_replace(MembershipView { membership, committed });
+    }
+
+    /// After a start the core says nothing of a membership that was committed in an earlier life; the commit index does.
+    fn maybe_learn_committed(&mut self) {
+        if self.membership.borrow().committed {
+            return;
+        }
+        let raft = self.replica.raft();
+        let commit = raft.commit_index();
+        if commit == LogIndex::ZERO {
+            return;
+        }
+        let (committed, _) = raft.membership_at(commit);
+        self.directory.set_committed(committed.clone());
+        if committed == *self.replica.membership() {
+            self.membership.send_replace(MembershipView { membership: committed, committed: true });
+        }
+    }
+
+    /// Says which membership the log ends with.
+    pub(super) fn publish_membership(&self) {
+        let membership = self.replica.membership().clone();
+        self.membership.send_replace(MembershipView { membership, committed: false });
+    }
+
+    fn begin_stop(&mut self, now: Time) {
+        if self.stopping.is_some() {
+            return;
+        }
+        info!("stopping");
+        let (reply, transfer) = oneshot::channel();
+        let give_up = now.plus(self.config.raft.election_timeout_micros);
+        self.stopping = Some(Stopping { transfer, give_up });
+        if self.adopting.is_none() {
+            // Answered at once where there is no leadership, or nobody to have it.
+            let id = self.clients.insert(Waiting { since: now, write: false, reply });
+            let request = ClientRequest::TransferLeadership(None);
+            self.replica.step(now, Event::Client { id, deadline: give_up, request });
+        }
+    }
+
+    fn has_stopped(&mut self) -> bool {
+        let now = self.env.now();
+        let Some(stopping) = &mut self.stopping else { return false };
+        let waits = matches!(stopping.transfer.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        self.adopting.is_none() && (!waits || now >= stopping.give_up)
+    }
+
+    /// Lets the storage finish what it has.
+    async fn close(&mut self) -> NodeExit {
+        self.log.close();
+        self.snapshots.close();
+        while let Some(news) = self.inbox.storage.recv().await {
+            match news {
+                StorageNews::Closed => return NodeExit::Stopped,
+                StorageNews::Failed(reason) => return NodeExit::Failed(reason),
+                StorageNews::Event(_) | StorageNews::Adopted(_) => {}
+            }
+        }
+        NodeExit::Failed("the storage thread ended without a word".to_owned())
+    }
+
+    /// Answers everybody who still waits.
+    fn leave(&mut self, exit: &NodeExit) {
+        let stopped = match exit {
+            NodeExit::Stopped => "it was asked to stop".to_owned(),
+            NodeExit::Failed(reason) => reason.clone(),
+        };
+        let status = self.status(self.env.now(), Some(stopped));
+        let _ = self.last.set(status);
+        self.fail_all(|write| if write { ClientError::Unknown } else { ClientError::NoQuorum });
+        debug!("the driver has ended");
+    }
+
+    /// Fails everybody who waits.
+    pub(super) fn fail_all(&mut self, error: impl Fn(bool) -> ClientError) {
+        for waiting in self.clients.drain() {
+            let _ = waiting.reply.send(ClientReply::Failed(error(waiting.write)));
+        }
+    }
+
+    fn status(&self, now: Time, stopped: Option<String>) -> NodeStatus {
+        self.links.observe();
+        let me = self.directory.me();
+        NodeStatus {
+            cluster: me.cluster,
+            name: me.name,
+            store: me.store,
+            replica: self.replica.status(now),
+            uptime_micros: now.get(),
+            storage_queue: self.log.len(),
+            event_queue: self.inbox.len(),
+            stopped,
+        }
+    }
+}
+
+impl<E: Env> Drop for Driver<E> {
+    /// Lets the workers end, also where the driver's task is dropped in the middle.
+    fn drop(&mut self) {
+        self.log.close();
+        self.snapshots.close();
+    }
+}

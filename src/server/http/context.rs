@@ -1,0 +1,46 @@
+//! What every connection and handler needs.
+
+use crate::server::env::Env;
+use crate::server::handle::NodeHandle;
+use crate::server::http::control::Control;
+use crate::server::http::options::HttpOptions;
+use crate::server::metrics::Metrics;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// What every connection and handler needs.
+pub(super) struct Context<E: Env> {
+    pub(super) env: E,
+    pub(super) options: HttpOptions,
+    pub(super) node: NodeHandle,
+    pub(super) metrics: Metrics,
+    /// Seconds since the start, as counted by the sweep: a clock that costs nothing to read.
+    pub(super) tick: AtomicU32,
+    pub(super) connections: Mutex<Connections>,
+    /// Told when the server stops, to the accepting and the sweeping task.
+    pub(super) stopping: Notify,
+    /// Told when a connection ends while the server stops.
+    pub(super) ended: Notify,
+}
+
+/// The connections, and whether there will be more.
+#[derive(Default)]
+pub(super) struct Connections {
+    pub(super) open: BTreeMap<u64, Arc<Control>>,
+    pub(super) next_id: u64,
+    pub(super) refusals: usize,
+    pub(super) stopping: bool,
+}
+
+impl<E: Env> Context<E> {
+    /// The sweep's clock, seconds.
+    pub(super) fn tick(&self) -> u32 {
+        self.tick.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

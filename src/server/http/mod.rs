@@ -1,0 +1,29 @@
+//! The HTTP API: three endpoints compatible with the original, and those that operators need.
+//!
+//! `server` accepts and looks after connections, `connection` drives one, `route` hands each request to the handler of its
+//! path (`set`, `get`, `join`, `status`, `health`, `help`), `body` and `query` take requests apart, `answer` puts answers together.
+//!
+//! What is not here: timers of tokio or of hyper. Time-outs of connections are found by one sweep a second over all of
+//! them, which costs a request two atomic stores instead of two timers.
+
+mod answer;
+mod body;
+mod connection;
+mod context;
+mod control;
+mod get;
+mod health;
+mod help;
+mod join;
+mod options;
+mod query;
+mod route;
+mod server;
+mod set;
+mod status;
+
+pub use options::HttpOptions;
+pub use server::HttpServer;
+
+#[cfg(test)]
+mod tests;

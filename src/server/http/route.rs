@@ -1,0 +1,64 @@
+//! From a request to the handler of its path. No logic of its own.
+
+use crate::server::env::Env;
+use crate::server::http::answer::Answer;
+use crate::server::http::context::Context;
+use crate::server::http::{get, health, help, join, set, status};
+use crate::server::metrics::Route;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
+
+/// Answers a request and counts it. The second result says whether the connection ends with the answer.
+pub(super) async fn dispatch<E: Env>(
+    context: &Context<E>,
+    request: Request<Incoming>,
+) -> (Response<Full<Bytes>>, bool) {
+    let started = context.env.now();
+    let (head, body) = request.into_parts();
+    let query = head.uri.query().unwrap_or("");
+    let route = route_of(head.uri.path());
+    let answer = match (route, methods(route, &head.method)) {
+        (Route::Unknown, _) => Answer::fixed(StatusCode::NOT_FOUND, "\"Not Found\"\n"),
+        (_, Err(allowed)) => {
+            Answer::fixed(StatusCode::METHOD_NOT_ALLOWED, "\"Method Not Allowed\"\n").allowing(allowed)
+        }
+        (Route::Set, Ok(())) => set::handle(context, body).await,
+        (Route::Get, Ok(())) => get::handle(context, query).await,
+        // Boxed: what is rare does not make the future of every request larger.
+        (Route::Join, Ok(())) => Box::pin(join::handle(context, query)).await,
+        (Route::Status, Ok(())) => Box::pin(status::handle(context)).await,
+        (Route::Live, Ok(())) => health::live(),
+        (Route::Ready, Ok(())) => Box::pin(health::ready(context, query)).await,
+        (Route::Metrics, Ok(())) => Box::pin(status::metrics(context)).await,
+        (Route::Help, Ok(())) => help::handle(),
+    };
+    let micros = context.env.now().since(started);
+    context.metrics.requests.observe(route, answer.status.as_u16(), micros);
+    tracing::debug!(method = %head.method, path = head.uri.path(), code = answer.status.as_u16(), micros, "request");
+    let close = answer.close;
+    (answer.into_response(head.headers), close)
+}
+
+fn route_of(path: &str) -> Route {
+    match path {
+        "/set" => Route::Set,
+        "/get" => Route::Get,
+        "/join" => Route::Join,
+        "/v1/status" => Route::Status,
+        "/livez" => Route::Live,
+        "/readyz" => Route::Ready,
+        "/metrics" => Route::Metrics,
+        "/" => Route::Help,
+        _ => Route::Unknown,
+    }
+}
+
+/// Whether the route takes the method; if not, the methods that it takes.
+fn methods(route: Route, method: &Method) -> Result<(), &'static str> {
+    match route {
+        Route::Set | Route::Join => (method == Method::POST).then_some(()).ok_or("POST"),
+        _ => (method == Method::GET || method == Method::HEAD).then_some(()).ok_or("GET, HEAD"),
+    }
+}

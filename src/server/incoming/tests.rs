@@ -1,0 +1,54 @@
+use crate::codec::encode_frame;
+use crate::raft::{Body, ClusterId, Message, NodeId, Term};
+use crate::replica::PeerMessage;
+use crate::server::incoming::{BUFFER_BYTES, Receiver, make_room};
+use bytes::{BufMut, BytesMut};
+use std::collections::BTreeSet;
+
+fn receiver() -> Receiver {
+    Receiver { cluster: ClusterId(1), from: NodeId::new(2), to: NodeId::new(1) }
+}
+
+fn frame(from: u64, to: u64) -> Vec<u8> {
+    let (from, to, term) = (NodeId::new(from), NodeId::new(to), Term::new(1));
+    let message = PeerMessage::Raft(Message { from, to, term, body: Body::VoteGranted });
+    let mut bytes = Vec::new();
+    encode_frame(&mut bytes, |out| message.encode(out));
+    bytes
+}
+
+#[test]
+fn messages_are_decoded_as_soon_as_they_are_complete() {
+    let bytes = [frame(2, 1), frame(2, 1)].concat();
+    let mut received = BytesMut::new();
+    let mut decoded = 0;
+    for (position, byte) in bytes.iter().enumerate() {
+        received.put_u8(*byte);
+        decoded += receiver().decode(&mut received).unwrap().len();
+        assert_eq!(decoded, (position + 1) * 2 / bytes.len());
+    }
+}
+
+#[test]
+fn nobody_speaks_for_another_or_to_another() {
+    for (from, to) in [(3, 1), (2, 3)] {
+        assert!(receiver().decode(&mut BytesMut::from(&frame(from, to)[..])).is_err(), "{from} to {to}");
+    }
+}
+
+#[test]
+fn small_messages_share_a_buffer() {
+    let mut received = BytesMut::new();
+    let (mut kept, mut buffers) = (Vec::new(), BTreeSet::new());
+    let reads = 10_000;
+    for _ in 0..reads {
+        make_room(&mut received);
+        received.put_slice(&[0; 300]);
+        let message = received.split().freeze();
+        buffers.insert(message.as_ptr() as usize / BUFFER_BYTES);
+        kept.push(message);
+    }
+    // Each buffer touches two of the ranges that are counted, at most.
+    let needed = reads * 300 / BUFFER_BYTES;
+    assert!(buffers.len() <= 3 * needed, "{} buffers where {needed} have room for all", buffers.len());
+}

@@ -1,0 +1,170 @@
+//! One outgoing connection: connect, say hello, write whatever waits; and again, when it breaks.
+
+use crate::codec::encode_frame;
+use crate::raft::NodeId;
+use crate::replica::PeerMessage;
+use crate::server::directory::Directory;
+use crate::server::env::{Env, until};
+use crate::server::hello::{Answer, Hello};
+use crate::server::metrics::Metrics;
+use crate::server::options::TransportOptions;
+use std::io;
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+/// Messages encoded between two looks at the size of the write.
+const MESSAGES_AT_ONCE: usize = 256;
+/// A write buffer that had to grow beyond this (a snapshot chunk, a large value) is given back afterwards.
+const BUFFER_BYTES_KEPT: usize = 4 << 20;
+
+/// The task behind one peer's queue. Ends when the queue is closed.
+#[derive(Debug)]
+pub(super) struct Link<E> {
+    /// Sockets and time.
+    pub env: E,
+    /// Where the peer is, and who calls.
+    pub directory: Arc<Directory>,
+    /// The peer.
+    pub to: NodeId,
+    /// What to send it.
+    pub queue: mpsc::Receiver<PeerMessage>,
+    /// Limits and timings.
+    pub options: TransportOptions,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// How a connection ended.
+enum End {
+    /// Nobody sends any more.
+    Closed,
+    /// It broke, and why.
+    Broken(String),
+}
+
+impl<E: Env> Link<E> {
+    /// Runs until the queue is closed.
+    pub(super) async fn run(mut self) {
+        let mut backoff_micros = self.options.backoff_min_micros;
+        // The last reason logged: a peer that stays away is one line, not one for each attempt.
+        let mut complaint = None;
+        // The first message is the reason to connect, and waits in the queue's place until it can be sent.
+        while let Some(first) = self.queue.recv().await {
+            let reason = match self.connect().await {
+                Ok(stream) => {
+                    info!(peer = %self.to, "connected to peer");
+                    complaint = None;
+                    backoff_micros = self.options.backoff_min_micros;
+                    match self.write_until_broken(stream, first).await {
+                        End::Closed => return,
+                        End::Broken(reason) => reason,
+                    }
+                }
+                Err(reason) => reason,
+            };
+            if complaint.as_ref() != Some(&reason) {
+                warn!(peer = %self.to, %reason, "no connection to peer; trying again");
+                complaint = Some(reason);
+            }
+            if !self.drop_for(backoff_micros).await {
+                return;
+            }
+            backoff_micros = (backoff_micros * 2).min(self.options.backoff_max_micros);
+        }
+    }
+
+    async fn connect(&self) -> Result<E::Stream, String> {
+        let addr = self.directory.address(self.to).ok_or("its address is not known")?;
+        let deadline = self.env.now().plus(self.options.connect_timeout_micros);
+        let connecting = async {
+            let mut stream = self
+                .env
+                .connect(&addr)
+                .await
+                .map_err(|error| format!("cannot connect to {addr}: {error}"))?;
+            let hello = Hello::Peer(self.directory.hello(self.to));
+            hello.write(&mut stream).await.map_err(|error| format!("{addr} hung up: {error}"))?;
+            match Answer::read(&mut stream).await {
+                Ok(Answer::Accepted) => Ok(stream),
+                Ok(Answer::Refused(reason)) => Err(format!("{addr} refuses this node: {reason}")),
+                Err(error) => Err(format!("{addr} gave no answer: {error}")),
+            }
+        };
+        let connected = until(&self.env, deadline, connecting).await;
+        connected.unwrap_or_else(|| Err(format!("{addr} does not answer")))
+    }
+
+    /// Everything that waits goes out in one write.
+    async fn write_until_broken(&mut self, mut stream: E::Stream, first: PeerMessage) -> End {
+        let mut messages = vec![first];
+        let mut buffer = Vec::new();
+        let mut unexpected = [0];
+        loop {
+            for message in messages.drain(..) {
+                encode_frame(&mut buffer, |out| message.encode(out));
+            }
+            if buffer.len() < self.options.write_bytes_max {
+                while let Ok(message) = self.queue.try_recv() {
+                    encode_frame(&mut buffer, |out| message.encode(out));
+                    if buffer.len() >= self.options.write_bytes_max {
+                        break;
+                    }
+                }
+            }
+            if let Err(error) = self.write(&mut stream, &buffer).await {
+                return End::Broken(format!("the connection broke: {error}"));
+            }
+            buffer.clear();
+            if buffer.capacity() > BUFFER_BYTES_KEPT {
+                buffer = Vec::new();
+            }
+            tokio::select! {
+                biased;
+                count = self.queue.recv_many(&mut messages, MESSAGES_AT_ONCE) => {
+                    if count == 0 {
+                        return End::Closed;
+                    }
+                }
+                // The peer says nothing after its answer: whatever can be read here is its end.
+                read = stream.read(&mut unexpected) => {
+                    return End::Broken(match read {
+                        Ok(0) => "the peer closed the connection".to_owned(),
+                        Ok(_) => "the peer spoke out of turn".to_owned(),
+                        Err(error) => format!("the connection broke: {error}"),
+                    });
+                }
+            }
+        }
+    }
+
+    async fn write(&self, stream: &mut E::Stream, bytes: &[u8]) -> io::Result<()> {
+        let deadline = self.env.now().plus(self.options.write_timeout_micros);
+        let writing = async {
+            stream.write_all(bytes).await?;
+            stream.flush().await
+        };
+        self.metrics.sent_bytes.inc_by(bytes.len() as u64);
+        until(&self.env, deadline, writing).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Drops what is queued for that long: it would be stale. `false` when the queue is closed.
+    async fn drop_for(&mut self, micros: u64) -> bool {
+        let deadline = self.env.now().plus(micros);
+        let sleep = self.env.sleep_until(deadline);
+        tokio::pin!(sleep);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut sleep => return true,
+                message = self.queue.recv() => {
+                    if message.is_none() {
+                        return false;
+                    }
+                    self.metrics.messages_dropped.inc();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! A running node: what its parts are, and how they are put together.
+
+use crate::raft::{ClusterId, Member, NodeId, StoreId, Time, bootstrap_log};
+use crate::replica::{Event, Replica, ReplicaStart};
+use crate::server::address::{advertised, check_address, host_of};
+use crate::server::announce::{announce_address, join_until_member};
+use crate::server::clients::Clients;
+use crate::server::directory::{Directory, Me};
+use crate::server::driver::Driver;
+use crate::server::env::{Env, Listener};
+use crate::server::handle::{Control, JoinCall, Joined, MembershipView, NodeHandle};
+use crate::server::inbox::Inbox;
+use crate::server::incoming::Incoming;
+use crate::server::join::{HOPS_MAX, Joiner};
+use crate::server::links::Links;
+use crate::server::metrics::Metrics;
+use crate::server::options::{NodeExit, NodeOptions, StartError};
+use crate::server::service::RpcService;
+use crate::server::storage_workers::{LogWorker, SnapshotWorker};
+use crate::server::work::WorkQueue;
+use crate::storage::{Bootstrap, Opened, SpareMode, Storage, StorageClock, StorageOptions};
+use std::io;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{info, warn};
+
+/// The id of the member that makes a cluster of itself.
+const FIRST_MEMBER: NodeId = NodeId::new(1);
+/// Orders waiting for the driver, at most.
+const CONTROL_QUEUE_MAX: usize = 64;
+/// Joins waiting to be begun, at most.
+const JOIN_QUEUE_MAX: usize = 16;
+/// Until when a node that was started to join keeps itself free.
+const FOR_EVER: Time = Time::new(u64::MAX);
+
+/// A running node. Dropping it does not stop it: [`Self::stop`] does.
+#[derive(Debug)]
+pub struct Node {
+    handle: NodeHandle,
+    raft_addr: String,
+    stop: watch::Sender<bool>,
+    exit: watch::Receiver<Option<NodeExit>>,
+}
+
+impl Node {
+    /// Opens the data directory (or makes a new cluster of one in it), listens for peers, and starts the node's tasks.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start<E: Env>(env: E, options: NodeOptions, metrics: Metrics) -> Result<Self, StartError> {
+        let listener = listen(&env, &options.raft_addr).await?;
+        let (raft_addr, http_addr) = addresses(&env, &options, &listener).await?;
+        let (storage, opened) = open(&env, &options, &raft_addr, &http_addr)?;
+        for note in &opened.notes {
+            info!(%note, "recovered");
+        }
+        let identity = opened.identity.clone();
+        let me = Me {
+            cluster: identity.cluster,
+            id: identity.member,
+            store: identity.store,
+            name: identity.name,
+            raft_addr: raft_addr.clone(),
+            http_addr,
+        };
+        info!(name = %me.name, cluster = %me.cluster, id = %me.id, store = %me.store, addr = %me.raft_addr, "starting");
+        let replica = replica(&env, &options, opened)?;
+        let node = Parts { env, options, metrics, me, replica }.start(storage, listener)?;
+        Ok(node)
+    }
+
+    /// For those who ask it things; they may outlive it.
+    #[must_use]
+    pub fn handle(&self) -> NodeHandle {
+        self.handle.clone()
+    }
+
+    /// Where peers reach it.
+    #[must_use]
+    pub fn raft_addr(&self) -> &str {
+        &self.raft_addr
+    }
+
+    /// Asks it to stop gracefully: hand leadership over, finish the log. Returns at once; see [`Self::stopped`].
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits until it has ended, asked or not.
+    pub async fn stopped(&self) -> NodeExit {
+        let mut exit = self.exit.clone();
+        let ended = exit.wait_for(Option::is_some).await.ok().and_then(|exit| exit.clone());
+        ended.unwrap_or_else(|| NodeExit::Failed("the driver ended unexpectedly; see the log".to_owned()))
+    }
+}
+
+/// A node about to run.
+struct Parts<E: Env> {
+    env: E,
+    options: NodeOptions,
+    metrics: Metrics,
+    me: Me,
+    replica: Replica,
+}
+
+impl<E: Env> Parts<E> {
+    fn start(mut self, storage: Storage<E::Disk>, listener: E::Listener) -> Result<Node, StartError> {
+        let join = self.join_addresses();
+        let awaits_join = !join.is_empty();
+        if awaits_join {
+            self.replica.step(self.env.now(), Event::Reserve { until: FOR_EVER });
+        }
+        let (clients_in, clients) = mpsc::channel(self.options.client_queue_max);
+        let (control_in, control) = mpsc::channel(CONTROL_QUEUE_MAX);
+        let (peers_in, peers) = mpsc::channel(self.options.transport.receive_queue_max);
+        let (joins_in, joins) = mpsc::channel(JOIN_QUEUE_MAX);
+        let view = MembershipView { membership: self.replica.membership().clone(), committed: false };
+        let (membership_in, membership) = watch::channel(view);
+        let (exit_in, exit) = watch::channel(None);
+        let (ended_in, ended) = watch::channel(false);
+        let (stop_in, stop) = watch::channel(false);
+        let last = Arc::new(OnceLock::new());
+        let handle = NodeHandle {
+            clients: clients_in,
+            control: control_in.clone(),
+            joins: joins_in,
+            membership,
+            last: last.clone(),
+        };
+        let directory = Arc::new(Directory::new(self.me.clone(), self.replica.membership().clone()));
+        let joiner = Joiner {
+            env: self.env.clone(),
+            handle: handle.clone(),
+            directory: directory.clone(),
+            timings: self.options.join_timings,
+        };
+        let incoming = Arc::new(Incoming {
+            env: self.env.clone(),
+            directory: directory.clone(),
+            messages: peers_in,
+            service: RpcService { joiner: joiner.clone() },
+            options: self.options.transport.clone(),
+            metrics: self.metrics.clone(),
+            ended: ended.clone(),
+            complaints: Default::default(),
+        });
+        let (news_in, storage_news) = mpsc::unbounded_channel();
+        let (log, snapshots) = (WorkQueue::new(), WorkQueue::new());
+        let snapshot_worker = SnapshotWorker::new(storage.snapshot_files(), news_in.clone());
+        let log_worker = LogWorker::new(storage, snapshots.clone(), news_in, self.metrics.clone());
+        self.env.start_worker("snapshots", snapshot_worker, snapshots.clone()).map_err(StartError::Thread)?;
+        self.env.start_worker("log", log_worker, log.clone()).map_err(StartError::Thread)?;
+        let transport = self.options.transport.clone();
+        let links = Links::new(self.env.clone(), directory.clone(), transport, self.metrics.clone());
+        let driver = Driver {
+            env: self.env.clone(),
+            inbox: Inbox { storage: storage_news, peers, control, clients },
+            replica: self.replica,
+            config: self.options.replica.clone(),
+            directory,
+            place: (self.me.cluster, self.me.id),
+            links,
+            log,
+            snapshots,
+            clients: Clients::default(),
+            request_timeout_micros: self.options.request_timeout_micros,
+            metrics: self.metrics,
+            membership: membership_in,
+            last,
+            reservation: None,
+            awaits_join,
+            joining: 0,
+            adopting: None,
+            stopping: None,
+        };
+        let (closed_in, closed) = oneshot::channel();
+        self.env.spawn(async move {
+            incoming.run(listener).await;
+            let _ = closed_in.send(());
+        });
+        self.env.spawn(async move {
+            let exit = driver.run().await;
+            ended_in.send_replace(true);
+            // Whoever waits for the end may use the port again at once.
+            let _ = closed.await;
+            exit_in.send_replace(Some(exit));
+        });
+        self.env.spawn(pass_stop_on(stop, control_in));
+        self.env.spawn(serve_joins(joiner.clone(), joins, ended.clone()));
+        spawn_until(&self.env, ended.clone(), announce_address(joiner.clone()));
+        if awaits_join {
+            spawn_until(&self.env, ended, join_until_member(joiner, join));
+        }
+        Ok(Node { handle, raft_addr: self.me.raft_addr, stop: stop_in, exit })
+    }
+
+    /// Whom to ask for membership: nobody, where there is data already.
+    fn join_addresses(&mut self) -> Vec<String> {
+        let join = std::mem::take(&mut self.options.join);
+        if join.is_empty() || self.replica.is_pristine() {
+            return join;
+        }
+        let alone = self.replica.membership().members.len() == 1;
+        if alone && self.replica.membership().members.contains_key(&self.me.id) {
+            warn!(
+                "--join is ignored: this node is a cluster of its own, with data; to join another one, wipe its data directory"
+            );
+        } else {
+            info!("--join is ignored: this node is a member of a cluster already");
+        }
+        Vec::new()
+    }
+}
+
+async fn listen<E: Env>(env: &E, addr: &str) -> Result<E::Listener, StartError> {
+    env.listen(addr).await.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => StartError::PortInUse { addr: addr.to_owned() },
+        _ => StartError::Listen { addr: addr.to_owned(), error },
+    })
+}
+
+/// What the others are told: raft address and HTTP address.
+async fn addresses<E: Env>(
+    env: &E,
+    options: &NodeOptions,
+    listener: &E::Listener,
+) -> Result<(String, String), StartError> {
+    let mut listens = options.raft_addr.clone();
+    if let Some(host) = listens.strip_suffix(":0") {
+        // Port 0 is any free one: the others have to know which.
+        let bound =
+            listener.local_addr().map_err(|error| StartError::Listen { addr: listens.clone(), error })?;
+        let port = bound.rsplit_once(':').map_or("0", |(_, port)| port);
+        listens = format!("{host}:{port}");
+    }
+    let host_name = env.host_name().await;
+    let raft_addr = advertised(&listens, options.advertise.as_deref(), &host_name);
+    check_address(&raft_addr).map_err(StartError::BadOption)?;
+    for addr in &options.join {
+        check_address(addr).map_err(StartError::BadOption)?;
+    }
+    let http_addr = advertised(&options.http_addr, None, host_of(&raft_addr));
+    Ok((raft_addr, http_addr))
+}
+
+fn open<E: Env>(
+    env: &E,
+    options: &NodeOptions,
+    raft_addr: &str,
+    http_addr: &str,
+) -> Result<(Storage<E::Disk>, Opened), StartError> {
+    let random = || u128::from(env.seed()) << 64 | u128::from(env.seed());
+    let (cluster, store) = (ClusterId(random()), StoreId(random()));
+    let member = Member {
+        name: options.name.clone(),
+        raft_addr: raft_addr.to_owned(),
+        http_addr: http_addr.to_owned(),
+        store_id: store,
+    };
+    let (name, initial) = (options.name.clone(), bootstrap_log(member));
+    let bootstrap = Bootstrap { name, cluster, member: FIRST_MEMBER, store, initial };
+    let clock = env.clone();
+    let storage_options = StorageOptions {
+        segment_bytes: options.segment_bytes,
+        spare_mode: if E::THREADS { SpareMode::Thread } else { SpareMode::Inline },
+        seed: env.seed(),
+        clock: StorageClock::new(move || clock.now().get()),
+        ..StorageOptions::new(options.data_dir.clone())
+    };
+    let opened = Storage::open(env.disk().clone(), storage_options, &bootstrap);
+    opened.map_err(|error| StartError::Storage(error.to_string()))
+}
+
+fn replica<E: Env>(env: &E, options: &NodeOptions, opened: Opened) -> Result<Replica, StartError> {
+    let start = ReplicaStart {
+        id: opened.identity.member,
+        incarnation: opened.incarnation,
+        seed: env.seed(),
+        restored: opened.restored,
+        store: opened.store,
+    };
+    let replica = Replica::new(options.replica.clone(), start, env.now());
+    replica.map_err(|error| StartError::Storage(error.to_string()))
+}
+
+async fn pass_stop_on(mut stop: watch::Receiver<bool>, control: mpsc::Sender<Control>) {
+    if stop.wait_for(|stop| *stop).await.is_ok() {
+        let _ = control.send(Control::Stop).await;
+    }
+}
+
+/// Begins the joins that this process asks for.
+async fn serve_joins<E: Env>(
+    joiner: Joiner<E>,
+    mut joins: mpsc::Receiver<JoinCall>,
+    mut ended: watch::Receiver<bool>,
+) {
+    loop {
+        let call = tokio::select! {
+            biased;
+            _ = ended.wait_for(|ended| *ended) => return,
+            call = joins.recv() => call,
+        };
+        let Some(JoinCall { name, raft_addr, reply }) = call else { return };
+        let this = joiner.clone();
+        joiner.env.spawn(async move {
+            let joined = this.join(&name, &raft_addr, HOPS_MAX).await;
+            let _ = reply.send(joined.map(|id| Joined { id }));
+        });
+    }
+}
+
+/// Runs `task` until it or the node ends.
+fn spawn_until<E: Env>(
+    env: &E,
+    mut ended: watch::Receiver<bool>,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    env.spawn(async move {
+        tokio::select! {
+            biased;
+            _ = ended.wait_for(|ended| *ended) => {}
+            () = task => {}
+        }
+    });
+}

@@ -1,0 +1,226 @@
+//! The storage, off the driver's task: one worker for the log, one for snapshot files, so that neither a snapshot nor a
+//! chunk of one ever delays an acknowledgement.
+
+use crate::raft::{ClusterId, NodeId, SnapshotRead, StoreId};
+use crate::replica::{SnapshotSave, StorageEvent, StorageRequest};
+use crate::server::metrics::Metrics;
+use crate::server::work::{WorkQueue, Worker};
+use crate::storage::{Disk, Opened, SnapshotFiles, Storage};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tracing::{error, info};
+
+/// How often an idle storage looks after the disk's room.
+const LOOK_AFTER_MICROS: u64 = 1_000_000;
+
+/// What the workers tell the driver.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are events: a box would be an allocation for each batch"
+)]
+pub(super) enum StorageNews {
+    /// An answer for the replica.
+    Event(StorageEvent),
+    /// The data directory is another member's now.
+    Adopted(Box<Opened>),
+    /// Nothing can be made durable any more, and why.
+    Failed(String),
+    /// The log is complete and closed.
+    Closed,
+}
+
+/// What the log's worker is asked.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are requests: a box would be an allocation for each batch"
+)]
+pub(super) enum LogJob {
+    /// To write.
+    Request(StorageRequest),
+    /// To become another cluster's member, with an empty log.
+    Adopt {
+        /// The cluster.
+        cluster: ClusterId,
+        /// The id in it.
+        member: NodeId,
+        /// The data directory's new identity.
+        store: StoreId,
+    },
+}
+
+/// What the snapshots' worker is asked.
+#[derive(Debug)]
+pub(super) enum SnapshotJob<D: Disk> {
+    /// To write a snapshot file.
+    Save(SnapshotSave),
+    /// To read a chunk of one.
+    Read(SnapshotRead),
+    /// To go on in another cluster's directory.
+    Use(SnapshotFiles<D>),
+}
+
+/// Writes the log: all that waits is one group, one sync, one receipt.
+#[derive(Debug)]
+pub(super) struct LogWorker<D: Disk> {
+    storage: Option<Storage<D>>,
+    snapshots: Arc<WorkQueue<SnapshotJob<D>>>,
+    news: mpsc::UnboundedSender<StorageNews>,
+    metrics: Metrics,
+    requests: Vec<StorageRequest>,
+    events: Vec<StorageEvent>,
+    sync_micros: Vec<u64>,
+}
+
+impl<D: Disk> LogWorker<D> {
+    /// A worker on an open data directory.
+    pub(super) fn new(
+        storage: Storage<D>,
+        snapshots: Arc<WorkQueue<SnapshotJob<D>>>,
+        news: mpsc::UnboundedSender<StorageNews>,
+        metrics: Metrics,
+    ) -> Self {
+        let (requests, events, sync_micros) = (Vec::new(), Vec::new(), Vec::new());
+        Self { storage: Some(storage), snapshots, news, metrics, requests, events, sync_micros }
+    }
+
+    fn flush(&mut self) -> bool {
+        if self.requests.is_empty() {
+            return true;
+        }
+        let Some(storage) = &mut self.storage else { return false };
+        self.metrics.fsync_records.inc_by(self.requests.len() as u64);
+        let handled = storage.handle(&mut self.requests, &mut self.events);
+        storage.take_sync_micros(&mut self.sync_micros);
+        self.sync_micros.drain(..).for_each(|micros| self.metrics.fsync.observe(micros));
+        self.report(handled.map_err(|error| error.to_string()))
+    }
+
+    fn adopt(&mut self, cluster: ClusterId, member: NodeId, store: StoreId) -> bool {
+        let Some(storage) = self.storage.take() else { return false };
+        match storage.adopt(cluster, member, store) {
+            Ok((storage, opened)) => {
+                self.snapshots.push_all(&mut vec![SnapshotJob::Use(storage.snapshot_files())]);
+                self.storage = Some(storage);
+                self.tell(StorageNews::Adopted(Box::new(opened)));
+                true
+            }
+            Err(error) => self.report(Err(error.to_string())),
+        }
+    }
+
+    /// Tells the driver what has become of the requests; `false` when nothing can be written any more.
+    fn report(&mut self, result: Result<(), String>) -> bool {
+        for event in self.events.drain(..) {
+            if let StorageEvent::DiskFull(full) = event {
+                self.metrics.disk_full.set(i64::from(full));
+                if full {
+                    error!("the disk has no room for the log: writes are refused until there is some");
+                } else {
+                    info!("the disk has room again: writes are taken");
+                }
+            }
+            // A driver that is gone needs no news.
+            let _ = self.news.send(StorageNews::Event(event));
+        }
+        let Err(reason) = result else { return true };
+        self.storage = None;
+        self.tell(StorageNews::Failed(reason));
+        false
+    }
+
+    fn tell(&self, news: StorageNews) {
+        let _ = self.news.send(news);
+    }
+}
+
+impl<D: Disk> Worker for LogWorker<D> {
+    type Job = LogJob;
+
+    fn work(&mut self, jobs: Vec<LogJob>) -> bool {
+        for job in jobs {
+            match job {
+                LogJob::Request(request) => self.requests.push(request),
+                LogJob::Adopt { cluster, member, store } => {
+                    if !(self.flush() && self.adopt(cluster, member, store)) {
+                        return false;
+                    }
+                }
+            }
+        }
+        self.flush()
+    }
+
+    fn idle(&mut self) -> Option<u64> {
+        let idled = self.storage.as_mut()?.idle(&mut self.events);
+        self.report(idled.map_err(|error| error.to_string())).then_some(LOOK_AFTER_MICROS)
+    }
+
+    fn close(&mut self) {
+        let Some(storage) = self.storage.take() else { return };
+        match storage.close() {
+            Ok(()) => self.tell(StorageNews::Closed),
+            Err(error) => self.tell(StorageNews::Failed(error.to_string())),
+        }
+    }
+}
+
+/// Writes snapshot files, and reads chunks of them.
+#[derive(Debug)]
+pub(super) struct SnapshotWorker<D: Disk> {
+    files: SnapshotFiles<D>,
+    news: mpsc::UnboundedSender<StorageNews>,
+}
+
+impl<D: Disk> SnapshotWorker<D> {
+    /// A worker on the snapshot files of an open data directory.
+    pub(super) fn new(files: SnapshotFiles<D>, news: mpsc::UnboundedSender<StorageNews>) -> Self {
+        Self { files, news }
+    }
+}
+
+impl<D: Disk> Worker for SnapshotWorker<D> {
+    type Job = SnapshotJob<D>;
+
+    fn work(&mut self, jobs: Vec<SnapshotJob<D>>) -> bool {
+        for job in jobs {
+            let event = match job {
+                SnapshotJob::Save(save) => match self.files.save(&save) {
+                    Ok(meta) => StorageEvent::SnapshotSaved(meta),
+                    Err(error) => StorageEvent::SnapshotFailed { last: save.last, reason: error.to_string() },
+                },
+                SnapshotJob::Read(read) => {
+                    let chunk = self.files.read_chunk(&read);
+                    StorageEvent::ChunkRead { to: read.to, session: read.session, chunk }
+                }
+                SnapshotJob::Use(files) => {
+                    self.files = files;
+                    continue;
+                }
+            };
+            let _ = self.news.send(StorageNews::Event(event));
+        }
+        true
+    }
+}
+
+/// A worker's thread that panics must not leave a node behind that takes writes and answers nobody.
+impl<D: Disk> Drop for LogWorker<D> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell(StorageNews::Failed(
+                "the thread that writes the log panicked; see the lines before".to_owned(),
+            ));
+        }
+    }
+}
+
+impl<D: Disk> Drop for SnapshotWorker<D> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let reason = "the thread that writes snapshots panicked; see the lines before".to_owned();
+            let _ = self.news.send(StorageNews::Failed(reason));
+        }
+    }
+}
