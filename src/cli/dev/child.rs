@@ -1,0 +1,125 @@
+//! One node's process.
+
+use crate::cli::dev::layout::Place;
+use crate::cli::exit::{ExitStatus, Failure};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs::{self, File};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::process::{ExitStatus as ProcessStatus, Stdio};
+use std::task::Poll;
+use tokio::process::{ChildStdin, Command};
+use tokio::time::{Instant, timeout_at};
+
+/// Lines of its log that are shown of a node that died.
+const TAIL_LINES: usize = 20;
+
+/// A running node. Dropping it kills it.
+pub(in crate::cli) struct Child {
+    name: String,
+    log: PathBuf,
+    process: tokio::process::Child,
+    /// Its end, in whatever way, tells the node to stop. Held here: waiting for a process closes the pipe it still has.
+    _stdin: Option<ChildStdin>,
+    /// Its end has been seen.
+    ended: bool,
+}
+
+impl Child {
+    /// Starts a node; its log is appended to.
+    pub(in crate::cli) fn spawn(place: &Place, log_level: &str) -> Result<Self, Failure> {
+        let cannot = |error: io::Error| {
+            Failure::new(ExitStatus::Failure, format!("cannot start {}: {error}", place.name))
+        };
+        let log = File::options().create(true).append(true).open(&place.log).map_err(cannot)?;
+        let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
+        // The node gets what is said here, and no options that the environment has for others.
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(|name| name.starts_with("INFINITYSTORE_")) {
+                command.env_remove(name);
+            }
+        }
+        command
+            .args([
+                "--node-id",
+                &place.name,
+                "--raft-addr",
+                &place.raft_addr(),
+                "--http-addr",
+                &place.http_addr(),
+            ])
+            .arg("--data-dir")
+            .arg(&place.data)
+            .args(["--log-level", log_level, "--stop-with-stdin"])
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().map_err(cannot)?)
+            .stderr(log)
+            .process_group(0)
+            .kill_on_drop(true);
+        let mut process = command.spawn().map_err(cannot)?;
+        let stdin = process.stdin.take();
+        Ok(Self { name: place.name.clone(), log: place.log.clone(), process, _stdin: stdin, ended: false })
+    }
+
+    pub(in crate::cli) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Asks it to stop.
+    pub(in crate::cli) fn terminate(&self) {
+        let pid = self.process.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        if let Some(pid) = pid {
+            // It may have ended by itself just now, which is as good.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+
+    /// Waits for its end, and kills it at the deadline; `false` if that was needed.
+    pub(in crate::cli) async fn wait_until(&mut self, deadline: Instant) -> bool {
+        if timeout_at(deadline, self.process.wait()).await.is_ok() {
+            return true;
+        }
+        // Fails only if it has ended meanwhile.
+        let _ = self.process.kill().await;
+        false
+    }
+
+    fn report(&self, status: &ProcessStatus) -> String {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let tail = tail(&String::from_utf8_lossy(&log));
+        format!(
+            "{} has ended ({status}); it is not started again. The end of {}:\n{tail}",
+            self.name,
+            self.log.display()
+        )
+    }
+}
+
+/// Waits for the next node to end, and says so with the end of its log. `None` if none runs any more.
+pub(in crate::cli) async fn first_exit(children: &mut [Child]) -> Option<String> {
+    if children.iter().all(|child| child.ended) {
+        return None;
+    }
+    poll_fn(|cx| {
+        for child in children.iter_mut().filter(|child| !child.ended) {
+            let polled = pin!(child.process.wait()).poll(cx);
+            if let Poll::Ready(status) = polled {
+                child.ended = true;
+                return Poll::Ready(Some(match status {
+                    Ok(status) => child.report(&status),
+                    Err(error) => format!("{} cannot be watched: {error}", child.name),
+                }));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// The last lines, indented.
+pub(in crate::cli) fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].iter().map(|line| format!("    {line}\n")).collect()
+}

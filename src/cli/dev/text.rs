@@ -1,0 +1,31 @@
+//! What `dev` says when the cluster is up.
+
+use crate::cli::dev::layout::Layout;
+use comfy_table::{Table, presets};
+use std::fmt::Write;
+
+/// The nodes, and commands to paste.
+pub(in crate::cli) fn welcome(layout: &Layout) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_BORDERS_ONLY).set_header(["node", "clients", "peers", "data"]);
+    for place in &layout.places {
+        let data = place.data.display().to_string();
+        table.add_row([place.name.clone(), format!("http://{}", place.http_addr()), place.raft_addr(), data]);
+    }
+    let first = layout.places.first().map(|place| place.http_addr()).unwrap_or_default();
+    let last = layout.places.last().map(|place| place.http_addr()).unwrap_or_default();
+    let mut text = format!("\nThe cluster is ready.\n{table}\n\n");
+    for line in [
+        format!(
+            "curl -X POST http://{first}/set -d '{{\"key\":\"foo\", \"value\":\"bar\",\"action\":\"set\"}}'"
+        ),
+        format!("curl -X GET \"http://{last}/get?key=foo\""),
+        format!("curl -X POST http://{last}/set -d '{{\"key\":\"foo\",\"action\":\"delete\"}}'"),
+        format!("curl http://{first}/v1/status"),
+    ] {
+        writeln!(text, "  {line}").expect("a String takes everything");
+    }
+    writeln!(text, "\nLogs and data are in {}. Ctrl-C stops the nodes.", layout.dir.display())
+        .expect("a String takes everything");
+    text
+}

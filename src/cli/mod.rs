@@ -1,0 +1,44 @@
+//! The command line: a node, a cluster to try, a load generator, and looks into a log.
+//!
+//! Every option has a default and an environment variable; every failure has an exit code ([`ExitStatus`]) and names its remedy.
+
+mod args;
+mod bench;
+mod client;
+mod dev;
+mod exit;
+mod logging;
+mod node;
+mod signals;
+mod units;
+mod wal;
+
+pub use exit::ExitStatus;
+
+use crate::cli::args::{Cli, Command, WalCommand};
+use clap::Parser;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+/// Runs the program: what `main` is.
+#[must_use]
+pub fn main() -> ExitCode {
+    // Wrong usage ends here, with clap's message and exit code 2.
+    let cli = Cli::parse_from(args::with_double_dashes(std::env::args_os()));
+    let result = match cli.command {
+        None => node::run(&cli.node),
+        Some(Command::Dev(options)) => dev::run(&options),
+        Some(Command::Bench(options)) => bench::run(&options),
+        Some(Command::Wal(WalCommand::Dump { dir })) => wal::dump(&dir),
+    };
+    match result {
+        Ok(()) => ExitStatus::Success.into(),
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "error: {failure}");
+            failure.status.into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

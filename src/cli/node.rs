@@ -1,0 +1,174 @@
+//! Running a node.
+
+use crate::cli::args::NodeArgs;
+use crate::cli::exit::{ExitStatus, Failure};
+use crate::cli::logging;
+use crate::cli::signals::{StopSignals, runtime};
+use crate::raft::Config;
+use crate::replica::ReplicaConfig;
+use crate::server::{
+    Env, HttpOptions, HttpServer, Listener, Metrics, Node, NodeExit, NodeOptions, StartError, TokioEnv,
+};
+use crate::storage::RealDisk;
+use std::io::Write as _;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// A name is no longer than this, bytes: it is a directory's name too.
+const NAME_BYTES_MAX: usize = 128;
+/// After the node has ended, what still runs (a blocking lookup, say) may take so long.
+const RUNTIME_STOP_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Runs a node until it is told to stop, or has to.
+pub(in crate::cli) fn run(args: &NodeArgs) -> Result<(), Failure> {
+    logging::start(&args.log)?;
+    let options = node_options(args)?;
+    let runtime = runtime(args.threads)?;
+    let result = runtime.block_on(serve(args, options));
+    runtime.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
+    result
+}
+
+/// The node's options, checked as far as they can be without touching anything.
+pub(in crate::cli) fn node_options(args: &NodeArgs) -> Result<NodeOptions, Failure> {
+    let usage = |text: String| Failure::new(ExitStatus::Usage, text);
+    let name = &args.node_id;
+    let bad_name = name.is_empty()
+        || name.len() > NAME_BYTES_MAX
+        || name.starts_with('.')
+        || name.chars().any(|c| c == '/' || c.is_control() || c.is_whitespace());
+    if bad_name {
+        let rule = "a name is 1 to 128 bytes without blanks and slashes, and does not begin with a dot";
+        return Err(usage(format!("--node-id {name:?}: {rule}")));
+    }
+    for (flag, addr) in [("--raft-addr", &args.raft_addr), ("--http-addr", &args.http_addr)] {
+        if addr.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+            return Err(usage(format!("{flag} {addr}: expected HOST:PORT, or :PORT for every interface")));
+        }
+    }
+    let raft = Config {
+        heartbeat_interval_micros: args.heartbeat_interval,
+        election_timeout_micros: args.election_timeout,
+        log_tail_entries: args.log_tail_entries,
+        ..Config::default()
+    };
+    raft.validate().map_err(|error| usage(format!("--election-timeout, --heartbeat-interval: {error}")))?;
+    Ok(NodeOptions {
+        data_dir: data_dir(args),
+        raft_addr: args.raft_addr.clone(),
+        http_addr: args.advertise_http_addr.clone().unwrap_or_else(|| args.http_addr.clone()),
+        advertise: args.advertise_raft_addr.clone(),
+        join: args.join.iter().filter(|addr| !addr.is_empty()).cloned().collect(),
+        request_timeout_micros: args.request_timeout,
+        segment_bytes: args.segment_bytes,
+        replica: ReplicaConfig {
+            raft,
+            snapshot_log_bytes: args.snapshot_log_bytes,
+            snapshot_log_entries: args.snapshot_log_entries,
+            ..ReplicaConfig::default()
+        },
+        ..NodeOptions::new(name)
+    })
+}
+
+fn data_dir(args: &NodeArgs) -> PathBuf {
+    args.data_dir.clone().unwrap_or_else(|| PathBuf::from("data").join(&args.node_id))
+}
+
+async fn serve(args: &NodeArgs, options: NodeOptions) -> Result<(), Failure> {
+    let mut signals = StopSignals::new()?;
+    let env = TokioEnv::new(RealDisk);
+    // Before the node: a port that is taken is found out before anything is made on the disk.
+    let listener =
+        env.listen(&args.http_addr).await.map_err(|error| cannot_listen(&args.http_addr, &error))?;
+    let http_url = reachable(&listener.local_addr().unwrap_or_else(|_| args.http_addr.clone()));
+    let raft_addr = options.raft_addr.clone();
+    let metrics = Metrics::new();
+    let node = Node::start(env.clone(), options, metrics.clone()).await.map_err(start_failure)?;
+    let http_options = HttpOptions { connections_max: args.http_connections, ..HttpOptions::default() };
+    let http = HttpServer::start(env.clone(), listener, http_options, node.handle(), metrics);
+    // Whoever started it may have closed the pipe: no reason not to serve.
+    let _ = writeln!(
+        std::io::stdout(),
+        "{} serves on http://{http_url}, peers on {raft_addr}, data in {}",
+        args.node_id,
+        data_dir(args).display()
+    );
+
+    let starter_gone = watch_stdin(args.stop_with_stdin);
+    let told = tokio::select! {
+        biased;
+        signal = signals.next() => signal,
+        () = starter_gone.notified() => "the end of standard input",
+        exit = node.stopped() => return ended(exit),
+    };
+    tracing::info!("stopping on {told}; once more stops at once");
+    let graceful = async {
+        http.stop(env.now().plus(args.stop_timeout)).await;
+        node.stop();
+        node.stopped().await
+    };
+    tokio::select! {
+        biased;
+        exit = graceful => ended(exit),
+        signal = signals.next() => {
+            Err(Failure::new(ExitStatus::Interrupted, format!("stopped at once by a second signal, {signal}")))
+        }
+    }
+}
+
+fn ended(exit: NodeExit) -> Result<(), Failure> {
+    match exit {
+        NodeExit::Stopped => Ok(()),
+        NodeExit::Failed(text) => Err(Failure::new(ExitStatus::Fatal, text)),
+    }
+}
+
+fn cannot_listen(addr: &str, error: &io::Error) -> Failure {
+    let text = if error.kind() == io::ErrorKind::AddrInUse {
+        format!(
+            "cannot listen on {addr} for clients: the port is in use; stop the other process or choose another --http-addr"
+        )
+    } else {
+        format!(
+            "cannot listen on {addr} for clients: {error}; --http-addr must name an address of this machine, or :PORT for all"
+        )
+    };
+    Failure::new(ExitStatus::Address, text)
+}
+
+fn start_failure(error: StartError) -> Failure {
+    let status = match &error {
+        StartError::BadOption(_) => ExitStatus::Usage,
+        StartError::PortInUse { .. } | StartError::Listen { .. } => ExitStatus::Address,
+        StartError::Storage(_) => ExitStatus::Data,
+        StartError::Thread(_) => ExitStatus::Failure,
+    };
+    Failure::new(status, error.to_string())
+}
+
+/// An address that can be pasted on this machine: `localhost` for every interface.
+pub(in crate::cli) fn reachable(bound: &str) -> String {
+    match bound.rsplit_once(':') {
+        Some(("0.0.0.0" | "[::]" | "", port)) => format!("localhost:{port}"),
+        _ => bound.to_owned(),
+    }
+}
+
+/// Notified when standard input ends, if that is asked for. A thread, since reading it blocks; it ends with the process.
+fn watch_stdin(asked: bool) -> Arc<Notify> {
+    let ended = Arc::new(Notify::new());
+    if asked {
+        let told = ended.clone();
+        std::thread::spawn(move || {
+            let mut scratch = [0; 64];
+            let mut stdin = io::stdin();
+            while stdin.read(&mut scratch).is_ok_and(|count| count > 0) {}
+            told.notify_one();
+        });
+    }
+    ended
+}

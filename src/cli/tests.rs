@@ -1,0 +1,160 @@
+//! The command line: what it takes, and how it puts things.
+
+use crate::cli::args::{Cli, Command, LogFormat, WalCommand, with_double_dashes};
+use crate::cli::client::{Head, parse_head};
+use crate::cli::exit::ExitStatus;
+use crate::cli::node::{node_options, reachable};
+use crate::cli::units::{bytes, micros};
+use clap::{CommandFactory, Parser};
+use std::ffi::OsString;
+use std::path::Path;
+
+fn parse(args: &[&str]) -> Cli {
+    let args = std::iter::once("infinitystore").chain(args.iter().copied()).map(OsString::from);
+    Cli::try_parse_from(with_double_dashes(args)).expect("good arguments")
+}
+
+#[test]
+fn the_arguments_are_declared_consistently() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_option_has_help_a_default_and_an_environment_variable() {
+    let mut commands = vec![Cli::command()];
+    while let Some(command) = commands.pop() {
+        commands.extend(command.get_subcommands().filter(|command| command.get_name() != "help").cloned());
+        for option in command.get_arguments() {
+            let name = option.get_id().as_str();
+            if ["help", "version"].contains(&name) {
+                continue;
+            }
+            let help = option.get_help().unwrap_or_else(|| panic!("{name} has no help")).to_string();
+            let flag = !option.get_action().takes_values();
+            assert!(
+                flag || !option.get_default_values().is_empty() || help.contains("[default"),
+                "{name} has no default"
+            );
+            let env = option.get_env().unwrap_or_else(|| panic!("{name} has no environment variable"));
+            assert!(env.to_string_lossy().starts_with("INFINITYSTORE_"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_bare_flags_of_the_original_run_a_node() {
+    for args in [
+        ["--node-id=n2", "--raft-addr=localhost:8010", "--http-addr=:8011"].as_slice(),
+        &["--node-id", "n2", "--raft-addr", "localhost:8010", "--http-addr", ":8011"],
+        &["-node-id=n2", "-raft-addr=localhost:8010", "-http-addr=:8011"],
+        &["-node-id", "n2", "-raft-addr", "localhost:8010", "-http-addr", ":8011"],
+    ] {
+        let cli = parse(args);
+        assert!(cli.command.is_none());
+        let options = node_options(&cli.node).expect("good options");
+        assert_eq!(options.name, "n2");
+        assert_eq!(options.raft_addr, "localhost:8010");
+        assert_eq!(options.http_addr, ":8011");
+        assert_eq!(options.data_dir, Path::new("data/n2"));
+    }
+}
+
+#[test]
+fn without_flags_the_defaults_are_the_original_s() {
+    let options = node_options(&parse(&[]).node).expect("good options");
+    assert_eq!((options.name.as_str(), options.raft_addr.as_str()), ("node1", "localhost:8000"));
+    assert_eq!((options.http_addr.as_str(), options.data_dir.as_path()), (":8001", Path::new("data/node1")));
+}
+
+#[test]
+fn subcommands_are_told_from_a_node() {
+    assert!(matches!(parse(&["dev", "--nodes", "5"]).command, Some(Command::Dev(dev)) if dev.nodes == 5));
+    assert!(
+        matches!(parse(&["bench", "--read-share=90"]).command, Some(Command::Bench(b)) if b.read_share == 90)
+    );
+    let dump = parse(&["wal", "dump", "data/n2"]).command;
+    assert!(matches!(dump, Some(Command::Wal(WalCommand::Dump { dir })) if dir == Path::new("data/n2")));
+    assert_eq!(parse(&["--log-format", "json"]).node.log.log_format, LogFormat::Json);
+}
+
+#[test]
+fn values_that_make_no_sense_are_wrong_usage() {
+    for args in [
+        ["--node-id", ""],
+        ["--node-id", "a/b"],
+        ["--node-id", "a b"],
+        ["--node-id", ".."],
+        ["--raft-addr", "localhost"],
+        ["--http-addr", "localhost:70000"],
+        ["--election-timeout", "200ms"],
+        ["--heartbeat-interval", "0ms"],
+    ] {
+        let failure = node_options(&parse(&args).node).expect_err("bad options");
+        assert_eq!(failure.status, ExitStatus::Usage, "{args:?}");
+        assert!(failure.to_string().contains("--"), "{failure} names the flag");
+    }
+    for args in
+        [["--threads", "0"], ["--segment-bytes", "x"], ["--request-timeout", "5"], ["--nonsense", "1"]]
+    {
+        let error = Cli::try_parse_from(["infinitystore", args[0], args[1]]).expect_err("bad arguments");
+        assert_eq!(error.exit_code(), i32::from(ExitStatus::Usage as u8), "{args:?}");
+    }
+}
+
+#[test]
+fn sizes_and_times_have_units() {
+    for (text, expected) in [
+        ("0", Some(0)),
+        ("123", Some(123)),
+        ("64MiB", Some(64 << 20)),
+        ("64M", Some(64 << 20)),
+        ("1 GiB", Some(1 << 30)),
+        ("2K", Some(2048)),
+        ("7B", Some(7)),
+        ("", None),
+        ("MiB", None),
+        ("-1", None),
+        ("1.5K", None),
+        ("1TiB", None),
+        ("18446744073709551615K", None),
+    ] {
+        assert_eq!(bytes(text).ok(), expected, "{text}");
+    }
+    for (text, expected) in [
+        ("600ms", Some(600_000)),
+        ("5s", Some(5_000_000)),
+        ("10us", Some(10)),
+        ("10µs", Some(10)),
+        ("5", None),
+        ("s", None),
+        ("", None),
+        ("5m", None),
+    ] {
+        assert_eq!(micros(text).ok(), expected, "{text}");
+    }
+}
+
+#[test]
+fn an_address_that_means_every_interface_is_printed_as_one_to_paste() {
+    for (bound, shown) in [
+        ("0.0.0.0:8001", "localhost:8001"),
+        ("[::]:8001", "localhost:8001"),
+        (":8001", "localhost:8001"),
+        ("127.0.0.1:8001", "127.0.0.1:8001"),
+    ] {
+        assert_eq!(reachable(bound), shown);
+    }
+}
+
+#[test]
+fn an_answer_s_head_is_read_when_it_is_complete() {
+    let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nconnection: Close\r\n\r\nabc";
+    let head = Head { code: 200, length: whole.len() - 3, body_length: 3, close: true };
+    for end in 0..whole.len() {
+        let parsed = parse_head(&whole[..end]).expect("no error");
+        assert_eq!(parsed, (end >= head.length).then_some(Head { ..head }), "after {end} bytes");
+    }
+    for bad in ["SSH-2.0-x\r\n\r\n", "HTTP/1.1 x\r\n\r\n", "HTTP/1.1 200\r\ncontent-length: x\r\n\r\n"] {
+        assert!(parse_head(bad.as_bytes()).is_err(), "{bad}");
+    }
+}

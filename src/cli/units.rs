@@ -1,0 +1,69 @@
+//! Sizes and times as people write them.
+
+/// Bytes: a number, alone or with `KiB`, `MiB` or `GiB` (or `K`, `M`, `G`).
+///
+/// # Errors
+/// What was expected.
+pub(in crate::cli) fn bytes(text: &str) -> Result<u64, String> {
+    scaled(
+        text,
+        &[
+            ("KiB", 1 << 10),
+            ("MiB", 1 << 20),
+            ("GiB", 1 << 30),
+            ("K", 1 << 10),
+            ("M", 1 << 20),
+            ("G", 1 << 30),
+            ("B", 1),
+        ],
+    )
+    .ok_or_else(|| "expected bytes: a number, alone or with KiB, MiB or GiB".to_owned())
+}
+
+/// As [`bytes`], above zero.
+///
+/// # Errors
+/// What was expected.
+pub(in crate::cli) fn bytes_above_zero(text: &str) -> Result<u64, String> {
+    bytes(text).and_then(above_zero)
+}
+
+/// As [`micros`], above zero.
+///
+/// # Errors
+/// What was expected.
+pub(in crate::cli) fn micros_above_zero(text: &str) -> Result<u64, String> {
+    micros(text).and_then(above_zero)
+}
+
+/// A number above zero.
+///
+/// # Errors
+/// What was expected.
+pub(in crate::cli) fn count_above_zero(text: &str) -> Result<usize, String> {
+    let count: usize = text.parse().map_err(|_| "expected a number".to_owned())?;
+    if count > 0 { Ok(count) } else { Err("must be above zero".to_owned()) }
+}
+
+fn above_zero(value: u64) -> Result<u64, String> {
+    if value > 0 { Ok(value) } else { Err("must be above zero".to_owned()) }
+}
+
+/// Microseconds: a number with `us`, `ms` or `s`.
+///
+/// # Errors
+/// What was expected.
+pub(in crate::cli) fn micros(text: &str) -> Result<u64, String> {
+    let digits_only = text.bytes().all(|byte| byte.is_ascii_digit());
+    scaled(text, &[("us", 1), ("µs", 1), ("ms", 1_000), ("s", 1_000_000)])
+        .filter(|_| !digits_only)
+        .ok_or_else(|| "expected a time: a number with us, ms or s, as in 600ms".to_owned())
+}
+
+fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let (number, factor) = units
+        .iter()
+        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)))
+        .unwrap_or((text, 1));
+    number.trim_end().parse::<u64>().ok()?.checked_mul(factor)
+}
