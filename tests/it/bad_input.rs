@@ -1,0 +1,176 @@
+//! What strangers, mistakes and broken clients send; and what is said about it.
+
+use crate::support::{Cluster, Connection, Node, eventually, failed_start, free_port};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use tempfile::TempDir;
+
+#[test]
+fn oversized_requests_are_refused_and_change_nothing() {
+    let cluster = Cluster::start(1, &[]);
+    let node = &cluster.nodes[0];
+    let set = |key: &str, value: &str| node.set(key, value).status;
+    assert_eq!(set(&"k".repeat(64 << 10), "v"), 200, "the longest key");
+    assert_eq!(set(&"k".repeat((64 << 10) + 1), "v"), 413, "a longer key");
+    assert_eq!(set("k", &"v".repeat(1 << 20)), 200, "the longest value");
+    assert_eq!(set("k", &"v".repeat((1 << 20) + 1)), 413, "a longer value");
+
+    // 64 MB, announced: refused before they are sent.
+    let mut connection = Connection::open(node.http_port).unwrap();
+    let response =
+        connection.raw(b"POST /set HTTP/1.1\r\nhost: t\r\ncontent-length: 67108864\r\n\r\n").unwrap();
+    assert_eq!(response.status, 413);
+    // Not announced.
+    let mut connection = Connection::open(node.http_port).unwrap();
+    let mut chunks = b"POST /set HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    for _ in 0..16 {
+        chunks.extend_from_slice(b"100000\r\n");
+        chunks.extend_from_slice(&[b' '; 0x10_0000]);
+        chunks.extend_from_slice(b"\r\n");
+    }
+    assert_eq!(connection.raw(&chunks).unwrap().status, 413);
+    // Headers without end.
+    let mut connection = Connection::open(node.http_port).unwrap();
+    let headers = format!("GET /livez HTTP/1.1\r\nhost: t\r\nx: {}\r\n\r\n", "y".repeat(1 << 20));
+    assert_eq!(connection.raw(headers.as_bytes()).unwrap().status, 431);
+
+    assert_eq!(node.status().unwrap()["revision"], 2, "only the two that were accepted are in the store");
+}
+
+#[test]
+fn malformed_requests_are_answered_or_closed_and_the_node_goes_on() {
+    let cluster = Cluster::start(1, &[]);
+    let node = &cluster.nodes[0];
+    for request in [
+        &b"\r\n\r\n\r\n"[..],
+        b"GET\r\n\r\n",
+        b"GET /get?key=k HTTP/9.9\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET /get?key=%zz HTTP/1.1\r\nhost: t\r\n\r\n",
+        b"GET /get?key=%ff%fe HTTP/1.1\r\nhost: t\r\n\r\n",
+        b"POST /set HTTP/1.1\r\nhost: t\r\ncontent-length: -1\r\n\r\n",
+        b"POST /set HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /set HTTP/1.1\r\nhost: t\r\ncontent-length: 4\r\n\r\n\xff\xfe\xfd\xfc",
+        b"POST /set HTTP/1.1\r\nhost: t\r\ncontent-length: 100\r\n\r\n{\"key\"",
+    ] {
+        let mut stream = TcpStream::connect(("127.0.0.1", node.http_port)).unwrap();
+        stream.write_all(request).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        // A reset instead of an answer is fine too.
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        let refused =
+            answer.is_empty() || answer.starts_with("HTTP/1.1 4") || answer.starts_with("HTTP/1.1 505");
+        assert!(refused, "{:?} was answered {answer:?}", request.escape_ascii().to_string());
+    }
+    assert_eq!(node.set("k", "v").status, 200);
+    assert_eq!(node.status().unwrap()["revision"], 1);
+}
+
+#[test]
+fn garbage_on_the_raft_port_is_turned_away_with_a_word_in_the_log() {
+    let cluster = Cluster::start(1, &[]);
+    let node = &cluster.nodes[0];
+    // As of a browser, a TLS client, a stray zero, and one of us of another version.
+    let mut newer = b"InfStore".to_vec();
+    newer.extend_from_slice(&999_u16.to_le_bytes());
+    newer.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let requests: [&[u8]; 5] = [
+        b"GET / HTTP/1.1\r\nhost: t\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        &[0; 4096],
+        &newer,
+        &[0xff; 1 << 16],
+    ];
+    for request in requests {
+        let mut stream = TcpStream::connect(("127.0.0.1", node.raft_port)).unwrap();
+        let _ = stream.write_all(request);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert!(answer.len() < 4096, "a stranger is not told much");
+    }
+    eventually("the log to speak of it", || node.log().contains("does not speak").then_some(()));
+    // Nobody waits for one who says nothing.
+    let silent = TcpStream::connect(("127.0.0.1", node.raft_port)).unwrap();
+    assert_eq!(node.set("k", "v").status, 200);
+    drop(silent);
+}
+
+#[test]
+fn wrong_usage_is_told_and_exits_with_2() {
+    let dir = TempDir::new().unwrap();
+    for (flags, mentions) in [
+        (&["--no-such-flag"][..], "--no-such-flag"),
+        (&["no-such-command"], "no-such-command"),
+        (&["--node-id=a/b"], "--node-id"),
+        (&["--node-id="], "--node-id"),
+        (&["--raft-addr=nowhere"], "--raft-addr"),
+        (&["--http-addr=localhost:99999"], "--http-addr"),
+        (&["--election-timeout=1ms"], "--election-timeout"),
+        (&["--election-timeout=soon"], "--election-timeout"),
+        (&["--join=nowhere"], "nowhere"),
+    ] {
+        let (code, text) = failed_start(dir.path(), flags);
+        assert_eq!(code, 2, "{flags:?}: {text}");
+        assert!(text.contains(mentions), "{flags:?}: {text}");
+        assert!(!text.contains("panicked"), "{flags:?}: {text}");
+    }
+    assert!(!dir.path().join("data").exists(), "nothing was made on the disk");
+}
+
+#[test]
+fn ports_that_are_in_use_are_told_and_exit_with_4() {
+    let dir = TempDir::new().unwrap();
+    let taken = TcpListener::bind("0.0.0.0:0").unwrap();
+    let taken_port = taken.local_addr().unwrap().port();
+    for (raft, http, flag) in
+        [(taken_port, free_port(), "--raft-addr"), (free_port(), taken_port, "--http-addr")]
+    {
+        let flags = [&*format!("--raft-addr=127.0.0.1:{raft}"), &*format!("--http-addr=:{http}")];
+        let (code, text) = failed_start(dir.path(), &flags);
+        assert_eq!(code, 4, "{text}");
+        assert!(text.contains("in use") && text.contains(flag), "{text}");
+        assert!(text.contains(&taken_port.to_string()), "{text}");
+    }
+    // Not an address of this machine.
+    let (code, text) =
+        failed_start(dir.path(), &["--raft-addr=192.0.2.1:8000", &format!("--http-addr=:{}", free_port())]);
+    assert_eq!(code, 4, "{text}");
+    assert!(text.contains("192.0.2.1"), "{text}");
+}
+
+#[test]
+fn a_dead_or_wrong_address_costs_the_cluster_nothing() {
+    let mut cluster = Cluster::start(1, &[]);
+    cluster.start_node();
+    let [first, other] = &cluster.nodes[..] else { panic!("two nodes were started") };
+    let dead = free_port();
+    for (name, addr) in [
+        ("node-9", format!("localhost:{dead}")),
+        ("node-9", "no-such-host.invalid:8000".to_owned()),
+        // The HTTP port instead of the raft port.
+        ("node-2", format!("localhost:{}", other.http_port)),
+    ] {
+        let answer = first.call("POST", &format!("/join?nodeid={name}&nodeaddr={addr}"), "");
+        assert_eq!(answer.pair(), (500, "\"Failed to add voter \"\n"), "{addr}");
+        assert!(answer.header("infinitystore-reason").is_some(), "{addr}: it says why");
+    }
+    // Another name than the node has.
+    let answer =
+        first.call("POST", &format!("/join?nodeid=wrong&nodeaddr=localhost:{}", other.raft_port), "");
+    assert_eq!(answer.status, 400, "{answer:?}");
+    assert!(answer.body.contains("node-2"), "{answer:?}");
+    assert_eq!(first.status().unwrap()["members"].as_array().unwrap().len(), 1);
+    assert_eq!(first.set("k", "v").status, 200);
+
+    // One that is told to join a dead address goes on trying, and says so.
+    let dir = TempDir::new().unwrap();
+    let lonely = Node::new(dir.path(), "lonely", &[&format!("--join=localhost:{dead}")]);
+    lonely.start();
+    eventually("the log to speak of the dead address", || {
+        lonely.log().contains(&dead.to_string()).then_some(())
+    });
+    assert_eq!(lonely.get("/livez").status, 200);
+    assert_eq!(lonely.set("k", "v").status, 500, "it takes no write before it has joined");
+}

@@ -1,0 +1,99 @@
+//! The rules of the source tree that the compiler does not know, run as tests.
+//!
+//! The table [`FLOORS`] says which folder stands on which. [`problems`] reads a tree (path to text) and says what breaks a rule; it is
+//! run on the repository, and on small broken trees, so that each rule is seen to fail.
+
+mod broken;
+mod rules;
+mod source;
+
+use rules::problems;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// A folder of `src/`.
+struct Floor {
+    name: &'static str,
+    /// Built without std: `no_std` + `alloc`, deterministic.
+    pure: bool,
+    /// The other folders it may import.
+    below: &'static [&'static str],
+}
+
+/// Every folder of `src/`, lowest first.
+const FLOORS: [Floor; 8] = [
+    Floor { name: "codec", pure: true, below: &[] },
+    Floor { name: "history", pure: true, below: &["codec"] },
+    Floor { name: "raft", pure: true, below: &["codec"] },
+    Floor { name: "kv", pure: true, below: &["codec", "raft"] },
+    Floor { name: "replica", pure: true, below: &["codec", "raft", "kv"] },
+    Floor { name: "storage", pure: false, below: &["codec", "raft", "kv", "replica"] },
+    Floor { name: "server", pure: false, below: &["codec", "raft", "kv", "replica", "storage"] },
+    Floor {
+        name: "cli",
+        pure: false,
+        below: &["codec", "history", "raft", "kv", "replica", "storage", "server"],
+    },
+];
+
+/// The files directly in `src/`; they may import everything.
+const ROOTS: [&str; 2] = ["lib.rs", "main.rs"];
+
+/// A file has at most this many lines, unless it is a test. (About 500 is the aim; this is the end.)
+const LINES_MAX: usize = 600;
+
+/// What may lie at the top of the repository, beside what is ignored by git and begins with a dot.
+const TOP_LEVEL: [&str; 13] = [
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "README.md",
+    "benches",
+    "clippy.toml",
+    "deny.toml",
+    "docs",
+    "fuzz",
+    "rustfmt.toml",
+    "sim",
+    "src",
+    "tests",
+];
+
+/// Path below `src/`, with `/`, to text.
+type Tree = BTreeMap<String, String>;
+
+#[test]
+fn the_source_tree_keeps_its_rules() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut tree = Tree::new();
+    read_folder(&root, &root, &mut tree);
+    assert!(tree.len() > 20, "the source tree was not found in {}", root.display());
+    let problems = problems(&tree);
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+}
+
+#[test]
+fn the_top_level_is_fixed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut unlisted = Vec::new();
+    for entry in std::fs::read_dir(root).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let ignored = name.starts_with('.') || ["target", "data"].contains(&&*name);
+        if !ignored && !TOP_LEVEL.contains(&&*name) {
+            unlisted.push(name);
+        }
+    }
+    assert!(unlisted.is_empty(), "not part of the top level (TOP_LEVEL in tests/it/floors): {unlisted:?}");
+}
+
+fn read_folder(root: &Path, folder: &Path, tree: &mut Tree) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_folder(root, &path, tree);
+        } else {
+            let name = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
+            tree.insert(name, std::fs::read_to_string(&path).unwrap());
+        }
+    }
+}

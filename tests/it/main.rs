@@ -1,0 +1,14 @@
+//! The integration tests: one binary, so that it links once.
+//!
+//! - `floors` holds the rules of the source tree.
+//! - The others start real nodes (the built binary, real sockets, real files) through `support`.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bad_input;
+mod data_dir;
+mod failures;
+mod floors;
+mod growth;
+mod power_loss;
+mod support;
+mod walk_through;
