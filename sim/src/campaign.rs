@@ -1,0 +1,133 @@
+//! Many seeds, on all cores.
+
+use crate::queue::{Outcome, run};
+use crate::schedule::{SECOND, Schedule};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::catch_unwind;
+use std::str::FromStr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A part of a campaign, for array jobs: seeds whose distance from the first is `index` modulo `count`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Which part, from 0.
+    pub index: u64,
+    /// Of how many.
+    pub count: u64,
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no shard: write I/N, with I from 0 to N-1");
+        let (index, count) = text.split_once('/').ok_or_else(wrong)?;
+        let (index, count) = (index.parse().map_err(|_| wrong())?, count.parse().map_err(|_| wrong())?);
+        if index < count { Ok(Self { index, count }) } else { Err(wrong()) }
+    }
+}
+
+/// Which seeds to run, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Campaign {
+    /// How many seeds, over all shards.
+    pub seeds: u64,
+    /// The first one.
+    pub from: u64,
+    /// Which of them are run here.
+    pub shard: Shard,
+    /// No new seed is begun after so long.
+    pub limit: Option<Duration>,
+    /// Threads; 0: one for each core.
+    pub jobs: usize,
+}
+
+/// What a campaign found.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// Seeds that were run.
+    pub seeds: u64,
+    /// Seeds that violated a check, or panicked.
+    pub violations: u64,
+    /// Client operations that were answered.
+    pub answered: u64,
+    /// Microseconds of the simulations, summed.
+    pub simulated_micros: u64,
+    /// Simulated seconds for each second of each core that ran.
+    pub rate: u64,
+    /// How often each fault and rare path was met.
+    pub marks: BTreeMap<&'static str, u64>,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, count) in &self.marks {
+            writeln!(f, "{name:<32} {count:>10}")?;
+        }
+        writeln!(f, "{:<32} {:>10}", "operations answered", self.answered)?;
+        let Self { seeds, violations, rate, .. } = self;
+        write!(f, "{seeds} seeds, {violations} violations, {rate} simulated s/s per core")
+    }
+}
+
+impl Campaign {
+    /// Runs it; `report` is given a line for each seed that fails.
+    pub fn run(&self, report: impl Fn(String) + Sync) -> Summary {
+        let jobs = match self.jobs {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            jobs => jobs,
+        };
+        let next = AtomicU64::new(self.shard.index);
+        let summary = Mutex::new(Summary::default());
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..jobs {
+                scope.spawn(|| {
+                    loop {
+                        let offset = next.fetch_add(self.shard.count, Ordering::Relaxed);
+                        if offset >= self.seeds || self.limit.is_some_and(|limit| started.elapsed() >= limit)
+                        {
+                            break;
+                        }
+                        let seed = self.from + offset;
+                        // A panic is one of the product's assertions: a violation like any other.
+                        let outcome = catch_unwind(|| run(Schedule::generate(seed), false)).ok();
+                        let mut summary = summary.lock().expect("nothing panics while it holds this");
+                        if let Some(line) = summary.add(seed, outcome) {
+                            report(line);
+                        }
+                    }
+                });
+            }
+        });
+        let mut summary = summary.into_inner().expect("nothing panicked while it held this");
+        let core_micros = started.elapsed().as_micros().max(1) * jobs as u128;
+        summary.rate = u64::try_from(u128::from(summary.simulated_micros) / core_micros).unwrap_or(u64::MAX);
+        summary
+    }
+}
+
+impl Summary {
+    /// Takes a run in; the line to report if it failed.
+    fn add(&mut self, seed: u64, outcome: Option<Outcome>) -> Option<String> {
+        self.seeds += 1;
+        let again = format!("cargo run --release -p sim -- replay {seed} --verbose");
+        let Some(outcome) = outcome else {
+            self.violations += 1;
+            return Some(format!("seed {seed}: an assertion failed (see above); again: {again}"));
+        };
+        self.simulated_micros += outcome.at;
+        self.answered += outcome.operations.0;
+        for (name, count) in outcome.marks {
+            *self.marks.entry(name).or_default() += count;
+        }
+        let violation = outcome.violation?;
+        self.violations += 1;
+        let (seconds, micros) = (outcome.at / SECOND, outcome.at % SECOND);
+        let (check, what) = (violation.check, violation.what);
+        Some(format!("seed {seed}: {check}, at {seconds}.{micros:06} s: {what}; again: {again}"))
+    }
+}

@@ -1,0 +1,179 @@
+//! The clients: each asks one thing after the other, and writes down what it saw.
+
+use crate::schedule::{Operation, OperationKind, Schedule, Timed};
+use bytes::Bytes;
+use infinitystore::history::{Action, OperationId, Recorder};
+use infinitystore::kv::{Op, Outcome};
+use infinitystore::raft::Entry;
+use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Level, RequestId, decode_proposal};
+use std::collections::BTreeSet;
+
+/// An operation that a client waits for.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    recorded: OperationId,
+    request: RequestId,
+    kind: OperationKind,
+}
+
+#[derive(Debug)]
+struct Client {
+    plan: Vec<Timed<Operation>>,
+    next: usize,
+    waiting: Option<Waiting>,
+}
+
+/// All clients of a run, and their history.
+#[derive(Debug)]
+pub struct Clients {
+    clients: Vec<Client>,
+    recorder: Recorder,
+    value_bytes: usize,
+    last_request: u64,
+    /// Sets whose outcome nobody knows yet: settled from the log at the end.
+    unknown: Vec<(OperationId, Bytes)>,
+    /// Operations that were answered.
+    answered: u64,
+    /// Operations that failed, or whose outcome was unknown.
+    unanswered: u64,
+}
+
+impl Clients {
+    /// The clients of a schedule.
+    #[must_use]
+    pub fn new(schedule: &Schedule) -> Self {
+        let clients = schedule.clients.iter();
+        let clients = clients.map(|plan| Client { plan: plan.clone(), next: 0, waiting: None }).collect();
+        Self {
+            clients,
+            recorder: Recorder::new(),
+            value_bytes: schedule.settings.value_bytes,
+            last_request: 0,
+            unknown: Vec::new(),
+            answered: 0,
+            unanswered: 0,
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    /// Operations answered, and not.
+    #[must_use]
+    pub const fn counts(&self) -> (u64, u64) {
+        (self.answered, self.unanswered)
+    }
+
+    /// When a client wants to ask next, and whom; `None` while it waits, and at the end of its plan.
+    #[must_use]
+    pub fn next(&self, client: usize) -> Option<(u64, usize)> {
+        let client = &self.clients[client];
+        if client.waiting.is_some() {
+            return None;
+        }
+        client.plan.get(client.next).map(|operation| (operation.at, operation.what.slot))
+    }
+
+    /// A client's next operation cannot be sent: the machine does not listen.
+    pub fn skip(&mut self, client: usize) {
+        self.clients[client].next += 1;
+        self.unanswered += 1;
+    }
+
+    /// A client sends its next operation.
+    pub fn send(&mut self, client: usize, now: u64) -> (RequestId, ClientRequest) {
+        self.last_request += 1;
+        let request = RequestId(self.last_request);
+        let position = self.clients[client].next;
+        let operation = self.clients[client].plan[position].what.clone();
+        let key = Bytes::from(format!("key{}", operation.key));
+        let (action, body) = match operation.kind {
+            OperationKind::Set => {
+                let value =
+                    Bytes::from(format!("{client}.{position}:{:0width$}", 0, width = self.value_bytes));
+                (Action::Set(value.clone()), ClientRequest::Write(Op::Set { key: key.clone(), value }))
+            }
+            OperationKind::Delete => (Action::Delete, ClientRequest::Write(Op::Delete { key: key.clone() })),
+            OperationKind::Get => {
+                (Action::Get, ClientRequest::Read { key: key.clone(), level: Level::Linearizable })
+            }
+        };
+        let value = if let Action::Set(value) = &action { Some(value.clone()) } else { None };
+        let recorded = self.recorder.call(client as u64, key, action, now);
+        if let Some(value) = value {
+            self.unknown.push((recorded, value));
+        }
+        let state = &mut self.clients[client];
+        state.waiting = Some(Waiting { recorded, request, kind: operation.kind });
+        state.next += 1;
+        (request, body)
+    }
+
+    /// An answer reached a client. `false` if it does not wait for it any more.
+    pub fn answer(&mut self, client: usize, request: RequestId, reply: &ClientReply, now: u64) -> bool {
+        let Some(waiting) = self.clients[client].waiting.filter(|waiting| waiting.request == request) else {
+            return false;
+        };
+        let id = waiting.recorded;
+        match reply {
+            ClientReply::Written(Outcome::Set { revision, .. }) => {
+                self.recorder.done_at_revision(id, now, revision.0)
+            }
+            ClientReply::Written(Outcome::Deleted { .. }) => self.recorder.done(id, now),
+            ClientReply::Value(Some(found)) => {
+                self.recorder.got_at_revision(id, now, found.value.clone(), found.mod_revision.0);
+            }
+            ClientReply::Value(None) => self.recorder.got(id, now, None),
+            ClientReply::Failed(ClientError::Unknown) => return self.give_up(client, request),
+            _ => self.recorder.failed(id),
+        }
+        self.unknown.retain(|(unknown, _)| *unknown != id);
+        self.clients[client].waiting = None;
+        if matches!(reply, ClientReply::Failed(_)) {
+            self.unanswered += 1;
+        } else {
+            self.answered += 1;
+        }
+        true
+    }
+
+    /// A client's time is up, or its connection broke. `false` if it does not wait for that request any more.
+    pub fn give_up(&mut self, client: usize, request: RequestId) -> bool {
+        let Some(waiting) = self.clients[client].waiting.filter(|waiting| waiting.request == request) else {
+            return false;
+        };
+        if waiting.kind == OperationKind::Get {
+            self.recorder.failed(waiting.recorded);
+        }
+        self.clients[client].waiting = None;
+        self.unanswered += 1;
+        true
+    }
+
+    /// The history. Sets of unknown outcome that are not in the final log never happened.
+    #[must_use]
+    pub fn into_history(mut self, log: &[Entry]) -> Vec<infinitystore::history::Operation> {
+        let written: BTreeSet<Bytes> = log
+            .iter()
+            .filter_map(|entry| match decode_proposal(entry.data()) {
+                Ok((_, Op::Set { value, .. })) => Some(value),
+                _ => None,
+            })
+            .collect();
+        for (id, value) in self.unknown {
+            if !written.contains(&value) {
+                self.recorder.failed(id);
+            }
+        }
+        self.recorder.into_operations()
+    }
+}

@@ -1,0 +1,535 @@
+//! A simulated disk: what a program sees (the page cache), and what a power loss would leave.
+//!
+//! Every sector of 512 bytes that was written and not synced may survive a power loss or not, each for itself; so may
+//! every change of a directory. Sectors are atomic. A failed fsync leaves what Linux leaves: the pages are marked clean, so
+//! that a second fsync succeeds without having written anything.
+
+use infinitystore::storage::{Disk, DiskFile};
+use rand::Rng;
+use rand::rngs::SmallRng;
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What a disk writes as a whole.
+pub const SECTOR_BYTES: usize = 512;
+
+type Sector = [u8; SECTOR_BYTES];
+type Inode = u64;
+
+/// A change of a directory that has not been synced.
+#[derive(Clone, Debug)]
+enum DirectoryChange {
+    CreateDirectory(PathBuf),
+    RemoveDirectory(PathBuf),
+    Link(PathBuf, Inode),
+    Rename(PathBuf, PathBuf),
+    Remove(PathBuf),
+}
+
+/// Names, as one view of the disk has them.
+#[derive(Clone, Debug, Default)]
+struct Names {
+    directories: BTreeMap<PathBuf, ()>,
+    files: BTreeMap<PathBuf, Inode>,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    /// What reads see.
+    cache: Vec<u8>,
+    /// What the disk holds of the sectors that were written and not synced. `None`: beyond its length there.
+    unsynced: BTreeMap<usize, Sector>,
+    /// The same, of sectors whose fsync failed: nothing will ever write them again by itself.
+    abandoned: BTreeMap<usize, Sector>,
+    /// Length on disk.
+    durable_length: usize,
+}
+
+/// Faults that are switched on from outside.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DiskFaults {
+    /// Nothing that needs new room succeeds.
+    pub full: bool,
+    /// The next fsync fails.
+    pub fail_sync: bool,
+    /// The next write fails.
+    pub fail_write: bool,
+    /// The next write lands one block further on.
+    pub misdirect: bool,
+    /// After so many more operations the power is gone: every operation fails.
+    pub operations_left: Option<u32>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    cached: Names,
+    durable: Names,
+    changes: Vec<DirectoryChange>,
+    contents: BTreeMap<Inode, Content>,
+    next_inode: Inode,
+    locks: BTreeMap<PathBuf, ()>,
+    faults: DiskFaults,
+    /// A fault was met since the last look.
+    trouble: bool,
+    /// How many operations have been made, for coverage.
+    syncs: u64,
+}
+
+/// One node's disk. Clones are the same disk.
+#[derive(Clone, Debug, Default)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+/// An open file of a [`SimDisk`].
+#[derive(Debug)]
+pub struct SimFile {
+    disk: SimDisk,
+    inode: Inode,
+}
+
+/// What kind of damage [`SimDisk::rot`] did.
+#[derive(Clone, Debug)]
+pub struct Rot {
+    /// The file.
+    pub path: PathBuf,
+    /// The byte.
+    pub offset: usize,
+}
+
+impl SimDisk {
+    /// Changes the faults in force.
+    pub fn faults(&self, change: impl FnOnce(&mut DiskFaults)) {
+        change(&mut self.lock_state().faults);
+    }
+
+    /// The process died: locks are free, files stay as the page cache has them, unsynced as they are.
+    pub fn process_died(&self) {
+        let mut state = self.lock_state();
+        state.locks.clear();
+        state.faults.operations_left = None;
+    }
+
+    /// The power went: of what was not synced, any part survives.
+    pub fn power_lost(&self, rng: &mut SmallRng) {
+        let mut state = self.lock_state();
+        let state = &mut *state;
+        state.locks.clear();
+        state.faults.operations_left = None;
+        let keep_all = rng.random_range(0..4);
+        let survives = |rng: &mut SmallRng| match keep_all {
+            0 => false,
+            1 => true,
+            _ => rng.random(),
+        };
+        for change in std::mem::take(&mut state.changes) {
+            if survives(rng) {
+                state.durable.apply(&change);
+            }
+        }
+        state.durable.drop_orphans();
+        state.cached = state.durable.clone();
+        let linked: std::collections::BTreeSet<Inode> = state.durable.files.values().copied().collect();
+        state.contents.retain(|inode, _| linked.contains(inode));
+        for content in state.contents.values_mut() {
+            content.power_lost(|| survives(rng));
+        }
+    }
+
+    /// Everything is gone: another disk was put in.
+    pub fn wipe(&self) {
+        *self.lock_state() = State::default();
+    }
+
+    /// Flips one bit of a file whose path contains `part`, in the cache and on disk; `None` if there is no such file.
+    pub fn rot(&self, part: &str, rng: &mut SmallRng) -> Option<Rot> {
+        let mut state = self.lock_state();
+        let candidates: Vec<(PathBuf, Inode)> = state
+            .cached
+            .files
+            .iter()
+            .filter(|(path, _)| path.to_string_lossy().contains(part))
+            .map(|(path, inode)| (path.clone(), *inode))
+            .collect();
+        let (path, inode) = candidates.get(rng.random_range(0..candidates.len().max(1)))?.clone();
+        let content = state.contents.get_mut(&inode)?;
+        let written: Vec<usize> = content
+            .cache
+            .chunks(SECTOR_BYTES)
+            .enumerate()
+            .filter(|(_, sector)| sector.iter().any(|&byte| byte != 0))
+            .map(|(number, _)| number)
+            .collect();
+        let sector = *written.get(rng.random_range(0..written.len().max(1)))?;
+        let offset = (sector * SECTOR_BYTES + rng.random_range(0..SECTOR_BYTES)).min(content.cache.len() - 1);
+        let bit = 1 << rng.random_range(0..8);
+        content.cache[offset] ^= bit;
+        if let Some(old) = content.unsynced.get_mut(&sector) {
+            old[offset % SECTOR_BYTES] ^= bit;
+        }
+        Some(Rot { path, offset })
+    }
+
+    /// Whether an operation failed for a simulated reason since the last call.
+    #[must_use]
+    pub fn troubled(&self) -> bool {
+        std::mem::take(&mut self.lock_state().trouble)
+    }
+
+    /// Bytes of all files, as the page cache has them.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.lock_state().contents.values().map(|content| content.cache.len()).sum()
+    }
+
+    /// How many fsyncs have been made.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.lock_state().syncs
+    }
+
+    fn lock_state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One operation: fails once the power is gone.
+    fn operate(&self) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.lock_state();
+        match &mut state.faults.operations_left {
+            Some(0) => {
+                state.trouble = true;
+                return Err(io::Error::other("the power is gone"));
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        Ok(state)
+    }
+}
+
+impl Names {
+    fn apply(&mut self, change: &DirectoryChange) {
+        match change {
+            DirectoryChange::CreateDirectory(path) => {
+                self.directories.insert(path.clone(), ());
+            }
+            DirectoryChange::RemoveDirectory(path) => {
+                self.directories.retain(|directory, ()| !directory.starts_with(path));
+                self.files.retain(|file, _| !file.starts_with(path));
+            }
+            DirectoryChange::Link(path, inode) => {
+                self.files.insert(path.clone(), *inode);
+            }
+            DirectoryChange::Rename(from, to) => {
+                if let Some(inode) = self.files.remove(from) {
+                    self.files.insert(to.clone(), inode);
+                }
+            }
+            DirectoryChange::Remove(path) => {
+                self.files.remove(path);
+            }
+        }
+    }
+
+    /// A file whose directory never became durable is gone with it.
+    fn drop_orphans(&mut self) {
+        let directories = self.directories.clone();
+        let exists = |path: &Path| {
+            path.parent().is_none_or(|parent| is_root(parent) || directories.contains_key(parent))
+        };
+        self.directories.retain(|directory, ()| {
+            directory.ancestors().skip(1).all(|parent| is_root(parent) || directories.contains_key(parent))
+        });
+        self.files.retain(|file, _| exists(file));
+    }
+}
+
+fn is_root(path: &Path) -> bool {
+    path.parent().is_none()
+}
+
+impl Content {
+    /// Before a sector changes: remember what the disk holds.
+    fn touch(&mut self, offset: usize, length: usize) {
+        if length == 0 {
+            return;
+        }
+        for number in offset / SECTOR_BYTES..=(offset + length - 1) / SECTOR_BYTES {
+            if self.unsynced.contains_key(&number) {
+                continue;
+            }
+            let old = match self.abandoned.remove(&number) {
+                Some(old) => old,
+                None => self.sector(number),
+            };
+            self.unsynced.insert(number, old);
+        }
+    }
+
+    fn sector(&self, number: usize) -> Sector {
+        let mut sector = [0; SECTOR_BYTES];
+        let start = (number * SECTOR_BYTES).min(self.cache.len());
+        let end = ((number + 1) * SECTOR_BYTES).min(self.cache.len());
+        sector[..end - start].copy_from_slice(&self.cache[start..end]);
+        sector
+    }
+
+    fn put(&mut self, number: usize, sector: &Sector) {
+        let start = (number * SECTOR_BYTES).min(self.cache.len());
+        let end = ((number + 1) * SECTOR_BYTES).min(self.cache.len());
+        self.cache[start..end].copy_from_slice(&sector[..end - start]);
+    }
+
+    fn write(&mut self, bytes: &[u8], offset: usize) {
+        if self.cache.len() < offset + bytes.len() {
+            self.cache.resize(offset + bytes.len(), 0);
+        }
+        self.touch(offset, bytes.len());
+        self.cache[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn power_lost(&mut self, mut survives: impl FnMut() -> bool) {
+        for (number, old) in std::mem::take(&mut self.unsynced) {
+            if !survives() {
+                self.put(number, &old);
+            }
+        }
+        for (number, old) in std::mem::take(&mut self.abandoned) {
+            self.put(number, &old);
+        }
+        if self.cache.len() != self.durable_length && !survives() {
+            self.cache.resize(self.durable_length, 0);
+        }
+        self.durable_length = self.cache.len();
+    }
+}
+
+fn not_found(path: &Path) -> io::Error {
+    io::Error::new(ErrorKind::NotFound, format!("{}: no such file", path.display()))
+}
+
+fn full() -> io::Error {
+    io::Error::new(ErrorKind::StorageFull, "no space left on the simulated disk")
+}
+
+impl Disk for SimDisk {
+    type File = SimFile;
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.operate()?;
+        let missing: Vec<PathBuf> = dir
+            .ancestors()
+            .filter(|path| !is_root(path) && !state.cached.directories.contains_key(*path))
+            .map(Path::to_path_buf)
+            .collect();
+        for path in missing.into_iter().rev() {
+            state.change(DirectoryChange::CreateDirectory(path));
+        }
+        Ok(())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<SimFile> {
+        let mut state = self.operate()?;
+        if state.faults.full {
+            state.trouble = true;
+            return Err(full());
+        }
+        let inode = state.next_inode;
+        state.next_inode += 1;
+        state.contents.insert(inode, Content::default());
+        state.change(DirectoryChange::Link(path.to_path_buf(), inode));
+        Ok(SimFile { disk: self.clone(), inode })
+    }
+
+    fn open(&self, path: &Path) -> io::Result<SimFile> {
+        let state = self.operate()?;
+        let inode = *state.cached.files.get(path).ok_or_else(|| not_found(path))?;
+        Ok(SimFile { disk: self.clone(), inode })
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        let state = self.operate()?;
+        if !is_root(dir) && !state.cached.directories.contains_key(dir) {
+            return Err(not_found(dir));
+        }
+        let inside = |path: &&PathBuf| path.parent() == Some(dir);
+        Ok(state
+            .cached
+            .files
+            .keys()
+            .filter(inside)
+            .filter_map(|path| path.file_name())
+            .map(PathBuf::from)
+            .collect())
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        let state = self.operate()?;
+        Ok(state.cached.files.contains_key(path) || state.cached.directories.contains_key(path))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.operate()?;
+        if !state.cached.files.contains_key(from) {
+            return Err(not_found(from));
+        }
+        state.change(DirectoryChange::Rename(from.to_path_buf(), to.to_path_buf()));
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.operate()?;
+        if !state.cached.files.contains_key(path) {
+            return Err(not_found(path));
+        }
+        state.change(DirectoryChange::Remove(path.to_path_buf()));
+        Ok(())
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.operate()?.change(DirectoryChange::RemoveDirectory(dir.to_path_buf()));
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.operate()?;
+        let state = &mut *state;
+        state.syncs += 1;
+        let mut kept = Vec::new();
+        for change in std::mem::take(&mut state.changes) {
+            if change.parents().contains(&dir) {
+                state.durable.apply(&change);
+            } else {
+                kept.push(change);
+            }
+        }
+        state.changes = kept;
+        Ok(())
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        let mut state = self.operate()?;
+        if state.locks.insert(path.to_path_buf(), ()).is_some() {
+            return Err(io::Error::new(ErrorKind::WouldBlock, "locked by another process"));
+        }
+        Ok(Box::new(SimLock { disk: self.clone(), path: path.to_path_buf() }))
+    }
+}
+
+struct SimLock {
+    disk: SimDisk,
+    path: PathBuf,
+}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        self.disk.lock_state().locks.remove(&self.path);
+    }
+}
+
+impl State {
+    fn change(&mut self, change: DirectoryChange) {
+        self.cached.apply(&change);
+        self.changes.push(change);
+    }
+}
+
+impl DirectoryChange {
+    fn parents(&self) -> Vec<&Path> {
+        let paths: &[&PathBuf] = match self {
+            Self::CreateDirectory(path)
+            | Self::RemoveDirectory(path)
+            | Self::Link(path, _)
+            | Self::Remove(path) => &[path],
+            Self::Rename(from, to) => &[from, to],
+        };
+        paths.iter().filter_map(|path| path.parent()).collect()
+    }
+}
+
+impl SimFile {
+    fn with<T>(
+        &self,
+        act: impl FnOnce(&mut Content, &mut DiskFaults, &mut u64) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut state = self.disk.operate()?;
+        let state = &mut *state;
+        // An inode without a name lives on while it is open; after a power loss it is gone, and so is its process.
+        let content = state.contents.entry(self.inode).or_default();
+        let result = act(content, &mut state.faults, &mut state.syncs);
+        // Whatever fails here fails by simulation.
+        state.trouble |= result.is_err();
+        result
+    }
+}
+
+impl DiskFile for SimFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.with(|content, _, _| {
+            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.cache.len());
+            let length = buffer.len().min(content.cache.len() - start);
+            buffer[..length].copy_from_slice(&content.cache[start..start + length]);
+            Ok(length)
+        })
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_vectored_at(&[bytes], offset)
+    }
+
+    fn write_vectored_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        self.with(|content, faults, _| {
+            let mut offset = usize::try_from(offset).map_err(|_| full())?;
+            let length: usize = parts.iter().map(|part| part.len()).sum();
+            if std::mem::take(&mut faults.fail_write) {
+                return Err(io::Error::other("simulated write error"));
+            }
+            if faults.full && offset + length > content.cache.len() {
+                return Err(full());
+            }
+            if std::mem::take(&mut faults.misdirect) {
+                offset += 4096;
+            }
+            for part in parts {
+                content.write(part, offset);
+                offset += part.len();
+            }
+            Ok(())
+        })
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.with(|content, _, _| Ok(content.cache.len() as u64))
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.with(|content, faults, _| {
+            let length = usize::try_from(length).map_err(|_| full())?;
+            if faults.full && length > content.cache.len() {
+                return Err(full());
+            }
+            let old = content.cache.len();
+            if length < old {
+                content.touch(length, old - length);
+            }
+            content.cache.resize(length, 0);
+            Ok(())
+        })
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.with(|content, faults, syncs| {
+            *syncs += 1;
+            if std::mem::take(&mut faults.fail_sync) {
+                let unsynced = std::mem::take(&mut content.unsynced);
+                content.abandoned.extend(unsynced);
+                return Err(io::Error::other("simulated fsync error"));
+            }
+            content.unsynced.clear();
+            content.durable_length = content.cache.len();
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,131 @@
+//! The simulator's command line.
+
+use clap::{Parser, Subcommand};
+use sim::campaign::{Campaign, Shard};
+use sim::minimise::{Budget, minimise};
+use sim::queue::run;
+use sim::schedule::{SECOND, Schedule};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Runs InfinityStore through simulated faults. One seed decides everything.
+#[derive(Parser)]
+#[command(name = "sim", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs many seeds and checks each; ends with a line of counts.
+    Run {
+        /// How many seeds.
+        #[arg(long, default_value_t = 300)]
+        seeds: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// Only every Nth seed, for array jobs: `I/N`, with I from 0 to N-1.
+        #[arg(long, default_value = "0/1")]
+        shard: Shard,
+        /// Stops after so many minutes, whatever is left.
+        #[arg(long)]
+        minutes: Option<u64>,
+        /// Threads; 0: one for each core.
+        #[arg(long, default_value_t = 0)]
+        jobs: usize,
+    },
+    /// Runs one seed, or a schedule from a file, again; prints the hash of its trace.
+    Replay {
+        /// The seed, or the file.
+        what: String,
+        /// Prints every line of the trace.
+        #[arg(long)]
+        verbose: bool,
+    },
+    /// Makes a failing schedule small, and writes it to a file.
+    Minimise {
+        /// The seed, or the file.
+        what: String,
+        /// Where to write it; by default `sim/regressions/<check>-<seed>.json`.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    match carry_out(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn carry_out(command: Command) -> Result<ExitCode, String> {
+    match command {
+        Command::Run { seeds, from, shard, minutes, jobs } => {
+            let limit = minutes.map(|minutes| Duration::from_secs(60 * minutes));
+            let summary = Campaign { seeds, from, shard, limit, jobs }.run(|line| println!("{line}"));
+            println!("{summary}");
+            Ok(if summary.violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Replay { what, verbose } => Ok(replay(schedule(&what)?, verbose)),
+        Command::Minimise { what, out } => minimise_to_file(&schedule(&what)?, out),
+    }
+}
+
+/// A seed's schedule, or a file's.
+fn schedule(what: &str) -> Result<Schedule, String> {
+    if let Ok(seed) = what.parse() {
+        return Ok(Schedule::generate(seed));
+    }
+    let text =
+        std::fs::read(what).map_err(|error| format!("{what} is neither a seed nor a file: {error}"))?;
+    serde_json::from_slice(&text).map_err(|error| format!("{what} is no schedule: {error}"))
+}
+
+fn replay(schedule: Schedule, verbose: bool) -> ExitCode {
+    let outcome = run(schedule, verbose);
+    for line in outcome.trace.into_lines() {
+        let slot = line.slot.map_or_else(|| "-".to_owned(), |slot| slot.to_string());
+        let (seconds, micros) = (line.at / SECOND, line.at % SECOND);
+        println!("{seconds:>4}.{micros:06} {slot:>2} {:<8} {}", line.kind, line.text);
+    }
+    println!("operations {} answered, {} not", outcome.operations.0, outcome.operations.1);
+    println!("trace {:016x}", outcome.trace_hash);
+    match outcome.violation {
+        Some(violation) => {
+            println!("VIOLATION {} at {} µs: {}", violation.check, outcome.at, violation.what);
+            ExitCode::FAILURE
+        }
+        None => ExitCode::SUCCESS,
+    }
+}
+
+fn minimise_to_file(schedule: &Schedule, out: Option<PathBuf>) -> Result<ExitCode, String> {
+    let Some(violation) = run(schedule.clone(), false).violation else {
+        return Err("that schedule violates nothing; there is nothing to make small".to_owned());
+    };
+    let (small, runs) = minimise(schedule, Budget::default()).ok_or("the violation did not come again")?;
+    let name = format!("{}-{}.json", violation.check.replace(' ', "-"), schedule.seed);
+    let path = out.unwrap_or_else(|| Path::new("sim/regressions").join(name));
+    let text = serde_json::to_string_pretty(&small).map_err(|error| error.to_string())?;
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
+    }
+    std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    let operations = |schedule: &Schedule| schedule.clients.iter().map(Vec::len).sum::<usize>();
+    println!(
+        "{} faults and {} operations are left of {} and {}, after {runs} runs: {}",
+        small.faults.len(),
+        operations(&small),
+        schedule.faults.len(),
+        operations(schedule),
+        path.display()
+    );
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,105 @@
+//! The simulated network: who reaches whom, and how long it takes.
+
+use crate::schedule::{Cut, Settings};
+use rand::Rng;
+use rand::rngs::SmallRng;
+
+/// A cut that is in force.
+#[derive(Clone, Debug)]
+struct ActiveCut {
+    cut: Cut,
+    until: u64,
+}
+
+/// Links between machines.
+#[derive(Debug)]
+pub struct Network {
+    rng: SmallRng,
+    slots: usize,
+    cuts: Vec<ActiveCut>,
+    /// Extra delay of each machine, and until when.
+    slow: Vec<(u64, u64)>,
+    /// Faults are over.
+    calm: bool,
+}
+
+/// What becomes of one message: the delays of its copies, and whether each is damaged.
+#[derive(Clone, Debug, Default)]
+pub struct Fate {
+    /// Microseconds until each copy arrives; none if it is lost.
+    pub copies: Vec<u64>,
+    /// Bits flip on the way.
+    pub corrupt: bool,
+}
+
+impl Network {
+    /// A network without faults.
+    #[must_use]
+    pub fn new(slots: usize, rng: SmallRng) -> Self {
+        Self { rng, slots, cuts: Vec::new(), slow: vec![(0, 0); slots], calm: false }
+    }
+
+    /// Cuts it.
+    pub fn cut(&mut self, cut: Cut, until: u64) {
+        self.cuts.push(ActiveCut { cut, until });
+    }
+
+    /// Slows a machine down.
+    pub fn slow(&mut self, slot: usize, by: u64, until: u64) {
+        self.slow[slot] = (by, until);
+    }
+
+    /// Ends all faults.
+    pub fn calm(&mut self) {
+        self.cuts.clear();
+        self.slow.fill((0, 0));
+        self.calm = true;
+    }
+
+    /// Whether a message leaves `from` for `to` now.
+    #[must_use]
+    pub fn reaches(&mut self, now: u64, from: usize, to: usize) -> bool {
+        self.cuts.retain(|cut| cut.until > now);
+        !self.cuts.iter().any(|active| severs(&active.cut, self.slots, from, to))
+    }
+
+    /// Decides what becomes of a message.
+    pub fn fate(&mut self, now: u64, from: usize, to: usize, settings: &Settings) -> Fate {
+        if !self.reaches(now, from, to) {
+            return Fate::default();
+        }
+        let mut chance = |ppm: u32| ppm > 0 && !self.calm && self.rng.random_range(0..1_000_000) < ppm;
+        let (lost, twice, corrupt) =
+            (chance(settings.loss_ppm), chance(settings.duplicate_ppm), chance(settings.corrupt_ppm));
+        let straggles = chance(settings.straggler_ppm);
+        if lost {
+            return Fate::default();
+        }
+        let extra: u64 =
+            [from, to].iter().map(|&slot| self.slow[slot]).filter(|s| s.1 > now).map(|s| s.0).sum();
+        let copies = (0..=usize::from(twice))
+            .map(|_| {
+                let delay = self.rng.random_range(settings.delay_min_micros..=settings.delay_max_micros);
+                extra + if straggles { delay * 10 } else { delay }
+            })
+            .collect();
+        Fate { copies, corrupt }
+    }
+}
+
+fn severs(cut: &Cut, slots: usize, from: usize, to: usize) -> bool {
+    match cut {
+        Cut::Split(side) => side.contains(&from) != side.contains(&to),
+        Cut::Mute(slot) => from == *slot,
+        Cut::Deaf(slot) => to == *slot,
+        Cut::Bridge(bridge) => {
+            let half = |slot: usize| slot * 2 / slots.max(1);
+            from != *bridge && to != *bridge && half(from) != half(to)
+        }
+        Cut::Ring => {
+            let distance = from.abs_diff(to);
+            distance != 1 && distance != slots - 1
+        }
+        Cut::OneWay(a, b) => from == *a && to == *b,
+    }
+}

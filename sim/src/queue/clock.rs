@@ -1,0 +1,68 @@
+//! Each machine's monotonic clock: its own rate, its own start, and jumps ahead.
+
+use infinitystore::raft::Time;
+
+const MILLION: u128 = 1_000_000;
+
+/// A machine's clock.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::queue) struct Clock {
+    /// Millionths of a second that it advances in a second of the simulation.
+    rate_ppm: u64,
+    /// What it shows at the simulation's zero, with all jumps so far.
+    offset: u64,
+}
+
+impl Clock {
+    /// A clock that is `drift_ppm` millionths too fast (or too slow), and starts at `offset` microseconds.
+    #[must_use]
+    pub(in crate::queue) fn new(drift_ppm: i64, offset: u64) -> Self {
+        let rate_ppm = u64::try_from(1_000_000_i64.saturating_add(drift_ppm).max(1)).unwrap_or(1_000_000);
+        Self { rate_ppm, offset }
+    }
+
+    /// It jumps ahead.
+    pub(in crate::queue) fn jump(&mut self, by_micros: u64) {
+        self.offset += by_micros;
+    }
+
+    /// What it shows at `now` of the simulation.
+    #[must_use]
+    pub(in crate::queue) fn read(&self, now: u64) -> Time {
+        Time::new(self.offset + scale(now, u128::from(self.rate_ppm), MILLION))
+    }
+
+    /// The first instant of the simulation at which it shows `time` or more, not before `now`.
+    #[must_use]
+    pub(in crate::queue) fn when(&self, time: Time, now: u64) -> u64 {
+        let ahead = time.since(Time::new(self.offset));
+        let mut at = scale(ahead, MILLION, u128::from(self.rate_ppm)).max(now);
+        while self.read(at) < time {
+            at += 1;
+        }
+        at
+    }
+}
+
+fn scale(value: u64, by: u128, of: u128) -> u64 {
+    u64::try_from(u128::from(value) * by / of).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Clock;
+
+    #[test]
+    fn a_clock_shows_a_time_when_it_says_it_will() {
+        for drift in [-50_000, -100, 0, 100, 50_000] {
+            let mut clock = Clock::new(drift, 12_345);
+            clock.jump(1_000_000);
+            for now in [0, 1, 999, 1_000_000, 29_999_999] {
+                let later = clock.read(now).plus(777_777);
+                let at = clock.when(later, now);
+                assert!(clock.read(at) >= later);
+                assert!(at == now || clock.read(at - 1) < later);
+            }
+        }
+    }
+}

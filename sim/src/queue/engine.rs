@@ -1,0 +1,320 @@
+//! The queue engine: replicas over simulated disks, network and clocks, in one thread, one event after the other.
+
+use crate::checks::{Checks, Violation};
+use crate::clients::Clients;
+use crate::network::Network;
+use crate::queue::clock::Clock;
+use crate::queue::happening::{Happening, OPERATOR_MICROS, Queue, RECOVERY_MICROS};
+use crate::queue::machine::{Identity, Machine};
+use crate::queue::operator::Operator;
+use crate::schedule::{MILLI, SECOND, Schedule};
+use crate::streams::{Stream, stream};
+use crate::trace::Trace;
+use infinitystore::history::{Effort, Verdict, check as check_history};
+use infinitystore::raft::{
+    Entry, EntryKind, HardState, LogId, LogIndex, Membership, NodeId, Restored, StoreId, Term,
+};
+use infinitystore::storage::Bootstrap;
+use rand::Rng;
+use rand::rngs::SmallRng;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What came of a run.
+pub struct Outcome {
+    /// The first property that did not hold.
+    pub violation: Option<Violation>,
+    /// When, in microseconds of the simulation.
+    pub at: u64,
+    /// Hash of everything that happened.
+    pub trace_hash: u64,
+    /// The lines of the trace, if they were asked for.
+    pub trace: Trace,
+    /// Client operations that were answered, and that were not.
+    pub operations: (u64, u64),
+    /// How often each fault and rare path was met.
+    pub marks: BTreeMap<&'static str, u64>,
+}
+
+/// A simulation.
+pub(in crate::queue) struct Engine {
+    pub(in crate::queue) schedule: Schedule,
+    pub(in crate::queue) now: u64,
+    pub(in crate::queue) queue: Queue,
+    pub(in crate::queue) machines: Vec<Machine>,
+    pub(in crate::queue) network: Network,
+    pub(in crate::queue) disk_rng: SmallRng,
+    pub(in crate::queue) core_rng: SmallRng,
+    pub(in crate::queue) clients: Clients,
+    pub(in crate::queue) checks: Checks,
+    pub(in crate::queue) operator: Operator,
+    pub(in crate::queue) trace: Trace,
+    pub(in crate::queue) marks: BTreeMap<&'static str, u64>,
+    /// Which machine a member id is on.
+    pub(in crate::queue) hosts: BTreeMap<NodeId, usize>,
+    /// Faults are over.
+    pub(in crate::queue) calm: bool,
+    /// Machines on which a probe was answered in the last phase.
+    pub(in crate::queue) probed: BTreeSet<usize>,
+    /// When the probes were last sent.
+    probed_at: u64,
+    /// The log that the first machines start from.
+    first_log: Restored,
+    /// Whether the run is over.
+    pub(in crate::queue) done: bool,
+}
+
+/// Runs a schedule to its end, or to the first violation.
+#[must_use]
+pub fn run(schedule: Schedule, verbose: bool) -> Outcome {
+    let mut engine = Engine::new(schedule, verbose);
+    let result = engine.run();
+    engine.into_outcome(result)
+}
+
+impl Engine {
+    fn new(schedule: Schedule, verbose: bool) -> Self {
+        let seed = schedule.seed;
+        let slots = schedule.slots();
+        let mut clocks = stream(seed, Stream::Disk, 1);
+        let drift = i64::from(schedule.settings.drift_ppm);
+        let machines = (0..slots)
+            .map(|slot| {
+                let clock =
+                    Clock::new(clocks.random_range(-drift..=drift), clocks.random_range(0..1_000 * SECOND));
+                Machine::new(slot, clock)
+            })
+            .collect();
+        Self {
+            now: 0,
+            queue: Queue::default(),
+            machines,
+            network: Network::new(slots, stream(seed, Stream::Network, 0)),
+            disk_rng: stream(seed, Stream::Disk, 0),
+            core_rng: stream(seed, Stream::Cores, 0),
+            clients: Clients::new(&schedule),
+            checks: Checks::default(),
+            operator: Operator::default(),
+            trace: Trace::new(verbose),
+            marks: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            calm: false,
+            probed: BTreeSet::new(),
+            probed_at: 0,
+            first_log: Restored::default(),
+            done: false,
+            schedule,
+        }
+    }
+
+    fn run(&mut self) -> Result<(), Violation> {
+        self.plan();
+        while let Some((at, happening)) = self.queue.pop() {
+            self.now = at;
+            self.happen(happening)?;
+            if self.done {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn into_outcome(self, result: Result<(), Violation>) -> Outcome {
+        let operations = self.clients.counts();
+        let mut violation = result.err();
+        if violation.is_none() {
+            violation = check_clients(self.clients, self.checks.committed_entries());
+        }
+        let trace_hash = self.trace.hash();
+        Outcome { violation, at: self.now, trace_hash, trace: self.trace, operations, marks: self.marks }
+    }
+
+    /// Puts the schedule into the queue.
+    fn plan(&mut self) {
+        for slot in 0..self.schedule.voters {
+            let store = self.fresh_store();
+            let id = NodeId::new(slot as u64 + 1);
+            self.machines[slot].identity = Some(Identity { id, store });
+            self.hosts.insert(id, slot);
+            self.queue.plan(0, Happening::Start(slot));
+        }
+        self.first_log = self.make_first_log();
+        for (number, fault) in self.schedule.faults.iter().enumerate() {
+            self.queue.plan(fault.at, Happening::Fault(number));
+        }
+        for client in 0..self.clients.len() {
+            self.queue.plan(0, Happening::ClientNext(client));
+        }
+        self.queue.plan(OPERATOR_MICROS, Happening::Operator);
+        self.queue.plan(self.schedule.duration_micros, Happening::Calm);
+    }
+
+    fn happen(&mut self, happening: Happening) -> Result<(), Violation> {
+        match happening {
+            Happening::Arrival { from, slot, message } => self.arrive(from, slot, *message),
+            Happening::Wake { slot, life, number } => self.wake(slot, life, number),
+            Happening::BatchDone { slot, life } => self.batch_done(slot, life),
+            Happening::Idle { slot, life } => self.idle(slot, life),
+            Happening::BesideDone { slot, life, request } => self.beside_done(slot, life, *request),
+            Happening::Fault(number) => self.strike(number),
+            Happening::Start(slot) => self.start(slot),
+            Happening::Resume { slot, life } => self.resume(slot, life),
+            Happening::RoomAgain(slot) => {
+                self.machines[slot].disk.faults(|faults| faults.full = false);
+                Ok(())
+            }
+            Happening::ClientNext(client) => self.client_next(client),
+            Happening::ClientGivesUp { client, request } => {
+                if self.clients.give_up(client, request) {
+                    self.plan_client(client);
+                }
+                Ok(())
+            }
+            Happening::Operator => self.operate(),
+            Happening::Calm => self.begin_calm(),
+            Happening::Judge => self.judge(),
+        }
+    }
+
+    /// Counts a fault or a rare path that was met.
+    pub(in crate::queue) fn mark(&mut self, name: &'static str) {
+        *self.marks.entry(name).or_default() += 1;
+    }
+
+    pub(in crate::queue) fn fresh_store(&mut self) -> StoreId {
+        StoreId(self.core_rng.random())
+    }
+
+    /// What a machine starts from if its disk is empty: the first voters know each other; a machine that joins knows nothing.
+    pub(in crate::queue) fn bootstrap(&self, slot: usize, identity: Identity) -> Bootstrap {
+        let first = identity.id.get() <= self.schedule.voters as u64;
+        let initial = if first { self.first_log.clone() } else { Restored::default() };
+        Bootstrap {
+            name: self.machines[slot].name(),
+            cluster: super::machine::cluster_id(),
+            member: identity.id,
+            store: identity.store,
+            initial,
+        }
+    }
+
+    /// The first configuration: all first machines are voters.
+    fn make_first_log(&self) -> Restored {
+        let voters = self.schedule.voters;
+        let members: BTreeMap<NodeId, _> = (0..voters)
+            .filter_map(|slot| {
+                let machine = &self.machines[slot];
+                let store = machine.identity.map(|identity| identity.store)?;
+                Some((NodeId::new(slot as u64 + 1), machine.member(store)))
+            })
+            .collect();
+        let membership = Membership {
+            voters: members.keys().copied().collect(),
+            outgoing: None,
+            learners: BTreeMap::new(),
+            next_member_id: NodeId::new(voters as u64 + 1),
+            members,
+        };
+        let id = LogId::new(Term::new(1), LogIndex::new(1));
+        let entry = Entry::new(id, EntryKind::Membership, &membership.encode());
+        Restored {
+            hard_state: HardState { term: Term::new(1), voted_for: None },
+            snapshot: None,
+            entries: vec![entry],
+        }
+    }
+
+    /// Faults are over: everything is repaired, and the cluster has to recover.
+    fn begin_calm(&mut self) -> Result<(), Violation> {
+        self.calm = true;
+        self.network.calm();
+        for slot in 0..self.machines.len() {
+            self.machines[slot].slow_disk = (0, 0);
+            self.machines[slot].disk.faults(|faults| {
+                faults.full = false;
+                faults.fail_sync = false;
+                faults.fail_write = false;
+            });
+            if self.machines[slot].process.is_none() && self.machines[slot].identity.is_some() {
+                self.start(slot)?;
+            }
+            if self.machines[slot].paused_until > self.now {
+                self.machines[slot].paused_until = self.now;
+                let life = self.machines[slot].life;
+                self.resume(slot, life)?;
+            }
+        }
+        self.trace.line(self.now, None, "calm", "faults end");
+        self.queue.plan(self.now + 100 * MILLI, Happening::Judge);
+        Ok(())
+    }
+
+    /// Liveness: some time after the last fault the members agree, and each of them serves.
+    fn judge(&mut self) -> Result<(), Violation> {
+        match self.not_recovered() {
+            None => self.done = true,
+            Some(why) if self.now >= self.schedule.duration_micros + RECOVERY_MICROS => {
+                let what = format!("{} s after the last fault: {why}", RECOVERY_MICROS / SECOND);
+                return Err(Violation { check: "liveness", what });
+            }
+            Some(_) => {
+                // Once a second: what the network of some runs carries is not much more.
+                if self.now >= self.probed_at + SECOND {
+                    self.probed_at = self.now;
+                    self.probe()?;
+                }
+                self.queue.plan(self.now + 100 * MILLI, Happening::Judge);
+            }
+        }
+        Ok(())
+    }
+
+    fn not_recovered(&self) -> Option<String> {
+        if let Some(slot) = self.operator.busy_with() {
+            return Some(format!("machine {slot} is not a voter again"));
+        }
+        let Some(leader) = self.leader() else { return Some("nobody leads".to_owned()) };
+        let replica = &self.machines[leader].process.as_ref()?.replica;
+        let membership = replica.membership();
+        if membership.is_joint() || !membership.learners.is_empty() {
+            return Some(format!("a change of membership hangs: {membership:?}"));
+        }
+        for id in membership.members.keys() {
+            let Some(&slot) = self.hosts.get(id) else { return Some(format!("member {id} is nowhere")) };
+            let Some(process) = &self.machines[slot].process else {
+                return Some(format!("machine {slot} is off"));
+            };
+            if process.replica.last_applied() != replica.last_applied() {
+                let (here, there) = (process.replica.last_applied(), replica.last_applied());
+                return Some(format!("machine {slot} has applied {here}, the leader {there}"));
+            }
+            if !self.probed.contains(&slot) {
+                return Some(format!("machine {slot} has not answered a probe"));
+            }
+        }
+        None
+    }
+
+    /// The machine that leads, as far as anyone can tell from outside: the leader of the highest term.
+    pub(in crate::queue) fn leader(&self) -> Option<usize> {
+        let leaders =
+            self.machines.iter().filter(|machine| machine.paused_until <= self.now).filter_map(|machine| {
+                let raft = machine.process.as_ref()?.replica.raft();
+                (raft.role() == infinitystore::raft::RoleName::Leader).then_some((raft.term(), machine.slot))
+            });
+        leaders.max().map(|(_, slot)| slot)
+    }
+}
+
+/// The clients' history must be linearizable.
+fn check_clients(clients: Clients, log: &[Entry]) -> Option<Violation> {
+    let history = clients.into_history(log);
+    match check_history(&history, Effort::default()).verdict {
+        Verdict::Linearizable => None,
+        Verdict::Violation(violation) => {
+            Some(Violation { check: "linearizability", what: violation.to_string() })
+        }
+        other => {
+            Some(Violation { check: "linearizability", what: format!("the search did not end: {other:?}") })
+        }
+    }
+}

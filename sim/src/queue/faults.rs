@@ -1,0 +1,169 @@
+//! Faults, as they strike.
+
+use crate::checks::Violation;
+use crate::queue::engine::Engine;
+use crate::queue::happening::Happening;
+use crate::queue::machine::Asker;
+use crate::schedule::{Fault, MILLI};
+use infinitystore::raft::{Change, NodeId};
+use infinitystore::replica::{ClientRequest, RequestId};
+use rand::Rng;
+
+/// An interrupted batch got at most so far, in operations of its disk.
+const OPERATIONS_MAX: u32 = 12;
+
+impl Engine {
+    /// A fault of the schedule strikes.
+    pub(in crate::queue) fn strike(&mut self, number: usize) -> Result<(), Violation> {
+        if self.calm {
+            return Ok(());
+        }
+        let fault = self.schedule.faults[number].what.clone();
+        self.trace.line(self.now, None, "fault", format_args!("{fault:?}"));
+        self.mark(name(&fault));
+        let now = self.now;
+        match fault {
+            Fault::Kill { slot, back_micros } => {
+                self.switch_off(slot, false);
+                self.queue.plan(now + back_micros, Happening::Start(slot));
+            }
+            Fault::PowerLoss { slot, back_micros } => {
+                self.switch_off(slot, true);
+                self.queue.plan(now + back_micros, Happening::Start(slot));
+            }
+            Fault::Blackout { back_micros } => {
+                for slot in 0..self.machines.len() {
+                    self.switch_off(slot, true);
+                    self.queue.plan(now + back_micros + slot as u64 * 20 * MILLI, Happening::Start(slot));
+                }
+            }
+            Fault::Pause { slot, for_micros } => self.pause(slot, for_micros),
+            Fault::Partition { cut, for_micros } => self.network.cut(cut, now + for_micros),
+            Fault::SlowNode { slot, by_micros, for_micros } => {
+                self.network.slow(slot, by_micros, now + for_micros)
+            }
+            Fault::SlowDisk { slot, by_micros, for_micros } => {
+                self.machines[slot].slow_disk = (by_micros, now + for_micros);
+            }
+            Fault::FailSync { slot } => self.machines[slot].disk.faults(|faults| faults.fail_sync = true),
+            Fault::FailWrite { slot } => self.machines[slot].disk.faults(|faults| faults.fail_write = true),
+            Fault::DiskFull { slot, for_micros } => {
+                self.machines[slot].disk.faults(|faults| faults.full = true);
+                self.queue.plan(now + for_micros, Happening::RoomAgain(slot));
+            }
+            Fault::Rot { slot, file } => self.rot(slot, &file),
+            Fault::Wipe { slot } => {
+                if self.may_lose_disk(slot) {
+                    self.mark("disk wiped");
+                    self.switch_off(slot, true);
+                    self.replace_disk(slot);
+                }
+            }
+            Fault::ClockJump { slot, by_micros } => {
+                self.machines[slot].clock.jump(by_micros);
+                if let Some(process) = &mut self.machines[slot].process {
+                    process.wake = None;
+                }
+                return self.give(slot, infinitystore::replica::Event::Wake);
+            }
+            Fault::Join { slot } => self.join(slot),
+            Fault::Remove { slot } => return self.remove(slot),
+            Fault::Transfer { slot } => return self.transfer(slot),
+        }
+        Ok(())
+    }
+
+    /// The process ends; with the power, at any point of the batch that is being written.
+    fn switch_off(&mut self, slot: usize, power: bool) {
+        if self.machines[slot].process.is_some() {
+            let steps = self.disk_rng.random_range(0..=OPERATIONS_MAX);
+            let machine = &mut self.machines[slot];
+            if let Some(process) = machine.process.as_mut().filter(|process| process.busy) {
+                machine.under_way = process.sketches();
+                machine.disk.faults(|faults| faults.operations_left = Some(steps));
+                // The machine is gone in the middle of it: whether it failed does not matter any more.
+                let _ = process.write_batch();
+                process.busy = false;
+                self.mark("crash in a write");
+            }
+            self.end_process(slot);
+        }
+        self.machines[slot].disk.faults(|faults| {
+            faults.operations_left = None;
+            faults.fail_sync = false;
+            faults.fail_write = false;
+        });
+        if power {
+            self.machines[slot].disk.power_lost(&mut self.disk_rng);
+        }
+        let _ = self.machines[slot].disk.troubled();
+    }
+
+    fn pause(&mut self, slot: usize, for_micros: u64) {
+        let machine = &mut self.machines[slot];
+        if machine.process.is_some() {
+            machine.paused_until = machine.paused_until.max(self.now + for_micros);
+            let (at, life) = (machine.paused_until, machine.life);
+            self.queue.plan(at, Happening::Resume { slot, life });
+        }
+    }
+
+    /// A bit flips while the machine is off. The promise that is tested needs a majority of good copies of each
+    /// committed entry, so at most one disk at a time is damaged or being replaced.
+    fn rot(&mut self, slot: usize, file: &str) {
+        if !self.may_lose_disk(slot) {
+            return;
+        }
+        self.switch_off(slot, true);
+        if let Some(rot) = self.machines[slot].disk.rot(file, &mut self.disk_rng) {
+            self.mark("bit flipped");
+            self.trace.line(self.now, Some(slot), "rot", format_args!("{rot:?}"));
+            self.machines[slot].rotten = true;
+        }
+        self.queue.plan(self.now + 50 * MILLI, Happening::Start(slot));
+    }
+
+    fn remove(&mut self, slot: usize) -> Result<(), Violation> {
+        let Some(identity) = self.machines[slot].identity else { return Ok(()) };
+        if !self.quiet() || !self.may_shrink() {
+            return Ok(());
+        }
+        self.mark("member removed");
+        let change = Change::Remove { members: [identity.id].into() };
+        self.ask_leader(ClientRequest::ChangeMembership(change))
+    }
+
+    fn transfer(&mut self, slot: Option<usize>) -> Result<(), Violation> {
+        let to: Option<NodeId> =
+            slot.and_then(|slot| self.machines[slot].identity).map(|identity| identity.id);
+        self.ask_leader(ClientRequest::TransferLeadership(to))
+    }
+
+    /// The operator asks the leader for something, and does not wait.
+    pub(in crate::queue) fn ask_leader(&mut self, request: ClientRequest) -> Result<(), Violation> {
+        let Some(leader) = self.leader() else { return Ok(()) };
+        let id = RequestId(u64::MAX / 2 + self.trace.steps());
+        self.ask(leader, id, Asker::Operator, request, 2_000 * MILLI)
+    }
+}
+
+const fn name(fault: &Fault) -> &'static str {
+    match fault {
+        Fault::Kill { .. } => "kill",
+        Fault::PowerLoss { .. } => "power loss",
+        Fault::Blackout { .. } => "blackout",
+        Fault::Pause { .. } => "pause",
+        Fault::Partition { .. } => "partition",
+        Fault::SlowNode { .. } => "slow node",
+        Fault::SlowDisk { .. } => "slow disk",
+        Fault::FailSync { .. } => "fsync fails",
+        Fault::FailWrite { .. } => "write fails",
+        Fault::DiskFull { .. } => "disk full",
+        Fault::Rot { .. } => "rot",
+        Fault::Wipe { .. } => "wipe",
+        Fault::ClockJump { .. } => "clock jump",
+        Fault::Join { .. } => "join",
+        Fault::Remove { .. } => "remove",
+        Fault::Transfer { .. } => "transfer",
+    }
+}

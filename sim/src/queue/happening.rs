@@ -1,0 +1,133 @@
+//! What happens when: the event queue.
+
+use crate::schedule::{MILLI, SECOND};
+use infinitystore::replica::{PeerMessage, RequestId, StorageRequest};
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+
+/// How long the cluster has to recover once faults have ended.
+pub(in crate::queue) const RECOVERY_MICROS: u64 = 30 * SECOND;
+/// After so long without a write the storage is told so.
+pub(in crate::queue) const IDLE_MICROS: u64 = 20 * MILLI;
+/// How often the operator looks after the cluster.
+pub(in crate::queue) const OPERATOR_MICROS: u64 = 250 * MILLI;
+
+/// Something that happens.
+#[derive(Debug)]
+pub(in crate::queue) enum Happening {
+    /// A message arrives.
+    Arrival {
+        /// Where it comes from.
+        from: usize,
+        /// Where.
+        slot: usize,
+        /// At which process; `None`: at whichever runs.
+        message: Box<PeerMessage>,
+    },
+    /// A replica wanted to be woken.
+    Wake {
+        /// Which machine.
+        slot: usize,
+        /// Which process.
+        life: u32,
+        /// Which of its wake-ups.
+        number: u64,
+    },
+    /// A batch has been written and synced.
+    BatchDone {
+        /// Which machine.
+        slot: usize,
+        /// Which process.
+        life: u32,
+    },
+    /// Nothing was written for a while.
+    Idle {
+        /// Which machine.
+        slot: usize,
+        /// Which process.
+        life: u32,
+    },
+    /// Work beside the log has been done: a snapshot written, or a chunk read.
+    BesideDone {
+        /// Which machine.
+        slot: usize,
+        /// Which process.
+        life: u32,
+        /// Which work.
+        request: Box<StorageRequest>,
+    },
+    /// A fault of the schedule strikes.
+    Fault(usize),
+    /// A machine is switched on.
+    Start(usize),
+    /// A machine that stood still goes on.
+    Resume {
+        /// Which machine.
+        slot: usize,
+        /// Which process.
+        life: u32,
+    },
+    /// A disk has room again.
+    RoomAgain(usize),
+    /// A client's next operation may be due.
+    ClientNext(usize),
+    /// A client has waited long enough.
+    ClientGivesUp {
+        /// Which client.
+        client: usize,
+        /// For what.
+        request: RequestId,
+    },
+    /// The operator looks after the cluster.
+    Operator,
+    /// Faults end.
+    Calm,
+    /// Has the cluster recovered?
+    Judge,
+}
+
+struct Queued {
+    at: u64,
+    number: u64,
+    happening: Happening,
+}
+
+/// What is to happen, in order of time; at the same time in the order in which it was planned.
+#[derive(Default)]
+pub(in crate::queue) struct Queue {
+    heap: BinaryHeap<Reverse<Queued>>,
+    planned: u64,
+}
+
+impl Queue {
+    /// Plans something.
+    pub(in crate::queue) fn plan(&mut self, at: u64, happening: Happening) {
+        self.planned += 1;
+        self.heap.push(Reverse(Queued { at, number: self.planned, happening }));
+    }
+
+    /// What happens next, and when.
+    pub(in crate::queue) fn pop(&mut self) -> Option<(u64, Happening)> {
+        self.heap.pop().map(|Reverse(queued)| (queued.at, queued.happening))
+    }
+}
+
+impl PartialEq for Queued {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Queued {}
+
+impl PartialOrd for Queued {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Queued {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}

@@ -1,0 +1,491 @@
+//! Machines at work: events in, actions out, and everything the actions ask for.
+
+use crate::checks::Violation;
+use crate::durable::WriteSketch;
+use crate::queue::engine::Engine;
+use crate::queue::happening::{Happening, IDLE_MICROS};
+use crate::queue::machine::{Asker, StartError};
+use crate::schedule::{MILLI, SECOND};
+use bytes::Bytes;
+use infinitystore::codec::{decode_frame, encode_frame};
+use infinitystore::kv::Op;
+use infinitystore::replica::{
+    Actions, ClientReply, ClientRequest, Event, Notice, PeerMessage, RequestId, StorageEvent, StorageRequest,
+};
+use rand::Rng;
+
+/// Time between a process' end by an error and its next start, as a supervisor would have it.
+const SUPERVISOR_MICROS: u64 = 300 * MILLI;
+
+impl Engine {
+    /// Switches a machine on, if it is off and belongs to the cluster.
+    pub(in crate::queue) fn start(&mut self, slot: usize) -> Result<(), Violation> {
+        let Some(identity) = self.machines[slot].identity else { return Ok(()) };
+        if self.machines[slot].process.is_some() {
+            return Ok(());
+        }
+        let seed = self.core_rng.random();
+        let bootstrap = self.bootstrap(slot, identity);
+        let rotten = self.machines[slot].rotten;
+        let now = self.now;
+        match self.machines[slot].start(now, &self.schedule.settings, seed, bootstrap) {
+            Ok(()) => {
+                self.trace.line(now, Some(slot), "start", format_args!("{identity:?}"));
+                self.settle(slot)
+            }
+            Err(StartError::Violation(violation)) => Err(violation),
+            Err(StartError::Refused(why)) => {
+                self.trace.line(now, Some(slot), "refused", &why);
+                if rotten {
+                    // The simulated operator: a node that refuses to start is wiped, and joins anew.
+                    self.mark("damage reported");
+                    self.replace_disk(slot);
+                    return Ok(());
+                }
+                let trouble = self.machines[slot].disk.troubled();
+                if !trouble {
+                    return Err(Violation {
+                        check: "a sound disk is accepted",
+                        what: format!("machine {slot}: {why}"),
+                    });
+                }
+                self.mark("start failed by disk");
+                self.queue.plan(now + SUPERVISOR_MICROS, Happening::Start(slot));
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives an event to a machine's process; it waits if the machine stands still.
+    pub(in crate::queue) fn give(&mut self, slot: usize, event: Event) -> Result<(), Violation> {
+        let machine = &mut self.machines[slot];
+        if machine.process.is_none() {
+            return Ok(());
+        }
+        if machine.paused_until > self.now {
+            machine.inbox.push(event);
+            return Ok(());
+        }
+        let time = machine.time(self.now);
+        if let Some(process) = &mut machine.process {
+            process.replica.step(time, event);
+        }
+        self.settle(slot)
+    }
+
+    /// A machine that stood still goes on: with everything that came meanwhile.
+    pub(in crate::queue) fn resume(&mut self, slot: usize, life: u32) -> Result<(), Violation> {
+        let machine = &mut self.machines[slot];
+        if machine.life != life || machine.paused_until > self.now {
+            return Ok(());
+        }
+        let time = machine.time(self.now);
+        let inbox = std::mem::take(&mut machine.inbox);
+        let Some(process) = &mut machine.process else { return Ok(()) };
+        process.replica.step(time, Event::Wake);
+        for event in inbox {
+            process.replica.step(time, event);
+        }
+        self.settle(slot)
+    }
+
+    pub(in crate::queue) fn wake(&mut self, slot: usize, life: u32, number: u64) -> Result<(), Violation> {
+        let machine = &mut self.machines[slot];
+        let current = machine.process.as_ref().and_then(|process| process.wake).map(|(_, number)| number);
+        if machine.life != life || current != Some(number) {
+            return Ok(());
+        }
+        if let Some(process) = &mut machine.process {
+            process.wake = None;
+        }
+        self.give(slot, Event::Wake)
+    }
+
+    pub(in crate::queue) fn arrive(
+        &mut self,
+        from: usize,
+        slot: usize,
+        message: PeerMessage,
+    ) -> Result<(), Violation> {
+        // The hello of the transport: a removed member, and another store under a known id, are not let in.
+        let Some(process) = &self.machines[slot].process else { return Ok(()) };
+        let (sender, membership) = (message.from(), process.replica.membership());
+        let removed = sender < membership.next_member_id && !membership.members.contains_key(&sender);
+        let here = self.machines[slot].identity.is_some_and(|identity| identity.id == message.to());
+        if !here || removed || self.hosts.get(&sender) != Some(&from) {
+            return Ok(());
+        }
+        self.trace.line(self.now, Some(slot), "receive", format_args!("{message:?}"));
+        self.give(slot, Event::Peer(message))
+    }
+
+    /// Takes a process' actions and carries them out.
+    fn settle(&mut self, slot: usize) -> Result<(), Violation> {
+        let Some(process) = &mut self.machines[slot].process else { return Ok(()) };
+        let actions = process.replica.take_actions();
+        let (term, commit) = (process.replica.raft().term(), process.replica.raft().commit_index());
+        self.trace.step([self.now, slot as u64, term.get(), commit.get()]);
+        self.look(slot, &actions)?;
+        let Actions { messages, storage, replies, notices: _, wake_at } = actions;
+        for message in messages {
+            self.send(slot, message)?;
+        }
+        self.ask_storage(slot, storage);
+        for (request, reply) in replies {
+            self.reply(slot, request, &reply);
+        }
+        let machine = &mut self.machines[slot];
+        if let (Some(at), Some(process)) = (wake_at, &mut machine.process) {
+            let at = machine.clock.when(at, self.now);
+            if process.wake.is_none_or(|(planned, _)| planned != at) {
+                let number = process.wake.map_or(0, |(_, number)| number).max(self.trace.steps());
+                process.wake = Some((at, number));
+                self.queue.plan(at, Happening::Wake { slot, life: machine.life, number });
+            }
+        }
+        Ok(())
+    }
+
+    /// The checks that look at one machine after each of its steps.
+    fn look(&mut self, slot: usize, actions: &Actions) -> Result<(), Violation> {
+        let Some(process) = &mut self.machines[slot].process else { return Ok(()) };
+        let replica = &process.replica;
+        for notice in &actions.notices {
+            self.trace.line(self.now, Some(slot), "notice", format_args!("{notice:?}"));
+            match notice {
+                Notice::RoleChanged { role, term, .. } => self.checks.role_changed(replica, *role, *term)?,
+                Notice::SnapshotTaken(_) => *self.marks.entry("snapshot taken").or_default() += 1,
+                Notice::SnapshotInstalled(_) => *self.marks.entry("snapshot installed").or_default() += 1,
+                Notice::BadMessage { from, reason } => {
+                    let what = format!("machine {slot} about member {from}: {reason}");
+                    return Err(Violation { check: "no correct peer says that", what });
+                }
+                Notice::MembershipChanged { .. } | Notice::SnapshotFailed(_) => {}
+            }
+        }
+        let applied = replica.last_applied().index;
+        if applied > process.applied {
+            let mut entries = replica.raft().log_after(process.applied);
+            entries.retain(|entry| entry.index() <= applied);
+            process.applied = applied;
+            let whole = entries.first().map(|entry| entry.index().get() + entries.len() as u64 - 1)
+                == Some(applied.get());
+            if whole {
+                self.checks.applied(replica, &entries)?;
+            } else {
+                self.checks.same_state(replica)?;
+            }
+        } else if applied < process.applied {
+            let what = format!("machine {slot} had applied {}, now {applied}", process.applied);
+            return Err(Violation { check: "applied never goes back", what });
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, slot: usize, message: PeerMessage) -> Result<(), Violation> {
+        if let PeerMessage::Raft(raft) = &message {
+            self.checks.sent(raft, &self.machines[slot].durable)?;
+        }
+        let Some(&to) = self.hosts.get(&message.to()) else { return Ok(()) };
+        let fate = self.network.fate(self.now, slot, to, &self.schedule.settings);
+        if fate.copies.is_empty() {
+            self.mark("message lost");
+        }
+        if fate.copies.len() > 1 {
+            self.mark("message duplicated");
+        }
+        let message = if fate.corrupt {
+            match self.corrupted(&message) {
+                Some(message) => message,
+                None => return Ok(()),
+            }
+        } else {
+            message
+        };
+        let last = fate.copies.len().saturating_sub(1);
+        let mut message = Some(message);
+        for (number, delay) in fate.copies.iter().enumerate() {
+            let copy = if number == last { message.take() } else { message.clone() };
+            let Some(copy) = copy else { break };
+            let arrival = Happening::Arrival { from: slot, slot: to, message: Box::new(copy) };
+            self.queue.plan(self.now + delay, arrival);
+        }
+        Ok(())
+    }
+
+    /// A message some of whose bits flipped on the way, as the receiver decodes it: almost always as nothing.
+    fn corrupted(&mut self, message: &PeerMessage) -> Option<PeerMessage> {
+        self.mark("message corrupted");
+        let mut frame = Vec::new();
+        encode_frame(&mut frame, |payload| message.encode(payload));
+        let bits = self.disk_rng.random_range(1..4);
+        for _ in 0..bits {
+            let position = self.disk_rng.random_range(0..frame.len());
+            frame[position] ^= 1 << self.disk_rng.random_range(0..8);
+        }
+        let mut input = bytes::BytesMut::from(&frame[..]);
+        let payload: Bytes = decode_frame(&mut input, 64 << 20).ok()??;
+        PeerMessage::decode(payload).ok()
+    }
+
+    fn ask_storage(&mut self, slot: usize, requests: Vec<StorageRequest>) {
+        for request in requests {
+            match request {
+                StorageRequest::Write(_) => {
+                    if let Some(process) = &mut self.machines[slot].process {
+                        process.queue.push(request);
+                    }
+                }
+                StorageRequest::SaveSnapshot(_) | StorageRequest::ReadChunk(_) => {
+                    let (at, life) = (self.now + self.disk_delay(slot), self.machines[slot].life);
+                    self.queue.plan(at, Happening::BesideDone { slot, life, request: Box::new(request) });
+                }
+            }
+        }
+        self.begin_batch(slot);
+    }
+
+    fn disk_delay(&mut self, slot: usize) -> u64 {
+        let settings = &self.schedule.settings;
+        let usual = self.disk_rng.random_range(settings.sync_min_micros..=settings.sync_max_micros);
+        let (by, until) = self.machines[slot].slow_disk;
+        usual + if until > self.now { by } else { 0 }
+    }
+
+    /// What waits becomes one batch, if none is under way. It reaches the disk when its time has passed: until then the
+    /// machine goes on, and may be switched off with any part of the batch written.
+    fn begin_batch(&mut self, slot: usize) {
+        let idle = self.machines[slot]
+            .process
+            .as_ref()
+            .is_some_and(|process| !process.busy && !process.queue.is_empty());
+        if !idle {
+            return;
+        }
+        let (at, life) = (self.now + self.disk_delay(slot), self.machines[slot].life);
+        let machine = &mut self.machines[slot];
+        if let Some(process) = &mut machine.process {
+            process.busy = true;
+            process.batch = std::mem::take(&mut process.queue);
+        }
+        self.queue.plan(at, Happening::BatchDone { slot, life });
+    }
+
+    pub(in crate::queue) fn batch_done(&mut self, slot: usize, life: u32) -> Result<(), Violation> {
+        let machine = &mut self.machines[slot];
+        if machine.life != life {
+            return Ok(());
+        }
+        let time = machine.time(self.now);
+        let Some(process) = &mut machine.process else { return Ok(()) };
+        process.busy = false;
+        let mut sketches = process.sketches();
+        match process.write_batch() {
+            Ok(events) => {
+                for event in &events {
+                    if let StorageEvent::Durable { refused: Some(last), .. } = event {
+                        sketches
+                            .iter_mut()
+                            .filter(|s| s.snapshot() == Some(*last))
+                            .for_each(WriteSketch::without_snapshot);
+                    }
+                }
+                for sketch in &sketches {
+                    machine.durable.apply(sketch);
+                }
+                for event in events {
+                    if let StorageEvent::DiskFull(full) = event {
+                        process.disk_full = full;
+                        *self.marks.entry("disk full noticed").or_default() += u64::from(full);
+                    }
+                    if machine.paused_until > self.now {
+                        machine.inbox.push(Event::Storage(event));
+                    } else {
+                        process.replica.step(time, Event::Storage(event));
+                    }
+                }
+                if machine.paused_until <= self.now {
+                    self.settle(slot)?;
+                }
+                self.begin_batch(slot);
+                self.plan_idle(slot, IDLE_MICROS);
+                Ok(())
+            }
+            Err(why) => {
+                machine.under_way = sketches;
+                self.process_failed(slot, &why)
+            }
+        }
+    }
+
+    fn plan_idle(&mut self, slot: usize, after: u64) {
+        let machine = &mut self.machines[slot];
+        if let Some(process) =
+            machine.process.as_mut().filter(|process| !process.busy && !process.idle_planned)
+        {
+            process.idle_planned = true;
+            self.queue.plan(self.now + after, Happening::Idle { slot, life: machine.life });
+        }
+    }
+
+    pub(in crate::queue) fn idle(&mut self, slot: usize, life: u32) -> Result<(), Violation> {
+        let machine = &mut self.machines[slot];
+        if machine.life != life {
+            return Ok(());
+        }
+        let Some(process) = &mut machine.process else { return Ok(()) };
+        process.idle_planned = false;
+        if process.busy {
+            return Ok(());
+        }
+        match process.idle() {
+            Ok(events) => {
+                for event in events {
+                    if let (StorageEvent::DiskFull(full), Some(process)) =
+                        (&event, &mut self.machines[slot].process)
+                    {
+                        process.disk_full = *full;
+                    }
+                    self.give(slot, Event::Storage(event))?;
+                }
+                if self.machines[slot].process.as_ref().is_some_and(|process| process.disk_full) {
+                    self.plan_idle(slot, SECOND);
+                }
+                Ok(())
+            }
+            Err(why) => self.process_failed(slot, &why),
+        }
+    }
+
+    pub(in crate::queue) fn beside_done(
+        &mut self,
+        slot: usize,
+        life: u32,
+        request: StorageRequest,
+    ) -> Result<(), Violation> {
+        let machine = &self.machines[slot];
+        let (true, Some(process)) = (machine.life == life, &machine.process) else { return Ok(()) };
+        let event = match request {
+            StorageRequest::SaveSnapshot(save) => match process.snapshots.save(&save) {
+                Ok(meta) => StorageEvent::SnapshotSaved(meta),
+                Err(error) => {
+                    self.mark("snapshot failed");
+                    StorageEvent::SnapshotFailed { last: save.last, reason: error.to_string() }
+                }
+            },
+            StorageRequest::ReadChunk(read) => {
+                let chunk = process.snapshots.read_chunk(&read);
+                StorageEvent::ChunkRead { to: read.to, session: read.session, chunk }
+            }
+            StorageRequest::Write(_) => return Ok(()),
+        };
+        self.give(slot, Event::Storage(event))
+    }
+
+    /// The storage latched shut: the process ends, and its supervisor starts it again.
+    fn process_failed(&mut self, slot: usize, why: &str) -> Result<(), Violation> {
+        self.trace.line(self.now, Some(slot), "failed", why);
+        if !self.machines[slot].disk.troubled() {
+            return Err(Violation {
+                check: "a sound disk is enough",
+                what: format!("machine {slot}: {why}"),
+            });
+        }
+        self.mark("process ended by disk error");
+        self.end_process(slot);
+        self.queue.plan(self.now + SUPERVISOR_MICROS, Happening::Start(slot));
+        Ok(())
+    }
+
+    /// A process ends: whoever waits for it learns that the connection broke.
+    pub(in crate::queue) fn end_process(&mut self, slot: usize) {
+        let sketches = match &self.machines[slot].process {
+            Some(process) if process.busy => process.sketches(),
+            _ => Vec::new(),
+        };
+        if !sketches.is_empty() {
+            self.machines[slot].under_way = sketches;
+        }
+        let Some(process) = self.machines[slot].stop() else { return };
+        for (request, asker) in process.askers {
+            if let Asker::Client(client) = asker
+                && self.clients.give_up(client, request)
+            {
+                self.plan_client(client);
+            }
+        }
+    }
+
+    pub(in crate::queue) fn plan_client(&mut self, client: usize) {
+        if let Some((at, _)) = self.clients.next(client)
+            && at < self.schedule.duration_micros
+            && !self.calm
+        {
+            self.queue.plan(at.max(self.now + MILLI), Happening::ClientNext(client));
+        }
+    }
+
+    pub(in crate::queue) fn client_next(&mut self, client: usize) -> Result<(), Violation> {
+        let Some((at, slot)) = self.clients.next(client) else { return Ok(()) };
+        if at > self.now || self.calm {
+            self.plan_client(client);
+            return Ok(());
+        }
+        if self.machines[slot].process.is_none() {
+            self.clients.skip(client);
+            self.plan_client(client);
+            return Ok(());
+        }
+        let (request, body) = self.clients.send(client, self.now);
+        let timeout = self.schedule.settings.client_timeout_micros;
+        let give_up = Happening::ClientGivesUp { client, request };
+        self.queue.plan(self.now + timeout + timeout / 4, give_up);
+        self.ask(slot, request, Asker::Client(client), body, timeout)
+    }
+
+    /// Someone asks a machine's process.
+    pub(in crate::queue) fn ask(
+        &mut self,
+        slot: usize,
+        id: RequestId,
+        asker: Asker,
+        request: ClientRequest,
+        timeout_micros: u64,
+    ) -> Result<(), Violation> {
+        let machine = &mut self.machines[slot];
+        let deadline = machine.time(self.now).plus(timeout_micros);
+        if let Some(process) = &mut machine.process {
+            process.askers.insert(id, asker);
+        }
+        self.give(slot, Event::Client { id, deadline, request })
+    }
+
+    fn reply(&mut self, slot: usize, request: RequestId, reply: &ClientReply) {
+        let asker = self.machines[slot].process.as_mut().and_then(|process| process.askers.remove(&request));
+        match asker {
+            Some(Asker::Client(client)) => {
+                self.trace.line(self.now, Some(slot), "answer", format_args!("client {client}: {reply:?}"));
+                if self.clients.answer(client, request, reply, self.now) {
+                    self.plan_client(client);
+                }
+            }
+            Some(Asker::Probe) if matches!(reply, ClientReply::Written(_)) => {
+                self.probed.insert(slot);
+            }
+            Some(Asker::Operator | Asker::Probe) | None => {}
+        }
+    }
+
+    /// Asks every machine that has not answered yet to write something.
+    pub(in crate::queue) fn probe(&mut self) -> Result<(), Violation> {
+        for slot in 0..self.machines.len() {
+            if self.probed.contains(&slot) || self.machines[slot].process.is_none() {
+                continue;
+            }
+            let id = RequestId(u64::MAX - self.trace.steps() - slot as u64);
+            let op = Op::Set { key: Bytes::from_static(b"probe"), value: Bytes::from_static(b"alive") };
+            self.ask(slot, id, Asker::Probe, ClientRequest::Write(op), 3_000 * MILLI)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! The trace of a run: a hash that is the same for the same run, and, on demand, every line.
+
+use std::fmt;
+use xxhash_rust::xxh3::Xxh3;
+
+/// Collects what happens.
+pub struct Trace {
+    hasher: Xxh3,
+    lines: Option<Vec<TraceLine>>,
+    steps: u64,
+}
+
+/// A line of the trace.
+#[derive(Clone, Debug)]
+pub struct TraceLine {
+    /// Microseconds.
+    pub at: u64,
+    /// Which machine; `None`: the surroundings.
+    pub slot: Option<usize>,
+    /// What kind of thing.
+    pub kind: &'static str,
+    /// What.
+    pub text: String,
+}
+
+impl Trace {
+    /// An empty trace; `verbose` keeps the lines.
+    #[must_use]
+    pub fn new(verbose: bool) -> Self {
+        Self { hasher: Xxh3::new(), lines: verbose.then(Vec::new), steps: 0 }
+    }
+
+    /// Whether lines are kept.
+    #[must_use]
+    pub const fn is_verbose(&self) -> bool {
+        self.lines.is_some()
+    }
+
+    /// Something happened: its numbers go into the hash.
+    pub fn step(&mut self, numbers: [u64; 4]) {
+        self.steps += 1;
+        for number in numbers {
+            self.hasher.update(&number.to_le_bytes());
+        }
+    }
+
+    /// Something for the reader, and for the hash.
+    pub fn line(&mut self, at: u64, slot: Option<usize>, kind: &'static str, text: impl fmt::Display) {
+        if let Some(lines) = &mut self.lines {
+            lines.push(TraceLine { at, slot, kind, text: text.to_string() });
+        }
+    }
+
+    /// The hash so far.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        self.hasher.digest()
+    }
+
+    /// How many steps there were.
+    #[must_use]
+    pub const fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// The lines, if they were kept.
+    #[must_use]
+    pub fn into_lines(self) -> Vec<TraceLine> {
+        self.lines.unwrap_or_default()
+    }
+}
