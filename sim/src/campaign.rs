@@ -1,6 +1,7 @@
 //! Many seeds, on all cores.
 
-use crate::queue::{Outcome, run};
+use crate::engine::Engine;
+use crate::outcome::Outcome;
 use crate::schedule::{SECOND, Schedule};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -41,6 +42,8 @@ pub struct Campaign {
     pub shard: Shard,
     /// No new seed is begun after so long.
     pub limit: Option<Duration>,
+    /// What drives the replicas.
+    pub engine: Engine,
     /// Threads; 0: one for each core.
     pub jobs: usize,
 }
@@ -94,9 +97,9 @@ impl Campaign {
                         }
                         let seed = self.from + offset;
                         // A panic is one of the product's assertions: a violation like any other.
-                        let outcome = catch_unwind(|| run(Schedule::generate(seed), false)).ok();
+                        let outcome = catch_unwind(|| self.engine.run(Schedule::generate(seed), false)).ok();
                         let mut summary = summary.lock().expect("nothing panics while it holds this");
-                        if let Some(line) = summary.add(seed, outcome) {
+                        if let Some(line) = summary.add(self.engine, seed, outcome) {
                             report(line);
                         }
                     }
@@ -112,9 +115,9 @@ impl Campaign {
 
 impl Summary {
     /// Takes a run in; the line to report if it failed.
-    fn add(&mut self, seed: u64, outcome: Option<Outcome>) -> Option<String> {
+    fn add(&mut self, engine: Engine, seed: u64, outcome: Option<Outcome>) -> Option<String> {
         self.seeds += 1;
-        let again = format!("cargo run --release -p sim -- replay {seed} --verbose");
+        let again = format!("cargo run --release -p sim -- replay {seed} --engine {engine} --verbose");
         let Some(outcome) = outcome else {
             self.violations += 1;
             return Some(format!("seed {seed}: an assertion failed (see above); again: {again}"));

@@ -2,7 +2,7 @@
 
 use crate::durable::DurableModel;
 use infinitystore::raft::{Body, Entry, LogIndex, Message, NodeId, RoleName, Term};
-use infinitystore::replica::Replica;
+use infinitystore::replica::{Notice, Replica};
 use std::collections::BTreeMap;
 
 /// A property that does not hold.
@@ -97,6 +97,49 @@ impl Checks {
                 );
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// A machine was stepped: what it tells, and what it has applied since `applied`.
+    ///
+    /// # Errors
+    /// [`Violation`].
+    pub fn stepped(
+        &mut self,
+        slot: usize,
+        replica: &Replica,
+        notices: &[Notice],
+        applied: &mut LogIndex,
+        marks: &mut BTreeMap<&'static str, u64>,
+    ) -> Result<(), Violation> {
+        for notice in notices {
+            match notice {
+                Notice::RoleChanged { role, term, .. } => self.role_changed(replica, *role, *term)?,
+                Notice::SnapshotTaken(_) => *marks.entry("snapshot taken").or_default() += 1,
+                Notice::SnapshotInstalled(_) => *marks.entry("snapshot installed").or_default() += 1,
+                Notice::BadMessage { from, reason } => {
+                    let what = format!("machine {slot} about member {from}: {reason}");
+                    return Err(Violation { check: "no correct peer says that", what });
+                }
+                Notice::MembershipChanged { .. } | Notice::SnapshotFailed(_) => {}
+            }
+        }
+        let before = std::mem::replace(applied, replica.last_applied().index);
+        check!(
+            "applied never goes back",
+            before <= *applied,
+            "machine {slot} had applied {before}, now {applied}"
+        );
+        if before < *applied {
+            let mut entries = replica.raft().log_after(before);
+            entries.retain(|entry| entry.index() <= *applied);
+            let last = entries.first().map(|entry| entry.index().get() + entries.len() as u64 - 1);
+            if last == Some(applied.get()) {
+                self.applied(replica, &entries)?;
+            } else {
+                self.same_state(replica)?;
+            }
         }
         Ok(())
     }

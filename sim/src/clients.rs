@@ -1,12 +1,45 @@
 //! The clients: each asks one thing after the other, and writes down what it saw.
 
+use crate::checks::Violation;
 use crate::schedule::{Operation, OperationKind, Schedule, Timed};
 use bytes::Bytes;
-use infinitystore::history::{Action, OperationId, Recorder};
+use infinitystore::history::{Action, Effort, OperationId, Recorder, Verdict, check as check_history};
 use infinitystore::kv::{Op, Outcome};
 use infinitystore::raft::Entry;
 use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Level, RequestId, decode_proposal};
 use std::collections::BTreeSet;
+
+/// What a client was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Its set succeeded, at this revision, if it was told which.
+    Set {
+        /// The revision.
+        revision: Option<u64>,
+    },
+    /// Its delete succeeded.
+    Deleted,
+    /// What it read, with its revision, if it was told.
+    Value(Option<(Bytes, Option<u64>)>),
+    /// It did not happen, and will not.
+    Failed,
+    /// It may have happened, or may yet.
+    Unknown,
+}
+
+impl From<&ClientReply> for Seen {
+    fn from(reply: &ClientReply) -> Self {
+        match reply {
+            ClientReply::Written(Outcome::Set { revision, .. }) => Self::Set { revision: Some(revision.0) },
+            ClientReply::Written(Outcome::Deleted { .. }) => Self::Deleted,
+            ClientReply::Value(found) => {
+                Self::Value(found.as_ref().map(|found| (found.value.clone(), Some(found.mod_revision.0))))
+            }
+            ClientReply::Failed(ClientError::Unknown) => Self::Unknown,
+            _ => Self::Failed,
+        }
+    }
+}
 
 /// An operation that a client waits for.
 #[derive(Clone, Copy, Debug)]
@@ -119,26 +152,24 @@ impl Clients {
     }
 
     /// An answer reached a client. `false` if it does not wait for it any more.
-    pub fn answer(&mut self, client: usize, request: RequestId, reply: &ClientReply, now: u64) -> bool {
+    pub fn answer(&mut self, client: usize, request: RequestId, seen: &Seen, now: u64) -> bool {
         let Some(waiting) = self.clients[client].waiting.filter(|waiting| waiting.request == request) else {
             return false;
         };
         let id = waiting.recorded;
-        match reply {
-            ClientReply::Written(Outcome::Set { revision, .. }) => {
-                self.recorder.done_at_revision(id, now, revision.0)
+        match seen {
+            Seen::Set { revision: Some(revision) } => self.recorder.done_at_revision(id, now, *revision),
+            Seen::Set { revision: None } | Seen::Deleted => self.recorder.done(id, now),
+            Seen::Value(Some((value, Some(revision)))) => {
+                self.recorder.got_at_revision(id, now, value.clone(), *revision);
             }
-            ClientReply::Written(Outcome::Deleted { .. }) => self.recorder.done(id, now),
-            ClientReply::Value(Some(found)) => {
-                self.recorder.got_at_revision(id, now, found.value.clone(), found.mod_revision.0);
-            }
-            ClientReply::Value(None) => self.recorder.got(id, now, None),
-            ClientReply::Failed(ClientError::Unknown) => return self.give_up(client, request),
-            _ => self.recorder.failed(id),
+            Seen::Value(value) => self.recorder.got(id, now, value.as_ref().map(|(value, _)| value.clone())),
+            Seen::Unknown => return self.give_up(client, request),
+            Seen::Failed => self.recorder.failed(id),
         }
         self.unknown.retain(|(unknown, _)| *unknown != id);
         self.clients[client].waiting = None;
-        if matches!(reply, ClientReply::Failed(_)) {
+        if *seen == Seen::Failed {
             self.unanswered += 1;
         } else {
             self.answered += 1;
@@ -175,5 +206,20 @@ impl Clients {
             }
         }
         self.recorder.into_operations()
+    }
+}
+
+/// The clients' history must be linearizable, given the committed log.
+#[must_use]
+pub fn check_clients(clients: Clients, log: &[Entry]) -> Option<Violation> {
+    let history = clients.into_history(log);
+    match check_history(&history, Effort::default()).verdict {
+        Verdict::Linearizable => None,
+        Verdict::Violation(violation) => {
+            Some(Violation { check: "linearizability", what: violation.to_string() })
+        }
+        other => {
+            Some(Violation { check: "linearizability", what: format!("the search did not end: {other:?}") })
+        }
     }
 }

@@ -1,5 +1,11 @@
-//! The simulator of InfinityStore: the replica, the write-ahead log and the snapshot files, unchanged, over simulated disks,
-//! networks and clocks. One seed decides everything; a failure is one seed, one command.
+//! The simulator of InfinityStore: its layers, unchanged, over simulated disks, networks and clocks. One seed decides everything; a
+//! failure is one seed, one command.
+//!
+//! # Code map
+//! - `schedule` is what strikes and what clients ask, as data; `streams` is all other randomness.
+//! - `disk`, `network`, `clock` are the surroundings; `clients`, `checks`, `durable` judge, in both engines alike.
+//! - `queue` drives replicas over an event queue; `madsim_engine` drives whole nodes; `engine` chooses.
+//! - `campaign`, `minimise`, `trace`, `outcome`: many seeds, small schedules, what is left of a run.
 
 #[cfg(not(any(madsim, doc, doctest)))]
 compile_error!(
@@ -10,10 +16,14 @@ compile_error!(
 pub mod campaign;
 pub mod checks;
 pub mod clients;
+pub mod clock;
 pub mod disk;
 pub mod durable;
+pub mod engine;
+pub mod madsim_engine;
 pub mod minimise;
 pub mod network;
+pub mod outcome;
 pub mod queue;
 pub mod schedule;
 pub mod streams;

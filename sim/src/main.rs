@@ -2,8 +2,8 @@
 
 use clap::{Parser, Subcommand};
 use sim::campaign::{Campaign, Shard};
+use sim::engine::Engine;
 use sim::minimise::{Budget, minimise};
-use sim::queue::run;
 use sim::schedule::{SECOND, Schedule};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,6 +21,9 @@ struct Arguments {
 enum Command {
     /// Runs many seeds and checks each; ends with a line of counts.
     Run {
+        /// What drives the replicas.
+        #[arg(long, value_enum, default_value_t)]
+        engine: Engine,
         /// How many seeds.
         #[arg(long, default_value_t = 300)]
         seeds: u64,
@@ -41,6 +44,9 @@ enum Command {
     Replay {
         /// The seed, or the file.
         what: String,
+        /// What drives the replicas.
+        #[arg(long, value_enum, default_value_t)]
+        engine: Engine,
         /// Prints every line of the trace.
         #[arg(long)]
         verbose: bool,
@@ -49,6 +55,9 @@ enum Command {
     Minimise {
         /// The seed, or the file.
         what: String,
+        /// What drives the replicas.
+        #[arg(long, value_enum, default_value_t)]
+        engine: Engine,
         /// Where to write it; by default `sim/regressions/<check>-<seed>.json`.
         #[arg(long)]
         out: Option<PathBuf>,
@@ -67,14 +76,14 @@ fn main() -> ExitCode {
 
 fn carry_out(command: Command) -> Result<ExitCode, String> {
     match command {
-        Command::Run { seeds, from, shard, minutes, jobs } => {
+        Command::Run { engine, seeds, from, shard, minutes, jobs } => {
             let limit = minutes.map(|minutes| Duration::from_secs(60 * minutes));
-            let summary = Campaign { seeds, from, shard, limit, jobs }.run(|line| println!("{line}"));
+            let summary = Campaign { engine, seeds, from, shard, limit, jobs }.run(|line| println!("{line}"));
             println!("{summary}");
             Ok(if summary.violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        Command::Replay { what, verbose } => Ok(replay(schedule(&what)?, verbose)),
-        Command::Minimise { what, out } => minimise_to_file(&schedule(&what)?, out),
+        Command::Replay { what, engine, verbose } => Ok(replay(engine, schedule(&what)?, verbose)),
+        Command::Minimise { what, engine, out } => minimise_to_file(engine, &schedule(&what)?, out),
     }
 }
 
@@ -88,8 +97,8 @@ fn schedule(what: &str) -> Result<Schedule, String> {
     serde_json::from_slice(&text).map_err(|error| format!("{what} is no schedule: {error}"))
 }
 
-fn replay(schedule: Schedule, verbose: bool) -> ExitCode {
-    let outcome = run(schedule, verbose);
+fn replay(engine: Engine, schedule: Schedule, verbose: bool) -> ExitCode {
+    let outcome = engine.run(schedule, verbose);
     for line in outcome.trace.into_lines() {
         let slot = line.slot.map_or_else(|| "-".to_owned(), |slot| slot.to_string());
         let (seconds, micros) = (line.at / SECOND, line.at % SECOND);
@@ -106,11 +115,12 @@ fn replay(schedule: Schedule, verbose: bool) -> ExitCode {
     }
 }
 
-fn minimise_to_file(schedule: &Schedule, out: Option<PathBuf>) -> Result<ExitCode, String> {
-    let Some(violation) = run(schedule.clone(), false).violation else {
+fn minimise_to_file(engine: Engine, schedule: &Schedule, out: Option<PathBuf>) -> Result<ExitCode, String> {
+    let Some(violation) = engine.run(schedule.clone(), false).violation else {
         return Err("that schedule violates nothing; there is nothing to make small".to_owned());
     };
-    let (small, runs) = minimise(schedule, Budget::default()).ok_or("the violation did not come again")?;
+    let (small, runs) =
+        minimise(engine, schedule, Budget::default()).ok_or("the violation did not come again")?;
     let name = format!("{}-{}.json", violation.check.replace(' ', "-"), schedule.seed);
     let path = out.unwrap_or_else(|| Path::new("sim/regressions").join(name));
     let text = serde_json::to_string_pretty(&small).map_err(|error| error.to_string())?;

@@ -1,6 +1,7 @@
 //! Makes a failing schedule small: drops parts of it as long as the same check still fails (delta debugging, Zeller 1999).
 
-use crate::queue::{Outcome, run};
+use crate::engine::Engine;
+use crate::outcome::Outcome;
 use crate::schedule::Schedule;
 
 /// A change of a schedule that may make it simpler.
@@ -22,9 +23,9 @@ impl Default for Budget {
 /// The smallest schedule found that violates the same check as `schedule`, and how many runs it took; `None` if
 /// `schedule` violates nothing.
 #[must_use]
-pub fn minimise(schedule: &Schedule, budget: Budget) -> Option<(Schedule, usize)> {
-    let check = run(schedule.clone(), false).violation?.check;
-    let mut search = Search { best: schedule.clone(), check, runs: 1, budget };
+pub fn minimise(engine: Engine, schedule: &Schedule, budget: Budget) -> Option<(Schedule, usize)> {
+    let check = engine.run(schedule.clone(), false).violation?.check;
+    let mut search = Search { engine, best: schedule.clone(), check, runs: 1, budget };
     loop {
         let before = search.best.clone();
         search.drop_parts(
@@ -45,6 +46,7 @@ pub fn minimise(schedule: &Schedule, budget: Budget) -> Option<(Schedule, usize)
 }
 
 struct Search {
+    engine: Engine,
     best: Schedule,
     check: &'static str,
     runs: usize,
@@ -58,7 +60,7 @@ impl Search {
             return false;
         }
         self.runs += 1;
-        let Outcome { violation, .. } = run(candidate.clone(), false);
+        let Outcome { violation, .. } = self.engine.run(candidate.clone(), false);
         let fails = violation.is_some_and(|violation| violation.check == self.check);
         if fails {
             self.best = candidate;

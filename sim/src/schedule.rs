@@ -210,6 +210,31 @@ pub enum Fault {
     },
 }
 
+impl Fault {
+    /// Its name, as campaigns count it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Kill { .. } => "kill",
+            Self::PowerLoss { .. } => "power loss",
+            Self::Blackout { .. } => "blackout",
+            Self::Pause { .. } => "pause",
+            Self::Partition { .. } => "partition",
+            Self::SlowNode { .. } => "slow node",
+            Self::SlowDisk { .. } => "slow disk",
+            Self::FailSync { .. } => "fsync fails",
+            Self::FailWrite { .. } => "write fails",
+            Self::DiskFull { .. } => "disk full",
+            Self::Rot { .. } => "rot",
+            Self::Wipe { .. } => "wipe",
+            Self::ClockJump { .. } => "clock jump",
+            Self::Join { .. } => "join",
+            Self::Remove { .. } => "remove",
+            Self::Transfer { .. } => "transfer",
+        }
+    }
+}
+
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operation {

@@ -251,3 +251,11 @@ pub struct Durable {
     pub(in crate::raft) incarnation: Incarnation,
     pub(in crate::raft) sequence: WriteSequence,
 }
+
+impl Durable {
+    /// The last write that it acknowledges.
+    #[must_use]
+    pub const fn sequence(&self) -> WriteSequence {
+        self.sequence
+    }
+}

@@ -114,6 +114,7 @@ impl<E: Env> Driver<E> {
         let Some((adoption, reply)) = self.adopting.take() else {
             return Err("the storage moved to another cluster unasked".to_owned());
         };
+        self.env.watch_opened(&opened);
         let start = ReplicaStart {
             id: adoption.id,
             incarnation: opened.incarnation,

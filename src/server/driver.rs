@@ -117,6 +117,7 @@ impl<E: Env> Driver<E> {
         for news in batch.storage.drain(..) {
             match news {
                 StorageNews::Event(event) if self.adopting.is_none() => {
+                    self.env.watch_stored(&event);
                     self.replica.step(now, Event::Storage(event));
                 }
                 StorageNews::Event(_) | StorageNews::Closed => {}
@@ -181,6 +182,7 @@ impl<E: Env> Driver<E> {
         let applied = self.replica.last_applied();
         let before = self.env.now();
         let mut actions = self.replica.take_actions();
+        self.env.watch_stepped(&self.replica, &actions);
         let now = self.env.now();
         if self.replica.last_applied() != applied {
             self.metrics.apply.observe(now.since(before));

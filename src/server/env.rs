@@ -1,8 +1,9 @@
 //! What a node needs of its surroundings: two implementations exist, tokio's and the simulator's (madsim).
 
 use crate::raft::Time;
+use crate::replica::{Actions, Replica, StorageEvent};
 use crate::server::work::{WorkQueue, Worker};
-use crate::storage::Disk;
+use crate::storage::{Disk, Opened};
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -45,6 +46,17 @@ pub trait Env: Clone + Send + Sync + 'static {
     fn disk(&self) -> &Self::Disk;
     /// A fresh seed: random in production, from the run's seed in a simulation.
     fn seed(&self) -> u64;
+
+    /// A data directory was opened, or has become another member's. For a simulation that checks what was recovered; nothing
+    /// watches in production.
+    #[inline]
+    fn watch_opened(&self, _opened: &Opened) {}
+    /// The storage's answer is about to be given to the replica. For a simulation that checks what is durable.
+    #[inline]
+    fn watch_stored(&self, _event: &StorageEvent) {}
+    /// The replica was stepped, and this is what it wants; none of it has been carried out. For a simulation that checks it.
+    #[inline]
+    fn watch_stepped(&self, _replica: &Replica, _actions: &Actions) {}
 }
 
 /// A listening socket.

@@ -51,6 +51,7 @@ impl Node {
         let listener = listen(&env, &options.raft_addr).await?;
         let (raft_addr, http_addr) = addresses(&env, &options, &listener).await?;
         let (storage, opened) = open(&env, &options, &raft_addr, &http_addr)?;
+        env.watch_opened(&opened);
         for note in &opened.notes {
             info!(%note, "recovered");
         }

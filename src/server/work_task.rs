@@ -5,12 +5,19 @@ use crate::server::env::Env;
 use crate::server::work::{Found, IDLE_MICROS, WorkQueue, Worker};
 use std::sync::Arc;
 
-/// Runs `worker` as a task until its queue is closed.
-pub async fn run_as_task<E: Env, W: Worker>(env: E, mut worker: W, queue: Arc<WorkQueue<W::Job>>) {
+/// Runs `worker` as a task until its queue is closed. A batch is worked on when `micros()` have passed since it was taken: jobs
+/// that come meanwhile wait for the next one, as they do while a thread is busy.
+pub async fn run_as_task<E: Env, W: Worker>(
+    env: E,
+    mut worker: W,
+    queue: Arc<WorkQueue<W::Job>>,
+    mut micros: impl FnMut() -> u64,
+) {
     let mut idle_at: Option<Time> = None;
     loop {
         match queue.look() {
             Found::Jobs(jobs) => {
+                env.sleep_until(env.now().plus(micros())).await;
                 if !worker.work(jobs) {
                     return;
                 }

@@ -1,16 +1,16 @@
 //! The queue engine: replicas over simulated disks, network and clocks, in one thread, one event after the other.
 
 use crate::checks::{Checks, Violation};
-use crate::clients::Clients;
+use crate::clients::{Clients, check_clients};
+use crate::clock::Clock;
 use crate::network::Network;
-use crate::queue::clock::Clock;
+use crate::outcome::Outcome;
 use crate::queue::happening::{Happening, OPERATOR_MICROS, Queue, RECOVERY_MICROS};
 use crate::queue::machine::{Identity, Machine};
 use crate::queue::operator::Operator;
 use crate::schedule::{MILLI, SECOND, Schedule};
 use crate::streams::{Stream, stream};
 use crate::trace::Trace;
-use infinitystore::history::{Effort, Verdict, check as check_history};
 use infinitystore::raft::{
     Entry, EntryKind, HardState, LogId, LogIndex, Membership, NodeId, Restored, StoreId, Term,
 };
@@ -18,22 +18,6 @@ use infinitystore::storage::Bootstrap;
 use rand::Rng;
 use rand::rngs::SmallRng;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What came of a run.
-pub struct Outcome {
-    /// The first property that did not hold.
-    pub violation: Option<Violation>,
-    /// When, in microseconds of the simulation.
-    pub at: u64,
-    /// Hash of everything that happened.
-    pub trace_hash: u64,
-    /// The lines of the trace, if they were asked for.
-    pub trace: Trace,
-    /// Client operations that were answered, and that were not.
-    pub operations: (u64, u64),
-    /// How often each fault and rare path was met.
-    pub marks: BTreeMap<&'static str, u64>,
-}
 
 /// A simulation.
 pub(in crate::queue) struct Engine {
@@ -302,19 +286,5 @@ impl Engine {
                 (raft.role() == infinitystore::raft::RoleName::Leader).then_some((raft.term(), machine.slot))
             });
         leaders.max().map(|(_, slot)| slot)
-    }
-}
-
-/// The clients' history must be linearizable.
-fn check_clients(clients: Clients, log: &[Entry]) -> Option<Violation> {
-    let history = clients.into_history(log);
-    match check_history(&history, Effort::default()).verdict {
-        Verdict::Linearizable => None,
-        Verdict::Violation(violation) => {
-            Some(Violation { check: "linearizability", what: violation.to_string() })
-        }
-        other => {
-            Some(Violation { check: "linearizability", what: format!("the search did not end: {other:?}") })
-        }
     }
 }

@@ -20,7 +20,7 @@ impl Engine {
         }
         let fault = self.schedule.faults[number].what.clone();
         self.trace.line(self.now, None, "fault", format_args!("{fault:?}"));
-        self.mark(name(&fault));
+        self.mark(fault.name());
         let now = self.now;
         match fault {
             Fault::Kill { slot, back_micros } => {
@@ -144,26 +144,5 @@ impl Engine {
         let Some(leader) = self.leader() else { return Ok(()) };
         let id = RequestId(u64::MAX / 2 + self.trace.steps());
         self.ask(leader, id, Asker::Operator, request, 2_000 * MILLI)
-    }
-}
-
-const fn name(fault: &Fault) -> &'static str {
-    match fault {
-        Fault::Kill { .. } => "kill",
-        Fault::PowerLoss { .. } => "power loss",
-        Fault::Blackout { .. } => "blackout",
-        Fault::Pause { .. } => "pause",
-        Fault::Partition { .. } => "partition",
-        Fault::SlowNode { .. } => "slow node",
-        Fault::SlowDisk { .. } => "slow disk",
-        Fault::FailSync { .. } => "fsync fails",
-        Fault::FailWrite { .. } => "write fails",
-        Fault::DiskFull { .. } => "disk full",
-        Fault::Rot { .. } => "rot",
-        Fault::Wipe { .. } => "wipe",
-        Fault::ClockJump { .. } => "clock jump",
-        Fault::Join { .. } => "join",
-        Fault::Remove { .. } => "remove",
-        Fault::Transfer { .. } => "transfer",
     }
 }

@@ -1,9 +1,9 @@
 //! One machine: a disk that outlives processes, and at times a process: replica and storage.
 
 use crate::checks::Violation;
+use crate::clock::Clock;
 use crate::disk::SimDisk;
 use crate::durable::{DurableModel, WriteSketch};
-use crate::queue::clock::Clock;
 use crate::schedule::Settings;
 use infinitystore::raft::{ClusterId, Config, LogIndex, Member, NodeId, StoreId, Time};
 use infinitystore::replica::{
@@ -241,7 +241,9 @@ pub(in crate::queue) fn cluster_id() -> ClusterId {
     ClusterId(0x1234_5678)
 }
 
-fn replica_config(settings: &Settings) -> ReplicaConfig {
+/// The limits of a schedule.
+#[must_use]
+pub(crate) fn replica_config(settings: &Settings) -> ReplicaConfig {
     ReplicaConfig {
         raft: Config {
             heartbeat_interval_micros: settings.heartbeat_interval_micros,

@@ -1,11 +1,10 @@
 //! The queue engine: thousands of simulated seconds a second, in one thread.
 
-mod clock;
 mod engine;
 mod faults;
 mod happening;
-mod machine;
+pub(crate) mod machine;
 mod operator;
 mod stepping;
 
-pub use engine::{Outcome, run};
+pub use engine::run;

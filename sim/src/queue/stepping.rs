@@ -1,6 +1,7 @@
 //! Machines at work: events in, actions out, and everything the actions ask for.
 
 use crate::checks::Violation;
+use crate::clients::Seen;
 use crate::durable::WriteSketch;
 use crate::queue::engine::Engine;
 use crate::queue::happening::{Happening, IDLE_MICROS};
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use infinitystore::codec::{decode_frame, encode_frame};
 use infinitystore::kv::Op;
 use infinitystore::replica::{
-    Actions, ClientReply, ClientRequest, Event, Notice, PeerMessage, RequestId, StorageEvent, StorageRequest,
+    Actions, ClientReply, ClientRequest, Event, PeerMessage, RequestId, StorageEvent, StorageRequest,
 };
 use rand::Rng;
 
@@ -149,37 +150,10 @@ impl Engine {
     /// The checks that look at one machine after each of its steps.
     fn look(&mut self, slot: usize, actions: &Actions) -> Result<(), Violation> {
         let Some(process) = &mut self.machines[slot].process else { return Ok(()) };
-        let replica = &process.replica;
         for notice in &actions.notices {
             self.trace.line(self.now, Some(slot), "notice", format_args!("{notice:?}"));
-            match notice {
-                Notice::RoleChanged { role, term, .. } => self.checks.role_changed(replica, *role, *term)?,
-                Notice::SnapshotTaken(_) => *self.marks.entry("snapshot taken").or_default() += 1,
-                Notice::SnapshotInstalled(_) => *self.marks.entry("snapshot installed").or_default() += 1,
-                Notice::BadMessage { from, reason } => {
-                    let what = format!("machine {slot} about member {from}: {reason}");
-                    return Err(Violation { check: "no correct peer says that", what });
-                }
-                Notice::MembershipChanged { .. } | Notice::SnapshotFailed(_) => {}
-            }
         }
-        let applied = replica.last_applied().index;
-        if applied > process.applied {
-            let mut entries = replica.raft().log_after(process.applied);
-            entries.retain(|entry| entry.index() <= applied);
-            process.applied = applied;
-            let whole = entries.first().map(|entry| entry.index().get() + entries.len() as u64 - 1)
-                == Some(applied.get());
-            if whole {
-                self.checks.applied(replica, &entries)?;
-            } else {
-                self.checks.same_state(replica)?;
-            }
-        } else if applied < process.applied {
-            let what = format!("machine {slot} had applied {}, now {applied}", process.applied);
-            return Err(Violation { check: "applied never goes back", what });
-        }
-        Ok(())
+        self.checks.stepped(slot, &process.replica, &actions.notices, &mut process.applied, &mut self.marks)
     }
 
     fn send(&mut self, slot: usize, message: PeerMessage) -> Result<(), Violation> {
@@ -465,7 +439,7 @@ impl Engine {
         match asker {
             Some(Asker::Client(client)) => {
                 self.trace.line(self.now, Some(slot), "answer", format_args!("client {client}: {reply:?}"));
-                if self.clients.answer(client, request, reply, self.now) {
+                if self.clients.answer(client, request, &Seen::from(reply), self.now) {
                     self.plan_client(client);
                 }
             }

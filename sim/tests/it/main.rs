@@ -1,6 +1,7 @@
 //! What makes a user trust the store: `cargo test -p sim`.
 
 use sim::campaign::{Campaign, Shard};
+use sim::engine::Engine;
 use sim::queue::run;
 use sim::schedule::Schedule;
 use std::path::Path;
@@ -10,8 +11,14 @@ const SEEDS: u64 = 400;
 
 #[test]
 fn no_seed_violates_anything_and_every_fault_strikes() {
-    let campaign =
-        Campaign { seeds: SEEDS, from: 0, shard: Shard { index: 0, count: 1 }, limit: None, jobs: 0 };
+    let campaign = Campaign {
+        engine: Engine::Queue,
+        seeds: SEEDS,
+        from: 0,
+        shard: Shard { index: 0, count: 1 },
+        limit: None,
+        jobs: 0,
+    };
     let summary = campaign.run(|line| eprintln!("{line}"));
     println!("{summary}");
     assert_eq!(summary.violations, 0, "the lines above name the seeds, and the command that replays each");

@@ -6,7 +6,7 @@ const MILLION: u128 = 1_000_000;
 
 /// A machine's clock.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::queue) struct Clock {
+pub struct Clock {
     /// Millionths of a second that it advances in a second of the simulation.
     rate_ppm: u64,
     /// What it shows at the simulation's zero, with all jumps so far.
@@ -16,25 +16,25 @@ pub(in crate::queue) struct Clock {
 impl Clock {
     /// A clock that is `drift_ppm` millionths too fast (or too slow), and starts at `offset` microseconds.
     #[must_use]
-    pub(in crate::queue) fn new(drift_ppm: i64, offset: u64) -> Self {
+    pub fn new(drift_ppm: i64, offset: u64) -> Self {
         let rate_ppm = u64::try_from(1_000_000_i64.saturating_add(drift_ppm).max(1)).unwrap_or(1_000_000);
         Self { rate_ppm, offset }
     }
 
     /// It jumps ahead.
-    pub(in crate::queue) fn jump(&mut self, by_micros: u64) {
+    pub fn jump(&mut self, by_micros: u64) {
         self.offset += by_micros;
     }
 
     /// What it shows at `now` of the simulation.
     #[must_use]
-    pub(in crate::queue) fn read(&self, now: u64) -> Time {
+    pub fn read(&self, now: u64) -> Time {
         Time::new(self.offset + scale(now, u128::from(self.rate_ppm), MILLION))
     }
 
     /// The first instant of the simulation at which it shows `time` or more, not before `now`.
     #[must_use]
-    pub(in crate::queue) fn when(&self, time: Time, now: u64) -> u64 {
+    pub fn when(&self, time: Time, now: u64) -> u64 {
         let ahead = time.since(Time::new(self.offset));
         let mut at = scale(ahead, MILLION, u128::from(self.rate_ppm)).max(now);
         while self.read(at) < time {
