@@ -98,6 +98,11 @@ fn schedule(what: &str) -> Result<Schedule, String> {
 }
 
 fn replay(engine: Engine, schedule: Schedule, verbose: bool) -> ExitCode {
+    if verbose {
+        // What the nodes log, if RUST_LOG says so; their clocks are the simulation's.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(std::io::stderr).init();
+    }
     let outcome = engine.run(schedule, verbose);
     for line in outcome.trace.into_lines() {
         let slot = line.slot.map_or_else(|| "-".to_owned(), |slot| slot.to_string());

@@ -63,6 +63,12 @@ impl Network {
         !self.cuts.iter().any(|active| severs(&active.cut, self.slots, from, to))
     }
 
+    /// How much longer a message takes because of slow machines.
+    #[must_use]
+    pub fn extra(&self, now: u64, from: usize, to: usize) -> u64 {
+        [from, to].iter().map(|&slot| self.slow[slot]).filter(|slow| slow.1 > now).map(|slow| slow.0).sum()
+    }
+
     /// Decides what becomes of a message.
     pub fn fate(&mut self, now: u64, from: usize, to: usize, settings: &Settings) -> Fate {
         if !self.reaches(now, from, to) {
@@ -75,8 +81,7 @@ impl Network {
         if lost {
             return Fate::default();
         }
-        let extra: u64 =
-            [from, to].iter().map(|&slot| self.slow[slot]).filter(|s| s.1 > now).map(|s| s.0).sum();
+        let extra = self.extra(now, from, to);
         let copies = (0..=usize::from(twice))
             .map(|_| {
                 let delay = self.rng.random_range(settings.delay_min_micros..=settings.delay_max_micros);

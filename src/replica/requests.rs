@@ -61,6 +61,10 @@ impl Replica {
     }
 
     fn handle_read(&mut self, read: Read) {
+        if self.is_reserved() {
+            // What it could read is the empty state of a cluster of one that is about to be no more.
+            return self.fail(read.request, ClientError::Reserved);
+        }
         if self.reads.len() >= self.config.pending_requests_max {
             return self.fail(read.request, ClientError::Overloaded);
         }

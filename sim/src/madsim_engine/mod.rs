@@ -1,1 +1,39 @@
-pub use crate::queue::run;
+//! The madsim engine: whole nodes (the async driver, the peer transport, hyper's HTTP server) as tasks of madsim's executor, in
+//! its virtual time, over simulated disks, clocks and connections; clients speak HTTP.
+//!
+//! madsim brings the executor, which picks among ready tasks at random from the seed, the timers, and nodes whose
+//! tasks can be killed and paused. Connections are this module's own (`connections`): madsim's never break, take
+//! every write whole, and end cleanly through a partition.
+
+mod client;
+mod connections;
+mod env;
+mod faults;
+mod machine;
+mod operator;
+mod run;
+mod world;
+
+pub use run::run;
+
+use std::pin::pin;
+use std::time::Duration;
+
+/// Microseconds of the simulation.
+pub(in crate::madsim_engine) fn now() -> u64 {
+    u64::try_from(madsim::time::TimeHandle::current().elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Waits until `at`, microseconds of the simulation.
+pub(in crate::madsim_engine) async fn sleep_until(at: u64) {
+    let handle = madsim::time::TimeHandle::current();
+    let left = Duration::from_micros(at).saturating_sub(handle.elapsed());
+    if left.is_zero() {
+        return;
+    }
+    // madsim rounds short sleeps up to a millisecond, unless the deadline is set afterwards.
+    let deadline = handle.now_instant() + left;
+    let mut sleep = pin!(handle.sleep(left));
+    sleep.as_mut().reset(deadline);
+    sleep.await;
+}

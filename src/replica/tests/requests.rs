@@ -141,6 +141,19 @@ fn a_reserved_node_takes_no_writes_until_it_is_released() {
 }
 
 #[test]
+fn a_reserved_node_answers_no_linearizable_read() {
+    // It would answer from the empty state of a cluster that is about to be no more, to a client of the one it joins.
+    let mut cluster = Cluster::new(1);
+    let until = cluster.now.plus(10_000_000);
+    cluster.give(id(1), Event::Reserve { until });
+    let read = cluster.read(id(1), "k", Level::Linearizable);
+    assert_eq!(cluster.reply(read), Some(&ClientReply::Failed(ClientError::Reserved)));
+    cluster.give(id(1), Event::Release);
+    let read = cluster.read(id(1), "k", Level::Linearizable);
+    assert_eq!(cluster.run_until_answered(read), ClientReply::Value(None));
+}
+
+#[test]
 fn a_node_with_an_uncommitted_write_is_not_pristine() {
     let mut cluster = Cluster::new(1);
     cluster.disks_work = false;

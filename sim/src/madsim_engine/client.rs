@@ -1,0 +1,124 @@
+//! Clients that speak HTTP.
+
+use crate::clients::Seen;
+use crate::madsim_engine::connections::{SimStream, connect};
+use crate::madsim_engine::world::Shared;
+use crate::madsim_engine::{now, sleep_until};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use infinitystore::kv::Op;
+use infinitystore::replica::ClientRequest;
+
+type Sender = SendRequest<Full<Bytes>>;
+
+/// Carries a client's plan out.
+pub(in crate::madsim_engine) async fn run_client(shared: Shared, number: usize) {
+    let mut connection: Option<(usize, Sender)> = None;
+    loop {
+        let (at, slot, timeout) = {
+            let world = shared.lock();
+            let Some((at, slot)) = world.clients.next(number) else { return };
+            (world.began + at, slot, world.schedule.settings.client_timeout_micros * 5 / 4)
+        };
+        sleep_until(at).await;
+        if shared.lock().calm {
+            return;
+        }
+        let give_up = now() + timeout;
+        if connection.as_ref().is_none_or(|(to, sender)| *to != slot || sender.is_closed()) {
+            let fresh = within(give_up, open(&shared, slot)).await.flatten();
+            connection = fresh.map(|sender| (slot, sender));
+        }
+        let Some((_, sender)) = &mut connection else {
+            shared.lock().clients.skip(number);
+            continue;
+        };
+        let (request, body) = shared.lock().clients.send(number, now());
+        let delete = matches!(body, ClientRequest::Write(Op::Delete { .. }));
+        let answer = within(give_up, ask(sender, &body)).await;
+        let mut world = shared.lock();
+        let world = &mut *world;
+        let answered = now();
+        match answer {
+            Some(Some(seen)) => {
+                let seen =
+                    if delete && seen == (Seen::Set { revision: None }) { Seen::Deleted } else { seen };
+                world.trace.line(answered, Some(slot), "answer", format_args!("client {number}: {seen:?}"));
+                world.clients.answer(number, request, &seen, answered);
+            }
+            Some(None) | None => {
+                world.trace.line(answered, Some(slot), "answer", format_args!("client {number}: nothing"));
+                world.clients.give_up(number, request);
+                connection = None;
+            }
+        }
+        world.trace.step([answered, number as u64, world.clients.counts().0, world.clients.counts().1]);
+    }
+}
+
+async fn within<T>(deadline: u64, future: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        value = future => Some(value),
+        () = sleep_until(deadline) => None,
+    }
+}
+
+async fn open(shared: &Shared, slot: usize) -> Option<Sender> {
+    let stream: SimStream = connect(shared, None, &format!("m{slot}:8001")).await.ok()?;
+    let (sender, driver) = handshake(TokioIo::new(stream)).await.ok()?;
+    madsim::task::spawn(async move {
+        // How it ended shows in the requests.
+        let _ = driver.await;
+    });
+    Some(sender)
+}
+
+/// Asks, and understands the answer; `None` when the connection broke first.
+async fn ask(sender: &mut Sender, request: &ClientRequest) -> Option<Seen> {
+    let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+    let built = match request {
+        ClientRequest::Write(Op::Set { key, value }) => {
+            let body = serde_json::json!({"key": text(key), "value": text(value), "action": "set"});
+            post(body.to_string())
+        }
+        ClientRequest::Write(Op::Delete { key }) => {
+            post(serde_json::json!({"key": text(key), "action": "delete"}).to_string())
+        }
+        ClientRequest::Read { key, .. } => Request::builder()
+            .uri(format!("/get?key={}", text(key)))
+            .header("host", "node")
+            .body(Full::default()),
+        _ => return None,
+    };
+    sender.ready().await.ok()?;
+    let response = sender.send_request(built.expect("keys need no escape")).await.ok()?;
+    understand(response).await
+}
+
+fn post(body: String) -> hyper::http::Result<Request<Full<Bytes>>> {
+    Request::builder().method(Method::POST).uri("/set").header("host", "node").body(Full::from(body))
+}
+
+async fn understand(response: Response<hyper::body::Incoming>) -> Option<Seen> {
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.ok()?.to_bytes();
+    let read = |body: &Bytes| {
+        let found: serde_json::Value = serde_json::from_slice(body).ok()?;
+        found.get("value").and_then(|value| value.as_str()).map(|value| Bytes::from(value.to_owned()))
+    };
+    Some(match head.status {
+        StatusCode::OK if body.starts_with(b"\"") => Seen::Set { revision: None },
+        StatusCode::OK => Seen::Value(Some((read(&body)?, None))),
+        StatusCode::NOT_FOUND => Seen::Value(None),
+        StatusCode::INTERNAL_SERVER_ERROR
+            if head.headers.get("infinitystore-outcome").is_none_or(|outcome| outcome != "not-appended") =>
+        {
+            Seen::Unknown
+        }
+        _ => Seen::Failed,
+    })
+}

@@ -1,0 +1,511 @@
+//! Connections between machines, and from clients: byte streams that take part of a write, carry bytes late and at different
+//! speeds, hold them back while the network is cut, break, and stay half open when the other end lost its power.
+
+use crate::madsim_engine::world::{Shared, World};
+use crate::madsim_engine::{now, sleep_until};
+use crate::schedule::{MILLI, SECOND};
+use infinitystore::server::Listener;
+use rand::Rng;
+use rand::rngs::SmallRng;
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes on their way in one direction; whoever writes more waits.
+const WINDOW_BYTES: usize = 256 << 10;
+/// A lost packet is sent again after so long.
+const RETRANSMIT_MICROS: u64 = 200 * MILLI;
+/// Bytes that could not be delivered for so long break their connection.
+const GIVE_UP_MICROS: u64 = 10 * SECOND;
+/// A connection whose other end is gone without a word is probed after so long (the product asks for keep-alive probes), …
+const KEEPALIVE_MICROS: u64 = 10 * SECOND;
+/// … and given up after so long without an answer.
+const KEEPALIVE_GIVE_UP_MICROS: u64 = 25 * SECOND;
+/// How often held bytes are tried again.
+pub(in crate::madsim_engine) const PUMP_MICROS: u64 = 25 * MILLI;
+
+/// One end's place: a machine and its process, or a client.
+type Place = Option<(usize, u32)>;
+
+/// What travels.
+#[derive(Debug)]
+enum Parcel {
+    Bytes(Vec<u8>),
+    /// The sender has closed.
+    End,
+}
+
+/// One direction of a connection.
+#[derive(Debug, Default)]
+struct Pipe {
+    /// Where it comes from.
+    from: Place,
+    /// With the time of arrival; `None`: held back, as nothing gets through.
+    parcels: VecDeque<(Option<u64>, Parcel)>,
+    /// Bytes of the first parcel that have been read.
+    read: usize,
+    bytes: usize,
+    /// No parcel overtakes.
+    last_at: u64,
+    /// Since when parcels are held back.
+    held_since: Option<u64>,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    /// Whether the end that reads it still exists.
+    read_open: bool,
+    /// Whether the end that writes it still exists.
+    write_open: bool,
+}
+
+#[derive(Debug)]
+struct Connection {
+    /// `pipes[end]` is written by `end`.
+    pipes: [Pipe; 2],
+    broken: bool,
+    /// Since when one end is gone without a word.
+    half_open_since: Option<u64>,
+    /// Peers' frames carry checksums; what clients send does not.
+    checksummed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Port {
+    slot: usize,
+    life: u32,
+    backlog: VecDeque<u64>,
+    acceptor: Option<Waker>,
+}
+
+/// All connections of a run.
+#[derive(Debug)]
+pub(in crate::madsim_engine) struct Connections {
+    rng: SmallRng,
+    open: BTreeMap<u64, Connection>,
+    ports: BTreeMap<String, Port>,
+    next: u64,
+}
+
+impl Connections {
+    /// None yet.
+    pub(in crate::madsim_engine) fn new(rng: SmallRng) -> Self {
+        Self { rng, open: BTreeMap::new(), ports: BTreeMap::new(), next: 0 }
+    }
+}
+
+impl World {
+    /// Whether bytes get from one place to another now.
+    fn reaches(&mut self, from: Place, to: Place) -> bool {
+        match (from, to) {
+            (Some((from, _)), Some((to, _))) => self.network.reaches(now(), from, to),
+            _ => true,
+        }
+    }
+
+    /// How long a parcel takes.
+    fn delay(&mut self, from: Place, to: Place) -> u64 {
+        let settings = &self.schedule.settings;
+        let rng = &mut self.connections.rng;
+        let usual = rng.random_range(settings.delay_min_micros..=settings.delay_max_micros);
+        let (Some((from, _)), Some((to, _))) = (from, to) else { return settings.delay_min_micros };
+        let mut chance = |ppm: u32| !self.calm && ppm > 0 && rng.random_range(0..1_000_000) < ppm;
+        let straggles = if chance(settings.straggler_ppm) { 9 * usual } else { 0 };
+        let lost = chance(settings.loss_ppm);
+        if lost {
+            *self.marks.entry("packet lost").or_default() += 1;
+        }
+        let again = if lost { RETRANSMIT_MICROS } else { 0 };
+        usual + straggles + again + self.network.extra(now(), from, to)
+    }
+
+    /// Sends a parcel from `end` of a connection.
+    fn send_parcel(&mut self, id: u64, end: usize, parcel: Parcel) {
+        let Some(connection) = self.connections.open.get(&id) else { return };
+        let (from, to) = (connection.pipes[end].from, connection.pipes[1 - end].from);
+        let gone = !connection.pipes[end].read_open;
+        let held = connection.pipes[end].held_since.is_some();
+        if held || gone || !self.reaches(from, to) {
+            if !held {
+                self.mark("bytes held back");
+            }
+            let Some(connection) = self.connections.open.get_mut(&id) else { return };
+            let pipe = &mut connection.pipes[end];
+            pipe.held_since.get_or_insert(now());
+            pipe.parcels.push_back((None, parcel));
+            return;
+        }
+        let at = now() + self.delay(from, to);
+        let Some(connection) = self.connections.open.get_mut(&id) else { return };
+        let pipe = &mut connection.pipes[end];
+        pipe.last_at = pipe.last_at.max(at);
+        pipe.parcels.push_back((Some(pipe.last_at), parcel));
+        wake(&mut pipe.reader);
+    }
+
+    /// Tries again what is held back; breaks what has been for too long, and what speaks to nobody.
+    pub(in crate::madsim_engine) fn pump(&mut self) {
+        let ids: Vec<u64> = self.connections.open.keys().copied().collect();
+        for id in ids {
+            self.probe_half_open(id);
+            for end in 0..2 {
+                let Some(connection) = self.connections.open.get(&id) else { continue };
+                let Some(since) = connection.pipes[end].held_since else { continue };
+                let (from, to) = (connection.pipes[end].from, connection.pipes[1 - end].from);
+                let gone = !connection.pipes[end].read_open;
+                let answers = to.is_none_or(|(slot, _)| self.machines[slot].powered);
+                let through = answers && self.reaches(from, to);
+                if now() >= since + GIVE_UP_MICROS || gone && through {
+                    // Given up, or answered with a reset by a machine that knows nothing of the connection.
+                    self.mark(if gone { "connection reset" } else { "connection timed out" });
+                    self.break_connection(id);
+                } else if through {
+                    let at = now() + self.delay(from, to);
+                    let Some(connection) = self.connections.open.get_mut(&id) else { continue };
+                    let pipe = &mut connection.pipes[end];
+                    pipe.held_since = None;
+                    pipe.last_at = pipe.last_at.max(at);
+                    for (arrival, _) in pipe.parcels.iter_mut().filter(|(arrival, _)| arrival.is_none()) {
+                        *arrival = Some(pipe.last_at);
+                    }
+                    wake(&mut pipe.reader);
+                }
+            }
+        }
+        self.connections
+            .open
+            .retain(|_, connection| connection.pipes.iter().any(|pipe| pipe.read_open || pipe.write_open));
+    }
+
+    /// A keep-alive probe finds out that the other end is gone.
+    fn probe_half_open(&mut self, id: u64) {
+        let Some(connection) = self.connections.open.get(&id) else { return };
+        let Some(since) = connection.half_open_since.filter(|since| now() >= since + KEEPALIVE_MICROS) else {
+            return;
+        };
+        let places = [connection.pipes[0].from, connection.pipes[1].from];
+        let answers = places.iter().flatten().all(|(slot, _)| self.machines[*slot].powered)
+            && self.reaches(places[0], places[1])
+            && self.reaches(places[1], places[0]);
+        if answers || now() >= since + KEEPALIVE_GIVE_UP_MICROS {
+            self.mark("keep-alive found a dead end");
+            self.break_connection(id);
+            if let Some(connection) = self.connections.open.get_mut(&id) {
+                connection.half_open_since = None;
+            }
+        }
+    }
+
+    /// A machine's process is gone: nobody listens there any more, and whom nobody had accepted yet finds that out.
+    pub(in crate::madsim_engine) fn close_ports(&mut self, slot: usize) {
+        let ports = self.connections.ports.iter().filter(|(_, port)| port.slot == slot);
+        for addr in ports.map(|(addr, _)| addr.clone()).collect::<Vec<_>>() {
+            self.close_port(&addr);
+        }
+    }
+
+    fn close_port(&mut self, addr: &str) {
+        let Some(port) = self.connections.ports.remove(addr) else { return };
+        for id in port.backlog {
+            if self.machines[port.slot].powered {
+                self.break_connection(id);
+            } else if let Some(connection) = self.connections.open.get_mut(&id) {
+                connection.pipes[0].read_open = false;
+                connection.pipes[1].write_open = false;
+                connection.half_open_since = Some(now());
+            }
+        }
+    }
+
+    fn break_connection(&mut self, id: u64) {
+        if let Some(connection) = self.connections.open.get_mut(&id) {
+            connection.broken = true;
+            for pipe in &mut connection.pipes {
+                pipe.parcels.clear();
+                pipe.held_since = None;
+                wake(&mut pipe.reader);
+                wake(&mut pipe.writer);
+            }
+        }
+    }
+
+    /// Chances that a write of `length` bytes meets: the connection breaks, part of it is taken, a bit flips.
+    fn meddle(&mut self, id: u64, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let Some(connection) = self.connections.open.get(&id) else { return Err(reset()) };
+        let checksummed = connection.checksummed;
+        let settings = self.schedule.settings.clone();
+        let rng = &mut self.connections.rng;
+        let mut chance = |ppm: u32| !self.calm && ppm > 0 && rng.random_range(0..1_000_000) < ppm;
+        let breaks = chance(settings.loss_ppm / 10);
+        let partial = bytes.len() > 1 && chance(settings.duplicate_ppm);
+        let corrupt = checksummed && chance(settings.corrupt_ppm / 10);
+        if breaks {
+            self.mark("connection broken");
+            self.break_connection(id);
+            return Err(reset());
+        }
+        let mut bytes = bytes.to_vec();
+        if partial {
+            self.mark("write taken in part");
+            let length = self.connections.rng.random_range(1..bytes.len());
+            bytes.truncate(length);
+        }
+        if corrupt {
+            self.mark("bytes corrupted");
+            let position = self.connections.rng.random_range(0..bytes.len());
+            bytes[position] ^= 1 << self.connections.rng.random_range(0..8);
+        }
+        Ok(bytes)
+    }
+}
+
+fn wake(waker: &mut Option<Waker>) {
+    if let Some(waker) = waker.take() {
+        waker.wake();
+    }
+}
+
+fn reset() -> io::Error {
+    io::Error::new(ErrorKind::ConnectionReset, "the simulated connection broke")
+}
+
+/// One end of a connection.
+pub(in crate::madsim_engine) struct SimStream {
+    shared: Shared,
+    id: u64,
+    end: usize,
+    sleep: Option<(u64, Pin<Box<dyn Future<Output = ()> + Send>>)>,
+}
+
+impl SimStream {
+    const fn new(shared: Shared, id: u64, end: usize) -> Self {
+        Self { shared, id, end, sleep: None }
+    }
+}
+
+impl AsyncRead for SimStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            let arrival = {
+                let mut world = this.shared.lock();
+                let Some(connection) = world.connections.open.get_mut(&this.id) else {
+                    return Poll::Ready(Err(reset()));
+                };
+                if connection.broken {
+                    return Poll::Ready(Err(reset()));
+                }
+                let pipe = &mut connection.pipes[1 - this.end];
+                match pipe.parcels.front() {
+                    Some((Some(at), parcel)) if *at <= now() => {
+                        let Parcel::Bytes(bytes) = parcel else { return Poll::Ready(Ok(())) };
+                        let length = buf.remaining().min(bytes.len() - pipe.read);
+                        buf.put_slice(&bytes[pipe.read..pipe.read + length]);
+                        pipe.read += length;
+                        pipe.bytes -= length;
+                        if pipe.read == bytes.len() {
+                            pipe.read = 0;
+                            pipe.parcels.pop_front();
+                        }
+                        wake(&mut pipe.writer);
+                        return Poll::Ready(Ok(()));
+                    }
+                    Some((Some(at), _)) => {
+                        pipe.reader = Some(cx.waker().clone());
+                        *at
+                    }
+                    Some((None, _)) | None => {
+                        pipe.reader = Some(cx.waker().clone());
+                        return Poll::Pending;
+                    }
+                }
+            };
+            let (planned, sleep) =
+                this.sleep.get_or_insert_with(|| (arrival, Box::pin(sleep_until(arrival))));
+            if *planned != arrival {
+                (*planned, *sleep) = (arrival, Box::pin(sleep_until(arrival)));
+            }
+            if sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            this.sleep = None;
+        }
+    }
+}
+
+impl AsyncWrite for SimStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let mut world = this.shared.lock();
+        let Some(connection) = world.connections.open.get_mut(&this.id) else {
+            return Poll::Ready(Err(reset()));
+        };
+        if connection.broken {
+            return Poll::Ready(Err(reset()));
+        }
+        let pipe = &mut connection.pipes[this.end];
+        let room = WINDOW_BYTES.saturating_sub(pipe.bytes);
+        if room == 0 {
+            pipe.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let bytes = world.meddle(this.id, &buf[..buf.len().min(room)])?;
+        let length = bytes.len();
+        if let Some(connection) = world.connections.open.get_mut(&this.id) {
+            connection.pipes[this.end].bytes += length;
+        }
+        world.send_parcel(this.id, this.end, Parcel::Bytes(bytes));
+        Poll::Ready(Ok(length))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.shared.lock().close_writing(self.id, self.end);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl World {
+    fn close_writing(&mut self, id: u64, end: usize) {
+        let Some(connection) = self.connections.open.get_mut(&id) else { return };
+        if std::mem::take(&mut connection.pipes[end].write_open) {
+            self.send_parcel(id, end, Parcel::End);
+        }
+    }
+}
+
+impl Drop for SimStream {
+    fn drop(&mut self) {
+        let mut world = self.shared.lock();
+        let Some(connection) = world.connections.open.get_mut(&self.id) else { return };
+        connection.pipes[1 - self.end].read_open = false;
+        let place = connection.pipes[self.end].from;
+        // A machine without power says nothing: the other end finds out when it speaks.
+        if place.is_some_and(|(slot, _)| !world.machines[slot].powered) {
+            if let Some(connection) = world.connections.open.get_mut(&self.id) {
+                connection.pipes[self.end].write_open = false;
+                connection.half_open_since.get_or_insert(now());
+            }
+            world.mark("connection half open");
+        } else {
+            world.close_writing(self.id, self.end);
+        }
+    }
+}
+
+/// Connects from a place to `addr`; `None` is a client's place.
+pub(in crate::madsim_engine) async fn connect(
+    shared: &Shared,
+    from: Place,
+    addr: &str,
+) -> io::Result<SimStream> {
+    let give_up = now() + GIVE_UP_MICROS;
+    let slot = slot_of(addr)?;
+    loop {
+        let (there, back) = {
+            let mut world = shared.lock();
+            if slot >= world.machines.len() {
+                return Err(io::Error::new(ErrorKind::NotFound, format!("{addr}: no such machine")));
+            }
+            let to = Some((slot, 0));
+            let through = world.machines[slot].powered && world.reaches(from, to) && world.reaches(to, from);
+            if through { (world.delay(from, to), world.delay(to, from)) } else { (0, 0) }
+        };
+        if back > 0 {
+            sleep_until(now() + there + back).await;
+            break;
+        }
+        if now() >= give_up {
+            return Err(io::Error::new(ErrorKind::TimedOut, format!("{addr}: no answer")));
+        }
+        sleep_until(now() + RETRANSMIT_MICROS).await;
+    }
+    let mut world = shared.lock();
+    let world = &mut *world;
+    let Some(port) = world.connections.ports.get_mut(addr) else {
+        return Err(io::Error::new(ErrorKind::ConnectionRefused, format!("{addr}: connection refused")));
+    };
+    let id = world.connections.next;
+    world.connections.next += 1;
+    let pipe = |from| Pipe { from, read_open: true, write_open: true, ..Pipe::default() };
+    let pipes = [pipe(from), pipe(Some((port.slot, port.life)))];
+    let checksummed = from.is_some();
+    world
+        .connections
+        .open
+        .insert(id, Connection { pipes, broken: false, half_open_since: None, checksummed });
+    port.backlog.push_back(id);
+    wake(&mut port.acceptor);
+    Ok(SimStream::new(shared.clone(), id, 0))
+}
+
+/// Listens on `addr`.
+pub(in crate::madsim_engine) fn listen(
+    shared: &Shared,
+    slot: usize,
+    life: u32,
+    addr: &str,
+) -> io::Result<SimListener> {
+    let mut world = shared.lock();
+    if world.connections.ports.contains_key(addr) {
+        return Err(io::Error::new(ErrorKind::AddrInUse, format!("{addr}: in use")));
+    }
+    world.connections.ports.insert(addr.to_owned(), Port { slot, life, ..Port::default() });
+    Ok(SimListener { shared: shared.clone(), addr: addr.to_owned(), life })
+}
+
+/// The machine of an address like `m3:8000`.
+fn slot_of(addr: &str) -> io::Result<usize> {
+    let slot =
+        addr.strip_prefix('m').and_then(|rest| rest.split(':').next()).and_then(|slot| slot.parse().ok());
+    slot.ok_or_else(|| io::Error::new(ErrorKind::NotFound, format!("{addr}: cannot be resolved")))
+}
+
+/// A listening socket.
+pub(in crate::madsim_engine) struct SimListener {
+    shared: Shared,
+    addr: String,
+    life: u32,
+}
+
+impl Listener for SimListener {
+    type Stream = SimStream;
+
+    async fn accept(&mut self) -> io::Result<(SimStream, String)> {
+        std::future::poll_fn(|cx| {
+            let mut world = self.shared.lock();
+            let Some(port) = world.connections.ports.get_mut(&self.addr) else {
+                return Poll::Ready(Err(io::Error::other("the simulated port is closed")));
+            };
+            match port.backlog.pop_front() {
+                Some(id) => {
+                    Poll::Ready(Ok((SimStream::new(self.shared.clone(), id, 1), "somebody".to_owned())))
+                }
+                None => {
+                    port.acceptor = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    fn local_addr(&self) -> io::Result<String> {
+        Ok(self.addr.clone())
+    }
+}
+
+impl Drop for SimListener {
+    fn drop(&mut self) {
+        let mut world = self.shared.lock();
+        if world.connections.ports.get(&self.addr).is_some_and(|port| port.life == self.life) {
+            world.close_port(&self.addr);
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! What a node runs on in the madsim engine.
+
+use crate::checks::Violation;
+use crate::disk::SimDisk;
+use crate::durable::{DurableModel, WriteSketch};
+use crate::madsim_engine::connections::{SimListener, SimStream, connect, listen};
+use crate::madsim_engine::world::{Machine, Shared, leads};
+use crate::madsim_engine::{now, sleep_until};
+use crate::schedule::SECOND;
+use infinitystore::raft::Time;
+use infinitystore::replica::{Actions, Notice, PeerMessage, Replica, StorageEvent, StorageRequest};
+use infinitystore::server::work::{WorkQueue, Worker};
+use infinitystore::server::{Env, run_as_task};
+use infinitystore::storage::Opened;
+use rand::Rng;
+use std::future::pending;
+use std::io;
+use std::sync::Arc;
+
+/// Beyond this a deadline never comes in a run, microseconds.
+const NEVER: u64 = 10_000 * SECOND;
+
+/// One process on one machine.
+#[derive(Clone, Debug)]
+pub(in crate::madsim_engine) struct SimEnv {
+    pub shared: Shared,
+    pub slot: usize,
+    pub life: u32,
+    pub disk: SimDisk,
+}
+
+impl Env for SimEnv {
+    type Stream = SimStream;
+    type Listener = SimListener;
+    type Disk = SimDisk;
+    const THREADS: bool = false;
+
+    fn now(&self) -> Time {
+        self.shared.lock().machines[self.slot].clock.read(now())
+    }
+
+    fn sleep_until(&self, deadline: Time) -> impl Future<Output = ()> + Send + 'static {
+        let env = self.clone();
+        async move {
+            loop {
+                let (at, jumped) = {
+                    let world = env.shared.lock();
+                    let machine: &Machine = &world.machines[env.slot];
+                    let here = machine.clock.read(now());
+                    if here >= deadline {
+                        return;
+                    }
+                    let far = deadline.since(here) > NEVER;
+                    ((!far).then(|| machine.clock.when(deadline, now())), machine.jumped.clone())
+                };
+                let passed = async {
+                    match at {
+                        Some(at) => sleep_until(at).await,
+                        None => pending().await,
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    () = passed => {}
+                    () = jumped.notified() => {}
+                }
+            }
+        }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        madsim::task::spawn(task);
+    }
+
+    fn start_worker<W: Worker>(&self, _: &str, worker: W, queue: Arc<WorkQueue<W::Job>>) -> io::Result<()> {
+        let env = self.clone();
+        let micros = move || {
+            let mut world = env.shared.lock();
+            let settings = &world.schedule.settings;
+            let range = settings.sync_min_micros..=settings.sync_max_micros;
+            let (by, until) = world.machines[env.slot].slow_disk;
+            world.disk_rng.random_range(range) + if until > now() { by } else { 0 }
+        };
+        self.spawn(run_as_task(self.clone(), worker, queue, micros));
+        Ok(())
+    }
+
+    async fn connect(&self, addr: &str) -> io::Result<SimStream> {
+        connect(&self.shared, Some((self.slot, self.life)), addr).await
+    }
+
+    async fn listen(&self, addr: &str) -> io::Result<SimListener> {
+        listen(&self.shared, self.slot, self.life, addr)
+    }
+
+    async fn host_name(&self) -> String {
+        format!("m{}", self.slot)
+    }
+
+    fn disk(&self) -> &SimDisk {
+        &self.disk
+    }
+
+    fn seed(&self) -> u64 {
+        self.shared.lock().core_rng.random()
+    }
+
+    fn watch_opened(&self, opened: &Opened) {
+        let mut world = self.shared.lock();
+        let world = &mut *world;
+        let identity = &opened.identity;
+        if self.slot == 0 && world.cluster.is_none() {
+            world.cluster = Some(identity.cluster);
+        }
+        let machine = &mut world.machines[self.slot];
+        let under_way: Vec<WriteSketch> = machine.under_way.drain(..).map(|(_, sketch)| sketch).collect();
+        if machine.store == Some(identity.store) {
+            match machine.durable.check_recovery(&under_way, &opened.restored) {
+                Ok(durable) => machine.durable = durable,
+                Err(what) => {
+                    let what = format!("machine {}: {what}", self.slot);
+                    let violation = Violation { check: "acknowledged is recovered", what };
+                    world.violation.get_or_insert(violation);
+                }
+            }
+        } else {
+            machine.durable = DurableModel::of(&opened.restored);
+            machine.store = Some(identity.store);
+        }
+        machine.rotten = false;
+        machine.member = (world.cluster == Some(identity.cluster)).then_some(identity.member);
+        // The replica starts from its snapshot: what lies before was applied in an earlier life.
+        machine.applied = opened
+            .restored
+            .snapshot
+            .as_ref()
+            .map_or(infinitystore::raft::LogIndex::ZERO, |meta| meta.last.index);
+        machine.view = Default::default();
+        world.trace.line(now(), Some(self.slot), "opened", format_args!("{identity:?}"));
+    }
+
+    fn watch_stored(&self, event: &StorageEvent) {
+        let mut world = self.shared.lock();
+        let world = &mut *world;
+        let machine = &mut world.machines[self.slot];
+        match event {
+            StorageEvent::Durable { receipt, refused, .. } => {
+                let through = receipt.sequence().get();
+                while machine.under_way.front().is_some_and(|(sequence, _)| *sequence <= through) {
+                    let Some((_, mut sketch)) = machine.under_way.pop_front() else { break };
+                    if sketch.snapshot().is_some() && sketch.snapshot() == *refused {
+                        sketch.without_snapshot();
+                    }
+                    machine.durable.apply(&sketch);
+                }
+            }
+            StorageEvent::DiskFull(true) => *world.marks.entry("disk full noticed").or_default() += 1,
+            StorageEvent::SnapshotFailed { .. } => *world.marks.entry("snapshot failed").or_default() += 1,
+            _ => {}
+        }
+    }
+
+    fn watch_stepped(&self, replica: &Replica, actions: &Actions) {
+        let now = now();
+        let mut world = self.shared.lock();
+        let world = &mut *world;
+        let machine = &mut world.machines[self.slot];
+        for request in &actions.storage {
+            if let StorageRequest::Write(write) = request {
+                machine.under_way.push_back((write.sequence().get(), WriteSketch::of(write.records())));
+            }
+        }
+        let raft = replica.raft();
+        world.trace.step([now, self.slot as u64, raft.term().get(), raft.commit_index().get()]);
+        for notice in &actions.notices {
+            world.trace.line(now, Some(self.slot), "notice", format_args!("{notice:?}"));
+        }
+        // A node that has not joined is a cluster of its own, of which nobody asks anything.
+        if machine.member != Some(raft.id()) {
+            return;
+        }
+        machine.look(replica, actions);
+        let mut result = world.checks.stepped(
+            self.slot,
+            replica,
+            &actions.notices,
+            &mut machine.applied,
+            &mut world.marks,
+        );
+        for message in &actions.messages {
+            world.trace.line(now, Some(self.slot), "send", format_args!("{message:?}"));
+            if let PeerMessage::Raft(message) = message {
+                result = result.and_then(|()| world.checks.sent(message, &machine.durable));
+            }
+        }
+        world.judge(result);
+    }
+}
+
+impl Machine {
+    /// Remembers what the replica shows.
+    fn look(&mut self, replica: &Replica, actions: &Actions) {
+        let (raft, view) = (replica.raft(), &mut self.view);
+        if view.membership.is_none() {
+            let membership = replica.membership().clone();
+            view.membership_committed = raft.membership_at(raft.commit_index()).0 == membership;
+            view.membership = Some(membership);
+        }
+        for notice in &actions.notices {
+            if let Notice::MembershipChanged { membership, committed } = notice {
+                view.membership = Some(membership.clone());
+                view.membership_committed = *committed;
+            }
+        }
+        view.leads = leads(raft.role());
+        view.term = raft.term();
+        view.committed_in_term = raft.term_at(raft.commit_index()) == Some(raft.term());
+        view.last_applied = replica.last_applied();
+    }
+}

@@ -1,0 +1,144 @@
+//! Faults, as they strike whole nodes.
+
+use crate::madsim_engine::now;
+use crate::madsim_engine::run::Run;
+use crate::schedule::{Fault, MILLI};
+use infinitystore::raft::Change;
+use infinitystore::replica::ClientRequest;
+use rand::Rng;
+
+/// A disk that loses its power in the middle of something got at most so far, in operations.
+const OPERATIONS_MAX: u32 = 12;
+/// The power is gone at the latest so long after the disk began to fail.
+const POWER_MICROS: u64 = 20 * MILLI;
+
+impl Run {
+    /// A fault of the schedule strikes.
+    pub(in crate::madsim_engine) fn strike(&self, fault: Fault) {
+        {
+            let mut world = self.shared.lock();
+            world.trace.line(now(), None, "fault", format_args!("{fault:?}"));
+            world.mark(fault.name());
+        }
+        match fault {
+            Fault::Kill { slot, back_micros } => {
+                self.switch_off(slot, false);
+                self.start_later(slot, back_micros);
+            }
+            Fault::PowerLoss { slot, back_micros } => {
+                self.lose_power(slot);
+                self.start_later(slot, POWER_MICROS + back_micros);
+            }
+            Fault::Blackout { back_micros } => {
+                for slot in 0..self.nodes.len() {
+                    self.lose_power(slot);
+                    self.start_later(slot, POWER_MICROS + back_micros + slot as u64 * 20 * MILLI);
+                }
+            }
+            Fault::Pause { slot, for_micros } => {
+                let mut world = self.shared.lock();
+                if world.machines[slot].on {
+                    let until = world.machines[slot].paused_until.max(now() + for_micros);
+                    world.machines[slot].paused_until = until;
+                    drop(world);
+                    self.handle.pause(self.nodes[slot]);
+                }
+            }
+            Fault::Partition { cut, for_micros } => self.shared.lock().network.cut(cut, now() + for_micros),
+            Fault::SlowNode { slot, by_micros, for_micros } => {
+                self.shared.lock().network.slow(slot, by_micros, now() + for_micros);
+            }
+            Fault::SlowDisk { slot, by_micros, for_micros } => {
+                self.shared.lock().machines[slot].slow_disk = (by_micros, now() + for_micros);
+            }
+            Fault::FailSync { slot } => {
+                self.shared.lock().machines[slot].disk.faults(|faults| faults.fail_sync = true);
+            }
+            Fault::FailWrite { slot } => {
+                self.shared.lock().machines[slot].disk.faults(|faults| faults.fail_write = true);
+            }
+            Fault::DiskFull { slot, for_micros } => {
+                let mut world = self.shared.lock();
+                world.machines[slot].disk.faults(|faults| faults.full = true);
+                world.machines[slot].room_at = Some(now() + for_micros);
+            }
+            Fault::Rot { slot, file } => self.rot(slot, &file),
+            Fault::Wipe { slot } => {
+                if self.may_lose_disk(slot) {
+                    self.shared.lock().mark("disk wiped");
+                    self.switch_off(slot, true);
+                    self.replace_disk(slot);
+                }
+            }
+            Fault::ClockJump { slot, by_micros } => {
+                let mut world = self.shared.lock();
+                world.machines[slot].clock.jump(by_micros);
+                world.machines[slot].jumped.notify_waiters();
+            }
+            Fault::Join { slot } => self.join(slot),
+            Fault::Remove { slot } => self.remove(slot),
+            Fault::Transfer { slot } => {
+                let to = slot.and_then(|slot| self.shared.lock().machines[slot].member);
+                self.ask_leader(ClientRequest::TransferLeadership(to));
+            }
+        }
+    }
+
+    /// The power goes: the disk stops first, at any operation, and the process soon after.
+    fn lose_power(&self, slot: usize) {
+        let mut world = self.shared.lock();
+        let world = &mut *world;
+        let machine = &mut world.machines[slot];
+        if machine.on {
+            let operations = world.disk_rng.random_range(0..=OPERATIONS_MAX);
+            let after = world.disk_rng.random_range(0..=POWER_MICROS);
+            machine.disk.faults(|faults| faults.operations_left = Some(operations));
+            machine.power_fails_at = Some(now() + after);
+        }
+    }
+
+    fn start_later(&self, slot: usize, after: u64) {
+        let mut world = self.shared.lock();
+        let machine = &mut world.machines[slot];
+        if machine.store.is_some() {
+            machine.start_at = Some(now() + after);
+        }
+    }
+
+    /// A bit flips while the machine is off; at most one disk at a time is damaged or being replaced.
+    fn rot(&self, slot: usize, file: &str) {
+        if !self.may_lose_disk(slot) {
+            return;
+        }
+        self.switch_off(slot, true);
+        let mut world = self.shared.lock();
+        let world = &mut *world;
+        let machine = &mut world.machines[slot];
+        if let Some(rot) = machine.disk.rot(file, &mut world.disk_rng) {
+            machine.rotten = true;
+            *world.marks.entry("bit flipped").or_default() += 1;
+            world.trace.line(now(), Some(slot), "rot", format_args!("{rot:?}"));
+        }
+        machine.start_at = Some(now() + 50 * MILLI);
+    }
+
+    fn remove(&self, slot: usize) {
+        let member = self.shared.lock().machines[slot].member;
+        let enough =
+            self.shared.lock().committed_membership(now()).is_some_and(|found| found.voters.len() >= 3);
+        if let Some(member) = member.filter(|_| enough && self.quiet()) {
+            self.shared.lock().mark("member removed");
+            self.ask_leader(ClientRequest::ChangeMembership(Change::Remove { members: [member].into() }));
+        }
+    }
+
+    /// The operator asks the leader for something, and does not wait.
+    fn ask_leader(&self, request: ClientRequest) {
+        let handle = self.shared.lock().leader(now()).and_then(|leader| leader.handle.clone());
+        if let Some(handle) = handle {
+            madsim::task::spawn(async move {
+                handle.request(request).await;
+            });
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Machines, switched on and off.
+
+use crate::checks::Violation;
+use crate::madsim_engine::env::SimEnv;
+use crate::madsim_engine::now;
+use crate::madsim_engine::run::Run;
+use crate::madsim_engine::world::{Exit, Shared};
+use crate::queue::machine::replica_config;
+use crate::schedule::MILLI;
+use infinitystore::server::{Env, HttpOptions, HttpServer, Metrics, Node, NodeExit, NodeOptions};
+
+/// Time between a process' end by an error and its next start, as a supervisor would have it.
+const SUPERVISOR_MICROS: u64 = 300 * MILLI;
+
+impl Run {
+    /// Starts a machine's process, if none runs.
+    pub(in crate::madsim_engine) fn start(&self, slot: usize) {
+        let (env, options) = {
+            let mut world = self.shared.lock();
+            let world = &mut *world;
+            let settings = &world.schedule.settings;
+            let mut options = NodeOptions::new(&format!("node{slot}"));
+            options.data_dir = "/data".into();
+            options.raft_addr = format!("m{slot}:8000");
+            options.http_addr = format!("m{slot}:8001");
+            options.request_timeout_micros = settings.client_timeout_micros;
+            options.segment_bytes = settings.segment_bytes;
+            options.replica = replica_config(settings);
+            let others = (0..world.machines.len()).filter(|other| *other != slot);
+            if world.machines[slot].joins {
+                options.join = others.map(|other| format!("m{other}:8000")).collect();
+            }
+            let machine = &mut world.machines[slot];
+            if machine.on {
+                return;
+            }
+            machine.life += 1;
+            (machine.on, machine.powered, machine.start_at) = (true, true, None);
+            world.trace.line(now(), Some(slot), "start", "");
+            let machine = &world.machines[slot];
+            let (life, disk) = (machine.life, machine.disk.clone());
+            (SimEnv { shared: self.shared.clone(), slot, life, disk }, options)
+        };
+        self.handle.restart(self.nodes[slot]);
+        let node = self.handle.get_node(self.nodes[slot]).expect("made at the start of the run");
+        node.spawn(serve(env, options));
+    }
+
+    /// Ends a machine's process here and now; with the power, what was not synced may be lost, and nobody is told.
+    pub(in crate::madsim_engine) fn switch_off(&self, slot: usize, power: bool) {
+        {
+            let mut world = self.shared.lock();
+            let machine = &mut world.machines[slot];
+            machine.powered = !power;
+            (machine.on, machine.handle, machine.power_fails_at) = (false, None, None);
+            machine.life += 1;
+            machine.view.leads = false;
+            if machine.paused_until > now() {
+                machine.paused_until = now();
+            }
+        }
+        self.handle.resume(self.nodes[slot]);
+        self.handle.kill(self.nodes[slot]);
+        let mut world = self.shared.lock();
+        let world = &mut *world;
+        world.close_ports(slot);
+        let machine = &mut world.machines[slot];
+        machine.disk.process_died();
+        machine.disk.faults(|faults| {
+            (faults.operations_left, faults.fail_sync, faults.fail_write) = (None, false, false);
+        });
+        if power {
+            machine.disk.power_lost(&mut world.disk_rng);
+        }
+        let _ = machine.disk.troubled();
+    }
+
+    /// Looks at nodes that ended by themselves, as a supervisor does.
+    pub(in crate::madsim_engine) fn take_exits(&self) {
+        let exits = std::mem::take(&mut self.shared.lock().exits);
+        for Exit { slot, life, how } in exits {
+            let (current, rotten, troubled) = {
+                let world = self.shared.lock();
+                let machine = &world.machines[slot];
+                (machine.life == life, machine.rotten, machine.disk.troubled())
+            };
+            if !current {
+                continue;
+            }
+            let (what, mark, check) = match how {
+                Ok(NodeExit::Stopped) => {
+                    ("it stopped unasked".to_owned(), "", "a node serves until it is told")
+                }
+                Ok(NodeExit::Failed(why)) => (why, "process ended by disk error", "a sound disk is enough"),
+                Err(why) => (why, "start failed by disk", "a sound disk is accepted"),
+            };
+            self.shared.lock().trace.line(now(), Some(slot), "ended", &what);
+            let fails_soon = self.shared.lock().machines[slot].power_fails_at.is_some();
+            if fails_soon {
+                continue;
+            }
+            self.switch_off(slot, false);
+            let mut world = self.shared.lock();
+            if rotten && check == "a sound disk is accepted" {
+                // The simulated operator: a node that refuses to start is wiped, and joins anew.
+                world.mark("damage reported");
+                drop(world);
+                self.replace_disk(slot);
+            } else if troubled && !mark.is_empty() {
+                world.mark(mark);
+                world.machines[slot].start_at = Some(now() + SUPERVISOR_MICROS);
+            } else {
+                let what = format!("machine {slot}: {what}");
+                world.judge(Err(Violation { check, what }));
+            }
+        }
+    }
+}
+
+/// A node's life, as its binary has it: the node, then its HTTP server, until the node has ended.
+async fn serve(env: SimEnv, options: NodeOptions) {
+    let (shared, slot, life) = (env.shared.clone(), env.slot, env.life);
+    let how = live(&shared, env, options).await;
+    shared.lock().exits.push(Exit { slot, life, how });
+}
+
+async fn live(shared: &Shared, env: SimEnv, options: NodeOptions) -> Result<NodeExit, String> {
+    let (slot, http_addr, metrics) = (env.slot, options.http_addr.clone(), Metrics::new());
+    let node = Node::start(env.clone(), options, metrics.clone()).await.map_err(|error| error.to_string())?;
+    let listener = env.listen(&http_addr).await.map_err(|error| error.to_string())?;
+    let _server = HttpServer::start(env, listener, HttpOptions::default(), node.handle(), metrics);
+    shared.lock().machines[slot].handle = Some(node.handle());
+    Ok(node.stopped().await)
+}

@@ -1,0 +1,100 @@
+//! The simulated operator: lets machines join, and replaces those that lost their disk, with nothing but `--join`.
+
+use crate::durable::DurableModel;
+use crate::madsim_engine::now;
+use crate::madsim_engine::run::Run;
+use infinitystore::raft::NodeId;
+
+/// A machine that is to become a voter.
+#[derive(Clone, Debug)]
+pub(in crate::madsim_engine) struct Joining {
+    /// The member that it was.
+    was: Option<NodeId>,
+    /// Whether it lost its disk: then no other may.
+    damaged: bool,
+}
+
+impl Run {
+    /// Looks after the cluster, now and then.
+    pub(in crate::madsim_engine) fn operate(&self) {
+        let world = self.shared.lock();
+        let Some(committed) = world.committed_membership(now()) else { return };
+        let mut operator = self.operator.borrow_mut();
+        let before = operator.len();
+        operator.retain(|&slot, joining| {
+            let machine = &world.machines[slot];
+            let voter = machine.member.is_some_and(|id| committed.voters.contains(&id));
+            let gone = joining.was.is_none_or(|was| !committed.members.contains_key(&was));
+            !(voter && gone && committed.outgoing.is_none())
+        });
+        let joined = before - operator.len();
+        drop(world);
+        for _ in 0..joined {
+            self.shared.lock().mark("machine joined");
+        }
+    }
+
+    /// A machine that is no member joins.
+    pub(in crate::madsim_engine) fn join(&self, slot: usize) {
+        let known = {
+            let world = self.shared.lock();
+            let Some(committed) = world.committed_membership(now()) else { return };
+            world.machines[slot].member.is_some_and(|id| committed.members.contains_key(&id))
+        };
+        if known || self.operator.borrow().contains_key(&slot) {
+            return;
+        }
+        self.shared.lock().mark("join begun");
+        self.give_new_disk(slot, None, false);
+    }
+
+    /// A machine lost its disk: it comes back with an empty one, under its old name.
+    pub(in crate::madsim_engine) fn replace_disk(&self, slot: usize) {
+        let was = self.shared.lock().machines[slot].member;
+        self.give_new_disk(slot, was, true);
+    }
+
+    fn give_new_disk(&self, slot: usize, was: Option<NodeId>, damaged: bool) {
+        self.switch_off(slot, true);
+        let earlier = self.operator.borrow().get(&slot).and_then(|joining| joining.was);
+        {
+            let mut world = self.shared.lock();
+            let machine = &mut world.machines[slot];
+            machine.disk.wipe();
+            (machine.store, machine.member, machine.rotten, machine.joins) = (None, None, false, true);
+            machine.durable = DurableModel::default();
+            machine.under_way.clear();
+        }
+        self.operator.borrow_mut().insert(slot, Joining { was: was.or(earlier), damaged });
+        self.start(slot);
+    }
+
+    /// Whether a machine may lose what its disk holds: nobody else is losing theirs, and the others are a majority that knows
+    /// everything.
+    pub(in crate::madsim_engine) fn may_lose_disk(&self, slot: usize) -> bool {
+        let world = self.shared.lock();
+        let (Some(id), Some(committed)) = (world.machines[slot].member, world.committed_membership(now()))
+        else {
+            return false;
+        };
+        drop(world);
+        committed.voters.contains(&id) && committed.voters.len() >= 3 && self.quiet()
+    }
+
+    /// Nothing is being replaced or changed, as far as any machine knows.
+    pub(in crate::madsim_engine) fn quiet(&self) -> bool {
+        let world = self.shared.lock();
+        let Some(committed) = world.committed_membership(now()) else { return false };
+        let agreed = committed.members.keys().all(|id| {
+            let hosts = |machine: &&crate::madsim_engine::world::Machine| machine.member == Some(*id);
+            world.machines.iter().find(hosts).is_some_and(|machine| {
+                machine.on
+                    && machine.power_fails_at.is_none()
+                    && machine.view.membership_committed
+                    && machine.view.membership.as_ref() == Some(&committed)
+            })
+        });
+        let damaged = self.operator.borrow().values().any(|joining| joining.damaged);
+        agreed && !damaged && !world.machines.iter().any(|machine| machine.rotten)
+    }
+}

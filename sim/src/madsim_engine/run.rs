@@ -1,0 +1,260 @@
+//! A run: the cluster is formed, the schedule carried out, calm awaited, and everything judged.
+
+use crate::checks::Violation;
+use crate::clients::check_clients;
+use crate::madsim_engine::client::run_client;
+use crate::madsim_engine::connections::PUMP_MICROS;
+use crate::madsim_engine::operator::Joining;
+use crate::madsim_engine::world::Shared;
+use crate::madsim_engine::{now, sleep_until};
+use crate::outcome::Outcome;
+use crate::schedule::{Fault, MILLI, SECOND, Schedule, Timed};
+use bytes::Bytes;
+use infinitystore::kv::Op;
+use infinitystore::replica::{ClientReply, ClientRequest};
+use madsim::runtime::{Handle, Runtime};
+use madsim::task::NodeId;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+/// A run is shorter here: each second costs more.
+const DURATION_MICROS: u64 = 20 * SECOND;
+/// The cluster has to have formed by then.
+const FORM_MICROS: u64 = 60 * SECOND;
+/// After the last fault the cluster has to have recovered by then.
+const RECOVERY_MICROS: u64 = 40 * SECOND;
+/// How often the operator looks.
+const OPERATOR_MICROS: u64 = 100 * MILLI;
+
+/// The task that carries a run out.
+pub(in crate::madsim_engine) struct Run {
+    pub shared: Shared,
+    pub handle: Handle,
+    /// madsim's node of each machine.
+    pub nodes: Vec<NodeId>,
+    /// Machines that are to become voters.
+    pub operator: RefCell<BTreeMap<usize, Joining>>,
+}
+
+/// Runs the first 20 seconds of a schedule to their end, or to the first violation. On a thread of its own, since madsim
+/// wants a fresh one for each run.
+///
+/// # Panics
+/// With an assertion of the product.
+#[must_use]
+pub fn run(mut schedule: Schedule, verbose: bool) -> Outcome {
+    schedule.duration_micros = schedule.duration_micros.min(DURATION_MICROS);
+    let end = schedule.duration_micros;
+    schedule.faults.retain(|fault| fault.at < end);
+    schedule.clients.iter_mut().for_each(|plan| plan.retain(|operation| operation.at < end));
+    let thread = std::thread::Builder::new().name("madsim".to_owned());
+    let joined = thread.spawn(move || simulate(schedule, verbose)).expect("a thread can be started").join();
+    joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn simulate(schedule: Schedule, verbose: bool) -> Outcome {
+    let runtime = Runtime::with_seed_and_config(schedule.seed, madsim::Config::default());
+    let shared = Shared::new(schedule, verbose);
+    let at = runtime.block_on(async {
+        let handle = Handle::current();
+        let slots = shared.lock().machines.len();
+        let nodes =
+            (0..slots).map(|slot| handle.create_node().name(format!("m{slot}")).build().id()).collect();
+        let run = Run { shared: shared.clone(), handle, nodes, operator: RefCell::default() };
+        run.carry_out().await;
+        (0..slots).for_each(|slot| run.switch_off(slot, false));
+        now()
+    });
+    let world = shared.take();
+    // Whatever tasks are left go before what they share.
+    drop(runtime);
+    let operations = world.clients.counts();
+    let trace_hash = world.trace.hash();
+    let violation =
+        world.violation.or_else(|| check_clients(world.clients, world.checks.committed_entries()));
+    Outcome { violation, at, trace_hash, trace: world.trace, operations, marks: world.marks }
+}
+
+impl Run {
+    async fn carry_out(&self) {
+        let pump = self.shared.clone();
+        madsim::task::spawn(async move {
+            loop {
+                sleep_until(now() + PUMP_MICROS).await;
+                pump.lock().pump();
+            }
+        });
+        self.form().await;
+        let (began, faults, clients) = {
+            let mut world = self.shared.lock();
+            world.began = now();
+            (now(), world.schedule.faults.clone(), world.clients.len())
+        };
+        for client in 0..clients {
+            madsim::task::spawn(run_client(self.shared.clone(), client));
+        }
+        let end = began + self.shared.lock().schedule.duration_micros;
+        self.live_through(began, end, faults).await;
+        if self.shared.lock().violation.is_none() {
+            self.calm().await;
+        }
+    }
+
+    /// The first machines become a cluster, with nothing but `--join`.
+    async fn form(&self) {
+        let voters = self.shared.lock().schedule.voters;
+        (0..voters).for_each(|slot| self.start(slot));
+        let formed = |shared: &Shared| {
+            let membership = shared.lock().committed_membership(now());
+            membership.is_some_and(|found| found.voters.len() == voters && found.outgoing.is_none())
+        };
+        while !formed(&self.shared) {
+            sleep_until(now() + 10 * MILLI).await;
+            self.take_exits();
+            if now() >= FORM_MICROS {
+                let what = format!("{} s after the first start", FORM_MICROS / SECOND);
+                self.shared.lock().judge(Err(Violation { check: "a cluster forms", what }));
+            }
+            if self.shared.lock().violation.is_some() {
+                return;
+            }
+        }
+    }
+
+    /// Faults strike when they are due; machines come back; the operator looks after the cluster.
+    async fn live_through(&self, began: u64, end: u64, faults: Vec<Timed<Fault>>) {
+        let mut faults = faults.into_iter().peekable();
+        let mut operate_at = now();
+        while now() < end && self.shared.lock().violation.is_none() {
+            while let Some(fault) = faults.next_if(|fault| began + fault.at <= now()) {
+                self.strike(fault.what);
+            }
+            self.tick();
+            if now() >= operate_at {
+                operate_at = now() + OPERATOR_MICROS;
+                self.operate();
+            }
+            let next = faults.peek().map_or(u64::MAX, |fault| began + fault.at);
+            sleep_until(next.min(now() + 10 * MILLI).max(now() + 1)).await;
+        }
+    }
+
+    /// What is due at any machine.
+    fn tick(&self) {
+        self.take_exits();
+        for slot in 0..self.nodes.len() {
+            let (fails, starts, resumes) = {
+                let mut world = self.shared.lock();
+                let machine = &mut world.machines[slot];
+                if machine.room_at.is_some_and(|at| at <= now()) {
+                    machine.room_at = None;
+                    machine.disk.faults(|faults| faults.full = false);
+                }
+                let resumes = machine.on && machine.paused_until > 0 && machine.paused_until <= now();
+                if resumes {
+                    machine.paused_until = 0;
+                }
+                let fails = machine.power_fails_at.is_some_and(|at| at <= now());
+                (fails, machine.start_at.is_some_and(|at| at <= now()) && !machine.on, resumes)
+            };
+            if resumes {
+                self.handle.resume(self.nodes[slot]);
+            }
+            if fails {
+                let before = self.shared.lock().machines[slot].under_way.len();
+                if before > 0 {
+                    self.shared.lock().mark("crash in a write");
+                }
+                self.switch_off(slot, true);
+            }
+            if starts {
+                self.start(slot);
+            }
+        }
+    }
+
+    /// Faults are over: everything is repaired, and the cluster has to recover and serve.
+    async fn calm(&self) {
+        let slots = self.nodes.len();
+        {
+            let mut world = self.shared.lock();
+            let world = &mut *world;
+            world.calm = true;
+            world.network.calm();
+            for machine in &mut world.machines {
+                machine.slow_disk = (0, 0);
+                machine.disk.faults(|faults| {
+                    (faults.full, faults.fail_sync, faults.fail_write) = (false, false, false);
+                });
+                machine.paused_until = machine.paused_until.min(now());
+                if !machine.on && machine.store.is_some() {
+                    machine.start_at = Some(now());
+                }
+            }
+            world.trace.line(now(), None, "calm", "faults end");
+        }
+        let give_up = now() + RECOVERY_MICROS;
+        let probed: Arc<Mutex<BTreeSet<usize>>> = Arc::default();
+        let mut probe_at = now();
+        loop {
+            self.tick();
+            self.operate();
+            if self.shared.lock().violation.is_some() {
+                return;
+            }
+            let answered = probed.lock().expect("one thread").clone();
+            let Some(why) = self.not_recovered(&answered) else { return };
+            if now() >= give_up {
+                let what = format!("{} s after the last fault: {why}", RECOVERY_MICROS / SECOND);
+                return self.shared.lock().judge(Err(Violation { check: "liveness", what }));
+            }
+            if now() >= probe_at {
+                probe_at = now() + SECOND;
+                (0..slots).filter(|slot| !answered.contains(slot)).for_each(|slot| self.probe(slot, &probed));
+            }
+            sleep_until(now() + 20 * MILLI).await;
+        }
+    }
+
+    /// Asks a machine to write something.
+    fn probe(&self, slot: usize, probed: &Arc<Mutex<BTreeSet<usize>>>) {
+        let Some(handle) = self.shared.lock().machines[slot].handle.clone() else { return };
+        let probed = probed.clone();
+        madsim::task::spawn(async move {
+            let op = Op::Set { key: Bytes::from_static(b"probe"), value: Bytes::from_static(b"alive") };
+            if let ClientReply::Written(_) = handle.request(ClientRequest::Write(op)).await {
+                probed.lock().expect("one thread").insert(slot);
+            }
+        });
+    }
+
+    fn not_recovered(&self, answered: &BTreeSet<usize>) -> Option<String> {
+        if let Some(slot) = self.operator.borrow().keys().next() {
+            return Some(format!("machine {slot} is not a voter again"));
+        }
+        let world = self.shared.lock();
+        let Some(leader) = world.leader(now()) else { return Some("nobody leads".to_owned()) };
+        let Some(membership) = &leader.view.membership else { return Some("nothing is known".to_owned()) };
+        if membership.is_joint() || !membership.learners.is_empty() {
+            return Some(format!("a change of membership hangs: {membership:?}"));
+        }
+        for id in membership.members.keys() {
+            let Some(machine) = world.machines.iter().find(|machine| machine.member == Some(*id)) else {
+                return Some(format!("member {id} is nowhere"));
+            };
+            let slot = machine.slot;
+            if !machine.on {
+                return Some(format!("machine {slot} is off"));
+            }
+            if machine.view.last_applied != leader.view.last_applied {
+                let (here, there) = (machine.view.last_applied, leader.view.last_applied);
+                return Some(format!("machine {slot} has applied {here}, the leader {there}"));
+            }
+            if !answered.contains(&slot) {
+                return Some(format!("machine {slot} has not answered a probe"));
+            }
+        }
+        None
+    }
+}

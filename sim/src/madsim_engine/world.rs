@@ -1,0 +1,227 @@
+//! What all tasks of a run share: the machines, the surroundings, and what has been seen.
+
+use crate::checks::{Checks, Violation};
+use crate::clients::Clients;
+use crate::clock::Clock;
+use crate::disk::SimDisk;
+use crate::durable::{DurableModel, WriteSketch};
+use crate::madsim_engine::connections::Connections;
+use crate::network::Network;
+use crate::schedule::{SECOND, Schedule};
+use crate::streams::{Stream, stream};
+use crate::trace::Trace;
+use infinitystore::raft::{ClusterId, LogId, LogIndex, Membership, NodeId, RoleName, StoreId, Term};
+use infinitystore::server::{NodeExit, NodeHandle};
+use rand::Rng;
+use rand::rngs::SmallRng;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::Notify;
+
+/// A machine, its disk, and what was seen of the node on it.
+pub(in crate::madsim_engine) struct Machine {
+    /// Which.
+    pub slot: usize,
+    /// Its disk.
+    pub disk: SimDisk,
+    /// Its clock.
+    pub clock: Clock,
+    /// Told when the clock has jumped.
+    pub jumped: Arc<Notify>,
+    /// Counts starts and ends of its process.
+    pub life: u32,
+    /// Whether a process runs.
+    pub on: bool,
+    /// Whether the machine itself runs: one that lost its power does not even refuse a connection.
+    pub powered: bool,
+    /// When the next process starts.
+    pub start_at: Option<u64>,
+    /// Until when the process stands still.
+    pub paused_until: u64,
+    /// The power goes at this time at the latest: the disk is about to stop in the middle of something.
+    pub power_fails_at: Option<u64>,
+    /// Extra time of each batch, and until when.
+    pub slow_disk: (u64, u64),
+    /// When its disk has room again.
+    pub room_at: Option<u64>,
+    /// A bit of its disk has flipped, and nobody has looked since.
+    pub rotten: bool,
+    /// Whether its node asks others for membership when it starts.
+    pub joins: bool,
+    /// For asking the node.
+    pub handle: Option<NodeHandle>,
+    /// The store that its disk was last seen with.
+    pub store: Option<StoreId>,
+    /// Its id in the cluster under test; `None` while it is a cluster of its own.
+    pub member: Option<NodeId>,
+    /// What has to be durable.
+    pub durable: DurableModel,
+    /// Writes that were asked for and not acknowledged.
+    pub under_way: VecDeque<(u64, WriteSketch)>,
+    /// The last applied index that the checks have seen.
+    pub applied: LogIndex,
+    /// What the replica showed last.
+    pub view: View,
+}
+
+/// What a replica showed at its last step.
+#[derive(Clone, Debug, Default)]
+pub(in crate::madsim_engine) struct View {
+    /// Whether it leads.
+    pub leads: bool,
+    /// Its term.
+    pub term: Term,
+    /// Whether it has committed an entry of its term.
+    pub committed_in_term: bool,
+    /// What it has applied.
+    pub last_applied: LogId,
+    /// The membership in force.
+    pub membership: Option<Membership>,
+    /// Whether that is known to be committed.
+    pub membership_committed: bool,
+}
+
+/// Everything of a run.
+pub(in crate::madsim_engine) struct World {
+    pub schedule: Schedule,
+    /// When the schedule's zero was.
+    pub began: u64,
+    pub machines: Vec<Machine>,
+    pub network: Network,
+    pub connections: Connections,
+    pub disk_rng: SmallRng,
+    pub core_rng: SmallRng,
+    pub clients: Clients,
+    pub checks: Checks,
+    pub trace: Trace,
+    pub marks: BTreeMap<&'static str, u64>,
+    /// The first violation.
+    pub violation: Option<Violation>,
+    /// The cluster under test.
+    pub cluster: Option<ClusterId>,
+    /// Nodes that ended, or did not start.
+    pub exits: Vec<Exit>,
+    /// Faults are over.
+    pub calm: bool,
+}
+
+/// A node's end.
+pub(in crate::madsim_engine) struct Exit {
+    /// On which machine.
+    pub slot: usize,
+    /// Which of its processes.
+    pub life: u32,
+    /// How: it would not start, or ended.
+    pub how: Result<NodeExit, String>,
+}
+
+/// The world, shared. The lock is never held across a wait, nor while a task is killed (what it drops may want it).
+#[derive(Clone)]
+pub(in crate::madsim_engine) struct Shared(Arc<Mutex<World>>);
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+impl Shared {
+    /// The world of a schedule, all machines off.
+    pub(in crate::madsim_engine) fn new(schedule: Schedule, verbose: bool) -> Self {
+        let (seed, slots) = (schedule.seed, schedule.slots());
+        let mut clocks = stream(seed, Stream::Disk, 1);
+        let drift = i64::from(schedule.settings.drift_ppm);
+        let machines = (0..slots)
+            .map(|slot| Machine {
+                slot,
+                disk: SimDisk::default(),
+                clock: Clock::new(
+                    clocks.random_range(-drift..=drift),
+                    clocks.random_range(0..1_000 * SECOND),
+                ),
+                jumped: Arc::new(Notify::new()),
+                life: 0,
+                on: false,
+                powered: true,
+                start_at: None,
+                paused_until: 0,
+                power_fails_at: None,
+                slow_disk: (0, 0),
+                room_at: None,
+                rotten: false,
+                joins: slot != 0,
+                handle: None,
+                store: None,
+                member: None,
+                durable: DurableModel::default(),
+                under_way: VecDeque::new(),
+                applied: LogIndex::ZERO,
+                view: View::default(),
+            })
+            .collect();
+        Self(Arc::new(Mutex::new(World {
+            began: 0,
+            machines,
+            network: Network::new(slots, stream(seed, Stream::Network, 0)),
+            connections: Connections::new(stream(seed, Stream::Network, 1)),
+            disk_rng: stream(seed, Stream::Disk, 0),
+            core_rng: stream(seed, Stream::Cores, 0),
+            clients: Clients::new(&schedule),
+            checks: Checks::default(),
+            trace: Trace::new(verbose),
+            marks: BTreeMap::new(),
+            violation: None,
+            cluster: None,
+            exits: Vec::new(),
+            calm: false,
+            schedule,
+        })))
+    }
+
+    /// For a moment.
+    pub(in crate::madsim_engine) fn lock(&self) -> MutexGuard<'_, World> {
+        self.0.lock().expect("one thread; a panic ends the run")
+    }
+
+    /// The world at the end. Tasks that still hold it see nothing any more.
+    pub(in crate::madsim_engine) fn take(&self) -> World {
+        let empty = Schedule { voters: 0, spares: 0, clients: Vec::new(), ..self.lock().schedule.clone() };
+        let Ok(nothing) = Arc::try_unwrap(Self::new(empty, false).0) else {
+            unreachable!("nobody else has it yet")
+        };
+        std::mem::replace(&mut *self.lock(), nothing.into_inner().expect("nobody has held it"))
+    }
+}
+
+impl World {
+    /// Counts a fault or a rare path that was met.
+    pub(in crate::madsim_engine) fn mark(&mut self, name: &'static str) {
+        *self.marks.entry(name).or_default() += 1;
+    }
+
+    /// Keeps the first violation.
+    pub(in crate::madsim_engine) fn judge(&mut self, result: Result<(), Violation>) {
+        if let Err(violation) = result {
+            self.violation.get_or_insert(violation);
+        }
+    }
+
+    /// The machine that leads the cluster under test, as far as anyone can tell from outside.
+    pub(in crate::madsim_engine) fn leader(&self, now: u64) -> Option<&Machine> {
+        let running =
+            |machine: &&Machine| machine.on && machine.member.is_some() && machine.paused_until <= now;
+        self.machines.iter().filter(running).filter(|machine| machine.view.leads).max_by_key(|m| m.view.term)
+    }
+
+    /// The leader's committed membership, once it has committed in its own term.
+    pub(in crate::madsim_engine) fn committed_membership(&self, now: u64) -> Option<Membership> {
+        let view = &self.leader(now)?.view;
+        view.membership.clone().filter(|_| view.committed_in_term && view.membership_committed)
+    }
+}
+
+/// Whether a role leads.
+pub(in crate::madsim_engine) fn leads(role: RoleName) -> bool {
+    role == RoleName::Leader
+}
