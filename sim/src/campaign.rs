@@ -1,6 +1,7 @@
 //! Many seeds, on all cores.
 
 use crate::engine::Engine;
+use crate::marks::{SEEDS_ENOUGH, missing};
 use crate::outcome::Outcome;
 use crate::schedule::{SECOND, Schedule};
 use std::collections::BTreeMap;
@@ -48,6 +49,18 @@ pub struct Campaign {
     pub jobs: usize,
 }
 
+/// How often a thread tells how far the campaign is.
+const PROGRESS: Duration = Duration::from_secs(20);
+
+/// What a campaign tells while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// A seed failed.
+    Violation(String),
+    /// How far it is.
+    Progress(String),
+}
+
 /// What a campaign found.
 #[derive(Debug, Default)]
 pub struct Summary {
@@ -63,6 +76,16 @@ pub struct Summary {
     pub rate: u64,
     /// How often each fault and rare path was met.
     pub marks: BTreeMap<&'static str, u64>,
+    /// Marks that a campaign of this size should have met, and did not.
+    pub missing: Vec<&'static str>,
+}
+
+impl Summary {
+    /// Whether nothing was violated, and nothing was left out.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.violations == 0 && self.missing.is_empty()
+    }
 }
 
 impl fmt::Display for Summary {
@@ -71,14 +94,22 @@ impl fmt::Display for Summary {
             writeln!(f, "{name:<32} {count:>10}")?;
         }
         writeln!(f, "{:<32} {:>10}", "operations answered", self.answered)?;
+        for mark in &self.missing {
+            writeln!(f, "{mark:<32} never met: the simulation has lost its teeth")?;
+        }
         let Self { seeds, violations, rate, .. } = self;
         write!(f, "{seeds} seeds, {violations} violations, {rate} simulated s/s per core")
     }
 }
 
 impl Campaign {
-    /// Runs it; `report` is given a line for each seed that fails.
-    pub fn run(&self, report: impl Fn(String) + Sync) -> Summary {
+    fn progress(&self, summary: &Summary) -> String {
+        let all = self.seeds.saturating_sub(self.shard.index).div_ceil(self.shard.count);
+        format!("{} of {all} seeds, {} violations so far", summary.seeds, summary.violations)
+    }
+
+    /// Runs it; `report` is given a line for each seed that fails, and one now and then about how far it is.
+    pub fn run(&self, report: impl Fn(Line) + Sync) -> Summary {
         let jobs = match self.jobs {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             jobs => jobs,
@@ -89,6 +120,7 @@ impl Campaign {
         std::thread::scope(|scope| {
             for _ in 0..jobs {
                 scope.spawn(|| {
+                    let mut told = Instant::now();
                     loop {
                         let offset = next.fetch_add(self.shard.count, Ordering::Relaxed);
                         if offset >= self.seeds || self.limit.is_some_and(|limit| started.elapsed() >= limit)
@@ -100,7 +132,11 @@ impl Campaign {
                         let outcome = catch_unwind(|| self.engine.run(Schedule::generate(seed), false)).ok();
                         let mut summary = summary.lock().expect("nothing panics while it holds this");
                         if let Some(line) = summary.add(self.engine, seed, outcome) {
-                            report(line);
+                            report(Line::Violation(line));
+                        }
+                        if told.elapsed() >= PROGRESS {
+                            told = Instant::now();
+                            report(Line::Progress(self.progress(&summary)));
                         }
                     }
                 });
@@ -108,6 +144,9 @@ impl Campaign {
         });
         let mut summary = summary.into_inner().expect("nothing panicked while it held this");
         let core_micros = started.elapsed().as_micros().max(1) * jobs as u128;
+        if summary.seeds >= SEEDS_ENOUGH {
+            summary.missing = missing(self.engine, &summary.marks);
+        }
         summary.rate = u64::try_from(u128::from(summary.simulated_micros) / core_micros).unwrap_or(u64::MAX);
         summary
     }

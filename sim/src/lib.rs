@@ -21,6 +21,7 @@ pub mod disk;
 pub mod durable;
 pub mod engine;
 pub mod madsim_engine;
+pub mod marks;
 pub mod minimise;
 pub mod network;
 pub mod outcome;

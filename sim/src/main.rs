@@ -1,7 +1,7 @@
 //! The simulator's command line.
 
 use clap::{Parser, Subcommand};
-use sim::campaign::{Campaign, Shard};
+use sim::campaign::{Campaign, Line, Shard};
 use sim::engine::Engine;
 use sim::minimise::{Budget, minimise};
 use sim::schedule::{SECOND, Schedule};
@@ -78,12 +78,19 @@ fn carry_out(command: Command) -> Result<ExitCode, String> {
     match command {
         Command::Run { engine, seeds, from, shard, minutes, jobs } => {
             let limit = minutes.map(|minutes| Duration::from_secs(60 * minutes));
-            let summary = Campaign { engine, seeds, from, shard, limit, jobs }.run(|line| println!("{line}"));
+            let summary = Campaign { engine, seeds, from, shard, limit, jobs }.run(tell);
             println!("{summary}");
-            Ok(if summary.violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            Ok(if summary.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Replay { what, engine, verbose } => Ok(replay(engine, schedule(&what)?, verbose)),
         Command::Minimise { what, engine, out } => minimise_to_file(engine, &schedule(&what)?, out),
+    }
+}
+
+fn tell(line: Line) {
+    match line {
+        Line::Violation(line) => println!("{line}"),
+        Line::Progress(line) => eprintln!("{line}"),
     }
 }
 

@@ -53,7 +53,7 @@ pub(super) async fn join_until_member<E: Env>(joiner: Joiner<E>, addresses: Vec<
 /// how somebody who knows the network named it.
 pub(super) async fn announce_address<E: Env>(joiner: Joiner<E>) {
     let mut pause_micros = PAUSE_MICROS_MIN;
-    let mut views = joiner.handle.membership.clone();
+    let views = joiner.handle.membership.clone();
     loop {
         let me = joiner.directory.me();
         // Committed or not: a node that the leader cannot find does not learn what is committed.

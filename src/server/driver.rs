@@ -17,9 +17,10 @@ use crate::server::metrics::Metrics;
 use crate::server::options::NodeExit;
 use crate::server::storage_workers::{LogJob, SnapshotJob, StorageNews};
 use crate::server::timer::Timer;
+use crate::server::watch;
 use crate::server::work::WorkQueue;
 use std::sync::{Arc, OnceLock};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 /// One node's driver.

@@ -2,10 +2,11 @@
 
 use crate::raft::{ClusterId, Membership, NodeId, StoreId};
 use crate::replica::{ClientError, ClientReply, ClientRequest, Status};
+use crate::server::watch;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 /// A node, for those who ask it things. Cheap to clone. Survives the node's move into another cluster.
 #[derive(Clone, Debug)]

@@ -11,11 +11,12 @@ use crate::server::inbox::PeerBatch;
 use crate::server::metrics::Metrics;
 use crate::server::options::TransportOptions;
 use crate::server::service::RpcService;
+use crate::server::watch;
 use bytes::BytesMut;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::AsyncReadExt;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 use tracing::{error, info, warn};
 
 /// One message is at most so long: an entry of the greatest length, alone, and room for what is around it.
@@ -54,7 +55,7 @@ impl<E: Env> Incoming<E> {
     /// Accepts connections until the node ends.
     pub(super) async fn run(self: Arc<Self>, mut listener: E::Listener) {
         let places = Arc::new(Semaphore::new(self.options.connections_max));
-        let mut ended = self.ended.clone();
+        let ended = self.ended.clone();
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -116,7 +117,7 @@ impl<E: Env> Incoming<E> {
         }
         info!(peer = %hello.from, addr = %hello.raft_addr, "peer connected");
         let receiver = Receiver { cluster: hello.cluster, from: hello.from, to: hello.to };
-        let mut ended = self.ended.clone();
+        let ended = self.ended.clone();
         let reason = tokio::select! {
             biased;
             _ = ended.wait_for(|ended| *ended) => return,

@@ -228,7 +228,7 @@ impl<E: Env> Joiner<E> {
 
     /// Waits for a member with that store to appear among the committed.
     async fn find(&self, store: StoreId) -> Option<NodeId> {
-        let mut views = self.handle.membership.clone();
+        let views = self.handle.membership.clone();
         let found = views.wait_for(|view| view.committed && member_with(&view.membership, store).is_some());
         let deadline = self.env.now().plus(self.timings.answer_micros);
         let found = until(&self.env, deadline, found).await?.ok()?;
@@ -270,7 +270,7 @@ impl<E: Env> Joiner<E> {
     }
 
     async fn wait_until_voter(&self, id: NodeId) -> Result<NodeId, JoinError> {
-        let mut views = self.handle.membership.clone();
+        let views = self.handle.membership.clone();
         let voter = views.wait_for(|view| {
             let membership = &view.membership;
             view.committed && membership.outgoing.is_none() && membership.voters.contains(&id)

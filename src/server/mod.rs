@@ -37,6 +37,7 @@ mod service;
 mod storage_workers;
 mod timer;
 mod tokio_env;
+mod watch;
 pub mod work;
 mod work_task;
 

@@ -17,11 +17,12 @@ use crate::server::metrics::Metrics;
 use crate::server::options::{NodeExit, NodeOptions, StartError};
 use crate::server::service::RpcService;
 use crate::server::storage_workers::{LogWorker, SnapshotWorker};
+use crate::server::watch;
 use crate::server::work::WorkQueue;
 use crate::storage::{Bootstrap, Opened, SpareMode, Storage, StorageClock, StorageOptions};
 use std::io;
 use std::sync::{Arc, OnceLock};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 /// The id of the member that makes a cluster of itself.
@@ -89,7 +90,7 @@ impl Node {
 
     /// Waits until it has ended, asked or not.
     pub async fn stopped(&self) -> NodeExit {
-        let mut exit = self.exit.clone();
+        let exit = self.exit.clone();
         let ended = exit.wait_for(Option::is_some).await.ok().and_then(|exit| exit.clone());
         ended.unwrap_or_else(|| NodeExit::Failed("the driver ended unexpectedly; see the log".to_owned()))
     }
@@ -284,7 +285,7 @@ fn replica<E: Env>(env: &E, options: &NodeOptions, opened: Opened) -> Result<Rep
     replica.map_err(|error| StartError::Storage(error.to_string()))
 }
 
-async fn pass_stop_on(mut stop: watch::Receiver<bool>, control: mpsc::Sender<Control>) {
+async fn pass_stop_on(stop: watch::Receiver<bool>, control: mpsc::Sender<Control>) {
     if stop.wait_for(|stop| *stop).await.is_ok() {
         let _ = control.send(Control::Stop).await;
     }
@@ -294,7 +295,7 @@ async fn pass_stop_on(mut stop: watch::Receiver<bool>, control: mpsc::Sender<Con
 async fn serve_joins<E: Env>(
     joiner: Joiner<E>,
     mut joins: mpsc::Receiver<JoinCall>,
-    mut ended: watch::Receiver<bool>,
+    ended: watch::Receiver<bool>,
 ) {
     loop {
         let call = tokio::select! {
@@ -314,7 +315,7 @@ async fn serve_joins<E: Env>(
 /// Runs `task` until it or the node ends.
 fn spawn_until<E: Env>(
     env: &E,
-    mut ended: watch::Receiver<bool>,
+    ended: watch::Receiver<bool>,
     task: impl Future<Output = ()> + Send + 'static,
 ) {
     env.spawn(async move {

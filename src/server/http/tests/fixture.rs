@@ -5,13 +5,14 @@ use crate::raft::{Membership, NodeId};
 use crate::replica::{ClientError, ClientReply, ClientRequest};
 use crate::server::handle::{ClientCall, Control, JoinCall, JoinError, Joined, MembershipView, NodeHandle};
 use crate::server::http::tests::rendering::node_status;
+use crate::server::watch;
 use crate::server::{Env, HttpOptions, HttpServer, Listener, Metrics, TokioEnv};
 use crate::storage::MemoryDisk;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 /// A request for this key is not answered before the next one for [`RELEASE_KEY`].
 pub(super) const HELD_KEY: &str = "held";

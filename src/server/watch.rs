@@ -1,0 +1,139 @@
+//! One value that changes, and those who wait for it to.
+//!
+//! As tokio's `watch`, with one difference: whoever waits is woken in the order in which he began to. Tokio's wakes its waiters in
+//! an order drawn at random for each thread, which a simulation cannot repeat.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// A value, and both ends for it.
+pub(super) fn channel<T>(value: T) -> (Sender<T>, Receiver<T>) {
+    let shared =
+        Arc::new(Shared { value: Mutex::new(value), closed: AtomicBool::new(false), changed: Notify::new() });
+    (Sender(shared.clone()), Receiver(shared))
+}
+
+/// The one who changes it. Dropped, it leaves the last value behind.
+#[derive(Debug)]
+pub(super) struct Sender<T>(Arc<Shared<T>>);
+
+/// One who reads it, or waits.
+#[derive(Debug)]
+pub(super) struct Receiver<T>(Arc<Shared<T>>);
+
+#[derive(Debug)]
+struct Shared<T> {
+    value: Mutex<T>,
+    closed: AtomicBool,
+    changed: Notify,
+}
+
+/// Nobody changes the value any more, and it is not what was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Closed;
+
+impl<T> Shared<T> {
+    fn lock(&self) -> MutexGuard<'_, T> {
+        // Replaced as a whole: consistent at every point where a panic could have struck.
+        self.value.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Sender<T> {
+    /// Changes the value and wakes whoever waits; the value before.
+    pub(super) fn send_replace(&self, value: T) -> T {
+        let before = std::mem::replace(&mut *self.0.lock(), value);
+        self.0.changed.notify_waiters();
+        before
+    }
+
+    /// The value. Not to be held for long: it is locked.
+    pub(super) fn borrow(&self) -> MutexGuard<'_, T> {
+        self.0.lock()
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        self.0.closed.store(true, Ordering::Release);
+        self.0.changed.notify_waiters();
+    }
+}
+
+impl<T> Clone for Receiver<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Receiver<T> {
+    /// The value. Not to be held for long: it is locked.
+    pub(super) fn borrow(&self) -> MutexGuard<'_, T> {
+        self.0.lock()
+    }
+
+    /// Waits until the value is as wished; it is locked then.
+    ///
+    /// # Errors
+    /// [`Closed`] if it never will be.
+    pub(super) async fn wait_for(&self, wished: impl Fn(&T) -> bool) -> Result<MutexGuard<'_, T>, Closed> {
+        loop {
+            let changed = self.0.changed.notified();
+            tokio::pin!(changed);
+            // Before the look, so that no change between the two is missed.
+            changed.as_mut().enable();
+            let closed = self.0.closed.load(Ordering::Acquire);
+            {
+                let value = self.0.lock();
+                if wished(&value) {
+                    return Ok(value);
+                }
+            }
+            if closed {
+                return Err(Closed);
+            }
+            changed.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Closed, channel};
+    use std::sync::{Arc, Mutex};
+
+    #[tokio::test]
+    async fn waiters_are_woken_in_the_order_in_which_they_came() {
+        let (sender, receiver) = channel(0);
+        let woken = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = tokio::task::JoinSet::new();
+        for number in 0..40 {
+            let (receiver, woken) = (receiver.clone(), woken.clone());
+            tasks.spawn(async move {
+                drop(receiver.wait_for(|value| *value == 7).await.unwrap());
+                woken.lock().unwrap().push(number);
+            });
+        }
+        tokio::task::yield_now().await;
+        assert_eq!(sender.send_replace(3), 0);
+        tokio::task::yield_now().await;
+        assert_eq!(*woken.lock().unwrap(), [0; 0]);
+        assert_eq!(sender.send_replace(7), 3);
+        while tasks.join_next().await.is_some() {}
+        assert_eq!(*woken.lock().unwrap(), (0..40).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn a_sender_that_is_gone_leaves_its_value_and_keeps_nobody_waiting() {
+        let (sender, receiver) = channel(1);
+        let waiting = {
+            let receiver = receiver.clone();
+            tokio::spawn(async move { receiver.wait_for(|value| *value == 2).await.map(drop) })
+        };
+        tokio::task::yield_now().await;
+        drop(sender);
+        assert_eq!(waiting.await.unwrap(), Err(Closed));
+        assert_eq!(receiver.wait_for(|value| *value == 1).await.as_deref(), Ok(&1));
+    }
+}
