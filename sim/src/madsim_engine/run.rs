@@ -16,12 +16,10 @@ use madsim::runtime::{Handle, Runtime};
 use madsim::task::NodeId;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex};
 
 /// A run is shorter here: each second costs more.
 const DURATION_MICROS: u64 = 20 * SECOND;
-/// So many runs meet everything that draws once in a process.
-const WARM_UP_SEEDS: u64 = 2;
 /// The cluster has to have formed by then.
 const FORM_MICROS: u64 = 60 * SECOND;
 /// After the last fault the cluster has to have recovered by then.
@@ -46,12 +44,6 @@ pub(in crate::madsim_engine) struct Run {
 /// With an assertion of the product.
 #[must_use]
 pub fn run(schedule: Schedule, verbose: bool) -> Outcome {
-    // Some crates draw a seed for their hash tables once in a process. Inside a simulation that draw comes from its generator: the
-    // first run of a process would be another than the same run later on. So the first ones are none that anybody looks at.
-    static WARM_UP: Once = Once::new();
-    WARM_UP.call_once(|| {
-        (0..WARM_UP_SEEDS).for_each(|seed| drop(on_a_thread(shortened(Schedule::generate(seed)), false)));
-    });
     on_a_thread(shortened(schedule), verbose)
 }
 
