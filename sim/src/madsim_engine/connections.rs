@@ -269,12 +269,16 @@ fn reset() -> io::Error {
     io::Error::new(ErrorKind::ConnectionReset, "the simulated connection broke")
 }
 
+/// A wait.
+type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// One end of a connection.
 pub(in crate::madsim_engine) struct SimStream {
     shared: Shared,
     id: u64,
     end: usize,
-    sleep: Option<(u64, Pin<Box<dyn Future<Output = ()> + Send>>)>,
+    /// Until the next parcel arrives, and when that is.
+    sleep: Option<(u64, Sleep)>,
 }
 
 impl SimStream {

@@ -28,9 +28,21 @@ impl Run {
             !(voter && gone && committed.outgoing.is_none())
         });
         let joined = before - operator.len();
-        drop(world);
+        // Removed before it became a voter: it comes back with an empty disk, as any removed node has to.
+        let removed: Vec<(usize, Joining)> = operator
+            .iter()
+            .filter(|(slot, _)| {
+                let member = world.machines[**slot].member;
+                member.is_some_and(|id| id < committed.next_member_id && !committed.members.contains_key(&id))
+            })
+            .map(|(slot, joining)| (*slot, joining.clone()))
+            .collect();
+        drop((world, operator));
         for _ in 0..joined {
             self.shared.lock().mark("machine joined");
+        }
+        for (slot, joining) in removed {
+            self.give_new_disk(slot, joining.was, joining.damaged);
         }
     }
 

@@ -21,8 +21,8 @@ fn first_difference(seeds: u64, run: impl Fn(u64) -> u64) -> Option<u64> {
 fn the_same_seed_gives_the_same_trace() {
     for engine in ENGINES {
         let forwards: Vec<u64> = (0..25).map(|seed| hash(engine, seed)).collect();
-        for seed in (0..25).rev() {
-            assert_eq!(forwards[seed as usize], hash(engine, seed), "{engine} engine, seed {seed}");
+        for (seed, forwards) in forwards.into_iter().enumerate().rev() {
+            assert_eq!(forwards, hash(engine, seed as u64), "{engine} engine, seed {seed}");
         }
         for seed in 0..3 {
             let verbose = engine.run(Schedule::generate(seed), true).trace_hash;

@@ -33,16 +33,16 @@ fn verdicts(steps: &[Step]) -> (bool, bool) {
                     None => (Action::Get, RegisterOp::Read),
                 };
                 let id = recorder.call(client as u64, "key", action, now);
-                tester.on_invoke(client, op).unwrap();
+                tester.on_invoke(client, op).expect("one at a time");
                 waiting[client] = Some((id, step.write.is_none()));
             }
             Some((id, true)) => {
                 recorder.got(id, now, (step.read > 0).then(|| value(step.read)));
-                tester.on_return(client, RegisterRet::ReadOk(step.read)).unwrap();
+                tester.on_return(client, RegisterRet::ReadOk(step.read)).expect("it was invoked");
             }
             Some((id, false)) => {
                 recorder.done(id, now);
-                tester.on_return(client, RegisterRet::WriteOk).unwrap();
+                tester.on_return(client, RegisterRet::WriteOk).expect("it was invoked");
             }
         }
     }
