@@ -12,6 +12,8 @@
 //! verdict is [`Verdict::Inconclusive`], which a caller must treat as a failure. What keeps it small is described in
 //! `search.rs` and `problem.rs`.
 //!
+//! [`witness`] turns the order that was found into a point in time for each operation.
+//!
 //! Not here: scans and transactions over several keys. Where the store's revisions were observed, they are
 //! checked over all keys together.
 
@@ -22,11 +24,13 @@ mod problem;
 mod recorder;
 mod revisions;
 mod search;
+mod witness;
 
 pub use check::{Effort, Report, Verdict, check};
 pub use explain::Violation;
 pub use operation::{Kind, Operation};
 pub use recorder::{Action, OperationId, Recorder};
+pub use witness::{Point, witness};
 
 #[cfg(test)]
 mod tests;

@@ -28,6 +28,8 @@ pub(in crate::history) struct Item {
     /// Written, or read.
     pub(in crate::history) value: ValueId,
     pub(in crate::history) is_write: bool,
+    /// Which of the operations it is, in the order in which they were given.
+    pub(in crate::history) operation: usize,
 }
 
 /// What the search has to solve.
@@ -42,9 +44,9 @@ pub(in crate::history) struct Problem {
 /// Makes the operations of one key ready. `None`: no order can explain them, as somebody read what nobody had written.
 pub(in crate::history) fn problem<'a>(operations: impl Iterator<Item = &'a Operation>) -> Option<Problem> {
     let mut ids: BTreeMap<&[u8], ValueId> = BTreeMap::new();
-    let mut writers: Vec<Vec<(u64, Option<u64>)>> = vec![Vec::new()];
-    let mut readers: Vec<Vec<(u64, u64)>> = vec![Vec::new()];
-    for operation in operations {
+    let mut writers: Vec<Vec<(u64, Option<u64>, usize)>> = vec![Vec::new()];
+    let mut readers: Vec<Vec<(u64, u64, usize)>> = vec![Vec::new()];
+    for (number, operation) in operations.enumerate() {
         let bytes = match &operation.kind {
             Kind::Set(value) | Kind::Get(Some(value)) => Some(&value[..]),
             Kind::Delete | Kind::Get(None) => None,
@@ -57,9 +59,11 @@ pub(in crate::history) fn problem<'a>(operations: impl Iterator<Item = &'a Opera
             })
         });
         match (&operation.kind, operation.ret) {
-            (Kind::Get(_), Some(ret)) => readers[value as usize].push((operation.call, ret)),
+            (Kind::Get(_), Some(ret)) => readers[value as usize].push((operation.call, ret, number)),
             (Kind::Get(_), None) => {}
-            (Kind::Set(_) | Kind::Delete, ret) => writers[value as usize].push((operation.call, ret)),
+            (Kind::Set(_) | Kind::Delete, ret) => {
+                writers[value as usize].push((operation.call, ret, number));
+            }
         }
     }
 
@@ -76,36 +80,38 @@ impl Problem {
     fn add_value(
         &mut self,
         value: ValueId,
-        writers: &[(u64, Option<u64>)],
-        readers: &[(u64, u64)],
+        writers: &[(u64, Option<u64>, usize)],
+        readers: &[(u64, u64, usize)],
     ) -> Option<()> {
         let mut read_not_before = 0;
-        let first_read = readers.iter().map(|(_, ret)| *ret).min();
+        let first_read = readers.iter().map(|(_, ret, _)| *ret).min();
         match (writers, first_read) {
             ([], Some(_)) if value != ABSENT => return None,
-            ([(call, ret)], Some(first_read)) if value != ABSENT => {
+            ([(call, ret, operation)], Some(first_read)) if value != ABSENT => {
                 if *call > first_read {
                     return None;
                 }
                 read_not_before = *call;
                 let ret = ret.map_or(first_read, |ret| ret.min(first_read));
-                self.items.push(Item { call: *call, ret, value, is_write: true });
+                let (call, operation) = (*call, *operation);
+                self.items.push(Item { call, ret, value, is_write: true, operation });
             }
             _ => {
-                for (call, ret) in writers {
+                for &(call, ret, operation) in writers {
                     match ret {
-                        Some(ret) => self.items.push(Item { call: *call, ret: *ret, value, is_write: true }),
-                        None if first_read.is_some() => self.supplies[value as usize].push(*call),
+                        Some(ret) => self.items.push(Item { call, ret, value, is_write: true, operation }),
+                        None if first_read.is_some() => self.supplies[value as usize].push(call),
                         None => {}
                     }
                 }
             }
         }
-        self.items.extend(readers.iter().map(|(call, ret)| Item {
-            call: (*call).max(read_not_before),
-            ret: *ret,
+        self.items.extend(readers.iter().map(|&(call, ret, operation)| Item {
+            call: call.max(read_not_before),
+            ret,
             value,
             is_write: false,
+            operation,
         }));
         Some(())
     }

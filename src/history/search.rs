@@ -38,6 +38,14 @@ pub(in crate::history) fn search(problem: &Problem, steps_max: u64) -> (Found, u
     Search::new(problem).run(steps_max)
 }
 
+/// Looks for an order, in at most `steps_max` configurations: the items of the problem in that order. Supplies are not named in it: one
+/// stands before each get whose value is not there.
+pub(in crate::history) fn search_order(problem: &Problem, steps_max: u64) -> Option<Vec<usize>> {
+    let mut search = Search::new(problem);
+    let (found, _) = search.run(steps_max);
+    (found == Found::Order).then_some(search.order)
+}
+
 struct Search<'a> {
     problem: &'a Problem,
     /// Which items have a place.
@@ -112,7 +120,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn run(mut self, steps_max: u64) -> (Found, u64) {
+    fn run(&mut self, steps_max: u64) -> (Found, u64) {
         let mut branches: Vec<Branch> = Vec::new();
         let mut steps = 0;
         loop {

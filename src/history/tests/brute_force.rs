@@ -1,7 +1,7 @@
 //! The search against all permutations of small histories.
 
 use crate::history::tests::{checked, operation};
-use crate::history::{Kind, Operation, Verdict};
+use crate::history::{Effort, Kind, Operation, Verdict, witness};
 use alloc::vec::Vec;
 use bytes::Bytes;
 use proptest::collection::vec as any_vec;
@@ -116,4 +116,45 @@ fn explanations_cannot_lose_an_operation() {
         }
     }
     assert!(violations > 300, "{violations} violations");
+}
+
+/// What is wrong with the points of one key's history, if anything.
+fn flaw_of_witness(history: &[Operation]) -> Option<&'static str> {
+    let points = witness(history, Effort::default());
+    let (mut value, mut time) = (None, 0);
+    for (position, point) in points.iter().enumerate() {
+        let operation = &history[point.operation];
+        if point.position != position || point.at < time {
+            return Some("the points are not in order");
+        }
+        time = point.at;
+        if point.at < operation.call || operation.ret.is_some_and(|ret| point.at > ret) {
+            return Some("a point is outside its operation");
+        }
+        match &operation.kind {
+            Kind::Set(written) => value = Some(written),
+            Kind::Delete => value = None,
+            Kind::Get(seen) if seen.as_ref() == value => {}
+            Kind::Get(_) => return Some("a get does not see what is before it"),
+        }
+    }
+    let mut seen: Vec<usize> = points.iter().map(|point| point.operation).collect();
+    seen.sort_unstable();
+    seen.dedup();
+    let all_answered =
+        (0..history.len()).all(|index| history[index].ret.is_none() || seen.binary_search(&index).is_ok());
+    (seen.len() != points.len() || !all_answered).then_some("an operation has no point, or two")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8_000))]
+
+    #[test]
+    fn a_search_that_finds_an_order_can_show_it(any in any_history(), real in any_real_history()) {
+        for history in [any, real] {
+            if checked(&history).verdict == Verdict::Linearizable {
+                prop_assert_eq!(flaw_of_witness(&history), None);
+            }
+        }
+    }
 }
