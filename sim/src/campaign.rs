@@ -56,7 +56,12 @@ const PROGRESS: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
     /// A seed failed.
-    Violation(String),
+    Violation {
+        /// The seed.
+        seed: u64,
+        /// The line.
+        line: String,
+    },
     /// How far it is.
     Progress(String),
 }
@@ -132,7 +137,7 @@ impl Campaign {
                         let outcome = catch_unwind(|| self.engine.run(Schedule::generate(seed), false)).ok();
                         let mut summary = summary.lock().expect("nothing panics while it holds this");
                         if let Some(line) = summary.add(self.engine, seed, outcome) {
-                            report(Line::Violation(line));
+                            report(Line::Violation { seed, line });
                         }
                         if told.elapsed() >= PROGRESS {
                             told = Instant::now();

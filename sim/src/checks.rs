@@ -3,6 +3,7 @@
 use crate::durable::DurableModel;
 use infinitystore::raft::{Body, Entry, LogIndex, Message, NodeId, RoleName, Term};
 use infinitystore::replica::{Notice, Replica};
+use std::any::Any;
 use std::collections::BTreeMap;
 
 /// A property that does not hold.
@@ -12,6 +13,16 @@ pub struct Violation {
     pub check: &'static str,
     /// What was seen.
     pub what: String,
+}
+
+impl Violation {
+    /// An assertion of the product that failed.
+    #[must_use]
+    pub fn of_panic(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Self { check: "an assertion of the product", what: text.unwrap_or("a panic").to_owned() }
+    }
 }
 
 /// `Err` with a [`Violation`] unless `condition` holds.

@@ -2,8 +2,11 @@
 
 use crate::checks::Violation;
 use crate::schedule::{Operation, OperationKind, Schedule, Timed};
+use crate::story::{Ended, Story, op_text, short};
 use bytes::Bytes;
-use infinitystore::history::{Action, Effort, OperationId, Recorder, Verdict, check as check_history};
+use infinitystore::history::{
+    Action, Effort, OperationId, Recorder, Verdict, check as check_history, witness,
+};
 use infinitystore::kv::{Op, Outcome};
 use infinitystore::raft::Entry;
 use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Level, RequestId, decode_proposal};
@@ -25,6 +28,23 @@ pub enum Seen {
     Failed,
     /// It may have happened, or may yet.
     Unknown,
+}
+
+impl Seen {
+    /// For the report: how the operation ended, and the answer.
+    fn told(&self, now: u64) -> (Ended, String) {
+        let at = |revision: &Option<u64>| revision.map_or(String::new(), |it| format!(" at revision {it}"));
+        match self {
+            Self::Set { revision } => (Ended::Answered(now), format!("done{}", at(revision))),
+            Self::Deleted => (Ended::Answered(now), "done".to_owned()),
+            Self::Value(None) => (Ended::Answered(now), "nothing".to_owned()),
+            Self::Value(Some((value, revision))) => {
+                (Ended::Answered(now), format!("{}{}", short(value), at(revision)))
+            }
+            Self::Failed => (Ended::Failed(now), "failed: it did not happen".to_owned()),
+            Self::Unknown => (Ended::Unknown, "unknown: it may have happened".to_owned()),
+        }
+    }
 }
 
 impl From<&ClientReply> for Seen {
@@ -123,7 +143,7 @@ impl Clients {
     }
 
     /// A client sends its next operation.
-    pub fn send(&mut self, client: usize, now: u64) -> (RequestId, ClientRequest) {
+    pub fn send(&mut self, client: usize, now: u64, story: Option<&mut Story>) -> (RequestId, ClientRequest) {
         self.last_request += 1;
         let request = RequestId(self.last_request);
         let position = self.clients[client].next;
@@ -140,6 +160,13 @@ impl Clients {
                 (Action::Get, ClientRequest::Read { key: key.clone(), level: Level::Linearizable })
             }
         };
+        if let Some(story) = story {
+            let text = match &body {
+                ClientRequest::Write(op) => op_text(op),
+                _ => format!("get {}", short(&key)),
+            };
+            story.called(client, operation.slot, &key, text, now);
+        }
         let value = if let Action::Set(value) = &action { Some(value.clone()) } else { None };
         let recorded = self.recorder.call(client as u64, key, action, now);
         if let Some(value) = value {
@@ -152,11 +179,22 @@ impl Clients {
     }
 
     /// An answer reached a client. `false` if it does not wait for it any more.
-    pub fn answer(&mut self, client: usize, request: RequestId, seen: &Seen, now: u64) -> bool {
+    pub fn answer(
+        &mut self,
+        client: usize,
+        request: RequestId,
+        seen: &Seen,
+        now: u64,
+        story: Option<&mut Story>,
+    ) -> bool {
         let Some(waiting) = self.clients[client].waiting.filter(|waiting| waiting.request == request) else {
             return false;
         };
         let id = waiting.recorded;
+        if let Some(story) = story {
+            let (ended, answer) = seen.told(now);
+            story.ended(client, ended, answer);
+        }
         match seen {
             Seen::Set { revision: Some(revision) } => self.recorder.done_at_revision(id, now, *revision),
             Seen::Set { revision: None } | Seen::Deleted => self.recorder.done(id, now),
@@ -209,11 +247,29 @@ impl Clients {
     }
 }
 
-/// The clients' history must be linearizable, given the committed log.
+/// The clients' history must be linearizable, given the committed log. The story learns where each operation took effect, or
+/// which ones nothing explains.
 #[must_use]
-pub fn check_clients(clients: Clients, log: &[Entry]) -> Option<Violation> {
+pub fn check_clients(clients: Clients, log: &[Entry], story: Option<&mut Story>) -> Option<Violation> {
     let history = clients.into_history(log);
-    match check_history(&history, Effort::default()).verdict {
+    let verdict = check_history(&history, Effort::default()).verdict;
+    if let Some(story) = story {
+        let suspects = match &verdict {
+            Verdict::Violation(violation) => &violation.operations[..],
+            _ => &[],
+        };
+        for operation in suspects {
+            if let Some(told) = story.find(operation) {
+                told.suspect = true;
+            }
+        }
+        for point in witness(&history, Effort::default()) {
+            if let Some(told) = story.find(&history[point.operation]) {
+                told.point = Some((point.at, point.position));
+            }
+        }
+    }
+    match verdict {
         Verdict::Linearizable => None,
         Verdict::Violation(violation) => {
             Some(Violation { check: "linearizability", what: violation.to_string() })

@@ -5,6 +5,7 @@
 //! - `schedule` is what strikes and what clients ask, as data; `streams` is all other randomness.
 //! - `disk`, `network`, `clock` are the surroundings; `clients`, `checks`, `durable` judge, in both engines alike.
 //! - `queue` drives replicas over an event queue; `madsim_engine` drives whole nodes; `engine` chooses.
+//! - `story` is what the `report` page shows of a run.
 //! - `campaign`, `minimise`, `trace`, `outcome`: many seeds, small schedules, what is left of a run.
 
 #[cfg(not(any(madsim, doc, doctest)))]
@@ -26,6 +27,8 @@ pub mod minimise;
 pub mod network;
 pub mod outcome;
 pub mod queue;
+pub mod report;
 pub mod schedule;
+pub mod story;
 pub mod streams;
 pub mod trace;

@@ -4,10 +4,18 @@ use clap::{Parser, Subcommand};
 use sim::campaign::{Campaign, Line, Shard};
 use sim::engine::Engine;
 use sim::minimise::{Budget, minimise};
+use sim::report::{self, Subject};
 use sim::schedule::{SECOND, Schedule};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+
+/// Where pages are written.
+const REPORTS: &str = "target/sim-reports";
+/// A campaign writes so many, at most.
+const REPORTS_MAX: usize = 5;
 
 /// Runs InfinityStore through simulated faults. One seed decides everything.
 #[derive(Parser)]
@@ -39,6 +47,9 @@ enum Command {
         /// Threads; 0: one for each core.
         #[arg(long, default_value_t = 0)]
         jobs: usize,
+        /// Where the pages of the first failing seeds go.
+        #[arg(long, default_value = REPORTS)]
+        reports: PathBuf,
     },
     /// Runs one seed, or a schedule from a file, again; prints the hash of its trace.
     Replay {
@@ -50,6 +61,17 @@ enum Command {
         /// Prints every line of the trace.
         #[arg(long)]
         verbose: bool,
+    },
+    /// Runs one seed, or a schedule from a file, and writes what happened as an HTML page.
+    Report {
+        /// The seed, or the file.
+        what: String,
+        /// What drives the replicas.
+        #[arg(long, value_enum, default_value_t)]
+        engine: Engine,
+        /// Where to write it; by default `target/sim-reports/<engine>-<seed>.html`.
+        #[arg(long)]
+        out: Option<PathBuf>,
     },
     /// Makes a failing schedule small, and writes it to a file.
     Minimise {
@@ -76,22 +98,52 @@ fn main() -> ExitCode {
 
 fn carry_out(command: Command) -> Result<ExitCode, String> {
     match command {
-        Command::Run { engine, seeds, from, shard, minutes, jobs } => {
+        Command::Run { engine, seeds, from, shard, minutes, jobs, reports } => {
             let limit = minutes.map(|minutes| Duration::from_secs(60 * minutes));
-            let summary = Campaign { engine, seeds, from, shard, limit, jobs }.run(tell);
+            let written = AtomicUsize::new(0);
+            let summary = Campaign { engine, seeds, from, shard, limit, jobs }
+                .run(|line| tell(engine, &reports, &written, line));
             println!("{summary}");
             Ok(if summary.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Replay { what, engine, verbose } => Ok(replay(engine, schedule(&what)?, verbose)),
+        Command::Report { what, engine, out } => write_report(engine, &what, out),
         Command::Minimise { what, engine, out } => minimise_to_file(engine, &schedule(&what)?, out),
     }
 }
 
-fn tell(line: Line) {
+/// Prints the lines of a campaign; the first failing seeds get a page each.
+fn tell(engine: Engine, reports: &Path, written: &AtomicUsize, line: Line) {
     match line {
-        Line::Violation(line) => println!("{line}"),
         Line::Progress(line) => eprintln!("{line}"),
+        Line::Violation { seed, line } => {
+            println!("{line}");
+            if written.fetch_add(1, Ordering::Relaxed) >= REPORTS_MAX {
+                return;
+            }
+            let schedule = Schedule::generate(seed);
+            let subject = Subject { engine, schedule: &schedule, name: seed.to_string() };
+            let path = report::default_path(reports, engine, seed);
+            match catch_unwind(AssertUnwindSafe(|| report::write(&subject, &path))) {
+                Ok(Ok(_)) => println!("seed {seed}: report {}", path.display()),
+                Ok(Err(error)) => println!("seed {seed}: no report: {}: {error}", path.display()),
+                Err(_) => println!("seed {seed}: no report: the {engine} engine panicked with it"),
+            }
+        }
     }
+}
+
+fn write_report(engine: Engine, what: &str, out: Option<PathBuf>) -> Result<ExitCode, String> {
+    let schedule = schedule(what)?;
+    let path = out.unwrap_or_else(|| report::default_path(Path::new(REPORTS), engine, schedule.seed));
+    let subject = Subject { engine, schedule: &schedule, name: what.to_owned() };
+    let outcome = report::write(&subject, &path).map_err(|error| format!("{}: {error}", path.display()))?;
+    match outcome.violation {
+        Some(violation) => println!("VIOLATION {} at {} µs", violation.check, outcome.at),
+        None => println!("nothing was violated"),
+    }
+    println!("report {}", path.display());
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A seed's schedule, or a file's.

@@ -1,5 +1,6 @@
 //! The trace of a run: a hash that is the same for the same run, and, on demand, every line.
 
+use crate::story::Story;
 use std::fmt;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -7,6 +8,7 @@ use xxhash_rust::xxh3::Xxh3;
 pub struct Trace {
     hasher: Xxh3,
     lines: Option<Vec<TraceLine>>,
+    story: Option<Box<Story>>,
     steps: u64,
 }
 
@@ -24,16 +26,26 @@ pub struct TraceLine {
 }
 
 impl Trace {
-    /// An empty trace; `verbose` keeps the lines.
+    /// An empty trace; `verbose` keeps the lines, and the story for the report.
     #[must_use]
     pub fn new(verbose: bool) -> Self {
-        Self { hasher: Xxh3::new(), lines: verbose.then(Vec::new), steps: 0 }
+        Self {
+            hasher: Xxh3::new(),
+            lines: verbose.then(Vec::new),
+            story: verbose.then(Box::default),
+            steps: 0,
+        }
     }
 
     /// Whether lines are kept.
     #[must_use]
     pub const fn is_verbose(&self) -> bool {
         self.lines.is_some()
+    }
+
+    /// The story, if it is told.
+    pub fn story(&mut self) -> Option<&mut Story> {
+        self.story.as_deref_mut()
     }
 
     /// Something happened: its numbers go into the hash.

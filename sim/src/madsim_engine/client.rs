@@ -36,7 +36,11 @@ pub(in crate::madsim_engine) async fn run_client(shared: Shared, number: usize) 
             shared.lock().clients.skip(number);
             continue;
         };
-        let (request, body) = shared.lock().clients.send(number, now());
+        let (request, body) = {
+            let mut world = shared.lock();
+            let world = &mut *world;
+            world.clients.send(number, now(), world.trace.story())
+        };
         let delete = matches!(body, ClientRequest::Write(Op::Delete { .. }));
         let answer = within(give_up, ask(sender, &body)).await;
         let mut world = shared.lock();
@@ -47,7 +51,7 @@ pub(in crate::madsim_engine) async fn run_client(shared: Shared, number: usize) 
                 let seen =
                     if delete && seen == (Seen::Set { revision: None }) { Seen::Deleted } else { seen };
                 world.trace.line(answered, Some(slot), "answer", format_args!("client {number}: {seen:?}"));
-                world.clients.answer(number, request, &seen, answered);
+                world.clients.answer(number, request, &seen, answered, world.trace.story());
             }
             Some(None) | None => {
                 world.trace.line(answered, Some(slot), "answer", format_args!("client {number}: nothing"));

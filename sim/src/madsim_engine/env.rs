@@ -7,12 +7,14 @@ use crate::madsim_engine::connections::{SimListener, SimStream, connect, listen}
 use crate::madsim_engine::world::{Machine, Shared, leads};
 use crate::madsim_engine::{now, sleep_until};
 use crate::schedule::SECOND;
-use infinitystore::raft::Time;
+use crate::story::{Fate, Status};
+use infinitystore::raft::{NodeId, Time};
 use infinitystore::replica::{Actions, Notice, PeerMessage, Replica, StorageEvent, StorageRequest};
 use infinitystore::server::work::{WorkQueue, Worker};
 use infinitystore::server::{Env, run_as_task};
 use infinitystore::storage::Opened;
 use rand::Rng;
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
@@ -164,6 +166,13 @@ impl Env for SimEnv {
         let now = now();
         let mut world = self.shared.lock();
         let world = &mut *world;
+        let hosts: BTreeMap<NodeId, usize> = match world.trace.story() {
+            Some(_) => {
+                let members = world.machines.iter().enumerate();
+                members.filter_map(|(slot, machine)| Some((machine.member?, slot))).collect()
+            }
+            None => BTreeMap::new(),
+        };
         let machine = &mut world.machines[self.slot];
         for request in &actions.storage {
             if let StorageRequest::Write(write) = request {
@@ -174,6 +183,10 @@ impl Env for SimEnv {
         world.trace.step([now, self.slot as u64, raft.term().get(), raft.commit_index().get()]);
         for notice in &actions.notices {
             world.trace.line(now, Some(self.slot), "notice", format_args!("{notice:?}"));
+        }
+        if let Some(story) = world.trace.story() {
+            story.status(now, self.slot, Some(Status::of(replica)));
+            story.notices(now, self.slot, &actions.notices);
         }
         // A node that has not joined is a cluster of its own, of which nobody asks anything.
         if machine.member != Some(raft.id()) {
@@ -189,6 +202,9 @@ impl Env for SimEnv {
         );
         for message in &actions.messages {
             world.trace.line(now, Some(self.slot), "send", format_args!("{message:?}"));
+            if let (Some(story), Some(to)) = (world.trace.story(), hosts.get(&message.to())) {
+                story.message(now, self.slot, *to, Fate::Unseen, message);
+            }
             if let PeerMessage::Raft(message) = message {
                 result = result.and_then(|()| world.checks.sent(message, &machine.durable));
             }

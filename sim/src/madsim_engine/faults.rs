@@ -18,6 +18,9 @@ impl Run {
         {
             let mut world = self.shared.lock();
             world.trace.line(now(), None, "fault", format_args!("{fault:?}"));
+            if let Some(story) = world.trace.story() {
+                story.fault(now(), &fault);
+            }
             world.mark(fault.name());
         }
         match fault {

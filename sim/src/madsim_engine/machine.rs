@@ -37,6 +37,9 @@ impl Run {
             machine.life += 1;
             (machine.on, machine.powered, machine.start_at) = (true, true, None);
             world.trace.line(now(), Some(slot), "start", "");
+            if let Some(story) = world.trace.story() {
+                story.note(now(), Some(slot), "start", "");
+            }
             let machine = &world.machines[slot];
             let (life, disk) = (machine.life, machine.disk.clone());
             (SimEnv { shared: self.shared.clone(), slot, life, disk }, options)
@@ -50,6 +53,9 @@ impl Run {
     pub(in crate::madsim_engine) fn switch_off(&self, slot: usize, power: bool) {
         {
             let mut world = self.shared.lock();
+            if let Some(story) = world.trace.story() {
+                story.status(now(), slot, None);
+            }
             let machine = &mut world.machines[slot];
             machine.powered = !power;
             (machine.on, machine.handle, machine.power_fails_at) = (false, None, None);
@@ -94,7 +100,13 @@ impl Run {
                 Ok(NodeExit::Failed(why)) => (why, "process ended by disk error", "a sound disk is enough"),
                 Err(why) => (why, "start failed by disk", "a sound disk is accepted"),
             };
-            self.shared.lock().trace.line(now(), Some(slot), "ended", &what);
+            {
+                let mut world = self.shared.lock();
+                world.trace.line(now(), Some(slot), "ended", &what);
+                if let Some(story) = world.trace.story() {
+                    story.note(now(), Some(slot), "ended", what.as_str());
+                }
+            }
             let fails_soon = self.shared.lock().machines[slot].power_fails_at.is_some();
             if fails_soon {
                 continue;

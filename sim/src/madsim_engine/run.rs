@@ -75,13 +75,16 @@ fn simulate(schedule: Schedule, verbose: bool) -> Outcome {
         (0..slots).for_each(|slot| run.switch_off(slot, false));
         now()
     });
-    let world = shared.take();
+    let mut world = shared.take();
     // Whatever tasks are left go before what they share.
     drop(runtime);
     let operations = world.clients.counts();
     let trace_hash = world.trace.hash();
-    let violation =
-        world.violation.or_else(|| check_clients(world.clients, world.checks.committed_entries()));
+    let mut violation = world.violation;
+    if violation.is_none() || world.trace.is_verbose() {
+        let seen = check_clients(world.clients, world.checks.committed_entries(), world.trace.story());
+        violation = violation.or(seen);
+    }
     Outcome { violation, at, trace_hash, trace: world.trace, operations, marks: world.marks }
 }
 
@@ -202,6 +205,9 @@ impl Run {
                 }
             }
             world.trace.line(now(), None, "calm", "faults end");
+            if let Some(story) = world.trace.story() {
+                story.note(now(), None, "calm", "faults end; the cluster has to recover");
+            }
         }
         let give_up = now() + RECOVERY_MICROS;
         let probed: Arc<Mutex<BTreeSet<usize>>> = Arc::default();

@@ -18,6 +18,7 @@ use infinitystore::storage::Bootstrap;
 use rand::Rng;
 use rand::rngs::SmallRng;
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A simulation.
 pub(in crate::queue) struct Engine {
@@ -51,7 +52,7 @@ pub(in crate::queue) struct Engine {
 #[must_use]
 pub fn run(schedule: Schedule, verbose: bool) -> Outcome {
     let mut engine = Engine::new(schedule, verbose);
-    let result = engine.run();
+    let result = if verbose { engine.run_caught() } else { engine.run() };
     engine.into_outcome(result)
 }
 
@@ -102,11 +103,19 @@ impl Engine {
         Ok(())
     }
 
-    fn into_outcome(self, result: Result<(), Violation>) -> Outcome {
+    /// Runs it, and makes a violation of a panic: for one who wants to see how it came to that.
+    fn run_caught(&mut self) -> Result<(), Violation> {
+        catch_unwind(AssertUnwindSafe(|| self.run()))
+            .unwrap_or_else(|panic| Err(Violation::of_panic(&*panic)))
+    }
+
+    fn into_outcome(mut self, result: Result<(), Violation>) -> Outcome {
         let operations = self.clients.counts();
         let mut violation = result.err();
-        if violation.is_none() {
-            violation = check_clients(self.clients, self.checks.committed_entries());
+        // The story wants to know where each operation took effect, even if another check failed first.
+        if violation.is_none() || self.trace.is_verbose() {
+            let seen = check_clients(self.clients, self.checks.committed_entries(), self.trace.story());
+            violation = violation.or(seen);
         }
         let trace_hash = self.trace.hash();
         Outcome { violation, at: self.now, trace_hash, trace: self.trace, operations, marks: self.marks }
@@ -228,6 +237,9 @@ impl Engine {
             }
         }
         self.trace.line(self.now, None, "calm", "faults end");
+        if let Some(story) = self.trace.story() {
+            story.note(self.now, None, "calm", "faults end; the cluster has to recover");
+        }
         self.queue.plan(self.now + 100 * MILLI, Happening::Judge);
         Ok(())
     }

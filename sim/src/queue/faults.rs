@@ -20,6 +20,9 @@ impl Engine {
         }
         let fault = self.schedule.faults[number].what.clone();
         self.trace.line(self.now, None, "fault", format_args!("{fault:?}"));
+        if let Some(story) = self.trace.story() {
+            story.fault(self.now, &fault);
+        }
         self.mark(fault.name());
         let now = self.now;
         match fault {
@@ -85,6 +88,10 @@ impl Engine {
                 let _ = process.write_batch();
                 process.busy = false;
                 self.mark("crash in a write");
+                if let Some(story) = self.trace.story() {
+                    let what = format!("off within a batch, after {steps} operations of its disk");
+                    story.note(self.now, Some(slot), "crash in a write", what);
+                }
             }
             self.end_process(slot);
         }
@@ -118,6 +125,9 @@ impl Engine {
         if let Some(rot) = self.machines[slot].disk.rot(file, &mut self.disk_rng) {
             self.mark("bit flipped");
             self.trace.line(self.now, Some(slot), "rot", format_args!("{rot:?}"));
+            if let Some(story) = self.trace.story() {
+                story.note(self.now, Some(slot), "rot", format!("{rot:?}"));
+            }
             self.machines[slot].rotten = true;
         }
         self.queue.plan(self.now + 50 * MILLI, Happening::Start(slot));

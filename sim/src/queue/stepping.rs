@@ -7,6 +7,7 @@ use crate::queue::engine::Engine;
 use crate::queue::happening::{Happening, IDLE_MICROS};
 use crate::queue::machine::{Asker, StartError};
 use crate::schedule::{MILLI, SECOND};
+use crate::story::{self, Fate, Status};
 use bytes::Bytes;
 use infinitystore::codec::{decode_frame, encode_frame};
 use infinitystore::kv::Op;
@@ -32,11 +33,17 @@ impl Engine {
         match self.machines[slot].start(now, &self.schedule.settings, seed, bootstrap) {
             Ok(()) => {
                 self.trace.line(now, Some(slot), "start", format_args!("{identity:?}"));
+                if let Some(story) = self.trace.story() {
+                    story.note(now, Some(slot), "start", format!("as member {}", identity.id));
+                }
                 self.settle(slot)
             }
             Err(StartError::Violation(violation)) => Err(violation),
             Err(StartError::Refused(why)) => {
                 self.trace.line(now, Some(slot), "refused", &why);
+                if let Some(story) = self.trace.story() {
+                    story.note(now, Some(slot), "refuses to start", why.as_str());
+                }
                 if rotten {
                     // The simulated operator: a node that refuses to start is wiped, and joins anew.
                     self.mark("damage reported");
@@ -153,6 +160,10 @@ impl Engine {
         for notice in &actions.notices {
             self.trace.line(self.now, Some(slot), "notice", format_args!("{notice:?}"));
         }
+        if let Some(story) = self.trace.story() {
+            story.status(self.now, slot, Some(Status::of(&process.replica)));
+            story.notices(self.now, slot, &actions.notices);
+        }
         self.checks.stepped(slot, &process.replica, &actions.notices, &mut process.applied, &mut self.marks)
     }
 
@@ -164,14 +175,18 @@ impl Engine {
         let fate = self.network.fate(self.now, slot, to, &self.schedule.settings);
         if fate.copies.is_empty() {
             self.mark("message lost");
+            self.tell(slot, to, Fate::Lost, &message);
         }
         if fate.copies.len() > 1 {
             self.mark("message duplicated");
         }
         let message = if fate.corrupt {
             match self.corrupted(&message) {
-                Some(message) => message,
-                None => return Ok(()),
+                Some(altered) => altered,
+                None => {
+                    self.tell(slot, to, Fate::Unreadable, &message);
+                    return Ok(());
+                }
             }
         } else {
             message
@@ -181,10 +196,23 @@ impl Engine {
         for (number, delay) in fate.copies.iter().enumerate() {
             let copy = if number == last { message.take() } else { message.clone() };
             let Some(copy) = copy else { break };
+            let arrives = self.now + delay;
+            let told = match (fate.corrupt, number) {
+                (true, _) => Fate::Altered(arrives),
+                (false, 0) => Fate::Arrives(arrives),
+                (false, _) => Fate::Duplicate(arrives),
+            };
+            self.tell(slot, to, told, &copy);
             let arrival = Happening::Arrival { from: slot, slot: to, message: Box::new(copy) };
-            self.queue.plan(self.now + delay, arrival);
+            self.queue.plan(arrives, arrival);
         }
         Ok(())
+    }
+
+    fn tell(&mut self, from: usize, to: usize, fate: Fate, message: &PeerMessage) {
+        if let Some(story) = self.trace.story() {
+            story.message(self.now, from, to, fate, message);
+        }
     }
 
     /// A message some of whose bits flipped on the way, as the receiver decodes it: almost always as nothing.
@@ -212,6 +240,13 @@ impl Engine {
                 }
                 StorageRequest::SaveSnapshot(_) | StorageRequest::ReadChunk(_) => {
                     let (at, life) = (self.now + self.disk_delay(slot), self.machines[slot].life);
+                    if let Some(story) = self.trace.story() {
+                        let kind = match &request {
+                            StorageRequest::ReadChunk(_) => "read snapshot chunk",
+                            _ => "save snapshot",
+                        };
+                        story.disk(slot, self.now, at, kind, story::beside_text(&request));
+                    }
                     self.queue.plan(at, Happening::BesideDone { slot, life, request: Box::new(request) });
                 }
             }
@@ -241,6 +276,9 @@ impl Engine {
         if let Some(process) = &mut machine.process {
             process.busy = true;
             process.batch = std::mem::take(&mut process.queue);
+            if let Some(story) = self.trace.story() {
+                story.batch(slot, self.now, at, &process.batch);
+            }
         }
         self.queue.plan(at, Happening::BatchDone { slot, life });
     }
@@ -359,6 +397,9 @@ impl Engine {
     /// The storage latched shut: the process ends, and its supervisor starts it again.
     fn process_failed(&mut self, slot: usize, why: &str) -> Result<(), Violation> {
         self.trace.line(self.now, Some(slot), "failed", why);
+        if let Some(story) = self.trace.story() {
+            story.note(self.now, Some(slot), "disk error", why);
+        }
         if !self.machines[slot].disk.troubled() {
             return Err(Violation {
                 check: "a sound disk is enough",
@@ -381,6 +422,9 @@ impl Engine {
             self.machines[slot].under_way = sketches;
         }
         let Some(process) = self.machines[slot].stop() else { return };
+        if let Some(story) = self.trace.story() {
+            story.status(self.now, slot, None);
+        }
         for (request, asker) in process.askers {
             if let Asker::Client(client) = asker
                 && self.clients.give_up(client, request)
@@ -410,7 +454,7 @@ impl Engine {
             self.plan_client(client);
             return Ok(());
         }
-        let (request, body) = self.clients.send(client, self.now);
+        let (request, body) = self.clients.send(client, self.now, self.trace.story());
         let timeout = self.schedule.settings.client_timeout_micros;
         let give_up = Happening::ClientGivesUp { client, request };
         self.queue.plan(self.now + timeout + timeout / 4, give_up);
@@ -439,7 +483,7 @@ impl Engine {
         match asker {
             Some(Asker::Client(client)) => {
                 self.trace.line(self.now, Some(slot), "answer", format_args!("client {client}: {reply:?}"));
-                if self.clients.answer(client, request, &Seen::from(reply), self.now) {
+                if self.clients.answer(client, request, &Seen::from(reply), self.now, self.trace.story()) {
                     self.plan_client(client);
                 }
             }

@@ -17,7 +17,7 @@ fn campaign(engine: Engine, seeds: u64) -> Summary {
     let shard = Shard { index: 0, count: 1 };
     let campaign = Campaign { engine, seeds, from: 0, shard, limit: None, jobs: 0 };
     let summary = campaign.run(|line| match line {
-        Line::Violation(line) | Line::Progress(line) => eprintln!("{line}"),
+        Line::Violation { line, .. } | Line::Progress(line) => eprintln!("{line}"),
     });
     println!("{summary}");
     summary
