@@ -1,5 +1,6 @@
 //! AppendEntries on the side that receives it (Raft §5.3).
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::core::Raft;
 use crate::raft::entry::{Entry, EntryKind};
 use crate::raft::membership::Membership;
@@ -28,7 +29,9 @@ impl Raft {
         let tail = prev.index.plus(entries.len() as u64);
         let is_heartbeat = entries.is_empty();
         let known = shared.commit_index;
-        if prev.index >= known && !shared.log.contains(prev) {
+        let matches = shared.log.contains(prev)
+            || planted(Mutant::PrevTermUnchecked) && prev.index <= shared.log.last().index;
+        if prev.index >= known && !matches {
             let term = prev.term;
             let hint = shared.log.last_match_candidate(prev.index.previous(), term);
             return shared.hold_for_term(from, Body::AppendRejected { session, rejected: prev, hint, round });
@@ -37,9 +40,11 @@ impl Raft {
             return shared.bad_message(from, "its log contradicts a committed entry");
         }
         // Beyond its tail the message says nothing about our log.
-        shared.commit_to(commit.min(tail));
+        let through = if planted(Mutant::CommitUnclamped) { shared.log.last().index } else { tail };
+        shared.commit_to(commit.min(through));
         let is_news_of_commit = is_heartbeat && round == ReadRound::ZERO && shared.commit_index > known;
-        self.answer_append(from, session, tail, round, is_news_of_commit);
+        let match_index = if planted(Mutant::OwnLastAcknowledged) { shared.log.last().index } else { tail };
+        self.answer_append(from, session, match_index, round, is_news_of_commit);
     }
 
     /// Acknowledges an append up to its tail: when that is durable.
@@ -62,7 +67,11 @@ impl Raft {
             // The round asks who leads, not what is on this disk.
             shared.send(from, Body::RoundConfirmed { round });
         }
-        shared.hold(from, Body::AppendAccepted { session, match_index, round });
+        let accepted = Body::AppendAccepted { session, match_index, round };
+        if planted(Mutant::AppendBeforeFsync) {
+            return shared.send(from, accepted);
+        }
+        shared.hold(from, accepted);
     }
 }
 
@@ -75,6 +84,11 @@ impl Shared {
             entries.into_iter().for_each(|entry| self.append(entry));
             return true;
         }
+        if planted(Mutant::TruncateAlways) && first.index() > self.commit_index {
+            self.truncate_from(first.index());
+            entries.into_iter().for_each(|entry| self.append(entry));
+            return true;
+        }
         let mut rest = entries.into_iter().peekable();
         while let Some(entry) = rest.peek() {
             let (id, committed) = (entry.id(), entry.index() <= self.commit_index);
@@ -83,6 +97,7 @@ impl Shared {
                 // Compacted, so committed, so the same.
                 None if committed => {}
                 Some(_) if committed => return false,
+                Some(_) if planted(Mutant::NoTruncation) => {}
                 Some(_) => {
                     self.truncate_from(id.index);
                     break;

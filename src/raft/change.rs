@@ -1,5 +1,6 @@
 //! Changes of membership: joint consensus for any of them (Raft §6, Dissertation §4.3).
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::api::InputError;
 use crate::raft::core::Raft;
 use crate::raft::entry::EntryKind;
@@ -17,6 +18,12 @@ impl Raft {
         if leader.transfer.is_some() {
             return Err(InputError::Transferring);
         }
+        if planted(Mutant::TwoChanges) && self.shared.membership().is_joint() {
+            let (next, _) =
+                self.shared.membership().leave_joint().apply_change(change).map_err(InputError::BadChange)?;
+            self.append_membership(&next);
+            return Ok(());
+        }
         if !self.shared.may_change(leader) || self.shared.membership().is_joint() {
             return Err(InputError::ChangePending);
         }
@@ -30,7 +37,8 @@ impl Raft {
     pub(in crate::raft) fn maybe_change(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
         let shared = &self.shared;
-        if !shared.may_change(leader) {
+        let leaves_early = planted(Mutant::JointLeftEarly) && shared.membership().is_joint();
+        if !shared.may_change(leader) && !leaves_early {
             return;
         }
         let membership = shared.membership();
@@ -48,6 +56,9 @@ impl Raft {
 
     /// Appends a membership; it is in force at once.
     fn append_membership(&mut self, membership: &Membership) {
+        if planted(Mutant::JointSkipped) && membership.is_joint() {
+            return self.append_membership(&membership.leave_joint());
+        }
         let index = self.append_own(EntryKind::Membership, &membership.encode());
         let Role::Leader(leader) = &mut self.role else { return };
         self.shared.meet_peers(leader, index);
@@ -58,6 +69,9 @@ impl Shared {
     /// Whether a membership may be appended: none is pending, and the leader has committed in its term (a leader that
     /// has not may not know of a predecessor's: the bug of the single-server change, 2015).
     fn may_change(&self, leader: &Leader) -> bool {
+        if planted(Mutant::EarlyChange) && self.commit_index < leader.term_start {
+            return true;
+        }
         self.commit_index >= leader.term_start && self.configurations.latest().0.index <= self.commit_index
     }
 

@@ -1,5 +1,6 @@
 //! Which membership is in force, and which were before.
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::entry::{Entry, EntryKind};
 use crate::raft::membership::Membership;
 use crate::raft::types::{LogId, LogIndex, NodeId};
@@ -52,6 +53,9 @@ impl Configurations {
 
     /// Rolls back to what was in force before `index`; `true` if that changed anything.
     pub(in crate::raft) fn truncate_from(&mut self, index: LogIndex) -> bool {
+        if planted(Mutant::NoRollback) {
+            return false;
+        }
         let before = self.0.len();
         while self.0.len() > 1 && self.latest().0.index >= index {
             self.0.pop();

@@ -1,5 +1,6 @@
 //! The core's state and its two entry points. The dispatcher has no logic of its own.
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::api::{Durable, Input, InputError, LeaderHint, Output, RaftEvent, Restored, RoleName};
 use crate::raft::config::Config;
 use crate::raft::entry::Entry;
@@ -108,8 +109,10 @@ impl Raft {
         let shared = &mut self.shared;
         let write = shared.writes.issue(shared.now, shared.log.last().index);
         shared.writes.release(&mut shared.outbox.messages);
-        let committed = shared.log.range(shared.handed_out, shared.commit_index).cloned().collect();
-        shared.handed_out = shared.commit_index;
+        let early = planted(Mutant::AppliedBeforeCommit);
+        let through = if early { shared.log.last().index } else { shared.commit_index };
+        let committed = shared.log.range(shared.handed_out, through).cloned().collect();
+        shared.handed_out = through;
         let wake_at = self.wake_at();
         let Outbox { messages, events, reads, snapshot_reads } = core::mem::take(&mut self.shared.outbox);
         Output { messages, write, committed, reads, snapshot_reads, events, wake_at }

@@ -1,5 +1,6 @@
 //! Terms, timeouts, votes: how a leader comes about, and how one goes.
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::core::Raft;
 use crate::raft::entry::{Entry, EntryKind};
 use crate::raft::message::Body;
@@ -24,6 +25,12 @@ impl Raft {
             _ if term > ours => {
                 let leads = matches!(body, Body::AppendEntries { .. } | Body::InstallSnapshot { .. });
                 self.become_follower(term, leads.then_some(from));
+                true
+            }
+            Body::AppendEntries { .. } if term < ours && planted(Mutant::StaleAppend) => true,
+            Body::AppendAccepted { .. } | Body::RoundConfirmed { .. }
+                if term < ours && planted(Mutant::LateAnswer) =>
+            {
                 true
             }
             _ if term < ours => {
@@ -70,7 +77,7 @@ impl Raft {
     /// Would we vote for it? Nothing changes here, durable or not (Dissertation §9.6).
     pub(in crate::raft) fn handle_pre_vote(&mut self, from: NodeId, campaign_term: Term, last_log: LogId) {
         let granted = campaign_term > self.shared.term()
-            && last_log >= self.shared.log.last()
+            && is_up_to_date(last_log, self.shared.log.last())
             && !self.hears_a_leader();
         let body = if granted {
             Body::PreVoteGranted { campaign_term }
@@ -92,7 +99,9 @@ impl Raft {
             // These voted for themselves.
             Role::Candidate(_) | Role::Leader(_) => false,
         };
-        if !may_vote || last_log < self.shared.log.last() {
+        let refuses =
+            planted(Mutant::LearnerRefusesVote) && !self.shared.membership().is_voter(self.shared.id);
+        if !may_vote || !is_up_to_date(last_log, self.shared.log.last()) || refuses {
             self.shared.hold_for_term(from, Body::VoteRejected);
             return;
         }
@@ -104,6 +113,10 @@ impl Raft {
             self.become_follower(self.shared.term(), None);
         }
         self.reset_election_deadline();
+        let is_repeated = voted_for.is_some();
+        if planted(Mutant::VoteBeforeDurable) || is_repeated && planted(Mutant::RepeatedGrant) {
+            return self.shared.send(from, Body::VoteGranted);
+        }
         self.shared.hold(from, Body::VoteGranted);
     }
 
@@ -114,6 +127,9 @@ impl Raft {
         campaign_term: Term,
         granted: bool,
     ) {
+        if planted(Mutant::PreVoteCounted) && granted && campaign_term == self.shared.term() {
+            return self.handle_vote_answer(from, true);
+        }
         let asked = self.shared.term().next();
         if let Role::PreCandidate(candidate) = &mut self.role
             && campaign_term == asked
@@ -174,6 +190,10 @@ impl Raft {
     /// vote put it off (Raft §5.2).
     pub(in crate::raft) fn become_follower(&mut self, term: Term, leader: Option<NodeId>) {
         let new_term = term > self.shared.term();
+        if planted(Mutant::VoteCleared) && !new_term && matches!(self.role, Role::Candidate(_)) {
+            self.shared.hard_state.voted_for = None;
+            self.shared.writes.hard_state(self.shared.hard_state);
+        }
         if new_term {
             self.shared.set_hard_state(HardState { term, voted_for: None });
         }
@@ -201,7 +221,7 @@ impl Raft {
             Role::Follower(follower) => follower.leader,
             Role::PreCandidate(_) | Role::Candidate(_) => None,
         };
-        if known.is_some_and(|leader| leader != from) {
+        if known.is_some_and(|leader| leader != from) && !planted(Mutant::StaleAppend) {
             self.shared.bad_message(from, "it says that it leads a term which has another leader");
             return false;
         }
@@ -244,7 +264,14 @@ impl Raft {
         self.role = Role::Candidate(Candidate { votes: BTreeMap::new(), vote_at, election_deadline });
         let body = Body::RequestVote { last_log: self.shared.log.last(), transfer };
         for voter in self.shared.other_voters() {
+            if planted(Mutant::RequestBeforeDurable) {
+                self.shared.send(voter, body.clone());
+                continue;
+            }
             self.shared.hold(voter, body.clone());
+        }
+        if planted(Mutant::OwnVoteBeforeDurable) {
+            self.handle_vote_answer(self.shared.id, true);
         }
     }
 
@@ -335,4 +362,12 @@ impl Raft {
             leader.transfer = None;
         }
     }
+}
+
+/// Whether a candidate whose log ends with `theirs` has all that may be committed in a log that ends with `ours` (Raft §5.4.1).
+fn is_up_to_date(theirs: LogId, ours: LogId) -> bool {
+    if planted(Mutant::IndexBeforeTerm) {
+        return (theirs.index, theirs.term) >= (ours.index, ours.term);
+    }
+    theirs >= ours || planted(Mutant::VoteWithoutLog)
 }

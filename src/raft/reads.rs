@@ -4,13 +4,14 @@
 //! its own reads and the questions of others into [`LeaderReads`], and confirms with a round of heartbeats that it
 //! still leads. A read joins only a round that was not yet sent, or an answer from before the read could confirm it.
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::api::{InputError, RaftEvent, ReadReady};
 use crate::raft::core::Raft;
 use crate::raft::message::Body;
 use crate::raft::read_queues::{LocalRead, Question, Requester, Round};
 use crate::raft::role::{Leader, Role};
 use crate::raft::shared::Shared;
-use crate::raft::types::{Incarnation, LogIndex, NodeId, Time};
+use crate::raft::types::{Incarnation, LogIndex, NodeId, ReadRound, Time};
 use alloc::vec::Vec;
 
 impl Raft {
@@ -52,10 +53,12 @@ impl Raft {
         index: LogIndex,
     ) {
         let shared = &mut self.shared;
-        if incarnation != shared.incarnation {
+        let any = planted(Mutant::UnmatchedReadAnswer);
+        if incarnation != shared.incarnation && !any {
             return;
         }
-        if let Some(question) = shared.reads.question.take_if(|question| question.sequence == sequence) {
+        if let Some(question) = shared.reads.question.take_if(|question| question.sequence == sequence || any)
+        {
             let ready = question.reads.into_iter().map(|read| ReadReady { id: read.id, index });
             shared.outbox.reads.extend(ready);
         }
@@ -93,12 +96,19 @@ impl Raft {
 impl Shared {
     /// Begins a round for all that wait, unless one is on its way: then they share the next.
     fn begin_round(&mut self, leader: &mut Leader) {
-        let knows_commits = self.commit_index >= leader.term_start;
+        let knows_commits = self.commit_index >= leader.term_start || planted(Mutant::ReadBeforeOwnCommit);
+        if planted(Mutant::LateReadJoins)
+            && let Some(sent) = leader.reads.rounds.back_mut()
+        {
+            sent.requesters.append(&mut leader.reads.next);
+        }
         // Before the first commit of its term a leader does not know what its predecessors committed (Raft §8).
         if !knows_commits || leader.reads.next.is_empty() || !leader.reads.rounds.is_empty() {
             return;
         }
-        leader.reads.last_round = leader.reads.last_round.next();
+        if leader.reads.last_round == ReadRound::ZERO || !planted(Mutant::RoundReused) {
+            leader.reads.last_round = leader.reads.last_round.next();
+        }
         let requesters = core::mem::take(&mut leader.reads.next);
         let round = Round { number: leader.reads.last_round, index: self.commit_index, requesters };
         leader.reads.rounds.push_back(round);
@@ -107,10 +117,11 @@ impl Shared {
     /// Answers the rounds that a quorum has confirmed, in their order.
     fn finish_rounds(&mut self, leader: &mut Leader) {
         while let Some(round) = leader.reads.rounds.front() {
-            let confirmed = self.is_quorum(|id| {
-                let peer = leader.peers.get(&id);
-                id == self.id || peer.is_some_and(|peer| peer.confirmed_round >= round.number)
-            });
+            let confirmed = planted(Mutant::ReadWithoutRound)
+                || self.is_quorum(|id| {
+                    let peer = leader.peers.get(&id);
+                    id == self.id || peer.is_some_and(|peer| peer.confirmed_round >= round.number)
+                });
             if !confirmed {
                 break;
             }

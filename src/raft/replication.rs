@@ -1,5 +1,6 @@
 //! Replication on the leader's side: proposals, sends, answers, and the commit index (Raft §5.3, §5.4.2).
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::api::InputError;
 use crate::raft::core::Raft;
 use crate::raft::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, EntryKind};
@@ -41,7 +42,7 @@ impl Raft {
     ) -> Option<(&mut Shared, &mut Peer)> {
         let Role::Leader(leader) = &mut self.role else { return None };
         let peer = leader.peers.get_mut(&from)?;
-        if peer.session != session {
+        if peer.session != session && !planted(Mutant::LateAnswer) {
             return None;
         }
         peer.heard = Some(self.shared.now);
@@ -83,6 +84,9 @@ impl Raft {
         if is_late {
             return;
         }
+        if planted(Mutant::MatchFromHint) {
+            peer.match_index = peer.match_index.max(hint.index.min(shared.log.last().index));
+        }
         // Where the terms differ too, the whole of a term is skipped at once (Raft §5.3, end).
         let at_most = hint.index.min(rejected.index.previous());
         let candidate = shared.log.last_match_candidate(at_most, hint.term);
@@ -109,7 +113,10 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else { return };
         let shared = &mut self.shared;
         let membership = shared.membership();
-        let (id, durable) = (shared.id, shared.log.durable());
+        let (id, mut durable) = (shared.id, shared.log.durable());
+        if planted(Mutant::LeaderUnsynced) {
+            durable = shared.log.last().index;
+        }
         let matched = |voter: NodeId| {
             if voter == id {
                 durable
@@ -117,8 +124,13 @@ impl Raft {
                 leader.peers.get(&voter).map_or(LogIndex::ZERO, |peer| peer.match_index)
             }
         };
-        let index = quorum::committed(&membership.voters, membership.outgoing.as_ref(), matched);
-        if index <= shared.commit_index || shared.log.term_at(index) != Some(shared.term()) {
+        let mut index = quorum::committed(&membership.voters, membership.outgoing.as_ref(), matched);
+        if planted(Mutant::LearnerCounted) {
+            let everybody = membership.members.keys().copied().collect();
+            index = quorum::committed(&everybody, None, matched);
+        }
+        let is_own = shared.log.term_at(index) == Some(shared.term()) || planted(Mutant::PriorTermCommit);
+        if index <= shared.commit_index || !is_own {
             return;
         }
         let committed = shared.log.range(shared.commit_index, index);
@@ -147,7 +159,11 @@ impl Shared {
     fn send_to_peer(&mut self, id: NodeId, peer: &mut Peer, last_session: &mut Session, round: ReadRound) {
         let before = peer.next_index.previous();
         if self.log.term_at(before).is_none() && !matches!(peer.state, PeerState::Snapshot(_)) {
-            self.start_snapshot(peer, last_session);
+            if planted(Mutant::NoSnapshotSent) {
+                peer.next_index = self.log.base().index.next();
+            } else {
+                self.start_snapshot(peer, last_session);
+            }
         }
         loop {
             let config = &self.config;

@@ -1,5 +1,6 @@
 //! What a node has in every role.
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::api::{RaftEvent, ReadReady};
 use crate::raft::config::Config;
 use crate::raft::configurations::Configurations;
@@ -84,7 +85,10 @@ impl Shared {
         for entry in log.range(log.base().index, log.last().index) {
             configurations.append(entry);
         }
-        let applied = snapshot.as_ref().map_or(LogIndex::ZERO, |meta| meta.last.index);
+        let mut applied = snapshot.as_ref().map_or(LogIndex::ZERO, |meta| meta.last.index);
+        if planted(Mutant::AppliedTwice) && applied > log.base().index {
+            applied = applied.previous();
+        }
         let held_max = config.inflight_messages_max.saturating_mul(4).max(64);
         Self {
             id,

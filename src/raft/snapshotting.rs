@@ -1,5 +1,6 @@
 //! Snapshots (Raft §7): taking note of own ones, sending one to a peer that lacks compacted entries, installing one.
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::api::RaftEvent;
 use crate::raft::configurations::Configurations;
 use crate::raft::core::Raft;
@@ -26,7 +27,9 @@ impl Shared {
     pub(in crate::raft) fn decide_snapshot(&self, last: LogId) -> Decision {
         if last.index <= self.commit_index {
             Decision::Known
-        } else if self.log.contains(last) {
+        } else if self.log.contains(last)
+            || planted(Mutant::SnapshotKeepsTail) && last.index <= self.log.last().index
+        {
             Decision::FastForward
         } else {
             Decision::Install

@@ -4,6 +4,7 @@
 //! message with the newest write there is (issued, or about to be) whether or not the message caused it. Messages
 //! leave when receipts reach their stamp, never before.
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::api::{Durable, LogRecords, LogWrite};
 use crate::raft::entry::Entry;
 use crate::raft::log::Log;
@@ -96,8 +97,10 @@ impl Writes {
             self.unsynced_bytes -= bytes;
             self.pending_bytes -= bytes;
         }
-        for write in &mut self.outstanding {
-            write.through = write.through.min(index.previous());
+        if !planted(Mutant::LateReceipt) {
+            for write in &mut self.outstanding {
+                write.through = write.through.min(index.previous());
+            }
         }
         let from = self.pending.truncate_from.map_or(index, |earlier| earlier.min(index));
         self.pending.truncate_from = Some(from);
@@ -176,7 +179,11 @@ impl Writes {
         let bytes = core::mem::take(&mut self.pending_bytes);
         self.outstanding.push_back(Outstanding { sequence: self.issued, through, issued_at: now, bytes });
         let receipt = Durable { incarnation: self.incarnation, sequence: self.issued };
-        Some(LogWrite { records: core::mem::take(&mut self.pending), receipt })
+        let mut records = core::mem::take(&mut self.pending);
+        if planted(Mutant::EntriesBeforeTerm) && !records.entries.is_empty() {
+            self.pending.hard_state = records.hard_state.take();
+        }
+        Some(LogWrite { records, receipt })
     }
 
     /// Takes a receipt in. `false` if it is not one of this incarnation's outstanding writes.

@@ -1,6 +1,9 @@
 //! What comes out of the core: applied, answered, noted.
 
-use crate::raft::{Entry, EntryKind, Input, LogId, Membership, Output, RaftEvent, RoleName, SnapshotMeta};
+use crate::mutants::{Mutant, planted};
+use crate::raft::{
+    Entry, EntryKind, Input, LogId, LogIndex, Membership, Output, RaftEvent, RoleName, SnapshotMeta, Term,
+};
 use crate::replica::api::{ClientError, ClientReply, Notice, StorageRequest};
 use crate::replica::message::PeerMessage;
 use crate::replica::proposal;
@@ -94,6 +97,9 @@ impl Replica {
         self.last_applied = meta.last;
         self.snapshot = meta.last;
         self.policy = SnapshotPolicy { saving: self.policy.saving, ..SnapshotPolicy::default() };
+        if planted(Mutant::RetriedAfterSnapshot) {
+            self.writes.lose_before(Term::new(u64::MAX));
+        }
         for request in self.writes.forget_sent() {
             self.fail(request, ClientError::Unknown);
         }
@@ -108,7 +114,8 @@ impl Replica {
                 "entries are applied in order, without a gap"
             );
             if entry.term() > self.last_applied.term {
-                self.writes.lose_before(entry.term());
+                let unproven = planted(Mutant::RetriedUnproven);
+                self.writes.lose_before(if unproven { entry.term().next() } else { entry.term() });
             }
             self.last_applied = entry.id();
             self.policy.log_bytes += entry.encoded_bytes() as u64;
@@ -143,7 +150,9 @@ impl Replica {
     }
 
     fn serve_reads(&mut self) {
-        for read in self.reads.servable(self.last_applied.index) {
+        let early = planted(Mutant::ReadBeforeApplied);
+        let through = if early { LogIndex::new(u64::MAX - 1) } else { self.last_applied.index };
+        for read in self.reads.servable(through) {
             let reply = match &read.key {
                 Some(key) => ClientReply::Value(self.store.get(key).cloned()),
                 None => ClientReply::UpToDate,

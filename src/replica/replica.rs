@@ -1,6 +1,7 @@
 //! The replica's state and its two entry points.
 
 use crate::kv::Store;
+use crate::mutants::{Mutant, planted};
 use crate::raft::{
     Config, EntryKind, Incarnation, Input, LogId, LogIndex, Membership, NodeId, Raft, RestoreError, Restored,
     RoleName, SnapshotMeta, Term, Time,
@@ -129,10 +130,16 @@ impl Replica {
         let first_term = start.restored.hard_state.term;
         let raft =
             Raft::new(start.id, start.incarnation, start.seed, config.raft.clone(), start.restored, now)?;
+        let mut last_applied = snapshot;
+        if planted(Mutant::AppliedTwice)
+            && let Some(term) = raft.term_at(raft.commit_index())
+        {
+            last_applied = LogId::new(term, raft.commit_index());
+        }
         Ok(Self {
             raft,
             store: start.store,
-            last_applied: snapshot,
+            last_applied,
             writes: Writes::default(),
             reads: Reads::default(),
             snapshot,
@@ -316,7 +323,9 @@ impl Replica {
             return;
         }
         let last = self.last_applied;
-        let (membership, membership_id) = self.raft.membership_at(last.index);
+        let stale = planted(Mutant::StaleSnapshotMembership);
+        let at = if stale { self.snapshot.index } else { last.index };
+        let (membership, membership_id) = self.raft.membership_at(at);
         self.policy = SnapshotPolicy { saving: Some(last), ..SnapshotPolicy::default() };
         let save = SnapshotSave { last, membership, membership_id, store: self.store.clone() };
         self.actions.storage.push(StorageRequest::SaveSnapshot(save));

@@ -1,5 +1,6 @@
 //! What this node's clients ask, and what other nodes' clients ask of the leader.
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::Time;
 use crate::raft::{Input, InputError, NodeId, RoleName};
 use crate::replica::api::{ClientError, ClientReply, ClientRequest, Level, Notice, RequestId};
@@ -61,7 +62,7 @@ impl Replica {
     }
 
     fn handle_read(&mut self, read: Read) {
-        if self.is_reserved() {
+        if self.is_reserved() && !planted(Mutant::ReservedReads) {
             // What it could read is the empty state of a cluster of one that is about to be no more.
             return self.fail(read.request, ClientError::Reserved);
         }
@@ -92,7 +93,10 @@ impl Replica {
         if !leads {
             return self.refuse_late_forward(&forward);
         }
-        let Some(seen) = self.origins.admit(&forward) else { return };
+        let Some(mut seen) = self.origins.admit(&forward) else { return };
+        if planted(Mutant::ForwardAppliedTwice) {
+            seen = 0;
+        }
         if self.disk_full || self.is_reserved() {
             // Noted as seen first: a second copy must not be appended when there is room again.
             return self.refuse_forward(&forward, seen);
@@ -116,6 +120,9 @@ impl Replica {
     /// A forward for a term that this node does not lead. Refusing promises that nothing of it was or will be appended in that
     /// term; where this node may have led it and appended a first copy, it keeps silent, and the origin's writes are unknown.
     fn refuse_late_forward(&mut self, forward: &Forward) {
+        if planted(Mutant::ForwardRefusedLate) {
+            return self.refuse_forward(forward, 0);
+        }
         let led_in_an_earlier_life = forward.term <= self.first_term;
         if let Some(from) = self.origins.maybe_proposed(forward)
             && from < forward.commands.len()

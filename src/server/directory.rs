@@ -1,5 +1,6 @@
 //! Who this node is and whom it knows: kept by the driver, asked by every connection that begins.
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::{ClusterId, Membership, NodeId, StoreId};
 use crate::server::hello::PeerHello;
 use std::collections::BTreeMap;
@@ -141,6 +142,7 @@ impl Directory {
         let known = committed.unwrap_or(&state.in_force).members.get(&id);
         if let Some(known) = known.map(|member| member.store_id)
             && known != found
+            && !planted(Mutant::WipedKeepsId)
         {
             return Err(Refusal::WrongStore { id, known, found });
         }

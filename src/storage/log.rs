@@ -1,5 +1,6 @@
 //! Appends to the log: batches, segments, and what is removed behind a snapshot.
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::{HardState, LogIndex, LogRecords, SnapshotMeta};
 use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader, seal_batch};
 use crate::storage::disk::{Disk, DiskFile};
@@ -166,6 +167,11 @@ impl<D: Disk> Log<D> {
     pub(crate) fn commit(&mut self) -> Result<bool, StorageError> {
         let mut staged = std::mem::take(&mut self.staged);
         if !staged.payload.is_empty() {
+            if planted(Mutant::SegmentBeforeMarker)
+                && let Some(meta) = staged.markers.last()
+            {
+                self.remove_through(meta.last.index)?;
+            }
             self.make_room(staged.payload.len())?;
             self.write_batch(&staged.payload, (staged.first_index, staged.last_index))?;
             self.witnessed = false;
@@ -246,7 +252,11 @@ impl<D: Disk> Log<D> {
             first_sequence,
             previous: seal_header.checksum,
             copied_through: 0,
-            hard_state: state.hard_state,
+            hard_state: if planted(Mutant::SegmentWithoutVote) {
+                HardState::default()
+            } else {
+                state.hard_state
+            },
             last_index: state.last_index,
             markers: state.markers.clone(),
             ..self.active.header.clone()
@@ -263,7 +273,9 @@ impl<D: Disk> Log<D> {
         header.stamp_header_into(&mut self.image);
         let file = self.disk.open(&spare.path).map_err(StorageError::new("opening", &spare.path))?;
         file.write_at(&self.image, 0).map_err(StorageError::new("writing", &spare.path))?;
-        file.sync_data().map_err(StorageError::new("syncing", &spare.path))?;
+        if !planted(Mutant::SegmentNotSynced) {
+            file.sync_data().map_err(StorageError::new("syncing", &spare.path))?;
+        }
         let path = self.wal_dir.join(segment_name(header.first_sequence));
         self.disk.rename(&spare.path, &path).map_err(StorageError::new("renaming into place", &path))?;
         self.sync_dir()?;
@@ -289,7 +301,11 @@ impl<D: Disk> Log<D> {
         let started = self.options.clock.now_micros();
         let written = active.file.write_at(&self.image, active.offset);
         written.map_err(StorageError::new("writing", &active.path))?;
-        active.file.sync_data().map_err(StorageError::new("syncing", &active.path))?;
+        let mut synced = if planted(Mutant::BatchNotSynced) { Ok(()) } else { active.file.sync_data() };
+        if planted(Mutant::FailedSyncRetried) && synced.is_err() {
+            synced = active.file.sync_data();
+        }
+        synced.map_err(StorageError::new("syncing", &active.path))?;
         if self.sync_micros.len() < SYNC_MICROS_MAX {
             self.sync_micros.push(self.options.clock.now_micros().saturating_sub(started));
         }
@@ -311,6 +327,9 @@ impl<D: Disk> Log<D> {
     }
 
     fn sync_dir(&self) -> Result<(), StorageError> {
+        if planted(Mutant::DirectoryNotSynced) {
+            return Ok(());
+        }
         self.disk.sync_dir(&self.wal_dir).map_err(StorageError::new("syncing the directory", &self.wal_dir))
     }
 }

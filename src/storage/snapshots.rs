@@ -1,6 +1,7 @@
 //! The directory of snapshot files.
 
 use crate::kv::{Store, StoreReader};
+use crate::mutants::{Mutant, planted};
 use crate::raft::{ClusterId, LogId, LogIndex, SnapshotChunk, SnapshotMeta, SnapshotRead, StoreId, Term};
 use crate::replica::SnapshotSave;
 use crate::storage::disk::Disk;
@@ -108,7 +109,9 @@ impl<D: Disk> SnapshotFiles<D> {
         let (meta, temporary) = writer.finish()?;
         let path = self.path(meta.last);
         self.disk.rename(&temporary, &path).map_err(SnapshotError::io("renaming into place", &path))?;
-        self.disk.sync_dir(&self.dir).map_err(SnapshotError::io("syncing the directory", &self.dir))?;
+        if !planted(Mutant::SnapshotNameNotSynced) {
+            self.disk.sync_dir(&self.dir).map_err(SnapshotError::io("syncing the directory", &self.dir))?;
+        }
         Ok(meta)
     }
 

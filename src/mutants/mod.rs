@@ -1,0 +1,124 @@
+//! Classic bugs, one of which may be planted at a time, to measure what the simulator finds.
+//!
+//! Every place where one can be planted asks [`planted`], which is `false` for the compiler unless the feature `mutants` is on:
+//! a normal build holds nothing of it. `sim mutants` builds itself with the feature, plants one after the other, and looks how
+//! many seeds it takes until a check sees it. `docs/simulation.md` has the table.
+
+#[cfg(feature = "mutants")]
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+/// Declares the enumeration and what is known of each in one place, so that neither can be forgotten.
+macro_rules! mutants {
+    ($($variant:ident $name:literal $what:literal;)+) => {
+        /// A bug that can be planted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[cfg_attr(not(feature = "mutants"), expect(unreachable_pub, reason = "public with the feature only"))]
+        pub enum Mutant {
+            $(#[doc = $what] $variant,)+
+        }
+
+        #[cfg(feature = "mutants")]
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// Its name, for the command line.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// What is wrong with it.
+            #[must_use]
+            pub const fn what(self) -> &'static str {
+                match self { $(Self::$variant => $what,)+ }
+            }
+        }
+    };
+}
+
+mutants! {
+    VoteBeforeDurable "vote-before-durable" "a vote is granted before it is durable";
+    RepeatedGrant "repeated-grant" "a repeated grant is sent before the first is durable";
+    RequestBeforeDurable "request-before-durable" "votes are asked for before term and own vote are durable";
+    OwnVoteBeforeDurable "own-vote-before-durable" "a candidate counts its own vote before it is durable";
+    VoteWithoutLog "vote-without-log" "votes are granted without comparing logs";
+    IndexBeforeTerm "index-before-term" "logs are compared by last index before last term";
+    VoteCleared "vote-cleared" "the vote is forgotten without a new term when a candidate gives up";
+    PreVoteCounted "pre-vote-counted" "a late grant of a pre-vote counts as a vote";
+    LearnerRefusesVote "learner-refuses-vote" "who does not know yet that it is a voter refuses to vote";
+    HalfIsMajority "half-is-majority" "half of an even number of voters is taken for a majority";
+    PriorTermCommit "prior-term-commit" "entries of an earlier term are committed by counting (Raft figure 8)";
+    LeaderUnsynced "leader-unsynced" "the leader counts its own entries before they are durable";
+    LearnerCounted "learner-counted" "learners count for commitment";
+    CommitUnclamped "commit-unclamped" "a follower takes over the commit index beyond what the append matched";
+    AppliedBeforeCommit "applied-before-commit" "entries are applied before they are committed";
+    AppendBeforeFsync "append-before-fsync" "an append is acknowledged before it is durable";
+    OwnLastAcknowledged "own-last-acknowledged" "a follower acknowledges its own last index instead of the append's";
+    MatchFromHint "match-from-hint" "the match index is set from the hint of a rejection";
+    LateAnswer "late-answer" "answers to appends of an earlier term and session are counted";
+    StaleAppend "stale-append" "the append of a leader of an earlier term is accepted";
+    TruncateAlways "truncate-always" "every append truncates what follows it";
+    NoTruncation "no-truncation" "conflicting entries are kept";
+    PrevTermUnchecked "prev-term-unchecked" "an append is accepted without comparing the term of the entry before it";
+    LateReceipt "late-receipt" "a receipt vouches for entries that were truncated while it was on its way";
+    EntriesBeforeTerm "entries-before-term" "entries are durable one write before the term they belong to";
+    TwoChanges "two-changes" "a change of membership begins while another's joint state is not committed";
+    EarlyChange "early-change" "a new leader goes on with changes before it has committed in its term";
+    JointSkipped "joint-skipped" "the voters are exchanged at once, without a joint state";
+    JointLeftEarly "joint-left-early" "the joint state is left before it is committed";
+    UnionMajority "union-majority" "in the joint state a majority of the union decides";
+    NoRollback "no-rollback" "a truncated configuration stays in force";
+    StaleSnapshotMembership "stale-snapshot-membership" "a snapshot holds the membership of an earlier snapshot";
+    SnapshotKeepsTail "snapshot-keeps-tail" "an installed snapshot keeps a log that contradicts it";
+    NoSnapshotSent "no-snapshot-sent" "a leader whose log is compacted keeps probing instead of sending a snapshot";
+    ReadWithoutRound "read-without-round" "reads are answered without a round of heartbeats";
+    RoundReused "round-reused" "rounds of reads are all numbered alike";
+    LateReadJoins "late-read-joins" "a read joins a round that was sent before it came";
+    ReadBeforeOwnCommit "read-before-own-commit" "a leader answers reads before it has committed in its term";
+    UnmatchedReadAnswer "unmatched-read-answer" "the answer to an earlier question for a read index confirms later reads";
+    ReadBeforeApplied "read-before-applied" "a confirmed read does not wait until its index is applied";
+    AppliedTwice "applied-twice" "after a restart the last entry of the snapshot is applied again";
+    ForwardAppliedTwice "forward-applied-twice" "a forwarded write that comes twice is proposed twice";
+    RetriedUnproven "retried-unproven" "writes of the present term are proposed again as if they were lost";
+    RetriedAfterSnapshot "retried-after-snapshot" "writes that an installed snapshot may contain are proposed again";
+    ForwardRefusedLate "forward-refused-late" "a late copy of a forward is refused although the first may have been proposed";
+    ReservedReads "reserved-reads" "a node that is about to join another cluster answers reads";
+    FrameUnchecked "frame-unchecked" "frames are accepted whatever their checksum";
+    BatchNotSynced "batch-not-synced" "batches of the log are not synced";
+    FailedSyncRetried "failed-sync-retried" "a failed fsync is tried again, and believed";
+    SegmentNotSynced "segment-not-synced" "a segment gets its name before its header is synced";
+    DirectoryNotSynced "directory-not-synced" "new segments' names are not synced";
+    SnapshotNameNotSynced "snapshot-name-not-synced" "new snapshots' names are not synced";
+    MarkerBeforeSnapshot "marker-before-snapshot" "a snapshot is marked before it is synced";
+    SegmentBeforeMarker "segment-before-marker" "segments are removed before the marker of their snapshot is durable";
+    TailNotSynced "tail-not-synced" "the tail of the log is trusted at a start without being synced";
+    SegmentWithoutVote "segment-without-vote" "a new segment's header lacks term and vote";
+    TornIsDamage "torn-is-damage" "a torn tail is taken for damage";
+    DamageIsTorn "damage-is-torn" "damage is taken for a torn tail";
+    WipedKeepsId "wiped-keeps-id" "a member that lost its disk comes back under the same id";
+}
+
+/// The number of the one that is planted, from 1; 0 for none.
+#[cfg(feature = "mutants")]
+static PLANTED: AtomicUsize = AtomicUsize::new(0);
+
+/// Plants a bug in the whole process, or none.
+#[cfg(feature = "mutants")]
+pub fn plant(mutant: Option<Mutant>) {
+    PLANTED.store(mutant.map_or(0, |mutant| mutant as usize + 1), Ordering::SeqCst);
+}
+
+/// Whether this bug is planted.
+#[cfg(feature = "mutants")]
+#[must_use]
+pub fn planted(mutant: Mutant) -> bool {
+    PLANTED.load(Ordering::Relaxed) == mutant as usize + 1
+}
+
+/// Whether this bug is planted: never, without the feature.
+#[cfg(not(feature = "mutants"))]
+#[inline(always)]
+pub(crate) fn planted(_: Mutant) -> bool {
+    false
+}
