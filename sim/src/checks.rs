@@ -1,10 +1,14 @@
 //! The safety properties that are checked at every step, over all machines at once.
 
 use crate::durable::DurableModel;
-use infinitystore::raft::{Body, Entry, LogIndex, Message, NodeId, RoleName, Term};
-use infinitystore::replica::{Notice, Replica};
+use bytes::Bytes;
+use infinitystore::kv::Op;
+use infinitystore::raft::{
+    Body, Entry, EntryKind, LogId, LogIndex, Message, NodeId, PeerProgress, RoleName, Term,
+};
+use infinitystore::replica::{Notice, ProposalId, Replica, decode_proposal};
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// A property that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +58,14 @@ pub struct Checks {
     states: BTreeMap<LogIndex, u128>,
     /// The committed entries themselves, for the end of the run.
     entries: Vec<Entry>,
+    /// Where the committed memberships stand.
+    memberships: Vec<LogId>,
+    /// Every proposal that was committed.
+    proposals: BTreeSet<ProposalId>,
+    /// The values that clients set, each of which is set once.
+    values: HashSet<Bytes>,
+    /// What each leader last said is committed, in which term.
+    led: BTreeMap<NodeId, (Term, LogIndex)>,
 }
 
 impl Checks {
@@ -83,6 +95,7 @@ impl Checks {
                     "{from} asks for votes in term {term}; durable is {:?}",
                     durable.hard_state
                 );
+                self.voted(from, term, from)?;
             }
             Body::VoteGranted => {
                 check!(
@@ -91,12 +104,7 @@ impl Checks {
                     "{from} grants {to} its vote in term {term}; durable is {:?}",
                     durable.hard_state
                 );
-                let earlier = *self.votes.entry((from, term)).or_insert(to);
-                check!(
-                    "one vote a term",
-                    earlier == to,
-                    "{from} voted for {earlier} and for {to} in term {term}"
-                );
+                self.voted(from, term, to)?;
             }
             Body::AppendAccepted { match_index, .. } | Body::SnapshotInstalled { match_index, .. } => {
                 check!(
@@ -109,6 +117,16 @@ impl Checks {
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    fn voted(&mut self, voter: NodeId, term: Term, candidate: NodeId) -> Result<(), Violation> {
+        let earlier = *self.votes.entry((voter, term)).or_insert(candidate);
+        check!(
+            "one vote a term",
+            earlier == candidate,
+            "{voter} voted for {earlier} and for {candidate} in term {term}"
+        );
         Ok(())
     }
 
@@ -128,7 +146,10 @@ impl Checks {
             match notice {
                 Notice::RoleChanged { role, term, .. } => self.role_changed(replica, *role, *term)?,
                 Notice::SnapshotTaken(_) => *marks.entry("snapshot taken").or_default() += 1,
-                Notice::SnapshotInstalled(_) => *marks.entry("snapshot installed").or_default() += 1,
+                Notice::SnapshotInstalled(_) => {
+                    *marks.entry("snapshot installed").or_default() += 1;
+                    self.same_membership(replica)?;
+                }
                 Notice::BadMessage { from, reason } => {
                     let what = format!("machine {slot} about member {from}: {reason}");
                     return Err(Violation { check: "no correct peer says that", what });
@@ -217,12 +238,104 @@ impl Checks {
                         found.term
                     );
                     self.committed.push(found);
+                    self.once(entry)?;
                     self.committed_in = self.committed_in.max(replica.raft().term());
                     self.entries.push(entry.clone());
                 }
             }
         }
         self.same_state(replica)
+    }
+
+    /// An entry was committed: what a client asked for once is not in the log twice.
+    fn once(&mut self, entry: &Entry) -> Result<(), Violation> {
+        if entry.kind() == EntryKind::Membership {
+            self.memberships.push(entry.id());
+        }
+        if entry.kind() != EntryKind::Command {
+            return Ok(());
+        }
+        let Ok((id, op)) = decode_proposal(entry.data()) else { return Ok(()) };
+        check!("proposed once", self.proposals.insert(id), "{id:?} is committed again at {}", entry.id());
+        if let Op::Set { key, value } = op
+            && key.starts_with(b"key")
+        {
+            let text = String::from_utf8_lossy(&value[..value.len().min(12)]).into_owned();
+            let is_new = self.values.insert(value);
+            check!("applied once", is_new, "a client's value {text:?} is set again at {}", entry.id());
+        }
+        Ok(())
+    }
+
+    /// A machine starts from a snapshot or installed one: the membership that came with it is the one that was committed there.
+    ///
+    /// # Errors
+    /// [`Violation`].
+    pub fn same_membership(&self, replica: &Replica) -> Result<(), Violation> {
+        let (id, through) = (replica.raft().id(), replica.last_applied().index);
+        let (_, found) = replica.raft().membership_at(through);
+        let count = self.memberships.partition_point(|at| at.index <= through);
+        let known = self.memberships[..count].last().copied().unwrap_or(LogId::ZERO);
+        check!(
+            "same membership at the same index",
+            known == found || through > self.committed_through(),
+            "{id} has at {through} the membership of {found}; committed is that of {known}"
+        );
+        Ok(())
+    }
+
+    /// A machine was stepped and may lead: what it takes for committed is durable on a majority of each set of voters, and what it
+    /// takes a member to have, that has it. `durable` is what a member's disk holds; `None`: it has lost it.
+    ///
+    /// # Errors
+    /// [`Violation`].
+    pub fn replicated<'a>(
+        &mut self,
+        replica: &Replica,
+        durable: impl Fn(NodeId) -> Option<&'a DurableModel>,
+    ) -> Result<(), Violation> {
+        let raft = replica.raft();
+        let (id, term, commit) = (raft.id(), raft.term(), raft.commit_index());
+        if raft.role() != RoleName::Leader {
+            return Ok(());
+        }
+        let before = self.led.insert(id, (term, commit));
+        for PeerProgress { id: peer, match_index, .. } in raft.progress() {
+            let (Some(durable), Some(known)) = (durable(peer), raft.term_at(match_index)) else { continue };
+            let matched = LogId::new(known, match_index);
+            check!(
+                "acknowledged is durable",
+                durable.hard_state.term > term || durable.has(matched),
+                "{id} leads term {term} and takes {peer} to have {matched}; durable there is the log to {}",
+                durable.last()
+            );
+        }
+        if before == Some((term, commit)) || commit == LogIndex::ZERO {
+            return Ok(());
+        }
+        let Some(commit_term) = raft.term_at(commit) else {
+            return Ok(());
+        };
+        let committed = LogId::new(commit_term, commit);
+        // Entries of earlier terms are committed with one of the leader's own, never by counting (Raft §5.4.2).
+        check!(
+            "a leader commits its own entries",
+            commit_term == term || before.is_none_or(|(before, _)| before != term),
+            "{id} leads term {term} and has committed {committed}"
+        );
+        let has = |voter: &NodeId| durable(*voter).is_none_or(|durable| durable.has(committed));
+        let (membership, _) = raft.membership_at(commit);
+        // Under a joint state that is committed the next configuration may decide alone, once it is in force.
+        let outgoing = membership.outgoing.filter(|_| raft.membership().is_joint());
+        for voters in std::iter::once(&membership.voters).chain(&outgoing) {
+            let count = voters.iter().filter(|voter| has(voter)).count();
+            check!(
+                "committed is durable on a majority",
+                2 * count > voters.len(),
+                "{id} leads term {term} and has committed {committed}, which is durable on {count} of {voters:?}"
+            );
+        }
+        Ok(())
     }
 
     /// The state at an applied index is the same everywhere.

@@ -85,6 +85,12 @@ impl DurableModel {
         }
     }
 
+    /// Whether this entry is in the log, or was compacted away.
+    #[must_use]
+    pub fn has(&self, id: LogId) -> bool {
+        id.index <= self.snapshot.index || self.log.get(&id.index) == Some(&id.term)
+    }
+
     /// Whether `restored` is what this model holds.
     fn explains(&self, restored: &Restored) -> bool {
         let snapshot = restored.snapshot.as_ref().map_or(LogId::ZERO, |meta| meta.last);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 pub const SEEDS_ENOUGH: u64 = 300;
 
 /// Marks of both engines.
-const BOTH: [&str; 29] = [
+const BOTH: [&str; 31] = [
     "bit flipped",
     "blackout",
     "clock jump",
@@ -22,6 +22,7 @@ const BOTH: [&str; 29] = [
     "kill",
     "machine joined",
     "member removed",
+    "misdirected write",
     "partition",
     "pause",
     "power loss",
@@ -37,6 +38,7 @@ const BOTH: [&str; 29] = [
     "transfer",
     "wipe",
     "write fails",
+    "write misdirected",
 ];
 
 /// Marks of the queue engine, whose network carries messages.
@@ -72,7 +74,7 @@ mod tests {
 
     #[test]
     fn what_was_not_met_is_named() {
-        assert_eq!(missing(Engine::Queue, &BTreeMap::new()).len(), 32);
+        assert_eq!(missing(Engine::Queue, &BTreeMap::new()).len(), 34);
         let all = missing(Engine::Madsim, &BTreeMap::new()).into_iter().map(|mark| (mark, 1)).collect();
         assert!(missing(Engine::Madsim, &all).is_empty());
         assert_eq!(missing(Engine::Queue, &all), ["message corrupted", "message duplicated", "message lost"]);

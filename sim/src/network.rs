@@ -19,6 +19,8 @@ pub struct Network {
     cuts: Vec<ActiveCut>,
     /// Extra delay of each machine, and until when.
     slow: Vec<(u64, u64)>,
+    /// How much slower than the fastest each link is, by sender and receiver; drawn when it is first needed.
+    factors: Vec<u64>,
     /// Faults are over.
     calm: bool,
 }
@@ -36,7 +38,7 @@ impl Network {
     /// A network without faults.
     #[must_use]
     pub fn new(slots: usize, rng: SmallRng) -> Self {
-        Self { rng, slots, cuts: Vec::new(), slow: vec![(0, 0); slots], calm: false }
+        Self { rng, slots, cuts: Vec::new(), slow: vec![(0, 0); slots], factors: Vec::new(), calm: false }
     }
 
     /// Cuts it.
@@ -69,6 +71,27 @@ impl Network {
         [from, to].iter().map(|&slot| self.slow[slot]).filter(|slow| slow.1 > now).map(|slow| slow.0).sum()
     }
 
+    /// How much slower than the fastest this link is.
+    pub fn factor(&mut self, from: usize, to: usize, spread: u32) -> u64 {
+        if spread <= 1 || self.calm {
+            return 1;
+        }
+        if self.factors.is_empty() {
+            let rng = &mut self.rng;
+            self.factors =
+                (0..self.slots * self.slots).map(|_| u64::from(rng.random_range(1..=spread))).collect();
+        }
+        self.factors[from * self.slots + to]
+    }
+
+    /// How much longer a message takes that takes much longer.
+    fn straggling(&mut self, settings: &Settings, delay: u64) -> u64 {
+        match settings.straggler_max_micros {
+            0 => 9 * delay,
+            max => self.rng.random_range(0..=max),
+        }
+    }
+
     /// Decides what becomes of a message.
     pub fn fate(&mut self, now: u64, from: usize, to: usize, settings: &Settings) -> Fate {
         if !self.reaches(now, from, to) {
@@ -82,10 +105,14 @@ impl Network {
             return Fate::default();
         }
         let extra = self.extra(now, from, to);
+        let factor = self.factor(from, to, settings.link_spread);
+        // The second copy may be long out of date.
+        let late_max = if twice { settings.straggler_max_micros } else { 0 };
         let copies = (0..=usize::from(twice))
-            .map(|_| {
+            .map(|copy| {
                 let delay = self.rng.random_range(settings.delay_min_micros..=settings.delay_max_micros);
-                extra + if straggles { delay * 10 } else { delay }
+                let late = if copy > 0 && late_max > 0 { self.rng.random_range(0..=late_max) } else { 0 };
+                extra + factor * delay + late + if straggles { self.straggling(settings, delay) } else { 0 }
             })
             .collect();
         Fate { copies, corrupt }

@@ -3,9 +3,7 @@
 //! It is generated from a seed, replayed, minimised by dropping parts, and kept as a file when it found a bug. Everything that
 //! is not in it (delays, what survives a power loss) is drawn from the streams of its seed.
 
-use crate::streams::{Stream, stream};
-use rand::Rng;
-use rand::rngs::SmallRng;
+use crate::generate::generate;
 use serde::{Deserialize, Serialize};
 
 /// Microseconds in a second.
@@ -54,8 +52,14 @@ pub struct Settings {
     pub duplicate_ppm: u32,
     /// Messages whose bits flip, of a million.
     pub corrupt_ppm: u32,
-    /// Messages that take ten times as long, of a million.
+    /// Messages that take much longer, of a million.
     pub straggler_ppm: u32,
+    /// How long those take, at most; 0: ten times as long as others.
+    #[serde(default)]
+    pub straggler_max_micros: u64,
+    /// Each link, in each direction, is slower than the fastest by a factor of up to so much; 0 and 1: all are alike.
+    #[serde(default)]
+    pub link_spread: u32,
     /// A batch's write and sync: from.
     pub sync_min_micros: u64,
     /// A batch's write and sync: to.
@@ -85,6 +89,9 @@ pub struct Settings {
     /// How long a client waits for an answer.
     pub client_timeout_micros: u64,
 }
+
+/// In place of a machine's number: whoever leads when the fault strikes. If nobody does, it misses.
+pub const LEADER: usize = usize::MAX;
 
 /// How the network is cut.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,6 +188,11 @@ pub enum Fault {
         /// A part of the file's path.
         file: String,
     },
+    /// The next write lands a block further on, and is acknowledged; what it missed keeps its old content.
+    Misdirect {
+        /// Which machine.
+        slot: usize,
+    },
     /// The machine loses its disk and comes back as a new member.
     Wipe {
         /// Which machine.
@@ -226,11 +238,50 @@ impl Fault {
             Self::FailWrite { .. } => "write fails",
             Self::DiskFull { .. } => "disk full",
             Self::Rot { .. } => "rot",
+            Self::Misdirect { .. } => "misdirected write",
             Self::Wipe { .. } => "wipe",
             Self::ClockJump { .. } => "clock jump",
             Self::Join { .. } => "join",
             Self::Remove { .. } => "remove",
             Self::Transfer { .. } => "transfer",
+        }
+    }
+
+    /// The fault with [`LEADER`] made the machine that leads; `None` if it needs one and there is none.
+    #[must_use]
+    pub fn aimed(mut self, leader: Option<usize>) -> Option<Self> {
+        for slot in self.slots_mut() {
+            if *slot == LEADER {
+                *slot = leader?;
+            }
+        }
+        Some(self)
+    }
+
+    fn slots_mut(&mut self) -> Vec<&mut usize> {
+        match self {
+            Self::Kill { slot, .. }
+            | Self::PowerLoss { slot, .. }
+            | Self::Pause { slot, .. }
+            | Self::SlowNode { slot, .. }
+            | Self::SlowDisk { slot, .. }
+            | Self::FailSync { slot }
+            | Self::FailWrite { slot }
+            | Self::DiskFull { slot, .. }
+            | Self::Rot { slot, .. }
+            | Self::Misdirect { slot }
+            | Self::Wipe { slot }
+            | Self::ClockJump { slot, .. }
+            | Self::Join { slot }
+            | Self::Remove { slot }
+            | Self::Transfer { slot: Some(slot) } => vec![slot],
+            Self::Partition { cut, .. } => match cut {
+                Cut::Split(side) => side.iter_mut().collect(),
+                Cut::Mute(slot) | Cut::Deaf(slot) | Cut::Bridge(slot) => vec![slot],
+                Cut::OneWay(from, to) => vec![from, to],
+                Cut::Ring => Vec::new(),
+            },
+            Self::Blackout { .. } | Self::Transfer { slot: None } => Vec::new(),
         }
     }
 }
@@ -261,152 +312,12 @@ impl Schedule {
     /// The schedule of a seed.
     #[must_use]
     pub fn generate(seed: u64) -> Self {
-        let mut rng = stream(seed, Stream::Schedule, 0);
-        let voters = *pick(&mut rng, &[3, 3, 3, 5, 5, 1, 2, 4]);
-        let spares = rng.random_range(0..=2);
-        let duration_micros = 30 * SECOND;
-        let settings = settings(&mut rng);
-        let mut faults = faults(&mut rng, voters, spares, duration_micros, &settings);
-        faults.sort_by_key(|fault| fault.at);
-        let clients = clients(&mut rng, voters + spares, duration_micros, &settings);
-        Self { seed, voters, spares, duration_micros, settings, faults, clients }
+        generate(seed)
     }
 
     /// All machines.
     #[must_use]
     pub const fn slots(&self) -> usize {
         self.voters + self.spares
-    }
-}
-
-fn pick<'a, T>(rng: &mut SmallRng, from: &'a [T]) -> &'a T {
-    &from[rng.random_range(0..from.len())]
-}
-
-/// A rate that is off in half of the runs.
-fn rate(rng: &mut SmallRng, max_ppm: u32) -> u32 {
-    if rng.random() { 0 } else { rng.random_range(0..=max_ppm) }
-}
-
-fn settings(rng: &mut SmallRng) -> Settings {
-    let delay_min_micros = *pick(rng, &[50, 200, 1_000, 5_000]);
-    let delay_max_micros = delay_min_micros * *pick(rng, &[1, 2, 5, 20]) + 10;
-    let sync_min_micros = *pick(rng, &[50, 500, 5_000]);
-    let heartbeat_interval_micros = *pick(rng, &[50 * MILLI, 100 * MILLI]);
-    let small_log = rng.random_bool(0.7);
-    Settings {
-        delay_min_micros,
-        delay_max_micros,
-        loss_ppm: rate(rng, 50_000),
-        duplicate_ppm: rate(rng, 50_000),
-        corrupt_ppm: rate(rng, 10_000),
-        straggler_ppm: rate(rng, 20_000),
-        sync_min_micros,
-        sync_max_micros: sync_min_micros * *pick(rng, &[1, 3, 10]) + 10,
-        drift_ppm: *pick(rng, &[0, 0, 100, 50_000]),
-        election_timeout_micros: heartbeat_interval_micros * *pick(rng, &[4, 6, 10]),
-        heartbeat_interval_micros,
-        snapshot_log_entries: if small_log { rng.random_range(5..60) } else { 100_000 },
-        log_tail_entries: *pick(rng, &[0, 3, 20]),
-        snapshot_chunk_bytes: *pick(rng, &[500, 4_096, 1 << 20]),
-        segment_bytes: *pick(rng, &[64 << 10, 64 << 10, 256 << 10]),
-        append_bytes_max: *pick(rng, &[1, 300, 2_000, 1 << 20]),
-        inflight_messages_max: *pick(rng, &[1, 2, 8, 64]),
-        keys: *pick(rng, &[1, 2, 5, 12]),
-        value_bytes: *pick(rng, &[12, 12, 100, 2_000]),
-        client_timeout_micros: *pick(rng, &[300 * MILLI, SECOND, 3 * SECOND]),
-    }
-}
-
-fn clients(
-    rng: &mut SmallRng,
-    slots: usize,
-    duration: u64,
-    settings: &Settings,
-) -> Vec<Vec<Timed<Operation>>> {
-    let count = rng.random_range(2..=6);
-    let per_client = rng.random_range(40..=150);
-    let read_share = rng.random_range(0.1..0.8);
-    let sticky = rng.random_bool(0.5);
-    (0..count)
-        .map(|_| {
-            let home = rng.random_range(0..slots);
-            let mut operations: Vec<Timed<Operation>> = (0..per_client)
-                .map(|_| {
-                    let kind = if rng.random_bool(read_share) {
-                        OperationKind::Get
-                    } else if rng.random_bool(0.15) {
-                        OperationKind::Delete
-                    } else {
-                        OperationKind::Set
-                    };
-                    let slot = if sticky { home } else { rng.random_range(0..slots) };
-                    let what = Operation { slot, key: rng.random_range(0..settings.keys), kind };
-                    Timed { at: rng.random_range(0..duration), what }
-                })
-                .collect();
-            operations.sort_by_key(|operation| operation.at);
-            operations
-        })
-        .collect()
-}
-
-/// Which kinds of faults a run has, and how many of each: drawn anew for each seed, so that some runs have one kind only.
-fn faults(
-    rng: &mut SmallRng,
-    voters: usize,
-    spares: usize,
-    duration: u64,
-    settings: &Settings,
-) -> Vec<Timed<Fault>> {
-    const KINDS: usize = 16;
-    let mut faults = Vec::new();
-    let share = *pick(rng, &[0.1, 0.3, 0.6, 0.9]);
-    let slots = voters + spares;
-    for kind in 0..KINDS {
-        if !rng.random_bool(share) {
-            continue;
-        }
-        for _ in 0..rng.random_range(1..=6) {
-            let at = rng.random_range(0..duration);
-            let slot = rng.random_range(0..slots);
-            let brief = rng.random_range(10 * MILLI..2 * SECOND);
-            let long = rng.random_range(settings.election_timeout_micros..8 * SECOND);
-            let what = match kind {
-                0 => Fault::Kill { slot, back_micros: brief },
-                1 => Fault::PowerLoss { slot, back_micros: brief },
-                2 => Fault::Blackout { back_micros: brief },
-                3 => Fault::Pause { slot, for_micros: brief },
-                4 => Fault::Partition { cut: cut(rng, slots), for_micros: long },
-                5 => Fault::Partition { cut: cut(rng, slots), for_micros: brief },
-                6 => Fault::SlowNode { slot, by_micros: rng.random_range(0..300 * MILLI), for_micros: long },
-                7 => Fault::SlowDisk { slot, by_micros: rng.random_range(0..SECOND), for_micros: long },
-                8 => Fault::FailSync { slot },
-                9 => Fault::FailWrite { slot },
-                10 => Fault::DiskFull { slot, for_micros: long },
-                11 => Fault::Rot { slot, file: (*pick(rng, &["wal", "snap", "identity", ""])).to_owned() },
-                12 => Fault::Wipe { slot },
-                13 => Fault::ClockJump { slot, by_micros: rng.random_range(0..5 * SECOND) },
-                14 if spares > 0 && rng.random_bool(0.6) => {
-                    Fault::Join { slot: voters + rng.random_range(0..spares) }
-                }
-                14 => Fault::Remove { slot },
-                _ => Fault::Transfer { slot: rng.random_bool(0.5).then_some(slot) },
-            };
-            faults.push(Timed { at, what });
-        }
-    }
-    faults
-}
-
-fn cut(rng: &mut SmallRng, slots: usize) -> Cut {
-    let slot = rng.random_range(0..slots);
-    match rng.random_range(0..7) {
-        0 => Cut::Mute(slot),
-        1 => Cut::Deaf(slot),
-        2 => Cut::Bridge(slot),
-        3 => Cut::Ring,
-        4 => Cut::OneWay(slot, rng.random_range(0..slots)),
-        _ => Cut::Split((0..slots).filter(|_| rng.random()).collect()),
     }
 }

@@ -501,7 +501,9 @@ fn extent(fault: &Fault) -> (Option<usize>, u64, String) {
         Fault::SlowNode { slot, by_micros, for_micros } | Fault::SlowDisk { slot, by_micros, for_micros } => {
             (Some(*slot), *for_micros, format!("by {} for {}", seconds(*by_micros), seconds(*for_micros)))
         }
-        Fault::FailSync { slot } | Fault::FailWrite { slot } => (Some(*slot), 0, "the next one".to_owned()),
+        Fault::FailSync { slot } | Fault::FailWrite { slot } | Fault::Misdirect { slot } => {
+            (Some(*slot), 0, "the next one".to_owned())
+        }
         Fault::Wipe { slot } | Fault::Join { slot } | Fault::Remove { slot } => {
             (Some(*slot), 0, "asked for; it happens if the others can bear it".to_owned())
         }

@@ -209,6 +209,10 @@ impl Env for SimEnv {
                 result = result.and_then(|()| world.checks.sent(message, &machine.durable));
             }
         }
+        let machines = &world.machines;
+        let disk_of = |id| machines.iter().find(|machine| machine.member == Some(id));
+        let durable = |id| disk_of(id).map(|machine| &machine.durable);
+        let result = result.and_then(|()| world.checks.replicated(replica, durable));
         world.judge(result);
     }
 }

@@ -15,6 +15,8 @@ const POWER_MICROS: u64 = 20 * MILLI;
 impl Run {
     /// A fault of the schedule strikes.
     pub(in crate::madsim_engine) fn strike(&self, fault: Fault) {
+        let leader = self.shared.lock().leader(now()).map(|machine| machine.slot);
+        let Some(fault) = fault.aimed(leader) else { return };
         {
             let mut world = self.shared.lock();
             world.trace.line(now(), None, "fault", format_args!("{fault:?}"));
@@ -66,6 +68,14 @@ impl Run {
                 world.machines[slot].room_at = Some(now() + for_micros);
             }
             Fault::Rot { slot, file } => self.rot(slot, &file),
+            Fault::Misdirect { slot } => {
+                if self.may_lose_disk(slot) {
+                    let mut world = self.shared.lock();
+                    world.mark("write misdirected");
+                    world.machines[slot].disk.faults(|faults| faults.misdirect = true);
+                    world.machines[slot].rotten = true;
+                }
+            }
             Fault::Wipe { slot } => {
                 if self.may_lose_disk(slot) {
                     self.shared.lock().mark("disk wiped");

@@ -20,6 +20,9 @@ use rand::rngs::SmallRng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+/// So much happens in a simulated second, at most: a hundred times as much as in a busy one.
+const HAPPENINGS_MAX: u32 = 300_000;
+
 /// A simulation.
 pub(in crate::queue) struct Engine {
     pub(in crate::queue) schedule: Schedule,
@@ -93,8 +96,17 @@ impl Engine {
 
     fn run(&mut self) -> Result<(), Violation> {
         self.plan();
+        let (mut second, mut happened) = (0, 0);
         while let Some((at, happening)) = self.queue.pop() {
             self.now = at;
+            happened += 1;
+            if second != at / SECOND {
+                (second, happened) = (at / SECOND, 0);
+            }
+            if happened > HAPPENINGS_MAX {
+                let what = format!("more than {HAPPENINGS_MAX} events in second {second}");
+                return Err(Violation { check: "no storm of messages", what });
+            }
             self.happen(happening)?;
             if self.done {
                 break;

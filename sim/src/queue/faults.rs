@@ -18,7 +18,9 @@ impl Engine {
         if self.calm {
             return Ok(());
         }
-        let fault = self.schedule.faults[number].what.clone();
+        let Some(fault) = self.schedule.faults[number].what.clone().aimed(self.leader()) else {
+            return Ok(());
+        };
         self.trace.line(self.now, None, "fault", format_args!("{fault:?}"));
         if let Some(story) = self.trace.story() {
             story.fault(self.now, &fault);
@@ -55,6 +57,13 @@ impl Engine {
                 self.queue.plan(now + for_micros, Happening::RoomAgain(slot));
             }
             Fault::Rot { slot, file } => self.rot(slot, &file),
+            Fault::Misdirect { slot } => {
+                if self.may_lose_disk(slot) {
+                    self.mark("write misdirected");
+                    self.machines[slot].disk.faults(|faults| faults.misdirect = true);
+                    self.machines[slot].rotten = true;
+                }
+            }
             Fault::Wipe { slot } => {
                 if self.may_lose_disk(slot) {
                     self.mark("disk wiped");
@@ -99,6 +108,7 @@ impl Engine {
             faults.operations_left = None;
             faults.fail_sync = false;
             faults.fail_write = false;
+            faults.misdirect = false;
         });
         if power {
             self.machines[slot].disk.power_lost(&mut self.disk_rng);
@@ -135,7 +145,9 @@ impl Engine {
 
     fn remove(&mut self, slot: usize) -> Result<(), Violation> {
         let Some(identity) = self.machines[slot].identity else { return Ok(()) };
-        if !self.quiet() || !self.may_shrink() {
+        // Half of the operators do not wait until the last change is through.
+        let is_patient = self.disk_rng.random();
+        if !self.no_disk_is_lost() || !self.may_shrink() || is_patient && !self.quiet() {
             return Ok(());
         }
         self.mark("member removed");

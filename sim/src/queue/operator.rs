@@ -98,8 +98,26 @@ impl Engine {
 
     /// A machine lost its disk: it comes back with an empty one, as another member.
     pub(in crate::queue) fn replace_disk(&mut self, slot: usize) {
+        #[cfg(feature = "mutants")]
+        if infinitystore::mutants::planted(infinitystore::mutants::Mutant::WipedKeepsId) {
+            return self.forget_disk(slot);
+        }
         let was: BTreeSet<NodeId> = self.machines[slot].identity.iter().map(|identity| identity.id).collect();
         self.give_new_disk(slot, was, true);
+    }
+
+    /// What no operator may do: the machine comes back as the member it was, and has forgotten everything.
+    #[cfg(feature = "mutants")]
+    fn forget_disk(&mut self, slot: usize) {
+        self.end_process(slot);
+        let store = self.fresh_store();
+        let machine = &mut self.machines[slot];
+        machine.disk.wipe();
+        machine.durable = DurableModel::default();
+        machine.under_way.clear();
+        machine.rotten = false;
+        machine.identity = machine.identity.map(|identity| Identity { store, ..identity });
+        self.queue.plan(self.now + OPERATOR_MICROS, Happening::Start(slot));
     }
 
     fn give_new_disk(&mut self, slot: usize, mut replaces: BTreeSet<NodeId>, damaged: bool) {
@@ -139,6 +157,12 @@ impl Engine {
         let damaged = self.operator.joining.values().any(|joining| joining.damaged);
         let off = members().any(|machine| machine.process.is_none());
         agreed && !damaged && !off && !self.machines.iter().any(|machine| machine.rotten)
+    }
+
+    /// Whether every machine has its disk, whole: then members may be removed, even if the cluster has to refuse or to wait.
+    pub(in crate::queue) fn no_disk_is_lost(&self) -> bool {
+        !self.operator.joining.values().any(|joining| joining.damaged)
+            && !self.machines.iter().any(|machine| machine.rotten)
     }
 
     /// Whether there are enough voters to let one go.

@@ -36,6 +36,9 @@ impl Engine {
                 if let Some(story) = self.trace.story() {
                     story.note(now, Some(slot), "start", format!("as member {}", identity.id));
                 }
+                if let Some(process) = &self.machines[slot].process {
+                    self.checks.same_membership(&process.replica)?;
+                }
                 self.settle(slot)
             }
             Err(StartError::Violation(violation)) => Err(violation),
@@ -90,7 +93,10 @@ impl Engine {
         let time = machine.time(self.now);
         let inbox = std::mem::take(&mut machine.inbox);
         let Some(process) = &mut machine.process else { return Ok(()) };
-        process.replica.step(time, Event::Wake);
+        // It may look at the clock first, or at what came.
+        if self.disk_rng.random() {
+            process.replica.step(time, Event::Wake);
+        }
         for event in inbox {
             process.replica.step(time, event);
         }
@@ -164,7 +170,16 @@ impl Engine {
             story.status(self.now, slot, Some(Status::of(&process.replica)));
             story.notices(self.now, slot, &actions.notices);
         }
-        self.checks.stepped(slot, &process.replica, &actions.notices, &mut process.applied, &mut self.marks)
+        self.checks.stepped(
+            slot,
+            &process.replica,
+            &actions.notices,
+            &mut process.applied,
+            &mut self.marks,
+        )?;
+        let Some(process) = &self.machines[slot].process else { return Ok(()) };
+        let durable = |id| self.hosts.get(&id).map(|slot| &self.machines[*slot].durable);
+        self.checks.replicated(&process.replica, durable)
     }
 
     fn send(&mut self, slot: usize, message: PeerMessage) -> Result<(), Violation> {

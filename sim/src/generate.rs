@@ -1,0 +1,329 @@
+//! What a seed's schedule is: drawn, in one order, from one stream of the seed.
+
+use crate::schedule::{
+    Cut, Fault, LEADER, MILLI, Operation, OperationKind, SECOND, Schedule, Settings, Timed,
+};
+use crate::streams::{Stream, stream};
+use rand::Rng;
+use rand::rngs::SmallRng;
+
+/// The schedule of a seed.
+pub(crate) fn generate(seed: u64) -> Schedule {
+    let mut rng = stream(seed, Stream::Schedule, 0);
+    let voters = *pick(&mut rng, &[3, 3, 3, 5, 5, 1, 2, 4]);
+    let spares = rng.random_range(0..=2);
+    let duration_micros = 30 * SECOND;
+    let mut settings = settings(&mut rng);
+    let mut faults = faults(&mut rng, voters, spares, duration_micros, &settings);
+    attacks(&mut rng, voters, spares, duration_micros, &mut settings, &mut faults);
+    faults.sort_by_key(|fault| fault.at);
+    let clients = clients(&mut rng, voters + spares, duration_micros, &settings, &faults);
+    Schedule { seed, voters, spares, duration_micros, settings, faults, clients }
+}
+
+fn pick<'a, T>(rng: &mut SmallRng, from: &'a [T]) -> &'a T {
+    &from[rng.random_range(0..from.len())]
+}
+
+/// A rate that is off in half of the runs.
+fn rate(rng: &mut SmallRng, max_ppm: u32) -> u32 {
+    if rng.random() { 0 } else { rng.random_range(0..=max_ppm) }
+}
+
+fn settings(rng: &mut SmallRng) -> Settings {
+    let delay_min_micros = *pick(rng, &[50, 200, 1_000, 5_000]);
+    let delay_max_micros = delay_min_micros * *pick(rng, &[1, 2, 5, 20]) + 10;
+    let sync_min_micros = *pick(rng, &[50, 500, 5_000]);
+    let heartbeat_interval_micros = *pick(rng, &[50 * MILLI, 100 * MILLI]);
+    let small_log = rng.random_bool(0.7);
+    let election_timeout_micros = heartbeat_interval_micros * *pick(rng, &[4, 6, 10]);
+    // Links so slow that no election can be won would test nothing.
+    let spread_max = u32::try_from(election_timeout_micros / 3 / delay_max_micros).unwrap_or(u32::MAX);
+    let link_spread = (*pick(rng, &[1, 1, 4, 20])).min(spread_max.max(1));
+    Settings {
+        delay_min_micros,
+        delay_max_micros,
+        loss_ppm: rate(rng, 50_000),
+        duplicate_ppm: rate(rng, 200_000),
+        corrupt_ppm: rate(rng, 10_000),
+        straggler_ppm: rate(rng, 50_000),
+        straggler_max_micros: *pick(rng, &[0, 300 * MILLI, 3 * SECOND]),
+        link_spread,
+        sync_min_micros,
+        sync_max_micros: sync_min_micros * *pick(rng, &[1, 3, 10]) + 10,
+        drift_ppm: *pick(rng, &[0, 0, 100, 50_000]),
+        election_timeout_micros,
+        heartbeat_interval_micros,
+        snapshot_log_entries: if small_log { rng.random_range(5..60) } else { 100_000 },
+        log_tail_entries: *pick(rng, &[0, 3, 20]),
+        snapshot_chunk_bytes: *pick(rng, &[500, 4_096, 1 << 20]),
+        segment_bytes: *pick(rng, &[64 << 10, 64 << 10, 256 << 10]),
+        append_bytes_max: *pick(rng, &[1, 300, 2_000, 1 << 20]),
+        inflight_messages_max: *pick(rng, &[1, 2, 8, 64]),
+        keys: *pick(rng, &[1, 2, 5, 12]),
+        value_bytes: *pick(rng, &[12, 12, 100, 2_000]),
+        client_timeout_micros: *pick(rng, &[100 * MILLI, 300 * MILLI, SECOND, 3 * SECOND]),
+    }
+}
+
+fn clients(
+    rng: &mut SmallRng,
+    slots: usize,
+    duration: u64,
+    settings: &Settings,
+    faults: &[Timed<Fault>],
+) -> Vec<Vec<Timed<Operation>>> {
+    // In bursts, when something strikes: then much is under way.
+    let bursts: Vec<u64> = if !faults.is_empty() && rng.random_bool(0.4) {
+        (0..rng.random_range(3..=10)).map(|_| pick(rng, faults).at).collect()
+    } else {
+        Vec::new()
+    };
+    let count = if bursts.is_empty() { rng.random_range(2..=6) } else { rng.random_range(4..=12) };
+    let per_client = rng.random_range(40..=150);
+    let read_share = rng.random_range(0.1..0.8);
+    let sticky = rng.random_bool(0.5);
+    (0..count)
+        .map(|_| {
+            let home = rng.random_range(0..slots);
+            let mut operations: Vec<Timed<Operation>> = (0..per_client)
+                .map(|_| {
+                    let kind = if rng.random_bool(read_share) {
+                        OperationKind::Get
+                    } else if rng.random_bool(0.15) {
+                        OperationKind::Delete
+                    } else {
+                        OperationKind::Set
+                    };
+                    let slot = if sticky { home } else { rng.random_range(0..slots) };
+                    let what = Operation { slot, key: rng.random_range(0..settings.keys), kind };
+                    let at = match bursts.get(rng.random_range(0..bursts.len().max(1))) {
+                        Some(burst) => (burst + rng.random_range(0..SECOND))
+                            .saturating_sub(200 * MILLI)
+                            .min(duration - 1),
+                        None => rng.random_range(0..duration),
+                    };
+                    Timed { at, what }
+                })
+                .collect();
+            operations.sort_by_key(|operation| operation.at);
+            operations
+        })
+        .collect()
+}
+
+/// Which kinds of faults a run has, and how many of each: drawn anew for each seed, so that some runs have one kind only.
+fn faults(
+    rng: &mut SmallRng,
+    voters: usize,
+    spares: usize,
+    duration: u64,
+    settings: &Settings,
+) -> Vec<Timed<Fault>> {
+    const KINDS: usize = 17;
+    let mut faults = Vec::new();
+    let share = *pick(rng, &[0.1, 0.3, 0.6, 0.9]);
+    let slots = voters + spares;
+    for kind in 0..KINDS {
+        if !rng.random_bool(share) {
+            continue;
+        }
+        for _ in 0..rng.random_range(1..=6) {
+            let at = rng.random_range(0..duration);
+            let slot = rng.random_range(0..slots);
+            let brief = rng.random_range(10 * MILLI..2 * SECOND);
+            let long = rng.random_range(settings.election_timeout_micros..8 * SECOND);
+            let what = match kind {
+                0 => Fault::Kill { slot, back_micros: brief },
+                1 => Fault::PowerLoss { slot, back_micros: brief },
+                2 => Fault::Blackout { back_micros: brief },
+                3 => Fault::Pause { slot, for_micros: brief },
+                4 => Fault::Partition { cut: cut(rng, slots), for_micros: long },
+                5 => Fault::Partition { cut: cut(rng, slots), for_micros: brief },
+                6 => Fault::SlowNode { slot, by_micros: rng.random_range(0..300 * MILLI), for_micros: long },
+                7 => Fault::SlowDisk { slot, by_micros: rng.random_range(0..SECOND), for_micros: long },
+                8 => Fault::FailSync { slot },
+                9 => Fault::FailWrite { slot },
+                10 => Fault::DiskFull { slot, for_micros: long },
+                11 => Fault::Rot { slot, file: (*pick(rng, &["wal", "snap", "identity", ""])).to_owned() },
+                12 => Fault::Wipe { slot },
+                13 => Fault::ClockJump { slot, by_micros: rng.random_range(0..5 * SECOND) },
+                14 if spares > 0 && rng.random_bool(0.6) => {
+                    Fault::Join { slot: voters + rng.random_range(0..spares) }
+                }
+                14 => Fault::Remove { slot },
+                15 => {
+                    let what = Fault::PowerLoss { slot, back_micros: brief };
+                    faults.push(Timed { at: at + rng.random_range(0..300 * MILLI), what });
+                    Fault::Misdirect { slot }
+                }
+                _ => Fault::Transfer { slot: rng.random_bool(0.5).then_some(slot) },
+            };
+            faults.push(Timed { at, what });
+        }
+    }
+    faults
+}
+
+fn cut(rng: &mut SmallRng, slots: usize) -> Cut {
+    let slot = rng.random_range(0..slots);
+    match rng.random_range(0..7) {
+        0 => Cut::Mute(slot),
+        1 => Cut::Deaf(slot),
+        2 => Cut::Bridge(slot),
+        3 => Cut::Ring,
+        4 => Cut::OneWay(slot, rng.random_range(0..slots)),
+        _ => Cut::Split((0..slots).filter(|_| rng.random()).collect()),
+    }
+}
+
+/// Series of faults that follow whoever leads, or one machine: what single strikes at random hardly ever bring about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attack {
+    /// The leader is cut off, alone or with another, for about as long as the others need to notice.
+    Flapping,
+    /// The leader stops, and comes back before or after the others have elected another.
+    Decapitation,
+    /// It hands over, and something happens to it before it knows that another leads.
+    HandOver,
+    /// The membership changes, again before that is through, and the leader that changes it goes.
+    Churn,
+    /// A leader that was cut off for long comes back, and the one after it goes.
+    Return,
+    /// One machine restarts again and again, and then hears but is not heard.
+    ShortLives,
+    /// Two machines lead by turns, and what one of them appends in the meantime is void.
+    PingPong,
+}
+
+const ATTACKS: [Attack; 7] = [
+    Attack::Flapping,
+    Attack::Decapitation,
+    Attack::HandOver,
+    Attack::Churn,
+    Attack::Return,
+    Attack::ShortLives,
+    Attack::PingPong,
+];
+
+fn attacks(
+    rng: &mut SmallRng,
+    voters: usize,
+    spares: usize,
+    duration: u64,
+    settings: &mut Settings,
+    faults: &mut Vec<Timed<Fault>>,
+) {
+    for attack in ATTACKS {
+        if !rng.random_bool(0.12) {
+            continue;
+        }
+        // Answers that come long after they were asked for do the most harm to who was somebody else then.
+        if matches!(attack, Attack::ShortLives | Attack::PingPong) && rng.random_bool(0.7) {
+            settings.duplicate_ppm = settings.duplicate_ppm.max(200_000);
+            settings.straggler_max_micros = 3 * SECOND;
+        }
+        let (timeout, slots) = (settings.election_timeout_micros, voters + spares);
+        let (one, other) = (rng.random_range(0..voters), rng.random_range(0..slots));
+        let mut at = rng.random_range(0..duration / 2);
+        for _ in 0..rng.random_range(3..=15) {
+            let mut strike = |after: u64, what: Fault| faults.push(Timed { at: at + after, what });
+            let lasts = match attack {
+                Attack::Flapping => {
+                    strike(0, cut_off_leader(rng, slots, timeout));
+                    rng.random_range(timeout..6 * timeout)
+                }
+                Attack::Decapitation => {
+                    strike(0, stop_leader(rng, timeout));
+                    rng.random_range(timeout..6 * timeout)
+                }
+                Attack::HandOver => {
+                    strike(0, Fault::Transfer { slot: None });
+                    let after = rng.random_range(0..3 * settings.delay_max_micros);
+                    strike(after, hinder_leader(rng, slots, timeout));
+                    rng.random_range(timeout..6 * timeout)
+                }
+                Attack::Churn => {
+                    let before = rng.random();
+                    if before {
+                        strike(0, cut_off_leader(rng, slots, timeout));
+                    }
+                    for _ in 0..rng.random_range(1..=4) {
+                        let what = match rng.random_range(0..6) {
+                            0 if spares > 0 => Fault::Join { slot: voters + rng.random_range(0..spares) },
+                            1 => Fault::Wipe { slot: rng.random_range(0..slots) },
+                            _ => Fault::Remove { slot: rng.random_range(0..slots) },
+                        };
+                        strike(rng.random_range(0..200 * MILLI), what);
+                    }
+                    let what =
+                        if before { stop_leader(rng, timeout) } else { cut_off_leader(rng, slots, timeout) };
+                    strike(rng.random_range(0..SECOND), what);
+                    rng.random_range(timeout..6 * timeout)
+                }
+                Attack::Return => {
+                    let for_micros = rng.random_range(2 * timeout..6 * timeout);
+                    strike(0, Fault::Partition { cut: Cut::Split(vec![LEADER]), for_micros });
+                    strike(for_micros - rng.random_range(0..timeout), stop_leader(rng, timeout));
+                    rng.random_range(timeout..6 * timeout)
+                }
+                Attack::ShortLives => {
+                    strike(0, Fault::Kill { slot: one, back_micros: rng.random_range(MILLI..100 * MILLI) });
+                    let for_micros = rng.random_range(timeout..6 * timeout);
+                    let after = rng.random_range(0..200 * MILLI);
+                    strike(after, Fault::Partition { cut: Cut::Mute(one), for_micros });
+                    rng.random_range(timeout..8 * timeout)
+                }
+                Attack::PingPong => {
+                    strike(0, Fault::Transfer { slot: Some(one) });
+                    let after = rng.random_range(0..timeout);
+                    let for_micros = rng.random_range(timeout..4 * timeout);
+                    let cut = Cut::Split(vec![one, other]);
+                    strike(after, Fault::Partition { cut, for_micros });
+                    let healed = after + for_micros;
+                    strike(healed + rng.random_range(0..timeout), Fault::Transfer { slot: Some(one) });
+                    let cut = Cut::OneWay(one, other);
+                    let at = healed + rng.random_range(0..timeout);
+                    strike(at, Fault::Partition { cut, for_micros: 3 * timeout });
+                    healed + rng.random_range(timeout..4 * timeout)
+                }
+            };
+            at += lasts;
+            if at >= duration {
+                break;
+            }
+        }
+    }
+}
+
+fn hinder_leader(rng: &mut SmallRng, slots: usize, timeout: u64) -> Fault {
+    match rng.random_range(0..3) {
+        0 => Fault::Pause { slot: LEADER, for_micros: rng.random_range(0..2 * timeout) },
+        1 => {
+            let by_micros = rng.random_range(0..timeout);
+            Fault::SlowNode { slot: LEADER, by_micros, for_micros: 2 * timeout }
+        }
+        _ => cut_off_leader(rng, slots, timeout),
+    }
+}
+
+fn cut_off_leader(rng: &mut SmallRng, slots: usize, timeout: u64) -> Fault {
+    let other = rng.random_range(0..slots);
+    let cut = match rng.random_range(0..5) {
+        0 => Cut::Mute(LEADER),
+        1 => Cut::Deaf(LEADER),
+        2 => Cut::Split(vec![LEADER, other]),
+        3 => Cut::OneWay(LEADER, other),
+        _ => Cut::Split(vec![LEADER]),
+    };
+    Fault::Partition { cut, for_micros: rng.random_range(timeout / 2..3 * timeout) }
+}
+
+fn stop_leader(rng: &mut SmallRng, timeout: u64) -> Fault {
+    let back_micros = rng.random_range(MILLI..2 * timeout);
+    if rng.random() {
+        Fault::Kill { slot: LEADER, back_micros }
+    } else {
+        Fault::PowerLoss { slot: LEADER, back_micros }
+    }
+}
