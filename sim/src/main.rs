@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use sim::campaign::{Campaign, Line, Shard};
 use sim::engine::Engine;
 use sim::minimise::{Budget, minimise};
+use sim::mutants;
 use sim::report::{self, Subject};
 use sim::schedule::{SECOND, Schedule};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -73,6 +74,17 @@ enum Command {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    /// Plants one classic bug of consensus after the other in the product, and says after how many seeds which check finds it.
+    Mutants {
+        /// Seeds for each, at most.
+        #[arg(long, default_value_t = 3000)]
+        seeds: u64,
+        /// Only these, by name.
+        only: Vec<String>,
+        /// As lines of a Markdown table.
+        #[arg(long)]
+        markdown: bool,
+    },
     /// Makes a failing schedule small, and writes it to a file.
     Minimise {
         /// The seed, or the file.
@@ -107,6 +119,10 @@ fn carry_out(command: Command) -> Result<ExitCode, String> {
             Ok(if summary.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Replay { what, engine, verbose } => Ok(replay(engine, schedule(&what)?, verbose)),
+        Command::Mutants { seeds, only, markdown } => {
+            let all_found = mutants::run(&mutants::Options { seeds, only, markdown })?;
+            Ok(if all_found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
         Command::Report { what, engine, out } => write_report(engine, &what, out),
         Command::Minimise { what, engine, out } => minimise_to_file(engine, &schedule(&what)?, out),
     }

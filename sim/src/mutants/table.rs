@@ -1,0 +1,62 @@
+//! All bugs, one after the other, as lines of a table.
+
+use crate::engine::Engine;
+use crate::mutants::Options;
+use crate::mutants::hunt::{engine_for, hunt};
+use infinitystore::mutants::Mutant;
+use std::time::Instant;
+
+/// Seeds that are run without a bug first: if one fails, finding bugs proves nothing.
+const SOUND_SEEDS: u64 = 200;
+
+/// Looks for each bug, and prints which check found it after how many seeds. Whether all were found.
+///
+/// # Errors
+/// A name that is none, or a simulator that finds bugs where none was planted.
+pub fn run(options: &Options) -> Result<bool, String> {
+    let mutants = chosen(&options.only)?;
+    // A planted bug often ends in an assertion of the product; its message is in the table.
+    std::panic::set_hook(Box::new(|_| {}));
+    if let Some(found) = hunt(Engine::Queue, None, SOUND_SEEDS) {
+        let (seed, check) = (found.seeds - 1, found.violation.check);
+        return Err(format!("seed {seed} violates {check:?} with no bug planted: mend that first"));
+    }
+    let mut found_count = 0;
+    for &mutant in &mutants {
+        let started = Instant::now();
+        let (engine, name, what) = (engine_for(mutant), mutant.name(), mutant.what());
+        let found = hunt(engine, Some(mutant), options.seeds);
+        let seconds = started.elapsed().as_secs_f64();
+        found_count += usize::from(found.is_some());
+        match (found, options.markdown) {
+            (Some(found), false) => println!(
+                "{name:<28} {:>5} seeds {seconds:>6.1} s  {} ({})",
+                found.seeds,
+                found.violation.check,
+                shortened(&found.violation.what)
+            ),
+            (Some(found), true) => {
+                println!("| {what} | `{name}` | {engine} | {} | {} |", found.seeds, found.violation.check);
+            }
+            (None, _) => println!("{name:<28} NOT FOUND in {} seeds, {seconds:.1} s: {what}", options.seeds),
+        }
+    }
+    println!("{found_count} of {} mutants found", mutants.len());
+    Ok(found_count == mutants.len())
+}
+
+fn chosen(only: &[String]) -> Result<Vec<Mutant>, String> {
+    let named = |name: &String| {
+        let all = || Mutant::ALL.iter().copied();
+        all().find(|mutant| mutant.name() == name).ok_or_else(|| {
+            let names: Vec<&str> = all().map(Mutant::name).collect();
+            format!("no mutant is called {name:?}; there are {}", names.join(", "))
+        })
+    };
+    if only.is_empty() { Ok(Mutant::ALL.to_vec()) } else { only.iter().map(named).collect() }
+}
+
+fn shortened(text: &str) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(110).collect();
+    if line.len() < text.len() { format!("{line}…") } else { line }
+}
