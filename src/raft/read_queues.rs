@@ -18,7 +18,7 @@ pub(in crate::raft) struct LocalReads {
     pub(in crate::raft) waiting: VecDeque<LocalRead>,
     /// The one question in flight. Later reads wait for the next: an answer to an earlier one would not cover them.
     pub(in crate::raft) question: Option<Question>,
-    /// Number of the last question; never used twice within an incarnation.
+    /// Number of the last question; never given to two within an incarnation.
     pub(in crate::raft) last_sequence: u64,
     /// No question before then: the last one was refused.
     pub(in crate::raft) not_before: Time,
@@ -49,6 +49,13 @@ impl LocalReads {
     pub(in crate::raft) fn give_up_question(&mut self) {
         if let Some(question) = self.question.take() {
             self.wait_again(question.reads);
+        }
+    }
+
+    /// Gives the question in flight up if it went to somebody else.
+    pub(in crate::raft) fn give_up_question_unless_to(&mut self, leader: Option<NodeId>) {
+        if self.question.as_ref().is_some_and(|question| Some(question.leader) != leader) {
+            self.give_up_question();
         }
     }
 

@@ -139,14 +139,19 @@ impl Shared {
         }
     }
 
-    /// Asks the leader on behalf of all reads that wait; one question at a time, given up after a silence or when
-    /// the leader is another.
+    /// Asks the leader on behalf of all reads that wait; one question at a time, given up when the leader is another. After
+    /// a silence it is asked again under the same number: the answer to any copy was made after its reads had come, and where
+    /// answers take longer than the silence, the one to a new number would always come too late.
     fn ask_leader(&mut self, leader: Option<NodeId>) {
         let silence = self.config.heartbeat_interval_micros;
-        if let Some(question) = &self.reads.question
-            && (leader != Some(question.leader) || self.now.since(question.asked_at) >= silence)
+        self.reads.give_up_question_unless_to(leader);
+        let now = self.now;
+        if let Some(question) = self.reads.question.as_mut()
+            && now.since(question.asked_at) >= silence
         {
-            self.reads.give_up_question();
+            question.asked_at = now;
+            let (leader, sequence) = (question.leader, question.sequence);
+            self.send(leader, Body::ReadIndex { incarnation: self.incarnation, sequence });
         }
         if leader.is_none() {
             self.refuse_old_reads();

@@ -106,6 +106,21 @@ fn a_minority_leader_serves_no_read() {
 }
 
 #[test]
+fn an_answer_that_takes_longer_than_the_patience_of_who_asked_still_counts() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.read(2, 7).unwrap();
+    let Some(Body::ReadIndex { incarnation, sequence }) = cluster.last_said(2, 1).cloned() else { panic!() };
+    cluster.lose_messages();
+    cluster.now += cluster.config.heartbeat_interval_micros;
+    cluster.step(2, Input::Wake).unwrap();
+    let again = matches!(cluster.last_said(2, 1), Some(Body::ReadIndex { .. }));
+    assert!(again, "the question may have been lost");
+    cluster.say(1, 2, 2, Body::ReadIndexReady { incarnation, sequence, index: index(2) });
+    assert_eq!(ready(&cluster, 2), [7], "the answer was slow, not wrong");
+}
+
+#[test]
 fn a_round_does_not_wait_for_the_followers_disk() {
     let mut cluster = Cluster::new(3);
     cluster.elect(1);
@@ -157,7 +172,7 @@ fn a_later_read_does_not_join_a_question_already_sent() {
 }
 
 #[test]
-fn a_lost_question_is_asked_again_under_another_number() {
+fn a_lost_question_is_asked_again() {
     let mut cluster = Cluster::new(3);
     cluster.elect(1);
     cluster.read(2, 1).unwrap();
