@@ -110,6 +110,7 @@ impl SimDisk {
         let mut state = self.lock_state();
         state.locks.clear();
         state.faults.operations_left = None;
+        state.faults.misdirect = false;
     }
 
     /// The power went: of what was not synced, any part survives.
@@ -118,6 +119,7 @@ impl SimDisk {
         let state = &mut *state;
         state.locks.clear();
         state.faults.operations_left = None;
+        state.faults.misdirect = false;
         let keep_all = rng.random_range(0..4);
         let survives = |rng: &mut SmallRng| match keep_all {
             0 => false,

@@ -62,7 +62,9 @@ fn settings(rng: &mut SmallRng) -> Settings {
         inflight_messages_max: *pick(rng, &[1, 2, 8, 64]),
         keys: *pick(rng, &[1, 2, 5, 12]),
         value_bytes: *pick(rng, &[12, 12, 100, 2_000]),
-        client_timeout_micros: *pick(rng, &[100 * MILLI, 300 * MILLI, SECOND, 3 * SECOND]),
+        // Somebody has to live to see an answer: to the leader, to a majority, and back.
+        client_timeout_micros: (*pick(rng, &[100 * MILLI, 300 * MILLI, SECOND, 3 * SECOND]))
+            .max(8 * delay_max_micros),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::outcome::Outcome;
 use crate::schedule::{Fault, MILLI, SECOND, Schedule, Timed};
 use bytes::Bytes;
 use infinitystore::kv::Op;
-use infinitystore::replica::{ClientReply, ClientRequest};
+use infinitystore::replica::{ClientReply, ClientRequest, Level};
 use madsim::runtime::{Handle, Runtime};
 use madsim::task::NodeId;
 use std::cell::RefCell;
@@ -232,13 +232,16 @@ impl Run {
         }
     }
 
-    /// Asks a machine to write something.
+    /// Asks a machine to write something, and to read.
     fn probe(&self, slot: usize, probed: &Arc<Mutex<BTreeSet<usize>>>) {
         let Some(handle) = self.shared.lock().machines[slot].handle.clone() else { return };
         let probed = probed.clone();
         madsim::task::spawn(async move {
-            let op = Op::Set { key: Bytes::from_static(b"probe"), value: Bytes::from_static(b"alive") };
-            if let ClientReply::Written(_) = handle.request(ClientRequest::Write(op)).await {
+            let key = Bytes::from_static(b"probe");
+            let op = Op::Set { key: key.clone(), value: Bytes::from_static(b"alive") };
+            let wrote = matches!(handle.request(ClientRequest::Write(op)).await, ClientReply::Written(_));
+            let read = ClientRequest::Read { key, level: Level::Linearizable };
+            if wrote && matches!(handle.request(read).await, ClientReply::Value(_)) {
                 probed.lock().expect("one thread").insert(slot);
             }
         });

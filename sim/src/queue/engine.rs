@@ -41,8 +41,10 @@ pub(in crate::queue) struct Engine {
     pub(in crate::queue) hosts: BTreeMap<NodeId, usize>,
     /// Faults are over.
     pub(in crate::queue) calm: bool,
-    /// Machines on which a probe was answered in the last phase.
-    pub(in crate::queue) probed: BTreeSet<usize>,
+    /// Machines on which a write was answered in the last phase.
+    pub(in crate::queue) wrote: BTreeSet<usize>,
+    /// Machines on which a read was.
+    pub(in crate::queue) read: BTreeSet<usize>,
     /// When the probes were last sent.
     probed_at: u64,
     /// The log that the first machines start from.
@@ -86,7 +88,8 @@ impl Engine {
             marks: BTreeMap::new(),
             hosts: BTreeMap::new(),
             calm: false,
-            probed: BTreeSet::new(),
+            wrote: BTreeSet::new(),
+            read: BTreeSet::new(),
             probed_at: 0,
             first_log: Restored::default(),
             done: false,
@@ -238,6 +241,7 @@ impl Engine {
                 faults.full = false;
                 faults.fail_sync = false;
                 faults.fail_write = false;
+                faults.misdirect = false;
             });
             if self.machines[slot].process.is_none() && self.machines[slot].identity.is_some() {
                 self.start(slot)?;
@@ -295,8 +299,10 @@ impl Engine {
                 let (here, there) = (process.replica.last_applied(), replica.last_applied());
                 return Some(format!("machine {slot} has applied {here}, the leader {there}"));
             }
-            if !self.probed.contains(&slot) {
-                return Some(format!("machine {slot} has not answered a probe"));
+            for (probed, what) in [(&self.wrote, "write"), (&self.read, "read")] {
+                if !probed.contains(&slot) {
+                    return Some(format!("machine {slot} has not answered a {what}"));
+                }
             }
         }
         None

@@ -108,7 +108,6 @@ impl Engine {
             faults.operations_left = None;
             faults.fail_sync = false;
             faults.fail_write = false;
-            faults.misdirect = false;
         });
         if power {
             self.machines[slot].disk.power_lost(&mut self.disk_rng);

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use infinitystore::codec::{decode_frame, encode_frame};
 use infinitystore::kv::Op;
 use infinitystore::replica::{
-    Actions, ClientReply, ClientRequest, Event, PeerMessage, RequestId, StorageEvent, StorageRequest,
+    Actions, ClientReply, ClientRequest, Event, Level, PeerMessage, RequestId, StorageEvent, StorageRequest,
 };
 use rand::Rng;
 
@@ -502,22 +502,34 @@ impl Engine {
                     self.plan_client(client);
                 }
             }
-            Some(Asker::Probe) if matches!(reply, ClientReply::Written(_)) => {
-                self.probed.insert(slot);
+            Some(Asker::Probe) => {
+                match reply {
+                    ClientReply::Written(_) => self.wrote.insert(slot),
+                    ClientReply::Value(_) => self.read.insert(slot),
+                    _ => false,
+                };
             }
-            Some(Asker::Operator | Asker::Probe) | None => {}
+            Some(Asker::Operator) | None => {}
         }
     }
 
-    /// Asks every machine that has not answered yet to write something.
+    /// Asks every machine that has not answered yet to write something, and to read.
     pub(in crate::queue) fn probe(&mut self) -> Result<(), Violation> {
         for slot in 0..self.machines.len() {
-            if self.probed.contains(&slot) || self.machines[slot].process.is_none() {
+            if self.machines[slot].process.is_none() {
                 continue;
             }
-            let id = RequestId(u64::MAX - self.trace.steps() - slot as u64);
-            let op = Op::Set { key: Bytes::from_static(b"probe"), value: Bytes::from_static(b"alive") };
-            self.ask(slot, id, Asker::Probe, ClientRequest::Write(op), 3_000 * MILLI)?;
+            let key = Bytes::from_static(b"probe");
+            if !self.read.contains(&slot) {
+                let read = ClientRequest::Read { key: key.clone(), level: Level::Linearizable };
+                let id = RequestId(u64::MAX - self.trace.steps() - 2 * slot as u64);
+                self.ask(slot, id, Asker::Probe, read, 3_000 * MILLI)?;
+            }
+            if !self.wrote.contains(&slot) {
+                let op = Op::Set { key, value: Bytes::from_static(b"alive") };
+                let id = RequestId(u64::MAX - self.trace.steps() - 2 * slot as u64 - 1);
+                self.ask(slot, id, Asker::Probe, ClientRequest::Write(op), 3_000 * MILLI)?;
+            }
         }
         Ok(())
     }
