@@ -288,7 +288,16 @@ impl Content {
         if self.cache.len() < offset + bytes.len() {
             self.cache.resize(offset + bytes.len(), 0);
         }
-        self.touch(offset, bytes.len());
+        // A sector that is written as it is already is the same whether the write survives or not.
+        let mut at = offset;
+        while at < offset + bytes.len() {
+            let end = (at / SECTOR_BYTES + 1) * SECTOR_BYTES;
+            let end = end.min(offset + bytes.len());
+            if !self.abandoned.is_empty() || self.cache[at..end] != bytes[at - offset..end - offset] {
+                self.touch(at, end - at);
+            }
+            at = end;
+        }
         self.cache[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
 

@@ -100,14 +100,17 @@ pub(crate) fn classify(sector: &[u8], offset: u64, life: Life, former: &[Life]) 
     let Some(found) = sector.first_chunk::<STAMP_BYTES>().map(|bytes| u64::from_le_bytes(*bytes)) else {
         return SectorState::Garbage;
     };
+    // No stamp is zero; and most of a segment is fill.
+    if found == 0 {
+        let is_fill = *sector == [0; SECTOR_BYTES][..sector.len().min(SECTOR_BYTES)];
+        return if is_fill { SectorState::Unwritten } else { SectorState::Garbage };
+    }
     let of = |life: Life| {
         [Place::Head, Place::Body].into_iter().find(|&place| stamp(life, place, number) == found)
     };
     if let Some(place) = of(life) {
         SectorState::Written(place)
-    } else if former.iter().any(|&life| of(life).is_some())
-        || (found == 0 && sector.iter().all(|&byte| byte == 0))
-    {
+    } else if former.iter().any(|&life| of(life).is_some()) {
         SectorState::Unwritten
     } else {
         SectorState::Garbage

@@ -164,7 +164,7 @@ pub(crate) fn capacity_for(used: u64, segment_bytes: u64) -> u64 {
 /// wait behind one large one. Real zeros: a sync over a block that is only reserved has to update the file's extents
 /// too, which makes it about two thirds slower. Stops with `Interrupted` when `stop`, asked before each piece, says so.
 pub(crate) fn fill<F: DiskFile>(file: &F, from: u64, to: u64, stop: &dyn Fn() -> bool) -> io::Result<()> {
-    let zeros = vec![0; FILL_BYTES];
+    let zeros = vec![0; usize::try_from(to.saturating_sub(from)).unwrap_or(FILL_BYTES).min(FILL_BYTES)];
     let mut at = from;
     while at < to {
         if stop() {

@@ -18,6 +18,8 @@ use rand::Rng;
 
 /// Time between a process' end by an error and its next start, as a supervisor would have it.
 const SUPERVISOR_MICROS: u64 = 300 * MILLI;
+/// And after a start that failed.
+const START_AGAIN_MICROS: u64 = SECOND;
 
 impl Engine {
     /// Switches a machine on, if it is off and belongs to the cluster.
@@ -61,7 +63,7 @@ impl Engine {
                     });
                 }
                 self.mark("start failed by disk");
-                self.queue.plan(now + SUPERVISOR_MICROS, Happening::Start(slot));
+                self.queue.plan(now + START_AGAIN_MICROS, Happening::Start(slot));
                 Ok(())
             }
         }
