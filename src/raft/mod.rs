@@ -83,6 +83,8 @@ mod entry;
 mod log;
 mod membership;
 mod message;
+#[cfg(feature = "model")]
+mod model;
 mod progress;
 pub mod quorum;
 mod read_queues;

@@ -250,6 +250,12 @@ impl Shared {
         oldest.is_some_and(|issued| self.now.since(issued) >= self.config.disk_stall_micros)
     }
 
+    /// Starts the generator over: a model checker does not tell timeouts apart.
+    #[cfg(feature = "model")]
+    pub(in crate::raft) const fn forget_random(&mut self) {
+        self.random = 0;
+    }
+
     /// SplitMix64: one u64 of state, so that the whole core can be compared, hashed and replayed.
     fn draw(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -220,6 +220,24 @@ impl Writes {
     }
 }
 
+#[cfg(feature = "model")]
+impl Writes {
+    /// Counts the writes from the oldest that is not durable, as if they had been handed out at `now`. What was the newest
+    /// durable one is [`WriteSequence::ZERO`] now.
+    pub(in crate::raft) fn recount(&mut self, now: Time) -> WriteSequence {
+        let durable = core::mem::replace(&mut self.durable, WriteSequence::ZERO);
+        self.issued = self.issued.after(durable);
+        self.hard_state_at = self.hard_state_at.after(durable);
+        for write in &mut self.outstanding {
+            (write.sequence, write.issued_at) = (write.sequence.after(durable), now);
+        }
+        for held in &mut self.held {
+            held.after = held.after.after(durable);
+        }
+        durable
+    }
+}
+
 /// Whether `later` says all that `earlier` says, and more: acknowledgements of the same writes become one.
 fn merge(earlier: &mut Message, later: &Message) -> bool {
     if earlier == later {

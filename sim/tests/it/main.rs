@@ -1,7 +1,10 @@
 //! What makes a user trust the store: `cargo test -p sim`.
 
 mod determinism;
+mod exhaustive;
 mod history;
+#[path = "../model/mod.rs"]
+mod model;
 
 use sim::campaign::{Campaign, Line, Shard, Summary};
 use sim::engine::Engine;

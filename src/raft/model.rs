@@ -1,0 +1,59 @@
+//! What a model checker needs of a core, under the feature `model`: what decides nothing is to make no difference between states.
+
+use crate::raft::api::LogWrite;
+use crate::raft::core::Raft;
+use crate::raft::role::Role;
+use crate::raft::types::{Time, WriteSequence};
+
+impl Raft {
+    /// Sets the clock back to `now` and forgets what only tells how this state came about.
+    ///
+    /// Everything on record counts as having happened at `now`, and deadlines are an election timeout ahead; but a follower has
+    /// heard nothing from its leader for that long, so that it never holds to one (which only keeps it from doing things).
+    /// The generator of timeouts starts over. Writes are counted from the oldest that is not durable, also in `writes`, which
+    /// are those handed out and not durable.
+    ///
+    /// # Panics
+    /// If `now` is less than an election timeout, or snapshots, transfers of leadership or reads are under way.
+    pub fn forget_time<'a>(&mut self, now: Time, writes: impl Iterator<Item = &'a mut LogWrite>) {
+        let shared = &mut self.shared;
+        let timeout = shared.config.election_timeout_micros;
+        assert!(now >= Time::new(timeout), "there has to be a time long ago");
+        let has_snapshot =
+            shared.snapshot.is_some() || shared.install.is_some() || !shared.markers.is_empty();
+        assert!(!has_snapshot && shared.reads.len() == 0, "only elections and replication are modelled");
+        shared.now = now;
+        shared.forget_random();
+        let durable = shared.writes.recount(now);
+        for write in writes {
+            write.receipt.sequence = write.receipt.sequence.after(durable);
+        }
+        let (long_ago, deadline) = (Time::new(now.since(Time::new(timeout))), now.plus(timeout));
+        match &mut self.role {
+            Role::Follower(follower) => {
+                (follower.heard, follower.election_deadline) = (long_ago, deadline);
+                follower.answered = follower.answered.map(|_| now);
+            }
+            Role::PreCandidate(candidate) => candidate.election_deadline = deadline,
+            Role::Candidate(candidate) => {
+                candidate.election_deadline = deadline;
+                candidate.vote_at = candidate.vote_at.after(durable);
+            }
+            Role::Leader(leader) => {
+                assert!(leader.transfer.is_none(), "only elections and replication are modelled");
+                leader.checked_at = now;
+                for peer in leader.peers.values_mut() {
+                    (peer.since, peer.heard) = (now, None);
+                    peer.told_at = peer.told_at.map(|_| now);
+                }
+            }
+        }
+    }
+}
+
+impl WriteSequence {
+    /// This position, counted from `earlier`; `ZERO` if it is not after that.
+    pub(in crate::raft) const fn after(self, earlier: Self) -> Self {
+        Self::new(self.get().saturating_sub(earlier.get()))
+    }
+}
