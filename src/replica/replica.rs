@@ -1,6 +1,6 @@
 //! The replica's state and its two entry points.
 
-use crate::kv::Store;
+use crate::kv::{Revision, Store};
 use crate::mutants::{Mutant, planted};
 use crate::raft::{
     Config, EntryKind, Incarnation, Input, LogId, LogIndex, Membership, NodeId, Raft, RestoreError, Restored,
@@ -228,7 +228,7 @@ impl Replica {
         &self.raft
     }
 
-    /// Whether this is a cluster of one that never took a client's write (committed or not), a change of
+    /// Whether this is a cluster of one that never took a client's write with an effect (committed or not), a change of
     /// membership, or a reservation: only such a node may be absorbed by another cluster.
     #[must_use]
     pub fn is_pristine(&self) -> bool {
@@ -236,9 +236,9 @@ impl Replica {
         let alone = membership.members.len() == 1 && membership.voters.contains(&self.raft.id());
         let unchanged = membership.next_member_id == NodeId::new(2);
         let logged = self.raft.log_after(LogIndex::ZERO);
+        // What a snapshot covers is in the store; a snapshot alone may be one of elections.
         let untouched = logged.iter().all(|entry| entry.kind() != EntryKind::Command)
-            && logged.first().is_none_or(|entry| entry.index() == LogIndex::new(1))
-            && self.snapshot == LogId::ZERO;
+            && self.store.revision() == Revision(0);
         let idle = self.writes.len() == 0 && self.change.is_none() && !self.is_reserved();
         alone && unchanged && untouched && idle
     }

@@ -1,7 +1,7 @@
 //! What clients ask of a healthy cluster.
 
 use crate::kv::{Op, Outcome, Revision};
-use crate::raft::{Incarnation, Time};
+use crate::raft::{Incarnation, LogIndex, Time};
 use crate::replica::tests::{Cluster, add_member, id, set, start};
 use crate::replica::{
     ClientError, ClientReply, ClientRequest, Event, Level, PeerMessage, ReplicaConfig, RequestId,
@@ -162,6 +162,23 @@ fn a_node_with_an_uncommitted_write_is_not_pristine() {
 }
 
 #[test]
+fn a_node_whose_snapshots_hold_nothing_is_pristine() {
+    // One that waits to be taken into a cluster, and restarts so often that its own elections fill a snapshot.
+    let mut config = ReplicaConfig { snapshot_log_entries: 2, ..ReplicaConfig::default() };
+    config.raft.log_tail_entries = 0;
+    let mut cluster = Cluster::without_leader(1, &config);
+    cluster.elect();
+    cluster.run_until(|cluster| cluster.replicas[&id(1)].status(cluster.now).snapshot.index.get() > 0);
+    assert!(cluster.replicas[&id(1)].is_pristine());
+    for _ in 0..2 {
+        let write = cluster.write(id(1), "k", "v");
+        cluster.run_until_answered(write);
+    }
+    cluster.run_until(|cluster| cluster.replicas[&id(1)].raft().log_after(LogIndex::ZERO).is_empty());
+    assert!(!cluster.replicas[&id(1)].is_pristine(), "its data is in the snapshot alone");
+}
+
+#[test]
 fn a_member_is_added_and_promoted() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.leader().unwrap();
@@ -201,7 +218,7 @@ fn snapshots_are_taken_when_the_log_has_grown_and_the_log_is_cut() {
     for replica in cluster.replicas.values() {
         let status = replica.status(Time::new(0));
         assert!(status.snapshot.index.get() >= 40, "a snapshot every ten entries, not {}", status.snapshot);
-        let kept = replica.raft().log_after(crate::raft::LogIndex::ZERO).len();
+        let kept = replica.raft().log_after(LogIndex::ZERO).len();
         assert!(kept <= 20, "{kept} entries are still in memory");
     }
 }
