@@ -64,7 +64,11 @@ impl Engine {
             }
             // It was removed before it became a voter: it comes back with an empty disk, as any removed node has to.
             None if self.machines[slot].identity.is_some() => {
-                self.give_new_disk(slot, joining.replaces, joining.damaged);
+                // A leader that does not know that its id was given leads no longer.
+                let given = self.machines[slot].identity.is_some_and(|it| it.id < committed.next_member_id);
+                if given {
+                    self.give_new_disk(slot, joining.replaces, joining.damaged);
+                }
                 Ok(())
             }
             None => {
