@@ -1,7 +1,8 @@
 //! What the command line takes.
 
 use crate::cli::exit;
-use crate::cli::units::{bytes, bytes_above_zero, count_above_zero, micros, micros_above_zero};
+use crate::cli::units::{bytes, bytes_above_zero, count_above_zero, endpoint, micros, micros_above_zero};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -54,7 +55,7 @@ pub(in crate::cli) struct NodeArgs {
     #[arg(long, env = "INFINITYSTORE_DATA_DIR", value_name = "DIR")]
     pub(in crate::cli) data_dir: Option<PathBuf>,
     /// Raft addresses of members of a cluster to join, if this node has no data yet [default: none]
-    #[arg(long, env = "INFINITYSTORE_JOIN", value_delimiter = ',', value_name = "HOST:PORT,…")]
+    #[arg(long, env = "INFINITYSTORE_JOIN", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new(), value_name = "HOST:PORT,…")]
     pub(in crate::cli) join: Vec<String>,
     /// Where the other nodes reach this one, if not at --raft-addr [default: --raft-addr, or the host's name]
     #[arg(long, env = "INFINITYSTORE_ADVERTISE_RAFT_ADDR", value_name = "HOST[:PORT]")]
@@ -62,7 +63,7 @@ pub(in crate::cli) struct NodeArgs {
     /// Where clients reach this node, if not at --http-addr [default: --http-addr]
     #[arg(long, env = "INFINITYSTORE_ADVERTISE_HTTP_ADDR", value_name = "HOST:PORT")]
     pub(in crate::cli) advertise_http_addr: Option<String>,
-    /// A leader sends a heartbeat to a silent connection after so long
+    /// A leader sends a heartbeat to a silent connection after so long; at least 1ms
     #[arg(long, env = "INFINITYSTORE_HEARTBEAT_INTERVAL", default_value = "100ms", value_parser = micros, value_name = "TIME")]
     pub(in crate::cli) heartbeat_interval: u64,
     /// A follower stands for election after a silence between this and twice this; at least 3 heartbeat intervals
@@ -149,6 +150,7 @@ pub(in crate::cli) struct BenchArgs {
         env = "INFINITYSTORE_BENCH_ENDPOINTS",
         default_value = "localhost:8001",
         value_delimiter = ',',
+        value_parser = endpoint,
         value_name = "HOST:PORT,…"
     )]
     pub(in crate::cli) endpoints: Vec<String>,
@@ -174,7 +176,7 @@ pub(in crate::cli) struct BenchArgs {
     #[arg(long, env = "INFINITYSTORE_BENCH_WARMUP", default_value_t = 2, value_name = "SECONDS")]
     pub(in crate::cli) warmup: u32,
     /// A request that is not answered after so long counts as failed
-    #[arg(long, env = "INFINITYSTORE_BENCH_TIMEOUT", default_value = "6s", value_parser = micros, value_name = "TIME")]
+    #[arg(long, env = "INFINITYSTORE_BENCH_TIMEOUT", default_value = "6s", value_parser = micros_above_zero, value_name = "TIME")]
     pub(in crate::cli) timeout: u64,
     /// Threads of the load generator
     #[arg(long, env = "INFINITYSTORE_BENCH_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "COUNT")]

@@ -19,6 +19,8 @@ use tokio::sync::Notify;
 
 /// A name is no longer than this, bytes: it is a directory's name too.
 const NAME_BYTES_MAX: usize = 128;
+/// A shorter interval between heartbeats is a mistake (a wrong unit, say): networks and disks answer no faster.
+const HEARTBEAT_MICROS_MIN: u64 = 1_000;
 /// After the node has ended, what still runs (a blocking lookup, say) may take so long.
 const RUNTIME_STOP_TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -49,6 +51,11 @@ pub(in crate::cli) fn node_options(args: &NodeArgs) -> Result<NodeOptions, Failu
             return Err(usage(format!("{flag} {addr}: expected HOST:PORT, or :PORT for every interface")));
         }
     }
+    if args.heartbeat_interval < HEARTBEAT_MICROS_MIN {
+        let rule =
+            "heartbeats more often than every 1ms would be all that the nodes do; the default is 100ms";
+        return Err(usage(format!("--heartbeat-interval {}us: {rule}", args.heartbeat_interval)));
+    }
     let raft = Config {
         heartbeat_interval_micros: args.heartbeat_interval,
         election_timeout_micros: args.election_timeout,
@@ -61,7 +68,7 @@ pub(in crate::cli) fn node_options(args: &NodeArgs) -> Result<NodeOptions, Failu
         raft_addr: args.raft_addr.clone(),
         http_addr: args.advertise_http_addr.clone().unwrap_or_else(|| args.http_addr.clone()),
         advertise: args.advertise_raft_addr.clone(),
-        join: args.join.iter().filter(|addr| !addr.is_empty()).cloned().collect(),
+        join: args.join.clone(),
         request_timeout_micros: args.request_timeout,
         segment_bytes: args.segment_bytes,
         replica: ReplicaConfig {

@@ -4,7 +4,7 @@ use crate::cli::args::{Cli, Command, LogFormat, WalCommand, with_double_dashes};
 use crate::cli::client::{Head, parse_head};
 use crate::cli::exit::ExitStatus;
 use crate::cli::node::{node_options, reachable};
-use crate::cli::units::{bytes, micros};
+use crate::cli::units::{bytes, endpoint, micros};
 use clap::{CommandFactory, Parser};
 use std::ffi::OsString;
 use std::path::Path;
@@ -88,16 +88,63 @@ fn values_that_make_no_sense_are_wrong_usage() {
         ["--http-addr", "localhost:70000"],
         ["--election-timeout", "200ms"],
         ["--heartbeat-interval", "0ms"],
+        ["--heartbeat-interval", "1us"],
     ] {
         let failure = node_options(&parse(&args).node).expect_err("bad options");
         assert_eq!(failure.status, ExitStatus::Usage, "{args:?}");
         assert!(failure.to_string().contains("--"), "{failure} names the flag");
     }
-    for args in
-        [["--threads", "0"], ["--segment-bytes", "x"], ["--request-timeout", "5"], ["--nonsense", "1"]]
-    {
-        let error = Cli::try_parse_from(["infinitystore", args[0], args[1]]).expect_err("bad arguments");
-        assert_eq!(error.exit_code(), i32::from(ExitStatus::Usage as u8), "{args:?}");
+    for flag in ["--segment-bytes=x", "--request-timeout=5", "--nonsense=1", "--join=", "--join=a:1,,b:1"] {
+        refused(&[flag]);
+    }
+}
+
+/// What clap says of arguments that it must refuse.
+fn refused(args: &[&str]) -> String {
+    let args = std::iter::once("infinitystore").chain(args.iter().copied());
+    let error = Cli::try_parse_from(args.clone()).expect_err("bad arguments");
+    assert_eq!(error.exit_code(), i32::from(ExitStatus::Usage as u8), "{args:?}");
+    error.to_string()
+}
+
+#[test]
+fn what_cannot_be_zero_is_refused_under_its_name() {
+    for args in [
+        ["--request-timeout=0s"].as_slice(),
+        &["--segment-bytes=0"],
+        &["--snapshot-log-bytes=0KiB"],
+        &["--snapshot-log-entries=0"],
+        &["--http-connections=0"],
+        &["--threads=0"],
+        &["dev", "--nodes=0"],
+        &["dev", "--base-port=0"],
+        &["bench", "--clients=0"],
+        &["bench", "--keys=0"],
+        &["bench", "--seconds=0"],
+        &["bench", "--timeout=0ms"],
+        &["bench", "--threads=0"],
+        &["bench", "--endpoints=localhost:0"],
+    ] {
+        let text = refused(args);
+        let flag = args[args.len() - 1].split_once('=').expect("a flag with its value").0;
+        assert!(text.contains(flag), "{text} names {flag}");
+    }
+    // Shorter than a network's answer, and a unit's mistake more often than not.
+    let failure = node_options(&parse(&["--heartbeat-interval=999us"]).node).expect_err("too short");
+    assert!(failure.to_string().contains("--heartbeat-interval 999us"), "{failure}");
+    assert!(node_options(&parse(&["--heartbeat-interval=1ms"]).node).is_ok());
+    for allowed in ["--stop-timeout=0s", "--log-tail-entries=0"] {
+        assert!(node_options(&parse(&[allowed]).node).is_ok(), "{allowed}");
+    }
+}
+
+#[test]
+fn an_endpoint_has_a_host_or_none_and_a_port() {
+    for good in ["localhost:8001", ":8001", "[::1]:8001"] {
+        assert_eq!(endpoint(good).as_deref(), Ok(good));
+    }
+    for bad in ["", "localhost", "localhost:", "localhost:http", "localhost:65536", "http://localhost"] {
+        assert!(endpoint(bad).is_err_and(|error| error.contains("HOST:PORT")), "{bad}");
     }
 }
 

@@ -45,6 +45,18 @@ pub(in crate::cli) fn count_above_zero(text: &str) -> Result<usize, String> {
     if count > 0 { Ok(count) } else { Err("must be above zero".to_owned()) }
 }
 
+/// `host:port` of a node's HTTP API; `:port` is this machine's.
+///
+/// # Errors
+/// What was expected.
+pub(in crate::cli) fn endpoint(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    match port {
+        Some(1..) => Ok(text.to_owned()),
+        _ => Err("expected HOST:PORT, as in localhost:8001".to_owned()),
+    }
+}
+
 fn above_zero(value: u64) -> Result<u64, String> {
     if value > 0 { Ok(value) } else { Err("must be above zero".to_owned()) }
 }

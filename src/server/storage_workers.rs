@@ -224,3 +224,6 @@ impl<D: Disk> Drop for SnapshotWorker<D> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Nodes in one process, over real sockets and disks in memory.
 
+mod absorbing;
 mod cluster;
 mod hellos;
 mod joining;

@@ -1,6 +1,7 @@
 //! What strangers, mistakes and broken clients send; and what is said about it.
 
 use crate::support::{Cluster, Connection, Node, eventually, failed_start, free_port};
+use rustix::process::Signal;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use tempfile::TempDir;
@@ -110,6 +111,10 @@ fn wrong_usage_is_told_and_exits_with_2() {
         (&["--election-timeout=1ms"], "--election-timeout"),
         (&["--election-timeout=soon"], "--election-timeout"),
         (&["--join=nowhere"], "nowhere"),
+        (&["--join="], "--join"),
+        (&["--heartbeat-interval=1us"], "--heartbeat-interval"),
+        (&["bench", "--endpoints="], "--endpoints"),
+        (&["bench", "--endpoints=localhost"], "HOST:PORT"),
     ] {
         let (code, text) = failed_start(dir.path(), flags);
         assert_eq!(code, 2, "{flags:?}: {text}");
@@ -173,4 +178,39 @@ fn a_dead_or_wrong_address_costs_the_cluster_nothing() {
     });
     assert_eq!(lonely.get("/livez").status, 200);
     assert_eq!(lonely.set("k", "v").status, 500, "it takes no write before it has joined");
+}
+
+#[test]
+fn a_node_that_is_told_to_join_itself_says_so() {
+    let dir = TempDir::new().unwrap();
+    let selfish = Node::new(dir.path(), "selfish", &[])
+        .with_flag(|node| format!("--join=localhost:{}", node.raft_port));
+    selfish.start();
+    eventually("the log to speak of it", || selfish.log().contains("is this node itself").then_some(()));
+    assert!(selfish.log().contains("--join names members of the cluster to join"), "the remedy");
+    assert!(!selfish.log().contains("joined the cluster"));
+    assert_eq!(selfish.set("k", "v").status, 500, "it takes no write before it has joined");
+}
+
+#[test]
+fn a_node_whose_output_nobody_reads_serves_and_stops_well() {
+    let dir = TempDir::new().unwrap();
+    let node = Node::new(dir.path(), "unheard", &["--log-level=debug"]);
+    node.start_unheard();
+    node.wait_until_ready();
+    assert_eq!(node.set("k", "v").status, 200);
+    assert_eq!(node.get("/get?key=k").status, 200);
+    node.signal(Signal::TERM);
+    assert_eq!(node.wait_for_end().code(), Some(0));
+}
+
+#[test]
+fn a_load_that_reaches_nobody_fails_and_names_the_endpoints() {
+    let dir = TempDir::new().unwrap();
+    let endpoint = format!("localhost:{}", free_port());
+    let flags = ["bench", &format!("--endpoints={endpoint}"), "--seconds=1", "--warmup=0", "--clients=1"];
+    let (code, text) = failed_start(dir.path(), &flags);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("no request succeeded") && text.contains(&endpoint), "{text}");
+    assert!(text.contains("--endpoints"), "the remedy: {text}");
 }

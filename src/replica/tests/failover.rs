@@ -2,7 +2,7 @@
 
 use crate::raft::RoleName;
 use crate::replica::tests::{Cluster, id};
-use crate::replica::{ClientError, ClientReply, ClientRequest, Level, PeerMessage};
+use crate::replica::{ClientError, ClientReply, ClientRequest, Event, Level, PeerMessage, StorageEvent};
 
 #[test]
 fn a_write_without_a_leader_waits_for_one() {
@@ -121,7 +121,7 @@ fn a_second_copy_of_a_forward_that_was_proposed_is_not_refused_by_a_leader_that_
     cluster.isolate(leader);
     cluster.run_until(|cluster| cluster.replicas[&leader].raft().role() != RoleName::Leader);
     // The second copy arrives, and whatever is answered reaches the origin.
-    cluster.give(leader, crate::replica::Event::Peer(copy));
+    cluster.give(leader, Event::Peer(copy));
     cluster.cut.remove(&(leader, origin));
     cluster.deliver();
     cluster.heal();
@@ -130,4 +130,17 @@ fn a_second_copy_of_a_forward_that_was_proposed_is_not_refused_by_a_leader_that_
     let versions: Vec<_> =
         cluster.replicas.values().map(|r| r.store().get(b"k").map(|v| v.version)).collect();
     assert_eq!(versions, [Some(1); 3], "applied once");
+}
+
+#[test]
+fn a_leader_that_was_elected_on_a_full_disk_hands_over() {
+    let mut cluster = Cluster::new(3);
+    let (leader, full) = (cluster.leader().unwrap(), cluster.follower());
+    cluster.give(full, Event::Storage(StorageEvent::DiskFull(true)));
+    let transfer = cluster.ask(leader, ClientRequest::TransferLeadership(Some(full)));
+    assert_eq!(cluster.run_until_answered(transfer), ClientReply::Transferred);
+    assert_eq!(cluster.leader(), Some(full));
+    let next = cluster.run_until_succeeded(full);
+    let write = cluster.write(next, "k", "v");
+    assert!(matches!(cluster.run_until_answered(write), ClientReply::Written(_)));
 }

@@ -25,18 +25,19 @@ pub(super) fn live() -> Answer {
 
 pub(super) async fn ready<E: Env>(context: &Context<E>, query: &str) -> Answer {
     let status = context.node.status().await;
-    let mut checks = local_checks(&status);
+    let mut checks = local_checks(&status, context.metrics.disk_full.get() != 0);
     checks.push(("quorum", quorum(context, context.env.now()).await));
     render(&checks, parameter(query, "verbose").is_some())
 }
 
 /// What can be seen from this node alone.
-pub(super) fn local_checks(status: &NodeStatus) -> Vec<Check> {
+pub(super) fn local_checks(status: &NodeStatus, disk_full: bool) -> Vec<Check> {
     let replica = &status.replica;
     let ensure = |good: bool, wrong: &str| if good { Ok(()) } else { Err(wrong.to_owned()) };
     let backlog = replica.commit_index.since(replica.last_applied);
     vec![
         ("storage", status.stopped.clone().map_or(Ok(()), Err)),
+        ("disk-room", ensure(!disk_full, "the disk has no room for the log; make some")),
         (
             "member",
             ensure(

@@ -189,6 +189,44 @@ fn incoming_snapshot_that_does_not_verify_changes_nothing() {
     }
 }
 
+/// Snapshot files that are not in place.
+fn unfinished(disk: &MemoryDisk) -> Vec<String> {
+    let mut names: Vec<PathBuf> = disk.files();
+    names.retain(|file| file.extension().is_some_and(|end| end == "tmp"));
+    names.iter().map(|file| file.file_name().unwrap().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn abandoned_incoming_snapshot_leaves_no_file() {
+    let (disk, mut storage) = opened();
+    let (_, older) = incoming(40, 1, &store(30), 2000);
+    let (_, newer) = incoming(50, 1, &store(30), 2000);
+    write(&mut storage, older[..2].to_vec()).unwrap();
+    let [begun] = &unfinished(&disk)[..] else { panic!("it is being received") };
+    // The leader begins a newer one before this one is complete.
+    write(&mut storage, newer[..2].to_vec()).unwrap();
+    let [other] = &unfinished(&disk)[..] else { panic!("{:?}", unfinished(&disk)) };
+    assert_ne!(begun, other);
+    // A chunk that does not follow ends it.
+    write(&mut storage, vec![newer[3].clone()]).unwrap();
+    assert_eq!(unfinished(&disk), [""; 0]);
+}
+
+#[test]
+fn incoming_snapshot_that_cannot_be_put_in_place_leaves_no_file() {
+    let (disk, mut storage) = opened();
+    let (meta, mut chunks) = incoming(40, 1, &store(30), 2000);
+    chunks.last_mut().unwrap().truncate_from = Some(LogIndex::new(1));
+    disk.fail(FaultKind::Rename, "snapshots", 0, ErrorKind::StorageFull);
+    let events = write(&mut storage, chunks).unwrap();
+    let is_refused = |event: &StorageEvent| match event {
+        StorageEvent::Durable { refused, .. } => *refused == Some(meta.last),
+        _ => false,
+    };
+    assert!(events.iter().any(is_refused), "{events:?}");
+    assert_eq!(unfinished(&disk), [""; 0]);
+}
+
 #[test]
 fn chunks_read_for_a_peer_add_up_to_the_body() {
     let (_disk, mut storage) = opened();

@@ -67,6 +67,13 @@ impl Node {
         }
     }
 
+    /// With one flag more, which may depend on its ports.
+    pub(crate) fn with_flag(mut self, flag: impl FnOnce(&Self) -> String) -> Self {
+        let flag = flag(&self);
+        self.flags.push(flag);
+        self
+    }
+
     /// The original's flags, with this node's values, and those it was made with.
     pub(crate) fn flags(&self) -> Vec<String> {
         let mut flags = vec![
@@ -97,6 +104,20 @@ impl Node {
         assert!(child.is_none(), "{} runs already", self.name);
         *child = Some(command(&self.dir, &self.log_path(), &self.flags()).spawn().unwrap());
         drop(child);
+        self.wait_until_alive();
+    }
+
+    /// Starts it with pipes for its output that nobody reads, and waits until it answers.
+    pub(crate) fn start_unheard(&self) {
+        let mut command = command(&self.dir, &self.log_path(), &self.flags());
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        command.stdout(writer.try_clone().unwrap()).stderr(writer);
+        *self.child.lock().unwrap() = Some(command.spawn().unwrap());
+        self.wait_until_alive();
+    }
+
+    fn wait_until_alive(&self) {
         eventually(&format!("{} to answer", self.name), || {
             if let Some(status) = self.child.lock().unwrap().as_mut().unwrap().try_wait().unwrap() {
                 panic!("{} ended with {status}:\n{}", self.name, self.log());

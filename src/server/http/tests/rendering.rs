@@ -99,10 +99,13 @@ fn a_failed_join_says_why() {
 #[test]
 fn a_node_is_ready_only_if_every_check_passes() {
     let good = node_status();
-    let answer = health::render(&health::local_checks(&good), true);
+    let answer = health::render(&health::local_checks(&good, false), true);
     assert_eq!(answer.status, StatusCode::OK);
-    assert_eq!(text_of(&answer), "[+] storage ok\n[+] member ok\n[+] leader ok\n[+] caught-up ok\nok\n");
-    assert_eq!(text_of(&health::render(&health::local_checks(&good), false)), "ok\n");
+    assert_eq!(
+        text_of(&answer),
+        "[+] storage ok\n[+] disk-room ok\n[+] member ok\n[+] leader ok\n[+] caught-up ok\nok\n"
+    );
+    assert_eq!(text_of(&health::render(&health::local_checks(&good, false), false)), "ok\n");
 
     type Break = fn(&mut NodeStatus);
     let broken: [(&str, Break); 4] = [
@@ -114,11 +117,14 @@ fn a_node_is_ready_only_if_every_check_passes() {
     for (says, break_it) in broken {
         let mut status = node_status();
         break_it(&mut status);
-        let answer = health::render(&health::local_checks(&status), false);
+        let answer = health::render(&health::local_checks(&status, false), false);
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(text_of(&answer).starts_with(says), "{}", text_of(&answer));
         assert!(text_of(&answer).ends_with("not ready\n"));
     }
+    let full = health::render(&health::local_checks(&good, true), false);
+    assert_eq!(full.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(text_of(&full).starts_with("[-] disk-room: "), "{}", text_of(&full));
 }
 
 #[test]
