@@ -77,7 +77,7 @@ enum Command {
     /// Plants one classic bug of consensus after the other in the product, and says after how many seeds which check finds it.
     Mutants {
         /// Seeds for each, at most.
-        #[arg(long, default_value_t = 3000)]
+        #[arg(long, default_value_t = 10_000)]
         seeds: u64,
         /// Only these, by name.
         only: Vec<String>,
