@@ -15,6 +15,8 @@ pub(super) struct Found {
     pub(super) seeds: u64,
     /// The check that saw it, and what it saw.
     pub(super) violation: Violation,
+    /// The check that the same seed violates without the bug: then it has proved nothing.
+    pub(super) unsound: Option<&'static str>,
 }
 
 /// The engine that can see a bug: the queue engine, unless it sits above what that engine runs.
@@ -26,10 +28,11 @@ pub(super) const fn engine_for(mutant: Mutant) -> Engine {
     }
 }
 
-/// Plants a bug (or none) and runs the seeds `0..seeds` on all cores until one violates a check. The one with the lowest number counts.
+/// Plants a bug and runs the seeds `0..seeds` on all cores until one violates a check; the one with the lowest number counts. Then runs
+/// that seed once more, without the bug.
 #[must_use]
-pub(super) fn hunt(engine: Engine, mutant: Option<Mutant>, seeds: u64) -> Option<Found> {
-    plant(mutant);
+pub(super) fn hunt(engine: Engine, mutant: Mutant, seeds: u64) -> Option<Found> {
+    plant(Some(mutant));
     let (next, last) = (AtomicU64::new(0), AtomicU64::new(seeds));
     let found: Mutex<Option<Found>> = Mutex::new(None);
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
@@ -45,14 +48,16 @@ pub(super) fn hunt(engine: Engine, mutant: Option<Mutant>, seeds: u64) -> Option
                     last.fetch_min(seed, Ordering::Relaxed);
                     let mut found = found.lock().expect("nothing panics while it holds this");
                     if found.as_ref().is_none_or(|earlier| seed < earlier.seeds - 1) {
-                        *found = Some(Found { seeds: seed + 1, violation });
+                        *found = Some(Found { seeds: seed + 1, violation, unsound: None });
                     }
                 }
             });
         }
     });
     plant(None);
-    found.into_inner().expect("nothing panicked while it held this")
+    let found = found.into_inner().expect("nothing panicked while it held this")?;
+    let unsound = violation(engine, found.seeds - 1).map(|violation| violation.check);
+    Some(Found { unsound, ..found })
 }
 
 fn violation(engine: Engine, seed: u64) -> Option<Violation> {
