@@ -225,76 +225,137 @@ fn attacks(
             settings.duplicate_ppm = settings.duplicate_ppm.max(200_000);
             settings.straggler_max_micros = 3 * SECOND;
         }
-        let (timeout, slots) = (settings.election_timeout_micros, voters + spares);
+        let slots = voters + spares;
         let (one, other) = (rng.random_range(0..voters), rng.random_range(0..slots));
-        let mut at = rng.random_range(0..duration / 2);
-        for _ in 0..rng.random_range(3..=15) {
-            let mut strike = |after: u64, what: Fault| faults.push(Timed { at: at + after, what });
-            let lasts = match attack {
-                Attack::Flapping => {
-                    strike(0, cut_off_leader(rng, slots, timeout));
-                    rng.random_range(timeout..6 * timeout)
-                }
-                Attack::Decapitation => {
-                    strike(0, stop_leader(rng, timeout));
-                    rng.random_range(timeout..6 * timeout)
-                }
-                Attack::HandOver => {
-                    strike(0, Fault::Transfer { slot: None });
-                    let after = rng.random_range(0..3 * settings.delay_max_micros);
-                    strike(after, hinder_leader(rng, slots, timeout));
-                    rng.random_range(timeout..6 * timeout)
-                }
-                Attack::Churn => {
-                    let before = rng.random();
-                    if before {
-                        strike(0, cut_off_leader(rng, slots, timeout));
-                    }
-                    for _ in 0..rng.random_range(1..=4) {
-                        let what = match rng.random_range(0..6) {
-                            0 if spares > 0 => Fault::Join { slot: voters + rng.random_range(0..spares) },
-                            1 => Fault::Wipe { slot: rng.random_range(0..slots) },
-                            _ => Fault::Remove { slot: rng.random_range(0..slots) },
-                        };
-                        strike(rng.random_range(0..200 * MILLI), what);
-                    }
-                    let what =
-                        if before { stop_leader(rng, timeout) } else { cut_off_leader(rng, slots, timeout) };
-                    strike(rng.random_range(0..SECOND), what);
-                    rng.random_range(timeout..6 * timeout)
-                }
-                Attack::Return => {
-                    let for_micros = rng.random_range(2 * timeout..6 * timeout);
-                    strike(0, Fault::Partition { cut: Cut::Split(vec![LEADER]), for_micros });
-                    strike(for_micros - rng.random_range(0..timeout), stop_leader(rng, timeout));
-                    rng.random_range(timeout..6 * timeout)
-                }
-                Attack::ShortLives => {
-                    strike(0, Fault::Kill { slot: one, back_micros: rng.random_range(MILLI..100 * MILLI) });
-                    let for_micros = rng.random_range(timeout..6 * timeout);
-                    let after = rng.random_range(0..200 * MILLI);
-                    strike(after, Fault::Partition { cut: Cut::Mute(one), for_micros });
-                    rng.random_range(timeout..8 * timeout)
-                }
-                Attack::PingPong => {
-                    strike(0, Fault::Transfer { slot: Some(one) });
-                    let after = rng.random_range(0..timeout);
-                    let for_micros = rng.random_range(timeout..4 * timeout);
-                    let cut = Cut::Split(vec![one, other]);
-                    strike(after, Fault::Partition { cut, for_micros });
-                    let healed = after + for_micros;
-                    strike(healed + rng.random_range(0..timeout), Fault::Transfer { slot: Some(one) });
-                    let cut = Cut::OneWay(one, other);
-                    let at = healed + rng.random_range(0..timeout);
-                    strike(at, Fault::Partition { cut, for_micros: 3 * timeout });
-                    healed + rng.random_range(timeout..4 * timeout)
-                }
-            };
-            at += lasts;
-            if at >= duration {
+        let at = rng.random_range(0..duration / 2);
+        let timeout = settings.election_timeout_micros;
+        let delay_max = settings.delay_max_micros;
+        let mut assault = Assault { rng, faults, at, voters, slots, timeout, delay_max, one, other };
+        for _ in 0..assault.rng.random_range(3..=15) {
+            assault.at += assault.strike(attack);
+            if assault.at >= duration {
                 break;
             }
         }
+    }
+}
+
+/// An attack under way.
+struct Assault<'a> {
+    rng: &'a mut SmallRng,
+    faults: &'a mut Vec<Timed<Fault>>,
+    /// When it strikes next.
+    at: u64,
+    voters: usize,
+    slots: usize,
+    /// The election timeout: what takes as long as that does the most harm.
+    timeout: u64,
+    delay_max: u64,
+    /// A voter.
+    one: usize,
+    /// A machine.
+    other: usize,
+}
+
+impl Assault<'_> {
+    /// Strikes once. How long until the next time, in microseconds.
+    fn strike(&mut self, attack: Attack) -> u64 {
+        match attack {
+            Attack::Flapping => self.flapping(),
+            Attack::Decapitation => self.decapitation(),
+            Attack::HandOver => self.hand_over(),
+            Attack::Churn => self.churn(),
+            Attack::Return => self.return_of_a_leader(),
+            Attack::ShortLives => self.short_lives(),
+            Attack::PingPong => self.ping_pong(),
+        }
+    }
+
+    fn fault(&mut self, after: u64, what: Fault) {
+        self.faults.push(Timed { at: self.at + after, what });
+    }
+
+    fn timeouts(&mut self, from: u64, to: u64) -> u64 {
+        self.rng.random_range(from * self.timeout..to * self.timeout)
+    }
+
+    fn flapping(&mut self) -> u64 {
+        let what = cut_off_leader(self.rng, self.slots, self.timeout);
+        self.fault(0, what);
+        self.timeouts(1, 6)
+    }
+
+    fn decapitation(&mut self) -> u64 {
+        let what = stop_leader(self.rng, self.timeout);
+        self.fault(0, what);
+        self.timeouts(1, 6)
+    }
+
+    fn hand_over(&mut self) -> u64 {
+        self.fault(0, Fault::Transfer { slot: None });
+        let after = self.rng.random_range(0..3 * self.delay_max);
+        let what = hinder_leader(self.rng, self.slots, self.timeout);
+        self.fault(after, what);
+        self.timeouts(1, 6)
+    }
+
+    fn churn(&mut self) -> u64 {
+        let cut_off_first = self.rng.random();
+        if cut_off_first {
+            let what = cut_off_leader(self.rng, self.slots, self.timeout);
+            self.fault(0, what);
+        }
+        for _ in 0..self.rng.random_range(1..=4) {
+            let what = match self.rng.random_range(0..6) {
+                0 if self.slots > self.voters => {
+                    Fault::Join { slot: self.rng.random_range(self.voters..self.slots) }
+                }
+                1 => Fault::Wipe { slot: self.rng.random_range(0..self.slots) },
+                _ => Fault::Remove { slot: self.rng.random_range(0..self.slots) },
+            };
+            let after = self.rng.random_range(0..200 * MILLI);
+            self.fault(after, what);
+        }
+        let what = if cut_off_first {
+            stop_leader(self.rng, self.timeout)
+        } else {
+            cut_off_leader(self.rng, self.slots, self.timeout)
+        };
+        let after = self.rng.random_range(0..SECOND);
+        self.fault(after, what);
+        self.timeouts(1, 6)
+    }
+
+    fn return_of_a_leader(&mut self) -> u64 {
+        let for_micros = self.timeouts(2, 6);
+        self.fault(0, Fault::Partition { cut: Cut::Split(vec![LEADER]), for_micros });
+        let after = for_micros - self.timeouts(0, 1);
+        let what = stop_leader(self.rng, self.timeout);
+        self.fault(after, what);
+        self.timeouts(1, 6)
+    }
+
+    fn short_lives(&mut self) -> u64 {
+        let back_micros = self.rng.random_range(MILLI..100 * MILLI);
+        self.fault(0, Fault::Kill { slot: self.one, back_micros });
+        let for_micros = self.timeouts(1, 6);
+        let after = self.rng.random_range(0..200 * MILLI);
+        self.fault(after, Fault::Partition { cut: Cut::Mute(self.one), for_micros });
+        self.timeouts(1, 8)
+    }
+
+    fn ping_pong(&mut self) -> u64 {
+        let (one, other) = (self.one, self.other);
+        self.fault(0, Fault::Transfer { slot: Some(one) });
+        let after = self.timeouts(0, 1);
+        let for_micros = self.timeouts(1, 4);
+        self.fault(after, Fault::Partition { cut: Cut::Split(vec![one, other]), for_micros });
+        let healed = after + for_micros;
+        let back = healed + self.timeouts(0, 1);
+        self.fault(back, Fault::Transfer { slot: Some(one) });
+        let one_way = healed + self.timeouts(0, 1);
+        self.fault(one_way, Fault::Partition { cut: Cut::OneWay(one, other), for_micros: 3 * self.timeout });
+        healed + self.timeouts(1, 4)
     }
 }
 
