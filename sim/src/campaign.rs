@@ -47,6 +47,8 @@ pub struct Campaign {
     pub engine: Engine,
     /// Threads; 0: one for each core.
     pub jobs: usize,
+    /// Only seeds whose cluster begins with so many voters.
+    pub voters: Option<usize>,
 }
 
 /// How often a thread tells how far the campaign is.
@@ -133,8 +135,12 @@ impl Campaign {
                             break;
                         }
                         let seed = self.from + offset;
+                        let schedule = Schedule::generate(seed);
+                        if self.voters.is_some_and(|voters| voters != schedule.voters) {
+                            continue;
+                        }
                         // A panic is one of the product's assertions: a violation like any other.
-                        let outcome = catch_unwind(|| self.engine.run(Schedule::generate(seed), false)).ok();
+                        let outcome = catch_unwind(|| self.engine.run(schedule, false)).ok();
                         let mut summary = summary.lock().expect("nothing panics while it holds this");
                         if let Some(line) = summary.add(self.engine, seed, outcome) {
                             report(Line::Violation { seed, line });

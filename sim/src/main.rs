@@ -48,6 +48,9 @@ enum Command {
         /// Threads; 0: one for each core.
         #[arg(long, default_value_t = 0)]
         jobs: usize,
+        /// Only seeds whose cluster begins with so many voters.
+        #[arg(long)]
+        voters: Option<usize>,
         /// Where the pages of the first failing seeds go.
         #[arg(long, default_value = REPORTS)]
         reports: PathBuf,
@@ -110,10 +113,10 @@ fn main() -> ExitCode {
 
 fn carry_out(command: Command) -> Result<ExitCode, String> {
     match command {
-        Command::Run { engine, seeds, from, shard, minutes, jobs, reports } => {
+        Command::Run { engine, seeds, from, shard, minutes, jobs, voters, reports } => {
             let limit = minutes.map(|minutes| Duration::from_secs(60 * minutes));
             let written = AtomicUsize::new(0);
-            let summary = Campaign { engine, seeds, from, shard, limit, jobs }
+            let summary = Campaign { engine, seeds, from, shard, limit, jobs, voters }
                 .run(|line| tell(engine, &reports, &written, line));
             println!("{summary}");
             Ok(if summary.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -18,7 +18,7 @@ const MADSIM_SEEDS: u64 = 300;
 
 fn campaign(engine: Engine, seeds: u64) -> Summary {
     let shard = Shard { index: 0, count: 1 };
-    let campaign = Campaign { engine, seeds, from: 0, shard, limit: None, jobs: 0 };
+    let campaign = Campaign { engine, seeds, from: 0, shard, limit: None, jobs: 0, voters: None };
     let summary = campaign.run(|line| match line {
         Line::Violation { line, .. } | Line::Progress(line) => eprintln!("{line}"),
     });
