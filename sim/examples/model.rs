@@ -24,13 +24,22 @@ struct Arguments {
     /// Threads.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Plants a bug in the cores, by its name in `sim mutants`. Needs `--features mutants`.
+    #[arg(long)]
+    mutant: Option<String>,
     /// Stops after so many minutes, which is a failure.
     #[arg(long, default_value_t = 10)]
     minutes: u64,
 }
 
 fn main() -> ExitCode {
-    let Arguments { bounds, disk, breadth_first, threads, minutes } = Arguments::parse();
+    let Arguments { bounds, disk, breadth_first, threads, mutant, minutes } = Arguments::parse();
+    if let Some(name) = mutant
+        && let Err(why) = plant(&name)
+    {
+        eprintln!("error: {why}");
+        return ExitCode::from(2);
+    }
     let model = Exhaustive::new(bounds, disk);
     let builder = model.clone().checker().threads(threads).finish_when(HasDiscoveries::AnyFailures);
     let limit = Duration::from_secs(60 * minutes);
@@ -39,6 +48,22 @@ fn main() -> ExitCode {
     } else {
         explore(model, builder.spawn_dfs(), limit)
     }
+}
+
+#[cfg(feature = "mutants")]
+fn plant(name: &str) -> Result<(), String> {
+    use infinitystore::mutants::{Mutant, plant};
+    let mutant = Mutant::ALL.iter().find(|mutant| mutant.name() == name);
+    let mutant = *mutant.ok_or_else(|| format!("no mutant is called {name:?}; `sim mutants` lists them"))?;
+    // A planted bug may end in an assertion of the core, which the model takes for a breach.
+    std::panic::set_hook(Box::new(|_| {}));
+    plant(Some(mutant));
+    Ok(())
+}
+
+#[cfg(not(feature = "mutants"))]
+fn plant(_: &str) -> Result<(), String> {
+    Err("this build has no mutants; build it with --features mutants".to_owned())
 }
 
 fn explore(model: Exhaustive, checker: impl Checker<Exhaustive>, limit: Duration) -> ExitCode {
