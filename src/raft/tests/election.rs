@@ -1,7 +1,7 @@
 //! Elections: Raft §5.2, §5.4.1, §9.6 of the dissertation, and the traps around them.
 
 use crate::raft::tests::harness::{Cluster, id};
-use crate::raft::{Body, Input, LogIndex, NodeId, RoleName, Term};
+use crate::raft::{Body, Config, Input, LogIndex, NodeId, RoleName, Term};
 
 #[test]
 fn a_single_node_elects_itself_at_start_and_commits_its_own_entry() {
@@ -64,7 +64,8 @@ fn wake_before_the_deadline_changes_nothing() {
 
 #[test]
 fn a_leader_that_is_cut_off_steps_down_however_busy_its_clients_keep_it() {
-    let mut cluster = Cluster::new(3);
+    // It may send as many appends as there are proposals, so that it never falls silent.
+    let mut cluster = Cluster::with(3, Config { inflight_messages_max: 1_000, ..Config::default() });
     cluster.elect(1);
     cluster.isolate(1);
     let timeout = cluster.config.election_timeout_micros;

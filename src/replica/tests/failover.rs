@@ -144,3 +144,23 @@ fn a_leader_that_was_elected_on_a_full_disk_hands_over() {
     let write = cluster.write(next, "k", "v");
     assert!(matches!(cluster.run_until_answered(write), ClientReply::Written(_)));
 }
+
+#[test]
+fn a_second_copy_of_a_forward_that_was_proposed_is_not_refused_by_a_leader_that_was_restarted() {
+    let mut cluster = Cluster::new(3);
+    let (leader, origin) = (cluster.leader().unwrap(), cluster.follower());
+    let write = cluster.write(origin, "k", "v");
+    let copy = cluster.network.front().cloned().expect("it is forwarded");
+    // The leader commits it with the third; the origin does not learn of it.
+    cluster.cut.insert((leader, origin));
+    cluster.deliver();
+    // The next life of the leader does not know what it proposed in this term.
+    cluster.restart(leader);
+    cluster.heal();
+    cluster.give(leader, Event::Peer(copy));
+    cluster.run_until_answered(write);
+    cluster.run(1_000_000);
+    let versions: Vec<_> =
+        cluster.replicas.values().map(|r| r.store().get(b"k").map(|v| v.version)).collect();
+    assert_eq!(versions, [Some(1); 3], "applied once");
+}

@@ -110,6 +110,14 @@ impl Cluster {
         }
     }
 
+    /// Ends a node's process and starts it again, on all that it wrote.
+    fn restart(&mut self, node: NodeId) {
+        let raft = self.replicas[&node].raft();
+        let hard_state = HardState { term: raft.term(), voted_for: Some(node) };
+        let restored = Restored { hard_state, snapshot: None, entries: raft.log_after(LogIndex::ZERO) };
+        self.replicas.insert(node, start(node, &ReplicaConfig::default(), restored, 2));
+    }
+
     fn heal(&mut self) {
         self.cut.clear();
     }
