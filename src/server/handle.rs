@@ -56,6 +56,9 @@ pub enum JoinError {
     /// It could not be added; it may go on in the background. (500)
     #[error("{0}")]
     Failed(String),
+    /// The same node is being joined already; to be tried again. (503)
+    #[error("{0}")]
+    Busy(String),
 }
 
 /// A node's identity beside its replica's status.

@@ -10,6 +10,7 @@ use crate::server::address::check_address;
 use crate::server::directory::Directory;
 use crate::server::env::{Env, until};
 use crate::server::handle::{Adoption, Control, JoinError, NodeHandle};
+use crate::server::join_turns::{Turn, Turns};
 use crate::server::options::JoinTimings;
 use crate::server::rpc::{Description, Question, Reply, ask};
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub(super) struct Joiner<E> {
     pub directory: Arc<Directory>,
     /// How long what may take.
     pub timings: JoinTimings,
+    /// Whose join is under way here, where this node leads.
+    pub turns: Turns,
 }
 
 impl<E: Env> Joiner<E> {
@@ -91,6 +94,7 @@ impl<E: Env> Joiner<E> {
     }
 
     async fn join_as_leader(&self, name: &str, raft_addr: &str) -> Result<NodeId, JoinError> {
+        let _turn = self.wait_for_turn(name).await?;
         // While this node adds another one, it cannot be absorbed itself: two nodes that join each other would both be lost.
         let _ = self.handle.control.send(Control::Joining(true)).await;
         let joined = self.add(name, raft_addr).await;
@@ -100,6 +104,23 @@ impl<E: Env> Joiner<E> {
             Err(error) => warn!(%name, %raft_addr, %error, "join failed"),
         }
         joined
+    }
+
+    /// Waits until no other join under that name is under way: two at once would give one node two places, and the later
+    /// place would replace the one that it takes up.
+    async fn wait_for_turn(&self, name: &str) -> Result<Turn, JoinError> {
+        let give_up = self.env.now().plus(self.timings.patience_micros);
+        loop {
+            if let Some(turn) = self.turns.take(name) {
+                return Ok(turn);
+            }
+            if self.env.now() >= give_up {
+                return Err(JoinError::Busy(format!(
+                    "{name} is being joined already, by another request; try again in a few seconds"
+                )));
+            }
+            self.pause().await;
+        }
     }
 
     async fn add(&self, name: &str, raft_addr: &str) -> Result<NodeId, JoinError> {

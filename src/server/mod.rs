@@ -27,6 +27,7 @@ mod http;
 mod inbox;
 mod incoming;
 mod join;
+mod join_turns;
 mod link;
 mod links;
 mod metrics;

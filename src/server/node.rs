@@ -12,6 +12,7 @@ use crate::server::handle::{Control, JoinCall, Joined, MembershipView, NodeHandl
 use crate::server::inbox::Inbox;
 use crate::server::incoming::Incoming;
 use crate::server::join::{HOPS_MAX, Joiner};
+use crate::server::join_turns::Turns;
 use crate::server::links::Links;
 use crate::server::metrics::Metrics;
 use crate::server::options::{NodeExit, NodeOptions, StartError};
@@ -135,6 +136,7 @@ impl<E: Env> Parts<E> {
             handle: handle.clone(),
             directory: directory.clone(),
             timings: self.options.join_timings,
+            turns: Turns::default(),
         };
         let incoming = Arc::new(Incoming {
             env: self.env.clone(),

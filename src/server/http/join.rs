@@ -28,6 +28,7 @@ pub(super) fn refused(error: &JoinError) -> Answer {
         }
         JoinError::BadRequest(text) => Answer::message(StatusCode::BAD_REQUEST, text),
         JoinError::Conflict(text) => Answer::message(StatusCode::CONFLICT, text),
+        JoinError::Busy(text) => Answer::message(StatusCode::SERVICE_UNAVAILABLE, text),
         JoinError::Failed(text) => {
             Answer::fixed(StatusCode::INTERNAL_SERVER_ERROR, "\"Failed to add voter \"\n")
                 .because(text.clone())

@@ -76,6 +76,23 @@ async fn a_member_of_a_larger_cluster_is_not_absorbed() {
 }
 
 #[tokio::test]
+async fn the_name_of_a_member_that_lives_is_not_taken_away() {
+    let (a, b) = (TestNode::start("a").await, TestNode::start("b").await);
+    a.join(&b).await;
+    for name in ["a", "b"] {
+        let namesake = TestNode::start(name).await;
+        let refused = join(&a, name, &namesake.addr()).await;
+        let says = |why: &str| why.contains("answers at") && why.contains("another --node-id");
+        assert!(matches!(&refused, Err(JoinError::Conflict(why)) if says(why)), "{name}: {refused:?}");
+        assert!(is_set(&namesake.set("mine", "1").await), "it was not reserved");
+    }
+    let members = a.handle().status().await.replica.members;
+    let ids: Vec<u64> = members.iter().map(|member| member.id.get()).collect();
+    assert_eq!(ids, [1, 2], "nobody was replaced");
+    assert!(is_set(&b.set("k", "v").await));
+}
+
+#[tokio::test]
 async fn wrong_parameters_change_nothing() {
     let a = TestNode::start_with("a", MemoryDisk::new(), quick).await;
     let b = TestNode::start("b").await;
@@ -156,6 +173,46 @@ async fn a_node_comes_back_as_the_member_that_it_was_also_at_another_address() {
     let listed =
         members.iter().find(|member| member.member.name == "b").map(|member| &member.member.raft_addr);
     assert_eq!(listed, Some(&back.addr()));
+}
+
+#[tokio::test]
+async fn two_joins_of_one_node_at_once_both_succeed() {
+    let (a, b, c) = (TestNode::start("a").await, TestNode::start("b").await, TestNode::start("c").await);
+    a.join(&b).await;
+    let addr = c.addr();
+    // One asked of each member: the leader has them both.
+    let joined = tokio::join!(join(&a, "c", &addr), join(&b, "c", &addr), join(&a, "c", &addr));
+    assert_eq!(joined, (Ok(()), Ok(()), Ok(())));
+    let members = a.handle().status().await.replica.members;
+    let ids: Vec<u64> = members.iter().map(|member| member.id.get()).collect();
+    assert_eq!(ids, [1, 2, 3], "it has one place");
+    assert!(is_set(&c.set("k", "v").await));
+    assert_eq!(b.get("k").await.as_deref(), Some("v"));
+}
+
+#[tokio::test]
+async fn a_join_that_waits_too_long_for_another_of_its_name_is_to_be_tried_again() {
+    let a = TestNode::start_with("a", MemoryDisk::new(), |options| {
+        options.join_timings.answer_micros = 60_000_000;
+        options.join_timings.patience_micros = 1;
+    })
+    .await;
+    assert!(is_set(&a.set("k", "v").await), "it leads");
+    // It takes connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = silent.local_addr().unwrap().to_string();
+    let node = a.handle();
+    let first = tokio::spawn({
+        let addr = addr.clone();
+        async move { node.join("b".to_owned(), addr).await }
+    });
+    let asked = silent.accept().await.unwrap();
+    let refused = join(&a, "b", &addr).await;
+    assert!(matches!(&refused, Err(JoinError::Busy(why)) if why.contains("try again")), "{refused:?}");
+    // The turn ends with the join, however that ends.
+    drop((asked, silent));
+    assert!(matches!(first.await.unwrap(), Err(JoinError::Failed(_))));
+    assert!(matches!(join(&a, "b", &addr).await, Err(JoinError::Failed(_))));
 }
 
 #[tokio::test]

@@ -90,6 +90,7 @@ fn a_failed_join_says_why() {
         (JoinError::BadRequest("what is wrong".to_owned()), 400, "\"what is wrong\"\n"),
         (JoinError::Conflict("it has data".to_owned()), 409, "\"it has data\"\n"),
         (JoinError::Failed("no answer".to_owned()), 500, "\"Failed to add voter \"\n"),
+        (JoinError::Busy("try again".to_owned()), 503, "\"try again\"\n"),
     ] {
         let answer = join::refused(&error);
         assert_eq!((answer.status.as_u16(), text_of(&answer)), (code, body));
