@@ -110,14 +110,20 @@ impl DurableModel {
     /// # Errors
     /// What is missing, or should not be there.
     pub fn check_recovery(&self, under_way: &[WriteSketch], restored: &Restored) -> Result<Self, String> {
-        let mut model = self.clone();
-        if model.explains(restored) {
-            return Ok(model);
-        }
-        for write in under_way {
-            model.apply(write);
-            if model.explains(restored) {
-                return Ok(model);
+        let mut models = vec![self.clone()];
+        for write in std::iter::once(&WriteSketch::default()).chain(under_way) {
+            // Where a snapshot does not verify or finds no room, the rest of its write is written; of a batch that failed
+            // nobody learns whether that was so.
+            let mut without = models.clone();
+            models.iter_mut().for_each(|model| model.apply(write));
+            if write.snapshot.is_some() {
+                let mut rest = write.clone();
+                rest.without_snapshot();
+                without.iter_mut().for_each(|model| model.apply(&rest));
+                models.append(&mut without);
+            }
+            if let Some(position) = models.iter().position(|model| model.explains(restored)) {
+                return Ok(models.swap_remove(position));
             }
         }
         let found = restored.entries.last().map_or(LogId::ZERO, infinitystore::raft::Entry::id);
