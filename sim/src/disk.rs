@@ -180,6 +180,12 @@ impl SimDisk {
         std::mem::take(&mut self.lock_state().trouble)
     }
 
+    /// Whether a file is called that, in whatever directory, as the page cache has it.
+    #[must_use]
+    pub fn has_file(&self, name: &str) -> bool {
+        self.lock_state().cached.files.keys().any(|path| path.file_name().is_some_and(|file| file == name))
+    }
+
     /// Bytes of all files, as the page cache has them.
     #[must_use]
     pub fn bytes(&self) -> usize {

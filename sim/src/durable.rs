@@ -3,7 +3,9 @@
 //! It answers two questions. When a message leaves: is what it says durable? And after a restart: is what was recovered
 //! exactly what was acknowledged, plus perhaps some writes that were under way, in order and none in part?
 
+use crate::disk::SimDisk;
 use infinitystore::raft::{HardState, LogId, LogIndex, LogRecords, Restored, Term};
+use infinitystore::storage::SnapshotFiles;
 use std::collections::BTreeMap;
 
 /// The durable state of one member, as its acknowledged writes made it.
@@ -42,6 +44,14 @@ impl WriteSketch {
     pub fn without_snapshot(&mut self) {
         self.snapshot = None;
         self.truncate_from = None;
+    }
+
+    /// The process that was to do this has ended: if the snapshot is not on its disk, that was refused as above, and nobody was told;
+    /// if it is, then its marker has to be there as well once the rest is.
+    pub fn settle_snapshot(&mut self, disk: &SimDisk) {
+        if self.snapshot.is_some_and(|last| !disk.has_file(&SnapshotFiles::<SimDisk>::file_name(last))) {
+            self.without_snapshot();
+        }
     }
 
     /// The snapshot it marks.
@@ -110,20 +120,14 @@ impl DurableModel {
     /// # Errors
     /// What is missing, or should not be there.
     pub fn check_recovery(&self, under_way: &[WriteSketch], restored: &Restored) -> Result<Self, String> {
-        let mut models = vec![self.clone()];
-        for write in std::iter::once(&WriteSketch::default()).chain(under_way) {
-            // Where a snapshot does not verify or finds no room, the rest of its write is written; of a batch that failed
-            // nobody learns whether that was so.
-            let mut without = models.clone();
-            models.iter_mut().for_each(|model| model.apply(write));
-            if write.snapshot.is_some() {
-                let mut rest = write.clone();
-                rest.without_snapshot();
-                without.iter_mut().for_each(|model| model.apply(&rest));
-                models.append(&mut without);
-            }
-            if let Some(position) = models.iter().position(|model| model.explains(restored)) {
-                return Ok(models.swap_remove(position));
+        let mut model = self.clone();
+        if model.explains(restored) {
+            return Ok(model);
+        }
+        for write in under_way {
+            model.apply(write);
+            if model.explains(restored) {
+                return Ok(model);
             }
         }
         let found = restored.entries.last().map_or(LogId::ZERO, infinitystore::raft::Entry::id);
@@ -136,5 +140,37 @@ impl DurableModel {
             self.snapshot,
             under_way.len(),
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DurableModel, WriteSketch};
+    use crate::disk::SimDisk;
+    use infinitystore::raft::{HardState, LogId, LogIndex, NodeId, Restored, Term};
+    use infinitystore::storage::{Disk, SnapshotFiles};
+    use std::path::Path;
+
+    const VOTED: HardState = HardState { term: Term::new(4), voted_for: Some(NodeId::new(2)) };
+
+    /// A vote, and the marker of a snapshot that was installed with it, in a batch that failed.
+    fn under_way(disk: &SimDisk) -> [WriteSketch; 1] {
+        let snapshot = Some(LogId::new(Term::new(3), LogIndex::new(9)));
+        let mut write = WriteSketch { hard_state: Some(VOTED), snapshot, ..WriteSketch::default() };
+        write.settle_snapshot(disk);
+        [write]
+    }
+
+    #[test]
+    fn a_snapshot_that_found_no_room_leaves_no_marker_and_one_that_did_leaves_its_own() {
+        let only_the_vote = Restored { hard_state: VOTED, ..Restored::default() };
+        let nothing = Restored::default();
+        let model = DurableModel::default();
+        let disk = SimDisk::default();
+        assert!(model.check_recovery(&under_way(&disk), &only_the_vote).is_ok());
+        let name = SnapshotFiles::<SimDisk>::file_name(LogId::new(Term::new(3), LogIndex::new(9)));
+        disk.create(&Path::new("/data/snap-1").join(name)).unwrap();
+        assert!(model.check_recovery(&under_way(&disk), &nothing).is_ok(), "the batch is not on disk");
+        assert!(model.check_recovery(&under_way(&disk), &only_the_vote).is_err(), "in part");
     }
 }

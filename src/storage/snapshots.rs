@@ -69,7 +69,13 @@ impl<D: Disk> SnapshotFiles<D> {
     /// Where the snapshot of this entry is.
     #[must_use]
     pub fn path(&self, last: LogId) -> PathBuf {
-        self.dir.join(format!("{:020}-{}.snap", last.index.get(), last.term))
+        self.dir.join(Self::file_name(last))
+    }
+
+    /// What its file is called there.
+    #[must_use]
+    pub fn file_name(last: LogId) -> String {
+        format!("{:020}-{}.snap", last.index.get(), last.term)
     }
 
     /// Reads a snapshot whole, and verifies that it is the one that was marked.

@@ -197,6 +197,7 @@ impl Machine {
         self.inbox.clear();
         self.paused_until = 0;
         let process = self.process.take();
+        self.under_way.iter_mut().for_each(|write| write.settle_snapshot(&self.disk));
         self.disk.process_died();
         process
     }
