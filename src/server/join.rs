@@ -110,17 +110,11 @@ impl<E: Env> Joiner<E> {
     /// place would replace the one that it takes up.
     async fn wait_for_turn(&self, name: &str) -> Result<Turn, JoinError> {
         let give_up = self.env.now().plus(self.timings.patience_micros);
-        loop {
-            if let Some(turn) = self.turns.take(name) {
-                return Ok(turn);
-            }
-            if self.env.now() >= give_up {
-                return Err(JoinError::Busy(format!(
-                    "{name} is being joined already, by another request; try again in a few seconds"
-                )));
-            }
-            self.pause().await;
-        }
+        until(&self.env, give_up, self.turns.wait_for(name)).await.ok_or_else(|| {
+            JoinError::Busy(format!(
+                "{name} is being joined already, by another request; try again in a few seconds"
+            ))
+        })
     }
 
     async fn add(&self, name: &str, raft_addr: &str) -> Result<NodeId, JoinError> {
