@@ -17,6 +17,10 @@ pub(in crate::raft) struct Peer {
     pub(in crate::raft) next_index: LogIndex,
     /// How entries are sent.
     pub(in crate::raft) state: PeerState,
+    /// Appends that may be in flight; `None`: as many as are configured. One after the peer lacked what had been sent to it
+    /// (lost, or overtaken by what was sent later), twice as many with each acknowledgement that is news: where messages
+    /// overtake each other, a full window would be sent again and again.
+    pub(in crate::raft) window: Option<usize>,
     /// When the relation began.
     pub(in crate::raft) since: Time,
     /// When it was last heard from in this relation.
@@ -135,6 +139,7 @@ impl Peer {
             match_index: LogIndex::ZERO,
             next_index,
             state: PeerState::Probe { sent: false },
+            window: None,
             since: now,
             heard: None,
             told_at: None,
@@ -155,12 +160,19 @@ impl Peer {
         self.leaving.is_some_and(|leaving| self.told_commit >= leaving.removed_at || now >= leaving.until)
     }
 
-    /// Its log agrees up to `index`, durably: pipelining begins or goes on.
-    pub(in crate::raft) fn acknowledge(&mut self, index: LogIndex) {
+    /// Its log agrees up to `index`, durably: pipelining begins or goes on. At most `window_max` appends are ever in flight.
+    pub(in crate::raft) fn acknowledge(&mut self, index: LogIndex, window_max: usize) {
+        let is_news = index > self.match_index;
         self.match_index = self.match_index.max(index);
         self.next_index = self.next_index.max(index.next());
         match &mut self.state {
-            PeerState::Replicate(inflight) => inflight.acknowledge(index),
+            PeerState::Replicate(inflight) => {
+                inflight.acknowledge(index);
+                if is_news {
+                    let doubled = self.window.map(|window| window.saturating_mul(2));
+                    self.window = doubled.filter(|window| *window < window_max);
+                }
+            }
             PeerState::Probe { .. } => {
                 self.next_index = self.match_index.next();
                 self.state = PeerState::Replicate(Inflight::default());
@@ -170,6 +182,13 @@ impl Peer {
                     self.probe(index.next());
                 }
             }
+        }
+    }
+
+    /// It lacks what was sent to it: what follows is sent with care.
+    pub(in crate::raft) fn narrow(&mut self) {
+        if matches!(self.state, PeerState::Replicate(_)) {
+            self.window = Some(1);
         }
     }
 

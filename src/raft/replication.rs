@@ -62,7 +62,7 @@ impl Raft {
             return shared.bad_message(from, "it acknowledges entries that were never sent");
         }
         peer.confirmed_round = peer.confirmed_round.max(round);
-        peer.acknowledge(match_index);
+        peer.acknowledge(match_index, shared.config.inflight_messages_max);
     }
 
     /// The peer has no entry `rejected`; nothing is known of what it has instead but where to look.
@@ -96,6 +96,7 @@ impl Raft {
         } else {
             candidate.index.next()
         };
+        peer.narrow();
         peer.probe(next_index.min(rejected.index.max(LogIndex::new(1))));
     }
 
@@ -171,7 +172,8 @@ impl Shared {
             let may_send = match &peer.state {
                 PeerState::Probe { sent } => !sent,
                 PeerState::Replicate(inflight) => {
-                    has_more && !inflight.is_full(config.inflight_messages_max, config.inflight_bytes_max)
+                    let window = peer.window.unwrap_or(config.inflight_messages_max);
+                    has_more && !inflight.is_full(window, config.inflight_bytes_max)
                 }
                 PeerState::Snapshot(_) => false,
             };

@@ -222,7 +222,7 @@ impl Raft {
         if match_index > shared.log.last().index {
             return shared.bad_message(from, "it acknowledges entries that were never sent");
         }
-        peer.acknowledge(match_index);
+        peer.acknowledge(match_index, shared.config.inflight_messages_max);
     }
 
     /// One chunk from the leader of this term.

@@ -1,6 +1,7 @@
 //! Replication: Raft §5.3, §5.4, and the traps around it.
 
-use crate::raft::tests::harness::{Cluster, index};
+use crate::raft::tests::harness::{Cluster, id, index};
+use crate::raft::{Body, Config, Input, Message};
 
 #[test]
 fn a_proposal_is_committed_and_applied_everywhere() {
@@ -28,4 +29,45 @@ fn a_follower_that_was_away_catches_up() {
     cluster.advance(500_000);
     assert_eq!(cluster.commands(3).len(), 50);
     cluster.check_log_matching();
+}
+
+/// A follower that lacks 300 entries, and to which one entry an append is sent; the leader has just heard of it again.
+fn far_behind() -> Cluster {
+    let mut cluster = Cluster::with(3, Config { append_bytes_max: 1, ..Config::default() });
+    cluster.elect(1);
+    cluster.isolate(3);
+    for number in 0..300 {
+        cluster.propose(1, &number.to_string()).unwrap();
+    }
+    cluster.run();
+    cluster.heal();
+    cluster
+}
+
+/// Entries that are on their way from 1 to 3 with this message.
+fn entries_to_3(message: &Message) -> usize {
+    match &message.body {
+        Body::AppendEntries { entries, .. } if message.to == id(3) => entries.len(),
+        _ => 0,
+    }
+}
+
+#[test]
+fn appends_that_overtake_each_other_are_not_sent_again_and_again() {
+    let mut cluster = far_behind();
+    let (mut sent, mut random) = (0, 1_u64);
+    while cluster.commands(3).len() < 300 {
+        if cluster.network.is_empty() {
+            cluster.now += cluster.config.heartbeat_interval_micros;
+            cluster.step(1, Input::Wake).unwrap();
+        }
+        random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        let any = (random >> 33) as usize % cluster.network.len().max(1);
+        if let Some(message) = cluster.network.remove(any) {
+            sent += entries_to_3(&message);
+            cluster.deliver(message);
+        }
+        (1..=3).for_each(|number| _ = cluster.sync(number));
+        assert!(sent < 4 * 300, "{} of 300 arrived after {sent} were sent", cluster.commands(3).len());
+    }
 }
