@@ -4,6 +4,7 @@
 //! every change of a directory. Sectors are atomic. A failed fsync leaves what Linux leaves: the pages are marked clean, so
 //! that a second fsync succeeds without having written anything.
 
+use crate::content::Content;
 use infinitystore::storage::{Disk, DiskFile};
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -15,7 +16,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// What a disk writes as a whole.
 pub const SECTOR_BYTES: usize = 512;
 
-type Sector = [u8; SECTOR_BYTES];
 type Inode = u64;
 
 /// A change of a directory that has not been synced.
@@ -33,18 +33,6 @@ enum DirectoryChange {
 struct Names {
     directories: BTreeMap<PathBuf, ()>,
     files: BTreeMap<PathBuf, Inode>,
-}
-
-#[derive(Debug, Default)]
-struct Content {
-    /// What reads see.
-    cache: Vec<u8>,
-    /// What the disk holds of the sectors that were written and not synced. `None`: beyond its length there.
-    unsynced: BTreeMap<usize, Sector>,
-    /// The same, of sectors whose fsync failed: nothing will ever write them again by itself.
-    abandoned: BTreeMap<usize, Sector>,
-    /// Length on disk.
-    durable_length: usize,
 }
 
 /// Faults that are switched on from outside.
@@ -157,20 +145,10 @@ impl SimDisk {
             .collect();
         let (path, inode) = candidates.get(rng.random_range(0..candidates.len().max(1)))?.clone();
         let content = state.contents.get_mut(&inode)?;
-        let written: Vec<usize> = content
-            .cache
-            .chunks(SECTOR_BYTES)
-            .enumerate()
-            .filter(|(_, sector)| sector.iter().any(|&byte| byte != 0))
-            .map(|(number, _)| number)
-            .collect();
+        let written = content.written_sectors();
         let sector = *written.get(rng.random_range(0..written.len().max(1)))?;
-        let offset = (sector * SECTOR_BYTES + rng.random_range(0..SECTOR_BYTES)).min(content.cache.len() - 1);
-        let bit = 1 << rng.random_range(0..8);
-        content.cache[offset] ^= bit;
-        if let Some(old) = content.unsynced.get_mut(&sector) {
-            old[offset % SECTOR_BYTES] ^= bit;
-        }
+        let offset = (sector * SECTOR_BYTES + rng.random_range(0..SECTOR_BYTES)).min(content.len() - 1);
+        content.flip(offset, 1 << rng.random_range(0..8));
         Some(Rot { path, offset })
     }
 
@@ -189,7 +167,7 @@ impl SimDisk {
     /// Bytes of all files, as the page cache has them.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.lock_state().contents.values().map(|content| content.cache.len()).sum()
+        self.lock_state().contents.values().map(Content::len).sum()
     }
 
     /// How many fsyncs have been made.
@@ -256,71 +234,6 @@ impl Names {
 
 fn is_root(path: &Path) -> bool {
     path.parent().is_none()
-}
-
-impl Content {
-    /// Before a sector changes: remember what the disk holds.
-    fn touch(&mut self, offset: usize, length: usize) {
-        if length == 0 {
-            return;
-        }
-        for number in offset / SECTOR_BYTES..=(offset + length - 1) / SECTOR_BYTES {
-            if self.unsynced.contains_key(&number) {
-                continue;
-            }
-            let old = match self.abandoned.remove(&number) {
-                Some(old) => old,
-                None => self.sector(number),
-            };
-            self.unsynced.insert(number, old);
-        }
-    }
-
-    fn sector(&self, number: usize) -> Sector {
-        let mut sector = [0; SECTOR_BYTES];
-        let start = (number * SECTOR_BYTES).min(self.cache.len());
-        let end = ((number + 1) * SECTOR_BYTES).min(self.cache.len());
-        sector[..end - start].copy_from_slice(&self.cache[start..end]);
-        sector
-    }
-
-    fn put(&mut self, number: usize, sector: &Sector) {
-        let start = (number * SECTOR_BYTES).min(self.cache.len());
-        let end = ((number + 1) * SECTOR_BYTES).min(self.cache.len());
-        self.cache[start..end].copy_from_slice(&sector[..end - start]);
-    }
-
-    fn write(&mut self, bytes: &[u8], offset: usize) {
-        if self.cache.len() < offset + bytes.len() {
-            self.cache.resize(offset + bytes.len(), 0);
-        }
-        // A sector that is written as it is already is the same whether the write survives or not.
-        let mut at = offset;
-        while at < offset + bytes.len() {
-            let end = (at / SECTOR_BYTES + 1) * SECTOR_BYTES;
-            let end = end.min(offset + bytes.len());
-            if !self.abandoned.is_empty() || self.cache[at..end] != bytes[at - offset..end - offset] {
-                self.touch(at, end - at);
-            }
-            at = end;
-        }
-        self.cache[offset..offset + bytes.len()].copy_from_slice(bytes);
-    }
-
-    fn power_lost(&mut self, mut survives: impl FnMut() -> bool) {
-        for (number, old) in std::mem::take(&mut self.unsynced) {
-            if !survives() {
-                self.put(number, &old);
-            }
-        }
-        for (number, old) in std::mem::take(&mut self.abandoned) {
-            self.put(number, &old);
-        }
-        if self.cache.len() != self.durable_length && !survives() {
-            self.cache.resize(self.durable_length, 0);
-        }
-        self.durable_length = self.cache.len();
-    }
 }
 
 fn not_found(path: &Path) -> io::Error {
@@ -484,12 +397,7 @@ impl SimFile {
 
 impl DiskFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.with(|content, _, _| {
-            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.cache.len());
-            let length = buffer.len().min(content.cache.len() - start);
-            buffer[..length].copy_from_slice(&content.cache[start..start + length]);
-            Ok(length)
-        })
+        self.with(|content, _, _| Ok(content.read(buffer, usize::try_from(offset).unwrap_or(usize::MAX))))
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -503,7 +411,7 @@ impl DiskFile for SimFile {
             if std::mem::take(&mut faults.fail_write) {
                 return Err(io::Error::other("simulated write error"));
             }
-            if faults.full && offset + length > content.cache.len() {
+            if faults.full && offset + length > content.len() {
                 return Err(full());
             }
             if std::mem::take(&mut faults.misdirect) {
@@ -518,20 +426,16 @@ impl DiskFile for SimFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        self.with(|content, _, _| Ok(content.cache.len() as u64))
+        self.with(|content, _, _| Ok(content.len() as u64))
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
         self.with(|content, faults, _| {
             let length = usize::try_from(length).map_err(|_| full())?;
-            if faults.full && length > content.cache.len() {
+            if faults.full && length > content.len() {
                 return Err(full());
             }
-            let old = content.cache.len();
-            if length < old {
-                content.touch(length, old - length);
-            }
-            content.cache.resize(length, 0);
+            content.set_len(length);
             Ok(())
         })
     }
@@ -540,12 +444,10 @@ impl DiskFile for SimFile {
         self.with(|content, faults, syncs| {
             *syncs += 1;
             if std::mem::take(&mut faults.fail_sync) {
-                let unsynced = std::mem::take(&mut content.unsynced);
-                content.abandoned.extend(unsynced);
+                content.fail_sync();
                 return Err(io::Error::other("simulated fsync error"));
             }
-            content.unsynced.clear();
-            content.durable_length = content.cache.len();
+            content.sync();
             Ok(())
         })
     }

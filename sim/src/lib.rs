@@ -18,6 +18,7 @@ pub mod campaign;
 pub mod checks;
 pub mod clients;
 pub mod clock;
+mod content;
 pub mod disk;
 pub mod durable;
 pub mod engine;

@@ -13,6 +13,9 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Where pages are written.
 const REPORTS: &str = "target/sim-reports";
 /// A campaign writes so many, at most.

@@ -160,7 +160,7 @@ impl Engine {
     fn happen(&mut self, happening: Happening) -> Result<(), Violation> {
         match happening {
             Happening::Arrival { from, slot, message } => self.arrive(from, slot, *message),
-            Happening::Wake { slot, life, number } => self.wake(slot, life, number),
+            Happening::Alarm { slot, life } => self.alarm(slot, life),
             Happening::BatchDone { slot, life } => self.batch_done(slot, life),
             Happening::Idle { slot, life } => self.idle(slot, life),
             Happening::BesideDone { slot, life, request } => self.beside_done(slot, life, *request),

@@ -73,9 +73,6 @@ impl Engine {
             }
             Fault::ClockJump { slot, by_micros } => {
                 self.machines[slot].clock.jump(by_micros);
-                if let Some(process) = &mut self.machines[slot].process {
-                    process.wake = None;
-                }
                 return self.give(slot, infinitystore::replica::Event::Wake);
             }
             Fault::Join { slot } => self.join(slot),

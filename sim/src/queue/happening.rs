@@ -24,14 +24,12 @@ pub(in crate::queue) enum Happening {
         /// At which process; `None`: at whichever runs.
         message: Box<PeerMessage>,
     },
-    /// A replica wanted to be woken.
-    Wake {
+    /// A replica may want to be woken.
+    Alarm {
         /// Which machine.
         slot: usize,
         /// Which process.
         life: u32,
-        /// Which of its wake-ups.
-        number: u64,
     },
     /// A batch has been written and synced.
     BatchDone {

@@ -78,8 +78,10 @@ pub(in crate::queue) struct Process {
     pub(in crate::queue) idle_planned: bool,
     /// The disk has no room.
     pub(in crate::queue) disk_full: bool,
-    /// The wake-up that counts; earlier ones are void.
-    pub(in crate::queue) wake: Option<(u64, u64)>,
+    /// When the replica wants to be woken.
+    pub(in crate::queue) wake_at: Option<u64>,
+    /// The next alarm that is planned: not after `wake_at`.
+    pub(in crate::queue) alarm: Option<u64>,
     /// Who waits for which request.
     pub(in crate::queue) askers: BTreeMap<RequestId, Asker>,
     /// The last applied index that the checks have seen.
@@ -184,7 +186,8 @@ impl Machine {
             busy: false,
             idle_planned: false,
             disk_full: false,
-            wake: None,
+            wake_at: None,
+            alarm: None,
             askers: BTreeMap::new(),
             applied,
         });

@@ -105,16 +105,32 @@ impl Engine {
         self.settle(slot)
     }
 
-    pub(in crate::queue) fn wake(&mut self, slot: usize, life: u32, number: u64) -> Result<(), Violation> {
+    /// An alarm rings. The replica is woken if that is what it wants now: with most of its steps it puts the time off.
+    pub(in crate::queue) fn alarm(&mut self, slot: usize, life: u32) -> Result<(), Violation> {
         let machine = &mut self.machines[slot];
-        let current = machine.process.as_ref().and_then(|process| process.wake).map(|(_, number)| number);
-        if machine.life != life || current != Some(number) {
+        let Some(process) = machine.process.as_mut().filter(|_| machine.life == life) else { return Ok(()) };
+        // An earlier one was planned since, and has rung already.
+        if process.alarm != Some(self.now) {
             return Ok(());
         }
-        if let Some(process) = &mut machine.process {
-            process.wake = None;
+        process.alarm = None;
+        if process.wake_at == Some(self.now) {
+            process.wake_at = None;
+            return self.give(slot, Event::Wake);
         }
-        self.give(slot, Event::Wake)
+        self.set_alarm(slot);
+        Ok(())
+    }
+
+    /// Plans an alarm for when the replica wants to be woken, unless one will ring before.
+    fn set_alarm(&mut self, slot: usize) {
+        let machine = &mut self.machines[slot];
+        let Some(process) = &mut machine.process else { return };
+        let Some(at) = process.wake_at else { return };
+        if process.alarm.is_none_or(|alarm| at < alarm) {
+            process.alarm = Some(at);
+            self.queue.plan(at, Happening::Alarm { slot, life: machine.life });
+        }
     }
 
     pub(in crate::queue) fn arrive(
@@ -151,14 +167,10 @@ impl Engine {
             self.reply(slot, request, &reply);
         }
         let machine = &mut self.machines[slot];
-        if let (Some(at), Some(process)) = (wake_at, &mut machine.process) {
-            let at = machine.clock.when(at, self.now);
-            if process.wake.is_none_or(|(planned, _)| planned != at) {
-                let number = process.wake.map_or(0, |(_, number)| number).max(self.trace.steps());
-                process.wake = Some((at, number));
-                self.queue.plan(at, Happening::Wake { slot, life: machine.life, number });
-            }
+        if let Some(process) = &mut machine.process {
+            process.wake_at = wake_at.map(|at| machine.clock.when(at, self.now));
         }
+        self.set_alarm(slot);
         Ok(())
     }
 
