@@ -122,8 +122,9 @@ impl Cluster {
             let index = raft.commit_index();
             let (membership, membership_id) = raft.membership_at(index);
             let last = LogId::new(raft.term_at(index).expect("it was just applied"), index);
+            let membership = membership.clone();
             let meta = SnapshotMeta { last, membership, membership_id, bytes: 1, hash: 0 };
-            self.step(at, Input::SnapshotStored(meta));
+            self.step(at, Input::SnapshotStored(Box::new(meta)));
             self.settle(at);
         }
         self.run();

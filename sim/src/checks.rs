@@ -164,14 +164,11 @@ impl Checks {
             "machine {slot} had applied {before}, now {applied}"
         );
         if before < *applied {
-            let mut entries = replica.raft().log_after(before);
-            entries.retain(|entry| entry.index() <= *applied);
-            let last = entries.first().map(|entry| entry.index().get() + entries.len() as u64 - 1);
-            if last == Some(applied.get()) {
-                self.applied(replica, &entries)?;
-            } else {
-                self.same_state(replica)?;
+            // A snapshot may have taken the place of some.
+            for entry in replica.raft().log_range(before, *applied) {
+                self.applied(replica, entry)?;
             }
+            self.same_state(replica)?;
         }
         Ok(())
     }
@@ -207,44 +204,28 @@ impl Checks {
         Ok(())
     }
 
-    /// A machine applied entries.
-    ///
-    /// # Errors
-    /// [`Violation`].
-    pub fn applied(&mut self, replica: &Replica, entries: &[Entry]) -> Result<(), Violation> {
-        let id = replica.raft().id();
-        for entry in entries {
-            let (index, found) = (entry.index(), committed(entry));
-            let position = usize::try_from(index.get() - 1).unwrap_or(usize::MAX);
-            match self.committed.get(position) {
-                Some(&known) => check!(
-                    "committed never changes",
-                    known == found,
-                    "{id} applied {} at {index}; somebody applied another entry of term {}",
-                    entry.id(),
-                    known.term
-                ),
-                None => {
-                    check!(
-                        "no gap",
-                        position == self.committed.len(),
-                        "{id} applied {index} first, beyond everybody"
-                    );
-                    let term = self.committed.last().map_or(Term::ZERO, |last| last.term);
-                    check!(
-                        "terms grow along the log",
-                        found.term >= term,
-                        "{index} is of term {}",
-                        found.term
-                    );
-                    self.committed.push(found);
-                    self.once(entry)?;
-                    self.committed_in = self.committed_in.max(replica.raft().term());
-                    self.entries.push(entry.clone());
-                }
-            }
+    /// A machine applied an entry.
+    fn applied(&mut self, replica: &Replica, entry: &Entry) -> Result<(), Violation> {
+        let (id, index, found) = (replica.raft().id(), entry.index(), committed(entry));
+        let position = usize::try_from(index.get() - 1).unwrap_or(usize::MAX);
+        if let Some(&known) = self.committed.get(position) {
+            check!(
+                "committed never changes",
+                known == found,
+                "{id} applied {} at {index}; somebody applied another entry of term {}",
+                entry.id(),
+                known.term
+            );
+            return Ok(());
         }
-        self.same_state(replica)
+        check!("no gap", position == self.committed.len(), "{id} applied {index} first, beyond everybody");
+        let term = self.committed.last().map_or(Term::ZERO, |last| last.term);
+        check!("terms grow along the log", found.term >= term, "{index} is of term {}", found.term);
+        self.committed.push(found);
+        self.once(entry)?;
+        self.committed_in = self.committed_in.max(replica.raft().term());
+        self.entries.push(entry.clone());
+        Ok(())
     }
 
     /// An entry was committed: what a client asked for once is not in the log twice.
@@ -326,8 +307,8 @@ impl Checks {
         let has = |voter: &NodeId| durable(*voter).is_none_or(|durable| durable.has(committed));
         let (membership, _) = raft.membership_at(commit);
         // Under a joint state that is committed the next configuration may decide alone, once it is in force.
-        let outgoing = membership.outgoing.filter(|_| raft.membership().is_joint());
-        for voters in std::iter::once(&membership.voters).chain(&outgoing) {
+        let outgoing = membership.outgoing.as_ref().filter(|_| raft.membership().is_joint());
+        for voters in std::iter::once(&membership.voters).chain(outgoing) {
             let count = voters.iter().filter(|voter| has(voter)).count();
             check!(
                 "committed is durable on a majority",

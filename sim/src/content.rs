@@ -76,6 +76,9 @@ impl Content {
         let abandoned =
             if self.olds.is_empty() { 0 } else { self.olds.get(&number).map_or(0, |old| old.abandoned) };
         let page = bytes_of(&self.pages[number]);
+        if abandoned == 0 && page[within..within + bytes.len()] == *bytes {
+            return;
+        }
         let mut changed = 0;
         let (mut at, end) = (within, within + bytes.len());
         while at < end {

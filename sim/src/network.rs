@@ -28,8 +28,10 @@ pub struct Network {
 /// What becomes of one message: the delays of its copies, and whether each is damaged.
 #[derive(Clone, Debug, Default)]
 pub struct Fate {
-    /// Microseconds until each copy arrives; none if it is lost.
-    pub copies: Vec<u64>,
+    /// Microseconds until it arrives; `None` if it is lost.
+    pub arrives: Option<u64>,
+    /// And until its second copy does, if there is one.
+    pub again: Option<u64>,
     /// Bits flip on the way.
     pub corrupt: bool,
 }
@@ -84,12 +86,15 @@ impl Network {
         self.factors[from * self.slots + to]
     }
 
-    /// How much longer a message takes that takes much longer.
-    fn straggling(&mut self, settings: &Settings, delay: u64) -> u64 {
-        match settings.straggler_max_micros {
-            0 => 9 * delay,
-            max => self.rng.random_range(0..=max),
-        }
+    /// How long a copy of a message takes; some take much longer.
+    fn delay(&mut self, settings: &Settings, factor: u64, straggles: bool) -> u64 {
+        let delay = self.rng.random_range(settings.delay_min_micros..=settings.delay_max_micros);
+        let late = match (straggles, settings.straggler_max_micros) {
+            (false, _) => 0,
+            (true, 0) => 9 * delay,
+            (true, max) => self.rng.random_range(0..=max),
+        };
+        factor * delay + late
     }
 
     /// Decides what becomes of a message.
@@ -106,16 +111,14 @@ impl Network {
         }
         let extra = self.extra(now, from, to);
         let factor = self.factor(from, to, settings.link_spread);
+        let arrives = Some(extra + self.delay(settings, factor, straggles));
         // The second copy may be long out of date.
-        let late_max = if twice { settings.straggler_max_micros } else { 0 };
-        let copies = (0..=usize::from(twice))
-            .map(|copy| {
-                let delay = self.rng.random_range(settings.delay_min_micros..=settings.delay_max_micros);
-                let late = if copy > 0 && late_max > 0 { self.rng.random_range(0..=late_max) } else { 0 };
-                extra + factor * delay + late + if straggles { self.straggling(settings, delay) } else { 0 }
-            })
-            .collect();
-        Fate { copies, corrupt }
+        let again = twice.then(|| {
+            extra
+                + self.delay(settings, factor, straggles)
+                + self.rng.random_range(0..=settings.straggler_max_micros)
+        });
+        Fate { arrives, again, corrupt }
     }
 }
 

@@ -51,9 +51,11 @@ impl Trace {
     /// Something happened: its numbers go into the hash.
     pub fn step(&mut self, numbers: [u64; 4]) {
         self.steps += 1;
-        for number in numbers {
-            self.hasher.update(&number.to_le_bytes());
+        let mut bytes = [0; 32];
+        for (slot, number) in bytes.chunks_mut(8).zip(numbers) {
+            slot.copy_from_slice(&number.to_le_bytes());
         }
+        self.hasher.update(&bytes);
     }
 
     /// Something for the reader, and for the hash.

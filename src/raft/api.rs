@@ -7,6 +7,7 @@ use crate::raft::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead};
 use crate::raft::types::{
     HardState, Incarnation, LogId, LogIndex, NodeId, Session, Term, Time, WriteSequence,
 };
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -43,7 +44,7 @@ pub enum Input {
     Applied(LogIndex),
     /// The state machine's snapshot is written and synced; the core answers with a marker to write, and compacts its
     /// log when that is durable.
-    SnapshotStored(SnapshotMeta),
+    SnapshotStored(Box<SnapshotMeta>),
     /// The snapshot whose last chunk was handed out in a [`LogWrite`] did not verify, and no marker was written. Comes before
     /// that write's [`Input::Durable`].
     SnapshotRefused(LogId),
@@ -201,7 +202,7 @@ pub struct LogRecords {
     /// A chunk of an incoming snapshot, to be put into its file (not into the log).
     pub snapshot_chunk: Option<SnapshotChunk>,
     /// Snapshot marker: this snapshot is complete and synced; what it covers may be dropped from the log.
-    pub snapshot: Option<SnapshotMeta>,
+    pub snapshot: Option<Box<SnapshotMeta>>,
     /// Entries to append, contiguous.
     pub entries: Vec<Entry>,
 }

@@ -273,9 +273,9 @@ impl Raft {
     /// The committed membership in force at `index` (at or below the commit index, at or above the log's base), with
     /// where it stands: for a snapshot.
     #[must_use]
-    pub fn membership_at(&self, index: LogIndex) -> (Membership, LogId) {
-        let (id, membership) = self.shared.configurations.at(index).clone();
-        (membership, id)
+    pub fn membership_at(&self, index: LogIndex) -> (&Membership, LogId) {
+        let (id, membership) = self.shared.configurations.at(index);
+        (membership, *id)
     }
 
     /// The term of the entry at `index`, if the log still knows it.
@@ -297,6 +297,11 @@ impl Raft {
             last_heard: peer.heard,
         });
         view.collect()
+    }
+
+    /// Entries in the log after `after` up to `through`, as far as they are held.
+    pub fn log_range(&self, after: LogIndex, through: LogIndex) -> impl Iterator<Item = &Entry> {
+        self.shared.log.range(after, through)
     }
 
     /// Entries in the log after `index`, committed or not.

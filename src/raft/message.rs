@@ -3,6 +3,7 @@
 use crate::raft::entry::Entry;
 use crate::raft::snapshot::SnapshotMeta;
 use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, Session, Term};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -93,7 +94,7 @@ pub enum Body {
         /// Echoed by the answers.
         session: Session,
         /// What is being installed.
-        snapshot: SnapshotMeta,
+        snapshot: Box<SnapshotMeta>,
         /// Where the chunk starts, in bytes.
         offset: u64,
         /// The chunk.
@@ -156,7 +157,7 @@ pub(in crate::raft) struct Append {
 /// An InstallSnapshot, its fields by name.
 pub(in crate::raft) struct Chunk {
     pub(in crate::raft) session: Session,
-    pub(in crate::raft) snapshot: SnapshotMeta,
+    pub(in crate::raft) snapshot: Box<SnapshotMeta>,
     pub(in crate::raft) offset: u64,
     pub(in crate::raft) data: Bytes,
     pub(in crate::raft) done: bool,

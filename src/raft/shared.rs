@@ -13,6 +13,7 @@ use crate::raft::read_queues::LocalReads;
 use crate::raft::snapshot::{SnapshotMeta, SnapshotRead};
 use crate::raft::types::{HardState, Incarnation, LogIndex, NodeId, Session, Term, Time, WriteSequence};
 use crate::raft::writes::Writes;
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -269,7 +270,7 @@ impl Shared {
 /// A snapshot that arrives.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Install {
-    pub(in crate::raft) snapshot: SnapshotMeta,
+    pub(in crate::raft) snapshot: Box<SnapshotMeta>,
     /// Where the next chunk starts.
     pub(in crate::raft) next_offset: u64,
     /// The write that carries the last chunk and the marker. Until it is durable the log takes no entries.

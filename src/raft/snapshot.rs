@@ -3,6 +3,7 @@
 use crate::codec::{COUNTER_MAX, DecodeError, from_bytes, to_bytes};
 use crate::raft::membership::Membership;
 use crate::raft::types::{LogId, LogIndex, NodeId, Session};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -57,7 +58,7 @@ impl SnapshotMeta {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SnapshotChunk {
     /// Which snapshot.
-    pub snapshot: SnapshotMeta,
+    pub snapshot: Box<SnapshotMeta>,
     /// Where the chunk starts. 0 starts the file anew.
     pub offset: u64,
     /// The bytes.

@@ -10,6 +10,7 @@ use crate::raft::role::Role;
 use crate::raft::shared::{Install, Shared};
 use crate::raft::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead};
 use crate::raft::types::{LogId, LogIndex, NodeId, Session};
+use alloc::boxed::Box;
 
 /// What an offered snapshot is good for, given the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +48,7 @@ impl Shared {
         let pending = self.install.as_ref().and_then(|install| install.pending);
         if pending.is_some_and(|sequence| self.writes.is_durable(sequence)) {
             let install = self.install.take().expect("it is pending");
-            self.finish_install(install.snapshot);
+            self.finish_install(*install.snapshot);
         }
         while let Some((sequence, _)) = self.markers.front()
             && self.writes.is_durable(*sequence)
@@ -143,7 +144,7 @@ impl Raft {
     }
 
     /// The state machine's snapshot is on disk: its marker goes into the log.
-    pub(in crate::raft) fn handle_snapshot_stored(&mut self, snapshot: SnapshotMeta) {
+    pub(in crate::raft) fn handle_snapshot_stored(&mut self, snapshot: Box<SnapshotMeta>) {
         let shared = &mut self.shared;
         let newest = shared.markers.back().map(|(_, meta)| meta).or(shared.snapshot.as_ref());
         let is_new = newest.is_none_or(|newest| newest.last.index < snapshot.last.index);
@@ -154,7 +155,7 @@ impl Raft {
         assert!(snapshot.last.index <= shared.handed_out, "a state machine has applied what was handed out");
         shared.writes.pending.snapshot = Some(snapshot.clone());
         let sequence = shared.writes.stamp();
-        shared.markers.push_back((sequence, snapshot));
+        shared.markers.push_back((sequence, *snapshot));
     }
 
     /// The storage's answer: on to the peer with it.

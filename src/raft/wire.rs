@@ -11,6 +11,7 @@ use crate::raft::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, Entry};
 use crate::raft::message::{Body, Message};
 use crate::raft::snapshot::SnapshotMeta;
 use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, Term};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -198,6 +199,7 @@ fn decode_install_snapshot(reader: &mut Reader) -> Result<Body, DecodeError> {
     let offset = reader.counter("snapshot offset")?;
     let done = reader.flag("last chunk")?;
     let snapshot = SnapshotMeta::decode(&reader.bytes("snapshot description", SNAPSHOT_META_BYTES_MAX)?)?;
+    let snapshot = Box::new(snapshot);
     let data: Bytes = reader.bytes("snapshot chunk", CHUNK_BYTES_MAX)?;
     let end = offset + data.len() as u64;
     if end > snapshot.bytes || (done && end != snapshot.bytes) {

@@ -6,6 +6,7 @@ use crate::raft::{
     SnapshotMeta, SnapshotRead, Term, Time,
 };
 use crate::replica::message::PeerMessage;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -119,12 +120,11 @@ pub enum Event {
 
 /// What the storage is asked. [`Self::Write`] goes to the ordered stream; the others may run beside it.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one a batch: moving it costs less than a box")]
 pub enum StorageRequest {
     /// Write and sync. Several may share one sync; answered by [`StorageEvent::Durable`], in order, at least for the last of them.
     Write(LogWrite),
     /// Write a snapshot file beside the running state machine; answered by [`StorageEvent::SnapshotSaved`].
-    SaveSnapshot(SnapshotSave),
+    SaveSnapshot(Box<SnapshotSave>),
     /// Read a chunk of a snapshot file; answered by [`StorageEvent::ChunkRead`].
     ReadChunk(SnapshotRead),
 }
@@ -150,12 +150,12 @@ pub enum StorageEvent {
         /// To be handed to the core.
         receipt: Durable,
         /// The content of a snapshot whose last chunk was among the writes and which verified.
-        installed: Option<(SnapshotMeta, Store)>,
+        installed: Option<Box<(SnapshotMeta, Store)>>,
         /// A snapshot whose last chunk was among the writes and which did not verify: no marker was written.
         refused: Option<LogId>,
     },
     /// The snapshot file is complete and synced.
-    SnapshotSaved(SnapshotMeta),
+    SnapshotSaved(Box<SnapshotMeta>),
     /// It could not be written (disk full, say); another one may be tried later.
     SnapshotFailed {
         /// Which.

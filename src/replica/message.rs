@@ -5,10 +5,6 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 /// A message between two replicas: one frame of the peer transport.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large one is the common one; a box for each message would cost more"
-)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerMessage {
     /// The core's.

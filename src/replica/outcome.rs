@@ -88,7 +88,7 @@ impl Replica {
     /// Replaces the state by the content of a leader's snapshot, which is durable here.
     fn install(&mut self, meta: &SnapshotMeta) {
         let (stored, store) =
-            self.installing.take().expect("the storage hands over the content with the receipt");
+            *self.installing.take().expect("the storage hands over the content with the receipt");
         assert_eq!(stored.last, meta.last, "one snapshot is installed at a time");
         if meta.last <= self.last_applied {
             return;

@@ -13,6 +13,7 @@ use crate::replica::forwarding::Origins;
 use crate::replica::message::PeerMessage;
 use crate::replica::reads::Reads;
 use crate::replica::writes::Writes;
+use alloc::boxed::Box;
 
 /// Reads that a leader refused are asked again after so long, unless a leader shows up earlier.
 pub(in crate::replica) const READ_RETRY_MICROS: u64 = 50_000;
@@ -107,7 +108,7 @@ pub struct Replica {
     pub(in crate::replica) transfer: Option<(RequestId, Time)>,
     pub(in crate::replica) policy: SnapshotPolicy,
     /// The content of a snapshot that is on disk, until the core says that it counts.
-    pub(in crate::replica) installing: Option<(SnapshotMeta, Store)>,
+    pub(in crate::replica) installing: Option<Box<(SnapshotMeta, Store)>>,
     /// The term that was on disk when this process started: what an earlier life did in it, or before, is not remembered.
     pub(in crate::replica) first_term: Term,
     /// A term whose leader said that it leads no longer: nothing more is forwarded in it.
@@ -327,8 +328,9 @@ impl Replica {
         let at = if stale { self.snapshot.index } else { last.index };
         let (membership, membership_id) = self.raft.membership_at(at);
         self.policy = SnapshotPolicy { saving: Some(last), ..SnapshotPolicy::default() };
+        let membership = membership.clone();
         let save = SnapshotSave { last, membership, membership_id, store: self.store.clone() };
-        self.actions.storage.push(StorageRequest::SaveSnapshot(save));
+        self.actions.storage.push(StorageRequest::SaveSnapshot(Box::new(save)));
     }
 
     /// Whether the log has grown by `times` as much as a snapshot needs.

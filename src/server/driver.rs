@@ -286,8 +286,8 @@ impl<E: Env> Driver<E> {
         }
         let (committed, _) = raft.membership_at(commit);
         self.directory.set_committed(committed.clone());
-        if committed == *self.replica.membership() {
-            self.membership.send_replace(MembershipView { membership: committed, committed: true });
+        if committed == self.replica.membership() {
+            self.membership.send_replace(MembershipView { membership: committed.clone(), committed: true });
         }
     }
 

@@ -15,10 +15,6 @@ const LOOK_AFTER_MICROS: u64 = 1_000_000;
 
 /// What the workers tell the driver.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are events: a box would be an allocation for each batch"
-)]
 pub(super) enum StorageNews {
     /// An answer for the replica.
     Event(StorageEvent),
@@ -32,10 +28,6 @@ pub(super) enum StorageNews {
 
 /// What the log's worker is asked.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are requests: a box would be an allocation for each batch"
-)]
 pub(super) enum LogJob {
     /// To write.
     Request(StorageRequest),
@@ -54,7 +46,7 @@ pub(super) enum LogJob {
 #[derive(Debug)]
 pub(super) enum SnapshotJob<D: Disk> {
     /// To write a snapshot file.
-    Save(SnapshotSave),
+    Save(Box<SnapshotSave>),
     /// To read a chunk of one.
     Read(SnapshotRead),
     /// To go on in another cluster's directory.
@@ -187,7 +179,7 @@ impl<D: Disk> Worker for SnapshotWorker<D> {
         for job in jobs {
             let event = match job {
                 SnapshotJob::Save(save) => match self.files.save(&save) {
-                    Ok(meta) => StorageEvent::SnapshotSaved(meta),
+                    Ok(meta) => StorageEvent::SnapshotSaved(Box::new(meta)),
                     Err(error) => StorageEvent::SnapshotFailed { last: save.last, reason: error.to_string() },
                 },
                 SnapshotJob::Read(read) => {

@@ -289,7 +289,7 @@ impl<D: Disk> Storage<D> {
         let marked = self.log.commit()?;
         let (installed, refused) = match verdict {
             Verdict::None => (None, None),
-            Verdict::Installed(installed) => (Some(*installed), None),
+            Verdict::Installed(installed) => (Some(installed), None),
             Verdict::Refused(last) => (None, Some(last)),
         };
         events.push(StorageEvent::Durable { receipt: last.into_durable(), installed, refused });
@@ -320,7 +320,7 @@ impl<D: Disk> Storage<D> {
 
     fn save(&self, save: &SnapshotSave) -> StorageEvent {
         match self.snapshots.save(save) {
-            Ok(meta) => StorageEvent::SnapshotSaved(meta),
+            Ok(meta) => StorageEvent::SnapshotSaved(Box::new(meta)),
             Err(error) => StorageEvent::SnapshotFailed { last: save.last, reason: error.to_string() },
         }
     }

@@ -50,13 +50,13 @@ impl<D: Disk> Incoming<D> {
             if let Some(abandoned) = self.receiving.take() {
                 self.files.discard(abandoned.writer.path());
             }
-            let writer = self.files.writer("incoming", chunk.snapshot.clone())?;
+            let writer = self.files.writer("incoming", (*chunk.snapshot).clone())?;
             self.receiving = Some(Receiving { writer, state: StoreReader::new() });
         }
         let Some(receiving) = &mut self.receiving else {
             return Err(content(last, "an earlier chunk is missing or could not be written".into()));
         };
-        if *receiving.writer.meta() != chunk.snapshot || receiving.writer.bytes() != chunk.offset {
+        if *receiving.writer.meta() != *chunk.snapshot || receiving.writer.bytes() != chunk.offset {
             return Err(content(last, format!("the chunk at {} does not follow", chunk.offset)));
         }
         receiving.writer.push(&chunk.data)?;
@@ -64,7 +64,7 @@ impl<D: Disk> Incoming<D> {
     }
 
     fn finish(&mut self, chunk: &SnapshotChunk) -> Result<(SnapshotMeta, Store), SnapshotError> {
-        let SnapshotMeta { last, bytes, hash, .. } = chunk.snapshot;
+        let SnapshotMeta { last, bytes, hash, .. } = *chunk.snapshot;
         let receiving = self.receiving.as_ref().ok_or_else(|| content(last, "it never began".into()))?;
         if receiving.writer.bytes() != bytes {
             return Err(content(

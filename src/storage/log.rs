@@ -143,7 +143,7 @@ impl<D: Disk> Log<D> {
         }
         if let Some(meta) = &records.snapshot {
             log_end = log_end.max(meta.last.index);
-            staged.markers.push(meta.clone());
+            staged.markers.push((**meta).clone());
         }
         if let (Some(first), Some(last)) = (records.entries.first(), records.entries.last()) {
             assert!(first.index() <= log_end.next(), "entries leave no gap");

@@ -9,7 +9,7 @@ use crate::storage::replay::Replay;
 use crate::storage::scan::{Batch, Fault, Later, ScanEnd, scan_segment};
 use crate::storage::sector::unstamp;
 use crate::storage::segment::{
-    FORMAT_VERSION, HeaderError, SegmentHeader, read_whole, segment_name, segment_sequence,
+    FORMAT_VERSION, HeaderError, SegmentHeader, read_whole, read_whole_into, segment_name, segment_sequence,
 };
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -149,8 +149,9 @@ pub(crate) fn recover<D: Disk>(
     let paths = segment_names(disk, wal_dir)?;
     let mut reading = Reading::default();
     let mut dropped = None;
+    let mut file = Vec::new();
     for (number, path) in paths.iter().enumerate() {
-        let file = read_whole(disk, path).map_err(OpenError::io("reading", path))?;
+        read_whole_into(disk, path, &mut file).map_err(OpenError::io("reading", path))?;
         let (header, header_bytes) = read_header(&file, path)?;
         if header.cluster != cluster || header.store != store {
             let why = format!("it belongs to store {} of cluster {}", header.store, header.cluster);

@@ -164,15 +164,18 @@ pub(crate) fn capacity_for(used: u64, segment_bytes: u64) -> u64 {
 /// wait behind one large one. Real zeros: a sync over a block that is only reserved has to update the file's extents
 /// too, which makes it about two thirds slower. Stops with `Interrupted` when `stop`, asked before each piece, says so.
 pub(crate) fn fill<F: DiskFile>(file: &F, from: u64, to: u64, stop: &dyn Fn() -> bool) -> io::Result<()> {
-    let zeros = vec![0; usize::try_from(to.saturating_sub(from)).unwrap_or(FILL_BYTES).min(FILL_BYTES)];
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let mut at = from;
     while at < to {
         if stop() {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        let now = (to - at).min(FILL_BYTES as u64);
-        file.write_at(&zeros[..usize::try_from(now).expect("at most FILL_BYTES")], at)?;
-        at += now;
+        let end = to.min(at + FILL_BYTES as u64);
+        while at < end {
+            let now = usize::try_from(end - at).unwrap_or(ZEROS.len()).min(ZEROS.len());
+            file.write_at(&ZEROS[..now], at)?;
+            at += now as u64;
+        }
         if at < to {
             file.sync_data()?;
         }
@@ -224,10 +227,17 @@ pub(crate) fn build_segment<D: Disk>(
 
 /// Reads a whole file.
 pub(crate) fn read_whole<D: Disk>(disk: &D, path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    read_whole_into(disk, path, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads a whole file into a buffer that may have held another.
+pub(crate) fn read_whole_into<D: Disk>(disk: &D, path: &Path, bytes: &mut Vec<u8>) -> io::Result<()> {
     let file = disk.open(path)?;
     let length = usize::try_from(file.len()?).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-    let mut bytes = vec![0; length];
-    let count = file.read_at(&mut bytes, 0)?;
+    bytes.resize(length, 0);
+    let count = file.read_at(bytes, 0)?;
     bytes.truncate(count);
-    Ok(bytes)
+    Ok(())
 }

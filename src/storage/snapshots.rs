@@ -63,7 +63,7 @@ impl<D: Disk> SnapshotFiles<D> {
         let data = Bytes::from(reader.read(read.offset, read.bytes_max).ok()?);
         let meta = reader.header.meta;
         let done = read.offset.saturating_add(data.len() as u64) >= meta.bytes;
-        Some(SnapshotChunk { snapshot: meta, offset: read.offset, data, done })
+        Some(SnapshotChunk { snapshot: Box::new(meta), offset: read.offset, data, done })
     }
 
     /// Where the snapshot of this entry is.

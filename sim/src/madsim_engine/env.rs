@@ -223,7 +223,7 @@ impl Machine {
         let (raft, view) = (replica.raft(), &mut self.view);
         if view.membership.is_none() {
             let membership = replica.membership().clone();
-            view.membership_committed = raft.membership_at(raft.commit_index()).0 == membership;
+            view.membership_committed = *raft.membership_at(raft.commit_index()).0 == membership;
             view.membership = Some(membership);
         }
         for notice in &actions.notices {

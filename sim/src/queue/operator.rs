@@ -181,6 +181,6 @@ impl Engine {
             return None;
         }
         let (membership, _) = raft.membership_at(raft.commit_index());
-        Some(membership)
+        Some(membership.clone())
     }
 }

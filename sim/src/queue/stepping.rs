@@ -202,40 +202,34 @@ impl Engine {
         }
         let Some(&to) = self.hosts.get(&message.to()) else { return Ok(()) };
         let fate = self.network.fate(self.now, slot, to, &self.schedule.settings);
-        if fate.copies.is_empty() {
+        let Some(delay) = fate.arrives else {
             self.mark("message lost");
             self.tell(slot, to, Fate::Lost, &message);
-        }
-        if fate.copies.len() > 1 {
-            self.mark("message duplicated");
-        }
-        let message = if fate.corrupt {
-            match self.corrupted(&message) {
-                Some(altered) => altered,
-                None => {
-                    self.tell(slot, to, Fate::Unreadable, &message);
-                    return Ok(());
-                }
-            }
-        } else {
-            message
+            return Ok(());
         };
-        let last = fate.copies.len().saturating_sub(1);
-        let mut message = Some(message);
-        for (number, delay) in fate.copies.iter().enumerate() {
-            let copy = if number == last { message.take() } else { message.clone() };
-            let Some(copy) = copy else { break };
-            let arrives = self.now + delay;
-            let told = match (fate.corrupt, number) {
-                (true, _) => Fate::Altered(arrives),
-                (false, 0) => Fate::Arrives(arrives),
-                (false, _) => Fate::Duplicate(arrives),
+        let arrives = self.now + delay;
+        let (message, told) = if fate.corrupt {
+            let Some(altered) = self.corrupted(&message) else {
+                self.tell(slot, to, Fate::Unreadable, &message);
+                return Ok(());
             };
-            self.tell(slot, to, told, &copy);
-            let arrival = Happening::Arrival { from: slot, slot: to, message: Box::new(copy) };
-            self.queue.plan(arrives, arrival);
+            (altered, Fate::Altered(arrives))
+        } else {
+            (message, Fate::Arrives(arrives))
+        };
+        self.tell(slot, to, told, &message);
+        if let Some(delay) = fate.again {
+            self.mark("message duplicated");
+            self.tell(slot, to, Fate::Duplicate(self.now + delay), &message);
+            self.plan_arrival(slot, to, delay, message.clone());
         }
+        self.plan_arrival(slot, to, delay, message);
         Ok(())
+    }
+
+    fn plan_arrival(&mut self, from: usize, slot: usize, delay: u64, message: PeerMessage) {
+        let message = Box::new(message);
+        self.queue.plan(self.now + delay, Happening::Arrival { from, slot, message });
     }
 
     fn tell(&mut self, from: usize, to: usize, fate: Fate, message: &PeerMessage) {
@@ -408,7 +402,7 @@ impl Engine {
         let (true, Some(process)) = (machine.life == life, &machine.process) else { return Ok(()) };
         let event = match request {
             StorageRequest::SaveSnapshot(save) => match process.snapshots.save(&save) {
-                Ok(meta) => StorageEvent::SnapshotSaved(meta),
+                Ok(meta) => StorageEvent::SnapshotSaved(Box::new(meta)),
                 Err(error) => {
                     self.mark("snapshot failed");
                     StorageEvent::SnapshotFailed { last: save.last, reason: error.to_string() }

@@ -10,6 +10,7 @@ use crate::raft::{
     LogIndex, LogRecords, LogWrite, Member, Membership, Message, NodeId, Raft, RaftEvent, ReadReady,
     ReadRound, Restored, RoleName, SnapshotChunk, SnapshotMeta, SnapshotRead, StoreId, Term, Time,
 };
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::vec;
@@ -99,7 +100,7 @@ impl Disk {
             }
             if chunk.done {
                 let body = core::mem::take(&mut self.incoming);
-                self.files.insert(chunk.snapshot.last, (chunk.snapshot.clone(), body));
+                self.files.insert(chunk.snapshot.last, ((*chunk.snapshot).clone(), body));
             }
         }
         let entries = &mut self.restored.entries;
@@ -108,7 +109,7 @@ impl Disk {
         }
         if let Some(snapshot) = &records.snapshot {
             assert!(self.files.contains_key(&snapshot.last), "a marker only for a complete file");
-            self.restored.snapshot = Some(snapshot.clone());
+            self.restored.snapshot = Some((**snapshot).clone());
         }
         for entry in &records.entries {
             let before = entries.last().map(Entry::index);
@@ -366,7 +367,12 @@ impl Cluster {
                 let from = usize::try_from(offset).unwrap();
                 let length = usize::try_from(bytes_max).unwrap().min(body.len() - from);
                 let data = Bytes::copy_from_slice(&body[from..from + length]);
-                SnapshotChunk { snapshot: meta.clone(), offset, data, done: from + length == body.len() }
+                SnapshotChunk {
+                    snapshot: Box::new(meta.clone()),
+                    offset,
+                    data,
+                    done: from + length == body.len(),
+                }
             });
             self.step(number, Input::SnapshotChunkRead { to, session, chunk }).unwrap();
         }
@@ -440,9 +446,10 @@ impl Cluster {
         let Some(term) = raft.term_at(applied) else { return };
         let (membership, membership_id) = raft.membership_at(applied);
         let last = LogId::new(term, applied);
+        let membership = membership.clone();
         let meta = SnapshotMeta { last, membership, membership_id, bytes: bytes as u64, hash: 0 };
         self.node(number).disk.files.insert(last, (meta.clone(), vec![7; bytes]));
-        self.step(number, Input::SnapshotStored(meta)).unwrap();
+        self.step(number, Input::SnapshotStored(Box::new(meta))).unwrap();
     }
 
     /// Cuts a node off from all others.

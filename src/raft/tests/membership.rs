@@ -96,7 +96,7 @@ fn a_membership_is_recomputed_from_snapshot_and_log_at_restart() {
     cluster.sync(1);
     cluster.restart(1);
     assert_eq!(*cluster.raft(1).membership(), joint);
-    assert_eq!(cluster.raft(1).membership_at(index(3)), (joint, log_id(2, 1)));
+    assert_eq!(cluster.raft(1).membership_at(index(3)), (&joint, log_id(2, 1)));
 }
 
 #[test]

@@ -194,7 +194,8 @@ impl Run {
     /// A new member starts once its entry is committed: then its id is its own.
     fn start_new_members(&mut self) {
         let running = self.cluster.nodes.values().filter_map(|node| node.raft.as_ref());
-        let members = running.flat_map(|raft| raft.membership_at(raft.commit_index()).0.members.into_keys());
+        let members =
+            running.flat_map(|raft| raft.membership_at(raft.commit_index()).0.members.keys().copied());
         for member in members.map(crate::raft::NodeId::get).collect::<BTreeSet<_>>() {
             if !self.cluster.nodes.contains_key(&member) {
                 self.cluster.add(member, Restored::default());

@@ -34,7 +34,7 @@ fn chunk(last: LogId, offset: u64, data: &'static [u8], bytes: u64) -> Body {
     let done = offset + data.len() as u64 == bytes;
     Body::InstallSnapshot {
         session: 1,
-        snapshot: meta(last, bytes),
+        snapshot: Box::new(meta(last, bytes)),
         offset,
         data: Bytes::from_static(data),
         done,
@@ -251,7 +251,7 @@ fn a_chunk_that_does_not_fit_is_reported() {
     let mut cluster = Cluster::new(3);
     let too_long = Body::InstallSnapshot {
         session: 1,
-        snapshot: meta(log_id(9, 4), 3),
+        snapshot: Box::new(meta(log_id(9, 4), 3)),
         offset: u64::MAX,
         data: Bytes::from_static(b"ab"),
         done: false,
@@ -263,7 +263,7 @@ fn a_chunk_that_does_not_fit_is_reported() {
         5,
         Body::InstallSnapshot {
             session: 1,
-            snapshot: meta(log_id(9, 4), 3),
+            snapshot: Box::new(meta(log_id(9, 4), 3)),
             offset: 0,
             data: Bytes::from_static(b"ab"),
             done: true,
@@ -281,7 +281,8 @@ fn the_membership_of_an_installed_snapshot_is_in_force() {
     snapshot.membership = voters(1..=5);
     snapshot.membership_id = log_id(7, 3);
     let data = Bytes::from_static(b"ab");
-    let body = Body::InstallSnapshot { session: 1, snapshot, offset: 0, data, done: true };
+    let body =
+        Body::InstallSnapshot { session: 1, snapshot: Box::new(snapshot), offset: 0, data, done: true };
     cluster.say(2, 1, 5, body);
     cluster.sync(1);
     assert_eq!(*cluster.raft(1).membership(), voters(1..=5));

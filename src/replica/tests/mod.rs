@@ -177,13 +177,13 @@ impl Cluster {
                 assert!(write.records().snapshot_chunk.is_none(), "these tests install no snapshots");
                 StorageEvent::Durable { receipt: write.into_durable(), installed: None, refused: None }
             }
-            StorageRequest::SaveSnapshot(save) => StorageEvent::SnapshotSaved(SnapshotMeta {
+            StorageRequest::SaveSnapshot(save) => StorageEvent::SnapshotSaved(Box::new(SnapshotMeta {
                 last: save.last,
                 membership: save.membership,
                 membership_id: save.membership_id,
                 bytes: 0,
                 hash: 0,
-            }),
+            })),
             StorageRequest::ReadChunk(read) => {
                 StorageEvent::ChunkRead { to: read.to, session: read.session, chunk: None }
             }

@@ -111,7 +111,7 @@ fn snapshot_that_cannot_be_saved_is_no_failure_of_the_log() {
     {
         let (disk, mut storage) = opened();
         disk.fail(kind, "snapshots", 0, ErrorKind::StorageFull);
-        let save = StorageRequest::SaveSnapshot(save_request(1, 1, &store(3)));
+        let save = StorageRequest::SaveSnapshot(Box::new(save_request(1, 1, &store(3))));
         let mut events = Vec::new();
         storage.handle(&mut vec![save], &mut events).unwrap();
         assert!(matches!(events[..], [StorageEvent::SnapshotFailed { .. }]), "{kind:?}: {events:?}");
@@ -137,7 +137,8 @@ fn incoming_snapshot_is_installed_with_its_marker() {
             panic!("{events:?}")
         };
         match installed {
-            Some((installed, content)) => {
+            Some(content) => {
+                let (installed, content) = &**content;
                 assert!(done);
                 assert_eq!((installed, content.state_hash()), (&meta, store(900).state_hash()));
             }
@@ -244,7 +245,7 @@ fn chunks_read_for_a_peer_add_up_to_the_body() {
             let Some(StorageEvent::ChunkRead { chunk: Some(chunk), .. }) = events.pop() else {
                 panic!("no chunk")
             };
-            assert_eq!((&chunk.snapshot, chunk.offset), (&meta, offset));
+            assert_eq!((&*chunk.snapshot, chunk.offset), (&meta, offset));
             read.extend_from_slice(&chunk.data);
             if chunk.done {
                 break;

@@ -131,7 +131,7 @@ pub(super) fn snapshot<D: Disk>(
     store: &Store,
 ) -> Result<SnapshotMeta, StorageError> {
     let mut events = Vec::new();
-    let save = StorageRequest::SaveSnapshot(save_request(index, term, store));
+    let save = StorageRequest::SaveSnapshot(Box::new(save_request(index, term, store)));
     storage.handle(&mut vec![save], &mut events)?;
     let Some(StorageEvent::SnapshotSaved(meta)) = events.first() else {
         return Err(StorageError {
@@ -141,11 +141,11 @@ pub(super) fn snapshot<D: Disk>(
         });
     };
     write(storage, vec![marker(meta)])?;
-    Ok(meta.clone())
+    Ok((**meta).clone())
 }
 
 pub(super) fn marker(meta: &SnapshotMeta) -> LogRecords {
-    LogRecords { snapshot: Some(meta.clone()), ..LogRecords::default() }
+    LogRecords { snapshot: Some(Box::new(meta.clone())), ..LogRecords::default() }
 }
 
 /// The chunks of a store's snapshot, as a leader sends them, the last one with its marker.
@@ -170,12 +170,12 @@ pub(super) fn incoming(
         let done = number + 1 == count;
         LogRecords {
             snapshot_chunk: Some(SnapshotChunk {
-                snapshot: meta.clone(),
+                snapshot: Box::new(meta.clone()),
                 offset: range.start as u64,
                 data: Bytes::copy_from_slice(&body[range]),
                 done,
             }),
-            snapshot: done.then(|| meta.clone()),
+            snapshot: done.then(|| Box::new(meta.clone())),
             ..LogRecords::default()
         }
     });

@@ -263,12 +263,12 @@ impl Workload {
         }
         let (term, state) = (entry.term().get(), self.content());
         let mut events = Vec::new();
-        let save = StorageRequest::SaveSnapshot(save_request(index, term, &state));
+        let save = StorageRequest::SaveSnapshot(Box::new(save_request(index, term, &state)));
         if self.storage().handle(&mut vec![save], &mut events).is_err() {
             return false;
         }
         let Some(meta) = events.into_iter().find_map(|event| match event {
-            StorageEvent::SnapshotSaved(meta) => Some(meta),
+            StorageEvent::SnapshotSaved(meta) => Some(*meta),
             _ => None,
         }) else {
             return false;

@@ -123,7 +123,7 @@ impl Truth {
             };
             // Having committed, it may have appended the next membership at once.
             let (before, _) = raft.membership_at(commit);
-            let reached = [raft.membership(), &before]
+            let reached = [raft.membership(), before]
                 .into_iter()
                 .any(|membership| quorum::reached(&membership.voters, membership.outgoing.as_ref(), on_disk));
             assert!(reached, "node {id} commits {} without a durable quorum", entry.id());

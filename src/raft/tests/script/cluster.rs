@@ -218,7 +218,7 @@ impl Cluster {
             let from = usize::try_from(read.offset).expect("small");
             let to = file.len().min(from + usize::try_from(read.bytes_max).expect("small"));
             SnapshotChunk {
-                snapshot: meta,
+                snapshot: Box::new(meta),
                 offset: read.offset,
                 data: file.slice(from..to),
                 done: to == file.len(),
@@ -251,10 +251,11 @@ impl Cluster {
         let last = node.applied.last().expect("a snapshot of something").id();
         let body: Vec<u8> = node.applied.iter().flat_map(|entry| entry.encoded().to_vec()).collect();
         let (membership, membership_id) = node.raft.as_ref().expect("it is up").membership_at(last.index);
+        let membership = membership.clone();
         let meta =
             SnapshotMeta { last, membership, membership_id, bytes: body.len() as u64, hash: hash(&body) };
         node.files.insert(last, Bytes::from(body));
-        let _ = self.step(id, Input::SnapshotStored(meta));
+        let _ = self.step(id, Input::SnapshotStored(Box::new(meta)));
     }
 
     /// Delivers the message at `position` of the network, through its encoding.
@@ -365,8 +366,8 @@ impl Node {
         }
         if let Some(meta) = &records.snapshot {
             assert!(self.files.contains_key(&meta.last), "a marker for a file that is there");
-            self.durable.snapshot = Some(meta.clone());
-            self.snapshots.push(meta.clone());
+            self.durable.snapshot = Some((**meta).clone());
+            self.snapshots.push((**meta).clone());
             if self.snapshots.len() > 2 {
                 self.snapshots.remove(0);
             }

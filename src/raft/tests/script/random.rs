@@ -204,7 +204,7 @@ impl Schedule {
     fn start_new_members(&mut self) {
         let committed = up(&self.cluster).flat_map(|raft| {
             let (membership, _) = raft.membership_at(raft.commit_index());
-            membership.members.into_keys()
+            membership.members.keys().copied()
         });
         let new: BTreeSet<NodeId> = committed.filter(|id| !self.cluster.nodes.contains_key(id)).collect();
         for id in new {
