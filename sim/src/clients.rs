@@ -151,8 +151,9 @@ impl Clients {
         let key = Bytes::from(format!("key{}", operation.key));
         let (action, body) = match operation.kind {
             OperationKind::Set => {
-                let value =
-                    Bytes::from(format!("{client}.{position}:{:0width$}", 0, width = self.value_bytes));
+                let mut value = format!("{client}.{position}:").into_bytes();
+                value.resize(value.len() + self.value_bytes, b'0');
+                let value = Bytes::from(value);
                 (Action::Set(value.clone()), ClientRequest::Write(Op::Set { key: key.clone(), value }))
             }
             OperationKind::Delete => (Action::Delete, ClientRequest::Write(Op::Delete { key: key.clone() })),

@@ -1,37 +1,90 @@
 //! The content of one simulated file: what reads see (the page cache), and what a power loss would leave.
 //!
-//! Pages that were never written, or with zeros alone, take up no room: most of a segment of the log is fill.
+//! Most of a log is fill, and most of a batch is padding behind a stamp: such sectors take up hardly any room, so that a run stays
+//! within the processor's caches.
 
 use crate::disk::SECTOR_BYTES;
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
-const PAGE_BYTES: usize = 4096;
-const ZEROS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
+/// What a sector begins with, if it begins with something: the stamp of the log.
+const STAMP_BYTES: usize = 8;
+const ZEROS: [u8; SECTOR_BYTES] = [0; SECTOR_BYTES];
 
-/// A page; `None`: zeros.
-type Page = Option<Box<[u8; PAGE_BYTES]>>;
+/// A sector.
+#[derive(Clone, Debug, Default)]
+enum Sector {
+    #[default]
+    Zeros,
+    /// These bytes, and then zeros.
+    Stamped([u8; STAMP_BYTES]),
+    Full(Box<[u8; SECTOR_BYTES]>),
+}
 
-/// What the disk holds of a page that differs from the page cache, or may.
-#[derive(Debug, Default)]
+/// What the disk holds of a sector that differs from the page cache, or may.
+#[derive(Debug)]
 struct Old {
-    /// Meaningful in the sectors of the two masks only.
-    page: Page,
-    /// Sectors that were written and not synced.
-    unsynced: u8,
-    /// Sectors whose fsync failed: nothing will ever write them again by itself.
-    abandoned: u8,
+    number: usize,
+    held: Sector,
+    /// Its fsync failed: nothing will ever write it again by itself. Otherwise it was written, and not synced.
+    abandoned: bool,
 }
 
 /// A file's content.
 #[derive(Debug, Default)]
 pub(crate) struct Content {
-    /// What reads see; as many pages as `length` needs.
-    pages: Vec<Page>,
+    /// What reads see; as many sectors as `length` needs. Zeros beyond `length`.
+    sectors: Vec<Sector>,
     length: usize,
     /// Length on disk.
     durable_length: usize,
-    /// By page.
-    olds: BTreeMap<usize, Old>,
+    /// In order of their numbers.
+    olds: VecDeque<Old>,
+}
+
+impl Sector {
+    fn of(bytes: &[u8; SECTOR_BYTES]) -> Self {
+        let (stamp, rest) = bytes.split_first_chunk::<STAMP_BYTES>().expect("a sector is longer");
+        match (*rest == ZEROS[STAMP_BYTES..], *stamp == [0; STAMP_BYTES]) {
+            (true, true) => Self::Zeros,
+            (true, false) => Self::Stamped(*stamp),
+            (false, _) => Self::Full(Box::new(*bytes)),
+        }
+    }
+
+    fn holds(&self, bytes: &[u8; SECTOR_BYTES]) -> bool {
+        match self {
+            Self::Zeros => *bytes == ZEROS,
+            Self::Stamped(stamp) => bytes.starts_with(stamp) && bytes[STAMP_BYTES..] == ZEROS[STAMP_BYTES..],
+            Self::Full(held) => **held == *bytes,
+        }
+    }
+
+    /// Copies its beginning.
+    fn copy_to(&self, out: &mut [u8]) {
+        let mut stamp = |stamp: &[u8]| {
+            let (start, rest) = out.split_at_mut(out.len().min(STAMP_BYTES));
+            start.copy_from_slice(&stamp[..start.len()]);
+            rest.fill(0);
+        };
+        match self {
+            Self::Zeros => stamp(&[0; STAMP_BYTES]),
+            Self::Stamped(bytes) => stamp(bytes),
+            Self::Full(bytes) => out.copy_from_slice(&bytes[..out.len()]),
+        }
+    }
+
+    fn bytes(&self) -> [u8; SECTOR_BYTES] {
+        let mut bytes = ZEROS;
+        self.copy_to(&mut bytes);
+        bytes
+    }
+
+    /// Changes some of it.
+    fn change(&mut self, change: impl FnOnce(&mut [u8; SECTOR_BYTES])) {
+        let mut bytes = self.bytes();
+        change(&mut bytes);
+        *self = Self::of(&bytes);
+    }
 }
 
 impl Content {
@@ -44,14 +97,17 @@ impl Content {
     pub(crate) fn read(&self, buffer: &mut [u8], offset: usize) -> usize {
         let start = offset.min(self.length);
         let count = buffer.len().min(self.length - start);
-        let mut rest = &mut buffer[..count];
-        let mut at = start;
+        let (mut rest, mut at) = (&mut buffer[..count], start);
         while !rest.is_empty() {
-            let within = at % PAGE_BYTES;
-            let now = rest.len().min(PAGE_BYTES - within);
-            let (part, later) = rest.split_at_mut(now);
-            part.copy_from_slice(&bytes_of(&self.pages[at / PAGE_BYTES])[within..within + now]);
-            (rest, at) = (later, at + now);
+            let (sector, within) = (&self.sectors[at / SECTOR_BYTES], at % SECTOR_BYTES);
+            let (part, later) = rest.split_at_mut(rest.len().min(SECTOR_BYTES - within));
+            if within == 0 {
+                sector.copy_to(part);
+            } else {
+                part.copy_from_slice(&sector.bytes()[within..within + part.len()]);
+            }
+            at += part.len();
+            rest = later;
         }
         count
     }
@@ -63,53 +119,55 @@ impl Content {
         }
         let (mut rest, mut at) = (bytes, offset);
         while !rest.is_empty() {
-            let within = at % PAGE_BYTES;
-            let (now, later) = rest.split_at(rest.len().min(PAGE_BYTES - within));
-            self.write_in_page(at / PAGE_BYTES, within, now);
+            let within = at % SECTOR_BYTES;
+            let (now, later) = rest.split_at(rest.len().min(SECTOR_BYTES - within));
+            match now.try_into() {
+                Ok(whole) => self.put(at / SECTOR_BYTES, whole),
+                Err(_) => {
+                    let mut bytes = self.sectors[at / SECTOR_BYTES].bytes();
+                    bytes[within..within + now.len()].copy_from_slice(now);
+                    self.put(at / SECTOR_BYTES, &bytes);
+                }
+            }
             (rest, at) = (later, at + now.len());
         }
     }
 
-    fn write_in_page(&mut self, number: usize, within: usize, bytes: &[u8]) {
-        // A sector that is written as it is already is the same whether the write survives or not. But a sector whose fsync
-        // failed is written again now, whatever it holds.
-        let abandoned =
-            if self.olds.is_empty() { 0 } else { self.olds.get(&number).map_or(0, |old| old.abandoned) };
-        let page = bytes_of(&self.pages[number]);
-        if abandoned == 0 && page[within..within + bytes.len()] == *bytes {
-            return;
+    fn put(&mut self, number: usize, bytes: &[u8; SECTOR_BYTES]) {
+        // A sector that is written as it is already is the same whether the write survives or not. But one whose fsync failed is
+        // written again now, whatever it holds.
+        if !self.sectors[number].holds(bytes) {
+            let held = std::mem::replace(&mut self.sectors[number], Sector::of(bytes));
+            self.remember(number, |_| held);
+        } else if !self.olds.is_empty() {
+            self.written_again(number);
         }
-        let mut changed = 0;
-        let (mut at, end) = (within, within + bytes.len());
-        while at < end {
-            let stop = ((at / SECTOR_BYTES + 1) * SECTOR_BYTES).min(end);
-            let bit = 1 << (at / SECTOR_BYTES);
-            if abandoned & bit != 0 || page[at..stop] != bytes[at - within..stop - within] {
-                changed |= bit;
-            }
-            at = stop;
-        }
-        if changed == 0 {
-            return;
-        }
-        self.touch(number, changed);
-        let page = self.pages[number].get_or_insert_with(|| Box::new(ZEROS));
-        page[within..end].copy_from_slice(bytes);
     }
 
-    /// Before these sectors of a page change: remembers what the disk holds of them.
-    fn touch(&mut self, number: usize, sectors: u8) {
-        let page = &self.pages[number];
-        let old = self.olds.entry(number).or_insert_with(|| Old { page: page.clone(), ..Old::default() });
-        let fresh = sectors & !old.unsynced & !old.abandoned;
-        let known = old.unsynced | old.abandoned;
-        if known != 0 && fresh != 0 {
-            let now = bytes_of(page);
-            let held = old.page.get_or_insert_with(|| Box::new(ZEROS));
-            for_sectors(fresh, |range| held[range.clone()].copy_from_slice(&now[range]));
+    /// A sector changes: remembers what the disk holds of it, unless it is known already.
+    fn remember(&mut self, number: usize, held: impl FnOnce(&Self) -> Sector) {
+        match self.position(number) {
+            Ok(known) => self.olds[known].abandoned = false,
+            Err(place) => {
+                let held = held(self);
+                self.olds.insert(place, Old { number, held, abandoned: false });
+            }
         }
-        old.unsynced |= sectors;
-        old.abandoned &= !sectors;
+    }
+
+    fn written_again(&mut self, number: usize) {
+        if let Ok(known) = self.position(number) {
+            self.olds[known].abandoned = false;
+        }
+    }
+
+    /// Where what the disk holds of a sector is kept, or would be.
+    fn position(&self, number: usize) -> Result<usize, usize> {
+        // Nearly always sectors are written in their order.
+        match self.olds.back() {
+            Some(last) if last.number >= number => self.olds.binary_search_by_key(&number, |old| old.number),
+            _ => Err(self.olds.len()),
+        }
     }
 
     /// Cuts, or extends with zeros.
@@ -117,111 +175,72 @@ impl Content {
         if length >= self.length {
             return self.lengthen(length);
         }
-        let first = length / PAGE_BYTES;
-        for number in first..self.pages.len() {
-            let start = number * PAGE_BYTES;
-            let (from, to) = (length.max(start) - start, self.length.min(start + PAGE_BYTES) - start);
-            let sectors =
-                (from / SECTOR_BYTES..to.div_ceil(SECTOR_BYTES)).fold(0, |mask, sector| mask | 1 << sector);
-            self.touch(number, sectors);
+        for number in length / SECTOR_BYTES..self.sectors.len() {
+            self.remember(number, |content| content.sectors[number].clone());
         }
-        if let Some(page) = &mut self.pages[first] {
-            page[length % PAGE_BYTES..].fill(0);
-        }
-        self.length = length;
-        self.pages.truncate(length.div_ceil(PAGE_BYTES));
+        self.cut(length);
     }
 
     fn lengthen(&mut self, length: usize) {
         self.length = length;
-        self.pages.resize(length.div_ceil(PAGE_BYTES), None);
+        self.sectors.resize(length.div_ceil(SECTOR_BYTES), Sector::Zeros);
+    }
+
+    fn cut(&mut self, length: usize) {
+        self.length = length;
+        self.sectors.truncate(length.div_ceil(SECTOR_BYTES));
+        let within = length % SECTOR_BYTES;
+        if let Some(last) = self.sectors.last_mut().filter(|_| within > 0) {
+            last.change(|bytes| bytes[within..].fill(0));
+        }
     }
 
     /// The disk holds now what reads see, but for what an earlier failure left out.
     pub(crate) fn sync(&mut self) {
-        self.olds.retain(|_, old| {
-            old.unsynced = 0;
-            old.abandoned != 0
-        });
+        self.olds.retain(|old| old.abandoned);
         self.durable_length = self.length;
     }
 
     /// An fsync failed: the pages count as clean, and were not written.
     pub(crate) fn fail_sync(&mut self) {
-        for old in self.olds.values_mut() {
-            old.abandoned |= std::mem::take(&mut old.unsynced);
-        }
+        self.olds.iter_mut().for_each(|old| old.abandoned = true);
     }
 
     /// The power went: each sector that was written and not synced survives, or not.
     pub(crate) fn power_lost(&mut self, mut survives: impl FnMut() -> bool) {
         if self.length != self.durable_length && !survives() {
-            self.pages.resize(self.durable_length.div_ceil(PAGE_BYTES), None);
-            self.length = self.durable_length;
+            self.lengthen(self.durable_length);
         }
-        for (number, old) in std::mem::take(&mut self.olds) {
-            let mut lost = old.abandoned;
-            for_sectors(old.unsynced, |range| {
-                if !survives() {
-                    lost |= 1 << (range.start / SECTOR_BYTES);
-                }
-            });
-            let Some(page) = self.pages.get_mut(number).filter(|_| lost != 0) else { continue };
-            let (page, old) = (page.get_or_insert_with(|| Box::new(ZEROS)), bytes_of(&old.page));
-            for_sectors(lost, |range| page[range.clone()].copy_from_slice(&old[range]));
+        for Old { number, held, abandoned } in std::mem::take(&mut self.olds) {
+            if (abandoned || !survives())
+                && let Some(sector) = self.sectors.get_mut(number)
+            {
+                *sector = held;
+            }
         }
-        self.clear_beyond_end();
+        self.cut(self.length);
         self.durable_length = self.length;
-    }
-
-    /// What is beyond the end of the file would be read as zeros, were it longer.
-    fn clear_beyond_end(&mut self) {
-        let within = self.length % PAGE_BYTES;
-        if let Some(Some(page)) = self.pages.last_mut().filter(|_| within > 0) {
-            page[within..].fill(0);
-        }
     }
 
     /// Sectors that hold anything but zeros.
     pub(crate) fn written_sectors(&self) -> Vec<usize> {
-        let mut written = Vec::new();
-        for (number, page) in self.pages.iter().enumerate() {
-            let Some(page) = page else { continue };
-            let sectors = page.chunks(SECTOR_BYTES).enumerate();
-            let held = sectors.filter(|(_, sector)| sector.iter().any(|&byte| byte != 0));
-            written.extend(held.map(|(within, _)| number * PAGE_BYTES / SECTOR_BYTES + within));
-        }
-        written
+        let sectors = self.sectors.iter().enumerate();
+        sectors.filter(|(_, sector)| !matches!(sector, Sector::Zeros)).map(|(number, _)| number).collect()
     }
 
-    /// Flips one bit of a page that holds something, in the page cache and on disk.
-    pub(crate) fn flip(&mut self, offset: usize, bit: u8) {
-        let (number, within) = (offset / PAGE_BYTES, offset % PAGE_BYTES);
-        if let Some(page) = &mut self.pages[number] {
-            page[within] ^= bit;
-        }
-        if let Some(old) = self.olds.get_mut(&number) {
-            old.page.get_or_insert_with(|| Box::new(ZEROS))[within] ^= bit;
-        }
-    }
-}
-
-fn bytes_of(page: &Page) -> &[u8; PAGE_BYTES] {
-    page.as_deref().unwrap_or(&ZEROS)
-}
-
-/// Calls `act` with the byte range, within the page, of each sector in the mask.
-fn for_sectors(mask: u8, mut act: impl FnMut(std::ops::Range<usize>)) {
-    for sector in 0..PAGE_BYTES / SECTOR_BYTES {
-        if mask & (1 << sector) != 0 {
-            act(sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES);
+    /// Flips bits of one byte, in the page cache and on disk.
+    pub(crate) fn flip(&mut self, offset: usize, bits: u8) {
+        let (number, within) = (offset / SECTOR_BYTES, offset % SECTOR_BYTES);
+        self.sectors[number].change(|bytes| bytes[within] ^= bits);
+        if let Ok(known) = self.position(number) {
+            self.olds[known].held.change(|bytes| bytes[within] ^= bits);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Content, PAGE_BYTES};
+    use super::Content;
     use crate::disk::SECTOR_BYTES;
     use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert_eq, prop_oneof, proptest};
 
@@ -235,8 +254,8 @@ mod tests {
     }
 
     fn step() -> impl Strategy<Value = Step> {
-        const END: usize = 3 * PAGE_BYTES;
-        let write = (0..END, 1..2 * PAGE_BYTES, 0..4_u8, any::<bool>());
+        const END: usize = 12_000;
+        let write = (0..END, 1..6_000_usize, 0..4_u8, any::<bool>());
         prop_oneof![
             6 => write.prop_map(|(offset, length, byte, aligned)| {
                 let offset = if aligned { offset / SECTOR_BYTES * SECTOR_BYTES } else { offset };

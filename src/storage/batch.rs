@@ -2,7 +2,7 @@
 
 use crate::codec::{DecodeError, Reader, Writer, checksum};
 use crate::storage::record::encode_seal;
-use crate::storage::sector::{Life, file_bytes_for, stamp_into};
+use crate::storage::sector::{Life, SECTOR_BYTES, SECTOR_PAYLOAD_BYTES, file_bytes_for, stamp_into, unstamp};
 use bytes::Bytes;
 
 /// Bytes of a batch's header; it lies in the batch's first sector whole.
@@ -62,6 +62,15 @@ impl BatchHeader {
     /// Appends the whole batch as stamped sectors that start at byte `offset` of the file.
     pub(crate) fn stamp_batch_into(&self, out: &mut Vec<u8>, payload: &[u8], life: Life, offset: u64) {
         stamp_into(out, &[&self.encode(), payload], life, offset);
+    }
+
+    /// Header and records, out of the batch's stamped sectors.
+    pub(crate) fn unstamp(&self, sectors: &[u8]) -> Vec<u8> {
+        let bytes = BATCH_HEADER_BYTES + self.payload_bytes as usize;
+        let used = bytes.div_ceil(SECTOR_PAYLOAD_BYTES) * SECTOR_BYTES;
+        let mut payload = unstamp(&sectors[..used.min(sectors.len())]);
+        payload.truncate(bytes);
+        payload
     }
 
     /// The header's bytes.

@@ -7,7 +7,6 @@ use crate::storage::disk::Disk;
 use crate::storage::error::{Damage, OpenError};
 use crate::storage::replay::Replay;
 use crate::storage::scan::{Batch, Fault, Later, ScanEnd, scan_segment};
-use crate::storage::sector::unstamp;
 use crate::storage::segment::{
     FORMAT_VERSION, HeaderError, SegmentHeader, read_whole, read_whole_into, segment_name, segment_sequence,
 };
@@ -104,7 +103,7 @@ pub(crate) struct SealedSegment {
 pub(crate) struct Tail {
     pub(crate) path: PathBuf,
     pub(crate) header: SegmentHeader,
-    /// Its batches, whole and unstamped, without a seal.
+    /// Its batches, unstamped and without padding, without a seal.
     pub(crate) batches: Vec<Vec<u8>>,
     pub(crate) max_index: u64,
     /// Offset and bytes of a torn batch.
@@ -302,20 +301,20 @@ fn tail(
 ) -> Tail {
     let part = |from: u64, to: u64| {
         let to = usize::try_from(to).expect("the file is in memory");
-        file[usize::try_from(from).expect("the file is in memory")..to].to_vec()
+        &file[usize::try_from(from).expect("the file is in memory")..to]
     };
     if end.sealed {
         extents.pop();
     }
     let batches: Vec<Vec<u8>> = extents
         .iter()
-        .map(|(offset, header)| unstamp(&part(*offset, offset + header.file_bytes() as u64)))
+        .map(|(offset, header)| header.unstamp(part(*offset, offset + header.file_bytes() as u64)))
         .collect();
     Tail {
         path: path.to_path_buf(),
         batches,
         max_index,
-        torn: end.torn_to.map(|to| (end.offset, part(end.offset, to))),
+        torn: end.torn_to.map(|to| (end.offset, part(end.offset, to).to_vec())),
         next_sequence: header.first_sequence + extents.len() as u64,
         last_checksum: extents.last().map_or(header.previous, |(_, batch)| batch.checksum),
         header,

@@ -226,8 +226,7 @@ fn read_batch(sectors: &Sectors<'_>, end: &ScanEnd) -> Result<Found, Fault> {
     if missing {
         return Ok(Found::Torn { to: offset + length as u64, indices });
     }
-    let mut payload = Bytes::from(unstamp(sectors.bytes(offset, length))).split_off(BATCH_HEADER_BYTES);
-    payload.truncate(header.payload_bytes as usize);
+    let payload = Bytes::from(header.unstamp(sectors.bytes(offset, length))).split_off(BATCH_HEADER_BYTES);
     if crate::codec::checksum(&payload) != header.payload_checksum {
         return fault(
             indices,

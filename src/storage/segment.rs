@@ -183,7 +183,7 @@ pub(crate) fn fill<F: DiskFile>(file: &F, from: u64, to: u64, stop: &dyn Fn() ->
     file.sync_data()
 }
 
-/// Makes the segment `header` describes, with `batches` (whole, unstamped) in it: under a temporary name, filled
+/// Makes the segment `header` describes, with `batches` (unstamped, header and records) in it: under a temporary name, filled
 /// to its capacity, synced, renamed into place, the directory synced. Replaces a segment of the same name. Sets
 /// the header's capacity. Returns the file and where its next batch goes.
 pub(crate) fn build_segment<D: Disk>(
