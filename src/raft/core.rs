@@ -284,19 +284,17 @@ impl Raft {
         self.shared.log.term_at(index)
     }
 
-    /// A leader's view of every other member; empty elsewhere.
-    #[must_use]
-    pub fn progress(&self) -> Vec<PeerProgress> {
-        let Role::Leader(leader) = &self.role else { return Vec::new() };
-        let view = leader.peers.iter().map(|(id, peer)| PeerProgress {
+    /// A leader's view of every other member; nothing elsewhere.
+    pub fn progress(&self) -> impl Iterator<Item = PeerProgress> + '_ {
+        let leader = if let Role::Leader(leader) = &self.role { Some(leader) } else { None };
+        leader.into_iter().flat_map(|leader| &leader.peers).map(|(id, peer)| PeerProgress {
             id: *id,
             match_index: peer.match_index,
             next_index: peer.next_index,
             state: peer.state.name(),
             inflight: if let PeerState::Replicate(inflight) = &peer.state { inflight.len() } else { 0 },
             last_heard: peer.heard,
-        });
-        view.collect()
+        })
     }
 
     /// Entries in the log after `after` up to `through`, as far as they are held.

@@ -343,10 +343,7 @@ impl Replica {
     fn sends_snapshot(&self) -> bool {
         let recently = self.config.raft.election_timeout_micros;
         let answers = |heard: Time| self.now.since(heard) < recently;
-        self.raft
-            .progress()
-            .iter()
-            .any(|peer| peer.state == "snapshot" && peer.last_heard.is_some_and(answers))
+        self.raft.progress().any(|peer| peer.state == "snapshot" && peer.last_heard.is_some_and(answers))
     }
 
     fn expire(&mut self) {

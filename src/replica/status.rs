@@ -31,7 +31,7 @@ impl Replica {
     }
 
     fn member_status(&self, membership: &Membership, id: NodeId, now: Time) -> MemberStatus {
-        let progress = self.raft.progress().into_iter().find(|peer| peer.id == id);
+        let progress = self.raft.progress().find(|peer| peer.id == id);
         let last = self.raft.last_log().index;
         MemberStatus {
             id,

@@ -136,7 +136,7 @@ fn majority(world: &World) -> bool {
 /// What a leader takes a peer to have, that has it on its disk, as long as it has not gone on to a later term.
 fn acknowledged(world: &World) -> bool {
     nodes(world).filter(|node| leads(node)).all(|node| {
-        node.raft.progress().iter().all(|progress| {
+        node.raft.progress().all(|progress| {
             let peer = world.nodes[position_of(progress.id)].get();
             let matched = usize::try_from(progress.match_index.get()).expect("logs are short");
             peer.durable.term > node.raft.term() || peer.durable_log.get(..matched) == node.log.get(..matched)

@@ -169,7 +169,7 @@ fn a_joint_state_commits_with_a_majority_of_both_sets() {
     cluster.isolate(2);
     cluster.isolate(3);
     cluster.run();
-    let of_4 = cluster.raft(1).progress().into_iter().find(|peer| peer.id == id(4)).unwrap();
+    let of_4 = cluster.raft(1).progress().find(|peer| peer.id == id(4)).unwrap();
     assert_eq!(of_4.match_index, index(3));
     assert_eq!(
         cluster.raft(1).commit_index(),
@@ -241,7 +241,7 @@ fn a_removed_member_learns_that_it_was_removed() {
     cluster.advance(100_000);
     assert!(!cluster.raft(3).membership().contains(id(3)));
     assert!(cluster.raft(3).commit_index() >= cluster.raft(3).membership_at(LogIndex::new(99)).1.index);
-    assert_eq!(cluster.raft(1).progress().len(), 1, "and the relation ends");
+    assert_eq!(cluster.raft(1).progress().count(), 1, "and the relation ends");
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn a_dead_removed_member_is_not_sent_to_for_ever() {
     cluster.crash(3);
     cluster.change(1, remove(&[3])).unwrap();
     cluster.advance(2_000_000);
-    assert_eq!(cluster.raft(1).progress().len(), 1);
+    assert_eq!(cluster.raft(1).progress().count(), 1);
 }
 
 #[test]

@@ -96,7 +96,7 @@ fn match_index_is_not_set_from_a_rejections_hint() {
     let mut cluster = figure_8();
     let (rejected, hint) = (log_id(2, 2), log_id(1, 1));
     cluster.say(2, 1, 4, Body::AppendRejected { session: FIRST, rejected, hint, round: ReadRound::ZERO });
-    let peer = cluster.raft(1).progress()[0];
+    let peer = cluster.raft(1).progress().next().unwrap();
     assert_eq!((peer.match_index, peer.next_index), (LogIndex::ZERO, index(2)));
 }
 
@@ -107,7 +107,7 @@ fn a_late_rejection_changes_nothing() {
     cluster.say(2, 1, 4, accepted(FIRST, 3));
     let (rejected, hint) = (log_id(2, 2), log_id(1, 1));
     cluster.say(2, 1, 4, Body::AppendRejected { session: FIRST, rejected, hint, round: ReadRound::ZERO });
-    let peer = cluster.raft(1).progress()[0];
+    let peer = cluster.raft(1).progress().next().unwrap();
     assert_eq!((peer.match_index, peer.state), (index(3), "replicate"));
 }
 
@@ -134,8 +134,8 @@ fn a_conflict_at_or_below_commit_is_refused_and_reported() {
 fn an_answer_of_another_session_is_late() {
     let mut cluster = figure_8();
     cluster.say(2, 1, 4, accepted(FIRST + 7, 3));
-    assert_eq!(cluster.raft(1).progress()[0].match_index, LogIndex::ZERO);
-    assert_eq!(cluster.raft(1).progress()[0].last_heard, None);
+    assert_eq!(cluster.raft(1).progress().next().unwrap().match_index, LogIndex::ZERO);
+    assert_eq!(cluster.raft(1).progress().next().unwrap().last_heard, None);
 }
 
 #[test]

@@ -243,7 +243,7 @@ fn no_new_snapshot_is_begun_while_one_is_being_sent_until_the_log_is_four_times_
     cluster.heal();
     // Its chunks never arrive, since the storage of these tests has none: the transfer goes on.
     let sending =
-        |cluster: &Cluster| cluster.replicas[&leader].raft().progress().iter().any(|p| p.state == "snapshot");
+        |cluster: &Cluster| cluster.replicas[&leader].raft().progress().any(|p| p.state == "snapshot");
     cluster.run_until(|cluster| sending(cluster));
     let before = write(&mut cluster, 1);
     assert_eq!(write(&mut cluster, 20), before, "twice as many entries as usual");

@@ -76,7 +76,7 @@ impl Truth {
 
     fn check_leader(&mut self, raft: &Raft, nodes: &Nodes) {
         if raft.role() != RoleName::Leader {
-            assert!(raft.progress().is_empty(), "only a leader has progress");
+            assert!(raft.progress().next().is_none(), "only a leader has progress");
             return;
         }
         let (id, term) = (raft.id(), raft.term());
