@@ -18,7 +18,19 @@ pub(crate) const BLOCK_PAYLOAD_BYTES: usize = BLOCK_BYTES / SECTOR_BYTES * SECTO
 
 /// One use of a segment file, from its header to its end: random, new each time a file is created or recycled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Life(pub(crate) u64);
+pub(crate) struct Life {
+    /// What the stamps of heads count from. Derived from the life's number; kept because each sector asks for it.
+    heads: u64,
+    /// And those of bodies.
+    bodies: u64,
+}
+
+impl Life {
+    /// The life with this number.
+    pub(crate) const fn new(number: u64) -> Self {
+        Self { heads: mix(number ^ 0x5be5_0b8e_c4ad_3f61), bodies: mix(number) }
+    }
+}
 
 /// Whether a sector starts something (a batch, a segment's header) or continues it. Part of the stamp, so that
 /// no client can forge the start of a batch with the bytes of a value.
@@ -119,11 +131,11 @@ pub(crate) fn classify(sector: &[u8], offset: u64, life: Life, former: &[Life]) 
 
 /// The stamp of a sector: never zero, so that zero fill is never taken for a written sector.
 fn stamp(life: Life, place: Place, sector: u64) -> u64 {
-    let place = match place {
-        Place::Head => 0x5be5_0b8e_c4ad_3f61,
-        Place::Body => 0,
+    let from = match place {
+        Place::Head => life.heads,
+        Place::Body => life.bodies,
     };
-    mix(mix(life.0 ^ place).wrapping_add(sector)).max(1)
+    mix(from.wrapping_add(sector)).max(1)
 }
 
 /// A bijection that spreads every input bit over the whole word (two rounds of multiply and shift).

@@ -63,11 +63,11 @@ pub(crate) enum HeaderError {
 
 impl SegmentHeader {
     pub(crate) fn life(&self) -> Life {
-        Life(self.life)
+        Life::new(self.life)
     }
 
     pub(crate) fn former(&self) -> Vec<Life> {
-        self.former_lives.iter().copied().map(Life).collect()
+        self.former_lives.iter().copied().map(Life::new).collect()
     }
 
     /// Appends the header as stamped sectors for the start of the file.
@@ -101,7 +101,8 @@ impl SegmentHeader {
         if length > BODY_BYTES_MAX {
             return Err(damaged(format!("its header claims {length} bytes")));
         }
-        let life = Life(reader.u64("segment life").map_err(wrong)?);
+        let number = reader.u64("segment life").map_err(wrong)?;
+        let life = Life::new(number);
         let expected = reader.u32("segment header checksum").map_err(wrong)?;
         let used = file_bytes_for(FIXED_BYTES + length);
         let sectors = file.get(..used).ok_or_else(|| damaged("its header is cut short".into()))?;
@@ -117,7 +118,7 @@ impl SegmentHeader {
             }
         }
         let mut header: Self = from_bytes("segment header", body).map_err(wrong)?;
-        header.life = life.0;
+        header.life = number;
         header.check().map_err(|why| damaged(why.into()))?;
         Ok((header, used))
     }
