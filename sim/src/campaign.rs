@@ -110,9 +110,15 @@ impl fmt::Display for Summary {
 }
 
 impl Campaign {
-    fn progress(&self, summary: &Summary) -> String {
+    /// How far it is, once so many seeds have been run, or looked at and left out.
+    fn progress(&self, looked_at: u64, summary: &Summary) -> String {
         let all = self.seeds.saturating_sub(self.shard.index).div_ceil(self.shard.count);
-        format!("{} of {all} seeds, {} violations so far", summary.seeds, summary.violations)
+        // How many of them have that many voters shows only when all have been looked at.
+        let run = match self.voters {
+            Some(voters) => format!(" looked at, {} with {voters} voters run", summary.seeds),
+            None => String::new(),
+        };
+        format!("{looked_at} of {all} seeds{run}, {} violations so far", summary.violations)
     }
 
     /// Runs it; `report` is given a line for each seed that fails, and one now and then about how far it is.
@@ -121,7 +127,7 @@ impl Campaign {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             jobs => jobs,
         };
-        let next = AtomicU64::new(self.shard.index);
+        let (next, looked_at) = (AtomicU64::new(self.shard.index), AtomicU64::new(0));
         let summary = Mutex::new(Summary::default());
         let started = Instant::now();
         std::thread::scope(|scope| {
@@ -137,17 +143,19 @@ impl Campaign {
                         let seed = self.from + offset;
                         let schedule = Schedule::generate(seed);
                         if self.voters.is_some_and(|voters| voters != schedule.voters) {
+                            looked_at.fetch_add(1, Ordering::Relaxed);
                             continue;
                         }
                         // A panic is one of the product's assertions: a violation like any other.
                         let outcome = catch_unwind(|| self.engine.run(schedule, false)).ok();
+                        let looked_at = looked_at.fetch_add(1, Ordering::Relaxed) + 1;
                         let mut summary = summary.lock().expect("nothing panics while it holds this");
                         if let Some(line) = summary.add(self.engine, seed, outcome) {
                             report(Line::Violation { seed, line });
                         }
                         if told.elapsed() >= PROGRESS {
                             told = Instant::now();
-                            report(Line::Progress(self.progress(&summary)));
+                            report(Line::Progress(self.progress(looked_at, &summary)));
                         }
                     }
                 });
@@ -182,5 +190,30 @@ impl Summary {
         let (seconds, micros) = (outcome.at / SECOND, outcome.at % SECOND);
         let (check, what) = (violation.check, violation.what);
         Some(format!("seed {seed}: {check}, at {seconds}.{micros:06} s: {what}; again: {again}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Campaign, Shard, Summary};
+    use crate::engine::Engine;
+
+    #[test]
+    fn progress_counts_the_seeds_that_are_left_out_too() {
+        let shard = Shard { index: 1, count: 4 };
+        let all = Campaign {
+            engine: Engine::Queue,
+            seeds: 402,
+            from: 0,
+            shard,
+            limit: None,
+            jobs: 1,
+            voters: None,
+        };
+        let summary = Summary { seeds: 20, violations: 2, ..Summary::default() };
+        assert_eq!(all.progress(20, &summary), "20 of 101 seeds, 2 violations so far");
+        let chosen = Campaign { voters: Some(5), ..all };
+        let told = "100 of 101 seeds looked at, 20 with 5 voters run, 2 violations so far";
+        assert_eq!(chosen.progress(100, &summary), told);
     }
 }
