@@ -16,17 +16,23 @@ mod world;
 
 pub use run::run;
 
+use madsim::time::TimeHandle;
 use std::pin::pin;
 use std::time::Duration;
 
 /// Microseconds of the simulation.
 pub(in crate::madsim_engine) fn now() -> u64 {
-    u64::try_from(madsim::time::TimeHandle::current().elapsed().as_micros()).unwrap_or(u64::MAX)
+    micros(&TimeHandle::current())
+}
+
+/// What a clock of madsim shows, in microseconds of the simulation.
+fn micros(clock: &TimeHandle) -> u64 {
+    u64::try_from(clock.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Waits until `at`, microseconds of the simulation.
 pub(in crate::madsim_engine) async fn sleep_until(at: u64) {
-    let handle = madsim::time::TimeHandle::current();
+    let handle = TimeHandle::current();
     let left = Duration::from_micros(at).saturating_sub(handle.elapsed());
     if left.is_zero() {
         return;

@@ -6,7 +6,7 @@ use crate::madsim_engine::client::run_client;
 use crate::madsim_engine::connections::PUMP_MICROS;
 use crate::madsim_engine::operator::Joining;
 use crate::madsim_engine::world::Shared;
-use crate::madsim_engine::{now, sleep_until};
+use crate::madsim_engine::{micros, now, sleep_until};
 use crate::outcome::Outcome;
 use crate::schedule::{Fault, MILLI, SECOND, Schedule, Timed};
 use bytes::Bytes;
@@ -14,8 +14,10 @@ use infinitystore::kv::Op;
 use infinitystore::replica::{ClientReply, ClientRequest, Level};
 use madsim::runtime::{Handle, Runtime};
 use madsim::task::NodeId;
-use std::cell::RefCell;
+use madsim::time::TimeHandle;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 /// A run is shorter here: each second costs more.
@@ -37,11 +39,8 @@ pub(in crate::madsim_engine) struct Run {
     pub operator: RefCell<BTreeMap<usize, Joining>>,
 }
 
-/// Runs the first 20 seconds of a schedule to their end, or to the first violation. On a thread of its own, since madsim
-/// wants a fresh one for each run.
-///
-/// # Panics
-/// With an assertion of the product.
+/// Runs the first 20 seconds of a schedule to their end, or to the first violation; an assertion of the product that fails is
+/// one too. On a thread of its own, since madsim wants a fresh one for each run.
 #[must_use]
 pub fn run(schedule: Schedule, verbose: bool) -> Outcome {
     on_a_thread(shortened(schedule), verbose)
@@ -65,18 +64,15 @@ fn on_a_thread(schedule: Schedule, verbose: bool) -> Outcome {
 fn simulate(schedule: Schedule, verbose: bool) -> Outcome {
     let runtime = Runtime::with_seed_and_config(schedule.seed, madsim::Config::default());
     let shared = Shared::new(schedule, verbose);
-    let at = runtime.block_on(async {
-        let handle = Handle::current();
-        let slots = shared.lock().machines.len();
-        let nodes =
-            (0..slots).map(|slot| handle.create_node().name(format!("m{slot}")).build().id()).collect();
-        let run = Run { shared: shared.clone(), handle, nodes, operator: RefCell::default() };
-        run.carry_out().await;
-        (0..slots).for_each(|slot| run.switch_off(slot, false));
-        now()
-    });
+    let clock = OnceCell::new();
+    // madsim hands a panic of any task on to whoever runs them all.
+    let panicked = catch_unwind(AssertUnwindSafe(|| runtime.block_on(live(&shared, &clock)))).err();
+    if let Some(panic) = panicked {
+        shared.lock().judge(Err(Violation::of_panic(&*panic)));
+    }
+    let at = clock.get().map_or(0, micros);
     let mut world = shared.take();
-    // Whatever tasks are left go before what they share.
+    // Whatever tasks are left go before what they share: without a world they look for nothing, least of all for the time.
     drop(runtime);
     let operations = world.clients.counts();
     let trace_hash = world.trace.hash();
@@ -86,6 +82,17 @@ fn simulate(schedule: Schedule, verbose: bool) -> Outcome {
         violation = violation.or(seen);
     }
     Outcome { violation, at, trace_hash, trace: world.trace, operations, marks: world.marks }
+}
+
+/// The whole of a run; its clock is left behind.
+async fn live(shared: &Shared, clock: &OnceCell<TimeHandle>) {
+    clock.get_or_init(TimeHandle::current);
+    let handle = Handle::current();
+    let slots = shared.lock().machines.len();
+    let nodes = (0..slots).map(|slot| handle.create_node().name(format!("m{slot}")).build().id()).collect();
+    let run = Run { shared: shared.clone(), handle, nodes, operator: RefCell::default() };
+    run.carry_out().await;
+    (0..slots).for_each(|slot| run.switch_off(slot, false));
 }
 
 impl Run {

@@ -16,7 +16,7 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 /// A machine, its disk, and what was seen of the node on it.
@@ -179,9 +179,9 @@ impl Shared {
         })))
     }
 
-    /// For a moment.
+    /// For a moment. After a panic too: what is left of the world is still to be told, and tasks that are dropped look at it.
     pub(in crate::madsim_engine) fn lock(&self) -> MutexGuard<'_, World> {
-        self.0.lock().expect("one thread; a panic ends the run")
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The world at the end. Tasks that still hold it see nothing any more.

@@ -5,6 +5,7 @@ mod exhaustive;
 mod history;
 #[path = "../model/mod.rs"]
 mod model;
+mod panics;
 
 use sim::campaign::{Campaign, Line, Shard, Summary};
 use sim::engine::Engine;
