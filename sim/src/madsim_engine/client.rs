@@ -1,7 +1,8 @@
 //! Clients that speak HTTP.
 
 use crate::clients::Seen;
-use crate::madsim_engine::connections::{SimStream, connect};
+use crate::madsim_engine::connections::SimStream;
+use crate::madsim_engine::listening::connect;
 use crate::madsim_engine::world::Shared;
 use crate::madsim_engine::{now, sleep_until};
 use bytes::Bytes;

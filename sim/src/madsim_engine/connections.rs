@@ -1,10 +1,10 @@
 //! Connections between machines, and from clients: byte streams that take part of a write, carry bytes late and at different
 //! speeds, hold them back while the network is cut, break, and stay half open when the other end lost its power.
 
+use crate::madsim_engine::listening::Port;
 use crate::madsim_engine::world::{Shared, World};
 use crate::madsim_engine::{now, sleep_until};
 use crate::schedule::{MILLI, SECOND};
-use infinitystore::server::Listener;
 use rand::Rng;
 use rand::rngs::SmallRng;
 use std::collections::{BTreeMap, VecDeque};
@@ -16,9 +16,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// Bytes on their way in one direction; whoever writes more waits.
 const WINDOW_BYTES: usize = 256 << 10;
 /// A lost packet is sent again after so long.
-const RETRANSMIT_MICROS: u64 = 200 * MILLI;
+pub(in crate::madsim_engine) const RETRANSMIT_MICROS: u64 = 200 * MILLI;
 /// Bytes that could not be delivered for so long break their connection.
-const GIVE_UP_MICROS: u64 = 10 * SECOND;
+pub(in crate::madsim_engine) const GIVE_UP_MICROS: u64 = 10 * SECOND;
 /// A connection whose other end is gone without a word is probed after so long (the product asks for keep-alive probes), …
 const KEEPALIVE_MICROS: u64 = 10 * SECOND;
 /// … and given up after so long without an answer.
@@ -26,8 +26,8 @@ const KEEPALIVE_GIVE_UP_MICROS: u64 = 25 * SECOND;
 /// How often held bytes are tried again.
 pub(in crate::madsim_engine) const PUMP_MICROS: u64 = 25 * MILLI;
 
-/// One end's place: a machine and its process, or a client.
-type Place = Option<(usize, u32)>;
+/// One end's place: a machine and its process, or a client (`None`).
+pub(in crate::madsim_engine) type Place = Option<(usize, u32)>;
 
 /// What travels.
 #[derive(Debug)]
@@ -70,20 +70,13 @@ struct Connection {
     checksummed: bool,
 }
 
-#[derive(Debug, Default)]
-struct Port {
-    slot: usize,
-    life: u32,
-    backlog: VecDeque<u64>,
-    acceptor: Option<Waker>,
-}
-
 /// All connections of a run.
 #[derive(Debug)]
 pub(in crate::madsim_engine) struct Connections {
     rng: SmallRng,
     open: BTreeMap<u64, Connection>,
-    ports: BTreeMap<String, Port>,
+    /// Who listens, by address.
+    pub ports: BTreeMap<String, Port>,
     next: u64,
 }
 
@@ -92,11 +85,30 @@ impl Connections {
     pub(in crate::madsim_engine) fn new(rng: SmallRng) -> Self {
         Self { rng, open: BTreeMap::new(), ports: BTreeMap::new(), next: 0 }
     }
+
+    /// A new connection between two places: its number.
+    pub(in crate::madsim_engine) fn add(&mut self, from: Place, to: Place) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        let pipe = |from| Pipe { from, read_open: true, write_open: true, ..Pipe::default() };
+        let (pipes, checksummed) = ([pipe(from), pipe(to)], from.is_some());
+        self.open.insert(id, Connection { pipes, broken: false, half_open_since: None, checksummed });
+        id
+    }
+
+    /// The machine at the far end lost its power before it had accepted the connection.
+    pub(in crate::madsim_engine) fn abandon(&mut self, id: u64) {
+        if let Some(connection) = self.open.get_mut(&id) {
+            connection.pipes[0].read_open = false;
+            connection.pipes[1].write_open = false;
+            connection.half_open_since = Some(now());
+        }
+    }
 }
 
 impl World {
     /// Whether bytes get from one place to another now.
-    fn reaches(&mut self, from: Place, to: Place) -> bool {
+    pub(in crate::madsim_engine) fn reaches(&mut self, from: Place, to: Place) -> bool {
         match (from, to) {
             (Some((from, _)), Some((to, _))) => self.network.reaches(now(), from, to),
             _ => true,
@@ -104,7 +116,7 @@ impl World {
     }
 
     /// How long a parcel takes.
-    fn delay(&mut self, from: Place, to: Place) -> u64 {
+    pub(in crate::madsim_engine) fn delay(&mut self, from: Place, to: Place) -> u64 {
         let settings = &self.schedule.settings;
         let rng = &mut self.connections.rng;
         let usual = rng.random_range(settings.delay_min_micros..=settings.delay_max_micros);
@@ -196,28 +208,8 @@ impl World {
         }
     }
 
-    /// A machine's process is gone: nobody listens there any more, and whom nobody had accepted yet finds that out.
-    pub(in crate::madsim_engine) fn close_ports(&mut self, slot: usize) {
-        let ports = self.connections.ports.iter().filter(|(_, port)| port.slot == slot);
-        for addr in ports.map(|(addr, _)| addr.clone()).collect::<Vec<_>>() {
-            self.close_port(&addr);
-        }
-    }
-
-    fn close_port(&mut self, addr: &str) {
-        let Some(port) = self.connections.ports.remove(addr) else { return };
-        for id in port.backlog {
-            if self.machines[port.slot].powered {
-                self.break_connection(id);
-            } else if let Some(connection) = self.connections.open.get_mut(&id) {
-                connection.pipes[0].read_open = false;
-                connection.pipes[1].write_open = false;
-                connection.half_open_since = Some(now());
-            }
-        }
-    }
-
-    fn break_connection(&mut self, id: u64) {
+    /// Both ends find out that it is over; what was on its way is gone.
+    pub(in crate::madsim_engine) fn break_connection(&mut self, id: u64) {
         if let Some(connection) = self.connections.open.get_mut(&id) {
             connection.broken = true;
             for pipe in &mut connection.pipes {
@@ -259,7 +251,8 @@ impl World {
     }
 }
 
-fn wake(waker: &mut Option<Waker>) {
+/// Wakes whoever waits, once.
+pub(in crate::madsim_engine) fn wake(waker: &mut Option<Waker>) {
     if let Some(waker) = waker.take() {
         waker.wake();
     }
@@ -282,7 +275,8 @@ pub(in crate::madsim_engine) struct SimStream {
 }
 
 impl SimStream {
-    const fn new(shared: Shared, id: u64, end: usize) -> Self {
+    /// That end.
+    pub(in crate::madsim_engine) const fn new(shared: Shared, id: u64, end: usize) -> Self {
         Self { shared, id, end, sleep: None }
     }
 }
@@ -399,117 +393,6 @@ impl Drop for SimStream {
             world.mark("connection half open");
         } else {
             world.close_writing(self.id, self.end);
-        }
-    }
-}
-
-/// Connects from a place to `addr`; `None` is a client's place.
-pub(in crate::madsim_engine) async fn connect(
-    shared: &Shared,
-    from: Place,
-    addr: &str,
-) -> io::Result<SimStream> {
-    let give_up = now() + GIVE_UP_MICROS;
-    let slot = slot_of(addr)?;
-    loop {
-        let (there, back) = {
-            let mut world = shared.lock();
-            if slot >= world.machines.len() {
-                return Err(io::Error::new(ErrorKind::NotFound, format!("{addr}: no such machine")));
-            }
-            let to = Some((slot, 0));
-            let through = world.machines[slot].powered && world.reaches(from, to) && world.reaches(to, from);
-            if through { (world.delay(from, to), world.delay(to, from)) } else { (0, 0) }
-        };
-        if back > 0 {
-            sleep_until(now() + there + back).await;
-            break;
-        }
-        if now() >= give_up {
-            return Err(io::Error::new(ErrorKind::TimedOut, format!("{addr}: no answer")));
-        }
-        sleep_until(now() + RETRANSMIT_MICROS).await;
-    }
-    let mut world = shared.lock();
-    let world = &mut *world;
-    let Some(port) = world.connections.ports.get_mut(addr) else {
-        return Err(io::Error::new(ErrorKind::ConnectionRefused, format!("{addr}: connection refused")));
-    };
-    let id = world.connections.next;
-    world.connections.next += 1;
-    let pipe = |from| Pipe { from, read_open: true, write_open: true, ..Pipe::default() };
-    let pipes = [pipe(from), pipe(Some((port.slot, port.life)))];
-    let checksummed = from.is_some();
-    world
-        .connections
-        .open
-        .insert(id, Connection { pipes, broken: false, half_open_since: None, checksummed });
-    port.backlog.push_back(id);
-    wake(&mut port.acceptor);
-    Ok(SimStream::new(shared.clone(), id, 0))
-}
-
-/// Listens on `addr`.
-pub(in crate::madsim_engine) fn listen(
-    shared: &Shared,
-    slot: usize,
-    life: u32,
-    addr: &str,
-) -> io::Result<SimListener> {
-    let mut world = shared.lock();
-    if world.connections.ports.contains_key(addr) {
-        return Err(io::Error::new(ErrorKind::AddrInUse, format!("{addr}: in use")));
-    }
-    world.connections.ports.insert(addr.to_owned(), Port { slot, life, ..Port::default() });
-    Ok(SimListener { shared: shared.clone(), addr: addr.to_owned(), life })
-}
-
-/// The machine of an address like `m3:8000`.
-fn slot_of(addr: &str) -> io::Result<usize> {
-    let slot =
-        addr.strip_prefix('m').and_then(|rest| rest.split(':').next()).and_then(|slot| slot.parse().ok());
-    slot.ok_or_else(|| io::Error::new(ErrorKind::NotFound, format!("{addr}: cannot be resolved")))
-}
-
-/// A listening socket.
-pub(in crate::madsim_engine) struct SimListener {
-    shared: Shared,
-    addr: String,
-    life: u32,
-}
-
-impl Listener for SimListener {
-    type Stream = SimStream;
-
-    async fn accept(&mut self) -> io::Result<(SimStream, String)> {
-        std::future::poll_fn(|cx| {
-            let mut world = self.shared.lock();
-            let Some(port) = world.connections.ports.get_mut(&self.addr) else {
-                return Poll::Ready(Err(io::Error::other("the simulated port is closed")));
-            };
-            match port.backlog.pop_front() {
-                Some(id) => {
-                    Poll::Ready(Ok((SimStream::new(self.shared.clone(), id, 1), "somebody".to_owned())))
-                }
-                None => {
-                    port.acceptor = Some(cx.waker().clone());
-                    Poll::Pending
-                }
-            }
-        })
-        .await
-    }
-
-    fn local_addr(&self) -> io::Result<String> {
-        Ok(self.addr.clone())
-    }
-}
-
-impl Drop for SimListener {
-    fn drop(&mut self) {
-        let mut world = self.shared.lock();
-        if world.connections.ports.get(&self.addr).is_some_and(|port| port.life == self.life) {
-            world.close_port(&self.addr);
         }
     }
 }

@@ -3,7 +3,8 @@
 use crate::checks::Violation;
 use crate::disk::SimDisk;
 use crate::durable::{DurableModel, WriteSketch};
-use crate::madsim_engine::connections::{SimListener, SimStream, connect, listen};
+use crate::madsim_engine::connections::SimStream;
+use crate::madsim_engine::listening::{SimListener, connect, listen};
 use crate::madsim_engine::world::{Machine, Shared, leads};
 use crate::madsim_engine::{now, sleep_until};
 use crate::schedule::SECOND;

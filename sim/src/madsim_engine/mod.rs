@@ -9,6 +9,7 @@ mod client;
 mod connections;
 mod env;
 mod faults;
+mod listening;
 mod machine;
 mod operator;
 mod run;
