@@ -173,7 +173,6 @@ fn messages(all: &[MessageSent]) -> (Vec<Value>, Vec<&'static str>, Option<Strin
             Fate::Altered(at) => (2, Some(at)),
             Fate::Lost => (3, None),
             Fate::Unreadable => (4, None),
-            Fate::Unseen => (5, None),
         };
         let kind = kinds.number(it.kind);
         json!([it.at, arrives, it.from, it.to, kind, u8::from(it.heartbeat), fate, it.text])

@@ -72,12 +72,10 @@ pub enum Fate {
     Duplicate(u64),
     /// Bits flipped, and what is left says something else.
     Altered(u64),
-    /// The network lost it.
+    /// The network lost it, or it was still held back when the run ended.
     Lost,
     /// Bits flipped, and nobody can read what is left.
     Unreadable,
-    /// The engine does not see whole messages arrive.
-    Unseen,
 }
 
 /// A message between machines.
@@ -254,13 +252,13 @@ impl Story {
                 _ => None,
             })
             .collect();
-        self.disk(
-            slot,
-            at,
-            until,
-            "write and fsync",
-            format!("{} writes: {}", writes.len(), writes.join(" | ")),
-        );
+        self.writes(slot, at, until, &writes);
+    }
+
+    /// The same, of what is known of the writes ([`write_text`]).
+    pub fn writes(&mut self, slot: usize, at: u64, until: u64, writes: &[String]) {
+        let text = format!("{} writes: {}", writes.len(), writes.join(" | "));
+        self.disk(slot, at, until, "write and fsync", text);
     }
 
     /// A client asks.

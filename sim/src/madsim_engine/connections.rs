@@ -2,6 +2,7 @@
 //! speeds, hold them back while the network is cut, break, and stay half open when the other end lost its power.
 
 use crate::madsim_engine::listening::Port;
+use crate::madsim_engine::telling::Tap;
 use crate::madsim_engine::world::{Shared, World};
 use crate::madsim_engine::{now, sleep_until};
 use crate::schedule::{MILLI, SECOND};
@@ -31,7 +32,8 @@ pub(in crate::madsim_engine) type Place = Option<(usize, u32)>;
 
 /// What travels.
 #[derive(Debug)]
-enum Parcel {
+pub(in crate::madsim_engine) enum Parcel {
+    /// Data.
     Bytes(Vec<u8>),
     /// The sender has closed.
     End,
@@ -39,11 +41,13 @@ enum Parcel {
 
 /// One direction of a connection.
 #[derive(Debug, Default)]
-struct Pipe {
+pub(in crate::madsim_engine) struct Pipe {
     /// Where it comes from.
-    from: Place,
+    pub from: Place,
     /// With the time of arrival; `None`: held back, as nothing gets through.
-    parcels: VecDeque<(Option<u64>, Parcel)>,
+    pub parcels: VecDeque<(Option<u64>, Parcel)>,
+    /// Which messages they are, for the story.
+    pub tap: Tap,
     /// Bytes of the first parcel that have been read.
     read: usize,
     bytes: usize,
@@ -94,6 +98,11 @@ impl Connections {
         let (pipes, checksummed) = ([pipe(from), pipe(to)], from.is_some());
         self.open.insert(id, Connection { pipes, broken: false, half_open_since: None, checksummed });
         id
+    }
+
+    /// Both directions of a connection, as written by its ends.
+    pub(in crate::madsim_engine) fn pipes(&mut self, id: u64) -> Option<&mut [Pipe; 2]> {
+        self.open.get_mut(&id).map(|connection| &mut connection.pipes)
     }
 
     /// The machine at the far end lost its power before it had accepted the connection.
@@ -180,6 +189,7 @@ impl World {
                     for (arrival, _) in pipe.parcels.iter_mut().filter(|(arrival, _)| arrival.is_none()) {
                         *arrival = Some(pipe.last_at);
                     }
+                    pipe.tap.released(self.trace.story(), pipe.last_at);
                     wake(&mut pipe.reader);
                 }
             }
@@ -213,6 +223,7 @@ impl World {
         if let Some(connection) = self.connections.open.get_mut(&id) {
             connection.broken = true;
             for pipe in &mut connection.pipes {
+                pipe.tap.broken(self.trace.story(), now());
                 pipe.parcels.clear();
                 pipe.held_since = None;
                 wake(&mut pipe.reader);
@@ -221,8 +232,8 @@ impl World {
         }
     }
 
-    /// Chances that a write of `length` bytes meets: the connection breaks, part of it is taken, a bit flips.
-    fn meddle(&mut self, id: u64, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    /// Chances that a write meets: the connection breaks, part of it is taken, a bit flips. What is taken, and where it is damaged.
+    fn meddle(&mut self, id: u64, bytes: &[u8]) -> io::Result<(Vec<u8>, Option<usize>)> {
         let Some(connection) = self.connections.open.get(&id) else { return Err(reset()) };
         let checksummed = connection.checksummed;
         let settings = self.schedule.settings.clone();
@@ -242,12 +253,14 @@ impl World {
             let length = self.connections.rng.random_range(1..bytes.len());
             bytes.truncate(length);
         }
+        let mut damaged_at = None;
         if corrupt {
             self.mark("bytes corrupted");
             let position = self.connections.rng.random_range(0..bytes.len());
             bytes[position] ^= 1 << self.connections.rng.random_range(0..8);
+            damaged_at = Some(position);
         }
-        Ok(bytes)
+        Ok((bytes, damaged_at))
     }
 }
 
@@ -350,12 +363,13 @@ impl AsyncWrite for SimStream {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let bytes = world.meddle(this.id, &buf[..buf.len().min(room)])?;
+        let (bytes, damaged_at) = world.meddle(this.id, &buf[..buf.len().min(room)])?;
         let length = bytes.len();
         if let Some(connection) = world.connections.open.get_mut(&this.id) {
             connection.pipes[this.end].bytes += length;
         }
         world.send_parcel(this.id, this.end, Parcel::Bytes(bytes));
+        world.tell_written(this.id, this.end, &buf[..length], damaged_at);
         Poll::Ready(Ok(length))
     }
 

@@ -8,7 +8,7 @@ use crate::madsim_engine::listening::{SimListener, connect, listen};
 use crate::madsim_engine::world::{Machine, Shared, leads};
 use crate::madsim_engine::{now, sleep_until};
 use crate::schedule::SECOND;
-use crate::story::{Fate, Status};
+use crate::story::Status;
 use infinitystore::raft::{NodeId, Time};
 use infinitystore::replica::{Actions, Notice, PeerMessage, Replica, StorageEvent, StorageRequest};
 use infinitystore::server::work::{WorkQueue, Worker};
@@ -75,14 +75,21 @@ impl Env for SimEnv {
         madsim::task::spawn(task);
     }
 
-    fn start_worker<W: Worker>(&self, _: &str, worker: W, queue: Arc<WorkQueue<W::Job>>) -> io::Result<()> {
-        let env = self.clone();
+    fn start_worker<W: Worker>(
+        &self,
+        name: &str,
+        worker: W,
+        queue: Arc<WorkQueue<W::Job>>,
+    ) -> io::Result<()> {
+        let (env, name) = (self.clone(), name.to_owned());
         let micros = move || {
             let mut world = env.shared.lock();
             let settings = &world.schedule.settings;
             let range = settings.sync_min_micros..=settings.sync_max_micros;
             let (by, until) = world.machines[env.slot].slow_disk;
-            world.disk_rng.random_range(range) + if until > now() { by } else { 0 }
+            let micros = world.disk_rng.random_range(range) + if until > now() { by } else { 0 };
+            world.tell_worker(env.slot, &name, micros);
+            micros
         };
         self.spawn(run_as_task(self.clone(), worker, queue, micros));
         Ok(())
@@ -188,6 +195,7 @@ impl Env for SimEnv {
         if let Some(story) = world.trace.story() {
             story.status(now, self.slot, Some(Status::of(replica)));
             story.notices(now, self.slot, &actions.notices);
+            world.telling.asked(self.slot, &actions.storage);
         }
         // A node that has not joined is a cluster of its own, of which nobody asks anything.
         if machine.member != Some(raft.id()) {
@@ -204,7 +212,7 @@ impl Env for SimEnv {
         for message in &actions.messages {
             world.trace.line(now, Some(self.slot), "send", format_args!("{message:?}"));
             if let (Some(story), Some(to)) = (world.trace.story(), hosts.get(&message.to())) {
-                story.message(now, self.slot, *to, Fate::Unseen, message);
+                world.telling.sent(story, now, (self.slot, *to), message);
             }
             if let PeerMessage::Raft(message) = message {
                 result = result.and_then(|()| world.checks.sent(message, &machine.durable));

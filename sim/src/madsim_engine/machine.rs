@@ -56,6 +56,7 @@ impl Run {
             if let Some(story) = world.trace.story() {
                 story.status(now(), slot, None);
             }
+            world.telling.switched_off(slot);
             let machine = &mut world.machines[slot];
             machine.powered = !power;
             (machine.on, machine.handle, machine.power_fails_at) = (false, None, None);

@@ -13,6 +13,7 @@ mod listening;
 mod machine;
 mod operator;
 mod run;
+mod telling;
 mod world;
 
 pub use run::run;

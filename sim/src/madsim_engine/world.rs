@@ -6,6 +6,7 @@ use crate::clock::Clock;
 use crate::disk::SimDisk;
 use crate::durable::{DurableModel, WriteSketch};
 use crate::madsim_engine::connections::Connections;
+use crate::madsim_engine::telling::Telling;
 use crate::network::Network;
 use crate::schedule::{SECOND, Schedule};
 use crate::streams::{Stream, stream};
@@ -95,6 +96,7 @@ pub(in crate::madsim_engine) struct World {
     pub clients: Clients,
     pub checks: Checks,
     pub trace: Trace,
+    pub telling: Telling,
     pub marks: BTreeMap<&'static str, u64>,
     /// The first violation.
     pub violation: Option<Violation>,
@@ -170,6 +172,7 @@ impl Shared {
             clients: Clients::new(&schedule),
             checks: Checks::default(),
             trace: Trace::new(verbose),
+            telling: Telling::default(),
             marks: BTreeMap::new(),
             violation: None,
             cluster: None,

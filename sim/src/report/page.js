@@ -29,7 +29,7 @@ const ROLES = {
   candidate: ["#f2a65e", "#a85b12"],
   leader: ["#63b77a", "#2d8548"],
 };
-const FATES = ["arrived", "a second copy", "altered on the way", "lost", "damaged beyond reading", "its arrival is not seen by this engine"];
+const FATES = ["arrived", "a second copy", "altered on the way", "lost, or held back to the end", "damaged beyond reading"];
 const group = (kind) =>
   /Vote|TimeoutNow/.test(kind) ? "votes"
   : /Snapshot/.test(kind) ? "snapshots"
@@ -38,7 +38,7 @@ const group = (kind) =>
 
 const messages = data.messages.map(([at, arrives, from, to, kind, heartbeat, fate, text]) => ({
   type: "message", at, arrives, from, to, kind: data.kinds[kind], fate, text,
-  group: heartbeat ? "heartbeats" : group(data.kinds[kind]), damaged: fate >= 2 && fate <= 4,
+  group: heartbeat ? "heartbeats" : group(data.kinds[kind]), damaged: fate >= 2,
 })).sort((a, b) => a.at - b.at);
 let flightMax = 0;
 for (const message of messages) flightMax = Math.max(flightMax, (message.arrives ?? message.at) - message.at);
@@ -341,21 +341,20 @@ function drawMessage(message, among) {
   const vanishes = message.arrives === null;
   if (vanishes) {
     // It never gets there: as far as half the way.
-    const part = message.fate === 5 ? 0.3 : 0.5;
     right = left + 14;
-    bottom = top + (bottom - top) * part;
+    bottom = top + (bottom - top) * 0.5;
   } else right = x(message.arrives);
   const chosen = picked === message;
   pen.globalAlpha = chosen ? 1 : among > 800 ? 0.35 : among > 250 ? 0.6 : 0.9;
   pen.strokeStyle = pen.fillStyle = shade(message.damaged ? GROUPS.damaged.color : GROUPS[message.group].color);
   pen.lineWidth = chosen ? 3 : 1.2;
-  pen.setLineDash(message.fate === 1 ? [2, 3] : message.fate === 3 || message.fate === 4 ? [5, 3] : []);
+  pen.setLineDash(message.fate === 1 ? [2, 3] : vanishes ? [5, 3] : []);
   pen.beginPath();
   pen.moveTo(left, top);
   pen.lineTo(right, bottom);
   pen.stroke();
   pen.setLineDash([]);
-  if (vanishes && message.fate !== 5) {
+  if (vanishes) {
     pen.beginPath();
     pen.moveTo(right - 3, bottom - 3); pen.lineTo(right + 3, bottom + 3);
     pen.moveTo(right - 3, bottom + 3); pen.lineTo(right + 3, bottom - 3);

@@ -6,6 +6,7 @@ mod history;
 #[path = "../model/mod.rs"]
 mod model;
 mod panics;
+mod story;
 
 use sim::campaign::{Campaign, Line, Shard, Summary};
 use sim::engine::Engine;
