@@ -130,6 +130,7 @@ impl World {
         let rng = &mut self.connections.rng;
         let usual = rng.random_range(settings.delay_min_micros..=settings.delay_max_micros);
         let (Some((from, _)), Some((to, _))) = (from, to) else { return settings.delay_min_micros };
+        let factor = self.network.factor(from, to, settings.link_spread);
         let mut chance = |ppm: u32| !self.calm && ppm > 0 && rng.random_range(0..1_000_000) < ppm;
         let straggles = if chance(settings.straggler_ppm) { 9 * usual } else { 0 };
         let lost = chance(settings.loss_ppm);
@@ -137,7 +138,7 @@ impl World {
             *self.marks.entry("packet lost").or_default() += 1;
         }
         let again = if lost { RETRANSMIT_MICROS } else { 0 };
-        usual + straggles + again + self.network.extra(now(), from, to)
+        factor * usual + straggles + again + self.network.extra(now(), from, to)
     }
 
     /// Sends a parcel from `end` of a connection.

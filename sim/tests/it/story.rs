@@ -3,6 +3,7 @@
 use sim::engine::Engine;
 use sim::schedule::{Cut, Fault, MILLI, SECOND, Schedule, Timed};
 use sim::story::{Fate, MessageSent, Story};
+use std::collections::BTreeMap;
 
 /// Three machines and nothing that strikes.
 fn calm_schedule() -> Schedule {
@@ -100,4 +101,25 @@ fn disks_are_told_from_begin_to_end() {
     }
     let entries = |kind: &str| story.disk.iter().filter(|span| span.text.contains(kind)).count();
     assert!(entries("set key") > 0, "what is written is spelled out");
+}
+
+#[test]
+fn links_are_of_different_speed() {
+    let mut schedule = calm_schedule();
+    schedule.settings.link_spread = 20;
+    let story = told(schedule);
+    let mut fastest: BTreeMap<(usize, usize), u64> = BTreeMap::new();
+    let calm = story.notes.iter().find(|note| note.kind == "calm").unwrap().at;
+    for message in story.messages.iter().filter(|message| message.at < calm) {
+        if let Some(at) = arrival(message) {
+            let took = at - message.at;
+            fastest
+                .entry((message.from, message.to))
+                .and_modify(|least| *least = took.min(*least))
+                .or_insert(took);
+        }
+    }
+    let slowest = fastest.values().max().unwrap();
+    assert!(*slowest > 3 * fastest.values().min().unwrap(), "{fastest:?}");
+    assert!(*slowest < 22 * MILLI, "{fastest:?}");
 }
