@@ -3,7 +3,7 @@
 use crate::cli::exit;
 use crate::cli::units::{bytes, bytes_above_zero, count_above_zero, endpoint, micros, micros_above_zero};
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -15,6 +15,21 @@ pub(in crate::cli) struct Cli {
     pub(in crate::cli) command: Option<Command>,
     #[command(flatten)]
     pub(in crate::cli) node: NodeArgs,
+}
+
+impl Cli {
+    /// What the command line and the environment say. A variable that is empty counts as one that is not set: it is what
+    /// `NAME=${OTHER}` leaves, in a unit or a compose file, where there is no `OTHER`.
+    ///
+    /// # Errors
+    /// Wrong usage, or a text that was asked for.
+    pub(in crate::cli) fn from_arguments(
+        arguments: impl Iterator<Item = OsString>,
+    ) -> Result<Self, clap::Error> {
+        let mut command = without_empty_variables(Self::command());
+        let matches = command.try_get_matches_from_mut(with_double_dashes(arguments))?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -200,6 +215,14 @@ pub(in crate::cli) enum ReportFormat {
     Text,
     /// One JSON object
     Json,
+}
+
+/// The command, deaf to variables that are empty.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let empty = |arg: &Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|arg| if empty(&arg) { arg.env(None::<&'static str>) } else { arg })
+        .mut_subcommands(without_empty_variables)
 }
 
 /// The original took its flags with one dash too (`-node-id=node1`): these three get their second one.

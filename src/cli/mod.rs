@@ -16,7 +16,6 @@ mod wal;
 pub use exit::ExitStatus;
 
 use crate::cli::args::{Cli, Command, WalCommand};
-use clap::Parser;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -24,7 +23,7 @@ use std::process::ExitCode;
 #[must_use]
 pub fn main() -> ExitCode {
     // Wrong usage ends here, with clap's message and exit code 2.
-    let cli = Cli::parse_from(args::with_double_dashes(std::env::args_os()));
+    let cli = Cli::from_arguments(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let result = match cli.command {
         None => node::run(&cli.node),
         Some(Command::Dev(options)) => dev::run(&options),

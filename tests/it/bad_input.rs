@@ -125,6 +125,31 @@ fn wrong_usage_is_told_and_exits_with_2() {
 }
 
 #[test]
+fn an_empty_variable_counts_as_one_that_is_not_set() {
+    let dir = TempDir::new().unwrap();
+    let mut node = Node::new(dir.path(), "unset", &[]);
+    for name in [
+        "DATA_DIR",
+        "JOIN",
+        "ADVERTISE_RAFT_ADDR",
+        "ADVERTISE_HTTP_ADDR",
+        "HEARTBEAT_INTERVAL",
+        "SEGMENT_BYTES",
+        "THREADS",
+        "LOG_FORMAT",
+        "LOG_LEVEL",
+        "STOP_WITH_STDIN",
+    ] {
+        node = node.with_variable(&format!("INFINITYSTORE_{name}"), "");
+    }
+    node.start();
+    node.wait_until_ready();
+    assert_eq!(node.set("k", "v").status, 200, "it waits for no cluster to join");
+    assert!(node.data_dir().exists());
+    assert!(node.log().contains("INFO"), "the usual lines");
+}
+
+#[test]
 fn ports_that_are_in_use_are_told_and_exit_with_4() {
     let dir = TempDir::new().unwrap();
     let taken = TcpListener::bind("0.0.0.0:0").unwrap();

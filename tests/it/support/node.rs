@@ -17,6 +17,7 @@ pub(crate) struct Node {
     /// Working directory: the node's data is in `data/<name>` below it.
     dir: PathBuf,
     flags: Vec<String>,
+    variables: Vec<(String, String)>,
     child: Mutex<Option<Child>>,
 }
 
@@ -63,6 +64,7 @@ impl Node {
             http_port: free_port(),
             dir: dir.to_owned(),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            variables: Vec::new(),
             child: Mutex::new(None),
         }
     }
@@ -71,6 +73,12 @@ impl Node {
     pub(crate) fn with_flag(mut self, flag: impl FnOnce(&Self) -> String) -> Self {
         let flag = flag(&self);
         self.flags.push(flag);
+        self
+    }
+
+    /// With a variable in its environment.
+    pub(crate) fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -102,7 +110,8 @@ impl Node {
     pub(crate) fn start(&self) {
         let mut child = self.child.lock().unwrap();
         assert!(child.is_none(), "{} runs already", self.name);
-        *child = Some(command(&self.dir, &self.log_path(), &self.flags()).spawn().unwrap());
+        let mut command = command(&self.dir, &self.log_path(), &self.flags());
+        *child = Some(command.envs(self.variables.iter().cloned()).spawn().unwrap());
         drop(child);
         self.wait_until_alive();
     }
