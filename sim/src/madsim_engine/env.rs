@@ -5,6 +5,7 @@ use crate::disk::SimDisk;
 use crate::durable::{DurableModel, WriteSketch};
 use crate::madsim_engine::connections::SimStream;
 use crate::madsim_engine::listening::{SimListener, connect, listen};
+use crate::madsim_engine::telling::witnessed;
 use crate::madsim_engine::world::{Machine, Shared, leads};
 use crate::madsim_engine::{now, sleep_until};
 use crate::schedule::SECOND;
@@ -72,7 +73,7 @@ impl Env for SimEnv {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        madsim::task::spawn(task);
+        madsim::task::spawn(witnessed(self.shared.clone(), self.slot, task));
     }
 
     fn start_worker<W: Worker>(

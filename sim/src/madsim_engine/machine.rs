@@ -4,6 +4,7 @@ use crate::checks::Violation;
 use crate::madsim_engine::env::SimEnv;
 use crate::madsim_engine::now;
 use crate::madsim_engine::run::Run;
+use crate::madsim_engine::telling::witnessed;
 use crate::madsim_engine::world::{Exit, Shared};
 use crate::queue::machine::replica_config;
 use crate::schedule::MILLI;
@@ -46,7 +47,7 @@ impl Run {
         };
         self.handle.restart(self.nodes[slot]);
         let node = self.handle.get_node(self.nodes[slot]).expect("made at the start of the run");
-        node.spawn(serve(env, options));
+        node.spawn(witnessed(self.shared.clone(), slot, serve(env, options)));
     }
 
     /// Ends a machine's process here and now; with the power, what was not synced may be lost, and nobody is told.

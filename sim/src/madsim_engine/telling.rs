@@ -2,7 +2,7 @@
 //! Only where a story is told; nothing of the run depends on it.
 
 use crate::madsim_engine::now;
-use crate::madsim_engine::world::World;
+use crate::madsim_engine::world::{Shared, World};
 use crate::story::{Fate, Story, beside_text, write_text};
 use bytes::BytesMut;
 use infinitystore::codec::decode_frame;
@@ -190,6 +190,28 @@ impl World {
             for (kind, text) in self.telling.beside.remove(&slot).unwrap_or_default() {
                 story.disk(slot, at, until, kind, text);
             }
+        }
+    }
+}
+
+/// A task of a machine: if it panics, the story says on which.
+pub(in crate::madsim_engine) async fn witnessed(shared: Shared, slot: usize, task: impl Future<Output = ()>) {
+    let _witness = Witness { shared, slot };
+    task.await;
+}
+
+struct Witness {
+    shared: Shared,
+    slot: usize,
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        // Dropped by the panic itself: tasks of machines that are switched off are dropped in peace.
+        if std::thread::panicking()
+            && let Some(story) = self.shared.lock().trace.story()
+        {
+            story.note(now(), Some(self.slot), "assertion failed", "the run ends here");
         }
     }
 }

@@ -35,6 +35,15 @@ fn a_panic_is_a_violation_with_a_page() {
 }
 
 #[test]
+fn the_machine_that_panics_is_marked() {
+    let [_, schedule] = panicking(7);
+    let mut outcome = Engine::Madsim.run(schedule, true);
+    let (end, story) = (outcome.at, outcome.trace.story().expect("it was told"));
+    let marks: Vec<_> = story.notes.iter().filter(|note| note.kind == "assertion failed").collect();
+    assert!(matches!(marks[..], [note] if note.slot.is_some() && note.at == end), "{marks:?}");
+}
+
+#[test]
 fn a_campaign_counts_a_panic_and_goes_on() {
     for engine in [Engine::Queue, Engine::Madsim] {
         for schedule in panicking(3) {
