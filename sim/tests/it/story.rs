@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 /// Three machines and nothing that strikes.
 fn calm_schedule() -> Schedule {
-    let mut schedule = (0..).map(Schedule::generate).find(|it| it.voters == 3 && it.spares == 0).unwrap();
+    let mut schedule =
+        (0..).map(Schedule::generate).find(|it| it.voters == 3 && it.spares == 0).expect("some are so");
     schedule.faults.clear();
     schedule.duration_micros = 5 * SECOND;
     let settings = &mut schedule.settings;
@@ -22,7 +23,7 @@ fn calm_schedule() -> Schedule {
 fn told(schedule: Schedule) -> Story {
     let mut outcome = Engine::Madsim.run(schedule, true);
     assert_eq!(outcome.violation, None);
-    std::mem::take(outcome.trace.story().unwrap())
+    std::mem::take(outcome.trace.story().expect("it was told"))
 }
 
 fn arrival(message: &MessageSent) -> Option<u64> {

@@ -105,6 +105,8 @@ fn a_report_shows_the_run_and_can_be_used() {
         let (schedule, mut outcome) = watched(engine, 7);
         assert_eq!(outcome.violation, None);
         let story = outcome.trace.story().unwrap().clone();
+        let arrive = story.messages.iter().filter(|it| matches!(it.fate, Fate::Arrives(_))).count();
+        assert!(arrive > 100 && story.disk.len() > 100, "{engine}: {arrive}, {}", story.disk.len());
         let page = page_of(engine, &schedule, &mut outcome);
         assert!(page.len() < 4 << 20, "{} bytes", page.len());
         let Some(seen) = probed(&format!("{engine}-7"), &page) else { return };
