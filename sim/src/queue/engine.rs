@@ -58,7 +58,7 @@ pub(in crate::queue) struct Engine {
 #[must_use]
 pub fn run(schedule: Schedule, verbose: bool) -> Outcome {
     let mut engine = Engine::new(schedule, verbose);
-    let result = if verbose { engine.run_caught() } else { engine.run() };
+    let result = engine.run_caught();
     engine.into_outcome(result)
 }
 
@@ -119,7 +119,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Runs it, and makes a violation of a panic: for one who wants to see how it came to that.
+    /// Runs it, and makes a violation of a panic: it has a time then, what led to it can be shown, and its schedule made small.
     fn run_caught(&mut self) -> Result<(), Violation> {
         catch_unwind(AssertUnwindSafe(|| self.run()))
             .unwrap_or_else(|panic| Err(Violation::of_panic(&*panic)))
