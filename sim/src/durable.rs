@@ -6,7 +6,6 @@
 use crate::disk::SimDisk;
 use infinitystore::raft::{HardState, LogId, LogIndex, LogRecords, Restored, Term};
 use infinitystore::storage::SnapshotFiles;
-use std::collections::BTreeMap;
 
 /// The durable state of one member, as its acknowledged writes made it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,8 +14,41 @@ pub struct DurableModel {
     pub hard_state: HardState,
     /// The newest snapshot.
     pub snapshot: LogId,
-    /// Terms of the entries; above the snapshot, and some below.
-    pub log: BTreeMap<LogIndex, Term>,
+    /// Above the snapshot, and some below.
+    log: Terms,
+}
+
+/// Terms of contiguous entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Terms {
+    /// The index before the first.
+    before: LogIndex,
+    terms: Vec<Term>,
+}
+
+impl Terms {
+    fn last(&self) -> LogIndex {
+        self.before.plus(self.terms.len() as u64)
+    }
+
+    fn at(&self, index: LogIndex) -> Option<Term> {
+        let position = index.get().checked_sub(self.before.get() + 1)?;
+        self.terms.get(usize::try_from(position).ok()?).copied()
+    }
+
+    fn truncate_from(&mut self, from: LogIndex) {
+        let kept = from.previous().since(self.before);
+        self.terms.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
+    }
+
+    fn put(&mut self, id: LogId) {
+        if id.index <= self.before || id.index > self.last().next() {
+            // A snapshot has taken the place of what was before.
+            (self.before, self.terms) = (id.index.previous(), Vec::new());
+        }
+        self.truncate_from(id.index);
+        self.terms.push(id.term);
+    }
 }
 
 /// What one write does, without its data.
@@ -65,7 +97,8 @@ impl DurableModel {
     /// What a first start made.
     #[must_use]
     pub fn of(restored: &Restored) -> Self {
-        let log = restored.entries.iter().map(|entry| (entry.index(), entry.term())).collect();
+        let mut log = Terms::default();
+        restored.entries.iter().for_each(|entry| log.put(entry.id()));
         let snapshot = restored.snapshot.as_ref().map_or(LogId::ZERO, |meta| meta.last);
         Self { hard_state: restored.hard_state, snapshot, log }
     }
@@ -76,21 +109,20 @@ impl DurableModel {
             self.hard_state = hard_state;
         }
         if let Some(from) = write.truncate_from {
-            self.log.split_off(&from);
+            self.log.truncate_from(from);
         }
         if let Some(snapshot) = write.snapshot {
             self.snapshot = self.snapshot.max(snapshot);
         }
-        for entry in &write.entries {
-            self.log.insert(entry.index, entry.term);
-        }
+        write.entries.iter().for_each(|id| self.log.put(*id));
     }
 
     /// The last entry.
     #[must_use]
     pub fn last(&self) -> LogId {
-        match self.log.last_key_value() {
-            Some((&index, &term)) if index > self.snapshot.index => LogId::new(term, index),
+        let index = self.log.last();
+        match self.log.at(index) {
+            Some(term) if index > self.snapshot.index => LogId::new(term, index),
             _ => self.snapshot,
         }
     }
@@ -98,7 +130,7 @@ impl DurableModel {
     /// Whether this entry is in the log, or was compacted away.
     #[must_use]
     pub fn has(&self, id: LogId) -> bool {
-        id.index <= self.snapshot.index || self.log.get(&id.index) == Some(&id.term)
+        id.index <= self.snapshot.index || self.log.at(id.index) == Some(id.term)
     }
 
     /// Whether `restored` is what this model holds.
@@ -110,8 +142,8 @@ impl DurableModel {
             && snapshot <= self.snapshot
             && last == self.last()
             && restored.entries.iter().all(|entry| {
-                entry.index() <= self.snapshot.index && !self.log.contains_key(&entry.index())
-                    || self.log.get(&entry.index()) == Some(&entry.term())
+                let known = self.log.at(entry.index());
+                known == Some(entry.term()) || known.is_none() && entry.index() <= self.snapshot.index
             })
     }
 
