@@ -133,6 +133,17 @@ impl Content {
         }
     }
 
+    /// Writes zeros.
+    pub(crate) fn write_zeros(&mut self, length: usize, offset: usize) {
+        let is_known = self.olds.back().is_some_and(|old| old.number >= offset / SECTOR_BYTES);
+        if offset >= self.length && !is_known {
+            // There is nothing else beyond the end.
+            self.lengthen(offset + length);
+        } else {
+            self.write(&vec![0; length], offset);
+        }
+    }
+
     fn put(&mut self, number: usize, bytes: &[u8; SECTOR_BYTES]) {
         // A sector that is written as it is already is the same whether the write survives or not. But one whose fsync failed is
         // written again now, whatever it holds.
@@ -332,6 +343,7 @@ mod tests {
             let (mut content, mut plain) = (Content::default(), Plain::default());
             for step in &steps {
                 match step {
+                    Step::Write { offset, length, byte: 0 } => content.write_zeros(*length, *offset),
                     Step::Write { offset, length, byte } => content.write(&vec![*byte; *length], *offset),
                     Step::SetLen(length) => content.set_len(*length),
                     Step::Sync => content.sync(),

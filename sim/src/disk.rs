@@ -52,6 +52,20 @@ pub struct DiskFaults {
     pub operations_left: Option<u32>,
 }
 
+impl DiskFaults {
+    /// What becomes of a write: where it goes.
+    fn write(&mut self, content: &Content, length: usize, offset: u64) -> io::Result<usize> {
+        let offset = usize::try_from(offset).map_err(|_| full())?;
+        if std::mem::take(&mut self.fail_write) {
+            return Err(io::Error::other("simulated write error"));
+        }
+        if self.full && offset + length > content.len() {
+            return Err(full());
+        }
+        Ok(if std::mem::take(&mut self.misdirect) { offset + 4096 } else { offset })
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     cached: Names,
@@ -401,21 +415,19 @@ impl DiskFile for SimFile {
 
     fn write_vectored_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
         self.with(|content, faults, _| {
-            let mut offset = usize::try_from(offset).map_err(|_| full())?;
-            let length: usize = parts.iter().map(|part| part.len()).sum();
-            if std::mem::take(&mut faults.fail_write) {
-                return Err(io::Error::other("simulated write error"));
-            }
-            if faults.full && offset + length > content.len() {
-                return Err(full());
-            }
-            if std::mem::take(&mut faults.misdirect) {
-                offset += 4096;
-            }
+            let mut offset = faults.write(content, parts.iter().map(|part| part.len()).sum(), offset)?;
             for part in parts {
                 content.write(part, offset);
                 offset += part.len();
             }
+            Ok(())
+        })
+    }
+
+    fn write_zeros_at(&self, length: usize, offset: u64) -> io::Result<()> {
+        self.with(|content, faults, _| {
+            let offset = faults.write(content, length, offset)?;
+            content.write_zeros(length, offset);
             Ok(())
         })
     }

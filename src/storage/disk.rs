@@ -39,6 +39,10 @@ pub trait DiskFile: Send + Sync + 'static {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Writes all of `parts`, one after the other, at `offset`.
     fn write_vectored_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()>;
+    /// Writes `length` zeros at `offset`: as [`Self::write_at`] does, not a hole.
+    fn write_zeros_at(&self, length: usize, offset: u64) -> io::Result<()> {
+        self.write_at(&vec![0; length], offset)
+    }
     /// Length, bytes.
     fn len(&self) -> io::Result<u64>;
     /// Whether it is empty.

@@ -165,15 +165,14 @@ pub(crate) fn capacity_for(used: u64, segment_bytes: u64) -> u64 {
 /// wait behind one large one. Real zeros: a sync over a block that is only reserved has to update the file's extents
 /// too, which makes it about two thirds slower. Stops with `Interrupted` when `stop`, asked before each piece, says so.
 pub(crate) fn fill<F: DiskFile>(file: &F, from: u64, to: u64, stop: &dyn Fn() -> bool) -> io::Result<()> {
-    let zeros = vec![0; usize::try_from(to.saturating_sub(from)).unwrap_or(FILL_BYTES).min(FILL_BYTES)];
     let mut at = from;
     while at < to {
         if stop() {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        let now = (to - at).min(FILL_BYTES as u64);
-        file.write_at(&zeros[..usize::try_from(now).expect("at most FILL_BYTES")], at)?;
-        at += now;
+        let now = usize::try_from(to - at).unwrap_or(FILL_BYTES).min(FILL_BYTES);
+        file.write_zeros_at(now, at)?;
+        at += now as u64;
         if at < to {
             file.sync_data()?;
         }
