@@ -1,10 +1,9 @@
 //! Many seeds, on all cores.
 
 use crate::engine::Engine;
-use crate::marks::{SEEDS_ENOUGH, missing};
+use crate::marks::{Marks, missing};
 use crate::outcome::Outcome;
 use crate::schedule::{SECOND, Schedule};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::catch_unwind;
 use std::str::FromStr;
@@ -82,7 +81,7 @@ pub struct Summary {
     /// Simulated seconds for each second of each core that ran.
     pub rate: u64,
     /// How often each fault and rare path was met.
-    pub marks: BTreeMap<&'static str, u64>,
+    pub marks: Marks,
     /// Marks that a campaign of this size should have met, and did not.
     pub missing: Vec<&'static str>,
 }
@@ -163,9 +162,7 @@ impl Campaign {
         });
         let mut summary = summary.into_inner().expect("nothing panicked while it held this");
         let core_micros = started.elapsed().as_micros().max(1) * jobs as u128;
-        if summary.seeds >= SEEDS_ENOUGH {
-            summary.missing = missing(self.engine, &summary.marks);
-        }
+        summary.missing = missing(self.engine, summary.seeds, &summary.marks);
         summary.rate = u64::try_from(u128::from(summary.simulated_micros) / core_micros).unwrap_or(u64::MAX);
         summary
     }

@@ -1,6 +1,8 @@
 //! The safety properties that are checked at every step, over all machines at once.
 
 use crate::durable::DurableModel;
+use crate::marks::Marks;
+use crate::paths::Shown;
 use bytes::Bytes;
 use infinitystore::kv::Op;
 use infinitystore::raft::{
@@ -130,7 +132,7 @@ impl Checks {
         Ok(())
     }
 
-    /// A machine was stepped: what it tells, and what it has applied since `applied`.
+    /// A machine was stepped: what it tells, and what it has applied since it was last looked at.
     ///
     /// # Errors
     /// [`Violation`].
@@ -139,8 +141,8 @@ impl Checks {
         slot: usize,
         replica: &Replica,
         notices: &[Notice],
-        applied: &mut LogIndex,
-        marks: &mut BTreeMap<&'static str, u64>,
+        shown: &mut Shown,
+        marks: &mut Marks,
     ) -> Result<(), Violation> {
         for notice in notices {
             match notice {
@@ -157,15 +159,17 @@ impl Checks {
                 Notice::MembershipChanged { .. } | Notice::SnapshotFailed(_) => {}
             }
         }
-        let before = std::mem::replace(applied, replica.last_applied().index);
+        shown.mark(replica, notices, marks);
+        let applied = replica.last_applied().index;
+        let before = std::mem::replace(&mut shown.applied, applied);
         check!(
             "applied never goes back",
-            before <= *applied,
+            before <= applied,
             "machine {slot} had applied {before}, now {applied}"
         );
-        if before < *applied {
+        if before < applied {
             // A snapshot may have taken the place of some.
-            for entry in replica.raft().log_range(before, *applied) {
+            for entry in replica.raft().log_range(before, applied) {
                 self.applied(replica, entry)?;
             }
             self.same_state(replica)?;

@@ -3,7 +3,8 @@
 //!
 //! # Code map
 //! - `schedule` is what strikes and what clients ask, as data; `streams` is all other randomness.
-//! - `disk`, `network`, `clock` are the surroundings; `clients`, `checks`, `durable` judge, in both engines alike.
+//! - `disk` (with `content`), `network`, `clock` are the surroundings; `clients`, `checks`, `durable` judge, in both engines alike.
+//! - `marks` and `paths` say what a campaign has met.
 //! - `queue` drives replicas over an event queue; `madsim_engine` drives whole nodes; `engine` chooses.
 //! - `story` is what the `report` page shows of a run.
 //! - `campaign`, `minimise`, `trace`, `outcome`: many seeds, small schedules, what is left of a run.
@@ -29,6 +30,7 @@ pub mod minimise;
 pub mod mutants;
 pub mod network;
 pub mod outcome;
+pub mod paths;
 pub mod queue;
 pub mod report;
 pub mod schedule;

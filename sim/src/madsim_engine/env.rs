@@ -8,9 +8,10 @@ use crate::madsim_engine::listening::{SimListener, connect, listen};
 use crate::madsim_engine::telling::witnessed;
 use crate::madsim_engine::world::{Machine, Shared, leads};
 use crate::madsim_engine::{now, sleep_until};
+use crate::paths::{Shown, mark_recovery};
 use crate::schedule::SECOND;
 use crate::story::Status;
-use infinitystore::raft::{NodeId, Time};
+use infinitystore::raft::{LogIndex, NodeId, Time};
 use infinitystore::replica::{Actions, Notice, PeerMessage, Replica, StorageEvent, StorageRequest};
 use infinitystore::server::work::{WorkQueue, Worker};
 use infinitystore::server::{Env, run_as_task};
@@ -141,11 +142,9 @@ impl Env for SimEnv {
         machine.rotten = false;
         machine.member = (world.cluster == Some(identity.cluster)).then_some(identity.member);
         // The replica starts from its snapshot: what lies before was applied in an earlier life.
-        machine.applied = opened
-            .restored
-            .snapshot
-            .as_ref()
-            .map_or(infinitystore::raft::LogIndex::ZERO, |meta| meta.last.index);
+        let snapshot = opened.restored.snapshot.as_ref();
+        machine.shown = Shown::at_start(snapshot.map_or(LogIndex::ZERO, |meta| meta.last.index));
+        mark_recovery(&opened.notes, &mut world.marks);
         machine.view = Default::default();
         world.trace.line(now(), Some(self.slot), "opened", format_args!("{identity:?}"));
     }
@@ -203,13 +202,8 @@ impl Env for SimEnv {
             return;
         }
         machine.look(replica, actions);
-        let mut result = world.checks.stepped(
-            self.slot,
-            replica,
-            &actions.notices,
-            &mut machine.applied,
-            &mut world.marks,
-        );
+        let mut result =
+            world.checks.stepped(self.slot, replica, &actions.notices, &mut machine.shown, &mut world.marks);
         for message in &actions.messages {
             world.trace.line(now, Some(self.slot), "send", format_args!("{message:?}"));
             if let (Some(story), Some(to)) = (world.trace.story(), hosts.get(&message.to())) {

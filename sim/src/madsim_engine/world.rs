@@ -8,10 +8,11 @@ use crate::durable::{DurableModel, WriteSketch};
 use crate::madsim_engine::connections::Connections;
 use crate::madsim_engine::telling::Telling;
 use crate::network::Network;
+use crate::paths::Shown;
 use crate::schedule::{SECOND, Schedule};
 use crate::streams::{Stream, stream};
 use crate::trace::Trace;
-use infinitystore::raft::{ClusterId, LogId, LogIndex, Membership, NodeId, RoleName, StoreId, Term};
+use infinitystore::raft::{ClusterId, LogId, Membership, NodeId, RoleName, StoreId, Term};
 use infinitystore::server::{NodeExit, NodeHandle};
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -60,8 +61,8 @@ pub(in crate::madsim_engine) struct Machine {
     pub durable: DurableModel,
     /// Writes that were asked for and not acknowledged.
     pub under_way: VecDeque<(u64, WriteSketch)>,
-    /// The last applied index that the checks have seen.
-    pub applied: LogIndex,
+    /// What the checks have seen of its replica.
+    pub shown: Shown,
     /// What the replica showed last.
     pub view: View,
 }
@@ -158,7 +159,7 @@ impl Shared {
                 member: None,
                 durable: DurableModel::default(),
                 under_way: VecDeque::new(),
-                applied: LogIndex::ZERO,
+                shown: Shown::default(),
                 view: View::default(),
             })
             .collect();

@@ -4,8 +4,10 @@ use crate::checks::Violation;
 use crate::clock::Clock;
 use crate::disk::SimDisk;
 use crate::durable::{DurableModel, WriteSketch};
+use crate::marks::Marks;
+use crate::paths::{Shown, mark_recovery};
 use crate::schedule::Settings;
-use infinitystore::raft::{ClusterId, Config, LogIndex, Member, NodeId, StoreId, Time};
+use infinitystore::raft::{ClusterId, Config, Member, NodeId, StoreId, Time};
 use infinitystore::replica::{
     Event, Replica, ReplicaConfig, ReplicaStart, RequestId, StorageEvent, StorageRequest,
 };
@@ -84,8 +86,8 @@ pub(in crate::queue) struct Process {
     pub(in crate::queue) alarm: Option<u64>,
     /// Who waits for which request.
     pub(in crate::queue) askers: BTreeMap<RequestId, Asker>,
-    /// The last applied index that the checks have seen.
-    pub(in crate::queue) applied: LogIndex,
+    /// What the checks have seen of the replica.
+    pub(in crate::queue) shown: Shown,
 }
 
 /// Why a process did not start.
@@ -145,6 +147,7 @@ impl Machine {
         settings: &Settings,
         seed: u64,
         bootstrap: Bootstrap,
+        marks: &mut Marks,
     ) -> Result<(), StartError> {
         self.life += 1;
         let mut options = StorageOptions::new("/data");
@@ -154,6 +157,7 @@ impl Machine {
         options.seed = seed;
         let (storage, opened) = Storage::open(self.disk.clone(), options, &bootstrap)
             .map_err(|error| StartError::Refused(error.to_string()))?;
+        mark_recovery(&opened.notes, marks);
         let under_way = std::mem::take(&mut self.under_way);
         if self.durable == DurableModel::default() {
             self.durable = DurableModel::of(&opened.restored);
@@ -189,7 +193,7 @@ impl Machine {
             wake_at: None,
             alarm: None,
             askers: BTreeMap::new(),
-            applied,
+            shown: Shown::at_start(applied),
         });
         Ok(())
     }

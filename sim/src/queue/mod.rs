@@ -1,5 +1,6 @@
 //! The queue engine: thousands of simulated seconds a second, in one thread.
 
+mod asking;
 mod engine;
 mod faults;
 mod happening;

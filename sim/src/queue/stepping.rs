@@ -1,7 +1,6 @@
 //! Machines at work: events in, actions out, and everything the actions ask for.
 
 use crate::checks::Violation;
-use crate::clients::Seen;
 use crate::durable::WriteSketch;
 use crate::queue::engine::Engine;
 use crate::queue::happening::{Happening, IDLE_MICROS};
@@ -10,10 +9,7 @@ use crate::schedule::{MILLI, SECOND};
 use crate::story::{self, Fate, Status};
 use bytes::Bytes;
 use infinitystore::codec::{decode_frame, encode_frame};
-use infinitystore::kv::Op;
-use infinitystore::replica::{
-    Actions, ClientReply, ClientRequest, Event, Level, PeerMessage, RequestId, StorageEvent, StorageRequest,
-};
+use infinitystore::replica::{Actions, Event, PeerMessage, StorageEvent, StorageRequest};
 use rand::Rng;
 
 /// Time between a process' end by an error and its next start, as a supervisor would have it.
@@ -32,7 +28,7 @@ impl Engine {
         let bootstrap = self.bootstrap(slot, identity);
         let rotten = self.machines[slot].rotten;
         let now = self.now;
-        match self.machines[slot].start(now, &self.schedule.settings, seed, bootstrap) {
+        match self.machines[slot].start(now, &self.schedule.settings, seed, bootstrap, &mut self.marks) {
             Ok(()) => {
                 self.trace.line(now, Some(slot), "start", format_args!("{identity:?}"));
                 if let Some(story) = self.trace.story() {
@@ -184,13 +180,7 @@ impl Engine {
             story.status(self.now, slot, Some(Status::of(&process.replica)));
             story.notices(self.now, slot, &actions.notices);
         }
-        self.checks.stepped(
-            slot,
-            &process.replica,
-            &actions.notices,
-            &mut process.applied,
-            &mut self.marks,
-        )?;
+        self.checks.stepped(slot, &process.replica, &actions.notices, &mut process.shown, &mut self.marks)?;
         let Some(process) = &self.machines[slot].process else { return Ok(()) };
         let durable = |id| self.hosts.get(&id).map(|slot| &self.machines[*slot].durable);
         self.checks.replicated(&process.replica, durable)
@@ -455,90 +445,5 @@ impl Engine {
                 self.plan_client(client);
             }
         }
-    }
-
-    pub(in crate::queue) fn plan_client(&mut self, client: usize) {
-        if let Some((at, _)) = self.clients.next(client)
-            && at < self.schedule.duration_micros
-            && !self.calm
-        {
-            self.queue.plan(at.max(self.now + MILLI), Happening::ClientNext(client));
-        }
-    }
-
-    pub(in crate::queue) fn client_next(&mut self, client: usize) -> Result<(), Violation> {
-        let Some((at, slot)) = self.clients.next(client) else { return Ok(()) };
-        if at > self.now || self.calm {
-            self.plan_client(client);
-            return Ok(());
-        }
-        if self.machines[slot].process.is_none() {
-            self.clients.skip(client);
-            self.plan_client(client);
-            return Ok(());
-        }
-        let (request, body) = self.clients.send(client, self.now, self.trace.story());
-        let timeout = self.schedule.settings.client_timeout_micros;
-        let give_up = Happening::ClientGivesUp { client, request };
-        self.queue.plan(self.now + timeout + timeout / 4, give_up);
-        self.ask(slot, request, Asker::Client(client), body, timeout)
-    }
-
-    /// Someone asks a machine's process.
-    pub(in crate::queue) fn ask(
-        &mut self,
-        slot: usize,
-        id: RequestId,
-        asker: Asker,
-        request: ClientRequest,
-        timeout_micros: u64,
-    ) -> Result<(), Violation> {
-        let machine = &mut self.machines[slot];
-        let deadline = machine.time(self.now).plus(timeout_micros);
-        if let Some(process) = &mut machine.process {
-            process.askers.insert(id, asker);
-        }
-        self.give(slot, Event::Client { id, deadline, request })
-    }
-
-    fn reply(&mut self, slot: usize, request: RequestId, reply: &ClientReply) {
-        let asker = self.machines[slot].process.as_mut().and_then(|process| process.askers.remove(&request));
-        match asker {
-            Some(Asker::Client(client)) => {
-                self.trace.line(self.now, Some(slot), "answer", format_args!("client {client}: {reply:?}"));
-                if self.clients.answer(client, request, &Seen::from(reply), self.now, self.trace.story()) {
-                    self.plan_client(client);
-                }
-            }
-            Some(Asker::Probe) => {
-                match reply {
-                    ClientReply::Written(_) => self.wrote.insert(slot),
-                    ClientReply::Value(_) => self.read.insert(slot),
-                    _ => false,
-                };
-            }
-            Some(Asker::Operator) | None => {}
-        }
-    }
-
-    /// Asks every machine that has not answered yet to write something, and to read.
-    pub(in crate::queue) fn probe(&mut self) -> Result<(), Violation> {
-        for slot in 0..self.machines.len() {
-            if self.machines[slot].process.is_none() {
-                continue;
-            }
-            let key = Bytes::from_static(b"probe");
-            if !self.read.contains(&slot) {
-                let read = ClientRequest::Read { key: key.clone(), level: Level::Linearizable };
-                let id = RequestId(u64::MAX - self.trace.steps() - 2 * slot as u64);
-                self.ask(slot, id, Asker::Probe, read, 3_000 * MILLI)?;
-            }
-            if !self.wrote.contains(&slot) {
-                let op = Op::Set { key, value: Bytes::from_static(b"alive") };
-                let id = RequestId(u64::MAX - self.trace.steps() - 2 * slot as u64 - 1);
-                self.ask(slot, id, Asker::Probe, ClientRequest::Write(op), 3_000 * MILLI)?;
-            }
-        }
-        Ok(())
     }
 }

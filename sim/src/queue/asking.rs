@@ -1,0 +1,111 @@
+//! Who asks machines, and is answered: clients, the operator, and the probes of the last phase.
+
+use crate::checks::Violation;
+use crate::clients::Seen;
+use crate::queue::engine::Engine;
+use crate::queue::happening::Happening;
+use crate::queue::machine::Asker;
+use crate::schedule::MILLI;
+use bytes::Bytes;
+use infinitystore::kv::Op;
+use infinitystore::raft::RoleName;
+use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Event, Level, RequestId};
+
+impl Engine {
+    pub(in crate::queue) fn plan_client(&mut self, client: usize) {
+        if let Some((at, _)) = self.clients.next(client)
+            && at < self.schedule.duration_micros
+            && !self.calm
+        {
+            self.queue.plan(at.max(self.now + MILLI), Happening::ClientNext(client));
+        }
+    }
+
+    pub(in crate::queue) fn client_next(&mut self, client: usize) -> Result<(), Violation> {
+        let Some((at, slot)) = self.clients.next(client) else { return Ok(()) };
+        if at > self.now || self.calm {
+            self.plan_client(client);
+            return Ok(());
+        }
+        if self.machines[slot].process.is_none() {
+            self.clients.skip(client);
+            self.plan_client(client);
+            return Ok(());
+        }
+        let (request, body) = self.clients.send(client, self.now, self.trace.story());
+        let timeout = self.schedule.settings.client_timeout_micros;
+        let give_up = Happening::ClientGivesUp { client, request };
+        self.queue.plan(self.now + timeout + timeout / 4, give_up);
+        self.ask(slot, request, Asker::Client(client), body, timeout)
+    }
+
+    /// Someone asks a machine's process.
+    pub(in crate::queue) fn ask(
+        &mut self,
+        slot: usize,
+        id: RequestId,
+        asker: Asker,
+        request: ClientRequest,
+        timeout_micros: u64,
+    ) -> Result<(), Violation> {
+        let machine = &mut self.machines[slot];
+        let deadline = machine.time(self.now).plus(timeout_micros);
+        if let Some(process) = &mut machine.process {
+            process.askers.insert(id, asker);
+        }
+        self.give(slot, Event::Client { id, deadline, request })
+    }
+
+    pub(in crate::queue) fn reply(&mut self, slot: usize, request: RequestId, reply: &ClientReply) {
+        let asker = self.machines[slot].process.as_mut().and_then(|process| process.askers.remove(&request));
+        match asker {
+            Some(Asker::Client(client)) => {
+                self.mark_answer(slot, reply);
+                self.trace.line(self.now, Some(slot), "answer", format_args!("client {client}: {reply:?}"));
+                if self.clients.answer(client, request, &Seen::from(reply), self.now, self.trace.story()) {
+                    self.plan_client(client);
+                }
+            }
+            Some(Asker::Probe) => {
+                match reply {
+                    ClientReply::Written(_) => self.wrote.insert(slot),
+                    ClientReply::Value(_) => self.read.insert(slot),
+                    _ => false,
+                };
+            }
+            Some(Asker::Operator) | None => {}
+        }
+    }
+
+    fn mark_answer(&mut self, slot: usize, reply: &ClientReply) {
+        let process = self.machines[slot].process.as_ref();
+        let leads = process.is_some_and(|process| process.replica.raft().role() == RoleName::Leader);
+        match reply {
+            ClientReply::Value(_) if !leads => self.mark("read answered by a follower"),
+            ClientReply::Written(_) if !leads => self.mark("write answered by a follower"),
+            ClientReply::Failed(ClientError::Unknown) => self.mark("write unknown"),
+            _ => {}
+        }
+    }
+
+    /// Asks every machine that has not answered yet to write something, and to read.
+    pub(in crate::queue) fn probe(&mut self) -> Result<(), Violation> {
+        for slot in 0..self.machines.len() {
+            if self.machines[slot].process.is_none() {
+                continue;
+            }
+            let key = Bytes::from_static(b"probe");
+            if !self.read.contains(&slot) {
+                let read = ClientRequest::Read { key: key.clone(), level: Level::Linearizable };
+                let id = RequestId(u64::MAX - self.trace.steps() - 2 * slot as u64);
+                self.ask(slot, id, Asker::Probe, read, 3_000 * MILLI)?;
+            }
+            if !self.wrote.contains(&slot) {
+                let op = Op::Set { key, value: Bytes::from_static(b"alive") };
+                let id = RequestId(u64::MAX - self.trace.steps() - 2 * slot as u64 - 1);
+                self.ask(slot, id, Asker::Probe, ClientRequest::Write(op), 3_000 * MILLI)?;
+            }
+        }
+        Ok(())
+    }
+}
