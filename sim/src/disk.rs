@@ -174,6 +174,12 @@ impl SimDisk {
         std::mem::take(&mut self.lock_state().trouble)
     }
 
+    /// Whether the power that was to last for some more operations is gone.
+    #[must_use]
+    pub fn power_gone(&self) -> bool {
+        self.lock_state().faults.operations_left == Some(0)
+    }
+
     /// Whether a file is called that, in whatever directory, as the page cache has it.
     #[must_use]
     pub fn has_file(&self, name: &str) -> bool {

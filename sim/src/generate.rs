@@ -1,7 +1,7 @@
 //! What a seed's schedule is: drawn, in one order, from one stream of the seed.
 
 use crate::schedule::{
-    Cut, Fault, LEADER, MILLI, Operation, OperationKind, SECOND, Schedule, Settings, Timed,
+    Cut, Fault, LEADER, MILLI, Operation, OperationKind, SECOND, STALL_MICROS, Schedule, Settings, Timed,
 };
 use crate::streams::{Stream, stream};
 use rand::Rng;
@@ -143,7 +143,7 @@ fn faults(
                 4 => Fault::Partition { cut: cut(rng, slots), for_micros: long },
                 5 => Fault::Partition { cut: cut(rng, slots), for_micros: brief },
                 6 => Fault::SlowNode { slot, by_micros: rng.random_range(0..300 * MILLI), for_micros: long },
-                7 => Fault::SlowDisk { slot, by_micros: rng.random_range(0..SECOND), for_micros: long },
+                7 => Fault::SlowDisk { slot, by_micros: slowness(rng), for_micros: long },
                 8 => Fault::FailSync { slot },
                 9 => Fault::FailWrite { slot },
                 10 => Fault::DiskFull { slot, for_micros: long },
@@ -165,6 +165,15 @@ fn faults(
         }
     }
     faults
+}
+
+/// How much longer a slow disk takes: a little, or so long that a leader should give up.
+fn slowness(rng: &mut SmallRng) -> u64 {
+    if rng.random_bool(0.3) {
+        rng.random_range(STALL_MICROS..2 * STALL_MICROS)
+    } else {
+        rng.random_range(0..SECOND)
+    }
 }
 
 fn cut(rng: &mut SmallRng, slots: usize) -> Cut {

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub const SECOND: u64 = 1_000_000;
 /// Microseconds in a millisecond.
 pub const MILLI: u64 = 1_000;
+/// A leader whose disk takes so long steps down.
+pub const STALL_MICROS: u64 = 5 * SECOND;
 
 /// Everything that is decided before a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -233,6 +235,7 @@ impl Fault {
             Self::Pause { .. } => "pause",
             Self::Partition { .. } => "partition",
             Self::SlowNode { .. } => "slow node",
+            Self::SlowDisk { by_micros, .. } if *by_micros >= STALL_MICROS => "stalled disk",
             Self::SlowDisk { .. } => "slow disk",
             Self::FailSync { .. } => "fsync fails",
             Self::FailWrite { .. } => "write fails",

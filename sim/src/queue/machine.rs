@@ -6,7 +6,7 @@ use crate::disk::SimDisk;
 use crate::durable::{DurableModel, WriteSketch};
 use crate::marks::Marks;
 use crate::paths::{Shown, mark_recovery};
-use crate::schedule::Settings;
+use crate::schedule::{STALL_MICROS, Settings};
 use infinitystore::raft::{ClusterId, Config, Member, NodeId, StoreId, Time};
 use infinitystore::replica::{
     Event, Replica, ReplicaConfig, ReplicaStart, RequestId, StorageEvent, StorageRequest,
@@ -261,6 +261,7 @@ pub(crate) fn replica_config(settings: &Settings) -> ReplicaConfig {
             snapshot_chunk_bytes: settings.snapshot_chunk_bytes,
             log_tail_entries: settings.log_tail_entries,
             promote_lag_entries: 5,
+            disk_stall_micros: STALL_MICROS,
             ..Config::default()
         },
         snapshot_log_entries: settings.snapshot_log_entries,

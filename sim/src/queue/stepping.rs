@@ -16,6 +16,9 @@ use rand::Rng;
 const SUPERVISOR_MICROS: u64 = 300 * MILLI;
 /// And after a start that failed.
 const START_AGAIN_MICROS: u64 = SECOND;
+/// So many starts are interrupted, after so many operations of the disk at most.
+const START_INTERRUPTED: f64 = 0.05;
+const START_OPERATIONS_MAX: u32 = 60;
 
 impl Engine {
     /// Switches a machine on, if it is off and belongs to the cluster.
@@ -28,7 +31,18 @@ impl Engine {
         let bootstrap = self.bootstrap(slot, identity);
         let rotten = self.machines[slot].rotten;
         let now = self.now;
-        match self.machines[slot].start(now, &self.schedule.settings, seed, bootstrap, &mut self.marks) {
+        let interrupted = !self.calm && self.disk_rng.random_bool(START_INTERRUPTED);
+        let steps = interrupted.then(|| self.disk_rng.random_range(0..START_OPERATIONS_MAX));
+        self.machines[slot].disk.faults(|faults| faults.operations_left = steps);
+        let result =
+            self.machines[slot].start(now, &self.schedule.settings, seed, bootstrap, &mut self.marks);
+        let power_gone = self.machines[slot].disk.power_gone();
+        self.machines[slot].disk.faults(|faults| faults.operations_left = None);
+        match result {
+            Err(StartError::Refused(_)) if power_gone => {
+                self.start_interrupted(slot);
+                Ok(())
+            }
             Ok(()) => {
                 self.trace.line(now, Some(slot), "start", format_args!("{identity:?}"));
                 if let Some(story) = self.trace.story() {
@@ -63,6 +77,23 @@ impl Engine {
                 Ok(())
             }
         }
+    }
+
+    /// The power went, or the process was killed, in the middle of a start.
+    fn start_interrupted(&mut self, slot: usize) {
+        self.mark("crash in a start");
+        self.trace.line(self.now, Some(slot), "interrupted", "off within a start");
+        if let Some(story) = self.trace.story() {
+            story.note(self.now, Some(slot), "crash in a start", "off while it read and rewrote its log");
+        }
+        let disk = &self.machines[slot].disk;
+        if self.disk_rng.random() {
+            disk.power_lost(&mut self.disk_rng);
+        } else {
+            disk.process_died();
+        }
+        let _ = disk.troubled();
+        self.queue.plan(self.now + SUPERVISOR_MICROS, Happening::Start(slot));
     }
 
     /// Gives an event to a machine's process; it waits if the machine stands still.
