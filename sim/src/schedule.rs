@@ -13,6 +13,10 @@ pub const MILLI: u64 = 1_000;
 /// A leader whose disk takes so long steps down.
 pub const STALL_MICROS: u64 = 5 * SECOND;
 
+/// How long a cluster has to recover once faults have ended. A write to a stalled disk may go on for ten seconds, and where an append
+/// carries one entry and takes a tenth of a second, a new member may need thirty.
+pub const RECOVERY_MICROS: u64 = 60 * SECOND;
+
 /// Everything that is decided before a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schedule {

@@ -8,7 +8,7 @@ use crate::madsim_engine::operator::Joining;
 use crate::madsim_engine::world::Shared;
 use crate::madsim_engine::{micros, now, sleep_until};
 use crate::outcome::Outcome;
-use crate::schedule::{Fault, MILLI, SECOND, Schedule, Timed};
+use crate::schedule::{Fault, MILLI, RECOVERY_MICROS, SECOND, Schedule, Timed};
 use bytes::Bytes;
 use infinitystore::kv::Op;
 use infinitystore::replica::{ClientReply, ClientRequest, Level};
@@ -24,8 +24,6 @@ use std::sync::{Arc, Mutex};
 const DURATION_MICROS: u64 = 20 * SECOND;
 /// The cluster has to have formed by then.
 const FORM_MICROS: u64 = 60 * SECOND;
-/// After the last fault the cluster has to have recovered by then.
-const RECOVERY_MICROS: u64 = 40 * SECOND;
 /// How often the operator looks.
 const OPERATOR_MICROS: u64 = 100 * MILLI;
 

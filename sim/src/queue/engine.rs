@@ -5,10 +5,10 @@ use crate::clients::{Clients, check_clients};
 use crate::clock::Clock;
 use crate::network::Network;
 use crate::outcome::Outcome;
-use crate::queue::happening::{Happening, OPERATOR_MICROS, Queue, RECOVERY_MICROS};
+use crate::queue::happening::{Happening, OPERATOR_MICROS, Queue};
 use crate::queue::machine::{Identity, Machine};
 use crate::queue::operator::Operator;
-use crate::schedule::{MILLI, SECOND, Schedule};
+use crate::schedule::{MILLI, RECOVERY_MICROS, SECOND, Schedule};
 use crate::streams::{Stream, stream};
 use crate::trace::Trace;
 use infinitystore::raft::{

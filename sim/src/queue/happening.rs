@@ -1,12 +1,10 @@
 //! What happens when: the event queue.
 
-use crate::schedule::{MILLI, SECOND};
+use crate::schedule::MILLI;
 use infinitystore::replica::{PeerMessage, RequestId, StorageRequest};
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
-/// How long the cluster has to recover once faults have ended.
-pub(in crate::queue) const RECOVERY_MICROS: u64 = 30 * SECOND;
 /// After so long without a write the storage is told so.
 pub(in crate::queue) const IDLE_MICROS: u64 = 20 * MILLI;
 /// How often the operator looks after the cluster.
