@@ -17,6 +17,8 @@ pub(crate) enum Breach {
     DurableWentBack,
     /// A commit index went back without a crash.
     CommitWentBack,
+    /// A message that the model took for spent would have changed something.
+    SpentTooEarly,
     /// A core was told what no correct core says.
     BadMessage,
     /// An assertion of the core.
@@ -41,13 +43,14 @@ pub(super) fn said(message: &Message, node: &Node) -> Result<(), Breach> {
 type Condition = fn(&Exhaustive, &World) -> bool;
 
 pub(super) fn all() -> Vec<Property<Exhaustive>> {
-    let always: [(&'static str, Condition); 12] = [
+    let always: [(&'static str, Condition); 13] = [
         ("one leader a term", |_, world| world.breach != Some(Breach::TwoLeaders)),
         ("committed entries never change", |_, world| world.breach != Some(Breach::CommittedChanged)),
         ("what is said is durable", |_, world| world.breach != Some(Breach::SaidTooEarly)),
         ("durable term and vote never go back", |_, world| world.breach != Some(Breach::DurableWentBack)),
         ("the commit index never goes back", |_, world| world.breach != Some(Breach::CommitWentBack)),
         ("no message is out of place", |_, world| world.breach != Some(Breach::BadMessage)),
+        ("what is cut away changes nothing", |_, world| world.breach != Some(Breach::SpentTooEarly)),
         ("no assertion of the core fails", |_, world| world.breach != Some(Breach::Panicked)),
         ("log matching", |_, world| log_matching(world)),
         ("leader completeness", |_, world| leader_completeness(world)),
