@@ -336,7 +336,7 @@ impl Exhaustive {
     /// what it acknowledged, so a late one, and an acknowledgement says what is known.
     fn has_told_all(&self, world: &World, node: &Node, peer: NodeId) -> bool {
         world.entries == self.bounds.entries
-            && node.raft.progress().iter().any(|progress| {
+            && node.raft.progress().any(|progress| {
                 let all = progress.match_index == node.raft.last_log().index;
                 progress.id == peer && all && progress.state == "replicate"
             })
