@@ -18,25 +18,18 @@ fn a_proposal_is_committed_and_applied_everywhere() {
 
 #[test]
 fn a_follower_that_was_away_catches_up() {
-    let mut cluster = Cluster::new(3);
-    cluster.elect(1);
-    cluster.isolate(3);
-    for number in 0..50 {
-        cluster.propose(1, &number.to_string()).unwrap();
-    }
-    cluster.run();
-    cluster.heal();
+    let mut cluster = behind(Config::default(), 50);
     cluster.advance(500_000);
     assert_eq!(cluster.commands(3).len(), 50);
     cluster.check_log_matching();
 }
 
-/// A follower that lacks 300 entries, and to which one entry an append is sent; the leader has just heard of it again.
-fn far_behind() -> Cluster {
-    let mut cluster = Cluster::with(3, Config { append_bytes_max: 1, ..Config::default() });
+/// Node 1 leads, and node 3 lacks so many entries; nothing is cut any more.
+fn behind(config: Config, entries: usize) -> Cluster {
+    let mut cluster = Cluster::with(3, config);
     cluster.elect(1);
     cluster.isolate(3);
-    for number in 0..300 {
+    for number in 0..entries {
         cluster.propose(1, &number.to_string()).unwrap();
     }
     cluster.run();
@@ -54,7 +47,7 @@ fn entries_to_3(message: &Message) -> usize {
 
 #[test]
 fn appends_that_overtake_each_other_are_not_sent_again_and_again() {
-    let mut cluster = far_behind();
+    let mut cluster = behind(Config { append_bytes_max: 1, ..Config::default() }, 300);
     let (mut sent, mut random) = (0, 1_u64);
     while cluster.commands(3).len() < 300 {
         if cluster.network.is_empty() {
