@@ -310,8 +310,10 @@ impl Checks {
         );
         let has = |voter: &NodeId| durable(*voter).is_none_or(|durable| durable.has(committed));
         let (membership, _) = raft.membership_at(commit);
-        // Under a joint state that is committed the next configuration may decide alone, once it is in force.
-        let outgoing = membership.outgoing.as_ref().filter(|_| raft.membership().is_joint());
+        // Under a joint state that is committed the next configuration may decide alone, once it is in force: here, or where
+        // the commit index was decided that this leader began with.
+        let decided_here = before.is_some_and(|(before, _)| before == term);
+        let outgoing = membership.outgoing.as_ref().filter(|_| decided_here && raft.membership().is_joint());
         for voters in std::iter::once(&membership.voters).chain(outgoing) {
             let count = voters.iter().filter(|voter| has(voter)).count();
             check!(
