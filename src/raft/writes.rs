@@ -222,8 +222,9 @@ impl Writes {
 
 #[cfg(feature = "model")]
 impl Writes {
-    /// Counts the writes from the oldest that is not durable, as if they had been handed out at `now`. What was the newest
-    /// durable one is [`WriteSequence::ZERO`] now.
+    /// Counts the writes from the oldest that is not durable, as if they had been handed out at `now`, and forgets how often and in
+    /// what order messages were made that wait: each is left once, where it leaves first. What was the newest durable write is
+    /// [`WriteSequence::ZERO`] now.
     pub(in crate::raft) fn recount(&mut self, now: Time) -> WriteSequence {
         let durable = core::mem::replace(&mut self.durable, WriteSequence::ZERO);
         self.issued = self.issued.after(durable);
@@ -234,6 +235,10 @@ impl Writes {
         for held in &mut self.held {
             held.after = held.after.after(durable);
         }
+        let text = |held: &Held| alloc::format!("{:?}", held.message);
+        self.held.sort_by_cached_key(|held| (text(held), held.after));
+        self.held.dedup_by(|later, first| later.message == first.message);
+        self.held.sort_by_key(|held| held.after);
         durable
     }
 }

@@ -1,6 +1,6 @@
 //! What must hold in every state, what a step must not do, and what has to be possible for any of that to mean something.
 
-use crate::model::{Exhaustive, Node, World, position_of};
+use crate::model::{Exhaustive, NODES, Node, World, position_of};
 use infinitystore::raft::{Body, Entry, EntryKind, LogIndex, Message, RoleName};
 use stateright::Property;
 
@@ -17,6 +17,8 @@ pub(crate) enum Breach {
     DurableWentBack,
     /// A commit index went back without a crash.
     CommitWentBack,
+    /// A leader went on to commit up to an entry of an earlier term.
+    CommittedByCounting,
     /// A message that the model took for spent would have changed something.
     SpentTooEarly,
     /// A core was told what no correct core says.
@@ -43,12 +45,13 @@ pub(super) fn said(message: &Message, node: &Node) -> Result<(), Breach> {
 type Condition = fn(&Exhaustive, &World) -> bool;
 
 pub(super) fn all() -> Vec<Property<Exhaustive>> {
-    let always: [(&'static str, Condition); 13] = [
+    let always: [(&'static str, Condition); 14] = [
         ("one leader a term", |_, world| world.breach != Some(Breach::TwoLeaders)),
         ("committed entries never change", |_, world| world.breach != Some(Breach::CommittedChanged)),
         ("what is said is durable", |_, world| world.breach != Some(Breach::SaidTooEarly)),
         ("durable term and vote never go back", |_, world| world.breach != Some(Breach::DurableWentBack)),
         ("the commit index never goes back", |_, world| world.breach != Some(Breach::CommitWentBack)),
+        ("a leader commits its own entries", |_, world| world.breach != Some(Breach::CommittedByCounting)),
         ("no message is out of place", |_, world| world.breach != Some(Breach::BadMessage)),
         ("what is cut away changes nothing", |_, world| world.breach != Some(Breach::SpentTooEarly)),
         ("no assertion of the core fails", |_, world| world.breach != Some(Breach::Panicked)),
@@ -67,18 +70,14 @@ pub(super) fn all() -> Vec<Property<Exhaustive>> {
         }),
         ("everybody commits a command", |_, world| nodes(world).all(has_committed_command)),
         ("a leader commits an entry of an earlier term", |_, world| {
-            world
-                .history
-                .get()
-                .committed
-                .iter()
-                .any(|(entry, term)| entry.index().get() > 1 && entry.term() < *term)
+            let mut committed = world.history.committed.iter();
+            committed.any(|(entry, term)| entry.index().get() > 1 && entry.term() < *term)
         }),
         ("entries are truncated", |_, world| {
             nodes(world).any(|node| node.writes.iter().any(|write| write.records().truncate_from.is_some()))
         }),
         ("a leader crashes after it committed", |_, world| {
-            let history = world.history.get();
+            let history = &world.history;
             nodes(world).any(|node| {
                 let (own, term) = (Some(node.raft.id()), node.durable.term);
                 let led = history.leaders.get(&term).copied() == own;
@@ -93,7 +92,7 @@ pub(super) fn all() -> Vec<Property<Exhaustive>> {
 }
 
 fn nodes(world: &World) -> impl Iterator<Item = &Node> {
-    world.nodes.iter().map(|node| node.get())
+    (0..NODES).map(|position| world.node(position))
 }
 
 fn leads(node: &Node) -> bool {
@@ -120,7 +119,7 @@ fn log_matching(world: &World) -> bool {
 
 /// A leader has what was committed in earlier terms (Raft §5.4).
 fn leader_completeness(world: &World) -> bool {
-    let committed = &world.history.get().committed;
+    let committed = &world.history.committed;
     nodes(world).filter(|node| leads(node)).all(|node| {
         let earlier = committed.iter().enumerate().filter(|(_, (_, term))| *term < node.raft.term());
         earlier.into_iter().all(|(position, (entry, _))| node.log.get(position) == Some(entry))
@@ -129,10 +128,9 @@ fn leader_completeness(world: &World) -> bool {
 
 /// Committed entries are, and stay, on the disks of two of three.
 fn majority(world: &World) -> bool {
-    let committed = world.history.get().committed.iter().enumerate();
+    let committed = world.history.committed.iter().enumerate();
     committed.into_iter().all(|(position, (entry, _))| {
-        nodes(world).filter(|node| node.durable_log.get(position) == Some(entry)).count() * 2
-            > world.nodes.len()
+        nodes(world).filter(|node| node.durable_log.get(position) == Some(entry)).count() * 2 > NODES
     })
 }
 
@@ -140,7 +138,7 @@ fn majority(world: &World) -> bool {
 fn acknowledged(world: &World) -> bool {
     nodes(world).filter(|node| leads(node)).all(|node| {
         node.raft.progress().all(|progress| {
-            let peer = world.nodes[position_of(progress.id)].get();
+            let peer = world.node(position_of(progress.id));
             let matched = usize::try_from(progress.match_index.get()).expect("logs are short");
             peer.durable.term > node.raft.term() || peer.durable_log.get(..matched) == node.log.get(..matched)
         })
