@@ -238,7 +238,10 @@ impl Writes {
         let text = |held: &Held| alloc::format!("{:?}", held.message);
         self.held.sort_by_cached_key(|held| (text(held), held.after));
         self.held.dedup_by(|later, first| later.message == first.message);
-        self.held.sort_by_key(|held| held.after);
+        // Acknowledgements first: behind anything else, the next one does not become one with the newest of them, so that
+        // whatever order they were made in, all that would leave does leave, and perhaps one more.
+        let is_accepted = |held: &Held| matches!(held.message.body, Body::AppendAccepted { .. });
+        self.held.sort_by_key(|held| (!is_accepted(held), held.after));
         durable
     }
 }
