@@ -140,7 +140,7 @@ impl Run {
         let enough =
             self.shared.lock().committed_membership(now()).is_some_and(|found| found.voters.len() >= 3);
         if let Some(member) = member.filter(|_| enough && self.quiet()) {
-            self.shared.lock().mark("member removed");
+            self.shared.lock().mark("removal asked for");
             self.ask_leader(ClientRequest::ChangeMembership(Change::Remove { members: [member].into() }));
         }
     }

@@ -146,7 +146,7 @@ impl Engine {
         if !self.no_disk_is_lost() || !self.may_shrink() || is_patient && !self.quiet() {
             return Ok(());
         }
-        self.mark("member removed");
+        self.mark("removal asked for");
         let change = Change::Remove { members: [identity.id].into() };
         self.ask_leader(ClientRequest::ChangeMembership(change))
     }
