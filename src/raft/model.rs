@@ -52,6 +52,13 @@ impl Raft {
     }
 }
 
+impl Raft {
+    /// Forgets the messages that wait for writes.
+    pub fn forget_held(&mut self) {
+        self.shared.writes.forget_held();
+    }
+}
+
 impl WriteSequence {
     /// This position, counted from `earlier`; `ZERO` if it is not after that.
     pub(in crate::raft) const fn after(self, earlier: Self) -> Self {

@@ -77,11 +77,13 @@ impl Exhaustive {
             Body::AppendAccepted { .. } | Body::AppendRejected { .. } => {
                 term == answers.raft.term() && self.has_told_all(world, answers, from)
             }
-            // It is refused for ever, in one term, the last: once that is said, or needs not be, it is said for good.
+            // It is refused for ever, in one term, the last: once that is said it is said for good. If it needs not be said
+            // now, since who asked is in that term too, it never needs to.
             Body::RequestVote { .. } | Body::AppendEntries { .. }
                 if is_over && answers.durable.term == last =>
             {
-                self.says_nothing_new(world, *message)
+                let is_said_at_once = answers.writes.iter().all(|write| write.records().hard_state.is_none());
+                is_said_at_once && self.says_nothing_new(world, *message)
             }
             Body::RequestVote { .. } => {
                 answers.durable.voted_for != Some(from)

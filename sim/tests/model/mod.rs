@@ -3,8 +3,9 @@
 //! What surrounds the cores is as bad as Raft allows. Messages stay on their way for ever: each arrives at any time, any number of
 //! times, or never. So loss, reordering and duplication without bound need no actions of their own. A write handed out is durable
 //! when its action comes; a crash keeps any number of the oldest of those that are not. Time stands still: a node's clock
-//! moves only within the action in which it finds that it heard nothing for long, and is set back ([`Raft::forget_time`]). After
-//! each input the node's output is taken and carried out, committed entries are applied.
+//! moves only within the action in which it finds that it heard nothing for long, and is set back ([`Raft::forget_time`]). A node
+//! that asks for pre-votes may be granted them at any time, whatever the others think. After each input the node's output is
+//! taken and carried out, committed entries are applied.
 //!
 //! What does not count is cut away, none of which hides a state from the properties: a message that can have no effect any
 //! more ([`Exhaustive::cut`]); that a message which only makes its addressee say something has not arrived yet
@@ -29,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 const NODES: usize = 3;
 /// The term of the entry that made the cluster.
@@ -53,8 +54,8 @@ pub(crate) struct Bounds {
     /// Heartbeats, of any leaders.
     #[arg(long, default_value_t = 0)]
     pub(crate) heartbeats: u8,
-    /// Whether pre-votes are asked for and answered. Otherwise a node that stands for election is granted one at once by
-    /// whomever: pre-votes only keep nodes from standing, so that every election with them is among those without.
+    /// Whether pre-votes are asked for and answered by messages. Otherwise a node that asks is granted one at any later time:
+    /// who answers remembers nothing of it, so all that a grant depends on is who may be granted one in spite of it.
     #[arg(long)]
     pub(crate) pre_votes: bool,
     /// Whether an append carries one entry at most; otherwise, all that there are.
@@ -79,8 +80,20 @@ pub(crate) enum Disk {
 pub(crate) struct Exhaustive {
     pub(crate) bounds: Bounds,
     pub(crate) disk: Disk,
-    uncut: bool,
+    cuts: Cuts,
     tables: Arc<Tables>,
+}
+
+/// Which differences in the network are cut away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Cuts {
+    /// None.
+    Nothing,
+    /// Whether a message that leaves its addressee as it is has arrived.
+    Arrivals,
+    /// That, and messages that can change nothing any more.
+    #[default]
+    Everything,
 }
 
 /// What states have in common.
@@ -98,6 +111,8 @@ pub(crate) struct Known {
     node: Node,
     /// By [`Event::key`].
     effects: RwLock<Vec<(u64, &'static Effect)>>,
+    /// [`Node::essence`].
+    essence: OnceLock<u64>,
 }
 
 /// What a node is after an event, and what it wants done.
@@ -144,8 +159,10 @@ pub(crate) struct Action {
 /// What happens to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// It has heard nothing for long: it stops to lead, if it does, and campaigns.
+    /// It has heard nothing for long: it stops to lead, if it does, and asks for pre-votes.
     Campaign,
+    /// It is granted a pre-vote, and stands for election.
+    Stand,
     /// It leads, and has said nothing for a while.
     Heartbeat,
     /// A client's command.
@@ -165,10 +182,11 @@ impl Event {
         match self {
             Self::Deliver(message) => message.key(),
             Self::Campaign => numbered(0, 0),
-            Self::Heartbeat => numbered(1, 0),
-            Self::Propose(number) => numbered(2, usize::from(number)),
-            Self::Persist(count) => numbered(3, count),
-            Self::Crash(count) => numbered(4, count),
+            Self::Stand => numbered(1, 0),
+            Self::Heartbeat => numbered(2, 0),
+            Self::Propose(number) => numbered(3, usize::from(number)),
+            Self::Persist(count) => numbered(4, count),
+            Self::Crash(count) => numbered(5, count),
         }
     }
 }
@@ -189,12 +207,12 @@ impl Exhaustive {
         Self { bounds, disk, ..Self::default() }
     }
 
-    /// The same, but nothing is cut away, to see that this makes no difference.
-    pub(crate) fn uncut(bounds: Bounds) -> Self {
-        Self { bounds, uncut: true, ..Self::default() }
+    /// The same, but only those cuts are made, to see that they make no difference.
+    pub(crate) fn cutting(cuts: Cuts, bounds: Bounds, disk: Disk) -> Self {
+        Self { bounds, disk, cuts, ..Self::default() }
     }
 
-    /// The [`World::essence`] of every state, and how many states there are.
+    /// The [`World::essence`] of every state, and how many states there are. All that properties speak of is in there.
     pub(crate) fn essences(&self) -> (BTreeSet<u64>, usize) {
         let mut waiting = self.init_states();
         let (mut essences, mut states) = (BTreeSet::new(), HashSet::new());
@@ -207,7 +225,7 @@ impl Exhaustive {
         (essences, states.len())
     }
 
-    /// Different nodes with different events so far.
+    /// Different nodes with different events, so far.
     pub(crate) fn effects(&self) -> usize {
         self.tables.effects.load(Ordering::Relaxed)
     }
@@ -216,7 +234,11 @@ impl Exhaustive {
     fn events(&self, position: usize, world: &World, mut may_happen: impl FnMut(Event)) {
         let node = world.node(position);
         let leads = node.raft.role() == RoleName::Leader;
-        if node.raft.term() < self.bounds.last_term() && world.campaigns < self.bounds.campaigns {
+        // One that asks has no more to gain from asking again than from an answer that comes late.
+        let asks = node.raft.role() == RoleName::PreCandidate && !self.bounds.pre_votes;
+        if asks {
+            may_happen(Event::Stand);
+        } else if node.raft.term() < self.bounds.last_term() && world.campaigns < self.bounds.campaigns {
             may_happen(Event::Campaign);
         }
         if leads && world.heartbeats < self.bounds.heartbeats {
@@ -232,7 +254,7 @@ impl Exhaustive {
     }
 
     fn known(&self, node: Node) -> Interned<Known> {
-        self.tables.nodes.intern(Known { node, effects: RwLock::default() })
+        self.tables.nodes.intern(Known { node, effects: RwLock::default(), essence: OnceLock::new() })
     }
 
     /// What the event does to the node: worked out once, since many states share the node.
@@ -294,7 +316,7 @@ impl Model for Exhaustive {
         }
         for message in &world.network {
             let position = position_of(message.to);
-            if position < may_move && (self.uncut || !self.is_saturated(world, *message)) {
+            if position < may_move && (self.cuts == Cuts::Nothing || !self.is_saturated(world, *message)) {
                 actions.push(Action { position, event: Event::Deliver(*message) });
             }
         }
@@ -306,7 +328,7 @@ impl Model for Exhaustive {
         next.moved = next.moved.max(position + 1);
         match event {
             Event::Campaign => next.campaigns += 1,
-            Event::Persist(_) | Event::Deliver(_) => {}
+            Event::Stand | Event::Persist(_) | Event::Deliver(_) => {}
             Event::Heartbeat => next.heartbeats += 1,
             Event::Propose(_) => next.entries += 1,
             Event::Crash(_) => next.crashes += 1,
@@ -315,8 +337,10 @@ impl Model for Exhaustive {
         let news = next.send(&effect.messages);
         let remembered = self.remember(&mut next, &effect.node.node, &effect.committed);
         next.breach = effect.breach.or(remembered.err());
-        if !self.uncut {
+        if self.cuts != Cuts::Nothing {
             self.saturate(&mut next, position, news);
+        }
+        if self.cuts == Cuts::Everything {
             let cut = self.cut(&mut next);
             next.breach = next.breach.or(cut.err());
         }
@@ -359,15 +383,11 @@ impl Exhaustive {
 }
 
 impl World {
-    /// What the properties speak of: who led and what was committed, and of each node role, term, vote, logs, writes and what it
-    /// takes for committed.
+    /// All but messages, on their way or waiting for a write.
     fn essence(&self) -> u64 {
-        let nodes = self.nodes.map(|known| {
-            let Node { raft, log, durable, durable_log, writes } = &known.node;
-            let core = (raft.role(), raft.leader_hint(), raft.commit_index());
-            hash_of(&(core, log, durable, durable_log, writes))
-        });
-        hash_of(&(self.history, nodes))
+        let nodes = self.nodes.map(|known| *known.essence.get_or_init(|| known.node.essence()));
+        let Self { history, campaigns, entries, crashes, heartbeats, moved, breach, .. } = self;
+        hash_of(&(nodes, history, campaigns, entries, crashes, heartbeats, moved, breach))
     }
 
     fn node(&self, position: usize) -> &Node {

@@ -1,7 +1,7 @@
 //! One of the three: a real core, its disk, and the writes on their way there.
 
 use crate::model::properties::{self, Breach};
-use crate::model::{Bounds, Disk, Event, FIRST_TERM, NODES};
+use crate::model::{Bounds, Disk, Event, FIRST_TERM, NODES, hash_of};
 use infinitystore::raft::{
     Body, Config, Durable, Entry, EntryKind, HardState, Incarnation, Input, LogId, LogIndex, LogWrite,
     Member, Membership, Message, NodeId, Raft, RaftEvent, Restored, RoleName, StoreId, Term, Time,
@@ -67,7 +67,8 @@ impl Node {
         said: &mut Said,
     ) -> Result<(), Breach> {
         let (mut at, config) = (now(), bounds.config());
-        let (led, before) = (self.raft.role() == RoleName::Leader, self.raft.commit_index());
+        let (leads_before, before) = (self.term_led(), self.raft.commit_index());
+        let log_before = self.log.clone();
         match event {
             Event::Campaign => {
                 at = at.plus(config.election_timeout_micros);
@@ -77,11 +78,8 @@ impl Node {
                     self.settle(at, said)?;
                     self.step(at, Input::Wake);
                 }
-                if !bounds.pre_votes {
-                    let grant = pre_vote_granted(&self.raft);
-                    self.step(at, Input::Message(grant));
-                }
             }
+            Event::Stand => self.step(at, Input::Message(pre_vote_granted(&self.raft))),
             Event::Heartbeat => {
                 at = at.plus(config.heartbeat_interval_micros);
                 self.step(at, Input::Wake);
@@ -101,13 +99,33 @@ impl Node {
         if !bounds.pre_votes {
             said.messages.retain(|message| !matches!(message.body, Body::PreVote { .. }));
         }
-        let (leads, commit) = (self.raft.role() == RoleName::Leader, self.raft.commit_index());
+        let commit = self.raft.commit_index();
         if commit < before && !matches!(event, Event::Crash(_)) {
             return Err(Breach::CommitWentBack);
         }
-        // What is before it is committed with it (Raft §5.4.2).
-        let counted = led && leads && commit > before && self.raft.term_at(commit) != Some(self.raft.term());
-        if counted { Err(Breach::CommittedByCounting) } else { Ok(()) }
+        if leads_before.is_some() && leads_before == self.term_led() {
+            // Raft §5.3.
+            if !self.log.starts_with(&log_before) {
+                return Err(Breach::LeaderRewrote);
+            }
+            // What is before it is committed with it (Raft §5.4.2).
+            if commit > before && self.raft.term_at(commit) != Some(self.raft.term()) {
+                return Err(Breach::CommittedByCounting);
+            }
+        }
+        Ok(())
+    }
+
+    /// All but the messages that wait for a write.
+    pub(super) fn essence(&self) -> u64 {
+        let mut node = self.clone();
+        node.raft.forget_held();
+        hash_of(&node)
+    }
+
+    /// The term that it leads.
+    fn term_led(&self) -> Option<Term> {
+        (self.raft.role() == RoleName::Leader).then(|| self.raft.term())
     }
 
     fn step(&mut self, at: Time, input: Input) {
@@ -125,6 +143,13 @@ impl Node {
             self.writes.extend(output.write);
             if output.events.iter().any(|event| matches!(event, RaftEvent::BadMessage { .. })) {
                 return Err(Breach::BadMessage);
+            }
+            let mut expected = self.raft.last_applied().next();
+            for entry in &output.committed {
+                if entry.index() != expected {
+                    return Err(Breach::AppliedOutOfOrder);
+                }
+                expected = expected.next();
             }
             let Some(last) = output.committed.last().map(Entry::index) else { break };
             said.committed.extend(output.committed);
@@ -152,7 +177,12 @@ impl Node {
             if let Some(from) = records.truncate_from {
                 self.durable_log.retain(|entry| entry.index() < from);
             }
-            self.durable_log.extend(records.entries.iter().cloned());
+            for entry in &records.entries {
+                if entry.index().get() != self.durable_log.len() as u64 + 1 {
+                    return Err(Breach::WrittenOutOfOrder);
+                }
+                self.durable_log.push(entry.clone());
+            }
             receipt = Some(write.into_durable());
         }
         Ok(receipt)

@@ -9,8 +9,14 @@ use stateright::Property;
 pub(crate) enum Breach {
     /// Election safety, over time: another node has led that term.
     TwoLeaders,
-    /// State machine safety: another entry was committed there, or one is missing before it.
+    /// State machine safety, of all nodes together: another entry was committed there, or one is missing before it.
     CommittedChanged,
+    /// State machine safety, of one node in one life: an entry is left out, or comes again.
+    AppliedOutOfOrder,
+    /// Leader append-only: a leader's log lost an entry or has another one in its place.
+    LeaderRewrote,
+    /// A write that does not begin where the durable log ends.
+    WrittenOutOfOrder,
     /// A message says what is not durable.
     SaidTooEarly,
     /// The durable term went back, or the vote in it is another.
@@ -45,9 +51,14 @@ pub(super) fn said(message: &Message, node: &Node) -> Result<(), Breach> {
 type Condition = fn(&Exhaustive, &World) -> bool;
 
 pub(super) fn all() -> Vec<Property<Exhaustive>> {
-    let always: [(&'static str, Condition); 14] = [
+    let always: [(&'static str, Condition); 17] = [
         ("one leader a term", |_, world| world.breach != Some(Breach::TwoLeaders)),
         ("committed entries never change", |_, world| world.breach != Some(Breach::CommittedChanged)),
+        ("each node applies every entry once, in order", |_, world| {
+            world.breach != Some(Breach::AppliedOutOfOrder)
+        }),
+        ("a leader only appends", |_, world| world.breach != Some(Breach::LeaderRewrote)),
+        ("logs are written in order", |_, world| world.breach != Some(Breach::WrittenOutOfOrder)),
         ("what is said is durable", |_, world| world.breach != Some(Breach::SaidTooEarly)),
         ("durable term and vote never go back", |_, world| world.breach != Some(Breach::DurableWentBack)),
         ("the commit index never goes back", |_, world| world.breach != Some(Breach::CommitWentBack)),
