@@ -39,9 +39,23 @@ struct State {
     in_force: Membership,
     /// The last one known to be committed: only it proves that an id was removed.
     committed: Option<Membership>,
-    learned: BTreeMap<NodeId, String>,
+    learned: BTreeMap<NodeId, Learned>,
     /// The cluster that this node is about to move into.
     promised: Option<ClusterId>,
+}
+
+/// Where a peer said that it is reached.
+#[derive(Clone, Debug)]
+struct Learned {
+    addr: String,
+    /// Whether the membership has said something else since: mostly something newer, but not where old entries of the log arrive.
+    is_contested: bool,
+}
+
+impl Learned {
+    const fn new(addr: String) -> Self {
+        Self { addr, is_contested: false }
+    }
 }
 
 /// Why a caller is not let in.
@@ -147,18 +161,32 @@ impl Directory {
             return Err(Refusal::WrongStore { id, known, found });
         }
         if state.learned.len() < LEARNED_MAX || state.learned.contains_key(&id) {
-            state.learned.insert(id, hello.raft_addr.clone());
+            state.learned.insert(id, Learned::new(hello.raft_addr.clone()));
         }
         Ok(())
     }
 
-    /// Where `id` is reached: as it said itself when it was let in, or else as the membership says. A node that came back at
-    /// another address has to be answered there before a leader can write that down.
+    /// Where `id` is reached, most likely.
     #[must_use]
     pub(super) fn address(&self, id: NodeId) -> Option<String> {
+        self.addresses(id).into_iter().next()
+    }
+
+    /// Where `id` may be reached, likelier first: as it said itself when it was let in, and as the membership says, if that is not
+    /// the same. A node that came back at another address has to be answered there before a leader can write that down;
+    /// and a membership that is new here may be an old one, where a log is caught up with.
+    #[must_use]
+    pub(super) fn addresses(&self, id: NodeId) -> Vec<String> {
         let state = self.lock();
-        let member = || state.in_force.members.get(&id).map(|member| &member.raft_addr);
-        state.learned.get(&id).or_else(member).cloned()
+        let member = state.in_force.members.get(&id).map(|member| &member.raft_addr);
+        let learned = state.learned.get(&id).filter(|_| member.is_none() || !planted(Mutant::OldAddress));
+        let mut found: Vec<String> =
+            learned.map(|learned| &learned.addr).into_iter().chain(member).cloned().collect();
+        found.dedup();
+        if learned.is_some_and(|learned| learned.is_contested) {
+            found.reverse();
+        }
+        found
     }
 
     /// What to say when calling `to`.
@@ -176,11 +204,13 @@ impl Directory {
         if committed {
             state.committed = Some(membership.clone());
         }
-        // Where the membership says something new, it is newer than what was learned.
         let State { learned, in_force, .. } = &mut *state;
-        let address =
-            |membership: &Membership, id: &NodeId| membership.members.get(id).map(|m| m.raft_addr.clone());
-        learned.retain(|id, _| address(in_force, id) == address(&membership, id));
+        learned.retain(|id, learned| {
+            let address = |membership: &Membership| membership.members.get(id).map(|m| m.raft_addr.clone());
+            let (before, after) = (address(in_force), address(&membership));
+            learned.is_contested |= before != after;
+            before.is_none() || after.is_some()
+        });
         state.in_force = membership;
     }
 
@@ -196,7 +226,8 @@ impl Directory {
 
     /// This node has moved into another cluster: what its log there ends with, and where those are that it was told of.
     pub(super) fn set_me(&self, me: Me, in_force: Membership, addresses: Vec<(NodeId, String)>) {
-        let learned = addresses.into_iter().take(LEARNED_MAX).collect();
+        let addresses = addresses.into_iter().take(LEARNED_MAX);
+        let learned = addresses.map(|(id, addr)| (id, Learned::new(addr))).collect();
         *self.lock() = State { me, in_force, committed: None, learned, promised: None };
     }
 

@@ -3,6 +3,7 @@
 //! One task, one loop. Everything that waits is taken in at once (news of the storage first, then peers, then
 //! clients), and settled once: so one sync, one write to each peer and one look at the clock serve all of it.
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::{ClusterId, LogIndex, Membership, NodeId, RoleName, StoreId, Time};
 use crate::replica::{
     ClientError, ClientReply, ClientRequest, Event, Notice, Replica, ReplicaConfig, RequestId, StorageRequest,
@@ -342,7 +343,9 @@ impl<E: Env> Driver<E> {
         };
         let status = self.status(self.env.now(), Some(stopped));
         let _ = self.last.set(status);
-        self.fail_all(|write| if write { ClientError::Unknown } else { ClientError::NoQuorum });
+        self.fail_all(|write| {
+            if write && !planted(Mutant::ExitDenies) { ClientError::Unknown } else { ClientError::NoQuorum }
+        });
         debug!("the driver has ended");
     }
 

@@ -168,15 +168,15 @@ impl<E: Env> Joiner<E> {
         let Some((id, member)) = membership.members.iter().find(|(_, member)| member.name == name) else {
             return Ok(());
         };
-        let addr = self.directory.address(*id).unwrap_or_else(|| member.raft_addr.clone());
-        let lives = *id == self.directory.me().id
-            || self
-                .describe(&addr)
-                .await
-                .is_ok_and(|found| found.id == *id && found.store == member.store_id);
-        if !lives {
-            return Ok(());
+        let mut answers_at = (*id == self.directory.me().id).then(|| member.raft_addr.clone());
+        for addr in self.directory.addresses(*id) {
+            let found = self.describe(&addr).await;
+            if found.is_ok_and(|found| found.id == *id && found.store == member.store_id) {
+                answers_at = Some(addr);
+                break;
+            }
         }
+        let Some(addr) = answers_at else { return Ok(()) };
         Err(JoinError::Conflict(format!(
             "there is a member {name} already, and it answers at {addr}: give the new node another --node-id, or stop that \
              one first if this node is to take its place"

@@ -8,6 +8,7 @@ use crate::server::env::{Env, until};
 use crate::server::hello::{Answer, Hello};
 use crate::server::metrics::Metrics;
 use crate::server::options::TransportOptions;
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,6 +17,8 @@ use tracing::{info, warn};
 
 /// Messages encoded between two looks at the size of the write.
 const MESSAGES_AT_ONCE: usize = 256;
+/// Different reasons not to be connected that are remembered.
+const COMPLAINTS_MAX: usize = 8;
 /// A write buffer that had to grow beyond this (a snapshot chunk, a large value) is given back afterwards.
 const BUFFER_BYTES_KEPT: usize = 4 << 20;
 
@@ -48,25 +51,33 @@ impl<E: Env> Link<E> {
     /// Runs until the queue is closed.
     pub(super) async fn run(mut self) {
         let mut backoff_micros = self.options.backoff_min_micros;
-        // The last reason logged: a peer that stays away is one line, not one for each attempt.
-        let mut complaint = None;
+        // Where the peer may be is tried by turns, and first where it was last.
+        let mut turn = 0;
+        // Reasons that were logged since: a peer that stays away is a line for each address, not one for each attempt.
+        let mut complaints = BTreeSet::new();
         // The first message is the reason to connect, and waits in the queue's place until it can be sent.
         while let Some(first) = self.queue.recv().await {
-            let reason = match self.connect().await {
+            let reason = match self.connect(turn).await {
                 Ok(stream) => {
                     info!(peer = %self.to, "connected to peer");
-                    complaint = None;
+                    complaints.clear();
                     backoff_micros = self.options.backoff_min_micros;
                     match self.write_until_broken(stream, first).await {
                         End::Closed => return,
                         End::Broken(reason) => reason,
                     }
                 }
-                Err(reason) => reason,
+                Err(reason) => {
+                    turn = turn.wrapping_add(1);
+                    reason
+                }
             };
-            if complaint.as_ref() != Some(&reason) {
+            if !complaints.contains(&reason) {
                 warn!(peer = %self.to, %reason, "no connection to peer; trying again");
-                complaint = Some(reason);
+                if complaints.len() >= COMPLAINTS_MAX {
+                    complaints.clear();
+                }
+                complaints.insert(reason);
             }
             if !self.drop_for(backoff_micros).await {
                 return;
@@ -75,15 +86,13 @@ impl<E: Env> Link<E> {
         }
     }
 
-    async fn connect(&self) -> Result<E::Stream, String> {
-        let addr = self.directory.address(self.to).ok_or("its address is not known")?;
+    async fn connect(&self, turn: usize) -> Result<E::Stream, String> {
+        let addrs = self.directory.addresses(self.to);
+        let addr = addrs.iter().cycle().nth(turn % addrs.len().max(1)).ok_or("its address is not known")?;
         let deadline = self.env.now().plus(self.options.connect_timeout_micros);
         let connecting = async {
-            let mut stream = self
-                .env
-                .connect(&addr)
-                .await
-                .map_err(|error| format!("cannot connect to {addr}: {error}"))?;
+            let mut stream =
+                self.env.connect(addr).await.map_err(|error| format!("cannot connect to {addr}: {error}"))?;
             let hello = Hello::Peer(self.directory.hello(self.to));
             hello.write(&mut stream).await.map_err(|error| format!("{addr} hung up: {error}"))?;
             match Answer::read(&mut stream).await {

@@ -1,6 +1,7 @@
 //! The storage, off the driver's task: one worker for the log, one for snapshot files, so that neither a snapshot nor a
 //! chunk of one ever delays an acknowledgement.
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::{ClusterId, NodeId, SnapshotRead, StoreId};
 use crate::replica::{SnapshotSave, StorageEvent, StorageRequest};
 use crate::server::metrics::Metrics;
@@ -117,6 +118,9 @@ impl<D: Disk> LogWorker<D> {
             let _ = self.news.send(StorageNews::Event(event));
         }
         let Err(reason) = result else { return true };
+        if planted(Mutant::StorageErrorIgnored) {
+            return true;
+        }
         self.storage = None;
         self.tell(StorageNews::Failed(reason));
         false

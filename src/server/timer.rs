@@ -1,5 +1,6 @@
 //! The driver's one timer: when the replica wants to be woken.
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::Time;
 use crate::server::env::Env;
 use std::pin::Pin;
@@ -27,7 +28,7 @@ impl<E: Env> Timer<E> {
     pub(super) fn set(&mut self, at: Option<Time>) {
         self.wanted = at;
         if let Some(at) = at
-            && self.armed.as_ref().is_none_or(|(armed, _)| at < *armed)
+            && self.armed.as_ref().is_none_or(|(armed, _)| at < *armed && !planted(Mutant::TimerNotMoved))
         {
             self.armed = Some((at, Box::pin(self.env.sleep_until(at))));
         }

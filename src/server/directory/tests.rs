@@ -104,7 +104,26 @@ fn addresses_come_from_hellos_or_else_from_the_membership() {
     let mut moved = membership();
     moved.members.get_mut(&NodeId::new(3)).unwrap().raft_addr = "new3:1".to_owned();
     directory.set_membership(moved, true);
-    assert_eq!(directory.address(NodeId::new(3)).as_deref(), Some("new3:1"), "news of the membership");
+    assert_eq!(
+        directory.addresses(NodeId::new(3)),
+        ["new3:1", "told3:1"],
+        "news of the membership, or of long ago"
+    );
+    directory.admit(&hello(3, 300)).unwrap();
+    assert_eq!(directory.addresses(NodeId::new(3)), ["told3:1", "new3:1"], "it says so again");
+}
+
+#[test]
+fn an_address_that_was_told_outlives_memberships_of_long_ago() {
+    let directory = directory(true);
+    directory.admit(&hello(4, 400)).unwrap();
+    let mut joined = membership();
+    let member = Member { raft_addr: "old4:1".to_owned(), ..joined.members[&NodeId::new(3)].clone() };
+    joined.members.insert(NodeId::new(4), member);
+    directory.set_membership(joined, true);
+    assert_eq!(directory.addresses(NodeId::new(4)), ["old4:1", "told4:1"]);
+    directory.set_membership(membership(), true);
+    assert_eq!(directory.addresses(NodeId::new(4)), [""; 0], "it was removed");
 }
 
 #[test]

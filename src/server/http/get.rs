@@ -1,6 +1,7 @@
 //! `GET /get`: reads a key.
 
 use crate::kv::KEY_BYTES_MAX;
+use crate::mutants::{Mutant, planted};
 use crate::replica::{ClientReply, ClientRequest, Level};
 use crate::server::env::Env;
 use crate::server::http::answer::{Answer, write_json_string};
@@ -50,6 +51,7 @@ pub(super) fn parse(query: &str) -> Result<GetQuery<'_>, Answer> {
     let level = match parameter(query, "level").transpose().map_err(|error| bad(format!("level {error}")))? {
         None => Level::Linearizable,
         Some(level) => match &*level {
+            "linearizable" if planted(Mutant::LevelIgnored) => Level::Local,
             "linearizable" => Level::Linearizable,
             "local" => Level::Local,
             _ => return Err(bad("level is neither linearizable nor local".to_owned())),
