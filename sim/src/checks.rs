@@ -3,10 +3,11 @@
 use crate::durable::DurableModel;
 use crate::marks::Marks;
 use crate::paths::Shown;
+use crate::schedule::PROMOTE_LAG_ENTRIES;
 use bytes::Bytes;
 use infinitystore::kv::Op;
 use infinitystore::raft::{
-    Body, Entry, EntryKind, LogId, LogIndex, Message, NodeId, PeerProgress, RoleName, Term,
+    Body, Entry, EntryKind, LogId, LogIndex, Message, NodeId, PeerProgress, Raft, RoleName, Term, Time,
 };
 use infinitystore::replica::{Notice, ProposalId, Replica, decode_proposal};
 use std::any::Any;
@@ -68,6 +69,8 @@ pub struct Checks {
     values: HashSet<Bytes>,
     /// What each leader last said is committed, in which term.
     led: BTreeMap<NodeId, (Term, LogIndex)>,
+    /// The last joint state that each of them appended.
+    joined: BTreeMap<NodeId, LogId>,
 }
 
 impl Checks {
@@ -285,6 +288,7 @@ impl Checks {
             return Ok(());
         }
         let before = self.led.insert(id, (term, commit));
+        self.promoted(raft)?;
         for PeerProgress { id: peer, match_index, .. } in raft.progress() {
             let (Some(durable), Some(known)) = (durable(peer), raft.term_at(match_index)) else { continue };
             let matched = LogId::new(known, match_index);
@@ -320,6 +324,55 @@ impl Checks {
                 "committed is durable on a majority",
                 2 * count > voters.len(),
                 "{id} leads term {term} and has committed {committed}, which is durable on {count} of {voters:?}"
+            );
+        }
+        Ok(())
+    }
+
+    /// A leader makes a voter of who has caught up, so that no commit waits until it has (Raft §6).
+    fn promoted(&mut self, raft: &Raft) -> Result<(), Violation> {
+        let (membership, at) = raft.membership_at(raft.last_log().index);
+        let Some(outgoing) = membership.outgoing.as_ref().filter(|_| at.term == raft.term()) else {
+            return Ok(());
+        };
+        if self.joined.insert(raft.id(), at) == Some(at) {
+            return Ok(());
+        }
+        for peer in raft.progress().filter(|peer| membership.voters.contains(&peer.id)) {
+            check!(
+                "who is promoted has caught up",
+                outgoing.contains(&peer.id)
+                    || peer.match_index > LogIndex::ZERO
+                        && at.index.previous().since(peer.match_index) <= PROMOTE_LAG_ENTRIES,
+                "{} makes {} a voter at {at}, which has acknowledged {}",
+                raft.id(),
+                peer.id,
+                peer.match_index
+            );
+        }
+        Ok(())
+    }
+
+    /// A machine has looked at its clock, and leads on: it has heard of a majority of each set of voters lately (Dissertation
+    /// §6.2). `now` is its own time.
+    ///
+    /// # Errors
+    /// [`Violation`].
+    pub fn hears_a_quorum(&self, raft: &Raft, now: Time, within_micros: u64) -> Result<(), Violation> {
+        if raft.role() != RoleName::Leader {
+            return Ok(());
+        }
+        let is_silent =
+            |peer: &PeerProgress| peer.last_heard.is_some_and(|heard| now.since(heard) > within_micros);
+        let silent: Vec<NodeId> = raft.progress().filter(is_silent).map(|peer| peer.id).collect();
+        let membership = raft.membership();
+        for voters in std::iter::once(&membership.voters).chain(&membership.outgoing) {
+            let heard = voters.iter().filter(|id| !silent.contains(id)).count();
+            check!(
+                "a leader hears a quorum",
+                2 * heard > voters.len(),
+                "{} leads on and has heard of {heard} of {voters:?} within {within_micros} µs",
+                raft.id()
             );
         }
         Ok(())

@@ -174,6 +174,12 @@ impl SimDisk {
         std::mem::take(&mut self.lock_state().trouble)
     }
 
+    /// Whether an operation has failed, without forgetting it.
+    #[must_use]
+    pub fn is_troubled(&self) -> bool {
+        self.lock_state().trouble
+    }
+
     /// Whether the power that was to last for some more operations is gone.
     #[must_use]
     pub fn power_gone(&self) -> bool {

@@ -6,6 +6,8 @@
 use crate::disk::SimDisk;
 use infinitystore::raft::{HardState, LogId, LogIndex, LogRecords, Restored, Term};
 use infinitystore::storage::SnapshotFiles;
+use std::ffi::OsStr;
+use std::path::Path;
 
 /// The durable state of one member, as its acknowledged writes made it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +16,10 @@ pub struct DurableModel {
     pub hard_state: HardState,
     /// The newest snapshot.
     pub snapshot: LogId,
+    /// The one before it, if it is sound and the log reaches back to it; `ZERO`: none.
+    older: LogId,
+    /// Whether a snapshot was damaged since the newest.
+    is_snapshot_damaged: bool,
     /// Above the snapshot, and some below.
     log: Terms,
 }
@@ -100,7 +106,13 @@ impl DurableModel {
         let mut log = Terms::default();
         restored.entries.iter().for_each(|entry| log.put(entry.id()));
         let snapshot = restored.snapshot.as_ref().map_or(LogId::ZERO, |meta| meta.last);
-        Self { hard_state: restored.hard_state, snapshot, log }
+        Self {
+            hard_state: restored.hard_state,
+            snapshot,
+            older: LogId::ZERO,
+            is_snapshot_damaged: false,
+            log,
+        }
     }
 
     /// A write became durable.
@@ -112,9 +124,26 @@ impl DurableModel {
             self.log.truncate_from(from);
         }
         if let Some(snapshot) = write.snapshot {
+            if snapshot > self.snapshot {
+                // One that comes from the leader takes the place of what is truncated.
+                let is_gone = write.truncate_from.is_some() || self.is_snapshot_damaged;
+                self.older = if is_gone { LogId::ZERO } else { self.snapshot };
+                self.is_snapshot_damaged = false;
+            }
             self.snapshot = self.snapshot.max(snapshot);
         }
         write.entries.iter().for_each(|id| self.log.put(*id));
+    }
+
+    /// A file called so is damaged. Whether that is the newest snapshot, and it can do without.
+    pub fn damaged(&mut self, name: &OsStr) -> bool {
+        if Path::new(name).extension() != Some(OsStr::new("snap")) {
+            return false;
+        }
+        let is_newest = *name == *SnapshotFiles::<SimDisk>::file_name(self.snapshot);
+        let older = std::mem::replace(&mut self.older, LogId::ZERO);
+        self.is_snapshot_damaged = true;
+        is_newest && older != LogId::ZERO
     }
 
     /// The last entry.

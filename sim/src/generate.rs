@@ -40,6 +40,9 @@ fn settings(rng: &mut SmallRng) -> Settings {
     // Links so slow that no election can be won would test nothing.
     let spread_max = u32::try_from(election_timeout_micros / 3 / delay_max_micros).unwrap_or(u32::MAX);
     let link_spread = (*pick(rng, &[1, 1, 4, 20])).min(spread_max.max(1));
+    let value_bytes = *pick(rng, &[12, 12, 100, 2_000]);
+    // Where values are large, the last of so many chunks would not arrive before the end.
+    let small_chunk_bytes = if value_bytes > 100 { 500 } else { rng.random_range(16..64) };
     Settings {
         delay_min_micros,
         delay_max_micros,
@@ -56,12 +59,14 @@ fn settings(rng: &mut SmallRng) -> Settings {
         heartbeat_interval_micros,
         snapshot_log_entries: if small_log { rng.random_range(5..60) } else { 100_000 },
         log_tail_entries: *pick(rng, &[0, 3, 20]),
-        snapshot_chunk_bytes: *pick(rng, &[500, 4_096, 1 << 20]),
+        snapshot_chunk_bytes: *pick(rng, &[small_chunk_bytes, 500, 4_096, 1 << 20]),
         segment_bytes: *pick(rng, &[64 << 10, 64 << 10, 256 << 10]),
         append_bytes_max: *pick(rng, &[1, 300, 2_000, 1 << 20]),
         inflight_messages_max: *pick(rng, &[1, 2, 8, 64]),
+        // A few values, of the largest.
+        uncommitted_bytes_max: *pick(rng, &[0, 0, 16 << 10]),
         keys: *pick(rng, &[1, 2, 5, 12]),
-        value_bytes: *pick(rng, &[12, 12, 100, 2_000]),
+        value_bytes,
         // Somebody has to live to see an answer: to the leader, to a majority, and back.
         client_timeout_micros: (*pick(rng, &[100 * MILLI, 300 * MILLI, SECOND, 3 * SECOND]))
             .max(8 * delay_max_micros),
@@ -122,7 +127,7 @@ fn faults(
     duration: u64,
     settings: &Settings,
 ) -> Vec<Timed<Fault>> {
-    const KINDS: usize = 17;
+    const KINDS: usize = 18;
     let mut faults = Vec::new();
     let share = *pick(rng, &[0.1, 0.3, 0.6, 0.9]);
     let slots = voters + spares;
@@ -159,6 +164,7 @@ fn faults(
                     faults.push(Timed { at: at + rng.random_range(0..300 * MILLI), what });
                     Fault::Misdirect { slot }
                 }
+                16 => Fault::Move { slot, back_micros: brief },
                 _ => Fault::Transfer { slot: rng.random_bool(0.5).then_some(slot) },
             };
             faults.push(Timed { at, what });
@@ -205,9 +211,11 @@ enum Attack {
     ShortLives,
     /// Two machines lead by turns, and what one of them appends in the meantime is void.
     PingPong,
+    /// The leader of two leaves, is not heard, and stops: only itself may hold the entry that removes it.
+    Parting,
 }
 
-const ATTACKS: [Attack; 7] = [
+const ATTACKS: [Attack; 8] = [
     Attack::Flapping,
     Attack::Decapitation,
     Attack::HandOver,
@@ -215,6 +223,7 @@ const ATTACKS: [Attack; 7] = [
     Attack::Return,
     Attack::ShortLives,
     Attack::PingPong,
+    Attack::Parting,
 ];
 
 fn attacks(
@@ -226,7 +235,12 @@ fn attacks(
     faults: &mut Vec<Timed<Fault>>,
 ) {
     for attack in ATTACKS {
-        if !rng.random_bool(0.12) {
+        let share = match attack {
+            Attack::Parting if voters != 2 => 0.0,
+            Attack::Parting => 0.5,
+            _ => 0.12,
+        };
+        if !rng.random_bool(share) {
             continue;
         }
         // Answers that come long after they were asked for do the most harm to who was somebody else then.
@@ -238,8 +252,9 @@ fn attacks(
         let (one, other) = (rng.random_range(0..voters), rng.random_range(0..slots));
         let at = rng.random_range(0..duration / 2);
         let timeout = settings.election_timeout_micros;
-        let delay_max = settings.delay_max_micros;
-        let mut assault = Assault { rng, faults, at, voters, slots, timeout, delay_max, one, other };
+        let (delay_max, sync_max) = (settings.delay_max_micros, settings.sync_max_micros);
+        let mut assault =
+            Assault { rng, faults, at, voters, slots, timeout, delay_max, sync_max, one, other };
         for _ in 0..assault.rng.random_range(3..=15) {
             assault.at += assault.strike(attack);
             if assault.at >= duration {
@@ -260,6 +275,7 @@ struct Assault<'a> {
     /// The election timeout: what takes as long as that does the most harm.
     timeout: u64,
     delay_max: u64,
+    sync_max: u64,
     /// A voter.
     one: usize,
     /// A machine.
@@ -277,6 +293,7 @@ impl Assault<'_> {
             Attack::Return => self.return_of_a_leader(),
             Attack::ShortLives => self.short_lives(),
             Attack::PingPong => self.ping_pong(),
+            Attack::Parting => self.parting(),
         }
     }
 
@@ -351,6 +368,15 @@ impl Assault<'_> {
         let after = self.rng.random_range(0..200 * MILLI);
         self.fault(after, Fault::Partition { cut: Cut::Mute(self.one), for_micros });
         self.timeouts(1, 8)
+    }
+
+    fn parting(&mut self) -> u64 {
+        self.fault(0, Fault::Remove { slot: LEADER });
+        let soon = 8 * (self.delay_max + self.sync_max);
+        let after = self.rng.random_range(0..soon);
+        self.fault(after, Fault::Partition { cut: Cut::Mute(LEADER), for_micros: self.timeout });
+        self.fault(after + soon, Fault::Kill { slot: LEADER, back_micros: 10 * MILLI });
+        self.timeouts(4, 12)
     }
 
     fn ping_pong(&mut self) -> u64 {

@@ -12,7 +12,7 @@ pub const SEEDS_ENOUGH: u64 = 300;
 const SEEDS_FOR_RAREST: u64 = 5_000;
 
 /// Marks of both engines.
-const BOTH: [&str; 37] = [
+const BOTH: [&str; 38] = [
     "bit flipped",
     "blackout",
     "clock jump",
@@ -31,6 +31,7 @@ const BOTH: [&str; 37] = [
     "leader steps down by itself",
     "machine joined",
     "misdirected write",
+    "move",
     "partition",
     "pause",
     "power loss",
@@ -57,18 +58,20 @@ const RAREST: [&str; 4] =
     ["creation resumed", "leader elected in a joint state", "membership rolled back", "older snapshot used"];
 
 /// Marks of the queue engine, whose network carries messages and whose clients ask replicas.
-const QUEUE: [&str; 7] = [
+const QUEUE: [&str; 8] = [
     "crash in a start",
     "message corrupted",
     "message duplicated",
     "message lost",
+    "newest of two snapshots damaged",
     "read answered by a follower",
     "write answered by a follower",
     "write unknown",
 ];
 
 /// Marks of the madsim engine, whose network carries byte streams.
-const MADSIM: [&str; 8] = [
+const MADSIM: [&str; 9] = [
+    "address moved",
     "bytes corrupted",
     "bytes held back",
     "connection broken",

@@ -486,7 +486,9 @@ fn raft_described(message: &Message) -> (&'static str, bool, String) {
 fn extent(fault: &Fault) -> (Option<usize>, u64, String) {
     let seconds = |micros: u64| format!("{:.3} s", micros as f64 / 1e6);
     match fault {
-        Fault::Kill { slot, back_micros } | Fault::PowerLoss { slot, back_micros } => {
+        Fault::Kill { slot, back_micros }
+        | Fault::Move { slot, back_micros }
+        | Fault::PowerLoss { slot, back_micros } => {
             (Some(*slot), *back_micros, format!("back after {}", seconds(*back_micros)))
         }
         Fault::Blackout { back_micros } => {

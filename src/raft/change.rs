@@ -80,9 +80,13 @@ impl Shared {
         let membership = self.membership();
         let last = self.log.last().index;
         let caught_up = |peer: &Peer| {
-            // One that has acknowledged nothing yet (it may have to get a snapshot first) lacks everything, however
+            if planted(Mutant::PromotedEarly) {
+                return peer.heard.is_some();
+            }
+            // One that has acknowledged no entry yet (it may have to get a snapshot first) lacks everything, however
             // short the log is.
             matches!(peer.state, PeerState::Replicate(_))
+                && peer.match_index > LogIndex::ZERO
                 && last.since(peer.match_index) <= self.config.promote_lag_entries
                 && peer.heard.is_some()
                 && peer.is_active(self.now, self.config.election_timeout_micros)

@@ -111,7 +111,12 @@ impl Raft {
         shared.writes.release(&mut shared.outbox.messages);
         let early = planted(Mutant::AppliedBeforeCommit);
         let through = if early { shared.log.last().index } else { shared.commit_index };
-        let committed = shared.log.range(shared.handed_out, through).cloned().collect();
+        let mut from = shared.handed_out;
+        let skips = planted(Mutant::EntrySkipped) && !matches!(self.role, Role::Leader(_));
+        if skips && from.next() < through {
+            from = from.next();
+        }
+        let committed = shared.log.range(from, through).cloned().collect();
         shared.handed_out = through;
         let wake_at = self.wake_at();
         let Outbox { messages, events, reads, snapshot_reads } = core::mem::take(&mut self.shared.outbox);

@@ -48,6 +48,9 @@ impl Raft {
     /// term, echoed under the new one, would confirm rounds that it has not begun.
     fn reject_stale(&mut self, from: NodeId, body: &Body) {
         let rejection = match *body {
+            Body::AppendEntries { session, prev, round, .. } if planted(Mutant::StaleRejectionConfirms) => {
+                Body::AppendRejected { session, rejected: prev, hint: LogId::ZERO, round }
+            }
             Body::AppendEntries { prev, .. } => {
                 Body::AppendRejected { session: 0, rejected: prev, hint: LogId::ZERO, round: ReadRound::ZERO }
             }
@@ -95,7 +98,9 @@ impl Raft {
             Role::Follower(follower) => {
                 voted_for == Some(from) || (voted_for.is_none() && follower.leader.is_none())
             }
-            Role::PreCandidate(_) => voted_for.is_none() || voted_for == Some(from),
+            Role::PreCandidate(_) => {
+                voted_for.is_none() || voted_for == Some(from) || planted(Mutant::SecondVote)
+            }
             // These voted for themselves.
             Role::Candidate(_) | Role::Leader(_) => false,
         };
@@ -354,11 +359,13 @@ impl Raft {
         let heard = shared.is_quorum(|id| {
             id == shared.id || leader.peers.get(&id).is_some_and(|peer| peer.is_active(shared.now, micros))
         });
-        if !heard {
+        if !heard && !planted(Mutant::NoCheckQuorum) {
             self.become_follower(self.shared.term(), None);
         } else if shared.is_disk_stalled() {
             self.hand_over_and_step_down();
-        } else if leader.transfer.as_ref().is_some_and(|transfer| shared.now >= transfer.deadline) {
+        } else if leader.transfer.as_ref().is_some_and(|transfer| shared.now >= transfer.deadline)
+            && !planted(Mutant::TransferForEver)
+        {
             leader.transfer = None;
         }
     }

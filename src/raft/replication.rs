@@ -34,6 +34,16 @@ impl Raft {
         Ok(())
     }
 
+    /// Whether a round of reads that a peer confirms has begun. Rounds only grow within a term, so that one which has not would
+    /// confirm reads that are yet to come.
+    fn has_begun(&mut self, from: NodeId, round: ReadRound) -> bool {
+        let begun = !matches!(&self.role, Role::Leader(leader) if round > leader.reads.last_round);
+        if !begun {
+            self.shared.bad_message(from, "it confirms a round that has not begun");
+        }
+        begun
+    }
+
     /// An answer to an append of this session, or `None` if it is a late one.
     pub(in crate::raft) fn answering_peer(
         &mut self,
@@ -57,6 +67,9 @@ impl Raft {
         match_index: LogIndex,
         round: ReadRound,
     ) {
+        if !self.has_begun(from, round) {
+            return;
+        }
         let Some((shared, peer)) = self.answering_peer(from, session) else { return };
         if match_index > shared.log.last().index {
             return shared.bad_message(from, "it acknowledges entries that were never sent");
@@ -74,6 +87,9 @@ impl Raft {
         hint: LogId,
         round: ReadRound,
     ) {
+        if !self.has_begun(from, round) {
+            return;
+        }
         let Some((shared, peer)) = self.answering_peer(from, session) else { return };
         peer.confirmed_round = peer.confirmed_round.max(round);
         let is_late = match &peer.state {
@@ -98,10 +114,16 @@ impl Raft {
         };
         peer.narrow();
         peer.probe(next_index.min(rejected.index.max(LogIndex::new(1))));
+        if planted(Mutant::LeaderTruncates) && next_index > shared.commit_index {
+            shared.truncate_from(next_index);
+        }
     }
 
     /// The peer still takes this node for the leader.
     pub(in crate::raft) fn handle_round_confirmed(&mut self, from: NodeId, round: ReadRound) {
+        if !self.has_begun(from, round) {
+            return;
+        }
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(peer) = leader.peers.get_mut(&from) else { return };
         peer.heard = Some(self.shared.now);
@@ -135,7 +157,8 @@ impl Raft {
             return;
         }
         let committed = shared.log.range(shared.commit_index, index);
-        leader.uncommitted_bytes -= committed.map(|entry| entry.encoded_bytes() as u64).sum::<u64>();
+        let bytes = committed.map(|entry| entry.encoded_bytes() as u64).sum::<u64>();
+        leader.uncommitted_bytes -= if planted(Mutant::UncommittedKept) { 0 } else { bytes };
         shared.commit_to(index);
     }
 

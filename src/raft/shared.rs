@@ -139,7 +139,8 @@ impl Shared {
     pub(in crate::raft) fn may_lead(&self) -> bool {
         let (at, membership) = self.configurations.latest();
         let was_voter = || self.configurations.previous().is_some_and(|before| before.is_voter(self.id));
-        membership.is_voter(self.id) || (at.index > self.commit_index && was_voter())
+        let is_leaving = at.index > self.commit_index && was_voter() && !planted(Mutant::LeavingVoterIdle);
+        membership.is_voter(self.id) || is_leaving
     }
 
     /// Voters of either set other than this node.

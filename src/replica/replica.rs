@@ -280,7 +280,7 @@ impl Replica {
                 self.input(Input::SnapshotStored(meta));
             }
             StorageEvent::SnapshotFailed { last, reason } => {
-                if self.policy.saving == Some(last) {
+                if self.policy.saving == Some(last) && !planted(Mutant::SavingForEver) {
                     self.policy.saving = None;
                 }
                 self.actions.notices.push(Notice::SnapshotFailed(reason));

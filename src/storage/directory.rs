@@ -1,6 +1,7 @@
 //! A data directory, open: the one place where requests of the replica become durable.
 
 use crate::kv::Store;
+use crate::mutants::{Mutant, planted};
 use crate::raft::{
     ClusterId, Incarnation, LogId, LogRecords, LogWrite, NodeId, Restored, SnapshotMeta, StoreId,
 };
@@ -310,6 +311,10 @@ impl<D: Disk> Storage<D> {
             return Err(StorageError::new(operation, &file)(source));
         }
         match markers {
+            [.., newest] if planted(Mutant::LogCutAtNewest) => {
+                let index = newest.last.index;
+                self.log.remove_through(index)
+            }
             [older, _] => {
                 let index = older.last.index;
                 self.log.remove_through(index)

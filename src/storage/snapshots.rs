@@ -62,7 +62,11 @@ impl<D: Disk> SnapshotFiles<D> {
         }
         let data = Bytes::from(reader.read(read.offset, read.bytes_max).ok()?);
         let meta = reader.header.meta;
-        let done = read.offset.saturating_add(data.len() as u64) >= meta.bytes;
+        let done = if planted(Mutant::ShortChunkIsLast) {
+            (data.len() as u64) < read.bytes_max
+        } else {
+            read.offset.saturating_add(data.len() as u64) >= meta.bytes
+        };
         Some(SnapshotChunk { snapshot: Box::new(meta), offset: read.offset, data, done })
     }
 

@@ -1,9 +1,10 @@
 //! Clients that speak HTTP.
 
+use crate::checks::Violation;
 use crate::clients::Seen;
 use crate::madsim_engine::connections::SimStream;
 use crate::madsim_engine::listening::connect;
-use crate::madsim_engine::world::Shared;
+use crate::madsim_engine::world::{Shared, World};
 use crate::madsim_engine::{now, sleep_until};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -18,6 +19,8 @@ type Sender = SendRequest<Full<Bytes>>;
 /// Carries a client's plan out.
 pub(in crate::madsim_engine) async fn run_client(shared: Shared, number: usize) {
     let mut connection: Option<(usize, Sender)> = None;
+    // The process at the other end.
+    let mut life = 0;
     loop {
         let (at, slot, timeout) = {
             let world = shared.lock();
@@ -32,6 +35,7 @@ pub(in crate::madsim_engine) async fn run_client(shared: Shared, number: usize) 
         if connection.as_ref().is_none_or(|(to, sender)| *to != slot || sender.is_closed()) {
             let fresh = within(give_up, open(&shared, slot)).await.flatten();
             connection = fresh.map(|sender| (slot, sender));
+            life = shared.lock().machines[slot].life;
         }
         let Some((_, sender)) = &mut connection else {
             shared.lock().clients.skip(number);
@@ -42,8 +46,11 @@ pub(in crate::madsim_engine) async fn run_client(shared: Shared, number: usize) 
             let world = &mut *world;
             world.clients.send(number, now(), world.trace.story())
         };
+        let asked = now();
         let delete = matches!(body, ClientRequest::Write(Op::Delete { .. }));
-        let answer = within(give_up, ask(sender, &body)).await;
+        // Half of the clients name what is the default.
+        let level = if number % 2 == 0 { "" } else { "&level=linearizable" };
+        let answer = within(give_up, ask(sender, &body, level)).await;
         let mut world = shared.lock();
         let world = &mut *world;
         let answered = now();
@@ -55,6 +62,9 @@ pub(in crate::madsim_engine) async fn run_client(shared: Shared, number: usize) 
                 world.clients.answer(number, request, &seen, answered, world.trace.story());
             }
             Some(None) | None => {
+                let waited = answer.is_none().then(|| answered - asked);
+                let result = answers_in_time(world, number, (slot, life), asked, waited);
+                world.judge(result);
                 world.trace.line(answered, Some(slot), "answer", format_args!("client {number}: nothing"));
                 world.clients.give_up(number, request);
                 connection = None;
@@ -62,6 +72,29 @@ pub(in crate::madsim_engine) async fn run_client(shared: Shared, number: usize) 
         }
         world.trace.step([answered, number as u64, world.clients.counts().0, world.clients.counts().1]);
     }
+}
+
+/// A node that runs answers each question when its time is up, if with nothing but that: a client that has waited so many microseconds
+/// for more than that, on a connection to this process, which has not stood still meanwhile, waits in vain.
+fn answers_in_time(
+    world: &World,
+    client: usize,
+    (slot, life): (usize, u32),
+    asked: u64,
+    waited: Option<u64>,
+) -> Result<(), Violation> {
+    let (machine, settings) = (&world.machines[slot], &world.schedule.settings);
+    let runs = machine.on && machine.life == life && machine.power_fails_at.is_none();
+    let is_due = settings.client_timeout_micros * 11 / 10 + 4 * settings.delay_min_micros;
+    if runs
+        && machine.stands_still_until < asked
+        && !world.calm
+        && waited.is_some_and(|waited| waited >= is_due)
+    {
+        let what = format!("machine {slot} has not answered client {client}, who asked at {asked}");
+        return Err(Violation { check: "a node that runs answers in time", what });
+    }
+    Ok(())
 }
 
 async fn within<T>(deadline: u64, future: impl Future<Output = T>) -> Option<T> {
@@ -83,7 +116,7 @@ async fn open(shared: &Shared, slot: usize) -> Option<Sender> {
 }
 
 /// Asks, and understands the answer; `None` when the connection broke first.
-async fn ask(sender: &mut Sender, request: &ClientRequest) -> Option<Seen> {
+async fn ask(sender: &mut Sender, request: &ClientRequest, level: &str) -> Option<Seen> {
     let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
     let built = match request {
         ClientRequest::Write(Op::Set { key, value }) => {
@@ -94,7 +127,7 @@ async fn ask(sender: &mut Sender, request: &ClientRequest) -> Option<Seen> {
             post(serde_json::json!({"key": text(key), "action": "delete"}).to_string())
         }
         ClientRequest::Read { key, .. } => Request::builder()
-            .uri(format!("/get?key={}", text(key)))
+            .uri(format!("/get?key={}{level}", text(key)))
             .header("host", "node")
             .body(Full::default()),
         _ => return None,

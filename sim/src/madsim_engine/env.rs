@@ -6,7 +6,7 @@ use crate::durable::{DurableModel, WriteSketch};
 use crate::madsim_engine::connections::SimStream;
 use crate::madsim_engine::listening::{SimListener, connect, listen};
 use crate::madsim_engine::telling::witnessed;
-use crate::madsim_engine::world::{Machine, Shared, leads};
+use crate::madsim_engine::world::{Machine, STEPS_MAX, Shared, leads};
 use crate::madsim_engine::{now, sleep_until};
 use crate::paths::{Shown, mark_recovery};
 use crate::schedule::SECOND;
@@ -182,6 +182,12 @@ impl Env for SimEnv {
             None => BTreeMap::new(),
         };
         let machine = &mut world.machines[self.slot];
+        if machine.count_step(now) {
+            let what = format!("machine {}: more than {STEPS_MAX} in a second", self.slot);
+            world.judge(Err(Violation { check: "no storm of steps", what }));
+            // Nothing else ends a run in which no time goes by.
+            panic!("the node does not come to rest");
+        }
         for request in &actions.storage {
             if let StorageRequest::Write(write) = request {
                 machine.under_way.push_back((write.sequence().get(), WriteSketch::of(write.records())));

@@ -30,6 +30,16 @@ impl Run {
                 self.switch_off(slot, false);
                 self.start_later(slot, back_micros);
             }
+            Fault::Move { slot, back_micros } => {
+                // Who it tells its new address is a member by then, and so is whoever asks for the old one.
+                if self.quiet() && self.operator.borrow().is_empty() {
+                    let mut world = self.shared.lock();
+                    world.mark("address moved");
+                    world.machines[slot].is_moved ^= true;
+                }
+                self.switch_off(slot, false);
+                self.start_later(slot, back_micros);
+            }
             Fault::PowerLoss { slot, back_micros } => {
                 self.lose_power(slot);
                 self.start_later(slot, POWER_MICROS + back_micros);
@@ -45,6 +55,7 @@ impl Run {
                 if world.machines[slot].on {
                     let until = world.machines[slot].paused_until.max(now() + for_micros);
                     world.machines[slot].paused_until = until;
+                    world.machines[slot].stands_still_until = until;
                     drop(world);
                     self.handle.pause(self.nodes[slot]);
                 }

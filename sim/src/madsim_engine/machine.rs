@@ -22,14 +22,14 @@ impl Run {
             let settings = &world.schedule.settings;
             let mut options = NodeOptions::new(&format!("node{slot}"));
             options.data_dir = "/data".into();
-            options.raft_addr = format!("m{slot}:8000");
+            options.raft_addr = world.machines[slot].raft_addr();
             options.http_addr = format!("m{slot}:8001");
             options.request_timeout_micros = settings.client_timeout_micros;
             options.segment_bytes = settings.segment_bytes;
             options.replica = replica_config(settings);
-            let others = (0..world.machines.len()).filter(|other| *other != slot);
             if world.machines[slot].joins {
-                options.join = others.map(|other| format!("m{other}:8000")).collect();
+                let others = world.machines.iter().filter(|other| other.slot != slot);
+                options.join = others.map(|other| other.raft_addr()).collect();
             }
             let machine = &mut world.machines[slot];
             if machine.on {

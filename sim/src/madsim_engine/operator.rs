@@ -104,6 +104,7 @@ impl Run {
                     && machine.power_fails_at.is_none()
                     && machine.view.membership_committed
                     && machine.view.membership.as_ref() == Some(&committed)
+                    && committed.members[id].raft_addr == machine.raft_addr()
             })
         });
         let damaged = self.operator.borrow().values().any(|joining| joining.damaged);

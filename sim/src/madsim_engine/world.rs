@@ -21,6 +21,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
+/// A node takes fewer steps in a simulated second. One that takes one after the other without an end lets no time go by, so that
+/// nobody else could tell.
+pub(in crate::madsim_engine) const STEPS_MAX: u32 = 300_000;
+
 /// A machine, its disk, and what was seen of the node on it.
 pub(in crate::madsim_engine) struct Machine {
     /// Which.
@@ -41,6 +45,8 @@ pub(in crate::madsim_engine) struct Machine {
     pub start_at: Option<u64>,
     /// Until when the process stands still.
     pub paused_until: u64,
+    /// The end of the latest pause, over or not.
+    pub stands_still_until: u64,
     /// The power goes at this time at the latest: the disk is about to stop in the middle of something.
     pub power_fails_at: Option<u64>,
     /// Extra time of each batch, and until when.
@@ -51,6 +57,10 @@ pub(in crate::madsim_engine) struct Machine {
     pub rotten: bool,
     /// Whether its node asks others for membership when it starts.
     pub joins: bool,
+    /// Whether it is at the second of its two addresses.
+    pub is_moved: bool,
+    /// The last second in which its node took a step, and how many it took in that.
+    pub steps: (u64, u32),
     /// For asking the node.
     pub handle: Option<NodeHandle>,
     /// The store that its disk was last seen with.
@@ -149,11 +159,14 @@ impl Shared {
                 powered: true,
                 start_at: None,
                 paused_until: 0,
+                stands_still_until: 0,
                 power_fails_at: None,
                 slow_disk: (0, 0),
                 room_at: None,
                 rotten: false,
                 joins: slot != 0,
+                is_moved: false,
+                steps: (0, 0),
                 handle: None,
                 store: None,
                 member: None,
@@ -195,6 +208,20 @@ impl Shared {
             unreachable!("nobody else has it yet")
         };
         std::mem::replace(&mut *self.lock(), nothing.into_inner().expect("nobody has held it"))
+    }
+}
+
+impl Machine {
+    /// Where its peers find it.
+    pub(in crate::madsim_engine) fn raft_addr(&self) -> String {
+        format!("m{}:{}", self.slot, if self.is_moved { 8002 } else { 8000 })
+    }
+
+    /// Its node took a step. Whether it took too many in a second.
+    pub(in crate::madsim_engine) fn count_step(&mut self, now: u64) -> bool {
+        let (second, count) = self.steps;
+        self.steps = if second == now / SECOND { (second, count + 1) } else { (now / SECOND, 1) };
+        self.steps.1 > STEPS_MAX
     }
 }
 

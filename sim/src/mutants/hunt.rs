@@ -23,7 +23,13 @@ pub(super) struct Found {
 #[must_use]
 pub(super) const fn engine_for(mutant: Mutant) -> Engine {
     match mutant {
-        Mutant::ReservedReads => Engine::Madsim,
+        Mutant::ReservedReads
+        | Mutant::LevelIgnored
+        | Mutant::UnknownDenied
+        | Mutant::ExitDenies
+        | Mutant::StorageErrorIgnored
+        | Mutant::TimerNotMoved
+        | Mutant::OldAddress => Engine::Madsim,
         _ => Engine::Queue,
     }
 }

@@ -300,6 +300,13 @@ impl Engine {
                 let (here, there) = (process.replica.last_applied(), replica.last_applied());
                 return Some(format!("machine {slot} has applied {here}, the leader {there}"));
             }
+            let status = process.replica.status(self.machines[slot].time(self.now));
+            let unsaved = status.last_applied.since(status.snapshot.index);
+            // One may be under way, and due again meanwhile; after one that failed, the next is due as much later.
+            let times = 4 + process.saves_failed;
+            if unsaved > times * self.schedule.settings.snapshot_log_entries + 50 {
+                return Some(format!("machine {slot} has applied {unsaved} entries since its last snapshot"));
+            }
             for (probed, what) in [(&self.wrote, "write"), (&self.read, "read")] {
                 if !probed.contains(&slot) {
                     return Some(format!("machine {slot} has not answered a {what}"));

@@ -28,7 +28,7 @@ impl Engine {
         self.mark(fault.name());
         let now = self.now;
         match fault {
-            Fault::Kill { slot, back_micros } => {
+            Fault::Kill { slot, back_micros } | Fault::Move { slot, back_micros } => {
                 self.switch_off(slot, false);
                 self.queue.plan(now + back_micros, Happening::Start(slot));
             }
@@ -134,7 +134,12 @@ impl Engine {
             if let Some(story) = self.trace.story() {
                 story.note(self.now, Some(slot), "rot", format!("{rot:?}"));
             }
-            self.machines[slot].rotten = true;
+            let machine = &mut self.machines[slot];
+            machine.rotten = true;
+            machine.has_older = rot.path.file_name().is_some_and(|name| machine.durable.damaged(name));
+            if machine.has_older {
+                self.mark("newest of two snapshots damaged");
+            }
         }
         self.queue.plan(self.now + 50 * MILLI, Happening::Start(slot));
     }

@@ -6,7 +6,7 @@ use crate::disk::SimDisk;
 use crate::durable::{DurableModel, WriteSketch};
 use crate::marks::Marks;
 use crate::paths::{Shown, mark_recovery};
-use crate::schedule::{STALL_MICROS, Settings};
+use crate::schedule::{PROMOTE_LAG_ENTRIES, STALL_MICROS, Settings};
 use infinitystore::raft::{ClusterId, Config, Member, NodeId, StoreId, Time};
 use infinitystore::replica::{
     Event, Replica, ReplicaConfig, ReplicaStart, RequestId, StorageEvent, StorageRequest,
@@ -60,6 +60,8 @@ pub(in crate::queue) struct Machine {
     pub(in crate::queue) slow_disk: (u64, u64),
     /// A bit was flipped since it was last started: it may refuse to start.
     pub(in crate::queue) rotten: bool,
+    /// That bit is in the newest of two snapshots: it has to start all the same.
+    pub(in crate::queue) has_older: bool,
 }
 
 /// A running process.
@@ -76,6 +78,8 @@ pub(in crate::queue) struct Process {
     pub(in crate::queue) batch: Vec<StorageRequest>,
     /// Whether a batch is being written; when it is done, `queue` follows.
     pub(in crate::queue) busy: bool,
+    /// Snapshots that could not be saved.
+    pub(in crate::queue) saves_failed: u64,
     /// Whether a look at the idle storage is planned.
     pub(in crate::queue) idle_planned: bool,
     /// The disk has no room.
@@ -115,6 +119,7 @@ impl Machine {
             inbox: Vec::new(),
             slow_disk: (0, 0),
             rotten: false,
+            has_older: false,
         }
     }
 
@@ -169,7 +174,7 @@ impl Machine {
                 })
             })?;
         }
-        self.rotten = false;
+        (self.rotten, self.has_older) = (false, false);
         let snapshots = storage.snapshot_files();
         let start = ReplicaStart {
             id: opened.identity.member,
@@ -193,6 +198,7 @@ impl Machine {
             wake_at: None,
             alarm: None,
             askers: BTreeMap::new(),
+            saves_failed: 0,
             shown: Shown::at_start(applied),
         });
         Ok(())
@@ -252,6 +258,11 @@ pub(in crate::queue) fn cluster_id() -> ClusterId {
 /// The limits of a schedule.
 #[must_use]
 pub(crate) fn replica_config(settings: &Settings) -> ReplicaConfig {
+    let default = Config::default();
+    let uncommitted_bytes_max = match settings.uncommitted_bytes_max {
+        0 => default.uncommitted_bytes_max,
+        few => few,
+    };
     ReplicaConfig {
         raft: Config {
             heartbeat_interval_micros: settings.heartbeat_interval_micros,
@@ -260,9 +271,10 @@ pub(crate) fn replica_config(settings: &Settings) -> ReplicaConfig {
             append_bytes_max: settings.append_bytes_max,
             snapshot_chunk_bytes: settings.snapshot_chunk_bytes,
             log_tail_entries: settings.log_tail_entries,
-            promote_lag_entries: 5,
+            promote_lag_entries: PROMOTE_LAG_ENTRIES,
+            uncommitted_bytes_max,
             disk_stall_micros: STALL_MICROS,
-            ..Config::default()
+            ..default
         },
         snapshot_log_entries: settings.snapshot_log_entries,
         ..ReplicaConfig::default()

@@ -171,7 +171,7 @@ impl Engine {
 
     /// Whether there are enough voters to let one go.
     pub(in crate::queue) fn may_shrink(&self) -> bool {
-        self.committed_membership().is_some_and(|membership| membership.voters.len() >= 3)
+        self.committed_membership().is_some_and(|membership| membership.voters.len() >= 2)
     }
 
     /// The leader's committed membership, once it has committed in its own term: before that it may know less than was committed.

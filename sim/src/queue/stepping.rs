@@ -59,6 +59,13 @@ impl Engine {
                 if let Some(story) = self.trace.story() {
                     story.note(now, Some(slot), "refuses to start", why.as_str());
                 }
+                let has_older = std::mem::take(&mut self.machines[slot].has_older);
+                if has_older && !self.machines[slot].disk.is_troubled() {
+                    return Err(Violation {
+                        check: "an older snapshot is enough",
+                        what: format!("machine {slot}: {why}"),
+                    });
+                }
                 if rotten {
                     // The simulated operator: a node that refuses to start is wiped, and joins anew.
                     self.mark("damage reported");
@@ -143,10 +150,21 @@ impl Engine {
         process.alarm = None;
         if process.wake_at == Some(self.now) {
             process.wake_at = None;
-            return self.give(slot, Event::Wake);
+            self.give(slot, Event::Wake)?;
+            return self.check_leadership(slot);
         }
         self.set_alarm(slot);
         Ok(())
+    }
+
+    /// A leader that has looked at the clock leads on only if it is heard.
+    fn check_leadership(&self, slot: usize) -> Result<(), Violation> {
+        let machine = &self.machines[slot];
+        let Some(process) = machine.process.as_ref().filter(|_| machine.paused_until <= self.now) else {
+            return Ok(());
+        };
+        let within = 2 * self.schedule.settings.election_timeout_micros;
+        self.checks.hears_a_quorum(process.replica.raft(), machine.time(self.now), within)
     }
 
     /// Plans an alarm for when the replica wants to be woken, unless one will ring before.
@@ -419,12 +437,13 @@ impl Engine {
         life: u32,
         request: StorageRequest,
     ) -> Result<(), Violation> {
-        let machine = &self.machines[slot];
-        let (true, Some(process)) = (machine.life == life, &machine.process) else { return Ok(()) };
+        let machine = &mut self.machines[slot];
+        let (true, Some(process)) = (machine.life == life, &mut machine.process) else { return Ok(()) };
         let event = match request {
             StorageRequest::SaveSnapshot(save) => match process.snapshots.save(&save) {
                 Ok(meta) => StorageEvent::SnapshotSaved(Box::new(meta)),
                 Err(error) => {
+                    process.saves_failed += 1;
                     self.mark("snapshot failed");
                     StorageEvent::SnapshotFailed { last: save.last, reason: error.to_string() }
                 }

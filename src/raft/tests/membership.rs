@@ -2,7 +2,8 @@
 
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, made_with, member, voters};
 use crate::raft::{
-    Body, Change, Entry, EntryKind, Input, InputError, LogIndex, Membership, Restored, RoleName, Term,
+    Body, Change, Entry, EntryKind, Input, InputError, LogIndex, Membership, ReadRound, Restored, RoleName,
+    Term,
 };
 use alloc::collections::BTreeSet;
 use alloc::vec;
@@ -46,6 +47,24 @@ fn a_learner_is_added_catches_up_and_becomes_a_voter() {
         assert!(!cluster.raft(number).membership().is_joint());
     }
     assert_eq!(cluster.commands(4).len(), 20);
+}
+
+#[test]
+fn a_learner_that_has_acknowledged_no_entry_is_not_promoted() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.add(4, Restored::default());
+    cluster.cut.insert((1, 4));
+    cluster.change(1, add(4, true)).unwrap();
+    cluster.run();
+    // It says that its empty log agrees with the leader's up to there.
+    let nothing = Body::AppendAccepted { session: 3, match_index: LogIndex::ZERO, round: ReadRound::ZERO };
+    cluster.say(4, 1, 2, nothing);
+    cluster.run();
+    assert_eq!(voter_numbers(cluster.raft(1).membership()), [1, 2, 3], "it has nothing yet");
+    cluster.heal();
+    cluster.advance(500_000);
+    assert_eq!(voter_numbers(cluster.raft(1).membership()), [1, 2, 3, 4]);
 }
 
 #[test]

@@ -31,6 +31,26 @@ fn a_sole_voter_serves_reads_without_a_message() {
 }
 
 #[test]
+fn a_round_that_has_not_begun_is_confirmed_by_nobody() {
+    let confirmed = ReadRound::new(1);
+    let answers = [
+        Body::AppendAccepted { session: 1, match_index: index(2), round: confirmed },
+        Body::AppendRejected { session: 1, rejected: log_id(2, 2), hint: log_id(1, 1), round: confirmed },
+        Body::RoundConfirmed { round: confirmed },
+    ];
+    for body in answers {
+        let mut cluster = Cluster::new(3);
+        cluster.elect(1);
+        cluster.say(2, 1, 2, body.clone());
+        let is_report = |event: &RaftEvent| matches!(event, RaftEvent::BadMessage { .. });
+        assert!(cluster.node(1).events.iter().any(is_report), "{body:?} is told");
+        cluster.isolate(1);
+        cluster.read(1, 7).unwrap();
+        assert_eq!(ready(&cluster, 1), [0; 0], "{body:?} does not count for a read that came later");
+    }
+}
+
+#[test]
 fn reads_are_deferred_until_the_leader_committed_in_its_term() {
     let mut cluster = Cluster::new(3);
     cluster.time_out(1);
