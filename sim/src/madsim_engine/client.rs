@@ -49,7 +49,7 @@ pub(in crate::madsim_engine) async fn run_client(shared: Shared, number: usize) 
         let asked = now();
         let delete = matches!(body, ClientRequest::Write(Op::Delete { .. }));
         // Half of the clients name what is the default.
-        let level = if number % 2 == 0 { "" } else { "&level=linearizable" };
+        let level = if number.is_multiple_of(2) { "" } else { "&level=linearizable" };
         let answer = within(give_up, ask(sender, &body, level)).await;
         let mut world = shared.lock();
         let world = &mut *world;
