@@ -50,9 +50,7 @@ impl Raft {
             }
         }
     }
-}
 
-impl Raft {
     /// Forgets the messages that wait for writes.
     pub fn forget_held(&mut self) {
         self.shared.writes.forget_held();

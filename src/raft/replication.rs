@@ -34,8 +34,8 @@ impl Raft {
         Ok(())
     }
 
-    /// Whether a round of reads that a peer confirms has begun. Rounds only grow within a term, so that one which has not would
-    /// confirm reads that are yet to come.
+    /// Whether a round of reads that a peer confirms has begun (Dissertation §6.4); the peer is reported if not. Rounds only grow
+    /// within a term, so that one which has not begun would confirm reads that are yet to come.
     fn has_begun(&mut self, from: NodeId, round: ReadRound) -> bool {
         let begun = !matches!(&self.role, Role::Leader(leader) if round > leader.reads.last_round);
         if !begun {

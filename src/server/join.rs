@@ -168,19 +168,29 @@ impl<E: Env> Joiner<E> {
         let Some((id, member)) = membership.members.iter().find(|(_, member)| member.name == name) else {
             return Ok(());
         };
-        let mut answers_at = (*id == self.directory.me().id).then(|| member.raft_addr.clone());
-        for addr in self.directory.addresses(*id) {
-            let found = self.describe(&addr).await;
-            if found.is_ok_and(|found| found.id == *id && found.store == member.store_id) {
-                answers_at = Some(addr);
-                break;
-            }
-        }
-        let Some(addr) = answers_at else { return Ok(()) };
+        let Some(addr) = self.where_it_answers(*id, member).await else { return Ok(()) };
         Err(JoinError::Conflict(format!(
             "there is a member {name} already, and it answers at {addr}: give the new node another --node-id, or stop that \
              one first if this node is to take its place"
         )))
+    }
+
+    /// Where a member answers as itself, with the data that it is known to have; `None` if it does at none of its addresses.
+    async fn where_it_answers(&self, id: NodeId, member: &Member) -> Option<String> {
+        if id == self.directory.me().id {
+            return Some(member.raft_addr.clone());
+        }
+        let mut addrs = self.directory.addresses(id);
+        if !addrs.contains(&member.raft_addr) {
+            addrs.push(member.raft_addr.clone());
+        }
+        for addr in addrs {
+            let found = self.describe(&addr).await;
+            if found.is_ok_and(|found| found.id == id && found.store == member.store_id) {
+                return Some(addr);
+            }
+        }
+        None
     }
 
     async fn describe(&self, raft_addr: &str) -> Result<Description, JoinError> {
