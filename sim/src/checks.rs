@@ -70,7 +70,7 @@ pub struct Checks {
     /// What each leader last said is committed, in which term.
     led: BTreeMap<NodeId, (Term, LogIndex)>,
     /// The last joint state that each of them appended.
-    joined: BTreeMap<NodeId, LogId>,
+    joint: BTreeMap<NodeId, LogId>,
 }
 
 impl Checks {
@@ -331,11 +331,10 @@ impl Checks {
 
     /// A leader makes a voter of who has caught up, so that no commit waits until it has (Raft §6).
     fn promoted(&mut self, raft: &Raft) -> Result<(), Violation> {
-        let (membership, at) = raft.membership_at(raft.last_log().index);
-        let Some(outgoing) = membership.outgoing.as_ref().filter(|_| at.term == raft.term()) else {
-            return Ok(());
-        };
-        if self.joined.insert(raft.id(), at) == Some(at) {
+        let membership = raft.membership();
+        let Some(outgoing) = &membership.outgoing else { return Ok(()) };
+        let (_, at) = raft.membership_at(raft.last_log().index);
+        if at.term != raft.term() || self.joint.insert(raft.id(), at) == Some(at) {
             return Ok(());
         }
         for peer in raft.progress().filter(|peer| membership.voters.contains(&peer.id)) {

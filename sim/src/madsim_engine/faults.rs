@@ -31,7 +31,7 @@ impl Run {
                 self.start_later(slot, back_micros);
             }
             Fault::Move { slot, back_micros } => {
-                // Who it tells its new address is a member by then, and so is whoever asks for the old one.
+                // Not while a machine joins: it asks the addresses that the others had when it started.
                 if self.quiet() && self.operator.borrow().is_empty() {
                     let mut world = self.shared.lock();
                     world.mark("address moved");

@@ -54,8 +54,8 @@ pub(crate) struct Bounds {
     /// Heartbeats, of any leaders.
     #[arg(long, default_value_t = 0)]
     pub(crate) heartbeats: u8,
-    /// Whether pre-votes are asked for and answered by messages. Otherwise a node that asks is granted one at any later time:
-    /// who answers remembers nothing of it, so all that a grant depends on is who may be granted one in spite of it.
+    /// Whether pre-votes are asked for and answered by messages. Otherwise a node that asks may be granted one at any later time,
+    /// even where all would refuse it: an answer changes nothing at who gives it (Dissertation §9.6).
     #[arg(long)]
     pub(crate) pre_votes: bool,
     /// Whether an append carries one entry at most; otherwise, all that there are.
@@ -225,7 +225,7 @@ impl Exhaustive {
         (essences, states.len())
     }
 
-    /// Different nodes with different events, so far.
+    /// Different nodes with different events so far.
     pub(crate) fn effects(&self) -> usize {
         self.tables.effects.load(Ordering::Relaxed)
     }
