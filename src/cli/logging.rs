@@ -5,9 +5,12 @@ use crate::cli::exit::{ExitStatus, Failure};
 use std::io::{IsTerminal, stderr};
 use tracing_subscriber::EnvFilter;
 
+/// What `--log-level` takes as a level.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
 /// Sets logging up, once for the process.
 pub(in crate::cli) fn start(options: &LogArgs) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&options.log_level).map_err(|error| {
+    let filter = filter(&options.log_level).map_err(|error| {
         let text = format!(
             "--log-level {}: {error}; try info, or info,infinitystore::server=debug",
             options.log_level
@@ -25,4 +28,28 @@ pub(in crate::cli) fn start(options: &LogArgs) -> Result<(), Failure> {
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     }
     .map_err(|error| Failure::new(ExitStatus::Failure, format!("cannot set logging up: {error}")))
+}
+
+/// Reads a filter: levels, alone or for a module. A filter without a level of its own has `info` for the other modules.
+///
+/// The library takes a word that is no level for the name of a module, and then logs nothing else at all: a mistyped level
+/// would silence everything.
+///
+/// # Errors
+/// What is wrong with it.
+pub(in crate::cli) fn filter(text: &str) -> Result<EnvFilter, String> {
+    let is_level = |word: &str| LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level));
+    let mut has_own_level = false;
+    for directive in text.split(',').map(str::trim) {
+        match directive.rsplit_once('=') {
+            None if is_level(directive) => has_own_level = true,
+            None => return Err(format!("{directive:?} is no level, which are {}", LEVELS.join(", "))),
+            Some((_, level)) if is_level(level) => {}
+            Some((_, level)) => {
+                return Err(format!("{level:?} is no level, which are {}", LEVELS.join(", ")));
+            }
+        }
+    }
+    let whole = if has_own_level { text.to_owned() } else { format!("info,{text}") };
+    EnvFilter::try_new(whole).map_err(|error| error.to_string())
 }

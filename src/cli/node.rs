@@ -86,7 +86,7 @@ fn data_dir(args: &NodeArgs) -> PathBuf {
 }
 
 async fn serve(args: &NodeArgs, options: NodeOptions) -> Result<(), Failure> {
-    let mut signals = StopSignals::new()?;
+    let mut signals = StopSignals::for_node()?;
     let env = TokioEnv::new(RealDisk);
     // Before the node: a port that is taken is found out before anything is made on the disk.
     let listener =

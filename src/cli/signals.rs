@@ -1,4 +1,5 @@
-//! SIGINT and SIGTERM: the first asks to stop, the second stops at once.
+//! SIGINT and SIGTERM: the first asks to stop, the second stops at once. SIGHUP (the terminal is gone) asks `dev` and
+//! `bench` to stop; a node goes on.
 
 use crate::cli::exit::{ExitStatus, Failure};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -7,24 +8,50 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub(in crate::cli) struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
+    /// Whether SIGHUP is one of them.
+    stops_on_hangup: bool,
 }
 
 impl StopSignals {
-    /// From now on these signals do not end the process by themselves. Within a runtime.
+    /// For a program that belongs to its terminal. From now on these signals do not end the process by themselves.
+    /// Within a runtime.
     pub(in crate::cli) fn new() -> Result<Self, Failure> {
+        Self::listen(true)
+    }
+
+    /// For a node, which outlives its terminal: SIGHUP is logged, and nothing else.
+    pub(in crate::cli) fn for_node() -> Result<Self, Failure> {
+        Self::listen(false)
+    }
+
+    fn listen(stops_on_hangup: bool) -> Result<Self, Failure> {
         let listen = |kind| {
             signal(kind)
                 .map_err(|error| Failure::new(ExitStatus::Failure, format!("cannot handle signals: {error}")))
         };
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
+            stops_on_hangup,
+        })
     }
 
     /// Waits for the next one; its name.
     pub(in crate::cli) async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            biased;
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
+        loop {
+            tokio::select! {
+                biased;
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.hangup.recv() => {
+                    if self.stops_on_hangup {
+                        return "SIGHUP";
+                    }
+                    tracing::info!("SIGHUP: there is nothing to reload, and the node goes on");
+                }
+            }
         }
     }
 }

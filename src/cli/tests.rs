@@ -3,6 +3,7 @@
 use crate::cli::args::{Cli, Command, LogFormat, WalCommand, with_double_dashes};
 use crate::cli::client::{Head, parse_head};
 use crate::cli::exit::ExitStatus;
+use crate::cli::logging::filter;
 use crate::cli::node::{node_options, reachable};
 use crate::cli::units::{bytes, endpoint, micros};
 use clap::{CommandFactory, Parser};
@@ -143,8 +144,30 @@ fn an_endpoint_has_a_host_or_none_and_a_port() {
     for good in ["localhost:8001", ":8001", "[::1]:8001"] {
         assert_eq!(endpoint(good).as_deref(), Ok(good));
     }
-    for bad in ["", "localhost", "localhost:", "localhost:http", "localhost:65536", "http://localhost"] {
+    for url in ["http://localhost:8001", "http://localhost:8001/"] {
+        assert_eq!(endpoint(url).as_deref(), Ok("localhost:8001"), "what dev prints");
+    }
+    let bad = ["", "localhost", "localhost:", "localhost:http", "localhost:65536", "http://localhost"];
+    for bad in bad.into_iter().chain(["https://localhost:8001", "http://localhost:8001/get", "http://a/b:1"])
+    {
         assert!(endpoint(bad).is_err_and(|error| error.contains("HOST:PORT")), "{bad}");
+    }
+}
+
+#[test]
+fn a_filter_of_the_log_is_levels_alone_or_for_a_module() {
+    for (text, means) in [
+        ("info", "info"),
+        ("WARN", "warn"),
+        ("off", "off"),
+        ("info,infinitystore::server=debug", "infinitystore::server=debug,info"),
+        // The other modules keep the default.
+        ("infinitystore::raft=trace", "infinitystore::raft=trace,info"),
+    ] {
+        assert_eq!(filter(text).expect("a good filter").to_string(), means);
+    }
+    for bad in ["bogus", "", "info,", "infinitystore::server", "infinitystore=loud", "5", "info;debug"] {
+        assert!(filter(bad).is_err_and(|error| error.contains("no level")), "{bad}");
     }
 }
 

@@ -45,15 +45,20 @@ pub(in crate::cli) fn count_above_zero(text: &str) -> Result<usize, String> {
     if count > 0 { Ok(count) } else { Err("must be above zero".to_owned()) }
 }
 
-/// `host:port` of a node's HTTP API; `:port` is this machine's.
+/// `host:port` of a node's HTTP API; `:port` is this machine's. Takes the URL that `dev` prints, too.
 ///
 /// # Errors
 /// What was expected.
 pub(in crate::cli) fn endpoint(text: &str) -> Result<String, String> {
-    let port = text.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-    match port {
-        Some(1..) => Ok(text.to_owned()),
-        _ => Err("expected HOST:PORT, as in localhost:8001".to_owned()),
+    if text.starts_with("https://") {
+        return Err("a node does not speak TLS: expected HOST:PORT or http://HOST:PORT".to_owned());
+    }
+    let address = text.strip_prefix("http://").map_or(text, |rest| rest.strip_suffix('/').unwrap_or(rest));
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+    let plain = !host.contains(['/', '@', '?', '#']) && !host.chars().any(char::is_whitespace);
+    match port.parse::<u16>() {
+        Ok(1..) if plain => Ok(address.to_owned()),
+        _ => Err("expected HOST:PORT, as in localhost:8001 or http://localhost:8001".to_owned()),
     }
 }
 

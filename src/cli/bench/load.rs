@@ -8,6 +8,7 @@ use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -15,12 +16,15 @@ use tokio::time::{Instant, sleep, timeout};
 const MICROS_MAX: u64 = 600_000_000;
 /// After a failure, a client waits so long.
 const ERROR_PAUSE: Duration = Duration::from_millis(5);
-/// Different values that each client writes.
+/// Different values that all clients write.
 const VALUES: usize = 8;
 
-/// What all clients share.
+/// What all clients share: the results too, so that a client costs a connection and two small buffers, not two
+/// histograms of a hundred KiB each.
 pub(in crate::cli) struct Shared {
     args: BenchArgs,
+    values: Vec<String>,
+    results: Mutex<Results>,
     measure_from: Instant,
     end: Instant,
     answered: AtomicU64,
@@ -29,7 +33,22 @@ pub(in crate::cli) struct Shared {
 
 impl Shared {
     pub(in crate::cli) fn new(args: BenchArgs, measure_from: Instant, end: Instant) -> Self {
-        Self { args, measure_from, end, answered: AtomicU64::new(0), stopped: AtomicBool::new(false) }
+        let mut rng = SmallRng::seed_from_u64(0);
+        Self {
+            values: (0..VALUES).map(|_| value(args.value_size, &mut rng)).collect(),
+            args,
+            results: Mutex::new(Results::default()),
+            measure_from,
+            end,
+            answered: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+        }
+    }
+
+    /// What has been measured so far.
+    pub(in crate::cli) fn results(&self) -> MutexGuard<'_, Results> {
+        // Counters only: consistent wherever a panic could have struck.
+        self.results.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Requests answered so far, warm-up included.
@@ -66,14 +85,6 @@ impl Default for Results {
 }
 
 impl Results {
-    pub(in crate::cli) fn add(&mut self, other: &Self) {
-        self.writes.add(&other.writes).expect("both have the same bounds");
-        self.reads.add(&other.reads).expect("both have the same bounds");
-        for (kind, count) in &other.errors {
-            *self.errors.entry(kind.clone()).or_default() += count;
-        }
-    }
-
     pub(in crate::cli) fn succeeded(&self) -> u64 {
         self.writes.len() + self.reads.len()
     }
@@ -87,21 +98,19 @@ struct Request {
 }
 
 /// Runs one client to the end.
-pub(in crate::cli) async fn client(id: u32, shared: std::sync::Arc<Shared>) -> Results {
+pub(in crate::cli) async fn client(id: u32, shared: Arc<Shared>) {
     let args = &shared.args;
     let mut rng = SmallRng::seed_from_u64(u64::from(id));
-    let values: Vec<String> = (0..VALUES).map(|_| value(args.value_size, &mut rng)).collect();
     let limit = Duration::from_micros(args.timeout);
     let mut endpoint = id as usize % args.endpoints.len();
     let mut connection = None;
     let mut request = Request { read: false, target: String::new(), body: Vec::new() };
-    let mut results = Results::default();
     loop {
         let begun = Instant::now();
         if begun >= shared.end || shared.stopped.load(Ordering::Relaxed) {
-            return results;
+            return;
         }
-        next_request(&mut request, args, &values, &mut rng);
+        next_request(&mut request, args, &shared.values, &mut rng);
         let asked = ask(&mut connection, &args.endpoints[endpoint], &request);
         let outcome = timeout(limit, asked).await.unwrap_or_else(|_| Err("no answer in time".to_owned()));
         shared.answered.fetch_add(1, Ordering::Relaxed);
@@ -109,13 +118,14 @@ pub(in crate::cli) async fn client(id: u32, shared: std::sync::Arc<Shared>) -> R
         match outcome {
             Ok(()) if counts => {
                 let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(MICROS_MAX);
+                let mut results = shared.results();
                 let histogram = if request.read { &mut results.reads } else { &mut results.writes };
                 histogram.saturating_record(micros);
             }
             Ok(()) => {}
             Err(kind) => {
                 if counts {
-                    *results.errors.entry(kind).or_default() += 1;
+                    *shared.results().errors.entry(kind).or_default() += 1;
                 }
                 connection = None;
                 endpoint = (endpoint + 1) % args.endpoints.len();

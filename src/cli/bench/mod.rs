@@ -50,13 +50,10 @@ async fn measure(args: &BenchArgs) -> Result<Results, Failure> {
         }
     };
     watch.await;
-    let mut results = Results::default();
     for task in tasks {
-        let part = task
-            .await
-            .map_err(|error| Failure::new(ExitStatus::Failure, format!("a client failed: {error}")))?;
-        results.add(&part);
+        task.await.map_err(|error| Failure::new(ExitStatus::Failure, format!("a client failed: {error}")))?;
     }
+    let mut results = std::mem::take(&mut *shared.results());
     results.seconds = shared.measured().as_secs_f64();
     Ok(results)
 }
