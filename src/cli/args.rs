@@ -3,6 +3,8 @@
 use crate::cli::exit;
 use crate::cli::units::{bytes, bytes_above_zero, count_above_zero, endpoint, micros, micros_above_zero};
 use clap::builder::NonEmptyStringValueParser;
+use clap::error::{ContextKind, ContextValue};
+use clap::parser::ValueSource;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,6 +17,9 @@ pub(in crate::cli) struct Cli {
     pub(in crate::cli) command: Option<Command>,
     #[command(flatten)]
     pub(in crate::cli) node: NodeArgs,
+    /// Flags whose values come from the environment, and from which variable.
+    #[arg(skip)]
+    variables: Vec<(String, String)>,
 }
 
 impl Cli {
@@ -27,8 +32,26 @@ impl Cli {
         arguments: impl Iterator<Item = OsString>,
     ) -> Result<Self, clap::Error> {
         let mut command = without_empty_variables(Self::command());
-        let matches = command.try_get_matches_from_mut(with_double_dashes(arguments))?;
-        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+        let arguments: Vec<OsString> = with_double_dashes(arguments).collect();
+        let matches = command
+            .try_get_matches_from_mut(&arguments)
+            .map_err(|error| with_its_variable(error, &command, &arguments))?;
+        let mut cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        cli.variables = variables_used(&command, &matches);
+        Ok(cli)
+    }
+
+    /// `text`, and of each flag that it names and that the environment has set, which variable that was.
+    pub(in crate::cli) fn name_variables(&self, text: &str) -> String {
+        let names = |flag: &str| {
+            let mut found = text.match_indices(flag).map(|(at, _)| &text[at + flag.len()..]);
+            found.any(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-'))
+        };
+        let mut named = text.to_owned();
+        for (flag, variable) in self.variables.iter().filter(|(flag, _)| names(flag)) {
+            named.push_str(&format!(" ({flag} is from the environment variable {variable})"));
+        }
+        named
     }
 }
 
@@ -223,6 +246,49 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
     command
         .mut_args(|arg| if empty(&arg) { arg.env(None::<&'static str>) } else { arg })
         .mut_subcommands(without_empty_variables)
+}
+
+/// An error about a value that came from the environment names the variable: the user never wrote the flag.
+fn with_its_variable(error: clap::Error, command: &clap::Command, arguments: &[OsString]) -> clap::Error {
+    let Some(ContextValue::String(about)) = error.get(ContextKind::InvalidArg) else { return error };
+    let written = |name: &str| {
+        arguments.iter().filter_map(|argument| argument.to_str()).any(|argument| {
+            argument.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        })
+    };
+    let flag = about.split(' ').next().unwrap_or_default();
+    let Some(variable) = variable_of(command, flag).filter(|_| !written(flag)) else { return error };
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let text =
+        text.replacen(&format!("'{about}'"), &format!("the environment variable {variable} ({flag})"), 1);
+    clap::Error::raw(error.kind(), text)
+}
+
+/// The variable that sets a flag, of the command or of one below it, if it is set.
+fn variable_of(command: &clap::Command, flag: &str) -> Option<String> {
+    let own =
+        command.get_arguments().filter(|arg| arg.get_long().is_some_and(|long| flag == format!("--{long}")));
+    let set = own.filter_map(Arg::get_env).find(|name| std::env::var_os(name).is_some());
+    let below = || command.get_subcommands().find_map(|command| variable_of(command, flag));
+    set.map(|name| name.to_string_lossy().into_owned()).or_else(below)
+}
+
+/// The flags of the command at hand that the environment has set.
+fn variables_used(command: &clap::Command, matches: &clap::ArgMatches) -> Vec<(String, String)> {
+    let (command, matches) = match matches.subcommand() {
+        Some((name, matches)) => (command.find_subcommand(name).unwrap_or(command), matches),
+        None => (command, matches),
+    };
+    let from_environment = |arg: &&Arg| {
+        let id = arg.get_id().as_str();
+        matches.try_contains_id(id).is_ok() && matches.value_source(id) == Some(ValueSource::EnvVariable)
+    };
+    command
+        .get_arguments()
+        .filter(from_environment)
+        .filter_map(|arg| Some((format!("--{}", arg.get_long()?), arg.get_env()?.to_str()?.to_owned())))
+        .collect()
 }
 
 /// The original took its flags with one dash too (`-node-id=node1`): these three get their second one.

@@ -24,16 +24,17 @@ use std::process::ExitCode;
 pub fn main() -> ExitCode {
     // Wrong usage ends here, with clap's message and exit code 2.
     let cli = Cli::from_arguments(std::env::args_os()).unwrap_or_else(|error| error.exit());
-    let result = match cli.command {
+    let result = match &cli.command {
         None => node::run(&cli.node),
-        Some(Command::Dev(options)) => dev::run(&options),
-        Some(Command::Bench(options)) => bench::run(&options),
-        Some(Command::Wal(WalCommand::Dump { dir })) => wal::dump(&dir),
+        Some(Command::Dev(options)) => dev::run(options),
+        Some(Command::Bench(options)) => bench::run(options),
+        Some(Command::Wal(WalCommand::Dump { dir })) => wal::dump(dir),
     };
     match result {
         Ok(()) => ExitStatus::Success.into(),
         Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "error: {failure}");
+            let text = cli.name_variables(&failure.to_string());
+            let _ = writeln!(std::io::stderr(), "error: {text}");
             failure.status.into()
         }
     }

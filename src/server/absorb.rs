@@ -80,7 +80,7 @@ impl<E: Env> Driver<E> {
             let _ = reply.send(refusal);
             return;
         }
-        info!(cluster = %adoption.cluster, id = %adoption.id, "moving into another cluster");
+        info!(cluster = %adoption.cluster, id = adoption.id.get(), "moving into another cluster");
         let job = LogJob::Adopt { cluster: adoption.cluster, member: adoption.id, store: adoption.store };
         self.log.push_all(&mut vec![job]);
         self.adopting = Some((adoption, reply));
@@ -131,7 +131,7 @@ impl<E: Env> Driver<E> {
         self.reservation = None;
         self.awaits_join = false;
         self.publish_membership();
-        info!(%cluster, %id, "is a member of another cluster now");
+        info!(%cluster, id = id.get(), "is a member of another cluster now");
         let _ = reply.send(Ok(()));
         Ok(())
     }

@@ -27,7 +27,7 @@ pub(super) async fn join_until_member<E: Env>(joiner: Joiner<E>, addresses: Vec<
             let question = Question::Join { name, raft_addr, hops: HOPS_MAX };
             let reason = match ask(&joiner.env, addr, &question, JOIN_MICROS).await {
                 Ok(Reply::Joined(Ok(id))) if joiner.directory.me().cluster != alone => {
-                    return info!(%id, via = %addr, "joined the cluster");
+                    return info!(id = id.get(), via = %addr, "joined the cluster");
                 }
                 // It asked itself, under whatever name: a node is always a member of its own cluster.
                 Ok(Reply::Joined(Ok(_))) => {

@@ -238,18 +238,18 @@ impl<E: Env> Driver<E> {
                     self.metrics.elections.inc();
                 }
                 let leader = leader.map(NodeId::get);
-                info!(?role, %term, leader, "role or leader changed");
+                info!(?role, term = term.get(), leader, "role or leader changed");
             }
             Notice::MembershipChanged { membership, committed } => {
                 self.handle_membership(membership, committed);
             }
             Notice::SnapshotTaken(last) => {
                 self.metrics.snapshots_taken.inc();
-                info!(%last, "snapshot taken");
+                info!(index = last.index.get(), term = last.term.get(), "snapshot taken");
             }
             Notice::SnapshotInstalled(last) => {
                 self.metrics.snapshots_installed.inc();
-                info!(%last, "snapshot installed");
+                info!(index = last.index.get(), term = last.term.get(), "snapshot installed");
             }
             Notice::SnapshotFailed(reason) => {
                 self.metrics.snapshots_failed.inc();
@@ -257,7 +257,7 @@ impl<E: Env> Driver<E> {
             }
             Notice::BadMessage { from, reason } => {
                 self.metrics.messages_refused.inc();
-                warn!(peer = %from, %reason, "a peer sent what no correct peer sends");
+                warn!(peer = from.get(), %reason, "a peer sent what no correct peer sends");
             }
         }
     }

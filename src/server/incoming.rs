@@ -115,7 +115,7 @@ impl<E: Env> Incoming<E> {
         if !answered(&self.env, deadline, &mut stream, Answer::Accepted).await {
             return;
         }
-        info!(peer = %hello.from, addr = %hello.raft_addr, "peer connected");
+        info!(peer = hello.from.get(), addr = %hello.raft_addr, "peer connected");
         let receiver = Receiver { cluster: hello.cluster, from: hello.from, to: hello.to };
         let ended = self.ended.clone();
         let reason = tokio::select! {
@@ -125,9 +125,9 @@ impl<E: Env> Incoming<E> {
         };
         if let Some(reason) = reason {
             self.metrics.messages_refused.inc();
-            warn!(peer = %hello.from, %reason, "closing the connection of a peer");
+            warn!(peer = hello.from.get(), %reason, "closing the connection of a peer");
         } else {
-            info!(peer = %hello.from, "peer disconnected");
+            info!(peer = hello.from.get(), "peer disconnected");
         }
     }
 

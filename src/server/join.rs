@@ -100,7 +100,7 @@ impl<E: Env> Joiner<E> {
         let joined = self.add(name, raft_addr).await;
         let _ = self.handle.control.send(Control::Joining(false)).await;
         match &joined {
-            Ok(id) => info!(%name, %raft_addr, %id, "joined"),
+            Ok(id) => info!(%name, %raft_addr, id = id.get(), "joined"),
             Err(error) => warn!(%name, %raft_addr, %error, "join failed"),
         }
         joined
@@ -289,7 +289,11 @@ impl<E: Env> Joiner<E> {
         let change = Change::Remove { members: [id].into() };
         let undone = self.handle.request(ClientRequest::ChangeMembership(change)).await;
         if !matches!(undone, ClientReply::MembershipChanged(_)) {
-            warn!(%id, ?undone, "a learner that did not take up its place could not be removed; join it again to replace it");
+            warn!(
+                id = id.get(),
+                ?undone,
+                "a learner that did not take up its place could not be removed; join it again to replace it"
+            );
         }
         Err(JoinError::Failed(format!("the node did not take up its place: {refusal}")))
     }

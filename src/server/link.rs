@@ -59,7 +59,7 @@ impl<E: Env> Link<E> {
         while let Some(first) = self.queue.recv().await {
             let reason = match self.connect(turn).await {
                 Ok(stream) => {
-                    info!(peer = %self.to, "connected to peer");
+                    info!(peer = self.to.get(), "connected to peer");
                     complaints.clear();
                     backoff_micros = self.options.backoff_min_micros;
                     match self.write_until_broken(stream, first).await {
@@ -73,7 +73,7 @@ impl<E: Env> Link<E> {
                 }
             };
             if !complaints.contains(&reason) {
-                warn!(peer = %self.to, %reason, "no connection to peer; trying again");
+                warn!(peer = self.to.get(), %reason, "no connection to peer; trying again");
                 if complaints.len() >= COMPLAINTS_MAX {
                     complaints.clear();
                 }

@@ -66,7 +66,7 @@ impl Node {
             raft_addr: raft_addr.clone(),
             http_addr,
         };
-        info!(name = %me.name, cluster = %me.cluster, id = %me.id, store = %me.store, addr = %me.raft_addr, "starting");
+        info!(name = %me.name, cluster = %me.cluster, id = me.id.get(), store = %me.store, addr = %me.raft_addr, "starting");
         let replica = replica(&env, &options, opened)?;
         let node = Parts { env, options, metrics, me, replica }.start(storage, listener)?;
         Ok(node)

@@ -1,9 +1,12 @@
 //! The log in words, for people. Reads what can be read, and says where the damage is; changes nothing, needs no lock.
 
-use crate::raft::SnapshotMeta;
+use crate::kv::Op;
+use crate::raft::{Entry, EntryKind, Membership, SnapshotMeta};
+use crate::replica::decode_proposal;
 use crate::storage::disk::Disk;
 use crate::storage::error::{Damage, OpenError};
 use crate::storage::identity::{Found, Identity, find};
+use crate::storage::record::Record;
 use crate::storage::recovery::{damaged, look_ahead, read_header, segment_names};
 use crate::storage::scan::{Batch, Later, salvage, scan_segment};
 use crate::storage::segment::read_whole;
@@ -58,6 +61,8 @@ pub enum DumpItem {
         /// Its description.
         meta: SnapshotMeta,
     },
+    /// The directory holds no node's data.
+    Nothing(PathBuf),
     /// Something that cannot be read, and why.
     Unreadable(String),
     /// Damage.
@@ -90,6 +95,7 @@ impl fmt::Display for DumpItem {
             Self::Snapshot { file, meta } => {
                 write!(f, "snapshot {}: {}, {} bytes of state", file.display(), meta.last, meta.bytes)
             }
+            Self::Nothing(dir) => write!(f, "{} holds no node's data", dir.display()),
             Self::Unreadable(why) => write!(f, "unreadable: {why}"),
             Self::Damage(damage) => write!(f, "DAMAGE: {damage}"),
         }
@@ -101,7 +107,7 @@ pub fn dump<D: Disk>(disk: &D, dir: &Path) -> impl Iterator<Item = DumpItem> + u
     let disk = disk.clone();
     let (identity, first) = match find(&disk, dir) {
         Ok(Found::Identity(identity)) => (Some(identity.clone()), vec![DumpItem::Identity(identity)]),
-        Ok(Found::Nothing) => (None, vec![DumpItem::Unreadable(format!("{} holds no data", dir.display()))]),
+        Ok(Found::Nothing) => (None, vec![DumpItem::Nothing(dir.to_owned())]),
         Ok(Found::Interrupted) => {
             (None, vec![DumpItem::Unreadable("making the data directory was interrupted".into())])
         }
@@ -180,5 +186,41 @@ fn push_batch(items: &mut Vec<DumpItem>, batch: Batch, behind_damage: bool) {
         bytes: header.payload_bytes,
         behind_damage,
     });
-    items.extend(records.iter().map(|record| DumpItem::Record(record.to_string())));
+    items.extend(records.iter().map(|record| DumpItem::Record(in_words(record))));
+}
+
+/// Keys in a dump are cut off behind so many bytes.
+const KEY_BYTES_SHOWN: usize = 80;
+
+/// A record, and of an entry what it does: a command's key (never its value), or who the members are.
+fn in_words(record: &Record) -> String {
+    let Record::Entry(entry) = record else { return record.to_string() };
+    format!("{record}: {}", entry_in_words(entry))
+}
+
+fn entry_in_words(entry: &Entry) -> String {
+    match entry.kind() {
+        EntryKind::Empty => "a leader's first".to_owned(),
+        EntryKind::Command => match decode_proposal(entry.data()) {
+            Ok((_, Op::Set { key, value })) => format!("set {}, {} bytes", shown(&key), value.len()),
+            Ok((_, Op::Delete { key })) => format!("delete {}", shown(&key)),
+            Err(error) => format!("no command: {error}"),
+        },
+        EntryKind::Membership => match Membership::decode(&entry.data()) {
+            Ok(membership) => {
+                let joint = if membership.outgoing.is_some() { ", joint" } else { "" };
+                let voters: Vec<u64> = membership.voters.iter().map(|id| id.get()).collect();
+                let learners: Vec<u64> = membership.learners.keys().map(|id| id.get()).collect();
+                format!("voters {voters:?}, learners {learners:?}{joint}")
+            }
+            Err(error) => format!("no membership: {error}"),
+        },
+    }
+}
+
+/// A key between quotes, with escapes for what is not printable ASCII.
+fn shown(key: &[u8]) -> String {
+    let start = key.get(..KEY_BYTES_SHOWN).unwrap_or(key);
+    let more = if start.len() < key.len() { format!("… ({} bytes)", key.len()) } else { String::new() };
+    format!("\"{}\"{more}", start.escape_ascii())
 }

@@ -1,6 +1,6 @@
 //! What strangers, mistakes and broken clients send; and what is said about it.
 
-use crate::support::{Cluster, Connection, Node, eventually, failed_start, free_port};
+use crate::support::{Cluster, Connection, Node, eventually, failed_start, failed_start_with, free_port};
 use rustix::process::Signal;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -147,6 +147,29 @@ fn an_empty_variable_counts_as_one_that_is_not_set() {
     assert_eq!(node.set("k", "v").status, 200, "it waits for no cluster to join");
     assert!(node.data_dir().exists());
     assert!(node.log().contains("INFO"), "the usual lines");
+}
+
+#[test]
+fn a_bad_value_is_reported_under_the_name_it_was_given_by() {
+    let dir = TempDir::new().unwrap();
+    for (variable, value, flags, flag) in [
+        // What the parser refuses, and what is refused after it.
+        ("INFINITYSTORE_THREADS", "x", &[][..], "--threads"),
+        ("INFINITYSTORE_LOG_FORMAT", "xml", &[], "--log-format"),
+        ("INFINITYSTORE_BENCH_CLIENTS", "0", &["bench"], "--clients"),
+        ("INFINITYSTORE_HEARTBEAT_INTERVAL", "1us", &[], "--heartbeat-interval"),
+        ("INFINITYSTORE_LOG_LEVEL", "bogus", &[], "--log-level"),
+    ] {
+        let (code, text) = failed_start_with(dir.path(), flags, &[(variable, value)]);
+        assert_eq!(code, 2, "{variable}: {text}");
+        assert!(text.contains(variable) && text.contains(flag), "{variable}: {text}");
+        // The same value as a flag is the flag's alone, whatever the environment says.
+        let written = format!("{flag}={value}");
+        let flags: Vec<&str> = flags.iter().copied().chain([&*written]).collect();
+        let (code, text) = failed_start_with(dir.path(), &flags, &[(variable, "7")]);
+        assert_eq!(code, 2, "{flag}: {text}");
+        assert!(text.contains(flag) && !text.contains(variable), "{flag}: {text}");
+    }
 }
 
 #[test]

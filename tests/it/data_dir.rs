@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use tempfile::TempDir;
 
 /// Starts a node on other ports over the data directory `dir`, which it must refuse.
@@ -154,4 +155,43 @@ fn patch(file: &Path, offset: u64, change: impl Fn(u8) -> u8) {
     file.read_exact(&mut byte).unwrap();
     file.write_all_at(&[change(byte[0])], offset).unwrap();
     file.flush().unwrap();
+}
+
+/// Runs `wal dump`; its exit code, and what it printed and said.
+fn dump(dir: &Path) -> (i32, String, String) {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_infinitystore")).args(["wal", "dump"]).arg(dir).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_dump_shows_keys_and_members_and_never_values() {
+    let cluster = Cluster::start(1, &[]);
+    let node = &cluster.nodes[0];
+    assert_eq!(node.set("colour \u{e9}", "secret").status, 200);
+    let body = serde_json::json!({"key": "shape", "action": "delete"});
+    assert_eq!(node.call("POST", "/set", &body.to_string()).status, 200);
+    node.kill();
+    let (code, printed, said) = dump(&node.data_dir());
+    assert_eq!(code, 0, "{said}");
+    for part in [r#"set "colour \xc3\xa9", 6 bytes"#, r#"delete "shape""#, "voters [1]", "a leader's first"] {
+        assert!(printed.contains(part), "{part}:\n{printed}");
+    }
+    assert!(!printed.contains("secret"), "{printed}");
+}
+
+#[test]
+fn a_dump_of_what_is_no_data_directory_says_so() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let missing = dir.path().join("missing");
+    for (path, says) in
+        [(&*missing, "does not exist"), (&*file, "is no directory"), (dir.path(), "holds no node's data")]
+    {
+        let (code, printed, said) = dump(path);
+        assert_eq!((code, &*printed), (3, ""), "{said}");
+        assert!(said.contains(says) && said.contains("data/node1"), "{said}");
+    }
 }

@@ -8,7 +8,7 @@ mod node;
 pub(crate) use cluster::Cluster;
 pub(crate) use http::Connection;
 pub(crate) use load::{Acknowledged, Load, assert_linearizable};
-pub(crate) use node::{Node, failed_start};
+pub(crate) use node::{Node, failed_start, failed_start_with};
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU16, Ordering};

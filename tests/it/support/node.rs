@@ -38,10 +38,15 @@ fn command(dir: &Path, log: &Path, flags: &[String]) -> Command {
 
 /// Runs the binary with flags with which it must not start; its exit code and what it said.
 pub(crate) fn failed_start(dir: &Path, flags: &[&str]) -> (i32, String) {
+    failed_start_with(dir, flags, &[])
+}
+
+/// As [`failed_start`], with variables in the environment.
+pub(crate) fn failed_start_with(dir: &Path, flags: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
     let log = dir.join("failed-start.log");
     let _ = fs::remove_file(&log);
     let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
-    let mut child = command(dir, &log, &flags).spawn().unwrap();
+    let mut child = command(dir, &log, &flags).envs(variables.iter().copied()).spawn().unwrap();
     let text = || fs::read_to_string(&log).unwrap();
     let status = eventually(&format!("{flags:?} to end"), || {
         // What a node says once it serves.
