@@ -2,6 +2,7 @@
 
 use crate::cli::args::{Cli, Command, LogFormat, WalCommand, with_double_dashes};
 use crate::cli::client::{Head, parse_head};
+use crate::cli::dev::commands::{Command as DevCommand, parse as parse_dev_command};
 use crate::cli::exit::ExitStatus;
 use crate::cli::logging::filter;
 use crate::cli::node::{node_options, reachable};
@@ -226,5 +227,24 @@ fn an_answer_s_head_is_read_when_it_is_complete() {
     }
     for bad in ["SSH-2.0-x\r\n\r\n", "HTTP/1.1 x\r\n\r\n", "HTTP/1.1 200\r\ncontent-length: x\r\n\r\n"] {
         assert!(parse_head(bad.as_bytes()).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn what_is_typed_to_a_cluster_names_a_node_by_name_or_number() {
+    let names = ["node-1", "node-2"];
+    for (line, expected) in [
+        ("start 2", DevCommand::Start(1)),
+        ("  kill   node-1 ", DevCommand::Kill(0)),
+        ("stop 1", DevCommand::Stop(0)),
+    ] {
+        assert_eq!(parse_dev_command(line, &names), Some(Ok(expected)));
+    }
+    assert_eq!(parse_dev_command("  ", &names), None);
+    for bad in ["help", "kill", "kill 0", "kill 3", "kill node-9", "kill 1 2", "burn 1"] {
+        assert!(
+            matches!(parse_dev_command(bad, &names), Some(Err(text)) if text.contains("node") || text.contains("kill")),
+            "{bad}"
+        );
     }
 }

@@ -3,9 +3,10 @@
 use crate::cli::dev::layout::Place;
 use crate::cli::exit::{ExitStatus, Failure};
 use rustix::process::{Pid, Signal, kill_process};
-use std::fs::{self, File};
+use std::fs::File;
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::{ExitStatus as ProcessStatus, Stdio};
@@ -15,11 +16,15 @@ use tokio::time::{Instant, timeout_at};
 
 /// Lines of its log that are shown of a node that died.
 const TAIL_LINES: usize = 20;
+/// No more of its log is read for them, bytes.
+const TAIL_BYTES_MAX: u64 = 64 << 10;
 
 /// A running node. Dropping it kills it.
 pub(in crate::cli) struct Child {
     name: String,
     log: PathBuf,
+    /// Where this life's part of the log begins, bytes: earlier lives have theirs before it.
+    log_from: u64,
     process: tokio::process::Child,
     /// Its end, in whatever way, tells the node to stop. Held here: waiting for a process closes the pipe it still has.
     _stdin: Option<ChildStdin>,
@@ -34,6 +39,7 @@ impl Child {
             Failure::new(ExitStatus::Failure, format!("cannot start {}: {error}", place.name))
         };
         let log = File::options().create(true).append(true).open(&place.log).map_err(cannot)?;
+        let log_from = log.metadata().map_err(cannot)?.len();
         let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
         // The node gets what is said here, and no options that the environment has for others.
         for (name, _) in std::env::vars_os() {
@@ -60,11 +66,29 @@ impl Child {
             .kill_on_drop(true);
         let mut process = command.spawn().map_err(cannot)?;
         let stdin = process.stdin.take();
-        Ok(Self { name: place.name.clone(), log: place.log.clone(), process, _stdin: stdin, ended: false })
+        Ok(Self {
+            name: place.name.clone(),
+            log: place.log.clone(),
+            log_from,
+            process,
+            _stdin: stdin,
+            ended: false,
+        })
     }
 
     pub(in crate::cli) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it runs, as far as is known.
+    pub(in crate::cli) fn runs(&self) -> bool {
+        !self.ended
+    }
+
+    /// Kills it, as `kill -9` does. Returns at once.
+    pub(in crate::cli) fn kill(&mut self) {
+        // Fails only if it has just ended by itself, which is as good.
+        let _ = self.process.start_kill();
     }
 
     /// Asks it to stop.
@@ -87,13 +111,28 @@ impl Child {
     }
 
     fn report(&self, status: &ProcessStatus) -> String {
-        let log = fs::read(&self.log).unwrap_or_default();
-        let tail = tail(&String::from_utf8_lossy(&log));
-        format!(
-            "{} has ended ({status}); it is not started again. The end of {}:\n{tail}",
-            self.name,
-            self.log.display()
-        )
+        let end =
+            format!("{} has ended ({status}); type `start {}` to start it again.", self.name, self.name);
+        if status.success() || status.signal() == Some(Signal::KILL.as_raw()) {
+            return end;
+        }
+        format!("{end} The end of {}:\n{}", self.log.display(), tail(&self.log_of_this_life()))
+    }
+
+    /// The end of what it has logged since it was started.
+    fn log_of_this_life(&self) -> String {
+        let read = || {
+            let mut file = File::open(&self.log)?;
+            let end = file.metadata()?.len();
+            file.seek(SeekFrom::Start(self.log_from.max(end.saturating_sub(TAIL_BYTES_MAX)).min(end)))?;
+            let mut bytes = Vec::new();
+            file.take(TAIL_BYTES_MAX).read_to_end(&mut bytes)?;
+            io::Result::Ok(bytes)
+        };
+        match read() {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) => format!("(it cannot be read: {error})"),
+        }
     }
 }
 

@@ -4,12 +4,14 @@
 //! them in order) and with a pipe as standard input: when `dev` is gone, however it went, the pipe ends and they stop.
 
 mod child;
+pub(in crate::cli) mod commands;
 mod layout;
 mod text;
 
 use crate::cli::args::DevArgs;
 use crate::cli::client::Client;
 use crate::cli::dev::child::Child;
+use crate::cli::dev::commands::Command;
 use crate::cli::dev::layout::{Layout, Place};
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::signals::{StopSignals, runtime};
@@ -60,18 +62,49 @@ async fn cluster(args: &DevArgs) -> Result<(), Failure> {
     result.and(stopped)
 }
 
-/// Brings the cluster up, then waits until no node runs any more.
+/// Brings the cluster up, then does what is typed, until no node runs any more and nothing can be typed.
 async fn start_and_watch(layout: &Layout, args: &DevArgs, children: &mut Vec<Child>) -> Result<(), Failure> {
     for place in &layout.places {
         children.push(Child::spawn(place, &args.log_level)?);
     }
     bring_up(layout, children).await?;
     print!("{}", text::welcome(layout));
+    let mut lines = commands::lines();
+    let names: Vec<&str> = layout.places.iter().map(|place| &*place.name).collect();
+    let mut has_input = true;
     loop {
-        match child::first_exit(children).await {
-            Some(report) => println!("{report}"),
-            None => return Err(Failure::new(ExitStatus::Failure, "no node runs any more")),
+        tokio::select! {
+            biased;
+            line = lines.recv(), if has_input => match line.map(|line| commands::parse(&line, &names)) {
+                None => has_input = false,
+                Some(None) => {}
+                Some(Some(Ok(command))) => obey(command, layout, &args.log_level, children),
+                Some(Some(Err(help))) => println!("{help}"),
+            },
+            report = child::first_exit(children), if !has_input || children.iter().any(Child::runs) => match report {
+                Some(report) => println!("{report}"),
+                None => return Err(Failure::new(ExitStatus::Failure, "no node runs any more")),
+            },
         }
+    }
+}
+
+/// Does what was typed, and says what came of it.
+fn obey(command: Command, layout: &Layout, log_level: &str, children: &mut [Child]) {
+    let (Command::Start(place) | Command::Stop(place) | Command::Kill(place)) = command;
+    let child = &mut children[place];
+    match command {
+        Command::Start(_) if child.runs() => println!("{} runs", child.name()),
+        Command::Start(_) => match Child::spawn(&layout.places[place], log_level) {
+            Ok(started) => {
+                *child = started;
+                println!("started {}", child.name());
+            }
+            Err(failure) => println!("{failure}"),
+        },
+        _ if !child.runs() => println!("{} does not run", child.name()),
+        Command::Stop(_) => child.terminate(),
+        Command::Kill(_) => child.kill(),
     }
 }
 

@@ -15,17 +15,23 @@ pub(in crate::cli) fn welcome(layout: &Layout) -> String {
     let first = layout.places.first().map(|place| place.http_addr()).unwrap_or_default();
     let last = layout.places.last().map(|place| place.http_addr()).unwrap_or_default();
     let mut text = format!("\nThe cluster is ready.\n{table}\n\n");
+    // With -i, curl shows the headers too, which say why a write was refused and whether it may still happen.
     for line in [
         format!(
-            "curl -X POST http://{first}/set -d '{{\"key\":\"foo\", \"value\":\"bar\",\"action\":\"set\"}}'"
+            "curl -i -X POST http://{first}/set -d '{{\"key\":\"foo\", \"value\":\"bar\",\"action\":\"set\"}}'"
         ),
         format!("curl -X GET \"http://{last}/get?key=foo\""),
-        format!("curl -X POST http://{last}/set -d '{{\"key\":\"foo\",\"action\":\"delete\"}}'"),
+        format!("curl -i -X POST http://{last}/set -d '{{\"key\":\"foo\",\"action\":\"delete\"}}'"),
         format!("curl http://{first}/v1/status"),
     ] {
         writeln!(text, "  {line}").expect("a String takes everything");
     }
-    writeln!(text, "\nLogs and data are in {}. Ctrl-C stops the nodes.", layout.dir.display())
-        .expect("a String takes everything");
+    writeln!(
+        text,
+        "\nType `kill 2` and Enter to kill a node, `start 2` to start it again. Ctrl-C stops the nodes.\n\
+         Logs and data are in {}.",
+        layout.dir.display()
+    )
+    .expect("a String takes everything");
     text
 }

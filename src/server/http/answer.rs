@@ -99,10 +99,7 @@ impl Answer {
             }),
         );
         if let Some(reason) = self.reason {
-            // A reason that is no header value (it may quote what somebody sent) is left out.
-            if let Ok(value) = HeaderValue::from_str(&reason) {
-                headers.insert(REASON, value);
-            }
+            headers.insert(REASON, header_value(&reason));
         }
         if let Some(outcome) = self.outcome {
             headers.insert(OUTCOME, HeaderValue::from_static(outcome));
@@ -118,6 +115,14 @@ impl Answer {
         *response.headers_mut() = headers;
         response
     }
+}
+
+/// A reason may quote what somebody sent: what no header may hold becomes a space.
+fn header_value(reason: &str) -> HeaderValue {
+    let clean = |byte: u8| if byte.is_ascii_control() { b' ' } else { byte };
+    HeaderValue::from_str(reason)
+        .or_else(|_| HeaderValue::from_bytes(&reason.bytes().map(clean).collect::<Vec<u8>>()))
+        .expect("without control characters every byte may stand in a header")
 }
 
 /// Appends `text` as a JSON string, with its quotes.

@@ -132,7 +132,7 @@ async fn operators_get_status_metrics_and_checks() {
     assert!(
         metrics.text().contains("infinitystore_http_requests_total{route=\"/v1/status\",code=\"200\"} 1\n")
     );
-    assert!(fixture.ask("GET", "/", b"").await.text().contains("curl -X POST"));
+    assert!(fixture.ask("GET", "/", b"").await.text().contains("curl -i -X POST"));
 }
 
 #[tokio::test]

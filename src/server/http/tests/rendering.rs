@@ -80,7 +80,12 @@ fn an_answer_carries_the_headers_it_needs_and_none_of_the_request_s() {
         answer.because("because\nof a line").with_outcome("unknown").into_response(request_headers);
     let mut names: Vec<&str> = response.headers().keys().map(|name| name.as_str()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["allow", "connection", "content-type", "infinitystore-outcome"]);
+    assert_eq!(
+        names,
+        ["allow", "connection", "content-type", "infinitystore-outcome", "infinitystore-reason"]
+    );
+    let reason = response.headers()["infinitystore-reason"].as_bytes();
+    assert_eq!(reason, b"because of a line", "a reason that no header may hold is told all the same");
 }
 
 #[test]
