@@ -80,6 +80,12 @@ impl Checks {
         &self.entries
     }
 
+    /// The hash of the state at an applied index, if any machine has shown it.
+    #[must_use]
+    pub fn state_at(&self, index: LogIndex) -> Option<u128> {
+        self.states.get(&index).copied()
+    }
+
     /// The last index that is known to be committed.
     #[must_use]
     pub fn committed_through(&self) -> LogIndex {

@@ -109,6 +109,13 @@ impl SimDisk {
         change(&mut self.lock_state().faults);
     }
 
+    /// Whether something that is switched on has not struck yet, or goes on.
+    #[must_use]
+    pub fn armed(&self) -> bool {
+        let DiskFaults { full, fail_sync, fail_write, misdirect, operations_left } = self.lock_state().faults;
+        full || fail_sync || fail_write || misdirect || operations_left.is_some()
+    }
+
     /// The process died: locks are free, files stay as the page cache has them, unsynced as they are.
     pub fn process_died(&self) {
         let mut state = self.lock_state();

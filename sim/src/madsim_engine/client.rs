@@ -2,25 +2,17 @@
 
 use crate::checks::Violation;
 use crate::clients::Seen;
-use crate::madsim_engine::connections::SimStream;
-use crate::madsim_engine::listening::connect;
-use crate::madsim_engine::world::{Shared, World};
+use crate::madsim_engine::http::{Http, Request};
+use crate::madsim_engine::laws::{self, Told, quoted};
+use crate::madsim_engine::world::Shared;
 use crate::madsim_engine::{now, sleep_until};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use infinitystore::kv::Op;
 use infinitystore::replica::ClientRequest;
 
-type Sender = SendRequest<Full<Bytes>>;
-
 /// Carries a client's plan out.
 pub(in crate::madsim_engine) async fn run_client(shared: Shared, number: usize) {
-    let mut connection: Option<(usize, Sender)> = None;
-    // The process at the other end.
-    let mut life = 0;
+    let mut connection: Option<Http> = None;
     loop {
         let (at, slot, timeout) = {
             let world = shared.lock();
@@ -32,13 +24,14 @@ pub(in crate::madsim_engine) async fn run_client(shared: Shared, number: usize) 
             return;
         }
         let give_up = now() + timeout;
-        if connection.as_ref().is_none_or(|(to, sender)| *to != slot || sender.is_closed()) {
-            let fresh = within(give_up, open(&shared, slot)).await.flatten();
-            connection = fresh.map(|sender| (slot, sender));
-            life = shared.lock().machines[slot].life;
+        let due = shared.lock().due(slot);
+        if connection.as_ref().is_none_or(|it| it.slot != slot || it.closing) {
+            connection = Http::open(&shared, slot, give_up).await;
         }
-        let Some((_, sender)) = &mut connection else {
-            shared.lock().clients.skip(number);
+        let Some(there) = &mut connection else {
+            let mut world = shared.lock();
+            world.served(due, Some("no connection could be made"));
+            world.clients.skip(number);
             continue;
         };
         let (request, body) = {
@@ -47,112 +40,81 @@ pub(in crate::madsim_engine) async fn run_client(shared: Shared, number: usize) 
             world.clients.send(number, now(), world.trace.story())
         };
         let asked = now();
-        let delete = matches!(body, ClientRequest::Write(Op::Delete { .. }));
         // Half of the clients name what is the default.
         let level = if number.is_multiple_of(2) { "" } else { "&level=linearizable" };
-        let answer = within(give_up, ask(sender, &body, level)).await;
-        let mut world = shared.lock();
-        let world = &mut *world;
-        let answered = now();
+        let (life, answer) = (there.life, there.ask(&http_request(&body, level), give_up).await);
+        let mut guard = shared.lock();
+        let world = &mut *guard;
+        let (answered, mut broken) = (now(), false);
         match answer {
-            Some(Some(seen)) => {
-                let seen =
-                    if delete && seen == (Seen::Set { revision: None }) { Seen::Deleted } else { seen };
+            Ok(answer) => {
+                let (seen, why) = match understand(&body, &answer) {
+                    Ok(told) => told,
+                    Err(what) => {
+                        let what = format!("machine {slot} to client {number}: {what}");
+                        world.judge(Err(Violation { check: "answers are as documented", what }));
+                        (Seen::Unknown, None)
+                    }
+                };
+                if let Some(what) = why.as_ref().and_then(|why| world.unjustified(slot, why)) {
+                    let what = format!("machine {slot} to client {number}: {what}");
+                    world.judge(Err(Violation { check: "a refusal has its reason", what }));
+                }
+                world.served(due, why.as_deref());
                 world.trace.line(answered, Some(slot), "answer", format_args!("client {number}: {seen:?}"));
                 world.clients.answer(number, request, &seen, answered, world.trace.story());
             }
-            Some(None) | None => {
-                if answer.is_none() {
-                    let result = answers_in_time(world, number, (slot, life), asked);
-                    world.judge(result);
+            Err(why) => {
+                if why == crate::madsim_engine::http::NoAnswer::Late {
+                    world.judge_lateness((slot, life), asked, &format!("client {number}"));
                 }
+                world.served(due, Some(&format!("no answer: {why:?}")));
                 world.trace.line(answered, Some(slot), "answer", format_args!("client {number}: nothing"));
                 world.clients.give_up(number, request);
-                connection = None;
+                broken = true;
             }
         }
         world.trace.step([answered, number as u64, world.clients.counts().0, world.clients.counts().1]);
+        drop(guard);
+        // A stream that is dropped looks at the world.
+        if broken {
+            connection = None;
+        }
     }
 }
 
-/// A client that asked this life of a machine at `asked` gives up now, without an answer. Nodes answer each question when its time is up, if
-/// only with that: it is due a little later, unless the process has ended or stood still since.
-fn answers_in_time(
-    world: &World,
-    client: usize,
-    (slot, life): (usize, u32),
-    asked: u64,
-) -> Result<(), Violation> {
-    let (machine, settings) = (&world.machines[slot], &world.schedule.settings);
-    let runs = machine.on && machine.life == life && machine.power_fails_at.is_none();
-    let due = asked + settings.client_timeout_micros * 11 / 10 + 4 * settings.delay_min_micros;
-    if runs && machine.stands_still_until < asked && !world.calm && now() >= due {
-        let what = format!("machine {slot} has not answered client {client}, who asked at {asked}");
-        return Err(Violation { check: "a node that runs answers in time", what });
-    }
-    Ok(())
+fn text(bytes: &Bytes) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
-async fn within<T>(deadline: u64, future: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        biased;
-        value = future => Some(value),
-        () = sleep_until(deadline) => None,
-    }
-}
-
-async fn open(shared: &Shared, slot: usize) -> Option<Sender> {
-    let stream: SimStream = connect(shared, None, &format!("m{slot}:8001")).await.ok()?;
-    let (sender, driver) = handshake(TokioIo::new(stream)).await.ok()?;
-    madsim::task::spawn(async move {
-        // How it ended shows in the requests.
-        let _ = driver.await;
-    });
-    Some(sender)
-}
-
-/// Asks, and understands the answer; `None` when the connection broke first.
-async fn ask(sender: &mut Sender, request: &ClientRequest, level: &str) -> Option<Seen> {
-    let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-    let built = match request {
+fn http_request(request: &ClientRequest, level: &str) -> Request {
+    match request {
         ClientRequest::Write(Op::Set { key, value }) => {
-            let body = serde_json::json!({"key": text(key), "value": text(value), "action": "set"});
-            post(body.to_string())
+            let (key, value) = (quoted(&text(key)), quoted(&text(value)));
+            Request::post("/set", format!("{{\"key\":{key},\"value\":{value},\"action\":\"set\"}}"))
         }
         ClientRequest::Write(Op::Delete { key }) => {
-            post(serde_json::json!({"key": text(key), "action": "delete"}).to_string())
+            Request::post("/set", format!("{{\"key\":{},\"action\":\"delete\"}}", quoted(&text(key))))
         }
-        ClientRequest::Read { key, .. } => Request::builder()
-            .uri(format!("/get?key={}{level}", text(key)))
-            .header("host", "node")
-            .body(Full::default()),
-        _ => return None,
-    };
-    sender.ready().await.ok()?;
-    let response = sender.send_request(built.expect("keys need no escape")).await.ok()?;
-    understand(response).await
+        ClientRequest::Read { key, .. } => Request::get(format!("/get?key={}{level}", text(key))),
+        other => unreachable!("clients read and write, they do not ask {other:?}"),
+    }
 }
 
-fn post(body: String) -> hyper::http::Result<Request<Full<Bytes>>> {
-    Request::builder().method(Method::POST).uri("/set").header("host", "node").body(Full::from(body))
-}
-
-async fn understand(response: Response<hyper::body::Incoming>) -> Option<Seen> {
-    let (head, body) = response.into_parts();
-    let body = body.collect().await.ok()?.to_bytes();
-    let read = |body: &Bytes| {
-        let found: serde_json::Value = serde_json::from_slice(body).ok()?;
-        found.get("value").and_then(|value| value.as_str()).map(|value| Bytes::from(value.to_owned()))
+/// What the client has seen, and why it was refused, if it was.
+fn understand(
+    request: &ClientRequest,
+    answer: &crate::madsim_engine::http::Answer,
+) -> Result<(Seen, Option<String>), String> {
+    let told = match request {
+        ClientRequest::Read { key, .. } => laws::get(&text(key), answer)?,
+        _ => laws::set(answer)?,
     };
-    Some(match head.status {
-        StatusCode::OK if body.starts_with(b"\"") => Seen::Set { revision: None },
-        StatusCode::OK => Seen::Value(Some((read(&body)?, None))),
-        StatusCode::NOT_FOUND => Seen::Value(None),
-        StatusCode::INTERNAL_SERVER_ERROR
-            if head.headers.get("infinitystore-outcome").is_none_or(|outcome| outcome != "not-appended") =>
-        {
-            Seen::Unknown
-        }
-        _ => Seen::Failed,
+    Ok(match told {
+        Told::Done if matches!(request, ClientRequest::Write(Op::Delete { .. })) => (Seen::Deleted, None),
+        Told::Done => (Seen::Set { revision: None }, None),
+        Told::Value(value) => (Seen::Value(value.map(|value| (Bytes::from(value), None))), None),
+        Told::Unknown(why) => (Seen::Unknown, Some(why)),
+        Told::NotAppended(why) | Told::Unavailable(why) => (Seen::Failed, Some(why)),
     })
 }

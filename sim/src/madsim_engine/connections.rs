@@ -105,6 +105,14 @@ impl Connections {
         self.open.get_mut(&id).map(|connection| &mut connection.pipes)
     }
 
+    /// How many connections of clients to a process are open.
+    pub(in crate::madsim_engine) fn to_http(&self, process: (usize, u32)) -> usize {
+        let is_open = |it: &&Connection| {
+            it.pipes[0].from.is_none() && it.pipes[1].from == Some(process) && it.pipes[1].write_open
+        };
+        self.open.values().filter(is_open).count()
+    }
+
     /// The machine at the far end lost its power before it had accepted the connection.
     pub(in crate::madsim_engine) fn abandon(&mut self, id: u64) {
         if let Some(connection) = self.open.get_mut(&id) {
@@ -292,6 +300,13 @@ impl SimStream {
     /// That end.
     pub(in crate::madsim_engine) const fn new(shared: Shared, id: u64, end: usize) -> Self {
         Self { shared, id, end, sleep: None }
+    }
+
+    /// Which process of its machine is at the other end.
+    pub(in crate::madsim_engine) fn far_life(&self) -> Option<u32> {
+        let mut world = self.shared.lock();
+        let pipes = world.connections.pipes(self.id)?;
+        pipes[1 - self.end].from.map(|(_, life)| life)
     }
 }
 

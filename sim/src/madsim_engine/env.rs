@@ -6,12 +6,12 @@ use crate::durable::{DurableModel, WriteSketch};
 use crate::madsim_engine::connections::SimStream;
 use crate::madsim_engine::listening::{SimListener, connect, listen};
 use crate::madsim_engine::telling::witnessed;
-use crate::madsim_engine::world::{Machine, STEPS_MAX, Shared, leads};
+use crate::madsim_engine::world::{Done, Machine, STEPS_MAX, Shared, leads};
 use crate::madsim_engine::{now, sleep_until};
 use crate::paths::{Shown, mark_recovery};
 use crate::schedule::SECOND;
 use crate::story::Status;
-use infinitystore::raft::{LogIndex, NodeId, Time};
+use infinitystore::raft::{LogIndex, NodeId, RoleName, Time};
 use infinitystore::replica::{Actions, Notice, PeerMessage, Replica, StorageEvent, StorageRequest};
 use infinitystore::server::work::{WorkQueue, Worker};
 use infinitystore::server::{Env, run_as_task};
@@ -190,6 +190,7 @@ impl Env for SimEnv {
         }
         for request in &actions.storage {
             if let StorageRequest::Write(write) = request {
+                machine.done.writes += 1;
                 machine.under_way.push_back((write.sequence().get(), WriteSketch::of(write.records())));
             }
         }
@@ -197,6 +198,7 @@ impl Env for SimEnv {
         world.trace.step([now, self.slot as u64, raft.term().get(), raft.commit_index().get()]);
         for notice in &actions.notices {
             world.trace.line(now, Some(self.slot), "notice", format_args!("{notice:?}"));
+            machine.done.count(notice);
         }
         if let Some(story) = world.trace.story() {
             story.status(now, self.slot, Some(Status::of(replica)));
@@ -208,6 +210,9 @@ impl Env for SimEnv {
             return;
         }
         machine.look(replica, actions);
+        let store = replica.store();
+        let (revision, keys, bytes) = (store.revision().0, store.len() as u64, store.bytes());
+        world.stores.insert(replica.last_applied().index, (revision, keys, bytes));
         let mut result =
             world.checks.stepped(self.slot, replica, &actions.notices, &mut machine.shown, &mut world.marks);
         for message in &actions.messages {
@@ -224,6 +229,18 @@ impl Env for SimEnv {
         let durable = |id| disk_of(id).map(|machine| &machine.durable);
         let result = result.and_then(|()| world.checks.replicated(replica, durable));
         world.judge(result);
+    }
+}
+
+impl Done {
+    fn count(&mut self, notice: &Notice) {
+        match notice {
+            Notice::RoleChanged { role: RoleName::Candidate, .. } => self.elections += 1,
+            Notice::SnapshotTaken(_) => self.taken += 1,
+            Notice::SnapshotInstalled(_) => self.installed += 1,
+            Notice::SnapshotFailed(_) => self.failed += 1,
+            _ => {}
+        }
     }
 }
 
@@ -246,5 +263,7 @@ impl Machine {
         view.term = raft.term();
         view.committed_in_term = raft.term_at(raft.commit_index()) == Some(raft.term());
         view.last_applied = replica.last_applied();
+        (view.role, view.leader) = (Some(raft.role()), raft.leader_hint().leader);
+        (view.commit, view.last_log) = (raft.commit_index(), raft.last_log());
     }
 }

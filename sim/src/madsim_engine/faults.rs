@@ -24,6 +24,18 @@ impl Run {
                 story.fault(now(), &fault);
             }
             world.mark(fault.name());
+            let brings_change = matches!(
+                fault,
+                Fault::ClockJump { .. }
+                    | Fault::Join { .. }
+                    | Fault::Remove { .. }
+                    | Fault::Transfer { .. }
+                    | Fault::Wipe { .. }
+                    | Fault::Move { .. }
+            );
+            if brings_change {
+                world.service.disturb();
+            }
         }
         match fault {
             Fault::Kill { slot, back_micros } => {

@@ -36,6 +36,7 @@ impl Run {
                 return;
             }
             machine.life += 1;
+            machine.done = Default::default();
             (machine.on, machine.powered, machine.start_at) = (true, true, None);
             world.trace.line(now(), Some(slot), "start", "");
             if let Some(story) = world.trace.story() {

@@ -5,15 +5,23 @@
 //! tasks can be killed and paused. Connections are this module's own (`connections`): madsim's never break, take
 //! every write whole, and end cleanly through a partition.
 
+mod book;
 mod client;
 mod connections;
 mod env;
+mod exam;
 mod faults;
+mod http;
+mod inspect;
+mod laws;
 mod listening;
 mod machine;
 mod operator;
+mod probe;
 mod run;
+mod service;
 mod telling;
+mod text;
 mod world;
 
 pub use run::run;

@@ -4,14 +4,14 @@ use crate::checks::Violation;
 use crate::clients::check_clients;
 use crate::madsim_engine::client::run_client;
 use crate::madsim_engine::connections::PUMP_MICROS;
+use crate::madsim_engine::http::{Http, Request};
+use crate::madsim_engine::inspect::inspect;
 use crate::madsim_engine::operator::Joining;
+use crate::madsim_engine::probe::Prober;
 use crate::madsim_engine::world::Shared;
 use crate::madsim_engine::{micros, now, sleep_until};
 use crate::outcome::Outcome;
 use crate::schedule::{Fault, MILLI, RECOVERY_MICROS, SECOND, Schedule, Timed};
-use bytes::Bytes;
-use infinitystore::kv::Op;
-use infinitystore::replica::{ClientReply, ClientRequest, Level};
 use madsim::runtime::{Handle, Runtime};
 use madsim::task::NodeId;
 use madsim::time::TimeHandle;
@@ -24,6 +24,8 @@ use std::sync::{Arc, Mutex};
 const DURATION_MICROS: u64 = 20 * SECOND;
 /// The cluster has to have formed by then.
 const FORM_MICROS: u64 = 60 * SECOND;
+/// Clients with keys of their own.
+const PROBERS: u64 = 2;
 /// How often the operator looks.
 const OPERATOR_MICROS: u64 = 100 * MILLI;
 
@@ -111,6 +113,10 @@ impl Run {
         for client in 0..clients {
             madsim::task::spawn(run_client(self.shared.clone(), client));
         }
+        madsim::task::spawn(inspect(self.shared.clone()));
+        for number in 0..PROBERS {
+            madsim::task::spawn(Prober::new(self.shared.clone(), number).run());
+        }
         let end = began + self.shared.lock().schedule.duration_micros;
         self.live_through(began, end, faults).await;
         if self.shared.lock().violation.is_none() {
@@ -160,6 +166,7 @@ impl Run {
     /// What is due at any machine.
     fn tick(&self) {
         self.take_exits();
+        self.shared.lock().look_who_stands();
         for slot in 0..self.nodes.len() {
             let (fails, starts, resumes) = {
                 let mut world = self.shared.lock();
@@ -224,7 +231,7 @@ impl Run {
                 return;
             }
             let answered = probed.lock().expect("one thread").clone();
-            let Some(why) = self.not_recovered(&answered) else { return };
+            let Some(why) = self.not_recovered(&answered) else { break };
             if now() >= give_up {
                 let what = format!("{} s after the last fault: {why}", RECOVERY_MICROS / SECOND);
                 return self.shared.lock().judge(Err(Violation { check: "liveness", what }));
@@ -235,18 +242,21 @@ impl Run {
             }
             sleep_until(now() + 20 * MILLI).await;
         }
+        self.examine().await;
+        self.shared.lock().judge_service();
     }
 
     /// Asks a machine to write something, and to read.
     fn probe(&self, slot: usize, probed: &Arc<Mutex<BTreeSet<usize>>>) {
-        let Some(handle) = self.shared.lock().machines[slot].handle.clone() else { return };
-        let probed = probed.clone();
+        let (shared, probed) = (self.shared.clone(), probed.clone());
         madsim::task::spawn(async move {
-            let key = Bytes::from_static(b"probe");
-            let op = Op::Set { key: key.clone(), value: Bytes::from_static(b"alive") };
-            let wrote = matches!(handle.request(ClientRequest::Write(op)).await, ClientReply::Written(_));
-            let read = ClientRequest::Read { key, level: Level::Linearizable };
-            if wrote && matches!(handle.request(read).await, ClientReply::Value(_)) {
+            let give_up = now() + 2 * shared.lock().schedule.settings.client_timeout_micros + SECOND;
+            let Some(mut connection) = Http::open(&shared, slot, give_up).await else { return };
+            let set = Request::post("/set", "{\"key\":\"probe\",\"value\":\"alive\",\"action\":\"set\"}");
+            let get = Request::get("/get?key=probe");
+            if connection.ask(&set, give_up).await.is_ok_and(|answer| answer.code == 200)
+                && connection.ask(&get, give_up).await.is_ok_and(|answer| answer.code == 200)
+            {
                 probed.lock().expect("one thread").insert(slot);
             }
         });

@@ -5,14 +5,17 @@ use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::disk::SimDisk;
 use crate::durable::{DurableModel, WriteSketch};
+use crate::madsim_engine::book::Book;
 use crate::madsim_engine::connections::Connections;
+use crate::madsim_engine::now;
+use crate::madsim_engine::service::{Service, is_quick};
 use crate::madsim_engine::telling::Telling;
 use crate::network::Network;
 use crate::paths::Shown;
 use crate::schedule::{SECOND, Schedule};
 use crate::streams::{Stream, stream};
 use crate::trace::Trace;
-use infinitystore::raft::{ClusterId, LogId, Membership, NodeId, RoleName, StoreId, Term};
+use infinitystore::raft::{ClusterId, LogId, LogIndex, Membership, NodeId, RoleName, StoreId, Term};
 use infinitystore::server::{NodeExit, NodeHandle};
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -75,6 +78,23 @@ pub(in crate::madsim_engine) struct Machine {
     pub shown: Shown,
     /// What the replica showed last.
     pub view: View,
+    /// What its process has done.
+    pub done: Done,
+}
+
+/// What a process has done, as its metrics should say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::madsim_engine) struct Done {
+    /// Elections it stood in.
+    pub elections: u64,
+    /// Snapshots that it wrote.
+    pub taken: u64,
+    /// Snapshots that it installed.
+    pub installed: u64,
+    /// Snapshots that it could not write.
+    pub failed: u64,
+    /// Writes to the log that were asked for.
+    pub writes: u64,
 }
 
 /// What a replica showed at its last step.
@@ -88,6 +108,14 @@ pub(in crate::madsim_engine) struct View {
     pub committed_in_term: bool,
     /// What it has applied.
     pub last_applied: LogId,
+    /// What it is.
+    pub role: Option<RoleName>,
+    /// Whom it follows.
+    pub leader: Option<NodeId>,
+    /// What it knows to be committed.
+    pub commit: LogIndex,
+    /// Where its log ends.
+    pub last_log: LogId,
     /// The membership in force.
     pub membership: Option<Membership>,
     /// Whether that is known to be committed.
@@ -105,6 +133,14 @@ pub(in crate::madsim_engine) struct World {
     pub disk_rng: SmallRng,
     pub core_rng: SmallRng,
     pub clients: Clients,
+    /// What was asked and answered over HTTP.
+    pub book: Book,
+    /// Whether those who ask are served.
+    pub service: Service,
+    /// By applied index: revision, keys and bytes.
+    pub stores: BTreeMap<LogIndex, (u64, u64, u64)>,
+    /// When a disk was full last.
+    pub full_at: Option<u64>,
     pub checks: Checks,
     pub trace: Trace,
     pub telling: Telling,
@@ -174,6 +210,7 @@ impl Shared {
                 under_way: VecDeque::new(),
                 shown: Shown::default(),
                 view: View::default(),
+                done: Done::default(),
             })
             .collect();
         Self(Arc::new(Mutex::new(World {
@@ -184,6 +221,10 @@ impl Shared {
             disk_rng: stream(seed, Stream::Disk, 0),
             core_rng: stream(seed, Stream::Cores, 0),
             clients: Clients::new(&schedule),
+            book: Book::default(),
+            service: Service::default(),
+            stores: BTreeMap::new(),
+            full_at: None,
             checks: Checks::default(),
             trace: Trace::new(verbose),
             telling: Telling::default(),
@@ -235,6 +276,44 @@ impl World {
     pub(in crate::madsim_engine) fn judge(&mut self, result: Result<(), Violation>) {
         if let Err(violation) = result {
             self.violation.get_or_insert(violation);
+        }
+    }
+
+    /// Whether answers come in a fraction of the time that clients wait.
+    pub(in crate::madsim_engine) fn is_quick(&self) -> bool {
+        is_quick(&self.schedule.settings, self.clients.len() as u64 + 2)
+    }
+
+    /// A request was refused: what is wrong with the reason, if something is.
+    pub(in crate::madsim_engine) fn unjustified(&self, slot: usize, why: &str) -> Option<String> {
+        let settings = &self.schedule.settings;
+        let machine = &self.machines[slot];
+        let is_right = if why.contains("disk is full") {
+            // The storage looks after its room once a second, and a member hears of its leader's later.
+            let late = settings.client_timeout_micros + 10 * SECOND;
+            self.full_at.is_some_and(|at| now() <= at + late)
+        } else if why.contains("joining another cluster") {
+            machine.joins
+        } else {
+            true
+        };
+        (!is_right).then(|| format!("{why:?}, and nothing is so"))
+    }
+
+    /// Whoever asked this process at `asked` gives up now, without an answer. Nodes answer each question when its time is up, if
+    /// only with that: it is due a little later, unless the process has ended or stood still since.
+    pub(in crate::madsim_engine) fn judge_lateness(
+        &mut self,
+        (slot, life): (usize, u32),
+        asked: u64,
+        who: &str,
+    ) {
+        let (machine, settings) = (&self.machines[slot], &self.schedule.settings);
+        let runs = machine.on && machine.life == life && machine.power_fails_at.is_none();
+        let due = asked + settings.client_timeout_micros * 11 / 10 + 4 * settings.delay_min_micros;
+        if runs && machine.stands_still_until < asked && !self.calm && now() >= due {
+            let what = format!("machine {slot} has not answered {who}, who asked at {asked}");
+            self.judge(Err(Violation { check: "a node that runs answers in time", what }));
         }
     }
 

@@ -1,0 +1,65 @@
+//! What clients asked over HTTP and what they were answered, by process: its own counters have to agree.
+
+use std::collections::BTreeMap;
+
+/// A process: machine and life.
+pub(in crate::madsim_engine) type Process = (usize, u32);
+
+/// Requests and answers.
+#[derive(Debug, Default)]
+pub(in crate::madsim_engine) struct Book {
+    sent: BTreeMap<(Process, &'static str), u64>,
+    answered: BTreeMap<(Process, &'static str, u16), u64>,
+}
+
+impl Book {
+    /// A request is sent.
+    pub(in crate::madsim_engine) fn sent(&mut self, slot: usize, life: u32, route: &'static str) {
+        *self.sent.entry(((slot, life), route)).or_default() += 1;
+    }
+
+    /// An answer arrived.
+    pub(in crate::madsim_engine) fn answered(
+        &mut self,
+        slot: usize,
+        life: u32,
+        route: &'static str,
+        code: u16,
+    ) {
+        *self.answered.entry(((slot, life), route, code)).or_default() += 1;
+    }
+
+    /// Answers of a process that have arrived.
+    pub(in crate::madsim_engine) fn arrived(&self, process: Process) -> BTreeMap<(String, u16), u64> {
+        let of = self.answered.iter().filter(|((of, _, _), _)| *of == process);
+        of.map(|((_, route, code), count)| (((*route).to_owned(), *code), *count)).collect()
+    }
+
+    /// Holds what a process says it has answered against what had arrived before that: none of it is missing, and nothing is
+    /// counted without a request.
+    pub(in crate::madsim_engine) fn compare(
+        &self,
+        process: Process,
+        arrived: &BTreeMap<(String, u16), u64>,
+        counted: &BTreeMap<(String, u16), u64>,
+    ) -> Result<(), String> {
+        for (key, arrived) in arrived {
+            let (route, code) = key;
+            let found = counted.get(key).copied().unwrap_or(0);
+            // The metrics have no names for some.
+            if found < *arrived && !matches!(code, 414 | 421 | 403 | 431) {
+                return Err(format!("{arrived} answers {code} of {route} have arrived, {found} are counted"));
+            }
+        }
+        let mut routes: BTreeMap<&str, u64> = BTreeMap::new();
+        counted.iter().for_each(|((route, _), count)| *routes.entry(route).or_default() += count);
+        for (route, counted) in routes {
+            let sent = self.sent.iter().find(|((of, name), _)| *of == process && *name == route);
+            let sent = sent.map_or(0, |(_, sent)| *sent);
+            if counted > sent {
+                return Err(format!("{counted} answers of {route} are counted, {sent} were asked for"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,158 @@
+//! The exam at the end: the cluster has recovered, nothing is lost on the way any more, and every member has to do everything that
+//! it is documented to do, at the first time of asking.
+
+use crate::checks::Violation;
+use crate::madsim_engine::http::{Answer, Http, Request};
+use crate::madsim_engine::inspect::examine_rest;
+use crate::madsim_engine::laws::{exactly, same};
+use crate::madsim_engine::now;
+use crate::madsim_engine::probe::Prober;
+use crate::madsim_engine::run::Run;
+use crate::madsim_engine::world::Shared;
+use crate::schedule::SECOND;
+
+/// An answer that takes longer never comes.
+const PATIENCE_MICROS: u64 = 20 * SECOND;
+/// Connections that one client opens and leaves open.
+const CONNECTIONS: usize = 6;
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+impl Run {
+    /// Examines every member.
+    pub(in crate::madsim_engine) async fn examine(&self) {
+        let members = self.members();
+        let mut prober = Prober::new(self.shared.clone(), 100);
+        for (position, &slot) in members.iter().enumerate() {
+            let other = members[(position + 1) % members.len()];
+            let result = match prober.examine(slot, other).await {
+                Ok(()) => examine_manners(&self.shared, slot).await,
+                Err(what) => Err(what),
+            };
+            if let Err(what) = result {
+                self.shared.lock().judge(Err(Violation { check: "a sound node serves", what }));
+            }
+            if self.shared.lock().violation.is_some() {
+                return;
+            }
+        }
+        if let Err(what) = examine_rest(&self.shared, &members).await {
+            self.shared.lock().judge(Err(Violation { check: "a cluster at rest agrees", what }));
+        }
+    }
+
+    /// The machines of the members.
+    pub(in crate::madsim_engine) fn members(&self) -> Vec<usize> {
+        let world = self.shared.lock();
+        let Some(committed) = &world.service.membership else { return Vec::new() };
+        let is_member =
+            |slot: &usize| world.machines[*slot].member.is_some_and(|id| committed.members.contains_key(&id));
+        (0..world.machines.len()).filter(is_member).collect()
+    }
+}
+
+/// Asks on a connection of its own for something that is answered at once.
+pub(in crate::madsim_engine) async fn ask(
+    shared: &Shared,
+    slot: usize,
+    request: &Request,
+) -> Result<Answer, String> {
+    let give_up = now() + PATIENCE_MICROS;
+    let connection = Http::open(shared, slot, give_up).await;
+    let mut connection = connection.ok_or_else(|| format!("machine {slot} takes no connection"))?;
+    let answer = connection.ask(request, give_up).await;
+    answer.map_err(|why| {
+        format!("machine {slot} does not answer {} {}: {why:?}", request.method, request.target)
+    })
+}
+
+/// Requests that make no sense, and those that ask for nothing: each has its answer.
+async fn examine_manners(shared: &Shared, slot: usize) -> Result<(), String> {
+    let give_up = now() + PATIENCE_MICROS;
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let connection = Http::open(shared, slot, give_up).await;
+        connections.push(connection.ok_or_else(|| format!("machine {slot} takes no connection"))?);
+    }
+    for (position, (request, code, content, body)) in manners().into_iter().enumerate() {
+        let connection = &mut connections[position % CONNECTIONS];
+        let told = format!("machine {slot}, {} {:.60}", request.method, request.target);
+        let answer = connection.ask(&request, give_up).await;
+        let answer = answer.map_err(|why| format!("{told}: no answer: {why:?}"))?;
+        let result = exactly(&answer, code, content, if request.method == "HEAD" { "" } else { body });
+        result.map_err(|what| format!("{told}: {what}"))?;
+        let allowed = match (code, request.route()) {
+            (405, "/set" | "/join") => Some("POST"),
+            (405, _) => Some("GET, HEAD"),
+            _ => None,
+        };
+        same("allow", &answer.header("allow"), &allowed).map_err(|what| format!("{told}: {what}"))?;
+        let has_reason = answer.header("infinitystore-reason").is_some_and(|reason| !reason.is_empty());
+        let needs_reason = code == 400 && body == "\"Invalid Body\"\n";
+        same("a reason", &has_reason, &needs_reason).map_err(|what| format!("{told}: {what}"))?;
+        if answer.header("connection") == Some("close") {
+            return Err(format!("{told}: the connection is closed"));
+        }
+    }
+    Ok(())
+}
+
+type Manners = (Request, u16, &'static str, &'static str);
+
+/// Requests, and what docs/http-api.md has for them.
+fn manners() -> Vec<Manners> {
+    let with = |method: &'static str, target: &str| Request { method, ..Request::get(target) };
+    let set = |body: &str| Request::post("/set", body);
+    let mut all = vec![
+        (Request::get("/livez"), 200, TEXT, "ok\n"),
+        (with("HEAD", "/livez"), 200, TEXT, "ok\n"),
+        (Request::get("/get"), 400, JSON, "\"Missing Key\"\n"),
+        (Request::get("/get?key="), 400, JSON, "\"Missing Key\"\n"),
+        (Request::get("/get?Key=a"), 400, JSON, "\"Missing Key\"\n"),
+        (Request::get("/get?key=%ff"), 400, JSON, "\"key is not UTF-8\"\n"),
+        (Request::get("/get?key=%4"), 400, JSON, "\"key is not percent-encoded correctly\"\n"),
+        (Request::get("/get?key=a&level=strong"), 400, JSON, "\"level is neither linearizable nor local\"\n"),
+        (Request::get("/get?key=nobody+ever+set+this"), 404, JSON, "\"Key does not exist\"\n"),
+        (with("HEAD", "/get?key=nobody+ever+set+this"), 404, JSON, "\"Key does not exist\"\n"),
+        (Request::get("/get?key=nor+this&level=local"), 404, JSON, "\"Key does not exist\"\n"),
+        (set("{\"key\":\"nobody ever set this\",\"action\":\"delete\"}"), 200, JSON, "\"Set Successfull\"\n"),
+    ];
+    for body in [
+        "",
+        "null",
+        "[\"a\",\"b\",\"set\"]",
+        "{\"key\":\"a\",\"value\":\"b\"}",
+        "{\"key\":\"a\",\"value\":\"b\",\"action\":\"add\"}",
+        "{\"key\":\"\",\"value\":\"b\",\"action\":\"set\"}",
+        "{\"key\":\"a\",\"action\":\"set\"}",
+        "{\"value\":\"a\",\"action\":\"set\"}",
+        "{\"key\":1,\"value\":\"b\",\"action\":\"set\"}",
+        "{\"key\":\"a\",\"value\":2,\"action\":\"set\"}",
+        "{\"key\":\"a\",\"key\":\"b\",\"value\":\"b\",\"action\":\"set\"}",
+        "{\"key\":\"a\",\"value\":\"b\",\"action\":\"set\"",
+        "{\"key\":\"a\",\"value\":\"b\",\"action\":\"set\"}}",
+    ] {
+        all.push((set(body), 400, JSON, "\"Invalid Body\"\n"));
+    }
+    let large = format!("{{\"key\":\"{}\",\"value\":\"b\",\"action\":\"set\"}}", "k".repeat(65_537));
+    all.push((set(&large), 413, JSON, "\"the key is larger than 65536 bytes\"\n"));
+    for target in ["/nowhere", "/set/", "//", "/get/key", "/v1/", "/SET"] {
+        all.push((Request::get(target), 404, JSON, "\"Not Found\"\n"));
+    }
+    for (method, target) in [
+        ("GET", "/set"),
+        ("PUT", "/set"),
+        ("DELETE", "/get?key=a"),
+        ("POST", "/get?key=a"),
+        ("GET", "/join?nodeid=a&nodeaddr=b:1"),
+        ("POST", "/v1/status"),
+        ("PUT", "/metrics"),
+        ("OPTIONS", "/readyz"),
+        ("POST", "/livez"),
+        ("POST", "/"),
+    ] {
+        all.push((with(method, target), 405, JSON, "\"Method Not Allowed\"\n"));
+    }
+    all
+}

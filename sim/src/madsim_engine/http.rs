@@ -1,0 +1,250 @@
+//! An HTTP client of the simulator's own: it sees every byte of an answer, and keeps to no library's habits.
+
+use crate::checks::Violation;
+use crate::madsim_engine::connections::SimStream;
+use crate::madsim_engine::listening::connect;
+use crate::madsim_engine::world::Shared;
+use crate::madsim_engine::{now, sleep_until};
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// No answer has a longer head.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// Taken from a connection at once, about.
+const READ_BYTES: usize = 8 << 10;
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub(in crate::madsim_engine) struct Request {
+    /// `GET`, say.
+    pub method: &'static str,
+    /// Path and query.
+    pub target: String,
+    /// The body, if there is one.
+    pub body: Option<Vec<u8>>,
+    /// Whether its length is told beforehand, or it comes in chunks.
+    pub chunked: bool,
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub(in crate::madsim_engine) struct Answer {
+    /// The status code.
+    pub code: u16,
+    /// Names in small letters, and values.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::madsim_engine) enum NoAnswer {
+    /// The connection broke, or was closed between two answers.
+    Broken,
+    /// The client's time is up.
+    Late,
+}
+
+/// A connection to a node.
+pub(in crate::madsim_engine) struct Http {
+    shared: Shared,
+    stream: SimStream,
+    read: BytesMut,
+    /// The machine.
+    pub slot: usize,
+    /// Its process.
+    pub life: u32,
+    /// What was asked and not answered: its methods and routes.
+    waiting: std::collections::VecDeque<(&'static str, &'static str)>,
+    /// Whether the node has said that it will close.
+    pub closing: bool,
+}
+
+impl Request {
+    /// A request without a body.
+    pub(in crate::madsim_engine) fn get(target: impl Into<String>) -> Self {
+        Self { method: "GET", target: target.into(), body: None, chunked: false }
+    }
+
+    /// A request with a body.
+    pub(in crate::madsim_engine) fn post(target: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
+        Self { method: "POST", target: target.into(), body: Some(body.into()), chunked: false }
+    }
+
+    fn encode(&self, slot: usize) -> Vec<u8> {
+        let mut bytes =
+            format!("{} {} HTTP/1.1\r\nHost: m{slot}:8001\r\n", self.method, self.target).into_bytes();
+        match &self.body {
+            None => bytes.extend_from_slice(b"\r\n"),
+            Some(body) if self.chunked && !body.is_empty() => {
+                bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+                for piece in body.chunks(body.len().div_ceil(3)) {
+                    bytes.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+                    bytes.extend_from_slice(piece);
+                    bytes.extend_from_slice(b"\r\n");
+                }
+                bytes.extend_from_slice(b"0\r\n\r\n");
+            }
+            Some(body) => {
+                bytes.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
+                bytes.extend_from_slice(body);
+            }
+        }
+        bytes
+    }
+
+    /// The route, as the node's metrics call it.
+    pub(in crate::madsim_engine) fn route(&self) -> &'static str {
+        const ROUTES: [&str; 8] =
+            ["/set", "/get", "/join", "/v1/status", "/livez", "/readyz", "/metrics", "/"];
+        let path = self.target.split('?').next().unwrap_or("");
+        ROUTES.into_iter().find(|route| *route == path).unwrap_or("other")
+    }
+}
+
+impl Answer {
+    /// A header.
+    pub(in crate::madsim_engine) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The body as text.
+    pub(in crate::madsim_engine) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+impl Http {
+    /// A new connection to a machine's HTTP port, if it is there in time.
+    pub(in crate::madsim_engine) async fn open(shared: &Shared, slot: usize, give_up: u64) -> Option<Self> {
+        let addr = format!("m{slot}:8001");
+        let stream = within(give_up, connect(shared, None, &addr)).await?.ok()?;
+        let life = stream.far_life()?;
+        shared.lock().mark("http connection");
+        let (read, waiting) = (BytesMut::new(), std::collections::VecDeque::new());
+        Some(Self { shared: shared.clone(), stream, read, slot, life, waiting, closing: false })
+    }
+
+    /// Asks, and waits for the answer.
+    pub(in crate::madsim_engine) async fn ask(
+        &mut self,
+        request: &Request,
+        give_up: u64,
+    ) -> Result<Answer, NoAnswer> {
+        self.send(request, give_up).await?;
+        self.receive(give_up).await
+    }
+
+    /// Asks.
+    pub(in crate::madsim_engine) async fn send(
+        &mut self,
+        request: &Request,
+        give_up: u64,
+    ) -> Result<(), NoAnswer> {
+        let bytes = request.encode(self.slot);
+        self.waiting.push_back((request.method, request.route()));
+        self.shared.lock().book.sent(self.slot, self.life, request.route());
+        let written = within(give_up, self.stream.write_all(&bytes)).await;
+        written.ok_or(NoAnswer::Late)?.map_err(|_| NoAnswer::Broken)
+    }
+
+    /// Waits for the next answer.
+    pub(in crate::madsim_engine) async fn receive(&mut self, give_up: u64) -> Result<Answer, NoAnswer> {
+        let (method, route) = self.waiting.pop_front().ok_or(NoAnswer::Broken)?;
+        let answer = loop {
+            match parse(&mut self.read, method == "HEAD") {
+                Ok(Some(answer)) => break answer,
+                Ok(None) => {}
+                Err(what) => {
+                    let what = format!("machine {} answered {method} {route}: {what}", self.slot);
+                    self.shared.lock().judge(Err(Violation { check: "answers are HTTP", what }));
+                    return Err(NoAnswer::Broken);
+                }
+            }
+            self.read.reserve(READ_BYTES);
+            match within(give_up, self.stream.read_buf(&mut self.read)).await {
+                None => return Err(NoAnswer::Late),
+                Some(Err(_) | Ok(0)) => return Err(NoAnswer::Broken),
+                Some(Ok(_)) => {}
+            }
+        };
+        self.closing |= answer.header("connection") == Some("close");
+        self.shared.lock().book.answered(self.slot, self.life, route, answer.code);
+        Ok(answer)
+    }
+}
+
+/// Takes an answer off the beginning of what was read; `None`: it is not complete.
+fn parse(read: &mut BytesMut, is_head: bool) -> Result<Option<Answer>, String> {
+    let Some(end) = read.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
+        let is_long = read.len() > HEAD_BYTES_MAX;
+        return if is_long { Err("its head has no end".to_owned()) } else { Ok(None) };
+    };
+    let head = std::str::from_utf8(&read[..end]).map_err(|error| error.to_string())?;
+    let mut lines = head.split("\r\n");
+    let status = lines.next().unwrap_or("");
+    let code = status.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).and_then(|it| it.parse().ok());
+    let code = code.ok_or_else(|| format!("its first line is {status:?}"))?;
+    let mut headers = Vec::new();
+    for line in lines {
+        let (name, value) = line.split_once(": ").ok_or_else(|| format!("a header is {line:?}"))?;
+        headers.push((name.to_ascii_lowercase(), value.to_owned()));
+    }
+    let mut lengths = headers.iter().filter(|(name, _)| name == "content-length");
+    let length = lengths.next().and_then(|(_, value)| value.parse::<usize>().ok());
+    let length = length.ok_or_else(|| format!("it has no length: {head:?}"))?;
+    if lengths.next().is_some() {
+        return Err("it has two lengths".to_owned());
+    }
+    let body = if is_head { 0 } else { length };
+    if read.len() < end + 4 + body {
+        return Ok(None);
+    }
+    read.advance(end + 4);
+    Ok(Some(Answer { code, headers, body: read.split_to(body).freeze() }))
+}
+
+/// `future`'s result, unless the time is up first.
+pub(in crate::madsim_engine) async fn within<T>(deadline: u64, future: impl Future<Output = T>) -> Option<T> {
+    if now() >= deadline {
+        return None;
+    }
+    tokio::select! {
+        biased;
+        value = future => Some(value),
+        () = sleep_until(deadline) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+    use bytes::BytesMut;
+
+    #[test]
+    fn answers_are_taken_off_one_after_the_other() {
+        let mut read = BytesMut::from(
+            &b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 404 No\r\ncontent-length: 0\r\n\r"[..],
+        );
+        let first = parse(&mut read, false).unwrap().unwrap();
+        assert_eq!((first.code, first.text().as_str()), (200, "abc"));
+        assert_eq!(first.header("content-length"), Some("3"));
+        assert!(parse(&mut read, false).unwrap().is_none(), "a byte is missing");
+        read.extend_from_slice(b"\n");
+        assert_eq!(parse(&mut read, false).unwrap().unwrap().code, 404);
+        assert!(read.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_answer_is_said() {
+        for wrong in [
+            "HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+        ] {
+            assert!(parse(&mut BytesMut::from(wrong), false).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What an answer has to be, byte by byte: docs/http-api.md, held against every answer of a run.
+
+use crate::madsim_engine::http::Answer;
+use std::fmt::Debug;
+
+/// What a write or a read was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::madsim_engine) enum Told {
+    /// The write is done.
+    Done,
+    /// What the key holds.
+    Value(Option<String>),
+    /// The write did not happen and will not, and why.
+    NotAppended(String),
+    /// The write may have happened.
+    Unknown(String),
+    /// The read cannot be answered, and why; or there is no room for the request.
+    Unavailable(String),
+}
+
+const JSON: &str = "application/json";
+
+/// An answer of `/set` to a request that is well formed.
+pub(in crate::madsim_engine) fn set(answer: &Answer) -> Result<Told, String> {
+    let reason = answer.header("infinitystore-reason").unwrap_or("").to_owned();
+    let outcome = answer.header("infinitystore-outcome");
+    match answer.code {
+        200 => {
+            exactly(answer, 200, JSON, "\"Set Successfull\"\n")?;
+            same("headers of a success", &(reason.as_str(), outcome), &("", None))?;
+            Ok(Told::Done)
+        }
+        500 => {
+            exactly(answer, 500, JSON, "\"Couldn't Add to store\"\n")?;
+            if reason.is_empty() {
+                return Err("a write fails without a reason".to_owned());
+            }
+            match outcome {
+                Some("not-appended") => Ok(Told::NotAppended(reason)),
+                Some("unknown") => Ok(Told::Unknown(reason)),
+                other => Err(format!("the outcome of a write is {other:?}")),
+            }
+        }
+        503 => busy(answer),
+        code => Err(format!("a write in good order is answered {code} {}", answer.text())),
+    }
+}
+
+/// An answer of `/get` for `key` to a request that is well formed.
+pub(in crate::madsim_engine) fn get(key: &str, answer: &Answer) -> Result<Told, String> {
+    match answer.code {
+        200 => {
+            let body: serde_json::Value = serde_json::from_slice(&answer.body)
+                .map_err(|error| format!("a value is no JSON: {error}"))?;
+            let value = body.get("value").and_then(|value| value.as_str()).unwrap_or("").to_owned();
+            let right = format!("{{\"key\":{},\"value\":{}}}\n", quoted(key), quoted(&value));
+            exactly(answer, 200, JSON, &right)?;
+            Ok(Told::Value(Some(value)))
+        }
+        404 => {
+            exactly(answer, 404, JSON, "\"Key does not exist\"\n")?;
+            Ok(Told::Value(None))
+        }
+        503 => busy(answer),
+        code => Err(format!("a read in good order is answered {code} {}", answer.text())),
+    }
+}
+
+fn busy(answer: &Answer) -> Result<Told, String> {
+    let text = answer.text();
+    let told: String =
+        serde_json::from_str(&text).map_err(|error| format!("a 503 says {text:?}: {error}"))?;
+    exactly(answer, 503, JSON, &format!("{}\n", quoted(&told)))?;
+    if told.is_empty() { Err("a 503 says nothing".to_owned()) } else { Ok(Told::Unavailable(told)) }
+}
+
+/// Code, content type and body are these.
+pub(in crate::madsim_engine) fn exactly(
+    answer: &Answer,
+    code: u16,
+    content: &str,
+    body: &str,
+) -> Result<(), String> {
+    same("the code", &answer.code, &code)?;
+    same("the content type", &answer.header("content-type"), &Some(content))?;
+    if answer.body == body.as_bytes() {
+        return Ok(());
+    }
+    let brief = |text: &str| text.chars().take(200).collect::<String>();
+    Err(format!("the body is {:?}, not {:?}", brief(&answer.text()), brief(body)))
+}
+
+pub(in crate::madsim_engine) fn same<T: PartialEq + Debug>(
+    what: &str,
+    found: &T,
+    right: &T,
+) -> Result<(), String> {
+    if found == right { Ok(()) } else { Err(format!("{what}: {found:?}, not {right:?}")) }
+}
+
+/// As a JSON string, escaped only where JSON demands it.
+pub(in crate::madsim_engine) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Told, get, set};
+    use crate::madsim_engine::http::Answer;
+
+    fn answer(code: u16, headers: &[(&str, &str)], body: &str) -> Answer {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut headers: Vec<_> = headers.collect();
+        headers.push(("content-type".to_owned(), "application/json".to_owned()));
+        Answer { code, headers, body: body.to_owned().into() }
+    }
+
+    #[test]
+    fn right_answers_are_understood() {
+        assert_eq!(set(&answer(200, &[], "\"Set Successfull\"\n")), Ok(Told::Done));
+        let why = [("infinitystore-reason", "why"), ("infinitystore-outcome", "not-appended")];
+        let failed = answer(500, &why, "\"Couldn't Add to store\"\n");
+        assert_eq!(set(&failed), Ok(Told::NotAppended("why".to_owned())));
+        let found = answer(200, &[], "{\"key\":\"a\\\"\",\"value\":\"é\"}\n");
+        assert_eq!(get("a\"", &found), Ok(Told::Value(Some("é".to_owned()))));
+        assert_eq!(get("a", &answer(404, &[], "\"Key does not exist\"\n")), Ok(Told::Value(None)));
+    }
+
+    #[test]
+    fn wrong_answers_are_not() {
+        let found = answer(200, &[], "{\"key\":\"a\",\"value\":\"b\"}\n");
+        assert!(get("b", &found).is_err(), "another key");
+        assert!(get("a", &answer(200, &[], "{\"key\":\"a\",\"value\":\"b\"}")).is_err(), "no newline");
+        assert!(get("a", &answer(200, &[], "{\"value\":\"b\",\"key\":\"a\"}\n")).is_err(), "the order");
+        assert!(get("a", &answer(400, &[], "\"Missing Key\"\n")).is_err(), "it was there");
+        assert!(get("a", &answer(503, &[], "sorry\n")).is_err(), "no JSON");
+        assert!(set(&answer(200, &[], "\"Set Successful\"\n")).is_err(), "compatibility");
+        assert!(set(&answer(500, &[], "\"Couldn't Add to store\"\n")).is_err(), "no reason");
+        let mut text = found;
+        text.headers = vec![("content-type".to_owned(), "text/plain".to_owned())];
+        assert!(get("a", &text).is_err(), "the content type");
+    }
+}

@@ -1,0 +1,213 @@
+//! Whether nodes serve while faults last: where a connected majority with sound disks has stood for a while, those who ask it
+//! are answered.
+
+use crate::checks::Violation;
+use crate::madsim_engine::now;
+use crate::madsim_engine::world::World;
+use crate::schedule::{MILLI, SECOND, Settings};
+use infinitystore::raft::{Membership, NodeId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// So many failures in a row are no accident where nothing is lost on the way, …
+const STREAK_QUIET: usize = 4;
+/// … and so many where packets are.
+const STREAK_LOSSY: usize = 12;
+/// And they have to go on for so long.
+const STREAK_MICROS: u64 = 500 * MILLI;
+
+/// How often who stands is looked at.
+const LOOK_MICROS: u64 = 50 * MILLI;
+
+/// Who stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Standing {
+    /// The machines, with their processes.
+    machines: BTreeMap<usize, u32>,
+    /// Who decides.
+    voters: BTreeSet<NodeId>,
+}
+
+/// What was asked of those who stood, and what became of it.
+#[derive(Debug, Default)]
+pub(in crate::madsim_engine) struct Service {
+    standing: Option<Standing>,
+    since: u64,
+    /// Changes with who stands.
+    epoch: u64,
+    /// The last one that a leader knew to be committed.
+    pub membership: Option<Membership>,
+    /// When who stands is looked at next.
+    look_at: u64,
+    asked: u64,
+    failed: u64,
+    /// Failures since the last success, of each machine, and when the first was.
+    streaks: BTreeMap<usize, (usize, u64)>,
+}
+
+/// A question that has to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::madsim_engine) struct Due {
+    epoch: u64,
+    slot: usize,
+}
+
+impl Service {
+    /// Something happened that takes the cluster a while.
+    pub(in crate::madsim_engine) fn disturb(&mut self) {
+        self.since = now();
+        self.epoch += 1;
+        self.streaks.clear();
+    }
+
+    /// How many were asked and failed.
+    pub(in crate::madsim_engine) const fn counts(&self) -> (u64, u64) {
+        (self.asked, self.failed)
+    }
+}
+
+/// Whether a write that goes straight to its end takes a fraction of what clients wait.
+pub(in crate::madsim_engine) fn is_quick(settings: &Settings, clients: u64) -> bool {
+    let hop = settings.delay_max_micros * u64::from(settings.link_spread.max(1));
+    // Where an append carries one entry, those that wait go one after the other.
+    let one_by_one = settings.append_bytes_max < 1_000 && settings.inflight_messages_max < 8;
+    let queue = if one_by_one { clients } else { 2 };
+    let way = 4 * hop + 3 * settings.sync_max_micros + queue * (2 * hop + settings.sync_max_micros);
+    2 * way <= settings.client_timeout_micros
+}
+
+/// How long a majority needs to have a leader and connections again: a vote that was split, and back-off between attempts.
+fn grace(settings: &Settings) -> u64 {
+    8 * settings.election_timeout_micros + 2 * SECOND
+}
+
+impl World {
+    /// Looks who stands; now and then.
+    pub(in crate::madsim_engine) fn look_who_stands(&mut self) {
+        if self.machines.iter().any(|machine| machine.room_at.is_some()) {
+            self.full_at = Some(now());
+        }
+        if now() < self.service.look_at {
+            return;
+        }
+        self.service.look_at = now() + LOOK_MICROS;
+        if let Some(membership) = self.committed_membership(now()) {
+            self.service.membership = Some(membership);
+        }
+        let standing = self.who_stands();
+        if standing != self.service.standing {
+            self.service.standing = standing;
+            self.service.disturb();
+        }
+    }
+
+    fn who_stands(&mut self) -> Option<Standing> {
+        let membership = self.service.membership.clone()?;
+        if membership.outgoing.is_some() {
+            return None;
+        }
+        let at = now();
+        let slots = self.machines.len();
+        let sound: BTreeSet<usize> = (0..slots).filter(|&slot| self.is_sound(slot)).collect();
+        let is_on =
+            |world: &Self, slot: usize| world.machines[slot].on && world.machines[slot].paused_until <= at;
+        // Those who reach each other, and whom nobody else disturbs.
+        let both = |world: &mut Self, one: usize, other: usize| {
+            world.network.reaches(at, one, other) && world.network.reaches(at, other, one)
+        };
+        for &first in &sound {
+            let mut side: BTreeSet<usize> = BTreeSet::new();
+            for &slot in &sound {
+                if slot == first || both(self, first, slot) {
+                    side.insert(slot);
+                }
+            }
+            let voters = side.iter().filter_map(|&slot| self.machines[slot].member);
+            let voters = voters.filter(|id| membership.voters.contains(id)).count();
+            if 2 * voters <= membership.voters.len() {
+                continue;
+            }
+            let whole =
+                side.iter().all(|&one| side.iter().all(|&other| one == other || both(self, one, other)));
+            let alone = (0..slots).filter(|slot| !side.contains(slot)).all(|other| {
+                !is_on(self, other)
+                    || side.iter().all(|&one| {
+                        !self.network.reaches(at, other, one) && !self.network.reaches(at, one, other)
+                    })
+            });
+            if whole && alone {
+                let machines = side.iter().map(|&slot| (slot, self.machines[slot].life)).collect();
+                return Some(Standing { machines, voters: membership.voters });
+            }
+        }
+        None
+    }
+
+    fn is_sound(&self, slot: usize) -> bool {
+        let machine = &self.machines[slot];
+        let faults = machine.disk.armed();
+        machine.on
+            && machine.handle.is_some()
+            && machine.paused_until <= now()
+            && machine.power_fails_at.is_none()
+            && machine.slow_disk.1 <= now()
+            && !machine.rotten
+            && !faults
+            && self.network.extra(now(), slot, slot) == 0
+    }
+
+    /// Whether who asks this machine now has to be answered.
+    pub(in crate::madsim_engine) fn due(&self, slot: usize) -> Option<Due> {
+        let settings = &self.schedule.settings;
+        let standing = self.service.standing.as_ref()?;
+        let is_member = self.machines[slot].member.is_some_and(|id| standing.voters.contains(&id));
+        let clients = self.clients.len() as u64 + 2;
+        let is_due = standing.machines.contains_key(&slot)
+            && is_member
+            && now() >= self.service.since + grace(settings)
+            && is_quick(settings, clients);
+        is_due.then_some(Due { epoch: self.service.epoch, slot })
+    }
+
+    /// What became of a question that was due.
+    pub(in crate::madsim_engine) fn served(&mut self, due: Option<Due>, why_not: Option<&str>) {
+        let Some(Due { epoch, slot }) = due else { return };
+        self.service.look_at = 0;
+        self.look_who_stands();
+        let settings = &self.schedule.settings;
+        let quiet = self.calm || settings.loss_ppm == 0 && settings.corrupt_ppm == 0;
+        let service = &mut self.service;
+        if epoch != service.epoch {
+            return;
+        }
+        service.asked += 1;
+        *self.marks.entry("service was due").or_default() += 1;
+        let Some(why) = why_not else {
+            service.streaks.remove(&slot);
+            return;
+        };
+        service.failed += 1;
+        *self.marks.entry("service was due and failed").or_default() += 1;
+        let (count, first) = service.streaks.entry(slot).or_insert((0, now()));
+        *count += 1;
+        let enough = if quiet { STREAK_QUIET } else { STREAK_LOSSY };
+        if *count >= enough && now() >= *first + STREAK_MICROS {
+            let what = format!(
+                "machine {slot} has failed {count} requests in a row since {first}; a majority has stood since {}; the last: {why}",
+                service.since
+            );
+            self.judge(Err(Violation { check: "a majority that stands serves", what }));
+        }
+    }
+
+    /// At the end: most of what was due was answered.
+    pub(in crate::madsim_engine) fn judge_service(&mut self) {
+        let (asked, failed) = self.service.counts();
+        let settings = &self.schedule.settings;
+        let quiet = settings.loss_ppm == 0 && settings.corrupt_ppm == 0;
+        let allowed = if quiet { asked / 20 } else { asked / 3 };
+        if asked >= 10 && failed > allowed {
+            let what = format!("of {asked} requests to a majority that stood, {failed} failed");
+            self.judge(Err(Violation { check: "a majority that stands serves", what }));
+        }
+    }
+}
