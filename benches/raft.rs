@@ -44,6 +44,7 @@ impl Cluster {
             hard_state: HardState { term: Term::new(1), voted_for: None },
             snapshot: None,
             entries: vec![Entry::new(first, EntryKind::Membership, &membership.encode())],
+            commit: LogIndex::ZERO,
         };
         let start = |id| {
             let life = Incarnation::new(1);

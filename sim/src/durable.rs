@@ -18,6 +18,8 @@ pub struct DurableModel {
     pub snapshot: LogId,
     /// The one before it, if it is sound and the log reaches back to it; `ZERO`: none.
     older: LogId,
+    /// The highest commit index that the replica told its storage, durable or not.
+    commit: LogIndex,
     /// Whether a snapshot was damaged since the newest.
     is_snapshot_damaged: bool,
     /// Above the snapshot, and some below.
@@ -110,9 +112,15 @@ impl DurableModel {
             hard_state: restored.hard_state,
             snapshot,
             older: LogId::ZERO,
+            commit: restored.commit,
             is_snapshot_damaged: false,
             log,
         }
+    }
+
+    /// The replica told its storage what is committed.
+    pub fn note_commit(&mut self, index: LogIndex) {
+        self.commit = self.commit.max(index);
     }
 
     /// A write became durable.
@@ -181,6 +189,10 @@ impl DurableModel {
     /// # Errors
     /// What is missing, or should not be there.
     pub fn check_recovery(&self, under_way: &[WriteSketch], restored: &Restored) -> Result<Self, String> {
+        if restored.commit > self.commit {
+            let (found, noted) = (restored.commit, self.commit);
+            return Err(format!("recovered {found} as committed; the replica knew of {noted}"));
+        }
         let mut model = self.clone();
         if model.explains(restored) {
             return Ok(model);

@@ -343,6 +343,7 @@ pub fn beside_text(request: &StorageRequest) -> String {
         StorageRequest::SaveSnapshot(save) => format!("to {}", save.last),
         StorageRequest::ReadChunk(read) => format!("for member {}, at {}", read.to, read.offset),
         StorageRequest::Write(write) => write_text(write.records()),
+        StorageRequest::Committed(index) => format!("up to {index}"),
     }
 }
 

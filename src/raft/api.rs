@@ -20,6 +20,9 @@ pub struct Restored {
     pub snapshot: Option<SnapshotMeta>,
     /// The log, contiguous; its first entry is at or below the snapshot's index + 1 (a tail is kept for laggards).
     pub entries: Vec<Entry>,
+    /// Entries up to here were known to be committed when the log was written; more may be. At most the
+    /// log's last index. [`LogIndex::ZERO`]: nothing is known beyond the snapshot.
+    pub commit: LogIndex,
 }
 
 /// Something for the core to take in.
@@ -114,7 +117,9 @@ pub struct Output {
     pub messages: Vec<Message>,
     /// To be written, in the order handed out.
     pub write: Option<LogWrite>,
-    /// Committed entries, contiguous, to be applied in order. Answered by [`Input::Applied`].
+    /// Committed entries, contiguous, to be applied in order. Answered by [`Input::Applied`]. No more than
+    /// [`Config::apply_entries_max`](crate::raft::Config::apply_entries_max) at once: when there are more,
+    /// [`Self::wake_at`] is now.
     pub committed: Vec<Entry>,
     /// Reads that may be served once the state machine has applied up to their index.
     pub reads: Vec<ReadReady>,

@@ -20,6 +20,11 @@ pub struct Config {
     pub pending_reads_max: usize,
     /// Bytes of one snapshot chunk.
     pub snapshot_chunk_bytes: u64,
+    /// Committed entries handed out at once, at most: what is left waits for the next output, so that a long log does
+    /// not keep a node from its heartbeats.
+    pub apply_entries_max: usize,
+    /// Bytes of committed entries handed out at once, at most (one larger entry still goes alone).
+    pub apply_bytes_max: u64,
     /// A leader whose oldest unsynced write is older than this steps down.
     pub disk_stall_micros: u64,
     /// Entries kept behind a snapshot for laggards.
@@ -42,6 +47,8 @@ impl Default for Config {
             uncommitted_bytes_max: 64 << 20,
             pending_reads_max: 65_536,
             snapshot_chunk_bytes: 1 << 20,
+            apply_entries_max: 2_048,
+            apply_bytes_max: 4 << 20,
             disk_stall_micros: 5_000_000,
             log_tail_entries: 10_000,
             laggard_log_bytes_max: 256 << 20,
@@ -86,6 +93,8 @@ impl Config {
             ("uncommitted_bytes_max", self.uncommitted_bytes_max),
             ("pending_reads_max", self.pending_reads_max as u64),
             ("snapshot_chunk_bytes", self.snapshot_chunk_bytes),
+            ("apply_entries_max", self.apply_entries_max as u64),
+            ("apply_bytes_max", self.apply_bytes_max),
             ("disk_stall_micros", self.disk_stall_micros),
         ] {
             if value == 0 {

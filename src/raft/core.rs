@@ -59,8 +59,9 @@ impl Raft {
     ) -> Result<Self, RestoreError> {
         config.validate()?;
         let log = restore_log(&mut restored)?;
-        let Restored { hard_state, snapshot, .. } = restored;
-        let mut shared = Shared::new(Start { id, incarnation, seed, config, now, hard_state, snapshot, log });
+        let Restored { hard_state, snapshot, commit, .. } = restored;
+        let mut shared =
+            Shared::new(Start { id, incarnation, seed, config, now, hard_state, snapshot, log, commit });
         let election_deadline = shared.draw_election_deadline();
         let role = Role::Follower(Follower { leader: None, heard: now, election_deadline, answered: None });
         let hint = LeaderHint { leader: None, term: shared.term() };
@@ -116,9 +117,12 @@ impl Raft {
         if skips && from.next() < through {
             from = from.next();
         }
-        let committed = shared.log.range(from, through).cloned().collect();
-        shared.handed_out = through;
-        let wake_at = self.wake_at();
+        let committed =
+            shared.log.slice(from, through, shared.config.apply_entries_max, shared.config.apply_bytes_max);
+        let reached = committed.last().map_or(through, Entry::index);
+        shared.handed_out = reached;
+        // What is left waits until whoever drives this has looked after everything else.
+        let wake_at = if reached < through { Some(shared.now) } else { self.wake_at() };
         let Outbox { messages, events, reads, snapshot_reads } = core::mem::take(&mut self.shared.outbox);
         Output { messages, write, committed, reads, snapshot_reads, events, wake_at }
     }

@@ -72,6 +72,23 @@ impl Log {
         self.entries.range(from..to.max(from))
     }
 
+    /// The first entries of [`Self::range`], as many as fit into both limits; at least one if there is any.
+    pub(in crate::raft) fn slice(
+        &self,
+        after: LogIndex,
+        through: LogIndex,
+        entries_max: usize,
+        bytes_max: u64,
+    ) -> Vec<Entry> {
+        let mut bytes = 0;
+        let fits = |entry: &&Entry| {
+            let is_first = bytes == 0;
+            bytes += entry.encoded_bytes() as u64;
+            is_first || bytes <= bytes_max
+        };
+        self.range(after, through).take(entries_max).take_while(fits).cloned().collect()
+    }
+
     /// Entries after `after`, as many as fit into `bytes_max`; at least one if there is any. With their bytes.
     pub(in crate::raft) fn batch(&self, after: LogIndex, bytes_max: u64) -> (Vec<Entry>, u64) {
         let from = self.offset(after.next());

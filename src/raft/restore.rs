@@ -39,6 +39,16 @@ pub enum RestoreError {
         /// Term of the last entry.
         log: Term,
     },
+    /// More is on record as committed than the log holds.
+    #[error(
+        "entries up to {commit} were committed, but the recovered log ends at {last}; restore the data directory"
+    )]
+    Commit {
+        /// What is on record.
+        commit: LogIndex,
+        /// The last entry.
+        last: LogIndex,
+    },
     /// A membership entry that does not decode.
     #[error("the membership in entry {0} is damaged; restore the data directory")]
     Membership(LogId),
@@ -53,6 +63,7 @@ pub fn bootstrap_log(member: Member) -> Restored {
         hard_state: HardState { term: id.term, voted_for: None },
         snapshot: None,
         entries: vec![Entry::new(id, EntryKind::Membership, &membership.encode())],
+        commit: LogIndex::ZERO,
     }
 }
 
@@ -65,6 +76,10 @@ pub(in crate::raft) fn restore_log(restored: &mut Restored) -> Result<Log, Resto
     let (term, last) = (restored.hard_state.term, log.last().term);
     if last > term {
         return Err(RestoreError::Term { term, log: last });
+    }
+    let (commit, last) = (restored.commit, log.last().index);
+    if commit > last {
+        return Err(RestoreError::Commit { commit, last });
     }
     Ok(log)
 }

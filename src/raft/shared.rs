@@ -75,12 +75,15 @@ pub(in crate::raft) struct Start {
     pub(in crate::raft) hard_state: HardState,
     pub(in crate::raft) snapshot: Option<SnapshotMeta>,
     pub(in crate::raft) log: Log,
+    pub(in crate::raft) commit: LogIndex,
 }
 
 impl Shared {
-    /// The state at a start: what is not durable begins anew; the membership is derived from snapshot and log.
+    /// The state at a start: what is not durable begins anew; the membership is derived from snapshot and log. The
+    /// commit index begins where the disk knows it to have been: what is committed stays so (Leader Completeness,
+    /// Raft §5.4.3), and the state machine need not wait for a leader to say it again.
     pub(in crate::raft) fn new(start: Start) -> Self {
-        let Start { id, incarnation, seed, config, now, hard_state, snapshot, log } = start;
+        let Start { id, incarnation, seed, config, now, hard_state, snapshot, log, commit } = start;
         let base = snapshot.as_ref().map(|meta| (meta.membership_id, meta.membership.clone()));
         let mut configurations = Configurations::new(base);
         for entry in log.range(log.base().index, log.last().index) {
@@ -102,7 +105,7 @@ impl Shared {
             snapshot,
             markers: VecDeque::new(),
             install: None,
-            commit_index: applied,
+            commit_index: commit.max(applied),
             last_applied: applied,
             handed_out: applied,
             reads: LocalReads::default(),

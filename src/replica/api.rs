@@ -80,6 +80,9 @@ pub enum ClientError {
     /// Not appended: this node is being absorbed by another cluster.
     #[error("this node is joining another cluster")]
     Reserved,
+    /// A local read: this node has started, and has not applied yet what it knew to be committed.
+    #[error("this node is starting: it still applies its log; try again soon")]
+    Starting,
     /// Not appended: the request makes no sense, and why.
     #[error("{0}")]
     Refused(String),
@@ -118,11 +121,15 @@ pub enum Event {
     Release,
 }
 
-/// What the storage is asked. [`Self::Write`] goes to the ordered stream; the others may run beside it.
+/// What the storage is asked. [`Self::Write`] and [`Self::Committed`] go to the ordered stream; the others may run beside
+/// it.
 #[derive(Debug)]
 pub enum StorageRequest {
     /// Write and sync. Several may share one sync; answered by [`StorageEvent::Durable`], in order, at least for the last of them.
     Write(LogWrite),
+    /// Entries up to here are committed, and were handed to the storage before: the log's next batch, or its next witness,
+    /// says so, for the next start. Not answered, and worth no sync of its own.
+    Committed(LogIndex),
     /// Write a snapshot file beside the running state machine; answered by [`StorageEvent::SnapshotSaved`].
     SaveSnapshot(Box<SnapshotSave>),
     /// Read a chunk of a snapshot file; answered by [`StorageEvent::ChunkRead`].
@@ -260,6 +267,8 @@ pub struct Status {
     pub last_log: LogId,
     /// Its commit index.
     pub commit_index: LogIndex,
+    /// Whether it has not applied yet all that it knew to be committed when it started.
+    pub starting: bool,
     /// Its last applied index.
     pub last_applied: LogIndex,
     /// Newest snapshot.

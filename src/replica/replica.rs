@@ -98,6 +98,11 @@ pub struct Replica {
     pub(in crate::replica) last_applied: LogId,
     pub(in crate::replica) writes: Writes,
     pub(in crate::replica) reads: Reads,
+    /// What was known to be committed when this process started: before it is applied, the state is older than what clients
+    /// may have seen here.
+    committed_at_start: LogIndex,
+    /// The commit index that the storage was last told.
+    noted_commit: LogIndex,
     /// The newest snapshot that is durable here.
     pub(in crate::replica) snapshot: LogId,
     pub(in crate::replica) config: ReplicaConfig,
@@ -133,11 +138,14 @@ impl Replica {
             Raft::new(start.id, start.incarnation, start.seed, config.raft.clone(), start.restored, now)?;
         let mut last_applied = snapshot;
         if planted(Mutant::AppliedTwice)
-            && let Some(term) = raft.term_at(raft.commit_index())
+            && let Some(term) = raft.term_at(raft.last_applied())
         {
-            last_applied = LogId::new(term, raft.commit_index());
+            last_applied = LogId::new(term, raft.last_applied());
         }
+        let committed = raft.commit_index();
         Ok(Self {
+            committed_at_start: committed,
+            noted_commit: committed,
             raft,
             store: start.store,
             last_applied,
@@ -195,6 +203,7 @@ impl Replica {
                 break;
             }
         }
+        self.note_commit();
         // The core decides with the receipt whether the snapshot counts; if it did not take it, nobody will.
         self.installing = None;
         self.maybe_save_snapshot();
@@ -242,6 +251,13 @@ impl Replica {
             && self.store.revision() == Revision(0);
         let idle = self.writes.len() == 0 && self.change.is_none() && !self.is_reserved();
         alone && unchanged && untouched && idle
+    }
+
+    /// Whether this node has not applied yet all that it knew to be committed when it started. A member that has applied
+    /// nothing at all knows nothing of its cluster: the first entry of each is committed.
+    #[must_use]
+    pub fn is_starting(&self) -> bool {
+        self.last_applied.index < self.committed_at_start || self.last_applied == LogId::ZERO
     }
 
     /// Whether this node is promised to another cluster now.
@@ -292,6 +308,15 @@ impl Replica {
                 self.disk_full = full;
                 self.maybe_make_room();
             }
+        }
+    }
+
+    /// Lets the log say what is committed. After the writes: it is in them, or in those before.
+    fn note_commit(&mut self) {
+        let commit = self.raft.commit_index();
+        if commit > self.noted_commit {
+            self.noted_commit = commit;
+            self.actions.storage.push(StorageRequest::Committed(commit));
         }
     }
 

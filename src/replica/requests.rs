@@ -27,6 +27,9 @@ impl Replica {
                 Some(error) => self.fail(id, error),
                 None => self.writes.hold(Write { request: id, deadline, op }),
             },
+            ClientRequest::Read { level: Level::Local, .. } if self.is_starting() => {
+                self.fail(id, ClientError::Starting);
+            }
             ClientRequest::Read { key, level: Level::Local } => {
                 let value = self.store.get(&key).cloned();
                 self.reply(id, ClientReply::Value(value));

@@ -17,6 +17,7 @@ impl Replica {
             leader: hint.leader,
             last_log: self.raft.last_log(),
             commit_index: self.raft.commit_index(),
+            starting: self.is_starting(),
             last_applied: self.last_applied.index,
             snapshot: self.snapshot,
             keys: self.store.len(),

@@ -101,7 +101,13 @@ impl<E: Env> Driver<E> {
             }
             let give_up = self.stopping.as_ref().map(|stopping| stopping.give_up);
             timer.set(wake_at.into_iter().chain(give_up).min());
-            self.inbox.take(&mut batch, &mut timer).await;
+            if timer.is_due(self.env.now()) {
+                // More is to be done at once; but the node's other tasks, and what has come meanwhile, have their turn.
+                tokio::task::yield_now().await;
+                self.inbox.take_what_is_there(&mut batch).await;
+            } else {
+                self.inbox.take(&mut batch, &mut timer).await;
+            }
             let now = self.env.now();
             if let Err(reason) = self.take_in(now, &mut batch) {
                 break NodeExit::Failed(reason);
@@ -206,10 +212,15 @@ impl<E: Env> Driver<E> {
         if requests.is_empty() {
             return;
         }
-        let (mut log, mut snapshots) = (Vec::with_capacity(1), Vec::new());
+        let (mut log, mut snapshots) = (Vec::with_capacity(2), Vec::new());
         for request in requests {
             match request {
-                StorageRequest::Write(_) => log.push(LogJob::Request(request)),
+                StorageRequest::Committed(_) if log.is_empty() => {
+                    self.log.push_unhurried(LogJob::Request(request));
+                }
+                StorageRequest::Write(_) | StorageRequest::Committed(_) => {
+                    log.push(LogJob::Request(request));
+                }
                 StorageRequest::SaveSnapshot(save) => snapshots.push(SnapshotJob::Save(save)),
                 StorageRequest::ReadChunk(read) => snapshots.push(SnapshotJob::Read(read)),
             }

@@ -61,6 +61,15 @@ impl Inbox {
         .await;
     }
 
+    /// Takes all there is, and waits for nothing.
+    pub(super) async fn take_what_is_there(&mut self, batch: &mut Batch) {
+        poll_fn(|context| {
+            self.poll_take(batch, context);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     /// How many things wait.
     #[must_use]
     pub(super) fn len(&self) -> usize {

@@ -83,7 +83,8 @@ impl<D: Disk> LogWorker<D> {
             return true;
         }
         let Some(storage) = &mut self.storage else { return false };
-        self.metrics.fsync_records.inc_by(self.requests.len() as u64);
+        let writes = self.requests.iter().filter(|request| matches!(request, StorageRequest::Write(_)));
+        self.metrics.fsync_records.inc_by(writes.count() as u64);
         let handled = storage.handle(&mut self.requests, &mut self.events);
         storage.take_sync_micros(&mut self.sync_micros);
         self.sync_micros.drain(..).for_each(|micros| self.metrics.fsync.observe(micros));

@@ -69,6 +69,11 @@ impl<T> WorkQueue<T> {
         depth
     }
 
+    /// Queues a job that can wait until the worker looks by itself: with the next jobs that wake it, or before it is idle.
+    pub fn push_unhurried(&self, job: T) {
+        self.lock().jobs.push(job);
+    }
+
     /// No more jobs come: the worker does what is queued, then closes.
     pub fn close(&self) {
         self.lock().closed = true;

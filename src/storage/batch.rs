@@ -6,8 +6,8 @@ use crate::storage::sector::{Life, SECTOR_BYTES, SECTOR_PAYLOAD_BYTES, file_byte
 use bytes::Bytes;
 
 /// Bytes of a batch's header; it lies in the batch's first sector whole.
-pub(crate) const BATCH_HEADER_BYTES: usize = 52;
-const MAGIC: u32 = u32::from_le_bytes(*b"ISb1");
+pub(crate) const BATCH_HEADER_BYTES: usize = 60;
+const MAGIC: u32 = u32::from_le_bytes(*b"ISb2");
 
 /// A batch's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,13 +28,16 @@ pub(crate) struct BatchHeader {
     pub(crate) first_index: u64,
     /// See `first_index`.
     pub(crate) last_index: u64,
+    /// Entries up to here were known to be committed when the batch was written. At most the log's last index after
+    /// the batch; 0 when nothing was known, and in seals.
+    pub(crate) commit: u64,
 }
 
 /// The batch that ends a segment, with its records: the log goes on with the batch after it, in the next segment.
 pub(crate) fn seal_batch(sequence: u64, previous: u32) -> (BatchHeader, Vec<u8>) {
     let mut payload = Vec::new();
     encode_seal(&mut payload, sequence + 1);
-    (BatchHeader::new(sequence, previous, (0, 0), &payload), payload)
+    (BatchHeader::new(sequence, previous, (0, 0), 0, &payload), payload)
 }
 
 impl BatchHeader {
@@ -44,7 +47,13 @@ impl BatchHeader {
     }
 
     /// The header of a batch with these records.
-    pub(crate) fn new(sequence: u64, previous: u32, indices: (u64, u64), payload: &[u8]) -> Self {
+    pub(crate) fn new(
+        sequence: u64,
+        previous: u32,
+        indices: (u64, u64),
+        commit: u64,
+        payload: &[u8],
+    ) -> Self {
         let mut header = Self {
             checksum: 0,
             payload_checksum: checksum(payload),
@@ -54,6 +63,7 @@ impl BatchHeader {
             last_durable: sequence - 1,
             first_index: indices.0,
             last_index: indices.1,
+            commit,
         };
         header.checksum = checksum(&header.encode()[8..]);
         header
@@ -85,6 +95,7 @@ impl BatchHeader {
         bytes.put_u64(self.last_durable);
         bytes.put_u64(self.first_index);
         bytes.put_u64(self.last_index);
+        bytes.put_u64(self.commit);
         bytes
     }
 
@@ -110,6 +121,7 @@ impl BatchHeader {
             last_durable: reader.u64("batch witness")?,
             first_index: reader.u64("batch first index")?,
             last_index: reader.u64("batch last index")?,
+            commit: reader.u64("batch commit index")?,
         })
     }
 }

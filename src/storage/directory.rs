@@ -140,15 +140,17 @@ impl<D: Disk> Storage<D> {
                     let chunk = self.snapshots.read_chunk(&read);
                     events.push(StorageEvent::ChunkRead { to: read.to, session: read.session, chunk });
                 }
-                StorageRequest::Write(_) => unreachable!("writes were taken out first"),
+                StorageRequest::Write(_) | StorageRequest::Committed(_) => {
+                    unreachable!("the log's requests were taken out first")
+                }
             }
         }
         self.poll(events);
         Ok(())
     }
 
-    /// To be called after a short time without requests: writes the witness of the last batch, if it has none, and
-    /// looks after the disk's room.
+    /// To be called after a short time without requests: writes the witness of the last batch, if it has none or if more
+    /// is known to be committed than the log says, and looks after the disk's room.
     ///
     /// # Errors
     /// As [`Self::handle`].
@@ -215,8 +217,12 @@ impl<D: Disk> Storage<D> {
             notes.push(RecoveryNote::TornTail { file, offset, bytes: bytes.len() as u64, kept });
         }
         notes.push(recovered_note(&replay, &recovered, snapshot.as_ref()));
-        let mut state =
-            LogState { hard_state: replay.hard_state, last_index: replay.last_index(), markers: Vec::new() };
+        let mut state = LogState {
+            hard_state: replay.hard_state,
+            last_index: replay.last_index(),
+            markers: Vec::new(),
+            commit: replay.commit,
+        };
         for marker in &replay.markers {
             if snapshot.as_ref().is_some_and(|used| marker.last.index <= used.last.index) {
                 push_marker(&mut state.markers, marker.clone());
@@ -224,7 +230,12 @@ impl<D: Disk> Storage<D> {
         }
         let log = Log::start(disk.clone(), wal_dir, options.clone(), recovered, state)?;
         let incarnation = Incarnation::new(log.incarnation());
-        let restored = Restored { hard_state: replay.hard_state, snapshot, entries: replay.entries };
+        let restored = Restored {
+            hard_state: replay.hard_state,
+            snapshot,
+            entries: replay.entries,
+            commit: replay.commit,
+        };
         let incoming = Incoming::new(snapshots.clone());
         let storage =
             Self { disk, options, identity: identity.clone(), log, snapshots, incoming, failed: None, lock };
@@ -239,9 +250,16 @@ impl<D: Disk> Storage<D> {
         let mut last = None;
         let mut others = Vec::new();
         for request in requests.drain(..) {
-            let StorageRequest::Write(write) = request else {
-                others.push(request);
-                continue;
+            let write = match request {
+                StorageRequest::Write(write) => write,
+                StorageRequest::Committed(index) => {
+                    self.log.note_commit(index);
+                    continue;
+                }
+                request => {
+                    others.push(request);
+                    continue;
+                }
             };
             if last.is_some() && self.log.staged_bytes() >= self.options.batch_bytes_max {
                 self.commit(last.take(), Verdict::None, events)?;

@@ -30,6 +30,8 @@ pub(crate) struct Log<D: Disk> {
     last_checksum: u32,
     /// Something durable says that the last batch was durable.
     witnessed: bool,
+    /// What the replica knows to be committed; `state.commit` says how much of that is on the disk.
+    commit: LogIndex,
     state: LogState,
     staged: Staged,
     /// The image of the batch being written; kept for its allocation.
@@ -56,6 +58,8 @@ pub(crate) struct LogState {
     pub(crate) last_index: LogIndex,
     /// The two newest, oldest first.
     pub(crate) markers: Vec<SnapshotMeta>,
+    /// What the log says to be committed. Not in headers: every batch says it.
+    pub(crate) commit: LogIndex,
 }
 
 /// Records that wait for the next batch, and what changes with them.
@@ -107,6 +111,7 @@ impl<D: Disk> Log<D> {
             next_sequence,
             last_checksum,
             witnessed: true,
+            commit: state.commit,
             state,
             staged: Staged::default(),
             image: Vec::new(),
@@ -158,6 +163,11 @@ impl<D: Disk> Log<D> {
         encode_records(&mut staged.payload, records);
     }
 
+    /// Entries up to `index` are committed, and were staged: the next batch says so.
+    pub(crate) fn note_commit(&mut self, index: LogIndex) {
+        self.commit = self.commit.max(index);
+    }
+
     /// Bytes of records staged so far.
     pub(crate) fn staged_bytes(&self) -> usize {
         self.staged.payload.len()
@@ -173,7 +183,8 @@ impl<D: Disk> Log<D> {
                 self.remove_through(meta.last.index)?;
             }
             self.make_room(staged.payload.len())?;
-            self.write_batch(&staged.payload, (staged.first_index, staged.last_index))?;
+            let log_end = staged.log_end.unwrap_or(self.state.last_index);
+            self.write_batch(&staged.payload, (staged.first_index, staged.last_index), log_end)?;
             self.witnessed = false;
         }
         self.state.hard_state = staged.hard_state.unwrap_or(self.state.hard_state);
@@ -190,14 +201,16 @@ impl<D: Disk> Log<D> {
         Ok(marked)
     }
 
-    /// Writes a batch without records, if nothing says yet that the last one was durable. Whether it did.
+    /// Writes a batch without records, if nothing says yet that the last one was durable, or how much is committed.
+    /// Whether it did.
     pub(crate) fn witness(&mut self) -> Result<bool, StorageError> {
-        if self.witnessed {
+        let says_all = |log: &Self| log.witnessed && log.commit <= log.state.commit;
+        if says_all(self) {
             return Ok(false);
         }
         self.make_room(0)?;
-        if !self.witnessed {
-            self.write_batch(&[], (0, 0))?;
+        if !says_all(self) {
+            self.write_batch(&[], (0, 0), self.state.last_index)?;
             self.witnessed = true;
         }
         Ok(true)
@@ -280,7 +293,8 @@ impl<D: Disk> Log<D> {
         self.disk.rename(&spare.path, &path).map_err(StorageError::new("renaming into place", &path))?;
         self.sync_dir()?;
         let offset = self.image.len() as u64;
-        self.write_batch(&seal, (0, 0))?;
+        // What a seal says is known in advance: it speaks of nothing that is committed.
+        self.write_batch(&seal, (0, 0), LogIndex::ZERO)?;
         let next = Active { file, path, header, offset, max_index: 0 };
         let old = std::mem::replace(&mut self.active, next);
         let mut lives = old.header.former_lives;
@@ -292,8 +306,16 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    fn write_batch(&mut self, payload: &[u8], indices: (u64, u64)) -> Result<(), StorageError> {
-        let header = BatchHeader::new(self.next_sequence, self.last_checksum, indices, payload);
+    /// Writes and syncs one batch. `log_end`: the log's last index after it.
+    fn write_batch(
+        &mut self,
+        payload: &[u8],
+        indices: (u64, u64),
+        log_end: LogIndex,
+    ) -> Result<(), StorageError> {
+        // What is committed and not in this log is nothing that a restart could apply.
+        let commit = if self.commit <= log_end { self.commit } else { self.state.commit.min(log_end) };
+        let header = BatchHeader::new(self.next_sequence, self.last_checksum, indices, commit.get(), payload);
         let active = &mut self.active;
         self.image.clear();
         header.stamp_batch_into(&mut self.image, payload, active.header.life(), active.offset);
@@ -313,6 +335,7 @@ impl<D: Disk> Log<D> {
         active.max_index = active.max_index.max(indices.1);
         self.next_sequence += 1;
         self.last_checksum = header.checksum;
+        self.state.commit = self.state.commit.max(commit);
         if self.image.capacity() > 2 * self.options.batch_bytes_max + BLOCK_BYTES {
             self.image = Vec::new();
         }

@@ -1,7 +1,7 @@
 //! Reads a log directory: every segment in order, the state they add up to, and the tail that is about to be
 //! rewritten. Changes nothing.
 
-use crate::raft::{ClusterId, StoreId};
+use crate::raft::{ClusterId, LogIndex, StoreId};
 use crate::storage::batch::BatchHeader;
 use crate::storage::disk::Disk;
 use crate::storage::error::{Damage, OpenError};
@@ -230,7 +230,8 @@ impl Reading {
                 let indices = Some((header.first_index, header.last_index));
                 replay.apply(record).map_err(|why| Fault { offset, indices, why })?;
             }
-            Ok(())
+            let noted = replay.note_commit(LogIndex::new(header.commit));
+            noted.map_err(|why| Fault { offset, indices: None, why })
         };
         let scanned = scan_segment(file, &header, header_bytes, later, &mut sink);
         let end = scanned.map_err(|fault| {

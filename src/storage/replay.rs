@@ -14,6 +14,8 @@ pub(crate) struct Replay {
     pub(crate) start: LogIndex,
     /// Contiguous, from `start + 1`.
     pub(crate) entries: Vec<Entry>,
+    /// Entries up to here were known to be committed. At most the last index.
+    pub(crate) commit: LogIndex,
 }
 
 impl Replay {
@@ -24,6 +26,7 @@ impl Replay {
             markers: header.markers.clone(),
             start: header.last_index,
             entries: Vec::new(),
+            commit: LogIndex::ZERO,
         }
     }
 
@@ -58,6 +61,18 @@ impl Replay {
             }
             Record::Seal(_) => {}
         }
+        Ok(())
+    }
+
+    /// A batch, whose records were taken in, says what was known to be committed.
+    pub(crate) fn note_commit(&mut self, commit: LogIndex) -> Result<(), String> {
+        if commit > self.last_index() {
+            return Err(format!(
+                "entries up to {commit} were committed, but the log ends at {}",
+                self.last_index()
+            ));
+        }
+        self.commit = self.commit.max(commit);
         Ok(())
     }
 

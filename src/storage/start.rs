@@ -78,7 +78,7 @@ pub(crate) fn make_log<D: Disk>(
     let indices = (index(initial.entries.first()), index(initial.entries.last()));
     let mut batches = Vec::new();
     if !payload.is_empty() {
-        let mut batch = BatchHeader::new(1, 0, indices, &payload).encode();
+        let mut batch = BatchHeader::new(1, 0, indices, 0, &payload).encode();
         assert_eq!(batch.len(), BATCH_HEADER_BYTES, "the header has a fixed width");
         batch.append(&mut payload);
         batches.push(batch);

@@ -189,9 +189,13 @@ impl Env for SimEnv {
             panic!("the node does not come to rest");
         }
         for request in &actions.storage {
-            if let StorageRequest::Write(write) = request {
-                machine.done.writes += 1;
-                machine.under_way.push_back((write.sequence().get(), WriteSketch::of(write.records())));
+            match request {
+                StorageRequest::Write(write) => {
+                    machine.done.writes += 1;
+                    machine.under_way.push_back((write.sequence().get(), WriteSketch::of(write.records())));
+                }
+                StorageRequest::Committed(index) => machine.durable.note_commit(*index),
+                StorageRequest::SaveSnapshot(_) | StorageRequest::ReadChunk(_) => {}
             }
         }
         let raft = replica.raft();

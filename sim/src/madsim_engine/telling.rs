@@ -60,6 +60,7 @@ impl Telling {
                     self.writes.entry(slot).or_default().push(write_text(write.records()));
                     continue;
                 }
+                StorageRequest::Committed(_) => continue,
                 StorageRequest::SaveSnapshot(_) => ("save snapshot", beside_text(request)),
                 StorageRequest::ReadChunk(_) => ("read snapshot chunk", beside_text(request)),
             };

@@ -229,6 +229,7 @@ impl Engine {
             hard_state: HardState { term: Term::new(1), voted_for: None },
             snapshot: None,
             entries: vec![entry],
+            commit: LogIndex::ZERO,
         }
     }
 

@@ -227,12 +227,20 @@ impl Process {
         writes.collect()
     }
 
+    /// Whether something waits that has to be written at once.
+    #[must_use]
+    pub(in crate::queue) fn has_writes(&self) -> bool {
+        self.queue.iter().any(|request| matches!(request, StorageRequest::Write(_)))
+    }
+
     /// Nothing has been written for a while.
     ///
     /// # Errors
     /// The storage's error: the process has to end.
     pub(in crate::queue) fn idle(&mut self) -> Result<Vec<StorageEvent>, String> {
         let mut events = Vec::new();
+        // What is worth no sync of its own.
+        self.storage.handle(&mut self.queue, &mut events).map_err(|error| error.to_string())?;
         self.storage.idle(&mut events).map_err(|error| error.to_string())?;
         Ok(events)
     }

@@ -300,6 +300,13 @@ impl Engine {
                         process.queue.push(request);
                     }
                 }
+                StorageRequest::Committed(index) => {
+                    self.machines[slot].durable.note_commit(index);
+                    if let Some(process) = &mut self.machines[slot].process {
+                        process.queue.push(request);
+                    }
+                    self.plan_idle(slot, IDLE_MICROS);
+                }
                 StorageRequest::SaveSnapshot(_) | StorageRequest::ReadChunk(_) => {
                     let (at, life) = (self.now + self.disk_delay(slot), self.machines[slot].life);
                     if let Some(story) = self.trace.story() {
@@ -326,10 +333,8 @@ impl Engine {
     /// What waits becomes one batch, if none is under way. It reaches the disk when its time has passed: until then the
     /// machine goes on, and may be switched off with any part of the batch written.
     fn begin_batch(&mut self, slot: usize) {
-        let idle = self.machines[slot]
-            .process
-            .as_ref()
-            .is_some_and(|process| !process.busy && !process.queue.is_empty());
+        let idle =
+            self.machines[slot].process.as_ref().is_some_and(|process| !process.busy && process.has_writes());
         if !idle {
             return;
         }
@@ -452,7 +457,7 @@ impl Engine {
                 let chunk = process.snapshots.read_chunk(&read);
                 StorageEvent::ChunkRead { to: read.to, session: read.session, chunk }
             }
-            StorageRequest::Write(_) => return Ok(()),
+            StorageRequest::Write(_) | StorageRequest::Committed(_) => return Ok(()),
         };
         self.give(slot, Event::Storage(event))
     }

@@ -211,7 +211,7 @@ fn now() -> Time {
 
 /// A core from this durable state. A receipt of an earlier life cannot come, so that lives need no numbers.
 fn start(position: usize, config: Config, hard_state: HardState, entries: &[Entry]) -> Raft {
-    let restored = Restored { hard_state, snapshot: None, entries: entries.to_vec() };
+    let restored = Restored { hard_state, entries: entries.to_vec(), ..Restored::default() };
     let id = NodeId::new(position as u64 + 1);
     let raft = Raft::new(id, Incarnation::new(1), 0, config, restored, now());
     let mut raft = raft.expect("what was durable can be restored");

@@ -65,6 +65,7 @@ pub(in crate::raft) fn made_with(membership: &Membership) -> Restored {
         hard_state: HardState { term: Term::new(1), voted_for: None },
         snapshot: None,
         entries: vec![Entry::new(log_id(1, 1), EntryKind::Membership, &membership.encode())],
+        commit: LogIndex::ZERO,
     }
 }
 

@@ -75,6 +75,8 @@ fn tight() -> Config {
         uncommitted_bytes_max: 1_000,
         pending_reads_max: 8,
         snapshot_chunk_bytes: 10,
+        apply_entries_max: 2,
+        apply_bytes_max: 100,
         disk_stall_micros: 1_000_000,
         log_tail_entries: 3,
         laggard_log_bytes_max: 2_000,

@@ -2,10 +2,11 @@
 
 use crate::raft::tests::harness::{entry, id, log_id, made_with, member, voters};
 use crate::raft::{
-    Config, HardState, Incarnation, LogId, Raft, RestoreError, Restored, SnapshotMeta, Term, Time,
-    bootstrap_log,
+    Config, Entry, HardState, Incarnation, Input, LogId, LogIndex, Raft, RestoreError, Restored,
+    SnapshotMeta, Term, Time, bootstrap_log,
 };
 use alloc::vec;
+use alloc::vec::Vec;
 
 fn start(restored: Restored) -> Result<Raft, RestoreError> {
     Raft::new(id(1), Incarnation::new(1), 1, Config::default(), restored, Time::new(0))
@@ -20,6 +21,7 @@ fn restored(term: u64, snapshot_at: Option<LogId>, log: &[(u64, u64)]) -> Restor
         hard_state: HardState { term: Term::new(term), voted_for: None },
         snapshot: snapshot_at.map(snapshot),
         entries: log.iter().map(|(at, term)| entry(*at, *term)).collect(),
+        commit: LogIndex::ZERO,
     }
 }
 
@@ -84,4 +86,57 @@ fn equal_histories_give_equal_cores() {
     let mut later = raft.clone();
     later.step(Time::new(10_000_000), crate::raft::Input::Wake).unwrap();
     assert_ne!(raft, later);
+}
+
+#[test]
+fn what_is_on_record_as_committed_is_applied_without_a_leader_and_no_more() {
+    let log = [(1, 1), (2, 1), (3, 1), (4, 1)];
+    let mut raft =
+        start(Restored { commit: LogIndex::new(3), ..restored(1, None, &log) }).expect("it is sound");
+    assert_eq!(raft.commit_index(), LogIndex::new(3));
+    let handed_out: Vec<LogId> = raft.take_output().committed.iter().map(Entry::id).collect();
+    assert_eq!(handed_out, [log_id(1, 1), log_id(2, 1), log_id(3, 1)]);
+    let refused = start(Restored { commit: LogIndex::new(5), ..restored(1, None, &log) });
+    assert_eq!(refused, Err(RestoreError::Commit { commit: LogIndex::new(5), last: LogIndex::new(4) }));
+}
+
+#[test]
+fn a_commit_index_on_record_never_falls_behind_the_snapshot() {
+    let at = log_id(5, 2);
+    for (commit, expected) in [(0, 5), (3, 5), (6, 6)] {
+        let mut raft =
+            start(Restored { commit: LogIndex::new(commit), ..restored(5, Some(at), &[(6, 2), (7, 3)]) })
+                .expect("it is sound");
+        assert_eq!(raft.commit_index(), LogIndex::new(expected));
+        let handed_out: Vec<u64> =
+            raft.take_output().committed.iter().map(|entry| entry.index().get()).collect();
+        assert_eq!(handed_out, (6..=expected).collect::<Vec<_>>(), "committed up to {commit}");
+    }
+}
+
+#[test]
+fn a_long_log_is_handed_out_in_slices_each_as_soon_as_one_asks() {
+    let log: Vec<(u64, u64)> = (1..=10).map(|index| (index, 1)).collect();
+    let entry_bytes = entry(1, 1).encoded_bytes() as u64;
+    for (entries_max, bytes_max, expected) in
+        [(4, u64::MAX, vec![4, 4, 2]), (100, 3 * entry_bytes, vec![3, 3, 3, 1]), (100, 1, vec![1; 10])]
+    {
+        let config =
+            Config { apply_entries_max: entries_max, apply_bytes_max: bytes_max, ..Config::default() };
+        let restored = Restored { commit: LogIndex::new(10), ..restored(1, None, &log) };
+        let mut raft = Raft::new(id(1), Incarnation::new(1), 1, config, restored, Time::new(7)).unwrap();
+        let mut slices = Vec::new();
+        loop {
+            let output = raft.take_output();
+            slices.push(output.committed.len());
+            let index = output.committed.last().expect("there is more to apply").index();
+            raft.step(Time::new(7), Input::Applied(index)).unwrap();
+            if index == LogIndex::new(10) {
+                assert_ne!(output.wake_at, Some(Time::new(7)), "nothing is left");
+                break;
+            }
+            assert_eq!(output.wake_at, Some(Time::new(7)), "it wants to go on at once");
+        }
+        assert_eq!(slices, expected, "{entries_max} entries, {bytes_max} bytes");
+    }
 }

@@ -115,6 +115,7 @@ fn first_disk(count: u64) -> Restored {
         hard_state: HardState { term: first.term, voted_for: None },
         snapshot: None,
         entries: vec![Entry::new(first, EntryKind::Membership, &membership.encode())],
+        commit: LogIndex::ZERO,
     }
 }
 

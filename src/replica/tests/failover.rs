@@ -164,3 +164,52 @@ fn a_second_copy_of_a_forward_that_was_proposed_is_not_refused_by_a_leader_that_
         cluster.replicas.values().map(|r| r.store().get(b"k").map(|v| v.version)).collect();
     assert_eq!(versions, [Some(1); 3], "applied once");
 }
+
+#[test]
+fn a_restarted_node_without_a_quorum_denies_no_key_that_it_knew_to_be_committed() {
+    let mut cluster = Cluster::new(3);
+    let follower = cluster.follower();
+    let leader = cluster.leader().unwrap();
+    let write = cluster.write(leader, "k", "v");
+    cluster.run_until_answered(write);
+    cluster.run(200_000);
+    cluster.isolate(follower);
+    cluster.restart(follower);
+    assert!(cluster.replicas[&follower].status(cluster.now).starting);
+    let read = cluster.read(follower, "k", Level::Local);
+    assert_eq!(cluster.reply(read), Some(&ClientReply::Failed(ClientError::Starting)), "not yet applied");
+    cluster.run(1_000);
+    assert!(!cluster.replicas[&follower].status(cluster.now).starting);
+    let read = cluster.read(follower, "k", Level::Local);
+    assert_eq!(cluster.value(read), Some("v".into()));
+}
+
+#[test]
+fn a_node_that_has_applied_nothing_denies_no_key() {
+    let mut cluster = Cluster::without_leader(3, &Default::default());
+    let read = cluster.read(id(2), "k", Level::Local);
+    assert_eq!(cluster.reply(read), Some(&ClientReply::Failed(ClientError::Starting)));
+    cluster.elect();
+    let read = cluster.read(id(2), "k", Level::Local);
+    assert_eq!(cluster.value(read), Some("nothing".into()));
+}
+
+#[test]
+fn the_storage_is_told_of_each_advance_of_the_commit_index_once_and_behind_its_entries() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader().unwrap();
+    cluster.run(200_000);
+    cluster.disks_work = false;
+    let write = cluster.write(leader, "k", "v");
+    cluster.run(1_000);
+    assert_eq!(cluster.reply(write), None);
+    cluster.disks_work = true;
+    cluster.noted.clear();
+    cluster.run_until_answered(write);
+    cluster.run(500_000);
+    for (node, replica) in &cluster.replicas {
+        let noted: Vec<_> =
+            cluster.noted.iter().filter(|(at, _)| at == node).map(|(_, index)| *index).collect();
+        assert_eq!(noted, [replica.raft().commit_index()], "at node {node}");
+    }
+}

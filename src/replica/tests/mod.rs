@@ -27,6 +27,8 @@ struct Cluster {
     /// Whether writes become durable; otherwise they wait in `unsynced`.
     disks_work: bool,
     unsynced: VecDeque<(NodeId, StorageRequest)>,
+    /// What each storage was told to be committed.
+    noted: Vec<(NodeId, LogIndex)>,
 }
 
 fn id(number: u64) -> NodeId {
@@ -66,6 +68,7 @@ impl Cluster {
             hard_state: HardState { term: Term::new(1), voted_for: None },
             snapshot: None,
             entries,
+            commit: LogIndex::ZERO,
         };
         let replicas =
             (1..=count).map(|number| (id(number), start(id(number), config, restored.clone(), 1))).collect();
@@ -78,6 +81,7 @@ impl Cluster {
             last_request: 0,
             disks_work: true,
             unsynced: VecDeque::new(),
+            noted: Vec::new(),
         }
     }
 
@@ -114,7 +118,8 @@ impl Cluster {
     fn restart(&mut self, node: NodeId) {
         let raft = self.replicas[&node].raft();
         let hard_state = HardState { term: raft.term(), voted_for: Some(node) };
-        let restored = Restored { hard_state, snapshot: None, entries: raft.log_after(LogIndex::ZERO) };
+        let entries = raft.log_after(LogIndex::ZERO);
+        let restored = Restored { hard_state, entries, commit: raft.commit_index(), ..Restored::default() };
         self.replicas.insert(node, start(node, &ReplicaConfig::default(), restored, 2));
     }
 
@@ -177,6 +182,7 @@ impl Cluster {
                 assert!(write.records().snapshot_chunk.is_none(), "these tests install no snapshots");
                 StorageEvent::Durable { receipt: write.into_durable(), installed: None, refused: None }
             }
+            StorageRequest::Committed(index) => return self.noted.push((node, index)),
             StorageRequest::SaveSnapshot(save) => StorageEvent::SnapshotSaved(Box::new(SnapshotMeta {
                 last: save.last,
                 membership: save.membership,

@@ -45,6 +45,7 @@ pub(super) fn local_checks(status: &NodeStatus, disk_full: bool) -> Vec<Check> {
                 "this node is no member of its cluster",
             ),
         ),
+        ("started", ensure(!replica.starting, "this node has not applied its log yet")),
         ("leader", ensure(replica.leader.is_some(), "no leader is known")),
         (
             "caught-up",

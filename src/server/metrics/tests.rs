@@ -17,6 +17,7 @@ fn status() -> NodeStatus {
             leader: Some(NodeId::new(1)),
             last_log: LogId::new(Term::new(7), LogIndex::new(40)),
             commit_index: LogIndex::new(39),
+            starting: false,
             last_applied: LogIndex::new(38),
             snapshot: LogId::ZERO,
             keys: 3,

@@ -1,7 +1,7 @@
 //! A data directory from its first start on: on the disk in memory and on the operating system's.
 
-use crate::raft::{Incarnation, LogRecords};
-use crate::replica::StorageEvent;
+use crate::raft::{ClusterId, Incarnation, LogIndex, LogRecords, NodeId, StoreId};
+use crate::replica::{StorageEvent, StorageRequest};
 use crate::storage::tests::kit::{
     DIR, bootstrap, entries, entry, indices, open, options, segments, snapshot, store, vote, write,
 };
@@ -135,4 +135,77 @@ fn lock_keeps_a_second_process_out_until_the_first_ends() {
     drop(first);
     open(&disk).unwrap();
     assert!(disk.exists(Path::new(DIR)).unwrap());
+}
+
+/// The storage is told what is committed.
+fn committed<D: Disk>(storage: &mut Storage<D>, index: u64) {
+    let noted = StorageRequest::Committed(LogIndex::new(index));
+    storage.handle(&mut vec![noted], &mut Vec::new()).unwrap();
+}
+
+/// What a start finds on a copy of the disk as it would be after a crash now.
+fn recovered_commit(disk: &MemoryDisk) -> u64 {
+    let copy = disk.copy();
+    let (_storage, opened) = open(&copy).unwrap();
+    opened.restored.commit.get()
+}
+
+#[test]
+fn a_commit_index_is_in_the_next_batch_or_the_next_witness_and_costs_no_sync_of_its_own() {
+    let disk = MemoryDisk::new();
+    let (mut storage, opened) = open(&disk).unwrap();
+    assert_eq!(opened.restored.commit, LogIndex::ZERO);
+    write(&mut storage, vec![entries(2, 9, 1, 10)]).unwrap();
+    let operations = disk.changes();
+    committed(&mut storage, 5);
+    assert_eq!(disk.changes(), operations, "not worth a write");
+    assert_eq!(recovered_commit(&disk), 0);
+    write(&mut storage, vec![entries(10, 11, 1, 10)]).unwrap();
+    assert_eq!(recovered_commit(&disk), 5);
+    committed(&mut storage, 11);
+    storage.idle(&mut Vec::new()).unwrap();
+    assert_eq!(recovered_commit(&disk), 11);
+    let operations = disk.changes();
+    storage.idle(&mut Vec::new()).unwrap();
+    assert_eq!(disk.changes(), operations, "it is said already");
+    // It outlives segments, and starts.
+    for index in 12..400 {
+        write(&mut storage, vec![entries(index, index, 1, 1000)]).unwrap();
+    }
+    committed(&mut storage, 300);
+    storage.close().unwrap();
+    for _ in 0..3 {
+        let (storage, opened) = open(&disk).unwrap();
+        assert_eq!(opened.restored.commit, LogIndex::new(300));
+        storage.close().unwrap();
+    }
+}
+
+#[test]
+fn a_commit_index_beyond_the_log_is_not_written() {
+    let disk = MemoryDisk::new();
+    let (mut storage, _) = open(&disk).unwrap();
+    write(&mut storage, vec![entries(2, 9, 1, 10)]).unwrap();
+    committed(&mut storage, 4);
+    write(&mut storage, vec![entries(10, 10, 1, 10)]).unwrap();
+    committed(&mut storage, 12);
+    storage.idle(&mut Vec::new()).unwrap();
+    assert_eq!(recovered_commit(&disk), 4);
+    write(&mut storage, vec![entries(11, 12, 1, 10)]).unwrap();
+    assert_eq!(recovered_commit(&disk), 12);
+}
+
+#[test]
+fn who_moves_to_another_cluster_knows_nothing_of_it_to_be_committed() {
+    let disk = MemoryDisk::new();
+    let (mut storage, _) = open(&disk).unwrap();
+    write(&mut storage, vec![entries(2, 9, 1, 10)]).unwrap();
+    committed(&mut storage, 9);
+    storage.idle(&mut Vec::new()).unwrap();
+    let (mut storage, opened) = storage.adopt(ClusterId(6), NodeId::new(4), StoreId(12)).unwrap();
+    assert_eq!(opened.restored.commit, LogIndex::ZERO);
+    storage.idle(&mut Vec::new()).unwrap();
+    storage.close().unwrap();
+    let (_storage, opened) = open(&disk).unwrap();
+    assert_eq!(opened.restored.commit, LogIndex::ZERO);
 }

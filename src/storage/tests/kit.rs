@@ -52,7 +52,7 @@ pub(super) fn bootstrap() -> Bootstrap {
         cluster: ClusterId(5),
         member: NodeId::new(1),
         store: StoreId(11),
-        initial: Restored { hard_state: vote(1, None), snapshot: None, entries: vec![first] },
+        initial: Restored { hard_state: vote(1, None), entries: vec![first], ..Restored::default() },
     }
 }
 

@@ -36,6 +36,7 @@ pub(super) fn node_status() -> NodeStatus {
             leader: Some(NodeId::new(1)),
             last_log: LogId::new(Term::new(3), LogIndex::new(12)),
             commit_index: LogIndex::new(12),
+            starting: false,
             last_applied: LogIndex::new(11),
             snapshot: LogId::ZERO,
             keys: 2,
@@ -109,14 +110,15 @@ fn a_node_is_ready_only_if_every_check_passes() {
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(
         text_of(&answer),
-        "[+] storage ok\n[+] disk-room ok\n[+] member ok\n[+] leader ok\n[+] caught-up ok\nok\n"
+        "[+] storage ok\n[+] disk-room ok\n[+] member ok\n[+] started ok\n[+] leader ok\n[+] caught-up ok\nok\n"
     );
     assert_eq!(text_of(&health::render(&health::local_checks(&good, false), false)), "ok\n");
 
     type Break = fn(&mut NodeStatus);
-    let broken: [(&str, Break); 4] = [
+    let broken: [(&str, Break); 5] = [
         ("[-] storage: the disk failed\n", |s| s.stopped = Some("the disk failed".to_owned())),
         ("[-] member: ", |s| s.replica.id = NodeId::new(9)),
+        ("[-] started: this node has not applied", |s| s.replica.starting = true),
         ("[-] leader: no leader is known\n", |s| s.replica.leader = None),
         ("[-] caught-up: ", |s| s.replica.commit_index = LogIndex::new(1_000_000)),
     ];
