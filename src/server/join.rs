@@ -324,6 +324,7 @@ impl<E: Env> Joiner<E> {
         raft_addr: String,
         http_addr: String,
     ) -> Result<(), String> {
+        check_address(&raft_addr)?;
         let membership = self.membership();
         let known = membership.members.get(&id).filter(|member| member.store_id == store);
         let known = known.ok_or_else(|| format!("member {id} with that store is not known"))?;

@@ -239,7 +239,8 @@ async fn addresses<E: Env>(
     }
     let host_name = env.host_name().await;
     let raft_addr = advertised(&listens, options.advertise.as_deref(), &host_name);
-    check_address(&raft_addr).map_err(StartError::BadOption)?;
+    let unreachable = |text| StartError::BadOption(format!("--advertise-raft-addr: {text}"));
+    check_address(&raft_addr).map_err(unreachable)?;
     for addr in &options.join {
         check_address(addr).map_err(StartError::BadOption)?;
     }

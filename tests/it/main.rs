@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod data_dir;
+mod dev;
 mod failures;
 mod floors;
 mod growth;

@@ -10,6 +10,17 @@ fn what_is_an_address() {
     {
         assert!(check_address(bad).is_err(), "{bad:?}");
     }
+    for (bad, says) in [
+        ("http://host:80", "a URL"),
+        ("https://[::1]:80", "a URL"),
+        ("0.0.0.0:80", "every interface"),
+        ("[::]:80", "every interface"),
+        ("[::ffff:0.0.0.0]:80", "every interface"),
+        ("0:80", "every interface"),
+        ("::1:80", "brackets"),
+    ] {
+        assert!(check_address(bad).is_err_and(|error| error.contains(says)), "{bad}");
+    }
     assert!(check_address(&format!("{}:80", "h".repeat(300))).is_err());
 }
 

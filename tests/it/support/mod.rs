@@ -6,7 +6,7 @@ mod load;
 mod node;
 
 pub(crate) use cluster::Cluster;
-pub(crate) use http::Connection;
+pub(crate) use http::{Connection, call};
 pub(crate) use load::{Acknowledged, Load, assert_linearizable};
 pub(crate) use node::{Node, failed_start, failed_start_with};
 
