@@ -82,9 +82,18 @@ enum Command {
     },
     /// Plants one classic bug of consensus after the other in the product, and says after how many seeds which check finds it.
     Mutants {
-        /// Seeds for each, at most.
+        /// Seeds of the queue engine for each, at most.
         #[arg(long, default_value_t = 10_000)]
         seeds: u64,
+        /// Seeds of the madsim engine for each that the queue engine does not find, at most.
+        #[arg(long, default_value_t = 1_000)]
+        madsim_seeds: u64,
+        /// A file that says which seed finds which bug: that one is tried first.
+        #[arg(long)]
+        known: Option<PathBuf>,
+        /// Writes that file anew.
+        #[arg(long, requires = "known")]
+        update_known: bool,
         /// Only these, by name.
         only: Vec<String>,
         /// As lines of a Markdown table.
@@ -125,8 +134,9 @@ fn carry_out(command: Command) -> Result<ExitCode, String> {
             Ok(if summary.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Replay { what, engine, verbose } => Ok(replay(engine, schedule(&what)?, verbose)),
-        Command::Mutants { seeds, only, markdown } => {
-            let all_found = mutants::run(&mutants::Options { seeds, only, markdown })?;
+        Command::Mutants { seeds, madsim_seeds, known, update_known, only, markdown } => {
+            let options = mutants::Options { seeds, madsim_seeds, known, update_known, only, markdown };
+            let all_found = mutants::run(&options)?;
             Ok(if all_found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Report { what, engine, out } => write_report(engine, &what, out),

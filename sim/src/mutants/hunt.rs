@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How a bug was found.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
+    /// In this engine.
+    pub(super) engine: Engine,
     /// After so many seeds.
     pub(super) seeds: u64,
     /// The check that saw it, and what it saw.
@@ -19,9 +21,9 @@ pub(super) struct Found {
     pub(super) unsound: Option<&'static str>,
 }
 
-/// The engine that can see a bug: the queue engine, unless it sits above what that engine runs.
+/// The engines that can see a bug, the faster one first: only one of them, where it sits above what the queue engine runs.
 #[must_use]
-pub(super) const fn engine_for(mutant: Mutant) -> Engine {
+pub(super) const fn engines_for(mutant: Mutant) -> &'static [Engine] {
     match mutant {
         Mutant::ReservedReads
         | Mutant::LevelIgnored
@@ -29,9 +31,19 @@ pub(super) const fn engine_for(mutant: Mutant) -> Engine {
         | Mutant::ExitDenies
         | Mutant::StorageErrorIgnored
         | Mutant::TimerNotMoved
-        | Mutant::OldAddress => Engine::Madsim,
-        _ => Engine::Queue,
+        | Mutant::OldAddress => &[Engine::Madsim],
+        _ => &[Engine::Queue, Engine::Madsim],
     }
+}
+
+/// Plants a bug and runs one seed, then the same without the bug. `None` if the seed does not show it, or proves nothing.
+#[must_use]
+pub(super) fn try_seed(engine: Engine, mutant: Mutant, seed: u64) -> Option<Found> {
+    plant(Some(mutant));
+    let violation = violation_of(engine, seed);
+    plant(None);
+    let sound = || violation_of(engine, seed).is_none();
+    violation.filter(|_| sound()).map(|violation| Found { engine, seeds: seed + 1, violation, unsound: None })
 }
 
 /// Plants a bug and runs the seeds `0..seeds` on all cores until one violates a check; the one with the lowest number counts. Then runs
@@ -50,11 +62,11 @@ pub(super) fn hunt(engine: Engine, mutant: Mutant, seeds: u64) -> Option<Found> 
                     if seed >= last.load(Ordering::Relaxed) {
                         break;
                     }
-                    let Some(violation) = violation(engine, seed) else { continue };
+                    let Some(violation) = violation_of(engine, seed) else { continue };
                     last.fetch_min(seed, Ordering::Relaxed);
                     let mut found = found.lock().expect("nothing panics while it holds this");
                     if found.as_ref().is_none_or(|earlier| seed < earlier.seeds - 1) {
-                        *found = Some(Found { seeds: seed + 1, violation, unsound: None });
+                        *found = Some(Found { engine, seeds: seed + 1, violation, unsound: None });
                     }
                 }
             });
@@ -62,11 +74,11 @@ pub(super) fn hunt(engine: Engine, mutant: Mutant, seeds: u64) -> Option<Found> 
     });
     plant(None);
     let found = found.into_inner().expect("nothing panicked while it held this")?;
-    let unsound = violation(engine, found.seeds - 1).map(|violation| violation.check);
+    let unsound = violation_of(engine, found.seeds - 1).map(|violation| violation.check);
     Some(Found { unsound, ..found })
 }
 
-fn violation(engine: Engine, seed: u64) -> Option<Violation> {
+fn violation_of(engine: Engine, seed: u64) -> Option<Violation> {
     let run = || engine.run(Schedule::generate(seed), false).violation;
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Some(Violation::of_panic(&*panic)))
 }

@@ -6,16 +6,26 @@
 #[cfg(feature = "mutants")]
 mod hunt;
 #[cfg(feature = "mutants")]
+mod known;
+#[cfg(feature = "mutants")]
 mod table;
 
 #[cfg(feature = "mutants")]
 pub use table::run;
 
+use std::path::PathBuf;
+
 /// What to look for.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Seeds for each bug, at most.
+    /// Seeds of the queue engine for each bug, at most.
     pub seeds: u64,
+    /// Seeds of the madsim engine for each bug that the queue engine does not find or does not run, at most.
+    pub madsim_seeds: u64,
+    /// A file that says which seed finds which bug: that one is tried first.
+    pub known: Option<PathBuf>,
+    /// Whether to write that file anew.
+    pub update_known: bool,
     /// Names of the bugs; all if empty.
     pub only: Vec<String>,
     /// Whether to print the lines of the table in docs/simulation.md.

@@ -1,0 +1,44 @@
+//! Which seed finds which bug: a file with a line `name engine seed` for each, so that CI need not hunt for all of them anew.
+
+use crate::engine::Engine;
+use clap::ValueEnum;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// Engine and seed, by the bug's name.
+pub(super) type Known = BTreeMap<String, (Engine, u64)>;
+
+/// Reads the file. A line that begins with `#` is a comment.
+///
+/// # Errors
+/// The file cannot be read, or a line is not `name engine seed`.
+pub(super) fn read(path: &Path) -> Result<Known, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    lines
+        .map(|line| {
+            let mut words = line.split_whitespace();
+            let (name, engine, seed) = (words.next(), words.next(), words.next());
+            let engine = engine.and_then(|engine| Engine::from_str(engine, false).ok());
+            let seed = seed.and_then(|seed| seed.parse().ok());
+            match (name, engine, seed, words.next()) {
+                (Some(name), Some(engine), Some(seed), None) => Ok((name.to_owned(), (engine, seed))),
+                _ => Err(format!("{}: {line:?} is not a name, an engine and a seed", path.display())),
+            }
+        })
+        .collect()
+}
+
+/// Writes the file.
+///
+/// # Errors
+/// It cannot be written.
+pub(super) fn write(path: &Path, known: &Known) -> Result<(), String> {
+    let mut text =
+        "# Bug, engine and seed that finds it. Made by: sim mutants --known FILE --update-known\n".to_owned();
+    for (name, (engine, seed)) in known {
+        text.push_str(&format!("{name} {engine} {seed}\n"));
+    }
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
