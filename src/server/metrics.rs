@@ -50,6 +50,10 @@ pub struct Instruments {
     pub connections: Gauge,
     /// HTTP connections turned away because too many were open.
     pub connections_refused: Counter,
+    /// Bytes of HTTP requests and answers held, as of the last scrape.
+    pub http_memory: Gauge,
+    /// HTTP requests for which there was no memory, as of the last scrape.
+    pub http_memory_refused: Counter,
     /// Elections this node stood in.
     pub elections: Counter,
     /// Messages to peers that were dropped: queue full, or no connection.
@@ -191,6 +195,17 @@ fn register_events(to: &mut Registry, from: &Instruments) {
         "http_connections_refused",
         "HTTP connections turned away: too many were open",
         from.connections_refused.clone(),
+    );
+    to.register_with_unit(
+        "http_memory",
+        "Memory for HTTP requests and answers under way",
+        Unit::Bytes,
+        from.http_memory.clone(),
+    );
+    to.register(
+        "http_memory_refused",
+        "HTTP requests refused: there was no memory for them",
+        from.http_memory_refused.clone(),
     );
     to.register("elections", "Elections this node stood in", from.elections.clone());
     to.register(

@@ -1,10 +1,16 @@
 //! Answers: a status, one body, and the few headers that some of them carry.
 
+use crate::server::http::budget::{Budget, Reservation};
+use crate::server::http::control::Control;
+use crate::server::http::sending::Pieces;
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use std::borrow::Cow;
+use std::sync::Arc;
+
+/// A body of that size is part of what every connection needs, and not counted.
+const BODY_FREE_BYTES: usize = 8 << 10;
 
 /// Says why a request was refused, where the body is fixed by compatibility.
 const REASON: HeaderName = HeaderName::from_static("infinitystore-reason");
@@ -20,7 +26,7 @@ pub(super) enum Content {
 }
 
 /// An answer on its way to the client.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) content: Content,
@@ -31,13 +37,17 @@ pub(super) struct Answer {
     pub(super) outcome: Option<&'static str>,
     /// The header `allow`.
     pub(super) allow: Option<&'static str>,
+    /// The header `retry-after`, one second.
+    pub(super) retry: bool,
+    /// Its body's part of the budget, if it is large.
+    pub(super) held: Option<Reservation>,
     /// Whether the connection ends with this answer, since the request was not read to its end.
     pub(super) close: bool,
 }
 
 impl Answer {
     fn new(status: StatusCode, content: Content, body: Bytes) -> Self {
-        Self { status, content, body, reason: None, outcome: None, allow: None, close: false }
+        Self { status, content, body, reason: None, outcome: None, allow: None, retry: false, held: None, close: false }
     }
 
     /// A JSON body that is known when this is compiled; its newline included.
@@ -56,6 +66,16 @@ impl Answer {
         write_json_string(&mut json, text);
         json.push(b'\n');
         Self::json(status, json)
+    }
+
+    /// To a request for which there is no memory now.
+    pub(super) fn no_room() -> Self {
+        Self::fixed(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "\"too many bytes of requests and answers are held now; try again\"\n",
+        )
+        .with_outcome("not-appended")
+        .retrying()
     }
 
     pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Self {
@@ -86,9 +106,26 @@ impl Answer {
         self
     }
 
+    fn retrying(mut self) -> Self {
+        self.retry = true;
+        self
+    }
+
+    /// With its body counted, if that is large; an answer for which there is no room becomes a refusal.
+    pub(super) fn counted(mut self, budget: &Arc<Budget>) -> Self {
+        // A static body is nobody's memory, but none of those is large.
+        if self.body.len() > BODY_FREE_BYTES {
+            match budget.reserve(self.body.len()) {
+                Some(held) => self.held = Some(held),
+                None => return Self { outcome: None, ..Self::no_room() },
+            }
+        }
+        self
+    }
+
     /// As hyper sends it. `headers` is any map, best the request's own: its memory is used again, here and by hyper for the
     /// next request, so that headers cost no allocation.
-    pub(super) fn into_response(self, mut headers: HeaderMap) -> Response<Full<Bytes>> {
+    pub(super) fn into_response(self, mut headers: HeaderMap) -> Response<AnswerBody> {
         headers.clear();
         headers.insert(
             CONTENT_TYPE,
@@ -107,10 +144,13 @@ impl Answer {
         if let Some(methods) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(methods));
         }
+        if self.retry {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         if self.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let mut response = Response::new(Full::new(self.body));
+        let mut response = Response::new(AnswerBody { bytes: self.body, held: self.held });
         *response.status_mut() = self.status;
         *response.headers_mut() = headers;
         response
@@ -123,6 +163,20 @@ fn header_value(reason: &str) -> HeaderValue {
     HeaderValue::from_str(reason)
         .or_else(|_| HeaderValue::from_bytes(&reason.bytes().map(clean).collect::<Vec<u8>>()))
         .expect("without control characters every byte may stand in a header")
+}
+
+/// A body, and its part of the budget.
+#[derive(Debug)]
+pub(super) struct AnswerBody {
+    pub(super) bytes: Bytes,
+    held: Option<Reservation>,
+}
+
+impl AnswerBody {
+    /// To be given out on a connection.
+    pub(super) fn onto(self, control: &Arc<Control>) -> Pieces {
+        Pieces::new(self.bytes, control.clone(), self.held)
+    }
 }
 
 /// Appends `text` as a JSON string, with its quotes.

@@ -2,6 +2,7 @@
 
 use crate::server::env::Env;
 use crate::server::handle::NodeHandle;
+use crate::server::http::budget::Budget;
 use crate::server::http::control::Control;
 use crate::server::http::options::HttpOptions;
 use crate::server::metrics::Metrics;
@@ -18,6 +19,8 @@ pub(super) struct Context<E: Env> {
     pub(super) metrics: Metrics,
     /// Seconds since the start, as counted by the sweep: a clock that costs nothing to read.
     pub(super) tick: AtomicU32,
+    /// Memory for requests and answers.
+    pub(super) budget: Arc<Budget>,
     pub(super) connections: Mutex<Connections>,
     /// Told when the server stops, to the accepting and the sweeping task.
     pub(super) stopping: Notify,

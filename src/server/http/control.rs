@@ -2,18 +2,37 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::task::Waker;
+use std::task::{Poll, Waker};
+
+/// A client that takes its answer slower than so many bytes a second is given up, after the write time-out.
+const ALLOWANCE_BYTES: usize = 64 << 10;
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Phase {
-    /// For a request, or for the client to read an answer.
+    /// For a request.
     Idle,
     /// For the rest of a request's line and headers.
     Head,
     /// For the node, or for the body (which has a time-out of its own).
     Answering,
+    /// For the client to take an answer.
+    Sending,
+}
+
+/// How much of an answer has left the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Sent {
+    /// All of it.
+    Whole,
+    /// All that hyper was given; there is more.
+    Piece,
+    /// Hyper holds a piece, and there is more.
+    HeldPiece,
+    /// Hyper holds the end.
+    HeldEnd,
 }
 
 /// What a connection was told.
@@ -33,14 +52,22 @@ pub(super) enum Order {
 pub(super) struct Control {
     /// A [`Phase`].
     phase: AtomicU8,
-    /// The server's tick when that phase began, or last made progress.
+    /// The server's tick when that phase began.
     since: AtomicU32,
+    /// What the answer at hand gets beyond the write time-out, seconds.
+    allowance: AtomicU32,
+    /// How much of the answer at hand has left: a [`Sent`].
+    sent: AtomicU8,
+    /// Somebody waits for what was handed to hyper to leave.
+    waits_for_flush: AtomicBool,
     /// An [`Order`].
     order: AtomicU8,
     /// The connection's task.
     pub(super) waker: Mutex<Option<Waker>>,
     /// The request at hand was answered before it had been read: linger before closing.
     pub(super) linger: AtomicBool,
+    /// There was no room for the head at hand.
+    pub(super) no_room: AtomicBool,
 }
 
 impl Control {
@@ -48,9 +75,13 @@ impl Control {
         Self {
             phase: AtomicU8::new(Phase::Idle as u8),
             since: AtomicU32::new(tick),
+            allowance: AtomicU32::new(0),
+            sent: AtomicU8::new(Sent::Whole as u8),
+            waits_for_flush: AtomicBool::new(false),
             order: AtomicU8::new(Order::Serve as u8),
             waker: Mutex::new(None),
             linger: AtomicBool::new(false),
+            no_room: AtomicBool::new(false),
         }
     }
 
@@ -71,7 +102,8 @@ impl Control {
         match self.phase.load(Ordering::Relaxed) {
             0 => Phase::Idle,
             1 => Phase::Head,
-            _ => Phase::Answering,
+            2 => Phase::Answering,
+            _ => Phase::Sending,
         }
     }
 
@@ -86,5 +118,60 @@ impl Control {
     pub(super) fn enter(&self, phase: Phase, tick: u32) {
         self.phase.store(phase as u8, Ordering::Relaxed);
         self.since.store(tick, Ordering::Relaxed);
+    }
+    /// What the answer at hand gets beyond the write time-out, seconds.
+    pub(super) fn allowance(&self) -> u64 {
+        u64::from(self.allowance.load(Ordering::Relaxed))
+    }
+
+    /// An answer of so many bytes is on its way to hyper.
+    pub(super) fn begin_sending(&self, bytes: usize, tick: u32) {
+        let allowance = u32::try_from(bytes / ALLOWANCE_BYTES).unwrap_or(u32::MAX);
+        self.allowance.store(allowance, Ordering::Relaxed);
+        self.sent.store(Sent::HeldEnd as u8, Ordering::Relaxed);
+        self.enter(Phase::Sending, tick);
+    }
+
+    /// Hyper was given a piece of the answer; whether there is more.
+    pub(super) fn hold(&self, more: bool) {
+        let sent = if more { Sent::HeldPiece } else { Sent::HeldEnd };
+        self.sent.store(sent as u8, Ordering::Relaxed);
+    }
+
+    /// Everything that hyper was given has left.
+    pub(super) fn flushed(&self, tick: u32, waker: &Waker) {
+        match self.sent() {
+            Sent::Whole | Sent::Piece => {}
+            Sent::HeldPiece => self.sent.store(Sent::Piece as u8, Ordering::Relaxed),
+            Sent::HeldEnd => {
+                self.sent.store(Sent::Whole as u8, Ordering::Relaxed);
+                if self.phase() == Phase::Sending {
+                    self.enter(Phase::Idle, tick);
+                }
+            }
+        }
+        if self.waits_for_flush.swap(false, Ordering::Relaxed) {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Ready when hyper holds nothing of an answer. The connection's own task alone asks, so its waker is known.
+    pub(super) fn poll_flushed(&self) -> Poll<()> {
+        match self.sent() {
+            Sent::Whole | Sent::Piece => Poll::Ready(()),
+            Sent::HeldPiece | Sent::HeldEnd => {
+                self.waits_for_flush.store(true, Ordering::Relaxed);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn sent(&self) -> Sent {
+        match self.sent.load(Ordering::Relaxed) {
+            0 => Sent::Whole,
+            1 => Sent::Piece,
+            2 => Sent::HeldPiece,
+            _ => Sent::HeldEnd,
+        }
     }
 }

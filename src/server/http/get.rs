@@ -72,5 +72,9 @@ pub(super) fn render(key: &str, value: &[u8]) -> Vec<u8> {
         Err(_) => write_json_string(&mut json, &String::from_utf8_lossy(value)),
     }
     json.extend_from_slice(b"}\n");
+    // Text that had to be escaped has made the buffer grow, by doubling.
+    if json.len() > 4096 && json.capacity() - json.len() > json.len() / 8 {
+        json.shrink_to_fit();
+    }
     json
 }

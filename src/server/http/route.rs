@@ -1,20 +1,24 @@
 //! From a request to the handler of its path. No logic of its own.
 
 use crate::server::env::Env;
-use crate::server::http::answer::Answer;
+use crate::server::http::answer::{Answer, AnswerBody};
 use crate::server::http::context::Context;
 use crate::server::http::{get, health, help, join, set, status};
 use crate::server::metrics::Route;
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 
-/// Answers a request and counts it. The second result says whether the connection ends with the answer.
+/// An answer, and whether the connection ends with it.
+pub(super) struct Dispatched {
+    pub(super) response: Response<AnswerBody>,
+    pub(super) close: bool,
+}
+
+/// Answers a request and counts it.
 pub(super) async fn dispatch<E: Env>(
     context: &Context<E>,
     request: Request<Incoming>,
-) -> (Response<Full<Bytes>>, bool) {
+) -> Dispatched {
     let started = context.env.now();
     let (head, body) = request.into_parts();
     let query = head.uri.query().unwrap_or("");
@@ -34,11 +38,12 @@ pub(super) async fn dispatch<E: Env>(
         (Route::Metrics, Ok(())) => Box::pin(status::metrics(context)).await,
         (Route::Help, Ok(())) => help::handle(),
     };
+    let answer = answer.counted(&context.budget);
     let micros = context.env.now().since(started);
     context.metrics.requests.observe(route, answer.status.as_u16(), micros);
     tracing::debug!(method = %head.method, path = head.uri.path(), code = answer.status.as_u16(), micros, "request");
     let close = answer.close;
-    (answer.into_response(head.headers), close)
+    Dispatched { response: answer.into_response(head.headers), close }
 }
 
 fn route_of(path: &str) -> Route {

@@ -3,6 +3,7 @@
 use crate::raft::Time;
 use crate::server::env::{Env, Listener, until};
 use crate::server::handle::NodeHandle;
+use crate::server::http::budget::Budget;
 use crate::server::http::connection::{linger, serve};
 use crate::server::http::context::Context;
 use crate::server::http::control::{Control, Order, Phase};
@@ -28,7 +29,7 @@ const REFUSAL: &[u8] =
 
 /// A running HTTP server. Dropping it does not stop it: [`Self::stop`] does.
 pub struct HttpServer<E: Env> {
-    context: Arc<Context<E>>,
+    pub(super) context: Arc<Context<E>>,
 }
 
 impl<E: Env> fmt::Debug for HttpServer<E> {
@@ -49,12 +50,14 @@ impl<E: Env> HttpServer<E> {
         node: NodeHandle,
         metrics: Metrics,
     ) -> Self {
+        let budget = Budget::new(options.memory_bytes_max);
         let context = Arc::new(Context {
             env,
             options,
             node,
             metrics,
             tick: AtomicU32::new(0),
+            budget,
             connections: Mutex::default(),
             stopping: Notify::new(),
             ended: Notify::new(),
@@ -163,7 +166,8 @@ async fn sweep<E: Env>(context: Arc<Context<E>>) {
         let now = context.tick.fetch_add(1, Ordering::Relaxed) + 1;
         for control in context.connections().open.values() {
             let (phase, since) = control.waits();
-            if overdue(&context.options, phase, u64::from(now.saturating_sub(since))) {
+            let seconds = u64::from(now.saturating_sub(since));
+            if overdue(&context.options, phase, seconds, control.allowance()) {
                 control.tell(Order::Abort);
             }
         }
@@ -171,10 +175,12 @@ async fn sweep<E: Env>(context: Arc<Context<E>>) {
 }
 
 /// Whether a connection has been in a phase for too long. A phase that began within a tick counts from the tick, so one more has to pass.
-pub(super) fn overdue(options: &HttpOptions, phase: Phase, seconds: u64) -> bool {
+/// `allowance` is what a large answer gets in addition, seconds.
+pub(super) fn overdue(options: &HttpOptions, phase: Phase, seconds: u64, allowance: u64) -> bool {
     match phase {
         Phase::Idle => seconds > options.idle_timeout_seconds,
         Phase::Head => seconds > options.header_timeout_seconds,
         Phase::Answering => false,
+        Phase::Sending => seconds > options.write_timeout_seconds + allowance,
     }
 }

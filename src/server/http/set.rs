@@ -38,10 +38,13 @@ pub(super) enum BadSet {
 }
 
 pub(super) async fn handle<E: Env>(context: &Context<E>, incoming: Incoming) -> Answer {
-    let op = match body::read(&context.env, &context.options, incoming).await {
-        Ok(body) => parse(&body),
+    // Held until the answer: so long the command may wait, here or at the leader.
+    let (body, _held) = match body::read(context, incoming).await {
+        Ok(read) => read,
         Err(error) => return error.answer(),
     };
+    let op = parse(&body);
+    drop(body);
     let op = match op {
         Ok(op) => op,
         Err(BadSet::Invalid(reason)) => {

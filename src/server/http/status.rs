@@ -8,6 +8,7 @@ use crate::server::http::answer::Answer;
 use crate::server::http::context::Context;
 use hyper::StatusCode;
 use serde::Serialize;
+use std::sync::atomic::Ordering;
 
 pub(super) async fn handle<E: Env>(context: &Context<E>) -> Answer {
     let status = context.node.status().await;
@@ -16,6 +17,9 @@ pub(super) async fn handle<E: Env>(context: &Context<E>) -> Answer {
 
 pub(super) async fn metrics<E: Env>(context: &Context<E>) -> Answer {
     let status = context.node.status().await;
+    context.metrics.http_memory.set(i64::try_from(context.budget.used()).unwrap_or(i64::MAX));
+    // Set from what the budget counted: the request path keeps one count.
+    context.metrics.http_memory_refused.inner().store(context.budget.refused(), Ordering::Relaxed);
     Answer::open_metrics(context.metrics.render(&status))
 }
 

@@ -37,6 +37,18 @@ impl Fixture {
         Self { env, server, node, addr }
     }
 
+    /// Bytes of the budget that are in use.
+    pub(super) fn memory_used(&self) -> usize {
+        self.server.context.budget.used()
+    }
+
+    /// Waits until the server has ended every connection.
+    pub(super) async fn wait_until_all_closed(&self) {
+        while !self.server.context.connections().open.is_empty() {
+            self.server.context.ended.notified().await;
+        }
+    }
+
     pub(super) async fn connect(&self) -> TcpStream {
         TcpStream::connect(&self.addr).await.expect("it listens")
     }

@@ -3,5 +3,6 @@
 mod conformance;
 mod fixture;
 mod limits;
+mod memory;
 mod parsing;
 mod rendering;

@@ -176,16 +176,22 @@ fn a_join_names_a_node_and_its_address() {
 
 #[test]
 fn a_connection_is_overdue_by_what_it_waits_for() {
-    let options =
-        HttpOptions { header_timeout_seconds: 10, idle_timeout_seconds: 90, ..HttpOptions::default() };
+    let options = HttpOptions {
+        header_timeout_seconds: 10,
+        idle_timeout_seconds: 90,
+        write_timeout_seconds: 30,
+        ..HttpOptions::default()
+    };
     for (phase, seconds, is_overdue) in [
         (Phase::Idle, 90, false),
         (Phase::Idle, 91, true),
         (Phase::Head, 10, false),
         (Phase::Head, 11, true),
         (Phase::Answering, 1_000_000, false),
+        (Phase::Sending, 35, false),
+        (Phase::Sending, 36, true),
     ] {
-        assert_eq!(overdue(&options, phase, seconds), is_overdue, "{phase:?} for {seconds} s");
+        assert_eq!(overdue(&options, phase, seconds, 5), is_overdue, "{phase:?} for {seconds} s");
     }
 }
 

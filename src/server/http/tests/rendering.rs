@@ -77,8 +77,7 @@ fn an_answer_carries_the_headers_it_needs_and_none_of_the_request_s() {
     request_headers.insert("cookie", "secret".parse().expect("a header value"));
     let answer = Answer::message(StatusCode::METHOD_NOT_ALLOWED, "no \"way\"").allowing("POST").closing();
     assert_eq!(text_of(&answer), "\"no \\\"way\\\"\"\n");
-    let response: Response<_> =
-        answer.because("because\nof a line").with_outcome("unknown").into_response(request_headers);
+    let response = answer.because("because\nof a line").with_outcome("unknown").into_response(request_headers);
     let mut names: Vec<&str> = response.headers().keys().map(|name| name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(
