@@ -93,6 +93,11 @@ impl<D: Disk> Storage<D> {
                 create(&disk, &options, bootstrap)?
             }
         };
+        // Now it is known to be this node's. A file system without modes, or a directory of another user's, is no reason not
+        // to serve.
+        if disk.make_private(dir).unwrap_or(false) {
+            notes.push(RecoveryNote::MadePrivate { dir: dir.clone() });
+        }
         Self::start(disk, options, identity, lock, notes)
     }
 

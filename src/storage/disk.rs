@@ -4,7 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// A file system, as far as a data directory needs one. Synchronous. Nothing is durable until the file's
-/// [`DiskFile::sync_data`] and, for names, the directory's [`Disk::sync_dir`] have returned.
+/// [`DiskFile::sync_data`] and, for names, the directory's [`Disk::sync_dir`] have returned. A shortage of file descriptors
+/// is waited out here: an error of any of these is the disk's.
 pub trait Disk: Clone + Send + Sync + 'static {
     /// An open file.
     type File: DiskFile;
@@ -25,6 +26,11 @@ pub trait Disk: Clone + Send + Sync + 'static {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Removes a directory and everything in it.
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
+    /// Takes from everybody but its owner what they may do with a directory; whether there was something to take. Nothing
+    /// to do where there are no other users.
+    fn make_private(&self, _dir: &Path) -> io::Result<bool> {
+        Ok(false)
+    }
     /// Makes the directory's entries durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Takes an exclusive lock on a file (created if needed) until the returned guard is dropped; `WouldBlock` if another process or handle holds it.

@@ -2,10 +2,26 @@
 
 use crate::storage::disk::{Disk, DiskFile};
 use rustix::fs::{FlockOperation, flock};
-use std::fs::{self, File, OpenOptions};
+use rustix::io::Errno;
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// What is in a data directory is its node's alone.
+const DIRECTORY_MODE: u32 = 0o700;
+/// The same for its files.
+const FILE_MODE: u32 = 0o600;
+/// What the group and others may do, in a mode.
+const OTHERS: u32 = 0o077;
+/// The bit of a directory that many users share.
+const STICKY: u32 = 0o1000;
+/// The first pause when there is no file descriptor; doubled for each one after it …
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+/// … up to this.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// `std::fs`, with positioned reads and writes, `fdatasync`, `fsync` of directories and `flock`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,55 +35,103 @@ impl Disk for RealDisk {
     type File = RealFile;
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        fs::create_dir_all(dir)
+        waiting_for_room(dir, || DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(dir))
     }
 
     fn create(&self, path: &Path) -> io::Result<RealFile> {
-        OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path).map(RealFile)
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true).mode(FILE_MODE);
+        waiting_for_room(path, || options.open(path)).map(RealFile)
     }
 
     fn open(&self, path: &Path) -> io::Result<RealFile> {
-        OpenOptions::new().read(true).write(true).open(path).map(RealFile)
+        waiting_for_room(path, || OpenOptions::new().read(true).write(true).open(path)).map(RealFile)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(dir)? {
-            let entry = entry?;
-            if !entry.file_type()?.is_dir() {
-                names.push(PathBuf::from(entry.file_name()));
+        waiting_for_room(dir, || {
+            let mut names = Vec::new();
+            for entry in fs::read_dir(dir)? {
+                let entry = entry?;
+                if !entry.file_type()?.is_dir() {
+                    names.push(PathBuf::from(entry.file_name()));
+                }
             }
-        }
-        names.sort();
-        Ok(names)
+            names.sort();
+            Ok(names)
+        })
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        path.try_exists()
+        waiting_for_room(path, || path.try_exists())
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
+        waiting_for_room(from, || fs::rename(from, to))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
+        waiting_for_room(path, || fs::remove_file(path))
     }
 
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
-        fs::remove_dir_all(dir)
+        waiting_for_room(dir, || fs::remove_dir_all(dir))
+    }
+
+    fn make_private(&self, dir: &Path) -> io::Result<bool> {
+        let mode = fs::metadata(dir)?.permissions().mode();
+        // A directory that everybody may write to, and none may remove others' files from, is the system's (/tmp).
+        let shared = mode & STICKY != 0;
+        if shared || mode & OTHERS == 0 {
+            return Ok(false);
+        }
+        fs::set_permissions(dir, fs::Permissions::from_mode(mode & !OTHERS))?;
+        Ok(true)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
+        // Opening is tried again; a sync that failed never is.
+        waiting_for_room(dir, || File::open(dir))?.sync_all()
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
+        let file = waiting_for_room(path, || options.open(path))?;
         // The lock belongs to the open file: closing it, or the end of the process however it ends, releases it.
         flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from)?;
         Ok(Box::new(file))
     }
+}
+
+/// Runs `open` until it does not fail for want of file descriptors or memory of the system. Both come back (others give
+/// them back), and nothing has been changed: to wait is safe, where a failed write is not.
+fn waiting_for_room<T>(path: &Path, mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let mut pause = PAUSE_MIN;
+    loop {
+        let opened = open();
+        match &opened {
+            Err(error) if is_shortage(error) => {
+                if pause == PAUSE_MIN {
+                    warn!(%error, file = %path.display(), "cannot open a file; trying again until it can be opened");
+                }
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+            _ => {
+                if pause != PAUSE_MIN {
+                    info!(file = %path.display(), "files can be opened again");
+                }
+                return opened;
+            }
+        }
+    }
+}
+
+/// Whether the process, or the system, has no file descriptors or no memory left.
+fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| shortages.iter().any(|errno| errno.raw_os_error() == code))
 }
 
 impl DiskFile for RealFile {

@@ -21,6 +21,11 @@ pub enum RecoveryNote {
     Created,
     /// An earlier start had been interrupted while it made the directory; it was made anew.
     CreationResumed,
+    /// Other users could look into the data directory; now they cannot.
+    MadePrivate {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// The last batch had not been written whole, and was therefore never acknowledged. It was cut off.
     TornTail {
         /// The segment.
@@ -60,6 +65,9 @@ impl fmt::Display for RecoveryNote {
             Self::Created => f.write_str("made a new data directory"),
             Self::CreationResumed => {
                 f.write_str("made the data directory anew: an earlier start had been interrupted")
+            }
+            Self::MadePrivate { dir } => {
+                write!(f, "other users could look into {}; took that right away (mode 0700)", dir.display())
             }
             Self::TornTail { file, offset, bytes, kept } => write!(
                 f,

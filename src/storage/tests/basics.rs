@@ -6,6 +6,7 @@ use crate::storage::tests::kit::{
     DIR, bootstrap, entries, entry, indices, open, options, segments, snapshot, store, vote, write,
 };
 use crate::storage::{Disk, MemoryDisk, RealDisk, RecoveryNote, SpareMode, Storage, StorageOptions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 #[test]
@@ -208,4 +209,31 @@ fn who_moves_to_another_cluster_knows_nothing_of_it_to_be_committed() {
     storage.close().unwrap();
     let (_storage, opened) = open(&disk).unwrap();
     assert_eq!(opened.restored.commit, LogIndex::ZERO);
+}
+
+#[test]
+fn other_users_cannot_look_into_a_data_directory() {
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let parent = tempfile::TempDir::new().unwrap();
+    let dir = parent.path().join("data/node1");
+    let start = || {
+        let options = StorageOptions { spare_mode: SpareMode::Inline, ..StorageOptions::new(dir.clone()) };
+        let (storage, opened) = Storage::open(RealDisk, options, &bootstrap()).unwrap();
+        storage.close().unwrap();
+        opened.notes
+    };
+    let noted = |notes: &[RecoveryNote]| notes.contains(&RecoveryNote::MadePrivate { dir: dir.clone() });
+    assert!(!noted(&start()), "a new one is private from the start");
+    let mut paths = vec![parent.path().join("data"), dir.clone()];
+    while let Some(path) = paths.pop() {
+        assert_eq!(mode(&path), if path.is_dir() { 0o700 } else { 0o600 }, "{}", path.display());
+        if path.is_dir() {
+            paths.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    // One that an earlier release made, or an administrator.
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(noted(&start()));
+    assert_eq!(mode(&dir), 0o700);
+    assert!(!noted(&start()), "said once");
 }
