@@ -128,6 +128,15 @@ pub(in crate::cli) struct NodeArgs {
     /// HTTP connections at the same time; one more is answered 503
     #[arg(long, env = "INFINITYSTORE_HTTP_CONNECTIONS", default_value_t = 10_000, value_parser = count_above_zero, value_name = "COUNT")]
     pub(in crate::cli) http_connections: usize,
+    /// HTTP connections at the same time from one address [default: three of four]
+    #[arg(long, env = "INFINITYSTORE_HTTP_CONNECTIONS_PER_ADDRESS", value_parser = count_above_zero, value_name = "COUNT")]
+    pub(in crate::cli) http_connections_per_address: Option<usize>,
+    /// Memory for HTTP requests and answers under way; what is beyond it is answered 503. At least 16MiB
+    #[arg(long, env = "INFINITYSTORE_REQUEST_MEMORY", default_value = "256MiB", value_parser = bytes_above_zero, value_name = "BYTES")]
+    pub(in crate::cli) request_memory: u64,
+    /// Names of this node that clients may ask for beside its addresses and the names it is told elsewhere; `*` for any [default: none]
+    #[arg(long, env = "INFINITYSTORE_ALLOW_HOST", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new(), value_name = "NAME,…")]
+    pub(in crate::cli) allow_host: Vec<String>,
     /// Threads for sockets and consensus; the disk has its own. More than one pays only with many cores
     #[arg(long, env = "INFINITYSTORE_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "COUNT")]
     pub(in crate::cli) threads: u16,

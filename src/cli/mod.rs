@@ -5,6 +5,7 @@
 mod args;
 mod bench;
 mod client;
+mod descriptors;
 mod dev;
 mod exit;
 mod logging;

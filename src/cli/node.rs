@@ -1,6 +1,7 @@
 //! Running a node.
 
 use crate::cli::args::NodeArgs;
+use crate::cli::descriptors::{self, Shares};
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::logging;
 use crate::cli::signals::{StopSignals, runtime};
@@ -19,6 +20,8 @@ use tokio::sync::Notify;
 
 /// A name is no longer than this, bytes: it is a directory's name too.
 const NAME_BYTES_MAX: usize = 128;
+/// The largest value that JSON may need has to fit.
+const REQUEST_MEMORY_MIN: u64 = 16 << 20;
 /// A shorter interval between heartbeats is a mistake (a wrong unit, say): networks and disks answer no faster.
 const HEARTBEAT_MICROS_MIN: u64 = 1_000;
 /// After the node has ended, what still runs (a blocking lookup, say) may take so long.
@@ -27,9 +30,21 @@ const RUNTIME_STOP_TIMEOUT: Duration = Duration::from_millis(200);
 /// Runs a node until it is told to stop, or has to.
 pub(in crate::cli) fn run(args: &NodeArgs) -> Result<(), Failure> {
     logging::start(&args.log)?;
-    let options = node_options(args)?;
+    let mut options = node_options(args)?;
+    let open_files_max = descriptors::raise();
+    let shares = descriptors::share(open_files_max, args.http_connections);
+    if shares.http < args.http_connections {
+        tracing::warn!(
+            open_files = open_files_max,
+            http_connections = shares.http,
+            asked = args.http_connections,
+            "the limit of open files allows fewer http connections than asked for; raise it (ulimit -Hn, LimitNOFILE=)"
+        );
+    }
+    options.transport.connections_max = shares.raft;
+    let http = http_options(args, &options, shares, open_files_max)?;
     let runtime = runtime(args.threads)?;
-    let result = runtime.block_on(serve(args, options));
+    let result = runtime.block_on(serve(args, options, http));
     runtime.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
     result
 }
@@ -81,11 +96,44 @@ pub(in crate::cli) fn node_options(args: &NodeArgs) -> Result<NodeOptions, Failu
     })
 }
 
+/// The HTTP server's options. `shares` are what the system allows.
+pub(in crate::cli) fn http_options(
+    args: &NodeArgs,
+    node: &NodeOptions,
+    shares: Shares,
+    open_files_max: Option<u64>,
+) -> Result<HttpOptions, Failure> {
+    if args.request_memory < REQUEST_MEMORY_MIN {
+        let rule = "one large value takes 13 MiB of it; at least 16MiB are needed";
+        return Err(Failure::new(
+            ExitStatus::Usage,
+            format!("--request-memory {}: {rule}", args.request_memory),
+        ));
+    }
+    let known = [Some(&node.raft_addr), Some(&node.http_addr), node.advertise.as_ref()];
+    let host = |addr: &String| addr.rsplit_once(':').map_or(&**addr, |(host, _)| host).to_owned();
+    let mut hosts: Vec<String> = known.into_iter().flatten().map(host).collect();
+    hosts.push(rustix::system::uname().nodename().to_string_lossy().into_owned());
+    hosts.extend(args.allow_host.iter().cloned());
+    let connections = shares.http;
+    Ok(HttpOptions {
+        connections_max: connections,
+        refusals_max: shares.refused,
+        connections_per_address_max: args
+            .http_connections_per_address
+            .unwrap_or((connections - connections / 4).max(1)),
+        open_files_max,
+        hosts,
+        memory_bytes_max: usize::try_from(args.request_memory).unwrap_or(usize::MAX),
+        ..HttpOptions::default()
+    })
+}
+
 fn data_dir(args: &NodeArgs) -> PathBuf {
     args.data_dir.clone().unwrap_or_else(|| PathBuf::from("data").join(&args.node_id))
 }
 
-async fn serve(args: &NodeArgs, options: NodeOptions) -> Result<(), Failure> {
+async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions) -> Result<(), Failure> {
     let mut signals = StopSignals::for_node()?;
     let env = TokioEnv::new(RealDisk);
     // Before the node: a port that is taken is found out before anything is made on the disk.
@@ -95,7 +143,6 @@ async fn serve(args: &NodeArgs, options: NodeOptions) -> Result<(), Failure> {
     let raft_addr = options.raft_addr.clone();
     let metrics = Metrics::new();
     let node = Node::start(env.clone(), options, metrics.clone()).await.map_err(start_failure)?;
-    let http_options = HttpOptions { connections_max: args.http_connections, ..HttpOptions::default() };
     let http = HttpServer::start(env.clone(), listener, http_options, node.handle(), metrics);
     // Whoever started it may have closed the pipe: no reason not to serve.
     let _ = writeln!(

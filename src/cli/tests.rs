@@ -2,6 +2,7 @@
 
 use crate::cli::args::{Cli, Command, LogFormat, WalCommand, with_double_dashes};
 use crate::cli::client::{Head, parse_head};
+use crate::cli::descriptors::share;
 use crate::cli::dev::commands::{Command as DevCommand, parse as parse_dev_command};
 use crate::cli::exit::ExitStatus;
 use crate::cli::logging::filter;
@@ -247,4 +248,16 @@ fn what_is_typed_to_a_cluster_names_a_node_by_name_or_number() {
             "{bad}"
         );
     }
+}
+
+#[test]
+fn connections_never_take_the_descriptors_that_the_log_needs() {
+    for limit in [0, 64, 128, 256, 1024, 4096, 65_536, 1 << 20] {
+        let shares = share(Some(limit), 10_000);
+        let all = (shares.http + shares.raft + shares.refused) as u64;
+        assert!(shares.http >= 1 && shares.raft >= 16);
+        assert!(limit < 128 || all + 64 <= limit, "{limit}: {shares:?}");
+    }
+    assert_eq!(share(Some(1 << 20), 10_000).http, 10_000);
+    assert_eq!(share(None, 10_000).http, 10_000);
 }

@@ -12,6 +12,8 @@ pub(super) const PROTOCOL_VERSION: u16 = 1;
 
 const MAGIC: [u8; 8] = *b"InfStore";
 const HEADER_BYTES: usize = 15;
+/// A body is read in steps of so many bytes.
+const STEP_BYTES: usize = 16 << 10;
 
 /// A block's kind and body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,9 +27,10 @@ pub(super) struct Block {
 /// Why no block could be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BlockError {
-    /// The first bytes are somebody else's protocol.
-    #[error("it does not speak InfinityStore's protocol (it began with {0:?})")]
-    Garbage(String),
+    /// The first bytes are somebody else's protocol. What they were is not repeated: it is the other side's to choose, and
+    /// may be something that is nobody's business.
+    #[error("it does not speak InfinityStore's protocol ({0})")]
+    Garbage(&'static str),
     /// Another version of the protocol.
     #[error(
         "it speaks version {0} of the protocol, and this node version {PROTOCOL_VERSION}; run the same release on all nodes"
@@ -53,6 +56,21 @@ pub(super) enum BlockError {
     /// The connection failed.
     #[error("the connection failed: {0}")]
     Io(#[from] io::Error),
+}
+
+impl BlockError {
+    /// Which one it is, without what the other side sent.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Garbage(kind) => kind,
+            Self::Version(_) => "version",
+            Self::TooLong { .. } => "too long",
+            Self::Damaged => "damaged",
+            Self::Kind(_) => "kind",
+            Self::Body(_) => "body",
+            Self::Io(_) => "io",
+        }
+    }
 }
 
 impl Block {
@@ -90,7 +108,7 @@ impl Block {
             filled += read;
             let seen = filled.min(MAGIC.len());
             if header[..seen] != MAGIC[..seen] {
-                return Err(BlockError::Garbage(String::from_utf8_lossy(&header[..filled]).into_owned()));
+                return Err(BlockError::Garbage(guess(&header[..filled])));
             }
             if read == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
@@ -104,14 +122,34 @@ impl Block {
         if length > limit {
             return Err(BlockError::TooLong { length, limit });
         }
-        let mut body = vec![0; length as usize];
-        stream.read_exact(&mut body).await?;
+        let body = read_body(stream, length as usize).await?;
         let mut sum = [0; 4];
         stream.read_exact(&mut sum).await?;
         if u32::from_le_bytes(sum) != checksum_parts(&[&header, &body]) {
             return Err(BlockError::Damaged);
         }
         Ok(Self { kind: header[10], body })
+    }
+}
+
+/// Reads a body. Its memory grows with what has arrived, whatever was announced.
+async fn read_body(stream: &mut (impl AsyncRead + Unpin), length: usize) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    while body.len() < length {
+        let from = body.len();
+        body.resize(length.min(from + STEP_BYTES), 0);
+        stream.read_exact(&mut body[from..]).await?;
+    }
+    Ok(body)
+}
+
+/// What somebody who began with these bytes seems to speak.
+fn guess(bytes: &[u8]) -> &'static str {
+    const METHODS: [&[u8]; 6] = [b"GET", b"POS", b"PUT", b"HEA", b"OPT", b"HTT"];
+    match bytes {
+        [0x16, 0x03, ..] => "it seems to speak TLS",
+        _ if METHODS.iter().any(|method| bytes.starts_with(method)) => "it seems to speak HTTP",
+        _ => "it speaks something else",
     }
 }
 

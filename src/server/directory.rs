@@ -112,6 +112,19 @@ pub(super) enum Refusal {
     },
 }
 
+impl Refusal {
+    /// Which one it is, without what the caller said.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::OtherCluster { .. } => "other cluster",
+            Self::NotYet { .. } => "not yet",
+            Self::NotMe { .. } => "not me",
+            Self::WrongStore { .. } => "wrong store",
+            Self::Removed { .. } => "removed",
+        }
+    }
+}
+
 impl Directory {
     /// Who this node is, and the membership that its log ends with.
     #[must_use]

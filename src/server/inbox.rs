@@ -8,7 +8,7 @@ use crate::server::storage_workers::StorageNews;
 use crate::server::timer::Timer;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 /// Things of one kind taken in at once, at most: what comes later is not kept waiting by it for long.
 const TAKEN_AT_ONCE: usize = 4096;
@@ -22,6 +22,8 @@ pub(super) struct PeerBatch {
     pub to: NodeId,
     /// The messages.
     pub messages: Vec<PeerMessage>,
+    /// Their part of the bytes that may wait, given back when they have been taken.
+    pub _room: OwnedSemaphorePermit,
 }
 
 /// The driver's queues.

@@ -1,10 +1,12 @@
 //! Incoming connections on the raft port: hellos are judged, peers' messages handed to the driver, questions answered.
 
 use crate::codec::decode_frame;
-use crate::raft::{ClusterId, ENTRY_DATA_BYTES_MAX, NodeId, Time};
+use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::raft::{ClusterId, NodeId, Time};
 use crate::replica::PeerMessage;
 use crate::server::block::BlockError;
 use crate::server::directory::{Directory, Refusal};
+use crate::server::door::{Caller, Episode, Places};
 use crate::server::env::{Env, Listener, until};
 use crate::server::hello::{Answer, Hello, PeerHello};
 use crate::server::inbox::PeerBatch;
@@ -16,17 +18,29 @@ use bytes::BytesMut;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::AsyncReadExt;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{error, info, warn};
 
-/// One message is at most so long: an entry of the greatest length, alone, and room for what is around it.
-const MESSAGE_BYTES_MAX: usize = ENTRY_DATA_BYTES_MAX + (1 << 20);
+/// One message is at most so long: what a node sends at once, with room for what one large command adds to it.
+const MESSAGE_BYTES_MAX: usize = 8 << 20;
+// The largest command that a client can send, in a message that was nearly full.
+const _: () = assert!(MESSAGE_BYTES_MAX > 2 * (KEY_BYTES_MAX + VALUE_BYTES_MAX) + (2 << 20));
 /// A receive buffer is made so large, …
 const BUFFER_BYTES: usize = 64 << 10;
 /// … and left when it has room for fewer bytes than that.
 const ROOM_BYTES_MIN: usize = 8 << 10;
-/// Callers whose last refusal is remembered, at most, so that each is one log line.
+/// The bytes that may wait are counted in units of this.
+pub(super) const ROOM_UNIT_BYTES: usize = 1 << 10;
+/// Callers whose refusals are remembered, at most, so that each is one log line for each reason.
 const COMPLAINTS_MAX: usize = 256;
+/// The same caller is complained of again for the same reason after so long.
+const COMPLAINT_MICROS: u64 = 600_000_000;
+/// Complaints that are logged in …
+const LINES_MAX: u32 = 30;
+/// … this time, at most: callers can have many addresses.
+const LINES_MICROS: u64 = 60_000_000;
+/// A reason in a log line is at most so long.
+const REASON_CHARS_MAX: usize = 400;
 /// The pause after the system could not accept a connection (no file descriptors left, say).
 const ACCEPT_PAUSE_MICROS: u64 = 100_000;
 
@@ -47,14 +61,18 @@ pub(super) struct Incoming<E> {
     pub metrics: Metrics,
     /// Becomes `true` when the node ends.
     pub ended: watch::Receiver<bool>,
-    /// The last reason logged for each calling host.
-    pub complaints: Mutex<BTreeMap<String, String>>,
+    /// Bytes of received messages that may wait, in units of [`ROOM_UNIT_BYTES`].
+    pub room: Arc<Semaphore>,
+    /// What was logged of callers that were turned away.
+    pub complaints: Mutex<Complaints>,
 }
 
 impl<E: Env> Incoming<E> {
     /// Accepts connections until the node ends.
     pub(super) async fn run(self: Arc<Self>, mut listener: E::Listener) {
-        let places = Arc::new(Semaphore::new(self.options.connections_max));
+        let (max, per_address_max) = (self.options.connections_max, self.options.connections_per_address_max);
+        let places = Arc::new(Mutex::new(Places::new(max, per_address_max)));
+        let mut trouble = Episode::default();
         let ended = self.ended.clone();
         loop {
             let accepted = tokio::select! {
@@ -63,18 +81,27 @@ impl<E: Env> Incoming<E> {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, from)) => match places.clone().try_acquire_owned() {
-                    Ok(place) => {
-                        let this = self.clone();
-                        self.env.spawn(async move {
-                            this.serve(stream, &from).await;
-                            drop(place);
-                        });
+                Ok((stream, from)) => {
+                    if let Some(failures) = trouble.ended(self.env.now()) {
+                        info!(failures, "connections on the raft port are accepted again");
                     }
-                    Err(_) => self.complain(&from, "too many connections on the raft port"),
-                },
+                    let caller = Caller::of(&from);
+                    let taken = places.lock().unwrap_or_else(PoisonError::into_inner).take(&caller);
+                    if taken.is_err() {
+                        self.complain(&from, "full", "too many connections on the raft port");
+                        continue;
+                    }
+                    let place = Place { places: places.clone(), caller };
+                    let this = self.clone();
+                    self.env.spawn(async move {
+                        this.serve(stream, &from).await;
+                        drop(place);
+                    });
+                }
                 Err(error) => {
-                    error!(%error, "cannot accept connections on the raft port");
+                    if trouble.failed(self.env.now()) {
+                        error!(%error, "cannot accept connections on the raft port");
+                    }
                     self.env.sleep_until(self.env.now().plus(ACCEPT_PAUSE_MICROS)).await;
                 }
             }
@@ -84,11 +111,11 @@ impl<E: Env> Incoming<E> {
     async fn serve(&self, mut stream: E::Stream, from: &str) {
         let deadline = self.env.now().plus(self.options.connect_timeout_micros);
         match until(&self.env, deadline, Hello::read(&mut stream)).await {
-            None => self.complain(from, "it said no hello"),
+            None => self.complain(from, "silent", "it said no hello"),
             Some(Err(BlockError::Io(_))) => {}
             Some(Err(error)) => {
                 let reason = error.to_string();
-                self.complain(from, &reason);
+                self.complain(from, error.kind(), &reason);
                 // A node of another release reads this and logs it; a stranger will not mind.
                 let answer = Answer::Refused(format!("the caller cannot be understood: {reason}"));
                 let _ = until(&self.env, deadline, answer.write(&mut stream)).await;
@@ -106,7 +133,7 @@ impl<E: Env> Incoming<E> {
         if let Err(refusal) = self.directory.admit(&hello) {
             let reason = refusal.to_string();
             if !matches!(refusal, Refusal::NotYet { .. }) {
-                self.complain(from, &reason);
+                self.complain(from, refusal.kind(), &reason);
             }
             answered(&self.env, deadline, &mut stream, Answer::Refused(reason)).await;
             return;
@@ -141,35 +168,94 @@ impl<E: Env> Incoming<E> {
                 Ok(0) | Err(_) => return None,
                 Ok(bytes) => self.metrics.received_bytes.inc_by(bytes as u64),
             };
+            let before = received.len();
             let messages = match receiver.decode(&mut received) {
                 Ok(messages) => messages,
                 Err(reason) => return Some(reason),
             };
+            if messages.is_empty() {
+                continue;
+            }
             // A full queue holds this socket up, and with it the peer: nothing is lost.
-            let batch = PeerBatch { cluster: receiver.cluster, to: receiver.to, messages };
-            if !batch.messages.is_empty() && self.messages.send(batch).await.is_err() {
+            let room = self.make_room_for(before - received.len()).await?;
+            let batch = PeerBatch { cluster: receiver.cluster, to: receiver.to, messages, _room: room };
+            if self.messages.send(batch).await.is_err() {
                 return None;
             }
         }
     }
 
-    /// Logs why a caller was turned away, once for each host and reason.
-    fn complain(&self, from: &str, reason: &str) {
-        let host = host_of(from);
+    /// Waits until so many bytes may wait; `None` when the node ends.
+    async fn make_room_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = bytes.min(self.options.receive_bytes_max).div_ceil(ROOM_UNIT_BYTES);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        self.room.clone().acquire_many_owned(units).await.ok()
+    }
+
+    /// Logs why a caller was turned away, once in a while for each caller and kind of reason.
+    fn complain(&self, from: &str, kind: &'static str, reason: &str) {
+        let now = self.env.now();
         let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        if complaints.get(host).is_some_and(|last| last == reason) {
-            return;
-        }
-        if complaints.len() >= COMPLAINTS_MAX {
-            complaints.clear();
-        }
-        complaints.insert(host.to_owned(), reason.to_owned());
+        let Some(left_out) = complaints.is_due(now, Caller::of(from), kind) else { return };
         drop(complaints);
-        warn!(%from, %reason, "turned away a connection to the raft port");
+        let reason: String = reason.chars().filter(|c| !c.is_control()).take(REASON_CHARS_MAX).collect();
+        warn!(%from, %reason, left_out, "turned away a connection to the raft port");
     }
 
     fn forgive(&self, from: &str) {
-        self.complaints.lock().unwrap_or_else(PoisonError::into_inner).remove(host_of(from));
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        complaints.forgive(&Caller::of(from));
+    }
+}
+
+/// Which complaints were logged, so that callers cannot fill the log.
+#[derive(Debug, Default)]
+pub(super) struct Complaints {
+    /// When, for each caller and kind of reason.
+    logged: BTreeMap<(Caller, &'static str), Time>,
+    /// When the lines that are counted began, and how many there were.
+    since: Option<Time>,
+    lines: u32,
+    /// Complaints that were not logged because there were too many lines.
+    left_out: u64,
+}
+
+impl Complaints {
+    /// Whether a complaint is to be logged now; if so, how many others were left out before it.
+    fn is_due(&mut self, now: Time, caller: Caller, kind: &'static str) -> Option<u64> {
+        let key = (caller, kind);
+        if self.logged.get(&key).is_some_and(|&at| now.since(at) < COMPLAINT_MICROS) {
+            return None;
+        }
+        if self.since.is_none_or(|since| now.since(since) >= LINES_MICROS) {
+            (self.since, self.lines) = (Some(now), 0);
+        }
+        if self.lines >= LINES_MAX {
+            self.left_out += 1;
+            return None;
+        }
+        self.lines += 1;
+        if self.logged.len() >= COMPLAINTS_MAX {
+            self.logged.clear();
+        }
+        self.logged.insert(key, now);
+        Some(std::mem::take(&mut self.left_out))
+    }
+
+    fn forgive(&mut self, caller: &Caller) {
+        self.logged.retain(|(known, _), _| known != caller);
+    }
+}
+
+/// A place on the raft port, given back when its connection ends, however it ends.
+struct Place {
+    places: Arc<Mutex<Places>>,
+    caller: Caller,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).give_back(&self.caller);
     }
 }
 
@@ -207,11 +293,6 @@ fn make_room(received: &mut BytesMut) {
 
 async fn answered<E: Env>(env: &E, deadline: Time, stream: &mut E::Stream, answer: Answer) -> bool {
     matches!(until(env, deadline, answer.write(stream)).await, Some(Ok(())))
-}
-
-/// The host of `host:port`.
-fn host_of(addr: &str) -> &str {
-    addr.rsplit_once(':').map_or(addr, |(host, _)| host)
 }
 
 #[cfg(test)]

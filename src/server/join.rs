@@ -197,7 +197,14 @@ impl<E: Env> Joiner<E> {
         match ask(&self.env, raft_addr, &Question::Describe, self.timings.answer_micros).await {
             Ok(Reply::Described(target)) => Ok(target),
             Ok(other) => Err(JoinError::Failed(format!("{raft_addr} answered {other:?}"))),
-            Err(reason) => Err(JoinError::Failed(reason)),
+            Err(reason) => {
+                // Whoever may send a join could look around with it: what is at an address that is no node's, and whether
+                // anything is, is for the log alone.
+                warn!(%raft_addr, %reason, "the address of a join could not be asked");
+                Err(JoinError::Failed(format!(
+                    "no node of InfinityStore answers at {raft_addr}; the log of the node that asked says more"
+                )))
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 //! - `work`, `storage_workers`: the disk, on threads of its own.
 //! - `links` and `link` send to peers, `incoming` receives; `block` and `hello` are how connections begin, `directory` is
 //!   who is let in.
+//! - `door` counts connections, for both ports.
 //! - `rpc`, `service`, `join`, `announce`: questions between nodes, and what membership needs of them.
 //! - [`Env`] is what all of it runs on; `tokio_env` is the one for production.
 //!
@@ -19,6 +20,7 @@ mod announce;
 mod block;
 mod clients;
 mod directory;
+mod door;
 mod driver;
 mod env;
 mod handle;

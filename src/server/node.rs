@@ -10,7 +10,7 @@ use crate::server::driver::Driver;
 use crate::server::env::{Env, Listener};
 use crate::server::handle::{Control, JoinCall, Joined, MembershipView, NodeHandle};
 use crate::server::inbox::Inbox;
-use crate::server::incoming::Incoming;
+use crate::server::incoming::{Incoming, ROOM_UNIT_BYTES};
 use crate::server::join::{HOPS_MAX, Joiner};
 use crate::server::join_turns::Turns;
 use crate::server::links::Links;
@@ -23,7 +23,7 @@ use crate::server::work::WorkQueue;
 use crate::storage::{Bootstrap, Opened, SpareMode, Storage, StorageClock, StorageOptions};
 use std::io;
 use std::sync::{Arc, OnceLock};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::{info, warn};
 
 /// The id of the member that makes a cluster of itself.
@@ -146,6 +146,9 @@ impl<E: Env> Parts<E> {
             options: self.options.transport.clone(),
             metrics: self.metrics.clone(),
             ended: ended.clone(),
+            room: Arc::new(Semaphore::new(
+                self.options.transport.receive_bytes_max.div_ceil(ROOM_UNIT_BYTES),
+            )),
             complaints: Default::default(),
         });
         let (news_in, storage_news) = mpsc::unbounded_channel();

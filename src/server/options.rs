@@ -71,8 +71,13 @@ pub struct TransportOptions {
     pub write_bytes_max: usize,
     /// Batches of received messages waiting for the replica, at most; then the sockets are no longer read.
     pub receive_queue_max: usize,
+    /// Bytes of received messages waiting for the replica, at most (and at least one message); then the sockets are no
+    /// longer read.
+    pub receive_bytes_max: usize,
     /// Incoming connections, at most.
     pub connections_max: usize,
+    /// Incoming connections from one address, at most.
+    pub connections_per_address_max: usize,
     /// A connection that takes longer to be established, or to say its hello, is given up.
     pub connect_timeout_micros: u64,
     /// A write that takes longer ends the connection.
@@ -89,7 +94,9 @@ impl Default for TransportOptions {
             peer_queue_max: 4096,
             write_bytes_max: 1 << 20,
             receive_queue_max: 256,
+            receive_bytes_max: 64 << 20,
             connections_max: 1024,
+            connections_per_address_max: 128,
             connect_timeout_micros: 3_000_000,
             write_timeout_micros: 5_000_000,
             backoff_min_micros: 50_000,

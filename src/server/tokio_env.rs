@@ -114,9 +114,13 @@ impl Listener for TokioListener {
     type Stream = TcpStream;
 
     async fn accept(&mut self) -> io::Result<(TcpStream, String)> {
-        let (stream, from) = self.listener.accept().await?;
-        tune(&stream)?;
-        Ok((stream, from.to_string()))
+        loop {
+            let (stream, from) = self.listener.accept().await?;
+            // One that is gone already is no failure of the listener.
+            if tune(&stream).is_ok() {
+                return Ok((stream, from.to_string()));
+            }
+        }
     }
 
     fn local_addr(&self) -> io::Result<String> {

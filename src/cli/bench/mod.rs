@@ -5,6 +5,7 @@ mod report;
 
 use crate::cli::args::BenchArgs;
 use crate::cli::bench::load::{Results, Shared, client};
+use crate::cli::descriptors;
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::signals::{StopSignals, runtime};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -22,6 +23,7 @@ pub(in crate::cli) fn run(args: &BenchArgs) -> Result<(), Failure> {
         let text = format!("--value-size {}: a value has at most {value_max} bytes", args.value_size);
         return Err(Failure::new(ExitStatus::Usage, text));
     }
+    descriptors::raise();
     let results = runtime(args.threads)?.block_on(measure(args))?;
     print!("{}", report::render(args, &results));
     if results.succeeded() > 0 {

@@ -47,7 +47,17 @@ pub(super) struct Answer {
 
 impl Answer {
     fn new(status: StatusCode, content: Content, body: Bytes) -> Self {
-        Self { status, content, body, reason: None, outcome: None, allow: None, retry: false, held: None, close: false }
+        Self {
+            status,
+            content,
+            body,
+            reason: None,
+            outcome: None,
+            allow: None,
+            retry: false,
+            held: None,
+            close: false,
+        }
     }
 
     /// A JSON body that is known when this is compiled; its newline included.
@@ -74,7 +84,6 @@ impl Answer {
             StatusCode::SERVICE_UNAVAILABLE,
             "\"too many bytes of requests and answers are held now; try again\"\n",
         )
-        .with_outcome("not-appended")
         .retrying()
     }
 
@@ -117,7 +126,7 @@ impl Answer {
         if self.body.len() > BODY_FREE_BYTES {
             match budget.reserve(self.body.len()) {
                 Some(held) => self.held = Some(held),
-                None => return Self { outcome: None, ..Self::no_room() },
+                None => return Self::no_room(),
             }
         }
         self

@@ -37,7 +37,7 @@ impl BodyError {
                 let text = format!("the body is larger than {limit} bytes");
                 Answer::message(StatusCode::PAYLOAD_TOO_LARGE, &text)
             }
-            Self::NoRoom => Answer::no_room(),
+            Self::NoRoom => Answer::no_room().with_outcome("not-appended"),
             Self::Late => Answer::fixed(StatusCode::REQUEST_TIMEOUT, "\"the body did not arrive in time\"\n"),
             Self::Broken => {
                 Answer::fixed(StatusCode::BAD_REQUEST, "\"Invalid Body\"\n").because("the body is cut short")

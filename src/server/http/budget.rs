@@ -34,6 +34,15 @@ impl Budget {
         self.take(bytes).then(|| Reservation { budget: self.clone(), bytes })
     }
 
+    /// Whether `bytes` could be set aside now; a refusal is counted where not.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        let fits = self.used().checked_add(bytes).is_some_and(|after| after <= self.bytes_max);
+        if !fits {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        fits
+    }
+
     /// Bytes held now.
     pub(super) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)

@@ -61,7 +61,8 @@ pub(super) async fn serve<E: Env>(
                 if answer.close {
                     control.linger.store(true, Ordering::Relaxed);
                 }
-                control.begin_sending(answer.response.body().bytes.len(), context.tick());
+                let length = answer.response.body().bytes.len();
+                control.begin_sending(length / context.options.write_bytes_per_second_min, context.tick());
                 Ok::<_, Infallible>(answer.response.map(|body| body.onto(&control)))
             }
         }

@@ -1,5 +1,6 @@
 //! What every connection and handler needs.
 
+use crate::server::door::{Episode, Places};
 use crate::server::env::Env;
 use crate::server::handle::NodeHandle;
 use crate::server::http::budget::Budget;
@@ -29,12 +30,27 @@ pub(super) struct Context<E: Env> {
 }
 
 /// The connections, and whether there will be more.
-#[derive(Default)]
 pub(super) struct Connections {
     pub(super) open: BTreeMap<u64, Arc<Control>>,
+    pub(super) places: Places,
+    /// That they are nearly all taken is said once for each time.
+    pub(super) low: Episode,
     pub(super) next_id: u64,
     pub(super) refusals: usize,
     pub(super) stopping: bool,
+}
+
+impl Connections {
+    pub(super) fn new(options: &HttpOptions) -> Self {
+        Self {
+            open: BTreeMap::new(),
+            places: Places::new(options.connections_max, options.connections_per_address_max),
+            low: Episode::default(),
+            next_id: 0,
+            refusals: 0,
+            stopping: false,
+        }
+    }
 }
 
 impl<E: Env> Context<E> {

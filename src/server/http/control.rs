@@ -4,9 +4,6 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
-/// A client that takes its answer slower than so many bytes a second is given up, after the write time-out.
-const ALLOWANCE_BYTES: usize = 64 << 10;
-
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -124,9 +121,9 @@ impl Control {
         u64::from(self.allowance.load(Ordering::Relaxed))
     }
 
-    /// An answer of so many bytes is on its way to hyper.
-    pub(super) fn begin_sending(&self, bytes: usize, tick: u32) {
-        let allowance = u32::try_from(bytes / ALLOWANCE_BYTES).unwrap_or(u32::MAX);
+    /// An answer is on its way to hyper, which gets so many seconds beyond the write time-out.
+    pub(super) fn begin_sending(&self, allowance: usize, tick: u32) {
+        let allowance = u32::try_from(allowance).unwrap_or(u32::MAX);
         self.allowance.store(allowance, Ordering::Relaxed);
         self.sent.store(Sent::HeldEnd as u8, Ordering::Relaxed);
         self.enter(Phase::Sending, tick);

@@ -2,7 +2,8 @@
 //!
 //! `server` accepts and looks after connections, `connection` drives one, `route` hands each request to the handler of its
 //! path (`set`, `get`, `join`, `status`, `health`, `help`), `body` and `query` take requests apart, `answer` puts answers together,
-//! `sending` hands them out in pieces, `budget` bounds the memory of all of it.
+//! `origin` refuses what
+//! a page in a browser was made to send, `sending` hands them out in pieces, `budget` bounds the memory of all of it.
 //!
 //! What is not here: timers of tokio or of hyper. Time-outs of connections are found by one sweep a second over all of
 //! them, which costs a request two atomic stores instead of two timers.
@@ -18,6 +19,7 @@ mod health;
 mod help;
 mod join;
 mod options;
+mod origin;
 mod query;
 mod route;
 mod sending;

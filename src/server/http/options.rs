@@ -8,8 +8,17 @@ const ESCAPED_BYTES_MAX: usize = 6;
 /// Limits and time-outs of the HTTP server. The defaults suit everyone we know of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpOptions {
-    /// Connections at the same time; one more is answered 503 and closed.
+    /// Connections at the same time; one more is answered 503 and closed. One in 16 is kept for addresses with few.
     pub connections_max: usize,
+    /// Connections at the same time from one address (of IPv6: one network of 64 bits).
+    pub connections_per_address_max: usize,
+    /// Connections that are being told that there are too many; more are closed without a word.
+    pub refusals_max: usize,
+    /// The files and sockets that the process may have open, if that is known: to be shown.
+    pub open_files_max: Option<u64>,
+    /// Names under which this node is served, beside addresses, names of one label, and those that end with `.localhost`,
+    /// `.local` or `.internal`. `*` is every name.
+    pub hosts: Vec<String>,
     /// Bytes of requests and answers that may be held at the same time, over all connections; more is answered 503.
     pub memory_bytes_max: usize,
     /// Bytes of a request's line and headers; more is answered 431.
@@ -20,10 +29,13 @@ pub struct HttpOptions {
     pub header_timeout_seconds: u64,
     /// For a request's body to arrive, seconds; then it is answered 408.
     pub body_timeout_seconds: u64,
-    /// An answer that the client has not taken after so many seconds (and one more for each 64 KiB of it) ends the
-    /// connection.
+    /// For a client to take an answer, seconds, and so much more as the answer's length takes at
+    /// [`Self::write_bytes_per_second_min`]; then the connection is closed.
     pub write_timeout_seconds: u64,
-    /// A connection without a request is closed after so many seconds.
+    /// Bytes of an answer that a client has to take a second, after the time-out that all get; not 0.
+    pub write_bytes_per_second_min: usize,
+    /// A connection without a request is closed after so many seconds; after a tenth of that, when most of the connections
+    /// that there may be are open.
     pub idle_timeout_seconds: u64,
 }
 
@@ -31,12 +43,17 @@ impl Default for HttpOptions {
     fn default() -> Self {
         Self {
             connections_max: 10_000,
+            connections_per_address_max: 7_500,
+            refusals_max: 128,
+            open_files_max: None,
+            hosts: Vec::new(),
             memory_bytes_max: 256 << 20,
             header_bytes_max: 80 << 10,
             body_bytes_max: (KEY_BYTES_MAX + VALUE_BYTES_MAX) * ESCAPED_BYTES_MAX + 1024,
             header_timeout_seconds: 10,
             body_timeout_seconds: 30,
             write_timeout_seconds: 30,
+            write_bytes_per_second_min: 64 << 10,
             idle_timeout_seconds: 90,
         }
     }

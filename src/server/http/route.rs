@@ -3,9 +3,10 @@
 use crate::server::env::Env;
 use crate::server::http::answer::{Answer, AnswerBody};
 use crate::server::http::context::Context;
-use crate::server::http::{get, health, help, join, set, status};
+use crate::server::http::{get, health, help, join, origin, set, status};
 use crate::server::metrics::Route;
 use hyper::body::Incoming;
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 
 /// An answer, and whether the connection ends with it.
@@ -15,15 +16,32 @@ pub(super) struct Dispatched {
 }
 
 /// Answers a request and counts it.
-pub(super) async fn dispatch<E: Env>(
-    context: &Context<E>,
-    request: Request<Incoming>,
-) -> Dispatched {
+pub(super) async fn dispatch<E: Env>(context: &Context<E>, request: Request<Incoming>) -> Dispatched {
     let started = context.env.now();
     let (head, body) = request.into_parts();
     let query = head.uri.query().unwrap_or("");
     let route = route_of(head.uri.path());
-    let answer = match (route, methods(route, &head.method)) {
+    let answer = match origin::refuse(&head.method, &head.headers, &context.options.hosts) {
+        // Whatever is not read of it goes with the connection.
+        Some(refusal) => refusal.closing(),
+        None => handle(context, route, &head, query, body).await,
+    };
+    let answer = answer.counted(&context.budget);
+    let micros = context.env.now().since(started);
+    context.metrics.requests.observe(route, answer.status.as_u16(), micros);
+    tracing::debug!(method = %head.method, path = head.uri.path(), code = answer.status.as_u16(), micros, "request");
+    let close = answer.close;
+    Dispatched { response: answer.into_response(head.headers), close }
+}
+
+async fn handle<E: Env>(
+    context: &Context<E>,
+    route: Route,
+    head: &Parts,
+    query: &str,
+    body: Incoming,
+) -> Answer {
+    match (route, methods(route, &head.method)) {
         (Route::Unknown, _) => Answer::fixed(StatusCode::NOT_FOUND, "\"Not Found\"\n"),
         (_, Err(allowed)) => {
             Answer::fixed(StatusCode::METHOD_NOT_ALLOWED, "\"Method Not Allowed\"\n").allowing(allowed)
@@ -37,13 +55,7 @@ pub(super) async fn dispatch<E: Env>(
         (Route::Ready, Ok(())) => Box::pin(health::ready(context, query)).await,
         (Route::Metrics, Ok(())) => Box::pin(status::metrics(context)).await,
         (Route::Help, Ok(())) => help::handle(),
-    };
-    let answer = answer.counted(&context.budget);
-    let micros = context.env.now().since(started);
-    context.metrics.requests.observe(route, answer.status.as_u16(), micros);
-    tracing::debug!(method = %head.method, path = head.uri.path(), code = answer.status.as_u16(), micros, "request");
-    let close = answer.close;
-    Dispatched { response: answer.into_response(head.headers), close }
+    }
 }
 
 fn route_of(path: &str) -> Route {

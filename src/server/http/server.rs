@@ -1,16 +1,16 @@
 //! Accepting connections, looking after them, and stopping.
 
 use crate::raft::Time;
+use crate::server::door::{Caller, Episode, Full};
 use crate::server::env::{Env, Listener, until};
 use crate::server::handle::NodeHandle;
 use crate::server::http::budget::Budget;
 use crate::server::http::connection::{linger, serve};
-use crate::server::http::context::Context;
+use crate::server::http::context::{Connections, Context};
 use crate::server::http::control::{Control, Order, Phase};
 use crate::server::http::options::HttpOptions;
 use crate::server::metrics::Metrics;
 use std::fmt;
-use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::AsyncWriteExt;
@@ -20,10 +20,14 @@ use tokio::sync::Notify;
 const SWEEP_MICROS: u64 = 1_000_000;
 /// After a failed accept (no file descriptors left, say), so long nothing is accepted.
 const ACCEPT_PAUSE_MICROS: u64 = 100_000;
-/// Connections that are being turned away at the same time; more are closed without a word.
-const REFUSALS_MAX: usize = 128;
+/// In a crowd, idle connections are ended after this part of their time-out: one in so many.
+const CROWDED_IDLE_PART: u64 = 10;
+/// What a connection above the limit for one address is told.
+const TOO_MANY_FROM_ADDRESS: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n\
+    retry-after: 1\r\ncontent-length: 41\r\n\r\n\"too many connections from this address\"\n";
 /// What a connection above the limit is told.
-const REFUSAL: &[u8] =
+const TOO_MANY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n\
     retry-after: 1\r\ncontent-length: 23\r\n\r\n\"too many connections\"\n";
 
@@ -51,6 +55,7 @@ impl<E: Env> HttpServer<E> {
         metrics: Metrics,
     ) -> Self {
         let budget = Budget::new(options.memory_bytes_max);
+        let connections = Mutex::new(Connections::new(&options));
         let context = Arc::new(Context {
             env,
             options,
@@ -58,7 +63,7 @@ impl<E: Env> HttpServer<E> {
             metrics,
             tick: AtomicU32::new(0),
             budget,
-            connections: Mutex::default(),
+            connections,
             stopping: Notify::new(),
             ended: Notify::new(),
         });
@@ -88,6 +93,7 @@ impl<E: Env> HttpServer<E> {
 }
 
 async fn accept<E: Env>(context: Arc<Context<E>>, mut listener: E::Listener) {
+    let mut trouble = Episode::default();
     loop {
         // Made before the flag is looked at: a stop in between is heard.
         let stopping = context.stopping.notified();
@@ -100,34 +106,47 @@ async fn accept<E: Env>(context: Arc<Context<E>>, mut listener: E::Listener) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, from)) => admit(&context, stream, from),
-            Err(error) => pause(&context, &error).await,
+            Ok((stream, from)) => {
+                if let Some(failures) = trouble.ended(context.env.now()) {
+                    tracing::info!(failures, "http connections are accepted again");
+                }
+                admit(&context, stream, from);
+            }
+            Err(error) => {
+                if trouble.failed(context.env.now()) {
+                    tracing::warn!(%error, "cannot accept http connections; raise the limit of open files if that is what it says");
+                }
+                // Trying again at once would only burn time.
+                context.env.sleep_until(context.env.now().plus(ACCEPT_PAUSE_MICROS)).await;
+            }
         }
     }
 }
 
-/// Accepting failed for want of something (file descriptors, memory): trying again at once would only burn time.
-async fn pause<E: Env>(context: &Context<E>, error: &io::Error) {
-    tracing::warn!(%error, "cannot accept an http connection; raise the limit of open files if that is what it says");
-    context.env.sleep_until(context.env.now().plus(ACCEPT_PAUSE_MICROS)).await;
-}
-
 fn admit<E: Env>(context: &Arc<Context<E>>, stream: E::Stream, from: String) {
     let mut connections = context.connections();
-    if connections.open.len() >= context.options.connections_max {
+    let caller = Caller::of(&from);
+    if let Err(full) = connections.places.take(&caller) {
         context.metrics.connections_refused.inc();
-        if connections.refusals < REFUSALS_MAX {
+        if connections.refusals < context.options.refusals_max {
             connections.refusals += 1;
-            context.env.spawn(refuse(context.clone(), stream));
+            context.env.spawn(refuse(context.clone(), stream, full));
         }
         return;
+    }
+    if connections.places.is_low() && connections.low.failed(context.env.now()) {
+        tracing::warn!(
+            open = connections.places.taken(),
+            max = context.options.connections_max,
+            "nearly all http connections are taken; raise --http-connections, and the limit of open files with it"
+        );
     }
     let id = connections.next_id;
     connections.next_id += 1;
     let control = Arc::new(Control::new(context.tick()));
     connections.open.insert(id, control.clone());
     context.metrics.connections.inc();
-    let open = Open { context: context.clone(), id };
+    let open = Open { context: context.clone(), id, caller };
     context.env.spawn(async move {
         serve(open.context.clone(), control, stream, from).await;
         drop(open);
@@ -138,18 +157,26 @@ fn admit<E: Env>(context: &Arc<Context<E>>, stream: E::Stream, from: String) {
 struct Open<E: Env> {
     context: Arc<Context<E>>,
     id: u64,
+    caller: Caller,
 }
 
 impl<E: Env> Drop for Open<E> {
     fn drop(&mut self) {
-        self.context.connections().open.remove(&self.id);
+        let mut connections = self.context.connections();
+        connections.open.remove(&self.id);
+        connections.places.give_back(&self.caller);
+        drop(connections);
         self.context.metrics.connections.dec();
         self.context.ended.notify_one();
     }
 }
 
-async fn refuse<E: Env>(context: Arc<Context<E>>, mut stream: E::Stream) {
-    if stream.write_all(REFUSAL).await.is_ok() {
+async fn refuse<E: Env>(context: Arc<Context<E>>, mut stream: E::Stream, full: Full) {
+    let refusal = match full {
+        Full::All => TOO_MANY,
+        Full::Address => TOO_MANY_FROM_ADDRESS,
+    };
+    if stream.write_all(refusal).await.is_ok() {
         linger(&context.env, &mut stream).await;
     }
     context.connections().refusals -= 1;
@@ -164,10 +191,15 @@ async fn sweep<E: Env>(context: Arc<Context<E>>) {
             return;
         }
         let now = context.tick.fetch_add(1, Ordering::Relaxed) + 1;
-        for control in context.connections().open.values() {
+        let mut connections = context.connections();
+        let crowded = connections.places.is_low();
+        if !crowded {
+            connections.low.ended(context.env.now());
+        }
+        for control in connections.open.values() {
             let (phase, since) = control.waits();
             let seconds = u64::from(now.saturating_sub(since));
-            if overdue(&context.options, phase, seconds, control.allowance()) {
+            if overdue(&context.options, phase, seconds, control.allowance(), crowded) {
                 control.tell(Order::Abort);
             }
         }
@@ -175,9 +207,16 @@ async fn sweep<E: Env>(context: Arc<Context<E>>) {
 }
 
 /// Whether a connection has been in a phase for too long. A phase that began within a tick counts from the tick, so one more has to pass.
-/// `allowance` is what a large answer gets in addition, seconds.
-pub(super) fn overdue(options: &HttpOptions, phase: Phase, seconds: u64, allowance: u64) -> bool {
+/// `allowance` is what a large answer gets in addition, seconds; in a crowd, nobody is idle for long.
+pub(super) fn overdue(
+    options: &HttpOptions,
+    phase: Phase,
+    seconds: u64,
+    allowance: u64,
+    crowded: bool,
+) -> bool {
     match phase {
+        Phase::Idle if crowded => seconds > options.idle_timeout_seconds / CROWDED_IDLE_PART,
         Phase::Idle => seconds > options.idle_timeout_seconds,
         Phase::Head => seconds > options.header_timeout_seconds,
         Phase::Answering => false,

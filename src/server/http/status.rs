@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 
 pub(super) async fn handle<E: Env>(context: &Context<E>) -> Answer {
     let status = context.node.status().await;
-    Answer::json(StatusCode::OK, render(&status, context.metrics.disk_full.get() != 0))
+    Answer::json(StatusCode::OK, render(&status, context.metrics.disk_full.get() != 0, http_view(context)))
 }
 
 pub(super) async fn metrics<E: Env>(context: &Context<E>) -> Answer {
@@ -44,6 +44,7 @@ struct StatusView<'s> {
     joint: bool,
     members: Vec<MemberView<'s>>,
     queues: QueuesView,
+    http: HttpView,
     disk_full: bool,
     stopped: Option<&'s str>,
     uptime_seconds: f64,
@@ -90,8 +91,31 @@ struct QueuesView {
     reads: usize,
 }
 
+/// The HTTP server itself.
+#[derive(Clone, Copy, Default, Serialize)]
+pub(super) struct HttpView {
+    connections: usize,
+    connections_max: usize,
+    connections_low: bool,
+    memory_bytes: usize,
+    memory_bytes_max: usize,
+    open_files_max: Option<u64>,
+}
+
+fn http_view<E: Env>(context: &Context<E>) -> HttpView {
+    let connections = context.connections();
+    HttpView {
+        connections: connections.places.taken(),
+        connections_max: context.options.connections_max,
+        connections_low: connections.places.is_low(),
+        memory_bytes: context.budget.used(),
+        memory_bytes_max: context.budget.bytes_max(),
+        open_files_max: context.options.open_files_max,
+    }
+}
+
 /// The status as JSON, indented for those who read it with curl alone, and a newline.
-pub(super) fn render(status: &NodeStatus, disk_full: bool) -> Vec<u8> {
+pub(super) fn render(status: &NodeStatus, disk_full: bool, http: HttpView) -> Vec<u8> {
     let replica = &status.replica;
     let view = StatusView {
         version: env!("CARGO_PKG_VERSION"),
@@ -118,6 +142,7 @@ pub(super) fn render(status: &NodeStatus, disk_full: bool) -> Vec<u8> {
             proposals: replica.pending_proposals,
             reads: replica.pending_reads,
         },
+        http,
         disk_full,
         stopped: status.stopped.as_deref(),
         uptime_seconds: status.uptime_micros as f64 / 1e6,

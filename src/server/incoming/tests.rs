@@ -1,7 +1,11 @@
 use crate::codec::encode_frame;
+use crate::raft::Time;
 use crate::raft::{Body, ClusterId, Message, NodeId, Term};
 use crate::replica::PeerMessage;
-use crate::server::incoming::{BUFFER_BYTES, Receiver, make_room};
+use crate::server::door::Caller;
+use crate::server::incoming::{
+    BUFFER_BYTES, COMPLAINT_MICROS, Complaints, LINES_MAX, LINES_MICROS, Receiver, make_room,
+};
 use bytes::{BufMut, BytesMut};
 use std::collections::BTreeSet;
 
@@ -51,4 +55,24 @@ fn small_messages_share_a_buffer() {
     // Each buffer touches two of the ranges that are counted, at most.
     let needed = reads * 300 / BUFFER_BYTES;
     assert!(buffers.len() <= 3 * needed, "{} buffers where {needed} have room for all", buffers.len());
+}
+
+#[test]
+fn callers_cannot_fill_the_log() {
+    let mut complaints = Complaints::default();
+    let at = |micros: u64| Time::new(micros);
+    let caller = |number: u32| Caller::of(&format!("10.0.{}.{}:1", number / 256, number % 256));
+    assert_eq!(complaints.is_due(at(0), caller(1), "garbage"), Some(0));
+    assert_eq!(complaints.is_due(at(1), caller(1), "garbage"), None, "the same again");
+    assert_eq!(complaints.is_due(at(2), caller(1), "silent"), Some(0), "another reason");
+    assert_eq!(complaints.is_due(at(COMPLAINT_MICROS), caller(1), "garbage"), Some(0), "much later");
+    complaints.forgive(&caller(1));
+    assert_eq!(complaints.is_due(at(COMPLAINT_MICROS + 1), caller(1), "garbage"), Some(0), "it was let in");
+
+    let start = 2 * COMPLAINT_MICROS;
+    let lines =
+        (100..10_100).filter(|&n| complaints.is_due(at(start), caller(n), "garbage").is_some()).count();
+    assert_eq!(lines, LINES_MAX as usize);
+    let later = at(start + LINES_MICROS);
+    assert_eq!(complaints.is_due(later, caller(20_000), "garbage"), Some(10_000 - u64::from(LINES_MAX)));
 }

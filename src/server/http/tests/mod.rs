@@ -4,5 +4,6 @@ mod conformance;
 mod fixture;
 mod limits;
 mod memory;
+mod origin;
 mod parsing;
 mod rendering;

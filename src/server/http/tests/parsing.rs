@@ -191,8 +191,9 @@ fn a_connection_is_overdue_by_what_it_waits_for() {
         (Phase::Sending, 35, false),
         (Phase::Sending, 36, true),
     ] {
-        assert_eq!(overdue(&options, phase, seconds, 5), is_overdue, "{phase:?} for {seconds} s");
+        assert_eq!(overdue(&options, phase, seconds, 5, false), is_overdue, "{phase:?} for {seconds} s");
     }
+    assert!(overdue(&options, Phase::Idle, 10, 0, true) && !overdue(&options, Phase::Idle, 9, 0, true));
 }
 
 proptest! {

@@ -4,9 +4,10 @@ use crate::raft::{ClusterId, LogId, LogIndex, Member, NodeId, RoleName, StoreId,
 use crate::replica::{MemberStatus, Status};
 use crate::server::handle::{JoinError, NodeStatus};
 use crate::server::http::answer::Answer;
+use crate::server::http::status::HttpView;
 use crate::server::http::{get, health, join, status};
+use hyper::StatusCode;
 use hyper::header::HeaderMap;
-use hyper::{Response, StatusCode};
 use proptest::prelude::*;
 
 /// A leader of two, which the second member follows a little behind.
@@ -77,7 +78,8 @@ fn an_answer_carries_the_headers_it_needs_and_none_of_the_request_s() {
     request_headers.insert("cookie", "secret".parse().expect("a header value"));
     let answer = Answer::message(StatusCode::METHOD_NOT_ALLOWED, "no \"way\"").allowing("POST").closing();
     assert_eq!(text_of(&answer), "\"no \\\"way\\\"\"\n");
-    let response = answer.because("because\nof a line").with_outcome("unknown").into_response(request_headers);
+    let response =
+        answer.because("because\nof a line").with_outcome("unknown").into_response(request_headers);
     let mut names: Vec<&str> = response.headers().keys().map(|name| name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(
@@ -137,7 +139,7 @@ fn a_node_is_ready_only_if_every_check_passes() {
 #[test]
 fn the_status_shows_this_node_and_every_member() {
     let json: serde_json::Value =
-        serde_json::from_slice(&status::render(&node_status(), false)).expect("JSON");
+        serde_json::from_slice(&status::render(&node_status(), false, HttpView::default())).expect("JSON");
     for (pointer, expected) in [
         ("/cluster", serde_json::json!("00000000000000000000000000000abc")),
         ("/name", "node-1".into()),
