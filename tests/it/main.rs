@@ -11,5 +11,7 @@ mod failures;
 mod floors;
 mod growth;
 mod power_loss;
+mod pressure;
+mod shortage;
 mod support;
 mod walk_through;

@@ -18,13 +18,23 @@ pub(crate) struct Node {
     dir: PathBuf,
     flags: Vec<String>,
     variables: Vec<(String, String)>,
+    /// Files that it may have open, where a test says so.
+    open_files: Option<u64>,
     child: Mutex<Option<Child>>,
 }
 
 /// The binary with some flags, in a directory, with output to `log`.
-fn command(dir: &Path, log: &Path, flags: &[String]) -> Command {
+fn command(dir: &Path, log: &Path, flags: &[String], open_files: Option<u64>) -> Command {
     let log = File::options().create(true).append(true).open(log).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_infinitystore"));
+    let binary = env!("CARGO_BIN_EXE_infinitystore");
+    let mut command = match open_files {
+        None => Command::new(binary),
+        Some(count) => {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("ulimit -n {count}; exec \"$0\" \"$@\""), binary]);
+            command
+        }
+    };
     command.args(flags).current_dir(dir).stdin(Stdio::null());
     command.stdout(log.try_clone().unwrap()).stderr(log);
     // What the environment says would change the flags that the test gives.
@@ -46,7 +56,7 @@ pub(crate) fn failed_start_with(dir: &Path, flags: &[&str], variables: &[(&str, 
     let log = dir.join("failed-start.log");
     let _ = fs::remove_file(&log);
     let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
-    let mut child = command(dir, &log, &flags).envs(variables.iter().copied()).spawn().unwrap();
+    let mut child = command(dir, &log, &flags, None).envs(variables.iter().copied()).spawn().unwrap();
     let text = || fs::read_to_string(&log).unwrap();
     let status = eventually(&format!("{flags:?} to end"), || {
         // What a node says once it serves.
@@ -70,6 +80,7 @@ impl Node {
             dir: dir.to_owned(),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
             variables: Vec::new(),
+            open_files: None,
             child: Mutex::new(None),
         }
     }
@@ -85,6 +96,18 @@ impl Node {
     pub(crate) fn with_variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// With so many files and sockets that it may have open, and no way to raise that.
+    pub(crate) fn with_open_files(mut self, count: u64) -> Self {
+        self.open_files = Some(count);
+        self
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> Pid {
+        let child = self.child.lock().unwrap();
+        Pid::from_raw(child.as_ref().expect("it runs").id().cast_signed()).unwrap()
     }
 
     /// The original's flags, with this node's values, and those it was made with.
@@ -115,7 +138,7 @@ impl Node {
     pub(crate) fn start(&self) {
         let mut child = self.child.lock().unwrap();
         assert!(child.is_none(), "{} runs already", self.name);
-        let mut command = command(&self.dir, &self.log_path(), &self.flags());
+        let mut command = command(&self.dir, &self.log_path(), &self.flags(), self.open_files);
         *child = Some(command.envs(self.variables.iter().cloned()).spawn().unwrap());
         drop(child);
         self.wait_until_alive();
@@ -123,7 +146,7 @@ impl Node {
 
     /// Starts it with pipes for its output that nobody reads, and waits until it answers.
     pub(crate) fn start_unheard(&self) {
-        let mut command = command(&self.dir, &self.log_path(), &self.flags());
+        let mut command = command(&self.dir, &self.log_path(), &self.flags(), self.open_files);
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         command.stdout(writer.try_clone().unwrap()).stderr(writer);
