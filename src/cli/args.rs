@@ -131,7 +131,7 @@ pub(in crate::cli) struct NodeArgs {
     /// HTTP connections at the same time from one address [default: three of four]
     #[arg(long, env = "INFINITYSTORE_HTTP_CONNECTIONS_PER_ADDRESS", value_parser = count_above_zero, value_name = "COUNT")]
     pub(in crate::cli) http_connections_per_address: Option<usize>,
-    /// Memory for HTTP requests and answers under way; what is beyond it is answered 503. At least 16MiB
+    /// Memory for HTTP requests and answers under way; what is beyond it is answered 503. At least 20MiB
     #[arg(long, env = "INFINITYSTORE_REQUEST_MEMORY", default_value = "256MiB", value_parser = bytes_above_zero, value_name = "BYTES")]
     pub(in crate::cli) request_memory: u64,
     /// Names of this node that clients may ask for beside its addresses and the names it is told elsewhere; `*` for any [default: none]

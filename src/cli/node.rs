@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 /// A name is no longer than this, bytes: it is a directory's name too.
 const NAME_BYTES_MAX: usize = 128;
 /// The largest value that JSON may need has to fit.
-const REQUEST_MEMORY_MIN: u64 = 16 << 20;
+const REQUEST_MEMORY_MIN: u64 = 20 << 20;
 /// A shorter interval between heartbeats is a mistake (a wrong unit, say): networks and disks answer no faster.
 const HEARTBEAT_MICROS_MIN: u64 = 1_000;
 /// After the node has ended, what still runs (a blocking lookup, say) may take so long.
@@ -104,7 +104,7 @@ pub(in crate::cli) fn http_options(
     open_files_max: Option<u64>,
 ) -> Result<HttpOptions, Failure> {
     if args.request_memory < REQUEST_MEMORY_MIN {
-        let rule = "one large value takes 13 MiB of it; at least 16MiB are needed";
+        let rule = "one large value takes 13 MiB of it; at least 20MiB are needed";
         return Err(Failure::new(
             ExitStatus::Usage,
             format!("--request-memory {}: {rule}", args.request_memory),

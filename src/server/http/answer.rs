@@ -1,6 +1,6 @@
 //! Answers: a status, one body, and the few headers that some of them carry.
 
-use crate::server::http::budget::{Budget, Reservation};
+use crate::server::http::budget::{Budget, Kind, Reservation};
 use crate::server::http::control::Control;
 use crate::server::http::sending::Pieces;
 use bytes::Bytes;
@@ -124,7 +124,7 @@ impl Answer {
     pub(super) fn counted(mut self, budget: &Arc<Budget>) -> Self {
         // A static body is nobody's memory, but none of those is large.
         if self.body.len() > BODY_FREE_BYTES {
-            match budget.reserve(self.body.len()) {
+            match budget.reserve(Kind::Answer, self.body.len()) {
                 Some(held) => self.held = Some(held),
                 None => return Self::no_room(),
             }

@@ -3,7 +3,7 @@
 use crate::raft::Time;
 use crate::server::env::{Env, until};
 use crate::server::http::answer::Answer;
-use crate::server::http::budget::Reservation;
+use crate::server::http::budget::{Kind, Reservation};
 use crate::server::http::context::Context;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -59,7 +59,10 @@ pub(super) async fn read<E: Env>(
         return Err(BodyError::TooLarge(limit));
     }
     let announced = hint.exact().and_then(|length| usize::try_from(length).ok());
-    let mut held = context.budget.reserve(cost(announced.unwrap_or(FIRST_BYTES))).ok_or(BodyError::NoRoom)?;
+    let mut held = context
+        .budget
+        .reserve(Kind::Request, cost(announced.unwrap_or(FIRST_BYTES)))
+        .ok_or(BodyError::NoRoom)?;
     let deadline = context.env.now().plus(context.options.body_timeout_seconds * 1_000_000);
     let first = next(&context.env, deadline, &mut body).await?.unwrap_or_default();
     if first.len() > limit {

@@ -4,8 +4,24 @@
 //! A request reserves before it takes. Where there is no room it is refused, and what is under way goes on. What a
 //! connection always needs (its task, two small buffers) is not in here: the number of connections bounds that.
 
+//!
+//! Large bodies together, and large answers together, get no more than three quarters each: clients that do not read their
+//! answers must not keep others from writing, nor the other way round.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// What is larger counts for its kind too.
+const LARGE_BYTES: usize = 64 << 10;
+
+/// What memory is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Heads, bodies, and what is made of them.
+    Request,
+    /// Answers.
+    Answer,
+}
 
 /// Bytes that may be held at the same time.
 #[derive(Debug)]
@@ -13,6 +29,8 @@ pub(super) struct Budget {
     bytes_max: usize,
     /// At most `bytes_max`, but for what is added and taken back at once.
     used: AtomicUsize,
+    /// Of those, what large ones of each kind hold: at most three quarters of `bytes_max`.
+    large: [AtomicUsize; 2],
     /// Requests that were refused.
     refused: AtomicU64,
 }
@@ -21,24 +39,33 @@ pub(super) struct Budget {
 #[derive(Debug)]
 pub(super) struct Reservation {
     budget: Arc<Budget>,
+    kind: Kind,
     bytes: usize,
 }
 
 impl Budget {
     pub(super) fn new(bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { bytes_max, used: AtomicUsize::new(0), refused: AtomicU64::new(0) })
+        let (used, large, refused) = Default::default();
+        Arc::new(Self { bytes_max, used, large, refused })
     }
 
     /// Sets `bytes` aside, or counts a refusal.
-    pub(super) fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
-        self.take(bytes).then(|| Reservation { budget: self.clone(), bytes })
+    pub(super) fn reserve(self: &Arc<Self>, kind: Kind, bytes: usize) -> Option<Reservation> {
+        let taken = self.take(kind, bytes);
+        if !taken {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        taken.then(|| Reservation { budget: self.clone(), kind, bytes })
     }
 
-    /// Whether `bytes` could be set aside now; a refusal is counted where not.
-    pub(super) fn has_room(&self, bytes: usize) -> bool {
-        let fits = self.used().checked_add(bytes).is_some_and(|after| after <= self.bytes_max);
+    /// Whether an answer of so many bytes could be held now; a refusal is counted where not.
+    pub(super) fn has_room_for_answer(&self, bytes: usize) -> bool {
+        // Small ones are not counted at all.
+        let fits = bytes <= LARGE_BYTES || self.take(Kind::Answer, bytes);
         if !fits {
             self.refused.fetch_add(1, Ordering::Relaxed);
+        } else if bytes > LARGE_BYTES {
+            self.give_back(Kind::Answer, bytes);
         }
         fits
     }
@@ -58,41 +85,62 @@ impl Budget {
         self.refused.load(Ordering::Relaxed)
     }
 
-    fn take(&self, bytes: usize) -> bool {
-        // Added first and looked at afterwards: one atomic operation where there is room.
-        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
-        let fits = before.checked_add(bytes).is_some_and(|after| after <= self.bytes_max);
+    fn take(&self, kind: Kind, bytes: usize) -> bool {
+        if !Self::add(&self.used, bytes, self.bytes_max) {
+            return false;
+        }
+        let fits = bytes <= LARGE_BYTES
+            || Self::add(&self.large[kind as usize], bytes, self.bytes_max - self.bytes_max / 4);
         if !fits {
-            self.give_back(bytes);
-            self.refused.fetch_add(1, Ordering::Relaxed);
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
         }
         fits
     }
 
-    fn give_back(&self, bytes: usize) {
+    /// Adds first and looks afterwards: one atomic operation where there is room.
+    fn add(to: &AtomicUsize, bytes: usize, max: usize) -> bool {
+        let before = to.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before.checked_add(bytes).is_some_and(|after| after <= max);
+        if !fits {
+            to.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    fn give_back(&self, kind: Kind, bytes: usize) {
         let before = self.used.fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(before >= bytes, "nobody gives back what was not taken");
+        if bytes > LARGE_BYTES {
+            self.large[kind as usize].fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
 }
 
 impl Reservation {
-    /// Makes it `bytes` large. `false` where that is more than there is room for; it stays as it was then.
+    /// Makes it `bytes` large. `false`, and a refusal, where that is more than there is room for: what it is
+    /// for is to be given up then.
     #[must_use]
     pub(super) fn resize(&mut self, bytes: usize) -> bool {
-        if bytes > self.bytes {
-            if !self.budget.take(bytes - self.bytes) {
-                return false;
-            }
-        } else {
-            self.budget.give_back(self.bytes - bytes);
+        if bytes == self.bytes {
+            return true;
         }
-        self.bytes = bytes;
-        true
+        // Taken anew as a whole, so that a small one that becomes large counts as such.
+        self.budget.give_back(self.kind, self.bytes);
+        if self.budget.take(self.kind, bytes) {
+            self.bytes = bytes;
+            return true;
+        }
+        self.budget.refused.fetch_add(1, Ordering::Relaxed);
+        // Somebody else may have taken what was given back: then this one holds nothing.
+        if !self.budget.take(self.kind, self.bytes) {
+            self.bytes = 0;
+        }
+        false
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.give_back(self.bytes);
+        self.budget.give_back(self.kind, self.bytes);
     }
 }

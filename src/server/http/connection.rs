@@ -4,7 +4,7 @@
 //! the server's sweep reads it, and tells a connection that is overdue, or not wanted any more, to end.
 
 use crate::server::env::{Env, until};
-use crate::server::http::budget::Reservation;
+use crate::server::http::budget::{Kind, Reservation};
 use crate::server::http::context::Context;
 use crate::server::http::control::{Control, Order, Phase};
 use crate::server::http::route::dispatch;
@@ -168,7 +168,7 @@ impl<E: Env> Watched<E> {
         match &mut self.held {
             None if bytes == 0 => true,
             None => {
-                self.held = self.context.budget.reserve(bytes);
+                self.held = self.context.budget.reserve(Kind::Request, bytes);
                 self.held.is_some()
             }
             Some(_) if bytes == 0 => {

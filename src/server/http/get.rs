@@ -26,7 +26,9 @@ pub(super) async fn handle<E: Env>(context: &Context<E>, query: &str) -> Answer 
     let request = ClientRequest::Read { key: Bytes::copy_from_slice(key.as_bytes()), level };
     match context.node.request(request).await {
         // Before the work: what is refused should cost little.
-        ClientReply::Value(Some(found)) if !context.budget.has_room(found.value.len()) => Answer::no_room(),
+        ClientReply::Value(Some(found)) if !context.budget.has_room_for_answer(found.value.len()) => {
+            Answer::no_room()
+        }
         ClientReply::Value(Some(found)) => Answer::json(StatusCode::OK, render(&key, &found.value)),
         ClientReply::Value(None) => Answer::fixed(StatusCode::NOT_FOUND, "\"Key does not exist\"\n"),
         ClientReply::Failed(error) => Answer::message(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),

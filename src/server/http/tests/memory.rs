@@ -69,7 +69,7 @@ async fn wait_for_answer(stream: &TcpStream) {
 
 #[tokio::test]
 async fn bodies_beyond_the_budget_are_refused_before_they_are_read() {
-    let fixture = Fixture::start(with_memory(1 << 20)).await;
+    let fixture = Fixture::start(with_memory(1200 << 10)).await;
     let mut held = begin(&fixture, "content-length: 400000", b"").await;
     assert_eq!(first_line(&mut held).await, "HTTP/1.1 100 Continue");
     let mut refused = begin(&fixture, "content-length: 400000", b"").await;
@@ -105,7 +105,8 @@ async fn a_body_of_unknown_length_takes_room_as_it_grows() {
 
 #[tokio::test]
 async fn answers_that_nobody_reads_are_bounded() {
-    let fixture = Fixture::start(with_memory(14 << 20)).await;
+    // Three quarters of it have room for two.
+    let fixture = Fixture::start(with_memory(20 << 20)).await;
     set_large(&fixture).await;
     let mut held = Vec::new();
     for _ in 0..2 {
@@ -117,6 +118,8 @@ async fn answers_that_nobody_reads_are_bounded() {
     assert_eq!((refused.code, refused.body.len()), (503, NO_ROOM.len()));
     assert_eq!(refused.text(), NO_ROOM);
     assert_eq!(fixture.ask("GET", "/get?key=missing", b"").await.code, 404, "what fits is answered");
+    let write = [br#"{"key":"foo","value":"bar","action":"set"}"#.as_slice(), &[b' '; 1 << 20]].concat();
+    assert_eq!(fixture.ask("POST", "/set", &write).await.code, 200, "readers do not keep writers out");
 
     let read = read_answer(&mut held[0]).await;
     assert!(read.code == 200 && read.body.len() > LARGE_BYTES);
@@ -149,7 +152,7 @@ async fn an_answer_that_is_not_read_in_time_ends_the_connection_and_frees_its_ro
     let options = HttpOptions {
         write_timeout_seconds: 0,
         write_bytes_per_second_min: usize::MAX,
-        ..with_memory(14 << 20)
+        ..with_memory(20 << 20)
     };
     let fixture = Fixture::start(options).await;
     set_large(&fixture).await;
