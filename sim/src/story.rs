@@ -457,9 +457,9 @@ fn raft_described(message: &Message) -> (&'static str, bool, String) {
         Body::AppendRejected { rejected, hint, .. } => {
             ("AppendRejected", write!(text, ", {rejected} does not match, try {hint}"))
         }
-        Body::RoundConfirmed { round } => {
+        Body::Heard { round } => {
             heartbeat = true;
-            ("RoundConfirmed", write!(text, ", round {round:?}"))
+            ("Heard", write!(text, ", round {round:?}"))
         }
         Body::InstallSnapshot { snapshot, offset, data, done, .. } => {
             let end = if *done { ", the last" } else { "" };

@@ -24,7 +24,7 @@ impl Raft {
         if shared.is_install_pending() {
             // The log is about to be replaced; what is appended now would be lost with it. The leader is told no more
             // than that somebody follows it.
-            return shared.send(from, Body::RoundConfirmed { round });
+            return self.answer_heard(from, round, false);
         }
         let tail = prev.index.plus(entries.len() as u64);
         let is_heartbeat = entries.is_empty();
@@ -34,7 +34,10 @@ impl Raft {
         if prev.index >= known && !matches {
             let term = prev.term;
             let hint = shared.log.last_match_candidate(prev.index.previous(), term);
-            return shared.hold_for_term(from, Body::AppendRejected { session, rejected: prev, hint, round });
+            let leaves_at_once = shared.writes.is_term_durable();
+            self.answer_heard(from, round, leaves_at_once);
+            let rejected = Body::AppendRejected { session, rejected: prev, hint, round };
+            return self.shared.hold_for_term(from, rejected);
         }
         if !shared.merge(entries) {
             return shared.bad_message(from, "its log contradicts a committed entry");
@@ -56,22 +59,37 @@ impl Raft {
         round: ReadRound,
         is_news_of_commit: bool,
     ) {
-        let shared = &mut self.shared;
-        let Role::Follower(follower) = &mut self.role else { return };
-        let soon = shared.config.heartbeat_interval_micros / 2;
-        if is_news_of_commit && follower.answered.is_some_and(|answered| shared.now.since(answered) < soon) {
+        if is_news_of_commit && self.has_just_answered() {
             return;
-        }
-        follower.answered = Some(shared.now);
-        if round > ReadRound::ZERO && !shared.writes.all_durable() {
-            // The round asks who leads, not what is on this disk.
-            shared.send(from, Body::RoundConfirmed { round });
         }
         let accepted = Body::AppendAccepted { session, match_index, round };
         if planted(Mutant::AppendBeforeFsync) {
-            return shared.send(from, accepted);
+            return self.shared.send(from, accepted);
         }
-        shared.hold(from, accepted);
+        let leaves_at_once = self.shared.writes.all_durable();
+        self.answer_heard(from, round, leaves_at_once);
+        self.shared.hold(from, accepted);
+    }
+
+    /// Tells the leader at once that it is heard, where the answer proper waits for this node's disk. Who leads has nothing
+    /// to do with the disk: a leader that is heard by a quorum stays, however long a write takes (check-quorum), and its
+    /// rounds of reads are confirmed. Said at most twice in a heartbeat interval, unless a round waits for it.
+    pub(in crate::raft) fn answer_heard(&mut self, from: NodeId, round: ReadRound, leaves_at_once: bool) {
+        let is_due = round > ReadRound::ZERO || !self.has_just_answered();
+        let shared = &mut self.shared;
+        let Role::Follower(follower) = &mut self.role else { return };
+        if leaves_at_once {
+            follower.answered = Some(shared.now);
+        } else if is_due {
+            follower.answered = Some(shared.now);
+            shared.send(from, Body::Heard { round });
+        }
+    }
+
+    fn has_just_answered(&self) -> bool {
+        let soon = self.shared.config.heartbeat_interval_micros / 2;
+        let Role::Follower(follower) = &self.role else { return false };
+        follower.answered.is_some_and(|answered| self.shared.now.since(answered) < soon)
     }
 }
 

@@ -153,7 +153,7 @@ impl Raft {
             Body::AppendRejected { session, rejected, hint, round } => {
                 self.handle_append_rejected(from, session, rejected, hint, round);
             }
-            Body::RoundConfirmed { round } => self.handle_round_confirmed(from, round),
+            Body::Heard { round } => self.handle_heard(from, round),
             Body::InstallSnapshot { session, snapshot, offset, data, done } => {
                 self.handle_install_snapshot(from, Chunk { session, snapshot, offset, data, done });
             }

@@ -28,7 +28,7 @@ impl Raft {
                 true
             }
             Body::AppendEntries { .. } if term < ours && planted(Mutant::StaleAppend) => true,
-            Body::AppendAccepted { .. } | Body::RoundConfirmed { .. }
+            Body::AppendAccepted { .. } | Body::Heard { .. }
                 if term < ours && planted(Mutant::LateAnswer) =>
             {
                 true

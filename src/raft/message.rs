@@ -84,9 +84,11 @@ pub enum Body {
         /// Of the request.
         round: ReadRound,
     },
-    /// Confirms leadership for a round, before (and regardless of) any write: it speaks of no durable state.
-    RoundConfirmed {
-        /// Of the request.
+    /// "I take you for the leader of this term": the answer to a leader's message that need not wait for any write, since it
+    /// speaks of no durable state. It keeps the leader in office (check-quorum) and confirms a round of reads; it acknowledges
+    /// no entry.
+    Heard {
+        /// Of the request; `ZERO` confirms no round.
         round: ReadRound,
     },
     /// One chunk of a snapshot (Raft §7).

@@ -41,7 +41,8 @@ impl Raft {
             Role::Leader(leader) if has_room => {
                 leader.reads.next.push(Requester::Remote { node, incarnation, sequence });
             }
-            _ => self.shared.hold_for_term(node, Body::ReadIndexRefused { incarnation, sequence }),
+            // The asker's term is this node's own: nothing is said that rests on a write.
+            _ => self.shared.send(node, Body::ReadIndexRefused { incarnation, sequence }),
         }
     }
 

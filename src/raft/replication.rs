@@ -120,7 +120,7 @@ impl Raft {
     }
 
     /// The peer still takes this node for the leader.
-    pub(in crate::raft) fn handle_round_confirmed(&mut self, from: NodeId, round: ReadRound) {
+    pub(in crate::raft) fn handle_heard(&mut self, from: NodeId, round: ReadRound) {
         if !self.has_begun(from, round) {
             return;
         }

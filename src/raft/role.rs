@@ -40,7 +40,8 @@ pub(in crate::raft) struct Follower {
     pub(in crate::raft) heard: Time,
     /// When it campaigns, unless it hears from a leader or grants a vote before.
     pub(in crate::raft) election_deadline: Time,
-    /// When it last answered an append of this leader: a mere news of the commit index needs no answer soon after.
+    /// When an answer to this leader last left without waiting for the disk. Soon after it, mere news of the commit index
+    /// needs no answer, and an answer that waits needs no [`Heard`](crate::raft::Body::Heard) before it.
     pub(in crate::raft) answered: Option<Time>,
 }
 

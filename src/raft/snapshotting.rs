@@ -9,7 +9,7 @@ use crate::raft::progress::{Peer, PeerState, SnapshotTransfer, TransferStep};
 use crate::raft::role::Role;
 use crate::raft::shared::{Install, Shared};
 use crate::raft::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead};
-use crate::raft::types::{LogId, LogIndex, NodeId, Session};
+use crate::raft::types::{LogId, LogIndex, NodeId, ReadRound, Session};
 use alloc::boxed::Box;
 
 /// What an offered snapshot is good for, given the log.
@@ -236,6 +236,9 @@ impl Raft {
         if let Err(reason) = check_chunk(&chunk) {
             return shared.bad_message(from, reason);
         }
+        // Every answer to a chunk waits for the disk, and some chunks get none.
+        self.answer_heard(from, ReadRound::ZERO, false);
+        let shared = &mut self.shared;
         if shared.is_install_pending() {
             return;
         }

@@ -56,7 +56,7 @@ const fn tag(body: &Body) -> u8 {
         Body::AppendEntries { .. } => 7,
         Body::AppendAccepted { .. } => 8,
         Body::AppendRejected { .. } => 9,
-        Body::RoundConfirmed { .. } => 10,
+        Body::Heard { .. } => 10,
         Body::InstallSnapshot { .. } => 11,
         Body::SnapshotProgress { .. } => 12,
         Body::SnapshotInstalled { .. } => 13,
@@ -95,7 +95,7 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) {
             words(out, [*session, rejected.term.get(), rejected.index.get()]);
             words(out, [hint.term.get(), hint.index.get(), round.get()]);
         }
-        Body::RoundConfirmed { round } => words(out, [round.get()]),
+        Body::Heard { round } => words(out, [round.get()]),
         Body::InstallSnapshot { session, snapshot, offset, data, done } => {
             words(out, [*session, *offset]);
             out.put_u8(u8::from(*done));
@@ -141,7 +141,7 @@ fn decode_body(tag: u8, term: Term, reader: &mut Reader) -> Result<Body, DecodeE
             hint: decode_log_id(reader)?,
             round: decode_round(reader)?,
         }),
-        10 => Ok(Body::RoundConfirmed { round: decode_round(reader)? }),
+        10 => Ok(Body::Heard { round: decode_round(reader)? }),
         11 => decode_install_snapshot(reader),
         12 => Ok(Body::SnapshotProgress {
             session: reader.u64("session")?,

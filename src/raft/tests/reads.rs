@@ -36,7 +36,7 @@ fn a_round_that_has_not_begun_is_confirmed_by_nobody() {
     let answers = [
         Body::AppendAccepted { session: 1, match_index: index(2), round: confirmed },
         Body::AppendRejected { session: 1, rejected: log_id(2, 2), hint: log_id(1, 1), round: confirmed },
-        Body::RoundConfirmed { round: confirmed },
+        Body::Heard { round: confirmed },
     ];
     for body in answers {
         let mut cluster = Cluster::new(3);
@@ -80,7 +80,7 @@ fn all_reads_that_wait_share_a_round_and_later_ones_the_next() {
     assert_eq!(cluster.between(1, 2).len(), 1);
     cluster.read(1, 5).unwrap();
     assert_eq!(cluster.between(1, 2).len(), 1, "a read does not join a round that was sent");
-    cluster.say(2, 1, 2, Body::RoundConfirmed { round: ReadRound::new(1) });
+    cluster.say(2, 1, 2, Body::Heard { round: ReadRound::new(1) });
     assert_eq!(ready(&cluster, 1), [0, 1, 2, 3, 4], "the answer may be older than read 5");
     cluster.run();
     assert_eq!(ready(&cluster, 1), [0, 1, 2, 3, 4, 5]);
@@ -94,7 +94,7 @@ fn a_delayed_answer_to_an_older_round_confirms_no_newer_one() {
     cluster.run();
     cluster.read(1, 2).unwrap();
     for peer in [2, 3, 4, 5] {
-        cluster.say(peer, 1, 2, Body::RoundConfirmed { round: ReadRound::new(1) });
+        cluster.say(peer, 1, 2, Body::Heard { round: ReadRound::new(1) });
     }
     assert_eq!(ready(&cluster, 1), [1]);
 }

@@ -173,7 +173,7 @@ fn a_snapshot_is_acknowledged_when_it_is_durable_and_no_entry_is_taken_before() 
     cluster.append((2, 1, 5), log_id(1, 1), vec![entry(2, 4)], 2);
     assert_eq!(cluster.log(1).len(), 1);
     let said: Vec<_> = cluster.between(1, 2).into_iter().cloned().collect();
-    assert!(said.iter().all(|body| matches!(body, Body::RoundConfirmed { .. })), "{said:?}");
+    assert!(said.iter().all(|body| matches!(body, Body::Heard { .. })), "{said:?}");
     cluster.now += 2 * cluster.config.election_timeout_micros;
     cluster.step(1, crate::raft::Input::Wake).unwrap();
     assert_eq!(cluster.raft(1).role(), crate::raft::RoleName::Follower, "nor does it campaign");

@@ -106,7 +106,7 @@ fn small_body() -> BoxedStrategy<Body> {
         (any::<u64>(), log_id(), log_id(), round()).prop_map(|(session, rejected, hint, round)| {
             Body::AppendRejected { session, rejected, hint, round }
         }),
-        round().prop_map(|round| Body::RoundConfirmed { round }),
+        round().prop_map(|round| Body::Heard { round }),
         (any::<u64>(), log_id(), counter()).prop_map(|(session, snapshot, next_offset)| {
             Body::SnapshotProgress { session, snapshot, next_offset }
         }),
@@ -227,7 +227,7 @@ fn chunks_outside_their_snapshot_are_refused() {
 fn counters_that_would_overflow_are_refused() {
     for body in [
         Body::PreVoteGranted { campaign_term: Term::new(u64::MAX) },
-        Body::RoundConfirmed { round: ReadRound::new(COUNTER_MAX + 1) },
+        Body::Heard { round: ReadRound::new(COUNTER_MAX + 1) },
         Body::SnapshotInstalled { session: 0, match_index: LogIndex::new(u64::MAX) },
     ] {
         assert!(matches!(decode(&encode(&message(1, body))), Err(DecodeError::Invalid { .. })));
