@@ -86,6 +86,12 @@ pub enum InputError {
     /// The change makes no sense for this membership.
     #[error("{0}")]
     BadChange(&'static str),
+    /// The members that answer are no quorum of the voters that would remain: the cluster could commit nothing any more.
+    #[error(
+        "too few of the voters that would remain answer to make a quorum; start them again first, or remove those \
+         that are gone"
+    )]
+    QuorumAtRisk,
     /// The node named is no voter, or is too far behind to take over.
     #[error("that node cannot take over leadership now")]
     BadTransferTarget,

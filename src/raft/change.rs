@@ -6,6 +6,7 @@ use crate::raft::core::Raft;
 use crate::raft::entry::EntryKind;
 use crate::raft::membership::{Change, Membership};
 use crate::raft::progress::{Leaving, Peer, PeerState};
+use crate::raft::quorum;
 use crate::raft::role::{Leader, Role};
 use crate::raft::shared::Shared;
 use crate::raft::types::LogIndex;
@@ -28,6 +29,9 @@ impl Raft {
             return Err(InputError::ChangePending);
         }
         let (next, _) = self.shared.membership().apply_change(change).map_err(InputError::BadChange)?;
+        if !self.shared.could_decide(leader, &next) {
+            return Err(InputError::QuorumAtRisk);
+        }
         self.append_membership(&next);
         Ok(())
     }
@@ -93,7 +97,19 @@ impl Shared {
         };
         let learners = membership.learners.keys();
         let mut ready = learners.filter(|id| leader.peers.get(id).is_some_and(caught_up));
-        ready.find_map(|id| membership.promote(*id))
+        ready.find_map(|id| membership.promote(*id).filter(|next| self.could_decide(leader, next)))
+    }
+
+    /// Whether the members that answer are a quorum of the voters of `next`. A change to other voters would stop the cluster
+    /// for good otherwise: the joint state needs both quorums to be left, and to be undone.
+    fn could_decide(&self, leader: &Leader, next: &Membership) -> bool {
+        let answers = |peer: &Peer| {
+            peer.heard.is_some() && peer.is_active(self.now, self.config.election_timeout_micros)
+        };
+        next.outgoing.is_none()
+            || quorum::reached(&next.voters, None, |id| {
+                id == self.id || leader.peers.get(&id).is_some_and(answers)
+            })
     }
 
     /// Begins relations with new members, and prepares to end those with members that left at `index`.
@@ -105,9 +121,8 @@ impl Shared {
                 leader.peers.insert(*id, Peer::new(session, index, self.now));
             }
         }
-        let until = self.now.plus(self.config.election_timeout_micros);
         for (_, peer) in leader.peers.iter_mut().filter(|(id, _)| !members.contains_key(id)) {
-            peer.leaving.get_or_insert(Leaving { removed_at: index, until });
+            peer.leaving.get_or_insert(Leaving { removed_at: index, until: None });
         }
     }
 }

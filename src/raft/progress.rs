@@ -125,10 +125,11 @@ pub(in crate::raft) enum TransferStep {
 /// A peer that left the membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Leaving {
-    /// The entry that removed it: once the peer was told that it is committed, the relation ends.
+    /// The entry that removed it. It is sent nothing that comes after it.
     pub(in crate::raft) removed_at: LogIndex,
-    /// Or then, at the latest.
-    pub(in crate::raft) until: Time,
+    /// When the relation ends: an election timeout after that entry was committed. Until then each heartbeat tells it so.
+    /// `None` while the entry is not committed.
+    pub(in crate::raft) until: Option<Time>,
 }
 
 impl Peer {
@@ -155,9 +156,13 @@ impl Peer {
         now.since(self.heard.unwrap_or(self.since)) < micros
     }
 
-    /// Whether the relation is over: the peer is no member, and was told so or does not listen.
-    pub(in crate::raft) fn is_done(&self, now: Time) -> bool {
-        self.leaving.is_some_and(|leaving| self.told_commit >= leaving.removed_at || now >= leaving.until)
+    /// Whether the relation is over: the peer is no member, and had `patience_micros` to hear that its removal is committed.
+    pub(in crate::raft) fn is_done(&mut self, commit: LogIndex, now: Time, patience_micros: u64) -> bool {
+        let Some(leaving) = self.leaving.as_mut().filter(|leaving| commit >= leaving.removed_at) else {
+            return false;
+        };
+        let until = *leaving.until.get_or_insert(now.plus(patience_micros));
+        now >= until
     }
 
     /// Its log agrees up to `index`, durably: pipelining begins or goes on. At most `window_max` appends are ever in flight.

@@ -170,7 +170,8 @@ impl Raft {
         let Leader { peers, last_session, reads, .. } = leader;
         let round = reads.unconfirmed_round();
         peers.retain(|id, peer| {
-            let stays = !peer.is_done(shared.now);
+            let patience = shared.config.election_timeout_micros;
+            let stays = !peer.is_done(shared.commit_index, shared.now, patience);
             if stays {
                 shared.send_to_peer(*id, peer, last_session, round);
             }
@@ -191,7 +192,9 @@ impl Shared {
         }
         loop {
             let config = &self.config;
-            let has_more = peer.next_index <= self.log.last().index;
+            let last = self.log.last().index;
+            let last = peer.leaving.map_or(last, |leaving| leaving.removed_at.min(last));
+            let has_more = peer.next_index <= last;
             let may_send = match &peer.state {
                 PeerState::Probe { sent } => !sent,
                 PeerState::Replicate(inflight) => {

@@ -214,6 +214,12 @@ impl Membership {
         Ok(next)
     }
 
+    /// Whether this membership, which is committed, proves that `id` was removed: it was given once, and is no member's.
+    #[must_use]
+    pub fn proves_removed(&self, id: NodeId) -> bool {
+        id < self.next_member_id && !self.members.contains_key(&id)
+    }
+
     /// Drops the descriptions of those that are neither voter nor learner, and forgets that they were to be replaced.
     fn forget_strangers(&mut self) {
         let Self { voters, outgoing, learners, members, .. } = self;

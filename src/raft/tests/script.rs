@@ -472,6 +472,7 @@ scripts! {
     membership_learner,
     membership_learner_never_campaigns,
     membership_promoted_learner_does_not_know,
+    membership_quorum_at_risk,
     membership_refused_before_own_commit,
     membership_remove_follower,
     membership_remove_leader,
