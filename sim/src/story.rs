@@ -419,7 +419,7 @@ fn described(message: &PeerMessage) -> (&'static str, bool, String) {
             ("Forward", false, text)
         }
         PeerMessage::ForwardRefused(refused) => {
-            let why = if refused.overloaded { "overloaded" } else { "not the leader" };
+            let why = format!("{:?}", refused.why);
             let (term, count, first) = (refused.term, refused.count, refused.first_sequence);
             ("ForwardRefused", false, format!("term {term}, {count} commands from sequence {first}: {why}"))
         }

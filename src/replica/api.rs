@@ -77,6 +77,12 @@ pub enum ClientError {
     /// Not appended: the disk has no room for more of the log.
     #[error("the disk is full")]
     DiskFull,
+    /// Not appended: this node is about to end.
+    #[error("this node is stopping; ask another one")]
+    Stopping,
+    /// Not appended, or not read: this node was removed from its cluster.
+    #[error("this node was removed from its cluster; ask a member")]
+    Removed,
     /// Not appended: this node is being absorbed by another cluster.
     #[error("this node is joining another cluster")]
     Reserved,

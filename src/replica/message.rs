@@ -47,8 +47,30 @@ pub struct ForwardRefused {
     pub first_sequence: u64,
     /// How many were refused.
     pub count: u64,
-    /// Whether the refusing node leads that term, and has no room. Otherwise nobody will take them in that term.
-    pub overloaded: bool,
+    /// Why.
+    pub why: RefusedBecause,
+}
+
+/// Why forwarded commands were refused: the origin tells its clients, or holds the commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedBecause {
+    /// The node does not lead that term (any more), and nobody else will: to be held for the leader of a later one.
+    NotLeading,
+    /// It hands its leadership over: to be held for the next leader, or for this one if the transfer fails.
+    HandingOver,
+    /// Too many bytes wait to be committed.
+    Overloaded,
+    /// The leader's disk is full.
+    DiskFull,
+    /// The command is longer than an entry may be.
+    TooLarge {
+        /// Its length.
+        bytes: u64,
+        /// The leader's limit.
+        limit: u64,
+    },
+    /// The command does not decode, or not under its own name.
+    Malformed,
 }
 
 impl PeerMessage {

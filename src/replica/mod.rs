@@ -31,7 +31,7 @@ pub use api::{
     Actions, ClientError, ClientReply, ClientRequest, Event, Level, MemberStatus, Notice, RequestId,
     SnapshotSave, Status, StorageEvent, StorageRequest,
 };
-pub use message::{Forward, ForwardRefused, PeerMessage};
+pub use message::{Forward, ForwardRefused, PeerMessage, RefusedBecause};
 pub use proposal::{ProposalId, decode as decode_proposal};
 pub use replica::{Replica, ReplicaConfig, ReplicaStart};
 

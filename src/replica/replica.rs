@@ -14,6 +14,7 @@ use crate::replica::message::PeerMessage;
 use crate::replica::reads::Reads;
 use crate::replica::writes::Writes;
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 /// Reads that a leader refused are asked again after so long, unless a leader shows up earlier.
 pub(in crate::replica) const READ_RETRY_MICROS: u64 = 50_000;
@@ -118,6 +119,8 @@ pub struct Replica {
     pub(in crate::replica) first_term: Term,
     /// A term whose leader said that it leads no longer: nothing more is forwarded in it.
     pub(in crate::replica) leaderless_term: Term,
+    /// A term whose leader said that it hands over, and when what is held is forwarded to it again.
+    pub(in crate::replica) handing_over: Option<(Term, Time)>,
     /// Until when this node is promised to another cluster.
     reserved_until: Option<Time>,
     pub(in crate::replica) disk_full: bool,
@@ -162,6 +165,7 @@ impl Replica {
             installing: None,
             first_term,
             leaderless_term: Term::ZERO,
+            handing_over: None,
             next_hand_over: now,
             reserved_until: None,
             disk_full: false,
@@ -209,9 +213,19 @@ impl Replica {
         self.maybe_save_snapshot();
         let due =
             [self.writes.next_deadline(), self.reads.wake_at(), self.change.map(|change| change.deadline)];
-        let due = due.into_iter().chain([self.transfer.map(|(_, deadline)| deadline)]).flatten().min();
+        let forwards = self.forwards_wait_until().filter(|_| self.writes.held() > 0);
+        let due =
+            due.into_iter().chain([self.transfer.map(|(_, deadline)| deadline), forwards]).flatten().min();
         self.actions.wake_at = self.actions.wake_at.into_iter().chain(due).min();
         core::mem::take(&mut self.actions)
+    }
+
+    /// The node is about to end: the answers to those who wait for writes. What was never sent is certainly not appended.
+    pub fn give_up(&mut self) -> Vec<(RequestId, ClientReply)> {
+        let (held, sent) = self.writes.give_up();
+        let held = held.into_iter().map(|request| (request, ClientError::Stopping));
+        let sent = sent.into_iter().map(|request| (request, ClientError::Unknown));
+        held.chain(sent).map(|(request, error)| (request, ClientReply::Failed(error))).collect()
     }
 
     /// The membership in force.
@@ -258,6 +272,13 @@ impl Replica {
     #[must_use]
     pub fn is_starting(&self) -> bool {
         self.last_applied.index < self.committed_at_start || self.last_applied == LogId::ZERO
+    }
+
+    /// Whether this node is known to have been removed from its cluster: a committed membership lists it no longer.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        let commit = self.raft.commit_index();
+        commit > LogIndex::ZERO && self.raft.membership_at(commit).0.proves_removed(self.raft.id())
     }
 
     /// Whether this node is promised to another cluster now.

@@ -4,13 +4,14 @@ use crate::mutants::{Mutant, planted};
 use crate::raft::Time;
 use crate::raft::{Input, InputError, NodeId, RoleName};
 use crate::replica::api::{ClientError, ClientReply, ClientRequest, Level, Notice, RequestId};
-use crate::replica::message::{Forward, ForwardRefused, PeerMessage};
+use crate::replica::message::{Forward, ForwardRefused, PeerMessage, RefusedBecause};
 use crate::replica::proposal::{self, ProposalId};
 use crate::replica::reads::Read;
 use crate::replica::replica::{PendingChange, Replica};
 use crate::replica::writes::Write;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::ops::{Bound, RangeBounds};
 
 /// One forward carries at most so many bytes of commands (and at least one command).
 const FORWARD_BYTES_MAX: usize = 1 << 20;
@@ -69,6 +70,9 @@ impl Replica {
             // What it could read is the empty state of a cluster of one that is about to be no more.
             return self.fail(read.request, ClientError::Reserved);
         }
+        if self.is_removed() {
+            return self.fail(read.request, ClientError::Removed);
+        }
         if self.reads.len() >= self.config.pending_requests_max {
             return self.fail(read.request, ClientError::Overloaded);
         }
@@ -78,6 +82,8 @@ impl Replica {
     fn refuses_writes(&self) -> Option<ClientError> {
         if self.is_reserved() {
             Some(ClientError::Reserved)
+        } else if self.is_removed() {
+            Some(ClientError::Removed)
         } else if self.disk_full && self.raft.role() == RoleName::Leader {
             Some(ClientError::DiskFull)
         } else if self.writes.len() >= self.config.pending_requests_max {
@@ -100,9 +106,12 @@ impl Replica {
         if planted(Mutant::ForwardAppliedTwice) {
             seen = 0;
         }
-        if self.disk_full || self.is_reserved() {
+        if self.is_reserved() {
+            return self.refuse_forward(&forward, seen.., RefusedBecause::Overloaded);
+        }
+        if self.disk_full {
             // Noted as seen first: a second copy must not be appended when there is room again.
-            return self.refuse_forward(&forward, seen);
+            return self.refuse_forward(&forward, seen.., RefusedBecause::DiskFull);
         }
         for (offset, command) in forward.commands.iter().enumerate().skip(seen) {
             // The log never holds a command that cannot be decoded, or that answers to another origin's client.
@@ -112,10 +121,18 @@ impl Replica {
                 let reason =
                     String::from("forwarded a command that does not decode, or not under its own name");
                 self.actions.notices.push(Notice::BadMessage { from: forward.from, reason });
-                return self.refuse_forward(&forward, offset);
+                return self.refuse_forward(&forward, offset.., RefusedBecause::Malformed);
             }
-            if self.raft.step(self.now, Input::Propose(command.clone())).is_err() {
-                return self.refuse_forward(&forward, offset);
+            match self.raft.step(self.now, Input::Propose(command.clone())) {
+                Ok(()) => {}
+                Err(InputError::TooLarge { bytes, limit }) => {
+                    let why = RefusedBecause::TooLarge { bytes, limit };
+                    self.refuse_forward(&forward, offset..=offset, why);
+                }
+                Err(InputError::Transferring) => {
+                    return self.refuse_forward(&forward, offset.., RefusedBecause::HandingOver);
+                }
+                Err(_) => return self.refuse_forward(&forward, offset.., RefusedBecause::Overloaded),
             }
         }
     }
@@ -124,26 +141,33 @@ impl Replica {
     /// term; where this node may have led it and appended a first copy, it keeps silent, and the origin's writes are unknown.
     fn refuse_late_forward(&mut self, forward: &Forward) {
         if planted(Mutant::ForwardRefusedLate) {
-            return self.refuse_forward(forward, 0);
+            return self.refuse_forward(forward, 0.., RefusedBecause::NotLeading);
         }
         let led_in_an_earlier_life = forward.term <= self.first_term;
         if let Some(from) = self.origins.maybe_proposed(forward)
             && from < forward.commands.len()
             && !led_in_an_earlier_life
         {
-            self.refuse_forward(forward, from);
+            self.refuse_forward(forward, from.., RefusedBecause::NotLeading);
         }
     }
 
-    fn refuse_forward(&mut self, forward: &Forward, from: usize) {
+    /// Refuses the commands in `range` of a forward.
+    fn refuse_forward(&mut self, forward: &Forward, range: impl RangeBounds<usize>, why: RefusedBecause) {
+        let Bound::Included(&from) = range.start_bound() else { return };
+        let end = match range.end_bound() {
+            Bound::Included(&last) => last + 1,
+            Bound::Excluded(&end) => end,
+            Bound::Unbounded => forward.commands.len(),
+        };
         let refused = ForwardRefused {
             from: self.raft.id(),
             to: forward.from,
             term: forward.term,
             incarnation: forward.incarnation,
             first_sequence: forward.first_sequence.saturating_add(from as u64),
-            count: (forward.commands.len() - from) as u64,
-            overloaded: self.raft.role() == RoleName::Leader && self.raft.term() == forward.term,
+            count: end.saturating_sub(from) as u64,
+            why,
         };
         self.actions.messages.push(PeerMessage::ForwardRefused(refused));
     }
@@ -153,15 +177,36 @@ impl Replica {
             return;
         }
         let writes = self.writes.refused(refused.term, refused.first_sequence, refused.count);
-        if refused.overloaded {
-            for write in writes {
-                self.fail(write.request, ClientError::Overloaded);
+        let error = match refused.why {
+            RefusedBecause::NotLeading => {
+                // They are certainly not in that term's log, and never will be: they wait for the next term's leader.
+                self.leaderless_term = self.leaderless_term.max(refused.term);
+                return self.writes.hold_again(writes);
             }
-        } else {
-            // They are certainly not in that term's log, and never will be: they wait for the next term's leader.
-            self.leaderless_term = self.leaderless_term.max(refused.term);
-            self.writes.hold_again(writes);
+            RefusedBecause::HandingOver => {
+                // They wait for the next leader. This one is asked again a little later: its transfer may fail.
+                let pause = self.config.raft.heartbeat_interval_micros;
+                self.handing_over = Some((refused.term, self.now.plus(pause)));
+                return self.writes.hold_again(writes);
+            }
+            RefusedBecause::Overloaded => ClientError::Overloaded,
+            RefusedBecause::DiskFull => ClientError::DiskFull,
+            RefusedBecause::TooLarge { bytes, limit } => {
+                ClientError::Refused(InputError::TooLarge { bytes, limit }.to_string())
+            }
+            RefusedBecause::Malformed => {
+                ClientError::Refused(String::from("the leader could not read the command; see its log"))
+            }
+        };
+        for write in writes {
+            self.fail(write.request, error.clone());
         }
+    }
+
+    /// When held writes may go to the leader that said that it hands over, if that is still to come. It ends with the term.
+    pub(in crate::replica) fn forwards_wait_until(&self) -> Option<Time> {
+        let (term, until) = self.handing_over?;
+        (term == self.raft.term() && self.now < until).then_some(until)
     }
 
     /// Proposes what is held, or forwards it to the leader.
@@ -174,6 +219,7 @@ impl Replica {
         } else if let Some(leader) = self.raft.leader_hint().leader
             && leader != self.raft.id()
             && self.raft.term() > self.leaderless_term
+            && self.forwards_wait_until().is_none()
         {
             self.forward_writes(leader);
         }
@@ -226,6 +272,7 @@ fn refusal(error: &InputError) -> ClientError {
         InputError::ChangePending
         | InputError::BadChange(_)
         | InputError::BadTransferTarget
+        | InputError::QuorumAtRisk
         | InputError::TooLarge { .. } => ClientError::Refused(error.to_string()),
     }
 }

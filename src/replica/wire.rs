@@ -2,7 +2,7 @@
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::raft::{ENTRY_DATA_BYTES_MAX, Incarnation, Message, NodeId, Term};
-use crate::replica::message::{Forward, ForwardRefused, PeerMessage};
+use crate::replica::message::{Forward, ForwardRefused, PeerMessage, RefusedBecause};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -27,7 +27,7 @@ impl PeerMessage {
                 encode_relation(refused.from, refused.to, refused.term, refused.incarnation, out);
                 out.put_u64(refused.first_sequence);
                 out.put_u64(refused.count);
-                out.put_u8(u8::from(refused.overloaded));
+                encode_reason(refused.why, out);
             }
         }
     }
@@ -91,13 +91,39 @@ fn decode_forward_refused(mut reader: Reader) -> Result<ForwardRefused, DecodeEr
     let (from, to, term, incarnation) = decode_relation(&mut reader)?;
     let first_sequence = reader.counter("forward sequence")?;
     let count = reader.counter("refused count")?;
-    let overloaded = match reader.u8("refusal reason")? {
-        0 => false,
-        1 => true,
-        other => return Err(DecodeError::Invalid { what: "refusal reason", value: u64::from(other) }),
-    };
+    let why = decode_reason(&mut reader)?;
     reader.finish("refused forward")?;
-    Ok(ForwardRefused { from, to, term, incarnation, first_sequence, count, overloaded })
+    Ok(ForwardRefused { from, to, term, incarnation, first_sequence, count, why })
+}
+
+fn encode_reason(why: RefusedBecause, out: &mut Vec<u8>) {
+    let tag = match why {
+        RefusedBecause::NotLeading => 0,
+        RefusedBecause::Overloaded => 1,
+        RefusedBecause::HandingOver => 2,
+        RefusedBecause::DiskFull => 3,
+        RefusedBecause::TooLarge { .. } => 4,
+        RefusedBecause::Malformed => 5,
+    };
+    out.put_u8(tag);
+    if let RefusedBecause::TooLarge { bytes, limit } = why {
+        out.put_u64(bytes);
+        out.put_u64(limit);
+    }
+}
+
+fn decode_reason(reader: &mut Reader) -> Result<RefusedBecause, DecodeError> {
+    match reader.u8("refusal reason")? {
+        0 => Ok(RefusedBecause::NotLeading),
+        1 => Ok(RefusedBecause::Overloaded),
+        2 => Ok(RefusedBecause::HandingOver),
+        3 => Ok(RefusedBecause::DiskFull),
+        4 => {
+            Ok(RefusedBecause::TooLarge { bytes: reader.u64("command length")?, limit: reader.u64("limit")? })
+        }
+        5 => Ok(RefusedBecause::Malformed),
+        other => Err(DecodeError::Invalid { what: "refusal reason", value: u64::from(other) }),
+    }
 }
 
 #[cfg(test)]

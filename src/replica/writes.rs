@@ -125,6 +125,12 @@ impl Writes {
         self.take_sent(|_| true).into_iter().map(|write| write.request).collect()
     }
 
+    /// All that wait: the held (certainly not appended), and the sent (unknown).
+    pub(in crate::replica) fn give_up(&mut self) -> (Vec<RequestId>, Vec<RequestId>) {
+        let held = self.held.drain(..).map(|write| write.request).collect();
+        (held, self.forget_sent())
+    }
+
     /// The writes whose time is up: the held (certainly not appended), and the sent (unknown).
     pub(in crate::replica) fn expire(&mut self, now: Time) -> (Vec<RequestId>, Vec<RequestId>) {
         if self.next_deadline.is_none_or(|deadline| now < deadline) {

@@ -54,6 +54,11 @@ impl Clients {
         Some(waiting)
     }
 
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.len() == self.free.len()
+    }
+
     /// All of them.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Waiting> {
         self.free.clear();

@@ -3,7 +3,7 @@
 use crate::mutants::{Mutant, planted};
 use crate::raft::{ClusterId, Membership, NodeId, StoreId};
 use crate::server::hello::PeerHello;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Addresses learned from hellos, at most: of peers that the membership known here does not list yet.
@@ -40,6 +40,9 @@ struct State {
     /// The last one known to be committed: only it proves that an id was removed.
     committed: Option<Membership>,
     learned: BTreeMap<NodeId, Learned>,
+    /// Where members were that have left the membership in force: the leader tells them so, and has to reach them for that.
+    /// The driver says when they are not needed any more.
+    left: BTreeMap<NodeId, Vec<String>>,
     /// The cluster that this node is about to move into.
     promised: Option<ClusterId>,
 }
@@ -125,11 +128,29 @@ impl Refusal {
     }
 }
 
+impl State {
+    fn addresses(&self, id: NodeId) -> Vec<String> {
+        let member = self.in_force.members.get(&id).map(|member| &member.raft_addr);
+        let learned = self.learned.get(&id).filter(|_| member.is_none() || !planted(Mutant::OldAddress));
+        let mut found: Vec<String> =
+            learned.map(|learned| &learned.addr).into_iter().chain(member).cloned().collect();
+        found.dedup();
+        if learned.is_some_and(|learned| learned.is_contested) {
+            found.reverse();
+        }
+        if found.is_empty() {
+            found.extend(self.left.get(&id).into_iter().flatten().cloned());
+        }
+        found
+    }
+}
+
 impl Directory {
     /// Who this node is, and the membership that its log ends with.
     #[must_use]
     pub(super) fn new(me: Me, in_force: Membership) -> Self {
-        let state = State { me, in_force, committed: None, learned: BTreeMap::new(), promised: None };
+        let (learned, left) = (BTreeMap::new(), BTreeMap::new());
+        let state = State { me, in_force, committed: None, learned, left, promised: None };
         Self { state: Mutex::new(state) }
     }
 
@@ -190,16 +211,12 @@ impl Directory {
     /// and a membership that is new here may be an old one, where a log is caught up with.
     #[must_use]
     pub(super) fn addresses(&self, id: NodeId) -> Vec<String> {
-        let state = self.lock();
-        let member = state.in_force.members.get(&id).map(|member| &member.raft_addr);
-        let learned = state.learned.get(&id).filter(|_| member.is_none() || !planted(Mutant::OldAddress));
-        let mut found: Vec<String> =
-            learned.map(|learned| &learned.addr).into_iter().chain(member).cloned().collect();
-        found.dedup();
-        if learned.is_some_and(|learned| learned.is_contested) {
-            found.reverse();
-        }
-        found
+        self.lock().addresses(id)
+    }
+
+    /// Forgets where those are that have left the membership, but for those that `needed` names.
+    pub(super) fn retain_left(&self, needed: &BTreeSet<NodeId>) {
+        self.lock().left.retain(|id, _| needed.contains(id));
     }
 
     /// What to say when calling `to`.
@@ -217,6 +234,9 @@ impl Directory {
         if committed {
             state.committed = Some(membership.clone());
         }
+        let gone = state.in_force.members.keys().filter(|id| !membership.members.contains_key(id));
+        let gone: Vec<_> = gone.map(|id| (*id, state.addresses(*id))).collect();
+        state.left.extend(gone);
         let State { learned, in_force, .. } = &mut *state;
         learned.retain(|id, learned| {
             let address = |membership: &Membership| membership.members.get(id).map(|m| m.raft_addr.clone());
@@ -241,7 +261,8 @@ impl Directory {
     pub(super) fn set_me(&self, me: Me, in_force: Membership, addresses: Vec<(NodeId, String)>) {
         let addresses = addresses.into_iter().take(LEARNED_MAX);
         let learned = addresses.map(|(id, addr)| (id, Learned::new(addr))).collect();
-        *self.lock() = State { me, in_force, committed: None, learned, promised: None };
+        *self.lock() =
+            State { me, in_force, committed: None, learned, left: BTreeMap::new(), promised: None };
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -20,6 +20,7 @@ use crate::server::storage_workers::{LogJob, SnapshotJob, StorageNews};
 use crate::server::timer::Timer;
 use crate::server::watch;
 use crate::server::work::WorkQueue;
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
@@ -44,6 +45,8 @@ pub(super) struct Driver<E: Env> {
     pub log: Arc<WorkQueue<LogJob>>,
     /// Snapshot files.
     pub snapshots: Arc<WorkQueue<SnapshotJob<E::Disk>>>,
+    /// Peers that the committed membership lists no longer, and that the core still tells so: their links stay meanwhile.
+    pub leaving: BTreeSet<NodeId>,
     /// Who waits.
     pub clients: Clients,
     /// How long they wait at most.
@@ -80,9 +83,7 @@ pub(super) struct Reservation {
 /// On the way to a graceful end.
 #[derive(Debug)]
 pub(super) struct Stopping {
-    /// Leadership is being handed over.
-    transfer: oneshot::Receiver<ClientReply>,
-    /// It ends without that then.
+    /// It ends without that, and without the answers that are due, then.
     give_up: Time,
 }
 
@@ -160,6 +161,11 @@ impl<E: Env> Driver<E> {
             let _ = call.reply.send(ClientReply::Failed(ClientError::Reserved));
             return;
         }
+        if self.stopping.is_some() {
+            // Who was here before is still answered; this one may ask somebody else.
+            let _ = call.reply.send(ClientReply::Failed(ClientError::Stopping));
+            return;
+        }
         let write = matches!(call.request, ClientRequest::Write(_));
         let id = self.clients.insert(Waiting { since: now, write, reply: call.reply });
         let deadline = now.plus(self.request_timeout_micros);
@@ -201,6 +207,7 @@ impl<E: Env> Driver<E> {
         }
         self.maybe_learn_committed();
         self.links.send_all(actions.messages);
+        self.maybe_close_links();
         self.request_storage(actions.storage);
         for (id, reply) in actions.replies {
             self.answer(now, id, reply);
@@ -277,13 +284,44 @@ impl<E: Env> Driver<E> {
         let voters: Vec<u64> = membership.voters.iter().map(|id| id.get()).collect();
         let learners: Vec<u64> = membership.learners.keys().map(|id| id.get()).collect();
         info!(?voters, ?learners, joint = membership.outgoing.is_some(), committed, "membership");
-        if committed {
-            // An id that was never given yet may be a member's whose entry has not arrived here.
-            let next = membership.next_member_id;
-            self.links.retain(|id| id >= next || membership.members.contains_key(&id));
+        if committed && membership.proves_removed(self.place.1) {
+            warn!(
+                id = %self.place.1,
+                "this node was removed from its cluster and serves nobody any more; stop it, and wipe its data directory \
+                 before it joins again"
+            );
         }
         self.directory.set_membership(membership.clone(), committed);
+        if committed {
+            let peers = self.replica.raft().progress().map(|peer| peer.id);
+            self.leaving = peers.filter(|id| !membership.members.contains_key(id)).collect();
+            self.close_links(&membership);
+        }
         self.membership.send_replace(MembershipView { membership, committed });
+    }
+
+    /// Closes the links to members that were removed, once the core has given up telling them so.
+    fn maybe_close_links(&mut self) {
+        if self.leaving.is_empty() {
+            return;
+        }
+        let before = self.leaving.len();
+        let told = |id: &NodeId| self.replica.raft().progress().any(|peer| peer.id == *id);
+        let leaving = self.leaving.iter().copied().filter(told).collect();
+        self.leaving = leaving;
+        if self.leaving.len() < before {
+            let membership = self.replica.membership().clone();
+            self.close_links(&membership);
+        }
+    }
+
+    /// Closes the links to everyone who is neither a member nor still told that it is none. What is queued for them is sent.
+    fn close_links(&mut self, membership: &Membership) {
+        // An id that was never given yet may be a member's whose entry has not arrived here.
+        let next = membership.next_member_id;
+        let Self { links, leaving, directory, .. } = self;
+        links.retain(|id| id >= next || membership.members.contains_key(&id) || leaving.contains(&id));
+        directory.retain_left(leaving);
     }
 
     /// After a start the core says nothing of a membership that was committed in an earlier life; the commit index does.
@@ -314,11 +352,11 @@ impl<E: Env> Driver<E> {
             return;
         }
         info!("stopping");
-        let (reply, transfer) = oneshot::channel();
         let give_up = now.plus(self.config.raft.election_timeout_micros);
-        self.stopping = Some(Stopping { transfer, give_up });
+        self.stopping = Some(Stopping { give_up });
         if self.adopting.is_none() {
             // Answered at once where there is no leadership, or nobody to have it.
+            let (reply, _) = oneshot::channel();
             let id = self.clients.insert(Waiting { since: now, write: false, reply });
             let request = ClientRequest::TransferLeadership(None);
             self.replica.step(now, Event::Client { id, deadline: give_up, request });
@@ -327,9 +365,9 @@ impl<E: Env> Driver<E> {
 
     fn has_stopped(&mut self) -> bool {
         let now = self.env.now();
-        let Some(stopping) = &mut self.stopping else { return false };
-        let waits = matches!(stopping.transfer.try_recv(), Err(oneshot::error::TryRecvError::Empty));
-        self.adopting.is_none() && (!waits || now >= stopping.give_up)
+        let Some(stopping) = &self.stopping else { return false };
+        // The transfer is one of those who wait. Writes that came during it go to the new leader, and are answered.
+        self.adopting.is_none() && (self.clients.is_empty() || now >= stopping.give_up)
     }
 
     /// Lets the storage finish what it has.
@@ -354,6 +392,16 @@ impl<E: Env> Driver<E> {
         };
         let status = self.status(self.env.now(), Some(stopped));
         let _ = self.last.set(status);
+        if !planted(Mutant::ExitDenies) {
+            for (id, reply) in self.replica.give_up() {
+                self.answer(self.env.now(), id, reply);
+            }
+        }
+        // Nobody has looked at these.
+        self.inbox.clients.close();
+        while let Ok(call) = self.inbox.clients.try_recv() {
+            let _ = call.reply.send(ClientReply::Failed(ClientError::Stopping));
+        }
         self.fail_all(|write| {
             if write && !planted(Mutant::ExitDenies) { ClientError::Unknown } else { ClientError::NoQuorum }
         });
@@ -378,6 +426,7 @@ impl<E: Env> Driver<E> {
             uptime_micros: now.get(),
             storage_queue: self.log.len(),
             event_queue: self.inbox.len(),
+            removed: self.replica.is_removed(),
             stopped,
         }
     }

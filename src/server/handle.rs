@@ -78,6 +78,8 @@ pub struct NodeStatus {
     pub storage_queue: usize,
     /// Events waiting for the replica.
     pub event_queue: usize,
+    /// Whether this node is known to have been removed from its cluster.
+    pub removed: bool,
     /// Why the node does not serve, if it does not (a damaged log, a failed disk, …).
     pub stopped: Option<String>,
 }

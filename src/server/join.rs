@@ -12,8 +12,9 @@ use crate::server::env::{Env, until};
 use crate::server::handle::{Adoption, Control, JoinError, NodeHandle};
 use crate::server::join_turns::{Turn, Turns};
 use crate::server::options::JoinTimings;
-use crate::server::rpc::{Description, Question, Reply, ask};
+use crate::server::rpc::{Description, Question, Reply, ask, ask_noting};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -46,6 +47,7 @@ impl<E: Env> Joiner<E> {
         check_name(name)?;
         check_address(raft_addr).map_err(JoinError::BadRequest)?;
         let give_up = self.env.now().plus(self.timings.patience_micros);
+        let passed_on = AtomicBool::new(false);
         loop {
             let status = self.handle.status().await.replica;
             let leader = status.leader.filter(|_| !status.members.is_empty());
@@ -58,7 +60,7 @@ impl<E: Env> Joiner<E> {
                 }
                 Some(leader) if hops > 0 => {
                     if let Some(addr) = self.directory.address(leader) {
-                        match self.pass_on(&addr, name, raft_addr, hops - 1).await {
+                        match self.pass_on(&addr, name, raft_addr, hops - 1, &passed_on).await {
                             Some(Err(JoinError::NoLeader)) | None => {}
                             Some(joined) => return joined,
                         }
@@ -68,7 +70,14 @@ impl<E: Env> Joiner<E> {
                 None => {}
             }
             if self.env.now() >= give_up {
-                return Err(JoinError::NoLeader);
+                return Err(if passed_on.load(Ordering::Relaxed) {
+                    JoinError::Failed(format!(
+                        "the join was passed on to the leader, which has not answered yet: it may go on there; the members \
+                         in /v1/status show whether {name} is among them, and the same join may be asked for again"
+                    ))
+                } else {
+                    JoinError::NoLeader
+                });
             }
             self.pause().await;
         }
@@ -81,9 +90,10 @@ impl<E: Env> Joiner<E> {
         name: &str,
         raft_addr: &str,
         hops: u8,
+        passed_on: &AtomicBool,
     ) -> Option<Result<NodeId, JoinError>> {
         let question = Question::Join { name: name.to_owned(), raft_addr: raft_addr.to_owned(), hops };
-        match ask(&self.env, leader, &question, self.timings.whole_micros).await {
+        match ask_noting(&self.env, leader, &question, self.timings.whole_micros, passed_on).await {
             Ok(Reply::Joined(joined)) => Some(joined),
             Ok(other) => Some(Err(JoinError::Failed(format!("the leader answered {other:?}")))),
             Err(reason) => {

@@ -21,6 +21,7 @@ use crate::server::storage_workers::{LogWorker, SnapshotWorker};
 use crate::server::watch;
 use crate::server::work::WorkQueue;
 use crate::storage::{Bootstrap, Opened, SpareMode, Storage, StorageClock, StorageOptions};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -169,6 +170,7 @@ impl<E: Env> Parts<E> {
             links,
             log,
             snapshots,
+            leaving: BTreeSet::new(),
             clients: Clients::default(),
             request_timeout_micros: self.options.request_timeout_micros,
             metrics: self.metrics,

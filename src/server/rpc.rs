@@ -8,6 +8,7 @@ use crate::server::handle::{Adoption, JoinError};
 use crate::server::hello::{Answer, Hello};
 use serde::{Deserialize, Serialize};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A question or its answer is at most so long: the longest carries every member's address.
@@ -97,11 +98,25 @@ pub(super) async fn ask<E: Env>(
     question: &Question,
     micros: u64,
 ) -> Result<Reply, String> {
+    ask_noting(env, addr, question, micros, &AtomicBool::new(false)).await
+}
+
+/// The same, and notes in `sent` that the question was sent: what it asks for may be done, whatever becomes of the answer.
+///
+/// # Errors
+/// As [`ask`].
+pub(super) async fn ask_noting<E: Env>(
+    env: &E,
+    addr: &str,
+    question: &Question,
+    micros: u64,
+    sent: &AtomicBool,
+) -> Result<Reply, String> {
     let deadline = env.now().plus(micros);
     let asking = async {
         let mut stream =
             env.connect(addr).await.map_err(|error| format!("{addr} cannot be reached: {error}"))?;
-        converse(&mut stream, question).await.map_err(|reason| format!("{addr}: {reason}"))
+        converse(&mut stream, question, sent).await.map_err(|reason| format!("{addr}: {reason}"))
     };
     until(env, deadline, asking).await.unwrap_or_else(|| Err(format!("{addr} does not answer")))
 }
@@ -109,6 +124,7 @@ pub(super) async fn ask<E: Env>(
 async fn converse(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     question: &Question,
+    sent: &AtomicBool,
 ) -> Result<Reply, String> {
     Hello::Rpc.write(stream).await.map_err(|error| error.to_string())?;
     match Answer::read(stream).await.map_err(|error| error.to_string())? {
@@ -116,6 +132,7 @@ async fn converse(
         Answer::Refused(reason) => return Err(reason),
     }
     let block = Block { kind: KIND_QUESTION, body: to_bytes(question) };
+    sent.store(true, Ordering::Relaxed);
     block.write(stream).await.map_err(|error| error.to_string())?;
     let block = Block::read(stream, RPC_BYTES_MAX).await.map_err(|error| error.to_string())?;
     if block.kind != KIND_REPLY {

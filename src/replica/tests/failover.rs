@@ -1,8 +1,10 @@
 //! What clients see when leaders fail.
 
-use crate::raft::RoleName;
+use crate::raft::{Change, RoleName};
 use crate::replica::tests::{Cluster, id};
-use crate::replica::{ClientError, ClientReply, ClientRequest, Event, Level, PeerMessage, StorageEvent};
+use crate::replica::{
+    ClientError, ClientReply, ClientRequest, Event, Level, PeerMessage, ReplicaConfig, StorageEvent,
+};
 
 #[test]
 fn a_write_without_a_leader_waits_for_one() {
@@ -212,4 +214,84 @@ fn the_storage_is_told_of_each_advance_of_the_commit_index_once_and_behind_its_e
             cluster.noted.iter().filter(|(at, _)| at == node).map(|(_, index)| *index).collect();
         assert_eq!(noted, [replica.raft().commit_index()], "at node {node}");
     }
+}
+
+/// What a follower's client asks while the leader hands over is held, and goes to the next leader.
+#[test]
+fn a_forward_to_a_leader_that_hands_over_is_held_for_the_next() {
+    let mut cluster = Cluster::new(3);
+    let (leader, follower) = (cluster.leader().unwrap(), cluster.follower());
+    cluster.ask(leader, ClientRequest::TransferLeadership(None));
+    let write = cluster.write(follower, "k", "v");
+    let own = cluster.write(leader, "l", "w");
+    assert!(matches!(cluster.run_until_answered(write), ClientReply::Written(_)));
+    assert!(matches!(cluster.run_until_answered(own), ClientReply::Written(_)));
+    assert_ne!(cluster.leader(), Some(leader));
+}
+
+#[test]
+fn a_forward_to_a_leader_that_hands_over_in_vain_goes_to_it_in_the_end() {
+    let mut cluster = Cluster::new(3);
+    let (leader, follower) = (cluster.leader().unwrap(), cluster.follower());
+    let target = *cluster.replicas.keys().find(|id| **id != leader && **id != follower).unwrap();
+    cluster.ask(leader, ClientRequest::TransferLeadership(Some(target)));
+    cluster.isolate(target);
+    let write = cluster.write(follower, "k", "v");
+    assert!(matches!(cluster.run_until_answered(write), ClientReply::Written(_)));
+    assert_eq!(cluster.leader(), Some(leader));
+}
+
+#[test]
+fn a_followers_client_is_told_that_the_leaders_disk_is_full() {
+    let mut cluster = Cluster::new(3);
+    for node in [1, 2, 3] {
+        cluster.give(id(node), Event::Storage(StorageEvent::DiskFull(true)));
+    }
+    let write = cluster.write(cluster.follower(), "k", "v");
+    assert_eq!(cluster.run_until_answered(write), ClientReply::Failed(ClientError::DiskFull));
+}
+
+#[test]
+fn a_followers_client_is_told_that_its_command_is_too_long_and_the_others_are_served() {
+    let mut config = ReplicaConfig::default();
+    config.raft.uncommitted_bytes_max = 1_000;
+    let mut cluster = Cluster::without_leader(3, &config);
+    cluster.elect();
+    let follower = cluster.follower();
+    cluster.isolate(cluster.leader().unwrap());
+    let long = cluster.write(follower, "k", &"v".repeat(2_000));
+    let short = cluster.write(follower, "l", "w");
+    cluster.heal();
+    let refused = cluster.run_until_answered(long);
+    let says = |why: &str| why.contains("the limit is 1000");
+    assert!(matches!(&refused, ClientReply::Failed(ClientError::Refused(why)) if says(why)), "{refused:?}");
+    assert!(matches!(cluster.run_until_answered(short), ClientReply::Written(_)));
+}
+
+#[test]
+fn a_node_that_ends_says_which_writes_it_never_sent() {
+    let mut cluster = Cluster::new(3);
+    let follower = cluster.follower();
+    let sent = cluster.write(follower, "k", "v");
+    cluster.isolate(follower);
+    cluster.run(2_000_000);
+    let held = cluster.write(follower, "l", "w");
+    let answers = cluster.replicas.get_mut(&follower).unwrap().give_up();
+    let failed = |request, error| (request, ClientReply::Failed(error));
+    assert_eq!(answers, [failed(held, ClientError::Stopping), failed(sent, ClientError::Unknown)]);
+}
+
+#[test]
+fn a_removed_node_says_so_at_once() {
+    let mut cluster = Cluster::new(3);
+    let (leader, removed) = (cluster.leader().unwrap(), cluster.follower());
+    let change = Change::Remove { members: [removed].into() };
+    let change = cluster.ask(leader, ClientRequest::ChangeMembership(change));
+    assert!(matches!(cluster.run_until_answered(change), ClientReply::MembershipChanged(None)));
+    cluster.run_until(|cluster| cluster.replicas[&removed].is_removed());
+    let (write, read) = (cluster.write(removed, "k", "v"), cluster.read(removed, "k", Level::Linearizable));
+    for request in [write, read] {
+        assert_eq!(cluster.reply(request), Some(&ClientReply::Failed(ClientError::Removed)));
+    }
+    assert!(cluster.replicas.iter().all(|(id, replica)| *id == removed || !replica.is_removed()));
 }

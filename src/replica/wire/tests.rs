@@ -1,6 +1,6 @@
 use crate::codec::{COUNTER_MAX, DecodeError};
 use crate::raft::{Body, Incarnation, Message, NodeId, Term};
-use crate::replica::message::{Forward, ForwardRefused, PeerMessage};
+use crate::replica::message::{Forward, ForwardRefused, PeerMessage, RefusedBecause};
 use bytes::Bytes;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, proptest};
 use proptest::{prop_assert, prop_assert_eq, prop_oneof};
@@ -39,10 +39,21 @@ fn messages() -> impl Strategy<Value = PeerMessage> {
                 incarnation,
                 first_sequence,
                 count,
-                overloaded: count % 2 == 0,
+                why: reason(count),
             }),
         }
     })
+}
+
+fn reason(count: u64) -> RefusedBecause {
+    match count % 6 {
+        0 => RefusedBecause::NotLeading,
+        1 => RefusedBecause::HandingOver,
+        2 => RefusedBecause::Overloaded,
+        3 => RefusedBecause::DiskFull,
+        4 => RefusedBecause::TooLarge { bytes: count, limit: count / 2 },
+        _ => RefusedBecause::Malformed,
+    }
 }
 
 fn forward(commands: Vec<Bytes>) -> PeerMessage {

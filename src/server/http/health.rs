@@ -42,7 +42,11 @@ pub(super) fn local_checks(status: &NodeStatus, disk_full: bool) -> Vec<Check> {
             "member",
             ensure(
                 replica.members.iter().any(|m| m.id == replica.id),
-                "this node is no member of its cluster",
+                if status.removed {
+                    "this node was removed from its cluster; stop it, and wipe its data directory before it joins again"
+                } else {
+                    "this node is no member of its cluster"
+                },
             ),
         ),
         ("started", ensure(!replica.starting, "this node has not applied its log yet")),

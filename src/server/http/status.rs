@@ -46,6 +46,7 @@ struct StatusView<'s> {
     queues: QueuesView,
     http: HttpView,
     disk_full: bool,
+    removed: bool,
     stopped: Option<&'s str>,
     uptime_seconds: f64,
 }
@@ -144,6 +145,7 @@ pub(super) fn render(status: &NodeStatus, disk_full: bool, http: HttpView) -> Ve
         },
         http,
         disk_full,
+        removed: status.removed,
         stopped: status.stopped.as_deref(),
         uptime_seconds: status.uptime_micros as f64 / 1e6,
     };

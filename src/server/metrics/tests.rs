@@ -32,6 +32,7 @@ fn status() -> NodeStatus {
         uptime_micros: 1,
         storage_queue: 4,
         event_queue: 6,
+        removed: false,
         stopped: None,
     }
 }

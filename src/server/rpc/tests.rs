@@ -2,6 +2,7 @@ use crate::raft::{ClusterId, NodeId, StoreId};
 use crate::server::handle::{Adoption, JoinError};
 use crate::server::hello::{Answer, Hello};
 use crate::server::rpc::{Description, Question, Reply, converse, read_question, write_reply};
+use std::sync::atomic::AtomicBool;
 use tokio::io::{AsyncWriteExt, duplex};
 
 /// Asks over a pipe whose other end answers so.
@@ -16,7 +17,7 @@ async fn ask(question: &Question, answer: Answer, reply: Reply) -> (Option<Quest
     };
     let (replied, asked) = tokio::join!(
         async move {
-            let replied = converse(&mut near, question).await;
+            let replied = converse(&mut near, question, &AtomicBool::new(false)).await;
             drop(near);
             replied
         },
@@ -71,6 +72,6 @@ async fn a_refused_caller_is_told_why() {
 async fn a_stranger_instead_of_a_node_is_named_as_one() {
     let (mut near, mut far) = duplex(64);
     far.write_all(b"HTTP/1.1 400 Bad Request\r\n").await.unwrap();
-    let error = converse(&mut near, &Question::Describe).await.unwrap_err();
+    let error = converse(&mut near, &Question::Describe, &AtomicBool::new(false)).await.unwrap_err();
     assert!(error.contains("does not speak InfinityStore's protocol"), "{error}");
 }

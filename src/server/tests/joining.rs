@@ -1,6 +1,7 @@
 //! Nodes become one cluster, or say why not.
 
-use crate::replica::{ClientError, ClientReply};
+use crate::raft::Change;
+use crate::replica::{ClientError, ClientReply, ClientRequest};
 use crate::server::tests::cluster::{TestNode, is_set};
 use crate::server::{JoinError, NodeExit, NodeOptions};
 use crate::storage::MemoryDisk;
@@ -263,4 +264,40 @@ async fn fail_during_move(changes: u64) -> bool {
     assert!(again.is_ok(), "power failed after {changes} changes: {again:?}");
     assert_eq!(b.get("k").await.as_deref(), Some("v"), "power failed after {changes} changes");
     failed
+}
+
+#[tokio::test]
+async fn a_removed_member_learns_it_and_says_so() {
+    let (a, b, c) = (TestNode::start("a").await, TestNode::start("b").await, TestNode::start("c").await);
+    a.join(&b).await;
+    a.join(&c).await;
+    let id = c.handle().status().await.replica.id;
+    let change = ClientRequest::ChangeMembership(Change::Remove { members: [id].into() });
+    assert_eq!(a.handle().request(change).await, ClientReply::MembershipChanged(None));
+    // It is told by an append that leaves after the leader has seen the commit, which is when the leader forgets its members.
+    let views = c.handle().membership;
+    let told = views.wait_for(|view| view.committed && !view.membership.members.contains_key(&id));
+    // What it finds holds the view's lock, and would hold up the driver.
+    let told = tokio::time::timeout(std::time::Duration::from_secs(30), told).await.is_ok();
+    assert!(told, "it is told that its removal is committed");
+    assert!(c.handle().status().await.removed);
+    assert_eq!(c.set("k", "v").await, ClientReply::Failed(ClientError::Removed));
+    assert!(!a.handle().status().await.removed);
+    assert!(is_set(&b.set("k", "v").await));
+}
+
+#[tokio::test]
+async fn a_join_that_was_passed_on_and_takes_long_is_not_called_leaderless() {
+    let a = TestNode::start("a").await;
+    let b = TestNode::start_with("b", MemoryDisk::new(), |options| {
+        options.join_timings.patience_micros = 1;
+        options.join_timings.whole_micros = 300_000;
+    })
+    .await;
+    a.join(&b).await;
+    // It takes connections and says nothing: the leader waits for it.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let joined = join(&b, "c", &silent.local_addr().unwrap().to_string()).await;
+    let says = |why: &str| why.contains("it may go on there") && why.contains("/v1/status");
+    assert!(matches!(&joined, Err(JoinError::Failed(why)) if says(why)), "{joined:?}");
 }

@@ -52,6 +52,7 @@ pub(super) fn node_status() -> NodeStatus {
         uptime_micros: 2_500_000,
         storage_queue: 4,
         event_queue: 0,
+        removed: false,
         stopped: None,
     }
 }
