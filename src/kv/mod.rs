@@ -10,7 +10,9 @@
 mod command;
 mod snapshot;
 mod store;
+mod tree;
 
 pub use command::{KEY_BYTES_MAX, Op, Outcome, Revision, VALUE_BYTES_MAX};
 pub use snapshot::StoreReader;
 pub use store::{Store, Versioned};
+pub use tree::VersionedRef;

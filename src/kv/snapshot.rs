@@ -11,9 +11,9 @@
 
 use crate::codec::{DecodeError, Writer};
 use crate::kv::command::{KEY_BYTES_MAX, Revision, VALUE_BYTES_MAX};
-use crate::kv::store::{Store, Versioned};
+use crate::kv::store::{Store, StoreBuilder};
+use crate::kv::tree::VersionedRef;
 use alloc::vec::Vec;
-use bytes::Bytes;
 
 /// The first byte of a body: which format the rest has.
 const FORMAT: u8 = 1;
@@ -56,7 +56,7 @@ impl Store {
     }
 }
 
-fn put_key(piece: &mut Vec<u8>, key: &[u8], versioned: &Versioned) {
+fn put_key(piece: &mut Vec<u8>, key: &[u8], versioned: VersionedRef<'_>) {
     piece.put_u8(TAG_KEY);
     piece.put_u64(versioned.create_revision.0);
     piece.put_u64(versioned.mod_revision.0);
@@ -64,7 +64,7 @@ fn put_key(piece: &mut Vec<u8>, key: &[u8], versioned: &Versioned) {
     piece.put_u32(u32::try_from(key.len()).expect("commands keep keys below their limit"));
     piece.put_u32(u32::try_from(versioned.value.len()).expect("commands keep values below their limit"));
     piece.extend_from_slice(key);
-    piece.extend_from_slice(&versioned.value);
+    piece.extend_from_slice(versioned.value);
 }
 
 fn put_end(piece: &mut Vec<u8>, store: &Store) {
@@ -80,8 +80,10 @@ fn put_end(piece: &mut Vec<u8>, store: &Store) {
 /// to be dropped.
 #[derive(Debug, Default)]
 pub struct StoreReader {
-    store: Store,
-    /// The last key put into `store`: the next one is greater.
+    builder: StoreBuilder,
+    /// Whole, once the end record agreed with what came before it.
+    store: Option<Store>,
+    /// The last key put into `builder`: the next one is greater.
     last_key: Option<Vec<u8>>,
     /// Largest mod_revision so far: the store's revision is not below it.
     newest: Revision,
@@ -131,14 +133,11 @@ impl StoreReader {
     /// # Errors
     /// [`DecodeError`] if the body is cut short.
     pub fn finish(self) -> Result<Store, DecodeError> {
-        if self.progress != Progress::Ended {
-            return Err(DecodeError::Short {
-                what: "snapshot body",
-                needs: self.pending.len().max(HEAD_BYTES),
-                has: self.pending.len(),
-            });
-        }
-        Ok(self.store)
+        self.store.ok_or(DecodeError::Short {
+            what: "snapshot body",
+            needs: self.pending.len().max(HEAD_BYTES),
+            has: self.pending.len(),
+        })
     }
 
     /// Reads the whole records at the front of `bytes`; returns how many bytes they take.
@@ -200,31 +199,31 @@ impl StoreReader {
         let (key, after) = after.split_at(key_length);
         let (value, after) = after.split_at(value_length);
         if self.last_key.as_deref() >= Some(key) || key.is_empty() {
-            return Err(DecodeError::Invalid { what: "order of the keys", value: self.store.len() as u64 });
+            return Err(DecodeError::Invalid { what: "order of the keys", value: self.builder.len() as u64 });
         }
         let last_key = self.last_key.get_or_insert_default();
         last_key.clear();
         last_key.extend_from_slice(key);
         self.newest = self.newest.max(mod_revision);
-        let value = Bytes::copy_from_slice(value);
-        self.store.restore_key(key, Versioned { value, create_revision, mod_revision, version });
+        self.builder.push(key, VersionedRef { value, create_revision, mod_revision, version });
         Ok(Some(after))
     }
 
     fn read_end(&mut self, head: &[u8; HEAD_BYTES]) -> Result<(), DecodeError> {
         let count = u64_at(head, 1);
-        if count != self.store.len() as u64 {
+        if count != self.builder.len() as u64 {
             return Err(DecodeError::Invalid { what: "number of keys", value: count });
         }
         let revision = Revision(u64_at(head, 9));
         if revision < self.newest {
             return Err(DecodeError::Invalid { what: "revision of the snapshot", value: revision.0 });
         }
-        self.store.restore_revision(revision);
+        let store = core::mem::take(&mut self.builder).finish(revision);
         let state_hash = u128::from(u64_at(head, 17)) | u128::from(u64_at(head, 25)) << 64;
-        if state_hash != self.store.state_hash() {
+        if state_hash != store.state_hash() {
             return Err(DecodeError::Invalid { what: "state hash of the snapshot", value: u64_at(head, 17) });
         }
+        self.store = Some(store);
         self.progress = Progress::Ended;
         Ok(())
     }

@@ -1,9 +1,9 @@
-//! The store: a persistent map, so that a snapshot captures it in O(1) while it goes on changing.
+//! The store: a tree whose nodes are shared with captures, so that a snapshot captures it in O(1) while it goes on
+//! changing.
 
 use crate::kv::command::{Op, Outcome, Revision};
-use alloc::boxed::Box;
+use crate::kv::tree::{Tree, TreeBuilder, VersionedRef};
 use bytes::Bytes;
-use rpds::RedBlackTreeMapSync;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// A value and its versions.
@@ -19,24 +19,32 @@ pub struct Versioned {
     pub version: u64,
 }
 
+impl Versioned {
+    /// The same, with the value where it lies.
+    #[must_use]
+    pub fn as_ref(&self) -> VersionedRef<'_> {
+        let Self { value, create_revision, mod_revision, version } = self;
+        VersionedRef {
+            value,
+            create_revision: *create_revision,
+            mod_revision: *mod_revision,
+            version: *version,
+        }
+    }
+}
+
 /// The state machine's state. `clone` is O(1).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Store {
-    /// Keys and values in allocations of their own: a slice would keep the network buffer it came in alive.
-    map: RedBlackTreeMapSync<Box<[u8]>, Versioned>,
+    /// Holds keys and values in memory of its own: a slice would keep the network buffer it came in alive.
+    tree: Tree,
     /// The last mutation's; never goes back.
     revision: Revision,
     /// Sum of the lengths of keys and values.
     bytes: u64,
-    /// Sum (mod 2^128) of [`digest`] over `map`: sums do not depend on the order, and can be subtracted from.
+    /// Sum (mod 2^128) of [`digest`] over `tree`: sums do not depend on the order, and can be subtracted from.
     /// Invariant: equal to a recomputation.
     digests: u128,
-}
-
-impl Default for Store {
-    fn default() -> Self {
-        Self { map: RedBlackTreeMapSync::new_sync(), revision: Revision(0), bytes: 0, digests: 0 }
-    }
 }
 
 impl Store {
@@ -56,13 +64,15 @@ impl Store {
 
     /// The value of a key.
     #[must_use]
-    pub fn get(&self, key: &[u8]) -> Option<&Versioned> {
-        self.map.get(key)
+    pub fn get(&self, key: &[u8]) -> Option<Versioned> {
+        let (value, found) = self.tree.get_bytes(key)?;
+        let VersionedRef { create_revision, mod_revision, version, .. } = found;
+        Some(Versioned { value, create_revision, mod_revision, version })
     }
 
     /// All keys and their values, in the order of the keys.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Versioned)> {
-        self.map.iter().map(|(key, versioned)| (&**key, versioned))
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], VersionedRef<'_>)> {
+        self.tree.iter()
     }
 
     /// The revision of the last mutation.
@@ -74,7 +84,7 @@ impl Store {
     /// Number of keys.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.map.size()
+        self.tree.len()
     }
 
     /// Whether there are no keys.
@@ -96,57 +106,73 @@ impl Store {
         self.digests.wrapping_add(xxh3_128(&self.revision.0.to_le_bytes()))
     }
 
-    /// Puts back a key of a snapshot; `key` comes after all keys here. Revisions are the caller's to check.
-    pub(in crate::kv) fn restore_key(&mut self, key: &[u8], versioned: Versioned) {
-        self.bytes += (key.len() + versioned.value.len()) as u64;
-        self.digests = self.digests.wrapping_add(digest(key, &versioned));
-        self.map.insert_mut(key.into(), versioned);
-    }
-
-    /// Ends a restoration.
-    pub(in crate::kv) const fn restore_revision(&mut self, revision: Revision) {
-        self.revision = revision;
-    }
-
     fn set(&mut self, key: &[u8], value: &[u8]) -> Outcome {
         self.revision.0 += 1;
         let revision = self.revision;
-        let value = Bytes::copy_from_slice(value);
-        self.bytes += value.len() as u64;
-        if let Some(versioned) = self.map.get_mut(key) {
-            self.bytes -= versioned.value.len() as u64;
-            let before = digest(key, versioned);
-            versioned.value = value;
-            versioned.mod_revision = revision;
-            versioned.version += 1;
-            self.digests = self.digests.wrapping_sub(before).wrapping_add(digest(key, versioned));
-            return Outcome::Set { revision, version: versioned.version };
-        }
-        let versioned = Versioned { value, create_revision: revision, mod_revision: revision, version: 1 };
-        self.bytes += key.len() as u64;
-        self.digests = self.digests.wrapping_add(digest(key, &versioned));
-        self.map.insert_mut(key.into(), versioned);
-        Outcome::Set { revision, version: 1 }
+        let Self { tree, bytes, digests, .. } = self;
+        let mut version = 1;
+        *bytes += value.len() as u64;
+        tree.set(key, &mut |before| {
+            let mut create_revision = revision;
+            if let Some(before) = before {
+                *bytes -= before.value.len() as u64;
+                *digests = digests.wrapping_sub(digest(key, before));
+                (create_revision, version) = (before.create_revision, before.version + 1);
+            } else {
+                *bytes += key.len() as u64;
+            }
+            let now = VersionedRef { value, create_revision, mod_revision: revision, version };
+            *digests = digests.wrapping_add(digest(key, now));
+            now
+        });
+        Outcome::Set { revision, version }
     }
 
     fn delete(&mut self, key: &[u8]) -> Outcome {
-        let Some(versioned) = self.map.get(key) else {
+        let Some(before) = self.tree.get(key) else {
             return Outcome::Deleted { revision: self.revision, existed: false };
         };
-        self.bytes -= (key.len() + versioned.value.len()) as u64;
-        self.digests = self.digests.wrapping_sub(digest(key, versioned));
-        self.map.remove_mut(key);
+        self.bytes -= (key.len() + before.value.len()) as u64;
+        self.digests = self.digests.wrapping_sub(digest(key, before));
+        self.tree.remove(key);
         self.revision.0 += 1;
         Outcome::Deleted { revision: self.revision, existed: true }
     }
 }
 
+/// Makes a store of the keys of a snapshot. Revisions are the caller's to check.
+#[derive(Debug, Default)]
+pub(in crate::kv) struct StoreBuilder {
+    tree: TreeBuilder,
+    bytes: u64,
+    digests: u128,
+}
+
+impl StoreBuilder {
+    /// Puts a key back; it comes after all before.
+    pub(in crate::kv) fn push(&mut self, key: &[u8], versioned: VersionedRef<'_>) {
+        self.bytes += (key.len() + versioned.value.len()) as u64;
+        self.digests = self.digests.wrapping_add(digest(key, versioned));
+        self.tree.push(key, versioned);
+    }
+
+    /// Number of keys so far.
+    pub(in crate::kv) const fn len(&self) -> usize {
+        self.tree.len()
+    }
+
+    /// The store.
+    pub(in crate::kv) fn finish(self, revision: Revision) -> Store {
+        Store { tree: self.tree.finish(), revision, bytes: self.bytes, digests: self.digests }
+    }
+}
+
 /// What one key adds to the state hash: a hash over its key, value, revisions and version. Key and value are hashed
 /// apart, and then their hashes, so that nothing has to be put side by side first.
-fn digest(key: &[u8], versioned: &Versioned) -> u128 {
+fn digest(key: &[u8], versioned: VersionedRef<'_>) -> u128 {
     let mut words = [0; 56];
     words[..16].copy_from_slice(&xxh3_128(key).to_le_bytes());
-    words[16..32].copy_from_slice(&xxh3_128(&versioned.value).to_le_bytes());
+    words[16..32].copy_from_slice(&xxh3_128(versioned.value).to_le_bytes());
     words[32..40].copy_from_slice(&versioned.create_revision.0.to_le_bytes());
     words[40..48].copy_from_slice(&versioned.mod_revision.0.to_le_bytes());
     words[48..].copy_from_slice(&versioned.version.to_le_bytes());

@@ -154,7 +154,7 @@ impl Replica {
         let through = if early { LogIndex::new(u64::MAX - 1) } else { self.last_applied.index };
         for read in self.reads.servable(through) {
             let reply = match &read.key {
-                Some(key) => ClientReply::Value(self.store.get(key).cloned()),
+                Some(key) => ClientReply::Value(self.store.get(key)),
                 None => ClientReply::UpToDate,
             };
             self.reply(read.request, reply);

@@ -32,7 +32,7 @@ impl Replica {
                 self.fail(id, ClientError::Starting);
             }
             ClientRequest::Read { key, level: Level::Local } => {
-                let value = self.store.get(&key).cloned();
+                let value = self.store.get(&key);
                 self.reply(id, ClientReply::Value(value));
             }
             ClientRequest::Read { key, level: Level::Linearizable } => {

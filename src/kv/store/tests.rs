@@ -1,3 +1,4 @@
+use crate::kv::store::StoreBuilder;
 use crate::kv::store::digest;
 use crate::kv::{Op, Outcome, Revision, Store, Versioned};
 use alloc::collections::BTreeMap;
@@ -58,6 +59,10 @@ impl Model {
             }
         }
     }
+}
+
+fn owned(store: &Store) -> Vec<(Vec<u8>, Vec<u8>, u64)> {
+    store.iter().map(|(key, found)| (key.to_vec(), found.value.to_vec(), found.version)).collect()
 }
 
 fn recomputed_state_hash(store: &Store) -> u128 {
@@ -133,10 +138,10 @@ proptest! {
         let (mut store, mut model) = (Store::new(), Model::default());
         for op in &ops {
             prop_assert_eq!(store.apply(op), model.apply(op));
-            prop_assert_eq!(store.get(op.key()), model.map.get(&op.key()[..]));
+            prop_assert_eq!(store.get(op.key()), model.map.get(&op.key()[..]).cloned());
             prop_assert_eq!(store.state_hash(), recomputed_state_hash(&store));
         }
-        prop_assert!(store.iter().eq(model.map.iter().map(|(key, versioned)| (&key[..], versioned))));
+        prop_assert!(store.iter().eq(model.map.iter().map(|(key, versioned)| (&key[..], versioned.as_ref()))));
         prop_assert_eq!(store.len(), model.map.len());
         prop_assert_eq!(store.is_empty(), model.map.is_empty());
         prop_assert_eq!(store.revision().0, model.revision);
@@ -151,31 +156,26 @@ proptest! {
             store.apply(op);
         }
         let captured = store.clone();
-        let (hash, content) = (captured.state_hash(), captured.iter().map(|(k, v)| (k.to_vec(), v.clone())).collect::<Vec<_>>());
+        let (hash, content) = (captured.state_hash(), owned(&captured));
         for op in &after {
             store.apply(op);
         }
         prop_assert_eq!(captured.state_hash(), hash);
-        prop_assert!(captured.iter().eq(content.iter().map(|(key, versioned)| (&key[..], versioned))));
+        prop_assert_eq!(owned(&captured), content);
         prop_assert_eq!(recomputed_state_hash(&captured), hash);
     }
 
     #[test]
-    fn state_hash_does_not_depend_on_the_order_of_insertion(pairs in any_vec((1..50u8, any::<u8>()), 0..40)) {
-        let keys: BTreeMap<u8, u8> = pairs.into_iter().collect();
-        let versioned = |value: u8| Versioned {
-            value: vec![value].into(),
-            create_revision: Revision(1),
-            mod_revision: Revision(9),
-            version: 3,
-        };
-        let (mut up, mut down) = (Store::new(), Store::new());
-        for (key, value) in &keys {
-            up.restore_key(&[*key], versioned(*value));
+    fn a_store_built_from_a_snapshot_is_the_one_that_was_captured(ops in any_ops()) {
+        let mut store = Store::new();
+        for op in &ops {
+            store.apply(op);
         }
-        for (key, value) in keys.iter().rev() {
-            down.restore_key(&[*key], versioned(*value));
-        }
-        prop_assert_eq!(up.state_hash(), down.state_hash());
+        let mut builder = StoreBuilder::default();
+        store.iter().for_each(|(key, found)| builder.push(key, found));
+        let built = builder.finish(store.revision());
+        prop_assert_eq!(built.state_hash(), store.state_hash());
+        prop_assert_eq!(built.bytes(), store.bytes());
+        prop_assert_eq!(owned(&built), owned(&store));
     }
 }

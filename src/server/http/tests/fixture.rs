@@ -139,7 +139,7 @@ async fn answer_clients(mut calls: mpsc::Receiver<ClientCall>) {
                 let (Op::Set { key, .. } | Op::Delete { key }) = op;
                 (key.clone(), ClientReply::Written(store.apply(op)))
             }
-            ClientRequest::Read { key, .. } => (key.clone(), ClientReply::Value(store.get(key).cloned())),
+            ClientRequest::Read { key, .. } => (key.clone(), ClientReply::Value(store.get(key))),
             _ => (bytes::Bytes::new(), ClientReply::UpToDate),
         };
         let answer = match &*key {
