@@ -8,7 +8,8 @@ use crate::cli::signals::{StopSignals, runtime};
 use crate::raft::Config;
 use crate::replica::ReplicaConfig;
 use crate::server::{
-    Env, HttpOptions, HttpServer, Listener, Metrics, Node, NodeExit, NodeOptions, StartError, TokioEnv,
+    Env, HttpOptions, HttpServer, Listener, Metrics, Node, NodeExit, NodeOptions, NodeSlot, StartError,
+    TokioEnv,
 };
 use crate::storage::RealDisk;
 use std::io::Write as _;
@@ -24,6 +25,8 @@ const NAME_BYTES_MAX: usize = 128;
 const REQUEST_MEMORY_MIN: u64 = 20 << 20;
 /// A shorter interval between heartbeats is a mistake (a wrong unit, say): networks and disks answer no faster.
 const HEARTBEAT_MICROS_MIN: u64 = 1_000;
+/// A start on a full disk is tried again after so long.
+const NO_ROOM_RETRY_MICROS: u64 = 2_000_000;
 /// After the node has ended, what still runs (a blocking lookup, say) may take so long.
 const RUNTIME_STOP_TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -142,8 +145,19 @@ async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions)
     let http_url = reachable(&listener.local_addr().unwrap_or_else(|_| args.http_addr.clone()));
     let raft_addr = options.raft_addr.clone();
     let metrics = Metrics::new();
-    let node = Node::start(env.clone(), options, metrics.clone()).await.map_err(start_failure)?;
-    let http = HttpServer::start(env.clone(), listener, http_options, node.handle(), metrics);
+    // Before the node, too: a large store takes a while to load, and whoever looks after the process asks how it is.
+    let slot = NodeSlot::default();
+    let http = HttpServer::start(env.clone(), listener, http_options, slot.clone(), metrics.clone());
+    let node = tokio::select! {
+        biased;
+        signal = signals.next() => {
+            // Nothing was promised to anybody: what is being read or rewritten may stop anywhere, as in a crash.
+            tracing::info!("stopped by {signal} while starting");
+            return Ok(());
+        }
+        started = start(&env, options, metrics) => started.map_err(start_failure)?,
+    };
+    slot.fill(node.handle());
     // Whoever started it may have closed the pipe: no reason not to serve.
     let _ = writeln!(
         std::io::stdout(),
@@ -174,6 +188,25 @@ async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions)
     }
 }
 
+/// Starts the node; where the disk is full, as soon as there is room.
+async fn start(env: &TokioEnv<RealDisk>, options: NodeOptions, metrics: Metrics) -> Result<Node, StartError> {
+    loop {
+        match Node::start(env.clone(), options.clone(), metrics.clone()).await {
+            Err(StartError::NoRoom(text)) => {
+                if metrics.disk_full.get() == 0 {
+                    tracing::error!("{text}; until then this node tries every few seconds");
+                }
+                metrics.disk_full.set(1);
+                env.sleep_until(env.now().plus(NO_ROOM_RETRY_MICROS)).await;
+            }
+            started => {
+                metrics.disk_full.set(0);
+                return started;
+            }
+        }
+    }
+}
+
 fn ended(exit: NodeExit) -> Result<(), Failure> {
     match exit {
         NodeExit::Stopped => Ok(()),
@@ -198,7 +231,7 @@ fn start_failure(error: StartError) -> Failure {
     let status = match &error {
         StartError::BadOption(_) => ExitStatus::Usage,
         StartError::PortInUse { .. } | StartError::Listen { .. } => ExitStatus::Address,
-        StartError::Storage(_) => ExitStatus::Data,
+        StartError::Storage(_) | StartError::NoRoom(_) => ExitStatus::Data,
         StartError::Thread(_) => ExitStatus::Failure,
     };
     Failure::new(status, error.to_string())

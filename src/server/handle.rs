@@ -23,6 +23,31 @@ pub struct NodeHandle {
     pub(in crate::server) last: Arc<OnceLock<NodeStatus>>,
 }
 
+/// A place for the handle of a node that is still starting. Cheap to clone; all clones are one place.
+#[derive(Clone, Debug, Default)]
+pub struct NodeSlot(Arc<OnceLock<NodeHandle>>);
+
+impl NodeSlot {
+    /// The node has started. The first handle stays.
+    pub fn fill(&self, node: NodeHandle) {
+        let _first = self.0.set(node);
+    }
+
+    /// The node's handle, once it has started.
+    #[must_use]
+    pub fn get(&self) -> Option<&NodeHandle> {
+        self.0.get()
+    }
+}
+
+impl From<NodeHandle> for NodeSlot {
+    fn from(node: NodeHandle) -> Self {
+        let slot = Self::default();
+        slot.fill(node);
+        slot
+    }
+}
+
 /// A join that somebody in this process asked for.
 #[derive(Debug)]
 pub(super) struct JoinCall {

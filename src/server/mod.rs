@@ -45,7 +45,7 @@ pub mod work;
 mod work_task;
 
 pub use env::{Env, Listener, until};
-pub use handle::{JoinError, Joined, NodeHandle, NodeStatus};
+pub use handle::{JoinError, Joined, NodeHandle, NodeSlot, NodeStatus};
 pub use http::{HttpOptions, HttpServer};
 pub use metrics::{Histogram, Instruments, Metrics, Requests, Route};
 pub use node::Node;

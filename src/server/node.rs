@@ -2,7 +2,7 @@
 
 use crate::raft::{ClusterId, Member, NodeId, StoreId, Time, bootstrap_log};
 use crate::replica::{Event, Replica, ReplicaStart};
-use crate::server::address::{advertised, check_address, host_of};
+use crate::server::address::{advertised, check_address, host_of, is_every_interface};
 use crate::server::announce::{announce_address, join_until_member};
 use crate::server::clients::Clients;
 use crate::server::directory::{Directory, Me};
@@ -19,8 +19,8 @@ use crate::server::options::{NodeExit, NodeOptions, StartError};
 use crate::server::service::RpcService;
 use crate::server::storage_workers::{LogWorker, SnapshotWorker};
 use crate::server::watch;
-use crate::server::work::WorkQueue;
-use crate::storage::{Bootstrap, Opened, SpareMode, Storage, StorageClock, StorageOptions};
+use crate::server::work::{WorkQueue, Worker};
+use crate::storage::{Bootstrap, Identity, Opened, SpareMode, Storage, StorageClock, StorageOptions};
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -53,12 +53,11 @@ impl Node {
     pub async fn start<E: Env>(env: E, options: NodeOptions, metrics: Metrics) -> Result<Self, StartError> {
         let listener = listen(&env, &options.raft_addr).await?;
         let (raft_addr, http_addr) = addresses(&env, &options, &listener).await?;
-        let (storage, opened) = open(&env, &options, &raft_addr, &http_addr)?;
-        env.watch_opened(&opened);
-        for note in &opened.notes {
-            info!(%note, "recovered");
-        }
-        let identity = opened.identity.clone();
+        let (storage, identity, replica) = beside_tasks(
+            &env,
+            Opening { options: options.clone(), addresses: (raft_addr.clone(), http_addr.clone()) },
+        )
+        .await?;
         let me = Me {
             cluster: identity.cluster,
             id: identity.member,
@@ -68,7 +67,6 @@ impl Node {
             http_addr,
         };
         info!(name = %me.name, cluster = %me.cluster, id = me.id.get(), store = %me.store, addr = %me.raft_addr, "starting");
-        let replica = replica(&env, &options, opened)?;
         let node = Parts { env, options, metrics, me, replica }.start(storage, listener)?;
         Ok(node)
     }
@@ -242,7 +240,9 @@ async fn addresses<E: Env>(
         let port = bound.rsplit_once(':').map_or("0", |(_, port)| port);
         listens = format!("{host}:{port}");
     }
-    let host_name = env.host_name().await;
+    // Whether this machine's name resolves is asked of a name server, which may take its time: only where it is needed.
+    let is_needed = options.advertise.is_none() && is_every_interface(host_of(&listens));
+    let host_name = if is_needed { env.host_name().await } else { String::new() };
     let raft_addr = advertised(&listens, options.advertise.as_deref(), &host_name);
     let unreachable = |text| StartError::BadOption(format!("--advertise-raft-addr: {text}"));
     check_address(&raft_addr).map_err(unreachable)?;
@@ -278,7 +278,10 @@ fn open<E: Env>(
         ..StorageOptions::new(options.data_dir.clone())
     };
     let opened = Storage::open(env.disk().clone(), storage_options, &bootstrap);
-    opened.map_err(|error| StartError::Storage(error.to_string()))
+    opened.map_err(|error| {
+        let text = error.to_string();
+        if error.is_full() { StartError::NoRoom(text) } else { StartError::Storage(text) }
+    })
 }
 
 fn replica<E: Env>(env: &E, options: &NodeOptions, opened: Opened) -> Result<Replica, StartError> {
@@ -291,6 +294,68 @@ fn replica<E: Env>(env: &E, options: &NodeOptions, opened: Opened) -> Result<Rep
     };
     let replica = Replica::new(options.replica.clone(), start, env.now());
     replica.map_err(|error| StartError::Storage(error.to_string()))
+}
+
+/// What a start reads and rewrites on the disk.
+struct Opening {
+    options: NodeOptions,
+    /// Raft address and HTTP address.
+    addresses: (String, String),
+}
+
+/// The log's storage, whose it is, and the replica as its log and its snapshot have it.
+type Ready<E> = (Storage<<E as Env>::Disk>, Identity, Replica);
+
+impl Opening {
+    fn run<E: Env>(&self, env: &E) -> Result<Ready<E>, StartError> {
+        let (raft_addr, http_addr) = &self.addresses;
+        let (storage, opened) = open(env, &self.options, raft_addr, http_addr)?;
+        env.watch_opened(&opened);
+        for note in &opened.notes {
+            info!(%note, "recovered");
+        }
+        let identity = opened.identity.clone();
+        let replica = replica(env, &self.options, opened)?;
+        Ok((storage, identity, replica))
+    }
+}
+
+/// Opens the data directory on a thread of its own, where there are threads: a large store takes seconds, and the process
+/// answers meanwhile.
+async fn beside_tasks<E: Env>(env: &E, opening: Opening) -> Result<Ready<E>, StartError> {
+    if !E::THREADS {
+        return opening.run(env);
+    }
+    let (reply, answer) = oneshot::channel();
+    let queue = WorkQueue::new();
+    let opener = Opener { env: env.clone(), reply: Some(reply) };
+    queue.push_all(&mut vec![opening]);
+    queue.close();
+    env.start_worker("opening", opener, queue).map_err(StartError::Thread)?;
+    let panicked =
+        || StartError::Storage("opening the data directory panicked; see the lines before".to_owned());
+    answer.await.unwrap_or_else(|_| Err(panicked()))
+}
+
+/// Opens a data directory, once.
+struct Opener<E: Env> {
+    env: E,
+    reply: Option<oneshot::Sender<Result<Ready<E>, StartError>>>,
+}
+
+impl<E: Env> Worker for Opener<E> {
+    type Job = Opening;
+
+    fn work(&mut self, jobs: Vec<Opening>) -> bool {
+        for opening in jobs {
+            let opened = opening.run(&self.env);
+            if let Some(reply) = self.reply.take() {
+                // Whoever waited may have been told to stop; the directory is closed again then.
+                let _ = reply.send(opened);
+            }
+        }
+        false
+    }
 }
 
 async fn pass_stop_on(stop: watch::Receiver<bool>, control: mpsc::Sender<Control>) {

@@ -148,6 +148,9 @@ pub enum StartError {
         /// What the system says.
         error: io::Error,
     },
+    /// The disk has no room for a start; it may be tried again.
+    #[error("{0}")]
+    NoRoom(String),
     /// The data directory cannot be used; the text names the remedy.
     #[error("{0}")]
     Storage(String),

@@ -130,6 +130,12 @@ impl fmt::Display for Damage {
 impl std::error::Error for Damage {}
 
 impl OpenError {
+    /// Whether there was no room on the disk: the same may go well later.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_full(source))
+    }
+
     pub(crate) fn io(operation: &'static str, file: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { operation, file: file.to_path_buf(), source }
     }

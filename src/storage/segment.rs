@@ -4,9 +4,9 @@ use crate::codec::{COUNTER_MAX, Reader, Writer, checksum_parts, from_bytes, to_b
 use crate::mutants::{Mutant, planted};
 use crate::raft::{ClusterId, HardState, LogIndex, SnapshotMeta, StoreId};
 use crate::storage::disk::{Disk, DiskFile};
-use crate::storage::error::StorageError;
+use crate::storage::error::{StorageError, is_full};
 use crate::storage::sector::{
-    Life, Place, SECTOR_BYTES, SectorState, classify, file_bytes_for, stamp_into, unstamp,
+    BLOCK_BYTES, Life, Place, SECTOR_BYTES, SectorState, classify, file_bytes_for, stamp_into, unstamp,
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,8 @@ const MAGIC: &[u8; 8] = b"ISlogseg";
 const FIXED_BYTES: usize = 28;
 const BODY_BYTES_MAX: usize = 1 << 20;
 const FILL_BYTES: usize = 1 << 20;
+/// Room for batches in a segment that is made on a disk without room for more.
+const NARROW_ROOM_BYTES: u64 = 1 << 20;
 
 /// What a segment says about itself and about the log before it. Written and synced before the file gets its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,8 +159,11 @@ pub(crate) fn capacity_for(used: u64, segment_bytes: u64) -> u64 {
     const FIRST_BYTES: u64 = 1 << 20;
     const ROOM_BYTES: u64 = 64 << 10;
     let wanted = (used + ROOM_BYTES).next_power_of_two().max(FIRST_BYTES).min(segment_bytes);
-    let block = crate::storage::sector::BLOCK_BYTES as u64;
-    if wanted < used + ROOM_BYTES / 2 { (used + ROOM_BYTES).next_multiple_of(block) } else { wanted }
+    if wanted < used + ROOM_BYTES / 2 {
+        (used + ROOM_BYTES).next_multiple_of(BLOCK_BYTES as u64)
+    } else {
+        wanted
+    }
 }
 
 /// Writes zeros to `file` from `from` to `to`, in pieces with a sync after each, so that the log's own syncs do not
@@ -182,7 +187,7 @@ pub(crate) fn fill<F: DiskFile>(file: &F, from: u64, to: u64, stop: &dyn Fn() ->
 
 /// Makes the segment `header` describes, with `batches` (unstamped, header and records) in it: under a temporary name, filled
 /// to its capacity, synced, renamed into place, the directory synced. Replaces a segment of the same name. Sets
-/// the header's capacity. Returns the file and where its next batch goes.
+/// the header's capacity: a smaller one than usual if there is no room for that. Returns the file and where its next batch goes.
 pub(crate) fn build_segment<D: Disk>(
     disk: &D,
     wal_dir: &Path,
@@ -192,34 +197,60 @@ pub(crate) fn build_segment<D: Disk>(
 ) -> Result<(D::File, u64), StorageError> {
     let path = wal_dir.join(segment_name(header.first_sequence));
     let temporary = wal_dir.join(format!("{}.tmp", segment_name(header.first_sequence)));
+    let header_bytes = stamped_header(header).len();
+    let batch_bytes: usize = batches.iter().map(|batch| file_bytes_for(batch.len())).sum();
+    let used = (header_bytes + batch_bytes) as u64;
+    header.capacity = capacity_for(used, segment_bytes);
+    let narrow = (used + NARROW_ROOM_BYTES).next_multiple_of(BLOCK_BYTES as u64);
+    let built = match build_file(disk, &temporary, header, batches, used) {
+        Err(error) if is_full(&error.source) && narrow < header.capacity => {
+            // A node that is full should start all the same: it serves reads, and others take the writes.
+            disk.remove(&temporary).map_err(StorageError::new("removing", &temporary))?;
+            header.capacity = narrow;
+            build_file(disk, &temporary, header, batches, used)
+        }
+        built => built,
+    };
+    let file = built?;
+    disk.rename(&temporary, &path).map_err(StorageError::new("renaming into place", &path))?;
+    disk.sync_dir(wal_dir).map_err(StorageError::new("syncing the directory", wal_dir))?;
+    Ok((file, used))
+}
+
+fn stamped_header(header: &SegmentHeader) -> Vec<u8> {
     let mut image = Vec::new();
     header.stamp_header_into(&mut image);
-    let batch_bytes: usize = batches.iter().map(|batch| file_bytes_for(batch.len())).sum();
-    let used = (image.len() + batch_bytes) as u64;
-    header.capacity = capacity_for(used, segment_bytes);
-    image.clear();
-    header.stamp_header_into(&mut image);
-    let file = disk.create(&temporary).map_err(StorageError::new("creating", &temporary))?;
+    image
+}
+
+/// Writes header and batches (`used` bytes) into a new file, fills it to its capacity and syncs it.
+fn build_file<D: Disk>(
+    disk: &D,
+    temporary: &Path,
+    header: &SegmentHeader,
+    batches: &[Vec<u8>],
+    used: u64,
+) -> Result<D::File, StorageError> {
+    let mut image = stamped_header(header);
+    let file = disk.create(temporary).map_err(StorageError::new("creating", temporary))?;
     let mut written = 0;
     for batch in batches {
         let offset = written + image.len() as u64;
         stamp_into(&mut image, &[batch], header.life(), offset);
         if image.len() >= FILL_BYTES {
-            file.write_at(&image, written).map_err(StorageError::new("writing", &temporary))?;
+            file.write_at(&image, written).map_err(StorageError::new("writing", temporary))?;
             written += image.len() as u64;
             image.clear();
         }
     }
-    file.write_at(&image, written).map_err(StorageError::new("writing", &temporary))?;
+    file.write_at(&image, written).map_err(StorageError::new("writing", temporary))?;
     let filled = if planted(Mutant::TailNotSynced) && header.incarnation > 0 {
         file.write_at(&[0], header.capacity - 1)
     } else {
         fill(&file, used, header.capacity, &|| false)
     };
-    filled.map_err(StorageError::new("filling", &temporary))?;
-    disk.rename(&temporary, &path).map_err(StorageError::new("renaming into place", &path))?;
-    disk.sync_dir(wal_dir).map_err(StorageError::new("syncing the directory", wal_dir))?;
-    Ok((file, used))
+    filled.map_err(StorageError::new("filling", temporary))?;
+    Ok(file)
 }
 
 /// Reads a whole file.

@@ -2,7 +2,7 @@
 
 use crate::server::door::{Episode, Places};
 use crate::server::env::Env;
-use crate::server::handle::NodeHandle;
+use crate::server::handle::{NodeHandle, NodeSlot};
 use crate::server::http::budget::Budget;
 use crate::server::http::control::Control;
 use crate::server::http::options::HttpOptions;
@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 pub(super) struct Context<E: Env> {
     pub(super) env: E,
     pub(super) options: HttpOptions,
-    pub(super) node: NodeHandle,
+    pub(super) slot: NodeSlot,
     pub(super) metrics: Metrics,
     /// Seconds since the start, as counted by the sweep: a clock that costs nothing to read.
     pub(super) tick: AtomicU32,
@@ -54,6 +54,11 @@ impl Connections {
 }
 
 impl<E: Env> Context<E> {
+    /// The node. No request for it is handled before it has started.
+    pub(super) fn node(&self) -> &NodeHandle {
+        self.slot.get().expect("the router answers by itself until the node has started")
+    }
+
     /// The sweep's clock, seconds.
     pub(super) fn tick(&self) -> u32 {
         self.tick.load(Ordering::Relaxed)

@@ -24,7 +24,7 @@ pub(super) async fn handle<E: Env>(context: &Context<E>, query: &str) -> Answer 
         Err(answer) => return answer,
     };
     let request = ClientRequest::Read { key: Bytes::copy_from_slice(key.as_bytes()), level };
-    match context.node.request(request).await {
+    match context.node().request(request).await {
         // Before the work: what is refused should cost little.
         ClientReply::Value(Some(found)) if !context.budget.has_room_for_answer(found.value.len()) => {
             Answer::no_room()

@@ -7,6 +7,7 @@ use crate::server::handle::NodeStatus;
 use crate::server::http::answer::Answer;
 use crate::server::http::context::Context;
 use crate::server::http::query::parameter;
+use crate::server::metrics::Route;
 use hyper::StatusCode;
 use std::fmt::Write;
 
@@ -23,8 +24,24 @@ pub(super) fn live() -> Answer {
     Answer::text(StatusCode::OK, "ok\n")
 }
 
+/// The answer of a node that is still loading its data: nothing was done with the request.
+pub(super) fn starting(route: Route, disk_full: bool) -> Answer {
+    if route == Route::Ready {
+        let wrong = if disk_full {
+            "the disk has no room for a start; make some"
+        } else {
+            "this node is loading its data"
+        };
+        return render(&[("started", Err(wrong.to_owned()))], false);
+    }
+    let text = "this node is starting: it is loading its data; try again soon";
+    // Whatever is not read of the request goes with the connection.
+    let answer = Answer::message(StatusCode::SERVICE_UNAVAILABLE, text).because(text).closing();
+    if route == Route::Set { answer.with_outcome("not-appended") } else { answer }
+}
+
 pub(super) async fn ready<E: Env>(context: &Context<E>, query: &str) -> Answer {
-    let status = context.node.status().await;
+    let status = context.node().status().await;
     let mut checks = local_checks(&status, context.metrics.disk_full.get() != 0);
     checks.push(("quorum", quorum(context, context.env.now()).await));
     render(&checks, parameter(query, "verbose").is_some())
@@ -64,7 +81,7 @@ pub(super) fn local_checks(status: &NodeStatus, disk_full: bool) -> Vec<Check> {
 
 async fn quorum<E: Env>(context: &Context<E>, now: Time) -> Result<(), String> {
     let deadline = now.plus(QUORUM_TIMEOUT_MICROS);
-    match until(&context.env, deadline, context.node.request(ClientRequest::Barrier)).await {
+    match until(&context.env, deadline, context.node().request(ClientRequest::Barrier)).await {
         Some(ClientReply::UpToDate) => Ok(()),
         Some(ClientReply::Failed(error)) => Err(error.to_string()),
         Some(other) => Err(format!("unexpected answer {other:?}")),

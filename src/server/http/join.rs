@@ -15,7 +15,7 @@ pub(super) async fn handle<E: Env>(context: &Context<E>, query: &str) -> Answer 
         Ok(parsed) => parsed,
         Err(text) => return Answer::message(StatusCode::BAD_REQUEST, &text),
     };
-    match context.node.join(name, addr).await {
+    match context.node().join(name, addr).await {
         Ok(_) => Answer::fixed(StatusCode::OK, "\"Voter added\"\n"),
         Err(error) => refused(&error),
     }

@@ -46,15 +46,18 @@ async fn handle<E: Env>(
         (_, Err(allowed)) => {
             Answer::fixed(StatusCode::METHOD_NOT_ALLOWED, "\"Method Not Allowed\"\n").allowing(allowed)
         }
+        (Route::Live, Ok(())) => health::live(),
+        (Route::Help, Ok(())) => help::handle(),
+        (_, Ok(())) if context.slot.get().is_none() => {
+            health::starting(route, context.metrics.disk_full.get() != 0)
+        }
         (Route::Set, Ok(())) => set::handle(context, body).await,
         (Route::Get, Ok(())) => get::handle(context, query).await,
         // Boxed: what is rare does not make the future of every request larger.
         (Route::Join, Ok(())) => Box::pin(join::handle(context, query)).await,
         (Route::Status, Ok(())) => Box::pin(status::handle(context)).await,
-        (Route::Live, Ok(())) => health::live(),
         (Route::Ready, Ok(())) => Box::pin(health::ready(context, query)).await,
         (Route::Metrics, Ok(())) => Box::pin(status::metrics(context)).await,
-        (Route::Help, Ok(())) => help::handle(),
     }
 }
 

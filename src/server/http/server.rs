@@ -3,7 +3,7 @@
 use crate::raft::Time;
 use crate::server::door::{Caller, Episode, Full};
 use crate::server::env::{Env, Listener, until};
-use crate::server::handle::NodeHandle;
+use crate::server::handle::NodeSlot;
 use crate::server::http::budget::Budget;
 use crate::server::http::connection::{linger, serve};
 use crate::server::http::context::{Connections, Context};
@@ -45,13 +45,14 @@ impl<E: Env> fmt::Debug for HttpServer<E> {
 }
 
 impl<E: Env> HttpServer<E> {
-    /// Serves `node` on a listener (from [`Env::listen`]), from now on.
+    /// Serves `node` on a listener (from [`Env::listen`]), from now on. Until the node has started, `/livez` answers and the
+    /// rest is refused.
     #[must_use]
     pub fn start(
         env: E,
         listener: E::Listener,
         options: HttpOptions,
-        node: NodeHandle,
+        node: impl Into<NodeSlot>,
         metrics: Metrics,
     ) -> Self {
         let budget = Budget::new(options.memory_bytes_max);
@@ -59,7 +60,7 @@ impl<E: Env> HttpServer<E> {
         let context = Arc::new(Context {
             env,
             options,
-            node,
+            slot: node.into(),
             metrics,
             tick: AtomicU32::new(0),
             budget,

@@ -52,7 +52,7 @@ pub(super) async fn handle<E: Env>(context: &Context<E>, incoming: Incoming) -> 
         }
         Err(BadSet::TooLarge(text)) => return Answer::message(StatusCode::PAYLOAD_TOO_LARGE, &text),
     };
-    match context.node.request(ClientRequest::Write(op)).await {
+    match context.node().request(ClientRequest::Write(op)).await {
         ClientReply::Written(_) => Answer::fixed(StatusCode::OK, "\"Set Successfull\"\n"),
         ClientReply::Failed(error) => failed(&error),
         other => {

@@ -11,12 +11,12 @@ use serde::Serialize;
 use std::sync::atomic::Ordering;
 
 pub(super) async fn handle<E: Env>(context: &Context<E>) -> Answer {
-    let status = context.node.status().await;
+    let status = context.node().status().await;
     Answer::json(StatusCode::OK, render(&status, context.metrics.disk_full.get() != 0, http_view(context)))
 }
 
 pub(super) async fn metrics<E: Env>(context: &Context<E>) -> Answer {
-    let status = context.node.status().await;
+    let status = context.node().status().await;
     context.metrics.http_memory.set(i64::try_from(context.budget.used()).unwrap_or(i64::MAX));
     // Set from what the budget counted: the request path keeps one count.
     context.metrics.http_memory_refused.inner().store(context.budget.refused(), Ordering::Relaxed);

@@ -397,3 +397,30 @@ fn dump_shows_every_record_and_where_the_damage_is() {
     let nothing: Vec<String> = dump(&disk, &PathBuf::from("/nowhere")).map(|item| item.to_string()).collect();
     assert_eq!(nothing.len(), 1, "{nothing:?}");
 }
+
+#[test]
+fn a_start_without_room_for_a_usual_segment_makes_a_smaller_one() {
+    let disk = MemoryDisk::new();
+    let options = StorageOptions { segment_bytes: 16 << 20, ..options() };
+    let start = || Storage::open(disk.clone(), options.clone(), &bootstrap());
+    let (mut storage, _) = start().unwrap();
+    for index in 2..50 {
+        write(&mut storage, vec![entries(index, index, 1, 100_000)]).unwrap();
+    }
+    storage.close().unwrap();
+    let (storage, _) = start().unwrap();
+    drop(storage);
+    disk.kill();
+    // The spare segments go first, and leave room for the log once more, but not for what a start usually makes.
+    let log: u64 =
+        segments(&disk).iter().filter_map(|path| disk.content(path)).map(|file| file.len() as u64).sum();
+    disk.set_capacity(Some(log + (7 << 20)));
+    let (mut storage, opened) = start().unwrap();
+    assert_eq!(indices(&opened.restored), (1..50).collect::<Vec<_>>());
+    write(&mut storage, vec![entries(50, 50, 1, 1_000)]).unwrap();
+    storage.close().unwrap();
+    disk.set_capacity(Some(0));
+    assert!(start().unwrap_err().is_full(), "it may be tried again");
+    disk.set_capacity(None);
+    assert_eq!(indices(&start().unwrap().1.restored), (1..=50).collect::<Vec<_>>());
+}

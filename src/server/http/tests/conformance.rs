@@ -216,3 +216,29 @@ fn any_utf8_survives_a_write_and_a_read() {
         })
         .expect("every string survives");
 }
+
+#[tokio::test]
+async fn a_node_that_has_not_started_lives_and_says_so_to_everybody_else() {
+    let fixture = Fixture::start_without_node(HttpOptions::default()).await;
+    assert_eq!(fixture.ask("GET", "/livez", b"").await.code, 200);
+    let ready = fixture.ask("GET", "/readyz", b"").await;
+    assert_eq!((ready.code, ready.text()), (503, "[-] started: this node is loading its data\nnot ready\n"));
+    let set = br#"{"key":"k","value":"v","action":"set"}"#;
+    for (method, target, body) in [
+        ("POST", "/set", &set[..]),
+        ("GET", "/get?key=k", b""),
+        ("GET", "/get?key=k&level=local", b""),
+        ("POST", "/join?nodeid=n&nodeaddr=n:1", b""),
+        ("GET", "/v1/status", b""),
+        ("GET", "/metrics", b""),
+    ] {
+        let answered = fixture.ask(method, target, body).await;
+        assert_eq!(answered.code, 503, "{target}");
+        assert!(answered.text().contains("this node is starting"), "{target}: {}", answered.text());
+        let outcome = (target == "/set").then_some("not-appended");
+        assert_eq!(answered.header("infinitystore-outcome"), outcome, "{target}");
+    }
+    fixture.slot.fill(fixture.node.clone());
+    assert_eq!(fixture.ask("POST", "/set", set).await.code, 200);
+    assert_eq!(fixture.ask("GET", "/readyz", b"").await.code, 200);
+}

@@ -3,7 +3,9 @@
 use crate::kv::{Op, Store};
 use crate::raft::{Membership, NodeId};
 use crate::replica::{ClientError, ClientReply, ClientRequest};
-use crate::server::handle::{ClientCall, Control, JoinCall, JoinError, Joined, MembershipView, NodeHandle};
+use crate::server::handle::{
+    ClientCall, Control, JoinCall, JoinError, Joined, MembershipView, NodeHandle, NodeSlot,
+};
 use crate::server::http::tests::rendering::node_status;
 use crate::server::watch;
 use crate::server::{Env, HttpOptions, HttpServer, Listener, Metrics, TokioEnv};
@@ -24,17 +26,26 @@ pub(super) struct Fixture {
     pub(super) env: TokioEnv<MemoryDisk>,
     pub(super) server: HttpServer<TokioEnv<MemoryDisk>>,
     pub(super) node: NodeHandle,
+    pub(super) slot: NodeSlot,
     pub(super) addr: String,
 }
 
 impl Fixture {
     pub(super) async fn start(options: HttpOptions) -> Self {
+        let fixture = Self::start_without_node(options).await;
+        fixture.slot.fill(fixture.node.clone());
+        fixture
+    }
+
+    /// A server whose node has not started yet.
+    pub(super) async fn start_without_node(options: HttpOptions) -> Self {
         let env = TokioEnv::new(MemoryDisk::new());
         let listener = env.listen("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("it is bound");
         let node = fake_node();
-        let server = HttpServer::start(env.clone(), listener, options, node.clone(), Metrics::new());
-        Self { env, server, node, addr }
+        let slot = NodeSlot::default();
+        let server = HttpServer::start(env.clone(), listener, options, slot.clone(), Metrics::new());
+        Self { env, server, node, slot, addr }
     }
 
     /// Bytes of the budget that are in use.
