@@ -9,7 +9,7 @@ use infinitystore::storage::{Disk, DiskFile};
 use rand::Rng;
 use rand::rngs::SmallRng;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -79,6 +79,8 @@ struct State {
     trouble: bool,
     /// How many operations have been made, for coverage.
     syncs: u64,
+    /// Open files.
+    handles: u64,
 }
 
 /// One node's disk. Clones are the same disk.
@@ -101,6 +103,19 @@ pub struct Rot {
     pub path: PathBuf,
     /// The byte.
     pub offset: usize,
+}
+
+/// What a disk holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskUsage {
+    /// Files.
+    pub files: u64,
+    /// Snapshots among them.
+    pub snapshots: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Files that are open.
+    pub handles: u64,
 }
 
 impl SimDisk {
@@ -206,6 +221,19 @@ impl SimDisk {
         self.lock_state().contents.values().map(Content::len).sum()
     }
 
+    /// What it holds, as the page cache has it.
+    #[must_use]
+    pub fn usage(&self) -> DiskUsage {
+        let state = self.lock_state();
+        let is_snapshot = |path: &&OsString| Path::new(path).extension() == Some(OsStr::new("snap"));
+        DiskUsage {
+            files: state.cached.files.len() as u64,
+            snapshots: state.cached.files.keys().filter(is_snapshot).count() as u64,
+            bytes: state.contents.values().map(|content| content.len() as u64).sum(),
+            handles: state.handles,
+        }
+    }
+
     /// How many fsyncs have been made.
     #[must_use]
     pub fn syncs(&self) -> u64 {
@@ -302,12 +330,14 @@ impl Disk for SimDisk {
         state.next_inode += 1;
         state.contents.insert(inode, Content::default());
         state.change(DirectoryChange::Link(path.to_path_buf(), inode));
+        state.handles += 1;
         Ok(SimFile { disk: self.clone(), inode })
     }
 
     fn open(&self, path: &Path) -> io::Result<SimFile> {
-        let state = self.operate()?;
+        let mut state = self.operate()?;
         let inode = *state.cached.files.get(path.as_os_str()).ok_or_else(|| not_found(path))?;
+        state.handles += 1;
         Ok(SimFile { disk: self.clone(), inode })
     }
 
@@ -404,6 +434,13 @@ impl DirectoryChange {
             | Self::Remove(path) => is_in(path),
             Self::Rename(from, to) => is_in(from) || is_in(to),
         }
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        let mut state = self.disk.lock_state();
+        state.handles = state.handles.saturating_sub(1);
     }
 }
 

@@ -72,15 +72,23 @@ const QUEUE: [&str; 7] = [
 ];
 
 /// Marks of the madsim engine, whose network carries byte streams.
-const MADSIM: [&str; 9] = [
+const MADSIM: [&str; 17] = [
     "address moved",
     "bytes corrupted",
     "bytes held back",
     "connection broken",
     "connection half open",
     "connection reset",
+    "inspected",
+    "join of a node with data refused",
+    "joined over HTTP",
     "keep-alive found a dead end",
+    "leader stopped and handed over",
+    "name not resolved",
+    "no descriptor for a connection",
     "packet lost",
+    "service was due",
+    "stopped when told",
     "write taken in part",
 ];
 

@@ -12,7 +12,7 @@ use crate::madsim_engine::world::Shared;
 use crate::schedule::SECOND;
 
 /// An answer that takes longer never comes.
-const PATIENCE_MICROS: u64 = 20 * SECOND;
+const PATIENCE_MICROS: u64 = 40 * SECOND;
 /// Connections that one client opens and leaves open.
 const CONNECTIONS: usize = 6;
 
@@ -38,8 +38,9 @@ impl Run {
             }
         }
         if let Err(what) = examine_rest(&self.shared, &members).await {
-            self.shared.lock().judge(Err(Violation { check: "a cluster at rest agrees", what }));
+            return self.shared.lock().judge(Err(Violation { check: "a cluster at rest agrees", what }));
         }
+        self.examine_operations(&members).await;
     }
 
     /// The machines of the members.

@@ -1,7 +1,7 @@
 //! Who listens where, and how a connection is made.
 
 use crate::madsim_engine::connections::{GIVE_UP_MICROS, Place, RETRANSMIT_MICROS, SimStream, wake};
-use crate::madsim_engine::world::{Shared, World};
+use crate::madsim_engine::world::{Machine, Shared, World};
 use crate::madsim_engine::{now, sleep_until};
 use infinitystore::server::Listener;
 use std::collections::VecDeque;
@@ -46,6 +46,22 @@ pub(in crate::madsim_engine) async fn connect(
 ) -> io::Result<SimStream> {
     let give_up = now() + GIVE_UP_MICROS;
     let slot = slot_of(addr)?;
+    if let Some((caller, _)) = from {
+        let mut world = shared.lock();
+        let (no_name, no_handles) = {
+            let until = |it: Option<&Machine>, of: fn(&Machine) -> u64| it.map_or(0, of);
+            let there = world.machines.get(slot);
+            let no_name = until(there, |it| it.no_name_until);
+            (no_name, until(world.machines.get(caller), |it| it.no_handles_until))
+        };
+        if no_name > now() {
+            world.mark("name not resolved");
+            return Err(io::Error::other(format!("{addr}: cannot be resolved")));
+        }
+        if no_handles > now() {
+            return Err(no_handles_left());
+        }
+    }
     loop {
         let (there, back) = {
             let mut world = shared.lock();
@@ -94,6 +110,11 @@ pub(in crate::madsim_engine) fn listen(
     Ok(SimListener { shared: shared.clone(), addr: addr.to_owned(), life })
 }
 
+/// EMFILE.
+fn no_handles_left() -> io::Error {
+    io::Error::from_raw_os_error(24)
+}
+
 /// The machine of an address like `m3:8000`.
 fn slot_of(addr: &str) -> io::Result<usize> {
     let slot =
@@ -117,6 +138,12 @@ impl Listener for SimListener {
             let Some(port) = world.connections.ports.get_mut(&self.addr) else {
                 return Poll::Ready(Err(io::Error::other("the simulated port is closed")));
             };
+            let (slot, is_waiting) = (port.slot, !port.backlog.is_empty());
+            if is_waiting && world.machines[slot].no_handles_until > now() {
+                world.mark("no descriptor for a connection");
+                return Poll::Ready(Err(no_handles_left()));
+            }
+            let Some(port) = world.connections.ports.get_mut(&self.addr) else { return Poll::Pending };
             match port.backlog.pop_front() {
                 Some(id) => {
                     Poll::Ready(Ok((SimStream::new(self.shared.clone(), id, 1), "somebody".to_owned())))

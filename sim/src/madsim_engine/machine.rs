@@ -1,14 +1,19 @@
 //! Machines, switched on and off.
 
 use crate::checks::Violation;
+use crate::madsim_engine::budgets::Written;
 use crate::madsim_engine::env::SimEnv;
 use crate::madsim_engine::now;
 use crate::madsim_engine::run::Run;
 use crate::madsim_engine::telling::witnessed;
+use crate::madsim_engine::upkeep::STOP_MICROS;
 use crate::madsim_engine::world::{Exit, Shared};
 use crate::queue::machine::replica_config;
 use crate::schedule::MILLI;
-use infinitystore::server::{Env, HttpOptions, HttpServer, Metrics, Node, NodeExit, NodeOptions};
+use infinitystore::server::{Env, HttpServer, Metrics, Node, NodeExit, NodeOptions};
+
+use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// Time between a process' end by an error and its next start, as a supervisor would have it.
 const SUPERVISOR_MICROS: u64 = 300 * MILLI;
@@ -27,6 +32,7 @@ impl Run {
             options.request_timeout_micros = settings.client_timeout_micros;
             options.segment_bytes = settings.segment_bytes;
             options.replica = replica_config(settings);
+            world.limits.apply(&mut options);
             if world.machines[slot].joins {
                 let others = world.machines.iter().filter(|other| other.slot != slot);
                 options.join = others.map(|other| other.raft_addr()).collect();
@@ -37,6 +43,8 @@ impl Run {
             }
             machine.life += 1;
             machine.done = Default::default();
+            machine.written = Written::from(machine.disk.bytes());
+            (machine.stop, machine.stopping) = (Some(Arc::new(Notify::new())), None);
             (machine.on, machine.powered, machine.start_at) = (true, true, None);
             world.trace.line(now(), Some(slot), "start", "");
             if let Some(story) = world.trace.story() {
@@ -62,6 +70,7 @@ impl Run {
             let machine = &mut world.machines[slot];
             machine.powered = !power;
             (machine.on, machine.handle, machine.power_fails_at) = (false, None, None);
+            (machine.stop, machine.stopping) = (None, None);
             machine.life += 1;
             machine.view.leads = false;
             if machine.paused_until > now() {
@@ -95,6 +104,16 @@ impl Run {
                 (machine.life == life, machine.rotten, machine.disk.troubled())
             };
             if !current {
+                continue;
+            }
+            if how == Ok(NodeExit::Stopped) && self.shared.lock().machines[slot].stopping.is_some() {
+                self.shared.lock().stopped(slot);
+                let start_at = self.shared.lock().machines[slot].start_at;
+                let is_dying = self.shared.lock().machines[slot].power_fails_at.is_some();
+                if !is_dying {
+                    self.switch_off(slot, false);
+                    self.shared.lock().machines[slot].start_at = start_at;
+                }
                 continue;
             }
             let (what, mark, check) = match how {
@@ -144,7 +163,24 @@ async fn live(shared: &Shared, env: SimEnv, options: NodeOptions) -> Result<Node
     let (slot, http_addr, metrics) = (env.slot, options.http_addr.clone(), Metrics::new());
     let node = Node::start(env.clone(), options, metrics.clone()).await.map_err(|error| error.to_string())?;
     let listener = env.listen(&http_addr).await.map_err(|error| error.to_string())?;
-    let _server = HttpServer::start(env, listener, HttpOptions::default(), node.handle(), metrics);
+    let (options, stop) = {
+        let world = shared.lock();
+        (world.limits.http(), world.machines[slot].stop.clone())
+    };
+    let server = HttpServer::start(env.clone(), listener, options, node.handle(), metrics);
     shared.lock().machines[slot].handle = Some(node.handle());
+    let told = async {
+        match stop {
+            Some(stop) => stop.notified().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = told => {}
+        exit = node.stopped() => return Ok(exit),
+    }
+    server.stop(env.now().plus(STOP_MICROS)).await;
+    node.stop();
     Ok(node.stopped().await)
 }

@@ -6,6 +6,7 @@
 //! every write whole, and end cleanly through a partition.
 
 mod book;
+mod budgets;
 mod client;
 mod connections;
 mod env;
@@ -13,6 +14,7 @@ mod exam;
 mod faults;
 mod http;
 mod inspect;
+mod joins;
 mod laws;
 mod listening;
 mod machine;
@@ -22,6 +24,7 @@ mod run;
 mod service;
 mod telling;
 mod text;
+mod upkeep;
 mod world;
 
 pub use run::run;

@@ -14,6 +14,13 @@ pub(in crate::madsim_engine) struct Joining {
     damaged: bool,
 }
 
+impl Joining {
+    /// One that was no member before.
+    pub(in crate::madsim_engine) const fn fresh() -> Self {
+        Self { was: None, damaged: false }
+    }
+}
+
 impl Run {
     /// Looks after the cluster, now and then.
     pub(in crate::madsim_engine) fn operate(&self) {

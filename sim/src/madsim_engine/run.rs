@@ -8,6 +8,7 @@ use crate::madsim_engine::http::{Http, Request};
 use crate::madsim_engine::inspect::inspect;
 use crate::madsim_engine::operator::Joining;
 use crate::madsim_engine::probe::Prober;
+use crate::madsim_engine::upkeep::upkeep;
 use crate::madsim_engine::world::Shared;
 use crate::madsim_engine::{micros, now, sleep_until};
 use crate::outcome::Outcome;
@@ -149,9 +150,13 @@ impl Run {
     async fn live_through(&self, began: u64, end: u64, faults: Vec<Timed<Fault>>) {
         let mut faults = faults.into_iter().peekable();
         let mut operate_at = now();
+        let mut upkeep = upkeep(&self.shared.lock().schedule).into_iter().peekable();
         while now() < end && self.shared.lock().violation.is_none() {
             while let Some(fault) = faults.next_if(|fault| began + fault.at <= now()) {
                 self.strike(fault.what);
+            }
+            while let Some(one) = upkeep.next_if(|one| began + one.at <= now()) {
+                self.maintain(one.what);
             }
             self.tick();
             if now() >= operate_at {
@@ -164,7 +169,7 @@ impl Run {
     }
 
     /// What is due at any machine.
-    fn tick(&self) {
+    pub(in crate::madsim_engine) fn tick(&self) {
         self.take_exits();
         self.shared.lock().look_who_stands();
         for slot in 0..self.nodes.len() {
@@ -208,6 +213,7 @@ impl Run {
             world.network.calm();
             for machine in &mut world.machines {
                 machine.slow_disk = (0, 0);
+                (machine.no_name_until, machine.no_handles_until) = (0, 0);
                 machine.disk.faults(|faults| {
                     (faults.full, faults.fail_sync, faults.fail_write) = (false, false, false);
                 });
@@ -262,7 +268,7 @@ impl Run {
         });
     }
 
-    fn not_recovered(&self, answered: &BTreeSet<usize>) -> Option<String> {
+    pub(in crate::madsim_engine) fn not_recovered(&self, answered: &BTreeSet<usize>) -> Option<String> {
         if let Some(slot) = self.operator.borrow().keys().next() {
             return Some(format!("machine {slot} is not a voter again"));
         }

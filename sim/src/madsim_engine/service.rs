@@ -59,6 +59,16 @@ impl Service {
         self.streaks.clear();
     }
 
+    /// All is well: whoever asks this machine has to be answered.
+    pub(in crate::madsim_engine) const fn in_peace(&self, slot: usize) -> Due {
+        Due { epoch: self.epoch, slot }
+    }
+
+    /// Whether those who stood then still do.
+    pub(in crate::madsim_engine) const fn holds(&self, due: Due) -> bool {
+        due.epoch == self.epoch
+    }
+
     /// How many were asked and failed.
     pub(in crate::madsim_engine) const fn counts(&self) -> (u64, u64) {
         (self.asked, self.failed)
@@ -90,6 +100,7 @@ impl World {
             return;
         }
         self.service.look_at = now() + LOOK_MICROS;
+        self.look_at_budgets();
         if let Some(membership) = self.committed_membership(now()) {
             self.service.membership = Some(membership);
         }
@@ -142,6 +153,12 @@ impl World {
         None
     }
 
+    /// Whether a machine's process has no reason to end.
+    pub(in crate::madsim_engine) fn is_well(&self, slot: usize) -> bool {
+        let ended = self.exits.iter().any(|exit| exit.slot == slot);
+        self.is_sound(slot) && !ended && !self.machines[slot].disk.is_troubled()
+    }
+
     fn is_sound(&self, slot: usize) -> bool {
         let machine = &self.machines[slot];
         let faults = machine.disk.armed();
@@ -149,6 +166,9 @@ impl World {
             && machine.handle.is_some()
             && machine.paused_until <= now()
             && machine.power_fails_at.is_none()
+            && machine.stopping.is_none()
+            && machine.no_name_until <= now()
+            && machine.no_handles_until <= now()
             && machine.slow_disk.1 <= now()
             && !machine.rotten
             && !faults
@@ -173,8 +193,13 @@ impl World {
         let Some(Due { epoch, slot }) = due else { return };
         self.service.look_at = 0;
         self.look_who_stands();
-        let settings = &self.schedule.settings;
-        let quiet = self.calm || settings.loss_ppm == 0 && settings.corrupt_ppm == 0;
+        let quiet = self.is_quiet();
+        // Where few may wait, some have to be told to come again.
+        let few = self.limits.are_few() && why_not.is_some_and(|why| why.contains("too much"));
+        let full = self.limits.connections.is_some() && why_not.is_some_and(|why| why.contains("too many"));
+        if few || full {
+            return;
+        }
         let service = &mut self.service;
         if epoch != service.epoch {
             return;
@@ -203,7 +228,7 @@ impl World {
     pub(in crate::madsim_engine) fn judge_service(&mut self) {
         let (asked, failed) = self.service.counts();
         let settings = &self.schedule.settings;
-        let quiet = settings.loss_ppm == 0 && settings.corrupt_ppm == 0;
+        let quiet = settings.loss_ppm == 0 && settings.corrupt_ppm == 0 && settings.straggler_ppm == 0;
         let allowed = if quiet { asked / 20 } else { asked / 3 };
         if asked >= 10 && failed > allowed {
             let what = format!("of {asked} requests to a majority that stood, {failed} failed");

@@ -6,10 +6,12 @@ use crate::clock::Clock;
 use crate::disk::SimDisk;
 use crate::durable::{DurableModel, WriteSketch};
 use crate::madsim_engine::book::Book;
+use crate::madsim_engine::budgets::Written;
 use crate::madsim_engine::connections::Connections;
 use crate::madsim_engine::now;
 use crate::madsim_engine::service::{Service, is_quick};
 use crate::madsim_engine::telling::Telling;
+use crate::madsim_engine::upkeep::{Limits, Stopping};
 use crate::network::Network;
 use crate::paths::Shown;
 use crate::schedule::{SECOND, Schedule};
@@ -64,6 +66,14 @@ pub(in crate::madsim_engine) struct Machine {
     pub is_moved: bool,
     /// The last second in which its node took a step, and how many it took in that.
     pub steps: (u64, u32),
+    /// For telling its process to stop.
+    pub stop: Option<Arc<Notify>>,
+    /// It was told to stop.
+    pub stopping: Option<Stopping>,
+    /// Until when nobody can resolve its name.
+    pub no_name_until: u64,
+    /// Until when it has no descriptors for connections.
+    pub no_handles_until: u64,
     /// For asking the node.
     pub handle: Option<NodeHandle>,
     /// The store that its disk was last seen with.
@@ -80,6 +90,8 @@ pub(in crate::madsim_engine) struct Machine {
     pub view: View,
     /// What its process has done.
     pub done: Done,
+    /// What it has written.
+    pub written: Written,
 }
 
 /// What a process has done, as its metrics should say.
@@ -135,6 +147,8 @@ pub(in crate::madsim_engine) struct World {
     pub clients: Clients,
     /// What was asked and answered over HTTP.
     pub book: Book,
+    /// What the nodes are started with.
+    pub limits: Limits,
     /// Whether those who ask are served.
     pub service: Service,
     /// By applied index: revision, keys and bytes.
@@ -203,6 +217,10 @@ impl Shared {
                 joins: slot != 0,
                 is_moved: false,
                 steps: (0, 0),
+                stop: None,
+                stopping: None,
+                no_name_until: 0,
+                no_handles_until: 0,
                 handle: None,
                 store: None,
                 member: None,
@@ -211,6 +229,7 @@ impl Shared {
                 shown: Shown::default(),
                 view: View::default(),
                 done: Done::default(),
+                written: Written::default(),
             })
             .collect();
         Self(Arc::new(Mutex::new(World {
@@ -222,6 +241,7 @@ impl Shared {
             core_rng: stream(seed, Stream::Cores, 0),
             clients: Clients::new(&schedule),
             book: Book::default(),
+            limits: Limits::of(seed),
             service: Service::default(),
             stores: BTreeMap::new(),
             full_at: None,
@@ -284,6 +304,12 @@ impl World {
         is_quick(&self.schedule.settings, self.clients.len() as u64 + 2)
     }
 
+    /// Whether nothing is lost or damaged on the way.
+    pub(in crate::madsim_engine) const fn is_quiet(&self) -> bool {
+        let settings = &self.schedule.settings;
+        self.calm || settings.loss_ppm == 0 && settings.corrupt_ppm == 0 && settings.straggler_ppm == 0
+    }
+
     /// A request was refused: what is wrong with the reason, if something is.
     pub(in crate::madsim_engine) fn unjustified(&self, slot: usize, why: &str) -> Option<String> {
         let settings = &self.schedule.settings;
@@ -294,6 +320,10 @@ impl World {
             self.full_at.is_some_and(|at| now() <= at + late)
         } else if why.contains("joining another cluster") {
             machine.joins
+        } else if why.contains("too many connections") {
+            self.limits
+                .connections
+                .is_some_and(|most| self.connections.to_http((slot, machine.life)) + 2 >= most)
         } else {
             true
         };
@@ -309,7 +339,11 @@ impl World {
         who: &str,
     ) {
         let (machine, settings) = (&self.machines[slot], &self.schedule.settings);
-        let runs = machine.on && machine.life == life && machine.power_fails_at.is_none();
+        let runs = machine.on
+            && machine.life == life
+            && machine.power_fails_at.is_none()
+            && machine.stopping.is_none()
+            && (machine.no_handles_until == 0 || machine.no_handles_until + SECOND < asked);
         let due = asked + settings.client_timeout_micros * 11 / 10 + 4 * settings.delay_min_micros;
         if runs && machine.stands_still_until < asked && !self.calm && now() >= due {
             let what = format!("machine {slot} has not answered {who}, who asked at {asked}");

@@ -1,0 +1,185 @@
+//! The second part of the exam: what operators do. Nodes are joined over HTTP, also such that may not be; the leader is told to stop,
+//! and comes back.
+
+use crate::checks::Violation;
+use crate::madsim_engine::exam::ask;
+use crate::madsim_engine::http::{Http, Request};
+use crate::madsim_engine::laws::{self, Told, exactly, same};
+use crate::madsim_engine::operator::Joining;
+use crate::madsim_engine::probe::Prober;
+use crate::madsim_engine::run::Run;
+use crate::madsim_engine::{now, sleep_until};
+use crate::schedule::{MILLI, SECOND};
+use std::collections::BTreeSet;
+
+/// For what takes a few elections, or a snapshot in tiny chunks.
+const PATIENCE_MICROS: u64 = 60 * SECOND;
+const JSON: &str = "application/json";
+
+impl Run {
+    /// Joins nodes and stops the leader; `members` are the machines that serve.
+    pub(in crate::madsim_engine) async fn examine_operations(&self, members: &[usize]) {
+        let seed = self.shared.lock().schedule.seed;
+        // Each takes a while: in some runs.
+        let mut result = Ok(());
+        if seed.is_multiple_of(2) {
+            result = self.examine_joins(members, seed).await;
+        }
+        if result.is_ok() && seed.is_multiple_of(3) && members.len() > 1 {
+            result = self.examine_stop(members).await;
+        }
+        if let Err(what) = result {
+            self.shared.lock().judge(Err(Violation { check: "operations are carried out", what }));
+        }
+    }
+
+    async fn examine_joins(&self, members: &[usize], seed: u64) -> Result<(), String> {
+        let through = members[usize::try_from(seed / 2).unwrap_or(0) % members.len()];
+        let join = |name: &str, addr: &str| Request::post(format!("/join?nodeid={name}&nodeaddr={addr}"), "");
+        let shared = &self.shared;
+        for (target, code) in [
+            ("/join".to_owned(), 400),
+            ("/join?nodeid=a".to_owned(), 400),
+            ("/join?nodeid=&nodeaddr=m0:8000".to_owned(), 400),
+            ("/join?nodeid=a&nodeaddr=m0".to_owned(), 400),
+            ("/join?nodeid=a&nodeaddr=m0:0".to_owned(), 400),
+            ("/join?nodeid=a+b&nodeaddr=m0:8000".to_owned(), 400),
+            (format!("/join?nodeid=somebody&nodeaddr=m{through}:9"), 500),
+        ] {
+            let answer = ask(shared, through, &Request::post(target.clone(), "")).await?;
+            same(&target, &answer.code, &code)?;
+            if code == 500 {
+                exactly(&answer, 500, JSON, "\"Failed to add voter \"\n")?;
+                let reason = answer.header("infinitystore-reason");
+                same("a reason is given", &reason.is_some_and(|reason| !reason.is_empty()), &true)?;
+            }
+        }
+        let known = members[0];
+        let addr = shared.lock().machines[known].raft_addr();
+        let answer = ask(shared, through, &join(&format!("node{known}"), &addr)).await?;
+        exactly(&answer, 200, JSON, "\"Voter added\"\n")
+            .map_err(|what| format!("a member joins again: {what}"))?;
+        let answer = ask(shared, through, &join("another", &addr)).await?;
+        same("a member joins under another name", &answer.code, &400)?;
+        let free = {
+            let world = shared.lock();
+            let is_free = |slot: &usize| world.machines[*slot].store.is_none() && !world.machines[*slot].on;
+            (0..world.machines.len()).find(is_free)
+        };
+        match free {
+            Some(free) => self.examine_newcomer(free, through, &join).await,
+            None => Ok(()),
+        }
+    }
+
+    /// A node that serves clients of its own is left alone; one without data becomes a voter.
+    async fn examine_newcomer(
+        &self,
+        free: usize,
+        through: usize,
+        join: &impl Fn(&str, &str) -> Request,
+    ) -> Result<(), String> {
+        let (name, addr) = (format!("node{free}"), self.shared.lock().machines[free].raft_addr());
+        self.shared.lock().machines[free].joins = false;
+        self.start(free);
+        self.wait("a cluster of one serves", || self.shared.lock().machines[free].handle.is_some()).await?;
+        let give_up = now() + PATIENCE_MICROS;
+        let own = Request::post("/set", "{\"key\":\"its own\",\"value\":\"kept\",\"action\":\"set\"}");
+        while laws::set(&ask(&self.shared, free, &own).await?)? != Told::Done {
+            if now() >= give_up {
+                return Err("a cluster of one takes no write".to_owned());
+            }
+            sleep_until(now() + 100 * MILLI).await;
+        }
+        let answer = ask(&self.shared, through, &join(&name, &addr)).await?;
+        same("a node with data is to join", &answer.code, &409)?;
+        let told = laws::get("its own", &ask(&self.shared, free, &Request::get("/get?key=its+own")).await?)?;
+        same("its data", &told, &Told::Value(Some("kept".to_owned())))?;
+        self.shared.lock().mark("join of a node with data refused");
+        // Wiped, as it was told, and joined by hand.
+        self.switch_off(free, true);
+        {
+            let mut world = self.shared.lock();
+            let machine = &mut world.machines[free];
+            machine.disk.wipe();
+            (machine.store, machine.member, machine.durable) = (None, None, Default::default());
+            machine.under_way.clear();
+        }
+        self.operator.borrow_mut().insert(free, Joining::fresh());
+        self.start(free);
+        self.wait("a cluster of one serves", || self.shared.lock().machines[free].handle.is_some()).await?;
+        let give_up = now() + PATIENCE_MICROS;
+        loop {
+            let answer = ask(&self.shared, through, &join(&name, &addr)).await?;
+            if answer.code == 200 {
+                exactly(&answer, 200, JSON, "\"Voter added\"\n")?;
+                break;
+            }
+            // It may still be the leader of nobody else, or take long to catch up.
+            let may_wait = matches!(answer.code, 400 | 409 | 500 | 503);
+            if !may_wait || now() >= give_up {
+                return Err(format!("{name} is to join: {} {}", answer.code, answer.text()));
+            }
+            sleep_until(now() + 100 * MILLI).await;
+        }
+        let is_voter = {
+            let world = self.shared.lock();
+            let id = world.machines[free].member;
+            let leader = world.machines.iter().filter(|it| it.view.leads).max_by_key(|it| it.view.term);
+            let membership = leader.and_then(|leader| leader.view.membership.clone());
+            membership.is_some_and(|it| id.is_some_and(|id| it.voters.contains(&id)))
+        };
+        same("who was told that it was added is a voter", &is_voter, &true)?;
+        self.shared.lock().mark("joined over HTTP");
+        self.wait_until_well().await?;
+        Prober::new(self.shared.clone(), 101).examine(free, through).await
+    }
+
+    /// The leader is told to stop while writes are under way, and started again.
+    async fn examine_stop(&self, members: &[usize]) -> Result<(), String> {
+        let leader = self.shared.lock().leader(now()).map(|machine| machine.slot);
+        let Some(leader) = leader.filter(|leader| members.contains(leader)) else { return Ok(()) };
+        let give_up = now() + PATIENCE_MICROS;
+        let connection = Http::open(&self.shared, leader, give_up).await;
+        let mut connection = connection.ok_or_else(|| format!("machine {leader} takes no connection"))?;
+        let write = Request::post("/set", "{\"key\":\"last\",\"value\":\"word\",\"action\":\"set\"}");
+        connection.send(&write, give_up).await.map_err(|why| format!("the last write: {why:?}"))?;
+        // Until it has arrived.
+        let arrives = self.shared.lock().schedule.settings.delay_min_micros;
+        sleep_until(now() + 3 * arrives + MILLI).await;
+        self.shared.lock().stop_in_peace(leader);
+        let answer = connection.receive(give_up).await;
+        let answer =
+            answer.map_err(|why| format!("machine {leader} stops and leaves a write behind: {why:?}"))?;
+        let told = laws::set(&answer)?;
+        if self.shared.lock().is_quick() {
+            same("a write before the stop", &told, &Told::Done)?;
+        }
+        self.wait("a node that was told to stop ends", || {
+            let world = self.shared.lock();
+            world.machines[leader].stopping.is_none()
+        })
+        .await?;
+        self.wait_until_well().await?;
+        Prober::new(self.shared.clone(), 102).examine(leader, members[0]).await
+    }
+
+    async fn wait_until_well(&self) -> Result<(), String> {
+        let all: BTreeSet<usize> = (0..self.nodes.len()).collect();
+        self.wait("all are well again", || self.not_recovered(&all).is_none()).await
+    }
+
+    /// Waits; machines go on and off meanwhile as they are due.
+    async fn wait(&self, what: &str, is_so: impl Fn() -> bool) -> Result<(), String> {
+        let give_up = now() + PATIENCE_MICROS;
+        while !is_so() {
+            self.tick();
+            self.operate();
+            if now() >= give_up || self.shared.lock().violation.is_some() {
+                return Err(format!("not so: {what}"));
+            }
+            sleep_until(now() + 20 * MILLI).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,207 @@
+//! What else befalls whole nodes: they are told to stop, names cannot be resolved, descriptors run out. And the limits that a
+//! run's nodes are started with. Drawn from the seed; the queue engine has nothing of it.
+
+use crate::checks::Violation;
+use crate::madsim_engine::now;
+use crate::madsim_engine::run::Run;
+use crate::madsim_engine::service::Due;
+use crate::madsim_engine::world::World;
+use crate::schedule::{LEADER, MILLI, SECOND, Schedule, Timed};
+use crate::streams::{Stream, stream};
+use infinitystore::raft::Term;
+use infinitystore::server::{HttpOptions, NodeOptions};
+use rand::Rng;
+use rand::rngs::SmallRng;
+
+/// Its stream of the seed.
+const STREAM: u64 = 3_000;
+/// How long a node that stops may let requests go on, as the command line has it.
+pub(in crate::madsim_engine) const STOP_MICROS: u64 = 10 * SECOND;
+
+/// Something that is done to a node, or befalls it.
+#[derive(Clone, Debug)]
+pub(in crate::madsim_engine) enum Upkeep {
+    /// It is told to stop, and started again.
+    Stop { slot: usize, back_micros: u64 },
+    /// Nobody can resolve its name.
+    NoName { slot: usize, for_micros: u64 },
+    /// It has no descriptors left for another connection.
+    NoHandles { slot: usize, for_micros: u64 },
+}
+
+/// Limits of the nodes of a run. `None`: the product's own.
+#[derive(Clone, Debug, Default)]
+pub(in crate::madsim_engine) struct Limits {
+    peer_queue: Option<usize>,
+    client_queue: Option<usize>,
+    receive_queue: Option<usize>,
+    write_bytes: Option<usize>,
+    pending_requests: Option<usize>,
+    inflight_bytes: Option<u64>,
+    /// Of clients.
+    pub connections: Option<usize>,
+    /// The snapshots' worker takes so much longer than the log's, in hundredths.
+    pub snapshot_worker_percent: u64,
+}
+
+/// A node that was told to stop.
+#[derive(Clone, Debug)]
+pub(in crate::madsim_engine) struct Stopping {
+    /// When it was told.
+    pub since: u64,
+    /// When it is started again.
+    back_micros: u64,
+    /// It led this term, and all was well.
+    led: Option<(Term, Option<Due>)>,
+}
+
+fn pick<T: Clone>(rng: &mut SmallRng, from: &[T]) -> T {
+    from[rng.random_range(0..from.len())].clone()
+}
+
+impl Limits {
+    /// Those of a seed.
+    pub(in crate::madsim_engine) fn of(seed: u64) -> Self {
+        let mut rng = stream(seed, Stream::Schedule, STREAM);
+        let rng = &mut rng;
+        let small = |rng: &mut SmallRng, few: &[usize]| rng.random_bool(0.2).then(|| pick(rng, few));
+        Self {
+            peer_queue: small(rng, &[4, 16]),
+            client_queue: small(rng, &[1, 3]),
+            receive_queue: small(rng, &[1, 4]),
+            write_bytes: small(rng, &[1, 300]),
+            pending_requests: small(rng, &[2, 4]),
+            inflight_bytes: rng.random_bool(0.2).then(|| pick(rng, &[1, 3_000])),
+            connections: small(rng, &[12, 16]),
+            snapshot_worker_percent: pick(rng, &[100, 100, 1, 3_000]),
+        }
+    }
+
+    /// Sets what a node is started with.
+    pub(in crate::madsim_engine) fn apply(&self, options: &mut NodeOptions) {
+        let transport = &mut options.transport;
+        transport.peer_queue_max = self.peer_queue.unwrap_or(transport.peer_queue_max);
+        transport.receive_queue_max = self.receive_queue.unwrap_or(transport.receive_queue_max);
+        transport.write_bytes_max = self.write_bytes.unwrap_or(transport.write_bytes_max);
+        options.client_queue_max = self.client_queue.unwrap_or(options.client_queue_max);
+        let replica = &mut options.replica;
+        replica.pending_requests_max = self.pending_requests.unwrap_or(replica.pending_requests_max);
+        replica.raft.inflight_bytes_max = self.inflight_bytes.unwrap_or(replica.raft.inflight_bytes_max);
+    }
+
+    /// What a node's HTTP server is started with.
+    pub(in crate::madsim_engine) fn http(&self) -> HttpOptions {
+        let default = HttpOptions::default();
+        HttpOptions { connections_max: self.connections.unwrap_or(default.connections_max), ..default }
+    }
+
+    /// Whether a client may be told that too much waits.
+    pub(in crate::madsim_engine) const fn are_few(&self) -> bool {
+        self.client_queue.is_some() || self.pending_requests.is_some()
+    }
+}
+
+/// What befalls the nodes of a seed's run, in order of time.
+pub(in crate::madsim_engine) fn upkeep(schedule: &Schedule) -> Vec<Timed<Upkeep>> {
+    let mut rng = stream(schedule.seed, Stream::Schedule, STREAM + 1);
+    let rng = &mut rng;
+    let (slots, mut all) = (schedule.slots(), Vec::new());
+    for kind in 0..3 {
+        if !rng.random_bool(0.3) {
+            continue;
+        }
+        for _ in 0..rng.random_range(1..=4) {
+            let at = rng.random_range(0..schedule.duration_micros.max(1));
+            let slot = rng.random_range(0..slots.max(1));
+            let long = rng.random_range(100 * MILLI..4 * SECOND);
+            let what = match kind {
+                0 => {
+                    let slot = if rng.random() { LEADER } else { slot };
+                    Upkeep::Stop { slot, back_micros: rng.random_range(0..2 * SECOND) }
+                }
+                1 => Upkeep::NoName { slot, for_micros: long },
+                _ => Upkeep::NoHandles { slot, for_micros: long },
+            };
+            all.push(Timed { at, what });
+        }
+    }
+    all.sort_by_key(|one| one.at);
+    all
+}
+
+impl Run {
+    /// Does it.
+    pub(in crate::madsim_engine) fn maintain(&self, what: Upkeep) {
+        let mut world = self.shared.lock();
+        let world = &mut *world;
+        world.trace.line(now(), None, "fault", format_args!("{what:?}"));
+        if let Some(story) = world.trace.story() {
+            story.note(now(), None, "upkeep", format!("{what:?}"));
+        }
+        match what {
+            Upkeep::Stop { slot, back_micros } => {
+                let leader = world.leader(now()).map(|machine| machine.slot);
+                let slot = if slot == LEADER { leader } else { Some(slot) };
+                if let Some(slot) = slot {
+                    world.stop(slot, back_micros);
+                }
+            }
+            Upkeep::NoName { slot, for_micros } => {
+                world.mark("name not resolved for a while");
+                world.machines[slot].no_name_until = now() + for_micros;
+            }
+            Upkeep::NoHandles { slot, for_micros } => {
+                world.mark("no descriptors for a while");
+                world.machines[slot].no_handles_until = now() + for_micros;
+            }
+        }
+    }
+}
+
+impl World {
+    /// A node is told to stop.
+    fn stop(&mut self, slot: usize, back_micros: u64) {
+        let machine = &self.machines[slot];
+        // One that is joining is left alone, and one that has not come up yet.
+        if !machine.on || machine.handle.is_none() || machine.stopping.is_some() || machine.member.is_none() {
+            return;
+        }
+        let led = machine.view.leads.then(|| (machine.view.term, self.due(slot)));
+        if let Some(signal) = &machine.stop {
+            signal.notify_one();
+        }
+        self.mark(if led.is_some() { "leader told to stop" } else { "node told to stop" });
+        self.machines[slot].stopping = Some(Stopping { since: now(), back_micros, led });
+    }
+
+    /// A node is told to stop where all is well; it comes back at once.
+    pub(in crate::madsim_engine) fn stop_in_peace(&mut self, slot: usize) {
+        self.stop(slot, 0);
+        let due = self.service.in_peace(slot);
+        if let Some(Stopping { led: Some((_, led)), .. }) = &mut self.machines[slot].stopping {
+            *led = Some(due);
+        }
+    }
+
+    /// A node that was told to stop has ended. Whoever led has handed over, where all was well.
+    pub(in crate::madsim_engine) fn stopped(&mut self, slot: usize) {
+        let Some(Stopping { back_micros, led, since, .. }) = self.machines[slot].stopping.take() else {
+            return;
+        };
+        self.mark("stopped when told");
+        self.machines[slot].start_at = Some(now() + back_micros);
+        let Some((term, due)) = led else { return };
+        let successor =
+            self.machines.iter().any(|it| it.slot != slot && it.view.leads && it.view.term > term);
+        if successor {
+            self.mark("leader stopped and handed over");
+        }
+        let others = self.service.membership.as_ref().map_or(0, |it| it.voters.len());
+        if due.is_some_and(|due| self.service.holds(due)) && others > 1 && self.is_quiet() && !successor {
+            let what = format!(
+                "machine {slot} was told to stop at {since}, led term {term}, and nobody leads after it"
+            );
+            self.judge(Err(Violation { check: "a leader that stops hands over", what }));
+        }
+    }
+}
