@@ -171,7 +171,10 @@ impl Http {
             }
         };
         self.closing |= answer.header("connection") == Some("close");
-        self.shared.lock().book.answered(self.slot, self.life, route, answer.code);
+        // Who is turned away at the door is counted there.
+        if answer.code != 503 || !answer.text().contains("too many connections") {
+            self.shared.lock().book.answered(self.slot, self.life, route, answer.code);
+        }
         Ok(answer)
     }
 }

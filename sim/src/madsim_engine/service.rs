@@ -64,6 +64,11 @@ impl Service {
         Due { epoch: self.epoch, slot }
     }
 
+    /// Whether a majority stands.
+    pub(in crate::madsim_engine) const fn stands(&self) -> bool {
+        self.standing.is_some()
+    }
+
     /// Whether those who stood then still do.
     pub(in crate::madsim_engine) const fn holds(&self, due: Due) -> bool {
         due.epoch == self.epoch
@@ -101,6 +106,12 @@ impl World {
         }
         self.service.look_at = now() + LOOK_MICROS;
         self.look_at_budgets();
+        self.look_who_followed();
+        self.look_who_stands_now();
+    }
+
+    /// Looks who stands.
+    pub(in crate::madsim_engine) fn look_who_stands_now(&mut self) {
         if let Some(membership) = self.committed_membership(now()) {
             self.service.membership = Some(membership);
         }
@@ -191,8 +202,7 @@ impl World {
     /// What became of a question that was due.
     pub(in crate::madsim_engine) fn served(&mut self, due: Option<Due>, why_not: Option<&str>) {
         let Some(Due { epoch, slot }) = due else { return };
-        self.service.look_at = 0;
-        self.look_who_stands();
+        self.look_who_stands_now();
         let quiet = self.is_quiet();
         // Where few may wait, some have to be told to come again.
         let few = self.limits.are_few() && why_not.is_some_and(|why| why.contains("too much"));

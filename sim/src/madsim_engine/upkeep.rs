@@ -17,6 +17,8 @@ use rand::rngs::SmallRng;
 const STREAM: u64 = 3_000;
 /// How long a node that stops may let requests go on, as the command line has it.
 pub(in crate::madsim_engine) const STOP_MICROS: u64 = 10 * SECOND;
+/// And so long it may take to hand over and to finish its log.
+const END_MICROS: u64 = 15 * SECOND;
 
 /// Something that is done to a node, or befalls it.
 #[derive(Clone, Debug)]
@@ -48,11 +50,21 @@ pub(in crate::madsim_engine) struct Limits {
 #[derive(Clone, Debug)]
 pub(in crate::madsim_engine) struct Stopping {
     /// When it was told.
-    pub since: u64,
+    since: u64,
     /// When it is started again.
     back_micros: u64,
     /// It led this term, and all was well.
     led: Option<(Term, Option<Due>)>,
+}
+
+/// A leader has stopped: others should lead.
+#[derive(Clone, Debug)]
+pub(in crate::madsim_engine) struct HandedOver {
+    slot: usize,
+    term: Term,
+    by: u64,
+    /// If all is well: for as long as it is.
+    epoch: Option<Due>,
 }
 
 fn pick<T: Clone>(rng: &mut SmallRng, from: &[T]) -> T {
@@ -183,25 +195,47 @@ impl World {
         }
     }
 
-    /// A node that was told to stop has ended. Whoever led has handed over, where all was well.
+    /// A node that was told to stop has ended.
     pub(in crate::madsim_engine) fn stopped(&mut self, slot: usize) {
-        let Some(Stopping { back_micros, led, since, .. }) = self.machines[slot].stopping.take() else {
-            return;
-        };
+        let Some(Stopping { back_micros, led, .. }) = self.machines[slot].stopping.take() else { return };
         self.mark("stopped when told");
         self.machines[slot].start_at = Some(now() + back_micros);
         let Some((term, due)) = led else { return };
+        // Those who are left, from now on.
+        self.look_who_stands_now();
+        let settings = &self.schedule.settings;
+        let way = 6 * settings.delay_max_micros * u64::from(settings.link_spread.max(1))
+            + 4 * settings.sync_max_micros;
+        let by = settings.election_timeout_micros / 2;
+        let voters = self.service.membership.as_ref().map_or(0, |it| it.voters.len());
+        let is_due = due.is_some() && voters > 2 && way < by && self.is_quiet();
+        let epoch = is_due.then(|| self.service.in_peace(slot));
+        self.handed_over = Some(HandedOver { slot, term, by: now() + by, epoch });
+    }
+
+    /// Whoever led and stopped has handed over: another leads before a silence could have made it stand.
+    pub(in crate::madsim_engine) fn look_who_followed(&mut self) {
+        for machine in &self.machines {
+            let Some(stopping) = &machine.stopping else { continue };
+            let since = stopping.since.max(machine.stands_still_until).max(machine.slow_disk.1);
+            if machine.on && now() > since.saturating_add(STOP_MICROS + END_MICROS) {
+                let what = format!("machine {} was told at {}", machine.slot, stopping.since);
+                return self.judge(Err(Violation { check: "a node that is told to stop ends", what }));
+            }
+        }
+        let Some(HandedOver { slot, term, by, epoch }) = self.handed_over.clone() else { return };
         let successor =
             self.machines.iter().any(|it| it.slot != slot && it.view.leads && it.view.term > term);
         if successor {
             self.mark("leader stopped and handed over");
-        }
-        let others = self.service.membership.as_ref().map_or(0, |it| it.voters.len());
-        if due.is_some_and(|due| self.service.holds(due)) && others > 1 && self.is_quiet() && !successor {
-            let what = format!(
-                "machine {slot} was told to stop at {since}, led term {term}, and nobody leads after it"
-            );
-            self.judge(Err(Violation { check: "a leader that stops hands over", what }));
+            self.handed_over = None;
+        } else if now() >= by {
+            self.handed_over = None;
+            if epoch.is_some_and(|due| self.service.holds(due)) && self.service.stands() {
+                let what =
+                    format!("machine {slot} was told to stop, led term {term}, and nobody leads after it");
+                self.judge(Err(Violation { check: "a leader that stops hands over", what }));
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::madsim_engine::connections::Connections;
 use crate::madsim_engine::now;
 use crate::madsim_engine::service::{Service, is_quick};
 use crate::madsim_engine::telling::Telling;
-use crate::madsim_engine::upkeep::{Limits, Stopping};
+use crate::madsim_engine::upkeep::{HandedOver, Limits, Stopping};
 use crate::network::Network;
 use crate::paths::Shown;
 use crate::schedule::{SECOND, Schedule};
@@ -147,6 +147,8 @@ pub(in crate::madsim_engine) struct World {
     pub clients: Clients,
     /// What was asked and answered over HTTP.
     pub book: Book,
+    /// A leader has stopped.
+    pub handed_over: Option<HandedOver>,
     /// What the nodes are started with.
     pub limits: Limits,
     /// Whether those who ask are served.
@@ -241,6 +243,7 @@ impl Shared {
             core_rng: stream(seed, Stream::Cores, 0),
             clients: Clients::new(&schedule),
             book: Book::default(),
+            handed_over: None,
             limits: Limits::of(seed),
             service: Service::default(),
             stores: BTreeMap::new(),
