@@ -122,9 +122,12 @@ pub(in crate::cli) struct NodeArgs {
     /// … or by so many entries
     #[arg(long, env = "INFINITYSTORE_SNAPSHOT_LOG_ENTRIES", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "COUNT")]
     pub(in crate::cli) snapshot_log_entries: u64,
-    /// Entries kept in the log behind a snapshot, for nodes that lag
+    /// Entries kept in the log behind a snapshot, for nodes that lag, at most …
     #[arg(long, env = "INFINITYSTORE_LOG_TAIL_ENTRIES", default_value_t = 10_000, value_name = "COUNT")]
     pub(in crate::cli) log_tail_entries: u64,
+    /// … and bytes of entries, at most
+    #[arg(long, env = "INFINITYSTORE_LOG_TAIL_BYTES", default_value = "32MiB", value_parser = bytes_above_zero, value_name = "BYTES")]
+    pub(in crate::cli) log_tail_bytes: u64,
     /// HTTP connections at the same time; one more is answered 503
     #[arg(long, env = "INFINITYSTORE_HTTP_CONNECTIONS", default_value_t = 10_000, value_parser = count_above_zero, value_name = "COUNT")]
     pub(in crate::cli) http_connections: usize,

@@ -78,6 +78,7 @@ pub(in crate::cli) fn node_options(args: &NodeArgs) -> Result<NodeOptions, Failu
         heartbeat_interval_micros: args.heartbeat_interval,
         election_timeout_micros: args.election_timeout,
         log_tail_entries: args.log_tail_entries,
+        log_tail_bytes: args.log_tail_bytes,
         ..Config::default()
     };
     raft.validate().map_err(|error| usage(format!("--election-timeout, --heartbeat-interval: {error}")))?;

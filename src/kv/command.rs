@@ -65,6 +65,34 @@ impl Op {
         }
     }
 
+    /// The same command in an allocation of its own size. Its strings may be parts of a buffer that a request came in, which is
+    /// many times as large: whoever keeps a command for long keeps this.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        let (key, value) = match self {
+            Self::Set { key, value } => (key, Some(value)),
+            Self::Delete { key } => (key, None),
+        };
+        let mut both = Vec::with_capacity(self.bytes());
+        both.extend_from_slice(key);
+        both.extend_from_slice(value.map_or(&[], |value| value));
+        let both = Bytes::from(both);
+        let (at, own) = (key.len(), both.slice(..key.len()));
+        match value {
+            Some(_) => Self::Set { key: own, value: both.slice(at..) },
+            None => Self::Delete { key: own },
+        }
+    }
+
+    /// Bytes of its key and value.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Set { key, value } => key.len() + value.len(),
+            Self::Delete { key } => key.len(),
+        }
+    }
+
     /// Appends the encoded command to `out`: a byte that tells which, the key and (of a set) the value, each behind
     /// its u32 length.
     pub fn encode(&self, out: &mut Vec<u8>) {

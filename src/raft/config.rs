@@ -27,8 +27,10 @@ pub struct Config {
     pub apply_bytes_max: u64,
     /// A leader whose oldest unsynced write is older than this steps down.
     pub disk_stall_micros: u64,
-    /// Entries kept behind a snapshot for laggards.
+    /// Entries kept behind a snapshot for laggards, at most.
     pub log_tail_entries: u64,
+    /// Bytes of entries kept behind a snapshot for laggards, at most.
+    pub log_tail_bytes: u64,
     /// A leader keeps more than that tail for a member that is catching up, as long as the log in memory has at most so
     /// many bytes: otherwise a snapshot that takes long to send would be out of date when it arrives, for ever.
     pub laggard_log_bytes_max: u64,
@@ -51,6 +53,7 @@ impl Default for Config {
             apply_bytes_max: 4 << 20,
             disk_stall_micros: 5_000_000,
             log_tail_entries: 10_000,
+            log_tail_bytes: 32 << 20,
             laggard_log_bytes_max: 256 << 20,
             promote_lag_entries: 1_000,
         }

@@ -142,6 +142,20 @@ impl Log {
         count.checked_sub(1).and_then(|position| self.entries.get(position)).map_or(self.base, Entry::id)
     }
 
+    /// The index before the longest tail of entries up to `last` that has at most so many entries and bytes.
+    pub(in crate::raft) fn before_tail(&self, last: LogIndex, entries_max: u64, bytes_max: u64) -> LogIndex {
+        let (mut before, mut entries, mut bytes) = (last, 0, 0);
+        while let Some(entry) = self.get(before) {
+            entries += 1;
+            bytes += encoded_bytes(entry);
+            if entries > entries_max || bytes > bytes_max {
+                break;
+            }
+            before = before.previous();
+        }
+        before
+    }
+
     /// Drops entries up to `through` from memory: a snapshot covers them.
     ///
     /// # Panics

@@ -79,8 +79,8 @@ impl Shared {
     /// the snapshot.
     fn compact(&mut self, snapshot: SnapshotMeta, needed: Option<LogIndex>) {
         let last = snapshot.last;
-        let tail = self.config.log_tail_entries;
-        let mut through = LogIndex::new(last.index.get().saturating_sub(tail));
+        let (entries_max, bytes_max) = (self.config.log_tail_entries, self.config.log_tail_bytes);
+        let mut through = self.log.before_tail(last.index, entries_max, bytes_max);
         if self.log.bytes() <= self.config.laggard_log_bytes_max {
             through = needed.map_or(through, |needed| through.min(needed));
         }

@@ -1,6 +1,6 @@
 //! What replicas say to each other: the core's messages, and commands on their way to the leader.
 
-use crate::raft::{Incarnation, Message, NodeId, Term};
+use crate::raft::{Body, Entry, Incarnation, Message, NodeId, Term};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -74,6 +74,22 @@ pub enum RefusedBecause {
 }
 
 impl PeerMessage {
+    /// About how many bytes it keeps alive: those of its entries, commands or chunk, and a little for the rest.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        const REST: usize = 128;
+        let content = match self {
+            Self::Raft(message) => match &message.body {
+                Body::AppendEntries { entries, .. } => entries.iter().map(Entry::encoded_bytes).sum(),
+                Body::InstallSnapshot { data, .. } => data.len(),
+                _ => 0,
+            },
+            Self::Forward(forward) => forward.commands.iter().map(Bytes::len).sum(),
+            Self::ForwardRefused(_) => 0,
+        };
+        REST + content
+    }
+
     /// The sender.
     #[must_use]
     pub const fn from(&self) -> NodeId {

@@ -36,6 +36,9 @@ pub struct ReplicaConfig {
     pub snapshot_log_entries: u64,
     /// Client requests waiting, at most: writes and reads each. One beyond is answered [`ClientError::Overloaded`].
     pub pending_requests_max: usize,
+    /// Bytes of keys and values of writes that wait for their answers, at most. One beyond is answered
+    /// [`ClientError::Overloaded`].
+    pub pending_write_bytes_max: u64,
 }
 
 impl Default for ReplicaConfig {
@@ -45,6 +48,7 @@ impl Default for ReplicaConfig {
             snapshot_log_bytes: 64 << 20,
             snapshot_log_entries: 200_000,
             pending_requests_max: 65_536,
+            pending_write_bytes_max: 128 << 20,
         }
     }
 }

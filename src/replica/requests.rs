@@ -26,7 +26,10 @@ impl Replica {
         match request {
             ClientRequest::Write(op) => match self.refuses_writes() {
                 Some(error) => self.fail(id, error),
-                None => self.writes.hold(Write { request: id, deadline, op }),
+                None if self.writes.bytes() + op.bytes() as u64 > self.config.pending_write_bytes_max => {
+                    self.fail(id, ClientError::Overloaded);
+                }
+                None => self.writes.hold(Write { request: id, deadline, op: op.detached() }),
             },
             ClientRequest::Read { level: Level::Local, .. } if self.is_starting() => {
                 self.fail(id, ClientError::Starting);

@@ -45,6 +45,8 @@ pub(in crate::replica) struct Writes {
     first_sequence: u64,
     /// Slots of `sent` that are `Some`. Derived; kept because it bounds the queue on every request.
     sent_count: usize,
+    /// Bytes of keys and values in `held` and `sent`. Derived; kept because it bounds the queue on every request.
+    bytes: u64,
     /// No write is due before this.
     next_deadline: Option<Time>,
 }
@@ -55,6 +57,11 @@ impl Writes {
         self.held.len() + self.sent_count
     }
 
+    /// Bytes of the keys and values of those that wait.
+    pub(in crate::replica) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// How many wait for a leader.
     pub(in crate::replica) fn held(&self) -> usize {
         self.held.len()
@@ -63,6 +70,7 @@ impl Writes {
     /// Takes a client's write in.
     pub(in crate::replica) fn hold(&mut self, write: Write) {
         self.note_deadline(write.deadline);
+        self.bytes += write.op.bytes() as u64;
         self.held.push_back(write);
     }
 
@@ -82,7 +90,9 @@ impl Writes {
 
     /// The first held write is refused.
     pub(in crate::replica) fn refuse_held(&mut self) -> Option<RequestId> {
-        self.held.pop_front().map(|write| write.request)
+        let write = self.held.pop_front()?;
+        self.bytes -= write.op.bytes() as u64;
+        Some(write.request)
     }
 
     /// The entry with this number was applied: who waits for it?
@@ -116,6 +126,7 @@ impl Writes {
     /// Puts writes that are certainly not in the log back in front of the held ones, in their order.
     pub(in crate::replica) fn hold_again(&mut self, writes: Vec<Write>) {
         for write in writes.into_iter().rev() {
+            self.bytes += write.op.bytes() as u64;
             self.held.push_front(write);
         }
     }
@@ -127,8 +138,9 @@ impl Writes {
 
     /// All that wait: the held (certainly not appended), and the sent (unknown).
     pub(in crate::replica) fn give_up(&mut self) -> (Vec<RequestId>, Vec<RequestId>) {
-        let held = self.held.drain(..).map(|write| write.request).collect();
-        (held, self.forget_sent())
+        let held = core::mem::take(&mut self.held);
+        self.bytes -= held.iter().map(|write| write.op.bytes() as u64).sum::<u64>();
+        (held.into_iter().map(|write| write.request).collect(), self.forget_sent())
     }
 
     /// The writes whose time is up: the held (certainly not appended), and the sent (unknown).
@@ -143,6 +155,7 @@ impl Writes {
             let keep = write.deadline > now;
             if !keep {
                 not_appended.push(write.request);
+                self.bytes -= write.op.bytes() as u64;
             }
             keep
         });
@@ -169,6 +182,7 @@ impl Writes {
         let offset = usize::try_from(sequence.checked_sub(self.first_sequence)?).ok()?;
         let sent = self.sent.get_mut(offset)?.take()?;
         self.sent_count -= 1;
+        self.bytes -= sent.write.op.bytes() as u64;
         Some(sent)
     }
 
@@ -182,6 +196,7 @@ impl Writes {
             }
         }
         self.sent_count -= taken.len();
+        self.bytes -= taken.iter().map(|write| write.op.bytes() as u64).sum::<u64>();
         self.drop_answered();
         taken
     }

@@ -14,7 +14,7 @@ use crate::server::metrics::Metrics;
 use crate::server::options::TransportOptions;
 use crate::server::service::RpcService;
 use crate::server::watch;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::AsyncReadExt;
@@ -27,7 +27,9 @@ const MESSAGE_BYTES_MAX: usize = 8 << 20;
 const _: () = assert!(MESSAGE_BYTES_MAX > 2 * (KEY_BYTES_MAX + VALUE_BYTES_MAX) + (2 << 20));
 /// A receive buffer is made so large, …
 const BUFFER_BYTES: usize = 64 << 10;
-/// … and left when it has room for fewer bytes than that.
+/// … given back when it had to grow beyond this for a long message, …
+const BUFFER_BYTES_KEPT: usize = 2 << 20;
+/// … and made anew when it has room for fewer bytes than that.
 const ROOM_BYTES_MIN: usize = 8 << 10;
 /// The bytes that may wait are counted in units of this.
 pub(super) const ROOM_UNIT_BYTES: usize = 1 << 10;
@@ -273,7 +275,11 @@ impl Receiver {
         while let Some(frame) =
             decode_frame(received, MESSAGE_BYTES_MAX).map_err(|error| error.to_string())?
         {
-            let message = PeerMessage::decode(frame).map_err(|error| error.to_string())?;
+            // What is decoded shares the bytes that it is decoded from, and entries live in the log for long: they get an
+            // allocation of their message's size, once for all of a message. A log releases its entries in order, so
+            // what one that stays keeps of others that are gone is bounded by one append.
+            let message =
+                PeerMessage::decode(Bytes::copy_from_slice(&frame)).map_err(|error| error.to_string())?;
             if message.from() != self.from || message.to() != self.to {
                 return Err(format!("it sent a message from {} to {}", message.from(), message.to()));
             }
@@ -283,9 +289,11 @@ impl Receiver {
     }
 }
 
-/// Messages share the buffer they were received in, and keep all of it alive: so a buffer is filled by many reads before
-/// the next one is made, or each small message would hold on to one of its own.
+/// Nobody keeps a part of the buffer, so that it is used again and again. One that had to grow for a long message is given back.
 fn make_room(received: &mut BytesMut) {
+    if received.is_empty() && received.capacity() > BUFFER_BYTES_KEPT {
+        *received = BytesMut::new();
+    }
     if received.capacity() - received.len() < ROOM_BYTES_MIN {
         received.reserve(BUFFER_BYTES);
     }

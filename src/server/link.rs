@@ -11,6 +11,7 @@ use crate::server::options::TransportOptions;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -32,11 +33,33 @@ pub(super) struct Link<E> {
     /// The peer.
     pub to: NodeId,
     /// What to send it.
-    pub queue: mpsc::Receiver<PeerMessage>,
+    pub queue: mpsc::Receiver<Queued>,
     /// Limits and timings.
     pub options: TransportOptions,
     /// What is counted.
     pub metrics: Metrics,
+}
+
+/// A message that waits for its connection. Its bytes are counted until it is dropped.
+#[derive(Debug)]
+pub(super) struct Queued {
+    message: PeerMessage,
+    bytes: usize,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Queued {
+    /// A message of so many bytes, which are among those in `waiting` as long as it is there.
+    pub(super) fn new(message: PeerMessage, bytes: usize, waiting: &Arc<AtomicUsize>) -> Self {
+        waiting.fetch_add(bytes, Ordering::Relaxed);
+        Self { message, bytes, waiting: waiting.clone() }
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// How a connection ended.
@@ -106,17 +129,17 @@ impl<E: Env> Link<E> {
     }
 
     /// Everything that waits goes out in one write.
-    async fn write_until_broken(&mut self, mut stream: E::Stream, first: PeerMessage) -> End {
+    async fn write_until_broken(&mut self, mut stream: E::Stream, first: Queued) -> End {
         let mut messages = vec![first];
         let mut buffer = Vec::new();
         let mut unexpected = [0];
         loop {
             for message in messages.drain(..) {
-                encode_frame(&mut buffer, |out| message.encode(out));
+                encode_frame(&mut buffer, |out| message.message.encode(out));
             }
             if buffer.len() < self.options.write_bytes_max {
                 while let Ok(message) = self.queue.try_recv() {
-                    encode_frame(&mut buffer, |out| message.encode(out));
+                    encode_frame(&mut buffer, |out| message.message.encode(out));
                     if buffer.len() >= self.options.write_bytes_max {
                         break;
                     }

@@ -4,12 +4,13 @@ use crate::raft::NodeId;
 use crate::replica::PeerMessage;
 use crate::server::directory::Directory;
 use crate::server::env::Env;
-use crate::server::link::Link;
+use crate::server::link::{Link, Queued};
 use crate::server::metrics::Metrics;
 use crate::server::options::TransportOptions;
 use prometheus_client::metrics::gauge::Gauge;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 
 /// Messages to peers: each has a bounded queue, and a task that empties it into a connection.
@@ -26,8 +27,23 @@ pub(super) struct Links<E> {
 
 #[derive(Debug)]
 struct Queue {
-    sender: mpsc::Sender<PeerMessage>,
+    sender: mpsc::Sender<Queued>,
+    /// Bytes of the messages that wait.
+    bytes: Arc<AtomicUsize>,
     depth: Gauge,
+}
+
+impl Queue {
+    /// Queues a message. `false` if there is no room for it.
+    fn push(&self, message: PeerMessage, bytes_max: usize) -> bool {
+        let bytes = message.bytes();
+        // Only here it grows. One that is longer than all there may be waits alone.
+        let waiting = self.bytes.load(Ordering::Relaxed);
+        if waiting > 0 && waiting + bytes > bytes_max {
+            return false;
+        }
+        self.sender.try_send(Queued::new(message, bytes, &self.bytes)).is_ok()
+    }
 }
 
 impl<E: Env> Links<E> {
@@ -53,7 +69,8 @@ impl<E: Env> Links<E> {
                 }
                 self.open(to);
             }
-            let sent = self.queues.get(&to).is_some_and(|queue| queue.sender.try_send(message).is_ok());
+            let bytes_max = self.options.peer_queue_bytes_max;
+            let sent = self.queues.get(&to).is_some_and(|queue| queue.push(message, bytes_max));
             dropped += u64::from(!sent);
         }
         if dropped > 0 {
@@ -92,6 +109,10 @@ impl<E: Env> Links<E> {
             metrics: self.metrics.clone(),
         };
         self.env.spawn(link.run());
-        self.queues.insert(to, Queue { sender, depth: self.metrics.peer_queue(&to.to_string()) });
+        let (bytes, depth) = (Arc::default(), self.metrics.peer_queue(&to.to_string()));
+        self.queues.insert(to, Queue { sender, bytes, depth });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,6 +67,8 @@ impl Default for JoinTimings {
 pub struct TransportOptions {
     /// Messages waiting for one peer's connection, at most; more are dropped (Raft sends again what matters).
     pub peer_queue_max: usize,
+    /// Bytes of messages waiting for one peer's connection, at most (one longer message still waits alone); more are dropped.
+    pub peer_queue_bytes_max: usize,
     /// Bytes of messages written at once, about.
     pub write_bytes_max: usize,
     /// Batches of received messages waiting for the replica, at most; then the sockets are no longer read.
@@ -92,6 +94,7 @@ impl Default for TransportOptions {
     fn default() -> Self {
         Self {
             peer_queue_max: 4096,
+            peer_queue_bytes_max: 32 << 20,
             write_bytes_max: 1 << 20,
             receive_queue_max: 256,
             receive_bytes_max: 64 << 20,

@@ -85,3 +85,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_detached_command_keeps_nothing_of_the_buffer_that_it_came_in() {
+    let buffer = Bytes::from(vec![b'x'; 100_000]);
+    let (key, value) = (buffer.slice(10..13), buffer.slice(20..40));
+    for op in [Op::Set { key: key.clone(), value }, Op::Delete { key }] {
+        let detached = op.detached();
+        assert_eq!(detached, op);
+        assert_eq!(detached.bytes(), op.bytes());
+        drop(op);
+        let capacity = match detached {
+            Op::Set { key, value } => {
+                drop(key);
+                value.try_into_mut().expect("nobody else keeps it").capacity()
+            }
+            Op::Delete { key } => key.try_into_mut().expect("nobody else keeps it").capacity(),
+        };
+        assert!(capacity <= 23, "{capacity}");
+    }
+}

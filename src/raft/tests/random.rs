@@ -79,6 +79,7 @@ fn tight() -> Config {
         apply_bytes_max: 100,
         disk_stall_micros: 1_000_000,
         log_tail_entries: 3,
+        log_tail_bytes: 1 << 20,
         laggard_log_bytes_max: 2_000,
         promote_lag_entries: 2,
     }

@@ -57,6 +57,22 @@ fn an_own_snapshot_compacts_the_log_but_for_a_tail_once_its_marker_is_durable() 
 }
 
 #[test]
+fn the_tail_behind_a_snapshot_is_bounded_in_bytes_too() {
+    let config = Config { log_tail_entries: 1_000, log_tail_bytes: 5_000, ..Config::default() };
+    let mut cluster = Cluster::with(3, config);
+    cluster.elect(1);
+    for _ in 0..20 {
+        cluster.propose(1, &"v".repeat(1_000)).unwrap();
+    }
+    cluster.run();
+    cluster.snapshot(1, 5);
+    cluster.run();
+    let kept = cluster.raft(1).log_after(LogIndex::ZERO);
+    assert_eq!(kept.len(), 4, "as many as have room");
+    assert!(kept.iter().map(crate::raft::Entry::encoded_bytes).sum::<usize>() <= 5_000);
+}
+
+#[test]
 fn what_a_member_lacks_that_still_answers_is_kept_up_to_a_bound() {
     for (laggard_log_bytes_max, kept_from) in [(1 << 20, log_id(3, 2)), (100, log_id(22, 2))] {
         let config = Config { laggard_log_bytes_max, log_tail_entries: 1, ..Config::default() };

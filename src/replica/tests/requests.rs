@@ -126,6 +126,35 @@ fn requests_beyond_the_limit_are_refused_and_the_others_served() {
 }
 
 #[test]
+fn the_bytes_of_writes_that_wait_are_bounded_and_counted_wherever_they_end() {
+    let config = ReplicaConfig { pending_write_bytes_max: 250, ..ReplicaConfig::default() };
+    let mut cluster = Cluster::without_leader(3, &config);
+    let value = "v".repeat(99);
+    let overloaded = Some(&ClientReply::Failed(ClientError::Overloaded));
+    let node = id(1);
+    // Held for ever, sent and held again, answered: each time there is room for two again.
+    for round in 0..4 {
+        let requests = [(); 3].map(|()| cluster.write(node, "k", &value));
+        assert_eq!(cluster.reply(requests[2]), overloaded, "in round {round}");
+        assert!(
+            requests[..2].iter().all(|request| cluster.reply(*request) != overloaded),
+            "in round {round}"
+        );
+        match round {
+            0 => cluster.isolate(node),
+            1 => {
+                cluster.heal();
+                cluster.run_until(|cluster| cluster.leader().is_some());
+            }
+            _ => {}
+        }
+        for request in &requests[..2] {
+            cluster.run_until_answered(*request);
+        }
+    }
+}
+
+#[test]
 fn a_reserved_node_takes_no_writes_until_it_is_released() {
     let mut cluster = Cluster::new(1);
     assert!(cluster.replicas[&id(1)].is_pristine());
