@@ -165,7 +165,9 @@ impl Checks {
                     let what = format!("machine {slot} about member {from}: {reason}");
                     return Err(Violation { check: "no correct peer says that", what });
                 }
-                Notice::MembershipChanged { .. } | Notice::SnapshotFailed(_) => {}
+                Notice::MembershipChanged { .. }
+                | Notice::SnapshotFailed(_)
+                | Notice::SnapshotNotTaken { .. } => {}
             }
         }
         shown.mark(replica, notices, marks);

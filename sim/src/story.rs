@@ -236,6 +236,10 @@ impl Story {
                 Notice::SnapshotFailed(why) => {
                     self.note(at, Some(slot), "snapshot failed", why.as_str());
                 }
+                Notice::SnapshotNotTaken { peer, why, times } => {
+                    let what = format!("by member {peer}, {times} in a row: {why}");
+                    self.note(at, Some(slot), "snapshot refused", what);
+                }
                 Notice::BadMessage { from, reason } => {
                     self.note(at, Some(slot), "bad message", format!("from member {from}: {reason}"));
                 }
@@ -471,6 +475,9 @@ fn raft_described(message: &Message) -> (&'static str, bool, String) {
         }
         Body::SnapshotInstalled { match_index, .. } => {
             ("SnapshotInstalled", write!(text, ", match {match_index}"))
+        }
+        Body::SnapshotRefused { snapshot, why, .. } => {
+            ("SnapshotRefused", write!(text, ", snapshot {snapshot}: {why}"))
         }
         Body::TimeoutNow => ("TimeoutNow", Ok(())),
         Body::ReadIndex { sequence, .. } => ("ReadIndex", write!(text, ", read {sequence}")),

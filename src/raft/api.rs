@@ -3,7 +3,7 @@
 use crate::raft::entry::Entry;
 use crate::raft::membership::{Change, Membership};
 use crate::raft::message::Message;
-use crate::raft::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead};
+use crate::raft::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal};
 use crate::raft::types::{
     HardState, Incarnation, LogId, LogIndex, NodeId, Session, Term, Time, WriteSequence,
 };
@@ -48,9 +48,9 @@ pub enum Input {
     /// The state machine's snapshot is written and synced; the core answers with a marker to write, and compacts its
     /// log when that is durable.
     SnapshotStored(Box<SnapshotMeta>),
-    /// The snapshot whose last chunk was handed out in a [`LogWrite`] did not verify, and no marker was written. Comes before
-    /// that write's [`Input::Durable`].
-    SnapshotRefused(LogId),
+    /// A chunk of this snapshot, handed out in a [`LogWrite`], could not be stored, or it was the last one and the whole did not
+    /// verify. No marker was written, and nothing of the snapshot is kept. Comes before that write's [`Input::Durable`].
+    SnapshotRefused(LogId, SnapshotRefusal),
     /// The answer to [`Output::snapshot_reads`].
     SnapshotChunkRead {
         /// Of the question.
@@ -188,6 +188,15 @@ pub enum RaftEvent {
         through: LogIndex,
         /// The snapshot that covers it.
         snapshot: LogId,
+    },
+    /// A peer could not take the snapshot that was sent to it; it is sent again later.
+    SnapshotNotTaken {
+        /// The peer.
+        peer: NodeId,
+        /// Why.
+        why: SnapshotRefusal,
+        /// How often in a row, this time included.
+        times: u32,
     },
     /// A message that no correct peer sends, and why; it was dropped.
     BadMessage {

@@ -25,6 +25,10 @@ pub struct Config {
     pub apply_entries_max: usize,
     /// Bytes of committed entries handed out at once, at most (one larger entry still goes alone).
     pub apply_bytes_max: u64,
+    /// A member that refused a snapshot is offered one again after so long; after twice as long with each further refusal …
+    pub snapshot_backoff_min_micros: u64,
+    /// … up to this.
+    pub snapshot_backoff_max_micros: u64,
     /// A leader whose oldest unsynced write is older than this steps down.
     pub disk_stall_micros: u64,
     /// Entries kept behind a snapshot for laggards, at most.
@@ -51,6 +55,8 @@ impl Default for Config {
             snapshot_chunk_bytes: 1 << 20,
             apply_entries_max: 2_048,
             apply_bytes_max: 4 << 20,
+            snapshot_backoff_min_micros: 1_000_000,
+            snapshot_backoff_max_micros: 60_000_000,
             disk_stall_micros: 5_000_000,
             log_tail_entries: 10_000,
             log_tail_bytes: 32 << 20,
@@ -98,6 +104,8 @@ impl Config {
             ("snapshot_chunk_bytes", self.snapshot_chunk_bytes),
             ("apply_entries_max", self.apply_entries_max as u64),
             ("apply_bytes_max", self.apply_bytes_max),
+            ("snapshot_backoff_min_micros", self.snapshot_backoff_min_micros),
+            ("snapshot_backoff_max_micros", self.snapshot_backoff_max_micros),
             ("disk_stall_micros", self.disk_stall_micros),
         ] {
             if value == 0 {

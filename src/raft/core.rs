@@ -10,6 +10,7 @@ use crate::raft::progress::{Peer, PeerState};
 use crate::raft::restore::{RestoreError, restore_log};
 use crate::raft::role::{Follower, Role};
 use crate::raft::shared::{Outbox, Shared, Start};
+use crate::raft::snapshot::SnapshotRefusal;
 use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, Term, Time};
 use alloc::vec::Vec;
 
@@ -39,6 +40,8 @@ pub struct PeerProgress {
     pub inflight: usize,
     /// When it was last heard from.
     pub last_heard: Option<Time>,
+    /// Why it did not take the snapshot that was sent to it; `None` when it has none to take, or has not refused it.
+    pub snapshot_refused: Option<SnapshotRefusal>,
 }
 
 impl Raft {
@@ -92,7 +95,7 @@ impl Raft {
             Input::Durable(receipt) => self.handle_durable(&receipt),
             Input::Applied(index) => self.handle_applied(index),
             Input::SnapshotStored(snapshot) => self.handle_snapshot_stored(snapshot),
-            Input::SnapshotRefused(last) => self.handle_snapshot_refused(last),
+            Input::SnapshotRefused(last, why) => self.handle_snapshot_unstored(last, why),
             Input::SnapshotChunkRead { to, session, chunk } => self.handle_chunk_read(to, session, chunk),
         }
         self.report_role();
@@ -162,6 +165,9 @@ impl Raft {
             }
             Body::SnapshotInstalled { session, match_index } => {
                 self.handle_snapshot_installed(from, session, match_index);
+            }
+            Body::SnapshotRefused { session, snapshot, why } => {
+                self.handle_snapshot_refused(from, session, snapshot, why);
             }
             Body::TimeoutNow => self.handle_timeout_now(from),
             Body::ReadIndex { incarnation, sequence } => self.handle_read_index(from, incarnation, sequence),
@@ -287,6 +293,18 @@ impl Raft {
         (membership, *id)
     }
 
+    /// Whether this snapshot is arriving from a leader.
+    #[must_use]
+    pub fn is_installing(&self, last: LogId) -> bool {
+        self.shared.install.as_ref().is_some_and(|install| install.snapshot.last == last)
+    }
+
+    /// Whether a snapshot of this node is complete and its marker is not durable yet.
+    #[must_use]
+    pub fn awaits_marker(&self) -> bool {
+        !self.shared.markers.is_empty()
+    }
+
     /// The term of the entry at `index`, if the log still knows it.
     #[must_use]
     pub fn term_at(&self, index: LogIndex) -> Option<Term> {
@@ -303,6 +321,7 @@ impl Raft {
             state: peer.state.name(),
             inflight: if let PeerState::Replicate(inflight) = &peer.state { inflight.len() } else { 0 },
             last_heard: peer.heard,
+            snapshot_refused: peer.refused.map(|refused| refused.why),
         })
     }
 

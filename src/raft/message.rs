@@ -1,7 +1,7 @@
 //! What cores say to each other: one variant for each RPC of the paper, its acceptance and its rejection.
 
 use crate::raft::entry::Entry;
-use crate::raft::snapshot::SnapshotMeta;
+use crate::raft::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, Session, Term};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -119,6 +119,16 @@ pub enum Body {
         session: Session,
         /// The follower's agreeing prefix: at least the snapshot's index, or what it had committed beyond.
         match_index: LogIndex,
+    },
+    /// A chunk could not be stored, or the whole does not verify; nothing of the snapshot is kept. The leader begins again
+    /// after a while, which grows with each refusal.
+    SnapshotRefused {
+        /// Of the request.
+        session: Session,
+        /// Which snapshot.
+        snapshot: LogId,
+        /// Why.
+        why: SnapshotRefusal,
     },
     /// Start an election now (Dissertation §3.10).
     TimeoutNow,

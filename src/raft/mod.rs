@@ -111,7 +111,7 @@ pub use entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, Entry, EntryKind};
 pub use membership::{Change, Member, Membership, Promotion};
 pub use message::{Body, Message};
 pub use restore::{RestoreError, bootstrap_log};
-pub use snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead};
+pub use snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal};
 pub use transition::{MEMBER_TEXT_BYTES_MAX, MEMBERS_MAX};
 pub use types::{
     ClusterId, HardState, Incarnation, LogId, LogIndex, NodeId, ReadRound, Session, StoreId, Term, Time,

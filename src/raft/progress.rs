@@ -1,6 +1,6 @@
 //! What a leader knows of one peer.
 
-use crate::raft::snapshot::SnapshotMeta;
+use crate::raft::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::types::{LogIndex, ReadRound, Session, Time};
 use alloc::collections::VecDeque;
 
@@ -33,6 +33,8 @@ pub(in crate::raft) struct Peer {
     pub(in crate::raft) told_round: ReadRound,
     /// The newest read round it confirmed.
     pub(in crate::raft) confirmed_round: ReadRound,
+    /// Set while it takes no snapshot; gone when it has one.
+    pub(in crate::raft) refused: Option<Refused>,
     /// Set when it is no member any more: it is still told that, then dropped.
     pub(in crate::raft) leaving: Option<Leaving>,
 }
@@ -122,6 +124,17 @@ pub(in crate::raft) enum TransferStep {
     Sent,
 }
 
+/// A peer that could not take a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) struct Refused {
+    /// Why, the last time.
+    pub(in crate::raft) why: SnapshotRefusal,
+    /// How often in a row; from 1.
+    pub(in crate::raft) times: u32,
+    /// It is offered one again then.
+    pub(in crate::raft) retry_at: Time,
+}
+
 /// A peer that left the membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Leaving {
@@ -147,6 +160,7 @@ impl Peer {
             told_commit: LogIndex::ZERO,
             told_round: ReadRound::ZERO,
             confirmed_round: ReadRound::ZERO,
+            refused: None,
             leaving: None,
         }
     }
@@ -184,6 +198,7 @@ impl Peer {
             }
             PeerState::Snapshot(transfer) => {
                 if index >= transfer.snapshot.last.index {
+                    self.refused = None;
                     self.probe(index.next());
                 }
             }

@@ -216,7 +216,7 @@ impl Shared {
         if idle || has_news || round > peer.told_round {
             self.send_append(id, peer, round, 0);
         }
-        self.continue_snapshot(id, peer);
+        self.continue_snapshot(id, peer, last_session);
     }
 
     /// One append with at most `bytes_max` bytes of entries (one entry still goes, unless it is 0: a heartbeat).

@@ -68,6 +68,20 @@ pub struct SnapshotChunk {
     pub done: bool,
 }
 
+/// Why a member did not take a snapshot that was sent to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum SnapshotRefusal {
+    /// Its disk, or the share of it that this user may have, is full.
+    #[error("its disk has no room for the snapshot")]
+    NoRoom,
+    /// Its disk failed in another way.
+    #[error("its disk could not store the snapshot")]
+    Disk,
+    /// What arrived is not what the description says.
+    #[error("what arrived is not the snapshot that was announced")]
+    Content,
+}
+
 /// The core wants a chunk of its newest snapshot, to send it to a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SnapshotRead {

@@ -5,10 +5,10 @@ use crate::raft::api::RaftEvent;
 use crate::raft::configurations::Configurations;
 use crate::raft::core::Raft;
 use crate::raft::message::{Body, Chunk};
-use crate::raft::progress::{Peer, PeerState, SnapshotTransfer, TransferStep};
+use crate::raft::progress::{Peer, PeerState, Refused, SnapshotTransfer, TransferStep};
 use crate::raft::role::Role;
 use crate::raft::shared::{Install, Shared};
-use crate::raft::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead};
+use crate::raft::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal};
 use crate::raft::types::{LogId, LogIndex, NodeId, ReadRound, Session};
 use alloc::boxed::Box;
 
@@ -104,8 +104,18 @@ impl Shared {
         });
     }
 
-    /// Asks the storage for the chunk that a transfer needs; after a silence it starts over from there.
-    pub(in crate::raft) fn continue_snapshot(&mut self, id: NodeId, peer: &mut Peer) {
+    /// Asks the storage for the chunk that a transfer needs; after a silence it starts over from there. A peer that refused
+    /// its snapshot is left alone for a while, and is offered the newest one then.
+    pub(in crate::raft) fn continue_snapshot(&mut self, id: NodeId, peer: &mut Peer, last: &mut Session) {
+        if peer.refused.is_some_and(|refused| self.now < refused.retry_at) {
+            return;
+        }
+        if let PeerState::Snapshot(transfer) = &peer.state
+            && (transfer.step, transfer.offset) == (TransferStep::Ask, 0)
+            && self.snapshot.as_ref().is_some_and(|newest| newest.last != transfer.snapshot.last)
+        {
+            self.start_snapshot(peer, last);
+        }
         let session = peer.session;
         let is_active = peer.is_active(self.now, self.config.election_timeout_micros);
         let PeerState::Snapshot(transfer) = &mut peer.state else { return };
@@ -136,9 +146,15 @@ impl Raft {
         let Role::Leader(leader) = &self.role else { return None };
         let micros = self.shared.config.election_timeout_micros;
         let active = leader.peers.values().filter(|peer| peer.is_active(self.shared.now, micros));
-        let needs = active.map(|peer| match &peer.state {
-            PeerState::Snapshot(transfer) => transfer.snapshot.last.index,
-            PeerState::Probe { .. } | PeerState::Replicate(_) => peer.match_index,
+        let needs = active.filter_map(|peer| match &peer.state {
+            // It is offered the newest snapshot there is by then.
+            PeerState::Snapshot(_)
+                if peer.refused.is_some_and(|refused| self.shared.now < refused.retry_at) =>
+            {
+                None
+            }
+            PeerState::Snapshot(transfer) => Some(transfer.snapshot.last.index),
+            PeerState::Probe { .. } | PeerState::Replicate(_) => Some(peer.match_index),
         });
         needs.min()
     }
@@ -226,6 +242,30 @@ impl Raft {
         peer.acknowledge(match_index, shared.config.inflight_messages_max);
     }
 
+    /// The peer cannot take the snapshot: it is left alone, longer each time.
+    pub(in crate::raft) fn handle_snapshot_refused(
+        &mut self,
+        from: NodeId,
+        session: Session,
+        snapshot: LogId,
+        why: SnapshotRefusal,
+    ) {
+        let Some((shared, peer)) = self.answering_peer(from, session) else { return };
+        let PeerState::Snapshot(transfer) = &mut peer.state else { return };
+        let waits = peer.refused.is_some_and(|refused| shared.now < refused.retry_at);
+        if transfer.snapshot.last != snapshot || waits {
+            return;
+        }
+        (transfer.offset, transfer.step) = (0, TransferStep::Ask);
+        let times = peer.refused.map_or(1, |refused| refused.times.saturating_add(1));
+        let config = &shared.config;
+        let factor = 1_u64.checked_shl(times - 1).unwrap_or(u64::MAX);
+        let pause = config.snapshot_backoff_min_micros.saturating_mul(factor);
+        let retry_at = shared.now.plus(pause.min(config.snapshot_backoff_max_micros));
+        peer.refused = Some(Refused { why, times, retry_at });
+        shared.outbox.events.push(RaftEvent::SnapshotNotTaken { peer: from, why, times });
+    }
+
     /// One chunk from the leader of this term.
     pub(in crate::raft) fn handle_install_snapshot(&mut self, from: NodeId, chunk: Chunk) {
         if !self.follow(from) {
@@ -252,15 +292,16 @@ impl Raft {
         shared.hold(from, Body::SnapshotInstalled { session: chunk.session, match_index });
     }
 
-    /// The storage could not verify a complete snapshot: no marker was written, and the log is as it was.
-    pub(in crate::raft) fn handle_snapshot_refused(&mut self, last: LogId) {
+    /// The storage could not store a chunk, or not verify the whole: no marker was written, and the log is as it was. What is still
+    /// to come of the same transfer finds no snapshot to belong to.
+    pub(in crate::raft) fn handle_snapshot_unstored(&mut self, last: LogId, why: SnapshotRefusal) {
         let shared = &mut self.shared;
-        let refused =
-            shared.install.take_if(|install| install.snapshot.last == last && install.pending.is_some());
+        let refused = shared.install.take_if(|install| install.snapshot.last == last);
         if let Some(install) = refused {
-            shared.writes.forget_snapshot_installed();
-            let body = Body::SnapshotProgress { session: install.session, snapshot: last, next_offset: 0 };
-            shared.hold(install.from, body);
+            shared.writes.forget_snapshot_answers();
+            // It speaks of nothing durable: a full disk must not hold it up.
+            let body = Body::SnapshotRefused { session: install.session, snapshot: last, why };
+            shared.hold_for_term(install.from, body);
         }
     }
 }

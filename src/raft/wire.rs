@@ -9,7 +9,7 @@
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::raft::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, Entry};
 use crate::raft::message::{Body, Message};
-use crate::raft::snapshot::SnapshotMeta;
+use crate::raft::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, Term};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -64,6 +64,7 @@ const fn tag(body: &Body) -> u8 {
         Body::ReadIndex { .. } => 15,
         Body::ReadIndexReady { .. } => 16,
         Body::ReadIndexRefused { .. } => 17,
+        Body::SnapshotRefused { .. } => 18,
     }
 }
 
@@ -106,6 +107,14 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) {
             words(out, [*session, snapshot.term.get(), snapshot.index.get(), *next_offset]);
         }
         Body::SnapshotInstalled { session, match_index } => words(out, [*session, match_index.get()]),
+        Body::SnapshotRefused { session, snapshot, why } => {
+            words(out, [*session, snapshot.term.get(), snapshot.index.get()]);
+            out.put_u8(match why {
+                SnapshotRefusal::NoRoom => 1,
+                SnapshotRefusal::Disk => 2,
+                SnapshotRefusal::Content => 3,
+            });
+        }
         Body::ReadIndex { incarnation, sequence } | Body::ReadIndexRefused { incarnation, sequence } => {
             words(out, [incarnation.get(), *sequence]);
         }
@@ -165,6 +174,18 @@ fn decode_body(tag: u8, term: Term, reader: &mut Reader) -> Result<Body, DecodeE
             let (incarnation, sequence) = decode_question(reader)?;
             Ok(Body::ReadIndexRefused { incarnation, sequence })
         }
+        18 => Ok(Body::SnapshotRefused {
+            session: reader.u64("session")?,
+            snapshot: decode_log_id(reader)?,
+            why: match reader.u8("snapshot refusal")? {
+                1 => SnapshotRefusal::NoRoom,
+                2 => SnapshotRefusal::Disk,
+                3 => SnapshotRefusal::Content,
+                other => {
+                    return Err(DecodeError::Invalid { what: "snapshot refusal", value: u64::from(other) });
+                }
+            },
+        }),
         other => Err(DecodeError::Invalid { what: "message tag", value: u64::from(other) }),
     }
 }

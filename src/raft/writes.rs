@@ -165,9 +165,11 @@ impl Writes {
         }
     }
 
-    /// Drops the held acknowledgement of a snapshot that turned out not to be installed.
-    pub(in crate::raft) fn forget_snapshot_installed(&mut self) {
-        self.held.retain(|held| !matches!(held.message.body, Body::SnapshotInstalled { .. }));
+    /// Drops the held acknowledgements of a snapshot that turned out not to be stored.
+    pub(in crate::raft) fn forget_snapshot_answers(&mut self) {
+        let is_answer =
+            |body: &Body| matches!(body, Body::SnapshotInstalled { .. } | Body::SnapshotProgress { .. });
+        self.held.retain(|held| !is_answer(&held.message.body));
     }
 
     /// Makes one write of everything that is pending.

@@ -3,7 +3,7 @@
 use crate::kv::{Op, Outcome, Store, Versioned};
 use crate::raft::{
     Change, Durable, LogId, LogIndex, LogWrite, Member, Membership, NodeId, RoleName, Session, SnapshotChunk,
-    SnapshotMeta, SnapshotRead, Term, Time,
+    SnapshotMeta, SnapshotRead, SnapshotRefusal, Term, Time,
 };
 use crate::replica::message::PeerMessage;
 use alloc::boxed::Box;
@@ -164,8 +164,9 @@ pub enum StorageEvent {
         receipt: Durable,
         /// The content of a snapshot whose last chunk was among the writes and which verified.
         installed: Option<Box<(SnapshotMeta, Store)>>,
-        /// A snapshot whose last chunk was among the writes and which did not verify: no marker was written.
-        refused: Option<LogId>,
+        /// A snapshot of which a chunk among the writes could not be stored, or which was complete and did not verify: no
+        /// marker was written, and nothing of it is kept.
+        refused: Option<Box<UnstoredSnapshot>>,
     },
     /// The snapshot file is complete and synced.
     SnapshotSaved(Box<SnapshotMeta>),
@@ -182,11 +183,33 @@ pub enum StorageEvent {
         to: NodeId,
         /// Of the question.
         session: Session,
-        /// `None` if that snapshot is gone.
-        chunk: Option<SnapshotChunk>,
+        /// The chunk, or why there is none.
+        chunk: Result<SnapshotChunk, UnreadSnapshot>,
     },
     /// Whether there is room for another segment of the log.
     DiskFull(bool),
+}
+
+/// A leader's snapshot that could not be stored here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnstoredSnapshot {
+    /// Which.
+    pub last: LogId,
+    /// Why, for the leader.
+    pub why: SnapshotRefusal,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// A snapshot file of which a chunk could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadSnapshot {
+    /// Which.
+    pub last: LogId,
+    /// There is no such file (any more).
+    pub gone: bool,
+    /// Why, in words.
+    pub reason: String,
 }
 
 /// Everything that has to be carried out.
@@ -228,8 +251,17 @@ pub enum Notice {
     SnapshotTaken(LogId),
     /// The state was replaced by a leader's snapshot.
     SnapshotInstalled(LogId),
-    /// A snapshot could not be written.
+    /// A snapshot could not be written, read or stored, and why; another try follows.
     SnapshotFailed(String),
+    /// A member did not take the snapshot that this leader sent to it; it is sent again later.
+    SnapshotNotTaken {
+        /// The member.
+        peer: NodeId,
+        /// Why.
+        why: SnapshotRefusal,
+        /// How often in a row, this time included.
+        times: u32,
+    },
     /// A peer said something that no correct peer says.
     BadMessage {
         /// Who.
@@ -256,6 +288,8 @@ pub struct MemberStatus {
     pub replication: Option<&'static str>,
     /// On the leader: microseconds since it was last heard from.
     pub silent_micros: Option<u64>,
+    /// On the leader: why it did not take the snapshot that it needs.
+    pub snapshot_refused: Option<SnapshotRefusal>,
 }
 
 /// This node, and its view of the cluster.
@@ -279,6 +313,8 @@ pub struct Status {
     pub last_applied: LogIndex,
     /// Newest snapshot.
     pub snapshot: LogId,
+    /// Why the last snapshot that this node wrote, read or was sent came to nothing; `None` since one succeeded.
+    pub snapshot_failure: Option<String>,
     /// Keys in the store.
     pub keys: usize,
     /// Bytes of keys and values.

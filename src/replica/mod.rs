@@ -23,13 +23,14 @@ mod reads;
 #[expect(clippy::module_inception, reason = "the floor is named after the one machine it holds")]
 mod replica;
 mod requests;
+mod snapshots;
 mod status;
 mod wire;
 mod writes;
 
 pub use api::{
     Actions, ClientError, ClientReply, ClientRequest, Event, Level, MemberStatus, Notice, RequestId,
-    SnapshotSave, Status, StorageEvent, StorageRequest,
+    SnapshotSave, Status, StorageEvent, StorageRequest, UnreadSnapshot, UnstoredSnapshot,
 };
 pub use message::{Forward, ForwardRefused, PeerMessage, RefusedBecause};
 pub use proposal::{ProposalId, decode as decode_proposal};

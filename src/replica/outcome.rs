@@ -7,7 +7,7 @@ use crate::raft::{
 use crate::replica::api::{ClientError, ClientReply, Notice, StorageRequest};
 use crate::replica::message::PeerMessage;
 use crate::replica::proposal;
-use crate::replica::replica::{PendingChange, READ_RETRY_MICROS, Replica, SnapshotPolicy};
+use crate::replica::replica::{PendingChange, READ_RETRY_MICROS, Replica};
 use alloc::string::{String, ToString};
 
 impl Replica {
@@ -52,8 +52,12 @@ impl Replica {
             RaftEvent::Compacted { snapshot, .. } => {
                 if snapshot > self.snapshot {
                     self.snapshot = snapshot;
+                    self.policy.succeeded(snapshot);
                     self.actions.notices.push(Notice::SnapshotTaken(snapshot));
                 }
+            }
+            RaftEvent::SnapshotNotTaken { peer, why, times } => {
+                self.actions.notices.push(Notice::SnapshotNotTaken { peer, why, times });
             }
             RaftEvent::BadMessage { from, reason } => {
                 self.actions.notices.push(Notice::BadMessage { from, reason: reason.to_string() });
@@ -96,7 +100,7 @@ impl Replica {
         self.store = store;
         self.last_applied = meta.last;
         self.snapshot = meta.last;
-        self.policy = SnapshotPolicy { saving: self.policy.saving, ..SnapshotPolicy::default() };
+        self.policy.begin_anew();
         if planted(Mutant::RetriedAfterSnapshot) {
             self.writes.lose_before(Term::new(u64::MAX));
         }

@@ -6,12 +6,11 @@ use crate::raft::{
     Config, EntryKind, Incarnation, Input, LogId, LogIndex, Membership, NodeId, Raft, RestoreError, Restored,
     RoleName, SnapshotMeta, Term, Time,
 };
-use crate::replica::api::{
-    Actions, ClientError, ClientReply, Event, Notice, RequestId, SnapshotSave, StorageEvent, StorageRequest,
-};
+use crate::replica::api::{Actions, ClientError, ClientReply, Event, RequestId, StorageEvent};
 use crate::replica::forwarding::Origins;
 use crate::replica::message::PeerMessage;
 use crate::replica::reads::Reads;
+use crate::replica::snapshots::SnapshotPolicy;
 use crate::replica::writes::Writes;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -21,9 +20,6 @@ pub(in crate::replica) const READ_RETRY_MICROS: u64 = 50_000;
 
 /// A leader without room tries so often to hand over.
 const HAND_OVER_RETRY_MICROS: u64 = 5_000_000;
-
-/// While a snapshot is being sent, the next is begun only when the log has grown by so many times as much as usual.
-const SNAPSHOT_PATIENCE: u64 = 4;
 
 /// Limits of a replica, beside those of its core.
 #[derive(Clone, Debug)]
@@ -77,17 +73,6 @@ pub(in crate::replica) struct PendingChange {
     pub(in crate::replica) entry: Option<(LogId, Option<NodeId>)>,
     /// Of the membership before: a larger one now means that the change added a member.
     pub(in crate::replica) next_member_id: NodeId,
-}
-
-/// When snapshots are due.
-#[derive(Clone, Debug, Default)]
-pub(in crate::replica) struct SnapshotPolicy {
-    /// Bytes of entries applied since the last snapshot was begun.
-    pub(in crate::replica) log_bytes: u64,
-    /// Entries applied since then.
-    pub(in crate::replica) log_entries: u64,
-    /// The last entry of the snapshot that is being written. One at most.
-    pub(in crate::replica) saving: Option<LogId>,
 }
 
 /// One replica: a deterministic machine.
@@ -218,8 +203,8 @@ impl Replica {
         let due =
             [self.writes.next_deadline(), self.reads.wake_at(), self.change.map(|change| change.deadline)];
         let forwards = self.forwards_wait_until().filter(|_| self.writes.held() > 0);
-        let due =
-            due.into_iter().chain([self.transfer.map(|(_, deadline)| deadline), forwards]).flatten().min();
+        let others = [self.transfer.map(|(_, deadline)| deadline), forwards, self.policy.retry_at];
+        let due = due.into_iter().chain(others).flatten().min();
         self.actions.wake_at = self.actions.wake_at.into_iter().chain(due).min();
         core::mem::take(&mut self.actions)
     }
@@ -311,24 +296,14 @@ impl Replica {
                 if installed.is_some() {
                     self.installing = installed;
                 }
-                if let Some(last) = refused {
-                    self.input(Input::SnapshotRefused(last));
+                if let Some(refused) = refused {
+                    self.handle_snapshot_unstored(*refused);
                 }
                 self.input(Input::Durable(receipt));
             }
-            StorageEvent::SnapshotSaved(meta) => {
-                self.policy.saving = None;
-                self.input(Input::SnapshotStored(meta));
-            }
-            StorageEvent::SnapshotFailed { last, reason } => {
-                if self.policy.saving == Some(last) && !planted(Mutant::SavingForEver) {
-                    self.policy.saving = None;
-                }
-                self.actions.notices.push(Notice::SnapshotFailed(reason));
-            }
-            StorageEvent::ChunkRead { to, session, chunk } => {
-                self.input(Input::SnapshotChunkRead { to, session, chunk });
-            }
+            StorageEvent::SnapshotSaved(meta) => self.handle_snapshot_saved(meta),
+            StorageEvent::SnapshotFailed { last, reason } => self.handle_snapshot_failed(last, reason),
+            StorageEvent::ChunkRead { to, session, chunk } => self.handle_chunk_read(to, session, chunk),
             StorageEvent::DiskFull(full) => {
                 self.disk_full = full;
                 self.maybe_make_room();
@@ -360,40 +335,6 @@ impl Replica {
             self.next_hand_over = self.now.plus(HAND_OVER_RETRY_MICROS);
             let _refused = self.raft.step(self.now, Input::TransferLeadership(None));
         }
-    }
-
-    /// Begins a snapshot when the log has grown enough. While one is being sent to a member, the next is put off for a while:
-    /// two files are kept, and if snapshots came faster than a transfer, it would start over each time.
-    fn maybe_save_snapshot(&mut self) {
-        // Nothing new since the last one: two of the same index would be one too many, and index zero is no snapshot at all.
-        if self.last_applied.index <= self.snapshot.index {
-            return;
-        }
-        let patience = if self.is_due(1) && self.sends_snapshot() { SNAPSHOT_PATIENCE } else { 1 };
-        if !self.is_due(patience) || self.policy.saving.is_some() {
-            return;
-        }
-        let last = self.last_applied;
-        let stale = planted(Mutant::StaleSnapshotMembership);
-        let at = if stale { self.snapshot.index } else { last.index };
-        let (membership, membership_id) = self.raft.membership_at(at);
-        self.policy = SnapshotPolicy { saving: Some(last), ..SnapshotPolicy::default() };
-        let membership = membership.clone();
-        let save = SnapshotSave { last, membership, membership_id, store: self.store.clone() };
-        self.actions.storage.push(StorageRequest::SaveSnapshot(Box::new(save)));
-    }
-
-    /// Whether the log has grown by `times` as much as a snapshot needs.
-    const fn is_due(&self, times: u64) -> bool {
-        self.policy.log_bytes >= self.config.snapshot_log_bytes.saturating_mul(times)
-            || self.policy.log_entries >= self.config.snapshot_log_entries.saturating_mul(times)
-    }
-
-    /// Whether a snapshot is on its way from here to a member that answers.
-    fn sends_snapshot(&self) -> bool {
-        let recently = self.config.raft.election_timeout_micros;
-        let answers = |heard: Time| self.now.since(heard) < recently;
-        self.raft.progress().any(|peer| peer.state == "snapshot" && peer.last_heard.is_some_and(answers))
     }
 
     fn expire(&mut self) {

@@ -20,6 +20,7 @@ impl Replica {
             starting: self.is_starting(),
             last_applied: self.last_applied.index,
             snapshot: self.snapshot,
+            snapshot_failure: self.policy.failure.clone(),
             keys: self.store.len(),
             store_bytes: self.store.bytes(),
             revision: self.store.revision().0,
@@ -41,6 +42,7 @@ impl Replica {
             match_index: progress.map(|peer| peer.match_index),
             lag: progress.map(|peer| last.since(peer.match_index)),
             replication: progress.map(|peer| peer.state),
+            snapshot_refused: progress.and_then(|peer| peer.snapshot_refused),
             silent_micros: progress.and_then(|peer| peer.last_heard).map(|heard| now.since(heard)),
         }
     }

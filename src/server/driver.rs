@@ -271,7 +271,11 @@ impl<E: Env> Driver<E> {
             }
             Notice::SnapshotFailed(reason) => {
                 self.metrics.snapshots_failed.inc();
-                warn!(%reason, "a snapshot could not be written; another one will be tried");
+                warn!(%reason, "a snapshot failed; another try follows");
+            }
+            Notice::SnapshotNotTaken { peer, why, times } => {
+                self.metrics.snapshots_failed.inc();
+                warn!(%peer, reason = %why, times, "a member did not take the snapshot that it needs; it is sent again later");
             }
             Notice::BadMessage { from, reason } => {
                 self.metrics.messages_refused.inc();

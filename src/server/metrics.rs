@@ -68,7 +68,7 @@ pub struct Instruments {
     pub snapshots_taken: Counter,
     /// Snapshots received from a leader.
     pub snapshots_installed: Counter,
-    /// Snapshots that could not be written.
+    /// Snapshots that could not be written, read, stored when a leader sent them, or that a member did not take.
     pub snapshots_failed: Counter,
     /// 1 while the disk has no room for another segment of the log.
     pub disk_full: Gauge,
@@ -223,7 +223,11 @@ fn register_events(to: &mut Registry, from: &Instruments) {
     to.register("peer_queue", "Messages waiting to be sent, by peer", from.peer_queues.clone());
     to.register("snapshots_taken", "Snapshots written here", from.snapshots_taken.clone());
     to.register("snapshots_installed", "Snapshots received from a leader", from.snapshots_installed.clone());
-    to.register("snapshots_failed", "Snapshots that could not be written", from.snapshots_failed.clone());
+    to.register(
+        "snapshots_failed",
+        "Snapshots that could not be written, read, stored, or that a member did not take",
+        from.snapshots_failed.clone(),
+    );
     to.register("disk_full", "1 while the disk has no room for another log segment", from.disk_full.clone());
 }
 

@@ -187,10 +187,7 @@ impl<D: Disk> Worker for SnapshotWorker<D> {
                     Ok(meta) => StorageEvent::SnapshotSaved(Box::new(meta)),
                     Err(error) => StorageEvent::SnapshotFailed { last: save.last, reason: error.to_string() },
                 },
-                SnapshotJob::Read(read) => {
-                    let chunk = self.files.read_chunk(&read);
-                    StorageEvent::ChunkRead { to: read.to, session: read.session, chunk }
-                }
+                SnapshotJob::Read(read) => self.files.answer_read(&read),
                 SnapshotJob::Use(files) => {
                     self.files = files;
                     continue;

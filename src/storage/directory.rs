@@ -5,7 +5,7 @@ use crate::mutants::{Mutant, planted};
 use crate::raft::{
     ClusterId, Incarnation, LogId, LogRecords, LogWrite, NodeId, Restored, SnapshotMeta, StoreId,
 };
-use crate::replica::{SnapshotSave, StorageEvent, StorageRequest};
+use crate::replica::{SnapshotSave, StorageEvent, StorageRequest, UnstoredSnapshot};
 use crate::storage::disk::Disk;
 use crate::storage::error::{OpenError, SnapshotError, StorageError};
 use crate::storage::identity::{
@@ -141,10 +141,7 @@ impl<D: Disk> Storage<D> {
         for request in requests.drain(..) {
             match request {
                 StorageRequest::SaveSnapshot(save) => events.push(self.save(&save)),
-                StorageRequest::ReadChunk(read) => {
-                    let chunk = self.snapshots.read_chunk(&read);
-                    events.push(StorageEvent::ChunkRead { to: read.to, session: read.session, chunk });
-                }
+                StorageRequest::ReadChunk(read) => events.push(self.snapshots.answer_read(&read)),
                 StorageRequest::Write(_) | StorageRequest::Committed(_) => {
                     unreachable!("the log's requests were taken out first")
                 }
@@ -287,18 +284,23 @@ impl<D: Disk> Storage<D> {
             return Verdict::None;
         };
         match self.incoming.take(chunk) {
-            None => {
+            Ok(None) => {
                 self.log.stage(records);
                 Verdict::None
             }
-            Some(Ok((meta, store))) => {
+            Ok(Some((meta, store))) => {
                 self.log.stage(records);
                 Verdict::Installed(Box::new((meta, store)))
             }
-            Some(Err(_)) => {
-                // The marker, and what goes with it, is left out: the log stays as it was. Term and vote stand by themselves.
-                self.log.stage(&LogRecords { hard_state: records.hard_state, ..LogRecords::default() });
-                Verdict::Refused(chunk.snapshot.last)
+            Err(error) => {
+                if chunk.done {
+                    // The marker, and what goes with it, is left out: the log stays as it was. Term and vote stand by themselves.
+                    self.log.stage(&LogRecords { hard_state: records.hard_state, ..LogRecords::default() });
+                } else {
+                    self.log.stage(records);
+                }
+                let (last, why) = (chunk.snapshot.last, error.refusal());
+                Verdict::Refused(Box::new(UnstoredSnapshot { last, why, reason: error.to_string() }))
             }
         }
     }
@@ -314,7 +316,7 @@ impl<D: Disk> Storage<D> {
         let (installed, refused) = match verdict {
             Verdict::None => (None, None),
             Verdict::Installed(installed) => (Some(installed), None),
-            Verdict::Refused(last) => (None, Some(last)),
+            Verdict::Refused(refused) => (None, Some(refused)),
         };
         events.push(StorageEvent::Durable { receipt: last.into_durable(), installed, refused });
         if marked {
@@ -379,9 +381,9 @@ impl<D: Disk> fmt::Debug for Storage<D> {
     }
 }
 
-/// What became of a snapshot whose last chunk was in a write.
+/// What became of a snapshot of which a chunk was in a write.
 enum Verdict {
     None,
     Installed(Box<(SnapshotMeta, Store)>),
-    Refused(LogId),
+    Refused(Box<UnstoredSnapshot>),
 }

@@ -1,6 +1,6 @@
 //! Why a data directory cannot be opened, and why it cannot be written any more. `Display` names the remedy.
 
-use crate::raft::LogId;
+use crate::raft::{LogId, SnapshotRefusal};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -201,5 +201,19 @@ pub enum SnapshotError {
 impl SnapshotError {
     pub(crate) fn io(operation: &'static str, file: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { operation, file: file.to_path_buf(), source }
+    }
+
+    /// What a leader is told whose snapshot could not be stored.
+    pub(crate) fn refusal(&self) -> SnapshotRefusal {
+        match self {
+            Self::Io { source, .. } if is_full(source) => SnapshotRefusal::NoRoom,
+            Self::Io { .. } => SnapshotRefusal::Disk,
+            Self::Damaged { .. } | Self::Content { .. } => SnapshotRefusal::Content,
+        }
+    }
+
+    /// Whether there is no such file.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 }

@@ -10,7 +10,7 @@ use crate::storage::snapshots::SnapshotFiles;
 /// Puts chunks into a temporary file and, at the same time, into a store.
 ///
 /// Nothing that goes wrong here is fatal: what is on disk under a temporary name is nobody's state. The snapshot is
-/// refused at its end, and the leader may send it again.
+/// refused with the first chunk that fails, and the leader may send it again.
 pub(crate) struct Incoming<D: Disk> {
     files: SnapshotFiles<D>,
     receiving: Option<Receiving<D>>,
@@ -27,21 +27,21 @@ impl<D: Disk> Incoming<D> {
     }
 
     /// Takes the next chunk. The last one brings the result: the snapshot in place and synced, with its content.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; nothing of the snapshot is kept then.
     pub(crate) fn take(
         &mut self,
         chunk: &SnapshotChunk,
-    ) -> Option<Result<(SnapshotMeta, Store), SnapshotError>> {
+    ) -> Result<Option<(SnapshotMeta, Store)>, SnapshotError> {
         let result =
             self.write(chunk).and_then(|()| if chunk.done { self.finish(chunk).map(Some) } else { Ok(None) });
-        match result {
-            Ok(installed) => installed.map(Ok),
-            Err(error) => {
-                if let Some(receiving) = self.receiving.take() {
-                    self.files.discard(receiving.writer.path());
-                }
-                chunk.done.then_some(Err(error))
-            }
+        if result.is_err()
+            && let Some(receiving) = self.receiving.take()
+        {
+            self.files.discard(receiving.writer.path());
         }
+        result
     }
 
     fn write(&mut self, chunk: &SnapshotChunk) -> Result<(), SnapshotError> {

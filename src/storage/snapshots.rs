@@ -3,7 +3,7 @@
 use crate::kv::{Store, StoreReader};
 use crate::mutants::{Mutant, planted};
 use crate::raft::{ClusterId, LogId, LogIndex, SnapshotChunk, SnapshotMeta, SnapshotRead, StoreId, Term};
-use crate::replica::SnapshotSave;
+use crate::replica::{SnapshotSave, StorageEvent, UnreadSnapshot};
 use crate::storage::disk::Disk;
 use crate::storage::error::SnapshotError;
 use crate::storage::snapshot_file::{CHUNK_BYTES, SnapshotHeader, SnapshotReader, SnapshotWriter};
@@ -53,21 +53,35 @@ impl<D: Disk> SnapshotFiles<D> {
         written
     }
 
-    /// Reads a chunk of a snapshot, to be sent to a peer. `None` if that snapshot is gone, or does not verify.
-    #[must_use]
-    pub fn read_chunk(&self, read: &SnapshotRead) -> Option<SnapshotChunk> {
-        let reader = SnapshotReader::open(&self.disk, &self.path(read.snapshot)).ok()?;
+    /// Reads a chunk of a snapshot, to be sent to a peer.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] if that snapshot is gone, cannot be read, or does not verify.
+    pub fn read_chunk(&self, read: &SnapshotRead) -> Result<SnapshotChunk, SnapshotError> {
+        let reader = SnapshotReader::open(&self.disk, &self.path(read.snapshot))?;
         if reader.header.store != self.store || reader.header.meta.last != read.snapshot {
-            return None;
+            let why = "its file holds another one, or another node's".into();
+            return Err(SnapshotError::Content { last: read.snapshot, why });
         }
-        let data = Bytes::from(reader.read(read.offset, read.bytes_max).ok()?);
+        let data = Bytes::from(reader.read(read.offset, read.bytes_max)?);
         let meta = reader.header.meta;
         let done = if planted(Mutant::ShortChunkIsLast) {
             (data.len() as u64) < read.bytes_max
         } else {
             read.offset.saturating_add(data.len() as u64) >= meta.bytes
         };
-        Some(SnapshotChunk { snapshot: Box::new(meta), offset: read.offset, data, done })
+        Ok(SnapshotChunk { snapshot: Box::new(meta), offset: read.offset, data, done })
+    }
+
+    /// [`Self::read_chunk`], as the answer that the replica waits for.
+    #[must_use]
+    pub fn answer_read(&self, read: &SnapshotRead) -> StorageEvent {
+        let chunk = self.read_chunk(read).map_err(|error| UnreadSnapshot {
+            last: read.snapshot,
+            gone: error.is_gone(),
+            reason: error.to_string(),
+        });
+        StorageEvent::ChunkRead { to: read.to, session: read.session, chunk }
     }
 
     /// Where the snapshot of this entry is.

@@ -162,7 +162,8 @@ impl Env for SimEnv {
                 let through = receipt.sequence().get();
                 while machine.under_way.front().is_some_and(|(sequence, _)| *sequence <= through) {
                     let Some((_, mut sketch)) = machine.under_way.pop_front() else { break };
-                    if sketch.snapshot().is_some() && sketch.snapshot() == *refused {
+                    let refused = refused.as_ref().map(|refused| refused.last);
+                    if sketch.snapshot().is_some() && sketch.snapshot() == refused {
                         sketch.without_snapshot();
                     }
                     machine.durable.apply(&sketch);

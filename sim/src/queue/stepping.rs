@@ -362,10 +362,10 @@ impl Engine {
         match process.write_batch() {
             Ok(events) => {
                 for event in &events {
-                    if let StorageEvent::Durable { refused: Some(last), .. } = event {
+                    if let StorageEvent::Durable { refused: Some(refused), .. } = event {
                         sketches
                             .iter_mut()
-                            .filter(|s| s.snapshot() == Some(*last))
+                            .filter(|s| s.snapshot() == Some(refused.last))
                             .for_each(WriteSketch::without_snapshot);
                     }
                 }
@@ -453,10 +453,7 @@ impl Engine {
                     StorageEvent::SnapshotFailed { last: save.last, reason: error.to_string() }
                 }
             },
-            StorageRequest::ReadChunk(read) => {
-                let chunk = process.snapshots.read_chunk(&read);
-                StorageEvent::ChunkRead { to: read.to, session: read.session, chunk }
-            }
+            StorageRequest::ReadChunk(read) => process.snapshots.answer_read(&read),
             StorageRequest::Write(_) | StorageRequest::Committed(_) => return Ok(()),
         };
         self.give(slot, Event::Storage(event))

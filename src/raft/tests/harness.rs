@@ -8,7 +8,8 @@
 use crate::raft::{
     Body, Change, Config, Durable, Entry, EntryKind, HardState, Incarnation, Input, InputError, LogId,
     LogIndex, LogRecords, LogWrite, Member, Membership, Message, NodeId, Raft, RaftEvent, ReadReady,
-    ReadRound, Restored, RoleName, SnapshotChunk, SnapshotMeta, SnapshotRead, StoreId, Term, Time,
+    ReadRound, Restored, RoleName, SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal, StoreId, Term,
+    Time,
 };
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -80,11 +81,16 @@ pub(in crate::raft) struct Disk {
     pub(in crate::raft) files: BTreeMap<LogId, (SnapshotMeta, Vec<u8>)>,
     /// The next complete snapshot does not verify.
     pub(in crate::raft) refuses_snapshot: bool,
+    /// So many chunks of a snapshot fit on it; `None`: all.
+    pub(in crate::raft) stores_chunks: Option<usize>,
+    /// Chunks of the incoming snapshot so far.
+    chunks: usize,
 }
 
 impl Disk {
     /// Carries a write out; the last entry of a complete snapshot that did not verify, if one did not.
-    pub(in crate::raft) fn write(&mut self, records: &LogRecords) -> Option<LogId> {
+    pub(in crate::raft) fn write(&mut self, records: &LogRecords) -> Option<(LogId, SnapshotRefusal)> {
+        let mut refused = None;
         if let Some(hard_state) = records.hard_state {
             assert!(hard_state.term >= self.restored.hard_state.term, "the term on disk went back");
             self.restored.hard_state = hard_state;
@@ -93,11 +99,20 @@ impl Disk {
             if chunk.offset == 0 {
                 self.incoming.clear();
             }
-            assert_eq!(self.incoming.len() as u64, chunk.offset, "chunks are contiguous");
-            self.incoming.extend_from_slice(&chunk.data);
+            self.chunks = if chunk.offset == 0 { 1 } else { self.chunks + 1 };
+            let fits = self.stores_chunks.is_none_or(|most| self.chunks <= most);
+            if fits {
+                assert_eq!(self.incoming.len() as u64, chunk.offset, "chunks are contiguous");
+                self.incoming.extend_from_slice(&chunk.data);
+            } else {
+                refused = Some((chunk.snapshot.last, SnapshotRefusal::NoRoom));
+            }
             if chunk.done && core::mem::take(&mut self.refuses_snapshot) {
+                refused = Some((chunk.snapshot.last, SnapshotRefusal::Content));
+            }
+            if chunk.done && refused.is_some() {
                 assert!(records.entries.is_empty());
-                return Some(chunk.snapshot.last);
+                return refused;
             }
             if chunk.done {
                 let body = core::mem::take(&mut self.incoming);
@@ -122,7 +137,7 @@ impl Disk {
             );
             entries.push(entry.clone());
         }
-        None
+        refused
     }
 }
 
@@ -298,9 +313,9 @@ impl Cluster {
         let node = self.node(number);
         let Some(write) = node.writes.pop_front() else { return false };
         let refused = node.disk.write(write.records());
-        if let Some(last) = refused {
+        if let Some((last, why)) = refused {
             let now = Time::new(self.now);
-            self.feed(number, now, Input::SnapshotRefused(last)).unwrap();
+            self.feed(number, now, Input::SnapshotRefused(last, why)).unwrap();
         }
         self.step(number, Input::Durable(write.into_durable())).unwrap();
         true
@@ -311,9 +326,9 @@ impl Cluster {
         let mut receipt: Option<Durable> = None;
         while let Some(write) = self.node(number).writes.pop_front() {
             let refused = self.node(number).disk.write(write.records());
-            if let Some(last) = refused {
+            if let Some((last, why)) = refused {
                 let now = Time::new(self.now);
-                self.feed(number, now, Input::SnapshotRefused(last)).unwrap();
+                self.feed(number, now, Input::SnapshotRefused(last, why)).unwrap();
             }
             receipt = Some(write.into_durable());
         }

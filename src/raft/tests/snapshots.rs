@@ -2,7 +2,7 @@
 
 use crate::raft::snapshotting::Decision;
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, voters};
-use crate::raft::{Body, Config, LogId, LogIndex, RaftEvent, SnapshotMeta};
+use crate::raft::{Body, Config, LogId, LogIndex, RaftEvent, SnapshotMeta, SnapshotRefusal};
 use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -13,7 +13,11 @@ fn small() -> Config {
 
 /// A leader 1 of three with a snapshot of `bytes` bytes; 3 missed everything.
 fn leader_with_snapshot(bytes: usize) -> Cluster {
-    let mut cluster = Cluster::with(3, small());
+    leader_with_snapshot_by(small(), bytes)
+}
+
+fn leader_with_snapshot_by(config: Config, bytes: usize) -> Cluster {
+    let mut cluster = Cluster::with(3, config);
     cluster.elect(1);
     cluster.isolate(3);
     for number in 0..20 {
@@ -213,6 +217,60 @@ fn a_snapshot_that_does_not_verify_starts_over_and_the_log_stays() {
     }
     cluster.advance(2_000_000);
     assert_eq!(cluster.raft(3).commit_index(), index(22));
+}
+
+/// When the leader heard that 3 does not take its snapshot, and how often in a row that was.
+fn refusals(cluster: &Cluster) -> Vec<(SnapshotRefusal, u32)> {
+    let events = cluster.nodes[&1].events.iter();
+    let told = events.filter_map(|event| match event {
+        RaftEvent::SnapshotNotTaken { why, times, .. } => Some((*why, *times)),
+        _ => None,
+    });
+    told.collect()
+}
+
+#[test]
+fn a_member_that_cannot_store_a_snapshot_says_why_and_is_left_alone_longer_each_time() {
+    let mut cluster = leader_with_snapshot(95);
+    cluster.node(3).disk.stores_chunks = Some(2);
+    cluster.heal();
+    let mut chunks = 0;
+    for _ in 0..400 {
+        chunks += cluster.network.iter().filter(|m| matches!(m.body, Body::InstallSnapshot { .. })).count();
+        cluster.advance(100_000);
+    }
+    let refusals = refusals(&cluster);
+    // After 0, 1, 3, 7, 15, 31 s.
+    let expected: Vec<_> = (1..=6).map(|times| (SnapshotRefusal::NoRoom, times)).collect();
+    assert_eq!(refusals, expected, "40 seconds hold six tries");
+    assert!(chunks <= 6 * 3, "{chunks} chunks: nothing is sent behind the one that was refused");
+    let progress = cluster.raft(1).progress().find(|peer| peer.id == id(3)).unwrap();
+    assert_eq!(progress.snapshot_refused, Some(SnapshotRefusal::NoRoom));
+    // It gets room: the next try succeeds, and the pause is forgotten.
+    cluster.node(3).disk.stores_chunks = None;
+    cluster.advance(60_000_000);
+    assert_eq!(cluster.raft(3).commit_index(), cluster.raft(1).commit_index());
+    assert!(cluster.raft(1).progress().all(|peer| peer.snapshot_refused.is_none()));
+}
+
+#[test]
+fn the_pause_after_refusals_has_a_cap_and_the_newest_snapshot_is_offered_then() {
+    let config = Config { snapshot_backoff_max_micros: 4_000_000, ..small() };
+    let mut cluster = leader_with_snapshot_by(config, 95);
+    cluster.node(3).disk.stores_chunks = Some(0);
+    cluster.heal();
+    cluster.advance(31_000_000);
+    // After 0, 1, 3, 7, 11, 15, 19, 23, 27 and 31 s, less what heartbeats add.
+    let tries = refusals(&cluster).len();
+    assert!((8..=10).contains(&tries), "{tries} tries");
+    cluster.propose(1, "later").unwrap();
+    cluster.run();
+    cluster.snapshot(1, 40);
+    cluster.run();
+    cluster.node(3).disk.stores_chunks = None;
+    cluster.advance(5_000_000);
+    let newest = cluster.nodes[&1].disk.restored.snapshot.as_ref().unwrap().last;
+    assert_eq!(cluster.nodes[&3].disk.restored.snapshot.as_ref().unwrap().last, newest);
 }
 
 #[test]

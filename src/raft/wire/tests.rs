@@ -2,7 +2,7 @@ use crate::codec::{COUNTER_MAX, DecodeError, Reader};
 use crate::raft::entry::{Entry, EntryKind};
 use crate::raft::membership::{Change, Member, Membership};
 use crate::raft::message::{Body, Message};
-use crate::raft::snapshot::SnapshotMeta;
+use crate::raft::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, StoreId, Term};
 use bytes::Bytes;
 use proptest::prelude::{BoxedStrategy, Just, ProptestConfig, Strategy, any, prop, proptest};
@@ -85,6 +85,11 @@ fn install_snapshot() -> impl Strategy<Value = Body> {
     )
 }
 
+fn refusal() -> impl Strategy<Value = SnapshotRefusal> {
+    use SnapshotRefusal::{Content, Disk, NoRoom};
+    prop_oneof![Just(NoRoom), Just(Disk), Just(Content)]
+}
+
 /// Every body without entries or chunks.
 fn small_body() -> BoxedStrategy<Body> {
     let term = || counter().prop_map(Term::new);
@@ -112,6 +117,11 @@ fn small_body() -> BoxedStrategy<Body> {
         }),
         (any::<u64>(), index())
             .prop_map(|(session, match_index)| Body::SnapshotInstalled { session, match_index }),
+        (any::<u64>(), log_id(), refusal()).prop_map(|(session, snapshot, why)| Body::SnapshotRefused {
+            session,
+            snapshot,
+            why
+        }),
         Just(Body::TimeoutNow),
         question().prop_map(|(incarnation, sequence)| Body::ReadIndex { incarnation, sequence }),
         (question(), index()).prop_map(|((incarnation, sequence), index)| {
@@ -238,7 +248,7 @@ fn counters_that_would_overflow_are_refused() {
 #[test]
 fn unknown_tags_and_flags_are_refused() {
     let mut bytes = encode(&message(1, Body::TimeoutNow));
-    for tag in [0, 18, 255] {
+    for tag in [0, 19, 255] {
         bytes[0] = tag;
         assert_eq!(decode(&bytes), Err(DecodeError::Invalid { what: "message tag", value: u64::from(tag) }));
     }

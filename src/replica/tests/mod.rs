@@ -2,6 +2,7 @@
 
 mod failover;
 mod requests;
+mod snapshots;
 
 use crate::kv::{Op, Store};
 use crate::raft::{
@@ -9,8 +10,8 @@ use crate::raft::{
     RoleName, SnapshotMeta, StoreId, Term, Time,
 };
 use crate::replica::{
-    Actions, ClientReply, ClientRequest, Event, Level, PeerMessage, Replica, ReplicaConfig, ReplicaStart,
-    RequestId, StorageEvent, StorageRequest,
+    Actions, ClientReply, ClientRequest, Event, Level, Notice, PeerMessage, Replica, ReplicaConfig,
+    ReplicaStart, RequestId, StorageEvent, StorageRequest, UnreadSnapshot,
 };
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
@@ -29,6 +30,14 @@ struct Cluster {
     unsynced: VecDeque<(NodeId, StorageRequest)>,
     /// What each storage was told to be committed.
     noted: Vec<(NodeId, LogIndex)>,
+    /// Snapshots are not saved.
+    saves_fail: bool,
+    /// Saves so far: whose, when, and of which entry.
+    saves: Vec<(NodeId, Time, LogId)>,
+    /// Snapshots that cannot be read, until they are saved again.
+    unreadable: BTreeSet<LogId>,
+    /// What the replicas had to say.
+    notices: Vec<(NodeId, Notice)>,
 }
 
 fn id(number: u64) -> NodeId {
@@ -82,6 +91,10 @@ impl Cluster {
             disks_work: true,
             unsynced: VecDeque::new(),
             noted: Vec::new(),
+            saves_fail: false,
+            saves: Vec::new(),
+            unreadable: BTreeSet::new(),
+            notices: Vec::new(),
         }
     }
 
@@ -168,6 +181,7 @@ impl Cluster {
     fn carry_out(&mut self, node: NodeId, actions: Actions) {
         self.network.extend(actions.messages);
         self.replies.extend(actions.replies);
+        self.notices.extend(actions.notices.into_iter().map(|notice| (node, notice)));
         self.unsynced.extend(actions.storage.into_iter().map(|request| (node, request)));
         while self.disks_work
             && let Some((node, request)) = self.unsynced.pop_front()
@@ -183,15 +197,29 @@ impl Cluster {
                 StorageEvent::Durable { receipt: write.into_durable(), installed: None, refused: None }
             }
             StorageRequest::Committed(index) => return self.noted.push((node, index)),
-            StorageRequest::SaveSnapshot(save) => StorageEvent::SnapshotSaved(Box::new(SnapshotMeta {
-                last: save.last,
-                membership: save.membership,
-                membership_id: save.membership_id,
-                bytes: 0,
-                hash: 0,
-            })),
+            StorageRequest::SaveSnapshot(save) if self.saves_fail => {
+                self.saves.push((node, self.now, save.last));
+                StorageEvent::SnapshotFailed { last: save.last, reason: "no room".into() }
+            }
+            StorageRequest::SaveSnapshot(save) => {
+                self.saves.push((node, self.now, save.last));
+                self.unreadable.remove(&save.last);
+                StorageEvent::SnapshotSaved(Box::new(SnapshotMeta {
+                    last: save.last,
+                    membership: save.membership,
+                    membership_id: save.membership_id,
+                    bytes: 0,
+                    hash: 0,
+                }))
+            }
             StorageRequest::ReadChunk(read) => {
-                StorageEvent::ChunkRead { to: read.to, session: read.session, chunk: None }
+                if !self.unreadable.contains(&read.snapshot) {
+                    // Chunks never arrive: the storage of these tests has none.
+                    return;
+                }
+                let unread =
+                    UnreadSnapshot { last: read.snapshot, gone: false, reason: "a bad sector".into() };
+                StorageEvent::ChunkRead { to: read.to, session: read.session, chunk: Err(unread) }
             }
         };
         self.give(node, Event::Storage(event));

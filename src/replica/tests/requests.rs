@@ -1,7 +1,7 @@
 //! What clients ask of a healthy cluster.
 
 use crate::kv::{Op, Outcome, Revision};
-use crate::raft::{Incarnation, LogIndex, Time};
+use crate::raft::{Incarnation, LogIndex};
 use crate::replica::tests::{Cluster, add_member, id, set, start};
 use crate::replica::{
     ClientError, ClientReply, ClientRequest, Event, Level, PeerMessage, ReplicaConfig, RequestId,
@@ -232,58 +232,4 @@ fn a_change_of_membership_on_a_follower_names_the_leader() {
     let (leader, follower) = (cluster.leader(), cluster.follower());
     let change = cluster.ask(follower, add_member(4));
     assert_eq!(cluster.reply(change), Some(&ClientReply::Failed(ClientError::NotLeader(leader))));
-}
-
-#[test]
-fn snapshots_are_taken_when_the_log_has_grown_and_the_log_is_cut() {
-    let mut config = ReplicaConfig { snapshot_log_entries: 10, ..ReplicaConfig::default() };
-    config.raft.log_tail_entries = 3;
-    let mut cluster = Cluster::without_leader(3, &config);
-    let leader = cluster.elect();
-    for number in 0..50 {
-        let write = cluster.write(leader, "k", &number.to_string());
-        cluster.run_until_answered(write);
-    }
-    for replica in cluster.replicas.values() {
-        let status = replica.status(Time::new(0));
-        assert!(status.snapshot.index.get() >= 40, "a snapshot every ten entries, not {}", status.snapshot);
-        let kept = replica.raft().log_after(LogIndex::ZERO).len();
-        assert!(kept <= 20, "{kept} entries are still in memory");
-    }
-}
-
-#[test]
-fn no_new_snapshot_is_begun_while_one_is_being_sent_until_the_log_is_four_times_as_long() {
-    let mut config = ReplicaConfig { snapshot_log_entries: 10, ..ReplicaConfig::default() };
-    config.raft.log_tail_entries = 3;
-    let mut cluster = Cluster::without_leader(3, &config);
-    let leader = cluster.elect();
-    let laggard = cluster.follower();
-    let write = |cluster: &mut Cluster, count: u64| {
-        for number in 0..count {
-            let write = cluster.write(leader, "k", &number.to_string());
-            cluster.run_until_answered(write);
-        }
-        cluster.replicas[&leader].status(cluster.now).snapshot.index.get()
-    };
-    cluster.isolate(laggard);
-    cluster.run(2_000_000);
-    write(&mut cluster, 40);
-    cluster.heal();
-    // Its chunks never arrive, since the storage of these tests has none: the transfer goes on.
-    let sending =
-        |cluster: &Cluster| cluster.replicas[&leader].raft().progress().any(|p| p.state == "snapshot");
-    cluster.run_until(|cluster| sending(cluster));
-    let before = write(&mut cluster, 1);
-    assert_eq!(write(&mut cluster, 20), before, "twice as many entries as usual");
-    assert!(sending(&cluster));
-    assert!(write(&mut cluster, 25) > before, "it is not put off for ever");
-}
-
-#[test]
-fn no_snapshot_is_taken_of_nothing_whatever_the_limits_say() {
-    let config = ReplicaConfig { snapshot_log_entries: 0, snapshot_log_bytes: 0, ..ReplicaConfig::default() };
-    let mut replica = start(id(1), &config, Default::default(), 1);
-    let actions = replica.take_actions();
-    assert!(actions.storage.is_empty(), "nothing is applied yet: {:?}", actions.storage);
 }

@@ -37,6 +37,7 @@ struct StatusView<'s> {
     commit_index: u64,
     applied_index: u64,
     snapshot: LogIdView,
+    snapshot_failure: Option<&'s str>,
     revision: u64,
     keys: usize,
     store_bytes: u64,
@@ -82,6 +83,7 @@ struct MemberView<'s> {
     lag: Option<u64>,
     replication: Option<&'static str>,
     silent_seconds: Option<f64>,
+    snapshot_refused: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -131,6 +133,7 @@ pub(super) fn render(status: &NodeStatus, disk_full: bool, http: HttpView) -> Ve
         commit_index: replica.commit_index.get(),
         applied_index: replica.last_applied.get(),
         snapshot: log_id_view(replica.snapshot),
+        snapshot_failure: replica.snapshot_failure.as_deref(),
         revision: replica.revision,
         keys: replica.keys,
         store_bytes: replica.store_bytes,
@@ -197,6 +200,7 @@ fn member_view<'s>(member: &'s MemberStatus, status: &NodeStatus) -> MemberView<
         lag: member.lag.or(leads_itself.then_some(0)),
         replication: member.replication,
         silent_seconds: member.silent_micros.map(|micros| micros as f64 / 1e6),
+        snapshot_refused: member.snapshot_refused.map(|why| why.to_string()),
     }
 }
 

@@ -19,6 +19,7 @@ fn status() -> NodeStatus {
             commit_index: LogIndex::new(39),
             starting: false,
             last_applied: LogIndex::new(38),
+            snapshot_failure: None,
             snapshot: LogId::ZERO,
             keys: 3,
             store_bytes: 99,

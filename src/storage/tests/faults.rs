@@ -1,6 +1,6 @@
 //! Disks that fail or fill up, and directories that cannot be opened: each with its own error and remedy.
 
-use crate::raft::{ClusterId, LogIndex, NodeId, SnapshotRead, StoreId};
+use crate::raft::{ClusterId, LogIndex, NodeId, SnapshotRead, SnapshotRefusal, StoreId};
 use crate::replica::{StorageEvent, StorageRequest};
 use crate::storage::tests::kit::{
     DIR, bootstrap, entries, incoming, indices, open, options, save_request, segments, store, wal_dir, write,
@@ -181,12 +181,38 @@ fn incoming_snapshot_that_does_not_verify_changes_nothing() {
         let StorageEvent::Durable { installed: None, refused: Some(refused), .. } = last else {
             panic!("{what}: {events:?}")
         };
-        assert_eq!(*refused, meta.last, "{what}");
+        assert_eq!(refused.last, meta.last, "{what}");
         write(&mut storage, vec![entries(6, 6, 1, 10)]).unwrap();
         drop(storage);
         let (_storage, opened) = open(&disk).unwrap();
         assert_eq!(opened.restored.snapshot, None, "{what}");
         assert_eq!(indices(&opened.restored), [1, 2, 3, 4, 5, 6], "{what}");
+    }
+}
+
+#[test]
+fn incoming_snapshot_is_refused_with_the_first_chunk_that_cannot_be_stored() {
+    let cases = [
+        (FaultKind::Create, ErrorKind::StorageFull, SnapshotRefusal::NoRoom),
+        (FaultKind::Write, ErrorKind::QuotaExceeded, SnapshotRefusal::NoRoom),
+        (FaultKind::Write, ErrorKind::Other, SnapshotRefusal::Disk),
+    ];
+    for (kind, error, why) in cases {
+        let (disk, mut storage) = opened();
+        let (meta, chunks) = incoming(40, 1, &store(900), 70_000);
+        disk.fail(kind, "incoming", 0, error);
+        let events = write(&mut storage, vec![chunks[0].clone()]).unwrap();
+        let [StorageEvent::Durable { installed: None, refused: Some(refused), .. }] = &events[..] else {
+            panic!("{kind:?}: {events:?}")
+        };
+        assert_eq!((refused.last, refused.why), (meta.last, why), "{kind:?}");
+        assert!(refused.reason.contains("incoming"), "it names the file: {}", refused.reason);
+        assert_eq!(unfinished(&disk), [""; 0], "its room is given back");
+        // The log goes on, and so does the snapshot when there is room.
+        disk.clear_faults();
+        write(&mut storage, vec![entries(2, 2, 1, 10)]).unwrap();
+        let events = write(&mut storage, vec![chunks[0].clone()]).unwrap();
+        assert!(matches!(events[..], [StorageEvent::Durable { refused: None, .. }]), "{events:?}");
     }
 }
 
@@ -221,7 +247,7 @@ fn incoming_snapshot_that_cannot_be_put_in_place_leaves_no_file() {
     disk.fail(FaultKind::Rename, "snapshots", 0, ErrorKind::StorageFull);
     let events = write(&mut storage, chunks).unwrap();
     let is_refused = |event: &StorageEvent| match event {
-        StorageEvent::Durable { refused, .. } => *refused == Some(meta.last),
+        StorageEvent::Durable { refused: Some(refused), .. } => refused.last == meta.last,
         _ => false,
     };
     assert!(events.iter().any(is_refused), "{events:?}");
@@ -242,7 +268,7 @@ fn chunks_read_for_a_peer_add_up_to_the_body() {
             let ask = SnapshotRead { to: NodeId::new(2), session: 4, snapshot: meta.last, offset, bytes_max };
             let mut events = Vec::new();
             storage.handle(&mut vec![StorageRequest::ReadChunk(ask)], &mut events).unwrap();
-            let Some(StorageEvent::ChunkRead { chunk: Some(chunk), .. }) = events.pop() else {
+            let Some(StorageEvent::ChunkRead { chunk: Ok(chunk), .. }) = events.pop() else {
                 panic!("no chunk")
             };
             assert_eq!((&*chunk.snapshot, chunk.offset), (&meta, offset));
@@ -260,7 +286,7 @@ fn chunks_read_for_a_peer_add_up_to_the_body() {
         offset: 0,
         bytes_max: 10,
     };
-    assert_eq!(storage.snapshot_files().read_chunk(&gone), None);
+    assert!(storage.snapshot_files().read_chunk(&gone).is_err_and(|error| error.is_gone()));
 }
 
 #[test]

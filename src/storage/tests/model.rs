@@ -331,5 +331,5 @@ impl Workload {
 fn refused(events: &[StorageEvent], meta: &SnapshotMeta) -> bool {
     events
         .iter()
-        .any(|event| matches!(event, StorageEvent::Durable { refused: Some(last), .. } if *last == meta.last))
+        .any(|event| matches!(event, StorageEvent::Durable { refused: Some(refused), .. } if refused.last == meta.last))
 }

@@ -6,7 +6,7 @@ use crate::raft::tests::script::checks::Truth;
 use crate::raft::tests::script::describe;
 use crate::raft::{
     Config, Entry, Incarnation, Input, InputError, LogId, LogIndex, LogWrite, Message, NodeId, Output, Raft,
-    RaftEvent, Restored, RoleName, SnapshotChunk, SnapshotMeta, SnapshotRead, Time,
+    RaftEvent, Restored, RoleName, SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal, Time,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -206,6 +206,9 @@ impl Cluster {
                 say!(self, "  {id}: log starts after {through}, snapshot {snapshot}");
                 self.node_mut(id).durable.entries.retain(|entry| entry.index() > through);
             }
+            RaftEvent::SnapshotNotTaken { peer, why, times } => {
+                say!(self, "  {id}: snapshot refused by {peer}, time {times}: {why}");
+            }
             RaftEvent::BadMessage { from, reason } => say!(self, "  {id}: bad message from {from}: {reason}"),
         }
     }
@@ -239,7 +242,8 @@ impl Cluster {
             let now = node.now;
             let raft = node.raft.as_mut().expect("it is up");
             if let Some(last) = refused {
-                raft.step(now, Input::SnapshotRefused(last)).expect("always taken in");
+                raft.step(now, Input::SnapshotRefused(last, SnapshotRefusal::Content))
+                    .expect("always taken in");
             }
             raft.step(now, Input::Durable(write.into_durable())).expect("always taken in");
         }

@@ -43,6 +43,9 @@ fn body(body: &Body) -> String {
         Body::SnapshotInstalled { session, match_index } => {
             format!("SnapshotInstalled s{session} match {match_index}")
         }
+        Body::SnapshotRefused { session, snapshot, why } => {
+            format!("SnapshotRefused s{session} {snapshot}: {why}")
+        }
         Body::ReadIndex { incarnation, sequence } => format!("ReadIndex {incarnation}.{sequence}"),
         Body::ReadIndexReady { incarnation, sequence, index } => {
             format!("ReadIndexReady {incarnation}.{sequence} at {index}")

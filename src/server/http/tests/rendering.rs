@@ -24,6 +24,7 @@ pub(super) fn node_status() -> NodeStatus {
         match_index: Some(LogIndex::new(match_index)),
         lag: Some(12 - match_index),
         replication: Some("replicate"),
+        snapshot_refused: None,
         silent_micros: Some(1500),
     };
     NodeStatus {
@@ -39,6 +40,7 @@ pub(super) fn node_status() -> NodeStatus {
             commit_index: LogIndex::new(12),
             starting: false,
             last_applied: LogIndex::new(11),
+            snapshot_failure: None,
             snapshot: LogId::ZERO,
             keys: 2,
             store_bytes: 12,

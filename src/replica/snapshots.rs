@@ -1,0 +1,195 @@
+//! When a snapshot is taken, and what follows when one fails.
+
+use crate::mutants::{Mutant, planted};
+use crate::raft::{Input, LogId, NodeId, RoleName, Session, SnapshotChunk, SnapshotMeta, Time};
+use crate::replica::api::{Notice, SnapshotSave, StorageRequest, UnreadSnapshot, UnstoredSnapshot};
+use crate::replica::replica::Replica;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+
+/// While a snapshot is being sent, the next is begun only when the log has grown by so many times as much as usual.
+const SNAPSHOT_PATIENCE: u64 = 4;
+
+/// A snapshot that could not be saved is tried again after so long, and after twice as long with each further failure …
+const RETRY_MIN_MICROS: u64 = 1_000_000;
+/// … up to this.
+const RETRY_MAX_MICROS: u64 = 60_000_000;
+
+/// When snapshots are due.
+#[derive(Clone, Debug, Default)]
+pub(in crate::replica) struct SnapshotPolicy {
+    /// Bytes of entries applied since the last snapshot that succeeded was begun.
+    pub(in crate::replica) log_bytes: u64,
+    /// Entries applied since then.
+    pub(in crate::replica) log_entries: u64,
+    /// The snapshot that is being written. One at most.
+    pub(in crate::replica) saving: Option<Saving>,
+    /// The newest snapshot, if it cannot be read: another one takes its place, whatever the log has grown by.
+    pub(in crate::replica) unreadable: Option<LogId>,
+    /// Why the last one came to nothing; `None` since one succeeded.
+    pub(in crate::replica) failure: Option<String>,
+    /// Saves that failed in a row.
+    failures: u32,
+    /// Times in a row that the newest one could not be read to its end.
+    repairs: u32,
+    /// None is begun before.
+    pub(in crate::replica) retry_at: Option<Time>,
+}
+
+/// A snapshot that is being written.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::replica) struct Saving {
+    /// Its last entry.
+    last: LogId,
+    /// [`SnapshotPolicy::log_bytes`] when it was begun.
+    log_bytes: u64,
+    /// [`SnapshotPolicy::log_entries`] then.
+    log_entries: u64,
+}
+
+impl SnapshotPolicy {
+    /// A snapshot up to `last` counts.
+    pub(in crate::replica) fn succeeded(&mut self, last: LogId) {
+        self.failure = None;
+        if self.unreadable.is_some_and(|unreadable| unreadable <= last) {
+            self.unreadable = None;
+        }
+    }
+
+    /// The state is a leader's snapshot now. What is being written goes on.
+    pub(in crate::replica) fn begin_anew(&mut self) {
+        let saving = self.saving.map(|saving| Saving { log_bytes: 0, log_entries: 0, ..saving });
+        *self = Self { saving, ..Self::default() };
+    }
+}
+
+/// The pause before a try, after so many that failed.
+fn pause_micros(failures: u32) -> u64 {
+    let factor = failures.checked_sub(1).map_or(0, |shift| 1_u64.checked_shl(shift).unwrap_or(u64::MAX));
+    RETRY_MIN_MICROS.saturating_mul(factor).min(RETRY_MAX_MICROS)
+}
+
+impl Replica {
+    /// Begins a snapshot when the log has grown enough, or the newest one cannot be read. While one is being sent to a member, the
+    /// next is put off for a while: two files are kept, and if snapshots came faster than a transfer, it would start over each
+    /// time.
+    pub(in crate::replica) fn maybe_save_snapshot(&mut self) {
+        if let Some(retry_at) = self.policy.retry_at {
+            if self.now < retry_at {
+                return;
+            }
+            self.policy.retry_at = None;
+        }
+        let (applied, newest) = (self.last_applied.index, self.snapshot.index);
+        // Nothing new since the last one: index zero is no snapshot at all, and a second file of the same entry is of use only
+        // where the first cannot be read. It has the same content then, so that the marker in the log stands for it too.
+        let is_wanted = self.policy.unreadable.is_some() && applied >= newest;
+        if self.policy.saving.is_some() || (applied <= newest && !is_wanted) {
+            return;
+        }
+        let patience = if self.is_due(1) && self.sends_snapshot() { SNAPSHOT_PATIENCE } else { 1 };
+        if !is_wanted && !self.is_due(patience) {
+            return;
+        }
+        let last = self.last_applied;
+        let stale = planted(Mutant::StaleSnapshotMembership);
+        let at = if stale { self.snapshot.index } else { last.index };
+        let (membership, membership_id) = self.raft.membership_at(at);
+        let (log_bytes, log_entries) = (self.policy.log_bytes, self.policy.log_entries);
+        self.policy.saving = Some(Saving { last, log_bytes, log_entries });
+        let membership = membership.clone();
+        let save = SnapshotSave { last, membership, membership_id, store: self.store.clone() };
+        self.actions.storage.push(StorageRequest::SaveSnapshot(Box::new(save)));
+    }
+
+    /// The file is complete: the core writes its marker.
+    pub(in crate::replica) fn handle_snapshot_saved(&mut self, meta: Box<SnapshotMeta>) {
+        let policy = &mut self.policy;
+        if let Some(saving) = policy.saving.take() {
+            // What was installed meanwhile began the count anew.
+            policy.log_bytes = policy.log_bytes.saturating_sub(saving.log_bytes);
+            policy.log_entries = policy.log_entries.saturating_sub(saving.log_entries);
+        }
+        policy.failures = 0;
+        if meta.last == self.snapshot {
+            // It took the place of one that could not be read, and its marker is durable since long.
+            policy.succeeded(meta.last);
+            self.actions.notices.push(Notice::SnapshotTaken(meta.last));
+        }
+        self.input(Input::SnapshotStored(meta));
+    }
+
+    /// It could not be written; the log has grown by as much as before, so it is tried again soon.
+    pub(in crate::replica) fn handle_snapshot_failed(&mut self, last: LogId, reason: String) {
+        let policy = &mut self.policy;
+        if policy.saving.is_some_and(|saving| saving.last == last) && !planted(Mutant::SavingForEver) {
+            policy.saving = None;
+        }
+        policy.failures = policy.failures.saturating_add(1);
+        policy.retry_at = Some(self.now.plus(pause_micros(policy.failures)));
+        self.note_failure(format!("a snapshot could not be saved: {reason}"));
+    }
+
+    /// A chunk for a peer. One that cannot be read means that nobody catches up here any more: the state in memory is sound, and
+    /// is saved again at once.
+    pub(in crate::replica) fn handle_chunk_read(
+        &mut self,
+        to: NodeId,
+        session: Session,
+        chunk: Result<SnapshotChunk, UnreadSnapshot>,
+    ) {
+        if chunk.as_ref().is_ok_and(|chunk| chunk.done && chunk.snapshot.last == self.snapshot) {
+            self.policy.repairs = 0;
+        }
+        let chunk = chunk.map_err(|unread| self.handle_snapshot_unread(unread)).ok();
+        self.input(Input::SnapshotChunkRead { to, session, chunk });
+    }
+
+    fn handle_snapshot_unread(&mut self, unread: UnreadSnapshot) {
+        let UnreadSnapshot { last, gone, reason } = unread;
+        // A newer one has taken its place, or is about to.
+        let is_replaced = last != self.snapshot || (gone && self.raft.awaits_marker());
+        if is_replaced || self.policy.unreadable == Some(last) || self.raft.role() != RoleName::Leader {
+            return;
+        }
+        // The first time at once; a disk that damages what is written to it must not be written to without end.
+        self.policy.retry_at = Some(self.now.plus(pause_micros(self.policy.repairs)));
+        self.policy.repairs = self.policy.repairs.saturating_add(1);
+        self.policy.unreadable = Some(last);
+        self.note_failure(format!(
+            "the snapshot {last} cannot be read, so that it cannot be sent; it is saved again: {reason}"
+        ));
+    }
+
+    /// A chunk of a leader's snapshot could not be stored here, or the whole did not verify.
+    pub(in crate::replica) fn handle_snapshot_unstored(&mut self, unstored: UnstoredSnapshot) {
+        let UnstoredSnapshot { last, why, reason } = unstored;
+        // Chunks that were on their way behind the first that failed fail too.
+        if self.raft.is_installing(last) {
+            self.note_failure(format!("the leader's snapshot {last} could not be stored: {reason}"));
+        }
+        self.input(Input::SnapshotRefused(last, why));
+    }
+
+    fn note_failure(&mut self, failure: String) {
+        self.policy.failure = Some(failure.clone());
+        self.actions.notices.push(Notice::SnapshotFailed(failure));
+    }
+
+    /// Whether the log has grown by `times` as much as a snapshot needs.
+    const fn is_due(&self, times: u64) -> bool {
+        self.policy.log_bytes >= self.config.snapshot_log_bytes.saturating_mul(times)
+            || self.policy.log_entries >= self.config.snapshot_log_entries.saturating_mul(times)
+    }
+
+    /// Whether a snapshot is on its way from here to a member that answers and takes it.
+    fn sends_snapshot(&self) -> bool {
+        let recently = self.config.raft.election_timeout_micros;
+        let answers = |heard: Time| self.now.since(heard) < recently;
+        self.raft.progress().any(|peer| {
+            let takes = peer.state == "snapshot" && peer.snapshot_refused.is_none();
+            takes && peer.last_heard.is_some_and(answers)
+        })
+    }
+}
