@@ -116,10 +116,10 @@ pub(in crate::cli) struct NodeArgs {
     /// Size of one file of the log
     #[arg(long, env = "INFINITYSTORE_SEGMENT_BYTES", default_value = "64MiB", value_parser = bytes_above_zero, value_name = "BYTES")]
     pub(in crate::cli) segment_bytes: u64,
-    /// Take a snapshot when the log has grown by so many bytes …
+    /// Take a snapshot when the log has grown by so many bytes, and by as many as the store has …
     #[arg(long, env = "INFINITYSTORE_SNAPSHOT_LOG_BYTES", default_value = "64MiB", value_parser = bytes_above_zero, value_name = "BYTES")]
     pub(in crate::cli) snapshot_log_bytes: u64,
-    /// … or by so many entries
+    /// … or by so many entries, and a quarter as many as there are keys
     #[arg(long, env = "INFINITYSTORE_SNAPSHOT_LOG_ENTRIES", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "COUNT")]
     pub(in crate::cli) snapshot_log_entries: u64,
     /// Entries kept in the log behind a snapshot, for nodes that lag, at most …

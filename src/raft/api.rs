@@ -184,11 +184,13 @@ pub enum RaftEvent {
     SnapshotInstalled(SnapshotMeta),
     /// The log now starts after this index; `SnapshotMeta::last` of the newest marker is `snapshot`.
     Compacted {
-        /// Last index no longer in the log.
+        /// Last index no longer in the log; never beyond the snapshot, although the log in memory may begin later.
         through: LogIndex,
         /// The snapshot that covers it.
         snapshot: LogId,
     },
+    /// A peer needs entries that have left the memory, and the newest snapshot does not reach them: another one is to be taken.
+    SnapshotWanted,
     /// A peer could not take the snapshot that was sent to it; it is sent again later.
     SnapshotNotTaken {
         /// The peer.

@@ -35,6 +35,9 @@ pub struct Config {
     pub log_tail_entries: u64,
     /// Bytes of entries kept behind a snapshot for laggards, at most.
     pub log_tail_bytes: u64,
+    /// Bytes of the log in memory: what is beyond leaves it once it is applied and durable, whether or not a snapshot covers it
+    /// already. A member that needs it is sent a snapshot then.
+    pub log_bytes_max: u64,
     /// A leader keeps more than that tail for a member that is catching up, as long as the log in memory has at most so
     /// many bytes: otherwise a snapshot that takes long to send would be out of date when it arrives, for ever.
     pub laggard_log_bytes_max: u64,
@@ -60,6 +63,7 @@ impl Default for Config {
             disk_stall_micros: 5_000_000,
             log_tail_entries: 10_000,
             log_tail_bytes: 32 << 20,
+            log_bytes_max: 128 << 20,
             laggard_log_bytes_max: 256 << 20,
             promote_lag_entries: 1_000,
         }

@@ -185,6 +185,7 @@ impl Raft {
         if self.shared.writes.complete(receipt, &mut self.shared.log) {
             let needed = self.needed_by_laggards();
             self.shared.finish_snapshots(needed);
+            self.maybe_trim();
             self.maybe_count_own_vote();
         }
     }
@@ -192,6 +193,7 @@ impl Raft {
     fn handle_applied(&mut self, index: LogIndex) {
         assert!(index <= self.shared.handed_out, "a state machine applies only what was handed out");
         self.shared.last_applied = self.shared.last_applied.max(index);
+        self.maybe_trim();
     }
 
     /// Tells role, term and leader when one of them is new.

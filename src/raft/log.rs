@@ -173,6 +173,22 @@ impl Log {
         self.durable = self.durable.max(through);
     }
 
+    /// Drops the oldest entries from memory, none after `through`, until at most `bytes` are held.
+    ///
+    /// # Panics
+    /// If `through` is beyond the last entry.
+    pub(in crate::raft) fn trim(&mut self, through: LogIndex, bytes: u64) {
+        let (mut held, mut last) = (self.bytes, self.base.index);
+        for entry in &self.entries {
+            if held <= bytes || entry.index() > through {
+                break;
+            }
+            held -= encoded_bytes(entry);
+            last = entry.index();
+        }
+        self.compact(last);
+    }
+
     /// Forgets everything: an installed snapshot takes its place.
     pub(in crate::raft) fn reset(&mut self, base: LogId) {
         self.entries.clear();

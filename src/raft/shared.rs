@@ -38,6 +38,8 @@ pub(in crate::raft) struct Shared {
     pub(in crate::raft) configurations: Configurations,
     /// The newest snapshot whose marker is durable.
     pub(in crate::raft) snapshot: Option<SnapshotMeta>,
+    /// A newer one was asked for, because a peer needs what comes after `snapshot` and is not in the log any more.
+    pub(in crate::raft) snapshot_wanted: bool,
     /// Own snapshots whose markers are being written, with the write that carries them.
     pub(in crate::raft) markers: VecDeque<(WriteSequence, SnapshotMeta)>,
     /// A snapshot that arrives from a leader.
@@ -103,6 +105,7 @@ impl Shared {
             log,
             configurations,
             snapshot,
+            snapshot_wanted: false,
             markers: VecDeque::new(),
             install: None,
             commit_index: commit.max(applied),
@@ -198,7 +201,10 @@ impl Shared {
     }
 
     /// Appends an entry, in memory and to the pending write. A membership is in force from here on.
+    /// A snapshot that was arriving is abandoned: who sends entries sends no snapshot any more. The storage does the same with
+    /// the same write.
     pub(in crate::raft) fn append(&mut self, entry: Entry) {
+        self.install.take_if(|install| install.pending.is_none());
         let changed = self.configurations.append(&entry);
         self.log.append(entry.clone());
         self.writes.append(entry);

@@ -71,6 +71,7 @@ impl Shared {
         self.commit_index = last.index;
         self.handed_out = last.index;
         self.snapshot = Some(snapshot.clone());
+        self.snapshot_wanted = false;
         self.outbox.events.push(RaftEvent::SnapshotInstalled(snapshot));
         self.report_membership();
     }
@@ -88,7 +89,17 @@ impl Shared {
         self.log.compact(through);
         self.configurations.compact(through);
         self.snapshot = Some(snapshot);
+        self.snapshot_wanted = false;
+        // What was trimmed beyond the snapshot is still needed on disk.
+        let through = through.min(last.index);
         self.outbox.events.push(RaftEvent::Compacted { through, snapshot: last });
+    }
+
+    /// Whether a transfer that has not begun would be of no use: what comes after the snapshot is not in memory any more.
+    fn is_snapshot_stale(&self, peer: &Peer) -> bool {
+        let PeerState::Snapshot(transfer) = &peer.state else { return false };
+        let has_begun = (transfer.step, transfer.offset) != (TransferStep::Ask, 0);
+        !has_begun && transfer.snapshot.last.index < self.log.base().index
     }
 
     /// The peer needs entries that are compacted away.
@@ -115,6 +126,14 @@ impl Shared {
             && self.snapshot.as_ref().is_some_and(|newest| newest.last != transfer.snapshot.last)
         {
             self.start_snapshot(peer, last);
+        }
+        if self.is_snapshot_stale(peer) {
+            let answers = peer.is_active(self.now, self.config.election_timeout_micros);
+            if answers && !self.snapshot_wanted {
+                self.snapshot_wanted = true;
+                self.outbox.events.push(RaftEvent::SnapshotWanted);
+            }
+            return;
         }
         let session = peer.session;
         let is_active = peer.is_active(self.now, self.config.election_timeout_micros);
@@ -157,6 +176,23 @@ impl Raft {
             PeerState::Probe { .. } | PeerState::Replicate(_) => Some(peer.match_index),
         });
         needs.min()
+    }
+
+    /// Keeps the log in memory below its bound, however much longer the log on disk is: half of the bound stays, so that this
+    /// happens seldom. What active peers need stays too, up to a bound of its own.
+    pub(in crate::raft) fn maybe_trim(&mut self) {
+        let config = &self.shared.config;
+        let (bytes, bound) = (self.shared.log.bytes(), config.log_bytes_max);
+        // Without any snapshot there is nothing to send to who needs the entries.
+        if bytes <= bound || self.shared.snapshot.is_none() {
+            return;
+        }
+        let needed = if bytes <= config.laggard_log_bytes_max { self.needed_by_laggards() } else { None };
+        let shared = &mut self.shared;
+        let through = shared.last_applied.min(shared.log.durable());
+        shared.log.trim(needed.map_or(through, |needed| needed.min(through)), bound / 2);
+        let base = shared.log.base().index;
+        shared.configurations.compact(base);
     }
 
     /// The state machine's snapshot is on disk: its marker goes into the log.

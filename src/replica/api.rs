@@ -206,8 +206,6 @@ pub struct UnstoredSnapshot {
 pub struct UnreadSnapshot {
     /// Which.
     pub last: LogId,
-    /// There is no such file (any more).
-    pub gone: bool,
     /// Why, in words.
     pub reason: String,
 }

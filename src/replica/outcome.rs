@@ -56,6 +56,7 @@ impl Replica {
                     self.actions.notices.push(Notice::SnapshotTaken(snapshot));
                 }
             }
+            RaftEvent::SnapshotWanted => self.policy.wanted = true,
             RaftEvent::SnapshotNotTaken { peer, why, times } => {
                 self.actions.notices.push(Notice::SnapshotNotTaken { peer, why, times });
             }
@@ -100,7 +101,7 @@ impl Replica {
         self.store = store;
         self.last_applied = meta.last;
         self.snapshot = meta.last;
-        self.policy.begin_anew();
+        self.policy.begin_anew(&self.store);
         if planted(Mutant::RetriedAfterSnapshot) {
             self.writes.lose_before(Term::new(u64::MAX));
         }

@@ -6,7 +6,9 @@ use crate::raft::{
     Config, EntryKind, Incarnation, Input, LogId, LogIndex, Membership, NodeId, Raft, RestoreError, Restored,
     RoleName, SnapshotMeta, Term, Time,
 };
-use crate::replica::api::{Actions, ClientError, ClientReply, Event, RequestId, StorageEvent};
+use crate::replica::api::{
+    Actions, ClientError, ClientReply, Event, RequestId, StorageEvent, StorageRequest,
+};
 use crate::replica::forwarding::Origins;
 use crate::replica::message::PeerMessage;
 use crate::replica::reads::Reads;
@@ -26,9 +28,10 @@ const HAND_OVER_RETRY_MICROS: u64 = 5_000_000;
 pub struct ReplicaConfig {
     /// The core's.
     pub raft: Config,
-    /// A snapshot is taken when the log has grown by so many bytes since the last.
+    /// A snapshot is taken when the log has grown by so many bytes since the last, and by as many as that one
+    /// holds.
     pub snapshot_log_bytes: u64,
-    /// Or by so many entries.
+    /// Or by so many entries, and a quarter as many as that one has keys.
     pub snapshot_log_entries: u64,
     /// Client requests waiting, at most: writes and reads each. One beyond is answered [`ClientError::Overloaded`].
     pub pending_requests_max: usize,
@@ -135,6 +138,7 @@ impl Replica {
             last_applied = LogId::new(term, raft.last_applied());
         }
         let committed = raft.commit_index();
+        let policy = SnapshotPolicy::new(&start.store);
         Ok(Self {
             committed_at_start: committed,
             noted_commit: committed,
@@ -150,7 +154,7 @@ impl Replica {
             origins: Origins::default(),
             change: None,
             transfer: None,
-            policy: SnapshotPolicy::default(),
+            policy,
             installing: None,
             first_term,
             leaderless_term: Term::ZERO,

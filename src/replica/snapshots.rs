@@ -1,5 +1,6 @@
 //! When a snapshot is taken, and what follows when one fails.
 
+use crate::kv::Store;
 use crate::mutants::{Mutant, planted};
 use crate::raft::{Input, LogId, NodeId, RoleName, Session, SnapshotChunk, SnapshotMeta, Time};
 use crate::replica::api::{Notice, SnapshotSave, StorageRequest, UnreadSnapshot, UnstoredSnapshot};
@@ -16,6 +17,9 @@ const RETRY_MIN_MICROS: u64 = 1_000_000;
 /// … up to this.
 const RETRY_MAX_MICROS: u64 = 60_000_000;
 
+/// A snapshot is not due before there is an entry for so many keys: entries cost a start more than their bytes do.
+const KEYS_PER_ENTRY: u64 = 4;
+
 /// When snapshots are due.
 #[derive(Clone, Debug, Default)]
 pub(in crate::replica) struct SnapshotPolicy {
@@ -23,10 +27,15 @@ pub(in crate::replica) struct SnapshotPolicy {
     pub(in crate::replica) log_bytes: u64,
     /// Entries applied since then.
     pub(in crate::replica) log_entries: u64,
+    /// Bytes and keys of the store at the last snapshot that succeeded, when it was begun.
+    store_bytes: u64,
+    store_keys: u64,
     /// The snapshot that is being written. One at most.
     pub(in crate::replica) saving: Option<Saving>,
     /// The newest snapshot, if it cannot be read: another one takes its place, whatever the log has grown by.
     pub(in crate::replica) unreadable: Option<LogId>,
+    /// A member needs a newer one than there is.
+    pub(in crate::replica) wanted: bool,
     /// Why the last one came to nothing; `None` since one succeeded.
     pub(in crate::replica) failure: Option<String>,
     /// Saves that failed in a row.
@@ -46,9 +55,18 @@ pub(in crate::replica) struct Saving {
     log_bytes: u64,
     /// [`SnapshotPolicy::log_entries`] then.
     log_entries: u64,
+    /// Bytes of the store it holds.
+    store_bytes: u64,
+    /// Its keys.
+    store_keys: u64,
 }
 
 impl SnapshotPolicy {
+    /// At a start, from a snapshot with this content.
+    pub(in crate::replica) fn new(store: &Store) -> Self {
+        Self { store_bytes: store.bytes(), store_keys: store.len() as u64, ..Self::default() }
+    }
+
     /// A snapshot up to `last` counts.
     pub(in crate::replica) fn succeeded(&mut self, last: LogId) {
         self.failure = None;
@@ -58,9 +76,9 @@ impl SnapshotPolicy {
     }
 
     /// The state is a leader's snapshot now. What is being written goes on.
-    pub(in crate::replica) fn begin_anew(&mut self) {
+    pub(in crate::replica) fn begin_anew(&mut self, store: &Store) {
         let saving = self.saving.map(|saving| Saving { log_bytes: 0, log_entries: 0, ..saving });
-        *self = Self { saving, ..Self::default() };
+        *self = Self { saving, ..Self::new(store) };
     }
 }
 
@@ -84,8 +102,10 @@ impl Replica {
         let (applied, newest) = (self.last_applied.index, self.snapshot.index);
         // Nothing new since the last one: index zero is no snapshot at all, and a second file of the same entry is of use only
         // where the first cannot be read. It has the same content then, so that the marker in the log stands for it too.
-        let is_wanted = self.policy.unreadable.is_some() && applied >= newest;
-        if self.policy.saving.is_some() || (applied <= newest && !is_wanted) {
+        let is_wanted = (self.policy.unreadable.is_some() && applied >= newest)
+            || (self.policy.wanted && applied > newest);
+        let is_under_way = self.policy.saving.is_some() || self.raft.awaits_marker();
+        if is_under_way || (applied <= newest && !is_wanted) {
             return;
         }
         let patience = if self.is_due(1) && self.sends_snapshot() { SNAPSHOT_PATIENCE } else { 1 };
@@ -97,7 +117,9 @@ impl Replica {
         let at = if stale { self.snapshot.index } else { last.index };
         let (membership, membership_id) = self.raft.membership_at(at);
         let (log_bytes, log_entries) = (self.policy.log_bytes, self.policy.log_entries);
-        self.policy.saving = Some(Saving { last, log_bytes, log_entries });
+        let (store_bytes, store_keys) = (self.store.bytes(), self.store.len() as u64);
+        self.policy.saving = Some(Saving { last, log_bytes, log_entries, store_bytes, store_keys });
+        self.policy.wanted = false;
         let membership = membership.clone();
         let save = SnapshotSave { last, membership, membership_id, store: self.store.clone() };
         self.actions.storage.push(StorageRequest::SaveSnapshot(Box::new(save)));
@@ -107,6 +129,7 @@ impl Replica {
     pub(in crate::replica) fn handle_snapshot_saved(&mut self, meta: Box<SnapshotMeta>) {
         let policy = &mut self.policy;
         if let Some(saving) = policy.saving.take() {
+            (policy.store_bytes, policy.store_keys) = (saving.store_bytes, saving.store_keys);
             // What was installed meanwhile began the count anew.
             policy.log_bytes = policy.log_bytes.saturating_sub(saving.log_bytes);
             policy.log_entries = policy.log_entries.saturating_sub(saving.log_entries);
@@ -127,6 +150,7 @@ impl Replica {
             policy.saving = None;
         }
         policy.failures = policy.failures.saturating_add(1);
+        policy.wanted = true;
         policy.retry_at = Some(self.now.plus(pause_micros(policy.failures)));
         self.note_failure(format!("a snapshot could not be saved: {reason}"));
     }
@@ -147,9 +171,9 @@ impl Replica {
     }
 
     fn handle_snapshot_unread(&mut self, unread: UnreadSnapshot) {
-        let UnreadSnapshot { last, gone, reason } = unread;
+        let UnreadSnapshot { last, reason } = unread;
         // A newer one has taken its place, or is about to.
-        let is_replaced = last != self.snapshot || (gone && self.raft.awaits_marker());
+        let is_replaced = last != self.snapshot || self.raft.awaits_marker();
         if is_replaced || self.policy.unreadable == Some(last) || self.raft.role() != RoleName::Leader {
             return;
         }
@@ -177,10 +201,14 @@ impl Replica {
         self.actions.notices.push(Notice::SnapshotFailed(failure));
     }
 
-    /// Whether the log has grown by `times` as much as a snapshot needs.
-    const fn is_due(&self, times: u64) -> bool {
-        self.policy.log_bytes >= self.config.snapshot_log_bytes.saturating_mul(times)
-            || self.policy.log_entries >= self.config.snapshot_log_entries.saturating_mul(times)
+    /// Whether the log has grown by `times` as much as a snapshot needs: by what is configured, or in proportion to what the last snapshot
+    /// holds, where that is more. So what snapshots write stays in proportion to what clients write, however large the store is; and so
+    /// does what a start replays.
+    fn is_due(&self, times: u64) -> bool {
+        let bytes = self.config.snapshot_log_bytes.max(self.policy.store_bytes);
+        let entries = self.config.snapshot_log_entries.max(self.policy.store_keys / KEYS_PER_ENTRY);
+        self.policy.log_bytes >= bytes.saturating_mul(times)
+            || self.policy.log_entries >= entries.saturating_mul(times)
     }
 
     /// Whether a snapshot is on its way from here to a member that answers and takes it.

@@ -16,7 +16,7 @@ use crate::server::inbox::{Batch, Inbox, PeerBatch};
 use crate::server::links::Links;
 use crate::server::metrics::Metrics;
 use crate::server::options::NodeExit;
-use crate::server::storage_workers::{LogJob, SnapshotJob, StorageNews};
+use crate::server::storage_workers::{LogJob, SnapshotJob, SnapshotQueues, StorageNews};
 use crate::server::timer::Timer;
 use crate::server::watch;
 use crate::server::work::WorkQueue;
@@ -44,7 +44,7 @@ pub(super) struct Driver<E: Env> {
     /// The ordered stream of writes.
     pub log: Arc<WorkQueue<LogJob>>,
     /// Snapshot files.
-    pub snapshots: Arc<WorkQueue<SnapshotJob<E::Disk>>>,
+    pub snapshots: SnapshotQueues<E::Disk>,
     /// Peers that the committed membership lists no longer, and that the core still tells so: their links stay meanwhile.
     pub leaving: BTreeSet<NodeId>,
     /// Who waits.
@@ -219,7 +219,7 @@ impl<E: Env> Driver<E> {
         if requests.is_empty() {
             return;
         }
-        let (mut log, mut snapshots) = (Vec::with_capacity(2), Vec::new());
+        let (mut log, mut saves, mut reads) = (Vec::with_capacity(2), Vec::new(), Vec::new());
         for request in requests {
             match request {
                 StorageRequest::Committed(_) if log.is_empty() => {
@@ -228,15 +228,17 @@ impl<E: Env> Driver<E> {
                 StorageRequest::Write(_) | StorageRequest::Committed(_) => {
                     log.push(LogJob::Request(request));
                 }
-                StorageRequest::SaveSnapshot(save) => snapshots.push(SnapshotJob::Save(save)),
-                StorageRequest::ReadChunk(read) => snapshots.push(SnapshotJob::Read(read)),
+                StorageRequest::SaveSnapshot(save) => saves.push(SnapshotJob::Save(save)),
+                StorageRequest::ReadChunk(read) => reads.push(SnapshotJob::Read(read)),
             }
         }
         if !log.is_empty() {
             self.log.push_all(&mut log);
         }
-        if !snapshots.is_empty() {
-            self.snapshots.push_all(&mut snapshots);
+        for (queue, mut jobs) in [(&self.snapshots.saves, saves), (&self.snapshots.reads, reads)] {
+            if !jobs.is_empty() {
+                queue.push_all(&mut jobs);
+            }
         }
     }
 

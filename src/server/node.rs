@@ -17,7 +17,7 @@ use crate::server::links::Links;
 use crate::server::metrics::Metrics;
 use crate::server::options::{NodeExit, NodeOptions, StartError};
 use crate::server::service::RpcService;
-use crate::server::storage_workers::{LogWorker, SnapshotWorker};
+use crate::server::storage_workers::{LogWorker, SnapshotQueues, SnapshotWorker};
 use crate::server::watch;
 use crate::server::work::{WorkQueue, Worker};
 use crate::storage::{Bootstrap, Identity, Opened, SpareMode, Storage, StorageClock, StorageOptions};
@@ -151,10 +151,14 @@ impl<E: Env> Parts<E> {
             complaints: Default::default(),
         });
         let (news_in, storage_news) = mpsc::unbounded_channel();
-        let (log, snapshots) = (WorkQueue::new(), WorkQueue::new());
-        let snapshot_worker = SnapshotWorker::new(storage.snapshot_files(), news_in.clone());
+        let (log, snapshots) = (WorkQueue::new(), SnapshotQueues::new());
+        let files = storage.snapshot_files();
+        let saver = SnapshotWorker::new(files.clone(), news_in.clone());
+        let reader = SnapshotWorker::new(files, news_in.clone());
         let log_worker = LogWorker::new(storage, snapshots.clone(), news_in, self.metrics.clone());
-        self.env.start_worker("snapshots", snapshot_worker, snapshots.clone()).map_err(StartError::Thread)?;
+        let (saves, reads) = (snapshots.saves.clone(), snapshots.reads.clone());
+        self.env.start_worker("snapshots", saver, saves).map_err(StartError::Thread)?;
+        self.env.start_worker("snapshot-reads", reader, reads).map_err(StartError::Thread)?;
         self.env.start_worker("log", log_worker, log.clone()).map_err(StartError::Thread)?;
         let transport = self.options.transport.clone();
         let links = Links::new(self.env.clone(), directory.clone(), transport, self.metrics.clone());

@@ -14,6 +14,9 @@ use tracing::{error, info};
 /// How often an idle storage looks after the disk's room.
 const LOOK_AFTER_MICROS: u64 = 1_000_000;
 
+/// A snapshot that nobody has asked a chunk of for so long is not being sent.
+const READERS_KEPT_MICROS: u64 = 10_000_000;
+
 /// What the workers tell the driver.
 #[derive(Debug)]
 pub(super) enum StorageNews {
@@ -54,11 +57,46 @@ pub(super) enum SnapshotJob<D: Disk> {
     Use(SnapshotFiles<D>),
 }
 
+/// Snapshot jobs on their way: one worker saves, another reads, so that a member that is being sent one does not wait until the
+/// next is written.
+#[derive(Debug)]
+pub(super) struct SnapshotQueues<D: Disk> {
+    /// To the one that saves.
+    pub saves: Arc<WorkQueue<SnapshotJob<D>>>,
+    /// To the one that reads.
+    pub reads: Arc<WorkQueue<SnapshotJob<D>>>,
+}
+
+impl<D: Disk> Clone for SnapshotQueues<D> {
+    fn clone(&self) -> Self {
+        Self { saves: self.saves.clone(), reads: self.reads.clone() }
+    }
+}
+
+impl<D: Disk> SnapshotQueues<D> {
+    /// Empty queues.
+    pub(super) fn new() -> Self {
+        Self { saves: WorkQueue::new(), reads: WorkQueue::new() }
+    }
+
+    /// No more jobs come.
+    pub(super) fn close(&self) {
+        self.saves.close();
+        self.reads.close();
+    }
+
+    fn use_files(&self, files: &SnapshotFiles<D>) {
+        for queue in [&self.saves, &self.reads] {
+            queue.push_all(&mut vec![SnapshotJob::Use(files.clone())]);
+        }
+    }
+}
+
 /// Writes the log: all that waits is one group, one sync, one receipt.
 #[derive(Debug)]
 pub(super) struct LogWorker<D: Disk> {
     storage: Option<Storage<D>>,
-    snapshots: Arc<WorkQueue<SnapshotJob<D>>>,
+    snapshots: SnapshotQueues<D>,
     news: mpsc::UnboundedSender<StorageNews>,
     metrics: Metrics,
     requests: Vec<StorageRequest>,
@@ -70,7 +108,7 @@ impl<D: Disk> LogWorker<D> {
     /// A worker on an open data directory.
     pub(super) fn new(
         storage: Storage<D>,
-        snapshots: Arc<WorkQueue<SnapshotJob<D>>>,
+        snapshots: SnapshotQueues<D>,
         news: mpsc::UnboundedSender<StorageNews>,
         metrics: Metrics,
     ) -> Self {
@@ -95,7 +133,7 @@ impl<D: Disk> LogWorker<D> {
         let Some(storage) = self.storage.take() else { return false };
         match storage.adopt(cluster, member, store) {
             Ok((storage, opened)) => {
-                self.snapshots.push_all(&mut vec![SnapshotJob::Use(storage.snapshot_files())]);
+                self.snapshots.use_files(&storage.snapshot_files());
                 self.storage = Some(storage);
                 self.tell(StorageNews::Adopted(Box::new(opened)));
                 true
@@ -163,17 +201,19 @@ impl<D: Disk> Worker for LogWorker<D> {
     }
 }
 
-/// Writes snapshot files, and reads chunks of them.
+/// Writes snapshot files, or reads chunks of them.
 #[derive(Debug)]
 pub(super) struct SnapshotWorker<D: Disk> {
     files: SnapshotFiles<D>,
+    /// Chunks were read, and it has had nothing to do for a moment.
+    rests: bool,
     news: mpsc::UnboundedSender<StorageNews>,
 }
 
 impl<D: Disk> SnapshotWorker<D> {
     /// A worker on the snapshot files of an open data directory.
     pub(super) fn new(files: SnapshotFiles<D>, news: mpsc::UnboundedSender<StorageNews>) -> Self {
-        Self { files, news }
+        Self { files, rests: false, news }
     }
 }
 
@@ -181,6 +221,7 @@ impl<D: Disk> Worker for SnapshotWorker<D> {
     type Job = SnapshotJob<D>;
 
     fn work(&mut self, jobs: Vec<SnapshotJob<D>>) -> bool {
+        self.rests = false;
         for job in jobs {
             let event = match job {
                 SnapshotJob::Save(save) => match self.files.save(&save) {
@@ -196,6 +237,14 @@ impl<D: Disk> Worker for SnapshotWorker<D> {
             let _ = self.news.send(StorageNews::Event(event));
         }
         true
+    }
+
+    fn idle(&mut self) -> Option<u64> {
+        if self.rests {
+            self.files.close_readers();
+        }
+        self.rests = !self.rests;
+        self.rests.then_some(READERS_KEPT_MICROS)
     }
 }
 

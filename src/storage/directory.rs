@@ -13,7 +13,7 @@ use crate::storage::identity::{
 };
 use crate::storage::incoming::Incoming;
 use crate::storage::log::{Log, LogState, keep_torn, push_marker};
-use crate::storage::options::StorageOptions;
+use crate::storage::options::{SpareMode, StorageOptions};
 use crate::storage::recovery::{RecoveryNote, recover};
 use crate::storage::sector::BLOCK_BYTES;
 use crate::storage::snapshots::SnapshotFiles;
@@ -203,8 +203,9 @@ impl<D: Disk> Storage<D> {
         let mut recovered =
             recover(&disk, &wal_dir, identity.cluster, identity.store)?.ok_or_else(missing)?;
         let replay = std::mem::take(&mut recovered.replay);
+        let paced = options.spare_mode == SpareMode::Thread;
         let snapshots =
-            SnapshotFiles::new(disk.clone(), snapshot_dir.clone(), identity.cluster, identity.store);
+            SnapshotFiles::new(disk.clone(), snapshot_dir.clone(), identity.cluster, identity.store, paced);
         let (snapshot, store) = choose_snapshot(&snapshots, &replay, &recovered, &mut notes)?;
         // From here on the directory is changed: everything that was acknowledged has been found. The names that led
         // to it may be in the page cache alone, like the content: they are made durable before others are removed.
@@ -280,6 +281,10 @@ impl<D: Disk> Storage<D> {
 
     fn stage(&mut self, records: &LogRecords) -> Verdict {
         let Some(chunk) = &records.snapshot_chunk else {
+            if !records.entries.is_empty() {
+                // Who sends entries sends no snapshot any more: what had arrived of one is nobody's.
+                self.incoming.abandon();
+            }
             self.log.stage(records);
             return Verdict::None;
         };

@@ -49,6 +49,14 @@ pub trait DiskFile: Send + Sync + 'static {
     fn write_zeros_at(&self, length: usize, offset: u64) -> io::Result<()> {
         self.write_at(&vec![0; length], offset)
     }
+    /// Makes the file `length` bytes long and takes the room for it, without writing: what was not written reads as zeros.
+    ///
+    /// # Errors
+    /// `Unsupported` where the file system cannot; nothing has changed then.
+    fn reserve(&self, length: u64) -> io::Result<()> {
+        let length = usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        self.write_zeros_at(length, 0)
+    }
     /// Length, bytes.
     fn len(&self) -> io::Result<u64>;
     /// Whether it is empty.

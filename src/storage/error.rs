@@ -211,9 +211,4 @@ impl SnapshotError {
             Self::Damaged { .. } | Self::Content { .. } => SnapshotRefusal::Content,
         }
     }
-
-    /// Whether there is no such file.
-    pub(crate) fn is_gone(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
-    }
 }

@@ -36,20 +36,23 @@ impl<D: Disk> Incoming<D> {
     ) -> Result<Option<(SnapshotMeta, Store)>, SnapshotError> {
         let result =
             self.write(chunk).and_then(|()| if chunk.done { self.finish(chunk).map(Some) } else { Ok(None) });
-        if result.is_err()
-            && let Some(receiving) = self.receiving.take()
-        {
-            self.files.discard(receiving.writer.path());
+        if result.is_err() {
+            self.abandon();
         }
         result
+    }
+
+    /// Drops what has arrived so far.
+    pub(crate) fn abandon(&mut self) {
+        if let Some(receiving) = self.receiving.take() {
+            self.files.discard(receiving.writer.path());
+        }
     }
 
     fn write(&mut self, chunk: &SnapshotChunk) -> Result<(), SnapshotError> {
         let last = chunk.snapshot.last;
         if chunk.offset == 0 {
-            if let Some(abandoned) = self.receiving.take() {
-                self.files.discard(abandoned.writer.path());
-            }
+            self.abandon();
             let writer = self.files.writer("incoming", (*chunk.snapshot).clone())?;
             self.receiving = Some(Receiving { writer, state: StoreReader::new() });
         }
@@ -60,6 +63,7 @@ impl<D: Disk> Incoming<D> {
             return Err(content(last, format!("the chunk at {} does not follow", chunk.offset)));
         }
         receiving.writer.push(&chunk.data)?;
+        receiving.writer.sync_some()?;
         receiving.state.push(&chunk.data).map_err(|error| content(last, error.to_string()))
     }
 

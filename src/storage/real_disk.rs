@@ -1,6 +1,8 @@
 //! The operating system's file system.
 
 use crate::storage::disk::{Disk, DiskFile};
+#[cfg(target_os = "linux")]
+use rustix::fs::FallocateFlags;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -168,6 +170,16 @@ impl DiskFile for RealFile {
             }
         }
         Ok(())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn reserve(&self, length: u64) -> io::Result<()> {
+        rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, length).map_err(io::Error::from)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn reserve(&self, _length: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -19,6 +19,8 @@ const MAGIC: &[u8; 8] = b"ISsnapsh";
 const FIXED_BYTES: usize = 20;
 const HEADER_BYTES_MAX: usize = 1 << 20;
 const HEADER_BLOCK_BYTES: usize = 4096;
+/// So much of a file is written between two syncs: one sync of all of it would hold up the log's for as long as it takes.
+const SYNC_EVERY_BYTES: u64 = 4 << 20;
 
 /// What a snapshot file says about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +56,8 @@ pub(crate) struct SnapshotWriter<D: Disk> {
     chunk: Vec<u8>,
     chunks: u64,
     bytes: u64,
+    /// Bytes of body that a sync has covered.
+    synced: u64,
     hasher: Box<Xxh3>,
 }
 
@@ -71,6 +75,7 @@ impl<D: Disk> SnapshotWriter<D> {
             chunk,
             chunks: 0,
             bytes: 0,
+            synced: 0,
             hasher: Box::new(Xxh3::new()),
         })
     }
@@ -109,6 +114,16 @@ impl<D: Disk> SnapshotWriter<D> {
             rest = later;
         }
         Ok(())
+    }
+
+    /// Syncs what was written, if that is much. Whether it did.
+    pub(crate) fn sync_some(&mut self) -> Result<bool, SnapshotError> {
+        let due = self.bytes - self.synced >= SYNC_EVERY_BYTES;
+        if due {
+            self.file.sync_data().map_err(SnapshotError::io("syncing", &self.path))?;
+            self.synced = self.bytes;
+        }
+        Ok(due)
     }
 
     /// Writes the rest and the header, with the body's true length and hash, and syncs the file.

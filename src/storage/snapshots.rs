@@ -8,21 +8,34 @@ use crate::storage::disk::Disk;
 use crate::storage::error::SnapshotError;
 use crate::storage::snapshot_file::{CHUNK_BYTES, SnapshotHeader, SnapshotReader, SnapshotWriter};
 use bytes::Bytes;
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Snapshot files kept open to be sent, at most: each may hold the room of one that was replaced.
+const READERS_MAX: usize = 2;
+/// A save rests so long between two pieces, at most.
+const REST_MAX: Duration = Duration::from_millis(100);
 
 /// The snapshot files of a data directory. Clones may be used on other threads, beside the log: a snapshot that
 /// takes seconds to write must not make a write wait.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SnapshotFiles<D: Disk> {
     disk: D,
     dir: PathBuf,
     cluster: ClusterId,
     store: StoreId,
+    /// Whether a save leaves the disk to the log now and then; it sleeps for that.
+    paced: bool,
+    /// Files that chunks are read from, the one read last at the end. An open file stays readable when a newer snapshot takes
+    /// its place in the directory: what is being sent can be sent to its end.
+    open: Arc<Mutex<Vec<SnapshotReader<D>>>>,
 }
 
 impl<D: Disk> SnapshotFiles<D> {
-    pub(crate) fn new(disk: D, dir: PathBuf, cluster: ClusterId, store: StoreId) -> Self {
-        Self { disk, dir, cluster, store }
+    pub(crate) fn new(disk: D, dir: PathBuf, cluster: ClusterId, store: StoreId, paced: bool) -> Self {
+        Self { disk, dir, cluster, store, paced, open: Arc::default() }
     }
 
     /// Writes a captured state as a snapshot file: complete, synced and in place when this returns. It counts once
@@ -41,8 +54,14 @@ impl<D: Disk> SnapshotFiles<D> {
         let mut writer = self.writer("save", meta)?;
         let temporary = writer.path().to_path_buf();
         let written = (|| {
+            let mut begun = Instant::now();
             for piece in save.store.snapshot_pieces() {
                 writer.push(&piece)?;
+                if writer.sync_some()? && self.paced {
+                    // Disk and processor are the log's for twice as long as this piece took.
+                    std::thread::sleep((begun.elapsed() * 2).min(REST_MAX));
+                    begun = Instant::now();
+                }
             }
             self.put_in_place(writer)
         })();
@@ -58,13 +77,11 @@ impl<D: Disk> SnapshotFiles<D> {
     /// # Errors
     /// [`SnapshotError`] if that snapshot is gone, cannot be read, or does not verify.
     pub fn read_chunk(&self, read: &SnapshotRead) -> Result<SnapshotChunk, SnapshotError> {
-        let reader = SnapshotReader::open(&self.disk, &self.path(read.snapshot))?;
-        if reader.header.store != self.store || reader.header.meta.last != read.snapshot {
-            let why = "its file holds another one, or another node's".into();
-            return Err(SnapshotError::Content { last: read.snapshot, why });
-        }
+        // A reader is put back only after it has read well: a file that was damaged may have been written again.
+        let reader = self.take_reader(read.snapshot)?;
         let data = Bytes::from(reader.read(read.offset, read.bytes_max)?);
-        let meta = reader.header.meta;
+        let meta = reader.header.meta.clone();
+        self.keep_reader(reader);
         let done = if planted(Mutant::ShortChunkIsLast) {
             (data.len() as u64) < read.bytes_max
         } else {
@@ -73,14 +90,43 @@ impl<D: Disk> SnapshotFiles<D> {
         Ok(SnapshotChunk { snapshot: Box::new(meta), offset: read.offset, data, done })
     }
 
+    /// Closes the files that chunks were read from: nobody is being sent a snapshot. What had been replaced is gone then.
+    pub fn close_readers(&self) {
+        self.readers().clear();
+    }
+
+    fn take_reader(&self, last: LogId) -> Result<SnapshotReader<D>, SnapshotError> {
+        let mut readers = self.readers();
+        if let Some(position) = readers.iter().position(|reader| reader.header.meta.last == last) {
+            return Ok(readers.remove(position));
+        }
+        drop(readers);
+        let reader = SnapshotReader::open(&self.disk, &self.path(last))?;
+        if reader.header.store != self.store || reader.header.meta.last != last {
+            let why = "its file holds another one, or another node's".into();
+            return Err(SnapshotError::Content { last, why });
+        }
+        Ok(reader)
+    }
+
+    fn keep_reader(&self, reader: SnapshotReader<D>) {
+        let mut readers = self.readers();
+        if readers.len() >= READERS_MAX {
+            readers.remove(0);
+        }
+        readers.push(reader);
+    }
+
+    fn readers(&self) -> MutexGuard<'_, Vec<SnapshotReader<D>>> {
+        // A vector of open files: consistent wherever a panic could have struck.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// [`Self::read_chunk`], as the answer that the replica waits for.
     #[must_use]
     pub fn answer_read(&self, read: &SnapshotRead) -> StorageEvent {
-        let chunk = self.read_chunk(read).map_err(|error| UnreadSnapshot {
-            last: read.snapshot,
-            gone: error.is_gone(),
-            reason: error.to_string(),
-        });
+        let unread = |error: SnapshotError| UnreadSnapshot { last: read.snapshot, reason: error.to_string() };
+        let chunk = self.read_chunk(read).map_err(unread);
         StorageEvent::ChunkRead { to: read.to, session: read.session, chunk }
     }
 
@@ -169,6 +215,12 @@ impl<D: Disk> SnapshotFiles<D> {
             }
         }
         Ok(())
+    }
+}
+
+impl<D: Disk> fmt::Debug for SnapshotFiles<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SnapshotFiles").field("dir", &self.dir).finish_non_exhaustive()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::storage::disk::Disk;
 use crate::storage::options::SpareMode;
-use crate::storage::segment::fill;
+use crate::storage::segment::{fill, reserve};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,15 @@ pub(crate) struct Spare {
     pub(crate) former_lives: Vec<u64>,
 }
 
+/// How a spare's room is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Zeros are written: small batches are synced much faster over them.
+    Filled,
+    /// Nothing is written: where batches are large, zeros would double what is written, and the log would wait for them.
+    Reserved,
+}
+
 /// Keeps the next segment ready.
 pub(crate) struct Spares<D: Disk> {
     disk: D,
@@ -40,6 +49,8 @@ pub(crate) struct Spares<D: Disk> {
     next_name: u64,
     /// What the log will need next; 0 before it said so.
     wanted_bytes: u64,
+    /// How its room is to be taken.
+    room: Room,
     /// The last attempt failed, and nothing is ready.
     full: bool,
     worker: Option<Worker>,
@@ -52,12 +63,13 @@ impl<D: Disk> Spares<D> {
             SpareMode::Inline => None,
             SpareMode::Thread => Some(Worker::start(disk.clone())?),
         };
-        Ok(Self { disk, wal_dir, ready: VecDeque::new(), next_name: 0, wanted_bytes: 0, full: false, worker })
+        let (ready, room) = (VecDeque::new(), Room::Filled);
+        Ok(Self { disk, wal_dir, ready, next_name: 0, wanted_bytes: 0, room, full: false, worker })
     }
 
-    /// The next segment will be so long. Starts preparing it, if there is a thread for that.
-    pub(crate) fn want(&mut self, bytes: u64) {
-        self.wanted_bytes = bytes;
+    /// The next segment will be so long, with room of that kind. Starts preparing it, if there is a thread for that.
+    pub(crate) fn want(&mut self, bytes: u64, room: Room) {
+        (self.wanted_bytes, self.room) = (bytes, room);
         if self.ready.is_empty() {
             self.order();
         }
@@ -73,7 +85,7 @@ impl<D: Disk> Spares<D> {
             }
         } else if self.ready.is_empty() && self.wanted_bytes > 0 {
             let path = self.new_path();
-            let result = prepare(&self.disk, &path, self.wanted_bytes, &|| false);
+            let result = prepare(&self.disk, &path, self.wanted_bytes, self.room, &|| false);
             self.take_result(result);
         }
         if !self.ready.is_empty() {
@@ -82,12 +94,12 @@ impl<D: Disk> Spares<D> {
         (self.full != was_full).then_some(self.full)
     }
 
-    /// A spare of at least `bytes`: one that is ready, or is being prepared, or a new one.
+    /// A spare of at least `bytes`: one that is ready, or a new one with reserved room. The log waits for this: it is not worth a
+    /// second of zeros, which the thread may still be writing for the segment after this one.
     pub(crate) fn take(&mut self, bytes: u64) -> io::Result<Spare> {
         if self.ready.is_empty()
-            && self.wanted_bytes >= bytes
             && let Some(worker) = self.worker.as_ref().filter(|worker| worker.busy)
-            && let Ok(result) = worker.hurry()
+            && let Ok(result) = worker.results.try_recv()
         {
             self.take_result(result);
         }
@@ -95,7 +107,7 @@ impl<D: Disk> Spares<D> {
             return Ok(self.ready.remove(position).expect("the position was just found"));
         }
         let path = self.new_path();
-        prepare(&self.disk, &path, bytes.max(self.wanted_bytes), &|| false)
+        prepare(&self.disk, &path, bytes.max(self.wanted_bytes), Room::Reserved, &|| false)
     }
 
     /// Keeps a segment that is no longer needed as a spare, or removes it. The caller syncs the directory before
@@ -132,9 +144,9 @@ impl<D: Disk> Spares<D> {
     }
 
     fn order(&mut self) {
-        let (path, bytes) = (self.new_path(), self.wanted_bytes);
+        let job = (self.new_path(), self.wanted_bytes, self.room);
         if let Some(worker) = self.worker.as_mut().filter(|worker| !worker.busy) {
-            worker.busy = worker.jobs.as_ref().is_some_and(|jobs| jobs.send((path, bytes)).is_ok());
+            worker.busy = worker.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
         }
     }
 
@@ -156,8 +168,17 @@ pub(crate) fn is_spare(name: &Path) -> bool {
 }
 
 /// Makes a spare; leaves nothing behind if there is no room for it.
-fn prepare<D: Disk>(disk: &D, path: &Path, bytes: u64, stop: &dyn Fn() -> bool) -> io::Result<Spare> {
-    let made = disk.create(path).and_then(|file| fill(&file, 0, bytes, stop));
+fn prepare<D: Disk>(
+    disk: &D,
+    path: &Path,
+    bytes: u64,
+    room: Room,
+    stop: &dyn Fn() -> bool,
+) -> io::Result<Spare> {
+    let made = disk.create(path).and_then(|file| match room {
+        Room::Filled => fill(&file, 0, bytes, stop),
+        Room::Reserved => reserve(&file, bytes, stop),
+    });
     if let Err(error) = made {
         // The room it took is given back, so that the rest of the node can go on; the error says what happened.
         let _ = disk.remove(path);
@@ -171,15 +192,13 @@ fn prepare<D: Disk>(disk: &D, path: &Path, bytes: u64, stop: &dyn Fn() -> bool) 
 struct Orders {
     /// The log is closed.
     stop: AtomicBool,
-    /// The log waits.
-    hurry: AtomicBool,
 }
 
 impl Orders {
-    /// Before each piece: leaves the disk to the log for twice as long as the last piece took, unless the log waits.
+    /// Before each piece: leaves the disk to the log for twice as long as the last piece took.
     fn pace(&self, last: &Cell<Instant>) -> bool {
         let rest = (last.get().elapsed() * 2).min(REST_MAX);
-        if !self.hurry.load(Ordering::Relaxed) && !self.stop.load(Ordering::Relaxed) {
+        if !self.stop.load(Ordering::Relaxed) {
             std::thread::sleep(rest);
         }
         last.set(Instant::now());
@@ -188,7 +207,7 @@ impl Orders {
 }
 
 struct Worker {
-    jobs: Option<Sender<(PathBuf, u64)>>,
+    jobs: Option<Sender<(PathBuf, u64, Room)>>,
     results: Receiver<io::Result<Spare>>,
     /// A job was given whose spare has not come back yet.
     busy: bool,
@@ -198,15 +217,15 @@ struct Worker {
 
 impl Worker {
     fn start<D: Disk>(disk: D) -> io::Result<Self> {
-        let (jobs, inbox) = channel::<(PathBuf, u64)>();
+        let (jobs, inbox) = channel::<(PathBuf, u64, Room)>();
         let (outbox, results) = channel();
         let orders = Arc::new(Orders::default());
         let told = Arc::clone(&orders);
         let thread = std::thread::Builder::new().name("wal-spares".into()).spawn(move || {
-            while let Ok((path, bytes)) = inbox.recv() {
+            while let Ok((path, bytes, room)) = inbox.recv() {
                 loop {
                     let last = Cell::new(Instant::now());
-                    let result = prepare(&disk, &path, bytes, &|| told.pace(&last));
+                    let result = prepare(&disk, &path, bytes, room, &|| told.pace(&last));
                     let done = result.is_ok();
                     if outbox.send(result).is_err() || told.stop.load(Ordering::Relaxed) {
                         return;
@@ -223,14 +242,6 @@ impl Worker {
             }
         })?;
         Ok(Self { jobs: Some(jobs), results, busy: false, orders, thread: Some(thread) })
-    }
-
-    /// Waits for the spare that was ordered.
-    fn hurry(&self) -> Result<io::Result<Spare>, RecvError> {
-        self.orders.hurry.store(true, Ordering::Relaxed);
-        let result = self.results.recv();
-        self.orders.hurry.store(false, Ordering::Relaxed);
-        result
     }
 }
 

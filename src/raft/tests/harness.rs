@@ -158,6 +158,8 @@ pub(in crate::raft) struct Node {
     pub(in crate::raft) applied_index: LogIndex,
     /// Reads that may be served.
     pub(in crate::raft) reads: Vec<ReadReady>,
+    /// Its core asked for a newer snapshot.
+    pub(in crate::raft) wants_snapshot: bool,
     /// Events since the last start.
     pub(in crate::raft) events: Vec<RaftEvent>,
     /// Chunks that it was asked to read, unanswered.
@@ -283,6 +285,7 @@ impl Cluster {
                 if let RaftEvent::Compacted { through, .. } = &event {
                     node.disk.restored.entries.retain(|entry| entry.index() > *through);
                 }
+                node.wants_snapshot |= event == RaftEvent::SnapshotWanted;
                 node.events.push(event);
             }
             for message in &output.messages {
@@ -403,6 +406,10 @@ impl Cluster {
             for number in numbers {
                 progressed |= !self.nodes[&number].disk_held && self.sync(number);
                 progressed |= self.serve_snapshot_reads(number);
+                if core::mem::take(&mut self.node(number).wants_snapshot) {
+                    self.snapshot(number, 30);
+                    progressed = true;
+                }
             }
             if let Some(message) = self.network.pop_front() {
                 self.deliver(message);

@@ -77,6 +77,7 @@ fn tight() -> Config {
         snapshot_chunk_bytes: 10,
         apply_entries_max: 2,
         apply_bytes_max: 100,
+        log_bytes_max: 300,
         snapshot_backoff_min_micros: 1_000_000,
         snapshot_backoff_max_micros: 4_000_000,
         disk_stall_micros: 1_000_000,

@@ -219,6 +219,31 @@ fn a_snapshot_that_does_not_verify_starts_over_and_the_log_stays() {
     assert_eq!(cluster.raft(3).commit_index(), index(22));
 }
 
+#[test]
+fn the_log_in_memory_has_a_bound_of_its_own_and_who_needs_more_gets_a_newer_snapshot() {
+    let config = Config { log_bytes_max: 600, laggard_log_bytes_max: 600, ..small() };
+    let mut cluster = leader_with_snapshot_by(config, 35);
+    let last = cluster.nodes[&1].disk.restored.snapshot.as_ref().unwrap().last;
+    for number in 0..100 {
+        cluster.propose(1, &format!("many {number}")).unwrap();
+        cluster.run();
+        assert!(cluster.raft(1).shared.log.bytes() <= 700, "{} bytes", cluster.raft(1).shared.log.bytes());
+    }
+    assert!(cluster.log(1)[0].index > last.index.next(), "what no snapshot covers left the memory");
+    assert_eq!(cluster.nodes[&1].disk.restored.entries.last().unwrap().index(), index(122), "not the disk");
+    assert!(!cluster.nodes[&1].events.contains(&RaftEvent::SnapshotWanted), "nobody needs it");
+    cluster.heal();
+    cluster.advance(3_000_000);
+    let wanted = cluster.nodes[&1].events.iter().filter(|event| **event == RaftEvent::SnapshotWanted);
+    assert_eq!(wanted.count(), 1);
+    assert_eq!(cluster.raft(3).commit_index(), cluster.raft(1).commit_index());
+    cluster.restart(1);
+    cluster.elect(1);
+    cluster.propose(1, "after").unwrap();
+    cluster.run();
+    assert_eq!(cluster.commands(3), ["after"]);
+}
+
 /// When the leader heard that 3 does not take its snapshot, and how often in a row that was.
 fn refusals(cluster: &Cluster) -> Vec<(SnapshotRefusal, u32)> {
     let events = cluster.nodes[&1].events.iter();

@@ -217,8 +217,7 @@ impl Cluster {
                     // Chunks never arrive: the storage of these tests has none.
                     return;
                 }
-                let unread =
-                    UnreadSnapshot { last: read.snapshot, gone: false, reason: "a bad sector".into() };
+                let unread = UnreadSnapshot { last: read.snapshot, reason: "a bad sector".into() };
                 StorageEvent::ChunkRead { to: read.to, session: read.session, chunk: Err(unread) }
             }
         };

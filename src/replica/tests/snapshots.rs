@@ -146,3 +146,41 @@ fn a_disk_that_spoils_every_snapshot_is_not_written_to_without_end() {
     assert!((3..=6).contains(&saves), "{saves} saves in half a minute");
     assert!(cluster.replicas[&leader].status(cluster.now).snapshot_failure.is_some());
 }
+
+#[test]
+fn what_snapshots_write_stays_in_proportion_to_what_clients_write_however_large_the_store() {
+    let config = ReplicaConfig { snapshot_log_bytes: 10_000, ..ReplicaConfig::default() };
+    let mut cluster = Cluster::without_leader(1, &config);
+    let leader = cluster.elect();
+    let value = "v".repeat(1_000);
+    let (mut log_bytes, mut snapshot_bytes) = (0, 0);
+    for number in 0..1_000 {
+        let saves = cluster.saves.len();
+        let write = cluster.write(leader, &format!("key {number}"), &value);
+        cluster.run_until_answered(write);
+        log_bytes += 1_000;
+        let store = cluster.replicas[&leader].store().bytes();
+        snapshot_bytes += store * (cluster.saves.len() - saves) as u64;
+    }
+    assert!(cluster.saves.len() >= 5, "{} snapshots", cluster.saves.len());
+    assert!(
+        snapshot_bytes <= 3 * log_bytes,
+        "{snapshot_bytes} bytes of snapshots for {log_bytes} bytes of log"
+    );
+    // A start replays less than the store has bytes.
+    let behind = cluster.replicas[&leader].last_applied().index.since(cluster.saves.last().unwrap().2.index);
+    assert!(behind <= 1_000, "{behind}");
+}
+
+#[test]
+fn entries_count_too_in_proportion_to_the_keys() {
+    let (mut cluster, leader) = eager();
+    for number in 0..100 {
+        let write = cluster.write(leader, &format!("key {number}"), "v");
+        cluster.run_until_answered(write);
+    }
+    cluster.saves.clear();
+    write(&mut cluster, 100);
+    let saves = cluster.saves.iter().filter(|(node, ..)| *node == leader).count();
+    assert!((3..=4).contains(&saves), "{saves} in 100 entries: one for every 25, with 101 keys");
+}

@@ -1,7 +1,7 @@
 use crate::raft::{ClusterId, HardState, LogRecords, LogWrite, NodeId, Restored, StoreId, Term};
 use crate::replica::StorageRequest;
 use crate::server::metrics::Metrics;
-use crate::server::storage_workers::{LogJob, LogWorker, SnapshotWorker, StorageNews};
+use crate::server::storage_workers::{LogJob, LogWorker, SnapshotQueues, SnapshotWorker, StorageNews};
 use crate::server::work::{WorkQueue, run_on_thread};
 use crate::storage::{Bootstrap, MemoryDisk, SpareMode, Storage, StorageOptions};
 use tokio::sync::mpsc;
@@ -32,7 +32,7 @@ fn failure(news: &mut mpsc::UnboundedReceiver<StorageNews>) -> String {
 
 #[test]
 fn a_log_worker_that_panics_says_that_nothing_is_durable_any_more() {
-    let (queue, snapshots) = (WorkQueue::new(), WorkQueue::new());
+    let (queue, snapshots) = (WorkQueue::new(), SnapshotQueues::new());
     let (news_in, mut news) = mpsc::unbounded_channel();
     let worker = LogWorker::new(storage(), snapshots, news_in, Metrics::new());
     // A bug of the core's, which the storage does not put up with: a term that goes back.
@@ -60,7 +60,7 @@ fn a_snapshot_worker_that_panics_ends_the_node() {
 fn a_worker_that_ends_well_says_nothing_of_a_panic() {
     let queue = WorkQueue::new();
     let (news_in, mut news) = mpsc::unbounded_channel();
-    let worker = LogWorker::new(storage(), WorkQueue::new(), news_in, Metrics::new());
+    let worker = LogWorker::new(storage(), SnapshotQueues::new(), news_in, Metrics::new());
     queue.close();
     run_on_thread(worker, &queue);
     assert!(matches!(news.try_recv(), Ok(StorageNews::Closed)));

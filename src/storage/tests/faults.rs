@@ -1,13 +1,13 @@
 //! Disks that fail or fill up, and directories that cannot be opened: each with its own error and remedy.
 
-use crate::raft::{ClusterId, LogIndex, NodeId, SnapshotRead, SnapshotRefusal, StoreId};
+use crate::raft::{ClusterId, LogIndex, LogRecords, NodeId, SnapshotRead, SnapshotRefusal, StoreId};
 use crate::replica::{StorageEvent, StorageRequest};
 use crate::storage::tests::kit::{
     DIR, bootstrap, entries, incoming, indices, open, options, save_request, segments, store, wal_dir, write,
 };
 use crate::storage::{
-    Bootstrap, Disk, DumpItem, FaultKind, MemoryDisk, OpenError, RealDisk, RecoveryNote, SpareMode, Storage,
-    StorageOptions, dump,
+    Bootstrap, Disk, DumpItem, FaultKind, MemoryDisk, OpenError, RealDisk, RecoveryNote, SnapshotError,
+    SpareMode, Storage, StorageOptions, dump,
 };
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -216,6 +216,10 @@ fn incoming_snapshot_is_refused_with_the_first_chunk_that_cannot_be_stored() {
     }
 }
 
+fn is_gone(error: SnapshotError) -> bool {
+    matches!(error, SnapshotError::Io { source, .. } if source.kind() == ErrorKind::NotFound)
+}
+
 /// Snapshot files that are not in place.
 fn unfinished(disk: &MemoryDisk) -> Vec<String> {
     let mut names: Vec<PathBuf> = disk.files();
@@ -236,6 +240,11 @@ fn abandoned_incoming_snapshot_leaves_no_file() {
     assert_ne!(begun, other);
     // A chunk that does not follow ends it.
     write(&mut storage, vec![newer[3].clone()]).unwrap();
+    assert_eq!(unfinished(&disk), [""; 0]);
+    // Entries come instead of more of it: it held its content in memory too.
+    write(&mut storage, newer[..2].to_vec()).unwrap();
+    assert_eq!(unfinished(&disk).len(), 1);
+    write(&mut storage, vec![entries(2, 2, 1, 10)]).unwrap();
     assert_eq!(unfinished(&disk), [""; 0]);
 }
 
@@ -286,7 +295,52 @@ fn chunks_read_for_a_peer_add_up_to_the_body() {
         offset: 0,
         bytes_max: 10,
     };
-    assert!(storage.snapshot_files().read_chunk(&gone).is_err_and(|error| error.is_gone()));
+    assert!(storage.snapshot_files().read_chunk(&gone).is_err_and(is_gone));
+}
+
+#[test]
+fn what_is_being_sent_can_be_read_to_its_end_after_newer_snapshots_took_its_place() {
+    let (disk, mut storage) = opened();
+    let files = storage.snapshot_files();
+    let content = store(700);
+    let first = files.save(&save_request(1, 1, &content)).unwrap();
+    let read = |offset| SnapshotRead {
+        to: NodeId::new(2),
+        session: 4,
+        snapshot: first.last,
+        offset,
+        bytes_max: 20_000,
+    };
+    let mut body = files.read_chunk(&read(0)).unwrap().data.to_vec();
+    write(&mut storage, vec![entries(2, 9, 1, 10)]).unwrap();
+    for index in [3, 5, 7] {
+        let meta = files.save(&save_request(index, 1, &content)).unwrap();
+        let marker = LogRecords { snapshot: Some(Box::new(meta)), ..LogRecords::default() };
+        write(&mut storage, vec![marker]).unwrap();
+    }
+    assert!(disk.content(&files.path(first.last)).is_none(), "its name is gone");
+    while (body.len() as u64) < first.bytes {
+        body.extend_from_slice(&files.read_chunk(&read(body.len() as u64)).unwrap().data);
+    }
+    assert!(body == content.snapshot_pieces().flatten().collect::<Vec<u8>>());
+    // Nobody is being sent it any more: its room is given back.
+    files.close_readers();
+    assert!(files.read_chunk(&read(0)).is_err_and(is_gone));
+}
+
+#[test]
+fn a_snapshot_that_was_damaged_is_read_again_once_it_was_saved_again() {
+    let (disk, storage) = opened();
+    let files = storage.snapshot_files();
+    let save = save_request(1, 1, &store(700));
+    let meta = files.save(&save).unwrap();
+    let (to, snapshot) = (NodeId::new(2), meta.last);
+    let read = |offset| SnapshotRead { to, session: 4, snapshot, offset, bytes_max: 5_000 };
+    files.read_chunk(&read(0)).unwrap();
+    assert!(disk.flip_bit(&files.path(meta.last), 5_000, 3));
+    assert!(files.read_chunk(&read(0)).is_err());
+    assert_eq!(files.save(&save).unwrap(), meta, "the content of one entry is the same whenever it is saved");
+    files.read_chunk(&read(0)).unwrap();
 }
 
 #[test]

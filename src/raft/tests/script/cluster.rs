@@ -206,6 +206,7 @@ impl Cluster {
                 say!(self, "  {id}: log starts after {through}, snapshot {snapshot}");
                 self.node_mut(id).durable.entries.retain(|entry| entry.index() > through);
             }
+            RaftEvent::SnapshotWanted => say!(self, "  {id}: a newer snapshot is wanted"),
             RaftEvent::SnapshotNotTaken { peer, why, times } => {
                 say!(self, "  {id}: snapshot refused by {peer}, time {times}: {why}");
             }
