@@ -7,7 +7,7 @@ use crate::schedule::PROMOTE_LAG_ENTRIES;
 use bytes::Bytes;
 use infinitystore::kv::Op;
 use infinitystore::raft::{
-    Body, Entry, EntryKind, LogId, LogIndex, Message, NodeId, PeerProgress, Raft, RoleName, Term, Time,
+    Body, Entry, EntryKind, LogId, LogIndex, Message, NodeId, PeerProgress, Raft, RoleName, Term,
 };
 use infinitystore::replica::{Notice, ProposalId, Replica, decode_proposal};
 use std::any::Any;
@@ -40,6 +40,7 @@ macro_rules! check {
         }
     };
 }
+pub(crate) use check;
 
 /// What is known of an entry that some machine has applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +121,7 @@ impl Checks {
             Body::AppendAccepted { match_index, .. } | Body::SnapshotInstalled { match_index, .. } => {
                 check!(
                     "persist before send",
-                    durable.last().index >= *match_index && durable.hard_state.term >= term,
+                    durable.last().index >= *match_index && durable.hard_state.term == term,
                     "{from} acknowledges {match_index} to {to} in term {term}; durable is the log to {} in {:?}",
                     durable.last(),
                     durable.hard_state
@@ -281,7 +282,8 @@ impl Checks {
     }
 
     /// A machine was stepped and may lead: what it takes for committed is durable on a majority of each set of voters, and what it
-    /// takes a member to have, that has it. `durable` is what a member's disk holds; `None`: it has lost it.
+    /// takes a member to have, that has it. `durable` is what a member's disk holds, or held when it was
+    /// lost; `None`: it never had one.
     ///
     /// # Errors
     /// [`Violation`].
@@ -300,9 +302,11 @@ impl Checks {
         for PeerProgress { id: peer, match_index, .. } in raft.progress() {
             let (Some(durable), Some(known)) = (durable(peer), raft.term_at(match_index)) else { continue };
             let matched = LogId::new(known, match_index);
+            // In a later term it may have lost what was not committed.
+            let may_be_gone = durable.hard_state.term > term && !self.is_committed(matched);
             check!(
                 "acknowledged is durable",
-                durable.hard_state.term > term || durable.has(matched),
+                durable.has(matched) || may_be_gone,
                 "{id} leads term {term} and takes {peer} to have {matched}; durable there is the log to {}",
                 durable.last()
             );
@@ -320,7 +324,7 @@ impl Checks {
             commit_term == term || before.is_none_or(|(before, _)| before != term),
             "{id} leads term {term} and has committed {committed}"
         );
-        let has = |voter: &NodeId| durable(*voter).is_none_or(|durable| durable.has(committed));
+        let has = |voter: &NodeId| durable(*voter).is_some_and(|durable| durable.has(committed));
         let (membership, _) = raft.membership_at(commit);
         // Under a joint state that is committed the next configuration may decide alone, once it is in force: here, or where
         // the commit index was decided that this leader began with.
@@ -335,6 +339,12 @@ impl Checks {
             );
         }
         Ok(())
+    }
+
+    /// Whether somebody has applied this entry.
+    fn is_committed(&self, id: LogId) -> bool {
+        let position = id.index.get().checked_sub(1).and_then(|it| usize::try_from(it).ok());
+        position.and_then(|it| self.committed.get(it)).is_some_and(|it| it.term == id.term)
     }
 
     /// A leader makes a voter of who has caught up, so that no commit waits until it has (Raft §6).
@@ -355,31 +365,6 @@ impl Checks {
                 raft.id(),
                 peer.id,
                 peer.match_index
-            );
-        }
-        Ok(())
-    }
-
-    /// A machine has looked at its clock, and leads on: it has heard of a majority of each set of voters lately (Dissertation
-    /// §6.2). `now` is its own time.
-    ///
-    /// # Errors
-    /// [`Violation`].
-    pub fn hears_a_quorum(&self, raft: &Raft, now: Time, within_micros: u64) -> Result<(), Violation> {
-        if raft.role() != RoleName::Leader {
-            return Ok(());
-        }
-        let is_silent =
-            |peer: &PeerProgress| peer.last_heard.is_some_and(|heard| now.since(heard) > within_micros);
-        let silent: Vec<NodeId> = raft.progress().filter(is_silent).map(|peer| peer.id).collect();
-        let membership = raft.membership();
-        for voters in std::iter::once(&membership.voters).chain(&membership.outgoing) {
-            let heard = voters.iter().filter(|id| !silent.contains(id)).count();
-            check!(
-                "a leader hears a quorum",
-                2 * heard > voters.len(),
-                "{} leads on and has heard of {heard} of {voters:?} within {within_micros} µs",
-                raft.id()
             );
         }
         Ok(())

@@ -136,6 +136,12 @@ impl Clients {
         client.plan.get(client.next).map(|operation| (operation.at, operation.what.slot))
     }
 
+    /// Whether any of them waits for an answer.
+    #[must_use]
+    pub fn are_waiting(&self) -> bool {
+        self.clients.iter().any(|client| client.waiting.is_some())
+    }
+
     /// A client's next operation cannot be sent: the machine does not listen.
     pub fn skip(&mut self, client: usize) {
         self.clients[client].next += 1;

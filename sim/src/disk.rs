@@ -131,6 +131,12 @@ impl SimDisk {
         full || fail_sync || fail_write || misdirect || operations_left.is_some()
     }
 
+    /// Whether there is no room.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.lock_state().faults.full
+    }
+
     /// The process died: locks are free, files stay as the page cache has them, unsynced as they are.
     pub fn process_died(&self) {
         let mut state = self.lock_state();

@@ -1,7 +1,8 @@
 //! What a seed's schedule is: drawn, in one order, from one stream of the seed.
 
 use crate::schedule::{
-    Cut, Fault, LEADER, MILLI, Operation, OperationKind, SECOND, STALL_MICROS, Schedule, Settings, Timed,
+    CALM_MICROS, Cut, Fault, LEADER, MILLI, Operation, OperationKind, SECOND, STALL_MICROS, Schedule,
+    Settings, Timed,
 };
 use crate::streams::{Stream, stream};
 use rand::Rng;
@@ -68,8 +69,9 @@ fn settings(rng: &mut SmallRng) -> Settings {
         keys: *pick(rng, &[1, 2, 5, 12]),
         value_bytes,
         // Somebody has to live to see an answer: to the leader, to a majority, and back.
-        client_timeout_micros: (*pick(rng, &[100 * MILLI, 300 * MILLI, SECOND, 3 * SECOND]))
+        client_timeout_micros: (*pick(rng, &[100 * MILLI, 300 * MILLI, SECOND, 3 * SECOND, 8 * SECOND]))
             .max(8 * delay_max_micros),
+        settle_max_micros: *pick(rng, &[0, 0, 300, 3 * MILLI, 15 * MILLI]),
     }
 }
 
@@ -113,6 +115,13 @@ fn clients(
                     Timed { at, what }
                 })
                 .collect();
+            // And some more when faults have ended.
+            for _ in 0..rng.random_range(3..=8) {
+                let kind = if rng.random() { OperationKind::Set } else { OperationKind::Get };
+                let slot = if sticky { home } else { rng.random_range(0..slots) };
+                let what = Operation { slot, key: rng.random_range(0..settings.keys), kind };
+                operations.push(Timed { at: duration + rng.random_range(0..CALM_MICROS), what });
+            }
             operations.sort_by_key(|operation| operation.at);
             operations
         })

@@ -3,7 +3,8 @@
 //!
 //! # Code map
 //! - `schedule` is what strikes and what clients ask, as data; `streams` is all other randomness.
-//! - `disk` (with `content`), `network`, `clock` are the surroundings; `clients`, `checks`, `durable` judge, in both engines alike.
+//! - `disk` (with `content`), `network`, `clock` are the surroundings; `clients`, `checks`, `durable` judge, in both engines alike; `service`
+//!   says what clients may expect while faults last.
 //! - `marks` and `paths` say what a campaign has met.
 //! - `queue` drives replicas over an event queue; `madsim_engine` drives whole nodes; `engine` chooses.
 //! - `story` is what the `report` page shows of a run.
@@ -22,6 +23,7 @@ pub mod clock;
 mod content;
 pub mod disk;
 pub mod durable;
+pub mod elections;
 pub mod engine;
 mod generate;
 pub mod madsim_engine;
@@ -34,6 +36,7 @@ pub mod paths;
 pub mod queue;
 pub mod report;
 pub mod schedule;
+pub mod service;
 pub mod story;
 pub mod streams;
 pub mod trace;

@@ -61,13 +61,15 @@ const RAREST: [&str; 4] =
 const QUEUE_RAREST: [&str; 1] = ["newest of two snapshots damaged"];
 
 /// Marks of the queue engine, whose network carries messages and whose clients ask replicas.
-const QUEUE: [&str; 7] = [
+const QUEUE: [&str; 9] = [
     "crash in a start",
     "message corrupted",
     "message duplicated",
     "message lost",
     "read answered by a follower",
+    "transfer succeeded",
     "write answered by a follower",
+    "write survived a failover",
     "write unknown",
 ];
 
@@ -115,8 +117,8 @@ mod tests {
     #[test]
     fn what_was_not_met_is_named() {
         assert_eq!(missing(Engine::Queue, 299, &BTreeMap::new()).len(), 0, "too few seeds to tell");
-        assert_eq!(missing(Engine::Queue, 300, &BTreeMap::new()).len(), 45);
-        assert_eq!(missing(Engine::Queue, 5_000, &BTreeMap::new()).len(), 50);
+        assert_eq!(missing(Engine::Queue, 300, &BTreeMap::new()).len(), 47);
+        assert_eq!(missing(Engine::Queue, 5_000, &BTreeMap::new()).len(), 52);
         let all =
             missing(Engine::Madsim, 5_000, &BTreeMap::new()).into_iter().map(|mark| (mark, 1)).collect();
         assert!(missing(Engine::Madsim, 5_000, &all).is_empty());

@@ -67,6 +67,24 @@ impl Network {
         !self.cuts.iter().any(|active| severs(&active.cut, self.slots, from, to))
     }
 
+    /// Whom the messages of each machine do not reach now, as bits.
+    #[must_use]
+    pub fn severed(&mut self, now: u64) -> Vec<u32> {
+        self.cuts.retain(|cut| cut.until > now);
+        let of = |from: usize| {
+            let severs =
+                |to: &usize| *to != from && self.cuts.iter().any(|it| severs(&it.cut, self.slots, from, *to));
+            (0..self.slots).filter(severs).fold(0, |set, to| set | 1 << to)
+        };
+        (0..self.slots).map(of).collect()
+    }
+
+    /// Whether a machine is slowed down now.
+    #[must_use]
+    pub fn is_slow(&self, now: u64, slot: usize) -> bool {
+        self.slow[slot].1 > now
+    }
+
     /// How much longer a message takes because of slow machines.
     #[must_use]
     pub fn extra(&self, now: u64, from: usize, to: usize) -> u64 {

@@ -20,6 +20,9 @@ pub const PROMOTE_LAG_ENTRIES: u64 = 5;
 /// carries one entry and takes a tenth of a second, a new member may need thirty.
 pub const RECOVERY_MICROS: u64 = 60 * SECOND;
 
+/// Clients go on for so long after the last fault.
+pub const CALM_MICROS: u64 = 5 * SECOND;
+
 /// Everything that is decided before a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schedule {
@@ -100,6 +103,9 @@ pub struct Settings {
     pub value_bytes: usize,
     /// How long a client waits for an answer.
     pub client_timeout_micros: u64,
+    /// What a replica does is carried out up to so long after what came in, together with what comes in meanwhile; 0: at once.
+    #[serde(default)]
+    pub settle_max_micros: u64,
 }
 
 /// In place of a machine's number: whoever leads when the fault strikes. If nobody does, it misses.

@@ -119,6 +119,18 @@ mutants! {
     SegmentWithoutVote "segment-without-vote" "a new segment's header lacks term and vote";
     TornIsDamage "torn-is-damage" "a torn tail is taken for damage";
     DamageIsTorn "damage-is-torn" "damage is taken for a torn tail";
+    AllMustCommit "all-must-commit" "an entry is committed only when every voter has it";
+    NewLeaderIdle "new-leader-idle" "a new leader takes no writes for five seconds";
+    TransferUntold "transfer-untold" "the target of a transfer of leadership is not told";
+    LostNotResent "lost-not-resent" "writes that are proven lost are not sent again";
+    PreVoteSkipped "pre-vote-skipped" "who hears no leader stands for election without asking first";
+    StickinessSkipped "stickiness-skipped" "who hears a leader grants pre-votes, and votes";
+    TimeoutsTenfold "timeouts-tenfold" "election timeouts are ten times as long";
+    HeartbeatsRare "heartbeats-rare" "heartbeats come five times too seldom";
+    ResentForEver "resent-for-ever" "with each heartbeat everything is sent again that was not acknowledged";
+    FollowerReadsRefused "follower-reads-refused" "a leader refuses the questions of followers for a read index";
+    RefusedWritesDropped "refused-writes-dropped" "writes that another node refused, since it does not lead, are not sent again";
+    CommitUntold "commit-untold" "followers hear of commits with the next entries only";
     WipedKeepsId "wiped-keeps-id" "a member that lost its disk comes back under the same id";
 }
 

@@ -217,7 +217,8 @@ impl Raft {
             Role::PreCandidate(candidate) => (Some(candidate.election_deadline), false),
             Role::Candidate(candidate) => (Some(candidate.election_deadline), false),
             Role::Leader(leader) => {
-                let interval = shared.config.heartbeat_interval_micros;
+                let times = if planted(Mutant::HeartbeatsRare) { 5 } else { 1 };
+                let interval = times * shared.config.heartbeat_interval_micros;
                 let told = |peer: &Peer| peer.told_at.unwrap_or(shared.now).plus(interval);
                 let heartbeat = leader.peers.values().map(told).min();
                 // Each append puts the next heartbeat off; whether a quorum still answers is looked at all the same.

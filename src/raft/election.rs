@@ -21,7 +21,11 @@ impl Raft {
             Body::PreVote { .. } => true,
             Body::PreVoteGranted { .. } | Body::PreVoteRejected { .. } if term <= ours => true,
             // Who hears from a leader does not help to depose it (Dissertation §4.2.3); not even its term is taken.
-            Body::RequestVote { transfer: false, .. } if term > ours && self.hears_a_leader() => false,
+            Body::RequestVote { transfer: false, .. }
+                if term > ours && self.hears_a_leader() && !planted(Mutant::StickinessSkipped) =>
+            {
+                false
+            }
             _ if term > ours => {
                 let leads = matches!(body, Body::AppendEntries { .. } | Body::InstallSnapshot { .. });
                 self.become_follower(term, leads.then_some(from));
@@ -81,7 +85,7 @@ impl Raft {
     pub(in crate::raft) fn handle_pre_vote(&mut self, from: NodeId, campaign_term: Term, last_log: LogId) {
         let granted = campaign_term > self.shared.term()
             && is_up_to_date(last_log, self.shared.log.last())
-            && !self.hears_a_leader();
+            && (!self.hears_a_leader() || planted(Mutant::StickinessSkipped));
         let body = if granted {
             Body::PreVoteGranted { campaign_term }
         } else {
@@ -171,7 +175,9 @@ impl Raft {
         if self.shared.now < deadline {
             return;
         }
-        if self.may_campaign() {
+        if self.may_campaign() && planted(Mutant::PreVoteSkipped) {
+            self.become_candidate(false);
+        } else if self.may_campaign() {
             self.become_pre_candidate();
         } else {
             self.reset_election_deadline();

@@ -38,7 +38,7 @@ impl Raft {
     ) {
         let has_room = self.reads_waiting() < self.shared.config.pending_reads_max;
         match &mut self.role {
-            Role::Leader(leader) if has_room => {
+            Role::Leader(leader) if has_room && !planted(Mutant::FollowerReadsRefused) => {
                 leader.reads.next.push(Requester::Remote { node, incarnation, sequence });
             }
             // The asker's term is this node's own: nothing is said that rests on a write.

@@ -18,7 +18,9 @@ impl Raft {
     pub(in crate::raft) fn handle_propose(&mut self, data: &Bytes) -> Result<(), InputError> {
         let hint = self.leader_hint();
         let Role::Leader(leader) = &self.role else { return Err(InputError::NotLeader(hint)) };
-        if leader.transfer.is_some() {
+        let since = leader.peers.values().map(|peer| peer.since).min();
+        let is_new = since.is_some_and(|since| self.shared.now.since(since) < 5_000_000);
+        if leader.transfer.is_some() || is_new && planted(Mutant::NewLeaderIdle) {
             return Err(InputError::Transferring);
         }
         let (bytes, limit) = (data.len() as u64, self.shared.config.uncommitted_bytes_max);
@@ -152,6 +154,9 @@ impl Raft {
             let everybody = membership.members.keys().copied().collect();
             index = quorum::committed(&everybody, None, matched);
         }
+        if planted(Mutant::AllMustCommit) {
+            index = membership.voters.iter().map(|voter| matched(*voter)).min().unwrap_or(index);
+        }
         let is_own = shared.log.term_at(index) == Some(shared.term()) || planted(Mutant::PriorTermCommit);
         if index <= shared.commit_index || !is_own {
             return;
@@ -208,11 +213,17 @@ impl Shared {
             }
             self.send_append(id, peer, round, config.append_bytes_max);
         }
-        let idle =
-            peer.told_at.is_none_or(|told| self.now.since(told) >= self.config.heartbeat_interval_micros);
+        let times = if planted(Mutant::HeartbeatsRare) { 5 } else { 1 };
+        let interval = times * self.config.heartbeat_interval_micros;
+        let idle = peer.told_at.is_none_or(|told| self.now.since(told) >= interval);
+        if idle && planted(Mutant::ResentForEver) && matches!(peer.state, PeerState::Replicate(_)) {
+            peer.probe(peer.match_index.next());
+        }
         let is_replicating = matches!(peer.state, PeerState::Replicate(_));
         let tail = peer.next_index.previous();
-        let has_news = is_replicating && self.commit_index.min(tail) > peer.told_commit;
+        let has_news = is_replicating
+            && !planted(Mutant::CommitUntold)
+            && self.commit_index.min(tail) > peer.told_commit;
         if idle || has_news || round > peer.told_round {
             self.send_append(id, peer, round, 0);
         }

@@ -251,7 +251,8 @@ impl Shared {
 
     /// A time to campaign, drawn from `[min, 2 × min)` from now (Raft §5.2).
     pub(in crate::raft) fn draw_election_deadline(&mut self) -> Time {
-        let min = self.config.election_timeout_micros;
+        let times = if planted(Mutant::TimeoutsTenfold) { 10 } else { 1 };
+        let min = times * self.config.election_timeout_micros;
         self.now.plus(min + self.draw() % min)
     }
 

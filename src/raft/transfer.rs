@@ -1,5 +1,6 @@
 //! Leadership on its way to somebody else (Dissertation §3.10).
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::api::InputError;
 use crate::raft::core::Raft;
 use crate::raft::message::Body;
@@ -35,6 +36,9 @@ impl Raft {
         let ready = leader.peers.get(&target).is_some_and(|peer| peer.match_index == last);
         if ready && !transfer.told {
             transfer.told = true;
+            if planted(Mutant::TransferUntold) {
+                return;
+            }
             self.shared.send(target, Body::TimeoutNow);
         }
     }

@@ -118,7 +118,7 @@ impl Replica {
                 self.last_applied.index.next(),
                 "entries are applied in order, without a gap"
             );
-            if entry.term() > self.last_applied.term {
+            if entry.term() > self.last_applied.term && !planted(Mutant::LostNotResent) {
                 let unproven = planted(Mutant::RetriedUnproven);
                 self.writes.lose_before(if unproven { entry.term().next() } else { entry.term() });
             }

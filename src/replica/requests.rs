@@ -184,6 +184,9 @@ impl Replica {
             RefusedBecause::NotLeading => {
                 // They are certainly not in that term's log, and never will be: they wait for the next term's leader.
                 self.leaderless_term = self.leaderless_term.max(refused.term);
+                if planted(Mutant::RefusedWritesDropped) {
+                    return writes.into_iter().for_each(|it| self.fail(it.request, ClientError::NoLeader));
+                }
                 return self.writes.hold_again(writes);
             }
             RefusedBecause::HandingOver => {

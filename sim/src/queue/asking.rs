@@ -5,7 +5,7 @@ use crate::clients::Seen;
 use crate::queue::engine::Engine;
 use crate::queue::happening::Happening;
 use crate::queue::machine::Asker;
-use crate::schedule::MILLI;
+use crate::schedule::{CALM_MICROS, MILLI};
 use bytes::Bytes;
 use infinitystore::kv::Op;
 use infinitystore::raft::RoleName;
@@ -14,8 +14,7 @@ use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Event, Lev
 impl Engine {
     pub(in crate::queue) fn plan_client(&mut self, client: usize) {
         if let Some((at, _)) = self.clients.next(client)
-            && at < self.schedule.duration_micros
-            && !self.calm
+            && self.now < self.schedule.duration_micros + CALM_MICROS
         {
             self.queue.plan(at.max(self.now + MILLI), Happening::ClientNext(client));
         }
@@ -23,7 +22,7 @@ impl Engine {
 
     pub(in crate::queue) fn client_next(&mut self, client: usize) -> Result<(), Violation> {
         let Some((at, slot)) = self.clients.next(client) else { return Ok(()) };
-        if at > self.now || self.calm {
+        if at > self.now {
             self.plan_client(client);
             return Ok(());
         }
@@ -35,7 +34,10 @@ impl Engine {
         let (request, body) = self.clients.send(client, self.now, self.trace.story());
         let timeout = self.schedule.settings.client_timeout_micros;
         let give_up = Happening::ClientGivesUp { client, request };
-        self.queue.plan(self.now + timeout + timeout / 4, give_up);
+        let patience = timeout + timeout / 4 + 4 * self.schedule.settings.settle_max_micros;
+        self.queue.plan(self.now + patience, give_up);
+        let write = matches!(body, ClientRequest::Write(_));
+        self.service.asked(self.now, request, slot, write);
         self.ask(slot, request, Asker::Client(client), body, timeout)
     }
 
@@ -56,11 +58,30 @@ impl Engine {
         self.give(slot, Event::Client { id, deadline, request })
     }
 
-    pub(in crate::queue) fn reply(&mut self, slot: usize, request: RequestId, reply: &ClientReply) {
+    /// A client has waited long enough.
+    pub(in crate::queue) fn no_answer(&mut self, client: usize, request: RequestId) -> Result<(), Violation> {
+        let within = self.schedule.settings.client_timeout_micros;
+        self.service.answered(self.now, request, None, within)?;
+        if self.clients.give_up(client, request) {
+            self.plan_client(client);
+        }
+        Ok(())
+    }
+
+    pub(in crate::queue) fn reply(
+        &mut self,
+        slot: usize,
+        request: RequestId,
+        reply: &ClientReply,
+    ) -> Result<(), Violation> {
         let asker = self.machines[slot].process.as_mut().and_then(|process| process.askers.remove(&request));
         match asker {
             Some(Asker::Client(client)) => {
                 self.mark_answer(slot, reply);
+                let within = self.schedule.settings.client_timeout_micros;
+                if self.service.answered(self.now, request, Some(reply), within)? {
+                    self.mark("write survived a failover");
+                }
                 self.trace.line(self.now, Some(slot), "answer", format_args!("client {client}: {reply:?}"));
                 if self.clients.answer(client, request, &Seen::from(reply), self.now, self.trace.story()) {
                     self.plan_client(client);
@@ -75,6 +96,7 @@ impl Engine {
             }
             Some(Asker::Operator) | None => {}
         }
+        Ok(())
     }
 
     fn mark_answer(&mut self, slot: usize, reply: &ClientReply) {

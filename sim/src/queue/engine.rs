@@ -3,12 +3,15 @@
 use crate::checks::{Checks, Violation};
 use crate::clients::{Clients, check_clients};
 use crate::clock::Clock;
+use crate::durable::DurableModel;
+use crate::elections::Elections;
 use crate::network::Network;
 use crate::outcome::Outcome;
 use crate::queue::happening::{Happening, OPERATOR_MICROS, Queue};
 use crate::queue::machine::{Identity, Machine};
 use crate::queue::operator::Operator;
-use crate::schedule::{MILLI, RECOVERY_MICROS, SECOND, Schedule};
+use crate::schedule::{CALM_MICROS, MILLI, RECOVERY_MICROS, SECOND, Schedule};
+use crate::service::Service;
 use crate::streams::{Stream, stream};
 use crate::trace::Trace;
 use infinitystore::raft::{
@@ -33,8 +36,16 @@ pub(in crate::queue) struct Engine {
     pub(in crate::queue) network: Network,
     pub(in crate::queue) disk_rng: SmallRng,
     pub(in crate::queue) core_rng: SmallRng,
+    /// What is done together, and what waits.
+    pub(in crate::queue) batch_rng: SmallRng,
     pub(in crate::queue) clients: Clients,
     pub(in crate::queue) checks: Checks,
+    pub(in crate::queue) service: Service,
+    pub(in crate::queue) elections: Elections,
+    /// What the disks held that were lost, by the member.
+    pub(in crate::queue) lost_disks: BTreeMap<NodeId, DurableModel>,
+    /// When the last message of clients' writes from one machine to another arrives.
+    pub(in crate::queue) forward_due: BTreeMap<(usize, usize), u64>,
     pub(in crate::queue) operator: Operator,
     pub(in crate::queue) trace: Trace,
     pub(in crate::queue) marks: BTreeMap<&'static str, u64>,
@@ -82,6 +93,11 @@ impl Engine {
             network: Network::new(slots, stream(seed, Stream::Network, 0)),
             disk_rng: stream(seed, Stream::Disk, 0),
             core_rng: stream(seed, Stream::Cores, 0),
+            batch_rng: stream(seed, Stream::Cores, 1),
+            forward_due: BTreeMap::new(),
+            elections: Elections::default(),
+            lost_disks: BTreeMap::new(),
+            service: Service::new(&schedule.settings, slots),
             clients: Clients::new(&schedule),
             checks: Checks::default(),
             operator: Operator::default(),
@@ -154,6 +170,7 @@ impl Engine {
             self.queue.plan(0, Happening::ClientNext(client));
         }
         self.queue.plan(OPERATOR_MICROS, Happening::Operator);
+        self.queue.plan(MILLI, Happening::Watch);
         self.queue.plan(self.schedule.duration_micros, Happening::Calm);
     }
 
@@ -172,12 +189,10 @@ impl Engine {
                 Ok(())
             }
             Happening::ClientNext(client) => self.client_next(client),
-            Happening::ClientGivesUp { client, request } => {
-                if self.clients.give_up(client, request) {
-                    self.plan_client(client);
-                }
-                Ok(())
-            }
+            Happening::ClientGivesUp { client, request } => self.no_answer(client, request),
+            Happening::Settle { slot, life } => self.settle_now(slot, life),
+            Happening::Receipts { slot, life } => self.receipts(slot, life),
+            Happening::Watch => self.watch(),
             Happening::Operator => self.operate(),
             Happening::Calm => self.begin_calm(),
             Happening::Judge => self.judge(),
@@ -254,6 +269,7 @@ impl Engine {
                 self.resume(slot, life)?;
             }
         }
+        self.survey();
         self.trace.line(self.now, None, "calm", "faults end");
         if let Some(story) = self.trace.story() {
             story.note(self.now, None, "calm", "faults end; the cluster has to recover");
@@ -283,6 +299,9 @@ impl Engine {
     }
 
     fn not_recovered(&self) -> Option<String> {
+        if self.clients.are_waiting() || self.now < self.schedule.duration_micros + CALM_MICROS {
+            return Some("clients go on".to_owned());
+        }
         if let Some(slot) = self.operator.busy_with() {
             return Some(format!("machine {slot} is not a voter again"));
         }

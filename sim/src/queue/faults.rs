@@ -27,6 +27,12 @@ impl Engine {
         }
         self.mark(fault.name());
         let now = self.now;
+        let result = self.carry_out(fault, now);
+        self.survey();
+        result
+    }
+
+    fn carry_out(&mut self, fault: Fault, now: u64) -> Result<(), Violation> {
         match fault {
             Fault::Kill { slot, back_micros } | Fault::Move { slot, back_micros } => {
                 self.switch_off(slot, false);
@@ -45,10 +51,12 @@ impl Engine {
             Fault::Pause { slot, for_micros } => self.pause(slot, for_micros),
             Fault::Partition { cut, for_micros } => self.network.cut(cut, now + for_micros),
             Fault::SlowNode { slot, by_micros, for_micros } => {
-                self.network.slow(slot, by_micros, now + for_micros)
+                self.network.slow(slot, by_micros, now + for_micros);
+                self.service.struck(slot, now + for_micros + by_micros);
             }
             Fault::SlowDisk { slot, by_micros, for_micros } => {
                 self.machines[slot].slow_disk = (by_micros, now + for_micros);
+                self.service.struck(slot, now + for_micros + by_micros);
             }
             Fault::FailSync { slot } => self.machines[slot].disk.faults(|faults| faults.fail_sync = true),
             Fault::FailWrite { slot } => self.machines[slot].disk.faults(|faults| faults.fail_write = true),
@@ -73,6 +81,7 @@ impl Engine {
             }
             Fault::ClockJump { slot, by_micros } => {
                 self.machines[slot].clock.jump(by_micros);
+                self.service.struck(slot, now);
                 return self.give(slot, infinitystore::replica::Event::Wake);
             }
             Fault::Join { slot } => self.join(slot),
@@ -159,6 +168,7 @@ impl Engine {
     fn transfer(&mut self, slot: Option<usize>) -> Result<(), Violation> {
         let to: Option<NodeId> =
             slot.and_then(|slot| self.machines[slot].identity).map(|identity| identity.id);
+        self.note_transfer(to);
         self.ask_leader(ClientRequest::TransferLeadership(to))
     }
 

@@ -76,6 +76,22 @@ pub(in crate::queue) enum Happening {
     },
     /// The operator looks after the cluster.
     Operator,
+    /// What a process has to do after events is carried out.
+    Settle {
+        /// Which machine.
+        slot: usize,
+        /// Which process.
+        life: u32,
+    },
+    /// A process is told of writes that are durable.
+    Receipts {
+        /// Which machine.
+        slot: usize,
+        /// Which process.
+        life: u32,
+    },
+    /// Everything is looked at.
+    Watch,
     /// Faults end.
     Calm,
     /// Has the cluster recovered?

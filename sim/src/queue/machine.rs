@@ -12,7 +12,7 @@ use infinitystore::replica::{
     Event, Replica, ReplicaConfig, ReplicaStart, RequestId, StorageEvent, StorageRequest,
 };
 use infinitystore::storage::{Bootstrap, SnapshotFiles, SpareMode, Storage, StorageClock, StorageOptions};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Who a machine's disk says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +88,10 @@ pub(in crate::queue) struct Process {
     pub(in crate::queue) wake_at: Option<u64>,
     /// The next alarm that is planned: not after `wake_at`.
     pub(in crate::queue) alarm: Option<u64>,
+    /// Whether what it has to do after events is planned to be carried out.
+    pub(in crate::queue) settle_planned: bool,
+    /// What the storage has said, and it was not told yet.
+    pub(in crate::queue) receipts: VecDeque<StorageEvent>,
     /// Who waits for which request.
     pub(in crate::queue) askers: BTreeMap<RequestId, Asker>,
     /// What the checks have seen of the replica.
@@ -197,6 +201,8 @@ impl Machine {
             disk_full: false,
             wake_at: None,
             alarm: None,
+            settle_planned: false,
+            receipts: VecDeque::new(),
             askers: BTreeMap::new(),
             saves_failed: 0,
             shown: Shown::at_start(applied),

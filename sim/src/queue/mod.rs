@@ -7,5 +7,6 @@ mod happening;
 pub(crate) mod machine;
 mod operator;
 mod stepping;
+mod watch;
 
 pub use engine::run;

@@ -132,8 +132,10 @@ impl Engine {
         let store = self.fresh_store();
         let machine = &mut self.machines[slot];
         machine.disk.wipe();
-        machine.identity = None;
-        machine.durable = DurableModel::default();
+        let lost = std::mem::take(&mut machine.durable);
+        if let Some(was) = machine.identity.take() {
+            self.lost_disks.insert(was.id, lost);
+        }
         machine.under_way.clear();
         machine.rotten = false;
         self.hosts.retain(|_, host| *host != slot);

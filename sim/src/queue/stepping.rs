@@ -9,7 +9,7 @@ use crate::schedule::{MILLI, SECOND};
 use crate::story::{self, Fate, Status};
 use bytes::Bytes;
 use infinitystore::codec::{decode_frame, encode_frame};
-use infinitystore::replica::{Actions, Event, PeerMessage, StorageEvent, StorageRequest};
+use infinitystore::replica::{Actions, Event, Notice, PeerMessage, StorageEvent, StorageRequest};
 use rand::Rng;
 
 /// Time between a process' end by an error and its next start, as a supervisor would have it.
@@ -51,6 +51,9 @@ impl Engine {
                 if let Some(process) = &self.machines[slot].process {
                     self.checks.same_membership(&process.replica)?;
                 }
+                self.elections.started(identity.id);
+                self.service.struck(slot, now);
+                self.survey();
                 self.settle(slot)
             }
             Err(StartError::Violation(violation)) => Err(violation),
@@ -113,9 +116,47 @@ impl Engine {
             machine.inbox.push(event);
             return Ok(());
         }
+        self.step(slot, event);
+        self.settle_soon(slot)
+    }
+
+    /// A process that runs takes an event in.
+    fn step(&mut self, slot: usize, event: Event) {
+        let machine = &mut self.machines[slot];
         let time = machine.time(self.now);
-        if let Some(process) = &mut machine.process {
-            process.replica.step(time, event);
+        let Some(process) = &mut machine.process else { return };
+        let raft = process.replica.raft();
+        if let Event::Peer(PeerMessage::Raft(message)) = &event {
+            let timeout = self.schedule.settings.election_timeout_micros;
+            self.elections.taken_in(message, time, (raft.term(), raft.role()), timeout);
+        }
+        process.replica.step(time, event);
+        let raft = process.replica.raft();
+        self.elections.stepped(raft.id(), raft.role(), raft.term(), time);
+    }
+
+    /// What the event brings about is carried out: at once, or together with what comes soon, as a busy driver does.
+    fn settle_soon(&mut self, slot: usize) -> Result<(), Violation> {
+        let most = self.schedule.settings.settle_max_micros;
+        if most == 0 || self.batch_rng.random_bool(0.3) {
+            return self.settle(slot);
+        }
+        let machine = &mut self.machines[slot];
+        let Some(process) = machine.process.as_mut().filter(|process| !process.settle_planned) else {
+            return Ok(());
+        };
+        process.settle_planned = true;
+        let at = self.now + self.batch_rng.random_range(0..=most);
+        self.queue.plan(at, Happening::Settle { slot, life: machine.life });
+        Ok(())
+    }
+
+    pub(in crate::queue) fn settle_now(&mut self, slot: usize, life: u32) -> Result<(), Violation> {
+        let machine = &mut self.machines[slot];
+        let Some(process) = machine.process.as_mut().filter(|_| machine.life == life) else { return Ok(()) };
+        // It may have been done meanwhile, with other events.
+        if !std::mem::take(&mut process.settle_planned) || machine.paused_until > self.now {
+            return Ok(());
         }
         self.settle(slot)
     }
@@ -126,16 +167,15 @@ impl Engine {
         if machine.life != life || machine.paused_until > self.now {
             return Ok(());
         }
-        let time = machine.time(self.now);
         let inbox = std::mem::take(&mut machine.inbox);
-        let Some(process) = &mut machine.process else { return Ok(()) };
         // It may look at the clock first, or at what came.
         if self.disk_rng.random() {
-            process.replica.step(time, Event::Wake);
+            self.step(slot, Event::Wake);
         }
         for event in inbox {
-            process.replica.step(time, event);
+            self.step(slot, event);
         }
+        self.survey();
         self.settle(slot)
     }
 
@@ -164,7 +204,8 @@ impl Engine {
             return Ok(());
         };
         let within = 2 * self.schedule.settings.election_timeout_micros;
-        self.checks.hears_a_quorum(process.replica.raft(), machine.time(self.now), within)
+        let replica = &process.replica;
+        self.elections.leads_on(replica.raft().id(), replica.membership(), machine.time(self.now), within)
     }
 
     /// Plans an alarm for when the replica wants to be woken, unless one will ring before.
@@ -199,6 +240,7 @@ impl Engine {
     /// Takes a process' actions and carries them out.
     fn settle(&mut self, slot: usize) -> Result<(), Violation> {
         let Some(process) = &mut self.machines[slot].process else { return Ok(()) };
+        process.settle_planned = false;
         let actions = process.replica.take_actions();
         let (term, commit) = (process.replica.raft().term(), process.replica.raft().commit_index());
         self.trace.step([self.now, slot as u64, term.get(), commit.get()]);
@@ -209,7 +251,7 @@ impl Engine {
         }
         self.ask_storage(slot, storage);
         for (request, reply) in replies {
-            self.reply(slot, request, &reply);
+            self.reply(slot, request, &reply)?;
         }
         let machine = &mut self.machines[slot];
         if let Some(process) = &mut machine.process {
@@ -230,17 +272,29 @@ impl Engine {
             story.notices(self.now, slot, &actions.notices);
         }
         self.checks.stepped(slot, &process.replica, &actions.notices, &mut process.shown, &mut self.marks)?;
+        let (role, term) = (process.replica.raft().role(), process.replica.raft().term());
+        self.service.stepped(self.now, slot, role, term)?;
+        if actions.notices.iter().any(|notice| matches!(notice, Notice::SnapshotInstalled(_))) {
+            self.service.installed(slot, self.now);
+        }
         let Some(process) = &self.machines[slot].process else { return Ok(()) };
-        let durable = |id| self.hosts.get(&id).map(|slot| &self.machines[*slot].durable);
+        let durable = |id| match self.hosts.get(&id) {
+            Some(slot) => Some(&self.machines[*slot].durable),
+            None => self.lost_disks.get(&id),
+        };
         self.checks.replicated(&process.replica, durable)
     }
 
     fn send(&mut self, slot: usize, message: PeerMessage) -> Result<(), Violation> {
         if let PeerMessage::Raft(raft) = &message {
             self.checks.sent(raft, &self.machines[slot].durable)?;
+            if let Some(process) = &self.machines[slot].process {
+                self.elections.sent(raft, process.replica.membership())?;
+            }
         }
         let Some(&to) = self.hosts.get(&message.to()) else { return Ok(()) };
         let fate = self.network.fate(self.now, slot, to, &self.schedule.settings);
+        self.note_forward(slot, to, &fate, &message);
         let Some(delay) = fate.arrives else {
             self.mark("message lost");
             self.tell(slot, to, Fate::Lost, &message);
@@ -342,7 +396,12 @@ impl Engine {
         let machine = &mut self.machines[slot];
         if let Some(process) = &mut machine.process {
             process.busy = true;
-            process.batch = std::mem::take(&mut process.queue);
+            // Writes share a sync as it comes.
+            let count = match self.schedule.settings.settle_max_micros {
+                0 => process.queue.len(),
+                _ => self.batch_rng.random_range(1..=process.queue.len()),
+            };
+            process.batch = process.queue.drain(..count).collect();
             if let Some(story) = self.trace.story() {
                 story.batch(slot, self.now, at, &process.batch);
             }
@@ -355,7 +414,6 @@ impl Engine {
         if machine.life != life {
             return Ok(());
         }
-        let time = machine.time(self.now);
         let Some(process) = &mut machine.process else { return Ok(()) };
         process.busy = false;
         let mut sketches = process.sketches();
@@ -377,14 +435,15 @@ impl Engine {
                         process.disk_full = full;
                         *self.marks.entry("disk full noticed").or_default() += u64::from(full);
                     }
-                    if machine.paused_until > self.now {
-                        machine.inbox.push(Event::Storage(event));
-                    } else {
-                        process.replica.step(time, Event::Storage(event));
-                    }
+                    process.receipts.push_back(event);
                 }
-                if machine.paused_until <= self.now {
-                    self.settle(slot)?;
+                let life = machine.life;
+                match self.schedule.settings.settle_max_micros {
+                    0 => self.receipts(slot, life)?,
+                    most => {
+                        let at = self.now + self.batch_rng.random_range(0..=most);
+                        self.queue.plan(at, Happening::Receipts { slot, life });
+                    }
                 }
                 self.begin_batch(slot);
                 self.plan_idle(slot, IDLE_MICROS);
@@ -395,6 +454,36 @@ impl Engine {
                 self.process_failed(slot, &why)
             }
         }
+    }
+
+    /// A process is told what the storage has said: all of it, or some now and the rest a little later.
+    pub(in crate::queue) fn receipts(&mut self, slot: usize, life: u32) -> Result<(), Violation> {
+        let most = self.schedule.settings.settle_max_micros;
+        let machine = &mut self.machines[slot];
+        if machine.life != life {
+            return Ok(());
+        }
+        let (time, paused) = (machine.time(self.now), machine.paused_until > self.now);
+        let Some(process) = &mut machine.process else { return Ok(()) };
+        let count = match (most, process.receipts.len()) {
+            (_, 0) => return Ok(()),
+            (0, all) => all,
+            (_, all) => self.batch_rng.random_range(1..=all),
+        };
+        for event in process.receipts.drain(..count) {
+            if paused {
+                machine.inbox.push(Event::Storage(event));
+            } else {
+                process.replica.step(time, Event::Storage(event));
+            }
+        }
+        let raft = process.replica.raft();
+        self.elections.stepped(raft.id(), raft.role(), raft.term(), time);
+        if !process.receipts.is_empty() {
+            let at = self.now + self.batch_rng.random_range(0..=most);
+            self.queue.plan(at, Happening::Receipts { slot, life });
+        }
+        if paused { Ok(()) } else { self.settle_soon(slot) }
     }
 
     fn plan_idle(&mut self, slot: usize, after: u64) {
@@ -487,10 +576,13 @@ impl Engine {
             self.machines[slot].under_way = sketches;
         }
         let Some(process) = self.machines[slot].stop() else { return };
+        self.service.struck(slot, self.now);
+        self.survey();
         if let Some(story) = self.trace.story() {
             story.status(self.now, slot, None);
         }
         for (request, asker) in process.askers {
+            self.service.forget(request);
             if let Asker::Client(client) = asker
                 && self.clients.give_up(client, request)
             {

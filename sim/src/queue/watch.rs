@@ -1,0 +1,118 @@
+//! What the service is judged by: the surroundings, told from the faults in force, and what the replicas show.
+
+use crate::checks::Violation;
+use crate::network::Fate;
+use crate::queue::engine::Engine;
+use crate::queue::happening::Happening;
+use crate::schedule::PROMOTE_LAG_ENTRIES;
+use crate::service::{Health, Shows, Surroundings};
+use infinitystore::raft::{Membership, NodeId};
+use infinitystore::replica::PeerMessage;
+
+impl Engine {
+    /// Looks at everything, now and then.
+    pub(in crate::queue) fn watch(&mut self) -> Result<(), Violation> {
+        let again = self.schedule.settings.heartbeat_interval_micros / 2;
+        self.queue.plan(self.now + again, Happening::Watch);
+        self.survey();
+        let shown: Vec<Option<Shows>> = (0..self.machines.len()).map(|slot| self.shows(slot)).collect();
+        let handed = self.service.look(self.now, &shown)?;
+        if handed {
+            self.mark("transfer succeeded");
+        }
+        Ok(())
+    }
+
+    fn shows(&self, slot: usize) -> Option<Shows> {
+        let replica = &self.machines[slot].process.as_ref()?.replica;
+        let raft = replica.raft();
+        let hint = raft.leader_hint();
+        Some(Shows {
+            role: raft.role(),
+            term: hint.term,
+            leader: hint.leader.and_then(|id| self.hosts.get(&id).copied()),
+            last: raft.last_log().index,
+            commit: raft.commit_index(),
+            applied: replica.last_applied().index,
+        })
+    }
+
+    /// Tells the service what the surroundings are now.
+    pub(in crate::queue) fn survey(&mut self) {
+        let now = self.now;
+        let health = (0..self.machines.len()).map(|slot| self.health(slot)).collect();
+        let (voters, surgery) = self.voting().unwrap_or((0, true));
+        let severed = self.network.severed(now);
+        if self.machines.iter().any(|machine| machine.disk.is_full()) {
+            self.service.full(now);
+        }
+        self.service.surroundings(now, &Surroundings { health, severed, voters, surgery });
+    }
+
+    fn health(&self, slot: usize) -> Health {
+        let machine = &self.machines[slot];
+        let Some(process) = machine.process.as_ref().filter(|_| machine.paused_until <= self.now) else {
+            return Health::Absent;
+        };
+        let slow = machine.slow_disk.1 > self.now || self.network.is_slow(self.now, slot);
+        if slow || machine.rotten || process.disk_full || machine.disk.armed() {
+            Health::Ill
+        } else {
+            Health::Well
+        }
+    }
+
+    /// The voters, as the machine has them that knows most; and whether any other that runs knows anything else.
+    fn voting(&self) -> Option<(u32, bool)> {
+        let running = || self.machines.iter().filter_map(|machine| machine.process.as_ref());
+        let first = running().max_by_key(|process| process.replica.raft().commit_index())?;
+        let membership: &Membership = first.replica.membership();
+        let is_member = |id: NodeId| membership.members.contains_key(&id);
+        let agreed = running()
+            .filter(|process| is_member(process.replica.raft().id()))
+            .all(|process| process.replica.membership() == membership);
+        let slots = membership.voters.iter().map(|id| self.hosts.get(id));
+        let voters = slots.clone().flatten().fold(0, |set, slot| set | 1 << slot);
+        let gone = slots.clone().any(|slot| slot.is_none());
+        Some((voters, gone || !agreed || membership.is_joint() || !membership.learners.is_empty()))
+    }
+
+    /// Leadership is asked to go elsewhere: if it is to a member that can take over, it has to.
+    pub(in crate::queue) fn note_transfer(&mut self, to: Option<NodeId>) {
+        let Some(leader) = self.leader() else { return };
+        let Some(process) = &self.machines[leader].process else { return };
+        let raft = process.replica.raft();
+        let now = self.machines[leader].time(self.now);
+        let able = raft.progress().find(|peer| Some(peer.id) == to).is_some_and(|peer| {
+            let timeout = self.schedule.settings.election_timeout_micros;
+            peer.state == "replicate"
+                && peer.last_heard.is_some_and(|heard| now.since(heard) < timeout / 2)
+                && raft.last_log().index.since(peer.match_index) <= PROMOTE_LAG_ENTRIES
+        });
+        let slot = to.filter(|_| able).and_then(|id| self.hosts.get(&id).copied());
+        self.service.transfer_asked(self.now, leader, slot);
+    }
+
+    /// A message of a client's write may not come, or come late: it is not sent again while the leader stays.
+    pub(in crate::queue) fn note_forward(
+        &mut self,
+        from: usize,
+        to: usize,
+        fate: &Fate,
+        message: &PeerMessage,
+    ) {
+        if matches!(message, PeerMessage::Raft(_)) {
+            return;
+        }
+        let usual = self.service.bounds.hop;
+        let Some(delay) = fate.arrives.filter(|delay| *delay <= usual && !fate.corrupt) else {
+            return self.service.write_lost(from, to, self.now);
+        };
+        // One that is overtaken by the next is dropped, too.
+        let due = self.forward_due.entry((from, to)).or_default();
+        let overtakes = self.now + delay < std::mem::replace(due, self.now + delay);
+        if overtakes {
+            self.service.write_lost(from, to, self.now);
+        }
+    }
+}

@@ -1,0 +1,614 @@
+//! What clients may expect while faults last.
+//!
+//! Where a majority of voters is well and connected, somebody leads, what is proposed is committed, who is connected keeps up, and clients are
+//! answered, all within bounds that follow from the settings of the run; and leadership does not change without a cause. What the
+//! surroundings are, the engine tells ([`Service::surroundings`]); it knows them from its own faults, never from the product.
+
+use crate::checks::Violation;
+use crate::schedule::{MILLI, Settings};
+use infinitystore::raft::{LogIndex, RoleName, Term};
+use infinitystore::replica::{ClientError, ClientReply, RequestId};
+use std::collections::{BTreeMap, VecDeque};
+
+/// A read that was refused for want of a leader is asked again after so long.
+const READ_RETRY_MICROS: u64 = 50 * MILLI;
+/// Elections that come to nothing, in a row, before a majority that hears itself has a leader.
+const ELECTIONS_LOST: u64 = 5;
+/// And where messages are lost.
+const ELECTIONS_LOST_LOSSY: u64 = 9;
+/// Messages lost one after the other, of which no run is to be judged.
+const LOSSES: u64 = 12;
+/// What is improbable enough to be called impossible, for one heartbeat.
+const IMPOSSIBLE: f64 = 1e-11;
+
+/// How long things may take in a run, in microseconds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bounds {
+    /// A message takes so long, at most, if it is not late.
+    pub hop: u64,
+    /// Until a client that asks a caught-up member is answered, where a leader serves.
+    pub answer: u64,
+    /// Until a member that lacks entries has some more of them.
+    pub stall: u64,
+    /// Until a majority that hears itself has elected a leader.
+    pub elect: u64,
+    /// For so long a leader that is not heard of may be doubted: what began before that may still lead to an election.
+    pub doubt: u64,
+    /// Until a transfer has succeeded, or been given up.
+    pub transfer: u64,
+    /// Whether messages are lost, damaged, late or out of order by themselves.
+    pub lossy: bool,
+    /// Of so many messages one is lost, damaged or late.
+    loss: f64,
+    /// Heartbeats in an election timeout.
+    beats: u32,
+}
+
+impl Bounds {
+    /// Those of a run.
+    #[must_use]
+    pub fn of(settings: &Settings) -> Self {
+        let hop =
+            settings.delay_max_micros * u64::from(settings.link_spread.max(1)) + settings.settle_max_micros;
+        // A write waits for the one under way.
+        let sync = 2 * settings.sync_max_micros + settings.settle_max_micros;
+        let (beat, timeout) = (settings.heartbeat_interval_micros, settings.election_timeout_micros);
+        let lost = settings.loss_ppm + settings.corrupt_ppm + settings.straggler_ppm;
+        let lossy = lost > 0 || settings.delay_max_micros >= 5 * settings.delay_min_micros;
+        let again = if lossy { LOSSES * (beat + 2 * hop + sync) } else { 0 };
+        let answer = 2 * (6 * hop + 4 * sync) + 3 * beat + READ_RETRY_MICROS + again;
+        let entry_bytes = settings.value_bytes as u64 + 100;
+        let per_append = if lossy { 1 } else { (settings.append_bytes_max / entry_bytes).clamp(1, 64) };
+        let pace = (2 * hop + 2 * sync).div_ceil(per_append);
+        let snapshot_bytes = u64::from(settings.keys) * entry_bytes + 1_000;
+        let chunks = snapshot_bytes.div_ceil(settings.snapshot_chunk_bytes.max(1)) + 4;
+        let again = if lossy { beat } else { 0 };
+        let snapshot = chunks * (2 * hop + 2 * sync + again);
+        let drifted = |micros: u64| micros + micros / 1_000_000 * u64::from(settings.drift_ppm) + micros / 16;
+        let lost_elections = if lossy { ELECTIONS_LOST_LOSSY } else { ELECTIONS_LOST };
+        let late = if settings.straggler_ppm > 0 || settings.duplicate_ppm > 0 {
+            settings.straggler_max_micros.max(10 * settings.delay_max_micros)
+        } else {
+            0
+        };
+        Self {
+            hop,
+            answer,
+            stall: 2 * answer + 2 * timeout + snapshot + 64 * pace,
+            elect: lost_elections * (drifted(2 * timeout) + 4 * hop + 2 * sync),
+            doubt: drifted(5 * timeout / 2) + late + 4 * hop + 2 * sync + beat,
+            transfer: drifted(2 * timeout) + 4 * hop + 4 * sync,
+            lossy,
+            loss: f64::from(lost.min(1_000_000)) / 1e6,
+            beats: u32::try_from(timeout / beat).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Whether it may happen by bad luck alone that so many members hear nothing, or are not heard, for an election timeout.
+    fn may_be_silent(&self, members: usize, both_ways: bool) -> bool {
+        let lost = if both_ways { 1.0 - (1.0 - self.loss).powi(2) } else { self.loss };
+        let beats = self.beats.saturating_sub(1) as usize * members;
+        lost.powi(i32::try_from(beats).unwrap_or(i32::MAX)) > IMPOSSIBLE
+    }
+}
+
+/// How a machine is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    /// It does not run, or stands still.
+    #[default]
+    Absent,
+    /// It runs, and something ails its disk, its network or its clock.
+    Ill,
+    /// It runs, and nothing ails it.
+    Well,
+}
+
+/// The surroundings at a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// How each machine is.
+    pub health: Vec<Health>,
+    /// Bit `to` of `severed[from]`: messages from the one do not reach the other.
+    pub severed: Vec<u32>,
+    /// The voters, as bits.
+    pub voters: u32,
+    /// Members come or go.
+    pub surgery: bool,
+}
+
+/// What a replica shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shows {
+    /// Its role.
+    pub role: RoleName,
+    /// Its term.
+    pub term: Term,
+    /// The machine that it takes for the leader.
+    pub leader: Option<usize>,
+    /// The last index of its log.
+    pub last: LogIndex,
+    /// Its commit index.
+    pub commit: LogIndex,
+    /// The last index that it applied.
+    pub applied: LogIndex,
+}
+
+/// Whoever leads the highest term.
+#[derive(Clone, Copy, Debug)]
+struct Reign {
+    slot: usize,
+    term: Term,
+    since: u64,
+}
+
+/// Where a machine stood when it was last seen to get on.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    index: LogIndex,
+    at: u64,
+}
+
+/// A client that waits.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    slot: usize,
+    at: u64,
+    write: bool,
+    /// The term of who reigned.
+    reign: Option<Term>,
+}
+
+/// A transfer of leadership that was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Handing {
+    at: u64,
+    from: usize,
+    /// Who is to lead, and by when, if nothing strikes meanwhile.
+    owed: Option<(usize, u64)>,
+}
+
+/// Judges what is done for clients.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// How long things may take.
+    pub bounds: Bounds,
+    at: Surroundings,
+    health_since: Vec<u64>,
+    link_since: Vec<Vec<u64>>,
+    /// Since when these voters vote, and nobody comes or goes.
+    voters_since: u64,
+    reign: Option<Reign>,
+    handing: Option<Handing>,
+    /// The last and the commit index of who reigns, one look after the other.
+    past: VecDeque<(u64, LogIndex, LogIndex)>,
+    committed: Progress,
+    applied: Vec<Progress>,
+    /// Since when what is proposed is committed in time, and applied by each machine.
+    flowing_since: u64,
+    keeping_since: Vec<u64>,
+    /// When each machine was last seen to keep up.
+    kept_at: Vec<u64>,
+    /// When somebody last led whom a majority heard.
+    reigned_at: u64,
+    asked: BTreeMap<RequestId, Asked>,
+    /// Since when a forwarded write or its refusal was last lost on the way from or to a machine.
+    lost_at: Vec<Option<u64>>,
+    installed_at: Vec<Option<u64>>,
+    full_at: Option<u64>,
+}
+
+impl Service {
+    /// Of a run with so many machines.
+    #[must_use]
+    pub fn new(settings: &Settings, slots: usize) -> Self {
+        Self {
+            bounds: Bounds::of(settings),
+            at: Surroundings {
+                health: vec![Health::Absent; slots],
+                severed: vec![0; slots],
+                ..Surroundings::default()
+            },
+            health_since: vec![0; slots],
+            link_since: vec![vec![0; slots]; slots],
+            voters_since: 0,
+            reign: None,
+            handing: None,
+            past: VecDeque::new(),
+            committed: Progress::default(),
+            applied: vec![Progress::default(); slots],
+            flowing_since: 0,
+            keeping_since: vec![0; slots],
+            kept_at: vec![0; slots],
+            reigned_at: 0,
+            asked: BTreeMap::new(),
+            lost_at: vec![None; slots],
+            installed_at: vec![None; slots],
+            full_at: None,
+        }
+    }
+
+    /// Something short struck a machine, which may look well again when it is looked at next.
+    pub fn struck(&mut self, slot: usize, until: u64) {
+        self.health_since[slot] = self.health_since[slot].max(until);
+    }
+
+    /// The surroundings, as they are now.
+    pub fn surroundings(&mut self, now: u64, next: &Surroundings) {
+        for slot in 0..next.health.len() {
+            if next.health[slot] != self.at.health[slot] {
+                self.struck(slot, now);
+            }
+            let changed = next.severed[slot] ^ self.at.severed[slot];
+            for to in (0..next.health.len()).filter(|to| changed & (1 << to) != 0) {
+                self.link_since[slot][to] = now;
+            }
+        }
+        if next.surgery || next.voters != self.at.voters {
+            self.voters_since = now;
+        }
+        self.at.clone_from(next);
+    }
+
+    /// Leadership was asked to go to a machine that could take over, or to any.
+    pub fn transfer_asked(&mut self, now: u64, from: usize, to: Option<usize>) {
+        let within = self.bounds.transfer;
+        let busy = self.handing.is_some_and(|earlier| earlier.at + within > now);
+        let owed = to.filter(|_| !self.bounds.lossy && !busy).map(|slot| (slot, now + within));
+        self.handing = Some(Handing { at: now, from, owed });
+    }
+
+    /// A client's connection broke with its machine.
+    pub fn forget(&mut self, request: RequestId) {
+        self.asked.remove(&request);
+    }
+
+    /// A message of a client's write was lost between these machines.
+    pub fn write_lost(&mut self, from: usize, to: usize, now: u64) {
+        (self.lost_at[from], self.lost_at[to]) = (Some(now), Some(now));
+    }
+
+    /// A machine's state was replaced by a snapshot: which of the writes that wait there it contains is not known.
+    pub fn installed(&mut self, slot: usize, now: u64) {
+        self.installed_at[slot] = Some(now);
+    }
+
+    /// Some disk has no room.
+    pub const fn full(&mut self, now: u64) {
+        self.full_at = Some(now);
+    }
+
+    /// Since when both hear each other, and are well.
+    fn linked_since(&self, one: usize, other: usize) -> Option<u64> {
+        let cut = self.at.severed[one] & (1 << other) != 0 || self.at.severed[other] & (1 << one) != 0;
+        let well = [one, other].iter().all(|&slot| self.at.health[slot] == Health::Well);
+        let since = self.health_since[one].max(self.health_since[other]);
+        (well && !cut).then(|| since.max(self.link_since[one][other]).max(self.link_since[other][one]))
+    }
+
+    fn voters(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.at.health.len()).filter(|slot| self.at.voters & (1 << slot) != 0)
+    }
+
+    fn majority(&self) -> usize {
+        self.at.voters.count_ones() as usize / 2 + 1
+    }
+
+    /// Since when a machine is well and in touch with a majority of which nobody changed.
+    fn supported_since(&self, leader: usize) -> Option<u64> {
+        if self.at.surgery || self.at.voters & (1 << leader) == 0 {
+            return None;
+        }
+        let mut since: Vec<u64> =
+            self.voters().filter_map(|voter| self.linked_since(leader, voter)).collect();
+        since.sort_unstable();
+        since.get(self.majority().checked_sub(1)?).map(|since| (*since).max(self.voters_since))
+    }
+
+    /// Since when one majority of voters is well and connected, and whoever is not part of it is no hindrance.
+    fn majority_since(&self) -> Option<(u32, u64)> {
+        if self.at.surgery {
+            return None;
+        }
+        let voters: Vec<usize> = self.voters().collect();
+        let (count, majority) = (voters.len(), self.majority());
+        let sets = (0..1_u32 << count).filter(|set| set.count_ones() as usize >= majority);
+        sets.filter_map(|set| {
+            let inside = |position: usize| set & (1 << position) != 0;
+            let mut since = self.voters_since;
+            for (position, &one) in voters.iter().enumerate() {
+                since = since.max(self.health_since[one]);
+                if inside(position) {
+                    for (other, &two) in voters.iter().enumerate() {
+                        since = since.max(self.link_since[one][two]).max(self.link_since[two][one]);
+                        if inside(other) {
+                            self.linked_since(one, two)?;
+                        }
+                    }
+                }
+            }
+            let members = voters
+                .iter()
+                .enumerate()
+                .filter(|(it, _)| inside(*it))
+                .fold(0, |set, (_, slot)| set | 1 << slot);
+            let absent = |slot: usize| {
+                let hears = (0..self.at.health.len())
+                    .any(|it| members & (1 << it) != 0 && self.at.severed[it] & (1 << slot) == 0);
+                let is_heard = members & !self.at.severed[slot] != 0;
+                self.at.health[slot] == Health::Absent || !hears || !is_heard
+            };
+            let alone = voters.iter().all(|&slot| members & (1 << slot) != 0 || absent(slot));
+            alone.then_some((members, since))
+        })
+        .min_by_key(|(_, since)| *since)
+    }
+
+    /// A replica was stepped.
+    ///
+    /// # Errors
+    /// [`Violation`]: leadership changed without a cause.
+    pub fn stepped(&mut self, now: u64, slot: usize, role: RoleName, term: Term) -> Result<(), Violation> {
+        if let Some(reign) = self.reign {
+            let votes = self.at.voters & (1 << slot) != 0;
+            let deposes = votes && role == RoleName::Candidate && term == reign.term.next();
+            if deposes && !self.bounds.may_be_silent(2, false) {
+                self.undoubted(now, reign, "an election has a cause", || {
+                    format!("machine {slot} stands for election in term {term}")
+                })?;
+            }
+            if reign.slot == slot && role != RoleName::Leader {
+                let others = (self.at.voters.count_ones() as usize).saturating_sub(self.majority()) + 1;
+                if term == reign.term && !self.bounds.may_be_silent(others, true) {
+                    self.undoubted(now, reign, "a leader that is heard leads on", || {
+                        format!("machine {slot} steps down in term {term}")
+                    })?;
+                }
+                self.reign = None;
+            }
+        }
+        if role == RoleName::Leader && self.reign.is_none_or(|reign| term > reign.term) {
+            self.reign = Some(Reign { slot, term, since: now });
+            self.past.clear();
+            self.committed.at = now;
+            self.flowing_since = now;
+        }
+        Ok(())
+    }
+
+    /// `Err`: nobody had a reason to doubt who reigns.
+    fn undoubted(
+        &self,
+        now: u64,
+        reign: Reign,
+        check: &'static str,
+        what: impl Fn() -> String,
+    ) -> Result<(), Violation> {
+        let Some(since) = self.supported_since(reign.slot) else { return Ok(()) };
+        let handed = self.handing.map_or(0, |handing| handing.at);
+        let quiet = now.saturating_sub(since.max(handed).max(reign.since));
+        if quiet > self.bounds.doubt {
+            let Reign { slot, term, .. } = reign;
+            let what = what();
+            let what = format!(
+                "{what}; machine {slot} leads term {term}, in touch with a majority for {quiet} µs, and nothing has struck"
+            );
+            return Err(Violation { check, what });
+        }
+        Ok(())
+    }
+
+    /// All replicas, now and then; `None`: it does not run. Whether a transfer of leadership has succeeded.
+    ///
+    /// # Errors
+    /// [`Violation`]: something that is due has not come about.
+    pub fn look(&mut self, now: u64, shown: &[Option<Shows>]) -> Result<bool, Violation> {
+        let handed = self.handed_over(now)?;
+        self.progress(now, shown)?;
+        Ok(handed)
+    }
+
+    fn progress(&mut self, now: u64, shown: &[Option<Shows>]) -> Result<(), Violation> {
+        for (slot, shows) in shown.iter().enumerate() {
+            let progress = &mut self.applied[slot];
+            let applied = shows.map_or(LogIndex::ZERO, |shows| shows.applied);
+            if shows.is_none() || applied > progress.index {
+                *progress = Progress { index: applied, at: now };
+            }
+        }
+        if self.reign.is_some_and(|reign| shown[reign.slot].is_none()) {
+            let leads = |shows: &Shows| shows.role == RoleName::Leader;
+            let others =
+                shown.iter().enumerate().filter_map(|(slot, it)| it.filter(leads).map(|it| (it.term, slot)));
+            self.reign = others.max().map(|(term, slot)| Reign { slot, term, since: now });
+        }
+        let Some(reign) = self.reign else { return self.leaderless(now) };
+        let Some(shows) = shown[reign.slot] else { return Ok(()) };
+        let supported = self.supported_since(reign.slot);
+        let Some(since) = supported else {
+            self.flowing_since = now;
+            self.keeping_since.fill(now);
+            self.committed = Progress { index: shows.commit, at: now };
+            return self.leaderless(now);
+        };
+        if shows.commit > self.committed.index || shows.commit >= shows.last {
+            self.committed = Progress { index: shows.commit, at: now };
+        }
+        let waits = now.saturating_sub(self.committed.at.max(since).max(reign.since));
+        if waits > self.bounds.stall {
+            let what = format!(
+                "machine {} leads term {}, in touch with a majority, and has committed {} of {} for {waits} µs",
+                reign.slot, reign.term, shows.commit, shows.last
+            );
+            return Err(Violation { check: "what is proposed is committed", what });
+        }
+        self.reigned_at = now;
+        self.past.push_back((now, shows.last, shows.commit));
+        let (mut last, mut commit) = (LogIndex::ZERO, LogIndex::ZERO);
+        while self.past.front().is_some_and(|past| past.0 + self.bounds.answer <= now) {
+            (_, last, commit) = self.past.pop_front().unwrap_or_default();
+        }
+        if let Some(first) = self.past.front_mut()
+            && last > LogIndex::ZERO
+        {
+            // What is older than that is due for ever.
+            first.1 = first.1.max(last);
+            first.2 = first.2.max(commit);
+        }
+        if shows.commit < last {
+            self.flowing_since = now;
+        }
+        for (slot, shows) in shown.iter().enumerate() {
+            let linked = self.linked_since(reign.slot, slot).filter(|_| slot != reign.slot);
+            let (Some(shows), Some(linked)) = (shows, linked) else {
+                if slot != reign.slot {
+                    self.keeping_since[slot] = now;
+                }
+                continue;
+            };
+            let follows = shows.leader == Some(reign.slot) && shows.term == reign.term;
+            if !follows || shows.applied < commit {
+                self.keeping_since[slot] = now;
+            } else {
+                self.kept_at[slot] = now;
+            }
+            let is_member = self.at.voters & (1 << slot) != 0 && !self.at.surgery;
+            let from = linked.max(self.voters_since).max(reign.since).max(since);
+            let from = from.max(self.kept_at[slot]).max(if follows { self.applied[slot].at } else { 0 });
+            let stuck = now.saturating_sub(from);
+            if is_member && stuck > self.bounds.stall && (!follows || shows.applied < commit) {
+                let what = format!(
+                    "machine {slot} is in touch with machine {}, the leader of term {}, and has term {}, leader {:?}, applied {} of {commit} for {stuck} µs",
+                    reign.slot, reign.term, shows.term, shows.leader, shows.applied
+                );
+                return Err(Violation { check: "who is connected keeps up", what });
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody leads that a majority hears: for how long may that be?
+    fn leaderless(&self, now: u64) -> Result<(), Violation> {
+        let Some((members, since)) = self.majority_since() else { return Ok(()) };
+        if self.reign.is_some_and(|reign| members & (1 << reign.slot) != 0) {
+            return Ok(());
+        }
+        let handed = self.handing.map_or(0, |handing| handing.at);
+        let vain = now.saturating_sub(since.max(self.reigned_at).max(handed));
+        if vain > self.bounds.elect {
+            let what = format!(
+                "machines {members:#b} are well and connected for {vain} µs, and none of them leads (last known: {:?})",
+                self.reign
+            );
+            return Err(Violation { check: "a majority elects a leader", what });
+        }
+        Ok(())
+    }
+
+    /// A transfer that nothing hinders has to succeed. Whether it has.
+    fn handed_over(&mut self, now: u64) -> Result<bool, Violation> {
+        let Some(Handing { at, from, owed: Some((slot, due)) }) = self.handing else { return Ok(false) };
+        let linked = self.linked_since(from, slot).unwrap_or(u64::MAX);
+        let disturbed = self.supported_since(slot).unwrap_or(u64::MAX).max(linked) >= at;
+        let leads = self.reign.is_some_and(|reign| reign.slot == slot && reign.since >= at);
+        if !leads && !disturbed && now <= due {
+            return Ok(false);
+        }
+        self.handing = Some(Handing { at, from, owed: None });
+        if !leads && !disturbed {
+            let what = format!("machine {slot} was to lead from {at} on, and does not at {now}");
+            return Err(Violation { check: "a transfer succeeds", what });
+        }
+        Ok(leads)
+    }
+
+    /// A client asks a machine.
+    pub fn asked(&mut self, now: u64, request: RequestId, slot: usize, write: bool) {
+        self.asked.insert(request, Asked { slot, at: now, write, reign: self.reign.map(|reign| reign.term) });
+    }
+
+    /// A client is answered, or waits no longer (`None`). Whether a write was answered that began before another leader did.
+    ///
+    /// # Errors
+    /// [`Violation`]: the refusal has no reason, or it should have been answered.
+    pub fn answered(
+        &mut self,
+        now: u64,
+        request: RequestId,
+        reply: Option<&ClientReply>,
+        within: u64,
+    ) -> Result<bool, Violation> {
+        let Some(asked) = self.asked.remove(&request) else { return Ok(false) };
+        let error = match reply {
+            Some(ClientReply::Failed(error)) => Some(error),
+            None => None,
+            Some(_) => {
+                let reigns = self.reign.map(|reign| reign.term);
+                return Ok(asked.write && asked.reign.is_some() && reigns > asked.reign);
+            }
+        };
+        self.reasonable(now, asked, error, within)?;
+        let since = self.serves_since(asked);
+        let due = since.map_or(0, |since| now.saturating_sub(since.max(asked.at)));
+        // What was lost in the network after the leader was known is not sent again.
+        let reigns = self.reign.map_or(0, |reign| reign.since);
+        let lost = asked.write && self.lost_at[asked.slot].is_some_and(|lost| lost >= asked.at.max(reigns));
+        let installed = self.installed_at[asked.slot].is_some_and(|at| at >= asked.at);
+        if due > self.bounds.answer && !lost && !installed {
+            let what = format!(
+                "machine {} was asked at {}, could be served for {due} µs, and says {error:?}",
+                asked.slot, asked.at
+            );
+            return Err(Violation { check: "who can be served is served", what });
+        }
+        Ok(false)
+    }
+
+    /// Since when a machine could serve: a leader that commits in time is in touch with a majority, and with it, and it keeps up.
+    fn serves_since(&self, asked: Asked) -> Option<u64> {
+        let reign = self.reign?;
+        let since = self.supported_since(reign.slot)?;
+        let linked = self.linked_since(reign.slot, asked.slot)?;
+        let handed = self.handing.map_or(0, |handing| handing.at + self.bounds.transfer);
+        let times = [
+            since,
+            linked,
+            reign.since,
+            self.flowing_since,
+            if asked.slot == reign.slot { 0 } else { self.keeping_since[asked.slot] },
+            handed,
+        ];
+        times.into_iter().max()
+    }
+
+    /// Every refusal needs a state that justifies it.
+    fn reasonable(
+        &self,
+        now: u64,
+        asked: Asked,
+        error: Option<&ClientError>,
+        within: u64,
+    ) -> Result<(), Violation> {
+        let early = now - asked.at < within * 9 / 10 && self.health_since[asked.slot] < asked.at;
+        let recently = |at: Option<u64>, micros: u64| at.is_some_and(|at| at + micros >= asked.at);
+        let reason = match error {
+            // Its time was up long ago, and nobody told it so.
+            None => self.health_since[asked.slot] >= asked.at || self.at.health[asked.slot] == Health::Absent,
+            Some(ClientError::NoLeader | ClientError::NoQuorum) => !early,
+            Some(ClientError::Unknown) => !early || recently(self.installed_at[asked.slot], 0),
+            Some(ClientError::DiskFull) => recently(self.full_at, 2_000 * MILLI),
+            Some(ClientError::Overloaded) => true,
+            Some(_) => false,
+        };
+        if reason {
+            return Ok(());
+        }
+        let what = format!(
+            "machine {}, asked at {}, answers {error:?} after {} µs",
+            asked.slot,
+            asked.at,
+            now - asked.at
+        );
+        Err(Violation { check: "a refusal has a reason", what })
+    }
+}
