@@ -127,10 +127,8 @@ mutants! {
     StickinessSkipped "stickiness-skipped" "who hears a leader grants pre-votes, and votes";
     TimeoutsTenfold "timeouts-tenfold" "election timeouts are ten times as long";
     HeartbeatsRare "heartbeats-rare" "heartbeats come five times too seldom";
-    ResentForEver "resent-for-ever" "with each heartbeat everything is sent again that was not acknowledged";
     FollowerReadsRefused "follower-reads-refused" "a leader refuses the questions of followers for a read index";
     RefusedWritesDropped "refused-writes-dropped" "writes that another node refused, since it does not lead, are not sent again";
-    CommitUntold "commit-untold" "followers hear of commits with the next entries only";
     WipedKeepsId "wiped-keeps-id" "a member that lost its disk comes back under the same id";
 }
 

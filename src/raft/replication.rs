@@ -216,14 +216,9 @@ impl Shared {
         let times = if planted(Mutant::HeartbeatsRare) { 5 } else { 1 };
         let interval = times * self.config.heartbeat_interval_micros;
         let idle = peer.told_at.is_none_or(|told| self.now.since(told) >= interval);
-        if idle && planted(Mutant::ResentForEver) && matches!(peer.state, PeerState::Replicate(_)) {
-            peer.probe(peer.match_index.next());
-        }
         let is_replicating = matches!(peer.state, PeerState::Replicate(_));
         let tail = peer.next_index.previous();
-        let has_news = is_replicating
-            && !planted(Mutant::CommitUntold)
-            && self.commit_index.min(tail) > peer.told_commit;
+        let has_news = is_replicating && self.commit_index.min(tail) > peer.told_commit;
         if idle || has_news || round > peer.told_round {
             self.send_append(id, peer, round, 0);
         }

@@ -1,7 +1,6 @@
 //! The simulated operator: lets machines join, and replaces those that lost their disk.
 
 use crate::checks::Violation;
-use crate::durable::DurableModel;
 use crate::queue::engine::Engine;
 use crate::queue::happening::{Happening, OPERATOR_MICROS};
 use crate::queue::machine::Identity;
@@ -117,7 +116,7 @@ impl Engine {
         let store = self.fresh_store();
         let machine = &mut self.machines[slot];
         machine.disk.wipe();
-        machine.durable = DurableModel::default();
+        machine.durable = crate::durable::DurableModel::default();
         machine.under_way.clear();
         machine.rotten = false;
         machine.identity = machine.identity.map(|identity| Identity { store, ..identity });

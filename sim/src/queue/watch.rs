@@ -4,6 +4,7 @@ use crate::checks::Violation;
 use crate::network::Fate;
 use crate::queue::engine::Engine;
 use crate::queue::happening::Happening;
+use crate::queue::machine::Machine;
 use crate::schedule::PROMOTE_LAG_ENTRIES;
 use crate::service::{Health, Shows, Surroundings};
 use infinitystore::raft::{Membership, NodeId};
@@ -43,7 +44,8 @@ impl Engine {
         let health = (0..self.machines.len()).map(|slot| self.health(slot)).collect();
         let (voters, surgery) = self.voting().unwrap_or((0, true));
         let severed = self.network.severed(now);
-        if self.machines.iter().any(|machine| machine.disk.is_full()) {
+        let says = |machine: &Machine| machine.process.as_ref().is_some_and(|it| it.disk_full);
+        if self.machines.iter().any(|machine| machine.disk.is_full() || says(machine)) {
             self.service.full(now);
         }
         self.service.surroundings(now, &Surroundings { health, severed, voters, surgery });
