@@ -8,11 +8,12 @@
 //! Not here: who may write what, time, leases, logs. The floor above decides when a command is applied.
 
 mod command;
+mod leaf;
 mod snapshot;
 mod store;
 mod tree;
 
 pub use command::{KEY_BYTES_MAX, Op, Outcome, Revision, VALUE_BYTES_MAX};
+pub use leaf::VersionedRef;
 pub use snapshot::StoreReader;
 pub use store::{Store, Versioned};
-pub use tree::VersionedRef;

@@ -11,8 +11,8 @@
 
 use crate::codec::{DecodeError, Writer};
 use crate::kv::command::{KEY_BYTES_MAX, Revision, VALUE_BYTES_MAX};
+use crate::kv::leaf::VersionedRef;
 use crate::kv::store::{Store, StoreBuilder};
-use crate::kv::tree::VersionedRef;
 use alloc::vec::Vec;
 
 /// The first byte of a body: which format the rest has.

@@ -2,7 +2,8 @@
 //! changing.
 
 use crate::kv::command::{Op, Outcome, Revision};
-use crate::kv::tree::{Tree, TreeBuilder, VersionedRef};
+use crate::kv::leaf::VersionedRef;
+use crate::kv::tree::{Tree, TreeBuilder};
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
 

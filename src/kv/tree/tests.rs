@@ -1,7 +1,6 @@
 use crate::kv::command::Revision;
-use crate::kv::tree::{
-    CHILDREN_MAX, Inner, LEAF_BYTES_MAX, LEAF_PAIRS_MAX, Leaf, Node, Slot, Tree, TreeBuilder, VersionedRef,
-};
+use crate::kv::leaf::{LEAF_BYTES_MAX, LEAF_PAIRS_MAX, Leaf, Slot, VersionedRef};
+use crate::kv::tree::{CHILDREN_MAX, Inner, Node, Tree, TreeBuilder};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec;

@@ -1,0 +1,308 @@
+//! The leaves of the tree: pairs, packed.
+
+use crate::kv::command::Revision;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::cmp::Ordering;
+
+/// A leaf with more bytes of keys and small values is split, if it has more than one pair.
+pub(in crate::kv) const LEAF_BYTES_MAX: usize = 4096;
+/// So is one with more pairs.
+pub(in crate::kv) const LEAF_PAIRS_MAX: usize = 64;
+/// A longer value has an allocation of its own.
+pub(in crate::kv) const PACKED_VALUE_BYTES_MAX: usize = 512;
+
+/// A value and its versions, where they lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VersionedRef<'a> {
+    /// The value.
+    pub value: &'a [u8],
+    /// Revision that created the key (since it last did not exist).
+    pub create_revision: Revision,
+    /// Revision that last set it.
+    pub mod_revision: Revision,
+    /// How often it was set since it was created, from 1.
+    pub version: u64,
+}
+
+/// What is to be stored, given what is there.
+pub(in crate::kv) type Make<'m, 'v> = &'m mut dyn FnMut(Option<VersionedRef<'_>>) -> VersionedRef<'v>;
+
+/// Pairs in the order of their keys.
+#[derive(Clone, Debug, Default)]
+pub(in crate::kv) struct Leaf {
+    pub(in crate::kv) slots: Vec<Slot>,
+    /// Of each pair: the key, its create_revision, how much later it was last set, its version.
+    pub(in crate::kv) heads: Vec<u8>,
+    /// The packed values, side by side.
+    pub(in crate::kv) values: Vec<u8>,
+    /// The large values.
+    pub(in crate::kv) large: Vec<Bytes>,
+}
+
+/// Where a pair lies.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::kv) struct Slot {
+    /// Where its head ends in `heads`: it begins where the one before ends.
+    head_end: u32,
+    /// The same of its packed value in `values`; one that is large takes nothing there. A leaf is split before sixteen bits
+    /// are too few.
+    value_end: u16,
+    /// What follows the key in its head, bytes.
+    revision_bytes: u8,
+    /// Whether its value is among the large ones.
+    pub(in crate::kv) is_large: bool,
+}
+
+impl Leaf {
+    pub(in crate::kv) fn bytes(&self) -> usize {
+        self.heads.len() + self.values.len()
+    }
+
+    /// Whether it should take another pair while a tree is built: a little room is left for what changes later.
+    pub(in crate::kv) fn has_room(&self, key_bytes: usize, value_bytes: usize) -> bool {
+        let packed = if value_bytes > PACKED_VALUE_BYTES_MAX { 0 } else { value_bytes };
+        self.bytes() + key_bytes + packed <= LEAF_BYTES_MAX * 7 / 8 && self.slots.len() < LEAF_PAIRS_MAX
+    }
+
+    /// Where the head and the packed value of the pair at `at` begin.
+    pub(in crate::kv) fn starts(&self, at: usize) -> (usize, usize) {
+        at.checked_sub(1).map_or((0, 0), |before| {
+            let slot = &self.slots[before];
+            (slot.head_end as usize, usize::from(slot.value_end))
+        })
+    }
+
+    pub(in crate::kv) fn key(&self, at: usize) -> &[u8] {
+        let (head, _) = self.starts(at);
+        &self.heads[head..self.slots[at].key_end()]
+    }
+
+    /// Large values before the pair at `at`.
+    pub(in crate::kv) fn large_before(&self, at: usize) -> usize {
+        self.slots[..at].iter().filter(|slot| slot.is_large).count()
+    }
+
+    /// Where `key` is, or would be, and whether it is there.
+    pub(in crate::kv) fn find(&self, key: &[u8]) -> (usize, bool) {
+        let (mut low, mut high) = (0, self.slots.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.key(middle).cmp(key) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Equal => return (middle, true),
+                Ordering::Greater => high = middle,
+            }
+        }
+        (low, false)
+    }
+
+    /// The value of the pair at `at`.
+    pub(in crate::kv) fn versioned(&self, at: usize) -> VersionedRef<'_> {
+        let (_, value) = self.starts(at);
+        let slot = self.slots[at];
+        let value = if slot.is_large {
+            &self.large[self.large_before(at)]
+        } else {
+            &self.values[value..usize::from(slot.value_end)]
+        };
+        let mut rest = &self.heads[slot.key_end()..slot.head_end as usize];
+        let create = take_number(&mut rest);
+        let later = take_number(&mut rest);
+        let version = take_number(&mut rest);
+        let (create_revision, mod_revision) = (Revision(create), Revision(create + later));
+        VersionedRef { value, create_revision, mod_revision, version }
+    }
+
+    /// Puts a pair in; whether its key is new.
+    pub(in crate::kv) fn set(&mut self, key: &[u8], make: Make<'_, '_>) -> bool {
+        let (at, found) = self.find(key);
+        if found {
+            let versioned = make(Some(self.versioned(at)));
+            self.put(at, Some(self.slots[at]), key, versioned);
+        } else {
+            self.put(at, None, key, make(None));
+        }
+        !found
+    }
+
+    /// Writes a pair: over the one at `at`, or before it.
+    pub(in crate::kv) fn put(
+        &mut self,
+        at: usize,
+        over: Option<Slot>,
+        key: &[u8],
+        versioned: VersionedRef<'_>,
+    ) {
+        let (head, packed_at) = self.starts(at);
+        let (old_head, old_packed) = over
+            .map_or((0, 0), |slot| (slot.head_end as usize - head, usize::from(slot.value_end) - packed_at));
+        let value = versioned.value;
+        let is_large = value.len() > PACKED_VALUE_BYTES_MAX;
+        let packed = if is_large { &[][..] } else { value };
+        let mut revisions = Numbers::default();
+        revisions.put(versioned.create_revision.0);
+        revisions.put(versioned.mod_revision.0 - versioned.create_revision.0);
+        revisions.put(versioned.version);
+        splice(&mut self.heads, head, old_head, &[key, revisions.bytes()]);
+        splice(&mut self.values, packed_at, old_packed, &[packed]);
+        let before = self.large_before(at);
+        match (over.is_some_and(|slot| slot.is_large), is_large) {
+            (true, true) => self.large[before] = Bytes::copy_from_slice(value),
+            (true, false) => drop(self.large.remove(before)),
+            (false, true) => self.large.insert(before, Bytes::copy_from_slice(value)),
+            (false, false) => {}
+        }
+        if over.is_none() {
+            self.slots.reserve_exact(1);
+            let (head_end, value_end) = (long(head), short(packed_at));
+            self.slots.insert(at, Slot { head_end, value_end, ..Slot::default() });
+        }
+        let slot = &mut self.slots[at];
+        slot.is_large = is_large;
+        slot.revision_bytes =
+            u8::try_from(revisions.bytes().len()).expect("three numbers take at most thirty bytes");
+        let heads = long(key.len() + revisions.bytes().len()).wrapping_sub(long(old_head));
+        let values = short(packed.len()).wrapping_sub(short(old_packed));
+        self.slots[at..].iter_mut().for_each(|slot| *slot = slot.moved(heads, values));
+    }
+
+    pub(in crate::kv) fn remove(&mut self, at: usize) {
+        let (head, value) = self.starts(at);
+        let slot = self.slots[at];
+        let before = self.large_before(at);
+        self.heads.drain(head..slot.head_end as usize);
+        self.values.drain(value..usize::from(slot.value_end));
+        if slot.is_large {
+            self.large.remove(before);
+        }
+        self.slots.remove(at);
+        let heads = long(head).wrapping_sub(slot.head_end);
+        let values = short(value).wrapping_sub(slot.value_end);
+        self.slots[at..].iter_mut().for_each(|slot| *slot = slot.moved(heads, values));
+    }
+
+    /// Splits off the upper half if there is too much in it: by pairs if there are too many, else by bytes.
+    pub(in crate::kv) fn maybe_split(&mut self) -> Option<(Vec<u8>, Self)> {
+        let (pairs, bytes) = (self.slots.len(), self.bytes());
+        let at = if pairs > LEAF_PAIRS_MAX {
+            pairs / 2
+        } else if bytes > LEAF_BYTES_MAX && pairs > 1 {
+            let is_low = |slot: &Slot| slot.head_end as usize + usize::from(slot.value_end) <= bytes / 2;
+            self.slots.partition_point(is_low).clamp(1, pairs - 1)
+        } else {
+            return None;
+        };
+        let (head, value) = self.starts(at);
+        let large = self.large.split_off(self.large_before(at));
+        let (heads, values) = (long(head), short(value));
+        let back = |slot: &Slot| slot.moved(heads.wrapping_neg(), values.wrapping_neg());
+        let right = Self {
+            slots: self.slots[at..].iter().map(back).collect(),
+            heads: self.heads[head..].to_vec(),
+            values: self.values[value..].to_vec(),
+            large,
+        };
+        self.slots.truncate(at);
+        self.heads.truncate(head);
+        self.values.truncate(value);
+        self.fit();
+        Some((right.key(0).to_vec(), right))
+    }
+
+    /// Gives back what is reserved and not used.
+    pub(in crate::kv) fn fit(&mut self) {
+        self.slots.shrink_to_fit();
+        self.heads.shrink_to_fit();
+        self.values.shrink_to_fit();
+        self.large.shrink_to_fit();
+    }
+}
+
+impl Slot {
+    /// Where its key ends in `heads`.
+    pub(in crate::kv) const fn key_end(self) -> usize {
+        self.head_end as usize - self.revision_bytes as usize
+    }
+
+    /// The same pair where it lies so many bytes further on (or back, modulo the size of the fields).
+    pub(in crate::kv) const fn moved(self, heads: u32, values: u16) -> Self {
+        let Self { head_end, value_end, .. } = self;
+        Self { head_end: head_end.wrapping_add(heads), value_end: value_end.wrapping_add(values), ..self }
+    }
+}
+
+/// A place among the heads of a leaf.
+pub(in crate::kv) fn long(number: usize) -> u32 {
+    u32::try_from(number).expect("a leaf is far shorter than 4 GiB")
+}
+
+/// A place among the packed values of a leaf.
+pub(in crate::kv) fn short(number: usize) -> u16 {
+    u16::try_from(number).expect("a leaf has no 64 KiB of packed values")
+}
+
+/// Puts `parts` in the place of `old` bytes at `at`, reserving no more than is used.
+pub(in crate::kv) fn splice(bytes: &mut Vec<u8>, at: usize, old: usize, parts: &[&[u8]]) {
+    let new: usize = parts.iter().map(|part| part.len()).sum();
+    let end = bytes.len();
+    match new.cmp(&old) {
+        Ordering::Greater => {
+            bytes.reserve_exact(new - old);
+            bytes.resize(end + new - old, 0);
+            bytes.copy_within(at + old..end, at + new);
+        }
+        Ordering::Less => {
+            bytes.copy_within(at + old..end, at + new);
+            bytes.truncate(end - (old - new));
+            if bytes.capacity() > bytes.len() + bytes.len() / 8 {
+                bytes.shrink_to_fit();
+            }
+        }
+        Ordering::Equal => {}
+    }
+    let mut to = at;
+    for part in parts {
+        bytes[to..to + part.len()].copy_from_slice(part);
+        to += part.len();
+    }
+}
+
+/// Numbers as bytes, seven bits in each, the lowest first; the eighth says that more follow.
+#[derive(Debug, Default)]
+pub(in crate::kv) struct Numbers {
+    bytes: [u8; 32],
+    len: usize,
+}
+
+impl Numbers {
+    fn put(&mut self, mut number: u64) {
+        loop {
+            let low = (number & 0x7f) as u8;
+            number >>= 7;
+            self.bytes[self.len] = low | if number > 0 { 0x80 } else { 0 };
+            self.len += 1;
+            if number == 0 {
+                return;
+            }
+        }
+    }
+
+    pub(in crate::kv) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+#[inline]
+fn take_number(bytes: &mut &[u8]) -> u64 {
+    let (mut number, mut shift) = (0, 0);
+    loop {
+        let byte = bytes[0];
+        *bytes = &bytes[1..];
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return number;
+        }
+        shift += 7;
+    }
+}
