@@ -9,7 +9,7 @@ use crate::raft::Config;
 use crate::replica::ReplicaConfig;
 use crate::server::{
     Env, HttpOptions, HttpServer, Listener, Metrics, Node, NodeExit, NodeOptions, NodeSlot, StartError,
-    TokioEnv,
+    TokioEnv, TokioListener,
 };
 use crate::storage::RealDisk;
 use std::io::Write as _;
@@ -147,6 +147,15 @@ async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions)
     let raft_addr = options.raft_addr.clone();
     let metrics = Metrics::new();
     // Before the node, too: a large store takes a while to load, and whoever looks after the process asks how it is.
+    // After the port for peers: who finds the process alive may have another node connect to it.
+    let peers = tokio::select! {
+        biased;
+        signal = signals.next() => {
+            tracing::info!("stopped by {signal} while starting");
+            return Ok(());
+        }
+        peers = Node::listen(&env, &options) => peers.map_err(start_failure)?,
+    };
     let slot = NodeSlot::default();
     let http = HttpServer::start(env.clone(), listener, http_options, slot.clone(), metrics.clone());
     let node = tokio::select! {
@@ -156,7 +165,7 @@ async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions)
             tracing::info!("stopped by {signal} while starting");
             return Ok(());
         }
-        started = start(&env, options, metrics) => started.map_err(start_failure)?,
+        started = start(&env, options, metrics, peers) => started.map_err(start_failure)?,
     };
     slot.fill(node.handle());
     // Whoever started it may have closed the pipe: no reason not to serve.
@@ -190,9 +199,19 @@ async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions)
 }
 
 /// Starts the node; where the disk is full, as soon as there is room.
-async fn start(env: &TokioEnv<RealDisk>, options: NodeOptions, metrics: Metrics) -> Result<Node, StartError> {
+async fn start(
+    env: &TokioEnv<RealDisk>,
+    options: NodeOptions,
+    metrics: Metrics,
+    peers: TokioListener,
+) -> Result<Node, StartError> {
+    let mut peers = Some(peers);
     loop {
-        match Node::start(env.clone(), options.clone(), metrics.clone()).await {
+        let peers = match peers.take() {
+            Some(peers) => peers,
+            None => Node::listen(env, &options).await?,
+        };
+        match Node::start_on(env.clone(), options.clone(), metrics.clone(), peers).await {
             Err(StartError::NoRoom(text)) => {
                 if metrics.disk_full.get() == 0 {
                     tracing::error!("{text}; until then this node tries every few seconds");

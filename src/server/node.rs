@@ -51,7 +51,28 @@ impl Node {
     /// # Errors
     /// [`StartError`].
     pub async fn start<E: Env>(env: E, options: NodeOptions, metrics: Metrics) -> Result<Self, StartError> {
-        let listener = listen(&env, &options.raft_addr).await?;
+        let listener = Self::listen(&env, &options).await?;
+        Self::start_on(env, options, metrics, listener).await
+    }
+
+    /// Listens for peers. Those that connect before the node has started wait until it has.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn listen<E: Env>(env: &E, options: &NodeOptions) -> Result<E::Listener, StartError> {
+        listen(env, &options.raft_addr).await
+    }
+
+    /// As [`Self::start`], on a listener from [`Self::listen`].
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start_on<E: Env>(
+        env: E,
+        options: NodeOptions,
+        metrics: Metrics,
+        listener: E::Listener,
+    ) -> Result<Self, StartError> {
         let (raft_addr, http_addr) = addresses(&env, &options, &listener).await?;
         let (storage, identity, replica) = beside_tasks(
             &env,
