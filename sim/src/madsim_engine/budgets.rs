@@ -7,9 +7,9 @@ use crate::schedule::SECOND;
 use std::collections::VecDeque;
 
 /// Snapshots after which a segment that was full before the first of them is gone: two are kept, and one is being written.
-const SNAPSHOTS: usize = 4;
+const SNAPSHOTS: usize = 3;
 /// A write takes at most so much more than its entries: its block, and a spare part of the segment.
-const WRITE_BYTES: u64 = 3 * 4096;
+const WRITE_BYTES: u64 = 4096 + 512;
 /// Files that are no segments: identity, incarnation, lock, two snapshots, one being written, one being received, a torn tail.
 const OTHER_FILES: u64 = 14;
 /// Segments beside those that hold what has to be held: the one being written, spares, one that is being given up.
@@ -84,7 +84,7 @@ impl World {
         let store = self.stores.values().next_back().map_or(0, |(_, _, bytes)| *bytes);
         let live = machine.written.live();
         // What does not fit into a segment begins the next.
-        let segments = SEGMENTS + 2 * live.div_ceil(segment);
+        let segments = SEGMENTS + live.div_ceil(segment);
         let bytes = segments * segment + live + 6 * (2 * store + (128 << 10));
         let most = [
             ("files", usage.files, OTHER_FILES + segments),

@@ -94,6 +94,9 @@ impl Env for SimEnv {
             let percent = if name == "log" { 100 } else { world.limits.snapshot_worker_percent };
             let percent = if world.calm { percent.min(100) } else { percent };
             let micros = world.disk_rng.random_range(range) * percent / 100 + by;
+            let machine = &mut world.machines[env.slot];
+            // Its clock may be slower than ours.
+            machine.disk_busy_until = machine.disk_busy_until.max(now() + micros + micros / 10);
             world.tell_worker(env.slot, &name, micros);
             micros
         };

@@ -248,6 +248,9 @@ impl Run {
             }
             sleep_until(now() + 20 * MILLI).await;
         }
+        // What a stalled disk had begun before the calm is over, too.
+        let busy_until = self.shared.lock().machines.iter().map(|machine| machine.disk_busy_until).max();
+        sleep_until(busy_until.unwrap_or(0)).await;
         self.examine().await;
         self.shared.lock().judge_service();
     }

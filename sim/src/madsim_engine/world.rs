@@ -56,6 +56,8 @@ pub(in crate::madsim_engine) struct Machine {
     pub power_fails_at: Option<u64>,
     /// Extra time of each batch, and until when.
     pub slow_disk: (u64, u64),
+    /// Until when its disk is busy with what it has begun.
+    pub disk_busy_until: u64,
     /// When its disk has room again.
     pub room_at: Option<u64>,
     /// A bit of its disk has flipped, and nobody has looked since.
@@ -214,6 +216,7 @@ impl Shared {
                 stands_still_until: 0,
                 power_fails_at: None,
                 slow_disk: (0, 0),
+                disk_busy_until: 0,
                 room_at: None,
                 rotten: false,
                 joins: slot != 0,
