@@ -6,14 +6,14 @@ use crate::madsim_engine::world::World;
 use crate::schedule::SECOND;
 use std::collections::VecDeque;
 
-/// Snapshots after which a segment that was full before the first of them is gone: two are kept, and one is being written.
-const SNAPSHOTS: usize = 3;
+/// Snapshots after which a segment that was full before the first of them is gone: two are kept, one is written, one is sent.
+const SNAPSHOTS: usize = 4;
 /// A write takes at most so much more than its entries: its block, and a spare part of the segment.
 const WRITE_BYTES: u64 = 4096 + 512;
 /// Files that are no segments: identity, incarnation, lock, two snapshots, one being written, one being received, a torn tail.
 const OTHER_FILES: u64 = 14;
 /// Segments beside those that hold what has to be held: the one being written, spares, one that is being given up.
-const SEGMENTS: u64 = 6;
+const SEGMENTS: u64 = 10;
 /// Descriptors beside those of segments.
 const HANDLES: u64 = 16;
 /// How long it may be above: what is removed is removed by a worker that may be slow.
