@@ -51,16 +51,57 @@ number! {
     Time
 }
 number! {
-    /// Which start of a node this is: grows with every start on the same data, so that answers to an earlier life are recognised.
-    Incarnation
-}
-number! {
     /// Position in the one ordered stream of writes that a core hands to its storage, from 1 in each incarnation.
     WriteSequence
 }
 number! {
     /// Number of a round of heartbeats that confirms leadership for reads (Dissertation §6.4); grows within a term.
     ReadRound
+}
+
+/// Which start of a node this is, told from every other start on any copy of its data.
+///
+/// The number grows with every start on the same data, but it is counted on the disk: when an older copy of the disk is
+/// put back, it is given again. The nonce is drawn at random at each start, so that the two together are not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Incarnation {
+    number: u64,
+    nonce: u64,
+}
+
+impl Incarnation {
+    /// The start `number`, with nothing drawn: for nodes whose disk nobody puts back (tests, models).
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self::drawn(number, 0)
+    }
+
+    /// The start `number`, for which `nonce` was drawn.
+    #[must_use]
+    pub const fn drawn(number: u64, nonce: u64) -> Self {
+        Self { number, nonce }
+    }
+
+    /// The how-manieth start on its data it is.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.number
+    }
+
+    /// What was drawn at random for it.
+    #[must_use]
+    pub const fn nonce(self) -> u64 {
+        self.nonce
+    }
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.nonce {
+            0 => write!(f, "{}", self.number),
+            nonce => write!(f, "{}-{nonce:016x}", self.number),
+        }
+    }
 }
 
 impl Term {

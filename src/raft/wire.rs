@@ -116,10 +116,10 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) {
             });
         }
         Body::ReadIndex { incarnation, sequence } | Body::ReadIndexRefused { incarnation, sequence } => {
-            words(out, [incarnation.get(), *sequence]);
+            words(out, [incarnation.number(), incarnation.nonce(), *sequence]);
         }
         Body::ReadIndexReady { incarnation, sequence, index } => {
-            words(out, [incarnation.get(), *sequence, index.get()]);
+            words(out, [incarnation.number(), incarnation.nonce(), *sequence, index.get()]);
         }
     }
 }
@@ -231,7 +231,8 @@ fn decode_install_snapshot(reader: &mut Reader) -> Result<Body, DecodeError> {
 }
 
 fn decode_question(reader: &mut Reader) -> Result<(Incarnation, u64), DecodeError> {
-    Ok((Incarnation::new(reader.u64("incarnation")?), reader.counter("read sequence")?))
+    let incarnation = Incarnation::drawn(reader.counter("incarnation")?, reader.u64("incarnation nonce")?);
+    Ok((incarnation, reader.counter("read sequence")?))
 }
 
 fn decode_term(reader: &mut Reader) -> Result<Term, DecodeError> {

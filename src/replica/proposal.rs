@@ -6,10 +6,11 @@ use crate::raft::{Incarnation, NodeId};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// Bytes before the operation: origin u64, incarnation u64, sequence u64.
-const PROPOSAL_HEADER_BYTES: usize = 24;
+/// Bytes before the operation: origin u64, incarnation (number u64, nonce u64), sequence u64.
+const PROPOSAL_HEADER_BYTES: usize = 32;
 
-/// Names one proposal for ever: which node's client, in which life of that node, the how-manieth.
+/// Names one proposal for ever: which node's client, in which life of that node, the how-manieth. No two starts share an
+/// incarnation, not even those on two copies of one disk: the name of an entry that is lost is never given again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProposalId {
     /// The node whose client waits for it.
@@ -29,7 +30,8 @@ pub(in crate::replica) fn encode(id: ProposalId, op: &Op) -> Bytes {
     };
     let mut bytes = Vec::with_capacity(PROPOSAL_HEADER_BYTES + 16 + key + value);
     bytes.put_u64(id.origin.get());
-    bytes.put_u64(id.incarnation.get());
+    bytes.put_u64(id.incarnation.number());
+    bytes.put_u64(id.incarnation.nonce());
     bytes.put_u64(id.sequence);
     op.encode(&mut bytes);
     Bytes::from(bytes)
@@ -42,7 +44,8 @@ pub(in crate::replica) fn encode(id: ProposalId, op: &Op) -> Bytes {
 pub fn decode(data: Bytes) -> Result<(ProposalId, Op), DecodeError> {
     let mut reader = Reader::new(data);
     let origin = NodeId::new(reader.u64("proposal origin")?);
-    let incarnation = Incarnation::new(reader.u64("proposal incarnation")?);
+    let number = reader.u64("proposal incarnation")?;
+    let incarnation = Incarnation::drawn(number, reader.u64("proposal nonce")?);
     let sequence = reader.u64("proposal sequence")?;
     let op = Op::decode(reader)?;
     Ok((ProposalId { origin, incarnation, sequence }, op))

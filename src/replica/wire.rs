@@ -48,13 +48,13 @@ impl PeerMessage {
 }
 
 fn encode_relation(from: NodeId, to: NodeId, term: Term, incarnation: Incarnation, out: &mut Vec<u8>) {
-    for word in [from.get(), to.get(), term.get(), incarnation.get()] {
+    for word in [from.get(), to.get(), term.get(), incarnation.number(), incarnation.nonce()] {
         out.put_u64(word);
     }
 }
 
 fn encode_forward(forward: &Forward, out: &mut Vec<u8>) {
-    out.reserve(44 + forward.commands.iter().map(|command| 4 + command.len()).sum::<usize>());
+    out.reserve(52 + forward.commands.iter().map(|command| 4 + command.len()).sum::<usize>());
     encode_relation(forward.from, forward.to, forward.term, forward.incarnation, out);
     out.put_u64(forward.first_sequence);
     out.put_u32(u32::try_from(forward.commands.len()).expect("a forward is bounded by its bytes"));
@@ -67,7 +67,8 @@ fn decode_relation(reader: &mut Reader) -> Result<(NodeId, NodeId, Term, Incarna
     let from = NodeId::new(reader.u64("sender")?);
     let to = NodeId::new(reader.u64("addressee")?);
     let term = Term::new(reader.counter("term")?);
-    Ok((from, to, term, Incarnation::new(reader.u64("incarnation")?)))
+    let incarnation = Incarnation::drawn(reader.counter("incarnation")?, reader.u64("incarnation nonce")?);
+    Ok((from, to, term, incarnation))
 }
 
 fn decode_forward(mut reader: Reader) -> Result<Forward, DecodeError> {

@@ -50,6 +50,8 @@ pub struct Opened {
     pub identity: Identity,
     /// Which start this is.
     pub incarnation: Incarnation,
+    /// What was drawn at random for this start and for those before it, newest first; at least this one's.
+    pub nonces: Vec<u64>,
     /// What the core starts from.
     pub restored: Restored,
     /// The state machine at `restored.snapshot` (empty without one).
@@ -232,7 +234,8 @@ impl<D: Disk> Storage<D> {
             }
         }
         let log = Log::start(disk.clone(), wal_dir, options.clone(), recovered, state)?;
-        let incarnation = Incarnation::new(log.incarnation());
+        let nonces = log.nonces().to_vec();
+        let incarnation = Incarnation::drawn(log.incarnation(), nonces[0]);
         let restored = Restored {
             hard_state: replay.hard_state,
             snapshot,
@@ -242,7 +245,7 @@ impl<D: Disk> Storage<D> {
         let incoming = Incoming::new(snapshots.clone());
         let storage =
             Self { disk, options, identity: identity.clone(), log, snapshots, incoming, failed: None, lock };
-        Ok((storage, Opened { identity, incarnation, restored, store, notes }))
+        Ok((storage, Opened { identity, incarnation, nonces, restored, store, notes }))
     }
 
     fn write(

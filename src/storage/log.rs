@@ -9,7 +9,7 @@ use crate::storage::options::StorageOptions;
 use crate::storage::record::encode_records;
 use crate::storage::recovery::{Recovered, SealedSegment, Tail};
 use crate::storage::sector::{BLOCK_BYTES, file_bytes_for, mix};
-use crate::storage::segment::{SegmentHeader, build_segment, capacity_for, segment_name};
+use crate::storage::segment::{NONCES_KEPT, SegmentHeader, build_segment, capacity_for, segment_name};
 use crate::storage::spare::{Room, Spares};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -92,9 +92,13 @@ impl<D: Disk> Log<D> {
     ) -> Result<Self, StorageError> {
         let Tail { header, batches, max_index, next_sequence, last_checksum, .. } = recovered.tail;
         let incarnation = header.incarnation + 1;
+        let mut nonces = header.nonces;
+        nonces.insert(0, nonce(options.seed, incarnation));
+        nonces.truncate(NONCES_KEPT);
         let mut header = SegmentHeader {
             life: life(options.seed, incarnation, header.first_sequence),
             incarnation,
+            nonces,
             copied_through: next_sequence - 1,
             former_lives: Vec::new(),
             ..header
@@ -131,6 +135,11 @@ impl<D: Disk> Log<D> {
     /// Which start of the node this is.
     pub(crate) fn incarnation(&self) -> u64 {
         self.active.header.incarnation
+    }
+
+    /// What was drawn at random for this start and for those before it, newest first.
+    pub(crate) fn nonces(&self) -> &[u64] {
+        &self.active.header.nonces
     }
 
     /// The two newest snapshots with a durable marker, oldest first.
@@ -380,6 +389,12 @@ pub(crate) fn push_marker(markers: &mut Vec<SnapshotMeta>, meta: SnapshotMeta) {
 /// sequence) never is.
 pub(crate) fn life(seed: u64, incarnation: u64, first_sequence: u64) -> u64 {
     mix(mix(mix(seed).wrapping_add(incarnation)).wrapping_add(first_sequence))
+}
+
+/// What a start is told by from every other one on a copy of the same data directory: as random as the seed is.
+fn nonce(seed: u64, incarnation: u64) -> u64 {
+    // Apart from the lives, which are drawn from the same seed.
+    mix(mix(!seed).wrapping_add(incarnation))
 }
 
 /// Writes a torn tail into a file beside its segment, so that nothing that was read is ever lost, and removes the

@@ -16,7 +16,8 @@ pub struct StorageOptions {
     pub batch_bytes_max: usize,
     /// Where the next segment is prepared.
     pub spare_mode: SpareMode,
-    /// Source of the random numbers that tell the lives of a segment file apart. Need not differ between starts.
+    /// Source of the random numbers that tell this start from every other one on a copy of the same directory, and the
+    /// lives of a segment file apart. Drawn anew for each start.
     pub seed: u64,
     /// Measures syncs, for metrics only.
     pub clock: StorageClock,

@@ -16,6 +16,10 @@ use std::path::Path;
 /// The newest format of log, snapshot and identity files that this program reads, and the one it writes.
 pub(crate) const FORMAT_VERSION: u32 = 1;
 
+/// Starts whose random numbers a header keeps: a peer that has missed fewer starts can tell whether this log is the
+/// one it knew.
+pub(crate) const NONCES_KEPT: usize = 16;
+
 const MAGIC: &[u8; 8] = b"ISlogseg";
 /// Magic, version u32, body length u32, life u64, checksum u32.
 const FIXED_BYTES: usize = 28;
@@ -36,6 +40,9 @@ pub(crate) struct SegmentHeader {
     pub(crate) store: StoreId,
     /// Starts of this node, counting the one that made the file.
     pub(crate) incarnation: u64,
+    /// What was drawn at random for that start and for those before it, newest first: the newest
+    /// [`NONCES_KEPT`].
+    pub(crate) nonces: Vec<u64>,
     /// Length of the file, bytes: filled when it gets its name.
     pub(crate) capacity: u64,
     /// Sequence of its first batch.
@@ -135,6 +142,9 @@ impl SegmentHeader {
             self.last_index.get(),
         ];
         let markers = self.markers.iter().map(|marker| marker.last.index.get().max(marker.bytes));
+        if self.nonces.len() > NONCES_KEPT {
+            return Err("its header keeps more starts than any does");
+        }
         if self.first_sequence == 0 || numbers.into_iter().chain(markers).any(|number| number > COUNTER_MAX) {
             return Err("a number in its header is beyond any that can be reached");
         }

@@ -88,6 +88,7 @@ pub(crate) fn make_log<D: Disk>(
         cluster: identity.cluster,
         store: identity.store,
         incarnation,
+        nonces: Vec::new(),
         capacity: 0,
         first_sequence: 1,
         previous: 0,

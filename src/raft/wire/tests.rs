@@ -95,7 +95,9 @@ fn small_body() -> BoxedStrategy<Body> {
     let term = || counter().prop_map(Term::new);
     let index = || counter().prop_map(LogIndex::new);
     let round = || counter().prop_map(ReadRound::new);
-    let question = || (any::<u64>().prop_map(Incarnation::new), counter());
+    let incarnation =
+        || (counter(), any::<u64>()).prop_map(|(number, nonce)| Incarnation::drawn(number, nonce));
+    let question = || (incarnation(), counter());
     prop_oneof![
         (term(), log_id()).prop_map(|(campaign_term, last_log)| Body::PreVote { campaign_term, last_log }),
         term().prop_map(|campaign_term| Body::PreVoteGranted { campaign_term }),

@@ -104,7 +104,7 @@ fn a_forward_of_a_stranger_or_under_a_false_name_is_not_proposed() {
     let mut stranger = forward.clone();
     stranger.from = id(9);
     let mut other_life = forward.clone();
-    other_life.incarnation = Incarnation::new(7);
+    other_life.incarnation = Incarnation::drawn(1, 7);
     let mut garbage = forward;
     garbage.commands = vec![Bytes::from_static(b"no command")];
     for forward in [stranger, other_life, garbage] {

@@ -16,7 +16,9 @@ fn decode(bytes: &[u8]) -> Result<PeerMessage, DecodeError> {
 }
 
 fn messages() -> impl Strategy<Value = PeerMessage> {
-    let relation = (any::<u64>(), any::<u64>(), 0..=COUNTER_MAX, any::<u64>(), 0..=COUNTER_MAX);
+    let incarnation =
+        (0..=COUNTER_MAX, any::<u64>()).prop_map(|(number, nonce)| Incarnation::drawn(number, nonce));
+    let relation = (any::<u64>(), any::<u64>(), 0..=COUNTER_MAX, incarnation, 0..=COUNTER_MAX);
     let commands =
         prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50).prop_map(Bytes::from), 0..8);
     let kind = prop_oneof![
@@ -26,7 +28,6 @@ fn messages() -> impl Strategy<Value = PeerMessage> {
     ];
     (relation, kind).prop_map(|((from, to, term, incarnation, first_sequence), kind)| {
         let (from, to, term) = (NodeId::new(from), NodeId::new(to), Term::new(term));
-        let incarnation = Incarnation::new(incarnation);
         match kind {
             None => PeerMessage::Raft(Message { from, to, term, body: Body::VoteGranted }),
             Some(Ok(commands)) => {

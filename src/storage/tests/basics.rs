@@ -1,6 +1,6 @@
 //! A data directory from its first start on: on the disk in memory and on the operating system's.
 
-use crate::raft::{ClusterId, Incarnation, LogIndex, LogRecords, NodeId, StoreId};
+use crate::raft::{ClusterId, LogIndex, LogRecords, NodeId, StoreId};
 use crate::replica::{StorageEvent, StorageRequest};
 use crate::storage::tests::kit::{
     DIR, bootstrap, entries, entry, indices, open, options, segments, snapshot, store, vote, write,
@@ -15,7 +15,7 @@ fn fresh_directory_holds_the_bootstrap_log() {
     let (_storage, opened) = open(&disk).unwrap();
     assert_eq!(opened.restored, bootstrap().initial);
     assert_eq!(opened.identity.name, "node1");
-    assert_eq!(opened.incarnation, Incarnation::new(1));
+    assert_eq!(opened.incarnation.number(), 1);
     assert_eq!(opened.notes[0], RecoveryNote::Created);
 }
 
@@ -30,11 +30,29 @@ fn what_was_written_is_recovered_by_every_later_start() {
     storage.close().unwrap();
     for start in 2..5 {
         let (storage, opened) = open(&disk).unwrap();
-        assert_eq!(opened.incarnation, Incarnation::new(start));
+        assert_eq!(opened.incarnation.number(), start);
         assert_eq!(indices(&opened.restored), (1..=60).collect::<Vec<_>>());
         assert_eq!(opened.restored.entries[59], entry(60, 3, 1000));
         assert_eq!(opened.restored.hard_state, vote(3, Some(1)));
         storage.close().unwrap();
+    }
+}
+
+#[test]
+fn starts_on_two_copies_of_a_directory_are_never_the_same_start() {
+    let disk = MemoryDisk::new();
+    drop(open(&disk).unwrap());
+    let older = disk.copy();
+    let start = |disk: &MemoryDisk, seed| {
+        Storage::open(disk.clone(), StorageOptions { seed, ..options() }, &bootstrap()).unwrap().1
+    };
+    let (here, there) = (start(&disk, 8), start(&older, 9));
+    assert_eq!(here.incarnation.number(), there.incarnation.number(), "it is counted on the disk");
+    assert_ne!(here.incarnation, there.incarnation);
+    assert_eq!(here.nonces[1..], there.nonces[1..], "both come after the same starts");
+    assert_eq!(here.nonces[0], here.incarnation.nonce());
+    for seed in 0..40 {
+        assert!(start(&disk, seed).nonces.len() <= 16);
     }
 }
 

@@ -349,7 +349,7 @@ fn adopted_node_starts_empty_under_its_new_identity_and_keeps_its_lock() {
     write(&mut storage, vec![entries(2, 5, 1, 10)]).unwrap();
     let (storage, opened) = storage.adopt(ClusterId(77), NodeId::new(3), StoreId(78)).unwrap();
     assert!(opened.restored.entries.is_empty() && opened.store.is_empty());
-    assert!(opened.incarnation.get() > 1);
+    assert!(opened.incarnation.number() > 1);
     assert!(matches!(refused(&disk), OpenError::InUse { .. }));
     assert!(!disk.exists(&wal_dir()).unwrap(), "the old log is gone");
     drop(storage);
