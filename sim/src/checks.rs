@@ -166,7 +166,12 @@ impl Checks {
                     let what = format!("machine {slot} about member {from}: {reason}");
                     return Err(Violation { check: "no correct peer says that", what });
                 }
+                Notice::Withdrawn(why) => {
+                    let what = format!("machine {slot}: {why}");
+                    return Err(Violation { check: "no sound member withdraws", what });
+                }
                 Notice::MembershipChanged { .. }
+                | Notice::PeerWithdrew { .. }
                 | Notice::SnapshotFailed(_)
                 | Notice::SnapshotNotTaken { .. } => {}
             }

@@ -217,6 +217,7 @@ mod tests {
         let heartbeat = Body::AppendEntries {
             session: 1,
             prev: LogId::ZERO,
+            acknowledged: LogId::ZERO,
             entries: Vec::new(),
             commit: LogIndex::ZERO,
             round: ReadRound::ZERO,

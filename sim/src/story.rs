@@ -240,6 +240,10 @@ impl Story {
                     let what = format!("by member {peer}, {times} in a row: {why}");
                     self.note(at, Some(slot), "snapshot refused", what);
                 }
+                Notice::Withdrawn(why) => self.note(at, Some(slot), "withdrew", why.as_str()),
+                Notice::PeerWithdrew { peer, why } => {
+                    self.note(at, Some(slot), "peer withdrew", format!("member {peer}: {why}"));
+                }
                 Notice::BadMessage { from, reason } => {
                     self.note(at, Some(slot), "bad message", format!("from member {from}: {reason}"));
                 }
@@ -484,6 +488,7 @@ fn raft_described(message: &Message) -> (&'static str, bool, String) {
         Body::ReadIndexReady { sequence, index, .. } => {
             ("ReadIndexReady", write!(text, ", read {sequence} at {index}"))
         }
+        Body::Withdrawn(why) => ("Withdrawn", write!(text, ", {why:?}")),
         Body::ReadIndexRefused { sequence, .. } => ("ReadIndexRefused", write!(text, ", read {sequence}")),
     };
     written.expect("a string takes everything");

@@ -9,7 +9,7 @@
 //! from them. Damage within pieces is the file's and the wire's to find (they have checksums); the hash at the end makes sure
 //! that what was rebuilt is what was captured.
 
-use crate::codec::{DecodeError, Writer};
+use crate::codec::{COUNTER_MAX, DecodeError, Writer};
 use crate::kv::command::{KEY_BYTES_MAX, Revision, VALUE_BYTES_MAX};
 use crate::kv::leaf::VersionedRef;
 use crate::kv::store::{Store, StoreBuilder};
@@ -215,7 +215,7 @@ impl StoreReader {
             return Err(DecodeError::Invalid { what: "number of keys", value: count });
         }
         let revision = Revision(u64_at(head, 9));
-        if revision < self.newest {
+        if revision < self.newest || revision.0 > COUNTER_MAX {
             return Err(DecodeError::Invalid { what: "revision of the snapshot", value: revision.0 });
         }
         let store = core::mem::take(&mut self.builder).finish(revision);

@@ -7,6 +7,7 @@ use crate::raft::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotR
 use crate::raft::types::{
     HardState, Incarnation, LogId, LogIndex, NodeId, Session, Term, Time, WriteSequence,
 };
+use crate::raft::withdrawal::Withdrawal;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -41,6 +42,8 @@ pub enum Input {
     ChangeMembership(Change),
     /// Hand leadership to this voter, or to the most advanced one (leader only).
     TransferLeadership(Option<NodeId>),
+    /// This node has proof that it must not be counted on: it takes no part any more.
+    Withdraw(Withdrawal),
     /// A write is durable, and with it all before it.
     Durable(Durable),
     /// The state machine has applied up to here.
@@ -199,6 +202,15 @@ pub enum RaftEvent {
         why: SnapshotRefusal,
         /// How often in a row, this time included.
         times: u32,
+    },
+    /// This node takes no part any more, and why. It has to be started again, mostly with other data.
+    Withdrawn(Withdrawal),
+    /// A peer of this leader takes no part any more, as it says: nothing of it counts until it answers again.
+    PeerWithdrew {
+        /// The peer.
+        peer: NodeId,
+        /// Why.
+        why: Withdrawal,
     },
     /// A message that no correct peer sends, and why; it was dropped.
     BadMessage {

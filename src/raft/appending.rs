@@ -8,6 +8,7 @@ use crate::raft::message::{Append, Body};
 use crate::raft::role::Role;
 use crate::raft::shared::Shared;
 use crate::raft::types::{LogId, LogIndex, NodeId, ReadRound, Session, Term};
+use crate::raft::withdrawal::Withdrawal;
 use alloc::vec::Vec;
 
 impl Raft {
@@ -16,10 +17,14 @@ impl Raft {
         if !self.follow(from) {
             return;
         }
-        let Append { session, prev, entries, commit, round } = append;
+        let Append { session, prev, acknowledged, entries, commit, round } = append;
         let shared = &mut self.shared;
         if let Err(reason) = check_entries(prev, &entries, shared.term()) {
             return shared.bad_message(from, reason);
+        }
+        if shared.lacks(acknowledged) {
+            let last = shared.log.last();
+            return self.withdraw(Withdrawal::LostEntries { acknowledged, last });
         }
         if shared.is_install_pending() {
             // The log is about to be replaced; what is appended now would be lost with it. The leader is told no more
@@ -39,8 +44,9 @@ impl Raft {
             let rejected = Body::AppendRejected { session, rejected: prev, hint, round };
             return self.shared.hold_for_term(from, rejected);
         }
-        if !shared.merge(entries) {
-            return shared.bad_message(from, "its log contradicts a committed entry");
+        if shared.contradicts(prev) || !shared.merge(entries) {
+            let committed = LogId::new(shared.log.term_at(known).unwrap_or_default(), known);
+            return self.withdraw(Withdrawal::Contradicted { committed });
         }
         // Beyond its tail the message says nothing about our log.
         let through = if planted(Mutant::CommitUnclamped) { shared.log.last().index } else { tail };
@@ -94,6 +100,20 @@ impl Raft {
 }
 
 impl Shared {
+    /// Whether an entry that this node acknowledged to the leader of this term is not in its log. An acknowledged entry is
+    /// durable, and until the term ends only the same leader truncates, nothing that it has itself. A leader that
+    /// says so late says less, so the order of messages does not matter.
+    fn lacks(&self, acknowledged: LogId) -> bool {
+        // What is compacted is committed.
+        acknowledged.index > self.log.base().index && !self.log.contains(acknowledged)
+    }
+
+    /// Whether the leader has another entry where this node has a committed one (Leader Completeness, Raft §5.4).
+    pub(in crate::raft) fn contradicts(&self, theirs: LogId) -> bool {
+        let ours = self.log.term_at(theirs.index);
+        theirs.index <= self.commit_index && ours.is_some_and(|term| term != theirs.term)
+    }
+
     /// Takes entries into the log: those that are there already are skipped, and only a conflict truncates. `false`
     /// if one contradicts a committed entry, which no correct leader's does (Leader Completeness).
     fn merge(&mut self, entries: Vec<Entry>) -> bool {

@@ -12,6 +12,7 @@ use crate::raft::role::{Follower, Role};
 use crate::raft::shared::{Outbox, Shared, Start};
 use crate::raft::snapshot::SnapshotRefusal;
 use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, Term, Time};
+use crate::raft::withdrawal::Withdrawal;
 use alloc::vec::Vec;
 
 /// One member's consensus state machine. See the module's documentation for the contract.
@@ -42,6 +43,8 @@ pub struct PeerProgress {
     pub last_heard: Option<Time>,
     /// Why it did not take the snapshot that was sent to it; `None` when it has none to take, or has not refused it.
     pub snapshot_refused: Option<SnapshotRefusal>,
+    /// Why it takes no part, as it said.
+    pub withdrawn: Option<Withdrawal>,
 }
 
 impl Raft {
@@ -83,6 +86,7 @@ impl Raft {
         self.shared.now = self.shared.now.max(now);
         let mut result = Ok(());
         match input {
+            Input::Withdraw(why) => self.withdraw(why),
             Input::Wake => {
                 self.handle_election_timeout();
                 self.check_leadership();
@@ -135,6 +139,17 @@ impl Raft {
         if to != self.shared.id || from == self.shared.id {
             return self.shared.bad_message(from, "it is not for this node");
         }
+        if let Body::Withdrawn(why) = body {
+            return self.handle_withdrawn(from, why);
+        }
+        if let Some(why) = self.shared.withdrawn {
+            return self.answer_withdrawn(from, &body, why);
+        }
+        if self.is_beyond_reach(term) {
+            return self
+                .shared
+                .bad_message(from, "its term is further ahead than elections can have brought it");
+        }
         if !self.pass_term_gate(from, term, &body) {
             return;
         }
@@ -147,8 +162,8 @@ impl Raft {
             Body::RequestVote { last_log, .. } => self.handle_request_vote(from, last_log),
             Body::VoteGranted => self.handle_vote_answer(from, true),
             Body::VoteRejected => self.handle_vote_answer(from, false),
-            Body::AppendEntries { session, prev, entries, commit, round } => {
-                self.handle_append(from, Append { session, prev, entries, commit, round });
+            Body::AppendEntries { session, prev, acknowledged, entries, commit, round } => {
+                self.handle_append(from, Append { session, prev, acknowledged, entries, commit, round });
             }
             Body::AppendAccepted { session, match_index, round } => {
                 self.handle_append_accepted(from, session, match_index, round);
@@ -177,6 +192,7 @@ impl Raft {
             Body::ReadIndexRefused { incarnation, sequence } => {
                 self.handle_read_index_refused(incarnation, sequence);
             }
+            Body::Withdrawn(_) => unreachable!("its term is not looked at"),
         }
     }
 
@@ -308,6 +324,12 @@ impl Raft {
         !self.shared.markers.is_empty()
     }
 
+    /// Why this node takes no part any more, if it does not.
+    #[must_use]
+    pub const fn withdrawn(&self) -> Option<Withdrawal> {
+        self.shared.withdrawn
+    }
+
     /// The term of the entry at `index`, if the log still knows it.
     #[must_use]
     pub fn term_at(&self, index: LogIndex) -> Option<Term> {
@@ -325,6 +347,7 @@ impl Raft {
             inflight: if let PeerState::Replicate(inflight) = &peer.state { inflight.len() } else { 0 },
             last_heard: peer.heard,
             snapshot_refused: peer.refused.map(|refused| refused.why),
+            withdrawn: peer.withdrawn,
         })
     }
 

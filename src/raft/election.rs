@@ -7,11 +7,24 @@ use crate::raft::message::Body;
 use crate::raft::progress::Peer;
 use crate::raft::quorum::{self, VoteResult};
 use crate::raft::read_queues::LeaderReads;
+use crate::raft::restore::TERM_MAX;
 use crate::raft::role::{Candidate, Follower, Leader, PreCandidate, Role};
 use crate::raft::types::{HardState, LogId, LogIndex, NodeId, ReadRound, Term};
 use alloc::collections::BTreeMap;
 
+/// Terms that lie between a node and what it is told, at most: with an election every second, those of a century. A term
+/// is written down for ever, and there is an end to terms: no single message may come near it.
+const TERM_JUMP_MAX: u64 = 1 << 32;
+
 impl Raft {
+    /// Whether elections alone cannot have brought a cluster to `term` while this node was away. A node that has not been in
+    /// any term yet takes its cluster's, whatever that is.
+    pub(in crate::raft) fn is_beyond_reach(&self, term: Term) -> bool {
+        let ours = self.shared.term();
+        let is_far = ours > Term::ZERO && term.get() > ours.get().saturating_add(TERM_JUMP_MAX);
+        is_far || term > TERM_MAX
+    }
+
     /// The term gate: what a message's term does before its body is looked at (Raft §5.1). `false` drops the message.
     pub(in crate::raft) fn pass_term_gate(&mut self, from: NodeId, term: Term, body: &Body) -> bool {
         let ours = self.shared.term();

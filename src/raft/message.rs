@@ -3,6 +3,7 @@
 use crate::raft::entry::Entry;
 use crate::raft::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, Session, Term};
+use crate::raft::withdrawal::Withdrawal;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -57,6 +58,9 @@ pub enum Body {
         session: Session,
         /// The entry before `entries`.
         prev: LogId,
+        /// The last entry that the receiver acknowledged to this leader in this term, as far as its term is still
+        /// known; [`LogId::ZERO`] if none. Only an older copy of a disk lacks it.
+        acknowledged: LogId,
         /// Contiguous, from `prev.index + 1`.
         entries: Vec<Entry>,
         /// The leader's commit index.
@@ -155,12 +159,15 @@ pub enum Body {
         /// Of the question.
         sequence: u64,
     },
+    /// The node asked takes no part any more, and why. Its term means nothing.
+    Withdrawn(Withdrawal),
 }
 
 /// An AppendEntries, its fields by name.
 pub(in crate::raft) struct Append {
     pub(in crate::raft) session: Session,
     pub(in crate::raft) prev: LogId,
+    pub(in crate::raft) acknowledged: LogId,
     pub(in crate::raft) entries: Vec<Entry>,
     pub(in crate::raft) commit: LogIndex,
     pub(in crate::raft) round: ReadRound,

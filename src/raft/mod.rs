@@ -99,6 +99,7 @@ mod transfer;
 mod transition;
 mod types;
 mod wire;
+mod withdrawal;
 mod writes;
 
 pub use crate::raft::core::{PeerProgress, Raft};
@@ -117,6 +118,7 @@ pub use types::{
     ClusterId, HardState, Incarnation, LogId, LogIndex, NodeId, ReadRound, Session, StoreId, Term, Time,
     WriteSequence,
 };
+pub use withdrawal::Withdrawal;
 
 #[cfg(test)]
 mod tests;

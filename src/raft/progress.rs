@@ -2,6 +2,7 @@
 
 use crate::raft::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::types::{LogIndex, ReadRound, Session, Time};
+use crate::raft::withdrawal::Withdrawal;
 use alloc::collections::VecDeque;
 
 /// A peer, as the leader sees it. Made when the leader is elected or the peer is added; gone with either.
@@ -37,6 +38,8 @@ pub(in crate::raft) struct Peer {
     pub(in crate::raft) refused: Option<Refused>,
     /// Set when it is no member any more: it is still told that, then dropped.
     pub(in crate::raft) leaving: Option<Leaving>,
+    /// Set when it said that it takes no part any more, until it answers again.
+    pub(in crate::raft) withdrawn: Option<Withdrawal>,
 }
 
 /// How entries are sent to a peer.
@@ -162,6 +165,7 @@ impl Peer {
             confirmed_round: ReadRound::ZERO,
             refused: None,
             leaving: None,
+            withdrawn: None,
         }
     }
 
@@ -203,6 +207,11 @@ impl Peer {
                 }
             }
         }
+    }
+
+    /// Up to where it counts when entries are committed.
+    pub(in crate::raft) fn counted(&self) -> LogIndex {
+        if self.withdrawn.is_some() { LogIndex::ZERO } else { self.match_index }
     }
 
     /// It lacks what was sent to it: what follows is sent with care.

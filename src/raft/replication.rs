@@ -10,6 +10,7 @@ use crate::raft::quorum;
 use crate::raft::role::{Leader, Role};
 use crate::raft::shared::Shared;
 use crate::raft::types::{LogId, LogIndex, NodeId, ReadRound, Session};
+use crate::raft::withdrawal::Withdrawal;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -58,6 +59,8 @@ impl Raft {
             return None;
         }
         peer.heard = Some(self.shared.now);
+        // What was lost stays lost: such an answer is one from before, and late.
+        peer.withdrawn = peer.withdrawn.filter(|why| matches!(why, Withdrawal::LostEntries { .. }));
         Some((&mut self.shared, peer))
     }
 
@@ -143,11 +146,7 @@ impl Raft {
             durable = shared.log.last().index;
         }
         let matched = |voter: NodeId| {
-            if voter == id {
-                durable
-            } else {
-                leader.peers.get(&voter).map_or(LogIndex::ZERO, |peer| peer.match_index)
-            }
+            if voter == id { durable } else { leader.peers.get(&voter).map_or(LogIndex::ZERO, Peer::counted) }
         };
         let mut index = quorum::committed(&membership.voters, membership.outgoing.as_ref(), matched);
         if planted(Mutant::LearnerCounted) {
@@ -254,7 +253,9 @@ impl Shared {
         peer.told_at = Some(self.now);
         peer.told_commit = peer.told_commit.max(self.commit_index.min(tail));
         peer.told_round = peer.told_round.max(round);
-        let commit = self.commit_index;
-        self.send(id, Body::AppendEntries { session: peer.session, prev, entries, commit, round });
+        let (session, commit) = (peer.session, self.commit_index);
+        let matched = peer.match_index;
+        let acknowledged = self.log.term_at(matched).map_or(LogId::ZERO, |term| LogId::new(term, matched));
+        self.send(id, Body::AppendEntries { session, prev, acknowledged, entries, commit, round });
     }
 }

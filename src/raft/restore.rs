@@ -9,6 +9,12 @@ use crate::raft::types::{HardState, LogId, LogIndex, Term};
 use alloc::vec;
 use alloc::vec::Vec;
 
+/// The highest term that a node takes part in. Elections alone reach none that is near it.
+pub(in crate::raft) const TERM_MAX: Term = Term::new(1 << 61);
+
+/// The highest entry that a snapshot may end at: entries follow it for as long as there are members.
+pub(in crate::raft) const INDEX_MAX: LogIndex = LogIndex::new(1 << 61);
+
 /// Limits or recovered state that make no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
@@ -49,6 +55,13 @@ pub enum RestoreError {
         /// The last entry.
         last: LogIndex,
     },
+    /// The term on record is one that elections cannot have brought about.
+    #[error(
+        "term {0} is on record, which no election can have brought about: a faulty or hostile program spoke to this node. If \
+         other members are sound, wipe this data directory and join the node again under its name; if none is, restore a \
+         copy of the data directories from before"
+    )]
+    TermOutOfReach(Term),
     /// A membership entry that does not decode.
     #[error("the membership in entry {0} is damaged; restore the data directory")]
     Membership(LogId),
@@ -74,6 +87,9 @@ pub(in crate::raft) fn restore_log(restored: &mut Restored) -> Result<Log, Resto
     let snapshot = restored.snapshot.as_ref().map_or(LogId::ZERO, |meta| meta.last);
     let log = join(snapshot, entries)?;
     let (term, last) = (restored.hard_state.term, log.last().term);
+    if term > TERM_MAX {
+        return Err(RestoreError::TermOutOfReach(term));
+    }
     if last > term {
         return Err(RestoreError::Term { term, log: last });
     }

@@ -12,6 +12,7 @@ use crate::raft::quorum;
 use crate::raft::read_queues::LocalReads;
 use crate::raft::snapshot::{SnapshotMeta, SnapshotRead};
 use crate::raft::types::{HardState, Incarnation, LogIndex, NodeId, Session, Term, Time, WriteSequence};
+use crate::raft::withdrawal::Withdrawal;
 use crate::raft::writes::Writes;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -52,6 +53,8 @@ pub(in crate::raft) struct Shared {
     pub(in crate::raft) handed_out: LogIndex,
     /// Reads of this node's clients that no leader has answered.
     pub(in crate::raft) reads: LocalReads,
+    /// Why this node takes no part any more, if it does not. Never cleared.
+    pub(in crate::raft) withdrawn: Option<Withdrawal>,
     /// The stream of writes.
     pub(in crate::raft) writes: Writes,
     /// What the next output will hand out, beside the write.
@@ -112,6 +115,7 @@ impl Shared {
             last_applied: applied,
             handed_out: applied,
             reads: LocalReads::default(),
+            withdrawn: None,
             writes: Writes::new(incarnation, held_max),
             outbox: Outbox::default(),
             config,
@@ -141,12 +145,12 @@ impl Shared {
 
     /// Whether this node is one that may stand for election: a voter (of either set), or one whose removal is not known
     /// to be committed. Such a node may hold the only copy of that entry, without which nobody else can win
-    /// (Dissertation §4.2.2).
+    /// (Dissertation §4.2.2). Not one that has withdrawn.
     pub(in crate::raft) fn may_lead(&self) -> bool {
         let (at, membership) = self.configurations.latest();
         let was_voter = || self.configurations.previous().is_some_and(|before| before.is_voter(self.id));
         let is_leaving = at.index > self.commit_index && was_voter() && !planted(Mutant::LeavingVoterIdle);
-        membership.is_voter(self.id) || is_leaving
+        (membership.is_voter(self.id) || is_leaving) && self.withdrawn.is_none()
     }
 
     /// Voters of either set other than this node.

@@ -6,10 +6,12 @@ use crate::raft::configurations::Configurations;
 use crate::raft::core::Raft;
 use crate::raft::message::{Body, Chunk};
 use crate::raft::progress::{Peer, PeerState, Refused, SnapshotTransfer, TransferStep};
+use crate::raft::restore::INDEX_MAX;
 use crate::raft::role::Role;
 use crate::raft::shared::{Install, Shared};
 use crate::raft::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal};
 use crate::raft::types::{LogId, LogIndex, NodeId, ReadRound, Session};
+use crate::raft::withdrawal::Withdrawal;
 use alloc::boxed::Box;
 
 /// What an offered snapshot is good for, given the log.
@@ -319,6 +321,10 @@ impl Raft {
             return;
         }
         match shared.decide_snapshot(last) {
+            Decision::Known if shared.contradicts(last) => {
+                let committed = LogId::new(shared.log.term_at(last.index).unwrap_or_default(), last.index);
+                return self.withdraw(Withdrawal::Contradicted { committed });
+            }
             Decision::Known => {}
             Decision::FastForward => shared.commit_to(last.index),
             Decision::Install => return shared.store_chunk(from, chunk),
@@ -390,6 +396,9 @@ fn check_chunk(chunk: &Chunk) -> Result<(), &'static str> {
     }
     if chunk.snapshot.last.index == LogIndex::ZERO || chunk.snapshot.membership.validate().is_err() {
         return Err("a snapshot that makes no sense");
+    }
+    if chunk.snapshot.last.index > INDEX_MAX {
+        return Err("a snapshot that ends where no log can reach");
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! same, or the step enters or leaves a joint state that requires a majority of both sets. The functions here are
 //! pure; *when* a step may be taken (one at a time, after an own-term commit) is the leader's business.
 
-use crate::codec::{DecodeError, from_bytes, to_bytes};
+use crate::codec::{COUNTER_MAX, DecodeError, from_bytes, to_bytes};
 use crate::mutants::{Mutant, planted};
 use crate::raft::membership::{Change, Member, Membership, Promotion};
 use crate::raft::types::NodeId;
@@ -123,6 +123,9 @@ impl Membership {
         }
         if self.members.keys().next_back().is_some_and(|id| *id >= self.next_member_id) {
             return Err("the next member id is not above every id in use");
+        }
+        if self.next_member_id.get() > COUNTER_MAX {
+            return Err("no member ids are left to give");
         }
         for (id, promotion) in &self.learners {
             if let Promotion::WhenCaughtUp { replaces } = promotion

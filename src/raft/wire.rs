@@ -11,6 +11,7 @@ use crate::raft::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, Entry};
 use crate::raft::message::{Body, Message};
 use crate::raft::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, Term};
+use crate::raft::withdrawal::Withdrawal;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -65,6 +66,7 @@ const fn tag(body: &Body) -> u8 {
         Body::ReadIndexReady { .. } => 16,
         Body::ReadIndexRefused { .. } => 17,
         Body::SnapshotRefused { .. } => 18,
+        Body::Withdrawn(_) => 19,
     }
 }
 
@@ -81,9 +83,10 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) {
             out.put_u8(u8::from(*transfer));
         }
         Body::VoteGranted | Body::VoteRejected | Body::TimeoutNow => {}
-        Body::AppendEntries { session, prev, entries, commit, round } => {
-            out.reserve(48 + entries.iter().map(Entry::encoded_bytes).sum::<usize>());
-            words(out, [*session, prev.term.get(), prev.index.get(), commit.get(), round.get()]);
+        Body::AppendEntries { session, prev, acknowledged, entries, commit, round } => {
+            out.reserve(64 + entries.iter().map(Entry::encoded_bytes).sum::<usize>());
+            words(out, [*session, prev.term.get(), prev.index.get()]);
+            words(out, [acknowledged.term.get(), acknowledged.index.get(), commit.get(), round.get()]);
             out.put_u32(u32::try_from(entries.len()).expect("an append is bounded by its bytes"));
             for entry in entries {
                 out.extend_from_slice(entry.encoded());
@@ -121,6 +124,7 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) {
         Body::ReadIndexReady { incarnation, sequence, index } => {
             words(out, [incarnation.number(), incarnation.nonce(), *sequence, index.get()]);
         }
+        Body::Withdrawn(why) => encode_withdrawal(why, out),
     }
 }
 
@@ -186,6 +190,7 @@ fn decode_body(tag: u8, term: Term, reader: &mut Reader) -> Result<Body, DecodeE
                 }
             },
         }),
+        19 => decode_withdrawal(reader).map(Body::Withdrawn),
         other => Err(DecodeError::Invalid { what: "message tag", value: u64::from(other) }),
     }
 }
@@ -193,6 +198,7 @@ fn decode_body(tag: u8, term: Term, reader: &mut Reader) -> Result<Body, DecodeE
 fn decode_append(term: Term, reader: &mut Reader) -> Result<Body, DecodeError> {
     let session = reader.u64("session")?;
     let prev = decode_log_id(reader)?;
+    let acknowledged = decode_log_id(reader)?;
     let commit = decode_index(reader)?;
     let round = decode_round(reader)?;
     let count = reader.u32("entry count")? as usize;
@@ -212,7 +218,7 @@ fn decode_append(term: Term, reader: &mut Reader) -> Result<Body, DecodeError> {
         last = entry.id();
         entries.push(entry);
     }
-    Ok(Body::AppendEntries { session, prev, entries, commit, round })
+    Ok(Body::AppendEntries { session, prev, acknowledged, entries, commit, round })
 }
 
 fn decode_install_snapshot(reader: &mut Reader) -> Result<Body, DecodeError> {
@@ -228,6 +234,41 @@ fn decode_install_snapshot(reader: &mut Reader) -> Result<Body, DecodeError> {
         return Err(DecodeError::Inconsistent { what: "snapshot chunk", why });
     }
     Ok(Body::InstallSnapshot { session, snapshot, offset, data, done })
+}
+
+/// A kind, and what it says of the log.
+fn encode_withdrawal(why: &Withdrawal, out: &mut Vec<u8>) {
+    match why {
+        Withdrawal::LostEntries { acknowledged, last } => {
+            out.put_u8(1);
+            words(out, [acknowledged.term.get(), acknowledged.index.get()]);
+            words(out, [last.term.get(), last.index.get()]);
+        }
+        Withdrawal::Contradicted { committed } => {
+            out.put_u8(2);
+            words(out, [committed.term.get(), committed.index.get()]);
+        }
+        Withdrawal::Diverged { index } => {
+            out.put_u8(3);
+            words(out, [index.get()]);
+        }
+        Withdrawal::OlderCopy { met_by } => {
+            out.put_u8(4);
+            words(out, [met_by.get()]);
+        }
+    }
+}
+
+fn decode_withdrawal(reader: &mut Reader) -> Result<Withdrawal, DecodeError> {
+    match reader.u8("withdrawal")? {
+        1 => {
+            Ok(Withdrawal::LostEntries { acknowledged: decode_log_id(reader)?, last: decode_log_id(reader)? })
+        }
+        2 => Ok(Withdrawal::Contradicted { committed: decode_log_id(reader)? }),
+        3 => Ok(Withdrawal::Diverged { index: decode_index(reader)? }),
+        4 => Ok(Withdrawal::OlderCopy { met_by: NodeId::new(reader.u64("member")?) }),
+        other => Err(DecodeError::Invalid { what: "withdrawal", value: u64::from(other) }),
+    }
 }
 
 fn decode_question(reader: &mut Reader) -> Result<(Incarnation, u64), DecodeError> {

@@ -3,7 +3,7 @@
 use crate::kv::{Op, Outcome, Store, Versioned};
 use crate::raft::{
     Change, Durable, LogId, LogIndex, LogWrite, Member, Membership, NodeId, RoleName, Session, SnapshotChunk,
-    SnapshotMeta, SnapshotRead, SnapshotRefusal, Term, Time,
+    SnapshotMeta, SnapshotRead, SnapshotRefusal, Term, Time, Withdrawal,
 };
 use crate::replica::message::PeerMessage;
 use alloc::boxed::Box;
@@ -125,6 +125,8 @@ pub enum Event {
     },
     /// The reservation is over.
     Release,
+    /// This node has proof that it must not be counted on.
+    Withdraw(Withdrawal),
 }
 
 /// What the storage is asked. [`Self::Write`] and [`Self::Committed`] go to the ordered stream; the others may run beside
@@ -260,6 +262,15 @@ pub enum Notice {
         /// How often in a row, this time included.
         times: u32,
     },
+    /// This node takes no part any more, and serves nobody: why, and what to do.
+    Withdrawn(String),
+    /// A member takes no part any more, as it told this leader.
+    PeerWithdrew {
+        /// Who.
+        peer: NodeId,
+        /// Why, and what to do.
+        why: String,
+    },
     /// A peer said something that no correct peer says.
     BadMessage {
         /// Who.
@@ -288,6 +299,9 @@ pub struct MemberStatus {
     pub silent_micros: Option<u64>,
     /// On the leader: why it did not take the snapshot that it needs.
     pub snapshot_refused: Option<SnapshotRefusal>,
+    /// On the leader, on a member that turned it away, and on the member itself: why it takes no part any more, and what
+    /// to do.
+    pub withdrawn: Option<String>,
 }
 
 /// This node, and its view of the cluster.
@@ -325,6 +339,8 @@ pub struct Status {
     pub pending_proposals: usize,
     /// Reads that wait.
     pub pending_reads: usize,
+    /// Why this node takes no part any more, and what to do.
+    pub withdrawn: Option<String>,
     /// Whether the membership is joint.
     pub joint: bool,
     /// Every member.

@@ -60,6 +60,15 @@ impl Replica {
             RaftEvent::SnapshotNotTaken { peer, why, times } => {
                 self.actions.notices.push(Notice::SnapshotNotTaken { peer, why, times });
             }
+            RaftEvent::Withdrawn(why) => {
+                while let Some(request) = self.writes.refuse_held() {
+                    self.fail(request, ClientError::Refused(why.to_string()));
+                }
+                self.actions.notices.push(Notice::Withdrawn(why.to_string()));
+            }
+            RaftEvent::PeerWithdrew { peer, why } => {
+                self.actions.notices.push(Notice::PeerWithdrew { peer, why: why.to_string() });
+            }
             RaftEvent::BadMessage { from, reason } => {
                 self.actions.notices.push(Notice::BadMessage { from, reason: reason.to_string() });
             }

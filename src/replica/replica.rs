@@ -181,6 +181,7 @@ impl Replica {
             Event::Storage(event) => self.handle_storage(event),
             Event::Reserve { until } => self.reserved_until = Some(until),
             Event::Release => self.reserved_until = None,
+            Event::Withdraw(why) => self.input(Input::Withdraw(why)),
         }
     }
 

@@ -23,6 +23,10 @@ impl Replica {
         deadline: Time,
         request: ClientRequest,
     ) {
+        if let Some(why) = self.raft.withdrawn() {
+            // Not even what is read here and now can be trusted.
+            return self.fail(id, ClientError::Refused(why.to_string()));
+        }
         match request {
             ClientRequest::Write(op) => match self.refuses_writes() {
                 Some(error) => self.fail(id, error),

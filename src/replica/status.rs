@@ -3,6 +3,7 @@
 use crate::raft::{Membership, NodeId, Time};
 use crate::replica::api::{MemberStatus, Status};
 use crate::replica::replica::Replica;
+use alloc::string::ToString;
 
 impl Replica {
     /// This node's view of the cluster. Copies the membership: for status pages, not for every request.
@@ -27,6 +28,7 @@ impl Replica {
             state_hash: self.store.state_hash(),
             pending_proposals: self.writes.len(),
             pending_reads: self.reads.len(),
+            withdrawn: self.raft.withdrawn().map(|why| why.to_string()),
             joint: membership.outgoing.is_some(),
             members: membership.members.keys().map(|&id| self.member_status(membership, id, now)).collect(),
         }
@@ -35,6 +37,8 @@ impl Replica {
     fn member_status(&self, membership: &Membership, id: NodeId, now: Time) -> MemberStatus {
         let progress = self.raft.progress().find(|peer| peer.id == id);
         let last = self.raft.last_log().index;
+        let own = self.raft.withdrawn().filter(|_| id == self.raft.id());
+        let withdrawn = own.or(progress.and_then(|peer| peer.withdrawn)).map(|why| why.to_string());
         MemberStatus {
             id,
             member: membership.members[&id].clone(),
@@ -44,6 +48,7 @@ impl Replica {
             replication: progress.map(|peer| peer.state),
             snapshot_refused: progress.and_then(|peer| peer.snapshot_refused),
             silent_micros: progress.and_then(|peer| peer.last_heard).map(|heard| now.since(heard)),
+            withdrawn,
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::server::directory::Me;
 use crate::server::driver::{Driver, Reservation};
 use crate::server::env::Env;
 use crate::server::handle::Adoption;
+use crate::server::hello::Starts;
 use crate::server::storage_workers::LogJob;
 use crate::storage::Opened;
 use tokio::sync::oneshot;
@@ -115,6 +116,7 @@ impl<E: Env> Driver<E> {
             return Err("the storage moved to another cluster unasked".to_owned());
         };
         self.env.watch_opened(&opened);
+        let starts = Starts::new(opened.incarnation, opened.nonces.clone());
         let start = ReplicaStart {
             id: adoption.id,
             incarnation: opened.incarnation,
@@ -124,12 +126,13 @@ impl<E: Env> Driver<E> {
         };
         self.replica = Replica::new(self.config.clone(), start, now).map_err(|error| error.to_string())?;
         let (cluster, id, store) = (adoption.cluster, adoption.id, adoption.store);
-        let me = Me { cluster, id, store, ..self.directory.me() };
+        let me = Me { cluster, id, store, starts, ..self.directory.me() };
         self.directory.set_me(me, self.replica.membership().clone(), adoption.addresses);
         self.place = (cluster, id);
         self.links.retain(|_| false);
         self.reservation = None;
         self.awaits_join = false;
+        self.called = None;
         self.publish_membership();
         info!(%cluster, id = id.get(), "is a member of another cluster now");
         let _ = reply.send(Ok(()));

@@ -1,13 +1,20 @@
 //! Who this node is and whom it knows: kept by the driver, asked by every connection that begins.
 
 use crate::mutants::{Mutant, planted};
-use crate::raft::{ClusterId, Membership, NodeId, StoreId};
-use crate::server::hello::PeerHello;
+use crate::raft::{ClusterId, Incarnation, MEMBERS_MAX, Membership, NodeId, StoreId, Time};
+use crate::server::hello::{PING_MICROS, PeerHello, Starts};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Addresses learned from hellos, at most: of peers that the membership known here does not list yet.
 const LEARNED_MAX: usize = 64;
+
+/// Callers whose starts are remembered, at most.
+const MET_MAX: usize = 4 * MEMBERS_MAX;
+
+/// A peer that was heard so recently on an open connection lives: an idle connection says something more often.
+const ALIVE_MICROS: u64 = 4 * PING_MICROS;
 
 /// This node, as it introduces itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +25,8 @@ pub(super) struct Me {
     pub id: NodeId,
     /// Its data directory.
     pub store: StoreId,
+    /// Which start of that this is.
+    pub starts: Starts,
     /// Its `--node-id`.
     pub name: String,
     /// Where it is reached by peers.
@@ -43,8 +52,50 @@ struct State {
     /// Where members were that have left the membership in force: the leader tells them so, and has to reach them for that.
     /// The driver says when they are not needed any more.
     left: BTreeMap<NodeId, Vec<String>>,
+    /// The newest start of each caller's data directory that was let in since this process began: an earlier one, or another
+    /// one of the same number, is of a copy.
+    met: BTreeMap<NodeId, (StoreId, Incarnation)>,
+    /// Members whose data directories are older copies, until another start of theirs is let in: why they are not.
+    older_copies: BTreeMap<NodeId, String>,
+    /// The connection over which each caller speaks.
+    connected: BTreeMap<NodeId, Arc<Connected>>,
     /// The cluster that this node is about to move into.
     promised: Option<ClusterId>,
+}
+
+/// A connection over which a peer speaks.
+#[derive(Debug)]
+pub(super) struct Connected {
+    store: StoreId,
+    incarnation: Incarnation,
+    /// When something last came, microseconds.
+    heard_micros: AtomicU64,
+    /// A later start of the same data directory speaks over another one.
+    superseded: AtomicBool,
+    /// It has ended.
+    ended: AtomicBool,
+}
+
+impl Connected {
+    /// Something came. `false` if the connection has to be closed: somebody else speaks for the peer now.
+    pub(super) fn heard(&self, now: Time) -> bool {
+        self.heard_micros.store(now.get(), Ordering::Relaxed);
+        !self.superseded.load(Ordering::Relaxed)
+    }
+
+    /// The connection has ended.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether another process than `caller` lives at its other end.
+    fn is_twin_of(&self, caller: &PeerHello, now: Time) -> bool {
+        let silent = now.get().saturating_sub(self.heard_micros.load(Ordering::Relaxed));
+        self.store == caller.store
+            && self.incarnation != caller.starts.incarnation()
+            && !self.ended.load(Ordering::Relaxed)
+            && silent < ALIVE_MICROS
+    }
 }
 
 /// Where a peer said that it is reached.
@@ -105,6 +156,34 @@ pub(super) enum Refusal {
         /// The caller's.
         found: StoreId,
     },
+    /// Its data directory is an older copy of one that was met in use.
+    #[error(
+        "member {id} called with start {found} of its data directory, after start {known} of it had been met here: the \
+         directory is an older copy, and what it acknowledged since is lost; stop that node, wipe its data directory, \
+         start it and join it again under its name"
+    )]
+    OlderCopy {
+        /// The caller.
+        id: NodeId,
+        /// The newest start that was let in here.
+        known: Incarnation,
+        /// The caller's.
+        found: Incarnation,
+    },
+    /// Another process speaks for the same member.
+    #[error(
+        "TWO PROCESSES USE COPIES OF ONE DATA DIRECTORY: member {id} called with start {found} of its data directory while \
+         start {known} is connected; the second is not let in: stop it and wipe its data directory (after a crash of the \
+         machine this may be the end of the old connection, and passes)"
+    )]
+    Twin {
+        /// The caller.
+        id: NodeId,
+        /// The start that is connected.
+        known: Incarnation,
+        /// The caller's.
+        found: Incarnation,
+    },
     /// It was a member once.
     #[error(
         "member {id} was removed from the cluster; to have the node back, wipe its data directory and join it again"
@@ -124,6 +203,8 @@ impl Refusal {
             Self::NotMe { .. } => "not me",
             Self::WrongStore { .. } => "wrong store",
             Self::Removed { .. } => "removed",
+            Self::OlderCopy { .. } => "older copy",
+            Self::Twin { .. } => "twin",
         }
     }
 }
@@ -143,15 +224,63 @@ impl State {
         }
         found
     }
+
+    fn new(me: Me, in_force: Membership, learned: BTreeMap<NodeId, Learned>) -> Self {
+        Self {
+            me,
+            in_force,
+            committed: None,
+            learned,
+            left: BTreeMap::new(),
+            met: BTreeMap::new(),
+            older_copies: BTreeMap::new(),
+            connected: BTreeMap::new(),
+            promised: None,
+        }
+    }
+
+    /// Whether the caller is the process that it was before, or a later start of the same data directory, alone.
+    fn recognise(&self, hello: &PeerHello, now: Time) -> Result<(), Refusal> {
+        let (id, found) = (hello.from, hello.starts.incarnation());
+        let connected = self.connected.get(&id);
+        if let Some(twin) = connected.filter(|connected| connected.is_twin_of(hello, now)) {
+            return Err(Refusal::Twin { id, known: twin.incarnation, found });
+        }
+        match self.met.get(&id) {
+            Some(&(store, known)) if store == hello.store && !hello.starts.come_after(known) => {
+                Err(Refusal::OlderCopy { id, known, found })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Remembers the caller; whoever spoke for it before does so no longer.
+    fn connect(&mut self, hello: &PeerHello, now: Time) -> Arc<Connected> {
+        let (id, store, incarnation) = (hello.from, hello.store, hello.starts.incarnation());
+        let connected = Arc::new(Connected {
+            store,
+            incarnation,
+            heard_micros: AtomicU64::new(now.get()),
+            superseded: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+        });
+        if self.met.len() < MET_MAX || self.met.contains_key(&id) {
+            self.met.insert(id, (store, incarnation));
+            if let Some(before) = self.connected.insert(id, connected.clone())
+                && before.incarnation != incarnation
+            {
+                before.superseded.store(true, Ordering::Relaxed);
+            }
+        }
+        connected
+    }
 }
 
 impl Directory {
     /// Who this node is, and the membership that its log ends with.
     #[must_use]
     pub(super) fn new(me: Me, in_force: Membership) -> Self {
-        let (learned, left) = (BTreeMap::new(), BTreeMap::new());
-        let state = State { me, in_force, committed: None, learned, left, promised: None };
-        Self { state: Mutex::new(state) }
+        Self { state: Mutex::new(State::new(me, in_force, BTreeMap::new())) }
     }
 
     /// This node.
@@ -160,11 +289,11 @@ impl Directory {
         self.lock().me.clone()
     }
 
-    /// Whether a hello is let in; its sender's address is kept if so.
+    /// Whether a hello is let in; its sender's address and start are kept if so.
     ///
     /// # Errors
     /// [`Refusal`], for these reasons and no other: an unknown member may be one whose entry has not arrived here yet.
-    pub(super) fn admit(&self, hello: &PeerHello) -> Result<(), Refusal> {
+    pub(super) fn admit(&self, hello: &PeerHello, now: Time) -> Result<Arc<Connected>, Refusal> {
         let mut state = self.lock();
         let me = &state.me;
         if hello.cluster != me.cluster {
@@ -194,10 +323,23 @@ impl Directory {
         {
             return Err(Refusal::WrongStore { id, known, found });
         }
+        if let Err(refusal) = state.recognise(hello, now) {
+            if matches!(refusal, Refusal::OlderCopy { .. }) && state.in_force.members.contains_key(&id) {
+                state.older_copies.insert(id, refusal.to_string());
+            }
+            return Err(refusal);
+        }
+        state.older_copies.remove(&id);
         if state.learned.len() < LEARNED_MAX || state.learned.contains_key(&id) {
             state.learned.insert(id, Learned::new(hello.raft_addr.clone()));
         }
-        Ok(())
+        Ok(state.connect(hello, now))
+    }
+
+    /// Why a member is not let in, if its data directory is an older copy.
+    #[must_use]
+    pub(super) fn older_copy(&self, id: NodeId) -> Option<String> {
+        self.lock().older_copies.get(&id).cloned()
     }
 
     /// Where `id` is reached, most likely.
@@ -225,7 +367,7 @@ impl Directory {
         let state = self.lock();
         let me = &state.me;
         let (cluster, from, store, raft_addr) = (me.cluster, me.id, me.store, me.raft_addr.clone());
-        PeerHello { cluster, from, store, raft_addr, to }
+        PeerHello { cluster, from, store, raft_addr, to, starts: me.starts.clone() }
     }
 
     /// Another membership is in force.
@@ -261,8 +403,7 @@ impl Directory {
     pub(super) fn set_me(&self, me: Me, in_force: Membership, addresses: Vec<(NodeId, String)>) {
         let addresses = addresses.into_iter().take(LEARNED_MAX);
         let learned = addresses.map(|(id, addr)| (id, Learned::new(addr))).collect();
-        *self.lock() =
-            State { me, in_force, committed: None, learned, left: BTreeMap::new(), promised: None };
+        *self.lock() = State::new(me, in_force, learned);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

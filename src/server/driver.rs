@@ -23,7 +23,13 @@ use crate::server::work::WorkQueue;
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::oneshot;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
+
+/// A node that another cluster called as its member goes on as its own when it has not been called for so long.
+const CALLED_MICROS: u64 = 60_000_000;
+
+/// Different faults of peers that are told, at most.
+const COMPLAINTS_MAX: usize = 64;
 
 /// One node's driver.
 pub(super) struct Driver<E: Env> {
@@ -61,6 +67,12 @@ pub(super) struct Driver<E: Env> {
     pub reservation: Option<Reservation>,
     /// This node was started to join another cluster: it never serves as one of its own.
     pub awaits_join: bool,
+    /// Its data directory was made by this start: whoever calls it as a member knew another one.
+    pub is_new: bool,
+    /// Another cluster calls this node, which has nothing of its own yet, as its member.
+    pub called: Option<Called>,
+    /// What peers sent that no correct peer sends, as far as it was told.
+    pub complaints: BTreeSet<(NodeId, String)>,
     /// Joins of other nodes under way here.
     pub joining: usize,
     /// The storage is moving to another cluster: the replica stands still until it has.
@@ -80,6 +92,29 @@ pub(super) struct Reservation {
     pub until: Time,
 }
 
+/// Another cluster takes this node for its member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Called {
+    /// Which cluster.
+    cluster: ClusterId,
+    /// As which member.
+    member: NodeId,
+    /// Believed until then, unless it calls again.
+    until: Time,
+}
+
+impl Called {
+    /// Why this node serves nobody, and what to do.
+    fn reason(&self) -> String {
+        format!(
+            "cluster {} calls this node as its member {}, but its data directory is new and knows nothing of that: it was emptied or \
+             replaced. It takes no part and serves nobody. Join it again under its name (POST /join at a member of that \
+             cluster), or remove member {} there",
+            self.cluster, self.member, self.member
+        )
+    }
+}
+
 /// On the way to a graceful end.
 #[derive(Debug)]
 pub(super) struct Stopping {
@@ -93,6 +128,7 @@ impl<E: Env> Driver<E> {
         let mut batch = Batch::default();
         let mut timer = Timer::new(self.env.clone());
         self.publish_membership();
+        self.introduce();
         let started = self.env.now();
         self.replica.step(started, Event::Wake);
         let exit = loop {
@@ -166,6 +202,10 @@ impl<E: Env> Driver<E> {
             let _ = call.reply.send(ClientReply::Failed(ClientError::Stopping));
             return;
         }
+        if let Some(called) = self.called.filter(|called| now < called.until) {
+            let _ = call.reply.send(ClientReply::Failed(ClientError::Refused(called.reason())));
+            return;
+        }
         let write = matches!(call.request, ClientRequest::Write(_));
         let id = self.clients.insert(Waiting { since: now, write, reply: call.reply });
         let deadline = now.plus(self.request_timeout_micros);
@@ -184,7 +224,23 @@ impl<E: Env> Driver<E> {
             Control::Adopt(adoption, reply) => self.adopt(now, adoption, reply),
             Control::Joining(true) => self.joining += 1,
             Control::Joining(false) => self.joining = self.joining.saturating_sub(1),
+            Control::Withdraw(why) => self.replica.step(now, Event::Withdraw(why)),
+            Control::Called { cluster, member } => self.note_call(now, cluster, member),
             Control::Stop => self.begin_stop(now),
+        }
+    }
+
+    /// Another cluster calls this node as its member. One that has been something else for longer is called by mistake; one that
+    /// was made just now stands where that member was, and what it would take now its join would refuse.
+    fn note_call(&mut self, now: Time, cluster: ClusterId, member: NodeId) {
+        let alone = self.replica.membership().next_member_id <= NodeId::new(2);
+        if cluster == self.place.0 || !self.is_new || !alone || self.awaits_join || self.reservation.is_some()
+        {
+            return;
+        }
+        let called = Called { cluster, member, until: now.plus(CALLED_MICROS) };
+        if self.called.replace(called).is_none_or(|before| before.cluster != cluster) {
+            error!(reason = %called.reason(), "THIS NODE WITHDRAWS");
         }
     }
 
@@ -279,9 +335,18 @@ impl<E: Env> Driver<E> {
                 self.metrics.snapshots_failed.inc();
                 warn!(%peer, reason = %why, times, "a member did not take the snapshot that it needs; it is sent again later");
             }
+            Notice::Withdrawn(why) => {
+                error!(%why, "THIS MEMBER TAKES NO PART ANY MORE");
+            }
+            Notice::PeerWithdrew { peer, why } => {
+                error!(peer = peer.get(), %why, "A MEMBER TAKES NO PART ANY MORE");
+            }
             Notice::BadMessage { from, reason } => {
                 self.metrics.messages_refused.inc();
-                warn!(peer = from.get(), %reason, "a peer sent what no correct peer sends");
+                // Whoever says it once may go on saying it.
+                if self.complaints.len() < COMPLAINTS_MAX && self.complaints.insert((from, reason.clone())) {
+                    warn!(peer = from.get(), %reason, "a peer sent what no correct peer sends; told once");
+                }
             }
         }
     }
@@ -303,6 +368,7 @@ impl<E: Env> Driver<E> {
             self.leaving = peers.filter(|id| !membership.members.contains_key(id)).collect();
             self.close_links(&membership);
         }
+        self.introduce();
         self.membership.send_replace(MembershipView { membership, committed });
     }
 
@@ -328,6 +394,12 @@ impl<E: Env> Driver<E> {
         let Self { links, leaving, directory, .. } = self;
         links.retain(|id| id >= next || membership.members.contains_key(&id) || leaving.contains(&id));
         directory.retain_left(leaving);
+    }
+
+    /// Has every other member know that this start of this node lives.
+    fn introduce(&mut self) {
+        let me = self.place.1;
+        self.links.introduce(self.replica.membership().members.keys().copied().filter(|id| *id != me));
     }
 
     /// After a start the core says nothing of a membership that was committed in an earlier life; the commit index does.
@@ -424,11 +496,18 @@ impl<E: Env> Driver<E> {
     fn status(&self, now: Time, stopped: Option<String>) -> NodeStatus {
         self.links.observe();
         let me = self.directory.me();
+        let mut replica = self.replica.status(now);
+        for member in &mut replica.members {
+            let refused = || self.directory.older_copy(member.id);
+            member.withdrawn = member.withdrawn.take().or_else(refused);
+        }
+        let called = self.called.filter(|called| now < called.until);
+        replica.withdrawn = replica.withdrawn.or(called.map(|called| called.reason()));
         NodeStatus {
             cluster: me.cluster,
             name: me.name,
             store: me.store,
-            replica: self.replica.status(now),
+            replica,
             uptime_micros: now.get(),
             storage_queue: self.log.len(),
             event_queue: self.inbox.len(),

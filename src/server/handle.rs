@@ -1,6 +1,6 @@
 //! What the HTTP server (and anyone else in the process) may ask of a running node.
 
-use crate::raft::{ClusterId, Membership, NodeId, StoreId};
+use crate::raft::{ClusterId, Membership, NodeId, StoreId, Withdrawal};
 use crate::replica::{ClientError, ClientReply, ClientRequest, Status};
 use crate::server::watch;
 use serde::{Deserialize, Serialize};
@@ -197,6 +197,15 @@ pub(super) enum Control {
     Adopt(Adoption, oneshot::Sender<Result<(), String>>),
     /// A join of another node begins (`true`) or has ended here: meanwhile this node cannot be reserved itself.
     Joining(bool),
+    /// This node has proof that it must not be counted on.
+    Withdraw(Withdrawal),
+    /// Another cluster calls this node as its member.
+    Called {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// As which member.
+        member: NodeId,
+    },
     /// Hand leadership over, finish the log, end.
     Stop,
 }

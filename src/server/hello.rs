@@ -1,7 +1,7 @@
 //! The first words on a connection: who calls, whom it wants, and whether it is let in.
 
 use crate::codec::{Reader, Writer};
-use crate::raft::{ClusterId, NodeId, StoreId};
+use crate::raft::{ClusterId, Incarnation, NodeId, StoreId};
 use crate::server::block::{Block, BlockError};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -11,10 +11,17 @@ const HELLO_BYTES_MAX: u32 = 2048;
 /// An address or a reason in it is at most so long.
 const TEXT_BYTES_MAX: usize = 1024;
 
+/// Starts in a hello, at most.
+const STARTS_MAX: usize = 16;
+
+/// An idle connection between members says so often that its writer lives: with an empty frame.
+pub(super) const PING_MICROS: u64 = 500_000;
+
 const KIND_PEER: u8 = 1;
 const KIND_RPC: u8 = 2;
 const KIND_ACCEPTED: u8 = 3;
 const KIND_REFUSED: u8 = 4;
+const KIND_OLDER_COPY: u8 = 5;
 
 /// What a connection is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +45,43 @@ pub(super) struct PeerHello {
     pub raft_addr: String,
     /// Whom it calls.
     pub to: NodeId,
+    /// Which start of its data directory the caller is.
+    pub starts: Starts,
+}
+
+/// Which start of a data directory a process is, and which ones its directory remembers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Starts {
+    /// The how-manieth start it is.
+    pub number: u64,
+    /// What was drawn at random for this start and for those before it, newest first. At least one.
+    pub nonces: Vec<u64>,
+}
+
+impl Starts {
+    /// The start that an incarnation is, of a directory that remembers these.
+    #[must_use]
+    pub(super) fn new(incarnation: Incarnation, nonces: Vec<u64>) -> Self {
+        Self { number: incarnation.number(), nonces }
+    }
+
+    /// This start alone.
+    #[must_use]
+    pub(super) fn incarnation(&self) -> Incarnation {
+        Incarnation::drawn(self.number, self.nonces.first().copied().unwrap_or_default())
+    }
+
+    /// Whether the directory was in use by `earlier` before, or is so by that very start. With more starts between them than are
+    /// remembered, it is taken on trust.
+    #[must_use]
+    pub(super) fn come_after(&self, earlier: Incarnation) -> bool {
+        let Some(between) = self.number.checked_sub(earlier.number()) else { return false };
+        let remembered = usize::try_from(between).ok().and_then(|between| self.nonces.get(between));
+        match remembered {
+            Some(nonce) => *nonce == earlier.nonce(),
+            None => self.nonces.len() >= STARTS_MAX,
+        }
+    }
 }
 
 /// What the called says to a hello.
@@ -47,6 +91,9 @@ pub(super) enum Answer {
     Accepted,
     /// Go away, and why.
     Refused(String),
+    /// The caller's data directory is an older copy of one that the called has met in use: it has lost what it acknowledged
+    /// meanwhile. In words.
+    OlderCopy(String),
 }
 
 impl Hello {
@@ -76,6 +123,10 @@ impl Hello {
                 body.put_u128(peer.store.0);
                 body.put_u64(peer.to.get());
                 body.put_bytes(peer.raft_addr.as_bytes());
+                body.put_u64(peer.starts.number);
+                let nonces = &peer.starts.nonces[..peer.starts.nonces.len().min(STARTS_MAX)];
+                body.put_u8(u8::try_from(nonces.len()).expect("there are few"));
+                nonces.iter().for_each(|nonce| body.put_u64(*nonce));
                 Block { kind: KIND_PEER, body }
             }
         }
@@ -91,6 +142,7 @@ impl Hello {
                 store: StoreId(body.u128("hello store")?),
                 to: NodeId::new(body.u64("hello addressee")?),
                 raft_addr: text(&mut body, "hello address")?,
+                starts: starts(&mut body)?,
             }),
             other => return Err(BlockError::Kind(other)),
         };
@@ -107,14 +159,15 @@ impl Answer {
     pub(super) async fn write(&self, stream: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
         let block = match self {
             Self::Accepted => Block { kind: KIND_ACCEPTED, body: Vec::new() },
-            Self::Refused(reason) => {
+            Self::Refused(reason) | Self::OlderCopy(reason) => {
+                let refused = matches!(self, Self::Refused(_));
                 let mut end = reason.len().min(TEXT_BYTES_MAX);
                 while !reason.is_char_boundary(end) {
                     end -= 1;
                 }
                 let mut body = Vec::new();
                 body.put_bytes(&reason.as_bytes()[..end]);
-                Block { kind: KIND_REFUSED, body }
+                Block { kind: if refused { KIND_REFUSED } else { KIND_OLDER_COPY }, body }
             }
         };
         block.write(stream).await
@@ -130,11 +183,23 @@ impl Answer {
         let answer = match block.kind {
             KIND_ACCEPTED => Self::Accepted,
             KIND_REFUSED => Self::Refused(text(&mut body, "refusal")?),
+            KIND_OLDER_COPY => Self::OlderCopy(text(&mut body, "refusal")?),
             other => return Err(BlockError::Kind(other)),
         };
         body.finish("answer to hello")?;
         Ok(answer)
     }
+}
+
+fn starts(body: &mut Reader) -> Result<Starts, BlockError> {
+    let number = body.counter("number of a start")?;
+    let count = usize::from(body.u8("starts in a hello")?);
+    if count == 0 || count > STARTS_MAX {
+        let (length, limit) = (count as u64, STARTS_MAX as u64);
+        return Err(crate::codec::DecodeError::TooLong { what: "starts in a hello", length, limit }.into());
+    }
+    let nonces: Result<Vec<u64>, _> = (0..count).map(|_| body.u64("a start")).collect();
+    Ok(Starts { number, nonces: nonces? })
 }
 
 /// Text from a stranger: bounded, and harmless in a log line.

@@ -5,9 +5,10 @@ use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::raft::{ClusterId, NodeId, Time};
 use crate::replica::PeerMessage;
 use crate::server::block::BlockError;
-use crate::server::directory::{Directory, Refusal};
+use crate::server::directory::{Connected, Directory, Refusal};
 use crate::server::door::{Caller, Episode, Places};
 use crate::server::env::{Env, Listener, until};
+use crate::server::handle::Control;
 use crate::server::hello::{Answer, Hello, PeerHello};
 use crate::server::inbox::PeerBatch;
 use crate::server::metrics::Metrics;
@@ -132,17 +133,17 @@ impl<E: Env> Incoming<E> {
     }
 
     async fn serve_peer(&self, mut stream: E::Stream, from: &str, hello: PeerHello, deadline: Time) {
-        if let Err(refusal) = self.directory.admit(&hello) {
-            let reason = refusal.to_string();
-            if !matches!(refusal, Refusal::NotYet { .. }) {
-                self.complain(from, refusal.kind(), &reason);
+        let connected = match self.directory.admit(&hello, self.env.now()) {
+            Ok(connected) => connected,
+            Err(refusal) => {
+                let answer = self.refuse(from, &hello, &refusal);
+                answered(&self.env, deadline, &mut stream, answer).await;
+                return;
             }
-            answered(&self.env, deadline, &mut stream, Answer::Refused(reason)).await;
-            return;
-        }
+        };
         self.forgive(from);
         if !answered(&self.env, deadline, &mut stream, Answer::Accepted).await {
-            return;
+            return connected.end();
         }
         info!(peer = hello.from.get(), addr = %hello.raft_addr, "peer connected");
         let receiver = Receiver { cluster: hello.cluster, from: hello.from, to: hello.to };
@@ -150,8 +151,9 @@ impl<E: Env> Incoming<E> {
         let reason = tokio::select! {
             biased;
             _ = ended.wait_for(|ended| *ended) => return,
-            reason = self.receive(stream, &receiver) => reason,
+            reason = self.receive(stream, &receiver, &connected) => reason,
         };
+        connected.end();
         if let Some(reason) = reason {
             self.metrics.messages_refused.inc();
             warn!(peer = hello.from.get(), %reason, "closing the connection of a peer");
@@ -160,9 +162,41 @@ impl<E: Env> Incoming<E> {
         }
     }
 
+    /// Says why a caller is not let in, here and to it.
+    fn refuse(&self, from: &str, hello: &PeerHello, refusal: &Refusal) -> Answer {
+        let reason = refusal.to_string();
+        match refusal {
+            Refusal::NotYet { .. } => {}
+            Refusal::OlderCopy { .. } | Refusal::Twin { .. } => {
+                let now = self.env.now();
+                let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(left_out) = complaints.is_due(now, Caller::of(from), refusal.kind()) {
+                    error!(%from, peer = hello.from.get(), %reason, left_out, "A MEMBER IS NOT LET IN");
+                }
+            }
+            Refusal::OtherCluster { .. } => {
+                self.complain(from, refusal.kind(), &reason);
+                let order = Control::Called { cluster: hello.cluster, member: hello.to };
+                // Lost where too much waits: whoever calls calls again.
+                let _ = self.service.joiner.handle.control.try_send(order);
+            }
+            _ => self.complain(from, refusal.kind(), &reason),
+        }
+        if matches!(refusal, Refusal::OlderCopy { .. }) {
+            Answer::OlderCopy(reason)
+        } else {
+            Answer::Refused(reason)
+        }
+    }
+
     /// Hands messages on, all that one read brought as one batch. Returns why the connection has to be closed, or
     /// `None` when the peer did.
-    async fn receive(&self, mut stream: E::Stream, receiver: &Receiver) -> Option<String> {
+    async fn receive(
+        &self,
+        mut stream: E::Stream,
+        receiver: &Receiver,
+        connected: &Connected,
+    ) -> Option<String> {
         let mut received = BytesMut::new();
         loop {
             make_room(&mut received);
@@ -170,6 +204,9 @@ impl<E: Env> Incoming<E> {
                 Ok(0) | Err(_) => return None,
                 Ok(bytes) => self.metrics.received_bytes.inc_by(bytes as u64),
             };
+            if !connected.heard(self.env.now()) {
+                return Some("a later start of its data directory has connected".to_owned());
+            }
             let before = received.len();
             let messages = match receiver.decode(&mut received) {
                 Ok(messages) => messages,
@@ -275,6 +312,10 @@ impl Receiver {
         while let Some(frame) =
             decode_frame(received, MESSAGE_BYTES_MAX).map_err(|error| error.to_string())?
         {
+            if frame.is_empty() {
+                // It says that it lives.
+                continue;
+            }
             // What is decoded shares the bytes that it is decoded from, and entries live in the log for long: they get an
             // allocation of their message's size, once for all of a message. A log releases its entries in order, so
             // what one that stays keeps of others that are gone is bounded by one append.

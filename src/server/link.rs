@@ -1,11 +1,12 @@
 //! One outgoing connection: connect, say hello, write whatever waits; and again, when it breaks.
 
 use crate::codec::encode_frame;
-use crate::raft::NodeId;
+use crate::raft::{NodeId, Withdrawal};
 use crate::replica::PeerMessage;
 use crate::server::directory::Directory;
 use crate::server::env::{Env, until};
-use crate::server::hello::{Answer, Hello};
+use crate::server::handle::Control;
+use crate::server::hello::{Answer, Hello, PING_MICROS};
 use crate::server::metrics::Metrics;
 use crate::server::options::TransportOptions;
 use std::collections::BTreeSet;
@@ -38,6 +39,8 @@ pub(super) struct Link<E> {
     pub options: TransportOptions,
     /// What is counted.
     pub metrics: Metrics,
+    /// Whom to tell that this node's data directory is an older copy.
+    pub control: mpsc::Sender<Control>,
 }
 
 /// A message that waits for its connection. Its bytes are counted until it is dropped.
@@ -78,14 +81,15 @@ impl<E: Env> Link<E> {
         let mut turn = 0;
         // Reasons that were logged since: a peer that stays away is a line for each address, not one for each attempt.
         let mut complaints = BTreeSet::new();
-        // The first message is the reason to connect, and waits in the queue's place until it can be sent.
-        while let Some(first) = self.queue.recv().await {
+        // The peer is called whether there is anything to say or not: it has to know which start of this node lives before
+        // somebody else claims to be that.
+        loop {
             let reason = match self.connect(turn).await {
                 Ok(stream) => {
                     info!(peer = self.to.get(), "connected to peer");
                     complaints.clear();
                     backoff_micros = self.options.backoff_min_micros;
-                    match self.write_until_broken(stream, first).await {
+                    match self.write_until_broken(stream).await {
                         End::Closed => return,
                         End::Broken(reason) => reason,
                     }
@@ -120,6 +124,11 @@ impl<E: Env> Link<E> {
             hello.write(&mut stream).await.map_err(|error| format!("{addr} hung up: {error}"))?;
             match Answer::read(&mut stream).await {
                 Ok(Answer::Accepted) => Ok(stream),
+                Ok(Answer::OlderCopy(reason)) => {
+                    let why = Withdrawal::OlderCopy { met_by: self.to };
+                    let _ = self.control.send(Control::Withdraw(why)).await;
+                    Err(format!("{addr} refuses this node: {reason}"))
+                }
                 Ok(Answer::Refused(reason)) => Err(format!("{addr} refuses this node: {reason}")),
                 Err(error) => Err(format!("{addr} gave no answer: {error}")),
             }
@@ -129,8 +138,8 @@ impl<E: Env> Link<E> {
     }
 
     /// Everything that waits goes out in one write.
-    async fn write_until_broken(&mut self, mut stream: E::Stream, first: Queued) -> End {
-        let mut messages = vec![first];
+    async fn write_until_broken(&mut self, mut stream: E::Stream) -> End {
+        let mut messages: Vec<Queued> = Vec::new();
         let mut buffer = Vec::new();
         let mut unexpected = [0];
         loop {
@@ -145,13 +154,16 @@ impl<E: Env> Link<E> {
                     }
                 }
             }
-            if let Err(error) = self.write(&mut stream, &buffer).await {
+            if !buffer.is_empty()
+                && let Err(error) = self.write(&mut stream, &buffer).await
+            {
                 return End::Broken(format!("the connection broke: {error}"));
             }
             buffer.clear();
             if buffer.capacity() > BUFFER_BYTES_KEPT {
                 buffer = Vec::new();
             }
+            let ping = self.env.sleep_until(self.env.now().plus(PING_MICROS));
             tokio::select! {
                 biased;
                 count = self.queue.recv_many(&mut messages, MESSAGES_AT_ONCE) => {
@@ -159,6 +171,7 @@ impl<E: Env> Link<E> {
                         return End::Closed;
                     }
                 }
+                () = ping => encode_frame(&mut buffer, |_| {}),
                 // The peer says nothing after its answer: whatever can be read here is its end.
                 read = stream.read(&mut unexpected) => {
                     return End::Broken(match read {

@@ -4,6 +4,7 @@ use crate::raft::NodeId;
 use crate::replica::PeerMessage;
 use crate::server::directory::Directory;
 use crate::server::env::Env;
+use crate::server::handle::Control;
 use crate::server::link::{Link, Queued};
 use crate::server::metrics::Metrics;
 use crate::server::options::TransportOptions;
@@ -22,6 +23,7 @@ pub(super) struct Links<E> {
     directory: Arc<Directory>,
     options: TransportOptions,
     metrics: Metrics,
+    control: mpsc::Sender<Control>,
     queues: BTreeMap<NodeId, Queue>,
 }
 
@@ -53,8 +55,18 @@ impl<E: Env> Links<E> {
         directory: Arc<Directory>,
         options: TransportOptions,
         metrics: Metrics,
+        control: mpsc::Sender<Control>,
     ) -> Self {
-        Self { env, directory, options, metrics, queues: BTreeMap::new() }
+        Self { env, directory, options, metrics, control, queues: BTreeMap::new() }
+    }
+
+    /// Calls these peers, so that they know which start of this node lives.
+    pub(super) fn introduce(&mut self, to: impl IntoIterator<Item = NodeId>) {
+        for id in to {
+            if !self.queues.contains_key(&id) && self.directory.address(id).is_some() {
+                self.open(id);
+            }
+        }
     }
 
     /// Queues all messages; a connection is made where there is none.
@@ -107,6 +119,7 @@ impl<E: Env> Links<E> {
             queue,
             options: self.options.clone(),
             metrics: self.metrics.clone(),
+            control: self.control.clone(),
         };
         self.env.spawn(link.run());
         let (bytes, depth) = (Arc::default(), self.metrics.peer_queue(&to.to_string()));

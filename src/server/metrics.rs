@@ -96,6 +96,8 @@ struct State {
     storage_queue: Gauge,
     event_queue: Gauge,
     stopped: Gauge,
+    withdrawn: Gauge,
+    members_withdrawn: Gauge,
 }
 
 impl Metrics {
@@ -163,6 +165,9 @@ impl State {
         self.pending_reads.set(number(replica.pending_reads as u64));
         self.storage_queue.set(number(status.storage_queue as u64));
         self.event_queue.set(number(status.event_queue as u64));
+        self.withdrawn.set(i64::from(replica.withdrawn.is_some()));
+        let withdrawn = replica.members.iter().filter(|member| member.withdrawn.is_some());
+        self.members_withdrawn.set(number(withdrawn.count() as u64));
         self.stopped.set(i64::from(status.stopped.is_some()));
     }
 }
@@ -248,6 +253,12 @@ fn register_state(to: &mut Registry, from: &State) {
         ("pending_reads", "Reads waiting for a quorum", &from.pending_reads),
         ("storage_queue", "Writes waiting for the disk", &from.storage_queue),
         ("event_queue", "Events waiting for the replica", &from.event_queue),
+        ("withdrawn", "1 if this member takes no part any more; see /v1/status", &from.withdrawn),
+        (
+            "members_withdrawn",
+            "Members that take no part any more, as far as this node knows; see /v1/status",
+            &from.members_withdrawn,
+        ),
         ("stopped", "1 if the node does not serve any more; see /v1/status", &from.stopped),
     ] {
         to.register(name, help, gauge.clone());

@@ -9,6 +9,7 @@ use crate::server::directory::{Directory, Me};
 use crate::server::driver::Driver;
 use crate::server::env::{Env, Listener};
 use crate::server::handle::{Control, JoinCall, Joined, MembershipView, NodeHandle};
+use crate::server::hello::Starts;
 use crate::server::inbox::Inbox;
 use crate::server::incoming::{Incoming, ROOM_UNIT_BYTES};
 use crate::server::join::{HOPS_MAX, Joiner};
@@ -20,7 +21,9 @@ use crate::server::service::RpcService;
 use crate::server::storage_workers::{LogWorker, SnapshotQueues, SnapshotWorker};
 use crate::server::watch;
 use crate::server::work::{WorkQueue, Worker};
-use crate::storage::{Bootstrap, Identity, Opened, SpareMode, Storage, StorageClock, StorageOptions};
+use crate::storage::{
+    Bootstrap, Identity, Opened, RecoveryNote, SpareMode, Storage, StorageClock, StorageOptions,
+};
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -74,7 +77,7 @@ impl Node {
         listener: E::Listener,
     ) -> Result<Self, StartError> {
         let (raft_addr, http_addr) = addresses(&env, &options, &listener).await?;
-        let (storage, identity, replica) = beside_tasks(
+        let Ready { storage, identity, starts, is_new, replica } = beside_tasks(
             &env,
             Opening { options: options.clone(), addresses: (raft_addr.clone(), http_addr.clone()) },
         )
@@ -83,12 +86,13 @@ impl Node {
             cluster: identity.cluster,
             id: identity.member,
             store: identity.store,
+            starts,
             name: identity.name,
             raft_addr: raft_addr.clone(),
             http_addr,
         };
         info!(name = %me.name, cluster = %me.cluster, id = me.id.get(), store = %me.store, addr = %me.raft_addr, "starting");
-        let node = Parts { env, options, metrics, me, replica }.start(storage, listener)?;
+        let node = Parts { env, options, metrics, me, replica, is_new }.start(storage, listener)?;
         Ok(node)
     }
 
@@ -124,6 +128,8 @@ struct Parts<E: Env> {
     metrics: Metrics,
     me: Me,
     replica: Replica,
+    /// Its data directory was made by this start.
+    is_new: bool,
 }
 
 impl<E: Env> Parts<E> {
@@ -182,7 +188,8 @@ impl<E: Env> Parts<E> {
         self.env.start_worker("snapshot-reads", reader, reads).map_err(StartError::Thread)?;
         self.env.start_worker("log", log_worker, log.clone()).map_err(StartError::Thread)?;
         let transport = self.options.transport.clone();
-        let links = Links::new(self.env.clone(), directory.clone(), transport, self.metrics.clone());
+        let (metrics, orders) = (self.metrics.clone(), control_in.clone());
+        let links = Links::new(self.env.clone(), directory.clone(), transport, metrics, orders);
         let driver = Driver {
             env: self.env.clone(),
             inbox: Inbox { storage: storage_news, peers, control, clients },
@@ -201,6 +208,9 @@ impl<E: Env> Parts<E> {
             last,
             reservation: None,
             awaits_join,
+            is_new: self.is_new,
+            called: None,
+            complaints: Default::default(),
             joining: 0,
             adopting: None,
             stopping: None,
@@ -328,8 +338,18 @@ struct Opening {
     addresses: (String, String),
 }
 
-/// The log's storage, whose it is, and the replica as its log and its snapshot have it.
-type Ready<E> = (Storage<<E as Env>::Disk>, Identity, Replica);
+/// What a start has made of a data directory.
+struct Ready<E: Env> {
+    storage: Storage<E::Disk>,
+    /// Whose it is.
+    identity: Identity,
+    /// Which start of it this is.
+    starts: Starts,
+    /// It was made by this start.
+    is_new: bool,
+    /// As its log and its snapshot have it.
+    replica: Replica,
+}
 
 impl Opening {
     fn run<E: Env>(&self, env: &E) -> Result<Ready<E>, StartError> {
@@ -340,8 +360,10 @@ impl Opening {
             info!(%note, "recovered");
         }
         let identity = opened.identity.clone();
+        let starts = Starts::new(opened.incarnation, opened.nonces.clone());
+        let is_new = opened.notes.contains(&RecoveryNote::Created);
         let replica = replica(env, &self.options, opened)?;
-        Ok((storage, identity, replica))
+        Ok(Ready { storage, identity, starts, is_new, replica })
     }
 }
 

@@ -105,20 +105,27 @@ impl Tap {
         self.bytes.extend_from_slice(bytes);
         while !self.ended {
             let before = self.bytes.len();
-            let decoded =
-                decode_frame(&mut self.bytes, FRAME_BYTES_MAX).map(|frame| frame.map(PeerMessage::decode));
-            match decoded {
-                Ok(Some(Ok(message))) => {
-                    let length = before - self.bytes.len();
-                    let damaged = self.damaged_at.is_some_and(|at| at < length);
-                    self.damaged_at = self.damaged_at.map(|at| at.saturating_sub(length));
-                    messages.push((message, !damaged));
-                    // Whoever receives that hangs up.
-                    self.ended = damaged;
-                }
+            let frame = match decode_frame(&mut self.bytes, FRAME_BYTES_MAX) {
+                Ok(Some(frame)) => frame,
                 Ok(None) => break,
+                Err(_) => {
+                    self.ended = true;
+                    break;
+                }
+            };
+            let length = before - self.bytes.len();
+            let damaged = self.damaged_at.is_some_and(|at| at < length);
+            self.damaged_at = self.damaged_at.map(|at| at.saturating_sub(length));
+            // Whoever receives what is damaged hangs up.
+            self.ended = damaged;
+            if frame.is_empty() {
+                // The writer says that it lives.
+                continue;
+            }
+            match PeerMessage::decode(frame) {
+                Ok(message) => messages.push((message, !damaged)),
                 // Questions between nodes that are not of one cluster.
-                Ok(Some(Err(_))) | Err(_) => self.ended = true,
+                Err(_) => self.ended = true,
             }
         }
         messages

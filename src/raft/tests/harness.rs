@@ -184,6 +184,8 @@ pub(in crate::raft) struct Cluster {
     pub(in crate::raft) now: u64,
     /// Used for nodes that start from here on.
     pub(in crate::raft) config: Config,
+    /// Nodes whose disks do not hold what they acknowledged, because the test took it from them.
+    pub(in crate::raft) robbed: BTreeSet<u64>,
     /// Who led which term.
     leaders: BTreeMap<Term, NodeId>,
     /// What was committed, by whomever, at each index.
@@ -364,7 +366,9 @@ impl Cluster {
         commit: u64,
     ) {
         let (commit, round) = (index(commit), ReadRound::ZERO);
-        self.say(from, to, term, Body::AppendEntries { session: 1, prev, entries, commit, round });
+        let acknowledged = LogId::ZERO;
+        let body = Body::AppendEntries { session: 1, prev, acknowledged, entries, commit, round };
+        self.say(from, to, term, body);
     }
 
     /// The last thing that one node said to another, of what is still on its way.
@@ -533,7 +537,7 @@ impl Cluster {
                     LogId::new(raft.term_at(peer.match_index).unwrap_or_default(), peer.match_index);
                 let disk = self.nodes.get(&peer.id.get()).map(|node| &node.disk.restored);
                 let at = raft.shared.log.base().index.max(LogIndex::new(1));
-                if matched.index >= at {
+                if matched.index >= at && !self.robbed.contains(&peer.id.get()) {
                     assert!(
                         disk.is_some_and(|disk| is_on(disk, matched)),
                         "{} does not have {matched} on disk",

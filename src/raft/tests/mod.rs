@@ -12,3 +12,4 @@ mod restore;
 mod script;
 mod snapshots;
 mod traps;
+mod withdrawal;

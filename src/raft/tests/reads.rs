@@ -256,8 +256,14 @@ fn the_answer_to_an_append_of_an_earlier_term_names_no_round_and_no_session() {
     // Node 2 is in a later term, which node 1 may lead too by the time the answer arrives: its rounds start over there.
     cluster.say(3, 2, term + 1, Body::VoteRejected);
     let round = ReadRound::new(500);
-    let late =
-        Body::AppendEntries { session: 1, prev: log_id(1, 1), entries: vec![], commit: index(1), round };
+    let late = Body::AppendEntries {
+        session: 1,
+        prev: log_id(1, 1),
+        acknowledged: crate::raft::LogId::ZERO,
+        entries: vec![],
+        commit: index(1),
+        round,
+    };
     cluster.say(1, 2, term, late);
     cluster.sync(2);
     match cluster.last_said(2, 1) {

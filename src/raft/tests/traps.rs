@@ -2,7 +2,7 @@
 //! snapshots have their own files.
 
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, made_with, voters};
-use crate::raft::{Body, Config, Input, LogId, LogIndex, ReadRound, RoleName, Term};
+use crate::raft::{Body, Config, Input, LogId, LogIndex, RaftEvent, ReadRound, RoleName, Term, Withdrawal};
 use alloc::vec;
 
 /// A leader 1 of three in term 4, elected with a log that ends in 2@2; its own 3@4 is not acknowledged by anybody.
@@ -125,9 +125,14 @@ fn a_conflict_at_or_below_commit_is_refused_and_reported() {
     cluster.append((2, 1, 2), log_id(1, 1), vec![entry(2, 2), entry(3, 2)], 3);
     cluster.append((3, 1, 4), log_id(1, 1), vec![entry(2, 3)], 0);
     assert_eq!(cluster.log(1), [log_id(1, 1), log_id(2, 2), log_id(3, 2)]);
-    let reported =
-        cluster.node(1).events.iter().any(|event| matches!(event, crate::raft::RaftEvent::BadMessage { .. }));
-    assert!(reported);
+    let why = Withdrawal::Contradicted { committed: log_id(3, 2) };
+    assert_eq!(cluster.raft(1).withdrawn(), Some(why));
+    assert!(cluster.node(1).events.contains(&RaftEvent::Withdrawn(why)), "reported once it is known");
+    // Nor by what it is to follow: the entry before is committed too.
+    let mut cluster = Cluster::new(3);
+    cluster.append((2, 1, 2), log_id(1, 1), vec![entry(2, 2), entry(3, 2)], 3);
+    cluster.append((3, 1, 4), log_id(2, 3), vec![entry(3, 3)], 0);
+    assert_eq!(cluster.raft(1).withdrawn(), Some(why));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::raft::membership::{Change, Member, Membership};
 use crate::raft::message::{Body, Message};
 use crate::raft::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, StoreId, Term};
+use crate::raft::withdrawal::Withdrawal;
 use bytes::Bytes;
 use proptest::prelude::{BoxedStrategy, Just, ProptestConfig, Strategy, any, prop, proptest};
 use proptest::{prop_assert, prop_assert_eq, prop_oneof};
@@ -55,7 +56,8 @@ fn kind() -> impl Strategy<Value = EntryKind> {
 fn append() -> impl Strategy<Value = (u64, Body)> {
     let start = (0..COUNTER_MAX / 2, 0..COUNTER_MAX / 2);
     let entries = prop::collection::vec((0..3_u64, kind(), data(60)), 0..8);
-    (start, entries, any::<u64>(), counter(), counter()).prop_map(|(start, parts, session, commit, round)| {
+    let numbers = (any::<u64>(), counter(), counter(), counter());
+    (start, entries, numbers).prop_map(|(start, parts, (session, commit, round, held))| {
         let prev = LogId::new(Term::new(start.0), LogIndex::new(start.1));
         let mut last = prev;
         let mut entries = Vec::new();
@@ -66,7 +68,8 @@ fn append() -> impl Strategy<Value = (u64, Body)> {
             entries.push(Entry::new(last, kind, &data));
         }
         let (commit, round) = (LogIndex::new(commit), ReadRound::new(round));
-        (last.term.get(), Body::AppendEntries { session, prev, entries, commit, round })
+        let acknowledged = LogId::new(Term::new(start.0), LogIndex::new(held));
+        (last.term.get(), Body::AppendEntries { session, prev, acknowledged, entries, commit, round })
     })
 }
 
@@ -130,6 +133,14 @@ fn small_body() -> BoxedStrategy<Body> {
             Body::ReadIndexReady { incarnation, sequence, index }
         }),
         question().prop_map(|(incarnation, sequence)| Body::ReadIndexRefused { incarnation, sequence }),
+        (log_id(), log_id())
+            .prop_map(|(acknowledged, last)| Withdrawal::LostEntries { acknowledged, last })
+            .prop_map(Body::Withdrawn),
+        log_id().prop_map(|committed| Body::Withdrawn(Withdrawal::Contradicted { committed })),
+        index().prop_map(|index| Body::Withdrawn(Withdrawal::Diverged { index })),
+        any::<u64>()
+            .prop_map(NodeId::new)
+            .prop_map(|met_by| Body::Withdrawn(Withdrawal::OlderCopy { met_by })),
     ]
     .boxed()
 }
@@ -157,6 +168,7 @@ fn append_of(prev: (u64, u64), entries: &[(u64, u64)]) -> Body {
     Body::AppendEntries {
         session: 7,
         prev: id(prev),
+        acknowledged: LogId::ZERO,
         entries: entries.iter().map(|at| Entry::new(id(*at), EntryKind::Command, b"x")).collect(),
         commit: LogIndex::ZERO,
         round: ReadRound::ZERO,
@@ -250,7 +262,7 @@ fn counters_that_would_overflow_are_refused() {
 #[test]
 fn unknown_tags_and_flags_are_refused() {
     let mut bytes = encode(&message(1, Body::TimeoutNow));
-    for tag in [0, 19, 255] {
+    for tag in [0, 20, 255] {
         bytes[0] = tag;
         assert_eq!(decode(&bytes), Err(DecodeError::Invalid { what: "message tag", value: u64::from(tag) }));
     }

@@ -1,6 +1,6 @@
-use crate::raft::{Change, ClusterId, Member, Membership, NodeId, StoreId};
+use crate::raft::{Change, ClusterId, Incarnation, Member, Membership, NodeId, StoreId, Time};
 use crate::server::directory::{Directory, Me, Refusal};
-use crate::server::hello::PeerHello;
+use crate::server::hello::{PeerHello, Starts};
 use std::collections::BTreeSet;
 
 const OURS: ClusterId = ClusterId(1);
@@ -29,6 +29,7 @@ fn directory(committed: bool) -> Directory {
         cluster: OURS,
         id: NodeId::new(1),
         store: StoreId(100),
+        starts: Starts { number: 1, nonces: vec![1] },
         name: "n1".to_owned(),
         raft_addr: "n1:1".to_owned(),
         http_addr: "n1:2".to_owned(),
@@ -47,7 +48,12 @@ fn hello(from: u64, store: u128) -> PeerHello {
         store: StoreId(store),
         raft_addr: format!("told{from}:1"),
         to: NodeId::new(1),
+        starts: Starts { number: 1, nonces: vec![from] },
     }
+}
+
+fn admit(directory: &Directory, hello: &PeerHello) -> Result<(), Refusal> {
+    directory.admit(hello, Time::new(0)).map(drop)
 }
 
 #[test]
@@ -71,13 +77,13 @@ fn who_is_let_in() {
         ),
     ];
     for (who, hello, verdict) in table {
-        assert_eq!(directory(true).admit(&hello), verdict, "{who}");
+        assert_eq!(admit(&directory(true), &hello), verdict, "{who}");
     }
 }
 
 #[test]
 fn only_a_committed_membership_proves_a_removal() {
-    assert_eq!(directory(false).admit(&hello(2, 200)), Ok(()));
+    assert_eq!(admit(&directory(false), &hello(2, 200)), Ok(()));
 }
 
 #[test]
@@ -85,17 +91,17 @@ fn the_cluster_to_come_is_asked_to_wait() {
     let (directory, theirs) = (directory(true), ClusterId(9));
     let hello = PeerHello { cluster: theirs, ..hello(3, 300) };
     directory.set_promised(Some(theirs));
-    assert_eq!(directory.admit(&hello), Err(Refusal::NotYet { called: "n1".to_owned(), theirs }));
+    assert_eq!(admit(&directory, &hello), Err(Refusal::NotYet { called: "n1".to_owned(), theirs }));
     directory.set_promised(None);
-    assert!(matches!(directory.admit(&hello), Err(Refusal::OtherCluster { .. })));
+    assert!(matches!(admit(&directory, &hello), Err(Refusal::OtherCluster { .. })));
 }
 
 #[test]
 fn addresses_come_from_hellos_or_else_from_the_membership() {
     let directory = directory(true);
     assert_eq!(directory.address(NodeId::new(4)), None);
-    directory.admit(&hello(4, 400)).unwrap();
-    directory.admit(&hello(3, 300)).unwrap();
+    admit(&directory, &hello(4, 400)).unwrap();
+    admit(&directory, &hello(3, 300)).unwrap();
     assert_eq!(directory.address(NodeId::new(4)).as_deref(), Some("told4:1"));
     assert_eq!(
         directory.address(NodeId::new(3)).as_deref(),
@@ -110,14 +116,14 @@ fn addresses_come_from_hellos_or_else_from_the_membership() {
         ["new3:1", "told3:1"],
         "news of the membership, or of long ago"
     );
-    directory.admit(&hello(3, 300)).unwrap();
+    admit(&directory, &hello(3, 300)).unwrap();
     assert_eq!(directory.addresses(NodeId::new(3)), ["told3:1", "new3:1"], "it says so again");
 }
 
 #[test]
 fn an_address_that_was_told_outlives_memberships_of_long_ago() {
     let directory = directory(true);
-    directory.admit(&hello(4, 400)).unwrap();
+    admit(&directory, &hello(4, 400)).unwrap();
     let mut joined = membership();
     let member = Member { raft_addr: "old4:1".to_owned(), ..joined.members[&NodeId::new(3)].clone() };
     joined.members.insert(NodeId::new(4), member);
@@ -134,8 +140,59 @@ fn an_address_that_was_told_outlives_memberships_of_long_ago() {
 fn strangers_cannot_fill_the_memory_with_addresses() {
     let directory = directory(true);
     for id in 4..1000 {
-        directory.admit(&hello(id, 1)).unwrap();
+        admit(&directory, &hello(id, 1)).unwrap();
     }
     let known = (4..1000).filter(|&id| directory.address(NodeId::new(id)).is_some()).count();
     assert_eq!(known, 64);
+}
+
+/// Member 3 with its own data directory, in its start `number`.
+fn start_of_3(nonces: &[u64]) -> PeerHello {
+    let starts = Starts { number: nonces.len() as u64, nonces: nonces.to_vec() };
+    PeerHello { starts, ..hello(3, 300) }
+}
+
+#[test]
+fn an_older_copy_of_a_data_directory_is_not_let_in_however_often_it_is_started() {
+    let directory = directory(true);
+    let now = Time::new(0);
+    directory.admit(&start_of_3(&[20, 10]), now).unwrap().end();
+    let refused = |nonces: &[u64]| {
+        let (known, found) = (Incarnation::drawn(2, 20), Incarnation::drawn(nonces.len() as u64, nonces[0]));
+        let error = Refusal::OlderCopy { id: NodeId::new(3), known, found };
+        assert_eq!(directory.admit(&start_of_3(nonces), now).map(drop), Err(error));
+    };
+    refused(&[10]);
+    refused(&[21, 10]);
+    refused(&[31, 21, 10]);
+    assert!(directory.older_copy(NodeId::new(3)).unwrap().contains("older copy"));
+    directory.admit(&start_of_3(&[30, 20, 10]), now).unwrap().end();
+    assert_eq!(directory.older_copy(NodeId::new(3)), None);
+    // A member of another store is another member.
+    let starts = Starts { number: 1, nonces: vec![1] };
+    assert_eq!(admit(&directory, &PeerHello { starts, ..hello(4, 400) }), Ok(()));
+}
+
+#[test]
+fn of_two_processes_on_copies_of_one_directory_the_second_is_not_let_in() {
+    let directory = directory(true);
+    let at = |micros| Time::new(micros);
+    let first = directory.admit(&start_of_3(&[10]), at(0)).unwrap();
+    assert!(first.heard(at(5_000_000)));
+    let twin = start_of_3(&[20, 10]);
+    let refused = directory.admit(&twin, at(6_000_000)).map(drop);
+    assert!(matches!(refused, Err(Refusal::Twin { .. })), "{refused:?}");
+    assert!(directory.admit(&start_of_3(&[10]), at(6_000_000)).is_ok(), "the first may connect again");
+    assert!(first.heard(at(6_000_000)));
+    // A machine that lost its power never said that it went: what comes later goes on in its place.
+    let second = directory.admit(&twin, at(60_000_000)).unwrap();
+    assert!(second.heard(at(60_000_000)));
+}
+
+#[test]
+fn a_connection_of_an_earlier_start_is_closed_when_a_later_one_has_come() {
+    let directory = directory(true);
+    let first = directory.admit(&start_of_3(&[10]), Time::new(0)).unwrap();
+    directory.admit(&start_of_3(&[20, 10]), Time::new(60_000_000)).unwrap();
+    assert!(!first.heard(Time::new(60_000_001)));
 }

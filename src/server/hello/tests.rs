@@ -1,6 +1,7 @@
+use crate::raft::Incarnation;
 use crate::raft::{ClusterId, NodeId, StoreId};
 use crate::server::block::{Block, BlockError};
-use crate::server::hello::{Answer, Hello, PeerHello};
+use crate::server::hello::{Answer, Hello, PeerHello, Starts};
 
 fn peer_hello(raft_addr: &str) -> Hello {
     Hello::Peer(PeerHello {
@@ -9,6 +10,7 @@ fn peer_hello(raft_addr: &str) -> Hello {
         store: StoreId(3),
         raft_addr: raft_addr.to_owned(),
         to: NodeId::new(4),
+        starts: Starts { number: 3, nonces: vec![7, 8, 9] },
     })
 }
 
@@ -23,7 +25,9 @@ async fn hellos_are_read_as_they_were_said() {
 
 #[tokio::test]
 async fn answers_are_read_as_they_were_given() {
-    for answer in [Answer::Accepted, Answer::Refused("because".to_owned())] {
+    for answer in
+        [Answer::Accepted, Answer::Refused("because".to_owned()), Answer::OlderCopy("of it".to_owned())]
+    {
         let mut bytes = Vec::new();
         answer.write(&mut bytes).await.unwrap();
         assert_eq!(Answer::read(&mut bytes.as_slice()).await.unwrap(), answer);
@@ -45,4 +49,21 @@ async fn a_hello_is_no_answer_and_a_longer_hello_is_none() {
     assert!(matches!(Answer::read(&mut bytes.as_slice()).await, Err(BlockError::Kind(2))));
     let longer = Block { kind: 2, body: vec![0] }.encode();
     assert!(matches!(Hello::read(&mut longer.as_slice()).await, Err(BlockError::Body(_))));
+}
+
+#[test]
+fn a_later_start_is_told_from_one_of_an_older_copy() {
+    let starts = |number, nonces: &[u64]| Starts { number, nonces: nonces.to_vec() };
+    let met = Incarnation::drawn(5, 50);
+    for (what, starts, comes_after) in [
+        ("the same", starts(5, &[50, 40, 30, 20, 10]), true),
+        ("the next", starts(6, &[60, 50, 40, 30, 20, 10]), true),
+        ("one much later", starts(40, &(25..=40).rev().map(|start| start * 10).collect::<Vec<_>>()), true),
+        ("an earlier one", starts(4, &[40, 30, 20, 10]), false),
+        ("another of the same number", starts(5, &[51, 40, 30, 20, 10]), false),
+        ("a later one of an older copy", starts(7, &[71, 61, 51, 40, 30, 20, 10]), false),
+        ("one that remembers less than it must", starts(9, &[90, 80]), false),
+    ] {
+        assert_eq!(starts.come_after(met), comes_after, "{what}");
+    }
 }

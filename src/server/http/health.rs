@@ -55,6 +55,7 @@ pub(super) fn local_checks(status: &NodeStatus, disk_full: bool) -> Vec<Check> {
     vec![
         ("storage", status.stopped.clone().map_or(Ok(()), Err)),
         ("disk-room", ensure(!disk_full, "the disk has no room for the log; make some")),
+        ("trusted", replica.withdrawn.clone().map_or(Ok(()), Err)),
         (
             "member",
             ensure(

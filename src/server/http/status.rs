@@ -49,6 +49,7 @@ struct StatusView<'s> {
     disk_full: bool,
     removed: bool,
     stopped: Option<&'s str>,
+    withdrawn: Option<&'s str>,
     uptime_seconds: f64,
 }
 
@@ -84,6 +85,7 @@ struct MemberView<'s> {
     replication: Option<&'static str>,
     silent_seconds: Option<f64>,
     snapshot_refused: Option<String>,
+    withdrawn: Option<&'s str>,
 }
 
 #[derive(Serialize)]
@@ -150,6 +152,7 @@ pub(super) fn render(status: &NodeStatus, disk_full: bool, http: HttpView) -> Ve
         disk_full,
         removed: status.removed,
         stopped: status.stopped.as_deref(),
+        withdrawn: replica.withdrawn.as_deref(),
         uptime_seconds: status.uptime_micros as f64 / 1e6,
     };
     let mut json =
@@ -201,6 +204,7 @@ fn member_view<'s>(member: &'s MemberStatus, status: &NodeStatus) -> MemberView<
         replication: member.replication,
         silent_seconds: member.silent_micros.map(|micros| micros as f64 / 1e6),
         snapshot_refused: member.snapshot_refused.map(|why| why.to_string()),
+        withdrawn: member.withdrawn.as_deref(),
     }
 }
 

@@ -48,7 +48,14 @@ fn small_append(index: u64) -> Vec<u8> {
     let id = |index| LogId::new(term, LogIndex::new(index));
     let entries = vec![Entry::new(id(index + 1), EntryKind::Command, &[7; 100])];
     let (commit, round) = (LogIndex::new(index), ReadRound::ZERO);
-    let body = Body::AppendEntries { session: 1, prev: id(index), entries, commit, round };
+    let body = Body::AppendEntries {
+        session: 1,
+        prev: id(index),
+        acknowledged: LogId::ZERO,
+        entries,
+        commit,
+        round,
+    };
     let mut bytes = Vec::new();
     encode_frame(&mut bytes, |out| PeerMessage::Raft(Message { from, to, term, body }).encode(out));
     bytes

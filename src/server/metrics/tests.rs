@@ -27,6 +27,7 @@ fn status() -> NodeStatus {
             state_hash: 0,
             pending_proposals: 1,
             pending_reads: 2,
+            withdrawn: None,
             joint: false,
             members: Vec::new(),
         },

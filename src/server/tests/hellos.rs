@@ -1,7 +1,7 @@
 //! Who is let in on the raft port, over real sockets.
 
 use crate::raft::{ClusterId, NodeId, StoreId};
-use crate::server::hello::{Answer, Hello, PeerHello};
+use crate::server::hello::{Answer, Hello, PeerHello, Starts};
 use crate::server::tests::cluster::{TestNode, is_set};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -15,6 +15,7 @@ async fn call(node: &TestNode, change: impl FnOnce(&mut PeerHello)) -> Answer {
         store: StoreId(1),
         raft_addr: "127.0.0.1:1".to_owned(),
         to: status.replica.id,
+        starts: Starts { number: 1, nonces: vec![1] },
     };
     change(&mut hello);
     let mut stream = TcpStream::connect(node.addr()).await.unwrap();
@@ -49,6 +50,7 @@ async fn garbage_after_a_good_hello_ends_that_connection_alone() {
         store: StoreId(1),
         raft_addr: "127.0.0.1:1".to_owned(),
         to: status.replica.id,
+        starts: Starts { number: 1, nonces: vec![1] },
     };
     let mut stream = TcpStream::connect(node.addr()).await.unwrap();
     Hello::Peer(hello).write(&mut stream).await.unwrap();

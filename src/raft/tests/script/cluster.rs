@@ -210,6 +210,8 @@ impl Cluster {
             RaftEvent::SnapshotNotTaken { peer, why, times } => {
                 say!(self, "  {id}: snapshot refused by {peer}, time {times}: {why}");
             }
+            RaftEvent::Withdrawn(why) => say!(self, "  {id}: withdraws: {why:?}"),
+            RaftEvent::PeerWithdrew { peer, why } => say!(self, "  {id}: {peer} withdrew: {why:?}"),
             RaftEvent::BadMessage { from, reason } => say!(self, "  {id}: bad message from {from}: {reason}"),
         }
     }

@@ -15,11 +15,12 @@ fn body(body: &Body) -> String {
         Body::RequestVote { last_log, transfer } => {
             format!("RequestVote log {last_log}{}", if *transfer { ", transfer" } else { "" })
         }
-        Body::AppendEntries { session, prev, entries, commit, round } => {
+        Body::AppendEntries { session, prev, entries, commit, round, .. } => {
             let list = self::entries(entries);
             let round = if round.get() > 0 { format!(" round {round}") } else { String::new() };
             format!("Append s{session} after {prev} [{list}] commit {commit}{round}")
         }
+        Body::Withdrawn(why) => format!("Withdrawn: {why:?}"),
         Body::AppendAccepted { session, match_index, round } => {
             let round = if round.get() > 0 { format!(" round {round}") } else { String::new() };
             format!("Accepted s{session} match {match_index}{round}")

@@ -26,6 +26,7 @@ pub(super) fn node_status() -> NodeStatus {
         replication: Some("replicate"),
         snapshot_refused: None,
         silent_micros: Some(1500),
+        withdrawn: None,
     };
     NodeStatus {
         cluster: ClusterId(0xabc),
@@ -48,6 +49,7 @@ pub(super) fn node_status() -> NodeStatus {
             state_hash: 5,
             pending_proposals: 0,
             pending_reads: 1,
+            withdrawn: None,
             joint: false,
             members: vec![member(1, "voter", 12), member(2, "learner", 10)],
         },
@@ -114,12 +116,13 @@ fn a_node_is_ready_only_if_every_check_passes() {
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(
         text_of(&answer),
-        "[+] storage ok\n[+] disk-room ok\n[+] member ok\n[+] started ok\n[+] leader ok\n[+] caught-up ok\nok\n"
+        "[+] storage ok\n[+] disk-room ok\n[+] trusted ok\n[+] member ok\n[+] started ok\n[+] leader ok\n[+] caught-up ok\nok\n"
     );
     assert_eq!(text_of(&health::render(&health::local_checks(&good, false), false)), "ok\n");
 
     type Break = fn(&mut NodeStatus);
-    let broken: [(&str, Break); 5] = [
+    let broken: [(&str, Break); 6] = [
+        ("[-] trusted: an older copy\n", |s| s.replica.withdrawn = Some("an older copy".to_owned())),
         ("[-] storage: the disk failed\n", |s| s.stopped = Some("the disk failed".to_owned())),
         ("[-] member: ", |s| s.replica.id = NodeId::new(9)),
         ("[-] started: this node has not applied", |s| s.replica.starting = true),
