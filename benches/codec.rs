@@ -21,6 +21,7 @@ fn append() -> Message {
         body: Body::AppendEntries {
             session: 1,
             prev: LogId::new(Term::new(3), LogIndex::new(100)),
+            acknowledged: LogId::ZERO,
             entries: (101..=100 + ENTRIES).map(entry).collect(),
             commit: LogIndex::new(99),
             round: ReadRound::ZERO,

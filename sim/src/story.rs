@@ -426,6 +426,11 @@ fn described(message: &PeerMessage) -> (&'static str, bool, String) {
             );
             ("Forward", false, text)
         }
+        PeerMessage::StateHash(said) => (
+            "StateHash",
+            false,
+            format!("term {}, {:?} at {}: {:032x}", said.term, said.kind, said.index, said.hash),
+        ),
         PeerMessage::ForwardRefused(refused) => {
             let why = format!("{:?}", refused.why);
             let (term, count, first) = (refused.term, refused.count, refused.first_sequence);

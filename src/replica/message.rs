@@ -1,6 +1,6 @@
 //! What replicas say to each other: the core's messages, and commands on their way to the leader.
 
-use crate::raft::{Body, Entry, Incarnation, Message, NodeId, Term};
+use crate::raft::{Body, Entry, Incarnation, LogIndex, Message, NodeId, Term};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -13,6 +13,36 @@ pub enum PeerMessage {
     Forward(Forward),
     /// They were not appended.
     ForwardRefused(ForwardRefused),
+    /// What a member's state hashes to.
+    StateHash(StateHash),
+}
+
+/// What the sender's state hashes to once it has applied `index`. Losing one is harmless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateHash {
+    /// Whose state it is, or the leader that judges.
+    pub from: NodeId,
+    /// Who is told.
+    pub to: NodeId,
+    /// The term in which the leader asked.
+    pub term: Term,
+    /// Why it is said.
+    pub kind: StateHashKind,
+    /// The last entry applied.
+    pub index: LogIndex,
+    /// The hash.
+    pub hash: u128,
+}
+
+/// Why a state hash is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateHashKind {
+    /// The leader's; what is yours?
+    Question,
+    /// Mine.
+    Answer,
+    /// This is what the others have: whoever has something else withdraws.
+    Verdict,
 }
 
 /// Commands of an origin's clients, on their way to the leader of `term`. Never sent twice: a lost one is *unknown*.
@@ -85,7 +115,7 @@ impl PeerMessage {
                 _ => 0,
             },
             Self::Forward(forward) => forward.commands.iter().map(Bytes::len).sum(),
-            Self::ForwardRefused(_) => 0,
+            Self::ForwardRefused(_) | Self::StateHash(_) => 0,
         };
         REST + content
     }
@@ -97,6 +127,7 @@ impl PeerMessage {
             Self::Raft(m) => m.from,
             Self::Forward(m) => m.from,
             Self::ForwardRefused(m) => m.from,
+            Self::StateHash(m) => m.from,
         }
     }
 
@@ -107,6 +138,7 @@ impl PeerMessage {
             Self::Raft(m) => m.to,
             Self::Forward(m) => m.to,
             Self::ForwardRefused(m) => m.to,
+            Self::StateHash(m) => m.to,
         }
     }
 }

@@ -14,6 +14,7 @@
 //! All reads that arrive together share one question to the core (Dissertation §6.4); when the core confirms it, they wait
 //! until the state machine has applied up to the confirmed index, and are served from memory.
 
+mod agreement;
 mod api;
 mod forwarding;
 mod message;
@@ -32,7 +33,7 @@ pub use api::{
     Actions, ClientError, ClientReply, ClientRequest, Event, Level, MemberStatus, Notice, RequestId,
     SnapshotSave, Status, StorageEvent, StorageRequest, UnreadSnapshot, UnstoredSnapshot,
 };
-pub use message::{Forward, ForwardRefused, PeerMessage, RefusedBecause};
+pub use message::{Forward, ForwardRefused, PeerMessage, RefusedBecause, StateHash, StateHashKind};
 pub use proposal::{ProposalId, decode as decode_proposal};
 pub use replica::{Replica, ReplicaConfig, ReplicaStart};
 

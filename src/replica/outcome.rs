@@ -108,6 +108,7 @@ impl Replica {
             return;
         }
         self.store = store;
+        self.agreement.forget();
         self.last_applied = meta.last;
         self.snapshot = meta.last;
         self.policy.begin_anew(&self.store);
@@ -137,6 +138,7 @@ impl Replica {
             if entry.kind() == EntryKind::Command {
                 self.apply_command(entry);
             }
+            self.note_checkpoint();
         }
         if !committed.is_empty() {
             self.input(Input::Applied(self.last_applied.index));

@@ -6,6 +6,7 @@ use crate::raft::{
     Config, EntryKind, Incarnation, Input, LogId, LogIndex, Membership, NodeId, Raft, RestoreError, Restored,
     RoleName, SnapshotMeta, Term, Time,
 };
+use crate::replica::agreement::Agreement;
 use crate::replica::api::{
     Actions, ClientError, ClientReply, Event, RequestId, StorageEvent, StorageRequest,
 };
@@ -102,6 +103,7 @@ pub struct Replica {
     pub(in crate::replica) incarnation: Incarnation,
     pub(in crate::replica) now: Time,
     pub(in crate::replica) origins: Origins,
+    pub(in crate::replica) agreement: Agreement,
     pub(in crate::replica) change: Option<PendingChange>,
     pub(in crate::replica) transfer: Option<(RequestId, Time)>,
     pub(in crate::replica) policy: SnapshotPolicy,
@@ -152,6 +154,7 @@ impl Replica {
             incarnation: start.incarnation,
             now,
             origins: Origins::default(),
+            agreement: Agreement::default(),
             change: None,
             transfer: None,
             policy,
@@ -177,6 +180,7 @@ impl Replica {
             Event::Peer(PeerMessage::Raft(message)) => self.input(Input::Message(message)),
             Event::Peer(PeerMessage::Forward(forward)) => self.handle_forward(forward),
             Event::Peer(PeerMessage::ForwardRefused(refused)) => self.handle_forward_refused(&refused),
+            Event::Peer(PeerMessage::StateHash(said)) => self.handle_state_hash(said),
             Event::Client { id, deadline, request } => self.handle_client(id, deadline, request),
             Event::Storage(event) => self.handle_storage(event),
             Event::Reserve { until } => self.reserved_until = Some(until),
@@ -204,6 +208,7 @@ impl Replica {
         self.note_commit();
         // The core decides with the receipt whether the snapshot counts; if it did not take it, nobody will.
         self.installing = None;
+        self.maybe_compare_states();
         self.maybe_save_snapshot();
         let due =
             [self.writes.next_deadline(), self.reads.wake_at(), self.change.map(|change| change.deadline)];

@@ -1,14 +1,17 @@
 //! The bytes of a [`PeerMessage`]: a tag, then what the tag says (docs/protocol.md).
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::raft::{ENTRY_DATA_BYTES_MAX, Incarnation, Message, NodeId, Term};
-use crate::replica::message::{Forward, ForwardRefused, PeerMessage, RefusedBecause};
+use crate::raft::{ENTRY_DATA_BYTES_MAX, Incarnation, LogIndex, Message, NodeId, Term};
+use crate::replica::message::{
+    Forward, ForwardRefused, PeerMessage, RefusedBecause, StateHash, StateHashKind,
+};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
 const RAFT: u8 = 1;
 const FORWARD: u8 = 2;
 const FORWARD_REFUSED: u8 = 3;
+const STATE_HASH: u8 = 4;
 
 impl PeerMessage {
     /// Appends the encoded message (without frame) to `out`.
@@ -29,6 +32,18 @@ impl PeerMessage {
                 out.put_u64(refused.count);
                 encode_reason(refused.why, out);
             }
+            Self::StateHash(said) => {
+                out.put_u8(STATE_HASH);
+                for word in [said.from.get(), said.to.get(), said.term.get(), said.index.get()] {
+                    out.put_u64(word);
+                }
+                out.put_u8(match said.kind {
+                    StateHashKind::Question => 1,
+                    StateHashKind::Answer => 2,
+                    StateHashKind::Verdict => 3,
+                });
+                out.put_u128(said.hash);
+            }
         }
     }
 
@@ -42,9 +57,28 @@ impl PeerMessage {
             RAFT => Ok(Self::Raft(Message::decode(reader)?)),
             FORWARD => Ok(Self::Forward(decode_forward(reader)?)),
             FORWARD_REFUSED => Ok(Self::ForwardRefused(decode_forward_refused(reader)?)),
+            STATE_HASH => Ok(Self::StateHash(decode_state_hash(reader)?)),
             other => Err(DecodeError::Invalid { what: "peer message tag", value: u64::from(other) }),
         }
     }
+}
+
+fn decode_state_hash(mut reader: Reader) -> Result<StateHash, DecodeError> {
+    let from = NodeId::new(reader.u64("sender")?);
+    let to = NodeId::new(reader.u64("addressee")?);
+    let term = Term::new(reader.counter("term")?);
+    let index = LogIndex::new(reader.counter("log index")?);
+    let kind = match reader.u8("kind of a state hash")? {
+        1 => StateHashKind::Question,
+        2 => StateHashKind::Answer,
+        3 => StateHashKind::Verdict,
+        other => {
+            return Err(DecodeError::Invalid { what: "kind of a state hash", value: u64::from(other) });
+        }
+    };
+    let hash = reader.u128("state hash")?;
+    reader.finish("state hash")?;
+    Ok(StateHash { from, to, term, kind, index, hash })
 }
 
 fn encode_relation(from: NodeId, to: NodeId, term: Term, incarnation: Incarnation, out: &mut Vec<u8>) {

@@ -1,5 +1,6 @@
 //! Replicas wired together in virtual time: a network that can be cut, and storage that is durable at once.
 
+mod agreement;
 mod failover;
 mod requests;
 mod snapshots;

@@ -1,6 +1,8 @@
 use crate::codec::{COUNTER_MAX, DecodeError};
-use crate::raft::{Body, Incarnation, Message, NodeId, Term};
-use crate::replica::message::{Forward, ForwardRefused, PeerMessage, RefusedBecause};
+use crate::raft::{Body, Incarnation, LogIndex, Message, NodeId, Term};
+use crate::replica::message::{
+    Forward, ForwardRefused, PeerMessage, RefusedBecause, StateHash, StateHashKind,
+};
 use bytes::Bytes;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, proptest};
 use proptest::{prop_assert, prop_assert_eq, prop_oneof};
@@ -66,6 +68,21 @@ fn forward(commands: Vec<Bytes>) -> PeerMessage {
         first_sequence: 5,
         commands,
     })
+}
+
+#[test]
+fn state_hashes_are_read_as_they_were_said() {
+    for kind in [StateHashKind::Question, StateHashKind::Answer, StateHashKind::Verdict] {
+        let said = PeerMessage::StateHash(StateHash {
+            from: NodeId::new(1),
+            to: NodeId::new(2),
+            term: Term::new(3),
+            kind,
+            index: LogIndex::new(256),
+            hash: u128::MAX - 5,
+        });
+        assert_eq!(decode(&encode(&said)), Ok(said));
+    }
 }
 
 #[test]

@@ -1,0 +1,71 @@
+//! Members whose states differ: the odd one notices and withdraws.
+
+use crate::raft::{LogIndex, NodeId, Withdrawal};
+use crate::replica::tests::{Cluster, set};
+use alloc::format;
+
+/// Writes enough for a checkpoint, and gives the leader time to ask about it.
+fn go_on(cluster: &mut Cluster, through: NodeId) {
+    for write in 0..300 {
+        cluster.write(through, &format!("k{write}"), "v");
+        if write % 50 == 0 {
+            cluster.run(1_000);
+        }
+    }
+    cluster.run(3_000_000);
+}
+
+fn withdrawn(cluster: &Cluster, node: NodeId) -> Option<Withdrawal> {
+    cluster.replicas[&node].raft().withdrawn()
+}
+
+/// One bit of its memory turns.
+fn corrupt(cluster: &mut Cluster, node: NodeId) {
+    cluster.replicas.get_mut(&node).unwrap().store.apply(&set("k", "nobody set that"));
+}
+
+#[test]
+fn members_whose_states_agree_go_on() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader().unwrap();
+    for _ in 0..3 {
+        go_on(&mut cluster, leader);
+    }
+    assert!(cluster.replicas.keys().all(|node| withdrawn(&cluster, *node).is_none()));
+    assert!(cluster.replicas[&leader].raft().commit_index() > LogIndex::new(900));
+}
+
+#[test]
+fn a_follower_whose_state_differs_withdraws() {
+    let mut cluster = Cluster::new(3);
+    let (leader, odd) = (cluster.leader().unwrap(), cluster.follower());
+    corrupt(&mut cluster, odd);
+    go_on(&mut cluster, leader);
+    assert_eq!(withdrawn(&cluster, odd), Some(Withdrawal::Diverged { index: LogIndex::new(256) }));
+    assert!(cluster.replicas.keys().all(|node| *node == odd || withdrawn(&cluster, *node).is_none()));
+    let peer = cluster.replicas[&leader].raft().progress().find(|peer| peer.id == odd).unwrap();
+    assert!(peer.withdrawn.is_some(), "the leader knows, and counts it no more");
+}
+
+#[test]
+fn a_leader_whose_state_differs_from_a_quorums_withdraws_and_is_followed_by_another() {
+    let mut cluster = Cluster::new(3);
+    let odd = cluster.leader().unwrap();
+    corrupt(&mut cluster, odd);
+    go_on(&mut cluster, odd);
+    assert!(matches!(withdrawn(&cluster, odd), Some(Withdrawal::Diverged { .. })));
+    let leader = cluster.run_until_succeeded(odd);
+    assert!(cluster.replicas.keys().all(|node| *node == odd || withdrawn(&cluster, *node).is_none()));
+    let write = cluster.write(leader, "k", "v");
+    cluster.run_until_answered(write);
+}
+
+#[test]
+fn of_two_members_that_differ_the_one_that_does_not_lead_withdraws() {
+    let mut cluster = Cluster::new(2);
+    let (leader, other) = (cluster.leader().unwrap(), cluster.follower());
+    corrupt(&mut cluster, other);
+    go_on(&mut cluster, leader);
+    assert_eq!(withdrawn(&cluster, leader), None);
+    assert!(withdrawn(&cluster, other).is_some());
+}
