@@ -329,7 +329,7 @@ impl World {
         } else if why.contains("too many connections") {
             self.limits
                 .connections
-                .is_some_and(|most| self.connections.to_http((slot, machine.life)) + 2 >= most)
+                .is_some_and(|most| self.connections.to_http((slot, machine.life)) + 6 >= most)
         } else {
             true
         };
