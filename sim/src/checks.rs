@@ -1,15 +1,18 @@
 //! The safety properties that are checked at every step, over all machines at once.
 
 use crate::durable::DurableModel;
+use crate::ledger::Ledger;
 use crate::marks::Marks;
+use crate::orders::Orders;
 use crate::paths::Shown;
+use crate::quorums::Quorums;
 use crate::schedule::PROMOTE_LAG_ENTRIES;
 use bytes::Bytes;
-use infinitystore::kv::Op;
+use infinitystore::kv::{Op, Store};
 use infinitystore::raft::{
-    Body, Entry, EntryKind, LogId, LogIndex, Message, NodeId, PeerProgress, Raft, RoleName, Term,
+    Body, Entry, EntryKind, LogId, LogIndex, Membership, Message, NodeId, PeerProgress, Raft, RoleName, Term,
 };
-use infinitystore::replica::{Notice, ProposalId, Replica, decode_proposal};
+use infinitystore::replica::{Notice, ProposalId, Replica, Status, decode_proposal};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -70,8 +73,16 @@ pub struct Checks {
     values: HashSet<Bytes>,
     /// What each leader last said is committed, in which term.
     led: BTreeMap<NodeId, (Term, LogIndex)>,
+    /// By what configuration each of them decides what comes next.
+    decides_by: BTreeMap<NodeId, (LogId, Membership)>,
+    /// Votes and confirmed rounds (queue engine).
+    pub quorums: Quorums,
     /// The last joint state that each of them appended.
     joint: BTreeMap<NodeId, LogId>,
+    /// What commands have to return.
+    pub ledger: Ledger,
+    /// What operators asked for.
+    pub orders: Orders,
 }
 
 impl Checks {
@@ -190,6 +201,7 @@ impl Checks {
                 self.applied(replica, entry)?;
             }
             self.same_state(replica)?;
+            self.ledger.check_store(replica.raft().id(), applied, replica.store())?;
         }
         Ok(())
     }
@@ -244,6 +256,7 @@ impl Checks {
         check!("terms grow along the log", found.term >= term, "{index} is of term {}", found.term);
         self.committed.push(found);
         self.once(entry)?;
+        self.ledger.commit(entry)?;
         self.committed_in = self.committed_in.max(replica.raft().term());
         self.entries.push(entry.clone());
         Ok(())
@@ -253,6 +266,11 @@ impl Checks {
     fn once(&mut self, entry: &Entry) -> Result<(), Violation> {
         if entry.kind() == EntryKind::Membership {
             self.memberships.push(entry.id());
+            let membership = Membership::decode(&entry.data()).map_err(|error| Violation {
+                check: "a configuration follows from the one before",
+                what: format!("at {}: {error}", entry.id()),
+            })?;
+            self.orders.commit(entry.id(), membership)?;
         }
         if entry.kind() != EntryKind::Command {
             return Ok(());
@@ -286,6 +304,63 @@ impl Checks {
         Ok(())
     }
 
+    /// What a machine shows of itself is so.
+    ///
+    /// # Errors
+    /// [`Violation`].
+    pub fn shows(&self, replica: &Replica, status: &Status) -> Result<(), Violation> {
+        let (raft, store) = (replica.raft(), replica.store());
+        let shown = (status.id, status.role, status.term, status.last_log, status.commit_index);
+        let is = (raft.id(), raft.role(), raft.term(), raft.last_log(), raft.commit_index());
+        check!("the status says what is", shown == is, "{shown:?} is {is:?}");
+        let shown = (status.last_applied, status.keys, status.store_bytes, status.revision);
+        let is = (replica.last_applied().index, store.len(), store.bytes(), store.revision().0);
+        check!("the status says what is", shown == is, "{} shows {shown:?} of {is:?}", raft.id());
+        let members: Vec<_> = status.members.iter().map(|member| (member.id, &member.member)).collect();
+        let right: Vec<_> = raft.membership().members.iter().map(|(id, member)| (*id, member)).collect();
+        check!("the status says what is", members == right, "{} shows {members:?}", raft.id());
+        let here = status.state_hash == store.state_hash() && status.joint == raft.membership().is_joint();
+        check!("the status says what is", here, "{} shows {status:?}", raft.id());
+        self.ledger.check_store(raft.id(), status.last_applied, store)
+    }
+
+    /// A process begins with the state that its snapshot holds.
+    ///
+    /// # Errors
+    /// [`Violation`].
+    pub fn starts_from(&self, replica: &Replica) -> Result<(), Violation> {
+        let (raft, last) = (replica.raft(), replica.last_applied());
+        let (membership, at) = raft.membership_at(last.index);
+        if last == LogId::ZERO {
+            return self.ledger.check_store(raft.id(), last.index, replica.store());
+        }
+        self.snapshot(raft.id(), last, (at, membership), replica.store())
+    }
+
+    /// A snapshot that ends at `last` holds what was committed: the state there, and the membership.
+    ///
+    /// # Errors
+    /// [`Violation`].
+    pub fn snapshot(
+        &self,
+        who: NodeId,
+        last: LogId,
+        (at, membership): (LogId, &Membership),
+        store: &Store,
+    ) -> Result<(), Violation> {
+        let position = usize::try_from(last.index.get()).unwrap_or(usize::MAX);
+        if let Some(known) = position.checked_sub(1).and_then(|position| self.entries.get(position)) {
+            check!("a snapshot holds the state", known.id() == last, "{who}: {last} is {}", known.id());
+            let right = self.orders.at(last.index);
+            check!(
+                "a snapshot holds the membership",
+                right.is_some_and(|(known, right)| *known == at && right == membership),
+                "{who} has for {last} the membership {membership:?} of {at}; committed is {right:?}"
+            );
+        }
+        self.ledger.check_snapshot(who, last.index, store)
+    }
+
     /// A machine was stepped and may lead: what it takes for committed is durable on a majority of each set of voters, and what it
     /// takes a member to have, that has it. `durable` is what a member's disk holds, or held when it was
     /// lost; `None`: it never had one.
@@ -303,6 +378,7 @@ impl Checks {
             return Ok(());
         }
         let before = self.led.insert(id, (term, commit));
+        let decided_by = self.decides_next(raft);
         self.promoted(raft)?;
         for PeerProgress { id: peer, match_index, .. } in raft.progress() {
             let (Some(durable), Some(known)) = (durable(peer), raft.term_at(match_index)) else { continue };
@@ -329,19 +405,23 @@ impl Checks {
             commit_term == term || before.is_none_or(|(before, _)| before != term),
             "{id} leads term {term} and has committed {committed}"
         );
-        let has = |voter: &NodeId| durable(*voter).is_some_and(|durable| durable.has(committed));
         let (membership, _) = raft.membership_at(commit);
         // Under a joint state that is committed the next configuration may decide alone, once it is in force: here, or where
         // the commit index was decided that this leader began with.
         let decided_here = before.is_some_and(|(before, _)| before == term);
         let outgoing = membership.outgoing.as_ref().filter(|_| decided_here && raft.membership().is_joint());
         for voters in std::iter::once(&membership.voters).chain(outgoing) {
-            let count = voters.iter().filter(|voter| has(voter)).count();
-            check!(
-                "committed is durable on a majority",
-                2 * count > voters.len(),
-                "{id} leads term {term} and has committed {committed}, which is durable on {count} of {voters:?}"
-            );
+            has_majority(id, term, committed, voters, &durable)?;
+        }
+        // A joint state that was in force when this was decided needs both its sets, for its own entry at least: where the next
+        // configuration has been appended since, that may have decided the rest.
+        let Some((at, joint, is_over)) = decided_by.filter(|(at, ..)| decided_here && at.index <= commit)
+        else {
+            return Ok(());
+        };
+        let through = if is_over { at } else { committed };
+        for voters in std::iter::once(&joint.voters).chain(&joint.outgoing) {
+            has_majority(id, term, through, voters, &durable)?;
         }
         Ok(())
     }
@@ -350,6 +430,20 @@ impl Checks {
     fn is_committed(&self, id: LogId) -> bool {
         let position = id.index.get().checked_sub(1).and_then(|it| usize::try_from(it).ok());
         position.and_then(|it| self.committed.get(it)).is_some_and(|it| it.term == id.term)
+    }
+
+    /// Notes by what configuration a leader decides from now on. The joint state that it decided by until now, and whether
+    /// another configuration has followed it.
+    fn decides_next(&mut self, raft: &Raft) -> Option<(LogId, Membership, bool)> {
+        let (in_force, at) = raft.membership_at(raft.last_log().index);
+        let before = match self.decides_by.get(&raft.id()) {
+            Some((known, before)) if *known == at => before.is_joint().then(|| (at, before.clone(), false)),
+            _ => {
+                let before = self.decides_by.insert(raft.id(), (at, in_force.clone()));
+                before.map(|(at, before)| (at, before, true))
+            }
+        };
+        before.filter(|(_, before, _)| before.is_joint())
     }
 
     /// A leader makes a voter of who has caught up, so that no commit waits until it has (Raft §6).
@@ -390,6 +484,24 @@ impl Checks {
         );
         Ok(())
     }
+}
+
+/// Whether an entry is durable on a majority of `voters`, as far as their disks are known.
+fn has_majority<'a>(
+    leader: NodeId,
+    term: Term,
+    entry: LogId,
+    voters: &BTreeSet<NodeId>,
+    durable: impl Fn(NodeId) -> Option<&'a DurableModel>,
+) -> Result<(), Violation> {
+    let has = |voter: &&NodeId| durable(**voter).is_some_and(|durable| durable.has(entry));
+    let count = voters.iter().filter(has).count();
+    check!(
+        "committed is durable on a majority",
+        2 * count > voters.len(),
+        "{leader} leads term {term} and has committed {entry}, which is durable on {count} of {voters:?}"
+    );
+    Ok(())
 }
 
 fn committed(entry: &Entry) -> Committed {

@@ -38,7 +38,7 @@ struct Names {
 }
 
 /// Faults that are switched on from outside.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskFaults {
     /// Nothing that needs new room succeeds.
     pub full: bool,
@@ -48,11 +48,28 @@ pub struct DiskFaults {
     pub fail_write: bool,
     /// The next write lands one block further on.
     pub misdirect: bool,
+    /// The next write that fails leaves so many bytes of itself.
+    pub keeps: usize,
+    /// The next write lands one block before its place.
+    pub misdirect_back: bool,
+    /// The next write is acknowledged, and lost.
+    pub lose_write: bool,
+    /// The next read fails.
+    pub fail_read: bool,
+    /// The next change of a directory fails, or its sync.
+    pub fail_name: bool,
     /// After so many more operations the power is gone: every operation fails.
     pub operations_left: Option<u32>,
 }
 
 impl DiskFaults {
+    /// What strikes once, and has not yet, does not any more.
+    pub const fn forget_single(&mut self) {
+        (self.fail_sync, self.fail_write, self.keeps) = (false, false, 0);
+        (self.misdirect, self.misdirect_back, self.lose_write) = (false, false, false);
+        (self.fail_read, self.fail_name) = (false, false);
+    }
+
     /// What becomes of a write: where it goes.
     fn write(&mut self, content: &Content, length: usize, offset: u64) -> io::Result<usize> {
         let offset = usize::try_from(offset).map_err(|_| full())?;
@@ -62,8 +79,23 @@ impl DiskFaults {
         if self.full && offset + length > content.len() {
             return Err(full());
         }
+        if std::mem::take(&mut self.misdirect_back) {
+            return Ok(offset.saturating_sub(4096));
+        }
         Ok(if std::mem::take(&mut self.misdirect) { offset + 4096 } else { offset })
     }
+}
+
+/// A write that was acknowledged and lost, until its machine stops.
+#[derive(Debug)]
+struct LostWrite {
+    inode: Inode,
+    offset: usize,
+    bytes: Vec<u8>,
+    /// Something was written behind it.
+    is_followed: bool,
+    /// And synced: something durable tells of it.
+    is_told: bool,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +107,8 @@ struct State {
     next_inode: Inode,
     locks: BTreeMap<PathBuf, ()>,
     faults: DiskFaults,
+    /// A write that was acknowledged and lost.
+    lost: Option<LostWrite>,
     /// A fault was met since the last look.
     trouble: bool,
     /// How many operations have been made, for coverage.
@@ -127,8 +161,21 @@ impl SimDisk {
     /// Whether something that is switched on has not struck yet, or goes on.
     #[must_use]
     pub fn armed(&self) -> bool {
-        let DiskFaults { full, fail_sync, fail_write, misdirect, operations_left } = self.lock_state().faults;
-        full || fail_sync || fail_write || misdirect || operations_left.is_some()
+        self.lock_state().faults != DiskFaults::default()
+    }
+
+    /// The machine stops: an acknowledged write is lost only if something durable tells of it; otherwise it is put
+    /// back. Whether one is lost.
+    pub fn settle_lost_write(&self) -> bool {
+        let mut state = self.lock_state();
+        let Some(lost) = state.lost.take() else { return false };
+        if !lost.is_told
+            && let Some(content) = state.contents.get_mut(&lost.inode)
+        {
+            content.write(&lost.bytes, lost.offset);
+            content.sync();
+        }
+        lost.is_told
     }
 
     /// Whether there is no room.
@@ -142,7 +189,7 @@ impl SimDisk {
         let mut state = self.lock_state();
         state.locks.clear();
         state.faults.operations_left = None;
-        state.faults.misdirect = false;
+        state.faults.forget_single();
     }
 
     /// The power went: of what was not synced, any part survives.
@@ -151,7 +198,7 @@ impl SimDisk {
         let state = &mut *state;
         state.locks.clear();
         state.faults.operations_left = None;
-        state.faults.misdirect = false;
+        state.faults.forget_single();
         let keep_all = rng.random_range(0..4);
         let survives = |rng: &mut SmallRng| match keep_all {
             0 => false,
@@ -265,6 +312,18 @@ impl SimDisk {
     }
 }
 
+impl SimDisk {
+    /// An operation on a directory.
+    fn operate_on_names(&self) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.operate()?;
+        if std::mem::take(&mut state.faults.fail_name) {
+            state.trouble = true;
+            return Err(io::Error::other("simulated directory error"));
+        }
+        Ok(state)
+    }
+}
+
 impl Names {
     fn apply(&mut self, change: &DirectoryChange) {
         match change {
@@ -327,7 +386,7 @@ impl Disk for SimDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<SimFile> {
-        let mut state = self.operate()?;
+        let mut state = self.operate_on_names()?;
         if state.faults.full {
             state.trouble = true;
             return Err(full());
@@ -364,7 +423,7 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.operate()?;
+        let mut state = self.operate_on_names()?;
         if !state.cached.files.contains_key(from.as_os_str()) {
             return Err(not_found(from));
         }
@@ -373,7 +432,7 @@ impl Disk for SimDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.operate()?;
+        let mut state = self.operate_on_names()?;
         if !state.cached.files.contains_key(path.as_os_str()) {
             return Err(not_found(path));
         }
@@ -387,7 +446,7 @@ impl Disk for SimDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut state = self.operate()?;
+        let mut state = self.operate_on_names()?;
         let state = &mut *state;
         state.syncs += 1;
         let mut kept = Vec::new();
@@ -451,6 +510,22 @@ impl Drop for SimFile {
 }
 
 impl SimFile {
+    /// Whether this write is acknowledged and lost; notes that it comes behind one that was.
+    fn loses_write(&self, parts: &[&[u8]], offset: u64) -> io::Result<bool> {
+        let mut state = self.disk.lock_state();
+        if let Some(lost) = state.lost.as_mut().filter(|lost| lost.inode == self.inode) {
+            lost.is_followed = true;
+        }
+        let is_off = state.faults.operations_left == Some(0) || state.faults.full || state.faults.fail_write;
+        if is_off || !std::mem::take(&mut state.faults.lose_write) {
+            return Ok(false);
+        }
+        let offset = usize::try_from(offset).map_err(|_| full())?;
+        let bytes = parts.concat();
+        state.lost = Some(LostWrite { inode: self.inode, offset, bytes, is_followed: false, is_told: false });
+        Ok(true)
+    }
+
     fn with<T>(
         &self,
         act: impl FnOnce(&mut Content, &mut DiskFaults, &mut u64) -> io::Result<T>,
@@ -468,7 +543,12 @@ impl SimFile {
 
 impl DiskFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.with(|content, _, _| Ok(content.read(buffer, usize::try_from(offset).unwrap_or(usize::MAX))))
+        self.with(|content, faults, _| {
+            if std::mem::take(&mut faults.fail_read) {
+                return Err(io::Error::other("simulated read error"));
+            }
+            Ok(content.read(buffer, usize::try_from(offset).unwrap_or(usize::MAX)))
+        })
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -476,8 +556,18 @@ impl DiskFile for SimFile {
     }
 
     fn write_vectored_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        if self.loses_write(parts, offset)? {
+            return Ok(());
+        }
         self.with(|content, faults, _| {
-            let mut offset = faults.write(content, parts.iter().map(|part| part.len()).sum(), offset)?;
+            let keeps = std::mem::take(&mut faults.keeps);
+            let at = usize::try_from(offset).map_err(|_| full())?;
+            let written = faults.write(content, parts.iter().map(|part| part.len()).sum(), offset);
+            if written.is_err() && keeps > 0 {
+                let bytes = parts.concat();
+                content.write(&bytes[..keeps.min(bytes.len())], at);
+            }
+            let mut offset = written?;
             for part in parts {
                 content.write(part, offset);
                 offset += part.len();
@@ -510,6 +600,16 @@ impl DiskFile for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.synced()?;
+        if let Some(lost) = self.disk.lock_state().lost.as_mut().filter(|lost| lost.inode == self.inode) {
+            lost.is_told = lost.is_followed;
+        }
+        Ok(())
+    }
+}
+
+impl SimFile {
+    fn synced(&self) -> io::Result<()> {
         self.with(|content, faults, syncs| {
             *syncs += 1;
             if std::mem::take(&mut faults.fail_sync) {

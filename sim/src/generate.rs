@@ -4,6 +4,7 @@ use crate::schedule::{
     CALM_MICROS, Cut, Fault, LEADER, MILLI, Operation, OperationKind, SECOND, STALL_MICROS, Schedule,
     Settings, Timed,
 };
+use crate::sieges;
 use crate::streams::{Stream, stream};
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -17,6 +18,8 @@ pub(crate) fn generate(seed: u64) -> Schedule {
     let mut settings = settings(&mut rng);
     let mut faults = faults(&mut rng, voters, spares, duration_micros, &settings);
     attacks(&mut rng, voters, spares, duration_micros, &mut settings, &mut faults);
+    let mut siege_rng = stream(seed, Stream::Schedule, 1);
+    sieges::lay(&mut siege_rng, (voters, spares), duration_micros, &mut settings, &mut faults);
     faults.sort_by_key(|fault| fault.at);
     let clients = clients(&mut rng, voters + spares, duration_micros, &settings, &faults);
     Schedule { seed, voters, spares, duration_micros, settings, faults, clients }

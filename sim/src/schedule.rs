@@ -219,6 +219,13 @@ pub enum Fault {
         /// Which machine.
         slot: usize,
     },
+    /// The machine's disk does one thing wrong.
+    Disk {
+        /// Which machine.
+        slot: usize,
+        /// What.
+        trouble: DiskTrouble,
+    },
     /// The machine loses its disk and comes back as a new member.
     Wipe {
         /// Which machine.
@@ -236,6 +243,33 @@ pub enum Fault {
         /// Which machine.
         slot: usize,
     },
+    /// A machine that is no member joins, and takes the place of voters that are well (queue engine).
+    Exchange {
+        /// Which machine.
+        slot: usize,
+        /// Whose places it takes, as far as they are voters.
+        with: Vec<usize>,
+    },
+    /// A machine that is no member joins, and stays a learner (queue engine).
+    Learn {
+        /// Which machine.
+        slot: usize,
+    },
+    /// Something that strikes so long after the next joint state comes into force on its leader (queue engine).
+    InJointState {
+        /// How long, microseconds.
+        after_micros: u64,
+        /// What.
+        what: Box<Fault>,
+    },
+    /// In a joint state, the machines that only the old configuration has are cut off from those that only the new
+    /// one has (queue engine).
+    SplitJoint {
+        /// Bit by bit, on which side each other machine is.
+        shared: u64,
+        /// How long.
+        for_micros: u64,
+    },
     /// A member is removed.
     Remove {
         /// Which machine.
@@ -246,6 +280,44 @@ pub enum Fault {
         /// To which machine; `None`: to anyone.
         slot: Option<usize>,
     },
+}
+
+/// What a disk does wrong, once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiskTrouble {
+    /// The next read fails.
+    ReadFails,
+    /// The next change of a directory fails, or its sync.
+    NameFails,
+    /// The next write fails, and leaves so many bytes at most.
+    WriteTorn(u32),
+    /// The next write lands a block before its place, and is acknowledged.
+    WriteBack,
+    /// The next write is acknowledged and lost. The bound: another one has reached the disk behind it in the same
+    /// file, so that something durable tells. What was last before the machine stopped is not lost.
+    WriteLost,
+    /// A bit flips while the machine runs; it is killed later, and reads what it finds.
+    Rot {
+        /// A part of the file's path.
+        file: String,
+        /// How much later.
+        after_micros: u64,
+    },
+}
+
+impl DiskTrouble {
+    /// Its name, as campaigns count it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::ReadFails => "read fails",
+            Self::NameFails => "directory fails",
+            Self::WriteTorn(_) => "write fails in part",
+            Self::WriteBack => "write lands before its place",
+            Self::WriteLost => "write lost",
+            Self::Rot { .. } => "rot while running",
+        }
+    }
 }
 
 impl Fault {
@@ -267,9 +339,14 @@ impl Fault {
             Self::DiskFull { .. } => "disk full",
             Self::Rot { .. } => "rot",
             Self::Misdirect { .. } => "misdirected write",
+            Self::Disk { trouble, .. } => trouble.name(),
             Self::Wipe { .. } => "wipe",
             Self::ClockJump { .. } => "clock jump",
             Self::Join { .. } => "join",
+            Self::Exchange { .. } => "exchange",
+            Self::Learn { .. } => "learner joins",
+            Self::InJointState { .. } => "ambush in a joint state",
+            Self::SplitJoint { .. } => "old cut from new",
             Self::Remove { .. } => "remove",
             Self::Transfer { .. } => "transfer",
         }
@@ -299,9 +376,12 @@ impl Fault {
             | Self::DiskFull { slot, .. }
             | Self::Rot { slot, .. }
             | Self::Misdirect { slot }
+            | Self::Disk { slot, .. }
             | Self::Wipe { slot }
             | Self::ClockJump { slot, .. }
             | Self::Join { slot }
+            | Self::Exchange { slot, .. }
+            | Self::Learn { slot }
             | Self::Remove { slot }
             | Self::Transfer { slot: Some(slot) } => vec![slot],
             Self::Partition { cut, .. } => match cut {
@@ -310,7 +390,11 @@ impl Fault {
                 Cut::OneWay(from, to) => vec![from, to],
                 Cut::Ring => Vec::new(),
             },
-            Self::Blackout { .. } | Self::Transfer { slot: None } => Vec::new(),
+            // What waits for a joint state is aimed when it strikes.
+            Self::InJointState { .. }
+            | Self::SplitJoint { .. }
+            | Self::Blackout { .. }
+            | Self::Transfer { slot: None } => Vec::new(),
         }
     }
 }

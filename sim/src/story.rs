@@ -522,11 +522,21 @@ fn extent(fault: &Fault) -> (Option<usize>, u64, String) {
         Fault::FailSync { slot } | Fault::FailWrite { slot } | Fault::Misdirect { slot } => {
             (Some(*slot), 0, "the next one".to_owned())
         }
-        Fault::Wipe { slot } | Fault::Join { slot } | Fault::Remove { slot } => {
+        Fault::Wipe { slot } | Fault::Join { slot } | Fault::Learn { slot } | Fault::Remove { slot } => {
             (Some(*slot), 0, "asked for; it happens if the others can bear it".to_owned())
         }
         Fault::Rot { slot, file } => {
             (Some(*slot), 0, format!("a bit of {file:?}, if the others can bear it"))
+        }
+        Fault::Disk { slot, trouble } => (Some(*slot), 0, format!("{trouble:?}")),
+        Fault::Exchange { slot, with } => {
+            (Some(*slot), 0, format!("for machines {with:?}, if they can bear it"))
+        }
+        Fault::InJointState { after_micros, what } => {
+            (None, 0, format!("{} after the next one begins: {what:?}", seconds(*after_micros)))
+        }
+        Fault::SplitJoint { for_micros, .. } => {
+            (None, *for_micros, format!("if there is a joint state, for {}", seconds(*for_micros)))
         }
         Fault::ClockJump { slot, by_micros } => (Some(*slot), 0, format!("ahead by {}", seconds(*by_micros))),
         Fault::Transfer { slot } => (*slot, 0, "of leadership, asked of the leader".to_owned()),

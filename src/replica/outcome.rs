@@ -2,7 +2,7 @@
 
 use crate::mutants::{Mutant, planted};
 use crate::raft::{
-    Entry, EntryKind, Input, LogId, LogIndex, Membership, Output, RaftEvent, RoleName, SnapshotMeta, Term,
+    Entry, EntryKind, Input, LogId, LogIndex, Membership, Output, RaftEvent, SnapshotMeta, Term,
 };
 use crate::replica::api::{ClientError, ClientReply, Notice, StorageRequest};
 use crate::replica::message::PeerMessage;
@@ -32,7 +32,8 @@ impl Replica {
                 if hint.leader.is_some() {
                     self.reads.retry_now();
                 }
-                if role != RoleName::Leader
+                // A leader that merely gave up has handed over to nobody.
+                if hint.leader.is_some_and(|leader| leader != self.raft.id())
                     && let Some((request, _)) = self.transfer.take()
                 {
                     self.reply(request, ClientReply::Transferred);

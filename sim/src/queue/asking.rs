@@ -1,11 +1,11 @@
 //! Who asks machines, and is answered: clients, the operator, and the probes of the last phase.
 
-use crate::checks::Violation;
+use crate::checks::{Violation, check};
 use crate::clients::Seen;
 use crate::queue::engine::Engine;
 use crate::queue::happening::Happening;
 use crate::queue::machine::Asker;
-use crate::schedule::{CALM_MICROS, MILLI};
+use crate::schedule::{CALM_MICROS, MILLI, SECOND};
 use bytes::Bytes;
 use infinitystore::kv::Op;
 use infinitystore::raft::RoleName;
@@ -54,6 +54,9 @@ impl Engine {
         let deadline = machine.time(self.now).plus(timeout_micros);
         if let Some(process) = &mut machine.process {
             process.askers.insert(id, asker);
+            let (raft, committed) = (process.replica.raft(), self.checks.committed_through());
+            self.checks.ledger.asked(id, raft.id(), &request, process.replica.last_applied().index);
+            self.checks.orders.asked(id, &request, committed, raft.term());
         }
         self.give(slot, Event::Client { id, deadline, request })
     }
@@ -74,7 +77,15 @@ impl Engine {
         request: RequestId,
         reply: &ClientReply,
     ) -> Result<(), Violation> {
-        let asker = self.machines[slot].process.as_mut().and_then(|process| process.askers.remove(&request));
+        let Some(process) = &mut self.machines[slot].process else { return Ok(()) };
+        let asker = process.askers.remove(&request);
+        check!(
+            "an answer is given once",
+            asker.is_some(),
+            "machine {slot} answers {request:?} with {reply:?}"
+        );
+        self.checks.ledger.answered(request, reply, process.replica.last_applied().index)?;
+        self.checks.orders.answered(request, reply, &process.replica)?;
         match asker {
             Some(Asker::Client(client)) => {
                 self.mark_answer(slot, reply);
@@ -99,6 +110,27 @@ impl Engine {
         Ok(())
     }
 
+    /// Asks machines, now and then, for what they have themselves, and whether they are up to date; and holds
+    /// what they show of themselves against the committed log.
+    pub(in crate::queue) fn look_around(&mut self) -> Result<(), Violation> {
+        for slot in 0..self.machines.len() {
+            let machine = &self.machines[slot];
+            let Some(process) = machine.process.as_ref().filter(|_| machine.paused_until <= self.now) else {
+                continue;
+            };
+            let status = process.replica.status(machine.time(self.now));
+            self.checks.shows(&process.replica, &status)?;
+            let key = Bytes::from(format!("key{}", self.questions % u64::from(self.schedule.settings.keys)));
+            let id = self.fresh_request();
+            self.ask(slot, id, Asker::Operator, ClientRequest::Read { key, level: Level::Local }, MILLI)?;
+            if self.questions.is_multiple_of(7) {
+                let id = self.fresh_request();
+                self.ask(slot, id, Asker::Operator, ClientRequest::Barrier, SECOND)?;
+            }
+        }
+        Ok(())
+    }
+
     fn mark_answer(&mut self, slot: usize, reply: &ClientReply) {
         let process = self.machines[slot].process.as_ref();
         let leads = process.is_some_and(|process| process.replica.raft().role() == RoleName::Leader);
@@ -119,12 +151,12 @@ impl Engine {
             let key = Bytes::from_static(b"probe");
             if !self.read.contains(&slot) {
                 let read = ClientRequest::Read { key: key.clone(), level: Level::Linearizable };
-                let id = RequestId(u64::MAX - self.trace.steps() - 2 * slot as u64);
+                let id = self.fresh_request();
                 self.ask(slot, id, Asker::Probe, read, 3_000 * MILLI)?;
             }
             if !self.wrote.contains(&slot) {
                 let op = Op::Set { key, value: Bytes::from_static(b"alive") };
-                let id = RequestId(u64::MAX - self.trace.steps() - 2 * slot as u64 - 1);
+                let id = self.fresh_request();
                 self.ask(slot, id, Asker::Probe, ClientRequest::Write(op), 3_000 * MILLI)?;
             }
         }

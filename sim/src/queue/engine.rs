@@ -7,6 +7,7 @@ use crate::durable::DurableModel;
 use crate::elections::Elections;
 use crate::network::Network;
 use crate::outcome::Outcome;
+use crate::queue::faults::Ambush;
 use crate::queue::happening::{Happening, OPERATOR_MICROS, Queue};
 use crate::queue::machine::{Identity, Machine};
 use crate::queue::operator::Operator;
@@ -15,12 +16,13 @@ use crate::service::Service;
 use crate::streams::{Stream, stream};
 use crate::trace::Trace;
 use infinitystore::raft::{
-    Entry, EntryKind, HardState, LogId, LogIndex, Membership, NodeId, Restored, StoreId, Term,
+    Entry, EntryKind, HardState, LogId, LogIndex, Membership, NodeId, Promotion, Restored, StoreId, Term,
 };
+use infinitystore::replica::{PeerMessage, RequestId};
 use infinitystore::storage::Bootstrap;
 use rand::Rng;
 use rand::rngs::SmallRng;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// So much happens in a simulated second, at most. Where messages overtake each other, appends that are pipelined one entry at
@@ -59,6 +61,14 @@ pub(in crate::queue) struct Engine {
     pub(in crate::queue) read: BTreeSet<usize>,
     /// When the probes were last sent.
     probed_at: u64,
+    /// The last messages that reached each machine, where copies may come late.
+    pub(in crate::queue) echoes: Vec<VecDeque<(usize, PeerMessage)>>,
+    /// Which of them come again when a machine starts.
+    pub(in crate::queue) echo_rng: SmallRng,
+    /// What waits for a joint state.
+    pub(in crate::queue) ambushes: Vec<Ambush>,
+    /// How much the operator and the probes have asked.
+    pub(in crate::queue) questions: u64,
     /// The log that the first machines start from.
     first_log: Restored,
     /// Whether the run is over.
@@ -108,6 +118,10 @@ impl Engine {
             wrote: BTreeSet::new(),
             read: BTreeSet::new(),
             probed_at: 0,
+            echoes: vec![VecDeque::new(); slots],
+            echo_rng: stream(seed, Stream::Network, 1),
+            ambushes: Vec::new(),
+            questions: 0,
             first_log: Restored::default(),
             done: false,
             schedule,
@@ -182,6 +196,7 @@ impl Engine {
             Happening::Idle { slot, life } => self.idle(slot, life),
             Happening::BesideDone { slot, life, request } => self.beside_done(slot, life, *request),
             Happening::Fault(number) => self.strike(number),
+            Happening::Ambush(fault) => self.strike_with(*fault),
             Happening::Start(slot) => self.start(slot),
             Happening::Resume { slot, life } => self.resume(slot, life),
             Happening::RoomAgain(slot) => {
@@ -202,6 +217,12 @@ impl Engine {
     /// Counts a fault or a rare path that was met.
     pub(in crate::queue) fn mark(&mut self, name: &'static str) {
         *self.marks.entry(name).or_default() += 1;
+    }
+
+    /// Names a question of the operator or of a probe; clients number theirs from the other end.
+    pub(in crate::queue) fn fresh_request(&mut self) -> RequestId {
+        self.questions += 1;
+        RequestId(u64::MAX - self.questions)
     }
 
     pub(in crate::queue) fn fresh_store(&mut self) -> StoreId {
@@ -256,9 +277,7 @@ impl Engine {
             self.machines[slot].slow_disk = (0, 0);
             self.machines[slot].disk.faults(|faults| {
                 faults.full = false;
-                faults.fail_sync = false;
-                faults.fail_write = false;
-                faults.misdirect = false;
+                faults.forget_single();
             });
             if self.machines[slot].process.is_none() && self.machines[slot].identity.is_some() {
                 self.start(slot)?;
@@ -308,7 +327,8 @@ impl Engine {
         let Some(leader) = self.leader() else { return Some("nobody leads".to_owned()) };
         let replica = &self.machines[leader].process.as_ref()?.replica;
         let membership = replica.membership();
-        if membership.is_joint() || !membership.learners.is_empty() {
+        let waits = |promotion: &Promotion| *promotion != Promotion::Never;
+        if membership.is_joint() || membership.learners.values().any(waits) {
             return Some(format!("a change of membership hangs: {membership:?}"));
         }
         for id in membership.members.keys() {

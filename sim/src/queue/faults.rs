@@ -4,10 +4,21 @@ use crate::checks::Violation;
 use crate::queue::engine::Engine;
 use crate::queue::happening::Happening;
 use crate::queue::machine::Asker;
-use crate::schedule::{Fault, MILLI};
+use crate::schedule::{Cut, DiskTrouble, Fault, MILLI};
 use infinitystore::raft::{Change, NodeId};
-use infinitystore::replica::{ClientRequest, RequestId};
+use infinitystore::replica::ClientRequest;
 use rand::Rng;
+use std::collections::BTreeSet;
+
+/// Whatever waits for a joint state waits so long.
+const AMBUSH_MICROS: u64 = 5_000 * MILLI;
+
+/// Something that waits for a joint state.
+pub(in crate::queue) struct Ambush {
+    until: u64,
+    after_micros: u64,
+    what: Fault,
+}
 
 /// An interrupted batch got at most so far, in operations of its disk.
 const OPERATIONS_MAX: u32 = 12;
@@ -15,12 +26,15 @@ const OPERATIONS_MAX: u32 = 12;
 impl Engine {
     /// A fault of the schedule strikes.
     pub(in crate::queue) fn strike(&mut self, number: usize) -> Result<(), Violation> {
+        self.strike_with(self.schedule.faults[number].what.clone())
+    }
+
+    /// Something strikes, at whoever leads if it is aimed at the leader.
+    pub(in crate::queue) fn strike_with(&mut self, fault: Fault) -> Result<(), Violation> {
         if self.calm {
             return Ok(());
         }
-        let Some(fault) = self.schedule.faults[number].what.clone().aimed(self.leader()) else {
-            return Ok(());
-        };
+        let Some(fault) = fault.aimed(self.leader()) else { return Ok(()) };
         self.trace.line(self.now, None, "fault", format_args!("{fault:?}"));
         if let Some(story) = self.trace.story() {
             story.fault(self.now, &fault);
@@ -72,6 +86,7 @@ impl Engine {
                     self.machines[slot].rotten = true;
                 }
             }
+            Fault::Disk { slot, trouble } => self.disk_trouble(slot, trouble),
             Fault::Wipe { slot } => {
                 if self.may_lose_disk(slot) {
                     self.mark("disk wiped");
@@ -85,6 +100,12 @@ impl Engine {
                 return self.give(slot, infinitystore::replica::Event::Wake);
             }
             Fault::Join { slot } => self.join(slot),
+            Fault::Exchange { slot, with } => self.exchange(slot, &with),
+            Fault::Learn { slot } => self.learn(slot),
+            Fault::InJointState { after_micros, what } => {
+                self.ambushes.push(Ambush { until: now + AMBUSH_MICROS, after_micros, what: *what });
+            }
+            Fault::SplitJoint { shared, for_micros } => self.split_joint(shared, for_micros),
             Fault::Remove { slot } => return self.remove(slot),
             Fault::Transfer { slot } => return self.transfer(slot),
         }
@@ -112,8 +133,7 @@ impl Engine {
         }
         self.machines[slot].disk.faults(|faults| {
             faults.operations_left = None;
-            faults.fail_sync = false;
-            faults.fail_write = false;
+            faults.forget_single();
         });
         if power {
             self.machines[slot].disk.power_lost(&mut self.disk_rng);
@@ -153,6 +173,41 @@ impl Engine {
         self.queue.plan(self.now + 50 * MILLI, Happening::Start(slot));
     }
 
+    /// A disk does one thing wrong. What damages it has the bound of [`Engine::may_be_damaged`].
+    fn disk_trouble(&mut self, slot: usize, trouble: DiskTrouble) {
+        let damages =
+            matches!(trouble, DiskTrouble::WriteBack | DiskTrouble::WriteLost | DiskTrouble::Rot { .. });
+        let runs = self.machines[slot].process.is_some();
+        if damages && !(runs && self.may_be_damaged(slot)) {
+            return;
+        }
+        let disk = self.machines[slot].disk.clone();
+        match trouble {
+            DiskTrouble::ReadFails => disk.faults(|faults| faults.fail_read = true),
+            DiskTrouble::NameFails => disk.faults(|faults| faults.fail_name = true),
+            DiskTrouble::WriteTorn(keeps) => {
+                let keeps = usize::try_from(keeps).unwrap_or(usize::MAX);
+                disk.faults(|faults| (faults.fail_write, faults.keeps) = (true, keeps));
+            }
+            DiskTrouble::WriteBack => {
+                self.mark("write landed before its place");
+                disk.faults(|faults| faults.misdirect_back = true);
+            }
+            DiskTrouble::WriteLost => disk.faults(|faults| faults.lose_write = true),
+            DiskTrouble::Rot { file, after_micros } => {
+                let Some(rot) = disk.rot(&file, &mut self.disk_rng) else { return };
+                self.mark("bit flipped while running");
+                self.trace.line(self.now, Some(slot), "rot", format_args!("{rot:?}"));
+                if let Some(name) = rot.path.file_name() {
+                    self.machines[slot].durable.damaged(name);
+                }
+                let kill = Fault::Kill { slot, back_micros: 50 * MILLI };
+                self.queue.plan(self.now + after_micros, Happening::Ambush(Box::new(kill)));
+            }
+        }
+        self.machines[slot].rotten |= damages;
+    }
+
     fn remove(&mut self, slot: usize) -> Result<(), Violation> {
         let Some(identity) = self.machines[slot].identity else { return Ok(()) };
         // Half of the operators do not wait until the last change is through.
@@ -161,8 +216,39 @@ impl Engine {
             return Ok(());
         }
         self.mark("removal asked for");
+        self.operator.removal_asked_at = self.now;
         let change = Change::Remove { members: [identity.id].into() };
         self.ask_leader(ClientRequest::ChangeMembership(change))
+    }
+
+    /// A joint state came into force on its leader: what waited for one strikes.
+    pub(in crate::queue) fn joint_state_begins(&mut self) {
+        for Ambush { until, after_micros, what } in std::mem::take(&mut self.ambushes) {
+            if self.now <= until {
+                self.mark("struck in a joint state");
+                self.queue.plan(self.now + after_micros, Happening::Ambush(Box::new(what)));
+            }
+        }
+    }
+
+    /// Cuts the machines of the old configuration from those of the new one.
+    fn split_joint(&mut self, shared: u64, for_micros: u64) {
+        let processes = self.machines.iter().filter_map(|machine| machine.process.as_ref());
+        let joint = processes.map(|process| process.replica.membership()).find(|it| it.is_joint());
+        let Some((old, new)) = joint.and_then(|it| Some((it.outgoing.clone()?, it.voters.clone()))) else {
+            return;
+        };
+        self.mark("old cut from new in a joint state");
+        let is_in = |slot: &usize, set: &BTreeSet<NodeId>| {
+            self.machines[*slot].identity.is_some_and(|identity| set.contains(&identity.id))
+        };
+        let side = (0..self.machines.len()).filter(|slot| match (is_in(slot, &old), is_in(slot, &new)) {
+            (true, false) => true,
+            (false, true) => false,
+            _ => shared >> slot & 1 == 1,
+        });
+        let cut = Cut::Split(side.collect());
+        self.network.cut(cut, self.now + for_micros);
     }
 
     fn transfer(&mut self, slot: Option<usize>) -> Result<(), Violation> {
@@ -175,7 +261,7 @@ impl Engine {
     /// The operator asks the leader for something, and does not wait.
     pub(in crate::queue) fn ask_leader(&mut self, request: ClientRequest) -> Result<(), Violation> {
         let Some(leader) = self.leader() else { return Ok(()) };
-        let id = RequestId(u64::MAX / 2 + self.trace.steps());
+        let id = self.fresh_request();
         self.ask(leader, id, Asker::Operator, request, 2_000 * MILLI)
     }
 }

@@ -1,6 +1,6 @@
 //! What happens when: the event queue.
 
-use crate::schedule::MILLI;
+use crate::schedule::{Fault, MILLI};
 use infinitystore::replica::{PeerMessage, RequestId, StorageRequest};
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -54,6 +54,8 @@ pub(in crate::queue) enum Happening {
     },
     /// A fault of the schedule strikes.
     Fault(usize),
+    /// A fault strikes that waited for its moment.
+    Ambush(Box<Fault>),
     /// A machine is switched on.
     Start(usize),
     /// A machine that stood still goes on.

@@ -8,6 +8,9 @@ use infinitystore::raft::{Change, Membership, NodeId, StoreId};
 use infinitystore::replica::ClientRequest;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// A removal that was asked for may begin so much later.
+const REMOVAL_MICROS: u64 = 4_000_000;
+
 /// A machine that is to become a voter.
 #[derive(Clone, Debug)]
 struct Joining {
@@ -17,12 +20,23 @@ struct Joining {
     replaces: BTreeSet<NodeId>,
     /// Whether it lost its disk: then no other may.
     damaged: bool,
+    /// Whether it is to stay a learner.
+    learns: bool,
+}
+
+/// Its store is the one that it is given.
+impl Default for Joining {
+    fn default() -> Self {
+        Self { store: StoreId(0), replaces: BTreeSet::new(), damaged: false, learns: false }
+    }
 }
 
 /// What the operator has in hand.
 #[derive(Clone, Debug, Default)]
 pub(in crate::queue) struct Operator {
     joining: BTreeMap<usize, Joining>,
+    /// When it last asked for a removal.
+    pub(in crate::queue) removal_asked_at: u64,
 }
 
 impl Operator {
@@ -40,7 +54,7 @@ impl Engine {
         for slot in self.operator.joining.keys().copied().collect::<Vec<_>>() {
             self.help(slot)?;
         }
-        Ok(())
+        self.look_around()
     }
 
     fn help(&mut self, slot: usize) -> Result<(), Violation> {
@@ -54,7 +68,11 @@ impl Engine {
                     self.hosts.insert(id, slot);
                     self.start(slot)?;
                 }
-                let settled = committed.outgoing.is_none() && committed.voters.contains(&id);
+                let is_settled = match joining.learns {
+                    true => committed.learners.contains_key(&id),
+                    false => committed.voters.contains(&id),
+                };
+                let settled = committed.outgoing.is_none() && is_settled;
                 if settled && joining.replaces.iter().all(|old| !committed.members.contains_key(old)) {
                     self.operator.joining.remove(&slot);
                     self.mark("machine joined");
@@ -66,7 +84,7 @@ impl Engine {
                 // A leader that does not know that its id was given leads no longer.
                 let given = self.machines[slot].identity.is_some_and(|it| it.id < committed.next_member_id);
                 if given {
-                    self.give_new_disk(slot, joining.replaces, joining.damaged);
+                    self.give_new_disk(slot, joining);
                 }
                 Ok(())
             }
@@ -81,7 +99,7 @@ impl Engine {
                 self.ask_leader(ClientRequest::ChangeMembership(Change::AddMember {
                     member,
                     replaces,
-                    promote: true,
+                    promote: !joining.learns,
                 }))
             }
         }
@@ -89,14 +107,48 @@ impl Engine {
 
     /// A machine that is no member joins.
     pub(in crate::queue) fn join(&mut self, slot: usize) {
-        let known = self.committed_membership().is_none_or(|membership| {
-            self.machines[slot].identity.is_some_and(|identity| membership.members.contains_key(&identity.id))
-        });
-        if known || self.operator.joining.contains_key(&slot) {
+        if !self.is_stranger(slot) {
             return;
         }
         self.mark("join begun");
-        self.give_new_disk(slot, BTreeSet::new(), false);
+        self.give_new_disk(slot, Joining::default());
+    }
+
+    /// A machine that is no member joins, and stays a learner.
+    pub(in crate::queue) fn learn(&mut self, slot: usize) {
+        if self.is_stranger(slot) {
+            self.mark("learner begun");
+            self.give_new_disk(slot, Joining { learns: true, ..Joining::default() });
+        }
+    }
+
+    /// A machine that is no member joins, and takes the places of voters that are well.
+    pub(in crate::queue) fn exchange(&mut self, slot: usize, with: &[usize]) {
+        let Some(committed) = self.committed_membership() else { return };
+        if !self.is_stranger(slot) || !self.no_disk_is_lost() || self.is_exchanging() {
+            return;
+        }
+        let others = with.iter().filter(|other| **other != slot);
+        let ids = others.filter_map(|other| self.machines[*other].identity).map(|identity| identity.id);
+        let replaces: BTreeSet<NodeId> = ids.filter(|id| committed.voters.contains(id)).collect();
+        if !replaces.is_empty() {
+            let all = replaces.len() == committed.voters.len();
+            self.mark(if all { "all voters exchanged" } else { "voters exchanged" });
+            self.give_new_disk(slot, Joining { replaces, ..Joining::default() });
+        }
+    }
+
+    /// Whether voters are to leave for another that has not taken their place yet.
+    fn is_exchanging(&self) -> bool {
+        self.operator.joining.values().any(|joining| !joining.replaces.is_empty())
+    }
+
+    /// Whether a machine is no member, nor about to be one.
+    fn is_stranger(&self, slot: usize) -> bool {
+        let known = self.committed_membership().is_none_or(|membership| {
+            self.machines[slot].identity.is_some_and(|identity| membership.members.contains_key(&identity.id))
+        });
+        !known && !self.operator.joining.contains_key(&slot)
     }
 
     /// A machine lost its disk: it comes back with an empty one, as another member.
@@ -106,7 +158,7 @@ impl Engine {
             return self.forget_disk(slot);
         }
         let was: BTreeSet<NodeId> = self.machines[slot].identity.iter().map(|identity| identity.id).collect();
-        self.give_new_disk(slot, was, true);
+        self.give_new_disk(slot, Joining { replaces: was, damaged: true, ..Joining::default() });
     }
 
     /// What no operator may do: the machine comes back as the member it was, and has forgotten everything.
@@ -123,10 +175,11 @@ impl Engine {
         self.queue.plan(self.now + OPERATOR_MICROS, Happening::Start(slot));
     }
 
-    fn give_new_disk(&mut self, slot: usize, mut replaces: BTreeSet<NodeId>, damaged: bool) {
+    fn give_new_disk(&mut self, slot: usize, mut joining: Joining) {
         self.end_process(slot);
         if let Some(earlier) = self.operator.joining.get(&slot) {
-            replaces.extend(earlier.replaces.iter().copied());
+            joining.replaces.extend(earlier.replaces.iter().copied());
+            joining.damaged |= earlier.damaged;
         }
         let store = self.fresh_store();
         let machine = &mut self.machines[slot];
@@ -138,7 +191,7 @@ impl Engine {
         machine.under_way.clear();
         machine.rotten = false;
         self.hosts.retain(|_, host| *host != slot);
-        self.operator.joining.insert(slot, Joining { store, replaces, damaged });
+        self.operator.joining.insert(slot, Joining { store, ..joining });
     }
 
     /// Whether a machine may lose what its disk holds: nobody else is losing theirs, and the others are a majority that knows everything.
@@ -147,6 +200,28 @@ impl Engine {
         let Some(membership) = self.committed_membership() else { return false };
         let member = membership.voters.contains(&identity.id);
         member && membership.voters.len() >= 3 && self.quiet()
+    }
+
+    /// Whether a machine's disk may be damaged while others lag, are off, or the membership changes: the others whose
+    /// disks are whole are a majority of each set of voters, in what is committed and in what is in force.
+    pub(in crate::queue) fn may_be_damaged(&self, slot: usize) -> bool {
+        let Some(identity) = self.machines[slot].identity else { return false };
+        let (Some(committed), Some(leader)) = (self.committed_membership(), self.leader()) else {
+            return false;
+        };
+        let Some(process) = &self.machines[leader].process else { return false };
+        // A removal that is on its way may leave too few.
+        let removes =
+            self.operator.removal_asked_at > 0 && self.now < self.operator.removal_asked_at + REMOVAL_MICROS;
+        if removes || !self.no_disk_is_lost() || self.is_exchanging() || !committed.is_voter(identity.id) {
+            return false;
+        }
+        [&committed, process.replica.membership()].into_iter().all(|membership| {
+            std::iter::once(&membership.voters).chain(&membership.outgoing).all(|voters| {
+                let whole = voters.iter().filter(|id| **id != identity.id && self.hosts.contains_key(id));
+                2 * whole.count() > voters.len()
+            })
+        })
     }
 
     /// Nothing is being replaced or changed, as far as any machine that runs knows.
@@ -161,7 +236,11 @@ impl Engine {
             .all(|process| *process.replica.membership() == committed);
         let damaged = self.operator.joining.values().any(|joining| joining.damaged);
         let off = members().any(|machine| machine.process.is_none());
-        agreed && !damaged && !off && !self.machines.iter().any(|machine| machine.rotten)
+        agreed
+            && !damaged
+            && !off
+            && !self.is_exchanging()
+            && !self.machines.iter().any(|machine| machine.rotten)
     }
 
     /// Whether every machine has its disk, whole: then members may be removed, even if the cluster has to refuse or to wait.

@@ -9,6 +9,7 @@ use crate::schedule::{MILLI, SECOND};
 use crate::story::{self, Fate, Status};
 use bytes::Bytes;
 use infinitystore::codec::{decode_frame, encode_frame};
+use infinitystore::raft::{Body, RoleName};
 use infinitystore::replica::{Actions, Event, Notice, PeerMessage, StorageEvent, StorageRequest};
 use rand::Rng;
 
@@ -19,6 +20,12 @@ const START_AGAIN_MICROS: u64 = SECOND;
 /// So many starts are interrupted, after so many operations of the disk at most.
 const START_INTERRUPTED: f64 = 0.05;
 const START_OPERATIONS_MAX: u32 = 60;
+
+/// So many of the last messages to each machine may come again.
+const ECHOES_MAX: usize = 16;
+/// Each of them with this probability, within so long.
+const ECHOED: f64 = 0.3;
+const ECHO_MICROS: u64 = 1_500 * MILLI;
 
 impl Engine {
     /// Switches a machine on, if it is off and belongs to the cluster.
@@ -50,10 +57,12 @@ impl Engine {
                 }
                 if let Some(process) = &self.machines[slot].process {
                     self.checks.same_membership(&process.replica)?;
+                    self.checks.starts_from(&process.replica)?;
                 }
                 self.elections.started(identity.id);
                 self.service.struck(slot, now);
                 self.survey();
+                self.echo(slot);
                 self.settle(slot)
             }
             Err(StartError::Violation(violation)) => Err(violation),
@@ -233,8 +242,44 @@ impl Engine {
         if !here || removed || self.hosts.get(&sender) != Some(&from) {
             return Ok(());
         }
+        self.remember(from, slot, &message);
+        let Some(process) = &self.machines[slot].process else { return Ok(()) };
+        if let PeerMessage::Raft(message) = &message {
+            let committed = self.checks.committed_through();
+            self.checks.quorums.arrived(message, process.replica.raft(), committed);
+        }
         self.trace.line(self.now, Some(slot), "receive", format_args!("{message:?}"));
         self.give(slot, Event::Peer(message))
+    }
+
+    /// Where the network makes second copies, they may come when their receiver, or their sender, has restarted.
+    fn remember(&mut self, from: usize, slot: usize, message: &PeerMessage) {
+        let is_heartbeat = matches!(message, PeerMessage::Raft(raft)
+            if matches!(&raft.body, Body::AppendEntries { entries, .. } if entries.is_empty()));
+        if self.schedule.settings.duplicate_ppm == 0 || self.calm || is_heartbeat {
+            return;
+        }
+        let last = &mut self.echoes[slot];
+        if last.len() == ECHOES_MAX {
+            last.pop_front();
+        }
+        last.push_back((from, message.clone()));
+    }
+
+    /// A machine has started: some of what reached it before, and of what it said, comes once more.
+    fn echo(&mut self, started: usize) {
+        if self.calm {
+            return;
+        }
+        for to in 0..self.echoes.len() {
+            for (from, message) in self.echoes[to].clone() {
+                if (to == started || from == started) && self.echo_rng.random_bool(ECHOED) {
+                    self.mark("copy after a restart");
+                    let delay = self.echo_rng.random_range(0..ECHO_MICROS);
+                    self.plan_arrival(from, to, delay, message);
+                }
+            }
+        }
     }
 
     /// Takes a process' actions and carries them out.
@@ -249,6 +294,7 @@ impl Engine {
         for message in messages {
             self.send(slot, message)?;
         }
+        self.check_saves(slot, &storage)?;
         self.ask_storage(slot, storage);
         for (request, reply) in replies {
             self.reply(slot, request, &reply)?;
@@ -271,6 +317,10 @@ impl Engine {
             story.status(self.now, slot, Some(Status::of(&process.replica)));
             story.notices(self.now, slot, &actions.notices);
         }
+        let leads = |notice: &Notice| matches!(notice, Notice::RoleChanged { role: RoleName::Leader, .. });
+        if actions.notices.iter().any(leads) && process.replica.raft().role() == RoleName::Leader {
+            self.checks.quorums.elected(process.replica.raft())?;
+        }
         self.checks.stepped(slot, &process.replica, &actions.notices, &mut process.shown, &mut self.marks)?;
         let (role, term) = (process.replica.raft().role(), process.replica.raft().term());
         self.service.stepped(self.now, slot, role, term)?;
@@ -282,7 +332,13 @@ impl Engine {
             Some(slot) => Some(&self.machines[*slot].durable),
             None => self.lost_disks.get(&id),
         };
-        self.checks.replicated(&process.replica, durable)
+        self.checks.replicated(&process.replica, durable)?;
+        let begins = |notice: &Notice| matches!(notice, Notice::MembershipChanged { membership, committed: false } if membership.is_joint());
+        let leads = process.replica.raft().role() == RoleName::Leader;
+        if leads && !self.ambushes.is_empty() && actions.notices.iter().any(begins) {
+            self.joint_state_begins();
+        }
+        Ok(())
     }
 
     fn send(&mut self, slot: usize, message: PeerMessage) -> Result<(), Violation> {
@@ -290,6 +346,7 @@ impl Engine {
             self.checks.sent(raft, &self.machines[slot].durable)?;
             if let Some(process) = &self.machines[slot].process {
                 self.elections.sent(raft, process.replica.membership())?;
+                self.checks.quorums.sent(raft, process.replica.raft())?;
             }
         }
         let Some(&to) = self.hosts.get(&message.to()) else { return Ok(()) };
@@ -344,6 +401,26 @@ impl Engine {
         let mut input = bytes::BytesMut::from(&frame[..]);
         let payload: Bytes = decode_frame(&mut input, 64 << 20).ok()??;
         PeerMessage::decode(payload).ok()
+    }
+
+    /// What is to be written as a snapshot is what was committed.
+    fn check_saves(&self, slot: usize, requests: &[StorageRequest]) -> Result<(), Violation> {
+        let Some(identity) = self.machines[slot].identity else { return Ok(()) };
+        for request in requests {
+            if let StorageRequest::SaveSnapshot(save) = request {
+                let (last, membership) = (save.last, (save.membership_id, &save.membership));
+                self.checks.snapshot(identity.id, last, membership, &save.store)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// And so is what came from a leader.
+    fn check_installed(&self, slot: usize, event: &StorageEvent) -> Result<(), Violation> {
+        let StorageEvent::Durable { installed: Some(installed), .. } = event else { return Ok(()) };
+        let Some(identity) = self.machines[slot].identity else { return Ok(()) };
+        let (meta, store) = &**installed;
+        self.checks.snapshot(identity.id, meta.last, (meta.membership_id, &meta.membership), store)
     }
 
     fn ask_storage(&mut self, slot: usize, requests: Vec<StorageRequest>) {
@@ -419,6 +496,11 @@ impl Engine {
         let mut sketches = process.sketches();
         match process.write_batch() {
             Ok(events) => {
+                for event in &events {
+                    self.check_installed(slot, event)?;
+                }
+                let machine = &mut self.machines[slot];
+                let Some(process) = &mut machine.process else { return Ok(()) };
                 for event in &events {
                     if let StorageEvent::Durable { refused: Some(refused), .. } = event {
                         sketches
@@ -575,9 +657,13 @@ impl Engine {
         if !sketches.is_empty() {
             self.machines[slot].under_way = sketches;
         }
+        if self.machines[slot].disk.settle_lost_write() {
+            self.mark("acknowledged write lost");
+        }
         let Some(process) = self.machines[slot].stop() else { return };
         self.service.struck(slot, self.now);
         self.survey();
+        self.checks.quorums.ended(process.replica.raft().id());
         if let Some(story) = self.trace.story() {
             story.status(self.now, slot, None);
         }

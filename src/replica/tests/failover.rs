@@ -37,6 +37,16 @@ fn a_write_that_a_cut_off_leader_proposed_is_unknown_when_its_time_is_up() {
 }
 
 #[test]
+fn a_leader_that_gives_up_has_not_handed_over() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader().unwrap();
+    cluster.isolate(leader);
+    let transfer = cluster.ask(leader, ClientRequest::TransferLeadership(None));
+    assert_eq!(cluster.run_until_answered(transfer), ClientReply::Failed(ClientError::Unknown));
+    assert_ne!(cluster.replicas[&leader].raft().role(), RoleName::Leader, "and leads no longer");
+}
+
+#[test]
 fn a_write_that_a_deposed_leader_proposed_in_vain_is_proven_lost_and_sent_again() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.leader().unwrap();

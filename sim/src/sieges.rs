@@ -1,0 +1,196 @@
+//! More series of faults that belong together: around changes of membership, the installing of snapshots, and
+//! disks that do things wrong while their machines run.
+//!
+//! They draw from a stream of their own, so that the rest of a seed's schedule does not depend on them.
+
+use crate::schedule::{Cut, DiskTrouble, Fault, LEADER, MILLI, SECOND, Settings, Timed};
+use rand::Rng;
+use rand::rngs::SmallRng;
+
+/// What a series is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Siege {
+    /// One, two or all voters are exchanged for another machine, and what can go wrong in the joint state does.
+    Exchange,
+    /// Machines join as learners that stay learners, and a leader is left alone with them.
+    Learners,
+    /// A machine that was away gets a snapshot in many chunks, onto a slow disk, while leaders change.
+    Install,
+    /// Disks that run do things wrong, the leader's too.
+    Disks,
+}
+
+const SIEGES: [Siege; 4] = [Siege::Exchange, Siege::Learners, Siege::Install, Siege::Disks];
+
+/// Adds what is drawn for a run.
+pub(crate) fn lay(
+    rng: &mut SmallRng,
+    (voters, spares): (usize, usize),
+    duration: u64,
+    settings: &mut Settings,
+    faults: &mut Vec<Timed<Fault>>,
+) {
+    for siege in SIEGES {
+        let share = match siege {
+            Siege::Exchange if spares > 0 => 0.25,
+            Siege::Learners if spares > 0 => 0.12,
+            Siege::Install if voters >= 3 => 0.2,
+            Siege::Disks => 0.2,
+            _ => 0.0,
+        };
+        if !rng.random_bool(share) {
+            continue;
+        }
+        let timeout = settings.election_timeout_micros;
+        let at = rng.random_range(0..duration / 3);
+        if siege == Siege::Install {
+            settings.snapshot_log_entries = rng.random_range(5..20);
+            settings.log_tail_entries = 0;
+            settings.snapshot_chunk_bytes = if settings.value_bytes > 100 { 1_000 } else { 100 };
+        }
+        let mut laying = Laying { rng, faults, at, voters, slots: voters + spares, timeout, settings };
+        for _ in 0..laying.rng.random_range(2..=8) {
+            laying.at += match siege {
+                Siege::Exchange => laying.exchange(),
+                Siege::Learners => laying.learners(),
+                Siege::Install => laying.install(),
+                Siege::Disks => laying.disks(),
+            };
+            if laying.at >= duration {
+                break;
+            }
+        }
+    }
+}
+
+/// A series under way.
+struct Laying<'a> {
+    rng: &'a mut SmallRng,
+    faults: &'a mut Vec<Timed<Fault>>,
+    /// When the next strike is.
+    at: u64,
+    voters: usize,
+    slots: usize,
+    /// The election timeout.
+    timeout: u64,
+    settings: &'a mut Settings,
+}
+
+impl Laying<'_> {
+    fn fault(&mut self, after: u64, what: Fault) {
+        self.faults.push(Timed { at: self.at + after, what });
+    }
+
+    fn timeouts(&mut self, from: u64, to: u64) -> u64 {
+        self.rng.random_range(from * self.timeout..to * self.timeout)
+    }
+
+    /// A machine takes the place of some voters. How long until the next time.
+    fn exchange(&mut self) -> u64 {
+        let slot = self.rng.random_range(0..self.slots);
+        let slot = if self.rng.random() { slot } else { self.rng.random_range(self.voters..self.slots) };
+        let count = match self.rng.random_range(0..5) {
+            0..=1 => 1,
+            2..=3 => 2,
+            _ => self.slots,
+        };
+        let mut others: Vec<usize> = (0..self.slots).filter(|other| *other != slot).collect();
+        let with = (0..count.min(others.len()))
+            .map(|_| others.swap_remove(self.rng.random_range(0..others.len())))
+            .collect();
+        self.fault(0, Fault::Exchange { slot, with });
+        for _ in 0..self.rng.random_range(0..=2) {
+            let soon = 4 * (self.settings.delay_max_micros + self.settings.sync_max_micros);
+            let after_micros = if self.rng.random() { self.rng.random_range(0..soon) } else { 0 };
+            let what = Box::new(self.in_joint_state());
+            self.fault(0, Fault::InJointState { after_micros, what });
+        }
+        match self.rng.random_range(0..4) {
+            0 => {
+                let by_micros = self.rng.random_range(0..2 * self.timeout);
+                self.fault(0, Fault::SlowDisk { slot, by_micros, for_micros: 3 * SECOND });
+            }
+            1 => {
+                let for_micros = self.timeouts(1, 4);
+                let cut =
+                    if self.rng.random() { Cut::OneWay(slot, LEADER) } else { Cut::OneWay(LEADER, slot) };
+                self.fault(300 * MILLI, Fault::Partition { cut, for_micros });
+            }
+            _ => {}
+        }
+        SECOND + self.timeouts(2, 12)
+    }
+
+    fn in_joint_state(&mut self) -> Fault {
+        let for_micros = self.timeouts(2, 8);
+        let back_micros = self.timeouts(0, 3) + MILLI;
+        match self.rng.random_range(0..9) {
+            0..=3 => Fault::SplitJoint { shared: self.rng.random(), for_micros },
+            4 => Fault::Partition { cut: Cut::Split(vec![LEADER]), for_micros },
+            5 => Fault::Kill { slot: LEADER, back_micros },
+            6 => Fault::PowerLoss { slot: LEADER, back_micros },
+            7 => Fault::Transfer {
+                slot: self.rng.random_bool(0.5).then(|| self.rng.random_range(0..self.slots)),
+            },
+            _ => Fault::Pause { slot: LEADER, for_micros },
+        }
+    }
+
+    fn learners(&mut self) -> u64 {
+        let spares = self.voters..self.slots;
+        for slot in spares.clone() {
+            self.fault(0, Fault::Learn { slot });
+        }
+        let after = SECOND + self.timeouts(0, 4);
+        let for_micros = self.timeouts(2, 8);
+        let side = std::iter::once(LEADER).chain(spares).collect();
+        self.fault(after, Fault::Partition { cut: Cut::Split(side), for_micros });
+        after + for_micros + self.timeouts(1, 4)
+    }
+
+    fn install(&mut self) -> u64 {
+        let slot = self.rng.random_range(0..self.slots);
+        let away = self.timeouts(3, 10);
+        self.fault(0, Fault::Partition { cut: Cut::Split(vec![slot]), for_micros: away });
+        let by_micros = self.rng.random_range(0..2 * self.timeout);
+        self.fault(away, Fault::SlowDisk { slot, by_micros, for_micros: 3 * SECOND });
+        for _ in 0..self.rng.random_range(1..=3) {
+            let after = away + self.rng.random_range(0..2 * SECOND);
+            let back_micros = self.timeouts(0, 2) + MILLI;
+            let what = match self.rng.random_range(0..5) {
+                0..=1 => Fault::Transfer { slot: None },
+                2 => Fault::Kill { slot: LEADER, back_micros },
+                3 => Fault::Partition { cut: Cut::OneWay(LEADER, slot), for_micros: 2 * self.timeout },
+                _ => Fault::Kill { slot, back_micros },
+            };
+            self.fault(after, what);
+        }
+        away + SECOND + self.timeouts(2, 6)
+    }
+
+    fn disks(&mut self) -> u64 {
+        let slot = if self.rng.random_bool(0.4) { LEADER } else { self.rng.random_range(0..self.slots) };
+        let file = ["wal", "snap", ""][self.rng.random_range(0..3)].to_owned();
+        let trouble = match self.rng.random_range(0..6) {
+            0 => DiskTrouble::ReadFails,
+            1 => DiskTrouble::NameFails,
+            2 => DiskTrouble::WriteTorn(512 * self.rng.random_range(0..20)),
+            3 => DiskTrouble::WriteBack,
+            4 => DiskTrouble::WriteLost,
+            _ => DiskTrouble::Rot { file, after_micros: self.rng.random_range(0..4 * SECOND) },
+        };
+        self.fault(0, Fault::Disk { slot, trouble });
+        if self.rng.random() {
+            let other = self.rng.random_range(0..self.slots);
+            let (for_micros, back_micros) = (self.timeouts(1, 4), self.timeouts(0, 3) + MILLI);
+            let after = self.rng.random_range(0..SECOND);
+            let what = match self.rng.random_range(0..3) {
+                0 => Fault::Partition { cut: Cut::Split(vec![other]), for_micros },
+                1 => Fault::PowerLoss { slot: other, back_micros },
+                _ => Fault::Blackout { back_micros },
+            };
+            self.fault(after, what);
+        }
+        self.timeouts(2, 12)
+    }
+}
