@@ -259,7 +259,7 @@ impl Done {
             Notice::RoleChanged { role: RoleName::Candidate, .. } => self.elections += 1,
             Notice::SnapshotTaken(_) => self.taken += 1,
             Notice::SnapshotInstalled(_) => self.installed += 1,
-            Notice::SnapshotFailed(_) => self.failed += 1,
+            Notice::SnapshotFailed(_) | Notice::SnapshotNotTaken { .. } => self.failed += 1,
             _ => {}
         }
     }
