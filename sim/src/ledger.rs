@@ -374,7 +374,7 @@ mod tests {
     /// An entry as the origin's clients make it.
     fn entry(index: u64, op: &Op) -> Entry {
         let mut data = Vec::new();
-        for word in [ORIGIN.get(), 1, index] {
+        for word in [ORIGIN.get(), 1, 1, index] {
             data.extend_from_slice(&word.to_le_bytes());
         }
         op.encode(&mut data);
