@@ -245,9 +245,9 @@ impl Env for SimEnv {
                 result = result.and_then(|()| world.checks.sent(message, &machine.durable));
             }
         }
-        let machines = &world.machines;
+        let (machines, lost) = (&world.machines, &world.lost_disks);
         let disk_of = |id| machines.iter().find(|machine| machine.member == Some(id));
-        let durable = |id| disk_of(id).map(|machine| &machine.durable);
+        let durable = |id| disk_of(id).map_or_else(|| lost.get(&id), |machine| Some(&machine.durable));
         let result = result.and_then(|()| world.checks.replicated(replica, durable));
         world.judge(result);
     }

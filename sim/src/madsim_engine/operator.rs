@@ -1,6 +1,5 @@
 //! The simulated operator: lets machines join, and replaces those that lost their disk, with nothing but `--join`.
 
-use crate::durable::DurableModel;
 use crate::madsim_engine::now;
 use crate::madsim_engine::run::Run;
 use infinitystore::raft::NodeId;
@@ -78,10 +77,14 @@ impl Run {
         let earlier = self.operator.borrow().get(&slot).and_then(|joining| joining.was);
         {
             let mut world = self.shared.lock();
+            let world = &mut *world;
             let machine = &mut world.machines[slot];
             machine.disk.wipe();
-            (machine.store, machine.member, machine.rotten, machine.joins) = (None, None, false, true);
-            machine.durable = DurableModel::default();
+            let lost = std::mem::take(&mut machine.durable);
+            if let Some(id) = machine.member.take() {
+                world.lost_disks.insert(id, lost);
+            }
+            (machine.store, machine.rotten, machine.joins) = (None, false, true);
             machine.under_way.clear();
         }
         self.operator.borrow_mut().insert(slot, Joining { was: was.or(earlier), damaged });

@@ -160,6 +160,8 @@ pub(in crate::madsim_engine) struct World {
     /// When a disk was full last.
     pub full_at: Option<u64>,
     pub checks: Checks,
+    /// What the disks held that were lost, by the member: a member has no other until it is removed.
+    pub lost_disks: BTreeMap<NodeId, DurableModel>,
     pub trace: Trace,
     pub telling: Telling,
     pub marks: BTreeMap<&'static str, u64>,
@@ -252,6 +254,7 @@ impl Shared {
             stores: BTreeMap::new(),
             full_at: None,
             checks: Checks::default(),
+            lost_disks: BTreeMap::new(),
             trace: Trace::new(verbose),
             telling: Telling::default(),
             marks: BTreeMap::new(),
