@@ -25,7 +25,7 @@ pub(in crate::madsim_engine) async fn run_client(shared: Shared, number: usize) 
         }
         let give_up = now() + timeout;
         let due = shared.lock().due(slot);
-        if connection.as_ref().is_none_or(|it| it.slot != slot || it.closing) {
+        if !connection.as_ref().is_some_and(|it| it.is_usable(slot)) {
             connection = Http::open(&shared, slot, give_up).await;
         }
         let Some(there) = &mut connection else {
@@ -34,6 +34,7 @@ pub(in crate::madsim_engine) async fn run_client(shared: Shared, number: usize) 
             world.clients.skip(number);
             continue;
         };
+        let due = due.filter(|_| there.is_to_present_process());
         let (request, body) = {
             let mut world = shared.lock();
             let world = &mut *world;

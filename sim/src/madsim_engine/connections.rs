@@ -82,12 +82,14 @@ pub(in crate::madsim_engine) struct Connections {
     /// Who listens, by address.
     pub ports: BTreeMap<String, Port>,
     next: u64,
+    /// When a process last had as many clients' connections as it takes, and another.
+    pub full_at: BTreeMap<(usize, u32), u64>,
 }
 
 impl Connections {
     /// None yet.
     pub(in crate::madsim_engine) fn new(rng: SmallRng) -> Self {
-        Self { rng, open: BTreeMap::new(), ports: BTreeMap::new(), next: 0 }
+        Self { rng, open: BTreeMap::new(), ports: BTreeMap::new(), next: 0, full_at: BTreeMap::new() }
     }
 
     /// A new connection between two places: its number.
@@ -105,10 +107,11 @@ impl Connections {
         self.open.get_mut(&id).map(|connection| &mut connection.pipes)
     }
 
-    /// How many connections of clients to a process are open.
+    /// How many connections of clients a process has: those that it still waits for the end of, and those that it has not
+    /// accepted yet, too.
     pub(in crate::madsim_engine) fn to_http(&self, process: (usize, u32)) -> usize {
         let is_open = |it: &&Connection| {
-            it.pipes[0].from.is_none() && it.pipes[1].from == Some(process) && it.pipes[1].write_open
+            it.pipes[0].from.is_none() && it.pipes[1].from == Some(process) && it.pipes[0].read_open
         };
         self.open.values().filter(is_open).count()
     }
@@ -300,6 +303,15 @@ impl SimStream {
     /// That end.
     pub(in crate::madsim_engine) const fn new(shared: Shared, id: u64, end: usize) -> Self {
         Self { shared, id, end, sleep: None }
+    }
+
+    /// Whether whoever uses this end can know that the connection is over: it broke, or the other end's farewell has come.
+    pub(in crate::madsim_engine) fn is_over(&self) -> bool {
+        let world = self.shared.lock();
+        world.connections.open.get(&self.id).is_none_or(|connection| {
+            let first = connection.pipes[1 - self.end].parcels.front();
+            connection.broken || matches!(first, Some((Some(at), Parcel::End)) if *at <= now())
+        })
     }
 
     /// Which process of its machine is at the other end.

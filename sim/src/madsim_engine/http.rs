@@ -127,6 +127,16 @@ impl Http {
         Some(Self { shared: shared.clone(), stream, read, slot, life, waiting, closing: false })
     }
 
+    /// Whether another request may be sent to `slot` on it, as far as a client can tell.
+    pub(in crate::madsim_engine) fn is_usable(&self, slot: usize) -> bool {
+        self.slot == slot && !self.closing && !self.stream.is_over()
+    }
+
+    /// Whether the process that it was made to still runs: a machine without power does not say that its has ended.
+    pub(in crate::madsim_engine) fn is_to_present_process(&self) -> bool {
+        self.shared.lock().machines[self.slot].life == self.life
+    }
+
     /// Asks, and waits for the answer.
     pub(in crate::madsim_engine) async fn ask(
         &mut self,

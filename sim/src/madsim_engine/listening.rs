@@ -87,7 +87,13 @@ pub(in crate::madsim_engine) async fn connect(
         return Err(io::Error::new(ErrorKind::ConnectionRefused, format!("{addr}: connection refused")));
     };
     let to = Some((port.slot, port.life));
+    let process = (port.slot, port.life);
     let id = world.connections.add(from, to);
+    // Who has few connections may use the last places, others may not.
+    let full = |most: usize| world.connections.to_http(process) + most / 16 > most;
+    if from.is_none() && world.limits.connections.is_some_and(full) {
+        world.connections.full_at.insert(process, now());
+    }
     if let Some(port) = world.connections.ports.get_mut(addr) {
         port.backlog.push_back(id);
         wake(&mut port.acceptor);

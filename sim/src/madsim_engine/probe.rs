@@ -158,8 +158,7 @@ impl Prober {
     async fn ask(&mut self, slot: usize, steps: Vec<Step>) -> Option<String> {
         let timeout = self.shared.lock().schedule.settings.client_timeout_micros;
         let give_up = now() + (timeout * 5 / 4 + 100 * MILLI) * steps.len() as u64;
-        let usable = |it: &Http| it.slot == slot && !it.closing;
-        if self.rng.random_bool(0.3) || !self.connection.as_ref().is_some_and(usable) {
+        if self.rng.random_bool(0.3) || !self.connection.as_ref().is_some_and(|it| it.is_usable(slot)) {
             self.connection = None;
             let due = self.shared.lock().due(slot);
             self.connection = Http::open(&self.shared, slot, give_up).await;
@@ -170,6 +169,7 @@ impl Prober {
         }
         let mut connection = self.connection.take()?;
         let (due, asked) = (self.shared.lock().due(slot), now());
+        let due = due.filter(|_| connection.is_to_present_process());
         let mut waiting = Vec::new();
         for step in steps {
             let request = self.request(&step);

@@ -239,7 +239,7 @@ impl World {
         let (asked, failed) = self.service.counts();
         let settings = &self.schedule.settings;
         let quiet = settings.loss_ppm == 0 && settings.corrupt_ppm == 0 && settings.straggler_ppm == 0;
-        let allowed = if quiet { asked / 5 } else { asked / 3 };
+        let allowed = if quiet { asked / 20 } else { asked / 3 };
         if asked >= 10 && failed > allowed {
             let what = format!("of {asked} requests to a majority that stood, {failed} failed");
             self.judge(Err(Violation { check: "a majority that stands serves", what }));

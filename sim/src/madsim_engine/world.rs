@@ -330,9 +330,9 @@ impl World {
         } else if why.contains("joining another cluster") {
             machine.joins
         } else if why.contains("too many connections") {
-            self.limits
-                .connections
-                .is_some_and(|most| self.connections.to_http((slot, machine.life)) + 6 >= most)
+            // It was so when the connection was made: since then others may have ended.
+            let full_at = self.connections.full_at.get(&(slot, machine.life));
+            full_at.is_some_and(|at| now() <= at + 2 * settings.client_timeout_micros)
         } else {
             true
         };
