@@ -121,9 +121,12 @@ impl Prober {
         self.must(slot, vec![Step::Delete, Step::Get, Step::Delete]).await?;
         self.must(other, vec![Step::Get, Step::Set(String::new()), Step::Get]).await?;
         // No write may be larger than what may be appended and not committed.
-        let few = self.shared.lock().schedule.settings.uncommitted_bytes_max > 0;
-        let large =
-            format!("{}{}", "v".repeat(if few { 4_000 } else { 66_000 }), text::awkward(&mut self.rng));
+        let settings = self.shared.lock().schedule.settings.clone();
+        let most = if settings.uncommitted_bytes_max > 0 { 4_000 } else { 66_000 };
+        // Nor does one fit into a snapshot that has to arrive in time, chunk by chunk, where those are tiny.
+        let bytes = most.min(50 * settings.snapshot_chunk_bytes);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let large = format!("{}{}", "v".repeat(bytes), text::awkward(&mut self.rng));
         self.must(slot, vec![Step::Set(large), Step::GetLocal]).await?;
         self.must(other, vec![Step::Get, Step::Delete]).await
     }
