@@ -104,7 +104,7 @@ fn a_count_of_commands_beyond_the_bytes_received_is_refused_before_allocation() 
 
 #[test]
 fn an_unknown_tag_is_refused() {
-    for tag in [0, 4, 255] {
+    for tag in [0, 5, 255] {
         let expected = DecodeError::Invalid { what: "peer message tag", value: u64::from(tag) };
         assert_eq!(decode(&[tag, 1, 2]), Err(expected));
     }
