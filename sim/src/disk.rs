@@ -224,6 +224,35 @@ impl SimDisk {
         *self.lock_state() = State::default();
     }
 
+    /// A copy of all files, as the page cache has them, on another disk that has them for good.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let state = self.lock_state();
+        let contents = state.contents.iter().map(|(inode, content)| {
+            let mut bytes = vec![0; content.len()];
+            let read = content.read(&mut bytes, 0);
+            let mut copy = Content::default();
+            copy.write(&bytes[..read], 0);
+            copy.sync();
+            (*inode, copy)
+        });
+        let names = state.cached.clone();
+        let copy = State {
+            contents: contents.collect(),
+            cached: names.clone(),
+            durable: names,
+            next_inode: state.next_inode,
+            ..State::default()
+        };
+        Self { state: Arc::new(Mutex::new(copy)) }
+    }
+
+    /// What `copy` holds takes the place of everything. Not while a process has files open here.
+    pub fn put_back(&self, copy: Self) {
+        let copy = std::mem::take(&mut *copy.lock_state());
+        *self.lock_state() = copy;
+    }
+
     /// Flips one bit of a file whose path contains `part`, in the cache and on disk; `None` if there is no such file.
     pub fn rot(&self, part: &str, rng: &mut SmallRng) -> Option<Rot> {
         let mut state = self.lock_state();

@@ -89,13 +89,14 @@ const QUEUE: [&str; 24] = [
 ];
 
 /// Marks of the madsim engine, whose network carries byte streams.
-const MADSIM: [&str; 17] = [
+const MADSIM: [&str; 20] = [
     "address moved",
     "bytes corrupted",
     "bytes held back",
     "connection broken",
     "connection half open",
     "connection reset",
+    "data directory copied",
     "inspected",
     "join of a node with data refused",
     "joined over HTTP",
@@ -103,6 +104,8 @@ const MADSIM: [&str; 17] = [
     "leader stopped and handed over",
     "name not resolved",
     "no descriptor for a connection",
+    "older copy noticed",
+    "older copy put back",
     "packet lost",
     "service was due",
     "stopped when told",

@@ -147,7 +147,9 @@ impl Env for SimEnv {
             machine.store = Some(identity.store);
         }
         machine.rotten = false;
-        machine.member = (world.cluster == Some(identity.cluster)).then_some(identity.member);
+        // One that has lost what it acknowledged is no member that the checks could count on.
+        let is_member = world.cluster == Some(identity.cluster) && !machine.is_reverted;
+        machine.member = is_member.then_some(identity.member);
         // The replica starts from its snapshot: what lies before was applied in an earlier life.
         let snapshot = opened.restored.snapshot.as_ref();
         machine.shown = Shown::at_start(snapshot.map_or(LogIndex::ZERO, |meta| meta.last.index));

@@ -20,6 +20,7 @@ mod listening;
 mod machine;
 mod operator;
 mod probe;
+mod reverts;
 mod run;
 mod service;
 mod telling;

@@ -72,6 +72,11 @@ impl Run {
         self.give_new_disk(slot, was, true);
     }
 
+    /// The operator wipes what was reported to be an older copy of the member's directory, and joins the node anew.
+    pub(in crate::madsim_engine) fn replace_copy(&self, slot: usize, was: NodeId) {
+        self.give_new_disk(slot, Some(was), true);
+    }
+
     fn give_new_disk(&self, slot: usize, was: Option<NodeId>, damaged: bool) {
         self.switch_off(slot, true);
         let earlier = self.operator.borrow().get(&slot).and_then(|joining| joining.was);
@@ -85,6 +90,7 @@ impl Run {
                 world.lost_disks.insert(id, lost);
             }
             (machine.store, machine.rotten, machine.joins) = (None, false, true);
+            machine.is_reverted = false;
             machine.under_way.clear();
         }
         self.operator.borrow_mut().insert(slot, Joining { was: was.or(earlier), damaged });

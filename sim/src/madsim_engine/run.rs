@@ -8,6 +8,7 @@ use crate::madsim_engine::http::{Http, Request};
 use crate::madsim_engine::inspect::inspect;
 use crate::madsim_engine::operator::Joining;
 use crate::madsim_engine::probe::Prober;
+use crate::madsim_engine::reverts::Revert;
 use crate::madsim_engine::upkeep::upkeep;
 use crate::madsim_engine::world::Shared;
 use crate::madsim_engine::{micros, now, sleep_until};
@@ -38,6 +39,8 @@ pub(in crate::madsim_engine) struct Run {
     pub nodes: Vec<NodeId>,
     /// Machines that are to become voters.
     pub operator: RefCell<BTreeMap<usize, Joining>>,
+    /// A copy of a data directory that is to be put back, or was.
+    pub revert: RefCell<Option<Revert>>,
 }
 
 /// Runs the first 20 seconds of a schedule to their end, or to the first violation; an assertion of the product that fails is
@@ -91,7 +94,13 @@ async fn live(shared: &Shared, clock: &OnceCell<TimeHandle>) {
     let handle = Handle::current();
     let slots = shared.lock().machines.len();
     let nodes = (0..slots).map(|slot| handle.create_node().name(format!("m{slot}")).build().id()).collect();
-    let run = Run { shared: shared.clone(), handle, nodes, operator: RefCell::default() };
+    let run = Run {
+        shared: shared.clone(),
+        handle,
+        nodes,
+        operator: RefCell::default(),
+        revert: RefCell::default(),
+    };
     run.carry_out().await;
     (0..slots).for_each(|slot| run.switch_off(slot, false));
 }
@@ -151,11 +160,13 @@ impl Run {
         let mut faults = faults.into_iter().peekable();
         let mut operate_at = now();
         let mut upkeep = upkeep(&self.shared.lock().schedule).into_iter().peekable();
-        while now() < end && self.shared.lock().violation.is_none() {
-            while let Some(fault) = faults.next_if(|fault| began + fault.at <= now()) {
+        while (now() < end || self.is_reverted()) && self.shared.lock().violation.is_none() {
+            self.look_at_revert().await;
+            // Nothing else goes wrong until an older copy is noticed: whoever has met the later one has to live to tell.
+            while let Some(fault) = faults.next_if(|fault| began + fault.at <= now() && !self.is_reverted()) {
                 self.strike(fault.what);
             }
-            while let Some(one) = upkeep.next_if(|one| began + one.at <= now()) {
+            while let Some(one) = upkeep.next_if(|one| began + one.at <= now() && !self.is_reverted()) {
                 self.maintain(one.what);
             }
             self.tick();
@@ -227,7 +238,8 @@ impl Run {
                 story.note(now(), None, "calm", "faults end; the cluster has to recover");
             }
         }
-        let give_up = now() + RECOVERY_MICROS;
+        let mut give_up = now() + RECOVERY_MICROS;
+        let revert_by = now() + RECOVERY_MICROS / 2;
         let probed: Arc<Mutex<BTreeSet<usize>>> = Arc::default();
         let mut probe_at = now();
         loop {
@@ -237,7 +249,16 @@ impl Run {
                 return;
             }
             let answered = probed.lock().expect("one thread").clone();
-            let Some(why) = self.not_recovered(&answered) else { break };
+            let why = self.not_recovered(&answered);
+            let waits = self.is_reverted() || why.is_none() && self.reverts_still(revert_by);
+            if waits {
+                // The recovery begins anew when the older copy has been noticed.
+                self.look_at_revert().await;
+                give_up = now() + RECOVERY_MICROS;
+                sleep_until(now() + 20 * MILLI).await;
+                continue;
+            }
+            let Some(why) = why else { break };
             if now() >= give_up {
                 let what = format!("{} s after the last fault: {why}", RECOVERY_MICROS / SECOND);
                 return self.shared.lock().judge(Err(Violation { check: "liveness", what }));

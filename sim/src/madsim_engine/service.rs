@@ -91,7 +91,7 @@ pub(in crate::madsim_engine) fn is_quick(settings: &Settings, clients: u64) -> b
 }
 
 /// How long a majority needs to have a leader and connections again: a vote that was split, and back-off between attempts.
-fn grace(settings: &Settings) -> u64 {
+pub(in crate::madsim_engine) fn grace(settings: &Settings) -> u64 {
     8 * settings.election_timeout_micros + 2 * SECOND
 }
 
@@ -108,6 +108,14 @@ impl World {
         self.look_at_budgets();
         self.look_who_followed();
         self.look_who_stands_now();
+    }
+
+    /// Whether every voter stands, and has for so long that all have met each other.
+    pub(in crate::madsim_engine) fn all_stand(&self) -> bool {
+        let Some(standing) = &self.service.standing else { return false };
+        let stands =
+            |id: &NodeId| standing.machines.keys().any(|slot| self.machines[*slot].member == Some(*id));
+        standing.voters.iter().all(stands) && now() >= self.service.since + 2 * SECOND
     }
 
     /// Looks who stands.

@@ -29,6 +29,8 @@ pub(in crate::madsim_engine) enum Upkeep {
     NoName { slot: usize, for_micros: u64 },
     /// It has no descriptors left for another connection.
     NoHandles { slot: usize, for_micros: u64 },
+    /// It is killed, its data directory copied, and that copy put back when it has been in use again for a while.
+    Revert { slot: usize, after_micros: u64 },
 }
 
 /// Limits of the nodes of a run. `None`: the product's own.
@@ -118,7 +120,7 @@ pub(in crate::madsim_engine) fn upkeep(schedule: &Schedule) -> Vec<Timed<Upkeep>
     let mut rng = stream(schedule.seed, Stream::Schedule, STREAM + 1);
     let rng = &mut rng;
     let (slots, mut all) = (schedule.slots(), Vec::new());
-    for kind in 0..3 {
+    for kind in 0..4 {
         if !rng.random_bool(0.3) {
             continue;
         }
@@ -132,7 +134,8 @@ pub(in crate::madsim_engine) fn upkeep(schedule: &Schedule) -> Vec<Timed<Upkeep>
                     Upkeep::Stop { slot, back_micros: rng.random_range(0..2 * SECOND) }
                 }
                 1 => Upkeep::NoName { slot, for_micros: long },
-                _ => Upkeep::NoHandles { slot, for_micros: long },
+                2 => Upkeep::NoHandles { slot, for_micros: long },
+                _ => Upkeep::Revert { slot, after_micros: long },
             };
             all.push(Timed { at, what });
         }
@@ -145,12 +148,15 @@ impl Run {
     /// Does it.
     pub(in crate::madsim_engine) fn maintain(&self, what: Upkeep) {
         let mut world = self.shared.lock();
-        let world = &mut *world;
         world.trace.line(now(), None, "fault", format_args!("{what:?}"));
         if let Some(story) = world.trace.story() {
             story.note(now(), None, "upkeep", format!("{what:?}"));
         }
         match what {
+            Upkeep::Revert { slot, after_micros } => {
+                drop(world);
+                self.copy_disk(slot, after_micros);
+            }
             Upkeep::Stop { slot, back_micros } => {
                 let leader = world.leader(now()).map(|machine| machine.slot);
                 let slot = if slot == LEADER { leader } else { Some(slot) };

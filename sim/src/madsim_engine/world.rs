@@ -62,6 +62,8 @@ pub(in crate::madsim_engine) struct Machine {
     pub room_at: Option<u64>,
     /// A bit of its disk has flipped, and nobody has looked since.
     pub rotten: bool,
+    /// A copy of its data directory was put back: it has lost what it acknowledged since that was made.
+    pub is_reverted: bool,
     /// Whether its node asks others for membership when it starts.
     pub joins: bool,
     /// Whether it is at the second of its two addresses.
@@ -221,6 +223,7 @@ impl Shared {
                 disk_busy_until: 0,
                 room_at: None,
                 rotten: false,
+                is_reverted: false,
                 joins: slot != 0,
                 is_moved: false,
                 steps: (0, 0),
