@@ -93,6 +93,10 @@ impl Prober {
         let sticky = self.rng.random();
         while !self.shared.lock().calm {
             sleep_until(now() + self.rng.random_range(0..PAUSE_MICROS)).await;
+            // What comes then is not theirs to judge: a node that is joined by hand refuses them.
+            if self.shared.lock().calm {
+                return;
+            }
             let slot = if sticky { home } else { self.rng.random_range(0..slots) };
             if !self.shared.lock().machines[slot].on {
                 continue;

@@ -17,6 +17,8 @@ const STREAK_MICROS: u64 = 500 * MILLI;
 
 /// How often who stands is looked at.
 const LOOK_MICROS: u64 = 50 * MILLI;
+/// And how often at what nodes hold: their patience is seconds.
+const BUDGETS_MICROS: u64 = 250 * MILLI;
 
 /// Who stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub(in crate::madsim_engine) struct Service {
     pub membership: Option<Membership>,
     /// When who stands is looked at next.
     look_at: u64,
+    /// And what nodes hold.
+    budgets_at: u64,
     asked: u64,
     failed: u64,
     /// Failures since the last success, of each machine, and when the first was.
@@ -105,7 +109,10 @@ impl World {
             return;
         }
         self.service.look_at = now() + LOOK_MICROS;
-        self.look_at_budgets();
+        if now() >= self.service.budgets_at {
+            self.service.budgets_at = now() + BUDGETS_MICROS;
+            self.look_at_budgets();
+        }
         self.look_who_followed();
         self.look_who_stands_now();
     }

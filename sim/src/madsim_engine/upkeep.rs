@@ -9,9 +9,10 @@ use crate::madsim_engine::world::World;
 use crate::schedule::{LEADER, MILLI, SECOND, Schedule, Timed};
 use crate::streams::{Stream, stream};
 use infinitystore::raft::Term;
-use infinitystore::server::{HttpOptions, NodeOptions};
+use infinitystore::server::{HttpOptions, NodeOptions, TransportOptions};
 use rand::Rng;
 use rand::rngs::SmallRng;
+use std::collections::BTreeMap;
 
 /// Its stream of the seed.
 const STREAM: u64 = 3_000;
@@ -107,6 +108,13 @@ impl Limits {
     pub(in crate::madsim_engine) fn http(&self) -> HttpOptions {
         let default = HttpOptions::default();
         HttpOptions { connections_max: self.connections.unwrap_or(default.connections_max), ..default }
+    }
+
+    /// Whether no peer's queue is longer than it may be.
+    pub(in crate::madsim_engine) fn hold(&self, peer_queues: &BTreeMap<String, f64>) -> Result<(), String> {
+        let most = self.peer_queue.unwrap_or(TransportOptions::default().peer_queue_max);
+        let above = peer_queues.iter().find(|(_, length)| **length > most as f64);
+        above.map_or(Ok(()), |(name, length)| Err(format!("{name} is {length}, and {most} is the limit")))
     }
 
     /// Whether a client may be told that too much waits.
