@@ -20,6 +20,7 @@ pub(crate) fn generate(seed: u64) -> Schedule {
     attacks(&mut rng, voters, spares, duration_micros, &mut settings, &mut faults);
     let mut siege_rng = stream(seed, Stream::Schedule, 1);
     sieges::lay(&mut siege_rng, (voters, spares), duration_micros, &mut settings, &mut faults);
+    small_limits(seed, &mut settings);
     faults.sort_by_key(|fault| fault.at);
     let clients = clients(&mut rng, voters + spares, duration_micros, &settings, &faults);
     Schedule { seed, voters, spares, duration_micros, settings, faults, clients }
@@ -69,6 +70,10 @@ fn settings(rng: &mut SmallRng) -> Settings {
         inflight_messages_max: *pick(rng, &[1, 2, 8, 64]),
         // A few values, of the largest.
         uncommitted_bytes_max: *pick(rng, &[0, 0, 16 << 10]),
+        apply_entries_max: 0,
+        apply_bytes_max: 0,
+        log_tail_bytes: 0,
+        pending_write_bytes_max: 0,
         keys: *pick(rng, &[1, 2, 5, 12]),
         value_bytes,
         // Somebody has to live to see an answer: to the leader, to a majority, and back.
@@ -76,6 +81,15 @@ fn settings(rng: &mut SmallRng) -> Settings {
             .max(8 * delay_max_micros),
         settle_max_micros: *pick(rng, &[0, 0, 300, 3 * MILLI, 15 * MILLI]),
     }
+}
+
+/// Limits that are far away usually, and near in some runs. Of a stream of their own: so nothing else changes with them.
+fn small_limits(seed: u64, settings: &mut Settings) {
+    let mut rng = stream(seed, Stream::Schedule, 2);
+    // Not those of slices yet: a change of membership is answered once it is committed, and the checks know of it once it is applied.
+    settings.log_tail_bytes = *pick(&mut rng, &[0, 0, 1, 1_000]);
+    let few = 2 * settings.value_bytes as u64 + 8;
+    settings.pending_write_bytes_max = *pick(&mut rng, &[0, 0, 0, few]);
 }
 
 fn clients(

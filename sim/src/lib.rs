@@ -4,7 +4,7 @@
 //! # Code map
 //! - `schedule` is what strikes and what clients ask, as data; `streams` is all other randomness.
 //! - `disk` (with `content`), `network`, `clock` are the surroundings; `clients`, `checks`, `durable` judge, in both engines alike; `service`
-//!   says what clients may expect while faults last.
+//!   says what clients may expect while faults last, `pace` how soon, and at what cost.
 //! - `marks` and `paths` say what a campaign has met.
 //! - `queue` drives replicas over an event queue; `madsim_engine` drives whole nodes; `engine` chooses.
 //! - `story` is what the `report` page shows of a run.
@@ -34,6 +34,7 @@ pub mod mutants;
 pub mod network;
 pub mod orders;
 pub mod outcome;
+pub mod pace;
 pub mod paths;
 pub mod queue;
 pub mod quorums;

@@ -61,7 +61,7 @@ const RAREST: [&str; 4] =
 const QUEUE_RAREST: [&str; 2] = ["all voters exchanged", "newest of two snapshots damaged"];
 
 /// Marks of the queue engine, whose network carries messages and whose clients ask replicas.
-const QUEUE: [&str; 24] = [
+const QUEUE: [&str; 26] = [
     "acknowledged write lost",
     "bit flipped while running",
     "copy after a restart",
@@ -82,8 +82,10 @@ const QUEUE: [&str; 24] = [
     "read answered by a follower",
     "struck in a joint state",
     "voters exchanged",
+    "traffic judged",
     "transfer succeeded",
     "write answered by a follower",
+    "write refused for want of room",
     "write survived a failover",
     "write unknown",
 ];

@@ -97,6 +97,18 @@ pub struct Settings {
     /// Bytes that a leader has appended and not committed, at most; 0: the product's own bound, which no run meets.
     #[serde(default)]
     pub uncommitted_bytes_max: u64,
+    /// Committed entries that a replica applies at once, at most; 0: the product's own bound. Queue engine.
+    #[serde(default)]
+    pub apply_entries_max: usize,
+    /// And their bytes; 0: the product's own bound. Queue engine.
+    #[serde(default)]
+    pub apply_bytes_max: u64,
+    /// Bytes of entries kept behind a snapshot; 0: the product's own bound. Queue engine.
+    #[serde(default)]
+    pub log_tail_bytes: u64,
+    /// Bytes of writes that wait in one replica, at most; 0: the product's own bound. Queue engine.
+    #[serde(default)]
+    pub pending_write_bytes_max: u64,
     /// How many keys the clients share.
     pub keys: u8,
     /// Bytes of a value, at least enough for its name.

@@ -5,9 +5,10 @@
 //! surroundings are, the engine tells ([`Service::surroundings`]); it knows them from its own faults, never from the product.
 
 use crate::checks::Violation;
+use crate::pace::{Kind, Promptness, Stand, Traffic};
 use crate::schedule::{MILLI, Settings};
 use infinitystore::raft::{LogIndex, RoleName, Term};
-use infinitystore::replica::{ClientError, ClientReply, RequestId};
+use infinitystore::replica::{ClientError, ClientReply, PeerMessage, RequestId};
 use std::collections::{BTreeMap, VecDeque};
 
 /// A read that was refused for want of a leader is asked again after so long.
@@ -42,6 +43,10 @@ pub struct Bounds {
     is_brisk: bool,
     /// The share of messages that are lost, damaged or late.
     loss: f64,
+    /// A batch of the log takes so long, at most, with the one before it.
+    sync: u64,
+    /// Whether messages overtake each other.
+    overtakes: bool,
     /// Heartbeats in an election timeout.
     beats: u32,
 }
@@ -83,6 +88,8 @@ impl Bounds {
             lossy,
             is_brisk: !lossy && settings.duplicate_ppm == 0 && timeout > 20 * hop + 10 * sync,
             loss: f64::from(lost.min(1_000_000)) / 1e6,
+            sync: sync + settings.settle_max_micros,
+            overtakes: settings.delay_max_micros >= 5 * settings.delay_min_micros,
             beats: u32::try_from(timeout / beat).unwrap_or(u32::MAX),
         }
     }
@@ -160,6 +167,10 @@ struct Asked {
     write: bool,
     /// The term of who reigned.
     reign: Option<Term>,
+    /// How many others waited, anywhere.
+    others: u64,
+    /// Bytes of writes that may wait at that machine, with this one, at most.
+    bytes: u64,
 }
 
 /// A transfer of leadership that was asked for.
@@ -199,14 +210,32 @@ pub struct Service {
     lost_at: Vec<Option<u64>>,
     installed_at: Vec<Option<u64>>,
     full_at: Option<u64>,
+    /// When a leader last had so much to commit or to sync that it had to refuse more.
+    loaded_at: Option<u64>,
+    /// Bytes of writes that a machine holds, at most; 0: more than any run has.
+    held_bytes_max: u64,
+    promptness: Promptness,
+    traffic: Traffic,
+    /// Windows in which what was said was judged.
+    windows: u64,
+    /// Since when messages are lost, late, or come twice no more.
+    calm_at: Option<u64>,
 }
 
 impl Service {
     /// Of a run with so many machines.
     #[must_use]
     pub fn new(settings: &Settings, slots: usize) -> Self {
+        let bounds = Bounds::of(settings);
+        let promptness = Promptness::of(bounds.hop, bounds.sync, bounds.loss);
         Self {
-            bounds: Bounds::of(settings),
+            bounds,
+            promptness,
+            traffic: Traffic::of(settings),
+            windows: 0,
+            calm_at: None,
+            loaded_at: None,
+            held_bytes_max: settings.pending_write_bytes_max,
             at: Surroundings {
                 health: vec![Health::Absent; slots],
                 severed: vec![0; slots],
@@ -279,6 +308,34 @@ impl Service {
     /// Some disk has no room.
     pub const fn full(&mut self, now: u64) {
         self.full_at = Some(now);
+    }
+
+    /// In how many windows what was said was judged.
+    #[must_use]
+    pub const fn windows(&self) -> u64 {
+        self.windows
+    }
+
+    /// A leader has so much to commit or to sync that it has to refuse more.
+    pub const fn loaded(&mut self, now: u64) {
+        self.loaded_at = Some(now);
+    }
+
+    /// Faults have ended.
+    pub const fn calm(&mut self, now: u64) {
+        self.calm_at = Some(now);
+    }
+
+    /// A machine is asked, by whomever, for a write or a read.
+    pub const fn asking(&mut self, write: bool) {
+        self.traffic.asked(write);
+    }
+
+    /// A machine says something to another.
+    pub fn said(&mut self, from: usize, to: usize, message: &PeerMessage) {
+        if self.at.voters & (1 << from) != 0 && self.at.voters & (1 << to) != 0 {
+            self.traffic.said(message);
+        }
     }
 
     /// Since when both hear each other, and are well.
@@ -408,6 +465,7 @@ impl Service {
     pub fn look(&mut self, now: u64, shown: &[Option<Shows>]) -> Result<bool, Violation> {
         let handed = self.handed_over(now)?;
         self.progress(now, shown)?;
+        self.traffic(now, shown)?;
         Ok(handed)
     }
 
@@ -490,6 +548,37 @@ impl Service {
         Ok(())
     }
 
+    /// What is said while all voters are well and keep up.
+    fn traffic(&mut self, now: u64, shown: &[Option<Shows>]) -> Result<(), Violation> {
+        let stand = self.quiet_since().and_then(|(slot, since)| {
+            let leader = shown[slot].filter(|_| since + self.bounds.answer + self.bounds.doubt <= now)?;
+            let followers: Vec<usize> = self.voters().filter(|it| *it != slot).collect();
+            let lacked =
+                followers.iter().map(|&it| shown[it].map_or(0, |shows| leader.last.since(shows.last)));
+            let lacked = lacked.sum();
+            let probes = if self.calm_at.is_some() { 2 * self.at.health.len() } else { 0 };
+            let (followers, waiting) = (followers.len() as u64, (self.asked.len() + probes) as u64);
+            Some(Stand { last: leader.last, commit: leader.commit, lacked, followers, waiting })
+        });
+        let quiet =
+            stand.is_some() && (self.calm_at.is_some() || !self.bounds.lossy) && !self.bounds.overtakes;
+        self.windows += u64::from(self.traffic.look(now, quiet, stand.unwrap_or_default())?);
+        Ok(())
+    }
+
+    /// Who leads, and since when all voters are well, in touch with it, and keep up.
+    fn quiet_since(&self) -> Option<(usize, u64)> {
+        let reign = self.reign?;
+        let supported = self.supported_since(reign.slot)?;
+        let handed = self.handing.map_or(0, |handing| handing.at + self.bounds.transfer);
+        let calm = self.calm_at.unwrap_or_default();
+        let mut since = supported.max(calm).max(reign.since).max(self.flowing_since).max(handed);
+        for voter in self.voters().filter(|it| *it != reign.slot) {
+            since = since.max(self.linked_since(reign.slot, voter)?).max(self.keeping_since[voter]);
+        }
+        Some((reign.slot, since))
+    }
+
     /// Nobody leads that a majority hears: for how long may that be?
     fn leaderless(&self, now: u64) -> Result<(), Violation> {
         let Some((members, since)) = self.majority_since() else { return Ok(()) };
@@ -525,9 +614,10 @@ impl Service {
         Ok(leads)
     }
 
-    /// A client asks a machine.
-    pub fn asked(&mut self, now: u64, request: RequestId, slot: usize, write: bool) {
-        self.asked.insert(request, Asked { slot, at: now, write, reign: self.reign.map(|reign| reign.term) });
+    /// A client asks a machine, which may hold so many bytes of writes then.
+    pub fn asked(&mut self, now: u64, request: RequestId, slot: usize, write: bool, bytes: u64) {
+        let (reign, others) = (self.reign.map(|reign| reign.term), self.asked.len() as u64);
+        self.asked.insert(request, Asked { slot, at: now, write, reign, others, bytes });
     }
 
     /// A client is answered, or waits no longer (`None`). Whether a write was answered that began before another leader did.
@@ -546,6 +636,7 @@ impl Service {
             Some(ClientReply::Failed(error)) => Some(error),
             None => None,
             Some(_) => {
+                self.prompt(now, asked)?;
                 let reigns = self.reign.map(|reign| reign.term);
                 return Ok(asked.write && asked.reign.is_some() && reigns > asked.reign);
             }
@@ -565,6 +656,17 @@ impl Service {
             return Err(Violation { check: "who can be served is served", what });
         }
         Ok(false)
+    }
+
+    /// A machine answered: in time, if it could serve all the while?
+    fn prompt(&mut self, now: u64, asked: Asked) -> Result<(), Violation> {
+        let served = self.serves_since(asked).is_some_and(|since| since + self.bounds.answer <= asked.at);
+        let lost = self.lost_at[asked.slot].is_some_and(|lost| lost + self.bounds.answer >= asked.at);
+        let (Some(reign), true) = (self.reign, served && !lost && !self.bounds.overtakes) else {
+            return Ok(());
+        };
+        let kind = Kind { leader: reign.slot == asked.slot, write: asked.write };
+        self.promptness.answered(kind, now - asked.at, asked.others)
     }
 
     /// Since when a machine could serve: a leader that commits in time is in touch with a majority, and with it, and it keeps up.
@@ -603,7 +705,10 @@ impl Service {
             Some(ClientError::NoLeader | ClientError::NoQuorum) => !early,
             Some(ClientError::Unknown) => !early || recently(self.installed_at[asked.slot], 0),
             Some(ClientError::DiskFull) => recently(self.full_at, 2_000 * MILLI),
-            Some(ClientError::Overloaded) => true,
+            Some(ClientError::Overloaded) => {
+                let holds = self.held_bytes_max > 0 && asked.write && asked.bytes > self.held_bytes_max;
+                holds || asked.write && recently(self.loaded_at, self.bounds.answer)
+            }
             Some(ClientError::Removed) => {
                 self.at.voters & (1 << asked.slot) == 0 || self.at.surgery || self.voters_since >= asked.at
             }
@@ -779,7 +884,7 @@ mod tests {
     fn a_refusal_without_a_reason_and_a_client_that_is_not_served_are_refused() {
         let answer = |error: Option<ClientError>, after: u64, strike: fn(&mut Service)| {
             let mut service = service();
-            service.asked(10, RequestId(1), 1, true);
+            service.asked(10, RequestId(1), 1, true, 0);
             strike(&mut service);
             let reply = error.map(ClientReply::Failed);
             service.answered(after, RequestId(1), reply.as_ref(), 1_000_000)
@@ -790,11 +895,14 @@ mod tests {
         {
             refuses("a refusal has a reason", answer(Some(error), early, |_| ()));
         }
-        for error in [ClientError::NoLeader, ClientError::NoQuorum, ClientError::Unknown] {
+        for error in
+            [ClientError::NoLeader, ClientError::NoQuorum, ClientError::Unknown, ClientError::Overloaded]
+        {
             refuses("a refusal has a reason", answer(Some(error), early, |_| ()));
         }
         refuses("a refusal has a reason", answer(Some(ClientError::DiskFull), early, |_| ()));
         assert_eq!(answer(Some(ClientError::DiskFull), early, |service| service.full(5)), Ok(false));
+        assert_eq!(answer(Some(ClientError::Overloaded), early, |service| service.loaded(15)), Ok(false));
         assert_eq!(answer(Some(ClientError::Unknown), early, |service| service.installed(1, 15)), Ok(false));
         let late = 1_000_000;
         refuses("who can be served is served", answer(Some(ClientError::NoLeader), late, |_| ()));
@@ -817,7 +925,7 @@ mod tests {
     #[test]
     fn a_write_that_is_answered_by_another_leader_has_survived_the_first() {
         let mut service = service();
-        service.asked(10, RequestId(1), 1, true);
+        service.asked(10, RequestId(1), 1, true, 0);
         service.stepped(20, 2, RoleName::Leader, TERM.next()).unwrap();
         let reply = ClientReply::Written(Outcome::Set { revision: Revision(1), version: 1 });
         assert_eq!(service.answered(30, RequestId(1), Some(&reply), 1_000_000), Ok(true));

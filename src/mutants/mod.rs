@@ -129,6 +129,10 @@ mutants! {
     HeartbeatsRare "heartbeats-rare" "heartbeats come five times too seldom";
     FollowerReadsRefused "follower-reads-refused" "a leader refuses the questions of followers for a read index";
     RefusedWritesDropped "refused-writes-dropped" "writes that another node refused, since it does not lead, are not sent again";
+    CommitUntold "commit-untold" "followers hear of commits with the next heartbeat";
+    ResentForEver "resent-for-ever" "every heartbeat carries the last entry again";
+    HeartbeatsDoubled "heartbeats-doubled" "heartbeats come twice as often";
+    OverloadedEarly "overloaded-early" "a leader refuses writes as soon as one waits";
     WipedKeepsId "wiped-keeps-id" "a member that lost its disk comes back under the same id";
 }
 

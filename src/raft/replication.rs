@@ -30,7 +30,8 @@ impl Raft {
         }
         // A quorum may commit without this node's disk; what the disk owes is bounded all the same.
         let waiting = leader.uncommitted_bytes.max(self.shared.writes.unsynced_bytes());
-        if waiting > 0 && waiting + bytes + ENTRY_HEADER_BYTES as u64 > limit {
+        let is_more = waiting + bytes + ENTRY_HEADER_BYTES as u64 > limit;
+        if waiting > 0 && (is_more || planted(Mutant::OverloadedEarly)) {
             return Err(InputError::Uncommitted { bytes: waiting });
         }
         self.append_own(EntryKind::Command, data);
@@ -213,11 +214,19 @@ impl Shared {
             self.send_append(id, peer, round, config.append_bytes_max);
         }
         let times = if planted(Mutant::HeartbeatsRare) { 5 } else { 1 };
-        let interval = times * self.config.heartbeat_interval_micros;
+        let half = if planted(Mutant::HeartbeatsDoubled) { 2 } else { 1 };
+        let interval = times * self.config.heartbeat_interval_micros / half;
         let idle = peer.told_at.is_none_or(|told| self.now.since(told) >= interval);
         let is_replicating = matches!(peer.state, PeerState::Replicate(_));
         let tail = peer.next_index.previous();
-        let has_news = is_replicating && self.commit_index.min(tail) > peer.told_commit;
+        let again = idle && is_replicating && tail > self.log.base().index && planted(Mutant::ResentForEver);
+        if again {
+            peer.next_index = tail;
+            return self.send_append(id, peer, round, self.config.append_bytes_max);
+        }
+        let has_news = is_replicating
+            && !planted(Mutant::CommitUntold)
+            && self.commit_index.min(tail) > peer.told_commit;
         if idle || has_news || round > peer.told_round {
             self.send_append(id, peer, round, 0);
         }

@@ -11,6 +11,9 @@ use infinitystore::kv::Op;
 use infinitystore::raft::RoleName;
 use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Event, Level, RequestId};
 
+/// Keys are no longer than this.
+const KEY_BYTES_MAX: u64 = 16;
+
 impl Engine {
     pub(in crate::queue) fn plan_client(&mut self, client: usize) {
         if let Some((at, _)) = self.clients.next(client)
@@ -37,8 +40,16 @@ impl Engine {
         let patience = timeout + timeout / 4 + 4 * self.schedule.settings.settle_max_micros;
         self.queue.plan(self.now + patience, give_up);
         let write = matches!(body, ClientRequest::Write(_));
-        self.service.asked(self.now, request, slot, write);
+        let bytes = self.held_bytes(slot);
+        self.service.asked(self.now, request, slot, write, bytes);
         self.ask(slot, request, Asker::Client(client), body, timeout)
+    }
+
+    /// Bytes of writes that a machine holds when it is asked for one more, at most.
+    fn held_bytes(&self, slot: usize) -> u64 {
+        let process = self.machines[slot].process.as_ref();
+        let others = process.map_or(0, |process| process.askers.len() as u64);
+        (others + 1) * (self.schedule.settings.value_bytes as u64 + KEY_BYTES_MAX)
     }
 
     /// Someone asks a machine's process.
@@ -52,6 +63,7 @@ impl Engine {
     ) -> Result<(), Violation> {
         let machine = &mut self.machines[slot];
         let deadline = machine.time(self.now).plus(timeout_micros);
+        self.service.asking(matches!(request, ClientRequest::Write(_)));
         if let Some(process) = &mut machine.process {
             process.askers.insert(id, asker);
             let (raft, committed) = (process.replica.raft(), self.checks.committed_through());
@@ -135,6 +147,7 @@ impl Engine {
         let process = self.machines[slot].process.as_ref();
         let leads = process.is_some_and(|process| process.replica.raft().role() == RoleName::Leader);
         match reply {
+            ClientReply::Failed(ClientError::Overloaded) => self.mark("write refused for want of room"),
             ClientReply::Value(_) if !leads => self.mark("read answered by a follower"),
             ClientReply::Written(_) if !leads => self.mark("write answered by a follower"),
             ClientReply::Failed(ClientError::Unknown) => self.mark("write unknown"),

@@ -288,6 +288,7 @@ impl Engine {
                 self.resume(slot, life)?;
             }
         }
+        self.service.calm(self.now);
         self.survey();
         self.trace.line(self.now, None, "calm", "faults end");
         if let Some(story) = self.trace.story() {

@@ -187,7 +187,7 @@ impl Machine {
             restored: opened.restored,
             store: opened.store,
         };
-        let replica = Replica::new(replica_config(settings), start, self.time(now))
+        let replica = Replica::new(small_config(settings), start, self.time(now))
             .map_err(|error| StartError::Refused(error.to_string()))?;
         let applied = replica.last_applied().index;
         self.process = Some(Process {
@@ -293,4 +293,22 @@ pub(crate) fn replica_config(settings: &Settings) -> ReplicaConfig {
         snapshot_log_entries: settings.snapshot_log_entries,
         ..ReplicaConfig::default()
     }
+}
+
+/// The limits of a schedule, with those that only this engine makes small.
+fn small_config(settings: &Settings) -> ReplicaConfig {
+    let mut config = replica_config(settings);
+    if settings.apply_entries_max > 0 {
+        config.raft.apply_entries_max = settings.apply_entries_max;
+    }
+    if settings.apply_bytes_max > 0 {
+        config.raft.apply_bytes_max = settings.apply_bytes_max;
+    }
+    if settings.log_tail_bytes > 0 {
+        config.raft.log_tail_bytes = settings.log_tail_bytes;
+    }
+    if settings.pending_write_bytes_max > 0 {
+        config.pending_write_bytes_max = settings.pending_write_bytes_max;
+    }
+    config
 }

@@ -13,6 +13,8 @@ use infinitystore::raft::{Body, RoleName};
 use infinitystore::replica::{Actions, Event, Notice, PeerMessage, StorageEvent, StorageRequest};
 use rand::Rng;
 
+/// An entry is no longer than its value and this, unless it is one of the membership.
+const ENTRY_BYTES_MAX: u64 = 150;
 /// Time between a process' end by an error and its next start, as a supervisor would have it.
 const SUPERVISOR_MICROS: u64 = 300 * MILLI;
 /// And after a start that failed.
@@ -142,6 +144,23 @@ impl Engine {
         process.replica.step(time, event);
         let raft = process.replica.raft();
         self.elections.stepped(raft.id(), raft.role(), raft.term(), time);
+        self.note_load(slot);
+    }
+
+    /// Has a leader so much to commit, or to sync, that it refuses more?
+    fn note_load(&mut self, slot: usize) {
+        let settings = &self.schedule.settings;
+        let machine = &self.machines[slot];
+        let Some(process) = machine.process.as_ref().filter(|_| settings.uncommitted_bytes_max > 0) else {
+            return;
+        };
+        let raft = process.replica.raft();
+        let done = raft.commit_index().min(machine.durable.last().index);
+        let waits = raft.last_log().index.since(done) + 1;
+        let bytes = waits * (settings.value_bytes as u64 + ENTRY_BYTES_MAX);
+        if raft.role() == RoleName::Leader && bytes > settings.uncommitted_bytes_max / 2 {
+            self.service.loaded(self.now);
+        }
     }
 
     /// What the event brings about is carried out: at once, or together with what comes soon, as a busy driver does.
@@ -286,7 +305,17 @@ impl Engine {
     fn settle(&mut self, slot: usize) -> Result<(), Violation> {
         let Some(process) = &mut self.machines[slot].process else { return Ok(()) };
         process.settle_planned = false;
+        let applied = process.replica.last_applied().index;
         let actions = process.replica.take_actions();
+        let settings = &self.schedule.settings;
+        if settings.apply_entries_max > 0
+            && process.replica.raft().commit_index() > process.replica.last_applied().index
+            && process.replica.last_applied().index > applied
+        {
+            *self.marks.entry("applied in slices").or_default() += 1;
+        }
+        self.note_load(slot);
+        let Some(process) = &self.machines[slot].process else { return Ok(()) };
         let (term, commit) = (process.replica.raft().term(), process.replica.raft().commit_index());
         self.trace.step([self.now, slot as u64, term.get(), commit.get()]);
         self.look(slot, &actions)?;
@@ -350,6 +379,7 @@ impl Engine {
             }
         }
         let Some(&to) = self.hosts.get(&message.to()) else { return Ok(()) };
+        self.service.said(slot, to, &message);
         let fate = self.network.fate(self.now, slot, to, &self.schedule.settings);
         self.note_forward(slot, to, &fate, &message);
         let Some(delay) = fate.arrives else {

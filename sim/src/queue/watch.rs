@@ -17,7 +17,9 @@ impl Engine {
         self.queue.plan(self.now + again, Happening::Watch);
         self.survey();
         let shown: Vec<Option<Shows>> = (0..self.machines.len()).map(|slot| self.shows(slot)).collect();
+        let windows = self.service.windows();
         let handed = self.service.look(self.now, &shown)?;
+        *self.marks.entry("traffic judged").or_default() += self.service.windows() - windows;
         if handed {
             self.mark("transfer succeeded");
         }

@@ -1,0 +1,354 @@
+//! How soon clients are answered, and how much is said for it, where nothing ails anybody: judged over many answers and whole windows, so
+//! that a single one of bad luck condemns nobody.
+
+use crate::checks::{Violation, check};
+use crate::schedule::Settings;
+use infinitystore::raft::{Body, LogIndex, NodeId, ReadRound, Term};
+use infinitystore::replica::PeerMessage;
+use std::collections::BTreeMap;
+
+/// So many answers of a kind make a sample.
+const ANSWERS_ENOUGH: u32 = 12;
+/// Messages that one operation of a client needs, one after the other: any of them may be lost.
+const MESSAGES_EACH: i32 = 8;
+/// The share of answers that may be late where nothing is lost.
+const LATE_SHARE: f64 = 0.4;
+/// Where more than this may be late, lateness says nothing.
+const LATE_SHARE_MAX: f64 = 0.6;
+/// A window is so many heartbeats long.
+const WINDOW_BEATS: u64 = 20;
+
+/// Who was asked for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// Whoever led was asked.
+    pub leader: bool,
+    /// A write.
+    pub write: bool,
+}
+
+/// How soon clients are answered by those who could serve all the time.
+#[derive(Clone, Debug)]
+pub struct Promptness {
+    hop: u64,
+    sync: u64,
+    late_share: f64,
+    /// Of each kind: all answers, and late ones.
+    answers: [(u32, u32); 4],
+}
+
+impl Promptness {
+    /// Of a run in which messages take so long at most, a batch of the log so long, and such a share of messages is lost or late.
+    #[must_use]
+    pub fn of(hop: u64, sync: u64, loss: f64) -> Self {
+        let late_share = LATE_SHARE + 1.0 - (1.0 - loss).powi(MESSAGES_EACH);
+        Self { hop, sync, late_share, answers: [(0, 0); 4] }
+    }
+
+    /// Within so long an answer of this kind should come, where so many others wait.
+    #[must_use]
+    pub fn due(&self, kind: Kind, others: u64) -> u64 {
+        // A write is appended, and acknowledged. A read may have to wait for the round of reads before its own.
+        let served = if kind.write { 2 * self.hop + 2 * self.sync } else { 4 * self.hop };
+        // It is forwarded, and what became of it is told.
+        let forwarded = if kind.leader { 0 } else { 2 * self.hop };
+        served + forwarded + others * (2 * self.hop + self.sync)
+    }
+
+    /// A client was answered by a machine that could serve all the time.
+    ///
+    /// # Errors
+    /// [`Violation`]: most are answered late.
+    pub fn answered(&mut self, kind: Kind, took: u64, others: u64) -> Result<(), Violation> {
+        if self.late_share > LATE_SHARE_MAX {
+            return Ok(());
+        }
+        let due = self.due(kind, others);
+        let (all, late) = &mut self.answers[usize::from(kind.leader) + 2 * usize::from(kind.write)];
+        *all += 1;
+        *late += u32::from(took > due);
+        let (all, late) = (*all, *late);
+        check!(
+            "most answers are prompt",
+            all < ANSWERS_ENOUGH || f64::from(late) <= f64::from(all) * self.late_share,
+            "{late} of {all} answers ({kind:?}) came late; the last took {took} µs and should have taken {due}"
+        );
+        Ok(())
+    }
+}
+
+/// Where the logs stand.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stand {
+    /// The leader's last index.
+    pub last: LogIndex,
+    /// Its commit index.
+    pub commit: LogIndex,
+    /// Entries that its followers lack, all together.
+    pub lacked: u64,
+    /// How many followers there are.
+    pub followers: u64,
+    /// Requests that are under way, at most.
+    pub waiting: u64,
+}
+
+/// What was said since the window began.
+#[derive(Clone, Copy, Debug, Default)]
+struct Said {
+    /// Entries, once for each follower.
+    entries: u64,
+    /// Appends without any, that tell of a commit index or a round of reads.
+    news: u64,
+    /// Appends that tell of nothing: heartbeats.
+    idle: u64,
+    /// Appends with some.
+    full: u64,
+    /// Answers to appends.
+    answers: u64,
+    /// Votes, pre-votes, and their answers.
+    campaigns: u64,
+    /// Questions for a read index, and their answers.
+    questions: u64,
+    /// Commands that were forwarded.
+    forwarded: u64,
+    /// Refusals of such.
+    refused: u64,
+}
+
+/// What is said among voters while all of them are well, in touch with their leader, and keep up.
+#[derive(Clone, Debug, Default)]
+pub struct Traffic {
+    beat: u64,
+    /// Messages may come twice.
+    twice: bool,
+    /// When the window began, and how things stood.
+    began: Option<(u64, Stand)>,
+    said: Said,
+    /// What each was told last by the other: a commit index, and a round of reads.
+    told: BTreeMap<(NodeId, NodeId), (Term, LogIndex, ReadRound)>,
+    reads: u64,
+    writes: u64,
+}
+
+impl Traffic {
+    /// Of a run.
+    #[must_use]
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            beat: settings.heartbeat_interval_micros,
+            twice: settings.duplicate_ppm > 0,
+            ..Self::default()
+        }
+    }
+
+    /// Somebody is asked for something.
+    pub const fn asked(&mut self, write: bool) {
+        if write {
+            self.writes += 1;
+        } else {
+            self.reads += 1;
+        }
+    }
+
+    /// A voter says something to another.
+    pub fn said(&mut self, message: &PeerMessage) {
+        let said = &mut self.said;
+        match message {
+            PeerMessage::Raft(message) => match &message.body {
+                Body::AppendEntries { entries, commit, round, .. } => {
+                    let told = self.told.entry((message.from, message.to)).or_default();
+                    let now = (message.term, told.1.max(*commit), told.2.max(*round));
+                    let known = std::mem::replace(told, now) == now;
+                    match (entries.is_empty(), known) {
+                        (true, true) => said.idle += 1,
+                        (true, false) => said.news += 1,
+                        _ => said.full += 1,
+                    }
+                    said.entries += entries.len() as u64;
+                }
+                Body::AppendAccepted { .. } | Body::AppendRejected { .. } | Body::Heard { .. } => {
+                    said.answers += 1;
+                }
+                Body::ReadIndex { .. } | Body::ReadIndexReady { .. } | Body::ReadIndexRefused { .. } => {
+                    said.questions += 1;
+                }
+                Body::PreVote { .. }
+                | Body::PreVoteGranted { .. }
+                | Body::PreVoteRejected { .. }
+                | Body::RequestVote { .. }
+                | Body::VoteGranted
+                | Body::VoteRejected
+                | Body::TimeoutNow => said.campaigns += 1,
+                _ => {}
+            },
+            PeerMessage::Forward(forward) => said.forwarded += forward.commands.len() as u64,
+            PeerMessage::ForwardRefused(_) => said.refused += 1,
+            PeerMessage::StateHash(_) => {}
+        }
+    }
+
+    /// How things stand. `quiet`: nothing has struck for a while, and nobody lags.
+    ///
+    /// # Errors
+    /// [`Violation`]: more was said than there was reason for. Whether a window has passed.
+    pub fn look(&mut self, now: u64, quiet: bool, stand: Stand) -> Result<bool, Violation> {
+        let Some((began, from)) = self.began.filter(|_| quiet) else {
+            self.begin(now, quiet, stand);
+            return Ok(false);
+        };
+        let long = now - began;
+        if long < WINDOW_BEATS * self.beat {
+            return Ok(false);
+        }
+        let said = self.said;
+        let n = from.followers;
+        // A clock may be fast, and what was asked just before belongs to it too.
+        let beats = long * 17 / 16 / self.beat + 3;
+        let (appended, committed) = (stand.last.since(from.last), stand.commit.since(from.commit));
+        let (reads, writes) = (self.reads + from.waiting, self.writes + from.waiting);
+        // A follower may say twice that it lacks something, and a read may be asked for again.
+        let ample = |needed: u64| 2 * needed + 4 * n;
+        let entries = ample(n * appended + from.lacked);
+        let appends = said.idle + said.news + said.full;
+        let answers = 2 * (appends + from.lacked + 4 * n);
+        self.begin(now, quiet, stand);
+        let budgets = [
+            ("entries", said.entries, entries),
+            ("heartbeats", said.idle, n * (beats + reads)),
+            ("appends with news alone", said.news, ample(n * (committed + reads))),
+            ("answers to appends", said.answers, if self.twice { 4 * answers } else { answers }),
+            ("messages of campaigns", said.campaigns, 0),
+            (
+                "questions for a read index",
+                said.questions,
+                ample(if self.twice { 4 * reads } else { 2 * reads }),
+            ),
+            ("forwarded commands", said.forwarded, ample(writes)),
+            ("refusals", said.refused, ample(writes)),
+        ];
+        for (what, said, budget) in budgets {
+            check!(
+                "no more is said than is needed",
+                said <= budget,
+                "{said} {what} within {long} µs, and {budget} were enough: {n} followers, {appended} entries appended, \
+                 {committed} committed, {reads} reads and {writes} writes asked for"
+            );
+        }
+        Ok(true)
+    }
+
+    fn begin(&mut self, now: u64, quiet: bool, stand: Stand) {
+        (self.said, self.reads, self.writes) = (Said::default(), 0, 0);
+        self.began = quiet.then_some((now, stand));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, Promptness, Stand, Traffic};
+    use crate::schedule::{MILLI, Schedule, Settings};
+    use infinitystore::raft::{Body, Entry, EntryKind, LogId, LogIndex, Message, NodeId, ReadRound, Term};
+    use infinitystore::replica::PeerMessage;
+
+    const BEAT: u64 = 50 * MILLI;
+
+    #[test]
+    fn answers_most_of_which_are_late_are_refused_and_a_few_late_ones_are_not() {
+        let kind = Kind { leader: false, write: true };
+        let due = Promptness::of(100, 200, 0.0).due(kind, 0);
+        let judge = |late: u64| {
+            let mut promptness = Promptness::of(100, 200, 0.0);
+            (0..30).try_for_each(|number| {
+                promptness.answered(kind, due + u64::from(number % 10 + late >= 10), 0)
+            })
+        };
+        assert_eq!(judge(3), Ok(()));
+        assert!(judge(6).is_err());
+        let mut lossy = Promptness::of(100, 200, 0.1);
+        assert_eq!((0..30).try_for_each(|_| lossy.answered(kind, due + 1, 0)), Ok(()));
+    }
+
+    fn traffic() -> Traffic {
+        let settings =
+            Settings { heartbeat_interval_micros: BEAT, duplicate_ppm: 0, ..Schedule::generate(0).settings };
+        let mut traffic = Traffic::of(&settings);
+        assert_eq!(traffic.look(0, true, stand(5)), Ok(false));
+        traffic
+    }
+
+    fn stand(last: u64) -> Stand {
+        Stand { last: LogIndex::new(last), commit: LogIndex::new(last), followers: 1, ..Stand::default() }
+    }
+
+    fn message(body: Body) -> PeerMessage {
+        PeerMessage::Raft(Message { from: NodeId::new(1), to: NodeId::new(2), term: Term::new(3), body })
+    }
+
+    fn append(count: u64, commit: u64) -> PeerMessage {
+        let entry = |index| Entry::new(LogId::new(Term::new(3), LogIndex::new(index)), EntryKind::Empty, &[]);
+        message(Body::AppendEntries {
+            session: 1,
+            prev: LogId::new(Term::new(3), LogIndex::new(5)),
+            acknowledged: LogId::ZERO,
+            entries: (6..6 + count).map(entry).collect(),
+            commit: LogIndex::new(commit),
+            round: ReadRound::ZERO,
+        })
+    }
+
+    /// Says so many of them in a window in which so many entries are appended. Whether that is refused.
+    fn refuses(count: u64, said: &PeerMessage, appended: u64) -> bool {
+        let mut traffic = traffic();
+        (0..count).for_each(|_| traffic.said(said));
+        traffic.look(20 * BEAT, true, stand(5 + appended)).is_err()
+    }
+
+    #[test]
+    fn entries_that_are_sent_again_are_refused() {
+        assert!(!refuses(8, &append(1, 5), 8));
+        assert!(refuses(21, &append(1, 5), 8));
+    }
+
+    #[test]
+    fn heartbeats_twice_as_often_are_refused() {
+        assert!(!refuses(21, &append(0, 5), 0));
+        assert!(refuses(40, &append(0, 5), 0));
+    }
+
+    #[test]
+    fn news_that_nobody_has_reason_for_are_refused() {
+        let tell = |appended: u64| {
+            let mut traffic = traffic();
+            (6..26).for_each(|commit| traffic.said(&append(0, commit)));
+            traffic.look(20 * BEAT, true, stand(5 + appended)).is_err()
+        };
+        assert!(!tell(20));
+        assert!(tell(2));
+    }
+
+    #[test]
+    fn answers_questions_and_campaigns_without_a_reason_are_refused() {
+        let accepted =
+            Body::AppendAccepted { session: 1, match_index: LogIndex::new(5), round: ReadRound::ZERO };
+        assert!(refuses(40, &message(accepted), 0));
+        assert!(refuses(
+            5,
+            &message(Body::ReadIndexReady {
+                incarnation: Default::default(),
+                sequence: 1,
+                index: LogIndex::new(5)
+            }),
+            0
+        ));
+        assert!(refuses(1, &message(Body::VoteGranted), 0));
+    }
+
+    #[test]
+    fn a_window_in_which_something_struck_is_not_judged() {
+        let mut traffic = traffic();
+        (0..100).for_each(|_| traffic.said(&append(1, 5)));
+        assert_eq!(traffic.look(10 * BEAT, false, stand(5)), Ok(false));
+        assert_eq!(traffic.look(11 * BEAT, true, stand(5)), Ok(false));
+        assert_eq!(traffic.look(31 * BEAT, true, stand(5)), Ok(true));
+    }
+}
