@@ -308,10 +308,12 @@ impl SimDisk {
     pub fn usage(&self) -> DiskUsage {
         let state = self.lock_state();
         let is_snapshot = |path: &&OsString| Path::new(path).extension() == Some(OsStr::new("snap"));
+        let linked = state.cached.files.values().filter_map(|inode| state.contents.get(inode));
         DiskUsage {
             files: state.cached.files.len() as u64,
             snapshots: state.cached.files.keys().filter(is_snapshot).count() as u64,
-            bytes: state.contents.values().map(|content| content.len() as u64).sum(),
+            // A file that was removed frees its room, although the disk may still bring it back after a power loss.
+            bytes: linked.map(|content| content.len() as u64).sum(),
             handles: state.handles,
         }
     }
