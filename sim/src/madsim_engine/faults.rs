@@ -139,9 +139,11 @@ impl Run {
     }
 
     fn start_later(&self, slot: usize, after: u64) {
+        // One with a new disk may not have come so far as to have a store.
+        let joins = self.operator.borrow().contains_key(&slot);
         let mut world = self.shared.lock();
         let machine = &mut world.machines[slot];
-        if machine.store.is_some() {
+        if machine.store.is_some() || joins {
             machine.start_at = Some(now() + after);
         }
     }
