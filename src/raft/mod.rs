@@ -100,6 +100,7 @@ mod transition;
 mod types;
 mod wire;
 mod withdrawal;
+mod withdrawing;
 mod writes;
 
 pub use crate::raft::core::{PeerProgress, Raft};

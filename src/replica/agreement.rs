@@ -1,38 +1,27 @@
-//! Do the members' states agree? The log is the same everywhere, so the states are, unless memory, a disk or the program failed:
-//! then nothing else would ever notice. The leader says now and then what its state hashes to at an entry, everybody
-//! answers with its own hash there, and whoever differs from a quorum withdraws.
+//! What a replica knows of its own state at checkpoints, and of the others'; `comparing` has what it does with it.
 
-use crate::raft::{Input, LogIndex, NodeId, RoleName, Time, Withdrawal, quorum};
-use crate::replica::message::{PeerMessage, StateHash, StateHashKind};
-use crate::replica::replica::Replica;
+use crate::raft::{LogIndex, NodeId, Time};
+use crate::replica::message::StateHash;
 use alloc::collections::{BTreeMap, VecDeque};
-use alloc::vec::Vec;
-
-/// States are compared at entries whose index is a multiple of this.
-const CHECKPOINT_ENTRIES: u64 = 256;
-/// Hashes that are kept: a question that comes later than this many checkpoints is not answered.
-const CHECKPOINTS_KEPT: usize = 64;
-/// The leader asks so often at most.
-const COMPARE_MICROS: u64 = 1_000_000;
 
 /// The state's hash once the entry at `index` was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Checkpoint {
-    index: LogIndex,
-    hash: u128,
+pub(in crate::replica) struct Checkpoint {
+    pub(in crate::replica) index: LogIndex,
+    pub(in crate::replica) hash: u128,
 }
 
 /// What a replica knows of its own state at checkpoints, and of the others'.
 #[derive(Clone, Debug, Default)]
 pub(in crate::replica) struct Agreement {
     /// The newest own ones, oldest first.
-    own: VecDeque<Checkpoint>,
+    pub(in crate::replica) own: VecDeque<Checkpoint>,
     /// A leader's question that cannot be answered yet: its entry has not been applied here.
-    asked: Option<StateHash>,
+    pub(in crate::replica) asked: Option<StateHash>,
     /// The leader's own question, and who has answered what.
-    question: Option<(Checkpoint, BTreeMap<NodeId, u128>)>,
+    pub(in crate::replica) question: Option<(Checkpoint, BTreeMap<NodeId, u128>)>,
     /// The leader does not ask before.
-    next_at: Time,
+    pub(in crate::replica) next_at: Time,
 }
 
 impl Agreement {
@@ -41,114 +30,8 @@ impl Agreement {
         *self = Self { next_at: self.next_at, ..Self::default() };
     }
 
-    fn at(&self, index: LogIndex) -> Option<Checkpoint> {
+    /// The own checkpoint at `index`, if it is still kept.
+    pub(in crate::replica) fn at(&self, index: LogIndex) -> Option<Checkpoint> {
         self.own.iter().find(|own| own.index == index).copied()
-    }
-}
-
-impl Replica {
-    /// An entry was applied: its checkpoint is kept, if it is one.
-    pub(in crate::replica) fn note_checkpoint(&mut self) {
-        let index = self.last_applied.index;
-        if !index.get().is_multiple_of(CHECKPOINT_ENTRIES) {
-            return;
-        }
-        if self.agreement.own.len() >= CHECKPOINTS_KEPT {
-            self.agreement.own.pop_front();
-        }
-        self.agreement.own.push_back(Checkpoint { index, hash: self.store.state_hash() });
-        if let Some(asked) = self.agreement.asked.take_if(|asked| asked.index <= index) {
-            self.answer_state(&asked);
-        }
-    }
-
-    /// The leader asks all others about its newest checkpoint, unless it has just asked, or has none that is new.
-    pub(in crate::replica) fn maybe_compare_states(&mut self) {
-        let Some(newest) = self.agreement.own.back().copied() else { return };
-        let asked = self.agreement.question.as_ref().map(|(asked, _)| asked.index);
-        let is_due = self.now >= self.agreement.next_at && asked < Some(newest.index);
-        if !is_due || self.raft.role() != RoleName::Leader {
-            return;
-        }
-        self.agreement.next_at = self.now.plus(COMPARE_MICROS);
-        let me = self.raft.id();
-        self.agreement.question = Some((newest, BTreeMap::from([(me, newest.hash)])));
-        let others: Vec<NodeId> =
-            self.raft.membership().members.keys().copied().filter(|id| *id != me).collect();
-        for to in others {
-            self.say_state(to, StateHashKind::Question, newest);
-        }
-    }
-
-    /// Somebody said what its state hashes to.
-    pub(in crate::replica) fn handle_state_hash(&mut self, said: StateHash) {
-        if said.to != self.raft.id() || said.term != self.raft.term() {
-            return;
-        }
-        let is_leader = self.raft.leader_hint().leader == Some(said.from);
-        match said.kind {
-            StateHashKind::Question if is_leader && said.index > self.last_applied.index => {
-                self.agreement.asked = Some(said);
-            }
-            StateHashKind::Question if is_leader => self.answer_state(&said),
-            StateHashKind::Verdict if is_leader => {
-                let differs = self.agreement.at(said.index).is_some_and(|own| own.hash != said.hash);
-                if differs {
-                    self.input(Input::Withdraw(Withdrawal::Diverged { index: said.index }));
-                }
-            }
-            StateHashKind::Answer => {
-                if let Some((asked, answers)) = &mut self.agreement.question
-                    && asked.index == said.index
-                {
-                    answers.insert(said.from, said.hash);
-                    self.judge_states();
-                }
-            }
-            StateHashKind::Question | StateHashKind::Verdict => {}
-        }
-    }
-
-    fn answer_state(&mut self, asked: &StateHash) {
-        if let Some(own) = self.agreement.at(asked.index)
-            && asked.term == self.raft.term()
-        {
-            self.say_state(asked.from, StateHashKind::Answer, own);
-        }
-    }
-
-    /// The leader's: who differs from a quorum is told, be it the leader itself. Where there is no quorum of one mind and all
-    /// have answered, the leader's word counts.
-    fn judge_states(&mut self) {
-        if self.raft.role() != RoleName::Leader {
-            return;
-        }
-        let Some((asked, answers)) = self.agreement.question.clone() else { return };
-        let membership = self.raft.membership();
-        let is_quorum = |hash: u128| {
-            let has = |id: NodeId| answers.get(&id) == Some(&hash);
-            quorum::reached(&membership.voters, membership.outgoing.as_ref(), has)
-        };
-        if answers.values().all(|hash| *hash == asked.hash) {
-            return;
-        }
-        let all = membership.members.keys().all(|id| answers.contains_key(id));
-        if !is_quorum(asked.hash) {
-            if answers.values().any(|hash| *hash != asked.hash && is_quorum(*hash)) {
-                return self.input(Input::Withdraw(Withdrawal::Diverged { index: asked.index }));
-            }
-            if !all {
-                return;
-            }
-        }
-        for (id, _) in answers.iter().filter(|(_, hash)| **hash != asked.hash) {
-            self.say_state(*id, StateHashKind::Verdict, asked);
-        }
-    }
-
-    fn say_state(&mut self, to: NodeId, kind: StateHashKind, checkpoint: Checkpoint) {
-        let Checkpoint { index, hash } = checkpoint;
-        let said = StateHash { from: self.raft.id(), to, term: self.raft.term(), kind, index, hash };
-        self.actions.messages.push(PeerMessage::StateHash(said));
     }
 }

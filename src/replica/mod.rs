@@ -16,6 +16,7 @@
 
 mod agreement;
 mod api;
+mod comparing;
 mod forwarding;
 mod message;
 mod outcome;
