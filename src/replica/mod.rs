@@ -25,6 +25,7 @@ mod reads;
 #[expect(clippy::module_inception, reason = "the floor is named after the one machine it holds")]
 mod replica;
 mod requests;
+mod snapshot_policy;
 mod snapshots;
 mod status;
 mod wire;

@@ -13,7 +13,7 @@ use crate::replica::api::{
 use crate::replica::forwarding::Origins;
 use crate::replica::message::PeerMessage;
 use crate::replica::reads::Reads;
-use crate::replica::snapshots::SnapshotPolicy;
+use crate::replica::snapshot_policy::SnapshotPolicy;
 use crate::replica::writes::Writes;
 use alloc::boxed::Box;
 use alloc::vec::Vec;

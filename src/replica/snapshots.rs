@@ -1,86 +1,24 @@
 //! When a snapshot is taken, and what follows when one fails.
 
-use crate::kv::Store;
 use crate::mutants::{Mutant, planted};
 use crate::raft::{Input, LogId, NodeId, RoleName, Session, SnapshotChunk, SnapshotMeta, Time};
 use crate::replica::api::{Notice, SnapshotSave, StorageRequest, UnreadSnapshot, UnstoredSnapshot};
 use crate::replica::replica::Replica;
+use crate::replica::snapshot_policy::Saving;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
-
-/// While a snapshot is being sent, the next is begun only when the log has grown by so many times as much as usual.
-const SNAPSHOT_PATIENCE: u64 = 4;
 
 /// A snapshot that could not be saved is tried again after so long, and after twice as long with each further failure …
 const RETRY_MIN_MICROS: u64 = 1_000_000;
 /// … up to this.
 const RETRY_MAX_MICROS: u64 = 60_000_000;
 
+/// While a snapshot is being sent, the next is begun only when the log has grown by so many times as much as usual.
+const SNAPSHOT_PATIENCE: u64 = 4;
+
 /// A snapshot is not due before there is an entry for so many keys: entries cost a start more than their bytes do.
 const KEYS_PER_ENTRY: u64 = 4;
-
-/// When snapshots are due.
-#[derive(Clone, Debug, Default)]
-pub(in crate::replica) struct SnapshotPolicy {
-    /// Bytes of entries applied since the last snapshot that succeeded was begun.
-    pub(in crate::replica) log_bytes: u64,
-    /// Entries applied since then.
-    pub(in crate::replica) log_entries: u64,
-    /// Bytes and keys of the store at the last snapshot that succeeded, when it was begun.
-    store_bytes: u64,
-    store_keys: u64,
-    /// The snapshot that is being written. One at most.
-    pub(in crate::replica) saving: Option<Saving>,
-    /// The newest snapshot, if it cannot be read: another one takes its place, whatever the log has grown by.
-    pub(in crate::replica) unreadable: Option<LogId>,
-    /// A member needs a newer one than there is.
-    pub(in crate::replica) wanted: bool,
-    /// Why the last one came to nothing; `None` since one succeeded.
-    pub(in crate::replica) failure: Option<String>,
-    /// Saves that failed in a row.
-    failures: u32,
-    /// Times in a row that the newest one could not be read to its end.
-    repairs: u32,
-    /// None is begun before.
-    pub(in crate::replica) retry_at: Option<Time>,
-}
-
-/// A snapshot that is being written.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::replica) struct Saving {
-    /// Its last entry.
-    last: LogId,
-    /// [`SnapshotPolicy::log_bytes`] when it was begun.
-    log_bytes: u64,
-    /// [`SnapshotPolicy::log_entries`] then.
-    log_entries: u64,
-    /// Bytes of the store it holds.
-    store_bytes: u64,
-    /// Its keys.
-    store_keys: u64,
-}
-
-impl SnapshotPolicy {
-    /// At a start, from a snapshot with this content.
-    pub(in crate::replica) fn new(store: &Store) -> Self {
-        Self { store_bytes: store.bytes(), store_keys: store.len() as u64, ..Self::default() }
-    }
-
-    /// A snapshot up to `last` counts.
-    pub(in crate::replica) fn succeeded(&mut self, last: LogId) {
-        self.failure = None;
-        if self.unreadable.is_some_and(|unreadable| unreadable <= last) {
-            self.unreadable = None;
-        }
-    }
-
-    /// The state is a leader's snapshot now. What is being written goes on.
-    pub(in crate::replica) fn begin_anew(&mut self, store: &Store) {
-        let saving = self.saving.map(|saving| Saving { log_bytes: 0, log_entries: 0, ..saving });
-        *self = Self { saving, ..Self::new(store) };
-    }
-}
 
 /// The pause before a try, after so many that failed.
 fn pause_micros(failures: u32) -> u64 {

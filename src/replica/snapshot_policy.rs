@@ -1,0 +1,67 @@
+//! What a replica keeps of its snapshots: what is due, what is being written, what failed. `snapshots` has the rules.
+
+use crate::kv::Store;
+use crate::raft::{LogId, Time};
+use alloc::string::String;
+
+/// When snapshots are due.
+#[derive(Clone, Debug, Default)]
+pub(in crate::replica) struct SnapshotPolicy {
+    /// Bytes of entries applied since the last snapshot that succeeded was begun.
+    pub(in crate::replica) log_bytes: u64,
+    /// Entries applied since then.
+    pub(in crate::replica) log_entries: u64,
+    /// Bytes and keys of the store at the last snapshot that succeeded, when it was begun.
+    pub(in crate::replica) store_bytes: u64,
+    pub(in crate::replica) store_keys: u64,
+    /// The snapshot that is being written. One at most.
+    pub(in crate::replica) saving: Option<Saving>,
+    /// The newest snapshot, if it cannot be read: another one takes its place, whatever the log has grown by.
+    pub(in crate::replica) unreadable: Option<LogId>,
+    /// A member needs a newer one than there is.
+    pub(in crate::replica) wanted: bool,
+    /// Why the last one came to nothing; `None` since one succeeded.
+    pub(in crate::replica) failure: Option<String>,
+    /// Saves that failed in a row.
+    pub(in crate::replica) failures: u32,
+    /// Times in a row that the newest one could not be read to its end.
+    pub(in crate::replica) repairs: u32,
+    /// None is begun before.
+    pub(in crate::replica) retry_at: Option<Time>,
+}
+
+/// A snapshot that is being written.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::replica) struct Saving {
+    /// Its last entry.
+    pub(in crate::replica) last: LogId,
+    /// [`SnapshotPolicy::log_bytes`] when it was begun.
+    pub(in crate::replica) log_bytes: u64,
+    /// [`SnapshotPolicy::log_entries`] then.
+    pub(in crate::replica) log_entries: u64,
+    /// Bytes of the store it holds.
+    pub(in crate::replica) store_bytes: u64,
+    /// Its keys.
+    pub(in crate::replica) store_keys: u64,
+}
+
+impl SnapshotPolicy {
+    /// At a start, from a snapshot with this content.
+    pub(in crate::replica) fn new(store: &Store) -> Self {
+        Self { store_bytes: store.bytes(), store_keys: store.len() as u64, ..Self::default() }
+    }
+
+    /// A snapshot up to `last` counts.
+    pub(in crate::replica) fn succeeded(&mut self, last: LogId) {
+        self.failure = None;
+        if self.unreadable.is_some_and(|unreadable| unreadable <= last) {
+            self.unreadable = None;
+        }
+    }
+
+    /// The state is a leader's snapshot now. What is being written goes on.
+    pub(in crate::replica) fn begin_anew(&mut self, store: &Store) {
+        let saving = self.saving.map(|saving| Saving { log_bytes: 0, log_entries: 0, ..saving });
+        *self = Self { saving, ..Self::new(store) };
+    }
+}
