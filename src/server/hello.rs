@@ -21,7 +21,9 @@ const KIND_PEER: u8 = 1;
 const KIND_RPC: u8 = 2;
 const KIND_ACCEPTED: u8 = 3;
 const KIND_REFUSED: u8 = 4;
-const KIND_OLDER_COPY: u8 = 5;
+// 5 and 6 are questions and replies.
+const KIND_OLDER_COPY: u8 = 7;
+const KIND_NOT_YET: u8 = 8;
 
 /// What a connection is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +93,8 @@ pub(super) enum Answer {
     Accepted,
     /// Go away, and why.
     Refused(String),
+    /// Call again: the called is about to join the caller's cluster. In words.
+    NotYet(String),
     /// The caller's data directory is an older copy of one that the called has met in use: it has lost what it acknowledged
     /// meanwhile. In words.
     OlderCopy(String),
@@ -159,15 +163,19 @@ impl Answer {
     pub(super) async fn write(&self, stream: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
         let block = match self {
             Self::Accepted => Block { kind: KIND_ACCEPTED, body: Vec::new() },
-            Self::Refused(reason) | Self::OlderCopy(reason) => {
-                let refused = matches!(self, Self::Refused(_));
+            Self::Refused(reason) | Self::NotYet(reason) | Self::OlderCopy(reason) => {
+                let kind = match self {
+                    Self::NotYet(_) => KIND_NOT_YET,
+                    Self::OlderCopy(_) => KIND_OLDER_COPY,
+                    _ => KIND_REFUSED,
+                };
                 let mut end = reason.len().min(TEXT_BYTES_MAX);
                 while !reason.is_char_boundary(end) {
                     end -= 1;
                 }
                 let mut body = Vec::new();
                 body.put_bytes(&reason.as_bytes()[..end]);
-                Block { kind: if refused { KIND_REFUSED } else { KIND_OLDER_COPY }, body }
+                Block { kind, body }
             }
         };
         block.write(stream).await
@@ -183,6 +191,7 @@ impl Answer {
         let answer = match block.kind {
             KIND_ACCEPTED => Self::Accepted,
             KIND_REFUSED => Self::Refused(text(&mut body, "refusal")?),
+            KIND_NOT_YET => Self::NotYet(text(&mut body, "refusal")?),
             KIND_OLDER_COPY => Self::OlderCopy(text(&mut body, "refusal")?),
             other => return Err(BlockError::Kind(other)),
         };

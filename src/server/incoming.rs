@@ -182,10 +182,10 @@ impl<E: Env> Incoming<E> {
             }
             _ => self.complain(from, refusal.kind(), &reason),
         }
-        if matches!(refusal, Refusal::OlderCopy { .. }) {
-            Answer::OlderCopy(reason)
-        } else {
-            Answer::Refused(reason)
+        match refusal {
+            Refusal::OlderCopy { .. } => Answer::OlderCopy(reason),
+            Refusal::NotYet { .. } => Answer::NotYet(reason),
+            _ => Answer::Refused(reason),
         }
     }
 

@@ -65,6 +65,19 @@ impl Drop for Queued {
     }
 }
 
+/// Why there is no connection.
+struct Failed {
+    reason: String,
+    /// Whether it passes by itself, without anybody's doing.
+    passes: bool,
+}
+
+impl From<String> for Failed {
+    fn from(reason: String) -> Self {
+        Self { reason, passes: false }
+    }
+}
+
 /// How a connection ended.
 enum End {
     /// Nobody sends any more.
@@ -84,23 +97,27 @@ impl<E: Env> Link<E> {
         // The peer is called whether there is anything to say or not: it has to know which start of this node lives before
         // somebody else claims to be that.
         loop {
-            let reason = match self.connect(turn).await {
+            let (reason, passes) = match self.connect(turn).await {
                 Ok(stream) => {
                     info!(peer = self.to.get(), "connected to peer");
                     complaints.clear();
                     backoff_micros = self.options.backoff_min_micros;
                     match self.write_until_broken(stream).await {
                         End::Closed => return,
-                        End::Broken(reason) => reason,
+                        End::Broken(reason) => (reason, false),
                     }
                 }
-                Err(reason) => {
+                Err(Failed { reason, passes }) => {
                     turn = turn.wrapping_add(1);
-                    reason
+                    (reason, passes)
                 }
             };
             if !complaints.contains(&reason) {
-                warn!(peer = self.to.get(), %reason, "no connection to peer; trying again");
+                if passes {
+                    info!(peer = self.to.get(), %reason, "no connection to peer yet");
+                } else {
+                    warn!(peer = self.to.get(), %reason, "no connection to peer; trying again");
+                }
                 if complaints.len() >= COMPLAINTS_MAX {
                     complaints.clear();
                 }
@@ -113,9 +130,13 @@ impl<E: Env> Link<E> {
         }
     }
 
-    async fn connect(&self, turn: usize) -> Result<E::Stream, String> {
+    async fn connect(&self, turn: usize) -> Result<E::Stream, Failed> {
         let addrs = self.directory.addresses(self.to);
-        let addr = addrs.iter().cycle().nth(turn % addrs.len().max(1)).ok_or("its address is not known")?;
+        let addr = addrs
+            .iter()
+            .cycle()
+            .nth(turn % addrs.len().max(1))
+            .ok_or_else(|| "its address is not known".to_owned())?;
         let deadline = self.env.now().plus(self.options.connect_timeout_micros);
         let connecting = async {
             let mut stream =
@@ -127,14 +148,16 @@ impl<E: Env> Link<E> {
                 Ok(Answer::OlderCopy(reason)) => {
                     let why = Withdrawal::OlderCopy { met_by: self.to };
                     let _ = self.control.send(Control::Withdraw(why)).await;
-                    Err(format!("{addr} refuses this node: {reason}"))
+                    Err(format!("{addr} refuses this node: {reason}").into())
                 }
-                Ok(Answer::Refused(reason)) => Err(format!("{addr} refuses this node: {reason}")),
-                Err(error) => Err(format!("{addr} gave no answer: {error}")),
+                // A step of every join that goes well: nothing to warn of.
+                Ok(Answer::NotYet(reason)) => Err(Failed { reason, passes: true }),
+                Ok(Answer::Refused(reason)) => Err(format!("{addr} refuses this node: {reason}").into()),
+                Err(error) => Err(format!("{addr} gave no answer: {error}").into()),
             }
         };
         let connected = until(&self.env, deadline, connecting).await;
-        connected.unwrap_or_else(|| Err(format!("{addr} does not answer")))
+        connected.unwrap_or_else(|| Err(format!("{addr} does not answer").into()))
     }
 
     /// Everything that waits goes out in one write.

@@ -129,7 +129,7 @@ async fn converse(
     Hello::Rpc.write(stream).await.map_err(|error| error.to_string())?;
     match Answer::read(stream).await.map_err(|error| error.to_string())? {
         Answer::Accepted => {}
-        Answer::Refused(reason) | Answer::OlderCopy(reason) => return Err(reason),
+        Answer::Refused(reason) | Answer::NotYet(reason) | Answer::OlderCopy(reason) => return Err(reason),
     }
     let block = Block { kind: KIND_QUESTION, body: to_bytes(question) };
     sent.store(true, Ordering::Relaxed);

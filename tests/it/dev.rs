@@ -10,7 +10,7 @@ use tempfile::TempDir;
 struct Dev {
     process: Child,
     said: Lines<BufReader<ChildStdout>>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Dev {
@@ -24,11 +24,19 @@ impl Dev {
             .spawn()
             .unwrap();
         let said = BufReader::new(process.stdout.take().unwrap()).lines();
-        Self { process, said, _dir: dir }
+        Self { process, said, dir }
     }
 
     fn enter(&mut self, line: &str) {
         writeln!(self.process.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// What its nodes have logged.
+    fn logs(&self) -> String {
+        let files =
+            std::fs::read_dir(self.dir.path().join("cluster")).unwrap().map(|entry| entry.unwrap().path());
+        let logs = files.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+        logs.map(|path| std::fs::read_to_string(path).unwrap()).collect()
     }
 
     /// Reads what it says up to the line that has `part` in it.
@@ -51,6 +59,11 @@ fn a_killed_node_is_told_of_and_can_be_started_again() {
     let mut dev = Dev::start();
     let row = dev.wait_for("node-2");
     dev.wait_for("Type `kill 2`");
+    let logs = dev.logs();
+    assert!(logs.contains("joined"), "{logs}");
+    let warnings: Vec<&str> =
+        logs.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).collect();
+    assert!(warnings.is_empty(), "joins that go well warn of nothing: {warnings:#?}");
     let port: u16 = row.split("http://localhost:").nth(1).unwrap()[..6].trim().parse().unwrap();
     dev.enter("burn 2");
     dev.wait_for("type start, stop or kill");
