@@ -174,7 +174,9 @@ impl Run {
                 operate_at = now() + OPERATOR_MICROS;
                 self.operate();
             }
-            let next = faults.peek().map_or(u64::MAX, |fault| began + fault.at);
+            // One that is held back is looked at with the rest, not every microsecond: each look asks the leader for its status.
+            let next = faults.peek().filter(|_| !self.is_reverted());
+            let next = next.map_or(u64::MAX, |fault| began + fault.at);
             sleep_until(next.min(now() + 10 * MILLI).max(now() + 1)).await;
         }
     }
