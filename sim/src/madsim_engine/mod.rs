@@ -29,6 +29,7 @@ mod upkeep;
 mod world;
 
 pub use run::run;
+pub use upkeep::snapshot_worker_percent;
 
 use madsim::time::TimeHandle;
 use std::pin::pin;

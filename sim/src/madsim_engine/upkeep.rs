@@ -74,6 +74,12 @@ fn pick<T: Clone>(rng: &mut SmallRng, from: &[T]) -> T {
     from[rng.random_range(0..from.len())].clone()
 }
 
+/// In a run of `seed` the snapshots' worker takes so much of the log's time, in hundredths; in the calm no more than all of it.
+#[must_use]
+pub fn snapshot_worker_percent(seed: u64) -> u64 {
+    Limits::of(seed).snapshot_worker_percent
+}
+
 impl Limits {
     /// Those of a seed.
     pub(in crate::madsim_engine) fn of(seed: u64) -> Self {
