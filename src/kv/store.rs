@@ -4,6 +4,7 @@
 use crate::kv::command::{Op, Outcome, Revision};
 use crate::kv::leaf::VersionedRef;
 use crate::kv::tree::{Tree, TreeBuilder};
+use crate::mutants::{Mutant, planted};
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -131,9 +132,11 @@ impl Store {
 
     fn delete(&mut self, key: &[u8]) -> Outcome {
         let Some(before) = self.tree.get(key) else {
+            self.revision.0 += u64::from(planted(Mutant::MissingDeleteCounts));
             return Outcome::Deleted { revision: self.revision, existed: false };
         };
-        self.bytes -= (key.len() + before.value.len()) as u64;
+        let key_bytes = if planted(Mutant::DeletedKeysWeigh) { 0 } else { key.len() };
+        self.bytes -= (key_bytes + before.value.len()) as u64;
         self.digests = self.digests.wrapping_sub(digest(key, before));
         self.tree.remove(key);
         self.revision.0 += 1;

@@ -134,6 +134,46 @@ mutants! {
     HeartbeatsDoubled "heartbeats-doubled" "heartbeats come twice as often";
     OverloadedEarly "overloaded-early" "a leader refuses writes as soon as one waits";
     WipedKeepsId "wiped-keeps-id" "a member that lost its disk comes back under the same id";
+    HeardOnce "b-heard-once" "a follower remembers when it first heard its leader, not when it last did";
+    TransferUnsaid "b-transfer-unsaid" "who stands for election because the leader asked for it does not say so";
+    JointAsksIncoming "b-joint-asks-incoming" "in the joint state a candidate asks the incoming voters only";
+    CampaignWhileInstalling "b-campaign-while-installing" "a node stands for election while a snapshot is about to replace its log";
+    InflightBytesKept "b-inflight-bytes-kept" "acknowledged appends are not taken off the bytes in flight to a peer";
+    HeartbeatNamesMatch "b-heartbeat-names-match" "a heartbeat names the last entry acknowledged, not the last one sent";
+    RoundToldOnce "b-round-told-once" "a round of reads is told to each peer once, however often the message is lost";
+    DeposedReadsLost "b-deposed-reads-lost" "a leader that steps down forgets the reads whose round was sent";
+    QuestionPauseMillis "b-question-pause-millis" "after a refused question for a read index the next waits a thousand times too long";
+    ReadIndexApplied "b-read-index-applied" "the read index is what the leader has applied, not what is committed";
+    RemovedUntold "b-removed-untold" "a removed member is dropped as soon as its removal is committed, before it hears so";
+    TransferToLearner "b-transfer-to-learner" "leadership is handed to learners too, which cannot take it";
+    MembershipAtBoundary "b-membership-at-boundary" "the membership at an index leaves out the one that stands at that very index";
+    MembershipDropped "b-membership-dropped" "compaction drops the membership in force where the log begins, if a later one follows";
+    CommittedAtBoundary "b-committed-at-boundary" "a membership that is the last entry committed is reported as not committed";
+    TransferNeverRewinds "b-snapshot-never-rewinds" "a snapshot that is being sent never goes back to a chunk that its receiver lacks";
+    LaggardUncapped "b-laggard-uncapped" "what a laggard needs is kept in memory without a bound";
+    WantedOnce "b-wanted-once" "a leader asks once for a snapshot that a peer needs, and never again";
+    StallFromNewest "b-stall-from-newest" "whether the disk has stalled is judged by the newest write, not the oldest";
+    UnsyncedKept "b-unsynced-kept" "a receipt for several writes takes the bytes of the last one only off what the disk owes";
+    LeaderlessNextTerm "b-leaderless-next-term" "after a refusal nothing is forwarded to the leader of the next term either";
+    SentNeverExpire "b-sent-never-expire" "once a write has expired, the deadlines of those sent are not looked at any more";
+    LostStillCounted "b-lost-still-counted" "writes that were lost or given up still count as waiting";
+    ExpiredReadsCounted "b-expired-reads-counted" "reads whose time is up still count as waiting";
+    FirstTermBoundary "b-first-term-boundary" "a restarted leader refuses late forwards of the very term that it led before";
+    OriginNotReset "b-origin-not-reset" "the forwards of an origin that restarted are taken for copies of its earlier life";
+    RefusesProposed "b-refuses-proposed" "where part of a forward finds no room, what was proposed of it is refused too";
+    GrowthKept "b-growth-kept" "what a snapshot covers is not taken off what the log has grown by";
+    FullFollowerRefuses "b-full-follower-refuses" "a follower whose disk is full refuses writes that its leader would take";
+    MissingDeleteCounts "b-missing-delete-counts" "deleting a key that does not exist takes a revision";
+    LargeLeft "b-large-left" "a large value stays in its leaf when a small one takes its place";
+    DeletedKeysWeigh "b-deleted-keys-weigh" "the length of a deleted key is not taken off the bytes of the store";
+    AbandonedLeft "b-abandoned-left" "the file of an incoming snapshot that is abandoned stays on the disk";
+    OldSnapshotsKept "b-old-snapshots-kept" "older snapshots are removed at a start only";
+    SegmentBoundForgotten "b-segment-bound-forgotten" "a segment that was read at a start is taken to hold no more than its last batch";
+    IdleUnwitnessed "b-idle-unwitnessed" "the witness of the last batch is written at the end of the process only";
+    DamagedReaderKept "b-damaged-reader-kept" "a snapshot file that could not be read stays open, and is read again after it was replaced";
+    IncarnationKept "b-incarnation-kept" "the starts of a node are not counted: each life has the incarnation of the first";
+    RoomUntold "b-room-untold" "the replica is told that the disk is full, and not that it has room again";
+    TemporariesKept "b-temporaries-kept" "unfinished snapshots of an earlier life are not removed at a start";
 }
 
 /// The number of the one that is planted, from 1; 0 for none.

@@ -32,7 +32,8 @@ impl Configurations {
 
     /// The membership in force at `index`.
     pub(in crate::raft) fn at(&self, index: LogIndex) -> &(LogId, Membership) {
-        let count = self.0.partition_point(|(id, _)| id.index <= index);
+        let through = if planted(Mutant::MembershipAtBoundary) { index.previous() } else { index };
+        let count = self.0.partition_point(|(id, _)| id.index <= through);
         &self.0[count.saturating_sub(1)]
     }
 
@@ -66,7 +67,12 @@ impl Configurations {
     /// Forgets what was in force only below `base`.
     pub(in crate::raft) fn compact(&mut self, base: LogIndex) {
         let count = self.0.partition_point(|(id, _)| id.index <= base);
-        self.0.drain(..count.saturating_sub(1));
+        let kept = if planted(Mutant::MembershipDropped) {
+            count.min(self.0.len() - 1)
+        } else {
+            count.saturating_sub(1)
+        };
+        self.0.drain(..kept);
     }
 }
 

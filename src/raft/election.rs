@@ -200,7 +200,8 @@ impl Raft {
     /// Whether this node may stand for election: by its own log, on a disk that works, with no snapshot about to
     /// replace the log.
     fn may_campaign(&self) -> bool {
-        self.shared.may_lead() && !self.shared.is_install_pending() && !self.shared.is_disk_stalled()
+        let installs = self.shared.is_install_pending() && !planted(Mutant::CampaignWhileInstalling);
+        self.shared.may_lead() && !installs && !self.shared.is_disk_stalled()
     }
 
     /// At the start: who decides alone need not wait for anybody.
@@ -251,7 +252,9 @@ impl Raft {
         }
         self.become_follower(self.shared.term(), Some(from));
         self.reset_election_deadline();
-        if let Role::Follower(follower) = &mut self.role {
+        if let Role::Follower(follower) = &mut self.role
+            && !planted(Mutant::HeardOnce)
+        {
             follower.heard = self.shared.now;
         }
         true
@@ -286,6 +289,7 @@ impl Raft {
         let election_deadline = self.shared.draw_election_deadline();
         let vote_at = self.shared.writes.stamp();
         self.role = Role::Candidate(Candidate { votes: BTreeMap::new(), vote_at, election_deadline });
+        let transfer = transfer && !planted(Mutant::TransferUnsaid);
         let body = Body::RequestVote { last_log: self.shared.log.last(), transfer };
         for voter in self.shared.other_voters() {
             if planted(Mutant::RequestBeforeDurable) {

@@ -1,5 +1,6 @@
 //! What a leader knows of one peer.
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::types::{LogIndex, ReadRound, Session, Time};
 use crate::raft::withdrawal::Withdrawal;
@@ -92,7 +93,7 @@ impl Inflight {
         while let Some((last, bytes)) = self.appends.front()
             && *last <= index
         {
-            self.bytes -= bytes;
+            self.bytes -= if planted(Mutant::InflightBytesKept) { 0 } else { *bytes };
             self.appends.pop_front();
         }
     }
@@ -179,6 +180,7 @@ impl Peer {
         let Some(leaving) = self.leaving.as_mut().filter(|leaving| commit >= leaving.removed_at) else {
             return false;
         };
+        let patience_micros = if planted(Mutant::RemovedUntold) { 0 } else { patience_micros };
         let until = *leaving.until.get_or_insert(now.plus(patience_micros));
         now >= until
     }

@@ -71,7 +71,8 @@ impl Raft {
         let asked = shared.reads.question.as_ref().map(|question| question.sequence);
         if incarnation == shared.incarnation && asked == Some(sequence) {
             shared.reads.give_up_question();
-            shared.reads.not_before = shared.now.plus(shared.config.heartbeat_interval_micros);
+            let times = if planted(Mutant::QuestionPauseMillis) { 1_000 } else { 1 };
+            shared.reads.not_before = shared.now.plus(times * shared.config.heartbeat_interval_micros);
         }
     }
 
@@ -111,7 +112,8 @@ impl Shared {
             leader.reads.last_round = leader.reads.last_round.next();
         }
         let requesters = core::mem::take(&mut leader.reads.next);
-        let round = Round { number: leader.reads.last_round, index: self.commit_index, requesters };
+        let index = if planted(Mutant::ReadIndexApplied) { self.last_applied } else { self.commit_index };
+        let round = Round { number: leader.reads.last_round, index, requesters };
         leader.reads.rounds.push_back(round);
     }
 

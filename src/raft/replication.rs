@@ -235,11 +235,17 @@ impl Shared {
 
     /// One append with at most `bytes_max` bytes of entries (one entry still goes, unless it is 0: a heartbeat).
     fn send_append(&mut self, id: NodeId, peer: &mut Peer, round: ReadRound, bytes_max: u64) {
+        let is_old_round = round <= peer.told_round && planted(Mutant::RoundToldOnce);
+        let round = if is_old_round { ReadRound::ZERO } else { round };
+        let names_match = planted(Mutant::HeartbeatNamesMatch)
+            && bytes_max == 0
+            && matches!(peer.state, PeerState::Replicate(_))
+            && self.log.term_at(peer.match_index).is_some();
         let mut prev = LogId::ZERO;
         let mut entries = Vec::new();
         // Who waits for a snapshot has nothing that could be compared: its heartbeat agrees before the log.
         if !matches!(peer.state, PeerState::Snapshot(_)) {
-            let before = peer.next_index.previous();
+            let before = if names_match { peer.match_index } else { peer.next_index.previous() };
             let term = self.log.term_at(before).expect("a peer that needs compacted entries gets a snapshot");
             prev = LogId::new(term, before);
             let mut bytes = 0;
@@ -258,7 +264,8 @@ impl Shared {
                 PeerState::Snapshot(_) => {}
             }
         }
-        let tail = prev.index.plus(entries.len() as u64);
+        let tail =
+            if names_match { peer.next_index.previous() } else { prev.index.plus(entries.len() as u64) };
         peer.told_at = Some(self.now);
         peer.told_commit = peer.told_commit.max(self.commit_index.min(tail));
         peer.told_round = peer.told_round.max(round);

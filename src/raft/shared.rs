@@ -156,7 +156,14 @@ impl Shared {
     /// Voters of either set other than this node.
     pub(in crate::raft) fn other_voters(&self) -> Vec<NodeId> {
         let membership = self.membership();
-        membership.members.keys().copied().filter(|id| *id != self.id && membership.is_voter(*id)).collect()
+        let is_asked = |id: NodeId| {
+            if planted(Mutant::JointAsksIncoming) {
+                membership.voters.contains(&id)
+            } else {
+                membership.is_voter(id)
+            }
+        };
+        membership.members.keys().copied().filter(|id| *id != self.id && is_asked(*id)).collect()
     }
 
     /// A message of the current term.
@@ -249,7 +256,8 @@ impl Shared {
     /// Tells which membership is in force.
     pub(in crate::raft) fn report_membership(&mut self) {
         let (id, membership) = self.configurations.latest().clone();
-        let committed = id.index <= self.commit_index;
+        let at_boundary = id.index == self.commit_index && planted(Mutant::CommittedAtBoundary);
+        let committed = id.index <= self.commit_index && !at_boundary;
         self.outbox.events.push(RaftEvent::MembershipChanged { membership, id, committed });
     }
 

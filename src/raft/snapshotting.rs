@@ -84,14 +84,14 @@ impl Shared {
         let last = snapshot.last;
         let (entries_max, bytes_max) = (self.config.log_tail_entries, self.config.log_tail_bytes);
         let mut through = self.log.before_tail(last.index, entries_max, bytes_max);
-        if self.log.bytes() <= self.config.laggard_log_bytes_max {
+        if self.log.bytes() <= self.config.laggard_log_bytes_max || planted(Mutant::LaggardUncapped) {
             through = needed.map_or(through, |needed| through.min(needed));
         }
         let through = through.max(self.log.base().index);
         self.log.compact(through);
         self.configurations.compact(through);
         self.snapshot = Some(snapshot);
-        self.snapshot_wanted = false;
+        self.snapshot_wanted &= planted(Mutant::WantedOnce);
         // What was trimmed beyond the snapshot is still needed on disk.
         let through = through.min(last.index);
         self.outbox.events.push(RaftEvent::Compacted { through, snapshot: last });
@@ -189,7 +189,8 @@ impl Raft {
         if bytes <= bound || self.shared.snapshot.is_none() {
             return;
         }
-        let needed = if bytes <= config.laggard_log_bytes_max { self.needed_by_laggards() } else { None };
+        let keeps = bytes <= config.laggard_log_bytes_max || planted(Mutant::LaggardUncapped);
+        let needed = if keeps { self.needed_by_laggards() } else { None };
         let shared = &mut self.shared;
         let through = shared.last_applied.min(shared.log.durable());
         shared.log.trim(needed.map_or(through, |needed| needed.min(through)), bound / 2);
@@ -262,7 +263,8 @@ impl Raft {
         if next_offset > transfer.snapshot.bytes {
             return shared.bad_message(from, "it has more of a snapshot than there is");
         }
-        transfer.offset = next_offset;
+        let stays = next_offset < transfer.offset && planted(Mutant::TransferNeverRewinds);
+        transfer.offset = if stays { transfer.offset } else { next_offset };
         transfer.step = TransferStep::Ask;
     }
 

@@ -64,7 +64,8 @@ impl Shared {
     /// Whether a peer could lead soon: a voter that answers, and lacks no more than it can get within the time that
     /// a transfer has.
     fn can_take_over(&self, id: NodeId, peer: &Peer) -> bool {
-        self.membership().voters.contains(&id)
+        let is_learner = self.membership().learners.contains_key(&id);
+        (self.membership().voters.contains(&id) || is_learner && planted(Mutant::TransferToLearner))
             && matches!(peer.state, PeerState::Replicate(_))
             && peer.is_active(self.now, self.config.election_timeout_micros)
             && self.log.last().index.since(peer.match_index) <= self.config.promote_lag_entries

@@ -198,7 +198,8 @@ impl Writes {
         while let Some(write) = self.outstanding.front()
             && write.sequence <= sequence
         {
-            self.unsynced_bytes -= write.bytes;
+            let is_left = write.sequence < sequence && planted(Mutant::UnsyncedKept);
+            self.unsynced_bytes -= if is_left { 0 } else { write.bytes };
             log.set_durable(write.through.max(log.base().index));
             self.outstanding.pop_front();
         }
@@ -218,7 +219,8 @@ impl Writes {
 
     /// When the oldest write that is not durable was handed out.
     pub(in crate::raft) fn oldest_issued_at(&self) -> Option<Time> {
-        self.outstanding.front().map(|write| write.issued_at)
+        let newest = if planted(Mutant::StallFromNewest) { self.outstanding.back() } else { None };
+        newest.or_else(|| self.outstanding.front()).map(|write| write.issued_at)
     }
 }
 

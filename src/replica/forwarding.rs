@@ -1,5 +1,6 @@
 //! The leader's side of forwarded writes: each is proposed at most once.
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::{Incarnation, NodeId, Term};
 use crate::replica::message::Forward;
 use alloc::collections::BTreeMap;
@@ -47,7 +48,8 @@ impl Origins {
             return None;
         }
         if forward.incarnation > *incarnation {
-            (*incarnation, *next) = (forward.incarnation, 0);
+            *incarnation = forward.incarnation;
+            *next = if planted(Mutant::OriginNotReset) { *next } else { 0 };
         }
         let seen = next.saturating_sub(forward.first_sequence).min(forward.commands.len() as u64);
         *next = end.max(*next);

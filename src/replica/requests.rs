@@ -91,7 +91,9 @@ impl Replica {
             Some(ClientError::Reserved)
         } else if self.is_removed() {
             Some(ClientError::Removed)
-        } else if self.disk_full && self.raft.role() == RoleName::Leader {
+        } else if self.disk_full
+            && (self.raft.role() == RoleName::Leader || planted(Mutant::FullFollowerRefuses))
+        {
             Some(ClientError::DiskFull)
         } else if self.writes.len() >= self.config.pending_requests_max {
             Some(ClientError::Overloaded)
@@ -139,7 +141,10 @@ impl Replica {
                 Err(InputError::Transferring) => {
                     return self.refuse_forward(&forward, offset.., RefusedBecause::HandingOver);
                 }
-                Err(_) => return self.refuse_forward(&forward, offset.., RefusedBecause::Overloaded),
+                Err(_) => {
+                    let from = if planted(Mutant::RefusesProposed) { seen } else { offset };
+                    return self.refuse_forward(&forward, from.., RefusedBecause::Overloaded);
+                }
             }
         }
     }
@@ -150,7 +155,8 @@ impl Replica {
         if planted(Mutant::ForwardRefusedLate) {
             return self.refuse_forward(forward, 0.., RefusedBecause::NotLeading);
         }
-        let led_in_an_earlier_life = forward.term <= self.first_term;
+        let led_in_an_earlier_life = forward.term < self.first_term
+            || forward.term == self.first_term && !planted(Mutant::FirstTermBoundary);
         if let Some(from) = self.origins.maybe_proposed(forward)
             && from < forward.commands.len()
             && !led_in_an_earlier_life
@@ -187,7 +193,9 @@ impl Replica {
         let error = match refused.why {
             RefusedBecause::NotLeading => {
                 // They are certainly not in that term's log, and never will be: they wait for the next term's leader.
-                self.leaderless_term = self.leaderless_term.max(refused.term);
+                let next = planted(Mutant::LeaderlessNextTerm);
+                let term = if next { refused.term.next() } else { refused.term };
+                self.leaderless_term = self.leaderless_term.max(term);
                 if planted(Mutant::RefusedWritesDropped) {
                     return writes.into_iter().for_each(|it| self.fail(it.request, ClientError::NoLeader));
                 }

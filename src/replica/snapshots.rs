@@ -68,6 +68,11 @@ impl Replica {
         let policy = &mut self.policy;
         if let Some(saving) = policy.saving.take() {
             (policy.store_bytes, policy.store_keys) = (saving.store_bytes, saving.store_keys);
+            let saving = if planted(Mutant::GrowthKept) {
+                Saving { log_bytes: 0, log_entries: 0, ..saving }
+            } else {
+                saving
+            };
             // What was installed meanwhile began the count anew.
             policy.log_bytes = policy.log_bytes.saturating_sub(saving.log_bytes);
             policy.log_entries = policy.log_entries.saturating_sub(saving.log_entries);

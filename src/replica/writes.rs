@@ -10,6 +10,7 @@
 //! deposed leader, live through a failover without an error.
 
 use crate::kv::Op;
+use crate::mutants::{Mutant, planted};
 use crate::raft::{Term, Time};
 use crate::replica::api::RequestId;
 use alloc::collections::VecDeque;
@@ -160,6 +161,7 @@ impl Writes {
             keep
         });
         let sent = self.sent.iter().flatten().map(|sent| sent.write.deadline);
+        let sent = sent.filter(|_| !planted(Mutant::SentNeverExpire));
         self.next_deadline = self.held.iter().map(|write| write.deadline).chain(sent).min();
         (not_appended, unknown)
     }
@@ -195,7 +197,7 @@ impl Writes {
                 taken.push(sent.write);
             }
         }
-        self.sent_count -= taken.len();
+        self.sent_count -= if planted(Mutant::LostStillCounted) { 0 } else { taken.len() };
         self.bytes -= taken.iter().map(|write| write.op.bytes() as u64).sum::<u64>();
         self.drop_answered();
         taken

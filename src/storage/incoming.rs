@@ -1,6 +1,7 @@
 //! A snapshot on its way in from the leader.
 
 use crate::kv::{Store, StoreReader};
+use crate::mutants::{Mutant, planted};
 use crate::raft::{LogId, SnapshotChunk, SnapshotMeta};
 use crate::storage::disk::Disk;
 use crate::storage::error::SnapshotError;
@@ -44,7 +45,9 @@ impl<D: Disk> Incoming<D> {
 
     /// Drops what has arrived so far.
     pub(crate) fn abandon(&mut self) {
-        if let Some(receiving) = self.receiving.take() {
+        if let Some(receiving) = self.receiving.take()
+            && !planted(Mutant::AbandonedLeft)
+        {
             self.files.discard(receiving.writer.path());
         }
     }

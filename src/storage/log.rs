@@ -91,7 +91,7 @@ impl<D: Disk> Log<D> {
         state: LogState,
     ) -> Result<Self, StorageError> {
         let Tail { header, batches, max_index, next_sequence, last_checksum, .. } = recovered.tail;
-        let incarnation = header.incarnation + 1;
+        let incarnation = header.incarnation + u64::from(!planted(Mutant::IncarnationKept));
         let mut nonces = header.nonces;
         nonces.insert(0, nonce(options.seed, incarnation));
         nonces.truncate(NONCES_KEPT);

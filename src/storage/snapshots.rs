@@ -79,7 +79,15 @@ impl<D: Disk> SnapshotFiles<D> {
     pub fn read_chunk(&self, read: &SnapshotRead) -> Result<SnapshotChunk, SnapshotError> {
         // A reader is put back only after it has read well: a file that was damaged may have been written again.
         let reader = self.take_reader(read.snapshot)?;
-        let data = Bytes::from(reader.read(read.offset, read.bytes_max)?);
+        let data = match reader.read(read.offset, read.bytes_max) {
+            Ok(data) => Bytes::from(data),
+            Err(error) => {
+                if planted(Mutant::DamagedReaderKept) {
+                    self.keep_reader(reader);
+                }
+                return Err(error);
+            }
+        };
         let meta = reader.header.meta.clone();
         self.keep_reader(reader);
         let done = if planted(Mutant::ShortChunkIsLast) {
@@ -194,7 +202,9 @@ impl<D: Disk> SnapshotFiles<D> {
     /// Removes the snapshots older than the newest of `markers` that are not among them. Newer ones wait for their
     /// marker.
     pub(crate) fn remove_older(&self, markers: &[SnapshotMeta]) -> Result<(), SnapshotError> {
-        let Some(newest) = markers.last() else { return Ok(()) };
+        let Some(newest) = markers.last().filter(|_| !planted(Mutant::OldSnapshotsKept)) else {
+            return Ok(());
+        };
         self.remove_where(|id| {
             id.is_some_and(|id| {
                 id.index < newest.last.index && markers.iter().all(|marker| marker.last != id)
@@ -204,7 +214,8 @@ impl<D: Disk> SnapshotFiles<D> {
 
     /// Removes everything but the snapshots of `markers`: what a crash left behind.
     pub(crate) fn remove_others(&self, markers: &[SnapshotMeta]) -> Result<(), SnapshotError> {
-        self.remove_where(|id| id.is_none_or(|id| markers.iter().all(|marker| marker.last != id)))
+        let unfinished = !planted(Mutant::TemporariesKept);
+        self.remove_where(|id| id.map_or(unfinished, |id| markers.iter().all(|marker| marker.last != id)))
     }
 
     fn remove_where(&self, unwanted: impl Fn(Option<LogId>) -> bool) -> Result<(), SnapshotError> {

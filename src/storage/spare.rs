@@ -1,5 +1,6 @@
 //! Segments prepared ahead: filled with zeros and synced before they are needed, or left over from before a snapshot.
 
+use crate::mutants::{Mutant, planted};
 use crate::storage::disk::Disk;
 use crate::storage::options::SpareMode;
 use crate::storage::segment::{fill, reserve};
@@ -91,7 +92,8 @@ impl<D: Disk> Spares<D> {
         if !self.ready.is_empty() {
             self.full = false;
         }
-        (self.full != was_full).then_some(self.full)
+        let is_told = self.full || !planted(Mutant::RoomUntold);
+        (self.full != was_full && is_told).then_some(self.full)
     }
 
     /// A spare of at least `bytes`: one that is ready, or a new one with reserved room. The log waits for this: it is not worth a
