@@ -174,6 +174,45 @@ mutants! {
     IncarnationKept "b-incarnation-kept" "the starts of a node are not counted: each life has the incarnation of the first";
     RoomUntold "b-room-untold" "the replica is told that the disk is full, and not that it has room again";
     TemporariesKept "b-temporaries-kept" "unfinished snapshots of an earlier life are not removed at a start";
+    TimerSameDeadline "c-timer-same-deadline" "a timer that went off early is not set again for the deadline that it had";
+    LinkBackoffUncapped "c-link-backoff-uncapped" "the pause between two attempts to connect to a peer doubles without end";
+    LinkTurnStuck "c-link-turn-stuck" "only the likeliest of a peer's addresses is ever tried";
+    JoinFirstAddressOnly "c-join-first-address-only" "a node that is to join asks only the first of the addresses it was given";
+    AnnounceOnce "c-announce-once" "a node whose new address could not be announced at once does not try again";
+    RemovedLinkKept "c-removed-link-kept" "the connection to a removed member, its task and its queue are never given up";
+    StopDoesNotWait "c-stop-does-not-wait" "a node that is asked to stop does not wait for the writes and the transfer that are under way";
+    CommittedUnpublished "c-committed-unpublished" "after a start nobody who waits is told that the membership is committed";
+    TurnEndUntold "c-turn-end-untold" "who waits for another join of the same name is not woken when it ends";
+    AbsorbedRemembers "c-absorbed-remembers" "a node that moved to another cluster judges callers by the membership of its old one";
+    ClientSlotLost "c-client-slot-lost" "the slot of a client that went away before its answer is never used again";
+    DiskFullGaugeStuck "c-disk-full-gauge-stuck" "the gauge that says that the disk is full never goes back";
+    ReadsOldCluster "c-reads-old-cluster" "the worker that reads snapshots goes on in the old cluster's directory after a move";
+    ControlStarved "c-control-starved" "orders to the node (status, stop) wait for as long as something comes from peers or the disk";
+    QueueBytesKept "c-queue-bytes-kept" "bytes queued for a peer are counted twice and given back once";
+    RaftAcceptEnds "c-raft-accept-ends" "one failed accept ends the listener on the raft port";
+    PlaceLeak "c-place-leak" "the last connection of each caller does not give its place back";
+    WipedCountsAsAlive "c-wiped-counts-as-alive" "a member that lost its data, and answers at its address under the same id, is taken for alive";
+    VoterUncommitted "c-voter-uncommitted" "a join is reported done before the change that makes the node a voter is committed";
+    LearnerLeftBehind "c-learner-left-behind" "a learner that refused its place is not removed again";
+    JoinsSerial "c-joins-serial" "a join begins only when the one before has ended";
+    JoinDenied "c-join-denied" "a join that was passed on and not answered in time is reported as never begun";
+    EmptyIsMissing "c-empty-is-missing" "a key whose value is the empty string is reported missing";
+    GetKeyLimit "c-get-key-limit" "a key of the greatest length can be set and not read";
+    AnsweringTimed "c-answering-timed" "a connection whose request is being worked on for longer than a head may take is closed";
+    ConnectionKept "c-connection-kept" "connections that have ended stay in the list of open ones";
+    AnswerRoomKept "c-answer-room-kept" "the room that a large answer is tried for is not given back";
+    SilenceIsReady "c-silence-is-ready" "a node is ready although no quorum answers in time";
+    FinishUnwoken "c-finish-unwoken" "idle connections are not woken when they are told to finish";
+    FlushUntold "c-flush-untold" "who waits for an answer to leave is not woken when it has";
+    SilentMillis "c-silent-millis" "the status says for how many milliseconds a member was silent, and calls them seconds";
+    HandOverBelieved "c-hand-over-believed" "a leader that said that it hands over is asked nothing more in its term, though the transfer failed";
+    SnapshotFailureKept "c-snapshot-failure-kept" "the status tells of a failed snapshot long after the next one succeeded";
+    ReadOneEarly "c-read-one-early" "a read may be answered one entry too early, along with others";
+    PromotionExact "c-promotion-exact" "a learner becomes a voter only at a moment when it has every single entry";
+    QuestionAskedOnce "c-question-asked-once" "a follower's question for a read index that gets lost is not sent again";
+    RecycledNoRoom "c-recycled-no-room" "a full disk stays full when a segment has been recycled for the next";
+    TornKept "c-torn-kept" "torn tails that were set aside are never removed";
+    ReservedTooShort "c-reserved-too-short" "a node promised to another cluster takes writes again long before the promise ends";
 }
 
 /// The number of the one that is planted, from 1; 0 for none.

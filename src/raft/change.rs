@@ -83,6 +83,7 @@ impl Shared {
     fn promotion(&self, leader: &Leader) -> Option<Membership> {
         let membership = self.membership();
         let last = self.log.last().index;
+        let lag_max = if planted(Mutant::PromotionExact) { 0 } else { self.config.promote_lag_entries };
         let caught_up = |peer: &Peer| {
             if planted(Mutant::PromotedEarly) {
                 return peer.heard.is_some();
@@ -91,7 +92,7 @@ impl Shared {
             // short the log is.
             matches!(peer.state, PeerState::Replicate(_))
                 && peer.match_index > LogIndex::ZERO
-                && last.since(peer.match_index) <= self.config.promote_lag_entries
+                && last.since(peer.match_index) <= lag_max
                 && peer.heard.is_some()
                 && peer.is_active(self.now, self.config.election_timeout_micros)
         };

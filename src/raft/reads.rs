@@ -153,6 +153,9 @@ impl Shared {
             && now.since(question.asked_at) >= silence
         {
             question.asked_at = now;
+            if planted(Mutant::QuestionAskedOnce) {
+                return;
+            }
             let (leader, sequence) = (question.leader, question.sequence);
             self.send(leader, Body::ReadIndex { incarnation: self.incarnation, sequence });
         }

@@ -87,7 +87,9 @@ impl Reads {
             Some((&index, _)) if index <= applied => {}
             _ => return Vec::new(),
         }
-        let later = self.confirmed.split_off(&applied.next());
+        let next = applied.next();
+        let from = if planted(Mutant::ReadOneEarly) { next.next() } else { next };
+        let later = self.confirmed.split_off(&from);
         let now: Vec<Read> = core::mem::replace(&mut self.confirmed, later).into_values().flatten().collect();
         self.count -= now.len();
         now

@@ -238,6 +238,8 @@ impl Replica {
             && leader != self.raft.id()
             && self.raft.term() > self.leaderless_term
             && self.forwards_wait_until().is_none()
+            && !(planted(Mutant::HandOverBelieved)
+                && self.handing_over.is_some_and(|(term, _)| term == self.raft.term()))
         {
             self.forward_writes(leader);
         }

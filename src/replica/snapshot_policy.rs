@@ -1,6 +1,7 @@
 //! What a replica keeps of its snapshots: what is due, what is being written, what failed. `snapshots` has the rules.
 
 use crate::kv::Store;
+use crate::mutants::{Mutant, planted};
 use crate::raft::{LogId, Time};
 use alloc::string::String;
 
@@ -53,7 +54,9 @@ impl SnapshotPolicy {
 
     /// A snapshot up to `last` counts.
     pub(in crate::replica) fn succeeded(&mut self, last: LogId) {
-        self.failure = None;
+        if !planted(Mutant::SnapshotFailureKept) {
+            self.failure = None;
+        }
         if self.unreadable.is_some_and(|unreadable| unreadable <= last) {
             self.unreadable = None;
         }

@@ -1,5 +1,6 @@
 //! A pristine cluster of one moves into another cluster: promised first, then handed over, in one process.
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::{ClusterId, StoreId, Time};
 use crate::replica::{ClientError, Event, Replica, ReplicaStart};
 use crate::server::directory::Me;
@@ -47,7 +48,8 @@ impl<E: Env> Driver<E> {
         let store = earlier.map_or_else(|| StoreId(seed() << 64 | seed()), |earlier| earlier.store);
         let until = now.plus(micros.min(RESERVATION_MICROS_MAX));
         self.reservation = Some(Reservation { cluster, store, until });
-        self.replica.step(now, Event::Reserve { until: if self.awaits_join { FOR_EVER } else { until } });
+        let free_at = if planted(Mutant::ReservedTooShort) { now.plus(micros / 1_000) } else { until };
+        self.replica.step(now, Event::Reserve { until: if self.awaits_join { FOR_EVER } else { free_at } });
         self.directory.set_promised(Some(cluster));
         info!(%cluster, "reserved for another cluster");
         Ok(store)

@@ -403,7 +403,9 @@ impl Directory {
     pub(super) fn set_me(&self, me: Me, in_force: Membership, addresses: Vec<(NodeId, String)>) {
         let addresses = addresses.into_iter().take(LEARNED_MAX);
         let learned = addresses.map(|(id, addr)| (id, Learned::new(addr))).collect();
-        *self.lock() = State::new(me, in_force, learned);
+        let mut state = self.lock();
+        let committed = state.committed.take().filter(|_| planted(Mutant::AbsorbedRemembers));
+        *state = State { committed, ..State::new(me, in_force, learned) };
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

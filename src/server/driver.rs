@@ -392,7 +392,8 @@ impl<E: Env> Driver<E> {
         // An id that was never given yet may be a member's whose entry has not arrived here.
         let next = membership.next_member_id;
         let Self { links, leaving, directory, .. } = self;
-        links.retain(|id| id >= next || membership.members.contains_key(&id) || leaving.contains(&id));
+        let all = planted(Mutant::RemovedLinkKept);
+        links.retain(|id| all || id >= next || membership.members.contains_key(&id) || leaving.contains(&id));
         directory.retain_left(leaving);
     }
 
@@ -414,7 +415,7 @@ impl<E: Env> Driver<E> {
         }
         let (committed, _) = raft.membership_at(commit);
         self.directory.set_committed(committed.clone());
-        if committed == self.replica.membership() {
+        if committed == self.replica.membership() && !planted(Mutant::CommittedUnpublished) {
             self.membership.send_replace(MembershipView { membership: committed.clone(), committed: true });
         }
     }
@@ -445,7 +446,8 @@ impl<E: Env> Driver<E> {
         let now = self.env.now();
         let Some(stopping) = &self.stopping else { return false };
         // The transfer is one of those who wait. Writes that came during it go to the new leader, and are answered.
-        self.adopting.is_none() && (self.clients.is_empty() || now >= stopping.give_up)
+        let is_idle = self.clients.is_empty() || planted(Mutant::StopDoesNotWait);
+        self.adopting.is_none() && (is_idle || now >= stopping.give_up)
     }
 
     /// Lets the storage finish what it has.

@@ -2,6 +2,7 @@
 
 use crate::codec::decode_frame;
 use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::mutants::{Mutant, planted};
 use crate::raft::{ClusterId, NodeId, Time};
 use crate::replica::PeerMessage;
 use crate::server::block::BlockError;
@@ -104,6 +105,9 @@ impl<E: Env> Incoming<E> {
                 Err(error) => {
                     if trouble.failed(self.env.now()) {
                         error!(%error, "cannot accept connections on the raft port");
+                    }
+                    if planted(Mutant::RaftAcceptEnds) {
+                        return;
                     }
                     self.env.sleep_until(self.env.now().plus(ACCEPT_PAUSE_MICROS)).await;
                 }

@@ -4,6 +4,7 @@
 //! Nothing is changed before the new node has answered under its name and has promised itself (it is *reserved*). What
 //! is changed is undone if the promise is not kept, so a dead or wrong address costs the cluster nothing.
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::{Change, ClusterId, Member, Membership, NodeId, StoreId};
 use crate::replica::{ClientError, ClientReply, ClientRequest};
 use crate::server::address::check_address;
@@ -196,7 +197,8 @@ impl<E: Env> Joiner<E> {
         }
         for addr in addrs {
             let found = self.describe(&addr).await;
-            if found.is_ok_and(|found| found.id == id && found.store == member.store_id) {
+            let any = planted(Mutant::WipedCountsAsAlive);
+            if found.is_ok_and(|found| found.id == id && (any || found.store == member.store_id)) {
                 return Some(addr);
             }
         }
@@ -303,6 +305,9 @@ impl<E: Env> Joiner<E> {
                 Err(_) => self.pause().await,
             }
         };
+        if planted(Mutant::LearnerLeftBehind) {
+            return Err(JoinError::Failed(format!("the node did not take up its place: {refusal}")));
+        }
         let change = Change::Remove { members: [id].into() };
         let undone = self.handle.request(ClientRequest::ChangeMembership(change)).await;
         if !matches!(undone, ClientReply::MembershipChanged(_)) {
@@ -319,7 +324,8 @@ impl<E: Env> Joiner<E> {
         let views = self.handle.membership.clone();
         let voter = views.wait_for(|view| {
             let membership = &view.membership;
-            view.committed && membership.outgoing.is_none() && membership.voters.contains(&id)
+            let is_settled = view.committed && membership.outgoing.is_none();
+            (is_settled || planted(Mutant::VoterUncommitted)) && membership.voters.contains(&id)
         });
         let deadline = self.env.now().plus(self.timings.voter_micros);
         match until(&self.env, deadline, voter).await {

@@ -1,6 +1,7 @@
 //! One outgoing connection: connect, say hello, write whatever waits; and again, when it breaks.
 
 use crate::codec::encode_frame;
+use crate::mutants::{Mutant, planted};
 use crate::raft::{NodeId, Withdrawal};
 use crate::replica::PeerMessage;
 use crate::server::directory::Directory;
@@ -108,7 +109,7 @@ impl<E: Env> Link<E> {
                     }
                 }
                 Err(Failed { reason, passes }) => {
-                    turn = turn.wrapping_add(1);
+                    turn = if planted(Mutant::LinkTurnStuck) { 0 } else { turn.wrapping_add(1) };
                     (reason, passes)
                 }
             };
@@ -126,7 +127,9 @@ impl<E: Env> Link<E> {
             if !self.drop_for(backoff_micros).await {
                 return;
             }
-            backoff_micros = (backoff_micros * 2).min(self.options.backoff_max_micros);
+            let is_uncapped = planted(Mutant::LinkBackoffUncapped);
+            let backoff_max = if is_uncapped { u64::MAX } else { self.options.backoff_max_micros };
+            backoff_micros = backoff_micros.saturating_mul(2).min(backoff_max);
         }
     }
 

@@ -86,7 +86,8 @@ impl<D: Disk> SnapshotQueues<D> {
     }
 
     fn use_files(&self, files: &SnapshotFiles<D>) {
-        for queue in [&self.saves, &self.reads] {
+        let told = if planted(Mutant::ReadsOldCluster) { 1 } else { 2 };
+        for queue in [&self.saves, &self.reads].into_iter().take(told) {
             queue.push_all(&mut vec![SnapshotJob::Use(files.clone())]);
         }
     }
@@ -146,7 +147,9 @@ impl<D: Disk> LogWorker<D> {
     fn report(&mut self, result: Result<(), String>) -> bool {
         for event in self.events.drain(..) {
             if let StorageEvent::DiskFull(full) = event {
-                self.metrics.disk_full.set(i64::from(full));
+                if full || !planted(Mutant::DiskFullGaugeStuck) {
+                    self.metrics.disk_full.set(i64::from(full));
+                }
                 if full {
                     error!("the disk has no room for the log: writes are refused until there is some");
                 } else {

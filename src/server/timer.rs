@@ -26,7 +26,11 @@ impl<E: Env> Timer<E> {
 
     /// When it goes off.
     pub(super) fn set(&mut self, at: Option<Time>) {
+        let is_same = self.wanted == at;
         self.wanted = at;
+        if is_same && planted(Mutant::TimerSameDeadline) {
+            return;
+        }
         if let Some(at) = at
             && self.armed.as_ref().is_none_or(|(armed, _)| at < *armed && !planted(Mutant::TimerNotMoved))
         {

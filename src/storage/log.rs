@@ -421,7 +421,8 @@ pub(crate) fn keep_torn<D: Disk>(
     let file = disk.create(&path).map_err(StorageError::new("creating", &path))?;
     file.write_at(bytes, 0).map_err(StorageError::new("writing", &path))?;
     file.sync_data().map_err(StorageError::new("syncing", &path))?;
-    for (_, name) in kept.iter().rev().skip(TORN_FILES_MAX - 1) {
+    let spared = if planted(Mutant::TornKept) { usize::MAX } else { TORN_FILES_MAX - 1 };
+    for (_, name) in kept.iter().rev().skip(spared) {
         let old = wal_dir.join(name);
         disk.remove(&old).map_err(StorageError::new("removing", &old))?;
     }

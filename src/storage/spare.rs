@@ -89,7 +89,7 @@ impl<D: Disk> Spares<D> {
             let result = prepare(&self.disk, &path, self.wanted_bytes, self.room, &|| false);
             self.take_result(result);
         }
-        if !self.ready.is_empty() {
+        if !self.ready.is_empty() && !planted(Mutant::RecycledNoRoom) {
             self.full = false;
         }
         let is_told = self.full || !planted(Mutant::RoomUntold);

@@ -8,6 +8,7 @@
 //! Large bodies together, and large answers together, get no more than three quarters each: clients that do not read their
 //! answers must not keep others from writing, nor the other way round.
 
+use crate::mutants::{Mutant, planted};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -64,7 +65,7 @@ impl Budget {
         let fits = bytes <= LARGE_BYTES || self.take(Kind::Answer, bytes);
         if !fits {
             self.refused.fetch_add(1, Ordering::Relaxed);
-        } else if bytes > LARGE_BYTES {
+        } else if bytes > LARGE_BYTES && !planted(Mutant::AnswerRoomKept) {
             self.give_back(Kind::Answer, bytes);
         }
         fits

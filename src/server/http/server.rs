@@ -1,5 +1,6 @@
 //! Accepting connections, looking after them, and stopping.
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::Time;
 use crate::server::door::{Caller, Episode, Full};
 use crate::server::env::{Env, Listener, until};
@@ -164,7 +165,9 @@ struct Open<E: Env> {
 impl<E: Env> Drop for Open<E> {
     fn drop(&mut self) {
         let mut connections = self.context.connections();
-        connections.open.remove(&self.id);
+        if !planted(Mutant::ConnectionKept) {
+            connections.open.remove(&self.id);
+        }
         connections.places.give_back(&self.caller);
         drop(connections);
         self.context.metrics.connections.dec();
@@ -220,7 +223,7 @@ pub(super) fn overdue(
         Phase::Idle if crowded => seconds > options.idle_timeout_seconds / CROWDED_IDLE_PART,
         Phase::Idle => seconds > options.idle_timeout_seconds,
         Phase::Head => seconds > options.header_timeout_seconds,
-        Phase::Answering => false,
+        Phase::Answering => seconds > options.header_timeout_seconds && planted(Mutant::AnsweringTimed),
         Phase::Sending => seconds > options.write_timeout_seconds + allowance,
     }
 }

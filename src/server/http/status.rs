@@ -1,5 +1,6 @@
 //! `GET /v1/status` and `GET /metrics`: the node's view of itself and the cluster.
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::{LogId, NodeId, RoleName};
 use crate::replica::MemberStatus;
 use crate::server::env::Env;
@@ -202,7 +203,9 @@ fn member_view<'s>(member: &'s MemberStatus, status: &NodeStatus) -> MemberView<
         applied_index: itself.then(|| replica.last_applied.get()),
         lag: member.lag.or(leads_itself.then_some(0)),
         replication: member.replication,
-        silent_seconds: member.silent_micros.map(|micros| micros as f64 / 1e6),
+        silent_seconds: member
+            .silent_micros
+            .map(|micros| micros as f64 / if planted(Mutant::SilentMillis) { 1e3 } else { 1e6 }),
         snapshot_refused: member.snapshot_refused.map(|why| why.to_string()),
         withdrawn: member.withdrawn.as_deref(),
     }
