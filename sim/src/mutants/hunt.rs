@@ -31,7 +31,39 @@ pub(super) const fn engines_for(mutant: Mutant) -> &'static [Engine] {
         | Mutant::ExitDenies
         | Mutant::StorageErrorIgnored
         | Mutant::TimerNotMoved
-        | Mutant::OldAddress => &[Engine::Madsim],
+        | Mutant::OldAddress
+        | Mutant::TimerSameDeadline
+        | Mutant::LinkBackoffUncapped
+        | Mutant::LinkTurnStuck
+        | Mutant::JoinFirstAddressOnly
+        | Mutant::AnnounceOnce
+        | Mutant::RemovedLinkKept
+        | Mutant::StopDoesNotWait
+        | Mutant::CommittedUnpublished
+        | Mutant::TurnEndUntold
+        | Mutant::AbsorbedRemembers
+        | Mutant::ClientSlotLost
+        | Mutant::DiskFullGaugeStuck
+        | Mutant::ReadsOldCluster
+        | Mutant::ControlStarved
+        | Mutant::QueueBytesKept
+        | Mutant::RaftAcceptEnds
+        | Mutant::PlaceLeak
+        | Mutant::WipedCountsAsAlive
+        | Mutant::VoterUncommitted
+        | Mutant::LearnerLeftBehind
+        | Mutant::JoinsSerial
+        | Mutant::JoinDenied
+        | Mutant::EmptyIsMissing
+        | Mutant::GetKeyLimit
+        | Mutant::AnsweringTimed
+        | Mutant::ConnectionKept
+        | Mutant::AnswerRoomKept
+        | Mutant::SilenceIsReady
+        | Mutant::FinishUnwoken
+        | Mutant::FlushUntold
+        | Mutant::SilentMillis
+        | Mutant::ReservedTooShort => &[Engine::Madsim],
         _ => &[Engine::Queue, Engine::Madsim],
     }
 }
