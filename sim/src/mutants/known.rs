@@ -1,4 +1,5 @@
-//! Which seed finds which bug: a file with a line `name engine seed` for each, so that CI need not hunt for all of them anew.
+//! Which seed finds which bug: a file with a line `name engine seed` for each, so that CI need not hunt for all of them anew. A
+//! line `name missed` is of a bug that was hunted for in vain: it is not hunted for again, and counted as what it is.
 
 use crate::engine::Engine;
 use clap::ValueEnum;
@@ -6,8 +7,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// Engine and seed, by the bug's name.
-pub(super) type Known = BTreeMap<String, (Engine, u64)>;
+/// Engine and seed by the bug's name; `None` for a bug that was hunted for in vain.
+pub(super) type Known = BTreeMap<String, Option<(Engine, u64)>>;
 
 /// Reads the file. A line that begins with `#` is a comment.
 ///
@@ -20,10 +21,13 @@ pub(super) fn read(path: &Path) -> Result<Known, String> {
         .map(|line| {
             let mut words = line.split_whitespace();
             let (name, engine, seed) = (words.next(), words.next(), words.next());
+            if let (Some(name), Some("missed"), None) = (name, engine, seed) {
+                return Ok((name.to_owned(), None));
+            }
             let engine = engine.and_then(|engine| Engine::from_str(engine, false).ok());
             let seed = seed.and_then(|seed| seed.parse().ok());
             match (name, engine, seed, words.next()) {
-                (Some(name), Some(engine), Some(seed), None) => Ok((name.to_owned(), (engine, seed))),
+                (Some(name), Some(engine), Some(seed), None) => Ok((name.to_owned(), Some((engine, seed)))),
                 _ => Err(format!("{}: {line:?} is not a name, an engine and a seed", path.display())),
             }
         })
@@ -37,8 +41,11 @@ pub(super) fn read(path: &Path) -> Result<Known, String> {
 pub(super) fn write(path: &Path, known: &Known) -> Result<(), String> {
     let mut text =
         "# Bug, engine and seed that finds it. Made by: sim mutants --known FILE --update-known\n".to_owned();
-    for (name, (engine, seed)) in known {
-        text.push_str(&format!("{name} {engine} {seed}\n"));
+    for (name, found_by) in known {
+        match found_by {
+            Some((engine, seed)) => text.push_str(&format!("{name} {engine} {seed}\n")),
+            None => text.push_str(&format!("{name} missed\n")),
+        }
     }
     fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }

@@ -16,10 +16,15 @@ pub fn run(options: &Options) -> Result<bool, String> {
     // A planted bug often ends in an assertion of the product; its message is in the table.
     std::panic::set_hook(Box::new(|_| {}));
     let mut known = options.known.as_deref().map(known::read).transpose()?.unwrap_or_default();
-    let mut found_count = 0;
+    let (mut found_count, mut missed_count) = (0, 0);
     for &mutant in &mutants {
         let started = Instant::now();
         let (name, what) = (mutant.name(), mutant.what());
+        if known.get(name) == Some(&None) && !options.update_known {
+            missed_count += 1;
+            println!("{name:<28} missed so far: {what}");
+            continue;
+        }
         let found = look_for(mutant, options, &known);
         let seconds = started.elapsed().as_secs_f64();
         if let Some(Found { engine, seeds, unsound: Some(check), .. }) = found {
@@ -30,7 +35,9 @@ pub fn run(options: &Options) -> Result<bool, String> {
         }
         if let Some(found) = &found {
             found_count += 1;
-            known.insert(name.to_owned(), (found.engine, found.seeds - 1));
+            known.insert(name.to_owned(), Some((found.engine, found.seeds - 1)));
+        } else {
+            known.insert(name.to_owned(), None);
         }
         match (found, options.markdown) {
             (Some(found), false) => println!(
@@ -50,13 +57,14 @@ pub fn run(options: &Options) -> Result<bool, String> {
     if let Some(path) = options.known.as_deref().filter(|_| options.update_known) {
         known::write(path, &known)?;
     }
-    println!("{found_count} of {} mutants found", mutants.len());
-    Ok(found_count == mutants.len())
+    println!("{found_count} of {} mutants found, {missed_count} missed before", mutants.len());
+    Ok(found_count + missed_count == mutants.len())
 }
 
 /// Tries the seed that is known to find a bug, then hunts for it in one engine after the other.
 fn look_for(mutant: Mutant, options: &Options, known: &Known) -> Option<Found> {
-    let by_known = known.get(mutant.name()).and_then(|(engine, seed)| try_seed(*engine, mutant, *seed));
+    let seed = known.get(mutant.name()).copied().flatten();
+    let by_known = seed.and_then(|(engine, seed)| try_seed(engine, mutant, seed));
     by_known.or_else(|| {
         engines_for(mutant).iter().find_map(|&engine| {
             let seeds = match engine {
