@@ -44,7 +44,8 @@ const ROOTS: [&str; 2] = ["lib.rs", "main.rs"];
 const LINES_MAX: usize = 600;
 
 /// What may lie at the top of the repository, beside what is ignored by git and begins with a dot.
-const TOP_LEVEL: [&str; 13] = [
+const TOP_LEVEL: [&str; 14] = [
+    "CHANGELOG.md",
     "Cargo.lock",
     "Cargo.toml",
     "LICENSE",
