@@ -6,7 +6,7 @@
 
 use crate::checks::Violation;
 use crate::pace::{Kind, Promptness, Stand, Traffic};
-use crate::schedule::{MILLI, Settings};
+use crate::schedule::{MILLI, SECOND, Settings};
 use infinitystore::raft::{LogIndex, RoleName, Term};
 use infinitystore::replica::{ClientError, ClientReply, PeerMessage, RequestId};
 use std::collections::{BTreeMap, VecDeque};
@@ -19,6 +19,10 @@ const ELECTIONS_LOST: u64 = 5;
 const ELECTIONS_LOST_LOSSY: u64 = 9;
 /// Messages lost one after the other, of which no run is to be judged.
 const LOSSES: u64 = 12;
+/// A member whose disk refused a snapshot is left alone for so long, twice as long with each further refusal …
+const LEFT_ALONE_MICROS: u64 = SECOND;
+/// … up to this.
+const LEFT_ALONE_MAX_MICROS: u64 = 60 * SECOND;
 /// What is improbable enough to be called impossible, for one heartbeat.
 const IMPOSSIBLE: f64 = 1e-11;
 
@@ -209,6 +213,9 @@ pub struct Service {
     /// Since when a forwarded write or its refusal was last lost on the way from or to a machine.
     lost_at: Vec<Option<u64>>,
     installed_at: Vec<Option<u64>>,
+    /// Whether a machine's disk has refused a snapshot, and until when a leader leaves it alone for that.
+    refused: Vec<bool>,
+    left_alone_until: Vec<u64>,
     full_at: Option<u64>,
     /// When a leader last had so much to commit or to sync that it had to refuse more.
     loaded_at: Option<u64>,
@@ -256,6 +263,8 @@ impl Service {
             asked: BTreeMap::new(),
             lost_at: vec![None; slots],
             installed_at: vec![None; slots],
+            refused: vec![false; slots],
+            left_alone_until: vec![0; slots],
             full_at: None,
         }
     }
@@ -303,6 +312,21 @@ impl Service {
     /// A machine's state was replaced by a snapshot: which of the writes that wait there it contains is not known.
     pub fn installed(&mut self, slot: usize, now: u64) {
         self.installed_at[slot] = Some(now);
+    }
+
+    /// A machine's disk failed while a leader's snapshot was stored.
+    pub fn snapshot_refused(&mut self, slot: usize) {
+        self.refused[slot] = true;
+    }
+
+    /// A leader has been told so, so many times in a row by its count. It may leave that machine alone for a while, and no longer.
+    pub fn snapshot_not_taken(&mut self, now: u64, slot: usize, times: u32) {
+        if std::mem::take(&mut self.refused[slot]) {
+            let doubled = LEFT_ALONE_MICROS << times.saturating_sub(1).min(6);
+            let pause = doubled.min(LEFT_ALONE_MAX_MICROS);
+            // By its own clock.
+            self.left_alone_until[slot] = now + pause + pause / 16;
+        }
     }
 
     /// Some disk has no room.
@@ -535,6 +559,7 @@ impl Service {
             }
             let is_member = self.at.voters & (1 << slot) != 0 && !self.at.surgery;
             let from = linked.max(self.voters_since).max(reign.since).max(since);
+            let from = from.max(self.left_alone_until[slot]);
             let from = from.max(self.kept_at[slot]).max(if follows { self.applied[slot].at } else { 0 });
             let stuck = now.saturating_sub(from);
             if is_member && stuck > self.bounds.stall && (!follows || shows.applied < commit) {
@@ -731,7 +756,7 @@ impl Service {
 mod tests {
     use super::{Health, Service, Shows, Surroundings};
     use crate::checks::Violation;
-    use crate::schedule::{MILLI, Schedule, Settings};
+    use crate::schedule::{MILLI, SECOND, Schedule, Settings};
     use infinitystore::kv::{Outcome, Revision};
     use infinitystore::raft::{LogIndex, RoleName, Term};
     use infinitystore::replica::{ClientError, ClientReply, RequestId};
@@ -836,6 +861,26 @@ mod tests {
             let mut off = service();
             off.surroundings(0, &Surroundings { severed: vec![0b100, 0, 0], ..well() });
             assert_eq!(look(&mut off, long, &shown), Ok(()));
+        }
+    }
+
+    #[test]
+    fn who_is_left_alone_with_a_snapshot_for_longer_than_its_disk_justifies_is_refused() {
+        let behind = [shows(0, 5, 5), shows(1, 5, 5), shows(2, 5, 4)];
+        let stall = service().bounds.stall;
+        let told_at = |refused: bool, times: u32| {
+            let mut service = service();
+            if refused {
+                service.snapshot_refused(2);
+            }
+            service.snapshot_not_taken(0, 2, times);
+            service
+        };
+        refuses("who is connected keeps up", look(&mut told_at(false, 1), 2 * stall, &behind));
+        for (times, pause) in [(1, SECOND), (3, 4 * SECOND), (40, 60 * SECOND)] {
+            assert_eq!(look(&mut told_at(true, times), pause, &behind), Ok(()), "{times}");
+            let long = 2 * (pause + stall);
+            refuses("who is connected keeps up", look(&mut told_at(true, times), long, &behind));
         }
     }
 

@@ -9,7 +9,7 @@ use crate::schedule::{MILLI, SECOND};
 use crate::story::{self, Fate, Status};
 use bytes::Bytes;
 use infinitystore::codec::{decode_frame, encode_frame};
-use infinitystore::raft::{Body, RoleName};
+use infinitystore::raft::{Body, RoleName, SnapshotRefusal};
 use infinitystore::replica::{Actions, Event, Notice, PeerMessage, StorageEvent, StorageRequest};
 use rand::Rng;
 
@@ -356,6 +356,13 @@ impl Engine {
         if actions.notices.iter().any(|notice| matches!(notice, Notice::SnapshotInstalled(_))) {
             self.service.installed(slot, self.now);
         }
+        for notice in &actions.notices {
+            if let Notice::SnapshotNotTaken { peer, times, .. } = notice
+                && let Some(&peer) = self.hosts.get(peer)
+            {
+                self.service.snapshot_not_taken(self.now, peer, *times);
+            }
+        }
         let Some(process) = &self.machines[slot].process else { return Ok(()) };
         let durable = |id| match self.hosts.get(&id) {
             Some(slot) => Some(&self.machines[*slot].durable),
@@ -533,6 +540,9 @@ impl Engine {
                 let Some(process) = &mut machine.process else { return Ok(()) };
                 for event in &events {
                     if let StorageEvent::Durable { refused: Some(refused), .. } = event {
+                        if refused.why != SnapshotRefusal::Content {
+                            self.service.snapshot_refused(slot);
+                        }
                         sketches
                             .iter_mut()
                             .filter(|s| s.snapshot() == Some(refused.last))
