@@ -259,7 +259,7 @@ impl Checks {
         self.ledger.commit(entry)?;
         self.committed_in = self.committed_in.max(replica.raft().term());
         self.entries.push(entry.clone());
-        Ok(())
+        self.orders.reached(index)
     }
 
     /// An entry was committed: what a client asked for once is not in the log twice.

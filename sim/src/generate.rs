@@ -86,10 +86,11 @@ fn settings(rng: &mut SmallRng) -> Settings {
 /// Limits that are far away usually, and near in some runs. Of a stream of their own: so nothing else changes with them.
 fn small_limits(seed: u64, settings: &mut Settings) {
     let mut rng = stream(seed, Stream::Schedule, 2);
-    // Not those of slices yet: a change of membership is answered once it is committed, and the checks know of it once it is applied.
     settings.log_tail_bytes = *pick(&mut rng, &[0, 0, 1, 1_000]);
     let few = 2 * settings.value_bytes as u64 + 8;
     settings.pending_write_bytes_max = *pick(&mut rng, &[0, 0, 0, few]);
+    settings.apply_entries_max = *pick(&mut rng, &[0, 0, 0, 0, 1, 3]);
+    settings.apply_bytes_max = *pick(&mut rng, &[0, 0, 0, 0, 1, 500]);
 }
 
 fn clients(

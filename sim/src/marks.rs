@@ -61,8 +61,9 @@ const RAREST: [&str; 4] =
 const QUEUE_RAREST: [&str; 2] = ["all voters exchanged", "newest of two snapshots damaged"];
 
 /// Marks of the queue engine, whose network carries messages and whose clients ask replicas.
-const QUEUE: [&str; 26] = [
+const QUEUE: [&str; 27] = [
     "acknowledged write lost",
+    "applied in slices",
     "bit flipped while running",
     "copy after a restart",
     "directory fails",

@@ -1,6 +1,6 @@
 //! What operators order, and what became of it: changes of membership and transfers of leadership.
 //!
-//! Done means done: the change is committed, after it was asked for. Refused means not done: nobody becomes a
+//! Done means done: the change is committed, after it was asked for and before it is answered. Refused means not done: nobody becomes a
 //! member, and no member leaves, unless somebody asked for it and was not refused. Beside that each committed
 //! configuration has to follow from the one before it (Dissertation §4.3).
 
@@ -26,10 +26,26 @@ struct Order {
     term: Term,
 }
 
+/// A change that was answered as done, by a replica that had committed more than anybody had applied.
+#[derive(Clone, Debug)]
+struct Promise {
+    /// Who answered.
+    by: NodeId,
+    change: Change,
+    /// The member that it is to have added.
+    added: Option<NodeId>,
+    /// It was asked for when everything up to here was committed.
+    after: LogIndex,
+    /// And answered when everything up to here was.
+    through: LogIndex,
+}
+
 /// The orders, and the configurations that were committed.
 #[derive(Debug, Default)]
 pub struct Orders {
     waiting: HashMap<RequestId, Order>,
+    /// Answers that are judged once everything is known that was committed by then.
+    promised: Vec<Promise>,
     joins: BTreeMap<StoreId, Tally>,
     removals: BTreeMap<NodeId, Tally>,
     /// Every configuration that was committed, in order.
@@ -66,7 +82,8 @@ impl Orders {
         leaves.iter().for_each(|id| count(self.removals.entry(*id).or_default()));
     }
 
-    /// An answer to the operator.
+    /// An answer to the operator. Somebody has applied everything up to `committed`; the replica that answers may know of
+    /// more that is committed, and answers a change then, before anybody applies it.
     ///
     /// # Errors
     /// [`Violation`].
@@ -75,6 +92,7 @@ impl Orders {
         id: RequestId,
         reply: &ClientReply,
         replica: &Replica,
+        committed: LogIndex,
     ) -> Result<(), Violation> {
         let Some(order) = self.waiting.remove(&id) else { return Ok(()) };
         let raft = replica.raft();
@@ -85,29 +103,13 @@ impl Orders {
                 self.refused(request)
             }
             (ClientRequest::ChangeMembership(change), ClientReply::MembershipChanged(added)) => {
-                let after = self.configurations.iter().filter(|(at, _)| at.index > order.committed);
-                let is_done = |membership: &Membership| match change {
-                    Change::AddMember { member, .. } => added.is_some_and(|id| {
-                        membership.members.get(&id).is_some_and(|it| it.store_id == member.store_id)
-                    }),
-                    Change::Remove { members } => {
-                        let stays =
-                            |id| membership.voters.contains(id) || membership.learners.contains_key(id);
-                        added.is_none() && !members.iter().any(stays)
-                    }
-                    Change::Update { id, member } => {
-                        added.is_none() && membership.members.get(id) == Some(member)
-                    }
-                };
-                let done = after.map(|(_, membership)| membership).any(is_done);
-                check!(
-                    "done means done",
-                    done,
-                    "{} answered {change:?} with {added:?}; no configuration that was committed after {} says so",
-                    raft.id(),
-                    order.committed
-                );
-                Ok(())
+                let (change, added, through) = (change.clone(), *added, raft.commit_index());
+                let promise = Promise { by: raft.id(), change, added, after: order.committed, through };
+                if committed < through {
+                    self.promised.push(promise);
+                    return Ok(());
+                }
+                self.kept(&promise)
             }
             (ClientRequest::TransferLeadership(_), ClientReply::Transferred) => {
                 let hint = raft.leader_hint();
@@ -125,6 +127,37 @@ impl Orders {
                 Err(Violation { check: "an answer answers the question", what })
             }
         }
+    }
+
+    /// Everything up to `committed` is known: what was promised by then is done.
+    ///
+    /// # Errors
+    /// [`Violation`].
+    pub fn reached(&mut self, committed: LogIndex) -> Result<(), Violation> {
+        let due: Vec<Promise> = self.promised.extract_if(.., |one| one.through <= committed).collect();
+        due.iter().try_for_each(|promise| self.kept(promise))
+    }
+
+    /// Whether what was answered as done was committed between question and answer.
+    fn kept(&self, promise: &Promise) -> Result<(), Violation> {
+        let Promise { by, change, added, after, through } = promise;
+        let meanwhile = |at: &LogId| at.index > *after && at.index <= *through;
+        let is_done = |membership: &Membership| match change {
+            Change::AddMember { member, .. } => added.is_some_and(|id| {
+                membership.members.get(&id).is_some_and(|it| it.store_id == member.store_id)
+            }),
+            Change::Remove { members } => {
+                let stays = |id| membership.voters.contains(id) || membership.learners.contains_key(id);
+                added.is_none() && !members.iter().any(stays)
+            }
+            Change::Update { id, member } => added.is_none() && membership.members.get(id) == Some(member),
+        };
+        check!(
+            "done means done",
+            self.configurations.iter().any(|(at, membership)| meanwhile(at) && is_done(membership)),
+            "{by} answered {change:?} with {added:?}; no configuration that was committed after {after}, up to {through}, says so"
+        );
+        Ok(())
     }
 
     /// An order was refused: what is committed needs another one.
@@ -236,7 +269,7 @@ fn follows(before: &Membership, next: &Membership) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Orders, follows};
+    use super::{Orders, Promise, follows};
     use infinitystore::raft::{Change, LogId, LogIndex, Member, Membership, NodeId, StoreId, Term};
     use infinitystore::replica::{ClientRequest, RequestId};
 
@@ -268,6 +301,23 @@ mod tests {
         let (stays, _) = alone.apply_change(&add(2, false)).unwrap();
         assert_eq!(follows(&alone, &stays), Ok(()));
         assert!(follows(&stays, &joint).is_err(), "it was to stay a learner");
+    }
+
+    #[test]
+    fn what_was_promised_has_to_be_committed_by_then() {
+        let alone = Membership::bootstrap(member(1));
+        let (learning, _) = alone.apply_change(&add(2, true)).unwrap();
+        let (after, through) = (LogIndex::new(1), LogIndex::new(3));
+        let promise =
+            Promise { by: NodeId::new(1), change: add(2, true), added: Some(NodeId::new(2)), after, through };
+        for (index, is_kept) in [(1, false), (2, true), (3, true), (4, false)] {
+            let mut orders = Orders::default();
+            orders.promised.push(promise.clone());
+            orders.configurations.push((at(index), learning.clone()));
+            assert_eq!(orders.reached(LogIndex::new(2)), Ok(()), "what is committed at 3 is not known");
+            assert_eq!(orders.reached(through).is_ok(), is_kept, "committed at {index}");
+            assert_eq!(orders.reached(LogIndex::new(4)), Ok(()), "it was judged");
+        }
     }
 
     #[test]

@@ -66,7 +66,8 @@ impl Engine {
         self.service.asking(matches!(request, ClientRequest::Write(_)));
         if let Some(process) = &mut machine.process {
             process.askers.insert(id, asker);
-            let (raft, committed) = (process.replica.raft(), self.checks.committed_through());
+            let raft = process.replica.raft();
+            let committed = self.checks.committed_through().max(raft.commit_index());
             self.checks.ledger.asked(id, raft.id(), &request, process.replica.last_applied().index);
             self.checks.orders.asked(id, &request, committed, raft.term());
         }
@@ -97,7 +98,8 @@ impl Engine {
             "machine {slot} answers {request:?} with {reply:?}"
         );
         self.checks.ledger.answered(request, reply, process.replica.last_applied().index)?;
-        self.checks.orders.answered(request, reply, &process.replica)?;
+        let committed = self.checks.committed_through();
+        self.checks.orders.answered(request, reply, &process.replica, committed)?;
         match asker {
             Some(Asker::Client(client)) => {
                 self.mark_answer(slot, reply);

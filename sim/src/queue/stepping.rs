@@ -308,7 +308,7 @@ impl Engine {
         let applied = process.replica.last_applied().index;
         let actions = process.replica.take_actions();
         let settings = &self.schedule.settings;
-        if settings.apply_entries_max > 0
+        if (settings.apply_entries_max > 0 || settings.apply_bytes_max > 0)
             && process.replica.raft().commit_index() > process.replica.last_applied().index
             && process.replica.last_applied().index > applied
         {
