@@ -318,6 +318,14 @@ impl SimDisk {
         }
     }
 
+    /// Names of its files, without their directories.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let state = self.lock_state();
+        let names = state.cached.files.keys().filter_map(|path| Path::new(path).file_name());
+        names.map(|name| name.to_string_lossy().into_owned()).collect()
+    }
+
     /// How many fsyncs have been made.
     #[must_use]
     pub fn syncs(&self) -> u64 {

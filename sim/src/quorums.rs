@@ -64,6 +64,14 @@ impl Quorums {
                 let leading = self.leading(from, term);
                 leading.begun = leading.begun.max(*round);
             }
+            Body::TimeoutNow if raft.term() == term => {
+                check!(
+                    "leadership goes to voters alone",
+                    raft.membership().is_voter(to),
+                    "{from} names {to} to lead after term {term}, in {:?}",
+                    raft.membership()
+                );
+            }
             Body::ReadIndexReady { incarnation, sequence, index } => {
                 self.confirms(raft, term, (to, *incarnation, *sequence), *index)?;
             }

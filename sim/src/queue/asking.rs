@@ -100,6 +100,11 @@ impl Engine {
         self.checks.ledger.answered(request, reply, process.replica.last_applied().index)?;
         let committed = self.checks.committed_through();
         self.checks.orders.answered(request, reply, &process.replica, committed)?;
+        check!(
+            "leadership goes to voters alone",
+            !self.operator.absurd.remove(&request) || matches!(reply, ClientReply::Failed(_)),
+            "machine {slot} was asked to hand over to itself, a learner or nobody, and answers {reply:?}"
+        );
         match asker {
             Some(Asker::Client(client)) => {
                 self.mark_answer(slot, reply);

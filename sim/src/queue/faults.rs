@@ -184,7 +184,12 @@ impl Engine {
         let disk = self.machines[slot].disk.clone();
         match trouble {
             DiskTrouble::ReadFails => disk.faults(|faults| faults.fail_read = true),
-            DiskTrouble::NameFails => disk.faults(|faults| faults.fail_name = true),
+            DiskTrouble::NameFails => {
+                disk.faults(|faults| faults.fail_name = true);
+                if let Some(process) = &mut self.machines[slot].process {
+                    process.names_failed = true;
+                }
+            }
             DiskTrouble::WriteTorn(keeps) => {
                 let keeps = usize::try_from(keeps).unwrap_or(usize::MAX);
                 disk.faults(|faults| (faults.fail_write, faults.keeps) = (true, keeps));
@@ -206,6 +211,9 @@ impl Engine {
             }
         }
         self.machines[slot].rotten |= damages;
+        if let Some(process) = self.machines[slot].process.as_mut().filter(|_| damages) {
+            process.saved = None;
+        }
     }
 
     fn remove(&mut self, slot: usize) -> Result<(), Violation> {

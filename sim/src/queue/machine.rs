@@ -7,7 +7,7 @@ use crate::durable::{DurableModel, WriteSketch};
 use crate::marks::Marks;
 use crate::paths::{Shown, mark_recovery};
 use crate::schedule::{PROMOTE_LAG_ENTRIES, STALL_MICROS, Settings};
-use infinitystore::raft::{ClusterId, Config, Member, NodeId, StoreId, Time};
+use infinitystore::raft::{ClusterId, Config, LogId, Member, NodeId, StoreId, Time};
 use infinitystore::replica::{
     Event, Replica, ReplicaConfig, ReplicaStart, RequestId, StorageEvent, StorageRequest,
 };
@@ -78,6 +78,12 @@ pub(in crate::queue) struct Process {
     pub(in crate::queue) batch: Vec<StorageRequest>,
     /// Whether a batch is being written; when it is done, `queue` follows.
     pub(in crate::queue) busy: bool,
+    /// Since when, by the machine's clock.
+    pub(in crate::queue) busy_since: Time,
+    /// The snapshot that was saved last, if nothing has happened to its file since.
+    pub(in crate::queue) saved: Option<LogId>,
+    /// A name could not be changed: what was to be removed may be there still.
+    pub(in crate::queue) names_failed: bool,
     /// Snapshots that could not be saved.
     pub(in crate::queue) saves_failed: u64,
     /// Whether a look at the idle storage is planned.
@@ -197,6 +203,9 @@ impl Machine {
             queue: Vec::new(),
             batch: Vec::new(),
             busy: false,
+            busy_since: Time::new(0),
+            saved: None,
+            names_failed: false,
             idle_planned: false,
             disk_full: false,
             wake_at: None,

@@ -4,6 +4,7 @@ mod asking;
 mod engine;
 mod faults;
 mod happening;
+mod limits;
 pub(crate) mod machine;
 mod operator;
 mod stepping;

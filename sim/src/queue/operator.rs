@@ -5,7 +5,7 @@ use crate::queue::engine::Engine;
 use crate::queue::happening::{Happening, OPERATOR_MICROS};
 use crate::queue::machine::Identity;
 use infinitystore::raft::{Change, Membership, NodeId, StoreId};
-use infinitystore::replica::ClientRequest;
+use infinitystore::replica::{ClientRequest, RequestId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A removal that was asked for may begin so much later.
@@ -37,6 +37,8 @@ pub(in crate::queue) struct Operator {
     joining: BTreeMap<usize, Joining>,
     /// When it last asked for a removal.
     pub(in crate::queue) removal_asked_at: u64,
+    /// Questions that have to be refused.
+    pub(in crate::queue) absurd: BTreeSet<RequestId>,
 }
 
 impl Operator {
@@ -54,6 +56,7 @@ impl Engine {
         for slot in self.operator.joining.keys().copied().collect::<Vec<_>>() {
             self.help(slot)?;
         }
+        self.ask_absurdly()?;
         self.look_around()
     }
 

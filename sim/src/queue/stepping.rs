@@ -61,6 +61,7 @@ impl Engine {
                     self.checks.same_membership(&process.replica)?;
                     self.checks.starts_from(&process.replica)?;
                 }
+                self.check_directory(slot)?;
                 self.elections.started(identity.id);
                 self.service.struck(slot, now);
                 self.survey();
@@ -231,6 +232,7 @@ impl Engine {
         let Some(process) = machine.process.as_ref().filter(|_| machine.paused_until <= self.now) else {
             return Ok(());
         };
+        self.check_stall(slot)?;
         let within = 2 * self.schedule.settings.election_timeout_micros;
         let replica = &process.replica;
         self.elections.leads_on(replica.raft().id(), replica.membership(), machine.time(self.now), within)
@@ -369,6 +371,8 @@ impl Engine {
             None => self.lost_disks.get(&id),
         };
         self.checks.replicated(&process.replica, durable)?;
+        self.check_install(slot)?;
+        self.check_temporaries(slot)?;
         let begins = |notice: &Notice| matches!(notice, Notice::MembershipChanged { membership, committed: false } if membership.is_joint());
         let leads = process.replica.raft().role() == RoleName::Leader;
         if leads && !self.ambushes.is_empty() && actions.notices.iter().any(begins) {
@@ -510,6 +514,7 @@ impl Engine {
         let machine = &mut self.machines[slot];
         if let Some(process) = &mut machine.process {
             process.busy = true;
+            process.busy_since = machine.clock.read(self.now);
             // Writes share a sync as it comes.
             let count = match self.schedule.settings.settle_max_micros {
                 0 => process.queue.len(),
@@ -655,16 +660,24 @@ impl Engine {
     ) -> Result<(), Violation> {
         let machine = &mut self.machines[slot];
         let (true, Some(process)) = (machine.life == life, &mut machine.process) else { return Ok(()) };
+        let armed = machine.disk.armed();
         let event = match request {
             StorageRequest::SaveSnapshot(save) => match process.snapshots.save(&save) {
-                Ok(meta) => StorageEvent::SnapshotSaved(Box::new(meta)),
+                Ok(meta) => {
+                    process.saved = (!armed).then_some(meta.last);
+                    StorageEvent::SnapshotSaved(Box::new(meta))
+                }
                 Err(error) => {
                     process.saves_failed += 1;
                     self.mark("snapshot failed");
                     StorageEvent::SnapshotFailed { last: save.last, reason: error.to_string() }
                 }
             },
-            StorageRequest::ReadChunk(read) => process.snapshots.answer_read(&read),
+            StorageRequest::ReadChunk(read) => {
+                let answer = process.snapshots.answer_read(&read);
+                self.check_read(slot, read.snapshot, &answer)?;
+                answer
+            }
             StorageRequest::Write(_) | StorageRequest::Committed(_) => return Ok(()),
         };
         self.give(slot, Event::Storage(event))

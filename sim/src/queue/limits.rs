@@ -1,0 +1,111 @@
+//! What a machine may hold, and what it may not do however seldom it matters: looked at directly.
+
+use crate::checks::{Violation, check};
+use crate::disk::SimDisk;
+use crate::queue::engine::Engine;
+use crate::queue::machine::Process;
+use crate::schedule::{MILLI, STALL_MICROS};
+use infinitystore::raft::{LogId, NodeId, RoleName};
+use infinitystore::replica::{ClientRequest, RequestId, StorageEvent, StorageRequest};
+use infinitystore::storage::SnapshotFiles;
+
+/// Every so many looks of the operator a leader is asked to hand over to somebody who cannot lead.
+const ABSURD: u64 = 5;
+
+impl Process {
+    /// Whether the last chunk of a snapshot is with the storage, so that the log is about to be replaced.
+    fn installs(&self) -> bool {
+        let is_last = |request: &StorageRequest| {
+            let StorageRequest::Write(write) = request else { return false };
+            write.records().snapshot_chunk.as_ref().is_some_and(|chunk| chunk.done)
+        };
+        self.queue.iter().chain(&self.batch).any(is_last)
+    }
+}
+
+impl Engine {
+    /// Nobody stands for election while a snapshot is about to replace its log.
+    pub(in crate::queue) fn check_install(&self, slot: usize) -> Result<(), Violation> {
+        let Some(process) = &self.machines[slot].process else { return Ok(()) };
+        let role = process.replica.raft().role();
+        check!(
+            "no campaign while the log is being replaced",
+            role == RoleName::Follower || !process.installs(),
+            "machine {slot} is {role:?} while it writes the last chunk of a snapshot"
+        );
+        Ok(())
+    }
+
+    /// A leader that looks at the clock sees that its disk hangs, whatever else is to be written.
+    pub(in crate::queue) fn check_stall(&self, slot: usize) -> Result<(), Violation> {
+        let machine = &self.machines[slot];
+        let Some(process) = machine.process.as_ref().filter(|process| process.busy) else { return Ok(()) };
+        let writes = process.batch.iter().any(|request| matches!(request, StorageRequest::Write(_)));
+        let since = machine.time(self.now).since(process.busy_since);
+        let leads = process.replica.raft().role() == RoleName::Leader;
+        check!(
+            "a leader whose disk hangs steps down",
+            !(leads && writes && since > STALL_MICROS + MILLI),
+            "machine {slot} leads on although its disk has been at the same write for {since} µs"
+        );
+        Ok(())
+    }
+
+    /// After a start nothing is there that a crash has left unfinished.
+    pub(in crate::queue) fn check_directory(&self, slot: usize) -> Result<(), Violation> {
+        let names = self.machines[slot].disk.names();
+        let unfinished = names.iter().find(|name| name.ends_with(".tmp") && !name.contains(".seg"));
+        check!("a start clears up", unfinished.is_none(), "machine {slot} has started, with {names:?}");
+        Ok(())
+    }
+
+    /// One snapshot is saved at a time, and one arrives.
+    pub(in crate::queue) fn check_temporaries(&self, slot: usize) -> Result<(), Violation> {
+        let machine = &self.machines[slot];
+        if machine.process.as_ref().is_none_or(|process| process.names_failed) {
+            return Ok(());
+        }
+        let names = machine.disk.names();
+        for kind in ["incoming-", "save-"] {
+            let count = names.iter().filter(|name| name.starts_with(kind)).count();
+            check!("nothing unfinished is left", count <= 1, "machine {slot} holds {names:?}");
+        }
+        Ok(())
+    }
+
+    /// A file that was written well, and that nothing has happened to since, can be read.
+    pub(in crate::queue) fn check_read(
+        &self,
+        slot: usize,
+        last: LogId,
+        answer: &StorageEvent,
+    ) -> Result<(), Violation> {
+        let machine = &self.machines[slot];
+        let StorageEvent::ChunkRead { chunk: Err(unread), .. } = answer else { return Ok(()) };
+        let is_sound = machine.process.as_ref().is_some_and(|process| process.saved == Some(last))
+            && machine.disk.has_file(&SnapshotFiles::<SimDisk>::file_name(last))
+            && !machine.disk.is_troubled();
+        check!("a sound snapshot can be read", !is_sound, "machine {slot}: {unread:?}");
+        Ok(())
+    }
+
+    /// Asks the leader, now and then, to hand over to somebody who cannot lead.
+    pub(in crate::queue) fn ask_absurdly(&mut self) -> Result<(), Violation> {
+        if self.calm || !self.questions.is_multiple_of(ABSURD) {
+            return Ok(());
+        }
+        let Some(leader) = self.leader().filter(|leader| self.machines[*leader].paused_until <= self.now)
+        else {
+            return Ok(());
+        };
+        let Some(process) = &self.machines[leader].process else { return Ok(()) };
+        let raft = process.replica.raft();
+        let membership = raft.membership();
+        let learner = membership.learners.keys().next().copied().unwrap_or(membership.next_member_id);
+        let choices = [learner, learner, raft.id(), NodeId::new(u64::MAX - 1)];
+        let to = choices[usize::try_from(self.questions / ABSURD % 4).unwrap_or(0)];
+        self.mark("asked to hand over to who cannot lead");
+        self.operator.absurd.insert(RequestId(u64::MAX - self.questions - 1));
+        self.ask_leader(ClientRequest::TransferLeadership(Some(to)))
+    }
+}
