@@ -150,6 +150,8 @@ pub struct DiskUsage {
     pub bytes: u64,
     /// Files that are open.
     pub handles: u64,
+    /// Torn tails that were set aside.
+    pub torn: u64,
 }
 
 impl SimDisk {
@@ -308,10 +310,12 @@ impl SimDisk {
     pub fn usage(&self) -> DiskUsage {
         let state = self.lock_state();
         let is_snapshot = |path: &&OsString| Path::new(path).extension() == Some(OsStr::new("snap"));
+        let is_torn = |path: &&OsString| path.to_string_lossy().contains(".torn-");
         let linked = state.cached.files.values().filter_map(|inode| state.contents.get(inode));
         DiskUsage {
             files: state.cached.files.len() as u64,
             snapshots: state.cached.files.keys().filter(is_snapshot).count() as u64,
+            torn: state.cached.files.keys().filter(is_torn).count() as u64,
             // A file that was removed frees its room, although the disk may still bring it back after a power loss.
             bytes: linked.map(|content| content.len() as u64).sum(),
             handles: state.handles,

@@ -16,6 +16,8 @@ const OTHER_FILES: u64 = 14;
 const SEGMENTS: u64 = 10;
 /// Descriptors beside those of segments.
 const HANDLES: u64 = 16;
+/// Torn tails that are kept: four, and the next while it is written.
+const TORN_TAILS: u64 = 5;
 /// How long it may be above: what is removed is removed by a worker that may be slow.
 const PATIENCE_MICROS: u64 = 3 * SECOND;
 
@@ -91,6 +93,7 @@ impl World {
             ("bytes", usage.bytes, bytes),
             ("open files", usage.handles, HANDLES + segments),
             ("snapshots", usage.snapshots, 5),
+            ("torn tails", usage.torn, TORN_TAILS),
         ];
         let above = most.iter().find(|(_, found, most)| found > most);
         above.map(|(what, found, most)| format!("{found} {what} where {most} are enough"))

@@ -259,9 +259,11 @@ impl Done {
     fn count(&mut self, notice: &Notice) {
         match notice {
             Notice::RoleChanged { role: RoleName::Candidate, .. } => self.elections += 1,
-            Notice::SnapshotTaken(_) => self.taken += 1,
+            Notice::SnapshotTaken(_) => (self.taken, self.last_succeeded) = (self.taken + 1, true),
             Notice::SnapshotInstalled(_) => self.installed += 1,
-            Notice::SnapshotFailed(_) | Notice::SnapshotNotTaken { .. } => self.failed += 1,
+            Notice::SnapshotFailed(_) | Notice::SnapshotNotTaken { .. } => {
+                (self.failed, self.last_succeeded) = (self.failed + 1, false);
+            }
             _ => {}
         }
     }

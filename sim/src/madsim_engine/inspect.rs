@@ -22,6 +22,9 @@ const STREAM: u64 = 2_000;
 /// At rest everything has come to an end after so long.
 const REST_MICROS: u64 = 10 * SECOND;
 
+/// What requests that have not ended may hold: this one, and those of clients that went away.
+const HEADS_BYTES: u64 = 128 << 10;
+
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -199,6 +202,12 @@ fn judge(world: &mut World, before: &Glance, told: &Told, after: &Glance) -> Res
         agrees_with_view(world, before, status, after)?;
     }
     told.metrics.agree(world, before, told, after)?;
+    let (then, later) = (before.done, after.done);
+    let is_same = then.taken == later.taken && then.failed == later.failed;
+    if is_same && later.last_succeeded && !told.second["snapshot_failure"].is_null() {
+        let why = &told.second["snapshot_failure"];
+        return Err(format!("the last snapshot was written, and the status has {why}"));
+    }
     ready_agrees(world, before, &told.ready, after)
 }
 
@@ -541,6 +550,11 @@ fn at_rest(shared: &Shared, told: &[(usize, Process, Told)]) -> Result<(), Strin
         let wrong = |what: String| format!("machine {slot} at rest: {what}");
         for queue in ["events", "storage", "proposals", "reads"] {
             same(queue, &status["queues"][queue].as_u64(), &Some(0)).map_err(wrong)?;
+        }
+        // Heads that are under way, of this question, too; what large requests and answers took is given back.
+        let held = number(status, "/http/memory_bytes").map_err(wrong)?;
+        if held > HEADS_BYTES {
+            return Err(wrong(format!("requests hold {held} bytes")));
         }
         for field in [
             "cluster",

@@ -25,6 +25,9 @@ impl Run {
         if seed.is_multiple_of(2) {
             result = self.examine_joins(members, seed).await;
         }
+        if result.is_ok() && seed % 3 == 1 && members.len() > 2 && self.shared.lock().is_quick() {
+            result = self.examine_cut_off(members, seed).await;
+        }
         if result.is_ok() && seed.is_multiple_of(3) && members.len() > 1 {
             result = self.examine_stop(members).await;
         }
@@ -97,17 +100,11 @@ impl Run {
         same("its data", &told, &Told::Value(Some("kept".to_owned())))?;
         self.shared.lock().mark("join of a node with data refused");
         // Wiped, as it was told, and joined by hand.
-        self.switch_off(free, true);
-        {
-            let mut world = self.shared.lock();
-            let machine = &mut world.machines[free];
-            machine.disk.wipe();
-            (machine.store, machine.member, machine.durable) = (None, None, Default::default());
-            machine.under_way.clear();
+        self.begin_anew(free).await?;
+        let seed = self.shared.lock().schedule.seed;
+        if seed.is_multiple_of(4) {
+            self.join_in_use(free, through, seed, &join(&name, &addr)).await?;
         }
-        self.operator.borrow_mut().insert(free, Joining::fresh());
-        self.start(free);
-        self.wait("a cluster of one serves", || self.shared.lock().machines[free].handle.is_some()).await?;
         let give_up = now() + PATIENCE_MICROS;
         loop {
             let answer = ask(&self.shared, through, &join(&name, &addr)).await?;
@@ -133,6 +130,59 @@ impl Run {
         self.shared.lock().mark("joined over HTTP");
         self.wait_until_well().await?;
         Prober::new(self.shared.clone(), 101).examine(free, through).await
+    }
+
+    async fn begin_anew(&self, free: usize) -> Result<(), String> {
+        self.switch_off(free, true);
+        {
+            let mut world = self.shared.lock();
+            let machine = &mut world.machines[free];
+            machine.disk.wipe();
+            (machine.store, machine.member, machine.durable) = (None, None, Default::default());
+            machine.under_way.clear();
+        }
+        self.operator.borrow_mut().insert(free, Joining::fresh());
+        self.start(free);
+        self.wait("a cluster of one serves", || self.shared.lock().machines[free].handle.is_some()).await
+    }
+
+    /// A node is joined while somebody writes to it. What it acknowledges is kept, wherever it is then.
+    async fn join_in_use(
+        &self,
+        free: usize,
+        through: usize,
+        seed: u64,
+        join: &Request,
+    ) -> Result<(), String> {
+        let (shared, began) = (self.shared.clone(), now());
+        let pause = seed / 4 * 37 % 200 * MILLI;
+        let writer = madsim::task::spawn(async move {
+            sleep_until(began + pause).await;
+            let write =
+                Request::post("/set", "{\"key\":\"meanwhile\",\"value\":\"kept\",\"action\":\"set\"}");
+            while now() < began + SECOND {
+                let answer = ask(&shared, free, &write).await;
+                if answer.is_ok_and(|answer| matches!(laws::set(&answer), Ok(Told::Done))) {
+                    return true;
+                }
+                sleep_until(now() + 5 * MILLI).await;
+            }
+            false
+        });
+        let answer = ask(&self.shared, through, join).await?;
+        let is_acknowledged = writer.await.map_err(|error| error.to_string())?;
+        let is_joined = answer.code == 200;
+        if is_acknowledged {
+            let at = if is_joined { through } else { free };
+            let read = ask(&self.shared, at, &Request::get("/get?key=meanwhile")).await?;
+            let kept = laws::get("meanwhile", &read)?;
+            // Where it was refused and may go on in the background, the node may be on its way still.
+            if !matches!(kept, Told::Unavailable(_)) {
+                same("what was written meanwhile", &kept, &Told::Value(Some("kept".to_owned())))?;
+                self.shared.lock().mark(if is_joined { "joined in use" } else { "not joined: in use" });
+            }
+        }
+        if answer.code == 409 { self.begin_anew(free).await } else { Ok(()) }
     }
 
     /// The leader is told to stop while writes are under way, and started again.
@@ -164,7 +214,7 @@ impl Run {
         Prober::new(self.shared.clone(), 102).examine(leader, members[0]).await
     }
 
-    async fn wait_until_well(&self) -> Result<(), String> {
+    pub(in crate::madsim_engine) async fn wait_until_well(&self) -> Result<(), String> {
         let all: BTreeSet<usize> = (0..self.nodes.len()).collect();
         self.wait("all are well again", || self.not_recovered(&all).is_none()).await
     }

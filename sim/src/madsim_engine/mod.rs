@@ -9,6 +9,7 @@ mod book;
 mod budgets;
 mod client;
 mod connections;
+mod cut_off;
 mod env;
 mod exam;
 mod faults;

@@ -38,6 +38,7 @@ pub(in crate::madsim_engine) enum Upkeep {
 #[derive(Clone, Debug, Default)]
 pub(in crate::madsim_engine) struct Limits {
     peer_queue: Option<usize>,
+    peer_queue_bytes: Option<usize>,
     client_queue: Option<usize>,
     receive_queue: Option<usize>,
     write_bytes: Option<usize>,
@@ -95,6 +96,7 @@ impl Limits {
             inflight_bytes: rng.random_bool(0.2).then(|| pick(rng, &[1, 3_000])),
             connections: small(rng, &[12, 16]),
             snapshot_worker_percent: pick(rng, &[100, 100, 1, 3_000]),
+            peer_queue_bytes: small(rng, &[5_000, 30_000]),
         }
     }
 
@@ -102,6 +104,7 @@ impl Limits {
     pub(in crate::madsim_engine) fn apply(&self, options: &mut NodeOptions) {
         let transport = &mut options.transport;
         transport.peer_queue_max = self.peer_queue.unwrap_or(transport.peer_queue_max);
+        transport.peer_queue_bytes_max = self.peer_queue_bytes.unwrap_or(transport.peer_queue_bytes_max);
         transport.receive_queue_max = self.receive_queue.unwrap_or(transport.receive_queue_max);
         transport.write_bytes_max = self.write_bytes.unwrap_or(transport.write_bytes_max);
         options.client_queue_max = self.client_queue.unwrap_or(options.client_queue_max);

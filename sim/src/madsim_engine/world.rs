@@ -109,6 +109,8 @@ pub(in crate::madsim_engine) struct Done {
     pub installed: u64,
     /// Snapshots that it could not write.
     pub failed: u64,
+    /// The last one was written.
+    pub last_succeeded: bool,
     /// Writes to the log that were asked for.
     pub writes: u64,
 }

@@ -1,0 +1,83 @@
+//! A part of the exam: one member cannot be reached by the others, and they not by it. It says that it is not ready; whoever
+//! is to be joined at its address is refused in time, and keeps nobody else waiting.
+
+use crate::madsim_engine::exam::ask;
+use crate::madsim_engine::http::Request;
+use crate::madsim_engine::laws::same;
+use crate::madsim_engine::run::Run;
+use crate::madsim_engine::{now, sleep_until};
+use crate::schedule::{Cut, MILLI, SECOND};
+
+/// For as long as the exam lasts.
+const CUT_MICROS: u64 = 120 * SECOND;
+/// `/readyz` waits for a quorum for one second; the rest is for the way.
+const READY_MICROS: u64 = 2 * SECOND;
+/// What needs no answer of the lost member takes less than a fraction of what waiting for it takes.
+const BESIDE_MICROS: u64 = SECOND;
+
+impl Run {
+    /// Cuts a follower off; later another one, while the leader is at work for it.
+    pub(in crate::madsim_engine) async fn examine_cut_off(
+        &self,
+        members: &[usize],
+        seed: u64,
+    ) -> Result<(), String> {
+        let leader = self.shared.lock().leader(now()).map(|machine| machine.slot);
+        let Some(leader) = leader.filter(|leader| members.contains(leader)) else { return Ok(()) };
+        let mut followers: Vec<usize> = members.iter().copied().filter(|slot| *slot != leader).collect();
+        let first = usize::try_from(seed / 3).unwrap_or(0) % followers.len();
+        followers.rotate_left(first);
+        let (lost, other) = (followers[0], followers[1]);
+        self.shared.lock().mark("exam of a member that is cut off");
+        self.cut_off(lost);
+        let result = self.examine_lost(leader, lost, other).await;
+        {
+            let mut world = self.shared.lock();
+            world.network.calm();
+            world.service.disturb();
+        }
+        result?;
+        self.wait_until_well().await
+    }
+
+    fn cut_off(&self, slot: usize) {
+        let mut world = self.shared.lock();
+        world.network.cut(Cut::Split(vec![slot]), now() + CUT_MICROS);
+        world.service.disturb();
+    }
+
+    async fn examine_lost(&self, leader: usize, lost: usize, other: usize) -> Result<(), String> {
+        let began = now();
+        let ready = ask(&self.shared, lost, &Request::get("/readyz")).await?;
+        same("who has just been cut off is ready", &ready.code, &503)?;
+        if now() > began + READY_MICROS {
+            return Err(format!("/readyz takes {} ms", (now() - began) / MILLI));
+        }
+        let addr = self.shared.lock().machines[lost].raft_addr();
+        let join = |name: &str, addr: &str| Request::post(format!("/join?nodeid={name}&nodeaddr={addr}"), "");
+        // Two at once under one name, which nobody answers.
+        let mut joins = Vec::new();
+        for _ in 0..2 {
+            let (shared, request) = (self.shared.clone(), join("somebody", &addr));
+            joins.push(madsim::task::spawn(async move { ask(&shared, leader, &request).await }));
+        }
+        sleep_until(now() + 200 * MILLI).await;
+        let (began, own) = (now(), self.shared.lock().machines[leader].raft_addr());
+        let answer = ask(&self.shared, leader, &join(&format!("node{leader}"), &own)).await?;
+        same("a member joins again meanwhile", &answer.code, &200)?;
+        if now() > began + BESIDE_MICROS {
+            return Err(format!("another join waits for {} ms", (now() - began) / MILLI));
+        }
+        for joined in joins {
+            let answer = joined.await.map_err(|error| error.to_string())??;
+            same("a join at an address where nobody answers", &answer.code, &500)?;
+        }
+        // What was passed on may be carried out, whatever becomes of whoever passed it on.
+        let (shared, request) = (self.shared.clone(), join("somebody", &addr));
+        let passed_on = madsim::task::spawn(async move { ask(&shared, other, &request).await });
+        sleep_until(now() + 500 * MILLI).await;
+        self.cut_off(other);
+        let answer = passed_on.await.map_err(|error| error.to_string())??;
+        same("a join that was passed on, and then nothing was heard", &answer.code, &500)
+    }
+}
