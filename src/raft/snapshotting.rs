@@ -290,13 +290,20 @@ impl Raft {
         snapshot: LogId,
         why: SnapshotRefusal,
     ) {
-        let Some((shared, peer)) = self.answering_peer(from, session) else { return };
+        if self.answering_peer(from, session).is_none() {
+            return;
+        }
+        let Role::Leader(leader) = &mut self.role else { return };
+        let next_session = leader.next_session();
+        let Some(peer) = leader.peers.get_mut(&from) else { return };
+        let shared = &mut self.shared;
         let PeerState::Snapshot(transfer) = &mut peer.state else { return };
-        let waits = peer.refused.is_some_and(|refused| shared.now < refused.retry_at);
-        if transfer.snapshot.last != snapshot || waits {
+        if transfer.snapshot.last != snapshot {
             return;
         }
         (transfer.offset, transfer.step) = (0, TransferStep::Ask);
+        // A second copy of this refusal must not lengthen the pause again.
+        peer.session = next_session;
         let times = peer.refused.map_or(1, |refused| refused.times.saturating_add(1));
         let config = &shared.config;
         let factor = 1_u64.checked_shl(times - 1).unwrap_or(u64::MAX);

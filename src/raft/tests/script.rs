@@ -517,6 +517,7 @@ scripts! {
     snapshot_lost_chunk,
     snapshot_newer_one_meanwhile,
     snapshot_purged_leader,
+    snapshot_refused_twice,
     snapshot_replaces_a_conflicting_tail,
     snapshot_slow_disk,
     snapshot_slow_learner_is_not_promoted,
