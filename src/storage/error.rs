@@ -1,6 +1,7 @@
 //! Why a data directory cannot be opened, and why it cannot be written any more. `Display` names the remedy.
 
 use crate::raft::{LogId, SnapshotRefusal};
+use crate::storage::segment::FORMAT_VERSION;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,14 +41,20 @@ pub enum OpenError {
         name: String,
     },
     /// A newer version of this program wrote it.
-    #[error("{} has format version {found}; this program reads versions up to {supported}: start the version that wrote it, or a newer one", file.display())]
+    #[error("{} has format version {found}; this program reads version {FORMAT_VERSION}: start the version that wrote it, or a newer one", file.display())]
     NewerFormat {
         /// The file.
         file: PathBuf,
         /// Its version.
         found: u32,
-        /// The newest version this program reads.
-        supported: u32,
+    },
+    /// An older version of this program wrote it, and this one does not read its format any more.
+    #[error("{} has format version {found}, which this program does not read any more (it reads version {FORMAT_VERSION}); go on with the program that wrote it, or: {REMEDY}", file.display())]
+    OlderFormat {
+        /// The file.
+        file: PathBuf,
+        /// Its version.
+        found: u32,
     },
     /// The identity file is damaged.
     #[error("{} is damaged ({why}); {REMEDY}", file.display())]
@@ -134,6 +141,16 @@ impl OpenError {
     #[must_use]
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Io { source, .. } if is_full(source))
+    }
+
+    /// A file of another format than this program's.
+    pub(crate) fn other_format(file: &Path, found: u32) -> Self {
+        let file = file.to_path_buf();
+        if found > FORMAT_VERSION {
+            Self::NewerFormat { file, found }
+        } else {
+            Self::OlderFormat { file, found }
+        }
     }
 
     pub(crate) fn io(operation: &'static str, file: &Path) -> impl FnOnce(io::Error) -> Self {

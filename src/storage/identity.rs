@@ -84,12 +84,8 @@ impl Identity {
             line.ok_or_else(|| damaged(&format!("the line {key:?} is missing")))
         };
         let format: u32 = field("format")?.parse().map_err(|_| damaged("its format is no number"))?;
-        if format > FORMAT_VERSION {
-            return Err(OpenError::NewerFormat {
-                file: file.to_path_buf(),
-                found: format,
-                supported: FORMAT_VERSION,
-            });
+        if format != FORMAT_VERSION {
+            return Err(OpenError::other_format(file, format));
         }
         let hexadecimal =
             |value: &str| u128::from_str_radix(value, 16).map_err(|_| damaged("an id is no number"));

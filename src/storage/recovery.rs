@@ -9,7 +9,7 @@ use crate::storage::error::{Damage, OpenError};
 use crate::storage::replay::Replay;
 use crate::storage::scan::{Batch, Fault, Later, ScanEnd, scan_segment};
 use crate::storage::segment::{
-    FORMAT_VERSION, HeaderError, SegmentHeader, read_whole, read_whole_into, segment_name, segment_sequence,
+    HeaderError, SegmentHeader, read_whole, read_whole_into, segment_name, segment_sequence,
 };
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -197,9 +197,7 @@ pub(crate) fn look_ahead<D: Disk>(disk: &D, rest: &[PathBuf]) -> Result<Later, O
 /// Reads a segment's header, or says why it cannot.
 pub(crate) fn read_header(file: &[u8], path: &Path) -> Result<(SegmentHeader, usize), OpenError> {
     SegmentHeader::read(file).map_err(|error| match error {
-        HeaderError::Newer(found) => {
-            OpenError::NewerFormat { file: path.to_path_buf(), found, supported: FORMAT_VERSION }
-        }
+        HeaderError::OtherFormat(found) => OpenError::other_format(path, found),
         HeaderError::Damaged(why) => damaged(path, &Fault { offset: 0, indices: None, why }, None),
     })
 }

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::Path;
 
-/// The newest format of log, snapshot and identity files that this program reads, and the one it writes.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+/// The format of log, snapshot and identity files that this program writes, and the only one that it reads.
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 /// Starts whose random numbers a header keeps: a peer that has missed fewer starts can tell whether this log is the
 /// one it knew.
@@ -64,8 +64,8 @@ pub(crate) struct SegmentHeader {
 /// Why a header cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum HeaderError {
-    /// Of a format that is newer than this program.
-    Newer(u32),
+    /// Of another format than this program's.
+    OtherFormat(u32),
     /// Damaged, and how.
     Damaged(String),
 }
@@ -103,8 +103,8 @@ impl SegmentHeader {
             return Err(damaged("it does not start as a segment of the log".into()));
         }
         let version = reader.u32("segment version").map_err(wrong)?;
-        if version > FORMAT_VERSION {
-            return Err(HeaderError::Newer(version));
+        if version != FORMAT_VERSION {
+            return Err(HeaderError::OtherFormat(version));
         }
         let length = reader.u32("segment header length").map_err(wrong)? as usize;
         if length > BODY_BYTES_MAX {

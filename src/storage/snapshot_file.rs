@@ -226,7 +226,7 @@ fn decode_fixed(fixed: &[u8]) -> Result<usize, DecodeError> {
         return Err(DecodeError::Invalid { what: "snapshot magic", value: 0 });
     }
     let version = reader.u32("snapshot version")?;
-    if version > FORMAT_VERSION {
+    if version != FORMAT_VERSION {
         return Err(DecodeError::Invalid { what: "snapshot format version", value: u64::from(version) });
     }
     let length = reader.u32("snapshot header length")? as usize;

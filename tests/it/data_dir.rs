@@ -81,14 +81,16 @@ fn one_that_cannot_be_written_is_refused() {
 }
 
 #[test]
-fn one_of_a_newer_format_is_refused() {
+fn one_of_another_format_is_refused() {
     let (_cluster, dir) = killed_node();
     let identity = dir.join("identity");
     let good = fs::read_to_string(&identity).unwrap();
-    assert!(good.contains("\nformat = 1\n"), "{good}");
-    fs::write(&identity, good.replace("format = 1", "format = 2")).unwrap();
-    let text = refused("node-1", &dir);
-    assert!(text.contains("version") && text.contains("identity"), "{text}");
+    assert!(good.contains("\nformat = 2\n"), "{good}");
+    for (format, remedy) in [("format = 3", "or a newer one"), ("format = 1", "the program that wrote it")] {
+        fs::write(&identity, good.replace("format = 2", format)).unwrap();
+        let text = refused("node-1", &dir);
+        assert!(text.contains("version") && text.contains("identity") && text.contains(remedy), "{text}");
+    }
     fs::write(&identity, &good).unwrap();
 
     let segment = segments(&dir).remove(0);

@@ -116,7 +116,10 @@ fn bit_flip_in_the_identity_is_reported() {
         let copy = disk.copy();
         copy.flip_bit(&file, bit / 8, u8::try_from(bit % 8).unwrap());
         let error = open(&copy).map(|_| ()).unwrap_err();
-        let named = matches!(error, OpenError::IdentityDamaged { .. } | OpenError::NewerFormat { .. });
+        let named = matches!(
+            error,
+            OpenError::IdentityDamaged { .. } | OpenError::NewerFormat { .. } | OpenError::OlderFormat { .. }
+        );
         assert!(named, "bit {bit}: {error}");
     }
 }

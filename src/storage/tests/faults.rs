@@ -380,14 +380,23 @@ fn each_reason_not_to_open_has_its_error_and_remedy() {
     assert!(matches!(error, OpenError::BadName { .. }), "{error}");
 
     let disk = base.copy();
-    disk.overwrite(&identity, text.replace("format = 1", "format = 2").into_bytes());
+    disk.overwrite(&identity, text.replace("format = 2", "format = 3").into_bytes());
     let error = refused(&disk);
-    assert!(matches!(error, OpenError::NewerFormat { found: 2, supported: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::NewerFormat { found: 3, .. }), "{error}");
+
+    let disk = base.copy();
+    disk.overwrite(&identity, text.replace("format = 2", "format = 1").into_bytes());
+    let error = refused(&disk);
+    assert!(matches!(error, OpenError::OlderFormat { found: 1, .. }), "{error}");
+    assert!(error.to_string().contains("the program that wrote it"), "{error}");
 
     let disk = base.copy();
     let file = segments(&disk).pop().unwrap();
     disk.flip_bit(&file, 8 + 8 + 1, 0);
     assert!(matches!(refused(&disk), OpenError::NewerFormat { .. }));
+    let disk = base.copy();
+    disk.flip_bit(&file, 8 + 8, 1);
+    assert!(matches!(refused(&disk), OpenError::OlderFormat { found: 0, .. }));
 
     let disk = base.copy();
     disk.overwrite(&identity, text.replace("member = 1", "member = 2").into_bytes());
