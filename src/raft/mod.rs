@@ -1,33 +1,214 @@
-//! Consensus: Raft as in Ongaro & Ousterhout 2014 ("Raft §…") and Ongaro's dissertation ("Dissertation §…"), sans-IO.
+//! Consensus by Raft, without a clock, a disk or a socket. This page teaches it; the modules below
+//! do it.
 //!
-//! # What the protocol does
-//! Nodes keep a log of entries and agree on it. Time is divided into terms, each with one leader at most, elected by a
-//! majority (Raft §5.2); before it raises its term a node asks whether it could win (pre-vote, Dissertation §9.6), and
-//! who hears from a leader helps nobody to depose it (§4.2.3). The leader appends proposals to its log and sends them to
-//! all others; what follows a common entry replaces what contradicts it (Raft §5.3). An entry of the leader's own term
-//! that is durable on a majority is committed, and everything before it (§5.4.2); committed entries are applied, in the
-//! same order everywhere. A read waits until a majority confirms that the leader still leads (Dissertation §6.4). The
-//! membership is an entry too, in force as soon as it is appended, and changes by way of a joint state that needs
-//! majorities of both sets (Raft §6). A snapshot replaces the part of the log that it covers (Raft §7).
-//! `docs/protocol.md` has the rules one by one, with what deviates from the paper.
+//! Sources: Ongaro and Ousterhout 2014 ("Raft §…") and Ongaro's dissertation of the same year ("D
+//! §…"). Each section ends with the functions that do what it says, and with the scripts that show
+//! it message by message (`src/raft/tests/scripts`, run by `cargo test --lib script`).
+//! `docs/protocol.md` lists the rules one by one, `docs/learn-raft.md` is a walk through the code.
+//!
+//! # 1. The problem
+//! Several nodes keep copies of one state machine. If all of them apply the same commands in the
+//! same order, their states are the same. So the nodes agree on a *log* of commands, entry by
+//! entry. Nodes crash, and come back with what their disks hold. Messages are lost, repeated,
+//! delayed and overtaken by others. Nobody lies. While a majority of the nodes is up and connected,
+//! the log grows; and whatever happens, no two nodes ever apply different entries at the same
+//! index. That is *State Machine Safety* (Raft figure 3), and all that follows serves it.
+//!
+//! The means is the *majority*. Any two majorities of one set of nodes have a node in common. What
+//! one majority has agreed to, at least one member of every later majority knows.
+//!
+//! # 2. Terms
+//! Time is divided into *terms*, numbered upwards. A term has one leader at most. Every message
+//! names the term of its sender. A node that sees a higher term adopts it and follows; it answers a
+//! message of a lower term only to tell the sender that its term is over. So a leader that was cut
+//! off, and comes back, learns from the first answer that it leads no longer.
+//!
+//! Done by `election::pass_term_gate`. Shown by `election_higher_term_in_a_rejection`.
+//!
+//! # 3. Elections
+//! A follower that hears nothing from a leader for its *election timeout* stands for election: it
+//! raises its term, votes for itself and asks all other voters. A node votes once in a term, first
+//! come, first served. Whoever gets a majority leads. The timeouts are drawn at random, between T
+//! and 2T, so that one node usually asks first; where two ask at once and nobody wins, the next
+//! timeout decides (Raft §5.2).
+//!
+//! Three additions keep elections rare. Before it raises its term a node asks whether it *would*
+//! win (*pre-vote*, D §9.6): a node that was cut off comes back in its old term and disturbs
+//! nobody. A node that heard from a leader within T grants neither kind of vote (D §4.2.3). And a
+//! leader that has not heard from a majority for T steps down (*check-quorum*, D §6.2), so that its
+//! clients look for the new one.
+//!
+//! ```text
+//!             timeout             would win            won
+//!  Follower ----------> PreCandidate -----> Candidate -----> Leader
+//!      ^                     |                  |               |
+//!      +---------------------+------------------+---------------+
+//!         lost, a leader of this term, or a higher term is seen
+//! ```
+//!
+//! Done by `election::handle_election_timeout`, `election::handle_pre_vote`,
+//! `election::handle_request_vote`, `election::become_leader` and `election::check_leadership`.
+//! Shown by `election_basic`, `election_split_vote`, `election_prevote_of_a_partitioned_node`,
+//! `election_stickiness` and `election_check_quorum`.
+//!
+//! # 4. The log
+//! An entry has an index, the term of the leader that made it, and a command. A leader appends
+//! proposals to its own log and sends them on. Each append names the entry before the ones it
+//! carries, by index and term. A follower that does not have that entry rejects the append, and the
+//! leader tries further back; where the two agree, the follower takes the rest, and whatever
+//! contradicts it goes.
+//!
+//! ```text
+//!  index        1    2    3    4    5    6
+//!  leader     | 1  | 1  | 2  | 4  | 4  | 4  |     each box: the entry's term
+//!  follower a | 1  | 1  | 2  | 4  |               is behind: gets 5 and 6
+//!  follower b | 1  | 1  | 2  | 3  | 3  |          led in term 3: its 4 and 5 go, the leader's come
+//!                          ^ the last entry in common: "append 4, 5, 6 after 3 of term 2"
+//! ```
+//!
+//! By induction two logs that have the same term at an index are equal up to there (*Log Matching*,
+//! Raft §5.3). So one number says how far a follower agrees: its *match index*.
+//!
+//! Done by `replication::send_appends`, `appending::handle_append`,
+//! `replication::handle_append_accepted` and `replication::handle_append_rejected`. Shown by
+//! `replication_figure_7`, `replication_gap` and `replication_duplicates_and_disorder`.
+//!
+//! # 5. Commitment
+//! An entry is *committed* when it can never be lost again. Only then is it applied, and only then
+//! is its client answered. Two rules make that so.
+//!
+//! A node votes only for a candidate whose log is at least as up-to-date as its own: the last
+//! entries are compared by term, then by index (Raft §5.4.1). An entry that a majority holds is
+//! thus known to at least one voter of every future majority.
+//!
+//! That is not enough. Raft figure 8, with five nodes; each column is a moment:
+//!
+//! ```text
+//!      (a)      (b)      (c)        (d)
+//!   1: 1 2    1: 1 2   1: 1 2 4   1: 1 3    (a) 1 leads in term 2; its entry reaches 2 alone
+//!   2: 1 2    2: 1 2   2: 1 2     2: 1 3    (b) 5 leads in term 3, by the votes of 3 and 4
+//!   3: 1      3: 1     3: 1 2     3: 1 3    (c) 1 leads in term 4; the entry of term 2 is on three
+//!   4: 1      4: 1     4: 1       4: 1 3    (d) 5 leads again: its last entry is of term 3, newer
+//!   5: 1      5: 1 3   5: 1 3     5: 1 3        than the 2 that 2, 3 and 4 have
+//! ```
+//!
+//! In (c) the entry of term 2 is on a majority, and in (d) it is gone. Had 1 counted copies in (c)
+//! and called it committed, an applied command would have been lost. So **a leader counts copies
+//! only of entries of its own term**; what stands before such an entry is committed with it. With
+//! the entry of term 4 on a majority as well, 5 could not have won. That is why a leader begins its
+//! term with an empty entry: only that commits what its predecessors left (Raft §5.4.2, §8).
+//!
+//! A copy counts when it is on the disk, the leader's own copy no sooner than others'.
+//!
+//! Done by `replication::maybe_commit` and `election::is_up_to_date`. Shown by
+//! `replication_figure_8`, `replication_leader_disk` and `election_up_to_date_logs`.
+//!
+//! # 6. Persist before send
+//! A node may forget everything but its disk. So it must not say what its disk does not hold: a
+//! vote given and forgotten could be given twice, an entry acknowledged and lost could be committed
+//! by nobody. The core does not wait, however. It hands out one write after the other, stamps each
+//! message that rests on durable state with the newest of them, and holds it until a receipt
+//! reaches that stamp:
+//!
+//! ```text
+//!  follower  step(append)   take_output           step(Durable 7)   take_output
+//!                 ^         write 7: entry 5            ^           "accepted, match 5"
+//!                 |             |                       |                 |
+//!  disk           |             +---- write, fsync -----+                 |
+//!                 |                                                       v
+//!  leader   ------+                                         counts the copy from here on
+//! ```
+//!
+//! What says nothing durable leaves at once: appends (the leader's term is durable, it was elected
+//! by it), pre-votes, and `Heard`, by which a follower with a slow disk tells its leader that it
+//! still follows.
+//!
+//! Done by `writes::hold`, `writes::issue`, `writes::complete` and `writes::release`. Shown by
+//! `election_vote_is_durable_before_it_is_sent`, `replication_follower_disk` and
+//! `election_slow_follower_disk`.
+//!
+//! # 7. Reads
+//! A leader may have been replaced without knowing it. To answer a read from its state, it first
+//! makes sure that it leads: it notes its commit index (the *read index*), sends a numbered round
+//! of heartbeats, and waits until a majority has answered that round. When the read came, no other
+//! leader can have committed anything that this one lacks. Then it waits until its state has applied up to the
+//! read index. A leader that has not committed in its own term yet does not know what is committed,
+//! and waits for that first. A follower asks the leader for a read index and serves the read itself
+//! (D §6.4). No clock is trusted.
+//!
+//! Done by `reads::handle_read`, `reads::settle_reads` and `reads::handle_read_index`. Shown by
+//! `reads_leader`, `reads_follower`, `reads_before_own_commit` and
+//! `reads_late_read_starts_another_round`.
+//!
+//! # 8. Membership
+//! Who votes is an entry of the log too, in force as soon as it is appended. If old and new voters
+//! could decide apart, there could be two leaders in one term. So a change of voters passes through
+//! a *joint* state in which every decision needs a majority of the old set and a majority of the
+//! new one:
+//!
+//! ```text
+//!      voters {1,2,3}       voters {1,2,4}, outgoing {1,2,3}        voters {1,2,4}
+//!  --------------------|----------------------------------------|-------------------->
+//!                   appended                          committed by both majorities,
+//!                                                     then the last state is appended
+//! ```
+//!
+//! Whoever leads when the joint state is committed ends it (Raft §6). A new member first catches up
+//! as a *learner*, which has no vote. One change is under way at a time, and none before the leader
+//! has committed in its term.
+//!
+//! Done by `change::handle_change`, `change::maybe_change`, `transition` and `quorum`. Shown by
+//! `membership_replace`, `membership_joint_state_needs_both_majorities`, `membership_rollback` and
+//! `membership_leader_change_in_joint_state`.
+//!
+//! # 9. Snapshots
+//! A log cannot grow for ever. The state machine saves its state as of an applied index, a *marker*
+//! in the log says that the snapshot is durable, and the entries that it covers go. A follower that
+//! needs an entry which is gone gets the snapshot, in chunks, and the log from there (Raft §7). A
+//! snapshot holds committed entries only, so installing it can contradict nothing that was
+//! committed.
+//!
+//! Done by `snapshotting`. Shown by `snapshot_kept_tail`, `snapshot_lost_chunk` and
+//! `snapshot_replaces_a_conflicting_tail`.
+//!
+//! # 10. Handing over
+//! A leader that is to stop names a successor: it takes no proposals, waits until that node has
+//! everything, and tells it to stand for election at once (D §3.10). Done by `transfer`. Shown by
+//! `transfer`.
 //!
 //! # The contract
-//! A [`Raft`] does nothing by itself: no clock, no disk, no socket, no thread, no global randomness.
-//! 1. Start it with [`Raft::new`] from what storage recovered ([`bootstrap_log`] makes the state of a new cluster).
-//! 2. Feed what happens with [`Raft::step`]: messages, proposals, reads, receipts, and [`Input::Wake`] at the time that
-//!    [`Output::wake_at`] named. As many inputs as there are.
-//! 3. Then call [`Raft::take_output`] once, and carry everything out: it settles all inputs since the last call, so that
-//!    a batch of proposals costs one write and one append for each peer.
-//!    - Send [`Output::messages`], all of them at once. Those that speak of durable state were held back until it was.
-//!    - Carry [`Output::write`] out, after all writes before it; hand [`LogWrite::into_durable`] back with
-//!      [`Input::Durable`] when it is synced. One receipt covers all writes before.
+//! A [`Raft`] does nothing by itself: no clock, no disk, no socket, no thread, no global
+//! randomness.
+//! 1. Start it with [`Raft::new`] from what storage recovered ([`bootstrap_log`] makes the state of
+//!    a new cluster).
+//! 2. Feed what happens with [`Raft::step`]: messages, proposals, reads, receipts, and
+//!    [`Input::Wake`] at the time that [`Output::wake_at`] named. As many inputs as there are.
+//! 3. Then call [`Raft::take_output`], and carry everything out. It settles all inputs since the
+//!    last call, so that a batch of proposals costs one write and one append for each peer.
+//!    - Send [`Output::messages`], all of them at once. Those that speak of durable state were held
+//!      back until it was.
+//!    - Carry [`Output::write`] out, after all writes before it; hand [`LogWrite::into_durable`]
+//!      back with [`Input::Durable`] when it is synced. One receipt covers all writes before.
 //!    - Apply [`Output::committed`] in order, and say so with [`Input::Applied`].
 //!    - Serve [`Output::reads`] from a state that has applied up to their index.
-//!    - Read [`Output::snapshot_reads`] from the newest snapshot's file; answer with [`Input::SnapshotChunkRead`].
-//! 4. After a crash start again with what is durable, and a higher [`Incarnation`].
+//!    - Read [`Output::snapshot_reads`] from the newest snapshot's file; answer with
+//!      [`Input::SnapshotChunkRead`].
+//! 4. Take the output in a loop until it is empty: carrying it out makes new inputs
+//!    ([`Input::Applied`], chunks that were read).
+//! 5. After a crash start again with what is durable, and a higher [`Incarnation`].
 //!
-//! Losing, repeating or reordering messages is harmless; so is a receipt that comes late. Losing a write, or receipts
-//! for what is not durable, is not.
+//! What is easily missed:
+//! - [`Output::committed`] may run ahead of this node's own disk: a majority of others can be
+//!   faster.
+//! - [`RaftEvent::SnapshotInstalled`] comes before what [`Output::committed`] holds of the same
+//!   output: load the snapshot first, then apply.
+//! - Snapshot files are stored in the order of the writes that carry their chunks. Keep the older
+//!   file until the marker of the newer one is durable.
+//! - The core trims its log in memory by itself. It says with [`RaftEvent::Compacted`] what the
+//!   storage may remove.
+//!
+//! Losing, repeating or reordering messages is harmless; so is a receipt that comes late. Losing a
+//! write, or a receipt for what is not durable, is not.
 //!
 //! # Example
 //! ```
@@ -42,7 +223,8 @@
 //!     store_id: StoreId(7),
 //! };
 //! let (life, seed) = (Incarnation::new(1), 42);
-//! let mut raft = Raft::new(NodeId::new(1), life, seed, Config::default(), bootstrap_log(member), Time::new(0))?;
+//! let (id, log, now) = (NodeId::new(1), bootstrap_log(member), Time::new(0));
+//! let mut raft = Raft::new(id, life, seed, Config::default(), log, now)?;
 //!
 //! let mut applied = Vec::new();
 //! let mut proposed = false;
@@ -65,12 +247,14 @@
 //! ```
 //!
 //! # Where things are
-//! `core` has the two entry points and the dispatch; `shared` what a node has in every role, `role` what only one role
-//! has. Handlers by theme: `election`, `appending` (the receiver of AppendEntries), `replication` (the leader's side),
-//! `reads`, `change` (membership), `transfer`, `snapshotting`. Below them: `log`, `writes` (the stream of writes and what
-//! waits for it), `progress` (a peer as its leader sees it), `configurations`, `restore`, and the pure [`quorum`].
+//! `core` has the two entry points and the dispatch. `shared` is what a node has in every role,
+//! `role` what it has in one. The handlers stand by theme: `election`, `appending` (the follower's
+//! side of an append), `replication` (the leader's), `reads`, `change` (of membership), `transfer`,
+//! `snapshotting`, `withdrawing`. They use `log`, `writes` (the stream of writes, and the messages
+//! that wait for it), `progress` (a peer as its leader sees it), `configurations`, `restore`, and
+//! the pure [`quorum`].
 //!
-//! Left out: leases (reads cost a round), witnesses, priorities.
+//! Left out: leases (a read costs a round), witnesses, priorities.
 
 mod api;
 mod appending;

@@ -10,6 +10,7 @@ mod dev;
 mod failures;
 mod floors;
 mod growth;
+mod lecture;
 mod older_copy;
 mod power_loss;
 mod pressure;
