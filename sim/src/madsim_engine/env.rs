@@ -284,11 +284,12 @@ impl Machine {
                 view.membership_committed = *committed;
             }
         }
+        let is = (raft.term(), Some(raft.role()), raft.leader_hint().leader);
+        view.turns += u64::from(is != (view.term, view.role, view.leader));
         view.leads = leads(raft.role());
-        view.term = raft.term();
+        (view.term, view.role, view.leader) = is;
         view.committed_in_term = raft.term_at(raft.commit_index()) == Some(raft.term());
         view.last_applied = replica.last_applied();
-        (view.role, view.leader) = (Some(raft.role()), raft.leader_hint().leader);
         (view.commit, view.last_log) = (raft.commit_index(), raft.last_log());
     }
 }

@@ -285,12 +285,8 @@ fn agrees_with_view(world: &World, before: &Glance, status: &Value, after: &Glan
     between("the commit index", then.commit.get(), number(status, "/commit_index")?, later.commit.get())?;
     let applied = number(status, "/applied_index")?;
     between("the applied index", then.last_applied.index.get(), applied, later.last_applied.index.get())?;
-    // Who only asks whether it should stand leaves no trace of that.
-    let is_settled = then.term == later.term
-        && then.role == later.role
-        && then.leader == later.leader
-        && status["role"] != "pre-candidate";
-    if let Some(role) = later.role.filter(|role| is_settled && *role != RoleName::PreCandidate) {
+    // Who has only asked whether it should stand follows the same leader in the same term as before.
+    if let Some(role) = later.role.filter(|_| then.turns == later.turns) {
         same("the role", &status["role"].as_str(), &Some(role_name(role)))?;
         let leader = status.pointer("/leader/id").and_then(Value::as_u64);
         same("the leader", &leader, &later.leader.map(|id| id.get()))?;
@@ -351,7 +347,7 @@ fn ready_agrees(world: &World, before: &Glance, ready: &Answer, after: &Glance) 
     }
     // Each of them for a reason.
     let (then, later) = (&before.view, &after.view);
-    let followed = then.leader.is_some() && then.leader == later.leader && then.term == later.term;
+    let followed = then.leader.is_some() && then.turns == later.turns;
     let full = world.full_at.is_some();
     for check in bad {
         let is_right = match check {

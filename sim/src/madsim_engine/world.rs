@@ -130,6 +130,8 @@ pub(in crate::madsim_engine) struct View {
     pub role: Option<RoleName>,
     /// Whom it follows.
     pub leader: Option<NodeId>,
+    /// How often term, role or leader have changed: they may be again what they were.
+    pub turns: u64,
     /// What it knows to be committed.
     pub commit: LogIndex,
     /// Where its log ends.
