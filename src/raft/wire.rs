@@ -3,8 +3,9 @@
 //! ```text
 //! tag u8 | from u64 | to u64 | term u64 | what the tag says
 //! ```
-//! A tag is never given a second meaning; what is new gets a new tag, and a node that does not know it refuses that
-//! message alone. Entries stand in an append as they stand in the log, and what is decoded shares the input.
+//! A tag never gets a second meaning: a new message gets a new tag. A node that does not know a tag
+//! closes the connection. Entries stand in an append as they stand in the log, and a decoded message
+//! shares the bytes of the input.
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::raft::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, Entry};
