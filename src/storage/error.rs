@@ -1,7 +1,7 @@
 //! Why a data directory cannot be opened, and why it cannot be written any more. `Display` names the remedy.
 
 use crate::raft::{LogId, SnapshotRefusal};
-use crate::storage::segment::FORMAT_VERSION;
+use crate::storage::format::FORMAT_VERSION;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -5,6 +5,7 @@ use crate::mutants::{Mutant, planted};
 use crate::raft::{ClusterId, HardState, LogIndex, SnapshotMeta, StoreId};
 use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::error::{StorageError, is_full};
+use crate::storage::format::FORMAT_VERSION;
 use crate::storage::sector::{
     BLOCK_BYTES, Life, Place, SECTOR_BYTES, SectorState, classify, file_bytes_for, stamp_into, unstamp,
 };
@@ -12,9 +13,6 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::Path;
-
-/// The format of log, snapshot and identity files that this program writes, and the only one that it reads.
-pub(crate) const FORMAT_VERSION: u32 = 2;
 
 /// Starts whose random numbers a header keeps: a peer that has missed fewer starts can tell whether this log is the
 /// one it knew.

@@ -5,7 +5,7 @@ use crate::mutants::{Mutant, planted};
 use crate::raft::{ClusterId, SnapshotMeta, StoreId};
 use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::error::SnapshotError;
-use crate::storage::segment::FORMAT_VERSION;
+use crate::storage::format::FORMAT_VERSION;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
