@@ -115,6 +115,8 @@ struct State {
     syncs: u64,
     /// Open files.
     handles: u64,
+    /// Names are as they were when they were last looked at.
+    are_names_seen: bool,
 }
 
 /// One node's disk. Clones are the same disk.
@@ -214,6 +216,7 @@ impl SimDisk {
         }
         state.durable.drop_orphans();
         state.cached = state.durable.clone();
+        state.are_names_seen = false;
         let linked: BTreeSet<Inode> = state.durable.files.values().copied().collect();
         state.contents.retain(|inode, _| linked.contains(inode));
         for content in state.contents.values_mut() {
@@ -328,6 +331,13 @@ impl SimDisk {
         let state = self.lock_state();
         let names = state.cached.files.keys().filter_map(|path| Path::new(path).file_name());
         names.map(|name| name.to_string_lossy().into_owned()).collect()
+    }
+
+    /// Names of its files, as [`Self::names`], if any has changed since they were asked for in this way.
+    #[must_use]
+    pub fn changed_names(&self) -> Option<Vec<String>> {
+        let is_seen = std::mem::replace(&mut self.lock_state().are_names_seen, true);
+        (!is_seen).then(|| self.names())
     }
 
     /// How many fsyncs have been made.
@@ -527,6 +537,7 @@ impl Drop for SimLock {
 impl State {
     fn change(&mut self, change: DirectoryChange) {
         self.cached.apply(&change);
+        self.are_names_seen = false;
         self.changes.push(change);
     }
 }

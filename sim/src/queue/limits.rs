@@ -65,7 +65,7 @@ impl Engine {
         if machine.process.as_ref().is_none_or(|process| process.names_failed) {
             return Ok(());
         }
-        let names = machine.disk.names();
+        let Some(names) = machine.disk.changed_names() else { return Ok(()) };
         for kind in ["incoming-", "save-"] {
             let count = names.iter().filter(|name| name.starts_with(kind)).count();
             check!("nothing unfinished is left", count <= 1, "machine {slot} holds {names:?}");
