@@ -313,8 +313,12 @@ impl Ledger {
             (step.revision, step.keys, step.bytes)
         );
         let expected = self.states.iter().filter_map(|(key, states)| {
-            let count = states.partition_point(|(at, _)| *at <= index);
-            Some((key, states[..count].last()?.1.as_ref()?))
+            // Mostly it is the newest.
+            let (_, state) = states.last().filter(|(at, _)| *at <= index).or_else(|| {
+                let count = states.partition_point(|(at, _)| *at <= index);
+                states[..count].last()
+            })?;
+            Some((key, state.as_ref()?))
         });
         let mut found = store.iter();
         for (key, versioned) in expected {
