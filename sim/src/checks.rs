@@ -1,6 +1,7 @@
 //! The safety properties that are checked at every step, over all machines at once.
 
 use crate::durable::DurableModel;
+use crate::hashing::QuickSet;
 use crate::ledger::Ledger;
 use crate::marks::Marks;
 use crate::orders::Orders;
@@ -14,7 +15,7 @@ use infinitystore::raft::{
 };
 use infinitystore::replica::{Notice, ProposalId, Replica, Status, decode_proposal};
 use std::any::Any;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A property that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +71,7 @@ pub struct Checks {
     /// Every proposal that was committed.
     proposals: BTreeSet<ProposalId>,
     /// The values that clients set, each of which is set once.
-    values: HashSet<Bytes>,
+    values: QuickSet<Bytes>,
     /// What each leader last said is committed, in which term.
     led: BTreeMap<NodeId, (Term, LogIndex)>,
     /// By what configuration each of them decides what comes next.

@@ -6,11 +6,12 @@
 //! be in no committed log; what was answered as done must be there, once, where the answer can have seen it.
 
 use crate::checks::{Violation, check};
+use crate::hashing::QuickMap;
 use bytes::Bytes;
 use infinitystore::kv::{Op, Outcome, Revision, Store, StoreReader, Versioned};
 use infinitystore::raft::{Entry, EntryKind, LogIndex, NodeId};
 use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Level, RequestId, decode_proposal};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Clients' keys begin so, and their values are set once.
 const CLIENT_KEY: &[u8] = b"key";
@@ -48,15 +49,15 @@ pub struct Ledger {
     /// By key: every state it was in, from which index on.
     states: BTreeMap<Bytes, Vec<Since>>,
     /// Where each of the clients' values was set.
-    set_at: HashMap<Bytes, LogIndex>,
-    waiting: HashMap<RequestId, Asked>,
+    set_at: QuickMap<Bytes, LogIndex>,
+    waiting: QuickMap<RequestId, Asked>,
     /// Values that were asked to be set, with their keys.
-    asked: HashMap<Bytes, Bytes>,
+    asked: QuickMap<Bytes, Bytes>,
     /// Values of which clients were told that they are not set, and never will be.
     denied: BTreeSet<Bytes>,
     /// By origin and key: deletions that may be committed, those that were refused not counted.
-    deletions: HashMap<(NodeId, Bytes), u64>,
-    deleted: HashMap<(NodeId, Bytes), u64>,
+    deletions: QuickMap<(NodeId, Bytes), u64>,
+    deleted: QuickMap<(NodeId, Bytes), u64>,
 }
 
 impl Ledger {

@@ -26,6 +26,7 @@ pub mod durable;
 pub mod elections;
 pub mod engine;
 mod generate;
+pub mod hashing;
 pub mod ledger;
 pub mod madsim_engine;
 pub mod marks;
