@@ -71,6 +71,9 @@ impl Network {
     #[must_use]
     pub fn severed(&mut self, now: u64) -> Vec<u32> {
         self.cuts.retain(|cut| cut.until > now);
+        if self.cuts.is_empty() {
+            return vec![0; self.slots];
+        }
         let of = |from: usize| {
             let severs =
                 |to: &usize| *to != from && self.cuts.iter().any(|it| severs(&it.cut, self.slots, from, *to));

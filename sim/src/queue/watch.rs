@@ -4,7 +4,7 @@ use crate::checks::Violation;
 use crate::network::Fate;
 use crate::queue::engine::Engine;
 use crate::queue::happening::Happening;
-use crate::queue::machine::Machine;
+use crate::queue::machine::{Machine, Process};
 use crate::schedule::PROMOTE_LAG_ENTRIES;
 use crate::service::{Health, Shows, Surroundings};
 use infinitystore::raft::{Membership, NodeId};
@@ -71,10 +71,15 @@ impl Engine {
         let running = || self.machines.iter().filter_map(|machine| machine.process.as_ref());
         let first = running().max_by_key(|process| process.replica.raft().commit_index())?;
         let membership: &Membership = first.replica.membership();
-        let is_member = |id: NodeId| membership.members.contains_key(&id);
+        let at = |process: &Process| {
+            let raft = process.replica.raft();
+            raft.membership_at(raft.last_log().index).1
+        };
+        let (place, is_member) = (at(first), |id: NodeId| membership.members.contains_key(&id));
+        // What stands at the same place, by index and term, is the same.
         let agreed = running()
             .filter(|process| is_member(process.replica.raft().id()))
-            .all(|process| process.replica.membership() == membership);
+            .all(|process| at(process) == place || process.replica.membership() == membership);
         let slots = membership.voters.iter().map(|id| self.hosts.get(id));
         let voters = slots.clone().flatten().fold(0, |set, slot| set | 1 << slot);
         let gone = slots.clone().any(|slot| slot.is_none());
