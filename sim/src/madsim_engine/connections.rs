@@ -178,7 +178,12 @@ impl World {
 
     /// Tries again what is held back; breaks what has been for too long, and what speaks to nobody.
     pub(in crate::madsim_engine) fn pump(&mut self) {
-        let ids: Vec<u64> = self.connections.open.keys().copied().collect();
+        let waits = |connection: &Connection| {
+            let is_held = |pipe: &Pipe| pipe.held_since.is_some();
+            connection.half_open_since.is_some() || connection.pipes.iter().any(is_held)
+        };
+        let waiting = self.connections.open.iter().filter(|(_, connection)| waits(connection));
+        let ids: Vec<u64> = waiting.map(|(id, _)| *id).collect();
         for id in ids {
             self.probe_half_open(id);
             for end in 0..2 {
@@ -248,7 +253,7 @@ impl World {
     fn meddle(&mut self, id: u64, bytes: &[u8]) -> io::Result<(Vec<u8>, Option<usize>)> {
         let Some(connection) = self.connections.open.get(&id) else { return Err(reset()) };
         let checksummed = connection.checksummed;
-        let settings = self.schedule.settings.clone();
+        let settings = &self.schedule.settings;
         let rng = &mut self.connections.rng;
         let mut chance = |ppm: u32| !self.calm && ppm > 0 && rng.random_range(0..1_000_000) < ppm;
         let breaks = chance(settings.loss_ppm / 10);

@@ -112,7 +112,10 @@ impl Answer {
 
     /// The body as text.
     pub(in crate::madsim_engine) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
+        match std::str::from_utf8(&self.body) {
+            Ok(text) => text.to_owned(),
+            Err(_) => String::from_utf8_lossy(&self.body).into_owned(),
+        }
     }
 }
 

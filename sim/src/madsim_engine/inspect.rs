@@ -65,8 +65,8 @@ struct Metrics {
     times: BTreeMap<String, u64>,
     /// What waits for each peer.
     peer_queues: BTreeMap<String, f64>,
-    /// Everything that may only grow, by its whole name.
-    counters: BTreeMap<String, f64>,
+    /// Everything that may only grow, by its whole name, in the order in which it was told.
+    counters: Vec<(String, f64)>,
 }
 
 /// Looks at one machine after the other until the faults end.
@@ -382,8 +382,16 @@ fn grown(then: &Value, now: &Value, counted: &Metrics, count: &Metrics) -> Resul
             }
         }
     }
+    // Mostly in the same order, with some that are new in between.
+    let mut told = count.counters.iter();
     for (name, then) in &counted.counters {
-        let now = count.counters.get(name).copied().unwrap_or(0.0);
+        let is_it = |(of, _): &&(String, f64)| of == name;
+        let ahead = told.clone().position(|it| is_it(&it));
+        let found = match ahead {
+            Some(ahead) => told.nth(ahead),
+            None => count.counters.iter().find(is_it),
+        };
+        let now = found.map_or(0.0, |(_, now)| *now);
         if now < *then {
             return Err(format!("{name} was {then}, and is {now}"));
         }
@@ -395,12 +403,16 @@ impl Metrics {
     fn parse(text: &str) -> Result<Self, String> {
         let mut metrics = Self::default();
         let mut kinds: BTreeMap<&str, &str> = BTreeMap::new();
+        let endings = ["_total", "_bucket", "_count", "_sum", ""];
+        // A family's lines follow what says its type.
+        let mut last = ("", "");
         let body = text.strip_suffix("# EOF\n").ok_or("/metrics has no end")?;
         for line in body.lines() {
             if let Some(comment) = line.strip_prefix("# ") {
                 let mut words = comment.splitn(3, ' ');
                 if let (Some("TYPE"), Some(name), Some(kind)) = (words.next(), words.next(), words.next()) {
                     kinds.insert(name, kind);
+                    last = (name, kind);
                 }
                 continue;
             }
@@ -408,12 +420,15 @@ impl Metrics {
             let whole: Option<u64> = value.parse().ok();
             let value: f64 = value.parse().map_err(|_| format!("a metric is {line:?}"))?;
             let (family, labels) = name.split_once('{').unwrap_or((name, ""));
-            let endings = ["_total", "_bucket", "_count", "_sum", ""];
-            let known =
-                endings.iter().filter_map(|end| family.strip_suffix(end)).find_map(|it| kinds.get(it));
-            let kind = known.ok_or_else(|| format!("{family} has no type"))?;
-            if *kind != "gauge" {
-                metrics.counters.insert(name.to_owned(), value);
+            let kind = if family.strip_prefix(last.0).is_some_and(|end| endings.contains(&end)) {
+                last.1
+            } else {
+                let mut names = endings.iter().filter_map(|end| family.strip_suffix(end));
+                let known = names.find_map(|it| kinds.get(it));
+                known.ok_or_else(|| format!("{family} has no type"))?
+            };
+            if kind != "gauge" {
+                metrics.counters.push((name.to_owned(), value));
             }
             if family == "infinitystore_peer_queue" {
                 metrics.peer_queues.insert(name.to_owned(), value);

@@ -1,6 +1,7 @@
 //! What an answer has to be, byte by byte: docs/http-api.md, held against every answer of a run.
 
 use crate::madsim_engine::http::Answer;
+use serde::Deserialize;
 use std::fmt::Debug;
 
 /// What a write or a read was told.
@@ -19,6 +20,13 @@ pub(in crate::madsim_engine) enum Told {
 }
 
 const JSON: &str = "application/json";
+
+/// What is found, and may be anything: the whole body is compared afterwards.
+#[derive(Deserialize)]
+struct Body {
+    #[serde(default)]
+    value: String,
+}
 
 /// An answer of `/set` to a request that is well formed.
 pub(in crate::madsim_engine) fn set(answer: &Answer) -> Result<Told, String> {
@@ -50,9 +58,9 @@ pub(in crate::madsim_engine) fn set(answer: &Answer) -> Result<Told, String> {
 pub(in crate::madsim_engine) fn get(key: &str, answer: &Answer) -> Result<Told, String> {
     match answer.code {
         200 => {
-            let body: serde_json::Value = serde_json::from_slice(&answer.body)
+            let body: Body = serde_json::from_slice(&answer.body)
                 .map_err(|error| format!("a value is no JSON: {error}"))?;
-            let value = body.get("value").and_then(|value| value.as_str()).unwrap_or("").to_owned();
+            let value = body.value;
             let right = format!("{{\"key\":{},\"value\":{}}}\n", quoted(key), quoted(&value));
             exactly(answer, 200, JSON, &right)?;
             Ok(Told::Value(Some(value)))
@@ -100,7 +108,7 @@ pub(in crate::madsim_engine) fn same<T: PartialEq + Debug>(
 
 /// As a JSON string, escaped only where JSON demands it.
 pub(in crate::madsim_engine) fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    serde_json::to_string(text).expect("a string can be written as JSON")
 }
 
 #[cfg(test)]

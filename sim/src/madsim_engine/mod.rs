@@ -33,12 +33,18 @@ pub use run::run;
 pub use upkeep::snapshot_worker_percent;
 
 use madsim::time::TimeHandle;
+use std::cell::OnceCell;
 use std::pin::pin;
 use std::time::Duration;
 
+thread_local! {
+    /// The clock of the run, which has its thread to itself.
+    static CLOCK: OnceCell<TimeHandle> = const { OnceCell::new() };
+}
+
 /// Microseconds of the simulation.
 pub(in crate::madsim_engine) fn now() -> u64 {
-    micros(&TimeHandle::current())
+    CLOCK.with(|clock| micros(clock.get_or_init(TimeHandle::current)))
 }
 
 /// What a clock of madsim shows, in microseconds of the simulation.

@@ -24,7 +24,7 @@ impl Run {
     /// Looks after the cluster, now and then.
     pub(in crate::madsim_engine) fn operate(&self) {
         let world = self.shared.lock();
-        let Some(committed) = world.committed_membership(now()) else { return };
+        let Some(committed) = world.committed_membership(now()).cloned() else { return };
         let mut operator = self.operator.borrow_mut();
         let before = operator.len();
         operator.retain(|&slot, joining| {
@@ -56,7 +56,7 @@ impl Run {
     pub(in crate::madsim_engine) fn join(&self, slot: usize) {
         let known = {
             let world = self.shared.lock();
-            let Some(committed) = world.committed_membership(now()) else { return };
+            let Some(committed) = world.committed_membership(now()).cloned() else { return };
             world.machines[slot].member.is_some_and(|id| committed.members.contains_key(&id))
         };
         if known || self.operator.borrow().contains_key(&slot) {
@@ -101,7 +101,8 @@ impl Run {
     /// everything.
     pub(in crate::madsim_engine) fn may_lose_disk(&self, slot: usize) -> bool {
         let world = self.shared.lock();
-        let (Some(id), Some(committed)) = (world.machines[slot].member, world.committed_membership(now()))
+        let (Some(id), Some(committed)) =
+            (world.machines[slot].member, world.committed_membership(now()).cloned())
         else {
             return false;
         };
@@ -112,7 +113,7 @@ impl Run {
     /// Nothing is being replaced or changed, as far as any machine knows.
     pub(in crate::madsim_engine) fn quiet(&self) -> bool {
         let world = self.shared.lock();
-        let Some(committed) = world.committed_membership(now()) else { return false };
+        let Some(committed) = world.committed_membership(now()).cloned() else { return false };
         let agreed = committed.members.keys().all(|id| {
             let hosts = |machine: &&crate::madsim_engine::world::Machine| machine.member == Some(*id);
             world.machines.iter().find(hosts).is_some_and(|machine| {

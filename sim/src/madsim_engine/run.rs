@@ -139,7 +139,8 @@ impl Run {
         let voters = self.shared.lock().schedule.voters;
         (0..voters).for_each(|slot| self.start(slot));
         let formed = |shared: &Shared| {
-            let membership = shared.lock().committed_membership(now());
+            let world = shared.lock();
+            let membership = world.committed_membership(now());
             membership.is_some_and(|found| found.voters.len() == voters && found.outgoing.is_none())
         };
         while !formed(&self.shared) {

@@ -127,18 +127,21 @@ impl World {
 
     /// Looks who stands.
     pub(in crate::madsim_engine) fn look_who_stands_now(&mut self) {
-        if let Some(membership) = self.committed_membership(now()) {
-            self.service.membership = Some(membership);
+        if let Some(membership) = self.committed_membership(now())
+            && self.service.membership.as_ref() != Some(membership)
+        {
+            self.service.membership = Some(membership.clone());
         }
-        let standing = self.who_stands();
+        let membership = self.service.membership.take();
+        let standing = membership.as_ref().and_then(|membership| self.who_stands(membership));
+        self.service.membership = membership;
         if standing != self.service.standing {
             self.service.standing = standing;
             self.service.disturb();
         }
     }
 
-    fn who_stands(&mut self) -> Option<Standing> {
-        let membership = self.service.membership.clone()?;
+    fn who_stands(&mut self, membership: &Membership) -> Option<Standing> {
         if membership.outgoing.is_some() {
             return None;
         }
@@ -173,7 +176,7 @@ impl World {
             });
             if whole && alone {
                 let machines = side.iter().map(|&slot| (slot, self.machines[slot].life)).collect();
-                return Some(Standing { machines, voters: membership.voters });
+                return Some(Standing { machines, voters: membership.voters.clone() });
             }
         }
         None

@@ -4,7 +4,6 @@ use crate::madsim_engine::http::Request;
 use crate::madsim_engine::laws::quoted;
 use rand::Rng;
 use rand::rngs::SmallRng;
-use std::fmt::Write;
 
 /// Pieces of text.
 const PIECES: [&str; 20] = [
@@ -86,7 +85,8 @@ fn json(rng: &mut SmallRng, text: &str) -> String {
     }
     let mut escaped = "\"".to_owned();
     for unit in text.encode_utf16() {
-        let _ = write!(escaped, "\\u{unit:04X}");
+        escaped.push_str("\\u");
+        unit.to_be_bytes().into_iter().for_each(|byte| push_hex(&mut escaped, byte, UPPER));
     }
     escaped.push('"');
     escaped
@@ -101,9 +101,21 @@ fn encoded(rng: &mut SmallRng, text: &str) -> String {
         match byte {
             b' ' if !all && rng.random() => encoded.push('+'),
             _ if is_plain && !all => encoded.push(char::from(byte)),
-            _ if rng.random() => drop(write!(encoded, "%{byte:02X}")),
-            _ => drop(write!(encoded, "%{byte:02x}")),
+            _ => {
+                let digits = if rng.random() { UPPER } else { LOWER };
+                encoded.push('%');
+                push_hex(&mut encoded, byte, digits);
+            }
         }
     }
     encoded
+}
+
+const UPPER: &[u8; 16] = b"0123456789ABCDEF";
+const LOWER: &[u8; 16] = b"0123456789abcdef";
+
+fn push_hex(text: &mut String, byte: u8, digits: &[u8; 16]) {
+    for digit in [byte >> 4, byte & 15] {
+        text.push(char::from(digits[usize::from(digit)]));
+    }
 }

@@ -375,9 +375,9 @@ impl World {
     }
 
     /// The leader's committed membership, once it has committed in its own term.
-    pub(in crate::madsim_engine) fn committed_membership(&self, now: u64) -> Option<Membership> {
+    pub(in crate::madsim_engine) fn committed_membership(&self, now: u64) -> Option<&Membership> {
         let view = &self.leader(now)?.view;
-        view.membership.clone().filter(|_| view.committed_in_term && view.membership_committed)
+        view.membership.as_ref().filter(|_| view.committed_in_term && view.membership_committed)
     }
 }
 
