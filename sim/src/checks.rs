@@ -197,6 +197,13 @@ impl Checks {
             "machine {slot} had applied {before}, now {applied}"
         );
         if before < applied {
+            let installed = |notice: &Notice| matches!(notice, Notice::SnapshotInstalled(_));
+            let ahead = std::mem::take(&mut shown.ahead);
+            if !notices.iter().any(installed) {
+                let base = replica.raft().log_base().min(applied);
+                let gone = ahead.iter().filter(|entry| entry.index() > before && entry.index() <= base);
+                gone.into_iter().try_for_each(|entry| self.applied(replica, entry))?;
+            }
             // A snapshot may have taken the place of some.
             for entry in replica.raft().log_range(before, applied) {
                 self.applied(replica, entry)?;

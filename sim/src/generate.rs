@@ -20,6 +20,8 @@ pub(crate) fn generate(seed: u64) -> Schedule {
     attacks(&mut rng, voters, spares, duration_micros, &mut settings, &mut faults);
     let mut siege_rng = stream(seed, Stream::Schedule, 1);
     sieges::lay(&mut siege_rng, (voters, spares), duration_micros, &mut settings, &mut faults);
+    let mut late_rng = stream(seed, Stream::Schedule, 3);
+    sieges::lay_late(&mut late_rng, (voters, spares), duration_micros, &mut settings, &mut faults);
     small_limits(seed, &mut settings);
     faults.sort_by_key(|fault| fault.at);
     let clients = clients(&mut rng, voters + spares, duration_micros, &settings, &faults);
@@ -74,6 +76,8 @@ fn settings(rng: &mut SmallRng) -> Settings {
         apply_bytes_max: 0,
         log_tail_bytes: 0,
         pending_write_bytes_max: 0,
+        log_bytes_max: 0,
+        torn_files_max: 0,
         keys: *pick(rng, &[1, 2, 5, 12]),
         value_bytes,
         // Somebody has to live to see an answer: to the leader, to a majority, and back.
@@ -91,6 +95,11 @@ fn small_limits(seed: u64, settings: &mut Settings) {
     settings.pending_write_bytes_max = *pick(&mut rng, &[0, 0, 0, few]);
     settings.apply_entries_max = *pick(&mut rng, &[0, 0, 0, 0, 1, 3]);
     settings.apply_bytes_max = *pick(&mut rng, &[0, 0, 0, 0, 1, 500]);
+    // A few entries: what a laggard lacks is soon gone from memory, whether a snapshot covers it or not.
+    let entry = settings.value_bytes as u64 + 80;
+    let short = *pick(&mut rng, &[0, 0, 0, 6 * entry]);
+    settings.log_bytes_max = settings.log_bytes_max.max(short);
+    settings.torn_files_max = settings.torn_files_max.max(*pick(&mut rng, &[0, 1]));
 }
 
 fn clients(

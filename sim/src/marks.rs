@@ -61,7 +61,7 @@ const RAREST: [&str; 4] =
 const QUEUE_RAREST: [&str; 2] = ["all voters exchanged", "newest of two snapshots damaged"];
 
 /// Marks of the queue engine, whose network carries messages and whose clients ask replicas.
-const QUEUE: [&str; 27] = [
+const QUEUE: [&str; 29] = [
     "acknowledged write lost",
     "applied in slices",
     "bit flipped while running",
@@ -74,6 +74,7 @@ const QUEUE: [&str; 27] = [
     "write lands before its place",
     "write lost",
     "ambush in a joint state",
+    "ambush while a snapshot is installed",
     "crash in a start",
     "learner begun",
     "message corrupted",
@@ -82,6 +83,7 @@ const QUEUE: [&str; 27] = [
     "old cut from new in a joint state",
     "read answered by a follower",
     "struck in a joint state",
+    "struck while a snapshot is installed",
     "voters exchanged",
     "traffic judged",
     "transfer succeeded",
@@ -92,7 +94,7 @@ const QUEUE: [&str; 27] = [
 ];
 
 /// Marks of the madsim engine, whose network carries byte streams.
-const MADSIM: [&str; 20] = [
+const MADSIM: [&str; 24] = [
     "address moved",
     "bytes corrupted",
     "bytes held back",
@@ -100,8 +102,11 @@ const MADSIM: [&str; 20] = [
     "connection half open",
     "connection reset",
     "data directory copied",
+    "holdings judged",
+    "idleness judged",
     "inspected",
     "join of a node with data refused",
+    "join undone",
     "joined over HTTP",
     "keep-alive found a dead end",
     "leader stopped and handed over",
@@ -111,6 +116,7 @@ const MADSIM: [&str; 20] = [
     "older copy put back",
     "packet lost",
     "service was due",
+    "stop judged by its time",
     "stopped when told",
     "write taken in part",
 ];

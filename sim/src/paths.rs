@@ -1,15 +1,17 @@
 //! Rare paths of the product, told by what it shows: coverage marks say whether a campaign met them.
 
 use crate::marks::Marks;
-use infinitystore::raft::{LogId, LogIndex, RoleName, Term};
+use infinitystore::raft::{Entry, LogId, LogIndex, RoleName, Term};
 use infinitystore::replica::{Notice, Replica};
 use infinitystore::storage::RecoveryNote;
 
 /// What a process' replica showed when it was last looked at.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Shown {
     /// The last index it had applied.
     pub applied: LogIndex,
+    /// Entries that were in memory before the last step, and may have left it with that. Where the log in memory is short.
+    pub ahead: Vec<Entry>,
     before: Option<Before>,
 }
 
@@ -26,7 +28,7 @@ impl Shown {
     /// A process starts, on a snapshot that ends at `applied`.
     #[must_use]
     pub const fn at_start(applied: LogIndex) -> Self {
-        Self { applied, before: None }
+        Self { applied, ahead: Vec::new(), before: None }
     }
 
     /// Marks what became of the replica since it was last looked at.

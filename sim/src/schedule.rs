@@ -109,6 +109,12 @@ pub struct Settings {
     /// Bytes of writes that wait in one replica, at most; 0: the product's own bound. Queue engine.
     #[serde(default)]
     pub pending_write_bytes_max: u64,
+    /// Bytes of the log in memory; 0: the product's own bound. Queue engine.
+    #[serde(default)]
+    pub log_bytes_max: u64,
+    /// Torn tails that are kept; 0: the product's own bound. Queue engine.
+    #[serde(default)]
+    pub torn_files_max: usize,
     /// How many keys the clients share.
     pub keys: u8,
     /// Bytes of a value, at least enough for its name.
@@ -122,6 +128,9 @@ pub struct Settings {
 
 /// In place of a machine's number: whoever leads when the fault strikes. If nobody does, it misses.
 pub const LEADER: usize = usize::MAX;
+
+/// In place of a machine's number: whoever installs a snapshot when the fault strikes.
+pub const INSTALLER: usize = usize::MAX - 1;
 
 /// How the network is cut.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -274,6 +283,14 @@ pub enum Fault {
         /// What.
         what: Box<Fault>,
     },
+    /// Something that strikes so long after the last chunk of a snapshot has reached some machine's storage, which has
+    /// not written it yet (queue engine). [`INSTALLER`] is that machine.
+    WhenInstalling {
+        /// How long, microseconds.
+        after_micros: u64,
+        /// What.
+        what: Box<Fault>,
+    },
     /// In a joint state, the machines that only the old configuration has are cut off from those that only the new
     /// one has (queue engine).
     SplitJoint {
@@ -358,6 +375,7 @@ impl Fault {
             Self::Exchange { .. } => "exchange",
             Self::Learn { .. } => "learner joins",
             Self::InJointState { .. } => "ambush in a joint state",
+            Self::WhenInstalling { .. } => "ambush while a snapshot is installed",
             Self::SplitJoint { .. } => "old cut from new",
             Self::Remove { .. } => "remove",
             Self::Transfer { .. } => "transfer",
@@ -373,6 +391,17 @@ impl Fault {
             }
         }
         Some(self)
+    }
+
+    /// The fault with [`INSTALLER`] made a machine.
+    #[must_use]
+    pub fn aimed_at_installer(mut self, installer: usize) -> Self {
+        for slot in self.slots_mut() {
+            if *slot == INSTALLER {
+                *slot = installer;
+            }
+        }
+        self
     }
 
     fn slots_mut(&mut self) -> Vec<&mut usize> {
@@ -402,8 +431,9 @@ impl Fault {
                 Cut::OneWay(from, to) => vec![from, to],
                 Cut::Ring => Vec::new(),
             },
-            // What waits for a joint state is aimed when it strikes.
+            // What waits is aimed when it strikes.
             Self::InJointState { .. }
+            | Self::WhenInstalling { .. }
             | Self::SplitJoint { .. }
             | Self::Blackout { .. }
             | Self::Transfer { slot: None } => Vec::new(),

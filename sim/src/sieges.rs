@@ -3,7 +3,7 @@
 //!
 //! They draw from a stream of their own, so that the rest of a seed's schedule does not depend on them.
 
-use crate::schedule::{Cut, DiskTrouble, Fault, LEADER, MILLI, SECOND, Settings, Timed};
+use crate::schedule::{Cut, DiskTrouble, Fault, INSTALLER, LEADER, MILLI, SECOND, Settings, Timed};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
@@ -55,6 +55,84 @@ pub(crate) fn lay(
                 Siege::Learners => laying.learners(),
                 Siege::Install => laying.install(),
                 Siege::Disks => laying.disks(),
+            };
+            if laying.at >= duration {
+                break;
+            }
+        }
+    }
+}
+
+/// What a later series is about: what long stays unseen where a leader changes too soon, or a disk is slow at the wrong time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LateSiege {
+    /// Whoever installs a snapshot takes long for it, and is left alone, or loses its leader, meanwhile.
+    SlowInstall,
+    /// One machine is away again and again, while the same leader goes on, and gets rid of its log.
+    Laggard,
+    /// The leader's newest snapshot is damaged while somebody needs it, and the leader goes on.
+    RottenSnapshot,
+    /// Disks are full at the time when snapshots give room back.
+    Full,
+    /// One machine loses its power again and again within a write of many sectors.
+    Torn,
+}
+
+const LATE_SIEGES: [LateSiege; 5] =
+    [LateSiege::SlowInstall, LateSiege::Laggard, LateSiege::RottenSnapshot, LateSiege::Full, LateSiege::Torn];
+
+/// Adds what is drawn for a run of the later series, from a stream of their own.
+pub(crate) fn lay_late(
+    rng: &mut SmallRng,
+    (voters, spares): (usize, usize),
+    duration: u64,
+    settings: &mut Settings,
+    faults: &mut Vec<Timed<Fault>>,
+) {
+    for siege in LATE_SIEGES {
+        if !rng.random_bool(if voters >= 3 || matches!(siege, LateSiege::Full | LateSiege::Torn) {
+            0.08
+        } else {
+            0.0
+        }) {
+            continue;
+        }
+        let at = rng.random_range(SECOND..duration / 4);
+        if siege != LateSiege::Torn {
+            settings.log_tail_entries = 0;
+            settings.snapshot_log_entries = rng.random_range(5..20);
+        }
+        match siege {
+            LateSiege::Torn => {
+                settings.value_bytes = 2_000;
+                settings.snapshot_chunk_bytes = settings.snapshot_chunk_bytes.max(4_096);
+                settings.torn_files_max = 1;
+            }
+            LateSiege::SlowInstall => settings.snapshot_chunk_bytes = 1 << 20,
+            LateSiege::Laggard => {
+                settings.snapshot_log_entries = rng.random_range(30..60);
+                settings.log_bytes_max = 6 * (settings.value_bytes as u64 + 80);
+            }
+            LateSiege::RottenSnapshot => {
+                settings.snapshot_chunk_bytes = if settings.value_bytes > 100 { 1_000 } else { 100 };
+            }
+            LateSiege::Full => {
+                settings.value_bytes = 2_000;
+                settings.segment_bytes = 64 << 10;
+                settings.snapshot_chunk_bytes = settings.snapshot_chunk_bytes.max(4_096);
+            }
+        }
+        let timeout = settings.election_timeout_micros;
+        let mut laying = Laying { rng, faults, at, voters, slots: voters + spares, timeout, settings };
+        let one = laying.rng.random_range(0..laying.voters);
+        let count = if siege == LateSiege::Torn { 20 } else { laying.rng.random_range(3..=8) };
+        for _ in 0..count {
+            laying.at += match siege {
+                LateSiege::Torn => laying.torn(one),
+                LateSiege::SlowInstall => laying.slow_install(),
+                LateSiege::Laggard => laying.laggard(one),
+                LateSiege::RottenSnapshot => laying.rotten_snapshot(),
+                LateSiege::Full => laying.full(),
             };
             if laying.at >= duration {
                 break;
@@ -166,6 +244,58 @@ impl Laying<'_> {
             self.fault(after, what);
         }
         away + SECOND + self.timeouts(2, 6)
+    }
+
+    fn slow_install(&mut self) -> u64 {
+        let slot = self.rng.random_range(0..self.slots);
+        let away = self.timeouts(3, 10);
+        self.fault(0, Fault::Partition { cut: Cut::Split(vec![slot]), for_micros: away });
+        let by_micros = self.timeouts(2, 5);
+        self.fault(away, Fault::SlowDisk { slot, by_micros, for_micros: self.timeout + 2 * SECOND });
+        let (for_micros, back_micros) = (self.timeouts(3, 8), self.timeouts(1, 4));
+        let what = match self.rng.random_range(0..4) {
+            0..=1 => Fault::Partition { cut: Cut::Split(vec![INSTALLER]), for_micros },
+            2 => Fault::Partition { cut: Cut::OneWay(LEADER, INSTALLER), for_micros },
+            _ => Fault::Kill { slot: LEADER, back_micros },
+        };
+        let after_micros = self.rng.random_range(0..self.timeout);
+        self.fault(away, Fault::WhenInstalling { after_micros, what: Box::new(what) });
+        away + SECOND + self.timeouts(4, 10)
+    }
+
+    fn laggard(&mut self, slot: usize) -> u64 {
+        let away = self.timeouts(3, 8);
+        self.fault(0, Fault::Partition { cut: Cut::Split(vec![slot]), for_micros: away });
+        away + SECOND + self.timeouts(1, 4)
+    }
+
+    fn rotten_snapshot(&mut self) -> u64 {
+        let slot = self.rng.random_range(0..self.slots);
+        let away = self.timeouts(3, 8);
+        self.fault(0, Fault::Partition { cut: Cut::Split(vec![slot]), for_micros: away });
+        let after = away + self.rng.random_range(0..300 * MILLI);
+        // It is not started again before the end.
+        let trouble = DiskTrouble::Rot { file: "snap".to_owned(), after_micros: 60 * SECOND };
+        self.fault(after, Fault::Disk { slot: LEADER, trouble });
+        away + SECOND + self.timeouts(4, 12)
+    }
+
+    fn torn(&mut self, slot: usize) -> u64 {
+        let by_micros = self.rng.random_range(10 * MILLI..200 * MILLI);
+        self.fault(0, Fault::SlowDisk { slot, by_micros, for_micros: SECOND });
+        let after = self.rng.random_range(100 * MILLI..SECOND);
+        self.fault(after, Fault::PowerLoss { slot, back_micros: 20 * MILLI });
+        after + self.rng.random_range(100 * MILLI..SECOND)
+    }
+
+    fn full(&mut self) -> u64 {
+        let slot = if self.rng.random_bool(0.4) { LEADER } else { self.rng.random_range(0..self.slots) };
+        let for_micros = self.timeouts(2, 10);
+        self.fault(0, Fault::DiskFull { slot, for_micros });
+        if self.rng.random_bool(0.3) {
+            self.fault(0, Fault::Transfer { slot: None });
+        }
+        self.timeouts(1, 10)
     }
 
     fn disks(&mut self) -> u64 {

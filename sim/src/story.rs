@@ -535,6 +535,11 @@ fn extent(fault: &Fault) -> (Option<usize>, u64, String) {
         Fault::InJointState { after_micros, what } => {
             (None, 0, format!("{} after the next one begins: {what:?}", seconds(*after_micros)))
         }
+        Fault::WhenInstalling { after_micros, what } => (
+            None,
+            0,
+            format!("{} after a snapshot is about to be installed: {what:?}", seconds(*after_micros)),
+        ),
         Fault::SplitJoint { for_micros, .. } => {
             (None, *for_micros, format!("if there is a joint state, for {}", seconds(*for_micros)))
         }

@@ -73,6 +73,8 @@ impl Raft {
         let hint = LeaderHint { leader: None, term: shared.term() };
         let mut raft = Self { shared, role, reported: (RoleName::Follower, hint) };
         raft.campaign_if_alone();
+        // What was read may be more than may stay in memory, and nothing may come for long.
+        raft.maybe_trim();
         raft.report_role();
         Ok(raft)
     }
@@ -322,6 +324,12 @@ impl Raft {
     #[must_use]
     pub fn awaits_marker(&self) -> bool {
         !self.shared.markers.is_empty()
+    }
+
+    /// Whether a newer snapshot was asked for, and none has been taken since.
+    #[must_use]
+    pub const fn is_snapshot_wanted(&self) -> bool {
+        self.shared.snapshot_wanted
     }
 
     /// Why this node takes no part any more, if it does not.

@@ -264,6 +264,7 @@ mod configurations;
 mod core;
 mod election;
 mod entry;
+mod held;
 mod log;
 mod membership;
 mod message;

@@ -98,6 +98,11 @@ impl Inflight {
         }
     }
 
+    /// Their bytes.
+    pub(in crate::raft) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Appends in flight.
     pub(in crate::raft) fn len(&self) -> usize {
         self.appends.len()

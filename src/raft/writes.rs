@@ -113,6 +113,16 @@ impl Writes {
         }
     }
 
+    /// How many writes are pending, or under way.
+    pub(in crate::raft) fn under_way(&self) -> usize {
+        self.outstanding.len() + usize::from(self.has_pending())
+    }
+
+    /// How many messages wait.
+    pub(in crate::raft) const fn held_len(&self) -> usize {
+        self.held.len()
+    }
+
     /// Whether something waits to be issued.
     pub(in crate::raft) fn has_pending(&self) -> bool {
         let LogRecords { hard_state, truncate_from, snapshot_chunk, snapshot, entries } = &self.pending;

@@ -18,6 +18,7 @@ mod agreement;
 mod api;
 mod comparing;
 mod forwarding;
+mod held;
 mod message;
 mod outcome;
 mod proposal;

@@ -43,6 +43,12 @@ impl Reads {
         self.count
     }
 
+    /// How many wait, by the tables.
+    pub(in crate::replica) fn tables(&self) -> usize {
+        let in_tables = self.asked.values().chain(self.confirmed.values()).map(|reads| reads.len().max(1));
+        self.new.len() + in_tables.sum::<usize>()
+    }
+
     /// Takes a client's read in.
     pub(in crate::replica) fn push(&mut self, read: Read) {
         self.next_deadline = Some(self.next_deadline.map_or(read.deadline, |next| next.min(read.deadline)));

@@ -58,6 +58,11 @@ impl Writes {
         self.held.len() + self.sent_count
     }
 
+    /// Places in the table of those sent.
+    pub(in crate::replica) fn places(&self) -> usize {
+        self.sent.len()
+    }
+
     /// Bytes of the keys and values of those that wait.
     pub(in crate::replica) const fn bytes(&self) -> u64 {
         self.bytes

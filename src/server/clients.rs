@@ -60,7 +60,12 @@ impl Clients {
 
     /// Whether nobody waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.slots.len() == self.free.len()
+        self.taken() == 0
+    }
+
+    /// Slots that are not free.
+    pub(super) fn taken(&self) -> usize {
+        self.slots.len() - self.free.len()
     }
 
     /// All of them.

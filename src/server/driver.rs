@@ -515,7 +515,34 @@ impl<E: Env> Driver<E> {
             event_queue: self.inbox.len(),
             removed: self.replica.is_removed(),
             stopped,
+            held: self.held(now),
         }
+    }
+
+    /// What is held, by name; at rest all of it is zero.
+    fn held(&self, now: Time) -> Vec<(&'static str, u64)> {
+        let members = &self.replica.membership().members;
+        let me = self.place.1;
+        let strangers = self.links.peers().filter(|id| !members.contains_key(id)).count();
+        let linked = self.links.peers().filter(|id| members.contains_key(id)).count();
+        let missing = members.keys().filter(|id| **id != me).count() - linked;
+        let (messages, bytes) = self.links.waiting();
+        let jobs = self.log.len() + self.snapshots.saves.len() + self.snapshots.reads.len();
+        let reserved = self.reservation.is_some_and(|reservation| now < reservation.until);
+        let mut held = self.replica.held();
+        held.extend([
+            ("slots of clients", self.clients.taken() as u64),
+            ("links to strangers", strangers as u64),
+            ("members without a link", missing as u64),
+            ("messages to peers", messages as u64),
+            ("bytes to peers", bytes as u64),
+            ("members that leave", self.leaving.len() as u64),
+            ("jobs of the storage", jobs as u64),
+            ("things to take in", self.inbox.len() as u64),
+            ("joins of others", self.joining as u64),
+            ("moves to another cluster", u64::from(self.adopting.is_some() || reserved)),
+        ]);
+        held
     }
 }
 

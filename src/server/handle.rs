@@ -107,6 +107,8 @@ pub struct NodeStatus {
     pub removed: bool,
     /// Why the node does not serve, if it does not (a damaged log, a failed disk, …).
     pub stopped: Option<String>,
+    /// What is held for somebody who waits, or for something under way, by name: at rest all of it is zero.
+    pub held: Vec<(&'static str, u64)>,
 }
 
 impl NodeHandle {

@@ -102,6 +102,18 @@ impl<E: Env> Links<E> {
         }
     }
 
+    /// To whom there are links.
+    pub(super) fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.queues.keys().copied()
+    }
+
+    /// Messages that wait, and their bytes.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        let queues = self.queues.values();
+        let messages = queues.clone().map(|queue| queue.sender.max_capacity() - queue.sender.capacity());
+        (messages.sum(), queues.map(|queue| queue.bytes.load(Ordering::Relaxed)).sum())
+    }
+
     /// Ends the connections to everyone for whom `keep` is false.
     pub(super) fn retain(&mut self, keep: impl Fn(NodeId) -> bool) {
         let metrics = &self.metrics;

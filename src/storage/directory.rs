@@ -220,7 +220,7 @@ impl<D: Disk> Storage<D> {
         snapshots.remove_others(&replay.markers).map_err(snapshot_failed)?;
         if let Some((offset, bytes)) = recovered.tail.torn.take() {
             let file = recovered.tail.path.clone();
-            let kept = keep_torn(&disk, &wal_dir, &file, &bytes)?;
+            let kept = keep_torn(&disk, &wal_dir, &file, &bytes, options.torn_files_max)?;
             notes.push(RecoveryNote::TornTail { file, offset, bytes: bytes.len() as u64, kept });
         }
         notes.push(recovered_note(&replay, &recovered, snapshot.as_ref()));

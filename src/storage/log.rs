@@ -18,9 +18,6 @@ use std::path::{Path, PathBuf};
 /// blocks costs some 60 µs more, a 64 KiB batch takes longer than that to write.
 const FILL_BATCH_BYTES_MAX: u64 = 128 << 10;
 
-/// Torn tails kept aside, at most: the newest.
-const TORN_FILES_MAX: usize = 4;
-
 /// The log, open for appending.
 pub(crate) struct Log<D: Disk> {
     disk: D,
@@ -404,6 +401,7 @@ pub(crate) fn keep_torn<D: Disk>(
     wal_dir: &Path,
     segment: &Path,
     bytes: &[u8],
+    files_max: usize,
 ) -> Result<PathBuf, StorageError> {
     let listed = disk.list(wal_dir).map_err(StorageError::new("listing", wal_dir))?;
     let mut kept: Vec<(u64, PathBuf)> = listed
@@ -421,7 +419,7 @@ pub(crate) fn keep_torn<D: Disk>(
     let file = disk.create(&path).map_err(StorageError::new("creating", &path))?;
     file.write_at(bytes, 0).map_err(StorageError::new("writing", &path))?;
     file.sync_data().map_err(StorageError::new("syncing", &path))?;
-    let spared = if planted(Mutant::TornKept) { usize::MAX } else { TORN_FILES_MAX - 1 };
+    let spared = if planted(Mutant::TornKept) { usize::MAX } else { files_max.saturating_sub(1) };
     for (_, name) in kept.iter().rev().skip(spared) {
         let old = wal_dir.join(name);
         disk.remove(&old).map_err(StorageError::new("removing", &old))?;

@@ -16,6 +16,8 @@ pub struct StorageOptions {
     pub batch_bytes_max: usize,
     /// Where the next segment is prepared.
     pub spare_mode: SpareMode,
+    /// Files of torn tails that are kept, the newest ones; at least 1.
+    pub torn_files_max: usize,
     /// Source of the random numbers that tell this start from every other one on a copy of the same directory, and the
     /// lives of a segment file apart. Drawn anew for each start.
     pub seed: u64,
@@ -32,6 +34,7 @@ impl StorageOptions {
             segment_bytes: 64 << 20,
             batch_bytes_max: 8 << 20,
             spare_mode: SpareMode::Thread,
+            torn_files_max: 4,
             seed: 0,
             clock: StorageClock::system(),
         }

@@ -8,7 +8,7 @@ use crate::madsim_engine::{now, sleep_until};
 use crate::schedule::{MILLI, SECOND};
 use rand::Rng;
 use rand::rngs::SmallRng;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -114,6 +114,27 @@ impl Connections {
             it.pipes[0].from.is_none() && it.pipes[1].from == Some(process) && it.pipes[0].read_open
         };
         self.open.values().filter(is_open).count()
+    }
+
+    /// Which processes have connections to which machines, as far as those that made them know.
+    pub(in crate::madsim_engine) fn calls(&self) -> BTreeSet<((usize, u32), usize)> {
+        let alive = self.open.values().filter(|it| !it.broken && it.pipes[0].write_open);
+        alive.filter_map(|it| Some((it.pipes[0].from?, it.pipes[1].from?.0))).collect()
+    }
+
+    /// Whom a process has called: processes, as often as it has a connection to each.
+    pub(in crate::madsim_engine) fn calls_of(&self, process: (usize, u32)) -> Vec<(usize, u32)> {
+        let own = self.open.values().filter(|it| !it.broken && it.pipes[0].from == Some(process));
+        let own = own.filter(|it| it.pipes.iter().all(|pipe| pipe.write_open && pipe.read_open));
+        let mut called: Vec<_> = own.filter_map(|it| it.pipes[1].from).collect();
+        called.sort_unstable();
+        called
+    }
+
+    /// How many connections of other nodes a process has not let go.
+    pub(in crate::madsim_engine) fn callers_of(&self, process: (usize, u32)) -> usize {
+        let to = |it: &&Connection| it.pipes[0].from.is_some() && it.pipes[1].from == Some(process);
+        self.open.values().filter(to).filter(|it| it.pipes[0].read_open).count()
     }
 
     /// The machine at the far end lost its power before it had accepted the connection.

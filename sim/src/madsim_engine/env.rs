@@ -74,7 +74,7 @@ impl Env for SimEnv {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        madsim::task::spawn(witnessed(self.shared.clone(), self.slot, task));
+        madsim::task::spawn(witnessed(self.shared.clone(), (self.slot, self.life), task));
     }
 
     fn start_worker<W: Worker>(

@@ -45,6 +45,14 @@ impl Run {
             return self.shared.lock().judge(Err(Violation { check: "a cluster at rest agrees", what }));
         }
         self.examine_operations(&members).await;
+        if self.shared.lock().violation.is_some() {
+            return;
+        }
+        // What has come and gone meanwhile has left nothing behind.
+        let members = self.members();
+        if let Err(what) = examine_rest(&self.shared, &members).await {
+            self.shared.lock().judge(Err(Violation { check: "a cluster at rest agrees", what }));
+        }
     }
 
     async fn examine_one(&self, slot: usize, position: usize) -> Result<(), String> {

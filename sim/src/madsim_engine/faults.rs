@@ -116,6 +116,7 @@ impl Run {
             Fault::Disk { .. }
             | Fault::Learn { .. }
             | Fault::InJointState { .. }
+            | Fault::WhenInstalling { .. }
             | Fault::SplitJoint { .. } => {}
             Fault::Remove { slot } => self.remove(slot),
             Fault::Transfer { slot } => {

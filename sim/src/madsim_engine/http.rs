@@ -163,6 +163,18 @@ impl Http {
         written.ok_or(NoAnswer::Late)?.map_err(|_| NoAnswer::Broken)
     }
 
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It does not come in time, or something else does.
+    pub(in crate::madsim_engine) async fn closed(&mut self, give_up: u64) -> Result<(), NoAnswer> {
+        match within(give_up, self.stream.read_buf(&mut self.read)).await {
+            None => Err(NoAnswer::Late),
+            Some(Err(_) | Ok(0)) => Ok(()),
+            Some(Ok(_)) => Err(NoAnswer::Broken),
+        }
+    }
+
     /// Waits for the next answer.
     pub(in crate::madsim_engine) async fn receive(&mut self, give_up: u64) -> Result<Answer, NoAnswer> {
         let (method, route) = self.waiting.pop_front().ok_or(NoAnswer::Broken)?;

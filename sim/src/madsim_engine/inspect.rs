@@ -6,6 +6,7 @@ use crate::madsim_engine::book::Process;
 use crate::madsim_engine::exam::ask;
 use crate::madsim_engine::http::{Answer, Http, Request};
 use crate::madsim_engine::laws::same;
+use crate::madsim_engine::standing::{examine_holdings, examine_idle};
 use crate::madsim_engine::world::{Done, Shared, View, World};
 use crate::madsim_engine::{now, sleep_until};
 use crate::schedule::{MILLI, SECOND};
@@ -540,11 +541,16 @@ pub(in crate::madsim_engine) async fn examine_rest(shared: &Shared, slots: &[usi
             told.push((slot, process, found));
         }
         match at_rest(shared, &told) {
-            Ok(()) => break,
+            Ok(()) => {
+                let processes: Vec<Process> = told.iter().map(|(_, process, _)| *process).collect();
+                examine_holdings(shared, &processes).await?;
+                break;
+            }
             Err(what) if now() >= give_up => return Err(what),
             Err(_) => sleep_until(now() + 200 * MILLI).await,
         }
     }
+    examine_idle(shared, slots).await?;
     for &slot in slots {
         let ready = ask(shared, slot, &Request::get("/readyz")).await?;
         let ready = crate::madsim_engine::laws::exactly(&ready, 200, TEXT, "ok\n");
@@ -584,6 +590,8 @@ fn at_rest(shared: &Shared, told: &[(usize, Process, Told)]) -> Result<(), Strin
         same("disk_full", &status["disk_full"], &Value::Bool(false)).map_err(wrong)?;
         same("commit and applied", &status["commit_index"], &status["applied_index"]).map_err(wrong)?;
         same("commit and last", &status["commit_index"], &status["last_log"]["index"]).map_err(wrong)?;
+        let peers = status["members"].as_array().map_or(0, Vec::len).saturating_sub(1);
+        same("peers that are measured", &told.metrics.peer_queues.len(), &peers).map_err(wrong)?;
         for (name, value) in &told.metrics.peer_queues {
             if *value != 0.0 {
                 return Err(wrong(format!("{name} is {value}")));

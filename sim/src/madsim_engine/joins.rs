@@ -8,13 +8,20 @@ use crate::madsim_engine::laws::{self, Told, exactly, same};
 use crate::madsim_engine::operator::Joining;
 use crate::madsim_engine::probe::Prober;
 use crate::madsim_engine::run::Run;
+use crate::madsim_engine::world::Shared;
 use crate::madsim_engine::{now, sleep_until};
 use crate::schedule::{MILLI, SECOND};
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// For what takes a few elections, or a snapshot in tiny chunks.
 const PATIENCE_MICROS: u64 = 60 * SECOND;
 const JSON: &str = "application/json";
+/// So many write to the others while a leader is told to stop.
+const WRITERS: usize = 4;
+/// So often a node is killed while it is being joined.
+const KILLS: u64 = 3;
 
 impl Run {
     /// Joins nodes and stops the leader; `members` are the machines that serve.
@@ -105,6 +112,9 @@ impl Run {
         if seed.is_multiple_of(4) {
             self.join_in_use(free, through, seed, &join(&name, &addr)).await?;
         }
+        for number in 0..KILLS {
+            self.kill_while_joining(free, through, seed / 2 + number, &join(&name, &addr)).await?;
+        }
         let give_up = now() + PATIENCE_MICROS;
         loop {
             let answer = ask(&self.shared, through, &join(&name, &addr)).await?;
@@ -130,6 +140,41 @@ impl Run {
         self.shared.lock().mark("joined over HTTP");
         self.wait_until_well().await?;
         Prober::new(self.shared.clone(), 101).examine(free, through).await
+    }
+
+    /// A node is killed while it is being joined, and started again. Where it says that it has not taken its place, none is left.
+    async fn kill_while_joining(
+        &self,
+        free: usize,
+        through: usize,
+        number: u64,
+        join: &Request,
+    ) -> Result<(), String> {
+        if self.shared.lock().machines[free].member.is_some() {
+            return Ok(());
+        }
+        let (shared, request) = (self.shared.clone(), join.clone());
+        let joining = madsim::task::spawn(async move { ask(&shared, through, &request).await });
+        let settings = self.shared.lock().schedule.settings.clone();
+        // A few messages and writes: between two steps of the join.
+        let whole = 10 * settings.delay_max_micros + 4 * settings.sync_max_micros;
+        sleep_until(now() + number * 7919 % 32 * whole / 32).await;
+        self.switch_off(free, false);
+        self.start(free);
+        self.wait("a node starts again", || self.shared.lock().machines[free].handle.is_some()).await?;
+        let answer = joining.await.map_err(|error| error.to_string())??;
+        let reason = answer.header("infinitystore-reason").unwrap_or("").to_owned();
+        if answer.code == 500 && reason.contains("did not take up its place") {
+            let world = self.shared.lock();
+            let left = world.leader(now()).and_then(|leader| leader.view.membership.clone());
+            let left = left.filter(|it| !it.learners.is_empty());
+            if let Some(left) = left.filter(|_| world.machines[free].member.is_none()) {
+                return Err(format!("a join is refused ({reason}), and a learner is left: {left:?}"));
+            }
+            drop(world);
+            self.shared.lock().mark("join undone");
+        }
+        Ok(())
     }
 
     async fn begin_anew(&self, free: usize) -> Result<(), String> {
@@ -197,7 +242,23 @@ impl Run {
         // Until it has arrived.
         let arrives = self.shared.lock().schedule.settings.delay_min_micros;
         sleep_until(now() + 3 * arrives + MILLI).await;
+        let idle = self.open_idle(leader).await?;
+        let others: Vec<usize> = members.iter().copied().filter(|slot| *slot != leader).collect();
+        let ended = Arc::new(AtomicBool::new(false));
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|number| {
+                let slot = others[number % others.len()];
+                let (shared, ended) = (self.shared.clone(), ended.clone());
+                madsim::task::spawn(async move { write_until(&shared, slot, &ended).await })
+            })
+            .collect();
+        sleep_until(now() + 2 * arrives + MILLI).await;
+        let told_at = now();
         self.shared.lock().stop_in_peace(leader);
+        for mut idle in idle {
+            idle.closed(give_up).await.map_err(|why| format!("machine {leader} stops: {why:?}, idle"))?;
+        }
+        let closed_at = now();
         let answer = connection.receive(give_up).await;
         let answer =
             answer.map_err(|why| format!("machine {leader} stops and leaves a write behind: {why:?}"))?;
@@ -210,8 +271,32 @@ impl Run {
             world.machines[leader].stopping.is_none()
         })
         .await?;
+        let ended_at = now();
+        ended.store(true, Ordering::Relaxed);
+        // What is lost on the way keeps one waiting, and not all.
+        let mut longest = u64::MAX;
+        for writer in writers {
+            longest = longest.min(writer.await.map_err(|error| error.to_string())??);
+        }
+        self.shared.lock().judge_stop(leader, [told_at, closed_at, ended_at], longest)?;
         self.wait_until_well().await?;
         Prober::new(self.shared.clone(), 102).examine(leader, members[0]).await
+    }
+
+    /// Connections that nothing is asked on: one that never was, and one whose question has been answered.
+    async fn open_idle(&self, slot: usize) -> Result<Vec<Http>, String> {
+        let give_up = now() + PATIENCE_MICROS;
+        let mut idle = Vec::new();
+        for is_used in [false, true] {
+            let connection = Http::open(&self.shared, slot, give_up).await;
+            let mut connection = connection.ok_or_else(|| format!("machine {slot} takes no connection"))?;
+            if is_used {
+                let answer = connection.ask(&Request::get("/livez"), give_up).await;
+                answer.map_err(|why| format!("machine {slot} does not answer /livez: {why:?}"))?;
+            }
+            idle.push(connection);
+        }
+        Ok(idle)
     }
 
     pub(in crate::madsim_engine) async fn wait_until_well(&self) -> Result<(), String> {
@@ -232,4 +317,19 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// Writes to a member, one after the other, until the stop is over. The longest time between two that were done.
+async fn write_until(shared: &Shared, slot: usize, ended: &AtomicBool) -> Result<u64, String> {
+    let write = Request::post("/set", "{\"key\":\"on\",\"value\":\"and on\",\"action\":\"set\"}");
+    let (mut done_at, mut longest) = (now(), 0);
+    while !ended.load(Ordering::Relaxed) {
+        let told = laws::set(&ask(shared, slot, &write).await?)?;
+        if told == Told::Done {
+            longest = longest.max(now() - done_at);
+            done_at = now();
+        }
+        sleep_until(now() + MILLI).await;
+    }
+    Ok(longest)
 }

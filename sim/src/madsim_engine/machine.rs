@@ -56,7 +56,8 @@ impl Run {
         };
         self.handle.restart(self.nodes[slot]);
         let node = self.handle.get_node(self.nodes[slot]).expect("made at the start of the run");
-        node.spawn(witnessed(self.shared.clone(), slot, serve(env, options)));
+        let process = (slot, env.life);
+        node.spawn(witnessed(self.shared.clone(), process, serve(env, options)));
     }
 
     /// Ends a machine's process here and now; with the power, what was not synced may be lost, and nobody is told.

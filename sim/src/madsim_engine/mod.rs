@@ -24,6 +24,7 @@ mod probe;
 mod reverts;
 mod run;
 mod service;
+mod standing;
 mod telling;
 mod text;
 mod upkeep;

@@ -86,12 +86,16 @@ impl Service {
 
 /// Whether a write that goes straight to its end takes a fraction of what clients wait.
 pub(in crate::madsim_engine) fn is_quick(settings: &Settings, clients: u64) -> bool {
+    2 * way(settings, clients) <= settings.client_timeout_micros
+}
+
+/// How long a write takes that goes straight to its end.
+pub(in crate::madsim_engine) fn way(settings: &Settings, clients: u64) -> u64 {
     let hop = settings.delay_max_micros * u64::from(settings.link_spread.max(1));
     // Where an append carries one entry, those that wait go one after the other.
     let one_by_one = settings.append_bytes_max < 1_000 && settings.inflight_messages_max < 8;
     let queue = if one_by_one { clients } else { 2 };
-    let way = 4 * hop + 3 * settings.sync_max_micros + queue * (2 * hop + settings.sync_max_micros);
-    2 * way <= settings.client_timeout_micros
+    4 * hop + 3 * settings.sync_max_micros + queue * (2 * hop + settings.sync_max_micros)
 }
 
 /// How long a majority needs to have a leader and connections again: a vote that was split, and back-off between attempts.
@@ -115,6 +119,7 @@ impl World {
         }
         self.look_who_followed();
         self.look_who_stands_now();
+        self.look_who_is_connected();
     }
 
     /// Whether every voter stands, and has for so long that all have met each other.

@@ -203,18 +203,42 @@ impl World {
 }
 
 /// A task of a machine: if it panics, the story says on which.
-pub(in crate::madsim_engine) async fn witnessed(shared: Shared, slot: usize, task: impl Future<Output = ()>) {
-    let _witness = Witness { shared, slot };
-    task.await;
+pub(in crate::madsim_engine) fn witnessed(
+    shared: Shared,
+    (slot, life): (usize, u32),
+    task: impl Future<Output = ()>,
+) -> impl Future<Output = ()> {
+    let witness = Witness::new(shared, slot, life);
+    async move {
+        let _witness = witness;
+        task.await;
+    }
 }
 
+/// Lives as long as a task.
 struct Witness {
     shared: Shared,
     slot: usize,
+    life: u32,
+}
+
+impl Witness {
+    fn new(shared: Shared, slot: usize, life: u32) -> Self {
+        if let Some(machine) = shared.lock().machines.get_mut(slot) {
+            let others = if machine.tasks.0 == life { machine.tasks.1 } else { 0 };
+            machine.tasks = (life, others + 1);
+        }
+        Self { shared, slot, life }
+    }
 }
 
 impl Drop for Witness {
     fn drop(&mut self) {
+        if let Some(machine) = self.shared.lock().machines.get_mut(self.slot)
+            && machine.tasks.0 == self.life
+        {
+            machine.tasks.1 -= 1;
+        }
         // Dropped by the panic itself: tasks of machines that are switched off are dropped in peace.
         if std::thread::panicking()
             && let Some(story) = self.shared.lock().trace.story()

@@ -4,7 +4,7 @@
 use crate::checks::Violation;
 use crate::madsim_engine::now;
 use crate::madsim_engine::run::Run;
-use crate::madsim_engine::service::Due;
+use crate::madsim_engine::service::{Due, way};
 use crate::madsim_engine::world::World;
 use crate::schedule::{LEADER, MILLI, SECOND, Schedule, Timed};
 use crate::streams::{Stream, stream};
@@ -20,6 +20,9 @@ const STREAM: u64 = 3_000;
 pub(in crate::madsim_engine) const STOP_MICROS: u64 = 10 * SECOND;
 /// And so long it may take to hand over and to finish its log.
 const END_MICROS: u64 = 15 * SECOND;
+
+/// Beside what it has to wait for, a stop may take so long: connections are looked at every now and then.
+const STOP_SLACK_MICROS: u64 = 3 * SECOND;
 
 /// Something that is done to a node, or befalls it.
 #[derive(Clone, Debug)]
@@ -216,6 +219,38 @@ impl World {
         if let Some(Stopping { led: Some((_, led)), .. }) = &mut self.machines[slot].stopping {
             *led = Some(due);
         }
+    }
+
+    /// The leader was told to stop where all was well, idle connections were closed, and it ended, at these times; writes through
+    /// other members went on, and between two of them that were done it was so long at most.
+    ///
+    /// # Errors
+    /// It took longer than what it had to wait for: requests that were under way, and a successor.
+    pub(in crate::madsim_engine) fn judge_stop(
+        &mut self,
+        slot: usize,
+        [told, closed, ended]: [u64; 3],
+        longest: u64,
+    ) -> Result<(), String> {
+        let settings = &self.schedule.settings;
+        let way = way(settings, self.clients.len() as u64 + 2);
+        let timeout = settings.election_timeout_micros;
+        let (close, end) = (2 * way + STOP_SLACK_MICROS, 2 * way + timeout + STOP_SLACK_MICROS);
+        if !self.is_quick() || end >= STOP_MICROS {
+            return Ok(());
+        }
+        self.mark("stop judged by its time");
+        if closed - told > close || ended - told > end {
+            let what =
+                format!("is told to stop, closes after {} µs, ends after {} µs", closed - told, ended - told);
+            return Err(format!("machine {slot} {what}"));
+        }
+        let voters = self.service.membership.as_ref().map_or(0, |it| it.voters.len());
+        let (gap, quiet) = (6 * way + timeout / 2, self.is_quiet());
+        if voters > 2 && quiet && 6 * way < timeout / 4 && longest > gap {
+            return Err(format!("machine {slot} hands over, and nobody is served for {longest} µs"));
+        }
+        Ok(())
     }
 
     /// A node that was told to stop has ended.

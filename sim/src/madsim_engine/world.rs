@@ -70,6 +70,8 @@ pub(in crate::madsim_engine) struct Machine {
     pub is_moved: bool,
     /// The last second in which its node took a step, and how many it took in that.
     pub steps: (u64, u32),
+    /// How many steps its nodes have taken in all.
+    pub steps_taken: u64,
     /// For telling its process to stop.
     pub stop: Option<Arc<Notify>>,
     /// It was told to stop.
@@ -96,6 +98,8 @@ pub(in crate::madsim_engine) struct Machine {
     pub done: Done,
     /// What it has written.
     pub written: Written,
+    /// How many tasks of which of its processes live.
+    pub tasks: (u32, usize),
 }
 
 /// What a process has done, as its metrics should say.
@@ -155,6 +159,10 @@ pub(in crate::madsim_engine) struct World {
     pub clients: Clients,
     /// What was asked and answered over HTTP.
     pub book: Book,
+    /// Since when a machine has had no connection to another that it could have; of which of their processes.
+    pub apart: BTreeMap<(usize, usize), ((u32, u32), u64)>,
+    /// When that was looked at last.
+    pub looked_at: u64,
     /// A leader has stopped.
     pub handed_over: Option<HandedOver>,
     /// What the nodes are started with.
@@ -231,6 +239,7 @@ impl Shared {
                 joins: slot != 0,
                 is_moved: false,
                 steps: (0, 0),
+                steps_taken: 0,
                 stop: None,
                 stopping: None,
                 no_name_until: 0,
@@ -244,6 +253,7 @@ impl Shared {
                 view: View::default(),
                 done: Done::default(),
                 written: Written::default(),
+                tasks: (0, 0),
             })
             .collect();
         Self(Arc::new(Mutex::new(World {
@@ -255,6 +265,8 @@ impl Shared {
             core_rng: stream(seed, Stream::Cores, 0),
             clients: Clients::new(&schedule),
             book: Book::default(),
+            apart: BTreeMap::new(),
+            looked_at: 0,
             handed_over: None,
             limits: Limits::of(seed),
             service: Service::default(),
@@ -296,6 +308,7 @@ impl Machine {
 
     /// Its node took a step. Whether it took too many in a second.
     pub(in crate::madsim_engine) fn count_step(&mut self, now: u64) -> bool {
+        self.steps_taken += 1;
         let (second, count) = self.steps;
         self.steps = if second == now / SECOND { (second, count + 1) } else { (now / SECOND, 1) };
         self.steps.1 > STEPS_MAX

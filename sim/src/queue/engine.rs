@@ -29,6 +29,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// a time are sent again and again until a member has caught up: that alone has made 300,000.
 const HAPPENINGS_MAX: u32 = 3_000_000;
 
+/// What is under way when all have recovered is through after so long.
+const REST_MICROS: u64 = 20 * SECOND;
+
 /// A simulation.
 pub(in crate::queue) struct Engine {
     pub(in crate::queue) schedule: Schedule,
@@ -61,12 +64,16 @@ pub(in crate::queue) struct Engine {
     pub(in crate::queue) read: BTreeSet<usize>,
     /// When the probes were last sent.
     probed_at: u64,
+    /// Since when all is well.
+    pub(in crate::queue) recovered_at: Option<u64>,
     /// The last messages that reached each machine, where copies may come late.
     pub(in crate::queue) echoes: Vec<VecDeque<(usize, PeerMessage)>>,
     /// Which of them come again when a machine starts.
     pub(in crate::queue) echo_rng: SmallRng,
     /// What waits for a joint state.
     pub(in crate::queue) ambushes: Vec<Ambush>,
+    /// And for somebody to install a snapshot.
+    pub(in crate::queue) install_ambushes: Vec<Ambush>,
     /// How much the operator and the probes have asked.
     pub(in crate::queue) questions: u64,
     /// The log that the first machines start from.
@@ -118,6 +125,8 @@ impl Engine {
             wrote: BTreeSet::new(),
             read: BTreeSet::new(),
             probed_at: 0,
+            recovered_at: None,
+            install_ambushes: Vec::new(),
             echoes: vec![VecDeque::new(); slots],
             echo_rng: stream(seed, Stream::Network, 1),
             ambushes: Vec::new(),
@@ -301,7 +310,7 @@ impl Engine {
     /// Liveness: some time after the last fault the members agree, and each of them serves.
     fn judge(&mut self) -> Result<(), Violation> {
         match self.not_recovered() {
-            None => self.done = true,
+            None => return self.rest(),
             Some(why) if self.now >= self.schedule.duration_micros + RECOVERY_MICROS => {
                 let what = format!("{} s after the last fault: {why}", RECOVERY_MICROS / SECOND);
                 return Err(Violation { check: "liveness", what });
@@ -315,6 +324,20 @@ impl Engine {
                 self.queue.plan(self.now + 100 * MILLI, Happening::Judge);
             }
         }
+        Ok(())
+    }
+
+    /// Nobody asks any more, and everybody has everything: soon nothing is held for anyone.
+    fn rest(&mut self) -> Result<(), Violation> {
+        let Some(what) = self.held_at_rest() else {
+            self.done = true;
+            return Ok(());
+        };
+        let since = *self.recovered_at.get_or_insert(self.now);
+        if self.now >= since + REST_MICROS {
+            return Err(Violation { check: "at rest nothing is kept", what });
+        }
+        self.queue.plan(self.now + 20 * MILLI, Happening::Judge);
         Ok(())
     }
 

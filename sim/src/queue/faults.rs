@@ -3,7 +3,7 @@
 use crate::checks::Violation;
 use crate::queue::engine::Engine;
 use crate::queue::happening::Happening;
-use crate::queue::machine::Asker;
+use crate::queue::machine::{Asker, Process};
 use crate::schedule::{Cut, DiskTrouble, Fault, MILLI};
 use infinitystore::raft::{Change, NodeId};
 use infinitystore::replica::ClientRequest;
@@ -104,6 +104,10 @@ impl Engine {
             Fault::Learn { slot } => self.learn(slot),
             Fault::InJointState { after_micros, what } => {
                 self.ambushes.push(Ambush { until: now + AMBUSH_MICROS, after_micros, what: *what });
+            }
+            Fault::WhenInstalling { after_micros, what } => {
+                let ambush = Ambush { until: now + 4 * AMBUSH_MICROS, after_micros, what: *what };
+                self.install_ambushes.push(ambush);
             }
             Fault::SplitJoint { shared, for_micros } => self.split_joint(shared, for_micros),
             Fault::Remove { slot } => return self.remove(slot),
@@ -236,6 +240,20 @@ impl Engine {
                 self.mark("struck in a joint state");
                 self.queue.plan(self.now + after_micros, Happening::Ambush(Box::new(what)));
             }
+        }
+    }
+
+    /// Somebody is about to install a snapshot: what waited for that strikes.
+    pub(in crate::queue) fn strike_installs(&mut self, slot: usize) {
+        let installs = |process: &Process| process.installs();
+        if self.install_ambushes.is_empty() || !self.machines[slot].process.as_ref().is_some_and(installs) {
+            return;
+        }
+        let Ambush { until, after_micros, what } = self.install_ambushes.remove(0);
+        if self.now <= until {
+            self.mark("struck while a snapshot is installed");
+            let what = what.aimed_at_installer(slot);
+            self.queue.plan(self.now + after_micros, Happening::Ambush(Box::new(what)));
         }
     }
 

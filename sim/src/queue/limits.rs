@@ -3,10 +3,10 @@
 use crate::checks::{Violation, check};
 use crate::disk::SimDisk;
 use crate::queue::engine::Engine;
-use crate::queue::machine::Process;
+use crate::queue::machine::{LAGGARD_TIMES, Process};
 use crate::schedule::{MILLI, STALL_MICROS};
 use infinitystore::raft::{LogId, NodeId, RoleName};
-use infinitystore::replica::{ClientRequest, RequestId, StorageEvent, StorageRequest};
+use infinitystore::replica::{ClientRequest, Notice, RequestId, StorageEvent, StorageRequest};
 use infinitystore::storage::SnapshotFiles;
 
 /// Every so many looks of the operator a leader is asked to hand over to somebody who cannot lead.
@@ -14,7 +14,7 @@ const ABSURD: u64 = 5;
 
 impl Process {
     /// Whether the last chunk of a snapshot is with the storage, so that the log is about to be replaced.
-    fn installs(&self) -> bool {
+    pub(in crate::queue) fn installs(&self) -> bool {
         let is_last = |request: &StorageRequest| {
             let StorageRequest::Write(write) = request else { return false };
             write.records().snapshot_chunk.as_ref().is_some_and(|chunk| chunk.done)
@@ -56,6 +56,13 @@ impl Engine {
         let names = self.machines[slot].disk.names();
         let unfinished = names.iter().find(|name| name.ends_with(".tmp") && !name.contains(".seg"));
         check!("a start clears up", unfinished.is_none(), "machine {slot} has started, with {names:?}");
+        let torn = names.iter().filter(|name| name.contains(".torn-")).count();
+        let most = self.schedule.settings.torn_files_max;
+        check!(
+            "a few torn tails are kept",
+            most == 0 || torn <= most,
+            "machine {slot} has started, and keeps {torn} of {names:?}"
+        );
         Ok(())
     }
 
@@ -71,6 +78,71 @@ impl Engine {
             check!("nothing unfinished is left", count <= 1, "machine {slot} holds {names:?}");
         }
         Ok(())
+    }
+
+    /// The log in memory keeps to its bound: beyond it are only entries that are not applied or not durable, and a few times as
+    /// much where a member catches up.
+    pub(in crate::queue) fn check_log(&self, slot: usize) -> Result<(), Violation> {
+        let most = LAGGARD_TIMES * self.schedule.settings.log_bytes_max;
+        let Some(process) = self.machines[slot].process.as_ref().filter(|_| most > 0) else { return Ok(()) };
+        let (held, needed) = process.replica.raft().log_bytes();
+        check!(
+            "the log in memory keeps to its bound",
+            held <= most + needed,
+            "machine {slot} holds {held} bytes, of which it needs {needed}; {most} are the bound"
+        );
+        Ok(())
+    }
+
+    /// A snapshot is taken when the log has grown by as much as is configured, and not before, except by who leads: a member may need
+    /// one, or the newest may be damaged.
+    pub(in crate::queue) fn check_need(
+        &mut self,
+        slot: usize,
+        requests: &[StorageRequest],
+    ) -> Result<(), Violation> {
+        let due = self.schedule.settings.snapshot_log_entries;
+        let Some(process) = &mut self.machines[slot].process else { return Ok(()) };
+        let applied = process.replica.last_applied().index;
+        let (since, excused) = &mut process.last_snapshot;
+        *excused |= process.replica.raft().role() == RoleName::Leader || process.saves_failed > 0;
+        let saves = |request: &StorageRequest| matches!(request, StorageRequest::SaveSnapshot(_));
+        if requests.iter().any(saves) {
+            let grown = applied.since(*since);
+            check!(
+                "a snapshot is taken when it is due",
+                *excused || grown >= due,
+                "machine {slot} takes one at {applied}, {grown} entries after the one before; {due} are configured"
+            );
+            process.last_snapshot = (applied, false);
+        }
+        Ok(())
+    }
+
+    /// What a leader sent has taken the place of the log.
+    pub(in crate::queue) fn note_snapshots(&mut self, slot: usize, notices: &[Notice]) {
+        let Some(process) = &mut self.machines[slot].process else { return };
+        for notice in notices {
+            if let Notice::SnapshotInstalled(last) = notice {
+                process.last_snapshot = (last.index, false);
+            }
+        }
+    }
+
+    /// A member at rest: what it holds for somebody who waits, or what it takes for something under way; `None`: nothing.
+    pub(in crate::queue) fn held_at_rest(&self) -> Option<String> {
+        let leader = self.leader()?;
+        let membership = self.machines[leader].process.as_ref()?.replica.membership();
+        for slot in membership.members.keys().filter_map(|id| self.hosts.get(id)) {
+            let process = self.machines[*slot].process.as_ref()?;
+            if process.disk_full {
+                return Some(format!("machine {slot} takes its disk for full"));
+            }
+            if let Some((what, count)) = process.replica.held().iter().find(|(_, count)| *count > 0) {
+                return Some(format!("machine {slot} has {what}: {count}"));
+            }
+        }
+        None
     }
 
     /// A file that was written well, and that nothing has happened to since, can be read.

@@ -7,7 +7,7 @@ use crate::durable::{DurableModel, WriteSketch};
 use crate::marks::Marks;
 use crate::paths::{Shown, mark_recovery};
 use crate::schedule::{PROMOTE_LAG_ENTRIES, STALL_MICROS, Settings};
-use infinitystore::raft::{ClusterId, Config, LogId, Member, NodeId, StoreId, Time};
+use infinitystore::raft::{ClusterId, Config, LogId, LogIndex, Member, NodeId, StoreId, Time};
 use infinitystore::replica::{
     Event, Replica, ReplicaConfig, ReplicaStart, RequestId, StorageEvent, StorageRequest,
 };
@@ -22,6 +22,9 @@ pub(in crate::queue) struct Identity {
     /// Store id.
     pub(in crate::queue) store: StoreId,
 }
+
+/// For who catches up a leader keeps so many times as much of its log in memory.
+pub(in crate::queue) const LAGGARD_TIMES: u64 = 3;
 
 /// Whose request it is that a process holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +105,8 @@ pub(in crate::queue) struct Process {
     pub(in crate::queue) askers: BTreeMap<RequestId, Asker>,
     /// What the checks have seen of the replica.
     pub(in crate::queue) shown: Shown,
+    /// Where its last snapshot ends, own or installed, and whether it may want another before the log has grown.
+    pub(in crate::queue) last_snapshot: (LogIndex, bool),
 }
 
 /// Why a process did not start.
@@ -170,6 +175,9 @@ impl Machine {
         options.spare_mode = SpareMode::Inline;
         options.clock = StorageClock::still();
         options.seed = seed;
+        if settings.torn_files_max > 0 {
+            options.torn_files_max = settings.torn_files_max;
+        }
         let (storage, opened) = Storage::open(self.disk.clone(), options, &bootstrap)
             .map_err(|error| StartError::Refused(error.to_string()))?;
         mark_recovery(&opened.notes, marks);
@@ -215,6 +223,7 @@ impl Machine {
             askers: BTreeMap::new(),
             saves_failed: 0,
             shown: Shown::at_start(applied),
+            last_snapshot: (applied, false),
         });
         Ok(())
     }
@@ -315,6 +324,10 @@ fn small_config(settings: &Settings) -> ReplicaConfig {
     }
     if settings.log_tail_bytes > 0 {
         config.raft.log_tail_bytes = settings.log_tail_bytes;
+    }
+    if settings.log_bytes_max > 0 {
+        config.raft.log_bytes_max = settings.log_bytes_max;
+        config.raft.laggard_log_bytes_max = LAGGARD_TIMES * settings.log_bytes_max;
     }
     if settings.pending_write_bytes_max > 0 {
         config.pending_write_bytes_max = settings.pending_write_bytes_max;

@@ -56,6 +56,9 @@ impl Engine {
         for slot in self.operator.joining.keys().copied().collect::<Vec<_>>() {
             self.help(slot)?;
         }
+        if self.recovered_at.is_some() {
+            return Ok(());
+        }
         self.ask_absurdly()?;
         self.look_around()
     }

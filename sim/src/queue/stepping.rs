@@ -145,6 +145,9 @@ impl Engine {
         process.replica.step(time, event);
         let raft = process.replica.raft();
         self.elections.stepped(raft.id(), raft.role(), raft.term(), time);
+        if process.disk_full && raft.role() == RoleName::Leader {
+            self.service.full(self.now);
+        }
         self.note_load(slot);
     }
 
@@ -308,8 +311,11 @@ impl Engine {
         let Some(process) = &mut self.machines[slot].process else { return Ok(()) };
         process.settle_planned = false;
         let applied = process.replica.last_applied().index;
-        let actions = process.replica.take_actions();
         let settings = &self.schedule.settings;
+        if settings.log_bytes_max > 0 {
+            process.shown.ahead = process.replica.raft().log_after(applied);
+        }
+        let actions = process.replica.take_actions();
         if (settings.apply_entries_max > 0 || settings.apply_bytes_max > 0)
             && process.replica.raft().commit_index() > process.replica.last_applied().index
             && process.replica.last_applied().index > applied
@@ -373,11 +379,14 @@ impl Engine {
         self.checks.replicated(&process.replica, durable)?;
         self.check_install(slot)?;
         self.check_temporaries(slot)?;
+        self.check_log(slot)?;
         let begins = |notice: &Notice| matches!(notice, Notice::MembershipChanged { membership, committed: false } if membership.is_joint());
         let leads = process.replica.raft().role() == RoleName::Leader;
         if leads && !self.ambushes.is_empty() && actions.notices.iter().any(begins) {
             self.joint_state_begins();
         }
+        self.note_snapshots(slot, &actions.notices);
+        self.strike_installs(slot);
         Ok(())
     }
 
@@ -445,7 +454,8 @@ impl Engine {
     }
 
     /// What is to be written as a snapshot is what was committed.
-    fn check_saves(&self, slot: usize, requests: &[StorageRequest]) -> Result<(), Violation> {
+    fn check_saves(&mut self, slot: usize, requests: &[StorageRequest]) -> Result<(), Violation> {
+        self.check_need(slot, requests)?;
         let Some(identity) = self.machines[slot].identity else { return Ok(()) };
         for request in requests {
             if let StorageRequest::SaveSnapshot(save) = request {

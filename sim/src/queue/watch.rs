@@ -7,7 +7,7 @@ use crate::queue::happening::Happening;
 use crate::queue::machine::{Machine, Process};
 use crate::schedule::PROMOTE_LAG_ENTRIES;
 use crate::service::{Health, Shows, Surroundings};
-use infinitystore::raft::{Membership, NodeId};
+use infinitystore::raft::{Membership, NodeId, RoleName};
 use infinitystore::replica::PeerMessage;
 
 impl Engine {
@@ -46,8 +46,11 @@ impl Engine {
         let health = (0..self.machines.len()).map(|slot| self.health(slot)).collect();
         let (voters, surgery) = self.voting().unwrap_or((0, true));
         let severed = self.network.severed(now);
-        let says = |machine: &Machine| machine.process.as_ref().is_some_and(|it| it.disk_full);
-        if self.machines.iter().any(|machine| machine.disk.is_full() || says(machine)) {
+        // A leader refuses what it has no room for. Whether others have room is of no matter to clients.
+        let leads = |machine: &Machine| {
+            machine.process.as_ref().filter(|it| it.disk_full).map(|it| it.replica.raft().role())
+        };
+        if self.machines.iter().any(|machine| leads(machine) == Some(RoleName::Leader)) {
             self.service.full(now);
         }
         self.service.surroundings(now, &Surroundings { health, severed, voters, surgery });

@@ -2,7 +2,10 @@
 
 use crate::raft::snapshotting::Decision;
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, voters};
-use crate::raft::{Body, Config, LogId, LogIndex, RaftEvent, SnapshotMeta, SnapshotRefusal};
+use crate::raft::{
+    Body, Config, HardState, Incarnation, LogId, LogIndex, Raft, RaftEvent, Restored, SnapshotMeta,
+    SnapshotRefusal, Term, Time,
+};
 use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -242,6 +245,21 @@ fn the_log_in_memory_has_a_bound_of_its_own_and_who_needs_more_gets_a_newer_snap
     cluster.propose(1, "after").unwrap();
     cluster.run();
     assert_eq!(cluster.commands(3), ["after"]);
+}
+
+#[test]
+fn a_start_keeps_no_more_of_the_log_in_memory_than_may_stay() {
+    let config = Config { log_bytes_max: 600, ..small() };
+    let restored = Restored {
+        hard_state: HardState { term: Term::new(2), voted_for: None },
+        snapshot: Some(meta(log_id(100, 2), 1)),
+        entries: (1..=110).map(|number| entry(number, 2)).collect(),
+        commit: index(110),
+    };
+    let raft = Raft::new(id(2), Incarnation::new(1), 7, config, restored, Time::new(0)).unwrap();
+    let (held, needed) = raft.log_bytes();
+    assert!(held <= needed.max(600), "{held} bytes, of which {needed} are not applied");
+    assert_eq!(raft.last_log(), log_id(110, 2));
 }
 
 /// When the leader heard that 3 does not take its snapshot, and how often in a row that was.

@@ -36,6 +36,7 @@ fn status() -> NodeStatus {
         event_queue: 6,
         removed: false,
         stopped: None,
+        held: Vec::new(),
     }
 }
 

@@ -58,6 +58,7 @@ pub(super) fn node_status() -> NodeStatus {
         event_queue: 0,
         removed: false,
         stopped: None,
+        held: Vec::new(),
     }
 }
 

@@ -1,0 +1,163 @@
+//! What connections, tasks and tables a node has, held against the membership: who can be connected is within a bound; at rest a
+//! node has one connection to each other member, a task for each, and nothing else; nobody waits, and nothing is left behind.
+
+use crate::checks::Violation;
+use crate::madsim_engine::book::Process;
+use crate::madsim_engine::world::{Shared, World};
+use crate::madsim_engine::{now, sleep_until};
+use crate::schedule::{MILLI, SECOND};
+use infinitystore::server::TransportOptions;
+
+/// Tasks of a process beside those of connections: driver, listeners, workers, and those that serve joins and the end.
+const TASKS: usize = 12;
+/// Nobody is judged by how soon it connects where an answer takes longer than this.
+const HOP_MICROS: u64 = 100 * MILLI;
+/// Between two looks there is no more than this, or they tell nothing of the time between.
+const LOOK_MICROS_MAX: u64 = 200 * MILLI;
+/// A clock may be slower than ours, and what the network does in between takes a while.
+const SLACK_MICROS: u64 = SECOND;
+
+impl World {
+    /// How long two members that reach each other may be without a connection: an attempt that is under way and comes to nothing, a
+    /// pause, and the same once more, since an address that a peer has left is tried by turns.
+    fn connect_micros() -> u64 {
+        let options = TransportOptions::default();
+        2 * (options.connect_timeout_micros + options.backoff_max_micros) + SLACK_MICROS
+    }
+
+    /// Whether everyone calls everyone else that can be called. Looked at now and then.
+    pub(in crate::madsim_engine) fn look_who_is_connected(&mut self) {
+        let settings = &self.schedule.settings;
+        let Some(membership) = self.service.membership.clone() else { return };
+        if settings.delay_max_micros * u64::from(settings.link_spread.max(1)) > HOP_MICROS {
+            return;
+        }
+        // Nobody has looked for a while: what was so meanwhile is not known.
+        let looked_at = std::mem::replace(&mut self.looked_at, now());
+        if now() > looked_at + LOOK_MICROS_MAX {
+            self.apart.clear();
+        }
+        let slots = self.machines.len();
+        let called = self.connections.calls();
+        for from in 0..slots {
+            for to in (0..slots).filter(|to| *to != from) {
+                let lives = (self.machines[from].life, self.machines[to].life);
+                let is_due = self.may_call(from, to, &membership);
+                let has = called.contains(&((from, lives.0), to));
+                let since = match self.apart.get(&(from, to)) {
+                    Some((then, since)) if *then == lives && is_due && !has => *since,
+                    _ => now(),
+                };
+                self.apart.insert((from, to), (lives, since));
+                if now() > since + Self::connect_micros() {
+                    let what = format!("machine {from} has had no connection to machine {to} since {since}");
+                    self.judge(Err(Violation { check: "who can be connected is", what }));
+                }
+            }
+        }
+    }
+
+    /// Whether nothing keeps a member from calling another that it knows.
+    fn may_call(&mut self, from: usize, to: usize, committed: &infinitystore::raft::Membership) -> bool {
+        let at = now();
+        let (Some(caller), Some(callee)) = (self.machines[from].member, self.machines[to].member) else {
+            return false;
+        };
+        let knows = |slot: usize| {
+            let view = self.machines[slot].view.membership.as_ref();
+            view.is_some_and(|it| it.members.contains_key(&caller) && it.members.contains_key(&callee))
+        };
+        let known = [caller, callee].iter().all(|id| committed.members.contains_key(id));
+        known
+            && knows(from)
+            && knows(to)
+            && self.is_well(from)
+            && self.is_well(to)
+            && self.network.reaches(at, from, to)
+            && self.network.reaches(at, to, from)
+    }
+}
+
+/// For so long a cluster at rest is watched.
+const IDLE_MICROS: u64 = 2 * SECOND;
+/// As often as this it may be found busy before.
+const IDLE_LOOKS: usize = 4;
+/// Within this everything that was under way is through.
+const HOLDINGS_MICROS: u64 = 10 * SECOND;
+/// Steps of a node at rest beside those that heartbeats bring about.
+const IDLE_STEPS: u64 = 60;
+
+/// What a machine has done: process, writes, syncs, elections, and the steps that it has taken.
+type Deeds = ((u32, u64, u64, u64), u64);
+
+/// A cluster that nobody asks anything does nothing but say so: soon nothing is written any more, nobody stands for election, and each
+/// node takes a few steps for each heartbeat.
+pub(in crate::madsim_engine) async fn examine_idle(shared: &Shared, members: &[usize]) -> Result<(), String> {
+    let look = || -> Vec<Deeds> {
+        let world = shared.lock();
+        let of = |slot: &usize| {
+            let machine = &world.machines[*slot];
+            let done = machine.done;
+            ((machine.life, done.writes, machine.disk.syncs(), done.elections), machine.steps_taken)
+        };
+        members.iter().map(of).collect()
+    };
+    let beat = shared.lock().schedule.settings.heartbeat_interval_micros;
+    let most = IDLE_STEPS + 4 * members.len() as u64 * (IDLE_MICROS / beat);
+    let mut busy = String::new();
+    // What was last written may be witnessed a while later.
+    for _ in 0..IDLE_LOOKS {
+        let before = look();
+        sleep_until(now() + IDLE_MICROS).await;
+        let both = before.into_iter().zip(look());
+        let is_busy = |(then, later): &(Deeds, Deeds)| then.0 != later.0 || later.1 - then.1 > most;
+        let Some((slot, (then, later))) = members.iter().zip(both).find(|(_, both)| is_busy(both)) else {
+            shared.lock().mark("idleness judged");
+            return Ok(());
+        };
+        busy = format!("machine {slot} was {then:?} and is {later:?}; {most} steps are enough");
+    }
+    Err(format!("nobody asks anything, and {busy}"))
+}
+
+/// Members at rest: connections and tasks as the membership has them, and empty tables.
+pub(in crate::madsim_engine) async fn examine_holdings(
+    shared: &Shared,
+    members: &[Process],
+) -> Result<(), String> {
+    let give_up = now() + HOLDINGS_MICROS;
+    loop {
+        match look_at_holdings(shared, members).await {
+            Err(_) if now() < give_up => sleep_until(now() + 100 * MILLI).await,
+            result => return result,
+        }
+    }
+}
+
+async fn look_at_holdings(shared: &Shared, members: &[Process]) -> Result<(), String> {
+    for &(slot, life) in members {
+        let handle = shared.lock().machines[slot].handle.clone();
+        let handle = handle.ok_or_else(|| format!("machine {slot} does not run"))?;
+        let status = handle.status().await;
+        if let Some((what, count)) = status.held.iter().find(|(_, count)| *count > 0) {
+            return Err(format!("machine {slot} at rest: {what}: {count}"));
+        }
+        let mut world = shared.lock();
+        let calls = world.connections.calls_of((slot, life));
+        let right: Vec<Process> = members.iter().copied().filter(|other| *other != (slot, life)).collect();
+        if calls != right {
+            return Err(format!("machine {slot} at rest has called {calls:?}, and the others are {right:?}"));
+        }
+        let clients = world.connections.to_http((slot, life));
+        let called_by = world.connections.callers_of((slot, life));
+        let (counted, tasks) = world.machines[slot].tasks;
+        let most = TASKS + right.len() + called_by + clients;
+        if counted == life && tasks > most {
+            let what =
+                format!("{tasks} tasks, with {} peers, {called_by} callers, {clients} clients", right.len());
+            return Err(format!("machine {slot} at rest has {what}"));
+        }
+        world.mark("holdings judged");
+    }
+    Ok(())
+}
