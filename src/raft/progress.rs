@@ -48,13 +48,24 @@ pub(in crate::raft) struct Peer {
 pub(in crate::raft) enum PeerState {
     /// Where its log agrees is not known: one append at a time finds out.
     Probe {
-        /// The append is out; only heartbeats follow until it is answered.
-        sent: bool,
+        /// The append that is out; only heartbeats follow until it is answered.
+        sent: Option<Probe>,
     },
     /// Its log agrees up to `next_index - 1`, or will when what is in flight arrives: appends are pipelined.
     Replicate(Inflight),
     /// It lacks entries that are compacted away: a snapshot is on its way, one chunk at a time.
     Snapshot(SnapshotTransfer),
+}
+
+/// An append that finds out where a peer's log agrees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) struct Probe {
+    /// Its last index.
+    pub(in crate::raft) last: LogIndex,
+    /// Bytes of its entries.
+    pub(in crate::raft) bytes: u64,
+    /// A heartbeat went after it, which begins where it does.
+    pub(in crate::raft) followed: bool,
 }
 
 impl PeerState {
@@ -101,6 +112,11 @@ impl Inflight {
     /// Their bytes.
     pub(in crate::raft) const fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Whether an append in flight ends at `index`.
+    pub(in crate::raft) fn ends_at(&self, index: LogIndex) -> bool {
+        self.appends.iter().any(|(last, _)| *last == index)
     }
 
     /// Appends in flight.
@@ -161,7 +177,7 @@ impl Peer {
             session,
             match_index: LogIndex::ZERO,
             next_index,
-            state: PeerState::Probe { sent: false },
+            state: PeerState::Probe { sent: None },
             window: None,
             since: now,
             heard: None,
@@ -194,6 +210,7 @@ impl Peer {
     pub(in crate::raft) fn acknowledge(&mut self, index: LogIndex, window_max: usize) {
         let is_news = index > self.match_index;
         self.match_index = self.match_index.max(index);
+        let from = self.next_index.previous();
         self.next_index = self.next_index.max(index.next());
         match &mut self.state {
             PeerState::Replicate(inflight) => {
@@ -203,9 +220,20 @@ impl Peer {
                     self.window = doubled.filter(|window| *window < window_max);
                 }
             }
-            PeerState::Probe { .. } => {
-                self.next_index = self.match_index.next();
-                self.state = PeerState::Replicate(Inflight::default());
+            PeerState::Probe { sent } => {
+                // The answer to an earlier append may say that the logs agree where the probe begins, or beyond: what it
+                // carries is in flight. The heartbeat that follows a probe is answered so if the probe is lost.
+                let under_way = sent.filter(|it| it.last > index && !(it.followed && index == from));
+                if under_way.is_some() && index < from {
+                    return;
+                }
+                let mut inflight = Inflight::default();
+                if let Some(probe) = under_way {
+                    inflight.add(probe.last, probe.bytes);
+                }
+                let last = under_way.map_or(self.match_index, |probe| probe.last);
+                self.next_index = last.next();
+                self.state = PeerState::Replicate(inflight);
             }
             PeerState::Snapshot(transfer) => {
                 if index >= transfer.snapshot.last.index {
@@ -231,6 +259,6 @@ impl Peer {
     /// Finds out again where the logs agree, starting with `next_index`.
     pub(in crate::raft) fn probe(&mut self, next_index: LogIndex) {
         self.next_index = next_index.max(self.match_index.next());
-        self.state = PeerState::Probe { sent: false };
+        self.state = PeerState::Probe { sent: None };
     }
 }

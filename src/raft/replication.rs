@@ -5,7 +5,7 @@ use crate::raft::api::InputError;
 use crate::raft::core::Raft;
 use crate::raft::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, EntryKind};
 use crate::raft::message::Body;
-use crate::raft::progress::{Peer, PeerState};
+use crate::raft::progress::{Peer, PeerState, Probe};
 use crate::raft::quorum;
 use crate::raft::role::{Leader, Role};
 use crate::raft::shared::Shared;
@@ -100,9 +100,13 @@ impl Raft {
         peer.confirmed_round = peer.confirmed_round.max(round);
         let is_late = match &peer.state {
             PeerState::Probe { .. } => rejected.index.next() != peer.next_index,
-            PeerState::Replicate(_) => rejected.index <= peer.match_index,
+            // What it lacks is where an append in flight ends: the next one, or a heartbeat, begins there. Other
+            // rejections answer what was sent before a probe.
+            PeerState::Replicate(inflight) => !inflight.ends_at(rejected.index),
             PeerState::Snapshot(_) => true,
         };
+        // Where the logs agree is not known again from what it said before it had those entries.
+        let is_late = is_late || rejected.index <= peer.match_index;
         if is_late {
             return;
         }
@@ -201,7 +205,7 @@ impl Shared {
             let last = peer.leaving.map_or(last, |leaving| leaving.removed_at.min(last));
             let has_more = peer.next_index <= last;
             let may_send = match &peer.state {
-                PeerState::Probe { sent } => !sent,
+                PeerState::Probe { sent } => sent.is_none(),
                 PeerState::Replicate(inflight) => {
                     let window = peer.window.unwrap_or(config.inflight_messages_max);
                     has_more && !inflight.is_full(window, config.inflight_bytes_max)
@@ -252,10 +256,11 @@ impl Shared {
             if bytes_max > 0 {
                 (entries, bytes) = self.log.batch(before, bytes_max);
             }
+            let last = prev.index.plus(entries.len() as u64);
             match &mut peer.state {
-                PeerState::Probe { sent } => *sent = true,
+                PeerState::Probe { sent: Some(probe) } => probe.followed = true,
+                PeerState::Probe { sent } => *sent = Some(Probe { last, bytes, followed: false }),
                 PeerState::Replicate(inflight) => {
-                    let last = prev.index.plus(entries.len() as u64);
                     if !entries.is_empty() {
                         inflight.add(last, bytes);
                         peer.next_index = last.next();

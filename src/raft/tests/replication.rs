@@ -64,3 +64,47 @@ fn appends_that_overtake_each_other_are_not_sent_again_and_again() {
         assert!(sent < 4 * 300, "{} of 300 arrived after {sent} were sent", cluster.commands(3).len());
     }
 }
+
+/// Takes the append to node 3 that begins after this entry from the network, and delivers it.
+fn deliver_to_3(cluster: &mut Cluster, after: u64) {
+    let begins = |message: &Message| matches!(&message.body, Body::AppendEntries { prev, .. } if prev.index == index(after));
+    let at = cluster.network.iter().position(|message| message.to == id(3) && begins(message));
+    let message = cluster.network.remove(at.unwrap()).unwrap();
+    cluster.deliver(message);
+}
+
+/// Two appends overtake the one before them, and their answers arrive in this order: entries that are sent for it.
+fn sent_again(order: [usize; 3]) -> usize {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.run();
+    cluster.isolate(2);
+    for data in ["a", "b", "c"] {
+        cluster.propose(1, data).unwrap();
+    }
+    for after in [3, 4, 2] {
+        deliver_to_3(&mut cluster, after);
+    }
+    cluster.sync(3);
+    let answers: Vec<Message> = cluster
+        .network
+        .drain(..)
+        .filter(|it| matches!(it.body, Body::AppendRejected { .. } | Body::AppendAccepted { .. }))
+        .collect();
+    assert_eq!(answers.len(), 3, "two rejections, and what was accepted: {answers:?}");
+    for number in order {
+        cluster.deliver(answers[number].clone());
+    }
+    cluster.network.iter().map(entries_to_3).sum()
+}
+
+#[test]
+fn an_answer_from_before_a_probe_does_not_have_its_entries_sent_once_more() {
+    // One of three entries has arrived: a leader that does not know that yet sends it again with the others.
+    for (order, most) in
+        [([0, 1, 2], 3), ([0, 2, 1], 3), ([1, 0, 2], 3), ([1, 2, 0], 3), ([2, 0, 1], 2), ([2, 1, 0], 2)]
+    {
+        let sent = sent_again(order);
+        assert!(sent <= most, "{sent} entries were sent again, and {most} were enough: {order:?}");
+    }
+}

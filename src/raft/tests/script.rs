@@ -500,6 +500,7 @@ scripts! {
     replication_follower_disk,
     replication_gap,
     replication_idle,
+    replication_late_answers_to_a_probe,
     replication_late_receipt,
     replication_late_rejection,
     replication_leader_disk,
