@@ -275,6 +275,7 @@ impl Run {
         // What a stalled disk had begun before the calm is over, too.
         let busy_until = self.shared.lock().machines.iter().map(|machine| machine.disk_busy_until).max();
         sleep_until(busy_until.unwrap_or(0)).await;
+        self.shared.lock().look_who_stands_now();
         self.examine().await;
         self.shared.lock().judge_service();
     }
@@ -304,6 +305,9 @@ impl Run {
         let Some(membership) = &leader.view.membership else { return Some("nothing is known".to_owned()) };
         if membership.is_joint() || !membership.learners.is_empty() {
             return Some(format!("a change of membership hangs: {membership:?}"));
+        }
+        if !leader.view.membership_committed || !leader.view.committed_in_term {
+            return Some(format!("it is not committed yet: {membership:?}"));
         }
         for id in membership.members.keys() {
             let Some(machine) = world.machines.iter().find(|machine| machine.member == Some(*id)) else {
