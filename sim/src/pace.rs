@@ -92,10 +92,51 @@ pub struct Stand {
     pub waiting: u64,
 }
 
+/// What a leader has sent to a follower in its term, and what that follower lacks of it by its own word.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sent {
+    term: Term,
+    /// The last entry that was sent.
+    through: LogIndex,
+    /// The last one that was acknowledged.
+    acknowledged: LogIndex,
+    /// It said that it lacks what comes after the one, up to the other, when that had been sent: an append was overtaken by
+    /// a later one, which is refused. Nobody can know whether the first is still on its way, so that what is lacked may be
+    /// sent again, once for each time that it says so.
+    lacks: (LogIndex, LogIndex),
+}
+
+impl Sent {
+    fn of(&mut self, term: Term) -> &mut Self {
+        if self.term != term {
+            *self = Self { term, ..Self::default() };
+        }
+        self
+    }
+
+    /// Entries after one up to another are sent. How many of them its receiver has asked for again.
+    fn send(&mut self, after: LogIndex, through: LogIndex) -> u64 {
+        let (from, to) = self.lacks;
+        let again = to.min(through).since(from.max(after));
+        self.lacks.0 = from.max(through.min(to));
+        self.through = self.through.max(through);
+        again
+    }
+
+    /// It has been refused, since its receiver has nothing that fits before it and says where to look.
+    fn refused(&mut self, rejected: LogIndex, hint: LogIndex) {
+        // Who denies what it has acknowledged has no reason for that.
+        if rejected > self.acknowledged {
+            let (from, to) = self.lacks;
+            self.lacks = (if from < to { from.min(hint) } else { hint }, self.through);
+        }
+    }
+}
+
 /// What was said since the window began.
 #[derive(Clone, Copy, Debug, Default)]
 struct Said {
-    /// Entries, once for each follower.
+    /// Entries, once for each follower, but for those that it lacked by its own word.
     entries: u64,
     /// Appends without any, that tell of a commit index or a round of reads.
     news: u64,
@@ -126,6 +167,8 @@ pub struct Traffic {
     said: Said,
     /// What each was told last by the other: a commit index, and a round of reads.
     told: BTreeMap<(NodeId, NodeId), (Term, LogIndex, ReadRound)>,
+    /// What leaders have sent, by leader and follower.
+    sent: BTreeMap<(NodeId, NodeId), Sent>,
     reads: u64,
     writes: u64,
 }
@@ -155,7 +198,7 @@ impl Traffic {
         let said = &mut self.said;
         match message {
             PeerMessage::Raft(message) => match &message.body {
-                Body::AppendEntries { entries, commit, round, .. } => {
+                Body::AppendEntries { prev, entries, commit, round, .. } => {
                     let told = self.told.entry((message.from, message.to)).or_default();
                     let now = (message.term, told.1.max(*commit), told.2.max(*round));
                     let known = std::mem::replace(told, now) == now;
@@ -164,11 +207,24 @@ impl Traffic {
                         (true, false) => said.news += 1,
                         _ => said.full += 1,
                     }
-                    said.entries += entries.len() as u64;
+                    if !entries.is_empty() {
+                        let sent = self.sent.entry((message.from, message.to)).or_default();
+                        let through = prev.index.plus(entries.len() as u64);
+                        let again = sent.of(message.term).send(prev.index, through);
+                        said.entries += entries.len() as u64 - again;
+                    }
                 }
-                Body::AppendAccepted { .. } | Body::AppendRejected { .. } | Body::Heard { .. } => {
+                Body::AppendRejected { rejected, hint, .. } => {
                     said.answers += 1;
+                    let sent = self.sent.entry((message.to, message.from)).or_default();
+                    sent.of(message.term).refused(rejected.index, hint.index);
                 }
+                Body::AppendAccepted { match_index, .. } => {
+                    said.answers += 1;
+                    let sent = self.sent.entry((message.to, message.from)).or_default().of(message.term);
+                    sent.acknowledged = sent.acknowledged.max(*match_index);
+                }
+                Body::Heard { .. } => said.answers += 1,
                 Body::ReadIndex { .. } | Body::ReadIndexReady { .. } | Body::ReadIndexRefused { .. } => {
                     said.questions += 1;
                 }
@@ -307,6 +363,39 @@ mod tests {
     fn entries_that_are_sent_again_are_refused() {
         assert!(!refuses(8, &append(1, 5), 8));
         assert!(refuses(21, &append(1, 5), 8));
+    }
+
+    /// An append of the entries 6 to 5 + `count`, sent twice, with these answers in between, in a window in which they are
+    /// appended. Whether so much is refused.
+    fn refuses_again(times: u64, between: &[Body]) -> bool {
+        let mut traffic = traffic();
+        let back = |body: &Body| {
+            let (from, to, body) = (NodeId::new(2), NodeId::new(1), body.clone());
+            PeerMessage::Raft(Message { from, to, term: Term::new(3), body })
+        };
+        for _ in 0..times {
+            traffic.said(&append(8, 5));
+            between.iter().for_each(|body| traffic.said(&back(body)));
+        }
+        traffic.look(20 * BEAT, true, stand(5 + 8)).is_err()
+    }
+
+    #[test]
+    fn what_a_follower_lacks_by_its_own_word_is_sent_again_and_what_it_has_is_not() {
+        let round = ReadRound::ZERO;
+        let id = |index| LogId::new(Term::new(3), LogIndex::new(index));
+        let rejected = |rejected, hint| Body::AppendRejected {
+            session: 1,
+            rejected: id(rejected),
+            hint: id(hint),
+            round,
+        };
+        let accepted = Body::AppendAccepted { session: 1, match_index: LogIndex::new(13), round };
+        assert!(refuses_again(4, &[]));
+        assert!(!refuses_again(4, &[rejected(13, 5)]));
+        assert!(!refuses_again(4, &[rejected(12, 5), rejected(13, 5)]));
+        assert!(refuses_again(4, &[rejected(13, 11)]), "it lacks two of them");
+        assert!(refuses_again(4, &[accepted, rejected(13, 5)]), "it has them");
     }
 
     #[test]
