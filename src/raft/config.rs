@@ -35,8 +35,9 @@ pub struct Config {
     pub log_tail_entries: u64,
     /// Bytes of entries kept behind a snapshot for laggards, at most.
     pub log_tail_bytes: u64,
-    /// Bytes of the log in memory: what is beyond leaves it once it is applied and durable, whether or not a snapshot covers it
-    /// already. A member that needs it is sent a snapshot then.
+    /// Bytes that the log takes in memory, at most: what is beyond leaves it once it is applied and durable, whether or not a
+    /// snapshot covers it already. A member that needs it is sent a snapshot then. What a long log spares is sending that: where
+    /// an eighth of the newest snapshot is less, that is the bound, but not below [`LOG_BYTES_MIN`].
     pub log_bytes_max: u64,
     /// A leader keeps more than that tail for a member that is catching up, as long as the log in memory has at most so
     /// many bytes: otherwise a snapshot that takes long to send would be out of date when it arrives, for ever.
@@ -44,6 +45,11 @@ pub struct Config {
     /// A learner is promoted when it lacks at most so many entries.
     pub promote_lag_entries: u64,
 }
+
+/// The log in memory takes one of so many parts of the snapshot that it spares to send, at most.
+pub(in crate::raft) const LOG_PART_OF_SNAPSHOT: u64 = 8;
+/// The log in memory may always take so many bytes, if [`Config::log_bytes_max`] is not below.
+pub(in crate::raft) const LOG_BYTES_MIN: u64 = 8 << 20;
 
 impl Default for Config {
     fn default() -> Self {

@@ -5,6 +5,10 @@ use crate::raft::types::{LogId, LogIndex, Term};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+/// What an entry takes in memory beside its bytes: itself in the queue (whose room grows by doubling), and the counters and
+/// headers of its allocation. A log of small entries is mostly this.
+const ENTRY_OVERHEAD_BYTES: u64 = 128;
+
 /// The replicated log from `base` (exclusive) upwards; what is below has been compacted away.
 ///
 /// Invariants: entries are contiguous from `base.index + 1`; terms never decrease; `base.index ≤ durable ≤ last`.
@@ -13,7 +17,7 @@ pub(in crate::raft) struct Log {
     /// The entry before the first one held. Grows with compaction, replaced by an installed snapshot.
     base: LogId,
     entries: VecDeque<Entry>,
-    /// Encoded bytes of `entries`. Derived; kept because a compaction must not count a long log.
+    /// What `entries` take in memory. Derived; kept because a compaction must not count a long log.
     bytes: u64,
     /// Entries up to here are on this node's disk. Falls with truncation.
     durable: LogIndex,
@@ -23,7 +27,7 @@ impl Log {
     /// A log that holds these entries durably. The caller has checked that they are contiguous from `base`.
     pub(in crate::raft) fn new(base: LogId, entries: Vec<Entry>) -> Self {
         let durable = entries.last().map_or(base.index, Entry::index);
-        let bytes = entries.iter().map(encoded_bytes).sum();
+        let bytes = entries.iter().map(held_bytes).sum();
         Self { base, entries: entries.into(), bytes, durable }
     }
 
@@ -37,7 +41,7 @@ impl Log {
         self.entries.back().map_or(self.base, Entry::id)
     }
 
-    /// Encoded bytes of the entries held.
+    /// What the entries take in memory, bytes.
     pub(in crate::raft) const fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -112,7 +116,7 @@ impl Log {
         let last = self.last();
         assert!(entry.index() == last.index.next(), "entries are contiguous");
         assert!(entry.term() >= last.term, "terms never decrease along the log");
-        self.bytes += encoded_bytes(&entry);
+        self.bytes += held_bytes(&entry);
         self.entries.push_back(entry);
     }
 
@@ -123,7 +127,7 @@ impl Log {
     pub(in crate::raft) fn truncate_from(&mut self, index: LogIndex) {
         assert!(index > self.base.index, "compacted entries are committed and stay");
         let kept = self.offset(index).min(self.entries.len());
-        self.bytes -= self.entries.drain(kept..).map(|entry| encoded_bytes(&entry)).sum::<u64>();
+        self.bytes -= self.entries.drain(kept..).map(|entry| held_bytes(&entry)).sum::<u64>();
         self.durable = self.durable.min(index.previous());
     }
 
@@ -147,7 +151,7 @@ impl Log {
         let (mut before, mut entries, mut bytes) = (last, 0, 0);
         while let Some(entry) = self.get(before) {
             entries += 1;
-            bytes += encoded_bytes(entry);
+            bytes += entry.encoded_bytes() as u64;
             if entries > entries_max || bytes > bytes_max {
                 break;
             }
@@ -168,7 +172,8 @@ impl Log {
             .term_at(through)
             .expect("a snapshot covers entries that were applied, so they are in the log");
         let count = self.offset(through.next());
-        self.bytes -= self.entries.drain(..count).map(|entry| encoded_bytes(&entry)).sum::<u64>();
+        self.bytes -= self.entries.drain(..count).map(|entry| held_bytes(&entry)).sum::<u64>();
+        self.give_back_room();
         self.base = LogId::new(term, through);
         self.durable = self.durable.max(through);
     }
@@ -183,7 +188,7 @@ impl Log {
             if held <= bytes || entry.index() > through {
                 break;
             }
-            held -= encoded_bytes(entry);
+            held -= held_bytes(entry);
             last = entry.index();
         }
         self.compact(last);
@@ -191,10 +196,17 @@ impl Log {
 
     /// Forgets everything: an installed snapshot takes its place.
     pub(in crate::raft) fn reset(&mut self, base: LogId) {
-        self.entries.clear();
+        self.entries = VecDeque::new();
         self.bytes = 0;
         self.base = base;
         self.durable = base.index;
+    }
+
+    /// The room of a queue that was long once is not kept for a short one.
+    fn give_back_room(&mut self) {
+        if self.entries.capacity() / 4 > self.entries.len() {
+            self.entries.shrink_to(self.entries.len() * 2);
+        }
     }
 
     /// Position of `index` among the entries held; `index` is above the base.
@@ -203,6 +215,6 @@ impl Log {
     }
 }
 
-fn encoded_bytes(entry: &Entry) -> u64 {
-    entry.encoded_bytes() as u64
+fn held_bytes(entry: &Entry) -> u64 {
+    entry.encoded_bytes() as u64 + ENTRY_OVERHEAD_BYTES
 }

@@ -2,6 +2,7 @@
 
 use crate::mutants::{Mutant, planted};
 use crate::raft::api::RaftEvent;
+use crate::raft::config::{LOG_BYTES_MIN, LOG_PART_OF_SNAPSHOT};
 use crate::raft::configurations::Configurations;
 use crate::raft::core::Raft;
 use crate::raft::message::{Body, Chunk};
@@ -184,9 +185,11 @@ impl Raft {
     /// happens seldom. What active peers need stays too, up to a bound of its own.
     pub(in crate::raft) fn maybe_trim(&mut self) {
         let config = &self.shared.config;
-        let (bytes, bound) = (self.shared.log.bytes(), config.log_bytes_max);
         // Without any snapshot there is nothing to send to who needs the entries.
-        if bytes <= bound || self.shared.snapshot.is_none() {
+        let Some(snapshot) = &self.shared.snapshot else { return };
+        let worth = (snapshot.bytes / LOG_PART_OF_SNAPSHOT).max(LOG_BYTES_MIN);
+        let (bytes, bound) = (self.shared.log.bytes(), config.log_bytes_max.min(worth));
+        if bytes <= bound {
             return;
         }
         let keeps = bytes <= config.laggard_log_bytes_max || planted(Mutant::LaggardUncapped);

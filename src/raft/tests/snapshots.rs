@@ -1,5 +1,6 @@
 //! Snapshots (Raft §7), and the traps around them.
 
+use crate::raft::config::LOG_BYTES_MIN;
 use crate::raft::snapshotting::Decision;
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, voters};
 use crate::raft::{
@@ -260,6 +261,29 @@ fn a_start_keeps_no_more_of_the_log_in_memory_than_may_stay() {
     let (held, needed) = raft.log_bytes();
     assert!(held <= needed.max(600), "{held} bytes, of which {needed} are not applied");
     assert_eq!(raft.last_log(), log_id(110, 2));
+}
+
+#[test]
+fn the_log_in_memory_is_small_beside_the_snapshot_that_it_spares() {
+    let mut cluster = leader_with_snapshot(35);
+    for number in 0..120 {
+        cluster.propose(1, &format!("{number} {}", "v".repeat(100_000))).unwrap();
+        cluster.run();
+        let bytes = cluster.raft(1).shared.log.bytes();
+        assert!(bytes <= LOG_BYTES_MIN + 400_000, "{bytes} bytes after {number}");
+    }
+}
+
+#[test]
+fn the_log_in_memory_counts_what_small_entries_take_beside_their_bytes() {
+    let config = Config { log_bytes_max: 20_000, ..small() };
+    let mut cluster = leader_with_snapshot_by(config, 35);
+    for number in 0..300 {
+        cluster.propose(1, &number.to_string()).unwrap();
+        cluster.run();
+        let held = cluster.log(1).len();
+        assert!(held <= 150, "{held} entries of some 30 bytes, each of which takes five times that");
+    }
 }
 
 /// When the leader heard that 3 does not take its snapshot, and how often in a row that was.
