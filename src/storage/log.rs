@@ -18,6 +18,9 @@ use std::path::{Path, PathBuf};
 /// blocks costs some 60 µs more, a 64 KiB batch takes longer than that to write.
 const FILL_BATCH_BYTES_MAX: u64 = 128 << 10;
 
+/// After so many batches in a row that are no larger than that, they are small again.
+const SMALL_BATCHES: u32 = 64;
+
 /// The log, open for appending.
 pub(crate) struct Log<D: Disk> {
     disk: D,
@@ -26,8 +29,11 @@ pub(crate) struct Log<D: Disk> {
     sealed: VecDeque<SealedSegment>,
     active: Active<D::File>,
     spares: Spares<D>,
-    /// How the room of the next segments is taken: as the batches of the last one were large or small.
+    /// How the room of the next segments is taken: as the batches of the last one, or the last ones of this, were large or
+    /// small.
     room: Room,
+    /// Batches in a row that were small.
+    small_batches: u32,
     /// Sequence of the next batch.
     next_sequence: u64,
     last_checksum: u32,
@@ -50,6 +56,7 @@ struct Active<F> {
     file: F,
     path: PathBuf,
     header: SegmentHeader,
+    room: Room,
     offset: u64,
     max_index: u64,
 }
@@ -113,9 +120,10 @@ impl<D: Disk> Log<D> {
             wal_dir,
             options,
             sealed: recovered.sealed.into(),
-            active: Active { file, path, header, offset, max_index },
+            active: Active { file, path, header, room: Room::Filled, offset, max_index },
             spares,
             room: Room::Filled,
+            small_batches: 0,
             next_sequence,
             last_checksum,
             witnessed: true,
@@ -234,10 +242,10 @@ impl<D: Disk> Log<D> {
         let mut removed = false;
         while self.sealed.front().is_some_and(|segment| segment.max_index <= index.get()) {
             let Some(segment) = self.sealed.pop_front() else { break };
-            let SealedSegment { path, capacity, lives, .. } = segment;
+            let SealedSegment { path, capacity, lives, room, .. } = segment;
             let keep = capacity == self.options.segment_bytes;
             let failed = StorageError::new("removing", &path);
-            self.spares.recycle(&path, capacity, lives, keep).map_err(failed)?;
+            self.spares.recycle(&path, capacity, lives, room, keep).map_err(failed)?;
             removed = true;
         }
         if removed {
@@ -256,14 +264,36 @@ impl<D: Disk> Log<D> {
         out.append(&mut self.sync_micros);
     }
 
-    /// Goes on in the next segment if this one has no room for so many bytes of records, and the seal after them.
+    /// Goes on in the next segment if this one has no room for so many bytes of records, and the seal after them; or if a
+    /// better one is ready.
     fn make_room(&mut self, payload_bytes: usize) -> Result<(), StorageError> {
         let batch_bytes = file_bytes_for(BATCH_HEADER_BYTES + payload_bytes) as u64;
+        self.count_batch(batch_bytes);
         let seal_bytes = BLOCK_BYTES as u64;
-        if self.active.offset + batch_bytes + seal_bytes <= self.active.header.capacity {
+        let has_room = self.active.offset + batch_bytes + seal_bytes <= self.active.header.capacity;
+        if has_room && !self.leaves_reserved() {
             return Ok(());
         }
         self.go_on(batch_bytes)
+    }
+
+    /// Once batches have been small for a while, the next segment is to be filled with zeros, however large they were before.
+    fn count_batch(&mut self, bytes: u64) {
+        let is_small = bytes <= FILL_BATCH_BYTES_MAX;
+        self.small_batches = if is_small { self.small_batches.saturating_add(1) } else { 0 };
+        if self.small_batches == SMALL_BATCHES {
+            self.room = Room::Filled;
+            self.want_spare();
+        }
+    }
+
+    /// Whether this segment's room is only reserved, batches are small, and one that is filled is ready. The rest of this one is
+    /// given up: until it was written, each small batch would pay for the blocks that it is the first to use.
+    fn leaves_reserved(&self) -> bool {
+        let bytes = self.active.header.capacity.min(self.options.segment_bytes);
+        self.active.room == Room::Reserved
+            && self.small_batches >= SMALL_BATCHES
+            && self.spares.has_filled(bytes)
     }
 
     /// Goes on in a new segment with room for so many bytes. It gets its name before the old one is sealed, so that
@@ -295,6 +325,7 @@ impl<D: Disk> Log<D> {
         let spare = self.spares.take(needed).map_err(failed)?;
         header.capacity = spare.capacity;
         header.former_lives = spare.former_lives;
+        let room = spare.room;
         self.image.clear();
         header.stamp_header_into(&mut self.image);
         let file = self.disk.open(&spare.path).map_err(StorageError::new("opening", &spare.path))?;
@@ -310,13 +341,18 @@ impl<D: Disk> Log<D> {
         self.write_batch(&seal, (0, 0), LogIndex::ZERO)?;
         let batches = self.next_sequence - self.active.header.first_sequence;
         let mean_bytes = self.active.offset / batches.max(1);
-        self.room = if mean_bytes > FILL_BATCH_BYTES_MAX { Room::Reserved } else { Room::Filled };
-        let next = Active { file, path, header, offset, max_index: 0 };
+        let is_large = mean_bytes > FILL_BATCH_BYTES_MAX && self.small_batches < SMALL_BATCHES;
+        self.room = if is_large { Room::Reserved } else { Room::Filled };
+        let next = Active { file, path, header, room, offset, max_index: 0 };
         let old = std::mem::replace(&mut self.active, next);
         let mut lives = old.header.former_lives;
         lives.push(old.header.life);
         let capacity = old.header.capacity;
-        self.sealed.push_back(SealedSegment { path: old.path, capacity, lives, max_index: old.max_index });
+        // What was written is as good as filled.
+        let is_written = old.offset >= capacity / 8 * 7;
+        let room = if is_written { Room::Filled } else { old.room };
+        let max_index = old.max_index;
+        self.sealed.push_back(SealedSegment { path: old.path, capacity, lives, room, max_index });
         self.witnessed = true;
         self.want_spare();
         Ok(())

@@ -11,6 +11,7 @@ use crate::storage::scan::{Batch, Fault, Later, ScanEnd, scan_segment};
 use crate::storage::segment::{
     HeaderError, SegmentHeader, read_whole, read_whole_into, segment_name, segment_sequence,
 };
+use crate::storage::spare::Room;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -103,6 +104,8 @@ pub(crate) struct SealedSegment {
     pub(crate) capacity: u64,
     /// This life and those before it, for the next one.
     pub(crate) lives: Vec<u64>,
+    /// How its room was taken.
+    pub(crate) room: Room,
     /// The highest index among its entries; 0 if there are none.
     pub(crate) max_index: u64,
 }
@@ -249,7 +252,10 @@ impl Reading {
         self.reached = Some((end.next_sequence, end.last_checksum));
         let mut lives = header.former_lives.clone();
         lives.push(header.life);
-        let sealed = SealedSegment { path: path.to_path_buf(), capacity: header.capacity, lives, max_index };
+        let capacity = header.capacity;
+        // How its room was taken is not known any more; most of it has been written.
+        let room = Room::Filled;
+        let sealed = SealedSegment { path: path.to_path_buf(), capacity, lives, room, max_index };
         // A seal with nothing after it may be in the page cache alone, like the end of any tail: it is rewritten too.
         let is_tail = match later {
             Later::Empty(first, _) => !end.sealed || first == end.next_sequence,

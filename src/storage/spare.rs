@@ -30,15 +30,23 @@ pub(crate) struct Spare {
     pub(crate) path: PathBuf,
     pub(crate) capacity: u64,
     pub(crate) former_lives: Vec<u64>,
+    pub(crate) room: Room,
 }
 
-/// How a spare's room is taken.
+/// How the room of a spare or a segment was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
     /// Zeros are written: small batches are synced much faster over them.
     Filled,
     /// Nothing is written: where batches are large, zeros would double what is written, and the log would wait for them.
     Reserved,
+}
+
+impl Room {
+    /// Whether this will do where `wanted` is wanted.
+    fn serves(self, wanted: Self) -> bool {
+        self == Self::Filled || wanted == Self::Reserved
+    }
 }
 
 /// Keeps the next segment ready.
@@ -71,9 +79,17 @@ impl<D: Disk> Spares<D> {
     /// The next segment will be so long, with room of that kind. Starts preparing it, if there is a thread for that.
     pub(crate) fn want(&mut self, bytes: u64, room: Room) {
         (self.wanted_bytes, self.room) = (bytes, room);
-        if self.ready.is_empty() {
-            self.order();
-        }
+        self.order();
+    }
+
+    /// Whether a spare of at least `bytes` is ready whose room is filled.
+    pub(crate) fn has_filled(&self, bytes: u64) -> bool {
+        self.ready.iter().any(|spare| spare.room == Room::Filled && spare.capacity >= bytes)
+    }
+
+    /// Whether nothing is ready that is of the kind that is wanted. What is reserved stays meanwhile: it is better than nothing.
+    fn lacks_some(&self) -> bool {
+        !self.ready.iter().any(|spare| spare.room.serves(self.room))
     }
 
     /// Looks at what the thread has done, or (without one) does it. `Some` when the disk has become full, or has room again.
@@ -84,10 +100,14 @@ impl<D: Disk> Spares<D> {
                 Ok(result) => self.take_result(result),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
             }
-        } else if self.ready.is_empty() && self.wanted_bytes > 0 {
+        } else if self.lacks_some() && self.wanted_bytes > 0 {
             let path = self.new_path();
             let result = prepare(&self.disk, &path, self.wanted_bytes, self.room, &|| false);
             self.take_result(result);
+        }
+        // The thread may have been busy with another kind when this one was wanted.
+        if self.wanted_bytes > 0 {
+            self.order();
         }
         if !self.ready.is_empty() && !planted(Mutant::RecycledNoRoom) {
             self.full = false;
@@ -105,7 +125,9 @@ impl<D: Disk> Spares<D> {
         {
             self.take_result(result);
         }
-        if let Some(position) = self.ready.iter().position(|spare| spare.capacity >= bytes) {
+        let long = |spare: &Spare| spare.capacity >= bytes;
+        let apt = self.ready.iter().position(|spare| long(spare) && spare.room.serves(self.room));
+        if let Some(position) = apt.or_else(|| self.ready.iter().position(long)) {
             return Ok(self.ready.remove(position).expect("the position was just found"));
         }
         let path = self.new_path();
@@ -119,16 +141,23 @@ impl<D: Disk> Spares<D> {
         path: &Path,
         capacity: u64,
         lives: Vec<u64>,
+        room: Room,
         keep: bool,
     ) -> io::Result<()> {
-        if keep && self.ready.len() < SPARES_MAX && lives.len() < LIVES_MAX {
-            let spare = self.new_path();
-            self.disk.rename(path, &spare)?;
-            self.ready.push_back(Spare { path: spare, capacity, former_lives: lives });
-            Ok(())
-        } else {
-            self.disk.remove(path)
+        if !keep || lives.len() >= LIVES_MAX {
+            return self.disk.remove(path);
         }
+        if self.ready.len() >= SPARES_MAX {
+            // It takes the place of one that is of less use.
+            let worse = self.ready.iter().position(|spare| room == Room::Filled && spare.room != room);
+            let Some(position) = worse else { return self.disk.remove(path) };
+            let worse = self.ready.remove(position).expect("the position was just found");
+            self.disk.remove(&worse.path)?;
+        }
+        let spare = self.new_path();
+        self.disk.rename(path, &spare)?;
+        self.ready.push_back(Spare { path: spare, capacity, former_lives: lives, room });
+        Ok(())
     }
 
     fn take_result(&mut self, result: io::Result<Spare>) {
@@ -146,8 +175,11 @@ impl<D: Disk> Spares<D> {
     }
 
     fn order(&mut self) {
+        if self.worker.as_ref().is_none_or(|worker| worker.busy) || !self.lacks_some() {
+            return;
+        }
         let job = (self.new_path(), self.wanted_bytes, self.room);
-        if let Some(worker) = self.worker.as_mut().filter(|worker| !worker.busy) {
+        if let Some(worker) = &mut self.worker {
             worker.busy = worker.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
         }
     }
@@ -186,7 +218,7 @@ fn prepare<D: Disk>(
         let _ = disk.remove(path);
         return Err(error);
     }
-    Ok(Spare { path: path.to_path_buf(), capacity: bytes, former_lives: Vec::new() })
+    Ok(Spare { path: path.to_path_buf(), capacity: bytes, former_lives: Vec::new(), room })
 }
 
 /// What the thread is told while it works.

@@ -2,8 +2,9 @@
 
 use crate::raft::{ClusterId, LogIndex, LogRecords, NodeId, StoreId};
 use crate::replica::{StorageEvent, StorageRequest};
+use crate::storage::spare::{Room, Spares};
 use crate::storage::tests::kit::{
-    DIR, bootstrap, entries, entry, indices, open, options, segments, snapshot, store, vote, write,
+    DIR, bootstrap, entries, entry, indices, open, options, segments, snapshot, store, vote, wal_dir, write,
 };
 use crate::storage::{Disk, MemoryDisk, RealDisk, RecoveryNote, SpareMode, Storage, StorageOptions};
 use std::os::unix::fs::PermissionsExt;
@@ -254,4 +255,72 @@ fn other_users_cannot_look_into_a_data_directory() {
     assert!(noted(&start()));
     assert_eq!(mode(&dir), 0o700);
     assert!(!noted(&start()), "said once");
+}
+
+#[test]
+fn small_batches_after_large_ones_leave_a_segment_whose_room_is_only_reserved() {
+    let disk = MemoryDisk::new();
+    let options = StorageOptions { segment_bytes: 4 << 20, batch_bytes_max: 1 << 20, ..options() };
+    let (mut storage, _) = Storage::open(disk.clone(), options.clone(), &bootstrap()).unwrap();
+    let mut last = 1;
+    let mut put = |storage: &mut Storage<MemoryDisk>, count: usize, bytes: usize| {
+        for _ in 0..count {
+            last += 1;
+            write(storage, vec![entries(last, last, 1, bytes)]).unwrap();
+        }
+        last
+    };
+    while segments(&disk).len() < 5 {
+        put(&mut storage, 1, 300_000);
+    }
+    for _ in 0..3 {
+        put(&mut storage, 63, 100);
+        put(&mut storage, 1, 300_000);
+    }
+    put(&mut storage, 63, 100);
+    assert_eq!(segments(&disk).len(), 5, "now and then one is large: they are not small yet");
+    put(&mut storage, 3, 100);
+    assert_eq!(segments(&disk).len(), 6, "the rest of the segment is given up");
+    let last = put(&mut storage, 200, 100);
+    assert_eq!(segments(&disk).len(), 6, "this one is filled with zeros");
+    storage.close().unwrap();
+    let (_, opened) = Storage::open(disk, options, &bootstrap()).unwrap();
+    assert_eq!(indices(&opened.restored), (1..=last).collect::<Vec<u64>>());
+}
+
+#[test]
+fn a_spare_that_is_filled_is_made_beside_one_that_is_reserved() {
+    let disk = MemoryDisk::new();
+    disk.create_dir_all(&wal_dir()).unwrap();
+    let mut spares = Spares::new(disk.clone(), wal_dir(), SpareMode::Inline).unwrap();
+    let bytes = 1 << 20;
+    spares.want(bytes, Room::Reserved);
+    spares.poll();
+    disk.set_capacity(Some(disk.used_bytes()));
+    spares.want(bytes, Room::Filled);
+    assert_eq!((spares.poll(), spares.has_filled(bytes)), (None, false), "the log has a spare all the same");
+    disk.set_capacity(None);
+    spares.poll();
+    assert!(spares.has_filled(bytes));
+    assert_eq!(spares.take(bytes).unwrap().room, Room::Filled, "what is wanted");
+    assert_eq!(spares.take(bytes).unwrap().room, Room::Reserved, "what there is");
+}
+
+#[test]
+fn a_segment_that_was_written_takes_the_place_of_a_spare_that_is_only_reserved() {
+    let disk = MemoryDisk::new();
+    disk.create_dir_all(&wal_dir()).unwrap();
+    let mut spares = Spares::new(disk.clone(), wal_dir(), SpareMode::Inline).unwrap();
+    spares.want(1 << 20, Room::Reserved);
+    spares.poll();
+    for name in ["a", "b"] {
+        let old = wal_dir().join(name);
+        disk.create(&old).unwrap();
+        spares.recycle(&old, 1 << 20, vec![1], Room::Filled, true).unwrap();
+    }
+    assert_eq!(disk.files().len(), 2);
+    spares.want(1 << 20, Room::Filled);
+    for _ in 0..2 {
+        assert_eq!(spares.take(1 << 20).unwrap().former_lives, [1]);
+    }
 }
