@@ -26,7 +26,7 @@ static BASE: LazyLock<(MemoryDisk, Vec<PathBuf>)> = LazyLock::new(|| {
     let first = LogId::new(Term::new(1), LogIndex::new(1));
     let membership = infinitystore::raft::Membership::bootstrap(member());
     let save = SnapshotSave { last: first, membership, membership_id: first, store };
-    storage.snapshot_files().save(&save).expect("a snapshot is saved");
+    storage.snapshot_files().save(save).expect("a snapshot is saved");
     storage.close().expect("it closes");
     let files = disk.files().into_iter().filter(|file| !file.ends_with("lock")).collect();
     (disk, files)

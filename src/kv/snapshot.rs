@@ -29,8 +29,15 @@ const PIECE_BYTES: usize = 64 << 10;
 impl Store {
     /// The body of a snapshot, in pieces of some 64 KiB, in key order. To go on changing the store meanwhile, clone it
     /// first: that is the capture.
-    pub fn snapshot_pieces(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
-        let mut keys = self.iter();
+    pub fn snapshot_pieces(&self) -> impl Iterator<Item = Vec<u8>> + use<> {
+        self.clone().into_snapshot_pieces()
+    }
+
+    /// The same of a capture, which is let go piece by piece: whoever changes the store copies what the capture still shares
+    /// with it, so that a capture kept whole to the end can come to twice the memory.
+    pub fn into_snapshot_pieces(self) -> impl Iterator<Item = Vec<u8>> + use<> {
+        let end = End { keys: self.len() as u64, revision: self.revision(), state_hash: self.state_hash() };
+        let mut keys = self.into_walk();
         let mut started = false;
         let mut ended = false;
         core::iter::from_fn(move || {
@@ -46,7 +53,7 @@ impl Store {
                 if let Some((key, versioned)) = keys.next() {
                     put_key(&mut piece, key, versioned);
                 } else {
-                    put_end(&mut piece, self);
+                    put_end(&mut piece, &end);
                     ended = true;
                     break;
                 }
@@ -54,6 +61,13 @@ impl Store {
             Some(piece)
         })
     }
+}
+
+/// What the last record says.
+struct End {
+    keys: u64,
+    revision: Revision,
+    state_hash: u128,
 }
 
 fn put_key(piece: &mut Vec<u8>, key: &[u8], versioned: VersionedRef<'_>) {
@@ -67,11 +81,11 @@ fn put_key(piece: &mut Vec<u8>, key: &[u8], versioned: VersionedRef<'_>) {
     piece.extend_from_slice(versioned.value);
 }
 
-fn put_end(piece: &mut Vec<u8>, store: &Store) {
+fn put_end(piece: &mut Vec<u8>, end: &End) {
     piece.put_u8(TAG_END);
-    piece.put_u64(store.len() as u64);
-    piece.put_u64(store.revision().0);
-    piece.put_u128(store.state_hash());
+    piece.put_u64(end.keys);
+    piece.put_u64(end.revision.0);
+    piece.put_u128(end.state_hash);
 }
 
 /// Rebuilds a store from the pieces of a snapshot's body, cut anywhere.

@@ -3,7 +3,7 @@
 
 use crate::kv::command::{Op, Outcome, Revision};
 use crate::kv::leaf::VersionedRef;
-use crate::kv::tree::{Tree, TreeBuilder};
+use crate::kv::tree::{Tree, TreeBuilder, Walk};
 use crate::mutants::{Mutant, planted};
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
@@ -75,6 +75,11 @@ impl Store {
     /// All keys and their values, in the order of the keys.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], VersionedRef<'_>)> {
         self.tree.iter()
+    }
+
+    /// Walks all keys in their order, and lets go of what it is past.
+    pub(in crate::kv) fn into_walk(self) -> Walk {
+        self.tree.into_walk()
     }
 
     /// The revision of the last mutation.

@@ -125,6 +125,11 @@ impl Tree {
         })
     }
 
+    /// Walks all pairs in the order of their keys, and lets go of each node once it is past it.
+    pub(in crate::kv) fn into_walk(self) -> Walk {
+        Walk { waiting: Vec::from([self.root]), leaf: Arc::default(), next: 0 }
+    }
+
     fn leaf(&self, key: &[u8]) -> &Leaf {
         let mut node = &self.root;
         loop {
@@ -133,6 +138,35 @@ impl Tree {
                 Node::Inner(inner) => node = &inner.children[inner.child(key)],
             }
         }
+    }
+}
+
+/// The rest of a tree, from left to right.
+#[derive(Debug)]
+pub(in crate::kv) struct Walk {
+    /// What comes after `leaf`, the next one last.
+    waiting: Vec<Node>,
+    leaf: Arc<Leaf>,
+    /// The next pair of `leaf`.
+    next: usize,
+}
+
+impl Walk {
+    /// The next pair.
+    pub(in crate::kv) fn next(&mut self) -> Option<(&[u8], VersionedRef<'_>)> {
+        while self.next == self.leaf.slots.len() {
+            match self.waiting.pop()? {
+                Node::Leaf(leaf) => (self.leaf, self.next) = (leaf, 0),
+                // Its children are shared one by one from here on, so that each can be let go by itself.
+                Node::Inner(inner) => match Arc::try_unwrap(inner) {
+                    Ok(inner) => self.waiting.extend(inner.children.into_iter().rev()),
+                    Err(shared) => self.waiting.extend(shared.children.iter().rev().cloned()),
+                },
+            }
+        }
+        let at = self.next;
+        self.next += 1;
+        Some((self.leaf.key(at), self.leaf.versioned(at)))
     }
 }
 

@@ -227,10 +227,13 @@ impl<D: Disk> Worker for SnapshotWorker<D> {
         self.rests = false;
         for job in jobs {
             let event = match job {
-                SnapshotJob::Save(save) => match self.files.save(&save) {
-                    Ok(meta) => StorageEvent::SnapshotSaved(Box::new(meta)),
-                    Err(error) => StorageEvent::SnapshotFailed { last: save.last, reason: error.to_string() },
-                },
+                SnapshotJob::Save(save) => {
+                    let last = save.last;
+                    match self.files.save(*save) {
+                        Ok(meta) => StorageEvent::SnapshotSaved(Box::new(meta)),
+                        Err(error) => StorageEvent::SnapshotFailed { last, reason: error.to_string() },
+                    }
+                }
                 SnapshotJob::Read(read) => self.files.answer_read(&read),
                 SnapshotJob::Use(files) => {
                     self.files = files;

@@ -142,7 +142,7 @@ impl<D: Disk> Storage<D> {
         self.unless_failed(|storage| storage.write(requests, events))?;
         for request in requests.drain(..) {
             match request {
-                StorageRequest::SaveSnapshot(save) => events.push(self.save(&save)),
+                StorageRequest::SaveSnapshot(save) => events.push(self.save(*save)),
                 StorageRequest::ReadChunk(read) => events.push(self.snapshots.answer_read(&read)),
                 StorageRequest::Write(_) | StorageRequest::Committed(_) => {
                     unreachable!("the log's requests were taken out first")
@@ -358,10 +358,11 @@ impl<D: Disk> Storage<D> {
         }
     }
 
-    fn save(&self, save: &SnapshotSave) -> StorageEvent {
+    fn save(&self, save: SnapshotSave) -> StorageEvent {
+        let last = save.last;
         match self.snapshots.save(save) {
             Ok(meta) => StorageEvent::SnapshotSaved(Box::new(meta)),
-            Err(error) => StorageEvent::SnapshotFailed { last: save.last, reason: error.to_string() },
+            Err(error) => StorageEvent::SnapshotFailed { last, reason: error.to_string() },
         }
     }
 

@@ -39,23 +39,18 @@ impl<D: Disk> SnapshotFiles<D> {
     }
 
     /// Writes a captured state as a snapshot file: complete, synced and in place when this returns. It counts once
-    /// its marker is durable too.
+    /// its marker is durable too. The capture is let go as it is written.
     ///
     /// # Errors
     /// [`SnapshotError`]; nothing is left behind then, and nothing else is affected.
-    pub fn save(&self, save: &SnapshotSave) -> Result<SnapshotMeta, SnapshotError> {
-        let meta = SnapshotMeta {
-            last: save.last,
-            membership: save.membership.clone(),
-            membership_id: save.membership_id,
-            bytes: 0,
-            hash: 0,
-        };
+    pub fn save(&self, save: SnapshotSave) -> Result<SnapshotMeta, SnapshotError> {
+        let SnapshotSave { last, membership, membership_id, store } = save;
+        let meta = SnapshotMeta { last, membership, membership_id, bytes: 0, hash: 0 };
         let mut writer = self.writer("save", meta)?;
         let temporary = writer.path().to_path_buf();
         let written = (|| {
             let mut begun = Instant::now();
-            for piece in save.store.snapshot_pieces() {
+            for piece in store.into_snapshot_pieces() {
                 writer.push(&piece)?;
                 if writer.sync_some()? && self.paced {
                     // Disk and processor are the log's for twice as long as this piece took.

@@ -672,17 +672,20 @@ impl Engine {
         let (true, Some(process)) = (machine.life == life, &mut machine.process) else { return Ok(()) };
         let armed = machine.disk.armed();
         let event = match request {
-            StorageRequest::SaveSnapshot(save) => match process.snapshots.save(&save) {
-                Ok(meta) => {
-                    process.saved = (!armed).then_some(meta.last);
-                    StorageEvent::SnapshotSaved(Box::new(meta))
+            StorageRequest::SaveSnapshot(save) => {
+                let last = save.last;
+                match process.snapshots.save(*save) {
+                    Ok(meta) => {
+                        process.saved = (!armed).then_some(meta.last);
+                        StorageEvent::SnapshotSaved(Box::new(meta))
+                    }
+                    Err(error) => {
+                        process.saves_failed += 1;
+                        self.mark("snapshot failed");
+                        StorageEvent::SnapshotFailed { last, reason: error.to_string() }
+                    }
                 }
-                Err(error) => {
-                    process.saves_failed += 1;
-                    self.mark("snapshot failed");
-                    StorageEvent::SnapshotFailed { last: save.last, reason: error.to_string() }
-                }
-            },
+            }
             StorageRequest::ReadChunk(read) => {
                 let answer = process.snapshots.answer_read(&read);
                 self.check_read(slot, read.snapshot, &answer)?;

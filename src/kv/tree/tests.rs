@@ -3,6 +3,7 @@ use crate::kv::leaf::{LEAF_BYTES_MAX, LEAF_PAIRS_MAX, Leaf, Slot, VersionedRef};
 use crate::kv::tree::{CHILDREN_MAX, Inner, Node, Tree, TreeBuilder};
 use alloc::collections::BTreeMap;
 use alloc::format;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -249,4 +250,62 @@ fn a_small_pair_costs_no_more_than_two_dozen_bytes_beside_its_own() {
         let beside = reserved_bytes(&tree.root) - model.len() * 116;
         assert!(beside <= model.len() * 24, "{} bytes a pair, made {made}", beside / model.len());
     }
+}
+
+/// Leaves of a tree that somebody else holds too, and all of them.
+fn shared_leaves(node: &Node, is_shared: bool) -> (usize, usize) {
+    match node {
+        Node::Leaf(leaf) => (usize::from(is_shared || Arc::strong_count(leaf) > 1), 1),
+        Node::Inner(inner) => {
+            let is_shared = is_shared || Arc::strong_count(inner) > 1;
+            let counts = inner.children.iter().map(|child| shared_leaves(child, is_shared));
+            counts.fold((0, 0), |(shared, all), (more, one)| (shared + more, all + one))
+        }
+    }
+}
+
+#[test]
+fn a_walk_lets_go_of_what_it_is_past() {
+    let (mut tree, mut model) = (Tree::default(), Model::new());
+    for number in 0..20_000_u32 {
+        put(&mut tree, &mut model, format!("{number:08}").as_bytes(), &[7; 100], u64::from(number) + 1);
+    }
+    let mut walk = tree.clone().into_walk();
+    assert_eq!(shared_leaves(&tree.root, false).0, shared_leaves(&tree.root, false).1);
+    let mut walked = Model::new();
+    for part in 1..=4_usize {
+        for _ in 0..5_000 {
+            let (key, found) = walk.next().unwrap();
+            walked.insert(key.to_vec(), owned(found));
+        }
+        let (shared, all) = shared_leaves(&tree.root, false);
+        assert!(shared * 4 <= all * (4 - part) + 4, "{shared} of {all} are held after {part} of 4 parts");
+    }
+    assert!(walk.next().is_none());
+    assert_eq!(walked, model);
+}
+
+#[test]
+fn a_walk_sees_what_was_captured() {
+    let (mut tree, mut model) = (Tree::default(), Model::new());
+    for number in 0..5_000_u32 {
+        put(&mut tree, &mut model, format!("{number:08}").as_bytes(), &[7; 100], u64::from(number) + 1);
+    }
+    let mut walk = tree.clone().into_walk();
+    let expected = model.clone();
+    let mut walked = Model::new();
+    while let Some((key, found)) = walk.next() {
+        walked.insert(key.to_vec(), owned(found));
+        let number = walked.len() as u64;
+        for other in [number * 7 % 5_000, number * 13 % 5_000] {
+            let key = format!("{other:08}");
+            put(&mut tree, &mut model, key.as_bytes(), &[8; 90], number + 5_000);
+            if other % 3 == 0 && number % 2 == 0 {
+                tree.remove(key.as_bytes());
+                model.remove(key.as_bytes());
+            }
+        }
+    }
+    assert_eq!(walked, expected);
+    check_against(&tree, &model);
 }

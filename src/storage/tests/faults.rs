@@ -268,7 +268,7 @@ fn chunks_read_for_a_peer_add_up_to_the_body() {
     let (_disk, mut storage) = opened();
     let content = store(700);
     let save = save_request(1, 1, &content);
-    let meta = storage.snapshot_files().save(&save).unwrap();
+    let meta = storage.snapshot_files().save(save).unwrap();
     let body: Vec<u8> = content.snapshot_pieces().flatten().collect();
     for bytes_max in [1000, 65_536, 1 << 20] {
         let mut read = Vec::new();
@@ -303,7 +303,7 @@ fn what_is_being_sent_can_be_read_to_its_end_after_newer_snapshots_took_its_plac
     let (disk, mut storage) = opened();
     let files = storage.snapshot_files();
     let content = store(700);
-    let first = files.save(&save_request(1, 1, &content)).unwrap();
+    let first = files.save(save_request(1, 1, &content)).unwrap();
     let read = |offset| SnapshotRead {
         to: NodeId::new(2),
         session: 4,
@@ -314,7 +314,7 @@ fn what_is_being_sent_can_be_read_to_its_end_after_newer_snapshots_took_its_plac
     let mut body = files.read_chunk(&read(0)).unwrap().data.to_vec();
     write(&mut storage, vec![entries(2, 9, 1, 10)]).unwrap();
     for index in [3, 5, 7] {
-        let meta = files.save(&save_request(index, 1, &content)).unwrap();
+        let meta = files.save(save_request(index, 1, &content)).unwrap();
         let marker = LogRecords { snapshot: Some(Box::new(meta)), ..LogRecords::default() };
         write(&mut storage, vec![marker]).unwrap();
     }
@@ -333,13 +333,13 @@ fn a_snapshot_that_was_damaged_is_read_again_once_it_was_saved_again() {
     let (disk, storage) = opened();
     let files = storage.snapshot_files();
     let save = save_request(1, 1, &store(700));
-    let meta = files.save(&save).unwrap();
+    let meta = files.save(save.clone()).unwrap();
     let (to, snapshot) = (NodeId::new(2), meta.last);
     let read = |offset| SnapshotRead { to, session: 4, snapshot, offset, bytes_max: 5_000 };
     files.read_chunk(&read(0)).unwrap();
     assert!(disk.flip_bit(&files.path(meta.last), 5_000, 3));
     assert!(files.read_chunk(&read(0)).is_err());
-    assert_eq!(files.save(&save).unwrap(), meta, "the content of one entry is the same whenever it is saved");
+    assert_eq!(files.save(save).unwrap(), meta, "the content of one entry is the same whenever it is saved");
     files.read_chunk(&read(0)).unwrap();
 }
 
@@ -467,7 +467,7 @@ fn dump_shows_every_record_and_where_the_damage_is() {
     let (disk, mut storage) = opened();
     write(&mut storage, vec![entries(2, 3, 1, 10)]).unwrap();
     write(&mut storage, vec![entries(4, 4, 1, 10)]).unwrap();
-    storage.snapshot_files().save(&save_request(1, 1, &store(3))).unwrap();
+    storage.snapshot_files().save(save_request(1, 1, &store(3))).unwrap();
     storage.close().unwrap();
     let lines: Vec<String> = dump(&disk, Path::new(DIR)).map(|item| item.to_string()).collect();
     for part in ["node \"node1\"", "segment ", "batch 1", "entry 4@1", "snapshot "] {
