@@ -326,7 +326,7 @@ impl Ledger {
             let next = found.next();
             check!(
                 "the state is that of the committed log",
-                next.is_some_and(|(at, here)| at == key && here == versioned.as_ref())
+                next.as_ref().is_some_and(|(at, here)| at == key && *here == versioned.as_ref())
                     && store.get(key).as_ref() == Some(versioned),
                 "{who} has at {index} {next:?} and should have {key:?} {versioned:?}"
             );

@@ -33,8 +33,11 @@ pub(in crate::kv) type Make<'m, 'v> = &'m mut dyn FnMut(Option<VersionedRef<'_>>
 #[derive(Clone, Debug, Default)]
 pub(in crate::kv) struct Leaf {
     pub(in crate::kv) slots: Vec<Slot>,
-    /// Of each pair: the key, its create_revision, how much later it was last set, its version.
+    /// What all keys begin with; then of each pair: the rest of the key, its create_revision, how much later it was last set,
+    /// its version.
     pub(in crate::kv) heads: Vec<u8>,
+    /// How long that beginning is. Chosen when the leaf is made or split; cut when a key comes in that begins otherwise.
+    pub(in crate::kv) prefix_bytes: u32,
     /// The packed values, side by side.
     pub(in crate::kv) values: Vec<u8>,
     /// The large values.
@@ -44,7 +47,7 @@ pub(in crate::kv) struct Leaf {
 /// Where a pair lies.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::kv) struct Slot {
-    /// Where its head ends in `heads`: it begins where the one before ends.
+    /// Where its head ends in `heads`: it begins where the one before ends, the first one after the prefix.
     head_end: u32,
     /// The same of its packed value in `values`; one that is large takes nothing there. A leaf is split before sixteen bits
     /// are too few.
@@ -56,8 +59,15 @@ pub(in crate::kv) struct Slot {
 }
 
 impl Leaf {
+    /// How much is in it, with whole keys: how a tree is cut into leaves does not depend on what their keys have in common.
     pub(in crate::kv) fn bytes(&self) -> usize {
-        self.heads.len() + self.values.len()
+        self.bytes_before(self.slots.len())
+    }
+
+    fn bytes_before(&self, at: usize) -> usize {
+        let (head, value) = self.starts(at);
+        let prefix = self.prefix_bytes as usize;
+        head + value + prefix * at - prefix
     }
 
     /// Whether it should take another pair while a tree is built: a little room is left for what changes later.
@@ -68,15 +78,35 @@ impl Leaf {
 
     /// Where the head and the packed value of the pair at `at` begin.
     pub(in crate::kv) fn starts(&self, at: usize) -> (usize, usize) {
-        at.checked_sub(1).map_or((0, 0), |before| {
+        at.checked_sub(1).map_or((self.prefix_bytes as usize, 0), |before| {
             let slot = &self.slots[before];
             (slot.head_end as usize, usize::from(slot.value_end))
         })
     }
 
-    pub(in crate::kv) fn key(&self, at: usize) -> &[u8] {
+    fn prefix(&self) -> &[u8] {
+        &self.heads[..self.prefix_bytes as usize]
+    }
+
+    /// The key at `at` without the prefix.
+    fn rest(&self, at: usize) -> &[u8] {
         let (head, _) = self.starts(at);
         &self.heads[head..self.slots[at].key_end()]
+    }
+
+    pub(in crate::kv) fn key(&self, at: usize) -> Vec<u8> {
+        let mut key = Vec::new();
+        self.key_into(at, &mut key);
+        key
+    }
+
+    /// Puts the key at `at` in the place of what `key` holds.
+    pub(in crate::kv) fn key_into(&self, at: usize, key: &mut Vec<u8>) {
+        let (prefix, rest) = (self.prefix(), self.rest(at));
+        key.clear();
+        key.reserve_exact(prefix.len() + rest.len());
+        key.extend_from_slice(prefix);
+        key.extend_from_slice(rest);
     }
 
     /// Large values before the pair at `at`.
@@ -87,9 +117,13 @@ impl Leaf {
     /// Where `key` is, or would be, and whether it is there.
     pub(in crate::kv) fn find(&self, key: &[u8]) -> (usize, bool) {
         let (mut low, mut high) = (0, self.slots.len());
+        let prefix = self.prefix();
+        let Some(rest) = key.strip_prefix(prefix) else {
+            return (if key < prefix { low } else { high }, false);
+        };
         while low < high {
             let middle = low.midpoint(high);
-            match self.key(middle).cmp(key) {
+            match self.rest(middle).cmp(rest) {
                 Ordering::Less => low = middle + 1,
                 Ordering::Equal => return (middle, true),
                 Ordering::Greater => high = middle,
@@ -135,6 +169,10 @@ impl Leaf {
         key: &[u8],
         versioned: VersionedRef<'_>,
     ) {
+        if !key.starts_with(self.prefix()) {
+            self.lay_out(common_bytes(self.prefix(), key));
+        }
+        let key = &key[self.prefix_bytes as usize..];
         let (head, packed_at) = self.starts(at);
         let (old_head, old_packed) = over
             .map_or((0, 0), |slot| (slot.head_end as usize - head, usize::from(slot.value_end) - packed_at));
@@ -182,6 +220,9 @@ impl Leaf {
         let heads = long(head).wrapping_sub(slot.head_end);
         let values = short(value).wrapping_sub(slot.value_end);
         self.slots[at..].iter_mut().for_each(|slot| *slot = slot.moved(heads, values));
+        if self.slots.is_empty() {
+            self.lay_out(0);
+        }
     }
 
     /// Splits off the upper half if there is too much in it: by pairs if there are too many, else by bytes.
@@ -190,26 +231,67 @@ impl Leaf {
         let at = if pairs > LEAF_PAIRS_MAX {
             pairs / 2
         } else if bytes > LEAF_BYTES_MAX && pairs > 1 {
-            let is_low = |slot: &Slot| slot.head_end as usize + usize::from(slot.value_end) <= bytes / 2;
-            self.slots.partition_point(is_low).clamp(1, pairs - 1)
+            let is_low = |at: &usize| self.bytes_before(*at) <= bytes / 2;
+            (1..pairs).take_while(is_low).count().clamp(1, pairs - 1)
         } else {
             return None;
         };
         let (head, value) = self.starts(at);
         let large = self.large.split_off(self.large_before(at));
-        let (heads, values) = (long(head), short(value));
+        let (heads, values) = (long(head) - self.prefix_bytes, short(value));
         let back = |slot: &Slot| slot.moved(heads.wrapping_neg(), values.wrapping_neg());
-        let right = Self {
+        let mut right = Self {
             slots: self.slots[at..].iter().map(back).collect(),
-            heads: self.heads[head..].to_vec(),
+            heads: [self.prefix(), &self.heads[head..]].concat(),
+            prefix_bytes: self.prefix_bytes,
             values: self.values[value..].to_vec(),
             large,
         };
         self.slots.truncate(at);
         self.heads.truncate(head);
         self.values.truncate(value);
+        self.compress();
+        right.compress();
         self.fit();
-        Some((right.key(0).to_vec(), right))
+        Some((right.key(0), right))
+    }
+
+    /// Keeps what all keys begin with only once.
+    pub(in crate::kv) fn compress(&mut self) {
+        if self.slots.len() > 1 {
+            // What the first and the last key begin with, those between begin with too.
+            let common = common_bytes(self.rest(0), self.rest(self.slots.len() - 1));
+            self.lay_out(self.prefix_bytes as usize + common);
+        }
+    }
+
+    /// Makes the prefix so many bytes long. All keys have these in common.
+    pub(in crate::kv) fn lay_out(&mut self, prefix_bytes: usize) {
+        let old = self.prefix_bytes as usize;
+        if prefix_bytes == old {
+            return;
+        }
+        let mut heads = Vec::with_capacity(self.bytes() - self.values.len());
+        if prefix_bytes > old {
+            heads.extend_from_slice(self.prefix());
+            heads.extend_from_slice(&self.rest(0)[..prefix_bytes - old]);
+        } else {
+            heads.extend_from_slice(&self.heads[..prefix_bytes]);
+        }
+        let mut start = old;
+        for slot in &mut self.slots {
+            let head = &self.heads[start..slot.head_end as usize];
+            start = slot.head_end as usize;
+            if prefix_bytes > old {
+                heads.extend_from_slice(&head[prefix_bytes - old..]);
+            } else {
+                heads.extend_from_slice(&self.heads[prefix_bytes..old]);
+                heads.extend_from_slice(head);
+            }
+            slot.head_end = long(heads.len());
+        }
+        heads.shrink_to_fit();
+        (self.heads, self.prefix_bytes) = (heads, long(prefix_bytes));
     }
 
     /// Gives back what is reserved and not used.
@@ -232,6 +314,11 @@ impl Slot {
         let Self { head_end, value_end, .. } = self;
         Self { head_end: head_end.wrapping_add(heads), value_end: value_end.wrapping_add(values), ..self }
     }
+}
+
+/// How many bytes two keys have in common at their beginning.
+fn common_bytes(one: &[u8], other: &[u8]) -> usize {
+    one.iter().zip(other).take_while(|(one, other)| one == other).count()
 }
 
 /// A place among the heads of a leaf.

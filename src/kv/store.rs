@@ -73,7 +73,7 @@ impl Store {
     }
 
     /// All keys and their values, in the order of the keys.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], VersionedRef<'_>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (Vec<u8>, VersionedRef<'_>)> {
         self.tree.iter()
     }
 

@@ -105,7 +105,7 @@ impl Tree {
     }
 
     /// All pairs, in the order of their keys.
-    pub(in crate::kv) fn iter(&self) -> impl Iterator<Item = (&[u8], VersionedRef<'_>)> {
+    pub(in crate::kv) fn iter(&self) -> impl Iterator<Item = (Vec<u8>, VersionedRef<'_>)> {
         let mut waiting = Vec::from([&self.root]);
         let mut current: Option<(&Leaf, usize)> = None;
         core::iter::from_fn(move || {
@@ -127,7 +127,7 @@ impl Tree {
 
     /// Walks all pairs in the order of their keys, and lets go of each node once it is past it.
     pub(in crate::kv) fn into_walk(self) -> Walk {
-        Walk { waiting: Vec::from([self.root]), leaf: Arc::default(), next: 0 }
+        Walk { waiting: Vec::from([self.root]), leaf: Arc::default(), next: 0, key: Vec::new() }
     }
 
     fn leaf(&self, key: &[u8]) -> &Leaf {
@@ -149,6 +149,8 @@ pub(in crate::kv) struct Walk {
     leaf: Arc<Leaf>,
     /// The next pair of `leaf`.
     next: usize,
+    /// The last key handed out; kept for its allocation.
+    key: Vec<u8>,
 }
 
 impl Walk {
@@ -166,7 +168,8 @@ impl Walk {
         }
         let at = self.next;
         self.next += 1;
-        Some((self.leaf.key(at), self.leaf.versioned(at)))
+        self.leaf.key_into(at, &mut self.key);
+        Some((&self.key[..], self.leaf.versioned(at)))
     }
 }
 
@@ -226,16 +229,18 @@ impl TreeBuilder {
 
     fn end_leaf(&mut self) {
         let Some(first) = self.first.take() else { return };
-        let Leaf { slots, heads, values, large } = &mut self.leaf;
-        let leaf = Leaf {
+        let Leaf { slots, heads, values, large, .. } = &mut self.leaf;
+        let mut leaf = Leaf {
             slots: slots.to_vec(),
             heads: heads.to_vec(),
+            prefix_bytes: 0,
             values: values.to_vec(),
             large: core::mem::take(large),
         };
         slots.clear();
         heads.clear();
         values.clear();
+        leaf.compress();
         self.push_node(0, first, Node::Leaf(Arc::new(leaf)));
     }
 
@@ -334,11 +339,15 @@ impl Node {
         match (self, right) {
             (Self::Leaf(left), Self::Leaf(right)) => {
                 let left = Arc::make_mut(left);
+                let mut right = (**right).clone();
+                left.lay_out(0);
+                right.lay_out(0);
                 let (heads, values) = (long(left.heads.len()), short(left.values.len()));
                 left.slots.extend(right.slots.iter().map(|slot| slot.moved(heads, values)));
                 left.heads.extend_from_slice(&right.heads);
                 left.values.extend_from_slice(&right.values);
                 left.large.extend_from_slice(&right.large);
+                left.compress();
                 left.fit();
             }
             (Self::Inner(left), Self::Inner(right)) => {

@@ -62,13 +62,13 @@ impl Model {
 }
 
 fn owned(store: &Store) -> Vec<(Vec<u8>, Vec<u8>, u64)> {
-    store.iter().map(|(key, found)| (key.to_vec(), found.value.to_vec(), found.version)).collect()
+    store.iter().map(|(key, found)| (key, found.value.to_vec(), found.version)).collect()
 }
 
 fn recomputed_state_hash(store: &Store) -> u128 {
     store
         .iter()
-        .map(|(key, versioned)| digest(key, versioned))
+        .map(|(key, versioned)| digest(&key, versioned))
         .fold(xxh3_128(&store.revision().0.to_le_bytes()), u128::wrapping_add)
 }
 
@@ -141,7 +141,7 @@ proptest! {
             prop_assert_eq!(store.get(op.key()), model.map.get(&op.key()[..]).cloned());
             prop_assert_eq!(store.state_hash(), recomputed_state_hash(&store));
         }
-        prop_assert!(store.iter().eq(model.map.iter().map(|(key, versioned)| (&key[..], versioned.as_ref()))));
+        prop_assert!(store.iter().eq(model.map.iter().map(|(key, versioned)| (key.to_vec(), versioned.as_ref()))));
         prop_assert_eq!(store.len(), model.map.len());
         prop_assert_eq!(store.is_empty(), model.map.is_empty());
         prop_assert_eq!(store.revision().0, model.revision);
@@ -172,7 +172,7 @@ proptest! {
             store.apply(op);
         }
         let mut builder = StoreBuilder::default();
-        store.iter().for_each(|(key, found)| builder.push(key, found));
+        store.iter().for_each(|(key, found)| builder.push(&key, found));
         let built = builder.finish(store.revision());
         prop_assert_eq!(built.state_hash(), store.state_hash());
         prop_assert_eq!(built.bytes(), store.bytes());
