@@ -1,7 +1,8 @@
 //! The state machine, and the persistent maps it could stand on.
 //!
-//! `cargo bench --bench kv` measures times; `cargo bench --bench kv -- --memory NAME` the memory of one of them. The figures
-//! and what was decided on them are in docs/performance.md.
+//! `cargo bench --bench kv` measures times; `cargo bench --bench kv -- --memory NAME` the memory of one of them, and
+//! `-- --snapshots` that of a store which is written to while snapshots of it are saved. `KV_KEYS` (100,000) and
+//! `KV_VALUE_BYTES` (256) say how large it is. The figures and what was decided on them are in docs/performance.md.
 
 use bytes::Bytes;
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
@@ -9,26 +10,38 @@ use criterion::{BatchSize, BenchmarkGroup, Criterion};
 use infinitystore::kv::{Op, Revision, Store, StoreReader, Versioned};
 use rustix::time::{ClockId, clock_gettime};
 use std::hint::black_box;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-const KEYS: usize = 100_000;
-const VALUE_BYTES: usize = 256;
+fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+fn keys() -> usize {
+    static KEYS: OnceLock<usize> = OnceLock::new();
+    *KEYS.get_or_init(|| setting("KV_KEYS", 100_000))
+}
+
+fn value_bytes() -> usize {
+    static VALUE_BYTES: OnceLock<usize> = OnceLock::new();
+    *VALUE_BYTES.get_or_init(|| setting("KV_VALUE_BYTES", 256))
+}
 
 fn key(number: usize) -> Vec<u8> {
     format!("user/{number:08}").into_bytes()
 }
 
 fn versioned(fill: u8) -> Versioned {
-    let value = Bytes::copy_from_slice(&[fill; VALUE_BYTES]);
+    let value = Bytes::from(vec![fill; value_bytes()]);
     Versioned { value, create_revision: Revision(1), mod_revision: Revision(2), version: 3 }
 }
 
 /// Keys in an order that no cache foresees; each once a round.
 fn shuffled() -> impl Iterator<Item = usize> {
     // An odd factor visits each residue of a power of two once; those past the end are skipped.
-    let size = KEYS.next_power_of_two();
-    (0..).map(move |step: usize| step.wrapping_mul(0x9E37_79B1) % size).filter(|number| *number < KEYS)
+    let size = keys().next_power_of_two();
+    (0..).map(move |step: usize| step.wrapping_mul(0x9E37_79B1) % size).filter(|number| *number < keys())
 }
 
 /// Time that this thread ran: what else the machine does disturbs it less than time that passed.
@@ -130,7 +143,7 @@ impl Map for Store {
 
 fn filled<M: Map>() -> M {
     let mut map = M::default();
-    for number in shuffled().take(KEYS) {
+    for number in shuffled().take(keys()) {
         map.set(&key(number), versioned(0));
     }
     map
@@ -139,7 +152,7 @@ fn filled<M: Map>() -> M {
 fn bench_map<M: Map>(criterion: &mut Criterion<CpuTime>, name: &str) {
     let mut group = criterion.benchmark_group(name);
     group.sample_size(20);
-    let keys: Vec<Vec<u8>> = (0..KEYS).map(key).collect();
+    let keys: Vec<Vec<u8>> = (0..keys()).map(key).collect();
     bench_writes::<M>(&mut group, &keys);
     let map = filled::<M>();
     let mut order = shuffled();
@@ -151,7 +164,7 @@ fn bench_map<M: Map>(criterion: &mut Criterion<CpuTime>, name: &str) {
 }
 
 fn bench_writes<M: Map>(group: &mut BenchmarkGroup<'_, CpuTime>, keys: &[Vec<u8>]) {
-    group.bench_function("insert 100,000", |bencher| {
+    group.bench_function("insert all", |bencher| {
         bencher.iter_batched(|| (), |()| filled::<M>(), BatchSize::PerIteration);
     });
     let mut map = filled::<M>();
@@ -182,10 +195,10 @@ fn bench_snapshot(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("snapshot");
     group.sample_size(20);
     group.bench_function("capture", |bencher| bencher.iter(|| store.clone()));
-    group.bench_function("write 100,000", |bencher| {
+    group.bench_function("write", |bencher| {
         bencher.iter(|| store.snapshot_pieces().map(|piece| black_box(piece).len()).sum::<usize>());
     });
-    group.bench_function("read 100,000", |bencher| {
+    group.bench_function("read", |bencher| {
         bencher.iter(|| {
             let mut reader = StoreReader::new();
             pieces.iter().try_for_each(|piece| reader.push(piece)).expect("the store wrote it");
@@ -206,18 +219,60 @@ fn print_memory<M: Map>(name: &str) {
     let before = resident_bytes();
     let mut map = filled::<M>();
     let filled = resident_bytes() - before;
+    for number in shuffled().take(keys()) {
+        map.set(&key(number), versioned(1));
+    }
+    let overwritten = resident_bytes() - before;
     // A capture is held while every key is overwritten: the worst case.
     let captured = map.clone();
-    for number in 0..KEYS {
-        map.set(&key(number), versioned(1));
+    for number in 0..keys() {
+        map.set(&key(number), versioned(2));
     }
     let both = resident_bytes() - before;
     drop(captured);
     println!(
-        "{name}: {} bytes a key, {} with a capture and every key overwritten",
-        filled / KEYS,
-        both / KEYS
+        "{name}: {} bytes a key, {} once every key was overwritten, {} when a capture is held meanwhile",
+        filled / keys(),
+        overwritten / keys(),
+        both / keys()
     );
+}
+
+/// Keys are overwritten in a random order while another thread writes snapshots of the store, as a node does.
+fn print_snapshots() {
+    let before = resident_bytes();
+    let mut store = filled::<Store>();
+    let mebibytes = |bytes: usize| bytes / (1 << 20);
+    println!("filled: {} MiB", mebibytes(resident_bytes() - before));
+    let mut order = shuffled();
+    for round in 1..=5 {
+        let captured = store.clone();
+        let done = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&done);
+        let saving = std::thread::spawn(move || {
+            for piece in captured.into_snapshot_pieces() {
+                black_box(piece);
+                std::thread::sleep(Duration::from_micros(500));
+            }
+            told.store(true, Ordering::Relaxed);
+        });
+        let (mut writes, mut most) = (0, 0);
+        while !done.load(Ordering::Relaxed) {
+            // About 25,000 a second.
+            for number in order.by_ref().take(25) {
+                store.set(&key(number), versioned(round));
+            }
+            writes += 25;
+            most = most.max(resident_bytes() - before);
+            std::thread::sleep(Duration::from_micros(900));
+        }
+        saving.join().expect("it does not panic");
+        for number in order.by_ref().take(keys() / 4) {
+            store.set(&key(number), versioned(round));
+        }
+        let now = mebibytes(resident_bytes() - before);
+        println!("snapshot {round}: {} MiB at most, {now} MiB after it, {writes} writes", mebibytes(most));
+    }
 }
 
 type Candidate = (&'static str, fn(&mut Criterion<CpuTime>, &str), fn(&str));
@@ -231,7 +286,11 @@ const CANDIDATES: [Candidate; 4] = [
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    if let Some("--memory") = arguments.next().as_deref() {
+    let first = arguments.next();
+    if first.as_deref() == Some("--snapshots") {
+        return print_snapshots();
+    }
+    if first.as_deref() == Some("--memory") {
         // A process for each: what one frees, another would not have to ask for.
         let name = arguments.next().unwrap_or_default();
         let Some((name, _, print)) = CANDIDATES.iter().find(|candidate| candidate.0 == name) else {
