@@ -7,12 +7,17 @@ use crate::replica::{SnapshotSave, StorageEvent, StorageRequest};
 use crate::server::metrics::Metrics;
 use crate::server::work::{WorkQueue, Worker};
 use crate::storage::{Disk, Opened, SnapshotFiles, Storage};
+use infinitystore_trim::give_back_free_pages;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tracing::{error, info};
 
 /// How often an idle storage looks after the disk's room.
 const LOOK_AFTER_MICROS: u64 = 1_000_000;
+
+/// What a start has read is applied when the log was idle so often, and the memory that it took is given back; or with the
+/// first snapshot, where the log is never idle.
+const IDLES_OF_A_START: u32 = 5;
 
 /// A snapshot that nobody has asked a chunk of for so long is not being sent.
 const READERS_KEPT_MICROS: u64 = 10_000_000;
@@ -103,6 +108,8 @@ pub(super) struct LogWorker<D: Disk> {
     requests: Vec<StorageRequest>,
     events: Vec<StorageEvent>,
     sync_micros: Vec<u64>,
+    /// How often it has been idle since the start.
+    idles: u32,
 }
 
 impl<D: Disk> LogWorker<D> {
@@ -114,7 +121,7 @@ impl<D: Disk> LogWorker<D> {
         metrics: Metrics,
     ) -> Self {
         let (requests, events, sync_micros) = (Vec::new(), Vec::new(), Vec::new());
-        Self { storage: Some(storage), snapshots, news, metrics, requests, events, sync_micros }
+        Self { storage: Some(storage), snapshots, news, metrics, requests, events, sync_micros, idles: 0 }
     }
 
     fn flush(&mut self) -> bool {
@@ -192,6 +199,10 @@ impl<D: Disk> Worker for LogWorker<D> {
 
     fn idle(&mut self) -> Option<u64> {
         let idled = self.storage.as_mut()?.idle(&mut self.events);
+        self.idles = self.idles.saturating_add(1);
+        if self.idles == IDLES_OF_A_START {
+            give_back_free_pages();
+        }
         self.report(idled.map_err(|error| error.to_string())).then_some(LOOK_AFTER_MICROS)
     }
 
@@ -210,13 +221,23 @@ pub(super) struct SnapshotWorker<D: Disk> {
     files: SnapshotFiles<D>,
     /// Chunks were read, and it has had nothing to do for a moment.
     rests: bool,
+    /// What the start took for a while has not been given back to the system yet.
+    started: bool,
     news: mpsc::UnboundedSender<StorageNews>,
 }
 
 impl<D: Disk> SnapshotWorker<D> {
     /// A worker on the snapshot files of an open data directory.
     pub(super) fn new(files: SnapshotFiles<D>, news: mpsc::UnboundedSender<StorageNews>) -> Self {
-        Self { files, rests: false, news }
+        Self { files, rests: false, started: true, news }
+    }
+
+    /// A start reads the whole log back to the older snapshot, most of which goes once it is applied. The thread that took
+    /// the memory has ended, and no other would use it again.
+    fn give_back_memory(&mut self) {
+        if std::mem::take(&mut self.started) {
+            give_back_free_pages();
+        }
     }
 }
 
@@ -230,7 +251,10 @@ impl<D: Disk> Worker for SnapshotWorker<D> {
                 SnapshotJob::Save(save) => {
                     let last = save.last;
                     match self.files.save(*save) {
-                        Ok(meta) => StorageEvent::SnapshotSaved(Box::new(meta)),
+                        Ok(meta) => {
+                            self.give_back_memory();
+                            StorageEvent::SnapshotSaved(Box::new(meta))
+                        }
                         Err(error) => StorageEvent::SnapshotFailed { last, reason: error.to_string() },
                     }
                 }
