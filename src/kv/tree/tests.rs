@@ -303,7 +303,7 @@ fn a_walk_sees_what_was_captured() {
         for other in [number * 7 % 5_000, number * 13 % 5_000] {
             let key = format!("{other:08}");
             put(&mut tree, &mut model, key.as_bytes(), &[8; 90], number + 5_000);
-            if other % 3 == 0 && number % 2 == 0 {
+            if other.is_multiple_of(3) && number.is_multiple_of(2) {
                 tree.remove(key.as_bytes());
                 model.remove(key.as_bytes());
             }
