@@ -5,6 +5,7 @@ use crate::kv::command::{Op, Outcome, Revision};
 use crate::kv::leaf::VersionedRef;
 use crate::kv::tree::{Tree, TreeBuilder, Walk};
 use crate::mutants::{Mutant, planted};
+use alloc::vec::Vec;
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
 
