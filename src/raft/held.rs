@@ -42,7 +42,7 @@ impl Raft {
         held
     }
 
-    /// Bytes of the entries in memory; of those, the bytes that may not be given up yet: they are not applied, or not durable, or
+    /// Bytes that the entries take in memory; of those, the bytes that may not be given up yet: they are not applied, or not durable, or
     /// there is no snapshot that anybody who needs them could be sent.
     #[must_use]
     pub fn log_bytes(&self) -> (u64, u64) {
@@ -51,8 +51,7 @@ impl Raft {
             return (log.bytes(), log.bytes());
         }
         let done = self.shared.last_applied.min(log.durable()).max(log.base().index);
-        let needed = log.range(done, log.last().index).map(|entry| entry.encoded_bytes() as u64).sum();
-        (log.bytes(), needed)
+        (log.bytes(), log.bytes_after(done))
     }
 
     /// Where the log in memory begins: after this entry.

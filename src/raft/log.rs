@@ -46,6 +46,11 @@ impl Log {
         self.bytes
     }
 
+    /// What those of them take that come after `after`.
+    pub(in crate::raft) fn bytes_after(&self, after: LogIndex) -> u64 {
+        self.range(after, self.last().index).map(held_bytes).sum()
+    }
+
     /// Entries up to here are on this node's disk.
     pub(in crate::raft) const fn durable(&self) -> LogIndex {
         self.durable
