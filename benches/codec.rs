@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use infinitystore::codec::{Reader, decode_frame, encode_frame};
+use infinitystore::codec::{decode_frame, encode_frame};
 use infinitystore::raft::{Body, Entry, EntryKind, LogId, LogIndex, Message, NodeId, ReadRound, Term};
 use std::hint::black_box;
 
@@ -53,14 +53,14 @@ fn codec(criterion: &mut Criterion) {
         });
     });
     group.bench_function("decode", |bencher| {
-        bencher.iter(|| Message::decode(Reader::new(black_box(encoded.clone()))).expect("just encoded"));
+        bencher.iter(|| Message::decode(black_box(encoded.clone())).expect("just encoded"));
     });
     group.bench_function("decode from a frame", |bencher| {
         bencher.iter_batched(
             || BytesMut::from(&framed[..]),
             |mut received| {
                 let payload = decode_frame(&mut received, FRAME_BYTES_MAX).expect("whole").expect("complete");
-                Message::decode(Reader::new(payload)).expect("just encoded")
+                Message::decode(payload).expect("just encoded")
             },
             BatchSize::SmallInput,
         );

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use infinitystore::raft::{
     Config, Entry, EntryKind, HardState, Incarnation, Input, LogId, LogIndex, Member, Membership, Message,
-    NodeId, Raft, Restored, RoleName, SnapshotMeta, StoreId, Term, Time,
+    NodeId, Raft, Restored, RoleName, Setup, SnapshotMeta, StoreId, Term, Time,
 };
 use std::collections::{BTreeMap, VecDeque};
 
@@ -48,8 +48,15 @@ impl Cluster {
         };
         let start = |id| {
             let life = Incarnation::new(1);
-            Raft::new(NodeId::new(id), life, id, Config::default(), restored.clone(), Time::new(0))
-                .expect("the state is sound")
+            Raft::new(Setup {
+                id: NodeId::new(id),
+                incarnation: life,
+                seed: id,
+                config: Config::default(),
+                restored: restored.clone(),
+                now: Time::new(0),
+            })
+            .expect("the state is sound")
         };
         let nodes = (1..=NODES).map(start).collect();
         let mut cluster = Self { nodes, messages: VecDeque::new(), now: 0, applied: 0, reads: 0 };
@@ -99,7 +106,7 @@ impl Cluster {
 
     fn propose(&mut self, data: &Bytes, count: u64) {
         for _ in 0..count {
-            self.step(0, Input::Propose(data.clone()));
+            self.nodes[0].propose(Time::new(self.now), data).expect("it leads");
         }
         self.settle(0);
         self.run();

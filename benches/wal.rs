@@ -8,7 +8,7 @@
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use infinitystore::raft::{
-    ClusterId, Config, Entry, Incarnation, Input, Member, NodeId, Raft, StoreId, Time, bootstrap_log,
+    ClusterId, Config, Entry, Incarnation, Input, Member, NodeId, Raft, Setup, StoreId, Time, bootstrap_log,
 };
 use infinitystore::replica::{StorageEvent, StorageRequest};
 use infinitystore::storage::{Bootstrap, Disk, DiskFile, RealDisk, Storage, StorageOptions};
@@ -46,14 +46,21 @@ impl Node {
             cluster: ClusterId(1),
             member: NodeId::new(1),
             store: StoreId(1),
-            initial: bootstrap_log(member()),
+            initial: bootstrap_log([member()]).expect("one sound member"),
         };
         let options = StorageOptions::new(dir);
         let (storage, opened) = Storage::open(RealDisk, options, &bootstrap).expect("the directory opens");
         let config = Config { disk_stall_micros: u64::MAX, ..Config::default() };
         let (id, time) = (NodeId::new(1), Time::new(0));
-        let raft =
-            Raft::new(id, opened.incarnation, 1, config, opened.restored, time).expect("the log is good");
+        let raft = Raft::new(Setup {
+            id,
+            incarnation: opened.incarnation,
+            seed: 1,
+            config,
+            restored: opened.restored,
+            now: time,
+        })
+        .expect("the log is good");
         let mut node = Self { raft, storage, requests: Vec::new(), events: Vec::new() };
         // It elects itself.
         while !node.settle() {
@@ -85,7 +92,7 @@ impl Node {
     /// One batch: the time from the core's write to its receipt.
     fn append(&mut self, batch: u32, data: &bytes::Bytes) -> Duration {
         for _ in 0..batch {
-            self.raft.step(Time::new(10_000_000), Input::Propose(data.clone())).expect("it leads");
+            self.raft.propose(Time::new(10_000_000), &data).expect("it leads");
         }
         let output = self.raft.take_output();
         let write = output.write.expect("something was proposed");
@@ -179,7 +186,7 @@ fn recover(c: &mut Criterion) {
                     cluster: ClusterId(1),
                     member: NodeId::new(1),
                     store: StoreId(1),
-                    initial: bootstrap_log(member()),
+                    initial: bootstrap_log([member()]).expect("one sound member"),
                 };
                 let (storage, opened) = Storage::open(RealDisk, options, &bootstrap).expect("it opens");
                 assert!(opened.incarnation > Incarnation::new(1));

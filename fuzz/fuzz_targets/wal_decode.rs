@@ -24,7 +24,7 @@ static BASE: LazyLock<(MemoryDisk, Vec<PathBuf>)> = LazyLock::new(|| {
     let mut store = Store::new();
     store.apply(&Op::Set { key: "key".into(), value: "value".into() });
     let first = LogId::new(Term::new(1), LogIndex::new(1));
-    let membership = infinitystore::raft::Membership::bootstrap(member());
+    let membership = infinitystore::raft::Membership::bootstrap([member()]).unwrap();
     let save = SnapshotSave { last: first, membership, membership_id: first, store };
     storage.snapshot_files().save(save).expect("a snapshot is saved");
     storage.close().expect("it closes");
@@ -47,7 +47,7 @@ fn bootstrap() -> Bootstrap {
         cluster: ClusterId(1),
         member: NodeId::new(1),
         store: StoreId(2),
-        initial: bootstrap_log(member()),
+        initial: bootstrap_log([member()]).unwrap(),
     }
 }
 

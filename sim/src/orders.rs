@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_change_takes_its_steps_and_no_other() {
-        let alone = Membership::bootstrap(member(1));
+        let alone = Membership::bootstrap([member(1)]).unwrap();
         let (learning, _) = alone.apply_change(&add(2, true)).unwrap();
         let joint = learning.promote(NodeId::new(2)).unwrap();
         let both = joint.leave_joint();
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn what_was_promised_has_to_be_committed_by_then() {
-        let alone = Membership::bootstrap(member(1));
+        let alone = Membership::bootstrap([member(1)]).unwrap();
         let (learning, _) = alone.apply_change(&add(2, true)).unwrap();
         let (after, through) = (LogIndex::new(1), LogIndex::new(3));
         let promise =
@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn only_who_was_asked_for_joins() {
-        let alone = Membership::bootstrap(member(1));
+        let alone = Membership::bootstrap([member(1)]).unwrap();
         let (learning, _) = alone.apply_change(&add(2, true)).unwrap();
         let mut orders = Orders::default();
         let ask = |store| ClientRequest::ChangeMembership(add(store, true));

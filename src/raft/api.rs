@@ -1,5 +1,6 @@
 //! What goes into a core and what comes out of it.
 
+use crate::raft::config::Config;
 use crate::raft::entry::Entry;
 use crate::raft::membership::{Change, Membership};
 use crate::raft::message::Message;
@@ -10,7 +11,6 @@ use crate::raft::types::{
 use crate::raft::withdrawal::Withdrawal;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use bytes::Bytes;
 
 /// What storage recovered: the durable state a core starts from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,8 +33,6 @@ pub enum Input {
     Wake,
     /// A peer's message.
     Message(Message),
-    /// Append a command (leader only).
-    Propose(Bytes),
     /// A linearizable read, with an id of the caller's choice; it comes back in [`Output::reads`] or
     /// [`RaftEvent::ReadsRefused`]. Any node.
     Read(u64),
@@ -63,6 +61,23 @@ pub enum Input {
         /// What is on disk; `None` if it is gone (a newer one has taken its place).
         chunk: Option<SnapshotChunk>,
     },
+}
+
+/// What a core starts from.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// This member.
+    pub id: NodeId,
+    /// Which start on this data it is: higher than that of every earlier one.
+    pub incarnation: Incarnation,
+    /// Drives the randomness of its timeouts. Members need different ones.
+    pub seed: u64,
+    /// Timings and limits.
+    pub config: Config,
+    /// What the disk holds. [`bootstrap_log`](crate::raft::bootstrap_log) makes that of a new cluster.
+    pub restored: Restored,
+    /// The time now, of the clock that all later calls name.
+    pub now: Time,
 }
 
 /// An input that was not taken in. Nothing has changed.

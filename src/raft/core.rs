@@ -1,19 +1,19 @@
 //! The core's state and its two entry points. The dispatcher has no logic of its own.
 
 use crate::mutants::{Mutant, planted};
-use crate::raft::api::{Durable, Input, InputError, LeaderHint, Output, RaftEvent, Restored, RoleName};
-use crate::raft::config::Config;
+use crate::raft::api::{Durable, Input, InputError, LeaderHint, Output, RaftEvent, RoleName, Setup};
 use crate::raft::entry::Entry;
 use crate::raft::membership::Membership;
 use crate::raft::message::{Append, Body, Chunk, Message};
 use crate::raft::progress::{Peer, PeerState};
 use crate::raft::restore::{RestoreError, restore_log};
 use crate::raft::role::{Follower, Role};
-use crate::raft::shared::{Outbox, Shared, Start};
+use crate::raft::shared::{Outbox, Shared};
 use crate::raft::snapshot::SnapshotRefusal;
-use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, Term, Time};
+use crate::raft::types::{LogId, LogIndex, NodeId, Term, Time};
 use crate::raft::withdrawal::Withdrawal;
 use alloc::vec::Vec;
+use bytes::Bytes;
 
 /// One member's consensus state machine. See the module's documentation for the contract.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -50,24 +50,13 @@ pub struct PeerProgress {
 impl Raft {
     /// Starts a core from its durable state. A node that is its cluster's only voter stands for election at once.
     ///
-    /// `seed` drives the randomness of its timeouts; `incarnation` is higher than that of every earlier start on the
-    /// same data.
-    ///
     /// # Errors
     /// [`RestoreError`] if limits or recovered state make no sense together.
-    pub fn new(
-        id: NodeId,
-        incarnation: Incarnation,
-        seed: u64,
-        config: Config,
-        mut restored: Restored,
-        now: Time,
-    ) -> Result<Self, RestoreError> {
-        config.validate()?;
-        let log = restore_log(&mut restored)?;
-        let Restored { hard_state, snapshot, commit, .. } = restored;
-        let mut shared =
-            Shared::new(Start { id, incarnation, seed, config, now, hard_state, snapshot, log, commit });
+    pub fn new(mut setup: Setup) -> Result<Self, RestoreError> {
+        setup.config.validate()?;
+        let log = restore_log(&mut setup.restored)?;
+        let now = setup.now;
+        let mut shared = Shared::new(setup, log);
         let election_deadline = shared.draw_election_deadline();
         let role = Role::Follower(Follower { leader: None, heard: now, election_deadline, answered: None });
         let hint = LeaderHint { leader: None, term: shared.term() };
@@ -77,6 +66,16 @@ impl Raft {
         raft.maybe_trim();
         raft.report_role();
         Ok(raft)
+    }
+
+    /// Appends a command to the log of the leader. Says where it stands: it is committed when [`Output::committed`]
+    /// holds an entry of this index *and* term; when one of another term is committed there, it is lost.
+    ///
+    /// # Errors
+    /// [`InputError`] if it was not taken in (this node does not lead, say); nothing has changed then.
+    pub fn propose(&mut self, now: Time, command: &Bytes) -> Result<LogId, InputError> {
+        self.shared.now = self.shared.now.max(now);
+        self.handle_propose(command)
     }
 
     /// Takes one input in. Cheap: sends, writes and commits are settled by [`Self::take_output`], once for all inputs
@@ -94,7 +93,6 @@ impl Raft {
                 self.check_leadership();
             }
             Input::Message(message) => self.handle_message(message),
-            Input::Propose(data) => result = self.handle_propose(&data),
             Input::Read(id) => result = self.handle_read(id),
             Input::ChangeMembership(change) => result = self.handle_change(&change),
             Input::TransferLeadership(target) => result = self.handle_transfer(target),

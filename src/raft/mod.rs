@@ -213,7 +213,7 @@
 //! # Example
 //! ```
 //! use infinitystore::raft::{
-//!     Config, Incarnation, Input, Member, NodeId, Raft, RoleName, StoreId, Time, bootstrap_log,
+//!     Config, Incarnation, Input, Member, NodeId, Raft, RoleName, Setup, StoreId, Time, bootstrap_log,
 //! };
 //!
 //! let member = Member {
@@ -222,9 +222,9 @@
 //!     http_addr: "127.0.0.1:8001".into(),
 //!     store_id: StoreId(7),
 //! };
-//! let (life, seed) = (Incarnation::new(1), 42);
-//! let (id, log, now) = (NodeId::new(1), bootstrap_log(member), Time::new(0));
-//! let mut raft = Raft::new(id, life, seed, Config::default(), log, now)?;
+//! let (id, incarnation, now) = (NodeId::new(1), Incarnation::new(1), Time::new(0));
+//! let restored = bootstrap_log([member])?;
+//! let mut raft = Raft::new(Setup { id, incarnation, seed: 42, config: Config::default(), restored, now })?;
 //!
 //! let mut applied = Vec::new();
 //! let mut proposed = false;
@@ -236,7 +236,7 @@
 //!         raft.step(Time::new(1), Input::Durable(write.into_durable()))?;
 //!     } else if !proposed {
 //!         assert_eq!(raft.role(), RoleName::Leader, "alone, it elects itself");
-//!         raft.step(Time::new(2), Input::Propose("hello".into()))?;
+//!         raft.propose(Time::new(2), &"hello".into())?;
 //!         proposed = true;
 //!     } else {
 //!         break;
@@ -288,10 +288,11 @@ mod withdrawal;
 mod withdrawing;
 mod writes;
 
+pub use crate::codec::DecodeError;
 pub use crate::raft::core::{PeerProgress, Raft};
 pub use api::{
     Durable, Input, InputError, LeaderHint, LogRecords, LogWrite, Output, RaftEvent, ReadReady, Restored,
-    RoleName,
+    RoleName, Setup,
 };
 pub use config::{Config, ConfigError};
 pub use entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, Entry, EntryKind};

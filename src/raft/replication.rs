@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 impl Raft {
     /// A command to append.
-    pub(in crate::raft) fn handle_propose(&mut self, data: &Bytes) -> Result<(), InputError> {
+    pub(in crate::raft) fn handle_propose(&mut self, data: &Bytes) -> Result<LogId, InputError> {
         let hint = self.leader_hint();
         let Role::Leader(leader) = &self.role else { return Err(InputError::NotLeader(hint)) };
         let since = leader.peers.values().map(|peer| peer.since).min();
@@ -34,8 +34,8 @@ impl Raft {
         if waiting > 0 && (is_more || planted(Mutant::OverloadedEarly)) {
             return Err(InputError::Uncommitted { bytes: waiting });
         }
-        self.append_own(EntryKind::Command, data);
-        Ok(())
+        let index = self.append_own(EntryKind::Command, data);
+        Ok(LogId::new(self.shared.term(), index))
     }
 
     /// Whether a round of reads that a peer confirms has begun (Dissertation §6.4); the peer is reported if not. Rounds only grow

@@ -1,6 +1,6 @@
 //! From what storage recovered to a core's state: checked before anything rests on it.
 
-use crate::raft::api::Restored;
+use crate::raft::api::{LogRecords, Restored};
 use crate::raft::config::ConfigError;
 use crate::raft::entry::{Entry, EntryKind};
 use crate::raft::log::Log;
@@ -67,16 +67,36 @@ pub enum RestoreError {
     Membership(LogId),
 }
 
-/// The durable state with which `member` makes a cluster of itself: written before its first start.
-#[must_use]
-pub fn bootstrap_log(member: Member) -> Restored {
+/// The durable state of a new cluster of these voters, which get the ids 1, 2, 3 … in their order. Each of them starts from
+/// it, written to its disk before its first start.
+///
+/// # Errors
+/// What is wrong with the members: none, too many, a name or a store that stands twice, a text that is too long.
+pub fn bootstrap_log(voters: impl IntoIterator<Item = Member>) -> Result<Restored, &'static str> {
     let id = LogId::new(Term::new(1), LogIndex::new(1));
-    let membership = Membership::bootstrap(member);
-    Restored {
+    let membership = Membership::bootstrap(voters)?;
+    Ok(Restored {
         hard_state: HardState { term: id.term, voted_for: None },
         snapshot: None,
         entries: vec![Entry::new(id, EntryKind::Membership, &membership.encode())],
         commit: LogIndex::ZERO,
+    })
+}
+
+impl Restored {
+    /// Carries a write out on this state, as a disk would: for those who keep it in memory. A chunk of a snapshot goes
+    /// into its file and is not kept here.
+    pub fn apply(&mut self, records: &LogRecords) {
+        if let Some(hard_state) = records.hard_state {
+            self.hard_state = hard_state;
+        }
+        if let Some(from) = records.truncate_from {
+            self.entries.retain(|entry| entry.index() < from);
+        }
+        if let Some(snapshot) = &records.snapshot {
+            self.snapshot = Some((**snapshot).clone());
+        }
+        self.entries.extend(records.entries.iter().cloned());
     }
 }
 

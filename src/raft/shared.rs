@@ -1,7 +1,7 @@
 //! What a node has in every role.
 
 use crate::mutants::{Mutant, planted};
-use crate::raft::api::{RaftEvent, ReadReady};
+use crate::raft::api::{RaftEvent, ReadReady, Restored, Setup};
 use crate::raft::config::Config;
 use crate::raft::configurations::Configurations;
 use crate::raft::entry::Entry;
@@ -70,25 +70,13 @@ pub(in crate::raft) struct Outbox {
     pub(in crate::raft) snapshot_reads: Vec<SnapshotRead>,
 }
 
-/// What a node starts from, once it has been checked.
-pub(in crate::raft) struct Start {
-    pub(in crate::raft) id: NodeId,
-    pub(in crate::raft) incarnation: Incarnation,
-    pub(in crate::raft) seed: u64,
-    pub(in crate::raft) config: Config,
-    pub(in crate::raft) now: Time,
-    pub(in crate::raft) hard_state: HardState,
-    pub(in crate::raft) snapshot: Option<SnapshotMeta>,
-    pub(in crate::raft) log: Log,
-    pub(in crate::raft) commit: LogIndex,
-}
-
 impl Shared {
     /// The state at a start: what is not durable begins anew; the membership is derived from snapshot and log. The
     /// commit index begins where the disk knows it to have been: what is committed stays so (Leader Completeness,
     /// Raft §5.4.3), and the state machine need not wait for a leader to say it again.
-    pub(in crate::raft) fn new(start: Start) -> Self {
-        let Start { id, incarnation, seed, config, now, hard_state, snapshot, log, commit } = start;
+    pub(in crate::raft) fn new(setup: Setup, log: Log) -> Self {
+        let Setup { id, incarnation, seed, config, restored, now } = setup;
+        let Restored { hard_state, snapshot, commit, .. } = restored;
         let base = snapshot.as_ref().map(|meta| (meta.membership_id, meta.membership.clone()));
         let mut configurations = Configurations::new(base);
         for entry in log.range(log.base().index, log.last().index) {

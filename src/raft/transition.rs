@@ -18,17 +18,21 @@ pub const MEMBERS_MAX: usize = 128;
 pub const MEMBER_TEXT_BYTES_MAX: usize = 512;
 
 impl Membership {
-    /// The configuration a new cluster starts with: `member` as its only voter, with id 1.
-    #[must_use]
-    pub fn bootstrap(member: Member) -> Self {
-        let id = NodeId::new(1);
-        Self {
-            voters: BTreeSet::from([id]),
+    /// The configuration that a new cluster starts with: these voters, with the ids 1, 2, 3 … in their order.
+    ///
+    /// # Errors
+    /// What [`Self::validate`] finds.
+    pub fn bootstrap(voters: impl IntoIterator<Item = Member>) -> Result<Self, &'static str> {
+        let members: BTreeMap<_, _> = (1..).map(NodeId::new).zip(voters).collect();
+        let membership = Self {
+            voters: members.keys().copied().collect(),
             outgoing: None,
             learners: BTreeMap::new(),
-            members: BTreeMap::from([(id, member)]),
-            next_member_id: NodeId::new(2),
-        }
+            next_member_id: NodeId::new(members.len() as u64 + 1),
+            members,
+        };
+        membership.validate()?;
+        Ok(membership)
     }
 
     /// Whether `id` votes: in the joint state, in either set.

@@ -31,12 +31,17 @@ impl Message {
         encode_body(&self.body, out);
     }
 
-    /// Decodes a message that fills the rest of `reader`; entries and chunks share its bytes.
+    /// Decodes a message that fills `bytes`; its entries and chunks share them.
     ///
     /// # Errors
     /// [`DecodeError`] for what no correct peer sends: cut short, undefined or inconsistent (entries that do not
     /// follow `prev` one by one, say).
-    pub fn decode(mut reader: Reader) -> Result<Self, DecodeError> {
+    pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        Self::read(Reader::new(bytes))
+    }
+
+    /// As [`Self::decode`], from the rest of a larger message.
+    pub(crate) fn read(mut reader: Reader) -> Result<Self, DecodeError> {
         let tag = reader.u8("message tag")?;
         let from = NodeId::new(reader.u64("sender")?);
         let to = NodeId::new(reader.u64("addressee")?);

@@ -4,7 +4,7 @@ use crate::kv::{Revision, Store};
 use crate::mutants::{Mutant, planted};
 use crate::raft::{
     Config, EntryKind, Incarnation, Input, LogId, LogIndex, Membership, NodeId, Raft, RestoreError, Restored,
-    RoleName, SnapshotMeta, Term, Time,
+    RoleName, Setup, SnapshotMeta, Term, Time,
 };
 use crate::replica::agreement::Agreement;
 use crate::replica::api::{
@@ -131,8 +131,14 @@ impl Replica {
     pub fn new(config: ReplicaConfig, start: ReplicaStart, now: Time) -> Result<Self, RestoreError> {
         let snapshot = start.restored.snapshot.as_ref().map_or(LogId::ZERO, |meta| meta.last);
         let first_term = start.restored.hard_state.term;
-        let raft =
-            Raft::new(start.id, start.incarnation, start.seed, config.raft.clone(), start.restored, now)?;
+        let raft = Raft::new(Setup {
+            id: start.id,
+            incarnation: start.incarnation,
+            seed: start.seed,
+            config: config.raft.clone(),
+            restored: start.restored,
+            now,
+        })?;
         let mut last_applied = snapshot;
         if planted(Mutant::AppliedTwice)
             && let Some(term) = raft.term_at(raft.last_applied())

@@ -132,8 +132,8 @@ impl Replica {
                 self.actions.notices.push(Notice::BadMessage { from: forward.from, reason });
                 return self.refuse_forward(&forward, offset.., RefusedBecause::Malformed);
             }
-            match self.raft.step(self.now, Input::Propose(command.clone())) {
-                Ok(()) => {}
+            match self.raft.propose(self.now, command) {
+                Ok(_) => {}
                 Err(InputError::TooLarge { bytes, limit }) => {
                     let why = RefusedBecause::TooLarge { bytes, limit };
                     self.refuse_forward(&forward, offset..=offset, why);
@@ -250,8 +250,8 @@ impl Replica {
         while let Some((write, sequence)) = self.writes.next_held() {
             let id = ProposalId { origin: self.raft.id(), incarnation: self.incarnation, sequence };
             let command = proposal::encode(id, &write.op);
-            match self.raft.step(self.now, Input::Propose(command)) {
-                Ok(()) => self.writes.mark_sent(term),
+            match self.raft.propose(self.now, &command) {
+                Ok(_) => self.writes.mark_sent(term),
                 Err(InputError::Transferring | InputError::NotLeader(_)) => break,
                 Err(error) => {
                     if let Some(request) = self.writes.refuse_held() {

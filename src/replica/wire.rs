@@ -54,7 +54,7 @@ impl PeerMessage {
     pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         match reader.u8("peer message tag")? {
-            RAFT => Ok(Self::Raft(Message::decode(reader)?)),
+            RAFT => Ok(Self::Raft(Message::read(reader)?)),
             FORWARD => Ok(Self::Forward(decode_forward(reader)?)),
             FORWARD_REFUSED => Ok(Self::ForwardRefused(decode_forward_refused(reader)?)),
             STATE_HASH => Ok(Self::StateHash(decode_state_hash(reader)?)),

@@ -303,7 +303,8 @@ fn open<E: Env>(
         http_addr: http_addr.to_owned(),
         store_id: store,
     };
-    let (name, initial) = (options.name.clone(), bootstrap_log(member));
+    let name = options.name.clone();
+    let initial = bootstrap_log([member]).map_err(|why| StartError::Storage(why.to_owned()))?;
     let bootstrap = Bootstrap { name, cluster, member: FIRST_MEMBER, store, initial };
     let clock = env.clone();
     let storage_options = StorageOptions {

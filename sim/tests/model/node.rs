@@ -4,7 +4,7 @@ use crate::model::properties::{self, Breach};
 use crate::model::{Bounds, Disk, Event, FIRST_TERM, NODES, hash_of};
 use infinitystore::raft::{
     Body, Config, Durable, Entry, EntryKind, HardState, Incarnation, Input, LogId, LogIndex, LogWrite,
-    Member, Membership, Message, NodeId, Raft, RaftEvent, Restored, RoleName, StoreId, Term, Time,
+    Member, Membership, Message, NodeId, Raft, RaftEvent, Restored, RoleName, Setup, StoreId, Term, Time,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{Hash, Hasher};
@@ -84,7 +84,10 @@ impl Node {
                 at = at.plus(config.heartbeat_interval_micros);
                 self.step(at, Input::Wake);
             }
-            Event::Propose(number) => self.step(at, Input::Propose(vec![*number].into())),
+            Event::Propose(number) => {
+                let command = vec![*number].into();
+                self.raft.propose(at, &command).expect("only leaders are asked to propose");
+            }
             Event::Deliver(message) => self.step(at, Input::Message(Message::clone(message))),
             Event::Persist(count) => {
                 let receipt = self.write(*count)?.expect("one at least");
@@ -213,7 +216,8 @@ fn now() -> Time {
 fn start(position: usize, config: Config, hard_state: HardState, entries: &[Entry]) -> Raft {
     let restored = Restored { hard_state, entries: entries.to_vec(), ..Restored::default() };
     let id = NodeId::new(position as u64 + 1);
-    let raft = Raft::new(id, Incarnation::new(1), 0, config, restored, now());
+    let raft =
+        Raft::new(Setup { id, incarnation: Incarnation::new(1), seed: 0, config, restored, now: now() });
     let mut raft = raft.expect("what was durable can be restored");
     raft.forget_time(now(), std::iter::empty());
     raft

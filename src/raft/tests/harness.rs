@@ -8,8 +8,8 @@
 use crate::raft::{
     Body, Change, Config, Durable, Entry, EntryKind, HardState, Incarnation, Input, InputError, LogId,
     LogIndex, LogRecords, LogWrite, Member, Membership, Message, NodeId, Raft, RaftEvent, ReadReady,
-    ReadRound, Restored, RoleName, SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal, StoreId, Term,
-    Time,
+    ReadRound, Restored, RoleName, Setup, SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal,
+    StoreId, Term, Time,
 };
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -245,7 +245,7 @@ impl Cluster {
         let restored = node.disk.restored.clone();
         node.applied_index = restored.snapshot.as_ref().map_or(LogIndex::ZERO, |meta| meta.last.index);
         let seed = number * 1000 + node.incarnation;
-        let raft = Raft::new(id(number), incarnation, seed, config, restored, now);
+        let raft = Raft::new(Setup { id: id(number), incarnation, seed, config, restored, now });
         node.raft = Some(raft.expect("what was durable can be restored"));
         self.settle(number);
     }
@@ -458,7 +458,11 @@ impl Cluster {
 
     /// Proposes a command at a node.
     pub(in crate::raft) fn propose(&mut self, number: u64, data: &str) -> Result<(), InputError> {
-        self.step(number, Input::Propose(Bytes::copy_from_slice(data.as_bytes())))
+        let (now, data) = (Time::new(self.now), Bytes::copy_from_slice(data.as_bytes()));
+        let raft = &mut self.node(number).raft;
+        let result = raft.as_mut().map_or(Ok(()), |raft| raft.propose(now, &data).map(drop));
+        self.settle(number);
+        result
     }
 
     /// Asks a node for a change of membership.

@@ -98,7 +98,14 @@ fn limits_that_cannot_work_are_refused_at_the_start() {
     let config = Config { append_bytes_max: 0, ..Config::default() };
     let restored = crate::raft::Restored::default();
     let (life, now) = (crate::raft::Incarnation::new(1), crate::raft::Time::new(0));
-    let refused = crate::raft::Raft::new(id(1), life, 1, config, restored, now);
+    let refused = crate::raft::Raft::new(crate::raft::Setup {
+        id: id(1),
+        incarnation: life,
+        seed: 1,
+        config,
+        restored,
+        now,
+    });
     assert_eq!(refused, Err(RestoreError::Config(ConfigError::Zero { field: "append_bytes_max" })));
 }
 

@@ -2,14 +2,18 @@
 
 use crate::raft::tests::harness::{entry, id, log_id, made_with, member, voters};
 use crate::raft::{
-    Config, Entry, HardState, Incarnation, Input, LogId, LogIndex, Raft, RestoreError, Restored,
+    Config, Entry, HardState, Incarnation, Input, LogId, LogIndex, Raft, RestoreError, Restored, Setup,
     SnapshotMeta, Term, Time, bootstrap_log,
 };
 use alloc::vec;
 use alloc::vec::Vec;
 
+fn setup(config: Config, restored: Restored, now: Time) -> Setup {
+    Setup { id: id(1), incarnation: Incarnation::new(1), seed: 1, config, restored, now }
+}
+
 fn start(restored: Restored) -> Result<Raft, RestoreError> {
-    Raft::new(id(1), Incarnation::new(1), 1, Config::default(), restored, Time::new(0))
+    Raft::new(setup(Config::default(), restored, Time::new(0)))
 }
 
 fn snapshot(last: LogId) -> SnapshotMeta {
@@ -67,7 +71,7 @@ fn a_log_wholly_below_its_snapshot_is_dropped() {
 
 #[test]
 fn a_bootstrapped_log_makes_a_sole_voter_with_id_1() {
-    let raft = start(bootstrap_log(member(1))).unwrap();
+    let raft = start(bootstrap_log([member(1)]).unwrap()).unwrap();
     assert_eq!(raft.membership().voters.iter().copied().collect::<alloc::vec::Vec<_>>(), [id(1)]);
     assert_eq!(raft.last_log(), log_id(1, 1));
     assert_eq!(raft.term(), Term::new(2), "it campaigns at once");
@@ -124,7 +128,7 @@ fn a_long_log_is_handed_out_in_slices_each_as_soon_as_one_asks() {
         let config =
             Config { apply_entries_max: entries_max, apply_bytes_max: bytes_max, ..Config::default() };
         let restored = Restored { commit: LogIndex::new(10), ..restored(1, None, &log) };
-        let mut raft = Raft::new(id(1), Incarnation::new(1), 1, config, restored, Time::new(7)).unwrap();
+        let mut raft = Raft::new(setup(config, restored, Time::new(7))).unwrap();
         let mut slices = Vec::new();
         loop {
             let output = raft.take_output();

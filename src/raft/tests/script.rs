@@ -151,7 +151,7 @@ impl Script {
             }
             ("propose", [node, commands @ ..]) => {
                 for data in commands {
-                    self.input(id(node), Input::Propose(Bytes::copy_from_slice(data.as_bytes())));
+                    let _ = self.cluster.propose(id(node), &Bytes::copy_from_slice(data.as_bytes()));
                 }
             }
             ("batch", [node, commands @ ..]) => self.batch(id(node), commands),
@@ -245,7 +245,7 @@ impl Script {
         let now = self.cluster.node(node).now;
         let raft = self.cluster.node_mut(node).raft.as_mut().expect("it is up");
         for data in commands {
-            raft.step(now, Input::Propose(Bytes::copy_from_slice(data.as_bytes()))).expect("taken in");
+            raft.propose(now, &Bytes::copy_from_slice(data.as_bytes())).expect("taken in");
         }
         self.cluster.settle(node);
     }

@@ -216,7 +216,7 @@ fn a_batch_of_proposals_costs_one_write_and_one_append_per_peer() {
     cluster.elect(1);
     let now = crate::raft::Time::new(cluster.now);
     for _ in 0..100 {
-        cluster.feed(1, now, Input::Propose("x".into())).unwrap();
+        cluster.node(1).raft.as_mut().unwrap().propose(now, &"x".into()).unwrap();
     }
     cluster.settle(1);
     assert_eq!(cluster.node(1).writes.len(), 1);

@@ -2,8 +2,8 @@
 
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, made_with, voters};
 use crate::raft::{
-    Body, Config, Incarnation, Input, LogId, LogIndex, Raft, RaftEvent, ReadRound, RestoreError, Term, Time,
-    Withdrawal,
+    Body, Config, Incarnation, Input, LogId, LogIndex, Raft, RaftEvent, ReadRound, RestoreError, Setup, Term,
+    Time, Withdrawal,
 };
 use alloc::vec;
 
@@ -169,7 +169,9 @@ fn a_disk_that_holds_a_term_out_of_reach_is_refused_with_a_remedy() {
     let term = Term::new((1 << 61) + 1);
     restored.hard_state.term = term;
     let (life, now) = (Incarnation::new(1), Time::new(0));
-    let error = Raft::new(id(1), life, 1, Config::default(), restored, now).unwrap_err();
+    let error =
+        Raft::new(Setup { id: id(1), incarnation: life, seed: 1, config: Config::default(), restored, now })
+            .unwrap_err();
     assert_eq!(error, RestoreError::TermOutOfReach(term));
     assert!(alloc::format!("{error}").contains("join the node again"));
 }

@@ -34,7 +34,7 @@ fn remove(members: &[u64]) -> Change {
 
 /// A cluster of the voters 1, 2, 3 named a, b, c on the stores 1, 2, 3.
 fn three() -> Membership {
-    let mut membership = Membership::bootstrap(member("a", 1));
+    let mut membership = Membership::bootstrap([member("a", 1)]).unwrap();
     for (name, store) in [("b", 2), ("c", 3)] {
         let (next, added) = membership.apply_change(&add(name, store, &[])).unwrap();
         membership = next.promote(added.unwrap()).unwrap().leave_joint();
@@ -48,7 +48,7 @@ fn refusal(membership: &Membership, change: &Change) -> &'static str {
 
 #[test]
 fn bootstrap_is_a_cluster_of_one() {
-    let membership = Membership::bootstrap(member("a", 1));
+    let membership = Membership::bootstrap([member("a", 1)]).unwrap();
     assert_eq!(membership.validate(), Ok(()));
     assert_eq!((membership.voters.clone(), membership.next_member_id), (ids(&[1]), id(2)));
     assert!(membership.is_voter(id(1)) && membership.contains(id(1)) && !membership.is_joint());
@@ -168,7 +168,7 @@ fn a_member_being_replaced_may_still_announce_its_address() {
 
 #[test]
 fn members_and_ids_are_bounded() {
-    let mut membership = Membership::bootstrap(member("m", 0));
+    let mut membership = Membership::bootstrap([member("m", 0)]).unwrap();
     for number in 1..MEMBERS_MAX {
         membership = membership.apply_change(&add(&format!("m{number}"), number as u128, &[])).unwrap().0;
     }
@@ -241,7 +241,7 @@ proptest! {
 
     #[test]
     fn transitions_keep_the_invariants(steps in steps()) {
-        let mut now = Membership::bootstrap(member("a", 1));
+        let mut now = Membership::bootstrap([member("a", 1)]).unwrap();
         let mut ever: BTreeSet<NodeId> = now.members.keys().copied().collect();
         for step in steps {
             let next = match &step {

@@ -1,4 +1,4 @@
-use crate::codec::{COUNTER_MAX, DecodeError, Reader};
+use crate::codec::{COUNTER_MAX, DecodeError};
 use crate::raft::entry::{Entry, EntryKind};
 use crate::raft::membership::{Change, Member, Membership};
 use crate::raft::message::{Body, Message};
@@ -17,7 +17,7 @@ fn encode(message: &Message) -> Vec<u8> {
 }
 
 fn decode(bytes: &[u8]) -> Result<Message, DecodeError> {
-    Message::decode(Reader::new(Bytes::copy_from_slice(bytes)))
+    Message::decode(Bytes::copy_from_slice(bytes))
 }
 
 fn membership() -> Membership {
@@ -32,7 +32,7 @@ fn membership() -> Membership {
         replaces: BTreeSet::from([NodeId::new(1)]),
         promote: true,
     };
-    let (learning, added) = Membership::bootstrap(member("a", 1)).apply_change(&change).unwrap();
+    let (learning, added) = Membership::bootstrap([member("a", 1)]).unwrap().apply_change(&change).unwrap();
     learning.promote(added.unwrap()).unwrap()
 }
 
@@ -178,8 +178,7 @@ fn append_of(prev: (u64, u64), entries: &[(u64, u64)]) -> Body {
 #[test]
 fn entries_share_the_bytes_received() {
     let bytes = Bytes::from(encode(&message(2, append_of((1, 4), &[(1, 5), (2, 6)]))));
-    let Body::AppendEntries { entries, .. } = Message::decode(Reader::new(bytes.clone())).unwrap().body
-    else {
+    let Body::AppendEntries { entries, .. } = Message::decode(bytes.clone()).unwrap().body else {
         panic!("an append was sent");
     };
     let within = bytes.as_ptr_range();

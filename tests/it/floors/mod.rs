@@ -55,6 +55,7 @@ const TOP_LEVEL: [&str; 15] = [
     "clippy.toml",
     "deny.toml",
     "docs",
+    "examples",
     "fuzz",
     "rustfmt.toml",
     "sim",

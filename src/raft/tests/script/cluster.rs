@@ -6,7 +6,7 @@ use crate::raft::tests::script::checks::Truth;
 use crate::raft::tests::script::describe;
 use crate::raft::{
     Config, Entry, Incarnation, Input, InputError, LogId, LogIndex, LogWrite, Message, NodeId, Output, Raft,
-    RaftEvent, Restored, RoleName, SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal, Time,
+    RaftEvent, Restored, RoleName, Setup, SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal, Time,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -99,7 +99,7 @@ impl Cluster {
             restored.snapshot.as_ref().map_or(Vec::new(), |meta| entries_of(&node.files[&meta.last]));
         let seed = seed ^ (id.get() * 1_000 + node.incarnation);
         let incarnation = Incarnation::new(node.incarnation);
-        let raft = Raft::new(id, incarnation, seed, config, restored, node.now);
+        let raft = Raft::new(Setup { id, incarnation, seed, config, restored, now: node.now });
         node.commit_seen = LogIndex::ZERO;
         node.raft = Some(raft.expect("what was durable makes sense"));
         self.settle(id);
@@ -116,13 +116,29 @@ impl Cluster {
 
     /// Hands an input to a node and carries out what follows.
     pub(super) fn step(&mut self, id: NodeId, input: Input) -> Result<(), InputError> {
+        let result = self.running(id, |raft, now| raft.step(now, input));
+        self.settle(id);
+        result
+    }
+
+    /// Proposes a command and settles it.
+    pub(super) fn propose(&mut self, id: NodeId, command: &Bytes) -> Result<(), InputError> {
+        let result = self.running(id, |raft, now| raft.propose(now, command).map(drop));
+        self.settle(id);
+        result
+    }
+
+    fn running(
+        &mut self,
+        id: NodeId,
+        act: impl FnOnce(&mut Raft, Time) -> Result<(), InputError>,
+    ) -> Result<(), InputError> {
         let node = self.node_mut(id);
         let now = node.now;
-        let result = node.raft.as_mut().unwrap_or_else(|| panic!("node {id} is down")).step(now, input);
+        let result = act(node.raft.as_mut().unwrap_or_else(|| panic!("node {id} is down")), now);
         if let Err(error) = &result {
             say!(self, "  {id}: refused: {error}");
         }
-        self.settle(id);
         result
     }
 
@@ -277,7 +293,7 @@ impl Cluster {
         say!(self, "{}", describe::message(&message));
         let mut bytes = Vec::new();
         message.encode(&mut bytes);
-        let received = Message::decode(Reader::new(Bytes::from(bytes)));
+        let received = Message::decode(Bytes::from(bytes));
         assert_eq!(received.as_ref(), Ok(&message), "what is sent can be received");
         self.step(to, Input::Message(message)).expect("messages are always taken in");
     }

@@ -67,12 +67,15 @@ impl Schedule {
     }
 
     fn input(&mut self, input: Input) {
-        // Half of the time somebody who leads, or all the changes would be refused.
-        let leader = up(&self.cluster).find(|raft| raft.role() == RoleName::Leader).map(Raft::id);
-        let chosen = if self.below(4) > 0 { leader } else { self.any_live_node() };
-        if let Some(id) = chosen {
+        if let Some(id) = self.likely_leader() {
             let _ = self.cluster.step(id, input);
         }
+    }
+
+    /// Mostly a node that leads: others would refuse all the proposals and changes.
+    fn likely_leader(&mut self) -> Option<NodeId> {
+        let leader = up(&self.cluster).find(|raft| raft.role() == RoleName::Leader).map(Raft::id);
+        if self.below(4) > 0 { leader } else { self.any_live_node() }
     }
 
     fn step(&mut self) {
@@ -84,7 +87,9 @@ impl Schedule {
             }
             60..72 => {
                 let data = self.next_number().to_string();
-                self.input(Input::Propose(Bytes::from(data)));
+                if let Some(id) = self.likely_leader() {
+                    let _ = self.cluster.propose(id, &Bytes::from(data));
+                }
             }
             72..76 => self.read(),
             76..86 => self.disk(),
@@ -235,7 +240,7 @@ impl Schedule {
         let read = self.next_number();
         self.cluster.truth.read_asked(read);
         self.cluster.step(leader, Input::Read(read)).expect("taken in");
-        self.cluster.step(leader, Input::Propose(Bytes::from_static(b"last"))).expect("taken in");
+        self.cluster.propose(leader, &Bytes::from_static(b"last")).expect("taken in");
         self.cluster.run(1_000_000);
         assert!(!self.cluster.truth.is_read_open(read), "the read is answered");
         let leader = self.cluster.raft(leader);
