@@ -4,7 +4,7 @@ use crate::raft::config::LOG_BYTES_MIN;
 use crate::raft::snapshotting::Decision;
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, voters};
 use crate::raft::{
-    Body, Config, HardState, Incarnation, LogId, LogIndex, Raft, RaftEvent, Restored, SnapshotMeta,
+    Body, Config, HardState, Incarnation, LogId, LogIndex, Raft, RaftEvent, Restored, Setup, SnapshotMeta,
     SnapshotRefusal, Term, Time,
 };
 use alloc::vec;
@@ -257,7 +257,15 @@ fn a_start_keeps_no_more_of_the_log_in_memory_than_may_stay() {
         entries: (1..=110).map(|number| entry(number, 2)).collect(),
         commit: index(110),
     };
-    let raft = Raft::new(id(2), Incarnation::new(1), 7, config, restored, Time::new(0)).unwrap();
+    let raft = Raft::new(Setup {
+        id: id(2),
+        incarnation: Incarnation::new(1),
+        seed: 7,
+        config,
+        restored,
+        now: Time::new(0),
+    })
+    .unwrap();
     let (held, needed) = raft.log_bytes();
     assert!(held <= needed.max(600), "{held} bytes, of which {needed} are not applied");
     assert_eq!(raft.last_log(), log_id(110, 2));
