@@ -44,7 +44,7 @@ fn main() {
             for message in output.messages {
                 // One in ten is lost, one in ten arrives twice.
                 let copies = [0, 2, 1][random.random_range(0..10_usize).min(2)];
-                let to = message.to.get() as usize - 1;
+                let to = usize::try_from(message.to.get() - 1).expect("a small number");
                 next.extend((0..copies).map(|_| (to, Input::Message(message.clone()))));
                 sent += 1;
             }

@@ -38,7 +38,7 @@ fn run(
     done: &Sender<(NodeId, u64)>,
 ) {
     let started = Instant::now();
-    let now = || Time::new(started.elapsed().as_micros() as u64);
+    let now = || Time::new(u64::try_from(started.elapsed().as_micros()).expect("a short run"));
     let (incarnation, seed, config) = (Incarnation::new(1), id.get(), Config::default());
     let setup = Setup { id, incarnation, seed, config, restored: disk.clone(), now: now() };
     let mut raft = Raft::new(setup).expect("the state is sound");
@@ -57,7 +57,7 @@ fn run(
             let output = raft.take_output();
             wake_at = output.wake_at;
             for message in output.messages {
-                let to = message.to.get() as usize - 1;
+                let to = usize::try_from(message.to.get() - 1).expect("a small number");
                 peers[to].send(message).expect("all members live as long as this process");
             }
             if let Some(write) = output.write {
