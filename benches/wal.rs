@@ -92,7 +92,7 @@ impl Node {
     /// One batch: the time from the core's write to its receipt.
     fn append(&mut self, batch: u32, data: &bytes::Bytes) -> Duration {
         for _ in 0..batch {
-            self.raft.propose(Time::new(10_000_000), &data).expect("it leads");
+            self.raft.propose(Time::new(10_000_000), data).expect("it leads");
         }
         let output = self.raft.take_output();
         let write = output.write.expect("something was proposed");
