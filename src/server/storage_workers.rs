@@ -219,7 +219,10 @@ impl<D: Disk> Worker for LogWorker<D> {
 #[derive(Debug)]
 pub(super) struct SnapshotWorker<D: Disk> {
     files: SnapshotFiles<D>,
-    /// Chunks were read, and it has had nothing to do for a moment.
+    /// It has read chunks since it last closed the files that they came from. Those are shared with the worker that saves,
+    /// which may have nothing to do for long while one of them is being sent.
+    has_read: bool,
+    /// It has read chunks, and had nothing to do for a moment.
     rests: bool,
     /// What the start took for a while has not been given back to the system yet.
     started: bool,
@@ -229,7 +232,7 @@ pub(super) struct SnapshotWorker<D: Disk> {
 impl<D: Disk> SnapshotWorker<D> {
     /// A worker on the snapshot files of an open data directory.
     pub(super) fn new(files: SnapshotFiles<D>, news: mpsc::UnboundedSender<StorageNews>) -> Self {
-        Self { files, rests: false, started: true, news }
+        Self { files, has_read: false, rests: false, started: true, news }
     }
 
     /// A start reads the whole log back to the older snapshot, most of which goes once it is applied. The thread that took
@@ -258,7 +261,10 @@ impl<D: Disk> Worker for SnapshotWorker<D> {
                         Err(error) => StorageEvent::SnapshotFailed { last, reason: error.to_string() },
                     }
                 }
-                SnapshotJob::Read(read) => self.files.answer_read(&read),
+                SnapshotJob::Read(read) => {
+                    self.has_read = true;
+                    self.files.answer_read(&read)
+                }
                 SnapshotJob::Use(files) => {
                     self.files = files;
                     continue;
@@ -272,8 +278,9 @@ impl<D: Disk> Worker for SnapshotWorker<D> {
     fn idle(&mut self) -> Option<u64> {
         if self.rests {
             self.files.close_readers();
+            self.has_read = false;
         }
-        self.rests = !self.rests;
+        self.rests = self.has_read;
         self.rests.then_some(READERS_KEPT_MICROS)
     }
 }
