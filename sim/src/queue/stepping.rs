@@ -643,6 +643,11 @@ impl Engine {
         if process.busy {
             return Ok(());
         }
+        // What it says now must not overtake what it said before: one thread says both.
+        if !process.receipts.is_empty() {
+            self.plan_idle(slot, self.schedule.settings.settle_max_micros.max(1));
+            return Ok(());
+        }
         match process.idle() {
             Ok(events) => {
                 for event in events {
