@@ -213,6 +213,24 @@ mutants! {
     RecycledNoRoom "c-recycled-no-room" "a full disk stays full when a segment has been recycled for the next";
     TornKept "c-torn-kept" "torn tails that were set aside are never removed";
     ReservedTooShort "c-reserved-too-short" "a node promised to another cluster takes writes again long before the promise ends";
+    MergedAcknowledgement "d-merged-acknowledgement" "an acknowledgement that waits for its write takes in later ones, which leave with it";
+    EarlierLifeAnswers "d-earlier-life-answers" "a write of an earlier life of a node answers the client whose write has the same number in this one";
+    InstalledBeforeDurable "d-installed-before-durable" "a snapshot is acknowledged as installed before it is durable";
+    KnownAcknowledgesTail "d-known-acknowledges-tail" "who is offered a snapshot that it does not need acknowledges its whole log";
+    SnapshotMembershipInForce "d-snapshot-membership-in-force" "a snapshot holds the membership in force, though that may stand behind its last entry";
+    QuestionSticks "d-question-sticks" "a question for a read index stays with the leader of an earlier term";
+    ChunkReadOnce "d-chunk-read-once" "a chunk of a snapshot that could not be read is not asked for again";
+    ForwardPingPong "d-forward-ping-pong" "writes are forwarded again and again to a node that says that it leads no longer";
+    RefusedReadsReplace "d-refused-reads-replace" "reads that are to be asked again take the place of those that wait already";
+    RefusedOneTooMany "d-refused-one-too-many" "the write after those that were refused is taken for refused too";
+    SeparatorGoesLeft "d-separator-goes-left" "the first key of a leaf is looked for in the leaf before it";
+    RemovedReadsWait "d-removed-reads-wait" "a removed node lets reads wait for a quorum instead of refusing them";
+    ExpiredBytesKept "d-expired-bytes-kept" "the bytes of writes that found no leader in time still count as waiting";
+    RepairedAgain "d-repaired-again" "a snapshot that was saved again since it could not be read is saved again and again";
+    LeavingRenewed "d-leaving-renewed" "the time for which a removed member is still told so begins anew with each look";
+    FirstLearnerOnly "d-first-learner-only" "only the first of several learners is looked at for promotion";
+    RiskUnseen "d-risk-unseen" "voters that a new leader has not heard of yet count as answering when members are to leave";
+    RefusalStatusKept "d-refusal-status-kept" "the status says that a member refuses its snapshot after it has taken one";
 }
 
 /// The number of the one that is planted, from 1; 0 for none.

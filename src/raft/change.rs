@@ -96,7 +96,8 @@ impl Shared {
                 && peer.heard.is_some()
                 && peer.is_active(self.now, self.config.election_timeout_micros)
         };
-        let learners = membership.learners.keys();
+        let looked_at = if planted(Mutant::FirstLearnerOnly) { 1 } else { usize::MAX };
+        let learners = membership.learners.keys().take(looked_at);
         let mut ready = learners.filter(|id| leader.peers.get(id).is_some_and(caught_up));
         ready.find_map(|id| membership.promote(*id).filter(|next| self.could_decide(leader, next)))
     }
@@ -105,7 +106,8 @@ impl Shared {
     /// for good otherwise: the joint state needs both quorums to be left, and to be undone.
     fn could_decide(&self, leader: &Leader, next: &Membership) -> bool {
         let answers = |peer: &Peer| {
-            peer.heard.is_some() && peer.is_active(self.now, self.config.election_timeout_micros)
+            let is_heard = peer.heard.is_some() || planted(Mutant::RiskUnseen);
+            is_heard && peer.is_active(self.now, self.config.election_timeout_micros)
         };
         next.outgoing.is_none()
             || quorum::reached(&next.voters, None, |id| {

@@ -202,6 +202,9 @@ impl Peer {
             return false;
         };
         let patience_micros = if planted(Mutant::RemovedUntold) { 0 } else { patience_micros };
+        if planted(Mutant::LeavingRenewed) {
+            leaving.until = None;
+        }
         let until = *leaving.until.get_or_insert(now.plus(patience_micros));
         now >= until
     }
@@ -237,7 +240,7 @@ impl Peer {
             }
             PeerState::Snapshot(transfer) => {
                 if index >= transfer.snapshot.last.index {
-                    self.refused = None;
+                    self.refused = self.refused.filter(|_| planted(Mutant::RefusalStatusKept));
                     self.probe(index.next());
                 }
             }

@@ -147,7 +147,9 @@ impl Shared {
     /// answers take longer than the silence, the one to a new number would always come too late.
     fn ask_leader(&mut self, leader: Option<NodeId>) {
         let silence = self.config.heartbeat_interval_micros;
-        self.reads.give_up_question_unless_to(leader);
+        if !planted(Mutant::QuestionSticks) {
+            self.reads.give_up_question_unless_to(leader);
+        }
         let now = self.now;
         if let Some(question) = self.reads.question.as_mut()
             && now.since(question.asked_at) >= silence

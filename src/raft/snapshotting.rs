@@ -144,7 +144,8 @@ impl Shared {
         let patience = self.config.election_timeout_micros;
         let is_silent = self.now.since(transfer.waits_since) >= patience;
         // To a peer that does not even answer heartbeats no chunks are repeated.
-        if is_silent && is_active {
+        let is_left = transfer.step == TransferStep::Read && planted(Mutant::ChunkReadOnce);
+        if is_silent && is_active && !is_left {
             transfer.step = TransferStep::Ask;
         }
         if transfer.step == TransferStep::Ask {
@@ -342,7 +343,8 @@ impl Raft {
             Decision::Install => return shared.store_chunk(from, chunk),
         }
         shared.install = None;
-        let match_index = shared.commit_index;
+        let all = planted(Mutant::KnownAcknowledgesTail);
+        let match_index = if all { shared.log.last().index } else { shared.commit_index };
         shared.hold(from, Body::SnapshotInstalled { session: chunk.session, match_index });
     }
 
@@ -392,6 +394,9 @@ impl Shared {
         } else {
             Body::SnapshotProgress { session, snapshot: last, next_offset }
         };
+        if done && planted(Mutant::InstalledBeforeDurable) {
+            return self.hold_for_term(from, body);
+        }
         self.hold(from, body);
     }
 }

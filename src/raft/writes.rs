@@ -165,7 +165,7 @@ impl Writes {
 
     fn hold_after(&mut self, after: WriteSequence, message: Message) {
         if let Some(last) = self.held.last_mut()
-            && last.after == after
+            && (last.after == after || planted(Mutant::MergedAcknowledgement))
             && merge(&mut last.message, &message)
         {
             return;

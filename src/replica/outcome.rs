@@ -151,7 +151,7 @@ impl Replica {
             Ok((id, op)) => {
                 let outcome = self.store.apply(&op);
                 if id.origin == self.raft.id()
-                    && id.incarnation == self.incarnation
+                    && (id.incarnation == self.incarnation || planted(Mutant::EarlierLifeAnswers))
                     && let Some(request) = self.writes.applied(id.sequence)
                 {
                     self.reply(request, ClientReply::Written(outcome));

@@ -70,6 +70,9 @@ impl Reads {
     /// The core refused a question: it is asked again at `retry_at`, or when a leader is known.
     pub(in crate::replica) fn refused(&mut self, question: u64, retry_at: Time) {
         if let Some(mut reads) = self.asked.remove(&question) {
+            if planted(Mutant::RefusedReadsReplace) {
+                self.new.clear();
+            }
             self.new.append(&mut reads);
             self.retry_at = Some(retry_at);
         }

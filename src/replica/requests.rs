@@ -77,7 +77,7 @@ impl Replica {
             // What it could read is the empty state of a cluster of one that is about to be no more.
             return self.fail(read.request, ClientError::Reserved);
         }
-        if self.is_removed() {
+        if self.is_removed() && !planted(Mutant::RemovedReadsWait) {
             return self.fail(read.request, ClientError::Removed);
         }
         if self.reads.len() >= self.config.pending_requests_max {
@@ -236,7 +236,8 @@ impl Replica {
             self.propose_writes();
         } else if let Some(leader) = self.raft.leader_hint().leader
             && leader != self.raft.id()
-            && self.raft.term() > self.leaderless_term
+            && (self.raft.term() > self.leaderless_term
+                || self.raft.term() == self.leaderless_term && planted(Mutant::ForwardPingPong))
             && self.forwards_wait_until().is_none()
             && !(planted(Mutant::HandOverBelieved)
                 && self.handing_over.is_some_and(|(term, _)| term == self.raft.term()))

@@ -57,7 +57,8 @@ impl SnapshotPolicy {
         if !planted(Mutant::SnapshotFailureKept) {
             self.failure = None;
         }
-        if self.unreadable.is_some_and(|unreadable| unreadable <= last) {
+        let same = !planted(Mutant::RepairedAgain);
+        if self.unreadable.is_some_and(|unreadable| unreadable < last || unreadable == last && same) {
             self.unreadable = None;
         }
     }

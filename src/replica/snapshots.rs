@@ -58,7 +58,8 @@ impl Replica {
         let (store_bytes, store_keys) = (self.store.bytes(), self.store.len() as u64);
         self.policy.saving = Some(Saving { last, log_bytes, log_entries, store_bytes, store_keys });
         self.policy.wanted = false;
-        let membership = membership.clone();
+        let in_force = planted(Mutant::SnapshotMembershipInForce);
+        let membership = if in_force { self.raft.membership() } else { membership }.clone();
         let save = SnapshotSave { last, membership, membership_id, store: self.store.clone() };
         self.actions.storage.push(StorageRequest::SaveSnapshot(Box::new(save)));
     }

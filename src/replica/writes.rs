@@ -110,6 +110,7 @@ impl Writes {
 
     /// Sent writes numbered from `first` on were refused, for certain: they are handed back.
     pub(in crate::replica) fn refused(&mut self, term: Term, first: u64, count: u64) -> Vec<Write> {
+        let count = count.saturating_add(u64::from(planted(Mutant::RefusedOneTooMany)));
         let end = first.saturating_add(count).min(self.first_sequence + self.sent.len() as u64);
         let mut writes = Vec::new();
         for sequence in first.max(self.first_sequence)..end {
@@ -161,7 +162,7 @@ impl Writes {
             let keep = write.deadline > now;
             if !keep {
                 not_appended.push(write.request);
-                self.bytes -= write.op.bytes() as u64;
+                self.bytes -= if planted(Mutant::ExpiredBytesKept) { 0 } else { write.op.bytes() as u64 };
             }
             keep
         });
