@@ -123,8 +123,13 @@ impl<D: Disk> Storage<D> {
         let identity =
             Identity { cluster, member, store, name: old.name.clone(), generation: old.other_generation() };
         make_generation(&disk, &options.dir, identity.generation)?;
+        if planted(Mutant::SwitchBeforeLog) {
+            switch(&disk, &options.dir, &identity)?;
+        }
         make_log(&disk, &options, &identity, incarnation, &Restored::default())?;
-        switch(&disk, &options.dir, &identity)?;
+        if !planted(Mutant::SwitchBeforeLog) {
+            switch(&disk, &options.dir, &identity)?;
+        }
         Self::start(disk, options, identity, lock, Vec::new())
     }
 
@@ -160,7 +165,10 @@ impl<D: Disk> Storage<D> {
     /// As [`Self::handle`].
     pub fn idle(&mut self, events: &mut Vec<StorageEvent>) -> Result<(), StorageError> {
         if !planted(Mutant::IdleUnwitnessed) {
-            self.unless_failed(|storage| storage.log.witness())?;
+            let wrote = self.unless_failed(|storage| storage.log.witness())?;
+            if !wrote && planted(Mutant::IdleRoomUnseen) {
+                return Ok(());
+            }
         }
         self.poll(events);
         Ok(())

@@ -108,7 +108,7 @@ impl<D: Disk> Log<D> {
             ..header
         };
         let (file, offset) = build_segment(&disk, &wal_dir, options.segment_bytes, &mut header, &batches)?;
-        if let Some(dropped) = recovered.dropped {
+        if let Some(dropped) = recovered.dropped.filter(|_| !planted(Mutant::DroppedSegmentStays)) {
             disk.remove(&dropped).map_err(StorageError::new("removing", &dropped))?;
             disk.sync_dir(&wal_dir).map_err(StorageError::new("syncing the directory", &wal_dir))?;
         }
@@ -334,11 +334,16 @@ impl<D: Disk> Log<D> {
             file.sync_data().map_err(StorageError::new("syncing", &spare.path))?;
         }
         let path = self.wal_dir.join(segment_name(header.first_sequence));
+        let offset = self.image.len() as u64;
+        if planted(Mutant::SealedTooEarly) {
+            self.write_batch(&seal, (0, 0), LogIndex::ZERO)?;
+        }
         self.disk.rename(&spare.path, &path).map_err(StorageError::new("renaming into place", &path))?;
         self.sync_dir()?;
-        let offset = self.image.len() as u64;
         // What a seal says is known in advance: it speaks of nothing that is committed.
-        self.write_batch(&seal, (0, 0), LogIndex::ZERO)?;
+        if !planted(Mutant::SealedTooEarly) {
+            self.write_batch(&seal, (0, 0), LogIndex::ZERO)?;
+        }
         let batches = self.next_sequence - self.active.header.first_sequence;
         let mean_bytes = self.active.offset / batches.max(1);
         let is_large = mean_bytes > FILL_BATCH_BYTES_MAX && self.small_batches < SMALL_BATCHES;
@@ -346,7 +351,9 @@ impl<D: Disk> Log<D> {
         let next = Active { file, path, header, room, offset, max_index: 0 };
         let old = std::mem::replace(&mut self.active, next);
         let mut lives = old.header.former_lives;
-        lives.push(old.header.life);
+        if !planted(Mutant::LifeForgotten) {
+            lives.push(old.header.life);
+        }
         let capacity = old.header.capacity;
         // What was written is as good as filled.
         let is_written = old.offset >= capacity / 8 * 7;

@@ -1,5 +1,6 @@
 //! Replays records: from what was written, in order, to what a core starts from.
 
+use crate::mutants::{Mutant, planted};
 use crate::raft::{Entry, HardState, LogIndex, SnapshotMeta};
 use crate::storage::record::Record;
 use crate::storage::segment::SegmentHeader;
@@ -81,7 +82,8 @@ impl Replay {
             self.entries.clear();
             self.start = from.previous();
         } else {
-            let keep = from.previous().since(self.start);
+            let last = if planted(Mutant::TruncateKeepsFirst) { from } else { from.previous() };
+            let keep = last.since(self.start);
             self.entries.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
         }
     }
