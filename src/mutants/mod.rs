@@ -220,14 +220,19 @@ mutants! {
     SnapshotMembershipInForce "d-snapshot-membership-in-force" "a snapshot holds the membership in force, though that may stand behind its last entry";
     QuestionSticks "d-question-sticks" "a question for a read index stays with the leader of an earlier term";
     ChunkReadOnce "d-chunk-read-once" "a chunk of a snapshot that could not be read is not asked for again";
+    WokenWhenEmpty "d-woken-when-empty" "a worker is woken only by the first job in an empty queue";
     IdleRoomUnseen "d-idle-room-unseen" "a storage that has nothing to write does not look whether a full disk has room again";
     ForwardPingPong "d-forward-ping-pong" "writes are forwarded again and again to a node that says that it leads no longer";
+    ConnectionEndUntold "d-connection-end-untold" "a peer's connection that has ended is taken for alive a little longer";
     RefusedReadsReplace "d-refused-reads-replace" "reads that are to be asked again take the place of those that wait already";
     RefusedOneTooMany "d-refused-one-too-many" "the write after those that were refused is taken for refused too";
     SeparatorGoesLeft "d-separator-goes-left" "the first key of a leaf is looked for in the leaf before it";
+    UpperHexRefused "d-upper-hex-refused" "percent-encoding in capital letters is refused";
     RemovedReadsWait "d-removed-reads-wait" "a removed node lets reads wait for a quorum instead of refusing them";
+    ResizeLeaks "d-resize-leaks" "what a request held before it needed more memory is never given back";
     ExpiredBytesKept "d-expired-bytes-kept" "the bytes of writes that found no leader in time still count as waiting";
     OldGenerationKept "d-old-generation-kept" "the directories of its old cluster stay when a node has moved";
+    RefusalKept "d-refusal-kept" "a refused connection whose client is gone counts as being refused for ever";
     SealedTooEarly "d-sealed-too-early" "a segment is sealed before the next one has its name";
     LifeForgotten "d-life-forgotten" "a recycled segment does not know its last life";
     DroppedSegmentStays "d-dropped-segment-stays" "the empty segment that the log was about to go on in stays when its tail is rewritten";
@@ -236,7 +241,17 @@ mutants! {
     RepairedAgain "d-repaired-again" "a snapshot that was saved again since it could not be read is saved again and again";
     LeavingRenewed "d-leaving-renewed" "the time for which a removed member is still told so begins anew with each look";
     FirstLearnerOnly "d-first-learner-only" "only the first of several learners is looked at for promotion";
+    CommittedNotRecalled "d-committed-not-recalled" "after a start callers that were removed before it are let in";
     RiskUnseen "d-risk-unseen" "voters that a new leader has not heard of yet count as answering when members are to leave";
+    HttpAddressUnannounced "d-http-address-unannounced" "a member's new HTTP address is not written down if its raft address is the old one";
+    JoiningKept "d-joining-kept" "a node whose join of another one failed counts as joining for ever";
+    PromiseOutlives "d-promise-outlives" "a promise to another cluster is held against a third one after its time";
+    LinkAddressCached "d-link-address-cached" "a link goes on with the addresses that its peer had when it began";
+    LeaderGaugeStale "d-leader-gauge-stale" "the metrics name the last leader when none is known";
+    ElectionsPrecandidates "d-elections-precandidates" "the elections that a node only asked about are counted too";
+    LeaderByPosition "d-leader-by-position" "the status takes the leader's id for its position among the members";
+    ReceivedCountedAgain "d-received-counted-again" "the bytes of an unfinished message are counted again with the next ones received";
+    PeerGaugeKept "d-peer-gauge-kept" "the queue of a removed member stays in the metrics";
     RefusalStatusKept "d-refusal-status-kept" "the status says that a member refuses its snapshot after it has taken one";
 }
 

@@ -310,7 +310,8 @@ impl<E: Env> Driver<E> {
     fn handle_notice(&mut self, notice: Notice) {
         match notice {
             Notice::RoleChanged { role, term, leader } => {
-                if role == RoleName::Candidate {
+                let asks = role == RoleName::PreCandidate && planted(Mutant::ElectionsPrecandidates);
+                if role == RoleName::Candidate || asks {
                     self.metrics.elections.inc();
                 }
                 let leader = leader.map(NodeId::get);
@@ -414,7 +415,9 @@ impl<E: Env> Driver<E> {
             return;
         }
         let (committed, _) = raft.membership_at(commit);
-        self.directory.set_committed(committed.clone());
+        if !planted(Mutant::CommittedNotRecalled) {
+            self.directory.set_committed(committed.clone());
+        }
         if committed == self.replica.membership() && !planted(Mutant::CommittedUnpublished) {
             self.membership.send_replace(MembershipView { membership: committed.clone(), committed: true });
         }

@@ -157,7 +157,9 @@ impl<E: Env> Incoming<E> {
             _ = ended.wait_for(|ended| *ended) => return,
             reason = self.receive(stream, &receiver, &connected) => reason,
         };
-        connected.end();
+        if !planted(Mutant::ConnectionEndUntold) {
+            connected.end();
+        }
         if let Some(reason) = reason {
             self.metrics.messages_refused.inc();
             warn!(peer = hello.from.get(), %reason, "closing the connection of a peer");
@@ -206,7 +208,11 @@ impl<E: Env> Incoming<E> {
             make_room(&mut received);
             match stream.read_buf(&mut received).await {
                 Ok(0) | Err(_) => return None,
-                Ok(bytes) => self.metrics.received_bytes.inc_by(bytes as u64),
+                Ok(bytes) => {
+                    let again = planted(Mutant::ReceivedCountedAgain);
+                    let bytes = if again { received.len() } else { bytes };
+                    self.metrics.received_bytes.inc_by(bytes as u64);
+                }
             };
             if !connected.heard(self.env.now()) {
                 return Some("a later start of its data directory has connected".to_owned());

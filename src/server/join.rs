@@ -109,7 +109,9 @@ impl<E: Env> Joiner<E> {
         // While this node adds another one, it cannot be absorbed itself: two nodes that join each other would both be lost.
         let _ = self.handle.control.send(Control::Joining(true)).await;
         let joined = self.add(name, raft_addr).await;
-        let _ = self.handle.control.send(Control::Joining(false)).await;
+        if joined.is_ok() || !planted(Mutant::JoiningKept) {
+            let _ = self.handle.control.send(Control::Joining(false)).await;
+        }
         match &joined {
             Ok(id) => info!(%name, %raft_addr, id = id.get(), "joined"),
             Err(error) => warn!(%name, %raft_addr, %error, "join failed"),
@@ -351,7 +353,8 @@ impl<E: Env> Joiner<E> {
         let membership = self.membership();
         let known = membership.members.get(&id).filter(|member| member.store_id == store);
         let known = known.ok_or_else(|| format!("member {id} with that store is not known"))?;
-        if known.raft_addr == raft_addr && known.http_addr == http_addr {
+        let same_http = known.http_addr == http_addr || planted(Mutant::HttpAddressUnannounced);
+        if known.raft_addr == raft_addr && same_http {
             return Ok(());
         }
         let member = Member { raft_addr, http_addr, ..known.clone() };

@@ -93,12 +93,13 @@ impl<E: Env> Link<E> {
         let mut backoff_micros = self.options.backoff_min_micros;
         // Where the peer may be is tried by turns, and first where it was last.
         let mut turn = 0;
+        let known = planted(Mutant::LinkAddressCached).then(|| self.directory.addresses(self.to));
         // Reasons that were logged since: a peer that stays away is a line for each address, not one for each attempt.
         let mut complaints = BTreeSet::new();
         // The peer is called whether there is anything to say or not: it has to know which start of this node lives before
         // somebody else claims to be that.
         loop {
-            let (reason, passes) = match self.connect(turn).await {
+            let (reason, passes) = match self.connect(turn, known.as_deref()).await {
                 Ok(stream) => {
                     info!(peer = self.to.get(), "connected to peer");
                     complaints.clear();
@@ -133,8 +134,8 @@ impl<E: Env> Link<E> {
         }
     }
 
-    async fn connect(&self, turn: usize) -> Result<E::Stream, Failed> {
-        let addrs = self.directory.addresses(self.to);
+    async fn connect(&self, turn: usize, known: Option<&[String]>) -> Result<E::Stream, Failed> {
+        let addrs = known.map_or_else(|| self.directory.addresses(self.to), <[String]>::to_vec);
         let addr = addrs
             .iter()
             .cycle()

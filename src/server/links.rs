@@ -119,7 +119,7 @@ impl<E: Env> Links<E> {
         let metrics = &self.metrics;
         self.queues.retain(|&id, _| {
             let kept = keep(id);
-            if !kept {
+            if !kept && !planted(Mutant::PeerGaugeKept) {
                 metrics.remove_peer(&id.to_string());
             }
             kept

@@ -126,7 +126,9 @@ impl Reservation {
             return true;
         }
         // Taken anew as a whole, so that a small one that becomes large counts as such.
-        self.budget.give_back(self.kind, self.bytes);
+        if bytes < self.bytes || !planted(Mutant::ResizeLeaks) {
+            self.budget.give_back(self.kind, self.bytes);
+        }
         if self.budget.take(self.kind, bytes) {
             self.bytes = bytes;
             return true;

@@ -182,6 +182,8 @@ async fn refuse<E: Env>(context: Arc<Context<E>>, mut stream: E::Stream, full: F
     };
     if stream.write_all(refusal).await.is_ok() {
         linger(&context.env, &mut stream).await;
+    } else if planted(Mutant::RefusalKept) {
+        return;
     }
     context.connections().refusals -= 1;
 }

@@ -163,7 +163,11 @@ pub(super) fn render(status: &NodeStatus, disk_full: bool, http: HttpView) -> Ve
 }
 
 fn leader_view(id: NodeId, members: &[MemberStatus]) -> LeaderView<'_> {
-    let member = members.iter().find(|member| member.id == id).map(|member| &member.member);
+    let mut found = members.iter().find(|member| member.id == id);
+    if planted(Mutant::LeaderByPosition) {
+        found = usize::try_from(id.get() - 1).ok().and_then(|position| members.get(position));
+    }
+    let member = found.map(|member| &member.member);
     LeaderView {
         id: id.get(),
         name: member.map(|member| member.name.as_str()),
