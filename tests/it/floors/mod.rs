@@ -44,7 +44,7 @@ const ROOTS: [&str; 2] = ["lib.rs", "main.rs"];
 const LINES_MAX: usize = 600;
 
 /// What may lie at the top of the repository, beside what is ignored by git and begins with a dot.
-const TOP_LEVEL: [&str; 16] = [
+const TOP_LEVEL: [&str; 17] = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "Cargo.lock",
@@ -61,6 +61,7 @@ const TOP_LEVEL: [&str; 16] = [
     "sim",
     "src",
     "tests",
+    "trim",
 ];
 
 /// Path below `src/`, with `/`, to text.
