@@ -28,7 +28,7 @@ struct Arguments {
     /// Threads.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Plants a bug in the cores, by its name in `sim mutants`. Needs `--features mutants`.
+    /// Plants a bug in the cores, by its name in `sim mutants`. Only in the copy that `sim mutants --build` makes.
     #[arg(long)]
     mutant: Option<String>,
     /// Instead of checking properties, compares what they speak of with what is found when no more than this is cut away from the
@@ -67,20 +67,22 @@ fn main() -> ExitCode {
     }
 }
 
-#[cfg(feature = "mutants")]
+#[cfg(mutants)]
 fn plant(name: &str) -> Result<(), String> {
-    use infinitystore::mutants::{Mutant, plant};
-    let mutant = Mutant::ALL.iter().find(|mutant| mutant.name() == name);
-    let mutant = *mutant.ok_or_else(|| format!("no mutant is called {name:?}; `sim mutants` lists them"))?;
+    use infinitystore::mutants::{ALL, plant};
+    let index = ALL.iter().position(|mutant| mutant.name == name);
+    let index = index.ok_or_else(|| format!("no mutant is called {name:?}; sim/mutants has them"))?;
     // A planted bug may end in an assertion of the core, which the model takes for a breach.
     std::panic::set_hook(Box::new(|_| {}));
-    plant(Some(mutant));
+    plant(index + 1);
     Ok(())
 }
 
-#[cfg(not(feature = "mutants"))]
+#[cfg(not(mutants))]
 fn plant(_: &str) -> Result<(), String> {
-    Err("this build has no mutants; build it with --features mutants".to_owned())
+    Err("this build has no mutants: make the copy with `sim mutants --build`, and run this example in \
+         target/mutants/source"
+        .to_owned())
 }
 
 fn explore(model: Exhaustive, checker: impl Checker<Exhaustive>, limit: Duration) -> ExitCode {

@@ -80,8 +80,17 @@ enum Command {
         #[arg(long)]
         out: Option<PathBuf>,
     },
-    /// Plants one classic bug of consensus after the other in the product, and says after how many seeds which check finds it.
+    /// Plants one bug after the other (sim/mutants/*.patch), and says after how many seeds which check finds it.
     Mutants {
+        /// Only says which patches do not apply to the sources any more.
+        #[arg(long, conflicts_with_all = ["refresh", "build"])]
+        check: bool,
+        /// Only writes the patches anew whose surroundings have moved.
+        #[arg(long, conflicts_with = "build")]
+        refresh: bool,
+        /// Only builds the simulator with the bugs in it, and prints where it is.
+        #[arg(long)]
+        build: bool,
         /// Seeds of the queue engine for each, at most.
         #[arg(long, default_value_t = 10_000)]
         seeds: u64,
@@ -134,8 +143,28 @@ fn carry_out(command: Command) -> Result<ExitCode, String> {
             Ok(if summary.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Replay { what, engine, verbose } => Ok(replay(engine, schedule(&what)?, verbose)),
-        Command::Mutants { seeds, madsim_seeds, known, update_known, only, markdown } => {
-            let options = mutants::Options { seeds, madsim_seeds, known, update_known, only, markdown };
+        Command::Mutants {
+            check,
+            refresh,
+            build,
+            seeds,
+            madsim_seeds,
+            known,
+            update_known,
+            only,
+            markdown,
+        } => {
+            let options = mutants::Options {
+                check,
+                refresh,
+                build,
+                seeds,
+                madsim_seeds,
+                known,
+                update_known,
+                only,
+                markdown,
+            };
             let all_found = mutants::run(&options)?;
             Ok(if all_found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }

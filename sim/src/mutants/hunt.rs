@@ -1,9 +1,9 @@
-//! How many seeds it takes to find a planted bug. Only with the feature `mutants`.
+//! How many seeds it takes to find a planted bug.
 
 use crate::checks::Violation;
 use crate::engine::Engine;
 use crate::schedule::Schedule;
-use infinitystore::mutants::{Mutant, plant};
+use infinitystore::mutants::{ALL, Mutant, plant};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,59 +21,32 @@ pub(super) struct Found {
     pub(super) unsound: Option<&'static str>,
 }
 
-/// The engines that can see a bug, the faster one first: only one of them, where it sits above what the queue engine runs.
-#[must_use]
-pub(super) const fn engines_for(mutant: Mutant) -> &'static [Engine] {
-    match mutant {
-        Mutant::ReservedReads
-        | Mutant::LevelIgnored
-        | Mutant::UnknownDenied
-        | Mutant::ExitDenies
-        | Mutant::StorageErrorIgnored
-        | Mutant::TimerNotMoved
-        | Mutant::OldAddress
-        | Mutant::TimerSameDeadline
-        | Mutant::LinkBackoffUncapped
-        | Mutant::LinkTurnStuck
-        | Mutant::JoinFirstAddressOnly
-        | Mutant::AnnounceOnce
-        | Mutant::RemovedLinkKept
-        | Mutant::StopDoesNotWait
-        | Mutant::CommittedUnpublished
-        | Mutant::TurnEndUntold
-        | Mutant::AbsorbedRemembers
-        | Mutant::ClientSlotLost
-        | Mutant::DiskFullGaugeStuck
-        | Mutant::ReadsOldCluster
-        | Mutant::ControlStarved
-        | Mutant::QueueBytesKept
-        | Mutant::RaftAcceptEnds
-        | Mutant::PlaceLeak
-        | Mutant::WipedCountsAsAlive
-        | Mutant::VoterUncommitted
-        | Mutant::LearnerLeftBehind
-        | Mutant::JoinsSerial
-        | Mutant::JoinDenied
-        | Mutant::EmptyIsMissing
-        | Mutant::GetKeyLimit
-        | Mutant::AnsweringTimed
-        | Mutant::ConnectionKept
-        | Mutant::AnswerRoomKept
-        | Mutant::SilenceIsReady
-        | Mutant::FinishUnwoken
-        | Mutant::FlushUntold
-        | Mutant::SilentMillis
-        | Mutant::ReservedTooShort => &[Engine::Madsim],
-        _ => &[Engine::Queue, Engine::Madsim],
+/// A bug by its place among all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bug(pub(super) usize);
+
+impl Bug {
+    /// What is known of it.
+    pub(super) const fn mutant(self) -> &'static Mutant {
+        &ALL[self.0]
+    }
+
+    /// The engines that can see it, the faster one first.
+    pub(super) const fn engines(self) -> &'static [Engine] {
+        if self.mutant().only_madsim { &[Engine::Madsim] } else { &[Engine::Queue, Engine::Madsim] }
+    }
+
+    fn plant(self) {
+        plant(self.0 + 1);
     }
 }
 
 /// Plants a bug and runs one seed, then the same without the bug. `None` if the seed does not show it, or proves nothing.
 #[must_use]
-pub(super) fn try_seed(engine: Engine, mutant: Mutant, seed: u64) -> Option<Found> {
-    plant(Some(mutant));
+pub(super) fn try_seed(engine: Engine, bug: Bug, seed: u64) -> Option<Found> {
+    bug.plant();
     let violation = violation_of(engine, seed);
-    plant(None);
+    plant(0);
     let sound = || violation_of(engine, seed).is_none();
     violation.filter(|_| sound()).map(|violation| Found { engine, seeds: seed + 1, violation, unsound: None })
 }
@@ -81,8 +54,8 @@ pub(super) fn try_seed(engine: Engine, mutant: Mutant, seed: u64) -> Option<Foun
 /// Plants a bug and runs the seeds `0..seeds` on all cores until one violates a check; the one with the lowest number counts. Then runs
 /// that seed once more, without the bug.
 #[must_use]
-pub(super) fn hunt(engine: Engine, mutant: Mutant, seeds: u64) -> Option<Found> {
-    plant(Some(mutant));
+pub(super) fn hunt(engine: Engine, bug: Bug, seeds: u64) -> Option<Found> {
+    bug.plant();
     let (next, last) = (AtomicU64::new(0), AtomicU64::new(seeds));
     let found: Mutex<Option<Found>> = Mutex::new(None);
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
@@ -104,7 +77,7 @@ pub(super) fn hunt(engine: Engine, mutant: Mutant, seeds: u64) -> Option<Found> 
             });
         }
     });
-    plant(None);
+    plant(0);
     let found = found.into_inner().expect("nothing panicked while it held this")?;
     let unsound = violation_of(engine, found.seeds - 1).map(|violation| violation.check);
     Some(Found { unsound, ..found })

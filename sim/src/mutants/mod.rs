@@ -1,23 +1,36 @@
-//! `sim mutants`: plants one classic bug after the other, and looks how long the simulator takes to find it.
+//! `sim mutants`: plants one bug after the other in the product, and looks how long the simulator takes to find it.
 //!
-//! The bugs are in the product behind its feature `mutants`. A simulator that was built without it builds itself with it, in a
-//! target folder of its own, and hands over.
+//! Each bug is a patch, `sim/mutants/NAME.patch`; the product knows nothing of them. The simulator copies the sources into its
+//! target folder, with the bodies of all patches in them (`combine`), builds itself there with the cfg `mutants`, and hands over.
 
-#[cfg(feature = "mutants")]
+#[cfg(not(mutants))]
+mod combine;
+#[cfg(not(mutants))]
+mod copy;
+#[cfg(mutants)]
 mod hunt;
-#[cfg(feature = "mutants")]
+#[cfg(mutants)]
 mod known;
-#[cfg(feature = "mutants")]
+#[cfg(not(mutants))]
+mod patch;
+#[cfg(not(mutants))]
+mod refresh;
+#[cfg(mutants)]
 mod table;
-
-#[cfg(feature = "mutants")]
-pub use table::run;
+#[cfg(all(test, not(mutants)))]
+mod tests;
 
 use std::path::PathBuf;
 
-/// What to look for.
+/// What to do.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Only looks whether all patches apply.
+    pub check: bool,
+    /// Only writes those patches anew whose surroundings have moved.
+    pub refresh: bool,
+    /// Only builds the simulator with the bugs in it.
+    pub build: bool,
     /// Seeds of the queue engine for each bug, at most.
     pub seeds: u64,
     /// Seeds of the madsim engine for each bug that the queue engine does not find or does not run, at most.
@@ -32,35 +45,44 @@ pub struct Options {
     pub markdown: bool,
 }
 
-/// Builds the simulator with the feature, and runs it with the same arguments. Whether it succeeded.
+/// Path from the top of the repository, with `/`, to text.
+#[cfg(not(mutants))]
+type Sources = std::collections::BTreeMap<String, String>;
+
+/// Does what the options say. Whether it succeeded.
 ///
 /// # Errors
-/// Why it could not be built or run.
-#[cfg(not(feature = "mutants"))]
-pub fn run(_: &Options) -> Result<bool, String> {
-    use std::path::Path;
-    use std::process::Command;
+/// A patch that does not apply, or why the simulator could not be built or run.
+#[cfg(not(mutants))]
+pub fn run(options: &Options) -> Result<bool, String> {
+    let repository = copy::Repository::open()?;
+    let joined = |faults: Vec<String>| faults.join("\n");
+    if options.refresh {
+        for name in repository.refresh().map_err(joined)? {
+            println!("sim/mutants/{name}.patch is written anew");
+        }
+        return Ok(true);
+    }
+    if options.check {
+        let files = repository.combined().map_err(joined)?.len();
+        println!("{} patches apply, to {files} files", repository.count());
+        return Ok(true);
+    }
+    eprintln!("building the simulator with {} bugs in it", repository.count());
+    let simulator = repository.build()?;
+    if options.build {
+        println!("{}", simulator.display());
+        return Ok(true);
+    }
+    let status = std::process::Command::new(&simulator).args(std::env::args_os().skip(1)).status();
+    status.map(|status| status.success()).map_err(|error| format!("{}: {error}", simulator.display()))
+}
 
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
-    let target = root.join("target").join("mutants");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    eprintln!("building the simulator with the bugs in it, in {}", target.display());
-    let status = Command::new(cargo)
-        .args([
-            "run",
-            "--quiet",
-            "--profile",
-            "mutants",
-            "-p",
-            "sim",
-            "--features",
-            "mutants",
-            "--target-dir",
-        ])
-        .arg(&target)
-        .arg("--")
-        .args(std::env::args_os().skip(1))
-        .current_dir(root)
-        .status();
-    status.map(|status| status.success()).map_err(|error| format!("cargo could not be run: {error}"))
+/// Hunts for the bugs. Whether all were found.
+///
+/// # Errors
+/// A name that is none, or a seed that violates a check without the bug too: finding it proves nothing.
+#[cfg(mutants)]
+pub fn run(options: &Options) -> Result<bool, String> {
+    table::run(options)
 }

@@ -2,30 +2,30 @@
 
 use crate::engine::Engine;
 use crate::mutants::Options;
-use crate::mutants::hunt::{Found, engines_for, hunt, try_seed};
+use crate::mutants::hunt::{Bug, Found, hunt, try_seed};
 use crate::mutants::known::{self, Known};
-use infinitystore::mutants::Mutant;
+use infinitystore::mutants::ALL;
 use std::time::Instant;
 
 /// Looks for each bug, and prints which check found it after how many seeds. Whether all were found.
 ///
 /// # Errors
 /// A name that is none, or a seed that violates a check without the bug too: finding it proves nothing.
-pub fn run(options: &Options) -> Result<bool, String> {
-    let mutants = chosen(&options.only)?;
+pub(super) fn run(options: &Options) -> Result<bool, String> {
+    let bugs = chosen(&options.only)?;
     // A planted bug often ends in an assertion of the product; its message is in the table.
     std::panic::set_hook(Box::new(|_| {}));
     let mut known = options.known.as_deref().map(known::read).transpose()?.unwrap_or_default();
     let (mut found_count, mut missed_count) = (0, 0);
-    for &mutant in &mutants {
+    for &bug in &bugs {
         let started = Instant::now();
-        let (name, what) = (mutant.name(), mutant.what());
+        let (name, what) = (bug.mutant().name, bug.mutant().what);
         if known.get(name) == Some(&None) && !options.update_known {
             missed_count += 1;
             println!("{name:<28} missed so far: {what}");
             continue;
         }
-        let found = look_for(mutant, options, &known);
+        let found = look_for(bug, options, &known);
         let seconds = started.elapsed().as_secs_f64();
         if let Some(Found { engine, seeds, unsound: Some(check), .. }) = found {
             let seed = seeds - 1;
@@ -57,34 +57,33 @@ pub fn run(options: &Options) -> Result<bool, String> {
     if let Some(path) = options.known.as_deref().filter(|_| options.update_known) {
         known::write(path, &known)?;
     }
-    println!("{found_count} of {} mutants found, {missed_count} missed before", mutants.len());
-    Ok(found_count + missed_count == mutants.len())
+    println!("{found_count} of {} mutants found, {missed_count} missed before", bugs.len());
+    Ok(found_count + missed_count == bugs.len())
 }
 
 /// Tries the seed that is known to find a bug, then hunts for it in one engine after the other.
-fn look_for(mutant: Mutant, options: &Options, known: &Known) -> Option<Found> {
-    let seed = known.get(mutant.name()).copied().flatten();
-    let by_known = seed.and_then(|(engine, seed)| try_seed(engine, mutant, seed));
+fn look_for(bug: Bug, options: &Options, known: &Known) -> Option<Found> {
+    let seed = known.get(bug.mutant().name).copied().flatten();
+    let by_known = seed.and_then(|(engine, seed)| try_seed(engine, bug, seed));
     by_known.or_else(|| {
-        engines_for(mutant).iter().find_map(|&engine| {
+        bug.engines().iter().find_map(|&engine| {
             let seeds = match engine {
                 Engine::Queue => options.seeds,
                 Engine::Madsim => options.madsim_seeds,
             };
-            hunt(engine, mutant, seeds)
+            hunt(engine, bug, seeds)
         })
     })
 }
 
-fn chosen(only: &[String]) -> Result<Vec<Mutant>, String> {
+fn chosen(only: &[String]) -> Result<Vec<Bug>, String> {
     let named = |name: &String| {
-        let all = || Mutant::ALL.iter().copied();
-        all().find(|mutant| mutant.name() == name).ok_or_else(|| {
-            let names: Vec<&str> = all().map(Mutant::name).collect();
+        ALL.iter().position(|mutant| mutant.name == name).map(Bug).ok_or_else(|| {
+            let names: Vec<&str> = ALL.iter().map(|mutant| mutant.name).collect();
             format!("no mutant is called {name:?}; there are {}", names.join(", "))
         })
     };
-    if only.is_empty() { Ok(Mutant::ALL.to_vec()) } else { only.iter().map(named).collect() }
+    if only.is_empty() { Ok((0..ALL.len()).map(Bug).collect()) } else { only.iter().map(named).collect() }
 }
 
 fn shortened(text: &str) -> String {
