@@ -2,7 +2,6 @@
 //!
 //! # Code map
 //! Floors, lowest first; imports only go down.
-//! - `mutants`: bugs that the simulator plants, to see whether it finds them; nothing in a normal build.
 //! - [`codec`]: framing, checksums, limits. Primitives only: each type encodes itself on its own floor.
 //! - [`history`]: what clients saw, and whether it was linearizable. Stands beside the floors.
 //! - [`raft`]: consensus, sans-IO: inputs and the time go in; messages, writes and entries come out.
@@ -21,10 +20,6 @@ extern crate alloc;
 pub mod codec;
 pub mod history;
 pub mod kv;
-#[cfg(feature = "mutants")]
-pub mod mutants;
-#[cfg(not(feature = "mutants"))]
-mod mutants;
 pub mod raft;
 pub mod replica;
 

@@ -1,7 +1,6 @@
 //! The leaves of the tree: pairs, packed.
 
 use crate::kv::command::Revision;
-use crate::mutants::{Mutant, planted};
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::cmp::Ordering;
@@ -188,7 +187,6 @@ impl Leaf {
         let before = self.large_before(at);
         match (over.is_some_and(|slot| slot.is_large), is_large) {
             (true, true) => self.large[before] = Bytes::copy_from_slice(value),
-            (true, false) if planted(Mutant::LargeLeft) => {}
             (true, false) => drop(self.large.remove(before)),
             (false, true) => self.large.insert(before, Bytes::copy_from_slice(value)),
             (false, false) => {}

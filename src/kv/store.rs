@@ -4,7 +4,6 @@
 use crate::kv::command::{Op, Outcome, Revision};
 use crate::kv::leaf::VersionedRef;
 use crate::kv::tree::{Tree, TreeBuilder, Walk};
-use crate::mutants::{Mutant, planted};
 use alloc::vec::Vec;
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
@@ -138,11 +137,9 @@ impl Store {
 
     fn delete(&mut self, key: &[u8]) -> Outcome {
         let Some(before) = self.tree.get(key) else {
-            self.revision.0 += u64::from(planted(Mutant::MissingDeleteCounts));
             return Outcome::Deleted { revision: self.revision, existed: false };
         };
-        let key_bytes = if planted(Mutant::DeletedKeysWeigh) { 0 } else { key.len() };
-        self.bytes -= (key_bytes + before.value.len()) as u64;
+        self.bytes -= (key.len() + before.value.len()) as u64;
         self.digests = self.digests.wrapping_sub(digest(key, before));
         self.tree.remove(key);
         self.revision.0 += 1;

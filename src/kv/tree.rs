@@ -6,7 +6,6 @@
 //! large value has an allocation of its own, so that neither a write beside it nor a reader copies it.
 
 use crate::kv::leaf::{LEAF_BYTES_MAX, LEAF_PAIRS_MAX, Leaf, Make, VersionedRef, long, short, splice};
-use crate::mutants::{Mutant, planted};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -382,9 +381,7 @@ impl Separators {
         let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = low.midpoint(high);
-            let is_above =
-                self.get(middle) > key || planted(Mutant::SeparatorGoesLeft) && self.get(middle) == key;
-            if is_above { high = middle } else { low = middle + 1 }
+            if self.get(middle) <= key { low = middle + 1 } else { high = middle }
         }
         low
     }

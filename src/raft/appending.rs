@@ -1,6 +1,5 @@
 //! AppendEntries on the side that receives it (Raft §5.3).
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::core::Raft;
 use crate::raft::entry::{Entry, EntryKind};
 use crate::raft::membership::Membership;
@@ -34,9 +33,7 @@ impl Raft {
         let tail = prev.index.plus(entries.len() as u64);
         let is_heartbeat = entries.is_empty();
         let known = shared.commit_index;
-        let matches = shared.log.contains(prev)
-            || planted(Mutant::PrevTermUnchecked) && prev.index <= shared.log.last().index;
-        if prev.index >= known && !matches {
+        if prev.index >= known && !shared.log.contains(prev) {
             let term = prev.term;
             let hint = shared.log.last_match_candidate(prev.index.previous(), term);
             let leaves_at_once = shared.writes.is_term_durable();
@@ -49,11 +46,9 @@ impl Raft {
             return self.withdraw(Withdrawal::Contradicted { committed });
         }
         // Beyond its tail the message says nothing about our log.
-        let through = if planted(Mutant::CommitUnclamped) { shared.log.last().index } else { tail };
-        shared.commit_to(commit.min(through));
+        shared.commit_to(commit.min(tail));
         let is_news_of_commit = is_heartbeat && round == ReadRound::ZERO && shared.commit_index > known;
-        let match_index = if planted(Mutant::OwnLastAcknowledged) { shared.log.last().index } else { tail };
-        self.answer_append(from, session, match_index, round, is_news_of_commit);
+        self.answer_append(from, session, tail, round, is_news_of_commit);
     }
 
     /// Acknowledges an append up to its tail: when that is durable.
@@ -69,9 +64,6 @@ impl Raft {
             return;
         }
         let accepted = Body::AppendAccepted { session, match_index, round };
-        if planted(Mutant::AppendBeforeFsync) {
-            return self.shared.send(from, accepted);
-        }
         let leaves_at_once = self.shared.writes.all_durable();
         self.answer_heard(from, round, leaves_at_once);
         self.shared.hold(from, accepted);
@@ -122,11 +114,6 @@ impl Shared {
             entries.into_iter().for_each(|entry| self.append(entry));
             return true;
         }
-        if planted(Mutant::TruncateAlways) && first.index() > self.commit_index {
-            self.truncate_from(first.index());
-            entries.into_iter().for_each(|entry| self.append(entry));
-            return true;
-        }
         let mut rest = entries.into_iter().peekable();
         while let Some(entry) = rest.peek() {
             let (id, committed) = (entry.id(), entry.index() <= self.commit_index);
@@ -135,7 +122,6 @@ impl Shared {
                 // Compacted, so committed, so the same.
                 None if committed => {}
                 Some(_) if committed => return false,
-                Some(_) if planted(Mutant::NoTruncation) => {}
                 Some(_) => {
                     self.truncate_from(id.index);
                     break;

@@ -1,6 +1,5 @@
 //! Changes of membership: joint consensus for any of them (Raft §6, Dissertation §4.3).
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::api::InputError;
 use crate::raft::core::Raft;
 use crate::raft::entry::EntryKind;
@@ -19,12 +18,6 @@ impl Raft {
         if leader.transfer.is_some() {
             return Err(InputError::Transferring);
         }
-        if planted(Mutant::TwoChanges) && self.shared.membership().is_joint() {
-            let (next, _) =
-                self.shared.membership().leave_joint().apply_change(change).map_err(InputError::BadChange)?;
-            self.append_membership(&next);
-            return Ok(());
-        }
         if !self.shared.may_change(leader) || self.shared.membership().is_joint() {
             return Err(InputError::ChangePending);
         }
@@ -41,8 +34,7 @@ impl Raft {
     pub(in crate::raft) fn maybe_change(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
         let shared = &self.shared;
-        let leaves_early = planted(Mutant::JointLeftEarly) && shared.membership().is_joint();
-        if !shared.may_change(leader) && !leaves_early {
+        if !shared.may_change(leader) {
             return;
         }
         let membership = shared.membership();
@@ -60,9 +52,6 @@ impl Raft {
 
     /// Appends a membership; it is in force at once.
     fn append_membership(&mut self, membership: &Membership) {
-        if planted(Mutant::JointSkipped) && membership.is_joint() {
-            return self.append_membership(&membership.leave_joint());
-        }
         let index = self.append_own(EntryKind::Membership, &membership.encode());
         let Role::Leader(leader) = &mut self.role else { return };
         self.shared.meet_peers(leader, index);
@@ -73,9 +62,6 @@ impl Shared {
     /// Whether a membership may be appended: none is pending, and the leader has committed in its term (a leader that
     /// has not may not know of a predecessor's: the bug of the single-server change, 2015).
     fn may_change(&self, leader: &Leader) -> bool {
-        if planted(Mutant::EarlyChange) && self.commit_index < leader.term_start {
-            return true;
-        }
         self.commit_index >= leader.term_start && self.configurations.latest().0.index <= self.commit_index
     }
 
@@ -83,21 +69,16 @@ impl Shared {
     fn promotion(&self, leader: &Leader) -> Option<Membership> {
         let membership = self.membership();
         let last = self.log.last().index;
-        let lag_max = if planted(Mutant::PromotionExact) { 0 } else { self.config.promote_lag_entries };
         let caught_up = |peer: &Peer| {
-            if planted(Mutant::PromotedEarly) {
-                return peer.heard.is_some();
-            }
             // One that has acknowledged no entry yet (it may have to get a snapshot first) lacks everything, however
             // short the log is.
             matches!(peer.state, PeerState::Replicate(_))
                 && peer.match_index > LogIndex::ZERO
-                && last.since(peer.match_index) <= lag_max
+                && last.since(peer.match_index) <= self.config.promote_lag_entries
                 && peer.heard.is_some()
                 && peer.is_active(self.now, self.config.election_timeout_micros)
         };
-        let looked_at = if planted(Mutant::FirstLearnerOnly) { 1 } else { usize::MAX };
-        let learners = membership.learners.keys().take(looked_at);
+        let learners = membership.learners.keys();
         let mut ready = learners.filter(|id| leader.peers.get(id).is_some_and(caught_up));
         ready.find_map(|id| membership.promote(*id).filter(|next| self.could_decide(leader, next)))
     }
@@ -106,8 +87,7 @@ impl Shared {
     /// for good otherwise: the joint state needs both quorums to be left, and to be undone.
     fn could_decide(&self, leader: &Leader, next: &Membership) -> bool {
         let answers = |peer: &Peer| {
-            let is_heard = peer.heard.is_some() || planted(Mutant::RiskUnseen);
-            is_heard && peer.is_active(self.now, self.config.election_timeout_micros)
+            peer.heard.is_some() && peer.is_active(self.now, self.config.election_timeout_micros)
         };
         next.outgoing.is_none()
             || quorum::reached(&next.voters, None, |id| {

@@ -1,6 +1,5 @@
 //! Which membership is in force, and which were before.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::entry::{Entry, EntryKind};
 use crate::raft::membership::Membership;
 use crate::raft::types::{LogId, LogIndex, NodeId};
@@ -32,8 +31,7 @@ impl Configurations {
 
     /// The membership in force at `index`.
     pub(in crate::raft) fn at(&self, index: LogIndex) -> &(LogId, Membership) {
-        let through = if planted(Mutant::MembershipAtBoundary) { index.previous() } else { index };
-        let count = self.0.partition_point(|(id, _)| id.index <= through);
+        let count = self.0.partition_point(|(id, _)| id.index <= index);
         &self.0[count.saturating_sub(1)]
     }
 
@@ -54,9 +52,6 @@ impl Configurations {
 
     /// Rolls back to what was in force before `index`; `true` if that changed anything.
     pub(in crate::raft) fn truncate_from(&mut self, index: LogIndex) -> bool {
-        if planted(Mutant::NoRollback) {
-            return false;
-        }
         let before = self.0.len();
         while self.0.len() > 1 && self.latest().0.index >= index {
             self.0.pop();
@@ -67,12 +62,7 @@ impl Configurations {
     /// Forgets what was in force only below `base`.
     pub(in crate::raft) fn compact(&mut self, base: LogIndex) {
         let count = self.0.partition_point(|(id, _)| id.index <= base);
-        let kept = if planted(Mutant::MembershipDropped) {
-            count.min(self.0.len() - 1)
-        } else {
-            count.saturating_sub(1)
-        };
-        self.0.drain(..kept);
+        self.0.drain(..count.saturating_sub(1));
     }
 }
 

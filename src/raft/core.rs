@@ -1,6 +1,5 @@
 //! The core's state and its two entry points. The dispatcher has no logic of its own.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::api::{Durable, Input, InputError, LeaderHint, Output, RaftEvent, RoleName, Setup};
 use crate::raft::entry::Entry;
 use crate::raft::membership::Membership;
@@ -117,13 +116,7 @@ impl Raft {
         let shared = &mut self.shared;
         let write = shared.writes.issue(shared.now, shared.log.last().index);
         shared.writes.release(&mut shared.outbox.messages);
-        let early = planted(Mutant::AppliedBeforeCommit);
-        let through = if early { shared.log.last().index } else { shared.commit_index };
-        let mut from = shared.handed_out;
-        let skips = planted(Mutant::EntrySkipped) && !matches!(self.role, Role::Leader(_));
-        if skips && from.next() < through {
-            from = from.next();
-        }
+        let (from, through) = (shared.handed_out, shared.commit_index);
         let committed =
             shared.log.slice(from, through, shared.config.apply_entries_max, shared.config.apply_bytes_max);
         let reached = committed.last().map_or(through, Entry::index);
@@ -233,8 +226,7 @@ impl Raft {
             Role::PreCandidate(candidate) => (Some(candidate.election_deadline), false),
             Role::Candidate(candidate) => (Some(candidate.election_deadline), false),
             Role::Leader(leader) => {
-                let times = if planted(Mutant::HeartbeatsRare) { 5 } else { 1 };
-                let interval = times * shared.config.heartbeat_interval_micros;
+                let interval = shared.config.heartbeat_interval_micros;
                 let told = |peer: &Peer| peer.told_at.unwrap_or(shared.now).plus(interval);
                 let heartbeat = leader.peers.values().map(told).min();
                 // Each append puts the next heartbeat off; whether a quorum still answers is looked at all the same.

@@ -1,6 +1,5 @@
 //! Terms, timeouts, votes: how a leader comes about, and how one goes.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::core::Raft;
 use crate::raft::entry::{Entry, EntryKind};
 use crate::raft::message::Body;
@@ -34,20 +33,10 @@ impl Raft {
             Body::PreVote { .. } => true,
             Body::PreVoteGranted { .. } | Body::PreVoteRejected { .. } if term <= ours => true,
             // Who hears from a leader does not help to depose it (Dissertation §4.2.3); not even its term is taken.
-            Body::RequestVote { transfer: false, .. }
-                if term > ours && self.hears_a_leader() && !planted(Mutant::StickinessSkipped) =>
-            {
-                false
-            }
+            Body::RequestVote { transfer: false, .. } if term > ours && self.hears_a_leader() => false,
             _ if term > ours => {
                 let leads = matches!(body, Body::AppendEntries { .. } | Body::InstallSnapshot { .. });
                 self.become_follower(term, leads.then_some(from));
-                true
-            }
-            Body::AppendEntries { .. } if term < ours && planted(Mutant::StaleAppend) => true,
-            Body::AppendAccepted { .. } | Body::Heard { .. }
-                if term < ours && planted(Mutant::LateAnswer) =>
-            {
                 true
             }
             _ if term < ours => {
@@ -65,9 +54,6 @@ impl Raft {
     /// term, echoed under the new one, would confirm rounds that it has not begun.
     fn reject_stale(&mut self, from: NodeId, body: &Body) {
         let rejection = match *body {
-            Body::AppendEntries { session, prev, round, .. } if planted(Mutant::StaleRejectionConfirms) => {
-                Body::AppendRejected { session, rejected: prev, hint: LogId::ZERO, round }
-            }
             Body::AppendEntries { prev, .. } => {
                 Body::AppendRejected { session: 0, rejected: prev, hint: LogId::ZERO, round: ReadRound::ZERO }
             }
@@ -98,7 +84,7 @@ impl Raft {
     pub(in crate::raft) fn handle_pre_vote(&mut self, from: NodeId, campaign_term: Term, last_log: LogId) {
         let granted = campaign_term > self.shared.term()
             && is_up_to_date(last_log, self.shared.log.last())
-            && (!self.hears_a_leader() || planted(Mutant::StickinessSkipped));
+            && !self.hears_a_leader();
         let body = if granted {
             Body::PreVoteGranted { campaign_term }
         } else {
@@ -115,15 +101,11 @@ impl Raft {
             Role::Follower(follower) => {
                 voted_for == Some(from) || (voted_for.is_none() && follower.leader.is_none())
             }
-            Role::PreCandidate(_) => {
-                voted_for.is_none() || voted_for == Some(from) || planted(Mutant::SecondVote)
-            }
+            Role::PreCandidate(_) => voted_for.is_none() || voted_for == Some(from),
             // These voted for themselves.
             Role::Candidate(_) | Role::Leader(_) => false,
         };
-        let refuses =
-            planted(Mutant::LearnerRefusesVote) && !self.shared.membership().is_voter(self.shared.id);
-        if !may_vote || !is_up_to_date(last_log, self.shared.log.last()) || refuses {
+        if !may_vote || !is_up_to_date(last_log, self.shared.log.last()) {
             self.shared.hold_for_term(from, Body::VoteRejected);
             return;
         }
@@ -135,10 +117,6 @@ impl Raft {
             self.become_follower(self.shared.term(), None);
         }
         self.reset_election_deadline();
-        let is_repeated = voted_for.is_some();
-        if planted(Mutant::VoteBeforeDurable) || is_repeated && planted(Mutant::RepeatedGrant) {
-            return self.shared.send(from, Body::VoteGranted);
-        }
         self.shared.hold(from, Body::VoteGranted);
     }
 
@@ -149,9 +127,6 @@ impl Raft {
         campaign_term: Term,
         granted: bool,
     ) {
-        if planted(Mutant::PreVoteCounted) && granted && campaign_term == self.shared.term() {
-            return self.handle_vote_answer(from, true);
-        }
         let asked = self.shared.term().next();
         if let Role::PreCandidate(candidate) = &mut self.role
             && campaign_term == asked
@@ -188,9 +163,7 @@ impl Raft {
         if self.shared.now < deadline {
             return;
         }
-        if self.may_campaign() && planted(Mutant::PreVoteSkipped) {
-            self.become_candidate(false);
-        } else if self.may_campaign() {
+        if self.may_campaign() {
             self.become_pre_candidate();
         } else {
             self.reset_election_deadline();
@@ -200,8 +173,7 @@ impl Raft {
     /// Whether this node may stand for election: by its own log, on a disk that works, with no snapshot about to
     /// replace the log.
     fn may_campaign(&self) -> bool {
-        let installs = self.shared.is_install_pending() && !planted(Mutant::CampaignWhileInstalling);
-        self.shared.may_lead() && !installs && !self.shared.is_disk_stalled()
+        self.shared.may_lead() && !self.shared.is_install_pending() && !self.shared.is_disk_stalled()
     }
 
     /// At the start: who decides alone need not wait for anybody.
@@ -215,10 +187,6 @@ impl Raft {
     /// vote put it off (Raft §5.2).
     pub(in crate::raft) fn become_follower(&mut self, term: Term, leader: Option<NodeId>) {
         let new_term = term > self.shared.term();
-        if planted(Mutant::VoteCleared) && !new_term && matches!(self.role, Role::Candidate(_)) {
-            self.shared.hard_state.voted_for = None;
-            self.shared.writes.hard_state(self.shared.hard_state);
-        }
         if new_term {
             self.shared.set_hard_state(HardState { term, voted_for: None });
         }
@@ -246,15 +214,13 @@ impl Raft {
             Role::Follower(follower) => follower.leader,
             Role::PreCandidate(_) | Role::Candidate(_) => None,
         };
-        if known.is_some_and(|leader| leader != from) && !planted(Mutant::StaleAppend) {
+        if known.is_some_and(|leader| leader != from) {
             self.shared.bad_message(from, "it says that it leads a term which has another leader");
             return false;
         }
         self.become_follower(self.shared.term(), Some(from));
         self.reset_election_deadline();
-        if let Role::Follower(follower) = &mut self.role
-            && !planted(Mutant::HeardOnce)
-        {
+        if let Role::Follower(follower) = &mut self.role {
             follower.heard = self.shared.now;
         }
         true
@@ -289,17 +255,9 @@ impl Raft {
         let election_deadline = self.shared.draw_election_deadline();
         let vote_at = self.shared.writes.stamp();
         self.role = Role::Candidate(Candidate { votes: BTreeMap::new(), vote_at, election_deadline });
-        let transfer = transfer && !planted(Mutant::TransferUnsaid);
         let body = Body::RequestVote { last_log: self.shared.log.last(), transfer };
         for voter in self.shared.other_voters() {
-            if planted(Mutant::RequestBeforeDurable) {
-                self.shared.send(voter, body.clone());
-                continue;
-            }
             self.shared.hold(voter, body.clone());
-        }
-        if planted(Mutant::OwnVoteBeforeDurable) {
-            self.handle_vote_answer(self.shared.id, true);
         }
     }
 
@@ -382,13 +340,11 @@ impl Raft {
         let heard = shared.is_quorum(|id| {
             id == shared.id || leader.peers.get(&id).is_some_and(|peer| peer.is_active(shared.now, micros))
         });
-        if !heard && !planted(Mutant::NoCheckQuorum) {
+        if !heard {
             self.become_follower(self.shared.term(), None);
         } else if shared.is_disk_stalled() {
             self.hand_over_and_step_down();
-        } else if leader.transfer.as_ref().is_some_and(|transfer| shared.now >= transfer.deadline)
-            && !planted(Mutant::TransferForEver)
-        {
+        } else if leader.transfer.as_ref().is_some_and(|transfer| shared.now >= transfer.deadline) {
             leader.transfer = None;
         }
     }
@@ -396,8 +352,5 @@ impl Raft {
 
 /// Whether a candidate whose log ends with `theirs` has all that may be committed in a log that ends with `ours` (Raft §5.4.1).
 fn is_up_to_date(theirs: LogId, ours: LogId) -> bool {
-    if planted(Mutant::IndexBeforeTerm) {
-        return (theirs.index, theirs.term) >= (ours.index, ours.term);
-    }
-    theirs >= ours || planted(Mutant::VoteWithoutLog)
+    theirs >= ours
 }

@@ -1,6 +1,5 @@
 //! What a leader knows of one peer.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::types::{LogIndex, ReadRound, Session, Time};
 use crate::raft::withdrawal::Withdrawal;
@@ -104,7 +103,7 @@ impl Inflight {
         while let Some((last, bytes)) = self.appends.front()
             && *last <= index
         {
-            self.bytes -= if planted(Mutant::InflightBytesKept) { 0 } else { *bytes };
+            self.bytes -= bytes;
             self.appends.pop_front();
         }
     }
@@ -201,10 +200,6 @@ impl Peer {
         let Some(leaving) = self.leaving.as_mut().filter(|leaving| commit >= leaving.removed_at) else {
             return false;
         };
-        let patience_micros = if planted(Mutant::RemovedUntold) { 0 } else { patience_micros };
-        if planted(Mutant::LeavingRenewed) {
-            leaving.until = None;
-        }
         let until = *leaving.until.get_or_insert(now.plus(patience_micros));
         now >= until
     }
@@ -240,7 +235,7 @@ impl Peer {
             }
             PeerState::Snapshot(transfer) => {
                 if index >= transfer.snapshot.last.index {
-                    self.refused = self.refused.filter(|_| planted(Mutant::RefusalStatusKept));
+                    self.refused = None;
                     self.probe(index.next());
                 }
             }

@@ -3,7 +3,6 @@
 //! Pure functions of the voter sets: learners are not among their arguments, so they cannot be counted. A set
 //! without voters has no majority: it commits nothing and elects nobody.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::types::{LogIndex, NodeId};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -31,11 +30,6 @@ pub fn committed(
     outgoing: Option<&BTreeSet<NodeId>>,
     matched: impl Fn(NodeId) -> LogIndex,
 ) -> LogIndex {
-    if planted(Mutant::UnionMajority)
-        && let Some(outgoing) = outgoing
-    {
-        return committed_in(&(voters | outgoing), &matched);
-    }
     let incoming = committed_in(voters, &matched);
     outgoing.map_or(incoming, |outgoing| incoming.min(committed_in(outgoing, &matched)))
 }
@@ -47,11 +41,6 @@ pub fn tally(
     outgoing: Option<&BTreeSet<NodeId>>,
     vote: impl Fn(NodeId) -> Option<bool>,
 ) -> VoteResult {
-    if planted(Mutant::UnionMajority)
-        && let Some(outgoing) = outgoing
-    {
-        return tally_in(&(voters | outgoing), &vote);
-    }
     let incoming = tally_in(voters, &vote);
     match (incoming, outgoing.map_or(VoteResult::Won, |outgoing| tally_in(outgoing, &vote))) {
         (VoteResult::Lost, _) | (_, VoteResult::Lost) => VoteResult::Lost,
@@ -68,17 +57,12 @@ pub fn reached(
     has: impl Fn(NodeId) -> bool,
 ) -> bool {
     let in_set = |set: &BTreeSet<NodeId>| set.iter().filter(|id| has(**id)).count() >= majority(set.len());
-    if planted(Mutant::UnionMajority)
-        && let Some(outgoing) = outgoing
-    {
-        return in_set(&(voters | outgoing));
-    }
     in_set(voters) && outgoing.is_none_or(in_set)
 }
 
 /// The smallest number of voters any two groups of which share one.
-fn majority(voters: usize) -> usize {
-    if planted(Mutant::HalfIsMajority) { voters.div_ceil(2) } else { voters / 2 + 1 }
+const fn majority(voters: usize) -> usize {
+    voters / 2 + 1
 }
 
 fn committed_in(voters: &BTreeSet<NodeId>, matched: &impl Fn(NodeId) -> LogIndex) -> LogIndex {

@@ -1,6 +1,5 @@
 //! The reads that wait: at their own node for a leader, at the leader for a round of heartbeats.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::types::{Incarnation, LogIndex, NodeId, ReadRound, Time};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -109,7 +108,6 @@ impl LeaderReads {
     /// The reads of this node's clients; questions of others are dropped, since their nodes ask again.
     pub(in crate::raft) fn take_local(&mut self) -> Vec<LocalRead> {
         let sent = self.rounds.drain(..).flat_map(|round| round.requesters);
-        let sent = sent.filter(|_| !planted(Mutant::DeposedReadsLost));
         let mut local = Vec::new();
         for requester in sent.chain(self.next.drain(..)) {
             if let Requester::Local(read) = requester {

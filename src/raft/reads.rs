@@ -4,14 +4,13 @@
 //! its own reads and the questions of others into [`LeaderReads`], and confirms with a round of heartbeats that it
 //! still leads. A read joins only a round that was not yet sent, or an answer from before the read could confirm it.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::api::{InputError, RaftEvent, ReadReady};
 use crate::raft::core::Raft;
 use crate::raft::message::Body;
 use crate::raft::read_queues::{LocalRead, Question, Requester, Round};
 use crate::raft::role::{Leader, Role};
 use crate::raft::shared::Shared;
-use crate::raft::types::{Incarnation, LogIndex, NodeId, ReadRound, Time};
+use crate::raft::types::{Incarnation, LogIndex, NodeId, Time};
 use alloc::vec::Vec;
 
 impl Raft {
@@ -38,7 +37,7 @@ impl Raft {
     ) {
         let has_room = self.reads_waiting() < self.shared.config.pending_reads_max;
         match &mut self.role {
-            Role::Leader(leader) if has_room && !planted(Mutant::FollowerReadsRefused) => {
+            Role::Leader(leader) if has_room => {
                 leader.reads.next.push(Requester::Remote { node, incarnation, sequence });
             }
             // The asker's term is this node's own: nothing is said that rests on a write.
@@ -54,12 +53,10 @@ impl Raft {
         index: LogIndex,
     ) {
         let shared = &mut self.shared;
-        let any = planted(Mutant::UnmatchedReadAnswer);
-        if incarnation != shared.incarnation && !any {
+        if incarnation != shared.incarnation {
             return;
         }
-        if let Some(question) = shared.reads.question.take_if(|question| question.sequence == sequence || any)
-        {
+        if let Some(question) = shared.reads.question.take_if(|question| question.sequence == sequence) {
             let ready = question.reads.into_iter().map(|read| ReadReady { id: read.id, index });
             shared.outbox.reads.extend(ready);
         }
@@ -71,8 +68,7 @@ impl Raft {
         let asked = shared.reads.question.as_ref().map(|question| question.sequence);
         if incarnation == shared.incarnation && asked == Some(sequence) {
             shared.reads.give_up_question();
-            let times = if planted(Mutant::QuestionPauseMillis) { 1_000 } else { 1 };
-            shared.reads.not_before = shared.now.plus(times * shared.config.heartbeat_interval_micros);
+            shared.reads.not_before = shared.now.plus(shared.config.heartbeat_interval_micros);
         }
     }
 
@@ -98,33 +94,24 @@ impl Raft {
 impl Shared {
     /// Begins a round for all that wait, unless one is on its way: then they share the next.
     fn begin_round(&mut self, leader: &mut Leader) {
-        let knows_commits = self.commit_index >= leader.term_start || planted(Mutant::ReadBeforeOwnCommit);
-        if planted(Mutant::LateReadJoins)
-            && let Some(sent) = leader.reads.rounds.back_mut()
-        {
-            sent.requesters.append(&mut leader.reads.next);
-        }
+        let knows_commits = self.commit_index >= leader.term_start;
         // Before the first commit of its term a leader does not know what its predecessors committed (Raft §8).
         if !knows_commits || leader.reads.next.is_empty() || !leader.reads.rounds.is_empty() {
             return;
         }
-        if leader.reads.last_round == ReadRound::ZERO || !planted(Mutant::RoundReused) {
-            leader.reads.last_round = leader.reads.last_round.next();
-        }
+        leader.reads.last_round = leader.reads.last_round.next();
         let requesters = core::mem::take(&mut leader.reads.next);
-        let index = if planted(Mutant::ReadIndexApplied) { self.last_applied } else { self.commit_index };
-        let round = Round { number: leader.reads.last_round, index, requesters };
+        let round = Round { number: leader.reads.last_round, index: self.commit_index, requesters };
         leader.reads.rounds.push_back(round);
     }
 
     /// Answers the rounds that a quorum has confirmed, in their order.
     fn finish_rounds(&mut self, leader: &mut Leader) {
         while let Some(round) = leader.reads.rounds.front() {
-            let confirmed = planted(Mutant::ReadWithoutRound)
-                || self.is_quorum(|id| {
-                    let peer = leader.peers.get(&id);
-                    id == self.id || peer.is_some_and(|peer| peer.confirmed_round >= round.number)
-                });
+            let confirmed = self.is_quorum(|id| {
+                let peer = leader.peers.get(&id);
+                id == self.id || peer.is_some_and(|peer| peer.confirmed_round >= round.number)
+            });
             if !confirmed {
                 break;
             }
@@ -147,17 +134,12 @@ impl Shared {
     /// answers take longer than the silence, the one to a new number would always come too late.
     fn ask_leader(&mut self, leader: Option<NodeId>) {
         let silence = self.config.heartbeat_interval_micros;
-        if !planted(Mutant::QuestionSticks) {
-            self.reads.give_up_question_unless_to(leader);
-        }
+        self.reads.give_up_question_unless_to(leader);
         let now = self.now;
         if let Some(question) = self.reads.question.as_mut()
             && now.since(question.asked_at) >= silence
         {
             question.asked_at = now;
-            if planted(Mutant::QuestionAskedOnce) {
-                return;
-            }
             let (leader, sequence) = (question.leader, question.sequence);
             self.send(leader, Body::ReadIndex { incarnation: self.incarnation, sequence });
         }

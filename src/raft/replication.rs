@@ -1,6 +1,5 @@
 //! Replication on the leader's side: proposals, sends, answers, and the commit index (Raft §5.3, §5.4.2).
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::api::InputError;
 use crate::raft::core::Raft;
 use crate::raft::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, EntryKind};
@@ -19,9 +18,7 @@ impl Raft {
     pub(in crate::raft) fn handle_propose(&mut self, data: &Bytes) -> Result<LogId, InputError> {
         let hint = self.leader_hint();
         let Role::Leader(leader) = &self.role else { return Err(InputError::NotLeader(hint)) };
-        let since = leader.peers.values().map(|peer| peer.since).min();
-        let is_new = since.is_some_and(|since| self.shared.now.since(since) < 5_000_000);
-        if leader.transfer.is_some() || is_new && planted(Mutant::NewLeaderIdle) {
+        if leader.transfer.is_some() {
             return Err(InputError::Transferring);
         }
         let (bytes, limit) = (data.len() as u64, self.shared.config.uncommitted_bytes_max);
@@ -30,8 +27,7 @@ impl Raft {
         }
         // A quorum may commit without this node's disk; what the disk owes is bounded all the same.
         let waiting = leader.uncommitted_bytes.max(self.shared.writes.unsynced_bytes());
-        let is_more = waiting + bytes + ENTRY_HEADER_BYTES as u64 > limit;
-        if waiting > 0 && (is_more || planted(Mutant::OverloadedEarly)) {
+        if waiting > 0 && waiting + bytes + ENTRY_HEADER_BYTES as u64 > limit {
             return Err(InputError::Uncommitted { bytes: waiting });
         }
         let index = self.append_own(EntryKind::Command, data);
@@ -56,7 +52,7 @@ impl Raft {
     ) -> Option<(&mut Shared, &mut Peer)> {
         let Role::Leader(leader) = &mut self.role else { return None };
         let peer = leader.peers.get_mut(&from)?;
-        if peer.session != session && !planted(Mutant::LateAnswer) {
+        if peer.session != session {
             return None;
         }
         peer.heard = Some(self.shared.now);
@@ -110,9 +106,6 @@ impl Raft {
         if is_late {
             return;
         }
-        if planted(Mutant::MatchFromHint) {
-            peer.match_index = peer.match_index.max(hint.index.min(shared.log.last().index));
-        }
         // Where the terms differ too, the whole of a term is skipped at once (Raft §5.3, end).
         let at_most = hint.index.min(rejected.index.previous());
         let candidate = shared.log.last_match_candidate(at_most, hint.term);
@@ -124,9 +117,6 @@ impl Raft {
         };
         peer.narrow();
         peer.probe(next_index.min(rejected.index.max(LogIndex::new(1))));
-        if planted(Mutant::LeaderTruncates) && next_index > shared.commit_index {
-            shared.truncate_from(next_index);
-        }
     }
 
     /// The peer still takes this node for the leader.
@@ -146,28 +136,16 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else { return };
         let shared = &mut self.shared;
         let membership = shared.membership();
-        let (id, mut durable) = (shared.id, shared.log.durable());
-        if planted(Mutant::LeaderUnsynced) {
-            durable = shared.log.last().index;
-        }
+        let (id, durable) = (shared.id, shared.log.durable());
         let matched = |voter: NodeId| {
             if voter == id { durable } else { leader.peers.get(&voter).map_or(LogIndex::ZERO, Peer::counted) }
         };
-        let mut index = quorum::committed(&membership.voters, membership.outgoing.as_ref(), matched);
-        if planted(Mutant::LearnerCounted) {
-            let everybody = membership.members.keys().copied().collect();
-            index = quorum::committed(&everybody, None, matched);
-        }
-        if planted(Mutant::AllMustCommit) {
-            index = membership.voters.iter().map(|voter| matched(*voter)).min().unwrap_or(index);
-        }
-        let is_own = shared.log.term_at(index) == Some(shared.term()) || planted(Mutant::PriorTermCommit);
-        if index <= shared.commit_index || !is_own {
+        let index = quorum::committed(&membership.voters, membership.outgoing.as_ref(), matched);
+        if index <= shared.commit_index || shared.log.term_at(index) != Some(shared.term()) {
             return;
         }
         let committed = shared.log.range(shared.commit_index, index);
-        let bytes = committed.map(|entry| entry.encoded_bytes() as u64).sum::<u64>();
-        leader.uncommitted_bytes -= if planted(Mutant::UncommittedKept) { 0 } else { bytes };
+        leader.uncommitted_bytes -= committed.map(|entry| entry.encoded_bytes() as u64).sum::<u64>();
         shared.commit_to(index);
     }
 
@@ -193,11 +171,7 @@ impl Shared {
     fn send_to_peer(&mut self, id: NodeId, peer: &mut Peer, last_session: &mut Session, round: ReadRound) {
         let before = peer.next_index.previous();
         if self.log.term_at(before).is_none() && !matches!(peer.state, PeerState::Snapshot(_)) {
-            if planted(Mutant::NoSnapshotSent) {
-                peer.next_index = self.log.base().index.next();
-            } else {
-                self.start_snapshot(peer, last_session);
-            }
+            self.start_snapshot(peer, last_session);
         }
         loop {
             let config = &self.config;
@@ -217,20 +191,11 @@ impl Shared {
             }
             self.send_append(id, peer, round, config.append_bytes_max);
         }
-        let times = if planted(Mutant::HeartbeatsRare) { 5 } else { 1 };
-        let half = if planted(Mutant::HeartbeatsDoubled) { 2 } else { 1 };
-        let interval = times * self.config.heartbeat_interval_micros / half;
+        let interval = self.config.heartbeat_interval_micros;
         let idle = peer.told_at.is_none_or(|told| self.now.since(told) >= interval);
         let is_replicating = matches!(peer.state, PeerState::Replicate(_));
         let tail = peer.next_index.previous();
-        let again = idle && is_replicating && tail > self.log.base().index && planted(Mutant::ResentForEver);
-        if again {
-            peer.next_index = tail;
-            return self.send_append(id, peer, round, self.config.append_bytes_max);
-        }
-        let has_news = is_replicating
-            && !planted(Mutant::CommitUntold)
-            && self.commit_index.min(tail) > peer.told_commit;
+        let has_news = is_replicating && self.commit_index.min(tail) > peer.told_commit;
         if idle || has_news || round > peer.told_round {
             self.send_append(id, peer, round, 0);
         }
@@ -239,17 +204,11 @@ impl Shared {
 
     /// One append with at most `bytes_max` bytes of entries (one entry still goes, unless it is 0: a heartbeat).
     fn send_append(&mut self, id: NodeId, peer: &mut Peer, round: ReadRound, bytes_max: u64) {
-        let is_old_round = round <= peer.told_round && planted(Mutant::RoundToldOnce);
-        let round = if is_old_round { ReadRound::ZERO } else { round };
-        let names_match = planted(Mutant::HeartbeatNamesMatch)
-            && bytes_max == 0
-            && matches!(peer.state, PeerState::Replicate(_))
-            && self.log.term_at(peer.match_index).is_some();
         let mut prev = LogId::ZERO;
         let mut entries = Vec::new();
         // Who waits for a snapshot has nothing that could be compared: its heartbeat agrees before the log.
         if !matches!(peer.state, PeerState::Snapshot(_)) {
-            let before = if names_match { peer.match_index } else { peer.next_index.previous() };
+            let before = peer.next_index.previous();
             let term = self.log.term_at(before).expect("a peer that needs compacted entries gets a snapshot");
             prev = LogId::new(term, before);
             let mut bytes = 0;
@@ -269,8 +228,7 @@ impl Shared {
                 PeerState::Snapshot(_) => {}
             }
         }
-        let tail =
-            if names_match { peer.next_index.previous() } else { prev.index.plus(entries.len() as u64) };
+        let tail = prev.index.plus(entries.len() as u64);
         peer.told_at = Some(self.now);
         peer.told_commit = peer.told_commit.max(self.commit_index.min(tail));
         peer.told_round = peer.told_round.max(round);

@@ -1,6 +1,5 @@
 //! What a node has in every role.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::api::{RaftEvent, ReadReady, Restored, Setup};
 use crate::raft::config::Config;
 use crate::raft::configurations::Configurations;
@@ -82,10 +81,7 @@ impl Shared {
         for entry in log.range(log.base().index, log.last().index) {
             configurations.append(entry);
         }
-        let mut applied = snapshot.as_ref().map_or(LogIndex::ZERO, |meta| meta.last.index);
-        if planted(Mutant::AppliedTwice) && applied > log.base().index {
-            applied = applied.previous();
-        }
+        let applied = snapshot.as_ref().map_or(LogIndex::ZERO, |meta| meta.last.index);
         let held_max = config.inflight_messages_max.saturating_mul(4).max(64);
         Self {
             id,
@@ -137,21 +133,14 @@ impl Shared {
     pub(in crate::raft) fn may_lead(&self) -> bool {
         let (at, membership) = self.configurations.latest();
         let was_voter = || self.configurations.previous().is_some_and(|before| before.is_voter(self.id));
-        let is_leaving = at.index > self.commit_index && was_voter() && !planted(Mutant::LeavingVoterIdle);
+        let is_leaving = at.index > self.commit_index && was_voter();
         (membership.is_voter(self.id) || is_leaving) && self.withdrawn.is_none()
     }
 
     /// Voters of either set other than this node.
     pub(in crate::raft) fn other_voters(&self) -> Vec<NodeId> {
         let membership = self.membership();
-        let is_asked = |id: NodeId| {
-            if planted(Mutant::JointAsksIncoming) {
-                membership.voters.contains(&id)
-            } else {
-                membership.is_voter(id)
-            }
-        };
-        membership.members.keys().copied().filter(|id| *id != self.id && is_asked(*id)).collect()
+        membership.members.keys().copied().filter(|id| *id != self.id && membership.is_voter(*id)).collect()
     }
 
     /// A message of the current term.
@@ -244,15 +233,13 @@ impl Shared {
     /// Tells which membership is in force.
     pub(in crate::raft) fn report_membership(&mut self) {
         let (id, membership) = self.configurations.latest().clone();
-        let at_boundary = id.index == self.commit_index && planted(Mutant::CommittedAtBoundary);
-        let committed = id.index <= self.commit_index && !at_boundary;
+        let committed = id.index <= self.commit_index;
         self.outbox.events.push(RaftEvent::MembershipChanged { membership, id, committed });
     }
 
     /// A time to campaign, drawn from `[min, 2 × min)` from now (Raft §5.2).
     pub(in crate::raft) fn draw_election_deadline(&mut self) -> Time {
-        let times = if planted(Mutant::TimeoutsTenfold) { 10 } else { 1 };
-        let min = times * self.config.election_timeout_micros;
+        let min = self.config.election_timeout_micros;
         self.now.plus(min + self.draw() % min)
     }
 

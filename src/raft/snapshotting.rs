@@ -1,6 +1,5 @@
 //! Snapshots (Raft §7): taking note of own ones, sending one to a peer that lacks compacted entries, installing one.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::api::RaftEvent;
 use crate::raft::config::{LOG_BYTES_MIN, LOG_PART_OF_SNAPSHOT};
 use crate::raft::configurations::Configurations;
@@ -31,9 +30,7 @@ impl Shared {
     pub(in crate::raft) fn decide_snapshot(&self, last: LogId) -> Decision {
         if last.index <= self.commit_index {
             Decision::Known
-        } else if self.log.contains(last)
-            || planted(Mutant::SnapshotKeepsTail) && last.index <= self.log.last().index
-        {
+        } else if self.log.contains(last) {
             Decision::FastForward
         } else {
             Decision::Install
@@ -85,14 +82,14 @@ impl Shared {
         let last = snapshot.last;
         let (entries_max, bytes_max) = (self.config.log_tail_entries, self.config.log_tail_bytes);
         let mut through = self.log.before_tail(last.index, entries_max, bytes_max);
-        if self.log.bytes() <= self.config.laggard_log_bytes_max || planted(Mutant::LaggardUncapped) {
+        if self.log.bytes() <= self.config.laggard_log_bytes_max {
             through = needed.map_or(through, |needed| through.min(needed));
         }
         let through = through.max(self.log.base().index);
         self.log.compact(through);
         self.configurations.compact(through);
         self.snapshot = Some(snapshot);
-        self.snapshot_wanted &= planted(Mutant::WantedOnce);
+        self.snapshot_wanted = false;
         // What was trimmed beyond the snapshot is still needed on disk.
         let through = through.min(last.index);
         self.outbox.events.push(RaftEvent::Compacted { through, snapshot: last });
@@ -144,8 +141,7 @@ impl Shared {
         let patience = self.config.election_timeout_micros;
         let is_silent = self.now.since(transfer.waits_since) >= patience;
         // To a peer that does not even answer heartbeats no chunks are repeated.
-        let is_left = transfer.step == TransferStep::Read && planted(Mutant::ChunkReadOnce);
-        if is_silent && is_active && !is_left {
+        if is_silent && is_active {
             transfer.step = TransferStep::Ask;
         }
         if transfer.step == TransferStep::Ask {
@@ -193,8 +189,7 @@ impl Raft {
         if bytes <= bound {
             return;
         }
-        let keeps = bytes <= config.laggard_log_bytes_max || planted(Mutant::LaggardUncapped);
-        let needed = if keeps { self.needed_by_laggards() } else { None };
+        let needed = if bytes <= config.laggard_log_bytes_max { self.needed_by_laggards() } else { None };
         let shared = &mut self.shared;
         let through = shared.last_applied.min(shared.log.durable());
         shared.log.trim(needed.map_or(through, |needed| needed.min(through)), bound / 2);
@@ -267,8 +262,7 @@ impl Raft {
         if next_offset > transfer.snapshot.bytes {
             return shared.bad_message(from, "it has more of a snapshot than there is");
         }
-        let stays = next_offset < transfer.offset && planted(Mutant::TransferNeverRewinds);
-        transfer.offset = if stays { transfer.offset } else { next_offset };
+        transfer.offset = next_offset;
         transfer.step = TransferStep::Ask;
     }
 
@@ -343,8 +337,7 @@ impl Raft {
             Decision::Install => return shared.store_chunk(from, chunk),
         }
         shared.install = None;
-        let all = planted(Mutant::KnownAcknowledgesTail);
-        let match_index = if all { shared.log.last().index } else { shared.commit_index };
+        let match_index = shared.commit_index;
         shared.hold(from, Body::SnapshotInstalled { session: chunk.session, match_index });
     }
 
@@ -394,9 +387,6 @@ impl Shared {
         } else {
             Body::SnapshotProgress { session, snapshot: last, next_offset }
         };
-        if done && planted(Mutant::InstalledBeforeDurable) {
-            return self.hold_for_term(from, body);
-        }
         self.hold(from, body);
     }
 }

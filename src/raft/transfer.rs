@@ -1,6 +1,5 @@
 //! Leadership on its way to somebody else (Dissertation §3.10).
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::api::InputError;
 use crate::raft::core::Raft;
 use crate::raft::message::Body;
@@ -36,9 +35,6 @@ impl Raft {
         let ready = leader.peers.get(&target).is_some_and(|peer| peer.match_index == last);
         if ready && !transfer.told {
             transfer.told = true;
-            if planted(Mutant::TransferUntold) {
-                return;
-            }
             self.shared.send(target, Body::TimeoutNow);
         }
     }
@@ -64,8 +60,7 @@ impl Shared {
     /// Whether a peer could lead soon: a voter that answers, and lacks no more than it can get within the time that
     /// a transfer has.
     fn can_take_over(&self, id: NodeId, peer: &Peer) -> bool {
-        let is_learner = self.membership().learners.contains_key(&id);
-        (self.membership().voters.contains(&id) || is_learner && planted(Mutant::TransferToLearner))
+        self.membership().voters.contains(&id)
             && matches!(peer.state, PeerState::Replicate(_))
             && peer.is_active(self.now, self.config.election_timeout_micros)
             && self.log.last().index.since(peer.match_index) <= self.config.promote_lag_entries

@@ -5,7 +5,6 @@
 //! pure; *when* a step may be taken (one at a time, after an own-term commit) is the leader's business.
 
 use crate::codec::{COUNTER_MAX, DecodeError, from_bytes, to_bytes};
-use crate::mutants::{Mutant, planted};
 use crate::raft::membership::{Change, Member, Membership, Promotion};
 use crate::raft::types::NodeId;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -178,10 +177,7 @@ impl Membership {
                 "a member that stays a learner cannot replace others: let it be promoted, or remove them",
             );
         }
-        let id = match self.members.keys().next_back() {
-            Some(last) if planted(Mutant::MemberIdReused) => NodeId::new(last.get() + 1),
-            _ => self.next_member_id,
-        };
+        let id = self.next_member_id;
         let following = id.get().checked_add(1).ok_or("the member ids are used up: start a new cluster")?;
         let mut next = self.clone();
         let replaces = replaces.clone();

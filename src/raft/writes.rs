@@ -4,7 +4,6 @@
 //! message with the newest write there is (issued, or about to be) whether or not the message caused it. Messages
 //! leave when receipts reach their stamp, never before.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::api::{Durable, LogRecords, LogWrite};
 use crate::raft::entry::Entry;
 use crate::raft::log::Log;
@@ -97,10 +96,8 @@ impl Writes {
             self.unsynced_bytes -= bytes;
             self.pending_bytes -= bytes;
         }
-        if !planted(Mutant::LateReceipt) {
-            for write in &mut self.outstanding {
-                write.through = write.through.min(index.previous());
-            }
+        for write in &mut self.outstanding {
+            write.through = write.through.min(index.previous());
         }
         let from = self.pending.truncate_from.map_or(index, |earlier| earlier.min(index));
         self.pending.truncate_from = Some(from);
@@ -165,7 +162,7 @@ impl Writes {
 
     fn hold_after(&mut self, after: WriteSequence, message: Message) {
         if let Some(last) = self.held.last_mut()
-            && (last.after == after || planted(Mutant::MergedAcknowledgement))
+            && last.after == after
             && merge(&mut last.message, &message)
         {
             return;
@@ -191,11 +188,7 @@ impl Writes {
         let bytes = core::mem::take(&mut self.pending_bytes);
         self.outstanding.push_back(Outstanding { sequence: self.issued, through, issued_at: now, bytes });
         let receipt = Durable { incarnation: self.incarnation, sequence: self.issued };
-        let mut records = core::mem::take(&mut self.pending);
-        if planted(Mutant::EntriesBeforeTerm) && !records.entries.is_empty() {
-            self.pending.hard_state = records.hard_state.take();
-        }
-        Some(LogWrite { records, receipt })
+        Some(LogWrite { records: core::mem::take(&mut self.pending), receipt })
     }
 
     /// Takes a receipt in. `false` if it is not one of this incarnation's outstanding writes.
@@ -208,8 +201,7 @@ impl Writes {
         while let Some(write) = self.outstanding.front()
             && write.sequence <= sequence
         {
-            let is_left = write.sequence < sequence && planted(Mutant::UnsyncedKept);
-            self.unsynced_bytes -= if is_left { 0 } else { write.bytes };
+            self.unsynced_bytes -= write.bytes;
             log.set_durable(write.through.max(log.base().index));
             self.outstanding.pop_front();
         }
@@ -229,8 +221,7 @@ impl Writes {
 
     /// When the oldest write that is not durable was handed out.
     pub(in crate::raft) fn oldest_issued_at(&self) -> Option<Time> {
-        let newest = if planted(Mutant::StallFromNewest) { self.outstanding.back() } else { None };
-        newest.or_else(|| self.outstanding.front()).map(|write| write.issued_at)
+        self.outstanding.front().map(|write| write.issued_at)
     }
 }
 

@@ -1,6 +1,5 @@
 //! The leader's side of forwarded writes: each is proposed at most once.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::{Incarnation, NodeId, Term};
 use crate::replica::message::Forward;
 use alloc::collections::BTreeMap;
@@ -48,8 +47,7 @@ impl Origins {
             return None;
         }
         if forward.incarnation > *incarnation {
-            *incarnation = forward.incarnation;
-            *next = if planted(Mutant::OriginNotReset) { *next } else { 0 };
+            (*incarnation, *next) = (forward.incarnation, 0);
         }
         let seen = next.saturating_sub(forward.first_sequence).min(forward.commands.len() as u64);
         *next = end.max(*next);

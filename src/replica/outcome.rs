@@ -1,9 +1,6 @@
 //! What comes out of the core: applied, answered, noted.
 
-use crate::mutants::{Mutant, planted};
-use crate::raft::{
-    Entry, EntryKind, Input, LogId, LogIndex, Membership, Output, RaftEvent, SnapshotMeta, Term,
-};
+use crate::raft::{Entry, EntryKind, Input, LogId, Membership, Output, RaftEvent, SnapshotMeta};
 use crate::replica::api::{ClientError, ClientReply, Notice, StorageRequest};
 use crate::replica::message::PeerMessage;
 use crate::replica::proposal;
@@ -113,9 +110,6 @@ impl Replica {
         self.last_applied = meta.last;
         self.snapshot = meta.last;
         self.policy.begin_anew(&self.store);
-        if planted(Mutant::RetriedAfterSnapshot) {
-            self.writes.lose_before(Term::new(u64::MAX));
-        }
         for request in self.writes.forget_sent() {
             self.fail(request, ClientError::Unknown);
         }
@@ -129,9 +123,8 @@ impl Replica {
                 self.last_applied.index.next(),
                 "entries are applied in order, without a gap"
             );
-            if entry.term() > self.last_applied.term && !planted(Mutant::LostNotResent) {
-                let unproven = planted(Mutant::RetriedUnproven);
-                self.writes.lose_before(if unproven { entry.term().next() } else { entry.term() });
+            if entry.term() > self.last_applied.term {
+                self.writes.lose_before(entry.term());
             }
             self.last_applied = entry.id();
             self.policy.log_bytes += entry.encoded_bytes() as u64;
@@ -151,7 +144,7 @@ impl Replica {
             Ok((id, op)) => {
                 let outcome = self.store.apply(&op);
                 if id.origin == self.raft.id()
-                    && (id.incarnation == self.incarnation || planted(Mutant::EarlierLifeAnswers))
+                    && id.incarnation == self.incarnation
                     && let Some(request) = self.writes.applied(id.sequence)
                 {
                     self.reply(request, ClientReply::Written(outcome));
@@ -167,9 +160,7 @@ impl Replica {
     }
 
     fn serve_reads(&mut self) {
-        let early = planted(Mutant::ReadBeforeApplied);
-        let through = if early { LogIndex::new(u64::MAX - 1) } else { self.last_applied.index };
-        for read in self.reads.servable(through) {
+        for read in self.reads.servable(self.last_applied.index) {
             let reply = match &read.key {
                 Some(key) => ClientReply::Value(self.store.get(key)),
                 None => ClientReply::UpToDate,

@@ -1,6 +1,5 @@
 //! Linearizable reads of this node's clients: all that arrive together share one question to the core.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::{LogIndex, Time};
 use crate::replica::api::RequestId;
 use alloc::collections::BTreeMap;
@@ -70,9 +69,6 @@ impl Reads {
     /// The core refused a question: it is asked again at `retry_at`, or when a leader is known.
     pub(in crate::replica) fn refused(&mut self, question: u64, retry_at: Time) {
         if let Some(mut reads) = self.asked.remove(&question) {
-            if planted(Mutant::RefusedReadsReplace) {
-                self.new.clear();
-            }
             self.new.append(&mut reads);
             self.retry_at = Some(retry_at);
         }
@@ -96,9 +92,7 @@ impl Reads {
             Some((&index, _)) if index <= applied => {}
             _ => return Vec::new(),
         }
-        let next = applied.next();
-        let from = if planted(Mutant::ReadOneEarly) { next.next() } else { next };
-        let later = self.confirmed.split_off(&from);
+        let later = self.confirmed.split_off(&applied.next());
         let now: Vec<Read> = core::mem::replace(&mut self.confirmed, later).into_values().flatten().collect();
         self.count -= now.len();
         now
@@ -122,7 +116,7 @@ impl Reads {
         self.confirmed.values_mut().for_each(|reads| reads.retain(&mut keep));
         self.asked.retain(|_, reads| !reads.is_empty());
         self.confirmed.retain(|_, reads| !reads.is_empty());
-        self.count -= if planted(Mutant::ExpiredReadsCounted) { 0 } else { expired.len() };
+        self.count -= expired.len();
         let waiting =
             self.new.iter().chain(self.asked.values().flatten()).chain(self.confirmed.values().flatten());
         self.next_deadline = waiting.map(|read| read.deadline).min();

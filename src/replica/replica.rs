@@ -1,7 +1,6 @@
 //! The replica's state and its two entry points.
 
 use crate::kv::{Revision, Store};
-use crate::mutants::{Mutant, planted};
 use crate::raft::{
     Config, EntryKind, Incarnation, Input, LogId, LogIndex, Membership, NodeId, Raft, RestoreError, Restored,
     RoleName, Setup, SnapshotMeta, Term, Time,
@@ -139,12 +138,6 @@ impl Replica {
             restored: start.restored,
             now,
         })?;
-        let mut last_applied = snapshot;
-        if planted(Mutant::AppliedTwice)
-            && let Some(term) = raft.term_at(raft.last_applied())
-        {
-            last_applied = LogId::new(term, raft.last_applied());
-        }
         let committed = raft.commit_index();
         let policy = SnapshotPolicy::new(&start.store);
         Ok(Self {
@@ -152,7 +145,7 @@ impl Replica {
             noted_commit: committed,
             raft,
             store: start.store,
-            last_applied,
+            last_applied: snapshot,
             writes: Writes::default(),
             reads: Reads::default(),
             snapshot,

@@ -1,6 +1,5 @@
 //! What this node's clients ask, and what other nodes' clients ask of the leader.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::Time;
 use crate::raft::{Input, InputError, NodeId, RoleName};
 use crate::replica::api::{ClientError, ClientReply, ClientRequest, Level, Notice, RequestId};
@@ -73,11 +72,11 @@ impl Replica {
     }
 
     fn handle_read(&mut self, read: Read) {
-        if self.is_reserved() && !planted(Mutant::ReservedReads) {
+        if self.is_reserved() {
             // What it could read is the empty state of a cluster of one that is about to be no more.
             return self.fail(read.request, ClientError::Reserved);
         }
-        if self.is_removed() && !planted(Mutant::RemovedReadsWait) {
+        if self.is_removed() {
             return self.fail(read.request, ClientError::Removed);
         }
         if self.reads.len() >= self.config.pending_requests_max {
@@ -91,9 +90,7 @@ impl Replica {
             Some(ClientError::Reserved)
         } else if self.is_removed() {
             Some(ClientError::Removed)
-        } else if self.disk_full
-            && (self.raft.role() == RoleName::Leader || planted(Mutant::FullFollowerRefuses))
-        {
+        } else if self.disk_full && self.raft.role() == RoleName::Leader {
             Some(ClientError::DiskFull)
         } else if self.writes.len() >= self.config.pending_requests_max {
             Some(ClientError::Overloaded)
@@ -111,10 +108,7 @@ impl Replica {
         if !leads {
             return self.refuse_late_forward(&forward);
         }
-        let Some(mut seen) = self.origins.admit(&forward) else { return };
-        if planted(Mutant::ForwardAppliedTwice) {
-            seen = 0;
-        }
+        let Some(seen) = self.origins.admit(&forward) else { return };
         if self.is_reserved() {
             return self.refuse_forward(&forward, seen.., RefusedBecause::Overloaded);
         }
@@ -141,10 +135,7 @@ impl Replica {
                 Err(InputError::Transferring) => {
                     return self.refuse_forward(&forward, offset.., RefusedBecause::HandingOver);
                 }
-                Err(_) => {
-                    let from = if planted(Mutant::RefusesProposed) { seen } else { offset };
-                    return self.refuse_forward(&forward, from.., RefusedBecause::Overloaded);
-                }
+                Err(_) => return self.refuse_forward(&forward, offset.., RefusedBecause::Overloaded),
             }
         }
     }
@@ -152,11 +143,7 @@ impl Replica {
     /// A forward for a term that this node does not lead. Refusing promises that nothing of it was or will be appended in that
     /// term; where this node may have led it and appended a first copy, it keeps silent, and the origin's writes are unknown.
     fn refuse_late_forward(&mut self, forward: &Forward) {
-        if planted(Mutant::ForwardRefusedLate) {
-            return self.refuse_forward(forward, 0.., RefusedBecause::NotLeading);
-        }
-        let led_in_an_earlier_life = forward.term < self.first_term
-            || forward.term == self.first_term && !planted(Mutant::FirstTermBoundary);
+        let led_in_an_earlier_life = forward.term <= self.first_term;
         if let Some(from) = self.origins.maybe_proposed(forward)
             && from < forward.commands.len()
             && !led_in_an_earlier_life
@@ -193,12 +180,7 @@ impl Replica {
         let error = match refused.why {
             RefusedBecause::NotLeading => {
                 // They are certainly not in that term's log, and never will be: they wait for the next term's leader.
-                let next = planted(Mutant::LeaderlessNextTerm);
-                let term = if next { refused.term.next() } else { refused.term };
-                self.leaderless_term = self.leaderless_term.max(term);
-                if planted(Mutant::RefusedWritesDropped) {
-                    return writes.into_iter().for_each(|it| self.fail(it.request, ClientError::NoLeader));
-                }
+                self.leaderless_term = self.leaderless_term.max(refused.term);
                 return self.writes.hold_again(writes);
             }
             RefusedBecause::HandingOver => {
@@ -236,11 +218,8 @@ impl Replica {
             self.propose_writes();
         } else if let Some(leader) = self.raft.leader_hint().leader
             && leader != self.raft.id()
-            && (self.raft.term() > self.leaderless_term
-                || self.raft.term() == self.leaderless_term && planted(Mutant::ForwardPingPong))
+            && self.raft.term() > self.leaderless_term
             && self.forwards_wait_until().is_none()
-            && !(planted(Mutant::HandOverBelieved)
-                && self.handing_over.is_some_and(|(term, _)| term == self.raft.term()))
         {
             self.forward_writes(leader);
         }

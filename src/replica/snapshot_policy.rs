@@ -1,7 +1,6 @@
 //! What a replica keeps of its snapshots: what is due, what is being written, what failed. `snapshots` has the rules.
 
 use crate::kv::Store;
-use crate::mutants::{Mutant, planted};
 use crate::raft::{LogId, Time};
 use alloc::string::String;
 
@@ -54,11 +53,8 @@ impl SnapshotPolicy {
 
     /// A snapshot up to `last` counts.
     pub(in crate::replica) fn succeeded(&mut self, last: LogId) {
-        if !planted(Mutant::SnapshotFailureKept) {
-            self.failure = None;
-        }
-        let same = !planted(Mutant::RepairedAgain);
-        if self.unreadable.is_some_and(|unreadable| unreadable < last || unreadable == last && same) {
+        self.failure = None;
+        if self.unreadable.is_some_and(|unreadable| unreadable <= last) {
             self.unreadable = None;
         }
     }

@@ -1,6 +1,5 @@
 //! When a snapshot is taken, and what follows when one fails.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::{Input, LogId, NodeId, RoleName, Session, SnapshotChunk, SnapshotMeta, Time};
 use crate::replica::api::{Notice, SnapshotSave, StorageRequest, UnreadSnapshot, UnstoredSnapshot};
 use crate::replica::replica::Replica;
@@ -51,15 +50,12 @@ impl Replica {
             return;
         }
         let last = self.last_applied;
-        let stale = planted(Mutant::StaleSnapshotMembership);
-        let at = if stale { self.snapshot.index } else { last.index };
-        let (membership, membership_id) = self.raft.membership_at(at);
+        let (membership, membership_id) = self.raft.membership_at(last.index);
         let (log_bytes, log_entries) = (self.policy.log_bytes, self.policy.log_entries);
         let (store_bytes, store_keys) = (self.store.bytes(), self.store.len() as u64);
         self.policy.saving = Some(Saving { last, log_bytes, log_entries, store_bytes, store_keys });
         self.policy.wanted = false;
-        let in_force = planted(Mutant::SnapshotMembershipInForce);
-        let membership = if in_force { self.raft.membership() } else { membership }.clone();
+        let membership = membership.clone();
         let save = SnapshotSave { last, membership, membership_id, store: self.store.clone() };
         self.actions.storage.push(StorageRequest::SaveSnapshot(Box::new(save)));
     }
@@ -69,11 +65,6 @@ impl Replica {
         let policy = &mut self.policy;
         if let Some(saving) = policy.saving.take() {
             (policy.store_bytes, policy.store_keys) = (saving.store_bytes, saving.store_keys);
-            let saving = if planted(Mutant::GrowthKept) {
-                Saving { log_bytes: 0, log_entries: 0, ..saving }
-            } else {
-                saving
-            };
             // What was installed meanwhile began the count anew.
             policy.log_bytes = policy.log_bytes.saturating_sub(saving.log_bytes);
             policy.log_entries = policy.log_entries.saturating_sub(saving.log_entries);
@@ -90,7 +81,7 @@ impl Replica {
     /// It could not be written; the log has grown by as much as before, so it is tried again soon.
     pub(in crate::replica) fn handle_snapshot_failed(&mut self, last: LogId, reason: String) {
         let policy = &mut self.policy;
-        if policy.saving.is_some_and(|saving| saving.last == last) && !planted(Mutant::SavingForEver) {
+        if policy.saving.is_some_and(|saving| saving.last == last) {
             policy.saving = None;
         }
         policy.failures = policy.failures.saturating_add(1);

@@ -10,7 +10,6 @@
 //! deposed leader, live through a failover without an error.
 
 use crate::kv::Op;
-use crate::mutants::{Mutant, planted};
 use crate::raft::{Term, Time};
 use crate::replica::api::RequestId;
 use alloc::collections::VecDeque;
@@ -110,7 +109,6 @@ impl Writes {
 
     /// Sent writes numbered from `first` on were refused, for certain: they are handed back.
     pub(in crate::replica) fn refused(&mut self, term: Term, first: u64, count: u64) -> Vec<Write> {
-        let count = count.saturating_add(u64::from(planted(Mutant::RefusedOneTooMany)));
         let end = first.saturating_add(count).min(self.first_sequence + self.sent.len() as u64);
         let mut writes = Vec::new();
         for sequence in first.max(self.first_sequence)..end {
@@ -162,12 +160,11 @@ impl Writes {
             let keep = write.deadline > now;
             if !keep {
                 not_appended.push(write.request);
-                self.bytes -= if planted(Mutant::ExpiredBytesKept) { 0 } else { write.op.bytes() as u64 };
+                self.bytes -= write.op.bytes() as u64;
             }
             keep
         });
         let sent = self.sent.iter().flatten().map(|sent| sent.write.deadline);
-        let sent = sent.filter(|_| !planted(Mutant::SentNeverExpire));
         self.next_deadline = self.held.iter().map(|write| write.deadline).chain(sent).min();
         (not_appended, unknown)
     }
@@ -203,7 +200,7 @@ impl Writes {
                 taken.push(sent.write);
             }
         }
-        self.sent_count -= if planted(Mutant::LostStillCounted) { 0 } else { taken.len() };
+        self.sent_count -= taken.len();
         self.bytes -= taken.iter().map(|write| write.op.bytes() as u64).sum::<u64>();
         self.drop_answered();
         taken

@@ -1,6 +1,5 @@
 //! A pristine cluster of one moves into another cluster: promised first, then handed over, in one process.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::{ClusterId, StoreId, Time};
 use crate::replica::{ClientError, Event, Replica, ReplicaStart};
 use crate::server::directory::Me;
@@ -25,8 +24,7 @@ impl<E: Env> Driver<E> {
     /// Text that says why it cannot be promised, and what to do.
     pub(super) fn reserve(&mut self, now: Time, cluster: ClusterId, micros: u64) -> Result<StoreId, String> {
         let me = self.directory.me();
-        let outlives = planted(Mutant::PromiseOutlives);
-        let earlier = self.reservation.filter(|earlier| now < earlier.until || outlives);
+        let earlier = self.reservation.filter(|earlier| now < earlier.until);
         if self.joining > 0 {
             return Err(format!("{} is adding another node to its own cluster; try again later", me.name));
         }
@@ -49,8 +47,7 @@ impl<E: Env> Driver<E> {
         let store = earlier.map_or_else(|| StoreId(seed() << 64 | seed()), |earlier| earlier.store);
         let until = now.plus(micros.min(RESERVATION_MICROS_MAX));
         self.reservation = Some(Reservation { cluster, store, until });
-        let free_at = if planted(Mutant::ReservedTooShort) { now.plus(micros / 1_000) } else { until };
-        self.replica.step(now, Event::Reserve { until: if self.awaits_join { FOR_EVER } else { free_at } });
+        self.replica.step(now, Event::Reserve { until: if self.awaits_join { FOR_EVER } else { until } });
         self.directory.set_promised(Some(cluster));
         info!(%cluster, "reserved for another cluster");
         Ok(store)

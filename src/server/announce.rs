@@ -1,6 +1,5 @@
 //! What a node does about its own membership, unasked: join where it was told to, and say where it is reached.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::StoreId;
 use crate::server::env::Env;
 use crate::server::join::{HOPS_MAX, Joiner};
@@ -23,8 +22,7 @@ pub(super) async fn join_until_member<E: Env>(joiner: Joiner<E>, addresses: Vec<
     let alone = joiner.directory.me().cluster;
     loop {
         let me = joiner.directory.me();
-        let asked = if planted(Mutant::JoinFirstAddressOnly) { 1 } else { addresses.len() };
-        for addr in addresses.iter().take(asked) {
+        for addr in &addresses {
             let (name, raft_addr) = (me.name.clone(), me.raft_addr.clone());
             let question = Question::Join { name, raft_addr, hops: HOPS_MAX };
             let reason = match ask(&joiner.env, addr, &question, JOIN_MICROS).await {
@@ -71,9 +69,6 @@ pub(super) async fn announce_address<E: Env>(joiner: Joiner<E>) {
         let question = Question::Announce { id: me.id, store: me.store, raft_addr, http_addr: me.http_addr };
         if announce(&joiner, question).await {
             info!(addr = %me.raft_addr, "announced this node's address");
-            return;
-        }
-        if planted(Mutant::AnnounceOnce) {
             return;
         }
         joiner.env.sleep_until(joiner.env.now().plus(pause_micros)).await;

@@ -1,6 +1,5 @@
 //! Clients that wait for an answer of the replica.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::Time;
 use crate::replica::{ClientReply, RequestId};
 use tokio::sync::oneshot;
@@ -51,10 +50,7 @@ impl Clients {
         }
         let waiting = slot.waiting.take()?;
         slot.generation = slot.generation.wrapping_add(1);
-        let is_lost = planted(Mutant::ClientSlotLost) && waiting.reply.is_closed();
-        if !is_lost {
-            self.free.push(index);
-        }
+        self.free.push(index);
         Some(waiting)
     }
 

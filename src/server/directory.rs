@@ -1,6 +1,5 @@
 //! Who this node is and whom it knows: kept by the driver, asked by every connection that begins.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::{ClusterId, Incarnation, MEMBERS_MAX, Membership, NodeId, StoreId, Time};
 use crate::server::hello::{PING_MICROS, PeerHello, Starts};
 use std::collections::{BTreeMap, BTreeSet};
@@ -212,7 +211,7 @@ impl Refusal {
 impl State {
     fn addresses(&self, id: NodeId) -> Vec<String> {
         let member = self.in_force.members.get(&id).map(|member| &member.raft_addr);
-        let learned = self.learned.get(&id).filter(|_| member.is_none() || !planted(Mutant::OldAddress));
+        let learned = self.learned.get(&id);
         let mut found: Vec<String> =
             learned.map(|learned| &learned.addr).into_iter().chain(member).cloned().collect();
         found.dedup();
@@ -319,7 +318,6 @@ impl Directory {
         let known = committed.unwrap_or(&state.in_force).members.get(&id);
         if let Some(known) = known.map(|member| member.store_id)
             && known != found
-            && !planted(Mutant::WipedKeepsId)
         {
             return Err(Refusal::WrongStore { id, known, found });
         }
@@ -403,9 +401,7 @@ impl Directory {
     pub(super) fn set_me(&self, me: Me, in_force: Membership, addresses: Vec<(NodeId, String)>) {
         let addresses = addresses.into_iter().take(LEARNED_MAX);
         let learned = addresses.map(|(id, addr)| (id, Learned::new(addr))).collect();
-        let mut state = self.lock();
-        let committed = state.committed.take().filter(|_| planted(Mutant::AbsorbedRemembers));
-        *state = State { committed, ..State::new(me, in_force, learned) };
+        *self.lock() = State::new(me, in_force, learned);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -3,7 +3,6 @@
 //! One task, one loop. Everything that waits is taken in at once (news of the storage first, then peers, then
 //! clients), and settled once: so one sync, one write to each peer and one look at the clock serve all of it.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::{ClusterId, LogIndex, Membership, NodeId, RoleName, StoreId, Time};
 use crate::replica::{
     ClientError, ClientReply, ClientRequest, Event, Notice, Replica, ReplicaConfig, RequestId, StorageRequest,
@@ -310,8 +309,7 @@ impl<E: Env> Driver<E> {
     fn handle_notice(&mut self, notice: Notice) {
         match notice {
             Notice::RoleChanged { role, term, leader } => {
-                let asks = role == RoleName::PreCandidate && planted(Mutant::ElectionsPrecandidates);
-                if role == RoleName::Candidate || asks {
+                if role == RoleName::Candidate {
                     self.metrics.elections.inc();
                 }
                 let leader = leader.map(NodeId::get);
@@ -393,8 +391,7 @@ impl<E: Env> Driver<E> {
         // An id that was never given yet may be a member's whose entry has not arrived here.
         let next = membership.next_member_id;
         let Self { links, leaving, directory, .. } = self;
-        let all = planted(Mutant::RemovedLinkKept);
-        links.retain(|id| all || id >= next || membership.members.contains_key(&id) || leaving.contains(&id));
+        links.retain(|id| id >= next || membership.members.contains_key(&id) || leaving.contains(&id));
         directory.retain_left(leaving);
     }
 
@@ -415,10 +412,8 @@ impl<E: Env> Driver<E> {
             return;
         }
         let (committed, _) = raft.membership_at(commit);
-        if !planted(Mutant::CommittedNotRecalled) {
-            self.directory.set_committed(committed.clone());
-        }
-        if committed == self.replica.membership() && !planted(Mutant::CommittedUnpublished) {
+        self.directory.set_committed(committed.clone());
+        if committed == self.replica.membership() {
             self.membership.send_replace(MembershipView { membership: committed.clone(), committed: true });
         }
     }
@@ -449,8 +444,7 @@ impl<E: Env> Driver<E> {
         let now = self.env.now();
         let Some(stopping) = &self.stopping else { return false };
         // The transfer is one of those who wait. Writes that came during it go to the new leader, and are answered.
-        let is_idle = self.clients.is_empty() || planted(Mutant::StopDoesNotWait);
-        self.adopting.is_none() && (is_idle || now >= stopping.give_up)
+        self.adopting.is_none() && (self.clients.is_empty() || now >= stopping.give_up)
     }
 
     /// Lets the storage finish what it has.
@@ -475,19 +469,15 @@ impl<E: Env> Driver<E> {
         };
         let status = self.status(self.env.now(), Some(stopped));
         let _ = self.last.set(status);
-        if !planted(Mutant::ExitDenies) {
-            for (id, reply) in self.replica.give_up() {
-                self.answer(self.env.now(), id, reply);
-            }
+        for (id, reply) in self.replica.give_up() {
+            self.answer(self.env.now(), id, reply);
         }
         // Nobody has looked at these.
         self.inbox.clients.close();
         while let Ok(call) = self.inbox.clients.try_recv() {
             let _ = call.reply.send(ClientReply::Failed(ClientError::Stopping));
         }
-        self.fail_all(|write| {
-            if write && !planted(Mutant::ExitDenies) { ClientError::Unknown } else { ClientError::NoQuorum }
-        });
+        self.fail_all(|write| if write { ClientError::Unknown } else { ClientError::NoQuorum });
         debug!("the driver has ended");
     }
 

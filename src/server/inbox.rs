@@ -1,6 +1,5 @@
 //! What reaches the driver, in the order in which it is taken.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::{ClusterId, NodeId};
 use crate::replica::PeerMessage;
 use crate::server::env::Env;
@@ -85,8 +84,7 @@ impl Inbox {
         let limit = TAKEN_AT_ONCE;
         let storage = some(self.storage.poll_recv_many(context, &mut batch.storage, limit));
         let peers = some(self.peers.poll_recv_many(context, &mut batch.peers, limit));
-        let is_busy = (storage || peers) && planted(Mutant::ControlStarved);
-        let control = !is_busy && some(self.control.poll_recv_many(context, &mut batch.control, limit));
+        let control = some(self.control.poll_recv_many(context, &mut batch.control, limit));
         let clients = some(self.clients.poll_recv_many(context, &mut batch.clients, limit));
         storage | peers | control | clients
     }

@@ -2,7 +2,6 @@
 
 use crate::codec::decode_frame;
 use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::mutants::{Mutant, planted};
 use crate::raft::{ClusterId, NodeId, Time};
 use crate::replica::PeerMessage;
 use crate::server::block::BlockError;
@@ -106,9 +105,6 @@ impl<E: Env> Incoming<E> {
                     if trouble.failed(self.env.now()) {
                         error!(%error, "cannot accept connections on the raft port");
                     }
-                    if planted(Mutant::RaftAcceptEnds) {
-                        return;
-                    }
                     self.env.sleep_until(self.env.now().plus(ACCEPT_PAUSE_MICROS)).await;
                 }
             }
@@ -157,9 +153,7 @@ impl<E: Env> Incoming<E> {
             _ = ended.wait_for(|ended| *ended) => return,
             reason = self.receive(stream, &receiver, &connected) => reason,
         };
-        if !planted(Mutant::ConnectionEndUntold) {
-            connected.end();
-        }
+        connected.end();
         if let Some(reason) = reason {
             self.metrics.messages_refused.inc();
             warn!(peer = hello.from.get(), %reason, "closing the connection of a peer");
@@ -208,11 +202,7 @@ impl<E: Env> Incoming<E> {
             make_room(&mut received);
             match stream.read_buf(&mut received).await {
                 Ok(0) | Err(_) => return None,
-                Ok(bytes) => {
-                    let again = planted(Mutant::ReceivedCountedAgain);
-                    let bytes = if again { received.len() } else { bytes };
-                    self.metrics.received_bytes.inc_by(bytes as u64);
-                }
+                Ok(bytes) => self.metrics.received_bytes.inc_by(bytes as u64),
             };
             if !connected.heard(self.env.now()) {
                 return Some("a later start of its data directory has connected".to_owned());

@@ -4,7 +4,6 @@
 //! Nothing is changed before the new node has answered under its name and has promised itself (it is *reserved*). What
 //! is changed is undone if the promise is not kept, so a dead or wrong address costs the cluster nothing.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::{Change, ClusterId, Member, Membership, NodeId, StoreId};
 use crate::replica::{ClientError, ClientReply, ClientRequest};
 use crate::server::address::check_address;
@@ -109,9 +108,7 @@ impl<E: Env> Joiner<E> {
         // While this node adds another one, it cannot be absorbed itself: two nodes that join each other would both be lost.
         let _ = self.handle.control.send(Control::Joining(true)).await;
         let joined = self.add(name, raft_addr).await;
-        if joined.is_ok() || !planted(Mutant::JoiningKept) {
-            let _ = self.handle.control.send(Control::Joining(false)).await;
-        }
+        let _ = self.handle.control.send(Control::Joining(false)).await;
         match &joined {
             Ok(id) => info!(%name, %raft_addr, id = id.get(), "joined"),
             Err(error) => warn!(%name, %raft_addr, %error, "join failed"),
@@ -199,8 +196,7 @@ impl<E: Env> Joiner<E> {
         }
         for addr in addrs {
             let found = self.describe(&addr).await;
-            let any = planted(Mutant::WipedCountsAsAlive);
-            if found.is_ok_and(|found| found.id == id && (any || found.store == member.store_id)) {
+            if found.is_ok_and(|found| found.id == id && found.store == member.store_id) {
                 return Some(addr);
             }
         }
@@ -307,9 +303,6 @@ impl<E: Env> Joiner<E> {
                 Err(_) => self.pause().await,
             }
         };
-        if planted(Mutant::LearnerLeftBehind) {
-            return Err(JoinError::Failed(format!("the node did not take up its place: {refusal}")));
-        }
         let change = Change::Remove { members: [id].into() };
         let undone = self.handle.request(ClientRequest::ChangeMembership(change)).await;
         if !matches!(undone, ClientReply::MembershipChanged(_)) {
@@ -326,8 +319,7 @@ impl<E: Env> Joiner<E> {
         let views = self.handle.membership.clone();
         let voter = views.wait_for(|view| {
             let membership = &view.membership;
-            let is_settled = view.committed && membership.outgoing.is_none();
-            (is_settled || planted(Mutant::VoterUncommitted)) && membership.voters.contains(&id)
+            view.committed && membership.outgoing.is_none() && membership.voters.contains(&id)
         });
         let deadline = self.env.now().plus(self.timings.voter_micros);
         match until(&self.env, deadline, voter).await {
@@ -353,8 +345,7 @@ impl<E: Env> Joiner<E> {
         let membership = self.membership();
         let known = membership.members.get(&id).filter(|member| member.store_id == store);
         let known = known.ok_or_else(|| format!("member {id} with that store is not known"))?;
-        let same_http = known.http_addr == http_addr || planted(Mutant::HttpAddressUnannounced);
-        if known.raft_addr == raft_addr && same_http {
+        if known.raft_addr == raft_addr && known.http_addr == http_addr {
             return Ok(());
         }
         let member = Member { raft_addr, http_addr, ..known.clone() };

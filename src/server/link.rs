@@ -1,7 +1,6 @@
 //! One outgoing connection: connect, say hello, write whatever waits; and again, when it breaks.
 
 use crate::codec::encode_frame;
-use crate::mutants::{Mutant, planted};
 use crate::raft::{NodeId, Withdrawal};
 use crate::replica::PeerMessage;
 use crate::server::directory::Directory;
@@ -93,13 +92,12 @@ impl<E: Env> Link<E> {
         let mut backoff_micros = self.options.backoff_min_micros;
         // Where the peer may be is tried by turns, and first where it was last.
         let mut turn = 0;
-        let known = planted(Mutant::LinkAddressCached).then(|| self.directory.addresses(self.to));
         // Reasons that were logged since: a peer that stays away is a line for each address, not one for each attempt.
         let mut complaints = BTreeSet::new();
         // The peer is called whether there is anything to say or not: it has to know which start of this node lives before
         // somebody else claims to be that.
         loop {
-            let (reason, passes) = match self.connect(turn, known.as_deref()).await {
+            let (reason, passes) = match self.connect(turn).await {
                 Ok(stream) => {
                     info!(peer = self.to.get(), "connected to peer");
                     complaints.clear();
@@ -110,7 +108,7 @@ impl<E: Env> Link<E> {
                     }
                 }
                 Err(Failed { reason, passes }) => {
-                    turn = if planted(Mutant::LinkTurnStuck) { 0 } else { turn.wrapping_add(1) };
+                    turn = turn.wrapping_add(1);
                     (reason, passes)
                 }
             };
@@ -128,14 +126,12 @@ impl<E: Env> Link<E> {
             if !self.drop_for(backoff_micros).await {
                 return;
             }
-            let is_uncapped = planted(Mutant::LinkBackoffUncapped);
-            let backoff_max = if is_uncapped { u64::MAX } else { self.options.backoff_max_micros };
-            backoff_micros = backoff_micros.saturating_mul(2).min(backoff_max);
+            backoff_micros = backoff_micros.saturating_mul(2).min(self.options.backoff_max_micros);
         }
     }
 
-    async fn connect(&self, turn: usize, known: Option<&[String]>) -> Result<E::Stream, Failed> {
-        let addrs = known.map_or_else(|| self.directory.addresses(self.to), <[String]>::to_vec);
+    async fn connect(&self, turn: usize) -> Result<E::Stream, Failed> {
+        let addrs = self.directory.addresses(self.to);
         let addr = addrs
             .iter()
             .cycle()

@@ -1,6 +1,5 @@
 //! Outgoing connections, one for each peer that there is something to say to.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::NodeId;
 use crate::replica::PeerMessage;
 use crate::server::directory::Directory;
@@ -44,9 +43,6 @@ impl Queue {
         let waiting = self.bytes.load(Ordering::Relaxed);
         if waiting > 0 && waiting + bytes > bytes_max {
             return false;
-        }
-        if planted(Mutant::QueueBytesKept) {
-            self.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
         self.sender.try_send(Queued::new(message, bytes, &self.bytes)).is_ok()
     }
@@ -119,7 +115,7 @@ impl<E: Env> Links<E> {
         let metrics = &self.metrics;
         self.queues.retain(|&id, _| {
             let kept = keep(id);
-            if !kept && !planted(Mutant::PeerGaugeKept) {
+            if !kept {
                 metrics.remove_peer(&id.to_string());
             }
             kept

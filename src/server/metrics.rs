@@ -4,7 +4,6 @@
 //! histograms are this module's own for that reason: those of `prometheus-client` take a lock and search their buckets. What is a
 //! mere state (term, indices, queue depths) is not recorded at all but read from [`NodeStatus`] at each scrape.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::RoleName;
 use crate::server::handle::NodeStatus;
 use prometheus_client::encoding::text::encode;
@@ -153,9 +152,7 @@ impl State {
         let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         self.term.set(number(replica.term.get()));
         self.is_leader.set(i64::from(replica.role == RoleName::Leader));
-        if replica.leader.is_some() || !planted(Mutant::LeaderGaugeStale) {
-            self.leader.set(replica.leader.map_or(0, |id| number(id.get())));
-        }
+        self.leader.set(replica.leader.map_or(0, |id| number(id.get())));
         self.commit_index.set(number(replica.commit_index.get()));
         self.applied_index.set(number(replica.last_applied.get()));
         self.last_log_index.set(number(replica.last_log.index.get()));

@@ -1,6 +1,5 @@
 //! A running node: what its parts are, and how they are put together.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::{ClusterId, Member, NodeId, StoreId, Time, bootstrap_log};
 use crate::replica::{Event, Replica, ReplicaStart};
 use crate::server::address::{advertised, check_address, host_of, is_every_interface};
@@ -427,15 +426,10 @@ async fn serve_joins<E: Env>(
         };
         let Some(JoinCall { name, raft_addr, reply }) = call else { return };
         let this = joiner.clone();
-        let joining = async move {
+        joiner.env.spawn(async move {
             let joined = this.join(&name, &raft_addr, HOPS_MAX).await;
             let _ = reply.send(joined.map(|id| Joined { id }));
-        };
-        if planted(Mutant::JoinsSerial) {
-            joining.await;
-        } else {
-            joiner.env.spawn(joining);
-        }
+        });
     }
 }
 

@@ -1,7 +1,6 @@
 //! The storage, off the driver's task: one worker for the log, one for snapshot files, so that neither a snapshot nor a
 //! chunk of one ever delays an acknowledgement.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::{ClusterId, NodeId, SnapshotRead, StoreId};
 use crate::replica::{SnapshotSave, StorageEvent, StorageRequest};
 use crate::server::metrics::Metrics;
@@ -91,8 +90,7 @@ impl<D: Disk> SnapshotQueues<D> {
     }
 
     fn use_files(&self, files: &SnapshotFiles<D>) {
-        let told = if planted(Mutant::ReadsOldCluster) { 1 } else { 2 };
-        for queue in [&self.saves, &self.reads].into_iter().take(told) {
+        for queue in [&self.saves, &self.reads] {
             queue.push_all(&mut vec![SnapshotJob::Use(files.clone())]);
         }
     }
@@ -154,9 +152,7 @@ impl<D: Disk> LogWorker<D> {
     fn report(&mut self, result: Result<(), String>) -> bool {
         for event in self.events.drain(..) {
             if let StorageEvent::DiskFull(full) = event {
-                if full || !planted(Mutant::DiskFullGaugeStuck) {
-                    self.metrics.disk_full.set(i64::from(full));
-                }
+                self.metrics.disk_full.set(i64::from(full));
                 if full {
                     error!("the disk has no room for the log: writes are refused until there is some");
                 } else {
@@ -167,9 +163,6 @@ impl<D: Disk> LogWorker<D> {
             let _ = self.news.send(StorageNews::Event(event));
         }
         let Err(reason) = result else { return true };
-        if planted(Mutant::StorageErrorIgnored) {
-            return true;
-        }
         self.storage = None;
         self.tell(StorageNews::Failed(reason));
         false

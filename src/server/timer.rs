@@ -1,6 +1,5 @@
 //! The driver's one timer: when the replica wants to be woken.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::Time;
 use crate::server::env::Env;
 use std::pin::Pin;
@@ -26,13 +25,9 @@ impl<E: Env> Timer<E> {
 
     /// When it goes off.
     pub(super) fn set(&mut self, at: Option<Time>) {
-        let is_same = self.wanted == at;
         self.wanted = at;
-        if is_same && planted(Mutant::TimerSameDeadline) {
-            return;
-        }
         if let Some(at) = at
-            && self.armed.as_ref().is_none_or(|(armed, _)| at < *armed && !planted(Mutant::TimerNotMoved))
+            && self.armed.as_ref().is_none_or(|(armed, _)| at < *armed)
         {
             self.armed = Some((at, Box::pin(self.env.sleep_until(at))));
         }

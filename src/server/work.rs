@@ -3,7 +3,6 @@
 //! Everything that was queued while the worker was busy is one batch: that is what makes a group commit. Handing a
 //! batch over costs one lock and one wake-up, whatever its size.
 
-use crate::mutants::{Mutant, planted};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -60,12 +59,11 @@ impl<T> WorkQueue<T> {
     /// Queues all of `jobs` (which is empty afterwards) and wakes the worker if it sleeps. Returns how many wait now.
     pub fn push_all(&self, jobs: &mut Vec<T>) -> usize {
         let mut state = self.lock();
-        let is_first = state.jobs.is_empty();
         state.jobs.append(jobs);
         let (waiting, depth) = (state.waiting, state.jobs.len());
         state.waiting = false;
         drop(state);
-        if waiting && (is_first || !planted(Mutant::WokenWhenEmpty)) {
+        if waiting {
             self.wake();
         }
         depth

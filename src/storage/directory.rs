@@ -1,7 +1,6 @@
 //! A data directory, open: the one place where requests of the replica become durable.
 
 use crate::kv::Store;
-use crate::mutants::{Mutant, planted};
 use crate::raft::{
     ClusterId, Incarnation, LogId, LogRecords, LogWrite, NodeId, Restored, SnapshotMeta, StoreId,
 };
@@ -123,13 +122,8 @@ impl<D: Disk> Storage<D> {
         let identity =
             Identity { cluster, member, store, name: old.name.clone(), generation: old.other_generation() };
         make_generation(&disk, &options.dir, identity.generation)?;
-        if planted(Mutant::SwitchBeforeLog) {
-            switch(&disk, &options.dir, &identity)?;
-        }
         make_log(&disk, &options, &identity, incarnation, &Restored::default())?;
-        if !planted(Mutant::SwitchBeforeLog) {
-            switch(&disk, &options.dir, &identity)?;
-        }
+        switch(&disk, &options.dir, &identity)?;
         Self::start(disk, options, identity, lock, Vec::new())
     }
 
@@ -164,12 +158,7 @@ impl<D: Disk> Storage<D> {
     /// # Errors
     /// As [`Self::handle`].
     pub fn idle(&mut self, events: &mut Vec<StorageEvent>) -> Result<(), StorageError> {
-        if !planted(Mutant::IdleUnwitnessed) {
-            let wrote = self.unless_failed(|storage| storage.log.witness())?;
-            if !wrote && planted(Mutant::IdleRoomUnseen) {
-                return Ok(());
-            }
-        }
+        self.unless_failed(|storage| storage.log.witness())?;
         self.poll(events);
         Ok(())
     }
@@ -354,10 +343,6 @@ impl<D: Disk> Storage<D> {
             return Err(StorageError::new(operation, &file)(source));
         }
         match markers {
-            [.., newest] if planted(Mutant::LogCutAtNewest) => {
-                let index = newest.last.index;
-                self.log.remove_through(index)
-            }
             [older, _] => {
                 let index = older.last.index;
                 self.log.remove_through(index)

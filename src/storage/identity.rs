@@ -1,7 +1,6 @@
 //! Whose data directory it is: one small readable file.
 
 use crate::codec::checksum;
-use crate::mutants::{Mutant, planted};
 use crate::raft::{ClusterId, NodeId, Restored, StoreId};
 use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::error::OpenError;
@@ -170,8 +169,7 @@ pub(crate) fn switch<D: Disk>(disk: &D, dir: &Path, identity: &Identity) -> Resu
 
 /// Removes what an interrupted creation or adoption left behind, beside the identity's own generation.
 pub(crate) fn remove_leftovers<D: Disk>(disk: &D, dir: &Path, identity: &Identity) -> Result<(), OpenError> {
-    let stays = planted(Mutant::OldGenerationKept);
-    let mut removed = !stays && remove_generation(disk, dir, identity.other_generation())?;
+    let mut removed = remove_generation(disk, dir, identity.other_generation())?;
     for name in [CREATING, WRITING] {
         let path = dir.join(name);
         if disk.exists(&path).map_err(OpenError::io("looking for", &path))? {

@@ -1,7 +1,6 @@
 //! A snapshot on its way in from the leader.
 
 use crate::kv::{Store, StoreReader};
-use crate::mutants::{Mutant, planted};
 use crate::raft::{LogId, SnapshotChunk, SnapshotMeta};
 use crate::storage::disk::Disk;
 use crate::storage::error::SnapshotError;
@@ -45,9 +44,7 @@ impl<D: Disk> Incoming<D> {
 
     /// Drops what has arrived so far.
     pub(crate) fn abandon(&mut self) {
-        if let Some(receiving) = self.receiving.take()
-            && !planted(Mutant::AbandonedLeft)
-        {
+        if let Some(receiving) = self.receiving.take() {
             self.files.discard(receiving.writer.path());
         }
     }

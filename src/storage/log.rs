@@ -1,6 +1,5 @@
 //! Appends to the log: batches, segments, and what is removed behind a snapshot.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::{HardState, LogIndex, LogRecords, SnapshotMeta};
 use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader, seal_batch};
 use crate::storage::disk::{Disk, DiskFile};
@@ -95,7 +94,7 @@ impl<D: Disk> Log<D> {
         state: LogState,
     ) -> Result<Self, StorageError> {
         let Tail { header, batches, max_index, next_sequence, last_checksum, .. } = recovered.tail;
-        let incarnation = header.incarnation + u64::from(!planted(Mutant::IncarnationKept));
+        let incarnation = header.incarnation + 1;
         let mut nonces = header.nonces;
         nonces.insert(0, nonce(options.seed, incarnation));
         nonces.truncate(NONCES_KEPT);
@@ -108,7 +107,7 @@ impl<D: Disk> Log<D> {
             ..header
         };
         let (file, offset) = build_segment(&disk, &wal_dir, options.segment_bytes, &mut header, &batches)?;
-        if let Some(dropped) = recovered.dropped.filter(|_| !planted(Mutant::DroppedSegmentStays)) {
+        if let Some(dropped) = recovered.dropped {
             disk.remove(&dropped).map_err(StorageError::new("removing", &dropped))?;
             disk.sync_dir(&wal_dir).map_err(StorageError::new("syncing the directory", &wal_dir))?;
         }
@@ -198,11 +197,6 @@ impl<D: Disk> Log<D> {
     pub(crate) fn commit(&mut self) -> Result<bool, StorageError> {
         let mut staged = std::mem::take(&mut self.staged);
         if !staged.payload.is_empty() {
-            if planted(Mutant::SegmentBeforeMarker)
-                && let Some(meta) = staged.markers.last()
-            {
-                self.remove_through(meta.last.index)?;
-            }
             self.make_room(staged.payload.len())?;
             let log_end = staged.log_end.unwrap_or(self.state.last_index);
             self.write_batch(&staged.payload, (staged.first_index, staged.last_index), log_end)?;
@@ -308,11 +302,7 @@ impl<D: Disk> Log<D> {
             first_sequence,
             previous: seal_header.checksum,
             copied_through: 0,
-            hard_state: if planted(Mutant::SegmentWithoutVote) {
-                HardState::default()
-            } else {
-                state.hard_state
-            },
+            hard_state: state.hard_state,
             last_index: state.last_index,
             markers: state.markers.clone(),
             ..self.active.header.clone()
@@ -330,20 +320,13 @@ impl<D: Disk> Log<D> {
         header.stamp_header_into(&mut self.image);
         let file = self.disk.open(&spare.path).map_err(StorageError::new("opening", &spare.path))?;
         file.write_at(&self.image, 0).map_err(StorageError::new("writing", &spare.path))?;
-        if !planted(Mutant::SegmentNotSynced) {
-            file.sync_data().map_err(StorageError::new("syncing", &spare.path))?;
-        }
+        file.sync_data().map_err(StorageError::new("syncing", &spare.path))?;
         let path = self.wal_dir.join(segment_name(header.first_sequence));
-        let offset = self.image.len() as u64;
-        if planted(Mutant::SealedTooEarly) {
-            self.write_batch(&seal, (0, 0), LogIndex::ZERO)?;
-        }
         self.disk.rename(&spare.path, &path).map_err(StorageError::new("renaming into place", &path))?;
         self.sync_dir()?;
+        let offset = self.image.len() as u64;
         // What a seal says is known in advance: it speaks of nothing that is committed.
-        if !planted(Mutant::SealedTooEarly) {
-            self.write_batch(&seal, (0, 0), LogIndex::ZERO)?;
-        }
+        self.write_batch(&seal, (0, 0), LogIndex::ZERO)?;
         let batches = self.next_sequence - self.active.header.first_sequence;
         let mean_bytes = self.active.offset / batches.max(1);
         let is_large = mean_bytes > FILL_BATCH_BYTES_MAX && self.small_batches < SMALL_BATCHES;
@@ -351,9 +334,7 @@ impl<D: Disk> Log<D> {
         let next = Active { file, path, header, room, offset, max_index: 0 };
         let old = std::mem::replace(&mut self.active, next);
         let mut lives = old.header.former_lives;
-        if !planted(Mutant::LifeForgotten) {
-            lives.push(old.header.life);
-        }
+        lives.push(old.header.life);
         let capacity = old.header.capacity;
         // What was written is as good as filled.
         let is_written = old.offset >= capacity / 8 * 7;
@@ -382,11 +363,7 @@ impl<D: Disk> Log<D> {
         let started = self.options.clock.now_micros();
         let written = active.file.write_at(&self.image, active.offset);
         written.map_err(StorageError::new("writing", &active.path))?;
-        let mut synced = if planted(Mutant::BatchNotSynced) { Ok(()) } else { active.file.sync_data() };
-        if planted(Mutant::FailedSyncRetried) && synced.is_err() {
-            synced = active.file.sync_data();
-        }
-        synced.map_err(StorageError::new("syncing", &active.path))?;
+        active.file.sync_data().map_err(StorageError::new("syncing", &active.path))?;
         if self.sync_micros.len() < SYNC_MICROS_MAX {
             self.sync_micros.push(self.options.clock.now_micros().saturating_sub(started));
         }
@@ -408,9 +385,6 @@ impl<D: Disk> Log<D> {
     }
 
     fn sync_dir(&self) -> Result<(), StorageError> {
-        if planted(Mutant::DirectoryNotSynced) {
-            return Ok(());
-        }
         self.disk.sync_dir(&self.wal_dir).map_err(StorageError::new("syncing the directory", &self.wal_dir))
     }
 }
@@ -462,8 +436,7 @@ pub(crate) fn keep_torn<D: Disk>(
     let file = disk.create(&path).map_err(StorageError::new("creating", &path))?;
     file.write_at(bytes, 0).map_err(StorageError::new("writing", &path))?;
     file.sync_data().map_err(StorageError::new("syncing", &path))?;
-    let spared = if planted(Mutant::TornKept) { usize::MAX } else { files_max.saturating_sub(1) };
-    for (_, name) in kept.iter().rev().skip(spared) {
+    for (_, name) in kept.iter().rev().skip(files_max.saturating_sub(1)) {
         let old = wal_dir.join(name);
         disk.remove(&old).map_err(StorageError::new("removing", &old))?;
     }

@@ -1,6 +1,5 @@
 //! Replays records: from what was written, in order, to what a core starts from.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::{Entry, HardState, LogIndex, SnapshotMeta};
 use crate::storage::record::Record;
 use crate::storage::segment::SegmentHeader;
@@ -82,8 +81,7 @@ impl Replay {
             self.entries.clear();
             self.start = from.previous();
         } else {
-            let last = if planted(Mutant::TruncateKeepsFirst) { from } else { from.previous() };
-            let keep = last.since(self.start);
+            let keep = from.previous().since(self.start);
             self.entries.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
         }
     }

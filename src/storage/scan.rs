@@ -1,7 +1,6 @@
 //! Reads one segment, and decides whether its end is torn or damaged. This file is where the promise is kept.
 
 use crate::codec::Reader;
-use crate::mutants::{Mutant, planted};
 use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader, seal_batch};
 use crate::storage::record::{Record, decode_record};
 use crate::storage::sector::{BLOCK_BYTES, Life, Place, SECTOR_BYTES, SectorState, classify, unstamp};
@@ -77,21 +76,13 @@ pub(crate) fn scan_segment(
         torn_to: None,
     };
     while !end.sealed && end.offset + BLOCK_BYTES as u64 <= file.len() as u64 {
-        let found = read_batch(&sectors, &end);
-        if planted(Mutant::DamageIsTorn) && found.is_err() {
-            end.torn_to = Some(end.offset + SECTOR_BYTES as u64);
-            return Ok(end);
-        }
-        match found? {
+        match read_batch(&sectors, &end)? {
             Found::Batch(batch) => {
                 end.offset += batch.header.file_bytes() as u64;
                 end.next_sequence += 1;
                 end.last_checksum = batch.header.checksum;
                 end.sealed = matches!(batch.records.last(), Some(Record::Seal(_)));
                 sink(batch)?;
-            }
-            Found::Torn { indices, .. } if planted(Mutant::TornIsDamage) => {
-                return Err(Fault { offset: end.offset, indices, why: "a batch is not whole".into() });
             }
             Found::Torn { to, indices } => {
                 // One batch is in flight at a time: what was written beyond it shows that it had been durable.

@@ -1,7 +1,6 @@
 //! Segment files: their header, their names, and how one comes to be.
 
 use crate::codec::{COUNTER_MAX, Reader, Writer, checksum_parts, from_bytes, to_bytes};
-use crate::mutants::{Mutant, planted};
 use crate::raft::{ClusterId, HardState, LogIndex, SnapshotMeta, StoreId};
 use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::error::{StorageError, is_full};
@@ -262,12 +261,7 @@ fn build_file<D: Disk>(
         }
     }
     file.write_at(&image, written).map_err(StorageError::new("writing", temporary))?;
-    let filled = if planted(Mutant::TailNotSynced) && header.incarnation > 0 {
-        file.write_at(&[0], header.capacity - 1)
-    } else {
-        fill(&file, used, header.capacity, &|| false)
-    };
-    filled.map_err(StorageError::new("filling", temporary))?;
+    fill(&file, used, header.capacity, &|| false).map_err(StorageError::new("filling", temporary))?;
     Ok(file)
 }
 

@@ -1,7 +1,6 @@
 //! The bytes of a snapshot file: a header, and the body in chunks that each carry a checksum.
 
 use crate::codec::{COUNTER_MAX, DecodeError, Reader, Writer, checksum_parts, from_bytes, to_bytes};
-use crate::mutants::{Mutant, planted};
 use crate::raft::{ClusterId, SnapshotMeta, StoreId};
 use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::error::SnapshotError;
@@ -136,9 +135,7 @@ impl<D: Disk> SnapshotWriter<D> {
         let header = self.header.encode();
         assert_eq!(header.len() as u64, self.header_bytes, "integers have a fixed width");
         self.file.write_at(&header, 0).map_err(SnapshotError::io("writing", &self.path))?;
-        if !planted(Mutant::MarkerBeforeSnapshot) {
-            self.file.sync_data().map_err(SnapshotError::io("syncing", &self.path))?;
-        }
+        self.file.sync_data().map_err(SnapshotError::io("syncing", &self.path))?;
         Ok((self.header.meta, self.path))
     }
 

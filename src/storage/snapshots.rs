@@ -1,7 +1,6 @@
 //! The directory of snapshot files.
 
 use crate::kv::{Store, StoreReader};
-use crate::mutants::{Mutant, planted};
 use crate::raft::{ClusterId, LogId, LogIndex, SnapshotChunk, SnapshotMeta, SnapshotRead, StoreId, Term};
 use crate::replica::{SnapshotSave, StorageEvent, UnreadSnapshot};
 use crate::storage::disk::Disk;
@@ -74,22 +73,10 @@ impl<D: Disk> SnapshotFiles<D> {
     pub fn read_chunk(&self, read: &SnapshotRead) -> Result<SnapshotChunk, SnapshotError> {
         // A reader is put back only after it has read well: a file that was damaged may have been written again.
         let reader = self.take_reader(read.snapshot)?;
-        let data = match reader.read(read.offset, read.bytes_max) {
-            Ok(data) => Bytes::from(data),
-            Err(error) => {
-                if planted(Mutant::DamagedReaderKept) {
-                    self.keep_reader(reader);
-                }
-                return Err(error);
-            }
-        };
+        let data = Bytes::from(reader.read(read.offset, read.bytes_max)?);
         let meta = reader.header.meta.clone();
         self.keep_reader(reader);
-        let done = if planted(Mutant::ShortChunkIsLast) {
-            (data.len() as u64) < read.bytes_max
-        } else {
-            read.offset.saturating_add(data.len() as u64) >= meta.bytes
-        };
+        let done = read.offset.saturating_add(data.len() as u64) >= meta.bytes;
         Ok(SnapshotChunk { snapshot: Box::new(meta), offset: read.offset, data, done })
     }
 
@@ -182,9 +169,7 @@ impl<D: Disk> SnapshotFiles<D> {
         let (meta, temporary) = writer.finish()?;
         let path = self.path(meta.last);
         self.disk.rename(&temporary, &path).map_err(SnapshotError::io("renaming into place", &path))?;
-        if !planted(Mutant::SnapshotNameNotSynced) {
-            self.disk.sync_dir(&self.dir).map_err(SnapshotError::io("syncing the directory", &self.dir))?;
-        }
+        self.disk.sync_dir(&self.dir).map_err(SnapshotError::io("syncing the directory", &self.dir))?;
         Ok(meta)
     }
 
@@ -197,9 +182,7 @@ impl<D: Disk> SnapshotFiles<D> {
     /// Removes the snapshots older than the newest of `markers` that are not among them. Newer ones wait for their
     /// marker.
     pub(crate) fn remove_older(&self, markers: &[SnapshotMeta]) -> Result<(), SnapshotError> {
-        let Some(newest) = markers.last().filter(|_| !planted(Mutant::OldSnapshotsKept)) else {
-            return Ok(());
-        };
+        let Some(newest) = markers.last() else { return Ok(()) };
         self.remove_where(|id| {
             id.is_some_and(|id| {
                 id.index < newest.last.index && markers.iter().all(|marker| marker.last != id)
@@ -209,8 +192,7 @@ impl<D: Disk> SnapshotFiles<D> {
 
     /// Removes everything but the snapshots of `markers`: what a crash left behind.
     pub(crate) fn remove_others(&self, markers: &[SnapshotMeta]) -> Result<(), SnapshotError> {
-        let unfinished = !planted(Mutant::TemporariesKept);
-        self.remove_where(|id| id.map_or(unfinished, |id| markers.iter().all(|marker| marker.last != id)))
+        self.remove_where(|id| id.is_none_or(|id| markers.iter().all(|marker| marker.last != id)))
     }
 
     fn remove_where(&self, unwanted: impl Fn(Option<LogId>) -> bool) -> Result<(), SnapshotError> {

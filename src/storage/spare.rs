@@ -1,6 +1,5 @@
 //! Segments prepared ahead: filled with zeros and synced before they are needed, or left over from before a snapshot.
 
-use crate::mutants::{Mutant, planted};
 use crate::storage::disk::Disk;
 use crate::storage::options::SpareMode;
 use crate::storage::segment::{fill, reserve};
@@ -109,11 +108,10 @@ impl<D: Disk> Spares<D> {
         if self.wanted_bytes > 0 {
             self.order();
         }
-        if !self.ready.is_empty() && !planted(Mutant::RecycledNoRoom) {
+        if !self.ready.is_empty() {
             self.full = false;
         }
-        let is_told = self.full || !planted(Mutant::RoomUntold);
-        (self.full != was_full && is_told).then_some(self.full)
+        (self.full != was_full).then_some(self.full)
     }
 
     /// A spare of at least `bytes`: one that is ready, or a new one with reserved room. The log waits for this: it is not worth a

@@ -159,26 +159,8 @@ impl Engine {
 
     /// A machine lost its disk: it comes back with an empty one, as another member.
     pub(in crate::queue) fn replace_disk(&mut self, slot: usize) {
-        #[cfg(feature = "mutants")]
-        if infinitystore::mutants::planted(infinitystore::mutants::Mutant::WipedKeepsId) {
-            return self.forget_disk(slot);
-        }
         let was: BTreeSet<NodeId> = self.machines[slot].identity.iter().map(|identity| identity.id).collect();
         self.give_new_disk(slot, Joining { replaces: was, damaged: true, ..Joining::default() });
-    }
-
-    /// What no operator may do: the machine comes back as the member it was, and has forgotten everything.
-    #[cfg(feature = "mutants")]
-    fn forget_disk(&mut self, slot: usize) {
-        self.end_process(slot);
-        let store = self.fresh_store();
-        let machine = &mut self.machines[slot];
-        machine.disk.wipe();
-        machine.durable = crate::durable::DurableModel::default();
-        machine.under_way.clear();
-        machine.rotten = false;
-        machine.identity = machine.identity.map(|identity| Identity { store, ..identity });
-        self.queue.plan(self.now + OPERATOR_MICROS, Happening::Start(slot));
     }
 
     fn give_new_disk(&mut self, slot: usize, mut joining: Joining) {

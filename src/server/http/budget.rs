@@ -8,7 +8,6 @@
 //! Large bodies together, and large answers together, get no more than three quarters each: clients that do not read their
 //! answers must not keep others from writing, nor the other way round.
 
-use crate::mutants::{Mutant, planted};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -65,7 +64,7 @@ impl Budget {
         let fits = bytes <= LARGE_BYTES || self.take(Kind::Answer, bytes);
         if !fits {
             self.refused.fetch_add(1, Ordering::Relaxed);
-        } else if bytes > LARGE_BYTES && !planted(Mutant::AnswerRoomKept) {
+        } else if bytes > LARGE_BYTES {
             self.give_back(Kind::Answer, bytes);
         }
         fits
@@ -126,9 +125,7 @@ impl Reservation {
             return true;
         }
         // Taken anew as a whole, so that a small one that becomes large counts as such.
-        if bytes < self.bytes || !planted(Mutant::ResizeLeaks) {
-            self.budget.give_back(self.kind, self.bytes);
-        }
+        self.budget.give_back(self.kind, self.bytes);
         if self.budget.take(self.kind, bytes) {
             self.bytes = bytes;
             return true;

@@ -1,6 +1,5 @@
 //! What a connection and the server share: what it waits for, and what it is told.
 
-use crate::mutants::{Mutant, planted};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Poll, Waker};
@@ -91,11 +90,7 @@ impl Control {
     /// Tells the connection, and wakes it. Orders only get stronger.
     pub(super) fn tell(&self, order: Order) {
         let stronger = self.order.fetch_max(order as u8, Ordering::SeqCst) < order as u8;
-        let is_quiet = order == Order::Finish && planted(Mutant::FinishUnwoken);
-        if stronger
-            && !is_quiet
-            && let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).as_ref()
-        {
+        if stronger && let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             waker.wake_by_ref();
         }
     }
@@ -162,7 +157,7 @@ impl Control {
         match self.sent() {
             Sent::Whole | Sent::Piece => Poll::Ready(()),
             Sent::HeldPiece | Sent::HeldEnd => {
-                self.waits_for_flush.store(!planted(Mutant::FlushUntold), Ordering::Relaxed);
+                self.waits_for_flush.store(true, Ordering::Relaxed);
                 Poll::Pending
             }
         }

@@ -1,7 +1,6 @@
 //! `GET /get`: reads a key.
 
 use crate::kv::KEY_BYTES_MAX;
-use crate::mutants::{Mutant, planted};
 use crate::replica::{ClientReply, ClientRequest, Level};
 use crate::server::env::Env;
 use crate::server::http::answer::{Answer, write_json_string};
@@ -29,9 +28,6 @@ pub(super) async fn handle<E: Env>(context: &Context<E>, query: &str) -> Answer 
         ClientReply::Value(Some(found)) if !context.budget.has_room_for_answer(found.value.len()) => {
             Answer::no_room()
         }
-        ClientReply::Value(Some(found)) if found.value.is_empty() && planted(Mutant::EmptyIsMissing) => {
-            Answer::fixed(StatusCode::NOT_FOUND, "\"Key does not exist\"\n")
-        }
         ClientReply::Value(Some(found)) => Answer::json(StatusCode::OK, render(&key, &found.value)),
         ClientReply::Value(None) => Answer::fixed(StatusCode::NOT_FOUND, "\"Key does not exist\"\n"),
         ClientReply::Failed(error) => Answer::message(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
@@ -52,14 +48,12 @@ pub(super) fn parse(query: &str) -> Result<GetQuery<'_>, Answer> {
     if key.is_empty() {
         return Err(Answer::fixed(StatusCode::BAD_REQUEST, "\"Missing Key\"\n"));
     }
-    let shorter = usize::from(planted(Mutant::GetKeyLimit));
-    if key.len() > KEY_BYTES_MAX - shorter {
+    if key.len() > KEY_BYTES_MAX {
         return Err(bad(format!("key is larger than {KEY_BYTES_MAX} bytes")));
     }
     let level = match parameter(query, "level").transpose().map_err(|error| bad(format!("level {error}")))? {
         None => Level::Linearizable,
         Some(level) => match &*level {
-            "linearizable" if planted(Mutant::LevelIgnored) => Level::Local,
             "linearizable" => Level::Linearizable,
             "local" => Level::Local,
             _ => return Err(bad("level is neither linearizable nor local".to_owned())),

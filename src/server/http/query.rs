@@ -1,6 +1,5 @@
 //! Parameters of a query, decoded as a form's are: `+` is a space, `%XX` a byte.
 
-use crate::mutants::{Mutant, planted};
 use std::borrow::Cow;
 
 /// A parameter that cannot be read.
@@ -48,7 +47,7 @@ fn hex(digit: u8) -> Result<u8, QueryError> {
     match digit {
         b'0'..=b'9' => Ok(digit - b'0'),
         b'a'..=b'f' => Ok(digit - b'a' + 10),
-        b'A'..=b'F' if !planted(Mutant::UpperHexRefused) => Ok(digit - b'A' + 10),
+        b'A'..=b'F' => Ok(digit - b'A' + 10),
         _ => Err(QueryError::Encoding),
     }
 }

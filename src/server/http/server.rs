@@ -1,6 +1,5 @@
 //! Accepting connections, looking after them, and stopping.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::Time;
 use crate::server::door::{Caller, Episode, Full};
 use crate::server::env::{Env, Listener, until};
@@ -165,9 +164,7 @@ struct Open<E: Env> {
 impl<E: Env> Drop for Open<E> {
     fn drop(&mut self) {
         let mut connections = self.context.connections();
-        if !planted(Mutant::ConnectionKept) {
-            connections.open.remove(&self.id);
-        }
+        connections.open.remove(&self.id);
         connections.places.give_back(&self.caller);
         drop(connections);
         self.context.metrics.connections.dec();
@@ -182,8 +179,6 @@ async fn refuse<E: Env>(context: Arc<Context<E>>, mut stream: E::Stream, full: F
     };
     if stream.write_all(refusal).await.is_ok() {
         linger(&context.env, &mut stream).await;
-    } else if planted(Mutant::RefusalKept) {
-        return;
     }
     context.connections().refusals -= 1;
 }
@@ -225,7 +220,7 @@ pub(super) fn overdue(
         Phase::Idle if crowded => seconds > options.idle_timeout_seconds / CROWDED_IDLE_PART,
         Phase::Idle => seconds > options.idle_timeout_seconds,
         Phase::Head => seconds > options.header_timeout_seconds,
-        Phase::Answering => seconds > options.header_timeout_seconds && planted(Mutant::AnsweringTimed),
+        Phase::Answering => false,
         Phase::Sending => seconds > options.write_timeout_seconds + allowance,
     }
 }

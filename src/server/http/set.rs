@@ -1,7 +1,6 @@
 //! `POST /set`: sets or deletes a key.
 
 use crate::kv::{KEY_BYTES_MAX, Op, VALUE_BYTES_MAX};
-use crate::mutants::{Mutant, planted};
 use crate::replica::{ClientError, ClientReply, ClientRequest};
 use crate::server::env::Env;
 use crate::server::http::answer::Answer;
@@ -63,11 +62,7 @@ pub(super) async fn handle<E: Env>(context: &Context<E>, incoming: Incoming) -> 
 }
 
 fn failed(error: &ClientError) -> Answer {
-    let outcome = if matches!(error, ClientError::Unknown) && !planted(Mutant::UnknownDenied) {
-        "unknown"
-    } else {
-        "not-appended"
-    };
+    let outcome = if matches!(error, ClientError::Unknown) { "unknown" } else { "not-appended" };
     Answer::fixed(StatusCode::INTERNAL_SERVER_ERROR, "\"Couldn't Add to store\"\n")
         .because(error.to_string())
         .with_outcome(outcome)

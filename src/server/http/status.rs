@@ -1,6 +1,5 @@
 //! `GET /v1/status` and `GET /metrics`: the node's view of itself and the cluster.
 
-use crate::mutants::{Mutant, planted};
 use crate::raft::{LogId, NodeId, RoleName};
 use crate::replica::MemberStatus;
 use crate::server::env::Env;
@@ -163,11 +162,7 @@ pub(super) fn render(status: &NodeStatus, disk_full: bool, http: HttpView) -> Ve
 }
 
 fn leader_view(id: NodeId, members: &[MemberStatus]) -> LeaderView<'_> {
-    let mut found = members.iter().find(|member| member.id == id);
-    if planted(Mutant::LeaderByPosition) {
-        found = usize::try_from(id.get() - 1).ok().and_then(|position| members.get(position));
-    }
-    let member = found.map(|member| &member.member);
+    let member = members.iter().find(|member| member.id == id).map(|member| &member.member);
     LeaderView {
         id: id.get(),
         name: member.map(|member| member.name.as_str()),
@@ -207,9 +202,7 @@ fn member_view<'s>(member: &'s MemberStatus, status: &NodeStatus) -> MemberView<
         applied_index: itself.then(|| replica.last_applied.get()),
         lag: member.lag.or(leads_itself.then_some(0)),
         replication: member.replication,
-        silent_seconds: member
-            .silent_micros
-            .map(|micros| micros as f64 / if planted(Mutant::SilentMillis) { 1e3 } else { 1e6 }),
+        silent_seconds: member.silent_micros.map(|micros| micros as f64 / 1e6),
         snapshot_refused: member.snapshot_refused.map(|why| why.to_string()),
         withdrawn: member.withdrawn.as_deref(),
     }
