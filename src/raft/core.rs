@@ -284,7 +284,7 @@ impl Raft {
         self.shared.commit_index
     }
 
-    /// What the state machine said it has applied.
+    /// What the state machine said it has applied, or the installed snapshot that replaced it.
     #[must_use]
     pub const fn last_applied(&self) -> LogIndex {
         self.shared.last_applied

@@ -46,7 +46,7 @@ pub(in crate::raft) struct Shared {
     pub(in crate::raft) install: Option<Install>,
     /// Highest entry known to be committed; never goes back.
     pub(in crate::raft) commit_index: LogIndex,
-    /// Highest entry that the state machine has applied, as it said.
+    /// Highest entry that the state machine has applied, as it said, or that an installed snapshot has in it.
     pub(in crate::raft) last_applied: LogIndex,
     /// Highest entry handed out to be applied.
     pub(in crate::raft) handed_out: LogIndex,

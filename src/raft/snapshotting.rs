@@ -70,6 +70,8 @@ impl Shared {
             Configurations::new(Some((snapshot.membership_id, snapshot.membership.clone())));
         self.commit_index = last.index;
         self.handed_out = last.index;
+        // Its content takes the place of all that was applied, and nothing comes between.
+        self.last_applied = last.index;
         self.snapshot = Some(snapshot.clone());
         self.snapshot_wanted = false;
         self.outbox.events.push(RaftEvent::SnapshotInstalled(snapshot));

@@ -437,3 +437,20 @@ fn the_membership_of_an_installed_snapshot_is_in_force() {
     assert_eq!(*cluster.raft(1).membership(), voters(1..=5));
     assert_eq!(cluster.raft(1).membership_at(LogIndex::new(9)).1, log_id(7, 3));
 }
+
+#[test]
+fn an_installed_snapshot_is_applied_and_nothing_of_it_is_kept_for_anybody() {
+    let mut cluster = Cluster::new(3);
+    cluster.append((2, 1, 5), log_id(1, 1), vec![entry(2, 4)], 2);
+    cluster.sync(1);
+    assert_eq!(cluster.raft(1).last_applied(), index(2));
+    cluster.say(2, 1, 5, chunk(log_id(9, 4), 0, b"ab", 2));
+    assert_eq!(cluster.raft(1).last_applied(), index(2), "it is not durable yet");
+    cluster.sync(1);
+    assert_eq!(cluster.raft(1).last_applied(), index(9));
+    let held = cluster.raft(1).held();
+    assert!(held.iter().all(|(_, count)| *count == 0), "{held:?}");
+    cluster.append((2, 1, 5), log_id(9, 4), vec![entry(10, 5)], 10);
+    cluster.sync(1);
+    assert_eq!(cluster.raft(1).last_applied(), index(10), "the state machine goes on from there");
+}
