@@ -146,7 +146,7 @@ struct Said {
     full: u64,
     /// Answers to appends.
     answers: u64,
-    /// Votes, pre-votes, and their answers.
+    /// Requests for votes and pre-votes, and answers that nobody has asked for.
     campaigns: u64,
     /// Questions for a read index, and their answers.
     questions: u64,
@@ -169,6 +169,8 @@ pub struct Traffic {
     told: BTreeMap<(NodeId, NodeId), (Term, LogIndex, ReadRound)>,
     /// What leaders have sent, by leader and follower.
     sent: BTreeMap<(NodeId, NodeId), Sent>,
+    /// Requests for a vote or a pre-vote that somebody has taken in and not answered, by the one and whoever asks.
+    owed: BTreeMap<(NodeId, NodeId), u64>,
     reads: u64,
     writes: u64,
 }
@@ -191,6 +193,35 @@ impl Traffic {
         } else {
             self.reads += 1;
         }
+    }
+
+    /// Somebody has taken in what another said. A request for a vote is answered, and so is a copy of it that the network
+    /// delivers seconds later. The request itself is counted when it is said.
+    pub fn heard(&mut self, message: &PeerMessage) {
+        if let PeerMessage::Raft(message) = message
+            && let Body::PreVote { .. } | Body::RequestVote { .. } = message.body
+        {
+            *self.owed.entry((message.to, message.from)).or_default() += 1;
+        }
+    }
+
+    /// Whether a message is an answer that its sender owes the receiver, and owes no more with it.
+    pub fn settles(&mut self, message: &PeerMessage) -> bool {
+        let PeerMessage::Raft(message) = message else { return false };
+        let answers = matches!(
+            message.body,
+            Body::PreVoteGranted { .. }
+                | Body::PreVoteRejected { .. }
+                | Body::VoteGranted
+                | Body::VoteRejected
+        );
+        let owed = self.owed.get_mut(&(message.from, message.to)).filter(|owed| answers && **owed > 0);
+        owed.map(|owed| *owed -= 1).is_some()
+    }
+
+    /// Who starts does not know what it was asked before.
+    pub fn started(&mut self, id: NodeId) {
+        self.owed.retain(|(answers, _), _| *answers != id);
     }
 
     /// A voter says something to another.
@@ -430,6 +461,27 @@ mod tests {
             0
         ));
         assert!(refuses(1, &message(Body::VoteGranted), 0));
+    }
+
+    #[test]
+    fn a_late_copy_of_a_request_for_a_vote_is_answered_once_and_by_the_process_that_got_it() {
+        let campaign_term = Term::new(2);
+        let request = message(Body::PreVote { campaign_term, last_log: LogId::ZERO });
+        let answer = |from, to| {
+            let body = Body::PreVoteRejected { campaign_term };
+            let (from, to, term) = (NodeId::new(from), NodeId::new(to), Term::new(3));
+            PeerMessage::Raft(Message { from, to, term, body })
+        };
+        let mut traffic = traffic();
+        assert!(!traffic.settles(&answer(2, 1)), "nobody has asked");
+        traffic.heard(&request);
+        assert!(!traffic.settles(&answer(2, 3)), "another has asked");
+        assert!(!traffic.settles(&request), "it does not answer itself");
+        assert!(traffic.settles(&answer(2, 1)));
+        assert!(!traffic.settles(&answer(2, 1)), "it was asked once");
+        traffic.heard(&request);
+        traffic.started(NodeId::new(2));
+        assert!(!traffic.settles(&answer(2, 1)), "that was another life");
     }
 
     #[test]

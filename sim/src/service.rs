@@ -7,7 +7,7 @@
 use crate::checks::Violation;
 use crate::pace::{Kind, Promptness, Stand, Traffic};
 use crate::schedule::{MILLI, SECOND, Settings};
-use infinitystore::raft::{LogIndex, RoleName, Term};
+use infinitystore::raft::{LogIndex, NodeId, RoleName, Term};
 use infinitystore::replica::{ClientError, ClientReply, PeerMessage, RequestId};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -357,9 +357,20 @@ impl Service {
 
     /// A machine says something to another.
     pub fn said(&mut self, from: usize, to: usize, message: &PeerMessage) {
-        if self.at.voters & (1 << from) != 0 && self.at.voters & (1 << to) != 0 {
+        let owed = self.traffic.settles(message);
+        if !owed && self.at.voters & (1 << from) != 0 && self.at.voters & (1 << to) != 0 {
             self.traffic.said(message);
         }
+    }
+
+    /// A machine takes in what another has said, now or long ago.
+    pub fn heard(&mut self, message: &PeerMessage) {
+        self.traffic.heard(message);
+    }
+
+    /// A member begins another life.
+    pub fn started(&mut self, id: NodeId) {
+        self.traffic.started(id);
     }
 
     /// Since when both hear each other, and are well.

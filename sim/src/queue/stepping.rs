@@ -63,6 +63,7 @@ impl Engine {
                 }
                 self.check_directory(slot)?;
                 self.elections.started(identity.id);
+                self.service.started(identity.id);
                 self.service.struck(slot, now);
                 self.survey();
                 self.echo(slot);
@@ -273,6 +274,7 @@ impl Engine {
             self.checks.quorums.arrived(message, process.replica.raft(), committed);
         }
         self.trace.line(self.now, Some(slot), "receive", format_args!("{message:?}"));
+        self.service.heard(&message);
         self.give(slot, Event::Peer(message))
     }
 
