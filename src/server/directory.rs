@@ -71,15 +71,35 @@ pub(super) struct Connected {
     heard_micros: AtomicU64,
     /// A later start of the same data directory speaks over another one.
     superseded: AtomicBool,
+    /// Until when it may still speak, microseconds, if it is known that it was removed.
+    removed_until_micros: AtomicU64,
     /// It has ended.
     ended: AtomicBool,
 }
 
+/// Why a connection that was let in is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closing {
+    /// A later start of the same data directory speaks over another one.
+    Superseded,
+    /// It was let in before it was known here that the caller had been removed: when it calls again, it is told so.
+    Removed,
+}
+
 impl Connected {
-    /// Something came. `false` if the connection has to be closed: somebody else speaks for the peer now.
-    pub(super) fn heard(&self, now: Time) -> bool {
+    /// Something came.
+    ///
+    /// # Errors
+    /// Why the connection has to be closed, if it has.
+    pub(super) fn heard(&self, now: Time) -> Result<(), Closing> {
         self.heard_micros.store(now.get(), Ordering::Relaxed);
-        !self.superseded.load(Ordering::Relaxed)
+        if self.superseded.load(Ordering::Relaxed) {
+            return Err(Closing::Superseded);
+        }
+        if now.get() >= self.removed_until_micros.load(Ordering::Relaxed) {
+            return Err(Closing::Removed);
+        }
+        Ok(())
     }
 
     /// The connection has ended.
@@ -224,6 +244,12 @@ impl State {
         found
     }
 
+    /// Whether a committed membership proves that this member was removed.
+    fn is_removed(&self, id: NodeId) -> bool {
+        let proves = self.committed.as_ref().is_some_and(|committed| committed.proves_removed(id));
+        proves && !self.in_force.members.contains_key(&id)
+    }
+
     fn new(me: Me, in_force: Membership, learned: BTreeMap<NodeId, Learned>) -> Self {
         Self {
             me,
@@ -261,6 +287,7 @@ impl State {
             incarnation,
             heard_micros: AtomicU64::new(now.get()),
             superseded: AtomicBool::new(false),
+            removed_until_micros: AtomicU64::new(u64::MAX),
             ended: AtomicBool::new(false),
         });
         if self.met.len() < MET_MAX || self.met.contains_key(&id) {
@@ -306,14 +333,10 @@ impl Directory {
             return Err(Refusal::NotMe { called: me.name.clone(), me: me.id, wanted: hello.to });
         }
         let (id, found) = (hello.from, hello.store);
-        let committed = state.committed.as_ref();
-        if let Some(committed) = committed
-            && id < committed.next_member_id
-            && !committed.members.contains_key(&id)
-            && !state.in_force.members.contains_key(&id)
-        {
+        if state.is_removed(id) {
             return Err(Refusal::Removed { id });
         }
+        let committed = state.committed.as_ref();
         // What is not committed may be void: its word must not keep out the leader that would say so.
         let known = committed.unwrap_or(&state.in_force).members.get(&id);
         if let Some(known) = known.map(|member| member.store_id)
@@ -354,9 +377,20 @@ impl Directory {
         self.lock().addresses(id)
     }
 
-    /// Forgets where those are that have left the membership, but for those that `needed` names.
-    pub(super) fn retain_left(&self, needed: &BTreeSet<NodeId>) {
-        self.lock().left.retain(|id, _| needed.contains(id));
+    /// Forgets where those are that have left the membership, but for those that `needed` names. Whoever of them was let in
+    /// before that was known here may speak for a moment, since what it said as a member may still be on its way.
+    pub(super) fn retain_left(&self, needed: &BTreeSet<NodeId>, now: Time) {
+        let mut state = self.lock();
+        state.left.retain(|id, _| needed.contains(id));
+        let known = state.learned.keys().chain(state.connected.keys()).copied();
+        let gone: Vec<_> = known.filter(|id| state.is_removed(*id) && !needed.contains(id)).collect();
+        for id in gone {
+            state.learned.remove(&id);
+            if let Some(connected) = state.connected.get(&id) {
+                let until = now.plus(ALIVE_MICROS).get();
+                connected.removed_until_micros.fetch_min(until, Ordering::Relaxed);
+            }
+        }
     }
 
     /// What to say when calling `to`.

@@ -390,9 +390,9 @@ impl<E: Env> Driver<E> {
     fn close_links(&mut self, membership: &Membership) {
         // An id that was never given yet may be a member's whose entry has not arrived here.
         let next = membership.next_member_id;
-        let Self { links, leaving, directory, .. } = self;
+        let Self { links, leaving, directory, env, .. } = self;
         links.retain(|id| id >= next || membership.members.contains_key(&id) || leaving.contains(&id));
-        directory.retain_left(leaving);
+        directory.retain_left(leaving, env.now());
     }
 
     /// Has every other member know that this start of this node lives.
@@ -411,10 +411,11 @@ impl<E: Env> Driver<E> {
         if commit == LogIndex::ZERO {
             return;
         }
-        let (committed, _) = raft.membership_at(commit);
+        let committed = raft.membership_at(commit).0.clone();
         self.directory.set_committed(committed.clone());
-        if committed == self.replica.membership() {
-            self.membership.send_replace(MembershipView { membership: committed.clone(), committed: true });
+        if committed == *self.replica.membership() {
+            self.close_links(&committed);
+            self.membership.send_replace(MembershipView { membership: committed, committed: true });
         }
     }
 

@@ -5,7 +5,7 @@ use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::raft::{ClusterId, NodeId, Time};
 use crate::replica::PeerMessage;
 use crate::server::block::BlockError;
-use crate::server::directory::{Connected, Directory, Refusal};
+use crate::server::directory::{Closing, Connected, Directory, Refusal};
 use crate::server::door::{Caller, Episode, Places};
 use crate::server::env::{Env, Listener, until};
 use crate::server::handle::Control;
@@ -204,8 +204,13 @@ impl<E: Env> Incoming<E> {
                 Ok(0) | Err(_) => return None,
                 Ok(bytes) => self.metrics.received_bytes.inc_by(bytes as u64),
             };
-            if !connected.heard(self.env.now()) {
-                return Some("a later start of its data directory has connected".to_owned());
+            match connected.heard(self.env.now()) {
+                Ok(()) => {}
+                Err(Closing::Superseded) => {
+                    return Some("a later start of its data directory has connected".to_owned());
+                }
+                // Nothing is wrong with it; it calls again, and is told.
+                Err(Closing::Removed) => return None,
             }
             let before = received.len();
             let messages = match receiver.decode(&mut received) {

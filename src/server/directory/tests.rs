@@ -1,5 +1,5 @@
 use crate::raft::{Change, ClusterId, Incarnation, Member, Membership, NodeId, StoreId, Time};
-use crate::server::directory::{Directory, Me, Refusal};
+use crate::server::directory::{Closing, Directory, Me, Refusal};
 use crate::server::hello::{PeerHello, Starts};
 use std::collections::BTreeSet;
 
@@ -132,7 +132,7 @@ fn an_address_that_was_told_outlives_memberships_of_long_ago() {
     directory.set_membership(membership(), true);
     let told = vec!["old4:1".to_owned(), "told4:1".to_owned()];
     assert_eq!(directory.addresses(NodeId::new(4)), told, "it has to be told that it was removed");
-    directory.retain_left(&BTreeSet::new());
+    directory.retain_left(&BTreeSet::new(), Time::new(0));
     assert_eq!(directory.addresses(NodeId::new(4)), [""; 0], "it was removed");
 }
 
@@ -178,15 +178,15 @@ fn of_two_processes_on_copies_of_one_directory_the_second_is_not_let_in() {
     let directory = directory(true);
     let at = |micros| Time::new(micros);
     let first = directory.admit(&start_of_3(&[10]), at(0)).unwrap();
-    assert!(first.heard(at(5_000_000)));
+    assert!(first.heard(at(5_000_000)).is_ok());
     let twin = start_of_3(&[20, 10]);
     let refused = directory.admit(&twin, at(6_000_000)).map(drop);
     assert!(matches!(refused, Err(Refusal::Twin { .. })), "{refused:?}");
     assert!(directory.admit(&start_of_3(&[10]), at(6_000_000)).is_ok(), "the first may connect again");
-    assert!(first.heard(at(6_000_000)));
+    assert!(first.heard(at(6_000_000)).is_ok());
     // A machine that lost its power never said that it went: what comes later goes on in its place.
     let second = directory.admit(&twin, at(60_000_000)).unwrap();
-    assert!(second.heard(at(60_000_000)));
+    assert!(second.heard(at(60_000_000)).is_ok());
 }
 
 #[test]
@@ -194,5 +194,27 @@ fn a_connection_of_an_earlier_start_is_closed_when_a_later_one_has_come() {
     let directory = directory(true);
     let first = directory.admit(&start_of_3(&[10]), Time::new(0)).unwrap();
     directory.admit(&start_of_3(&[20, 10]), Time::new(60_000_000)).unwrap();
-    assert!(!first.heard(Time::new(60_000_001)));
+    assert_eq!(first.heard(Time::new(60_000_001)), Err(Closing::Superseded));
+}
+
+#[test]
+fn the_connection_of_a_member_whose_removal_is_learned_later_is_closed_so_that_it_hears_of_it() {
+    let (now, later, id) = (Time::new(1), Time::new(10_000_000), NodeId::new(2));
+    let directory = directory(false);
+    let removed = directory.admit(&hello(2, 200), now).unwrap();
+    let stays = directory.admit(&hello(3, 300), now).unwrap();
+    let unknown = directory.admit(&hello(4, 400), now).unwrap();
+    directory.retain_left(&BTreeSet::new(), now);
+    assert!(removed.heard(later).is_ok(), "a membership that is not committed proves nothing");
+    directory.set_committed(membership());
+    directory.retain_left(&BTreeSet::from([id]), later);
+    assert!(removed.heard(Time::new(20_000_000)).is_ok(), "it is told of its removal, and answers");
+    directory.retain_left(&BTreeSet::new(), Time::new(20_000_000));
+    assert!(removed.heard(Time::new(20_000_001)).is_ok(), "what it said while it was a member arrives");
+    assert_eq!(directory.addresses(id), [""; 0], "nobody calls it any more");
+    directory.retain_left(&BTreeSet::new(), Time::new(22_000_000));
+    assert_eq!(removed.heard(Time::new(22_000_001)), Err(Closing::Removed));
+    assert_eq!(admit(&directory, &hello(2, 200)), Err(Refusal::Removed { id }));
+    assert!(stays.heard(Time::new(30_000_000)).is_ok());
+    assert!(unknown.heard(Time::new(30_000_000)).is_ok());
 }
