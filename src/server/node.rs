@@ -22,7 +22,7 @@ use crate::server::storage_workers::{LogWorker, SnapshotQueues, SnapshotWorker};
 use crate::server::watch;
 use crate::server::work::{WorkQueue, Worker};
 use crate::storage::{
-    Bootstrap, Identity, Opened, RecoveryNote, SpareMode, Storage, StorageClock, StorageOptions,
+    Bootstrap, Identity, Opened, RecoveryNote, SpareMode, Storage, StorageClock, StorageOptions, check_name,
 };
 use std::collections::BTreeSet;
 use std::io;
@@ -294,6 +294,8 @@ fn open<E: Env>(
     raft_addr: &str,
     http_addr: &str,
 ) -> Result<(Storage<E::Disk>, Opened), StartError> {
+    // The core refuses an empty name too, and does not know what it is called on the command line.
+    check_name(&options.name).map_err(|error| StartError::Storage(error.to_string()))?;
     let random = || u128::from(env.seed()) << 64 | u128::from(env.seed());
     let (cluster, store) = (ClusterId(random()), StoreId(random()));
     let member = Member {

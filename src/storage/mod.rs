@@ -49,6 +49,7 @@ pub use directory::{Opened, Storage};
 pub use disk::{Disk, DiskFile};
 pub use dump::{DumpItem, dump};
 pub use error::{Damage, OpenError, SnapshotError, StorageError};
+pub(crate) use identity::check_name;
 pub use identity::{Bootstrap, Identity};
 pub use memory_disk::{FaultKind, MemoryDisk, MemoryFile};
 pub use options::{SpareMode, StorageClock, StorageOptions};
