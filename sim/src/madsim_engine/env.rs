@@ -174,7 +174,14 @@ impl Env for SimEnv {
                     machine.durable.apply(&sketch);
                 }
             }
-            StorageEvent::DiskFull(true) => *world.marks.entry("disk full noticed").or_default() += 1,
+            StorageEvent::DiskFull(true) => {
+                *world.marks.entry("disk full noticed").or_default() += 1;
+                // No segment can be prepared on a disk without power either. A real machine would be gone by now; here it
+                // still answers for some milliseconds, and so do those who asked it.
+                if machine.power_fails_at.is_some() {
+                    world.full_at = Some(now());
+                }
+            }
             StorageEvent::SnapshotFailed { .. } => *world.marks.entry("snapshot failed").or_default() += 1,
             _ => {}
         }

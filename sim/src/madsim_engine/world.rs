@@ -171,7 +171,7 @@ pub(in crate::madsim_engine) struct World {
     pub service: Service,
     /// By applied index: revision, keys and bytes.
     pub stores: BTreeMap<LogIndex, (u64, u64, u64)>,
-    /// When a disk was full last.
+    /// When a disk was full last, or could not be written to as its machine loses power.
     pub full_at: Option<u64>,
     pub checks: Checks,
     /// What the disks held that were lost, by the member: a member has no other until it is removed.
