@@ -325,6 +325,14 @@ impl SimDisk {
         }
     }
 
+    /// Directories that hold a file, as the page cache has it, by their own names.
+    #[must_use]
+    pub fn directories(&self) -> BTreeSet<String> {
+        let state = self.lock_state();
+        let parents = state.cached.files.keys().filter_map(|path| Path::new(path).parent()?.file_name());
+        parents.map(|name| name.to_string_lossy().into_owned()).collect()
+    }
+
     /// Names of its files, without their directories.
     #[must_use]
     pub fn names(&self) -> Vec<String> {

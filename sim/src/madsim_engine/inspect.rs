@@ -603,6 +603,7 @@ fn at_rest(shared: &Shared, told: &[(usize, Process, Told)]) -> Result<(), Strin
             for member in members.iter().filter(|member| member["id"] != status["id"]) {
                 same("lag", &member["lag"].as_u64(), &Some(0)).map_err(wrong)?;
                 same("replication", &member["replication"].as_str(), &Some("replicate")).map_err(wrong)?;
+                same("a refused snapshot", &member["snapshot_refused"], &Value::Null).map_err(wrong)?;
                 if member["silent_seconds"].as_f64().is_none_or(|silent| silent > 2.0) {
                     return Err(wrong(format!("a member is silent: {member}")));
                 }
@@ -610,7 +611,14 @@ fn at_rest(shared: &Shared, told: &[(usize, Process, Told)]) -> Result<(), Strin
         }
         let world = shared.lock();
         let (open, writes) = (world.connections.to_http(*process), world.machines[*slot].done.writes);
+        let directories = world.machines[*slot].disk.directories();
         drop(world);
+        // What belonged to the cluster that it was in before is gone.
+        for kind in ["wal-", "snapshots-"] {
+            if directories.iter().filter(|name| name.starts_with(kind)).count() > 1 {
+                return Err(wrong(format!("its data directory holds {directories:?}")));
+            }
+        }
         let counted = usize::try_from(told.metrics.get("http_connections")?).unwrap_or(usize::MAX);
         // The one that asks counts too; one that has just been closed may.
         if counted > open + 2 || counted == 0 {
