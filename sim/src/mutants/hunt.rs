@@ -4,6 +4,7 @@ use crate::checks::Violation;
 use crate::engine::Engine;
 use crate::schedule::Schedule;
 use infinitystore::mutants::{ALL, Mutant, plant};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,9 +18,10 @@ pub(super) struct Found {
     pub(super) seeds: u64,
     /// The check that saw it, and what it saw.
     pub(super) violation: Violation,
-    /// The check that the same seed violates without the bug: then it has proved nothing.
-    pub(super) unsound: Option<&'static str>,
 }
+
+/// Seeds that violate a check without any bug, and that check: what they report proves nothing.
+pub(super) type Alarms = BTreeMap<(String, u64), &'static str>;
 
 /// A bug by its place among all.
 #[derive(Clone, Copy, Debug)]
@@ -48,15 +50,29 @@ pub(super) fn try_seed(engine: Engine, bug: Bug, seed: u64) -> Option<Found> {
     let violation = violation_of(engine, seed);
     plant(0);
     let sound = || violation_of(engine, seed).is_none();
-    violation.filter(|_| sound()).map(|violation| Found { engine, seeds: seed + 1, violation, unsound: None })
+    violation.filter(|_| sound()).map(|violation| Found { engine, seeds: seed + 1, violation })
 }
 
-/// Plants a bug and runs the seeds `0..seeds` on all cores until one violates a check; the one with the lowest number counts. Then runs
-/// that seed once more, without the bug.
+/// Plants a bug and runs the seeds `0..seeds` on all cores until one violates a check, and does not without the bug; the
+/// lowest number counts. Seeds that violate one anyway are noted.
 #[must_use]
-pub(super) fn hunt(engine: Engine, bug: Bug, seeds: u64) -> Option<Found> {
+pub(super) fn hunt(engine: Engine, bug: Bug, seeds: u64, alarms: &mut Alarms) -> Option<Found> {
+    let mut from = 0;
+    loop {
+        let found = first_violation(engine, bug, from, seeds)?;
+        let seed = found.seeds - 1;
+        match violation_of(engine, seed) {
+            None => return Some(found),
+            Some(alarm) => alarms.insert((engine.to_string(), seed), alarm.check),
+        };
+        from = seed + 1;
+    }
+}
+
+/// Plants a bug for as long as it takes to find the lowest of the seeds `from..seeds` that violates a check.
+fn first_violation(engine: Engine, bug: Bug, from: u64, seeds: u64) -> Option<Found> {
     bug.plant();
-    let (next, last) = (AtomicU64::new(0), AtomicU64::new(seeds));
+    let (next, last) = (AtomicU64::new(from), AtomicU64::new(seeds));
     let found: Mutex<Option<Found>> = Mutex::new(None);
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -71,16 +87,14 @@ pub(super) fn hunt(engine: Engine, bug: Bug, seeds: u64) -> Option<Found> {
                     last.fetch_min(seed, Ordering::Relaxed);
                     let mut found = found.lock().expect("nothing panics while it holds this");
                     if found.as_ref().is_none_or(|earlier| seed < earlier.seeds - 1) {
-                        *found = Some(Found { engine, seeds: seed + 1, violation, unsound: None });
+                        *found = Some(Found { engine, seeds: seed + 1, violation });
                     }
                 }
             });
         }
     });
     plant(0);
-    let found = found.into_inner().expect("nothing panicked while it held this")?;
-    let unsound = violation_of(engine, found.seeds - 1).map(|violation| violation.check);
-    Some(Found { unsound, ..found })
+    found.into_inner().expect("nothing panicked while it held this")
 }
 
 fn violation_of(engine: Engine, seed: u64) -> Option<Violation> {

@@ -81,7 +81,7 @@ pub fn run(options: &Options) -> Result<bool, String> {
 /// Hunts for the bugs. Whether all were found.
 ///
 /// # Errors
-/// A name that is none, or a seed that violates a check without the bug too: finding it proves nothing.
+/// A name that is none, or a file that cannot be read or written.
 #[cfg(mutants)]
 pub fn run(options: &Options) -> Result<bool, String> {
     table::run(options)
