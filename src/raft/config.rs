@@ -37,7 +37,7 @@ pub struct Config {
     pub log_tail_bytes: u64,
     /// Bytes that the log takes in memory, at most: what is beyond leaves it once it is applied and durable, whether or not a
     /// snapshot covers it already. A member that needs it is sent a snapshot then. What a long log spares is sending that: where
-    /// an eighth of the newest snapshot is less, that is the bound, but not below [`LOG_BYTES_MIN`].
+    /// an eighth of the newest snapshot is less, that is the bound, but not below 8 MiB.
     pub log_bytes_max: u64,
     /// A leader keeps more than that tail for a member that is catching up, as long as the log in memory has at most so
     /// many bytes: otherwise a snapshot that takes long to send would be out of date when it arrives, for ever.
