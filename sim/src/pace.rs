@@ -18,10 +18,10 @@ const LATE_SHARE_MAX: f64 = 0.6;
 /// A window is so many heartbeats long.
 const WINDOW_BEATS: u64 = 20;
 
-/// Who was asked for what.
+/// A kind of question: whom it was put to, and what it asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
-    /// Whoever led was asked.
+    /// The leader was asked.
     pub leader: bool,
     /// A write.
     pub write: bool,
@@ -125,7 +125,7 @@ impl Sent {
 
     /// It has been refused, since its receiver has nothing that fits before it and says where to look.
     fn refused(&mut self, rejected: LogIndex, hint: LogIndex) {
-        // Who denies what it has acknowledged has no reason for that.
+        // A follower that denies what it has acknowledged has no reason for that.
         if rejected > self.acknowledged {
             let (from, to) = self.lacks;
             self.lacks = (if from < to { from.min(hint) } else { hint }, self.through);
@@ -219,7 +219,7 @@ impl Traffic {
         owed.map(|owed| *owed -= 1).is_some()
     }
 
-    /// Who starts does not know what it was asked before.
+    /// A process that starts does not know what the one before it was asked.
     pub fn started(&mut self, id: NodeId) {
         self.owed.retain(|(answers, _), _| *answers != id);
     }

@@ -286,7 +286,7 @@ fn agrees_with_view(world: &World, before: &Glance, status: &Value, after: &Glan
     between("the commit index", then.commit.get(), number(status, "/commit_index")?, later.commit.get())?;
     let applied = number(status, "/applied_index")?;
     between("the applied index", then.last_applied.index.get(), applied, later.last_applied.index.get())?;
-    // Who has only asked whether it should stand follows the same leader in the same term as before.
+    // A node that has only asked for pre-votes follows the same leader in the same term as before.
     if let Some(role) = later.role.filter(|_| then.turns == later.turns) {
         same("the role", &status["role"].as_str(), &Some(role_name(role)))?;
         let leader = status.pointer("/leader/id").and_then(Value::as_u64);
