@@ -81,34 +81,7 @@ enum Command {
         out: Option<PathBuf>,
     },
     /// Plants one bug after the other (sim/mutants/*.patch), and says after how many seeds which check finds it.
-    Mutants {
-        /// Only says which patches do not apply to the sources any more.
-        #[arg(long, conflicts_with_all = ["refresh", "build"])]
-        check: bool,
-        /// Only writes the patches anew whose surroundings have moved.
-        #[arg(long, conflicts_with = "build")]
-        refresh: bool,
-        /// Only builds the simulator with the bugs in it, and prints where it is.
-        #[arg(long)]
-        build: bool,
-        /// Seeds of the queue engine for each, at most.
-        #[arg(long, default_value_t = 10_000)]
-        seeds: u64,
-        /// Seeds of the madsim engine for each that the queue engine does not find, at most.
-        #[arg(long, default_value_t = 1_000)]
-        madsim_seeds: u64,
-        /// A file that says which seed finds which bug: that one is tried first.
-        #[arg(long)]
-        known: Option<PathBuf>,
-        /// Writes that file anew.
-        #[arg(long, requires = "known")]
-        update_known: bool,
-        /// Only these, by name.
-        only: Vec<String>,
-        /// As lines of a Markdown table.
-        #[arg(long)]
-        markdown: bool,
-    },
+    Mutants(mutants::Options),
     /// Makes a failing schedule small, and writes it to a file.
     Minimise {
         /// The seed, or the file.
@@ -143,28 +116,7 @@ fn carry_out(command: Command) -> Result<ExitCode, String> {
             Ok(if summary.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Replay { what, engine, verbose } => Ok(replay(engine, schedule(&what)?, verbose)),
-        Command::Mutants {
-            check,
-            refresh,
-            build,
-            seeds,
-            madsim_seeds,
-            known,
-            update_known,
-            only,
-            markdown,
-        } => {
-            let options = mutants::Options {
-                check,
-                refresh,
-                build,
-                seeds,
-                madsim_seeds,
-                known,
-                update_known,
-                only,
-                markdown,
-            };
+        Command::Mutants(options) => {
             let all_found = mutants::run(&options)?;
             Ok(if all_found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }

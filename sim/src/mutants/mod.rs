@@ -23,25 +23,33 @@ mod tests;
 use std::path::PathBuf;
 
 /// What to do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Only looks whether all patches apply.
+    /// Only says which patches do not apply to the sources any more.
+    #[arg(long, conflicts_with_all = ["refresh", "build"])]
     pub check: bool,
-    /// Only writes those patches anew whose surroundings have moved.
+    /// Only writes the patches anew whose surroundings have moved.
+    #[arg(long, conflicts_with = "build")]
     pub refresh: bool,
-    /// Only builds the simulator with the bugs in it.
+    /// Only builds the simulator with the bugs in it, and prints where it is.
+    #[arg(long)]
     pub build: bool,
-    /// Seeds of the queue engine for each bug, at most.
+    /// Seeds of the queue engine for each, at most.
+    #[arg(long, default_value_t = 10_000)]
     pub seeds: u64,
-    /// Seeds of the madsim engine for each bug that the queue engine does not find or does not run, at most.
+    /// Seeds of the madsim engine for each that the queue engine does not find or does not run, at most.
+    #[arg(long, default_value_t = 1_000)]
     pub madsim_seeds: u64,
     /// A file that says which seed finds which bug: that one is tried first.
+    #[arg(long)]
     pub known: Option<PathBuf>,
-    /// Whether to write that file anew.
+    /// Writes that file anew.
+    #[arg(long, requires = "known")]
     pub update_known: bool,
-    /// Names of the bugs; all if empty.
+    /// Only these, by name.
     pub only: Vec<String>,
-    /// Whether to print the lines of the table in docs/simulation.md.
+    /// As lines of a Markdown table.
+    #[arg(long)]
     pub markdown: bool,
 }
 
