@@ -9,7 +9,7 @@ Exit codes:
   0    it did what was asked; a node was told to stop and stopped cleanly
   1    it failed while it ran
   2    wrong usage: unknown flags, or values that make no sense
-  3    the data directory cannot be used: locked, unwritable, damaged, of another node or a newer format
+  3    the data directory cannot be used: locked, unwritable, damaged, of another node or another format
   4    an address cannot be listened on: the port is in use, or the address is not this machine's
   5    a running node had to give up (a failed disk, say): what it acknowledged is durable
   130  it was told a second time to stop, and did so at once";
