@@ -1,8 +1,9 @@
 //! The state machine, and the persistent maps it could stand on.
 //!
-//! `cargo bench --bench kv` measures times; `cargo bench --bench kv -- --memory NAME` the memory of one of them, and
-//! `-- --snapshots` that of a store which is written to while snapshots of it are saved. `KV_KEYS` (100,000) and
-//! `KV_VALUE_BYTES` (256) say how large it is. The figures and what was decided on them are in docs/performance.md.
+//! `cargo bench --bench kv` measures times; `cargo bench --bench kv -- --memory NAME` the memory of
+//! one of them, and `-- --snapshots` that of a store which is written to while snapshots of it are
+//! saved. `KV_KEYS` (100,000) and `KV_VALUE_BYTES` (256) say how large it is. The figures are in
+//! docs/results/memory.md, and what was decided on them in docs/performance.md.
 
 use bytes::Bytes;
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
@@ -238,7 +239,8 @@ fn print_memory<M: Map>(name: &str) {
     );
 }
 
-/// Keys are overwritten in a random order while another thread writes snapshots of the store, as a node does.
+/// Keys are overwritten in a random order while another thread writes snapshots of the store, as a
+/// node does.
 fn print_snapshots() {
     let before = resident_bytes();
     let mut store = filled::<Store>();

@@ -1,7 +1,7 @@
 //! What the core costs: three nodes in memory, with disks that are always done at once.
 //!
-//! An element is one entry, proposed at the leader, committed and applied on all three nodes: the CPU of three nodes
-//! together, without encoding, sockets and disks.
+//! An element is one entry, proposed at the leader, committed and applied on all three nodes: the
+//! CPU of three nodes together, without encoding, sockets and disks.
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

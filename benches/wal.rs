@@ -1,10 +1,10 @@
 //! The log on the real disk, beside what the disk itself can do.
 //!
-//! Each size of batch is measured twice: through the storage (encode, checksum, stamp, write, sync, receipt), and as
-//! a bare write and sync of as many bytes over a zero-filled file. The first line of each pair over the second is
-//! what the log costs; the log's includes the zeros that a thread writes ahead for segments that nothing recycles
-//! here. Criterion's files go below `target/`, the log to a temporary directory (`TMPDIR`): a
-//! RAM disk there measures no disk.
+//! Each size of batch is measured twice: through the storage (encode, checksum, stamp, write, sync,
+//! receipt), and as a bare write and sync of as many bytes over a zero-filled file. The first line
+//! of each pair over the second is what the log costs; the log's includes the zeros that a thread
+//! writes ahead for segments that nothing recycles here. Criterion's files go below `target/`, the
+//! log to a temporary directory (`TMPDIR`): a RAM disk there measures no disk.
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use infinitystore::raft::{

@@ -1,5 +1,5 @@
-//! What a peer may send: frames and messages decode or are refused, never panic, and what decodes encodes to
-//! something that decodes to the same.
+//! What a peer may send: frames and messages decode or are refused, never panic, and what decodes
+//! encodes to something that decodes to the same.
 #![no_main]
 
 use bytes::{Bytes, BytesMut};

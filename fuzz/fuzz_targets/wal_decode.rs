@@ -1,8 +1,9 @@
 //! A data directory whose files hold anything: opening and dumping it may fail, and never panics.
 //!
-//! Checksums keep random bytes out of the decoders, so there are three ways in, chosen by the first byte: the log
-//! is replaced by the input; the input edits the files of a real directory; the input is the content of a
-//! batch that is otherwise correct. The last one is encoded here, from `docs/wal-format.md`, on purpose.
+//! Checksums keep random bytes out of the decoders, so there are three ways in, chosen by the first
+//! byte: the log is replaced by the input; the input edits the files of a real directory; the input
+//! is the content of a batch that is otherwise correct. The last one is encoded here, from
+//! `docs/wal-format.md`, on purpose.
 #![no_main]
 
 use infinitystore::codec::checksum;
@@ -103,8 +104,8 @@ fn edit(disk: &MemoryDisk, files: &[PathBuf], input: &[u8]) {
     }
 }
 
-/// Puts a batch behind the first one: correct stamps and checksums around records made of the input, each a type
-/// byte, a length byte and a body.
+/// Puts a batch behind the first one: correct stamps and checksums around records made of the
+/// input, each a type byte, a length byte and a body.
 fn append_batch(file: &mut [u8], input: &[u8]) {
     let mut records = Vec::new();
     let mut rest = input;

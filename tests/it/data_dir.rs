@@ -1,4 +1,5 @@
-//! Data directories that cannot be used: each is refused with exit code 3 and a sentence that says what to do.
+//! Data directories that cannot be used: each is refused with exit code 3 and a sentence that says
+//! what to do.
 
 use crate::support::{Cluster, failed_start, free_port};
 use std::fs::{self, File};
@@ -121,7 +122,8 @@ fn a_damaged_log_is_refused_with_its_place_and_never_cut_short() {
     let (cluster, dir) = killed_node();
     let segments = segments(&dir);
     assert!(segments.len() >= 2, "{segments:?}");
-    // In a value that the oldest segment holds: acknowledged long ago. A batch begins with each 4 KiB.
+    // In a value that the oldest segment holds: acknowledged long ago. A batch begins with each
+    // 4 KiB.
     let victim = &segments[0];
     let place = 4 * 4096 + 600;
     patch(victim, place, |byte| byte ^ 0x40);

@@ -1,10 +1,11 @@
 //! The integration tests: one binary, so that it links once.
 //!
-//! - `floors` holds the rules of the source tree.
+//! - `floors` holds the rules of the source tree, `columns` the width of its prose.
 //! - The others start real nodes (the built binary, real sockets, real files) through `support`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bad_input;
+mod columns;
 mod data_dir;
 mod dev;
 mod failures;

@@ -1,4 +1,5 @@
-//! Data directories that go back in time, stand twice, or are emptied: nothing that was acknowledged may go with them.
+//! Data directories that go back in time, stand twice, or are emptied: nothing that was
+//! acknowledged may go with them.
 
 use crate::support::{Cluster, Node, eventually};
 use rustix::process::Signal;

@@ -1,5 +1,6 @@
-//! The power of all three nodes fails at once in the middle of load, and the disks lose any part of what was not
-//! synced: every acknowledged write is there afterwards. (kill -9 alone shows less: it keeps the page cache.)
+//! The power of all three nodes fails at once in the middle of load, and the disks lose any part of
+//! what was not synced: every acknowledged write is there afterwards. (kill -9 alone shows less: it
+//! keeps the page cache.)
 
 use bytes::Bytes;
 use infinitystore::kv::Op;
@@ -41,7 +42,8 @@ async fn start(name: &str, disk: &MemoryDisk, addr: &str) -> Node {
     let mut options = NodeOptions::new(name);
     options.data_dir = "/data".into();
     options.raft_addr = addr.to_owned();
-    // Small, so that segments fill up, snapshots are taken and old segments go in the time of the test.
+    // Small, so that segments fill up, snapshots are taken and old segments go in the time of the
+    // test.
     options.segment_bytes = 128 << 10;
     options.replica.snapshot_log_entries = 300;
     options.replica.raft.log_tail_entries = 50;
@@ -84,7 +86,8 @@ async fn read(node: &NodeHandle, key: &str) -> Option<u64> {
     }
 }
 
-/// A number that depends on all of the parts: which unsynced sectors are lost differs in each round and on each disk.
+/// A number that depends on all of the parts: which unsynced sectors are lost differs in each round
+/// and on each disk.
 fn mix(parts: [u64; 3]) -> u64 {
     parts.iter().fold(0x9e37_79b9_7f4a_7c15, |mixed: u64, part| {
         (mixed ^ part).wrapping_mul(0xbf58_476d_1ce4_e5b9).rotate_left(27)
@@ -117,7 +120,8 @@ async fn every_acknowledged_write_survives_a_power_loss_of_all_nodes() {
             let Acknowledged { key, value } = acknowledgements.recv().await.expect("writers go on");
             acknowledged.insert(key, value);
         }
-        // The power is gone: from here on no disk takes anything. What was durable before may still be acknowledged.
+        // The power is gone: from here on no disk takes anything. What was durable before may still
+        // be acknowledged.
         for machine in &machines {
             machine.disk.fail_power_after(0);
         }
@@ -139,7 +143,8 @@ async fn every_acknowledged_write_survives_a_power_loss_of_all_nodes() {
         for (number, (key, &value)) in acknowledged.iter().enumerate() {
             let found = read(&machines[number % 3].node.handle(), key).await;
             match key.parse::<usize>() {
-                // A key that was written again and again: what was not acknowledged may have been written too.
+                // A key that was written again and again: what was not acknowledged may have been
+                // written too.
                 Ok(writer) => {
                     assert!(
                         found.is_some_and(|found| value <= found && found <= attempted[writer]),

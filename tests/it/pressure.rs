@@ -1,7 +1,10 @@
-//! Memory under far more load than a cluster can take: large values, readers that do not read, many connections.
+//! Memory under far more load than a cluster can take: large values, readers that do not read, many
+//! connections.
 //!
 //! A few seconds by default. For a long run, from the shell:
-//! `PRESSURE_SECONDS=600 PRESSURE_CONNECTIONS=2000 cargo test --release --test it pressure -- --nocapture`
+//!
+//!     PRESSURE_SECONDS=600 PRESSURE_CONNECTIONS=2000 \
+//!         cargo test --release --test it pressure -- --nocapture
 
 use crate::support::{Cluster, Connection};
 use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
@@ -21,8 +24,8 @@ const REQUEST_MEMORY: usize = 64 << 20;
 const WRITERS: usize = 320;
 /// What one connection may hold beside the budget, bytes: two buffers and a task.
 const CONNECTION_BYTES: usize = 96 << 10;
-/// What a node holds beside the budget, the connections and the store: the log's tail, what is on its way to the disk
-/// and to two peers, a snapshot that is being written, and the process itself.
+/// What a node holds beside the budget, the connections and the store: the log's tail, what is on
+/// its way to the disk and to two peers, a snapshot that is being written, and the process itself.
 const REST_BYTES: usize = 640 << 20;
 
 fn parameter(name: &str, default: usize) -> usize {
@@ -66,7 +69,8 @@ fn memory_stays_below_what_the_settings_promise() {
                             written.fetch_add(1, Ordering::Relaxed);
                             connection = Some(open);
                         }
-                        // Refused before the body was read: the connection ends, and the client waits as it is told to.
+                        // Refused before the body was read: the connection ends, and the client
+                        // waits as it is told to.
                         Ok(_) => {
                             refused.fetch_add(1, Ordering::Relaxed);
                             thread::sleep(Duration::from_millis(50));

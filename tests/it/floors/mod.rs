@@ -1,7 +1,8 @@
 //! The rules of the source tree that the compiler does not know, run as tests.
 //!
-//! The table [`FLOORS`] says which folder stands on which. [`problems`] reads a tree (path to text) and says what breaks a rule; it is
-//! run on the repository, and on small broken trees, so that each rule is seen to fail.
+//! The table [`FLOORS`] says which folder stands on which. [`problems`] reads a tree (path to text)
+//! and says what breaks a rule; it is run on the repository, and on small broken trees, so that
+//! each rule is seen to fail.
 
 mod broken;
 mod rules;
@@ -39,7 +40,8 @@ const FLOORS: [Floor; 8] = [
 /// The files directly in `src/`; they may import everything.
 const ROOTS: [&str; 2] = ["lib.rs", "main.rs"];
 
-/// A file has at most this many lines, unless it is a test. (About 500 is the aim; this is the end.)
+/// A file has at most this many lines, unless it is a test. (About 500 is the aim; this is the
+/// end.)
 const LINES_MAX: usize = 600;
 
 /// What may lie at the top of the repository, beside what is ignored by git and begins with a dot.

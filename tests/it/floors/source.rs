@@ -1,4 +1,5 @@
-//! Enough of Rust's grammar to see what a file imports: its words without comments and strings, and the paths they form.
+//! Enough of Rust's grammar to see what a file imports: its words without comments and strings, and
+//! the paths they form.
 
 /// A word of the source: an identifier, `::`, or a single other character.
 pub(super) type Word = String;
@@ -91,9 +92,9 @@ fn after_quote(chars: &[char], start: usize) -> usize {
     }
 }
 
-/// Every path that begins with `root` (`crate`, `super`), with groups spelled out: `crate::a::{b, c::d}` is `[a, b]` and
-/// `[a, c, d]`. Visibilities (`pub(super)`, `pub(in crate::a)`) are
-/// no imports.
+/// Every path that begins with `root` (`crate`, `super`), with groups spelled out:
+/// `crate::a::{b, c::d}` is `[a, b]` and `[a, c, d]`. Visibilities (`pub(super)`,
+/// `pub(in crate::a)`) are no imports.
 pub(super) fn paths_from(words: &[Word], root: &str) -> Vec<Vec<String>> {
     let mut paths = Vec::new();
     for at in 0..words.len() {

@@ -1,10 +1,12 @@
-//! HTTP/1.1 over a bare socket: what is sent is what the test says, what comes back is what the node sent.
+//! HTTP/1.1 over a bare socket: what is sent is what the test says, what comes back is what the
+//! node sent.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// An answer takes no longer, or the connection is given up. Longer than a node's own request time-out.
+/// An answer takes no longer, or the connection is given up. Longer than a node's own request
+/// time-out.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What came back.

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 /// A client gives an answer up after this, and goes to another node.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
-/// After a failure, before the next attempt: a cluster without a leader is not made faster by being asked all the time.
+/// After a failure, before the next attempt: a cluster without a leader is not made faster by being
+/// asked all the time.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Clients on threads of their own.
@@ -112,7 +113,8 @@ impl Load {
         crate::support::eventually(&what, || (self.answered.load(Ordering::Relaxed) >= goal).then_some(()));
     }
 
-    /// Stops the clients, reads every key once more through every node that runs, and returns all that was seen.
+    /// Stops the clients, reads every key once more through every node that runs, and returns all
+    /// that was seen.
     pub(crate) fn finish(self, nodes: &[Node]) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
         let mut recorder = Recorder::new();

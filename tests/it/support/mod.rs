@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Whatever is waited for comes within this time even on a busy machine; a test that waits longer has failed.
+/// Whatever is waited for comes within this time even on a busy machine; a test that waits longer
+/// has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at something that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -36,8 +37,9 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
     }
 }
 
-/// A port on which nobody listens, each time another one. Below the range from which the system takes ports for outgoing
-/// connections, so that it is still free when a node that was killed comes back to it.
+/// A port on which nobody listens, each time another one. Below the range from which the system
+/// takes ports for outgoing connections, so that it is still free when a node that was killed comes
+/// back to it.
 pub(crate) fn free_port() -> u16 {
     const FIRST: u16 = 15_000;
     const COUNT: u16 = 15_000;

@@ -214,7 +214,8 @@ impl Node {
         serde_json::from_str(&self.try_get("/v1/status")?.body).ok()
     }
 
-    /// Waits until `/readyz` says so: a leader is known, a quorum confirms, what is committed is applied.
+    /// Waits until `/readyz` says so: a leader is known, a quorum confirms, what is committed is
+    /// applied.
     #[track_caller]
     pub(crate) fn wait_until_ready(&self) {
         eventually(&format!("{} to be ready", self.name), || {
