@@ -23,8 +23,9 @@ pub(in crate::cli) struct Cli {
 }
 
 impl Cli {
-    /// What the command line and the environment say. A variable that is empty counts as one that is not set: it is what
-    /// `NAME=${OTHER}` leaves, in a unit or a compose file, where there is no `OTHER`.
+    /// What the command line and the environment say. A variable that is empty counts as one that
+    /// is not set: it is what `NAME=${OTHER}` leaves, in a unit or a compose file, where there is
+    /// no `OTHER`.
     ///
     /// # Errors
     /// Wrong usage, or a text that was asked for.
@@ -41,7 +42,8 @@ impl Cli {
         Ok(cli)
     }
 
-    /// `text`, and of each flag that it names and that the environment has set, which variable that was.
+    /// `text`, and of each flag that it names and that the environment has set, which variable that
+    /// was.
     pub(in crate::cli) fn name_variables(&self, text: &str) -> String {
         let names = |flag: &str| {
             let mut found = text.match_indices(flag).map(|(at, _)| &text[at + flag.len()..]);
@@ -57,7 +59,8 @@ impl Cli {
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Command {
-    /// Start a cluster to try, on this machine: several nodes, joined, with the commands to talk to them
+    /// Start a cluster to try, on this machine: several nodes, joined, with the commands to talk to
+    /// them
     Dev(DevArgs),
     /// Put load on a cluster and measure it
     Bench(BenchArgs),
@@ -80,7 +83,7 @@ pub(in crate::cli) enum WalCommand {
 /// A node.
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct NodeArgs {
-    /// Name of this node, by which people call it
+    /// Name of this node
     #[arg(long, env = "INFINITYSTORE_NODE_ID", default_value = "node1", value_name = "NAME")]
     pub(in crate::cli) node_id: String,
     /// Where to listen for the other nodes; `:PORT` means every interface
@@ -95,31 +98,34 @@ pub(in crate::cli) struct NodeArgs {
     /// Raft addresses of members of a cluster to join, if this node has no data yet [default: none]
     #[arg(long, env = "INFINITYSTORE_JOIN", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new(), value_name = "HOST:PORT,…")]
     pub(in crate::cli) join: Vec<String>,
-    /// Where the other nodes reach this one, if not at --raft-addr [default: --raft-addr, or the host's name]
+    /// Where the other nodes reach this one, if not at --raft-addr [default: --raft-addr, or the
+    /// host's name]
     #[arg(long, env = "INFINITYSTORE_ADVERTISE_RAFT_ADDR", value_name = "HOST[:PORT]")]
     pub(in crate::cli) advertise_raft_addr: Option<String>,
     /// Where clients reach this node, if not at --http-addr [default: --http-addr]
     #[arg(long, env = "INFINITYSTORE_ADVERTISE_HTTP_ADDR", value_name = "HOST:PORT")]
     pub(in crate::cli) advertise_http_addr: Option<String>,
-    /// A leader sends a heartbeat to a silent connection after so long; at least 1ms
+    /// A leader that has told a node nothing for this long sends it a heartbeat; at least 1ms
     #[arg(long, env = "INFINITYSTORE_HEARTBEAT_INTERVAL", default_value = "100ms", value_parser = micros, value_name = "TIME")]
     pub(in crate::cli) heartbeat_interval: u64,
-    /// A follower stands for election after a silence between this and twice this; at least 3 heartbeat intervals
+    /// A follower stands for election after a silence between this and twice this; at least 3
+    /// heartbeat intervals
     #[arg(long, env = "INFINITYSTORE_ELECTION_TIMEOUT", default_value = "600ms", value_parser = micros, value_name = "TIME")]
     pub(in crate::cli) election_timeout: u64,
-    /// A client is told after so long that its request failed, or that its outcome is unknown
+    /// After this long a client is told that its request failed, or that its outcome is unknown
     #[arg(long, env = "INFINITYSTORE_REQUEST_TIMEOUT", default_value = "5s", value_parser = micros_above_zero, value_name = "TIME")]
     pub(in crate::cli) request_timeout: u64,
-    /// When told to stop, requests at hand may take so long
+    /// How long requests under way may still take when the node is told to stop
     #[arg(long, env = "INFINITYSTORE_STOP_TIMEOUT", default_value = "5s", value_parser = micros, value_name = "TIME")]
     pub(in crate::cli) stop_timeout: u64,
     /// Size of one file of the log
     #[arg(long, env = "INFINITYSTORE_SEGMENT_BYTES", default_value = "64MiB", value_parser = bytes_above_zero, value_name = "BYTES")]
     pub(in crate::cli) segment_bytes: u64,
-    /// Take a snapshot when the log has grown by so many bytes, and by as many as the store has …
+    /// Take a snapshot when the log has grown by this many bytes, and by as many as the store holds
+    /// …
     #[arg(long, env = "INFINITYSTORE_SNAPSHOT_LOG_BYTES", default_value = "64MiB", value_parser = bytes_above_zero, value_name = "BYTES")]
     pub(in crate::cli) snapshot_log_bytes: u64,
-    /// … or by so many entries, and a quarter as many as there are keys
+    /// … or by this many entries, and by a quarter of the number of keys
     #[arg(long, env = "INFINITYSTORE_SNAPSHOT_LOG_ENTRIES", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "COUNT")]
     pub(in crate::cli) snapshot_log_entries: u64,
     /// Entries kept in the log behind a snapshot, for nodes that lag, at most …
@@ -134,13 +140,16 @@ pub(in crate::cli) struct NodeArgs {
     /// HTTP connections at the same time from one address [default: three of four]
     #[arg(long, env = "INFINITYSTORE_HTTP_CONNECTIONS_PER_ADDRESS", value_parser = count_above_zero, value_name = "COUNT")]
     pub(in crate::cli) http_connections_per_address: Option<usize>,
-    /// Memory for HTTP requests and answers under way; what is beyond it is answered 503. At least 20MiB
+    /// Memory for HTTP requests and answers under way; a request for which there is none is
+    /// answered 503. At least 20MiB
     #[arg(long, env = "INFINITYSTORE_REQUEST_MEMORY", default_value = "256MiB", value_parser = bytes_above_zero, value_name = "BYTES")]
     pub(in crate::cli) request_memory: u64,
-    /// Names of this node that clients may ask for beside its addresses and the names it is told elsewhere; `*` for any [default: none]
+    /// Further names under which clients reach this node, beside its addresses and its host name;
+    /// `*` for any [default: none]
     #[arg(long, env = "INFINITYSTORE_ALLOW_HOST", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new(), value_name = "NAME,…")]
     pub(in crate::cli) allow_host: Vec<String>,
-    /// Threads for sockets and consensus; the disk has its own. More than one pays only with many cores
+    /// Threads for sockets and consensus; the disk has its own. More than one pays only with many
+    /// cores
     #[arg(long, env = "INFINITYSTORE_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "COUNT")]
     pub(in crate::cli) threads: u16,
     #[command(flatten)]
@@ -156,7 +165,8 @@ pub(in crate::cli) struct LogArgs {
     /// How log lines look
     #[arg(long, env = "INFINITYSTORE_LOG_FORMAT", default_value = "text", value_enum)]
     pub(in crate::cli) log_format: LogFormat,
-    /// What is logged: off, error, warn, info, debug or trace, also by module, as in info,infinitystore::server=debug
+    /// What is logged: off, error, warn, info, debug or trace, also by module, as in
+    /// info,infinitystore::server=debug
     #[arg(long, env = "INFINITYSTORE_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
     pub(in crate::cli) log_level: String,
 }
@@ -176,7 +186,8 @@ pub(in crate::cli) struct DevArgs {
     /// How many nodes
     #[arg(long, env = "INFINITYSTORE_DEV_NODES", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9), value_name = "COUNT")]
     pub(in crate::cli) nodes: u16,
-    /// HTTP port of the first node; its raft port is one below, the next node's are 10 above. Taken ports are skipped
+    /// HTTP port of the first node; its raft port is one below, the next node's are 10 above. Taken
+    /// ports are skipped
     #[arg(long, env = "INFINITYSTORE_DEV_BASE_PORT", default_value_t = 8001, value_parser = clap::value_parser!(u16).range(2..=60_000), value_name = "PORT")]
     pub(in crate::cli) base_port: u16,
     /// Where the nodes keep their data and logs; a cluster that is already there is started again
@@ -225,7 +236,7 @@ pub(in crate::cli) struct BenchArgs {
     /// How long to put load on before measuring, seconds
     #[arg(long, env = "INFINITYSTORE_BENCH_WARMUP", default_value_t = 2, value_name = "SECONDS")]
     pub(in crate::cli) warmup: u32,
-    /// A request that is not answered after so long counts as failed
+    /// A request that is not answered within this time counts as failed
     #[arg(long, env = "INFINITYSTORE_BENCH_TIMEOUT", default_value = "6s", value_parser = micros_above_zero, value_name = "TIME")]
     pub(in crate::cli) timeout: u64,
     /// Threads of the load generator
@@ -260,7 +271,8 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
         .mut_subcommands(without_empty_variables)
 }
 
-/// An error about a value that came from the environment names the variable: the user never wrote the flag.
+/// An error about a value that came from the environment names the variable: the user never wrote
+/// the flag.
 fn with_its_variable(error: clap::Error, command: &clap::Command, arguments: &[OsString]) -> clap::Error {
     let Some(ContextValue::String(about)) = error.get(ContextKind::InvalidArg) else { return error };
     let written = |name: &str| {
@@ -303,7 +315,8 @@ fn variables_used(command: &clap::Command, matches: &clap::ArgMatches) -> Vec<(S
         .collect()
 }
 
-/// The original took its flags with one dash too (`-node-id=node1`): these three get their second one.
+/// The original took its flags with one dash too (`-node-id=node1`): these three get their second
+/// one.
 pub(in crate::cli) fn with_double_dashes(
     args: impl Iterator<Item = OsString>,
 ) -> impl Iterator<Item = OsString> {

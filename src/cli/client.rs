@@ -30,7 +30,8 @@ pub(in crate::cli) struct Head {
 
 impl Client {
     pub(in crate::cli) async fn connect(addr: &str) -> io::Result<Self> {
-        // `:8001` is how a node is told to listen on every interface; from here that is this machine.
+        // `:8001` is how a node is told to listen on every interface; from here that is this
+        // machine.
         let addr = if addr.starts_with(':') { format!("localhost{addr}") } else { addr.to_owned() };
         let stream = TcpStream::connect(&addr).await?;
         stream.set_nodelay(true)?;

@@ -1,16 +1,18 @@
-//! File descriptors: as many as the system gives, and who may have how many of them.
+//! File descriptors: how many the system gives, and how they are divided.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{debug, warn};
 
 /// For the log, snapshots, listeners, standard streams and what the runtime needs.
 const OWN: u64 = 64;
-/// Connections on the raft port, at most and at least: a few for each member, and those that are turned away.
+/// Connections on the raft port, at most and at least: a few for each member, and those that are
+/// turned away.
 const RAFT_MAX: u64 = 1024;
 const RAFT_MIN: u64 = 16;
-/// The raft port gets this part of what there is: one in so many.
+/// The raft port gets one descriptor in this many.
 const RAFT_ONE_IN: u64 = 8;
-/// HTTP connections that are turned away need a descriptor too: one in so many.
+/// HTTP connections that are turned away need a descriptor too: they get one in this many of the
+/// rest.
 const REFUSED_ONE_IN: u64 = 16;
 const REFUSED_MAX: u64 = 128;
 
@@ -25,7 +27,8 @@ pub(in crate::cli) struct Shares {
     pub(in crate::cli) refused: usize,
 }
 
-/// Raises the soft limit of open files to the hard one. The limit then; `None` where there is none.
+/// Raises the soft limit of open files to the hard one. Returns the limit then; `None` if there is
+/// none.
 pub(in crate::cli) fn raise() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {

@@ -19,7 +19,8 @@ pub(in crate::cli) fn start(options: &LogArgs) -> Result<(), Failure> {
     })?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // A log that cannot be written (a closed pipe, a full disk) is no reason to stop: and it is where errors go.
+        // A log that cannot be written (a closed pipe, a full disk) is no reason to stop: and it is
+        // where errors go.
         .log_internal_errors(false)
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal());
@@ -30,10 +31,11 @@ pub(in crate::cli) fn start(options: &LogArgs) -> Result<(), Failure> {
     .map_err(|error| Failure::new(ExitStatus::Failure, format!("cannot set logging up: {error}")))
 }
 
-/// Reads a filter: levels, alone or for a module. A filter without a level of its own has `info` for the other modules.
+/// Reads a filter: levels, alone or for a module. A filter without a level of its own has `info`
+/// for the other modules.
 ///
-/// The library takes a word that is no level for the name of a module, and then logs nothing else at all: a mistyped level
-/// would silence everything.
+/// The library takes a word that is no level for the name of a module, and then logs nothing else
+/// at all: a mistyped level would silence everything.
 ///
 /// # Errors
 /// What is wrong with it.

@@ -1,6 +1,7 @@
 //! The command line: a node, a cluster to try, a load generator, and looks into a log.
 //!
-//! Every option has a default and an environment variable; every failure has an exit code ([`ExitStatus`]) and names its remedy.
+//! Every option has a default and an environment variable; every failure has an exit code
+//! ([`ExitStatus`]) and names its remedy.
 
 mod args;
 mod bench;

@@ -1,5 +1,5 @@
-//! SIGINT and SIGTERM: the first asks to stop, the second stops at once. SIGHUP (the terminal is gone) asks `dev` and
-//! `bench` to stop; a node goes on.
+//! SIGINT and SIGTERM: the first asks to stop, the second stops at once. SIGHUP (the terminal is
+//! gone) asks `dev` and `bench` to stop; a node goes on.
 
 use crate::cli::exit::{ExitStatus, Failure};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -14,8 +14,8 @@ pub(in crate::cli) struct StopSignals {
 }
 
 impl StopSignals {
-    /// For a program that belongs to its terminal. From now on these signals do not end the process by themselves.
-    /// Within a runtime.
+    /// For a program that belongs to its terminal. From now on these signals do not end the process
+    /// by themselves. Within a runtime.
     pub(in crate::cli) fn new() -> Result<Self, Failure> {
         Self::listen(true)
     }
@@ -56,7 +56,7 @@ impl StopSignals {
     }
 }
 
-/// A runtime: on this thread alone, or with so many of its own.
+/// A runtime on this thread alone, or with `threads` threads of its own.
 pub(in crate::cli) fn runtime(threads: u16) -> Result<tokio::runtime::Runtime, Failure> {
     let mut builder = match threads {
         0 | 1 => tokio::runtime::Builder::new_current_thread(),

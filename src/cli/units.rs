@@ -45,7 +45,8 @@ pub(in crate::cli) fn count_above_zero(text: &str) -> Result<usize, String> {
     if count > 0 { Ok(count) } else { Err("must be above zero".to_owned()) }
 }
 
-/// `host:port` of a node's HTTP API; `:port` is this machine's. Takes the URL that `dev` prints, too.
+/// `host:port` of a node's HTTP API; `:port` is this machine's. Takes the URL that `dev` prints,
+/// too.
 ///
 /// # Errors
 /// What was expected.

@@ -5,7 +5,8 @@ use crate::storage::{DumpItem, RealDisk, dump as read};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-/// Prints the log in a data directory. What cannot be read is printed as such, and makes the dump fail at its end.
+/// Prints the log in a data directory. What cannot be read is printed as such, and makes the dump
+/// fail at its end.
 pub(in crate::cli) fn dump(dir: &Path) -> Result<(), Failure> {
     if !dir.is_dir() {
         let what = if dir.exists() { "is no directory" } else { "does not exist" };

@@ -3,10 +3,10 @@
 //! ```text
 //! length u32 | checksum of the length u32 | checksum u32 | payload (length bytes)
 //! ```
-//! The last checksum covers the length and the payload. The length has one of its own, because a damaged one could not be told
-//! from a long frame of which more is to come: the receiver would wait, and swallow every later frame. A run of zeros is no
-//! frame. A stream that yields an error is beyond repair: where the next frame starts is unknown, and the connection must be
-//! closed.
+//! The last checksum covers the length and the payload. The length has a checksum of its own.
+//! Without it the receiver could not tell a damaged length from a long frame: it would wait for the
+//! rest, and swallow every later frame. A run of zeros is no frame. A stream that yields an error
+//! is beyond repair: where the next frame starts is unknown, and the connection must be closed.
 
 use crate::codec::wire::{DecodeError, checksum, checksum_parts};
 use alloc::vec::Vec;
@@ -15,11 +15,11 @@ use bytes::{Buf, Bytes, BytesMut};
 /// Bytes of a frame before its payload.
 pub const FRAME_HEADER_BYTES: usize = 12;
 
-/// Appends a frame to `out`; `payload` appends its content. Frames may be appended one after the other, to be sent in
-/// one write.
+/// Appends a frame to `out`; `payload` appends its content. Frames may be appended one after the
+/// other, to be sent in one write.
 ///
 /// # Panics
-/// If the payload is longer than `u32::MAX` bytes: whoever sends keeps far below that.
+/// If the payload is longer than `u32::MAX` bytes. Senders keep far below that.
 pub fn encode_frame(out: &mut Vec<u8>, payload: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
@@ -32,8 +32,9 @@ pub fn encode_frame(out: &mut Vec<u8>, payload: impl FnOnce(&mut Vec<u8>)) {
     header[8..].copy_from_slice(&sum.to_le_bytes());
 }
 
-/// Takes the first frame's payload from the front of `received`, shared with it, not copied. `None` while the frame is
-/// incomplete: receive more and ask again. `limit` bounds the payload; a longer one is refused by its header alone.
+/// Takes the first frame's payload from the front of `received`, shared with it, not copied. `None`
+/// while the frame is incomplete: receive more and ask again. `limit` bounds the payload; a longer
+/// one is refused by its header alone.
 ///
 /// # Errors
 /// [`DecodeError::TooLong`] or [`DecodeError::Checksum`]; the stream is of no use afterwards.

@@ -3,11 +3,11 @@
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// Counters (terms, indices, offsets) above this are refused where they come in, so that counting on from them cannot
-/// overflow. No counter gets there honestly.
+/// Counters (terms, indices, offsets) above this are refused where they come in, so that counting
+/// on from them cannot overflow. No correct node counts that far.
 pub const COUNTER_MAX: u64 = 1 << 62;
 
-/// Why bytes could not be decoded. Carries what was read, for the log line of whoever received them.
+/// Why bytes could not be decoded. Carries what was read, for the log line of the receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// Fewer bytes than the format needs.
@@ -160,7 +160,8 @@ impl Reader {
         Ok(u128::from_le_bytes(self.array(what)?))
     }
 
-    /// A little-endian u64 that is counted on from (a term, an index, an offset): at most [`COUNTER_MAX`].
+    /// A little-endian u64 that is counted on from (a term, an index, an offset): at most
+    /// [`COUNTER_MAX`].
     ///
     /// # Errors
     /// [`DecodeError::Short`] or [`DecodeError::Invalid`].
@@ -218,7 +219,8 @@ pub trait Writer {
     /// Appends a byte string behind its u32 length.
     ///
     /// # Panics
-    /// If it is longer than `u32::MAX` bytes: limits far below that are checked where bytes come in.
+    /// If it is longer than `u32::MAX` bytes: limits far below that are checked where bytes come
+    /// in.
     fn put_bytes(&mut self, value: &[u8]);
 }
 

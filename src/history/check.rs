@@ -18,7 +18,8 @@ pub struct Effort {
 }
 
 impl Default for Effort {
-    /// Seconds for the worst key; thousands of operations by dozens of clients need a few steps for each operation.
+    /// Seconds for the worst key; thousands of operations by dozens of clients need a few steps for
+    /// each operation.
     fn default() -> Self {
         Self { steps_max: 1_000_000 }
     }
@@ -31,7 +32,8 @@ pub enum Verdict {
     Linearizable,
     /// Some answers cannot be explained.
     Violation(Violation),
-    /// The search of this key gave up. To be treated as a failure: give it more [`Effort`], or a shorter history.
+    /// The search of this key gave up. To be treated as a failure: give it more [`Effort`], or a
+    /// shorter history.
     Inconclusive {
         /// The key.
         key: Bytes,
@@ -63,8 +65,8 @@ impl fmt::Display for Report {
     }
 }
 
-/// Checks whether a history is linearizable, starting from an empty store. The first violation found is
-/// reported; a violation goes before an inconclusive key.
+/// Checks whether a history is linearizable, starting from an empty store. The first violation
+/// found is reported; a violation goes before an inconclusive key.
 pub fn check(operations: &[Operation], effort: Effort) -> Report {
     let mut keys: BTreeMap<&[u8], Vec<&Operation>> = BTreeMap::new();
     for operation in operations {

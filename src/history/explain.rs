@@ -15,8 +15,8 @@ pub struct Violation {
     pub key: Bytes,
     /// What is wrong with them.
     pub reason: &'static str,
-    /// As few operations as could be found that no order explains, in the order of their calls. What the history
-    /// holds beside them does not help.
+    /// As few operations as could be found that no order explains, in the order of their calls.
+    /// What the history holds beside them does not help.
     pub operations: Vec<Operation>,
 }
 
@@ -30,12 +30,14 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Reduces the operations of one key, which no order explains, to a few of them, in at most about `steps_max` steps.
+/// Reduces the operations of one key, which no order explains, to a few of them, in at most about
+/// `steps_max` steps.
 ///
-/// Linearizability is closed under prefixes, so it begins with the shortest prefix in time that has no order. Then it leaves out
-/// operations, as long as what remains has none. Only such are left out that a history with an order can lose: gets,
-/// and writes that no get (left) can have read, since it returned before them or another write is certainly between.
-/// So what remains is a violation of its own.
+/// Linearizability is closed under prefixes, so it begins with the shortest prefix in time that has
+/// no order. Then it leaves out operations, as long as what remains has none. It leaves out only
+/// operations that a history with an order can lose: gets, and writes that no remaining get can
+/// have read, since the get returned before the write or another write certainly stands between. So
+/// what remains is a violation of its own.
 pub(in crate::history) fn explain(operations: &[&Operation], steps_max: u64) -> Vec<Operation> {
     let mut reducer = Reducer { operations, end: u64::MAX, steps_left: steps_max };
     reducer.find_end();
@@ -131,9 +133,11 @@ impl Reducer<'_> {
 
 /// The operations that stay, when some are to be left out.
 struct Others<'a> {
-    /// For each value that was read: returns of its gets ascending, each with the first call among it and those after it.
+    /// For each value that was read: returns of its gets ascending, each with the first call among
+    /// it and those after it.
     gets: BTreeMap<Option<&'a [u8]>, Vec<(u64, u64)>>,
-    /// Calls of the writes that returned, ascending, each with the first return among it and those after it.
+    /// Calls of the writes that returned, ascending, each with the first return among it and those
+    /// after it.
     writes: Vec<(u64, u64)>,
 }
 
@@ -153,8 +157,9 @@ impl<'a> Others<'a> {
         Self { gets, writes }
     }
 
-    /// Whether this is a write that one of them can have read directly. The set of a value that is read stays in any case: without it,
-    /// what remains would be a violation, but one that explains nothing.
+    /// Whether this is a write that one of them can have read directly. The set of a value that is
+    /// read stays in any case: without it, what remains would be a violation, but one that explains
+    /// nothing.
     fn can_have_read(&self, reducer: &Reducer<'_>, index: usize) -> bool {
         let operation = reducer.operations[index];
         let value = match &operation.kind {

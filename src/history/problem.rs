@@ -1,13 +1,15 @@
-//! One key's history, made ready for the search: values become numbers, and what cannot matter is left out.
+//! One key's history, made ready for the search: values become numbers, and what cannot matter is
+//! left out.
 //!
 //! Each reduction keeps the answer, in both directions:
 //! - A get of unknown outcome says nothing: left out.
-//! - A write of unknown outcome whose value nobody read: left out. In any valid order that has it, no get stands
-//!   between it and the next write, so the order is as valid without it.
-//! - A value with only one writer: the writer comes before each get of it. So the get cannot come before the writer's call,
-//!   nor the writer after the first return of a get; and a writer of unknown outcome whose value was read did happen.
-//! - What is left of unknown outcome writes a value that others write too (a delete, mostly). It is a *supply*: the search
-//!   may use it to explain a get, or not.
+//! - A write of unknown outcome whose value was never read is left out. In any valid order that has
+//!   it, no get stands between it and the next write, so the order is as valid without it.
+//! - A value with only one writer: the writer comes before each get of it. So the get cannot come
+//!   before the writer's call, nor the writer after the first return of a get; and a writer of
+//!   unknown outcome whose value was read did happen.
+//! - What is left of unknown outcome writes a value that others write too (a delete, mostly). It is
+//!   a *supply*: the search may use it to explain a get, or not.
 
 use crate::history::operation::{Kind, Operation};
 use alloc::collections::BTreeMap;
@@ -41,7 +43,8 @@ pub(in crate::history) struct Problem {
     pub(in crate::history) supplies: Vec<Vec<u64>>,
 }
 
-/// Makes the operations of one key ready. `None`: no order can explain them, as somebody read what nobody had written.
+/// Makes the operations of one key ready. `None`: no order can explain them, since a client read a
+/// value that was never written.
 pub(in crate::history) fn problem<'a>(operations: impl Iterator<Item = &'a Operation>) -> Option<Problem> {
     let mut ids: BTreeMap<&[u8], ValueId> = BTreeMap::new();
     let mut writers: Vec<Vec<(u64, Option<u64>, usize)>> = vec![Vec::new()];

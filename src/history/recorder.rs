@@ -7,7 +7,8 @@ use bytes::Bytes;
 /// What a client is about to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Set the key to this value. Values that are never written twice make for a sharper and faster check.
+    /// Set the key to this value. Values that are never written twice make for a sharper and faster
+    /// check.
     Set(Bytes),
     /// Remove the key.
     Delete,
@@ -21,9 +22,9 @@ pub struct OperationId(usize);
 
 /// Collects the operations of a run.
 ///
-/// Call [`Recorder::call`] just before a request is sent, and one of the others when it has ended. An operation that never ends has an
-/// unknown outcome. Clients on threads of their own may each have a recorder, if they share a clock: see
-/// [`Recorder::merge`].
+/// Call [`Recorder::call`] just before a request is sent, and one of the others when it has ended.
+/// An operation that never ends has an unknown outcome. Clients on threads of their own may each
+/// have a recorder, if they share a clock: see [`Recorder::merge`].
 ///
 /// ```
 /// use infinitystore::history::{Action, Effort, Recorder, Verdict, check};
@@ -115,7 +116,8 @@ impl Recorder {
         assert!(operation.is_some_and(|operation| operation.ret.is_none()), "the operation had ended before");
     }
 
-    /// Takes in the operations of another recorder, whose times are of the same clock. Ids of `other` lose their meaning.
+    /// Takes in the operations of another recorder, whose times are of the same clock. Ids of
+    /// `other` lose their meaning.
     pub fn merge(&mut self, other: Self) {
         self.operations.extend(other.operations);
     }

@@ -1,7 +1,8 @@
 //! The store's revisions as clients observed them, over all keys.
 //!
-//! A revision numbers one mutation of the whole store. So no two sets share one; a get that saw a revision saw that
-//! set; and what is called after a revision has been observed can only make later ones, and see none earlier of the same key.
+//! A revision numbers one mutation of the whole store. So no two sets share one; a get that saw a
+//! revision saw that set; and what is called after a revision has been observed can only make later
+//! ones, and see none earlier of the same key.
 
 use crate::history::explain::Violation;
 use crate::history::operation::{Kind, Operation};

@@ -1,18 +1,22 @@
 //! The search for an order that explains one key's history.
 //!
-//! A *configuration* is the set of operations that have a place already, the value after them, and the supplies used.
-//! An operation may come next if none without a place returned before its call. The search goes depth first and
-//! never looks at a configuration twice (Lowe 2017). With dozens of clients on one key that alone is too slow; so it branches only
-//! where the choice can matter:
-//! - A get that may come next and whose value is there is given its place at once: it changes nothing, and waiting cannot help it.
-//! - A write is *silent* if no get of its value is left. Silent writes that may come next are given their places just
-//!   before any other write that comes next (which hides them at once); and immediately, if no get of the present value is left either.
-//!   All values that no get is left of are one: [`HIDDEN`].
-//! - Of several writes of the same value that may come next, only the one that returns first is tried: in any order that begins with
-//!   another, the two can change places.
-//! - It does not go on while a get is left that was answered before any write was called that could still serve it. So a value that is
-//!   written once is written only when all its gets may come right after it.
-//! - A supply is used only to explain a get that comes right after it, and those called first are used first; so it is enough to count them.
+//! A *configuration* is the set of operations that have a place already, the value after them, and
+//! the supplies used. An operation may come next if none without a place returned before its call.
+//! The search goes depth first and never looks at a configuration twice (Lowe 2017). With dozens of
+//! clients on one key that alone is too slow; so it branches only where the choice can matter:
+//! - A get that may come next and whose value is there is given its place at once: it changes
+//!   nothing, and waiting cannot help it.
+//! - A write is *silent* if no get of its value is left. Silent writes that may come next are given
+//!   their places just before any other write that comes next (which hides them at once); and
+//!   immediately, if no get of the present value is left either. All values that no get is left of
+//!   are one: [`HIDDEN`].
+//! - Of several writes of the same value that may come next, only the one that returns first is
+//!   tried: in any order that begins with another, the two can change places.
+//! - It does not go on while a get is left that was answered before any write was called that could
+//!   still serve it. So a value that is written once is written only when all its gets may come
+//!   right after it.
+//! - A supply is used only to explain a get that comes right after it, and those called first are
+//!   used first; so it is enough to count them.
 
 use crate::history::problem::{ABSENT, Item, Problem, ValueId};
 use alloc::collections::BTreeSet;
@@ -38,8 +42,8 @@ pub(in crate::history) fn search(problem: &Problem, steps_max: u64) -> (Found, u
     Search::new(problem).run(steps_max)
 }
 
-/// Looks for an order, in at most `steps_max` configurations: the items of the problem in that order. Supplies are not named in it: one
-/// stands before each get whose value is not there.
+/// Looks for an order, in at most `steps_max` configurations: the items of the problem in that
+/// order. Supplies are not named in it: one stands before each get whose value is not there.
 pub(in crate::history) fn search_order(problem: &Problem, steps_max: u64) -> Option<Vec<usize>> {
     let mut search = Search::new(problem);
     let (found, _) = search.run(steps_max);
@@ -174,8 +178,8 @@ impl<'a> Search<'a> {
         self.place_all(|search, index| search.is_silent(index));
     }
 
-    /// Gives places to those that may come next and are `wanted`. None of them hinders another: that one
-    /// may come next does not end when others come before it.
+    /// Gives places to those that may come next and are `wanted`. None of them hinders another:
+    /// that one may come next does not end when others come before it.
     fn place_all(&mut self, wanted: impl Fn(&Self, usize) -> bool) {
         let horizon = self.horizon();
         for index in self.first..self.problem.items.len() {
@@ -198,7 +202,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Whether a get is left that no write can serve any more: those left are called after it returned.
+    /// Whether a get is left that no write can serve any more: those left are called after it
+    /// returned.
     fn is_dead_end(&self) -> bool {
         if self.value != HIDDEN
             && self.next_of(&self.readers, self.value).is_some_and(|get| self.is_starved(get))

@@ -10,18 +10,20 @@ use alloc::vec::Vec;
 /// Where an operation takes effect in an order that explains its key's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Point {
-    /// Which operation, as an index into the history.
+    /// Index of the operation in the history.
     pub operation: usize,
     /// Its place among the operations of its key, from 0.
     pub position: usize,
-    /// A time between its call and its return. It never falls along a key's order; equal times are in the order of `position`.
+    /// A time between its call and its return. It never falls along a key's order; equal times are
+    /// in the order of `position`.
     pub at: u64,
 }
 
 /// An order for each key that has one, as points in time: key by key, along each key's order.
 ///
-/// Operations that need no place have none: gets of unknown outcome, and writes of unknown outcome that nobody read. Nor
-/// have those of a key without an order, and of one whose search gives up.
+/// Operations that need no place have none: gets of unknown outcome, and writes of unknown outcome
+/// whose value was never read. Operations of a key without an order, or of one whose search gave
+/// up, have none either.
 #[must_use]
 pub fn witness(operations: &[Operation], effort: Effort) -> Vec<Point> {
     let mut keys: BTreeMap<&[u8], Vec<usize>> = BTreeMap::new();
@@ -49,7 +51,8 @@ fn order(operations: &[&Operation], steps_max: u64) -> Option<Vec<usize>> {
     let problem = problem(operations.iter().copied())?;
     let found = search_order(&problem, steps_max)?;
     let placed: Vec<usize> = found.iter().map(|item| problem.items[*item].operation).collect();
-    // The search counts the supplies that it uses, those called first: here they get their names back.
+    // The search counts the supplies that it uses, those called first: here they get their names
+    // back.
     let mut spare: Vec<usize> = (0..operations.len())
         .filter(|index| operations[*index].ret.is_none() && !matches!(operations[*index].kind, Kind::Get(_)))
         .filter(|index| !placed.contains(index))
@@ -78,7 +81,8 @@ fn value_of(operation: &Operation) -> (Option<&[u8]>, bool) {
     }
 }
 
-/// A time for each place: in the middle between the earliest that those before it allow and the latest that those after it do.
+/// A time for each place: in the middle between the earliest that those before it allow and the
+/// latest that those after it do.
 fn times(operations: &[&Operation], order: &[usize], end: u64) -> Vec<u64> {
     let mut times = Vec::with_capacity(order.len());
     let mut earliest = 0;

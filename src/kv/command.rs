@@ -10,7 +10,7 @@ pub const KEY_BYTES_MAX: usize = 64 << 10;
 /// A value is at most this long; refused before it reaches the log.
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
 
-/// Number of a mutation of the store, from 1; the whole store's version.
+/// Number of a mutation of the store, from 1. The newest one is the version of the whole store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Revision(pub u64);
@@ -37,7 +37,7 @@ pub enum Op {
 pub enum Outcome {
     /// The key has a new value.
     Set {
-        /// Of this mutation: the key's mod_revision.
+        /// Revision of this mutation, and now the key's `mod_revision`.
         revision: Revision,
         /// The key's version: 1 when it was created.
         version: u64,
@@ -65,8 +65,9 @@ impl Op {
         }
     }
 
-    /// The same command in an allocation of its own size. Its strings may be parts of a buffer that a request came in, which is
-    /// many times as large: whoever keeps a command for long keeps this.
+    /// The same command in an allocation of its own size. Its strings may be parts of a buffer that
+    /// a request came in, which may be many times as large: code that keeps a command for long
+    /// keeps this copy.
     #[must_use]
     pub fn detached(&self) -> Self {
         let (key, value) = match self {
@@ -93,8 +94,8 @@ impl Op {
         }
     }
 
-    /// Appends the encoded command to `out`: a byte that tells which, the key and (of a set) the value, each behind
-    /// its u32 length.
+    /// Appends the encoded command to `out`: a tag byte, the key and, for a set, the value, each
+    /// behind its u32 length.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Set { key, value } => {

@@ -32,10 +32,11 @@ pub(in crate::kv) type Make<'m, 'v> = &'m mut dyn FnMut(Option<VersionedRef<'_>>
 #[derive(Clone, Debug, Default)]
 pub(in crate::kv) struct Leaf {
     pub(in crate::kv) slots: Vec<Slot>,
-    /// What all keys begin with; then of each pair: the rest of the key, its create_revision, how much later it was last set,
-    /// its version.
+    /// The beginning that all keys share. Then for each pair: the rest of the key, its
+    /// `create_revision`, how much later it was last set, and its version.
     pub(in crate::kv) heads: Vec<u8>,
-    /// How long that beginning is. Chosen when the leaf is made or split; cut when a key comes in that begins otherwise.
+    /// Bytes of that beginning. Chosen when the leaf is made or split, and cut when a key comes in
+    /// that begins otherwise.
     pub(in crate::kv) prefix_bytes: u32,
     /// The packed values, side by side.
     pub(in crate::kv) values: Vec<u8>,
@@ -46,10 +47,11 @@ pub(in crate::kv) struct Leaf {
 /// Where a pair lies.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::kv) struct Slot {
-    /// Where its head ends in `heads`: it begins where the one before ends, the first one after the prefix.
+    /// Where its head ends in `heads`: it begins where the one before ends, the first one after the
+    /// prefix.
     head_end: u32,
-    /// The same of its packed value in `values`; one that is large takes nothing there. A leaf is split before sixteen bits
-    /// are too few.
+    /// Where its packed value ends in `values`. A large value takes no room there. A leaf is split
+    /// before sixteen bits are too few.
     value_end: u16,
     /// What follows the key in its head, bytes.
     revision_bytes: u8,
@@ -58,7 +60,8 @@ pub(in crate::kv) struct Slot {
 }
 
 impl Leaf {
-    /// How much is in it, with whole keys: how a tree is cut into leaves does not depend on what their keys have in common.
+    /// How much is in it, with whole keys: how a tree is cut into leaves does not depend on what
+    /// their keys have in common.
     pub(in crate::kv) fn bytes(&self) -> usize {
         self.bytes_before(self.slots.len())
     }
@@ -69,7 +72,8 @@ impl Leaf {
         head + value + prefix * at - prefix
     }
 
-    /// Whether it should take another pair while a tree is built: a little room is left for what changes later.
+    /// Whether it should take another pair while a tree is built: a little room is left for what
+    /// changes later.
     pub(in crate::kv) fn has_room(&self, key_bytes: usize, value_bytes: usize) -> bool {
         let packed = if value_bytes > PACKED_VALUE_BYTES_MAX { 0 } else { value_bytes };
         self.bytes() + key_bytes + packed <= LEAF_BYTES_MAX * 7 / 8 && self.slots.len() < LEAF_PAIRS_MAX
@@ -223,7 +227,8 @@ impl Leaf {
         }
     }
 
-    /// Splits off the upper half if there is too much in it: by pairs if there are too many, else by bytes.
+    /// Splits off the upper half if there is too much in it: by pairs if there are too many, else
+    /// by bytes.
     pub(in crate::kv) fn maybe_split(&mut self) -> Option<(Vec<u8>, Self)> {
         let (pairs, bytes) = (self.slots.len(), self.bytes());
         let at = if pairs > LEAF_PAIRS_MAX {
@@ -263,7 +268,7 @@ impl Leaf {
         }
     }
 
-    /// Makes the prefix so many bytes long. All keys have these in common.
+    /// Makes the prefix `prefix_bytes` long. All keys share that many bytes at their beginning.
     pub(in crate::kv) fn lay_out(&mut self, prefix_bytes: usize) {
         let old = self.prefix_bytes as usize;
         if prefix_bytes == old {
@@ -307,7 +312,8 @@ impl Slot {
         self.head_end as usize - self.revision_bytes as usize
     }
 
-    /// The same pair where it lies so many bytes further on (or back, modulo the size of the fields).
+    /// The same pair, `heads` and `values` bytes further on (or back, modulo the size of the
+    /// fields).
     pub(in crate::kv) const fn moved(self, heads: u32, values: u16) -> Self {
         let Self { head_end, value_end, .. } = self;
         Self { head_end: head_end.wrapping_add(heads), value_end: value_end.wrapping_add(values), ..self }

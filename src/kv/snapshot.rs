@@ -5,9 +5,9 @@
 //! key     = tag (u8, 1), create_revision, mod_revision, version (u64 each), key length, value length (u32 each), key, value
 //! end     = tag (u8, 0), number of keys, revision (u64 each), state hash (u128)
 //! ```
-//! Integers are little-endian; keys ascend. Every record begins with [`HEAD_BYTES`] bytes, so that its length is known
-//! from them. Damage within pieces is the file's and the wire's to find (they have checksums); the hash at the end makes sure
-//! that what was rebuilt is what was captured.
+//! Integers are little-endian; keys ascend. Every record begins with [`HEAD_BYTES`] bytes, so that
+//! its length is known from them. The checksums of the file and of the wire find damage within
+//! pieces. The hash at the end makes sure that what was rebuilt is what was captured.
 
 use crate::codec::{COUNTER_MAX, DecodeError, Writer};
 use crate::kv::command::{KEY_BYTES_MAX, Revision, VALUE_BYTES_MAX};
@@ -27,14 +27,15 @@ const HEAD_BYTES: usize = 33;
 const PIECE_BYTES: usize = 64 << 10;
 
 impl Store {
-    /// The body of a snapshot, in pieces of some 64 KiB, in key order. To go on changing the store meanwhile, clone it
-    /// first: that is the capture.
+    /// The body of a snapshot, in pieces of some 64 KiB, in key order. To go on changing the store
+    /// meanwhile, clone it first: that is the capture.
     pub fn snapshot_pieces(&self) -> impl Iterator<Item = Vec<u8>> + use<> {
         self.clone().into_snapshot_pieces()
     }
 
-    /// The same of a capture, which is let go piece by piece: whoever changes the store copies what the capture still shares
-    /// with it, so that a capture kept whole to the end can come to twice the memory.
+    /// The same for a capture, which is let go piece by piece. A write to the store copies what the
+    /// capture still shares with it, so a capture that is kept whole to the end can take twice the
+    /// memory.
     pub fn into_snapshot_pieces(self) -> impl Iterator<Item = Vec<u8>> + use<> {
         let end = End { keys: self.len() as u64, revision: self.revision(), state_hash: self.state_hash() };
         let mut keys = self.into_walk();
@@ -90,8 +91,8 @@ fn put_end(piece: &mut Vec<u8>, end: &End) {
 
 /// Rebuilds a store from the pieces of a snapshot's body, cut anywhere.
 ///
-/// Beside the store it holds at most one record and the piece being read. After an error it is good for nothing but
-/// to be dropped.
+/// Beside the store it holds at most one record and the piece being read. After an error it can
+/// only be dropped.
 #[derive(Debug, Default)]
 pub struct StoreReader {
     builder: StoreBuilder,
@@ -188,7 +189,8 @@ impl StoreReader {
         Ok(bytes.len() - rest.len())
     }
 
-    /// Puts the key of this record into the store; returns what follows the record, `None` if it is not whole yet.
+    /// Puts the key of this record into the store; returns what follows the record, `None` if it is
+    /// not whole yet.
     fn read_key<'a>(
         &mut self,
         head: &[u8; HEAD_BYTES],

@@ -1,5 +1,5 @@
-//! The store: a tree whose nodes are shared with captures, so that a snapshot captures it in O(1) while it goes on
-//! changing.
+//! The store: a tree whose nodes are shared with captures, so that a snapshot captures it in O(1)
+//! while it goes on changing.
 
 use crate::kv::command::{Op, Outcome, Revision};
 use crate::kv::leaf::VersionedRef;
@@ -38,14 +38,15 @@ impl Versioned {
 /// The state machine's state. `clone` is O(1).
 #[derive(Clone, Debug, Default)]
 pub struct Store {
-    /// Holds keys and values in memory of its own: a slice would keep the network buffer it came in alive.
+    /// Holds keys and values in memory of its own: a slice would keep the network buffer it came in
+    /// alive.
     tree: Tree,
     /// The last mutation's; never goes back.
     revision: Revision,
     /// Sum of the lengths of keys and values.
     bytes: u64,
-    /// Sum (mod 2^128) of [`digest`] over `tree`: sums do not depend on the order, and can be subtracted from.
-    /// Invariant: equal to a recomputation.
+    /// Sum (mod 2^128) of [`digest`] over `tree`: sums do not depend on the order, and can be
+    /// subtracted from. Invariant: equal to a recomputation.
     digests: u128,
 }
 
@@ -56,7 +57,8 @@ impl Store {
         Self::default()
     }
 
-    /// Applies a command. Deterministic. Copies key and value (they may be slices of large buffers).
+    /// Applies a command. Deterministic. Copies key and value (they may be slices of large
+    /// buffers).
     pub fn apply(&mut self, op: &Op) -> Outcome {
         match op {
             Op::Set { key, value } => self.set(key, value),
@@ -77,7 +79,7 @@ impl Store {
         self.tree.iter()
     }
 
-    /// Walks all keys in their order, and lets go of what it is past.
+    /// Walks all keys in order, and lets go of each part once it is past it.
     pub(in crate::kv) fn into_walk(self) -> Walk {
         self.tree.into_walk()
     }
@@ -106,8 +108,9 @@ impl Store {
         self.bytes
     }
 
-    /// Hash of the whole state, kept up to date with each command (O(1) here): equal states have equal hashes.
-    /// It finds differences that accidents make; it does not withstand somebody who chooses keys to collide.
+    /// Hash of the whole state, kept up to date with each command (O(1) here): equal states have
+    /// equal hashes. It finds differences that accidents make. It does not withstand an attacker
+    /// who chooses keys to collide.
     #[must_use]
     pub fn state_hash(&self) -> u128 {
         self.digests.wrapping_add(xxh3_128(&self.revision.0.to_le_bytes()))
@@ -174,8 +177,8 @@ impl StoreBuilder {
     }
 }
 
-/// What one key adds to the state hash: a hash over its key, value, revisions and version. Key and value are hashed
-/// apart, and then their hashes, so that nothing has to be put side by side first.
+/// What one key adds to the state hash: a hash over its key, value, revisions and version. Key and
+/// value are hashed apart, and then their hashes, so that nothing has to be put side by side first.
 fn digest(key: &[u8], versioned: VersionedRef<'_>) -> u128 {
     let mut words = [0; 56];
     words[..16].copy_from_slice(&xxh3_128(key).to_le_bytes());

@@ -1,9 +1,10 @@
-//! An ordered map from keys to versioned values, made for a store that is captured often: a B-tree whose nodes are shared
-//! between captures and copied when they are written (`clone` is O(1)).
+//! An ordered map from keys to versioned values, made for a store that is captured often: a B-tree
+//! whose nodes are shared between captures and copied when they are written (`clone` is O(1)).
 //!
-//! A leaf packs its keys into one allocation and its small values into another, and an inner node its separators: a
-//! small pair costs a dozen bytes beside its own, and a search within a node stays within a few lines of the cache. A
-//! large value has an allocation of its own, so that neither a write beside it nor a reader copies it.
+//! A leaf packs its keys into one allocation and its small values into another, and an inner node
+//! its separators: a small pair costs a dozen bytes beside its own, and a search within a node
+//! stays within a few lines of the cache. A large value has an allocation of its own, so that
+//! neither a write beside it nor a reader copies it.
 
 use crate::kv::leaf::{LEAF_BYTES_MAX, LEAF_PAIRS_MAX, Leaf, Make, VersionedRef, long, short, splice};
 use alloc::sync::Arc;
@@ -159,7 +160,8 @@ impl Walk {
         while self.next == self.leaf.slots.len() {
             match self.waiting.pop()? {
                 Node::Leaf(leaf) => (self.leaf, self.next) = (leaf, 0),
-                // Its children are shared one by one from here on, so that each can be let go by itself.
+                // Its children are shared one by one from here on, so that each can be let go by
+                // itself.
                 Node::Inner(inner) => match Arc::try_unwrap(inner) {
                     Ok(inner) => self.waiting.extend(inner.children.into_iter().rev()),
                     Err(shared) => self.waiting.extend(shared.children.iter().rev().cloned()),
@@ -176,7 +178,8 @@ impl Walk {
 /// Makes a tree of pairs that come in the order of their keys.
 #[derive(Debug, Default)]
 pub(in crate::kv) struct TreeBuilder {
-    /// Whole nodes with their lowest keys, level by level from the leaves; the right edge of the tree.
+    /// Whole nodes with their lowest keys, level by level from the leaves; the right edge of the
+    /// tree.
     levels: Vec<Vec<(Vec<u8>, Node)>>,
     /// The leaf that is being filled. Its room is used again.
     leaf: Leaf,
@@ -276,7 +279,8 @@ fn inner_of(nodes: Vec<(Vec<u8>, Node)>) -> (Vec<u8>, Node) {
 }
 
 impl Node {
-    /// Puts a pair in. Whether its key is new, and what was split off to the right, with its lowest key.
+    /// Puts a pair in. Whether its key is new, and what was split off to the right, with its lowest
+    /// key.
     fn set(&mut self, key: &[u8], make: Make<'_, '_>) -> (bool, Option<(Vec<u8>, Self)>) {
         match self {
             Self::Leaf(leaf) => {
@@ -435,8 +439,8 @@ impl Inner {
         Some((separator, Self { separators, children }))
     }
 
-    /// The child at `at` has lost something: if it is empty it goes; if little is left of it, it becomes one with a
-    /// neighbour that has room.
+    /// The child at `at` has lost something: if it is empty it goes; if little is left of it, it
+    /// becomes one with a neighbour that has room.
     fn merge_around(&mut self, at: usize) {
         if self.children[at].is_empty() {
             self.children.remove(at);

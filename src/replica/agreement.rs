@@ -1,4 +1,5 @@
-//! What a replica knows of its own state at checkpoints, and of the others'; `comparing` has what it does with it.
+//! What a replica knows of its own state at checkpoints, and of the others'; `comparing` has what
+//! it does with it.
 
 use crate::raft::{LogIndex, NodeId, Time};
 use crate::replica::message::StateHash;
@@ -18,14 +19,14 @@ pub(in crate::replica) struct Agreement {
     pub(in crate::replica) own: VecDeque<Checkpoint>,
     /// A leader's question that cannot be answered yet: its entry has not been applied here.
     pub(in crate::replica) asked: Option<StateHash>,
-    /// The leader's own question, and who has answered what.
+    /// The leader's own question, and the hash that each member has answered.
     pub(in crate::replica) question: Option<(Checkpoint, BTreeMap<NodeId, u128>)>,
-    /// The leader does not ask before.
+    /// The leader asks again at this time at the earliest.
     pub(in crate::replica) next_at: Time,
 }
 
 impl Agreement {
-    /// What is held of the past is of a state that has been replaced.
+    /// Forgets the past: it belongs to a state that has been replaced.
     pub(in crate::replica) fn forget(&mut self) {
         *self = Self { next_at: self.next_at, ..Self::default() };
     }

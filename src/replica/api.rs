@@ -11,7 +11,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// A client's request, as the driver knows it; chosen by the driver, unique while it waits.
+/// Identifies a request of a client. The driver chooses it; it is unique while the request waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
@@ -21,7 +21,7 @@ pub enum Level {
     /// As if there were one copy: it sees every write that was answered before it began.
     #[default]
     Linearizable,
-    /// Whatever this node has applied.
+    /// The state that this node has applied, which may be old.
     Local,
 }
 
@@ -41,7 +41,8 @@ pub enum ClientRequest {
     ChangeMembership(Change),
     /// Hand leadership over; only the leader takes it.
     TransferLeadership(Option<NodeId>),
-    /// Waits until this node is known to be up to date with the cluster's commits (a linearizable read of nothing).
+    /// Waits until this node is known to be up to date with the cluster's commits (a linearizable
+    /// read of nothing).
     Barrier,
 }
 
@@ -54,7 +55,7 @@ pub enum ClientReply {
     Value(Option<Versioned>),
     /// The change of membership's entry is committed. A new member's id, if it added one.
     MembershipChanged(Option<NodeId>),
-    /// Leadership is with somebody else now.
+    /// Another node leads now.
     Transferred,
     /// This node has applied everything that was committed when it was asked.
     UpToDate,
@@ -62,7 +63,8 @@ pub enum ClientReply {
     Failed(ClientError),
 }
 
-/// Why a request failed. A write ends committed, *not appended*, or *unknown*: only [`ClientError::Unknown`] is unknown.
+/// Why a request failed. A write ends committed, *not appended*, or *unknown*: only
+/// [`ClientError::Unknown`] is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// Not appended: no leader is known (or the one known does not answer).
@@ -109,36 +111,40 @@ pub enum Event {
     Peer(PeerMessage),
     /// A client's request; answered at the latest some time after `deadline`.
     Client {
-        /// Comes back with the answer.
+        /// Comes back with the reply.
         id: RequestId,
-        /// When the client is told that it failed, or is unknown.
+        /// When the client is told that the request failed, or that its outcome is unknown.
         deadline: Time,
         /// What it asks.
         request: ClientRequest,
     },
-    /// An answer of the storage.
+    /// An event of the storage.
     Storage(StorageEvent),
-    /// This node, a pristine cluster of one, is reserved for another cluster until that time: no writes, no changes of membership.
+    /// This node, a pristine cluster of one, is reserved for another cluster until that time: no
+    /// writes, no changes of membership.
     Reserve {
         /// When the reservation ends by itself.
         until: Time,
     },
     /// The reservation is over.
     Release,
-    /// This node has proof that it must not be counted on.
+    /// There is proof that this node cannot be relied on: it takes no part any more.
     Withdraw(Withdrawal),
 }
 
-/// What the storage is asked. [`Self::Write`] and [`Self::Committed`] go to the ordered stream; the others may run beside
-/// it.
+/// What the storage is asked. [`Self::Write`] and [`Self::Committed`] go to the ordered stream; the
+/// others may run beside it.
 #[derive(Debug)]
 pub enum StorageRequest {
-    /// Write and sync. Several may share one sync; answered by [`StorageEvent::Durable`], in order, at least for the last of them.
+    /// Write and sync. Several may share one sync. [`StorageEvent::Durable`] answers them in order,
+    /// at least the last of those that share a sync.
     Write(LogWrite),
-    /// Entries up to here are committed, and were handed to the storage before: the log's next batch, or its next witness,
-    /// says so, for the next start. Not answered, and worth no sync of its own.
+    /// Entries up to here are committed, and were handed to the storage before: the log's next
+    /// batch, or its next witness, says so, for the next start. The storage does not answer it, and
+    /// makes no sync for it alone.
     Committed(LogIndex),
-    /// Write a snapshot file beside the running state machine; answered by [`StorageEvent::SnapshotSaved`].
+    /// Write a snapshot file beside the running state machine; answered by
+    /// [`StorageEvent::SnapshotSaved`].
     SaveSnapshot(Box<SnapshotSave>),
     /// Read a chunk of a snapshot file; answered by [`StorageEvent::ChunkRead`].
     ReadChunk(SnapshotRead),
@@ -162,17 +168,18 @@ pub struct SnapshotSave {
 pub enum StorageEvent {
     /// Everything up to this receipt's write is durable.
     Durable {
-        /// To be handed to the core.
+        /// The receipt of the last write that is durable, for the core.
         receipt: Durable,
         /// The content of a snapshot whose last chunk was among the writes and which verified.
         installed: Option<Box<(SnapshotMeta, Store)>>,
-        /// A snapshot of which a chunk among the writes could not be stored, or which was complete and did not verify: no
-        /// marker was written, and nothing of it is kept.
+        /// A leader's snapshot that could not be stored: a chunk among the writes failed, or the
+        /// whole did not verify. No marker was written, and nothing of it is kept.
         refused: Option<Box<UnstoredSnapshot>>,
     },
     /// The snapshot file is complete and synced.
     SnapshotSaved(Box<SnapshotMeta>),
-    /// It could not be written (disk full, say); another one may be tried later.
+    /// The snapshot file could not be written, on a full disk for example. Another one may be tried
+    /// later.
     SnapshotFailed {
         /// Which.
         last: LogId,
@@ -287,7 +294,8 @@ pub struct MemberStatus {
     pub id: NodeId,
     /// Its name, addresses and store.
     pub member: Member,
-    /// `voter`, `learner`, `joining` (a voter of the incoming configuration only) or `leaving` (of the outgoing only).
+    /// `voter`, `learner`, `joining` (a voter of the incoming configuration only) or `leaving` (of
+    /// the outgoing only).
     pub standing: &'static str,
     /// On the leader: how far its log is known to agree.
     pub match_index: Option<LogIndex>,
@@ -299,8 +307,8 @@ pub struct MemberStatus {
     pub silent_micros: Option<u64>,
     /// On the leader: why it did not take the snapshot that it needs.
     pub snapshot_refused: Option<SnapshotRefusal>,
-    /// On the leader, on a member that turned it away, and on the member itself: why it takes no part any more, and what
-    /// to do.
+    /// On the leader, on a member that turned it away, and on the member itself: why it takes no
+    /// part any more, and what to do.
     pub withdrawn: Option<String>,
 }
 
@@ -325,7 +333,8 @@ pub struct Status {
     pub last_applied: LogIndex,
     /// Newest snapshot.
     pub snapshot: LogId,
-    /// Why the last snapshot that this node wrote, read or was sent came to nothing; `None` since one succeeded.
+    /// Why the last snapshot that this node wrote, read or was sent came to nothing; `None` since
+    /// one succeeded.
     pub snapshot_failure: Option<String>,
     /// Keys in the store.
     pub keys: usize,

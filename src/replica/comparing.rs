@@ -1,6 +1,7 @@
-//! Do the members' states agree? The log is the same everywhere, so the states are, unless memory, a disk or the program failed:
-//! then nothing else would ever notice. The leader says now and then what its state hashes to at an entry, everybody
-//! answers with its own hash there, and whoever differs from a quorum withdraws.
+//! Do the states of the members agree? The log is the same everywhere, so the states are, unless
+//! memory, a disk or the program failed. Nothing else would notice that. So the leader sends now
+//! and then the hash of its state at an entry. Each member answers with its own hash there, and a
+//! member that differs from a quorum withdraws.
 
 use crate::raft::{Input, NodeId, RoleName, Withdrawal, quorum};
 use crate::replica::agreement::Checkpoint;
@@ -11,9 +12,9 @@ use alloc::vec::Vec;
 
 /// States are compared at entries whose index is a multiple of this.
 const CHECKPOINT_ENTRIES: u64 = 256;
-/// Hashes that are kept: a question that comes later than this many checkpoints is not answered.
+/// Checkpoints that are kept. A question about an older one is not answered.
 const CHECKPOINTS_KEPT: usize = 64;
-/// The leader asks so often at most.
+/// The leader asks at most once in this time, microseconds.
 const COMPARE_MICROS: u64 = 1_000_000;
 
 impl Replica {
@@ -32,7 +33,8 @@ impl Replica {
         }
     }
 
-    /// The leader asks all others about its newest checkpoint, unless it has just asked, or has none that is new.
+    /// The leader asks all others about its newest checkpoint, unless it has just asked, or has
+    /// none that is new.
     pub(in crate::replica) fn maybe_compare_states(&mut self) {
         let Some(newest) = self.agreement.own.back().copied() else { return };
         let asked = self.agreement.question.as_ref().map(|(asked, _)| asked.index);
@@ -50,7 +52,7 @@ impl Replica {
         }
     }
 
-    /// Somebody said what its state hashes to.
+    /// Another member sent the hash of its state.
     pub(in crate::replica) fn handle_state_hash(&mut self, said: StateHash) {
         if said.to != self.raft.id() || said.term != self.raft.term() {
             return;
@@ -87,8 +89,8 @@ impl Replica {
         }
     }
 
-    /// The leader's: who differs from a quorum is told, be it the leader itself. Where there is no quorum of one mind and all
-    /// have answered, the leader's word counts.
+    /// The leader judges the answers. A member that differs from a quorum is told so, and so is the
+    /// leader itself. If no quorum agrees and all have answered, the leader's hash counts.
     fn judge_states(&mut self) {
         if self.raft.role() != RoleName::Leader {
             return;

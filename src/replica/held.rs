@@ -1,11 +1,12 @@
-//! What a replica holds for somebody who waits, or for something under way: for whoever looks whether anything is left behind.
+//! What a replica holds for clients that wait, and for things under way. A simulation looks at it
+//! to see whether anything is left behind.
 
 use crate::replica::replica::Replica;
 use alloc::vec::Vec;
 
 impl Replica {
-    /// What is held, by name, with what its core holds. At rest all of it is zero. For a simulation, and for people who look for
-    /// what is left behind; costs a look at every table.
+    /// What is held, by name, with what its core holds. At rest all of it is zero. For simulations
+    /// and for diagnosis; it looks at every table.
     #[must_use]
     pub fn held(&self) -> Vec<(&'static str, u64)> {
         let mut held = self.raft.held();

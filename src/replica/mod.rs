@@ -1,18 +1,22 @@
-//! One replica: raft + state machine + waiting clients + snapshot policy, as one deterministic machine.
+//! One replica: raft + state machine + waiting clients + snapshot policy, as one deterministic
+//! machine.
 //!
-//! A driver feeds [`Replica::step`] with [`Event`]s and the time, calls [`Replica::take_actions`] after each batch of
-//! them, and carries the [`Actions`] out. It holds no rule of its own: what may be sent, answered or forgotten when is
-//! decided here and in the core, where the simulator sees it.
+//! A driver feeds [`Replica::step`] with [`Event`]s and the time, calls [`Replica::take_actions`]
+//! after each batch of them, and carries the [`Actions`] out. The driver holds no rule of its own.
+//! What may be sent, answered or forgotten, and when, is decided here and in the core, where the
+//! simulator sees it.
 //!
 //! # A write
-//! Any node takes it ([`ClientRequest::Write`]). It is held until a leader is known, then proposed, or forwarded to the
-//! leader, as an entry that carries the name of the proposal (origin, incarnation, sequence). Whoever applies the
-//! entry applies the command; the origin recognises its own name and answers its client. Nothing is sent back from
-//! leader to origin but the log itself, so a client that has its answer finds its write on the node that gave it.
+//! Any node takes it ([`ClientRequest::Write`]). It is held until a leader is known, then proposed,
+//! or forwarded to the leader, as an entry that carries the name of the proposal (origin,
+//! incarnation, sequence). Each node that applies the entry applies the command. The origin
+//! recognises its own name and answers its client. Nothing is sent back from leader to origin but
+//! the log itself, so a client that has its answer finds its write on the node that gave it.
 //!
 //! # A read
-//! All reads that arrive together share one question to the core (Dissertation §6.4); when the core confirms it, they wait
-//! until the state machine has applied up to the confirmed index, and are served from memory.
+//! All reads that arrive together share one question to the core (Dissertation §6.4); when the core
+//! confirms it, they wait until the state machine has applied up to the confirmed index, and are
+//! served from memory.
 
 mod agreement;
 mod api;

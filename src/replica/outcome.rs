@@ -1,4 +1,4 @@
-//! What comes out of the core: applied, answered, noted.
+//! What comes out of the core: entries to apply, answers, news.
 
 use crate::raft::{Entry, EntryKind, Input, LogId, Membership, Output, RaftEvent, SnapshotMeta};
 use crate::replica::api::{ClientError, ClientReply, Notice, StorageRequest};
@@ -29,7 +29,7 @@ impl Replica {
                 if hint.leader.is_some() {
                     self.reads.retry_now();
                 }
-                // A leader that merely gave up has handed over to nobody.
+                // A leader that merely gave up has not handed over.
                 if hint.leader.is_some_and(|leader| leader != self.raft.id())
                     && let Some((request, _)) = self.transfer.take()
                 {
@@ -73,7 +73,8 @@ impl Replica {
         }
     }
 
-    /// Answers whoever waits for a change of membership once its own entry is committed.
+    /// Answers the client that waits for a change of membership once the entry of that change is
+    /// committed.
     fn note_membership(&mut self, membership: &Membership, id: LogId, committed: bool) {
         let Some(mut change) = self.change else { return };
         if change.entry.is_none() && !committed {
@@ -150,7 +151,8 @@ impl Replica {
                     self.reply(request, ClientReply::Written(outcome));
                 }
             }
-            // A leader checks what it proposes, so this is a leader's fault; skipping it is the same on every replica.
+            // A leader checks what it proposes, so this is a leader's fault; skipping it is the
+            // same on every replica.
             Err(_) => {
                 let from = self.raft.leader_hint().leader.unwrap_or_else(|| self.raft.id());
                 let reason = String::from("replicated a command that does not decode; it has no effect");

@@ -1,4 +1,4 @@
-//! A command as it stands in the log: the client's operation behind the name of the proposal it came with.
+//! A command as it stands in the log: the name of the proposal, and then the client's operation.
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::kv::Op;
@@ -9,15 +9,16 @@ use bytes::Bytes;
 /// Bytes before the operation: origin u64, incarnation (number u64, nonce u64), sequence u64.
 const PROPOSAL_HEADER_BYTES: usize = 32;
 
-/// Names one proposal for ever: which node's client, in which life of that node, the how-manieth. No two starts share an
-/// incarnation, not even those on two copies of one disk: the name of an entry that is lost is never given again.
+/// Identifies a proposal: the node whose client made it, which start of that node, and its number
+/// within that start. No two starts share an incarnation, not even starts on two copies of one
+/// disk. So the name of an entry that is lost is never given again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProposalId {
     /// The node whose client waits for it.
     pub origin: NodeId,
-    /// The life of that node.
+    /// Which start of that node.
     pub incarnation: Incarnation,
-    /// Grows by one with each proposal of that life.
+    /// Grows by one with each proposal of that start.
     pub sequence: u64,
 }
 
@@ -37,7 +38,8 @@ pub(in crate::replica) fn encode(id: ProposalId, op: &Op) -> Bytes {
     Bytes::from(bytes)
 }
 
-/// Decodes the data of a [`Command`](crate::raft::EntryKind::Command) entry: whose proposal it is, and what it does.
+/// Decodes the data of a [`Command`](crate::raft::EntryKind::Command) entry: the name of the
+/// proposal, and its operation.
 ///
 /// # Errors
 /// [`DecodeError`] for anything else.

@@ -1,4 +1,5 @@
-//! Linearizable reads of this node's clients: all that arrive together share one question to the core.
+//! Linearizable reads of this node's clients: all that arrive together share one question to the
+//! core.
 
 use crate::raft::{LogIndex, Time};
 use crate::replica::api::RequestId;
@@ -9,9 +10,9 @@ use bytes::Bytes;
 /// A client that waits for a read.
 #[derive(Clone, Debug)]
 pub(in crate::replica) struct Read {
-    /// Whom to answer.
+    /// The request to answer.
     pub(in crate::replica) request: RequestId,
-    /// When it is told that no quorum answered.
+    /// When its client is told that no quorum answered.
     pub(in crate::replica) deadline: Time,
     /// The key; `None` for a barrier.
     pub(in crate::replica) key: Option<Bytes>,
@@ -55,7 +56,8 @@ impl Reads {
         self.new.push(read);
     }
 
-    /// Asks for all that are new, under one number; `None` if there are none, or if they were refused a moment ago.
+    /// Asks for all that are new, under one number; `None` if there are none, or if they were
+    /// refused a moment ago.
     pub(in crate::replica) fn ask(&mut self, now: Time) -> Option<u64> {
         if self.new.is_empty() || self.retry_at.is_some_and(|at| now < at) {
             return None;
@@ -123,7 +125,7 @@ impl Reads {
         expired
     }
 
-    /// When something has to be done here at the earliest.
+    /// The earliest time at which something is due here.
     pub(in crate::replica) fn wake_at(&self) -> Option<Time> {
         let retry = if self.new.is_empty() { None } else { self.retry_at };
         self.next_deadline.into_iter().chain(retry).min()

@@ -17,10 +17,11 @@ use crate::replica::writes::Writes;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-/// Reads that a leader refused are asked again after so long, unless a leader shows up earlier.
+/// A question that a leader refused is asked again after this time, or earlier if a leader becomes
+/// known.
 pub(in crate::replica) const READ_RETRY_MICROS: u64 = 50_000;
 
-/// A leader without room tries so often to hand over.
+/// A leader without room waits this long between two attempts to hand over.
 const HAND_OVER_RETRY_MICROS: u64 = 5_000_000;
 
 /// Limits of a replica, beside those of its core.
@@ -28,15 +29,16 @@ const HAND_OVER_RETRY_MICROS: u64 = 5_000_000;
 pub struct ReplicaConfig {
     /// The core's.
     pub raft: Config,
-    /// A snapshot is taken when the log has grown by so many bytes since the last, and by as many as that one
-    /// holds.
+    /// A snapshot is taken when the log has grown by this many bytes since the last one, and by as
+    /// many as that one holds.
     pub snapshot_log_bytes: u64,
-    /// Or by so many entries, and a quarter as many as that one has keys.
+    /// Or by this many entries, and by a quarter of the number of keys in that one.
     pub snapshot_log_entries: u64,
-    /// Client requests waiting, at most: writes and reads each. One beyond is answered [`ClientError::Overloaded`].
-    pub pending_requests_max: usize,
-    /// Bytes of keys and values of writes that wait for their answers, at most. One beyond is answered
+    /// Client requests waiting, at most: writes and reads each. One beyond is answered
     /// [`ClientError::Overloaded`].
+    pub pending_requests_max: usize,
+    /// Bytes of keys and values of writes that wait for their answers, at most. One beyond is
+    /// answered [`ClientError::Overloaded`].
     pub pending_write_bytes_max: u64,
 }
 
@@ -52,7 +54,7 @@ impl Default for ReplicaConfig {
     }
 }
 
-/// What a replica starts from: who it is, and what storage recovered.
+/// What a replica starts from: its identity, and what storage recovered.
 #[derive(Debug)]
 pub struct ReplicaStart {
     /// Its member id.
@@ -74,15 +76,15 @@ pub(in crate::replica) struct PendingChange {
     pub(in crate::replica) deadline: Time,
     /// Its entry, and the member it adds; known with the core's next output.
     pub(in crate::replica) entry: Option<(LogId, Option<NodeId>)>,
-    /// Of the membership before: a larger one now means that the change added a member.
+    /// `next_member_id` of the membership before. If it is larger now, the change added a member.
     pub(in crate::replica) next_member_id: NodeId,
 }
 
 /// One replica: a deterministic machine.
 ///
-/// Call [`Self::step`] with each event and the time, then [`Self::take_actions`] once, and carry the actions out:
-/// storage requests in their order, the rest in any. What depends on something durable is not handed out
-/// before the storage has said so.
+/// Call [`Self::step`] with each event and the time, then [`Self::take_actions`] once, and carry
+/// the actions out: storage requests in their order, the rest in any. What depends on something
+/// durable is not handed out before the storage has said so.
 #[derive(Debug)]
 pub struct Replica {
     pub(in crate::replica) raft: Raft,
@@ -91,10 +93,10 @@ pub struct Replica {
     pub(in crate::replica) last_applied: LogId,
     pub(in crate::replica) writes: Writes,
     pub(in crate::replica) reads: Reads,
-    /// What was known to be committed when this process started: before it is applied, the state is older than what clients
-    /// may have seen here.
+    /// The commit index known when this process started. Until it is applied, the state is older
+    /// than what clients may have seen here.
     committed_at_start: LogIndex,
-    /// The commit index that the storage was last told.
+    /// The commit index that the storage was told last.
     noted_commit: LogIndex,
     /// The newest snapshot that is durable here.
     pub(in crate::replica) snapshot: LogId,
@@ -106,18 +108,19 @@ pub struct Replica {
     pub(in crate::replica) change: Option<PendingChange>,
     pub(in crate::replica) transfer: Option<(RequestId, Time)>,
     pub(in crate::replica) policy: SnapshotPolicy,
-    /// The content of a snapshot that is on disk, until the core says that it counts.
+    /// The content of a leader's snapshot that is on disk, until the core says that it counts.
     pub(in crate::replica) installing: Option<Box<(SnapshotMeta, Store)>>,
-    /// The term that was on disk when this process started: what an earlier life did in it, or before, is not remembered.
+    /// The term that was on disk when this process started. What an earlier process did in that
+    /// term or before is not remembered.
     pub(in crate::replica) first_term: Term,
     /// A term whose leader said that it leads no longer: nothing more is forwarded in it.
     pub(in crate::replica) leaderless_term: Term,
     /// A term whose leader said that it hands over, and when what is held is forwarded to it again.
     pub(in crate::replica) handing_over: Option<(Term, Time)>,
-    /// Until when this node is promised to another cluster.
+    /// Until when this node is reserved for another cluster.
     reserved_until: Option<Time>,
     pub(in crate::replica) disk_full: bool,
-    /// A leader without room does not try to hand over before.
+    /// A leader without room tries to hand over at this time at the earliest.
     next_hand_over: Time,
     pub(in crate::replica) actions: Actions,
 }
@@ -168,7 +171,8 @@ impl Replica {
         })
     }
 
-    /// Takes one event in. Cheap; what it brings about is settled by [`Self::take_actions`], once for all events before it.
+    /// Takes one event in. This is cheap: [`Self::take_actions`] settles what follows, once for all
+    /// events before it.
     pub fn step(&mut self, now: Time, event: Event) {
         self.now = self.now.max(now);
         match event {
@@ -197,7 +201,7 @@ impl Replica {
             let (leader, held) = (self.raft.leader_hint(), self.writes.held());
             let output = self.raft.take_output();
             self.carry_out(output);
-            // A new leader, or writes proven lost, let writes go that could not, or did not have to.
+            // With a new leader, or once writes are proven lost, held writes can be sent.
             let held_again = self.writes.held() > held;
             let leader_is_new = self.raft.leader_hint() != leader;
             if self.writes.held() == 0 || !(held_again || leader_is_new) {
@@ -205,7 +209,8 @@ impl Replica {
             }
         }
         self.note_commit();
-        // The core decides with the receipt whether the snapshot counts; if it did not take it, nobody will.
+        // The core decides with the receipt whether the snapshot counts; if the core did not take
+        // it, it never counts.
         self.installing = None;
         self.maybe_compare_states();
         self.maybe_save_snapshot();
@@ -218,7 +223,8 @@ impl Replica {
         core::mem::take(&mut self.actions)
     }
 
-    /// The node is about to end: the answers to those who wait for writes. What was never sent is certainly not appended.
+    /// The node is about to end: the replies to clients that wait for writes. A write that was
+    /// never sent is certainly not appended.
     pub fn give_up(&mut self) -> Vec<(RequestId, ClientReply)> {
         let (held, sent) = self.writes.give_up();
         let held = held.into_iter().map(|request| (request, ClientError::Stopping));
@@ -250,8 +256,9 @@ impl Replica {
         &self.raft
     }
 
-    /// Whether this is a cluster of one that never took a client's write with an effect (committed or not), a change of
-    /// membership, or a reservation: only such a node may be absorbed by another cluster.
+    /// Whether this is a cluster of one that never took a client's write with an effect (committed
+    /// or not), a change of membership, or a reservation: only such a node may be absorbed by
+    /// another cluster.
     #[must_use]
     pub fn is_pristine(&self) -> bool {
         let membership = self.raft.membership();
@@ -265,21 +272,23 @@ impl Replica {
         alone && unchanged && untouched && idle
     }
 
-    /// Whether this node has not applied yet all that it knew to be committed when it started. A member that has applied
-    /// nothing at all knows nothing of its cluster: the first entry of each is committed.
+    /// Whether this node has not applied yet all that it knew to be committed when it started. A
+    /// member that has applied nothing at all knows nothing of its cluster: the first entry of each
+    /// is committed.
     #[must_use]
     pub fn is_starting(&self) -> bool {
         self.last_applied.index < self.committed_at_start || self.last_applied == LogId::ZERO
     }
 
-    /// Whether this node is known to have been removed from its cluster: a committed membership lists it no longer.
+    /// Whether this node is known to have been removed from its cluster: a committed membership
+    /// lists it no longer.
     #[must_use]
     pub fn is_removed(&self) -> bool {
         let commit = self.raft.commit_index();
         commit > LogIndex::ZERO && self.raft.membership_at(commit).0.proves_removed(self.raft.id())
     }
 
-    /// Whether this node is promised to another cluster now.
+    /// Whether this node is reserved for another cluster now.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         self.reserved_until.is_some_and(|until| self.now < until)
@@ -337,8 +346,8 @@ impl Replica {
         }
     }
 
-    /// A leader without room for more of the log hands over: somebody else may have some. If nobody has, it leads on, refuses
-    /// writes, and tries again later.
+    /// A leader without room for more of the log hands over: another member may have room. If none
+    /// has, the leader leads on, refuses writes, and tries again later.
     fn maybe_make_room(&mut self) {
         if self.disk_full && self.raft.role() == RoleName::Leader && self.now >= self.next_hand_over {
             self.next_hand_over = self.now.plus(HAND_OVER_RETRY_MICROS);

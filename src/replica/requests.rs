@@ -1,4 +1,4 @@
-//! What this node's clients ask, and what other nodes' clients ask of the leader.
+//! Requests of this node's clients, and those that other nodes forward to the leader.
 
 use crate::raft::Time;
 use crate::raft::{Input, InputError, NodeId, RoleName};
@@ -12,7 +12,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ops::{Bound, RangeBounds};
 
-/// One forward carries at most so many bytes of commands (and at least one command).
+/// Bytes of commands in one forward, at most (but at least one command).
 const FORWARD_BYTES_MAX: usize = 1 << 20;
 
 impl Replica {
@@ -23,7 +23,7 @@ impl Replica {
         request: ClientRequest,
     ) {
         if let Some(why) = self.raft.withdrawn() {
-            // Not even what is read here and now can be trusted.
+            // Not even a local read can be trusted.
             return self.fail(id, ClientError::Refused(why.to_string()));
         }
         match request {
@@ -73,7 +73,7 @@ impl Replica {
 
     fn handle_read(&mut self, read: Read) {
         if self.is_reserved() {
-            // What it could read is the empty state of a cluster of one that is about to be no more.
+            // It could only read the empty state of a cluster of one that is about to end.
             return self.fail(read.request, ClientError::Reserved);
         }
         if self.is_removed() {
@@ -99,7 +99,8 @@ impl Replica {
         }
     }
 
-    /// Commands of another node's clients. What is not proposed is refused, for certain and for ever.
+    /// Commands of another node's clients. A command that is not proposed is refused, and never
+    /// will be proposed.
     pub(in crate::replica) fn handle_forward(&mut self, forward: Forward) {
         let leads = self.raft.role() == RoleName::Leader && self.raft.term() == forward.term;
         if forward.to != self.raft.id() || !self.raft.membership().members.contains_key(&forward.from) {
@@ -117,7 +118,7 @@ impl Replica {
             return self.refuse_forward(&forward, seen.., RefusedBecause::DiskFull);
         }
         for (offset, command) in forward.commands.iter().enumerate().skip(seen) {
-            // The log never holds a command that cannot be decoded, or that answers to another origin's client.
+            // The log never holds a command that cannot be decoded, or that names another origin.
             let sequence = forward.first_sequence.saturating_add(offset as u64);
             let name = ProposalId { origin: forward.from, incarnation: forward.incarnation, sequence };
             if !proposal::decode(command.clone()).is_ok_and(|(id, _)| id == name) {
@@ -140,8 +141,9 @@ impl Replica {
         }
     }
 
-    /// A forward for a term that this node does not lead. Refusing promises that nothing of it was or will be appended in that
-    /// term; where this node may have led it and appended a first copy, it keeps silent, and the origin's writes are unknown.
+    /// A forward for a term that this node does not lead. Refusing promises that nothing of it was
+    /// or will be appended in that term; if this node may have led it and appended a first copy, it
+    /// keeps silent, and the outcome of the origin's writes is unknown.
     fn refuse_late_forward(&mut self, forward: &Forward) {
         let led_in_an_earlier_life = forward.term <= self.first_term;
         if let Some(from) = self.origins.maybe_proposed(forward)
@@ -179,12 +181,14 @@ impl Replica {
         let writes = self.writes.refused(refused.term, refused.first_sequence, refused.count);
         let error = match refused.why {
             RefusedBecause::NotLeading => {
-                // They are certainly not in that term's log, and never will be: they wait for the next term's leader.
+                // They are certainly not in that term's log, and never will be: they wait for the
+                // next term's leader.
                 self.leaderless_term = self.leaderless_term.max(refused.term);
                 return self.writes.hold_again(writes);
             }
             RefusedBecause::HandingOver => {
-                // They wait for the next leader. This one is asked again a little later: its transfer may fail.
+                // They wait for the next leader. This leader is asked again a little later: its
+                // transfer may fail.
                 let pause = self.config.raft.heartbeat_interval_micros;
                 self.handing_over = Some((refused.term, self.now.plus(pause)));
                 return self.writes.hold_again(writes);
@@ -203,7 +207,8 @@ impl Replica {
         }
     }
 
-    /// When held writes may go to the leader that said that it hands over, if that is still to come. It ends with the term.
+    /// When held writes may go again to a leader that said that it hands over; `None` if that time
+    /// has passed, or the term has ended.
     pub(in crate::replica) fn forwards_wait_until(&self) -> Option<Time> {
         let (term, until) = self.handing_over?;
         (term == self.raft.term() && self.now < until).then_some(until)

@@ -1,4 +1,5 @@
-//! What a replica keeps of its snapshots: what is due, what is being written, what failed. `snapshots` has the rules.
+//! What a replica knows of its snapshots: when one is due, which one is being written, which
+//! failed. `snapshots` has the rules.
 
 use crate::kv::Store;
 use crate::raft::{LogId, Time};
@@ -16,9 +17,10 @@ pub(in crate::replica) struct SnapshotPolicy {
     pub(in crate::replica) store_keys: u64,
     /// The snapshot that is being written. One at most.
     pub(in crate::replica) saving: Option<Saving>,
-    /// The newest snapshot, if it cannot be read: another one takes its place, whatever the log has grown by.
+    /// The newest snapshot, if it cannot be read: another one takes its place, whatever the log has
+    /// grown by.
     pub(in crate::replica) unreadable: Option<LogId>,
-    /// A member needs a newer one than there is.
+    /// A member needs a newer snapshot than the newest one here.
     pub(in crate::replica) wanted: bool,
     /// Why the last one came to nothing; `None` since one succeeded.
     pub(in crate::replica) failure: Option<String>,
@@ -26,7 +28,7 @@ pub(in crate::replica) struct SnapshotPolicy {
     pub(in crate::replica) failures: u32,
     /// Times in a row that the newest one could not be read to its end.
     pub(in crate::replica) repairs: u32,
-    /// None is begun before.
+    /// The next snapshot is begun at this time at the earliest.
     pub(in crate::replica) retry_at: Option<Time>,
 }
 
@@ -37,11 +39,11 @@ pub(in crate::replica) struct Saving {
     pub(in crate::replica) last: LogId,
     /// [`SnapshotPolicy::log_bytes`] when it was begun.
     pub(in crate::replica) log_bytes: u64,
-    /// [`SnapshotPolicy::log_entries`] then.
+    /// [`SnapshotPolicy::log_entries`] when it was begun.
     pub(in crate::replica) log_entries: u64,
     /// Bytes of the store it holds.
     pub(in crate::replica) store_bytes: u64,
-    /// Its keys.
+    /// Keys of the store it holds.
     pub(in crate::replica) store_keys: u64,
 }
 
@@ -51,7 +53,7 @@ impl SnapshotPolicy {
         Self { store_bytes: store.bytes(), store_keys: store.len() as u64, ..Self::default() }
     }
 
-    /// A snapshot up to `last` counts.
+    /// A snapshot up to `last` has succeeded.
     pub(in crate::replica) fn succeeded(&mut self, last: LogId) {
         self.failure = None;
         if self.unreadable.is_some_and(|unreadable| unreadable <= last) {
@@ -59,7 +61,7 @@ impl SnapshotPolicy {
         }
     }
 
-    /// The state is a leader's snapshot now. What is being written goes on.
+    /// The state was replaced by a leader's snapshot. A save that is under way goes on.
     pub(in crate::replica) fn begin_anew(&mut self, store: &Store) {
         let saving = self.saving.map(|saving| Saving { log_bytes: 0, log_entries: 0, ..saving });
         *self = Self { saving, ..Self::new(store) };

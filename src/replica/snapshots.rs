@@ -8,27 +8,29 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 
-/// A snapshot that could not be saved is tried again after so long, and after twice as long with each further failure …
+/// The pause after a save that failed, microseconds. It doubles with each further failure …
 const RETRY_MIN_MICROS: u64 = 1_000_000;
 /// … up to this.
 const RETRY_MAX_MICROS: u64 = 60_000_000;
 
-/// While a snapshot is being sent, the next is begun only when the log has grown by so many times as much as usual.
+/// While a snapshot is being sent, the next one is begun only when the log has grown by this many
+/// times as much as usual.
 const SNAPSHOT_PATIENCE: u64 = 4;
 
-/// A snapshot is not due before there is an entry for so many keys: entries cost a start more than their bytes do.
+/// Keys for each entry of the log, at most: a snapshot is not due while the log has fewer entries
+/// than this share of the keys. At a start, entries cost more than their bytes do.
 const KEYS_PER_ENTRY: u64 = 4;
 
-/// The pause before a try, after so many that failed.
+/// The pause before the next try, after `failures` in a row.
 fn pause_micros(failures: u32) -> u64 {
     let factor = failures.checked_sub(1).map_or(0, |shift| 1_u64.checked_shl(shift).unwrap_or(u64::MAX));
     RETRY_MIN_MICROS.saturating_mul(factor).min(RETRY_MAX_MICROS)
 }
 
 impl Replica {
-    /// Begins a snapshot when the log has grown enough, or the newest one cannot be read. While one is being sent to a member, the
-    /// next is put off for a while: two files are kept, and if snapshots came faster than a transfer, it would start over each
-    /// time.
+    /// Begins a snapshot when the log has grown enough, or the newest one cannot be read. While one
+    /// is being sent to a member, the next is put off for a while: two files are kept, and if
+    /// snapshots came faster than a transfer, it would start over each time.
     pub(in crate::replica) fn maybe_save_snapshot(&mut self) {
         if let Some(retry_at) = self.policy.retry_at {
             if self.now < retry_at {
@@ -37,8 +39,9 @@ impl Replica {
             self.policy.retry_at = None;
         }
         let (applied, newest) = (self.last_applied.index, self.snapshot.index);
-        // Nothing new since the last one: index zero is no snapshot at all, and a second file of the same entry is of use only
-        // where the first cannot be read. It has the same content then, so that the marker in the log stands for it too.
+        // Nothing new since the last one: index zero is no snapshot at all, and a second file of
+        // the same entry is of use only where the first cannot be read. It has the same content
+        // then, so that the marker in the log stands for it too.
         let is_wanted = (self.policy.unreadable.is_some() && applied >= newest)
             || (self.policy.wanted && applied > newest);
         let is_under_way = self.policy.saving.is_some() || self.raft.awaits_marker();
@@ -71,7 +74,7 @@ impl Replica {
         }
         policy.failures = 0;
         if meta.last == self.snapshot {
-            // It took the place of one that could not be read, and its marker is durable since long.
+            // It took the place of a file that could not be read. The marker has long been durable.
             policy.succeeded(meta.last);
             self.actions.notices.push(Notice::SnapshotTaken(meta.last));
         }
@@ -90,8 +93,8 @@ impl Replica {
         self.note_failure(format!("a snapshot could not be saved: {reason}"));
     }
 
-    /// A chunk for a peer. One that cannot be read means that nobody catches up here any more: the state in memory is sound, and
-    /// is saved again at once.
+    /// A chunk for a peer, or why it cannot be read. In that case no peer can catch up by this
+    /// file. The state in memory is sound, and is saved again at once.
     pub(in crate::replica) fn handle_chunk_read(
         &mut self,
         to: NodeId,
@@ -112,7 +115,8 @@ impl Replica {
         if is_replaced || self.policy.unreadable == Some(last) || self.raft.role() != RoleName::Leader {
             return;
         }
-        // The first time at once; a disk that damages what is written to it must not be written to without end.
+        // The first time at once; a disk that damages what is written to it must not be written to
+        // without end.
         self.policy.retry_at = Some(self.now.plus(pause_micros(self.policy.repairs)));
         self.policy.repairs = self.policy.repairs.saturating_add(1);
         self.policy.unreadable = Some(last);
@@ -124,7 +128,7 @@ impl Replica {
     /// A chunk of a leader's snapshot could not be stored here, or the whole did not verify.
     pub(in crate::replica) fn handle_snapshot_unstored(&mut self, unstored: UnstoredSnapshot) {
         let UnstoredSnapshot { last, why, reason } = unstored;
-        // Chunks that were on their way behind the first that failed fail too.
+        // Chunks that were on their way behind the first one that failed are refused too.
         if self.raft.is_installing(last) {
             self.note_failure(format!("the leader's snapshot {last} could not be stored: {reason}"));
         }
@@ -136,9 +140,10 @@ impl Replica {
         self.actions.notices.push(Notice::SnapshotFailed(failure));
     }
 
-    /// Whether the log has grown by `times` as much as a snapshot needs: by what is configured, or in proportion to what the last snapshot
-    /// holds, where that is more. So what snapshots write stays in proportion to what clients write, however large the store is; and so
-    /// does what a start replays.
+    /// Whether the log has grown by `times` as much as a snapshot needs: by what is configured, or
+    /// in proportion to what the last snapshot holds if that is more. So what snapshots write stays
+    /// in proportion to what clients write, however large the store is. The log that a start
+    /// replays does, too.
     fn is_due(&self, times: u64) -> bool {
         let bytes = self.config.snapshot_log_bytes.max(self.policy.store_bytes);
         let entries = self.config.snapshot_log_entries.max(self.policy.store_keys / KEYS_PER_ENTRY);

@@ -6,7 +6,8 @@ use crate::replica::replica::Replica;
 use alloc::string::ToString;
 
 impl Replica {
-    /// This node's view of the cluster. Copies the membership: for status pages, not for every request.
+    /// This node's view of the cluster. Copies the membership: for status pages, not for every
+    /// request.
     #[must_use]
     pub fn status(&self, now: Time) -> Status {
         let hint = self.raft.leader_hint();

@@ -12,7 +12,8 @@ const MAGIC: u32 = u32::from_le_bytes(*b"ISb2");
 /// A batch's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BatchHeader {
-    /// Checksum of the header, and through `payload_checksum` of the whole batch: what the next one chains to.
+    /// Checksum of the header, and through `payload_checksum` of the whole batch: what the next one
+    /// chains to.
     pub(crate) checksum: u32,
     /// Checksum of the records.
     pub(crate) payload_checksum: u32,
@@ -24,16 +25,18 @@ pub(crate) struct BatchHeader {
     pub(crate) sequence: u64,
     /// The batch that was durable when this one was written.
     pub(crate) last_durable: u64,
-    /// First and last index among its entries; 0 when there are none. Says what is lost when the records are damaged.
+    /// First and last index among its entries; 0 when there are none. Says what is lost when the
+    /// records are damaged.
     pub(crate) first_index: u64,
     /// See `first_index`.
     pub(crate) last_index: u64,
-    /// Entries up to here were known to be committed when the batch was written. At most the log's last index after
-    /// the batch; 0 when nothing was known, and in seals.
+    /// Entries up to here were known to be committed when the batch was written. At most the log's
+    /// last index after the batch; 0 when nothing was known, and in seals.
     pub(crate) commit: u64,
 }
 
-/// The batch that ends a segment, with its records: the log goes on with the batch after it, in the next segment.
+/// The batch that ends a segment, with its records: the log goes on with the batch after it, in the
+/// next segment.
 pub(crate) fn seal_batch(sequence: u64, previous: u32) -> (BatchHeader, Vec<u8>) {
     let mut payload = Vec::new();
     encode_seal(&mut payload, sequence + 1);

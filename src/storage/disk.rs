@@ -1,11 +1,13 @@
-//! The disk as the storage sees it: two implementations exist, the operating system's and the simulator's.
+//! The disk as the storage sees it. The operating system's file system implements it, and so do
+//! disks for tests and for the simulator.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A file system, as far as a data directory needs one. Synchronous. Nothing is durable until the file's
-/// [`DiskFile::sync_data`] and, for names, the directory's [`Disk::sync_dir`] have returned. A shortage of file descriptors
-/// is waited out here: an error of any of these is the disk's.
+/// A file system, as far as a data directory needs one. Synchronous. Nothing is durable until the
+/// file's [`DiskFile::sync_data`] and, for names, the directory's [`Disk::sync_dir`] have returned.
+/// An implementation waits out a shortage of file descriptors, so that an error of any of these
+/// operations is the disk's.
 pub trait Disk: Clone + Send + Sync + 'static {
     /// An open file.
     type File: DiskFile;
@@ -26,14 +28,15 @@ pub trait Disk: Clone + Send + Sync + 'static {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Removes a directory and everything in it.
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
-    /// Takes from everybody but its owner what they may do with a directory; whether there was something to take. Nothing
-    /// to do where there are no other users.
+    /// Takes all rights to a directory from all users but its owner. Returns whether there were
+    /// any. Does nothing if the disk has no users.
     fn make_private(&self, _dir: &Path) -> io::Result<bool> {
         Ok(false)
     }
     /// Makes the directory's entries durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Takes an exclusive lock on a file (created if needed) until the returned guard is dropped; `WouldBlock` if another process or handle holds it.
+    /// Takes an exclusive lock on a file (created if needed) until the returned guard is dropped;
+    /// `WouldBlock` if another process or handle holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
 }
 
@@ -49,7 +52,8 @@ pub trait DiskFile: Send + Sync + 'static {
     fn write_zeros_at(&self, length: usize, offset: u64) -> io::Result<()> {
         self.write_at(&vec![0; length], offset)
     }
-    /// Makes the file `length` bytes long and takes the room for it, without writing: what was not written reads as zeros.
+    /// Makes the file `length` bytes long and takes the room for it, without writing: what was not
+    /// written reads as zeros.
     ///
     /// # Errors
     /// `Unsupported` where the file system cannot; nothing has changed then.

@@ -1,4 +1,5 @@
-//! The log in words, for people. Reads what can be read, and says where the damage is; changes nothing, needs no lock.
+//! The log in words, for people. It reads what can be read, and says where the damage is. It
+//! changes nothing and needs no lock.
 
 use crate::kv::Op;
 use crate::raft::{Entry, EntryKind, Membership, SnapshotMeta};
@@ -42,7 +43,7 @@ pub enum DumpItem {
         sequence: u64,
         /// Bytes of its records.
         bytes: u32,
-        /// It stands behind damage, and is not reached by recovery.
+        /// It stands behind damage, so recovery does not reach it.
         behind_damage: bool,
     },
     /// A record, in words.
@@ -102,7 +103,8 @@ impl fmt::Display for DumpItem {
     }
 }
 
-/// Describes a data directory: identity, segments, batches, records, snapshots. One segment is in memory at a time.
+/// Describes a data directory: identity, segments, batches, records, snapshots. One segment is in
+/// memory at a time.
 pub fn dump<D: Disk>(disk: &D, dir: &Path) -> impl Iterator<Item = DumpItem> + use<D> {
     let disk = disk.clone();
     let (identity, first) = match find(&disk, dir) {
@@ -135,7 +137,7 @@ pub fn dump<D: Disk>(disk: &D, dir: &Path) -> impl Iterator<Item = DumpItem> + u
     }))
 }
 
-/// The first of the segments `from` one on.
+/// The first segment of `from`.
 fn dump_segment<D: Disk>(disk: &D, from: &[PathBuf]) -> Vec<DumpItem> {
     let Some((path, rest)) = from.split_first() else { return Vec::new() };
     let later = look_ahead(disk, rest).unwrap_or(Later::Written);
@@ -189,10 +191,11 @@ fn push_batch(items: &mut Vec<DumpItem>, batch: Batch, behind_damage: bool) {
     items.extend(records.iter().map(|record| DumpItem::Record(in_words(record))));
 }
 
-/// Keys in a dump are cut off behind so many bytes.
+/// A dump shows at most this many bytes of a key.
 const KEY_BYTES_SHOWN: usize = 80;
 
-/// A record, and of an entry what it does: a command's key (never its value), or who the members are.
+/// A record in words. An entry shows what it does: the key of a command (never its value), or the
+/// members.
 fn in_words(record: &Record) -> String {
     let Record::Entry(entry) = record else { return record.to_string() };
     format!("{record}: {}", entry_in_words(entry))

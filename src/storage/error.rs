@@ -1,4 +1,5 @@
-//! Why a data directory cannot be opened, and why it cannot be written any more. `Display` names the remedy.
+//! Why a data directory cannot be opened, and why it cannot be written any more. `Display` names
+//! the remedy.
 
 use crate::raft::{LogId, SnapshotRefusal};
 use crate::storage::format::FORMAT_VERSION;
@@ -137,13 +138,13 @@ impl fmt::Display for Damage {
 impl std::error::Error for Damage {}
 
 impl OpenError {
-    /// Whether there was no room on the disk: the same may go well later.
+    /// Whether there was no room on the disk. The same operation may succeed later.
     #[must_use]
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Io { source, .. } if is_full(source))
     }
 
-    /// A file of another format than this program's.
+    /// A file whose format is not this program's.
     pub(crate) fn other_format(file: &Path, found: u32) -> Self {
         let file = file.to_path_buf();
         if found > FORMAT_VERSION {
@@ -165,8 +166,9 @@ impl From<StorageError> for OpenError {
     }
 }
 
-/// A write or sync failed. The storage takes nothing more: what the disk did with the bytes is unknown, and trying
-/// again could report as durable what is not. The node has to stop; its next start finds out.
+/// A write or sync failed. The storage takes nothing more. It cannot know what the disk did with
+/// the bytes, and a second try could report as durable what is not. The node has to stop; its next
+/// start finds out.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{operation} {} failed: {source}; the node stops, because it cannot know what is durable; check the disk, then start it again", file.display())]
 pub struct StorageError {
@@ -184,7 +186,8 @@ impl StorageError {
     }
 }
 
-/// A snapshot file could not be written, or not be read. The node goes on; another one may be tried later.
+/// A snapshot file could not be written, or not be read. The node goes on; another one may be tried
+/// later.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     /// An operation failed.
@@ -220,7 +223,7 @@ impl SnapshotError {
         move |source| Self::Io { operation, file: file.to_path_buf(), source }
     }
 
-    /// What a leader is told whose snapshot could not be stored.
+    /// What to tell the leader whose snapshot could not be stored.
     pub(crate) fn refusal(&self) -> SnapshotRefusal {
         match self {
             Self::Io { source, .. } if is_full(source) => SnapshotRefusal::NoRoom,

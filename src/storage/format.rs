@@ -1,5 +1,5 @@
 //! The number of the files' format.
 
-/// The format of log, snapshot and identity files that this program writes, and the only one that it
-/// reads.
+/// The format of log, snapshot and identity files that this program writes, and the only one that
+/// it reads.
 pub(crate) const FORMAT_VERSION: u32 = 2;

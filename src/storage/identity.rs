@@ -1,4 +1,4 @@
-//! Whose data directory it is: one small readable file.
+//! The identity of a data directory: one small readable file.
 
 use crate::codec::checksum;
 use crate::raft::{ClusterId, NodeId, Restored, StoreId};
@@ -11,13 +11,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "identity";
-/// Stands while a new data directory is being made, and lets an interrupted start be told from a lost identity.
+/// Exists while a new data directory is being made. It lets a start tell an interrupted creation
+/// from a lost identity.
 const CREATING: &str = "identity.creating";
 const WRITING: &str = "identity.tmp";
 const TITLE: &str = "infinitystore identity";
 const NAME_BYTES_MAX: usize = 255;
 
-/// Who a data directory belongs to.
+/// The node that a data directory belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The cluster.
@@ -28,7 +29,8 @@ pub struct Identity {
     pub store: StoreId,
     /// The `--node-id`.
     pub name: String,
-    /// Which of the two pairs of directories, `wal-<generation>` and `snapshots-<generation>`, is in use: 1 or 2.
+    /// Which of the two pairs of directories, `wal-<generation>` and `snapshots-<generation>`, is
+    /// in use: 1 or 2.
     pub generation: u32,
 }
 
@@ -58,7 +60,7 @@ impl Identity {
         generation_dirs(dir, self.generation)[1].clone()
     }
 
-    /// The other generation: what an absorbed node moves to.
+    /// The other generation, which a node uses once another cluster has absorbed it.
     pub(crate) fn other_generation(&self) -> u32 {
         3 - self.generation
     }
@@ -98,7 +100,8 @@ impl Identity {
             name: field("name")?.to_owned(),
             generation: field("generation")?.parse().map_err(|_| damaged("its generation is no number"))?,
         };
-        // The text is compared whole: a checksum that matches some other spelling of the same fields is no excuse.
+        // The whole text is compared: another spelling of the same fields is refused, even if its
+        // checksum matches.
         if identity.to_text() != text || !matches!(identity.generation, 1 | 2) {
             return Err(damaged("its lines do not match its checksum"));
         }
@@ -113,7 +116,7 @@ pub(crate) enum Found {
     Nothing,
     /// An earlier start was interrupted while it made the directory.
     Interrupted,
-    /// It is somebody's.
+    /// It belongs to a node.
     Identity(Identity),
 }
 
@@ -151,23 +154,27 @@ pub(crate) fn check_name(name: &str) -> Result<(), OpenError> {
 
 /// Says, durably, that the data directory is being made: before anything else is written into it.
 pub(crate) fn begin_creation<D: Disk>(disk: &D, dir: &Path, identity: &Identity) -> Result<(), OpenError> {
-    // By rename: an earlier interrupted start may have left one that still vouches for what it had begun.
+    // By rename: an earlier start that was interrupted may have left such a file, which still
+    // vouches for what that start had begun.
     write(disk, dir, WRITING, identity)?;
     put_in_place(disk, dir, WRITING, CREATING)
 }
 
-/// Makes the identity the data directory's own, by one rename: everything it names is complete and synced.
+/// Makes the identity the data directory's own, by one rename: everything it names is complete and
+/// synced.
 pub(crate) fn end_creation<D: Disk>(disk: &D, dir: &Path) -> Result<(), OpenError> {
     put_in_place(disk, dir, CREATING, FILE)
 }
 
-/// Replaces the identity by another one, by one rename: a crash leaves either the old or the new one.
+/// Replaces the identity by another one, by one rename: a crash leaves either the old or the new
+/// one.
 pub(crate) fn switch<D: Disk>(disk: &D, dir: &Path, identity: &Identity) -> Result<(), OpenError> {
     write(disk, dir, WRITING, identity)?;
     put_in_place(disk, dir, WRITING, FILE)
 }
 
-/// Removes what an interrupted creation or adoption left behind, beside the identity's own generation.
+/// Removes what an interrupted creation or adoption left behind, beside the identity's own
+/// generation.
 pub(crate) fn remove_leftovers<D: Disk>(disk: &D, dir: &Path, identity: &Identity) -> Result<(), OpenError> {
     let mut removed = remove_generation(disk, dir, identity.other_generation())?;
     for name in [CREATING, WRITING] {
@@ -183,7 +190,8 @@ pub(crate) fn remove_leftovers<D: Disk>(disk: &D, dir: &Path, identity: &Identit
     Ok(())
 }
 
-/// Makes the empty directories of a generation, durably; what stood there before is gone, durably too.
+/// Makes the empty directories of a generation, durably; what stood there before is gone, durably
+/// too.
 pub(crate) fn make_generation<D: Disk>(disk: &D, dir: &Path, generation: u32) -> Result<(), OpenError> {
     if remove_generation(disk, dir, generation)? {
         disk.sync_dir(dir).map_err(OpenError::io("syncing the directory", dir))?;

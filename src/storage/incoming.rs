@@ -9,8 +9,8 @@ use crate::storage::snapshots::SnapshotFiles;
 
 /// Puts chunks into a temporary file and, at the same time, into a store.
 ///
-/// Nothing that goes wrong here is fatal: what is on disk under a temporary name is nobody's state. The snapshot is
-/// refused with the first chunk that fails, and the leader may send it again.
+/// Nothing that goes wrong here is fatal: a file under a temporary name is no part of the state.
+/// The first chunk that fails refuses the snapshot, and the leader may send it again.
 pub(crate) struct Incoming<D: Disk> {
     files: SnapshotFiles<D>,
     receiving: Option<Receiving<D>>,
@@ -26,7 +26,8 @@ impl<D: Disk> Incoming<D> {
         Self { files, receiving: None }
     }
 
-    /// Takes the next chunk. The last one brings the result: the snapshot in place and synced, with its content.
+    /// Takes the next chunk. The last one brings the result: the snapshot in place and synced, with
+    /// its content.
     ///
     /// # Errors
     /// [`SnapshotError`]; nothing of the snapshot is kept then.

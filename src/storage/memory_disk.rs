@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 const SECTOR: usize = 512;
 
-/// A file system in memory, for tests. It keeps two images of everything: what programs see, and what a loss of
-/// power would leave. File contents become durable by 512-byte sectors, in any order before a sync; names become
-/// durable one operation at a time. Clones share the same disk.
+/// A file system in memory, for tests. It keeps two images of everything: what programs see, and
+/// what a loss of power would leave. File contents become durable by 512-byte sectors, in any order
+/// before a sync; names become durable one operation at a time. Clones share the same disk.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDisk(Arc<Mutex<State>>);
 
@@ -45,7 +45,8 @@ struct State {
     names: BTreeMap<PathBuf, Option<usize>>,
     /// What a loss of power would leave.
     durable_names: BTreeMap<PathBuf, Option<usize>>,
-    /// Operations on names that are not durable yet, in order, each with the directory it happened in.
+    /// Operations on names that are not durable yet, in order, each with the directory it happened
+    /// in.
     pending: Vec<(PathBuf, NameOperation)>,
     inodes: Vec<Inode>,
     locks: BTreeSet<PathBuf>,
@@ -53,7 +54,7 @@ struct State {
     epoch: u64,
     faults: Vec<Fault>,
     capacity: Option<u64>,
-    /// Changes left until the power fails, if it shall.
+    /// Changes left until the power fails; `None` if it does not.
     power: Option<u64>,
     changes: u64,
     syncs: u64,
@@ -77,7 +78,7 @@ struct Inode {
 #[derive(Debug)]
 struct Fault {
     kind: FaultKind,
-    /// A part of the path, for those that hit only some files.
+    /// A part of the path: the fault hits only files whose path contains it.
     path: String,
     /// Operations that still succeed.
     after: u64,
@@ -91,9 +92,10 @@ impl MemoryDisk {
         Self::default()
     }
 
-    /// The power fails: of everything that was not synced, `keep` says what is left. It is asked once for each
-    /// unsynced sector, length and operation on a name (with the number of the question). Files that were open are
-    /// dead, locks are gone, faults are forgotten; then the power is back.
+    /// The power fails: of everything that was not synced, `keep` says what is left. It is asked
+    /// once for each unsynced sector, length and operation on a name (with the number of the
+    /// question). Files that were open are dead, locks are gone, faults are forgotten; then the
+    /// power is back.
     pub fn crash(&self, mut keep: impl FnMut(u64) -> bool) {
         let mut state = self.state();
         let mut question = 0;
@@ -142,8 +144,8 @@ impl MemoryDisk {
         state.epoch += 1;
     }
 
-    /// The process ends without the power failing: files that were open are dead, locks are gone, and everything
-    /// written is still seen, synced or not.
+    /// The process ends without the power failing: files that were open are dead, locks are gone,
+    /// and everything written is still seen, synced or not.
     pub fn kill(&self) {
         let mut state = self.state();
         state.locks.clear();
@@ -152,13 +154,14 @@ impl MemoryDisk {
         state.epoch += 1;
     }
 
-    /// From the `count`-th change on (writes, syncs, names), everything fails until [`Self::crash`] or [`Self::kill`].
+    /// From the `count`-th change on (writes, syncs, names), everything fails until [`Self::crash`]
+    /// or [`Self::kill`].
     pub fn fail_power_after(&self, count: u64) {
         self.state().power = Some(count);
     }
 
-    /// After `after` more that succeed, operations of this kind on paths that contain `path` fail, until
-    /// [`Self::clear_faults`].
+    /// After `after` more that succeed, operations of this kind on paths that contain `path` fail,
+    /// until [`Self::clear_faults`].
     pub fn fail(&self, kind: FaultKind, path: &str, after: u64, error: io::ErrorKind) {
         self.state().faults.push(Fault { kind, path: path.into(), after, error });
     }
@@ -206,7 +209,8 @@ impl MemoryDisk {
         Some(state.inodes[inode].live.clone())
     }
 
-    /// Replaces a file's content, durably, and creates it if need be: as a failing disk, or a hand, would.
+    /// Replaces the content of a file, durably, and creates the file if needed, as a failing disk
+    /// or a person would.
     pub fn overwrite(&self, path: &Path, content: Vec<u8>) {
         let mut guard = self.state();
         let state = &mut *guard;
@@ -231,7 +235,7 @@ impl MemoryDisk {
         true
     }
 
-    /// A disk of its own with the same content, durable all of it, and no faults.
+    /// A separate disk with the same content, all of it durable, and without faults.
     #[must_use]
     pub fn copy(&self) -> Self {
         let state = self.state();

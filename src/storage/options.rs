@@ -10,7 +10,8 @@ use std::time::Instant;
 pub struct StorageOptions {
     /// The data directory; created if it does not exist.
     pub dir: PathBuf,
-    /// Bytes of a segment of the log; at least 64 KiB, a multiple of 4 KiB. The first ones of a new log are smaller.
+    /// Bytes of a segment of the log; at least 64 KiB, a multiple of 4 KiB. The first ones of a new
+    /// log are smaller.
     pub segment_bytes: u64,
     /// A batch ends when its records reach so many bytes (one larger write still goes alone).
     pub batch_bytes_max: usize,
@@ -18,8 +19,8 @@ pub struct StorageOptions {
     pub spare_mode: SpareMode,
     /// Files of torn tails that are kept, the newest ones; at least 1.
     pub torn_files_max: usize,
-    /// Source of the random numbers that tell this start from every other one on a copy of the same directory, and the
-    /// lives of a segment file apart. Drawn anew for each start.
+    /// Source of the random numbers that tell this start from every other one on a copy of the same
+    /// directory, and the lives of a segment file apart. Drawn anew for each start.
     pub seed: u64,
     /// Measures syncs, for metrics only.
     pub clock: StorageClock,
@@ -46,7 +47,8 @@ impl StorageOptions {
 pub enum SpareMode {
     /// On a thread of its own, so that the log does not wait for it.
     Thread,
-    /// In [`Storage::handle`](crate::storage::Storage::handle), after the writes: no thread, for simulations.
+    /// In [`Storage::handle`](crate::storage::Storage::handle), after the writes: no thread, for
+    /// simulations.
     Inline,
 }
 

@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tracing::{info, warn};
 
-/// What is in a data directory is its node's alone.
+/// Mode of directories: only the node's user may use them.
 const DIRECTORY_MODE: u32 = 0o700;
-/// The same for its files.
+/// Mode of files: only the node's user may use them.
 const FILE_MODE: u32 = 0o600;
 /// What the group and others may do, in a mode.
 const OTHERS: u32 = 0o077;
-/// The bit of a directory that many users share.
+/// The mode bit of a directory that many users share.
 const STICKY: u32 = 0o1000;
 /// The first pause when there is no file descriptor; doubled for each one after it …
 const PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -82,7 +82,8 @@ impl Disk for RealDisk {
 
     fn make_private(&self, dir: &Path) -> io::Result<bool> {
         let mode = fs::metadata(dir)?.permissions().mode();
-        // A directory that everybody may write to, and none may remove others' files from, is the system's (/tmp).
+        // A directory that all users may write to, but in which none may remove the files of
+        // others, belongs to the system (/tmp).
         let shared = mode & STICKY != 0;
         if shared || mode & OTHERS == 0 {
             return Ok(false);
@@ -100,14 +101,16 @@ impl Disk for RealDisk {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
         let file = waiting_for_room(path, || options.open(path))?;
-        // The lock belongs to the open file: closing it, or the end of the process however it ends, releases it.
+        // The lock belongs to the open file: closing it, or the end of the process however it ends,
+        // releases it.
         flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from)?;
         Ok(Box::new(file))
     }
 }
 
-/// Runs `open` until it does not fail for want of file descriptors or memory of the system. Both come back (others give
-/// them back), and nothing has been changed: to wait is safe, where a failed write is not.
+/// Runs `open` until it does not fail for want of file descriptors or memory of the system. Both
+/// become free again, and nothing has been changed yet. So it is safe to wait here, which it is not
+/// after a failed write.
 fn waiting_for_room<T>(path: &Path, mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let mut pause = PAUSE_MIN;
     loop {
@@ -159,7 +162,8 @@ impl DiskFile for RealFile {
         let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
         let written = rustix::io::pwritev(&self.0, &slices, offset).map_err(io::Error::from)?;
         if written < total {
-            // Rare (a signal, or more parts than the system takes at once): the rest goes part by part.
+            // Rare (a signal, or more parts than the system takes at once): the rest goes part by
+            // part.
             let mut skip = written;
             let mut at = offset;
             for part in parts {

@@ -33,7 +33,8 @@ pub(crate) enum Record {
     Seal(u64),
 }
 
-/// Appends the records of one write, in the order of replay. An incoming snapshot's chunk goes to its own file.
+/// Appends the records of one write, in the order of replay. An incoming snapshot's chunk goes to
+/// its own file.
 pub(crate) fn encode_records(out: &mut Vec<u8>, records: &LogRecords) {
     if let Some(hard_state) = &records.hard_state {
         encode_record(out, VOTE, &to_bytes(hard_state));
@@ -92,7 +93,7 @@ pub(crate) fn decode_record(reader: &mut Reader) -> Result<Record, DecodeError> 
     check_counters(record)
 }
 
-/// Indices and terms are counted on from: they leave room for that.
+/// Indices and terms must leave room to count on from them.
 fn check_counters(record: Record) -> Result<Record, DecodeError> {
     let numbers = match &record {
         Record::Entry(entry) => [entry.index().get(), entry.term().get()],

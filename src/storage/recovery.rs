@@ -1,5 +1,5 @@
-//! Reads a log directory: every segment in order, the state they add up to, and the tail that is about to be
-//! rewritten. Changes nothing.
+//! Reads a log directory: every segment in order, the state they add up to, and the tail that is
+//! about to be rewritten. Changes nothing.
 
 use crate::raft::{ClusterId, LogIndex, StoreId};
 use crate::storage::batch::BatchHeader;
@@ -27,7 +27,8 @@ pub enum RecoveryNote {
         /// The directory.
         dir: PathBuf,
     },
-    /// The last batch had not been written whole, and was therefore never acknowledged. It was cut off.
+    /// The last batch had not been written whole, and was therefore never acknowledged. It was cut
+    /// off.
     TornTail {
         /// The segment.
         file: PathBuf,
@@ -129,11 +130,13 @@ pub(crate) struct Recovered {
     pub(crate) replay: Replay,
     pub(crate) sealed: Vec<SealedSegment>,
     pub(crate) tail: Tail,
-    /// Where the earliest segment of an unbroken sequence begins, when segments before it are missing.
+    /// Where the earliest segment of an unbroken sequence begins, when segments before it are
+    /// missing.
     pub(crate) gap: Option<Damage>,
-    /// Segments before the gap: nothing in them is needed, if the snapshot covers the gap.
+    /// Segments before the gap. None of them is needed if the snapshot covers the gap.
     pub(crate) orphans: Vec<PathBuf>,
-    /// The segment, still without a batch, that the log was about to go on in: to be removed once the tail is rewritten.
+    /// The segment in which the log was about to go on, still without a batch. It is removed once
+    /// the tail is rewritten.
     pub(crate) dropped: Option<PathBuf>,
     pub(crate) bytes: u64,
 }
@@ -251,10 +254,11 @@ impl Reading {
         let mut lives = header.former_lives.clone();
         lives.push(header.life);
         let capacity = header.capacity;
-        // How its room was taken is not known any more; most of it has been written.
+        // It is not known any more how its room was taken. Most of it has been written.
         let room = Room::Filled;
         let sealed = SealedSegment { path: path.to_path_buf(), capacity, lives, room, max_index };
-        // A seal with nothing after it may be in the page cache alone, like the end of any tail: it is rewritten too.
+        // A seal with nothing after it may be in the page cache alone, like the end of any tail: it
+        // is rewritten too.
         let is_tail = match later {
             Later::Empty(first, _) => !end.sealed || first == end.next_sequence,
             Later::None => true,
@@ -287,8 +291,9 @@ impl Reading {
                 }
             }
             Some((next, _)) => {
-                // Segments that a snapshot made unnecessary are removed from the oldest on, but a crash may undo
-                // any of these removals: what is before the gap is then as unnecessary as what is missing.
+                // Segments that a snapshot made unnecessary are removed from the oldest on, but a
+                // crash may undo any of these removals: what is before the gap is then as
+                // unnecessary as what is missing.
                 self.gap = Some(Damage {
                     file: path.to_path_buf(),
                     offset: 0,
@@ -334,7 +339,8 @@ fn tail(
     }
 }
 
-/// Names file and index range: from the batch's header if it could be read, else everything after `next_index`.
+/// Names the file and the indices: those in the batch's header if it could be read, else all from
+/// `next_index` on.
 pub(crate) fn damaged(path: &Path, fault: &Fault, next_index: Option<u64>) -> OpenError {
     let (first_index, last_index) = match fault.indices {
         Some((first, last)) if first > 0 => (Some(first), Some(last)),

@@ -1,4 +1,5 @@
-//! Reads one segment, and decides whether its end is torn or damaged. This file is where the promise is kept.
+//! Reads one segment, and decides whether its end is torn or damaged. This file is where the
+//! promise is kept.
 
 use crate::codec::Reader;
 use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader, seal_batch};
@@ -45,8 +46,9 @@ pub(crate) struct ScanEnd {
 pub(crate) enum Later {
     /// There is none: this one must not be sealed.
     None,
-    /// The last segment, without a batch yet, that begins with this sequence after this checksum. It gets its name
-    /// before the seal of the one before it is written: the crash may have come between the two.
+    /// The last segment, without a batch yet, that begins with this sequence after this checksum.
+    /// It gets its name before the seal of the one before it is written: the crash may have come
+    /// between the two.
     Empty(u64, u32),
     /// There is one with batches in it: this one must be whole.
     Written,
@@ -54,8 +56,8 @@ pub(crate) enum Later {
 
 /// Hands the segment's batches to `sink`, in order, and says where it ends.
 ///
-/// An end is *torn* if (1) nothing later shows that the batch had been durable, and (2) at least one of its
-/// sectors was never written in this life of the file. All else is damage.
+/// An end is *torn* if (1) nothing later shows that the batch had been durable, and (2) at least
+/// one of its sectors was never written in this life of the file. All else is damage.
 pub(crate) fn scan_segment(
     file: &[u8],
     header: &SegmentHeader,
@@ -85,8 +87,9 @@ pub(crate) fn scan_segment(
                 sink(batch)?;
             }
             Found::Torn { to, indices } => {
-                // One batch is in flight at a time: what was written beyond it shows that it had been durable.
-                // Where its length is unknown, only the start of a later batch shows that.
+                // One batch is in flight at a time: what was written beyond it shows that it had
+                // been durable. Where its length is unknown, only the start of a later batch shows
+                // that.
                 let later = match indices {
                     Some(_) => sectors.written(to).next(),
                     None => sectors.written(end.offset + 1).find(|(_, place)| *place == Place::Head),
@@ -178,7 +181,8 @@ fn read_batch(sectors: &Sectors<'_>, end: &ScanEnd) -> Result<Found, Fault> {
             return fault(None, "a sector holds what no write of the log, whole or torn, leaves".into());
         }
         SectorState::Unwritten => {
-            // Without its first sector a torn batch's length is unknown: it reaches to the last sector written.
+            // Without its first sector a torn batch's length is unknown: it reaches to the last
+            // sector written.
             let last = sectors.written(offset + 1).last();
             return Ok(last.map_or(Found::Nothing, |(at, _)| Found::Torn {
                 to: at + SECTOR_BYTES as u64,

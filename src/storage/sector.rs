@@ -1,8 +1,9 @@
 //! The smallest unit of the log: a 512-byte sector that says to which life of its file it belongs.
 //!
-//! A disk writes sectors whole or not at all, and in any order before a sync. Each sector of the log therefore
-//! starts with a stamp that only this life of the file, at this place, gives it: a sector that was never written
-//! since the file was put to use shows that it was not, and a sector written to the wrong place shows that too.
+//! A disk writes sectors whole or not at all, and in any order before a sync. Each sector of the
+//! log therefore starts with a stamp that only this life of the file, at this place, gives it: a
+//! sector that was never written since the file was put to use shows that it was not, and a sector
+//! written to the wrong place shows that too.
 
 /// What a disk writes whole or not at all.
 pub(crate) const SECTOR_BYTES: usize = 512;
@@ -10,16 +11,18 @@ pub(crate) const SECTOR_BYTES: usize = 512;
 pub(crate) const STAMP_BYTES: usize = 8;
 /// What a sector carries beside its stamp.
 pub(crate) const SECTOR_PAYLOAD_BYTES: usize = SECTOR_BYTES - STAMP_BYTES;
-/// Batches begin on and fill whole blocks, so that a write in flight never shares a block (a page, a physical
-/// sector of the disk) with acknowledged bytes.
+/// Batches begin on and fill whole blocks, so that a write in flight never shares a block (a page,
+/// a physical sector of the disk) with acknowledged bytes.
 pub(crate) const BLOCK_BYTES: usize = 4096;
 /// What a block carries beside its stamps.
 pub(crate) const BLOCK_PAYLOAD_BYTES: usize = BLOCK_BYTES / SECTOR_BYTES * SECTOR_PAYLOAD_BYTES;
 
-/// One use of a segment file, from its header to its end: random, new each time a file is created or recycled.
+/// One use of a segment file, from its header to its end: random, new each time a file is created
+/// or recycled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Life {
-    /// What the stamps of heads count from. Derived from the life's number; kept because each sector asks for it.
+    /// What the stamps of heads count from. Derived from the life's number; kept because each
+    /// sector asks for it.
     heads: u64,
     /// And those of bodies.
     bodies: u64,
@@ -32,8 +35,8 @@ impl Life {
     }
 }
 
-/// Whether a sector starts something (a batch, a segment's header) or continues it. Part of the stamp, so that
-/// no client can forge the start of a batch with the bytes of a value.
+/// Whether a sector starts something (a batch, a segment's header) or continues it. Part of the
+/// stamp, so that no client can forge the start of a batch with the bytes of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// The first sector of a batch or of a segment's header.
@@ -63,8 +66,8 @@ pub(crate) const fn file_bytes_for(payload_bytes: usize) -> usize {
     blocks_for(payload_bytes) * BLOCK_BYTES
 }
 
-/// Appends `parts`, one after the other, to `out` as stamped sectors that fill whole blocks. The first sector is a
-/// [`Place::Head`] and goes to byte `offset` of the file.
+/// Appends `parts`, one after the other, to `out` as stamped sectors that fill whole blocks. The
+/// first sector is a [`Place::Head`] and goes to byte `offset` of the file.
 pub(crate) fn stamp_into(out: &mut Vec<u8>, parts: &[&[u8]], life: Life, offset: u64) {
     let start = out.len();
     let total: usize = parts.iter().map(|part| part.len()).sum();

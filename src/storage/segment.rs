@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::Path;
 
-/// Starts whose random numbers a header keeps: a peer that has missed fewer starts can tell whether this log is the
-/// one it knew.
+/// Starts whose random numbers a header keeps: a peer that has missed fewer starts can tell whether
+/// this log is the one it knew.
 pub(crate) const NONCES_KEPT: usize = 16;
 
 const MAGIC: &[u8; 8] = b"ISlogseg";
@@ -25,10 +25,12 @@ const FILL_BYTES: usize = 1 << 20;
 /// Room for batches in a segment that is made on a disk without room for more.
 const NARROW_ROOM_BYTES: u64 = 1 << 20;
 
-/// What a segment says about itself and about the log before it. Written and synced before the file gets its name.
+/// What a segment says about itself and about the log before it. Written and synced before the file
+/// gets its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SegmentHeader {
-    /// Which use of the file this is. Not in the body: it is needed to check the sectors.
+    /// Identifies this use of the file. It is not in the body, since it is needed to check the
+    /// sectors.
     #[serde(skip)]
     pub(crate) life: u64,
     /// The cluster it belongs to.
@@ -37,7 +39,7 @@ pub(crate) struct SegmentHeader {
     pub(crate) store: StoreId,
     /// Starts of this node, counting the one that made the file.
     pub(crate) incarnation: u64,
-    /// What was drawn at random for that start and for those before it, newest first: the newest
+    /// The random numbers of that start and of those before it, newest first, at most
     /// [`NONCES_KEPT`].
     pub(crate) nonces: Vec<u64>,
     /// Length of the file, bytes: filled when it gets its name.
@@ -48,7 +50,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) previous: u32,
     /// Batches up to here were in the file, synced, when it got its name: they cannot be torn.
     pub(crate) copied_through: u64,
-    /// Lives of the file before this one; their bytes may still stand where this life has not written yet.
+    /// Lives of the file before this one; their bytes may still stand where this life has not
+    /// written yet.
     pub(crate) former_lives: Vec<u64>,
     /// Term and vote before the first batch.
     pub(crate) hard_state: HardState,
@@ -129,7 +132,7 @@ impl SegmentHeader {
         Ok((header, used))
     }
 
-    /// Numbers that are counted on from leave room for that.
+    /// Numbers that are counted on from must leave room for that.
     fn check(&self) -> Result<(), &'static str> {
         let numbers = [
             self.incarnation,
@@ -160,8 +163,9 @@ pub(crate) fn segment_sequence(name: &Path) -> Option<u64> {
     if digits.len() == 20 { digits.parse().ok() } else { None }
 }
 
-/// Length of a segment that starts with `used` bytes: the first segments of a log are small, so that a node starts
-/// fast, and each is twice as long as what it starts with until `segment_bytes` is reached.
+/// Length of a segment that starts with `used` bytes: the first segments of a log are small, so
+/// that a node starts fast, and each is twice as long as what it starts with until `segment_bytes`
+/// is reached.
 pub(crate) fn capacity_for(used: u64, segment_bytes: u64) -> u64 {
     const FIRST_BYTES: u64 = 1 << 20;
     const ROOM_BYTES: u64 = 64 << 10;
@@ -173,9 +177,10 @@ pub(crate) fn capacity_for(used: u64, segment_bytes: u64) -> u64 {
     }
 }
 
-/// Writes zeros to `file` from `from` to `to`, in pieces with a sync after each, so that the log's own syncs do not
-/// wait behind one large one. Real zeros: a sync over a block that is only reserved has to update the file's extents
-/// too, which makes it about two thirds slower. Stops with `Interrupted` when `stop`, asked before each piece, says so.
+/// Writes zeros to `file` from `from` to `to`, in pieces with a sync after each, so that the log's
+/// own syncs do not wait behind one large one. Real zeros: a sync over a block that is only
+/// reserved has to update the file's extents too, which makes it about two thirds slower. Stops
+/// with `Interrupted` when `stop`, asked before each piece, says so.
 pub(crate) fn fill<F: DiskFile>(file: &F, from: u64, to: u64, stop: &dyn Fn() -> bool) -> io::Result<()> {
     let mut at = from;
     while at < to {
@@ -192,8 +197,9 @@ pub(crate) fn fill<F: DiskFile>(file: &F, from: u64, to: u64, stop: &dyn Fn() ->
     file.sync_data()
 }
 
-/// Takes room for `length` bytes without writing them. Much cheaper than [`fill`], but each sync of a batch then updates the
-/// file's extents too: of use where batches are so large that this is lost in them.
+/// Takes room for `length` bytes without writing them. Much cheaper than [`fill`], but each sync of
+/// a batch then updates the file's extents too. Worth it only for batches so large that this cost
+/// does not matter.
 pub(crate) fn reserve<F: DiskFile>(file: &F, length: u64, stop: &dyn Fn() -> bool) -> io::Result<()> {
     match file.reserve(length) {
         Ok(()) => file.sync_data(),
@@ -202,9 +208,10 @@ pub(crate) fn reserve<F: DiskFile>(file: &F, length: u64, stop: &dyn Fn() -> boo
     }
 }
 
-/// Makes the segment `header` describes, with `batches` (unstamped, header and records) in it: under a temporary name, filled
-/// to its capacity, synced, renamed into place, the directory synced. Replaces a segment of the same name. Sets
-/// the header's capacity: a smaller one than usual if there is no room for that. Returns the file and where its next batch goes.
+/// Makes the segment `header` describes, with `batches` (unstamped, header and records) in it:
+/// under a temporary name, filled to its capacity, synced, renamed into place, the directory
+/// synced. Replaces a segment of the same name. Sets the header's capacity: a smaller one than
+/// usual if there is no room for that. Returns the file and where its next batch goes.
 pub(crate) fn build_segment<D: Disk>(
     disk: &D,
     wal_dir: &Path,
@@ -221,7 +228,8 @@ pub(crate) fn build_segment<D: Disk>(
     let narrow = (used + NARROW_ROOM_BYTES).next_multiple_of(BLOCK_BYTES as u64);
     let built = match build_file(disk, &temporary, header, batches, used) {
         Err(error) if is_full(&error.source) && narrow < header.capacity => {
-            // A node that is full should start all the same: it serves reads, and others take the writes.
+            // A node on a full disk should start all the same: it serves reads, and other members
+            // take the writes.
             disk.remove(&temporary).map_err(StorageError::new("removing", &temporary))?;
             header.capacity = narrow;
             build_file(disk, &temporary, header, batches, used)

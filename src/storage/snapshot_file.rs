@@ -18,7 +18,8 @@ const MAGIC: &[u8; 8] = b"ISsnapsh";
 const FIXED_BYTES: usize = 20;
 const HEADER_BYTES_MAX: usize = 1 << 20;
 const HEADER_BLOCK_BYTES: usize = 4096;
-/// So much of a file is written between two syncs: one sync of all of it would hold up the log's for as long as it takes.
+/// Bytes that are written between two syncs. One sync of the whole file would hold up the syncs of
+/// the log for as long as it takes.
 const SYNC_EVERY_BYTES: u64 = 4 << 20;
 
 /// What a snapshot file says about itself.
@@ -45,7 +46,7 @@ impl SnapshotHeader {
     }
 }
 
-/// Writes a snapshot file, piece by piece, under whatever name it is given.
+/// Writes a snapshot file, piece by piece, under a given name.
 pub(crate) struct SnapshotWriter<D: Disk> {
     file: D::File,
     path: PathBuf,
@@ -115,7 +116,7 @@ impl<D: Disk> SnapshotWriter<D> {
         Ok(())
     }
 
-    /// Syncs what was written, if that is much. Whether it did.
+    /// Syncs what was written if that is at least [`SYNC_EVERY_BYTES`]. Returns whether it did.
     pub(crate) fn sync_some(&mut self) -> Result<bool, SnapshotError> {
         let due = self.bytes - self.synced >= SYNC_EVERY_BYTES;
         if due {
@@ -175,7 +176,8 @@ impl<D: Disk> SnapshotReader<D> {
         Ok(Self { file, path: path.to_path_buf(), header, header_bytes })
     }
 
-    /// Bytes `offset..offset + bytes_max` of the body, cut at its end; every chunk read is verified.
+    /// Bytes `offset..offset + bytes_max` of the body, cut at its end; every chunk read is
+    /// verified.
     pub(crate) fn read(&self, offset: u64, bytes_max: u64) -> Result<Vec<u8>, SnapshotError> {
         let end = offset.saturating_add(bytes_max).min(self.header.meta.bytes);
         let mut out = Vec::new();

@@ -12,13 +12,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Snapshot files kept open to be sent, at most: each may hold the room of one that was replaced.
+/// Snapshot files kept open for sending, at most. Each may keep the room of a file that was
+/// replaced.
 const READERS_MAX: usize = 2;
-/// A save rests so long between two pieces, at most.
+/// The longest rest of a save between two pieces.
 const REST_MAX: Duration = Duration::from_millis(100);
 
-/// The snapshot files of a data directory. Clones may be used on other threads, beside the log: a snapshot that
-/// takes seconds to write must not make a write wait.
+/// The snapshot files of a data directory. Clones may be used on other threads, beside the log: a
+/// snapshot that takes seconds to write must not make a write wait.
 #[derive(Clone)]
 pub struct SnapshotFiles<D: Disk> {
     disk: D,
@@ -27,8 +28,9 @@ pub struct SnapshotFiles<D: Disk> {
     store: StoreId,
     /// Whether a save leaves the disk to the log now and then; it sleeps for that.
     paced: bool,
-    /// Files that chunks are read from, the one read last at the end. An open file stays readable when a newer snapshot takes
-    /// its place in the directory: what is being sent can be sent to its end.
+    /// Files that chunks are read from, the one read last at the end. An open file stays readable
+    /// when a newer snapshot takes its place in the directory: what is being sent can be sent to
+    /// its end.
     open: Arc<Mutex<Vec<SnapshotReader<D>>>>,
 }
 
@@ -37,8 +39,8 @@ impl<D: Disk> SnapshotFiles<D> {
         Self { disk, dir, cluster, store, paced, open: Arc::default() }
     }
 
-    /// Writes a captured state as a snapshot file: complete, synced and in place when this returns. It counts once
-    /// its marker is durable too. The capture is let go as it is written.
+    /// Writes a captured state as a snapshot file: complete, synced and in place when this returns.
+    /// It counts once its marker is durable too. The capture is let go as it is written.
     ///
     /// # Errors
     /// [`SnapshotError`]; nothing is left behind then, and nothing else is affected.
@@ -52,7 +54,7 @@ impl<D: Disk> SnapshotFiles<D> {
             for piece in store.into_snapshot_pieces() {
                 writer.push(&piece)?;
                 if writer.sync_some()? && self.paced {
-                    // Disk and processor are the log's for twice as long as this piece took.
+                    // Leaves disk and processor to the log for twice as long as this piece took.
                     std::thread::sleep((begun.elapsed() * 2).min(REST_MAX));
                     begun = Instant::now();
                 }
@@ -71,7 +73,8 @@ impl<D: Disk> SnapshotFiles<D> {
     /// # Errors
     /// [`SnapshotError`] if that snapshot is gone, cannot be read, or does not verify.
     pub fn read_chunk(&self, read: &SnapshotRead) -> Result<SnapshotChunk, SnapshotError> {
-        // A reader is put back only after it has read well: a file that was damaged may have been written again.
+        // A reader is put back only after it has read well: a file that was damaged may have been
+        // written again.
         let reader = self.take_reader(read.snapshot)?;
         let data = Bytes::from(reader.read(read.offset, read.bytes_max)?);
         let meta = reader.header.meta.clone();
@@ -80,7 +83,8 @@ impl<D: Disk> SnapshotFiles<D> {
         Ok(SnapshotChunk { snapshot: Box::new(meta), offset: read.offset, data, done })
     }
 
-    /// Closes the files that chunks were read from: nobody is being sent a snapshot. What had been replaced is gone then.
+    /// Closes the files that chunks were read from, once no peer is being sent a snapshot. Files
+    /// that had been replaced are gone then.
     pub fn close_readers(&self) {
         self.readers().clear();
     }
@@ -179,8 +183,8 @@ impl<D: Disk> SnapshotFiles<D> {
         let _ = self.disk.remove(temporary);
     }
 
-    /// Removes the snapshots older than the newest of `markers` that are not among them. Newer ones wait for their
-    /// marker.
+    /// Removes the snapshots older than the newest of `markers` that are not among them. Newer ones
+    /// wait for their marker.
     pub(crate) fn remove_older(&self, markers: &[SnapshotMeta]) -> Result<(), SnapshotError> {
         let Some(newest) = markers.last() else { return Ok(()) };
         self.remove_where(|id| {

@@ -1,4 +1,5 @@
-//! Segments prepared ahead: filled with zeros and synced before they are needed, or left over from before a snapshot.
+//! Segments prepared ahead: filled with zeros and synced before they are needed, or left over from
+//! before a snapshot.
 
 use crate::storage::disk::Disk;
 use crate::storage::options::SpareMode;
@@ -14,13 +15,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel}
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// So many spare segments are kept, at most.
+/// Spare segments that are kept, at most.
 pub(crate) const SPARES_MAX: usize = 2;
-/// A file is recycled so many times, at most: its header lists its former lives.
+/// A file is recycled at most this many times: its header lists its former lives.
 const LIVES_MAX: usize = 16;
-/// The background thread tries again so long after it found no room.
+/// The background thread tries again this long after it found no room.
 const RETRY: Duration = Duration::from_secs(1);
-/// It rests so long between two pieces, at most.
+/// Its longest rest between two pieces.
 const REST_MAX: Duration = Duration::from_millis(50);
 
 /// A file that is ready to become a segment.
@@ -37,12 +38,13 @@ pub(crate) struct Spare {
 pub(crate) enum Room {
     /// Zeros are written: small batches are synced much faster over them.
     Filled,
-    /// Nothing is written: where batches are large, zeros would double what is written, and the log would wait for them.
+    /// Nothing is written. If batches are large, zeros would double what is written, and the log
+    /// would wait for them.
     Reserved,
 }
 
 impl Room {
-    /// Whether this will do where `wanted` is wanted.
+    /// Whether room of this kind serves where `wanted` is asked for.
     fn serves(self, wanted: Self) -> bool {
         self == Self::Filled || wanted == Self::Reserved
     }
@@ -55,7 +57,7 @@ pub(crate) struct Spares<D: Disk> {
     ready: VecDeque<Spare>,
     /// Number in the next spare's name.
     next_name: u64,
-    /// What the log will need next; 0 before it said so.
+    /// Bytes of the next segment; 0 until the log has asked for one.
     wanted_bytes: u64,
     /// How its room is to be taken.
     room: Room,
@@ -75,7 +77,8 @@ impl<D: Disk> Spares<D> {
         Ok(Self { disk, wal_dir, ready, next_name: 0, wanted_bytes: 0, room, full: false, worker })
     }
 
-    /// The next segment will be so long, with room of that kind. Starts preparing it, if there is a thread for that.
+    /// Asks for a next segment of `bytes`, with room of that kind. Starts preparing it, if there is
+    /// a thread for that.
     pub(crate) fn want(&mut self, bytes: u64, room: Room) {
         (self.wanted_bytes, self.room) = (bytes, room);
         self.order();
@@ -86,12 +89,14 @@ impl<D: Disk> Spares<D> {
         self.ready.iter().any(|spare| spare.room == Room::Filled && spare.capacity >= bytes)
     }
 
-    /// Whether nothing is ready that is of the kind that is wanted. What is reserved stays meanwhile: it is better than nothing.
+    /// Whether no spare of the wanted kind is ready. A reserved one stays meanwhile: it is better
+    /// than none.
     fn lacks_some(&self) -> bool {
         !self.ready.iter().any(|spare| spare.room.serves(self.room))
     }
 
-    /// Looks at what the thread has done, or (without one) does it. `Some` when the disk has become full, or has room again.
+    /// Looks at what the thread has done, or (without one) does it. `Some` when the disk has become
+    /// full, or has room again.
     pub(crate) fn poll(&mut self) -> Option<bool> {
         let was_full = self.full;
         if let Some(worker) = &mut self.worker {
@@ -114,8 +119,9 @@ impl<D: Disk> Spares<D> {
         (self.full != was_full).then_some(self.full)
     }
 
-    /// A spare of at least `bytes`: one that is ready, or a new one with reserved room. The log waits for this: it is not worth a
-    /// second of zeros, which the thread may still be writing for the segment after this one.
+    /// A spare of at least `bytes`: one that is ready, or a new one with reserved room. The log
+    /// waits for this, so it writes no zeros: they may take a second, and the thread may still be
+    /// writing those of the segment after this one.
     pub(crate) fn take(&mut self, bytes: u64) -> io::Result<Spare> {
         if self.ready.is_empty()
             && let Some(worker) = self.worker.as_ref().filter(|worker| worker.busy)
@@ -132,8 +138,8 @@ impl<D: Disk> Spares<D> {
         prepare(&self.disk, &path, bytes.max(self.wanted_bytes), Room::Reserved, &|| false)
     }
 
-    /// Keeps a segment that is no longer needed as a spare, or removes it. The caller syncs the directory before
-    /// it uses a spare.
+    /// Keeps a segment that is no longer needed as a spare, or removes it. The caller syncs the
+    /// directory before it uses a spare.
     pub(crate) fn recycle(
         &mut self,
         path: &Path,
@@ -146,7 +152,7 @@ impl<D: Disk> Spares<D> {
             return self.disk.remove(path);
         }
         if self.ready.len() >= SPARES_MAX {
-            // It takes the place of one that is of less use.
+            // It replaces a spare that is of less use.
             let worse = self.ready.iter().position(|spare| room == Room::Filled && spare.room != room);
             let Some(position) = worse else { return self.disk.remove(path) };
             let worse = self.ready.remove(position).expect("the position was just found");
@@ -212,7 +218,8 @@ fn prepare<D: Disk>(
         Room::Reserved => reserve(&file, bytes, stop),
     });
     if let Err(error) = made {
-        // The room it took is given back, so that the rest of the node can go on; the error says what happened.
+        // Gives the room back, so that the rest of the node can go on. The error says what
+        // happened.
         let _ = disk.remove(path);
         return Err(error);
     }
@@ -282,7 +289,7 @@ impl Drop for Worker {
         self.orders.stop.store(true, Ordering::Relaxed);
         drop(self.jobs.take());
         if let Some(thread) = self.thread.take() {
-            // It cannot panic in a way that matters any more: the log is closed.
+            // A panic of the thread does not matter any more: the log is closed.
             let _ = thread.join();
         }
     }

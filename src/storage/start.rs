@@ -17,16 +17,18 @@ use crate::storage::spare::is_spare;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Directories above the data directory that this program may have made: `data` for `data/<node-id>`, and where that is.
+/// Directories above the data directory to sync: this program may have made `data` for
+/// `data/<node-id>`, and the directory above holds its name.
 const ANCESTORS_SYNCED: usize = 2;
 
-/// Makes the data directory, durably. If it is there already, it may be in the page cache alone.
+/// Makes the data directory, durably. One that exists already is synced too: it may be in the page
+/// cache alone.
 pub(crate) fn make_dir<D: Disk>(disk: &D, dir: &Path) -> Result<(), OpenError> {
     disk.create_dir_all(dir).map_err(not_writable(dir))?;
     for ancestor in dir.ancestors().skip(1).take(ANCESTORS_SYNCED) {
         let ancestor = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
         match disk.sync_dir(ancestor) {
-            // A directory that may not even be read was not made by this user's node.
+            // A directory that this user may not read was not made by a node of this user.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
             result => result.map_err(OpenError::io("syncing the directory", ancestor))?,
         }
@@ -44,7 +46,8 @@ pub(crate) fn not_writable(dir: &Path) -> impl FnOnce(io::Error) -> OpenError {
     }
 }
 
-/// Makes a new data directory's content. The identity gets its name last, when everything else is durable.
+/// Makes a new data directory's content. The identity gets its name last, when everything else is
+/// durable.
 pub(crate) fn create<D: Disk>(
     disk: &D,
     options: &StorageOptions,
@@ -102,8 +105,8 @@ pub(crate) fn make_log<D: Disk>(
     Ok(())
 }
 
-/// The newest snapshot that is whole and to which the log reaches back; the state before any, if the log reaches
-/// back that far.
+/// The newest snapshot that is whole and to which the log reaches back; the state before any, if
+/// the log reaches back that far.
 pub(crate) fn choose_snapshot<D: Disk>(
     files: &SnapshotFiles<D>,
     replay: &Replay,
@@ -144,8 +147,8 @@ pub(crate) fn choose_snapshot<D: Disk>(
     Err(OpenError::Damaged(Box::new(damage)))
 }
 
-/// Removes from a log directory what a crash left behind: spares, temporary files, and segments that a snapshot
-/// has made unnecessary.
+/// Removes from a log directory what a crash left behind: spares, temporary files, and segments
+/// that a snapshot has made unnecessary.
 pub(crate) fn tidy<D: Disk>(disk: &D, wal_dir: &Path, orphans: &[PathBuf]) -> Result<(), OpenError> {
     let listed = disk.list(wal_dir).map_err(OpenError::io("listing", wal_dir))?;
     let left =

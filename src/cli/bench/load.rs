@@ -14,13 +14,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// Times from 1 µs to 10 minutes, to 3 digits.
 const MICROS_MAX: u64 = 600_000_000;
-/// After a failure, a client waits so long.
+/// The pause of a client after a failure.
 const ERROR_PAUSE: Duration = Duration::from_millis(5);
 /// Different values that all clients write.
 const VALUES: usize = 8;
 
-/// What all clients share: the results too, so that a client costs a connection and two small buffers, not two
-/// histograms of a hundred KiB each.
+/// What all clients share: the results too, so that a client costs a connection and two small
+/// buffers, not two histograms of a hundred KiB each.
 pub(in crate::cli) struct Shared {
     args: BenchArgs,
     values: Vec<String>,

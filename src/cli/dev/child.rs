@@ -26,7 +26,8 @@ pub(in crate::cli) struct Child {
     /// Where this life's part of the log begins, bytes: earlier lives have theirs before it.
     log_from: u64,
     process: tokio::process::Child,
-    /// Its end, in whatever way, tells the node to stop. Held here: waiting for a process closes the pipe it still has.
+    /// Its end, in whatever way, tells the node to stop. Held here: waiting for a process closes
+    /// the pipe it still has.
     _stdin: Option<ChildStdin>,
     /// Its end has been seen.
     ended: bool,
@@ -136,7 +137,8 @@ impl Child {
     }
 }
 
-/// Waits for the next node to end, and says so with the end of its log. `None` if none runs any more.
+/// Waits for the next node to end, and says so with the end of its log. `None` if none runs any
+/// more.
 pub(in crate::cli) async fn first_exit(children: &mut [Child]) -> Option<String> {
     if children.iter().all(|child| child.ended) {
         return None;

@@ -1,4 +1,4 @@
-//! Which node is where: directories and ports, kept in a file so that the cluster comes back as it was.
+//! Directories and ports of the nodes, kept in a file so that the cluster comes back as it was.
 
 use crate::cli::args::DevArgs;
 use crate::cli::exit::{ExitStatus, Failure};

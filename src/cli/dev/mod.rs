@@ -1,7 +1,8 @@
 //! `dev`: a cluster of real processes on this machine.
 //!
-//! Each node is this same program, in a process group of its own (so that Ctrl-C reaches `dev` alone, which then stops
-//! them in order) and with a pipe as standard input: when `dev` is gone, however it went, the pipe ends and they stop.
+//! Each node is this same program, in a process group of its own (so that Ctrl-C reaches `dev`
+//! alone, which then stops them in order) and with a pipe as standard input: when `dev` is gone,
+//! however it went, the pipe ends and they stop.
 
 mod child;
 pub(in crate::cli) mod commands;
@@ -62,7 +63,8 @@ async fn cluster(args: &DevArgs) -> Result<(), Failure> {
     result.and(stopped)
 }
 
-/// Brings the cluster up, then does what is typed, until no node runs any more and nothing can be typed.
+/// Brings the cluster up, then does what is typed, until no node runs any more and nothing can be
+/// typed.
 async fn start_and_watch(layout: &Layout, args: &DevArgs, children: &mut Vec<Child>) -> Result<(), Failure> {
     for place in &layout.places {
         children.push(Child::spawn(place, &args.log_level)?);

@@ -15,7 +15,8 @@ pub(in crate::cli) fn welcome(layout: &Layout) -> String {
     let first = layout.places.first().map(|place| place.http_addr()).unwrap_or_default();
     let last = layout.places.last().map(|place| place.http_addr()).unwrap_or_default();
     let mut text = format!("\nThe cluster is ready.\n{table}\n\n");
-    // With -i, curl shows the headers too, which say why a write was refused and whether it may still happen.
+    // With -i, curl shows the headers too, which say why a write was refused and whether it may
+    // still happen.
     for line in [
         format!(
             "curl -i -X POST http://{first}/set -d '{{\"key\":\"foo\", \"value\":\"bar\",\"action\":\"set\"}}'"

@@ -30,7 +30,8 @@ fn has_order(operations: &[Operation], placed: u32, value: Option<&Bytes>) -> bo
     })
 }
 
-/// Histories of up to eight operations; few values, so that they meet; few times, so that some touch.
+/// Histories of up to eight operations; few values, so that they meet; few times, so that some
+/// touch.
 fn any_history() -> impl Strategy<Value = Vec<Operation>> {
     let value = || (0..3u8).prop_map(|value| Bytes::copy_from_slice(&[b'a' + value]));
     let any_operation =
@@ -46,7 +47,8 @@ fn any_history() -> impl Strategy<Value = Vec<Operation>> {
     any_vec(any_operation, 0..9)
 }
 
-/// Histories that have an order, as each operation takes effect at some time between its call and its return.
+/// Histories that have an order, as each operation takes effect at some time between its call and
+/// its return.
 fn any_real_history() -> impl Strategy<Value = Vec<Operation>> {
     let any_operation = (0..6u8, 0..3u8, 0..6u64, 0..6u64, 0..4u8);
     any_vec(any_operation, 0..9).prop_map(|operations| {

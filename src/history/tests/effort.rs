@@ -1,4 +1,5 @@
-//! Long histories of a hot key are decided in few steps; a search that would take too many gives up.
+//! Long histories of a hot key are decided in few steps; a search that would take too many gives
+//! up.
 
 use crate::history::tests::{checked, operation, set, violation};
 use crate::history::{Effort, Kind, Operation, Verdict, check};

@@ -182,6 +182,7 @@ fn explanations_leave_out_writes_that_are_hidden_by_later_ones() {
     operations.push(operation(3, got("a"), 601, 602));
     operations.push(operation(4, NOTHING, 603, 604));
     let found = violation(&operations);
-    // The get of nothing may not see what was before; one delete remains that could have come after the set.
+    // The get of nothing may not see what was before; one delete remains that could have come after
+    // the set.
     assert!(found.operations.len() <= 4, "{found}");
 }

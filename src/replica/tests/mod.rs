@@ -1,4 +1,5 @@
-//! Replicas wired together in virtual time: a network that can be cut, and storage that is durable at once.
+//! Replicas wired together in virtual time: a network that can be cut, and storage that is durable
+//! at once.
 
 mod agreement;
 mod failover;

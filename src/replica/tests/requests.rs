@@ -171,7 +171,8 @@ fn a_reserved_node_takes_no_writes_until_it_is_released() {
 
 #[test]
 fn a_reserved_node_answers_no_linearizable_read() {
-    // It would answer from the empty state of a cluster that is about to be no more, to a client of the one it joins.
+    // It would answer from the empty state of a cluster that is about to be no more, to a client of
+    // the one it joins.
     let mut cluster = Cluster::new(1);
     let until = cluster.now.plus(10_000_000);
     cluster.give(id(1), Event::Reserve { until });
@@ -192,7 +193,8 @@ fn a_node_with_an_uncommitted_write_is_not_pristine() {
 
 #[test]
 fn a_node_whose_snapshots_hold_nothing_is_pristine() {
-    // One that waits to be taken into a cluster, and restarts so often that its own elections fill a snapshot.
+    // One that waits to be taken into a cluster, and restarts so often that its own elections fill
+    // a snapshot.
     let mut config = ReplicaConfig { snapshot_log_entries: 2, ..ReplicaConfig::default() };
     config.raft.log_tail_entries = 0;
     let mut cluster = Cluster::without_leader(1, &config);

@@ -58,7 +58,8 @@ fn no_snapshot_is_taken_of_nothing_whatever_the_limits_say() {
     assert!(actions.storage.is_empty(), "nothing is applied yet: {:?}", actions.storage);
 }
 
-/// A cluster of three that takes a snapshot every ten entries, and keeps three behind it; its leader.
+/// A cluster of three that takes a snapshot every ten entries, and keeps three behind it; its
+/// leader.
 fn eager() -> (Cluster, NodeId) {
     let mut config = ReplicaConfig { snapshot_log_entries: 10, ..ReplicaConfig::default() };
     config.raft.log_tail_entries = 3;

@@ -18,7 +18,8 @@ proptest! {
     }
 }
 
-/// One batch of `blocks` blocks in flight when the power fails; every subset of its sectors in `subsets` survives.
+/// One batch of `blocks` blocks in flight when the power fails; every subset of its sectors in
+/// `subsets` survives.
 fn check_every_subset(
     prepare: fn() -> MemoryDisk,
     data_bytes: usize,
@@ -153,11 +154,13 @@ fn torn_bytes_are_kept_aside_a_few_of_them() {
     assert!(torn.iter().all(|file| file.starts_with(wal_dir())));
 }
 
-/// A node that was killed in the middle of an adoption, after the rename of its identity, before that was durable.
+/// A node that was killed in the middle of an adoption, after the rename of its identity, before
+/// that was durable.
 fn half_adopted() -> MemoryDisk {
     let disk = fresh();
     let (storage, _) = open(&disk).unwrap();
-    // One sync for the directories of the new generation and one for its log come before the rename's own.
+    // One sync for the directories of the new generation and one for its log come before the
+    // rename's own.
     disk.fail(FaultKind::SyncDir, DIR, 2, std::io::ErrorKind::Other);
     drop(storage.adopt(ClusterId(77), NodeId::new(3), StoreId(78)));
     disk.kill();

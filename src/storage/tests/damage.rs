@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 const BLOCK: usize = 4096;
 const SECTOR: usize = 512;
 
-/// A small log of one segment, with the vote, entries and a truncation in separate batches; `witnessed` or not.
+/// A small log of one segment, with the vote, entries and a truncation in separate batches;
+/// `witnessed` or not.
 fn small(witnessed: bool) -> MemoryDisk {
     let disk = MemoryDisk::new();
     let (mut storage, _) = open(&disk).unwrap();
@@ -55,7 +56,8 @@ fn content(disk: &MemoryDisk) -> Vec<(PathBuf, Option<Vec<u8>>)> {
     disk.files().into_iter().map(|file| (file.clone(), disk.content(&file))).collect()
 }
 
-/// Opens a changed copy: it must say the same, or be refused without a change on disk. Whether it was refused.
+/// Opens a changed copy: it must say the same, or be refused without a change on disk. Whether it
+/// was refused.
 fn check_same_or_refused(
     disk: &MemoryDisk,
     expected: &(String, BTreeMap<u64, LogId>, u64),

@@ -1,4 +1,5 @@
-//! Disks that fail or fill up, and directories that cannot be opened: each with its own error and remedy.
+//! Disks that fail or fill up, and directories that cannot be opened: each with its own error and
+//! remedy.
 
 use crate::raft::{ClusterId, LogIndex, LogRecords, NodeId, SnapshotRead, SnapshotRefusal, StoreId};
 use crate::replica::{StorageEvent, StorageRequest};
@@ -500,7 +501,8 @@ fn a_start_without_room_for_a_usual_segment_makes_a_smaller_one() {
     let (storage, _) = start().unwrap();
     drop(storage);
     disk.kill();
-    // The spare segments go first, and leave room for the log once more, but not for what a start usually makes.
+    // The spare segments go first, and leave room for the log once more, but not for what a start
+    // usually makes.
     let log: u64 =
         segments(&disk).iter().filter_map(|path| disk.content(path)).map(|file| file.len() as u64).sum();
     disk.set_capacity(Some(log + (7 << 20)));

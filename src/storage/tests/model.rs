@@ -1,4 +1,5 @@
-//! A workload with a model beside it: what has been acknowledged, and so must be there after whatever happens.
+//! A workload with a model beside it: what has been acknowledged, and so must be there after
+//! whatever happens.
 
 use crate::kv::Store;
 use crate::raft::{Entry, HardState, LogId, LogIndex, LogRecords, NodeId, Restored, SnapshotMeta, StoreId};
@@ -47,7 +48,8 @@ impl Model {
         }
     }
 
-    /// Whether a start found exactly this. Entries that the snapshot covers may be gone, but not be different.
+    /// Whether a start found exactly this. Entries that the snapshot covers may be gone, but not be
+    /// different.
     pub(super) fn check(&self, opened: &Opened) -> Result<(), String> {
         let restored = &opened.restored;
         let found = restored.snapshot.as_ref().map(|meta| (meta.last, opened.store.state_hash()));
@@ -88,7 +90,8 @@ pub(super) struct Workload {
     acknowledged: Model,
     /// What the step under way would make of it.
     attempted: Model,
-    /// A call with many writes may make several batches: what is there when only the first ones are durable.
+    /// A call with many writes may make several batches: what is there when only the first ones are
+    /// durable.
     between: Vec<Model>,
     log: Vec<String>,
     adoptions: u64,
@@ -111,7 +114,8 @@ impl Workload {
         }
     }
 
-    /// Some steps, a loss of power somewhere in them or in the starts after it, a start that finds it all.
+    /// Some steps, a loss of power somewhere in them or in the starts after it, a start that finds
+    /// it all.
     pub(super) fn round(&mut self, steps: u64) {
         let power = self.rng.random_range(0..60 * steps);
         self.disk.fail_power_after(power);
