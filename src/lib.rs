@@ -8,7 +8,10 @@
 //! - [`kv`]: the replicated state machine.
 //! - [`replica`]: raft + kv + waiting clients + snapshot policy, one deterministic machine.
 //! - `storage`: the `Disk` trait, the write-ahead log, snapshot files, identity.
-//! - `server`: the `Env` trait, the driver, peer transport, HTTP.
+//! - `runtime`: the `Env` trait (sockets, time, tasks, workers), tokio's `Env`, metrics.
+//! - `peer`: connections between nodes.
+//! - `node`: the driver, its workers, joining: a running node.
+//! - `api`: HTTP.
 //! - `cli`: the command line.
 //!
 //! The floors up to `replica` are pure: without the feature `server` the crate is `no_std` + `alloc`, so the
@@ -24,8 +27,14 @@ pub mod raft;
 pub mod replica;
 
 #[cfg(feature = "server")]
+pub mod api;
+#[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "server")]
-pub mod server;
+pub mod node;
+#[cfg(feature = "server")]
+pub mod peer;
+#[cfg(feature = "server")]
+pub mod runtime;
 #[cfg(feature = "server")]
 pub mod storage;

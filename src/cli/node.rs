@@ -1,16 +1,15 @@
 //! Running a node.
 
+use crate::api::{HttpOptions, HttpServer};
 use crate::cli::args::NodeArgs;
 use crate::cli::descriptors::{self, Shares};
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::logging;
 use crate::cli::signals::{StopSignals, runtime};
+use crate::node::{Node, NodeExit, NodeOptions, NodeSlot, StartError};
 use crate::raft::Config;
 use crate::replica::ReplicaConfig;
-use crate::server::{
-    Env, HttpOptions, HttpServer, Listener, Metrics, Node, NodeExit, NodeOptions, NodeSlot, StartError,
-    TokioEnv, TokioListener,
-};
+use crate::runtime::{Env, Listener, Metrics, TokioEnv, TokioListener};
 use crate::storage::RealDisk;
 use std::io::Write as _;
 use std::io::{self, Read};

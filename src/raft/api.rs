@@ -1,14 +1,14 @@
 //! What goes into a core and what comes out of it.
 
 use crate::raft::config::Config;
-use crate::raft::entry::Entry;
-use crate::raft::membership::{Change, Membership};
+use crate::raft::log::entry::Entry;
+use crate::raft::log::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal};
+use crate::raft::membership::members::{Change, Membership};
+use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::message::Message;
-use crate::raft::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal};
 use crate::raft::types::{
     HardState, Incarnation, LogId, LogIndex, NodeId, Session, Term, Time, WriteSequence,
 };
-use crate::raft::withdrawal::Withdrawal;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 

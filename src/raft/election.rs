@@ -1,12 +1,12 @@
 //! Terms, timeouts, votes: how a leader comes about, and how one goes.
 
 use crate::raft::core::Raft;
-use crate::raft::entry::{Entry, EntryKind};
+use crate::raft::leader::progress::Peer;
+use crate::raft::log::entry::{Entry, EntryKind};
+use crate::raft::log::restore::TERM_MAX;
 use crate::raft::message::Body;
-use crate::raft::progress::Peer;
 use crate::raft::quorum::{self, VoteResult};
-use crate::raft::read_queues::LeaderReads;
-use crate::raft::restore::TERM_MAX;
+use crate::raft::reads::queues::LeaderReads;
 use crate::raft::role::{Candidate, Follower, Leader, PreCandidate, Role};
 use crate::raft::types::{HardState, LogId, LogIndex, NodeId, ReadRound, Term};
 use alloc::collections::BTreeMap;

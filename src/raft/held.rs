@@ -1,7 +1,7 @@
 //! What a core holds for somebody who waits, or for something under way: for whoever looks whether anything is left behind.
 
 use crate::raft::core::Raft;
-use crate::raft::progress::PeerState;
+use crate::raft::leader::progress::PeerState;
 use crate::raft::role::Role;
 use crate::raft::types::LogIndex;
 use alloc::vec::Vec;

@@ -1,9 +1,9 @@
 //! What cores say to each other: one variant for each RPC of the paper, its acceptance and its rejection.
 
-use crate::raft::entry::Entry;
-use crate::raft::snapshot::{SnapshotMeta, SnapshotRefusal};
+use crate::raft::log::entry::Entry;
+use crate::raft::log::snapshot::{SnapshotMeta, SnapshotRefusal};
+use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, Session, Term};
-use crate::raft::withdrawal::Withdrawal;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;

@@ -69,9 +69,9 @@
 //! By induction two logs that have the same term at an index are equal up to there (*Log Matching*,
 //! Raft §5.3). So one number says how far a follower agrees: its *match index*.
 //!
-//! Done by `replication::send_appends`, `appending::handle_append`,
-//! `replication::handle_append_accepted` and `replication::handle_append_rejected`. Shown by
-//! `replication_figure_7`, `replication_gap` and `replication_duplicates_and_disorder`.
+//! Done by `leader::replication::send_appends`, `follower::append::handle_append`,
+//! `leader::replication::handle_append_accepted` and `leader::replication::handle_append_rejected`.
+//! Shown by `replication_figure_7`, `replication_gap` and `replication_duplicates_and_disorder`.
 //!
 //! # 5. Commitment
 //! An entry is *committed* when it can never be lost again. Only then is it applied, and only then
@@ -100,7 +100,7 @@
 //!
 //! A copy counts when it is on the disk, the leader's own copy no sooner than others'.
 //!
-//! Done by `replication::maybe_commit` and `election::is_up_to_date`. Shown by
+//! Done by `leader::replication::maybe_commit` and `election::is_up_to_date`. Shown by
 //! `replication_figure_8`, `replication_leader_disk` and `election_up_to_date_logs`.
 //!
 //! # 6. Persist before send
@@ -123,18 +123,18 @@
 //! by it), pre-votes, and `Heard`, by which a follower with a slow disk tells its leader that it
 //! still follows.
 //!
-//! Done by `writes::hold`, `writes::issue`, `writes::complete` and `writes::release`. Shown by
-//! `election_vote_is_durable_before_it_is_sent`, `replication_follower_disk` and
-//! `election_slow_follower_disk`.
+//! Done by `log::writes::hold`, `log::writes::issue`, `log::writes::complete` and
+//! `log::writes::release`. Shown by `election_vote_is_durable_before_it_is_sent`,
+//! `replication_follower_disk` and `election_slow_follower_disk`.
 //!
 //! # 7. Reads
 //! A leader may have been replaced without knowing it. To answer a read from its state, it first
 //! makes sure that it leads: it notes its commit index (the *read index*), sends a numbered round
 //! of heartbeats, and waits until a majority has answered that round. When the read came, no other
-//! leader can have committed anything that this one lacks. Then it waits until its state has applied up to the
-//! read index. A leader that has not committed in its own term yet does not know what is committed,
-//! and waits for that first. A follower asks the leader for a read index and serves the read itself
-//! (D §6.4). No clock is trusted.
+//! leader can have committed anything that this one lacks. Then it waits until its state has
+//! applied up to the read index. A leader that has not committed in its own term yet does not know
+//! what is committed, and waits for that first. A follower asks the leader for a read index and
+//! serves the read itself (D §6.4). No clock is trusted.
 //!
 //! Done by `reads::handle_read`, `reads::settle_reads` and `reads::handle_read_index`. Shown by
 //! `reads_leader`, `reads_follower`, `reads_before_own_commit` and
@@ -157,8 +157,9 @@
 //! as a *learner*, which has no vote. One change is under way at a time, and none before the leader
 //! has committed in its term.
 //!
-//! Done by `change::handle_change`, `change::maybe_change`, `transition` and `quorum`. Shown by
-//! `membership_replace`, `membership_joint_state_needs_both_majorities`, `membership_rollback` and
+//! Done by `leader::member_change::handle_change`, `leader::member_change::maybe_change`,
+//! `membership` and `quorum`. Shown by `membership_replace`,
+//! `membership_joint_state_needs_both_majorities`, `membership_rollback` and
 //! `membership_leader_change_in_joint_state`.
 //!
 //! # 9. Snapshots
@@ -173,8 +174,9 @@
 //!
 //! # 10. Handing over
 //! A leader that is to stop names a successor: it takes no proposals, waits until that node has
-//! everything, and tells it to stand for election at once (D §3.10). Done by `transfer`. Shown by
-//! `transfer`.
+//! everything, and tells it to stand for election at once (D §3.10).
+//!
+//! Done by `leader::transfer::handle_transfer`. Shown by `transfer`.
 //!
 //! # The contract
 //! A [`Raft`] does nothing by itself: no clock, no disk, no socket, no thread, no global
@@ -248,45 +250,34 @@
 //!
 //! # Where things are
 //! `core` has the two entry points and the dispatch. `shared` is what a node has in every role,
-//! `role` what it has in one. The handlers stand by theme: `election`, `appending` (the follower's
-//! side of an append), `replication` (the leader's), `reads`, `change` (of membership), `transfer`,
-//! `snapshotting`, `withdrawing`. They use `log`, `writes` (the stream of writes, and the messages
-//! that wait for it), `progress` (a peer as its leader sees it), `configurations`, `restore`, and
-//! the pure [`quorum`].
+//! `role` what it has in one. The handlers stand by theme: `election`, `reads`, `snapshotting`;
+//! what only a leader does in `leader` (`replication`, `member_change`, `transfer`, and `progress`:
+//! a peer as its leader sees it), what only a follower does in `follower` (`append`, `withdraw`).
+//! They use `log` (the entries, `restore`, and `writes`: the stream of writes, and the messages
+//! that wait for it), `membership` (one membership, its `change` to the next one, the `history` in
+//! the log), and the pure [`quorum`].
 //!
 //! Left out: leases (a read costs a round), witnesses, priorities.
 
 mod api;
-mod appending;
-mod change;
 mod config;
-mod configurations;
 mod core;
 mod election;
-mod entry;
+mod follower;
 mod held;
+mod leader;
 mod log;
 mod membership;
 mod message;
 #[cfg(feature = "model")]
 mod model;
-mod progress;
 pub mod quorum;
-mod read_queues;
 mod reads;
-mod replication;
-mod restore;
 mod role;
 mod shared;
-mod snapshot;
 mod snapshotting;
-mod transfer;
-mod transition;
 mod types;
 mod wire;
-mod withdrawal;
-mod withdrawing;
-mod writes;
 
 pub use crate::codec::DecodeError;
 pub use crate::raft::core::{PeerProgress, Raft};
@@ -295,17 +286,17 @@ pub use api::{
     RoleName, Setup,
 };
 pub use config::{Config, ConfigError};
-pub use entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, Entry, EntryKind};
-pub use membership::{Change, Member, Membership, Promotion};
+pub use log::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, Entry, EntryKind};
+pub use log::restore::{RestoreError, bootstrap_log};
+pub use log::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal};
+pub use membership::change::{MEMBER_TEXT_BYTES_MAX, MEMBERS_MAX};
+pub use membership::members::{Change, Member, Membership, Promotion};
+pub use membership::withdrawal::Withdrawal;
 pub use message::{Body, Message};
-pub use restore::{RestoreError, bootstrap_log};
-pub use snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal};
-pub use transition::{MEMBER_TEXT_BYTES_MAX, MEMBERS_MAX};
 pub use types::{
     ClusterId, HardState, Incarnation, LogId, LogIndex, NodeId, ReadRound, Session, StoreId, Term, Time,
     WriteSequence,
 };
-pub use withdrawal::Withdrawal;
 
 #[cfg(test)]
 mod tests;

@@ -2,17 +2,17 @@
 
 use crate::raft::api::{RaftEvent, ReadReady, Restored, Setup};
 use crate::raft::config::Config;
-use crate::raft::configurations::Configurations;
-use crate::raft::entry::Entry;
-use crate::raft::log::Log;
-use crate::raft::membership::Membership;
+use crate::raft::log::entry::Entry;
+use crate::raft::log::log::Log;
+use crate::raft::log::snapshot::{SnapshotMeta, SnapshotRead};
+use crate::raft::log::writes::Writes;
+use crate::raft::membership::history::Configurations;
+use crate::raft::membership::members::Membership;
+use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::message::{Body, Message};
 use crate::raft::quorum;
-use crate::raft::read_queues::LocalReads;
-use crate::raft::snapshot::{SnapshotMeta, SnapshotRead};
+use crate::raft::reads::queues::LocalReads;
 use crate::raft::types::{HardState, Incarnation, LogIndex, NodeId, Session, Term, Time, WriteSequence};
-use crate::raft::withdrawal::Withdrawal;
-use crate::raft::writes::Writes;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;

@@ -2,16 +2,16 @@
 
 use crate::raft::api::RaftEvent;
 use crate::raft::config::{LOG_BYTES_MIN, LOG_PART_OF_SNAPSHOT};
-use crate::raft::configurations::Configurations;
 use crate::raft::core::Raft;
+use crate::raft::leader::progress::{Peer, PeerState, Refused, SnapshotTransfer, TransferStep};
+use crate::raft::log::restore::INDEX_MAX;
+use crate::raft::log::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal};
+use crate::raft::membership::history::Configurations;
+use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::message::{Body, Chunk};
-use crate::raft::progress::{Peer, PeerState, Refused, SnapshotTransfer, TransferStep};
-use crate::raft::restore::INDEX_MAX;
 use crate::raft::role::Role;
 use crate::raft::shared::{Install, Shared};
-use crate::raft::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal};
 use crate::raft::types::{LogId, LogIndex, NodeId, ReadRound, Session};
-use crate::raft::withdrawal::Withdrawal;
 use alloc::boxed::Box;
 
 /// What an offered snapshot is good for, given the log.

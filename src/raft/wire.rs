@@ -8,11 +8,11 @@
 //! shares the bytes of the input.
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::raft::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, Entry};
+use crate::raft::log::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, Entry};
+use crate::raft::log::snapshot::{SnapshotMeta, SnapshotRefusal};
+use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::message::{Body, Message};
-use crate::raft::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, Term};
-use crate::raft::withdrawal::Withdrawal;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;

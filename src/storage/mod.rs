@@ -20,7 +20,7 @@
 //! most, which prepares segments, and none with [`SpareMode::Inline`].
 
 mod batch;
-mod directory;
+mod data_dir;
 mod disk;
 mod dump;
 mod error;
@@ -45,7 +45,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 
-pub use directory::{Opened, Storage};
+pub use data_dir::{Opened, Storage};
 pub use disk::{Disk, DiskFile};
 pub use dump::{DumpItem, dump};
 pub use error::{Damage, OpenError, SnapshotError, StorageError};

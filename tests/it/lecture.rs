@@ -28,8 +28,11 @@ fn sentences<'a>(lecture: &'a str, beginning: &str) -> Vec<&'a str> {
 fn missing(lecture: &str, raft: &Path) -> Vec<String> {
     let mut missing = Vec::new();
     for name in sentences(lecture, "Done by ").into_iter().flat_map(code_spans) {
-        let (module, function) = name.split_once("::").unwrap_or((name, ""));
-        let text = fs::read_to_string(raft.join(format!("{module}.rs"))).unwrap_or_default();
+        // A function begins its path with a file; a lone name is a file, or a folder.
+        let (module, function) = name.rsplit_once("::").unwrap_or((name, ""));
+        let module = module.replace("::", "/");
+        let text = ["{}.rs", "{}/mod.rs"].map(|file| raft.join(file.replace("{}", &module)));
+        let text = text.iter().find_map(|file| fs::read_to_string(file).ok()).unwrap_or_default();
         if text.is_empty() || !function.is_empty() && !text.contains(&format!("fn {function}(")) {
             missing.push(name.to_owned());
         }

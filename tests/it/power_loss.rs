@@ -4,8 +4,9 @@
 
 use bytes::Bytes;
 use infinitystore::kv::Op;
+use infinitystore::node::{Node, NodeHandle, NodeOptions};
 use infinitystore::replica::{ClientReply, ClientRequest, Level};
-use infinitystore::server::{Metrics, Node, NodeHandle, NodeOptions, TokioEnv};
+use infinitystore::runtime::{Metrics, TokioEnv};
 use infinitystore::storage::MemoryDisk;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 use crate::madsim_engine::connections::{GIVE_UP_MICROS, Place, RETRANSMIT_MICROS, SimStream, wake};
 use crate::madsim_engine::world::{Machine, Shared, World};
 use crate::madsim_engine::{now, sleep_until};
-use infinitystore::server::Listener;
+use infinitystore::runtime::Listener;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::task::{Poll, Waker};

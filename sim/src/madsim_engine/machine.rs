@@ -10,7 +10,9 @@ use crate::madsim_engine::upkeep::STOP_MICROS;
 use crate::madsim_engine::world::{Exit, Shared};
 use crate::queue::machine::replica_config;
 use crate::schedule::MILLI;
-use infinitystore::server::{Env, HttpServer, Metrics, Node, NodeExit, NodeOptions};
+use infinitystore::api::HttpServer;
+use infinitystore::node::{Node, NodeExit, NodeOptions};
+use infinitystore::runtime::{Env, Metrics};
 
 use std::sync::Arc;
 use tokio::sync::Notify;

@@ -6,7 +6,7 @@ use crate::madsim_engine::book::Process;
 use crate::madsim_engine::world::{Shared, World};
 use crate::madsim_engine::{now, sleep_until};
 use crate::schedule::{MILLI, SECOND};
-use infinitystore::server::TransportOptions;
+use infinitystore::peer::TransportOptions;
 
 /// Tasks of a process beside those of connections: driver, listeners, workers, and those that serve joins and the end.
 const TASKS: usize = 12;

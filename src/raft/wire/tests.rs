@@ -1,10 +1,10 @@
 use crate::codec::{COUNTER_MAX, DecodeError};
-use crate::raft::entry::{Entry, EntryKind};
-use crate::raft::membership::{Change, Member, Membership};
+use crate::raft::log::entry::{Entry, EntryKind};
+use crate::raft::log::snapshot::{SnapshotMeta, SnapshotRefusal};
+use crate::raft::membership::members::{Change, Member, Membership};
+use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::message::{Body, Message};
-use crate::raft::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, StoreId, Term};
-use crate::raft::withdrawal::Withdrawal;
 use bytes::Bytes;
 use proptest::prelude::{BoxedStrategy, Just, ProptestConfig, Strategy, any, prop, proptest};
 use proptest::{prop_assert, prop_assert_eq, prop_oneof};

@@ -7,7 +7,7 @@ use super::{LINES_MAX, Tree};
 /// A tree that keeps the rules, with some files added or replaced.
 fn tree(files: &[(&str, &str)]) -> Tree {
     let good = [
-        ("lib.rs", "pub mod codec; pub mod raft; pub mod kv; #[cfg(feature = \"server\")] pub mod server;"),
+        ("lib.rs", "pub mod codec; pub mod raft; pub mod kv; #[cfg(feature = \"server\")] pub mod node;"),
         ("codec/mod.rs", "mod wire; pub use wire::Reader;"),
         ("codec/wire.rs", "pub struct Reader;"),
         ("raft/mod.rs", "mod core; mod log; #[cfg(test)] mod tests; pub use core::Raft;"),
@@ -15,10 +15,10 @@ fn tree(files: &[(&str, &str)]) -> Tree {
             "raft/core.rs",
             "use crate::codec::Reader; use crate::raft::log::Log; pub(in crate::raft) fn f() {}",
         ),
-        ("raft/log.rs", "use crate::codec::Reader; // crate::server::Node\nconst S: &str = \"std::fs\";"),
+        ("raft/log.rs", "use crate::codec::Reader; // crate::node::Node\nconst S: &str = \"std::fs\";"),
         ("raft/tests.rs", "use crate::raft::{Raft, core}; use super::log; use std::collections::HashMap;"),
         ("kv/mod.rs", "use crate::raft::Raft;"),
-        ("server/mod.rs", "use std::collections::HashMap; use crate::{kv, raft::Raft};"),
+        ("node/mod.rs", "use std::collections::HashMap; use crate::{kv, raft::Raft};"),
     ];
     good.iter().chain(files).map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect()
 }
@@ -48,8 +48,8 @@ fn an_upward_import_is_found() {
         "src/raft/log.rs: imports crate::kv::Store, but `raft` does not stand on `kv`: imports only go down",
     );
     assert_problem(
-        &[("raft/tests.rs", "use crate::server::Node;")],
-        "src/raft/tests.rs: imports crate::server::Node, but `raft` does not stand on `server`: imports only go down",
+        &[("raft/tests.rs", "use crate::node::Node;")],
+        "src/raft/tests.rs: imports crate::node::Node, but `raft` does not stand on `node`: imports only go down",
     );
 }
 

@@ -22,18 +22,29 @@ struct Floor {
 }
 
 /// Every folder of `src/`, lowest first.
-const FLOORS: [Floor; 8] = [
+const FLOORS: [Floor; 11] = [
     Floor { name: "codec", pure: true, below: &[] },
     Floor { name: "history", pure: true, below: &["codec"] },
     Floor { name: "raft", pure: true, below: &["codec"] },
     Floor { name: "kv", pure: true, below: &["codec", "raft"] },
     Floor { name: "replica", pure: true, below: &["codec", "raft", "kv"] },
     Floor { name: "storage", pure: false, below: &["codec", "raft", "kv", "replica"] },
-    Floor { name: "server", pure: false, below: &["codec", "raft", "kv", "replica", "storage"] },
+    Floor { name: "runtime", pure: false, below: &["codec", "raft", "kv", "replica", "storage"] },
+    Floor { name: "peer", pure: false, below: &["codec", "raft", "kv", "replica", "storage", "runtime"] },
+    Floor {
+        name: "node",
+        pure: false,
+        below: &["codec", "raft", "kv", "replica", "storage", "runtime", "peer"],
+    },
+    Floor {
+        name: "api",
+        pure: false,
+        below: &["codec", "raft", "kv", "replica", "storage", "runtime", "peer", "node"],
+    },
     Floor {
         name: "cli",
         pure: false,
-        below: &["codec", "history", "raft", "kv", "replica", "storage", "server"],
+        below: &["codec", "history", "raft", "kv", "replica", "storage", "runtime", "peer", "node", "api"],
     },
 ];
 

@@ -1,8 +1,9 @@
 //! What must hold whatever happens: Raft figure 3, persist before send, match index truth, reads that miss nothing.
 
-use crate::raft::quorum;
 use crate::raft::tests::script::cluster::Node;
-use crate::raft::{Body, Entry, HardState, LogIndex, Message, NodeId, Raft, ReadReady, RoleName, Term};
+use crate::raft::{
+    Body, Entry, HardState, LogIndex, Message, NodeId, Raft, ReadReady, RoleName, Term, quorum,
+};
 use std::collections::BTreeMap;
 
 type Nodes = BTreeMap<NodeId, Node>;

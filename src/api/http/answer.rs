@@ -1,0 +1,194 @@
+//! Answers: a status, one body, and the few headers that some of them carry.
+
+use crate::api::http::budget::{Budget, Kind, Reservation};
+use crate::api::http::control::Control;
+use crate::api::http::sending::Pieces;
+use bytes::Bytes;
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// A body of that size is part of what every connection needs, and not counted.
+const BODY_FREE_BYTES: usize = 8 << 10;
+
+/// Says why a request was refused, where the body is fixed by compatibility.
+const REASON: HeaderName = HeaderName::from_static("infinitystore-reason");
+/// Of a write that failed: `not-appended` (it never will be) or `unknown`.
+const OUTCOME: HeaderName = HeaderName::from_static("infinitystore-outcome");
+
+/// What a body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    Json,
+    Text,
+    OpenMetrics,
+}
+
+/// An answer on its way to the client.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) content: Content,
+    pub(super) body: Bytes,
+    /// The header `infinitystore-reason`.
+    pub(super) reason: Option<Cow<'static, str>>,
+    /// The header `infinitystore-outcome`.
+    pub(super) outcome: Option<&'static str>,
+    /// The header `allow`.
+    pub(super) allow: Option<&'static str>,
+    /// The header `retry-after`, one second.
+    pub(super) retry: bool,
+    /// Its body's part of the budget, if it is large.
+    pub(super) held: Option<Reservation>,
+    /// Whether the connection ends with this answer, since the request was not read to its end.
+    pub(super) close: bool,
+}
+
+impl Answer {
+    fn new(status: StatusCode, content: Content, body: Bytes) -> Self {
+        Self {
+            status,
+            content,
+            body,
+            reason: None,
+            outcome: None,
+            allow: None,
+            retry: false,
+            held: None,
+            close: false,
+        }
+    }
+
+    /// A JSON body that is known when this is compiled; its newline included.
+    pub(super) fn fixed(status: StatusCode, json: &'static str) -> Self {
+        Self::new(status, Content::Json, Bytes::from_static(json.as_bytes()))
+    }
+
+    /// A JSON body; its newline included.
+    pub(super) fn json(status: StatusCode, json: Vec<u8>) -> Self {
+        Self::new(status, Content::Json, Bytes::from(json))
+    }
+
+    /// `text` as one JSON string and a newline.
+    pub(super) fn message(status: StatusCode, text: &str) -> Self {
+        let mut json = Vec::with_capacity(text.len() + 3);
+        write_json_string(&mut json, text);
+        json.push(b'\n');
+        Self::json(status, json)
+    }
+
+    /// To a request for which there is no memory now.
+    pub(super) fn no_room() -> Self {
+        Self::fixed(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "\"too many bytes of requests and answers are held now; try again\"\n",
+        )
+        .retrying()
+    }
+
+    pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Self {
+        Self::new(status, Content::Text, text.into())
+    }
+
+    pub(super) fn open_metrics(text: String) -> Self {
+        Self::new(StatusCode::OK, Content::OpenMetrics, Bytes::from(text))
+    }
+
+    pub(super) fn because(mut self, reason: impl Into<Cow<'static, str>>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+
+    pub(super) fn with_outcome(mut self, outcome: &'static str) -> Self {
+        self.outcome = Some(outcome);
+        self
+    }
+
+    pub(super) fn allowing(mut self, methods: &'static str) -> Self {
+        self.allow = Some(methods);
+        self
+    }
+
+    pub(super) fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    fn retrying(mut self) -> Self {
+        self.retry = true;
+        self
+    }
+
+    /// With its body counted, if that is large; an answer for which there is no room becomes a refusal.
+    pub(super) fn counted(mut self, budget: &Arc<Budget>) -> Self {
+        // A static body is nobody's memory, but none of those is large.
+        if self.body.len() > BODY_FREE_BYTES {
+            match budget.reserve(Kind::Answer, self.body.len()) {
+                Some(held) => self.held = Some(held),
+                None => return Self::no_room(),
+            }
+        }
+        self
+    }
+
+    /// As hyper sends it. `headers` is any map, best the request's own: its memory is used again, here and by hyper for the
+    /// next request, so that headers cost no allocation.
+    pub(super) fn into_response(self, mut headers: HeaderMap) -> Response<AnswerBody> {
+        headers.clear();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static(match self.content {
+                Content::Json => "application/json",
+                Content::Text => "text/plain; charset=utf-8",
+                Content::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            }),
+        );
+        if let Some(reason) = self.reason {
+            headers.insert(REASON, header_value(&reason));
+        }
+        if let Some(outcome) = self.outcome {
+            headers.insert(OUTCOME, HeaderValue::from_static(outcome));
+        }
+        if let Some(methods) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(methods));
+        }
+        if self.retry {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let mut response = Response::new(AnswerBody { bytes: self.body, held: self.held });
+        *response.status_mut() = self.status;
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+/// A reason may quote what somebody sent: what no header may hold becomes a space.
+fn header_value(reason: &str) -> HeaderValue {
+    let clean = |byte: u8| if byte.is_ascii_control() { b' ' } else { byte };
+    HeaderValue::from_str(reason)
+        .or_else(|_| HeaderValue::from_bytes(&reason.bytes().map(clean).collect::<Vec<u8>>()))
+        .expect("without control characters every byte may stand in a header")
+}
+
+/// A body, and its part of the budget.
+#[derive(Debug)]
+pub(super) struct AnswerBody {
+    pub(super) bytes: Bytes,
+    held: Option<Reservation>,
+}
+
+impl AnswerBody {
+    /// To be given out on a connection.
+    pub(super) fn onto(self, control: &Arc<Control>) -> Pieces {
+        Pieces::new(self.bytes, control.clone(), self.held)
+    }
+}
+
+/// Appends `text` as a JSON string, with its quotes.
+pub(super) fn write_json_string(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("a string is always JSON, and a Vec takes all of it");
+}

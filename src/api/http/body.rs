@@ -1,0 +1,114 @@
+//! Reading a request's body, within its limit, its time and the budget of memory.
+
+use crate::api::http::answer::Answer;
+use crate::api::http::budget::{Kind, Reservation};
+use crate::api::http::context::Context;
+use crate::raft::Time;
+use crate::runtime::{Env, until};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::StatusCode;
+use hyper::body::{Body, Incoming};
+
+/// A body is counted so often: as it is held here, and as the command that is made of it.
+const COPIES: usize = 2;
+/// What a request needs beside its body's bytes: the buffer that hyper reads into, and its place in the queues.
+const OVERHEAD_BYTES: usize = 4 << 10;
+/// Room for a body whose length is not announced, at first.
+const FIRST_BYTES: usize = 16 << 10;
+
+/// Why a body was not read to its end. The connection ends with the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyError {
+    /// It is longer than the limit, bytes.
+    TooLarge(usize),
+    /// There is no room for it now.
+    NoRoom,
+    /// It did not arrive in time.
+    Late,
+    /// The connection broke, or the chunks make no sense.
+    Broken,
+}
+
+impl BodyError {
+    pub(super) fn answer(self) -> Answer {
+        match self {
+            Self::TooLarge(limit) => {
+                let text = format!("the body is larger than {limit} bytes");
+                Answer::message(StatusCode::PAYLOAD_TOO_LARGE, &text)
+            }
+            Self::NoRoom => Answer::no_room().with_outcome("not-appended"),
+            Self::Late => Answer::fixed(StatusCode::REQUEST_TIMEOUT, "\"the body did not arrive in time\"\n"),
+            Self::Broken => {
+                Answer::fixed(StatusCode::BAD_REQUEST, "\"Invalid Body\"\n").because("the body is cut short")
+            }
+        }
+        .closing()
+    }
+}
+
+/// The whole body, and its part of the budget, to be kept until the request is answered. One that arrives in one
+/// piece, as almost all do, is not copied.
+pub(super) async fn read<E: Env>(
+    context: &Context<E>,
+    mut body: Incoming,
+) -> Result<(Bytes, Reservation), BodyError> {
+    let limit = context.options.body_bytes_max;
+    let hint = body.size_hint();
+    if hint.lower() > limit as u64 {
+        return Err(BodyError::TooLarge(limit));
+    }
+    let announced = hint.exact().and_then(|length| usize::try_from(length).ok());
+    let mut held = context
+        .budget
+        .reserve(Kind::Request, cost(announced.unwrap_or(FIRST_BYTES)))
+        .ok_or(BodyError::NoRoom)?;
+    let deadline = context.env.now().plus(context.options.body_timeout_seconds * 1_000_000);
+    let first = next(&context.env, deadline, &mut body).await?.unwrap_or_default();
+    if first.len() > limit {
+        return Err(BodyError::TooLarge(limit));
+    }
+    if body.is_end_stream() {
+        return if held.resize(cost(first.len())) { Ok((first, held)) } else { Err(BodyError::NoRoom) };
+    }
+    let mut whole = BytesMut::new();
+    whole.reserve(announced.unwrap_or(FIRST_BYTES).max(first.len()));
+    let mut piece = Some(first);
+    while let Some(bytes) = piece {
+        let length = whole.len() + bytes.len();
+        if length > limit {
+            return Err(BodyError::TooLarge(limit));
+        }
+        if length > whole.capacity() {
+            // Counted twice, which covers the old memory beside the new while it moves.
+            let room = length.max(2 * whole.capacity()).min(limit);
+            if !held.resize(cost(room)) {
+                return Err(BodyError::NoRoom);
+            }
+            whole.reserve(room - whole.len());
+        }
+        whole.extend_from_slice(&bytes);
+        piece = next(&context.env, deadline, &mut body).await?;
+    }
+    Ok((whole.freeze(), held))
+}
+
+fn cost(body_bytes: usize) -> usize {
+    COPIES * body_bytes + OVERHEAD_BYTES
+}
+
+/// The next piece, or `None` at the end. Trailers are skipped.
+async fn next<E: Env>(env: &E, deadline: Time, body: &mut Incoming) -> Result<Option<Bytes>, BodyError> {
+    loop {
+        match until(env, deadline, body.frame()).await {
+            None => return Err(BodyError::Late),
+            Some(None) => return Ok(None),
+            Some(Some(Err(_))) => return Err(BodyError::Broken),
+            Some(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! One connection: hyper's, watched from outside.
+//!
+//! Each connection shares a [`Control`] with the server. The connection notes there what it waits for and since when;
+//! the server's sweep reads it, and tells a connection that is overdue, or not wanted any more, to end.
+
+use crate::api::http::budget::{Kind, Reservation};
+use crate::api::http::context::Context;
+use crate::api::http::control::{Control, Order, Phase};
+use crate::api::http::route::dispatch;
+use crate::runtime::{Env, until};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::task::{Context as TaskContext, Poll, Waker};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+/// After an answer that was given before the request had been read, at most so much of its rest is taken in, …
+const LINGER_BYTES_MAX: usize = 64 << 20;
+/// … for at most so long. Closing at once would make the client's system throw the answer away unread.
+const LINGER_MICROS: u64 = 2_000_000;
+
+/// Hyper's smallest buffer, bytes.
+const HEAD_BYTES_MIN: usize = 8 << 10;
+/// A read buffer of that size is part of what every connection needs, and not counted.
+const READ_BUFFER_FREE_BYTES: usize = 16 << 10;
+/// What a connection is told whose head is so long that there is no memory for it now.
+const NO_ROOM: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n\
+    retry-after: 1\r\ncontent-length: 54\r\n\r\n\"too many bytes of requests and answers are held now\"\n";
+
+/// Serves a connection to its end.
+pub(super) async fn serve<E: Env>(
+    context: Arc<Context<E>>,
+    control: Arc<Control>,
+    stream: E::Stream,
+    from: String,
+) {
+    let watched = Watched {
+        stream,
+        context: context.clone(),
+        control: control.clone(),
+        head_bytes: 0,
+        last_room: 0,
+        held: None,
+    };
+    let service = service_fn({
+        let (context, control) = (context.clone(), control.clone());
+        move |request| {
+            let (context, control) = (context.clone(), control.clone());
+            async move {
+                // A client that pipelines and does not read is served no faster than it reads.
+                poll_fn(|_| control.poll_flushed()).await;
+                control.enter(Phase::Answering, context.tick());
+                let answer = dispatch(&context, request).await;
+                if answer.close {
+                    control.linger.store(true, Ordering::Relaxed);
+                }
+                let length = answer.response.body().bytes.len();
+                control.begin_sending(length / context.options.write_bytes_per_second_min, context.tick());
+                Ok::<_, Infallible>(answer.response.map(|body| body.onto(&control)))
+            }
+        }
+    });
+    let mut connection = http1::Builder::new()
+        // Its time-outs are the sweep's; hyper would set up and tear down a timer for each request.
+        .header_read_timeout(None)
+        .max_header_size(context.options.header_bytes_max)
+        .max_buf_size(context.options.header_bytes_max.max(HEAD_BYTES_MIN))
+        // A client may close its side after the request and still wait for the answer, as `nc -N` does.
+        .half_close(true)
+        // Answers are small: one copy and one plain write cost less than a vectored one.
+        .writev(false)
+        .serve_connection(TokioIo::new(watched), service);
+
+    let mut told = Order::Serve;
+    let mut registered: Option<Waker> = None;
+    let ended = poll_fn(|cx| {
+        register(&control, &mut registered, cx.waker());
+        let order = control.order();
+        if order > told {
+            told = order;
+            match order {
+                Order::Serve => {}
+                Order::Finish => Pin::new(&mut connection).graceful_shutdown(),
+                Order::Abort => return Poll::Ready(None),
+            }
+        }
+        Pin::new(&mut connection).poll(cx).map(Some)
+    })
+    .await;
+
+    // Hyper answers a head that makes no sense, or is too large, by itself, and ends.
+    let unread = match &ended {
+        Some(Ok(())) => control.linger.load(Ordering::Relaxed),
+        Some(Err(error)) => {
+            tracing::debug!(%from, %error, "http connection failed");
+            error.is_parse()
+        }
+        None => false,
+    };
+    let no_room = ended.is_some() && control.no_room.load(Ordering::Relaxed);
+    if unread || no_room {
+        let Watched { mut stream, held, .. } = connection.into_parts().io.into_inner();
+        drop(held);
+        // After a piece of an answer, another one would be read as a part of it.
+        if no_room && control.poll_flushed().is_ready() && stream.write_all(NO_ROOM).await.is_err() {
+            return;
+        }
+        linger(&context.env, &mut stream).await;
+    }
+}
+
+/// Makes the connection's task known to those who tell it something. Once, unless the executor changes wakers.
+fn register(control: &Control, registered: &mut Option<Waker>, waker: &Waker) {
+    if registered.as_ref().is_some_and(|known| known.will_wake(waker)) {
+        return;
+    }
+    *control.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+    *registered = Some(waker.clone());
+}
+
+/// Ends our side, and takes in what the client still sends, so that it gets to read the answer.
+pub(super) async fn linger<E: Env>(env: &E, stream: &mut E::Stream) {
+    let deadline = env.now().plus(LINGER_MICROS);
+    let drain = async {
+        if stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut scratch = vec![0; 16 << 10];
+        let mut taken = 0;
+        while taken < LINGER_BYTES_MAX {
+            match stream.read(&mut scratch).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => taken += count,
+            }
+        }
+    };
+    // Whether it was drained or given up makes no difference: the connection is closed now.
+    let _ = until(env, deadline, drain).await;
+}
+
+/// A stream that notes its progress in the connection's [`Control`], and counts what hyper's read buffer holds.
+struct Watched<E: Env> {
+    stream: E::Stream,
+    context: Arc<Context<E>>,
+    control: Arc<Control>,
+    /// Bytes of the head at hand that were read so far; 0 outside of one.
+    head_bytes: usize,
+    /// The room that hyper offered for the last read, bytes.
+    last_room: usize,
+    /// The part of the budget for what its buffer has beyond [`READ_BUFFER_FREE_BYTES`].
+    held: Option<Reservation>,
+}
+
+impl<E: Env> Watched<E> {
+    /// Counts hyper's read buffer, which has `room` left; whether the budget has that much. Nothing is counted, and no
+    /// atomic touched, for the small buffers that almost all connections have.
+    fn count_buffer(&mut self, room: usize) -> bool {
+        // Until this read is over, the buffer may still be the one that the last read was offered.
+        let buffer = self.head_bytes + room.max(std::mem::replace(&mut self.last_room, room));
+        let bytes = buffer.saturating_sub(READ_BUFFER_FREE_BYTES);
+        match &mut self.held {
+            None if bytes == 0 => true,
+            None => {
+                self.held = self.context.budget.reserve(Kind::Request, bytes);
+                self.held.is_some()
+            }
+            Some(_) if bytes == 0 => {
+                self.held = None;
+                true
+            }
+            Some(held) => held.resize(bytes),
+        }
+    }
+}
+
+impl<E: Env> AsyncRead for Watched<E> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let phase = self.control.phase();
+        if phase != Phase::Head {
+            self.head_bytes = 0;
+        }
+        // A body is counted by itself, hyper's buffer included.
+        if !self.count_buffer(buffer.remaining()) && phase != Phase::Answering {
+            self.control.no_room.store(true, Ordering::Relaxed);
+            return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
+        }
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if polled.is_ready() {
+            self.head_bytes += buffer.filled().len() - before;
+            if phase == Phase::Idle {
+                self.control.enter(Phase::Head, self.context.tick());
+            }
+        }
+        polled
+    }
+}
+
+impl<E: Env> AsyncWrite for Watched<E> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    /// Hyper calls this when its own buffer is empty.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        if matches!(polled, Poll::Ready(Ok(()))) {
+            self.control.flushed(self.context.tick(), cx.waker());
+        }
+        polled
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

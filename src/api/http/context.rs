@@ -1,0 +1,69 @@
+//! What every connection and handler needs.
+
+use crate::api::http::budget::Budget;
+use crate::api::http::control::Control;
+use crate::api::http::options::HttpOptions;
+use crate::node::{NodeHandle, NodeSlot};
+use crate::runtime::door::{Episode, Places};
+use crate::runtime::{Env, Metrics};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// What every connection and handler needs.
+pub(super) struct Context<E: Env> {
+    pub(super) env: E,
+    pub(super) options: HttpOptions,
+    pub(super) slot: NodeSlot,
+    pub(super) metrics: Metrics,
+    /// Seconds since the start, as counted by the sweep: a clock that costs nothing to read.
+    pub(super) tick: AtomicU32,
+    /// Memory for requests and answers.
+    pub(super) budget: Arc<Budget>,
+    pub(super) connections: Mutex<Connections>,
+    /// Told when the server stops, to the accepting and the sweeping task.
+    pub(super) stopping: Notify,
+    /// Told when a connection ends while the server stops.
+    pub(super) ended: Notify,
+}
+
+/// The connections, and whether there will be more.
+pub(super) struct Connections {
+    pub(super) open: BTreeMap<u64, Arc<Control>>,
+    pub(super) places: Places,
+    /// That they are nearly all taken is said once for each time.
+    pub(super) low: Episode,
+    pub(super) next_id: u64,
+    pub(super) refusals: usize,
+    pub(super) stopping: bool,
+}
+
+impl Connections {
+    pub(super) fn new(options: &HttpOptions) -> Self {
+        Self {
+            open: BTreeMap::new(),
+            places: Places::new(options.connections_max, options.connections_per_address_max),
+            low: Episode::default(),
+            next_id: 0,
+            refusals: 0,
+            stopping: false,
+        }
+    }
+}
+
+impl<E: Env> Context<E> {
+    /// The node. No request for it is handled before it has started.
+    pub(super) fn node(&self) -> &NodeHandle {
+        self.slot.get().expect("the router answers by itself until the node has started")
+    }
+
+    /// The sweep's clock, seconds.
+    pub(super) fn tick(&self) -> u32 {
+        self.tick.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

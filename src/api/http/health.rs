@@ -1,0 +1,106 @@
+//! `GET /livez` and `GET /readyz`.
+
+use crate::api::http::answer::Answer;
+use crate::api::http::context::Context;
+use crate::api::http::query::parameter;
+use crate::node::NodeStatus;
+use crate::raft::Time;
+use crate::replica::{ClientReply, ClientRequest};
+use crate::runtime::{Env, Route, until};
+use hyper::StatusCode;
+use std::fmt::Write;
+
+/// A quorum that takes longer than this to confirm that the node is up to date is none.
+const QUORUM_TIMEOUT_MICROS: u64 = 1_000_000;
+/// Committed entries that are not applied yet: with more, a node is not caught up.
+const BACKLOG_MAX: u64 = 10_000;
+
+/// One thing that a node needs in order to serve; `Err` says what is wrong.
+pub(super) type Check = (&'static str, Result<(), String>);
+
+/// The process answers: nothing else is looked at, so that a restart is not asked for where it would not help.
+pub(super) fn live() -> Answer {
+    Answer::text(StatusCode::OK, "ok\n")
+}
+
+/// The answer of a node that is still loading its data: nothing was done with the request.
+pub(super) fn starting(route: Route, disk_full: bool) -> Answer {
+    if route == Route::Ready {
+        let wrong = if disk_full {
+            "the disk has no room for a start; make some"
+        } else {
+            "this node is loading its data"
+        };
+        return render(&[("started", Err(wrong.to_owned()))], false);
+    }
+    let text = "this node is starting: it is loading its data; try again soon";
+    // Whatever is not read of the request goes with the connection.
+    let answer = Answer::message(StatusCode::SERVICE_UNAVAILABLE, text).because(text).closing();
+    if route == Route::Set { answer.with_outcome("not-appended") } else { answer }
+}
+
+pub(super) async fn ready<E: Env>(context: &Context<E>, query: &str) -> Answer {
+    let status = context.node().status().await;
+    let mut checks = local_checks(&status, context.metrics.disk_full.get() != 0);
+    checks.push(("quorum", quorum(context, context.env.now()).await));
+    render(&checks, parameter(query, "verbose").is_some())
+}
+
+/// What can be seen from this node alone.
+pub(super) fn local_checks(status: &NodeStatus, disk_full: bool) -> Vec<Check> {
+    let replica = &status.replica;
+    let ensure = |good: bool, wrong: &str| if good { Ok(()) } else { Err(wrong.to_owned()) };
+    let backlog = replica.commit_index.since(replica.last_applied);
+    vec![
+        ("storage", status.stopped.clone().map_or(Ok(()), Err)),
+        ("disk-room", ensure(!disk_full, "the disk has no room for the log; make some")),
+        ("trusted", replica.withdrawn.clone().map_or(Ok(()), Err)),
+        (
+            "member",
+            ensure(
+                replica.members.iter().any(|m| m.id == replica.id),
+                if status.removed {
+                    "this node was removed from its cluster; stop it, and wipe its data directory before it joins again"
+                } else {
+                    "this node is no member of its cluster"
+                },
+            ),
+        ),
+        ("started", ensure(!replica.starting, "this node has not applied its log yet")),
+        ("leader", ensure(replica.leader.is_some(), "no leader is known")),
+        (
+            "caught-up",
+            if backlog <= BACKLOG_MAX {
+                Ok(())
+            } else {
+                Err(format!("{backlog} committed entries are not applied yet"))
+            },
+        ),
+    ]
+}
+
+async fn quorum<E: Env>(context: &Context<E>, now: Time) -> Result<(), String> {
+    let deadline = now.plus(QUORUM_TIMEOUT_MICROS);
+    match until(&context.env, deadline, context.node().request(ClientRequest::Barrier)).await {
+        Some(ClientReply::UpToDate) => Ok(()),
+        Some(ClientReply::Failed(error)) => Err(error.to_string()),
+        Some(other) => Err(format!("unexpected answer {other:?}")),
+        None => Err("no quorum answered in time".to_owned()),
+    }
+}
+
+/// 200 if all is well, 503 otherwise; what is wrong is always said, what is well with `?verbose`.
+pub(super) fn render(checks: &[Check], verbose: bool) -> Answer {
+    let ready = checks.iter().all(|(_, result)| result.is_ok());
+    let mut text = String::new();
+    for (name, result) in checks {
+        match result {
+            Ok(()) if verbose => writeln!(text, "[+] {name} ok"),
+            Ok(()) => Ok(()),
+            Err(wrong) => writeln!(text, "[-] {name}: {wrong}"),
+        }
+        .expect("a String takes everything");
+    }
+    text.push_str(if ready { "ok\n" } else { "not ready\n" });
+    Answer::text(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text)
+}

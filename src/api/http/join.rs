@@ -1,0 +1,63 @@
+//! `POST /join`: adds a node to the cluster.
+
+use crate::api::http::answer::Answer;
+use crate::api::http::context::Context;
+use crate::api::http::query::parameter;
+use crate::node::JoinError;
+use crate::runtime::Env;
+use hyper::StatusCode;
+
+/// A name or an address is no longer than this, bytes.
+const TEXT_BYTES_MAX: usize = 256;
+
+pub(super) async fn handle<E: Env>(context: &Context<E>, query: &str) -> Answer {
+    let (name, addr) = match parse(query) {
+        Ok(parsed) => parsed,
+        Err(text) => return Answer::message(StatusCode::BAD_REQUEST, &text),
+    };
+    match context.node().join(name, addr).await {
+        Ok(_) => Answer::fixed(StatusCode::OK, "\"Voter added\"\n"),
+        Err(error) => refused(&error),
+    }
+}
+
+pub(super) fn refused(error: &JoinError) -> Answer {
+    match error {
+        JoinError::NoLeader => {
+            Answer::fixed(StatusCode::BAD_REQUEST, "\"Not a leader\"\n").because(error.to_string())
+        }
+        JoinError::BadRequest(text) => Answer::message(StatusCode::BAD_REQUEST, text),
+        JoinError::Conflict(text) => Answer::message(StatusCode::CONFLICT, text),
+        JoinError::Busy(text) => Answer::message(StatusCode::SERVICE_UNAVAILABLE, text),
+        JoinError::Failed(text) => {
+            Answer::fixed(StatusCode::INTERNAL_SERVER_ERROR, "\"Failed to add voter \"\n")
+                .because(text.clone())
+        }
+    }
+}
+
+/// The node's name and its raft address, or what is wrong.
+pub(super) fn parse(query: &str) -> Result<(String, String), String> {
+    let text = |name: &str, what: &str| {
+        let value = match parameter(query, name) {
+            None => return Err(format!("{name} is missing: {what}")),
+            Some(value) => value.map_err(|error| format!("{name} {error}"))?,
+        };
+        if value.is_empty() {
+            return Err(format!("{name} is empty: {what}"));
+        }
+        if value.len() > TEXT_BYTES_MAX {
+            return Err(format!("{name} is longer than {TEXT_BYTES_MAX} bytes"));
+        }
+        if value.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return Err(format!("{name} has blanks or control characters in it"));
+        }
+        Ok(value.into_owned())
+    };
+    let name = text("nodeid", "the --node-id of the node to join")?;
+    let addr = text("nodeaddr", "host:port, the --raft-addr of the node to join")?;
+    let complete = addr
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0));
+    if complete { Ok((name, addr)) } else { Err("nodeaddr is not host:port".to_owned()) }
+}

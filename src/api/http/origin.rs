@@ -1,0 +1,65 @@
+//! Browsers are no clients of this API, but pages in them can reach it: what such a request looks like is refused.
+//!
+//! A page of another origin may send a POST without asking, so a write that names another origin is refused. And a page may
+//! have the name that it came from resolve to this node ("DNS rebinding"): then the browser takes the node for the page's
+//! own server, and `Host` is the page's name. So only names that nobody outside can own are served, and those that the
+//! node was told.
+
+use crate::api::http::answer::Answer;
+use hyper::header::{HOST, HeaderMap, HeaderName, ORIGIN};
+use hyper::{Method, StatusCode};
+use std::net::Ipv4Addr;
+
+/// What a browser says of where a request comes from.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// Domains that belong to nobody in the public name system.
+const PRIVATE_DOMAINS: [&str; 3] = ["localhost", "local", "internal"];
+/// Any name is served.
+const ANY: &str = "*";
+
+/// The refusal of a request that a browser may have been tricked into; `None` for any other.
+pub(super) fn refuse(method: &Method, headers: &HeaderMap, hosts: &[String]) -> Option<Answer> {
+    let host = headers.get(HOST);
+    if let Some(host) = host {
+        let served = host.to_str().is_ok_and(|host| is_served(host, hosts));
+        if !served {
+            return Some(Answer::fixed(
+                StatusCode::MISDIRECTED_REQUEST,
+                "\"this node is not served under the name in the header Host; if it is one of its names, start it with --allow-host\"\n",
+            ));
+        }
+    }
+    if method == Method::GET || method == Method::HEAD {
+        return None;
+    }
+    let site = headers.get(FETCH_SITE).map(|site| site.as_bytes());
+    let same_site = matches!(site, None | Some(b"same-origin" | b"none"));
+    let same_origin = headers.get(ORIGIN).is_none_or(|origin| {
+        let authority =
+            origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, rest)| rest);
+        let host = host.and_then(|host| host.to_str().ok());
+        authority.zip(host).is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host))
+    });
+    (!same_site || !same_origin).then(|| {
+        Answer::fixed(
+            StatusCode::FORBIDDEN,
+            "\"a page of another origin may not write; send the request without a browser\"\n",
+        )
+    })
+}
+
+/// Whether a request for `host` (`name`, `name:port`, an address) is one for this node.
+fn is_served(host: &str, hosts: &[String]) -> bool {
+    if host.starts_with('[') {
+        return true;
+    }
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let name = name.strip_suffix('.').unwrap_or(name);
+    // A name of one label is the machine's, the network's or the container's: nobody outside can have it.
+    if !name.contains('.') || name.parse::<Ipv4Addr>().is_ok() {
+        return true;
+    }
+    let domain = name.rsplit_once('.').map_or(name, |(_, domain)| domain);
+    PRIVATE_DOMAINS.iter().any(|private| domain.eq_ignore_ascii_case(private))
+        || hosts.iter().any(|known| known == ANY || known.eq_ignore_ascii_case(name))
+}

@@ -1,0 +1,225 @@
+//! Accepting connections, looking after them, and stopping.
+
+use crate::api::http::budget::Budget;
+use crate::api::http::connection::{linger, serve};
+use crate::api::http::context::{Connections, Context};
+use crate::api::http::control::{Control, Order, Phase};
+use crate::api::http::options::HttpOptions;
+use crate::node::NodeSlot;
+use crate::raft::Time;
+use crate::runtime::door::{Caller, Episode, Full};
+use crate::runtime::{Env, Listener, Metrics, until};
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Notify;
+
+/// How often connections are looked at, microseconds. This is the unit of their time-outs too: a tick.
+const SWEEP_MICROS: u64 = 1_000_000;
+/// After a failed accept (no file descriptors left, say), so long nothing is accepted.
+const ACCEPT_PAUSE_MICROS: u64 = 100_000;
+/// In a crowd, idle connections are ended after this part of their time-out: one in so many.
+const CROWDED_IDLE_PART: u64 = 10;
+/// What a connection above the limit for one address is told.
+const TOO_MANY_FROM_ADDRESS: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n\
+    retry-after: 1\r\ncontent-length: 41\r\n\r\n\"too many connections from this address\"\n";
+/// What a connection above the limit is told.
+const TOO_MANY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n\
+    retry-after: 1\r\ncontent-length: 23\r\n\r\n\"too many connections\"\n";
+
+/// A running HTTP server. Dropping it does not stop it: [`Self::stop`] does.
+pub struct HttpServer<E: Env> {
+    pub(super) context: Arc<Context<E>>,
+}
+
+impl<E: Env> fmt::Debug for HttpServer<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpServer")
+            .field("open", &self.context.connections().open.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<E: Env> HttpServer<E> {
+    /// Serves `node` on a listener (from [`Env::listen`]), from now on. Until the node has started, `/livez` answers and the
+    /// rest is refused.
+    #[must_use]
+    pub fn start(
+        env: E,
+        listener: E::Listener,
+        options: HttpOptions,
+        node: impl Into<NodeSlot>,
+        metrics: Metrics,
+    ) -> Self {
+        let budget = Budget::new(options.memory_bytes_max);
+        let connections = Mutex::new(Connections::new(&options));
+        let context = Arc::new(Context {
+            env,
+            options,
+            slot: node.into(),
+            metrics,
+            tick: AtomicU32::new(0),
+            budget,
+            connections,
+            stopping: Notify::new(),
+            ended: Notify::new(),
+        });
+        context.env.spawn(accept(context.clone(), listener));
+        context.env.spawn(sweep(context.clone()));
+        Self { context }
+    }
+
+    /// Accepts nothing more, lets the requests at hand be answered until `deadline`, and closes every connection.
+    pub async fn stop(&self, deadline: Time) {
+        let context = &self.context;
+        {
+            let mut connections = context.connections();
+            connections.stopping = true;
+            connections.open.values().for_each(|control| control.tell(Order::Finish));
+        }
+        context.stopping.notify_waiters();
+        let all_ended = async {
+            while !context.connections().open.is_empty() {
+                context.ended.notified().await;
+            }
+        };
+        if until(&context.env, deadline, all_ended).await.is_none() {
+            context.connections().open.values().for_each(|control| control.tell(Order::Abort));
+        }
+    }
+}
+
+async fn accept<E: Env>(context: Arc<Context<E>>, mut listener: E::Listener) {
+    let mut trouble = Episode::default();
+    loop {
+        // Made before the flag is looked at: a stop in between is heard.
+        let stopping = context.stopping.notified();
+        if context.connections().stopping {
+            return;
+        }
+        let accepted = tokio::select! {
+            biased;
+            () = stopping => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, from)) => {
+                if let Some(failures) = trouble.ended(context.env.now()) {
+                    tracing::info!(failures, "http connections are accepted again");
+                }
+                admit(&context, stream, from);
+            }
+            Err(error) => {
+                if trouble.failed(context.env.now()) {
+                    tracing::warn!(%error, "cannot accept http connections; raise the limit of open files if that is what it says");
+                }
+                // Trying again at once would only burn time.
+                context.env.sleep_until(context.env.now().plus(ACCEPT_PAUSE_MICROS)).await;
+            }
+        }
+    }
+}
+
+fn admit<E: Env>(context: &Arc<Context<E>>, stream: E::Stream, from: String) {
+    let mut connections = context.connections();
+    let caller = Caller::of(&from);
+    if let Err(full) = connections.places.take(&caller) {
+        context.metrics.connections_refused.inc();
+        if connections.refusals < context.options.refusals_max {
+            connections.refusals += 1;
+            context.env.spawn(refuse(context.clone(), stream, full));
+        }
+        return;
+    }
+    if connections.places.is_low() && connections.low.failed(context.env.now()) {
+        tracing::warn!(
+            open = connections.places.taken(),
+            max = context.options.connections_max,
+            "nearly all http connections are taken; raise --http-connections, and the limit of open files with it"
+        );
+    }
+    let id = connections.next_id;
+    connections.next_id += 1;
+    let control = Arc::new(Control::new(context.tick()));
+    connections.open.insert(id, control.clone());
+    context.metrics.connections.inc();
+    let open = Open { context: context.clone(), id, caller };
+    context.env.spawn(async move {
+        serve(open.context.clone(), control, stream, from).await;
+        drop(open);
+    });
+}
+
+/// A connection's place in the list, given back when its task ends, however it ends.
+struct Open<E: Env> {
+    context: Arc<Context<E>>,
+    id: u64,
+    caller: Caller,
+}
+
+impl<E: Env> Drop for Open<E> {
+    fn drop(&mut self) {
+        let mut connections = self.context.connections();
+        connections.open.remove(&self.id);
+        connections.places.give_back(&self.caller);
+        drop(connections);
+        self.context.metrics.connections.dec();
+        self.context.ended.notify_one();
+    }
+}
+
+async fn refuse<E: Env>(context: Arc<Context<E>>, mut stream: E::Stream, full: Full) {
+    let refusal = match full {
+        Full::All => TOO_MANY,
+        Full::Address => TOO_MANY_FROM_ADDRESS,
+    };
+    if stream.write_all(refusal).await.is_ok() {
+        linger(&context.env, &mut stream).await;
+    }
+    context.connections().refusals -= 1;
+}
+
+/// Ends the connections that are overdue, once a tick.
+async fn sweep<E: Env>(context: Arc<Context<E>>) {
+    loop {
+        let stopping = context.stopping.notified();
+        let next = context.env.now().plus(SWEEP_MICROS);
+        if context.connections().stopping || until(&context.env, next, stopping).await.is_some() {
+            return;
+        }
+        let now = context.tick.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut connections = context.connections();
+        let crowded = connections.places.is_low();
+        if !crowded {
+            connections.low.ended(context.env.now());
+        }
+        for control in connections.open.values() {
+            let (phase, since) = control.waits();
+            let seconds = u64::from(now.saturating_sub(since));
+            if overdue(&context.options, phase, seconds, control.allowance(), crowded) {
+                control.tell(Order::Abort);
+            }
+        }
+    }
+}
+
+/// Whether a connection has been in a phase for too long. A phase that began within a tick counts from the tick, so one more has to pass.
+/// `allowance` is what a large answer gets in addition, seconds; in a crowd, nobody is idle for long.
+pub(super) fn overdue(
+    options: &HttpOptions,
+    phase: Phase,
+    seconds: u64,
+    allowance: u64,
+    crowded: bool,
+) -> bool {
+    match phase {
+        Phase::Idle if crowded => seconds > options.idle_timeout_seconds / CROWDED_IDLE_PART,
+        Phase::Idle => seconds > options.idle_timeout_seconds,
+        Phase::Head => seconds > options.header_timeout_seconds,
+        Phase::Answering => false,
+        Phase::Sending => seconds > options.write_timeout_seconds + allowance,
+    }
+}

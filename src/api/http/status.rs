@@ -1,0 +1,223 @@
+//! `GET /v1/status` and `GET /metrics`: the node's view of itself and the cluster.
+
+use crate::api::http::answer::Answer;
+use crate::api::http::context::Context;
+use crate::node::NodeStatus;
+use crate::raft::{LogId, NodeId, RoleName};
+use crate::replica::MemberStatus;
+use crate::runtime::Env;
+use hyper::StatusCode;
+use serde::Serialize;
+use std::sync::atomic::Ordering;
+
+pub(super) async fn handle<E: Env>(context: &Context<E>) -> Answer {
+    let status = context.node().status().await;
+    Answer::json(StatusCode::OK, render(&status, context.metrics.disk_full.get() != 0, http_view(context)))
+}
+
+pub(super) async fn metrics<E: Env>(context: &Context<E>) -> Answer {
+    let status = context.node().status().await;
+    context.metrics.http_memory.set(i64::try_from(context.budget.used()).unwrap_or(i64::MAX));
+    // Set from what the budget counted: the request path keeps one count.
+    context.metrics.http_memory_refused.inner().store(context.budget.refused(), Ordering::Relaxed);
+    Answer::open_metrics(context.metrics.render(&status))
+}
+
+#[derive(Serialize)]
+struct StatusView<'s> {
+    version: &'static str,
+    cluster: String,
+    name: &'s str,
+    id: u64,
+    store: String,
+    role: &'static str,
+    term: u64,
+    leader: Option<LeaderView<'s>>,
+    last_log: LogIdView,
+    commit_index: u64,
+    applied_index: u64,
+    snapshot: LogIdView,
+    snapshot_failure: Option<&'s str>,
+    revision: u64,
+    keys: usize,
+    store_bytes: u64,
+    state_hash: String,
+    joint: bool,
+    members: Vec<MemberView<'s>>,
+    queues: QueuesView,
+    http: HttpView,
+    disk_full: bool,
+    removed: bool,
+    stopped: Option<&'s str>,
+    withdrawn: Option<&'s str>,
+    uptime_seconds: f64,
+}
+
+#[derive(Serialize)]
+struct LeaderView<'s> {
+    id: u64,
+    name: Option<&'s str>,
+    raft_addr: Option<&'s str>,
+    http_addr: Option<&'s str>,
+}
+
+#[derive(Serialize)]
+struct LogIdView {
+    term: u64,
+    index: u64,
+}
+
+/// A member as this node sees it; what only its leader, or only itself, knows is null elsewhere.
+#[derive(Serialize)]
+struct MemberView<'s> {
+    id: u64,
+    name: &'s str,
+    raft_addr: &'s str,
+    http_addr: &'s str,
+    store: String,
+    standing: &'static str,
+    role: Option<&'static str>,
+    term: Option<u64>,
+    match_index: Option<u64>,
+    commit_index: Option<u64>,
+    applied_index: Option<u64>,
+    lag: Option<u64>,
+    replication: Option<&'static str>,
+    silent_seconds: Option<f64>,
+    snapshot_refused: Option<String>,
+    withdrawn: Option<&'s str>,
+}
+
+#[derive(Serialize)]
+struct QueuesView {
+    events: usize,
+    storage: usize,
+    proposals: usize,
+    reads: usize,
+}
+
+/// The HTTP server itself.
+#[derive(Clone, Copy, Default, Serialize)]
+pub(super) struct HttpView {
+    connections: usize,
+    connections_max: usize,
+    connections_low: bool,
+    memory_bytes: usize,
+    memory_bytes_max: usize,
+    open_files_max: Option<u64>,
+}
+
+fn http_view<E: Env>(context: &Context<E>) -> HttpView {
+    let connections = context.connections();
+    HttpView {
+        connections: connections.places.taken(),
+        connections_max: context.options.connections_max,
+        connections_low: connections.places.is_low(),
+        memory_bytes: context.budget.used(),
+        memory_bytes_max: context.budget.bytes_max(),
+        open_files_max: context.options.open_files_max,
+    }
+}
+
+/// The status as JSON, indented for those who read it with curl alone, and a newline.
+pub(super) fn render(status: &NodeStatus, disk_full: bool, http: HttpView) -> Vec<u8> {
+    let replica = &status.replica;
+    let view = StatusView {
+        version: env!("CARGO_PKG_VERSION"),
+        cluster: status.cluster.to_string(),
+        name: &status.name,
+        id: replica.id.get(),
+        store: status.store.to_string(),
+        role: role_name(replica.role),
+        term: replica.term.get(),
+        leader: replica.leader.map(|id| leader_view(id, &replica.members)),
+        last_log: log_id_view(replica.last_log),
+        commit_index: replica.commit_index.get(),
+        applied_index: replica.last_applied.get(),
+        snapshot: log_id_view(replica.snapshot),
+        snapshot_failure: replica.snapshot_failure.as_deref(),
+        revision: replica.revision,
+        keys: replica.keys,
+        store_bytes: replica.store_bytes,
+        state_hash: format!("{:032x}", replica.state_hash),
+        joint: replica.joint,
+        members: replica.members.iter().map(|member| member_view(member, status)).collect(),
+        queues: QueuesView {
+            events: status.event_queue,
+            storage: status.storage_queue,
+            proposals: replica.pending_proposals,
+            reads: replica.pending_reads,
+        },
+        http,
+        disk_full,
+        removed: status.removed,
+        stopped: status.stopped.as_deref(),
+        withdrawn: replica.withdrawn.as_deref(),
+        uptime_seconds: status.uptime_micros as f64 / 1e6,
+    };
+    let mut json =
+        serde_json::to_vec_pretty(&view).expect("the view has no map with keys that are not strings");
+    json.push(b'\n');
+    json
+}
+
+fn leader_view(id: NodeId, members: &[MemberStatus]) -> LeaderView<'_> {
+    let member = members.iter().find(|member| member.id == id).map(|member| &member.member);
+    LeaderView {
+        id: id.get(),
+        name: member.map(|member| member.name.as_str()),
+        raft_addr: member.map(|member| member.raft_addr.as_str()),
+        http_addr: member.map(|member| member.http_addr.as_str()),
+    }
+}
+
+fn member_view<'s>(member: &'s MemberStatus, status: &NodeStatus) -> MemberView<'s> {
+    let replica = &status.replica;
+    let itself = member.id == replica.id;
+    let leads = replica.leader == Some(member.id);
+    // A leader agrees with itself.
+    let leads_itself = itself && replica.role == RoleName::Leader;
+    let role = if itself {
+        Some(role_name(replica.role))
+    } else if leads {
+        Some("leader")
+    } else {
+        // While somebody leads the term, its other members follow, as far as this node can know.
+        replica.leader.map(|_| if member.standing == "learner" { "learner" } else { "follower" })
+    };
+    MemberView {
+        id: member.id.get(),
+        name: &member.member.name,
+        raft_addr: &member.member.raft_addr,
+        http_addr: &member.member.http_addr,
+        store: member.member.store_id.to_string(),
+        standing: member.standing,
+        role,
+        term: (itself || leads).then(|| replica.term.get()),
+        match_index: member
+            .match_index
+            .map(|index| index.get())
+            .or(leads_itself.then(|| replica.last_log.index.get())),
+        commit_index: itself.then(|| replica.commit_index.get()),
+        applied_index: itself.then(|| replica.last_applied.get()),
+        lag: member.lag.or(leads_itself.then_some(0)),
+        replication: member.replication,
+        silent_seconds: member.silent_micros.map(|micros| micros as f64 / 1e6),
+        snapshot_refused: member.snapshot_refused.map(|why| why.to_string()),
+        withdrawn: member.withdrawn.as_deref(),
+    }
+}
+
+fn log_id_view(id: LogId) -> LogIdView {
+    LogIdView { term: id.term.get(), index: id.index.get() }
+}
+
+/// A role in words.
+pub(super) fn role_name(role: RoleName) -> &'static str {
+    match role {
+        RoleName::Follower => "follower",
+        RoleName::PreCandidate => "pre-candidate",
+        RoleName::Candidate => "candidate",
+        RoleName::Leader => "leader",
+    }
+}

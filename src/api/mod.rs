@@ -1,0 +1,5 @@
+//! What clients use: the HTTP API.
+
+mod http;
+
+pub use http::{HttpOptions, HttpServer};

@@ -1,0 +1,141 @@
+//! A pristine cluster of one moves into another cluster: promised first, then handed over, in one process.
+
+use crate::node::driver::{Driver, Reservation};
+use crate::node::storage_workers::LogJob;
+use crate::peer::address_book::Me;
+use crate::peer::hello::Starts;
+use crate::peer::rpc::Adoption;
+use crate::raft::{ClusterId, StoreId, Time};
+use crate::replica::{ClientError, Event, Replica, ReplicaStart};
+use crate::runtime::Env;
+use crate::storage::Opened;
+use tokio::sync::oneshot;
+use tracing::info;
+
+/// No cluster may keep a node waiting longer than that.
+const RESERVATION_MICROS_MAX: u64 = 60_000_000;
+/// For a node that was started to join: it waits as long as it takes.
+const FOR_EVER: Time = Time::new(u64::MAX);
+
+impl<E: Env> Driver<E> {
+    /// Promises this node to `cluster`; the answer is the store id of its next life.
+    ///
+    /// # Errors
+    /// Text that says why it cannot be promised, and what to do.
+    pub(super) fn reserve(&mut self, now: Time, cluster: ClusterId, micros: u64) -> Result<StoreId, String> {
+        let me = self.directory.me();
+        let earlier = self.reservation.filter(|earlier| now < earlier.until);
+        if self.joining > 0 {
+            return Err(format!("{} is adding another node to its own cluster; try again later", me.name));
+        }
+        if earlier.is_some_and(|earlier| earlier.cluster != cluster) {
+            return Err(format!("{} is about to join another cluster; try again later", me.name));
+        }
+        if self.adopting.is_some() || self.stopping.is_some() {
+            return Err(format!("{} is moving or stopping; try again later", me.name));
+        }
+        // Its own promise does not spoil what is promised.
+        self.replica.step(now, Event::Release);
+        if !self.replica.is_pristine() {
+            return Err(format!(
+                "{} has data of its own or is a member of a cluster already; to join this cluster, stop it, wipe its data \
+                 directory, start it and join it again; or keep it separate",
+                me.name
+            ));
+        }
+        let seed = || u128::from(self.env.seed());
+        let store = earlier.map_or_else(|| StoreId(seed() << 64 | seed()), |earlier| earlier.store);
+        let until = now.plus(micros.min(RESERVATION_MICROS_MAX));
+        self.reservation = Some(Reservation { cluster, store, until });
+        self.replica.step(now, Event::Reserve { until: if self.awaits_join { FOR_EVER } else { until } });
+        self.directory.set_promised(Some(cluster));
+        info!(%cluster, "reserved for another cluster");
+        Ok(store)
+    }
+
+    /// Forgets the promise to `cluster`.
+    pub(super) fn release(&mut self, now: Time, cluster: ClusterId) {
+        if self.reservation.is_some_and(|reservation| reservation.cluster == cluster) {
+            self.reservation = None;
+            self.directory.set_promised(None);
+            if !self.awaits_join {
+                self.replica.step(now, Event::Release);
+            }
+            info!(%cluster, "released");
+        }
+    }
+
+    /// Begins the move. The replica stands still until the storage has moved.
+    pub(super) fn adopt(
+        &mut self,
+        now: Time,
+        adoption: Adoption,
+        reply: oneshot::Sender<Result<(), String>>,
+    ) {
+        if self.adopting.as_ref().is_some_and(|(under_way, _)| *under_way == adoption) {
+            // Asked again while it moves: no answer yet. A refusal would be final, and have the learner removed
+            // whose place is being taken up here.
+            return;
+        }
+        if let Err(refusal) = self.may_adopt(now, &adoption) {
+            let _ = reply.send(refusal);
+            return;
+        }
+        info!(cluster = %adoption.cluster, id = adoption.id.get(), "moving into another cluster");
+        let job = LogJob::Adopt { cluster: adoption.cluster, member: adoption.id, store: adoption.store };
+        self.log.push_all(&mut vec![job]);
+        self.adopting = Some((adoption, reply));
+        self.fail_all(|_| ClientError::Reserved);
+    }
+
+    /// `Err` with the answer, where there is nothing to begin.
+    fn may_adopt(&self, now: Time, adoption: &Adoption) -> Result<(), Result<(), String>> {
+        let me = self.directory.me();
+        if (me.cluster, me.id, me.store) == (adoption.cluster, adoption.id, adoption.store) {
+            return Err(Ok(()));
+        }
+        if let Some((under_way, _)) = &self.adopting {
+            debug_assert!(under_way != adoption, "a repeated order is not answered");
+            return Err(Err("it is moving elsewhere".to_owned()));
+        }
+        let promised = self.reservation.is_some_and(|promise| {
+            promise.cluster == adoption.cluster && promise.store == adoption.store && now < promise.until
+        });
+        if !promised || self.stopping.is_some() {
+            return Err(Err(format!("{} is not, or no longer, reserved for that cluster", me.name)));
+        }
+        Ok(())
+    }
+
+    /// The storage has moved: goes on as the new member.
+    ///
+    /// # Errors
+    /// Text, if the new life cannot begin; the node must stop then.
+    pub(super) fn become_member(&mut self, now: Time, opened: Opened) -> Result<(), String> {
+        let Some((adoption, reply)) = self.adopting.take() else {
+            return Err("the storage moved to another cluster unasked".to_owned());
+        };
+        self.env.watch_opened(&opened);
+        let starts = Starts::new(opened.incarnation, opened.nonces.clone());
+        let start = ReplicaStart {
+            id: adoption.id,
+            incarnation: opened.incarnation,
+            seed: self.env.seed(),
+            restored: opened.restored,
+            store: opened.store,
+        };
+        self.replica = Replica::new(self.config.clone(), start, now).map_err(|error| error.to_string())?;
+        let (cluster, id, store) = (adoption.cluster, adoption.id, adoption.store);
+        let me = Me { cluster, id, store, starts, ..self.directory.me() };
+        self.directory.set_me(me, self.replica.membership().clone(), adoption.addresses);
+        self.place = (cluster, id);
+        self.links.retain(|_| false);
+        self.reservation = None;
+        self.awaits_join = false;
+        self.called = None;
+        self.publish_membership();
+        info!(%cluster, id = id.get(), "is a member of another cluster now");
+        let _ = reply.send(Ok(()));
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! What a node does about its own membership, unasked: join where it was told to, and say where it is reached.
+
+use crate::node::join::{HOPS_MAX, Joiner};
+use crate::peer::rpc::{Question, Reply, ask};
+use crate::raft::StoreId;
+use crate::runtime::Env;
+use tracing::{info, warn};
+
+/// A join is answered after so long at the latest, by whoever takes it.
+const JOIN_MICROS: u64 = 45_000_000;
+/// How long another node may take to say who it is, or to note an address.
+const ASK_MICROS: u64 = 3_000_000;
+/// The pause after a first attempt; doubled for each one after it.
+const PAUSE_MICROS_MIN: u64 = 200_000;
+/// The longest pause.
+const PAUSE_MICROS_MAX: u64 = 5_000_000;
+
+/// Asks `addresses`, one after the other and again and again, to add this node to their cluster.
+pub(super) async fn join_until_member<E: Env>(joiner: Joiner<E>, addresses: Vec<String>) {
+    let mut pause_micros = PAUSE_MICROS_MIN;
+    let mut complaint = None;
+    let alone = joiner.directory.me().cluster;
+    loop {
+        let me = joiner.directory.me();
+        for addr in &addresses {
+            let (name, raft_addr) = (me.name.clone(), me.raft_addr.clone());
+            let question = Question::Join { name, raft_addr, hops: HOPS_MAX };
+            let reason = match ask(&joiner.env, addr, &question, JOIN_MICROS).await {
+                Ok(Reply::Joined(Ok(id))) if joiner.directory.me().cluster != alone => {
+                    return info!(id = id.get(), via = %addr, "joined the cluster");
+                }
+                // It asked itself, under whatever name: a node is always a member of its own cluster.
+                Ok(Reply::Joined(Ok(_))) => {
+                    format!("{addr} is this node itself; --join names members of the cluster to join")
+                }
+                Ok(Reply::Joined(Err(error))) => format!("{addr}: {error}"),
+                Ok(other) => format!("{addr} answered {other:?}"),
+                Err(reason) => reason,
+            };
+            if complaint.as_ref() != Some(&reason) {
+                warn!(%reason, "could not join; trying again");
+                complaint = Some(reason);
+            }
+        }
+        joiner.env.sleep_until(joiner.env.now().plus(pause_micros)).await;
+        pause_micros = (pause_micros * 2).min(PAUSE_MICROS_MAX);
+    }
+}
+
+/// After a start: sees to it that the membership says where this node is reached, then ends.
+///
+/// An address on record that still leads here is left alone, though this node would call itself something else: it is
+/// how somebody who knows the network named it.
+pub(super) async fn announce_address<E: Env>(joiner: Joiner<E>) {
+    let mut pause_micros = PAUSE_MICROS_MIN;
+    let views = joiner.handle.membership.clone();
+    loop {
+        let me = joiner.directory.me();
+        // Committed or not: a node that the leader cannot find does not learn what is committed.
+        let listed = views.wait_for(|view| view.membership.members.contains_key(&me.id)).await;
+        let Ok(Some(member)) = listed.map(|view| view.membership.members.get(&me.id).cloned()) else {
+            return;
+        };
+        let known = member.raft_addr == me.raft_addr || leads_to(&joiner, &member.raft_addr, me.store).await;
+        if known && member.http_addr == me.http_addr {
+            return;
+        }
+        let raft_addr = if known { member.raft_addr } else { me.raft_addr.clone() };
+        let question = Question::Announce { id: me.id, store: me.store, raft_addr, http_addr: me.http_addr };
+        if announce(&joiner, question).await {
+            info!(addr = %me.raft_addr, "announced this node's address");
+            return;
+        }
+        joiner.env.sleep_until(joiner.env.now().plus(pause_micros)).await;
+        pause_micros = (pause_micros * 2).min(PAUSE_MICROS_MAX);
+    }
+}
+
+/// Tells the leader, whoever that is: the others refuse.
+async fn announce<E: Env>(joiner: &Joiner<E>, question: Question) -> bool {
+    let members = joiner.handle.membership.borrow().membership.members.clone();
+    let me = joiner.directory.me().id;
+    if let Question::Announce { id, store, raft_addr, http_addr } = question.clone()
+        && joiner.announce(id, store, raft_addr, http_addr).await.is_ok()
+    {
+        return true;
+    }
+    for (_, member) in members.into_iter().filter(|(id, _)| *id != me) {
+        if let Ok(Reply::Done) = ask(&joiner.env, &member.raft_addr, &question, ASK_MICROS).await {
+            return true;
+        }
+    }
+    false
+}
+
+async fn leads_to<E: Env>(joiner: &Joiner<E>, addr: &str, store: StoreId) -> bool {
+    let described = ask(&joiner.env, addr, &Question::Describe, ASK_MICROS).await;
+    matches!(described, Ok(Reply::Described(found)) if found.store == store)
+}

@@ -1,0 +1,560 @@
+//! The driver: feeds one replica with what comes in, and carries out what it wants. It has no rule of its own.
+//!
+//! One task, one loop. Everything that waits is taken in at once (news of the storage first, then peers, then
+//! clients), and settled once: so one sync, one write to each peer and one look at the clock serve all of it.
+
+use crate::node::clients::{Clients, Waiting};
+use crate::node::handle::{ClientCall, Control, MembershipView};
+use crate::node::inbox::{Batch, Inbox};
+use crate::node::options::NodeExit;
+use crate::node::storage_workers::{LogJob, SnapshotJob, SnapshotQueues, StorageNews};
+use crate::node::timer::Timer;
+use crate::peer::address_book::Directory;
+use crate::peer::discovery::Discovery;
+use crate::peer::incoming::PeerBatch;
+use crate::peer::links::Links;
+use crate::peer::rpc::Adoption;
+use crate::raft::{ClusterId, LogIndex, Membership, NodeId, RoleName, StoreId, Time, Withdrawal};
+use crate::replica::{
+    ClientError, ClientReply, ClientRequest, Event, Notice, Replica, ReplicaConfig, RequestId, StorageRequest,
+};
+use crate::runtime::work::WorkQueue;
+use crate::runtime::{Env, Metrics, NodeStatus, watch};
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::oneshot;
+use tracing::{debug, error, info, warn};
+
+/// A node that another cluster called as its member goes on as its own when it has not been called for so long.
+const CALLED_MICROS: u64 = 60_000_000;
+
+/// Different faults of peers that are told, at most.
+const COMPLAINTS_MAX: usize = 64;
+
+/// One node's driver.
+pub(super) struct Driver<E: Env> {
+    /// Time.
+    pub env: E,
+    /// What comes in.
+    pub inbox: Inbox,
+    /// The machine.
+    pub replica: Replica,
+    /// Its limits, for its next life in another cluster.
+    pub config: ReplicaConfig,
+    /// Who this node is and whom it knows.
+    pub directory: Arc<Directory>,
+    /// This node's place: what messages have to be for.
+    pub place: (ClusterId, NodeId),
+    /// Messages to peers.
+    pub links: Links<E>,
+    /// The ordered stream of writes.
+    pub log: Arc<WorkQueue<LogJob>>,
+    /// Snapshot files.
+    pub snapshots: SnapshotQueues<E::Disk>,
+    /// Peers that the committed membership lists no longer, and that the core still tells so: their links stay meanwhile.
+    pub leaving: BTreeSet<NodeId>,
+    /// Who waits.
+    pub clients: Clients,
+    /// How long they wait at most.
+    pub request_timeout_micros: u64,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The membership, for whoever waits for it to change.
+    pub membership: watch::Sender<MembershipView>,
+    /// Left behind at the end.
+    pub last: Arc<OnceLock<NodeStatus>>,
+    /// The cluster that this node is promised to.
+    pub reservation: Option<Reservation>,
+    /// This node was started to join another cluster: it never serves as one of its own.
+    pub awaits_join: bool,
+    /// Its data directory was made by this start: whoever calls it as a member knew another one.
+    pub is_new: bool,
+    /// Another cluster calls this node, which has nothing of its own yet, as its member.
+    pub called: Option<Called>,
+    /// What peers sent that no correct peer sends, as far as it was told.
+    pub complaints: BTreeSet<(NodeId, String)>,
+    /// Joins of other nodes under way here.
+    pub joining: usize,
+    /// The storage is moving to another cluster: the replica stands still until it has.
+    pub adopting: Option<(Adoption, oneshot::Sender<Result<(), String>>)>,
+    /// It was asked to stop.
+    pub stopping: Option<Stopping>,
+}
+
+/// A promise to become a member of another cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reservation {
+    /// Which.
+    pub cluster: ClusterId,
+    /// The store id of the next life.
+    pub store: StoreId,
+    /// When the promise ends.
+    pub until: Time,
+}
+
+/// Another cluster takes this node for its member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Called {
+    /// Which cluster.
+    cluster: ClusterId,
+    /// As which member.
+    member: NodeId,
+    /// Believed until then, unless it calls again.
+    until: Time,
+}
+
+impl Called {
+    /// Why this node serves nobody, and what to do.
+    fn reason(&self) -> String {
+        format!(
+            "cluster {} calls this node as its member {}, but its data directory is new and knows nothing of that: it was emptied or \
+             replaced. It takes no part and serves nobody. Join it again under its name (POST /join at a member of that \
+             cluster), or remove member {} there",
+            self.cluster, self.member, self.member
+        )
+    }
+}
+
+/// On the way to a graceful end.
+#[derive(Debug)]
+pub(super) struct Stopping {
+    /// It ends without that, and without the answers that are due, then.
+    give_up: Time,
+}
+
+impl<E: Env> Driver<E> {
+    /// Runs until the node has ended.
+    pub(super) async fn run(mut self) -> NodeExit {
+        let mut batch = Batch::default();
+        let mut timer = Timer::new(self.env.clone());
+        self.publish_membership();
+        self.introduce();
+        let started = self.env.now();
+        self.replica.step(started, Event::Wake);
+        let exit = loop {
+            let wake_at = self.carry_out();
+            if self.has_stopped() {
+                break self.close().await;
+            }
+            let give_up = self.stopping.as_ref().map(|stopping| stopping.give_up);
+            timer.set(wake_at.into_iter().chain(give_up).min());
+            if timer.is_due(self.env.now()) {
+                // More is to be done at once; but the node's other tasks, and what has come meanwhile, have their turn.
+                tokio::task::yield_now().await;
+                self.inbox.take_what_is_there(&mut batch).await;
+            } else {
+                self.inbox.take(&mut batch, &mut timer).await;
+            }
+            let now = self.env.now();
+            if let Err(reason) = self.take_in(now, &mut batch) {
+                break NodeExit::Failed(reason);
+            }
+            if timer.is_due(now) {
+                self.replica.step(now, Event::Wake);
+            }
+        };
+        self.leave(&exit);
+        exit
+    }
+
+    /// Steps the replica with everything that came.
+    fn take_in(&mut self, now: Time, batch: &mut Batch) -> Result<(), String> {
+        for news in batch.storage.drain(..) {
+            match news {
+                StorageNews::Event(event) if self.adopting.is_none() => {
+                    self.env.watch_stored(&event);
+                    self.replica.step(now, Event::Storage(event));
+                }
+                StorageNews::Event(_) | StorageNews::Closed => {}
+                StorageNews::Failed(reason) => return Err(reason),
+                StorageNews::Adopted(recovered) => self.become_member(now, *recovered)?,
+            }
+        }
+        for peers in batch.peers.drain(..) {
+            self.handle_peers(now, peers);
+        }
+        for found in batch.discoveries.drain(..) {
+            self.handle_discovery(now, found);
+        }
+        for order in batch.control.drain(..) {
+            self.handle_control(now, order);
+        }
+        for call in batch.clients.drain(..) {
+            self.handle_client(now, call);
+        }
+        Ok(())
+    }
+
+    fn handle_peers(&mut self, now: Time, peers: PeerBatch) {
+        // A connection that was let in before this node moved to another cluster speaks to somebody who is gone.
+        if self.adopting.is_some() || (peers.cluster, peers.to) != self.place {
+            return;
+        }
+        for message in peers.messages {
+            self.replica.step(now, Event::Peer(message));
+        }
+    }
+
+    fn handle_client(&mut self, now: Time, call: ClientCall) {
+        if self.adopting.is_some() {
+            let _ = call.reply.send(ClientReply::Failed(ClientError::Reserved));
+            return;
+        }
+        if self.stopping.is_some() {
+            // Who was here before is still answered; this one may ask somebody else.
+            let _ = call.reply.send(ClientReply::Failed(ClientError::Stopping));
+            return;
+        }
+        if let Some(called) = self.called.filter(|called| now < called.until) {
+            let _ = call.reply.send(ClientReply::Failed(ClientError::Refused(called.reason())));
+            return;
+        }
+        let write = matches!(call.request, ClientRequest::Write(_));
+        let id = self.clients.insert(Waiting { since: now, write, reply: call.reply });
+        let deadline = now.plus(self.request_timeout_micros);
+        self.replica.step(now, Event::Client { id, deadline, request: call.request });
+    }
+
+    fn handle_control(&mut self, now: Time, order: Control) {
+        match order {
+            Control::Status(reply) => {
+                let _ = reply.send(self.status(now, None));
+            }
+            Control::Reserve { cluster, micros, reply } => {
+                let _ = reply.send(self.reserve(now, cluster, micros));
+            }
+            Control::Release(cluster) => self.release(now, cluster),
+            Control::Adopt(adoption, reply) => self.adopt(now, adoption, reply),
+            Control::Joining(true) => self.joining += 1,
+            Control::Joining(false) => self.joining = self.joining.saturating_sub(1),
+            Control::Stop => self.begin_stop(now),
+        }
+    }
+
+    fn handle_discovery(&mut self, now: Time, found: Discovery) {
+        match found {
+            Discovery::OlderCopy { met_by } => {
+                self.replica.step(now, Event::Withdraw(Withdrawal::OlderCopy { met_by }));
+            }
+            Discovery::Called { cluster, member } => self.note_call(now, cluster, member),
+        }
+    }
+
+    /// Another cluster calls this node as its member. One that has been something else for longer is called by mistake; one that
+    /// was made just now stands where that member was, and what it would take now its join would refuse.
+    fn note_call(&mut self, now: Time, cluster: ClusterId, member: NodeId) {
+        let alone = self.replica.membership().next_member_id <= NodeId::new(2);
+        if cluster == self.place.0 || !self.is_new || !alone || self.awaits_join || self.reservation.is_some()
+        {
+            return;
+        }
+        let called = Called { cluster, member, until: now.plus(CALLED_MICROS) };
+        if self.called.replace(called).is_none_or(|before| before.cluster != cluster) {
+            error!(reason = %called.reason(), "THIS NODE WITHDRAWS");
+        }
+    }
+
+    /// Settles the replica and carries out what it wants; returns when it wants to be woken.
+    fn carry_out(&mut self) -> Option<Time> {
+        if self.adopting.is_some() {
+            return None;
+        }
+        let applied = self.replica.last_applied();
+        let before = self.env.now();
+        let mut actions = self.replica.take_actions();
+        self.env.watch_stepped(&self.replica, &actions);
+        let now = self.env.now();
+        if self.replica.last_applied() != applied {
+            self.metrics.apply.observe(now.since(before));
+        }
+        // Notices first: they bring the addresses that messages may need.
+        for notice in actions.notices.drain(..) {
+            self.handle_notice(notice);
+        }
+        self.maybe_learn_committed();
+        self.links.send_all(actions.messages);
+        self.maybe_close_links();
+        self.request_storage(actions.storage);
+        for (id, reply) in actions.replies {
+            self.answer(now, id, reply);
+        }
+        actions.wake_at
+    }
+
+    fn request_storage(&self, requests: Vec<StorageRequest>) {
+        if requests.is_empty() {
+            return;
+        }
+        let (mut log, mut saves, mut reads) = (Vec::with_capacity(2), Vec::new(), Vec::new());
+        for request in requests {
+            match request {
+                StorageRequest::Committed(_) if log.is_empty() => {
+                    self.log.push_unhurried(LogJob::Request(request));
+                }
+                StorageRequest::Write(_) | StorageRequest::Committed(_) => {
+                    log.push(LogJob::Request(request));
+                }
+                StorageRequest::SaveSnapshot(save) => saves.push(SnapshotJob::Save(save)),
+                StorageRequest::ReadChunk(read) => reads.push(SnapshotJob::Read(read)),
+            }
+        }
+        if !log.is_empty() {
+            self.log.push_all(&mut log);
+        }
+        for (queue, mut jobs) in [(&self.snapshots.saves, saves), (&self.snapshots.reads, reads)] {
+            if !jobs.is_empty() {
+                queue.push_all(&mut jobs);
+            }
+        }
+    }
+
+    fn answer(&mut self, now: Time, id: RequestId, reply: ClientReply) {
+        let Some(waiting) = self.clients.remove(id) else { return };
+        if waiting.write {
+            self.metrics.proposal.observe(now.since(waiting.since));
+        }
+        // Whoever asked may have gone; the answer is nobody's then.
+        let _ = waiting.reply.send(reply);
+    }
+
+    fn handle_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::RoleChanged { role, term, leader } => {
+                if role == RoleName::Candidate {
+                    self.metrics.elections.inc();
+                }
+                let leader = leader.map(NodeId::get);
+                info!(?role, term = term.get(), leader, "role or leader changed");
+            }
+            Notice::MembershipChanged { membership, committed } => {
+                self.handle_membership(membership, committed);
+            }
+            Notice::SnapshotTaken(last) => {
+                self.metrics.snapshots_taken.inc();
+                info!(index = last.index.get(), term = last.term.get(), "snapshot taken");
+            }
+            Notice::SnapshotInstalled(last) => {
+                self.metrics.snapshots_installed.inc();
+                info!(index = last.index.get(), term = last.term.get(), "snapshot installed");
+            }
+            Notice::SnapshotFailed(reason) => {
+                self.metrics.snapshots_failed.inc();
+                warn!(%reason, "a snapshot failed; another try follows");
+            }
+            Notice::SnapshotNotTaken { peer, why, times } => {
+                self.metrics.snapshots_failed.inc();
+                warn!(%peer, reason = %why, times, "a member did not take the snapshot that it needs; it is sent again later");
+            }
+            Notice::Withdrawn(why) => {
+                error!(%why, "THIS MEMBER TAKES NO PART ANY MORE");
+            }
+            Notice::PeerWithdrew { peer, why } => {
+                error!(peer = peer.get(), %why, "A MEMBER TAKES NO PART ANY MORE");
+            }
+            Notice::BadMessage { from, reason } => {
+                self.metrics.messages_refused.inc();
+                // Whoever says it once may go on saying it.
+                if self.complaints.len() < COMPLAINTS_MAX && self.complaints.insert((from, reason.clone())) {
+                    warn!(peer = from.get(), %reason, "a peer sent what no correct peer sends; told once");
+                }
+            }
+        }
+    }
+
+    fn handle_membership(&mut self, membership: Membership, committed: bool) {
+        let voters: Vec<u64> = membership.voters.iter().map(|id| id.get()).collect();
+        let learners: Vec<u64> = membership.learners.keys().map(|id| id.get()).collect();
+        info!(?voters, ?learners, joint = membership.outgoing.is_some(), committed, "membership");
+        if committed && membership.proves_removed(self.place.1) {
+            warn!(
+                id = %self.place.1,
+                "this node was removed from its cluster and serves nobody any more; stop it, and wipe its data directory \
+                 before it joins again"
+            );
+        }
+        self.directory.set_membership(membership.clone(), committed);
+        if committed {
+            let peers = self.replica.raft().progress().map(|peer| peer.id);
+            self.leaving = peers.filter(|id| !membership.members.contains_key(id)).collect();
+            self.close_links(&membership);
+        }
+        self.introduce();
+        self.membership.send_replace(MembershipView { membership, committed });
+    }
+
+    /// Closes the links to members that were removed, once the core has given up telling them so.
+    fn maybe_close_links(&mut self) {
+        if self.leaving.is_empty() {
+            return;
+        }
+        let before = self.leaving.len();
+        let told = |id: &NodeId| self.replica.raft().progress().any(|peer| peer.id == *id);
+        let leaving = self.leaving.iter().copied().filter(told).collect();
+        self.leaving = leaving;
+        if self.leaving.len() < before {
+            let membership = self.replica.membership().clone();
+            self.close_links(&membership);
+        }
+    }
+
+    /// Closes the links to everyone who is neither a member nor still told that it is none. What is queued for them is sent.
+    fn close_links(&mut self, membership: &Membership) {
+        // An id that was never given yet may be a member's whose entry has not arrived here.
+        let next = membership.next_member_id;
+        let Self { links, leaving, directory, env, .. } = self;
+        links.retain(|id| id >= next || membership.members.contains_key(&id) || leaving.contains(&id));
+        directory.retain_left(leaving, env.now());
+    }
+
+    /// Has every other member know that this start of this node lives.
+    fn introduce(&mut self) {
+        let me = self.place.1;
+        self.links.introduce(self.replica.membership().members.keys().copied().filter(|id| *id != me));
+    }
+
+    /// After a start the core says nothing of a membership that was committed in an earlier life; the commit index does.
+    fn maybe_learn_committed(&mut self) {
+        if self.membership.borrow().committed {
+            return;
+        }
+        let raft = self.replica.raft();
+        let commit = raft.commit_index();
+        if commit == LogIndex::ZERO {
+            return;
+        }
+        let committed = raft.membership_at(commit).0.clone();
+        self.directory.set_committed(committed.clone());
+        if committed == *self.replica.membership() {
+            self.close_links(&committed);
+            self.membership.send_replace(MembershipView { membership: committed, committed: true });
+        }
+    }
+
+    /// Says which membership the log ends with.
+    pub(super) fn publish_membership(&self) {
+        let membership = self.replica.membership().clone();
+        self.membership.send_replace(MembershipView { membership, committed: false });
+    }
+
+    fn begin_stop(&mut self, now: Time) {
+        if self.stopping.is_some() {
+            return;
+        }
+        info!("stopping");
+        let give_up = now.plus(self.config.raft.election_timeout_micros);
+        self.stopping = Some(Stopping { give_up });
+        if self.adopting.is_none() {
+            // Answered at once where there is no leadership, or nobody to have it.
+            let (reply, _) = oneshot::channel();
+            let id = self.clients.insert(Waiting { since: now, write: false, reply });
+            let request = ClientRequest::TransferLeadership(None);
+            self.replica.step(now, Event::Client { id, deadline: give_up, request });
+        }
+    }
+
+    fn has_stopped(&mut self) -> bool {
+        let now = self.env.now();
+        let Some(stopping) = &self.stopping else { return false };
+        // The transfer is one of those who wait. Writes that came during it go to the new leader, and are answered.
+        self.adopting.is_none() && (self.clients.is_empty() || now >= stopping.give_up)
+    }
+
+    /// Lets the storage finish what it has.
+    async fn close(&mut self) -> NodeExit {
+        self.log.close();
+        self.snapshots.close();
+        while let Some(news) = self.inbox.storage.recv().await {
+            match news {
+                StorageNews::Closed => return NodeExit::Stopped,
+                StorageNews::Failed(reason) => return NodeExit::Failed(reason),
+                StorageNews::Event(_) | StorageNews::Adopted(_) => {}
+            }
+        }
+        NodeExit::Failed("the storage thread ended without a word".to_owned())
+    }
+
+    /// Answers everybody who still waits.
+    fn leave(&mut self, exit: &NodeExit) {
+        let stopped = match exit {
+            NodeExit::Stopped => "it was asked to stop".to_owned(),
+            NodeExit::Failed(reason) => reason.clone(),
+        };
+        let status = self.status(self.env.now(), Some(stopped));
+        let _ = self.last.set(status);
+        for (id, reply) in self.replica.give_up() {
+            self.answer(self.env.now(), id, reply);
+        }
+        // Nobody has looked at these.
+        self.inbox.clients.close();
+        while let Ok(call) = self.inbox.clients.try_recv() {
+            let _ = call.reply.send(ClientReply::Failed(ClientError::Stopping));
+        }
+        self.fail_all(|write| if write { ClientError::Unknown } else { ClientError::NoQuorum });
+        debug!("the driver has ended");
+    }
+
+    /// Fails everybody who waits.
+    pub(super) fn fail_all(&mut self, error: impl Fn(bool) -> ClientError) {
+        for waiting in self.clients.drain() {
+            let _ = waiting.reply.send(ClientReply::Failed(error(waiting.write)));
+        }
+    }
+
+    fn status(&self, now: Time, stopped: Option<String>) -> NodeStatus {
+        self.links.observe();
+        let me = self.directory.me();
+        let mut replica = self.replica.status(now);
+        for member in &mut replica.members {
+            let refused = || self.directory.older_copy(member.id);
+            member.withdrawn = member.withdrawn.take().or_else(refused);
+        }
+        let called = self.called.filter(|called| now < called.until);
+        replica.withdrawn = replica.withdrawn.or(called.map(|called| called.reason()));
+        NodeStatus {
+            cluster: me.cluster,
+            name: me.name,
+            store: me.store,
+            replica,
+            uptime_micros: now.get(),
+            storage_queue: self.log.len(),
+            event_queue: self.inbox.len(),
+            removed: self.replica.is_removed(),
+            stopped,
+            held: self.held(now),
+        }
+    }
+
+    /// What is held, by name; at rest all of it is zero.
+    fn held(&self, now: Time) -> Vec<(&'static str, u64)> {
+        let members = &self.replica.membership().members;
+        let me = self.place.1;
+        let strangers = self.links.peers().filter(|id| !members.contains_key(id)).count();
+        let linked = self.links.peers().filter(|id| members.contains_key(id)).count();
+        let missing = members.keys().filter(|id| **id != me).count() - linked;
+        let (messages, bytes) = self.links.waiting();
+        let jobs = self.log.len() + self.snapshots.saves.len() + self.snapshots.reads.len();
+        let reserved = self.reservation.is_some_and(|reservation| now < reservation.until);
+        let mut held = self.replica.held();
+        held.extend([
+            ("slots of clients", self.clients.taken() as u64),
+            ("links to strangers", strangers as u64),
+            ("members without a link", missing as u64),
+            ("messages to peers", messages as u64),
+            ("bytes to peers", bytes as u64),
+            ("members that leave", self.leaving.len() as u64),
+            ("jobs of the storage", jobs as u64),
+            ("things to take in", self.inbox.len() as u64),
+            ("joins of others", self.joining as u64),
+            ("moves to another cluster", u64::from(self.adopting.is_some() || reserved)),
+        ]);
+        held
+    }
+}
+
+impl<E: Env> Drop for Driver<E> {
+    /// Lets the workers end, also where the driver's task is dropped in the middle.
+    fn drop(&mut self) {
+        self.log.close();
+        self.snapshots.close();
+    }
+}

@@ -1,0 +1,153 @@
+//! What the HTTP server (and anyone else in the process) may ask of a running node.
+
+use crate::peer::rpc::{Adoption, JoinError};
+use crate::raft::{ClusterId, Membership, NodeId, StoreId};
+use crate::replica::{ClientError, ClientReply, ClientRequest};
+use crate::runtime::{NodeStatus, watch};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+
+/// A node, for those who ask it things. Cheap to clone. Survives the node's move into another cluster.
+#[derive(Clone, Debug)]
+pub struct NodeHandle {
+    /// Clients' requests. Full means overloaded.
+    pub(crate) clients: mpsc::Sender<ClientCall>,
+    /// Orders for the driver.
+    pub(crate) control: mpsc::Sender<Control>,
+    /// Joins, for the task that may talk to other nodes.
+    pub(crate) joins: mpsc::Sender<JoinCall>,
+    /// The membership, as the driver publishes it.
+    pub(crate) membership: watch::Receiver<MembershipView>,
+    /// Left behind by the driver when it ends.
+    pub(crate) last: Arc<OnceLock<NodeStatus>>,
+}
+
+/// A place for the handle of a node that is still starting. Cheap to clone; all clones are one place.
+#[derive(Clone, Debug, Default)]
+pub struct NodeSlot(Arc<OnceLock<NodeHandle>>);
+
+impl NodeSlot {
+    /// The node has started. The first handle stays.
+    pub fn fill(&self, node: NodeHandle) {
+        let _first = self.0.set(node);
+    }
+
+    /// The node's handle, once it has started.
+    #[must_use]
+    pub fn get(&self) -> Option<&NodeHandle> {
+        self.0.get()
+    }
+}
+
+impl From<NodeHandle> for NodeSlot {
+    fn from(node: NodeHandle) -> Self {
+        let slot = Self::default();
+        slot.fill(node);
+        slot
+    }
+}
+
+/// A join that somebody in this process asked for.
+#[derive(Debug)]
+pub(crate) struct JoinCall {
+    /// The node's name.
+    pub name: String,
+    /// Its raft address.
+    pub raft_addr: String,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Result<Joined, JoinError>>,
+}
+
+/// A join that succeeded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// The member's id.
+    pub id: NodeId,
+}
+
+impl NodeHandle {
+    /// Asks the replica; always answered (after the request time-out with `ClientError::Unknown` or `NoQuorum`).
+    pub async fn request(&self, request: ClientRequest) -> ClientReply {
+        let unanswered = match request {
+            ClientRequest::Read { .. } | ClientRequest::Barrier => ClientError::NoQuorum,
+            _ => ClientError::Unknown,
+        };
+        let (reply, answer) = oneshot::channel();
+        match self.clients.try_send(ClientCall { request, reply }) {
+            Ok(()) => answer.await.unwrap_or(ClientReply::Failed(unanswered)),
+            Err(TrySendError::Full(_)) => ClientReply::Failed(ClientError::Overloaded),
+            Err(TrySendError::Closed(_)) => {
+                ClientReply::Failed(ClientError::Refused("this node has stopped".to_owned()))
+            }
+        }
+    }
+
+    /// Adds the node that listens on `raft_addr` under `name`, wherever the leader is; returns when it is a voter.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    pub async fn join(&self, name: String, raft_addr: String) -> Result<Joined, JoinError> {
+        let stopped = || JoinError::Failed("this node has stopped".to_owned());
+        let (reply, answer) = oneshot::channel();
+        let sent = self.joins.send(JoinCall { name, raft_addr, reply }).await;
+        sent.map_err(|_| stopped())?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// The node's view of itself and the cluster; at once, without asking anyone.
+    ///
+    /// # Panics
+    /// Only if the driver panicked.
+    pub async fn status(&self) -> NodeStatus {
+        let (reply, answer) = oneshot::channel();
+        if self.control.send(Control::Status(reply)).await.is_ok()
+            && let Ok(status) = answer.await
+        {
+            return status;
+        }
+        self.last.get().cloned().expect("a driver that ends leaves its last status behind")
+    }
+}
+
+/// A client's request and where its answer goes.
+#[derive(Debug)]
+pub(crate) struct ClientCall {
+    /// What it asks.
+    pub request: ClientRequest,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<ClientReply>,
+}
+
+/// Orders for the driver itself, and questions that only it can answer.
+#[derive(Debug)]
+pub(crate) enum Control {
+    /// What is this node's state?
+    Status(oneshot::Sender<NodeStatus>),
+    /// Reserve this node, a pristine cluster of one, for that cluster; answered with the store id of its next life.
+    Reserve {
+        /// For whom.
+        cluster: ClusterId,
+        /// For how long.
+        micros: u64,
+        /// The store id, or why not.
+        reply: oneshot::Sender<Result<StoreId, String>>,
+    },
+    /// Forget the reservation for that cluster.
+    Release(ClusterId),
+    /// Become a member of another cluster.
+    Adopt(Adoption, oneshot::Sender<Result<(), String>>),
+    /// A join of another node begins (`true`) or has ended here: meanwhile this node cannot be reserved itself.
+    Joining(bool),
+    /// Hand leadership over, finish the log, end.
+    Stop,
+}
+
+/// The membership as the driver knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MembershipView {
+    /// The membership in force.
+    pub membership: Membership,
+    /// Whether its entry is known to be committed.
+    pub committed: bool,
+}

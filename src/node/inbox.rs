@@ -1,0 +1,87 @@
+//! What reaches the driver, in the order in which it is taken.
+
+use crate::node::handle::{ClientCall, Control};
+use crate::node::storage_workers::StorageNews;
+use crate::node::timer::Timer;
+use crate::peer::discovery::Discovery;
+use crate::peer::incoming::PeerBatch;
+use crate::runtime::Env;
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use tokio::sync::mpsc;
+
+/// Things of one kind taken in at once, at most: what comes later is not kept waiting by it for long.
+const TAKEN_AT_ONCE: usize = 4096;
+
+/// The driver's queues.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    /// From the storage workers. Not bounded by itself: each news answers a request, and the core bounds those.
+    pub storage: mpsc::UnboundedReceiver<StorageNews>,
+    /// From the sockets.
+    pub peers: mpsc::Receiver<PeerBatch>,
+    /// What connections found out about this node.
+    pub discoveries: mpsc::Receiver<Discovery>,
+    /// From whoever directs the node.
+    pub control: mpsc::Receiver<Control>,
+    /// From clients.
+    pub clients: mpsc::Receiver<ClientCall>,
+}
+
+/// Everything taken in at once. Vectors are reused.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// News of the storage.
+    pub storage: Vec<StorageNews>,
+    /// Peers' messages.
+    pub peers: Vec<PeerBatch>,
+    /// What connections found out about this node.
+    pub discoveries: Vec<Discovery>,
+    /// Orders.
+    pub control: Vec<Control>,
+    /// Clients' requests.
+    pub clients: Vec<ClientCall>,
+}
+
+impl Inbox {
+    /// Waits until there is something, or `timer` has passed, and takes all there is.
+    pub(super) async fn take<E: Env>(&mut self, batch: &mut Batch, timer: &mut Timer<E>) {
+        poll_fn(|context| {
+            let found = self.poll_take(batch, context);
+            let passed = timer.poll(context).is_ready();
+            if found || passed { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Takes all there is, and waits for nothing.
+    pub(super) async fn take_what_is_there(&mut self, batch: &mut Batch) {
+        poll_fn(|context| {
+            self.poll_take(batch, context);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// How many things wait.
+    #[must_use]
+    pub(super) fn len(&self) -> usize {
+        self.storage.len()
+            + self.peers.len()
+            + self.discoveries.len()
+            + self.control.len()
+            + self.clients.len()
+    }
+
+    /// Fills the batch with what is there; registers for more where there is nothing.
+    fn poll_take(&mut self, batch: &mut Batch, context: &mut Context<'_>) -> bool {
+        let some = |polled: Poll<usize>| matches!(polled, Poll::Ready(1..));
+        let limit = TAKEN_AT_ONCE;
+        let storage = some(self.storage.poll_recv_many(context, &mut batch.storage, limit));
+        let peers = some(self.peers.poll_recv_many(context, &mut batch.peers, limit));
+        let discoveries = some(self.discoveries.poll_recv_many(context, &mut batch.discoveries, limit));
+        let control = some(self.control.poll_recv_many(context, &mut batch.control, limit));
+        let clients = some(self.clients.poll_recv_many(context, &mut batch.clients, limit));
+        storage | peers | discoveries | control | clients
+    }
+}

@@ -1,0 +1,415 @@
+//! Joining, as the node sees it that was asked: find the leader; as the leader, win the new node over, add it, hand it its
+//! new identity, and wait until it is a voter.
+//!
+//! Nothing is changed before the new node has answered under its name and has promised itself (it is *reserved*). What
+//! is changed is undone if the promise is not kept, so a dead or wrong address costs the cluster nothing.
+
+use crate::node::address::check_address;
+use crate::node::handle::{Control, NodeHandle};
+use crate::node::join_turns::{Turn, Turns};
+use crate::node::options::JoinTimings;
+use crate::peer::address_book::Directory;
+use crate::peer::rpc::{Adoption, Description, JoinError, Question, Reply, ask, ask_noting};
+use crate::raft::{Change, ClusterId, Member, Membership, NodeId, StoreId};
+use crate::replica::{ClientError, ClientReply, ClientRequest};
+use crate::runtime::{Env, until};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+/// The pause between two attempts.
+const RETRY_MICROS: u64 = 100_000;
+/// A join is passed on at most so often: to the leader, and once more if leadership changed meanwhile.
+pub(super) const HOPS_MAX: u8 = 2;
+
+/// What a join needs of the node it runs on.
+#[derive(Clone, Debug)]
+pub(super) struct Joiner<E> {
+    /// Sockets and time.
+    pub env: E,
+    /// The node.
+    pub handle: NodeHandle,
+    /// Who it is.
+    pub directory: Arc<Directory>,
+    /// How long what may take.
+    pub timings: JoinTimings,
+    /// Whose join is under way here, where this node leads.
+    pub turns: Turns,
+}
+
+impl<E: Env> Joiner<E> {
+    /// Adds the node that listens on `raft_addr` under `name`, wherever the leader is; returns its id when it is a voter.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    pub(super) async fn join(&self, name: &str, raft_addr: &str, hops: u8) -> Result<NodeId, JoinError> {
+        check_name(name)?;
+        check_address(raft_addr).map_err(JoinError::BadRequest)?;
+        let give_up = self.env.now().plus(self.timings.patience_micros);
+        let passed_on = AtomicBool::new(false);
+        loop {
+            let status = self.handle.status().await.replica;
+            let leader = status.leader.filter(|_| !status.members.is_empty());
+            match leader {
+                Some(leader) if leader == status.id => {
+                    let joined = self.join_as_leader(name, raft_addr).await;
+                    if !matches!(joined, Err(JoinError::NoLeader)) {
+                        return joined;
+                    }
+                }
+                Some(leader) if hops > 0 => {
+                    if let Some(addr) = self.directory.address(leader) {
+                        match self.pass_on(&addr, name, raft_addr, hops - 1, &passed_on).await {
+                            Some(Err(JoinError::NoLeader)) | None => {}
+                            Some(joined) => return joined,
+                        }
+                    }
+                }
+                Some(_) => return Err(JoinError::NoLeader),
+                None => {}
+            }
+            if self.env.now() >= give_up {
+                return Err(if passed_on.load(Ordering::Relaxed) {
+                    JoinError::Failed(format!(
+                        "the join was passed on to the leader, which has not answered yet: it may go on there; the members \
+                         in /v1/status show whether {name} is among them, and the same join may be asked for again"
+                    ))
+                } else {
+                    JoinError::NoLeader
+                });
+            }
+            self.pause().await;
+        }
+    }
+
+    /// `None` when the leader could not be asked.
+    async fn pass_on(
+        &self,
+        leader: &str,
+        name: &str,
+        raft_addr: &str,
+        hops: u8,
+        passed_on: &AtomicBool,
+    ) -> Option<Result<NodeId, JoinError>> {
+        let question = Question::Join { name: name.to_owned(), raft_addr: raft_addr.to_owned(), hops };
+        match ask_noting(&self.env, leader, &question, self.timings.whole_micros, passed_on).await {
+            Ok(Reply::Joined(joined)) => Some(joined),
+            Ok(other) => Some(Err(JoinError::Failed(format!("the leader answered {other:?}")))),
+            Err(reason) => {
+                warn!(%reason, "a join could not be passed on to the leader");
+                None
+            }
+        }
+    }
+
+    async fn join_as_leader(&self, name: &str, raft_addr: &str) -> Result<NodeId, JoinError> {
+        let _turn = self.wait_for_turn(name).await?;
+        // While this node adds another one, it cannot be absorbed itself: two nodes that join each other would both be lost.
+        let _ = self.handle.control.send(Control::Joining(true)).await;
+        let joined = self.add(name, raft_addr).await;
+        let _ = self.handle.control.send(Control::Joining(false)).await;
+        match &joined {
+            Ok(id) => info!(%name, %raft_addr, id = id.get(), "joined"),
+            Err(error) => warn!(%name, %raft_addr, %error, "join failed"),
+        }
+        joined
+    }
+
+    /// Waits until no other join under that name is under way: two at once would give one node two places, and the later
+    /// place would replace the one that it takes up.
+    async fn wait_for_turn(&self, name: &str) -> Result<Turn, JoinError> {
+        let give_up = self.env.now().plus(self.timings.patience_micros);
+        until(&self.env, give_up, self.turns.wait_for(name)).await.ok_or_else(|| {
+            JoinError::Busy(format!(
+                "{name} is being joined already, by another request; try again in a few seconds"
+            ))
+        })
+    }
+
+    async fn add(&self, name: &str, raft_addr: &str) -> Result<NodeId, JoinError> {
+        let target = self.describe(raft_addr).await?;
+        if target.name != name {
+            return Err(JoinError::BadRequest(format!(
+                "the node at {raft_addr} is called {:?}, not {name:?}; join it under its own --node-id",
+                target.name
+            )));
+        }
+        let me = self.directory.me();
+        if target.cluster == me.cluster {
+            return self.add_again(&target, raft_addr).await;
+        }
+        if target.members > 1 {
+            return Err(JoinError::Conflict(format!(
+                "{name} is a member of another cluster with {} members; remove it there and wipe its data directory \
+                 before it joins this one",
+                target.members
+            )));
+        }
+        self.check_name_is_free(name).await?;
+        let question = Question::Reserve { cluster: me.cluster, micros: self.timings.reservation_micros };
+        let store = match ask(&self.env, raft_addr, &question, self.timings.answer_micros).await {
+            Ok(Reply::Reserved(store)) => store,
+            Ok(Reply::Refused(reason)) => return Err(JoinError::Conflict(reason)),
+            Ok(other) => return Err(JoinError::Failed(format!("{raft_addr} answered {other:?}"))),
+            Err(reason) => return Err(JoinError::Failed(reason)),
+        };
+        let member = Member {
+            name: name.to_owned(),
+            raft_addr: raft_addr.to_owned(),
+            http_addr: target.http_addr.clone(),
+            store_id: store,
+        };
+        let id = match self.propose(member).await {
+            Ok(id) => id,
+            Err(error) => {
+                let _ = ask(&self.env, raft_addr, &Question::Release(me.cluster), self.timings.answer_micros)
+                    .await;
+                return Err(error);
+            }
+        };
+        self.hand_over(id, store, raft_addr).await?;
+        self.wait_until_voter(id).await
+    }
+
+    /// A node takes the place of the member of its name only if that one is gone, or has lost its data: not while it answers.
+    async fn check_name_is_free(&self, name: &str) -> Result<(), JoinError> {
+        let membership = self.membership();
+        let Some((id, member)) = membership.members.iter().find(|(_, member)| member.name == name) else {
+            return Ok(());
+        };
+        let Some(addr) = self.where_it_answers(*id, member).await else { return Ok(()) };
+        Err(JoinError::Conflict(format!(
+            "there is a member {name} already, and it answers at {addr}: give the new node another --node-id, or stop that \
+             one first if this node is to take its place"
+        )))
+    }
+
+    /// Where a member answers as itself, with the data that it is known to have; `None` if it does at none of its addresses.
+    async fn where_it_answers(&self, id: NodeId, member: &Member) -> Option<String> {
+        if id == self.directory.me().id {
+            return Some(member.raft_addr.clone());
+        }
+        let mut addrs = self.directory.addresses(id);
+        if !addrs.contains(&member.raft_addr) {
+            addrs.push(member.raft_addr.clone());
+        }
+        for addr in addrs {
+            let found = self.describe(&addr).await;
+            if found.is_ok_and(|found| found.id == id && found.store == member.store_id) {
+                return Some(addr);
+            }
+        }
+        None
+    }
+
+    async fn describe(&self, raft_addr: &str) -> Result<Description, JoinError> {
+        match ask(&self.env, raft_addr, &Question::Describe, self.timings.answer_micros).await {
+            Ok(Reply::Described(target)) => Ok(target),
+            Ok(other) => Err(JoinError::Failed(format!("{raft_addr} answered {other:?}"))),
+            Err(reason) => {
+                // Whoever may send a join could look around with it: what is at an address that is no node's, and whether
+                // anything is, is for the log alone.
+                warn!(%raft_addr, %reason, "the address of a join could not be asked");
+                Err(JoinError::Failed(format!(
+                    "no node of InfinityStore answers at {raft_addr}; the log of the node that asked says more"
+                )))
+            }
+        }
+    }
+
+    /// The target is of this cluster already: a join that is repeated succeeds.
+    async fn add_again(&self, target: &Description, raft_addr: &str) -> Result<NodeId, JoinError> {
+        let membership = self.membership();
+        match membership.members.get(&target.id) {
+            Some(member) if member.store_id == target.store => {
+                if member.raft_addr != raft_addr {
+                    info!(name = %target.name, known = %member.raft_addr, asked = %raft_addr, "is a member under another address");
+                }
+                self.wait_until_voter(target.id).await
+            }
+            _ => Err(JoinError::Conflict(format!(
+                "{} was a member of this cluster and has been removed; wipe its data directory, start it, and join it again",
+                target.name
+            ))),
+        }
+    }
+
+    /// Adds the member as a learner that is promoted when it has caught up, in the place of those of the same name.
+    async fn propose(&self, member: Member) -> Result<NodeId, JoinError> {
+        let give_up = self.env.now().plus(self.timings.patience_micros);
+        loop {
+            let membership = self.membership();
+            let same_name = membership.members.iter().filter(|(_, known)| known.name == member.name);
+            let replaces = same_name.map(|(&id, _)| id).collect();
+            let change = Change::AddMember { member: member.clone(), replaces, promote: true };
+            let reason = match self.handle.request(ClientRequest::ChangeMembership(change)).await {
+                ClientReply::MembershipChanged(Some(id)) => return Ok(id),
+                ClientReply::Failed(ClientError::NotLeader(_) | ClientError::NoLeader) => {
+                    return Err(JoinError::NoLeader);
+                }
+                ClientReply::Failed(ClientError::Reserved) => {
+                    return Err(JoinError::Conflict(
+                        "this node is joining another cluster itself".to_owned(),
+                    ));
+                }
+                ClientReply::Failed(ClientError::Unknown) => match self.find(member.store_id).await {
+                    Some(id) => return Ok(id),
+                    None => "whether the change was committed is not known; try again".to_owned(),
+                },
+                ClientReply::Failed(error) => error.to_string(),
+                other => format!("unexpected answer {other:?}"),
+            };
+            // Another change may be under way, or the leader may not have committed in its term yet: both pass.
+            if self.env.now() >= give_up {
+                return Err(JoinError::Failed(reason));
+            }
+            self.pause().await;
+        }
+    }
+
+    /// Waits for a member with that store to appear among the committed.
+    async fn find(&self, store: StoreId) -> Option<NodeId> {
+        let views = self.handle.membership.clone();
+        let found = views.wait_for(|view| view.committed && member_with(&view.membership, store).is_some());
+        let deadline = self.env.now().plus(self.timings.answer_micros);
+        let found = until(&self.env, deadline, found).await?.ok()?;
+        member_with(&found.membership, store)
+    }
+
+    /// Gives the new member its identity; undoes the change if it does not take it.
+    async fn hand_over(&self, id: NodeId, store: StoreId, raft_addr: &str) -> Result<(), JoinError> {
+        let me = self.directory.me();
+        let members = self.membership().members;
+        let addresses = members.into_iter().map(|(id, member)| (id, member.raft_addr)).collect();
+        let adoption =
+            Adoption { cluster: me.cluster, id, store, raft_addr: raft_addr.to_owned(), addresses };
+        let give_up = self.env.now().plus(self.timings.reservation_micros / 2);
+        let refusal = loop {
+            match ask(&self.env, raft_addr, &Question::Adopt(adoption.clone()), self.timings.answer_micros)
+                .await
+            {
+                Ok(Reply::Done) => return Ok(()),
+                Ok(Reply::Refused(reason)) => break reason,
+                Ok(other) => break format!("{raft_addr} answered {other:?}"),
+                // It may have taken it, and answers the same way when it is asked again. If it does not come back, the
+                // learner stays: it counts in no quorum, and is the node's place if it had taken it, or makes room
+                // for the next node that joins under its name.
+                Err(reason) if self.env.now() >= give_up => {
+                    return Err(JoinError::Failed(format!(
+                        "{reason}; if it took up its place it goes on when it is back, otherwise join it again"
+                    )));
+                }
+                Err(_) => self.pause().await,
+            }
+        };
+        let change = Change::Remove { members: [id].into() };
+        let undone = self.handle.request(ClientRequest::ChangeMembership(change)).await;
+        if !matches!(undone, ClientReply::MembershipChanged(_)) {
+            warn!(
+                id = id.get(),
+                ?undone,
+                "a learner that did not take up its place could not be removed; join it again to replace it"
+            );
+        }
+        Err(JoinError::Failed(format!("the node did not take up its place: {refusal}")))
+    }
+
+    async fn wait_until_voter(&self, id: NodeId) -> Result<NodeId, JoinError> {
+        let views = self.handle.membership.clone();
+        let voter = views.wait_for(|view| {
+            let membership = &view.membership;
+            view.committed && membership.outgoing.is_none() && membership.voters.contains(&id)
+        });
+        let deadline = self.env.now().plus(self.timings.voter_micros);
+        match until(&self.env, deadline, voter).await {
+            Some(Ok(_)) => Ok(id),
+            _ => Err(JoinError::Failed(format!(
+                "member {id} is still catching up; it goes on in the background and becomes a voter by itself"
+            ))),
+        }
+    }
+
+    /// A member is reached elsewhere than the membership says: puts that right. Only the leader can.
+    ///
+    /// # Errors
+    /// Text that says why not.
+    pub(super) async fn announce(
+        &self,
+        id: NodeId,
+        store: StoreId,
+        raft_addr: String,
+        http_addr: String,
+    ) -> Result<(), String> {
+        check_address(&raft_addr)?;
+        let membership = self.membership();
+        let known = membership.members.get(&id).filter(|member| member.store_id == store);
+        let known = known.ok_or_else(|| format!("member {id} with that store is not known"))?;
+        if known.raft_addr == raft_addr && known.http_addr == http_addr {
+            return Ok(());
+        }
+        let member = Member { raft_addr, http_addr, ..known.clone() };
+        match self.handle.request(ClientRequest::ChangeMembership(Change::Update { id, member })).await {
+            ClientReply::MembershipChanged(_) => Ok(()),
+            ClientReply::Failed(error) => Err(error.to_string()),
+            other => Err(format!("unexpected answer {other:?}")),
+        }
+    }
+
+    /// Who this node is.
+    pub(super) async fn describe_me(&self) -> Description {
+        let me = self.directory.me();
+        let leader = self.handle.status().await.replica.leader;
+        Description {
+            members: self.membership().members.len(),
+            leader_addr: leader.and_then(|leader| self.directory.address(leader)),
+            name: me.name,
+            cluster: me.cluster,
+            id: me.id,
+            store: me.store,
+            http_addr: me.http_addr,
+        }
+    }
+
+    /// Asks the driver to reserve this node for another cluster.
+    ///
+    /// # Errors
+    /// Text that says why it cannot be.
+    pub(super) async fn reserve(&self, cluster: ClusterId, micros: u64) -> Result<StoreId, String> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.handle.control.send(Control::Reserve { cluster, micros, reply }).await;
+        answer.await.unwrap_or_else(|_| Err("the node has stopped".to_owned()))
+    }
+
+    /// Asks the driver to move this node into another cluster. `None` when it ended meanwhile: whether the move is
+    /// durable is not known then.
+    ///
+    /// # Errors
+    /// Text that says why it certainly has not moved.
+    pub(super) async fn adopt(&self, adoption: Adoption) -> Option<Result<(), String>> {
+        let (reply, answer) = oneshot::channel();
+        self.handle.control.send(Control::Adopt(adoption, reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    fn membership(&self) -> Membership {
+        self.handle.membership.borrow().membership.clone()
+    }
+
+    async fn pause(&self) {
+        self.env.sleep_until(self.env.now().plus(RETRY_MICROS)).await;
+    }
+}
+
+fn member_with(membership: &Membership, store: StoreId) -> Option<NodeId> {
+    membership.members.iter().find(|(_, member)| member.store_id == store).map(|(&id, _)| id)
+}
+
+fn check_name(name: &str) -> Result<(), JoinError> {
+    if name.is_empty() || name.len() > 255 || name.chars().any(char::is_control) {
+        let reason =
+            "nodeid must be 1 to 255 bytes without control characters: the --node-id of the node to join";
+        return Err(JoinError::BadRequest(reason.to_owned()));
+    }
+    Ok(())
+}

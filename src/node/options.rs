@@ -1,0 +1,127 @@
+//! How a node is started, and why it could not be, or ended.
+
+use crate::peer::TransportOptions;
+use crate::replica::ReplicaConfig;
+use std::io;
+use std::path::PathBuf;
+
+/// How a node is started.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// The `--node-id`: its name, by which people call it. Not empty.
+    pub name: String,
+    /// Where its data is; made if it does not exist.
+    pub data_dir: PathBuf,
+    /// `host:port` of the peer transport: listened on, and told to the others. `:port` listens on every interface.
+    pub raft_addr: String,
+    /// `host:port` of the HTTP API, told to the others. Without a host, that of the advertised raft address.
+    pub http_addr: String,
+    /// `host` or `host:port` at which the others reach the peer transport, where `raft_addr` does not say it. Without
+    /// it, a node that listens on every interface advertises the machine's host name if that resolves, or else `127.0.0.1`.
+    pub advertise: Option<String>,
+    /// A node without data asks these addresses (raft addresses of any members) until it has joined their cluster.
+    pub join: Vec<String>,
+    /// A client is told after so long that its request failed, or is unknown.
+    pub request_timeout_micros: u64,
+    /// Client requests between the sockets and the replica, at most; more are refused with
+    /// [`ClientError::Overloaded`](crate::replica::ClientError::Overloaded).
+    pub client_queue_max: usize,
+    /// Bytes of one log segment.
+    pub segment_bytes: u64,
+    /// Limits and timings of consensus.
+    pub replica: ReplicaConfig,
+    /// Limits and timings of the peer transport.
+    pub transport: TransportOptions,
+    /// How long the steps of a join may take.
+    pub join_timings: JoinTimings,
+}
+
+/// How long the steps of a join may take, microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JoinTimings {
+    /// For another node to answer one question.
+    pub answer_micros: u64,
+    /// For the leader to answer a join that was passed on to it.
+    pub whole_micros: u64,
+    /// A leader, or the end of another change of membership, is waited for that long.
+    pub patience_micros: u64,
+    /// The new node keeps itself free for the cluster that long; half of it is for handing over its identity.
+    pub reservation_micros: u64,
+    /// For the new node to become a voter, before the caller is told that it goes on in the background.
+    pub voter_micros: u64,
+}
+
+impl Default for JoinTimings {
+    fn default() -> Self {
+        Self {
+            answer_micros: 3_000_000,
+            whole_micros: 30_000_000,
+            patience_micros: 8_000_000,
+            reservation_micros: 20_000_000,
+            voter_micros: 10_000_000,
+        }
+    }
+}
+
+impl NodeOptions {
+    /// A node of that name, with the defaults of the command line: `data/<name>`, `localhost:8000`, `:8001`.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            data_dir: PathBuf::from("data").join(name),
+            raft_addr: "localhost:8000".to_owned(),
+            http_addr: ":8001".to_owned(),
+            advertise: None,
+            join: Vec::new(),
+            request_timeout_micros: 5_000_000,
+            client_queue_max: 16_384,
+            segment_bytes: 64 << 20,
+            replica: ReplicaConfig::default(),
+            transport: TransportOptions::default(),
+            join_timings: JoinTimings::default(),
+        }
+    }
+}
+
+/// Why a node could not be started. `Display` names the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An option makes no sense.
+    #[error("{0}")]
+    BadOption(String),
+    /// The raft address is taken.
+    #[error(
+        "cannot listen on {addr} for peers: the port is in use; stop the other process or choose another --raft-addr"
+    )]
+    PortInUse {
+        /// Which.
+        addr: String,
+    },
+    /// The raft address cannot be listened on.
+    #[error("cannot listen on {addr} for peers: {error}; --raft-addr must name an address of this machine")]
+    Listen {
+        /// Which.
+        addr: String,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The disk has no room for a start; it may be tried again.
+    #[error("{0}")]
+    NoRoom(String),
+    /// The data directory cannot be used; the text names the remedy.
+    #[error("{0}")]
+    Storage(String),
+    /// The system refused a thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// How a node ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeExit {
+    /// It was asked to stop: everything acknowledged is durable.
+    Stopped,
+    /// It cannot go on; the text says why and what to do. Nothing was acknowledged that is not durable.
+    Failed(String),
+}

@@ -1,0 +1,64 @@
+//! Answers other nodes' questions.
+
+use crate::node::handle::Control;
+use crate::node::join::Joiner;
+use crate::peer::incoming::Answers;
+use crate::peer::rpc::{Question, Reply, read_question, write_reply};
+use crate::runtime::{Env, until};
+use tracing::debug;
+
+/// A caller that takes longer to put its question, or to take its answer, is left alone.
+const TALK_MICROS: u64 = 5_000_000;
+
+/// Answers questions, on behalf of the node.
+#[derive(Clone, Debug)]
+pub(super) struct RpcService<E> {
+    /// What does the work.
+    pub joiner: Joiner<E>,
+}
+
+impl<E: Env> Answers<E> for RpcService<E> {
+    async fn serve(&self, mut stream: E::Stream) {
+        let env = &self.joiner.env;
+        let asked = until(env, env.now().plus(TALK_MICROS), read_question(&mut stream)).await;
+        let question = match asked {
+            Some(Ok(question)) => question,
+            Some(Err(error)) => return debug!(%error, "a question could not be understood"),
+            None => return debug!("a caller put no question"),
+        };
+        let Some(reply) = self.answer(question).await else { return };
+        let _ = until(env, env.now().plus(TALK_MICROS), write_reply(&mut stream, &reply)).await;
+    }
+}
+
+impl<E: Env> RpcService<E> {
+    /// `None` where no answer is better than a wrong one.
+    async fn answer(&self, question: Question) -> Option<Reply> {
+        let joiner = &self.joiner;
+        Some(match question {
+            Question::Describe => Reply::Described(joiner.describe_me().await),
+            Question::Join { name, raft_addr, hops } => {
+                Reply::Joined(joiner.join(&name, &raft_addr, hops).await)
+            }
+            Question::Announce { id, store, raft_addr, http_addr } => {
+                done(joiner.announce(id, store, raft_addr, http_addr).await)
+            }
+            Question::Reserve { cluster, micros } => match joiner.reserve(cluster, micros).await {
+                Ok(store) => Reply::Reserved(store),
+                Err(reason) => Reply::Refused(reason),
+            },
+            Question::Release(cluster) => {
+                let _ = joiner.handle.control.send(Control::Release(cluster)).await;
+                Reply::Done
+            }
+            Question::Adopt(adoption) => done(joiner.adopt(adoption).await?),
+        })
+    }
+}
+
+fn done(result: Result<(), String>) -> Reply {
+    match result {
+        Ok(()) => Reply::Done,
+        Err(reason) => Reply::Refused(reason),
+    }
+}

@@ -1,0 +1,451 @@
+//! A running node: what its parts are, and how they are put together.
+
+use crate::node::address::{advertised, check_address, host_of, is_every_interface};
+use crate::node::announce::{announce_address, join_until_member};
+use crate::node::clients::Clients;
+use crate::node::driver::Driver;
+use crate::node::handle::{Control, JoinCall, Joined, MembershipView, NodeHandle};
+use crate::node::inbox::Inbox;
+use crate::node::join::{HOPS_MAX, Joiner};
+use crate::node::join_turns::Turns;
+use crate::node::options::{NodeExit, NodeOptions, StartError};
+use crate::node::service::RpcService;
+use crate::node::storage_workers::{LogWorker, SnapshotQueues, SnapshotWorker};
+use crate::peer::address_book::{Directory, Me};
+use crate::peer::hello::Starts;
+use crate::peer::incoming::{Incoming, ROOM_UNIT_BYTES};
+use crate::peer::links::Links;
+use crate::raft::{ClusterId, Member, NodeId, StoreId, Time, bootstrap_log};
+use crate::replica::{Event, Replica, ReplicaStart};
+use crate::runtime::work::{WorkQueue, Worker};
+use crate::runtime::{Env, Listener, Metrics, watch};
+use crate::storage::{
+    Bootstrap, Identity, Opened, RecoveryNote, SpareMode, Storage, StorageClock, StorageOptions, check_name,
+};
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tracing::{info, warn};
+
+/// The id of the member that makes a cluster of itself.
+const FIRST_MEMBER: NodeId = NodeId::new(1);
+/// Orders waiting for the driver, at most.
+const CONTROL_QUEUE_MAX: usize = 64;
+/// Joins waiting to be begun, at most.
+const JOIN_QUEUE_MAX: usize = 16;
+/// Until when a node that was started to join keeps itself free.
+const FOR_EVER: Time = Time::new(u64::MAX);
+
+/// A running node. Dropping it does not stop it: [`Self::stop`] does.
+#[derive(Debug)]
+pub struct Node {
+    handle: NodeHandle,
+    raft_addr: String,
+    stop: watch::Sender<bool>,
+    exit: watch::Receiver<Option<NodeExit>>,
+}
+
+impl Node {
+    /// Opens the data directory (or makes a new cluster of one in it), listens for peers, and starts the node's tasks.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start<E: Env>(env: E, options: NodeOptions, metrics: Metrics) -> Result<Self, StartError> {
+        let listener = Self::listen(&env, &options).await?;
+        Self::start_on(env, options, metrics, listener).await
+    }
+
+    /// Listens for peers. Those that connect before the node has started wait until it has.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn listen<E: Env>(env: &E, options: &NodeOptions) -> Result<E::Listener, StartError> {
+        listen(env, &options.raft_addr).await
+    }
+
+    /// As [`Self::start`], on a listener from [`Self::listen`].
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start_on<E: Env>(
+        env: E,
+        options: NodeOptions,
+        metrics: Metrics,
+        listener: E::Listener,
+    ) -> Result<Self, StartError> {
+        let (raft_addr, http_addr) = addresses(&env, &options, &listener).await?;
+        let Ready { storage, identity, starts, is_new, replica } = beside_tasks(
+            &env,
+            Opening { options: options.clone(), addresses: (raft_addr.clone(), http_addr.clone()) },
+        )
+        .await?;
+        let me = Me {
+            cluster: identity.cluster,
+            id: identity.member,
+            store: identity.store,
+            starts,
+            name: identity.name,
+            raft_addr: raft_addr.clone(),
+            http_addr,
+        };
+        info!(name = %me.name, cluster = %me.cluster, id = me.id.get(), store = %me.store, addr = %me.raft_addr, "starting");
+        let node = Parts { env, options, metrics, me, replica, is_new }.start(storage, listener)?;
+        Ok(node)
+    }
+
+    /// For those who ask it things; they may outlive it.
+    #[must_use]
+    pub fn handle(&self) -> NodeHandle {
+        self.handle.clone()
+    }
+
+    /// Where peers reach it.
+    #[must_use]
+    pub fn raft_addr(&self) -> &str {
+        &self.raft_addr
+    }
+
+    /// Asks it to stop gracefully: hand leadership over, finish the log. Returns at once; see [`Self::stopped`].
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits until it has ended, asked or not.
+    pub async fn stopped(&self) -> NodeExit {
+        let exit = self.exit.clone();
+        let ended = exit.wait_for(Option::is_some).await.ok().and_then(|exit| exit.clone());
+        ended.unwrap_or_else(|| NodeExit::Failed("the driver ended unexpectedly; see the log".to_owned()))
+    }
+}
+
+/// A node about to run.
+struct Parts<E: Env> {
+    env: E,
+    options: NodeOptions,
+    metrics: Metrics,
+    me: Me,
+    replica: Replica,
+    /// Its data directory was made by this start.
+    is_new: bool,
+}
+
+impl<E: Env> Parts<E> {
+    fn start(mut self, storage: Storage<E::Disk>, listener: E::Listener) -> Result<Node, StartError> {
+        let join = self.join_addresses();
+        let awaits_join = !join.is_empty();
+        if awaits_join {
+            self.replica.step(self.env.now(), Event::Reserve { until: FOR_EVER });
+        }
+        let (clients_in, clients) = mpsc::channel(self.options.client_queue_max);
+        let (control_in, control) = mpsc::channel(CONTROL_QUEUE_MAX);
+        let (peers_in, peers) = mpsc::channel(self.options.transport.receive_queue_max);
+        let (discoveries_in, discoveries) = mpsc::channel(CONTROL_QUEUE_MAX);
+        let (joins_in, joins) = mpsc::channel(JOIN_QUEUE_MAX);
+        let view = MembershipView { membership: self.replica.membership().clone(), committed: false };
+        let (membership_in, membership) = watch::channel(view);
+        let (exit_in, exit) = watch::channel(None);
+        let (ended_in, ended) = watch::channel(false);
+        let (stop_in, stop) = watch::channel(false);
+        let last = Arc::new(OnceLock::new());
+        let handle = NodeHandle {
+            clients: clients_in,
+            control: control_in.clone(),
+            joins: joins_in,
+            membership,
+            last: last.clone(),
+        };
+        let directory = Arc::new(Directory::new(self.me.clone(), self.replica.membership().clone()));
+        let joiner = Joiner {
+            env: self.env.clone(),
+            handle: handle.clone(),
+            directory: directory.clone(),
+            timings: self.options.join_timings,
+            turns: Turns::default(),
+        };
+        let incoming = Arc::new(Incoming {
+            env: self.env.clone(),
+            directory: directory.clone(),
+            messages: peers_in,
+            service: RpcService { joiner: joiner.clone() },
+            discoveries: discoveries_in.clone(),
+            options: self.options.transport.clone(),
+            metrics: self.metrics.clone(),
+            ended: ended.clone(),
+            room: Arc::new(Semaphore::new(
+                self.options.transport.receive_bytes_max.div_ceil(ROOM_UNIT_BYTES),
+            )),
+            complaints: Default::default(),
+        });
+        let (news_in, storage_news) = mpsc::unbounded_channel();
+        let (log, snapshots) = (WorkQueue::new(), SnapshotQueues::new());
+        let files = storage.snapshot_files();
+        let saver = SnapshotWorker::new(files.clone(), news_in.clone());
+        let reader = SnapshotWorker::new(files, news_in.clone());
+        let log_worker = LogWorker::new(storage, snapshots.clone(), news_in, self.metrics.clone());
+        let (saves, reads) = (snapshots.saves.clone(), snapshots.reads.clone());
+        self.env.start_worker("snapshots", saver, saves).map_err(StartError::Thread)?;
+        self.env.start_worker("snapshot-reads", reader, reads).map_err(StartError::Thread)?;
+        self.env.start_worker("log", log_worker, log.clone()).map_err(StartError::Thread)?;
+        let transport = self.options.transport.clone();
+        let links =
+            Links::new(self.env.clone(), directory.clone(), transport, self.metrics.clone(), discoveries_in);
+        let driver = Driver {
+            env: self.env.clone(),
+            inbox: Inbox { storage: storage_news, peers, discoveries, control, clients },
+            replica: self.replica,
+            config: self.options.replica.clone(),
+            directory,
+            place: (self.me.cluster, self.me.id),
+            links,
+            log,
+            snapshots,
+            leaving: BTreeSet::new(),
+            clients: Clients::default(),
+            request_timeout_micros: self.options.request_timeout_micros,
+            metrics: self.metrics,
+            membership: membership_in,
+            last,
+            reservation: None,
+            awaits_join,
+            is_new: self.is_new,
+            called: None,
+            complaints: Default::default(),
+            joining: 0,
+            adopting: None,
+            stopping: None,
+        };
+        let (closed_in, closed) = oneshot::channel();
+        self.env.spawn(async move {
+            incoming.run(listener).await;
+            let _ = closed_in.send(());
+        });
+        self.env.spawn(async move {
+            let exit = driver.run().await;
+            ended_in.send_replace(true);
+            // Whoever waits for the end may use the port again at once.
+            let _ = closed.await;
+            exit_in.send_replace(Some(exit));
+        });
+        self.env.spawn(pass_stop_on(stop, control_in));
+        self.env.spawn(serve_joins(joiner.clone(), joins, ended.clone()));
+        spawn_until(&self.env, ended.clone(), announce_address(joiner.clone()));
+        if awaits_join {
+            spawn_until(&self.env, ended, join_until_member(joiner, join));
+        }
+        Ok(Node { handle, raft_addr: self.me.raft_addr, stop: stop_in, exit })
+    }
+
+    /// Whom to ask for membership: nobody, where there is data already.
+    fn join_addresses(&mut self) -> Vec<String> {
+        let join = std::mem::take(&mut self.options.join);
+        if join.is_empty() || self.replica.is_pristine() {
+            return join;
+        }
+        let alone = self.replica.membership().members.len() == 1;
+        if alone && self.replica.membership().members.contains_key(&self.me.id) {
+            warn!(
+                "--join is ignored: this node is a cluster of its own, with data; to join another one, wipe its data directory"
+            );
+        } else {
+            info!("--join is ignored: this node is a member of a cluster already");
+        }
+        Vec::new()
+    }
+}
+
+async fn listen<E: Env>(env: &E, addr: &str) -> Result<E::Listener, StartError> {
+    env.listen(addr).await.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => StartError::PortInUse { addr: addr.to_owned() },
+        _ => StartError::Listen { addr: addr.to_owned(), error },
+    })
+}
+
+/// What the others are told: raft address and HTTP address.
+async fn addresses<E: Env>(
+    env: &E,
+    options: &NodeOptions,
+    listener: &E::Listener,
+) -> Result<(String, String), StartError> {
+    let mut listens = options.raft_addr.clone();
+    if let Some(host) = listens.strip_suffix(":0") {
+        // Port 0 is any free one: the others have to know which.
+        let bound =
+            listener.local_addr().map_err(|error| StartError::Listen { addr: listens.clone(), error })?;
+        let port = bound.rsplit_once(':').map_or("0", |(_, port)| port);
+        listens = format!("{host}:{port}");
+    }
+    // Whether this machine's name resolves is asked of a name server, which may take its time: only where it is needed.
+    let is_needed = options.advertise.is_none() && is_every_interface(host_of(&listens));
+    let host_name = if is_needed { env.host_name().await } else { String::new() };
+    let raft_addr = advertised(&listens, options.advertise.as_deref(), &host_name);
+    let unreachable = |text| StartError::BadOption(format!("--advertise-raft-addr: {text}"));
+    check_address(&raft_addr).map_err(unreachable)?;
+    for addr in &options.join {
+        check_address(addr).map_err(StartError::BadOption)?;
+    }
+    let http_addr = advertised(&options.http_addr, None, host_of(&raft_addr));
+    Ok((raft_addr, http_addr))
+}
+
+fn open<E: Env>(
+    env: &E,
+    options: &NodeOptions,
+    raft_addr: &str,
+    http_addr: &str,
+) -> Result<(Storage<E::Disk>, Opened), StartError> {
+    // The core refuses an empty name too, and does not know what it is called on the command line.
+    check_name(&options.name).map_err(|error| StartError::Storage(error.to_string()))?;
+    let random = || u128::from(env.seed()) << 64 | u128::from(env.seed());
+    let (cluster, store) = (ClusterId(random()), StoreId(random()));
+    let member = Member {
+        name: options.name.clone(),
+        raft_addr: raft_addr.to_owned(),
+        http_addr: http_addr.to_owned(),
+        store_id: store,
+    };
+    let name = options.name.clone();
+    let initial = bootstrap_log([member]).map_err(|why| StartError::Storage(why.to_owned()))?;
+    let bootstrap = Bootstrap { name, cluster, member: FIRST_MEMBER, store, initial };
+    let clock = env.clone();
+    let storage_options = StorageOptions {
+        segment_bytes: options.segment_bytes,
+        spare_mode: if E::THREADS { SpareMode::Thread } else { SpareMode::Inline },
+        seed: env.seed(),
+        clock: StorageClock::new(move || clock.now().get()),
+        ..StorageOptions::new(options.data_dir.clone())
+    };
+    let opened = Storage::open(env.disk().clone(), storage_options, &bootstrap);
+    opened.map_err(|error| {
+        let text = error.to_string();
+        if error.is_full() { StartError::NoRoom(text) } else { StartError::Storage(text) }
+    })
+}
+
+fn replica<E: Env>(env: &E, options: &NodeOptions, opened: Opened) -> Result<Replica, StartError> {
+    let start = ReplicaStart {
+        id: opened.identity.member,
+        incarnation: opened.incarnation,
+        seed: env.seed(),
+        restored: opened.restored,
+        store: opened.store,
+    };
+    let replica = Replica::new(options.replica.clone(), start, env.now());
+    replica.map_err(|error| StartError::Storage(error.to_string()))
+}
+
+/// What a start reads and rewrites on the disk.
+struct Opening {
+    options: NodeOptions,
+    /// Raft address and HTTP address.
+    addresses: (String, String),
+}
+
+/// What a start has made of a data directory.
+struct Ready<E: Env> {
+    storage: Storage<E::Disk>,
+    /// Whose it is.
+    identity: Identity,
+    /// Which start of it this is.
+    starts: Starts,
+    /// It was made by this start.
+    is_new: bool,
+    /// As its log and its snapshot have it.
+    replica: Replica,
+}
+
+impl Opening {
+    fn run<E: Env>(&self, env: &E) -> Result<Ready<E>, StartError> {
+        let (raft_addr, http_addr) = &self.addresses;
+        let (storage, opened) = open(env, &self.options, raft_addr, http_addr)?;
+        env.watch_opened(&opened);
+        for note in &opened.notes {
+            info!(%note, "recovered");
+        }
+        let identity = opened.identity.clone();
+        let starts = Starts::new(opened.incarnation, opened.nonces.clone());
+        let is_new = opened.notes.contains(&RecoveryNote::Created);
+        let replica = replica(env, &self.options, opened)?;
+        Ok(Ready { storage, identity, starts, is_new, replica })
+    }
+}
+
+/// Opens the data directory on a thread of its own, where there are threads: a large store takes seconds, and the process
+/// answers meanwhile.
+async fn beside_tasks<E: Env>(env: &E, opening: Opening) -> Result<Ready<E>, StartError> {
+    if !E::THREADS {
+        return opening.run(env);
+    }
+    let (reply, answer) = oneshot::channel();
+    let queue = WorkQueue::new();
+    let opener = Opener { env: env.clone(), reply: Some(reply) };
+    queue.push_all(&mut vec![opening]);
+    queue.close();
+    env.start_worker("opening", opener, queue).map_err(StartError::Thread)?;
+    let panicked =
+        || StartError::Storage("opening the data directory panicked; see the lines before".to_owned());
+    answer.await.unwrap_or_else(|_| Err(panicked()))
+}
+
+/// Opens a data directory, once.
+struct Opener<E: Env> {
+    env: E,
+    reply: Option<oneshot::Sender<Result<Ready<E>, StartError>>>,
+}
+
+impl<E: Env> Worker for Opener<E> {
+    type Job = Opening;
+
+    fn work(&mut self, jobs: Vec<Opening>) -> bool {
+        for opening in jobs {
+            let opened = opening.run(&self.env);
+            if let Some(reply) = self.reply.take() {
+                // Whoever waited may have been told to stop; the directory is closed again then.
+                let _ = reply.send(opened);
+            }
+        }
+        false
+    }
+}
+
+async fn pass_stop_on(stop: watch::Receiver<bool>, control: mpsc::Sender<Control>) {
+    if stop.wait_for(|stop| *stop).await.is_ok() {
+        let _ = control.send(Control::Stop).await;
+    }
+}
+
+/// Begins the joins that this process asks for.
+async fn serve_joins<E: Env>(
+    joiner: Joiner<E>,
+    mut joins: mpsc::Receiver<JoinCall>,
+    ended: watch::Receiver<bool>,
+) {
+    loop {
+        let call = tokio::select! {
+            biased;
+            _ = ended.wait_for(|ended| *ended) => return,
+            call = joins.recv() => call,
+        };
+        let Some(JoinCall { name, raft_addr, reply }) = call else { return };
+        let this = joiner.clone();
+        joiner.env.spawn(async move {
+            let joined = this.join(&name, &raft_addr, HOPS_MAX).await;
+            let _ = reply.send(joined.map(|id| Joined { id }));
+        });
+    }
+}
+
+/// Runs `task` until it or the node ends.
+fn spawn_until<E: Env>(
+    env: &E,
+    ended: watch::Receiver<bool>,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    env.spawn(async move {
+        tokio::select! {
+            biased;
+            _ = ended.wait_for(|ended| *ended) => {}
+            () = task => {}
+        }
+    });
+}

@@ -1,0 +1,302 @@
+//! The storage, off the driver's task: one worker for the log, one for snapshot files, so that neither a snapshot nor a
+//! chunk of one ever delays an acknowledgement.
+
+use crate::raft::{ClusterId, NodeId, SnapshotRead, StoreId};
+use crate::replica::{SnapshotSave, StorageEvent, StorageRequest};
+use crate::runtime::Metrics;
+use crate::runtime::work::{WorkQueue, Worker};
+use crate::storage::{Disk, Opened, SnapshotFiles, Storage};
+use infinitystore_trim::give_back_free_pages;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tracing::{error, info};
+
+/// How often an idle storage looks after the disk's room.
+const LOOK_AFTER_MICROS: u64 = 1_000_000;
+
+/// What a start has read is applied when the log was idle so often, and the memory that it took is given back; or with the
+/// first snapshot, where the log is never idle.
+const IDLES_OF_A_START: u32 = 5;
+
+/// A snapshot that nobody has asked a chunk of for so long is not being sent.
+const READERS_KEPT_MICROS: u64 = 10_000_000;
+
+/// What the workers tell the driver.
+#[derive(Debug)]
+pub(super) enum StorageNews {
+    /// An answer for the replica.
+    Event(StorageEvent),
+    /// The data directory is another member's now.
+    Adopted(Box<Opened>),
+    /// Nothing can be made durable any more, and why.
+    Failed(String),
+    /// The log is complete and closed.
+    Closed,
+}
+
+/// What the log's worker is asked.
+#[derive(Debug)]
+pub(super) enum LogJob {
+    /// To write.
+    Request(StorageRequest),
+    /// To become another cluster's member, with an empty log.
+    Adopt {
+        /// The cluster.
+        cluster: ClusterId,
+        /// The id in it.
+        member: NodeId,
+        /// The data directory's new identity.
+        store: StoreId,
+    },
+}
+
+/// What the snapshots' worker is asked.
+#[derive(Debug)]
+pub(super) enum SnapshotJob<D: Disk> {
+    /// To write a snapshot file.
+    Save(Box<SnapshotSave>),
+    /// To read a chunk of one.
+    Read(SnapshotRead),
+    /// To go on in another cluster's directory.
+    Use(SnapshotFiles<D>),
+}
+
+/// Snapshot jobs on their way: one worker saves, another reads, so that a member that is being sent one does not wait until the
+/// next is written.
+#[derive(Debug)]
+pub(super) struct SnapshotQueues<D: Disk> {
+    /// To the one that saves.
+    pub saves: Arc<WorkQueue<SnapshotJob<D>>>,
+    /// To the one that reads.
+    pub reads: Arc<WorkQueue<SnapshotJob<D>>>,
+}
+
+impl<D: Disk> Clone for SnapshotQueues<D> {
+    fn clone(&self) -> Self {
+        Self { saves: self.saves.clone(), reads: self.reads.clone() }
+    }
+}
+
+impl<D: Disk> SnapshotQueues<D> {
+    /// Empty queues.
+    pub(super) fn new() -> Self {
+        Self { saves: WorkQueue::new(), reads: WorkQueue::new() }
+    }
+
+    /// No more jobs come.
+    pub(super) fn close(&self) {
+        self.saves.close();
+        self.reads.close();
+    }
+
+    fn use_files(&self, files: &SnapshotFiles<D>) {
+        for queue in [&self.saves, &self.reads] {
+            queue.push_all(&mut vec![SnapshotJob::Use(files.clone())]);
+        }
+    }
+}
+
+/// Writes the log: all that waits is one group, one sync, one receipt.
+#[derive(Debug)]
+pub(super) struct LogWorker<D: Disk> {
+    storage: Option<Storage<D>>,
+    snapshots: SnapshotQueues<D>,
+    news: mpsc::UnboundedSender<StorageNews>,
+    metrics: Metrics,
+    requests: Vec<StorageRequest>,
+    events: Vec<StorageEvent>,
+    sync_micros: Vec<u64>,
+    /// How often it has been idle since the start.
+    idles: u32,
+}
+
+impl<D: Disk> LogWorker<D> {
+    /// A worker on an open data directory.
+    pub(super) fn new(
+        storage: Storage<D>,
+        snapshots: SnapshotQueues<D>,
+        news: mpsc::UnboundedSender<StorageNews>,
+        metrics: Metrics,
+    ) -> Self {
+        let (requests, events, sync_micros) = (Vec::new(), Vec::new(), Vec::new());
+        Self { storage: Some(storage), snapshots, news, metrics, requests, events, sync_micros, idles: 0 }
+    }
+
+    fn flush(&mut self) -> bool {
+        if self.requests.is_empty() {
+            return true;
+        }
+        let Some(storage) = &mut self.storage else { return false };
+        let writes = self.requests.iter().filter(|request| matches!(request, StorageRequest::Write(_)));
+        self.metrics.fsync_records.inc_by(writes.count() as u64);
+        let handled = storage.handle(&mut self.requests, &mut self.events);
+        storage.take_sync_micros(&mut self.sync_micros);
+        self.sync_micros.drain(..).for_each(|micros| self.metrics.fsync.observe(micros));
+        self.report(handled.map_err(|error| error.to_string()))
+    }
+
+    fn adopt(&mut self, cluster: ClusterId, member: NodeId, store: StoreId) -> bool {
+        let Some(storage) = self.storage.take() else { return false };
+        match storage.adopt(cluster, member, store) {
+            Ok((storage, opened)) => {
+                self.snapshots.use_files(&storage.snapshot_files());
+                self.storage = Some(storage);
+                self.tell(StorageNews::Adopted(Box::new(opened)));
+                true
+            }
+            Err(error) => self.report(Err(error.to_string())),
+        }
+    }
+
+    /// Tells the driver what has become of the requests; `false` when nothing can be written any more.
+    fn report(&mut self, result: Result<(), String>) -> bool {
+        for event in self.events.drain(..) {
+            if let StorageEvent::DiskFull(full) = event {
+                self.metrics.disk_full.set(i64::from(full));
+                if full {
+                    error!("the disk has no room for the log: writes are refused until there is some");
+                } else {
+                    info!("the disk has room again: writes are taken");
+                }
+            }
+            // A driver that is gone needs no news.
+            let _ = self.news.send(StorageNews::Event(event));
+        }
+        let Err(reason) = result else { return true };
+        self.storage = None;
+        self.tell(StorageNews::Failed(reason));
+        false
+    }
+
+    fn tell(&self, news: StorageNews) {
+        let _ = self.news.send(news);
+    }
+}
+
+impl<D: Disk> Worker for LogWorker<D> {
+    type Job = LogJob;
+
+    fn work(&mut self, jobs: Vec<LogJob>) -> bool {
+        for job in jobs {
+            match job {
+                LogJob::Request(request) => self.requests.push(request),
+                LogJob::Adopt { cluster, member, store } => {
+                    if !(self.flush() && self.adopt(cluster, member, store)) {
+                        return false;
+                    }
+                }
+            }
+        }
+        self.flush()
+    }
+
+    fn idle(&mut self) -> Option<u64> {
+        let idled = self.storage.as_mut()?.idle(&mut self.events);
+        self.idles = self.idles.saturating_add(1);
+        if self.idles == IDLES_OF_A_START {
+            give_back_free_pages();
+        }
+        self.report(idled.map_err(|error| error.to_string())).then_some(LOOK_AFTER_MICROS)
+    }
+
+    fn close(&mut self) {
+        let Some(storage) = self.storage.take() else { return };
+        match storage.close() {
+            Ok(()) => self.tell(StorageNews::Closed),
+            Err(error) => self.tell(StorageNews::Failed(error.to_string())),
+        }
+    }
+}
+
+/// Writes snapshot files, or reads chunks of them.
+#[derive(Debug)]
+pub(super) struct SnapshotWorker<D: Disk> {
+    files: SnapshotFiles<D>,
+    /// It has read chunks since it last closed the files that they came from. Those are shared with the worker that saves,
+    /// which may have nothing to do for long while one of them is being sent.
+    has_read: bool,
+    /// It has read chunks, and had nothing to do for a moment.
+    rests: bool,
+    /// What the start took for a while has not been given back to the system yet.
+    started: bool,
+    news: mpsc::UnboundedSender<StorageNews>,
+}
+
+impl<D: Disk> SnapshotWorker<D> {
+    /// A worker on the snapshot files of an open data directory.
+    pub(super) fn new(files: SnapshotFiles<D>, news: mpsc::UnboundedSender<StorageNews>) -> Self {
+        Self { files, has_read: false, rests: false, started: true, news }
+    }
+
+    /// A start reads the whole log back to the older snapshot, most of which goes once it is applied. The thread that took
+    /// the memory has ended, and no other would use it again.
+    fn give_back_memory(&mut self) {
+        if std::mem::take(&mut self.started) {
+            give_back_free_pages();
+        }
+    }
+}
+
+impl<D: Disk> Worker for SnapshotWorker<D> {
+    type Job = SnapshotJob<D>;
+
+    fn work(&mut self, jobs: Vec<SnapshotJob<D>>) -> bool {
+        self.rests = false;
+        for job in jobs {
+            let event = match job {
+                SnapshotJob::Save(save) => {
+                    let last = save.last;
+                    match self.files.save(*save) {
+                        Ok(meta) => {
+                            self.give_back_memory();
+                            StorageEvent::SnapshotSaved(Box::new(meta))
+                        }
+                        Err(error) => StorageEvent::SnapshotFailed { last, reason: error.to_string() },
+                    }
+                }
+                SnapshotJob::Read(read) => {
+                    self.has_read = true;
+                    self.files.answer_read(&read)
+                }
+                SnapshotJob::Use(files) => {
+                    self.files = files;
+                    continue;
+                }
+            };
+            let _ = self.news.send(StorageNews::Event(event));
+        }
+        true
+    }
+
+    fn idle(&mut self) -> Option<u64> {
+        if self.rests {
+            self.files.close_readers();
+            self.has_read = false;
+        }
+        self.rests = self.has_read;
+        self.rests.then_some(READERS_KEPT_MICROS)
+    }
+}
+
+/// A worker's thread that panics must not leave a node behind that takes writes and answers nobody.
+impl<D: Disk> Drop for LogWorker<D> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell(StorageNews::Failed(
+                "the thread that writes the log panicked; see the lines before".to_owned(),
+            ));
+        }
+    }
+}
+
+impl<D: Disk> Drop for SnapshotWorker<D> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let reason = "the thread that writes snapshots panicked; see the lines before".to_owned();
+            let _ = self.news.send(StorageNews::Failed(reason));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

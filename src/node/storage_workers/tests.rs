@@ -1,0 +1,121 @@
+use crate::kv::Store;
+use crate::node::storage_workers::{
+    LogJob, LogWorker, SnapshotJob, SnapshotQueues, SnapshotWorker, StorageNews,
+};
+use crate::raft::{
+    ClusterId, HardState, LogId, LogIndex, LogRecords, LogWrite, Member, Membership, NodeId, Restored,
+    SnapshotRead, StoreId, Term,
+};
+use crate::replica::{SnapshotSave, StorageEvent, StorageRequest};
+use crate::runtime::Metrics;
+use crate::runtime::work::{WorkQueue, Worker, run_on_thread};
+use crate::storage::{Bootstrap, Disk, MemoryDisk, SpareMode, Storage, StorageOptions};
+use tokio::sync::mpsc;
+
+/// An open data directory in memory, whose log is in term 2.
+fn storage() -> Storage<MemoryDisk> {
+    storage_on(MemoryDisk::new())
+}
+
+fn storage_on(disk: MemoryDisk) -> Storage<MemoryDisk> {
+    let bootstrap = Bootstrap {
+        name: "a".to_owned(),
+        cluster: ClusterId(5),
+        member: NodeId::new(1),
+        store: StoreId(11),
+        initial: Restored { hard_state: in_term(2), ..Restored::default() },
+    };
+    let options = StorageOptions { spare_mode: SpareMode::Inline, ..StorageOptions::new("/data") };
+    Storage::open(disk, options, &bootstrap).unwrap().0
+}
+
+const fn in_term(term: u64) -> HardState {
+    HardState { term: Term::new(term), voted_for: None }
+}
+
+fn member() -> Member {
+    let (name, raft_addr, http_addr) = ("a".to_owned(), "a:1".to_owned(), "a:2".to_owned());
+    Member { name, raft_addr, http_addr, store_id: StoreId(11) }
+}
+
+fn failure(news: &mut mpsc::UnboundedReceiver<StorageNews>) -> String {
+    match news.try_recv().unwrap() {
+        StorageNews::Failed(reason) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_log_worker_that_panics_says_that_nothing_is_durable_any_more() {
+    let (queue, snapshots) = (WorkQueue::new(), SnapshotQueues::new());
+    let (news_in, mut news) = mpsc::unbounded_channel();
+    let worker = LogWorker::new(storage(), snapshots, news_in, Metrics::new());
+    // A bug of the core's, which the storage does not put up with: a term that goes back.
+    let records = LogRecords { hard_state: Some(in_term(1)), ..LogRecords::default() };
+    let write = StorageRequest::Write(LogWrite::for_test(records, 1));
+    queue.push_all(&mut vec![LogJob::Request(write)]);
+    let thread = std::thread::spawn(move || run_on_thread(worker, &queue));
+    assert!(thread.join().is_err(), "it panicked");
+    assert!(failure(&mut news).contains("writes the log panicked"));
+}
+
+#[test]
+fn a_snapshot_worker_that_panics_ends_the_node() {
+    let (news_in, mut news) = mpsc::unbounded_channel();
+    let worker = SnapshotWorker::new(storage().snapshot_files(), news_in);
+    let thread = std::thread::spawn(move || {
+        let _held = worker;
+        panic!("as a bug would");
+    });
+    assert!(thread.join().is_err(), "it panicked");
+    assert!(failure(&mut news).contains("writes snapshots panicked"));
+}
+
+#[test]
+fn a_worker_that_ends_well_says_nothing_of_a_panic() {
+    let queue = WorkQueue::new();
+    let (news_in, mut news) = mpsc::unbounded_channel();
+    let worker = LogWorker::new(storage(), SnapshotQueues::new(), news_in, Metrics::new());
+    queue.close();
+    run_on_thread(worker, &queue);
+    assert!(matches!(news.try_recv(), Ok(StorageNews::Closed)));
+    assert!(matches!(news.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
+}
+
+#[test]
+fn a_worker_that_saves_does_not_close_what_another_reads() {
+    let disk = MemoryDisk::new();
+    let files = storage_on(disk.clone()).snapshot_files();
+    let (news_in, mut news) = mpsc::unbounded_channel();
+    let mut saver = SnapshotWorker::new(files.clone(), news_in.clone());
+    let mut reader = SnapshotWorker::new(files.clone(), news_in);
+    let save = SnapshotSave {
+        last: LogId::new(Term::new(1), LogIndex::new(1)),
+        membership: Membership {
+            voters: [NodeId::new(1)].into(),
+            outgoing: None,
+            learners: [].into(),
+            members: [(NodeId::new(1), member())].into(),
+            next_member_id: NodeId::new(2),
+        },
+        membership_id: LogId::ZERO,
+        store: Store::default(),
+    };
+    let (to, session, snapshot) = (NodeId::new(2), 1, save.last);
+    let read = SnapshotRead { to, session, snapshot, offset: 0, bytes_max: 1 };
+    let reads = |worker: &mut SnapshotWorker<MemoryDisk>, news: &mut mpsc::UnboundedReceiver<_>| {
+        worker.work(vec![SnapshotJob::Read(read.clone())]);
+        let told = std::iter::from_fn(|| news.try_recv().ok()).last();
+        matches!(told, Some(StorageNews::Event(StorageEvent::ChunkRead { chunk: Ok(_), .. })))
+    };
+    saver.work(vec![SnapshotJob::Save(Box::new(save))]);
+    assert!(reads(&mut reader, &mut news));
+    // Newer ones take its place, and there is nothing more to save for long.
+    disk.remove(&files.path(snapshot)).unwrap();
+    for _ in 0..3 {
+        saver.idle();
+    }
+    assert!(reads(&mut reader, &mut news), "it is being sent");
+    while reader.idle().is_some() {}
+    assert!(!reads(&mut reader, &mut news), "its room is given back");
+}

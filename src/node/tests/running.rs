@@ -1,0 +1,126 @@
+//! Starting, running, failing and stopping.
+
+use crate::kv::Op;
+use crate::node::tests::cluster::{TestNode, is_set};
+use crate::node::{Node, NodeExit, NodeOptions, StartError};
+use crate::replica::{ClientError, ClientReply, ClientRequest};
+use crate::runtime::{Metrics, TokioEnv};
+use crate::storage::{FaultKind, MemoryDisk};
+use bytes::Bytes;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::task::Poll;
+
+async fn start_failure(disk: &MemoryDisk, name: &str, addr: &str) -> StartError {
+    let mut options = NodeOptions::new(name);
+    options.data_dir = "/data".into();
+    options.raft_addr = addr.to_owned();
+    Node::start(TokioEnv::new(disk.clone()), options, Metrics::new()).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_start_that_cannot_be_says_what_to_do() {
+    let node = TestNode::start("a").await;
+    let any = "127.0.0.1:0";
+    let table = [
+        (start_failure(&MemoryDisk::new(), "b", &node.addr()).await, "another --raft-addr"),
+        (start_failure(&node.disk, "a", any).await, "in use by another process"),
+        (start_failure(&MemoryDisk::new(), "b", "no-such-host.invalid:1").await, "address of this machine"),
+        (start_failure(&MemoryDisk::new(), "", any).await, "--node-id"),
+    ];
+    for (error, remedy) in table {
+        assert!(error.to_string().contains(remedy), "{error}");
+    }
+    let disk = node.disk.clone();
+    assert_eq!(node.stop().await, NodeExit::Stopped);
+    let error = start_failure(&disk, "b", any).await;
+    assert!(error.to_string().contains("--node-id a"), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_written_is_there_after_a_restart() {
+    let node = TestNode::start("a").await;
+    assert!(is_set(&node.set("k", "v").await));
+    let disk = node.disk.clone();
+    assert_eq!(node.stop().await, NodeExit::Stopped);
+    let back = TestNode::start_with("a", disk, |_| {}).await;
+    assert_eq!(back.get("k").await.as_deref(), Some("v"));
+}
+
+#[tokio::test]
+async fn a_failed_sync_ends_the_node_without_an_acknowledgement() {
+    let node = TestNode::start("a").await;
+    assert!(is_set(&node.set("k", "1").await));
+    let handle = node.handle();
+    node.disk.fail(FaultKind::SyncData, "", 0, io::ErrorKind::Other);
+    assert_eq!(node.set("k", "2").await, ClientReply::Failed(ClientError::Unknown));
+    let NodeExit::Failed(reason) = node.node.stopped().await else { panic!("it failed") };
+    assert!(reason.contains("cannot know what is durable"), "{reason}");
+    let status = handle.status().await;
+    assert_eq!(status.stopped, Some(reason));
+    let request = ClientRequest::Barrier;
+    assert!(matches!(handle.request(request).await, ClientReply::Failed(ClientError::Refused(_))));
+}
+
+#[tokio::test]
+async fn requests_beyond_the_queue_are_refused_at_once() {
+    let node = TestNode::start_with("a", MemoryDisk::new(), |options| options.client_queue_max = 4).await;
+    let call = |number: u32| {
+        let handle = node.handle();
+        let (key, value) = (Bytes::from(format!("{number}")), Bytes::from_static(b"v"));
+        Box::pin(async move { handle.request(ClientRequest::Write(Op::Set { key, value })).await })
+    };
+    let mut calls: Vec<_> = (0..50).map(call).collect();
+    // One poll of one task: the driver, a task of the same thread, takes nothing from its queue meanwhile.
+    let polled: Vec<_> =
+        poll_fn(|context| Poll::Ready(calls.iter_mut().map(|call| call.as_mut().poll(context)).collect()))
+            .await;
+    let mut waiting = Vec::new();
+    for (call, polled) in calls.into_iter().zip(polled) {
+        match polled {
+            Poll::Ready(reply) => assert_eq!(reply, ClientReply::Failed(ClientError::Overloaded)),
+            Poll::Pending => waiting.push(call),
+        }
+    }
+    assert_eq!(waiting.len(), 4);
+    for call in waiting {
+        assert!(is_set(&call.await));
+    }
+}
+
+fn small_log(options: &mut NodeOptions) {
+    options.replica.snapshot_log_entries = 50;
+    options.replica.raft.log_tail_entries = 10;
+    options.replica.raft.laggard_log_bytes_max = 1;
+    options.replica.raft.snapshot_chunk_bytes = 1 << 10;
+}
+
+#[tokio::test]
+async fn a_follower_that_missed_more_than_the_log_keeps_catches_up_by_snapshot() {
+    let a = TestNode::start_with("a", MemoryDisk::new(), small_log).await;
+    let b = TestNode::start_with("b", MemoryDisk::new(), small_log).await;
+    let c = TestNode::start_with("c", MemoryDisk::new(), small_log).await;
+    a.join(&b).await;
+    a.join(&c).await;
+    let (disk, addr) = (c.disk.clone(), c.addr());
+    c.stop().await;
+    for number in 0..300 {
+        assert!(is_set(&a.set(&format!("key-{number}"), &"v".repeat(100)).await));
+    }
+    // It is written beside the writes, and may end after them.
+    while a.handle().status().await.replica.snapshot.index.get() <= 200 {
+        tokio::task::yield_now().await;
+    }
+    let back = TestNode::start_with("c", disk, |options| {
+        small_log(options);
+        options.raft_addr = addr;
+    })
+    .await;
+    assert_eq!(back.get("key-299").await, Some("v".repeat(100)));
+    let (ours, theirs) = (back.handle().status().await.replica, a.handle().status().await.replica);
+    assert_eq!((ours.keys, ours.state_hash), (300, theirs.state_hash));
+    assert!(
+        back.metrics.snapshots_installed.get() >= 1,
+        "a second one may have been due while the first was on its way"
+    );
+}

@@ -1,0 +1,448 @@
+//! Who this node is and whom it knows: kept by the driver, asked by every connection that begins.
+
+use crate::peer::hello::{PING_MICROS, PeerHello, Starts};
+use crate::raft::{ClusterId, Incarnation, MEMBERS_MAX, Membership, NodeId, StoreId, Time};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Addresses learned from hellos, at most: of peers that the membership known here does not list yet.
+const LEARNED_MAX: usize = 64;
+
+/// Callers whose starts are remembered, at most.
+const MET_MAX: usize = 4 * MEMBERS_MAX;
+
+/// A peer that was heard so recently on an open connection lives: an idle connection says something more often.
+const ALIVE_MICROS: u64 = 4 * PING_MICROS;
+
+/// This node, as it introduces itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Me {
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its member id.
+    pub id: NodeId,
+    /// Its data directory.
+    pub store: StoreId,
+    /// Which start of that this is.
+    pub starts: Starts,
+    /// Its `--node-id`.
+    pub name: String,
+    /// Where it is reached by peers.
+    pub raft_addr: String,
+    /// Where its HTTP API is.
+    pub http_addr: String,
+}
+
+/// Who this node is and whom it knows. Shared; asked a few times for each connection, never for a message.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    me: Me,
+    /// The membership in force, committed or not: for addresses and stores.
+    in_force: Membership,
+    /// The last one known to be committed: only it proves that an id was removed.
+    committed: Option<Membership>,
+    learned: BTreeMap<NodeId, Learned>,
+    /// Where members were that have left the membership in force: the leader tells them so, and has to reach them for that.
+    /// The driver says when they are not needed any more.
+    left: BTreeMap<NodeId, Vec<String>>,
+    /// The newest start of each caller's data directory that was let in since this process began: an earlier one, or another
+    /// one of the same number, is of a copy.
+    met: BTreeMap<NodeId, (StoreId, Incarnation)>,
+    /// Members whose data directories are older copies, until another start of theirs is let in: why they are not.
+    older_copies: BTreeMap<NodeId, String>,
+    /// The connection over which each caller speaks.
+    connected: BTreeMap<NodeId, Arc<Connected>>,
+    /// The cluster that this node is about to move into.
+    promised: Option<ClusterId>,
+}
+
+/// A connection over which a peer speaks.
+#[derive(Debug)]
+pub(crate) struct Connected {
+    store: StoreId,
+    incarnation: Incarnation,
+    /// When something last came, microseconds.
+    heard_micros: AtomicU64,
+    /// A later start of the same data directory speaks over another one.
+    superseded: AtomicBool,
+    /// Until when it may still speak, microseconds, if it is known that it was removed.
+    removed_until_micros: AtomicU64,
+    /// It has ended.
+    ended: AtomicBool,
+}
+
+/// Why a connection that was let in is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// A later start of the same data directory speaks over another one.
+    Superseded,
+    /// It was let in before it was known here that the caller had been removed: when it calls again, it is told so.
+    Removed,
+}
+
+impl Connected {
+    /// Something came.
+    ///
+    /// # Errors
+    /// Why the connection has to be closed, if it has.
+    pub(crate) fn heard(&self, now: Time) -> Result<(), Closing> {
+        self.heard_micros.store(now.get(), Ordering::Relaxed);
+        if self.superseded.load(Ordering::Relaxed) {
+            return Err(Closing::Superseded);
+        }
+        if now.get() >= self.removed_until_micros.load(Ordering::Relaxed) {
+            return Err(Closing::Removed);
+        }
+        Ok(())
+    }
+
+    /// The connection has ended.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether another process than `caller` lives at its other end.
+    fn is_twin_of(&self, caller: &PeerHello, now: Time) -> bool {
+        let silent = now.get().saturating_sub(self.heard_micros.load(Ordering::Relaxed));
+        self.store == caller.store
+            && self.incarnation != caller.starts.incarnation()
+            && !self.ended.load(Ordering::Relaxed)
+            && silent < ALIVE_MICROS
+    }
+}
+
+/// Where a peer said that it is reached.
+#[derive(Clone, Debug)]
+struct Learned {
+    addr: String,
+    /// Whether the membership has said something else since: mostly something newer, but not where old entries of the log arrive.
+    is_contested: bool,
+}
+
+impl Learned {
+    const fn new(addr: String) -> Self {
+        Self { addr, is_contested: false }
+    }
+}
+
+/// Why a caller is not let in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// Not of this cluster.
+    #[error("{called} belongs to cluster {ours}, the caller to cluster {theirs}")]
+    OtherCluster {
+        /// This node's name.
+        called: String,
+        /// This node's cluster.
+        ours: ClusterId,
+        /// The caller's.
+        theirs: ClusterId,
+    },
+    /// Of the cluster that this node is about to move into: it may call again in a moment.
+    #[error("{called} is about to join cluster {theirs}, and not there yet")]
+    NotYet {
+        /// This node's name.
+        called: String,
+        /// The caller's cluster.
+        theirs: ClusterId,
+    },
+    /// It wants somebody else.
+    #[error("this is member {me} ({called}), not member {wanted}")]
+    NotMe {
+        /// This node's name.
+        called: String,
+        /// This node.
+        me: NodeId,
+        /// Who was called.
+        wanted: NodeId,
+    },
+    /// A member's id, but not its data directory.
+    #[error(
+        "member {id} has the store {known}, not {found}: its data directory was replaced; wipe the data directory and \
+         join the node again under its name"
+    )]
+    WrongStore {
+        /// The caller.
+        id: NodeId,
+        /// The store on record.
+        known: StoreId,
+        /// The caller's.
+        found: StoreId,
+    },
+    /// Its data directory is an older copy of one that was met in use.
+    #[error(
+        "member {id} called with start {found} of its data directory, after start {known} of it had been met here: the \
+         directory is an older copy, and what it acknowledged since is lost; stop that node, wipe its data directory, \
+         start it and join it again under its name"
+    )]
+    OlderCopy {
+        /// The caller.
+        id: NodeId,
+        /// The newest start that was let in here.
+        known: Incarnation,
+        /// The caller's.
+        found: Incarnation,
+    },
+    /// Another process speaks for the same member.
+    #[error(
+        "TWO PROCESSES USE COPIES OF ONE DATA DIRECTORY: member {id} called with start {found} of its data directory while \
+         start {known} is connected; the second is not let in: stop it and wipe its data directory (after a crash of the \
+         machine this may be the end of the old connection, and passes)"
+    )]
+    Twin {
+        /// The caller.
+        id: NodeId,
+        /// The start that is connected.
+        known: Incarnation,
+        /// The caller's.
+        found: Incarnation,
+    },
+    /// It was a member once.
+    #[error(
+        "member {id} was removed from the cluster; to have the node back, wipe its data directory and join it again"
+    )]
+    Removed {
+        /// The caller.
+        id: NodeId,
+    },
+}
+
+impl Refusal {
+    /// Which one it is, without what the caller said.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::OtherCluster { .. } => "other cluster",
+            Self::NotYet { .. } => "not yet",
+            Self::NotMe { .. } => "not me",
+            Self::WrongStore { .. } => "wrong store",
+            Self::Removed { .. } => "removed",
+            Self::OlderCopy { .. } => "older copy",
+            Self::Twin { .. } => "twin",
+        }
+    }
+}
+
+impl State {
+    fn addresses(&self, id: NodeId) -> Vec<String> {
+        let member = self.in_force.members.get(&id).map(|member| &member.raft_addr);
+        let learned = self.learned.get(&id);
+        let mut found: Vec<String> =
+            learned.map(|learned| &learned.addr).into_iter().chain(member).cloned().collect();
+        found.dedup();
+        if learned.is_some_and(|learned| learned.is_contested) {
+            found.reverse();
+        }
+        if found.is_empty() {
+            found.extend(self.left.get(&id).into_iter().flatten().cloned());
+        }
+        found
+    }
+
+    /// Whether a committed membership proves that this member was removed.
+    fn is_removed(&self, id: NodeId) -> bool {
+        let proves = self.committed.as_ref().is_some_and(|committed| committed.proves_removed(id));
+        proves && !self.in_force.members.contains_key(&id)
+    }
+
+    fn new(me: Me, in_force: Membership, learned: BTreeMap<NodeId, Learned>) -> Self {
+        Self {
+            me,
+            in_force,
+            committed: None,
+            learned,
+            left: BTreeMap::new(),
+            met: BTreeMap::new(),
+            older_copies: BTreeMap::new(),
+            connected: BTreeMap::new(),
+            promised: None,
+        }
+    }
+
+    /// Whether the caller is the process that it was before, or a later start of the same data directory, alone.
+    fn recognise(&self, hello: &PeerHello, now: Time) -> Result<(), Refusal> {
+        let (id, found) = (hello.from, hello.starts.incarnation());
+        let connected = self.connected.get(&id);
+        if let Some(twin) = connected.filter(|connected| connected.is_twin_of(hello, now)) {
+            return Err(Refusal::Twin { id, known: twin.incarnation, found });
+        }
+        match self.met.get(&id) {
+            Some(&(store, known)) if store == hello.store && !hello.starts.come_after(known) => {
+                Err(Refusal::OlderCopy { id, known, found })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Remembers the caller; whoever spoke for it before does so no longer.
+    fn connect(&mut self, hello: &PeerHello, now: Time) -> Arc<Connected> {
+        let (id, store, incarnation) = (hello.from, hello.store, hello.starts.incarnation());
+        let connected = Arc::new(Connected {
+            store,
+            incarnation,
+            heard_micros: AtomicU64::new(now.get()),
+            superseded: AtomicBool::new(false),
+            removed_until_micros: AtomicU64::new(u64::MAX),
+            ended: AtomicBool::new(false),
+        });
+        if self.met.len() < MET_MAX || self.met.contains_key(&id) {
+            self.met.insert(id, (store, incarnation));
+            if let Some(before) = self.connected.insert(id, connected.clone())
+                && before.incarnation != incarnation
+            {
+                before.superseded.store(true, Ordering::Relaxed);
+            }
+        }
+        connected
+    }
+}
+
+impl Directory {
+    /// Who this node is, and the membership that its log ends with.
+    #[must_use]
+    pub(crate) fn new(me: Me, in_force: Membership) -> Self {
+        Self { state: Mutex::new(State::new(me, in_force, BTreeMap::new())) }
+    }
+
+    /// This node.
+    #[must_use]
+    pub(crate) fn me(&self) -> Me {
+        self.lock().me.clone()
+    }
+
+    /// Whether a hello is let in; its sender's address and start are kept if so.
+    ///
+    /// # Errors
+    /// [`Refusal`], for these reasons and no other: an unknown member may be one whose entry has not arrived here yet.
+    pub(crate) fn admit(&self, hello: &PeerHello, now: Time) -> Result<Arc<Connected>, Refusal> {
+        let mut state = self.lock();
+        let me = &state.me;
+        if hello.cluster != me.cluster {
+            let (called, ours, theirs) = (me.name.clone(), me.cluster, hello.cluster);
+            if state.promised == Some(theirs) {
+                return Err(Refusal::NotYet { called, theirs });
+            }
+            return Err(Refusal::OtherCluster { called, ours, theirs });
+        }
+        if hello.to != me.id {
+            return Err(Refusal::NotMe { called: me.name.clone(), me: me.id, wanted: hello.to });
+        }
+        let (id, found) = (hello.from, hello.store);
+        if state.is_removed(id) {
+            return Err(Refusal::Removed { id });
+        }
+        let committed = state.committed.as_ref();
+        // What is not committed may be void: its word must not keep out the leader that would say so.
+        let known = committed.unwrap_or(&state.in_force).members.get(&id);
+        if let Some(known) = known.map(|member| member.store_id)
+            && known != found
+        {
+            return Err(Refusal::WrongStore { id, known, found });
+        }
+        if let Err(refusal) = state.recognise(hello, now) {
+            if matches!(refusal, Refusal::OlderCopy { .. }) && state.in_force.members.contains_key(&id) {
+                state.older_copies.insert(id, refusal.to_string());
+            }
+            return Err(refusal);
+        }
+        state.older_copies.remove(&id);
+        if state.learned.len() < LEARNED_MAX || state.learned.contains_key(&id) {
+            state.learned.insert(id, Learned::new(hello.raft_addr.clone()));
+        }
+        Ok(state.connect(hello, now))
+    }
+
+    /// Why a member is not let in, if its data directory is an older copy.
+    #[must_use]
+    pub(crate) fn older_copy(&self, id: NodeId) -> Option<String> {
+        self.lock().older_copies.get(&id).cloned()
+    }
+
+    /// Where `id` is reached, most likely.
+    #[must_use]
+    pub(crate) fn address(&self, id: NodeId) -> Option<String> {
+        self.addresses(id).into_iter().next()
+    }
+
+    /// Where `id` may be reached, likelier first: as it said itself when it was let in, and as the membership says, if that is not
+    /// the same. A node that came back at another address has to be answered there before a leader can write that down;
+    /// and a membership that is new here may be an old one, where a log is caught up with.
+    #[must_use]
+    pub(crate) fn addresses(&self, id: NodeId) -> Vec<String> {
+        self.lock().addresses(id)
+    }
+
+    /// Forgets where those are that have left the membership, but for those that `needed` names. Whoever of them was let in
+    /// before that was known here may speak for a moment, since what it said as a member may still be on its way.
+    pub(crate) fn retain_left(&self, needed: &BTreeSet<NodeId>, now: Time) {
+        let mut state = self.lock();
+        state.left.retain(|id, _| needed.contains(id));
+        let known = state.learned.keys().chain(state.connected.keys()).copied();
+        let gone: Vec<_> = known.filter(|id| state.is_removed(*id) && !needed.contains(id)).collect();
+        for id in gone {
+            state.learned.remove(&id);
+            if let Some(connected) = state.connected.get(&id) {
+                let until = now.plus(ALIVE_MICROS).get();
+                connected.removed_until_micros.fetch_min(until, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// What to say when calling `to`.
+    #[must_use]
+    pub(crate) fn hello(&self, to: NodeId) -> PeerHello {
+        let state = self.lock();
+        let me = &state.me;
+        let (cluster, from, store, raft_addr) = (me.cluster, me.id, me.store, me.raft_addr.clone());
+        PeerHello { cluster, from, store, raft_addr, to, starts: me.starts.clone() }
+    }
+
+    /// Another membership is in force.
+    pub(crate) fn set_membership(&self, membership: Membership, committed: bool) {
+        let mut state = self.lock();
+        if committed {
+            state.committed = Some(membership.clone());
+        }
+        let gone = state.in_force.members.keys().filter(|id| !membership.members.contains_key(id));
+        let gone: Vec<_> = gone.map(|id| (*id, state.addresses(*id))).collect();
+        state.left.extend(gone);
+        let State { learned, in_force, .. } = &mut *state;
+        learned.retain(|id, learned| {
+            let address = |membership: &Membership| membership.members.get(id).map(|m| m.raft_addr.clone());
+            let (before, after) = (address(in_force), address(&membership));
+            learned.is_contested |= before != after;
+            before.is_none() || after.is_some()
+        });
+        state.in_force = membership;
+    }
+
+    /// A membership that is known to be committed, though another one may be in force already.
+    pub(crate) fn set_committed(&self, membership: Membership) {
+        self.lock().committed = Some(membership);
+    }
+
+    /// This node is about to move into that cluster, or not any more.
+    pub(crate) fn set_promised(&self, cluster: Option<ClusterId>) {
+        self.lock().promised = cluster;
+    }
+
+    /// This node has moved into another cluster: what its log there ends with, and where those are that it was told of.
+    pub(crate) fn set_me(&self, me: Me, in_force: Membership, addresses: Vec<(NodeId, String)>) {
+        let addresses = addresses.into_iter().take(LEARNED_MAX);
+        let learned = addresses.map(|(id, addr)| (id, Learned::new(addr))).collect();
+        *self.lock() = State::new(me, in_force, learned);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change replaces whole fields: consistent wherever a panic could have struck.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,20 @@
+//! What connections find out about this node itself.
+
+use crate::raft::{ClusterId, NodeId};
+
+/// What a connection found out about this node itself; what follows from it is for the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Discovery {
+    /// A member has met a later start of this node's data directory.
+    OlderCopy {
+        /// Which member.
+        met_by: NodeId,
+    },
+    /// Another cluster calls this node as its member.
+    Called {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// As which member.
+        member: NodeId,
+    },
+}

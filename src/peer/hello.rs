@@ -1,0 +1,221 @@
+//! The first words on a connection: who calls, whom it wants, and whether it is let in.
+
+use crate::codec::{Reader, Writer};
+use crate::peer::block::{Block, BlockError};
+use crate::raft::{ClusterId, Incarnation, NodeId, StoreId};
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A hello, or its answer, has a body of at most so many bytes.
+const HELLO_BYTES_MAX: u32 = 2048;
+/// An address or a reason in it is at most so long.
+const TEXT_BYTES_MAX: usize = 1024;
+
+/// Starts in a hello, at most.
+const STARTS_MAX: usize = 16;
+
+/// An idle connection between members says so often that its writer lives: with an empty frame.
+pub(crate) const PING_MICROS: u64 = 500_000;
+
+const KIND_PEER: u8 = 1;
+const KIND_RPC: u8 = 2;
+const KIND_ACCEPTED: u8 = 3;
+const KIND_REFUSED: u8 = 4;
+// 5 and 6 are questions and replies.
+const KIND_OLDER_COPY: u8 = 7;
+const KIND_NOT_YET: u8 = 8;
+
+/// What a connection is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Hello {
+    /// Messages from one member to another, for as long as it lasts.
+    Peer(PeerHello),
+    /// One question and its answer.
+    Rpc,
+}
+
+/// Who calls whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PeerHello {
+    /// The caller's cluster.
+    pub cluster: ClusterId,
+    /// The caller.
+    pub from: NodeId,
+    /// The caller's data directory.
+    pub store: StoreId,
+    /// Where the caller is reached: the called may never have heard of it.
+    pub raft_addr: String,
+    /// Whom it calls.
+    pub to: NodeId,
+    /// Which start of its data directory the caller is.
+    pub starts: Starts,
+}
+
+/// Which start of a data directory a process is, and which ones its directory remembers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Starts {
+    /// The how-manieth start it is.
+    pub number: u64,
+    /// What was drawn at random for this start and for those before it, newest first. At least one.
+    pub nonces: Vec<u64>,
+}
+
+impl Starts {
+    /// The start that an incarnation is, of a directory that remembers these.
+    #[must_use]
+    pub(crate) fn new(incarnation: Incarnation, nonces: Vec<u64>) -> Self {
+        Self { number: incarnation.number(), nonces }
+    }
+
+    /// This start alone.
+    #[must_use]
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        Incarnation::drawn(self.number, self.nonces.first().copied().unwrap_or_default())
+    }
+
+    /// Whether the directory was in use by `earlier` before, or is so by that very start. With more starts between them than are
+    /// remembered, it is taken on trust.
+    #[must_use]
+    pub(crate) fn come_after(&self, earlier: Incarnation) -> bool {
+        let Some(between) = self.number.checked_sub(earlier.number()) else { return false };
+        let remembered = usize::try_from(between).ok().and_then(|between| self.nonces.get(between));
+        match remembered {
+            Some(nonce) => *nonce == earlier.nonce(),
+            None => self.nonces.len() >= STARTS_MAX,
+        }
+    }
+}
+
+/// What the called says to a hello.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Go on.
+    Accepted,
+    /// Go away, and why.
+    Refused(String),
+    /// Call again: the called is about to join the caller's cluster. In words.
+    NotYet(String),
+    /// The caller's data directory is an older copy of one that the called has met in use: it has lost what it acknowledged
+    /// meanwhile. In words.
+    OlderCopy(String),
+}
+
+impl Hello {
+    /// Says hello.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub(crate) async fn write(&self, stream: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
+        self.to_block().write(stream).await
+    }
+
+    /// Listens for a hello.
+    ///
+    /// # Errors
+    /// [`BlockError`] for anything else.
+    pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Self, BlockError> {
+        Self::from_block(Block::read(stream, HELLO_BYTES_MAX).await?)
+    }
+
+    fn to_block(&self) -> Block {
+        match self {
+            Self::Rpc => Block { kind: KIND_RPC, body: Vec::new() },
+            Self::Peer(peer) => {
+                let mut body = Vec::new();
+                body.put_u128(peer.cluster.0);
+                body.put_u64(peer.from.get());
+                body.put_u128(peer.store.0);
+                body.put_u64(peer.to.get());
+                body.put_bytes(peer.raft_addr.as_bytes());
+                body.put_u64(peer.starts.number);
+                let nonces = &peer.starts.nonces[..peer.starts.nonces.len().min(STARTS_MAX)];
+                body.put_u8(u8::try_from(nonces.len()).expect("there are few"));
+                nonces.iter().for_each(|nonce| body.put_u64(*nonce));
+                Block { kind: KIND_PEER, body }
+            }
+        }
+    }
+
+    fn from_block(block: Block) -> Result<Self, BlockError> {
+        let mut body = Reader::new(Bytes::from(block.body));
+        let hello = match block.kind {
+            KIND_RPC => Self::Rpc,
+            KIND_PEER => Self::Peer(PeerHello {
+                cluster: ClusterId(body.u128("hello cluster")?),
+                from: NodeId::new(body.u64("hello sender")?),
+                store: StoreId(body.u128("hello store")?),
+                to: NodeId::new(body.u64("hello addressee")?),
+                raft_addr: text(&mut body, "hello address")?,
+                starts: starts(&mut body)?,
+            }),
+            other => return Err(BlockError::Kind(other)),
+        };
+        body.finish("hello")?;
+        Ok(hello)
+    }
+}
+
+impl Answer {
+    /// Answers.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub(crate) async fn write(&self, stream: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
+        let block = match self {
+            Self::Accepted => Block { kind: KIND_ACCEPTED, body: Vec::new() },
+            Self::Refused(reason) | Self::NotYet(reason) | Self::OlderCopy(reason) => {
+                let kind = match self {
+                    Self::NotYet(_) => KIND_NOT_YET,
+                    Self::OlderCopy(_) => KIND_OLDER_COPY,
+                    _ => KIND_REFUSED,
+                };
+                let mut end = reason.len().min(TEXT_BYTES_MAX);
+                while !reason.is_char_boundary(end) {
+                    end -= 1;
+                }
+                let mut body = Vec::new();
+                body.put_bytes(&reason.as_bytes()[..end]);
+                Block { kind, body }
+            }
+        };
+        block.write(stream).await
+    }
+
+    /// Listens for an answer.
+    ///
+    /// # Errors
+    /// [`BlockError`] for anything else.
+    pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Self, BlockError> {
+        let block = Block::read(stream, HELLO_BYTES_MAX).await?;
+        let mut body = Reader::new(Bytes::from(block.body));
+        let answer = match block.kind {
+            KIND_ACCEPTED => Self::Accepted,
+            KIND_REFUSED => Self::Refused(text(&mut body, "refusal")?),
+            KIND_NOT_YET => Self::NotYet(text(&mut body, "refusal")?),
+            KIND_OLDER_COPY => Self::OlderCopy(text(&mut body, "refusal")?),
+            other => return Err(BlockError::Kind(other)),
+        };
+        body.finish("answer to hello")?;
+        Ok(answer)
+    }
+}
+
+fn starts(body: &mut Reader) -> Result<Starts, BlockError> {
+    let number = body.counter("number of a start")?;
+    let count = usize::from(body.u8("starts in a hello")?);
+    if count == 0 || count > STARTS_MAX {
+        let (length, limit) = (count as u64, STARTS_MAX as u64);
+        return Err(crate::codec::DecodeError::TooLong { what: "starts in a hello", length, limit }.into());
+    }
+    let nonces: Result<Vec<u64>, _> = (0..count).map(|_| body.u64("a start")).collect();
+    Ok(Starts { number, nonces: nonces? })
+}
+
+/// Text from a stranger: bounded, and harmless in a log line.
+fn text(body: &mut Reader, what: &'static str) -> Result<String, BlockError> {
+    let bytes = body.bytes(what, TEXT_BYTES_MAX)?;
+    Ok(String::from_utf8_lossy(&bytes).chars().filter(|c| !c.is_control()).collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,370 @@
+//! Incoming connections on the raft port: hellos are judged, peers' messages handed to the driver, questions answered.
+
+use crate::codec::decode_frame;
+use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::peer::address_book::{Closing, Connected, Directory, Refusal};
+use crate::peer::block::BlockError;
+use crate::peer::discovery::Discovery;
+use crate::peer::hello::{Answer, Hello, PeerHello};
+use crate::peer::options::TransportOptions;
+use crate::raft::{ClusterId, NodeId, Time};
+use crate::replica::PeerMessage;
+use crate::runtime::door::{Caller, Episode, Places};
+use crate::runtime::{Env, Listener, Metrics, until, watch};
+use bytes::{Bytes, BytesMut};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::io::AsyncReadExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tracing::{error, info, warn};
+
+/// One message is at most so long: what a node sends at once, with room for what one large command adds to it.
+const MESSAGE_BYTES_MAX: usize = 8 << 20;
+// The largest command that a client can send, in a message that was nearly full.
+const _: () = assert!(MESSAGE_BYTES_MAX > 2 * (KEY_BYTES_MAX + VALUE_BYTES_MAX) + (2 << 20));
+/// A receive buffer is made so large, …
+const BUFFER_BYTES: usize = 64 << 10;
+/// … given back when it had to grow beyond this for a long message, …
+const BUFFER_BYTES_KEPT: usize = 2 << 20;
+/// … and made anew when it has room for fewer bytes than that.
+const ROOM_BYTES_MIN: usize = 8 << 10;
+/// The bytes that may wait are counted in units of this.
+pub(crate) const ROOM_UNIT_BYTES: usize = 1 << 10;
+/// Callers whose refusals are remembered, at most, so that each is one log line for each reason.
+const COMPLAINTS_MAX: usize = 256;
+/// The same caller is complained of again for the same reason after so long.
+const COMPLAINT_MICROS: u64 = 600_000_000;
+/// Complaints that are logged in …
+const LINES_MAX: u32 = 30;
+/// … this time, at most: callers can have many addresses.
+const LINES_MICROS: u64 = 60_000_000;
+/// A reason in a log line is at most so long.
+const REASON_CHARS_MAX: usize = 400;
+/// The pause after the system could not accept a connection (no file descriptors left, say).
+const ACCEPT_PAUSE_MICROS: u64 = 100_000;
+
+/// Messages that one read of a socket brought.
+#[derive(Debug)]
+pub(crate) struct PeerBatch {
+    /// The cluster for which the connection was let in.
+    pub cluster: ClusterId,
+    /// The member for which it was let in.
+    pub to: NodeId,
+    /// The messages.
+    pub messages: Vec<PeerMessage>,
+    /// Their part of the bytes that may wait, given back when they have been taken.
+    pub _room: OwnedSemaphorePermit,
+}
+
+/// Answers the questions that come in: the floor above knows the answers.
+pub(crate) trait Answers<E: Env>: Send + Sync + 'static {
+    /// Reads one question and answers it.
+    fn serve(&self, stream: E::Stream) -> impl Future<Output = ()> + Send;
+}
+
+/// What every incoming connection needs.
+#[derive(Debug)]
+pub(crate) struct Incoming<E, S> {
+    /// Sockets and time.
+    pub env: E,
+    /// Whom to let in.
+    pub directory: Arc<Directory>,
+    /// Where messages go.
+    pub messages: mpsc::Sender<PeerBatch>,
+    /// Who answers questions.
+    pub service: S,
+    /// Where it goes what a caller says of this node.
+    pub discoveries: mpsc::Sender<Discovery>,
+    /// Limits and timings.
+    pub options: TransportOptions,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Becomes `true` when the node ends.
+    pub ended: watch::Receiver<bool>,
+    /// Bytes of received messages that may wait, in units of [`ROOM_UNIT_BYTES`].
+    pub room: Arc<Semaphore>,
+    /// What was logged of callers that were turned away.
+    pub complaints: Mutex<Complaints>,
+}
+
+impl<E: Env, S: Answers<E>> Incoming<E, S> {
+    /// Accepts connections until the node ends.
+    pub(crate) async fn run(self: Arc<Self>, mut listener: E::Listener) {
+        let (max, per_address_max) = (self.options.connections_max, self.options.connections_per_address_max);
+        let places = Arc::new(Mutex::new(Places::new(max, per_address_max)));
+        let mut trouble = Episode::default();
+        let ended = self.ended.clone();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = ended.wait_for(|ended| *ended) => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, from)) => {
+                    if let Some(failures) = trouble.ended(self.env.now()) {
+                        info!(failures, "connections on the raft port are accepted again");
+                    }
+                    let caller = Caller::of(&from);
+                    let taken = places.lock().unwrap_or_else(PoisonError::into_inner).take(&caller);
+                    if taken.is_err() {
+                        self.complain(&from, "full", "too many connections on the raft port");
+                        continue;
+                    }
+                    let place = Place { places: places.clone(), caller };
+                    let this = self.clone();
+                    self.env.spawn(async move {
+                        this.serve(stream, &from).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    if trouble.failed(self.env.now()) {
+                        error!(%error, "cannot accept connections on the raft port");
+                    }
+                    self.env.sleep_until(self.env.now().plus(ACCEPT_PAUSE_MICROS)).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(&self, mut stream: E::Stream, from: &str) {
+        let deadline = self.env.now().plus(self.options.connect_timeout_micros);
+        match until(&self.env, deadline, Hello::read(&mut stream)).await {
+            None => self.complain(from, "silent", "it said no hello"),
+            Some(Err(BlockError::Io(_))) => {}
+            Some(Err(error)) => {
+                let reason = error.to_string();
+                self.complain(from, error.kind(), &reason);
+                // A node of another release reads this and logs it; a stranger will not mind.
+                let answer = Answer::Refused(format!("the caller cannot be understood: {reason}"));
+                let _ = until(&self.env, deadline, answer.write(&mut stream)).await;
+            }
+            Some(Ok(Hello::Rpc)) => {
+                if answered(&self.env, deadline, &mut stream, Answer::Accepted).await {
+                    self.service.serve(stream).await;
+                }
+            }
+            Some(Ok(Hello::Peer(hello))) => self.serve_peer(stream, from, hello, deadline).await,
+        }
+    }
+
+    async fn serve_peer(&self, mut stream: E::Stream, from: &str, hello: PeerHello, deadline: Time) {
+        let connected = match self.directory.admit(&hello, self.env.now()) {
+            Ok(connected) => connected,
+            Err(refusal) => {
+                let answer = self.refuse(from, &hello, &refusal);
+                answered(&self.env, deadline, &mut stream, answer).await;
+                return;
+            }
+        };
+        self.forgive(from);
+        if !answered(&self.env, deadline, &mut stream, Answer::Accepted).await {
+            return connected.end();
+        }
+        info!(peer = hello.from.get(), addr = %hello.raft_addr, "peer connected");
+        let receiver = Receiver { cluster: hello.cluster, from: hello.from, to: hello.to };
+        let ended = self.ended.clone();
+        let reason = tokio::select! {
+            biased;
+            _ = ended.wait_for(|ended| *ended) => return,
+            reason = self.receive(stream, &receiver, &connected) => reason,
+        };
+        connected.end();
+        if let Some(reason) = reason {
+            self.metrics.messages_refused.inc();
+            warn!(peer = hello.from.get(), %reason, "closing the connection of a peer");
+        } else {
+            info!(peer = hello.from.get(), "peer disconnected");
+        }
+    }
+
+    /// Says why a caller is not let in, here and to it.
+    fn refuse(&self, from: &str, hello: &PeerHello, refusal: &Refusal) -> Answer {
+        let reason = refusal.to_string();
+        match refusal {
+            Refusal::NotYet { .. } => {}
+            Refusal::OlderCopy { .. } | Refusal::Twin { .. } => {
+                let now = self.env.now();
+                let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(left_out) = complaints.is_due(now, Caller::of(from), refusal.kind()) {
+                    error!(%from, peer = hello.from.get(), %reason, left_out, "A MEMBER IS NOT LET IN");
+                }
+            }
+            Refusal::OtherCluster { .. } => {
+                self.complain(from, refusal.kind(), &reason);
+                let found = Discovery::Called { cluster: hello.cluster, member: hello.to };
+                // Lost where too much waits: whoever calls calls again.
+                let _ = self.discoveries.try_send(found);
+            }
+            _ => self.complain(from, refusal.kind(), &reason),
+        }
+        match refusal {
+            Refusal::OlderCopy { .. } => Answer::OlderCopy(reason),
+            Refusal::NotYet { .. } => Answer::NotYet(reason),
+            _ => Answer::Refused(reason),
+        }
+    }
+
+    /// Hands messages on, all that one read brought as one batch. Returns why the connection has to be closed, or
+    /// `None` when the peer did.
+    async fn receive(
+        &self,
+        mut stream: E::Stream,
+        receiver: &Receiver,
+        connected: &Connected,
+    ) -> Option<String> {
+        let mut received = BytesMut::new();
+        loop {
+            make_room(&mut received);
+            match stream.read_buf(&mut received).await {
+                Ok(0) | Err(_) => return None,
+                Ok(bytes) => self.metrics.received_bytes.inc_by(bytes as u64),
+            };
+            match connected.heard(self.env.now()) {
+                Ok(()) => {}
+                Err(Closing::Superseded) => {
+                    return Some("a later start of its data directory has connected".to_owned());
+                }
+                // Nothing is wrong with it; it calls again, and is told.
+                Err(Closing::Removed) => return None,
+            }
+            let before = received.len();
+            let messages = match receiver.decode(&mut received) {
+                Ok(messages) => messages,
+                Err(reason) => return Some(reason),
+            };
+            if messages.is_empty() {
+                continue;
+            }
+            // A full queue holds this socket up, and with it the peer: nothing is lost.
+            let room = self.make_room_for(before - received.len()).await?;
+            let batch = PeerBatch { cluster: receiver.cluster, to: receiver.to, messages, _room: room };
+            if self.messages.send(batch).await.is_err() {
+                return None;
+            }
+        }
+    }
+
+    /// Waits until so many bytes may wait; `None` when the node ends.
+    async fn make_room_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = bytes.min(self.options.receive_bytes_max).div_ceil(ROOM_UNIT_BYTES);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        self.room.clone().acquire_many_owned(units).await.ok()
+    }
+
+    /// Logs why a caller was turned away, once in a while for each caller and kind of reason.
+    fn complain(&self, from: &str, kind: &'static str, reason: &str) {
+        let now = self.env.now();
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(left_out) = complaints.is_due(now, Caller::of(from), kind) else { return };
+        drop(complaints);
+        let reason: String = reason.chars().filter(|c| !c.is_control()).take(REASON_CHARS_MAX).collect();
+        warn!(%from, %reason, left_out, "turned away a connection to the raft port");
+    }
+
+    fn forgive(&self, from: &str) {
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        complaints.forgive(&Caller::of(from));
+    }
+}
+
+/// Which complaints were logged, so that callers cannot fill the log.
+#[derive(Debug, Default)]
+pub(crate) struct Complaints {
+    /// When, for each caller and kind of reason.
+    logged: BTreeMap<(Caller, &'static str), Time>,
+    /// When the lines that are counted began, and how many there were.
+    since: Option<Time>,
+    lines: u32,
+    /// Complaints that were not logged because there were too many lines.
+    left_out: u64,
+}
+
+impl Complaints {
+    /// Whether a complaint is to be logged now; if so, how many others were left out before it.
+    fn is_due(&mut self, now: Time, caller: Caller, kind: &'static str) -> Option<u64> {
+        let key = (caller, kind);
+        if self.logged.get(&key).is_some_and(|&at| now.since(at) < COMPLAINT_MICROS) {
+            return None;
+        }
+        if self.since.is_none_or(|since| now.since(since) >= LINES_MICROS) {
+            (self.since, self.lines) = (Some(now), 0);
+        }
+        if self.lines >= LINES_MAX {
+            self.left_out += 1;
+            return None;
+        }
+        self.lines += 1;
+        if self.logged.len() >= COMPLAINTS_MAX {
+            self.logged.clear();
+        }
+        self.logged.insert(key, now);
+        Some(std::mem::take(&mut self.left_out))
+    }
+
+    fn forgive(&mut self, caller: &Caller) {
+        self.logged.retain(|(known, _), _| known != caller);
+    }
+}
+
+/// A place on the raft port, given back when its connection ends, however it ends.
+struct Place {
+    places: Arc<Mutex<Places>>,
+    caller: Caller,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).give_back(&self.caller);
+    }
+}
+
+/// Who may send what on one connection.
+struct Receiver {
+    cluster: ClusterId,
+    from: NodeId,
+    to: NodeId,
+}
+
+impl Receiver {
+    /// Takes all complete messages from the front of `received`.
+    fn decode(&self, received: &mut BytesMut) -> Result<Vec<PeerMessage>, String> {
+        let mut messages = Vec::new();
+        while let Some(frame) =
+            decode_frame(received, MESSAGE_BYTES_MAX).map_err(|error| error.to_string())?
+        {
+            if frame.is_empty() {
+                // It says that it lives.
+                continue;
+            }
+            // What is decoded shares the bytes that it is decoded from, and entries live in the log for long: they get an
+            // allocation of their message's size, once for all of a message. A log releases its entries in order, so
+            // what one that stays keeps of others that are gone is bounded by one append.
+            let message =
+                PeerMessage::decode(Bytes::copy_from_slice(&frame)).map_err(|error| error.to_string())?;
+            if message.from() != self.from || message.to() != self.to {
+                return Err(format!("it sent a message from {} to {}", message.from(), message.to()));
+            }
+            messages.push(message);
+        }
+        Ok(messages)
+    }
+}
+
+/// Nobody keeps a part of the buffer, so that it is used again and again. One that had to grow for a long message is given back.
+fn make_room(received: &mut BytesMut) {
+    if received.is_empty() && received.capacity() > BUFFER_BYTES_KEPT {
+        *received = BytesMut::new();
+    }
+    if received.capacity() - received.len() < ROOM_BYTES_MIN {
+        received.reserve(BUFFER_BYTES);
+    }
+}
+
+async fn answered<E: Env>(env: &E, deadline: Time, stream: &mut E::Stream, answer: Answer) -> bool {
+    matches!(until(env, deadline, answer.write(stream)).await, Some(Ok(())))
+}
+
+#[cfg(test)]
+mod tests;

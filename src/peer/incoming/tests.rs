@@ -1,0 +1,120 @@
+use crate::codec::encode_frame;
+use crate::peer::incoming::{
+    BUFFER_BYTES, BUFFER_BYTES_KEPT, COMPLAINT_MICROS, Complaints, LINES_MAX, LINES_MICROS, Receiver,
+    make_room,
+};
+use crate::raft::{
+    Body, ClusterId, Entry, EntryKind, LogId, LogIndex, Message, NodeId, ReadRound, Term, Time,
+};
+use crate::replica::PeerMessage;
+use crate::runtime::door::Caller;
+use bytes::{BufMut, Bytes, BytesMut};
+use std::collections::BTreeSet;
+
+fn receiver() -> Receiver {
+    Receiver { cluster: ClusterId(1), from: NodeId::new(2), to: NodeId::new(1) }
+}
+
+fn frame(from: u64, to: u64) -> Vec<u8> {
+    let (from, to, term) = (NodeId::new(from), NodeId::new(to), Term::new(1));
+    let message = PeerMessage::Raft(Message { from, to, term, body: Body::VoteGranted });
+    let mut bytes = Vec::new();
+    encode_frame(&mut bytes, |out| message.encode(out));
+    bytes
+}
+
+#[test]
+fn messages_are_decoded_as_soon_as_they_are_complete() {
+    let bytes = [frame(2, 1), frame(2, 1)].concat();
+    let mut received = BytesMut::new();
+    let mut decoded = 0;
+    for (position, byte) in bytes.iter().enumerate() {
+        received.put_u8(*byte);
+        decoded += receiver().decode(&mut received).unwrap().len();
+        assert_eq!(decoded, (position + 1) * 2 / bytes.len());
+    }
+}
+
+#[test]
+fn nobody_speaks_for_another_or_to_another() {
+    for (from, to) in [(3, 1), (2, 3)] {
+        assert!(receiver().decode(&mut BytesMut::from(&frame(from, to)[..])).is_err(), "{from} to {to}");
+    }
+}
+
+/// An append with one small entry, in a frame.
+fn small_append(index: u64) -> Vec<u8> {
+    let (from, to, term) = (NodeId::new(2), NodeId::new(1), Term::new(1));
+    let id = |index| LogId::new(term, LogIndex::new(index));
+    let entries = vec![Entry::new(id(index + 1), EntryKind::Command, &[7; 100])];
+    let (commit, round) = (LogIndex::new(index), ReadRound::ZERO);
+    let body = Body::AppendEntries {
+        session: 1,
+        prev: id(index),
+        acknowledged: LogId::ZERO,
+        entries,
+        commit,
+        round,
+    };
+    let mut bytes = Vec::new();
+    encode_frame(&mut bytes, |out| PeerMessage::Raft(Message { from, to, term, body }).encode(out));
+    bytes
+}
+
+/// What a log keeps of many small appends is their size, not that of the buffers that they were received in.
+#[test]
+fn entries_do_not_keep_the_buffers_that_they_were_received_in() {
+    let mut received = BytesMut::new();
+    let (mut kept, mut buffers) = (Vec::new(), BTreeSet::new());
+    for index in 1..2_000 {
+        make_room(&mut received);
+        received.put_slice(&small_append(index));
+        buffers.insert(received.as_ptr() as usize / BUFFER_BYTES);
+        kept.extend(receiver().decode(&mut received).unwrap());
+    }
+    assert!(received.try_reclaim(BUFFER_BYTES), "nobody else has a part of the buffer");
+    let entries = kept.into_iter().map(|message| match message {
+        PeerMessage::Raft(Message { body: Body::AppendEntries { entries, .. }, .. }) => entries,
+        other => panic!("{other:?}"),
+    });
+    // With everything else of their messages gone, the entries own what they keep alone: count its capacity.
+    let mut held = 0;
+    let mut length = 0;
+    for entry in entries.flatten() {
+        length += entry.encoded_bytes();
+        let alone = Bytes::clone(entry.encoded());
+        drop(entry);
+        held += alone.try_into_mut().expect("nobody else keeps it").capacity();
+    }
+    assert!(held <= 2 * length, "{held} bytes are held for {length}");
+    assert!(buffers.len() <= 2, "one buffer is used again and again: {}", buffers.len());
+}
+
+#[test]
+fn a_buffer_that_grew_for_a_long_message_is_given_back() {
+    let mut received = BytesMut::with_capacity(64 << 20);
+    received.put_slice(&small_append(1));
+    receiver().decode(&mut received).unwrap();
+    make_room(&mut received);
+    assert!(received.capacity() < BUFFER_BYTES_KEPT);
+}
+
+#[test]
+fn callers_cannot_fill_the_log() {
+    let mut complaints = Complaints::default();
+    let at = |micros: u64| Time::new(micros);
+    let caller = |number: u32| Caller::of(&format!("10.0.{}.{}:1", number / 256, number % 256));
+    assert_eq!(complaints.is_due(at(0), caller(1), "garbage"), Some(0));
+    assert_eq!(complaints.is_due(at(1), caller(1), "garbage"), None, "the same again");
+    assert_eq!(complaints.is_due(at(2), caller(1), "silent"), Some(0), "another reason");
+    assert_eq!(complaints.is_due(at(COMPLAINT_MICROS), caller(1), "garbage"), Some(0), "much later");
+    complaints.forgive(&caller(1));
+    assert_eq!(complaints.is_due(at(COMPLAINT_MICROS + 1), caller(1), "garbage"), Some(0), "it was let in");
+
+    let start = 2 * COMPLAINT_MICROS;
+    let lines =
+        (100..10_100).filter(|&n| complaints.is_due(at(start), caller(n), "garbage").is_some()).count();
+    assert_eq!(lines, LINES_MAX as usize);
+    let later = at(start + LINES_MICROS);
+    assert_eq!(complaints.is_due(later, caller(20_000), "garbage"), Some(10_000 - u64::from(LINES_MAX)));
+}

@@ -1,0 +1,237 @@
+//! One outgoing connection: connect, say hello, write whatever waits; and again, when it breaks.
+
+use crate::codec::encode_frame;
+use crate::peer::address_book::Directory;
+use crate::peer::discovery::Discovery;
+use crate::peer::hello::{Answer, Hello, PING_MICROS};
+use crate::peer::options::TransportOptions;
+use crate::raft::NodeId;
+use crate::replica::PeerMessage;
+use crate::runtime::{Env, Metrics, until};
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+/// Messages encoded between two looks at the size of the write.
+const MESSAGES_AT_ONCE: usize = 256;
+/// Different reasons not to be connected that are remembered.
+const COMPLAINTS_MAX: usize = 8;
+/// A write buffer that had to grow beyond this (a snapshot chunk, a large value) is given back afterwards.
+const BUFFER_BYTES_KEPT: usize = 4 << 20;
+
+/// The task behind one peer's queue. Ends when the queue is closed.
+#[derive(Debug)]
+pub(crate) struct Link<E> {
+    /// Sockets and time.
+    pub env: E,
+    /// Where the peer is, and who calls.
+    pub directory: Arc<Directory>,
+    /// The peer.
+    pub to: NodeId,
+    /// What to send it.
+    pub queue: mpsc::Receiver<Queued>,
+    /// Limits and timings.
+    pub options: TransportOptions,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Whom to tell that this node's data directory is an older copy.
+    pub discoveries: mpsc::Sender<Discovery>,
+}
+
+/// A message that waits for its connection. Its bytes are counted until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    message: PeerMessage,
+    bytes: usize,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Queued {
+    /// A message of so many bytes, which are among those in `waiting` as long as it is there.
+    pub(crate) fn new(message: PeerMessage, bytes: usize, waiting: &Arc<AtomicUsize>) -> Self {
+        waiting.fetch_add(bytes, Ordering::Relaxed);
+        Self { message, bytes, waiting: waiting.clone() }
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Why there is no connection.
+struct Failed {
+    reason: String,
+    /// Whether it passes by itself, without anybody's doing.
+    passes: bool,
+}
+
+impl From<String> for Failed {
+    fn from(reason: String) -> Self {
+        Self { reason, passes: false }
+    }
+}
+
+/// How a connection ended.
+enum End {
+    /// Nobody sends any more.
+    Closed,
+    /// It broke, and why.
+    Broken(String),
+}
+
+impl<E: Env> Link<E> {
+    /// Runs until the queue is closed.
+    pub(crate) async fn run(mut self) {
+        let mut backoff_micros = self.options.backoff_min_micros;
+        // Where the peer may be is tried by turns, and first where it was last.
+        let mut turn = 0;
+        // Reasons that were logged since: a peer that stays away is a line for each address, not one for each attempt.
+        let mut complaints = BTreeSet::new();
+        // The peer is called whether there is anything to say or not: it has to know which start of this node lives before
+        // somebody else claims to be that.
+        loop {
+            let (reason, passes) = match self.connect(turn).await {
+                Ok(stream) => {
+                    info!(peer = self.to.get(), "connected to peer");
+                    complaints.clear();
+                    backoff_micros = self.options.backoff_min_micros;
+                    match self.write_until_broken(stream).await {
+                        End::Closed => return,
+                        End::Broken(reason) => (reason, false),
+                    }
+                }
+                Err(Failed { reason, passes }) => {
+                    turn = turn.wrapping_add(1);
+                    (reason, passes)
+                }
+            };
+            if !complaints.contains(&reason) {
+                if passes {
+                    info!(peer = self.to.get(), %reason, "no connection to peer yet");
+                } else {
+                    warn!(peer = self.to.get(), %reason, "no connection to peer; trying again");
+                }
+                if complaints.len() >= COMPLAINTS_MAX {
+                    complaints.clear();
+                }
+                complaints.insert(reason);
+            }
+            if !self.drop_for(backoff_micros).await {
+                return;
+            }
+            backoff_micros = backoff_micros.saturating_mul(2).min(self.options.backoff_max_micros);
+        }
+    }
+
+    async fn connect(&self, turn: usize) -> Result<E::Stream, Failed> {
+        let addrs = self.directory.addresses(self.to);
+        let addr = addrs
+            .iter()
+            .cycle()
+            .nth(turn % addrs.len().max(1))
+            .ok_or_else(|| "its address is not known".to_owned())?;
+        let deadline = self.env.now().plus(self.options.connect_timeout_micros);
+        let connecting = async {
+            let mut stream =
+                self.env.connect(addr).await.map_err(|error| format!("cannot connect to {addr}: {error}"))?;
+            let hello = Hello::Peer(self.directory.hello(self.to));
+            hello.write(&mut stream).await.map_err(|error| format!("{addr} hung up: {error}"))?;
+            match Answer::read(&mut stream).await {
+                Ok(Answer::Accepted) => Ok(stream),
+                Ok(Answer::OlderCopy(reason)) => {
+                    let found = Discovery::OlderCopy { met_by: self.to };
+                    let _ = self.discoveries.send(found).await;
+                    Err(format!("{addr} refuses this node: {reason}").into())
+                }
+                // A step of every join that goes well: nothing to warn of.
+                Ok(Answer::NotYet(reason)) => Err(Failed { reason, passes: true }),
+                Ok(Answer::Refused(reason)) => Err(format!("{addr} refuses this node: {reason}").into()),
+                Err(error) => Err(format!("{addr} gave no answer: {error}").into()),
+            }
+        };
+        let connected = until(&self.env, deadline, connecting).await;
+        connected.unwrap_or_else(|| Err(format!("{addr} does not answer").into()))
+    }
+
+    /// Everything that waits goes out in one write.
+    async fn write_until_broken(&mut self, mut stream: E::Stream) -> End {
+        let mut messages: Vec<Queued> = Vec::new();
+        let mut buffer = Vec::new();
+        let mut unexpected = [0];
+        loop {
+            for message in messages.drain(..) {
+                encode_frame(&mut buffer, |out| message.message.encode(out));
+            }
+            if buffer.len() < self.options.write_bytes_max {
+                while let Ok(message) = self.queue.try_recv() {
+                    encode_frame(&mut buffer, |out| message.message.encode(out));
+                    if buffer.len() >= self.options.write_bytes_max {
+                        break;
+                    }
+                }
+            }
+            if !buffer.is_empty()
+                && let Err(error) = self.write(&mut stream, &buffer).await
+            {
+                return End::Broken(format!("the connection broke: {error}"));
+            }
+            buffer.clear();
+            if buffer.capacity() > BUFFER_BYTES_KEPT {
+                buffer = Vec::new();
+            }
+            let ping = self.env.sleep_until(self.env.now().plus(PING_MICROS));
+            tokio::select! {
+                biased;
+                count = self.queue.recv_many(&mut messages, MESSAGES_AT_ONCE) => {
+                    if count == 0 {
+                        return End::Closed;
+                    }
+                }
+                () = ping => encode_frame(&mut buffer, |_| {}),
+                // The peer says nothing after its answer: whatever can be read here is its end.
+                read = stream.read(&mut unexpected) => {
+                    return End::Broken(match read {
+                        Ok(0) => "the peer closed the connection".to_owned(),
+                        Ok(_) => "the peer spoke out of turn".to_owned(),
+                        Err(error) => format!("the connection broke: {error}"),
+                    });
+                }
+            }
+        }
+    }
+
+    async fn write(&self, stream: &mut E::Stream, bytes: &[u8]) -> io::Result<()> {
+        let deadline = self.env.now().plus(self.options.write_timeout_micros);
+        let writing = async {
+            stream.write_all(bytes).await?;
+            stream.flush().await
+        };
+        self.metrics.sent_bytes.inc_by(bytes.len() as u64);
+        until(&self.env, deadline, writing).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Drops what is queued for that long: it would be stale. `false` when the queue is closed.
+    async fn drop_for(&mut self, micros: u64) -> bool {
+        let deadline = self.env.now().plus(micros);
+        let sleep = self.env.sleep_until(deadline);
+        tokio::pin!(sleep);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut sleep => return true,
+                message = self.queue.recv() => {
+                    if message.is_none() {
+                        return false;
+                    }
+                    self.metrics.messages_dropped.inc();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Connections between nodes: how they begin, who is let in, and what goes over them.
+//!
+//! # Code map
+//! - `block` and `hello` are how connections begin, `address_book` is who is let in, and where the others are.
+//! - `links` and `link` send to peers, `incoming` receives; `discovery` is what either finds out about this node itself.
+//! - `rpc`: questions between nodes, one for each connection. What the answers are, is for the floor above.
+//!
+//! # Absences
+//! No rule of consensus: a message is handed on as it came. No clock, socket or thread but
+//! [`Env`](crate::runtime::Env)'s.
+
+pub(crate) mod address_book;
+mod block;
+pub(crate) mod discovery;
+pub(crate) mod hello;
+pub(crate) mod incoming;
+mod link;
+pub(crate) mod links;
+mod options;
+pub(crate) mod rpc;
+
+pub use options::TransportOptions;
+pub use rpc::JoinError;

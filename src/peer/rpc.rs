@@ -1,0 +1,199 @@
+//! Questions between nodes that are no members of one cluster yet, or not the leader: one for each connection.
+
+use crate::codec::{from_bytes, to_bytes};
+use crate::peer::block::{Block, BlockError};
+use crate::peer::hello::{Answer, Hello};
+use crate::raft::{ClusterId, NodeId, StoreId};
+use crate::runtime::{Env, until};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A question or its answer is at most so long: the longest carries every member's address.
+const RPC_BYTES_MAX: u32 = 256 << 10;
+const KIND_QUESTION: u8 = 5;
+const KIND_REPLY: u8 = 6;
+
+/// What a node asks another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Question {
+    /// Who are you?
+    Describe,
+    /// Add the node of that name at that address to your cluster. Any member takes it and asks its leader.
+    Join {
+        /// Its `--node-id`.
+        name: String,
+        /// Its raft address.
+        raft_addr: String,
+        /// How often the question may be passed on.
+        hops: u8,
+    },
+    /// A member is reached elsewhere than the membership says.
+    Announce {
+        /// The member.
+        id: NodeId,
+        /// Its store, as on record.
+        store: StoreId,
+        /// Its raft address now.
+        raft_addr: String,
+        /// Its HTTP address now.
+        http_addr: String,
+    },
+    /// Take nobody's writes: you will become a member of this cluster.
+    Reserve {
+        /// Which.
+        cluster: ClusterId,
+        /// For how long.
+        micros: u64,
+    },
+    /// You will not.
+    Release(ClusterId),
+    /// You are one.
+    Adopt(Adoption),
+}
+
+/// What it answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    /// To [`Question::Describe`].
+    Described(Description),
+    /// To [`Question::Join`].
+    Joined(Result<NodeId, JoinError>),
+    /// To [`Question::Reserve`]: the store id of its next life.
+    Reserved(StoreId),
+    /// Done.
+    Done,
+    /// Not done, and why.
+    Refused(String),
+}
+
+/// Who a node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Description {
+    /// Its `--node-id`.
+    pub name: String,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its member id.
+    pub id: NodeId,
+    /// Its store.
+    pub store: StoreId,
+    /// Its HTTP address.
+    pub http_addr: String,
+    /// How many members it knows in its cluster.
+    pub members: usize,
+    /// The raft address of its leader, if it knows one.
+    pub leader_addr: Option<String>,
+}
+
+/// What a node that is absorbed by another cluster needs to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Adoption {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The member id given by its leader.
+    pub id: NodeId,
+    /// The store id that the node promised to take when it was reserved.
+    pub store: StoreId,
+    /// Where it is reached, in its leader's words.
+    pub raft_addr: String,
+    /// Members, and where they are reached.
+    pub addresses: Vec<(NodeId, String)>,
+}
+
+/// Why a join failed. `Display` says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum JoinError {
+    /// No leader can be reached. (400 `"Not a leader"`)
+    #[error("no leader can be reached; try again, or name another node")]
+    NoLeader,
+    /// A parameter makes no sense. (400)
+    #[error("{0}")]
+    BadRequest(String),
+    /// The node has data, belongs to another cluster, or is reserved. (409)
+    #[error("{0}")]
+    Conflict(String),
+    /// It could not be added; it may go on in the background. (500)
+    #[error("{0}")]
+    Failed(String),
+    /// The same node is being joined already; to be tried again. (503)
+    #[error("{0}")]
+    Busy(String),
+}
+
+/// Asks `addr`, and waits for the answer that long.
+///
+/// # Errors
+/// Text that names the address and says what went wrong.
+pub(crate) async fn ask<E: Env>(
+    env: &E,
+    addr: &str,
+    question: &Question,
+    micros: u64,
+) -> Result<Reply, String> {
+    ask_noting(env, addr, question, micros, &AtomicBool::new(false)).await
+}
+
+/// The same, and notes in `sent` that the question was sent: what it asks for may be done, whatever becomes of the answer.
+///
+/// # Errors
+/// As [`ask`].
+pub(crate) async fn ask_noting<E: Env>(
+    env: &E,
+    addr: &str,
+    question: &Question,
+    micros: u64,
+    sent: &AtomicBool,
+) -> Result<Reply, String> {
+    let deadline = env.now().plus(micros);
+    let asking = async {
+        let mut stream =
+            env.connect(addr).await.map_err(|error| format!("{addr} cannot be reached: {error}"))?;
+        converse(&mut stream, question, sent).await.map_err(|reason| format!("{addr}: {reason}"))
+    };
+    until(env, deadline, asking).await.unwrap_or_else(|| Err(format!("{addr} does not answer")))
+}
+
+async fn converse(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    question: &Question,
+    sent: &AtomicBool,
+) -> Result<Reply, String> {
+    Hello::Rpc.write(stream).await.map_err(|error| error.to_string())?;
+    match Answer::read(stream).await.map_err(|error| error.to_string())? {
+        Answer::Accepted => {}
+        Answer::Refused(reason) | Answer::NotYet(reason) | Answer::OlderCopy(reason) => return Err(reason),
+    }
+    let block = Block { kind: KIND_QUESTION, body: to_bytes(question) };
+    sent.store(true, Ordering::Relaxed);
+    block.write(stream).await.map_err(|error| error.to_string())?;
+    let block = Block::read(stream, RPC_BYTES_MAX).await.map_err(|error| error.to_string())?;
+    if block.kind != KIND_REPLY {
+        return Err(BlockError::Kind(block.kind).to_string());
+    }
+    from_bytes("rpc reply", &block.body).map_err(|error| error.to_string())
+}
+
+/// Listens for the question of a caller who was let in.
+///
+/// # Errors
+/// [`BlockError`].
+pub(crate) async fn read_question(stream: &mut (impl AsyncRead + Unpin)) -> Result<Question, BlockError> {
+    let block = Block::read(stream, RPC_BYTES_MAX).await?;
+    if block.kind != KIND_QUESTION {
+        return Err(BlockError::Kind(block.kind));
+    }
+    Ok(from_bytes("rpc question", &block.body)?)
+}
+
+/// Answers it.
+///
+/// # Errors
+/// What the stream says.
+pub(crate) async fn write_reply(stream: &mut (impl AsyncWrite + Unpin), reply: &Reply) -> io::Result<()> {
+    Block { kind: KIND_REPLY, body: to_bytes(reply) }.write(stream).await
+}
+
+#[cfg(test)]
+mod tests;

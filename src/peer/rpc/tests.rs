@@ -1,0 +1,77 @@
+use crate::peer::hello::{Answer, Hello};
+use crate::peer::rpc::{Adoption, JoinError};
+use crate::peer::rpc::{Description, Question, Reply, converse, read_question, write_reply};
+use crate::raft::{ClusterId, NodeId, StoreId};
+use std::sync::atomic::AtomicBool;
+use tokio::io::{AsyncWriteExt, duplex};
+
+/// Asks over a pipe whose other end answers so.
+async fn ask(question: &Question, answer: Answer, reply: Reply) -> (Option<Question>, Result<Reply, String>) {
+    let (mut near, mut far) = duplex(64);
+    let answering = async {
+        assert_eq!(Hello::read(&mut far).await.unwrap(), Hello::Rpc);
+        answer.write(&mut far).await.unwrap();
+        let asked = read_question(&mut far).await.ok()?;
+        write_reply(&mut far, &reply).await.unwrap();
+        Some(asked)
+    };
+    let (replied, asked) = tokio::join!(
+        async move {
+            let replied = converse(&mut near, question, &AtomicBool::new(false)).await;
+            drop(near);
+            replied
+        },
+        answering
+    );
+    (asked, replied)
+}
+
+#[tokio::test]
+async fn questions_and_replies_arrive_as_they_were_sent() {
+    let (cluster, store, id) = (ClusterId(1), StoreId(2), NodeId::new(3));
+    let text = || "host:1".to_owned();
+    let adoption = Adoption { cluster, id, store, raft_addr: text(), addresses: vec![(id, text())] };
+    let questions = [
+        Question::Describe,
+        Question::Join { name: text(), raft_addr: text(), hops: 1 },
+        Question::Announce { id, store, raft_addr: text(), http_addr: text() },
+        Question::Reserve { cluster, micros: 5 },
+        Question::Release(cluster),
+        Question::Adopt(adoption),
+    ];
+    let description = Description {
+        name: text(),
+        cluster,
+        id,
+        store,
+        http_addr: text(),
+        members: 1,
+        leader_addr: Some(text()),
+    };
+    let replies = [
+        Reply::Described(description),
+        Reply::Joined(Ok(id)),
+        Reply::Joined(Err(JoinError::Conflict(text()))),
+        Reply::Reserved(store),
+        Reply::Done,
+        Reply::Refused(text()),
+    ];
+    for (question, reply) in questions.iter().zip(replies) {
+        let (asked, replied) = ask(question, Answer::Accepted, reply.clone()).await;
+        assert_eq!((asked.as_ref(), replied), (Some(question), Ok(reply)));
+    }
+}
+
+#[tokio::test]
+async fn a_refused_caller_is_told_why() {
+    let (_, replied) = ask(&Question::Describe, Answer::Refused("no".to_owned()), Reply::Done).await;
+    assert_eq!(replied, Err("no".to_owned()));
+}
+
+#[tokio::test]
+async fn a_stranger_instead_of_a_node_is_named_as_one() {
+    let (mut near, mut far) = duplex(64);
+    far.write_all(b"HTTP/1.1 400 Bad Request\r\n").await.unwrap();
+    let error = converse(&mut near, &Question::Describe, &AtomicBool::new(false)).await.unwrap_err();
+    assert!(error.contains("does not speak InfinityStore's protocol"), "{error}");
+}

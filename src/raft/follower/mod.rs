@@ -1,0 +1,4 @@
+//! What a follower does: it appends what its leader sends, or takes no part any more.
+
+pub(in crate::raft) mod append;
+pub(in crate::raft) mod withdraw;

@@ -1,0 +1,111 @@
+//! Changes of membership: joint consensus for any of them (Raft §6, Dissertation §4.3).
+
+use crate::raft::api::InputError;
+use crate::raft::core::Raft;
+use crate::raft::leader::progress::{Leaving, Peer, PeerState};
+use crate::raft::log::entry::EntryKind;
+use crate::raft::membership::members::{Change, Membership};
+use crate::raft::quorum;
+use crate::raft::role::{Leader, Role};
+use crate::raft::shared::Shared;
+use crate::raft::types::LogIndex;
+
+impl Raft {
+    /// A change as an operator asks for it.
+    pub(in crate::raft) fn handle_change(&mut self, change: &Change) -> Result<(), InputError> {
+        let hint = self.leader_hint();
+        let Role::Leader(leader) = &self.role else { return Err(InputError::NotLeader(hint)) };
+        if leader.transfer.is_some() {
+            return Err(InputError::Transferring);
+        }
+        if !self.shared.may_change(leader) || self.shared.membership().is_joint() {
+            return Err(InputError::ChangePending);
+        }
+        let (next, _) = self.shared.membership().apply_change(change).map_err(InputError::BadChange)?;
+        if !self.shared.could_decide(leader, &next) {
+            return Err(InputError::QuorumAtRisk);
+        }
+        self.append_membership(&next);
+        Ok(())
+    }
+
+    /// What follows from the membership in force without anybody asking: the joint state ends once it is committed
+    /// (whoever leads by then), learners that have caught up become voters, a leader that is no voter goes.
+    pub(in crate::raft) fn maybe_change(&mut self) {
+        let Role::Leader(leader) = &self.role else { return };
+        let shared = &self.shared;
+        if !shared.may_change(leader) {
+            return;
+        }
+        let membership = shared.membership();
+        if membership.is_joint() {
+            let next = membership.leave_joint();
+            self.append_membership(&next);
+        } else if !membership.is_voter(shared.id) {
+            self.hand_over_and_step_down();
+        } else if leader.transfer.is_none()
+            && let Some(next) = shared.promotion(leader)
+        {
+            self.append_membership(&next);
+        }
+    }
+
+    /// Appends a membership; it is in force at once.
+    fn append_membership(&mut self, membership: &Membership) {
+        let index = self.append_own(EntryKind::Membership, &membership.encode());
+        let Role::Leader(leader) = &mut self.role else { return };
+        self.shared.meet_peers(leader, index);
+    }
+}
+
+impl Shared {
+    /// Whether a membership may be appended: none is pending, and the leader has committed in its term (a leader that
+    /// has not may not know of a predecessor's: the bug of the single-server change, 2015).
+    fn may_change(&self, leader: &Leader) -> bool {
+        self.commit_index >= leader.term_start && self.configurations.latest().0.index <= self.commit_index
+    }
+
+    /// The joint state in which the first learner that has caught up becomes a voter.
+    fn promotion(&self, leader: &Leader) -> Option<Membership> {
+        let membership = self.membership();
+        let last = self.log.last().index;
+        let caught_up = |peer: &Peer| {
+            // One that has acknowledged no entry yet (it may have to get a snapshot first) lacks everything, however
+            // short the log is.
+            matches!(peer.state, PeerState::Replicate(_))
+                && peer.match_index > LogIndex::ZERO
+                && last.since(peer.match_index) <= self.config.promote_lag_entries
+                && peer.heard.is_some()
+                && peer.is_active(self.now, self.config.election_timeout_micros)
+        };
+        let learners = membership.learners.keys();
+        let mut ready = learners.filter(|id| leader.peers.get(id).is_some_and(caught_up));
+        ready.find_map(|id| membership.promote(*id).filter(|next| self.could_decide(leader, next)))
+    }
+
+    /// Whether the members that answer are a quorum of the voters of `next`. A change to other voters would stop the cluster
+    /// for good otherwise: the joint state needs both quorums to be left, and to be undone.
+    fn could_decide(&self, leader: &Leader, next: &Membership) -> bool {
+        let answers = |peer: &Peer| {
+            peer.heard.is_some() && peer.is_active(self.now, self.config.election_timeout_micros)
+        };
+        next.outgoing.is_none()
+            || quorum::reached(&next.voters, None, |id| {
+                id == self.id || leader.peers.get(&id).is_some_and(answers)
+            })
+    }
+
+    /// Begins relations with new members, and prepares to end those with members that left at `index`.
+    fn meet_peers(&self, leader: &mut Leader, index: LogIndex) {
+        let members = &self.membership().members;
+        for id in members.keys().filter(|id| **id != self.id) {
+            if !leader.peers.contains_key(id) {
+                let session = leader.next_session();
+                leader.peers.insert(*id, Peer::new(session, index, self.now));
+            }
+        }
+        for (_, peer) in leader.peers.iter_mut().filter(|(id, _)| !members.contains_key(id)) {
+            peer.leaving.get_or_insert(Leaving { removed_at: index, until: None });
+        }
+    }
+}

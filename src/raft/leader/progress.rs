@@ -1,0 +1,262 @@
+//! What a leader knows of one peer.
+
+use crate::raft::log::snapshot::{SnapshotMeta, SnapshotRefusal};
+use crate::raft::membership::withdrawal::Withdrawal;
+use crate::raft::types::{LogIndex, ReadRound, Session, Time};
+use alloc::collections::VecDeque;
+
+/// A peer, as the leader sees it. Made when the leader is elected or the peer is added; gone with either.
+///
+/// Invariant: `match_index < next_index`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) struct Peer {
+    /// Echoed by its answers; another one when a snapshot is (re)started.
+    pub(in crate::raft) session: Session,
+    /// Its log durably agrees with ours up to here: only an acknowledgement moves it, and only forward.
+    pub(in crate::raft) match_index: LogIndex,
+    /// The next entry to send.
+    pub(in crate::raft) next_index: LogIndex,
+    /// How entries are sent.
+    pub(in crate::raft) state: PeerState,
+    /// Appends that may be in flight; `None`: as many as are configured. One after the peer lacked what had been sent to it
+    /// (lost, or overtaken by what was sent later), twice as many with each acknowledgement that is news: where messages
+    /// overtake each other, a full window would be sent again and again.
+    pub(in crate::raft) window: Option<usize>,
+    /// When the relation began.
+    pub(in crate::raft) since: Time,
+    /// When it was last heard from in this relation.
+    pub(in crate::raft) heard: Option<Time>,
+    /// When it was last told anything.
+    pub(in crate::raft) told_at: Option<Time>,
+    /// The highest commit index it was told (bounded by the tail of the append that told it).
+    pub(in crate::raft) told_commit: LogIndex,
+    /// The newest read round it was told.
+    pub(in crate::raft) told_round: ReadRound,
+    /// The newest read round it confirmed.
+    pub(in crate::raft) confirmed_round: ReadRound,
+    /// Set while it takes no snapshot; gone when it has one.
+    pub(in crate::raft) refused: Option<Refused>,
+    /// Set when it is no member any more: it is still told that, then dropped.
+    pub(in crate::raft) leaving: Option<Leaving>,
+    /// Set when it said that it takes no part any more, until it answers again.
+    pub(in crate::raft) withdrawn: Option<Withdrawal>,
+}
+
+/// How entries are sent to a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) enum PeerState {
+    /// Where its log agrees is not known: one append at a time finds out.
+    Probe {
+        /// The append that is out; only heartbeats follow until it is answered.
+        sent: Option<Probe>,
+    },
+    /// Its log agrees up to `next_index - 1`, or will when what is in flight arrives: appends are pipelined.
+    Replicate(Inflight),
+    /// It lacks entries that are compacted away: a snapshot is on its way, one chunk at a time.
+    Snapshot(SnapshotTransfer),
+}
+
+/// An append that finds out where a peer's log agrees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) struct Probe {
+    /// Its last index.
+    pub(in crate::raft) last: LogIndex,
+    /// Bytes of its entries.
+    pub(in crate::raft) bytes: u64,
+    /// A heartbeat went after it, which begins where it does.
+    pub(in crate::raft) followed: bool,
+}
+
+impl PeerState {
+    /// The state's name, for status.
+    pub(in crate::raft) const fn name(&self) -> &'static str {
+        match self {
+            Self::Probe { .. } => "probe",
+            Self::Replicate(_) => "replicate",
+            Self::Snapshot(_) => "snapshot",
+        }
+    }
+}
+
+/// Appends that were sent and not acknowledged, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(in crate::raft) struct Inflight {
+    /// Each append's last index and bytes.
+    appends: VecDeque<(LogIndex, u64)>,
+    bytes: u64,
+}
+
+impl Inflight {
+    /// Whether nothing more may be sent. One append larger than `bytes_max` still goes alone.
+    pub(in crate::raft) fn is_full(&self, messages_max: usize, bytes_max: u64) -> bool {
+        self.appends.len() >= messages_max || self.bytes >= bytes_max
+    }
+
+    /// An append that ends at `last` was sent.
+    pub(in crate::raft) fn add(&mut self, last: LogIndex, bytes: u64) {
+        self.appends.push_back((last, bytes));
+        self.bytes += bytes;
+    }
+
+    /// Everything up to `index` is acknowledged.
+    pub(in crate::raft) fn acknowledge(&mut self, index: LogIndex) {
+        while let Some((last, bytes)) = self.appends.front()
+            && *last <= index
+        {
+            self.bytes -= bytes;
+            self.appends.pop_front();
+        }
+    }
+
+    /// Their bytes.
+    pub(in crate::raft) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether an append in flight ends at `index`.
+    pub(in crate::raft) fn ends_at(&self, index: LogIndex) -> bool {
+        self.appends.iter().any(|(last, _)| *last == index)
+    }
+
+    /// Appends in flight.
+    pub(in crate::raft) fn len(&self) -> usize {
+        self.appends.len()
+    }
+}
+
+/// A snapshot on its way to a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) struct SnapshotTransfer {
+    /// What is sent.
+    pub(in crate::raft) snapshot: SnapshotMeta,
+    /// Where the next chunk (or the one in flight) starts.
+    pub(in crate::raft) offset: u64,
+    /// What the transfer waits for.
+    pub(in crate::raft) step: TransferStep,
+    /// Since when; a silence restarts the chunk.
+    pub(in crate::raft) waits_since: Time,
+}
+
+/// What a snapshot's transfer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) enum TransferStep {
+    /// The storage is to be asked for a chunk, with the next output.
+    Ask,
+    /// The storage reads it.
+    Read,
+    /// The peer stores it.
+    Sent,
+}
+
+/// A peer that could not take a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) struct Refused {
+    /// Why, the last time.
+    pub(in crate::raft) why: SnapshotRefusal,
+    /// How often in a row; from 1.
+    pub(in crate::raft) times: u32,
+    /// It is offered one again then.
+    pub(in crate::raft) retry_at: Time,
+}
+
+/// A peer that left the membership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) struct Leaving {
+    /// The entry that removed it. It is sent nothing that comes after it.
+    pub(in crate::raft) removed_at: LogIndex,
+    /// When the relation ends: an election timeout after that entry was committed. Until then each heartbeat tells it so.
+    /// `None` while the entry is not committed.
+    pub(in crate::raft) until: Option<Time>,
+}
+
+impl Peer {
+    /// A relation that begins now, at the end of the leader's log.
+    pub(in crate::raft) const fn new(session: Session, next_index: LogIndex, now: Time) -> Self {
+        Self {
+            session,
+            match_index: LogIndex::ZERO,
+            next_index,
+            state: PeerState::Probe { sent: None },
+            window: None,
+            since: now,
+            heard: None,
+            told_at: None,
+            told_commit: LogIndex::ZERO,
+            told_round: ReadRound::ZERO,
+            confirmed_round: ReadRound::ZERO,
+            refused: None,
+            leaving: None,
+            withdrawn: None,
+        }
+    }
+
+    /// Whether it was heard from (or the relation began) less than `micros` ago.
+    pub(in crate::raft) fn is_active(&self, now: Time, micros: u64) -> bool {
+        now.since(self.heard.unwrap_or(self.since)) < micros
+    }
+
+    /// Whether the relation is over: the peer is no member, and had `patience_micros` to hear that its removal is committed.
+    pub(in crate::raft) fn is_done(&mut self, commit: LogIndex, now: Time, patience_micros: u64) -> bool {
+        let Some(leaving) = self.leaving.as_mut().filter(|leaving| commit >= leaving.removed_at) else {
+            return false;
+        };
+        let until = *leaving.until.get_or_insert(now.plus(patience_micros));
+        now >= until
+    }
+
+    /// Its log agrees up to `index`, durably: pipelining begins or goes on. At most `window_max` appends are ever in flight.
+    pub(in crate::raft) fn acknowledge(&mut self, index: LogIndex, window_max: usize) {
+        let is_news = index > self.match_index;
+        self.match_index = self.match_index.max(index);
+        let from = self.next_index.previous();
+        self.next_index = self.next_index.max(index.next());
+        match &mut self.state {
+            PeerState::Replicate(inflight) => {
+                inflight.acknowledge(index);
+                if is_news {
+                    let doubled = self.window.map(|window| window.saturating_mul(2));
+                    self.window = doubled.filter(|window| *window < window_max);
+                }
+            }
+            PeerState::Probe { sent } => {
+                // The answer to an earlier append may say that the logs agree where the probe begins, or beyond: what it
+                // carries is in flight. The heartbeat that follows a probe is answered so if the probe is lost.
+                let under_way = sent.filter(|it| it.last > index && !(it.followed && index == from));
+                if under_way.is_some() && index < from {
+                    return;
+                }
+                let mut inflight = Inflight::default();
+                if let Some(probe) = under_way {
+                    inflight.add(probe.last, probe.bytes);
+                }
+                let last = under_way.map_or(self.match_index, |probe| probe.last);
+                self.next_index = last.next();
+                self.state = PeerState::Replicate(inflight);
+            }
+            PeerState::Snapshot(transfer) => {
+                if index >= transfer.snapshot.last.index {
+                    self.refused = None;
+                    self.probe(index.next());
+                }
+            }
+        }
+    }
+
+    /// Up to where it counts when entries are committed.
+    pub(in crate::raft) fn counted(&self) -> LogIndex {
+        if self.withdrawn.is_some() { LogIndex::ZERO } else { self.match_index }
+    }
+
+    /// It lacks what was sent to it: what follows is sent with care.
+    pub(in crate::raft) fn narrow(&mut self) {
+        if matches!(self.state, PeerState::Replicate(_)) {
+            self.window = Some(1);
+        }
+    }
+
+    /// Finds out again where the logs agree, starting with `next_index`.
+    pub(in crate::raft) fn probe(&mut self, next_index: LogIndex) {
+        self.next_index = next_index.max(self.match_index.next());
+        self.state = PeerState::Probe { sent: None };
+    }
+}

@@ -1,0 +1,240 @@
+//! Replication on the leader's side: proposals, sends, answers, and the commit index (Raft §5.3, §5.4.2).
+
+use crate::raft::api::InputError;
+use crate::raft::core::Raft;
+use crate::raft::leader::progress::{Peer, PeerState, Probe};
+use crate::raft::log::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, EntryKind};
+use crate::raft::membership::withdrawal::Withdrawal;
+use crate::raft::message::Body;
+use crate::raft::quorum;
+use crate::raft::role::{Leader, Role};
+use crate::raft::shared::Shared;
+use crate::raft::types::{LogId, LogIndex, NodeId, ReadRound, Session};
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+impl Raft {
+    /// A command to append.
+    pub(in crate::raft) fn handle_propose(&mut self, data: &Bytes) -> Result<LogId, InputError> {
+        let hint = self.leader_hint();
+        let Role::Leader(leader) = &self.role else { return Err(InputError::NotLeader(hint)) };
+        if leader.transfer.is_some() {
+            return Err(InputError::Transferring);
+        }
+        let (bytes, limit) = (data.len() as u64, self.shared.config.uncommitted_bytes_max);
+        if bytes > limit || data.len() > ENTRY_DATA_BYTES_MAX {
+            return Err(InputError::TooLarge { bytes, limit: limit.min(ENTRY_DATA_BYTES_MAX as u64) });
+        }
+        // A quorum may commit without this node's disk; what the disk owes is bounded all the same.
+        let waiting = leader.uncommitted_bytes.max(self.shared.writes.unsynced_bytes());
+        if waiting > 0 && waiting + bytes + ENTRY_HEADER_BYTES as u64 > limit {
+            return Err(InputError::Uncommitted { bytes: waiting });
+        }
+        let index = self.append_own(EntryKind::Command, data);
+        Ok(LogId::new(self.shared.term(), index))
+    }
+
+    /// Whether a round of reads that a peer confirms has begun (Dissertation §6.4); the peer is reported if not. Rounds only grow
+    /// within a term, so that one which has not begun would confirm reads that are yet to come.
+    fn has_begun(&mut self, from: NodeId, round: ReadRound) -> bool {
+        let begun = !matches!(&self.role, Role::Leader(leader) if round > leader.reads.last_round);
+        if !begun {
+            self.shared.bad_message(from, "it confirms a round that has not begun");
+        }
+        begun
+    }
+
+    /// An answer to an append of this session, or `None` if it is a late one.
+    pub(in crate::raft) fn answering_peer(
+        &mut self,
+        from: NodeId,
+        session: Session,
+    ) -> Option<(&mut Shared, &mut Peer)> {
+        let Role::Leader(leader) = &mut self.role else { return None };
+        let peer = leader.peers.get_mut(&from)?;
+        if peer.session != session {
+            return None;
+        }
+        peer.heard = Some(self.shared.now);
+        // What was lost stays lost: such an answer is one from before, and late.
+        peer.withdrawn = peer.withdrawn.filter(|why| matches!(why, Withdrawal::LostEntries { .. }));
+        Some((&mut self.shared, peer))
+    }
+
+    /// The peer's log agrees up to `match_index`.
+    pub(in crate::raft) fn handle_append_accepted(
+        &mut self,
+        from: NodeId,
+        session: Session,
+        match_index: LogIndex,
+        round: ReadRound,
+    ) {
+        if !self.has_begun(from, round) {
+            return;
+        }
+        let Some((shared, peer)) = self.answering_peer(from, session) else { return };
+        if match_index > shared.log.last().index {
+            return shared.bad_message(from, "it acknowledges entries that were never sent");
+        }
+        peer.confirmed_round = peer.confirmed_round.max(round);
+        peer.acknowledge(match_index, shared.config.inflight_messages_max);
+    }
+
+    /// The peer has no entry `rejected`; nothing is known of what it has instead but where to look.
+    pub(in crate::raft) fn handle_append_rejected(
+        &mut self,
+        from: NodeId,
+        session: Session,
+        rejected: LogId,
+        hint: LogId,
+        round: ReadRound,
+    ) {
+        if !self.has_begun(from, round) {
+            return;
+        }
+        let Some((shared, peer)) = self.answering_peer(from, session) else { return };
+        peer.confirmed_round = peer.confirmed_round.max(round);
+        let is_late = match &peer.state {
+            PeerState::Probe { .. } => rejected.index.next() != peer.next_index,
+            // What it lacks is where an append in flight ends: the next one, or a heartbeat, begins there. Other
+            // rejections answer what was sent before a probe.
+            PeerState::Replicate(inflight) => !inflight.ends_at(rejected.index),
+            PeerState::Snapshot(_) => true,
+        };
+        // Where the logs agree is not known again from what it said before it had those entries.
+        let is_late = is_late || rejected.index <= peer.match_index;
+        if is_late {
+            return;
+        }
+        // Where the terms differ too, the whole of a term is skipped at once (Raft §5.3, end).
+        let at_most = hint.index.min(rejected.index.previous());
+        let candidate = shared.log.last_match_candidate(at_most, hint.term);
+        let next_index = if candidate.term > hint.term || candidate.index > at_most {
+            // Not even the base can match: what it needs is compacted.
+            at_most.next().min(candidate.index)
+        } else {
+            candidate.index.next()
+        };
+        peer.narrow();
+        peer.probe(next_index.min(rejected.index.max(LogIndex::new(1))));
+    }
+
+    /// The peer still takes this node for the leader.
+    pub(in crate::raft) fn handle_heard(&mut self, from: NodeId, round: ReadRound) {
+        if !self.has_begun(from, round) {
+            return;
+        }
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(peer) = leader.peers.get_mut(&from) else { return };
+        peer.heard = Some(self.shared.now);
+        peer.confirmed_round = peer.confirmed_round.max(round);
+    }
+
+    /// Commits what is durable on a quorum, if it is of the own term; everything before it is committed with it
+    /// (Raft §5.4.2, figure 8). The leader counts itself up to what is durable on its own disk.
+    pub(in crate::raft) fn maybe_commit(&mut self) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let shared = &mut self.shared;
+        let membership = shared.membership();
+        let (id, durable) = (shared.id, shared.log.durable());
+        let matched = |voter: NodeId| {
+            if voter == id { durable } else { leader.peers.get(&voter).map_or(LogIndex::ZERO, Peer::counted) }
+        };
+        let index = quorum::committed(&membership.voters, membership.outgoing.as_ref(), matched);
+        if index <= shared.commit_index || shared.log.term_at(index) != Some(shared.term()) {
+            return;
+        }
+        let committed = shared.log.range(shared.commit_index, index);
+        leader.uncommitted_bytes -= committed.map(|entry| entry.encoded_bytes() as u64).sum::<u64>();
+        shared.commit_to(index);
+    }
+
+    /// Sends every peer what it lacks: entries, the commit index, the read round, or a heartbeat.
+    pub(in crate::raft) fn send_appends(&mut self) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let shared = &mut self.shared;
+        assert!(shared.writes.is_term_durable(), "a leader was elected by durable votes, its own included");
+        let Leader { peers, last_session, reads, .. } = leader;
+        let round = reads.unconfirmed_round();
+        peers.retain(|id, peer| {
+            let patience = shared.config.election_timeout_micros;
+            let stays = !peer.is_done(shared.commit_index, shared.now, patience);
+            if stays {
+                shared.send_to_peer(*id, peer, last_session, round);
+            }
+            stays
+        });
+    }
+}
+
+impl Shared {
+    fn send_to_peer(&mut self, id: NodeId, peer: &mut Peer, last_session: &mut Session, round: ReadRound) {
+        let before = peer.next_index.previous();
+        if self.log.term_at(before).is_none() && !matches!(peer.state, PeerState::Snapshot(_)) {
+            self.start_snapshot(peer, last_session);
+        }
+        loop {
+            let config = &self.config;
+            let last = self.log.last().index;
+            let last = peer.leaving.map_or(last, |leaving| leaving.removed_at.min(last));
+            let has_more = peer.next_index <= last;
+            let may_send = match &peer.state {
+                PeerState::Probe { sent } => sent.is_none(),
+                PeerState::Replicate(inflight) => {
+                    let window = peer.window.unwrap_or(config.inflight_messages_max);
+                    has_more && !inflight.is_full(window, config.inflight_bytes_max)
+                }
+                PeerState::Snapshot(_) => false,
+            };
+            if !may_send {
+                break;
+            }
+            self.send_append(id, peer, round, config.append_bytes_max);
+        }
+        let interval = self.config.heartbeat_interval_micros;
+        let idle = peer.told_at.is_none_or(|told| self.now.since(told) >= interval);
+        let is_replicating = matches!(peer.state, PeerState::Replicate(_));
+        let tail = peer.next_index.previous();
+        let has_news = is_replicating && self.commit_index.min(tail) > peer.told_commit;
+        if idle || has_news || round > peer.told_round {
+            self.send_append(id, peer, round, 0);
+        }
+        self.continue_snapshot(id, peer, last_session);
+    }
+
+    /// One append with at most `bytes_max` bytes of entries (one entry still goes, unless it is 0: a heartbeat).
+    fn send_append(&mut self, id: NodeId, peer: &mut Peer, round: ReadRound, bytes_max: u64) {
+        let mut prev = LogId::ZERO;
+        let mut entries = Vec::new();
+        // Who waits for a snapshot has nothing that could be compared: its heartbeat agrees before the log.
+        if !matches!(peer.state, PeerState::Snapshot(_)) {
+            let before = peer.next_index.previous();
+            let term = self.log.term_at(before).expect("a peer that needs compacted entries gets a snapshot");
+            prev = LogId::new(term, before);
+            let mut bytes = 0;
+            if bytes_max > 0 {
+                (entries, bytes) = self.log.batch(before, bytes_max);
+            }
+            let last = prev.index.plus(entries.len() as u64);
+            match &mut peer.state {
+                PeerState::Probe { sent: Some(probe) } => probe.followed = true,
+                PeerState::Probe { sent } => *sent = Some(Probe { last, bytes, followed: false }),
+                PeerState::Replicate(inflight) => {
+                    if !entries.is_empty() {
+                        inflight.add(last, bytes);
+                        peer.next_index = last.next();
+                    }
+                }
+                PeerState::Snapshot(_) => {}
+            }
+        }
+        let tail = prev.index.plus(entries.len() as u64);
+        peer.told_at = Some(self.now);
+        peer.told_commit = peer.told_commit.max(self.commit_index.min(tail));
+        peer.told_round = peer.told_round.max(round);
+        let (session, commit) = (peer.session, self.commit_index);
+        let matched = peer.match_index;
+        let acknowledged = self.log.term_at(matched).map_or(LogId::ZERO, |term| LogId::new(term, matched));
+        self.send(id, Body::AppendEntries { session, prev, acknowledged, entries, commit, round });
+    }
+}

@@ -1,0 +1,68 @@
+//! Leadership on its way to somebody else (Dissertation §3.10).
+
+use crate::raft::api::InputError;
+use crate::raft::core::Raft;
+use crate::raft::leader::progress::{Peer, PeerState};
+use crate::raft::message::Body;
+use crate::raft::role::{Leader, Role, Transfer};
+use crate::raft::shared::Shared;
+use crate::raft::types::NodeId;
+
+impl Raft {
+    /// Hands over to `target`, or to the most advanced voter.
+    pub(in crate::raft) fn handle_transfer(&mut self, target: Option<NodeId>) -> Result<(), InputError> {
+        let hint = self.leader_hint();
+        let Role::Leader(leader) = &mut self.role else { return Err(InputError::NotLeader(hint)) };
+        if leader.transfer.is_some() {
+            return Err(InputError::Transferring);
+        }
+        let shared = &self.shared;
+        let chosen = target.or_else(|| shared.most_advanced(leader)).ok_or(InputError::BadTransferTarget)?;
+        let able = leader.peers.get(&chosen).is_some_and(|peer| shared.can_take_over(chosen, peer));
+        if !able {
+            return Err(InputError::BadTransferTarget);
+        }
+        let deadline = shared.now.plus(shared.config.election_timeout_micros);
+        leader.transfer = Some(Transfer { target: chosen, deadline, told: false });
+        Ok(())
+    }
+
+    /// Tells the target to campaign once it has every entry: no new ones come meanwhile.
+    pub(in crate::raft) fn continue_transfer(&mut self) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(transfer) = &mut leader.transfer else { return };
+        let (target, last) = (transfer.target, self.shared.log.last().index);
+        let ready = leader.peers.get(&target).is_some_and(|peer| peer.match_index == last);
+        if ready && !transfer.told {
+            transfer.told = true;
+            self.shared.send(target, Body::TimeoutNow);
+        }
+    }
+
+    /// For a leader that has to go: it names a successor if one is ready, and goes.
+    pub(in crate::raft) fn hand_over_and_step_down(&mut self) {
+        let Role::Leader(leader) = &self.role else { return };
+        let successor = self.shared.most_advanced(leader);
+        if let Some(successor) = successor {
+            self.shared.send(successor, Body::TimeoutNow);
+        }
+        self.become_follower(self.shared.term(), None);
+    }
+}
+
+impl Shared {
+    /// The voter with the most entries among those that could take over.
+    fn most_advanced(&self, leader: &Leader) -> Option<NodeId> {
+        let able = leader.peers.iter().filter(|(id, peer)| self.can_take_over(**id, peer));
+        able.max_by_key(|(id, peer)| (peer.match_index, core::cmp::Reverse(**id))).map(|(id, _)| *id)
+    }
+
+    /// Whether a peer could lead soon: a voter that answers, and lacks no more than it can get within the time that
+    /// a transfer has.
+    fn can_take_over(&self, id: NodeId, peer: &Peer) -> bool {
+        self.membership().voters.contains(&id)
+            && matches!(peer.state, PeerState::Replicate(_))
+            && peer.is_active(self.now, self.config.election_timeout_micros)
+            && self.log.last().index.since(peer.match_index) <= self.config.promote_lag_entries
+    }
+}

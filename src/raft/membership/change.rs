@@ -1,0 +1,279 @@
+//! How one configuration follows from another (Dissertation §4.3), and what makes a configuration sound.
+//!
+//! Every step from one configuration to the next keeps their quorums intersecting: either the voters stay the
+//! same, or the step enters or leaves a joint state that requires a majority of both sets. The functions here are
+//! pure; *when* a step may be taken (one at a time, after an own-term commit) is the leader's business.
+
+use crate::codec::{COUNTER_MAX, DecodeError, from_bytes, to_bytes};
+use crate::raft::membership::members::{Change, Member, Membership, Promotion};
+use crate::raft::types::NodeId;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+/// Members of one configuration, at most: joint voters and learners included.
+pub const MEMBERS_MAX: usize = 128;
+
+/// Bytes of a member's name, and of each of its addresses, at most.
+pub const MEMBER_TEXT_BYTES_MAX: usize = 512;
+
+impl Membership {
+    /// The configuration that a new cluster starts with: these voters, with the ids 1, 2, 3 … in their order.
+    ///
+    /// # Errors
+    /// What [`Self::validate`] finds.
+    pub fn bootstrap(voters: impl IntoIterator<Item = Member>) -> Result<Self, &'static str> {
+        let members: BTreeMap<_, _> = (1..).map(NodeId::new).zip(voters).collect();
+        let membership = Self {
+            voters: members.keys().copied().collect(),
+            outgoing: None,
+            learners: BTreeMap::new(),
+            next_member_id: NodeId::new(members.len() as u64 + 1),
+            members,
+        };
+        membership.validate()?;
+        Ok(membership)
+    }
+
+    /// Whether `id` votes: in the joint state, in either set.
+    #[must_use]
+    pub fn is_voter(&self, id: NodeId) -> bool {
+        self.voters.contains(&id) || self.outgoing.as_ref().is_some_and(|outgoing| outgoing.contains(&id))
+    }
+
+    /// Whether `id` is a member: a voter of either set, or a learner.
+    #[must_use]
+    pub fn contains(&self, id: NodeId) -> bool {
+        self.members.contains_key(&id)
+    }
+
+    /// Whether this is a joint state, C_old,new.
+    #[must_use]
+    pub const fn is_joint(&self) -> bool {
+        self.outgoing.is_some()
+    }
+
+    /// The configuration to append so that `change` begins, and the id of the member it adds, if it adds one.
+    ///
+    /// Changes of the voters give the joint state; a new member begins as a learner, whose promotion is a later
+    /// step ([`Self::promote`]).
+    ///
+    /// # Errors
+    /// Why the change makes no sense here, and what to do instead.
+    pub fn apply_change(&self, change: &Change) -> Result<(Self, Option<NodeId>), &'static str> {
+        if self.is_joint() {
+            return Err("another change of membership is under way: try again when it has ended");
+        }
+        let (next, added) = match change {
+            Change::AddMember { member, replaces, promote } => {
+                let (next, id) = self.add(member, replaces, *promote)?;
+                (next, Some(id))
+            }
+            Change::Remove { members } => (self.remove(members)?, None),
+            Change::Update { id, member } => (self.update(*id, member)?, None),
+        };
+        next.validate()?;
+        Ok((next, added))
+    }
+
+    /// The joint state in which the learner `id` becomes a voter and the members it replaces leave.
+    ///
+    /// `None` if `id` is no learner that waits for promotion, or another change is under way.
+    #[must_use]
+    pub fn promote(&self, id: NodeId) -> Option<Self> {
+        let Some(Promotion::WhenCaughtUp { replaces }) = self.learners.get(&id) else { return None };
+        if self.is_joint() {
+            return None;
+        }
+        let mut next = self.clone();
+        next.outgoing = Some(self.voters.clone());
+        next.voters.insert(id);
+        next.voters.retain(|voter| !replaces.contains(voter));
+        next.learners.retain(|learner, _| *learner != id && !replaces.contains(learner));
+        next.forget_strangers();
+        Some(next)
+    }
+
+    /// The configuration that follows a joint state: the incoming voters alone. Who is nothing in it is forgotten.
+    #[must_use]
+    pub fn leave_joint(&self) -> Self {
+        let mut next = self.clone();
+        next.outgoing = None;
+        next.forget_strangers();
+        next
+    }
+
+    /// Checks every invariant of a configuration.
+    ///
+    /// # Errors
+    /// The first one that does not hold, in words.
+    pub fn validate(&self) -> Result<(), &'static str> {
+        if self.voters.is_empty() || self.outgoing.as_ref().is_some_and(BTreeSet::is_empty) {
+            return Err("no voter would be left: add another voter first");
+        }
+        if self.members.len() > MEMBERS_MAX {
+            return Err("too many members: remove some first");
+        }
+        if self.learners.keys().any(|id| self.is_voter(*id)) {
+            return Err("a member is voter and learner at once");
+        }
+        let described = |id: &NodeId| self.members.contains_key(id);
+        let outgoing = self.outgoing.iter().flatten();
+        if !self.voters.iter().chain(outgoing).chain(self.learners.keys()).all(described) {
+            return Err("a voter or learner has no description among the members");
+        }
+        if !self.members.keys().all(|id| self.is_voter(*id) || self.learners.contains_key(id)) {
+            return Err("a member is neither voter nor learner");
+        }
+        if self.members.keys().next_back().is_some_and(|id| *id >= self.next_member_id) {
+            return Err("the next member id is not above every id in use");
+        }
+        if self.next_member_id.get() > COUNTER_MAX {
+            return Err("no member ids are left to give");
+        }
+        for (id, promotion) in &self.learners {
+            if let Promotion::WhenCaughtUp { replaces } = promotion
+                && (replaces.contains(id) || !replaces.iter().all(described))
+            {
+                return Err(
+                    "a member to be replaced is not in the cluster: name members that are, by their id",
+                );
+            }
+        }
+        self.validate_members()
+    }
+
+    /// The configuration as it stands in the data of a membership entry.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        to_bytes(self)
+    }
+
+    /// Decodes a configuration that fills `bytes`, and checks it: a peer cannot put an invalid one in force.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for anything that is not the encoding of a valid configuration.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let membership: Self = from_bytes("membership", bytes)?;
+        membership.validate().map_err(|why| DecodeError::Inconsistent { what: "membership", why })?;
+        Ok(membership)
+    }
+
+    fn add(
+        &self,
+        member: &Member,
+        replaces: &BTreeSet<NodeId>,
+        promote: bool,
+    ) -> Result<(Self, NodeId), &'static str> {
+        if self.members.values().any(|known| known.store_id == member.store_id) {
+            return Err("this data directory already belongs to a member: it need not be added again");
+        }
+        let bears_the_name =
+            |(id, known): (&NodeId, &Member)| known.name == member.name && !replaces.contains(id);
+        if self.members.iter().any(bears_the_name) {
+            return Err("another member has this name: choose another node id, or replace that member");
+        }
+        if !promote && !replaces.is_empty() {
+            return Err(
+                "a member that stays a learner cannot replace others: let it be promoted, or remove them",
+            );
+        }
+        let id = self.next_member_id;
+        let following = id.get().checked_add(1).ok_or("the member ids are used up: start a new cluster")?;
+        let mut next = self.clone();
+        let replaces = replaces.clone();
+        let promotion = if promote { Promotion::WhenCaughtUp { replaces } } else { Promotion::Never };
+        next.members.insert(id, member.clone());
+        next.learners.insert(id, promotion);
+        next.next_member_id = NodeId::new(following);
+        Ok((next, id))
+    }
+
+    fn remove(&self, leaving: &BTreeSet<NodeId>) -> Result<Self, &'static str> {
+        if leaving.is_empty() {
+            return Err("no member is named: say who leaves");
+        }
+        if !leaving.iter().all(|id| self.contains(*id)) {
+            return Err("a member named is not in the cluster: see the status for those that are");
+        }
+        let mut next = self.clone();
+        if leaving.iter().any(|id| self.voters.contains(id)) {
+            next.outgoing = Some(self.voters.clone());
+            next.voters.retain(|id| !leaving.contains(id));
+        }
+        next.learners.retain(|id, _| !leaving.contains(id));
+        next.forget_strangers();
+        Ok(next)
+    }
+
+    fn update(&self, id: NodeId, member: &Member) -> Result<Self, &'static str> {
+        let known = self.members.get(&id).ok_or("the member to update is not in the cluster: add it")?;
+        if known.store_id != member.store_id {
+            return Err(
+                "the data directory is not the one on record: join as a new member that replaces this one",
+            );
+        }
+        let mut next = self.clone();
+        next.members.insert(id, member.clone());
+        Ok(next)
+    }
+
+    /// Whether this membership, which is committed, proves that `id` was removed: it was given once, and is no member's.
+    #[must_use]
+    pub fn proves_removed(&self, id: NodeId) -> bool {
+        id < self.next_member_id && !self.members.contains_key(&id)
+    }
+
+    /// Drops the descriptions of those that are neither voter nor learner, and forgets that they were to be replaced.
+    fn forget_strangers(&mut self) {
+        let Self { voters, outgoing, learners, members, .. } = self;
+        members.retain(|id, _| {
+            voters.contains(id)
+                || outgoing.as_ref().is_some_and(|outgoing| outgoing.contains(id))
+                || learners.contains_key(id)
+        });
+        for promotion in learners.values_mut() {
+            if let Promotion::WhenCaughtUp { replaces } = promotion {
+                replaces.retain(|id| members.contains_key(id));
+            }
+        }
+    }
+
+    fn validate_members(&self) -> Result<(), &'static str> {
+        for (position, (id, member)) in self.members.iter().enumerate() {
+            let texts = [&member.name, &member.raft_addr, &member.http_addr];
+            if member.name.is_empty() || texts.iter().any(|text| text.len() > MEMBER_TEXT_BYTES_MAX) {
+                return Err("a member's name is empty, or its name or an address is too long: shorten it");
+            }
+            for (other_id, other) in self.members.iter().skip(position + 1) {
+                if member.store_id == other.store_id {
+                    return Err("two members have the same data directory: each needs its own");
+                }
+                if member.name == other.name
+                    && !self.replaces(*id, *other_id)
+                    && !self.replaces(*other_id, *id)
+                {
+                    return Err(
+                        "another member has this name: choose another node id, or replace that member",
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `new` is on its way to take the place of `old`, as a learner or in the joint state.
+    fn replaces(&self, new: NodeId, old: NodeId) -> bool {
+        let waits = matches!(self.learners.get(&new),
+            Some(Promotion::WhenCaughtUp { replaces }) if replaces.contains(&old));
+        let takes_over = self.outgoing.as_ref().is_some_and(|outgoing| {
+            self.voters.contains(&new)
+                && !outgoing.contains(&new)
+                && outgoing.contains(&old)
+                && !self.voters.contains(&old)
+        });
+        waits || takes_over
+    }
+}
+
+#[cfg(test)]
+mod tests;

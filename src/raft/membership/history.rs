@@ -1,0 +1,78 @@
+//! Which membership is in force, and which were before.
+
+use crate::raft::log::entry::{Entry, EntryKind};
+use crate::raft::membership::members::Membership;
+use crate::raft::types::{LogId, LogIndex, NodeId};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// The memberships of the log, oldest first. The last is in force, committed or not (Dissertation §4.1).
+///
+/// Invariant: never empty; ascending by index; the first is the one in force at the log's base.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) struct Configurations(Vec<(LogId, Membership)>);
+
+impl Configurations {
+    /// Starts from the membership of a snapshot, or from none.
+    pub(in crate::raft) fn new(base: Option<(LogId, Membership)>) -> Self {
+        Self(vec![base.unwrap_or_else(|| (LogId::ZERO, nobody()))])
+    }
+
+    /// The membership in force, and where it stands.
+    pub(in crate::raft) fn latest(&self) -> &(LogId, Membership) {
+        self.0.last().expect("there is always a membership, if only the empty one")
+    }
+
+    /// The membership before the one in force, if the log still knows it.
+    pub(in crate::raft) fn previous(&self) -> Option<&Membership> {
+        self.0.iter().nth_back(1).map(|(_, membership)| membership)
+    }
+
+    /// The membership in force at `index`.
+    pub(in crate::raft) fn at(&self, index: LogIndex) -> &(LogId, Membership) {
+        let count = self.0.partition_point(|(id, _)| id.index <= index);
+        &self.0[count.saturating_sub(1)]
+    }
+
+    /// Takes one into force; `true` if `entry` holds one.
+    ///
+    /// # Panics
+    /// If its membership does not decode: peers' entries are checked before they are appended.
+    pub(in crate::raft) fn append(&mut self, entry: &Entry) -> bool {
+        if entry.kind() != EntryKind::Membership {
+            return false;
+        }
+        let membership = Membership::decode(&entry.data()).expect("checked before it was appended");
+        if self.latest().0.index < entry.index() {
+            self.0.push((entry.id(), membership));
+        }
+        true
+    }
+
+    /// Rolls back to what was in force before `index`; `true` if that changed anything.
+    pub(in crate::raft) fn truncate_from(&mut self, index: LogIndex) -> bool {
+        let before = self.0.len();
+        while self.0.len() > 1 && self.latest().0.index >= index {
+            self.0.pop();
+        }
+        self.0.len() < before
+    }
+
+    /// Forgets what was in force only below `base`.
+    pub(in crate::raft) fn compact(&mut self, base: LogIndex) {
+        let count = self.0.partition_point(|(id, _)| id.index <= base);
+        self.0.drain(..count.saturating_sub(1));
+    }
+}
+
+/// The membership of a node that does not know one yet.
+fn nobody() -> Membership {
+    Membership {
+        voters: BTreeSet::new(),
+        outgoing: None,
+        learners: BTreeMap::new(),
+        members: BTreeMap::new(),
+        next_member_id: NodeId::new(1),
+    }
+}

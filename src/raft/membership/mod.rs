@@ -1,0 +1,6 @@
+//! Who the members are: one membership, the step to the next one, those in the log, and why a member withdraws.
+
+pub(in crate::raft) mod change;
+pub(in crate::raft) mod history;
+pub(in crate::raft) mod members;
+pub(in crate::raft) mod withdrawal;

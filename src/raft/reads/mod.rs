@@ -1,0 +1,195 @@
+//! Linearizable reads without touching the log: ReadIndex (Dissertation §6.4), on any node.
+//!
+//! A read waits at its own node ([`LocalReads`]) until a leader answers with an index to apply first. The leader takes
+//! its own reads and the questions of others into [`LeaderReads`], and confirms with a round of heartbeats that it
+//! still leads. A read joins only a round that was not yet sent, or an answer from before the read could confirm it.
+
+pub(in crate::raft) mod queues;
+
+use crate::raft::api::{InputError, RaftEvent, ReadReady};
+use crate::raft::core::Raft;
+use crate::raft::message::Body;
+use crate::raft::reads::queues::{LocalRead, Question, Requester, Round};
+use crate::raft::role::{Leader, Role};
+use crate::raft::shared::Shared;
+use crate::raft::types::{Incarnation, LogIndex, NodeId, Time};
+use alloc::vec::Vec;
+
+impl Raft {
+    /// A client's read.
+    pub(in crate::raft) fn handle_read(&mut self, id: u64) -> Result<(), InputError> {
+        if self.reads_waiting() >= self.shared.config.pending_reads_max {
+            return Err(InputError::TooManyReads);
+        }
+        self.shared.reads.waiting.push_back(LocalRead { id, since: self.shared.now });
+        Ok(())
+    }
+
+    fn reads_waiting(&self) -> usize {
+        let confirming = if let Role::Leader(leader) = &self.role { leader.reads.len() } else { 0 };
+        self.shared.reads.len() + confirming
+    }
+
+    /// A follower's question.
+    pub(in crate::raft) fn handle_read_index(
+        &mut self,
+        node: NodeId,
+        incarnation: Incarnation,
+        sequence: u64,
+    ) {
+        let has_room = self.reads_waiting() < self.shared.config.pending_reads_max;
+        match &mut self.role {
+            Role::Leader(leader) if has_room => {
+                leader.reads.next.push(Requester::Remote { node, incarnation, sequence });
+            }
+            // The asker's term is this node's own: nothing is said that rests on a write.
+            _ => self.shared.send(node, Body::ReadIndexRefused { incarnation, sequence }),
+        }
+    }
+
+    /// The answer to a question: it counts only for the question in flight, of this incarnation.
+    pub(in crate::raft) fn handle_read_index_ready(
+        &mut self,
+        incarnation: Incarnation,
+        sequence: u64,
+        index: LogIndex,
+    ) {
+        let shared = &mut self.shared;
+        if incarnation != shared.incarnation {
+            return;
+        }
+        if let Some(question) = shared.reads.question.take_if(|question| question.sequence == sequence) {
+            let ready = question.reads.into_iter().map(|read| ReadReady { id: read.id, index });
+            shared.outbox.reads.extend(ready);
+        }
+    }
+
+    /// The node asked does not lead, or has too much to do: the reads wait, and ask again a little later.
+    pub(in crate::raft) fn handle_read_index_refused(&mut self, incarnation: Incarnation, sequence: u64) {
+        let shared = &mut self.shared;
+        let asked = shared.reads.question.as_ref().map(|question| question.sequence);
+        if incarnation == shared.incarnation && asked == Some(sequence) {
+            shared.reads.give_up_question();
+            shared.reads.not_before = shared.now.plus(shared.config.heartbeat_interval_micros);
+        }
+    }
+
+    /// Moves the reads on: confirmed ones become ready, waiting ones begin a round or ask the leader.
+    pub(in crate::raft) fn settle_reads(&mut self) {
+        match &mut self.role {
+            Role::Leader(leader) => {
+                leader.reads.next.extend(self.shared.reads.take_all().map(Requester::Local));
+                self.shared.finish_rounds(leader);
+                self.shared.begin_round(leader);
+                // Who decides alone has confirmed it already.
+                self.shared.finish_rounds(leader);
+            }
+            Role::Follower(follower) => {
+                let leader = follower.leader;
+                self.shared.ask_leader(leader);
+            }
+            Role::PreCandidate(_) | Role::Candidate(_) => self.shared.ask_leader(None),
+        }
+    }
+}
+
+impl Shared {
+    /// Begins a round for all that wait, unless one is on its way: then they share the next.
+    fn begin_round(&mut self, leader: &mut Leader) {
+        let knows_commits = self.commit_index >= leader.term_start;
+        // Before the first commit of its term a leader does not know what its predecessors committed (Raft §8).
+        if !knows_commits || leader.reads.next.is_empty() || !leader.reads.rounds.is_empty() {
+            return;
+        }
+        leader.reads.last_round = leader.reads.last_round.next();
+        let requesters = core::mem::take(&mut leader.reads.next);
+        let round = Round { number: leader.reads.last_round, index: self.commit_index, requesters };
+        leader.reads.rounds.push_back(round);
+    }
+
+    /// Answers the rounds that a quorum has confirmed, in their order.
+    fn finish_rounds(&mut self, leader: &mut Leader) {
+        while let Some(round) = leader.reads.rounds.front() {
+            let confirmed = self.is_quorum(|id| {
+                let peer = leader.peers.get(&id);
+                id == self.id || peer.is_some_and(|peer| peer.confirmed_round >= round.number)
+            });
+            if !confirmed {
+                break;
+            }
+            let round = leader.reads.rounds.pop_front().expect("it was there above");
+            for requester in round.requesters {
+                match requester {
+                    Requester::Local(read) => {
+                        self.outbox.reads.push(ReadReady { id: read.id, index: round.index });
+                    }
+                    Requester::Remote { node, incarnation, sequence } => {
+                        self.send(node, Body::ReadIndexReady { incarnation, sequence, index: round.index });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks the leader on behalf of all reads that wait; one question at a time, given up when the leader is another. After
+    /// a silence it is asked again under the same number: the answer to any copy was made after its reads had come, and where
+    /// answers take longer than the silence, the one to a new number would always come too late.
+    fn ask_leader(&mut self, leader: Option<NodeId>) {
+        let silence = self.config.heartbeat_interval_micros;
+        self.reads.give_up_question_unless_to(leader);
+        let now = self.now;
+        if let Some(question) = self.reads.question.as_mut()
+            && now.since(question.asked_at) >= silence
+        {
+            question.asked_at = now;
+            let (leader, sequence) = (question.leader, question.sequence);
+            self.send(leader, Body::ReadIndex { incarnation: self.incarnation, sequence });
+        }
+        if leader.is_none() {
+            self.refuse_old_reads();
+        }
+        let Some(leader) = leader else { return };
+        let may_ask = self.reads.question.is_none() && self.now >= self.reads.not_before;
+        if !may_ask || self.reads.waiting.is_empty() {
+            return;
+        }
+        self.reads.last_sequence += 1;
+        let sequence = self.reads.last_sequence;
+        let reads = self.reads.waiting.drain(..).collect();
+        self.reads.question = Some(Question { sequence, leader, asked_at: self.now, reads });
+        self.send(leader, Body::ReadIndex { incarnation: self.incarnation, sequence });
+    }
+
+    /// Without a leader for so long, clients are told rather than kept.
+    fn refuse_old_reads(&mut self) {
+        let patience = self.reads_patience_micros();
+        let now = self.now;
+        let is_old = |read: &LocalRead| now.since(read.since) >= patience;
+        if self.reads.waiting.front().is_none_or(|read| !is_old(read)) {
+            return;
+        }
+        let mut refused = Vec::new();
+        self.reads.waiting.retain(|read| {
+            let old = is_old(read);
+            if old {
+                refused.push(read.id);
+            }
+            !old
+        });
+        self.outbox.events.push(RaftEvent::ReadsRefused(refused));
+    }
+
+    const fn reads_patience_micros(&self) -> u64 {
+        2 * self.config.election_timeout_micros
+    }
+
+    /// When reads that wait here need the clock.
+    pub(in crate::raft) fn reads_wake_at(&self, has_leader: bool) -> Option<Time> {
+        if let Some(question) = &self.reads.question {
+            return Some(question.asked_at.plus(self.config.heartbeat_interval_micros));
+        }
+        let oldest = self.reads.waiting.front()?;
+        let patience = oldest.since.plus(self.reads_patience_micros());
+        Some(if has_leader { self.reads.not_before } else { patience })
+    }
+}

@@ -1,0 +1,123 @@
+//! What both ports do at the door: count who has how many connections, and say once that accepting fails.
+
+use crate::raft::Time;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// An address that has no more than so many connections may use the reserve.
+const FEW: usize = 8;
+/// An episode is over when nothing has failed for so long.
+const EPISODE_MICROS: u64 = 10_000_000;
+/// This part of all places is the reserve: one in so many.
+const RESERVED_ONE_IN: usize = 16;
+
+/// Who counts as one caller: an IPv4 address, or an IPv6 network of 64 bits, which is what one host or customer has.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Caller {
+    /// A host.
+    Host(IpAddr),
+    /// What an address looks like that is no IP address (in a simulation).
+    Other(String),
+}
+
+impl Caller {
+    /// The caller behind `from`, as a listener names it: `host:port`.
+    pub(crate) fn of(from: &str) -> Self {
+        let ip = from.parse::<SocketAddr>().map(|addr| addr.ip().to_canonical());
+        match ip {
+            Ok(IpAddr::V6(ip)) if !ip.is_loopback() => {
+                let network = u128::from(ip) & !u128::from(u64::MAX);
+                Self::Host(IpAddr::V6(Ipv6Addr::from(network)))
+            }
+            Ok(ip) => Self::Host(ip),
+            Err(_) => Self::Other(from.rsplit_once(':').map_or(from, |(host, _)| host).to_owned()),
+        }
+    }
+}
+
+/// Why somebody is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// There are too many connections.
+    All,
+    /// There are too many from its address.
+    Address,
+}
+
+/// A number of places, which one caller cannot take all. The last ones are for callers that have few.
+#[derive(Debug)]
+pub(crate) struct Places {
+    max: usize,
+    per_address_max: usize,
+    taken: usize,
+    by_caller: BTreeMap<Caller, usize>,
+}
+
+impl Places {
+    /// So many, and for one address no more than so many of them.
+    pub(crate) fn new(max: usize, per_address_max: usize) -> Self {
+        Self { max, per_address_max, taken: 0, by_caller: BTreeMap::new() }
+    }
+
+    /// Takes one.
+    pub(crate) fn take(&mut self, caller: &Caller) -> Result<(), Full> {
+        let mine = self.by_caller.get(caller).copied().unwrap_or(0);
+        let reserve = if mine < FEW { 0 } else { self.max / RESERVED_ONE_IN };
+        if self.taken + reserve >= self.max {
+            return Err(Full::All);
+        }
+        if mine >= self.per_address_max {
+            return Err(Full::Address);
+        }
+        self.taken += 1;
+        *self.by_caller.entry(caller.clone()).or_default() += 1;
+        Ok(())
+    }
+
+    /// Gives back one that was taken.
+    pub(crate) fn give_back(&mut self, caller: &Caller) {
+        self.taken -= 1;
+        if let Some(count) = self.by_caller.get_mut(caller) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_caller.remove(caller);
+            }
+        }
+    }
+
+    /// How many are taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken
+    }
+
+    /// Whether nine of ten are taken.
+    pub(crate) fn is_low(&self) -> bool {
+        self.taken * 10 >= self.max * 9
+    }
+}
+
+/// Something that fails again and again for one reason, with successes in between: it is said when it begins, and when it
+/// has been over for a while.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Episode {
+    failures: u64,
+    last: Time,
+}
+
+impl Episode {
+    /// It failed. Whether that is to be said.
+    pub(crate) fn failed(&mut self, now: Time) -> bool {
+        self.failures += 1;
+        self.last = now;
+        self.failures == 1
+    }
+
+    /// It went well. How often it had failed before, if that is over now.
+    pub(crate) fn ended(&mut self, now: Time) -> Option<u64> {
+        let is_over = self.failures > 0 && now.since(self.last) >= EPISODE_MICROS;
+        is_over.then(|| std::mem::take(&mut self.failures))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+use crate::raft::Time;
+use crate::runtime::door::{Caller, Episode, Full, Places};
+
+#[test]
+fn one_caller_cannot_take_all_places() {
+    let mut places = Places::new(160, 100);
+    let (greedy, modest) = (Caller::of("10.0.0.1:1"), Caller::of("10.0.0.2:1"));
+    let taken = (0..1000).take_while(|_| places.take(&greedy).is_ok()).count();
+    assert_eq!((taken, places.take(&greedy)), (100, Err(Full::Address)));
+    // Many callers together can take all but the reserve; who has few still gets in.
+    let crowd = Caller::of("10.0.0.3:1");
+    let taken = (0..1000).take_while(|_| places.take(&crowd).is_ok()).count();
+    assert_eq!((taken, places.take(&crowd)), (50, Err(Full::All)));
+    assert_eq!(places.take(&modest), Ok(()));
+    assert!(places.is_low());
+    places.give_back(&modest);
+    places.give_back(&greedy);
+    assert_eq!((places.taken(), places.take(&greedy)), (149, Ok(())));
+}
+
+#[test]
+fn a_caller_is_an_address_or_a_network_and_never_a_port() {
+    let same = |one: &str, other: &str| assert_eq!(Caller::of(one), Caller::of(other));
+    same("10.0.0.1:1", "10.0.0.1:2");
+    same("10.0.0.1:1", "[::ffff:10.0.0.1]:2");
+    same("[2001:db8::1]:1", "[2001:db8::ffff]:2");
+    same("node-1:1", "node-1:2");
+    for (one, other) in
+        [("10.0.0.1:1", "10.0.0.2:1"), ("[2001:db8::1]:1", "[2001:db8:0:1::1]:1"), ("a:1", "b:1")]
+    {
+        assert_ne!(Caller::of(one), Caller::of(other));
+    }
+}
+
+#[test]
+fn an_episode_is_said_at_its_beginning_and_its_end() {
+    let mut episode = Episode::default();
+    let at = |seconds: u64| Time::new(seconds * 1_000_000);
+    assert_eq!(episode.ended(at(100)), None);
+    assert_eq!([episode.failed(at(100)), episode.failed(at(101))], [true, false]);
+    assert_eq!((episode.ended(at(102)), episode.failed(at(103))), (None, false), "one success is no end");
+    assert_eq!((episode.ended(at(113)), episode.ended(at(114))), (Some(3), None));
+    assert!(episode.failed(at(115)));
+}

@@ -1,0 +1,449 @@
+//! What a node counts about itself, and how it is written for Prometheus (OpenMetrics text).
+//!
+//! Recording is relaxed atomics only: no lock, no allocation, no floating point, so that it may stand on the request path. The
+//! histograms are this module's own for that reason: those of `prometheus-client` take a lock and search their buckets. What is a
+//! mere state (term, indices, queue depths) is not recorded at all but read from [`NodeStatus`] at each scrape.
+
+use crate::raft::RoleName;
+use crate::runtime::status::NodeStatus;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Upper bound of the first bucket, microseconds; each next bound is twice as high.
+const FIRST_BUCKET_MICROS: u64 = 10;
+/// Bounds from 10 µs to 10.5 s, and one bucket for everything above.
+const BUCKETS: usize = 22;
+
+/// What a node counts. Cheap to clone; all clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    instruments: Instruments,
+    registry: Registry,
+}
+
+/// The instruments, by name. Counters and gauges are atomics.
+#[derive(Clone, Debug, Default)]
+pub struct Instruments {
+    /// Time of one vectored write and its sync.
+    pub fsync: Histogram,
+    /// Records in one sync, as a sum: divided by the number of syncs it is the mean group.
+    pub fsync_records: Counter,
+    /// Time to apply one batch of committed entries.
+    pub apply: Histogram,
+    /// From taking a client's write to its answer.
+    pub proposal: Histogram,
+    /// HTTP requests: their number by route and code, their time by route.
+    pub requests: Requests,
+    /// HTTP connections open now.
+    pub connections: Gauge,
+    /// HTTP connections turned away because too many were open.
+    pub connections_refused: Counter,
+    /// Bytes of HTTP requests and answers held, as of the last scrape.
+    pub http_memory: Gauge,
+    /// HTTP requests for which there was no memory, as of the last scrape.
+    pub http_memory_refused: Counter,
+    /// Elections this node stood in.
+    pub elections: Counter,
+    /// Messages to peers that were dropped: queue full, or no connection.
+    pub messages_dropped: Counter,
+    /// Messages from peers that no correct peer sends.
+    pub messages_refused: Counter,
+    /// Bytes sent to peers.
+    pub sent_bytes: Counter,
+    /// Bytes received from peers.
+    pub received_bytes: Counter,
+    /// Snapshots written here.
+    pub snapshots_taken: Counter,
+    /// Snapshots received from a leader.
+    pub snapshots_installed: Counter,
+    /// Snapshots that could not be written, read, stored when a leader sent them, or that a member did not take.
+    pub snapshots_failed: Counter,
+    /// 1 while the disk has no room for another segment of the log.
+    pub disk_full: Gauge,
+    /// Messages waiting to be sent, by peer; see [`Metrics::peer_queue`].
+    peer_queues: Family<[(&'static str, String); 1], Gauge>,
+    state: State,
+}
+
+/// Gauges that are set from [`NodeStatus`] at each scrape.
+#[derive(Clone, Debug, Default)]
+struct State {
+    term: Gauge,
+    is_leader: Gauge,
+    leader: Gauge,
+    commit_index: Gauge,
+    applied_index: Gauge,
+    last_log_index: Gauge,
+    snapshot_index: Gauge,
+    members: Gauge,
+    keys: Gauge,
+    store_bytes: Gauge,
+    revision: Gauge,
+    pending_proposals: Gauge,
+    pending_reads: Gauge,
+    storage_queue: Gauge,
+    event_queue: Gauge,
+    stopped: Gauge,
+    withdrawn: Gauge,
+    members_withdrawn: Gauge,
+}
+
+impl Metrics {
+    /// Fresh instruments, all at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let instruments = Instruments::default();
+        let mut registry = Registry::with_prefix("infinitystore");
+        register_events(&mut registry, &instruments);
+        register_state(&mut registry, &instruments.state);
+        Self(Arc::new(Inner { instruments, registry }))
+    }
+
+    /// The gauge of messages waiting for `peer`. Looked up under a lock: keep it, rather than asking for each message.
+    #[must_use]
+    pub fn peer_queue(&self, peer: &str) -> Gauge {
+        self.peer_queues.get_or_create(&[("peer", peer.to_owned())]).clone()
+    }
+
+    /// Forgets the gauge of a peer that has left.
+    pub fn remove_peer(&self, peer: &str) {
+        self.peer_queues.remove(&[("peer", peer.to_owned())]);
+    }
+
+    /// Everything as OpenMetrics text, with the node's state as `status` has it.
+    #[must_use]
+    pub fn render(&self, status: &NodeStatus) -> String {
+        self.state.set(status);
+        let mut text = String::with_capacity(16 << 10);
+        encode(&mut text, &self.0.registry).expect("writing to a String does not fail");
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Deref for Metrics {
+    type Target = Instruments;
+
+    fn deref(&self) -> &Instruments {
+        &self.0.instruments
+    }
+}
+
+impl State {
+    fn set(&self, status: &NodeStatus) {
+        let replica = &status.replica;
+        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.term.set(number(replica.term.get()));
+        self.is_leader.set(i64::from(replica.role == RoleName::Leader));
+        self.leader.set(replica.leader.map_or(0, |id| number(id.get())));
+        self.commit_index.set(number(replica.commit_index.get()));
+        self.applied_index.set(number(replica.last_applied.get()));
+        self.last_log_index.set(number(replica.last_log.index.get()));
+        self.snapshot_index.set(number(replica.snapshot.index.get()));
+        self.members.set(number(replica.members.len() as u64));
+        self.keys.set(number(replica.keys as u64));
+        self.store_bytes.set(number(replica.store_bytes));
+        self.revision.set(number(replica.revision));
+        self.pending_proposals.set(number(replica.pending_proposals as u64));
+        self.pending_reads.set(number(replica.pending_reads as u64));
+        self.storage_queue.set(number(status.storage_queue as u64));
+        self.event_queue.set(number(status.event_queue as u64));
+        self.withdrawn.set(i64::from(replica.withdrawn.is_some()));
+        let withdrawn = replica.members.iter().filter(|member| member.withdrawn.is_some());
+        self.members_withdrawn.set(number(withdrawn.count() as u64));
+        self.stopped.set(i64::from(status.stopped.is_some()));
+    }
+}
+
+fn register_events(to: &mut Registry, from: &Instruments) {
+    let seconds = || Unit::Seconds;
+    to.register_with_unit(
+        "fsync",
+        "Time of one vectored write to the log and its sync",
+        seconds(),
+        from.fsync.clone(),
+    );
+    to.register("fsync_records", "Log records made durable", from.fsync_records.clone());
+    to.register_with_unit(
+        "apply",
+        "Time to apply one batch of committed entries",
+        seconds(),
+        from.apply.clone(),
+    );
+    to.register_with_unit(
+        "proposal",
+        "From taking a client's write to its answer",
+        seconds(),
+        from.proposal.clone(),
+    );
+    to.register_with_unit("http_request", "Time of HTTP requests", seconds(), from.requests.times());
+    to.register("http_requests", "HTTP requests answered", from.requests.counts());
+    to.register("http_connections", "HTTP connections open now", from.connections.clone());
+    to.register(
+        "http_connections_refused",
+        "HTTP connections turned away: too many were open",
+        from.connections_refused.clone(),
+    );
+    to.register_with_unit(
+        "http_memory",
+        "Memory for HTTP requests and answers under way",
+        Unit::Bytes,
+        from.http_memory.clone(),
+    );
+    to.register(
+        "http_memory_refused",
+        "HTTP requests refused: there was no memory for them",
+        from.http_memory_refused.clone(),
+    );
+    to.register("elections", "Elections this node stood in", from.elections.clone());
+    to.register(
+        "peer_messages_dropped",
+        "Messages to peers that were dropped",
+        from.messages_dropped.clone(),
+    );
+    to.register(
+        "peer_messages_refused",
+        "Messages from peers that no correct peer sends",
+        from.messages_refused.clone(),
+    );
+    to.register("peer_sent_bytes", "Bytes sent to peers", from.sent_bytes.clone());
+    to.register("peer_received_bytes", "Bytes received from peers", from.received_bytes.clone());
+    to.register("peer_queue", "Messages waiting to be sent, by peer", from.peer_queues.clone());
+    to.register("snapshots_taken", "Snapshots written here", from.snapshots_taken.clone());
+    to.register("snapshots_installed", "Snapshots received from a leader", from.snapshots_installed.clone());
+    to.register(
+        "snapshots_failed",
+        "Snapshots that could not be written, read, stored, or that a member did not take",
+        from.snapshots_failed.clone(),
+    );
+    to.register("disk_full", "1 while the disk has no room for another log segment", from.disk_full.clone());
+}
+
+fn register_state(to: &mut Registry, from: &State) {
+    for (name, help, gauge) in [
+        ("term", "Current term", &from.term),
+        ("is_leader", "1 if this node leads", &from.is_leader),
+        ("leader_id", "Member id of the leader; 0 if none is known", &from.leader),
+        ("commit_index", "Index of the last entry known to be committed", &from.commit_index),
+        ("applied_index", "Index of the last entry applied", &from.applied_index),
+        ("last_log_index", "Index of the last entry in the log", &from.last_log_index),
+        ("snapshot_index", "Index of the last entry in the newest snapshot", &from.snapshot_index),
+        ("members", "Members of the cluster, learners included", &from.members),
+        ("keys", "Keys in the store", &from.keys),
+        ("store_bytes", "Bytes of keys and values in the store", &from.store_bytes),
+        ("revision", "Revision of the store", &from.revision),
+        ("pending_proposals", "Writes waiting to be committed", &from.pending_proposals),
+        ("pending_reads", "Reads waiting for a quorum", &from.pending_reads),
+        ("storage_queue", "Writes waiting for the disk", &from.storage_queue),
+        ("event_queue", "Events waiting for the replica", &from.event_queue),
+        ("withdrawn", "1 if this member takes no part any more; see /v1/status", &from.withdrawn),
+        (
+            "members_withdrawn",
+            "Members that take no part any more, as far as this node knows; see /v1/status",
+            &from.members_withdrawn,
+        ),
+        ("stopped", "1 if the node does not serve any more; see /v1/status", &from.stopped),
+    ] {
+        to.register(name, help, gauge.clone());
+    }
+}
+
+/// A distribution of times. Cheap to clone; clones count together.
+#[derive(Clone, Default)]
+pub struct Histogram(Arc<Buckets>);
+
+#[derive(Default)]
+struct Buckets {
+    counts: [AtomicU64; BUCKETS],
+    sum_micros: AtomicU64,
+}
+
+impl Histogram {
+    /// Counts one that took `micros` microseconds.
+    pub fn observe(&self, micros: u64) {
+        self.0.counts[bucket_of(micros)].fetch_add(1, Ordering::Relaxed);
+        self.0.sum_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// How many were counted.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    fn write(&self, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+        let buckets: [(f64, u64); BUCKETS] =
+            std::array::from_fn(|i| (bound_seconds(i), self.0.counts[i].load(Ordering::Relaxed)));
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let sum = self.0.sum_micros.load(Ordering::Relaxed) as f64 / 1e6;
+        encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+}
+
+impl fmt::Debug for Histogram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Histogram({})", self.count())
+    }
+}
+
+impl EncodeMetric for Histogram {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        self.write(&mut encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+/// The first bucket whose bound is not below `micros`: bounds are `10 << i`.
+fn bucket_of(micros: u64) -> usize {
+    let above_first = micros.saturating_sub(1) / FIRST_BUCKET_MICROS;
+    above_first.checked_ilog2().map_or(0, |log| log as usize + 1).min(BUCKETS - 1)
+}
+
+fn bound_seconds(bucket: usize) -> f64 {
+    if bucket == BUCKETS - 1 { f64::MAX } else { (FIRST_BUCKET_MICROS << bucket) as f64 / 1e6 }
+}
+
+/// A route of the HTTP API, for counting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Route {
+    /// `/set`
+    Set,
+    /// `/get`
+    Get,
+    /// `/join`
+    Join,
+    /// `/v1/status`
+    Status,
+    /// `/livez`
+    Live,
+    /// `/readyz`
+    Ready,
+    /// `/metrics`
+    Metrics,
+    /// `/`
+    Help,
+    /// Any other path.
+    Unknown,
+}
+
+const ROUTES: [&str; 9] =
+    ["/set", "/get", "/join", "/v1/status", "/livez", "/readyz", "/metrics", "/", "other"];
+/// Codes that the API answers with; the last slot counts all others.
+const CODES: [&str; 10] = ["200", "400", "404", "405", "408", "409", "413", "500", "503", "other"];
+
+/// Requests by route and code, and their time by route. Clones count together.
+#[derive(Clone, Default)]
+pub struct Requests(Arc<RequestTable>);
+
+#[derive(Default)]
+struct RequestTable {
+    counts: [[AtomicU64; CODES.len()]; ROUTES.len()],
+    times: [Histogram; ROUTES.len()],
+}
+
+impl Requests {
+    /// Counts a request that was answered with `code` after `micros` microseconds.
+    pub fn observe(&self, route: Route, code: u16, micros: u64) {
+        let slot = match code {
+            200 => 0,
+            400 => 1,
+            404 => 2,
+            405 => 3,
+            408 => 4,
+            409 => 5,
+            413 => 6,
+            500 => 7,
+            503 => 8,
+            _ => 9,
+        };
+        self.0.counts[route as usize][slot].fetch_add(1, Ordering::Relaxed);
+        self.0.times[route as usize].observe(micros);
+    }
+
+    fn counts(&self) -> RequestCounts {
+        RequestCounts(self.0.clone())
+    }
+
+    fn times(&self) -> RequestTimes {
+        RequestTimes(self.0.clone())
+    }
+}
+
+impl fmt::Debug for Requests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(ROUTES.iter().zip(&self.0.times)).finish()
+    }
+}
+
+struct RequestCounts(Arc<RequestTable>);
+struct RequestTimes(Arc<RequestTable>);
+
+impl fmt::Debug for RequestCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RequestCounts")
+    }
+}
+
+impl fmt::Debug for RequestTimes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RequestTimes")
+    }
+}
+
+impl EncodeMetric for RequestCounts {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        for (route, counts) in ROUTES.iter().zip(&self.0.counts) {
+            for (code, count) in CODES.iter().zip(counts) {
+                let count = count.load(Ordering::Relaxed);
+                if count > 0 {
+                    let labels = [("route", *route), ("code", *code)];
+                    encoder.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Counter
+    }
+}
+
+impl EncodeMetric for RequestTimes {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        for (route, times) in ROUTES.iter().zip(&self.0.times) {
+            if times.count() > 0 {
+                times.write(&mut encoder.encode_family(&[("route", *route)])?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+#[cfg(test)]
+mod tests;

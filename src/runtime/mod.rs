@@ -1,0 +1,25 @@
+//! What a node runs on: sockets, time, tasks and workers behind [`Env`], and what is counted of them.
+//!
+//! # Code map
+//! - [`Env`] is all that a node needs of its surroundings; `tokio_env` is the one for production.
+//! - `work`: synchronous work with a queue and a thread of its own; `work_task`: the same as a task.
+//! - `watch`: one value that changes. `door`: counts connections, for both ports.
+//! - `metrics`: counters and histograms; `status`: what a node says of itself.
+//!
+//! # Absences
+//! Nothing here knows what a node does with it.
+
+pub(crate) mod door;
+mod env;
+mod metrics;
+mod status;
+mod tokio_env;
+pub(crate) mod watch;
+pub mod work;
+mod work_task;
+
+pub use env::{Env, Listener, until};
+pub use metrics::{Histogram, Instruments, Metrics, Requests, Route};
+pub use status::NodeStatus;
+pub use tokio_env::{TokioEnv, TokioListener};
+pub use work_task::run_as_task;

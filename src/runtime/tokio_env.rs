@@ -1,0 +1,141 @@
+//! The surroundings in production: tokio's sockets, clock and tasks, threads of the operating system, a real disk.
+
+use crate::raft::Time;
+use crate::runtime::env::{Env, Listener};
+use crate::runtime::work::{WorkQueue, Worker, run_on_thread};
+use crate::storage::Disk;
+use rand::TryRngCore;
+use rustix::net::sockopt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::time::Instant;
+
+/// A connection that says nothing is probed after so long, …
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+/// … then every so often, …
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// … and given up after so many probes without an answer.
+const KEEPALIVE_PROBES: u32 = 3;
+/// Sent bytes that nobody acknowledged for so long end the connection, milliseconds.
+const USER_TIMEOUT_MILLIS: u32 = 10_000;
+
+/// Tokio, on a disk `D`. Has to be used within a tokio runtime.
+#[derive(Clone, Debug)]
+pub struct TokioEnv<D> {
+    disk: D,
+    /// Time 0.
+    origin: Instant,
+}
+
+impl<D: Disk> TokioEnv<D> {
+    /// With data on `disk`; its clock starts now.
+    pub fn new(disk: D) -> Self {
+        Self { disk, origin: Instant::now() }
+    }
+}
+
+impl<D: Disk> Env for TokioEnv<D> {
+    type Stream = TcpStream;
+    type Listener = TokioListener;
+    type Disk = D;
+    const THREADS: bool = true;
+
+    fn now(&self) -> Time {
+        Time::new(u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn sleep_until(&self, deadline: Time) -> impl Future<Output = ()> + Send + 'static {
+        let deadline = self.origin.checked_add(Duration::from_micros(deadline.get()));
+        async move {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(task);
+    }
+
+    fn start_worker<W: Worker>(
+        &self,
+        name: &str,
+        worker: W,
+        queue: Arc<WorkQueue<W::Job>>,
+    ) -> io::Result<()> {
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        thread.spawn(move || run_on_thread(worker, &queue)).map(drop)
+    }
+
+    async fn connect(&self, addr: &str) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect(addr).await?;
+        tune(&stream)?;
+        Ok(stream)
+    }
+
+    async fn listen(&self, addr: &str) -> io::Result<TokioListener> {
+        let listener = match addr.strip_prefix(':') {
+            // Both families where the machine has them; IPv4 alone where it has no IPv6.
+            Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
+                Ok(listener) => listener,
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+                Err(_) => TcpListener::bind(format!("0.0.0.0:{port}")).await?,
+            },
+            None => TcpListener::bind(addr).await?,
+        };
+        Ok(TokioListener { listener })
+    }
+
+    async fn host_name(&self) -> String {
+        let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let resolves = !name.is_empty() && lookup_host((name.as_str(), 0)).await.is_ok();
+        if resolves { name } else { "127.0.0.1".to_owned() }
+    }
+
+    fn disk(&self) -> &D {
+        &self.disk
+    }
+
+    fn seed(&self) -> u64 {
+        rand::rngs::OsRng.try_next_u64().expect("the operating system's random generator always answers")
+    }
+}
+
+/// A listening TCP socket.
+#[derive(Debug)]
+pub struct TokioListener {
+    listener: TcpListener,
+}
+
+impl Listener for TokioListener {
+    type Stream = TcpStream;
+
+    async fn accept(&mut self) -> io::Result<(TcpStream, String)> {
+        loop {
+            let (stream, from) = self.listener.accept().await?;
+            // One that is gone already is no failure of the listener.
+            if tune(&stream).is_ok() {
+                return Ok((stream, from.to_string()));
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<String> {
+        Ok(self.listener.local_addr()?.to_string())
+    }
+}
+
+/// No Nagle; and the kernel notices a peer that is gone without a word.
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES)?;
+    #[cfg(target_os = "linux")]
+    sockopt::set_tcp_user_timeout(stream, USER_TIMEOUT_MILLIS)?;
+    Ok(())
+}
