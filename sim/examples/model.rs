@@ -1,4 +1,5 @@
-//! Explores every state of three cores within bounds: `cargo run --release -p sim --example model -- --terms 2 --entries 1 --crashes 1`.
+//! Explores every state of three cores within bounds:
+//! `cargo run --release -p sim --example model -- --terms 2 --entries 1 --crashes 1`.
 
 #[path = "../tests/model/mod.rs"]
 mod model;
@@ -22,20 +23,22 @@ struct Arguments {
     /// What the disks are like.
     #[arg(long, value_enum, default_value_t)]
     disk: Disk,
-    /// Goes through the states in the order of their distance: shorter counterexamples, more memory.
+    /// Goes through the states in the order of their distance: shorter counterexamples, more
+    /// memory.
     #[arg(long)]
     breadth_first: bool,
     /// Threads.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Plants a bug in the cores, by its name in `sim mutants`. Only in the copy that `sim mutants --build` makes.
+    /// Plants a bug in the cores, by its name in `sim mutants`. Only in the copy that
+    /// `sim mutants --build` makes.
     #[arg(long)]
     mutant: Option<String>,
-    /// Instead of checking properties, compares what they speak of with what is found when no more than this is cut away from the
-    /// network. Takes long, and memory.
+    /// Instead of checking properties, explores again with only these cuts of the network, and
+    /// compares everything that properties speak of. Takes long, and much memory.
     #[arg(long, value_enum)]
     compare: Option<Cuts>,
-    /// Stops after so many minutes, which is a failure.
+    /// Stops after this many minutes, which is a failure.
     #[arg(long, default_value_t = 10)]
     minutes: u64,
 }

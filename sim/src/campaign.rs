@@ -11,7 +11,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A part of a campaign, for array jobs: seeds whose distance from the first is `index` modulo `count`.
+/// A part of a campaign, for array jobs: seeds whose distance from the first is `index` modulo
+/// `count`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
     /// Which part, from 0.
@@ -40,20 +41,20 @@ pub struct Campaign {
     pub from: u64,
     /// Which of them are run here.
     pub shard: Shard,
-    /// No new seed is begun after so long.
+    /// No new seed is begun after this time; `None`: no limit.
     pub limit: Option<Duration>,
     /// What drives the replicas.
     pub engine: Engine,
     /// Threads; 0: one for each core.
     pub jobs: usize,
-    /// Only seeds whose cluster begins with so many voters.
+    /// Only seeds whose cluster begins with this number of voters; `None`: all.
     pub voters: Option<usize>,
 }
 
-/// How often a thread tells how far the campaign is.
+/// How often a thread reports how far the campaign is.
 const PROGRESS: Duration = Duration::from_secs(20);
 
-/// What a campaign tells while it runs.
+/// What a campaign reports while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
     /// A seed failed.
@@ -109,10 +110,10 @@ impl fmt::Display for Summary {
 }
 
 impl Campaign {
-    /// How far it is, once so many seeds have been run, or looked at and left out.
+    /// How far it is, once `looked_at` seeds have been run or left out.
     fn progress(&self, looked_at: u64, summary: &Summary) -> String {
         let all = self.seeds.saturating_sub(self.shard.index).div_ceil(self.shard.count);
-        // How many of them have that many voters shows only when all have been looked at.
+        // How many seeds have that many voters is known only when all have been looked at.
         let run = match self.voters {
             Some(voters) => format!(" looked at, {} with {voters} voters run", summary.seeds),
             None => String::new(),
@@ -120,7 +121,8 @@ impl Campaign {
         format!("{looked_at} of {all} seeds{run}, {} violations so far", summary.violations)
     }
 
-    /// Runs it; `report` is given a line for each seed that fails, and one now and then about how far it is.
+    /// Runs it; `report` is given a line for each seed that fails, and one now and then about how
+    /// far it is.
     pub fn run(&self, report: impl Fn(Line) + Sync) -> Summary {
         let jobs = match self.jobs {
             0 => std::thread::available_parallelism().map_or(1, usize::from),

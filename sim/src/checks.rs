@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A property that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which property.
+    /// Name of the property.
     pub check: &'static str,
     /// What was seen.
     pub what: String,
@@ -60,7 +60,8 @@ pub struct Checks {
     votes: BTreeMap<(NodeId, Term), NodeId>,
     /// By index, from 1.
     committed: Vec<Committed>,
-    /// The highest term in which any of them was applied: no leader of that term or an earlier one need have them.
+    /// The highest term in which any machine applied one of them. A leader of that term or an
+    /// earlier one need not have them.
     committed_in: Term,
     /// State hash after each applied index.
     states: BTreeMap<LogIndex, u128>,
@@ -72,13 +73,13 @@ pub struct Checks {
     proposals: BTreeSet<ProposalId>,
     /// The values that clients set, each of which is set once.
     values: QuickSet<Bytes>,
-    /// What each leader last said is committed, in which term.
+    /// The term and commit index that each leader showed last.
     led: BTreeMap<NodeId, (Term, LogIndex)>,
-    /// By what configuration each of them decides what comes next.
+    /// The configuration by which each leader decides what comes next.
     decides_by: BTreeMap<NodeId, (LogId, Membership)>,
     /// Votes and confirmed rounds (queue engine).
     pub quorums: Quorums,
-    /// The last joint state that each of them appended.
+    /// The last joint state that each leader appended.
     joint: BTreeMap<NodeId, LogId>,
     /// What commands have to return.
     pub ledger: Ledger,
@@ -105,7 +106,8 @@ impl Checks {
         LogIndex::new(self.committed.len() as u64)
     }
 
-    /// A machine sends a message: what it says must be durable (Raft figure 2: "updated on stable storage before responding").
+    /// A machine sends a message: what it says must be durable (Raft figure 2: "updated on stable
+    /// storage before responding").
     ///
     /// # Errors
     /// [`Violation`].
@@ -204,7 +206,7 @@ impl Checks {
                 let gone = ahead.iter().filter(|entry| entry.index() > before && entry.index() <= base);
                 gone.into_iter().try_for_each(|entry| self.applied(replica, entry))?;
             }
-            // A snapshot may have taken the place of some.
+            // A snapshot may have replaced some of them.
             for entry in replica.raft().log_range(before, applied) {
                 self.applied(replica, entry)?;
             }
@@ -214,7 +216,7 @@ impl Checks {
         Ok(())
     }
 
-    /// A machine became something.
+    /// A machine has a new role.
     ///
     /// # Errors
     /// [`Violation`].
@@ -225,8 +227,9 @@ impl Checks {
         let id = replica.raft().id();
         let leader = *self.leaders.entry(term).or_insert(id);
         check!("election safety", leader == id, "{leader} and {id} both lead term {term}");
-        // Leader completeness (Raft §5.4) speaks of leaders of higher terms than the one in which an entry was committed: a late
-        // vote may still make a leader of a term that has passed. With log matching, its copy of the last committed entry vouches for the others.
+        // Leader completeness (Raft §5.4) speaks of leaders of higher terms than the one in which
+        // an entry was committed: a late vote may still make a leader of a term that has passed.
+        // With log matching, its copy of the last committed entry vouches for the others.
         let through = self.committed_through();
         if let Some(last) = self.committed.last()
             && replica.raft().term() == term
@@ -295,7 +298,8 @@ impl Checks {
         Ok(())
     }
 
-    /// A machine starts from a snapshot or installed one: the membership that came with it is the one that was committed there.
+    /// A machine starts from a snapshot or installed one: the membership that came with it is the
+    /// one that was committed there.
     ///
     /// # Errors
     /// [`Violation`].
@@ -312,7 +316,7 @@ impl Checks {
         Ok(())
     }
 
-    /// What a machine shows of itself is so.
+    /// The status that a machine shows is true.
     ///
     /// # Errors
     /// [`Violation`].
@@ -345,7 +349,8 @@ impl Checks {
         self.snapshot(raft.id(), last, (at, membership), replica.store())
     }
 
-    /// A snapshot that ends at `last` holds what was committed: the state there, and the membership.
+    /// A snapshot that ends at `last` holds what was committed: the state there, and the
+    /// membership.
     ///
     /// # Errors
     /// [`Violation`].
@@ -369,9 +374,9 @@ impl Checks {
         self.ledger.check_snapshot(who, last.index, store)
     }
 
-    /// A machine was stepped and may lead: what it takes for committed is durable on a majority of each set of voters, and what it
-    /// takes a member to have, that has it. `durable` is what a member's disk holds, or held when it was
-    /// lost; `None`: it never had one.
+    /// A machine was stepped and may lead. Every index that a leader commits is durable on a
+    /// majority of each set of voters, and every match index is durable on that member. `durable`
+    /// is what a member's disk holds, or held when it was lost; `None`: it never had one.
     ///
     /// # Errors
     /// [`Violation`].
@@ -407,22 +412,25 @@ impl Checks {
             return Ok(());
         };
         let committed = LogId::new(commit_term, commit);
-        // Entries of earlier terms are committed with one of the leader's own, never by counting (Raft §5.4.2).
+        // Entries of earlier terms are committed with one of the leader's own, never by counting
+        // (Raft §5.4.2).
         check!(
             "a leader commits its own entries",
             commit_term == term || before.is_none_or(|(before, _)| before != term),
             "{id} leads term {term} and has committed {committed}"
         );
         let (membership, _) = raft.membership_at(commit);
-        // Under a joint state that is committed the next configuration may decide alone, once it is in force: here, or where
-        // the commit index was decided that this leader began with.
+        // Once a joint state is committed, the next configuration may decide alone as soon as it is
+        // in force: on this leader, or on the leader before it, whose commit index this one began
+        // with.
         let decided_here = before.is_some_and(|(before, _)| before == term);
         let outgoing = membership.outgoing.as_ref().filter(|_| decided_here && raft.membership().is_joint());
         for voters in std::iter::once(&membership.voters).chain(outgoing) {
             has_majority(id, term, committed, voters, &durable)?;
         }
-        // A joint state that was in force when this was decided needs both its sets, for its own entry at least: where the next
-        // configuration has been appended since, that may have decided the rest.
+        // A joint state that was in force when this was decided needs both its sets, at least for
+        // its own entry. If the next configuration has been appended since, that one may have
+        // decided the rest.
         let Some((at, joint, is_over)) = decided_by.filter(|(at, ..)| decided_here && at.index <= commit)
         else {
             return Ok(());
@@ -434,14 +442,14 @@ impl Checks {
         Ok(())
     }
 
-    /// Whether somebody has applied this entry.
+    /// Whether any machine has applied this entry.
     fn is_committed(&self, id: LogId) -> bool {
         let position = id.index.get().checked_sub(1).and_then(|it| usize::try_from(it).ok());
         position.and_then(|it| self.committed.get(it)).is_some_and(|it| it.term == id.term)
     }
 
-    /// Notes by what configuration a leader decides from now on. The joint state that it decided by until now, and whether
-    /// another configuration has followed it.
+    /// Notes the configuration by which a leader decides from now on. Returns the joint state by
+    /// which it decided until now, and whether another configuration has followed it.
     fn decides_next(&mut self, raft: &Raft) -> Option<(LogId, Membership, bool)> {
         let (in_force, at) = raft.membership_at(raft.last_log().index);
         let before = match self.decides_by.get(&raft.id()) {
@@ -454,7 +462,8 @@ impl Checks {
         before.filter(|(_, before, _)| before.is_joint())
     }
 
-    /// A leader makes a voter of who has caught up, so that no commit waits until it has (Raft §6).
+    /// A leader promotes a learner only once it has caught up, so that no commit waits for it
+    /// (Raft §6).
     fn promoted(&mut self, raft: &Raft) -> Result<(), Violation> {
         let membership = raft.membership();
         let Some(outgoing) = &membership.outgoing else { return Ok(()) };
@@ -538,7 +547,7 @@ mod tests {
         LogId::new(Term::new(term), LogIndex::new(index))
     }
 
-    /// A replica that starts as one of so many voters; the only one leads at once.
+    /// A replica that starts as one of `voters` voters. A single voter leads at once.
     fn replica(id: NodeId, voters: u64) -> Replica {
         let member = |id: u64| infinitystore::raft::Member {
             name: format!("n{id}"),

@@ -83,7 +83,7 @@ pub struct Clients {
     recorder: Recorder,
     value_bytes: usize,
     last_request: u64,
-    /// Sets whose outcome nobody knows yet: settled from the log at the end.
+    /// Sets of unknown outcome. The log settles them at the end.
     unknown: Vec<(OperationId, Bytes)>,
     /// Operations that were answered.
     answered: u64,
@@ -126,7 +126,8 @@ impl Clients {
         (self.answered, self.unanswered)
     }
 
-    /// When a client wants to ask next, and whom; `None` while it waits, and at the end of its plan.
+    /// When a client wants to ask next, and which machine; `None` while it waits, and at the end of
+    /// its plan.
     #[must_use]
     pub fn next(&self, client: usize) -> Option<(u64, usize)> {
         let client = &self.clients[client];
@@ -222,7 +223,8 @@ impl Clients {
         true
     }
 
-    /// A client's time is up, or its connection broke. `false` if it does not wait for that request any more.
+    /// A client's time is up, or its connection broke. `false` if it does not wait for that request
+    /// any more.
     pub fn give_up(&mut self, client: usize, request: RequestId) -> bool {
         let Some(waiting) = self.clients[client].waiting.filter(|waiting| waiting.request == request) else {
             return false;
@@ -254,8 +256,8 @@ impl Clients {
     }
 }
 
-/// The clients' history must be linearizable, given the committed log. The story learns where each operation took effect, or
-/// which ones nothing explains.
+/// The clients' history must be linearizable, given the committed log. The story learns where each
+/// operation took effect, or which ones nothing explains.
 #[must_use]
 pub fn check_clients(clients: Clients, log: &[Entry], story: Option<&mut Story>) -> Option<Violation> {
     let history = clients.into_history(log);

@@ -14,7 +14,8 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that is `drift_ppm` millionths too fast (or too slow), and starts at `offset` microseconds.
+    /// A clock that is `drift_ppm` millionths too fast (or too slow), and starts at `offset`
+    /// microseconds.
     #[must_use]
     pub fn new(drift_ppm: i64, offset: u64) -> Self {
         let rate_ppm = u64::try_from(1_000_000_i64.saturating_add(drift_ppm).max(1)).unwrap_or(1_000_000);

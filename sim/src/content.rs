@@ -1,12 +1,13 @@
-//! The content of one simulated file: what reads see (the page cache), and what a power loss would leave.
+//! The content of one simulated file: what reads see (the page cache), and what a power loss would
+//! leave.
 //!
-//! Most of a log is fill, and most of a batch is padding behind a stamp: such sectors take up hardly any room, so that a run stays
-//! within the processor's caches.
+//! Most of a log is fill, and most of a batch is padding behind a stamp: such sectors take up
+//! hardly any room, so that a run stays within the processor's caches.
 
 use crate::disk::SECTOR_BYTES;
 use std::collections::VecDeque;
 
-/// What a sector begins with, if it begins with something: the stamp of the log.
+/// Bytes of the log's stamp, with which a sector begins if it is not empty.
 const STAMP_BYTES: usize = 8;
 const ZEROS: [u8; SECTOR_BYTES] = [0; SECTOR_BYTES];
 
@@ -25,7 +26,8 @@ enum Sector {
 struct Old {
     number: usize,
     held: Sector,
-    /// Its fsync failed: nothing will ever write it again by itself. Otherwise it was written, and not synced.
+    /// Its fsync failed, so the system will not write it again. Otherwise it was written, and not
+    /// synced.
     abandoned: bool,
 }
 
@@ -145,8 +147,8 @@ impl Content {
     }
 
     fn put(&mut self, number: usize, bytes: &[u8; SECTOR_BYTES]) {
-        // A sector that is written as it is already is the same whether the write survives or not. But one whose fsync failed is
-        // written again now, whatever it holds.
+        // A sector that is written as it is already is the same whether the write survives or not.
+        // But a sector whose fsync failed is written again now, even with the same content.
         if !self.sectors[number].holds(bytes) {
             let held = std::mem::replace(&mut self.sectors[number], Sector::of(bytes));
             self.remember(number, |_| held);
@@ -206,7 +208,7 @@ impl Content {
         }
     }
 
-    /// The disk holds now what reads see, but for what an earlier failure left out.
+    /// The disk holds now what reads see, except sectors that an earlier failed sync left out.
     pub(crate) fn sync(&mut self) {
         self.olds.retain(|old| old.abandoned);
         self.durable_length = self.length;
@@ -336,8 +338,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
-        /// What reads see is what was written; after a power loss each sector is as it was written or as the disk held it, and
-        /// what was synced (or whose sync failed) is as the disk has to hold it.
+        /// What reads see is what was written; after a power loss each sector is as it was written
+        /// or as the disk held it, and what was synced (or whose sync failed) is as the disk has to
+        /// hold it.
         #[test]
         fn a_file_is_what_the_plainest_model_says(steps in proptest::collection::vec(step(), 1..40)) {
             let (mut content, mut plain) = (Content::default(), Plain::default());

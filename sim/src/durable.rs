@@ -1,7 +1,9 @@
-//! What a machine's disk has to remember: an independent model of the log, fed with the writes that were acknowledged.
+//! What a machine's disk has to remember: an independent model of the log, fed with the writes that
+//! were acknowledged.
 //!
-//! It answers two questions. When a message leaves: is what it says durable? And after a restart: is what was recovered
-//! exactly what was acknowledged, plus perhaps some writes that were under way, in order and none in part?
+//! It answers two questions. When a message leaves: is what it says durable? And after a restart:
+//! is what was recovered exactly what was acknowledged, plus perhaps some writes that were under
+//! way, in order and none in part?
 
 use crate::disk::SimDisk;
 use infinitystore::raft::{HardState, LogId, LogIndex, LogRecords, Restored, Term};
@@ -69,7 +71,7 @@ pub struct WriteSketch {
 }
 
 impl WriteSketch {
-    /// Of these records.
+    /// The sketch of these records.
     #[must_use]
     pub fn of(records: &LogRecords) -> Self {
         Self {
@@ -80,14 +82,16 @@ impl WriteSketch {
         }
     }
 
-    /// The snapshot that came with it did not verify: its marker, and what belongs to it, was left out.
+    /// The snapshot that came with it did not verify: its marker, and what belongs to it, was left
+    /// out.
     pub fn without_snapshot(&mut self) {
         self.snapshot = None;
         self.truncate_from = None;
     }
 
-    /// The process that was to do this has ended: if the snapshot is not on its disk, that was refused as above, and nobody was told;
-    /// if it is, then its marker has to be there as well once the rest is.
+    /// The process that was to make this write has ended. If the snapshot is not on its disk, it
+    /// was refused as above, and the replica was not told. If it is, its marker has to be there as
+    /// well once the rest is.
     pub fn settle_snapshot(&mut self, disk: &SimDisk) {
         if self.snapshot.is_some_and(|last| !disk.has_file(&SnapshotFiles::<SimDisk>::file_name(last))) {
             self.without_snapshot();
@@ -133,7 +137,7 @@ impl DurableModel {
         }
         if let Some(snapshot) = write.snapshot {
             if snapshot > self.snapshot {
-                // One that comes from the leader takes the place of what is truncated.
+                // A snapshot from the leader replaces what is truncated.
                 let is_gone = write.truncate_from.is_some() || self.is_snapshot_damaged;
                 self.older = if is_gone { LogId::ZERO } else { self.snapshot };
                 self.is_snapshot_damaged = false;
@@ -143,7 +147,8 @@ impl DurableModel {
         write.entries.iter().for_each(|id| self.log.put(*id));
     }
 
-    /// A file called so is damaged. Whether that is the newest snapshot, and it can do without.
+    /// The file of that name is damaged. Returns whether it is the newest snapshot and an older one
+    /// will do.
     pub fn damaged(&mut self, name: &OsStr) -> bool {
         if Path::new(name).extension() != Some(OsStr::new("snap")) {
             return false;
@@ -173,7 +178,8 @@ impl DurableModel {
     /// Whether `restored` is what this model holds.
     fn explains(&self, restored: &Restored) -> bool {
         let snapshot = restored.snapshot.as_ref().map_or(LogId::ZERO, |meta| meta.last);
-        // Two snapshots are kept: if the newer one's file cannot be read, the older one and the log between do as well.
+        // Two snapshots are kept: if the newer one's file cannot be read, the older one and the log
+        // between do as well.
         let last = restored.entries.last().map_or(snapshot, |entry| entry.id().max(snapshot));
         restored.hard_state == self.hard_state
             && snapshot <= self.snapshot
@@ -184,7 +190,8 @@ impl DurableModel {
             })
     }
 
-    /// Compares what was recovered with what was acknowledged; `under_way` are the writes of the batch that was being written.
+    /// Compares what was recovered with what was acknowledged; `under_way` are the writes of the
+    /// batch that was being written.
     ///
     /// # Errors
     /// What is missing, or should not be there.

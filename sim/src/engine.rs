@@ -12,7 +12,8 @@ pub enum Engine {
     /// The replicas themselves, over an event queue: for volume.
     #[default]
     Queue,
-    /// Whole nodes, with driver, transport and HTTP server, as tasks of madsim: for everything above the replica.
+    /// Whole nodes, with driver, transport and HTTP server, as tasks of madsim: for everything
+    /// above the replica.
     Madsim,
 }
 

@@ -48,7 +48,7 @@ fn settings(rng: &mut SmallRng) -> Settings {
     let spread_max = u32::try_from(election_timeout_micros / 3 / delay_max_micros).unwrap_or(u32::MAX);
     let link_spread = (*pick(rng, &[1, 1, 4, 20])).min(spread_max.max(1));
     let value_bytes = *pick(rng, &[12, 12, 100, 2_000]);
-    // Where values are large, the last of so many chunks would not arrive before the end.
+    // If values are large, the last of that many chunks would not arrive before the end.
     let small_chunk_bytes = if value_bytes > 100 { 500 } else { rng.random_range(16..64) };
     Settings {
         delay_min_micros,
@@ -80,14 +80,16 @@ fn settings(rng: &mut SmallRng) -> Settings {
         torn_files_max: 0,
         keys: *pick(rng, &[1, 2, 5, 12]),
         value_bytes,
-        // Somebody has to live to see an answer: to the leader, to a majority, and back.
+        // Some client has to wait long enough for an answer: to the leader, to a majority, and
+        // back.
         client_timeout_micros: (*pick(rng, &[100 * MILLI, 300 * MILLI, SECOND, 3 * SECOND, 8 * SECOND]))
             .max(8 * delay_max_micros),
         settle_max_micros: *pick(rng, &[0, 0, 300, 3 * MILLI, 15 * MILLI]),
     }
 }
 
-/// Limits that are far away usually, and near in some runs. Of a stream of their own: so nothing else changes with them.
+/// Limits that few runs reach, made small in some runs. They are drawn from a stream of their own,
+/// so that nothing else changes with them.
 fn small_limits(seed: u64, settings: &mut Settings) {
     let mut rng = stream(seed, Stream::Schedule, 2);
     settings.log_tail_bytes = *pick(&mut rng, &[0, 0, 1, 1_000]);
@@ -95,7 +97,8 @@ fn small_limits(seed: u64, settings: &mut Settings) {
     settings.pending_write_bytes_max = *pick(&mut rng, &[0, 0, 0, few]);
     settings.apply_entries_max = *pick(&mut rng, &[0, 0, 0, 0, 1, 3]);
     settings.apply_bytes_max = *pick(&mut rng, &[0, 0, 0, 0, 1, 500]);
-    // A few entries: what a laggard lacks is soon gone from memory, whether a snapshot covers it or not.
+    // A few entries: what a laggard lacks is soon gone from memory, whether a snapshot covers it or
+    // not.
     let entry = settings.value_bytes as u64 + 80;
     let short = *pick(&mut rng, &[0, 0, 0, 6 * entry]);
     settings.log_bytes_max = settings.log_bytes_max.max(short);
@@ -155,7 +158,8 @@ fn clients(
         .collect()
 }
 
-/// Which kinds of faults a run has, and how many of each: drawn anew for each seed, so that some runs have one kind only.
+/// Which kinds of faults a run has, and how many of each: drawn anew for each seed, so that some
+/// runs have one kind only.
 fn faults(
     rng: &mut SmallRng,
     voters: usize,
@@ -230,10 +234,12 @@ fn cut(rng: &mut SmallRng, slots: usize) -> Cut {
     }
 }
 
-/// Series of faults that follow whoever leads, or one machine: what single strikes at random hardly ever bring about.
+/// Series of faults that follow the machine that leads, or one machine. They bring about what
+/// single faults at random hardly ever do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Attack {
-    /// The leader is cut off, alone or with another, for about as long as the others need to notice.
+    /// The leader is cut off, alone or with another, for about as long as the others need to
+    /// notice.
     Flapping,
     /// The leader stops, and comes back before or after the others have elected another.
     Decapitation,
@@ -247,7 +253,8 @@ enum Attack {
     ShortLives,
     /// Two machines lead by turns, and what one of them appends in the meantime is void.
     PingPong,
-    /// The leader of two leaves, is not heard, and stops: only itself may hold the entry that removes it.
+    /// The leader of two leaves, is not heard, and stops: only itself may hold the entry that
+    /// removes it.
     Parting,
 }
 
@@ -279,7 +286,8 @@ fn attacks(
         if !rng.random_bool(share) {
             continue;
         }
-        // Answers that come long after they were asked for do the most harm to who was somebody else then.
+        // Answers that come long after their questions do the most harm to a machine whose role has
+        // changed since.
         if matches!(attack, Attack::ShortLives | Attack::PingPong) && rng.random_bool(0.7) {
             settings.duplicate_ppm = settings.duplicate_ppm.max(200_000);
             settings.straggler_max_micros = 3 * SECOND;
@@ -319,7 +327,7 @@ struct Assault<'a> {
 }
 
 impl Assault<'_> {
-    /// Strikes once. How long until the next time, in microseconds.
+    /// Strikes once. Returns the time until the next strike, microseconds.
     fn strike(&mut self, attack: Attack) -> u64 {
         match attack {
             Attack::Flapping => self.flapping(),

@@ -1,5 +1,6 @@
-//! Maps by what may be long: values of some thousand bytes. The hasher of the standard library withstands whoever chooses keys to
-//! collide, which nobody does here, and takes several times as long.
+//! Maps whose keys may be long: values of some thousand bytes. The hasher of the standard library
+//! withstands an attacker who chooses keys to collide. There is none here, and that hasher takes
+//! several times as long.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};

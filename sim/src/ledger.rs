@@ -1,9 +1,11 @@
-//! What commands have to return: a model of the state machine over the committed log, as plain as can be.
+//! What commands have to return: a model of the state machine over the committed log, as plain as
+//! can be.
 //!
-//! Every committed entry is applied here once, to maps of the standard library. From that follows what each
-//! machine's store has to hold at each index, and what each answer has to say: revisions, versions, whether a
-//! deleted key existed, the count of keys and the sum of their bytes. What was answered as not appended must
-//! be in no committed log; what was answered as done must be there, once, where the answer can have seen it.
+//! Every committed entry is applied here once, to maps of the standard library. This gives what
+//! each store has to hold at each index, and what each answer has to say: revisions, versions,
+//! whether a deleted key existed, the count of keys and the sum of their bytes. A write that was
+//! answered as not appended must be in no committed log. A write that was answered as done must be
+//! there once, where the answer can have seen it.
 
 use crate::checks::{Violation, check};
 use crate::hashing::QuickMap;
@@ -13,7 +15,7 @@ use infinitystore::raft::{Entry, EntryKind, LogIndex, NodeId};
 use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Level, RequestId, decode_proposal};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Clients' keys begin so, and their values are set once.
+/// The keys of clients begin with this. Each of their values is set once.
 const CLIENT_KEY: &[u8] = b"key";
 
 /// A value, or that there is none, from some index on.
@@ -22,22 +24,23 @@ type Since = (LogIndex, Option<Versioned>);
 /// A committed entry, and the state after it.
 #[derive(Clone, Debug, Default)]
 struct Step {
-    /// Whose command it is, what it does, and what it has to return.
+    /// The member whose command it is, the operation, and what it has to return.
     command: Option<(NodeId, Op, Outcome)>,
-    /// Whether somebody was told of it.
+    /// Whether a client was told that it is done.
     is_told: bool,
     revision: u64,
     keys: usize,
     bytes: u64,
 }
 
-/// Something that somebody asked of a machine and waits for.
+/// A request that a machine was asked and has not answered.
 #[derive(Clone, Debug)]
 struct Asked {
     request: ClientRequest,
     /// The member that was asked.
     origin: NodeId,
-    /// What it has to see: everything up to here was committed by then, or (for a local read) applied.
+    /// What it has to see: everything up to here was committed by then, or (for a local read)
+    /// applied.
     committed: LogIndex,
 }
 
@@ -53,7 +56,7 @@ pub struct Ledger {
     waiting: QuickMap<RequestId, Asked>,
     /// Values that were asked to be set, with their keys.
     asked: QuickMap<Bytes, Bytes>,
-    /// Values of which clients were told that they are not set, and never will be.
+    /// Values whose clients were told that they are not set, and never will be.
     denied: BTreeSet<Bytes>,
     /// By origin and key: deletions that may be committed, those that were refused not counted.
     deletions: QuickMap<(NodeId, Bytes), u64>,
@@ -115,7 +118,7 @@ impl Ledger {
         }
     }
 
-    /// A committed command of a client is one that somebody asked for, of that machine, and was not refused.
+    /// A committed command of a client was asked for, of that machine, and was not refused.
     fn was_asked(&mut self, origin: NodeId, index: LogIndex, op: &Op) -> Result<(), Violation> {
         if !op.key().starts_with(CLIENT_KEY) || self.asked.is_empty() && self.deletions.is_empty() {
             return Ok(());
@@ -151,7 +154,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Somebody asks the member `origin`, which has applied everything up to `applied`, for something.
+    /// The member `origin`, which has applied everything up to `applied`, is asked for something.
     pub fn asked(&mut self, id: RequestId, origin: NodeId, request: &ClientRequest, applied: LogIndex) {
         let mut committed = LogIndex::new(self.steps.len() as u64);
         match request {
@@ -237,8 +240,9 @@ impl Ledger {
         Ok(())
     }
 
-    /// A write is answered as done: it is in the committed log once, after everything that was committed when it was asked for, and
-    /// where the machine that answers has applied it; and it returned what it had to.
+    /// A write is answered as done. It is in the committed log once, after everything that was
+    /// committed when it was asked for; the machine that answers has applied it; and it returned
+    /// what it had to.
     fn written(
         &mut self,
         asked: &Asked,
@@ -268,7 +272,8 @@ impl Ledger {
         Err(Violation { check: "what a write returns", what })
     }
 
-    /// A read is answered: it is a state that the key was in after it was asked for, and that the machine has applied.
+    /// A read is answered: it is a state that the key was in after it was asked for, and that the
+    /// machine has applied.
     fn read(
         &self,
         asked: &Asked,

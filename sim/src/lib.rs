@@ -1,14 +1,17 @@
-//! The simulator of InfinityStore: its layers, unchanged, over simulated disks, networks and clocks. One seed decides everything; a
-//! failure is one seed, one command.
+//! The simulator of InfinityStore: its layers, unchanged, over simulated disks, networks and
+//! clocks. One seed decides everything; a failure is one seed, one command.
 //!
 //! # Code map
 //! - `schedule` is what strikes and what clients ask, as data; `streams` is all other randomness.
-//! - `disk` (with `content`), `network`, `clock` are the surroundings; `clients`, `checks`, `durable` judge, in both engines alike; `service`
-//!   says what clients may expect while faults last, `pace` how soon, and at what cost.
+//! - `disk` (with `content`), `network`, `clock` are the surroundings; `clients`, `checks`,
+//!   `durable` judge, in both engines alike; `service` says what clients may expect while faults
+//!   last, `pace` how soon, and at what cost.
 //! - `marks` and `paths` say what a campaign has met.
-//! - `queue` drives replicas over an event queue; `madsim_engine` drives whole nodes; `engine` chooses.
+//! - `queue` drives replicas over an event queue; `madsim_engine` drives whole nodes; `engine`
+//!   chooses.
 //! - `story` is what the `report` page shows of a run.
-//! - `campaign`, `minimise`, `trace`, `outcome`: many seeds, small schedules, what is left of a run.
+//! - `campaign`, `minimise`, `trace`, `outcome`: many seeds, small schedules, what is left of a
+//!   run.
 
 #[cfg(not(any(madsim, doc, doctest)))]
 compile_error!(

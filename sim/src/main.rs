@@ -18,7 +18,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Where pages are written.
 const REPORTS: &str = "target/sim-reports";
-/// A campaign writes so many, at most.
+/// Pages that a campaign writes, at most.
 const REPORTS_MAX: usize = 5;
 
 /// Runs InfinityStore through simulated faults. One seed decides everything.
@@ -45,13 +45,13 @@ enum Command {
         /// Only every Nth seed, for array jobs: `I/N`, with I from 0 to N-1.
         #[arg(long, default_value = "0/1")]
         shard: Shard,
-        /// Stops after so many minutes, whatever is left.
+        /// Begins no seed after this many minutes.
         #[arg(long)]
         minutes: Option<u64>,
         /// Threads; 0: one for each core.
         #[arg(long, default_value_t = 0)]
         jobs: usize,
-        /// Only seeds whose cluster begins with so many voters.
+        /// Only seeds whose cluster begins with this number of voters.
         #[arg(long)]
         voters: Option<usize>,
         /// Where the pages of the first failing seeds go.
@@ -80,7 +80,8 @@ enum Command {
         #[arg(long)]
         out: Option<PathBuf>,
     },
-    /// Plants one bug after the other (sim/mutants/*.patch), and says after how many seeds which check finds it.
+    /// Plants one bug after the other (sim/mutants/*.patch), and says which check finds it after
+    /// how many seeds.
     Mutants(mutants::Options),
     /// Makes a failing schedule small, and writes it to a file.
     Minimise {

@@ -1,4 +1,5 @@
-//! Makes a failing schedule small: drops parts of it as long as the same check still fails (delta debugging, Zeller 1999).
+//! Makes a failing schedule small: drops parts of it as long as the same check still fails (delta
+//! debugging, Zeller 1999).
 
 use crate::engine::Engine;
 use crate::outcome::Outcome;
@@ -20,8 +21,8 @@ impl Default for Budget {
     }
 }
 
-/// The smallest schedule found that violates the same check as `schedule`, and how many runs it took; `None` if
-/// `schedule` violates nothing.
+/// The smallest schedule found that violates the same check as `schedule`, and how many runs it
+/// took; `None` if `schedule` violates nothing.
 #[must_use]
 pub fn minimise(engine: Engine, schedule: &Schedule, budget: Budget) -> Option<(Schedule, usize)> {
     let check = engine.run(schedule.clone(), false).violation?.check;

@@ -1,4 +1,4 @@
-//! The simulated network: who reaches whom, and how long it takes.
+//! The simulated network: which machines reach each other, and how long a message takes.
 
 use crate::schedule::{Cut, Settings};
 use rand::Rng;
@@ -19,7 +19,8 @@ pub struct Network {
     cuts: Vec<ActiveCut>,
     /// Extra delay of each machine, and until when.
     slow: Vec<(u64, u64)>,
-    /// How much slower than the fastest each link is, by sender and receiver; drawn when it is first needed.
+    /// How much slower than the fastest each link is, by sender and receiver; drawn when it is
+    /// first needed.
     factors: Vec<u64>,
     /// Faults are over.
     calm: bool,
@@ -67,7 +68,7 @@ impl Network {
         !self.cuts.iter().any(|active| severs(&active.cut, self.slots, from, to))
     }
 
-    /// Whom the messages of each machine do not reach now, as bits.
+    /// For each machine the machines that its messages do not reach now, as bits.
     #[must_use]
     pub fn severed(&mut self, now: u64) -> Vec<u32> {
         self.cuts.retain(|cut| cut.until > now);

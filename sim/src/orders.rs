@@ -1,15 +1,16 @@
 //! What operators order, and what became of it: changes of membership and transfers of leadership.
 //!
-//! Done means done: the change is committed, after it was asked for and before it is answered. Refused means not done: nobody becomes a
-//! member, and no member leaves, unless somebody asked for it and was not refused. Beside that each committed
-//! configuration has to follow from the one before it (Dissertation §4.3).
+//! Done means done: the change is committed, after it was asked for and before it is answered.
+//! Refused means not done: a node becomes a member, or a member leaves, only if that was asked for
+//! and not refused. Beside that each committed configuration has to follow from the one before it
+//! (Dissertation §4.3).
 
 use crate::checks::{Violation, check};
 use infinitystore::raft::{Change, LogId, LogIndex, Membership, NodeId, Promotion, RoleName, StoreId, Term};
 use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Replica, RequestId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// How often something was asked for, and refused for certain.
+/// How often something was asked for, and certainly refused.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     asked: u64,
@@ -20,23 +21,24 @@ struct Tally {
 #[derive(Clone, Debug)]
 struct Order {
     request: ClientRequest,
-    /// Everything up to here was committed by then.
+    /// The commit index when it was asked.
     committed: LogIndex,
     /// The term of the leader that was asked.
     term: Term,
 }
 
-/// A change that was answered as done, by a replica that had committed more than anybody had applied.
+/// A change that was answered as done by a replica that had committed more than any machine had
+/// applied.
 #[derive(Clone, Debug)]
 struct Promise {
-    /// Who answered.
+    /// The member that answered.
     by: NodeId,
     change: Change,
-    /// The member that it is to have added.
+    /// The member that the change added, by that answer.
     added: Option<NodeId>,
-    /// It was asked for when everything up to here was committed.
+    /// The commit index when it was asked for.
     after: LogIndex,
-    /// And answered when everything up to here was.
+    /// The commit index when it was answered.
     through: LogIndex,
 }
 
@@ -44,13 +46,13 @@ struct Promise {
 #[derive(Debug, Default)]
 pub struct Orders {
     waiting: HashMap<RequestId, Order>,
-    /// Answers that are judged once everything is known that was committed by then.
+    /// Answers that are judged once everything that was committed when they came is known.
     promised: Vec<Promise>,
     joins: BTreeMap<StoreId, Tally>,
     removals: BTreeMap<NodeId, Tally>,
     /// Every configuration that was committed, in order.
     configurations: Vec<(LogId, Membership)>,
-    /// Members that are no members any more.
+    /// Ids that are no members any more.
     left: BTreeSet<NodeId>,
 }
 
@@ -82,8 +84,9 @@ impl Orders {
         leaves.iter().for_each(|id| count(self.removals.entry(*id).or_default()));
     }
 
-    /// An answer to the operator. Somebody has applied everything up to `committed`; the replica that answers may know of
-    /// more that is committed, and answers a change then, before anybody applies it.
+    /// An answer to the operator. Some machine has applied everything up to `committed`. The
+    /// replica that answers may know of more that is committed, and may answer a change before any
+    /// machine applies it.
     ///
     /// # Errors
     /// [`Violation`].
@@ -160,7 +163,7 @@ impl Orders {
         Ok(())
     }
 
-    /// An order was refused: what is committed needs another one.
+    /// An order was refused: if its effect is committed, another order has to explain it.
     fn refused(&self, request: &ClientRequest) -> Result<(), Violation> {
         let ClientRequest::ChangeMembership(change) = request else { return Ok(()) };
         if let Change::AddMember { member, .. } = change {
@@ -202,7 +205,7 @@ impl Orders {
             })?;
             let left: Vec<NodeId> =
                 before.members.keys().filter(|id| !next.members.contains_key(id)).copied().collect();
-            // Where operators are not recorded there is nothing to compare.
+            // If the orders are not recorded there is nothing to compare.
             if !self.joins.is_empty() || !self.removals.is_empty() {
                 for (id, member) in next.members.iter().filter(|(id, _)| !before.members.contains_key(id)) {
                     let tally = self.joins.get(&member.store_id).copied().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Rare paths of the product, told by what it shows: coverage marks say whether a campaign met them.
+//! Rare paths of the product, recognised by what it shows. Coverage marks say whether a campaign
+//! met them.
 
 use crate::marks::Marks;
 use infinitystore::raft::{Entry, LogId, LogIndex, RoleName, Term};
@@ -10,7 +11,8 @@ use infinitystore::storage::RecoveryNote;
 pub struct Shown {
     /// The last index it had applied.
     pub applied: LogIndex,
-    /// Entries that were in memory before the last step, and may have left it with that. Where the log in memory is short.
+    /// Entries that were in memory before the last step, and may have left it in that step. Kept
+    /// only in runs in which the log in memory is short.
     pub ahead: Vec<Entry>,
     before: Option<Before>,
 }

@@ -1,8 +1,8 @@
 //! The report of a run: one HTML page that needs nothing else.
 //!
-//! The page draws what [`Story`] tells: `report/page.html`, `page.css` and `page.js` are put together with the data, as JSON.
-//! Its size is bounded: where a run has more messages than [`MESSAGES_MAX`], heartbeats are left out first, then the texts of the oldest ones, and the
-//! page says so.
+//! The page draws what [`Story`] tells: `report/page.html`, `page.css` and `page.js` are put
+//! together with the data, as JSON. Its size is bounded: if a run has more messages than
+//! [`MESSAGES_MAX`], heartbeats are left out first, then the oldest messages, and the page says so.
 
 use crate::engine::Engine;
 use crate::outcome::Outcome;
@@ -40,7 +40,8 @@ pub fn page(subject: &Subject<'_>, outcome: &mut Outcome) -> String {
     let data = data.replace('<', "\\u003c");
     let title = escape(&format!("{} · {}", subject.name, subject.engine));
     let mut page = String::with_capacity(data.len() + HTML.len() + STYLE.len() + SCRIPT.len());
-    // Each marker is replaced where it stands in the template, and nothing is looked for in what was put in.
+    // Each marker is replaced where it stands in the template, and nothing is looked for in what
+    // was put in.
     let mut rest = HTML;
     while let Some(start) = rest.find("{{") {
         let end = start + rest[start..].find("}}").expect("the template closes its markers") + 2;
@@ -72,7 +73,7 @@ pub fn write(subject: &Subject<'_>, path: &Path) -> io::Result<Outcome> {
     Ok(outcome)
 }
 
-/// Where a page is written if nobody says where.
+/// Where a page is written by default.
 #[must_use]
 pub fn default_path(directory: &Path, engine: Engine, seed: u64) -> PathBuf {
     directory.join(format!("{engine}-{seed}.html"))

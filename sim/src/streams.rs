@@ -1,4 +1,5 @@
-//! Randomness: one seed, separate streams, so that one more draw of the network does not reshuffle the disks.
+//! Randomness: one seed, separate streams, so that one more draw of the network does not reshuffle
+//! the disks.
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;

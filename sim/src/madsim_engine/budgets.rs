@@ -1,4 +1,5 @@
-//! What a node may hold, derived from its configuration: files and bytes on its disk, descriptors, connections. Looked at all the time.
+//! What a node may hold, derived from its configuration: files and bytes on its disk, descriptors,
+//! connections. The engine looks at it all the time.
 
 use crate::checks::Violation;
 use crate::madsim_engine::now;
@@ -6,19 +7,23 @@ use crate::madsim_engine::world::World;
 use crate::schedule::SECOND;
 use std::collections::VecDeque;
 
-/// Snapshots after which a segment that was full before the first of them is gone: two are kept, one is written, one is sent.
+/// Snapshots after which a segment that was full before the first of them is gone: two are kept,
+/// one is written, one is sent.
 const SNAPSHOTS: usize = 4;
-/// A write takes at most so much more than its entries: its block, and a spare part of the segment.
+/// Bytes that a write takes beside its entries, at most: its block, and a spare part of the
+/// segment.
 const WRITE_BYTES: u64 = 4096 + 512;
-/// Files that are no segments: identity, incarnation, lock, two snapshots, one being written, one being received, a torn tail.
+/// Files that are no segments: identity, incarnation, lock, two snapshots, one being written, one
+/// being received, a torn tail.
 const OTHER_FILES: u64 = 14;
-/// Segments beside those that hold what has to be held: the one being written, spares, one that is being given up.
+/// Segments beside those that hold what has to be held: the one being written, spares, one that is
+/// being given up.
 const SEGMENTS: u64 = 10;
 /// Descriptors beside those of segments.
 const HANDLES: u64 = 16;
 /// Torn tails that are kept: four, and the next while it is written.
 const TORN_TAILS: u64 = 5;
-/// How long it may be above: what is removed is removed by a worker that may be slow.
+/// How long a node may be above its budget: the worker that removes files may be slow.
 const PATIENCE_MICROS: u64 = 3 * SECOND;
 
 /// What a process has written.
@@ -26,19 +31,19 @@ const PATIENCE_MICROS: u64 = 3 * SECOND;
 pub(in crate::madsim_engine) struct Written {
     /// Bytes in all, with what was there at its start.
     pub bytes: u64,
-    /// How many there were at each of the last snapshots.
+    /// `bytes` at each of the last snapshots.
     at_snapshots: VecDeque<u64>,
     /// Since when its disk holds too much.
     above_since: Option<u64>,
 }
 
 impl Written {
-    /// Of a process that finds so much.
+    /// For a process that finds `bytes` on its disk.
     pub(in crate::madsim_engine) fn from(bytes: usize) -> Self {
         Self { bytes: bytes as u64, ..Self::default() }
     }
 
-    /// So many bytes of entries are to be written.
+    /// A write with `bytes` of entries is asked for.
     pub(in crate::madsim_engine) const fn write(&mut self, bytes: u64) {
         self.bytes += bytes + WRITE_BYTES;
     }
@@ -51,7 +56,7 @@ impl Written {
         self.at_snapshots.push_back(self.bytes);
     }
 
-    /// What the log may hold still.
+    /// Bytes that the log may still hold.
     fn live(&self) -> u64 {
         let gone = if self.at_snapshots.len() == SNAPSHOTS { self.at_snapshots[0] } else { 0 };
         self.bytes - gone

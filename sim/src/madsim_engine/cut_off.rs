@@ -1,5 +1,5 @@
-//! A part of the exam: one member cannot be reached by the others, and they not by it. It says that it is not ready; whoever
-//! is to be joined at its address is refused in time, and keeps nobody else waiting.
+//! A part of the exam: one member and the others cannot reach each other. The member says that it
+//! is not ready. A join at its address is refused in time, and keeps no other join waiting.
 
 use crate::madsim_engine::exam::ask;
 use crate::madsim_engine::http::Request;
@@ -12,7 +12,8 @@ use crate::schedule::{Cut, MILLI, SECOND};
 const CUT_MICROS: u64 = 120 * SECOND;
 /// `/readyz` waits for a quorum for one second; the rest is for the way.
 const READY_MICROS: u64 = 2 * SECOND;
-/// What needs no answer of the lost member takes less than a fraction of what waiting for it takes.
+/// A request that needs no answer of the lost member takes at most this, a fraction of the time
+/// that waiting for it takes.
 const BESIDE_MICROS: u64 = SECOND;
 
 impl Run {
@@ -55,7 +56,7 @@ impl Run {
         }
         let addr = self.shared.lock().machines[lost].raft_addr();
         let join = |name: &str, addr: &str| Request::post(format!("/join?nodeid={name}&nodeaddr={addr}"), "");
-        // Two at once under one name, which nobody answers.
+        // Two at once under one name, at an address where no node answers.
         let mut joins = Vec::new();
         for _ in 0..2 {
             let (shared, request) = (self.shared.clone(), join("somebody", &addr));
@@ -72,7 +73,8 @@ impl Run {
             let answer = joined.await.map_err(|error| error.to_string())??;
             same("a join at an address where nobody answers", &answer.code, &500)?;
         }
-        // What was passed on may be carried out, whatever becomes of whoever passed it on.
+        // A join that was passed on may be carried out, even if the member that passed it on is cut
+        // off.
         let (shared, request) = (self.shared.clone(), join("somebody", &addr));
         let passed_on = madsim::task::spawn(async move { ask(&shared, other, &request).await });
         sleep_until(now() + 500 * MILLI).await;

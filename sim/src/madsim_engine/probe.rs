@@ -1,5 +1,6 @@
-//! Clients that each have keys of their own, so that they know what every answer has to be: they ask one node after the other,
-//! with awkward text, new and old connections, several requests at once, and both levels of reading.
+//! Clients that each have keys of their own, so that they know what every answer has to be: they
+//! ask one node after the other, with awkward text, new and old connections, several requests at
+//! once, and both levels of reading.
 
 use crate::checks::Violation;
 use crate::madsim_engine::http::{Answer, Http, NoAnswer, Request};
@@ -17,7 +18,7 @@ const PAUSE_MICROS: u64 = 800 * MILLI;
 /// Streams of the seed are told apart by this.
 const FIRST_STREAM: u64 = 1_000;
 
-/// A key that nobody else writes.
+/// A key that no other client writes.
 #[derive(Debug)]
 struct Register {
     key: String,
@@ -127,7 +128,8 @@ impl Prober {
         // No write may be larger than what may be appended and not committed.
         let settings = self.shared.lock().schedule.settings.clone();
         let most = if settings.uncommitted_bytes_max > 0 { 4_000 } else { 66_000 };
-        // Nor does one fit into a snapshot that has to arrive in time, chunk by chunk, where those are tiny.
+        // Nor does one fit into a snapshot that has to arrive in time, chunk by chunk, where those
+        // are tiny.
         let bytes = most.min(50 * settings.snapshot_chunk_bytes);
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let large = format!("{}{}", "v".repeat(bytes), text::awkward(&mut self.rng));
@@ -161,7 +163,8 @@ impl Prober {
         text::value(&mut self.rng, self.values)
     }
 
-    /// Asks for all of `steps` at once on one connection; says what was not answered as it has to be where all is well.
+    /// Asks for all of `steps` at once on one connection; says what was not answered as it has to
+    /// be where all is well.
     async fn ask(&mut self, slot: usize, steps: Vec<Step>) -> Option<String> {
         let timeout = self.shared.lock().schedule.settings.client_timeout_micros;
         let give_up = now() + (timeout * 5 / 4 + 100 * MILLI) * steps.len() as u64;
@@ -279,8 +282,8 @@ impl Prober {
         }
     }
 
-    /// A process answers a read: what it says was written, and not replaced before the read began, nor for this process before
-    /// that.
+    /// A process answers a read: what it says was written, and not replaced before the read began,
+    /// nor for this process before that.
     fn compare(&mut self, is_local: bool, process: (usize, u32), through: usize, value: &Option<String>) {
         let register = &mut self.register;
         let shown = register.shown.get(&process).copied().unwrap_or(0);

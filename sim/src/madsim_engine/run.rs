@@ -43,8 +43,9 @@ pub(in crate::madsim_engine) struct Run {
     pub revert: RefCell<Option<Revert>>,
 }
 
-/// Runs the first 20 seconds of a schedule to their end, or to the first violation; an assertion of the product that fails is
-/// one too. On a thread of its own, since madsim wants a fresh one for each run.
+/// Runs the first 20 seconds of a schedule to their end, or to the first violation; an assertion of
+/// the product that fails is one too. On a thread of its own, since madsim wants a fresh one for
+/// each run.
 #[must_use]
 pub fn run(schedule: Schedule, verbose: bool) -> Outcome {
     on_a_thread(shortened(schedule), verbose)
@@ -69,14 +70,15 @@ fn simulate(schedule: Schedule, verbose: bool) -> Outcome {
     let runtime = Runtime::with_seed_and_config(schedule.seed, madsim::Config::default());
     let shared = Shared::new(schedule, verbose);
     let clock = OnceCell::new();
-    // madsim hands a panic of any task on to whoever runs them all.
+    // madsim hands a panic of any task on to the caller that runs them all.
     let panicked = catch_unwind(AssertUnwindSafe(|| runtime.block_on(live(&shared, &clock)))).err();
     if let Some(panic) = panicked {
         shared.lock().judge(Err(Violation::of_panic(&*panic)));
     }
     let at = clock.get().map_or(0, micros);
     let mut world = shared.take();
-    // Whatever tasks are left go before what they share: without a world they look for nothing, least of all for the time.
+    // Whatever tasks are left go before what they share: without a world they look for nothing,
+    // least of all for the time.
     drop(runtime);
     let operations = world.clients.counts();
     let trace_hash = world.trace.hash();
@@ -163,7 +165,8 @@ impl Run {
         let mut upkeep = upkeep(&self.shared.lock().schedule).into_iter().peekable();
         while (now() < end || self.is_reverted()) && self.shared.lock().violation.is_none() {
             self.look_at_revert().await;
-            // Nothing else goes wrong until an older copy is noticed: whoever has met the later one has to live to tell.
+            // Nothing else goes wrong until an older copy is noticed: a node that has met the later
+            // start has to live to tell.
             while let Some(fault) = faults.next_if(|fault| began + fault.at <= now() && !self.is_reverted()) {
                 self.strike(fault.what);
             }
@@ -175,7 +178,8 @@ impl Run {
                 operate_at = now() + OPERATOR_MICROS;
                 self.operate();
             }
-            // One that is held back is looked at with the rest, not every microsecond: each look asks the leader for its status.
+            // One that is held back is looked at with the rest, not every microsecond: each look
+            // asks the leader for its status.
             let next = faults.peek().filter(|_| !self.is_reverted());
             let next = next.map_or(u64::MAX, |fault| began + fault.at);
             sleep_until(next.min(now() + 10 * MILLI).max(now() + 1)).await;

@@ -1,5 +1,5 @@
-//! Whether nodes serve while faults last: where a connected majority with sound disks has stood for a while, those who ask it
-//! are answered.
+//! Whether nodes serve while faults last. A majority *stands* if its members are connected and
+//! their disks are sound. Once it has stood for a while, it has to answer its clients.
 
 use crate::checks::Violation;
 use crate::madsim_engine::now;
@@ -12,10 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 const STREAK_QUIET: usize = 4;
 /// … and so many where packets are.
 const STREAK_LOSSY: usize = 12;
-/// And they have to go on for so long.
+/// And the failures have to go on for this long.
 const STREAK_MICROS: u64 = 500 * MILLI;
 
-/// How often who stands is looked at.
+/// How often the engine looks which machines stand.
 const LOOK_MICROS: u64 = 50 * MILLI;
 /// And how often at what nodes hold: their patience is seconds.
 const BUDGETS_MICROS: u64 = 250 * MILLI;
@@ -29,16 +29,16 @@ struct Standing {
     voters: BTreeSet<NodeId>,
 }
 
-/// What was asked of those who stood, and what became of it.
+/// What was asked of machines that stood, and what became of it.
 #[derive(Debug, Default)]
 pub(in crate::madsim_engine) struct Service {
     standing: Option<Standing>,
     since: u64,
-    /// Changes with who stands.
+    /// Grows whenever other machines stand, or something disturbs those that do.
     epoch: u64,
     /// The last one that a leader knew to be committed.
     pub membership: Option<Membership>,
-    /// When who stands is looked at next.
+    /// When to look next which machines stand.
     look_at: u64,
     /// And what nodes hold.
     budgets_at: u64,
@@ -63,7 +63,7 @@ impl Service {
         self.streaks.clear();
     }
 
-    /// All is well: whoever asks this machine has to be answered.
+    /// All is well: this machine has to answer its clients.
     pub(in crate::madsim_engine) const fn in_peace(&self, slot: usize) -> Due {
         Due { epoch: self.epoch, slot }
     }
@@ -73,7 +73,7 @@ impl Service {
         self.standing.is_some()
     }
 
-    /// Whether those who stood then still do.
+    /// Whether the machines that stood then have stood since.
     pub(in crate::madsim_engine) const fn holds(&self, due: Due) -> bool {
         due.epoch == self.epoch
     }
@@ -98,13 +98,14 @@ pub(in crate::madsim_engine) fn way(settings: &Settings, clients: u64) -> u64 {
     4 * hop + 3 * settings.sync_max_micros + queue * (2 * hop + settings.sync_max_micros)
 }
 
-/// How long a majority needs to have a leader and connections again: a vote that was split, and back-off between attempts.
+/// How long a majority needs to have a leader and connections again: a vote that was split, and
+/// back-off between attempts.
 pub(in crate::madsim_engine) fn grace(settings: &Settings) -> u64 {
     8 * settings.election_timeout_micros + 2 * SECOND
 }
 
 impl World {
-    /// Looks who stands; now and then.
+    /// Looks which machines stand, now and then.
     pub(in crate::madsim_engine) fn look_who_stands(&mut self) {
         if self.machines.iter().any(|machine| machine.room_at.is_some()) {
             self.full_at = Some(now());
@@ -122,7 +123,7 @@ impl World {
         self.look_who_is_connected();
     }
 
-    /// Whether every voter stands, and has for so long that all have met each other.
+    /// Whether every voter stands, and has stood long enough for all to have met each other.
     pub(in crate::madsim_engine) fn all_stand(&self) -> bool {
         let Some(standing) = &self.service.standing else { return false };
         let stands =
@@ -130,7 +131,7 @@ impl World {
         standing.voters.iter().all(stands) && now() >= self.service.since + 2 * SECOND
     }
 
-    /// Looks who stands.
+    /// Looks which machines stand.
     pub(in crate::madsim_engine) fn look_who_stands_now(&mut self) {
         if let Some(membership) = self.committed_membership(now())
             && self.service.membership.as_ref() != Some(membership)
@@ -155,7 +156,7 @@ impl World {
         let sound: BTreeSet<usize> = (0..slots).filter(|&slot| self.is_sound(slot)).collect();
         let is_on =
             |world: &Self, slot: usize| world.machines[slot].on && world.machines[slot].paused_until <= at;
-        // Those who reach each other, and whom nobody else disturbs.
+        // Machines that reach each other, and that no other machine disturbs.
         let both = |world: &mut Self, one: usize, other: usize| {
             world.network.reaches(at, one, other) && world.network.reaches(at, other, one)
         };
@@ -209,7 +210,7 @@ impl World {
             && self.network.extra(now(), slot, slot) == 0
     }
 
-    /// Whether who asks this machine now has to be answered.
+    /// Whether this machine has to answer its clients now.
     pub(in crate::madsim_engine) fn due(&self, slot: usize) -> Option<Due> {
         let settings = &self.schedule.settings;
         let standing = self.service.standing.as_ref()?;

@@ -1,5 +1,6 @@
-//! What the report shows of connections and disks, which carry bytes and work: the messages and writes in them are read along here.
-//! Only where a story is told; nothing of the run depends on it.
+//! What the report shows of connections and disks, which carry bytes and work: the messages and
+//! writes in them are read along here. Only where a story is told; nothing of the run depends on
+//! it.
 
 use crate::madsim_engine::now;
 use crate::madsim_engine::world::{Shared, World};
@@ -34,7 +35,8 @@ pub(in crate::madsim_engine) struct Tap {
     damaged_at: Option<usize>,
     /// What is written from now on is no message that anybody reads.
     ended: bool,
-    /// Messages on their way by their number in the story, and when each arrives; `None`: held back.
+    /// Messages on their way by their number in the story, and when each arrives; `None`: held
+    /// back.
     flying: Vec<(usize, Option<u64>)>,
 }
 
@@ -75,12 +77,14 @@ impl Telling {
         self.beside.remove(&slot);
     }
 
-    /// Which of the sent messages these are that a connection has taken together, and whether each can be read at the other end.
+    /// Which of the sent messages these are that a connection has taken together, and whether each
+    /// can be read at the other end.
     fn take(&mut self, link: (usize, usize), taken: Vec<(PeerMessage, bool)>) -> Vec<(usize, bool)> {
         let Some(waiting) = self.messages.get_mut(&link) else { return Vec::new() };
         let (mut before, mut newest, mut found) = (waiting.len(), None, Vec::new());
         for (message, readable) in taken.into_iter().rev() {
-            // Of several that are alike it is the last: those that were sent while nobody listened have been dropped.
+            // Of several that are alike it is the last: those that were sent while no node listened
+            // have been dropped.
             let alike = waiting.range(..before).rposition(|(_, sent)| *sent == message);
             let Some(position) = alike else { continue };
             found.push((waiting[position].0, readable));
@@ -95,7 +99,8 @@ impl Telling {
 }
 
 impl Tap {
-    /// The messages that are complete with these bytes, and whether each can be read at the other end.
+    /// The messages that are complete with these bytes, and whether each can be read at the other
+    /// end.
     fn read(&mut self, bytes: &[u8], damaged_at: Option<usize>) -> Vec<(PeerMessage, bool)> {
         let mut messages = Vec::new();
         if self.ended {
@@ -152,7 +157,8 @@ impl Tap {
 }
 
 impl World {
-    /// One end of a connection wrote these bytes, one of which was damaged on the way, and the last parcel holds them.
+    /// One end of a connection wrote these bytes, one of which was damaged on the way, and the last
+    /// parcel holds them.
     pub(in crate::madsim_engine) fn tell_written(
         &mut self,
         id: u64,
@@ -164,7 +170,7 @@ impl World {
         let Some(pipes) = self.connections.pipes(id) else { return };
         let (Some((from, _)), Some((to, _))) = (pipes[end].from, pipes[1 - end].from) else { return };
         pipes[end].tap.spoken = true;
-        // Messages come from whoever has called, once its hello was answered.
+        // Messages come from the end that called, once its hello was answered.
         if end == 1 || !pipes[1].tap.spoken {
             return;
         }
@@ -184,7 +190,7 @@ impl World {
         }
     }
 
-    /// A worker of a machine took up all that waits for it, and has done it after so long.
+    /// A worker of a machine took up all that waits for it, and has done it after `micros`.
     pub(in crate::madsim_engine) fn tell_worker(&mut self, slot: usize, worker: &str, micros: u64) {
         let Some(story) = self.trace.story() else { return };
         let (at, clock) = (now(), &self.machines[slot].clock);
@@ -239,7 +245,8 @@ impl Drop for Witness {
         {
             machine.tasks.1 -= 1;
         }
-        // Dropped by the panic itself: tasks of machines that are switched off are dropped in peace.
+        // Dropped by the panic itself: tasks of machines that are switched off are dropped in
+        // peace.
         if std::thread::panicking()
             && let Some(story) = self.shared.lock().trace.story()
         {
@@ -298,7 +305,8 @@ mod tests {
         for (at, term) in [(10, 1), (20, 1), (30, 2), (40, 1), (50, 3)] {
             telling.sent(&mut story, at, (0, 1), &message(term));
         }
-        // Written together: those of 30 and 40. What was before them is gone, what comes after still waits.
+        // Written together: those of 30 and 40. What was before them is gone, what comes after
+        // still waits.
         assert_eq!(
             telling.take((0, 1), vec![(message(2), true), (message(1), true)]),
             [(3, true), (2, true)]

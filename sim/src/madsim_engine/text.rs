@@ -1,4 +1,5 @@
-//! Keys and values that a careless server stumbles over, and the many ways in which a client may write the same request.
+//! Keys and values that a careless server stumbles over, and the many ways in which a client may
+//! write the same request.
 
 use crate::madsim_engine::http::Request;
 use crate::madsim_engine::laws::quoted;

@@ -1,8 +1,9 @@
-//! One source for all planted bugs: each function that some of them change holds every one of its bodies, and asks at
-//! run time which one is in force.
+//! One source for all planted bugs: each function that some of them change holds every one of its
+//! bodies, and asks at run time which one is in force.
 //!
-//! Each patch is applied alone, to the source as it is. So two patches may change the same lines, and none knows of the
-//! others. Between the bodies a source stays as it is, but for whole items that a patch adds.
+//! Each patch is applied alone, to the source as it is. So two patches may change the same lines,
+//! and none knows of the others. Between the bodies a source stays as it is, but for whole items
+//! that a patch adds.
 
 use super::patch::{Edit, apply};
 use proc_macro2::Span;
@@ -34,7 +35,8 @@ struct Function {
 /// The source of a file with all changes in it.
 ///
 /// # Errors
-/// Each change that is none of the body of a function, or makes the source one that cannot be parsed.
+/// Each change that is none of the body of a function, or makes the source one that cannot be
+/// parsed.
 pub(super) fn combine(path: &str, source: &str, changes: &[Change<'_>]) -> Result<String, Vec<String>> {
     let functions = functions(source).map_err(|why| vec![format!("{path}: {why}")])?;
     let mut bodies: Vec<Vec<(usize, String)>> = functions.iter().map(|_| Vec::new()).collect();
@@ -93,8 +95,9 @@ fn dispatched(path: &str, sound: &str, bodies: &[(usize, String)]) -> String {
     text
 }
 
-/// The edit, if it only adds whole items outside of all bodies. A diff may begin and end a line further up or down than the
-/// item does: where the line before the added ones is the same as the last of them, and the other way round.
+/// The edit, if it only adds whole items outside of all bodies. A diff may begin and end a line
+/// further up or down than the item does: where the line before the added ones is the same as the
+/// last of them, and the other way round.
 fn as_items(source: &str, functions: &[Function], edit: &Edit) -> Option<Edit> {
     let lines: Vec<&str> = source.lines().collect();
     let is_whole = |edit: &Edit| {
@@ -124,7 +127,8 @@ fn as_items(source: &str, functions: &[Function], edit: &Edit) -> Option<Edit> {
     }
 }
 
-/// The functions whose bodies are different, by index, with these bodies; or the line at fault, and why.
+/// The functions whose bodies are different, by index, with these bodies; or the line at fault, and
+/// why.
 fn changed_bodies(
     source: &str,
     functions: &[Function],
@@ -170,7 +174,8 @@ fn between<'a>(source: &'a str, functions: &'a [Function]) -> impl Iterator<Item
     starts.zip(ends).map(|(from, to)| &source[from..to])
 }
 
-/// The functions of a source that are not part of another function, in order; or the line at fault, and why.
+/// The functions of a source that are not part of another function, in order; or the line at fault,
+/// and why.
 fn functions(source: &str) -> Result<Vec<Function>, String> {
     let file = syn::parse_file(source)
         .map_err(|error| format!("line {} cannot be parsed: {error}", error.span().start().line))?;

@@ -12,7 +12,8 @@ use std::process::Command;
 /// What no build of the simulator reads.
 const LEFT_OUT: [&str; 2] = ["docs", "fuzz"];
 
-/// The copy is built with the cfg `mutants`, and lies below the repository: what is said there stays in force.
+/// The copy is built with the cfg `mutants`, and lies below the repository: what is said there
+/// stays in force.
 const CONFIG: &str = r#"[target.'cfg(all())']
 rustflags = ["--cfg", "mutants", "-A", "warnings"]
 
@@ -68,7 +69,8 @@ impl Repository {
     /// Writes the patches anew whose surroundings have moved; the names of those that changed.
     ///
     /// # Errors
-    /// Each place that is not found again, or a file that cannot be written. The other patches are written.
+    /// Each place that is not found again, or a file that cannot be written. The other patches are
+    /// written.
     pub(super) fn refresh(&self) -> Result<Vec<&str>, Vec<String>> {
         let (mut written, mut faults) = (Vec::new(), Vec::new());
         for patch in &self.patches {
@@ -167,7 +169,8 @@ pub(super) fn combined(patches: &[Patch], sources: &Sources) -> Result<Sources, 
     for (index, patch) in patches.iter().enumerate() {
         let name = patch.name.as_str();
         for file in &patch.files {
-            // The programs' own files cannot name the library's modules, and do nothing that could be wrong.
+            // The programs' own files cannot name the library's modules, and do nothing that could
+            // be wrong.
             let source = sources.get(&file.path).filter(|_| !file.path.ends_with("src/main.rs"));
             let Some(source) = source else {
                 faults.push(format!(

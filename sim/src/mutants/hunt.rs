@@ -12,15 +12,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How a bug was found.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
-    /// In this engine.
+    /// The engine that found it.
     pub(super) engine: Engine,
-    /// After so many seeds.
+    /// Seeds until it was found, that one included.
     pub(super) seeds: u64,
     /// The check that saw it, and what it saw.
     pub(super) violation: Violation,
 }
 
-/// Seeds that violate a check without any bug, and that check: what they report proves nothing.
+/// Seeds that violate a check without any bug, and that check. Their reports prove nothing.
 pub(super) type Alarms = BTreeMap<(String, u64), &'static str>;
 
 /// A bug by its place among all.
@@ -43,7 +43,8 @@ impl Bug {
     }
 }
 
-/// Plants a bug and runs one seed, then the same without the bug. `None` if the seed does not show it, or proves nothing.
+/// Plants a bug and runs one seed, then the same without the bug. `None` if the seed does not show
+/// it, or proves nothing.
 #[must_use]
 pub(super) fn try_seed(engine: Engine, bug: Bug, seed: u64) -> Option<Found> {
     bug.plant();
@@ -53,8 +54,8 @@ pub(super) fn try_seed(engine: Engine, bug: Bug, seed: u64) -> Option<Found> {
     violation.filter(|_| sound()).map(|violation| Found { engine, seeds: seed + 1, violation })
 }
 
-/// Plants a bug and runs the seeds `0..seeds` on all cores until one violates a check, and does not without the bug; the
-/// lowest number counts. Seeds that violate one anyway are noted.
+/// Plants a bug and runs the seeds `0..seeds` on all cores until one violates a check, and does not
+/// without the bug; the lowest number counts. Seeds that violate one anyway are noted.
 #[must_use]
 pub(super) fn hunt(engine: Engine, bug: Bug, seeds: u64, alarms: &mut Alarms) -> Option<Found> {
     let mut from = 0;
@@ -69,7 +70,8 @@ pub(super) fn hunt(engine: Engine, bug: Bug, seeds: u64, alarms: &mut Alarms) ->
     }
 }
 
-/// Plants a bug for as long as it takes to find the lowest of the seeds `from..seeds` that violates a check.
+/// Plants a bug for as long as it takes to find the lowest of the seeds `from..seeds` that violates
+/// a check.
 fn first_violation(engine: Engine, bug: Bug, from: u64, seeds: u64) -> Option<Found> {
     bug.plant();
     let (next, last) = (AtomicU64::new(from), AtomicU64::new(seeds));

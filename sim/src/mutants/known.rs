@@ -1,5 +1,6 @@
-//! Which seed finds which bug: a file with a line `name engine seed` for each, so that CI need not hunt for all of them anew. A
-//! line `name missed` is of a bug that was hunted for in vain: it is not hunted for again, and counted as what it is.
+//! Which seed finds which bug: a file with a line `name engine seed` for each, so that CI need not
+//! hunt for all of them anew. A line `name missed` names a bug that a hunt did not find. It is not
+//! hunted for again, and counts as missed.
 
 use crate::engine::Engine;
 use clap::ValueEnum;
@@ -7,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// Engine and seed by the bug's name; `None` for a bug that was hunted for in vain.
+/// Engine and seed by the bug's name; `None` for a bug that a hunt did not find.
 pub(super) type Known = BTreeMap<String, Option<(Engine, u64)>>;
 
 /// Reads the file. A line that begins with `#` is a comment.

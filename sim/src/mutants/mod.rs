@@ -1,7 +1,9 @@
-//! `sim mutants`: plants one bug after the other in the product, and looks how long the simulator takes to find it.
+//! `sim mutants`: plants one bug after the other in the product, and looks how long the simulator
+//! takes to find it.
 //!
-//! Each bug is a patch, `sim/mutants/NAME.patch`; the product knows nothing of them. The simulator copies the sources into its
-//! target folder, with the bodies of all patches in them (`combine`), builds itself there with the cfg `mutants`, and hands over.
+//! Each bug is a patch, `sim/mutants/NAME.patch`; the product knows nothing of them. The simulator
+//! copies the sources into its target folder, with the bodies of all patches in them (`combine`),
+//! builds itself there with the cfg `mutants`, and hands over.
 
 #[cfg(not(mutants))]
 mod combine;
@@ -37,10 +39,11 @@ pub struct Options {
     /// Seeds of the queue engine for each, at most.
     #[arg(long, default_value_t = 10_000)]
     pub seeds: u64,
-    /// Seeds of the madsim engine for each that the queue engine does not find or does not run, at most.
+    /// Seeds of the madsim engine for each that the queue engine does not find or does not run, at
+    /// most.
     #[arg(long, default_value_t = 1_000)]
     pub madsim_seeds: u64,
-    /// A file that says which seed finds which bug: that one is tried first.
+    /// A file that says which seed finds which bug. That seed is tried first.
     #[arg(long)]
     pub known: Option<PathBuf>,
     /// Writes that file anew.
@@ -89,7 +92,7 @@ pub fn run(options: &Options) -> Result<bool, String> {
 /// Hunts for the bugs. Whether all were found.
 ///
 /// # Errors
-/// A name that is none, or a file that cannot be read or written.
+/// A name that no bug has, or a file that cannot be read or written.
 #[cfg(mutants)]
 pub fn run(options: &Options) -> Result<bool, String> {
     table::run(options)

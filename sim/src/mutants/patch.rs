@@ -1,10 +1,12 @@
-//! A planted bug as a file: a head of plain text, then a unified diff of a few lines against the sources.
+//! A planted bug as a file: a head of plain text, then a unified diff of a few lines against the
+//! sources.
 //!
-//! The first line of the head names the bug in one sentence. The rest says where the paper forbids it, why it is
-//! wrong, and what one would see. A line `Engine: madsim` says that the bug sits above what the queue engine runs.
+//! The first line of the head names the bug in one sentence. The rest says where the paper forbids
+//! it, why it is wrong, and what one would see. A line `Engine: madsim` says that the bug sits
+//! above what the queue engine runs.
 //!
-//! A crate for patches would read the diff, but none keeps the head, names the line at fault, or finds text that
-//! moved (`refresh`).
+//! A crate for patches would read the diff, but none keeps the head, names the line at fault, or
+//! finds text that moved (`refresh`).
 
 use std::fmt::Write as _;
 
@@ -209,8 +211,8 @@ impl Hunk {
 }
 
 impl FileDiff {
-    /// Finds the places of all hunks in a source: where each was made, or where its lines stand now, if that is only one
-    /// place.
+    /// Finds the places of all hunks in a source: where each was made, or where its lines stand
+    /// now, if that is only one place.
     ///
     /// # Errors
     /// Each hunk that has no place, or several.

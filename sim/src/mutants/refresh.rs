@@ -1,4 +1,5 @@
-//! Finds where the lines of a patch stand after the source around them changed, and writes the patch anew.
+//! Finds where the lines of a patch stand after the source around them changed, and writes the
+//! patch anew.
 
 use super::Sources;
 use super::patch::{Edit, FileDiff, Hunk, Line, Patch};
@@ -94,8 +95,9 @@ impl<'a> Core<'a> {
         }
     }
 
-    /// How well it fits if its first line is line `start`, and what it changes there. The lines that it removes have to be there,
-    /// however far they are indented. Where it removes none, one of the lines beside it has to be there.
+    /// How well it fits if its first line is line `start`, and what it changes there. The lines
+    /// that it removes have to be there, however far they are indented. Where it removes none, one
+    /// of the lines beside it has to be there.
     fn fit(&self, lines: &[&str], start: usize) -> Option<(usize, Vec<Edit>)> {
         let mut at = start;
         let mut shift = None;

@@ -7,10 +7,11 @@ use crate::mutants::known::{self, Known};
 use infinitystore::mutants::ALL;
 use std::time::Instant;
 
-/// Looks for each bug, and prints which check found it after how many seeds. Whether all were found.
+/// Looks for each bug, and prints which check found it after how many seeds. Whether all were
+/// found.
 ///
 /// # Errors
-/// A name that is none, or a file that cannot be read or written.
+/// A name that no bug has, or a file that cannot be read or written.
 pub(super) fn run(options: &Options) -> Result<bool, String> {
     let bugs = chosen(&options.only)?;
     // A planted bug often ends in an assertion of the product; its message is in the table.

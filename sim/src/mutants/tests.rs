@@ -194,7 +194,8 @@ fn items_may_be_added() {
     let text = &combined(&[patch], &sources(SOURCE)).unwrap()[PATH];
     let expected = format!("impl Voter {{\n{}\n", method.join("\n"));
     assert_eq!(*text, SOURCE.replace("impl Voter {\n", &expected));
-    // As diff has it: it begins with the brace that ends the method before, and ends without its own.
+    // As diff has it: it begins with the brace that ends the method before, and ends without its
+    // own.
     let slid = ["    }", "", "    fn refuses(&self) -> bool {", "        true"].map(str::to_owned).to_vec();
     let edits = [super::patch::Edit { line: 20, removed: 0, added: slid }];
     let patch = Patch { files: vec![FileDiff::from_edits(PATH, SOURCE, &edits)], ..older_terms() };

@@ -1,4 +1,5 @@
-//! What a machine may hold, and what it may not do however seldom it matters: looked at directly.
+//! What a machine may hold, and rules whose breach seldom shows: the engine looks at these
+//! directly.
 
 use crate::checks::{Violation, check};
 use crate::disk::SimDisk;
@@ -9,11 +10,12 @@ use infinitystore::raft::{LogId, NodeId, RoleName};
 use infinitystore::replica::{ClientRequest, Notice, RequestId, StorageEvent, StorageRequest};
 use infinitystore::storage::SnapshotFiles;
 
-/// Every so many looks of the operator a leader is asked to hand over to somebody who cannot lead.
+/// Once in this many questions, a leader is asked to hand over to a node that cannot lead.
 const ABSURD: u64 = 5;
 
 impl Process {
-    /// Whether the last chunk of a snapshot is with the storage, so that the log is about to be replaced.
+    /// Whether the last chunk of a snapshot is with the storage, so that the log is about to be
+    /// replaced.
     pub(in crate::queue) fn installs(&self) -> bool {
         let is_last = |request: &StorageRequest| {
             let StorageRequest::Write(write) = request else { return false };
@@ -24,7 +26,7 @@ impl Process {
 }
 
 impl Engine {
-    /// Nobody stands for election while a snapshot is about to replace its log.
+    /// A node does not stand for election while a snapshot is about to replace its log.
     pub(in crate::queue) fn check_install(&self, slot: usize) -> Result<(), Violation> {
         let Some(process) = &self.machines[slot].process else { return Ok(()) };
         let role = process.replica.raft().role();
@@ -36,7 +38,7 @@ impl Engine {
         Ok(())
     }
 
-    /// A leader that looks at the clock sees that its disk hangs, whatever else is to be written.
+    /// A leader that looks at the clock notices that its disk hangs, even if other writes wait.
     pub(in crate::queue) fn check_stall(&self, slot: usize) -> Result<(), Violation> {
         let machine = &self.machines[slot];
         let Some(process) = machine.process.as_ref().filter(|process| process.busy) else { return Ok(()) };
@@ -80,8 +82,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The log in memory keeps to its bound: beyond it are only entries that are not applied or not durable, and a few times as
-    /// much where a member catches up.
+    /// The log in memory keeps to its bound. Only entries that are not applied or not durable go
+    /// beyond it, and while a member catches up the bound is a few times as much.
     pub(in crate::queue) fn check_log(&self, slot: usize) -> Result<(), Violation> {
         let most = LAGGARD_TIMES * self.schedule.settings.log_bytes_max;
         let Some(process) = self.machines[slot].process.as_ref().filter(|_| most > 0) else { return Ok(()) };
@@ -94,8 +96,9 @@ impl Engine {
         Ok(())
     }
 
-    /// A snapshot is taken when the log has grown by as much as is configured, and not before, except by who leads: a member may need
-    /// one, or the newest may be damaged.
+    /// A snapshot is taken when the log has grown by as much as is configured, and not before. A
+    /// leader may take one early: a member may need it, or the newest may be damaged. So may a node
+    /// after a save that failed.
     pub(in crate::queue) fn check_need(
         &mut self,
         slot: usize,
@@ -119,7 +122,7 @@ impl Engine {
         Ok(())
     }
 
-    /// What a leader sent has taken the place of the log.
+    /// A leader's snapshot has replaced the log.
     pub(in crate::queue) fn note_snapshots(&mut self, slot: usize, notices: &[Notice]) {
         let Some(process) = &mut self.machines[slot].process else { return };
         for notice in notices {
@@ -129,7 +132,8 @@ impl Engine {
         }
     }
 
-    /// A member at rest: what it holds for somebody who waits, or what it takes for something under way; `None`: nothing.
+    /// What a member holds at rest for a client that waits, or for something under way; `None`: no
+    /// member holds anything.
     pub(in crate::queue) fn held_at_rest(&self) -> Option<String> {
         let leader = self.leader()?;
         let membership = self.machines[leader].process.as_ref()?.replica.membership();
@@ -161,7 +165,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Asks the leader, now and then, to hand over to somebody who cannot lead.
+    /// Asks the leader, now and then, to hand over to a node that cannot lead.
     pub(in crate::queue) fn ask_absurdly(&mut self) -> Result<(), Violation> {
         if self.calm || !self.questions.is_multiple_of(ABSURD) {
             return Ok(());

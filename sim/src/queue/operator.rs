@@ -8,7 +8,7 @@ use infinitystore::raft::{Change, Membership, NodeId, StoreId};
 use infinitystore::replica::{ClientRequest, RequestId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A removal that was asked for may begin so much later.
+/// A removal may begin this long after it was asked for.
 const REMOVAL_MICROS: u64 = 4_000_000;
 
 /// A machine that is to become a voter.
@@ -18,7 +18,7 @@ struct Joining {
     store: StoreId,
     /// The members that it was, and that leave with its promotion.
     replaces: BTreeSet<NodeId>,
-    /// Whether it lost its disk: then no other may.
+    /// Whether it lost its disk. Then no other machine may lose its own.
     damaged: bool,
     /// Whether it is to stay a learner.
     learns: bool,
@@ -85,9 +85,10 @@ impl Engine {
                 }
                 Ok(())
             }
-            // It was removed before it became a voter: it comes back with an empty disk, as any removed node has to.
+            // It was removed before it became a voter: it comes back with an empty disk, as any
+            // removed node has to.
             None if self.machines[slot].identity.is_some() => {
-                // A leader that does not know that its id was given leads no longer.
+                // A leader that does not know that this id was given has been deposed.
                 let given = self.machines[slot].identity.is_some_and(|it| it.id < committed.next_member_id);
                 if given {
                     self.give_new_disk(slot, joining);
@@ -182,7 +183,8 @@ impl Engine {
         self.operator.joining.insert(slot, Joining { store, ..joining });
     }
 
-    /// Whether a machine may lose what its disk holds: nobody else is losing theirs, and the others are a majority that knows everything.
+    /// Whether a machine may lose what its disk holds: no other disk is being lost, and the others
+    /// are a majority that knows everything.
     pub(in crate::queue) fn may_lose_disk(&self, slot: usize) -> bool {
         let Some(identity) = self.machines[slot].identity else { return false };
         let Some(membership) = self.committed_membership() else { return false };
@@ -190,8 +192,9 @@ impl Engine {
         member && membership.voters.len() >= 3 && self.quiet()
     }
 
-    /// Whether a machine's disk may be damaged while others lag, are off, or the membership changes: the others whose
-    /// disks are whole are a majority of each set of voters, in what is committed and in what is in force.
+    /// Whether a machine's disk may be damaged while others lag, are off, or the membership
+    /// changes: the others whose disks are whole are a majority of each set of voters, in what is
+    /// committed and in what is in force.
     pub(in crate::queue) fn may_be_damaged(&self, slot: usize) -> bool {
         let Some(identity) = self.machines[slot].identity else { return false };
         let (Some(committed), Some(leader)) = (self.committed_membership(), self.leader()) else {
@@ -231,7 +234,8 @@ impl Engine {
             && !self.machines.iter().any(|machine| machine.rotten)
     }
 
-    /// Whether every machine has its disk, whole: then members may be removed, even if the cluster has to refuse or to wait.
+    /// Whether every machine has its disk, undamaged. Then members may be removed, even if the
+    /// cluster has to refuse or to wait.
     pub(in crate::queue) fn no_disk_is_lost(&self) -> bool {
         !self.operator.joining.values().any(|joining| joining.damaged)
             && !self.machines.iter().any(|machine| machine.rotten)
@@ -242,7 +246,8 @@ impl Engine {
         self.committed_membership().is_some_and(|membership| membership.voters.len() >= 2)
     }
 
-    /// The leader's committed membership, once it has committed in its own term: before that it may know less than was committed.
+    /// The leader's committed membership, once it has committed in its own term: before that it may
+    /// know less than was committed.
     fn committed_membership(&self) -> Option<Membership> {
         let raft = self.machines[self.leader()?].process.as_ref()?.replica.raft();
         if raft.term_at(raft.commit_index()) != Some(raft.term()) {

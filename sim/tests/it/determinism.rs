@@ -1,4 +1,5 @@
-//! The same seed is the same run: twice, in another process, watched or not. And a stray source of randomness is noticed.
+//! The same seed is the same run: twice, in another process, watched or not. And a stray source of
+//! randomness is noticed.
 
 use sim::engine::Engine;
 use sim::schedule::Schedule;

@@ -1,4 +1,5 @@
-//! Every state of three cores within small bounds. `cargo run --release -p sim --example model` goes further.
+//! Every state of three cores within small bounds. `cargo run --release -p sim --example model`
+//! goes further.
 
 use crate::model::{Bounds, Cuts, Disk, Exhaustive};
 use stateright::{Checker, Expectation, HasDiscoveries, Model};
@@ -30,7 +31,7 @@ const REPLICATION: Bounds = Bounds {
 const RETRIES: Bounds =
     Bounds { entries: 0, crashes: 1, heartbeats: 1, single_entries: false, ..REPLICATION };
 
-/// Three nodes that stand, of which one may only ask whether it should.
+/// Three nodes that campaign. One of them may only ask for pre-votes.
 const ASKING: Bounds = Bounds { campaigns: 3, crashes: 0, ..ELECTIONS };
 
 /// Two leaders, elected after pre-votes.
@@ -84,12 +85,14 @@ fn shortest(bounds: Bounds, disk: Disk, property: &'static str) -> usize {
 
 #[test]
 fn a_disk_that_forgets_votes_is_found_out() {
-    // Campaign and vote of one, campaign of another, a vote for the first, a crash, a vote for the second by the same.
+    // Campaign and vote of one, campaign of another, a vote for the first, a crash, a vote for the
+    // second by the same.
     assert_eq!(shortest(ELECTIONS, Disk::ForgetsVotes, "one leader a term"), 13);
 }
 
 #[test]
 fn a_disk_that_forgets_an_entry_is_found_out() {
-    // An election, an append, its receipt, a crash, and the acknowledgement that was sent before it.
+    // An election, an append, its receipt, a crash, and the acknowledgement that was sent before
+    // it.
     assert_eq!(shortest(ELECTIONS, Disk::ForgetsAnEntry, "acknowledged entries are durable"), 11);
 }

@@ -16,8 +16,9 @@ struct Step {
     read: u8,
 }
 
-/// Both verdicts on the same history: ours, then stateright's. A client that has an operation under way is answered; one that has
-/// none begins one. What is under way at the end is of unknown outcome.
+/// Both verdicts on the same history: ours, then stateright's. A client that has an operation under
+/// way is answered; one that has none begins one. What is under way at the end is of unknown
+/// outcome.
 fn verdicts(steps: &[Step]) -> (bool, bool) {
     let mut recorder = Recorder::new();
     let mut tester = LinearizabilityTester::new(Register(0_u8));

@@ -4,11 +4,13 @@ use sim::engine::Engine;
 use sim::report::{Subject, page};
 use sim::schedule::{Fault, SECOND, Schedule, Timed};
 
-/// Schedules with which a run panics, as a failed assertion of the product would have it: in the task that carries the schedule out
-/// (no machine has that number), and in a machine's own (no delay of its disk is possible).
+/// Schedules with which a run panics, as a failed assertion of the product would have it: in the
+/// task that carries the schedule out (no machine has that number), and in a machine's own (no
+/// delay of its disk is possible).
 fn panicking(seed: u64) -> [Schedule; 2] {
     let (mut nowhere, mut no_delay) = (Schedule::generate(seed), Schedule::generate(seed));
-    // In the middle of everything: connections are open, and their ends are dropped with the tasks that hold them.
+    // In the middle of everything: connections are open, and their ends are dropped with the tasks
+    // that hold them.
     let (at, what) = (5 * SECOND, Fault::Kill { slot: 99, back_micros: 0 });
     nowhere.faults.retain(|fault| fault.at < at);
     nowhere.faults.push(Timed { at, what });

@@ -1,4 +1,5 @@
-//! What a watched run tells: of the madsim engine, which carries bytes, what becomes of messages, and what disks do.
+//! What a watched run tells: of the madsim engine, which carries bytes, what becomes of messages,
+//! and what disks do.
 
 use sim::engine::Engine;
 use sim::madsim_engine::snapshot_worker_percent;
@@ -104,7 +105,8 @@ fn disks_are_told_from_begin_to_end() {
         }
     }
     for span in &story.disk {
-        // The snapshots' worker is slower or faster than the log's by what the seed says, and not slower in the calm.
+        // The snapshots' worker is slower or faster than the log's by what the seed says, and not
+        // slower in the calm.
         let percent = match span.kind {
             "write and fsync" => 100,
             _ if span.at >= calm => percent.min(100),

@@ -1,13 +1,15 @@
-//! What is cut away: messages that can change nothing any more, and whether a message that changes nothing has arrived.
+//! What is cut away: messages that can change nothing any more, and whether a message that changes
+//! nothing has arrived.
 
 use crate::model::properties::Breach;
 use crate::model::{Disk, Effect, Event, Exhaustive, Interned, Node, World, position_of};
 use infinitystore::raft::{Body, Message, NodeId, RoleName};
 
 impl Exhaustive {
-    /// Lets every message arrive that leaves its addressee as it is, in a state where that has happened but for the messages to
-    /// the node at `changed` and the `news`. The more messages are on their way, the more can happen, so what an arrival makes
-    /// its addressee say may as well be said at once.
+    /// Lets every message arrive that leaves its addressee as it is, in a state where that has
+    /// happened but for the messages to the node at `changed` and the `news`. The more messages are
+    /// on their way, the more can happen, so what an arrival makes its addressee say may as well be
+    /// said at once.
     pub(super) fn saturate(&self, world: &mut World, changed: usize, mut news: Vec<Interned<Message>>) {
         news.extend(world.network.iter().filter(|message| position_of(message.to) == changed));
         while let Some(message) = news.pop() {
@@ -22,7 +24,8 @@ impl Exhaustive {
         self.changes_no_node(world, message).is_some()
     }
 
-    /// What the arrival of the message makes its addressee say, which has done something before, if it leaves it as it is.
+    /// What the arrival of the message makes its addressee say, which has done something before, if
+    /// it leaves it as it is.
     fn changes_no_node(&self, world: &World, message: Interned<Message>) -> Option<&'static Effect> {
         let position = position_of(message.to);
         let node = world.nodes[position];
@@ -47,7 +50,8 @@ impl Exhaustive {
         if harmless { Ok(()) } else { Err(Breach::SpentTooEarly) }
     }
 
-    /// Whether its arrival, now, would leave its addressee as it is, with nothing to say that is not on its way or spent.
+    /// Whether its arrival, now, would leave its addressee as it is, with nothing to say that is
+    /// not on its way or spent.
     fn says_nothing_new(&self, world: &World, message: Interned<Message>) -> bool {
         let node = world.nodes[position_of(message.to)];
         let effect = self.effect(node, Event::Deliver(message));
@@ -58,7 +62,8 @@ impl Exhaustive {
             && effect.messages.iter().all(is_known)
     }
 
-    /// Whether the message can change nothing any more, whenever it arrives: not now, not after whatever may still happen.
+    /// Whether the message can change nothing any more, whenever it arrives: not now, not after
+    /// whatever may still happen.
     fn is_spent(&self, world: &World, message: &Interned<Message>) -> bool {
         let Message { from, to, term, ref body } = **message;
         let (asks, answers) = (world.node(position_of(from)), world.node(position_of(to)));
@@ -72,13 +77,14 @@ impl Exhaustive {
         let last = self.bounds.last_term();
         let is_over = term < answers.durable.term;
         match body {
-            // A candidate has counted it. Its grant of the same voter would make it a leader, as long as there are three.
+            // A candidate has counted it. Its grant of the same voter would make it a leader, as
+            // long as there are three.
             Body::VoteRejected => term == answers.durable.term && self.says_nothing_new(world, *message),
             Body::AppendAccepted { .. } | Body::AppendRejected { .. } => {
                 term == answers.raft.term() && self.has_told_all(world, answers, from)
             }
-            // It is refused for ever, in one term, the last: once that is said it is said for good. If it needs not be said
-            // now, since who asked is in that term too, it never needs to.
+            // It is refused for ever, in the last term, so one refusal is enough. If none is needed
+            // now, since the node that asked is in that term too, none ever is.
             Body::RequestVote { .. } | Body::AppendEntries { .. }
                 if is_over && answers.durable.term == last =>
             {
@@ -90,8 +96,8 @@ impl Exhaustive {
                     && self.has_chosen(world, answers)
                     && self.says_nothing_new(world, *message)
             }
-            // The follower has all that there will be; no crash takes its commit index, or its leader, from it. What it
-            // answers is spent since the leader has told all.
+            // The follower has all that there will be; no crash takes its commit index, or its
+            // leader, from it. What it answers is spent since the leader has told all.
             Body::AppendEntries { .. } => {
                 term == last
                     && term == asks.raft.term()
@@ -105,9 +111,10 @@ impl Exhaustive {
         }
     }
 
-    /// Whether the node leads, and nothing that `peer` may answer in this term will make a difference: it has acknowledged the
-    /// whole log, which will not grow. Then it is sent nothing from before the end of the log again: a rejection is of
-    /// what it acknowledged, so a late one, and an acknowledgement says what is known.
+    /// Whether the node leads, and nothing that `peer` may answer in this term will make a
+    /// difference: it has acknowledged the whole log, which will not grow. Then it is sent nothing
+    /// from before the end of the log again: a rejection is of what it acknowledged, so a late one,
+    /// and an acknowledgement says what is known.
     fn has_told_all(&self, world: &World, node: &Node, peer: NodeId) -> bool {
         world.entries == self.bounds.entries
             && node.raft.progress().any(|progress| {
@@ -116,8 +123,9 @@ impl Exhaustive {
             })
     }
 
-    /// Whether neither term nor vote of the node will change any more, nor be written: it is in the last term, and has voted, or
-    /// has a leader that no crash makes it forget. So it votes for nobody else.
+    /// Whether neither term nor vote of the node will change any more, nor be written: it is in the
+    /// last term, and has voted, or has a leader that no crash makes it forget. So it votes for no
+    /// other candidate.
     fn has_chosen(&self, world: &World, node: &Node) -> bool {
         let follows = || {
             world.crashes == self.bounds.crashes
@@ -128,8 +136,9 @@ impl Exhaustive {
     }
 }
 
-/// Whether the message is an answer to a question of a durably earlier term, or to one that nobody asks any more in a term that
-/// nobody leads or stands for twice. Then it can change nothing, now, later or after a crash.
+/// Whether the message answers a question of a durably earlier term, or a question that no node
+/// asks any more in a term that no node leads or stands for twice. Then it can change nothing, now,
+/// later or after a crash.
 fn is_late_answer(message: &Message, node: &Node) -> bool {
     let (term, durable) = (message.term, node.durable.term);
     if term > durable {

@@ -1,4 +1,5 @@
-//! Values that are kept once and for ever, so that a state, which has some of them in common with millions of others, is a few words.
+//! Values that are kept once, until the process ends. A state shares them with millions of others,
+//! and takes a few words.
 
 use crate::model::hash_of;
 use std::cmp::Ordering;
@@ -8,7 +9,8 @@ use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Mutex;
 
-/// A value of an [`Interner`]: copied, compared and hashed as a word. Equal if their hashes are, as states are to the checker.
+/// A value of an [`Interner`]: copied, compared and hashed as a word. Equal if their hashes are, as
+/// states are to the checker.
 pub(crate) struct Interned<T: 'static>(&'static (u64, T));
 
 /// Keeps each value once, until the process ends.

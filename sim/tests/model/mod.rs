@@ -1,17 +1,20 @@
-//! The exhaustive model: three real cores, every order of events within bounds, every reachable state checked.
+//! The exhaustive model: three real cores, every order of events within bounds, every reachable
+//! state checked.
 //!
-//! What surrounds the cores is as bad as Raft allows. Messages stay on their way for ever: each arrives at any time, any number of
-//! times, or never. So loss, reordering and duplication without bound need no actions of their own. A write handed out is durable
-//! when its action comes; a crash keeps any number of the oldest of those that are not. Time stands still: a node's clock
-//! moves only within the action in which it finds that it heard nothing for long, and is set back ([`Raft::forget_time`]). A node
-//! that asks for pre-votes may be granted them at any time, whatever the others think. After each input the node's output is
-//! taken and carried out, committed entries are applied.
+//! What surrounds the cores is as bad as Raft allows. Messages stay on their way for ever: each
+//! arrives at any time, any number of times, or never. So loss, reordering and duplication without
+//! bound need no actions of their own. A write handed out is durable when its action comes; a crash
+//! keeps any number of the oldest of those that are not. Time stands still: a node's clock moves
+//! only within the action in which it finds that it heard nothing for long, and is set back
+//! ([`Raft::forget_time`]). A node that asks for pre-votes may be granted them at any time,
+//! whatever the others think. After each input the node's output is taken and carried out,
+//! committed entries are applied.
 //!
-//! What does not count is cut away, none of which hides a state from the properties: a message that can have no effect any
-//! more ([`Exhaustive::cut`]); that a message which only makes its addressee say something has not arrived yet
-//! ([`Exhaustive::saturate`]); which node is which (the first to do anything is node 1, the next is node 2); time,
-//! randomness and the numbers of writes. Left out: snapshots, reads, transfers and changes of membership; several
-//! inputs before an output.
+//! What does not count is cut away, none of which hides a state from the properties: a message that
+//! can have no effect any more ([`Exhaustive::cut`]); that a message which only makes its addressee
+//! say something has not arrived yet ([`Exhaustive::saturate`]); which node is which (the first to
+//! do anything is node 1, the next is node 2); time, randomness and the numbers of writes. Left
+//! out: snapshots, reads, transfers and changes of membership; several inputs before an output.
 //!
 //! [`Raft::forget_time`]: infinitystore::raft::Raft::forget_time
 
@@ -39,7 +42,7 @@ const FIRST_TERM: u64 = 1;
 /// How far the state space reaches: how often each thing happens in one run, at most.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub(crate) struct Bounds {
-    /// Terms in which somebody stands for election.
+    /// Terms in which a node stands for election.
     #[arg(long, default_value_t = 2)]
     pub(crate) terms: u64,
     /// Campaigns, of all nodes together.
@@ -54,8 +57,9 @@ pub(crate) struct Bounds {
     /// Heartbeats, of any leaders.
     #[arg(long, default_value_t = 0)]
     pub(crate) heartbeats: u8,
-    /// Whether pre-votes are asked for and answered by messages. Otherwise a node that asks may be granted one at any later time,
-    /// even where all would refuse it: an answer changes nothing at who gives it (Dissertation §9.6).
+    /// Whether pre-votes are asked for and answered by messages. Otherwise a node that asks may be
+    /// granted one at any later time, even if all would refuse it: an answer changes nothing at the
+    /// node that gives it (Dissertation §9.6).
     #[arg(long)]
     pub(crate) pre_votes: bool,
     /// Whether an append carries one entry at most; otherwise, all that there are.
@@ -159,7 +163,7 @@ pub(crate) struct Action {
 /// What happens to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// It has heard nothing for long: it stops to lead, if it does, and asks for pre-votes.
+    /// It has heard nothing for long: it stops leading, if it does, and asks for pre-votes.
     Campaign,
     /// It is granted a pre-vote, and stands for election.
     Stand,
@@ -169,9 +173,10 @@ pub(crate) enum Event {
     Propose(u8),
     /// The message arrives.
     Deliver(Interned<Message>),
-    /// So many of the oldest writes are durable, which one receipt says.
+    /// This many of the oldest writes become durable, with one receipt.
     Persist(usize),
-    /// It stops, so many of the oldest writes having become durable unnoticed, and starts again.
+    /// It crashes, and starts again. This many of the oldest writes had become durable without a
+    /// receipt.
     Crash(usize),
 }
 
@@ -212,7 +217,8 @@ impl Exhaustive {
         Self { bounds, disk, cuts, ..Self::default() }
     }
 
-    /// The [`World::essence`] of every state, and how many states there are. All that properties speak of is in there.
+    /// The [`World::essence`] of every state, and how many states there are. All that properties
+    /// speak of is in there.
     pub(crate) fn essences(&self) -> (BTreeSet<u64>, usize) {
         let mut waiting = self.init_states();
         let (mut essences, mut states) = (BTreeSet::new(), HashSet::new());
@@ -353,7 +359,7 @@ impl Model for Exhaustive {
 }
 
 impl Exhaustive {
-    /// Who leads, and what is committed.
+    /// Remembers the leader, and what is committed.
     fn remember(&self, world: &mut World, node: &Node, committed: &[Entry]) -> Result<(), Breach> {
         let known = &*world.history;
         let (id, term) = (node.raft.id(), node.raft.term());

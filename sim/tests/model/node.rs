@@ -212,7 +212,8 @@ fn now() -> Time {
     Time::new(Config::default().election_timeout_micros)
 }
 
-/// A core from this durable state. A receipt of an earlier life cannot come, so that lives need no numbers.
+/// A core from this durable state. A receipt of an earlier life cannot come, so that lives need no
+/// numbers.
 fn start(position: usize, config: Config, hard_state: HardState, entries: &[Entry]) -> Raft {
     let restored = Restored { hard_state, entries: entries.to_vec(), ..Restored::default() };
     let id = NodeId::new(position as u64 + 1);

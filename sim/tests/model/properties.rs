@@ -1,4 +1,5 @@
-//! What must hold in every state, what a step must not do, and what has to be possible for any of that to mean something.
+//! What must hold in every state, what a step must not do, and what has to be possible for any of
+//! that to mean something.
 
 use crate::model::{Exhaustive, NODES, Node, World, position_of};
 use infinitystore::raft::{Body, Entry, EntryKind, LogIndex, Message, RoleName};
@@ -9,7 +10,8 @@ use stateright::Property;
 pub(crate) enum Breach {
     /// Election safety, over time: another node has led that term.
     TwoLeaders,
-    /// State machine safety, of all nodes together: another entry was committed there, or one is missing before it.
+    /// State machine safety, of all nodes together: another entry was committed there, or one is
+    /// missing before it.
     CommittedChanged,
     /// State machine safety, of one node in one life: an entry is left out, or comes again.
     AppliedOutOfOrder,
@@ -145,7 +147,8 @@ fn majority(world: &World) -> bool {
     })
 }
 
-/// What a leader takes a peer to have, that has it on its disk, as long as it has not gone on to a later term.
+/// What a leader takes a peer to have, that has it on its disk, as long as it has not gone on to a
+/// later term.
 fn acknowledged(world: &World) -> bool {
     nodes(world).filter(|node| leads(node)).all(|node| {
         node.raft.progress().all(|progress| {

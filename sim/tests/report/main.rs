@@ -1,6 +1,7 @@
 //! The report page, in a real browser.
 //!
-//! Needs Chromium (Debian: `chromium`). Where there is none, the tests that need it say so and pass, unless `CI` is set.
+//! Needs Chromium (Debian: `chromium`). Where there is none, the tests that need it say so and
+//! pass, unless `CI` is set.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -49,7 +50,8 @@ fn chromium() -> Option<&'static str> {
     found
 }
 
-/// Opens a page in Chromium, lets the probe use it, and returns what it saw; `None` where there is no Chromium.
+/// Opens a page in Chromium, lets the probe use it, and returns what it saw; `None` where there is
+/// no Chromium.
 fn probed(name: &str, page: &str) -> Option<Value> {
     let chromium = chromium()?;
     let errors = "<script>window.probeErrors = [];\
