@@ -74,7 +74,9 @@ impl Raft {
     /// [`InputError`] if it was not taken in (this node does not lead, say); nothing has changed then.
     pub fn propose(&mut self, now: Time, command: &Bytes) -> Result<LogId, InputError> {
         self.shared.now = self.shared.now.max(now);
-        self.handle_propose(command)
+        let taken = self.handle_propose(command);
+        self.assert_invariants();
+        taken
     }
 
     /// Takes one input in. Cheap: sends, writes and commits are settled by [`Self::take_output`], once for all inputs
@@ -102,6 +104,7 @@ impl Raft {
             Input::SnapshotChunkRead { to, session, chunk } => self.handle_chunk_read(to, session, chunk),
         }
         self.report_role();
+        self.assert_invariants();
         result
     }
 
@@ -123,6 +126,7 @@ impl Raft {
         shared.handed_out = reached;
         // What is left waits until whoever drives this has looked after everything else.
         let wake_at = if reached < through { Some(shared.now) } else { self.wake_at() };
+        self.assert_invariants();
         let Outbox { messages, events, reads, snapshot_reads } = core::mem::take(&mut self.shared.outbox);
         Output { messages, write, committed, reads, snapshot_reads, events, wake_at }
     }

@@ -255,7 +255,7 @@
 //! a peer as its leader sees it), what only a follower does in `follower` (`append`, `withdraw`).
 //! They use `log` (the entries, `restore`, and `writes`: the stream of writes, and the messages
 //! that wait for it), `membership` (one membership, its `change` to the next one, the `history` in
-//! the log), and the pure [`quorum`].
+//! the log), and the pure [`quorum`]. `invariants` has what always holds.
 //!
 //! Left out: leases (a read costs a round), witnesses, priorities.
 
@@ -265,6 +265,7 @@ mod core;
 mod election;
 mod follower;
 mod held;
+mod invariants;
 mod leader;
 mod log;
 mod membership;

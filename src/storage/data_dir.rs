@@ -3,6 +3,7 @@
 use crate::kv::Store;
 use crate::raft::{
     ClusterId, Incarnation, LogId, LogRecords, LogWrite, NodeId, Restored, SnapshotMeta, StoreId,
+    WriteSequence,
 };
 use crate::replica::{SnapshotSave, StorageEvent, StorageRequest, UnstoredSnapshot};
 use crate::storage::disk::Disk;
@@ -37,6 +38,8 @@ pub struct Storage<D: Disk> {
     log: Log<D>,
     snapshots: SnapshotFiles<D>,
     incoming: Incoming<D>,
+    /// The last write that the core handed over since the start.
+    last_write: Option<WriteSequence>,
     /// The first failure; nothing is written after it.
     failed: Option<StorageError>,
     lock: Box<dyn Send + Sync>,
@@ -242,8 +245,17 @@ impl<D: Disk> Storage<D> {
             commit: replay.commit,
         };
         let incoming = Incoming::new(snapshots.clone());
-        let storage =
-            Self { disk, options, identity: identity.clone(), log, snapshots, incoming, failed: None, lock };
+        let storage = Self {
+            disk,
+            options,
+            identity: identity.clone(),
+            log,
+            snapshots,
+            incoming,
+            last_write: None,
+            failed: None,
+            lock,
+        };
         Ok((storage, Opened { identity, incarnation, nonces, restored, store, notes }))
     }
 
@@ -266,6 +278,11 @@ impl<D: Disk> Storage<D> {
                     continue;
                 }
             };
+            // A receipt stands for all writes before it: one that was lost on the way here would
+            // count as durable.
+            let (sequence, before) = (write.sequence(), self.last_write.replace(write.sequence()));
+            let follows = before.is_none_or(|before| sequence == before.next());
+            assert!(follows, "write {sequence} follows {before:?}: one is missing, or comes twice");
             if last.is_some() && self.log.staged_bytes() >= self.options.batch_bytes_max {
                 self.commit(last.take(), Verdict::None, events)?;
             }

@@ -154,16 +154,26 @@ impl<D: Disk> Log<D> {
     /// Adds a write's records to the next batch.
     ///
     /// # Panics
-    /// If entries are not contiguous with each other and the log: a bug of the core that must not reach the disk.
+    /// If entries are not contiguous with each other and the log, a term goes back, a vote changes,
+    /// or what is known to be committed is truncated: a bug of the core that must not reach the
+    /// disk.
     pub(crate) fn stage(&mut self, records: &LogRecords) {
         let staged = &mut self.staged;
         if let Some(hard_state) = records.hard_state {
             let before = staged.hard_state.unwrap_or(self.state.hard_state);
             assert!(hard_state.term >= before.term, "a term never goes back");
+            let keeps_vote = before.voted_for.is_none() || before.voted_for == hard_state.voted_for;
+            assert!(hard_state.term > before.term || keeps_vote, "a vote never changes within a term");
             staged.hard_state = Some(hard_state);
         }
         let mut log_end = staged.log_end.unwrap_or(self.state.last_index);
         if let Some(from) = records.truncate_from {
+            // A snapshot from the leader takes the place of the whole log, and has what was
+            // committed.
+            let replaced = records.snapshot.as_ref().map_or(LogIndex::ZERO, |meta| meta.last.index);
+            let committed = self.commit;
+            let keeps_committed = from > committed || replaced >= committed;
+            assert!(keeps_committed, "entries from {from} on are void, but up to {committed} are committed");
             log_end = log_end.min(from.previous());
         }
         if let Some(meta) = &records.snapshot {
@@ -184,7 +194,12 @@ impl<D: Disk> Log<D> {
     }
 
     /// Entries up to `index` are committed, and were staged: the next batch says so.
+    ///
+    /// # Panics
+    /// If they were not: a start would look for them in vain.
     pub(crate) fn note_commit(&mut self, index: LogIndex) {
+        let log_end = self.staged.log_end.unwrap_or(self.state.last_index);
+        assert!(index <= log_end, "entries up to {index} are committed, but the log was given {log_end}");
         self.commit = self.commit.max(index);
     }
 
@@ -353,8 +368,8 @@ impl<D: Disk> Log<D> {
         indices: (u64, u64),
         log_end: LogIndex,
     ) -> Result<(), StorageError> {
-        // What is committed and not in this log is nothing that a restart could apply.
-        let commit = if self.commit <= log_end { self.commit } else { self.state.commit.min(log_end) };
+        // A seal speaks of nothing that is committed.
+        let commit = self.commit.min(log_end);
         let header = BatchHeader::new(self.next_sequence, self.last_checksum, indices, commit.get(), payload);
         let active = &mut self.active;
         self.image.clear();

@@ -31,6 +31,24 @@ impl Log {
         Self { base, entries: entries.into(), bytes, durable }
     }
 
+    /// Plants a state that must not be.
+    #[cfg(test)]
+    pub(in crate::raft) const fn plant_durable(&mut self, durable: LogIndex) {
+        self.durable = durable;
+    }
+
+    /// # Panics
+    /// If the invariants above do not hold, as far as that is seen in O(1).
+    pub(in crate::raft) fn assert_invariants(&self) {
+        let (base, durable, last) = (self.base.index, self.durable, self.last().index);
+        assert!(base <= durable, "entries up to {base} left the log, durable only up to {durable}");
+        assert!(durable <= last, "durable up to {durable}, but the log ends at {last}");
+        let first = self.entries.front().map_or(base.next(), Entry::index);
+        assert!(first == base.next(), "the log begins with entry {first}, after {base}");
+        let count = self.entries.len() as u64;
+        assert!(last == base.plus(count), "the log has {count} entries from {base} to {last}");
+    }
+
     /// The entry before the first one held.
     pub(in crate::raft) const fn base(&self) -> LogId {
         self.base

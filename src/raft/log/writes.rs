@@ -8,7 +8,7 @@ use crate::raft::api::{Durable, LogRecords, LogWrite};
 use crate::raft::log::entry::Entry;
 use crate::raft::log::log::Log;
 use crate::raft::message::{Body, Message};
-use crate::raft::types::{HardState, Incarnation, LogIndex, Time, WriteSequence};
+use crate::raft::types::{HardState, Incarnation, LogIndex, Term, Time, WriteSequence};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -68,6 +68,28 @@ impl Writes {
             unsynced_bytes: 0,
             pending_bytes: 0,
         }
+    }
+
+    /// Plants states that must not be: so many writes handed out, and so many bytes pending.
+    #[cfg(test)]
+    pub(in crate::raft) const fn plant(&mut self, issued: WriteSequence, pending_bytes: u64) {
+        (self.issued, self.pending_bytes) = (issued, pending_bytes);
+    }
+
+    /// # Panics
+    /// If the fields contradict each other, or the log's `last` index, as far as that is seen in
+    /// O(1).
+    pub(in crate::raft) fn assert_invariants(&self, term: Term, last: LogIndex) {
+        let under_way = self.outstanding.len() as u64;
+        let expected = self.issued.get().checked_sub(self.durable.get());
+        assert!(expected == Some(under_way), "{under_way} writes are under way, not {expected:?}");
+        assert!(self.hard_state_at <= self.stamp(), "the term is in a write");
+        // Terms only grow, and messages of an earlier one are dropped: the oldest speaks for all.
+        let held = self.held.first().map(|held| held.message.term);
+        assert!(held.is_none_or(|held| held == term), "a message of term {held:?} waits in term {term}");
+        assert!(self.pending_bytes <= self.unsynced_bytes, "what is pending is not synced");
+        let pending = self.pending.entries.last().map(Entry::index);
+        assert!(pending.is_none_or(|it| it == last), "entry {pending:?} is written last, of {last}");
     }
 
     /// Term or vote changed. Messages of an earlier term have lost their meaning: the caller drops them.
@@ -185,6 +207,9 @@ impl Writes {
             return None;
         }
         self.issued = self.issued.next();
+        let entries = &self.pending.entries;
+        let covered = entries.first().map_or(0, |first| through.next().since(first.index()));
+        assert!(covered == entries.len() as u64, "the entries of a write are contiguous, up to {through}");
         let bytes = core::mem::take(&mut self.pending_bytes);
         self.outstanding.push_back(Outstanding { sequence: self.issued, through, issued_at: now, bytes });
         let receipt = Durable { incarnation: self.incarnation, sequence: self.issued };
@@ -194,9 +219,10 @@ impl Writes {
     /// Takes a receipt in. `false` if it is not one of this incarnation's outstanding writes.
     pub(in crate::raft) fn complete(&mut self, receipt: &Durable, log: &mut Log) -> bool {
         let Durable { incarnation, sequence } = *receipt;
-        if incarnation != self.incarnation || sequence > self.issued || sequence <= self.durable {
+        if incarnation != self.incarnation || sequence <= self.durable {
             return false;
         }
+        assert!(sequence <= self.issued, "a receipt for write {sequence}, of {} handed out", self.issued);
         self.durable = sequence;
         while let Some(write) = self.outstanding.front()
             && write.sequence <= sequence

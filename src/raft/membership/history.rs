@@ -9,7 +9,8 @@ use alloc::vec::Vec;
 
 /// The memberships of the log, oldest first. The last is in force, committed or not (Dissertation §4.1).
 ///
-/// Invariant: never empty; ascending by index; the first is the one in force at the log's base.
+/// Invariant: never empty; ascending by index; the first is the one in force at the log's base. (After
+/// a start: at the end of the snapshot, where the log goes back further than that.)
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Configurations(Vec<(LogId, Membership)>);
 
@@ -17,6 +18,23 @@ impl Configurations {
     /// Starts from the membership of a snapshot, or from none.
     pub(in crate::raft) fn new(base: Option<(LogId, Membership)>) -> Self {
         Self(vec![base.unwrap_or_else(|| (LogId::ZERO, nobody()))])
+    }
+
+    /// Plants a state that must not be.
+    #[cfg(test)]
+    pub(in crate::raft) fn plant(&mut self, id: LogId) {
+        self.0.push((id, nobody()));
+    }
+
+    /// # Panics
+    /// If the invariants above do not hold, as far as that is seen in O(1): in the two newest.
+    pub(in crate::raft) fn assert_invariants(&self, handed_out: LogIndex, last: LogIndex) {
+        let latest = self.latest().0.index;
+        assert!(latest <= last, "the membership in force is of entry {latest}, but the log ends at {last}");
+        let before = self.0.iter().nth_back(1).map(|(id, _)| id.index);
+        assert!(before.is_none_or(|before| before < latest), "memberships ascend");
+        let first = self.0.first().map_or(LogIndex::ZERO, |(id, _)| id.index);
+        assert!(first <= handed_out, "the oldest membership, of entry {first}, was in force before");
     }
 
     /// The membership in force, and where it stands.

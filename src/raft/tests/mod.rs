@@ -3,6 +3,7 @@
 mod election;
 mod figure2;
 pub(in crate::raft) mod harness;
+mod invariants;
 mod limits;
 mod membership;
 mod random;

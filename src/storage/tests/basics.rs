@@ -202,20 +202,6 @@ fn a_commit_index_is_in_the_next_batch_or_the_next_witness_and_costs_no_sync_of_
 }
 
 #[test]
-fn a_commit_index_beyond_the_log_is_not_written() {
-    let disk = MemoryDisk::new();
-    let (mut storage, _) = open(&disk).unwrap();
-    write(&mut storage, vec![entries(2, 9, 1, 10)]).unwrap();
-    committed(&mut storage, 4);
-    write(&mut storage, vec![entries(10, 10, 1, 10)]).unwrap();
-    committed(&mut storage, 12);
-    storage.idle(&mut Vec::new()).unwrap();
-    assert_eq!(recovered_commit(&disk), 4);
-    write(&mut storage, vec![entries(11, 12, 1, 10)]).unwrap();
-    assert_eq!(recovered_commit(&disk), 12);
-}
-
-#[test]
 fn who_moves_to_another_cluster_knows_nothing_of_it_to_be_committed() {
     let disk = MemoryDisk::new();
     let (mut storage, _) = open(&disk).unwrap();

@@ -11,6 +11,7 @@ use crate::storage::{
     StorageOptions,
 };
 use bytes::Bytes;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -77,8 +78,11 @@ pub(super) fn entries(from: u64, to: u64, term: u64, data_bytes: usize) -> LogRe
     LogRecords { entries, ..LogRecords::default() }
 }
 
+/// The next write of this test: writes are numbered as a core does.
 pub(super) fn write_request(records: LogRecords) -> StorageRequest {
-    StorageRequest::Write(LogWrite::for_test(records, 1))
+    thread_local!(static WRITES: Cell<u64> = const { Cell::new(0) });
+    WRITES.set(WRITES.get() + 1);
+    StorageRequest::Write(LogWrite::for_test(records, WRITES.get()))
 }
 
 /// One batch with these writes.

@@ -1,6 +1,7 @@
 //! Tests of the storage floor.
 
 mod basics;
+mod boundary;
 mod crash;
 mod damage;
 mod faults;
