@@ -61,7 +61,7 @@ pub enum DecodeError {
     Trailing {
         /// Name of the structure.
         what: &'static str,
-        /// How many.
+        /// Bytes that are left over.
         count: usize,
     },
 }

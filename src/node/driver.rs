@@ -53,7 +53,7 @@ pub(super) struct Driver<E: Env> {
     pub snapshots: SnapshotQueues<E::Disk>,
     /// Peers that the committed membership lists no longer, and that the core still tells so: their links stay meanwhile.
     pub leaving: BTreeSet<NodeId>,
-    /// Who waits.
+    /// Clients that wait for an answer.
     pub clients: Clients,
     /// How long they wait at most.
     pub request_timeout_micros: u64,
@@ -84,7 +84,7 @@ pub(super) struct Driver<E: Env> {
 /// A promise to become a member of another cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reservation {
-    /// Which.
+    /// The cluster.
     pub cluster: ClusterId,
     /// The store id of the next life.
     pub store: StoreId,
@@ -95,7 +95,7 @@ pub(super) struct Reservation {
 /// Another cluster takes this node for its member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Called {
-    /// Which cluster.
+    /// The cluster.
     cluster: ClusterId,
     /// As which member.
     member: NodeId,

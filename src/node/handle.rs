@@ -126,7 +126,7 @@ pub(crate) enum Control {
     Status(oneshot::Sender<NodeStatus>),
     /// Reserve this node, a pristine cluster of one, for that cluster; answered with the store id of its next life.
     Reserve {
-        /// For whom.
+        /// The cluster that this node is reserved for.
         cluster: ClusterId,
         /// For how long.
         micros: u64,

@@ -24,7 +24,7 @@ pub(super) struct Inbox {
     pub discoveries: mpsc::Receiver<Discovery>,
     /// From whoever directs the node.
     pub control: mpsc::Receiver<Control>,
-    /// From clients.
+    /// Requests of clients.
     pub clients: mpsc::Receiver<ClientCall>,
 }
 

@@ -95,13 +95,13 @@ pub enum StartError {
         "cannot listen on {addr} for peers: the port is in use; stop the other process or choose another --raft-addr"
     )]
     PortInUse {
-        /// Which.
+        /// The address.
         addr: String,
     },
     /// The raft address cannot be listened on.
     #[error("cannot listen on {addr} for peers: {error}; --raft-addr must name an address of this machine")]
     Listen {
-        /// Which.
+        /// The address.
         addr: String,
         /// What the system says.
         error: io::Error,

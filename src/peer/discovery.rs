@@ -7,12 +7,12 @@ use crate::raft::{ClusterId, NodeId};
 pub(crate) enum Discovery {
     /// A member has met a later start of this node's data directory.
     OlderCopy {
-        /// Which member.
+        /// The member that met it.
         met_by: NodeId,
     },
     /// Another cluster calls this node as its member.
     Called {
-        /// Which cluster.
+        /// The cluster.
         cluster: ClusterId,
         /// As which member.
         member: NodeId,

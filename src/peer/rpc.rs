@@ -42,7 +42,7 @@ pub(crate) enum Question {
     },
     /// Take nobody's writes: you will become a member of this cluster.
     Reserve {
-        /// Which.
+        /// The cluster.
         cluster: ClusterId,
         /// For how long.
         micros: u64,

@@ -17,48 +17,52 @@ use alloc::vec::Vec;
 pub struct Restored {
     /// Term and vote.
     pub hard_state: HardState,
-    /// The newest snapshot whose marker is in the log, if any: the state machine has been restored from it.
+    /// The newest snapshot whose marker is in the log, if any: the state machine has been restored
+    /// from it.
     pub snapshot: Option<SnapshotMeta>,
-    /// The log, contiguous; its first entry is at or below the snapshot's index + 1 (a tail is kept for laggards).
+    /// The log, contiguous; its first entry is at or below the snapshot's index + 1 (a tail is kept
+    /// for laggards).
     pub entries: Vec<Entry>,
-    /// Entries up to here were known to be committed when the log was written; more may be. At most the
-    /// log's last index. [`LogIndex::ZERO`]: nothing is known beyond the snapshot.
+    /// The commit index known when the log was written; more may be committed. At most the log's
+    /// last index. [`LogIndex::ZERO`]: nothing is known beyond the snapshot.
     pub commit: LogIndex,
 }
 
 /// Something for the core to take in.
 #[derive(Debug)]
 pub enum Input {
-    /// The time that [`Output::wake_at`] asked for has come (or any other reason to look at the clock).
+    /// The time that [`Output::wake_at`] asked for has come (or any other reason to look at the
+    /// clock).
     Wake,
     /// A peer's message.
     Message(Message),
-    /// A linearizable read, with an id of the caller's choice; it comes back in [`Output::reads`] or
-    /// [`RaftEvent::ReadsRefused`]. Any node.
+    /// A linearizable read, with an id of the caller's choice; it comes back in [`Output::reads`]
+    /// or [`RaftEvent::ReadsRefused`]. Any node takes it.
     Read(u64),
     /// Change the membership (leader only).
     ChangeMembership(Change),
     /// Hand leadership to this voter, or to the most advanced one (leader only).
     TransferLeadership(Option<NodeId>),
-    /// This node has proof that it must not be counted on: it takes no part any more.
+    /// There is proof that this node cannot be relied on: it takes no part any more.
     Withdraw(Withdrawal),
     /// A write is durable, and with it all before it.
     Durable(Durable),
     /// The state machine has applied up to here.
     Applied(LogIndex),
-    /// The state machine's snapshot is written and synced; the core answers with a marker to write, and compacts its
-    /// log when that is durable.
+    /// The state machine's snapshot is written and synced; the core answers with a marker to write,
+    /// and compacts its log when that is durable.
     SnapshotStored(Box<SnapshotMeta>),
-    /// A chunk of this snapshot, handed out in a [`LogWrite`], could not be stored, or it was the last one and the whole did not
-    /// verify. No marker was written, and nothing of the snapshot is kept. Comes before that write's [`Input::Durable`].
+    /// This snapshot could not be stored: a chunk handed out in a [`LogWrite`] failed, or the whole
+    /// did not verify. No marker was written, and nothing of the snapshot is kept. Comes before the
+    /// [`Input::Durable`] of that write.
     SnapshotRefused(LogId, SnapshotRefusal),
     /// The answer to [`Output::snapshot_reads`].
     SnapshotChunkRead {
-        /// Of the question.
+        /// The peer in the question.
         to: NodeId,
-        /// Of the question.
+        /// The session in the question.
         session: Session,
-        /// What is on disk; `None` if it is gone (a newer one has taken its place).
+        /// The chunk; `None` if its file is gone (a newer snapshot has replaced it).
         chunk: Option<SnapshotChunk>,
     },
 }
@@ -68,13 +72,14 @@ pub enum Input {
 pub struct Setup {
     /// This member.
     pub id: NodeId,
-    /// Which start on this data it is: higher than that of every earlier one.
+    /// Which start on this data this is: higher than every earlier one.
     pub incarnation: Incarnation,
     /// Drives the randomness of its timeouts. Members need different ones.
     pub seed: u64,
     /// Timings and limits.
     pub config: Config,
-    /// What the disk holds. [`bootstrap_log`](crate::raft::bootstrap_log) makes that of a new cluster.
+    /// What the disk holds. [`bootstrap_log`](crate::raft::bootstrap_log) makes that of a new
+    /// cluster.
     pub restored: Restored,
     /// The time now, of the clock that all later calls name.
     pub now: Time,
@@ -92,7 +97,7 @@ pub enum InputError {
     /// Too many bytes wait to be committed.
     #[error("{bytes} bytes wait to be committed; try again later")]
     Uncommitted {
-        /// How many.
+        /// Bytes that wait now.
         bytes: u64,
     },
     /// Too many reads wait for a round.
@@ -104,7 +109,8 @@ pub enum InputError {
     /// The change makes no sense for this membership.
     #[error("{0}")]
     BadChange(&'static str),
-    /// The members that answer are no quorum of the voters that would remain: the cluster could commit nothing any more.
+    /// The members that answer are no quorum of the voters that would remain: the cluster could
+    /// commit nothing any more.
     #[error(
         "too few of the voters that would remain answer to make a quorum; start them again first, or remove those \
          that are gone"
@@ -116,14 +122,14 @@ pub enum InputError {
     /// The command is larger than any append may be.
     #[error("the command is {bytes} bytes long; the limit is {limit}")]
     TooLarge {
-        /// Its length.
+        /// Length of the command.
         bytes: u64,
         /// `Config::uncommitted_bytes_max`.
         limit: u64,
     },
 }
 
-/// Who leads, as far as this node knows.
+/// The leader, as far as this node knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LeaderHint {
     /// The leader of `term`, if known.
@@ -136,20 +142,20 @@ pub struct LeaderHint {
 #[derive(Debug, Default)]
 #[must_use = "messages, writes and entries are lost if the output is dropped"]
 pub struct Output {
-    /// To be sent; all may leave at once (those that speak of durable state were held back until it was). Losing one
-    /// is harmless.
+    /// To be sent. All may leave at once: a message that speaks of durable state was held back
+    /// until that state was durable. Losing a message is harmless.
     pub messages: Vec<Message>,
     /// To be written, in the order handed out.
     pub write: Option<LogWrite>,
-    /// Committed entries, contiguous, to be applied in order. Answered by [`Input::Applied`]. No more than
-    /// [`Config::apply_entries_max`](crate::raft::Config::apply_entries_max) at once: when there are more,
-    /// [`Self::wake_at`] is now.
+    /// Committed entries, contiguous, to be applied in order. Answered by [`Input::Applied`]. No
+    /// more than [`Config::apply_entries_max`](crate::raft::Config::apply_entries_max) at once:
+    /// when there are more, [`Self::wake_at`] is now.
     pub committed: Vec<Entry>,
     /// Reads that may be served once the state machine has applied up to their index.
     pub reads: Vec<ReadReady>,
     /// Chunks to read from the snapshot file.
     pub snapshot_reads: Vec<SnapshotRead>,
-    /// What happened, for those who wait or watch.
+    /// What happened, for the driver.
     pub events: Vec<RaftEvent>,
     /// Step with [`Input::Wake`] at this time, if nothing comes earlier.
     pub wake_at: Option<Time>,
@@ -180,7 +186,8 @@ pub enum RoleName {
 /// Something that happened inside the core.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RaftEvent {
-    /// Role, term or leader are new. Proposals of an earlier term that are not committed may be lost.
+    /// Role, term or leader are new. Proposals of an earlier term that are not committed may be
+    /// lost.
     RoleChanged {
         /// The role now.
         role: RoleName,
@@ -198,33 +205,39 @@ pub enum RaftEvent {
     },
     /// These reads cannot be served by this leader; ask again.
     ReadsRefused(Vec<u64>),
-    /// An installed snapshot is durable: the state machine must be replaced by its content before anything else is applied.
+    /// An installed snapshot is durable: the state machine must be replaced by its content before
+    /// anything else is applied.
     SnapshotInstalled(SnapshotMeta),
-    /// The log now starts after this index; `SnapshotMeta::last` of the newest marker is `snapshot`.
+    /// The log now starts after this index; `SnapshotMeta::last` of the newest marker is
+    /// `snapshot`.
     Compacted {
-        /// Last index no longer in the log; never beyond the snapshot, although the log in memory may begin later.
+        /// Last index no longer in the log; never beyond the snapshot, although the log in memory
+        /// may begin later.
         through: LogIndex,
         /// The snapshot that covers it.
         snapshot: LogId,
     },
-    /// A peer needs entries that have left the memory, and the newest snapshot does not reach them: another one is to be taken.
+    /// A peer needs entries that have left the memory, and the newest snapshot does not reach them:
+    /// another one is to be taken.
     SnapshotWanted,
     /// A peer could not take the snapshot that was sent to it; it is sent again later.
     SnapshotNotTaken {
         /// The peer.
         peer: NodeId,
-        /// Why.
+        /// Why the peer could not take it.
         why: SnapshotRefusal,
         /// How often in a row, this time included.
         times: u32,
     },
-    /// This node takes no part any more, and why. It has to be started again, mostly with other data.
+    /// This node takes no part any more, and why. It has to be started again, mostly on an empty
+    /// data directory.
     Withdrawn(Withdrawal),
-    /// A peer of this leader takes no part any more, as it says: nothing of it counts until it answers again.
+    /// A peer told this leader that it takes no part any more. Nothing that it said counts until it
+    /// answers again.
     PeerWithdrew {
         /// The peer.
         peer: NodeId,
-        /// Why.
+        /// Why the peer takes no part any more.
         why: Withdrawal,
     },
     /// A message that no correct peer sends, and why; it was dropped.
@@ -236,12 +249,13 @@ pub enum RaftEvent {
     },
 }
 
-/// What a [`LogWrite`] asks to be written, as one atomic group. Replayed in the order of the fields.
+/// What a [`LogWrite`] asks to be written, as one atomic group. Replayed in the order of the
+/// fields.
 ///
-/// A write with the last chunk of a snapshot also has `snapshot`, and `truncate_from` 1 (the whole log is void: the next
-/// entry will be the one after the snapshot). If that snapshot does not verify, *neither* is carried out
-/// ([`Input::SnapshotRefused`]): the log stays as it was, term and vote of the same write are written all the same.
-/// Such a write has no entries.
+/// A write with the last chunk of a snapshot also has `snapshot`, and `truncate_from` 1 (the whole
+/// log is void: the next entry will be the one after the snapshot). If that snapshot does not
+/// verify, *neither* is carried out ([`Input::SnapshotRefused`]): the log stays as it was. Term and
+/// vote of the same write are written all the same. Such a write has no entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LogRecords {
     /// Term and vote, when they changed.
@@ -250,7 +264,8 @@ pub struct LogRecords {
     pub truncate_from: Option<LogIndex>,
     /// A chunk of an incoming snapshot, to be put into its file (not into the log).
     pub snapshot_chunk: Option<SnapshotChunk>,
-    /// Snapshot marker: this snapshot is complete and synced; what it covers may be dropped from the log.
+    /// Snapshot marker: this snapshot is complete and synced; what it covers may be dropped from
+    /// the log.
     pub snapshot: Option<Box<SnapshotMeta>>,
     /// Entries to append, contiguous.
     pub entries: Vec<Entry>,
@@ -278,7 +293,8 @@ impl LogWrite {
         self.receipt.sequence
     }
 
-    /// The receipt, to be given back once everything of [`Self::records`], and of all writes before, is durable.
+    /// The receipt, to be given back once everything of [`Self::records`], and of all writes
+    /// before, is durable.
     pub fn into_durable(self) -> Durable {
         self.receipt
     }
@@ -293,7 +309,8 @@ impl LogWrite {
     }
 }
 
-/// The receipt of a durable write; acknowledges all writes before it too. Only [`LogWrite::into_durable`] makes one.
+/// The receipt of a durable write; acknowledges all writes before it too. Only
+/// [`LogWrite::into_durable`] makes one.
 #[derive(Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "model", derive(Clone))]
 #[must_use = "the core waits for its receipts"]

@@ -3,10 +3,11 @@
 /// Timings and limits of a core. All times in microseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
-    /// A leader sends a heartbeat to a peer that it has told nothing for so long.
+    /// A leader that has told a peer nothing for this long sends it a heartbeat.
     pub heartbeat_interval_micros: u64,
-    /// A follower campaigns after a silence drawn from `[min, 2 × min)`; a leader steps down when it has not heard a
-    /// quorum for `min`; votes are refused for `min` after hearing from a leader (stickiness).
+    /// A follower campaigns after a silence drawn from `[min, 2 × min)`; a leader steps down when
+    /// it has not heard a quorum for `min`; a node refuses votes for `min` after it heard from a
+    /// leader (stickiness).
     pub election_timeout_micros: u64,
     /// Appends in flight to one peer, at most.
     pub inflight_messages_max: usize,
@@ -20,12 +21,13 @@ pub struct Config {
     pub pending_reads_max: usize,
     /// Bytes of one snapshot chunk.
     pub snapshot_chunk_bytes: u64,
-    /// Committed entries handed out at once, at most: what is left waits for the next output, so that a long log does
-    /// not keep a node from its heartbeats.
+    /// Committed entries handed out at once, at most: what is left waits for the next output, so
+    /// that a long log does not keep a node from its heartbeats.
     pub apply_entries_max: usize,
     /// Bytes of committed entries handed out at once, at most (one larger entry still goes alone).
     pub apply_bytes_max: u64,
-    /// A member that refused a snapshot is offered one again after so long; after twice as long with each further refusal …
+    /// A member that refused a snapshot is offered one again after this time. The time doubles with
+    /// each further refusal …
     pub snapshot_backoff_min_micros: u64,
     /// … up to this.
     pub snapshot_backoff_max_micros: u64,
@@ -35,20 +37,22 @@ pub struct Config {
     pub log_tail_entries: u64,
     /// Bytes of entries kept behind a snapshot for laggards, at most.
     pub log_tail_bytes: u64,
-    /// Bytes that the log takes in memory, at most: what is beyond leaves it once it is applied and durable, whether or not a
-    /// snapshot covers it already. A member that needs it is sent a snapshot then. What a long log spares is sending that: where
-    /// an eighth of the newest snapshot is less, that is the bound, but not below 8 MiB.
+    /// Bytes that the log takes in memory, at most. Entries beyond it leave the memory once they
+    /// are applied and durable, whether or not a snapshot covers them already. A member that needs
+    /// them is sent a snapshot then. A long log spares sending that snapshot, so it may take an
+    /// eighth of the newest snapshot's bytes if that is less than this bound, but always 8 MiB.
     pub log_bytes_max: u64,
-    /// A leader keeps more than that tail for a member that is catching up, as long as the log in memory has at most so
-    /// many bytes: otherwise a snapshot that takes long to send would be out of date when it arrives, for ever.
+    /// A leader keeps more than that tail for a member that is catching up, as long as the log in
+    /// memory has at most this many bytes. Otherwise a snapshot that takes long to send would be
+    /// out of date when it arrives, and so would the next.
     pub laggard_log_bytes_max: u64,
-    /// A learner is promoted when it lacks at most so many entries.
+    /// A learner is promoted when it lacks at most this many entries.
     pub promote_lag_entries: u64,
 }
 
-/// The log in memory takes one of so many parts of the snapshot that it spares to send, at most.
+/// The log in memory takes at most this part of the snapshot that it spares to send: one in 8.
 pub(in crate::raft) const LOG_PART_OF_SNAPSHOT: u64 = 8;
-/// The log in memory may always take so many bytes, if [`Config::log_bytes_max`] is not below.
+/// Bytes that the log in memory may always take, unless [`Config::log_bytes_max`] is below.
 pub(in crate::raft) const LOG_BYTES_MIN: u64 = 8 << 20;
 
 impl Default for Config {
@@ -82,7 +86,7 @@ pub enum ConfigError {
     /// A field that must be positive is zero.
     #[error("{field} must be above zero")]
     Zero {
-        /// Which.
+        /// Name of the field.
         field: &'static str,
     },
     /// Heartbeats that come too late to prevent elections.

@@ -40,14 +40,16 @@ pub struct PeerProgress {
     pub inflight: usize,
     /// When it was last heard from.
     pub last_heard: Option<Time>,
-    /// Why it did not take the snapshot that was sent to it; `None` when it has none to take, or has not refused it.
+    /// Why it did not take the snapshot that was sent to it; `None` when it has none to take, or
+    /// has not refused it.
     pub snapshot_refused: Option<SnapshotRefusal>,
-    /// Why it takes no part, as it said.
+    /// Why it takes no part any more, by its own word; `None` if it does.
     pub withdrawn: Option<Withdrawal>,
 }
 
 impl Raft {
-    /// Starts a core from its durable state. A node that is its cluster's only voter stands for election at once.
+    /// Starts a core from its durable state. A node that is its cluster's only voter stands for
+    /// election at once.
     ///
     /// # Errors
     /// [`RestoreError`] if limits or recovered state make no sense together.
@@ -67,11 +69,13 @@ impl Raft {
         Ok(raft)
     }
 
-    /// Appends a command to the log of the leader. Says where it stands: it is committed when [`Output::committed`]
-    /// holds an entry of this index *and* term; when one of another term is committed there, it is lost.
+    /// Appends a command to the log of the leader. Says where it stands: it is committed when
+    /// [`Output::committed`] holds an entry of this index *and* term; when one of another term is
+    /// committed there, it is lost.
     ///
     /// # Errors
-    /// [`InputError`] if it was not taken in (this node does not lead, say); nothing has changed then.
+    /// [`InputError`] if it was not taken in (this node does not lead, say); nothing has changed
+    /// then.
     pub fn propose(&mut self, now: Time, command: &Bytes) -> Result<LogId, InputError> {
         self.shared.now = self.shared.now.max(now);
         let taken = self.handle_propose(command);
@@ -79,8 +83,8 @@ impl Raft {
         taken
     }
 
-    /// Takes one input in. Cheap: sends, writes and commits are settled by [`Self::take_output`], once for all inputs
-    /// before it. A `now` before an earlier one counts as that one.
+    /// Takes one input in. Cheap: sends, writes and commits are settled by [`Self::take_output`],
+    /// once for all inputs before it. A `now` before an earlier one counts as that one.
     ///
     /// # Errors
     /// [`InputError`] if it was not taken in; nothing has changed then.
@@ -124,7 +128,7 @@ impl Raft {
             shared.log.slice(from, through, shared.config.apply_entries_max, shared.config.apply_bytes_max);
         let reached = committed.last().map_or(through, Entry::index);
         shared.handed_out = reached;
-        // What is left waits until whoever drives this has looked after everything else.
+        // What is left waits until the driver has looked after everything else.
         let wake_at = if reached < through { Some(shared.now) } else { self.wake_at() };
         self.assert_invariants();
         let Outbox { messages, events, reads, snapshot_reads } = core::mem::take(&mut self.shared.outbox);
@@ -193,7 +197,8 @@ impl Raft {
         }
     }
 
-    /// A receipt: the log is durable further, messages may leave, the own vote may count, a snapshot may be complete.
+    /// A receipt: the log is durable further, messages may leave, the own vote may count, a
+    /// snapshot may be complete.
     fn handle_durable(&mut self, receipt: &Durable) {
         if self.shared.writes.complete(receipt, &mut self.shared.log) {
             let needed = self.needed_by_laggards();
@@ -233,7 +238,8 @@ impl Raft {
                 let interval = shared.config.heartbeat_interval_micros;
                 let told = |peer: &Peer| peer.told_at.unwrap_or(shared.now).plus(interval);
                 let heartbeat = leader.peers.values().map(told).min();
-                // Each append puts the next heartbeat off; whether a quorum still answers is looked at all the same.
+                // Each append puts the next heartbeat off; whether a quorum still answers is looked
+                // at all the same.
                 let look = (!leader.peers.is_empty()).then(|| leader.checked_at.plus(interval));
                 let stall = shared.writes.oldest_issued_at();
                 let stall = stall.map(|issued| issued.plus(shared.config.disk_stall_micros));
@@ -245,7 +251,7 @@ impl Raft {
     }
 }
 
-/// What it knows, for those who watch.
+/// What a core knows, for status and for drivers.
 impl Raft {
     /// This node's id.
     #[must_use]
@@ -300,8 +306,8 @@ impl Raft {
         self.shared.membership()
     }
 
-    /// The committed membership in force at `index` (at or below the commit index, at or above the log's base), with
-    /// where it stands: for a snapshot.
+    /// The committed membership in force at `index` (at or below the commit index, at or above the
+    /// log's base), with where it stands: for a snapshot.
     #[must_use]
     pub fn membership_at(&self, index: LogIndex) -> (&Membership, LogId) {
         let (id, membership) = self.shared.configurations.at(index);

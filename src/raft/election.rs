@@ -1,4 +1,4 @@
-//! Terms, timeouts, votes: how a leader comes about, and how one goes.
+//! Terms, timeouts, votes: how a leader is elected, and how it steps down.
 
 use crate::raft::core::Raft;
 use crate::raft::leader::progress::Peer;
@@ -11,28 +11,31 @@ use crate::raft::role::{Candidate, Follower, Leader, PreCandidate, Role};
 use crate::raft::types::{HardState, LogId, LogIndex, NodeId, ReadRound, Term};
 use alloc::collections::BTreeMap;
 
-/// Terms that lie between a node and what it is told, at most: with an election every second, those of a century. A term
-/// is written down for ever, and there is an end to terms: no single message may come near it.
+/// The largest step from a node's term to the term of a message: more than a century of elections,
+/// one a second. A term is recorded for good and the numbers end somewhere, so no single message
+/// may bring a node near the end.
 const TERM_JUMP_MAX: u64 = 1 << 32;
 
 impl Raft {
-    /// Whether elections alone cannot have brought a cluster to `term` while this node was away. A node that has not been in
-    /// any term yet takes its cluster's, whatever that is.
+    /// Whether elections alone cannot have brought a cluster to `term` while this node was away. A
+    /// node that has not been in any term yet takes any term of its cluster.
     pub(in crate::raft) fn is_beyond_reach(&self, term: Term) -> bool {
         let ours = self.shared.term();
         let is_far = ours > Term::ZERO && term.get() > ours.get().saturating_add(TERM_JUMP_MAX);
         is_far || term > TERM_MAX
     }
 
-    /// The term gate: what a message's term does before its body is looked at (Raft §5.1). `false` drops the message.
+    /// The term gate: what a message's term does before its body is looked at (Raft §5.1). `false`
+    /// drops the message.
     pub(in crate::raft) fn pass_term_gate(&mut self, from: NodeId, term: Term, body: &Body) -> bool {
         let ours = self.shared.term();
         match body {
-            // A pre-vote changes nobody's term, and its answers are of use whatever the answering node's term is,
-            // unless that is ahead (Dissertation §9.6).
+            // A pre-vote changes no term. Its answers count in any term of the node that answers,
+            // unless that term is ahead (Dissertation §9.6).
             Body::PreVote { .. } => true,
             Body::PreVoteGranted { .. } | Body::PreVoteRejected { .. } if term <= ours => true,
-            // Who hears from a leader does not help to depose it (Dissertation §4.2.3); not even its term is taken.
+            // A node that hears from a leader ignores RequestVote. It does not even adopt the term
+            // (Dissertation §4.2.3).
             Body::RequestVote { transfer: false, .. } if term > ours && self.hears_a_leader() => false,
             _ if term > ours => {
                 let leads = matches!(body, Body::AppendEntries { .. } | Body::InstallSnapshot { .. });
@@ -47,11 +50,12 @@ impl Raft {
         }
     }
 
-    /// Tells a peer of an earlier term that its term is over; whatever is no request is dropped.
+    /// Tells a peer of an earlier term that its term is over. Messages that are no requests are
+    /// dropped.
     ///
-    /// The term in the header is all that the answer is for: it names no session and no round. The peer may lead the
-    /// present term too by now, and its sessions and rounds start over with each term: a late request of its earlier
-    /// term, echoed under the new one, would confirm rounds that it has not begun.
+    /// The answer only carries the term in its header: it names no session and no round. By now the
+    /// peer may lead the present term, too, and sessions and rounds start over with each term. An
+    /// echo of its late request would then confirm rounds that it has not begun.
     fn reject_stale(&mut self, from: NodeId, body: &Body) {
         let rejection = match *body {
             Body::AppendEntries { prev, .. } => {
@@ -74,13 +78,14 @@ impl Raft {
                 let silence = self.shared.now.since(follower.heard);
                 follower.leader.is_some() && silence < self.shared.config.election_timeout_micros
             }
-            // It steps down by itself when it does not hear a quorum.
+            // A leader steps down by itself when it does not hear a quorum.
             Role::Leader(_) => true,
             Role::PreCandidate(_) | Role::Candidate(_) => false,
         }
     }
 
-    /// Would we vote for it? Nothing changes here, durable or not (Dissertation §9.6).
+    /// A node asks whether this one would vote for it. Nothing changes here, durable or not
+    /// (Dissertation §9.6).
     pub(in crate::raft) fn handle_pre_vote(&mut self, from: NodeId, campaign_term: Term, last_log: LogId) {
         let granted = campaign_term > self.shared.term()
             && is_up_to_date(last_log, self.shared.log.last())
@@ -93,8 +98,8 @@ impl Raft {
         self.shared.send(from, body);
     }
 
-    /// RequestVote (Raft §5.2, §5.4.1). Answered whatever this node's own membership says: it may not know yet that
-    /// it is a voter.
+    /// RequestVote (Raft §5.2, §5.4.1). A node answers even if it is no voter by its own
+    /// membership: it may not know yet that it is one.
     pub(in crate::raft) fn handle_request_vote(&mut self, from: NodeId, last_log: LogId) {
         let voted_for = self.shared.hard_state.voted_for;
         let may_vote = match &self.role {
@@ -102,7 +107,7 @@ impl Raft {
                 voted_for == Some(from) || (voted_for.is_none() && follower.leader.is_none())
             }
             Role::PreCandidate(_) => voted_for.is_none() || voted_for == Some(from),
-            // These voted for themselves.
+            // These have voted for themselves.
             Role::Candidate(_) | Role::Leader(_) => false,
         };
         if !may_vote || !is_up_to_date(last_log, self.shared.log.last()) {
@@ -152,7 +157,7 @@ impl Raft {
         }
     }
 
-    /// The clock, for who does not lead.
+    /// The clock of a node that does not lead.
     pub(in crate::raft) fn handle_election_timeout(&mut self) {
         let deadline = match &self.role {
             Role::Follower(follower) => follower.election_deadline,
@@ -170,21 +175,21 @@ impl Raft {
         }
     }
 
-    /// Whether this node may stand for election: by its own log, on a disk that works, with no snapshot about to
-    /// replace the log.
+    /// Whether this node may stand for election: by its own log, on a disk that works, with no
+    /// snapshot about to replace the log.
     fn may_campaign(&self) -> bool {
         self.shared.may_lead() && !self.shared.is_install_pending() && !self.shared.is_disk_stalled()
     }
 
-    /// At the start: who decides alone need not wait for anybody.
+    /// At the start: a node that decides alone need not wait.
     pub(in crate::raft) fn campaign_if_alone(&mut self) {
         if self.may_campaign() && self.shared.is_sole_voter() {
             self.become_candidate(false);
         }
     }
 
-    /// Follows, in `term`. Keeps the election deadline of who followed already: only a leader's message and a granted
-    /// vote put it off (Raft §5.2).
+    /// Becomes a follower in `term`. A follower keeps its election deadline: only a leader's
+    /// message and a granted vote put it off (Raft §5.2).
     pub(in crate::raft) fn become_follower(&mut self, term: Term, leader: Option<NodeId>) {
         let new_term = term > self.shared.term();
         if new_term {
@@ -248,7 +253,8 @@ impl Raft {
         self.count_pre_votes();
     }
 
-    /// Stands for election in the next term. Its own vote counts, and the requests leave, when term and vote are durable.
+    /// Stands for election in the next term. Its own vote counts, and the requests leave, when term
+    /// and vote are durable.
     fn become_candidate(&mut self, transfer: bool) {
         let term = self.shared.term().next();
         self.shared.set_hard_state(HardState { term, voted_for: Some(self.shared.id) });
@@ -261,7 +267,7 @@ impl Raft {
         }
     }
 
-    /// A receipt came: if the own vote is durable now, it counts.
+    /// A receipt came: if the vote for itself is durable now, it counts.
     pub(in crate::raft) fn maybe_count_own_vote(&mut self) {
         if let Role::Candidate(candidate) = &mut self.role
             && self.shared.writes.is_durable(candidate.vote_at)
@@ -294,8 +300,9 @@ impl Raft {
         quorum::tally(&membership.voters, membership.outgoing.as_ref(), |id| votes.get(&id).copied())
     }
 
-    /// Leads: every peer is probed from the end of the log, and an entry of the own term goes first, since only its
-    /// commit commits what predecessors left (Raft §5.4.2, §8).
+    /// Becomes the leader. It probes every peer from the end of the log, and first appends an entry
+    /// of its own term: only the commit of that entry commits what predecessors left (Raft §5.4.2,
+    /// §8).
     fn become_leader(&mut self) {
         let shared = &mut self.shared;
         assert!(shared.hard_state.voted_for == Some(shared.id), "a leader voted for itself");
@@ -331,7 +338,7 @@ impl Raft {
         index
     }
 
-    /// The clock, for the leader: does a quorum still hear it, does its disk still write?
+    /// The clock of the leader: does a quorum still answer, does its disk still write?
     pub(in crate::raft) fn check_leadership(&mut self) {
         let Role::Leader(leader) = &mut self.role else { return };
         let shared = &self.shared;
@@ -350,7 +357,8 @@ impl Raft {
     }
 }
 
-/// Whether a candidate whose log ends with `theirs` has all that may be committed in a log that ends with `ours` (Raft §5.4.1).
+/// Whether a candidate whose log ends with `theirs` has all that may be committed in a log that
+/// ends with `ours` (Raft §5.4.1).
 fn is_up_to_date(theirs: LogId, ours: LogId) -> bool {
     theirs >= ours
 }

@@ -1,4 +1,5 @@
-//! What a core holds for somebody who waits, or for something under way: for whoever looks whether anything is left behind.
+//! What a core holds for requests that wait, and for things under way. A simulation looks at it to
+//! see whether anything is left behind.
 
 use crate::raft::core::Raft;
 use crate::raft::leader::progress::PeerState;
@@ -7,7 +8,8 @@ use crate::raft::types::LogIndex;
 use alloc::vec::Vec;
 
 impl Raft {
-    /// What is held, by name. At rest all of it is zero: nothing is under way, nobody waits, and every peer has everything.
+    /// What is held, by name. At rest all of it is zero: nothing is under way, no request waits,
+    /// and every peer has everything.
     #[must_use]
     pub fn held(&self) -> Vec<(&'static str, u64)> {
         let shared = &self.shared;
@@ -42,8 +44,9 @@ impl Raft {
         held
     }
 
-    /// Bytes that the entries take in memory; of those, the bytes that may not be given up yet: they are not applied, or not durable, or
-    /// there is no snapshot that anybody who needs them could be sent.
+    /// Bytes that the entries take in memory, and how many of them may not be given up yet: their
+    /// entries are not applied, or not durable, or there is no snapshot to send to a peer that
+    /// needs them.
     #[must_use]
     pub fn log_bytes(&self) -> (u64, u64) {
         let log = &self.shared.log;

@@ -1,4 +1,5 @@
-//! What cores say to each other: one variant for each RPC of the paper, its acceptance and its rejection.
+//! What cores say to each other: one variant for each RPC of the paper, its acceptance and its
+//! rejection.
 
 use crate::raft::log::entry::Entry;
 use crate::raft::log::snapshot::{SnapshotMeta, SnapshotRefusal};
@@ -11,11 +12,13 @@ use bytes::Bytes;
 /// A message between two cores.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Message {
-    /// Who sends it. The transport has authenticated it as far as the hello goes (§6 of the design).
+    /// The sender. The transport has checked it against the hello of the connection
+    /// (docs/transport.md).
     pub from: NodeId,
-    /// Who it is for; a core drops what is not for it.
+    /// The receiver. A core drops messages that are not for it.
     pub to: NodeId,
-    /// The sender's current term. A pre-vote does *not* raise it: the term it asks about is in the body.
+    /// The sender's current term. A pre-vote does *not* raise it: the term it asks about is in the
+    /// body.
     pub term: Term,
     /// What is said.
     pub body: Body,
@@ -36,7 +39,7 @@ pub enum Body {
         /// The term that was asked about.
         campaign_term: Term,
     },
-    /// No: my term is in the message's header.
+    /// No. The sender's term is in the header.
     PreVoteRejected {
         /// The term that was asked about.
         campaign_term: Term,
@@ -45,7 +48,8 @@ pub enum Body {
     RequestVote {
         /// The candidate's last entry.
         last_log: LogId,
-        /// The leader asked for this election (leadership transfer): stickiness does not apply (Dissertation §4.2.3).
+        /// The leader asked for this election (leadership transfer): stickiness does not apply
+        /// (Dissertation §4.2.3).
         transfer: bool,
     },
     /// A vote, durable before it was sent.
@@ -58,39 +62,41 @@ pub enum Body {
         session: Session,
         /// The entry before `entries`.
         prev: LogId,
-        /// The last entry that the receiver acknowledged to this leader in this term, as far as its term is still
-        /// known; [`LogId::ZERO`] if none. Only an older copy of a disk lacks it.
+        /// The last entry that the receiver acknowledged to this leader in this term, as far as its
+        /// term is still known; [`LogId::ZERO`] if none. Only an older copy of a disk lacks it.
         acknowledged: LogId,
         /// Contiguous, from `prev.index + 1`.
         entries: Vec<Entry>,
         /// The leader's commit index.
         commit: LogIndex,
-        /// The newest round of reads that this message confirms when it is answered; `ZERO` when there is none.
+        /// The newest round of reads that this message confirms when it is answered; `ZERO` when
+        /// there is none.
         round: ReadRound,
     },
     /// The log agrees with the leader's up to `match_index`, durably.
     AppendAccepted {
-        /// Of the request.
+        /// Session of the request.
         session: Session,
         /// Never beyond the request's own tail.
         match_index: LogIndex,
-        /// Of the request.
+        /// Round of the request.
         round: ReadRound,
     },
     /// No entry `prev` here.
     AppendRejected {
-        /// Of the request.
+        /// Session of the request.
         session: Session,
         /// The `prev` that did not match, so that a late rejection is recognised.
         rejected: LogId,
-        /// The last entry of the follower that could match: term and index of its own log at or below `rejected.index`.
+        /// The last entry of the follower that could match: term and index of its own log at or
+        /// below `rejected.index`.
         hint: LogId,
-        /// Of the request.
+        /// Round of the request.
         round: ReadRound,
     },
-    /// "I take you for the leader of this term": the answer to a leader's message that need not wait for any write, since it
-    /// speaks of no durable state. It keeps the leader in office (check-quorum) and confirms a round of reads; it acknowledges
-    /// no entry.
+    /// "I take you for the leader of this term": the answer to a leader's message that need not
+    /// wait for any write, since it speaks of no durable state. It keeps the leader in office
+    /// (check-quorum) and confirms a round of reads; it acknowledges no entry.
     Heard {
         /// Of the request; `ZERO` confirms no round.
         round: ReadRound,
@@ -110,56 +116,58 @@ pub enum Body {
     },
     /// Chunks up to `next_offset` are stored (not necessarily durable); send the next from there.
     SnapshotProgress {
-        /// Of the request.
+        /// Session of the request.
         session: Session,
-        /// Which snapshot.
+        /// Last entry of the snapshot.
         snapshot: LogId,
-        /// Where to go on; below what was sent when something was lost.
+        /// Where to go on; below the end of what was sent if a chunk was lost.
         next_offset: u64,
     },
     /// The snapshot is installed, durably; the log agrees up to `match_index`.
     SnapshotInstalled {
-        /// Of the request.
+        /// Session of the request.
         session: Session,
-        /// The follower's agreeing prefix: at least the snapshot's index, or what it had committed beyond.
+        /// The follower's agreeing prefix: at least the snapshot's index, or what it had committed
+        /// beyond.
         match_index: LogIndex,
     },
-    /// A chunk could not be stored, or the whole does not verify; nothing of the snapshot is kept. The leader begins again
-    /// after a while, which grows with each refusal.
+    /// A chunk could not be stored, or the whole does not verify; nothing of the snapshot is kept.
+    /// The leader begins again after a while, which grows with each refusal.
     SnapshotRefused {
-        /// Of the request.
+        /// Session of the request.
         session: Session,
-        /// Which snapshot.
+        /// Last entry of the snapshot.
         snapshot: LogId,
-        /// Why.
+        /// Why the follower could not take it.
         why: SnapshotRefusal,
     },
     /// Start an election now (Dissertation §3.10).
     TimeoutNow,
     /// A follower asks for a read index on behalf of its clients (Dissertation §6.4).
     ReadIndex {
-        /// The asking node's incarnation.
+        /// Incarnation of the node that asks.
         incarnation: Incarnation,
         /// Grows with each question within the incarnation.
         sequence: u64,
     },
     /// The state at `index` or later answers the reads of that question.
     ReadIndexReady {
-        /// Of the question.
+        /// Incarnation in the question.
         incarnation: Incarnation,
-        /// Of the question.
+        /// Sequence of the question.
         sequence: u64,
         /// Apply up to here before serving.
         index: LogIndex,
     },
-    /// The node asked is no leader, or has too many reads waiting.
+    /// The node that was asked does not lead, or has too many reads waiting.
     ReadIndexRefused {
-        /// Of the question.
+        /// Incarnation in the question.
         incarnation: Incarnation,
-        /// Of the question.
+        /// Sequence of the question.
         sequence: u64,
     },
-    /// The node asked takes no part any more, and why. Its term means nothing.
+    /// The node that was asked takes no part any more, and why. The term of this message means
+    /// nothing.
     Withdrawn(Withdrawal),
 }
 

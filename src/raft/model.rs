@@ -1,4 +1,5 @@
-//! What a model checker needs of a core, under the feature `model`: what decides nothing is to make no difference between states.
+//! What a model checker needs of a core, under the feature `model`: state that decides nothing must
+//! make no difference between states.
 
 use crate::raft::api::LogWrite;
 use crate::raft::core::Raft;
@@ -6,16 +7,19 @@ use crate::raft::role::Role;
 use crate::raft::types::{Time, WriteSequence};
 
 impl Raft {
-    /// Sets the clock back to `now` and forgets what only tells how this state came about.
+    /// Sets the clock back to `now`, and forgets how this state came about.
     ///
-    /// Everything on record counts as having happened at `now`, and deadlines are an election timeout ahead; but a follower has
-    /// heard nothing from its leader for that long, so that it never holds to one (which only keeps it from doing things).
-    /// The generator of timeouts starts over. Writes are counted from the oldest that is not durable, also in `writes`, which
-    /// are those handed out and not durable. How often and in what order messages were made that wait for writes is forgotten too:
-    /// where they go, messages arrive in any order, and any number of times.
+    /// Everything on record counts as having happened at `now`, and deadlines are an election
+    /// timeout ahead; but a follower has heard nothing from its leader for that long, so that it
+    /// never holds to one (which only keeps it from doing things). The generator of timeouts starts
+    /// over. Writes are counted from the oldest that is not durable, also in `writes`, which are
+    /// those handed out and not durable. How often and in what order messages were made that wait
+    /// for writes is forgotten too: where they go, messages arrive in any order, and any number of
+    /// times.
     ///
     /// # Panics
-    /// If `now` is less than an election timeout, or snapshots, transfers of leadership or reads are under way.
+    /// If `now` is less than an election timeout, or snapshots, transfers of leadership or reads
+    /// are under way.
     pub fn forget_time<'a>(&mut self, now: Time, writes: impl Iterator<Item = &'a mut LogWrite>) {
         let shared = &mut self.shared;
         let timeout = shared.config.election_timeout_micros;

@@ -1,7 +1,8 @@
-//! What a majority is, and of whom (Raft §6: in the joint state, a majority of each of two sets).
+//! What a majority is, and of which voters (Raft §6: in the joint state, a majority of each of two
+//! sets).
 //!
-//! Pure functions of the voter sets: learners are not among their arguments, so they cannot be counted. A set
-//! without voters has no majority: it commits nothing and elects nobody.
+//! Pure functions of the voter sets: learners are not among their arguments, so they cannot be
+//! counted. A set without voters has no majority: it commits nothing and elects no leader.
 
 use crate::raft::types::{LogIndex, NodeId};
 use alloc::collections::BTreeSet;
@@ -23,7 +24,8 @@ pub enum VoteResult {
 
 /// The largest index that is durable on a majority of each set.
 ///
-/// `outgoing` is the other set of the joint state; `matched` says up to where a voter's log durably agrees.
+/// `outgoing` is the other set of the joint state; `matched` says up to where a voter's log durably
+/// agrees.
 #[must_use]
 pub fn committed(
     voters: &BTreeSet<NodeId>,

@@ -40,15 +40,16 @@ pub(in crate::raft) struct Follower {
     pub(in crate::raft) heard: Time,
     /// When it campaigns, unless it hears from a leader or grants a vote before.
     pub(in crate::raft) election_deadline: Time,
-    /// When an answer to this leader last left without waiting for the disk. Soon after it, mere news of the commit index
-    /// needs no answer, and an answer that waits needs no [`Heard`](crate::raft::Body::Heard) before it.
+    /// When an answer to this leader last left without waiting for the disk. Soon after that, an
+    /// append that only brings a new commit index needs no answer, and an answer that waits needs
+    /// no [`Heard`](crate::raft::Body::Heard) before it.
     pub(in crate::raft) answered: Option<Time>,
 }
 
 /// Answers to a pre-vote.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct PreCandidate {
-    /// Who would, and who would not.
+    /// The nodes that answered, and whether each would vote for this one.
     pub(in crate::raft) votes: BTreeMap<NodeId, bool>,
     /// When it asks again.
     pub(in crate::raft) election_deadline: Time,
@@ -57,7 +58,8 @@ pub(in crate::raft) struct PreCandidate {
 /// Answers to an election.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Candidate {
-    /// Who voted, and how. Its own vote appears once it is durable.
+    /// The nodes that answered, and whether each gave its vote. The candidate's own vote appears
+    /// once it is durable.
     pub(in crate::raft) votes: BTreeMap<NodeId, bool>,
     /// The write that carries its own vote.
     pub(in crate::raft) vote_at: WriteSequence,
@@ -72,7 +74,8 @@ pub(in crate::raft) struct Leader {
     pub(in crate::raft) peers: BTreeMap<NodeId, Peer>,
     /// The last session given to a relation with a peer; never used twice within the term.
     pub(in crate::raft) last_session: Session,
-    /// Its own first entry: while it is not committed, no read is served and no membership changed.
+    /// The first entry of its term. While it is not committed, no read is served and no membership
+    /// is changed.
     pub(in crate::raft) term_start: LogIndex,
     /// Bytes of entries above the commit index.
     pub(in crate::raft) uncommitted_bytes: u64,
@@ -80,7 +83,7 @@ pub(in crate::raft) struct Leader {
     pub(in crate::raft) reads: LeaderReads,
     /// When it last looked whether a quorum still answers.
     pub(in crate::raft) checked_at: Time,
-    /// Leadership on its way to somebody else.
+    /// Leadership on its way to another member; `None` if no transfer is under way.
     pub(in crate::raft) transfer: Option<Transfer>,
 }
 
@@ -95,10 +98,11 @@ impl Leader {
 /// A transfer under way: no proposal is taken until it succeeds or is given up.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Transfer {
-    /// Who takes over.
+    /// The member that takes over.
     pub(in crate::raft) target: NodeId,
-    /// Given up then: after an election timeout.
+    /// When the transfer is given up: an election timeout after it began.
     pub(in crate::raft) deadline: Time,
-    /// It was told to campaign. Said once; the deadline covers its loss.
+    /// Whether the target was told to campaign. It is told once; the deadline covers a loss of that
+    /// message.
     pub(in crate::raft) told: bool,
 }

@@ -30,7 +30,8 @@ pub(in crate::raft) struct Shared {
     random: u64,
     /// The latest time handed in; never goes back.
     pub(in crate::raft) now: Time,
-    /// Term and vote (Raft figure 2); written before anything is said that rests on them.
+    /// Term and vote (Raft figure 2). They are durable before a message that depends on them
+    /// leaves.
     pub(in crate::raft) hard_state: HardState,
     /// The log, durable or not.
     pub(in crate::raft) log: Log,
@@ -38,7 +39,8 @@ pub(in crate::raft) struct Shared {
     pub(in crate::raft) configurations: Configurations,
     /// The newest snapshot whose marker is durable.
     pub(in crate::raft) snapshot: Option<SnapshotMeta>,
-    /// A newer one was asked for, because a peer needs what comes after `snapshot` and is not in the log any more.
+    /// Whether a newer snapshot was asked for: a peer needs entries after `snapshot` that are not
+    /// in the log any more.
     pub(in crate::raft) snapshot_wanted: bool,
     /// Own snapshots whose markers are being written, with the write that carries them.
     pub(in crate::raft) markers: VecDeque<(WriteSequence, SnapshotMeta)>,
@@ -46,7 +48,8 @@ pub(in crate::raft) struct Shared {
     pub(in crate::raft) install: Option<Install>,
     /// Highest entry known to be committed; never goes back.
     pub(in crate::raft) commit_index: LogIndex,
-    /// Highest entry that the state machine has applied, as it said, or that an installed snapshot has in it.
+    /// Highest entry that the state machine said it has applied, or that an installed snapshot
+    /// includes.
     pub(in crate::raft) last_applied: LogIndex,
     /// Highest entry handed out to be applied.
     pub(in crate::raft) handed_out: LogIndex,
@@ -70,9 +73,10 @@ pub(in crate::raft) struct Outbox {
 }
 
 impl Shared {
-    /// The state at a start: what is not durable begins anew; the membership is derived from snapshot and log. The
-    /// commit index begins where the disk knows it to have been: what is committed stays so (Leader Completeness,
-    /// Raft §5.4.3), and the state machine need not wait for a leader to say it again.
+    /// The state at a start. What is not durable begins anew, and the membership is derived from
+    /// snapshot and log. The commit index begins at the one on disk: what is committed stays so
+    /// (Leader Completeness, Raft §5.4.3), and the state machine need not wait for a leader to say
+    /// it again.
     pub(in crate::raft) fn new(setup: Setup, log: Log) -> Self {
         let Setup { id, incarnation, seed, config, restored, now } = setup;
         let Restored { hard_state, snapshot, commit, .. } = restored;
@@ -127,9 +131,9 @@ impl Shared {
         self.is_quorum(|id| id == self.id)
     }
 
-    /// Whether this node is one that may stand for election: a voter (of either set), or one whose removal is not known
-    /// to be committed. Such a node may hold the only copy of that entry, without which nobody else can win
-    /// (Dissertation §4.2.2). Not one that has withdrawn.
+    /// Whether this node may stand for election: it is a voter (of either set), or its removal is
+    /// not known to be committed. Such a node may hold the only copy of that entry, without which
+    /// no other node can win (Dissertation §4.2.2). A node that has withdrawn may not.
     pub(in crate::raft) fn may_lead(&self) -> bool {
         let (at, membership) = self.configurations.latest();
         let was_voter = || self.configurations.previous().is_some_and(|before| before.is_voter(self.id));
@@ -148,19 +152,19 @@ impl Shared {
         Message { from: self.id, to, term: self.hard_state.term, body }
     }
 
-    /// Says what speaks of no durable state of this node: it leaves with the next output.
+    /// Sends a message that says nothing of durable state. It leaves with the next output.
     pub(in crate::raft) fn send(&mut self, to: NodeId, body: Body) {
         let message = self.message(to, body);
         self.outbox.messages.push(message);
     }
 
-    /// Says what rests on everything written so far: it leaves when that is durable.
+    /// Sends a message that depends on everything written so far. It leaves when that is durable.
     pub(in crate::raft) fn hold(&mut self, to: NodeId, body: Body) {
         let message = self.message(to, body);
         self.writes.hold(message);
     }
 
-    /// Says what rests on the current term only: it leaves when that is durable.
+    /// Sends a message that depends on the current term only. It leaves when that is durable.
     pub(in crate::raft) fn hold_for_term(&mut self, to: NodeId, body: Body) {
         let message = self.message(to, body);
         self.writes.hold_for_term(message);
@@ -171,7 +175,7 @@ impl Shared {
         self.outbox.events.push(RaftEvent::BadMessage { from, reason });
     }
 
-    /// Changes term or vote. What was to be said in an earlier term is not said any more.
+    /// Changes term or vote. Messages of an earlier term that still wait are dropped.
     ///
     /// # Panics
     /// If the term went back, or a vote were changed within a term (Raft §5.2).
@@ -189,8 +193,8 @@ impl Shared {
     }
 
     /// Appends an entry, in memory and to the pending write. A membership is in force from here on.
-    /// A snapshot that was arriving is abandoned: who sends entries sends no snapshot any more. The storage does the same with
-    /// the same write.
+    /// A snapshot that was arriving is abandoned: a leader that sends entries sends no snapshot any
+    /// more. The storage does the same with the same write.
     pub(in crate::raft) fn append(&mut self, entry: Entry) {
         self.install.take_if(|install| install.pending.is_none());
         let changed = self.configurations.append(&entry);
@@ -217,7 +221,7 @@ impl Shared {
     /// Moves the commit index forward to `index`, if that is forward.
     ///
     /// # Panics
-    /// If the log ends below: nobody commits what he does not have.
+    /// If the log ends below: a node commits only entries that it has.
     pub(in crate::raft) fn commit_to(&mut self, index: LogIndex) {
         if index <= self.commit_index {
             return;
@@ -271,9 +275,10 @@ pub(in crate::raft) struct Install {
     pub(in crate::raft) snapshot: Box<SnapshotMeta>,
     /// Where the next chunk starts.
     pub(in crate::raft) next_offset: u64,
-    /// The write that carries the last chunk and the marker. Until it is durable the log takes no entries.
+    /// The write that carries the last chunk and the marker. Until it is durable the log takes no
+    /// entries.
     pub(in crate::raft) pending: Option<WriteSequence>,
-    /// Who sends it, and under which session: to say that it has to start over.
+    /// The leader that sends it, to tell it to start over.
     pub(in crate::raft) from: NodeId,
     pub(in crate::raft) session: Session,
 }

@@ -1,4 +1,5 @@
-//! Snapshots (Raft §7): taking note of own ones, sending one to a peer that lacks compacted entries, installing one.
+//! Snapshots (Raft §7): recording this node's own, sending one to a peer that lacks compacted
+//! entries, installing one.
 
 use crate::raft::api::RaftEvent;
 use crate::raft::config::{LOG_BYTES_MIN, LOG_PART_OF_SNAPSHOT};
@@ -14,7 +15,7 @@ use crate::raft::shared::{Install, Shared};
 use crate::raft::types::{LogId, LogIndex, NodeId, ReadRound, Session};
 use alloc::boxed::Box;
 
-/// What an offered snapshot is good for, given the log.
+/// What to do with an offered snapshot, given the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::raft) enum Decision {
     /// Everything it covers is committed here.
@@ -26,7 +27,8 @@ pub(in crate::raft) enum Decision {
 }
 
 impl Shared {
-    /// The table: what to do with a snapshot whose last entry is `last` (Raft figure 13, steps 6 to 8).
+    /// The table: what to do with a snapshot whose last entry is `last` (Raft figure 13, steps 6 to
+    /// 8).
     pub(in crate::raft) fn decide_snapshot(&self, last: LogId) -> Decision {
         if last.index <= self.commit_index {
             Decision::Known
@@ -42,8 +44,8 @@ impl Shared {
         self.install.as_ref().is_some_and(|install| install.pending.is_some())
     }
 
-    /// A receipt came: a snapshot whose marker is durable now takes the place of what it covers.
-    /// `needed`: the laggards need what comes after it.
+    /// A receipt came: a snapshot whose marker is durable now replaces what it covers. `needed`:
+    /// the laggards need what comes after it.
     pub(in crate::raft) fn finish_snapshots(&mut self, needed: Option<LogIndex>) {
         let pending = self.install.as_ref().and_then(|install| install.pending);
         if pending.is_some_and(|sequence| self.writes.is_durable(sequence)) {
@@ -60,7 +62,8 @@ impl Shared {
         }
     }
 
-    /// The installed snapshot is the state now. Nothing could be appended since its last chunk came.
+    /// The installed snapshot is the state now. Nothing could be appended since its last chunk
+    /// came.
     fn finish_install(&mut self, snapshot: SnapshotMeta) {
         let last = snapshot.last;
         assert!(last.index > self.commit_index, "an installed snapshot is ahead of what was committed here");
@@ -70,7 +73,7 @@ impl Shared {
             Configurations::new(Some((snapshot.membership_id, snapshot.membership.clone())));
         self.commit_index = last.index;
         self.handed_out = last.index;
-        // Its content takes the place of all that was applied, and nothing comes between.
+        // Its content replaces all that was applied, and nothing comes between.
         self.last_applied = last.index;
         self.snapshot = Some(snapshot.clone());
         self.snapshot_wanted = false;
@@ -78,8 +81,8 @@ impl Shared {
         self.report_membership();
     }
 
-    /// An own snapshot's marker is durable: what it covers leaves the memory, but for a tail that spares laggards
-    /// the snapshot.
+    /// The marker of this node's own snapshot is durable. What it covers leaves the memory, except
+    /// a tail that spares laggards the snapshot.
     fn compact(&mut self, snapshot: SnapshotMeta, needed: Option<LogIndex>) {
         let last = snapshot.last;
         let (entries_max, bytes_max) = (self.config.log_tail_entries, self.config.log_tail_bytes);
@@ -97,7 +100,8 @@ impl Shared {
         self.outbox.events.push(RaftEvent::Compacted { through, snapshot: last });
     }
 
-    /// Whether a transfer that has not begun would be of no use: what comes after the snapshot is not in memory any more.
+    /// Whether a transfer that has not begun would be of no use: what comes after the snapshot is
+    /// not in memory any more.
     fn is_snapshot_stale(&self, peer: &Peer) -> bool {
         let PeerState::Snapshot(transfer) = &peer.state else { return false };
         let has_begun = (transfer.step, transfer.offset) != (TransferStep::Ask, 0);
@@ -117,8 +121,9 @@ impl Shared {
         });
     }
 
-    /// Asks the storage for the chunk that a transfer needs; after a silence it starts over from there. A peer that refused
-    /// its snapshot is left alone for a while, and is offered the newest one then.
+    /// Asks the storage for the chunk that a transfer needs; after a silence it starts over from
+    /// there. A peer that refused its snapshot is left alone for a while, and is offered the newest
+    /// one then.
     pub(in crate::raft) fn continue_snapshot(&mut self, id: NodeId, peer: &mut Peer, last: &mut Session) {
         if peer.refused.is_some_and(|refused| self.now < refused.retry_at) {
             return;
@@ -142,7 +147,7 @@ impl Shared {
         let PeerState::Snapshot(transfer) = &mut peer.state else { return };
         let patience = self.config.election_timeout_micros;
         let is_silent = self.now.since(transfer.waits_since) >= patience;
-        // To a peer that does not even answer heartbeats no chunks are repeated.
+        // A peer that does not even answer heartbeats is sent no chunk again.
         if is_silent && is_active {
             transfer.step = TransferStep::Ask;
         }
@@ -161,8 +166,9 @@ impl Shared {
 }
 
 impl Raft {
-    /// Who is catching up needs what comes after this index: after the snapshot that is on its way to it, or after its
-    /// agreeing prefix. `None` if this node does not lead, or all are silent.
+    /// Peers that are catching up need the entries after this index: after the snapshot that is on
+    /// its way to them, or after the prefix that agrees. `None` if this node does not lead, or all
+    /// are silent.
     pub(in crate::raft) fn needed_by_laggards(&self) -> Option<LogIndex> {
         let Role::Leader(leader) = &self.role else { return None };
         let micros = self.shared.config.election_timeout_micros;
@@ -180,11 +186,12 @@ impl Raft {
         needs.min()
     }
 
-    /// Keeps the log in memory below its bound, however much longer the log on disk is: half of the bound stays, so that this
-    /// happens seldom. What active peers need stays too, up to a bound of its own.
+    /// Keeps the log in memory below its bound, even if the log on disk is much longer. It trims to
+    /// half of the bound, so that this happens seldom. What active peers need stays too, up to a
+    /// bound of its own.
     pub(in crate::raft) fn maybe_trim(&mut self) {
         let config = &self.shared.config;
-        // Without any snapshot there is nothing to send to who needs the entries.
+        // Without a snapshot there would be nothing to send to a peer that needs the entries.
         let Some(snapshot) = &self.shared.snapshot else { return };
         let worth = (snapshot.bytes / LOG_PART_OF_SNAPSHOT).max(LOG_BYTES_MIN);
         let (bytes, bound) = (self.shared.log.bytes(), config.log_bytes_max.min(worth));
@@ -204,7 +211,8 @@ impl Raft {
         let shared = &mut self.shared;
         let newest = shared.markers.back().map(|(_, meta)| meta).or(shared.snapshot.as_ref());
         let is_new = newest.is_none_or(|newest| newest.last.index < snapshot.last.index);
-        // Two at once would share a write, and one that arrives from the leader is ahead of ours.
+        // Two at once would share a write. A snapshot that arrives from the leader is ahead of this
+        // one.
         if !is_new || shared.writes.pending.snapshot.is_some() || shared.is_install_pending() {
             return;
         }
@@ -214,7 +222,7 @@ impl Raft {
         shared.markers.push_back((sequence, *snapshot));
     }
 
-    /// The storage's answer: on to the peer with it.
+    /// The storage has answered with a chunk, which goes to the peer.
     pub(in crate::raft) fn handle_chunk_read(
         &mut self,
         to: NodeId,
@@ -232,7 +240,8 @@ impl Raft {
             return;
         }
         let Some(chunk) = chunk else {
-            // A newer one took its place; if the core does not know it yet, its marker is on its way.
+            // A newer one took its place; if the core does not know it yet, its marker is on its
+            // way.
             if shared.snapshot.as_ref().is_some_and(|newest| newest.last != transfer.snapshot.last) {
                 shared.start_snapshot(peer, &mut leader.last_session);
             }
@@ -343,14 +352,14 @@ impl Raft {
         shared.hold(from, Body::SnapshotInstalled { session: chunk.session, match_index });
     }
 
-    /// The storage could not store a chunk, or not verify the whole: no marker was written, and the log is as it was. What is still
-    /// to come of the same transfer finds no snapshot to belong to.
+    /// The storage could not store a chunk, or not verify the whole: no marker was written, and the
+    /// log is as it was. Later chunks of the same transfer find no snapshot that they belong to.
     pub(in crate::raft) fn handle_snapshot_unstored(&mut self, last: LogId, why: SnapshotRefusal) {
         let shared = &mut self.shared;
         let refused = shared.install.take_if(|install| install.snapshot.last == last);
         if let Some(install) = refused {
             shared.writes.forget_snapshot_answers();
-            // It speaks of nothing durable: a full disk must not hold it up.
+            // The message says nothing of durable state, so a full disk must not hold it up.
             let body = Body::SnapshotRefused { session: install.session, snapshot: last, why };
             shared.hold_for_term(install.from, body);
         }
@@ -358,7 +367,8 @@ impl Raft {
 }
 
 impl Shared {
-    /// Puts the chunk into the stream of writes, if it is the one that comes next; says which one does otherwise.
+    /// Puts the chunk into the stream of writes if it is the next one. Otherwise tells the leader
+    /// which one is.
     fn store_chunk(&mut self, from: NodeId, chunk: Chunk) {
         let Chunk { session, snapshot, offset, data, done } = chunk;
         let known = self.install.as_ref().filter(|install| install.snapshot == snapshot);
@@ -372,7 +382,7 @@ impl Shared {
         let has_log_changes = !records.entries.is_empty() || records.truncate_from.is_some();
         let is_taken = records.snapshot_chunk.is_some() || records.snapshot.is_some();
         if is_taken || (done && has_log_changes) {
-            // It would have to share a write with what does not go together; the leader repeats it.
+            // The write that is pending cannot carry this chunk too. The leader sends it again.
             return;
         }
         let next_offset = offset + data.len() as u64;
@@ -393,7 +403,7 @@ impl Shared {
     }
 }
 
-/// What every correct leader's chunk is.
+/// Checks that the chunk is one of a correct leader.
 fn check_chunk(chunk: &Chunk) -> Result<(), &'static str> {
     let end = chunk.offset.checked_add(chunk.data.len() as u64);
     let bytes = chunk.snapshot.bytes;

@@ -34,7 +34,8 @@ macro_rules! number {
 }
 
 number! {
-    /// A term: logical time, divided by elections (Raft §5.1). `Term::ZERO` is before the first election.
+    /// A term: logical time, divided by elections (Raft §5.1). `Term::ZERO` is before the first
+    /// election.
     Term
 }
 number! {
@@ -42,8 +43,8 @@ number! {
     LogIndex
 }
 number! {
-    /// The id of a member: given by the leader that adds it, never used twice in a cluster. Not the `--node-id`,
-    /// which is the member's *name*.
+    /// The id of a member: given by the leader that adds it, never used twice in a cluster. Not the
+    /// `--node-id`, which is the member's *name*.
     NodeId
 }
 number! {
@@ -51,18 +52,21 @@ number! {
     Time
 }
 number! {
-    /// Position in the one ordered stream of writes that a core hands to its storage, from 1 in each incarnation.
+    /// Position in the one ordered stream of writes that a core hands to its storage, from 1 in
+    /// each incarnation.
     WriteSequence
 }
 number! {
-    /// Number of a round of heartbeats that confirms leadership for reads (Dissertation §6.4); grows within a term.
+    /// Number of a round of heartbeats that confirms leadership for reads (Dissertation §6.4);
+    /// grows within a term.
     ReadRound
 }
 
-/// Which start of a node this is, told from every other start on any copy of its data.
+/// Identifies a start of a node, among all starts on any copy of its data.
 ///
-/// The number grows with every start on the same data, but it is counted on the disk: when an older copy of the disk is
-/// put back, it is given again. The nonce is drawn at random at each start, so that the two together are not.
+/// The number grows with every start on the same data. But it is counted on the disk: if an older
+/// copy of the disk is put back, the number is given again. The nonce is drawn at random at each
+/// start, so number and nonce together are never given twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Incarnation {
     number: u64,
@@ -70,7 +74,7 @@ pub struct Incarnation {
 }
 
 impl Incarnation {
-    /// The start `number`, with nothing drawn: for nodes whose disk nobody puts back (tests, models).
+    /// The start `number` without a nonce, for nodes whose disk is never put back (tests, models).
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self::drawn(number, 0)
@@ -82,13 +86,13 @@ impl Incarnation {
         Self { number, nonce }
     }
 
-    /// The how-manieth start on its data it is.
+    /// The number of this start on its data, from 1.
     #[must_use]
     pub const fn number(self) -> u64 {
         self.number
     }
 
-    /// What was drawn at random for it.
+    /// The random number drawn at this start.
     #[must_use]
     pub const fn nonce(self) -> u64 {
         self.nonce
@@ -208,7 +212,8 @@ impl fmt::Display for LogId {
     }
 }
 
-/// The random identity of a data directory: made with it, never changed, gone with it (a wiped node gets another).
+/// The random identity of a data directory: made with it, never changed, gone with it (a wiped node
+/// gets another).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StoreId(pub u128);
@@ -240,10 +245,11 @@ hexadecimal!(ClusterId);
 pub struct HardState {
     /// Latest term seen; never goes back.
     pub term: Term,
-    /// Whom this node voted for in `term`; reset when the term grows, never otherwise.
+    /// The node that this node voted for in `term`. Reset when the term grows, never otherwise.
     pub voted_for: Option<NodeId>,
 }
 
-/// Number of a leader's relation to one peer, within a term: answers echo it, so that an answer from before the peer was
-/// removed and re-added, or from before a snapshot was restarted, is recognised as late.
+/// Number of a leader's relation to one peer, within a term. Answers echo it. So the leader
+/// recognises a late answer from before the peer was removed and added again, or from before a
+/// snapshot was started again.
 pub type Session = u64;

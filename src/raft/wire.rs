@@ -4,8 +4,8 @@
 //! tag u8 | from u64 | to u64 | term u64 | what the tag says
 //! ```
 //! A tag never gets a second meaning: a new message gets a new tag. A node that does not know a tag
-//! closes the connection. Entries stand in an append as they stand in the log, and a decoded message
-//! shares the bytes of the input.
+//! closes the connection. Entries stand in an append as they stand in the log, and a decoded
+//! message shares the bytes of the input.
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::raft::log::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, Entry};
@@ -34,8 +34,8 @@ impl Message {
     /// Decodes a message that fills `bytes`; its entries and chunks share them.
     ///
     /// # Errors
-    /// [`DecodeError`] for what no correct peer sends: cut short, undefined or inconsistent (entries that do not
-    /// follow `prev` one by one, say).
+    /// [`DecodeError`] for what no correct peer sends: cut short, undefined or inconsistent
+    /// (entries that do not follow `prev` one by one, say).
     pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
         Self::read(Reader::new(bytes))
     }

@@ -34,7 +34,7 @@ pub enum ClientRequest {
     Read {
         /// The key.
         key: Bytes,
-        /// How fresh.
+        /// How fresh the value must be.
         level: Level,
     },
     /// A change of membership; only the leader takes it.
@@ -181,16 +181,16 @@ pub enum StorageEvent {
     /// The snapshot file could not be written, on a full disk for example. Another one may be tried
     /// later.
     SnapshotFailed {
-        /// Which.
+        /// Last entry of the snapshot.
         last: LogId,
-        /// Why.
+        /// Why it could not be written, in words.
         reason: String,
     },
     /// The answer to [`StorageRequest::ReadChunk`].
     ChunkRead {
-        /// Of the question.
+        /// The peer in the question.
         to: NodeId,
-        /// Of the question.
+        /// The session in the question.
         session: Session,
         /// The chunk, or why there is none.
         chunk: Result<SnapshotChunk, UnreadSnapshot>,
@@ -202,7 +202,7 @@ pub enum StorageEvent {
 /// A leader's snapshot that could not be stored here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnstoredSnapshot {
-    /// Which.
+    /// Last entry of the snapshot.
     pub last: LogId,
     /// Why, for the leader.
     pub why: SnapshotRefusal,
@@ -213,7 +213,7 @@ pub struct UnstoredSnapshot {
 /// A snapshot file of which a chunk could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnreadSnapshot {
-    /// Which.
+    /// Last entry of the snapshot.
     pub last: LogId,
     /// Why, in words.
     pub reason: String,
@@ -264,7 +264,7 @@ pub enum Notice {
     SnapshotNotTaken {
         /// The member.
         peer: NodeId,
-        /// Why.
+        /// Why the member did not take it.
         why: SnapshotRefusal,
         /// How often in a row, this time included.
         times: u32,
@@ -273,14 +273,14 @@ pub enum Notice {
     Withdrawn(String),
     /// A member takes no part any more, as it told this leader.
     PeerWithdrew {
-        /// Who.
+        /// The member that withdrew.
         peer: NodeId,
         /// Why, and what to do.
         why: String,
     },
     /// A peer said something that no correct peer says.
     BadMessage {
-        /// Who.
+        /// The peer that sent it.
         from: NodeId,
         /// What was wrong.
         reason: String,

@@ -211,7 +211,7 @@ pub enum SnapshotError {
     /// The content is not what its description says.
     #[error("snapshot {last}: {why}")]
     Content {
-        /// Which snapshot.
+        /// Last entry of the snapshot.
         last: LogId,
         /// What is wrong.
         why: String,

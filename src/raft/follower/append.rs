@@ -26,8 +26,8 @@ impl Raft {
             return self.withdraw(Withdrawal::LostEntries { acknowledged, last });
         }
         if shared.is_install_pending() {
-            // The log is about to be replaced; what is appended now would be lost with it. The leader is told no more
-            // than that somebody follows it.
+            // The log is about to be replaced; what is appended now would be lost with it. The
+            // leader is told only that this node follows it.
             return self.answer_heard(from, round, false);
         }
         let tail = prev.index.plus(entries.len() as u64);
@@ -51,7 +51,7 @@ impl Raft {
         self.answer_append(from, session, tail, round, is_news_of_commit);
     }
 
-    /// Acknowledges an append up to its tail: when that is durable.
+    /// Acknowledges an append up to its tail, once that is durable.
     fn answer_append(
         &mut self,
         from: NodeId,
@@ -69,9 +69,10 @@ impl Raft {
         self.shared.hold(from, accepted);
     }
 
-    /// Tells the leader at once that it is heard, where the answer proper waits for this node's disk. Who leads has nothing
-    /// to do with the disk: a leader that is heard by a quorum stays, however long a write takes (check-quorum), and its
-    /// rounds of reads are confirmed. Said at most twice in a heartbeat interval, unless a round waits for it.
+    /// Tells the leader at once that this node heard it, while the acknowledgement waits for the
+    /// disk. So a leader that a quorum hears stays leader however long a write takes
+    /// (check-quorum), and its rounds of reads are confirmed. Sent at most twice in a heartbeat
+    /// interval, unless a round waits for it.
     pub(in crate::raft) fn answer_heard(&mut self, from: NodeId, round: ReadRound, leaves_at_once: bool) {
         let is_due = round > ReadRound::ZERO || !self.has_just_answered();
         let shared = &mut self.shared;
@@ -92,22 +93,25 @@ impl Raft {
 }
 
 impl Shared {
-    /// Whether an entry that this node acknowledged to the leader of this term is not in its log. An acknowledged entry is
-    /// durable, and until the term ends only the same leader truncates, nothing that it has itself. A leader that
-    /// says so late says less, so the order of messages does not matter.
+    /// Whether an entry that this node acknowledged to the leader of this term is not in its log.
+    /// An acknowledged entry is durable, and until the term ends only that leader truncates, and
+    /// never an entry that it has itself. A message that comes late names an earlier entry, so the
+    /// order of messages does not matter.
     fn lacks(&self, acknowledged: LogId) -> bool {
         // What is compacted is committed.
         acknowledged.index > self.log.base().index && !self.log.contains(acknowledged)
     }
 
-    /// Whether the leader has another entry where this node has a committed one (Leader Completeness, Raft §5.4).
+    /// Whether the leader has another entry where this node has a committed one (Leader
+    /// Completeness, Raft §5.4).
     pub(in crate::raft) fn contradicts(&self, theirs: LogId) -> bool {
         let ours = self.log.term_at(theirs.index);
         theirs.index <= self.commit_index && ours.is_some_and(|term| term != theirs.term)
     }
 
-    /// Takes entries into the log: those that are there already are skipped, and only a conflict truncates. `false`
-    /// if one contradicts a committed entry, which no correct leader's does (Leader Completeness).
+    /// Takes entries into the log: those that are there already are skipped, and only a conflict
+    /// truncates. `false` if one contradicts a committed entry, which no entry of a correct leader
+    /// does (Leader Completeness).
     fn merge(&mut self, entries: Vec<Entry>) -> bool {
         let Some(first) = entries.first() else { return true };
         if first.index() == self.log.last().index.next() {
@@ -135,7 +139,8 @@ impl Shared {
     }
 }
 
-/// What every correct leader's entries are: contiguous, of terms that never decrease, up to the leader's own.
+/// Checks that the entries are those of a correct leader: contiguous, of terms that never decrease,
+/// up to the leader's own.
 fn check_entries(prev: LogId, entries: &[Entry], leader_term: Term) -> Result<(), &'static str> {
     let mut before = prev;
     for entry in entries {

@@ -1,9 +1,10 @@
-//! A member that has proof that it must not be counted on takes no part any more: it votes for nobody, acknowledges
-//! nothing and confirms nothing until it is started again, and says why to every member that asks it for something.
+//! A member with proof that it cannot be relied on takes no part any more. It gives no vote,
+//! acknowledges nothing and confirms nothing until it is started again. It says why to every member
+//! that asks it for something.
 //!
-//! The papers assume that what was synced stays. Where it does not (an older copy of a disk is put back, memory or
-//! software fails), a member that goes on as if nothing had happened forgets votes and acknowledgements that others
-//! rest on.
+//! The papers assume that what was synced stays. If it does not (an older copy of a disk is put
+//! back, memory or software fails), a member that goes on has forgotten votes and acknowledgements
+//! that others rely on.
 
 use crate::raft::api::RaftEvent;
 use crate::raft::core::Raft;
@@ -25,7 +26,8 @@ impl Raft {
         self.shared.outbox.events.push(RaftEvent::Withdrawn(why));
     }
 
-    /// A message to a member that has withdrawn: whoever asks for something is told why there is no answer.
+    /// A message to a member that has withdrawn: a node that asks for something is told why it gets
+    /// no answer.
     pub(in crate::raft) fn answer_withdrawn(&mut self, from: NodeId, body: &Body, why: Withdrawal) {
         let asks = matches!(
             body,
@@ -39,7 +41,8 @@ impl Raft {
         }
     }
 
-    /// A peer takes no part any more: what it acknowledged does not count. Reported once, until it answers again.
+    /// A peer takes no part any more: what it acknowledged does not count. Reported once, until it
+    /// answers again.
     pub(in crate::raft) fn handle_withdrawn(&mut self, from: NodeId, why: Withdrawal) {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(peer) = leader.peers.get_mut(&from) else { return };

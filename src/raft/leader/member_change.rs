@@ -29,8 +29,9 @@ impl Raft {
         Ok(())
     }
 
-    /// What follows from the membership in force without anybody asking: the joint state ends once it is committed
-    /// (whoever leads by then), learners that have caught up become voters, a leader that is no voter goes.
+    /// Steps that follow from the membership in force by themselves. The joint state ends once it
+    /// is committed, by any leader of that time. Learners that have caught up become voters. A
+    /// leader that is no voter steps down.
     pub(in crate::raft) fn maybe_change(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
         let shared = &self.shared;
@@ -59,8 +60,9 @@ impl Raft {
 }
 
 impl Shared {
-    /// Whether a membership may be appended: none is pending, and the leader has committed in its term (a leader that
-    /// has not may not know of a predecessor's: the bug of the single-server change, 2015).
+    /// Whether a membership may be appended: none is pending, and the leader has committed in its
+    /// term (a leader that has not may not know of a predecessor's: the bug of the single-server
+    /// change, 2015).
     fn may_change(&self, leader: &Leader) -> bool {
         self.commit_index >= leader.term_start && self.configurations.latest().0.index <= self.commit_index
     }
@@ -70,8 +72,8 @@ impl Shared {
         let membership = self.membership();
         let last = self.log.last().index;
         let caught_up = |peer: &Peer| {
-            // One that has acknowledged no entry yet (it may have to get a snapshot first) lacks everything, however
-            // short the log is.
+            // One that has acknowledged no entry yet (it may have to get a snapshot first) lacks
+            // everything, however short the log is.
             matches!(peer.state, PeerState::Replicate(_))
                 && peer.match_index > LogIndex::ZERO
                 && last.since(peer.match_index) <= self.config.promote_lag_entries
@@ -83,8 +85,9 @@ impl Shared {
         ready.find_map(|id| membership.promote(*id).filter(|next| self.could_decide(leader, next)))
     }
 
-    /// Whether the members that answer are a quorum of the voters of `next`. A change to other voters would stop the cluster
-    /// for good otherwise: the joint state needs both quorums to be left, and to be undone.
+    /// Whether the members that answer are a quorum of the voters of `next`. Otherwise a change of
+    /// the voters would stop the cluster for good: to leave the joint state or to undo it takes
+    /// both quorums.
     fn could_decide(&self, leader: &Leader, next: &Membership) -> bool {
         let answers = |peer: &Peer| {
             peer.heard.is_some() && peer.is_active(self.now, self.config.election_timeout_micros)
@@ -95,7 +98,8 @@ impl Shared {
             })
     }
 
-    /// Begins relations with new members, and prepares to end those with members that left at `index`.
+    /// Begins relations with new members, and prepares to end those with members that left at
+    /// `index`.
     fn meet_peers(&self, leader: &mut Leader, index: LogIndex) {
         let members = &self.membership().members;
         for id in members.keys().filter(|id| **id != self.id) {

@@ -5,52 +5,56 @@ use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::types::{LogIndex, ReadRound, Session, Time};
 use alloc::collections::VecDeque;
 
-/// A peer, as the leader sees it. Made when the leader is elected or the peer is added; gone with either.
+/// A peer, as the leader sees it. It exists from when the leader is elected or the peer is added,
+/// until either is gone.
 ///
 /// Invariant: `match_index < next_index`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Peer {
     /// Echoed by its answers; another one when a snapshot is (re)started.
     pub(in crate::raft) session: Session,
-    /// Its log durably agrees with ours up to here: only an acknowledgement moves it, and only forward.
+    /// Its log durably agrees with ours up to here: only an acknowledgement moves it, and only
+    /// forward.
     pub(in crate::raft) match_index: LogIndex,
     /// The next entry to send.
     pub(in crate::raft) next_index: LogIndex,
     /// How entries are sent.
     pub(in crate::raft) state: PeerState,
-    /// Appends that may be in flight; `None`: as many as are configured. One after the peer lacked what had been sent to it
-    /// (lost, or overtaken by what was sent later), twice as many with each acknowledgement that is news: where messages
-    /// overtake each other, a full window would be sent again and again.
+    /// Appends that may be in flight; `None`: as many as are configured. It falls to one when the
+    /// peer lacked what had been sent to it (lost, or overtaken by a later append), and doubles
+    /// with each acknowledgement that is news. Otherwise, if messages overtake each other, a full
+    /// window would be sent again and again.
     pub(in crate::raft) window: Option<usize>,
-    /// When the relation began.
+    /// When the relation began: the leader was elected, or the peer was added.
     pub(in crate::raft) since: Time,
     /// When it was last heard from in this relation.
     pub(in crate::raft) heard: Option<Time>,
     /// When it was last told anything.
     pub(in crate::raft) told_at: Option<Time>,
-    /// The highest commit index it was told (bounded by the tail of the append that told it).
+    /// The highest commit index sent to it (bounded by the tail of the append that carried it).
     pub(in crate::raft) told_commit: LogIndex,
-    /// The newest read round it was told.
+    /// The newest read round sent to it.
     pub(in crate::raft) told_round: ReadRound,
     /// The newest read round it confirmed.
     pub(in crate::raft) confirmed_round: ReadRound,
-    /// Set while it takes no snapshot; gone when it has one.
+    /// Set while the peer refuses snapshots, until it has one.
     pub(in crate::raft) refused: Option<Refused>,
-    /// Set when it is no member any more: it is still told that, then dropped.
+    /// Set when the peer is no member any more: it is still told of its removal, and then dropped.
     pub(in crate::raft) leaving: Option<Leaving>,
-    /// Set when it said that it takes no part any more, until it answers again.
+    /// Set when the peer said that it takes no part any more, until it answers again.
     pub(in crate::raft) withdrawn: Option<Withdrawal>,
 }
 
 /// How entries are sent to a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) enum PeerState {
-    /// Where its log agrees is not known: one append at a time finds out.
+    /// It is not known up to where its log agrees: one append at a time finds out.
     Probe {
         /// The append that is out; only heartbeats follow until it is answered.
         sent: Option<Probe>,
     },
-    /// Its log agrees up to `next_index - 1`, or will when what is in flight arrives: appends are pipelined.
+    /// Its log agrees up to `next_index - 1`, or will when what is in flight arrives: appends are
+    /// pipelined.
     Replicate(Inflight),
     /// It lacks entries that are compacted away: a snapshot is on its way, one chunk at a time.
     Snapshot(SnapshotTransfer),
@@ -63,7 +67,7 @@ pub(in crate::raft) struct Probe {
     pub(in crate::raft) last: LogIndex,
     /// Bytes of its entries.
     pub(in crate::raft) bytes: u64,
-    /// A heartbeat went after it, which begins where it does.
+    /// Whether a heartbeat that begins at the same place was sent after it.
     pub(in crate::raft) followed: bool,
 }
 
@@ -155,7 +159,7 @@ pub(in crate::raft) struct Refused {
     pub(in crate::raft) why: SnapshotRefusal,
     /// How often in a row; from 1.
     pub(in crate::raft) times: u32,
-    /// It is offered one again then.
+    /// When it is offered a snapshot again.
     pub(in crate::raft) retry_at: Time,
 }
 
@@ -164,8 +168,8 @@ pub(in crate::raft) struct Refused {
 pub(in crate::raft) struct Leaving {
     /// The entry that removed it. It is sent nothing that comes after it.
     pub(in crate::raft) removed_at: LogIndex,
-    /// When the relation ends: an election timeout after that entry was committed. Until then each heartbeat tells it so.
-    /// `None` while the entry is not committed.
+    /// When the relation ends: an election timeout after that entry was committed. Until then each
+    /// heartbeat tells it so. `None` while the entry is not committed.
     pub(in crate::raft) until: Option<Time>,
 }
 
@@ -195,7 +199,8 @@ impl Peer {
         now.since(self.heard.unwrap_or(self.since)) < micros
     }
 
-    /// Whether the relation is over: the peer is no member, and had `patience_micros` to hear that its removal is committed.
+    /// Whether the relation is over: the peer is no member, and had `patience_micros` to hear that
+    /// its removal is committed.
     pub(in crate::raft) fn is_done(&mut self, commit: LogIndex, now: Time, patience_micros: u64) -> bool {
         let Some(leaving) = self.leaving.as_mut().filter(|leaving| commit >= leaving.removed_at) else {
             return false;
@@ -204,7 +209,8 @@ impl Peer {
         now >= until
     }
 
-    /// Its log agrees up to `index`, durably: pipelining begins or goes on. At most `window_max` appends are ever in flight.
+    /// Its log agrees up to `index`, durably: pipelining begins or goes on. At most `window_max`
+    /// appends are ever in flight.
     pub(in crate::raft) fn acknowledge(&mut self, index: LogIndex, window_max: usize) {
         let is_news = index > self.match_index;
         self.match_index = self.match_index.max(index);
@@ -219,8 +225,9 @@ impl Peer {
                 }
             }
             PeerState::Probe { sent } => {
-                // The answer to an earlier append may say that the logs agree where the probe begins, or beyond: what it
-                // carries is in flight. The heartbeat that follows a probe is answered so if the probe is lost.
+                // The answer to an earlier append may say that the logs agree where the probe
+                // begins, or beyond: what it carries is in flight. The heartbeat that follows a
+                // probe is answered so if the probe is lost.
                 let under_way = sent.filter(|it| it.last > index && !(it.followed && index == from));
                 if under_way.is_some() && index < from {
                     return;
@@ -242,12 +249,12 @@ impl Peer {
         }
     }
 
-    /// Up to where it counts when entries are committed.
+    /// Up to which index the peer counts for a commit; [`LogIndex::ZERO`] if it has withdrawn.
     pub(in crate::raft) fn counted(&self) -> LogIndex {
         if self.withdrawn.is_some() { LogIndex::ZERO } else { self.match_index }
     }
 
-    /// It lacks what was sent to it: what follows is sent with care.
+    /// The peer lacks what was sent to it: from now on one append at a time.
     pub(in crate::raft) fn narrow(&mut self) {
         if matches!(self.state, PeerState::Replicate(_)) {
             self.window = Some(1);

@@ -1,4 +1,5 @@
-//! Replication on the leader's side: proposals, sends, answers, and the commit index (Raft §5.3, §5.4.2).
+//! Replication on the leader's side: proposals, sends, answers, and the commit index (Raft §5.3,
+//! §5.4.2).
 
 use crate::raft::api::InputError;
 use crate::raft::core::Raft;
@@ -25,7 +26,8 @@ impl Raft {
         if bytes > limit || data.len() > ENTRY_DATA_BYTES_MAX {
             return Err(InputError::TooLarge { bytes, limit: limit.min(ENTRY_DATA_BYTES_MAX as u64) });
         }
-        // A quorum may commit without this node's disk; what the disk owes is bounded all the same.
+        // A quorum may commit without this node's disk, but what waits for the disk is bounded all
+        // the same.
         let waiting = leader.uncommitted_bytes.max(self.shared.writes.unsynced_bytes());
         if waiting > 0 && waiting + bytes + ENTRY_HEADER_BYTES as u64 > limit {
             return Err(InputError::Uncommitted { bytes: waiting });
@@ -34,8 +36,9 @@ impl Raft {
         Ok(LogId::new(self.shared.term(), index))
     }
 
-    /// Whether a round of reads that a peer confirms has begun (Dissertation §6.4); the peer is reported if not. Rounds only grow
-    /// within a term, so that one which has not begun would confirm reads that are yet to come.
+    /// Whether a round of reads that a peer confirms has begun (Dissertation §6.4); the peer is
+    /// reported if not. Rounds only grow within a term, so a round that has not begun would confirm
+    /// reads that are yet to come.
     fn has_begun(&mut self, from: NodeId, round: ReadRound) -> bool {
         let begun = !matches!(&self.role, Role::Leader(leader) if round > leader.reads.last_round);
         if !begun {
@@ -56,7 +59,7 @@ impl Raft {
             return None;
         }
         peer.heard = Some(self.shared.now);
-        // What was lost stays lost: such an answer is one from before, and late.
+        // What was lost stays lost: such an answer is a late one, from before.
         peer.withdrawn = peer.withdrawn.filter(|why| matches!(why, Withdrawal::LostEntries { .. }));
         Some((&mut self.shared, peer))
     }
@@ -80,7 +83,8 @@ impl Raft {
         peer.acknowledge(match_index, shared.config.inflight_messages_max);
     }
 
-    /// The peer has no entry `rejected`; nothing is known of what it has instead but where to look.
+    /// The peer does not have the entry `rejected`. What it has instead is not known; `hint` says
+    /// where to look.
     pub(in crate::raft) fn handle_append_rejected(
         &mut self,
         from: NodeId,
@@ -96,12 +100,13 @@ impl Raft {
         peer.confirmed_round = peer.confirmed_round.max(round);
         let is_late = match &peer.state {
             PeerState::Probe { .. } => rejected.index.next() != peer.next_index,
-            // What it lacks is where an append in flight ends: the next one, or a heartbeat, begins there. Other
-            // rejections answer what was sent before a probe.
+            // What it lacks is where an append in flight ends: the next one, or a heartbeat, begins
+            // there. Other rejections answer what was sent before a probe.
             PeerState::Replicate(inflight) => !inflight.ends_at(rejected.index),
             PeerState::Snapshot(_) => true,
         };
-        // Where the logs agree is not known again from what it said before it had those entries.
+        // The peer said this before it had those entries, so it says nothing new of where the logs
+        // agree.
         let is_late = is_late || rejected.index <= peer.match_index;
         if is_late {
             return;
@@ -130,8 +135,9 @@ impl Raft {
         peer.confirmed_round = peer.confirmed_round.max(round);
     }
 
-    /// Commits what is durable on a quorum, if it is of the own term; everything before it is committed with it
-    /// (Raft §5.4.2, figure 8). The leader counts itself up to what is durable on its own disk.
+    /// Commits what is durable on a quorum, if it is of the own term; everything before it is
+    /// committed with it (Raft §5.4.2, figure 8). The leader counts itself up to what is durable on
+    /// its own disk.
     pub(in crate::raft) fn maybe_commit(&mut self) {
         let Role::Leader(leader) = &mut self.role else { return };
         let shared = &mut self.shared;
@@ -202,11 +208,13 @@ impl Shared {
         self.continue_snapshot(id, peer, last_session);
     }
 
-    /// One append with at most `bytes_max` bytes of entries (one entry still goes, unless it is 0: a heartbeat).
+    /// One append with at most `bytes_max` bytes of entries (one entry still goes, unless it is 0:
+    /// a heartbeat).
     fn send_append(&mut self, id: NodeId, peer: &mut Peer, round: ReadRound, bytes_max: u64) {
         let mut prev = LogId::ZERO;
         let mut entries = Vec::new();
-        // Who waits for a snapshot has nothing that could be compared: its heartbeat agrees before the log.
+        // A peer that waits for a snapshot has nothing to compare: its heartbeat begins before the
+        // log.
         if !matches!(peer.state, PeerState::Snapshot(_)) {
             let before = peer.next_index.previous();
             let term = self.log.term_at(before).expect("a peer that needs compacted entries gets a snapshot");

@@ -1,4 +1,4 @@
-//! Leadership on its way to somebody else (Dissertation §3.10).
+//! Leadership on its way to another member (Dissertation §3.10).
 
 use crate::raft::api::InputError;
 use crate::raft::core::Raft;
@@ -39,7 +39,7 @@ impl Raft {
         }
     }
 
-    /// For a leader that has to go: it names a successor if one is ready, and goes.
+    /// For a leader that has to step down: it names a successor if one is ready, and steps down.
     pub(in crate::raft) fn hand_over_and_step_down(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
         let successor = self.shared.most_advanced(leader);
@@ -57,8 +57,8 @@ impl Shared {
         able.max_by_key(|(id, peer)| (peer.match_index, core::cmp::Reverse(**id))).map(|(id, _)| *id)
     }
 
-    /// Whether a peer could lead soon: a voter that answers, and lacks no more than it can get within the time that
-    /// a transfer has.
+    /// Whether a peer could lead soon: a voter that answers, and lacks no more than it can get
+    /// within the time that a transfer has.
     fn can_take_over(&self, id: NodeId, peer: &Peer) -> bool {
         self.membership().voters.contains(&id)
             && matches!(peer.state, PeerState::Replicate(_))

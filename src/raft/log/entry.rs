@@ -9,17 +9,19 @@ use core::fmt;
 /// Bytes before an entry's data: checksum u32, data length u32, index u64, term u64, kind u8.
 pub const ENTRY_HEADER_BYTES: usize = 25;
 
-/// An entry carries at most this much data: a bound for decoders, above every configurable limit.
+/// Bytes of an entry's data, at most: a bound for decoders, above every configurable limit.
 pub const ENTRY_DATA_BYTES_MAX: usize = 64 << 20;
 
 /// What an entry is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EntryKind {
-    /// The entry with which a new leader commits its predecessors' entries (Raft §8). Carries no data.
+    /// The entry with which a new leader commits its predecessors' entries (Raft §8). Carries no
+    /// data.
     Empty,
     /// A command for the state machine: opaque bytes here.
     Command,
-    /// A [`Membership`](crate::raft::Membership), in force as soon as it is appended (Dissertation §4.1).
+    /// A [`Membership`](crate::raft::Membership), in force as soon as it is appended
+    /// (Dissertation §4.1).
     Membership,
 }
 
@@ -53,7 +55,8 @@ impl Entry {
         Self { id, kind, encoded: Bytes::from(bytes) }
     }
 
-    /// Reads one entry from the front of `reader` and verifies its checksum. The entry shares the reader's bytes.
+    /// Reads one entry from the front of `reader` and verifies its checksum. The entry shares the
+    /// reader's bytes.
     ///
     /// # Errors
     /// [`DecodeError`] if it is cut short, damaged or undefined.

@@ -5,26 +5,31 @@ use crate::raft::types::{LogId, LogIndex, Term};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-/// What an entry takes in memory beside its bytes: itself in the queue (whose room grows by doubling), and the counters and
-/// headers of its allocation. A log of small entries is mostly this.
+/// Bytes that an entry takes in memory beside its own: its place in the queue (whose room grows by
+/// doubling), and the counters and headers of its allocation. A log of small entries is mostly
+/// this.
 const ENTRY_OVERHEAD_BYTES: u64 = 128;
 
 /// The replicated log from `base` (exclusive) upwards; what is below has been compacted away.
 ///
-/// Invariants: entries are contiguous from `base.index + 1`; terms never decrease; `base.index ≤ durable ≤ last`.
+/// Invariants: entries are contiguous from `base.index + 1`; terms never decrease;
+/// `base.index ≤ durable ≤ last`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Log {
-    /// The entry before the first one held. Grows with compaction, replaced by an installed snapshot.
+    /// The entry before the first one held. Grows with compaction, replaced by an installed
+    /// snapshot.
     base: LogId,
     entries: VecDeque<Entry>,
-    /// What `entries` take in memory. Derived; kept because a compaction must not count a long log.
+    /// Bytes that `entries` take in memory. Derived; kept so that a compaction need not count a
+    /// long log.
     bytes: u64,
     /// Entries up to here are on this node's disk. Falls with truncation.
     durable: LogIndex,
 }
 
 impl Log {
-    /// A log that holds these entries durably. The caller has checked that they are contiguous from `base`.
+    /// A log that holds these entries durably. The caller has checked that they are contiguous from
+    /// `base`.
     pub(in crate::raft) fn new(base: LogId, entries: Vec<Entry>) -> Self {
         let durable = entries.last().map_or(base.index, Entry::index);
         let bytes = entries.iter().map(held_bytes).sum();
@@ -64,7 +69,7 @@ impl Log {
         self.bytes
     }
 
-    /// What those of them take that come after `after`.
+    /// Bytes that the entries after `after` take in memory.
     pub(in crate::raft) fn bytes_after(&self, after: LogIndex) -> u64 {
         self.range(after, self.last().index).map(held_bytes).sum()
     }
@@ -99,7 +104,8 @@ impl Log {
         self.entries.range(from..to.max(from))
     }
 
-    /// The first entries of [`Self::range`], as many as fit into both limits; at least one if there is any.
+    /// The first entries of [`Self::range`], as many as fit into both limits; at least one if there
+    /// is any.
     pub(in crate::raft) fn slice(
         &self,
         after: LogIndex,
@@ -116,7 +122,8 @@ impl Log {
         self.range(after, through).take(entries_max).take_while(fits).cloned().collect()
     }
 
-    /// Entries after `after`, as many as fit into `bytes_max`; at least one if there is any. With their bytes.
+    /// Entries after `after`, as many as fit into `bytes_max`; at least one if there is any. With
+    /// their bytes.
     pub(in crate::raft) fn batch(&self, after: LogIndex, bytes_max: u64) -> (Vec<Entry>, u64) {
         let from = self.offset(after.next());
         let (mut count, mut bytes) = (0, 0);
@@ -160,8 +167,8 @@ impl Log {
         self.durable = self.durable.max(index);
     }
 
-    /// The last entry at or below `index` whose term is at most `term`: the last that could match a log which has
-    /// `term` at `index` (terms never decrease). The base if there is none.
+    /// The last entry at or below `index` whose term is at most `term`: the last that could match a
+    /// log which has `term` at `index` (terms never decrease). The base if there is none.
     pub(in crate::raft) fn last_match_candidate(&self, index: LogIndex, term: Term) -> LogId {
         let below_index = usize::try_from(index.since(self.base.index)).unwrap_or(usize::MAX);
         let below_term = self.entries.partition_point(|entry| entry.term() <= term);
@@ -169,7 +176,8 @@ impl Log {
         count.checked_sub(1).and_then(|position| self.entries.get(position)).map_or(self.base, Entry::id)
     }
 
-    /// The index before the longest tail of entries up to `last` that has at most so many entries and bytes.
+    /// The index before the longest tail of entries up to `last` that has at most `entries_max`
+    /// entries and `bytes_max` bytes.
     pub(in crate::raft) fn before_tail(&self, last: LogIndex, entries_max: u64, bytes_max: u64) -> LogIndex {
         let (mut before, mut entries, mut bytes) = (last, 0, 0);
         while let Some(entry) = self.get(before) {
@@ -225,7 +233,7 @@ impl Log {
         self.durable = base.index;
     }
 
-    /// The room of a queue that was long once is not kept for a short one.
+    /// A queue that was long once does not keep its room when it is short.
     fn give_back_room(&mut self) {
         if self.entries.capacity() / 4 > self.entries.len() {
             self.entries.shrink_to(self.entries.len() * 2);

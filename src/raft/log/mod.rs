@@ -1,4 +1,5 @@
-//! The log: its entries, what a start recovers, snapshots of what came before, and the stream of writes.
+//! The log: its entries, what a start recovers, snapshots of what came before, and the stream of
+//! writes.
 
 pub(in crate::raft) mod entry;
 #[expect(clippy::module_inception, reason = "the folder is named after the one thing it is about")]

@@ -1,4 +1,4 @@
-//! From what storage recovered to a core's state: checked before anything rests on it.
+//! Makes a core's state of what storage recovered. It is checked before anything relies on it.
 
 use crate::raft::api::{LogRecords, Restored};
 use crate::raft::config::ConfigError;
@@ -9,10 +9,10 @@ use crate::raft::types::{HardState, LogId, LogIndex, Term};
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// The highest term that a node takes part in. Elections alone reach none that is near it.
+/// The highest term that a node takes part in. Elections alone never come near it.
 pub(in crate::raft) const TERM_MAX: Term = Term::new(1 << 61);
 
-/// The highest entry that a snapshot may end at: entries follow it for as long as there are members.
+/// The highest entry that a snapshot may end at, so that entries can follow it.
 pub(in crate::raft) const INDEX_MAX: LogIndex = LogIndex::new(1 << 61);
 
 /// Limits or recovered state that make no sense.
@@ -45,7 +45,7 @@ pub enum RestoreError {
         /// Term of the last entry.
         log: Term,
     },
-    /// More is on record as committed than the log holds.
+    /// The commit index on record is beyond the end of the log.
     #[error(
         "entries up to {commit} were committed, but the recovered log ends at {last}; restore the data directory"
     )]
@@ -55,7 +55,7 @@ pub enum RestoreError {
         /// The last entry.
         last: LogIndex,
     },
-    /// The term on record is one that elections cannot have brought about.
+    /// Elections cannot have brought about the term on record.
     #[error(
         "term {0} is on record, which no election can have brought about: a faulty or hostile program spoke to this node. If \
          other members are sound, wipe this data directory and join the node again under its name; if none is, restore a \
@@ -67,11 +67,12 @@ pub enum RestoreError {
     Membership(LogId),
 }
 
-/// The durable state of a new cluster of these voters, which get the ids 1, 2, 3 … in their order. Each of them starts from
-/// it, written to its disk before its first start.
+/// The durable state of a new cluster of these voters, which get the ids 1, 2, 3 … in their order.
+/// Each of them starts from it, written to its disk before its first start.
 ///
 /// # Errors
-/// What is wrong with the members: none, too many, a name or a store that stands twice, a text that is too long.
+/// What is wrong with the members: none, too many, a name or a store that stands twice, a text that
+/// is too long.
 pub fn bootstrap_log(voters: impl IntoIterator<Item = Member>) -> Result<Restored, &'static str> {
     let id = LogId::new(Term::new(1), LogIndex::new(1));
     let membership = Membership::bootstrap(voters)?;
@@ -84,8 +85,8 @@ pub fn bootstrap_log(voters: impl IntoIterator<Item = Member>) -> Result<Restore
 }
 
 impl Restored {
-    /// Carries a write out on this state, as a disk would: for those who keep it in memory. A chunk of a snapshot goes
-    /// into its file and is not kept here.
+    /// Carries a write out on this state, as a disk would, for drivers that keep it in memory. A
+    /// chunk of a snapshot goes into its file and is not kept here.
     pub fn apply(&mut self, records: &LogRecords) {
         if let Some(hard_state) = records.hard_state {
             self.hard_state = hard_state;

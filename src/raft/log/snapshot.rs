@@ -8,7 +8,8 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// A snapshot's description (Raft §7). Goes into the snapshot file, the log's marker and InstallSnapshot.
+/// A snapshot's description (Raft §7). Goes into the snapshot file, the log's marker and
+/// InstallSnapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SnapshotMeta {
     /// The last entry it includes.
@@ -54,17 +55,18 @@ impl SnapshotMeta {
     }
 }
 
-/// A chunk of an incoming snapshot, for the storage to write. Rides in the one ordered stream of writes.
+/// A chunk of an incoming snapshot, for the storage to write. Rides in the one ordered stream of
+/// writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SnapshotChunk {
-    /// Which snapshot.
+    /// Description of the snapshot.
     pub snapshot: Box<SnapshotMeta>,
     /// Where the chunk starts. 0 starts the file anew.
     pub offset: u64,
     /// The bytes.
     pub data: Bytes,
-    /// The last chunk: the storage verifies size and hash, syncs file and directory, and only then writes the marker
-    /// that is in the same [`LogWrite`](crate::raft::LogWrite).
+    /// The last chunk: the storage verifies size and hash, syncs file and directory, and only then
+    /// writes the marker that is in the same [`LogWrite`](crate::raft::LogWrite).
     pub done: bool,
 }
 
@@ -85,14 +87,14 @@ pub enum SnapshotRefusal {
 /// The core wants a chunk of its newest snapshot, to send it to a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SnapshotRead {
-    /// For whom; handed back with the answer.
+    /// The peer that the chunk is for. Handed back with the answer.
     pub to: NodeId,
-    /// The relation it belongs to; handed back with the answer.
+    /// The session with that peer. Handed back with the answer.
     pub session: Session,
-    /// Which snapshot.
+    /// Last entry of the snapshot.
     pub snapshot: LogId,
-    /// From where.
+    /// The first byte to read.
     pub offset: u64,
-    /// At most so many bytes.
+    /// Bytes to read, at most.
     pub bytes_max: u64,
 }

@@ -1,8 +1,9 @@
 //! The one ordered stream of writes, and the messages that wait for it.
 //!
-//! Persist before send is structural here: whoever speaks of durable state calls [`Writes::hold`], which stamps the
-//! message with the newest write there is (issued, or about to be) whether or not the message caused it. Messages
-//! leave when receipts reach their stamp, never before.
+//! Persist before send is structural here: code that sends a message about durable state calls
+//! [`Writes::hold`]. That stamps the message with the newest write there is (issued, or about to
+//! be), whether or not the message caused it. Messages leave when receipts reach their stamp, never
+//! before.
 
 use crate::raft::api::{Durable, LogRecords, LogWrite};
 use crate::raft::log::entry::Entry;
@@ -12,7 +13,7 @@ use crate::raft::types::{HardState, Incarnation, LogIndex, Term, Time, WriteSequ
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-/// What is to be written, what is being written, and what waits for it.
+/// What is to be written, what is being written, and the messages that wait for it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Writes {
     incarnation: Incarnation,
@@ -22,7 +23,8 @@ pub(in crate::raft) struct Writes {
     issued: WriteSequence,
     /// The newest write known to be durable. Only grows; at most `issued`.
     durable: WriteSequence,
-    /// Handed out and not durable, oldest first. Bounded by the bytes that a leader or its peers have in flight.
+    /// Handed out and not durable, oldest first. Bounded by the bytes that a leader or its peers
+    /// have in flight.
     outstanding: VecDeque<Outstanding>,
     /// Messages that wait, at most `held_max`; all of the current term.
     held: Vec<Held>,
@@ -39,8 +41,8 @@ pub(in crate::raft) struct Writes {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Outstanding {
     sequence: WriteSequence,
-    /// When it is durable, the log is durable up to here. Lowered when the log is truncated below, so that a late
-    /// receipt cannot acknowledge entries that have been overwritten since.
+    /// When it is durable, the log is durable up to here. Lowered when the log is truncated below,
+    /// so that a late receipt cannot acknowledge entries that have been overwritten since.
     through: LogIndex,
     issued_at: Time,
     bytes: u64,
@@ -92,7 +94,8 @@ impl Writes {
         assert!(pending.is_none_or(|it| it == last), "entry {pending:?} is written last, of {last}");
     }
 
-    /// Term or vote changed. Messages of an earlier term have lost their meaning: the caller drops them.
+    /// Term or vote changed. Messages of an earlier term have lost their meaning: the caller drops
+    /// them.
     pub(in crate::raft) fn hard_state(&mut self, hard_state: HardState) {
         self.pending.hard_state = Some(hard_state);
         self.hard_state_at = self.issued.next();
@@ -125,7 +128,8 @@ impl Writes {
         self.pending.truncate_from = Some(from);
     }
 
-    /// The log was replaced by a snapshot that ends at `last`: no write under way says anything about what follows.
+    /// The log was replaced by a snapshot that ends at `last`: no write under way says anything
+    /// about what follows.
     pub(in crate::raft) fn log_replaced(&mut self, last: LogIndex) {
         for write in &mut self.outstanding {
             write.through = write.through.min(last);
@@ -152,7 +156,8 @@ impl Writes {
             || !entries.is_empty()
     }
 
-    /// The newest write there is, counting the one that [`Self::issue`] will make of what is pending.
+    /// The newest write there is, counting the one that [`Self::issue`] will make of what is
+    /// pending.
     pub(in crate::raft) fn stamp(&self) -> WriteSequence {
         if self.has_pending() { self.issued.next() } else { self.issued }
     }
@@ -234,7 +239,8 @@ impl Writes {
         true
     }
 
-    /// Moves the messages whose writes are durable to `messages`, in the order in which they were made.
+    /// Moves the messages whose writes are durable to `messages`, in the order in which they were
+    /// made.
     pub(in crate::raft) fn release(&mut self, messages: &mut Vec<Message>) {
         let durable = self.durable;
         messages.extend(self.held.extract_if(.., |held| held.after <= durable).map(|held| held.message));
@@ -253,9 +259,10 @@ impl Writes {
 
 #[cfg(feature = "model")]
 impl Writes {
-    /// Counts the writes from the oldest that is not durable, as if they had been handed out at `now`, and forgets how often and in
-    /// what order messages were made that wait: each is left once, where it leaves first. What was the newest durable write is
-    /// [`WriteSequence::ZERO`] now.
+    /// Counts the writes from the oldest that is not durable, as if they had been handed out at
+    /// `now`, and forgets how often and in what order messages were made that wait: each is left
+    /// once, where it leaves first. What was the newest durable write is [`WriteSequence::ZERO`]
+    /// now.
     pub(in crate::raft) fn recount(&mut self, now: Time) -> WriteSequence {
         let durable = core::mem::replace(&mut self.durable, WriteSequence::ZERO);
         self.issued = self.issued.after(durable);
@@ -269,15 +276,17 @@ impl Writes {
         let text = |held: &Held| alloc::format!("{:?}", held.message);
         self.held.sort_by_cached_key(|held| (text(held), held.after));
         self.held.dedup_by(|later, first| later.message == first.message);
-        // Acknowledgements first: behind anything else, the next one does not become one with the newest of them, so that
-        // whatever order they were made in, all that would leave does leave, and perhaps one more.
+        // Acknowledgements first: behind anything else, the next one does not become one with the
+        // newest of them, so that whatever order they were made in, all that would leave does
+        // leave, and perhaps one more.
         let is_accepted = |held: &Held| matches!(held.message.body, Body::AppendAccepted { .. });
         self.held.sort_by_key(|held| (!is_accepted(held), held.after));
         durable
     }
 }
 
-/// Whether `later` says all that `earlier` says, and more: acknowledgements of the same writes become one.
+/// Whether `later` says all that `earlier` says, and more: acknowledgements of the same writes
+/// become one.
 fn merge(earlier: &mut Message, later: &Message) -> bool {
     if earlier == later {
         return true;

@@ -1,8 +1,10 @@
-//! How one configuration follows from another (Dissertation §4.3), and what makes a configuration sound.
+//! How one configuration follows from another (Dissertation §4.3), and what makes a configuration
+//! sound.
 //!
-//! Every step from one configuration to the next keeps their quorums intersecting: either the voters stay the
-//! same, or the step enters or leaves a joint state that requires a majority of both sets. The functions here are
-//! pure; *when* a step may be taken (one at a time, after an own-term commit) is the leader's business.
+//! Every step from one configuration to the next keeps their quorums intersecting: either the
+//! voters stay the same, or the step enters or leaves a joint state that requires a majority of
+//! both sets. The functions here are pure; *when* a step may be taken (one at a time, after an
+//! own-term commit) is the leader's business.
 
 use crate::codec::{COUNTER_MAX, DecodeError, from_bytes, to_bytes};
 use crate::raft::membership::members::{Change, Member, Membership, Promotion};
@@ -17,7 +19,8 @@ pub const MEMBERS_MAX: usize = 128;
 pub const MEMBER_TEXT_BYTES_MAX: usize = 512;
 
 impl Membership {
-    /// The configuration that a new cluster starts with: these voters, with the ids 1, 2, 3 … in their order.
+    /// The configuration that a new cluster starts with: these voters, with the ids 1, 2, 3 … in
+    /// their order.
     ///
     /// # Errors
     /// What [`Self::validate`] finds.
@@ -52,10 +55,11 @@ impl Membership {
         self.outgoing.is_some()
     }
 
-    /// The configuration to append so that `change` begins, and the id of the member it adds, if it adds one.
+    /// The configuration to append so that `change` begins, and the id of the member it adds, if it
+    /// adds one.
     ///
-    /// Changes of the voters give the joint state; a new member begins as a learner, whose promotion is a later
-    /// step ([`Self::promote`]).
+    /// Changes of the voters give the joint state; a new member begins as a learner, whose
+    /// promotion is a later step ([`Self::promote`]).
     ///
     /// # Errors
     /// Why the change makes no sense here, and what to do instead.
@@ -93,7 +97,8 @@ impl Membership {
         Some(next)
     }
 
-    /// The configuration that follows a joint state: the incoming voters alone. Who is nothing in it is forgotten.
+    /// The configuration that follows a joint state: the incoming voters alone. Nodes that are no
+    /// members by it are forgotten.
     #[must_use]
     pub fn leave_joint(&self) -> Self {
         let mut next = self.clone();
@@ -148,7 +153,8 @@ impl Membership {
         to_bytes(self)
     }
 
-    /// Decodes a configuration that fills `bytes`, and checks it: a peer cannot put an invalid one in force.
+    /// Decodes a configuration that fills `bytes`, and checks it: a peer cannot put an invalid one
+    /// in force.
     ///
     /// # Errors
     /// [`DecodeError`] for anything that is not the encoding of a valid configuration.
@@ -217,13 +223,15 @@ impl Membership {
         Ok(next)
     }
 
-    /// Whether this membership, which is committed, proves that `id` was removed: it was given once, and is no member's.
+    /// Whether this membership, which is committed, proves that `id` was removed: the id was given
+    /// once, and no member has it.
     #[must_use]
     pub fn proves_removed(&self, id: NodeId) -> bool {
         id < self.next_member_id && !self.members.contains_key(&id)
     }
 
-    /// Drops the descriptions of those that are neither voter nor learner, and forgets that they were to be replaced.
+    /// Drops the descriptions of those that are neither voter nor learner, and forgets that they
+    /// were to be replaced.
     fn forget_strangers(&mut self) {
         let Self { voters, outgoing, learners, members, .. } = self;
         members.retain(|id, _| {

@@ -1,4 +1,4 @@
-//! Which membership is in force, and which were before.
+//! The membership in force, and those before it.
 
 use crate::raft::log::entry::{Entry, EntryKind};
 use crate::raft::membership::members::Membership;
@@ -7,10 +7,11 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// The memberships of the log, oldest first. The last is in force, committed or not (Dissertation §4.1).
+/// The memberships of the log, oldest first. The last is in force, committed or not
+/// (Dissertation §4.1).
 ///
-/// Invariant: never empty; ascending by index; the first is the one in force at the log's base. (After
-/// a start: at the end of the snapshot, where the log goes back further than that.)
+/// Invariant: never empty; ascending by index; the first is the one in force at the log's base.
+/// (After a start: at the end of the snapshot, where the log goes back further than that.)
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Configurations(Vec<(LogId, Membership)>);
 
@@ -53,7 +54,7 @@ impl Configurations {
         &self.0[count.saturating_sub(1)]
     }
 
-    /// Takes one into force; `true` if `entry` holds one.
+    /// Puts the membership in `entry` in force; `false` if `entry` holds none.
     ///
     /// # Panics
     /// If its membership does not decode: peers' entries are checked before they are appended.

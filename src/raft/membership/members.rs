@@ -1,14 +1,16 @@
-//! Who belongs to the cluster: voters, learners, and the joint state between two sets of voters.
+//! The members of the cluster: voters, learners, and the joint state between two sets of voters.
 
 use crate::raft::types::{NodeId, StoreId};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
-/// What is known of a member. Replicated with the membership, so that it survives everybody's restart.
+/// What is known of a member. Replicated with the membership, so that it survives a restart of all
+/// nodes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Member {
-    /// The `--node-id`: what people call it. At most one member of a membership has a given name, except while one replaces the other.
+    /// The `--node-id`. At most one member of a membership has a given name, except while one
+    /// replaces the other.
     pub name: String,
     /// `host:port` of its peer transport; resolved at each connect.
     pub raft_addr: String,
@@ -23,7 +25,8 @@ pub struct Member {
 pub enum Promotion {
     /// It stays a learner.
     Never,
-    /// It becomes a voter once it has caught up; the members in `replaces` leave in the same change.
+    /// It becomes a voter once it has caught up; the members in `replaces` leave in the same
+    /// change.
     WhenCaughtUp {
         /// Members that leave when it is promoted (a wiped node's old self).
         replaces: BTreeSet<NodeId>,
@@ -32,9 +35,10 @@ pub enum Promotion {
 
 /// A configuration of the cluster (Raft §6, Dissertation §4.3).
 ///
-/// Invariants, checked by [`Membership::validate`]: `voters` and `outgoing` are not empty; `members` are exactly the
-/// voters, outgoing voters and learners, at most [`MEMBERS_MAX`](crate::raft::MEMBERS_MAX); learners are in no voter set;
-/// those to be replaced are members; `next_member_id` is above every id ever used; names and stores are unique (but for
+/// Invariants, checked by [`Membership::validate`]: `voters` and `outgoing` are not empty;
+/// `members` are exactly the voters, outgoing voters and learners, at most
+/// [`MEMBERS_MAX`](crate::raft::MEMBERS_MAX); learners are in no voter set; those to be replaced
+/// are members; `next_member_id` is above every id ever used; names and stores are unique (but for
 /// the name of a member that is being replaced by one of the same name).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Membership {
@@ -44,7 +48,7 @@ pub struct Membership {
     pub outgoing: Option<BTreeSet<NodeId>>,
     /// Members that receive the log and count in no quorum.
     pub learners: BTreeMap<NodeId, Promotion>,
-    /// Everyone's name, addresses and store.
+    /// Name, addresses and store of every member.
     pub members: BTreeMap<NodeId, Member>,
     /// The id that the next member gets; ids are never used twice.
     pub next_member_id: NodeId,
@@ -64,12 +68,12 @@ pub enum Change {
     },
     /// Removes members, voters or learners.
     Remove {
-        /// Who leaves.
+        /// The members that leave.
         members: BTreeSet<NodeId>,
     },
     /// A member's addresses or name are new; its id and store stay.
     Update {
-        /// Which.
+        /// The member.
         id: NodeId,
         /// Its new description; `store_id` must be the one on record.
         member: Member,

@@ -1,4 +1,4 @@
-//! Who the members are: one membership, the step to the next one, those in the log, and why a member withdraws.
+//! Memberships: one of them, the step to the next, those in the log, and why a member withdraws.
 
 pub(in crate::raft) mod change;
 pub(in crate::raft) mod history;

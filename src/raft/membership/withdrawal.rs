@@ -5,19 +5,20 @@ use crate::raft::types::{LogId, LogIndex, NodeId};
 /// Why a member takes no part any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Withdrawal {
-    /// The leader says that this node acknowledged an entry, and it is not in the log.
+    /// The leader says that this node acknowledged an entry that is not in its log.
     #[error(
         "entry {acknowledged}, which this member acknowledged, is not in its log, which ends at {last}: its data \
          directory is an older copy, or its disk lost what was synced; stop it, wipe its data directory, start it and \
          join it again under its name"
     )]
     LostEntries {
-        /// What it acknowledged.
+        /// The entry that it acknowledged.
         acknowledged: LogId,
         /// The end of its log.
         last: LogId,
     },
-    /// The leader has another entry where this node has one that is committed (Leader Completeness, Raft §5.4).
+    /// The leader has another entry where this node has one that is committed (Leader Completeness,
+    /// Raft §5.4).
     #[error(
         "the leader's log contradicts entry {committed}, which is committed here: the data of one of the two is not what \
          it was; compare state_hash in /v1/status of all members, stop the one that differs, wipe its data directory, \
@@ -33,7 +34,7 @@ pub enum Withdrawal {
          it and join it again under its name"
     )]
     Diverged {
-        /// Where they were compared.
+        /// The entry at which the states were compared.
         index: LogIndex,
     },
     /// A member has met a later start of the same data directory.
@@ -42,7 +43,7 @@ pub enum Withdrawal {
          directory, start it and join it again under its name"
     )]
     OlderCopy {
-        /// Who met it.
+        /// The member that met it.
         met_by: NodeId,
     },
 }

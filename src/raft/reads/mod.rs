@@ -1,8 +1,9 @@
 //! Linearizable reads without touching the log: ReadIndex (Dissertation §6.4), on any node.
 //!
-//! A read waits at its own node ([`LocalReads`]) until a leader answers with an index to apply first. The leader takes
-//! its own reads and the questions of others into [`LeaderReads`], and confirms with a round of heartbeats that it
-//! still leads. A read joins only a round that was not yet sent, or an answer from before the read could confirm it.
+//! A read waits at its own node ([`LocalReads`]) until a leader answers with an index to apply
+//! first. The leader takes its own reads and the questions of others into [`LeaderReads`], and
+//! confirms with a round of heartbeats that it still leads. A read joins only a round that was not
+//! sent yet. Otherwise an answer from before the read could confirm it.
 
 pub(in crate::raft) mod queues;
 
@@ -42,7 +43,7 @@ impl Raft {
             Role::Leader(leader) if has_room => {
                 leader.reads.next.push(Requester::Remote { node, incarnation, sequence });
             }
-            // The asker's term is this node's own: nothing is said that rests on a write.
+            // The node that asks is in the same term, so this says nothing that depends on a write.
             _ => self.shared.send(node, Body::ReadIndexRefused { incarnation, sequence }),
         }
     }
@@ -64,7 +65,8 @@ impl Raft {
         }
     }
 
-    /// The node asked does not lead, or has too much to do: the reads wait, and ask again a little later.
+    /// The node asked does not lead, or has too much to do: the reads wait, and ask again a little
+    /// later.
     pub(in crate::raft) fn handle_read_index_refused(&mut self, incarnation: Incarnation, sequence: u64) {
         let shared = &mut self.shared;
         let asked = shared.reads.question.as_ref().map(|question| question.sequence);
@@ -74,14 +76,15 @@ impl Raft {
         }
     }
 
-    /// Moves the reads on: confirmed ones become ready, waiting ones begin a round or ask the leader.
+    /// Moves the reads on: confirmed ones become ready, waiting ones begin a round or ask the
+    /// leader.
     pub(in crate::raft) fn settle_reads(&mut self) {
         match &mut self.role {
             Role::Leader(leader) => {
                 leader.reads.next.extend(self.shared.reads.take_all().map(Requester::Local));
                 self.shared.finish_rounds(leader);
                 self.shared.begin_round(leader);
-                // Who decides alone has confirmed it already.
+                // A node that decides alone has confirmed it already.
                 self.shared.finish_rounds(leader);
             }
             Role::Follower(follower) => {
@@ -97,7 +100,8 @@ impl Shared {
     /// Begins a round for all that wait, unless one is on its way: then they share the next.
     fn begin_round(&mut self, leader: &mut Leader) {
         let knows_commits = self.commit_index >= leader.term_start;
-        // Before the first commit of its term a leader does not know what its predecessors committed (Raft §8).
+        // Before the first commit of its term a leader does not know what its predecessors
+        // committed (Raft §8).
         if !knows_commits || leader.reads.next.is_empty() || !leader.reads.rounds.is_empty() {
             return;
         }
@@ -131,9 +135,10 @@ impl Shared {
         }
     }
 
-    /// Asks the leader on behalf of all reads that wait; one question at a time, given up when the leader is another. After
-    /// a silence it is asked again under the same number: the answer to any copy was made after its reads had come, and where
-    /// answers take longer than the silence, the one to a new number would always come too late.
+    /// Asks the leader on behalf of all reads that wait; one question at a time, given up when the
+    /// leader is another. After a silence it is asked again under the same number. The answer to
+    /// any copy was made after its reads had come. Under a new number, if answers take longer than
+    /// the silence, each would come too late.
     fn ask_leader(&mut self, leader: Option<NodeId>) {
         let silence = self.config.heartbeat_interval_micros;
         self.reads.give_up_question_unless_to(leader);
@@ -160,7 +165,7 @@ impl Shared {
         self.send(leader, Body::ReadIndex { incarnation: self.incarnation, sequence });
     }
 
-    /// Without a leader for so long, clients are told rather than kept.
+    /// Refuses reads that have waited for a leader too long, so that their clients are told.
     fn refuse_old_reads(&mut self) {
         let patience = self.reads_patience_micros();
         let now = self.now;

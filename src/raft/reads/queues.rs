@@ -16,11 +16,12 @@ pub(in crate::raft) struct LocalRead {
 pub(in crate::raft) struct LocalReads {
     /// Reads that no question covers, oldest first.
     pub(in crate::raft) waiting: VecDeque<LocalRead>,
-    /// The one question in flight. Later reads wait for the next: an answer to an earlier one would not cover them.
+    /// The one question in flight. Later reads wait for the next: an answer to an earlier one would
+    /// not cover them.
     pub(in crate::raft) question: Option<Question>,
     /// Number of the last question; never given to two within an incarnation.
     pub(in crate::raft) last_sequence: u64,
-    /// No question before then: the last one was refused.
+    /// The next question is asked at this time at the earliest: the last one was refused.
     pub(in crate::raft) not_before: Time,
 }
 
@@ -45,14 +46,15 @@ impl LocalReads {
         }
     }
 
-    /// Gives the question in flight up, if any; its reads wait again, and an answer to it is not recognised any more.
+    /// Gives the question in flight up, if any; its reads wait again, and an answer to it is not
+    /// recognised any more.
     pub(in crate::raft) fn give_up_question(&mut self) {
         if let Some(question) = self.question.take() {
             self.wait_again(question.reads);
         }
     }
 
-    /// Gives the question in flight up if it went to somebody else.
+    /// Gives the question in flight up if it went to another node than `leader`.
     pub(in crate::raft) fn give_up_question_unless_to(&mut self, leader: Option<NodeId>) {
         if self.question.as_ref().is_some_and(|question| Some(question.leader) != leader) {
             self.give_up_question();
@@ -66,7 +68,7 @@ impl LocalReads {
     }
 }
 
-/// Who waits for a round.
+/// A read that waits for a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) enum Requester {
     /// A read of this node's clients.
@@ -105,7 +107,8 @@ impl LeaderReads {
         self.rounds.back().map_or(ReadRound::ZERO, |round| round.number)
     }
 
-    /// The reads of this node's clients; questions of others are dropped, since their nodes ask again.
+    /// The reads of this node's clients; questions of others are dropped, since their nodes ask
+    /// again.
     pub(in crate::raft) fn take_local(&mut self) -> Vec<LocalRead> {
         let sent = self.rounds.drain(..).flat_map(|round| round.requesters);
         let mut local = Vec::new();

@@ -69,7 +69,8 @@ fn a_leader_that_is_cut_off_steps_down_however_busy_its_clients_keep_it() {
     cluster.elect(1);
     cluster.isolate(1);
     let timeout = cluster.config.election_timeout_micros;
-    // Each append puts the next heartbeat off; the clock is looked at only when the core has asked for it.
+    // Each append puts the next heartbeat off; the clock is looked at only when the core has asked
+    // for it.
     for _ in 0..2 * timeout / 10_000 {
         let _ = cluster.propose(1, "a");
         cluster.advance(10_000);

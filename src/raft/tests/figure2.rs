@@ -1,5 +1,5 @@
-//! The rules of Raft figure 2, one test each, in its order. The last (only entries of the own term are counted) is
-//! `a_prior_terms_entry_is_not_committed_by_counting` in [`super::traps`].
+//! The rules of Raft figure 2, one test each, in its order. The last (only entries of the own term
+//! are counted) is `a_prior_terms_entry_is_not_committed_by_counting` in [`super::traps`].
 
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, made_with, voters};
 use crate::raft::{Body, LogId, LogIndex, Restored, RoleName, Term};

@@ -1,9 +1,11 @@
-//! A small deterministic cluster in memory: cores, a message queue, and disks that lose what was not synced.
+//! A small deterministic cluster in memory: cores, a message queue, and disks that lose what was
+//! not synced.
 //!
-//! Nothing happens by itself. [`Cluster::step`] feeds one input to one node and settles it; its messages go to
-//! [`Cluster::network`], its writes to the node's queue. [`Cluster::run`] delivers and syncs until nothing is left to do;
-//! [`Cluster::advance`] moves the clock. Every output is checked against what all nodes have done before
-//! ([`Cluster::check`]): election safety, log matching, leader completeness, state machine safety.
+//! Nothing happens by itself. [`Cluster::step`] feeds one input to one node and settles it; its
+//! messages go to [`Cluster::network`], its writes to the node's queue. [`Cluster::run`] delivers
+//! and syncs until nothing is left to do; [`Cluster::advance`] moves the clock. Every output is
+//! checked against what all nodes have done before ([`Cluster::check`]): election safety, log
+//! matching, leader completeness, state machine safety.
 
 use crate::raft::{
     Body, Change, Config, Durable, Entry, EntryKind, HardState, Incarnation, Input, InputError, LogId,
@@ -48,7 +50,7 @@ pub(in crate::raft) fn member(number: u64) -> Member {
     }
 }
 
-/// A membership of these voters and nobody else.
+/// A membership of these voters alone.
 pub(in crate::raft) fn voters(numbers: impl IntoIterator<Item = u64>) -> Membership {
     let numbers: Vec<u64> = numbers.into_iter().collect();
     Membership {
@@ -88,7 +90,8 @@ pub(in crate::raft) struct Disk {
 }
 
 impl Disk {
-    /// Carries a write out; the last entry of a complete snapshot that did not verify, if one did not.
+    /// Carries a write out; the last entry of a complete snapshot that did not verify, if one did
+    /// not.
     pub(in crate::raft) fn write(&mut self, records: &LogRecords) -> Option<(LogId, SnapshotRefusal)> {
         let mut refused = None;
         if let Some(hard_state) = records.hard_state {
@@ -188,14 +191,15 @@ pub(in crate::raft) struct Cluster {
     pub(in crate::raft) robbed: BTreeSet<u64>,
     /// Who led which term.
     leaders: BTreeMap<Term, NodeId>,
-    /// What was committed, by whomever, at each index.
+    /// What any node committed at each index.
     committed: BTreeMap<LogIndex, Entry>,
-    /// What was known to be committed when a read began: the least it has to see. Reads of [`Cluster::read`] only.
+    /// What was known to be committed when a read began: the least it has to see. Reads of
+    /// [`Cluster::read`] only.
     reads: BTreeMap<u64, LogIndex>,
 }
 
 impl Cluster {
-    /// Voters 1 to `count`, running, at entry 1@1, nobody leading.
+    /// Voters 1 to `count`. They run, have entry 1@1, and none leads.
     pub(in crate::raft) fn new(count: u64) -> Self {
         Self::with(count, Config::default())
     }
@@ -264,7 +268,8 @@ impl Cluster {
         node.raft.as_mut().map_or(Ok(()), |raft| raft.step(now, input))
     }
 
-    /// Takes a node's output: messages to the network, writes to its queue; applies what is committed.
+    /// Takes a node's output: messages to the network, writes to its queue; applies what is
+    /// committed.
     pub(in crate::raft) fn settle(&mut self, number: u64) {
         let now = Time::new(self.now);
         loop {
@@ -426,7 +431,8 @@ impl Cluster {
         panic!("the cluster does not come to rest");
     }
 
-    /// Moves the clock on by `micros`, in steps of a millisecond, waking who wants to be woken, and runs.
+    /// Moves the clock on by `micros`, in steps of a millisecond. Wakes the nodes that want to be
+    /// woken, and runs.
     pub(in crate::raft) fn advance(&mut self, micros: u64) {
         let end = self.now + micros;
         while self.now < end {
@@ -559,7 +565,8 @@ impl Cluster {
         self.step(number, Input::Read(read))
     }
 
-    /// Log matching between all pairs of running nodes: where index and term agree, everything before agrees.
+    /// Log matching between all pairs of running nodes: where index and term agree, everything
+    /// before agrees.
     pub(in crate::raft) fn check_log_matching(&self) {
         let running: Vec<&Raft> = self.nodes.values().filter_map(|node| node.raft.as_ref()).collect();
         for (position, left) in running.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! Changes of membership (Raft §6, Dissertation §4), leadership transfer (§3.10), and the traps around them.
+//! Changes of membership (Raft §6, Dissertation §4), leadership transfer (§3.10), and the traps
+//! around them.
 
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, made_with, member, voters};
 use crate::raft::{
@@ -231,8 +232,8 @@ fn a_removed_leader_steps_down_once_its_removal_is_committed() {
 
 #[test]
 fn a_removed_node_that_alone_has_the_entry_that_removed_it_still_campaigns() {
-    // From {1, 2} to {2}: 1 committed nothing of it, and 2, without the second entry, needs a vote that 1's longer log
-    // refuses (Dissertation §4.2.2).
+    // From {1, 2} to {2}: 1 committed nothing of it, and 2, without the second entry, needs a vote
+    // that 1's longer log refuses (Dissertation §4.2.2).
     let mut joint = voters(1..=2);
     joint.voters = [id(2)].into();
     joint.outgoing = Some([1, 2].map(id).into());
@@ -289,7 +290,8 @@ fn a_wiped_node_is_replaced_by_a_new_member_in_one_change() {
 
 #[test]
 fn a_promoted_learner_that_does_not_know_it_yet_votes() {
-    // {1, 2} at 1@1; 1 and 4 know that 4 is a voter, 2 is dead; 4's log has it, but 4's vote is asked before that.
+    // {1, 2} at 1@1; 1 and 4 know that 4 is a voter, 2 is dead; 4's log has it, but 4's vote is
+    // asked before that.
     let mut cluster = Cluster::new(3);
     cluster.add(4, Restored::default());
     cluster.say(1, 4, 5, Body::RequestVote { last_log: log_id(3, 3), transfer: false });

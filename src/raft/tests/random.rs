@@ -1,5 +1,6 @@
-//! Random schedules: loss, reordering, duplication, slow disks, crashes, changes of membership, snapshots. Whatever
-//! happens, the safety properties hold after each step; and once it stops happening, the cluster serves again.
+//! Random schedules: loss, reordering, duplication, slow disks, crashes, changes of membership,
+//! snapshots. Whatever happens, the safety properties hold after each step; and once it stops
+//! happening, the cluster serves again.
 
 use crate::raft::tests::harness::{Cluster, id, member};
 use crate::raft::{Change, Config, Input, Membership, Restored};

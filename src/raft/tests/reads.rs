@@ -253,7 +253,8 @@ fn the_answer_to_an_append_of_an_earlier_term_names_no_round_and_no_session() {
     let mut cluster = Cluster::new(3);
     cluster.elect(1);
     let term = cluster.raft(1).term().get();
-    // Node 2 is in a later term, which node 1 may lead too by the time the answer arrives: its rounds start over there.
+    // Node 2 is in a later term, which node 1 may lead too by the time the answer arrives: its
+    // rounds start over there.
     cluster.say(3, 2, term + 1, Body::VoteRejected);
     let round = ReadRound::new(500);
     let late = Body::AppendEntries {

@@ -24,7 +24,7 @@ fn a_follower_that_was_away_catches_up() {
     cluster.check_log_matching();
 }
 
-/// Node 1 leads, and node 3 lacks so many entries; nothing is cut any more.
+/// Node 1 leads, and node 3 lacks `entries` entries. Nothing is cut any more.
 fn behind(config: Config, entries: usize) -> Cluster {
     let mut cluster = Cluster::with(3, config);
     cluster.elect(1);
@@ -73,7 +73,8 @@ fn deliver_to_3(cluster: &mut Cluster, after: u64) {
     cluster.deliver(message);
 }
 
-/// Two appends overtake the one before them, and their answers arrive in this order: entries that are sent for it.
+/// Two appends overtake the one before them, and their answers arrive in this order: entries that
+/// are sent for it.
 fn sent_again(order: [usize; 3]) -> usize {
     let mut cluster = Cluster::new(3);
     cluster.elect(1);
@@ -100,7 +101,8 @@ fn sent_again(order: [usize; 3]) -> usize {
 
 #[test]
 fn an_answer_from_before_a_probe_does_not_have_its_entries_sent_once_more() {
-    // One of three entries has arrived: a leader that does not know that yet sends it again with the others.
+    // One of three entries has arrived: a leader that does not know that yet sends it again with
+    // the others.
     for (order, most) in
         [([0, 1, 2], 3), ([0, 2, 1], 3), ([1, 0, 2], 3), ([1, 2, 0], 3), ([2, 0, 1], 2), ([2, 1, 0], 2)]
     {

@@ -1,7 +1,8 @@
-//! Runs the text scripts of `scripts/`: a command behind `>`, and what it brought about on the lines below it.
+//! Runs the text scripts of `scripts/`: a command behind `>`, and what it brought about on the
+//! lines below it.
 //!
-//! With `INFINITYSTORE_BLESS=1` the transcripts are written anew instead of compared: read the difference before it is
-//! committed. `expect` commands fail either way.
+//! With `INFINITYSTORE_BLESS=1` the transcripts are written anew instead of compared: read the
+//! difference before it is committed. `expect` commands fail either way.
 
 mod checks;
 mod cluster;
@@ -315,7 +316,7 @@ impl Script {
         self.cluster.settle(node);
     }
 
-    /// A clock moves on, but nobody looks at it.
+    /// A clock moves on, but its node does not look at it.
     fn pass(&mut self, node: NodeId, micros: u64) {
         let node = self.cluster.node_mut(node);
         node.now = node.now.plus(micros);

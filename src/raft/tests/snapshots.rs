@@ -27,7 +27,7 @@ fn leader_with_snapshot_by(config: Config, bytes: usize) -> Cluster {
     for number in 0..20 {
         cluster.propose(1, &number.to_string()).unwrap();
     }
-    // Nobody keeps a log for who does not answer.
+    // A leader keeps no log for a peer that does not answer.
     cluster.advance(700_000);
     cluster.snapshot(1, bytes);
     cluster.run();

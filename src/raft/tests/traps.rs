@@ -1,11 +1,12 @@
-//! What other cores got wrong: one test for each rule of the table in docs/protocol.md. Reads, memberships and
-//! snapshots have their own files.
+//! What other cores got wrong: one test for each rule of the table in docs/protocol.md. Reads,
+//! memberships and snapshots have their own files.
 
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, made_with, voters};
 use crate::raft::{Body, Config, Input, LogId, LogIndex, RaftEvent, ReadRound, RoleName, Term, Withdrawal};
 use alloc::vec;
 
-/// A leader 1 of three in term 4, elected with a log that ends in 2@2; its own 3@4 is not acknowledged by anybody.
+/// A leader 1 of three in term 4, elected with a log that ends in 2@2; its own 3@4 is not
+/// acknowledged by anybody.
 fn figure_8() -> Cluster {
     let mut cluster = Cluster::new(3);
     for number in [1, 2] {
@@ -259,7 +260,8 @@ fn a_vote_request_is_ignored_while_a_leader_is_heard() {
 
 #[test]
 fn a_node_ahead_in_term_with_a_short_log_does_not_block_elections() {
-    // 1 has a higher term and nothing in its log; 2 has the log. Neither can elect 1, and 2 must learn 1's term.
+    // 1 has a higher term and nothing in its log; 2 has the log. Neither can elect 1, and 2 must
+    // learn 1's term.
     let mut cluster = Cluster::new(3);
     let mut ahead = made_with(&voters(1..=3));
     ahead.hard_state.term = Term::new(9);

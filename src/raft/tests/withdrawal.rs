@@ -15,8 +15,8 @@ fn put_back(cluster: &mut Cluster, number: u64, older: crate::raft::Restored) {
     cluster.restart(number);
 }
 
-/// Node 1 leads; nodes 1 and 2 alone have the entries that `proposals` made, and committed them; node 2's disk is then put
-/// back to what it was before.
+/// Node 1 leads; nodes 1 and 2 alone have the entries that `proposals` made, and committed them;
+/// node 2's disk is then put back to what it was before.
 fn with_an_older_copy(proposals: u64) -> Cluster {
     let mut cluster = Cluster::new(3);
     cluster.elect(1);

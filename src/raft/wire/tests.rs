@@ -286,7 +286,8 @@ proptest! {
         prop_assert!(decode(&bytes).is_err());
     }
 
-    /// A flipped bit is refused, or changes something that the frame's checksum covers; the entries have their own.
+    /// A flipped bit is refused, or changes something that the frame's checksum covers; the entries
+    /// have their own.
     #[test]
     fn flipped_bits_never_panic_nor_change_an_entry(
         message in messages(), at in any::<prop::sample::Index>(), bit in 0_u8..8,

@@ -225,7 +225,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..40)
 }
 
-/// Whether some quorum of `a` and some quorum of `b` have no member in common: tries every split of the members.
+/// Whether some quorum of `a` and some quorum of `b` have no member in common: tries every split of
+/// the members.
 fn quorums_may_miss(a: &Membership, b: &Membership) -> bool {
     let all: Vec<NodeId> = a.members.keys().chain(b.members.keys()).copied().collect();
     (0_u32..1 << all.len()).any(|split| {

@@ -1,4 +1,5 @@
-//! What must hold whatever happens: Raft figure 3, persist before send, match index truth, reads that miss nothing.
+//! What must hold whatever happens: Raft figure 3, persist before send, match index truth, reads
+//! that miss nothing.
 
 use crate::raft::tests::script::cluster::Node;
 use crate::raft::{
@@ -11,7 +12,8 @@ type Nodes = BTreeMap<NodeId, Node>;
 /// What is known of the cluster as a whole; no node has it.
 #[derive(Debug, Default)]
 pub(super) struct Truth {
-    /// Every entry that any node ever took for committed, and the term of the leader that committed it.
+    /// Every entry that any node ever took for committed, and the term of the leader that committed
+    /// it.
     pub(super) committed: BTreeMap<LogIndex, (Entry, Term)>,
     leaders: BTreeMap<Term, NodeId>,
     /// What was committed when a read was asked: what it has to see.
@@ -133,7 +135,8 @@ impl Truth {
     }
 }
 
-/// The follower's disk agrees with the leader's log at `index` (and so below it: Log Matching, Raft §5.3).
+/// The follower's disk agrees with the leader's log at `index` (and so below it: Log Matching, Raft
+/// §5.3).
 fn agrees(leader: &Raft, follower: &Node, index: LogIndex, what: &str) {
     let covered = follower.durable.snapshot.as_ref().is_some_and(|meta| meta.last.index >= index);
     if index == LogIndex::ZERO || covered {

@@ -1,5 +1,6 @@
-//! Cores in a row, with a disk, a network and a clock that a test moves by hand; after each step the safety properties
-//! of Raft (figure 3) and the promises of this core (persist before send, match index truth) are checked.
+//! Cores in a row, with a disk, a network and a clock that a test moves by hand; after each step
+//! the safety properties of Raft (figure 3) and the promises of this core (persist before send,
+//! match index truth) are checked.
 
 use crate::codec::Reader;
 use crate::raft::tests::script::checks::Truth;
@@ -12,7 +13,8 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write;
 
-/// One node: a core, what is on its disk, and its state machine, which remembers every entry applied.
+/// One node: a core, what is on its disk, and its state machine, which remembers every entry
+/// applied.
 #[derive(Debug, Default)]
 pub(super) struct Node {
     /// `None` while it is down.

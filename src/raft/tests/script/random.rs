@@ -1,5 +1,5 @@
-//! Random schedules under the same checks as the scripts: whatever happens nothing false is said, and when the faults
-//! end the cluster agrees and serves.
+//! Random schedules under the same checks as the scripts: whatever happens nothing false is said,
+//! and when the faults end the cluster agrees and serves.
 //!
 //! `INFINITYSTORE_SEED=n` runs one schedule, `INFINITYSTORE_SEEDS=n` that many.
 
@@ -204,8 +204,8 @@ impl Schedule {
         self.input(Input::ChangeMembership(change));
     }
 
-    /// A node gets its id, and starts, once the entry that adds it is committed: ids of changes that were rolled back
-    /// are given again.
+    /// A node gets its id, and starts, once the entry that adds it is committed: ids of changes
+    /// that were rolled back are given again.
     fn start_new_members(&mut self) {
         let committed = up(&self.cluster).flat_map(|raft| {
             let (membership, _) = raft.membership_at(raft.commit_index());
@@ -217,7 +217,8 @@ impl Schedule {
         }
     }
 
-    /// The faults end: one leader, the same log everywhere, no joint state, and reads and writes are served.
+    /// The faults end: one leader, the same log everywhere, no joint state, and reads and writes
+    /// are served.
     fn converge(&mut self) {
         self.cluster.cut.clear();
         self.cluster.spoils.clear();
