@@ -2,9 +2,11 @@
 //!
 //! # Code map
 //! Floors, lowest first; imports only go down.
-//! - [`codec`]: framing, checksums, limits. Primitives only: each type encodes itself on its own floor.
+//! - [`codec`]: framing, checksums, limits. Primitives only: each type encodes itself on its own
+//!   floor.
 //! - [`history`]: what clients saw, and whether it was linearizable. Stands beside the floors.
-//! - [`raft`]: consensus, sans-IO: inputs and the time go in; messages, writes and entries come out.
+//! - [`raft`]: consensus, sans-IO: inputs and the time go in; messages, writes and entries come
+//!   out.
 //! - [`kv`]: the replicated state machine.
 //! - [`replica`]: raft + kv + waiting clients + snapshot policy, one deterministic machine.
 //! - `storage`: the `Disk` trait, the write-ahead log, snapshot files, identity.
@@ -14,8 +16,8 @@
 //! - `api`: HTTP.
 //! - `cli`: the command line.
 //!
-//! The floors up to `replica` are pure: without the feature `server` the crate is `no_std` + `alloc`, so the
-//! compiler itself keeps clocks, files, threads and sockets out of them.
+//! The floors up to `replica` are pure: without the feature `server` the crate is `no_std` +
+//! `alloc`, so the compiler itself keeps clocks, files, threads and sockets out of them.
 #![cfg_attr(not(any(feature = "server", test)), no_std)]
 
 extern crate alloc;

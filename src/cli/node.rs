@@ -18,15 +18,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// A name is no longer than this, bytes: it is a directory's name too.
+/// Bytes of a name, at most: it is the name of a directory too.
 const NAME_BYTES_MAX: usize = 128;
-/// The largest value that JSON may need has to fit.
+/// The largest value, in the longest JSON, has to fit.
 const REQUEST_MEMORY_MIN: u64 = 20 << 20;
-/// A shorter interval between heartbeats is a mistake (a wrong unit, say): networks and disks answer no faster.
+/// A shorter interval between heartbeats is a mistake (a wrong unit, say): networks and disks
+/// answer no faster.
 const HEARTBEAT_MICROS_MIN: u64 = 1_000;
-/// A start on a full disk is tried again after so long.
+/// A start on a full disk is tried again after this time.
 const NO_ROOM_RETRY_MICROS: u64 = 2_000_000;
-/// After the node has ended, what still runs (a blocking lookup, say) may take so long.
+/// How long work that still runs when the node has ended (a blocking lookup, say) may take.
 const RUNTIME_STOP_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Runs a node until it is told to stop, or has to.
@@ -145,8 +146,9 @@ async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions)
     let http_url = reachable(&listener.local_addr().unwrap_or_else(|_| args.http_addr.clone()));
     let raft_addr = options.raft_addr.clone();
     let metrics = Metrics::new();
-    // Before the node, too: a large store takes a while to load, and whoever looks after the process asks how it is.
-    // After the port for peers: who finds the process alive may have another node connect to it.
+    // Before the node, too: a large store takes a while to load, and a supervisor asks meanwhile
+    // how the process is. After the port for peers: a supervisor that finds the process alive may
+    // have another node connect to it.
     let peers = tokio::select! {
         biased;
         signal = signals.next() => {
@@ -160,14 +162,15 @@ async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions)
     let node = tokio::select! {
         biased;
         signal = signals.next() => {
-            // Nothing was promised to anybody: what is being read or rewritten may stop anywhere, as in a crash.
+            // Nothing was promised yet: what is being read or rewritten may stop anywhere, as in a
+            // crash.
             tracing::info!("stopped by {signal} while starting");
             return Ok(());
         }
         started = start(&env, options, metrics, peers) => started.map_err(start_failure)?,
     };
     slot.fill(node.handle());
-    // Whoever started it may have closed the pipe: no reason not to serve.
+    // The program that started it may have closed the pipe. That is no reason not to serve.
     let _ = writeln!(
         std::io::stdout(),
         "{} serves on http://{http_url}, peers on {raft_addr}, data in {}",
@@ -197,7 +200,7 @@ async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions)
     }
 }
 
-/// Starts the node; where the disk is full, as soon as there is room.
+/// Starts the node. If the disk is full, it starts as soon as there is room.
 async fn start(
     env: &TokioEnv<RealDisk>,
     options: NodeOptions,
@@ -264,7 +267,8 @@ pub(in crate::cli) fn reachable(bound: &str) -> String {
     }
 }
 
-/// Notified when standard input ends, if that is asked for. A thread, since reading it blocks; it ends with the process.
+/// Notified when standard input ends, if that is asked for. A thread, since reading it blocks; it
+/// ends with the process.
 fn watch_stdin(asked: bool) -> Arc<Notify> {
     let ended = Arc::new(Notify::new());
     if asked {

@@ -1,4 +1,5 @@
-//! A pristine cluster of one moves into another cluster: promised first, then handed over, in one process.
+//! A pristine cluster of one moves into another cluster: it is reserved first, then handed over,
+//! within one process.
 
 use crate::node::driver::{Driver, Reservation};
 use crate::node::storage_workers::LogJob;
@@ -12,16 +13,16 @@ use crate::storage::Opened;
 use tokio::sync::oneshot;
 use tracing::info;
 
-/// No cluster may keep a node waiting longer than that.
+/// A cluster may reserve a node for at most this time.
 const RESERVATION_MICROS_MAX: u64 = 60_000_000;
-/// For a node that was started to join: it waits as long as it takes.
+/// A node that was started to join waits as long as it takes.
 const FOR_EVER: Time = Time::new(u64::MAX);
 
 impl<E: Env> Driver<E> {
-    /// Promises this node to `cluster`; the answer is the store id of its next life.
+    /// Reserves this node for `cluster`. Returns the store id that it will have there.
     ///
     /// # Errors
-    /// Text that says why it cannot be promised, and what to do.
+    /// Text that says why it cannot be reserved, and what to do.
     pub(super) fn reserve(&mut self, now: Time, cluster: ClusterId, micros: u64) -> Result<StoreId, String> {
         let me = self.directory.me();
         let earlier = self.reservation.filter(|earlier| now < earlier.until);
@@ -34,7 +35,7 @@ impl<E: Env> Driver<E> {
         if self.adopting.is_some() || self.stopping.is_some() {
             return Err(format!("{} is moving or stopping; try again later", me.name));
         }
-        // Its own promise does not spoil what is promised.
+        // The reservation itself must not count against the node.
         self.replica.step(now, Event::Release);
         if !self.replica.is_pristine() {
             return Err(format!(
@@ -53,7 +54,7 @@ impl<E: Env> Driver<E> {
         Ok(store)
     }
 
-    /// Forgets the promise to `cluster`.
+    /// Forgets the reservation for `cluster`.
     pub(super) fn release(&mut self, now: Time, cluster: ClusterId) {
         if self.reservation.is_some_and(|reservation| reservation.cluster == cluster) {
             self.reservation = None;
@@ -73,8 +74,8 @@ impl<E: Env> Driver<E> {
         reply: oneshot::Sender<Result<(), String>>,
     ) {
         if self.adopting.as_ref().is_some_and(|(under_way, _)| *under_way == adoption) {
-            // Asked again while it moves: no answer yet. A refusal would be final, and have the learner removed
-            // whose place is being taken up here.
+            // Asked again while it moves: no answer yet. A refusal would be final: the leader would
+            // remove the learner whose place this node is taking up.
             return;
         }
         if let Err(refusal) = self.may_adopt(now, &adoption) {
@@ -88,7 +89,7 @@ impl<E: Env> Driver<E> {
         self.fail_all(|_| ClientError::Reserved);
     }
 
-    /// `Err` with the answer, where there is nothing to begin.
+    /// `Err` with the answer if there is nothing to begin.
     fn may_adopt(&self, now: Time, adoption: &Adoption) -> Result<(), Result<(), String>> {
         let me = self.directory.me();
         if (me.cluster, me.id, me.store) == (adoption.cluster, adoption.id, adoption.store) {
@@ -110,7 +111,7 @@ impl<E: Env> Driver<E> {
     /// The storage has moved: goes on as the new member.
     ///
     /// # Errors
-    /// Text, if the new life cannot begin; the node must stop then.
+    /// Text, if the node cannot begin as the new member. It must stop then.
     pub(super) fn become_member(&mut self, now: Time, opened: Opened) -> Result<(), String> {
         let Some((adoption, reply)) = self.adopting.take() else {
             return Err("the storage moved to another cluster unasked".to_owned());

@@ -30,8 +30,8 @@ pub(super) fn check_address(addr: &str) -> Result<(), String> {
     }
 }
 
-/// What the others are told: `advertise` (`host` or `host:port`), where it is given; otherwise `listen`, with `host_name`
-/// in the place of "every interface".
+/// The address that other nodes are told: `advertise` (`host` or `host:port`) if it is given,
+/// otherwise `listen`, with `host_name` in place of "every interface".
 #[must_use]
 pub(super) fn advertised(listen: &str, advertise: Option<&str>, host_name: &str) -> String {
     let (listen_host, port) = split(listen).unwrap_or((listen, "0"));

@@ -1,4 +1,5 @@
-//! What a node does about its own membership, unasked: join where it was told to, and say where it is reached.
+//! What a node does about its own membership by itself: it joins the cluster it was started for,
+//! and tells its address.
 
 use crate::node::join::{HOPS_MAX, Joiner};
 use crate::peer::rpc::{Question, Reply, ask};
@@ -6,9 +7,9 @@ use crate::raft::StoreId;
 use crate::runtime::Env;
 use tracing::{info, warn};
 
-/// A join is answered after so long at the latest, by whoever takes it.
+/// The member that takes a join answers within this time.
 const JOIN_MICROS: u64 = 45_000_000;
-/// How long another node may take to say who it is, or to note an address.
+/// How long another node may take to describe itself, or to note an address.
 const ASK_MICROS: u64 = 3_000_000;
 /// The pause after a first attempt; doubled for each one after it.
 const PAUSE_MICROS_MIN: u64 = 200_000;
@@ -29,7 +30,8 @@ pub(super) async fn join_until_member<E: Env>(joiner: Joiner<E>, addresses: Vec<
                 Ok(Reply::Joined(Ok(id))) if joiner.directory.me().cluster != alone => {
                     return info!(id = id.get(), via = %addr, "joined the cluster");
                 }
-                // It asked itself, under whatever name: a node is always a member of its own cluster.
+                // It asked itself, under another name: a node is always a member of its own
+                // cluster.
                 Ok(Reply::Joined(Ok(_))) => {
                     format!("{addr} is this node itself; --join names members of the cluster to join")
                 }
@@ -49,8 +51,8 @@ pub(super) async fn join_until_member<E: Env>(joiner: Joiner<E>, addresses: Vec<
 
 /// After a start: sees to it that the membership says where this node is reached, then ends.
 ///
-/// An address on record that still leads here is left alone, though this node would call itself something else: it is
-/// how somebody who knows the network named it.
+/// An address on record that still leads here stays, though this node would name another: a person
+/// who knows the network chose it.
 pub(super) async fn announce_address<E: Env>(joiner: Joiner<E>) {
     let mut pause_micros = PAUSE_MICROS_MIN;
     let views = joiner.handle.membership.clone();
@@ -76,7 +78,7 @@ pub(super) async fn announce_address<E: Env>(joiner: Joiner<E>) {
     }
 }
 
-/// Tells the leader, whoever that is: the others refuse.
+/// Tells the leader, which it has to find: other members refuse.
 async fn announce<E: Env>(joiner: &Joiner<E>, question: Question) -> bool {
     let members = joiner.handle.membership.borrow().membership.members.clone();
     let me = joiner.directory.me().id;

@@ -30,7 +30,7 @@ pub(super) struct Waiting {
 }
 
 impl Clients {
-    /// Takes one in, and names it.
+    /// Takes a client in, and numbers its request.
     pub(super) fn insert(&mut self, waiting: Waiting) -> RequestId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
@@ -41,7 +41,7 @@ impl Clients {
         RequestId(u64::from(slot.generation) << 32 | u64::from(index))
     }
 
-    /// The one of that name, who waits no longer.
+    /// Removes and returns the client of that request.
     pub(super) fn remove(&mut self, id: RequestId) -> Option<Waiting> {
         let (generation, index) = (id.0 >> 32, u32::try_from(id.0 & 0xffff_ffff).ok()?);
         let slot = self.slots.get_mut(index as usize)?;
@@ -54,7 +54,7 @@ impl Clients {
         Some(waiting)
     }
 
-    /// Whether nobody waits.
+    /// Whether no client waits.
     pub(super) fn is_empty(&self) -> bool {
         self.taken() == 0
     }

@@ -1,7 +1,9 @@
-//! The driver: feeds one replica with what comes in, and carries out what it wants. It has no rule of its own.
+//! The driver: feeds one replica with what comes in, and carries out what it wants. It has no rule
+//! of its own.
 //!
-//! One task, one loop. Everything that waits is taken in at once (news of the storage first, then peers, then
-//! clients), and settled once: so one sync, one write to each peer and one look at the clock serve all of it.
+//! One task, one loop. Everything that waits is taken in at once (news of the storage first, then
+//! peers, then clients), and settled once: so one sync, one write to each peer and one look at the
+//! clock serve all of it.
 
 use crate::node::clients::{Clients, Waiting};
 use crate::node::handle::{ClientCall, Control, MembershipView};
@@ -25,10 +27,11 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
 
-/// A node that another cluster called as its member goes on as its own when it has not been called for so long.
+/// A node that another cluster called as its member goes on as its own cluster when it has not been
+/// called for this time.
 const CALLED_MICROS: u64 = 60_000_000;
 
-/// Different faults of peers that are told, at most.
+/// Different faults of peers that are logged, at most.
 const COMPLAINTS_MAX: usize = 64;
 
 /// One node's driver.
@@ -41,9 +44,9 @@ pub(super) struct Driver<E: Env> {
     pub replica: Replica,
     /// Its limits, for its next life in another cluster.
     pub config: ReplicaConfig,
-    /// Who this node is and whom it knows.
+    /// This node's identity, and the addresses of the others.
     pub directory: Arc<Directory>,
-    /// This node's place: what messages have to be for.
+    /// This node's place. Messages have to be for it.
     pub place: (ClusterId, NodeId),
     /// Messages to peers.
     pub links: Links<E>,
@@ -51,7 +54,8 @@ pub(super) struct Driver<E: Env> {
     pub log: Arc<WorkQueue<LogJob>>,
     /// Snapshot files.
     pub snapshots: SnapshotQueues<E::Disk>,
-    /// Peers that the committed membership lists no longer, and that the core still tells so: their links stay meanwhile.
+    /// Peers that the committed membership does not list any more, while the core still tells them
+    /// so. Their links stay meanwhile.
     pub leaving: BTreeSet<NodeId>,
     /// Clients that wait for an answer.
     pub clients: Clients,
@@ -59,19 +63,20 @@ pub(super) struct Driver<E: Env> {
     pub request_timeout_micros: u64,
     /// What is counted.
     pub metrics: Metrics,
-    /// The membership, for whoever waits for it to change.
+    /// The membership, for tasks that wait for it to change.
     pub membership: watch::Sender<MembershipView>,
-    /// Left behind at the end.
+    /// The status at the end, which stays when the driver has ended.
     pub last: Arc<OnceLock<NodeStatus>>,
-    /// The cluster that this node is promised to.
+    /// The cluster that this node is reserved for.
     pub reservation: Option<Reservation>,
-    /// This node was started to join another cluster: it never serves as one of its own.
+    /// This node was started to join another cluster: it never serves as a cluster of its own.
     pub awaits_join: bool,
-    /// Its data directory was made by this start: whoever calls it as a member knew another one.
+    /// Its data directory was made by this start. A peer that calls it as a member knew another
+    /// one.
     pub is_new: bool,
     /// Another cluster calls this node, which has nothing of its own yet, as its member.
     pub called: Option<Called>,
-    /// What peers sent that no correct peer sends, as far as it was told.
+    /// Messages that no correct peer sends, as far as they were logged.
     pub complaints: BTreeSet<(NodeId, String)>,
     /// Joins of other nodes under way here.
     pub joining: usize,
@@ -81,14 +86,14 @@ pub(super) struct Driver<E: Env> {
     pub stopping: Option<Stopping>,
 }
 
-/// A promise to become a member of another cluster.
+/// A reservation: this node is to become a member of another cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reservation {
     /// The cluster.
     pub cluster: ClusterId,
-    /// The store id of the next life.
+    /// The store id that it will have there.
     pub store: StoreId,
-    /// When the promise ends.
+    /// When the reservation ends.
     pub until: Time,
 }
 
@@ -97,14 +102,14 @@ pub(super) struct Reservation {
 pub(super) struct Called {
     /// The cluster.
     cluster: ClusterId,
-    /// As which member.
+    /// The member id that it calls.
     member: NodeId,
-    /// Believed until then, unless it calls again.
+    /// Counts until this time, unless it calls again.
     until: Time,
 }
 
 impl Called {
-    /// Why this node serves nobody, and what to do.
+    /// Why this node serves no client, and what to do.
     fn reason(&self) -> String {
         format!(
             "cluster {} calls this node as its member {}, but its data directory is new and knows nothing of that: it was emptied or \
@@ -118,7 +123,7 @@ impl Called {
 /// On the way to a graceful end.
 #[derive(Debug)]
 pub(super) struct Stopping {
-    /// It ends without that, and without the answers that are due, then.
+    /// At this time it ends without handing over, and without the answers that are due.
     give_up: Time,
 }
 
@@ -139,7 +144,8 @@ impl<E: Env> Driver<E> {
             let give_up = self.stopping.as_ref().map(|stopping| stopping.give_up);
             timer.set(wake_at.into_iter().chain(give_up).min());
             if timer.is_due(self.env.now()) {
-                // More is to be done at once; but the node's other tasks, and what has come meanwhile, have their turn.
+                // More is to be done at once; but the node's other tasks, and what has come
+                // meanwhile, have their turn.
                 tokio::task::yield_now().await;
                 self.inbox.take_what_is_there(&mut batch).await;
             } else {
@@ -186,7 +192,8 @@ impl<E: Env> Driver<E> {
     }
 
     fn handle_peers(&mut self, now: Time, peers: PeerBatch) {
-        // A connection that was let in before this node moved to another cluster speaks to somebody who is gone.
+        // A connection that was let in before this node moved to another cluster speaks to a member
+        // that is gone.
         if self.adopting.is_some() || (peers.cluster, peers.to) != self.place {
             return;
         }
@@ -201,7 +208,7 @@ impl<E: Env> Driver<E> {
             return;
         }
         if self.stopping.is_some() {
-            // Who was here before is still answered; this one may ask somebody else.
+            // Clients that were here before are still answered. This one may ask another node.
             let _ = call.reply.send(ClientReply::Failed(ClientError::Stopping));
             return;
         }
@@ -240,8 +247,9 @@ impl<E: Env> Driver<E> {
         }
     }
 
-    /// Another cluster calls this node as its member. One that has been something else for longer is called by mistake; one that
-    /// was made just now stands where that member was, and what it would take now its join would refuse.
+    /// Another cluster calls this node as its member. A node that has been something else for
+    /// longer is called by mistake. A node that was made just now stands in the place of that
+    /// member: what clients write to it now would make its join be refused.
     fn note_call(&mut self, now: Time, cluster: ClusterId, member: NodeId) {
         let alone = self.replica.membership().next_member_id <= NodeId::new(2);
         if cluster == self.place.0 || !self.is_new || !alone || self.awaits_join || self.reservation.is_some()
@@ -313,7 +321,7 @@ impl<E: Env> Driver<E> {
         if waiting.write {
             self.metrics.proposal.observe(now.since(waiting.since));
         }
-        // Whoever asked may have gone; the answer is nobody's then.
+        // The client may have gone; then no one takes the answer.
         let _ = waiting.reply.send(reply);
     }
 
@@ -353,7 +361,7 @@ impl<E: Env> Driver<E> {
             }
             Notice::BadMessage { from, reason } => {
                 self.metrics.messages_refused.inc();
-                // Whoever says it once may go on saying it.
+                // A peer that sends this once may go on sending it.
                 if self.complaints.len() < COMPLAINTS_MAX && self.complaints.insert((from, reason.clone())) {
                     warn!(peer = from.get(), %reason, "a peer sent what no correct peer sends; told once");
                 }
@@ -397,22 +405,25 @@ impl<E: Env> Driver<E> {
         }
     }
 
-    /// Closes the links to everyone who is neither a member nor still told that it is none. What is queued for them is sent.
+    /// Closes the links to all that are neither members nor still told of their removal. What is
+    /// queued for them is sent.
     fn close_links(&mut self, membership: &Membership) {
-        // An id that was never given yet may be a member's whose entry has not arrived here.
+        // An id that was never given by this membership may belong to a member whose entry has not
+        // arrived here.
         let next = membership.next_member_id;
         let Self { links, leaving, directory, env, .. } = self;
         links.retain(|id| id >= next || membership.members.contains_key(&id) || leaving.contains(&id));
         directory.retain_left(leaving, env.now());
     }
 
-    /// Has every other member know that this start of this node lives.
+    /// Calls every other member, so that it knows that this start of this node lives.
     fn introduce(&mut self) {
         let me = self.place.1;
         self.links.introduce(self.replica.membership().members.keys().copied().filter(|id| *id != me));
     }
 
-    /// After a start the core says nothing of a membership that was committed in an earlier life; the commit index does.
+    /// After a start the core does not report a membership that was committed before. The commit
+    /// index shows it.
     fn maybe_learn_committed(&mut self) {
         if self.membership.borrow().committed {
             return;
@@ -444,7 +455,7 @@ impl<E: Env> Driver<E> {
         let give_up = now.plus(self.config.raft.election_timeout_micros);
         self.stopping = Some(Stopping { give_up });
         if self.adopting.is_none() {
-            // Answered at once where there is no leadership, or nobody to have it.
+            // Answered at once if this node does not lead, or no member can take over.
             let (reply, _) = oneshot::channel();
             let id = self.clients.insert(Waiting { since: now, write: false, reply });
             let request = ClientRequest::TransferLeadership(None);
@@ -455,7 +466,8 @@ impl<E: Env> Driver<E> {
     fn has_stopped(&mut self) -> bool {
         let now = self.env.now();
         let Some(stopping) = &self.stopping else { return false };
-        // The transfer is one of those who wait. Writes that came during it go to the new leader, and are answered.
+        // The transfer is one of the requests that wait. Writes that came during it go to the new
+        // leader, and are answered.
         self.adopting.is_none() && (self.clients.is_empty() || now >= stopping.give_up)
     }
 
@@ -473,7 +485,7 @@ impl<E: Env> Driver<E> {
         NodeExit::Failed("the storage thread ended without a word".to_owned())
     }
 
-    /// Answers everybody who still waits.
+    /// Answers all clients that still wait.
     fn leave(&mut self, exit: &NodeExit) {
         let stopped = match exit {
             NodeExit::Stopped => "it was asked to stop".to_owned(),
@@ -484,7 +496,7 @@ impl<E: Env> Driver<E> {
         for (id, reply) in self.replica.give_up() {
             self.answer(self.env.now(), id, reply);
         }
-        // Nobody has looked at these.
+        // These have not been taken in.
         self.inbox.clients.close();
         while let Ok(call) = self.inbox.clients.try_recv() {
             let _ = call.reply.send(ClientReply::Failed(ClientError::Stopping));
@@ -493,7 +505,7 @@ impl<E: Env> Driver<E> {
         debug!("the driver has ended");
     }
 
-    /// Fails everybody who waits.
+    /// Fails all requests that wait.
     pub(super) fn fail_all(&mut self, error: impl Fn(bool) -> ClientError) {
         for waiting in self.clients.drain() {
             let _ = waiting.reply.send(ClientReply::Failed(error(waiting.write)));
@@ -552,7 +564,7 @@ impl<E: Env> Driver<E> {
 }
 
 impl<E: Env> Drop for Driver<E> {
-    /// Lets the workers end, also where the driver's task is dropped in the middle.
+    /// Lets the workers end, even if the driver's task is dropped in the middle.
     fn drop(&mut self) {
         self.log.close();
         self.snapshots.close();

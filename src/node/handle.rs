@@ -1,4 +1,4 @@
-//! What the HTTP server (and anyone else in the process) may ask of a running node.
+//! What the HTTP server and other code in the process may ask of a running node.
 
 use crate::peer::rpc::{Adoption, JoinError};
 use crate::raft::{ClusterId, Membership, NodeId, StoreId};
@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-/// A node, for those who ask it things. Cheap to clone. Survives the node's move into another cluster.
+/// A handle to ask a running node. Cheap to clone. Survives the node's move into another cluster.
 #[derive(Clone, Debug)]
 pub struct NodeHandle {
     /// Clients' requests. Full means overloaded.
@@ -19,11 +19,12 @@ pub struct NodeHandle {
     pub(crate) joins: mpsc::Sender<JoinCall>,
     /// The membership, as the driver publishes it.
     pub(crate) membership: watch::Receiver<MembershipView>,
-    /// Left behind by the driver when it ends.
+    /// The driver's last status, set when it ends.
     pub(crate) last: Arc<OnceLock<NodeStatus>>,
 }
 
-/// A place for the handle of a node that is still starting. Cheap to clone; all clones are one place.
+/// A place for the handle of a node that is still starting. Cheap to clone; all clones are one
+/// place.
 #[derive(Clone, Debug, Default)]
 pub struct NodeSlot(Arc<OnceLock<NodeHandle>>);
 
@@ -48,7 +49,7 @@ impl From<NodeHandle> for NodeSlot {
     }
 }
 
-/// A join that somebody in this process asked for.
+/// A join that code in this process asked for.
 #[derive(Debug)]
 pub(crate) struct JoinCall {
     /// The node's name.
@@ -67,7 +68,8 @@ pub struct Joined {
 }
 
 impl NodeHandle {
-    /// Asks the replica; always answered (after the request time-out with `ClientError::Unknown` or `NoQuorum`).
+    /// Asks the replica; always answered (after the request time-out with `ClientError::Unknown` or
+    /// `NoQuorum`).
     pub async fn request(&self, request: ClientRequest) -> ClientReply {
         let unanswered = match request {
             ClientRequest::Read { .. } | ClientRequest::Barrier => ClientError::NoQuorum,
@@ -83,7 +85,8 @@ impl NodeHandle {
         }
     }
 
-    /// Adds the node that listens on `raft_addr` under `name`, wherever the leader is; returns when it is a voter.
+    /// Adds the node that listens on `raft_addr` under `name`, wherever the leader is; returns when
+    /// it is a voter.
     ///
     /// # Errors
     /// [`JoinError`].
@@ -95,7 +98,7 @@ impl NodeHandle {
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    /// The node's view of itself and the cluster; at once, without asking anyone.
+    /// The node's view of itself and the cluster. At once, without a message to another node.
     ///
     /// # Panics
     /// Only if the driver panicked.
@@ -124,7 +127,8 @@ pub(crate) struct ClientCall {
 pub(crate) enum Control {
     /// What is this node's state?
     Status(oneshot::Sender<NodeStatus>),
-    /// Reserve this node, a pristine cluster of one, for that cluster; answered with the store id of its next life.
+    /// Reserve this node, a pristine cluster of one, for that cluster; answered with the store id
+    /// that it will have there.
     Reserve {
         /// The cluster that this node is reserved for.
         cluster: ClusterId,
@@ -137,7 +141,8 @@ pub(crate) enum Control {
     Release(ClusterId),
     /// Become a member of another cluster.
     Adopt(Adoption, oneshot::Sender<Result<(), String>>),
-    /// A join of another node begins (`true`) or has ended here: meanwhile this node cannot be reserved itself.
+    /// A join of another node begins (`true`) or has ended here: meanwhile this node cannot be
+    /// reserved itself.
     Joining(bool),
     /// Hand leadership over, finish the log, end.
     Stop,

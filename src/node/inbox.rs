@@ -10,19 +10,20 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
-/// Things of one kind taken in at once, at most: what comes later is not kept waiting by it for long.
+/// Things of one kind taken in at once, at most, so that other kinds do not wait for long.
 const TAKEN_AT_ONCE: usize = 4096;
 
 /// The driver's queues.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    /// From the storage workers. Not bounded by itself: each news answers a request, and the core bounds those.
+    /// From the storage workers. Not bounded by itself: each news answers a request, and the core
+    /// bounds those.
     pub storage: mpsc::UnboundedReceiver<StorageNews>,
     /// From the sockets.
     pub peers: mpsc::Receiver<PeerBatch>,
     /// What connections found out about this node.
     pub discoveries: mpsc::Receiver<Discovery>,
-    /// From whoever directs the node.
+    /// Orders for the node.
     pub control: mpsc::Receiver<Control>,
     /// Requests of clients.
     pub clients: mpsc::Receiver<ClientCall>,

@@ -1,8 +1,9 @@
-//! Joining, as the node sees it that was asked: find the leader; as the leader, win the new node over, add it, hand it its
-//! new identity, and wait until it is a voter.
+//! Joining, on the node that was asked. It finds the leader. The leader reserves the new node, adds
+//! it, hands over its new identity, and waits until it is a voter.
 //!
-//! Nothing is changed before the new node has answered under its name and has promised itself (it is *reserved*). What
-//! is changed is undone if the promise is not kept, so a dead or wrong address costs the cluster nothing.
+//! Nothing is changed before the new node has answered under its name and is *reserved*. If it does
+//! not take up its place, the change is undone. So a dead or wrong address costs the cluster
+//! nothing.
 
 use crate::node::address::check_address;
 use crate::node::handle::{Control, NodeHandle};
@@ -20,7 +21,8 @@ use tracing::{info, warn};
 
 /// The pause between two attempts.
 const RETRY_MICROS: u64 = 100_000;
-/// A join is passed on at most so often: to the leader, and once more if leadership changed meanwhile.
+/// A join is passed on at most this many times: to the leader, and once more if leadership changed
+/// meanwhile.
 pub(super) const HOPS_MAX: u8 = 2;
 
 /// What a join needs of the node it runs on.
@@ -30,16 +32,17 @@ pub(super) struct Joiner<E> {
     pub env: E,
     /// The node.
     pub handle: NodeHandle,
-    /// Who it is.
+    /// This node's identity, and the addresses of the others.
     pub directory: Arc<Directory>,
-    /// How long what may take.
+    /// How long the steps of a join may take.
     pub timings: JoinTimings,
-    /// Whose join is under way here, where this node leads.
+    /// The names whose join is under way here, on the leader.
     pub turns: Turns,
 }
 
 impl<E: Env> Joiner<E> {
-    /// Adds the node that listens on `raft_addr` under `name`, wherever the leader is; returns its id when it is a voter.
+    /// Adds the node that listens on `raft_addr` under `name`, wherever the leader is; returns its
+    /// id when it is a voter.
     ///
     /// # Errors
     /// [`JoinError`].
@@ -105,7 +108,8 @@ impl<E: Env> Joiner<E> {
 
     async fn join_as_leader(&self, name: &str, raft_addr: &str) -> Result<NodeId, JoinError> {
         let _turn = self.wait_for_turn(name).await?;
-        // While this node adds another one, it cannot be absorbed itself: two nodes that join each other would both be lost.
+        // While this node adds another one, it cannot be absorbed itself: two nodes that join each
+        // other would both be lost.
         let _ = self.handle.control.send(Control::Joining(true)).await;
         let joined = self.add(name, raft_addr).await;
         let _ = self.handle.control.send(Control::Joining(false)).await;
@@ -116,8 +120,8 @@ impl<E: Env> Joiner<E> {
         joined
     }
 
-    /// Waits until no other join under that name is under way: two at once would give one node two places, and the later
-    /// place would replace the one that it takes up.
+    /// Waits until no other join under that name is under way: two at once would give one node two
+    /// places, and the later place would replace the one that it takes up.
     async fn wait_for_turn(&self, name: &str) -> Result<Turn, JoinError> {
         let give_up = self.env.now().plus(self.timings.patience_micros);
         until(&self.env, give_up, self.turns.wait_for(name)).await.ok_or_else(|| {
@@ -172,7 +176,8 @@ impl<E: Env> Joiner<E> {
         self.wait_until_voter(id).await
     }
 
-    /// A node takes the place of the member of its name only if that one is gone, or has lost its data: not while it answers.
+    /// A node replaces the member of its name only if that member is gone, or has lost its data:
+    /// not while it answers.
     async fn check_name_is_free(&self, name: &str) -> Result<(), JoinError> {
         let membership = self.membership();
         let Some((id, member)) = membership.members.iter().find(|(_, member)| member.name == name) else {
@@ -185,7 +190,8 @@ impl<E: Env> Joiner<E> {
         )))
     }
 
-    /// Where a member answers as itself, with the data that it is known to have; `None` if it does at none of its addresses.
+    /// The address at which a member answers as itself, with the data that it is known to have;
+    /// `None` if there is none.
     async fn where_it_answers(&self, id: NodeId, member: &Member) -> Option<String> {
         if id == self.directory.me().id {
             return Some(member.raft_addr.clone());
@@ -208,8 +214,8 @@ impl<E: Env> Joiner<E> {
             Ok(Reply::Described(target)) => Ok(target),
             Ok(other) => Err(JoinError::Failed(format!("{raft_addr} answered {other:?}"))),
             Err(reason) => {
-                // Whoever may send a join could look around with it: what is at an address that is no node's, and whether
-                // anything is, is for the log alone.
+                // A caller could use joins to look around in the network. So only the log says what
+                // was found at an address where no node is, or whether anything was.
                 warn!(%raft_addr, %reason, "the address of a join could not be asked");
                 Err(JoinError::Failed(format!(
                     "no node of InfinityStore answers at {raft_addr}; the log of the node that asked says more"
@@ -235,7 +241,8 @@ impl<E: Env> Joiner<E> {
         }
     }
 
-    /// Adds the member as a learner that is promoted when it has caught up, in the place of those of the same name.
+    /// Adds the member as a learner that is promoted when it has caught up, in the place of those
+    /// of the same name.
     async fn propose(&self, member: Member) -> Result<NodeId, JoinError> {
         let give_up = self.env.now().plus(self.timings.patience_micros);
         loop {
@@ -260,7 +267,8 @@ impl<E: Env> Joiner<E> {
                 ClientReply::Failed(error) => error.to_string(),
                 other => format!("unexpected answer {other:?}"),
             };
-            // Another change may be under way, or the leader may not have committed in its term yet: both pass.
+            // Another change may be under way, or the leader may not have committed in its term
+            // yet: both pass.
             if self.env.now() >= give_up {
                 return Err(JoinError::Failed(reason));
             }
@@ -268,7 +276,7 @@ impl<E: Env> Joiner<E> {
         }
     }
 
-    /// Waits for a member with that store to appear among the committed.
+    /// Waits for a committed membership with a member of that store.
     async fn find(&self, store: StoreId) -> Option<NodeId> {
         let views = self.handle.membership.clone();
         let found = views.wait_for(|view| view.committed && member_with(&view.membership, store).is_some());
@@ -292,9 +300,10 @@ impl<E: Env> Joiner<E> {
                 Ok(Reply::Done) => return Ok(()),
                 Ok(Reply::Refused(reason)) => break reason,
                 Ok(other) => break format!("{raft_addr} answered {other:?}"),
-                // It may have taken it, and answers the same way when it is asked again. If it does not come back, the
-                // learner stays: it counts in no quorum, and is the node's place if it had taken it, or makes room
-                // for the next node that joins under its name.
+                // The node may have taken up its place, and answers the same when it is asked
+                // again. If it does not come back, the learner stays. It counts in no quorum. It is
+                // the node's place if the node had taken it, and otherwise makes room for the next
+                // node that joins under its name.
                 Err(reason) if self.env.now() >= give_up => {
                     return Err(JoinError::Failed(format!(
                         "{reason}; if it took up its place it goes on when it is back, otherwise join it again"
@@ -330,7 +339,8 @@ impl<E: Env> Joiner<E> {
         }
     }
 
-    /// A member is reached elsewhere than the membership says: puts that right. Only the leader can.
+    /// A member is reached at other addresses than the membership says: corrects it. Only the
+    /// leader can.
     ///
     /// # Errors
     /// Text that says why not.
@@ -356,7 +366,7 @@ impl<E: Env> Joiner<E> {
         }
     }
 
-    /// Who this node is.
+    /// Describes this node.
     pub(super) async fn describe_me(&self) -> Description {
         let me = self.directory.me();
         let leader = self.handle.status().await.replica.leader;
@@ -381,8 +391,8 @@ impl<E: Env> Joiner<E> {
         answer.await.unwrap_or_else(|_| Err("the node has stopped".to_owned()))
     }
 
-    /// Asks the driver to move this node into another cluster. `None` when it ended meanwhile: whether the move is
-    /// durable is not known then.
+    /// Asks the driver to move this node into another cluster. `None` when it ended meanwhile:
+    /// whether the move is durable is not known then.
     ///
     /// # Errors
     /// Text that says why it certainly has not moved.

@@ -25,7 +25,7 @@ pub(super) struct Turn {
 }
 
 impl Turns {
-    /// Waits until nobody has the turn of `name`, and takes it.
+    /// Waits until the turn of `name` is free, and takes it.
     pub(super) async fn wait_for(&self, name: &str) -> Turn {
         loop {
             // Registered before the look: a turn that ends in between is noticed.

@@ -1,16 +1,18 @@
 //! A running node: the driver, its workers, joining, and how all of it is put together.
 //!
 //! # Code map
-//! - `start` puts the parts together; `options` says how, `handle` is what others in the process hold.
-//! - `driver` is the one task around the replica, with `inbox`, `clients` and `timer`; `absorb` is its move into another
-//!   cluster.
+//! - `start` puts the parts together; `options` says how, `handle` is what others in the process
+//!   hold.
+//! - `driver` is the one task around the replica, with `inbox`, `clients` and `timer`; `absorb` is
+//!   its move into another cluster.
 //! - `storage_workers`: the disk, on threads of its own.
-//! - `service`, `join`, `join_turns`, `announce`: what membership needs of other nodes, and answers to their questions.
+//! - `service`, `join`, `join_turns`, `announce`: what membership needs of other nodes, and answers
+//!   to their questions.
 //! - `address`: which addresses a node listens on, and which it tells to others.
 //!
 //! # Absences
-//! No rule of consensus: the replica decides what is sent, written and answered, and in which order. No clock, socket or
-//! thread but [`Env`](crate::runtime::Env)'s.
+//! No rule of consensus: the replica decides what is sent, written and answered, and in which
+//! order. No clock, socket or thread but [`Env`](crate::runtime::Env)'s.
 
 mod absorb;
 mod address;

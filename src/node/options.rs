@@ -8,20 +8,24 @@ use std::path::PathBuf;
 /// How a node is started.
 #[derive(Clone, Debug)]
 pub struct NodeOptions {
-    /// The `--node-id`: its name, by which people call it. Not empty.
+    /// The `--node-id`: the name of the node. Not empty.
     pub name: String,
-    /// Where its data is; made if it does not exist.
+    /// The data directory, which is made if it does not exist.
     pub data_dir: PathBuf,
-    /// `host:port` of the peer transport: listened on, and told to the others. `:port` listens on every interface.
+    /// `host:port` of the peer transport: listened on, and told to the others. `:port` listens on
+    /// every interface.
     pub raft_addr: String,
-    /// `host:port` of the HTTP API, told to the others. Without a host, that of the advertised raft address.
+    /// `host:port` of the HTTP API, told to the others. Without a host, that of the advertised raft
+    /// address.
     pub http_addr: String,
-    /// `host` or `host:port` at which the others reach the peer transport, where `raft_addr` does not say it. Without
-    /// it, a node that listens on every interface advertises the machine's host name if that resolves, or else `127.0.0.1`.
+    /// `host` or `host:port` at which the others reach the peer transport, where `raft_addr` does
+    /// not say it. Without it, a node that listens on every interface advertises the machine's host
+    /// name if that resolves, or else `127.0.0.1`.
     pub advertise: Option<String>,
-    /// A node without data asks these addresses (raft addresses of any members) until it has joined their cluster.
+    /// A node without data asks these addresses (raft addresses of any members) until it has joined
+    /// their cluster.
     pub join: Vec<String>,
-    /// A client is told after so long that its request failed, or is unknown.
+    /// After this time a client is told that its request failed, or that its outcome is unknown.
     pub request_timeout_micros: u64,
     /// Client requests between the sockets and the replica, at most; more are refused with
     /// [`ClientError::Overloaded`](crate::replica::ClientError::Overloaded).
@@ -43,11 +47,12 @@ pub struct JoinTimings {
     pub answer_micros: u64,
     /// For the leader to answer a join that was passed on to it.
     pub whole_micros: u64,
-    /// A leader, or the end of another change of membership, is waited for that long.
+    /// How long to wait for a leader, or for the end of another change of membership.
     pub patience_micros: u64,
-    /// The new node keeps itself free for the cluster that long; half of it is for handing over its identity.
+    /// How long the new node stays reserved. Half of it is for handing over its identity.
     pub reservation_micros: u64,
-    /// For the new node to become a voter, before the caller is told that it goes on in the background.
+    /// For the new node to become a voter, before the caller is told that it goes on in the
+    /// background.
     pub voter_micros: u64,
 }
 
@@ -64,7 +69,8 @@ impl Default for JoinTimings {
 }
 
 impl NodeOptions {
-    /// A node of that name, with the defaults of the command line: `data/<name>`, `localhost:8000`, `:8001`.
+    /// A node of that name, with the defaults of the command line: `data/<name>`, `localhost:8000`,
+    /// `:8001`.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self {
@@ -122,6 +128,7 @@ pub enum StartError {
 pub enum NodeExit {
     /// It was asked to stop: everything acknowledged is durable.
     Stopped,
-    /// It cannot go on; the text says why and what to do. Nothing was acknowledged that is not durable.
+    /// It cannot go on; the text says why and what to do. Nothing was acknowledged that is not
+    /// durable.
     Failed(String),
 }

@@ -7,7 +7,7 @@ use crate::peer::rpc::{Question, Reply, read_question, write_reply};
 use crate::runtime::{Env, until};
 use tracing::debug;
 
-/// A caller that takes longer to put its question, or to take its answer, is left alone.
+/// A caller that takes longer to send its question, or to take its answer, is given up.
 const TALK_MICROS: u64 = 5_000_000;
 
 /// Answers questions, on behalf of the node.
@@ -32,7 +32,7 @@ impl<E: Env> Answers<E> for RpcService<E> {
 }
 
 impl<E: Env> RpcService<E> {
-    /// `None` where no answer is better than a wrong one.
+    /// `None` if no answer is better than a wrong one.
     async fn answer(&self, question: Question) -> Option<Reply> {
         let joiner = &self.joiner;
         Some(match question {

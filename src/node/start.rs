@@ -34,7 +34,7 @@ const FIRST_MEMBER: NodeId = NodeId::new(1);
 const CONTROL_QUEUE_MAX: usize = 64;
 /// Joins waiting to be begun, at most.
 const JOIN_QUEUE_MAX: usize = 16;
-/// Until when a node that was started to join keeps itself free.
+/// Until when a node that was started to join stays reserved.
 const FOR_EVER: Time = Time::new(u64::MAX);
 
 /// A running node. Dropping it does not stop it: [`Self::stop`] does.
@@ -47,7 +47,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Opens the data directory (or makes a new cluster of one in it), listens for peers, and starts the node's tasks.
+    /// Opens the data directory (or makes a new cluster of one in it), listens for peers, and
+    /// starts the node's tasks.
     ///
     /// # Errors
     /// [`StartError`].
@@ -94,7 +95,7 @@ impl Node {
         Ok(node)
     }
 
-    /// For those who ask it things; they may outlive it.
+    /// A handle to ask the node. It may outlive the node.
     #[must_use]
     pub fn handle(&self) -> NodeHandle {
         self.handle.clone()
@@ -106,7 +107,8 @@ impl Node {
         &self.raft_addr
     }
 
-    /// Asks it to stop gracefully: hand leadership over, finish the log. Returns at once; see [`Self::stopped`].
+    /// Asks it to stop gracefully: hand leadership over, finish the log. Returns at once; see
+    /// [`Self::stopped`].
     pub fn stop(&self) {
         self.stop.send_replace(true);
     }
@@ -223,7 +225,7 @@ impl<E: Env> Parts<E> {
         self.env.spawn(async move {
             let exit = driver.run().await;
             ended_in.send_replace(true);
-            // Whoever waits for the end may use the port again at once.
+            // Code that waits for the end may use the port again at once.
             let _ = closed.await;
             exit_in.send_replace(Some(exit));
         });
@@ -236,7 +238,7 @@ impl<E: Env> Parts<E> {
         Ok(Node { handle, raft_addr: self.me.raft_addr, stop: stop_in, exit })
     }
 
-    /// Whom to ask for membership: nobody, where there is data already.
+    /// The addresses to ask for membership; none if there is data already.
     fn join_addresses(&mut self) -> Vec<String> {
         let join = std::mem::take(&mut self.options.join);
         if join.is_empty() || self.replica.is_pristine() {
@@ -261,7 +263,7 @@ async fn listen<E: Env>(env: &E, addr: &str) -> Result<E::Listener, StartError> 
     })
 }
 
-/// What the others are told: raft address and HTTP address.
+/// The raft address and the HTTP address that other nodes are told.
 async fn addresses<E: Env>(
     env: &E,
     options: &NodeOptions,
@@ -275,7 +277,8 @@ async fn addresses<E: Env>(
         let port = bound.rsplit_once(':').map_or("0", |(_, port)| port);
         listens = format!("{host}:{port}");
     }
-    // Whether this machine's name resolves is asked of a name server, which may take its time: only where it is needed.
+    // A name server says whether this machine's name resolves. It may take its time, so it is asked
+    // only if needed.
     let is_needed = options.advertise.is_none() && is_every_interface(host_of(&listens));
     let host_name = if is_needed { env.host_name().await } else { String::new() };
     let raft_addr = advertised(&listens, options.advertise.as_deref(), &host_name);
@@ -294,7 +297,7 @@ fn open<E: Env>(
     raft_addr: &str,
     http_addr: &str,
 ) -> Result<(Storage<E::Disk>, Opened), StartError> {
-    // The core refuses an empty name too, and does not know what it is called on the command line.
+    // The core refuses an empty name too, but does not know the name of the flag.
     check_name(&options.name).map_err(|error| StartError::Storage(error.to_string()))?;
     let random = || u128::from(env.seed()) << 64 | u128::from(env.seed());
     let (cluster, store) = (ClusterId(random()), StoreId(random()));
@@ -344,7 +347,7 @@ struct Opening {
 /// What a start has made of a data directory.
 struct Ready<E: Env> {
     storage: Storage<E::Disk>,
-    /// Whose it is.
+    /// The identity of the directory.
     identity: Identity,
     /// Which start of it this is.
     starts: Starts,
@@ -370,8 +373,8 @@ impl Opening {
     }
 }
 
-/// Opens the data directory on a thread of its own, where there are threads: a large store takes seconds, and the process
-/// answers meanwhile.
+/// Opens the data directory on a thread of its own if there are threads: a large store takes
+/// seconds, and the process answers meanwhile.
 async fn beside_tasks<E: Env>(env: &E, opening: Opening) -> Result<Ready<E>, StartError> {
     if !E::THREADS {
         return opening.run(env);
@@ -400,7 +403,8 @@ impl<E: Env> Worker for Opener<E> {
         for opening in jobs {
             let opened = opening.run(&self.env);
             if let Some(reply) = self.reply.take() {
-                // Whoever waited may have been told to stop; the directory is closed again then.
+                // The task that waited may have been told to stop. Then the directory is closed
+                // again.
                 let _ = reply.send(opened);
             }
         }

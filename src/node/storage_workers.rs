@@ -1,5 +1,5 @@
-//! The storage, off the driver's task: one worker for the log, one for snapshot files, so that neither a snapshot nor a
-//! chunk of one ever delays an acknowledgement.
+//! The storage, off the driver's task: one worker for the log, one for snapshot files, so that
+//! neither a snapshot nor a chunk of one ever delays an acknowledgement.
 
 use crate::raft::{ClusterId, NodeId, SnapshotRead, StoreId};
 use crate::replica::{SnapshotSave, StorageEvent, StorageRequest};
@@ -11,22 +11,22 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tracing::{error, info};
 
-/// How often an idle storage looks after the disk's room.
+/// How often an idle storage looks whether the disk has room.
 const LOOK_AFTER_MICROS: u64 = 1_000_000;
 
-/// What a start has read is applied when the log was idle so often, and the memory that it took is given back; or with the
-/// first snapshot, where the log is never idle.
+/// Once the log was idle this many times, what a start has read is applied, and its memory is given
+/// back. If the log is never idle, the first snapshot does that.
 const IDLES_OF_A_START: u32 = 5;
 
-/// A snapshot that nobody has asked a chunk of for so long is not being sent.
+/// A snapshot of which no chunk was asked for this time is not being sent.
 const READERS_KEPT_MICROS: u64 = 10_000_000;
 
-/// What the workers tell the driver.
+/// What the workers report to the driver.
 #[derive(Debug)]
 pub(super) enum StorageNews {
     /// An answer for the replica.
     Event(StorageEvent),
-    /// The data directory is another member's now.
+    /// The data directory belongs to another member now.
     Adopted(Box<Opened>),
     /// Nothing can be made durable any more, and why.
     Failed(String),
@@ -34,7 +34,7 @@ pub(super) enum StorageNews {
     Closed,
 }
 
-/// What the log's worker is asked.
+/// Jobs of the log's worker.
 #[derive(Debug)]
 pub(super) enum LogJob {
     /// To write.
@@ -50,7 +50,7 @@ pub(super) enum LogJob {
     },
 }
 
-/// What the snapshots' worker is asked.
+/// Jobs of the snapshots' worker.
 #[derive(Debug)]
 pub(super) enum SnapshotJob<D: Disk> {
     /// To write a snapshot file.
@@ -61,8 +61,8 @@ pub(super) enum SnapshotJob<D: Disk> {
     Use(SnapshotFiles<D>),
 }
 
-/// Snapshot jobs on their way: one worker saves, another reads, so that a member that is being sent one does not wait until the
-/// next is written.
+/// Snapshot jobs on their way: one worker saves, another reads, so that a member that is being sent
+/// one does not wait until the next is written.
 #[derive(Debug)]
 pub(super) struct SnapshotQueues<D: Disk> {
     /// To the one that saves.
@@ -148,7 +148,8 @@ impl<D: Disk> LogWorker<D> {
         }
     }
 
-    /// Tells the driver what has become of the requests; `false` when nothing can be written any more.
+    /// Tells the driver what has become of the requests; `false` when nothing can be written any
+    /// more.
     fn report(&mut self, result: Result<(), String>) -> bool {
         for event in self.events.drain(..) {
             if let StorageEvent::DiskFull(full) = event {
@@ -159,7 +160,7 @@ impl<D: Disk> LogWorker<D> {
                     info!("the disk has room again: writes are taken");
                 }
             }
-            // A driver that is gone needs no news.
+            // If the driver is gone, the news is not needed.
             let _ = self.news.send(StorageNews::Event(event));
         }
         let Err(reason) = result else { return true };
@@ -212,12 +213,13 @@ impl<D: Disk> Worker for LogWorker<D> {
 #[derive(Debug)]
 pub(super) struct SnapshotWorker<D: Disk> {
     files: SnapshotFiles<D>,
-    /// It has read chunks since it last closed the files that they came from. Those are shared with the worker that saves,
-    /// which may have nothing to do for long while one of them is being sent.
+    /// It has read chunks since it last closed the files that they came from. The files are shared
+    /// with the worker that saves, which may have nothing to do for long while one of them is being
+    /// sent.
     has_read: bool,
     /// It has read chunks, and had nothing to do for a moment.
     rests: bool,
-    /// What the start took for a while has not been given back to the system yet.
+    /// The memory that the start needed has not been given back to the system yet.
     started: bool,
     news: mpsc::UnboundedSender<StorageNews>,
 }
@@ -228,8 +230,8 @@ impl<D: Disk> SnapshotWorker<D> {
         Self { files, has_read: false, rests: false, started: true, news }
     }
 
-    /// A start reads the whole log back to the older snapshot, most of which goes once it is applied. The thread that took
-    /// the memory has ended, and no other would use it again.
+    /// A start reads the whole log back to the older snapshot, most of which goes once it is
+    /// applied. The thread that took the memory has ended, and no other would use it again.
     fn give_back_memory(&mut self) {
         if std::mem::take(&mut self.started) {
             give_back_free_pages();
@@ -278,7 +280,7 @@ impl<D: Disk> Worker for SnapshotWorker<D> {
     }
 }
 
-/// A worker's thread that panics must not leave a node behind that takes writes and answers nobody.
+/// If the thread of a worker panics, the node must not go on taking writes that it never answers.
 impl<D: Disk> Drop for LogWorker<D> {
     fn drop(&mut self) {
         if std::thread::panicking() {

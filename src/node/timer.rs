@@ -7,8 +7,9 @@ use std::task::{Context, Poll};
 
 /// A timer that is moved far more often than it goes off.
 ///
-/// Nearly every batch puts the replica's next deadline off by a little. The timer underneath is left where it is then: it goes off
-/// early, which costs one look at the clock, where moving it each time would cost more.
+/// Nearly every batch puts the replica's next deadline off by a little. The timer underneath is not
+/// moved then. It goes off early, which costs one look at the clock; moving it each time would cost
+/// more.
 pub(super) struct Timer<E> {
     env: E,
     wanted: Option<Time>,

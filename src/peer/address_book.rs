@@ -1,4 +1,5 @@
-//! Who this node is and whom it knows: kept by the driver, asked by every connection that begins.
+//! The identity of this node, and the addresses of the others. The driver keeps it up to date, and
+//! every connection that begins asks it.
 
 use crate::peer::hello::{PING_MICROS, PeerHello, Starts};
 use crate::raft::{ClusterId, Incarnation, MEMBERS_MAX, Membership, NodeId, StoreId, Time};
@@ -6,13 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Addresses learned from hellos, at most: of peers that the membership known here does not list yet.
+/// Addresses learned from hellos, at most: of peers that the membership known here does not list
+/// yet.
 const LEARNED_MAX: usize = 64;
 
 /// Callers whose starts are remembered, at most.
 const MET_MAX: usize = 4 * MEMBERS_MAX;
 
-/// A peer that was heard so recently on an open connection lives: an idle connection says something more often.
+/// A peer that was heard within this time on an open connection lives: an idle connection says
+/// something more often.
 const ALIVE_MICROS: u64 = 4 * PING_MICROS;
 
 /// This node, as it introduces itself.
@@ -24,7 +27,7 @@ pub(crate) struct Me {
     pub id: NodeId,
     /// Its data directory.
     pub store: StoreId,
-    /// Which start of that this is.
+    /// Which start of that directory this is.
     pub starts: Starts,
     /// Its `--node-id`.
     pub name: String,
@@ -34,7 +37,8 @@ pub(crate) struct Me {
     pub http_addr: String,
 }
 
-/// Who this node is and whom it knows. Shared; asked a few times for each connection, never for a message.
+/// The identity of this node, and the addresses of the others. Shared; asked a few times for each
+/// connection, never for a message.
 #[derive(Debug)]
 pub(crate) struct Directory {
     state: Mutex<State>,
@@ -48,17 +52,18 @@ struct State {
     /// The last one known to be committed: only it proves that an id was removed.
     committed: Option<Membership>,
     learned: BTreeMap<NodeId, Learned>,
-    /// Where members were that have left the membership in force: the leader tells them so, and has to reach them for that.
-    /// The driver says when they are not needed any more.
+    /// Addresses of members that have left the membership in force. The leader has to reach them to
+    /// tell them so. The driver says when they are not needed any more.
     left: BTreeMap<NodeId, Vec<String>>,
-    /// The newest start of each caller's data directory that was let in since this process began: an earlier one, or another
-    /// one of the same number, is of a copy.
+    /// The newest start of each caller's data directory that was let in since this process began.
+    /// An earlier start, or another one of the same number, runs on a copy.
     met: BTreeMap<NodeId, (StoreId, Incarnation)>,
-    /// Members whose data directories are older copies, until another start of theirs is let in: why they are not.
+    /// Members whose data directories are older copies, and why they are not let in. Until another
+    /// start of theirs is let in.
     older_copies: BTreeMap<NodeId, String>,
     /// The connection over which each caller speaks.
     connected: BTreeMap<NodeId, Arc<Connected>>,
-    /// The cluster that this node is about to move into.
+    /// The cluster that this node is about to move into; `None` if it is not reserved.
     promised: Option<ClusterId>,
 }
 
@@ -82,7 +87,8 @@ pub(crate) struct Connected {
 pub(crate) enum Closing {
     /// A later start of the same data directory speaks over another one.
     Superseded,
-    /// It was let in before it was known here that the caller had been removed: when it calls again, it is told so.
+    /// The caller was let in before this node knew that it had been removed. When it calls again,
+    /// it is told so.
     Removed,
 }
 
@@ -107,7 +113,7 @@ impl Connected {
         self.ended.store(true, Ordering::Relaxed);
     }
 
-    /// Whether another process than `caller` lives at its other end.
+    /// Whether a process other than `caller` lives at its other end.
     fn is_twin_of(&self, caller: &PeerHello, now: Time) -> bool {
         let silent = now.get().saturating_sub(self.heard_micros.load(Ordering::Relaxed));
         self.store == caller.store
@@ -117,11 +123,12 @@ impl Connected {
     }
 }
 
-/// Where a peer said that it is reached.
+/// The address at which a peer said that it is reached.
 #[derive(Clone, Debug)]
 struct Learned {
     addr: String,
-    /// Whether the membership has said something else since: mostly something newer, but not where old entries of the log arrive.
+    /// Whether the membership has named another address since. That is mostly newer, but not when
+    /// old entries of the log arrive.
     is_contested: bool,
 }
 
@@ -152,17 +159,17 @@ pub(crate) enum Refusal {
         /// The caller's cluster.
         theirs: ClusterId,
     },
-    /// It wants somebody else.
+    /// The caller wants another member.
     #[error("this is member {me} ({called}), not member {wanted}")]
     NotMe {
         /// This node's name.
         called: String,
         /// This node.
         me: NodeId,
-        /// Who was called.
+        /// The member that was called.
         wanted: NodeId,
     },
-    /// A member's id, but not its data directory.
+    /// The id of a member, but another data directory.
     #[error(
         "member {id} has the store {known}, not {found}: its data directory was replaced; wipe the data directory and \
          join the node again under its name"
@@ -189,7 +196,7 @@ pub(crate) enum Refusal {
         /// The caller's.
         found: Incarnation,
     },
-    /// Another process speaks for the same member.
+    /// Another process already speaks for the same member.
     #[error(
         "TWO PROCESSES USE COPIES OF ONE DATA DIRECTORY: member {id} called with start {found} of its data directory while \
          start {known} is connected; the second is not let in: stop it and wipe its data directory (after a crash of the \
@@ -203,7 +210,7 @@ pub(crate) enum Refusal {
         /// The caller's.
         found: Incarnation,
     },
-    /// It was a member once.
+    /// It was a member, and has been removed.
     #[error(
         "member {id} was removed from the cluster; to have the node back, wipe its data directory and join it again"
     )]
@@ -214,7 +221,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// Which one it is, without what the caller said.
+    /// The kind of refusal, without what the caller said.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::OtherCluster { .. } => "other cluster",
@@ -264,7 +271,8 @@ impl State {
         }
     }
 
-    /// Whether the caller is the process that it was before, or a later start of the same data directory, alone.
+    /// Whether the caller is the process that it was before, or a later start of the same data
+    /// directory, alone.
     fn recognise(&self, hello: &PeerHello, now: Time) -> Result<(), Refusal> {
         let (id, found) = (hello.from, hello.starts.incarnation());
         let connected = self.connected.get(&id);
@@ -279,7 +287,7 @@ impl State {
         }
     }
 
-    /// Remembers the caller; whoever spoke for it before does so no longer.
+    /// Remembers the caller. An earlier connection of the same member is superseded.
     fn connect(&mut self, hello: &PeerHello, now: Time) -> Arc<Connected> {
         let (id, store, incarnation) = (hello.from, hello.store, hello.starts.incarnation());
         let connected = Arc::new(Connected {
@@ -303,7 +311,7 @@ impl State {
 }
 
 impl Directory {
-    /// Who this node is, and the membership that its log ends with.
+    /// An address book of this node, and the membership that its log ends with.
     #[must_use]
     pub(crate) fn new(me: Me, in_force: Membership) -> Self {
         Self { state: Mutex::new(State::new(me, in_force, BTreeMap::new())) }
@@ -318,7 +326,8 @@ impl Directory {
     /// Whether a hello is let in; its sender's address and start are kept if so.
     ///
     /// # Errors
-    /// [`Refusal`], for these reasons and no other: an unknown member may be one whose entry has not arrived here yet.
+    /// [`Refusal`], for no other reason than its variants: an unknown member may be one whose entry
+    /// has not arrived here yet.
     pub(crate) fn admit(&self, hello: &PeerHello, now: Time) -> Result<Arc<Connected>, Refusal> {
         let mut state = self.lock();
         let me = &state.me;
@@ -337,7 +346,8 @@ impl Directory {
             return Err(Refusal::Removed { id });
         }
         let committed = state.committed.as_ref();
-        // What is not committed may be void: its word must not keep out the leader that would say so.
+        // A membership that is not committed may be void. It must not keep out the leader that
+        // would say so.
         let known = committed.unwrap_or(&state.in_force).members.get(&id);
         if let Some(known) = known.map(|member| member.store_id)
             && known != found
@@ -363,22 +373,24 @@ impl Directory {
         self.lock().older_copies.get(&id).cloned()
     }
 
-    /// Where `id` is reached, most likely.
+    /// The address at which `id` is most likely reached.
     #[must_use]
     pub(crate) fn address(&self, id: NodeId) -> Option<String> {
         self.addresses(id).into_iter().next()
     }
 
-    /// Where `id` may be reached, likelier first: as it said itself when it was let in, and as the membership says, if that is not
-    /// the same. A node that came back at another address has to be answered there before a leader can write that down;
-    /// and a membership that is new here may be an old one, where a log is caught up with.
+    /// The addresses at which `id` may be reached, the likelier one first: the one that it named
+    /// when it was let in, and the one in the membership, if they differ. A node that came back at
+    /// another address has to be answered there before a leader can record that. And a membership
+    /// that is new here may be an old one, while this node catches up.
     #[must_use]
     pub(crate) fn addresses(&self, id: NodeId) -> Vec<String> {
         self.lock().addresses(id)
     }
 
-    /// Forgets where those are that have left the membership, but for those that `needed` names. Whoever of them was let in
-    /// before that was known here may speak for a moment, since what it said as a member may still be on its way.
+    /// Forgets the addresses of nodes that have left the membership, except those in `needed`. A
+    /// node that was let in before this one knew of its removal may speak for a moment more: what
+    /// it sent as a member may still be on its way.
     pub(crate) fn retain_left(&self, needed: &BTreeSet<NodeId>, now: Time) {
         let mut state = self.lock();
         state.left.retain(|id, _| needed.contains(id));
@@ -431,7 +443,8 @@ impl Directory {
         self.lock().promised = cluster;
     }
 
-    /// This node has moved into another cluster: what its log there ends with, and where those are that it was told of.
+    /// This node has moved into another cluster: the membership that its log there ends with, and
+    /// the addresses that it was told.
     pub(crate) fn set_me(&self, me: Me, in_force: Membership, addresses: Vec<(NodeId, String)>) {
         let addresses = addresses.into_iter().take(LEARNED_MAX);
         let learned = addresses.map(|(id, addr)| (id, Learned::new(addr))).collect();

@@ -1,7 +1,9 @@
-//! Self-describing blocks: what opens every connection, and what the questions between nodes travel in.
+//! Self-describing blocks: what opens every connection, and what the questions between nodes travel
+//! in.
 //!
-//! A block is: magic (8 bytes), protocol version u16, kind u8, body length u32, body, CRC-32 of all before. A stranger
-//! (a browser, a port scanner, a newer release) is recognised by the first bytes, before anything is allocated.
+//! A block is: magic (8 bytes), protocol version u16, kind u8, body length u32, body, CRC-32 of all
+//! before. A stranger (a browser, a port scanner, a newer release) is recognised by the first
+//! bytes, before anything is allocated.
 
 use crate::codec::{Writer, checksum_parts};
 use std::io;
@@ -12,7 +14,7 @@ pub(crate) const PROTOCOL_VERSION: u16 = 2;
 
 const MAGIC: [u8; 8] = *b"InfStore";
 const HEADER_BYTES: usize = 15;
-/// A body is read in steps of so many bytes.
+/// A body is read in steps of this many bytes.
 const STEP_BYTES: usize = 16 << 10;
 
 /// A block's kind and body.
@@ -27,8 +29,8 @@ pub(crate) struct Block {
 /// Why no block could be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BlockError {
-    /// The first bytes are somebody else's protocol. What they were is not repeated: it is the other side's to choose, and
-    /// may be something that is nobody's business.
+    /// The first bytes belong to another protocol. They are not repeated: the other side chooses
+    /// them, and they may be private.
     #[error("it does not speak InfinityStore's protocol ({0})")]
     Garbage(&'static str),
     /// Another version of the protocol.
@@ -59,7 +61,7 @@ pub(crate) enum BlockError {
 }
 
 impl BlockError {
-    /// Which one it is, without what the other side sent.
+    /// The kind of error, without what the other side sent.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Garbage(kind) => kind,
@@ -143,7 +145,7 @@ async fn read_body(stream: &mut (impl AsyncRead + Unpin), length: usize) -> io::
     Ok(body)
 }
 
-/// What somebody who began with these bytes seems to speak.
+/// The protocol of a caller that begins with these bytes, as far as one can guess.
 fn guess(bytes: &[u8]) -> &'static str {
     const METHODS: [&[u8]; 6] = [b"GET", b"POS", b"PUT", b"HEA", b"OPT", b"HTT"];
     match bytes {

@@ -2,7 +2,7 @@
 
 use crate::raft::{ClusterId, NodeId};
 
-/// What a connection found out about this node itself; what follows from it is for the driver.
+/// What a connection found out about this node itself. The driver decides what follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Discovery {
     /// A member has met a later start of this node's data directory.
@@ -14,7 +14,7 @@ pub(crate) enum Discovery {
     Called {
         /// The cluster.
         cluster: ClusterId,
-        /// As which member.
+        /// The member id that it calls.
         member: NodeId,
     },
 }

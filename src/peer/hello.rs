@@ -1,4 +1,4 @@
-//! The first words on a connection: who calls, whom it wants, and whether it is let in.
+//! The first words on a connection: the caller, the member that it wants, and whether it is let in.
 
 use crate::codec::{Reader, Writer};
 use crate::peer::block::{Block, BlockError};
@@ -6,15 +6,16 @@ use crate::raft::{ClusterId, Incarnation, NodeId, StoreId};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// A hello, or its answer, has a body of at most so many bytes.
+/// Bytes of the body of a hello or its answer, at most.
 const HELLO_BYTES_MAX: u32 = 2048;
-/// An address or a reason in it is at most so long.
+/// Bytes of an address or a reason in it, at most.
 const TEXT_BYTES_MAX: usize = 1024;
 
 /// Starts in a hello, at most.
 const STARTS_MAX: usize = 16;
 
-/// An idle connection between members says so often that its writer lives: with an empty frame.
+/// The interval at which an idle connection between members says that its writer lives, with an
+/// empty frame.
 pub(crate) const PING_MICROS: u64 = 500_000;
 
 const KIND_PEER: u8 = 1;
@@ -34,7 +35,7 @@ pub(crate) enum Hello {
     Rpc,
 }
 
-/// Who calls whom.
+/// The caller and the member that it calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PeerHello {
     /// The caller's cluster.
@@ -43,9 +44,9 @@ pub(crate) struct PeerHello {
     pub from: NodeId,
     /// The caller's data directory.
     pub store: StoreId,
-    /// Where the caller is reached: the called may never have heard of it.
+    /// Where the caller is reached. The node that it calls may not know it yet.
     pub raft_addr: String,
-    /// Whom it calls.
+    /// The member that it calls.
     pub to: NodeId,
     /// Which start of its data directory the caller is.
     pub starts: Starts,
@@ -54,9 +55,9 @@ pub(crate) struct PeerHello {
 /// Which start of a data directory a process is, and which ones its directory remembers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Starts {
-    /// The how-manieth start it is.
+    /// The number of this start, from 1.
     pub number: u64,
-    /// What was drawn at random for this start and for those before it, newest first. At least one.
+    /// The random numbers of this start and of those before it, newest first. At least one.
     pub nonces: Vec<u64>,
 }
 
@@ -73,8 +74,8 @@ impl Starts {
         Incarnation::drawn(self.number, self.nonces.first().copied().unwrap_or_default())
     }
 
-    /// Whether the directory was in use by `earlier` before, or is so by that very start. With more starts between them than are
-    /// remembered, it is taken on trust.
+    /// Whether the directory was in use by `earlier` before, or is so by that very start. If more
+    /// starts lie between them than are remembered, the answer is yes.
     #[must_use]
     pub(crate) fn come_after(&self, earlier: Incarnation) -> bool {
         let Some(between) = self.number.checked_sub(earlier.number()) else { return false };
@@ -86,17 +87,17 @@ impl Starts {
     }
 }
 
-/// What the called says to a hello.
+/// The answer to a hello.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// Go on.
+    /// The caller may send messages.
     Accepted,
-    /// Go away, and why.
+    /// The caller is refused, and why.
     Refused(String),
-    /// Call again: the called is about to join the caller's cluster. In words.
+    /// The caller is to call again: this node is about to join its cluster. In words.
     NotYet(String),
-    /// The caller's data directory is an older copy of one that the called has met in use: it has lost what it acknowledged
-    /// meanwhile. In words.
+    /// The caller's data directory is an older copy of one that this node has met in use: the
+    /// caller has lost what it acknowledged since. In words.
     OlderCopy(String),
 }
 

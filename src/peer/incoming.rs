@@ -1,4 +1,5 @@
-//! Incoming connections on the raft port: hellos are judged, peers' messages handed to the driver, questions answered.
+//! Incoming connections on the raft port: hellos are judged, peers' messages handed to the driver,
+//! questions answered.
 
 use crate::codec::decode_frame;
 use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
@@ -18,11 +19,12 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{error, info, warn};
 
-/// One message is at most so long: what a node sends at once, with room for what one large command adds to it.
+/// Bytes of one message, at most: what a node sends at once, with room for what one large command
+/// adds to it.
 const MESSAGE_BYTES_MAX: usize = 8 << 20;
 // The largest command that a client can send, in a message that was nearly full.
 const _: () = assert!(MESSAGE_BYTES_MAX > 2 * (KEY_BYTES_MAX + VALUE_BYTES_MAX) + (2 << 20));
-/// A receive buffer is made so large, …
+/// Bytes of a new receive buffer. The buffer is …
 const BUFFER_BYTES: usize = 64 << 10;
 /// … given back when it had to grow beyond this for a long message, …
 const BUFFER_BYTES_KEPT: usize = 2 << 20;
@@ -30,15 +32,16 @@ const BUFFER_BYTES_KEPT: usize = 2 << 20;
 const ROOM_BYTES_MIN: usize = 8 << 10;
 /// The bytes that may wait are counted in units of this.
 pub(crate) const ROOM_UNIT_BYTES: usize = 1 << 10;
-/// Callers whose refusals are remembered, at most, so that each is one log line for each reason.
+/// Callers whose refusals are remembered, at most, so that each caller is one log line for each
+/// reason.
 const COMPLAINTS_MAX: usize = 256;
-/// The same caller is complained of again for the same reason after so long.
+/// After this time the same caller is logged again for the same reason.
 const COMPLAINT_MICROS: u64 = 600_000_000;
-/// Complaints that are logged in …
+/// Refusals that are logged in …
 const LINES_MAX: u32 = 30;
 /// … this time, at most: callers can have many addresses.
 const LINES_MICROS: u64 = 60_000_000;
-/// A reason in a log line is at most so long.
+/// Characters of a reason in a log line, at most.
 const REASON_CHARS_MAX: usize = 400;
 /// The pause after the system could not accept a connection (no file descriptors left, say).
 const ACCEPT_PAUSE_MICROS: u64 = 100_000;
@@ -56,7 +59,7 @@ pub(crate) struct PeerBatch {
     pub _room: OwnedSemaphorePermit,
 }
 
-/// Answers the questions that come in: the floor above knows the answers.
+/// Answers the questions that come in. The floor above knows the answers.
 pub(crate) trait Answers<E: Env>: Send + Sync + 'static {
     /// Reads one question and answers it.
     fn serve(&self, stream: E::Stream) -> impl Future<Output = ()> + Send;
@@ -67,13 +70,13 @@ pub(crate) trait Answers<E: Env>: Send + Sync + 'static {
 pub(crate) struct Incoming<E, S> {
     /// Sockets and time.
     pub env: E,
-    /// Whom to let in.
+    /// Says which callers to let in.
     pub directory: Arc<Directory>,
     /// Where messages go.
     pub messages: mpsc::Sender<PeerBatch>,
-    /// Who answers questions.
+    /// Answers questions.
     pub service: S,
-    /// Where it goes what a caller says of this node.
+    /// Takes what a caller says of this node.
     pub discoveries: mpsc::Sender<Discovery>,
     /// Limits and timings.
     pub options: TransportOptions,
@@ -136,7 +139,8 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
             Some(Err(error)) => {
                 let reason = error.to_string();
                 self.complain(from, error.kind(), &reason);
-                // A node of another release reads this and logs it; a stranger will not mind.
+                // A node of another release reads this and logs it. For other callers it does no
+                // harm.
                 let answer = Answer::Refused(format!("the caller cannot be understood: {reason}"));
                 let _ = until(&self.env, deadline, answer.write(&mut stream)).await;
             }
@@ -194,7 +198,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
             Refusal::OtherCluster { .. } => {
                 self.complain(from, refusal.kind(), &reason);
                 let found = Discovery::Called { cluster: hello.cluster, member: hello.to };
-                // Lost where too much waits: whoever calls calls again.
+                // Lost if too much waits: the caller calls again.
                 let _ = self.discoveries.try_send(found);
             }
             _ => self.complain(from, refusal.kind(), &reason),
@@ -206,8 +210,8 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
         }
     }
 
-    /// Hands messages on, all that one read brought as one batch. Returns why the connection has to be closed, or
-    /// `None` when the peer did.
+    /// Hands messages on, all that one read brought as one batch. Returns why the connection has to
+    /// be closed, or `None` when the peer did.
     async fn receive(
         &self,
         mut stream: E::Stream,
@@ -246,7 +250,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
         }
     }
 
-    /// Waits until so many bytes may wait; `None` when the node ends.
+    /// Waits until `bytes` more may wait; `None` when the node ends.
     async fn make_room_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let units = bytes.min(self.options.receive_bytes_max).div_ceil(ROOM_UNIT_BYTES);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
@@ -269,7 +273,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
     }
 }
 
-/// Which complaints were logged, so that callers cannot fill the log.
+/// The refusals that were logged, so that callers cannot fill the log.
 #[derive(Debug, Default)]
 pub(crate) struct Complaints {
     /// When, for each caller and kind of reason.
@@ -277,12 +281,12 @@ pub(crate) struct Complaints {
     /// When the lines that are counted began, and how many there were.
     since: Option<Time>,
     lines: u32,
-    /// Complaints that were not logged because there were too many lines.
+    /// Refusals that were not logged because there were too many lines.
     left_out: u64,
 }
 
 impl Complaints {
-    /// Whether a complaint is to be logged now; if so, how many others were left out before it.
+    /// Whether a refusal is to be logged now; if so, how many others were left out before it.
     fn is_due(&mut self, now: Time, caller: Caller, kind: &'static str) -> Option<u64> {
         let key = (caller, kind);
         if self.logged.get(&key).is_some_and(|&at| now.since(at) < COMPLAINT_MICROS) {
@@ -320,7 +324,7 @@ impl Drop for Place {
     }
 }
 
-/// Who may send what on one connection.
+/// The member whose messages one connection may carry.
 struct Receiver {
     cluster: ClusterId,
     from: NodeId,
@@ -335,12 +339,13 @@ impl Receiver {
             decode_frame(received, MESSAGE_BYTES_MAX).map_err(|error| error.to_string())?
         {
             if frame.is_empty() {
-                // It says that it lives.
+                // An empty frame: the peer says that it lives.
                 continue;
             }
-            // What is decoded shares the bytes that it is decoded from, and entries live in the log for long: they get an
-            // allocation of their message's size, once for all of a message. A log releases its entries in order, so
-            // what one that stays keeps of others that are gone is bounded by one append.
+            // What is decoded shares the bytes that it is decoded from, and entries live in the log
+            // for long: they get an allocation of their message's size, once for all of a message.
+            // A log releases its entries in order, so an entry that stays keeps at most the bytes
+            // of one append.
             let message =
                 PeerMessage::decode(Bytes::copy_from_slice(&frame)).map_err(|error| error.to_string())?;
             if message.from() != self.from || message.to() != self.to {
@@ -352,7 +357,8 @@ impl Receiver {
     }
 }
 
-/// Nobody keeps a part of the buffer, so that it is used again and again. One that had to grow for a long message is given back.
+/// Nothing else keeps a part of the buffer, so it is used again and again. A buffer that had to
+/// grow for a long message is given back.
 fn make_room(received: &mut BytesMut) {
     if received.is_empty() && received.capacity() > BUFFER_BYTES_KEPT {
         *received = BytesMut::new();

@@ -1,4 +1,5 @@
-//! One outgoing connection: connect, say hello, write whatever waits; and again, when it breaks.
+//! One outgoing connection: it connects, says hello and writes what waits. When it breaks, it
+//! begins again.
 
 use crate::codec::encode_frame;
 use crate::peer::address_book::Directory;
@@ -20,7 +21,8 @@ use tracing::{info, warn};
 const MESSAGES_AT_ONCE: usize = 256;
 /// Different reasons not to be connected that are remembered.
 const COMPLAINTS_MAX: usize = 8;
-/// A write buffer that had to grow beyond this (a snapshot chunk, a large value) is given back afterwards.
+/// A write buffer that had to grow beyond this (a snapshot chunk, a large value) is given back
+/// afterwards.
 const BUFFER_BYTES_KEPT: usize = 4 << 20;
 
 /// The task behind one peer's queue. Ends when the queue is closed.
@@ -28,7 +30,7 @@ const BUFFER_BYTES_KEPT: usize = 4 << 20;
 pub(crate) struct Link<E> {
     /// Sockets and time.
     pub env: E,
-    /// Where the peer is, and who calls.
+    /// The peer's addresses, and this node's identity.
     pub directory: Arc<Directory>,
     /// The peer.
     pub to: NodeId,
@@ -38,7 +40,7 @@ pub(crate) struct Link<E> {
     pub options: TransportOptions,
     /// What is counted.
     pub metrics: Metrics,
-    /// Whom to tell that this node's data directory is an older copy.
+    /// Takes the news that this node's data directory is an older copy.
     pub discoveries: mpsc::Sender<Discovery>,
 }
 
@@ -51,7 +53,7 @@ pub(crate) struct Queued {
 }
 
 impl Queued {
-    /// A message of so many bytes, which are among those in `waiting` as long as it is there.
+    /// A message of `bytes`, which count in `waiting` as long as it exists.
     pub(crate) fn new(message: PeerMessage, bytes: usize, waiting: &Arc<AtomicUsize>) -> Self {
         waiting.fetch_add(bytes, Ordering::Relaxed);
         Self { message, bytes, waiting: waiting.clone() }
@@ -67,7 +69,7 @@ impl Drop for Queued {
 /// Why there is no connection.
 struct Failed {
     reason: String,
-    /// Whether it passes by itself, without anybody's doing.
+    /// Whether it passes by itself.
     passes: bool,
 }
 
@@ -79,7 +81,7 @@ impl From<String> for Failed {
 
 /// How a connection ended.
 enum End {
-    /// Nobody sends any more.
+    /// The queue was closed.
     Closed,
     /// It broke, and why.
     Broken(String),
@@ -89,12 +91,13 @@ impl<E: Env> Link<E> {
     /// Runs until the queue is closed.
     pub(crate) async fn run(mut self) {
         let mut backoff_micros = self.options.backoff_min_micros;
-        // Where the peer may be is tried by turns, and first where it was last.
+        // Tries the peer's addresses by turns, and first the one where it was last.
         let mut turn = 0;
-        // Reasons that were logged since: a peer that stays away is a line for each address, not one for each attempt.
+        // Reasons that were logged since: a peer that stays away is a line for each address, not
+        // one for each attempt.
         let mut complaints = BTreeSet::new();
-        // The peer is called whether there is anything to say or not: it has to know which start of this node lives before
-        // somebody else claims to be that.
+        // Calls the peer even if there is nothing to send. The peer has to know which start of this
+        // node lives before another process claims to be it.
         loop {
             let (reason, passes) = match self.connect(turn).await {
                 Ok(stream) => {
@@ -149,7 +152,7 @@ impl<E: Env> Link<E> {
                     let _ = self.discoveries.send(found).await;
                     Err(format!("{addr} refuses this node: {reason}").into())
                 }
-                // A step of every join that goes well: nothing to warn of.
+                // This happens in every join that goes well, so there is nothing to warn of.
                 Ok(Answer::NotYet(reason)) => Err(Failed { reason, passes: true }),
                 Ok(Answer::Refused(reason)) => Err(format!("{addr} refuses this node: {reason}").into()),
                 Err(error) => Err(format!("{addr} gave no answer: {error}").into()),

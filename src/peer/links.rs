@@ -1,4 +1,4 @@
-//! Outgoing connections, one for each peer that there is something to say to.
+//! Outgoing connections, one for each peer.
 
 use crate::peer::address_book::Directory;
 use crate::peer::discovery::Discovery;
@@ -15,7 +15,8 @@ use tokio::sync::mpsc;
 
 /// Messages to peers: each has a bounded queue, and a task that empties it into a connection.
 ///
-/// A full queue drops what comes: Raft sends again what still matters, and nothing here may hold the replica up.
+/// A full queue drops what comes. Raft sends again what still matters, and nothing here may hold up
+/// the replica.
 #[derive(Debug)]
 pub(crate) struct Links<E> {
     env: E,
@@ -97,7 +98,7 @@ impl<E: Env> Links<E> {
         }
     }
 
-    /// To whom there are links.
+    /// The peers that have links.
     pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.queues.keys().copied()
     }
@@ -109,7 +110,7 @@ impl<E: Env> Links<E> {
         (messages.sum(), queues.map(|queue| queue.bytes.load(Ordering::Relaxed)).sum())
     }
 
-    /// Ends the connections to everyone for whom `keep` is false.
+    /// Ends the connections to all peers for which `keep` is false.
     pub(crate) fn retain(&mut self, keep: impl Fn(NodeId) -> bool) {
         let metrics = &self.metrics;
         self.queues.retain(|&id, _| {

@@ -1,9 +1,12 @@
-//! Connections between nodes: how they begin, who is let in, and what goes over them.
+//! Connections between nodes: how they begin, which callers are let in, and what goes over them.
 //!
 //! # Code map
-//! - `block` and `hello` are how connections begin, `address_book` is who is let in, and where the others are.
-//! - `links` and `link` send to peers, `incoming` receives; `discovery` is what either finds out about this node itself.
-//! - `rpc`: questions between nodes, one for each connection. What the answers are, is for the floor above.
+//! - `block` and `hello`: how connections begin. `address_book`: which callers are let in, and the
+//!   addresses of the others.
+//! - `links` and `link` send to peers, `incoming` receives; `discovery` is what either finds out
+//!   about this node itself.
+//! - `rpc`: questions between nodes, one for each connection. What the answers are, is for the
+//!   floor above.
 //!
 //! # Absences
 //! No rule of consensus: a message is handed on as it came. No clock, socket or thread but

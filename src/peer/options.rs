@@ -3,16 +3,19 @@
 /// Limits and timings of the peer transport.
 #[derive(Clone, Debug)]
 pub struct TransportOptions {
-    /// Messages waiting for one peer's connection, at most; more are dropped (Raft sends again what matters).
+    /// Messages waiting for one peer's connection, at most; more are dropped (Raft sends again what
+    /// matters).
     pub peer_queue_max: usize,
-    /// Bytes of messages waiting for one peer's connection, at most (one longer message still waits alone); more are dropped.
+    /// Bytes of messages waiting for one peer's connection, at most (one longer message still waits
+    /// alone); more are dropped.
     pub peer_queue_bytes_max: usize,
     /// Bytes of messages written at once, about.
     pub write_bytes_max: usize,
-    /// Batches of received messages waiting for the replica, at most; then the sockets are no longer read.
-    pub receive_queue_max: usize,
-    /// Bytes of received messages waiting for the replica, at most (and at least one message); then the sockets are no
+    /// Batches of received messages waiting for the replica, at most; then the sockets are no
     /// longer read.
+    pub receive_queue_max: usize,
+    /// Bytes of received messages waiting for the replica, at most (and at least one message); then
+    /// the sockets are no longer read.
     pub receive_bytes_max: usize,
     /// Incoming connections, at most.
     pub connections_max: usize,

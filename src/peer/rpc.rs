@@ -1,4 +1,5 @@
-//! Questions between nodes that are no members of one cluster yet, or not the leader: one for each connection.
+//! Questions between nodes that are no members of one cluster yet, or not the leader: one for each
+//! connection.
 
 use crate::codec::{from_bytes, to_bytes};
 use crate::peer::block::{Block, BlockError};
@@ -10,7 +11,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// A question or its answer is at most so long: the longest carries every member's address.
+/// Bytes of a question or an answer, at most. The longest carries the address of every member.
 const RPC_BYTES_MAX: u32 = 256 << 10;
 const KIND_QUESTION: u8 = 5;
 const KIND_REPLY: u8 = 6;
@@ -20,7 +21,8 @@ const KIND_REPLY: u8 = 6;
 pub(crate) enum Question {
     /// Who are you?
     Describe,
-    /// Add the node of that name at that address to your cluster. Any member takes it and asks its leader.
+    /// Add the node of that name at that address to your cluster. Any member takes it and asks its
+    /// leader.
     Join {
         /// Its `--node-id`.
         name: String,
@@ -40,16 +42,16 @@ pub(crate) enum Question {
         /// Its HTTP address now.
         http_addr: String,
     },
-    /// Take nobody's writes: you will become a member of this cluster.
+    /// Take no writes: you will become a member of this cluster.
     Reserve {
         /// The cluster.
         cluster: ClusterId,
         /// For how long.
         micros: u64,
     },
-    /// You will not.
+    /// The reservation for this cluster is over.
     Release(ClusterId),
-    /// You are one.
+    /// You are a member now: take up this place.
     Adopt(Adoption),
 }
 
@@ -60,7 +62,7 @@ pub(crate) enum Reply {
     Described(Description),
     /// To [`Question::Join`].
     Joined(Result<NodeId, JoinError>),
-    /// To [`Question::Reserve`]: the store id of its next life.
+    /// To [`Question::Reserve`]: the store id that the node will have in that cluster.
     Reserved(StoreId),
     /// Done.
     Done,
@@ -68,7 +70,7 @@ pub(crate) enum Reply {
     Refused(String),
 }
 
-/// Who a node is.
+/// A node's description of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Description {
     /// Its `--node-id`.
@@ -94,7 +96,7 @@ pub(crate) struct Adoption {
     pub cluster: ClusterId,
     /// The member id given by its leader.
     pub id: NodeId,
-    /// The store id that the node promised to take when it was reserved.
+    /// The store id that the node named when it was reserved.
     pub store: StoreId,
     /// Where it is reached, in its leader's words.
     pub raft_addr: String,
@@ -122,7 +124,7 @@ pub enum JoinError {
     Busy(String),
 }
 
-/// Asks `addr`, and waits for the answer that long.
+/// Asks `addr`, and waits for the answer for `micros`.
 ///
 /// # Errors
 /// Text that names the address and says what went wrong.
@@ -135,7 +137,8 @@ pub(crate) async fn ask<E: Env>(
     ask_noting(env, addr, question, micros, &AtomicBool::new(false)).await
 }
 
-/// The same, and notes in `sent` that the question was sent: what it asks for may be done, whatever becomes of the answer.
+/// The same, and notes in `sent` that the question was sent: from then on it may be carried out,
+/// even if no answer comes.
 ///
 /// # Errors
 /// As [`ask`].
@@ -175,7 +178,7 @@ async fn converse(
     from_bytes("rpc reply", &block.body).map_err(|error| error.to_string())
 }
 
-/// Listens for the question of a caller who was let in.
+/// Reads the question of a caller that was let in.
 ///
 /// # Errors
 /// [`BlockError`].

@@ -1,22 +1,24 @@
-//! What both ports do at the door: count who has how many connections, and say once that accepting fails.
+//! What both ports do for each connection that comes in: count connections by caller, and log once
+//! that accepting fails.
 
 use crate::raft::Time;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// An address that has no more than so many connections may use the reserve.
+/// A caller with at most this many connections may use the reserve.
 const FEW: usize = 8;
-/// An episode is over when nothing has failed for so long.
+/// An episode is over when nothing has failed for this time.
 const EPISODE_MICROS: u64 = 10_000_000;
-/// This part of all places is the reserve: one in so many.
+/// The reserve is one place in this many.
 const RESERVED_ONE_IN: usize = 16;
 
-/// Who counts as one caller: an IPv4 address, or an IPv6 network of 64 bits, which is what one host or customer has.
+/// What counts as one caller: an IPv4 address, or an IPv6 network of 64 bits, which is what one
+/// host or customer has.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Caller {
     /// A host.
     Host(IpAddr),
-    /// What an address looks like that is no IP address (in a simulation).
+    /// An address that is no IP address (in a simulation).
     Other(String),
 }
 
@@ -35,7 +37,7 @@ impl Caller {
     }
 }
 
-/// Why somebody is not let in.
+/// Why a connection is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
     /// There are too many connections.
@@ -44,7 +46,8 @@ pub(crate) enum Full {
     Address,
 }
 
-/// A number of places, which one caller cannot take all. The last ones are for callers that have few.
+/// A number of places, which one caller cannot take all. The last ones are for callers that have
+/// few.
 #[derive(Debug)]
 pub(crate) struct Places {
     max: usize,
@@ -54,7 +57,7 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// So many, and for one address no more than so many of them.
+    /// At most `max` places, and for one caller at most `per_address_max` of them.
     pub(crate) fn new(max: usize, per_address_max: usize) -> Self {
         Self { max, per_address_max, taken: 0, by_caller: BTreeMap::new() }
     }
@@ -96,8 +99,8 @@ impl Places {
     }
 }
 
-/// Something that fails again and again for one reason, with successes in between: it is said when it begins, and when it
-/// has been over for a while.
+/// Something that fails again and again for one reason, with successes in between: it is logged
+/// when it begins, and when it has been over for a while.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Episode {
     failures: u64,
@@ -105,7 +108,7 @@ pub(crate) struct Episode {
 }
 
 impl Episode {
-    /// It failed. Whether that is to be said.
+    /// It failed. Returns whether to log that.
     pub(crate) fn failed(&mut self, now: Time) -> bool {
         self.failures += 1;
         self.last = now;

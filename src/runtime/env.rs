@@ -1,4 +1,5 @@
-//! What a node needs of its surroundings: two implementations exist, tokio's and the simulator's (madsim).
+//! What a node needs of its surroundings. There are two implementations: tokio's and the
+//! simulator's (madsim).
 
 use crate::raft::Time;
 use crate::replica::{Actions, Replica, StorageEvent};
@@ -9,8 +10,8 @@ use std::io;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// Sockets, time, tasks, a disk. The driver, the transport and the HTTP server are written against this, and
-/// name no clock, socket or thread of their own.
+/// Sockets, time, tasks, a disk. The driver, the transport and the HTTP server are written against
+/// this, and name no clock, socket or thread of their own.
 pub trait Env: Clone + Send + Sync + 'static {
     /// A connected byte stream.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
@@ -18,7 +19,8 @@ pub trait Env: Clone + Send + Sync + 'static {
     type Listener: Listener<Stream = Self::Stream>;
     /// Where the data directory is.
     type Disk: Disk;
-    /// Whether workers have threads of their own; where they are tasks, nothing else may start a thread either.
+    /// Whether workers have threads of their own. If they are tasks, nothing else may start a
+    /// thread either.
     const THREADS: bool;
 
     /// The monotonic clock.
@@ -27,9 +29,9 @@ pub trait Env: Clone + Send + Sync + 'static {
     fn sleep_until(&self, deadline: Time) -> impl Future<Output = ()> + Send + 'static;
     /// Starts a task.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static);
-    /// Runs `worker` beside the tasks, until its queue is closed: on a thread of its own in production
-    /// ([`work::run_on_thread`](crate::runtime::work::run_on_thread)), as a task in a simulation
-    /// ([`run_as_task`](crate::runtime::run_as_task)).
+    /// Runs `worker` beside the tasks, until its queue is closed: on a thread of its own in
+    /// production ([`work::run_on_thread`](crate::runtime::work::run_on_thread)), as a task in a
+    /// simulation ([`run_as_task`](crate::runtime::run_as_task)).
     ///
     /// # Errors
     /// When no thread could be started.
@@ -39,22 +41,24 @@ pub trait Env: Clone + Send + Sync + 'static {
     fn connect(&self, addr: &str) -> impl Future<Output = io::Result<Self::Stream>> + Send;
     /// Binds `addr` (`host:port`, or `:port` for every interface) and listens.
     fn listen(&self, addr: &str) -> impl Future<Output = io::Result<Self::Listener>> + Send;
-    /// The name under which this machine reaches itself, for a node that listens on every interface and was not told
-    /// what to advertise.
+    /// The name under which this machine reaches itself, for a node that listens on every interface
+    /// and was not told what to advertise.
     fn host_name(&self) -> impl Future<Output = String> + Send;
     /// The disk.
     fn disk(&self) -> &Self::Disk;
     /// A fresh seed: random in production, from the run's seed in a simulation.
     fn seed(&self) -> u64;
 
-    /// A data directory was opened, or has become another member's. For a simulation that checks what was recovered; nothing
-    /// watches in production.
+    /// A data directory was opened, or has become another member's. For a simulation that checks
+    /// what was recovered. Does nothing in production.
     #[inline]
     fn watch_opened(&self, _opened: &Opened) {}
-    /// The storage's answer is about to be given to the replica. For a simulation that checks what is durable.
+    /// The storage's answer is about to be given to the replica. For a simulation that checks what
+    /// is durable.
     #[inline]
     fn watch_stored(&self, _event: &StorageEvent) {}
-    /// The replica was stepped, and this is what it wants; none of it has been carried out. For a simulation that checks it.
+    /// The replica was stepped, and this is what it wants; none of it has been carried out. For a
+    /// simulation that checks it.
     #[inline]
     fn watch_stepped(&self, _replica: &Replica, _actions: &Actions) {}
 }

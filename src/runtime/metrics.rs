@@ -1,8 +1,9 @@
 //! What a node counts about itself, and how it is written for Prometheus (OpenMetrics text).
 //!
-//! Recording is relaxed atomics only: no lock, no allocation, no floating point, so that it may stand on the request path. The
-//! histograms are this module's own for that reason: those of `prometheus-client` take a lock and search their buckets. What is a
-//! mere state (term, indices, queue depths) is not recorded at all but read from [`NodeStatus`] at each scrape.
+//! Recording is relaxed atomics only: no lock, no allocation, no floating point, so that it may
+//! stand on the request path. The histograms are this module's own for that reason: those of
+//! `prometheus-client` take a lock and search their buckets. What is a mere state (term, indices,
+//! queue depths) is not recorded at all but read from [`NodeStatus`] at each scrape.
 
 use crate::raft::RoleName;
 use crate::runtime::status::NodeStatus;
@@ -68,7 +69,8 @@ pub struct Instruments {
     pub snapshots_taken: Counter,
     /// Snapshots received from a leader.
     pub snapshots_installed: Counter,
-    /// Snapshots that could not be written, read, stored when a leader sent them, or that a member did not take.
+    /// Snapshots that could not be written, read, stored when a leader sent them, or that a member
+    /// did not take.
     pub snapshots_failed: Counter,
     /// 1 while the disk has no room for another segment of the log.
     pub disk_full: Gauge,
@@ -111,7 +113,8 @@ impl Metrics {
         Self(Arc::new(Inner { instruments, registry }))
     }
 
-    /// The gauge of messages waiting for `peer`. Looked up under a lock: keep it, rather than asking for each message.
+    /// The gauge of messages waiting for `peer`. Looked up under a lock: keep it, rather than
+    /// asking for each message.
     #[must_use]
     pub fn peer_queue(&self, peer: &str) -> Gauge {
         self.peer_queues.get_or_create(&[("peer", peer.to_owned())]).clone()

@@ -1,8 +1,10 @@
-//! What a node runs on: sockets, time, tasks and workers behind [`Env`], and what is counted of them.
+//! What a node runs on: sockets, time, tasks and workers behind [`Env`], and what is counted of
+//! them.
 //!
 //! # Code map
 //! - [`Env`] is all that a node needs of its surroundings; `tokio_env` is the one for production.
-//! - `work`: synchronous work with a queue and a thread of its own; `work_task`: the same as a task.
+//! - `work`: synchronous work with a queue and a thread of its own; `work_task`: the same as a
+//!   task.
 //! - `watch`: one value that changes. `door`: counts connections, for both ports.
 //! - `metrics`: counters and histograms; `status`: what a node says of itself.
 //!

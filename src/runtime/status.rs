@@ -24,6 +24,7 @@ pub struct NodeStatus {
     pub removed: bool,
     /// Why the node does not serve, if it does not (a damaged log, a failed disk, …).
     pub stopped: Option<String>,
-    /// What is held for somebody who waits, or for something under way, by name: at rest all of it is zero.
+    /// What is held for requests that wait, and for things under way, by name. At rest all of it is
+    /// zero.
     pub held: Vec<(&'static str, u64)>,
 }

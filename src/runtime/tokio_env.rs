@@ -1,4 +1,5 @@
-//! The surroundings in production: tokio's sockets, clock and tasks, threads of the operating system, a real disk.
+//! The surroundings in production: tokio's sockets, clock and tasks, threads of the operating
+//! system, a real disk.
 
 use crate::raft::Time;
 use crate::runtime::env::{Env, Listener};
@@ -12,13 +13,13 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::time::Instant;
 
-/// A connection that says nothing is probed after so long, …
+/// A silent connection is probed after this time, …
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
-/// … then every so often, …
+/// … then at this interval, …
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// … and given up after so many probes without an answer.
+/// … and given up after this many probes without an answer.
 const KEEPALIVE_PROBES: u32 = 3;
-/// Sent bytes that nobody acknowledged for so long end the connection, milliseconds.
+/// Sent bytes that stay without acknowledgement for this time end the connection, milliseconds.
 const USER_TIMEOUT_MILLIS: u32 = 10_000;
 
 /// Tokio, on a disk `D`. Has to be used within a tokio runtime.
@@ -78,7 +79,7 @@ impl<D: Disk> Env for TokioEnv<D> {
 
     async fn listen(&self, addr: &str) -> io::Result<TokioListener> {
         let listener = match addr.strip_prefix(':') {
-            // Both families where the machine has them; IPv4 alone where it has no IPv6.
+            // Both families if the machine has them, IPv4 alone if it has no IPv6.
             Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
                 Ok(listener) => listener,
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
@@ -116,7 +117,7 @@ impl Listener for TokioListener {
     async fn accept(&mut self) -> io::Result<(TcpStream, String)> {
         loop {
             let (stream, from) = self.listener.accept().await?;
-            // One that is gone already is no failure of the listener.
+            // A connection that is gone already is no failure of the listener.
             if tune(&stream).is_ok() {
                 return Ok((stream, from.to_string()));
             }
@@ -128,7 +129,7 @@ impl Listener for TokioListener {
     }
 }
 
-/// No Nagle; and the kernel notices a peer that is gone without a word.
+/// Switches Nagle's algorithm off, and lets the kernel notice a peer that is gone without a word.
 fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     sockopt::set_socket_keepalive(stream, true)?;

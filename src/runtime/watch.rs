@@ -1,7 +1,8 @@
-//! One value that changes, and those who wait for it to.
+//! One value that changes, and tasks that wait for that.
 //!
-//! As tokio's `watch`, with one difference: whoever waits is woken in the order in which he began to. Tokio's wakes its waiters in
-//! an order drawn at random for each thread, which a simulation cannot repeat.
+//! As tokio's `watch`, with one difference: tasks that wait are woken in the order in which they
+//! began to wait. Tokio's wakes its waiters in an order drawn at random for each thread, which a
+//! simulation cannot repeat.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,11 +15,11 @@ pub(crate) fn channel<T>(value: T) -> (Sender<T>, Receiver<T>) {
     (Sender(shared.clone()), Receiver(shared))
 }
 
-/// The one who changes it. Dropped, it leaves the last value behind.
+/// Changes the value. When it is dropped, the last value stays.
 #[derive(Debug)]
 pub(crate) struct Sender<T>(Arc<Shared<T>>);
 
-/// One who reads it, or waits.
+/// Reads the value, or waits.
 #[derive(Debug)]
 pub(crate) struct Receiver<T>(Arc<Shared<T>>);
 
@@ -29,7 +30,7 @@ struct Shared<T> {
     changed: Notify,
 }
 
-/// Nobody changes the value any more, and it is not what was waited for.
+/// The sender is gone, and the value is not what was waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Closed;
 
@@ -41,7 +42,7 @@ impl<T> Shared<T> {
 }
 
 impl<T> Sender<T> {
-    /// Changes the value and wakes whoever waits; the value before.
+    /// Changes the value, and wakes all tasks that wait. Returns the value before.
     pub(crate) fn send_replace(&self, value: T) -> T {
         let before = std::mem::replace(&mut *self.0.lock(), value);
         self.0.changed.notify_waiters();

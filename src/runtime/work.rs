@@ -1,7 +1,7 @@
 //! Synchronous work beside the tasks: what blocks (the disk) gets a queue and a thread of its own.
 //!
-//! Everything that was queued while the worker was busy is one batch: that is what makes a group commit. Handing a
-//! batch over costs one lock and one wake-up, whatever its size.
+//! Everything that was queued while the worker was busy is one batch. That makes group commits.
+//! Handing a batch over costs one lock and one wake-up, whatever its size.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,8 +16,8 @@ pub trait Worker: Send + 'static {
     type Job: Send + 'static;
     /// Does everything that was queued since the last call. `false` ends the worker.
     fn work(&mut self, jobs: Vec<Self::Job>) -> bool;
-    /// Nothing has been queued for a moment. Returns after how many more microseconds without work it wants to be called again,
-    /// if at all.
+    /// Nothing has been queued for a moment. Returns after how many more microseconds without work
+    /// it wants to be called again, if at all.
     fn idle(&mut self) -> Option<u64> {
         None
     }
@@ -25,7 +25,7 @@ pub trait Worker: Send + 'static {
     fn close(&mut self) {}
 }
 
-/// Jobs on their way to a [`Worker`]. Not bounded here: whoever queues is.
+/// Jobs on their way to a [`Worker`]. Not bounded here: the code that queues jobs bounds them.
 #[derive(Debug)]
 pub struct WorkQueue<T> {
     state: Mutex<QueueState<T>>,
@@ -37,7 +37,7 @@ pub struct WorkQueue<T> {
 struct QueueState<T> {
     jobs: Vec<T>,
     closed: bool,
-    /// Whether the worker sleeps: only then it has to be woken.
+    /// Whether the worker sleeps. Only then does it have to be woken.
     waiting: bool,
 }
 
@@ -56,7 +56,8 @@ impl<T> WorkQueue<T> {
         Arc::new(Self { state: Mutex::new(state), thread: Condvar::new(), task: Notify::new() })
     }
 
-    /// Queues all of `jobs` (which is empty afterwards) and wakes the worker if it sleeps. Returns how many wait now.
+    /// Queues all of `jobs` (which is empty afterwards) and wakes the worker if it sleeps. Returns
+    /// how many wait now.
     pub fn push_all(&self, jobs: &mut Vec<T>) -> usize {
         let mut state = self.lock();
         state.jobs.append(jobs);
@@ -69,7 +70,8 @@ impl<T> WorkQueue<T> {
         depth
     }
 
-    /// Queues a job that can wait until the worker looks by itself: with the next jobs that wake it, or before it is idle.
+    /// Queues a job that can wait until the worker looks by itself: with the next jobs that wake
+    /// it, or before it is idle.
     pub fn push_unhurried(&self, job: T) {
         self.lock().jobs.push(job);
     }
@@ -98,7 +100,8 @@ impl<T> WorkQueue<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, QueueState<T>> {
-        // The state is a vector and two flags: consistent at every point where a panic could have struck.
+        // The state is a vector and two flags: consistent at every point where a panic could have
+        // struck.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -5,8 +5,9 @@ use crate::runtime::env::Env;
 use crate::runtime::work::{Found, IDLE_MICROS, WorkQueue, Worker};
 use std::sync::Arc;
 
-/// Runs `worker` as a task until its queue is closed. A batch is worked on when `micros()` have passed since it was taken: jobs
-/// that come meanwhile wait for the next one, as they do while a thread is busy.
+/// Runs `worker` as a task until its queue is closed. A batch is worked on when `micros()` have
+/// passed since it was taken: jobs that come meanwhile wait for the next one, as they do while a
+/// thread is busy.
 pub async fn run_as_task<E: Env, W: Worker>(
     env: E,
     mut worker: W,

@@ -27,10 +27,10 @@ const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 
 /// A data directory, open and locked.
 ///
-/// What the driver does: [`Storage::open`] (slow: it reads and rewrites), then [`Storage::handle`] with all the
-/// requests that wait, again and again; [`Storage::idle`] once after nothing has come for some milliseconds, and
-/// about every second after that (it also watches for room on a full disk); [`Storage::close`] at the end. An error
-/// of any of these is final: the node has to stop.
+/// What the driver does: [`Storage::open`] (slow: it reads and rewrites), then [`Storage::handle`]
+/// with all the requests that wait, again and again; [`Storage::idle`] once after nothing has come
+/// for some milliseconds, and about every second after that (it also watches for room on a full
+/// disk); [`Storage::close`] at the end. An error of any of these is final: the node has to stop.
 pub struct Storage<D: Disk> {
     disk: D,
     options: StorageOptions,
@@ -38,7 +38,7 @@ pub struct Storage<D: Disk> {
     log: Log<D>,
     snapshots: SnapshotFiles<D>,
     incoming: Incoming<D>,
-    /// The last write that the core handed over since the start.
+    /// The last write that the core has handed over since the start.
     last_write: Option<WriteSequence>,
     /// The first failure; nothing is written after it.
     failed: Option<StorageError>,
@@ -48,11 +48,11 @@ pub struct Storage<D: Disk> {
 /// What a start found.
 #[derive(Debug)]
 pub struct Opened {
-    /// Whose directory it is.
+    /// The identity of the directory.
     pub identity: Identity,
     /// Which start this is.
     pub incarnation: Incarnation,
-    /// What was drawn at random for this start and for those before it, newest first; at least this one's.
+    /// The random numbers of this start and of those before it, newest first. At least this one's.
     pub nonces: Vec<u64>,
     /// What the core starts from.
     pub restored: Restored,
@@ -63,8 +63,9 @@ pub struct Opened {
 }
 
 impl<D: Disk> Storage<D> {
-    /// Opens a data directory, or makes a new one. When it returns, everything that it read is durable again: the
-    /// unsealed tail of the log has been rewritten, because what was read may only have been in the page cache.
+    /// Opens a data directory, or makes a new one. When it returns, everything that it read is
+    /// durable again: the unsealed tail of the log has been rewritten, because what was read may
+    /// only have been in the page cache.
     ///
     /// # Errors
     /// [`OpenError`], whose text says what to do.
@@ -97,16 +98,17 @@ impl<D: Disk> Storage<D> {
                 create(&disk, &options, bootstrap)?
             }
         };
-        // Now it is known to be this node's. A file system without modes, or a directory of another user's, is no reason not
-        // to serve.
+        // Now it is known to belong to this node. A file system without modes, or a directory of
+        // another user, is no reason not to serve.
         if disk.make_private(dir).unwrap_or(false) {
             notes.push(RecoveryNote::MadePrivate { dir: dir.clone() });
         }
         Self::start(disk, options, identity, lock, notes)
     }
 
-    /// Moves to another cluster: builds an empty log in a new generation of directories, and switches to it by one
-    /// rename of the identity, so that a crash leaves either the old member or the new one.
+    /// Moves to another cluster: builds an empty log in a new generation of directories, and
+    /// switches to it by one rename of the identity, so that a crash leaves either the old member
+    /// or the new one.
     ///
     /// # Errors
     /// [`OpenError`]; the node must be restarted then, and is the old member or the new one.
@@ -130,12 +132,13 @@ impl<D: Disk> Storage<D> {
         Self::start(disk, options, identity, lock, Vec::new())
     }
 
-    /// Carries out all `requests`: the writes first, which share as few syncs as the limits allow, then snapshots
-    /// to save and chunks to read. (These two may be carried out on another thread instead, with
-    /// [`Self::snapshot_files`].) The answers are appended to `events`.
+    /// Carries out all `requests`: the writes first, which share as few syncs as the limits allow,
+    /// then snapshots to save and chunks to read. (These two may be carried out on another thread
+    /// instead, with [`Self::snapshot_files`].) The answers are appended to `events`.
     ///
     /// # Errors
-    /// [`StorageError`] when a write or sync failed, now or earlier: nothing is durable since, and never will be.
+    /// [`StorageError`] when a write or sync failed, now or earlier: nothing after it is durable,
+    /// or ever will be.
     pub fn handle(
         &mut self,
         requests: &mut Vec<StorageRequest>,
@@ -155,8 +158,9 @@ impl<D: Disk> Storage<D> {
         Ok(())
     }
 
-    /// To be called after a short time without requests: writes the witness of the last batch, if it has none or if more
-    /// is known to be committed than the log says, and looks after the disk's room.
+    /// To be called after a short time without requests: writes the witness of the last batch, if
+    /// it has none or if more is known to be committed than the log says, and looks after the
+    /// disk's room.
     ///
     /// # Errors
     /// As [`Self::handle`].
@@ -166,7 +170,8 @@ impl<D: Disk> Storage<D> {
         Ok(())
     }
 
-    /// Ends: with a witness of the last batch, so that nothing that happens to the disk later goes unnoticed.
+    /// Ends: with a witness of the last batch, so that nothing that happens to the disk later goes
+    /// unnoticed.
     ///
     /// # Errors
     /// As [`Self::handle`].
@@ -174,7 +179,7 @@ impl<D: Disk> Storage<D> {
         self.unless_failed(|storage| storage.log.witness()).map(|_| ())
     }
 
-    /// Whose directory it is.
+    /// The identity of the directory.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
@@ -186,7 +191,8 @@ impl<D: Disk> Storage<D> {
         self.snapshots.clone()
     }
 
-    /// Appends the durations of the syncs since the last call (the first thousand), microseconds by the options' clock.
+    /// Appends the durations of the syncs since the last call (the first thousand), microseconds by
+    /// the options' clock.
     pub fn take_sync_micros(&mut self, out: &mut Vec<u64>) {
         self.log.take_sync_micros(out);
     }
@@ -211,8 +217,9 @@ impl<D: Disk> Storage<D> {
         let snapshots =
             SnapshotFiles::new(disk.clone(), snapshot_dir.clone(), identity.cluster, identity.store, paced);
         let (snapshot, store) = choose_snapshot(&snapshots, &replay, &recovered, &mut notes)?;
-        // From here on the directory is changed: everything that was acknowledged has been found. The names that led
-        // to it may be in the page cache alone, like the content: they are made durable before others are removed.
+        // From here on the directory is changed: everything that was acknowledged has been found.
+        // The names that led to it may be in the page cache alone, like the content: they are made
+        // durable before others are removed.
         disk.create_dir_all(&snapshot_dir).map_err(OpenError::io("creating", &snapshot_dir))?;
         disk.sync_dir(&dir).map_err(OpenError::io("syncing the directory", &dir))?;
         remove_leftovers(&disk, &dir, &identity)?;
@@ -301,7 +308,8 @@ impl<D: Disk> Storage<D> {
     fn stage(&mut self, records: &LogRecords) -> Verdict {
         let Some(chunk) = &records.snapshot_chunk else {
             if !records.entries.is_empty() {
-                // Who sends entries sends no snapshot any more: what had arrived of one is nobody's.
+                // A leader that sends entries sends no snapshot any more. What had arrived of one
+                // is dropped.
                 self.incoming.abandon();
             }
             self.log.stage(records);
@@ -318,7 +326,8 @@ impl<D: Disk> Storage<D> {
             }
             Err(error) => {
                 if chunk.done {
-                    // The marker, and what goes with it, is left out: the log stays as it was. Term and vote stand by themselves.
+                    // The marker, and what goes with it, is left out: the log stays as it was. Term
+                    // and vote stand by themselves.
                     self.log.stage(&LogRecords { hard_state: records.hard_state, ..LogRecords::default() });
                 } else {
                     self.log.stage(records);

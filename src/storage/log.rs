@@ -13,8 +13,9 @@ use crate::storage::spare::{Room, Spares};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-/// Where batches are larger than this in the mean, a segment's room is reserved and not filled with zeros: a sync over reserved
-/// blocks costs some 60 µs more, a 64 KiB batch takes longer than that to write.
+/// Where batches are larger than this in the mean, a segment's room is reserved and not filled with
+/// zeros: a sync over reserved blocks costs some 60 µs more, a 64 KiB batch takes longer than that
+/// to write.
 const FILL_BATCH_BYTES_MAX: u64 = 128 << 10;
 
 /// After so many batches in a row that are no larger than that, they are small again.
@@ -28,8 +29,8 @@ pub(crate) struct Log<D: Disk> {
     sealed: VecDeque<SealedSegment>,
     active: Active<D::File>,
     spares: Spares<D>,
-    /// How the room of the next segments is taken: as the batches of the last one, or the last ones of this, were large or
-    /// small.
+    /// How the room of the next segments is taken: as the batches of the last one, or the last ones
+    /// of this, were large or small.
     room: Room,
     /// Batches in a row that were small.
     small_batches: u32,
@@ -85,7 +86,8 @@ struct Staged {
 }
 
 impl<D: Disk> Log<D> {
-    /// Rewrites the tail into a new life of its segment, synced and in place, and goes on from there.
+    /// Rewrites the tail into a new life of its segment, synced and in place, and goes on from
+    /// there.
     pub(crate) fn start(
         disk: D,
         wal_dir: PathBuf,
@@ -231,8 +233,8 @@ impl<D: Disk> Log<D> {
         Ok(marked)
     }
 
-    /// Writes a batch without records, if nothing says yet that the last one was durable, or how much is committed.
-    /// Whether it did.
+    /// Writes a batch without records, if nothing says yet that the last one was durable, or how
+    /// much is committed. Whether it did.
     pub(crate) fn witness(&mut self) -> Result<bool, StorageError> {
         let says_all = |log: &Self| log.witnessed && log.commit <= log.state.commit;
         if says_all(self) {
@@ -273,8 +275,8 @@ impl<D: Disk> Log<D> {
         out.append(&mut self.sync_micros);
     }
 
-    /// Goes on in the next segment if this one has no room for so many bytes of records, and the seal after them; or if a
-    /// better one is ready.
+    /// Goes on in the next segment if this one has no room for so many bytes of records, and the
+    /// seal after them; or if a better one is ready.
     fn make_room(&mut self, payload_bytes: usize) -> Result<(), StorageError> {
         let batch_bytes = file_bytes_for(BATCH_HEADER_BYTES + payload_bytes) as u64;
         self.count_batch(batch_bytes);
@@ -286,7 +288,8 @@ impl<D: Disk> Log<D> {
         self.go_on(batch_bytes)
     }
 
-    /// Once batches have been small for a while, the next segment is to be filled with zeros, however large they were before.
+    /// Once batches have been small for a while, the next segment is to be filled with zeros,
+    /// however large they were before.
     fn count_batch(&mut self, bytes: u64) {
         let is_small = bytes <= FILL_BATCH_BYTES_MAX;
         self.small_batches = if is_small { self.small_batches.saturating_add(1) } else { 0 };
@@ -296,8 +299,9 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// Whether this segment's room is only reserved, batches are small, and one that is filled is ready. The rest of this one is
-    /// given up: until it was written, each small batch would pay for the blocks that it is the first to use.
+    /// Whether this segment's room is only reserved, batches are small, and one that is filled is
+    /// ready. The rest of this one is given up: until it was written, each small batch would pay
+    /// for the blocks that it is the first to use.
     fn leaves_reserved(&self) -> bool {
         let bytes = self.active.header.capacity.min(self.options.segment_bytes);
         self.active.room == Room::Reserved
@@ -305,8 +309,8 @@ impl<D: Disk> Log<D> {
             && self.spares.has_filled(bytes)
     }
 
-    /// Goes on in a new segment with room for so many bytes. It gets its name before the old one is sealed, so that
-    /// a seal without a segment after it tells that one is missing.
+    /// Goes on in a new segment with room for so many bytes. It gets its name before the old one is
+    /// sealed, so that a seal without a segment after it tells that one is missing.
     fn go_on(&mut self, batch_bytes: u64) -> Result<(), StorageError> {
         let seal_bytes = BLOCK_BYTES as u64;
         let (seal_header, seal) = seal_batch(self.next_sequence, self.last_checksum);
@@ -414,20 +418,21 @@ pub(crate) fn push_marker(markers: &mut Vec<SnapshotMeta>, meta: SnapshotMeta) {
     markers.drain(..surplus);
 }
 
-/// A life: never the same twice in a data directory, even from the same seed, because (incarnation, first
-/// sequence) never is.
+/// A life: never the same twice in a data directory, even from the same seed, because (incarnation,
+/// first sequence) never is.
 pub(crate) fn life(seed: u64, incarnation: u64, first_sequence: u64) -> u64 {
     mix(mix(mix(seed).wrapping_add(incarnation)).wrapping_add(first_sequence))
 }
 
-/// What a start is told by from every other one on a copy of the same data directory: as random as the seed is.
+/// What a start is told by from every other one on a copy of the same data directory: as random as
+/// the seed is.
 fn nonce(seed: u64, incarnation: u64) -> u64 {
     // Apart from the lives, which are drawn from the same seed.
     mix(mix(!seed).wrapping_add(incarnation))
 }
 
-/// Writes a torn tail into a file beside its segment, so that nothing that was read is ever lost, and removes the
-/// oldest such files beyond a few.
+/// Writes a torn tail into a file beside its segment, so that nothing that was read is ever lost,
+/// and removes the oldest such files beyond a few.
 pub(crate) fn keep_torn<D: Disk>(
     disk: &D,
     wal_dir: &Path,

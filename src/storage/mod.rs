@@ -1,23 +1,27 @@
-//! Durable state: the `Disk` trait, the segmented write-ahead log, snapshot files, the identity of a data directory.
+//! Durable state: the `Disk` trait, the segmented write-ahead log, snapshot files, the identity of
+//! a data directory.
 //!
-//! The promise of this floor: **what was acknowledged is either recovered or reported as damaged; it is never
-//! silently shortened.** `docs/wal-format.md` draws the bytes and explains the decisions.
+//! The promise of this floor: **what was acknowledged is either recovered or reported as damaged;
+//! it is never silently shortened.** `docs/wal-format.md` draws the bytes and explains the
+//! decisions.
 //!
 //! # Code map
-//! - [`Storage`] opens a data directory and carries requests out: [`Storage::open`], then [`Storage::handle`] with
-//!   whatever waits, [`Storage::idle`] when nothing does, [`Storage::close`] at the end.
+//! - [`Storage`] opens a data directory and carries requests out: [`Storage::open`], then
+//!   [`Storage::handle`] with whatever waits, [`Storage::idle`] when nothing does,
+//!   [`Storage::close`] at the end.
 //! - `sector` → `batch`, `record` → `segment` → `scan`: the bytes of the log, from the inside out.
 //! - `replay`, `recovery`: what the log says at start, and whether its end is torn or damaged.
 //! - `log`, `spare`: appending, switching segments, and segments prepared ahead.
 //! - `snapshot_file`, `snapshots`, `incoming`: snapshot files, written here or received.
-//! - `identity`, `format`, `start`: whose directory it is, in which format, and the steps of a start.
+//! - `identity`, `format`, `start`: whose directory it is, in which format, and the steps of a
+//!   start.
 //! - `dump`: the log in words, for people.
-//! - [`Disk`]: what all of it runs on. [`RealDisk`] is the operating system's; [`MemoryDisk`] forgets what was
-//!   not synced, fails and fills up when it is told to.
+//! - [`Disk`]: what all of it runs on. [`RealDisk`] is the operating system's; [`MemoryDisk`]
+//!   forgets what was not synced, fails and fills up when it is told to.
 //!
 //! # Absences
-//! No clock (one may be handed in, for metrics), no socket, no randomness but a seed. One thread of its own at
-//! most, which prepares segments, and none with [`SpareMode::Inline`].
+//! No clock (one may be handed in, for metrics), no socket, no randomness but a seed. One thread of
+//! its own at most, which prepares segments, and none with [`SpareMode::Inline`].
 
 mod batch;
 mod data_dir;

@@ -12,9 +12,9 @@ use std::sync::Arc;
 /// A body of that size is part of what every connection needs, and not counted.
 const BODY_FREE_BYTES: usize = 8 << 10;
 
-/// Says why a request was refused, where the body is fixed by compatibility.
+/// Says why a request was refused. The body is fixed by compatibility.
 const REASON: HeaderName = HeaderName::from_static("infinitystore-reason");
-/// Of a write that failed: `not-appended` (it never will be) or `unknown`.
+/// Says of a write that failed: `not-appended` (it never will be) or `unknown`.
 const OUTCOME: HeaderName = HeaderName::from_static("infinitystore-outcome");
 
 /// What a body is.
@@ -120,9 +120,10 @@ impl Answer {
         self
     }
 
-    /// With its body counted, if that is large; an answer for which there is no room becomes a refusal.
+    /// With its body counted, if that is large; an answer for which there is no room becomes a
+    /// refusal.
     pub(super) fn counted(mut self, budget: &Arc<Budget>) -> Self {
-        // A static body is nobody's memory, but none of those is large.
+        // A static body takes no memory of a request, but none of those is large.
         if self.body.len() > BODY_FREE_BYTES {
             match budget.reserve(Kind::Answer, self.body.len()) {
                 Some(held) => self.held = Some(held),
@@ -132,8 +133,8 @@ impl Answer {
         self
     }
 
-    /// As hyper sends it. `headers` is any map, best the request's own: its memory is used again, here and by hyper for the
-    /// next request, so that headers cost no allocation.
+    /// As hyper sends it. `headers` is any map, best the request's own: its memory is used again,
+    /// here and by hyper for the next request, so that headers cost no allocation.
     pub(super) fn into_response(self, mut headers: HeaderMap) -> Response<AnswerBody> {
         headers.clear();
         headers.insert(
@@ -166,7 +167,7 @@ impl Answer {
     }
 }
 
-/// A reason may quote what somebody sent: what no header may hold becomes a space.
+/// A reason may quote what a client sent. Characters that no header may hold become spaces.
 fn header_value(reason: &str) -> HeaderValue {
     let clean = |byte: u8| if byte.is_ascii_control() { b' ' } else { byte };
     HeaderValue::from_str(reason)

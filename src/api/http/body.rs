@@ -10,9 +10,10 @@ use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
 
-/// A body is counted so often: as it is held here, and as the command that is made of it.
+/// How often a body is counted: as it is held here, and as the command that is made of it.
 const COPIES: usize = 2;
-/// What a request needs beside its body's bytes: the buffer that hyper reads into, and its place in the queues.
+/// What a request needs beside its body's bytes: the buffer that hyper reads into, and its place in
+/// the queues.
 const OVERHEAD_BYTES: usize = 4 << 10;
 /// Room for a body whose length is not announced, at first.
 const FIRST_BYTES: usize = 16 << 10;
@@ -47,8 +48,8 @@ impl BodyError {
     }
 }
 
-/// The whole body, and its part of the budget, to be kept until the request is answered. One that arrives in one
-/// piece, as almost all do, is not copied.
+/// The whole body, and its part of the budget, to be kept until the request is answered. One that
+/// arrives in one piece, as almost all do, is not copied.
 pub(super) async fn read<E: Env>(
     context: &Context<E>,
     mut body: Incoming,

@@ -1,17 +1,18 @@
-//! One budget of memory for everything that clients cause to be held: bodies while they arrive, commands while they wait,
-//! answers until the client has taken them.
+//! One budget of memory for everything that clients cause to be held: bodies while they arrive,
+//! commands while they wait, answers until the client has taken them.
 //!
-//! A request reserves before it takes. Where there is no room it is refused, and what is under way goes on. What a
-//! connection always needs (its task, two small buffers) is not in here: the number of connections bounds that.
+//! A request reserves memory before it takes it. If there is no room it is refused, and requests
+//! under way go on. What a connection always needs (its task, two small buffers) is not in here:
+//! the number of connections bounds that.
 
 //!
-//! Large bodies together, and large answers together, get no more than three quarters each: clients that do not read their
-//! answers must not keep others from writing, nor the other way round.
+//! Large bodies together, and large answers together, get no more than three quarters each: clients
+//! that do not read their answers must not keep others from writing, nor the other way round.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// What is larger counts for its kind too.
+/// A larger part counts for its kind too.
 const LARGE_BYTES: usize = 64 << 10;
 
 /// What memory is for.
@@ -27,7 +28,7 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Budget {
     bytes_max: usize,
-    /// At most `bytes_max`, but for what is added and taken back at once.
+    /// At most `bytes_max`, except for what is added and taken back at once.
     used: AtomicUsize,
     /// Of those, what large ones of each kind hold: at most three quarters of `bytes_max`.
     large: [AtomicUsize; 2],
@@ -58,7 +59,7 @@ impl Budget {
         taken.then(|| Reservation { budget: self.clone(), kind, bytes })
     }
 
-    /// Whether an answer of so many bytes could be held now; a refusal is counted where not.
+    /// Whether an answer of `bytes` could be held now. If not, a refusal is counted.
     pub(super) fn has_room_for_answer(&self, bytes: usize) -> bool {
         // Small ones are not counted at all.
         let fits = bytes <= LARGE_BYTES || self.take(Kind::Answer, bytes);
@@ -97,7 +98,7 @@ impl Budget {
         fits
     }
 
-    /// Adds first and looks afterwards: one atomic operation where there is room.
+    /// Adds first and looks afterwards: one atomic operation if there is room.
     fn add(to: &AtomicUsize, bytes: usize, max: usize) -> bool {
         let before = to.fetch_add(bytes, Ordering::Relaxed);
         let fits = before.checked_add(bytes).is_some_and(|after| after <= max);
@@ -117,8 +118,8 @@ impl Budget {
 }
 
 impl Reservation {
-    /// Makes it `bytes` large. `false`, and a refusal, where that is more than there is room for: what it is
-    /// for is to be given up then.
+    /// Makes it `bytes` large. `false`, and a refusal, if there is no room for that. The caller
+    /// then gives up what it is for.
     #[must_use]
     pub(super) fn resize(&mut self, bytes: usize) -> bool {
         if bytes == self.bytes {
@@ -131,7 +132,7 @@ impl Reservation {
             return true;
         }
         self.budget.refused.fetch_add(1, Ordering::Relaxed);
-        // Somebody else may have taken what was given back: then this one holds nothing.
+        // Another request may have taken what was given back. Then this one holds nothing.
         if !self.budget.take(self.kind, self.bytes) {
             self.bytes = 0;
         }

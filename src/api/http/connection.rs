@@ -1,7 +1,8 @@
 //! One connection: hyper's, watched from outside.
 //!
-//! Each connection shares a [`Control`] with the server. The connection notes there what it waits for and since when;
-//! the server's sweep reads it, and tells a connection that is overdue, or not wanted any more, to end.
+//! Each connection shares a [`Control`] with the server. The connection notes there what it waits
+//! for and since when; the server's sweep reads it, and tells a connection that is overdue, or not
+//! wanted any more, to end.
 
 use crate::api::http::budget::{Kind, Reservation};
 use crate::api::http::context::Context;
@@ -20,16 +21,18 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Context as TaskContext, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// After an answer that was given before the request had been read, at most so much of its rest is taken in, …
+/// After an answer to a request that was not read to its end, at most this much of its rest is
+/// taken in, …
 const LINGER_BYTES_MAX: usize = 64 << 20;
-/// … for at most so long. Closing at once would make the client's system throw the answer away unread.
+/// … for at most this time. Closing at once would make the client's system throw the answer away
+/// unread.
 const LINGER_MICROS: u64 = 2_000_000;
 
 /// Hyper's smallest buffer, bytes.
 const HEAD_BYTES_MIN: usize = 8 << 10;
 /// A read buffer of that size is part of what every connection needs, and not counted.
 const READ_BUFFER_FREE_BYTES: usize = 16 << 10;
-/// What a connection is told whose head is so long that there is no memory for it now.
+/// The answer to a request whose head is so long that there is no memory for it now.
 const NO_ROOM: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n\
     retry-after: 1\r\ncontent-length: 54\r\n\r\n\"too many bytes of requests and answers are held now\"\n";
@@ -72,7 +75,8 @@ pub(super) async fn serve<E: Env>(
         .header_read_timeout(None)
         .max_header_size(context.options.header_bytes_max)
         .max_buf_size(context.options.header_bytes_max.max(HEAD_BYTES_MIN))
-        // A client may close its side after the request and still wait for the answer, as `nc -N` does.
+        // A client may close its side after the request and still wait for the answer, as `nc -N`
+        // does.
         .half_close(true)
         // Answers are small: one copy and one plain write cost less than a vectored one.
         .writev(false)
@@ -116,7 +120,8 @@ pub(super) async fn serve<E: Env>(
     }
 }
 
-/// Makes the connection's task known to those who tell it something. Once, unless the executor changes wakers.
+/// Makes the connection's task known, so that orders can wake it. Once, unless the executor changes
+/// wakers.
 fn register(control: &Control, registered: &mut Option<Waker>, waker: &Waker) {
     if registered.as_ref().is_some_and(|known| known.will_wake(waker)) {
         return;
@@ -145,7 +150,8 @@ pub(super) async fn linger<E: Env>(env: &E, stream: &mut E::Stream) {
     let _ = until(env, deadline, drain).await;
 }
 
-/// A stream that notes its progress in the connection's [`Control`], and counts what hyper's read buffer holds.
+/// A stream that notes its progress in the connection's [`Control`], and counts what hyper's read
+/// buffer holds.
 struct Watched<E: Env> {
     stream: E::Stream,
     context: Arc<Context<E>>,
@@ -154,13 +160,13 @@ struct Watched<E: Env> {
     head_bytes: usize,
     /// The room that hyper offered for the last read, bytes.
     last_room: usize,
-    /// The part of the budget for what its buffer has beyond [`READ_BUFFER_FREE_BYTES`].
+    /// The part of the budget for what its buffer takes beyond [`READ_BUFFER_FREE_BYTES`].
     held: Option<Reservation>,
 }
 
 impl<E: Env> Watched<E> {
-    /// Counts hyper's read buffer, which has `room` left; whether the budget has that much. Nothing is counted, and no
-    /// atomic touched, for the small buffers that almost all connections have.
+    /// Counts hyper's read buffer, which has `room` left; whether the budget has that much. Nothing
+    /// is counted, and no atomic touched, for the small buffers that almost all connections have.
     fn count_buffer(&mut self, room: usize) -> bool {
         // Until this read is over, the buffer may still be the one that the last read was offered.
         let buffer = self.head_bytes + room.max(std::mem::replace(&mut self.last_room, room));

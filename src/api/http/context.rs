@@ -32,7 +32,7 @@ pub(super) struct Context<E: Env> {
 pub(super) struct Connections {
     pub(super) open: BTreeMap<u64, Arc<Control>>,
     pub(super) places: Places,
-    /// That they are nearly all taken is said once for each time.
+    /// Logs once each time that nearly all connections are taken.
     pub(super) low: Episode,
     pub(super) next_id: u64,
     pub(super) refusals: usize,

@@ -44,7 +44,8 @@ pub(super) enum Order {
     Abort,
 }
 
-/// Shared by a connection and the server. Plain atomics: each is written by one side and only looked at by the other.
+/// Shared by a connection and the server. Plain atomics: each is written by one side and only
+/// looked at by the other.
 #[derive(Debug)]
 pub(super) struct Control {
     /// A [`Phase`].
@@ -55,7 +56,7 @@ pub(super) struct Control {
     allowance: AtomicU32,
     /// How much of the answer at hand has left: a [`Sent`].
     sent: AtomicU8,
-    /// Somebody waits for what was handed to hyper to leave.
+    /// A task waits until what was handed to hyper has left.
     waits_for_flush: AtomicBool,
     /// An [`Order`].
     order: AtomicU8,
@@ -121,7 +122,7 @@ impl Control {
         u64::from(self.allowance.load(Ordering::Relaxed))
     }
 
-    /// An answer is on its way to hyper, which gets so many seconds beyond the write time-out.
+    /// An answer is on its way to hyper. It gets `allowance` seconds beyond the write time-out.
     pub(super) fn begin_sending(&self, allowance: usize, tick: u32) {
         let allowance = u32::try_from(allowance).unwrap_or(u32::MAX);
         self.allowance.store(allowance, Ordering::Relaxed);
@@ -152,7 +153,8 @@ impl Control {
         }
     }
 
-    /// Ready when hyper holds nothing of an answer. The connection's own task alone asks, so its waker is known.
+    /// Ready when hyper holds nothing of an answer. The connection's own task alone asks, so its
+    /// waker is known.
     pub(super) fn poll_flushed(&self) -> Poll<()> {
         match self.sent() {
             Sent::Whole | Sent::Piece => Poll::Ready(()),

@@ -24,7 +24,7 @@ pub(super) async fn handle<E: Env>(context: &Context<E>, query: &str) -> Answer 
     };
     let request = ClientRequest::Read { key: Bytes::copy_from_slice(key.as_bytes()), level };
     match context.node().request(request).await {
-        // Before the work: what is refused should cost little.
+        // Before the work, so that a refusal costs little.
         ClientReply::Value(Some(found)) if !context.budget.has_room_for_answer(found.value.len()) => {
             Answer::no_room()
         }
@@ -62,7 +62,8 @@ pub(super) fn parse(query: &str) -> Result<GetQuery<'_>, Answer> {
     Ok(GetQuery { key, level })
 }
 
-/// `{"key":K,"value":V}` and a newline. A value that is not UTF-8 (none comes from `/set`) is shown with U+FFFD.
+/// `{"key":K,"value":V}` and a newline. A value that is not UTF-8 (none comes from `/set`) is shown
+/// with U+FFFD.
 pub(super) fn render(key: &str, value: &[u8]) -> Vec<u8> {
     let mut json = Vec::with_capacity(key.len() + value.len() + 32);
     json.extend_from_slice(b"{\"key\":");

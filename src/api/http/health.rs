@@ -18,7 +18,8 @@ const BACKLOG_MAX: u64 = 10_000;
 /// One thing that a node needs in order to serve; `Err` says what is wrong.
 pub(super) type Check = (&'static str, Result<(), String>);
 
-/// The process answers: nothing else is looked at, so that a restart is not asked for where it would not help.
+/// The process answers: nothing else is looked at, so that a restart is not asked for where it
+/// would not help.
 pub(super) fn live() -> Answer {
     Answer::text(StatusCode::OK, "ok\n")
 }

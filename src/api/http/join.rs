@@ -7,7 +7,7 @@ use crate::node::JoinError;
 use crate::runtime::Env;
 use hyper::StatusCode;
 
-/// A name or an address is no longer than this, bytes.
+/// Bytes of a name or an address, at most.
 const TEXT_BYTES_MAX: usize = 256;
 
 pub(super) async fn handle<E: Env>(context: &Context<E>, query: &str) -> Answer {

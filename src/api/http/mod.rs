@@ -1,12 +1,13 @@
 //! The HTTP API: three endpoints compatible with the original, and those that operators need.
 //!
-//! `server` accepts and looks after connections, `connection` drives one, `route` hands each request to the handler of its
-//! path (`set`, `get`, `join`, `status`, `health`, `help`), `body` and `query` take requests apart, `answer` puts answers together,
-//! `origin` refuses what
-//! a page in a browser was made to send, `sending` hands them out in pieces, `budget` bounds the memory of all of it.
+//! `server` accepts and looks after connections, `connection` drives one, `route` hands each
+//! request to the handler of its path (`set`, `get`, `join`, `status`, `health`, `help`), `body`
+//! and `query` take requests apart, `answer` puts answers together, `origin` refuses what a page in
+//! a browser was made to send, `sending` hands them out in pieces, `budget` bounds the memory of
+//! all of it.
 //!
-//! What is not here: timers of tokio or of hyper. Time-outs of connections are found by one sweep a second over all of
-//! them, which costs a request two atomic stores instead of two timers.
+//! What is not here: timers of tokio or of hyper. Time-outs of connections are found by one sweep a
+//! second over all of them, which costs a request two atomic stores instead of two timers.
 
 mod answer;
 mod body;

@@ -5,10 +5,11 @@ use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 /// The longest that JSON makes of one byte: `\u0000`.
 const ESCAPED_BYTES_MAX: usize = 6;
 
-/// Limits and time-outs of the HTTP server. The defaults suit everyone we know of.
+/// Limits and time-outs of the HTTP server. The defaults suit all uses that we know of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpOptions {
-    /// Connections at the same time; one more is answered 503 and closed. One in 16 is kept for addresses with few.
+    /// Connections at the same time; one more is answered 503 and closed. One in 16 is kept for
+    /// addresses with few.
     pub connections_max: usize,
     /// Connections at the same time from one address (of IPv6: one network of 64 bits).
     pub connections_per_address_max: usize,
@@ -16,26 +17,30 @@ pub struct HttpOptions {
     pub refusals_max: usize,
     /// The files and sockets that the process may have open, if that is known: to be shown.
     pub open_files_max: Option<u64>,
-    /// Names under which this node is served, beside addresses, names of one label, and those that end with `.localhost`,
-    /// `.local` or `.internal`. `*` is every name.
+    /// Names under which this node is served, beside addresses, names of one label, and those that
+    /// end with `.localhost`, `.local` or `.internal`. `*` is every name.
     pub hosts: Vec<String>,
-    /// Bytes of requests and answers that may be held at the same time, over all connections; more is answered 503.
+    /// Bytes of requests and answers that may be held at the same time, over all connections; more
+    /// is answered 503.
     pub memory_bytes_max: usize,
     /// Bytes of a request's line and headers; more is answered 431.
     pub header_bytes_max: usize,
-    /// Bytes of a request's body; more is answered 413, before it is read where its length is announced.
+    /// Bytes of a request's body; more is answered 413, before it is read where its length is
+    /// announced.
     pub body_bytes_max: usize,
-    /// From the first byte of a request to the end of its headers, seconds; then the connection is closed.
+    /// From the first byte of a request to the end of its headers, seconds; then the connection is
+    /// closed.
     pub header_timeout_seconds: u64,
     /// For a request's body to arrive, seconds; then it is answered 408.
     pub body_timeout_seconds: u64,
-    /// For a client to take an answer, seconds, and so much more as the answer's length takes at
-    /// [`Self::write_bytes_per_second_min`]; then the connection is closed.
+    /// For a client to take an answer, seconds, plus the time that the answer takes at
+    /// [`Self::write_bytes_per_second_min`]. Then the connection is closed.
     pub write_timeout_seconds: u64,
-    /// Bytes of an answer that a client has to take a second, after the time-out that all get; not 0.
+    /// Bytes of an answer that a client has to take a second, after the time-out that all get; not
+    /// 0.
     pub write_bytes_per_second_min: usize,
-    /// A connection without a request is closed after so many seconds; after a tenth of that, when most of the connections
-    /// that there may be are open.
+    /// A connection without a request is closed after this many seconds, or after a tenth of that
+    /// while most of the allowed connections are open.
     pub idle_timeout_seconds: u64,
 }
 

@@ -1,9 +1,10 @@
-//! Browsers are no clients of this API, but pages in them can reach it: what such a request looks like is refused.
+//! Browsers are no clients of this API, but pages in them can reach it. A request that looks like
+//! one of a page is refused.
 //!
-//! A page of another origin may send a POST without asking, so a write that names another origin is refused. And a page may
-//! have the name that it came from resolve to this node ("DNS rebinding"): then the browser takes the node for the page's
-//! own server, and `Host` is the page's name. So only names that nobody outside can own are served, and those that the
-//! node was told.
+//! A page of another origin may send a POST without asking, so a write that names another origin is
+//! refused. And a page may have the name that it came from resolve to this node ("DNS rebinding"):
+//! then the browser takes the node for the page's own server, and `Host` is the page's name. So
+//! only names that cannot be owned outside are served, and those that the node was told.
 
 use crate::api::http::answer::Answer;
 use hyper::header::{HOST, HeaderMap, HeaderName, ORIGIN};
@@ -12,7 +13,7 @@ use std::net::Ipv4Addr;
 
 /// What a browser says of where a request comes from.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// Domains that belong to nobody in the public name system.
+/// Domains that cannot be owned in the public name system.
 const PRIVATE_DOMAINS: [&str; 3] = ["localhost", "local", "internal"];
 /// Any name is served.
 const ANY: &str = "*";
@@ -55,7 +56,8 @@ fn is_served(host: &str, hosts: &[String]) -> bool {
     }
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     let name = name.strip_suffix('.').unwrap_or(name);
-    // A name of one label is the machine's, the network's or the container's: nobody outside can have it.
+    // A name of one label belongs to the machine, the network or the container. It cannot be owned
+    // outside.
     if !name.contains('.') || name.parse::<Ipv4Addr>().is_ok() {
         return true;
     }

@@ -11,7 +11,8 @@ pub(super) enum QueryError {
     Utf8,
 }
 
-/// The first parameter called `name`, decoded. Borrows from the query unless something has to be decoded.
+/// The first parameter called `name`, decoded. Borrows from the query unless something has to be
+/// decoded.
 pub(super) fn parameter<'q>(query: &'q str, name: &str) -> Option<Result<Cow<'q, str>, QueryError>> {
     query.split('&').find_map(|pair| {
         let (found, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -20,11 +20,11 @@ pub(super) async fn dispatch<E: Env>(context: &Context<E>, request: Request<Inco
     let (head, body) = request.into_parts();
     let query = head.uri.query().unwrap_or("");
     let route = route_of(head.uri.path());
-    // Probes say nothing that is worth a trick, and come by all kinds of names.
+    // Probes reveal nothing worth a trick, and come under all kinds of names.
     let is_probe = matches!(route, Route::Live | Route::Ready);
     let refusal = origin::refuse(&head.method, &head.headers, &context.options.hosts);
     let answer = match refusal.filter(|_| !is_probe) {
-        // Whatever is not read of it goes with the connection.
+        // What was not read of it goes with the connection.
         Some(refusal) => refusal.closing(),
         None => handle(context, route, &head, query, body).await,
     };

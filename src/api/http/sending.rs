@@ -1,7 +1,8 @@
 //! An answer's body on its way to hyper: in pieces, each when the one before has left.
 //!
-//! Hyper copies what it is given into a buffer that it keeps for as long as the connection lasts. A large body that it
-//! got at once would be held twice while the client takes its time, and its room for ever.
+//! Hyper copies what it is given into a buffer that it keeps for as long as the connection lasts. A
+//! large body that it got at once would be held twice while the client takes its time, and its room
+//! for ever.
 
 use crate::api::http::budget::Reservation;
 use crate::api::http::control::Control;
@@ -12,7 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// A piece is at most so long.
+/// Bytes of a piece, at most.
 const PIECE_BYTES: usize = 32 << 10;
 
 /// A body that is given out in pieces.

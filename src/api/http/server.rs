@@ -15,17 +15,18 @@ use std::sync::{Arc, Mutex};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 
-/// How often connections are looked at, microseconds. This is the unit of their time-outs too: a tick.
+/// How often connections are looked at, microseconds. This is the unit of their time-outs too: a
+/// tick.
 const SWEEP_MICROS: u64 = 1_000_000;
-/// After a failed accept (no file descriptors left, say), so long nothing is accepted.
+/// After a failed accept (no file descriptors left, say), nothing is accepted for this time.
 const ACCEPT_PAUSE_MICROS: u64 = 100_000;
-/// In a crowd, idle connections are ended after this part of their time-out: one in so many.
+/// In a crowd, idle connections are ended after this part of their time-out: one in 10.
 const CROWDED_IDLE_PART: u64 = 10;
-/// What a connection above the limit for one address is told.
+/// The answer to a connection above the limit for one address.
 const TOO_MANY_FROM_ADDRESS: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n\
     retry-after: 1\r\ncontent-length: 41\r\n\r\n\"too many connections from this address\"\n";
-/// What a connection above the limit is told.
+/// The answer to a connection above the limit.
 const TOO_MANY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n\
     retry-after: 1\r\ncontent-length: 23\r\n\r\n\"too many connections\"\n";
@@ -44,8 +45,8 @@ impl<E: Env> fmt::Debug for HttpServer<E> {
 }
 
 impl<E: Env> HttpServer<E> {
-    /// Serves `node` on a listener (from [`Env::listen`]), from now on. Until the node has started, `/livez` answers and the
-    /// rest is refused.
+    /// Serves `node` on a listener (from [`Env::listen`]), from now on. Until the node has started,
+    /// `/livez` answers and the rest is refused.
     #[must_use]
     pub fn start(
         env: E,
@@ -72,7 +73,8 @@ impl<E: Env> HttpServer<E> {
         Self { context }
     }
 
-    /// Accepts nothing more, lets the requests at hand be answered until `deadline`, and closes every connection.
+    /// Accepts nothing more, lets the requests at hand be answered until `deadline`, and closes
+    /// every connection.
     pub async fn stop(&self, deadline: Time) {
         let context = &self.context;
         {
@@ -206,8 +208,9 @@ async fn sweep<E: Env>(context: Arc<Context<E>>) {
     }
 }
 
-/// Whether a connection has been in a phase for too long. A phase that began within a tick counts from the tick, so one more has to pass.
-/// `allowance` is what a large answer gets in addition, seconds; in a crowd, nobody is idle for long.
+/// Whether a connection has been in a phase for too long. A phase that began within a tick counts
+/// from the tick, so one more has to pass. `allowance` is what a large answer gets in addition,
+/// seconds. In a crowd no connection is idle for long.
 pub(super) fn overdue(
     options: &HttpOptions,
     phase: Phase,

@@ -23,7 +23,8 @@ struct SetBody<'b> {
     action: Option<Text<'b>>,
 }
 
-/// A string, borrowed from the body unless it has escapes (serde would copy a plain `Option<Cow<str>>`).
+/// A string, borrowed from the body unless it has escapes (serde would copy a plain
+/// `Option<Cow<str>>`).
 #[derive(Deserialize)]
 struct Text<'b>(#[serde(borrow)] Cow<'b, str>);
 
@@ -37,7 +38,7 @@ pub(super) enum BadSet {
 }
 
 pub(super) async fn handle<E: Env>(context: &Context<E>, incoming: Incoming) -> Answer {
-    // Held until the answer: so long the command may wait, here or at the leader.
+    // Held until the answer: until then the command may wait, here or at the leader.
     let (body, _held) = match body::read(context, incoming).await {
         Ok(read) => read,
         Err(error) => return error.answer(),

@@ -119,7 +119,7 @@ fn http_view<E: Env>(context: &Context<E>) -> HttpView {
     }
 }
 
-/// The status as JSON, indented for those who read it with curl alone, and a newline.
+/// The status as JSON, indented so that it can be read with curl alone, and a newline.
 pub(super) fn render(status: &NodeStatus, disk_full: bool, http: HttpView) -> Vec<u8> {
     let replica = &status.replica;
     let view = StatusView {
@@ -182,7 +182,7 @@ fn member_view<'s>(member: &'s MemberStatus, status: &NodeStatus) -> MemberView<
     } else if leads {
         Some("leader")
     } else {
-        // While somebody leads the term, its other members follow, as far as this node can know.
+        // While the term has a leader, its other members follow, as far as this node can know.
         replica.leader.map(|_| if member.standing == "learner" { "learner" } else { "follower" })
     };
     MemberView {

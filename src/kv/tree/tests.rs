@@ -255,7 +255,7 @@ fn a_small_pair_costs_no_more_than_a_dozen_bytes_beside_its_own() {
     }
 }
 
-/// Leaves of a tree that somebody else holds too, and all of them.
+/// Leaves of a tree that another tree shares, and all leaves.
 fn shared_leaves(node: &Node, is_shared: bool) -> (usize, usize) {
     match node {
         Node::Leaf(leaf) => (usize::from(is_shared || Arc::strong_count(leaf) > 1), 1),

@@ -59,13 +59,15 @@ async fn a_hand_over_that_is_repeated_while_the_node_moves_is_not_refused() {
     let adoption = reserve(&node).await;
     let order = |adoption: &Adoption| {
         let (reply, answer) = oneshot::channel();
-        // One turn of this task: the driver, a task of the same thread, takes all three in before the storage has moved.
+        // One turn of this task: the driver, a task of the same thread, takes all three in before
+        // the storage has moved.
         node.handle().control.try_send(Control::Adopt(adoption.clone(), reply)).unwrap();
         answer
     };
     let (first, repeated) = (order(&adoption), order(&adoption));
     let elsewhere = order(&Adoption { cluster: ClusterId(6), ..adoption });
-    // A refusal would have its place taken away, and "done" would come too early: whoever asked asks again.
+    // A refusal would have its place taken away, and "done" would come too early. The caller asks
+    // again.
     assert!(repeated.await.is_err(), "no answer");
     assert_eq!(elsewhere.await.unwrap(), Err("it is moving elsewhere".to_owned()));
     assert_eq!(first.await.unwrap(), Ok(()));

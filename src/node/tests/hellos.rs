@@ -69,6 +69,6 @@ async fn strangers_are_refused_with_a_reason() {
     assert!(refused_with(&answer, "not member 9"), "{answer:?}");
     let answer = call(&node, |hello| hello.from = NodeId::new(1)).await;
     assert!(refused_with(&answer, "data directory"), "{answer:?}");
-    // One that nobody has heard of may be a member whose entry has not arrived here.
+    // An unknown caller may be a member whose entry has not arrived here.
     assert_eq!(call(&node, |_| {}).await, Answer::Accepted);
 }

@@ -230,8 +230,8 @@ async fn two_nodes_that_join_each_other_do_not_both_vanish() {
     assert_eq!(b.get("k").await.as_deref(), Some("v"));
 }
 
-/// The power fails at every change that the move makes to the disk: what is left is the old node or the new one,
-/// and the join can be repeated.
+/// The power fails at every change that the move makes to the disk: what is left is the old node or
+/// the new one, and the join can be repeated.
 #[tokio::test]
 async fn power_may_fail_at_any_moment_of_a_move() {
     let mut outcomes = tokio::task::JoinSet::new();
@@ -274,7 +274,8 @@ async fn a_removed_member_learns_it_and_says_so() {
     let id = c.handle().status().await.replica.id;
     let change = ClientRequest::ChangeMembership(Change::Remove { members: [id].into() });
     assert_eq!(a.handle().request(change).await, ClientReply::MembershipChanged(None));
-    // It is told by an append that leaves after the leader has seen the commit, which is when the leader forgets its members.
+    // It is told by an append that leaves after the leader has seen the commit, which is when the
+    // leader forgets its members.
     let views = c.handle().membership;
     let told = views.wait_for(|view| view.committed && !view.membership.members.contains_key(&id));
     // What it finds holds the view's lock, and would hold up the driver.

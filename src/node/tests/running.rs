@@ -71,7 +71,8 @@ async fn requests_beyond_the_queue_are_refused_at_once() {
         Box::pin(async move { handle.request(ClientRequest::Write(Op::Set { key, value })).await })
     };
     let mut calls: Vec<_> = (0..50).map(call).collect();
-    // One poll of one task: the driver, a task of the same thread, takes nothing from its queue meanwhile.
+    // One poll of one task: the driver, a task of the same thread, takes nothing from its queue
+    // meanwhile.
     let polled: Vec<_> =
         poll_fn(|context| Poll::Ready(calls.iter_mut().map(|call| call.as_mut().poll(context)).collect()))
             .await;

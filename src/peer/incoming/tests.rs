@@ -61,7 +61,8 @@ fn small_append(index: u64) -> Vec<u8> {
     bytes
 }
 
-/// What a log keeps of many small appends is their size, not that of the buffers that they were received in.
+/// What a log keeps of many small appends is their size, not that of the buffers that they were
+/// received in.
 #[test]
 fn entries_do_not_keep_the_buffers_that_they_were_received_in() {
     let mut received = BytesMut::new();
@@ -77,7 +78,8 @@ fn entries_do_not_keep_the_buffers_that_they_were_received_in() {
         PeerMessage::Raft(Message { body: Body::AppendEntries { entries, .. }, .. }) => entries,
         other => panic!("{other:?}"),
     });
-    // With everything else of their messages gone, the entries own what they keep alone: count its capacity.
+    // With everything else of their messages gone, the entries own what they keep alone: count its
+    // capacity.
     let mut held = 0;
     let mut length = 0;
     for entry in entries.flatten() {

@@ -126,7 +126,8 @@ fn a_second_copy_of_a_forward_that_was_proposed_is_not_refused_by_a_leader_that_
     let write = cluster.write(follower, "k", "v");
     let copy = cluster.network.front().cloned().expect("it is forwarded");
     assert!(matches!(copy, PeerMessage::Forward(_)));
-    // The leader proposes it; then it is cut off before the origin learns of the commit, and steps down.
+    // The leader proposes it; then it is cut off before the origin learns of the commit, and steps
+    // down.
     let origin = follower;
     cluster.cut.insert((leader, origin));
     cluster.deliver();

@@ -7,7 +7,7 @@ fn one_caller_cannot_take_all_places() {
     let (greedy, modest) = (Caller::of("10.0.0.1:1"), Caller::of("10.0.0.2:1"));
     let taken = (0..1000).take_while(|_| places.take(&greedy).is_ok()).count();
     assert_eq!((taken, places.take(&greedy)), (100, Err(Full::Address)));
-    // Many callers together can take all but the reserve; who has few still gets in.
+    // Many callers together can take all but the reserve. A caller with few still gets in.
     let crowd = Caller::of("10.0.0.3:1");
     let taken = (0..1000).take_while(|_| places.take(&crowd).is_ok()).count();
     assert_eq!((taken, places.take(&crowd)), (50, Err(Full::All)));

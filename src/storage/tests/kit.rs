@@ -65,7 +65,7 @@ pub(super) fn vote(term: u64, voted_for: Option<u64>) -> HardState {
     HardState { term: Term::new(term), voted_for: voted_for.map(NodeId::new) }
 }
 
-/// An entry of so many bytes of data, which depend on index and term.
+/// An entry with `data_bytes` of data, which depend on index and term.
 pub(super) fn entry(index: u64, term: u64, data_bytes: usize) -> Entry {
     let data: Vec<u8> =
         (0..data_bytes as u64).map(|at| (at * 7 + index * 13 + term).to_le_bytes()[0]).collect();
@@ -108,7 +108,7 @@ pub(super) fn indices(restored: &Restored) -> Vec<u64> {
     restored.entries.iter().map(|entry| entry.index().get()).collect()
 }
 
-/// A store with so many keys.
+/// A store with `keys` keys.
 pub(super) fn store(keys: u64) -> Store {
     let mut store = Store::new();
     for key in 0..keys {

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 /// A request for this key is not answered before the next one for [`RELEASE_KEY`].
 pub(super) const HELD_KEY: &str = "held";
-/// Answers whoever is held.
+/// Answers all requests that are held.
 pub(super) const RELEASE_KEY: &str = "release";
 
 /// A server under test.
@@ -63,7 +63,8 @@ impl Fixture {
         TcpStream::connect(&self.addr).await.expect("it listens")
     }
 
-    /// Sends `request` as it is, and takes in all that comes until the server closes the connection.
+    /// Sends `request` as it is, and takes in all that comes until the server closes the
+    /// connection.
     pub(super) async fn raw(&self, request: &[u8]) -> Answered {
         let mut stream = self.connect().await;
         // The server may answer, and close, before it has read all of it.
@@ -132,7 +133,7 @@ fn fake_node() -> NodeHandle {
         members: BTreeMap::new(),
         next_member_id: NodeId::new(2),
     };
-    // Dropped here: who watches keeps the last view.
+    // Dropped here: a watcher keeps the last view.
     let (_, view) = watch::channel(MembershipView { membership, committed: true });
     tokio::spawn(answer_clients(calls));
     tokio::spawn(answer_orders(orders));

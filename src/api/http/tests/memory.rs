@@ -20,7 +20,8 @@ async fn begin(fixture: &Fixture, headers: &str, start: &[u8]) -> TcpStream {
     stream
 }
 
-/// The first line that comes back, without its end: the server says `100 Continue` when it has made room for the body.
+/// The first line that comes back, without its end: the server says `100 Continue` when it has made
+/// room for the body.
 async fn first_line(stream: &mut TcpStream) -> String {
     let mut line = Vec::new();
     while !line.ends_with(b"\r\n") {
@@ -81,7 +82,8 @@ async fn bodies_beyond_the_budget_are_refused_before_they_are_read() {
     assert_eq!(fixture.ask("POST", "/set", small).await.code, 200, "what fits is taken");
     assert_eq!(fixture.ask("GET", "/livez", b"").await.code, 200);
 
-    // The first one is given up by its client; its room is free when the server has ended the connection.
+    // The first one is given up by its client; its room is free when the server has ended the
+    // connection.
     held.shutdown().await.expect("sent");
     let mut rest = Vec::new();
     held.read_to_end(&mut rest).await.expect("the end");

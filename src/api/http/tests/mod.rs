@@ -1,4 +1,5 @@
-//! The API's words and bytes: taking requests apart, putting answers together, and both over real sockets.
+//! The API's words and bytes: taking requests apart, putting answers together, and both over real
+//! sockets.
 
 mod conformance;
 mod fixture;
