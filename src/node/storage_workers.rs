@@ -9,7 +9,7 @@ use crate::storage::{Disk, Opened, SnapshotFiles, Storage};
 use infinitystore_trim::give_back_free_pages;
 use std::sync::Arc;
 use tokio::sync::mpsc;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// How often an idle storage looks whether the disk has room.
 const LOOK_AFTER_MICROS: u64 = 1_000_000;
@@ -159,6 +159,10 @@ impl<D: Disk> LogWorker<D> {
                 } else {
                     info!("the disk has room again: writes are taken");
                 }
+            }
+            if let StorageEvent::SegmentNotReady { reason } = &event {
+                self.metrics.segments_failed.inc();
+                warn!(%reason, "the next log segment cannot be prepared; check the disk. It is tried again");
             }
             // If the driver is gone, the news is not needed.
             let _ = self.news.send(StorageNews::Event(event));

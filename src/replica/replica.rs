@@ -326,6 +326,8 @@ impl Replica {
                 self.disk_full = full;
                 self.maybe_make_room();
             }
+            // The storage's worker has logged it; it changes nothing here.
+            StorageEvent::SegmentNotReady { .. } => {}
         }
     }
 

@@ -72,6 +72,8 @@ pub struct Instruments {
     /// Snapshots that could not be written, read, stored when a leader sent them, or that a member
     /// did not take.
     pub snapshots_failed: Counter,
+    /// Attempts to prepare the next log segment that failed, other than for want of room.
+    pub segments_failed: Counter,
     /// 1 while the disk has no room for another segment of the log.
     pub disk_full: Gauge,
     /// Messages waiting to be sent, by peer; see [`Metrics::peer_queue`].
@@ -235,6 +237,11 @@ fn register_events(to: &mut Registry, from: &Instruments) {
         "snapshots_failed",
         "Snapshots that could not be written, read, stored, or that a member did not take",
         from.snapshots_failed.clone(),
+    );
+    to.register(
+        "segments_failed",
+        "Attempts to prepare the next log segment that failed, other than for want of room",
+        from.segments_failed.clone(),
     );
     to.register("disk_full", "1 while the disk has no room for another log segment", from.disk_full.clone());
 }

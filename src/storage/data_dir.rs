@@ -17,6 +17,7 @@ use crate::storage::options::{SpareMode, StorageOptions};
 use crate::storage::recovery::{RecoveryNote, recover};
 use crate::storage::sector::BLOCK_BYTES;
 use crate::storage::snapshots::SnapshotFiles;
+use crate::storage::spare::SpareNews;
 use crate::storage::start::{
     choose_snapshot, create, make_dir, make_log, not_writable, recovered_note, snapshot_failed, tidy,
 };
@@ -386,9 +387,10 @@ impl<D: Disk> Storage<D> {
     }
 
     fn poll(&mut self, events: &mut Vec<StorageEvent>) {
-        if let Some(full) = self.log.poll_spares() {
-            events.push(StorageEvent::DiskFull(full));
-        }
+        events.extend(self.log.poll_spares().map(|news| match news {
+            SpareNews::Full(full) => StorageEvent::DiskFull(full),
+            SpareNews::Failed(reason) => StorageEvent::SegmentNotReady { reason },
+        }));
     }
 
     fn unless_failed<T>(

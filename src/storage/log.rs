@@ -9,7 +9,7 @@ use crate::storage::record::encode_records;
 use crate::storage::recovery::{Recovered, SealedSegment, Tail};
 use crate::storage::sector::{BLOCK_BYTES, file_bytes_for, mix};
 use crate::storage::segment::{NONCES_KEPT, SegmentHeader, build_segment, capacity_for, segment_name};
-use crate::storage::spare::{Room, Spares};
+use crate::storage::spare::{Room, SpareNews, Spares};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
@@ -266,7 +266,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// `Some` when the disk has become full, or has room again.
-    pub(crate) fn poll_spares(&mut self) -> Option<bool> {
+    pub(crate) fn poll_spares(&mut self) -> Option<SpareNews> {
         self.spares.poll()
     }
 

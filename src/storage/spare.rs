@@ -2,6 +2,7 @@
 //! before a snapshot.
 
 use crate::storage::disk::Disk;
+use crate::storage::error::is_full;
 use crate::storage::options::SpareMode;
 use crate::storage::segment::{fill, reserve};
 use std::cell::Cell;
@@ -50,6 +51,16 @@ impl Room {
     }
 }
 
+/// What is new about the spares.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum SpareNews {
+    /// Whether the disk has no room for the next segment.
+    Full(bool),
+    /// The next segment could not be prepared for another reason, which is given. It is tried
+    /// again.
+    Failed(String),
+}
+
 /// Keeps the next segment ready.
 pub(crate) struct Spares<D: Disk> {
     disk: D,
@@ -61,8 +72,12 @@ pub(crate) struct Spares<D: Disk> {
     wanted_bytes: u64,
     /// How its room is to be taken.
     room: Room,
-    /// The last attempt failed, and nothing is ready.
+    /// The last attempt found no room, and nothing is ready.
     full: bool,
+    /// Why the last attempt failed, if not for want of room. Reported once for each reason.
+    failure: Option<String>,
+    /// The failure has not been reported yet.
+    failure_is_news: bool,
     worker: Option<Worker>,
 }
 
@@ -74,7 +89,18 @@ impl<D: Disk> Spares<D> {
             SpareMode::Thread => Some(Worker::start(disk.clone())?),
         };
         let (ready, room) = (VecDeque::new(), Room::Filled);
-        Ok(Self { disk, wal_dir, ready, next_name: 0, wanted_bytes: 0, room, full: false, worker })
+        Ok(Self {
+            disk,
+            wal_dir,
+            ready,
+            next_name: 0,
+            wanted_bytes: 0,
+            room,
+            full: false,
+            failure: None,
+            failure_is_news: false,
+            worker,
+        })
     }
 
     /// Asks for a next segment of `bytes`, with room of that kind. Starts preparing it, if there is
@@ -96,8 +122,8 @@ impl<D: Disk> Spares<D> {
     }
 
     /// Looks at what the thread has done, or (without one) does it. `Some` when the disk has become
-    /// full, or has room again.
-    pub(crate) fn poll(&mut self) -> Option<bool> {
+    /// full or has room again, and when an attempt failed for another reason.
+    pub(crate) fn poll(&mut self) -> Option<SpareNews> {
         let was_full = self.full;
         if let Some(worker) = &mut self.worker {
             match worker.results.try_recv() {
@@ -116,7 +142,13 @@ impl<D: Disk> Spares<D> {
         if !self.ready.is_empty() {
             self.full = false;
         }
-        (self.full != was_full).then_some(self.full)
+        if self.full != was_full {
+            return Some(SpareNews::Full(self.full));
+        }
+        std::mem::take(&mut self.failure_is_news)
+            .then(|| self.failure.clone())
+            .flatten()
+            .map(SpareNews::Failed)
     }
 
     /// A spare of at least `bytes`: one that is ready, or a new one with reserved room. The log
@@ -170,11 +202,16 @@ impl<D: Disk> Spares<D> {
                 if let Some(worker) = &mut self.worker {
                     worker.busy = false;
                 }
-                self.full = false;
+                (self.full, self.failure) = (false, None);
                 self.ready.push_back(spare);
             }
             // The thread goes on trying.
-            Err(_) => self.full = self.ready.is_empty(),
+            Err(error) if is_full(&error) => (self.full, self.failure) = (self.ready.is_empty(), None),
+            Err(error) => {
+                let reason = Some(error.to_string());
+                (self.full, self.failure_is_news) = (false, self.failure_is_news || self.failure != reason);
+                self.failure = reason;
+            }
         }
     }
 

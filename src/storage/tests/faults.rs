@@ -66,6 +66,27 @@ fn full_disk_is_reported_before_the_log_needs_the_room_and_again_when_there_is_r
 }
 
 #[test]
+fn segment_that_cannot_be_prepared_is_reported_with_its_reason_and_is_no_full_disk() {
+    let (disk, mut storage) = opened();
+    let count = segments(&disk).len();
+    let (mut index, mut events) = (2, Vec::new());
+    while segments(&disk).len() == count {
+        // The segment that is ready is taken, and the one after it cannot be made.
+        disk.fail(FaultKind::Create, "spare", 0, ErrorKind::PermissionDenied);
+        events = write(&mut storage, vec![entries(index, index, 1, 3000)]).unwrap();
+        index += 1;
+    }
+    let [StorageEvent::Durable { .. }, StorageEvent::SegmentNotReady { reason }] = &events[..] else {
+        panic!("{events:?}");
+    };
+    assert!(reason.contains("permission denied"), "{reason}");
+    disk.clear_faults();
+    let mut events = Vec::new();
+    storage.idle(&mut events).unwrap();
+    assert!(events.is_empty(), "it is there now: {events:?}");
+}
+
+#[test]
 fn segment_that_cannot_be_had_is_fatal_in_a_batch_and_nothing_acknowledged_is_lost() {
     let (disk, mut storage) = opened();
     disk.set_capacity(Some(disk.used_bytes()));
