@@ -10,7 +10,6 @@ use crate::node::handle::{ClientCall, Control, MembershipView};
 use crate::node::inbox::{Batch, Inbox};
 use crate::node::options::NodeExit;
 use crate::node::storage_workers::{LogJob, SnapshotJob, SnapshotQueues, StorageNews};
-use crate::node::timer::Timer;
 use crate::peer::address_book::Directory;
 use crate::peer::discovery::Discovery;
 use crate::peer::incoming::PeerBatch;
@@ -20,6 +19,7 @@ use crate::raft::{ClusterId, LogIndex, Membership, NodeId, RoleName, StoreId, Ti
 use crate::replica::{
     ClientError, ClientReply, ClientRequest, Event, Notice, Replica, ReplicaConfig, RequestId, StorageRequest,
 };
+use crate::runtime::timer::Timer;
 use crate::runtime::work::WorkQueue;
 use crate::runtime::{Env, Metrics, NodeStatus, watch};
 use std::collections::BTreeSet;

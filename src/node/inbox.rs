@@ -2,10 +2,10 @@
 
 use crate::node::handle::{ClientCall, Control};
 use crate::node::storage_workers::StorageNews;
-use crate::node::timer::Timer;
 use crate::peer::discovery::Discovery;
 use crate::peer::incoming::PeerBatch;
 use crate::runtime::Env;
+use crate::runtime::timer::Timer;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;

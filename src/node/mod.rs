@@ -3,8 +3,8 @@
 //! # Code map
 //! - `start` puts the parts together; `options` says how, `handle` is what others in the process
 //!   hold.
-//! - `driver` is the one task around the replica, with `inbox`, `clients` and `timer`; `absorb` is
-//!   its move into another cluster.
+//! - `driver` is the one task around the replica, with `inbox` and `clients`; `absorb` is its
+//!   move into another cluster.
 //! - `storage_workers`: the disk, on threads of its own.
 //! - `service`, `join`, `join_turns`, `announce`: what membership needs of other nodes, and answers
 //!   to their questions.
@@ -27,7 +27,6 @@ mod options;
 mod service;
 mod start;
 mod storage_workers;
-mod timer;
 
 pub use crate::peer::JoinError;
 pub use crate::runtime::NodeStatus;

@@ -8,8 +8,10 @@ use crate::peer::hello::{Answer, Hello, PING_MICROS};
 use crate::peer::options::TransportOptions;
 use crate::raft::NodeId;
 use crate::replica::PeerMessage;
+use crate::runtime::timer::Timer;
 use crate::runtime::{Env, Metrics, until};
 use std::collections::BTreeSet;
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -167,6 +169,8 @@ impl<E: Env> Link<E> {
         let mut messages: Vec<Queued> = Vec::new();
         let mut buffer = Vec::new();
         let mut unexpected = [0];
+        let mut ping = Timer::new(self.env.clone());
+        let mut ping_at = self.env.now().plus(PING_MICROS);
         loop {
             for message in messages.drain(..) {
                 encode_frame(&mut buffer, |out| message.message.encode(out));
@@ -179,16 +183,17 @@ impl<E: Env> Link<E> {
                     }
                 }
             }
-            if !buffer.is_empty()
-                && let Err(error) = self.write(&mut stream, &buffer).await
-            {
-                return End::Broken(format!("the connection broke: {error}"));
+            if !buffer.is_empty() {
+                if let Err(error) = self.write(&mut stream, &buffer).await {
+                    return End::Broken(format!("the connection broke: {error}"));
+                }
+                ping_at = self.env.now().plus(PING_MICROS);
             }
             buffer.clear();
             if buffer.capacity() > BUFFER_BYTES_KEPT {
                 buffer = Vec::new();
             }
-            let ping = self.env.sleep_until(self.env.now().plus(PING_MICROS));
+            ping.set(Some(ping_at));
             tokio::select! {
                 biased;
                 count = self.queue.recv_many(&mut messages, MESSAGES_AT_ONCE) => {
@@ -196,7 +201,11 @@ impl<E: Env> Link<E> {
                         return End::Closed;
                     }
                 }
-                () = ping => encode_frame(&mut buffer, |_| {}),
+                () = poll_fn(|context| ping.poll(context)) => {
+                    if ping.is_due(self.env.now()) {
+                        encode_frame(&mut buffer, |_| {});
+                    }
+                }
                 // The peer says nothing after its answer: whatever can be read here is its end.
                 read = stream.read(&mut unexpected) => {
                     return End::Broken(match read {

@@ -5,7 +5,8 @@
 //! - [`Env`] is all that a node needs of its surroundings; `tokio_env` is the one for production.
 //! - `work`: synchronous work with a queue and a thread of its own; `work_task`: the same as a
 //!   task.
-//! - `watch`: one value that changes. `door`: counts connections, for both ports.
+//! - `timer`: a deadline that moves often. `watch`: one value that changes. `door`: counts
+//!   connections, for both ports.
 //! - `metrics`: counters and histograms; `status`: what a node says of itself.
 //!
 //! # Absences
@@ -15,6 +16,7 @@ pub(crate) mod door;
 mod env;
 mod metrics;
 mod status;
+pub(crate) mod timer;
 mod tokio_env;
 pub(crate) mod watch;
 pub mod work;

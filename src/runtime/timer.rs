@@ -1,16 +1,16 @@
-//! The driver's one timer: when the replica wants to be woken.
+//! A timer for a task that puts its deadline off with nearly everything it does.
 
 use crate::raft::Time;
-use crate::runtime::Env;
+use crate::runtime::env::Env;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 /// A timer that is moved far more often than it goes off.
 ///
-/// Nearly every batch puts the replica's next deadline off by a little. The timer underneath is not
-/// moved then. It goes off early, which costs one look at the clock; moving it each time would cost
+/// Nearly every batch puts the replica's next deadline off by a little, and nearly every write a
+/// link's next ping. The timer underneath is not moved then. It goes off early, which costs one look at the clock; moving it each time would cost
 /// more.
-pub(super) struct Timer<E> {
+pub(crate) struct Timer<E> {
     env: E,
     wanted: Option<Time>,
     armed: Option<(Time, Sleep)>,
@@ -20,12 +20,12 @@ type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl<E: Env> Timer<E> {
     /// A timer that does not go off.
-    pub(super) fn new(env: E) -> Self {
+    pub(crate) fn new(env: E) -> Self {
         Self { env, wanted: None, armed: None }
     }
 
     /// When it goes off.
-    pub(super) fn set(&mut self, at: Option<Time>) {
+    pub(crate) fn set(&mut self, at: Option<Time>) {
         self.wanted = at;
         if let Some(at) = at
             && self.armed.as_ref().is_none_or(|(armed, _)| at < *armed)
@@ -35,12 +35,12 @@ impl<E: Env> Timer<E> {
     }
 
     /// Whether the time has come.
-    pub(super) fn is_due(&self, now: Time) -> bool {
+    pub(crate) fn is_due(&self, now: Time) -> bool {
         self.wanted.is_some_and(|at| at <= now)
     }
 
     /// Ready at the time that was set, or earlier; set it again then.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some((_, sleep)) = &mut self.armed else { return Poll::Pending };
         let polled = sleep.as_mut().poll(context);
         if polled.is_ready() {
