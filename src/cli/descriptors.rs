@@ -5,8 +5,8 @@ use tracing::{debug, warn};
 
 /// For the log, snapshots, listeners, standard streams and what the runtime needs.
 const OWN: u64 = 64;
-/// Connections on the raft port, at most and at least: a few for each member, and those that are
-/// turned away.
+/// Descriptors for the raft port, at most and at least: a few for each member, and for callers that
+/// are turned away.
 const RAFT_MAX: u64 = 1024;
 const RAFT_MIN: u64 = 16;
 /// The raft port gets one descriptor in this many.

@@ -1,9 +1,10 @@
 //! Encoding primitives: little-endian integers, length-prefixed bytes, checksums, limits.
 //!
 //! The lowest floor. It knows no type of the layers above: each of them encodes itself with these
-//! words on its own floor. Hot formats (entries, messages, records) are written by hand so that
-//! their bytes can be drawn in docs; rarely written structures (membership, snapshot metadata,
-//! identity) go through [`to_bytes`] and [`from_bytes`], which keep bincode behind one door.
+//! words on its own floor. Hot formats (entries, messages, records) are written by hand, so that
+//! their bytes can be drawn in docs. Structures that are written rarely (membership, snapshot
+//! metadata, identity) go through [`to_bytes`] and [`from_bytes`], which keep bincode behind one
+//! door.
 //!
 //! Bytes from a disk, a peer or a client never panic here: every read is bounded and returns
 //! [`DecodeError`].

@@ -8,8 +8,8 @@
 //! - A value with only one writer: the writer comes before each get of it. So the get cannot come
 //!   before the writer's call, nor the writer after the first return of a get; and a writer of
 //!   unknown outcome whose value was read did happen.
-//! - What is left of unknown outcome writes a value that others write too (a delete, mostly). It is
-//!   a *supply*: the search may use it to explain a get, or not.
+//! - The other writes of unknown outcome write a value that others write too (a delete, mostly).
+//!   Such a write is a *supply*: the search may use it to explain a get, or not.
 
 use crate::history::operation::{Kind, Operation};
 use alloc::collections::BTreeMap;

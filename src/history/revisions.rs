@@ -1,8 +1,8 @@
 //! The store's revisions as clients observed them, over all keys.
 //!
-//! A revision numbers one mutation of the whole store. So no two sets share one; a get that saw a
-//! revision saw that set; and what is called after a revision has been observed can only make later
-//! ones, and see none earlier of the same key.
+//! A revision numbers one mutation of the whole store. So no two sets share one. A get that saw a
+//! revision saw that set. An operation that is called after a revision has been observed can only
+//! make later ones, and sees no earlier one of the same key.
 
 use crate::history::explain::Violation;
 use crate::history::operation::{Kind, Operation};
@@ -10,7 +10,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// Checks the revisions that were observed; those that were not cannot be wrong.
+/// Checks the revisions that were observed. A revision that was not observed cannot be wrong.
 pub(in crate::history) fn check_revisions(operations: &[Operation]) -> Result<(), Violation> {
     check_identity(operations)?;
     check_order(operations)

@@ -178,8 +178,8 @@ impl<'a> Search<'a> {
         self.place_all(|search, index| search.is_silent(index));
     }
 
-    /// Gives places to those that may come next and are `wanted`. None of them hinders another:
-    /// that one may come next does not end when others come before it.
+    /// Gives places to the operations that may come next and are `wanted`. None of them hinders
+    /// another: an operation that may come next still may after the others.
     fn place_all(&mut self, wanted: impl Fn(&Self, usize) -> bool) {
         let horizon = self.horizon();
         for index in self.first..self.problem.items.len() {
@@ -289,7 +289,7 @@ impl<'a> Search<'a> {
                 .take_while(|index| self.problem.items[*index].call <= horizon)
                 .filter(|index| !self.placed[*index])
         };
-        // Those whose get waits come first, then those that return first.
+        // Writes whose get waits come first, then those that return first.
         let mut writes: Vec<(bool, u64, usize)> = Vec::new();
         let mut awaited: Vec<ValueId> = next()
             .map(|index| self.problem.items[index])

@@ -1,8 +1,8 @@
 //! An ordered map from keys to versioned values, made for a store that is captured often: a B-tree
 //! whose nodes are shared between captures and copied when they are written (`clone` is O(1)).
 //!
-//! A leaf packs its keys into one allocation and its small values into another, and an inner node
-//! its separators: a small pair costs a dozen bytes beside its own, and a search within a node
+//! A leaf packs its keys into one allocation and its small values into another; an inner node packs
+//! its separators. So a small pair costs a dozen bytes beside its own, and a search within a node
 //! stays within a few lines of the cache. A large value has an allocation of its own, so that
 //! neither a write beside it nor a reader copies it.
 
@@ -29,7 +29,8 @@ enum Node {
 
 #[derive(Clone, Debug)]
 struct Inner {
-    /// The one at `i` is not above the keys of `children[i + 1]`, and above those of `children[i]`.
+    /// The separator at `i` is above all keys of `children[i]`, and not above those of
+    /// `children[i + 1]`.
     separators: Separators,
     children: Vec<Node>,
 }

@@ -1,9 +1,9 @@
 //! The driver: feeds one replica with what comes in, and carries out what it wants. It has no rule
 //! of its own.
 //!
-//! One task, one loop. Everything that waits is taken in at once (news of the storage first, then
-//! peers, then clients), and settled once: so one sync, one write to each peer and one look at the
-//! clock serve all of it.
+//! One task, one loop. The driver takes in everything that waits at once (news of the storage
+//! first, then peers, then clients), and settles it once. So one sync, one write to each peer and
+//! one look at the clock serve all of it.
 
 use crate::node::clients::{Clients, Waiting};
 use crate::node::handle::{ClientCall, Control, MembershipView};

@@ -241,7 +241,7 @@ impl<E: Env> Joiner<E> {
         }
     }
 
-    /// Adds the member as a learner that is promoted when it has caught up, in the place of those
+    /// Adds the member as a learner that is promoted when it has caught up. It replaces the members
     /// of the same name.
     async fn propose(&self, member: Member) -> Result<NodeId, JoinError> {
         let give_up = self.env.now().plus(self.timings.patience_micros);

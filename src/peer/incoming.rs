@@ -342,10 +342,9 @@ impl Receiver {
                 // An empty frame: the peer says that it lives.
                 continue;
             }
-            // What is decoded shares the bytes that it is decoded from, and entries live in the log
-            // for long: they get an allocation of their message's size, once for all of a message.
-            // A log releases its entries in order, so an entry that stays keeps at most the bytes
-            // of one append.
+            // A decoded message shares the bytes that it is decoded from, and entries live in the
+            // log for long. So each message gets one allocation of its own size. A log releases its
+            // entries in order, so an entry that stays keeps at most the bytes of one append.
             let message =
                 PeerMessage::decode(Bytes::copy_from_slice(&frame)).map_err(|error| error.to_string())?;
             if message.from() != self.from || message.to() != self.to {

@@ -206,7 +206,8 @@ impl<E: Env> Link<E> {
                         encode_frame(&mut buffer, |_| {});
                     }
                 }
-                // The peer says nothing after its answer: whatever can be read here is its end.
+                // The peer sends nothing after its answer, so anything that can be read here ends
+                // the connection.
                 read = stream.read(&mut unexpected) => {
                     return End::Broken(match read {
                         Ok(0) => "the peer closed the connection".to_owned(),

@@ -10,12 +10,12 @@ impl Raft {
     /// Sets the clock back to `now`, and forgets how this state came about.
     ///
     /// Everything on record counts as having happened at `now`, and deadlines are an election
-    /// timeout ahead; but a follower has heard nothing from its leader for that long, so that it
-    /// never holds to one (which only keeps it from doing things). The generator of timeouts starts
-    /// over. Writes are counted from the oldest that is not durable, also in `writes`, which are
-    /// those handed out and not durable. How often and in what order messages were made that wait
-    /// for writes is forgotten too: where they go, messages arrive in any order, and any number of
-    /// times.
+    /// timeout ahead. Only a follower has heard nothing from its leader for that long: so it never
+    /// holds to a leader, which would only keep it from doing things. The generator of timeouts
+    /// starts over. Writes are counted from the oldest that is not durable, also in `writes`, which
+    /// are those handed out and not durable. How often and in what order messages were made that
+    /// wait for writes is forgotten too: where they go, messages arrive in any order, and any
+    /// number of times.
     ///
     /// # Panics
     /// If `now` is less than an election timeout, or snapshots, transfers of leadership or reads

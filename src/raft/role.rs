@@ -70,7 +70,7 @@ pub(in crate::raft) struct Candidate {
 /// A leader's state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Leader {
-    /// Every other member, and those that just left.
+    /// Every other member, and members that have just left.
     pub(in crate::raft) peers: BTreeMap<NodeId, Peer>,
     /// The last session given to a relation with a peer; never used twice within the term.
     pub(in crate::raft) last_session: Session,

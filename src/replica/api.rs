@@ -241,7 +241,7 @@ pub struct Actions {
     pub wake_at: Option<Time>,
 }
 
-/// Something that happened, for those who watch.
+/// Something that happened, for logs, metrics and simulations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// Role, term or leader are new.

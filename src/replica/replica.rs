@@ -256,9 +256,9 @@ impl Replica {
         &self.raft
     }
 
-    /// Whether this is a cluster of one that never took a client's write with an effect (committed
-    /// or not), a change of membership, or a reservation: only such a node may be absorbed by
-    /// another cluster.
+    /// Whether this is a cluster of one that never took a write with an effect (committed or not),
+    /// a change of membership, or a reservation. Only such a node may be absorbed by another
+    /// cluster.
     #[must_use]
     pub fn is_pristine(&self) -> bool {
         let membership = self.raft.membership();

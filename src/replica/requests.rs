@@ -141,9 +141,9 @@ impl Replica {
         }
     }
 
-    /// A forward for a term that this node does not lead. Refusing promises that nothing of it was
-    /// or will be appended in that term; if this node may have led it and appended a first copy, it
-    /// keeps silent, and the outcome of the origin's writes is unknown.
+    /// A forward for a term that this node does not lead. A refusal promises that nothing of it was
+    /// or will be appended in that term. If this node may have led the term and appended a first
+    /// copy, it keeps silent, and the outcome of the origin's writes is unknown.
     fn refuse_late_forward(&mut self, forward: &Forward) {
         let led_in_an_earlier_life = forward.term <= self.first_term;
         if let Some(from) = self.origins.maybe_proposed(forward)

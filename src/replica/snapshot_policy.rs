@@ -17,8 +17,8 @@ pub(in crate::replica) struct SnapshotPolicy {
     pub(in crate::replica) store_keys: u64,
     /// The snapshot that is being written. One at most.
     pub(in crate::replica) saving: Option<Saving>,
-    /// The newest snapshot, if it cannot be read: another one takes its place, whatever the log has
-    /// grown by.
+    /// The newest snapshot, if it cannot be read. Another one replaces it, even if the log has not
+    /// grown enough.
     pub(in crate::replica) unreadable: Option<LogId>,
     /// A member needs a newer snapshot than the newest one here.
     pub(in crate::replica) wanted: bool,

@@ -29,8 +29,8 @@ fn pause_micros(failures: u32) -> u64 {
 
 impl Replica {
     /// Begins a snapshot when the log has grown enough, or the newest one cannot be read. While one
-    /// is being sent to a member, the next is put off for a while: two files are kept, and if
-    /// snapshots came faster than a transfer, it would start over each time.
+    /// is being sent to a member, the next is put off for a while. Two files are kept, so if
+    /// snapshots came faster than a transfer, the transfer would start over each time.
     pub(in crate::replica) fn maybe_save_snapshot(&mut self) {
         if let Some(retry_at) = self.policy.retry_at {
             if self.now < retry_at {

@@ -28,10 +28,11 @@ const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 
 /// A data directory, open and locked.
 ///
-/// What the driver does: [`Storage::open`] (slow: it reads and rewrites), then [`Storage::handle`]
-/// with all the requests that wait, again and again; [`Storage::idle`] once after nothing has come
-/// for some milliseconds, and about every second after that (it also watches for room on a full
-/// disk); [`Storage::close`] at the end. An error of any of these is final: the node has to stop.
+/// The driver calls [`Storage::open`] first, which is slow: it reads and rewrites. Then it calls
+/// [`Storage::handle`] with all the requests that wait, again and again. After some milliseconds
+/// without a request it calls [`Storage::idle`] once, and then about every second (that also
+/// watches for room on a full disk). At the end it calls [`Storage::close`]. An error of any of
+/// these is final: the node has to stop.
 pub struct Storage<D: Disk> {
     disk: D,
     options: StorageOptions,
@@ -159,9 +160,9 @@ impl<D: Disk> Storage<D> {
         Ok(())
     }
 
-    /// To be called after a short time without requests: writes the witness of the last batch, if
-    /// it has none or if more is known to be committed than the log says, and looks after the
-    /// disk's room.
+    /// To be called after a short time without requests. Writes the witness of the last batch if it
+    /// has none, or if the commit index is beyond the one in the log, and looks whether the disk
+    /// has room.
     ///
     /// # Errors
     /// As [`Self::handle`].

@@ -13,9 +13,9 @@ use crate::storage::spare::{Room, SpareNews, Spares};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-/// Where batches are larger than this in the mean, a segment's room is reserved and not filled with
-/// zeros: a sync over reserved blocks costs some 60 µs more, a 64 KiB batch takes longer than that
-/// to write.
+/// If batches are larger than this in the mean, the room of a segment is reserved, and not filled
+/// with zeros. A sync over reserved blocks costs some 60 µs more, but a 64 KiB batch takes longer
+/// than that to write.
 const FILL_BATCH_BYTES_MAX: u64 = 128 << 10;
 
 /// After so many batches in a row that are no larger than that, they are small again.
@@ -157,8 +157,7 @@ impl<D: Disk> Log<D> {
     ///
     /// # Panics
     /// If entries are not contiguous with each other and the log, a term goes back, a vote changes,
-    /// or what is known to be committed is truncated: a bug of the core that must not reach the
-    /// disk.
+    /// or a committed entry is truncated. Each is a bug of the core that must not reach the disk.
     pub(crate) fn stage(&mut self, records: &LogRecords) {
         let staged = &mut self.staged;
         if let Some(hard_state) = records.hard_state {

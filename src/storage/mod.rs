@@ -7,7 +7,7 @@
 //!
 //! # Code map
 //! - [`Storage`] opens a data directory and carries requests out: [`Storage::open`], then
-//!   [`Storage::handle`] with whatever waits, [`Storage::idle`] when nothing does,
+//!   [`Storage::handle`] with the requests that wait, [`Storage::idle`] when there are none,
 //!   [`Storage::close`] at the end.
 //! - `sector` → `batch`, `record` → `segment` → `scan`: the bytes of the log, from the inside out.
 //! - `replay`, `recovery`: what the log says at start, and whether its end is torn or damaged.

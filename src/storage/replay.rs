@@ -86,9 +86,9 @@ impl Replay {
         }
     }
 
-    /// A snapshot that the log agrees with leaves the log as it is (Raft figure 13, step 6: entries
-    /// that follow are kept); one that it does not reach, or contradicts, replaces it whole (step
-    /// 7).
+    /// If the log agrees with a snapshot, it stays as it is (Raft figure 13, step 6: entries that
+    /// follow are kept). If the log does not reach the snapshot, or contradicts it, the snapshot
+    /// replaces the whole log (step 7).
     fn mark(&mut self, meta: SnapshotMeta) {
         let at = meta.last.index;
         let held = at > self.start && at <= self.last_index();

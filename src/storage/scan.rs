@@ -136,7 +136,8 @@ pub(crate) fn scan_segment(
     Ok(end)
 }
 
-/// The batches from byte `from` on that are whole by themselves, whatever stands between them.
+/// The batches from byte `from` on that are whole by themselves, even if damage stands between
+/// them.
 pub(crate) fn salvage(file: &[u8], header: &SegmentHeader, from: u64) -> Vec<Batch> {
     let sectors = Sectors { file, life: header.life(), former: header.former() };
     let heads = sectors.written(from).filter(|(_, place)| *place == Place::Head);

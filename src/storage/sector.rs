@@ -1,9 +1,9 @@
 //! The smallest unit of the log: a 512-byte sector that says to which life of its file it belongs.
 //!
-//! A disk writes sectors whole or not at all, and in any order before a sync. Each sector of the
-//! log therefore starts with a stamp that only this life of the file, at this place, gives it: a
-//! sector that was never written since the file was put to use shows that it was not, and a sector
-//! written to the wrong place shows that too.
+//! A disk writes sectors whole or not at all, and in any order before a sync. So each sector of the
+//! log starts with a stamp that depends on this life of the file and on the place. A sector that
+//! was not written in this life has another stamp, and so has a sector that was written to the
+//! wrong place.
 
 /// What a disk writes whole or not at all.
 pub(crate) const SECTOR_BYTES: usize = 512;

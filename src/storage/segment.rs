@@ -163,9 +163,8 @@ pub(crate) fn segment_sequence(name: &Path) -> Option<u64> {
     if digits.len() == 20 { digits.parse().ok() } else { None }
 }
 
-/// Length of a segment that starts with `used` bytes: the first segments of a log are small, so
-/// that a node starts fast, and each is twice as long as what it starts with until `segment_bytes`
-/// is reached.
+/// Length of a segment that starts with `used` bytes. The first segments of a log are small, so
+/// that a node starts fast. Each is twice as long as what it starts with, up to `segment_bytes`.
 pub(crate) fn capacity_for(used: u64, segment_bytes: u64) -> u64 {
     const FIRST_BYTES: u64 = 1 << 20;
     const ROOM_BYTES: u64 = 64 << 10;

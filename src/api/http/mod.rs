@@ -1,10 +1,10 @@
 //! The HTTP API: three endpoints compatible with the original, and those that operators need.
 //!
-//! `server` accepts and looks after connections, `connection` drives one, `route` hands each
-//! request to the handler of its path (`set`, `get`, `join`, `status`, `health`, `help`), `body`
-//! and `query` take requests apart, `answer` puts answers together, `origin` refuses what a page in
-//! a browser was made to send, `sending` hands them out in pieces, `budget` bounds the memory of
-//! all of it.
+//! `server` accepts and looks after connections, and `connection` drives one. `route` hands each
+//! request to the handler of its path (`set`, `get`, `join`, `status`, `health`, `help`). `body`
+//! and `query` take requests apart, and `answer` puts answers together. `origin` refuses requests
+//! that a page in a browser was made to send. `sending` hands answers out in pieces, and `budget`
+//! bounds the memory of all of it.
 //!
 //! What is not here: timers of tokio or of hyper. Time-outs of connections are found by one sweep a
 //! second over all of them, which costs a request two atomic stores instead of two timers.

@@ -26,8 +26,8 @@ pub(in crate::cli) struct Child {
     /// Where this life's part of the log begins, bytes: earlier lives have theirs before it.
     log_from: u64,
     process: tokio::process::Child,
-    /// Its end, in whatever way, tells the node to stop. Held here: waiting for a process closes
-    /// the pipe it still has.
+    /// When this pipe ends, the node stops. Held here, because waiting for a process closes the
+    /// pipe that it still has.
     _stdin: Option<ChildStdin>,
     /// Its end has been seen.
     ended: bool,

@@ -1,8 +1,8 @@
 //! `dev`: a cluster of real processes on this machine.
 //!
-//! Each node is this same program, in a process group of its own (so that Ctrl-C reaches `dev`
-//! alone, which then stops them in order) and with a pipe as standard input: when `dev` is gone,
-//! however it went, the pipe ends and they stop.
+//! Each node is this same program. It has a process group of its own, so that Ctrl-C reaches `dev`
+//! alone, which then stops the nodes in order. Its standard input is a pipe. When `dev` is gone,
+//! for any reason, the pipe ends, and the nodes stop.
 
 mod child;
 pub(in crate::cli) mod commands;

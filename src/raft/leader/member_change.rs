@@ -61,8 +61,8 @@ impl Raft {
 
 impl Shared {
     /// Whether a membership may be appended: none is pending, and the leader has committed in its
-    /// term (a leader that has not may not know of a predecessor's: the bug of the single-server
-    /// change, 2015).
+    /// term. A leader that has not may not know of a membership that its predecessor committed (the
+    /// bug of the single-server change, 2015).
     fn may_change(&self, leader: &Leader) -> bool {
         self.commit_index >= leader.term_start && self.configurations.latest().0.index <= self.commit_index
     }

@@ -51,7 +51,7 @@ impl Raft {
 }
 
 impl Shared {
-    /// The voter with the most entries among those that could take over.
+    /// The voter with the most entries among the voters that could take over.
     fn most_advanced(&self, leader: &Leader) -> Option<NodeId> {
         let able = leader.peers.iter().filter(|(id, peer)| self.can_take_over(**id, peer));
         able.max_by_key(|(id, peer)| (peer.match_index, core::cmp::Reverse(**id))).map(|(id, _)| *id)

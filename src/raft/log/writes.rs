@@ -259,10 +259,10 @@ impl Writes {
 
 #[cfg(feature = "model")]
 impl Writes {
-    /// Counts the writes from the oldest that is not durable, as if they had been handed out at
-    /// `now`, and forgets how often and in what order messages were made that wait: each is left
-    /// once, where it leaves first. What was the newest durable write is [`WriteSequence::ZERO`]
-    /// now.
+    /// Numbers the writes from the oldest that is not durable, as if they had been handed out at
+    /// `now`. Forgets how often and in what order the messages that wait were made: each stays
+    /// once, at the place where it leaves first. What was the newest durable write is
+    /// [`WriteSequence::ZERO`] now.
     pub(in crate::raft) fn recount(&mut self, now: Time) -> WriteSequence {
         let durable = core::mem::replace(&mut self.durable, WriteSequence::ZERO);
         self.issued = self.issued.after(durable);
@@ -276,9 +276,9 @@ impl Writes {
         let text = |held: &Held| alloc::format!("{:?}", held.message);
         self.held.sort_by_cached_key(|held| (text(held), held.after));
         self.held.dedup_by(|later, first| later.message == first.message);
-        // Acknowledgements first: behind anything else, the next one does not become one with the
-        // newest of them, so that whatever order they were made in, all that would leave does
-        // leave, and perhaps one more.
+        // Acknowledgements come first. Behind another message, the next acknowledgement is not
+        // merged with the newest of them. So in any order in which they were made, all that would
+        // leave does leave, and perhaps one more.
         let is_accepted = |held: &Held| matches!(held.message.body, Body::AppendAccepted { .. });
         self.held.sort_by_key(|held| (!is_accepted(held), held.after));
         durable

@@ -230,7 +230,7 @@ impl Membership {
         id < self.next_member_id && !self.members.contains_key(&id)
     }
 
-    /// Drops the descriptions of those that are neither voter nor learner, and forgets that they
+    /// Drops the descriptions of nodes that are neither voter nor learner, and forgets that they
     /// were to be replaced.
     fn forget_strangers(&mut self) {
         let Self { voters, outgoing, learners, members, .. } = self;

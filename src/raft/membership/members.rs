@@ -35,11 +35,11 @@ pub enum Promotion {
 
 /// A configuration of the cluster (Raft §6, Dissertation §4.3).
 ///
-/// Invariants, checked by [`Membership::validate`]: `voters` and `outgoing` are not empty;
-/// `members` are exactly the voters, outgoing voters and learners, at most
-/// [`MEMBERS_MAX`](crate::raft::MEMBERS_MAX); learners are in no voter set; those to be replaced
-/// are members; `next_member_id` is above every id ever used; names and stores are unique (but for
-/// the name of a member that is being replaced by one of the same name).
+/// Invariants, checked by [`Membership::validate`]: `voters` and `outgoing` are not empty.
+/// `members` are exactly the voters, the outgoing voters and the learners, at most
+/// [`MEMBERS_MAX`](crate::raft::MEMBERS_MAX). Learners are in no voter set. Members that a learner
+/// is to replace are members. `next_member_id` is above every id ever used. Names and stores are
+/// unique, except the name of a member that one of the same name replaces.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Membership {
     /// The voters (in the joint state: of the incoming configuration, C_new).
