@@ -1,8 +1,9 @@
 //! A simulated disk: what a program sees (the page cache), and what a power loss would leave.
 //!
-//! Every sector of 512 bytes that was written and not synced may survive a power loss or not, each for itself; so may
-//! every change of a directory. Sectors are atomic. A failed fsync leaves what Linux leaves: the pages are marked clean, so
-//! that a second fsync succeeds without having written anything.
+//! Every sector of 512 bytes that was written and not synced may survive a power loss or not, each
+//! for itself; so may every change of a directory. Sectors are atomic. A failed fsync leaves what
+//! Linux leaves: the pages are marked clean, so that a second fsync succeeds without having written
+//! anything.
 
 use crate::content::Content;
 use infinitystore::storage::{Disk, DiskFile};
@@ -48,7 +49,7 @@ pub struct DiskFaults {
     pub fail_write: bool,
     /// The next write lands one block further on.
     pub misdirect: bool,
-    /// The next write that fails leaves so many bytes of itself.
+    /// The next write that fails leaves this many of its bytes.
     pub keeps: usize,
     /// The next write lands one block before its place.
     pub misdirect_back: bool,
@@ -58,12 +59,12 @@ pub struct DiskFaults {
     pub fail_read: bool,
     /// The next change of a directory fails, or its sync.
     pub fail_name: bool,
-    /// After so many more operations the power is gone: every operation fails.
+    /// After this many more operations the power is gone: every operation fails.
     pub operations_left: Option<u32>,
 }
 
 impl DiskFaults {
-    /// What strikes once, and has not yet, does not any more.
+    /// Switches off the faults that strike once and have not struck yet.
     pub const fn forget_single(&mut self) {
         (self.fail_sync, self.fail_write, self.keeps) = (false, false, 0);
         (self.misdirect, self.misdirect_back, self.lose_write) = (false, false, false);
@@ -168,8 +169,8 @@ impl SimDisk {
         self.lock_state().faults != DiskFaults::default()
     }
 
-    /// The machine stops: an acknowledged write is lost only if something durable tells of it; otherwise it is put
-    /// back. Whether one is lost.
+    /// The machine stops: an acknowledged write is lost only if something durable tells of it;
+    /// otherwise it is put back. Whether one is lost.
     pub fn settle_lost_write(&self) -> bool {
         let mut state = self.lock_state();
         let Some(lost) = state.lost.take() else { return false };
@@ -188,7 +189,8 @@ impl SimDisk {
         self.lock_state().faults.full
     }
 
-    /// The process died: locks are free, files stay as the page cache has them, unsynced as they are.
+    /// The process died: locks are free, files stay as the page cache has them, unsynced as they
+    /// are.
     pub fn process_died(&self) {
         let mut state = self.lock_state();
         state.locks.clear();
@@ -252,13 +254,14 @@ impl SimDisk {
         Self { state: Arc::new(Mutex::new(copy)) }
     }
 
-    /// What `copy` holds takes the place of everything. Not while a process has files open here.
+    /// Replaces everything by the content of `copy`. Not while a process has files open here.
     pub fn put_back(&self, copy: Self) {
         let copy = std::mem::take(&mut *copy.lock_state());
         *self.lock_state() = copy;
     }
 
-    /// Flips one bit of a file whose path contains `part`, in the cache and on disk; `None` if there is no such file.
+    /// Flips one bit of a file whose path contains `part`, in the cache and on disk; `None` if
+    /// there is no such file.
     pub fn rot(&self, part: &str, rng: &mut SmallRng) -> Option<Rot> {
         let mut state = self.lock_state();
         let candidates: Vec<(PathBuf, Inode)> = state
@@ -295,7 +298,7 @@ impl SimDisk {
         self.lock_state().faults.operations_left == Some(0)
     }
 
-    /// Whether a file is called that, in whatever directory, as the page cache has it.
+    /// Whether a file in any directory has that name, as the page cache has it.
     #[must_use]
     pub fn has_file(&self, name: &str) -> bool {
         let state = self.lock_state();
@@ -319,7 +322,8 @@ impl SimDisk {
             files: state.cached.files.len() as u64,
             snapshots: state.cached.files.keys().filter(is_snapshot).count() as u64,
             torn: state.cached.files.keys().filter(is_torn).count() as u64,
-            // A file that was removed frees its room, although the disk may still bring it back after a power loss.
+            // A file that was removed frees its room, although the disk may still bring it back
+            // after a power loss.
             bytes: linked.map(|content| content.len() as u64).sum(),
             handles: state.handles,
         }
@@ -341,7 +345,8 @@ impl SimDisk {
         names.map(|name| name.to_string_lossy().into_owned()).collect()
     }
 
-    /// Names of its files, as [`Self::names`], if any has changed since they were asked for in this way.
+    /// Names of its files, as [`Self::names`], if any has changed since they were asked for in this
+    /// way.
     #[must_use]
     pub fn changed_names(&self) -> Option<Vec<String>> {
         let is_seen = std::mem::replace(&mut self.lock_state().are_names_seen, true);
@@ -594,10 +599,11 @@ impl SimFile {
     ) -> io::Result<T> {
         let mut state = self.disk.operate()?;
         let state = &mut *state;
-        // An inode without a name lives on while it is open; after a power loss it is gone, and so is its process.
+        // An inode without a name lives on while it is open; after a power loss it is gone, and so
+        // is its process.
         let content = state.contents.entry(self.inode).or_default();
         let result = act(content, &mut state.faults, &mut state.syncs);
-        // Whatever fails here fails by simulation.
+        // An operation that fails here fails by simulation.
         state.trouble |= result.is_err();
         result
     }

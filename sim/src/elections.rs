@@ -1,5 +1,5 @@
-//! Who may stand for election, who may grant a vote, and who may lead on: judged by the messages that were taken in, not by what the
-//! product remembers of them.
+//! Which members may stand for election, grant a vote, and lead on. Judged by the messages that
+//! they took in, not by what the product remembers of them.
 
 use crate::checks::{Violation, check};
 use infinitystore::raft::{Body, Membership, Message, NodeId, RoleName, Term, Time};
@@ -10,11 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 struct Known {
     /// Its present term, and when it last heard from the leader of it.
     heard: Option<(Term, Time)>,
-    /// Who granted it a pre-vote, by the term that it wants to campaign in.
+    /// The members that granted it a pre-vote, by the term that it wants to campaign in.
     pre_votes: BTreeMap<Term, BTreeSet<NodeId>>,
     /// Terms in which the leader told it to take over.
     told: BTreeSet<Term>,
-    /// Candidates of which a request came while it neither led nor heard a leader: by term, and whether that was a pre-vote.
+    /// Candidates of which a request came while it neither led nor heard a leader: by term, and
+    /// whether that was a pre-vote.
     allowed: BTreeSet<(NodeId, Term, bool)>,
     /// When it last heard from each other member.
     peers: BTreeMap<NodeId, Time>,
@@ -122,8 +123,9 @@ impl Elections {
         }
     }
 
-    /// A member has looked at its clock, and leads on: it has heard of a majority of each set of voters lately (Dissertation §6.2), be
-    /// it that it has only begun to lead. `now` is its own time.
+    /// A member has looked at its clock, and leads on. Unless it has only begun to lead, it must
+    /// have heard a majority of each set of voters lately (Dissertation §6.2). `now` is its own
+    /// time.
     ///
     /// # Errors
     /// [`Violation`].

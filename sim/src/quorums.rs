@@ -1,9 +1,9 @@
-//! Who decides: a majority of the voters, of each set of them in a joint state (Raft §6).
+//! A majority of the voters decides, of each set of voters in a joint state (Raft §6).
 //!
-//! Messages are read along, and what a node does is held against what it can know. Whoever wins an election has
-//! been sent the votes of a majority of each set. Whoever commits has a majority of each set of the
-//! configuration that it decided by. Whoever confirms a read index has been answered, by a majority of each set
-//! and since it was asked, that it still leads; and the index is not below what was committed when it was asked.
+//! This reads all messages, and compares what a node does with what it can know. A node that wins
+//! an election was sent the votes of a majority of each set. A leader that confirms a read index
+//! has been confirmed by a majority of each set since it was asked. The index is not below what was
+//! committed then.
 
 use crate::checks::{Violation, check};
 use infinitystore::raft::{
@@ -11,7 +11,8 @@ use infinitystore::raft::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A question for a read index: who asks, in which life, under which number.
+/// A question for a read index: the node that asks, its incarnation, and the number of the
+/// question.
 type Question = (NodeId, Incarnation, u64);
 
 /// What is known of a node as the leader of a term.
@@ -29,7 +30,7 @@ struct Leading {
 /// Votes and confirmations, as they were sent and arrived.
 #[derive(Debug, Default)]
 pub struct Quorums {
-    /// By term and candidate: who has sent it a vote.
+    /// By term and candidate: the nodes that have sent it a vote.
     votes: BTreeMap<(Term, NodeId), BTreeSet<NodeId>>,
     leading: BTreeMap<NodeId, Leading>,
 }
@@ -80,7 +81,8 @@ impl Quorums {
         Ok(())
     }
 
-    /// A message reaches a process; `committed` is what anybody has committed so far.
+    /// A message reaches a process; `committed` is the highest index that any machine has committed
+    /// so far.
     pub fn arrived(&mut self, message: &Message, raft: &Raft, committed: LogIndex) {
         if raft.role() != RoleName::Leader {
             return;
@@ -163,7 +165,7 @@ impl Quorums {
             membership.is_voter(id) || was_voter,
             "{id} leads term {term}, in {membership:?}"
         );
-        // Votes of long ago elect nobody any more.
+        // Old votes elect no leader any more.
         if self.votes.len() > 256 {
             let newest = self.votes.keys().next_back().map_or(Term::ZERO, |(term, _)| *term);
             self.votes.retain(|(term, _), _| term.get() + 64 > newest.get());

@@ -1,7 +1,8 @@
 //! A run's schedule: faults and client operations, as data.
 //!
-//! It is generated from a seed, replayed, minimised by dropping parts, and kept as a file when it found a bug. Everything that
-//! is not in it (delays, what survives a power loss) is drawn from the streams of its seed.
+//! It is generated from a seed, replayed, minimised by dropping parts, and kept as a file when it
+//! found a bug. Everything that is not in it (delays, what survives a power loss) is drawn from the
+//! streams of its seed.
 
 use crate::generate::generate;
 use serde::{Deserialize, Serialize};
@@ -10,17 +11,18 @@ use serde::{Deserialize, Serialize};
 pub const SECOND: u64 = 1_000_000;
 /// Microseconds in a millisecond.
 pub const MILLI: u64 = 1_000;
-/// A leader whose disk takes so long steps down.
+/// A leader whose disk takes this long for a write steps down.
 pub const STALL_MICROS: u64 = 5 * SECOND;
 
-/// A learner that lacks more entries is not promoted.
+/// A learner that lacks more entries than this is not promoted.
 pub const PROMOTE_LAG_ENTRIES: u64 = 5;
 
-/// How long a cluster has to recover once faults have ended. A write to a stalled disk may go on for ten seconds, and where an append
-/// carries one entry and takes a tenth of a second, a new member may need thirty.
+/// How long a cluster has to recover once faults have ended. A write to a stalled disk may go on
+/// for ten seconds, and where an append carries one entry and takes a tenth of a second, a new
+/// member may need thirty.
 pub const RECOVERY_MICROS: u64 = 60 * SECOND;
 
-/// Clients go on for so long after the last fault.
+/// Clients go on for this long after the faults have ended.
 pub const CALM_MICROS: u64 = 5 * SECOND;
 
 /// Everything that is decided before a run.
@@ -51,7 +53,8 @@ pub struct Timed<T> {
     pub what: T,
 }
 
-/// How network, disks, clocks and replicas behave all the time. Each part may be off in a run (swarm testing).
+/// How network, disks, clocks and replicas behave all the time. Each part may be off in a run
+/// (swarm testing).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// One-way delay of a message: from.
@@ -66,23 +69,24 @@ pub struct Settings {
     pub corrupt_ppm: u32,
     /// Messages that take much longer, of a million.
     pub straggler_ppm: u32,
-    /// How long those take, at most; 0: ten times as long as others.
+    /// How much longer those take, at most; 0: ten times as long as others.
     #[serde(default)]
     pub straggler_max_micros: u64,
-    /// Each link, in each direction, is slower than the fastest by a factor of up to so much; 0 and 1: all are alike.
+    /// Each link, in each direction, is slower than the fastest by a factor of at most this; 0 and
+    /// 1: all are alike.
     #[serde(default)]
     pub link_spread: u32,
     /// A batch's write and sync: from.
     pub sync_min_micros: u64,
     /// A batch's write and sync: to.
     pub sync_max_micros: u64,
-    /// Each machine's clock runs faster or slower by up to so many millionths.
+    /// Each machine's clock runs faster or slower by at most this many millionths.
     pub drift_ppm: u32,
     /// Election time-out of the cores.
     pub election_timeout_micros: u64,
     /// Heartbeat interval of the cores.
     pub heartbeat_interval_micros: u64,
-    /// A snapshot is due after so many entries.
+    /// A snapshot is due after this many entries.
     pub snapshot_log_entries: u64,
     /// Entries kept behind a snapshot.
     pub log_tail_entries: u64,
@@ -94,10 +98,12 @@ pub struct Settings {
     pub append_bytes_max: u64,
     /// Appends in flight to one peer, at most.
     pub inflight_messages_max: usize,
-    /// Bytes that a leader has appended and not committed, at most; 0: the product's own bound, which no run meets.
+    /// Bytes that a leader has appended and not committed, at most; 0: the product's own bound,
+    /// which no run meets.
     #[serde(default)]
     pub uncommitted_bytes_max: u64,
-    /// Committed entries that a replica applies at once, at most; 0: the product's own bound. Queue engine.
+    /// Committed entries that a replica applies at once, at most; 0: the product's own bound. Queue
+    /// engine.
     #[serde(default)]
     pub apply_entries_max: usize,
     /// And their bytes; 0: the product's own bound. Queue engine.
@@ -121,21 +127,23 @@ pub struct Settings {
     pub value_bytes: usize,
     /// How long a client waits for an answer.
     pub client_timeout_micros: u64,
-    /// What a replica does is carried out up to so long after what came in, together with what comes in meanwhile; 0: at once.
+    /// What a replica does about an event is carried out at most this much later, together with
+    /// what comes in meanwhile; 0: at once.
     #[serde(default)]
     pub settle_max_micros: u64,
 }
 
-/// In place of a machine's number: whoever leads when the fault strikes. If nobody does, it misses.
+/// In place of a machine's number: the machine that leads when the fault strikes. If none does, the
+/// fault misses.
 pub const LEADER: usize = usize::MAX;
 
-/// In place of a machine's number: whoever installs a snapshot when the fault strikes.
+/// In place of a machine's number: the machine that installs a snapshot when the fault strikes.
 pub const INSTALLER: usize = usize::MAX - 1;
 
 /// How the network is cut.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cut {
-    /// Those in the set reach each other, the others reach each other, and nobody crosses.
+    /// Machines in the set reach each other, the others reach each other, and no message crosses.
     Split(Vec<usize>),
     /// One machine's messages do not leave it.
     Mute(usize),
@@ -152,24 +160,25 @@ pub enum Cut {
 /// Something that strikes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fault {
-    /// The process dies; files stay as the page cache has them. It comes back by itself after a while.
+    /// The process dies; files stay as the page cache has them. It comes back by itself after a
+    /// while.
     Kill {
-        /// Which machine.
+        /// The machine.
         slot: usize,
         /// When it comes back, from now.
         back_micros: u64,
     },
-    /// The process dies, and comes back at another address, if the cluster is well otherwise. In the queue engine, whose
-    /// messages need no addresses, it just dies.
+    /// The process dies, and comes back at another address, if the cluster is well otherwise. In
+    /// the queue engine, whose messages need no addresses, it just dies.
     Move {
-        /// Which machine.
+        /// The machine.
         slot: usize,
         /// When it comes back, from now.
         back_micros: u64,
     },
     /// The power goes: of what was not synced, any part survives.
     PowerLoss {
-        /// Which machine.
+        /// The machine.
         slot: usize,
         /// When it comes back, from now.
         back_micros: u64,
@@ -181,132 +190,135 @@ pub enum Fault {
     },
     /// The process stands still.
     Pause {
-        /// Which machine.
+        /// The machine.
         slot: usize,
-        /// How long.
+        /// How long, microseconds.
         for_micros: u64,
     },
     /// The network is cut (in addition to other cuts).
     Partition {
         /// How.
         cut: Cut,
-        /// How long.
+        /// How long, microseconds.
         for_micros: u64,
     },
-    /// A machine's messages take so much longer, both ways.
+    /// Messages of a machine take longer, both ways.
     SlowNode {
-        /// Which machine.
+        /// The machine.
         slot: usize,
-        /// How much longer.
+        /// How much longer, microseconds.
         by_micros: u64,
-        /// How long.
+        /// How long, microseconds.
         for_micros: u64,
     },
-    /// A machine's disk takes so much longer.
+    /// A machine's disk takes longer.
     SlowDisk {
-        /// Which machine.
+        /// The machine.
         slot: usize,
         /// How much longer each batch takes.
         by_micros: u64,
-        /// How long.
+        /// How long, microseconds.
         for_micros: u64,
     },
     /// The next fsync fails; the process has to end, and is started again.
     FailSync {
-        /// Which machine.
+        /// The machine.
         slot: usize,
     },
     /// The next write fails; the process has to end, and is started again.
     FailWrite {
-        /// Which machine.
+        /// The machine.
         slot: usize,
     },
     /// The disk has no room left for new files.
     DiskFull {
-        /// Which machine.
+        /// The machine.
         slot: usize,
-        /// How long.
+        /// How long, microseconds.
         for_micros: u64,
     },
     /// A bit flips on disk while the machine is off.
     Rot {
-        /// Which machine.
+        /// The machine.
         slot: usize,
         /// A part of the file's path.
         file: String,
     },
-    /// The next write lands a block further on, and is acknowledged; what it missed keeps its old content.
+    /// The next write lands a block further on, and is acknowledged; what it missed keeps its old
+    /// content.
     Misdirect {
-        /// Which machine.
+        /// The machine.
         slot: usize,
     },
     /// The machine's disk does one thing wrong.
     Disk {
-        /// Which machine.
+        /// The machine.
         slot: usize,
         /// What.
         trouble: DiskTrouble,
     },
     /// The machine loses its disk and comes back as a new member.
     Wipe {
-        /// Which machine.
+        /// The machine.
         slot: usize,
     },
     /// The monotonic clock jumps ahead (the machine was suspended).
     ClockJump {
-        /// Which machine.
+        /// The machine.
         slot: usize,
-        /// By how much.
+        /// By how much, microseconds.
         by_micros: u64,
     },
     /// A spare machine joins.
     Join {
-        /// Which machine.
+        /// The machine.
         slot: usize,
     },
-    /// A machine that is no member joins, and takes the place of voters that are well (queue engine).
+    /// A machine that is no member joins, and takes the place of voters that are well (queue
+    /// engine).
     Exchange {
-        /// Which machine.
+        /// The machine.
         slot: usize,
-        /// Whose places it takes, as far as they are voters.
+        /// The machines whose places it takes, if they are voters.
         with: Vec<usize>,
     },
     /// A machine that is no member joins, and stays a learner (queue engine).
     Learn {
-        /// Which machine.
+        /// The machine.
         slot: usize,
     },
-    /// Something that strikes so long after the next joint state comes into force on its leader (queue engine).
+    /// A fault that strikes some time after the next joint state comes into force on its leader
+    /// (queue engine).
     InJointState {
         /// How long, microseconds.
         after_micros: u64,
         /// What.
         what: Box<Fault>,
     },
-    /// Something that strikes so long after the last chunk of a snapshot has reached some machine's storage, which has
-    /// not written it yet (queue engine). [`INSTALLER`] is that machine.
+    /// A fault that strikes some time after the last chunk of a snapshot has reached a machine's
+    /// storage, which has not written it yet (queue engine). [`INSTALLER`] is that machine.
     WhenInstalling {
         /// How long, microseconds.
         after_micros: u64,
         /// What.
         what: Box<Fault>,
     },
-    /// In a joint state, the machines that only the old configuration has are cut off from those that only the new
-    /// one has (queue engine).
+    /// In a joint state, the machines that only the old configuration has are cut off from those
+    /// that only the new one has (queue engine).
     SplitJoint {
         /// Bit by bit, on which side each other machine is.
         shared: u64,
-        /// How long.
+        /// How long, microseconds.
         for_micros: u64,
     },
     /// A member is removed.
     Remove {
-        /// Which machine.
+        /// The machine.
         slot: usize,
     },
     /// The leader is asked to hand over.
     Transfer {
-        /// To which machine; `None`: to anyone.
+        /// The machine to hand over to; `None`: to any.
         slot: Option<usize>,
     },
 }
@@ -318,12 +330,13 @@ pub enum DiskTrouble {
     ReadFails,
     /// The next change of a directory fails, or its sync.
     NameFails,
-    /// The next write fails, and leaves so many bytes at most.
+    /// The next write fails, and leaves at most this many bytes.
     WriteTorn(u32),
     /// The next write lands a block before its place, and is acknowledged.
     WriteBack,
-    /// The next write is acknowledged and lost. The bound: another one has reached the disk behind it in the same
-    /// file, so that something durable tells. What was last before the machine stopped is not lost.
+    /// The next write is acknowledged and lost. The bound: another one has reached the disk behind
+    /// it in the same file, so that something durable tells. What was last before the machine
+    /// stopped is not lost.
     WriteLost,
     /// A bit flips while the machine runs; it is killed later, and reads what it finds.
     Rot {
@@ -382,7 +395,8 @@ impl Fault {
         }
     }
 
-    /// The fault with [`LEADER`] made the machine that leads; `None` if it needs one and there is none.
+    /// The fault with [`LEADER`] made the machine that leads; `None` if it needs one and there is
+    /// none.
     #[must_use]
     pub fn aimed(mut self, leader: Option<usize>) -> Option<Self> {
         for slot in self.slots_mut() {
@@ -446,7 +460,7 @@ impl Fault {
 pub struct Operation {
     /// Which machine it asks.
     pub slot: usize,
-    /// Which key.
+    /// The key.
     pub key: u8,
     /// What.
     pub kind: OperationKind,
@@ -455,7 +469,7 @@ pub struct Operation {
 /// What a client does with a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OperationKind {
-    /// Sets it to a value that no one else sets.
+    /// Sets it to a value that no other operation sets.
     Set,
     /// Removes it.
     Delete,

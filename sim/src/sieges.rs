@@ -1,7 +1,8 @@
-//! More series of faults that belong together: around changes of membership, the installing of snapshots, and
-//! disks that do things wrong while their machines run.
+//! More series of faults that belong together: around changes of membership, the installing of
+//! snapshots, and disks that do things wrong while their machines run.
 //!
-//! They draw from a stream of their own, so that the rest of a seed's schedule does not depend on them.
+//! They draw from a stream of their own, so that the rest of a seed's schedule does not depend on
+//! them.
 
 use crate::schedule::{Cut, DiskTrouble, Fault, INSTALLER, LEADER, MILLI, SECOND, Settings, Timed};
 use rand::Rng;
@@ -10,11 +11,13 @@ use rand::rngs::SmallRng;
 /// What a series is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Siege {
-    /// One, two or all voters are exchanged for another machine, and what can go wrong in the joint state does.
+    /// One, two or all voters are exchanged for another machine, and what can go wrong in the joint
+    /// state does.
     Exchange,
     /// Machines join as learners that stay learners, and a leader is left alone with them.
     Learners,
-    /// A machine that was away gets a snapshot in many chunks, onto a slow disk, while leaders change.
+    /// A machine that was away gets a snapshot in many chunks, onto a slow disk, while leaders
+    /// change.
     Install,
     /// Disks that run do things wrong, the leader's too.
     Disks,
@@ -63,14 +66,16 @@ pub(crate) fn lay(
     }
 }
 
-/// What a later series is about: what long stays unseen where a leader changes too soon, or a disk is slow at the wrong time.
+/// What a later series is about: situations that need the same leader for long, or a disk that is
+/// slow at the right time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LateSiege {
-    /// Whoever installs a snapshot takes long for it, and is left alone, or loses its leader, meanwhile.
+    /// A machine that installs a snapshot takes long for it. Meanwhile it is cut off, or loses its
+    /// leader.
     SlowInstall,
     /// One machine is away again and again, while the same leader goes on, and gets rid of its log.
     Laggard,
-    /// The leader's newest snapshot is damaged while somebody needs it, and the leader goes on.
+    /// The leader's newest snapshot is damaged while a member needs it, and the leader goes on.
     RottenSnapshot,
     /// Disks are full at the time when snapshots give room back.
     Full,

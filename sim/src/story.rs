@@ -1,7 +1,8 @@
-//! What happened in a run, for the report: typed events with times, which either engine fills and `report` draws.
+//! What happened in a run, for the report: typed events with times, which either engine fills and
+//! `report` draws.
 //!
-//! A story is told only where someone asked for it ([`Trace::new`](crate::trace::Trace::new) with `verbose`): a campaign
-//! pays one look at an `Option`. Telling it changes nothing of the run.
+//! A story is told only if it was asked for ([`Trace::new`](crate::trace::Trace::new) with
+//! `verbose`): a campaign pays one look at an `Option`. Telling it changes nothing in the run.
 
 use crate::schedule::{Cut, Fault};
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// A text is cut after so many characters: a page has to stay small.
+/// A text is cut after this many characters: a page has to stay small.
 const TEXT_CHARS_MAX: usize = 220;
 /// Entries (commands) of one message that are spelled out.
 const ENTRIES_SHOWN_MAX: usize = 3;
@@ -33,7 +34,8 @@ pub struct Story {
     pub notes: Vec<Note>,
     /// What clients asked.
     pub operations: Vec<ClientOperation>,
-    /// The last match index and term that each machine told each other one: the same again answers a heartbeat.
+    /// The last match index and term that each machine told each other one: the same again answers
+    /// a heartbeat.
     matched: BTreeMap<(usize, usize), (Term, LogIndex)>,
 }
 
@@ -57,7 +59,7 @@ pub struct Status {
 pub struct StatusChange {
     /// Microseconds.
     pub at: u64,
-    /// Which machine.
+    /// The machine.
     pub slot: usize,
     /// `None`: it is off.
     pub status: Option<Status>,
@@ -74,7 +76,7 @@ pub enum Fate {
     Altered(u64),
     /// The network lost it, or it was still held back when the run ended.
     Lost,
-    /// Bits flipped, and nobody can read what is left.
+    /// Bits flipped, and what is left cannot be read.
     Unreadable,
 }
 
@@ -106,7 +108,7 @@ pub struct FaultSpan {
     pub until: u64,
     /// The machine it strikes; `None`: the network, or all of them.
     pub slot: Option<usize>,
-    /// Which fault.
+    /// The kind of fault.
     pub kind: &'static str,
     /// Its particulars.
     pub text: String,
@@ -119,9 +121,9 @@ pub struct DiskSpan {
     pub at: u64,
     /// When it is done, unless the machine goes off before.
     pub until: u64,
-    /// Which machine.
+    /// The machine.
     pub slot: usize,
-    /// Which work.
+    /// The kind of work.
     pub kind: &'static str,
     /// What was written or read.
     pub text: String,
@@ -154,7 +156,7 @@ pub enum Ended {
 /// What a client asked.
 #[derive(Clone, Debug)]
 pub struct ClientOperation {
-    /// Which client.
+    /// The client.
     pub client: usize,
     /// The machine it asked.
     pub slot: usize,
@@ -293,7 +295,8 @@ impl Story {
         }
     }
 
-    /// The told operation that `operation` of the history is: a client asks one thing after the other.
+    /// The told operation that `operation` of the history is: a client asks one thing after the
+    /// other.
     pub fn find(&mut self, operation: &Operation) -> Option<&mut ClientOperation> {
         let client = usize::try_from(operation.client).ok()?;
         self.operations.iter_mut().find(|told| told.client == client && told.call == operation.call)
@@ -301,7 +304,7 @@ impl Story {
 }
 
 impl Status {
-    /// Of a replica.
+    /// The status of a replica.
     #[must_use]
     pub fn of(replica: &Replica) -> Self {
         let raft = replica.raft();
@@ -411,7 +414,8 @@ fn command_text(command: &Bytes) -> String {
         .map_or_else(|_| format!("{} bytes", command.len()), |(_, op)| op_text(&op))
 }
 
-/// Kind, whether it is a heartbeat (or the answer to one, as far as can be told), and content of a message.
+/// Kind, whether it is a heartbeat (or the answer to one, as far as can be told), and content of a
+/// message.
 fn described(message: &PeerMessage) -> (&'static str, bool, String) {
     match message {
         PeerMessage::Raft(message) => raft_described(message),

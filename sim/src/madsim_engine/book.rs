@@ -1,4 +1,5 @@
-//! What clients asked over HTTP and what they were answered, by process: its own counters have to agree.
+//! What clients asked over HTTP and what they were answered, by process: its own counters have to
+//! agree.
 
 use std::collections::BTreeMap;
 
@@ -35,8 +36,8 @@ impl Book {
         of.map(|((_, route, code), count)| (((*route).to_owned(), *code), *count)).collect()
     }
 
-    /// Holds what a process says it has answered against what had arrived before that: none of it is missing, and nothing is
-    /// counted without a request.
+    /// Holds what a process says it has answered against what had arrived before that: none of it
+    /// is missing, and nothing is counted without a request.
     pub(in crate::madsim_engine) fn compare(
         &self,
         process: Process,

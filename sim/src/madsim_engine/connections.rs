@@ -1,5 +1,6 @@
-//! Connections between machines, and from clients: byte streams that take part of a write, carry bytes late and at different
-//! speeds, hold them back while the network is cut, break, and stay half open when the other end lost its power.
+//! Connections between machines, and from clients: byte streams. They take a part of a write, carry
+//! bytes late and at different speeds, hold them back while the network is cut, and break. They
+//! stay half open when the other end lost its power.
 
 use crate::madsim_engine::listening::Port;
 use crate::madsim_engine::telling::Tap;
@@ -14,15 +15,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes on their way in one direction; whoever writes more waits.
+/// Bytes on their way in one direction, at most. A sender of more waits.
 const WINDOW_BYTES: usize = 256 << 10;
-/// A lost packet is sent again after so long.
+/// A lost packet is sent again after this time.
 pub(in crate::madsim_engine) const RETRANSMIT_MICROS: u64 = 200 * MILLI;
-/// Bytes that could not be delivered for so long break their connection.
+/// Bytes that could not be delivered for this time break their connection.
 pub(in crate::madsim_engine) const GIVE_UP_MICROS: u64 = 10 * SECOND;
-/// A connection whose other end is gone without a word is probed after so long (the product asks for keep-alive probes), …
+/// A connection whose other end is gone without a word is probed after this time (the product asks
+/// for keep-alive probes), …
 const KEEPALIVE_MICROS: u64 = 10 * SECOND;
-/// … and given up after so long without an answer.
+/// … and given up after this time without an answer.
 const KEEPALIVE_GIVE_UP_MICROS: u64 = 25 * SECOND;
 /// How often held bytes are tried again.
 pub(in crate::madsim_engine) const PUMP_MICROS: u64 = 25 * MILLI;
@@ -79,7 +81,7 @@ struct Connection {
 pub(in crate::madsim_engine) struct Connections {
     rng: SmallRng,
     open: BTreeMap<u64, Connection>,
-    /// Who listens, by address.
+    /// The listeners, by address.
     pub ports: BTreeMap<String, Port>,
     next: u64,
     /// When a process last had as many clients' connections as it takes, and another.
@@ -107,8 +109,8 @@ impl Connections {
         self.open.get_mut(&id).map(|connection| &mut connection.pipes)
     }
 
-    /// How many connections of clients a process has: those that it still waits for the end of, and those that it has not
-    /// accepted yet, too.
+    /// How many connections of clients a process has: those that it still waits for the end of, and
+    /// those that it has not accepted yet, too.
     pub(in crate::madsim_engine) fn to_http(&self, process: (usize, u32)) -> usize {
         let is_open = |it: &&Connection| {
             it.pipes[0].from.is_none() && it.pipes[1].from == Some(process) && it.pipes[0].read_open
@@ -122,7 +124,7 @@ impl Connections {
         alive.filter_map(|it| Some((it.pipes[0].from?, it.pipes[1].from?.0))).collect()
     }
 
-    /// Whom a process has called: processes, as often as it has a connection to each.
+    /// The processes that a process has called, each as often as it has a connection to it.
     pub(in crate::madsim_engine) fn calls_of(&self, process: (usize, u32)) -> Vec<(usize, u32)> {
         let own = self.open.values().filter(|it| !it.broken && it.pipes[0].from == Some(process));
         let own = own.filter(|it| it.pipes.iter().all(|pipe| pipe.write_open && pipe.read_open));
@@ -197,7 +199,8 @@ impl World {
         wake(&mut pipe.reader);
     }
 
-    /// Tries again what is held back; breaks what has been for too long, and what speaks to nobody.
+    /// Tries again what is held back. Breaks connections that were held back for too long, or whose
+    /// other end is gone.
     pub(in crate::madsim_engine) fn pump(&mut self) {
         let waits = |connection: &Connection| {
             let is_held = |pipe: &Pipe| pipe.held_since.is_some();
@@ -215,7 +218,8 @@ impl World {
                 let answers = to.is_none_or(|(slot, _)| self.machines[slot].powered);
                 let through = answers && self.reaches(from, to);
                 if now() >= since + GIVE_UP_MICROS || gone && through {
-                    // Given up, or answered with a reset by a machine that knows nothing of the connection.
+                    // Given up, or answered with a reset by a machine that knows nothing of the
+                    // connection.
                     self.mark(if gone { "connection reset" } else { "connection timed out" });
                     self.break_connection(id);
                 } else if through {
@@ -270,7 +274,8 @@ impl World {
         }
     }
 
-    /// Chances that a write meets: the connection breaks, part of it is taken, a bit flips. What is taken, and where it is damaged.
+    /// Chances that a write meets: the connection breaks, part of it is taken, a bit flips. What is
+    /// taken, and where it is damaged.
     fn meddle(&mut self, id: u64, bytes: &[u8]) -> io::Result<(Vec<u8>, Option<usize>)> {
         let Some(connection) = self.connections.open.get(&id) else { return Err(reset()) };
         let checksummed = connection.checksummed;
@@ -302,7 +307,7 @@ impl World {
     }
 }
 
-/// Wakes whoever waits, once.
+/// Wakes the task that waits, once.
 pub(in crate::madsim_engine) fn wake(waker: &mut Option<Waker>) {
     if let Some(waker) = waker.take() {
         waker.wake();
@@ -331,7 +336,8 @@ impl SimStream {
         Self { shared, id, end, sleep: None }
     }
 
-    /// Whether whoever uses this end can know that the connection is over: it broke, or the other end's farewell has come.
+    /// Whether this end can know that the connection is over: it broke, or the other end has closed
+    /// it.
     pub(in crate::madsim_engine) fn is_over(&self) -> bool {
         let world = self.shared.lock();
         world.connections.open.get(&self.id).is_none_or(|connection| {

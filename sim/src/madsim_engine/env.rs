@@ -90,7 +90,7 @@ impl Env for SimEnv {
             let range = settings.sync_min_micros..=settings.sync_max_micros;
             let (by, until) = world.machines[env.slot].slow_disk;
             let by = if until > now() { by } else { 0 };
-            // Nobody says that one of them is the faster.
+            // Nothing says which of the two is the faster.
             let percent = if name == "log" { 100 } else { world.limits.snapshot_worker_percent };
             let percent = if world.calm { percent.min(100) } else { percent };
             let micros = world.disk_rng.random_range(range) * percent / 100 + by;
@@ -147,7 +147,7 @@ impl Env for SimEnv {
             machine.store = Some(identity.store);
         }
         machine.rotten = false;
-        // One that has lost what it acknowledged is no member that the checks could count on.
+        // The checks cannot count on a member that has lost what it acknowledged.
         let is_member = world.cluster == Some(identity.cluster) && !machine.is_reverted;
         machine.member = is_member.then_some(identity.member);
         // The replica starts from its snapshot: what lies before was applied in an earlier life.
@@ -176,8 +176,9 @@ impl Env for SimEnv {
             }
             StorageEvent::DiskFull(true) => {
                 *world.marks.entry("disk full noticed").or_default() += 1;
-                // No segment can be prepared on a disk without power either. A real machine would be gone by now; here it
-                // still answers for some milliseconds, and so do those who asked it.
+                // No segment can be prepared on a disk without power either. A real machine would
+                // be gone by now; here it still answers for some milliseconds, and so do those who
+                // asked it.
                 if machine.power_fails_at.is_some() {
                     world.full_at = Some(now());
                 }
@@ -235,7 +236,7 @@ impl Env for SimEnv {
             story.notices(now, self.slot, &actions.notices);
             world.telling.asked(self.slot, &actions.storage);
         }
-        // A node that has not joined is a cluster of its own, of which nobody asks anything.
+        // A node that has not joined is a cluster of its own, which no client asks.
         if machine.member != Some(raft.id()) {
             return;
         }

@@ -1,5 +1,5 @@
-//! The exam at the end: the cluster has recovered, nothing is lost on the way any more, and every member has to do everything that
-//! it is documented to do, at the first time of asking.
+//! The exam at the end. The cluster has recovered, and nothing is lost on the way any more. Every
+//! member has to do everything that it is documented to do, at the first time of asking.
 
 use crate::checks::Violation;
 use crate::madsim_engine::http::{Answer, Http, Request};
@@ -17,7 +17,7 @@ const PATIENCE_MICROS: u64 = 40 * SECOND;
 /// Connections that one client opens and leaves open.
 const CONNECTIONS: usize = 6;
 
-/// A URL may have so many bytes.
+/// Bytes of a URL, at most.
 const URL_BYTES_MAX: usize = 65_534;
 
 const JSON: &str = "application/json";
@@ -61,7 +61,8 @@ impl Run {
             let world = self.shared.lock();
             (world.schedule.seed, world.schedule.settings.clone())
         };
-        // In some runs, and not where one such write is more than what may wait, or takes long to be sent.
+        // In some runs, and not where one such write is more than what may wait, or takes long to
+        // be sent.
         let is_apt = settings.uncommitted_bytes_max == 0 && 50 * settings.snapshot_chunk_bytes > 70_000;
         if seed % 4 == 1 && position == 0 && is_apt && self.shared.lock().is_quick() {
             return examine_limits(&self.shared, slot).await;

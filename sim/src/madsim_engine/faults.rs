@@ -7,9 +7,9 @@ use infinitystore::raft::Change;
 use infinitystore::replica::ClientRequest;
 use rand::Rng;
 
-/// A disk that loses its power in the middle of something got at most so far, in operations.
+/// Operations that a disk gets done before its power is gone, at most.
 const OPERATIONS_MAX: u32 = 12;
-/// The power is gone at the latest so long after the disk began to fail.
+/// The power is gone at the latest this long after the disk began to fail.
 const POWER_MICROS: u64 = 20 * MILLI;
 
 impl Run {
@@ -43,7 +43,8 @@ impl Run {
                 self.start_later(slot, back_micros);
             }
             Fault::Move { slot, back_micros } => {
-                // Not while a machine joins: it asks the addresses that the others had when it started.
+                // Not while a machine joins: it asks the addresses that the others had when it
+                // started.
                 if self.quiet() && self.operator.borrow().is_empty() {
                     let mut world = self.shared.lock();
                     world.mark("address moved");
@@ -112,7 +113,8 @@ impl Run {
                 world.machines[slot].jumped.notify_waiters();
             }
             Fault::Join { slot } | Fault::Exchange { slot, .. } => self.join(slot),
-            // Operators here join over HTTP, and nobody looks into a change under way.
+            // Operators join machines over HTTP here, and the engine does not look into a change
+            // under way.
             Fault::Disk { .. }
             | Fault::Learn { .. }
             | Fault::InJointState { .. }
@@ -149,7 +151,8 @@ impl Run {
         }
     }
 
-    /// A bit flips while the machine is off; at most one disk at a time is damaged or being replaced.
+    /// A bit flips while the machine is off; at most one disk at a time is damaged or being
+    /// replaced.
     fn rot(&self, slot: usize, file: &str) {
         if !self.may_lose_disk(slot) {
             return;

@@ -1,5 +1,6 @@
-//! What a node says of itself, held against what it is: status, checks and metrics, on one connection, one after the other, so that
-//! what only grows lies between what it was before and after.
+//! Compares what a node says of itself with what it is: status, checks and metrics. It asks on one
+//! connection, one after the other, so that a figure that only grows lies between what it was
+//! before and after.
 
 use crate::checks::Violation;
 use crate::madsim_engine::book::Process;
@@ -20,7 +21,7 @@ use std::collections::BTreeMap;
 const PAUSE_MICROS: u64 = 1_500 * MILLI;
 /// Its stream of the seed.
 const STREAM: u64 = 2_000;
-/// At rest everything has come to an end after so long.
+/// At rest everything has come to an end after this time.
 const REST_MICROS: u64 = 10 * SECOND;
 
 /// What requests that have not ended may hold: this one, and those of clients that went away.
@@ -568,7 +569,8 @@ fn at_rest(shared: &Shared, told: &[(usize, Process, Told)]) -> Result<(), Strin
         for queue in ["events", "storage", "proposals", "reads"] {
             same(queue, &status["queues"][queue].as_u64(), &Some(0)).map_err(wrong)?;
         }
-        // Heads that are under way, of this question, too; what large requests and answers took is given back.
+        // Heads that are under way, of this question, too; what large requests and answers took is
+        // given back.
         let held = number(status, "/http/memory_bytes").map_err(wrong)?;
         if held > HEADS_BYTES {
             return Err(wrong(format!("requests hold {held} bytes")));

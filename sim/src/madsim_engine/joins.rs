@@ -1,5 +1,5 @@
-//! The second part of the exam: what operators do. Nodes are joined over HTTP, also such that may not be; the leader is told to stop,
-//! and comes back.
+//! The second part of the exam: what operators do. Nodes are joined over HTTP, also such that may
+//! not be; the leader is told to stop, and comes back.
 
 use crate::checks::Violation;
 use crate::madsim_engine::exam::ask;
@@ -142,7 +142,8 @@ impl Run {
         Prober::new(self.shared.clone(), 101).examine(free, through).await
     }
 
-    /// A node is killed while it is being joined, and started again. Where it says that it has not taken its place, none is left.
+    /// A node is killed while it is being joined, and started again. Where it says that it has not
+    /// taken its place, none is left.
     async fn kill_while_joining(
         &self,
         free: usize,
@@ -191,7 +192,8 @@ impl Run {
         self.wait("a cluster of one serves", || self.shared.lock().machines[free].handle.is_some()).await
     }
 
-    /// A node is joined while somebody writes to it. What it acknowledges is kept, wherever it is then.
+    /// A node is joined while somebody writes to it. What it acknowledges is kept, wherever it is
+    /// then.
     async fn join_in_use(
         &self,
         free: usize,
@@ -221,7 +223,8 @@ impl Run {
             let at = if is_joined { through } else { free };
             let read = ask(&self.shared, at, &Request::get("/get?key=meanwhile")).await?;
             let kept = laws::get("meanwhile", &read)?;
-            // Where it was refused and may go on in the background, the node may be on its way still.
+            // Where it was refused and may go on in the background, the node may be on its way
+            // still.
             if !matches!(kept, Told::Unavailable(_)) {
                 same("what was written meanwhile", &kept, &Told::Value(Some("kept".to_owned())))?;
                 self.shared.lock().mark(if is_joined { "joined in use" } else { "not joined: in use" });
@@ -283,7 +286,8 @@ impl Run {
         Prober::new(self.shared.clone(), 102).examine(leader, members[0]).await
     }
 
-    /// Connections that nothing is asked on: one that never was, and one whose question has been answered.
+    /// Connections that nothing is asked on: one that never was, and one whose question has been
+    /// answered.
     async fn open_idle(&self, slot: usize) -> Result<Vec<Http>, String> {
         let give_up = now() + PATIENCE_MICROS;
         let mut idle = Vec::new();
@@ -319,7 +323,8 @@ impl Run {
     }
 }
 
-/// Writes to a member, one after the other, until the stop is over. The longest time between two that were done.
+/// Writes to a member, one after the other, until the stop is over. The longest time between two
+/// that were done.
 async fn write_until(shared: &Shared, slot: usize, ended: &AtomicBool) -> Result<u64, String> {
     let write = Request::post("/set", "{\"key\":\"on\",\"value\":\"and on\",\"action\":\"set\"}");
     let (mut done_at, mut longest) = (now(), 0);

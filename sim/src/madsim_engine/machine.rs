@@ -62,7 +62,8 @@ impl Run {
         node.spawn(witnessed(self.shared.clone(), process, serve(env, options)));
     }
 
-    /// Ends a machine's process here and now; with the power, what was not synced may be lost, and nobody is told.
+    /// Ends a machine's process here and now; with the power, what was not synced may be lost, and
+    /// nobody is told.
     pub(in crate::madsim_engine) fn switch_off(&self, slot: usize, power: bool) {
         {
             let mut world = self.shared.lock();

@@ -1,9 +1,11 @@
-//! The madsim engine: whole nodes (the async driver, the peer transport, hyper's HTTP server) as tasks of madsim's executor, in
-//! its virtual time, over simulated disks, clocks and connections; clients speak HTTP.
+//! The madsim engine: whole nodes (the async driver, the peer transport, hyper's HTTP server) as
+//! tasks of madsim's executor, in its virtual time, over simulated disks, clocks and connections;
+//! clients speak HTTP.
 //!
-//! madsim brings the executor, which picks among ready tasks at random from the seed, the timers, and nodes whose
-//! tasks can be killed and paused. Connections are this module's own (`connections`): madsim's never break, take
-//! every write whole, and end cleanly through a partition.
+//! madsim brings the executor, which picks among ready tasks at random from the seed, the timers,
+//! and nodes whose tasks can be killed and paused. Connections are this module's own
+//! (`connections`): madsim's never break, take every write whole, and end cleanly through a
+//! partition.
 
 mod book;
 mod budgets;

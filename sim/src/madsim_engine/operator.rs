@@ -1,4 +1,5 @@
-//! The simulated operator: lets machines join, and replaces those that lost their disk, with nothing but `--join`.
+//! The simulated operator: lets machines join, and replaces those that lost their disk, with
+//! nothing but `--join`.
 
 use crate::madsim_engine::now;
 use crate::madsim_engine::run::Run;
@@ -34,7 +35,8 @@ impl Run {
             !(voter && gone && committed.outgoing.is_none())
         });
         let joined = before - operator.len();
-        // Removed before it became a voter: it comes back with an empty disk, as any removed node has to.
+        // Removed before it became a voter: it comes back with an empty disk, as any removed node
+        // has to.
         let removed: Vec<(usize, Joining)> = operator
             .iter()
             .filter(|(slot, _)| {
@@ -72,7 +74,8 @@ impl Run {
         self.give_new_disk(slot, was, true);
     }
 
-    /// The operator wipes what was reported to be an older copy of the member's directory, and joins the node anew.
+    /// The operator wipes what was reported to be an older copy of the member's directory, and
+    /// joins the node anew.
     pub(in crate::madsim_engine) fn replace_copy(&self, slot: usize, was: NodeId) {
         self.give_new_disk(slot, Some(was), true);
     }
@@ -97,8 +100,8 @@ impl Run {
         self.start(slot);
     }
 
-    /// Whether a machine may lose what its disk holds: nobody else is losing theirs, and the others are a majority that knows
-    /// everything.
+    /// Whether a machine may lose what its disk holds: nobody else is losing theirs, and the others
+    /// are a majority that knows everything.
     pub(in crate::madsim_engine) fn may_lose_disk(&self, slot: usize) -> bool {
         let world = self.shared.lock();
         let (Some(id), Some(committed)) =

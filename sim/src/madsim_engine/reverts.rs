@@ -1,5 +1,6 @@
-//! An older copy of a data directory is put back: the member has lost what it acknowledged since, and its names for proposals
-//! and starts are used again. The others have to notice, and to say so; then the operator wipes it and joins it anew.
+//! An older copy of a data directory is put back: the member has lost what it acknowledged since,
+//! and its names for proposals and starts are used again. The others have to notice, and to say so;
+//! then the operator wipes it and joins it anew.
 
 use crate::checks::Violation;
 use crate::disk::SimDisk;
@@ -32,7 +33,8 @@ impl Run {
         self.revert.borrow().as_ref().is_some_and(|revert| revert.copy.is_none())
     }
 
-    /// Whether a copy is still to be put back, or to be noticed. Where too few are voters, none ever is.
+    /// Whether a copy is still to be put back, or to be noticed. Where too few are voters, none
+    /// ever is.
     pub(in crate::madsim_engine) fn reverts_still(&self, give_up: u64) -> bool {
         let waits = self.revert.borrow().is_some();
         waits && (self.is_reverted() || now() < give_up)
@@ -88,7 +90,8 @@ impl Run {
         }
     }
 
-    /// Puts the copy back where all others are up, in touch and agreed, and have met the member since.
+    /// Puts the copy back where all others are up, in touch and agreed, and have met the member
+    /// since.
     fn put_back(&self, slot: usize) {
         let (is_same, is_due) = {
             let world = self.shared.lock();

@@ -20,12 +20,12 @@ const LOOK_MICROS: u64 = 50 * MILLI;
 /// And how often at what nodes hold: their patience is seconds.
 const BUDGETS_MICROS: u64 = 250 * MILLI;
 
-/// Who stands.
+/// The machines that stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Standing {
     /// The machines, with their processes.
     machines: BTreeMap<usize, u32>,
-    /// Who decides.
+    /// The voters.
     voters: BTreeSet<NodeId>,
 }
 

@@ -1,5 +1,6 @@
-//! What connections, tasks and tables a node has, held against the membership: who can be connected is within a bound; at rest a
-//! node has one connection to each other member, a task for each, and nothing else; nobody waits, and nothing is left behind.
+//! Compares the connections, tasks and tables of a node with the membership. Members that can be
+//! connected are, within a bound. At rest a node has one connection to each other member, a task
+//! for each, and nothing else. No request waits, and nothing is left behind.
 
 use crate::checks::Violation;
 use crate::madsim_engine::book::Process;
@@ -8,31 +9,33 @@ use crate::madsim_engine::{now, sleep_until};
 use crate::schedule::{MILLI, SECOND};
 use infinitystore::peer::TransportOptions;
 
-/// Tasks of a process beside those of connections: driver, listeners, workers, and those that serve joins and the end.
+/// Tasks of a process beside those of connections: driver, listeners, workers, and the tasks for
+/// joins and for the end.
 const TASKS: usize = 12;
-/// Nobody is judged by how soon it connects where an answer takes longer than this.
+/// Runs in which a message takes longer than this are not judged by how soon nodes connect.
 const HOP_MICROS: u64 = 100 * MILLI;
-/// Between two looks there is no more than this, or they tell nothing of the time between.
+/// If there is more than this between two looks, they say nothing of the time between.
 const LOOK_MICROS_MAX: u64 = 200 * MILLI;
 /// A clock may be slower than ours, and what the network does in between takes a while.
 const SLACK_MICROS: u64 = SECOND;
 
 impl World {
-    /// How long two members that reach each other may be without a connection: an attempt that is under way and comes to nothing, a
-    /// pause, and the same once more, since an address that a peer has left is tried by turns.
+    /// How long two members that reach each other may be without a connection: an attempt that
+    /// fails, a pause, and the same once more, since the address that a peer has left is tried by
+    /// turns.
     fn connect_micros() -> u64 {
         let options = TransportOptions::default();
         2 * (options.connect_timeout_micros + options.backoff_max_micros) + SLACK_MICROS
     }
 
-    /// Whether everyone calls everyone else that can be called. Looked at now and then.
+    /// Whether every member calls every other one that it can call. Looked at now and then.
     pub(in crate::madsim_engine) fn look_who_is_connected(&mut self) {
         let settings = &self.schedule.settings;
         let Some(membership) = self.service.membership.clone() else { return };
         if settings.delay_max_micros * u64::from(settings.link_spread.max(1)) > HOP_MICROS {
             return;
         }
-        // Nobody has looked for a while: what was so meanwhile is not known.
+        // The last look was long ago: what was so meanwhile is not known.
         let looked_at = std::mem::replace(&mut self.looked_at, now());
         if now() > looked_at + LOOK_MICROS_MAX {
             self.apart.clear();
@@ -78,9 +81,9 @@ impl World {
     }
 }
 
-/// For so long a cluster at rest is watched.
+/// How long a cluster at rest is watched.
 const IDLE_MICROS: u64 = 2 * SECOND;
-/// As often as this it may be found busy before.
+/// Looks in which it may still be found busy.
 const IDLE_LOOKS: usize = 4;
 /// Within this everything that was under way is through.
 const HOLDINGS_MICROS: u64 = 10 * SECOND;
@@ -90,8 +93,8 @@ const IDLE_STEPS: u64 = 60;
 /// What a machine has done: process, writes, syncs, elections, and the steps that it has taken.
 type Deeds = ((u32, u64, u64, u64), u64);
 
-/// A cluster that nobody asks anything does nothing but say so: soon nothing is written any more, nobody stands for election, and each
-/// node takes a few steps for each heartbeat.
+/// An idle cluster does nothing but send heartbeats. Soon it writes nothing any more, no node
+/// stands for election, and each node takes a few steps for each heartbeat.
 pub(in crate::madsim_engine) async fn examine_idle(shared: &Shared, members: &[usize]) -> Result<(), String> {
     let look = || -> Vec<Deeds> {
         let world = shared.lock();

@@ -26,13 +26,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// A node takes fewer steps in a simulated second. One that takes one after the other without an end lets no time go by, so that
-/// nobody else could tell.
+/// Steps that a node takes in a simulated second, at most. A node that takes one after the other
+/// without an end lets no time go by, so no other check could notice it.
 pub(in crate::madsim_engine) const STEPS_MAX: u32 = 300_000;
 
 /// A machine, its disk, and what was seen of the node on it.
 pub(in crate::madsim_engine) struct Machine {
-    /// Which.
+    /// Its number.
     pub slot: usize,
     /// Its disk.
     pub disk: SimDisk,
@@ -52,7 +52,8 @@ pub(in crate::madsim_engine) struct Machine {
     pub paused_until: u64,
     /// The end of the latest pause, over or not.
     pub stands_still_until: u64,
-    /// The power goes at this time at the latest: the disk is about to stop in the middle of something.
+    /// The power goes at this time at the latest: the disk is about to stop in the middle of
+    /// something.
     pub power_fails_at: Option<u64>,
     /// Extra time of each batch, and until when.
     pub slow_disk: (u64, u64),
@@ -60,9 +61,10 @@ pub(in crate::madsim_engine) struct Machine {
     pub disk_busy_until: u64,
     /// When its disk has room again.
     pub room_at: Option<u64>,
-    /// A bit of its disk has flipped, and nobody has looked since.
+    /// A bit of its disk has flipped, and the disk has not been read since.
     pub rotten: bool,
-    /// A copy of its data directory was put back: it has lost what it acknowledged since that was made.
+    /// A copy of its data directory was put back: it has lost what it acknowledged since that was
+    /// made.
     pub is_reverted: bool,
     /// Whether its node asks others for membership when it starts.
     pub joins: bool,
@@ -76,7 +78,7 @@ pub(in crate::madsim_engine) struct Machine {
     pub stop: Option<Arc<Notify>>,
     /// It was told to stop.
     pub stopping: Option<Stopping>,
-    /// Until when nobody can resolve its name.
+    /// Until when its name cannot be resolved.
     pub no_name_until: u64,
     /// Until when it has no descriptors for connections.
     pub no_handles_until: u64,
@@ -132,7 +134,7 @@ pub(in crate::madsim_engine) struct View {
     pub last_applied: LogId,
     /// What it is.
     pub role: Option<RoleName>,
-    /// Whom it follows.
+    /// The leader that it follows.
     pub leader: Option<NodeId>,
     /// How often term, role or leader have changed: they may be again what they were.
     pub turns: u64,
@@ -159,7 +161,8 @@ pub(in crate::madsim_engine) struct World {
     pub clients: Clients,
     /// What was asked and answered over HTTP.
     pub book: Book,
-    /// Since when a machine has had no connection to another that it could have; of which of their processes.
+    /// Since when a machine has had no connection to another that it could have; of which of their
+    /// processes.
     pub apart: BTreeMap<(usize, usize), ((u32, u32), u64)>,
     /// When that was looked at last.
     pub looked_at: u64,
@@ -167,14 +170,15 @@ pub(in crate::madsim_engine) struct World {
     pub handed_over: Option<HandedOver>,
     /// What the nodes are started with.
     pub limits: Limits,
-    /// Whether those who ask are served.
+    /// Whether clients are served.
     pub service: Service,
     /// By applied index: revision, keys and bytes.
     pub stores: BTreeMap<LogIndex, (u64, u64, u64)>,
     /// When a disk was full last, or could not be written to as its machine loses power.
     pub full_at: Option<u64>,
     pub checks: Checks,
-    /// What the disks held that were lost, by the member: a member has no other until it is removed.
+    /// What the disks held that were lost, by the member: a member has no other until it is
+    /// removed.
     pub lost_disks: BTreeMap<NodeId, DurableModel>,
     pub trace: Trace,
     pub telling: Telling,
@@ -199,7 +203,8 @@ pub(in crate::madsim_engine) struct Exit {
     pub how: Result<NodeExit, String>,
 }
 
-/// The world, shared. The lock is never held across a wait, nor while a task is killed (what it drops may want it).
+/// The world, shared. The lock is never held across a wait, nor while a task is killed (what it
+/// drops may want it).
 #[derive(Clone)]
 pub(in crate::madsim_engine) struct Shared(Arc<Mutex<World>>);
 
@@ -285,7 +290,8 @@ impl Shared {
         })))
     }
 
-    /// For a moment. After a panic too: what is left of the world is still to be told, and tasks that are dropped look at it.
+    /// For a moment. After a panic too: what is left of the world is still to be told, and tasks
+    /// that are dropped look at it.
     pub(in crate::madsim_engine) fn lock(&self) -> MutexGuard<'_, World> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -344,7 +350,8 @@ impl World {
         let settings = &self.schedule.settings;
         let machine = &self.machines[slot];
         let is_right = if why.contains("disk is full") {
-            // The storage looks after its room once a second, and a member hears of its leader's later.
+            // The storage looks after its room once a second, and a member hears of its leader's
+            // later.
             let late = settings.client_timeout_micros + 10 * SECOND;
             self.full_at.is_some_and(|at| now() <= at + late)
         } else if why.contains("joining another cluster") {
@@ -359,8 +366,9 @@ impl World {
         (!is_right).then(|| format!("{why:?}, and nothing is so"))
     }
 
-    /// Whoever asked this process at `asked` gives up now, without an answer. Nodes answer each question when its time is up, if
-    /// only with that: it is due a little later, unless the process has ended or stood still since.
+    /// A client that asked this process at `asked` gives up now, without an answer. Nodes answer
+    /// each question when its time is up, if only with that: it is due a little later, unless the
+    /// process has ended or stood still since.
     pub(in crate::madsim_engine) fn judge_lateness(
         &mut self,
         (slot, life): (usize, u32),
@@ -380,7 +388,7 @@ impl World {
         }
     }
 
-    /// The machine that leads the cluster under test, as far as anyone can tell from outside.
+    /// The machine that leads the cluster under test, as far as one can tell from outside.
     pub(in crate::madsim_engine) fn leader(&self, now: u64) -> Option<&Machine> {
         let running =
             |machine: &&Machine| machine.on && machine.member.is_some() && machine.paused_until <= now;

@@ -1,4 +1,5 @@
-//! Who asks machines, and is answered: clients, the operator, and the probes of the last phase.
+//! Requests to machines and their answers: of clients, of the operator, and of the probes of the
+//! last phase.
 
 use crate::checks::{Violation, check};
 use crate::clients::Seen;
@@ -52,7 +53,7 @@ impl Engine {
         (others + 1) * (self.schedule.settings.value_bytes as u64 + KEY_BYTES_MAX)
     }
 
-    /// Someone asks a machine's process.
+    /// A machine's process is asked.
     pub(in crate::queue) fn ask(
         &mut self,
         slot: usize,
@@ -129,8 +130,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Asks machines, now and then, for what they have themselves, and whether they are up to date; and holds
-    /// what they show of themselves against the committed log.
+    /// Asks machines, now and then, for what they have themselves, and whether they are up to date;
+    /// and holds what they show of themselves against the committed log.
     pub(in crate::queue) fn look_around(&mut self) -> Result<(), Violation> {
         for slot in 0..self.machines.len() {
             let machine = &self.machines[slot];

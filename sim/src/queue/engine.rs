@@ -1,4 +1,5 @@
-//! The queue engine: replicas over simulated disks, network and clocks, in one thread, one event after the other.
+//! The queue engine: replicas over simulated disks, network and clocks, in one thread, one event
+//! after the other.
 
 use crate::checks::{Checks, Violation};
 use crate::clients::{Clients, check_clients};
@@ -25,11 +26,12 @@ use rand::rngs::SmallRng;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// So much happens in a simulated second, at most. Where messages overtake each other, appends that are pipelined one entry at
-/// a time are sent again and again until a member has caught up: that alone has made 300,000.
+/// Events in a simulated second, at most. If messages overtake each other, appends that are
+/// pipelined one entry at a time are sent again and again until a member has caught up. That alone
+/// has made 300,000.
 const HAPPENINGS_MAX: u32 = 3_000_000;
 
-/// What is under way when all have recovered is through after so long.
+/// What is under way when all have recovered is through after this time.
 const REST_MICROS: u64 = 20 * SECOND;
 
 /// A simulation.
@@ -70,9 +72,9 @@ pub(in crate::queue) struct Engine {
     pub(in crate::queue) echoes: Vec<VecDeque<(usize, PeerMessage)>>,
     /// Which of them come again when a machine starts.
     pub(in crate::queue) echo_rng: SmallRng,
-    /// What waits for a joint state.
+    /// Faults that wait for a joint state.
     pub(in crate::queue) ambushes: Vec<Ambush>,
-    /// And for somebody to install a snapshot.
+    /// And faults that wait for a machine to install a snapshot.
     pub(in crate::queue) install_ambushes: Vec<Ambush>,
     /// How much the operator and the probes have asked.
     pub(in crate::queue) questions: u64,
@@ -158,7 +160,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Runs it, and makes a violation of a panic: it has a time then, what led to it can be shown, and its schedule made small.
+    /// Runs it, and makes a panic a violation: then it has a time, the report can show what led to
+    /// it, and its schedule can be made small.
     fn run_caught(&mut self) -> Result<(), Violation> {
         catch_unwind(AssertUnwindSafe(|| self.run()))
             .unwrap_or_else(|panic| Err(Violation::of_panic(&*panic)))
@@ -167,7 +170,8 @@ impl Engine {
     fn into_outcome(mut self, result: Result<(), Violation>) -> Outcome {
         let operations = self.clients.counts();
         let mut violation = result.err();
-        // The story wants to know where each operation took effect, even if another check failed first.
+        // The story wants to know where each operation took effect, even if another check failed
+        // first.
         if violation.is_none() || self.trace.is_verbose() {
             let seen = check_clients(self.clients, self.checks.committed_entries(), self.trace.story());
             violation = violation.or(seen);
@@ -238,7 +242,8 @@ impl Engine {
         StoreId(self.core_rng.random())
     }
 
-    /// What a machine starts from if its disk is empty: the first voters know each other; a machine that joins knows nothing.
+    /// What a machine starts from if its disk is empty: the first voters know each other; a machine
+    /// that joins knows nothing.
     pub(in crate::queue) fn bootstrap(&self, slot: usize, identity: Identity) -> Bootstrap {
         let first = identity.id.get() <= self.schedule.voters as u64;
         let initial = if first { self.first_log.clone() } else { Restored::default() };
@@ -327,7 +332,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Nobody asks any more, and everybody has everything: soon nothing is held for anyone.
+    /// No client asks any more, and every member has everything: soon nothing is held.
     fn rest(&mut self) -> Result<(), Violation> {
         let Some(what) = self.held_at_rest() else {
             self.done = true;
@@ -366,7 +371,8 @@ impl Engine {
             }
             let status = process.replica.status(self.machines[slot].time(self.now));
             let unsaved = status.last_applied.since(status.snapshot.index);
-            // One may be under way, and due again meanwhile; after one that failed, the next is due as much later.
+            // One may be under way, and due again meanwhile; after one that failed, the next is due
+            // as much later.
             let times = 4 + process.saves_failed;
             if unsaved > times * self.schedule.settings.snapshot_log_entries + 50 {
                 return Some(format!("machine {slot} has applied {unsaved} entries since its last snapshot"));
@@ -380,7 +386,7 @@ impl Engine {
         None
     }
 
-    /// The machine that leads, as far as anyone can tell from outside: the leader of the highest term.
+    /// The machine that leads, as far as one can tell from outside: the leader of the highest term.
     pub(in crate::queue) fn leader(&self) -> Option<usize> {
         let leaders =
             self.machines.iter().filter(|machine| machine.paused_until <= self.now).filter_map(|machine| {

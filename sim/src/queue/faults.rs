@@ -10,17 +10,17 @@ use infinitystore::replica::ClientRequest;
 use rand::Rng;
 use std::collections::BTreeSet;
 
-/// Whatever waits for a joint state waits so long.
+/// How long a fault waits for a joint state.
 const AMBUSH_MICROS: u64 = 5_000 * MILLI;
 
-/// Something that waits for a joint state.
+/// A fault that waits for a joint state.
 pub(in crate::queue) struct Ambush {
     until: u64,
     after_micros: u64,
     what: Fault,
 }
 
-/// An interrupted batch got at most so far, in operations of its disk.
+/// Operations of the disk that an interrupted batch gets done, at most.
 const OPERATIONS_MAX: u32 = 12;
 
 impl Engine {
@@ -29,7 +29,7 @@ impl Engine {
         self.strike_with(self.schedule.faults[number].what.clone())
     }
 
-    /// Something strikes, at whoever leads if it is aimed at the leader.
+    /// A fault strikes, at the machine that leads if it is aimed at the leader.
     pub(in crate::queue) fn strike_with(&mut self, fault: Fault) -> Result<(), Violation> {
         if self.calm {
             return Ok(());
@@ -124,7 +124,8 @@ impl Engine {
             if let Some(process) = machine.process.as_mut().filter(|process| process.busy) {
                 machine.under_way = process.sketches();
                 machine.disk.faults(|faults| faults.operations_left = Some(steps));
-                // The machine is gone in the middle of it: whether it failed does not matter any more.
+                // The machine is gone in the middle of it: whether it failed does not matter any
+                // more.
                 let _ = process.write_batch();
                 process.busy = false;
                 self.mark("crash in a write");
@@ -154,8 +155,8 @@ impl Engine {
         }
     }
 
-    /// A bit flips while the machine is off. The promise that is tested needs a majority of good copies of each
-    /// committed entry, so at most one disk at a time is damaged or being replaced.
+    /// A bit flips while the machine is off. The promise that is tested needs a majority of good
+    /// copies of each committed entry, so at most one disk at a time is damaged or being replaced.
     fn rot(&mut self, slot: usize, file: &str) {
         if !self.may_lose_disk(slot) {
             return;
@@ -233,7 +234,7 @@ impl Engine {
         self.ask_leader(ClientRequest::ChangeMembership(change))
     }
 
-    /// A joint state came into force on its leader: what waited for one strikes.
+    /// A joint state came into force on its leader: faults that waited for one strike.
     pub(in crate::queue) fn joint_state_begins(&mut self) {
         for Ambush { until, after_micros, what } in std::mem::take(&mut self.ambushes) {
             if self.now <= until {
@@ -243,7 +244,7 @@ impl Engine {
         }
     }
 
-    /// Somebody is about to install a snapshot: what waited for that strikes.
+    /// A machine is about to install a snapshot: a fault that waited for that strikes.
     pub(in crate::queue) fn strike_installs(&mut self, slot: usize) {
         let installs = |process: &Process| process.installs();
         if self.install_ambushes.is_empty() || !self.machines[slot].process.as_ref().is_some_and(installs) {

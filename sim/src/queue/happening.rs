@@ -5,7 +5,7 @@ use infinitystore::replica::{PeerMessage, RequestId, StorageRequest};
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
-/// After so long without a write the storage is told so.
+/// After this time without a write the storage is told so.
 pub(in crate::queue) const IDLE_MICROS: u64 = 20 * MILLI;
 /// How often the operator looks after the cluster.
 pub(in crate::queue) const OPERATOR_MICROS: u64 = 250 * MILLI;
@@ -15,41 +15,41 @@ pub(in crate::queue) const OPERATOR_MICROS: u64 = 250 * MILLI;
 pub(in crate::queue) enum Happening {
     /// A message arrives.
     Arrival {
-        /// Where it comes from.
+        /// The machine that sent it.
         from: usize,
-        /// Where.
+        /// The machine at which it arrives.
         slot: usize,
-        /// At which process; `None`: at whichever runs.
+        /// The message.
         message: Box<PeerMessage>,
     },
     /// A replica may want to be woken.
     Alarm {
-        /// Which machine.
+        /// The machine.
         slot: usize,
-        /// Which process.
+        /// Its process.
         life: u32,
     },
     /// A batch has been written and synced.
     BatchDone {
-        /// Which machine.
+        /// The machine.
         slot: usize,
-        /// Which process.
+        /// Its process.
         life: u32,
     },
     /// Nothing was written for a while.
     Idle {
-        /// Which machine.
+        /// The machine.
         slot: usize,
-        /// Which process.
+        /// Its process.
         life: u32,
     },
     /// Work beside the log has been done: a snapshot written, or a chunk read.
     BesideDone {
-        /// Which machine.
+        /// The machine.
         slot: usize,
-        /// Which process.
+        /// Its process.
         life: u32,
-        /// Which work.
+        /// The work.
         request: Box<StorageRequest>,
     },
     /// A fault of the schedule strikes.
@@ -60,9 +60,9 @@ pub(in crate::queue) enum Happening {
     Start(usize),
     /// A machine that stood still goes on.
     Resume {
-        /// Which machine.
+        /// The machine.
         slot: usize,
-        /// Which process.
+        /// Its process.
         life: u32,
     },
     /// A disk has room again.
@@ -71,25 +71,25 @@ pub(in crate::queue) enum Happening {
     ClientNext(usize),
     /// A client has waited long enough.
     ClientGivesUp {
-        /// Which client.
+        /// The client.
         client: usize,
-        /// For what.
+        /// The request.
         request: RequestId,
     },
     /// The operator looks after the cluster.
     Operator,
     /// What a process has to do after events is carried out.
     Settle {
-        /// Which machine.
+        /// The machine.
         slot: usize,
-        /// Which process.
+        /// Its process.
         life: u32,
     },
     /// A process is told of writes that are durable.
     Receipts {
-        /// Which machine.
+        /// The machine.
         slot: usize,
-        /// Which process.
+        /// Its process.
         life: u32,
     },
     /// Everything is looked at.

@@ -14,7 +14,7 @@ use infinitystore::replica::{
 use infinitystore::storage::{Bootstrap, SnapshotFiles, SpareMode, Storage, StorageClock, StorageOptions};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Who a machine's disk says it is.
+/// The identity that a machine's disk holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::queue) struct Identity {
     /// Member id.
@@ -23,10 +23,10 @@ pub(in crate::queue) struct Identity {
     pub(in crate::queue) store: StoreId,
 }
 
-/// For who catches up a leader keeps so many times as much of its log in memory.
+/// For a member that catches up, a leader keeps this many times as much of its log in memory.
 pub(in crate::queue) const LAGGARD_TIMES: u64 = 3;
 
-/// Whose request it is that a process holds.
+/// Where a request that a process holds comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::queue) enum Asker {
     /// A client of the schedule.
@@ -49,7 +49,7 @@ pub(in crate::queue) struct Machine {
     pub(in crate::queue) process: Option<Process>,
     /// Counts processes: what was meant for an earlier one is dropped.
     pub(in crate::queue) life: u32,
-    /// Who it is; `None` before it is a member of the cluster.
+    /// Its identity; `None` before it is a member of the cluster.
     pub(in crate::queue) identity: Option<Identity>,
     /// What its disk has to hold.
     pub(in crate::queue) durable: DurableModel,
@@ -59,7 +59,7 @@ pub(in crate::queue) struct Machine {
     pub(in crate::queue) paused_until: u64,
     /// What came meanwhile.
     pub(in crate::queue) inbox: Vec<Event>,
-    /// Its disk takes so much longer, until then.
+    /// How much longer its disk takes, and until when.
     pub(in crate::queue) slow_disk: (u64, u64),
     /// A bit was flipped since it was last started: it may refuse to start.
     pub(in crate::queue) rotten: bool,
@@ -99,13 +99,14 @@ pub(in crate::queue) struct Process {
     pub(in crate::queue) alarm: Option<u64>,
     /// Whether what it has to do after events is planned to be carried out.
     pub(in crate::queue) settle_planned: bool,
-    /// What the storage has said, and it was not told yet.
+    /// Events of the storage that the replica was not given yet.
     pub(in crate::queue) receipts: VecDeque<StorageEvent>,
-    /// Who waits for which request.
+    /// Where each request comes from.
     pub(in crate::queue) askers: BTreeMap<RequestId, Asker>,
     /// What the checks have seen of the replica.
     pub(in crate::queue) shown: Shown,
-    /// Where its last snapshot ends, own or installed, and whether it may want another before the log has grown.
+    /// Where its last snapshot ends, own or installed, and whether it may want another before the
+    /// log has grown.
     pub(in crate::queue) last_snapshot: (LogIndex, bool),
 }
 

@@ -19,13 +19,13 @@ const ENTRY_BYTES_MAX: u64 = 150;
 const SUPERVISOR_MICROS: u64 = 300 * MILLI;
 /// And after a start that failed.
 const START_AGAIN_MICROS: u64 = SECOND;
-/// So many starts are interrupted, after so many operations of the disk at most.
+/// The share of starts that are interrupted, and the operations of the disk before that, at most.
 const START_INTERRUPTED: f64 = 0.05;
 const START_OPERATIONS_MAX: u32 = 60;
 
-/// So many of the last messages to each machine may come again.
+/// The last messages to each machine that may come again, at most.
 const ECHOES_MAX: usize = 16;
-/// Each of them with this probability, within so long.
+/// The probability that each of them does, and the time within which.
 const ECHOED: f64 = 0.3;
 const ECHO_MICROS: u64 = 1_500 * MILLI;
 
@@ -83,7 +83,8 @@ impl Engine {
                     });
                 }
                 if rotten {
-                    // The simulated operator: a node that refuses to start is wiped, and joins anew.
+                    // The simulated operator: a node that refuses to start is wiped, and joins
+                    // anew.
                     self.mark("damage reported");
                     self.replace_disk(slot);
                     return Ok(());
@@ -168,7 +169,8 @@ impl Engine {
         }
     }
 
-    /// What the event brings about is carried out: at once, or together with what comes soon, as a busy driver does.
+    /// What the event brings about is carried out: at once, or together with what comes soon, as a
+    /// busy driver does.
     fn settle_soon(&mut self, slot: usize) -> Result<(), Violation> {
         let most = self.schedule.settings.settle_max_micros;
         if most == 0 || self.batch_rng.random_bool(0.3) {
@@ -212,7 +214,8 @@ impl Engine {
         self.settle(slot)
     }
 
-    /// An alarm rings. The replica is woken if that is what it wants now: with most of its steps it puts the time off.
+    /// An alarm rings. The replica is woken if that is what it wants now: with most of its steps it
+    /// puts the time off.
     pub(in crate::queue) fn alarm(&mut self, slot: usize, life: u32) -> Result<(), Violation> {
         let machine = &mut self.machines[slot];
         let Some(process) = machine.process.as_mut().filter(|_| machine.life == life) else { return Ok(()) };
@@ -259,7 +262,8 @@ impl Engine {
         slot: usize,
         message: PeerMessage,
     ) -> Result<(), Violation> {
-        // The hello of the transport: a removed member, and another store under a known id, are not let in.
+        // The hello of the transport: a removed member, and another store under a known id, are not
+        // let in.
         let Some(process) = &self.machines[slot].process else { return Ok(()) };
         let (sender, membership) = (message.from(), process.replica.membership());
         let removed = sender < membership.next_member_id && !membership.members.contains_key(&sender);
@@ -278,7 +282,8 @@ impl Engine {
         self.give(slot, Event::Peer(message))
     }
 
-    /// Where the network makes second copies, they may come when their receiver, or their sender, has restarted.
+    /// In runs in which the network makes second copies, they may come after their receiver or
+    /// their sender has restarted.
     fn remember(&mut self, from: usize, slot: usize, message: &PeerMessage) {
         let is_heartbeat = matches!(message, PeerMessage::Raft(raft)
             if matches!(&raft.body, Body::AppendEntries { entries, .. } if entries.is_empty()));
@@ -440,7 +445,8 @@ impl Engine {
         }
     }
 
-    /// A message some of whose bits flipped on the way, as the receiver decodes it: almost always as nothing.
+    /// A message some of whose bits flipped on the way, as the receiver decodes it: almost always
+    /// as nothing.
     fn corrupted(&mut self, message: &PeerMessage) -> Option<PeerMessage> {
         self.mark("message corrupted");
         let mut frame = Vec::new();
@@ -514,8 +520,9 @@ impl Engine {
         usual + if until > self.now { by } else { 0 }
     }
 
-    /// What waits becomes one batch, if none is under way. It reaches the disk when its time has passed: until then the
-    /// machine goes on, and may be switched off with any part of the batch written.
+    /// What waits becomes one batch, if none is under way. It reaches the disk when its time has
+    /// passed: until then the machine goes on, and may be switched off with any part of the batch
+    /// written.
     fn begin_batch(&mut self, slot: usize) {
         let idle =
             self.machines[slot].process.as_ref().is_some_and(|process| !process.busy && process.has_writes());
@@ -595,7 +602,8 @@ impl Engine {
         }
     }
 
-    /// A process is told what the storage has said: all of it, or some now and the rest a little later.
+    /// A process is told what the storage has said: all of it, or some now and the rest a little
+    /// later.
     pub(in crate::queue) fn receipts(&mut self, slot: usize, life: u32) -> Result<(), Violation> {
         let most = self.schedule.settings.settle_max_micros;
         let machine = &mut self.machines[slot];
@@ -645,7 +653,7 @@ impl Engine {
         if process.busy {
             return Ok(());
         }
-        // What it says now must not overtake what it said before: one thread says both.
+        // An event of the idle storage must not overtake earlier ones: one thread sends both.
         if !process.receipts.is_empty() {
             self.plan_idle(slot, self.schedule.settings.settle_max_micros.max(1));
             return Ok(());
@@ -721,7 +729,7 @@ impl Engine {
         Ok(())
     }
 
-    /// A process ends: whoever waits for it learns that the connection broke.
+    /// A process ends: its clients learn that the connection broke.
     pub(in crate::queue) fn end_process(&mut self, slot: usize) {
         let sketches = match &self.machines[slot].process {
             Some(process) if process.busy => process.sketches(),

@@ -1,4 +1,5 @@
-//! What the service is judged by: the surroundings, told from the faults in force, and what the replicas show.
+//! What the service is judged by: the surroundings, told from the faults in force, and what the
+//! replicas show.
 
 use crate::checks::Violation;
 use crate::network::Fate;
@@ -46,7 +47,8 @@ impl Engine {
         let health = (0..self.machines.len()).map(|slot| self.health(slot)).collect();
         let (voters, surgery) = self.voting().unwrap_or((0, true));
         let severed = self.network.severed(now);
-        // A leader refuses what it has no room for. Whether others have room is of no matter to clients.
+        // A leader refuses writes for which it has no room. The room of the others does not matter
+        // to clients.
         let leads = |machine: &Machine| {
             machine.process.as_ref().filter(|it| it.disk_full).map(|it| it.replica.raft().role())
         };
@@ -69,7 +71,8 @@ impl Engine {
         }
     }
 
-    /// The voters, as the machine has them that knows most; and whether any other that runs knows anything else.
+    /// The voters, as the machine has them that knows most; and whether any other that runs knows
+    /// anything else.
     fn voting(&self) -> Option<(u32, bool)> {
         let running = || self.machines.iter().filter_map(|machine| machine.process.as_ref());
         let first = running().max_by_key(|process| process.replica.raft().commit_index())?;
@@ -89,7 +92,7 @@ impl Engine {
         Some((voters, gone || !agreed || membership.is_joint() || !membership.learners.is_empty()))
     }
 
-    /// Leadership is asked to go elsewhere: if it is to a member that can take over, it has to.
+    /// A leader is asked to hand over. If the target can take over, it has to become the leader.
     pub(in crate::queue) fn note_transfer(&mut self, to: Option<NodeId>) {
         let Some(leader) = self.leader() else { return };
         let Some(process) = &self.machines[leader].process else { return };
@@ -105,7 +108,8 @@ impl Engine {
         self.service.transfer_asked(self.now, leader, slot);
     }
 
-    /// A message of a client's write may not come, or come late: it is not sent again while the leader stays.
+    /// A message of a client's write may not come, or come late: it is not sent again while the
+    /// leader stays.
     pub(in crate::queue) fn note_forward(
         &mut self,
         from: usize,
