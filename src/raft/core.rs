@@ -1,15 +1,16 @@
 //! The core's state and its two entry points. The dispatcher has no logic of its own.
 
-use crate::raft::api::{Durable, Input, InputError, LeaderHint, Output, RaftEvent, RoleName, Setup};
-use crate::raft::leader::progress::{Peer, PeerState};
+use crate::raft::api::{Input, InputError, LeaderHint, Output, RaftEvent, RoleName, Setup};
 use crate::raft::log::entry::Entry;
+use crate::raft::log::records::Durable;
 use crate::raft::log::restore::{RestoreError, restore_log};
 use crate::raft::log::snapshot::SnapshotRefusal;
 use crate::raft::membership::members::Membership;
 use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::message::{Append, Body, Chunk, Message};
-use crate::raft::role::{Follower, Role};
-use crate::raft::shared::{Outbox, Shared};
+use crate::raft::state::progress::{Peer, PeerState};
+use crate::raft::state::role::{Follower, Role};
+use crate::raft::state::shared::{Outbox, Shared};
 use crate::raft::types::{LogId, LogIndex, NodeId, Term, Time};
 use alloc::vec::Vec;
 use bytes::Bytes;

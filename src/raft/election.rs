@@ -1,13 +1,13 @@
 //! Terms, timeouts, votes: how a leader is elected, and how it steps down.
 
 use crate::raft::core::Raft;
-use crate::raft::leader::progress::Peer;
 use crate::raft::log::entry::{Entry, EntryKind};
 use crate::raft::log::restore::TERM_MAX;
 use crate::raft::message::Body;
 use crate::raft::quorum::{self, VoteResult};
-use crate::raft::reads::queues::LeaderReads;
-use crate::raft::role::{Candidate, Follower, Leader, PreCandidate, Role};
+use crate::raft::state::progress::Peer;
+use crate::raft::state::read_queues::LeaderReads;
+use crate::raft::state::role::{Candidate, Follower, Leader, PreCandidate, Role};
 use crate::raft::types::{HardState, LogId, LogIndex, NodeId, ReadRound, Term};
 use alloc::collections::BTreeMap;
 

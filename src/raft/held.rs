@@ -2,8 +2,8 @@
 //! see whether anything is left behind.
 
 use crate::raft::core::Raft;
-use crate::raft::leader::progress::PeerState;
-use crate::raft::role::Role;
+use crate::raft::state::progress::PeerState;
+use crate::raft::state::role::Role;
 use crate::raft::types::LogIndex;
 use alloc::vec::Vec;
 

@@ -10,9 +10,9 @@
 //! made, and checked for whole clusters by the simulator.
 
 use crate::raft::core::Raft;
-use crate::raft::leader::progress::Peer;
-use crate::raft::role::{Leader, Role};
-use crate::raft::shared::Shared;
+use crate::raft::state::progress::Peer;
+use crate::raft::state::role::{Leader, Role};
+use crate::raft::state::shared::Shared;
 use crate::raft::types::{LogIndex, NodeId};
 
 impl Raft {

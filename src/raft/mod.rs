@@ -123,9 +123,9 @@
 //! by it), pre-votes, and `Heard`, by which a follower with a slow disk tells its leader that it
 //! still follows.
 //!
-//! Done by `log::writes::hold`, `log::writes::issue`, `log::writes::complete` and
-//! `log::writes::release`. Shown by `election_vote_is_durable_before_it_is_sent`,
-//! `replication_follower_disk` and `election_slow_follower_disk`.
+//! Done by `writes::hold`, `writes::issue`, `writes::complete` and `writes::release`. Shown by
+//! `election_vote_is_durable_before_it_is_sent`, `replication_follower_disk` and
+//! `election_slow_follower_disk`.
 //!
 //! # 7. Reads
 //! A leader may have been replaced without knowing it. To answer a read from its state, it first
@@ -169,8 +169,8 @@
 //! snapshot holds committed entries only, so installing it can contradict nothing that was
 //! committed.
 //!
-//! Done by `snapshotting`. Shown by `snapshot_kept_tail`, `snapshot_lost_chunk` and
-//! `snapshot_replaces_a_conflicting_tail`.
+//! Done by `compaction`, `leader::snapshots` and `follower::snapshots`. Shown by
+//! `snapshot_kept_tail`, `snapshot_lost_chunk` and `snapshot_replaces_a_conflicting_tail`.
 //!
 //! # 10. Handing over
 //! A leader that is to stop names a successor: it takes no proposals, waits until that node has
@@ -249,17 +249,18 @@
 //! ```
 //!
 //! # Where things are
-//! `core` has the two entry points and the dispatch. `shared` is what a node has in every role,
-//! `role` what it has in one. The handlers stand by theme: `election`, `reads`, `snapshotting`;
-//! what only a leader does in `leader` (`replication`, `member_change`, `transfer`, and `progress`:
-//! a peer as its leader sees it), what only a follower does in `follower` (`append`, `withdraw`).
-//! They use `log` (the entries, `restore`, and `writes`: the stream of writes, and the messages
-//! that wait for it), `membership` (one membership, its `change` to the next one, the `history` in
-//! the log), and the pure [`quorum`]. `invariants` has what always holds.
+//! `core` has the two entry points and the dispatch. The handlers stand above it: `election` and
+//! `reads`, which all roles have a part in; in `leader` what only a leader does (`replication`,
+//! `snapshots`, `member_change`, `transfer`), in `follower` what only a follower does (`append`,
+//! `snapshots`, `withdraw`); `compaction`, and `invariants` (what always holds). Below it is what
+//! they work on: `state` (what a node has in every role and in one, and a peer as its leader sees
+//! it), `writes` (the stream of writes, and the messages that wait for it), `log`, `membership`,
+//! and the pure [`quorum`].
 //!
 //! Left out: leases (a read costs a round), witnesses, priorities.
 
 mod api;
+mod compaction;
 mod config;
 mod core;
 mod election;
@@ -274,20 +275,17 @@ mod message;
 mod model;
 pub mod quorum;
 mod reads;
-mod role;
-mod shared;
-mod snapshotting;
+mod state;
 mod types;
 mod wire;
+mod writes;
 
 pub use crate::codec::DecodeError;
 pub use crate::raft::core::{PeerProgress, Raft};
-pub use api::{
-    Durable, Input, InputError, LeaderHint, LogRecords, LogWrite, Output, RaftEvent, ReadReady, Restored,
-    RoleName, Setup,
-};
+pub use api::{Input, InputError, LeaderHint, Output, RaftEvent, ReadReady, RoleName, Setup};
 pub use config::{Config, ConfigError};
 pub use log::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, Entry, EntryKind};
+pub use log::records::{Durable, LogRecords, LogWrite, Restored};
 pub use log::restore::{RestoreError, bootstrap_log};
 pub use log::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal};
 pub use membership::change::{MEMBER_TEXT_BYTES_MAX, MEMBERS_MAX};

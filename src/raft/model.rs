@@ -1,9 +1,9 @@
 //! What a model checker needs of a core, under the feature `model`: state that decides nothing must
 //! make no difference between states.
 
-use crate::raft::api::LogWrite;
 use crate::raft::core::Raft;
-use crate::raft::role::Role;
+use crate::raft::log::records::LogWrite;
+use crate::raft::state::role::Role;
 use crate::raft::types::{Time, WriteSequence};
 
 impl Raft {

@@ -28,12 +28,17 @@ fn sentences<'a>(lecture: &'a str, beginning: &str) -> Vec<&'a str> {
 fn missing(lecture: &str, raft: &Path) -> Vec<String> {
     let mut missing = Vec::new();
     for name in sentences(lecture, "Done by ").into_iter().flat_map(code_spans) {
-        // A function begins its path with a file; a lone name is a file, or a folder.
-        let (module, function) = name.rsplit_once("::").unwrap_or((name, ""));
-        let module = module.replace("::", "/");
-        let text = ["{}.rs", "{}/mod.rs"].map(|file| raft.join(file.replace("{}", &module)));
-        let text = text.iter().find_map(|file| fs::read_to_string(file).ok()).unwrap_or_default();
-        if text.is_empty() || !function.is_empty() && !text.contains(&format!("fn {function}(")) {
+        let file_of = |module: &str| {
+            let module = module.replace("::", "/");
+            let files = [format!("{module}.rs"), format!("{module}/mod.rs")];
+            files.iter().find_map(|file| fs::read_to_string(raft.join(file)).ok())
+        };
+        // A module, or a function with its module before it.
+        let is_there = file_of(name).is_some()
+            || name.rsplit_once("::").is_some_and(|(module, function)| {
+                file_of(module).is_some_and(|text| text.contains(&format!("fn {function}(")))
+            });
+        if !is_there {
             missing.push(name.to_owned());
         }
     }

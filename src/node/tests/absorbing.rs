@@ -3,8 +3,7 @@
 use crate::node::NodeExit;
 use crate::node::handle::Control;
 use crate::node::tests::cluster::TestNode;
-use crate::peer::rpc::Adoption;
-use crate::peer::rpc::{Question, Reply, ask};
+use crate::peer::rpc::{Adoption, Question, Reply, ask};
 use crate::raft::{ClusterId, NodeId, StoreId};
 use crate::runtime::TokioEnv;
 use crate::storage::MemoryDisk;

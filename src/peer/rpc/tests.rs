@@ -1,6 +1,7 @@
 use crate::peer::hello::{Answer, Hello};
-use crate::peer::rpc::{Adoption, JoinError};
-use crate::peer::rpc::{Description, Question, Reply, converse, read_question, write_reply};
+use crate::peer::rpc::{
+    Adoption, Description, JoinError, Question, Reply, converse, read_question, write_reply,
+};
 use crate::raft::{ClusterId, NodeId, StoreId};
 use std::sync::atomic::AtomicBool;
 use tokio::io::{AsyncWriteExt, duplex};

@@ -5,8 +5,8 @@ use crate::raft::log::entry::{Entry, EntryKind};
 use crate::raft::membership::members::Membership;
 use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::message::{Append, Body};
-use crate::raft::role::Role;
-use crate::raft::shared::Shared;
+use crate::raft::state::role::Role;
+use crate::raft::state::shared::Shared;
 use crate::raft::types::{LogId, LogIndex, NodeId, ReadRound, Session, Term};
 use alloc::vec::Vec;
 

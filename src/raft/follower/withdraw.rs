@@ -10,7 +10,7 @@ use crate::raft::api::RaftEvent;
 use crate::raft::core::Raft;
 use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::message::Body;
-use crate::raft::role::Role;
+use crate::raft::state::role::Role;
 use crate::raft::types::NodeId;
 
 impl Raft {

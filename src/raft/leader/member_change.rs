@@ -2,12 +2,12 @@
 
 use crate::raft::api::InputError;
 use crate::raft::core::Raft;
-use crate::raft::leader::progress::{Leaving, Peer, PeerState};
 use crate::raft::log::entry::EntryKind;
 use crate::raft::membership::members::{Change, Membership};
 use crate::raft::quorum;
-use crate::raft::role::{Leader, Role};
-use crate::raft::shared::Shared;
+use crate::raft::state::progress::{Leaving, Peer, PeerState};
+use crate::raft::state::role::{Leader, Role};
+use crate::raft::state::shared::Shared;
 use crate::raft::types::LogIndex;
 
 impl Raft {

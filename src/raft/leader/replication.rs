@@ -3,13 +3,13 @@
 
 use crate::raft::api::InputError;
 use crate::raft::core::Raft;
-use crate::raft::leader::progress::{Peer, PeerState, Probe};
 use crate::raft::log::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, EntryKind};
 use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::message::Body;
 use crate::raft::quorum;
-use crate::raft::role::{Leader, Role};
-use crate::raft::shared::Shared;
+use crate::raft::state::progress::{Peer, PeerState, Probe};
+use crate::raft::state::role::{Leader, Role};
+use crate::raft::state::shared::Shared;
 use crate::raft::types::{LogId, LogIndex, NodeId, ReadRound, Session};
 use alloc::vec::Vec;
 use bytes::Bytes;

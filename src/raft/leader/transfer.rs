@@ -2,10 +2,10 @@
 
 use crate::raft::api::InputError;
 use crate::raft::core::Raft;
-use crate::raft::leader::progress::{Peer, PeerState};
 use crate::raft::message::Body;
-use crate::raft::role::{Leader, Role, Transfer};
-use crate::raft::shared::Shared;
+use crate::raft::state::progress::{Peer, PeerState};
+use crate::raft::state::role::{Leader, Role, Transfer};
+use crate::raft::state::shared::Shared;
 use crate::raft::types::NodeId;
 
 impl Raft {

@@ -1,9 +1,9 @@
 //! Makes a core's state of what storage recovered. It is checked before anything relies on it.
 
-use crate::raft::api::{LogRecords, Restored};
 use crate::raft::config::ConfigError;
 use crate::raft::log::entry::{Entry, EntryKind};
 use crate::raft::log::log::Log;
+use crate::raft::log::records::{LogRecords, Restored};
 use crate::raft::membership::members::{Member, Membership};
 use crate::raft::types::{HardState, LogId, LogIndex, Term};
 use alloc::vec;

@@ -2,10 +2,10 @@
 //! to is planted, and the core stops with the next input or output.
 
 use crate::raft::log::log::Log;
-use crate::raft::membership::history::Configurations;
-use crate::raft::reads::queues::Round;
-use crate::raft::role::{Candidate, Follower, Leader, Role};
-use crate::raft::shared::Install;
+use crate::raft::log::memberships::Configurations;
+use crate::raft::state::read_queues::Round;
+use crate::raft::state::role::{Candidate, Follower, Leader, Role};
+use crate::raft::state::shared::Install;
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, voters};
 use crate::raft::{
     Body, HardState, Input, LogIndex, LogRecords, Message, Raft, ReadRound, SnapshotMeta, Term, Time,

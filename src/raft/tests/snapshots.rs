@@ -1,7 +1,7 @@
 //! Snapshots (Raft §7), and the traps around them.
 
 use crate::raft::config::LOG_BYTES_MIN;
-use crate::raft::snapshotting::Decision;
+use crate::raft::follower::snapshots::Decision;
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, voters};
 use crate::raft::{
     Body, Config, HardState, Incarnation, LogId, LogIndex, Raft, RaftEvent, Restored, Setup, SnapshotMeta,

@@ -1,8 +1,8 @@
 //! The four roles: what a node has only while it plays one.
 
 use crate::raft::api::RoleName;
-use crate::raft::leader::progress::Peer;
-use crate::raft::reads::queues::LeaderReads;
+use crate::raft::state::progress::Peer;
+use crate::raft::state::read_queues::LeaderReads;
 use crate::raft::types::{LogIndex, NodeId, Session, Time, WriteSequence};
 use alloc::collections::BTreeMap;
 

@@ -5,14 +5,12 @@
 //! confirms with a round of heartbeats that it still leads. A read joins only a round that was not
 //! sent yet. Otherwise an answer from before the read could confirm it.
 
-pub(in crate::raft) mod queues;
-
 use crate::raft::api::{InputError, RaftEvent, ReadReady};
 use crate::raft::core::Raft;
 use crate::raft::message::Body;
-use crate::raft::reads::queues::{LocalRead, Question, Requester, Round};
-use crate::raft::role::{Leader, Role};
-use crate::raft::shared::Shared;
+use crate::raft::state::read_queues::{LocalRead, Question, Requester, Round};
+use crate::raft::state::role::{Leader, Role};
+use crate::raft::state::shared::Shared;
 use crate::raft::types::{Incarnation, LogIndex, NodeId, Time};
 use alloc::vec::Vec;
 

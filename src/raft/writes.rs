@@ -5,9 +5,9 @@
 //! be), whether or not the message caused it. Messages leave when receipts reach their stamp, never
 //! before.
 
-use crate::raft::api::{Durable, LogRecords, LogWrite};
 use crate::raft::log::entry::Entry;
 use crate::raft::log::log::Log;
+use crate::raft::log::records::{Durable, LogRecords, LogWrite};
 use crate::raft::message::{Body, Message};
 use crate::raft::types::{HardState, Incarnation, LogIndex, Term, Time, WriteSequence};
 use alloc::collections::VecDeque;

@@ -1,18 +1,19 @@
 //! What a node has in every role.
 
-use crate::raft::api::{RaftEvent, ReadReady, Restored, Setup};
+use crate::raft::api::{RaftEvent, ReadReady, Setup};
 use crate::raft::config::Config;
 use crate::raft::log::entry::Entry;
 use crate::raft::log::log::Log;
+use crate::raft::log::memberships::Configurations;
+use crate::raft::log::records::Restored;
 use crate::raft::log::snapshot::{SnapshotMeta, SnapshotRead};
-use crate::raft::log::writes::Writes;
-use crate::raft::membership::history::Configurations;
 use crate::raft::membership::members::Membership;
 use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::message::{Body, Message};
 use crate::raft::quorum;
-use crate::raft::reads::queues::LocalReads;
+use crate::raft::state::read_queues::LocalReads;
 use crate::raft::types::{HardState, Incarnation, LogIndex, NodeId, Session, Term, Time, WriteSequence};
+use crate::raft::writes::Writes;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
