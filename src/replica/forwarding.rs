@@ -36,6 +36,9 @@ impl Origins {
     }
 
     /// How many of the commands at the front of `forward` must be dropped; notes the others as seen. `None` drops all of it.
+    ///
+    /// Whatever has a lower number than what was seen is dropped, also if it comes for the first time: so the numbers of an
+    /// origin grow along the log of a term, and the origin knows what never came (`writes.rs`).
     pub(in crate::replica) fn admit(&mut self, forward: &Forward) -> Option<usize> {
         if forward.term != self.term {
             self.term = forward.term;

@@ -45,7 +45,8 @@ pub enum StateHashKind {
     Verdict,
 }
 
-/// Commands of an origin's clients, on their way to the leader of `term`. Never sent twice: a lost one is *unknown*.
+/// Commands of an origin's clients, on their way to the leader of `term`. Never sent twice under one number: a lost one is
+/// *unknown* until the log proves that it is not in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forward {
     /// The origin.

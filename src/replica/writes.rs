@@ -4,10 +4,15 @@
 //! number of its own, and answered when an entry with that number is applied here. A lost message is never sent
 //! again: its write is *unknown* when its time is up.
 //!
-//! There is one exception, and it is a proof rather than a retry. Terms never fall along the log (Raft §5.3), so once
-//! an entry of a higher term has been applied, a write sent in a lower term that has not been applied yet never will
-//! be. It goes back to the held ones and is sent under a new number. So clients of a follower, or of a
-//! deposed leader, live through a failover without an error.
+//! There are two exceptions, and each is a proof rather than a retry. A write that is proven not to be in the log goes
+//! back to the held ones and is sent under a new number.
+//!
+//! - Terms never fall along the log (Raft §5.3). So once an entry of a higher term has been applied, a write sent in a
+//!   lower term that has not been applied yet never will be. So clients of a follower, or of a deposed leader, live
+//!   through a failover without an error.
+//! - A leader appends the writes of one origin in the order of their numbers, and drops what comes after a higher one.
+//!   So once an entry with a number of this node has been applied, no lower number that has not been applied yet ever
+//!   will be: it was lost, or overtaken on its way.
 
 use crate::kv::Op;
 use crate::raft::{Term, Time};
@@ -100,8 +105,10 @@ impl Writes {
         Some(write.request)
     }
 
-    /// The entry with this number was applied: who waits for it?
+    /// The entry with this number was applied: who waits for it? What was sent before it and is still unanswered was lost, and
+    /// is held again.
     pub(in crate::replica) fn applied(&mut self, sequence: u64) -> Option<RequestId> {
+        self.lose_below(sequence);
         let sent = self.take(sequence)?;
         self.drop_answered();
         Some(sent.write.request)
@@ -126,6 +133,25 @@ impl Writes {
     pub(in crate::replica) fn lose_before(&mut self, term: Term) {
         let lost: Vec<Write> = self.take_sent(|sent| sent.term < term);
         self.hold_again(lost);
+    }
+
+    /// What was sent under a lower number than this was lost.
+    fn lose_below(&mut self, sequence: u64) {
+        let mut lost = Vec::new();
+        while self.first_sequence < sequence
+            && let Some(slot) = self.sent.pop_front()
+        {
+            self.first_sequence += 1;
+            if let Some(sent) = slot {
+                self.sent_count -= 1;
+                self.bytes -= sent.write.op.bytes() as u64;
+                lost.push(sent.write);
+            }
+        }
+        if !lost.is_empty() {
+            self.hold_again(lost);
+            self.drop_answered();
+        }
     }
 
     /// Puts writes that are certainly not in the log back in front of the held ones, in their order.

@@ -74,6 +74,30 @@ fn a_forward_that_was_lost_is_sent_again_only_after_the_term_has_passed() {
 }
 
 #[test]
+fn a_forward_that_a_later_one_overtook_is_sent_again_and_applied_once() {
+    let mut cluster = Cluster::new(3);
+    let (leader, follower) = (cluster.leader().unwrap(), cluster.follower());
+    let (first, second) = (cluster.write(follower, "k", "1"), cluster.write(follower, "k", "2"));
+    let forwards = |cluster: &Cluster| {
+        let is_forward = |message: &&PeerMessage| matches!(message, PeerMessage::Forward(_));
+        cluster.network.iter().filter(is_forward).cloned().collect::<Vec<_>>()
+    };
+    let [overtaken, _] = &forwards(&cluster)[..] else { panic!("each is forwarded for itself") };
+    cluster.network.retain(|message| message != overtaken);
+    assert!(matches!(cluster.run_until_answered(second), ClientReply::Written(_)));
+    cluster.network.push_back(overtaken.clone());
+    cluster.run(200_000);
+    assert!(
+        matches!(cluster.reply(first), Some(ClientReply::Written(_))),
+        "the log proves that it is not in it"
+    );
+    cluster.network.push_back(overtaken.clone());
+    cluster.run(200_000);
+    let value = cluster.replicas[&leader].store().get(b"k").unwrap();
+    assert_eq!((value.version, &value.value[..]), (2, &b"1"[..]), "each was applied once");
+}
+
+#[test]
 fn a_forward_to_a_leader_that_is_none_any_more_is_refused_and_goes_to_the_new_one() {
     let mut cluster = Cluster::new(3);
     let (leader, follower) = (cluster.leader().unwrap(), cluster.follower());
