@@ -146,6 +146,8 @@ struct Said {
     full: u64,
     /// Answers to appends.
     answers: u64,
+    /// Refusals among them: the leader looks at once where the logs agree, with or without an entry.
+    lacking: u64,
     /// Requests for votes and pre-votes, and answers that nobody has asked for.
     campaigns: u64,
     /// Questions for a read index, and their answers.
@@ -186,7 +188,7 @@ impl Traffic {
         }
     }
 
-    /// Somebody is asked for something.
+    /// Somebody is asked for something that has to be said to others: not for what it has itself.
     pub const fn asked(&mut self, write: bool) {
         if write {
             self.writes += 1;
@@ -231,7 +233,9 @@ impl Traffic {
             PeerMessage::Raft(message) => match &message.body {
                 Body::AppendEntries { prev, entries, commit, round, .. } => {
                     let told = self.told.entry((message.from, message.to)).or_default();
-                    let now = (message.term, told.1.max(*commit), told.2.max(*round));
+                    // Rounds are counted anew in each term.
+                    let round_before = if told.0 == message.term { told.2 } else { ReadRound::ZERO };
+                    let now = (message.term, told.1.max(*commit), round_before.max(*round));
                     let known = std::mem::replace(told, now) == now;
                     match (entries.is_empty(), known) {
                         (true, true) => said.idle += 1,
@@ -247,6 +251,7 @@ impl Traffic {
                 }
                 Body::AppendRejected { rejected, hint, .. } => {
                     said.answers += 1;
+                    said.lacking += 1;
                     let sent = self.sent.entry((message.to, message.from)).or_default();
                     sent.of(message.term).refused(rejected.index, hint.index);
                 }
@@ -301,7 +306,7 @@ impl Traffic {
         self.begin(now, quiet, stand);
         let budgets = [
             ("entries", said.entries, entries),
-            ("heartbeats", said.idle, n * (beats + reads)),
+            ("heartbeats", said.idle, n * beats + said.lacking),
             ("appends with news alone", said.news, ample(n * (committed + reads))),
             ("answers to appends", said.answers, if self.twice { 4 * answers } else { answers }),
             ("messages of campaigns", said.campaigns, 0),
@@ -433,6 +438,14 @@ mod tests {
     fn heartbeats_twice_as_often_are_refused() {
         assert!(!refuses(21, &append(0, 5), 0));
         assert!(refuses(40, &append(0, 5), 0));
+    }
+
+    #[test]
+    fn what_clients_ask_excuses_no_heartbeat() {
+        let mut traffic = traffic();
+        (0..100).for_each(|_| traffic.asked(false));
+        (0..40).for_each(|_| traffic.said(&append(0, 5)));
+        assert!(traffic.look(20 * BEAT, true, stand(5)).is_err());
     }
 
     #[test]

@@ -64,7 +64,9 @@ impl Engine {
     ) -> Result<(), Violation> {
         let machine = &mut self.machines[slot];
         let deadline = machine.time(self.now).plus(timeout_micros);
-        self.service.asking(matches!(request, ClientRequest::Write(_)));
+        if !matches!(request, ClientRequest::Read { level: Level::Local, .. }) {
+            self.service.asking(matches!(request, ClientRequest::Write(_)));
+        }
         if let Some(process) = &mut machine.process {
             process.askers.insert(id, asker);
             let raft = process.replica.raft();
