@@ -15,6 +15,11 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// So much of the damage strikes the end of the newest file, if it strikes a log or snapshots …
+const ROT_AT_END: f64 = 0.4;
+/// … in so many of its last sectors: a few batches of a log.
+const LAST_SECTORS: usize = 24;
+
 /// What a disk writes as a whole.
 pub const SECTOR_BYTES: usize = 512;
 
@@ -271,11 +276,19 @@ impl SimDisk {
             .filter(|(path, _)| path.to_string_lossy().contains(part))
             .map(|(path, inode)| (PathBuf::from(path), *inode))
             .collect();
-        let (path, inode) = candidates.get(rng.random_range(0..candidates.len().max(1)))?.clone();
+        // Often where something was written last: there, damage looks like a write that was cut off.
+        let at_end = rng.random_bool(ROT_AT_END);
+        let is_numbered =
+            |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit());
+        let newest = candidates.iter().rev().find(|(path, _)| at_end && is_numbered(path));
+        let drawn = || candidates.get(rng.random_range(0..candidates.len().max(1)));
+        let (path, inode) = newest.or_else(drawn)?.clone();
         let content = state.contents.get_mut(&inode)?;
         let written = content.written_sectors();
-        let sector = *written.get(rng.random_range(0..written.len().max(1)))?;
-        let offset = (sector * SECTOR_BYTES + rng.random_range(0..SECTOR_BYTES)).min(content.len() - 1);
+        let first = if at_end { written.len().saturating_sub(LAST_SECTORS) } else { 0 };
+        let sector = *written.get(rng.random_range(first..written.len().max(1)))?;
+        let begin = sector * SECTOR_BYTES;
+        let offset = begin + rng.random_range(0..(content.len() - begin).clamp(1, SECTOR_BYTES));
         content.flip(offset, 1 << rng.random_range(0..8));
         Some(Rot { path, offset })
     }

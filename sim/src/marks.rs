@@ -58,7 +58,8 @@ const RAREST: [&str; 4] =
     ["creation resumed", "leader elected in a joint state", "membership rolled back", "older snapshot used"];
 
 /// And those that only the queue engine looks for.
-const QUEUE_RAREST: [&str; 2] = ["all voters exchanged", "newest of two snapshots damaged"];
+const QUEUE_RAREST: [&str; 3] =
+    ["all voters exchanged", "newest of two snapshots damaged", "removed and told"];
 
 /// Marks of the queue engine, whose network carries messages and whose clients ask replicas.
 const QUEUE: [&str; 29] = [
@@ -94,7 +95,7 @@ const QUEUE: [&str; 29] = [
 ];
 
 /// Marks of the madsim engine, whose network carries byte streams.
-const MADSIM: [&str; 24] = [
+const MADSIM: [&str; 25] = [
     "address moved",
     "bytes corrupted",
     "bytes held back",
@@ -115,6 +116,7 @@ const MADSIM: [&str; 24] = [
     "older copy noticed",
     "older copy put back",
     "packet lost",
+    "power lost in a move",
     "service was due",
     "stop judged by its time",
     "stopped when told",

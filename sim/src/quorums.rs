@@ -73,6 +73,16 @@ impl Quorums {
                     raft.membership()
                 );
             }
+            // A snapshot shows that the logs agree up to where it ends, and what is committed agrees with every leader's. Of
+            // what comes after, nothing is known.
+            Body::SnapshotInstalled { match_index, .. } => {
+                check!(
+                    "an acknowledgement claims what is known to agree",
+                    *match_index <= raft.commit_index(),
+                    "{from} tells {to} that its log agrees up to {match_index}; it has committed {}",
+                    raft.commit_index()
+                );
+            }
             Body::ReadIndexReady { incarnation, sequence, index } => {
                 self.confirms(raft, term, (to, *incarnation, *sequence), *index)?;
             }

@@ -311,6 +311,13 @@ pub enum Fault {
         /// How long, microseconds.
         for_micros: u64,
     },
+    /// The leader is asked for one write after the other, of a key that no client asks for (queue engine).
+    Flood {
+        /// How long.
+        for_micros: u64,
+        /// The time between two of them.
+        every_micros: u64,
+    },
     /// A member is removed.
     Remove {
         /// The machine.
@@ -390,6 +397,7 @@ impl Fault {
             Self::InJointState { .. } => "ambush in a joint state",
             Self::WhenInstalling { .. } => "ambush while a snapshot is installed",
             Self::SplitJoint { .. } => "old cut from new",
+            Self::Flood { .. } => "flood of writes",
             Self::Remove { .. } => "remove",
             Self::Transfer { .. } => "transfer",
         }
@@ -449,6 +457,7 @@ impl Fault {
             Self::InJointState { .. }
             | Self::WhenInstalling { .. }
             | Self::SplitJoint { .. }
+            | Self::Flood { .. }
             | Self::Blackout { .. }
             | Self::Transfer { slot: None } => Vec::new(),
         }

@@ -98,6 +98,12 @@ impl Bounds {
         }
     }
 
+    /// Whether nothing is lost or late, and a member is asked and answers several times within so long.
+    #[must_use]
+    pub fn is_told_within(&self, micros: u64) -> bool {
+        self.loss == 0.0 && micros > 8 * self.hop + 4 * self.sync
+    }
+
     /// Whether it may happen by bad luck alone that so many members hear nothing, or are not heard, for an election timeout.
     fn may_be_silent(&self, members: usize, both_ways: bool) -> bool {
         let lost = if both_ways { 1.0 - (1.0 - self.loss).powi(2) } else { self.loss };
@@ -371,6 +377,13 @@ impl Service {
     /// A member begins another life.
     pub fn started(&mut self, id: NodeId) {
         self.traffic.started(id);
+    }
+
+    /// Since when two machines hear each other, are well, and nobody was asked to hand over.
+    #[must_use]
+    pub fn in_touch_since(&self, one: usize, other: usize) -> Option<u64> {
+        let handed = self.handing.map_or(0, |handing| handing.at + self.bounds.transfer);
+        self.linked_since(one, other).map(|since| since.max(handed))
     }
 
     /// Since when both hear each other, and are well.

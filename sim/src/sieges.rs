@@ -81,10 +81,26 @@ enum LateSiege {
     Full,
     /// One machine loses its power again and again within a write of many sectors.
     Torn,
+    /// A machine comes back at another address, and the leader, who has to be told, goes just then.
+    Moves,
+    /// A machine joins while one write comes after the other, so that there is always one under way.
+    Busy,
 }
 
-const LATE_SIEGES: [LateSiege; 5] =
-    [LateSiege::SlowInstall, LateSiege::Laggard, LateSiege::RottenSnapshot, LateSiege::Full, LateSiege::Torn];
+const LATE_SIEGES: [LateSiege; 7] = [
+    LateSiege::SlowInstall,
+    LateSiege::Laggard,
+    LateSiege::RottenSnapshot,
+    LateSiege::Full,
+    LateSiege::Torn,
+    LateSiege::Busy,
+    LateSiege::Moves,
+];
+
+/// A busy time lasts so long, and nothing else strikes then.
+const BUSY_MICROS: u64 = 9 * SECOND;
+/// The time between two of its writes: shorter than one takes.
+const BUSY_WRITE_MICROS: u64 = 10 * MILLI;
 
 /// Adds what is drawn for a run of the later series, from a stream of their own.
 pub(crate) fn lay_late(
@@ -95,15 +111,16 @@ pub(crate) fn lay_late(
     faults: &mut Vec<Timed<Fault>>,
 ) {
     for siege in LATE_SIEGES {
-        if !rng.random_bool(if voters >= 3 || matches!(siege, LateSiege::Full | LateSiege::Torn) {
-            0.08
-        } else {
-            0.0
-        }) {
+        let share = match siege {
+            LateSiege::Busy => 0.02 * f64::from(u8::from(spares > 0)),
+            LateSiege::Full | LateSiege::Torn => 0.08,
+            _ => 0.08 * f64::from(u8::from(voters >= 3)),
+        };
+        if !rng.random_bool(share) {
             continue;
         }
         let at = rng.random_range(SECOND..duration / 4);
-        if siege != LateSiege::Torn {
+        if !matches!(siege, LateSiege::Torn | LateSiege::Busy | LateSiege::Moves) {
             settings.log_tail_entries = 0;
             settings.snapshot_log_entries = rng.random_range(5..20);
         }
@@ -114,12 +131,30 @@ pub(crate) fn lay_late(
                 settings.torn_files_max = 1;
             }
             LateSiege::SlowInstall => settings.snapshot_chunk_bytes = 1 << 20,
+            LateSiege::Moves => {}
             LateSiege::Laggard => {
                 settings.snapshot_log_entries = rng.random_range(30..60);
                 settings.log_bytes_max = 6 * (settings.value_bytes as u64 + 80);
             }
             LateSiege::RottenSnapshot => {
                 settings.snapshot_chunk_bytes = if settings.value_bytes > 100 { 1_000 } else { 100 };
+                // In half of the runs the newest snapshot is of the last entry, mostly: it is saved again under its name.
+                if rng.random() {
+                    (settings.snapshot_log_entries, settings.keys) = (1, 2);
+                    settings.value_bytes = 2_000;
+                    settings.snapshot_chunk_bytes = 1_000;
+                }
+            }
+            LateSiege::Busy => {
+                (settings.loss_ppm, settings.duplicate_ppm) = (0, 0);
+                (settings.corrupt_ppm, settings.straggler_ppm) = (0, 0);
+                (settings.delay_min_micros, settings.delay_max_micros) = (5 * MILLI, 6 * MILLI);
+                (settings.sync_min_micros, settings.sync_max_micros) = (5 * MILLI, 6 * MILLI);
+                (settings.link_spread, settings.settle_max_micros) = (1, 0);
+                settings.snapshot_log_entries = 100_000;
+                settings.snapshot_chunk_bytes = settings.snapshot_chunk_bytes.max(4_096);
+                settings.append_bytes_max = settings.append_bytes_max.max(2_000);
+                faults.retain(|fault| fault.at < at || fault.at > at + BUSY_MICROS);
             }
             LateSiege::Full => {
                 settings.value_bytes = 2_000;
@@ -130,7 +165,11 @@ pub(crate) fn lay_late(
         let timeout = settings.election_timeout_micros;
         let mut laying = Laying { rng, faults, at, voters, slots: voters + spares, timeout, settings };
         let one = laying.rng.random_range(0..laying.voters);
-        let count = if siege == LateSiege::Torn { 20 } else { laying.rng.random_range(3..=8) };
+        let count = match siege {
+            LateSiege::Torn => 20,
+            LateSiege::Busy => 1,
+            _ => laying.rng.random_range(3..=8),
+        };
         for _ in 0..count {
             laying.at += match siege {
                 LateSiege::Torn => laying.torn(one),
@@ -138,6 +177,8 @@ pub(crate) fn lay_late(
                 LateSiege::Laggard => laying.laggard(one),
                 LateSiege::RottenSnapshot => laying.rotten_snapshot(),
                 LateSiege::Full => laying.full(),
+                LateSiege::Busy => laying.busy(),
+                LateSiege::Moves => laying.moves(),
             };
             if laying.at >= duration {
                 break;
@@ -278,7 +319,8 @@ impl Laying<'_> {
         let slot = self.rng.random_range(0..self.slots);
         let away = self.timeouts(3, 8);
         self.fault(0, Fault::Partition { cut: Cut::Split(vec![slot]), for_micros: away });
-        let after = away + self.rng.random_range(0..300 * MILLI);
+        let early = if self.rng.random() { 20 * MILLI } else { 0 };
+        let after = away + self.rng.random_range(0..300 * MILLI) / (1 + early / MILLI) - early;
         // It is not started again before the end.
         let trouble = DiskTrouble::Rot { file: "snap".to_owned(), after_micros: 60 * SECOND };
         self.fault(after, Fault::Disk { slot: LEADER, trouble });
@@ -301,6 +343,24 @@ impl Laying<'_> {
             self.fault(0, Fault::Transfer { slot: None });
         }
         self.timeouts(1, 10)
+    }
+
+    fn moves(&mut self) -> u64 {
+        let slot = self.rng.random_range(0..self.voters);
+        // Another has long been elected by then, if it led.
+        let back = self.timeouts(4, 8);
+        self.fault(0, Fault::Move { slot, back_micros: back });
+        let before = self.rng.random_range(0..40 * MILLI);
+        let back_micros = self.rng.random_range(SECOND..3 * SECOND);
+        self.fault(back - before, Fault::Kill { slot: LEADER, back_micros });
+        back + 3 * SECOND + self.timeouts(4, 12)
+    }
+
+    fn busy(&mut self) -> u64 {
+        self.fault(0, Fault::Join { slot: self.voters });
+        let for_micros = BUSY_MICROS - SECOND;
+        self.fault(0, Fault::Flood { for_micros, every_micros: BUSY_WRITE_MICROS });
+        BUSY_MICROS
     }
 
     fn disks(&mut self) -> u64 {

@@ -547,6 +547,9 @@ fn extent(fault: &Fault) -> (Option<usize>, u64, String) {
         Fault::SplitJoint { for_micros, .. } => {
             (None, *for_micros, format!("if there is a joint state, for {}", seconds(*for_micros)))
         }
+        Fault::Flood { for_micros, every_micros } => {
+            (None, *for_micros, format!("a write every {}", seconds(*every_micros)))
+        }
         Fault::ClockJump { slot, by_micros } => (Some(*slot), 0, format!("ahead by {}", seconds(*by_micros))),
         Fault::Transfer { slot } => (*slot, 0, "of leadership, asked of the leader".to_owned()),
     }

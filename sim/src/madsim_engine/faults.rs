@@ -119,6 +119,7 @@ impl Run {
             | Fault::Learn { .. }
             | Fault::InJointState { .. }
             | Fault::WhenInstalling { .. }
+            | Fault::Flood { .. }
             | Fault::SplitJoint { .. } => {}
             Fault::Remove { slot } => self.remove(slot),
             Fault::Transfer { slot } => {

@@ -11,6 +11,7 @@ use crate::madsim_engine::run::Run;
 use crate::madsim_engine::world::Shared;
 use crate::madsim_engine::{now, sleep_until};
 use crate::schedule::{MILLI, SECOND};
+use madsim::task::JoinHandle;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,8 +21,10 @@ const PATIENCE_MICROS: u64 = 60 * SECOND;
 const JSON: &str = "application/json";
 /// So many write to the others while a leader is told to stop.
 const WRITERS: usize = 4;
-/// So often a node is killed while it is being joined.
+/// So often a node is killed while it is being joined, or loses its power.
 const KILLS: u64 = 3;
+/// A node that moves into another cluster makes so many operations of its disk, about.
+const MOVE_OPERATIONS: u64 = 40;
 
 impl Run {
     /// Joins nodes and stops the leader; `members` are the machines that serve.
@@ -159,8 +162,13 @@ impl Run {
         let settings = self.shared.lock().schedule.settings.clone();
         // A few messages and writes: between two steps of the join.
         let whole = 10 * settings.delay_max_micros + 4 * settings.sync_max_micros;
-        sleep_until(now() + number * 7919 % 32 * whole / 32).await;
-        self.switch_off(free, false);
+        let loses_power = number.is_multiple_of(2);
+        if loses_power {
+            self.wait_for_power_loss(free, number * 7919 % MOVE_OPERATIONS, &joining).await;
+        } else {
+            sleep_until(now() + number * 7919 % 32 * whole / 32).await;
+        }
+        self.switch_off(free, loses_power);
         self.start(free);
         self.wait("a node starts again", || self.shared.lock().machines[free].handle.is_some()).await?;
         let answer = joining.await.map_err(|error| error.to_string())??;
@@ -176,6 +184,26 @@ impl Run {
             self.shared.lock().mark("join undone");
         }
         Ok(())
+    }
+
+    /// The power of a node fails after so many operations of its disk: it has nothing to write but what it is told to as it is
+    /// joined, so that it stops anywhere within its move.
+    async fn wait_for_power_loss<T>(&self, free: usize, operations: u64, joining: &JoinHandle<T>) {
+        let give_up = now() + 10 * SECOND;
+        {
+            let mut world = self.shared.lock();
+            let machine = &mut world.machines[free];
+            let left = u32::try_from(operations).unwrap_or(u32::MAX);
+            machine.disk.faults(|faults| faults.operations_left = Some(left));
+            machine.power_fails_at = Some(give_up + SECOND);
+        }
+        let is_gone = || self.shared.lock().machines[free].disk.power_gone();
+        while !is_gone() && !joining.is_finished() && now() < give_up {
+            sleep_until(now() + MILLI / 4).await;
+        }
+        if is_gone() {
+            self.shared.lock().mark("power lost in a move");
+        }
     }
 
     async fn begin_anew(&self, free: usize) -> Result<(), String> {

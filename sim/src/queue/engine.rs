@@ -8,6 +8,7 @@ use crate::durable::DurableModel;
 use crate::elections::Elections;
 use crate::network::Network;
 use crate::outcome::Outcome;
+use crate::queue::changes::Changes;
 use crate::queue::faults::Ambush;
 use crate::queue::happening::{Happening, OPERATOR_MICROS, Queue};
 use crate::queue::machine::{Identity, Machine};
@@ -51,9 +52,9 @@ pub(in crate::queue) struct Engine {
     pub(in crate::queue) elections: Elections,
     /// What the disks held that were lost, by the member.
     pub(in crate::queue) lost_disks: BTreeMap<NodeId, DurableModel>,
-    /// When the last message of clients' writes from one machine to another arrives.
-    pub(in crate::queue) forward_due: BTreeMap<(usize, usize), u64>,
     pub(in crate::queue) operator: Operator,
+    /// What changes of membership owe.
+    pub(in crate::queue) changes: Changes,
     pub(in crate::queue) trace: Trace,
     pub(in crate::queue) marks: BTreeMap<&'static str, u64>,
     /// Which machine a member id is on.
@@ -113,13 +114,13 @@ impl Engine {
             disk_rng: stream(seed, Stream::Disk, 0),
             core_rng: stream(seed, Stream::Cores, 0),
             batch_rng: stream(seed, Stream::Cores, 1),
-            forward_due: BTreeMap::new(),
             elections: Elections::default(),
             lost_disks: BTreeMap::new(),
             service: Service::new(&schedule.settings, slots),
             clients: Clients::new(&schedule),
             checks: Checks::default(),
             operator: Operator::default(),
+            changes: Changes::default(),
             trace: Trace::new(verbose),
             marks: BTreeMap::new(),
             hosts: BTreeMap::new(),
@@ -210,6 +211,7 @@ impl Engine {
             Happening::BesideDone { slot, life, request } => self.beside_done(slot, life, *request),
             Happening::Fault(number) => self.strike(number),
             Happening::Ambush(fault) => self.strike_with(*fault),
+            Happening::Flood { until, every } => self.flood(until, every),
             Happening::Start(slot) => self.start(slot),
             Happening::Resume { slot, life } => self.resume(slot, life),
             Happening::RoomAgain(slot) => {

@@ -5,6 +5,8 @@ use crate::queue::engine::Engine;
 use crate::queue::happening::Happening;
 use crate::queue::machine::{Asker, Process};
 use crate::schedule::{Cut, DiskTrouble, Fault, MILLI};
+use bytes::Bytes;
+use infinitystore::kv::Op;
 use infinitystore::raft::{Change, NodeId};
 use infinitystore::replica::ClientRequest;
 use rand::Rng;
@@ -110,6 +112,9 @@ impl Engine {
                 self.install_ambushes.push(ambush);
             }
             Fault::SplitJoint { shared, for_micros } => self.split_joint(shared, for_micros),
+            Fault::Flood { for_micros, every_micros } => {
+                self.queue.plan(now, Happening::Flood { until: now + for_micros, every: every_micros });
+            }
             Fault::Remove { slot } => return self.remove(slot),
             Fault::Transfer { slot } => return self.transfer(slot),
         }
@@ -283,6 +288,16 @@ impl Engine {
             slot.and_then(|slot| self.machines[slot].identity).map(|identity| identity.id);
         self.note_transfer(to);
         self.ask_leader(ClientRequest::TransferLeadership(to))
+    }
+
+    /// The leader is asked for a write, and soon for another one.
+    pub(in crate::queue) fn flood(&mut self, until: u64, every: u64) -> Result<(), Violation> {
+        if self.calm || self.now >= until {
+            return Ok(());
+        }
+        self.queue.plan(self.now + every, Happening::Flood { until, every });
+        let (key, value) = (Bytes::from_static(b"flood"), Bytes::from_static(b"water"));
+        self.ask_leader(ClientRequest::Write(Op::Set { key, value }))
     }
 
     /// The operator asks the leader for something, and does not wait.

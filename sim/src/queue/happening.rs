@@ -22,6 +22,13 @@ pub(in crate::queue) enum Happening {
         /// The message.
         message: Box<PeerMessage>,
     },
+    /// The leader is asked for one more write of many.
+    Flood {
+        /// Until when.
+        until: u64,
+        /// The time between two.
+        every: u64,
+    },
     /// A replica may want to be woken.
     Alarm {
         /// The machine.

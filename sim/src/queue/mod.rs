@@ -1,6 +1,7 @@
 //! The queue engine: thousands of simulated seconds a second, in one thread.
 
 mod asking;
+mod changes;
 mod engine;
 mod faults;
 mod happening;

@@ -24,6 +24,7 @@ impl Engine {
         if handed {
             self.mark("transfer succeeded");
         }
+        self.check_changes()?;
         Ok(())
     }
 
@@ -120,14 +121,9 @@ impl Engine {
         if matches!(message, PeerMessage::Raft(_)) {
             return;
         }
+        // One that is overtaken by the next is sent again, once that is applied.
         let usual = self.service.bounds.hop;
-        let Some(delay) = fate.arrives.filter(|delay| *delay <= usual && !fate.corrupt) else {
-            return self.service.write_lost(from, to, self.now);
-        };
-        // One that is overtaken by the next is dropped, too.
-        let due = self.forward_due.entry((from, to)).or_default();
-        let overtakes = self.now + delay < std::mem::replace(due, self.now + delay);
-        if overtakes {
+        if fate.corrupt || fate.arrives.is_none_or(|delay| delay > usual) {
             self.service.write_lost(from, to, self.now);
         }
     }
