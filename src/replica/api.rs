@@ -197,8 +197,9 @@ pub enum StorageEvent {
     },
     /// Whether there is room for another segment of the log.
     DiskFull(bool),
-    /// The next segment of the log could not be prepared, and not for want of room. The storage tries again. Nothing is lost
-    /// yet: the node ends with the error when the log needs that segment and still cannot have it.
+    /// The next segment of the log could not be prepared, and not for want of room. The storage
+    /// tries again. Nothing is lost yet: the node ends with the error when the log needs that
+    /// segment and still cannot have it.
     SegmentNotReady {
         /// What the system said.
         reason: String,

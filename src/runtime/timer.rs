@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 /// A timer that is moved far more often than it goes off.
 ///
 /// Nearly every batch puts the replica's next deadline off by a little, and nearly every write a
-/// link's next ping. The timer underneath is not moved then. It goes off early, which costs one look at the clock; moving it each time would cost
-/// more.
+/// link's next ping. The timer underneath is not moved then. It goes off early, which costs one
+/// look at the clock; moving it each time would cost more.
 pub(crate) struct Timer<E> {
     env: E,
     wanted: Option<Time>,

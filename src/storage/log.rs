@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 /// than that to write.
 const FILL_BATCH_BYTES_MAX: u64 = 128 << 10;
 
-/// After so many batches in a row that are no larger than that, they are small again.
+/// After this many batches in a row that are no larger than that, batches count as small again.
 const SMALL_BATCHES: u32 = 64;
 
 /// The log, open for appending.
@@ -29,15 +29,15 @@ pub(crate) struct Log<D: Disk> {
     sealed: VecDeque<SealedSegment>,
     active: Active<D::File>,
     spares: Spares<D>,
-    /// How the room of the next segments is taken: as the batches of the last one, or the last ones
-    /// of this, were large or small.
+    /// How the room of the next segments is taken. It depends on whether the batches of the last
+    /// segment, or the last ones of this, were large.
     room: Room,
     /// Batches in a row that were small.
     small_batches: u32,
     /// Sequence of the next batch.
     next_sequence: u64,
     last_checksum: u32,
-    /// Something durable says that the last batch was durable.
+    /// Whether something durable says that the last batch was durable.
     witnessed: bool,
     /// What the replica knows to be committed; `state.commit` says how much of that is on the disk.
     commit: LogIndex,
@@ -143,7 +143,7 @@ impl<D: Disk> Log<D> {
         self.active.header.incarnation
     }
 
-    /// What was drawn at random for this start and for those before it, newest first.
+    /// The random numbers of this start and of those before it, newest first.
     pub(crate) fn nonces(&self) -> &[u64] {
         &self.active.header.nonces
     }
@@ -169,8 +169,7 @@ impl<D: Disk> Log<D> {
         }
         let mut log_end = staged.log_end.unwrap_or(self.state.last_index);
         if let Some(from) = records.truncate_from {
-            // A snapshot from the leader takes the place of the whole log, and has what was
-            // committed.
+            // A snapshot from the leader replaces the whole log, and includes what was committed.
             let replaced = records.snapshot.as_ref().map_or(LogIndex::ZERO, |meta| meta.last.index);
             let committed = self.commit;
             let keeps_committed = from > committed || replaced >= committed;
@@ -197,7 +196,7 @@ impl<D: Disk> Log<D> {
     /// Entries up to `index` are committed, and were staged: the next batch says so.
     ///
     /// # Panics
-    /// If they were not: a start would look for them in vain.
+    /// If they were not staged: a start would not find them.
     pub(crate) fn note_commit(&mut self, index: LogIndex) {
         let log_end = self.staged.log_end.unwrap_or(self.state.last_index);
         assert!(index <= log_end, "entries up to {index} are committed, but the log was given {log_end}");
@@ -274,8 +273,8 @@ impl<D: Disk> Log<D> {
         out.append(&mut self.sync_micros);
     }
 
-    /// Goes on in the next segment if this one has no room for so many bytes of records, and the
-    /// seal after them; or if a better one is ready.
+    /// Goes on in the next segment if this one has no room for `payload_bytes` of records and the
+    /// seal after them, or if a better one is ready.
     fn make_room(&mut self, payload_bytes: usize) -> Result<(), StorageError> {
         let batch_bytes = file_bytes_for(BATCH_HEADER_BYTES + payload_bytes) as u64;
         self.count_batch(batch_bytes);
@@ -287,8 +286,8 @@ impl<D: Disk> Log<D> {
         self.go_on(batch_bytes)
     }
 
-    /// Once batches have been small for a while, the next segment is to be filled with zeros,
-    /// however large they were before.
+    /// Once batches have been small for a while, the next segment is to be filled with zeros, even
+    /// if they were large before.
     fn count_batch(&mut self, bytes: u64) {
         let is_small = bytes <= FILL_BATCH_BYTES_MAX;
         self.small_batches = if is_small { self.small_batches.saturating_add(1) } else { 0 };
@@ -308,7 +307,7 @@ impl<D: Disk> Log<D> {
             && self.spares.has_filled(bytes)
     }
 
-    /// Goes on in a new segment with room for so many bytes. It gets its name before the old one is
+    /// Goes on in a new segment with room for `batch_bytes`. It gets its name before the old one is
     /// sealed, so that a seal without a segment after it tells that one is missing.
     fn go_on(&mut self, batch_bytes: u64) -> Result<(), StorageError> {
         let seal_bytes = BLOCK_BYTES as u64;
@@ -343,7 +342,7 @@ impl<D: Disk> Log<D> {
         self.disk.rename(&spare.path, &path).map_err(StorageError::new("renaming into place", &path))?;
         self.sync_dir()?;
         let offset = self.image.len() as u64;
-        // What a seal says is known in advance: it speaks of nothing that is committed.
+        // What a seal says is known in advance: it names no commit index.
         self.write_batch(&seal, (0, 0), LogIndex::ZERO)?;
         let batches = self.next_sequence - self.active.header.first_sequence;
         let mean_bytes = self.active.offset / batches.max(1);
@@ -354,7 +353,7 @@ impl<D: Disk> Log<D> {
         let mut lives = old.header.former_lives;
         lives.push(old.header.life);
         let capacity = old.header.capacity;
-        // What was written is as good as filled.
+        // A segment that was written is as good as filled.
         let is_written = old.offset >= capacity / 8 * 7;
         let room = if is_written { Room::Filled } else { old.room };
         let max_index = old.max_index;
@@ -371,7 +370,7 @@ impl<D: Disk> Log<D> {
         indices: (u64, u64),
         log_end: LogIndex,
     ) -> Result<(), StorageError> {
-        // A seal speaks of nothing that is committed.
+        // A seal names no commit index.
         let commit = self.commit.min(log_end);
         let header = BatchHeader::new(self.next_sequence, self.last_checksum, indices, commit.get(), payload);
         let active = &mut self.active;
@@ -411,7 +410,7 @@ impl<D: Disk> Log<D> {
 pub(crate) fn push_marker(markers: &mut Vec<SnapshotMeta>, meta: SnapshotMeta) {
     markers.retain(|marker| marker.last != meta.last);
     markers.push(meta);
-    // One that was saved while a newer one came in from the leader is marked after it.
+    // A snapshot that was saved while a newer one came in from the leader is marked after it.
     markers.sort_by_key(|marker| marker.last.index);
     let surplus = markers.len().saturating_sub(2);
     markers.drain(..surplus);
@@ -423,8 +422,8 @@ pub(crate) fn life(seed: u64, incarnation: u64, first_sequence: u64) -> u64 {
     mix(mix(mix(seed).wrapping_add(incarnation)).wrapping_add(first_sequence))
 }
 
-/// What a start is told by from every other one on a copy of the same data directory: as random as
-/// the seed is.
+/// The number that tells this start from every other on a copy of the same data directory. It is as
+/// random as the seed is.
 fn nonce(seed: u64, incarnation: u64) -> u64 {
     // Apart from the lives, which are drawn from the same seed.
     mix(mix(!seed).wrapping_add(incarnation))

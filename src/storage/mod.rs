@@ -13,8 +13,8 @@
 //! - `replay`, `recovery`: what the log says at start, and whether its end is torn or damaged.
 //! - `log`, `spare`: appending, switching segments, and segments prepared ahead.
 //! - `snapshot_file`, `snapshots`, `incoming`: snapshot files, written here or received.
-//! - `identity`, `format`, `start`: whose directory it is, in which format, and the steps of a
-//!   start.
+//! - `identity`, `format`, `start`: the node that a directory belongs to, its format, and the steps
+//!   of a start.
 //! - `dump`: the log in words, for people.
 //! - [`Disk`]: what all of it runs on. [`RealDisk`] is the operating system's; [`MemoryDisk`]
 //!   forgets what was not synced, fails and fills up when it is told to.

@@ -13,7 +13,7 @@ pub struct StorageOptions {
     /// Bytes of a segment of the log; at least 64 KiB, a multiple of 4 KiB. The first ones of a new
     /// log are smaller.
     pub segment_bytes: u64,
-    /// A batch ends when its records reach so many bytes (one larger write still goes alone).
+    /// A batch ends when its records reach this many bytes (one larger write still goes alone).
     pub batch_bytes_max: usize,
     /// Where the next segment is prepared.
     pub spare_mode: SpareMode,

@@ -87,8 +87,8 @@ pub(crate) fn scan_segment(
                 sink(batch)?;
             }
             Found::Torn { to, indices } => {
-                // One batch is in flight at a time: what was written beyond it shows that it had
-                // been durable. Where its length is unknown, only the start of a later batch shows
+                // One batch is in flight at a time, so bytes written beyond it show that it had
+                // been durable. If its length is unknown, only the start of a later batch shows
                 // that.
                 let later = match indices {
                     Some(_) => sectors.written(to).next(),

@@ -21,10 +21,10 @@ pub(crate) const BLOCK_PAYLOAD_BYTES: usize = BLOCK_BYTES / SECTOR_BYTES * SECTO
 /// or recycled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Life {
-    /// What the stamps of heads count from. Derived from the life's number; kept because each
-    /// sector asks for it.
+    /// The number from which the stamps of heads are made. Derived from the number of the life;
+    /// kept because each sector needs it.
     heads: u64,
-    /// And those of bodies.
+    /// The number from which the stamps of bodies are made.
     bodies: u64,
 }
 
