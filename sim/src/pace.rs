@@ -1,5 +1,5 @@
-//! How soon clients are answered, and how much is said for it, where nothing ails anybody: judged over many answers and whole windows, so
-//! that a single one of bad luck condemns nobody.
+//! How soon clients are answered, and how many messages that takes, while all machines are well.
+//! Judged over many answers and whole windows, so that bad luck once is no violation.
 
 use crate::checks::{Violation, check};
 use crate::schedule::Settings;
@@ -7,18 +7,18 @@ use infinitystore::raft::{Body, LogIndex, NodeId, ReadRound, Term};
 use infinitystore::replica::PeerMessage;
 use std::collections::BTreeMap;
 
-/// So many answers of a kind make a sample.
+/// Answers of a kind that make a sample.
 const ANSWERS_ENOUGH: u32 = 12;
 /// Messages that one operation of a client needs, one after the other: any of them may be lost.
 const MESSAGES_EACH: i32 = 8;
-/// The share of answers that may be late where nothing is lost.
+/// The share of answers that may be late if nothing is lost.
 const LATE_SHARE: f64 = 0.4;
-/// Where more than this may be late, lateness says nothing.
+/// If more than this share may be late, lateness says nothing.
 const LATE_SHARE_MAX: f64 = 0.6;
-/// A window is so many heartbeats long.
+/// Heartbeats in a window.
 const WINDOW_BEATS: u64 = 20;
 
-/// A kind of question: whom it was put to, and what it asks for.
+/// A kind of request: whether the leader was asked, and whether it is a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
     /// The leader was asked.
@@ -27,7 +27,7 @@ pub struct Kind {
     pub write: bool,
 }
 
-/// How soon clients are answered by those who could serve all the time.
+/// How soon clients are answered by machines that could serve all the time.
 #[derive(Clone, Debug)]
 pub struct Promptness {
     hop: u64,
@@ -38,19 +38,21 @@ pub struct Promptness {
 }
 
 impl Promptness {
-    /// Of a run in which messages take so long at most, a batch of the log so long, and such a share of messages is lost or late.
+    /// For a run in which a message takes at most `hop` and a batch of the log `sync`,
+    /// microseconds, and the share `loss` of messages is lost or late.
     #[must_use]
     pub fn of(hop: u64, sync: u64, loss: f64) -> Self {
         let late_share = LATE_SHARE + 1.0 - (1.0 - loss).powi(MESSAGES_EACH);
         Self { hop, sync, late_share, answers: [(0, 0); 4] }
     }
 
-    /// Within so long an answer of this kind should come, where so many others wait.
+    /// The time within which an answer of this kind should come while `others` wait.
     #[must_use]
     pub fn due(&self, kind: Kind, others: u64) -> u64 {
-        // A write is appended, and acknowledged. A read may have to wait for the round of reads before its own.
+        // A write is appended, and acknowledged. A read may have to wait for the round of reads
+        // before its own.
         let served = if kind.write { 2 * self.hop + 2 * self.sync } else { 4 * self.hop };
-        // It is forwarded, and what became of it is told.
+        // A forward, and its outcome on the way back.
         let forwarded = if kind.leader { 0 } else { 2 * self.hop };
         served + forwarded + others * (2 * self.hop + self.sync)
     }
@@ -92,7 +94,7 @@ pub struct Stand {
     pub waiting: u64,
 }
 
-/// What a leader has sent to a follower in its term, and what that follower lacks of it by its own word.
+/// What a leader has sent to a follower in its term, and what that follower says that it lacks.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sent {
     term: Term,
@@ -100,9 +102,10 @@ struct Sent {
     through: LogIndex,
     /// The last one that was acknowledged.
     acknowledged: LogIndex,
-    /// It said that it lacks what comes after the one, up to the other, when that had been sent: an append was overtaken by
-    /// a later one, which is refused. Nobody can know whether the first is still on its way, so that what is lacked may be
-    /// sent again, once for each time that it says so.
+    /// It said that it lacks what comes after the one, up to the other, when that had been sent: an
+    /// append was overtaken by a later one, which is refused. The leader cannot know whether the
+    /// first is still on its way. So it may send the missing entries again, once for each time that
+    /// the follower says so.
     lacks: (LogIndex, LogIndex),
 }
 
@@ -123,7 +126,8 @@ impl Sent {
         again
     }
 
-    /// It has been refused, since its receiver has nothing that fits before it and says where to look.
+    /// It has been refused, since its receiver has nothing that fits before it and says where to
+    /// look.
     fn refused(&mut self, rejected: LogIndex, hint: LogIndex) {
         // A follower that denies what it has acknowledged has no reason for that.
         if rejected > self.acknowledged {
@@ -154,7 +158,7 @@ struct Said {
     questions: u64,
     /// Commands that were forwarded.
     forwarded: u64,
-    /// Refusals of such.
+    /// Refusals of forwarded commands.
     refused: u64,
 }
 
@@ -171,14 +175,15 @@ pub struct Traffic {
     told: BTreeMap<(NodeId, NodeId), (Term, LogIndex, ReadRound)>,
     /// What leaders have sent, by leader and follower.
     sent: BTreeMap<(NodeId, NodeId), Sent>,
-    /// Requests for a vote or a pre-vote that somebody has taken in and not answered, by the one and whoever asks.
+    /// Requests for a vote or a pre-vote that a member has taken in and not answered, by that
+    /// member and the one that asks.
     owed: BTreeMap<(NodeId, NodeId), u64>,
     reads: u64,
     writes: u64,
 }
 
 impl Traffic {
-    /// Of a run.
+    /// For a run.
     #[must_use]
     pub fn of(settings: &Settings) -> Self {
         Self {
@@ -197,8 +202,9 @@ impl Traffic {
         }
     }
 
-    /// Somebody has taken in what another said. A request for a vote is answered, and so is a copy of it that the network
-    /// delivers seconds later. The request itself is counted when it is said.
+    /// A member has taken in a message of another. A request for a vote is answered, and so is a
+    /// copy of it that the network delivers seconds later. The request itself is counted when it is
+    /// said.
     pub fn heard(&mut self, message: &PeerMessage) {
         if let PeerMessage::Raft(message) = message
             && let Body::PreVote { .. } | Body::RequestVote { .. } = message.body
@@ -279,7 +285,7 @@ impl Traffic {
         }
     }
 
-    /// How things stand. `quiet`: nothing has struck for a while, and nobody lags.
+    /// How things stand. `quiet`: nothing has struck for a while, and no member lags.
     ///
     /// # Errors
     /// [`Violation`]: more was said than there was reason for. Whether a window has passed.
@@ -388,7 +394,8 @@ mod tests {
         })
     }
 
-    /// Says so many of them in a window in which so many entries are appended. Whether that is refused.
+    /// Sends `count` of them in a window in which `appended` entries are appended. Returns whether
+    /// that is refused.
     fn refuses(count: u64, said: &PeerMessage, appended: u64) -> bool {
         let mut traffic = traffic();
         (0..count).for_each(|_| traffic.said(said));
@@ -401,8 +408,8 @@ mod tests {
         assert!(refuses(21, &append(1, 5), 8));
     }
 
-    /// An append of the entries 6 to 5 + `count`, sent twice, with these answers in between, in a window in which they are
-    /// appended. Whether so much is refused.
+    /// An append of the entries 6 to 5 + `count`, sent twice, with these answers in between, in a
+    /// window in which they are appended. Whether so much is refused.
     fn refuses_again(times: u64, between: &[Body]) -> bool {
         let mut traffic = traffic();
         let back = |body: &Body| {

@@ -1,8 +1,10 @@
 //! What clients may expect while faults last.
 //!
-//! Where a majority of voters is well and connected, somebody leads, what is proposed is committed, who is connected keeps up, and clients are
-//! answered, all within bounds that follow from the settings of the run; and leadership does not change without a cause. What the
-//! surroundings are, the engine tells ([`Service::surroundings`]); it knows them from its own faults, never from the product.
+//! While a majority of voters is well and connected, one of them leads, what it appends is
+//! committed, connected members keep up, and clients are answered. The bounds follow from the
+//! settings of the run. Leadership does not change without a cause. The engine tells the
+//! surroundings ([`Service::surroundings`]); it knows them from its own faults, never from the
+//! product.
 
 use crate::checks::Violation;
 use crate::pace::{Kind, Promptness, Stand, Traffic};
@@ -11,15 +13,16 @@ use infinitystore::raft::{LogIndex, NodeId, RoleName, Term};
 use infinitystore::replica::{ClientError, ClientReply, PeerMessage, RequestId};
 use std::collections::{BTreeMap, VecDeque};
 
-/// A read that was refused for want of a leader is asked again after so long.
+/// A read that was refused for want of a leader is asked again after this time.
 const READ_RETRY_MICROS: u64 = 50 * MILLI;
 /// Elections that come to nothing, in a row, before a majority that hears itself has a leader.
 const ELECTIONS_LOST: u64 = 5;
-/// And where messages are lost.
+/// And in runs in which messages are lost.
 const ELECTIONS_LOST_LOSSY: u64 = 9;
-/// Messages lost one after the other, of which no run is to be judged.
+/// Messages in a row that may be lost by chance in any run.
 const LOSSES: u64 = 12;
-/// A member whose disk refused a snapshot is left alone for so long, twice as long with each further refusal …
+/// A member whose disk refused a snapshot is left alone for this time, and twice as long with each
+/// further refusal …
 const LEFT_ALONE_MICROS: u64 = SECOND;
 /// … up to this.
 const LEFT_ALONE_MAX_MICROS: u64 = 60 * SECOND;
@@ -29,15 +32,16 @@ const IMPOSSIBLE: f64 = 1e-11;
 /// How long things may take in a run, in microseconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bounds {
-    /// A message takes so long, at most, if it is not late.
+    /// A message takes at most this long if it is not late.
     pub hop: u64,
-    /// Until a client that asks a caught-up member is answered, where a leader serves.
+    /// Until a client of a member that has caught up is answered, while a leader serves.
     pub answer: u64,
     /// Until a member that lacks entries has some more of them.
     pub stall: u64,
     /// Until a majority that hears itself has elected a leader.
     pub elect: u64,
-    /// For so long a leader that is not heard of may be doubted: what began before that may still lead to an election.
+    /// How long after a disturbance a leader may still be doubted: what began then may still lead
+    /// to an election.
     pub doubt: u64,
     /// Until a transfer has succeeded, or been given up.
     pub transfer: u64,
@@ -47,7 +51,7 @@ pub struct Bounds {
     is_brisk: bool,
     /// The share of messages that are lost, damaged or late.
     loss: f64,
-    /// A batch of the log takes so long, at most, with the one before it.
+    /// A batch of the log takes at most this long, with the one before it.
     sync: u64,
     /// Whether messages overtake each other.
     overtakes: bool,
@@ -154,7 +158,7 @@ pub struct Shows {
     pub applied: LogIndex,
 }
 
-/// Whoever leads the highest term.
+/// The leader of the highest term.
 #[derive(Clone, Copy, Debug)]
 struct Reign {
     slot: usize,
@@ -175,7 +179,7 @@ struct Asked {
     slot: usize,
     at: u64,
     write: bool,
-    /// The term of who reigned.
+    /// The term of the leader when it was asked.
     reign: Option<Term>,
     /// How many others waited, anywhere.
     others: u64,
@@ -188,7 +192,7 @@ struct Asked {
 struct Handing {
     at: u64,
     from: usize,
-    /// Who is to lead, and by when, if nothing strikes meanwhile.
+    /// The machine that is to lead, and by when, if nothing strikes meanwhile.
     owed: Option<(usize, u64)>,
 }
 
@@ -200,11 +204,11 @@ pub struct Service {
     at: Surroundings,
     health_since: Vec<u64>,
     link_since: Vec<Vec<u64>>,
-    /// Since when these voters vote, and nobody comes or goes.
+    /// Since when these are the voters, and no member comes or goes.
     voters_since: u64,
     reign: Option<Reign>,
     handing: Option<Handing>,
-    /// The last and the commit index of who reigns, one look after the other.
+    /// The last index and the commit index of the leader, one look after the other.
     past: VecDeque<(u64, LogIndex, LogIndex)>,
     committed: Progress,
     applied: Vec<Progress>,
@@ -213,13 +217,14 @@ pub struct Service {
     keeping_since: Vec<u64>,
     /// When each machine was last seen to keep up.
     kept_at: Vec<u64>,
-    /// When somebody last led whom a majority heard.
+    /// When a leader that a majority heard last led.
     reigned_at: u64,
     asked: BTreeMap<RequestId, Asked>,
     /// Since when a forwarded write or its refusal was last lost on the way from or to a machine.
     lost_at: Vec<Option<u64>>,
     installed_at: Vec<Option<u64>>,
-    /// Whether a machine's disk has refused a snapshot, and until when a leader leaves it alone for that.
+    /// Whether a machine's disk has refused a snapshot, and until when a leader leaves it alone for
+    /// that.
     refused: Vec<bool>,
     left_alone_until: Vec<u64>,
     full_at: Option<u64>,
@@ -236,7 +241,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Of a run with so many machines.
+    /// For a run with `slots` machines.
     #[must_use]
     pub fn new(settings: &Settings, slots: usize) -> Self {
         let bounds = Bounds::of(settings);
@@ -315,7 +320,8 @@ impl Service {
         (self.lost_at[from], self.lost_at[to]) = (Some(now), Some(now));
     }
 
-    /// A machine's state was replaced by a snapshot: which of the writes that wait there it contains is not known.
+    /// A machine's state was replaced by a snapshot: which of the writes that wait there it
+    /// contains is not known.
     pub fn installed(&mut self, slot: usize, now: u64) {
         self.installed_at[slot] = Some(now);
     }
@@ -325,7 +331,8 @@ impl Service {
         self.refused[slot] = true;
     }
 
-    /// A leader has been told so, so many times in a row by its count. It may leave that machine alone for a while, and no longer.
+    /// A leader has been told that a machine did not take its snapshot, for the `times`th time in a
+    /// row. It may leave that machine alone for a while, and no longer.
     pub fn snapshot_not_taken(&mut self, now: u64, slot: usize, times: u32) {
         if std::mem::take(&mut self.refused[slot]) {
             let doubled = LEFT_ALONE_MICROS << times.saturating_sub(1).min(6);
@@ -356,7 +363,7 @@ impl Service {
         self.calm_at = Some(now);
     }
 
-    /// A machine is asked, by whomever, for a write or a read.
+    /// A machine is asked for a write or a read.
     pub const fn asking(&mut self, write: bool) {
         self.traffic.asked(write);
     }
@@ -413,7 +420,7 @@ impl Service {
         since.get(self.majority().checked_sub(1)?).map(|since| (*since).max(self.voters_since))
     }
 
-    /// Since when one majority of voters is well and connected, and whoever is not part of it is no hindrance.
+    /// Since when one majority of voters is well and connected, and no other voter hinders it.
     fn majority_since(&self) -> Option<(u32, u64)> {
         if self.at.surgery {
             return None;
@@ -484,7 +491,7 @@ impl Service {
         Ok(())
     }
 
-    /// `Err`: nobody had a reason to doubt who reigns.
+    /// `Err`: no member had a reason to doubt the leader.
     fn undoubted(
         &self,
         now: u64,
@@ -506,7 +513,8 @@ impl Service {
         Ok(())
     }
 
-    /// All replicas, now and then; `None`: it does not run. Whether a transfer of leadership has succeeded.
+    /// All replicas, now and then; `None`: it does not run. Whether a transfer of leadership has
+    /// succeeded.
     ///
     /// # Errors
     /// [`Violation`]: something that is due has not come about.
@@ -615,7 +623,7 @@ impl Service {
         Ok(())
     }
 
-    /// Who leads, and since when all voters are well, in touch with it, and keep up.
+    /// The leader, and since when all voters are well, in touch with it, and keep up.
     fn quiet_since(&self) -> Option<(usize, u64)> {
         let reign = self.reign?;
         let supported = self.supported_since(reign.slot)?;
@@ -628,7 +636,7 @@ impl Service {
         Some((reign.slot, since))
     }
 
-    /// Nobody leads that a majority hears: for how long may that be?
+    /// No leader is heard by a majority: for how long may that last?
     fn leaderless(&self, now: u64) -> Result<(), Violation> {
         let Some((members, since)) = self.majority_since() else { return Ok(()) };
         if self.reign.is_some_and(|reign| members & (1 << reign.slot) != 0) {
@@ -663,13 +671,14 @@ impl Service {
         Ok(leads)
     }
 
-    /// A client asks a machine, which may hold so many bytes of writes then.
+    /// A client asks a machine, which may then hold at most `bytes` of writes.
     pub fn asked(&mut self, now: u64, request: RequestId, slot: usize, write: bool, bytes: u64) {
         let (reign, others) = (self.reign.map(|reign| reign.term), self.asked.len() as u64);
         self.asked.insert(request, Asked { slot, at: now, write, reign, others, bytes });
     }
 
-    /// A client is answered, or waits no longer (`None`). Whether a write was answered that began before another leader did.
+    /// A client is answered, or waits no longer (`None`). Whether a write was answered that began
+    /// before another leader did.
     ///
     /// # Errors
     /// [`Violation`]: the refusal has no reason, or it should have been answered.
@@ -718,7 +727,8 @@ impl Service {
         self.promptness.answered(kind, now - asked.at, asked.others)
     }
 
-    /// Since when a machine could serve: a leader that commits in time is in touch with a majority, and with it, and it keeps up.
+    /// Since when a machine could serve: a leader that commits in time is in touch with a majority,
+    /// and with it, and it keeps up.
     fn serves_since(&self, asked: Asked) -> Option<u64> {
         let reign = self.reign?;
         let since = self.supported_since(reign.slot)?;
@@ -749,7 +759,7 @@ impl Service {
         let early = now - asked.at < within * 9 / 10 && self.health_since[asked.slot] < asked.at;
         let recently = |at: Option<u64>, micros: u64| at.is_some_and(|at| at + micros >= asked.at);
         let reason = match error {
-            // Its time was up long ago, and nobody told it so.
+            // Its time was up long ago, and it was not told so.
             None => self.health_since[asked.slot] >= asked.at || self.at.health[asked.slot] == Health::Absent,
             Some(ClientError::NoLeader | ClientError::NoQuorum) => !early,
             Some(ClientError::Unknown) => !early || recently(self.installed_at[asked.slot], 0),

@@ -5,18 +5,21 @@ use crate::replica::message::Forward;
 use alloc::collections::BTreeMap;
 use core::cmp::Ordering;
 
-/// What the leader of a term remembers of each origin: forwards that are late, or came twice, are dropped by it.
+/// What the leader of a term remembers of each origin: forwards that are late, or came twice, are
+/// dropped by it.
 #[derive(Clone, Debug, Default)]
 pub(in crate::replica) struct Origins {
-    /// The term this memory is of; a forward names its term, so an earlier one's memory is not needed.
+    /// The term this memory is of; a forward names its term, so an earlier one's memory is not
+    /// needed.
     term: Term,
     /// By origin: its newest life, and the first sequence number that has not been seen in it.
     next: BTreeMap<NodeId, (Incarnation, u64)>,
 }
 
 impl Origins {
-    /// How many of the commands at the front of `forward`, which came too late, may have been proposed here while this node
-    /// led its term. `None`: it is not known (a later term's memory took that one's place).
+    /// How many of the commands at the front of `forward`, which came too late, may have been
+    /// proposed here while this node led its term. `None`: it is not known (a later term's memory
+    /// took that one's place).
     pub(in crate::replica) fn maybe_proposed(&self, forward: &Forward) -> Option<usize> {
         if forward.term > self.term {
             return Some(0);

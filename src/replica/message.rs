@@ -85,9 +85,11 @@ pub struct ForwardRefused {
 /// Why forwarded commands were refused: the origin tells its clients, or holds the commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusedBecause {
-    /// The node does not lead that term (any more), and nobody else will: to be held for the leader of a later one.
+    /// The node does not lead that term (any more), and nobody else will: to be held for the leader
+    /// of a later one.
     NotLeading,
-    /// It hands its leadership over: to be held for the next leader, or for this one if the transfer fails.
+    /// It hands its leadership over: to be held for the next leader, or for this one if the
+    /// transfer fails.
     HandingOver,
     /// Too many bytes wait to be committed.
     Overloaded,
@@ -105,7 +107,8 @@ pub enum RefusedBecause {
 }
 
 impl PeerMessage {
-    /// About how many bytes it keeps alive: those of its entries, commands or chunk, and a little for the rest.
+    /// About how many bytes it keeps alive: those of its entries, commands or chunk, and a little
+    /// for the rest.
     #[must_use]
     pub fn bytes(&self) -> usize {
         const REST: usize = 128;

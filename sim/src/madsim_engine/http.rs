@@ -1,4 +1,5 @@
-//! An HTTP client of the simulator's own: it sees every byte of an answer, and keeps to no library's habits.
+//! An HTTP client of the simulator's own. It sees every byte of an answer, and follows no library's
+//! habits.
 
 use crate::checks::Violation;
 use crate::madsim_engine::connections::SimStream;
@@ -135,7 +136,8 @@ impl Http {
         self.slot == slot && !self.closing && !self.stream.is_over()
     }
 
-    /// Whether the process that it was made to still runs: a machine without power does not say that its has ended.
+    /// Whether the process that it was made to still runs: a machine without power does not say
+    /// that its has ended.
     pub(in crate::madsim_engine) fn is_to_present_process(&self) -> bool {
         self.shared.lock().machines[self.slot].life == self.life
     }

@@ -1,5 +1,6 @@
-//! What else befalls whole nodes: they are told to stop, names cannot be resolved, descriptors run out. And the limits that a
-//! run's nodes are started with. Drawn from the seed; the queue engine has nothing of it.
+//! What else befalls whole nodes: they are told to stop, names cannot be resolved, descriptors run
+//! out. And the limits with which the nodes of a run are started. Both are drawn from the seed, and
+//! the queue engine has neither.
 
 use crate::checks::Violation;
 use crate::madsim_engine::now;
@@ -20,10 +21,10 @@ use std::collections::BTreeMap;
 const STREAM: u64 = 3_000;
 /// How long a node that stops may let requests go on, as the command line has it.
 pub(in crate::madsim_engine) const STOP_MICROS: u64 = 10 * SECOND;
-/// And so long it may take to hand over and to finish its log.
+/// How long it may take to hand over and to finish its log.
 const END_MICROS: u64 = 15 * SECOND;
 
-/// Beside what it has to wait for, a stop may take so long: connections are looked at every now and then.
+/// How long a stop may take beside what it has to wait for: connections are looked at now and then.
 const STOP_SLACK_MICROS: u64 = 3 * SECOND;
 
 /// Something that is done to a node, or befalls it.
@@ -31,11 +32,12 @@ const STOP_SLACK_MICROS: u64 = 3 * SECOND;
 pub(in crate::madsim_engine) enum Upkeep {
     /// It is told to stop, and started again.
     Stop { slot: usize, back_micros: u64 },
-    /// Nobody can resolve its name.
+    /// Its name cannot be resolved.
     NoName { slot: usize, for_micros: u64 },
     /// It has no descriptors left for another connection.
     NoHandles { slot: usize, for_micros: u64 },
-    /// It is killed, its data directory copied, and that copy put back when it has been in use again for a while.
+    /// It is killed, its data directory copied, and that copy put back when it has been in use
+    /// again for a while.
     Revert { slot: usize, after_micros: u64 },
 }
 
@@ -80,7 +82,8 @@ fn pick<T: Clone>(rng: &mut SmallRng, from: &[T]) -> T {
     from[rng.random_range(0..from.len())].clone()
 }
 
-/// In a run of `seed` the snapshots' worker takes so much of the log's time, in hundredths; in the calm no more than all of it.
+/// The time of the snapshots' worker in a run of `seed`, in hundredths of the time of the log's
+/// worker. In the calm at most 100.
 #[must_use]
 pub fn snapshot_worker_percent(seed: u64) -> u64 {
     Limits::of(seed).snapshot_worker_percent
@@ -214,7 +217,7 @@ impl World {
         self.machines[slot].stopping = Some(Stopping { since: now(), back_micros, led });
     }
 
-    /// A node is told to stop where all is well; it comes back at once.
+    /// A node is told to stop while all is well. It comes back at once.
     pub(in crate::madsim_engine) fn stop_in_peace(&mut self, slot: usize) {
         self.stop(slot, 0);
         let due = self.service.in_peace(slot);
@@ -223,8 +226,9 @@ impl World {
         }
     }
 
-    /// The leader was told to stop where all was well, idle connections were closed, and it ended, at these times; writes through
-    /// other members went on, and between two of them that were done it was so long at most.
+    /// The leader was told to stop while all was well, closed idle connections, and ended, at these
+    /// times. Writes through other members went on; `longest` is the longest time between two that
+    /// were done.
     ///
     /// # Errors
     /// It took longer than what it had to wait for: requests that were under way, and a successor.
@@ -261,7 +265,7 @@ impl World {
         self.mark("stopped when told");
         self.machines[slot].start_at = Some(now() + back_micros);
         let Some((term, due)) = led else { return };
-        // Those who are left, from now on.
+        // The machines that are left, from now on.
         self.look_who_stands_now();
         let settings = &self.schedule.settings;
         let way = 6 * settings.delay_max_micros * u64::from(settings.link_spread.max(1))
@@ -273,7 +277,8 @@ impl World {
         self.handed_over = Some(HandedOver { slot, term, by: now() + by, epoch });
     }
 
-    /// Whoever led and stopped has handed over: another leads before a silence could have made it stand.
+    /// A leader that stopped has handed over: another leads before a silence could have made it
+    /// stand for election.
     pub(in crate::madsim_engine) fn look_who_followed(&mut self) {
         for machine in &self.machines {
             let Some(stopping) = &machine.stopping else { continue };
