@@ -2,7 +2,8 @@
 //! they took in, not by what the product remembers of them.
 
 use crate::checks::{Violation, check};
-use infinitystore::raft::{Body, Membership, Message, NodeId, RoleName, Term, Time};
+use infinitystore::raft::{Body, Incarnation, Membership, Message, NodeId, RoleName, Term, Time};
+use infinitystore::replica::{Forward, ForwardRefused, RefusedBecause};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a member has taken in since it was started.
@@ -21,6 +22,9 @@ struct Known {
     peers: BTreeMap<NodeId, Time>,
     /// The term that it leads, and since when.
     leads: Option<(Term, Time)>,
+    /// The last term of which it was told that nobody leads it, by a member that it had forwarded
+    /// writes to; and which of its starts was told so.
+    leaderless: Option<(Term, Incarnation)>,
 }
 
 /// What every member has taken in.
@@ -110,6 +114,58 @@ impl Elections {
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    /// A member takes in that writes which it forwarded were refused.
+    pub fn refused(&mut self, refused: &ForwardRefused) {
+        if matches!(refused.why, RefusedBecause::NotLeading) {
+            let known = self.known.entry(refused.to).or_default();
+            let told = (refused.term, refused.incarnation);
+            known.leaderless =
+                known.leaderless.filter(|(term, it)| *it == told.1 && *term > told.0).or(Some(told));
+        }
+    }
+
+    /// A member forwards writes.
+    ///
+    /// # Errors
+    /// [`Violation`].
+    pub fn forwards(&self, forward: &Forward) -> Result<(), Violation> {
+        let told = self.known.get(&forward.from).and_then(|known| known.leaderless);
+        check!(
+            "writes are not forwarded to who leads no longer",
+            told.is_none_or(|(term, it)| it != forward.incarnation || term < forward.term),
+            "{} forwards writes to {} in term {}, and was told that nobody leads {told:?}",
+            forward.from,
+            forward.to,
+            forward.term
+        );
+        Ok(())
+    }
+
+    /// A leader begins a change after which `voters` decide, too: it hears a majority of them, since
+    /// they have to end the change (Dissertation §4.4).
+    ///
+    /// # Errors
+    /// [`Violation`].
+    pub fn begins_change(
+        &self,
+        id: NodeId,
+        voters: &BTreeSet<NodeId>,
+        now: Time,
+        within: u64,
+    ) -> Result<(), Violation> {
+        let Some(known) = self.known.get(&id) else { return Ok(()) };
+        let hears = |peer: &&NodeId| {
+            **peer == id || known.peers.get(peer).is_some_and(|heard| now.since(*heard) <= within)
+        };
+        let heard = voters.iter().filter(hears).count();
+        check!(
+            "those who are left can decide",
+            2 * heard > voters.len(),
+            "{id} begins a change to {voters:?}, and has heard of {heard} of them within {within} µs"
+        );
         Ok(())
     }
 

@@ -69,6 +69,10 @@ impl Engine {
         }
         if let Some(process) = &mut machine.process {
             process.askers.insert(id, asker);
+            let is_local = matches!(request, ClientRequest::Read { level: Level::Local, .. });
+            if process.replica.is_removed() && !is_local {
+                process.asked_in_vain.insert(id);
+            }
             let raft = process.replica.raft();
             let committed = self.checks.committed_through().max(raft.commit_index());
             self.checks.ledger.asked(id, raft.id(), &request, process.replica.last_applied().index);
@@ -100,6 +104,13 @@ impl Engine {
             asker.is_some(),
             "machine {slot} answers {request:?} with {reply:?}"
         );
+        if process.asked_in_vain.remove(&request) {
+            check!(
+                "who was removed says so",
+                matches!(reply, ClientReply::Failed(error) if !matches!(error, ClientError::NoQuorum | ClientError::Unknown)),
+                "machine {slot} knew that it was removed when it was asked, and answers {reply:?}"
+            );
+        }
         self.checks.ledger.answered(request, reply, process.replica.last_applied().index)?;
         let committed = self.checks.committed_through();
         self.checks.orders.answered(request, reply, &process.replica, committed)?;

@@ -12,7 +12,7 @@ use infinitystore::replica::{
     Event, Replica, ReplicaConfig, ReplicaStart, RequestId, StorageEvent, StorageRequest,
 };
 use infinitystore::storage::{Bootstrap, SnapshotFiles, SpareMode, Storage, StorageClock, StorageOptions};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The identity that a machine's disk holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +103,8 @@ pub(in crate::queue) struct Process {
     pub(in crate::queue) receipts: VecDeque<StorageEvent>,
     /// Where each request comes from.
     pub(in crate::queue) askers: BTreeMap<RequestId, Asker>,
+    /// Of those, what was asked when it knew that it was removed.
+    pub(in crate::queue) asked_in_vain: BTreeSet<RequestId>,
     /// What the checks have seen of the replica.
     pub(in crate::queue) shown: Shown,
     /// Where its last snapshot ends, own or installed, and whether it may want another before the
@@ -222,6 +224,7 @@ impl Machine {
             settle_planned: false,
             receipts: VecDeque::new(),
             askers: BTreeMap::new(),
+            asked_in_vain: BTreeSet::new(),
             saves_failed: 0,
             shown: Shown::at_start(applied),
             last_snapshot: (applied, false),

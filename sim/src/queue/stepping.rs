@@ -144,6 +144,9 @@ impl Engine {
             let timeout = self.schedule.settings.election_timeout_micros;
             self.elections.taken_in(message, time, (raft.term(), raft.role()), timeout);
         }
+        if let Event::Peer(PeerMessage::ForwardRefused(refused)) = &event {
+            self.elections.refused(refused);
+        }
         process.replica.step(time, event);
         let raft = process.replica.raft();
         self.elections.stepped(raft.id(), raft.role(), raft.term(), time);
@@ -389,12 +392,25 @@ impl Engine {
         self.check_log(slot)?;
         let begins = |notice: &Notice| matches!(notice, Notice::MembershipChanged { membership, committed: false } if membership.is_joint());
         let leads = process.replica.raft().role() == RoleName::Leader;
-        if leads && !self.ambushes.is_empty() && actions.notices.iter().any(begins) {
-            self.joint_state_begins();
+        if leads && actions.notices.iter().any(begins) {
+            self.check_change(slot)?;
+            if !self.ambushes.is_empty() {
+                self.joint_state_begins();
+            }
         }
         self.note_snapshots(slot, &actions.notices);
         self.strike_installs(slot);
         Ok(())
+    }
+
+    /// A leader has begun a change of membership.
+    fn check_change(&self, slot: usize) -> Result<(), Violation> {
+        let machine = &self.machines[slot];
+        let Some(process) = &machine.process else { return Ok(()) };
+        let settings = &self.schedule.settings;
+        let within = settings.election_timeout_micros + 2 * settings.settle_max_micros;
+        let raft = process.replica.raft();
+        self.elections.begins_change(raft.id(), &raft.membership().voters, machine.time(self.now), within)
     }
 
     fn send(&mut self, slot: usize, message: PeerMessage) -> Result<(), Violation> {
@@ -404,6 +420,9 @@ impl Engine {
                 self.elections.sent(raft, process.replica.membership())?;
                 self.checks.quorums.sent(raft, process.replica.raft())?;
             }
+        }
+        if let PeerMessage::Forward(forward) = &message {
+            self.elections.forwards(forward)?;
         }
         let Some(&to) = self.hosts.get(&message.to()) else { return Ok(()) };
         self.service.said(slot, to, &message);
