@@ -95,7 +95,7 @@ const QUEUE: [&str; 29] = [
 ];
 
 /// Marks of the madsim engine, whose network carries byte streams.
-const MADSIM: [&str; 25] = [
+const MADSIM: [&str; 29] = [
     "address moved",
     "bytes corrupted",
     "bytes held back",
@@ -103,6 +103,10 @@ const MADSIM: [&str; 25] = [
     "connection half open",
     "connection reset",
     "data directory copied",
+    "exam of a crowd",
+    "exam of a removed member",
+    "exam of memory",
+    "exam of the door",
     "holdings judged",
     "idleness judged",
     "inspected",

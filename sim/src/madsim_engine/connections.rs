@@ -29,6 +29,12 @@ const KEEPALIVE_GIVE_UP_MICROS: u64 = 25 * SECOND;
 /// How often held bytes are tried again.
 pub(in crate::madsim_engine) const PUMP_MICROS: u64 = 25 * MILLI;
 
+/// What an end has done with bytes.
+enum Passed<'b> {
+    Written(&'b [u8]),
+    Read(u64),
+}
+
 /// One end's place: a machine and its process, or a client (`None`).
 pub(in crate::madsim_engine) type Place = Option<(usize, u32)>;
 
@@ -74,6 +80,65 @@ struct Connection {
     half_open_since: Option<u64>,
     /// Peers' frames carry checksums; what clients send does not.
     checksummed: bool,
+    /// What the caller has said of what it is for.
+    hello: Greeting,
+}
+
+/// The bytes of a connection between nodes, as far as they are messages: those after the hello.
+#[derive(Debug, Default)]
+struct Greeting {
+    /// How it begins.
+    head: Vec<u8>,
+    /// Bytes that the caller has written, and that the called has read.
+    written: u64,
+    read: u64,
+}
+
+/// A hello begins with its magic, version, kind, and length.
+const HELLO_HEAD_BYTES: usize = 15;
+/// And ends with a checksum.
+const HELLO_SUM_BYTES: u64 = 4;
+/// The kind of a hello after which messages follow.
+const HELLO_OF_PEER: u8 = 1;
+
+impl Greeting {
+    /// How long the hello is, if messages follow.
+    fn bytes(&self) -> Option<u64> {
+        let head: &[u8; HELLO_HEAD_BYTES] = self.head.as_slice().try_into().ok()?;
+        let length = u32::from_le_bytes([head[11], head[12], head[13], head[14]]);
+        (head[10] == HELLO_OF_PEER).then(|| HELLO_HEAD_BYTES as u64 + u64::from(length) + HELLO_SUM_BYTES)
+    }
+
+    /// The caller has written this; how much of it belongs to messages.
+    fn note_written(&mut self, bytes: &[u8]) -> u64 {
+        let lacks = HELLO_HEAD_BYTES - self.head.len();
+        self.head.extend_from_slice(&bytes[..lacks.min(bytes.len())]);
+        let before = self.written;
+        self.written += bytes.len() as u64;
+        self.beyond(before, self.written)
+    }
+
+    /// The called has read so much; how much of it belongs to messages.
+    fn note_read(&mut self, bytes: u64) -> u64 {
+        let before = self.read;
+        self.read += bytes;
+        self.beyond(before, self.read)
+    }
+
+    fn beyond(&self, before: u64, after: u64) -> u64 {
+        self.bytes().map_or(0, |hello| after.max(hello) - before.max(hello))
+    }
+}
+
+/// What a process has sent to others and received from them, in bytes of messages.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::madsim_engine) struct Traffic {
+    /// What its calls took.
+    pub sent: u64,
+    /// What it has read from those who called it.
+    pub received: u64,
+    /// A call of its own has ended: some of what it wanted to send may have got lost before that.
+    pub is_cut: bool,
 }
 
 /// All connections of a run.
@@ -86,12 +151,52 @@ pub(in crate::madsim_engine) struct Connections {
     next: u64,
     /// When a process last had as many clients' connections as it takes, and another.
     pub full_at: BTreeMap<(usize, u32), u64>,
+    /// What passed between nodes, by process.
+    traffic: BTreeMap<(usize, u32), Traffic>,
+    /// How often others have called, by process.
+    calls: BTreeMap<(usize, u32), u64>,
 }
 
 impl Connections {
     /// None yet.
     pub(in crate::madsim_engine) fn new(rng: SmallRng) -> Self {
-        Self { rng, open: BTreeMap::new(), ports: BTreeMap::new(), next: 0, full_at: BTreeMap::new() }
+        let (open, ports, full_at, traffic, calls) = Default::default();
+        Self { rng, open, ports, next: 0, full_at, traffic, calls }
+    }
+
+    /// What a process has sent and received.
+    pub(in crate::madsim_engine) fn traffic(&self, process: (usize, u32)) -> Traffic {
+        self.traffic.get(&process).copied().unwrap_or_default()
+    }
+
+    /// How often others have called a process.
+    pub(in crate::madsim_engine) fn calls_to(&self, process: (usize, u32)) -> u64 {
+        self.calls.get(&process).copied().unwrap_or(0)
+    }
+
+    /// An end has taken or read bytes of a connection between nodes.
+    fn note(&mut self, id: u64, end: usize, what: Passed<'_>) {
+        let Some(connection) = self.open.get_mut(&id).filter(|it| it.checksummed) else { return };
+        let Some(process) = connection.pipes[end].from else { return };
+        match what {
+            Passed::Written(bytes) if end == 0 => {
+                let beyond = connection.hello.note_written(bytes);
+                self.traffic.entry(process).or_default().sent += beyond;
+            }
+            Passed::Read(bytes) if end == 1 => {
+                let beyond = connection.hello.note_read(bytes);
+                self.traffic.entry(process).or_default().received += beyond;
+            }
+            Passed::Written(_) | Passed::Read(_) => {}
+        }
+    }
+
+    /// A connection ends.
+    fn note_end(&mut self, id: u64) {
+        let Some(connection) = self.open.get(&id).filter(|it| it.checksummed) else { return };
+        if let Some(process) = connection.pipes[0].from {
+            self.traffic.entry(process).or_default().is_cut = true;
+        }
     }
 
     /// A new connection between two places: its number.
@@ -100,7 +205,11 @@ impl Connections {
         self.next += 1;
         let pipe = |from| Pipe { from, read_open: true, write_open: true, ..Pipe::default() };
         let (pipes, checksummed) = ([pipe(from), pipe(to)], from.is_some());
-        self.open.insert(id, Connection { pipes, broken: false, half_open_since: None, checksummed });
+        if let (Some(_), Some(called)) = (from, to) {
+            *self.calls.entry(called).or_default() += 1;
+        }
+        let hello = Greeting::default();
+        self.open.insert(id, Connection { pipes, broken: false, half_open_since: None, checksummed, hello });
         id
     }
 
@@ -262,6 +371,7 @@ impl World {
 
     /// Both ends find out that it is over; what was on its way is gone.
     pub(in crate::madsim_engine) fn break_connection(&mut self, id: u64) {
+        self.connections.note_end(id);
         if let Some(connection) = self.connections.open.get_mut(&id) {
             connection.broken = true;
             for pipe in &mut connection.pipes {
@@ -346,6 +456,11 @@ impl SimStream {
         })
     }
 
+    /// Breaks the connection, as a process does that ends without having read what came.
+    pub(in crate::madsim_engine) fn reset(self) {
+        self.shared.lock().break_connection(self.id);
+    }
+
     /// Which process of its machine is at the other end.
     pub(in crate::madsim_engine) fn far_life(&self) -> Option<u32> {
         let mut world = self.shared.lock();
@@ -379,6 +494,7 @@ impl AsyncRead for SimStream {
                             pipe.parcels.pop_front();
                         }
                         wake(&mut pipe.writer);
+                        world.connections.note(this.id, this.end, Passed::Read(length as u64));
                         return Poll::Ready(Ok(()));
                     }
                     Some((Some(at), _)) => {
@@ -428,6 +544,7 @@ impl AsyncWrite for SimStream {
         if let Some(connection) = world.connections.open.get_mut(&this.id) {
             connection.pipes[this.end].bytes += length;
         }
+        world.connections.note(this.id, this.end, Passed::Written(&buf[..length]));
         world.send_parcel(this.id, this.end, Parcel::Bytes(bytes));
         world.tell_written(this.id, this.end, &buf[..length], damaged_at);
         Poll::Ready(Ok(length))
@@ -455,6 +572,7 @@ impl World {
 impl Drop for SimStream {
     fn drop(&mut self) {
         let mut world = self.shared.lock();
+        world.connections.note_end(self.id);
         let Some(connection) = world.connections.open.get_mut(&self.id) else { return };
         connection.pipes[1 - self.end].read_open = false;
         let place = connection.pipes[self.end].from;

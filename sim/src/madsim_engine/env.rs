@@ -11,7 +11,7 @@ use crate::madsim_engine::{now, sleep_until};
 use crate::paths::{Shown, mark_recovery};
 use crate::schedule::SECOND;
 use crate::story::Status;
-use infinitystore::raft::{LogIndex, NodeId, RoleName, Time};
+use infinitystore::raft::{LogId, LogIndex, NodeId, RoleName, Time};
 use infinitystore::replica::{Actions, Notice, PeerMessage, Replica, StorageEvent, StorageRequest};
 use infinitystore::runtime::work::{WorkQueue, Worker};
 use infinitystore::runtime::{Env, run_as_task};
@@ -153,6 +153,8 @@ impl Env for SimEnv {
         // The replica starts from its snapshot: what lies before was applied in an earlier life.
         let snapshot = opened.restored.snapshot.as_ref();
         machine.shown = Shown::at_start(snapshot.map_or(LogIndex::ZERO, |meta| meta.last.index));
+        machine.done.applied = Some((identity.member, machine.shown.applied));
+        machine.done.snapshot = Some(snapshot.map_or(LogId::ZERO, |meta| meta.last));
         mark_recovery(&opened.notes, &mut world.marks);
         machine.view = Default::default();
         world.trace.line(now(), Some(self.slot), "opened", format_args!("{identity:?}"));
@@ -223,6 +225,11 @@ impl Env for SimEnv {
             }
         }
         let raft = replica.raft();
+        machine.done.messages += actions.messages.len() as u64;
+        let applied = (raft.id(), replica.last_applied().index);
+        if machine.done.applied.replace(applied).is_some_and(|(id, at)| id == applied.0 && at != applied.1) {
+            machine.done.applies += 1;
+        }
         world.trace.step([now, self.slot as u64, raft.term().get(), raft.commit_index().get()]);
         for notice in &actions.notices {
             world.trace.line(now, Some(self.slot), "notice", format_args!("{notice:?}"));
@@ -267,8 +274,13 @@ impl Done {
     fn count(&mut self, notice: &Notice) {
         match notice {
             Notice::RoleChanged { role: RoleName::Candidate, .. } => self.elections += 1,
-            Notice::SnapshotTaken(_) => (self.taken, self.last_succeeded) = (self.taken + 1, true),
-            Notice::SnapshotInstalled(_) => self.installed += 1,
+            Notice::SnapshotTaken(last) => {
+                (self.taken, self.last_succeeded, self.snapshot) = (self.taken + 1, true, Some(*last));
+            }
+            Notice::SnapshotInstalled(last) => {
+                (self.installed, self.snapshot) = (self.installed + 1, Some(*last));
+            }
+            Notice::BadMessage { .. } => self.senseless += 1,
             Notice::SnapshotFailed(_) | Notice::SnapshotNotTaken { .. } => {
                 (self.failed, self.last_succeeded) = (self.failed + 1, false);
             }

@@ -2,6 +2,7 @@
 //! member has to do everything that it is documented to do, at the first time of asking.
 
 use crate::checks::Violation;
+use crate::madsim_engine::door::examine_door;
 use crate::madsim_engine::http::{Answer, Http, Request};
 use crate::madsim_engine::inspect::examine_rest;
 use crate::madsim_engine::laws::{self, Told, exactly, same};
@@ -64,6 +65,10 @@ impl Run {
         // In some runs, and not where one such write is more than what may wait, or takes long to
         // be sent.
         let is_apt = settings.uncommitted_bytes_max == 0 && 50 * settings.snapshot_chunk_bytes > 70_000;
+        let impatient = self.shared.lock().limits.impatient;
+        if impatient && position == 0 && self.shared.lock().is_quick() {
+            examine_door(&self.shared, slot).await?;
+        }
         if seed % 4 == 1 && position == 0 && is_apt && self.shared.lock().is_quick() {
             return examine_limits(&self.shared, slot).await;
         }

@@ -48,7 +48,9 @@ impl Run {
                 if self.quiet() && self.operator.borrow().is_empty() {
                     let mut world = self.shared.lock();
                     world.mark("address moved");
-                    world.machines[slot].is_moved ^= true;
+                    // One of its addresses, or both.
+                    world.machines[slot].is_moved ^= back_micros % 3 != 2;
+                    world.machines[slot].is_http_moved ^= back_micros % 3 != 0;
                 }
                 self.switch_off(slot, false);
                 self.start_later(slot, back_micros);
@@ -110,6 +112,7 @@ impl Run {
             Fault::ClockJump { slot, by_micros } => {
                 let mut world = self.shared.lock();
                 world.machines[slot].clock.jump(by_micros);
+                world.machines[slot].has_jumped = true;
                 world.machines[slot].jumped.notify_waiters();
             }
             Fault::Join { slot } | Fault::Exchange { slot, .. } => self.join(slot),

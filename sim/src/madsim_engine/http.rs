@@ -57,8 +57,8 @@ pub(in crate::madsim_engine) struct Http {
     pub slot: usize,
     /// Its process.
     pub life: u32,
-    /// What was asked and not answered: its methods and routes.
-    waiting: std::collections::VecDeque<(&'static str, &'static str)>,
+    /// What was asked and not answered: its methods, routes, and when.
+    waiting: std::collections::VecDeque<(&'static str, &'static str, u64)>,
     /// Whether the node has said that it will close.
     pub closing: bool,
 }
@@ -123,10 +123,11 @@ impl Answer {
 impl Http {
     /// A new connection to a machine's HTTP port, if it is there in time.
     pub(in crate::madsim_engine) async fn open(shared: &Shared, slot: usize, give_up: u64) -> Option<Self> {
-        let addr = format!("m{slot}:8001");
+        let addr = shared.lock().machines[slot].http_addr();
         let stream = within(give_up, connect(shared, None, &addr)).await?.ok()?;
         let life = stream.far_life()?;
         shared.lock().mark("http connection");
+        shared.lock().book.connected((slot, life));
         let (read, waiting) = (BytesMut::new(), std::collections::VecDeque::new());
         Some(Self { shared: shared.clone(), stream, read, slot, life, waiting, closing: false })
     }
@@ -159,9 +160,20 @@ impl Http {
         give_up: u64,
     ) -> Result<(), NoAnswer> {
         let bytes = request.encode(self.slot);
-        self.waiting.push_back((request.method, request.route()));
-        self.shared.lock().book.sent(self.slot, self.life, request.route());
-        let written = within(give_up, self.stream.write_all(&bytes)).await;
+        self.send_bytes(request.method, request.route(), &bytes, give_up).await
+    }
+
+    /// Asks with exactly these bytes, which may be only a part of a request.
+    pub(in crate::madsim_engine) async fn send_bytes(
+        &mut self,
+        method: &'static str,
+        route: &'static str,
+        bytes: &[u8],
+        give_up: u64,
+    ) -> Result<(), NoAnswer> {
+        self.waiting.push_back((method, route, now()));
+        self.shared.lock().book.sent(self.slot, self.life, route);
+        let written = within(give_up, self.stream.write_all(bytes)).await;
         written.ok_or(NoAnswer::Late)?.map_err(|_| NoAnswer::Broken)
     }
 
@@ -179,7 +191,7 @@ impl Http {
 
     /// Waits for the next answer.
     pub(in crate::madsim_engine) async fn receive(&mut self, give_up: u64) -> Result<Answer, NoAnswer> {
-        let (method, route) = self.waiting.pop_front().ok_or(NoAnswer::Broken)?;
+        let (method, route, asked) = self.waiting.pop_front().ok_or(NoAnswer::Broken)?;
         let answer = loop {
             match parse(&mut self.read, method == "HEAD") {
                 Ok(Some(answer)) => break answer,
@@ -199,9 +211,18 @@ impl Http {
         };
         self.closing |= answer.header("connection") == Some("close");
         // Who is turned away at the door is counted there.
-        if answer.code != 503 || !answer.text().contains("too many connections") {
-            self.shared.lock().book.answered(self.slot, self.life, route, answer.code);
+        let mut world = self.shared.lock();
+        let process = (self.slot, self.life);
+        if answer.code == 503 && answer.text().contains("too many connections") {
+            world.book.was_turned_away(process);
+        } else {
+            world.book.answered(self.slot, self.life, route, answer.code);
+            world.book.took(process, route, now() - asked);
+            if answer.code == 503 && answer.text().contains("too many bytes of requests") {
+                world.book.had_no_room(process);
+            }
         }
+        drop(world);
         Ok(answer)
     }
 }

@@ -4,7 +4,9 @@
 
 use crate::checks::Violation;
 use crate::madsim_engine::book::Process;
+use crate::madsim_engine::connections::Traffic;
 use crate::madsim_engine::exam::ask;
+use crate::madsim_engine::figures::{figures_are_right, rests, status_is_right};
 use crate::madsim_engine::http::{Answer, Http, Request};
 use crate::madsim_engine::laws::same;
 use crate::madsim_engine::standing::{examine_holdings, examine_idle};
@@ -36,35 +38,57 @@ const GROWING: [&str; 4] = ["/term", "/commit_index", "/applied_index", "/snapsh
 
 /// What a machine was at one moment.
 #[derive(Clone, Debug)]
-struct Glance {
-    process: Process,
-    member: Option<u64>,
-    view: View,
-    done: Done,
-    syncs: u64,
+pub(in crate::madsim_engine) struct Glance {
+    pub process: Process,
+    pub member: Option<u64>,
+    pub view: View,
+    pub done: Done,
+    pub syncs: u64,
+    /// Its own clock.
+    pub clock: u64,
+    /// What it has sent to others, and received.
+    pub traffic: Traffic,
+    /// How many clients know that they were turned away, and that there was no memory for them.
+    pub turned_away: u64,
+    pub without_room: u64,
     /// Its answers that have arrived.
-    arrived: BTreeMap<(String, u16), u64>,
+    pub arrived: BTreeMap<(String, u16), u64>,
 }
 
 /// What one inspection brought.
-struct Told {
-    first: Value,
-    metrics: Metrics,
-    ready: Answer,
-    second: Value,
+pub(in crate::madsim_engine) struct Told {
+    pub first: Value,
+    pub metrics: Metrics,
+    pub ready: Answer,
+    pub second: Value,
+}
+
+/// A distribution of times.
+#[derive(Debug, Default)]
+pub(in crate::madsim_engine) struct Distribution {
+    /// Its name, and its labels but for the bounds.
+    pub name: String,
+    pub labels: String,
+    /// Bounds in seconds, and how many are not above each.
+    pub buckets: Vec<(f64, f64)>,
+    /// In seconds.
+    pub sum: Option<f64>,
+    pub count: Option<f64>,
 }
 
 /// A scrape.
 #[derive(Debug, Default)]
-struct Metrics {
+pub(in crate::madsim_engine) struct Metrics {
     /// Without labels.
     plain: BTreeMap<String, f64>,
     /// Of those the whole numbers.
     whole: BTreeMap<String, u64>,
     /// Requests by route and code.
-    requests: BTreeMap<(String, u16), u64>,
+    pub requests: BTreeMap<(String, u16), u64>,
     /// Times counted, by route.
     times: BTreeMap<String, u64>,
+    /// Distributions.
+    pub distributions: Vec<Distribution>,
     /// What waits for each peer.
     peer_queues: BTreeMap<String, f64>,
     /// Everything that may only grow, by its whole name, in the order in which it was told.
@@ -166,17 +190,21 @@ impl World {
             view: machine.view.clone(),
             done: machine.done,
             syncs: machine.disk.syncs(),
+            clock: machine.clock.read(now()).get(),
+            traffic: self.connections.traffic((slot, machine.life)),
+            turned_away: self.book.turned_away((slot, machine.life)).0,
+            without_room: self.book.refused_for_room((slot, machine.life)),
             arrived: self.book.arrived((slot, machine.life)),
         }
     }
 }
 
-fn number(status: &Value, path: &str) -> Result<u64, String> {
+pub(in crate::madsim_engine) fn number(status: &Value, path: &str) -> Result<u64, String> {
     let found = status.pointer(path).and_then(Value::as_u64);
     found.ok_or_else(|| format!("{path} is {:?} in /v1/status", status.pointer(path)))
 }
 
-fn between(what: &str, low: u64, found: u64, high: u64) -> Result<(), String> {
+pub(in crate::madsim_engine) fn between(what: &str, low: u64, found: u64, high: u64) -> Result<(), String> {
     if (low..=high).contains(&found) {
         Ok(())
     } else {
@@ -202,8 +230,10 @@ fn judge(world: &mut World, before: &Glance, told: &Told, after: &Glance) -> Res
     world.mark("inspected");
     for status in [&told.first, &told.second] {
         agrees_with_view(world, before, status, after)?;
+        status_is_right(world, before, status, after)?;
     }
     told.metrics.agree(world, before, told, after)?;
+    figures_are_right(world, before, told, after)?;
     let (then, later) = (before.done, after.done);
     let is_same = then.taken == later.taken && then.failed == later.failed;
     if is_same && later.last_succeeded && !told.second["snapshot_failure"].is_null() {
@@ -432,6 +462,9 @@ impl Metrics {
             if kind != "gauge" {
                 metrics.counters.push((name.to_owned(), value));
             }
+            if kind == "histogram" {
+                metrics.note_distribution(family, labels, value)?;
+            }
             if family == "infinitystore_peer_queue" {
                 metrics.peer_queues.insert(name.to_owned(), value);
             }
@@ -457,7 +490,32 @@ impl Metrics {
         Ok(metrics)
     }
 
-    fn get(&self, name: &str) -> Result<u64, String> {
+    /// A line of a distribution.
+    fn note_distribution(&mut self, family: &str, labels: &str, value: f64) -> Result<(), String> {
+        let mut parts = labels.trim_end_matches('}').split(',').filter(|part| !part.is_empty());
+        let bound = parts.clone().find_map(|part| part.strip_prefix("le=\""));
+        let others = parts.find(|part| !part.starts_with("le=")).unwrap_or("");
+        let name = ["_bucket", "_sum", "_count"].iter().find_map(|end| family.strip_suffix(end));
+        let name = name.ok_or_else(|| format!("{family} is no part of a distribution"))?;
+        let is_it = |it: &Distribution| it.name == name && it.labels == others;
+        if !self.distributions.last().is_some_and(is_it) {
+            let (name, labels) = (name.to_owned(), others.to_owned());
+            self.distributions.push(Distribution { name, labels, ..Distribution::default() });
+        }
+        let Some(it) = self.distributions.last_mut() else { return Ok(()) };
+        match bound {
+            Some(bound) => {
+                let bound = bound.trim_end_matches('"');
+                let bound = if bound == "+Inf" { Ok(f64::INFINITY) } else { bound.parse() };
+                it.buckets.push((bound.map_err(|_| format!("a bound of {family} is {labels:?}"))?, value));
+            }
+            None if family.ends_with("_sum") => it.sum = Some(value),
+            None => it.count = Some(value),
+        }
+        Ok(())
+    }
+
+    pub(in crate::madsim_engine) fn get(&self, name: &str) -> Result<u64, String> {
         let found = self.whole.get(&format!("infinitystore_{name}"));
         found.copied().ok_or_else(|| format!("there is no metric {name}"))
     }
@@ -612,6 +670,7 @@ fn at_rest(shared: &Shared, told: &[(usize, Process, Told)]) -> Result<(), Strin
             }
         }
         let world = shared.lock();
+        rests(&world, *process, told).map_err(wrong)?;
         let (open, writes) = (world.connections.to_http(*process), world.machines[*slot].done.writes);
         let directories = world.machines[*slot].disk.directories();
         drop(world);

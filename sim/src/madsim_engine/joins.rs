@@ -41,6 +41,9 @@ impl Run {
         if result.is_ok() && seed.is_multiple_of(3) && members.len() > 1 {
             result = self.examine_stop(members).await;
         }
+        if result.is_ok() && seed % 5 == 3 && members.len() > 2 && self.shared.lock().is_quick() {
+            result = self.examine_removal(seed).await;
+        }
         if let Err(what) = result {
             self.shared.lock().judge(Err(Violation { check: "operations are carried out", what }));
         }
@@ -94,6 +97,14 @@ impl Run {
     ) -> Result<(), String> {
         let (name, addr) = (format!("node{free}"), self.shared.lock().machines[free].raft_addr());
         self.shared.lock().machines[free].joins = false;
+        // Under the name of a member that lives it would take that one's place.
+        self.shared.lock().machines[free].namesake = Some(through);
+        self.start(free);
+        self.wait("a namesake serves", || self.shared.lock().machines[free].handle.is_some()).await?;
+        let answer = ask(&self.shared, through, &join(&format!("node{through}"), &addr)).await?;
+        same("a node joins under the name of a member that lives", &answer.code, &409)?;
+        self.shared.lock().machines[free].namesake = None;
+        self.wipe(free);
         self.start(free);
         self.wait("a cluster of one serves", || self.shared.lock().machines[free].handle.is_some()).await?;
         let give_up = now() + PATIENCE_MICROS;
@@ -206,15 +217,18 @@ impl Run {
         }
     }
 
-    async fn begin_anew(&self, free: usize) -> Result<(), String> {
+    /// A machine is switched off, and its disk emptied.
+    fn wipe(&self, free: usize) {
         self.switch_off(free, true);
-        {
-            let mut world = self.shared.lock();
-            let machine = &mut world.machines[free];
-            machine.disk.wipe();
-            (machine.store, machine.member, machine.durable) = (None, None, Default::default());
-            machine.under_way.clear();
-        }
+        let mut world = self.shared.lock();
+        let machine = &mut world.machines[free];
+        machine.disk.wipe();
+        (machine.store, machine.member, machine.durable) = (None, None, Default::default());
+        machine.under_way.clear();
+    }
+
+    async fn begin_anew(&self, free: usize) -> Result<(), String> {
+        self.wipe(free);
         self.operator.borrow_mut().insert(free, Joining::fresh());
         self.start(free);
         self.wait("a cluster of one serves", || self.shared.lock().machines[free].handle.is_some()).await

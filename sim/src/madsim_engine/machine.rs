@@ -27,10 +27,11 @@ impl Run {
             let mut world = self.shared.lock();
             let world = &mut *world;
             let settings = &world.schedule.settings;
-            let mut options = NodeOptions::new(&format!("node{slot}"));
+            let mut options =
+                NodeOptions::new(&format!("node{}", world.machines[slot].namesake.unwrap_or(slot)));
             options.data_dir = "/data".into();
             options.raft_addr = world.machines[slot].raft_addr();
-            options.http_addr = format!("m{slot}:8001");
+            options.http_addr = world.machines[slot].http_addr();
             options.request_timeout_micros = settings.client_timeout_micros;
             options.segment_bytes = settings.segment_bytes;
             options.replica = replica_config(settings);

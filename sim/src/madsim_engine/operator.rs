@@ -125,6 +125,7 @@ impl Run {
                     && machine.view.membership_committed
                     && machine.view.membership.as_ref() == Some(&committed)
                     && committed.members[id].raft_addr == machine.raft_addr()
+                    && committed.members[id].http_addr == machine.http_addr()
             })
         });
         let damaged = self.operator.borrow().values().any(|joining| joining.damaged);

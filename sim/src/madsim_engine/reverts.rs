@@ -15,6 +15,9 @@ const OFF_MICROS: u64 = 200 * MILLI;
 /// Beside an election, connections may need a few attempts until everybody has met the other start.
 const NOTICE_MICROS: u64 = 10 * SECOND;
 
+/// Marks that a copy was put back.
+pub(in crate::madsim_engine) const PUT_BACK: &str = "older copy put back";
+
 /// A copy of a data directory.
 #[derive(Debug)]
 pub(in crate::madsim_engine) struct Revert {
@@ -110,7 +113,7 @@ impl Run {
         self.switch_off(slot, false);
         let mut world = self.shared.lock();
         let world = &mut *world;
-        world.mark("older copy put back");
+        world.mark(PUT_BACK);
         world.trace.line(now(), Some(slot), "fault", "an older copy of its data directory is put back");
         if let Some(story) = world.trace.story() {
             story.note(now(), Some(slot), "fault", "an older copy of its data directory is put back");

@@ -13,6 +13,7 @@ use infinitystore::api::HttpOptions;
 use infinitystore::node::NodeOptions;
 use infinitystore::peer::TransportOptions;
 use infinitystore::raft::Term;
+use infinitystore::replica::ReplicaConfig;
 use rand::Rng;
 use rand::rngs::SmallRng;
 use std::collections::BTreeMap;
@@ -53,6 +54,8 @@ pub(in crate::madsim_engine) struct Limits {
     inflight_bytes: Option<u64>,
     /// Of clients.
     pub connections: Option<usize>,
+    /// Whether the HTTP server has little patience with clients.
+    pub impatient: bool,
     /// The snapshots' worker takes so much longer than the log's, in hundredths.
     pub snapshot_worker_percent: u64,
 }
@@ -105,6 +108,7 @@ impl Limits {
             connections: small(rng, &[12, 16]),
             snapshot_worker_percent: pick(rng, &[100, 100, 1, 3_000]),
             peer_queue_bytes: small(rng, &[5_000, 30_000]),
+            impatient: seed % 5 == 2,
         }
     }
 
@@ -124,7 +128,24 @@ impl Limits {
     /// What a node's HTTP server is started with.
     pub(in crate::madsim_engine) fn http(&self) -> HttpOptions {
         let default = HttpOptions::default();
-        HttpOptions { connections_max: self.connections.unwrap_or(default.connections_max), ..default }
+        let connections_max = self.connections.unwrap_or(default.connections_max);
+        if !self.impatient {
+            return HttpOptions { connections_max, ..default };
+        }
+        HttpOptions {
+            connections_max,
+            refusals_max: 2,
+            header_timeout_seconds: 2,
+            body_timeout_seconds: 3,
+            write_timeout_seconds: 4,
+            idle_timeout_seconds: 8,
+            ..default
+        }
+    }
+
+    /// Requests that may wait in a replica.
+    pub(in crate::madsim_engine) fn pending_requests(&self) -> usize {
+        self.pending_requests.unwrap_or(ReplicaConfig::default().pending_requests_max)
     }
 
     /// Whether no peer's queue is longer than it may be.

@@ -9,6 +9,7 @@ use crate::madsim_engine::book::Book;
 use crate::madsim_engine::budgets::Written;
 use crate::madsim_engine::connections::Connections;
 use crate::madsim_engine::now;
+use crate::madsim_engine::reverts::PUT_BACK;
 use crate::madsim_engine::service::{Service, is_quick};
 use crate::madsim_engine::telling::Telling;
 use crate::madsim_engine::upkeep::{HandedOver, Limits, Stopping};
@@ -38,6 +39,8 @@ pub(in crate::madsim_engine) struct Machine {
     pub disk: SimDisk,
     /// Its clock.
     pub clock: Clock,
+    /// Whether its clock has jumped.
+    pub has_jumped: bool,
     /// Told when the clock has jumped.
     pub jumped: Arc<Notify>,
     /// Counts starts and ends of its process.
@@ -68,8 +71,12 @@ pub(in crate::madsim_engine) struct Machine {
     pub is_reverted: bool,
     /// Whether its node asks others for membership when it starts.
     pub joins: bool,
+    /// The machine whose name its node has been given by mistake.
+    pub namesake: Option<usize>,
     /// Whether it is at the second of its two addresses.
     pub is_moved: bool,
+    /// And whether its HTTP port is.
+    pub is_http_moved: bool,
     /// The last second in which its node took a step, and how many it took in that.
     pub steps: (u64, u32),
     /// How many steps its nodes have taken in all.
@@ -119,6 +126,16 @@ pub(in crate::madsim_engine) struct Done {
     pub last_succeeded: bool,
     /// Writes to the log that were asked for.
     pub writes: u64,
+    /// Messages to others that its replica wanted sent.
+    pub messages: u64,
+    /// Messages that its replica found to make no sense.
+    pub senseless: u64,
+    /// Steps with which it applied entries.
+    pub applies: u64,
+    /// The replica, and how far it had applied.
+    pub applied: Option<(NodeId, LogIndex)>,
+    /// The newest snapshot that it said it had; `None`: the one that it found at its start.
+    pub snapshot: Option<LogId>,
 }
 
 /// What a replica showed at its last step.
@@ -228,6 +245,7 @@ impl Shared {
                     clocks.random_range(-drift..=drift),
                     clocks.random_range(0..1_000 * SECOND),
                 ),
+                has_jumped: false,
                 jumped: Arc::new(Notify::new()),
                 life: 0,
                 on: false,
@@ -242,7 +260,9 @@ impl Shared {
                 rotten: false,
                 is_reverted: false,
                 joins: slot != 0,
+                namesake: None,
                 is_moved: false,
+                is_http_moved: false,
                 steps: (0, 0),
                 steps_taken: 0,
                 stop: None,
@@ -312,6 +332,11 @@ impl Machine {
         format!("m{}:{}", self.slot, if self.is_moved { 8002 } else { 8000 })
     }
 
+    /// Where clients find it.
+    pub(in crate::madsim_engine) fn http_addr(&self) -> String {
+        format!("m{}:{}", self.slot, if self.is_http_moved { 8003 } else { 8001 })
+    }
+
     /// Its node took a step. Whether it took too many in a second.
     pub(in crate::madsim_engine) fn count_step(&mut self, now: u64) -> bool {
         self.steps_taken += 1;
@@ -337,6 +362,11 @@ impl World {
     /// Whether answers come in a fraction of the time that clients wait.
     pub(in crate::madsim_engine) fn is_quick(&self) -> bool {
         is_quick(&self.schedule.settings, self.clients.len() as u64 + 2)
+    }
+
+    /// Whether an older copy of a data directory was ever put back.
+    pub(in crate::madsim_engine) fn has_reverted(&self) -> bool {
+        self.marks.contains_key(PUT_BACK)
     }
 
     /// Whether nothing is lost or damaged on the way.

@@ -1,0 +1,106 @@
+//! A part of the exam: a member is removed, and goes on. It finds out, says so to whoever asks, at
+//! once, and serves nobody.
+
+use crate::madsim_engine::book::Process;
+use crate::madsim_engine::exam::ask;
+use crate::madsim_engine::http::Request;
+use crate::madsim_engine::laws::{self, Told, same};
+use crate::madsim_engine::run::Run;
+use crate::madsim_engine::standing::examine_holdings;
+use crate::madsim_engine::{now, sleep_until};
+use crate::schedule::{MILLI, SECOND};
+use infinitystore::raft::Change;
+use infinitystore::replica::{ClientError, ClientReply, ClientRequest};
+
+/// Within this it knows.
+const KNOWS_MICROS: u64 = 30 * SECOND;
+/// A refusal that waits for nobody takes no longer.
+const AT_ONCE_MICROS: u64 = 500 * MILLI;
+/// What it says.
+const WHY: &str = "this node was removed from its cluster";
+
+impl Run {
+    /// Removes a follower.
+    pub(in crate::madsim_engine) async fn examine_removal(&self, seed: u64) -> Result<(), String> {
+        // With those that have joined since the exam began.
+        self.shared.lock().look_who_stands_now();
+        let members = self.members();
+        let leader = self.shared.lock().leader(now()).map(|machine| machine.slot);
+        let Some(leader) = leader.filter(|leader| members.contains(leader)) else { return Ok(()) };
+        let followers: Vec<usize> = members.iter().copied().filter(|slot| *slot != leader).collect();
+        let gone = followers[usize::try_from(seed).unwrap_or(0) % followers.len()];
+        // Whoever cannot be reached for a while after it was removed is not told.
+        let processes: Vec<Process> = {
+            let world = self.shared.lock();
+            members.iter().map(|slot| (*slot, world.machines[*slot].life)).collect()
+        };
+        examine_holdings(&self.shared, &processes).await?;
+        let (member, handle) = {
+            let mut world = self.shared.lock();
+            world.service.disturb();
+            (world.machines[gone].member, world.machines[leader].handle.clone())
+        };
+        let (Some(member), Some(handle)) = (member, handle) else { return Ok(()) };
+        let removal = ClientRequest::ChangeMembership(Change::Remove { members: [member].into() });
+        let give_up = now() + KNOWS_MICROS;
+        loop {
+            match handle.request(removal.clone()).await {
+                ClientReply::MembershipChanged(_) => break,
+                // Those who are left may have been out of touch until now.
+                ClientReply::Failed(ClientError::Refused(_)) if now() < give_up => self.tick(),
+                other => return Err(format!("a follower is to be removed: {other:?}")),
+            }
+            sleep_until(now() + 50 * MILLI).await;
+        }
+        let give_up = now() + KNOWS_MICROS;
+        loop {
+            let status = ask(&self.shared, gone, &Request::get("/v1/status")).await?;
+            let status: serde_json::Value =
+                serde_json::from_slice(&status.body).map_err(|error| format!("/v1/status: {error}"))?;
+            if status["removed"] == true {
+                break;
+            }
+            if now() >= give_up {
+                return Err(format!("machine {gone} was removed, and does not know"));
+            }
+            self.tick();
+            sleep_until(now() + 50 * MILLI).await;
+        }
+        self.shared.lock().mark("exam of a removed member");
+        self.examine_removed(gone).await?;
+        self.wait_until_well().await?;
+        // Who is a member now.
+        self.shared.lock().look_who_stands_now();
+        Ok(())
+    }
+
+    async fn examine_removed(&self, slot: usize) -> Result<(), String> {
+        let write = Request::post("/set", "{\"key\":\"gone\",\"value\":\"v\",\"action\":\"set\"}");
+        let (read, ready) = (Request::get("/get?key=gone"), Request::get("/readyz"));
+        for request in [write, read, ready] {
+            let began = now();
+            let answer = ask(&self.shared, slot, &request).await?;
+            let told = match request.route() {
+                "/set" => laws::set(&answer)?,
+                "/get" => laws::get("gone", &answer)?,
+                _ => Told::Unavailable(answer.text()),
+            };
+            let says = match &told {
+                Told::NotAppended(why) | Told::Unavailable(why) => why.contains(WHY),
+                _ => false,
+            };
+            if !says {
+                return Err(format!("machine {slot} was removed, and answers {told:?}"));
+            }
+            if request.route() == "/readyz" && !answer.text().contains(&format!("[-] member: {WHY}")) {
+                return Err(format!("machine {slot} was removed, and calls itself a member: {told:?}"));
+            }
+            same("not ready", &matches!(answer.code, 500 | 503), &true)?;
+            if now() - began > AT_ONCE_MICROS {
+                let took = (now() - began) / MILLI;
+                return Err(format!("machine {slot} was removed, and says so after {took} ms: {told:?}"));
+            }
+        }
+        Ok(())
+    }
+}
