@@ -6,6 +6,7 @@ use crate::cli::descriptors::{self, Shares};
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::logging;
 use crate::cli::signals::{StopSignals, runtime};
+use crate::codec::{HostPort, check_name, host_of};
 use crate::node::{Node, NodeExit, NodeOptions, NodeSlot, StartError};
 use crate::raft::Config;
 use crate::replica::ReplicaConfig;
@@ -18,8 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Bytes of a name, at most: it is the name of a directory too.
-const NAME_BYTES_MAX: usize = 128;
 /// The largest value, in the longest JSON, has to fit.
 const REQUEST_MEMORY_MIN: u64 = 20 << 20;
 /// A shorter interval between heartbeats is a mistake (a wrong unit, say): networks and disks
@@ -56,16 +55,9 @@ pub(in crate::cli) fn run(args: &NodeArgs) -> Result<(), Failure> {
 pub(in crate::cli) fn node_options(args: &NodeArgs) -> Result<NodeOptions, Failure> {
     let usage = |text: String| Failure::new(ExitStatus::Usage, text);
     let name = &args.node_id;
-    let bad_name = name.is_empty()
-        || name.len() > NAME_BYTES_MAX
-        || name.starts_with('.')
-        || name.chars().any(|c| c == '/' || c.is_control() || c.is_whitespace());
-    if bad_name {
-        let rule = "a name is 1 to 128 bytes without blanks and slashes, and does not begin with a dot";
-        return Err(usage(format!("--node-id {name:?}: {rule}")));
-    }
+    check_name(name).map_err(|rule| usage(format!("--node-id {name:?}: {rule}")))?;
     for (flag, addr) in [("--raft-addr", &args.raft_addr), ("--http-addr", &args.http_addr)] {
-        if addr.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+        if HostPort::parse(addr).is_err() {
             return Err(usage(format!("{flag} {addr}: expected HOST:PORT, or :PORT for every interface")));
         }
     }
@@ -115,7 +107,7 @@ pub(in crate::cli) fn http_options(
         ));
     }
     let known = [Some(&node.raft_addr), Some(&node.http_addr), node.advertise.as_ref()];
-    let host = |addr: &String| addr.rsplit_once(':').map_or(&**addr, |(host, _)| host).to_owned();
+    let host = |addr: &String| host_of(addr).to_owned();
     let mut hosts: Vec<String> = known.into_iter().flatten().map(host).collect();
     hosts.push(rustix::system::uname().nodename().to_string_lossy().into_owned());
     hosts.extend(args.allow_host.iter().cloned());
@@ -261,8 +253,8 @@ fn start_failure(error: StartError) -> Failure {
 
 /// An address that can be pasted on this machine: `localhost` for every interface.
 pub(in crate::cli) fn reachable(bound: &str) -> String {
-    match bound.rsplit_once(':') {
-        Some(("0.0.0.0" | "[::]" | "", port)) => format!("localhost:{port}"),
+    match HostPort::parse(bound) {
+        Ok(bound) if bound.is_every_interface() => format!("localhost:{}", bound.port),
         _ => bound.to_owned(),
     }
 }

@@ -1,5 +1,7 @@
 //! Sizes and times as people write them.
 
+use crate::codec::HostPort;
+
 /// Bytes: a number, alone or with `KiB`, `MiB` or `GiB` (or `K`, `M`, `G`).
 ///
 /// # Errors
@@ -55,10 +57,9 @@ pub(in crate::cli) fn endpoint(text: &str) -> Result<String, String> {
         return Err("a node does not speak TLS: expected HOST:PORT or http://HOST:PORT".to_owned());
     }
     let address = text.strip_prefix("http://").map_or(text, |rest| rest.strip_suffix('/').unwrap_or(rest));
-    let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
-    let plain = !host.contains(['/', '@', '?', '#']) && !host.chars().any(char::is_whitespace);
-    match port.parse::<u16>() {
-        Ok(1..) if plain => Ok(address.to_owned()),
+    let plain = |host: &str| !host.contains(['/', '@', '?', '#']) && !host.chars().any(char::is_whitespace);
+    match HostPort::parse(address) {
+        Ok(HostPort { host, port: 1.. }) if plain(host) => Ok(address.to_owned()),
         _ => Err("expected HOST:PORT, as in localhost:8001 or http://localhost:8001".to_owned()),
     }
 }

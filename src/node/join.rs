@@ -5,6 +5,7 @@
 //! not take up its place, the change is undone. So a dead or wrong address costs the cluster
 //! nothing.
 
+use crate::codec::check_name;
 use crate::node::address::check_address;
 use crate::node::handle::{Control, NodeHandle};
 use crate::node::join_turns::{Turn, Turns};
@@ -47,7 +48,7 @@ impl<E: Env> Joiner<E> {
     /// # Errors
     /// [`JoinError`].
     pub(super) async fn join(&self, name: &str, raft_addr: &str, hops: u8) -> Result<NodeId, JoinError> {
-        check_name(name)?;
+        check_name(name).map_err(|rule| JoinError::BadRequest(format!("nodeid {name:?}: {rule}")))?;
         check_address(raft_addr).map_err(JoinError::BadRequest)?;
         let give_up = self.env.now().plus(self.timings.patience_micros);
         let passed_on = AtomicBool::new(false);
@@ -413,13 +414,4 @@ impl<E: Env> Joiner<E> {
 
 fn member_with(membership: &Membership, store: StoreId) -> Option<NodeId> {
     membership.members.iter().find(|(_, member)| member.store_id == store).map(|(&id, _)| id)
-}
-
-fn check_name(name: &str) -> Result<(), JoinError> {
-    if name.is_empty() || name.len() > 255 || name.chars().any(char::is_control) {
-        let reason =
-            "nodeid must be 1 to 255 bytes without control characters: the --node-id of the node to join";
-        return Err(JoinError::BadRequest(reason.to_owned()));
-    }
-    Ok(())
 }

@@ -1,6 +1,7 @@
 //! A running node: what its parts are, and how they are put together.
 
-use crate::node::address::{advertised, check_address, host_of, is_every_interface};
+use crate::codec::{HostPort, host_of};
+use crate::node::address::{advertised, check_address};
 use crate::node::announce::{announce_address, join_until_member};
 use crate::node::clients::Clients;
 use crate::node::driver::Driver;
@@ -270,16 +271,17 @@ async fn addresses<E: Env>(
     listener: &E::Listener,
 ) -> Result<(String, String), StartError> {
     let mut listens = options.raft_addr.clone();
-    if let Some(host) = listens.strip_suffix(":0") {
+    if let Ok(HostPort { host, port: 0 }) = HostPort::parse(&options.raft_addr) {
         // Port 0 is any free one: the others have to know which.
         let bound =
             listener.local_addr().map_err(|error| StartError::Listen { addr: listens.clone(), error })?;
-        let port = bound.rsplit_once(':').map_or("0", |(_, port)| port);
+        let port = HostPort::parse(&bound).map_or(0, |bound| bound.port);
         listens = format!("{host}:{port}");
     }
     // A name server says whether this machine's name resolves. It may take its time, so it is asked
     // only if needed.
-    let is_needed = options.advertise.is_none() && is_every_interface(host_of(&listens));
+    let is_needed = options.advertise.is_none()
+        && HostPort::parse(&listens).is_ok_and(|listens| listens.is_every_interface());
     let host_name = if is_needed { env.host_name().await } else { String::new() };
     let raft_addr = advertised(&listens, options.advertise.as_deref(), &host_name);
     let unreachable = |text| StartError::BadOption(format!("--advertise-raft-addr: {text}"));

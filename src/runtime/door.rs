@@ -1,6 +1,7 @@
 //! What both ports do for each connection that comes in: count connections by caller, and log once
 //! that accepting fails.
 
+use crate::codec::host_of;
 use crate::raft::Time;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -32,7 +33,7 @@ impl Caller {
                 Self::Host(IpAddr::V6(Ipv6Addr::from(network)))
             }
             Ok(ip) => Self::Host(ip),
-            Err(_) => Self::Other(from.rsplit_once(':').map_or(from, |(host, _)| host).to_owned()),
+            Err(_) => Self::Other(host_of(from).to_owned()),
         }
     }
 }

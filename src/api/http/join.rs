@@ -3,12 +3,10 @@
 use crate::api::http::answer::Answer;
 use crate::api::http::context::Context;
 use crate::api::http::query::parameter;
+use crate::codec::{ADDRESS_BYTES_MAX, HostPort, NAME_BYTES_MAX};
 use crate::node::JoinError;
 use crate::runtime::Env;
 use hyper::StatusCode;
-
-/// Bytes of a name or an address, at most.
-const TEXT_BYTES_MAX: usize = 256;
 
 pub(super) async fn handle<E: Env>(context: &Context<E>, query: &str) -> Answer {
     let (name, addr) = match parse(query) {
@@ -38,7 +36,7 @@ pub(super) fn refused(error: &JoinError) -> Answer {
 
 /// The node's name and its raft address, or what is wrong.
 pub(super) fn parse(query: &str) -> Result<(String, String), String> {
-    let text = |name: &str, what: &str| {
+    let text = |name: &str, bytes_max: usize, what: &str| {
         let value = match parameter(query, name) {
             None => return Err(format!("{name} is missing: {what}")),
             Some(value) => value.map_err(|error| format!("{name} {error}"))?,
@@ -46,18 +44,16 @@ pub(super) fn parse(query: &str) -> Result<(String, String), String> {
         if value.is_empty() {
             return Err(format!("{name} is empty: {what}"));
         }
-        if value.len() > TEXT_BYTES_MAX {
-            return Err(format!("{name} is longer than {TEXT_BYTES_MAX} bytes"));
+        if value.len() > bytes_max {
+            return Err(format!("{name} is longer than {bytes_max} bytes"));
         }
         if value.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(format!("{name} has blanks or control characters in it"));
         }
         Ok(value.into_owned())
     };
-    let name = text("nodeid", "the --node-id of the node to join")?;
-    let addr = text("nodeaddr", "host:port, the --raft-addr of the node to join")?;
-    let complete = addr
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0));
+    let name = text("nodeid", NAME_BYTES_MAX, "the --node-id of the node to join")?;
+    let addr = text("nodeaddr", ADDRESS_BYTES_MAX, "host:port, the --raft-addr of the node to join")?;
+    let complete = HostPort::parse(&addr).is_ok_and(|addr| !addr.host.is_empty() && addr.port != 0);
     if complete { Ok((name, addr)) } else { Err("nodeaddr is not host:port".to_owned()) }
 }

@@ -7,6 +7,7 @@
 //! only names that cannot be owned outside are served, and those that the node was told.
 
 use crate::api::http::answer::Answer;
+use crate::codec::host_of;
 use hyper::header::{HOST, HeaderMap, HeaderName, ORIGIN};
 use hyper::{Method, StatusCode};
 use std::net::Ipv4Addr;
@@ -54,7 +55,7 @@ fn is_served(host: &str, hosts: &[String]) -> bool {
     if host.starts_with('[') {
         return true;
     }
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let name = host_of(host);
     let name = name.strip_suffix('.').unwrap_or(name);
     // A name of one label belongs to the machine, the network or the container. It cannot be owned
     // outside.

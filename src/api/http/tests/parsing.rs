@@ -6,6 +6,7 @@ use crate::api::http::query::{QueryError, parameter};
 use crate::api::http::server::overdue;
 use crate::api::http::set::{BadSet, parse};
 use crate::api::http::{get, join};
+use crate::codec::{ADDRESS_BYTES_MAX, NAME_BYTES_MAX};
 use crate::kv::{KEY_BYTES_MAX, Op, VALUE_BYTES_MAX};
 use crate::replica::Level;
 use bytes::Bytes;
@@ -172,6 +173,10 @@ fn a_join_names_a_node_and_its_address() {
         let error = join::parse(query).expect_err("a bad query");
         assert!(error.contains(says), "{query}: {error}");
     }
+    let (name, addr) = ("n".repeat(NAME_BYTES_MAX), format!("{}:1", "h".repeat(ADDRESS_BYTES_MAX - 2)));
+    assert!(join::parse(&format!("nodeid={name}&nodeaddr={addr}")).is_ok());
+    assert!(join::parse(&format!("nodeid=n{name}&nodeaddr={addr}")).is_err(), "the name is too long");
+    assert!(join::parse(&format!("nodeid={name}&nodeaddr=h{addr}")).is_err(), "the address is too long");
 }
 
 #[test]
