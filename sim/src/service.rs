@@ -208,6 +208,9 @@ pub struct Service {
     voters_since: u64,
     reign: Option<Reign>,
     handing: Option<Handing>,
+    /// When a machine that stood still while a transfer was under way went on. It may find an order
+    /// to take over among what it was sent, and it obeys.
+    woke_at: Vec<u64>,
     /// The last index and the commit index of the leader, one look after the other.
     past: VecDeque<(u64, LogIndex, LogIndex)>,
     committed: Progress,
@@ -264,6 +267,7 @@ impl Service {
             voters_since: 0,
             reign: None,
             handing: None,
+            woke_at: vec![0; slots],
             past: VecDeque::new(),
             committed: Progress::default(),
             applied: vec![Progress::default(); slots],
@@ -289,6 +293,12 @@ impl Service {
     pub fn surroundings(&mut self, now: u64, next: &Surroundings) {
         for slot in 0..next.health.len() {
             if next.health[slot] != self.at.health[slot] {
+                let slept_since = self.health_since[slot];
+                let ordered =
+                    self.handing.is_some_and(|order| order.at + self.bounds.transfer >= slept_since);
+                if self.at.health[slot] == Health::Absent && ordered {
+                    self.woke_at[slot] = now;
+                }
                 self.struck(slot, now);
             }
             let changed = next.severed[slot] ^ self.at.severed[slot];
@@ -468,14 +478,14 @@ impl Service {
             let votes = self.at.voters & (1 << slot) != 0;
             let deposes = votes && role == RoleName::Candidate && term == reign.term.next();
             if deposes && !self.bounds.may_be_silent(2, false) {
-                self.undoubted(now, reign, "an election has a cause", || {
+                self.undoubted(now, reign, slot, "an election has a cause", || {
                     format!("machine {slot} stands for election in term {term}")
                 })?;
             }
             if reign.slot == slot && role != RoleName::Leader {
                 let others = (self.at.voters.count_ones() as usize).saturating_sub(self.majority()) + 1;
                 if term == reign.term && !self.bounds.may_be_silent(others, true) {
-                    self.undoubted(now, reign, "a leader that is heard leads on", || {
+                    self.undoubted(now, reign, slot, "a leader that is heard leads on", || {
                         format!("machine {slot} steps down in term {term}")
                     })?;
                 }
@@ -491,16 +501,17 @@ impl Service {
         Ok(())
     }
 
-    /// `Err`: no member had a reason to doubt the leader.
+    /// `Err`: no member had a reason to doubt the leader when the machine `by` stood or stepped down.
     fn undoubted(
         &self,
         now: u64,
         reign: Reign,
+        by: usize,
         check: &'static str,
         what: impl Fn() -> String,
     ) -> Result<(), Violation> {
         let Some(since) = self.supported_since(reign.slot) else { return Ok(()) };
-        let handed = self.handing.map_or(0, |handing| handing.at);
+        let handed = self.handing.map_or(0, |handing| handing.at.max(self.woke_at[by]));
         let quiet = now.saturating_sub(since.max(handed).max(reign.since));
         if quiet > self.bounds.doubt {
             let Reign { slot, term, .. } = reign;
@@ -940,6 +951,23 @@ mod tests {
             assert_eq!(stand(&mut one, doubt + 1), Ok(()));
             assert_eq!(step_down(&mut other, doubt + 1), Ok(()));
         }
+    }
+
+    #[test]
+    fn an_order_to_take_over_may_be_found_by_a_machine_that_stood_still() {
+        let doubt = service().bounds.doubt;
+        let asleep = Surroundings { health: vec![Health::Well, Health::Absent, Health::Well], ..well() };
+        let stands = |ordered: bool| {
+            let mut service = service();
+            service.surroundings(1, &asleep);
+            if ordered {
+                service.transfer_asked(2, 0, Some(1));
+            }
+            service.surroundings(2 * doubt, &well());
+            service.stepped(2 * doubt, 1, RoleName::Candidate, TERM.next())
+        };
+        assert_eq!(stands(true), Ok(()));
+        refuses("an election has a cause", stands(false));
     }
 
     #[test]
