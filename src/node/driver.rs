@@ -17,7 +17,8 @@ use crate::peer::links::Links;
 use crate::peer::rpc::Adoption;
 use crate::raft::{ClusterId, LogIndex, Membership, NodeId, RoleName, StoreId, Time, Withdrawal};
 use crate::replica::{
-    ClientError, ClientReply, ClientRequest, Event, Notice, Replica, ReplicaConfig, RequestId, StorageRequest,
+    ClientError, ClientReply, ClientRequest, Event, Notice, Replica, ReplicaConfig, RequestId, StorageEvent,
+    StorageRequest,
 };
 use crate::runtime::timer::Timer;
 use crate::runtime::work::WorkQueue;
@@ -167,11 +168,13 @@ impl<E: Env> Driver<E> {
     fn take_in(&mut self, now: Time, batch: &mut Batch) -> Result<(), String> {
         for news in batch.storage.drain(..) {
             match news {
-                StorageNews::Event(event) if self.adopting.is_none() => {
-                    self.env.watch_stored(&event);
-                    self.replica.step(now, Event::Storage(event));
+                StorageNews::Event(event) if self.adopting.is_none() => self.take_stored(now, event),
+                StorageNews::Snapshot(store, event)
+                    if self.adopting.is_none() && store == self.directory.me().store =>
+                {
+                    self.take_stored(now, event);
                 }
-                StorageNews::Event(_) | StorageNews::Closed => {}
+                StorageNews::Event(_) | StorageNews::Snapshot(..) | StorageNews::Closed => {}
                 StorageNews::Failed(reason) => return Err(reason),
                 StorageNews::Adopted(recovered) => self.become_member(now, *recovered)?,
             }
@@ -189,6 +192,12 @@ impl<E: Env> Driver<E> {
             self.handle_client(now, call);
         }
         Ok(())
+    }
+
+    /// The storage has answered.
+    fn take_stored(&mut self, now: Time, event: StorageEvent) {
+        self.env.watch_stored(&event);
+        self.replica.step(now, Event::Storage(event));
     }
 
     fn handle_peers(&mut self, now: Time, peers: PeerBatch) {
@@ -479,7 +488,7 @@ impl<E: Env> Driver<E> {
             match news {
                 StorageNews::Closed => return NodeExit::Stopped,
                 StorageNews::Failed(reason) => return NodeExit::Failed(reason),
-                StorageNews::Event(_) | StorageNews::Adopted(_) => {}
+                StorageNews::Event(_) | StorageNews::Snapshot(..) | StorageNews::Adopted(_) => {}
             }
         }
         NodeExit::Failed("the storage thread ended without a word".to_owned())

@@ -24,8 +24,11 @@ const READERS_KEPT_MICROS: u64 = 10_000_000;
 /// What the workers report to the driver.
 #[derive(Debug)]
 pub(super) enum StorageNews {
-    /// An answer for the replica.
+    /// An answer of the log for the replica.
     Event(StorageEvent),
+    /// An answer about snapshots, and the data directory's identity when the work was done. One that
+    /// was under way while the node moved to another cluster is none for the member that it became.
+    Snapshot(StoreId, StorageEvent),
     /// The data directory belongs to another member now.
     Adopted(Box<Opened>),
     /// Nothing can be made durable any more, and why.
@@ -269,7 +272,7 @@ impl<D: Disk> Worker for SnapshotWorker<D> {
                     continue;
                 }
             };
-            let _ = self.news.send(StorageNews::Event(event));
+            let _ = self.news.send(StorageNews::Snapshot(self.files.store(), event));
         }
         true
     }

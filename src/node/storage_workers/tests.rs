@@ -82,14 +82,8 @@ fn a_worker_that_ends_well_says_nothing_of_a_panic() {
     assert!(matches!(news.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
 }
 
-#[test]
-fn a_worker_that_saves_does_not_close_what_another_reads() {
-    let disk = MemoryDisk::new();
-    let files = storage_on(disk.clone()).snapshot_files();
-    let (news_in, mut news) = mpsc::unbounded_channel();
-    let mut saver = SnapshotWorker::new(files.clone(), news_in.clone());
-    let mut reader = SnapshotWorker::new(files.clone(), news_in);
-    let save = SnapshotSave {
+fn save() -> SnapshotSave {
+    SnapshotSave {
         last: LogId::new(Term::new(1), LogIndex::new(1)),
         membership: Membership {
             voters: [NodeId::new(1)].into(),
@@ -100,13 +94,39 @@ fn a_worker_that_saves_does_not_close_what_another_reads() {
         },
         membership_id: LogId::ZERO,
         store: Store::default(),
-    };
+    }
+}
+
+#[test]
+fn a_snapshot_names_the_directory_it_was_saved_in_when_the_node_moves_meanwhile() {
+    let storage = storage();
+    let before = storage.snapshot_files();
+    let (moved, _) = storage.adopt(ClusterId(6), NodeId::new(2), StoreId(22)).unwrap();
+    let (news_in, mut news) = mpsc::unbounded_channel();
+    let mut saver = SnapshotWorker::new(before, news_in);
+    let save = || SnapshotJob::Save(Box::new(save()));
+    saver.work(vec![save(), SnapshotJob::Use(moved.snapshot_files()), save()]);
+    let stores = std::iter::from_fn(|| match news.try_recv() {
+        Ok(StorageNews::Snapshot(store, _)) => Some(store),
+        _ => None,
+    });
+    assert_eq!(stores.collect::<Vec<_>>(), [StoreId(11), StoreId(22)]);
+}
+
+#[test]
+fn a_worker_that_saves_does_not_close_what_another_reads() {
+    let disk = MemoryDisk::new();
+    let files = storage_on(disk.clone()).snapshot_files();
+    let (news_in, mut news) = mpsc::unbounded_channel();
+    let mut saver = SnapshotWorker::new(files.clone(), news_in.clone());
+    let mut reader = SnapshotWorker::new(files.clone(), news_in);
+    let save = save();
     let (to, session, snapshot) = (NodeId::new(2), 1, save.last);
     let read = SnapshotRead { to, session, snapshot, offset: 0, bytes_max: 1 };
     let reads = |worker: &mut SnapshotWorker<MemoryDisk>, news: &mut mpsc::UnboundedReceiver<_>| {
         worker.work(vec![SnapshotJob::Read(read.clone())]);
         let told = std::iter::from_fn(|| news.try_recv().ok()).last();
-        matches!(told, Some(StorageNews::Event(StorageEvent::ChunkRead { chunk: Ok(_), .. })))
+        matches!(told, Some(StorageNews::Snapshot(_, StorageEvent::ChunkRead { chunk: Ok(_), .. })))
     };
     saver.work(vec![SnapshotJob::Save(Box::new(save))]);
     assert!(reads(&mut reader, &mut news));
