@@ -2,7 +2,9 @@
 
 use crate::cli::args::{LogArgs, LogFormat};
 use crate::cli::exit::{ExitStatus, Failure};
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{IsTerminal, stderr};
+use std::panic::PanicHookInfo;
 use tracing_subscriber::EnvFilter;
 
 /// What `--log-level` takes as a level.
@@ -28,7 +30,25 @@ pub(in crate::cli) fn start(options: &LogArgs) -> Result<(), Failure> {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     }
-    .map_err(|error| Failure::new(ExitStatus::Failure, format!("cannot set logging up: {error}")))
+    .map_err(|error| Failure::new(ExitStatus::Failure, format!("cannot set logging up: {error}")))?;
+    std::panic::set_hook(Box::new(tell));
+    Ok(())
+}
+
+/// A panic is a bug of this program: the log says what, and where, in the form of all other lines.
+fn tell(panic: &PanicHookInfo<'_>) {
+    let text = panic.payload().downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.payload().downcast_ref::<String>().map(String::as_str));
+    let place = panic.location().map(ToString::to_string);
+    let backtrace = Backtrace::capture();
+    let backtrace = matches!(backtrace.status(), BacktraceStatus::Captured).then_some(backtrace);
+    tracing::error!(
+        what = text.unwrap_or("a panic"),
+        place,
+        thread = std::thread::current().name(),
+        backtrace = backtrace.map(tracing::field::display),
+        "A BUG OF THIS PROGRAM: please report this line"
+    );
 }
 
 /// Reads a filter: levels, alone or for a module. A filter without a level of its own has `info`

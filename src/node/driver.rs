@@ -8,7 +8,7 @@
 use crate::node::clients::{Clients, Waiting};
 use crate::node::handle::{ClientCall, Control, MembershipView};
 use crate::node::inbox::{Batch, Inbox};
-use crate::node::options::NodeExit;
+use crate::node::options::{NodeExit, PANICKED};
 use crate::node::storage_workers::{LogJob, SnapshotJob, SnapshotQueues, StorageNews};
 use crate::peer::address_book::Directory;
 use crate::peer::discovery::Discovery;
@@ -575,6 +575,9 @@ impl<E: Env> Driver<E> {
 impl<E: Env> Drop for Driver<E> {
     /// Lets the workers end, even if the driver's task is dropped in the middle.
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.last.set(self.status(self.env.now(), Some(PANICKED.to_owned())));
+        }
         self.log.close();
         self.snapshots.close();
     }

@@ -99,9 +99,6 @@ impl NodeHandle {
     }
 
     /// The node's view of itself and the cluster. At once, without a message to another node.
-    ///
-    /// # Panics
-    /// Only if the driver panicked.
     pub async fn status(&self) -> NodeStatus {
         let (reply, answer) = oneshot::channel();
         if self.control.send(Control::Status(reply)).await.is_ok()

@@ -132,3 +132,9 @@ pub enum NodeExit {
     /// durable.
     Failed(String),
 }
+
+/// Why a node ends that panicked. It does not go on: what it would say and write rests on a state
+/// that may be wrong.
+pub(crate) const PANICKED: &str = "the task of this node that decides everything panicked, which is a bug of this program: the \
+     log says what, and where. What the node acknowledged is durable. Start it again. If it stops at the same place again, \
+     keep a copy of its data directory, start it with an empty one and join it again under its name, and report those lines";

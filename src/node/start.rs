@@ -9,7 +9,7 @@ use crate::node::handle::{Control, JoinCall, Joined, MembershipView, NodeHandle}
 use crate::node::inbox::Inbox;
 use crate::node::join::{HOPS_MAX, Joiner};
 use crate::node::join_turns::Turns;
-use crate::node::options::{NodeExit, NodeOptions, StartError};
+use crate::node::options::{NodeExit, NodeOptions, PANICKED, StartError};
 use crate::node::service::RpcService;
 use crate::node::storage_workers::{LogWorker, SnapshotQueues, SnapshotWorker};
 use crate::peer::address_book::{Directory, Me};
@@ -118,7 +118,7 @@ impl Node {
     pub async fn stopped(&self) -> NodeExit {
         let exit = self.exit.clone();
         let ended = exit.wait_for(Option::is_some).await.ok().and_then(|exit| exit.clone());
-        ended.unwrap_or_else(|| NodeExit::Failed("the driver ended unexpectedly; see the log".to_owned()))
+        ended.unwrap_or_else(|| NodeExit::Failed(PANICKED.to_owned()))
     }
 }
 
