@@ -17,15 +17,21 @@
 //! - `cli`: the command line.
 //!
 //! The floors up to `replica` are pure: without the feature `server` the crate is `no_std` +
-//! `alloc`, so the compiler itself keeps clocks, files, threads and sockets out of them.
+//! `alloc`, so the compiler itself keeps clocks, files, threads and sockets out of them. Without
+//! the feature `store` too, only `raft` and `codec` are left: the core, for another program
+//! (`docs/embedding.md`).
 #![cfg_attr(not(any(feature = "server", test)), no_std)]
 
 extern crate alloc;
 
 pub mod codec;
-pub mod history;
-pub mod kv;
 pub mod raft;
+
+#[cfg(feature = "store")]
+pub mod history;
+#[cfg(feature = "store")]
+pub mod kv;
+#[cfg(feature = "store")]
 pub mod replica;
 
 #[cfg(feature = "server")]
