@@ -185,6 +185,7 @@ impl Checks {
                     return Err(Violation { check: "no sound member withdraws", what });
                 }
                 Notice::MembershipChanged { .. }
+                | Notice::MembershipCommitted(_)
                 | Notice::PeerWithdrew { .. }
                 | Notice::SnapshotFailed(_)
                 | Notice::SnapshotNotTaken { .. } => {}

@@ -217,7 +217,7 @@ impl Story {
     pub fn notices(&mut self, at: u64, slot: usize, notices: &[Notice]) {
         for notice in notices {
             match notice {
-                Notice::RoleChanged { .. } => {}
+                Notice::RoleChanged { .. } | Notice::MembershipCommitted(_) => {}
                 Notice::MembershipChanged { membership, committed } => {
                     let standing = if *committed { "committed" } else { "appended" };
                     let mut text = format!("{standing}; voters {}", ids(membership.voters.iter()));

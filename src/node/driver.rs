@@ -15,7 +15,7 @@ use crate::peer::discovery::Discovery;
 use crate::peer::incoming::PeerBatch;
 use crate::peer::links::Links;
 use crate::peer::rpc::Adoption;
-use crate::raft::{ClusterId, LogIndex, Membership, NodeId, RoleName, StoreId, Time, Withdrawal};
+use crate::raft::{ClusterId, Membership, NodeId, RoleName, StoreId, Time, Withdrawal};
 use crate::replica::{
     ClientError, ClientReply, ClientRequest, Event, Notice, Replica, ReplicaConfig, RequestId, StorageEvent,
     StorageRequest,
@@ -288,7 +288,6 @@ impl<E: Env> Driver<E> {
         for notice in actions.notices.drain(..) {
             self.handle_notice(notice);
         }
-        self.maybe_learn_committed();
         self.links.send_all(actions.messages);
         self.maybe_close_links();
         self.request_storage(actions.storage);
@@ -346,6 +345,7 @@ impl<E: Env> Driver<E> {
             Notice::MembershipChanged { membership, committed } => {
                 self.handle_membership(membership, committed);
             }
+            Notice::MembershipCommitted(membership) => self.directory.set_committed(membership),
             Notice::SnapshotTaken(last) => {
                 self.metrics.snapshots_taken.inc();
                 info!(index = last.index.get(), term = last.term.get(), "snapshot taken");
@@ -429,25 +429,6 @@ impl<E: Env> Driver<E> {
     fn introduce(&mut self) {
         let me = self.place.1;
         self.links.introduce(self.replica.membership().members.keys().copied().filter(|id| *id != me));
-    }
-
-    /// After a start the core does not report a membership that was committed before. The commit
-    /// index shows it.
-    fn maybe_learn_committed(&mut self) {
-        if self.membership.borrow().committed {
-            return;
-        }
-        let raft = self.replica.raft();
-        let commit = raft.commit_index();
-        if commit == LogIndex::ZERO {
-            return;
-        }
-        let committed = raft.membership_at(commit).0.clone();
-        self.directory.set_committed(committed.clone());
-        if committed == *self.replica.membership() {
-            self.close_links(&committed);
-            self.membership.send_replace(MembershipView { membership: committed, committed: true });
-        }
     }
 
     /// Says which membership the log ends with.

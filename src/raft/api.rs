@@ -32,8 +32,9 @@ pub enum Input {
     Durable(Durable),
     /// The state machine has applied up to here.
     Applied(LogIndex),
-    /// The state machine's snapshot is written and synced; the core answers with a marker to write,
-    /// and compacts its log when that is durable.
+    /// The state machine's snapshot is written and synced. The core writes a marker, and compacts
+    /// its log when that is durable ([`RaftEvent::Compacted`]); or it says that it does not need
+    /// the snapshot ([`RaftEvent::SnapshotUnmarked`]).
     SnapshotStored(Box<SnapshotMeta>),
     /// This snapshot could not be stored: a chunk handed out in a [`LogWrite`] failed, or the whole
     /// did not verify. No marker was written, and nothing of the snapshot is kept. Comes before the
@@ -121,25 +122,33 @@ pub struct LeaderHint {
     pub term: Term,
 }
 
-/// Everything that has to be carried out, in any order except where a field says so.
+/// Everything that has to be carried out. The fields stand in the order in which to do that; where
+/// a field does not say so, the order does not matter.
+///
+/// Carrying an output out makes inputs ([`Input::Applied`], a receipt, a chunk that was read), and
+/// those make the next output: take it in a loop, until there is nothing to do but to wait.
 #[derive(Debug, Default)]
 #[must_use = "messages, writes and entries are lost if the output is dropped"]
 pub struct Output {
+    /// What happened, for the driver. **Before [`Self::committed`]**, since one of them may be
+    /// [`RaftEvent::SnapshotInstalled`]: the entries follow that snapshot.
+    pub events: Vec<RaftEvent>,
     /// To be sent. All may leave at once: a message that speaks of durable state was held back
     /// until that state was durable. Losing a message is harmless.
     pub messages: Vec<Message>,
-    /// To be written, in the order handed out.
+    /// To be written, in the order handed out; what that means for the files of snapshots,
+    /// [`LogRecords`](crate::raft::LogRecords) says.
     pub write: Option<LogWrite>,
-    /// Committed entries, contiguous, to be applied in order. Answered by [`Input::Applied`]. No
-    /// more than [`Config::apply_entries_max`](crate::raft::Config::apply_entries_max) at once:
-    /// when there are more, [`Self::wake_at`] is now.
+    /// Committed entries, contiguous, to be applied in order. Answered by [`Input::Applied`]. They
+    /// may be ahead of this node's own disk, where a majority of others was faster: whoever needs
+    /// them durable *here* waits for the receipt. No more than
+    /// [`Config::apply_entries_max`](crate::raft::Config::apply_entries_max) at once: when there
+    /// are more, [`Self::wake_at`] is now.
     pub committed: Vec<Entry>,
     /// Reads that may be served once the state machine has applied up to their index.
     pub reads: Vec<ReadReady>,
     /// Chunks to read from the snapshot file.
     pub snapshot_reads: Vec<SnapshotRead>,
-    /// What happened, for the driver.
-    pub events: Vec<RaftEvent>,
     /// Step with [`Input::Wake`] at this time, if nothing comes earlier.
     pub wake_at: Option<Time>,
 }
@@ -177,7 +186,9 @@ pub enum RaftEvent {
         /// The term and its leader, if known.
         hint: LeaderHint,
     },
-    /// Another membership is in force (appended, truncated, or installed).
+    /// Another membership is in force (appended, truncated, or installed), or the one in force is
+    /// known to be committed now. Of the one that is recovered at a start this is said at once if
+    /// it is known to be committed, and otherwise when it is.
     MembershipChanged {
         /// The one in force.
         membership: Membership,
@@ -186,20 +197,31 @@ pub enum RaftEvent {
         /// Whether that entry is committed.
         committed: bool,
     },
+    /// This membership is known to be committed now, although a later one is in force already.
+    MembershipCommitted {
+        /// The newest that is committed.
+        membership: Membership,
+        /// Where it stands in the log.
+        id: LogId,
+    },
     /// These reads cannot be served by this leader; ask again.
     ReadsRefused(Vec<u64>),
     /// An installed snapshot is durable: the state machine must be replaced by its content before
     /// anything else is applied.
     SnapshotInstalled(SnapshotMeta),
-    /// The log now starts after this index; `SnapshotMeta::last` of the newest marker is
-    /// `snapshot`.
+    /// The marker of a snapshot is durable: the storage may remove entries from its log up to
+    /// `through`, and files of older snapshots.
     Compacted {
-        /// Last index no longer in the log; never beyond the snapshot, although the log in memory
-        /// may begin later.
+        /// Last index that is not needed any more. Never beyond the snapshot, although the log in
+        /// memory may begin later.
         through: LogIndex,
         /// The snapshot that covers it.
         snapshot: LogId,
     },
+    /// No marker is written for a snapshot that was stored, or it came too late: a newer one
+    /// counts, or is about to. Every [`Input::SnapshotStored`] is answered by this or by
+    /// [`Self::Compacted`].
+    SnapshotUnmarked(LogId),
     /// A peer needs entries that have left the memory, and the newest snapshot does not reach them:
     /// another one is to be taken.
     SnapshotWanted,

@@ -17,6 +17,7 @@ impl Raft {
         // Two at once would share a write. A snapshot that arrives from the leader is ahead of this
         // one.
         if !is_new || shared.writes.pending.snapshot.is_some() || shared.is_install_pending() {
+            shared.outbox.events.push(RaftEvent::SnapshotUnmarked(snapshot.last));
             return;
         }
         assert!(snapshot.last.index <= shared.handed_out, "a state machine has applied what was handed out");
@@ -61,6 +62,8 @@ impl Shared {
             let (_, snapshot) = self.markers.pop_front().expect("it was there above");
             if self.snapshot.as_ref().is_none_or(|newest| newest.last.index < snapshot.last.index) {
                 self.compact(snapshot, needed);
+            } else {
+                self.outbox.events.push(RaftEvent::SnapshotUnmarked(snapshot.last));
             }
         }
     }

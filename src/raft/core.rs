@@ -66,6 +66,7 @@ impl Raft {
         raft.campaign_if_alone();
         // What was read may be more than may stay in memory, and nothing may come for long.
         raft.maybe_trim();
+        raft.shared.report_committed_membership();
         raft.report_role();
         Ok(raft)
     }
@@ -133,7 +134,7 @@ impl Raft {
         let wake_at = if reached < through { Some(shared.now) } else { self.wake_at() };
         self.assert_invariants();
         let Outbox { messages, events, reads, snapshot_reads } = core::mem::take(&mut self.shared.outbox);
-        Output { messages, write, committed, reads, snapshot_reads, events, wake_at }
+        Output { events, messages, write, committed, reads, snapshot_reads, wake_at }
     }
 
     fn handle_message(&mut self, message: Message) {

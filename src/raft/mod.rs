@@ -187,6 +187,7 @@
 //!    [`Input::Wake`] at the time that [`Output::wake_at`] named. As many inputs as there are.
 //! 3. Then call [`Raft::take_output`], and carry everything out. It settles all inputs since the
 //!    last call, so that a batch of proposals costs one write and one append for each peer.
+//!    - Look at [`Output::events`] first: an installed snapshot comes before the entries.
 //!    - Send [`Output::messages`], all of them at once. Those that speak of durable state were held
 //!      back until it was.
 //!    - Carry [`Output::write`] out, after all writes before it; hand [`LogWrite::into_durable`]
@@ -206,8 +207,12 @@
 //!   output: load the snapshot first, then apply.
 //! - Snapshot files are stored in the order of the writes that carry their chunks. Keep the older
 //!   file until the marker of the newer one is durable.
+//! - Every [`Input::SnapshotStored`] is answered: by [`RaftEvent::Compacted`], or by
+//!   [`RaftEvent::SnapshotUnmarked`].
 //! - The core trims its log in memory by itself. It says with [`RaftEvent::Compacted`] what the
 //!   storage may remove.
+//! - A core that finds an invariant broken panics: its node has to end. `docs/embedding.md` has the
+//!   API by example.
 //!
 //! Losing, repeating or reordering messages is harmless; so is a receipt that comes late. Losing a
 //! write, or a receipt for what is not durable, is not.

@@ -261,6 +261,8 @@ pub enum Notice {
         /// Whether its entry is committed.
         committed: bool,
     },
+    /// This membership is known to be committed, although a later one is in force already.
+    MembershipCommitted(Membership),
     /// A snapshot is complete; the log before it is gone, but for a tail.
     SnapshotTaken(LogId),
     /// The state was replaced by a leader's snapshot.

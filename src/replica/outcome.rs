@@ -41,6 +41,11 @@ impl Replica {
                 self.note_membership(&membership, id, committed);
                 self.actions.notices.push(Notice::MembershipChanged { membership, committed });
             }
+            RaftEvent::MembershipCommitted { membership, id } => {
+                self.note_membership(&membership, id, true);
+                self.actions.notices.push(Notice::MembershipCommitted(membership));
+            }
+            RaftEvent::SnapshotUnmarked(_) => {}
             RaftEvent::ReadsRefused(questions) => {
                 for question in questions {
                     self.reads.refused(question, self.now.plus(READ_RETRY_MICROS));

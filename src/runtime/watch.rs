@@ -48,11 +48,6 @@ impl<T> Sender<T> {
         self.0.changed.notify_waiters();
         before
     }
-
-    /// The value. Not to be held for long: it is locked.
-    pub(crate) fn borrow(&self) -> MutexGuard<'_, T> {
-        self.0.lock()
-    }
 }
 
 impl<T> Drop for Sender<T> {

@@ -31,6 +31,12 @@ pub struct Restored {
 /// verify, *neither* is carried out
 /// ([`Input::SnapshotRefused`](crate::raft::Input::SnapshotRefused)): the log stays as it was. Term
 /// and vote of the same write are written all the same. Such a write has no entries.
+///
+/// Snapshot files are stored in the order of the writes that carry their chunks. An older file is
+/// kept until the marker of the newer one is durable: a start may find that marker missing. The log
+/// on disk is trimmed by the storage, up to
+/// [`RaftEvent::Compacted`](crate::raft::RaftEvent::Compacted) and no further; the log in memory by
+/// the core, which says nothing of it and may be ahead of that.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LogRecords {
     /// Term and vote, when they changed.
@@ -75,7 +81,7 @@ impl LogWrite {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "server"))]
 impl LogWrite {
     /// A write that no core asked for, so that the floors above can be tested without one.
     pub(crate) fn for_test(records: LogRecords, sequence: u64) -> Self {

@@ -229,10 +229,22 @@ impl Shared {
         }
         assert!(index <= self.log.last().index, "only what is in the log is committed");
         let before = core::mem::replace(&mut self.commit_index, index);
-        let at = self.configurations.latest().0.index;
-        if before < at && at <= index {
-            self.report_membership();
+        if before < self.configurations.at(index).0.index {
+            self.report_committed_membership();
         }
+    }
+
+    /// Tells which membership is the newest that is known to be committed, if one is.
+    pub(in crate::raft) fn report_committed_membership(&mut self) {
+        let (id, membership) = self.configurations.at(self.commit_index);
+        if id.index == LogIndex::ZERO {
+            return;
+        }
+        if *id == self.configurations.latest().0 {
+            return self.report_membership();
+        }
+        let event = RaftEvent::MembershipCommitted { membership: membership.clone(), id: *id };
+        self.outbox.events.push(event);
     }
 
     /// Tells which membership is in force.

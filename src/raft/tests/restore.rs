@@ -2,8 +2,8 @@
 
 use crate::raft::tests::harness::{entry, id, log_id, made_with, member, voters};
 use crate::raft::{
-    Config, Entry, HardState, Incarnation, Input, LogId, LogIndex, Raft, RestoreError, Restored, Setup,
-    SnapshotMeta, Term, Time, bootstrap_log,
+    Config, Entry, EntryKind, HardState, Incarnation, Input, LogId, LogIndex, Raft, RaftEvent, RestoreError,
+    Restored, Setup, SnapshotMeta, Term, Time, bootstrap_log,
 };
 use alloc::vec;
 use alloc::vec::Vec;
@@ -143,4 +143,35 @@ fn a_long_log_is_handed_out_in_slices_each_as_soon_as_one_asks() {
         }
         assert_eq!(slices, expected, "{entries_max} entries, {bytes_max} bytes");
     }
+}
+
+#[test]
+fn the_membership_that_is_known_to_be_committed_is_told_at_a_start() {
+    let events = |restored| start(restored).unwrap().take_output().events;
+    let log = made_with(&voters(1..=3));
+    assert_eq!(events(log.clone()), [], "nothing is known to be committed");
+    let first = voters(1..=3);
+    let told = RaftEvent::MembershipChanged { membership: first.clone(), id: log_id(1, 1), committed: true };
+    assert_eq!(events(Restored { commit: LogIndex::new(1), ..log.clone() }), core::slice::from_ref(&told));
+    let snapshot = snapshot(log_id(5, 2));
+    let on_snapshot = Restored { snapshot: Some(snapshot), ..restored(5, None, &[]) };
+    assert_eq!(events(on_snapshot), [told]);
+}
+
+#[test]
+fn a_membership_that_is_committed_but_not_in_force_any_more_is_told_too() {
+    let mut log = made_with(&voters(1..=3));
+    let next = voters(1..=4);
+    log.entries.push(Entry::new(log_id(2, 1), EntryKind::Membership, &next.encode()));
+    let told = RaftEvent::MembershipCommitted { membership: voters(1..=3), id: log_id(1, 1) };
+    let at_start = Restored { commit: LogIndex::new(1), ..log.clone() };
+    assert_eq!(start(at_start).unwrap().take_output().events, core::slice::from_ref(&told));
+    let mut raft = start(log).unwrap();
+    let commit = |raft: &mut Raft, index| {
+        raft.shared.commit_to(LogIndex::new(index));
+        raft.take_output().events
+    };
+    assert_eq!(commit(&mut raft, 1), [told]);
+    let in_force = RaftEvent::MembershipChanged { membership: next, id: log_id(2, 1), committed: true };
+    assert_eq!(commit(&mut raft, 2), [in_force]);
 }

@@ -4,8 +4,8 @@ use crate::raft::config::LOG_BYTES_MIN;
 use crate::raft::follower::snapshots::Decision;
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, voters};
 use crate::raft::{
-    Body, Config, HardState, Incarnation, LogId, LogIndex, Raft, RaftEvent, Restored, Setup, SnapshotMeta,
-    SnapshotRefusal, Term, Time,
+    Body, Config, HardState, Incarnation, Input, LogId, LogIndex, Raft, RaftEvent, Restored, Setup,
+    SnapshotMeta, SnapshotRefusal, Term, Time,
 };
 use alloc::vec;
 use alloc::vec::Vec;
@@ -62,6 +62,46 @@ fn an_own_snapshot_compacts_the_log_but_for_a_tail_once_its_marker_is_durable() 
     cluster.snapshot(1, 5);
     cluster.run();
     assert_eq!(cluster.log(1).first(), Some(&log_id(21, 2)), "not before");
+}
+
+#[test]
+fn every_snapshot_that_is_stored_is_answered() {
+    let mut cluster = leader_with_snapshot(5);
+    let newest = log_id(22, 2);
+    let answers = |cluster: &mut Cluster| {
+        let answer = |event: &RaftEvent| match event {
+            RaftEvent::Compacted { snapshot, .. } => Some((*snapshot, true)),
+            RaftEvent::SnapshotUnmarked(last) => Some((*last, false)),
+            _ => None,
+        };
+        core::mem::take(&mut cluster.node(1).events).iter().filter_map(answer).collect::<Vec<_>>()
+    };
+    assert_eq!(answers(&mut cluster), [(newest, true)]);
+    cluster.snapshot(1, 5);
+    assert_eq!(answers(&mut cluster), [(newest, false)], "it has that one");
+    cluster.propose(1, "more").unwrap();
+    cluster.propose(1, "and more").unwrap();
+    cluster.run();
+    let now = Time::new(cluster.now);
+    for last in [log_id(23, 2), log_id(24, 2)] {
+        cluster.node(1).disk.files.insert(last, (meta(last, 5), vec![7; 5]));
+        cluster.feed(1, now, Input::SnapshotStored(Box::new(meta(last, 5)))).unwrap();
+    }
+    cluster.settle(1);
+    cluster.run();
+    assert_eq!(answers(&mut cluster), [(log_id(24, 2), false), (log_id(23, 2), true)], "one in a write");
+}
+
+#[test]
+fn a_snapshot_that_is_stored_while_the_leaders_is_about_to_count_is_answered() {
+    let mut cluster = leader_with_snapshot(5);
+    cluster.node(3).disk_held = true;
+    cluster.heal();
+    cluster.advance(300_000);
+    cluster.node(3).events.clear();
+    let own = log_id(1, 1);
+    cluster.step(3, Input::SnapshotStored(Box::new(meta(own, 5)))).unwrap();
+    assert_eq!(cluster.node(3).events, [RaftEvent::SnapshotUnmarked(own)]);
 }
 
 #[test]

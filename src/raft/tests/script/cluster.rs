@@ -214,6 +214,11 @@ impl Cluster {
                 let state = if committed { "committed" } else { "in force" };
                 say!(self, "  {id}: membership {at} {state}: {}", describe::membership(&membership));
             }
+            RaftEvent::MembershipCommitted { membership, id: at } => {
+                let membership = describe::membership(&membership);
+                say!(self, "  {id}: membership {at} committed, not in force: {membership}");
+            }
+            RaftEvent::SnapshotUnmarked(last) => say!(self, "  {id}: snapshot {last} is not needed"),
             RaftEvent::ReadsRefused(reads) => say!(self, "  {id}: reads refused: {reads:?}"),
             RaftEvent::SnapshotInstalled(meta) => {
                 say!(self, "  {id}: snapshot {} installed", meta.last);
