@@ -442,10 +442,36 @@ macro_rules! scripts {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/raft/tests/scripts");
             for file in std::fs::read_dir(folder).expect("the scripts are there") {
                 let name = file.expect("readable").file_name();
+                if name == "README.md" {
+                    continue;
+                }
                 assert!(known.iter().any(|known| *known == name), "{name:?} is not run: list it");
             }
         }
     };
+}
+
+#[test]
+fn the_grammar_has_every_command_and_option_that_a_script_uses() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/raft/tests/scripts");
+    let grammar = std::fs::read_to_string(folder.join("README.md")).expect("it is there");
+    let is_known = |word: &str| [" ", "`", "="].iter().any(|end| grammar.contains(&format!("`{word}{end}")));
+    for file in std::fs::read_dir(folder).expect("the scripts are there") {
+        let path = file.expect("readable").path();
+        let text = std::fs::read_to_string(&path).expect("readable");
+        for command in text.lines().filter_map(|line| line.strip_prefix("> ")) {
+            let mut words = command.split_whitespace().skip_while(|word| *word == "quiet");
+            let name = words.next().expect("a command");
+            let name = if name == "expect" { &format!("expect {}", words.next().unwrap()) } else { name };
+            assert!(is_known(name), "{name} of {} is not in the grammar", path.display());
+            if name == "cluster" {
+                for option in words.skip(1) {
+                    let option = option.split('=').next().expect("a word");
+                    assert!(is_known(option), "option {option} of {} is not in it", path.display());
+                }
+            }
+        }
+    }
 }
 
 scripts! {
