@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// So much of the damage strikes the end of the newest file, if it strikes a log or snapshots …
 const ROT_AT_END: f64 = 0.4;
-/// … in so many of its last sectors: a few batches of a log.
+/// … in this many of its last sectors: a few batches of a log.
 const LAST_SECTORS: usize = 24;
 
 /// What a disk writes as a whole.
@@ -276,7 +276,8 @@ impl SimDisk {
             .filter(|(path, _)| path.to_string_lossy().contains(part))
             .map(|(path, inode)| (PathBuf::from(path), *inode))
             .collect();
-        // Often where something was written last: there, damage looks like a write that was cut off.
+        // Often where something was written last: there, damage looks like a write that was cut
+        // off.
         let at_end = rng.random_bool(ROT_AT_END);
         let is_numbered =
             |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit());

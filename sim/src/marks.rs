@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 /// How often each fault and rare path was met.
 pub type Marks = BTreeMap<&'static str, u64>;
 
-/// A campaign of so many seeds has to meet every mark but the rarest.
+/// A campaign of at least this many seeds has to meet every mark but the rarest.
 pub const SEEDS_ENOUGH: u64 = 300;
-/// And one of so many these as well.
+/// A campaign of at least this many seeds has to meet the rarest marks as well.
 const SEEDS_FOR_RAREST: u64 = 5_000;
 
 /// Marks of both engines.
@@ -127,7 +127,7 @@ const MADSIM: [&str; 29] = [
     "write taken in part",
 ];
 
-/// The marks that a campaign of so many seeds should have met, and `met` lacks.
+/// The marks that a campaign of `seeds` seeds should have met, and `met` lacks.
 #[must_use]
 pub fn missing(engine: Engine, seeds: u64, met: &Marks) -> Vec<&'static str> {
     if seeds < SEEDS_ENOUGH {

@@ -150,9 +150,10 @@ struct Said {
     full: u64,
     /// Answers to appends.
     answers: u64,
-    /// Refusals among them: the leader looks at once where the logs agree, with or without an entry.
+    /// Refusals among them: the leader looks at once where the logs agree, with or without an
+    /// entry.
     lacking: u64,
-    /// Requests for votes and pre-votes, and answers that nobody has asked for.
+    /// Requests for votes and pre-votes, and answers to no request.
     campaigns: u64,
     /// Questions for a read index, and their answers.
     questions: u64,
@@ -409,7 +410,7 @@ mod tests {
     }
 
     /// An append of the entries 6 to 5 + `count`, sent twice, with these answers in between, in a
-    /// window in which they are appended. Whether so much is refused.
+    /// window in which they are appended. Whether that is refused.
     fn refuses_again(times: u64, between: &[Body]) -> bool {
         let mut traffic = traffic();
         let back = |body: &Body| {

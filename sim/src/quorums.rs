@@ -73,8 +73,8 @@ impl Quorums {
                     raft.membership()
                 );
             }
-            // A snapshot shows that the logs agree up to where it ends, and what is committed agrees with every leader's. Of
-            // what comes after, nothing is known.
+            // A snapshot shows that the logs agree up to where it ends, and what is committed
+            // agrees with every leader's. Of what comes after, nothing is known.
             Body::SnapshotInstalled { match_index, .. } => {
                 check!(
                     "an acknowledgement claims what is known to agree",

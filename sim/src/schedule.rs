@@ -311,7 +311,8 @@ pub enum Fault {
         /// How long, microseconds.
         for_micros: u64,
     },
-    /// The leader is asked for one write after the other, of a key that no client asks for (queue engine).
+    /// The leader is asked for one write after the other, of a key that no client asks for (queue
+    /// engine).
     Flood {
         /// How long.
         for_micros: u64,

@@ -102,13 +102,14 @@ impl Bounds {
         }
     }
 
-    /// Whether nothing is lost or late, and a member is asked and answers several times within so long.
+    /// Whether nothing is lost or late, and several questions and answers fit into this time.
     #[must_use]
     pub fn is_told_within(&self, micros: u64) -> bool {
         self.loss == 0.0 && micros > 8 * self.hop + 4 * self.sync
     }
 
-    /// Whether it may happen by bad luck alone that so many members hear nothing, or are not heard, for an election timeout.
+    /// Whether it may happen by bad luck alone that `members` members hear nothing, or are not
+    /// heard, for an election timeout.
     fn may_be_silent(&self, members: usize, both_ways: bool) -> bool {
         let lost = if both_ways { 1.0 - (1.0 - self.loss).powi(2) } else { self.loss };
         let beats = self.beats.saturating_sub(1) as usize * members;
@@ -396,7 +397,7 @@ impl Service {
         self.traffic.started(id);
     }
 
-    /// Since when two machines hear each other, are well, and nobody was asked to hand over.
+    /// Since when two machines hear each other and are well, and no leader was asked to hand over.
     #[must_use]
     pub fn in_touch_since(&self, one: usize, other: usize) -> Option<u64> {
         let handed = self.handing.map_or(0, |handing| handing.at + self.bounds.transfer);
@@ -419,7 +420,7 @@ impl Service {
         self.at.voters.count_ones() as usize / 2 + 1
     }
 
-    /// Since when a machine is well and in touch with a majority of which nobody changed.
+    /// Since when a machine is well and in touch with a majority that has not changed.
     fn supported_since(&self, leader: usize) -> Option<u64> {
         if self.at.surgery || self.at.voters & (1 << leader) == 0 {
             return None;
@@ -579,7 +580,7 @@ impl Service {
         if let Some(first) = self.past.front_mut()
             && last > LogIndex::ZERO
         {
-            // What is older than that is due for ever.
+            // What is older than that stays due.
             first.1 = first.1.max(last);
             first.2 = first.2.max(commit);
         }

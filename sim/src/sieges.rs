@@ -81,9 +81,11 @@ enum LateSiege {
     Full,
     /// One machine loses its power again and again within a write of many sectors.
     Torn,
-    /// A machine comes back at another address, and the leader, who has to be told, goes just then.
+    /// A machine comes back at another address, and the leader, which has to be told, goes just
+    /// then.
     Moves,
-    /// A machine joins while one write comes after the other, so that there is always one under way.
+    /// A machine joins while one write comes after the other, so that there is always one under
+    /// way.
     Busy,
 }
 
@@ -97,7 +99,7 @@ const LATE_SIEGES: [LateSiege; 7] = [
     LateSiege::Moves,
 ];
 
-/// A busy time lasts so long, and nothing else strikes then.
+/// How long a busy time lasts. Nothing else strikes then.
 const BUSY_MICROS: u64 = 9 * SECOND;
 /// The time between two of its writes: shorter than one takes.
 const BUSY_WRITE_MICROS: u64 = 10 * MILLI;
@@ -138,7 +140,8 @@ pub(crate) fn lay_late(
             }
             LateSiege::RottenSnapshot => {
                 settings.snapshot_chunk_bytes = if settings.value_bytes > 100 { 1_000 } else { 100 };
-                // In half of the runs the newest snapshot is of the last entry, mostly: it is saved again under its name.
+                // In half of the runs the newest snapshot is of the last entry, mostly: it is saved
+                // again under its name.
                 if rng.random() {
                     (settings.snapshot_log_entries, settings.keys) = (1, 2);
                     settings.value_bytes = 2_000;

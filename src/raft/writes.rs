@@ -72,7 +72,8 @@ impl Writes {
         }
     }
 
-    /// Plants states that must not be: so many writes handed out, and so many bytes pending.
+    /// Makes states that must not be, for tests: `issued` writes handed out, `pending_bytes`
+    /// pending.
     #[cfg(test)]
     pub(in crate::raft) const fn plant(&mut self, issued: WriteSequence, pending_bytes: u64) {
         (self.issued, self.pending_bytes) = (issued, pending_bytes);

@@ -278,7 +278,7 @@ pub enum Notice {
         /// How often in a row, this time included.
         times: u32,
     },
-    /// This node takes no part any more, and serves nobody: why, and what to do.
+    /// This node takes no part any more, and serves no client: why, and what to do.
     Withdrawn(String),
     /// A member takes no part any more, as it told this leader.
     PeerWithdrew {

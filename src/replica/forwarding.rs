@@ -5,21 +5,22 @@ use crate::replica::message::Forward;
 use alloc::collections::BTreeMap;
 use core::cmp::Ordering;
 
-/// What the leader of a term remembers of each origin: forwards that are late, or came twice, are
-/// dropped by it.
+/// What the leader of a term remembers of each origin. By it the leader drops forwards that are
+/// late, or come twice.
 #[derive(Clone, Debug, Default)]
 pub(in crate::replica) struct Origins {
-    /// The term this memory is of; a forward names its term, so an earlier one's memory is not
+    /// The term of this memory. A forward names its term, so the memory of an earlier term is not
     /// needed.
     term: Term,
-    /// By origin: its newest life, and the first sequence number that has not been seen in it.
+    /// By origin: its newest incarnation, and the first sequence number that has not been seen in
+    /// it.
     next: BTreeMap<NodeId, (Incarnation, u64)>,
 }
 
 impl Origins {
     /// How many of the commands at the front of `forward`, which came too late, may have been
-    /// proposed here while this node led its term. `None`: it is not known (a later term's memory
-    /// took that one's place).
+    /// proposed here while this node led its term. `None`: it is not known, since the memory of a
+    /// later term has replaced it.
     pub(in crate::replica) fn maybe_proposed(&self, forward: &Forward) -> Option<usize> {
         if forward.term > self.term {
             return Some(0);
@@ -38,10 +39,12 @@ impl Origins {
         }
     }
 
-    /// How many of the commands at the front of `forward` must be dropped; notes the others as seen. `None` drops all of it.
+    /// How many of the commands at the front of `forward` must be dropped; notes the others as
+    /// seen. `None` drops all of it.
     ///
-    /// Whatever has a lower number than what was seen is dropped, also if it comes for the first time: so the numbers of an
-    /// origin grow along the log of a term, and the origin knows what never came (`writes.rs`).
+    /// A command with a lower number than one that was seen is dropped, even if it comes for the
+    /// first time. So the numbers of an origin grow along the log of a term, and the origin knows
+    /// which never came (`writes.rs`).
     pub(in crate::replica) fn admit(&mut self, forward: &Forward) -> Option<usize> {
         if forward.term != self.term {
             self.term = forward.term;

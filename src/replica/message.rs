@@ -13,20 +13,20 @@ pub enum PeerMessage {
     Forward(Forward),
     /// They were not appended.
     ForwardRefused(ForwardRefused),
-    /// What a member's state hashes to.
+    /// The hash of a member's state.
     StateHash(StateHash),
 }
 
-/// What the sender's state hashes to once it has applied `index`. Losing one is harmless.
+/// The hash of the sender's state once it has applied `index`. Losing one is harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateHash {
-    /// Whose state it is, or the leader that judges.
+    /// The member whose state it is, or the leader that judges.
     pub from: NodeId,
-    /// Who is told.
+    /// The receiver.
     pub to: NodeId,
     /// The term in which the leader asked.
     pub term: Term,
-    /// Why it is said.
+    /// Question, answer or verdict.
     pub kind: StateHashKind,
     /// The last entry applied.
     pub index: LogIndex,
@@ -34,24 +34,24 @@ pub struct StateHash {
     pub hash: u128,
 }
 
-/// Why a state hash is said.
+/// What a state hash is sent for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateHashKind {
-    /// The leader's; what is yours?
+    /// The leader's hash. The receiver is asked for its own.
     Question,
-    /// Mine.
+    /// The hash of the member that was asked.
     Answer,
-    /// This is what the others have: whoever has something else withdraws.
+    /// The hash that the others have. A receiver with another one withdraws.
     Verdict,
 }
 
-/// Commands of an origin's clients, on their way to the leader of `term`. Never sent twice under one number: a lost one is
-/// *unknown* until the log proves that it is not in it.
+/// Commands of an origin's clients, on their way to the leader of `term`. Never sent twice under
+/// one number: a lost one is *unknown* until the log proves that it is not in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forward {
     /// The origin.
     pub from: NodeId,
-    /// Who was the leader of `term` when it was sent.
+    /// The leader of `term` when it was sent.
     pub to: NodeId,
     /// The only term in which it may be appended.
     pub term: Term,
@@ -85,11 +85,11 @@ pub struct ForwardRefused {
 /// Why forwarded commands were refused: the origin tells its clients, or holds the commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusedBecause {
-    /// The node does not lead that term (any more), and nobody else will: to be held for the leader
-    /// of a later one.
+    /// The node does not lead that term (any more), and no other node will. The origin holds the
+    /// commands for the leader of a later term.
     NotLeading,
-    /// It hands its leadership over: to be held for the next leader, or for this one if the
-    /// transfer fails.
+    /// The leader hands over. The origin holds the commands for the next leader, or for this one if
+    /// the transfer fails.
     HandingOver,
     /// Too many bytes wait to be committed.
     Overloaded,
@@ -97,7 +97,7 @@ pub enum RefusedBecause {
     DiskFull,
     /// The command is longer than an entry may be.
     TooLarge {
-        /// Its length.
+        /// Length of the command.
         bytes: u64,
         /// The leader's limit.
         limit: u64,
@@ -107,8 +107,8 @@ pub enum RefusedBecause {
 }
 
 impl PeerMessage {
-    /// About how many bytes it keeps alive: those of its entries, commands or chunk, and a little
-    /// for the rest.
+    /// About how many bytes it keeps alive: the bytes of its entries, commands or chunk, and a
+    /// little for the rest.
     #[must_use]
     pub fn bytes(&self) -> usize {
         const REST: usize = 128;

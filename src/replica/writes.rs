@@ -1,18 +1,18 @@
 //! Writes of this node's clients, from their arrival to their answer.
 //!
-//! A write is *held* until a leader is known, then *sent* (proposed here, or forwarded) exactly once under a sequence
-//! number of its own, and answered when an entry with that number is applied here. A lost message is never sent
-//! again: its write is *unknown* when its time is up.
+//! A write is *held* until a leader is known, then *sent* (proposed here, or forwarded) exactly
+//! once under a sequence number of its own, and answered when an entry with that number is applied
+//! here. A lost message is never sent again: its write is *unknown* when its time is up.
 //!
-//! There are two exceptions, and each is a proof rather than a retry. A write that is proven not to be in the log goes
-//! back to the held ones and is sent under a new number.
+//! There are two exceptions, and each is a proof rather than a retry. A write that is proven not to
+//! be in the log goes back to the held ones and is sent under a new number.
 //!
-//! - Terms never fall along the log (Raft §5.3). So once an entry of a higher term has been applied, a write sent in a
-//!   lower term that has not been applied yet never will be. So clients of a follower, or of a deposed leader, live
-//!   through a failover without an error.
-//! - A leader appends the writes of one origin in the order of their numbers, and drops what comes after a higher one.
-//!   So once an entry with a number of this node has been applied, no lower number that has not been applied yet ever
-//!   will be: it was lost, or overtaken on its way.
+//! - Terms never fall along the log (Raft §5.3). So once an entry of a higher term has been
+//!   applied, a write sent in a lower term that has not been applied yet never will be. So clients
+//!   of a follower, or of a deposed leader, live through a failover without an error.
+//! - A leader appends the writes of one origin in the order of their numbers, and drops what comes
+//!   after a higher one. So once an entry with a number of this node has been applied, no lower
+//!   number that has not been applied yet ever will be: it was lost, or overtaken on its way.
 
 use crate::kv::Op;
 use crate::raft::{Term, Time};
@@ -23,9 +23,9 @@ use alloc::vec::Vec;
 /// A client that waits for its write.
 #[derive(Clone, Debug)]
 pub(in crate::replica) struct Write {
-    /// Whom to answer.
+    /// The request to answer.
     pub(in crate::replica) request: RequestId,
-    /// When it is told that the write failed, or is unknown.
+    /// When its client is told that the write failed, or that its outcome is unknown.
     pub(in crate::replica) deadline: Time,
     /// The command; kept for the case that it is proven lost.
     pub(in crate::replica) op: Op,
@@ -50,7 +50,8 @@ pub(in crate::replica) struct Writes {
     first_sequence: u64,
     /// Slots of `sent` that are `Some`. Derived; kept because it bounds the queue on every request.
     sent_count: usize,
-    /// Bytes of keys and values in `held` and `sent`. Derived; kept because it bounds the queue on every request.
+    /// Bytes of keys and values in `held` and `sent`. Derived; kept because it bounds the queue on
+    /// every request.
     bytes: u64,
     /// No write is due before this.
     next_deadline: Option<Time>,
@@ -62,12 +63,12 @@ impl Writes {
         self.held.len() + self.sent_count
     }
 
-    /// Places in the table of those sent.
+    /// Places in the table of sent writes.
     pub(in crate::replica) fn places(&self) -> usize {
         self.sent.len()
     }
 
-    /// Bytes of the keys and values of those that wait.
+    /// Bytes of the keys and values of the writes that wait.
     pub(in crate::replica) const fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -105,8 +106,8 @@ impl Writes {
         Some(write.request)
     }
 
-    /// The entry with this number was applied: who waits for it? What was sent before it and is still unanswered was lost, and
-    /// is held again.
+    /// The entry with this number was applied. Returns the request that waits for it. Writes that
+    /// were sent before it and are still unanswered were lost, and are held again.
     pub(in crate::replica) fn applied(&mut self, sequence: u64) -> Option<RequestId> {
         self.lose_below(sequence);
         let sent = self.take(sequence)?;
@@ -114,7 +115,7 @@ impl Writes {
         Some(sent.write.request)
     }
 
-    /// Sent writes numbered from `first` on were refused, for certain: they are handed back.
+    /// `count` sent writes from number `first` on were certainly refused: they are handed back.
     pub(in crate::replica) fn refused(&mut self, term: Term, first: u64, count: u64) -> Vec<Write> {
         let end = first.saturating_add(count).min(self.first_sequence + self.sent.len() as u64);
         let mut writes = Vec::new();
@@ -129,13 +130,14 @@ impl Writes {
         writes
     }
 
-    /// An entry of `term` has been applied: what was sent in an earlier term and is still unanswered was lost, and is held again.
+    /// An entry of `term` has been applied. Writes that were sent in an earlier term and are still
+    /// unanswered were lost, and are held again.
     pub(in crate::replica) fn lose_before(&mut self, term: Term) {
         let lost: Vec<Write> = self.take_sent(|sent| sent.term < term);
         self.hold_again(lost);
     }
 
-    /// What was sent under a lower number than this was lost.
+    /// Writes that were sent under a lower number than this were lost.
     fn lose_below(&mut self, sequence: u64) {
         let mut lost = Vec::new();
         while self.first_sequence < sequence
@@ -154,7 +156,8 @@ impl Writes {
         }
     }
 
-    /// Puts writes that are certainly not in the log back in front of the held ones, in their order.
+    /// Puts writes that are certainly not in the log back in front of the held ones, in their
+    /// order.
     pub(in crate::replica) fn hold_again(&mut self, writes: Vec<Write>) {
         for write in writes.into_iter().rev() {
             self.bytes += write.op.bytes() as u64;
@@ -195,7 +198,7 @@ impl Writes {
         (not_appended, unknown)
     }
 
-    /// When [`Self::expire`] has something to do at the earliest.
+    /// The earliest time at which [`Self::expire`] has something to do.
     pub(in crate::replica) const fn next_deadline(&self) -> Option<Time> {
         self.next_deadline
     }

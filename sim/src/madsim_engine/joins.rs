@@ -197,8 +197,8 @@ impl Run {
         Ok(())
     }
 
-    /// The power of a node fails after so many operations of its disk: it has nothing to write but what it is told to as it is
-    /// joined, so that it stops anywhere within its move.
+    /// The power of a node fails after so many operations of its disk: it has nothing to write but
+    /// what it is told to as it is joined, so that it stops anywhere within its move.
     async fn wait_for_power_loss<T>(&self, free: usize, operations: u64, joining: &JoinHandle<T>) {
         let give_up = now() + 10 * SECOND;
         {

@@ -1,5 +1,5 @@
-//! What a change of membership owes to those that it concerns: who is removed is told so, and who has caught up
-//! becomes a voter.
+//! What a change of membership owes to the members that it concerns: a removed member is told so,
+//! and a learner that has caught up becomes a voter.
 
 use crate::checks::{Violation, check};
 use crate::queue::engine::Engine;
@@ -22,23 +22,23 @@ struct Leaver {
 struct Ready {
     since: u64,
     term: Term,
-    /// Where the membership stands that lists it.
+    /// Where the membership that lists it stands in the log.
     place: LogIndex,
 }
 
-/// What is owed.
+/// What is owed to members, and since when.
 #[derive(Debug, Default)]
 pub(in crate::queue) struct Changes {
-    /// Who is to be told.
+    /// Removed members that are to be told.
     leavers: BTreeMap<NodeId, Leaver>,
-    /// Whose removal was seen.
+    /// Members whose removal was seen.
     seen: BTreeSet<NodeId>,
-    /// Who is to be promoted.
+    /// Learners that are to be promoted.
     ready: BTreeMap<NodeId, Ready>,
 }
 
 impl Engine {
-    /// Looks at the changes of whoever leads, now and then.
+    /// Looks at the changes of the leader, now and then.
     pub(in crate::queue) fn check_changes(&mut self) -> Result<(), Violation> {
         self.check_leavers()?;
         let Some(leader) = self.leader() else {
@@ -49,7 +49,8 @@ impl Engine {
         self.check_learners(leader)
     }
 
-    /// The leader goes on to tell a removed member of the commit index for an election timeout, and nothing is lost.
+    /// The leader goes on to tell a removed member of the commit index for an election timeout, and
+    /// nothing is lost.
     fn check_leavers(&mut self) -> Result<(), Violation> {
         let patience = self.schedule.settings.election_timeout_micros * 17 / 16 + 4 * self.service.bounds.hop;
         let due: Vec<(NodeId, Leaver)> = self
@@ -91,7 +92,7 @@ impl Engine {
         let Some(process) = &self.machines[leader].process else { return };
         let raft = process.replica.raft();
         let (committed, place) = raft.membership_at(raft.commit_index());
-        // A later leader has nothing to do with those who left before it.
+        // A later leader owes nothing to members that left before it.
         if place.term != raft.term() {
             return;
         }
@@ -101,7 +102,8 @@ impl Engine {
             if id >= committed.next_member_id || committed.members.contains_key(&id) {
                 continue;
             }
-            // Whoever has no entry of its removal is told nothing after it: it may lack much.
+            // A member that lacks the entry of its removal is told nothing after it: it may lack
+            // much.
             if !self.changes.seen.insert(id) || other.replica.membership().members.contains_key(&id) {
                 continue;
             }
@@ -110,7 +112,8 @@ impl Engine {
         }
     }
 
-    /// A learner that lacks little, of a leader that hears everybody, becomes a voter: also while writes go on.
+    /// A learner that lacks little becomes a voter if its leader hears all members, also while
+    /// writes go on.
     fn check_learners(&mut self, leader: usize) -> Result<(), Violation> {
         let Some(process) = &self.machines[leader].process else { return Ok(()) };
         let raft = process.replica.raft();

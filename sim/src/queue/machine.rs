@@ -31,7 +31,7 @@ pub(in crate::queue) const LAGGARD_TIMES: u64 = 3;
 pub(in crate::queue) enum Asker {
     /// A client of the schedule.
     Client(usize),
-    /// The operator, who does not wait for the answer.
+    /// The operator, which does not wait for the answer.
     Operator,
     /// The probe of the last phase.
     Probe,

@@ -59,7 +59,7 @@ impl Raft {
             return None;
         }
         peer.heard = Some(self.shared.now);
-        // What was lost stays lost: such an answer is a late one, from before.
+        // Lost entries stay lost, so such an answer is late: it comes from before the loss.
         peer.withdrawn = peer.withdrawn.filter(|why| matches!(why, Withdrawal::LostEntries { .. }));
         Some((&mut self.shared, peer))
     }

@@ -91,7 +91,7 @@ proptest! {
         prop_assert_eq!(reached(&voters, outgoing.as_ref(), has), naive_reached(&voters, outgoing.as_ref(), has));
     }
 
-    /// Won: already a quorum. Lost: not even if everybody who is out says yes. Pending: the rest.
+    /// Won: already a quorum. Lost: not even if all voters that are out say yes. Pending: the rest.
     #[test]
     fn tally_agrees_with_its_definition(
         voters in sets(), outgoing in prop::option::of(sets()),
