@@ -474,7 +474,7 @@ impl Checks {
         }
         for peer in raft.progress().filter(|peer| membership.voters.contains(&peer.id)) {
             check!(
-                "who is promoted has caught up",
+                "a learner is promoted once it has caught up",
                 outgoing.contains(&peer.id)
                     || peer.match_index > LogIndex::ZERO
                         && at.index.previous().since(peer.match_index) <= PROMOTE_LAG_ENTRIES,

@@ -80,7 +80,7 @@ impl Elections {
         match body {
             Body::RequestVote { transfer: true, .. } => {
                 check!(
-                    "who takes over was told to",
+                    "a node that takes over was told to",
                     known.told.contains(term),
                     "{from} asks for votes in term {term} as if it had been told to take over"
                 );
@@ -100,14 +100,14 @@ impl Elections {
             }
             Body::PreVoteGranted { campaign_term } => {
                 check!(
-                    "who hears a leader helps nobody to depose it",
+                    "a node that hears a leader helps none to depose it",
                     known.allowed.contains(&(*to, *campaign_term, true)),
                     "{from} grants {to} a pre-vote for term {campaign_term}"
                 );
             }
             Body::VoteGranted => {
                 check!(
-                    "who hears a leader helps nobody to depose it",
+                    "a node that hears a leader helps none to depose it",
                     known.allowed.contains(&(*to, *term, false)),
                     "{from} grants {to} its vote in term {term}"
                 );

@@ -162,7 +162,7 @@ impl Quorums {
         let none = BTreeSet::new();
         let votes = self.votes.get(&(term, id)).unwrap_or(&none);
         check!(
-            "whoever wins has a majority of each set",
+            "a winner has a majority of each set",
             is_majority(membership, |voter| *voter == id || votes.contains(voter)),
             "{id} leads term {term} with the votes of {votes:?}, in {membership:?}"
         );

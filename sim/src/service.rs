@@ -611,7 +611,7 @@ impl Service {
                     "machine {slot} is in touch with machine {}, the leader of term {}, and has term {}, leader {:?}, applied {} of {commit} for {stuck} µs",
                     reign.slot, reign.term, shows.term, shows.leader, shows.applied
                 );
-                return Err(Violation { check: "who is connected keeps up", what });
+                return Err(Violation { check: "a connected member keeps up", what });
             }
         }
         Ok(())
@@ -723,7 +723,7 @@ impl Service {
                 "machine {} was asked at {}, could be served for {due} µs, and says {error:?}",
                 asked.slot, asked.at
             );
-            return Err(Violation { check: "who can be served is served", what });
+            return Err(Violation { check: "a client that can be served is served", what });
         }
         Ok(false)
     }
@@ -903,7 +903,7 @@ mod tests {
             [shows(0, 5, 5), shows(1, 5, 5), shows(2, 5, 5).map(|it| Shows { leader: None, ..it })];
         let long = 2 * service().bounds.stall;
         for shown in [behind, elsewhere] {
-            refuses("who is connected keeps up", look(&mut service(), long, &shown));
+            refuses("a connected member keeps up", look(&mut service(), long, &shown));
             let mut off = service();
             off.surroundings(0, &Surroundings { severed: vec![0b100, 0, 0], ..well() });
             assert_eq!(look(&mut off, long, &shown), Ok(()));
@@ -922,11 +922,11 @@ mod tests {
             service.snapshot_not_taken(0, 2, times);
             service
         };
-        refuses("who is connected keeps up", look(&mut told_at(false, 1), 2 * stall, &behind));
+        refuses("a connected member keeps up", look(&mut told_at(false, 1), 2 * stall, &behind));
         for (times, pause) in [(1, SECOND), (3, 4 * SECOND), (40, 60 * SECOND)] {
             assert_eq!(look(&mut told_at(true, times), pause, &behind), Ok(()), "{times}");
             let long = 2 * (pause + stall);
-            refuses("who is connected keeps up", look(&mut told_at(true, times), long, &behind));
+            refuses("a connected member keeps up", look(&mut told_at(true, times), long, &behind));
         }
     }
 
@@ -1013,14 +1013,14 @@ mod tests {
         assert_eq!(answer(Some(ClientError::Overloaded), early, |service| service.loaded(15)), Ok(false));
         assert_eq!(answer(Some(ClientError::Unknown), early, |service| service.installed(1, 15)), Ok(false));
         let late = 1_000_000;
-        refuses("who can be served is served", answer(Some(ClientError::NoLeader), late, |_| ()));
-        refuses("who can be served is served", answer(Some(ClientError::Unknown), late, |_| ()));
+        refuses("a client that can be served is served", answer(Some(ClientError::NoLeader), late, |_| ()));
+        refuses("a client that can be served is served", answer(Some(ClientError::Unknown), late, |_| ()));
         assert_eq!(
             answer(Some(ClientError::Unknown), late, |service| service.write_lost(1, 0, 15)),
             Ok(false)
         );
         refuses(
-            "who can be served is served",
+            "a client that can be served is served",
             answer(Some(ClientError::Unknown), late, |it| it.struck(2, 15)),
         );
         assert_eq!(

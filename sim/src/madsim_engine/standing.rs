@@ -54,7 +54,7 @@ impl World {
                 self.apart.insert((from, to), (lives, since));
                 if now() > since + Self::connect_micros() {
                     let what = format!("machine {from} has had no connection to machine {to} since {since}");
-                    self.judge(Err(Violation { check: "who can be connected is", what }));
+                    self.judge(Err(Violation { check: "members that can be connected are", what }));
                 }
             }
         }

@@ -180,7 +180,7 @@ impl Engine {
         let learner = membership.learners.keys().next().copied().unwrap_or(membership.next_member_id);
         let choices = [learner, learner, raft.id(), NodeId::new(u64::MAX - 1)];
         let to = choices[usize::try_from(self.questions / ABSURD % 4).unwrap_or(0)];
-        self.mark("asked to hand over to who cannot lead");
+        self.mark("asked to hand over to a node that cannot lead");
         self.operator.absurd.insert(RequestId(u64::MAX - self.questions - 1));
         self.ask_leader(ClientRequest::TransferLeadership(Some(to)))
     }

@@ -196,7 +196,7 @@ impl Membership {
 
     fn remove(&self, leaving: &BTreeSet<NodeId>) -> Result<Self, &'static str> {
         if leaving.is_empty() {
-            return Err("no member is named: say who leaves");
+            return Err("no member is named: name the members that leave");
         }
         if !leaving.iter().all(|id| self.contains(*id)) {
             return Err("a member named is not in the cluster: see the status for those that are");
