@@ -144,8 +144,8 @@ impl Elections {
         Ok(())
     }
 
-    /// A leader begins a change after which `voters` decide, too: it hears a majority of them, since
-    /// they have to end the change (Dissertation §4.4).
+    /// A leader begins a change after which `voters` decide, too: it hears a majority of them,
+    /// since they have to end the change (Dissertation §4.4).
     ///
     /// # Errors
     /// [`Violation`].
