@@ -22,8 +22,8 @@ struct Known {
     peers: BTreeMap<NodeId, Time>,
     /// The term that it leads, and since when.
     leads: Option<(Term, Time)>,
-    /// The last term of which it was told that nobody leads it, by a member that it had forwarded
-    /// writes to; and which of its starts was told so.
+    /// The last term in which a member answered a forwarded write with "this node does not lead",
+    /// and the start of the node that got this answer.
     leaderless: Option<(Term, Incarnation)>,
 }
 

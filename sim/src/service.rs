@@ -502,7 +502,8 @@ impl Service {
         Ok(())
     }
 
-    /// `Err`: no member had a reason to doubt the leader when the machine `by` stood or stepped down.
+    /// `Err`: no member had a reason to doubt the leader when the machine `by` stood or stepped
+    /// down.
     fn undoubted(
         &self,
         now: u64,

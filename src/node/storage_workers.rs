@@ -26,8 +26,9 @@ const READERS_KEPT_MICROS: u64 = 10_000_000;
 pub(super) enum StorageNews {
     /// An answer of the log for the replica.
     Event(StorageEvent),
-    /// An answer about snapshots, and the data directory's identity when the work was done. One that
-    /// was under way while the node moved to another cluster is none for the member that it became.
+    /// An answer about snapshots, and the data directory's identity when the work was done. One
+    /// that was under way while the node moved to another cluster is none for the member that it
+    /// became.
     Snapshot(StoreId, StorageEvent),
     /// The data directory belongs to another member now.
     Adopted(Box<Opened>),

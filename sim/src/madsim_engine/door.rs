@@ -29,7 +29,7 @@ const OVERHEAD_BYTES: usize = 4 << 10;
 /// Heads of requests, this one included.
 const HEADS_BYTES: usize = 128 << 10;
 
-/// More than a connection holds that nobody reads from.
+/// More bytes than a connection holds while its far end does not read.
 const SLOW_BYTES: usize = 600_000;
 
 const JSON: &str = "application/json";
@@ -90,8 +90,8 @@ async fn open(shared: &Shared, slot: usize) -> Result<Http, String> {
     connection.ok_or_else(|| format!("machine {slot} takes no connection"))
 }
 
-/// It was over after so long, by a clock that may be a little faster or slower, and by `seconds` it
-/// has to be.
+/// Checks that it took about `seconds`, at most `TICKS` more: neither less nor longer. The clock
+/// that timed it may run up to a sixteenth faster or slower.
 fn in_time(what: &str, began: u64, seconds: u64) -> Result<(), String> {
     let (took, least, most) = (now() - began, seconds * SECOND, (seconds + TICKS) * SECOND);
     if took >= least - least / 16 && took <= most + most / 16 + AT_ONCE_MICROS {
@@ -206,9 +206,9 @@ async fn examine_origins(shared: &Shared, slot: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// More connections than there may be: who comes last is told so, also after many who did not wait
-/// for that. In a crowd idle connections are ended every second, which may make room in between:
-/// then it is tried again.
+/// More connections come than there may be. The last one is told so, also after many that did not
+/// wait to be told. In a crowd idle connections are ended every second, which may make room in
+/// between: then it is tried again.
 async fn examine_crowd(shared: &Shared, slot: usize, options: &HttpOptions) -> Result<(), String> {
     for _ in 0..CROWDS {
         let is_told = examine_one_crowd(shared, slot, options).await?;
@@ -319,8 +319,8 @@ async fn examine_memory(shared: &Shared, slot: usize, options: &HttpOptions) -> 
     wait_for_calm(shared, slot).await
 }
 
-/// Strangers on the port of the nodes: who says nothing is given up, who makes no sense is sent
-/// away at once.
+/// Strangers call the port of the nodes. The node gives up a caller that says nothing, and sends
+/// away at once a caller that makes no sense.
 async fn examine_strangers(shared: &Shared, slot: usize) -> Result<(), String> {
     let addr = shared.lock().machines[slot].raft_addr();
     let give_up = now() + PATIENCE_MICROS;

@@ -17,8 +17,8 @@ const DRIFT: f64 = 0.06;
 /// Micros in a second.
 const MICROS: f64 = 1e6;
 
-/// What a status says beside what the replica shows: who and where the node is, since when it runs,
-/// and its settings.
+/// Checks a status, except what is compared with the replica: version, store, time up, newest
+/// snapshot, members, roles, trouble, and settings.
 pub(in crate::madsim_engine) fn status_is_right(
     world: &World,
     before: &Glance,

@@ -21,9 +21,9 @@ const PATIENCE_MICROS: u64 = 60 * SECOND;
 const JSON: &str = "application/json";
 /// So many write to the others while a leader is told to stop.
 const WRITERS: usize = 4;
-/// So often a node is killed while it is being joined, or loses its power.
+/// How often a node is killed, or loses its power, while it is being joined.
 const KILLS: u64 = 3;
-/// A node that moves into another cluster makes so many operations of its disk, about.
+/// About how many disk operations a node makes while it moves into another cluster.
 const MOVE_OPERATIONS: u64 = 40;
 
 impl Run {
@@ -197,8 +197,8 @@ impl Run {
         Ok(())
     }
 
-    /// The power of a node fails after so many operations of its disk: it has nothing to write but
-    /// what it is told to as it is joined, so that it stops anywhere within its move.
+    /// Cuts the power of a node after `operations` operations of its disk. The node writes only
+    /// what it is told while it is joined, so it stops anywhere within its move.
     async fn wait_for_power_loss<T>(&self, free: usize, operations: u64, joining: &JoinHandle<T>) {
         let give_up = now() + 10 * SECOND;
         {

@@ -18,8 +18,8 @@ pub(in crate::madsim_engine) struct Port {
 }
 
 impl World {
-    /// A machine's process is gone: nobody listens there any more, and whom nobody had accepted yet
-    /// finds that out.
+    /// Closes the ports of a machine whose process is gone. Callers that were not accepted yet find
+    /// that out.
     pub(in crate::madsim_engine) fn close_ports(&mut self, slot: usize) {
         let ports = self.connections.ports.iter().filter(|(_, port)| port.slot == slot);
         for addr in ports.map(|(addr, _)| addr.clone()).collect::<Vec<_>>() {

@@ -63,8 +63,8 @@ impl Run {
         node.spawn(witnessed(self.shared.clone(), process, serve(env, options)));
     }
 
-    /// Ends a machine's process here and now; with the power, what was not synced may be lost, and
-    /// nobody is told.
+    /// Ends a machine's process here and now. With the power, data that was not synced may be lost,
+    /// and the far ends of its connections are not told.
     pub(in crate::madsim_engine) fn switch_off(&self, slot: usize, power: bool) {
         {
             let mut world = self.shared.lock();

@@ -1,5 +1,5 @@
-//! A part of the exam: a member is removed, and goes on. It finds out, says so to whoever asks, at
-//! once, and serves nobody.
+//! A part of the exam: a member is removed, and goes on. It finds out, says so at once to every
+//! caller, and serves no request.
 
 use crate::madsim_engine::book::Process;
 use crate::madsim_engine::exam::ask;
@@ -14,7 +14,7 @@ use infinitystore::replica::{ClientError, ClientReply, ClientRequest};
 
 /// Within this it knows.
 const KNOWS_MICROS: u64 = 30 * SECOND;
-/// A refusal that waits for nobody takes no longer.
+/// A refusal that waits for no other node takes no longer.
 const AT_ONCE_MICROS: u64 = 500 * MILLI;
 /// What it says.
 const WHY: &str = "this node was removed from its cluster";

@@ -8,9 +8,9 @@ use crate::schedule::{MILLI, SECOND, Settings};
 use infinitystore::raft::{Membership, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// So many failures in a row are no accident where nothing is lost on the way, …
+/// This many failures in a row are no accident where no packets are lost …
 const STREAK_QUIET: usize = 4;
-/// … and so many where packets are.
+/// … and this many where packets are lost.
 const STREAK_LOSSY: usize = 12;
 /// And the failures have to go on for this long.
 const STREAK_MICROS: u64 = 500 * MILLI;
