@@ -1,7 +1,7 @@
 //! Elections: Raft §5.2, §5.4.1, §9.6 of the dissertation, and the traps around them.
 
 use crate::raft::tests::harness::{Cluster, id};
-use crate::raft::{Body, Config, Input, LogIndex, NodeId, RoleName, Term};
+use crate::raft::{Config, Input, LogIndex, NodeId, RoleName, Term};
 
 #[test]
 fn a_single_node_elects_itself_at_start_and_commits_its_own_entry() {
@@ -31,26 +31,6 @@ fn an_election_follows_by_itself_from_silence() {
     let mut cluster = Cluster::new(5);
     cluster.advance(3_000_000);
     assert!(cluster.leader().is_some());
-}
-
-#[test]
-fn a_vote_request_waits_until_term_and_own_vote_are_durable() {
-    let mut cluster = Cluster::new(3);
-    for number in 1..=3 {
-        cluster.node(number).disk_held = true;
-    }
-    cluster.time_out(1);
-    cluster.run();
-    assert_eq!(cluster.raft(1).role(), RoleName::Candidate);
-    assert!(cluster.network.is_empty(), "no request leaves before its vote is durable");
-    cluster.sync(1);
-    assert!(matches!(cluster.between(1, 2)[..], [Body::RequestVote { transfer: false, .. }]));
-    cluster.run();
-    assert_eq!(cluster.raft(1).role(), RoleName::Candidate, "no grant leaves before it is durable");
-    assert_eq!(cluster.raft(2).term(), Term::new(2));
-    cluster.sync(2);
-    cluster.run();
-    assert_eq!(cluster.raft(1).role(), RoleName::Leader);
 }
 
 #[test]

@@ -202,20 +202,6 @@ fn a_joint_state_commits_with_a_majority_of_both_sets() {
 }
 
 #[test]
-fn a_new_leader_leaves_the_joint_state_that_its_predecessor_entered() {
-    let (restored, _) = joint();
-    let mut cluster = Cluster::new(3);
-    for number in 1..=4 {
-        cluster.add(number, restored.clone());
-    }
-    cluster.network.clear();
-    cluster.elect(2);
-    cluster.advance(300_000);
-    assert!(!cluster.raft(2).membership().is_joint());
-    assert_eq!(voter_numbers(cluster.raft(1).membership()), [1, 2, 4]);
-}
-
-#[test]
 fn a_removed_leader_steps_down_once_its_removal_is_committed() {
     let mut cluster = Cluster::new(3);
     cluster.elect(1);
@@ -228,28 +214,6 @@ fn a_removed_leader_steps_down_once_its_removal_is_committed() {
     assert_eq!(voter_numbers(cluster.raft(leader).membership()), [2, 3]);
     cluster.advance(5_000_000);
     assert_eq!(cluster.raft(1).role(), RoleName::Follower, "who is no voter does not campaign");
-}
-
-#[test]
-fn a_removed_node_that_alone_has_the_entry_that_removed_it_still_campaigns() {
-    // From {1, 2} to {2}: 1 committed nothing of it, and 2, without the second entry, needs a vote
-    // that 1's longer log refuses (Dissertation §4.2.2).
-    let mut joint = voters(1..=2);
-    joint.voters = [id(2)].into();
-    joint.outgoing = Some([1, 2].map(id).into());
-    let mut shorter = made_with(&voters(1..=2));
-    shorter.entries.push(Entry::new(log_id(2, 1), EntryKind::Membership, &joint.encode()));
-    let mut longer = shorter.clone();
-    let left = joint.leave_joint();
-    longer.entries.push(Entry::new(log_id(3, 1), EntryKind::Membership, &left.encode()));
-    let mut cluster = Cluster::default();
-    cluster.add(1, longer);
-    cluster.add(2, shorter);
-    cluster.advance(5_000_000);
-    assert_eq!(cluster.leader(), Some(2));
-    assert_eq!(*cluster.raft(2).membership(), left);
-    cluster.advance(5_000_000);
-    assert_eq!(cluster.leader(), Some(2), "and gives up once that is committed");
 }
 
 #[test]
@@ -286,20 +250,6 @@ fn a_wiped_node_is_replaced_by_a_new_member_in_one_change() {
     cluster.advance(1_000_000);
     assert_eq!(voter_numbers(cluster.raft(1).membership()), [1, 2, 4]);
     assert!(!cluster.raft(1).membership().contains(id(3)));
-}
-
-#[test]
-fn a_promoted_learner_that_does_not_know_it_yet_votes() {
-    // {1, 2} at 1@1; 1 and 4 know that 4 is a voter, 2 is dead; 4's log has it, but 4's vote is
-    // asked before that.
-    let mut cluster = Cluster::new(3);
-    cluster.add(4, Restored::default());
-    cluster.say(1, 4, 5, Body::RequestVote { last_log: log_id(3, 3), transfer: false });
-    cluster.sync(4);
-    assert!(matches!(cluster.last_said(4, 1), Some(Body::VoteGranted)));
-    cluster.append((1, 4, 5), crate::raft::LogId::ZERO, made_with(&voters(1..=3)).entries, 1);
-    cluster.sync(4);
-    assert!(matches!(cluster.last_said(4, 1), Some(Body::AppendAccepted { .. })), "appends are answered too");
 }
 
 #[test]

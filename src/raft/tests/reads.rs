@@ -1,7 +1,7 @@
 //! Linearizable reads (Dissertation §6.4), and the traps around them.
 
 use crate::raft::tests::harness::{Cluster, id, index, log_id};
-use crate::raft::{Body, Config, Incarnation, Input, RaftEvent, ReadReady, ReadRound, RoleName, Term, Time};
+use crate::raft::{Body, Config, Incarnation, Input, RaftEvent, ReadReady, ReadRound, Time};
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -51,24 +51,6 @@ fn a_round_that_has_not_begun_is_confirmed_by_nobody() {
 }
 
 #[test]
-fn reads_are_deferred_until_the_leader_committed_in_its_term() {
-    let mut cluster = Cluster::new(3);
-    cluster.time_out(1);
-    cluster.say(2, 1, 1, Body::PreVoteGranted { campaign_term: Term::new(2) });
-    cluster.sync(1);
-    cluster.say(2, 1, 2, Body::VoteGranted);
-    assert_eq!(cluster.raft(1).role(), RoleName::Leader);
-    cluster.read(1, 7).unwrap();
-    let rounds = cluster.between(1, 2).into_iter().filter_map(|body| match body {
-        Body::AppendEntries { round, .. } => Some(*round),
-        _ => None,
-    });
-    assert!(rounds.max() <= Some(ReadRound::ZERO), "no round is begun");
-    cluster.run();
-    assert_eq!(cluster.nodes[&1].reads, [ReadReady { id: 7, index: index(2) }]);
-}
-
-#[test]
 fn all_reads_that_wait_share_a_round_and_later_ones_the_next() {
     let mut cluster = Cluster::new(3);
     cluster.elect(1);
@@ -84,19 +66,6 @@ fn all_reads_that_wait_share_a_round_and_later_ones_the_next() {
     assert_eq!(ready(&cluster, 1), [0, 1, 2, 3, 4], "the answer may be older than read 5");
     cluster.run();
     assert_eq!(ready(&cluster, 1), [0, 1, 2, 3, 4, 5]);
-}
-
-#[test]
-fn a_delayed_answer_to_an_older_round_confirms_no_newer_one() {
-    let mut cluster = Cluster::new(5);
-    cluster.elect(1);
-    cluster.read(1, 1).unwrap();
-    cluster.run();
-    cluster.read(1, 2).unwrap();
-    for peer in [2, 3, 4, 5] {
-        cluster.say(peer, 1, 2, Body::Heard { round: ReadRound::new(1) });
-    }
-    assert_eq!(ready(&cluster, 1), [1]);
 }
 
 #[test]

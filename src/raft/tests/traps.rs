@@ -2,7 +2,7 @@
 //! memberships and snapshots have their own files.
 
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, made_with, voters};
-use crate::raft::{Body, Config, Input, LogId, LogIndex, RaftEvent, ReadRound, RoleName, Term, Withdrawal};
+use crate::raft::{Body, Config, Input, LogIndex, RaftEvent, ReadRound, RoleName, Term, Withdrawal};
 use alloc::vec;
 
 /// A leader 1 of three in term 4, elected with a log that ends in 2@2; its own 3@4 is not
@@ -53,19 +53,6 @@ fn a_prior_terms_entry_is_not_committed_by_counting() {
     replicate_to_2(&mut cluster);
     cluster.say(2, 1, 4, accepted(FIRST, 3));
     assert_eq!(cluster.raft(1).commit_index(), index(3), "3@4 commits everything before it");
-}
-
-#[test]
-fn a_leader_does_not_count_its_own_unsynced_entry() {
-    let mut cluster = Cluster::new(3);
-    cluster.elect(1);
-    cluster.node(1).disk_held = true;
-    cluster.isolate(3);
-    cluster.propose(1, "a").unwrap();
-    cluster.run();
-    assert_eq!(cluster.commands(1).len(), 0, "durable on 2 alone");
-    cluster.sync(1);
-    assert_eq!(cluster.commands(1), ["a"]);
 }
 
 #[test]
@@ -145,19 +132,6 @@ fn an_answer_of_another_session_is_late() {
 }
 
 #[test]
-fn a_repeated_grant_waits_for_the_vote_as_the_first_did() {
-    let mut cluster = Cluster::new(3);
-    let ask = Body::RequestVote { last_log: log_id(1, 1), transfer: false };
-    cluster.say(2, 1, 5, ask.clone());
-    let write = cluster.node(1).writes.len();
-    cluster.say(2, 1, 5, ask);
-    assert_eq!(cluster.node(1).writes.len(), write, "the second causes no write of its own");
-    assert!(cluster.network.is_empty(), "and waits all the same");
-    cluster.sync(1);
-    assert!(matches!(cluster.last_said(1, 2), Some(Body::VoteGranted)));
-}
-
-#[test]
 fn an_acknowledgement_of_entries_known_already_waits_until_they_are_durable() {
     let mut cluster = Cluster::new(3);
     cluster.append((2, 1, 2), log_id(1, 1), vec![entry(2, 2)], 0);
@@ -167,27 +141,6 @@ fn an_acknowledgement_of_entries_known_already_waits_until_they_are_durable() {
     cluster.network.clear();
     cluster.sync(1);
     assert_eq!(cluster.between(1, 2), [&accepted(FIRST, 2)], "both are answered by one");
-}
-
-#[test]
-fn a_late_receipt_does_not_acknowledge_entries_overwritten_since() {
-    let mut cluster = Cluster::new(3);
-    cluster.elect(1);
-    cluster.isolate(1);
-    cluster.propose(1, "lost").unwrap();
-    let (from, last) = (cluster.raft(1).last_log().index.previous(), cluster.raft(1).last_log());
-    // Its write is on the way when another leader replaces the entry.
-    cluster.heal();
-    let prev = LogId::new(Term::new(2), from);
-    cluster.append((2, 1, 5), prev, vec![entry(last.index.get(), 5)], 0);
-    assert_eq!(cluster.node(1).writes.len(), 2);
-    cluster.network.clear();
-    cluster.sync_one(1);
-    assert!(cluster.raft(1).shared.log.durable() < last.index, "the first write held another entry");
-    assert!(cluster.between(1, 2).is_empty());
-    cluster.sync_one(1);
-    assert_eq!(cluster.raft(1).shared.log.durable(), last.index);
-    assert_eq!(cluster.last_said(1, 2), Some(&accepted(FIRST, last.index.get())));
 }
 
 #[test]
