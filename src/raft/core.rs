@@ -116,6 +116,7 @@ impl Raft {
 
     /// Settles everything the inputs since the last call brought about, and hands it out.
     pub fn take_output(&mut self) -> Output {
+        self.assert_peers();
         self.maybe_commit();
         self.maybe_change();
         self.settle_reads();
@@ -133,6 +134,7 @@ impl Raft {
         // What is left waits until the driver has looked after everything else.
         let wake_at = if reached < through { Some(shared.now) } else { self.wake_at() };
         self.assert_invariants();
+        self.assert_peers();
         let Outbox { messages, events, reads, snapshot_reads } = core::mem::take(&mut self.shared.outbox);
         Output { events, messages, write, committed, reads, snapshot_reads, wake_at }
     }
