@@ -109,7 +109,7 @@ fn refusals_name_the_remedy() {
     let start = three();
     for (change, word) in [
         (remove(&[1, 2, 3]), "add another voter"),
-        (remove(&[]), "say who"),
+        (remove(&[]), "name the members that leave"),
         (remove(&[9]), "see the status"),
         (add("b", 4, &[]), "choose another node id"),
         (add("b", 4, &[1]), "choose another node id"),
