@@ -3,7 +3,9 @@
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use infinitystore::codec::{decode_frame, encode_frame};
-use infinitystore::raft::{Body, Entry, EntryKind, LogId, LogIndex, Message, NodeId, ReadRound, Term};
+use infinitystore::raft::{
+    Body, Entry, EntryKind, LogId, LogIndex, Message, NodeId, ReadRound, Session, Term,
+};
 use std::hint::black_box;
 
 const ENTRIES: u64 = 64;
@@ -19,7 +21,7 @@ fn append() -> Message {
         to: NodeId::new(2),
         term: Term::new(3),
         body: Body::AppendEntries {
-            session: 1,
+            session: Session::new(1),
             prev: LogId::new(Term::new(3), LogIndex::new(100)),
             acknowledged: LogId::ZERO,
             entries: (101..=100 + ENTRIES).map(entry).collect(),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use infinitystore::raft::{
     Config, Entry, EntryKind, HardState, Incarnation, Input, LogId, LogIndex, Member, Membership, Message,
-    NodeId, Raft, Restored, RoleName, Setup, SnapshotMeta, StoreId, Term, Time,
+    NodeId, Raft, ReadId, Restored, RoleName, Setup, SnapshotMeta, StoreId, Term, Time,
 };
 use std::collections::{BTreeMap, VecDeque};
 
@@ -117,7 +117,7 @@ impl Cluster {
 
     fn read(&mut self, at: usize, count: u64) {
         for id in 0..count {
-            self.step(at, Input::Read(id));
+            self.step(at, Input::Read(ReadId::new(id)));
         }
         self.settle(at);
         self.run();

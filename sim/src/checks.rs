@@ -533,7 +533,7 @@ mod tests {
     use infinitystore::kv::{Op, Store};
     use infinitystore::raft::{
         Body, Config, Entry, EntryKind, HardState, Incarnation, LogId, LogIndex, LogRecords, Membership,
-        Message, NodeId, Restored, RoleName, StoreId, Term, Time,
+        Message, NodeId, Restored, RoleName, Session, StoreId, Term, Time,
     };
     use infinitystore::replica::{
         ClientRequest, Event, Notice, Replica, ReplicaConfig, ReplicaStart, RequestId, StorageEvent,
@@ -634,11 +634,12 @@ mod tests {
         let grant = || Body::VoteGranted;
         let ask = || Body::RequestVote { last_log: LogId::ZERO, transfer: false };
         let accept = || Body::AppendAccepted {
-            session: 1,
+            session: Session::new(1),
             match_index: LogIndex::new(2),
             round: infinitystore::raft::ReadRound::ZERO,
         };
-        let installed = || Body::SnapshotInstalled { session: 1, match_index: LogIndex::new(2) };
+        let installed =
+            || Body::SnapshotInstalled { session: Session::new(1), match_index: LogIndex::new(2) };
         let log = [at(1, 1), at(1, 2)];
         assert_eq!(say(3, grant(), &holds(3, Some(TWO), &log)), Ok(()));
         refuses("persist before send", say(3, grant(), &holds(3, None, &log)));

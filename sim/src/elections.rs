@@ -216,7 +216,7 @@ impl Elections {
 mod tests {
     use super::Elections;
     use infinitystore::raft::{
-        Body, LogId, LogIndex, Membership, Message, NodeId, ReadRound, RoleName, Term, Time,
+        Body, LogId, LogIndex, Membership, Message, NodeId, ReadRound, RoleName, Session, Term, Time,
     };
     use std::collections::BTreeMap;
 
@@ -273,7 +273,7 @@ mod tests {
         let mut elections = Elections::default();
         elections.started(NodeId::new(1));
         let heartbeat = Body::AppendEntries {
-            session: 1,
+            session: Session::new(1),
             prev: LogId::ZERO,
             acknowledged: LogId::ZERO,
             entries: Vec::new(),

@@ -346,7 +346,9 @@ impl Traffic {
 mod tests {
     use super::{Kind, Promptness, Stand, Traffic};
     use crate::schedule::{MILLI, Schedule, Settings};
-    use infinitystore::raft::{Body, Entry, EntryKind, LogId, LogIndex, Message, NodeId, ReadRound, Term};
+    use infinitystore::raft::{
+        Body, Entry, EntryKind, LogId, LogIndex, Message, NodeId, ReadRound, Session, Term,
+    };
     use infinitystore::replica::PeerMessage;
 
     const BEAT: u64 = 50 * MILLI;
@@ -386,7 +388,7 @@ mod tests {
     fn append(count: u64, commit: u64) -> PeerMessage {
         let entry = |index| Entry::new(LogId::new(Term::new(3), LogIndex::new(index)), EntryKind::Empty, &[]);
         message(Body::AppendEntries {
-            session: 1,
+            session: Session::new(1),
             prev: LogId::new(Term::new(3), LogIndex::new(5)),
             acknowledged: LogId::ZERO,
             entries: (6..6 + count).map(entry).collect(),
@@ -429,12 +431,13 @@ mod tests {
         let round = ReadRound::ZERO;
         let id = |index| LogId::new(Term::new(3), LogIndex::new(index));
         let rejected = |rejected, hint| Body::AppendRejected {
-            session: 1,
+            session: Session::new(1),
             rejected: id(rejected),
             hint: id(hint),
             round,
         };
-        let accepted = Body::AppendAccepted { session: 1, match_index: LogIndex::new(13), round };
+        let accepted =
+            Body::AppendAccepted { session: Session::new(1), match_index: LogIndex::new(13), round };
         assert!(refuses_again(4, &[]));
         assert!(!refuses_again(4, &[rejected(13, 5)]));
         assert!(!refuses_again(4, &[rejected(12, 5), rejected(13, 5)]));
@@ -469,8 +472,11 @@ mod tests {
 
     #[test]
     fn answers_questions_and_campaigns_without_a_reason_are_refused() {
-        let accepted =
-            Body::AppendAccepted { session: 1, match_index: LogIndex::new(5), round: ReadRound::ZERO };
+        let accepted = Body::AppendAccepted {
+            session: Session::new(1),
+            match_index: LogIndex::new(5),
+            round: ReadRound::ZERO,
+        };
         assert!(refuses(40, &message(accepted), 0));
         assert!(refuses(
             5,

@@ -3,7 +3,7 @@
 use crate::cli::args::{Cli, Command, LogFormat, WalCommand, with_double_dashes};
 use crate::cli::client::{Head, parse_head};
 use crate::cli::descriptors::share;
-use crate::cli::dev::commands::{Command as DevCommand, parse as parse_dev_command};
+use crate::cli::dev::commands::{NodeCommand, parse as parse_dev_command};
 use crate::cli::exit::ExitStatus;
 use crate::cli::logging::filter;
 use crate::cli::node::{node_options, reachable};
@@ -235,9 +235,9 @@ fn an_answer_s_head_is_read_when_it_is_complete() {
 fn what_is_typed_to_a_cluster_names_a_node_by_name_or_number() {
     let names = ["node-1", "node-2"];
     for (line, expected) in [
-        ("start 2", DevCommand::Start(1)),
-        ("  kill   node-1 ", DevCommand::Kill(0)),
-        ("stop 1", DevCommand::Stop(0)),
+        ("start 2", NodeCommand::Start(1)),
+        ("  kill   node-1 ", NodeCommand::Kill(0)),
+        ("stop 1", NodeCommand::Stop(0)),
     ] {
         assert_eq!(parse_dev_command(line, &names), Some(Ok(expected)));
     }

@@ -4,7 +4,7 @@ use crate::history::explain::{Violation, explain};
 use crate::history::operation::{Operation, Short};
 use crate::history::problem::problem;
 use crate::history::revisions::check_revisions;
-use crate::history::search::{Found, search};
+use crate::history::search::{SearchResult, search};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -77,14 +77,14 @@ pub fn check(operations: &[Operation], effort: Effort) -> Report {
     for operations in keys.values() {
         let (found, steps) = match problem(operations.iter().copied()) {
             Some(problem) => search(&problem, effort.steps_max),
-            None => (Found::NoOrder, 0),
+            None => (SearchResult::NoOrder, 0),
         };
         report.steps += steps;
         let key = operations[0].key.clone();
         match found {
-            Found::Order => {}
-            Found::GaveUp => report.verdict = Verdict::Inconclusive { key },
-            Found::NoOrder => {
+            SearchResult::Order => {}
+            SearchResult::GaveUp => report.verdict = Verdict::Inconclusive { key },
+            SearchResult::NoOrder => {
                 let reason = "no order explains these operations";
                 let operations = explain(operations, effort.steps_max);
                 report.verdict = Verdict::Violation(Violation { key, reason, operations });

@@ -2,7 +2,7 @@
 
 use crate::history::operation::{Kind, Operation, Short};
 use crate::history::problem::problem;
-use crate::history::search::{Found, search};
+use crate::history::search::{SearchResult, search};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -127,7 +127,7 @@ impl Reducer<'_> {
         };
         let (found, steps) = search(&problem, self.steps_left);
         self.steps_left = self.steps_left.saturating_sub(steps + 1);
-        found == Found::NoOrder
+        found == SearchResult::NoOrder
     }
 }
 

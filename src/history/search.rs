@@ -28,7 +28,7 @@ const HIDDEN: ValueId = ValueId::MAX;
 
 /// What a search found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::history) enum Found {
+pub(in crate::history) enum SearchResult {
     /// An order that explains everything.
     Order,
     /// There is none.
@@ -38,7 +38,7 @@ pub(in crate::history) enum Found {
 }
 
 /// Looks for an order, in at most `steps_max` configurations; says how many it took.
-pub(in crate::history) fn search(problem: &Problem, steps_max: u64) -> (Found, u64) {
+pub(in crate::history) fn search(problem: &Problem, steps_max: u64) -> (SearchResult, u64) {
     Search::new(problem).run(steps_max)
 }
 
@@ -47,7 +47,7 @@ pub(in crate::history) fn search(problem: &Problem, steps_max: u64) -> (Found, u
 pub(in crate::history) fn search_order(problem: &Problem, steps_max: u64) -> Option<Vec<usize>> {
     let mut search = Search::new(problem);
     let (found, _) = search.run(steps_max);
-    (found == Found::Order).then_some(search.order)
+    (found == SearchResult::Order).then_some(search.order)
 }
 
 struct Search<'a> {
@@ -124,16 +124,16 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn run(&mut self, steps_max: u64) -> (Found, u64) {
+    fn run(&mut self, steps_max: u64) -> (SearchResult, u64) {
         let mut branches: Vec<Branch> = Vec::new();
         let mut steps = 0;
         loop {
             self.place_what_cannot_matter();
             if self.first == self.problem.items.len() {
-                return (Found::Order, steps);
+                return (SearchResult::Order, steps);
             }
             if steps == steps_max {
-                return (Found::GaveUp, steps);
+                return (SearchResult::GaveUp, steps);
             }
             steps += 1;
             if !self.is_dead_end() && self.visited.insert(self.configuration()) {
@@ -141,7 +141,7 @@ impl<'a> Search<'a> {
                 branches.push(Branch { ordered, first, value, untried: self.moves(), used: None });
             }
             loop {
-                let Some(branch) = branches.last_mut() else { return (Found::NoOrder, steps) };
+                let Some(branch) = branches.last_mut() else { return (SearchResult::NoOrder, steps) };
                 self.go_back_to(branch);
                 if let Some(next) = branch.untried.pop() {
                     branch.used = self.make(next);

@@ -24,15 +24,15 @@ impl<E: Env> Driver<E> {
     /// # Errors
     /// Text that says why it cannot be reserved, and what to do.
     pub(super) fn reserve(&mut self, now: Time, cluster: ClusterId, micros: u64) -> Result<StoreId, String> {
-        let me = self.directory.me();
+        let me = self.address_book.me();
         let earlier = self.reservation.filter(|earlier| now < earlier.until);
-        if self.joining > 0 {
+        if self.joins_under_way > 0 {
             return Err(format!("{} is adding another node to its own cluster; try again later", me.name));
         }
         if earlier.is_some_and(|earlier| earlier.cluster != cluster) {
             return Err(format!("{} is about to join another cluster; try again later", me.name));
         }
-        if self.adopting.is_some() || self.stopping.is_some() {
+        if self.adoption.is_some() || self.stopping.is_some() {
             return Err(format!("{} is moving or stopping; try again later", me.name));
         }
         // The reservation itself must not count against the node.
@@ -49,7 +49,7 @@ impl<E: Env> Driver<E> {
         let until = now.plus(micros.min(RESERVATION_MICROS_MAX));
         self.reservation = Some(Reservation { cluster, store, until });
         self.replica.step(now, Event::Reserve { until: if self.awaits_join { FOR_EVER } else { until } });
-        self.directory.set_promised(Some(cluster));
+        self.address_book.set_promised(Some(cluster));
         info!(%cluster, "reserved for another cluster");
         Ok(store)
     }
@@ -58,7 +58,7 @@ impl<E: Env> Driver<E> {
     pub(super) fn release(&mut self, now: Time, cluster: ClusterId) {
         if self.reservation.is_some_and(|reservation| reservation.cluster == cluster) {
             self.reservation = None;
-            self.directory.set_promised(None);
+            self.address_book.set_promised(None);
             if !self.awaits_join {
                 self.replica.step(now, Event::Release);
             }
@@ -73,7 +73,7 @@ impl<E: Env> Driver<E> {
         adoption: Adoption,
         reply: oneshot::Sender<Result<(), String>>,
     ) {
-        if self.adopting.as_ref().is_some_and(|(under_way, _)| *under_way == adoption) {
+        if self.adoption.as_ref().is_some_and(|(under_way, _)| *under_way == adoption) {
             // Asked again while it moves: no answer yet. A refusal would be final: the leader would
             // remove the learner whose place this node is taking up.
             return;
@@ -85,17 +85,17 @@ impl<E: Env> Driver<E> {
         info!(cluster = %adoption.cluster, id = adoption.id.get(), "moving into another cluster");
         let job = LogJob::Adopt { cluster: adoption.cluster, member: adoption.id, store: adoption.store };
         self.log.push_all(&mut vec![job]);
-        self.adopting = Some((adoption, reply));
+        self.adoption = Some((adoption, reply));
         self.fail_all(|_| ClientError::Reserved);
     }
 
     /// `Err` with the answer if there is nothing to begin.
     fn may_adopt(&self, now: Time, adoption: &Adoption) -> Result<(), Result<(), String>> {
-        let me = self.directory.me();
+        let me = self.address_book.me();
         if (me.cluster, me.id, me.store) == (adoption.cluster, adoption.id, adoption.store) {
             return Err(Ok(()));
         }
-        if let Some((under_way, _)) = &self.adopting {
+        if let Some((under_way, _)) = &self.adoption {
             debug_assert!(under_way != adoption, "a repeated order is not answered");
             return Err(Err("it is moving elsewhere".to_owned()));
         }
@@ -113,7 +113,7 @@ impl<E: Env> Driver<E> {
     /// # Errors
     /// Text, if the node cannot begin as the new member. It must stop then.
     pub(super) fn become_member(&mut self, now: Time, opened: Opened) -> Result<(), String> {
-        let Some((adoption, reply)) = self.adopting.take() else {
+        let Some((adoption, reply)) = self.adoption.take() else {
             return Err("the storage moved to another cluster unasked".to_owned());
         };
         self.env.watch_opened(&opened);
@@ -127,13 +127,13 @@ impl<E: Env> Driver<E> {
         };
         self.replica = Replica::new(self.config.clone(), start, now).map_err(|error| error.to_string())?;
         let (cluster, id, store) = (adoption.cluster, adoption.id, adoption.store);
-        let me = Me { cluster, id, store, starts, ..self.directory.me() };
-        self.directory.set_me(me, self.replica.membership().clone(), adoption.addresses);
+        let me = Me { cluster, id, store, starts, ..self.address_book.me() };
+        self.address_book.set_me(me, self.replica.membership().clone(), adoption.addresses);
         self.place = (cluster, id);
         self.links.retain(|_| false);
         self.reservation = None;
         self.awaits_join = false;
-        self.called = None;
+        self.foreign_call = None;
         self.publish_membership();
         info!(%cluster, id = id.get(), "is a member of another cluster now");
         let _ = reply.send(Ok(()));

@@ -20,14 +20,14 @@ const PAUSE_MICROS_MAX: u64 = 5_000_000;
 pub(super) async fn join_until_member<E: Env>(joiner: Joiner<E>, addresses: Vec<String>) {
     let mut pause_micros = PAUSE_MICROS_MIN;
     let mut complaint = None;
-    let alone = joiner.directory.me().cluster;
+    let alone = joiner.address_book.me().cluster;
     loop {
-        let me = joiner.directory.me();
+        let me = joiner.address_book.me();
         for addr in &addresses {
             let (name, raft_addr) = (me.name.clone(), me.raft_addr.clone());
             let question = Question::Join { name, raft_addr, hops: HOPS_MAX };
             let reason = match ask(&joiner.env, addr, &question, JOIN_MICROS).await {
-                Ok(Reply::Joined(Ok(id))) if joiner.directory.me().cluster != alone => {
+                Ok(Reply::Joined(Ok(id))) if joiner.address_book.me().cluster != alone => {
                     return info!(id = id.get(), via = %addr, "joined the cluster");
                 }
                 // It asked itself, under another name: a node is always a member of its own
@@ -57,7 +57,7 @@ pub(super) async fn announce_address<E: Env>(joiner: Joiner<E>) {
     let mut pause_micros = PAUSE_MICROS_MIN;
     let views = joiner.handle.membership.clone();
     loop {
-        let me = joiner.directory.me();
+        let me = joiner.address_book.me();
         // Committed or not: a node that the leader cannot find does not learn what is committed.
         let listed = views.wait_for(|view| view.membership.members.contains_key(&me.id)).await;
         let Ok(Some(member)) = listed.map(|view| view.membership.members.get(&me.id).cloned()) else {
@@ -81,7 +81,7 @@ pub(super) async fn announce_address<E: Env>(joiner: Joiner<E>) {
 /// Tells the leader, which it has to find: other members refuse.
 async fn announce<E: Env>(joiner: &Joiner<E>, question: Question) -> bool {
     let members = joiner.handle.membership.borrow().membership.members.clone();
-    let me = joiner.directory.me().id;
+    let me = joiner.address_book.me().id;
     if let Question::Announce { id, store, raft_addr, http_addr } = question.clone()
         && joiner.announce(id, store, raft_addr, http_addr).await.is_ok()
     {

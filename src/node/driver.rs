@@ -6,11 +6,11 @@
 //! one look at the clock serve all of it.
 
 use crate::node::clients::{Clients, Waiting};
-use crate::node::handle::{ClientCall, Control, MembershipView};
-use crate::node::inbox::{Batch, Inbox};
+use crate::node::handle::{ClientCall, DriverOrder, MembershipView};
+use crate::node::inbox::{Arrivals, Inbox};
 use crate::node::options::{NodeExit, PANICKED};
-use crate::node::storage_workers::{LogJob, SnapshotJob, SnapshotQueues, StorageNews};
-use crate::peer::address_book::Directory;
+use crate::node::storage_workers::{LogJob, SnapshotJob, SnapshotQueues, WorkerNews};
+use crate::peer::address_book::AddressBook;
 use crate::peer::discovery::Discovery;
 use crate::peer::incoming::PeerBatch;
 use crate::peer::links::Links;
@@ -46,7 +46,7 @@ pub(super) struct Driver<E: Env> {
     /// Its limits, for its next life in another cluster.
     pub config: ReplicaConfig,
     /// This node's identity, and the addresses of the others.
-    pub directory: Arc<Directory>,
+    pub address_book: Arc<AddressBook>,
     /// This node's place. Messages have to be for it.
     pub place: (ClusterId, NodeId),
     /// Messages to peers.
@@ -57,7 +57,7 @@ pub(super) struct Driver<E: Env> {
     pub snapshots: SnapshotQueues<E::Disk>,
     /// Peers that the committed membership does not list any more, while the core still tells them
     /// so. Their links stay meanwhile.
-    pub leaving: BTreeSet<NodeId>,
+    pub leaving_members: BTreeSet<NodeId>,
     /// Clients that wait for an answer.
     pub clients: Clients,
     /// How long they wait at most.
@@ -76,13 +76,13 @@ pub(super) struct Driver<E: Env> {
     /// one.
     pub is_new: bool,
     /// Another cluster calls this node, which has nothing of its own yet, as its member.
-    pub called: Option<Called>,
+    pub foreign_call: Option<Called>,
     /// Messages that no correct peer sends, as far as they were logged.
     pub complaints: BTreeSet<(NodeId, String)>,
     /// Joins of other nodes under way here.
-    pub joining: usize,
+    pub joins_under_way: usize,
     /// The storage is moving to another cluster: the replica stands still until it has.
-    pub adopting: Option<(Adoption, oneshot::Sender<Result<(), String>>)>,
+    pub adoption: Option<(Adoption, oneshot::Sender<Result<(), String>>)>,
     /// It was asked to stop.
     pub stopping: Option<Stopping>,
 }
@@ -131,7 +131,7 @@ pub(super) struct Stopping {
 impl<E: Env> Driver<E> {
     /// Runs until the node has ended.
     pub(super) async fn run(mut self) -> NodeExit {
-        let mut batch = Batch::default();
+        let mut arrivals = Arrivals::default();
         let mut timer = Timer::new(self.env.clone());
         self.publish_membership();
         self.introduce();
@@ -148,12 +148,12 @@ impl<E: Env> Driver<E> {
                 // More is to be done at once; but the node's other tasks, and what has come
                 // meanwhile, have their turn.
                 tokio::task::yield_now().await;
-                self.inbox.take_what_is_there(&mut batch).await;
+                self.inbox.take_what_is_there(&mut arrivals).await;
             } else {
-                self.inbox.take(&mut batch, &mut timer).await;
+                self.inbox.take(&mut arrivals, &mut timer).await;
             }
             let now = self.env.now();
-            if let Err(reason) = self.take_in(now, &mut batch) {
+            if let Err(reason) = self.take_in(now, &mut arrivals) {
                 break NodeExit::Failed(reason);
             }
             if timer.is_due(now) {
@@ -165,30 +165,30 @@ impl<E: Env> Driver<E> {
     }
 
     /// Steps the replica with everything that came.
-    fn take_in(&mut self, now: Time, batch: &mut Batch) -> Result<(), String> {
-        for news in batch.storage.drain(..) {
+    fn take_in(&mut self, now: Time, arrivals: &mut Arrivals) -> Result<(), String> {
+        for news in arrivals.storage.drain(..) {
             match news {
-                StorageNews::Event(event) if self.adopting.is_none() => self.take_stored(now, event),
-                StorageNews::Snapshot(store, event)
-                    if self.adopting.is_none() && store == self.directory.me().store =>
+                WorkerNews::StorageEvent(event) if self.adoption.is_none() => self.take_stored(now, event),
+                WorkerNews::Snapshot(store, event)
+                    if self.adoption.is_none() && store == self.address_book.me().store =>
                 {
                     self.take_stored(now, event);
                 }
-                StorageNews::Event(_) | StorageNews::Snapshot(..) | StorageNews::Closed => {}
-                StorageNews::Failed(reason) => return Err(reason),
-                StorageNews::Adopted(recovered) => self.become_member(now, *recovered)?,
+                WorkerNews::StorageEvent(_) | WorkerNews::Snapshot(..) | WorkerNews::Closed => {}
+                WorkerNews::Failed(reason) => return Err(reason),
+                WorkerNews::Adopted(recovered) => self.become_member(now, *recovered)?,
             }
         }
-        for peers in batch.peers.drain(..) {
+        for peers in arrivals.peers.drain(..) {
             self.handle_peers(now, peers);
         }
-        for found in batch.discoveries.drain(..) {
+        for found in arrivals.discoveries.drain(..) {
             self.handle_discovery(now, found);
         }
-        for order in batch.control.drain(..) {
-            self.handle_control(now, order);
+        for order in arrivals.orders.drain(..) {
+            self.handle_order(now, order);
         }
-        for call in batch.clients.drain(..) {
+        for call in arrivals.clients.drain(..) {
             self.handle_client(now, call);
         }
         Ok(())
@@ -203,7 +203,7 @@ impl<E: Env> Driver<E> {
     fn handle_peers(&mut self, now: Time, peers: PeerBatch) {
         // A connection that was let in before this node moved to another cluster speaks to a member
         // that is gone.
-        if self.adopting.is_some() || (peers.cluster, peers.to) != self.place {
+        if self.adoption.is_some() || (peers.cluster, peers.to) != self.place {
             return;
         }
         for message in peers.messages {
@@ -212,7 +212,7 @@ impl<E: Env> Driver<E> {
     }
 
     fn handle_client(&mut self, now: Time, call: ClientCall) {
-        if self.adopting.is_some() {
+        if self.adoption.is_some() {
             let _ = call.reply.send(ClientReply::Failed(ClientError::Reserved));
             return;
         }
@@ -221,7 +221,7 @@ impl<E: Env> Driver<E> {
             let _ = call.reply.send(ClientReply::Failed(ClientError::Stopping));
             return;
         }
-        if let Some(called) = self.called.filter(|called| now < called.until) {
+        if let Some(called) = self.foreign_call.filter(|called| now < called.until) {
             let _ = call.reply.send(ClientReply::Failed(ClientError::Refused(called.reason())));
             return;
         }
@@ -231,19 +231,19 @@ impl<E: Env> Driver<E> {
         self.replica.step(now, Event::Client { id, deadline, request: call.request });
     }
 
-    fn handle_control(&mut self, now: Time, order: Control) {
+    fn handle_order(&mut self, now: Time, order: DriverOrder) {
         match order {
-            Control::Status(reply) => {
+            DriverOrder::Status(reply) => {
                 let _ = reply.send(self.status(now, None));
             }
-            Control::Reserve { cluster, micros, reply } => {
+            DriverOrder::Reserve { cluster, micros, reply } => {
                 let _ = reply.send(self.reserve(now, cluster, micros));
             }
-            Control::Release(cluster) => self.release(now, cluster),
-            Control::Adopt(adoption, reply) => self.adopt(now, adoption, reply),
-            Control::Joining(true) => self.joining += 1,
-            Control::Joining(false) => self.joining = self.joining.saturating_sub(1),
-            Control::Stop => self.begin_stop(now),
+            DriverOrder::Release(cluster) => self.release(now, cluster),
+            DriverOrder::Adopt(adoption, reply) => self.adopt(now, adoption, reply),
+            DriverOrder::Joining(true) => self.joins_under_way += 1,
+            DriverOrder::Joining(false) => self.joins_under_way = self.joins_under_way.saturating_sub(1),
+            DriverOrder::Stop => self.begin_stop(now),
         }
     }
 
@@ -266,14 +266,14 @@ impl<E: Env> Driver<E> {
             return;
         }
         let called = Called { cluster, member, until: now.plus(CALLED_MICROS) };
-        if self.called.replace(called).is_none_or(|before| before.cluster != cluster) {
+        if self.foreign_call.replace(called).is_none_or(|before| before.cluster != cluster) {
             error!(reason = %called.reason(), "THIS NODE WITHDRAWS");
         }
     }
 
     /// Settles the replica and carries out what it wants; returns when it wants to be woken.
     fn carry_out(&mut self) -> Option<Time> {
-        if self.adopting.is_some() {
+        if self.adoption.is_some() {
             return None;
         }
         let applied = self.replica.last_applied();
@@ -305,10 +305,10 @@ impl<E: Env> Driver<E> {
         for request in requests {
             match request {
                 StorageRequest::Committed(_) if log.is_empty() => {
-                    self.log.push_unhurried(LogJob::Request(request));
+                    self.log.push_unhurried(LogJob::StorageRequest(request));
                 }
                 StorageRequest::Write(_) | StorageRequest::Committed(_) => {
-                    log.push(LogJob::Request(request));
+                    log.push(LogJob::StorageRequest(request));
                 }
                 StorageRequest::SaveSnapshot(save) => saves.push(SnapshotJob::Save(save)),
                 StorageRequest::ReadChunk(read) => reads.push(SnapshotJob::Read(read)),
@@ -345,7 +345,7 @@ impl<E: Env> Driver<E> {
             Notice::MembershipChanged { membership, committed } => {
                 self.handle_membership(membership, committed);
             }
-            Notice::MembershipCommitted(membership) => self.directory.set_committed(membership),
+            Notice::MembershipCommitted(membership) => self.address_book.set_committed(membership),
             Notice::SnapshotTaken(last) => {
                 self.metrics.snapshots_taken.inc();
                 info!(index = last.index.get(), term = last.term.get(), "snapshot taken");
@@ -389,10 +389,10 @@ impl<E: Env> Driver<E> {
                  before it joins again"
             );
         }
-        self.directory.set_membership(membership.clone(), committed);
+        self.address_book.set_membership(membership.clone(), committed);
         if committed {
             let peers = self.replica.raft().progress().map(|peer| peer.id);
-            self.leaving = peers.filter(|id| !membership.members.contains_key(id)).collect();
+            self.leaving_members = peers.filter(|id| !membership.members.contains_key(id)).collect();
             self.close_links(&membership);
         }
         self.introduce();
@@ -401,14 +401,14 @@ impl<E: Env> Driver<E> {
 
     /// Closes the links to members that were removed, once the core has given up telling them so.
     fn maybe_close_links(&mut self) {
-        if self.leaving.is_empty() {
+        if self.leaving_members.is_empty() {
             return;
         }
-        let before = self.leaving.len();
+        let before = self.leaving_members.len();
         let told = |id: &NodeId| self.replica.raft().progress().any(|peer| peer.id == *id);
-        let leaving = self.leaving.iter().copied().filter(told).collect();
-        self.leaving = leaving;
-        if self.leaving.len() < before {
+        let leaving = self.leaving_members.iter().copied().filter(told).collect();
+        self.leaving_members = leaving;
+        if self.leaving_members.len() < before {
             let membership = self.replica.membership().clone();
             self.close_links(&membership);
         }
@@ -420,9 +420,10 @@ impl<E: Env> Driver<E> {
         // An id that was never given by this membership may belong to a member whose entry has not
         // arrived here.
         let next = membership.next_member_id;
-        let Self { links, leaving, directory, env, .. } = self;
-        links.retain(|id| id >= next || membership.members.contains_key(&id) || leaving.contains(&id));
-        directory.retain_left(leaving, env.now());
+        let Self { links, leaving_members, address_book, env, .. } = self;
+        links
+            .retain(|id| id >= next || membership.members.contains_key(&id) || leaving_members.contains(&id));
+        address_book.retain_left(leaving_members, env.now());
     }
 
     /// Calls every other member, so that it knows that this start of this node lives.
@@ -444,7 +445,7 @@ impl<E: Env> Driver<E> {
         info!("stopping");
         let give_up = now.plus(self.config.raft.election_timeout_micros);
         self.stopping = Some(Stopping { give_up });
-        if self.adopting.is_none() {
+        if self.adoption.is_none() {
             // Answered at once if this node does not lead, or no member can take over.
             let (reply, _) = oneshot::channel();
             let id = self.clients.insert(Waiting { since: now, write: false, reply });
@@ -458,7 +459,7 @@ impl<E: Env> Driver<E> {
         let Some(stopping) = &self.stopping else { return false };
         // The transfer is one of the requests that wait. Writes that came during it go to the new
         // leader, and are answered.
-        self.adopting.is_none() && (self.clients.is_empty() || now >= stopping.give_up)
+        self.adoption.is_none() && (self.clients.is_empty() || now >= stopping.give_up)
     }
 
     /// Lets the storage finish what it has.
@@ -467,9 +468,9 @@ impl<E: Env> Driver<E> {
         self.snapshots.close();
         while let Some(news) = self.inbox.storage.recv().await {
             match news {
-                StorageNews::Closed => return NodeExit::Stopped,
-                StorageNews::Failed(reason) => return NodeExit::Failed(reason),
-                StorageNews::Event(_) | StorageNews::Snapshot(..) | StorageNews::Adopted(_) => {}
+                WorkerNews::Closed => return NodeExit::Stopped,
+                WorkerNews::Failed(reason) => return NodeExit::Failed(reason),
+                WorkerNews::StorageEvent(_) | WorkerNews::Snapshot(..) | WorkerNews::Adopted(_) => {}
             }
         }
         NodeExit::Failed("the storage thread ended without a word".to_owned())
@@ -504,13 +505,13 @@ impl<E: Env> Driver<E> {
 
     fn status(&self, now: Time, stopped: Option<String>) -> NodeStatus {
         self.links.observe();
-        let me = self.directory.me();
+        let me = self.address_book.me();
         let mut replica = self.replica.status(now);
         for member in &mut replica.members {
-            let refused = || self.directory.older_copy(member.id);
+            let refused = || self.address_book.older_copy(member.id);
             member.withdrawn = member.withdrawn.take().or_else(refused);
         }
-        let called = self.called.filter(|called| now < called.until);
+        let called = self.foreign_call.filter(|called| now < called.until);
         replica.withdrawn = replica.withdrawn.or(called.map(|called| called.reason()));
         NodeStatus {
             cluster: me.cluster,
@@ -543,11 +544,11 @@ impl<E: Env> Driver<E> {
             ("members without a link", missing as u64),
             ("messages to peers", messages as u64),
             ("bytes to peers", bytes as u64),
-            ("members that leave", self.leaving.len() as u64),
+            ("members that leave", self.leaving_members.len() as u64),
             ("jobs of the storage", jobs as u64),
             ("things to take in", self.inbox.len() as u64),
-            ("joins of others", self.joining as u64),
-            ("moves to another cluster", u64::from(self.adopting.is_some() || reserved)),
+            ("joins of others", self.joins_under_way as u64),
+            ("moves to another cluster", u64::from(self.adoption.is_some() || reserved)),
         ]);
         held
     }

@@ -14,7 +14,7 @@ pub struct NodeHandle {
     /// Clients' requests. Full means overloaded.
     pub(crate) clients: mpsc::Sender<ClientCall>,
     /// Orders for the driver.
-    pub(crate) control: mpsc::Sender<Control>,
+    pub(crate) orders: mpsc::Sender<DriverOrder>,
     /// Joins, for the task that may talk to other nodes.
     pub(crate) joins: mpsc::Sender<JoinCall>,
     /// The membership, as the driver publishes it.
@@ -101,7 +101,7 @@ impl NodeHandle {
     /// The node's view of itself and the cluster. At once, without a message to another node.
     pub async fn status(&self) -> NodeStatus {
         let (reply, answer) = oneshot::channel();
-        if self.control.send(Control::Status(reply)).await.is_ok()
+        if self.orders.send(DriverOrder::Status(reply)).await.is_ok()
             && let Ok(status) = answer.await
         {
             return status;
@@ -121,7 +121,7 @@ pub(crate) struct ClientCall {
 
 /// Orders for the driver itself, and questions that only it can answer.
 #[derive(Debug)]
-pub(crate) enum Control {
+pub(crate) enum DriverOrder {
     /// What is this node's state?
     Status(oneshot::Sender<NodeStatus>),
     /// Reserve this node, a pristine cluster of one, for that cluster; answered with the store id

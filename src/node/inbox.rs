@@ -1,7 +1,7 @@
 //! What reaches the driver, in the order in which it is taken.
 
-use crate::node::handle::{ClientCall, Control};
-use crate::node::storage_workers::StorageNews;
+use crate::node::handle::{ClientCall, DriverOrder};
+use crate::node::storage_workers::WorkerNews;
 use crate::peer::discovery::Discovery;
 use crate::peer::incoming::PeerBatch;
 use crate::runtime::Env;
@@ -18,37 +18,37 @@ const TAKEN_AT_ONCE: usize = 4096;
 pub(super) struct Inbox {
     /// From the storage workers. Not bounded by itself: each news answers a request, and the core
     /// bounds those.
-    pub storage: mpsc::UnboundedReceiver<StorageNews>,
+    pub storage: mpsc::UnboundedReceiver<WorkerNews>,
     /// From the sockets.
     pub peers: mpsc::Receiver<PeerBatch>,
     /// What connections found out about this node.
     pub discoveries: mpsc::Receiver<Discovery>,
     /// Orders for the node.
-    pub control: mpsc::Receiver<Control>,
+    pub orders: mpsc::Receiver<DriverOrder>,
     /// Requests of clients.
     pub clients: mpsc::Receiver<ClientCall>,
 }
 
 /// Everything taken in at once. Vectors are reused.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(super) struct Arrivals {
     /// News of the storage.
-    pub storage: Vec<StorageNews>,
+    pub storage: Vec<WorkerNews>,
     /// Peers' messages.
     pub peers: Vec<PeerBatch>,
     /// What connections found out about this node.
     pub discoveries: Vec<Discovery>,
     /// Orders.
-    pub control: Vec<Control>,
+    pub orders: Vec<DriverOrder>,
     /// Clients' requests.
     pub clients: Vec<ClientCall>,
 }
 
 impl Inbox {
     /// Waits until there is something, or `timer` has passed, and takes all there is.
-    pub(super) async fn take<E: Env>(&mut self, batch: &mut Batch, timer: &mut Timer<E>) {
+    pub(super) async fn take<E: Env>(&mut self, arrivals: &mut Arrivals, timer: &mut Timer<E>) {
         poll_fn(|context| {
-            let found = self.poll_take(batch, context);
+            let found = self.poll_take(arrivals, context);
             let passed = timer.poll(context).is_ready();
             if found || passed { Poll::Ready(()) } else { Poll::Pending }
         })
@@ -56,9 +56,9 @@ impl Inbox {
     }
 
     /// Takes all there is, and waits for nothing.
-    pub(super) async fn take_what_is_there(&mut self, batch: &mut Batch) {
+    pub(super) async fn take_what_is_there(&mut self, arrivals: &mut Arrivals) {
         poll_fn(|context| {
-            self.poll_take(batch, context);
+            self.poll_take(arrivals, context);
             Poll::Ready(())
         })
         .await;
@@ -70,19 +70,19 @@ impl Inbox {
         self.storage.len()
             + self.peers.len()
             + self.discoveries.len()
-            + self.control.len()
+            + self.orders.len()
             + self.clients.len()
     }
 
     /// Fills the batch with what is there; registers for more where there is nothing.
-    fn poll_take(&mut self, batch: &mut Batch, context: &mut Context<'_>) -> bool {
+    fn poll_take(&mut self, arrivals: &mut Arrivals, context: &mut Context<'_>) -> bool {
         let some = |polled: Poll<usize>| matches!(polled, Poll::Ready(1..));
         let limit = TAKEN_AT_ONCE;
-        let storage = some(self.storage.poll_recv_many(context, &mut batch.storage, limit));
-        let peers = some(self.peers.poll_recv_many(context, &mut batch.peers, limit));
-        let discoveries = some(self.discoveries.poll_recv_many(context, &mut batch.discoveries, limit));
-        let control = some(self.control.poll_recv_many(context, &mut batch.control, limit));
-        let clients = some(self.clients.poll_recv_many(context, &mut batch.clients, limit));
-        storage | peers | discoveries | control | clients
+        let storage = some(self.storage.poll_recv_many(context, &mut arrivals.storage, limit));
+        let peers = some(self.peers.poll_recv_many(context, &mut arrivals.peers, limit));
+        let discoveries = some(self.discoveries.poll_recv_many(context, &mut arrivals.discoveries, limit));
+        let orders = some(self.orders.poll_recv_many(context, &mut arrivals.orders, limit));
+        let clients = some(self.clients.poll_recv_many(context, &mut arrivals.clients, limit));
+        storage | peers | discoveries | orders | clients
     }
 }

@@ -7,10 +7,10 @@
 
 use crate::codec::check_name;
 use crate::node::address::check_address;
-use crate::node::handle::{Control, NodeHandle};
+use crate::node::handle::{DriverOrder, NodeHandle};
 use crate::node::join_turns::{Turn, Turns};
 use crate::node::options::JoinTimings;
-use crate::peer::address_book::Directory;
+use crate::peer::address_book::AddressBook;
 use crate::peer::rpc::{Adoption, Description, JoinError, Question, Reply, ask, ask_noting};
 use crate::raft::{Change, ClusterId, Member, Membership, NodeId, StoreId};
 use crate::replica::{ClientError, ClientReply, ClientRequest};
@@ -34,7 +34,7 @@ pub(super) struct Joiner<E> {
     /// The node.
     pub handle: NodeHandle,
     /// This node's identity, and the addresses of the others.
-    pub directory: Arc<Directory>,
+    pub address_book: Arc<AddressBook>,
     /// How long the steps of a join may take.
     pub timings: JoinTimings,
     /// The names whose join is under way here, on the leader.
@@ -63,7 +63,7 @@ impl<E: Env> Joiner<E> {
                     }
                 }
                 Some(leader) if hops > 0 => {
-                    if let Some(addr) = self.directory.address(leader) {
+                    if let Some(addr) = self.address_book.address(leader) {
                         match self.pass_on(&addr, name, raft_addr, hops - 1, &passed_on).await {
                             Some(Err(JoinError::NoLeader)) | None => {}
                             Some(joined) => return joined,
@@ -111,9 +111,9 @@ impl<E: Env> Joiner<E> {
         let _turn = self.wait_for_turn(name).await?;
         // While this node adds another one, it cannot be absorbed itself: two nodes that join each
         // other would both be lost.
-        let _ = self.handle.control.send(Control::Joining(true)).await;
+        let _ = self.handle.orders.send(DriverOrder::Joining(true)).await;
         let joined = self.add(name, raft_addr).await;
-        let _ = self.handle.control.send(Control::Joining(false)).await;
+        let _ = self.handle.orders.send(DriverOrder::Joining(false)).await;
         match &joined {
             Ok(id) => info!(%name, %raft_addr, id = id.get(), "joined"),
             Err(error) => warn!(%name, %raft_addr, %error, "join failed"),
@@ -140,7 +140,7 @@ impl<E: Env> Joiner<E> {
                 target.name
             )));
         }
-        let me = self.directory.me();
+        let me = self.address_book.me();
         if target.cluster == me.cluster {
             return self.add_again(&target, raft_addr).await;
         }
@@ -194,10 +194,10 @@ impl<E: Env> Joiner<E> {
     /// The address at which a member answers as itself, with the data that it is known to have;
     /// `None` if there is none.
     async fn where_it_answers(&self, id: NodeId, member: &Member) -> Option<String> {
-        if id == self.directory.me().id {
+        if id == self.address_book.me().id {
             return Some(member.raft_addr.clone());
         }
-        let mut addrs = self.directory.addresses(id);
+        let mut addrs = self.address_book.addresses(id);
         if !addrs.contains(&member.raft_addr) {
             addrs.push(member.raft_addr.clone());
         }
@@ -288,7 +288,7 @@ impl<E: Env> Joiner<E> {
 
     /// Gives the new member its identity; undoes the change if it does not take it.
     async fn hand_over(&self, id: NodeId, store: StoreId, raft_addr: &str) -> Result<(), JoinError> {
-        let me = self.directory.me();
+        let me = self.address_book.me();
         let members = self.membership().members;
         let addresses = members.into_iter().map(|(id, member)| (id, member.raft_addr)).collect();
         let adoption =
@@ -369,11 +369,11 @@ impl<E: Env> Joiner<E> {
 
     /// Describes this node.
     pub(super) async fn describe_me(&self) -> Description {
-        let me = self.directory.me();
+        let me = self.address_book.me();
         let leader = self.handle.status().await.replica.leader;
         Description {
             members: self.membership().members.len(),
-            leader_addr: leader.and_then(|leader| self.directory.address(leader)),
+            leader_addr: leader.and_then(|leader| self.address_book.address(leader)),
             name: me.name,
             cluster: me.cluster,
             id: me.id,
@@ -388,7 +388,7 @@ impl<E: Env> Joiner<E> {
     /// Text that says why it cannot be.
     pub(super) async fn reserve(&self, cluster: ClusterId, micros: u64) -> Result<StoreId, String> {
         let (reply, answer) = oneshot::channel();
-        let _ = self.handle.control.send(Control::Reserve { cluster, micros, reply }).await;
+        let _ = self.handle.orders.send(DriverOrder::Reserve { cluster, micros, reply }).await;
         answer.await.unwrap_or_else(|_| Err("the node has stopped".to_owned()))
     }
 
@@ -399,7 +399,7 @@ impl<E: Env> Joiner<E> {
     /// Text that says why it certainly has not moved.
     pub(super) async fn adopt(&self, adoption: Adoption) -> Option<Result<(), String>> {
         let (reply, answer) = oneshot::channel();
-        self.handle.control.send(Control::Adopt(adoption, reply)).await.ok()?;
+        self.handle.orders.send(DriverOrder::Adopt(adoption, reply)).await.ok()?;
         answer.await.ok()
     }
 

@@ -7,11 +7,11 @@ use tokio::sync::Notify;
 /// The names under which nodes are being joined. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Turns {
-    shared: Arc<Shared>,
+    shared: Arc<NamesTaken>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct NamesTaken {
     names: Mutex<BTreeSet<String>>,
     /// A turn ended.
     ended: Notify,

@@ -1,6 +1,6 @@
 //! Answers other nodes' questions.
 
-use crate::node::handle::Control;
+use crate::node::handle::DriverOrder;
 use crate::node::join::Joiner;
 use crate::peer::incoming::Answers;
 use crate::peer::rpc::{Question, Reply, read_question, write_reply};
@@ -48,7 +48,7 @@ impl<E: Env> RpcService<E> {
                 Err(reason) => Reply::Refused(reason),
             },
             Question::Release(cluster) => {
-                let _ = joiner.handle.control.send(Control::Release(cluster)).await;
+                let _ = joiner.handle.orders.send(DriverOrder::Release(cluster)).await;
                 Reply::Done
             }
             Question::Adopt(adoption) => done(joiner.adopt(adoption).await?),

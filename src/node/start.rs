@@ -5,14 +5,14 @@ use crate::node::address::{advertised, check_address};
 use crate::node::announce::{announce_address, join_until_member};
 use crate::node::clients::Clients;
 use crate::node::driver::Driver;
-use crate::node::handle::{Control, JoinCall, Joined, MembershipView, NodeHandle};
+use crate::node::handle::{DriverOrder, JoinCall, Joined, MembershipView, NodeHandle};
 use crate::node::inbox::Inbox;
 use crate::node::join::{HOPS_MAX, Joiner};
 use crate::node::join_turns::Turns;
 use crate::node::options::{NodeExit, NodeOptions, PANICKED, StartError};
 use crate::node::service::RpcService;
 use crate::node::storage_workers::{LogWorker, SnapshotQueues, SnapshotWorker};
-use crate::peer::address_book::{Directory, Me};
+use crate::peer::address_book::{AddressBook, Me};
 use crate::peer::hello::Starts;
 use crate::peer::incoming::{Incoming, ROOM_UNIT_BYTES};
 use crate::peer::links::Links;
@@ -32,7 +32,7 @@ use tracing::{info, warn};
 /// The id of the member that makes a cluster of itself.
 const FIRST_MEMBER: NodeId = NodeId::new(1);
 /// Orders waiting for the driver, at most.
-const CONTROL_QUEUE_MAX: usize = 64;
+const ORDER_QUEUE_MAX: usize = 64;
 /// Joins waiting to be begun, at most.
 const JOIN_QUEUE_MAX: usize = 16;
 /// Until when a node that was started to join stays reserved.
@@ -141,9 +141,9 @@ impl<E: Env> Parts<E> {
             self.replica.step(self.env.now(), Event::Reserve { until: FOR_EVER });
         }
         let (clients_in, clients) = mpsc::channel(self.options.client_queue_max);
-        let (control_in, control) = mpsc::channel(CONTROL_QUEUE_MAX);
+        let (orders_in, orders) = mpsc::channel(ORDER_QUEUE_MAX);
         let (peers_in, peers) = mpsc::channel(self.options.transport.receive_queue_max);
-        let (discoveries_in, discoveries) = mpsc::channel(CONTROL_QUEUE_MAX);
+        let (discoveries_in, discoveries) = mpsc::channel(ORDER_QUEUE_MAX);
         let (joins_in, joins) = mpsc::channel(JOIN_QUEUE_MAX);
         let view = MembershipView { membership: self.replica.membership().clone(), committed: false };
         let (membership_in, membership) = watch::channel(view);
@@ -153,22 +153,22 @@ impl<E: Env> Parts<E> {
         let last = Arc::new(OnceLock::new());
         let handle = NodeHandle {
             clients: clients_in,
-            control: control_in.clone(),
+            orders: orders_in.clone(),
             joins: joins_in,
             membership,
             last: last.clone(),
         };
-        let directory = Arc::new(Directory::new(self.me.clone(), self.replica.membership().clone()));
+        let address_book = Arc::new(AddressBook::new(self.me.clone(), self.replica.membership().clone()));
         let joiner = Joiner {
             env: self.env.clone(),
             handle: handle.clone(),
-            directory: directory.clone(),
+            address_book: address_book.clone(),
             timings: self.options.join_timings,
             turns: Turns::default(),
         };
         let incoming = Arc::new(Incoming {
             env: self.env.clone(),
-            directory: directory.clone(),
+            address_book: address_book.clone(),
             messages: peers_in,
             service: RpcService { joiner: joiner.clone() },
             discoveries: discoveries_in.clone(),
@@ -178,7 +178,7 @@ impl<E: Env> Parts<E> {
             room: Arc::new(Semaphore::new(
                 self.options.transport.receive_bytes_max.div_ceil(ROOM_UNIT_BYTES),
             )),
-            complaints: Default::default(),
+            refusals: Default::default(),
         });
         let (news_in, storage_news) = mpsc::unbounded_channel();
         let (log, snapshots) = (WorkQueue::new(), SnapshotQueues::new());
@@ -191,19 +191,24 @@ impl<E: Env> Parts<E> {
         self.env.start_worker("snapshot-reads", reader, reads).map_err(StartError::Thread)?;
         self.env.start_worker("log", log_worker, log.clone()).map_err(StartError::Thread)?;
         let transport = self.options.transport.clone();
-        let links =
-            Links::new(self.env.clone(), directory.clone(), transport, self.metrics.clone(), discoveries_in);
+        let links = Links::new(
+            self.env.clone(),
+            address_book.clone(),
+            transport,
+            self.metrics.clone(),
+            discoveries_in,
+        );
         let driver = Driver {
             env: self.env.clone(),
-            inbox: Inbox { storage: storage_news, peers, discoveries, control, clients },
+            inbox: Inbox { storage: storage_news, peers, discoveries, orders, clients },
             replica: self.replica,
             config: self.options.replica.clone(),
-            directory,
+            address_book,
             place: (self.me.cluster, self.me.id),
             links,
             log,
             snapshots,
-            leaving: BTreeSet::new(),
+            leaving_members: BTreeSet::new(),
             clients: Clients::default(),
             request_timeout_micros: self.options.request_timeout_micros,
             metrics: self.metrics,
@@ -212,10 +217,10 @@ impl<E: Env> Parts<E> {
             reservation: None,
             awaits_join,
             is_new: self.is_new,
-            called: None,
+            foreign_call: None,
             complaints: Default::default(),
-            joining: 0,
-            adopting: None,
+            joins_under_way: 0,
+            adoption: None,
             stopping: None,
         };
         let (closed_in, closed) = oneshot::channel();
@@ -230,7 +235,7 @@ impl<E: Env> Parts<E> {
             let _ = closed.await;
             exit_in.send_replace(Some(exit));
         });
-        self.env.spawn(pass_stop_on(stop, control_in));
+        self.env.spawn(pass_stop_on(stop, orders_in));
         self.env.spawn(serve_joins(joiner.clone(), joins, ended.clone()));
         spawn_until(&self.env, ended.clone(), announce_address(joiner.clone()));
         if awaits_join {
@@ -414,9 +419,9 @@ impl<E: Env> Worker for Opener<E> {
     }
 }
 
-async fn pass_stop_on(stop: watch::Receiver<bool>, control: mpsc::Sender<Control>) {
+async fn pass_stop_on(stop: watch::Receiver<bool>, orders: mpsc::Sender<DriverOrder>) {
     if stop.wait_for(|stop| *stop).await.is_ok() {
-        let _ = control.send(Control::Stop).await;
+        let _ = orders.send(DriverOrder::Stop).await;
     }
 }
 

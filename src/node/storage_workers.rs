@@ -23,9 +23,9 @@ const READERS_KEPT_MICROS: u64 = 10_000_000;
 
 /// What the workers report to the driver.
 #[derive(Debug)]
-pub(super) enum StorageNews {
+pub(super) enum WorkerNews {
     /// An answer of the log for the replica.
-    Event(StorageEvent),
+    StorageEvent(StorageEvent),
     /// An answer about snapshots, and the data directory's identity when the work was done. One
     /// that was under way while the node moved to another cluster is none for the member that it
     /// became.
@@ -42,7 +42,7 @@ pub(super) enum StorageNews {
 #[derive(Debug)]
 pub(super) enum LogJob {
     /// To write.
-    Request(StorageRequest),
+    StorageRequest(StorageRequest),
     /// To become another cluster's member, with an empty log.
     Adopt {
         /// The cluster.
@@ -105,7 +105,7 @@ impl<D: Disk> SnapshotQueues<D> {
 pub(super) struct LogWorker<D: Disk> {
     storage: Option<Storage<D>>,
     snapshots: SnapshotQueues<D>,
-    news: mpsc::UnboundedSender<StorageNews>,
+    news: mpsc::UnboundedSender<WorkerNews>,
     metrics: Metrics,
     requests: Vec<StorageRequest>,
     events: Vec<StorageEvent>,
@@ -119,7 +119,7 @@ impl<D: Disk> LogWorker<D> {
     pub(super) fn new(
         storage: Storage<D>,
         snapshots: SnapshotQueues<D>,
-        news: mpsc::UnboundedSender<StorageNews>,
+        news: mpsc::UnboundedSender<WorkerNews>,
         metrics: Metrics,
     ) -> Self {
         let (requests, events, sync_micros) = (Vec::new(), Vec::new(), Vec::new());
@@ -145,7 +145,7 @@ impl<D: Disk> LogWorker<D> {
             Ok((storage, opened)) => {
                 self.snapshots.use_files(&storage.snapshot_files());
                 self.storage = Some(storage);
-                self.tell(StorageNews::Adopted(Box::new(opened)));
+                self.tell(WorkerNews::Adopted(Box::new(opened)));
                 true
             }
             Err(error) => self.report(Err(error.to_string())),
@@ -169,15 +169,15 @@ impl<D: Disk> LogWorker<D> {
                 warn!(%reason, "the next log segment cannot be prepared; check the disk. It is tried again");
             }
             // If the driver is gone, the news is not needed.
-            let _ = self.news.send(StorageNews::Event(event));
+            let _ = self.news.send(WorkerNews::StorageEvent(event));
         }
         let Err(reason) = result else { return true };
         self.storage = None;
-        self.tell(StorageNews::Failed(reason));
+        self.tell(WorkerNews::Failed(reason));
         false
     }
 
-    fn tell(&self, news: StorageNews) {
+    fn tell(&self, news: WorkerNews) {
         let _ = self.news.send(news);
     }
 }
@@ -188,7 +188,7 @@ impl<D: Disk> Worker for LogWorker<D> {
     fn work(&mut self, jobs: Vec<LogJob>) -> bool {
         for job in jobs {
             match job {
-                LogJob::Request(request) => self.requests.push(request),
+                LogJob::StorageRequest(request) => self.requests.push(request),
                 LogJob::Adopt { cluster, member, store } => {
                     if !(self.flush() && self.adopt(cluster, member, store)) {
                         return false;
@@ -211,8 +211,8 @@ impl<D: Disk> Worker for LogWorker<D> {
     fn close(&mut self) {
         let Some(storage) = self.storage.take() else { return };
         match storage.close() {
-            Ok(()) => self.tell(StorageNews::Closed),
-            Err(error) => self.tell(StorageNews::Failed(error.to_string())),
+            Ok(()) => self.tell(WorkerNews::Closed),
+            Err(error) => self.tell(WorkerNews::Failed(error.to_string())),
         }
     }
 }
@@ -229,12 +229,12 @@ pub(super) struct SnapshotWorker<D: Disk> {
     rests: bool,
     /// The memory that the start needed has not been given back to the system yet.
     started: bool,
-    news: mpsc::UnboundedSender<StorageNews>,
+    news: mpsc::UnboundedSender<WorkerNews>,
 }
 
 impl<D: Disk> SnapshotWorker<D> {
     /// A worker on the snapshot files of an open data directory.
-    pub(super) fn new(files: SnapshotFiles<D>, news: mpsc::UnboundedSender<StorageNews>) -> Self {
+    pub(super) fn new(files: SnapshotFiles<D>, news: mpsc::UnboundedSender<WorkerNews>) -> Self {
         Self { files, has_read: false, rests: false, started: true, news }
     }
 
@@ -273,7 +273,7 @@ impl<D: Disk> Worker for SnapshotWorker<D> {
                     continue;
                 }
             };
-            let _ = self.news.send(StorageNews::Snapshot(self.files.store(), event));
+            let _ = self.news.send(WorkerNews::Snapshot(self.files.store(), event));
         }
         true
     }
@@ -292,7 +292,7 @@ impl<D: Disk> Worker for SnapshotWorker<D> {
 impl<D: Disk> Drop for LogWorker<D> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.tell(StorageNews::Failed(
+            self.tell(WorkerNews::Failed(
                 "the thread that writes the log panicked; see the lines before".to_owned(),
             ));
         }
@@ -303,7 +303,7 @@ impl<D: Disk> Drop for SnapshotWorker<D> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let reason = "the thread that writes snapshots panicked; see the lines before".to_owned();
-            let _ = self.news.send(StorageNews::Failed(reason));
+            let _ = self.news.send(WorkerNews::Failed(reason));
         }
     }
 }

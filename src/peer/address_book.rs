@@ -40,7 +40,7 @@ pub(crate) struct Me {
 /// The identity of this node, and the addresses of the others. Shared; asked a few times for each
 /// connection, never for a message.
 #[derive(Debug)]
-pub(crate) struct Directory {
+pub(crate) struct AddressBook {
     state: Mutex<State>,
 }
 
@@ -50,7 +50,7 @@ struct State {
     /// The membership in force, committed or not: for addresses and stores.
     in_force: Membership,
     /// The last one known to be committed: only it proves that an id was removed.
-    committed: Option<Membership>,
+    committed_membership: Option<Membership>,
     learned: BTreeMap<NodeId, Learned>,
     /// Addresses of members that have left the membership in force. The leader has to reach them to
     /// tell them so. The driver says when they are not needed any more.
@@ -62,9 +62,9 @@ struct State {
     /// start of theirs is let in.
     older_copies: BTreeMap<NodeId, String>,
     /// The connection over which each caller speaks.
-    connected: BTreeMap<NodeId, Arc<Connected>>,
+    connections: BTreeMap<NodeId, Arc<Connected>>,
     /// The cluster that this node is about to move into; `None` if it is not reserved.
-    promised: Option<ClusterId>,
+    promised_to: Option<ClusterId>,
 }
 
 /// A connection over which a peer speaks.
@@ -253,7 +253,7 @@ impl State {
 
     /// Whether a committed membership proves that this member was removed.
     fn is_removed(&self, id: NodeId) -> bool {
-        let proves = self.committed.as_ref().is_some_and(|committed| committed.proves_removed(id));
+        let proves = self.committed_membership.as_ref().is_some_and(|committed| committed.proves_removed(id));
         proves && !self.in_force.members.contains_key(&id)
     }
 
@@ -261,13 +261,13 @@ impl State {
         Self {
             me,
             in_force,
-            committed: None,
+            committed_membership: None,
             learned,
             left: BTreeMap::new(),
             met: BTreeMap::new(),
             older_copies: BTreeMap::new(),
-            connected: BTreeMap::new(),
-            promised: None,
+            connections: BTreeMap::new(),
+            promised_to: None,
         }
     }
 
@@ -275,7 +275,7 @@ impl State {
     /// directory, alone.
     fn recognise(&self, hello: &PeerHello, now: Time) -> Result<(), Refusal> {
         let (id, found) = (hello.from, hello.starts.incarnation());
-        let connected = self.connected.get(&id);
+        let connected = self.connections.get(&id);
         if let Some(twin) = connected.filter(|connected| connected.is_twin_of(hello, now)) {
             return Err(Refusal::Twin { id, known: twin.incarnation, found });
         }
@@ -300,7 +300,7 @@ impl State {
         });
         if self.met.len() < MET_MAX || self.met.contains_key(&id) {
             self.met.insert(id, (store, incarnation));
-            if let Some(before) = self.connected.insert(id, connected.clone())
+            if let Some(before) = self.connections.insert(id, connected.clone())
                 && before.incarnation != incarnation
             {
                 before.superseded.store(true, Ordering::Relaxed);
@@ -310,7 +310,7 @@ impl State {
     }
 }
 
-impl Directory {
+impl AddressBook {
     /// An address book of this node, and the membership that its log ends with.
     #[must_use]
     pub(crate) fn new(me: Me, in_force: Membership) -> Self {
@@ -333,7 +333,7 @@ impl Directory {
         let me = &state.me;
         if hello.cluster != me.cluster {
             let (called, ours, theirs) = (me.name.clone(), me.cluster, hello.cluster);
-            if state.promised == Some(theirs) {
+            if state.promised_to == Some(theirs) {
                 return Err(Refusal::NotYet { called, theirs });
             }
             return Err(Refusal::OtherCluster { called, ours, theirs });
@@ -345,7 +345,7 @@ impl Directory {
         if state.is_removed(id) {
             return Err(Refusal::Removed { id });
         }
-        let committed = state.committed.as_ref();
+        let committed = state.committed_membership.as_ref();
         // A membership that is not committed may be void. It must not keep out the leader that
         // would say so.
         let known = committed.unwrap_or(&state.in_force).members.get(&id);
@@ -394,11 +394,11 @@ impl Directory {
     pub(crate) fn retain_left(&self, needed: &BTreeSet<NodeId>, now: Time) {
         let mut state = self.lock();
         state.left.retain(|id, _| needed.contains(id));
-        let known = state.learned.keys().chain(state.connected.keys()).copied();
+        let known = state.learned.keys().chain(state.connections.keys()).copied();
         let gone: Vec<_> = known.filter(|id| state.is_removed(*id) && !needed.contains(id)).collect();
         for id in gone {
             state.learned.remove(&id);
-            if let Some(connected) = state.connected.get(&id) {
+            if let Some(connected) = state.connections.get(&id) {
                 let until = now.plus(ALIVE_MICROS).get();
                 connected.removed_until_micros.fetch_min(until, Ordering::Relaxed);
             }
@@ -418,7 +418,7 @@ impl Directory {
     pub(crate) fn set_membership(&self, membership: Membership, committed: bool) {
         let mut state = self.lock();
         if committed {
-            state.committed = Some(membership.clone());
+            state.committed_membership = Some(membership.clone());
         }
         let gone = state.in_force.members.keys().filter(|id| !membership.members.contains_key(id));
         let gone: Vec<_> = gone.map(|id| (*id, state.addresses(*id))).collect();
@@ -435,12 +435,12 @@ impl Directory {
 
     /// A membership that is known to be committed, though another one may be in force already.
     pub(crate) fn set_committed(&self, membership: Membership) {
-        self.lock().committed = Some(membership);
+        self.lock().committed_membership = Some(membership);
     }
 
     /// This node is about to move into that cluster, or not any more.
     pub(crate) fn set_promised(&self, cluster: Option<ClusterId>) {
-        self.lock().promised = cluster;
+        self.lock().promised_to = cluster;
     }
 
     /// This node has moved into another cluster: the membership that its log there ends with, and

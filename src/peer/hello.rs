@@ -89,7 +89,7 @@ impl Starts {
 
 /// The answer to a hello.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum HelloAnswer {
     /// The caller may send messages.
     Accepted,
     /// The caller is refused, and why.
@@ -156,7 +156,7 @@ impl Hello {
     }
 }
 
-impl Answer {
+impl HelloAnswer {
     /// Answers.
     ///
     /// # Errors

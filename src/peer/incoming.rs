@@ -3,10 +3,10 @@
 
 use crate::codec::decode_frame;
 use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::peer::address_book::{Closing, Connected, Directory, Refusal};
+use crate::peer::address_book::{AddressBook, Closing, Connected, Refusal};
 use crate::peer::block::BlockError;
 use crate::peer::discovery::Discovery;
-use crate::peer::hello::{Answer, Hello, PeerHello};
+use crate::peer::hello::{Hello, HelloAnswer, PeerHello};
 use crate::peer::options::TransportOptions;
 use crate::raft::{ClusterId, NodeId, Time};
 use crate::replica::PeerMessage;
@@ -34,9 +34,9 @@ const ROOM_BYTES_MIN: usize = 8 << 10;
 pub(crate) const ROOM_UNIT_BYTES: usize = 1 << 10;
 /// Callers whose refusals are remembered, at most, so that each caller is one log line for each
 /// reason.
-const COMPLAINTS_MAX: usize = 256;
+const REFUSALS_MAX: usize = 256;
 /// After this time the same caller is logged again for the same reason.
-const COMPLAINT_MICROS: u64 = 600_000_000;
+const REFUSAL_MICROS: u64 = 600_000_000;
 /// Refusals that are logged in …
 const LINES_MAX: u32 = 30;
 /// … this time, at most: callers can have many addresses.
@@ -71,7 +71,7 @@ pub(crate) struct Incoming<E, S> {
     /// Sockets and time.
     pub env: E,
     /// Says which callers to let in.
-    pub directory: Arc<Directory>,
+    pub address_book: Arc<AddressBook>,
     /// Where messages go.
     pub messages: mpsc::Sender<PeerBatch>,
     /// Answers questions.
@@ -87,7 +87,7 @@ pub(crate) struct Incoming<E, S> {
     /// Bytes of received messages that may wait, in units of [`ROOM_UNIT_BYTES`].
     pub room: Arc<Semaphore>,
     /// What was logged of callers that were turned away.
-    pub complaints: Mutex<Complaints>,
+    pub refusals: Mutex<RefusalLog>,
 }
 
 impl<E: Env, S: Answers<E>> Incoming<E, S> {
@@ -111,7 +111,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
                     let caller = Caller::of(&from);
                     let taken = places.lock().unwrap_or_else(PoisonError::into_inner).take(&caller);
                     if taken.is_err() {
-                        self.complain(&from, "full", "too many connections on the raft port");
+                        self.log_refusal_once(&from, "full", "too many connections on the raft port");
                         continue;
                     }
                     let place = Place { places: places.clone(), caller };
@@ -134,18 +134,18 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
     async fn serve(&self, mut stream: E::Stream, from: &str) {
         let deadline = self.env.now().plus(self.options.connect_timeout_micros);
         match until(&self.env, deadline, Hello::read(&mut stream)).await {
-            None => self.complain(from, "silent", "it said no hello"),
+            None => self.log_refusal_once(from, "silent", "it said no hello"),
             Some(Err(BlockError::Io(_))) => {}
             Some(Err(error)) => {
                 let reason = error.to_string();
-                self.complain(from, error.kind(), &reason);
+                self.log_refusal_once(from, error.kind(), &reason);
                 // A node of another release reads this and logs it. For other callers it does no
                 // harm.
-                let answer = Answer::Refused(format!("the caller cannot be understood: {reason}"));
+                let answer = HelloAnswer::Refused(format!("the caller cannot be understood: {reason}"));
                 let _ = until(&self.env, deadline, answer.write(&mut stream)).await;
             }
             Some(Ok(Hello::Rpc)) => {
-                if answered(&self.env, deadline, &mut stream, Answer::Accepted).await {
+                if answered(&self.env, deadline, &mut stream, HelloAnswer::Accepted).await {
                     self.service.serve(stream).await;
                 }
             }
@@ -154,7 +154,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
     }
 
     async fn serve_peer(&self, mut stream: E::Stream, from: &str, hello: PeerHello, deadline: Time) {
-        let connected = match self.directory.admit(&hello, self.env.now()) {
+        let connected = match self.address_book.admit(&hello, self.env.now()) {
             Ok(connected) => connected,
             Err(refusal) => {
                 let answer = self.refuse(from, &hello, &refusal);
@@ -162,8 +162,8 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
                 return;
             }
         };
-        self.forgive(from);
-        if !answered(&self.env, deadline, &mut stream, Answer::Accepted).await {
+        self.clear_refusals(from);
+        if !answered(&self.env, deadline, &mut stream, HelloAnswer::Accepted).await {
             return connected.end();
         }
         info!(peer = hello.from.get(), addr = %hello.raft_addr, "peer connected");
@@ -184,29 +184,29 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
     }
 
     /// Says why a caller is not let in, here and to it.
-    fn refuse(&self, from: &str, hello: &PeerHello, refusal: &Refusal) -> Answer {
+    fn refuse(&self, from: &str, hello: &PeerHello, refusal: &Refusal) -> HelloAnswer {
         let reason = refusal.to_string();
         match refusal {
             Refusal::NotYet { .. } => {}
             Refusal::OlderCopy { .. } | Refusal::Twin { .. } => {
                 let now = self.env.now();
-                let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(left_out) = complaints.is_due(now, Caller::of(from), refusal.kind()) {
+                let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(left_out) = refusals.is_due(now, Caller::of(from), refusal.kind()) {
                     error!(%from, peer = hello.from.get(), %reason, left_out, "A MEMBER IS NOT LET IN");
                 }
             }
             Refusal::OtherCluster { .. } => {
-                self.complain(from, refusal.kind(), &reason);
+                self.log_refusal_once(from, refusal.kind(), &reason);
                 let found = Discovery::Called { cluster: hello.cluster, member: hello.to };
                 // Lost if too much waits: the caller calls again.
                 let _ = self.discoveries.try_send(found);
             }
-            _ => self.complain(from, refusal.kind(), &reason),
+            _ => self.log_refusal_once(from, refusal.kind(), &reason),
         }
         match refusal {
-            Refusal::OlderCopy { .. } => Answer::OlderCopy(reason),
-            Refusal::NotYet { .. } => Answer::NotYet(reason),
-            _ => Answer::Refused(reason),
+            Refusal::OlderCopy { .. } => HelloAnswer::OlderCopy(reason),
+            Refusal::NotYet { .. } => HelloAnswer::NotYet(reason),
+            _ => HelloAnswer::Refused(reason),
         }
     }
 
@@ -258,24 +258,24 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
     }
 
     /// Logs why a caller was turned away, once in a while for each caller and kind of reason.
-    fn complain(&self, from: &str, kind: &'static str, reason: &str) {
+    fn log_refusal_once(&self, from: &str, kind: &'static str, reason: &str) {
         let now = self.env.now();
-        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(left_out) = complaints.is_due(now, Caller::of(from), kind) else { return };
-        drop(complaints);
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(left_out) = refusals.is_due(now, Caller::of(from), kind) else { return };
+        drop(refusals);
         let reason: String = reason.chars().filter(|c| !c.is_control()).take(REASON_CHARS_MAX).collect();
         warn!(%from, %reason, left_out, "turned away a connection to the raft port");
     }
 
-    fn forgive(&self, from: &str) {
-        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        complaints.forgive(&Caller::of(from));
+    fn clear_refusals(&self, from: &str) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.clear(&Caller::of(from));
     }
 }
 
 /// The refusals that were logged, so that callers cannot fill the log.
 #[derive(Debug, Default)]
-pub(crate) struct Complaints {
+pub(crate) struct RefusalLog {
     /// When, for each caller and kind of reason.
     logged: BTreeMap<(Caller, &'static str), Time>,
     /// When the lines that are counted began, and how many there were.
@@ -285,11 +285,11 @@ pub(crate) struct Complaints {
     left_out: u64,
 }
 
-impl Complaints {
+impl RefusalLog {
     /// Whether a refusal is to be logged now; if so, how many others were left out before it.
     fn is_due(&mut self, now: Time, caller: Caller, kind: &'static str) -> Option<u64> {
         let key = (caller, kind);
-        if self.logged.get(&key).is_some_and(|&at| now.since(at) < COMPLAINT_MICROS) {
+        if self.logged.get(&key).is_some_and(|&at| now.since(at) < REFUSAL_MICROS) {
             return None;
         }
         if self.since.is_none_or(|since| now.since(since) >= LINES_MICROS) {
@@ -300,14 +300,14 @@ impl Complaints {
             return None;
         }
         self.lines += 1;
-        if self.logged.len() >= COMPLAINTS_MAX {
+        if self.logged.len() >= REFUSALS_MAX {
             self.logged.clear();
         }
         self.logged.insert(key, now);
         Some(std::mem::take(&mut self.left_out))
     }
 
-    fn forgive(&mut self, caller: &Caller) {
+    fn clear(&mut self, caller: &Caller) {
         self.logged.retain(|(known, _), _| known != caller);
     }
 }
@@ -367,7 +367,7 @@ fn make_room(received: &mut BytesMut) {
     }
 }
 
-async fn answered<E: Env>(env: &E, deadline: Time, stream: &mut E::Stream, answer: Answer) -> bool {
+async fn answered<E: Env>(env: &E, deadline: Time, stream: &mut E::Stream, answer: HelloAnswer) -> bool {
     matches!(until(env, deadline, answer.write(stream)).await, Some(Ok(())))
 }
 

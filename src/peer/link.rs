@@ -2,9 +2,9 @@
 //! begins again.
 
 use crate::codec::encode_frame;
-use crate::peer::address_book::Directory;
+use crate::peer::address_book::AddressBook;
 use crate::peer::discovery::Discovery;
-use crate::peer::hello::{Answer, Hello, PING_MICROS};
+use crate::peer::hello::{Hello, HelloAnswer, PING_MICROS};
 use crate::peer::options::TransportOptions;
 use crate::raft::NodeId;
 use crate::replica::PeerMessage;
@@ -33,7 +33,7 @@ pub(crate) struct Link<E> {
     /// Sockets and time.
     pub env: E,
     /// The peer's addresses, and this node's identity.
-    pub directory: Arc<Directory>,
+    pub address_book: Arc<AddressBook>,
     /// The peer.
     pub to: NodeId,
     /// What to send it.
@@ -135,7 +135,7 @@ impl<E: Env> Link<E> {
     }
 
     async fn connect(&self, turn: usize) -> Result<E::Stream, Failed> {
-        let addrs = self.directory.addresses(self.to);
+        let addrs = self.address_book.addresses(self.to);
         let addr = addrs
             .iter()
             .cycle()
@@ -145,18 +145,18 @@ impl<E: Env> Link<E> {
         let connecting = async {
             let mut stream =
                 self.env.connect(addr).await.map_err(|error| format!("cannot connect to {addr}: {error}"))?;
-            let hello = Hello::Peer(self.directory.hello(self.to));
+            let hello = Hello::Peer(self.address_book.hello(self.to));
             hello.write(&mut stream).await.map_err(|error| format!("{addr} hung up: {error}"))?;
-            match Answer::read(&mut stream).await {
-                Ok(Answer::Accepted) => Ok(stream),
-                Ok(Answer::OlderCopy(reason)) => {
+            match HelloAnswer::read(&mut stream).await {
+                Ok(HelloAnswer::Accepted) => Ok(stream),
+                Ok(HelloAnswer::OlderCopy(reason)) => {
                     let found = Discovery::OlderCopy { met_by: self.to };
                     let _ = self.discoveries.send(found).await;
                     Err(format!("{addr} refuses this node: {reason}").into())
                 }
                 // This happens in every join that goes well, so there is nothing to warn of.
-                Ok(Answer::NotYet(reason)) => Err(Failed { reason, passes: true }),
-                Ok(Answer::Refused(reason)) => Err(format!("{addr} refuses this node: {reason}").into()),
+                Ok(HelloAnswer::NotYet(reason)) => Err(Failed { reason, passes: true }),
+                Ok(HelloAnswer::Refused(reason)) => Err(format!("{addr} refuses this node: {reason}").into()),
                 Err(error) => Err(format!("{addr} gave no answer: {error}").into()),
             }
         };

@@ -1,6 +1,6 @@
 //! Outgoing connections, one for each peer.
 
-use crate::peer::address_book::Directory;
+use crate::peer::address_book::AddressBook;
 use crate::peer::discovery::Discovery;
 use crate::peer::link::{Link, Queued};
 use crate::peer::options::TransportOptions;
@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 #[derive(Debug)]
 pub(crate) struct Links<E> {
     env: E,
-    directory: Arc<Directory>,
+    address_book: Arc<AddressBook>,
     options: TransportOptions,
     metrics: Metrics,
     discoveries: mpsc::Sender<Discovery>,
@@ -52,18 +52,18 @@ impl<E: Env> Links<E> {
     /// No connections yet.
     pub(crate) fn new(
         env: E,
-        directory: Arc<Directory>,
+        address_book: Arc<AddressBook>,
         options: TransportOptions,
         metrics: Metrics,
         discoveries: mpsc::Sender<Discovery>,
     ) -> Self {
-        Self { env, directory, options, metrics, discoveries, queues: BTreeMap::new() }
+        Self { env, address_book, options, metrics, discoveries, queues: BTreeMap::new() }
     }
 
     /// Calls these peers, so that they know which start of this node lives.
     pub(crate) fn introduce(&mut self, to: impl IntoIterator<Item = NodeId>) {
         for id in to {
-            if !self.queues.contains_key(&id) && self.directory.address(id).is_some() {
+            if !self.queues.contains_key(&id) && self.address_book.address(id).is_some() {
                 self.open(id);
             }
         }
@@ -75,7 +75,7 @@ impl<E: Env> Links<E> {
         for message in messages {
             let to = message.to();
             if !self.queues.contains_key(&to) {
-                if self.directory.address(to).is_none() {
+                if self.address_book.address(to).is_none() {
                     dropped += 1;
                     continue;
                 }
@@ -126,7 +126,7 @@ impl<E: Env> Links<E> {
         let (sender, queue) = mpsc::channel(self.options.peer_queue_max);
         let link = Link {
             env: self.env.clone(),
-            directory: self.directory.clone(),
+            address_book: self.address_book.clone(),
             to,
             queue,
             options: self.options.clone(),

@@ -3,7 +3,7 @@
 
 use crate::codec::{from_bytes, to_bytes};
 use crate::peer::block::{Block, BlockError};
-use crate::peer::hello::{Answer, Hello};
+use crate::peer::hello::{Hello, HelloAnswer};
 use crate::raft::{ClusterId, NodeId, StoreId};
 use crate::runtime::{Env, until};
 use serde::{Deserialize, Serialize};
@@ -164,9 +164,11 @@ async fn converse(
     sent: &AtomicBool,
 ) -> Result<Reply, String> {
     Hello::Rpc.write(stream).await.map_err(|error| error.to_string())?;
-    match Answer::read(stream).await.map_err(|error| error.to_string())? {
-        Answer::Accepted => {}
-        Answer::Refused(reason) | Answer::NotYet(reason) | Answer::OlderCopy(reason) => return Err(reason),
+    match HelloAnswer::read(stream).await.map_err(|error| error.to_string())? {
+        HelloAnswer::Accepted => {}
+        HelloAnswer::Refused(reason) | HelloAnswer::NotYet(reason) | HelloAnswer::OlderCopy(reason) => {
+            return Err(reason);
+        }
     }
     let block = Block { kind: KIND_QUESTION, body: to_bytes(question) };
     sent.store(true, Ordering::Relaxed);

@@ -7,7 +7,7 @@ use crate::raft::log::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead, Snap
 use crate::raft::membership::members::{Change, Membership};
 use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::message::Message;
-use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, Session, Term, Time};
+use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadId, Session, Term, Time};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
@@ -21,7 +21,7 @@ pub enum Input {
     Message(Message),
     /// A linearizable read, with an id of the caller's choice; it comes back in [`Output::reads`]
     /// or [`RaftEvent::ReadsRefused`]. Any node takes it.
-    Read(u64),
+    Read(ReadId),
     /// Change the membership (leader only).
     ChangeMembership(Change),
     /// Hand leadership to this voter, or to the most advanced one (leader only).
@@ -157,7 +157,7 @@ pub struct Output {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadReady {
     /// The id given with [`Input::Read`].
-    pub id: u64,
+    pub id: ReadId,
     /// Serve it from a state that has applied up to here, or later.
     pub index: LogIndex,
 }
@@ -205,7 +205,7 @@ pub enum RaftEvent {
         id: LogId,
     },
     /// These reads cannot be served by this leader; ask again.
-    ReadsRefused(Vec<u64>),
+    ReadsRefused(Vec<ReadId>),
     /// An installed snapshot is durable: the state machine must be replaced by its content before
     /// anything else is applied.
     SnapshotInstalled(SnapshotMeta),

@@ -8,7 +8,7 @@ use crate::raft::log::snapshot::SnapshotRefusal;
 use crate::raft::membership::members::Membership;
 use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::message::{Append, Body, Chunk, Message};
-use crate::raft::state::progress::{Peer, PeerState};
+use crate::raft::state::progress::{Peer, PeerState, ReplicationState};
 use crate::raft::state::role::{Follower, Role};
 use crate::raft::state::shared::{Outbox, Shared};
 use crate::raft::types::{LogId, LogIndex, NodeId, Term, Time};
@@ -23,7 +23,7 @@ pub struct Raft {
     /// What it has in its present role.
     pub(in crate::raft) role: Role,
     /// Role, term and leader as last told in [`RaftEvent::RoleChanged`].
-    reported: (RoleName, LeaderHint),
+    last_reported: (RoleName, LeaderHint),
 }
 
 /// What a leader knows of one peer, for status and metrics.
@@ -35,8 +35,8 @@ pub struct PeerProgress {
     pub match_index: LogIndex,
     /// The next entry to be sent to it.
     pub next_index: LogIndex,
-    /// `probe`, `replicate` or `snapshot`.
-    pub state: &'static str,
+    /// How the leader brings it up to date.
+    pub state: ReplicationState,
     /// Appends that were sent and not acknowledged.
     pub inflight: usize,
     /// When it was last heard from.
@@ -60,9 +60,14 @@ impl Raft {
         let now = setup.now;
         let mut shared = Shared::new(setup, log);
         let election_deadline = shared.draw_election_deadline();
-        let role = Role::Follower(Follower { leader: None, heard: now, election_deadline, answered: None });
+        let role = Role::Follower(Follower {
+            leader: None,
+            last_heard: now,
+            election_deadline,
+            last_answer_at: None,
+        });
         let hint = LeaderHint { leader: None, term: shared.term() };
-        let mut raft = Self { shared, role, reported: (RoleName::Follower, hint) };
+        let mut raft = Self { shared, role, last_reported: (RoleName::Follower, hint) };
         raft.campaign_if_alone();
         // What was read may be more than may stay in memory, and nothing may come for long.
         raft.maybe_trim();
@@ -221,8 +226,8 @@ impl Raft {
     /// Tells role, term and leader when one of them is new.
     fn report_role(&mut self) {
         let current = (self.role(), self.leader_hint());
-        if current != self.reported {
-            self.reported = current;
+        if current != self.last_reported {
+            self.last_reported = current;
             let (role, hint) = current;
             self.shared.outbox.events.push(RaftEvent::RoleChanged { role, hint });
         }
@@ -240,7 +245,7 @@ impl Raft {
             Role::Candidate(candidate) => (Some(candidate.election_deadline), false),
             Role::Leader(leader) => {
                 let interval = shared.config.heartbeat_interval_micros;
-                let told = |peer: &Peer| peer.told_at.unwrap_or(shared.now).plus(interval);
+                let told = |peer: &Peer| peer.last_sent_at.unwrap_or(shared.now).plus(interval);
                 let heartbeat = leader.peers.values().map(told).min();
                 // Each append puts the next heartbeat off; whether a quorum still answers is looked
                 // at all the same.
@@ -355,10 +360,10 @@ impl Raft {
             id: *id,
             match_index: peer.match_index,
             next_index: peer.next_index,
-            state: peer.state.name(),
+            state: peer.state.kind(),
             inflight: if let PeerState::Replicate(inflight) = &peer.state { inflight.len() } else { 0 },
-            last_heard: peer.heard,
-            snapshot_refused: peer.refused.map(|refused| refused.why),
+            last_heard: peer.last_heard,
+            snapshot_refused: peer.refusal.map(|refused| refused.why),
             withdrawn: peer.withdrawn,
         })
     }

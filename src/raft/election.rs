@@ -1,14 +1,14 @@
 //! Terms, timeouts, votes: how a leader is elected, and how it steps down.
 
 use crate::raft::core::Raft;
-use crate::raft::log::entry::{Entry, EntryKind};
+use crate::raft::log::entry::EntryKind;
 use crate::raft::log::restore::TERM_MAX;
 use crate::raft::message::Body;
 use crate::raft::quorum::{self, VoteResult};
 use crate::raft::state::progress::Peer;
 use crate::raft::state::read_queues::LeaderReads;
 use crate::raft::state::role::{Candidate, Follower, Leader, PreCandidate, Role};
-use crate::raft::types::{HardState, LogId, LogIndex, NodeId, ReadRound, Term};
+use crate::raft::types::{HardState, LogId, NodeId, ReadRound, Session, Term};
 use alloc::collections::BTreeMap;
 
 /// The largest step from a node's term to the term of a message: more than a century of elections,
@@ -58,11 +58,14 @@ impl Raft {
     /// echo of its late request would then confirm rounds that it has not begun.
     fn reject_stale(&mut self, from: NodeId, body: &Body) {
         let rejection = match *body {
-            Body::AppendEntries { prev, .. } => {
-                Body::AppendRejected { session: 0, rejected: prev, hint: LogId::ZERO, round: ReadRound::ZERO }
-            }
+            Body::AppendEntries { prev, .. } => Body::AppendRejected {
+                session: Session::ZERO,
+                rejected: prev,
+                hint: LogId::ZERO,
+                round: ReadRound::ZERO,
+            },
             Body::InstallSnapshot { ref snapshot, .. } => {
-                Body::SnapshotProgress { session: 0, snapshot: snapshot.last, next_offset: 0 }
+                Body::SnapshotProgress { session: Session::ZERO, snapshot: snapshot.last, next_offset: 0 }
             }
             Body::RequestVote { .. } => Body::VoteRejected,
             Body::ReadIndex { incarnation, sequence } => Body::ReadIndexRefused { incarnation, sequence },
@@ -75,7 +78,7 @@ impl Raft {
     fn hears_a_leader(&self) -> bool {
         match &self.role {
             Role::Follower(follower) => {
-                let silence = self.shared.now.since(follower.heard);
+                let silence = self.shared.now.since(follower.last_heard);
                 follower.leader.is_some() && silence < self.shared.config.election_timeout_micros
             }
             // A leader steps down by itself when it does not hear a quorum.
@@ -208,8 +211,8 @@ impl Raft {
             }
             Role::PreCandidate(_) | Role::Candidate(_) => self.shared.draw_election_deadline(),
         };
-        let heard = self.shared.now;
-        self.role = Role::Follower(Follower { leader, heard, election_deadline, answered: None });
+        let last_heard = self.shared.now;
+        self.role = Role::Follower(Follower { leader, last_heard, election_deadline, last_answer_at: None });
     }
 
     /// A message of the leader of this term has come. `false` if it cannot be its leader.
@@ -226,7 +229,7 @@ impl Raft {
         self.become_follower(self.shared.term(), Some(from));
         self.reset_election_deadline();
         if let Role::Follower(follower) = &mut self.role {
-            follower.heard = self.shared.now;
+            follower.last_heard = self.shared.now;
         }
         true
     }
@@ -311,7 +314,7 @@ impl Raft {
         let uncommitted_bytes = unfinished.map(|entry| entry.encoded_bytes() as u64).sum();
         let mut leader = Leader {
             peers: BTreeMap::new(),
-            last_session: 0,
+            last_session: Session::ZERO,
             term_start,
             uncommitted_bytes,
             reads: LeaderReads::default(),
@@ -325,17 +328,6 @@ impl Raft {
         }
         self.role = Role::Leader(leader);
         self.append_own(EntryKind::Empty, &[]);
-    }
-
-    /// Appends an entry of the own term to the own log. Only on the leader.
-    pub(in crate::raft) fn append_own(&mut self, kind: EntryKind, data: &[u8]) -> LogIndex {
-        let index = self.shared.log.last().index.next();
-        let entry = Entry::new(LogId::new(self.shared.term(), index), kind, data);
-        if let Role::Leader(leader) = &mut self.role {
-            leader.uncommitted_bytes += entry.encoded_bytes() as u64;
-        }
-        self.shared.append(entry);
-        index
     }
 
     /// The clock of the leader: does a quorum still answer, does its disk still write?

@@ -38,7 +38,7 @@ impl Raft {
                 ("transfers of leadership", u64::from(leader.transfer.is_some())),
                 ("peers that are no members", strangers as u64),
                 ("appends in flight", inflight.sum()),
-                ("peers that take no snapshot", peers.filter(|peer| peer.refused.is_some()).count() as u64),
+                ("peers that take no snapshot", peers.filter(|peer| peer.refusal.is_some()).count() as u64),
             ]);
         }
         held

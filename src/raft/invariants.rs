@@ -84,9 +84,9 @@ impl Shared {
         assert!(matched < next, "member {id} has entries up to {matched}, but {next} is sent next");
         let is_within = matched <= last && next <= last.next();
         assert!(is_within, "member {id} is at {matched}, next {next}, beyond the last entry {last}");
-        let knows_no_more = peer.told_commit <= self.commit_index;
+        let knows_no_more = peer.sent_commit <= self.commit_index;
         assert!(knows_no_more, "member {id} was told more than is committed");
-        let rounds = peer.told_round.max(peer.confirmed_round);
+        let rounds = peer.sent_round.max(peer.confirmed_round);
         let has_begun = rounds <= leader.reads.last_round;
         assert!(has_begun, "member {id} has a round of reads that has not begun");
         assert!(peer.session <= leader.last_session, "member {id} has a session that was not given");

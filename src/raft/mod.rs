@@ -297,9 +297,10 @@ pub use membership::change::{MEMBER_TEXT_BYTES_MAX, MEMBERS_MAX};
 pub use membership::members::{Change, Member, Membership, Promotion};
 pub use membership::withdrawal::Withdrawal;
 pub use message::{Body, Message};
+pub use state::progress::ReplicationState;
 pub use types::{
-    ClusterId, HardState, Incarnation, LogId, LogIndex, NodeId, ReadRound, Session, StoreId, Term, Time,
-    WriteSequence,
+    ClusterId, HardState, Incarnation, LogId, LogIndex, NodeId, ReadId, ReadRound, Session, StoreId, Term,
+    Time, WriteSequence,
 };
 
 #[cfg(test)]

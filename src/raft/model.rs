@@ -36,8 +36,8 @@ impl Raft {
         let (long_ago, deadline) = (Time::new(now.since(Time::new(timeout))), now.plus(timeout));
         match &mut self.role {
             Role::Follower(follower) => {
-                (follower.heard, follower.election_deadline) = (long_ago, deadline);
-                follower.answered = follower.answered.map(|_| now);
+                (follower.last_heard, follower.election_deadline) = (long_ago, deadline);
+                follower.last_answer_at = follower.last_answer_at.map(|_| now);
             }
             Role::PreCandidate(candidate) => candidate.election_deadline = deadline,
             Role::Candidate(candidate) => {
@@ -48,8 +48,8 @@ impl Raft {
                 assert!(leader.transfer.is_none(), "only elections and replication are modelled");
                 leader.checked_at = now;
                 for peer in leader.peers.values_mut() {
-                    (peer.since, peer.heard) = (now, None);
-                    peer.told_at = peer.told_at.map(|_| now);
+                    (peer.since, peer.last_heard) = (now, None);
+                    peer.last_sent_at = peer.last_sent_at.map(|_| now);
                 }
             }
         }

@@ -8,15 +8,15 @@
 use crate::raft::api::{InputError, RaftEvent, ReadReady};
 use crate::raft::core::Raft;
 use crate::raft::message::Body;
-use crate::raft::state::read_queues::{LocalRead, Question, Requester, Round};
+use crate::raft::state::read_queues::{LocalRead, ReadIndexQuestion, Requester, Round};
 use crate::raft::state::role::{Leader, Role};
 use crate::raft::state::shared::Shared;
-use crate::raft::types::{Incarnation, LogIndex, NodeId, Time};
+use crate::raft::types::{Incarnation, LogIndex, NodeId, ReadId, Time};
 use alloc::vec::Vec;
 
 impl Raft {
     /// A client's read.
-    pub(in crate::raft) fn handle_read(&mut self, id: u64) -> Result<(), InputError> {
+    pub(in crate::raft) fn handle_read(&mut self, id: ReadId) -> Result<(), InputError> {
         if self.reads_waiting() >= self.shared.config.pending_reads_max {
             return Err(InputError::TooManyReads);
         }
@@ -159,7 +159,7 @@ impl Shared {
         self.reads.last_sequence += 1;
         let sequence = self.reads.last_sequence;
         let reads = self.reads.waiting.drain(..).collect();
-        self.reads.question = Some(Question { sequence, leader, asked_at: self.now, reads });
+        self.reads.question = Some(ReadIndexQuestion { sequence, leader, asked_at: self.now, reads });
         self.send(leader, Body::ReadIndex { incarnation: self.incarnation, sequence });
     }
 

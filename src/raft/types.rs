@@ -173,6 +173,17 @@ impl WriteSequence {
     }
 }
 
+impl Session {
+    /// No relation: only an answer to an older term carries it.
+    pub const ZERO: Self = Self(0);
+
+    /// The session after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
 impl ReadRound {
     /// Before the first round of a term.
     pub const ZERO: Self = Self(0);
@@ -249,7 +260,13 @@ pub struct HardState {
     pub voted_for: Option<NodeId>,
 }
 
-/// Number of a leader's relation to one peer, within a term. Answers echo it. So the leader
-/// recognises a late answer from before the peer was removed and added again, or from before a
-/// snapshot was started again.
-pub type Session = u64;
+number! {
+    /// Number of a leader's relation to one peer, within a term. Answers echo it. So the leader
+    /// recognises a late answer from before the peer was removed and added again, or from before a
+    /// snapshot was started again.
+    Session
+}
+number! {
+    /// Identifies a read at the core that it was given to. The caller chooses it.
+    ReadId
+}

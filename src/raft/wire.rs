@@ -12,7 +12,7 @@ use crate::raft::log::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, Entry};
 use crate::raft::log::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::message::{Body, Message};
-use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, Term};
+use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, Session, Term};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -91,7 +91,7 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) {
         Body::VoteGranted | Body::VoteRejected | Body::TimeoutNow => {}
         Body::AppendEntries { session, prev, acknowledged, entries, commit, round } => {
             out.reserve(64 + entries.iter().map(Entry::encoded_bytes).sum::<usize>());
-            words(out, [*session, prev.term.get(), prev.index.get()]);
+            words(out, [session.get(), prev.term.get(), prev.index.get()]);
             words(out, [acknowledged.term.get(), acknowledged.index.get(), commit.get(), round.get()]);
             out.put_u32(u32::try_from(entries.len()).expect("an append is bounded by its bytes"));
             for entry in entries {
@@ -99,25 +99,25 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) {
             }
         }
         Body::AppendAccepted { session, match_index, round } => {
-            words(out, [*session, match_index.get(), round.get()]);
+            words(out, [session.get(), match_index.get(), round.get()]);
         }
         Body::AppendRejected { session, rejected, hint, round } => {
-            words(out, [*session, rejected.term.get(), rejected.index.get()]);
+            words(out, [session.get(), rejected.term.get(), rejected.index.get()]);
             words(out, [hint.term.get(), hint.index.get(), round.get()]);
         }
         Body::Heard { round } => words(out, [round.get()]),
         Body::InstallSnapshot { session, snapshot, offset, data, done } => {
-            words(out, [*session, *offset]);
+            words(out, [session.get(), *offset]);
             out.put_u8(u8::from(*done));
             out.put_bytes(&snapshot.encode());
             out.put_bytes(data);
         }
         Body::SnapshotProgress { session, snapshot, next_offset } => {
-            words(out, [*session, snapshot.term.get(), snapshot.index.get(), *next_offset]);
+            words(out, [session.get(), snapshot.term.get(), snapshot.index.get(), *next_offset]);
         }
-        Body::SnapshotInstalled { session, match_index } => words(out, [*session, match_index.get()]),
+        Body::SnapshotInstalled { session, match_index } => words(out, [session.get(), match_index.get()]),
         Body::SnapshotRefused { session, snapshot, why } => {
-            words(out, [*session, snapshot.term.get(), snapshot.index.get()]);
+            words(out, [session.get(), snapshot.term.get(), snapshot.index.get()]);
             out.put_u8(match why {
                 SnapshotRefusal::NoRoom => 1,
                 SnapshotRefusal::Disk => 2,
@@ -150,12 +150,12 @@ fn decode_body(tag: u8, term: Term, reader: &mut Reader) -> Result<Body, DecodeE
         6 => Ok(Body::VoteRejected),
         7 => decode_append(term, reader),
         8 => Ok(Body::AppendAccepted {
-            session: reader.u64("session")?,
+            session: Session::new(reader.u64("session")?),
             match_index: decode_index(reader)?,
             round: decode_round(reader)?,
         }),
         9 => Ok(Body::AppendRejected {
-            session: reader.u64("session")?,
+            session: Session::new(reader.u64("session")?),
             rejected: decode_log_id(reader)?,
             hint: decode_log_id(reader)?,
             round: decode_round(reader)?,
@@ -163,12 +163,12 @@ fn decode_body(tag: u8, term: Term, reader: &mut Reader) -> Result<Body, DecodeE
         10 => Ok(Body::Heard { round: decode_round(reader)? }),
         11 => decode_install_snapshot(reader),
         12 => Ok(Body::SnapshotProgress {
-            session: reader.u64("session")?,
+            session: Session::new(reader.u64("session")?),
             snapshot: decode_log_id(reader)?,
             next_offset: reader.counter("snapshot offset")?,
         }),
         13 => Ok(Body::SnapshotInstalled {
-            session: reader.u64("session")?,
+            session: Session::new(reader.u64("session")?),
             match_index: decode_index(reader)?,
         }),
         14 => Ok(Body::TimeoutNow),
@@ -185,7 +185,7 @@ fn decode_body(tag: u8, term: Term, reader: &mut Reader) -> Result<Body, DecodeE
             Ok(Body::ReadIndexRefused { incarnation, sequence })
         }
         18 => Ok(Body::SnapshotRefused {
-            session: reader.u64("session")?,
+            session: Session::new(reader.u64("session")?),
             snapshot: decode_log_id(reader)?,
             why: match reader.u8("snapshot refusal")? {
                 1 => SnapshotRefusal::NoRoom,
@@ -202,7 +202,7 @@ fn decode_body(tag: u8, term: Term, reader: &mut Reader) -> Result<Body, DecodeE
 }
 
 fn decode_append(term: Term, reader: &mut Reader) -> Result<Body, DecodeError> {
-    let session = reader.u64("session")?;
+    let session = Session::new(reader.u64("session")?);
     let prev = decode_log_id(reader)?;
     let acknowledged = decode_log_id(reader)?;
     let commit = decode_index(reader)?;
@@ -228,7 +228,7 @@ fn decode_append(term: Term, reader: &mut Reader) -> Result<Body, DecodeError> {
 }
 
 fn decode_install_snapshot(reader: &mut Reader) -> Result<Body, DecodeError> {
-    let session = reader.u64("session")?;
+    let session = Session::new(reader.u64("session")?);
     let offset = reader.counter("snapshot offset")?;
     let done = reader.flag("last chunk")?;
     let snapshot = SnapshotMeta::decode(&reader.bytes("snapshot description", SNAPSHOT_META_BYTES_MAX)?)?;

@@ -20,8 +20,8 @@ pub(in crate::raft) struct Writes {
     /// Becomes the next [`LogWrite`]; emptied by [`Self::issue`].
     pub(in crate::raft) pending: LogRecords,
     /// The newest write handed out. Only grows.
-    issued: WriteSequence,
-    /// The newest write known to be durable. Only grows; at most `issued`.
+    last_issued: WriteSequence,
+    /// The newest write known to be durable. Only grows; at most `last_issued`.
     durable: WriteSequence,
     /// Handed out and not durable, oldest first. Bounded by the bytes that a leader or its peers
     /// have in flight.
@@ -61,7 +61,7 @@ impl Writes {
         Self {
             incarnation,
             pending: LogRecords::default(),
-            issued: WriteSequence::ZERO,
+            last_issued: WriteSequence::ZERO,
             durable: WriteSequence::ZERO,
             outstanding: VecDeque::new(),
             held: Vec::new(),
@@ -75,8 +75,8 @@ impl Writes {
     /// Makes states that must not be, for tests: `issued` writes handed out, `pending_bytes`
     /// pending.
     #[cfg(test)]
-    pub(in crate::raft) const fn plant(&mut self, issued: WriteSequence, pending_bytes: u64) {
-        (self.issued, self.pending_bytes) = (issued, pending_bytes);
+    pub(in crate::raft) const fn plant(&mut self, last_issued: WriteSequence, pending_bytes: u64) {
+        (self.last_issued, self.pending_bytes) = (last_issued, pending_bytes);
     }
 
     /// # Panics
@@ -84,7 +84,7 @@ impl Writes {
     /// O(1).
     pub(in crate::raft) fn assert_invariants(&self, term: Term, last: LogIndex) {
         let under_way = self.outstanding.len() as u64;
-        let expected = self.issued.get().checked_sub(self.durable.get());
+        let expected = self.last_issued.get().checked_sub(self.durable.get());
         assert!(expected == Some(under_way), "{under_way} writes are under way, not {expected:?}");
         assert!(self.hard_state_at <= self.stamp(), "the term is in a write");
         // Terms only grow, and messages of an earlier one are dropped: the oldest speaks for all.
@@ -99,7 +99,7 @@ impl Writes {
     /// them.
     pub(in crate::raft) fn hard_state(&mut self, hard_state: HardState) {
         self.pending.hard_state = Some(hard_state);
-        self.hard_state_at = self.issued.next();
+        self.hard_state_at = self.last_issued.next();
     }
 
     /// Drops the messages that wait: their term is over.
@@ -160,7 +160,7 @@ impl Writes {
     /// The newest write there is, counting the one that [`Self::issue`] will make of what is
     /// pending.
     pub(in crate::raft) fn stamp(&self) -> WriteSequence {
-        if self.has_pending() { self.issued.next() } else { self.issued }
+        if self.has_pending() { self.last_issued.next() } else { self.last_issued }
     }
 
     /// Whether the write with this stamp is durable.
@@ -212,13 +212,18 @@ impl Writes {
         if !self.has_pending() {
             return None;
         }
-        self.issued = self.issued.next();
+        self.last_issued = self.last_issued.next();
         let entries = &self.pending.entries;
         let covered = entries.first().map_or(0, |first| through.next().since(first.index()));
         assert!(covered == entries.len() as u64, "the entries of a write are contiguous, up to {through}");
         let bytes = core::mem::take(&mut self.pending_bytes);
-        self.outstanding.push_back(Outstanding { sequence: self.issued, through, issued_at: now, bytes });
-        let receipt = Durable { incarnation: self.incarnation, sequence: self.issued };
+        self.outstanding.push_back(Outstanding {
+            sequence: self.last_issued,
+            through,
+            issued_at: now,
+            bytes,
+        });
+        let receipt = Durable { incarnation: self.incarnation, sequence: self.last_issued };
         Some(LogWrite { records: core::mem::take(&mut self.pending), receipt })
     }
 
@@ -228,7 +233,11 @@ impl Writes {
         if incarnation != self.incarnation || sequence <= self.durable {
             return false;
         }
-        assert!(sequence <= self.issued, "a receipt for write {sequence}, of {} handed out", self.issued);
+        assert!(
+            sequence <= self.last_issued,
+            "a receipt for write {sequence}, of {} handed out",
+            self.last_issued
+        );
         self.durable = sequence;
         while let Some(write) = self.outstanding.front()
             && write.sequence <= sequence
@@ -266,7 +275,7 @@ impl Writes {
     /// [`WriteSequence::ZERO`] now.
     pub(in crate::raft) fn recount(&mut self, now: Time) -> WriteSequence {
         let durable = core::mem::replace(&mut self.durable, WriteSequence::ZERO);
-        self.issued = self.issued.after(durable);
+        self.last_issued = self.last_issued.after(durable);
         self.hard_state_at = self.hard_state_at.after(durable);
         for write in &mut self.outstanding {
             (write.sequence, write.issued_at) = (write.sequence.after(durable), now);

@@ -18,7 +18,7 @@ pub(in crate::replica) struct Agreement {
     /// The newest own ones, oldest first.
     pub(in crate::replica) own: VecDeque<Checkpoint>,
     /// A leader's question that cannot be answered yet: its entry has not been applied here.
-    pub(in crate::replica) asked: Option<StateHash>,
+    pub(in crate::replica) open_question: Option<StateHash>,
     /// The leader's own question, and the hash that each member has answered.
     pub(in crate::replica) question: Option<(Checkpoint, BTreeMap<NodeId, u128>)>,
     /// The leader asks again at this time at the earliest.

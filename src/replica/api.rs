@@ -355,7 +355,7 @@ pub struct Status {
     pub state_hash: u128,
     /// Proposals that wait.
     pub pending_proposals: usize,
-    /// Reads that wait.
+    /// ClientReads that wait.
     pub pending_reads: usize,
     /// Why this node takes no part any more, and what to do.
     pub withdrawn: Option<String>,

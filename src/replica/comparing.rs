@@ -28,7 +28,7 @@ impl Replica {
             self.agreement.own.pop_front();
         }
         self.agreement.own.push_back(Checkpoint { index, hash: self.store.state_hash() });
-        if let Some(asked) = self.agreement.asked.take_if(|asked| asked.index <= index) {
+        if let Some(asked) = self.agreement.open_question.take_if(|asked| asked.index <= index) {
             self.answer_state(&asked);
         }
     }
@@ -60,7 +60,7 @@ impl Replica {
         let is_leader = self.raft.leader_hint().leader == Some(said.from);
         match said.kind {
             StateHashKind::Question if is_leader && said.index > self.last_applied.index => {
-                self.agreement.asked = Some(said);
+                self.agreement.open_question = Some(said);
             }
             StateHashKind::Question if is_leader => self.answer_state(&said),
             StateHashKind::Verdict if is_leader => {

@@ -10,7 +10,8 @@ impl Replica {
     #[must_use]
     pub fn held(&self) -> Vec<(&'static str, u64)> {
         let mut held = self.raft.held();
-        let is_promised = self.policy.wanted || self.policy.saving.is_some() || self.raft.awaits_marker();
+        let is_promised =
+            self.policy.is_newer_wanted || self.policy.saving.is_some() || self.raft.awaits_marker();
         let forgotten = self.raft.is_snapshot_wanted() && !is_promised;
         held.extend([
             ("writes that wait for a leader", self.writes.held() as u64),
@@ -26,7 +27,10 @@ impl Replica {
             ("snapshots that are installed", u64::from(self.installing.is_some())),
             ("snapshots that were asked for, and are not taken", u64::from(forgotten)),
             ("leaders that hand over", u64::from(self.handing_over.is_some_and(|(_, at)| self.now < at))),
-            ("questions for a hash that wait for an entry", u64::from(self.agreement.asked.is_some())),
+            (
+                "questions for a hash that wait for an entry",
+                u64::from(self.agreement.open_question.is_some()),
+            ),
         ]);
         held
     }

@@ -59,7 +59,7 @@ impl Replica {
                     self.actions.notices.push(Notice::SnapshotTaken(snapshot));
                 }
             }
-            RaftEvent::SnapshotWanted => self.policy.wanted = true,
+            RaftEvent::SnapshotWanted => self.policy.is_newer_wanted = true,
             RaftEvent::SnapshotNotTaken { peer, why, times } => {
                 self.actions.notices.push(Notice::SnapshotNotTaken { peer, why, times });
             }

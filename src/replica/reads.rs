@@ -1,7 +1,7 @@
 //! Linearizable reads of this node's clients: all that arrive together share one question to the
 //! core.
 
-use crate::raft::{LogIndex, Time};
+use crate::raft::{LogIndex, ReadId, Time};
 use crate::replica::api::RequestId;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -20,15 +20,15 @@ pub(in crate::replica) struct Read {
 
 /// The reads that wait.
 #[derive(Clone, Debug, Default)]
-pub(in crate::replica) struct Reads {
+pub(in crate::replica) struct ClientReads {
     /// Not asked yet: they share the next question.
     new: Vec<Read>,
     /// Asked, by question.
-    asked: BTreeMap<u64, Vec<Read>>,
+    waiting_for_index: BTreeMap<ReadId, Vec<Read>>,
     /// Confirmed, by the index that has to be applied first.
-    confirmed: BTreeMap<LogIndex, Vec<Read>>,
+    waiting_to_apply: BTreeMap<LogIndex, Vec<Read>>,
     /// The number of the last question.
-    last_question: u64,
+    last_question: ReadId,
     /// How many wait. Derived; kept because it bounds the queue on every request.
     count: usize,
     /// No read is due before this.
@@ -37,7 +37,7 @@ pub(in crate::replica) struct Reads {
     retry_at: Option<Time>,
 }
 
-impl Reads {
+impl ClientReads {
     /// How many wait.
     pub(in crate::replica) const fn len(&self) -> usize {
         self.count
@@ -45,7 +45,11 @@ impl Reads {
 
     /// How many wait, by the tables.
     pub(in crate::replica) fn tables(&self) -> usize {
-        let in_tables = self.asked.values().chain(self.confirmed.values()).map(|reads| reads.len().max(1));
+        let in_tables = self
+            .waiting_for_index
+            .values()
+            .chain(self.waiting_to_apply.values())
+            .map(|reads| reads.len().max(1));
         self.new.len() + in_tables.sum::<usize>()
     }
 
@@ -58,19 +62,19 @@ impl Reads {
 
     /// Asks for all that are new, under one number; `None` if there are none, or if they were
     /// refused a moment ago.
-    pub(in crate::replica) fn ask(&mut self, now: Time) -> Option<u64> {
+    pub(in crate::replica) fn ask(&mut self, now: Time) -> Option<ReadId> {
         if self.new.is_empty() || self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
         self.retry_at = None;
-        self.last_question += 1;
-        self.asked.insert(self.last_question, core::mem::take(&mut self.new));
+        self.last_question = ReadId::new(self.last_question.get() + 1);
+        self.waiting_for_index.insert(self.last_question, core::mem::take(&mut self.new));
         Some(self.last_question)
     }
 
     /// The core refused a question: it is asked again at `retry_at`, or when a leader is known.
-    pub(in crate::replica) fn refused(&mut self, question: u64, retry_at: Time) {
-        if let Some(mut reads) = self.asked.remove(&question) {
+    pub(in crate::replica) fn refused(&mut self, question: ReadId, retry_at: Time) {
+        if let Some(mut reads) = self.waiting_for_index.remove(&question) {
             self.new.append(&mut reads);
             self.retry_at = Some(retry_at);
         }
@@ -82,20 +86,21 @@ impl Reads {
     }
 
     /// The core confirmed a question: its reads see the state at `index` or later.
-    pub(in crate::replica) fn confirmed(&mut self, question: u64, index: LogIndex) {
-        if let Some(mut reads) = self.asked.remove(&question) {
-            self.confirmed.entry(index).or_default().append(&mut reads);
+    pub(in crate::replica) fn confirmed(&mut self, question: ReadId, index: LogIndex) {
+        if let Some(mut reads) = self.waiting_for_index.remove(&question) {
+            self.waiting_to_apply.entry(index).or_default().append(&mut reads);
         }
     }
 
     /// The reads that may be served by a state that has applied up to `applied`.
     pub(in crate::replica) fn servable(&mut self, applied: LogIndex) -> Vec<Read> {
-        match self.confirmed.first_key_value() {
+        match self.waiting_to_apply.first_key_value() {
             Some((&index, _)) if index <= applied => {}
             _ => return Vec::new(),
         }
-        let later = self.confirmed.split_off(&applied.next());
-        let now: Vec<Read> = core::mem::replace(&mut self.confirmed, later).into_values().flatten().collect();
+        let later = self.waiting_to_apply.split_off(&applied.next());
+        let now: Vec<Read> =
+            core::mem::replace(&mut self.waiting_to_apply, later).into_values().flatten().collect();
         self.count -= now.len();
         now
     }
@@ -114,13 +119,16 @@ impl Reads {
             keep
         };
         self.new.retain(&mut keep);
-        self.asked.values_mut().for_each(|reads| reads.retain(&mut keep));
-        self.confirmed.values_mut().for_each(|reads| reads.retain(&mut keep));
-        self.asked.retain(|_, reads| !reads.is_empty());
-        self.confirmed.retain(|_, reads| !reads.is_empty());
+        self.waiting_for_index.values_mut().for_each(|reads| reads.retain(&mut keep));
+        self.waiting_to_apply.values_mut().for_each(|reads| reads.retain(&mut keep));
+        self.waiting_for_index.retain(|_, reads| !reads.is_empty());
+        self.waiting_to_apply.retain(|_, reads| !reads.is_empty());
         self.count -= expired.len();
-        let waiting =
-            self.new.iter().chain(self.asked.values().flatten()).chain(self.confirmed.values().flatten());
+        let waiting = self
+            .new
+            .iter()
+            .chain(self.waiting_for_index.values().flatten())
+            .chain(self.waiting_to_apply.values().flatten());
         self.next_deadline = waiting.map(|read| read.deadline).min();
         expired
     }

@@ -11,9 +11,9 @@ use crate::replica::api::{
 };
 use crate::replica::forwarding::Origins;
 use crate::replica::message::PeerMessage;
-use crate::replica::reads::Reads;
+use crate::replica::reads::ClientReads;
 use crate::replica::snapshot_policy::SnapshotPolicy;
-use crate::replica::writes::Writes;
+use crate::replica::writes::ClientWrites;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
@@ -91,8 +91,8 @@ pub struct Replica {
     pub(in crate::replica) store: Store,
     /// The last entry applied to `store`.
     pub(in crate::replica) last_applied: LogId,
-    pub(in crate::replica) writes: Writes,
-    pub(in crate::replica) reads: Reads,
+    pub(in crate::replica) writes: ClientWrites,
+    pub(in crate::replica) reads: ClientReads,
     /// The commit index known when this process started. Until it is applied, the state is older
     /// than what clients may have seen here.
     committed_at_start: LogIndex,
@@ -149,8 +149,8 @@ impl Replica {
             raft,
             store: start.store,
             last_applied: snapshot,
-            writes: Writes::default(),
-            reads: Reads::default(),
+            writes: ClientWrites::default(),
+            reads: ClientReads::default(),
             snapshot,
             config,
             incarnation: start.incarnation,

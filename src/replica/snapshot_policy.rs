@@ -21,7 +21,7 @@ pub(in crate::replica) struct SnapshotPolicy {
     /// grown enough.
     pub(in crate::replica) unreadable: Option<LogId>,
     /// A member needs a newer snapshot than the newest one here.
-    pub(in crate::replica) wanted: bool,
+    pub(in crate::replica) is_newer_wanted: bool,
     /// Why the last one came to nothing; `None` since one succeeded.
     pub(in crate::replica) failure: Option<String>,
     /// Saves that failed in a row.

@@ -1,6 +1,8 @@
 //! When a snapshot is taken, and what follows when one fails.
 
-use crate::raft::{Input, LogId, NodeId, RoleName, Session, SnapshotChunk, SnapshotMeta, Time};
+use crate::raft::{
+    Input, LogId, NodeId, ReplicationState, RoleName, Session, SnapshotChunk, SnapshotMeta, Time,
+};
 use crate::replica::api::{Notice, SnapshotSave, StorageRequest, UnreadSnapshot, UnstoredSnapshot};
 use crate::replica::replica::Replica;
 use crate::replica::snapshot_policy::Saving;
@@ -43,7 +45,7 @@ impl Replica {
         // the same entry is of use only where the first cannot be read. It has the same content
         // then, so that the marker in the log stands for it too.
         let is_wanted = (self.policy.unreadable.is_some() && applied >= newest)
-            || (self.policy.wanted && applied > newest);
+            || (self.policy.is_newer_wanted && applied > newest);
         let is_under_way = self.policy.saving.is_some() || self.raft.awaits_marker();
         if is_under_way || (applied <= newest && !is_wanted) {
             return;
@@ -57,7 +59,7 @@ impl Replica {
         let (log_bytes, log_entries) = (self.policy.log_bytes, self.policy.log_entries);
         let (store_bytes, store_keys) = (self.store.bytes(), self.store.len() as u64);
         self.policy.saving = Some(Saving { last, log_bytes, log_entries, store_bytes, store_keys });
-        self.policy.wanted = false;
+        self.policy.is_newer_wanted = false;
         let membership = membership.clone();
         let save = SnapshotSave { last, membership, membership_id, store: self.store.clone() };
         self.actions.storage.push(StorageRequest::SaveSnapshot(Box::new(save)));
@@ -88,7 +90,7 @@ impl Replica {
             policy.saving = None;
         }
         policy.failures = policy.failures.saturating_add(1);
-        policy.wanted = true;
+        policy.is_newer_wanted = true;
         policy.retry_at = Some(self.now.plus(pause_micros(policy.failures)));
         self.note_failure(format!("a snapshot could not be saved: {reason}"));
     }
@@ -156,7 +158,7 @@ impl Replica {
         let recently = self.config.raft.election_timeout_micros;
         let answers = |heard: Time| self.now.since(heard) < recently;
         self.raft.progress().any(|peer| {
-            let takes = peer.state == "snapshot" && peer.snapshot_refused.is_none();
+            let takes = peer.state == ReplicationState::Snapshot && peer.snapshot_refused.is_none();
             takes && peer.last_heard.is_some_and(answers)
         })
     }

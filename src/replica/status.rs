@@ -46,7 +46,7 @@ impl Replica {
             standing: standing(membership, id),
             match_index: progress.map(|peer| peer.match_index),
             lag: progress.map(|peer| last.since(peer.match_index)),
-            replication: progress.map(|peer| peer.state),
+            replication: progress.map(|peer| peer.state.name()),
             snapshot_refused: progress.and_then(|peer| peer.snapshot_refused),
             silent_micros: progress.and_then(|peer| peer.last_heard).map(|heard| now.since(heard)),
             withdrawn,

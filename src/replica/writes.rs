@@ -1,4 +1,4 @@
-//! Writes of this node's clients, from their arrival to their answer.
+//! ClientWrites of this node's clients, from their arrival to their answer.
 //!
 //! A write is *held* until a leader is known, then *sent* (proposed here, or forwarded) exactly
 //! once under a sequence number of its own, and answered when an entry with that number is applied
@@ -41,7 +41,7 @@ struct Sent {
 
 /// The writes that wait.
 #[derive(Clone, Debug, Default)]
-pub(in crate::replica) struct Writes {
+pub(in crate::replica) struct ClientWrites {
     /// Not sent yet, in order of arrival.
     held: VecDeque<Write>,
     /// By sequence number, from `first_sequence`; `None` once answered or back among the held.
@@ -57,7 +57,7 @@ pub(in crate::replica) struct Writes {
     next_deadline: Option<Time>,
 }
 
-impl Writes {
+impl ClientWrites {
     /// How many wait.
     pub(in crate::replica) fn len(&self) -> usize {
         self.held.len() + self.sent_count

@@ -10,21 +10,24 @@ use tokio::sync::Notify;
 
 /// A value, and both ends for it.
 pub(crate) fn channel<T>(value: T) -> (Sender<T>, Receiver<T>) {
-    let shared =
-        Arc::new(Shared { value: Mutex::new(value), closed: AtomicBool::new(false), changed: Notify::new() });
+    let shared = Arc::new(Watched {
+        value: Mutex::new(value),
+        closed: AtomicBool::new(false),
+        changed: Notify::new(),
+    });
     (Sender(shared.clone()), Receiver(shared))
 }
 
 /// Changes the value. When it is dropped, the last value stays.
 #[derive(Debug)]
-pub(crate) struct Sender<T>(Arc<Shared<T>>);
+pub(crate) struct Sender<T>(Arc<Watched<T>>);
 
 /// Reads the value, or waits.
 #[derive(Debug)]
-pub(crate) struct Receiver<T>(Arc<Shared<T>>);
+pub(crate) struct Receiver<T>(Arc<Watched<T>>);
 
 #[derive(Debug)]
-struct Shared<T> {
+struct Watched<T> {
     value: Mutex<T>,
     closed: AtomicBool,
     changed: Notify,
@@ -34,7 +37,7 @@ struct Shared<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Closed;
 
-impl<T> Shared<T> {
+impl<T> Watched<T> {
     fn lock(&self) -> MutexGuard<'_, T> {
         // Replaced as a whole: consistent at every point where a panic could have struck.
         self.value.lock().unwrap_or_else(PoisonError::into_inner)

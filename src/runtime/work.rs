@@ -42,7 +42,7 @@ struct QueueState<T> {
 }
 
 /// What a worker finds.
-pub(super) enum Found<T> {
+pub(super) enum Taken<T> {
     Jobs(Vec<T>),
     Nothing,
     Closed,
@@ -105,24 +105,24 @@ impl<T> WorkQueue<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(state: &mut QueueState<T>) -> Found<T> {
+    fn take(state: &mut QueueState<T>) -> Taken<T> {
         if !state.jobs.is_empty() {
             state.waiting = false;
-            Found::Jobs(std::mem::take(&mut state.jobs))
+            Taken::Jobs(std::mem::take(&mut state.jobs))
         } else if state.closed {
-            Found::Closed
+            Taken::Closed
         } else {
             state.waiting = true;
-            Found::Nothing
+            Taken::Nothing
         }
     }
 
     /// Blocks until there is something, or `idle` has passed.
-    fn wait_on_thread(&self, idle: Option<Duration>) -> Found<T> {
+    fn wait_on_thread(&self, idle: Option<Duration>) -> Taken<T> {
         let mut state = self.lock();
         loop {
             let found = Self::take(&mut state);
-            if !matches!(found, Found::Nothing) {
+            if !matches!(found, Taken::Nothing) {
                 return found;
             }
             match idle {
@@ -139,7 +139,7 @@ impl<T> WorkQueue<T> {
         }
     }
 
-    pub(super) fn look(&self) -> Found<T> {
+    pub(super) fn look(&self) -> Taken<T> {
         Self::take(&mut self.lock())
     }
 }
@@ -149,14 +149,14 @@ pub fn run_on_thread<W: Worker>(mut worker: W, queue: &WorkQueue<W::Job>) {
     let mut idle = None;
     loop {
         match queue.wait_on_thread(idle) {
-            Found::Jobs(jobs) => {
+            Taken::Jobs(jobs) => {
                 if !worker.work(jobs) {
                     return;
                 }
                 idle = Some(Duration::from_micros(IDLE_MICROS));
             }
-            Found::Nothing => idle = worker.idle().map(Duration::from_micros),
-            Found::Closed => return worker.close(),
+            Taken::Nothing => idle = worker.idle().map(Duration::from_micros),
+            Taken::Closed => return worker.close(),
         }
     }
 }

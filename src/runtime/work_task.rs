@@ -2,7 +2,7 @@
 
 use crate::raft::Time;
 use crate::runtime::env::Env;
-use crate::runtime::work::{Found, IDLE_MICROS, WorkQueue, Worker};
+use crate::runtime::work::{IDLE_MICROS, Taken, WorkQueue, Worker};
 use std::sync::Arc;
 
 /// Runs `worker` as a task until its queue is closed. A batch is worked on when `micros()` have
@@ -17,15 +17,15 @@ pub async fn run_as_task<E: Env, W: Worker>(
     let mut idle_at: Option<Time> = None;
     loop {
         match queue.look() {
-            Found::Jobs(jobs) => {
+            Taken::Jobs(jobs) => {
                 env.sleep_until(env.now().plus(micros())).await;
                 if !worker.work(jobs) {
                     return;
                 }
                 idle_at = Some(env.now().plus(IDLE_MICROS));
             }
-            Found::Closed => return worker.close(),
-            Found::Nothing => match idle_at {
+            Taken::Closed => return worker.close(),
+            Taken::Nothing => match idle_at {
                 None => queue.task.notified().await,
                 Some(at) => {
                     tokio::select! {

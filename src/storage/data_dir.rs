@@ -9,10 +9,9 @@ use crate::replica::{SnapshotSave, StorageEvent, StorageRequest, UnstoredSnapsho
 use crate::storage::disk::Disk;
 use crate::storage::error::{OpenError, SnapshotError, StorageError};
 use crate::storage::identity::{
-    Bootstrap, Found, Identity, check_name, find, make_generation, remove_leftovers, switch,
+    Bootstrap, DirectoryOwner, Identity, check_name, find, make_generation, remove_leftovers, switch,
 };
-use crate::storage::incoming::Incoming;
-use crate::storage::log::{Log, LogState, keep_torn, push_marker};
+use crate::storage::incoming_snapshot::IncomingSnapshot;
 use crate::storage::options::{SpareMode, StorageOptions};
 use crate::storage::recovery::{RecoveryNote, recover};
 use crate::storage::sector::BLOCK_BYTES;
@@ -21,6 +20,7 @@ use crate::storage::spare::SpareNews;
 use crate::storage::start::{
     choose_snapshot, create, make_dir, make_log, not_writable, recovered_note, snapshot_failed, tidy,
 };
+use crate::storage::wal::{LogState, Wal, keep_torn, push_marker};
 use std::fmt;
 use std::io;
 
@@ -37,9 +37,9 @@ pub struct Storage<D: Disk> {
     disk: D,
     options: StorageOptions,
     identity: Identity,
-    log: Log<D>,
+    log: Wal<D>,
     snapshots: SnapshotFiles<D>,
-    incoming: Incoming<D>,
+    incoming: IncomingSnapshot<D>,
     /// The last write that the core has handed over since the start.
     last_write: Option<WriteSequence>,
     /// The first failure; nothing is written after it.
@@ -89,13 +89,13 @@ impl<D: Disk> Storage<D> {
         })?;
         let mut notes = Vec::new();
         let identity = match find(&disk, dir)? {
-            Found::Identity(identity) if identity.name == bootstrap.name => identity,
-            Found::Identity(identity) => {
+            DirectoryOwner::Identity(identity) if identity.name == bootstrap.name => identity,
+            DirectoryOwner::Identity(identity) => {
                 let (recorded, given) = (identity.name, bootstrap.name.clone());
                 return Err(OpenError::OtherNode { dir: dir.clone(), recorded, given });
             }
             found => {
-                let resumed = found == Found::Interrupted;
+                let resumed = found == DirectoryOwner::Interrupted;
                 notes.push(if resumed { RecoveryNote::CreationResumed } else { RecoveryNote::Created });
                 create(&disk, &options, bootstrap)?
             }
@@ -244,7 +244,7 @@ impl<D: Disk> Storage<D> {
                 push_marker(&mut state.markers, marker.clone());
             }
         }
-        let log = Log::start(disk.clone(), wal_dir, options.clone(), recovered, state)?;
+        let log = Wal::start(disk.clone(), wal_dir, options.clone(), recovered, state)?;
         let nonces = log.nonces().to_vec();
         let incarnation = Incarnation::drawn(log.incarnation(), nonces[0]);
         let restored = Restored {
@@ -253,7 +253,7 @@ impl<D: Disk> Storage<D> {
             entries: replay.entries,
             commit: replay.commit,
         };
-        let incoming = Incoming::new(snapshots.clone());
+        let incoming = IncomingSnapshot::new(snapshots.clone());
         let storage = Self {
             disk,
             options,

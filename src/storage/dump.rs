@@ -6,7 +6,7 @@ use crate::raft::{Entry, EntryKind, Membership, SnapshotMeta};
 use crate::replica::decode_proposal;
 use crate::storage::disk::Disk;
 use crate::storage::error::{Damage, OpenError};
-use crate::storage::identity::{Found, Identity, find};
+use crate::storage::identity::{DirectoryOwner, Identity, find};
 use crate::storage::record::Record;
 use crate::storage::recovery::{damaged, look_ahead, read_header, segment_names};
 use crate::storage::scan::{Batch, Later, salvage, scan_segment};
@@ -108,9 +108,11 @@ impl fmt::Display for DumpItem {
 pub fn dump<D: Disk>(disk: &D, dir: &Path) -> impl Iterator<Item = DumpItem> + use<D> {
     let disk = disk.clone();
     let (identity, first) = match find(&disk, dir) {
-        Ok(Found::Identity(identity)) => (Some(identity.clone()), vec![DumpItem::Identity(identity)]),
-        Ok(Found::Nothing) => (None, vec![DumpItem::Nothing(dir.to_owned())]),
-        Ok(Found::Interrupted) => {
+        Ok(DirectoryOwner::Identity(identity)) => {
+            (Some(identity.clone()), vec![DumpItem::Identity(identity)])
+        }
+        Ok(DirectoryOwner::Nothing) => (None, vec![DumpItem::Nothing(dir.to_owned())]),
+        Ok(DirectoryOwner::Interrupted) => {
             (None, vec![DumpItem::Unreadable("making the data directory was interrupted".into())])
         }
         Err(error) => (None, vec![DumpItem::Unreadable(error.to_string())]),

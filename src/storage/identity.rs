@@ -111,7 +111,7 @@ impl Identity {
 
 /// What a data directory says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum DirectoryOwner {
     /// Nothing: it is new.
     Nothing,
     /// An earlier start was interrupted while it made the directory.
@@ -121,10 +121,10 @@ pub(crate) enum Found {
 }
 
 /// Reads the identity. Changes nothing.
-pub(crate) fn find<D: Disk>(disk: &D, dir: &Path) -> Result<Found, OpenError> {
+pub(crate) fn find<D: Disk>(disk: &D, dir: &Path) -> Result<DirectoryOwner, OpenError> {
     let path = dir.join(FILE);
     if let Some(text) = read_if_there(disk, &path)? {
-        return Identity::parse(&text, &path).map(Found::Identity);
+        return Identity::parse(&text, &path).map(DirectoryOwner::Identity);
     }
     let mut leftovers = Vec::new();
     for generation in [1, 2] {
@@ -140,8 +140,8 @@ pub(crate) fn find<D: Disk>(disk: &D, dir: &Path) -> Result<Found, OpenError> {
         None => false,
     };
     match leftovers.into_iter().next() {
-        None => Ok(Found::Nothing),
-        Some(_) if interrupted => Ok(Found::Interrupted),
+        None => Ok(DirectoryOwner::Nothing),
+        Some(_) if interrupted => Ok(DirectoryOwner::Interrupted),
         Some(found) => Err(OpenError::IdentityMissing { dir: dir.to_path_buf(), found }),
     }
 }

@@ -11,8 +11,8 @@
 //!   [`Storage::close`] at the end.
 //! - `sector` → `batch`, `record` → `segment` → `scan`: the bytes of the log, from the inside out.
 //! - `replay`, `recovery`: what the log says at start, and whether its end is torn or damaged.
-//! - `log`, `spare`: appending, switching segments, and segments prepared ahead.
-//! - `snapshot_file`, `snapshots`, `incoming`: snapshot files, written here or received.
+//! - `wal`, `spare`: appending, switching segments, and segments prepared ahead.
+//! - `snapshot_file`, `snapshots`, `incoming_snapshot`: snapshot files, written here or received.
 //! - `identity`, `format`, `start`: the node that a directory belongs to, its format, and the steps
 //!   of a start.
 //! - `dump`: the log in words, for people.
@@ -30,8 +30,7 @@ mod dump;
 mod error;
 mod format;
 mod identity;
-mod incoming;
-mod log;
+mod incoming_snapshot;
 mod memory_disk;
 mod options;
 mod real_disk;
@@ -45,6 +44,7 @@ mod snapshot_file;
 mod snapshots;
 mod spare;
 mod start;
+mod wal;
 
 #[cfg(test)]
 mod tests;

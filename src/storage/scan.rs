@@ -4,7 +4,7 @@
 use crate::codec::Reader;
 use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader, seal_batch};
 use crate::storage::record::{Record, decode_record};
-use crate::storage::sector::{BLOCK_BYTES, Life, Place, SECTOR_BYTES, SectorState, classify, unstamp};
+use crate::storage::sector::{BLOCK_BYTES, Life, SECTOR_BYTES, SectorPlace, SectorState, classify, unstamp};
 use crate::storage::segment::SegmentHeader;
 use bytes::Bytes;
 
@@ -92,7 +92,7 @@ pub(crate) fn scan_segment(
                 // that.
                 let later = match indices {
                     Some(_) => sectors.written(to).next(),
-                    None => sectors.written(end.offset + 1).find(|(_, place)| *place == Place::Head),
+                    None => sectors.written(end.offset + 1).find(|(_, place)| *place == SectorPlace::Head),
                 };
                 if let Some((at, _)) = later {
                     let why = format!("a batch is not whole, but the bytes at {at} show that it was durable");
@@ -140,7 +140,7 @@ pub(crate) fn scan_segment(
 /// them.
 pub(crate) fn salvage(file: &[u8], header: &SegmentHeader, from: u64) -> Vec<Batch> {
     let sectors = Sectors { file, life: header.life(), former: header.former() };
-    let heads = sectors.written(from).filter(|(_, place)| *place == Place::Head);
+    let heads = sectors.written(from).filter(|(_, place)| *place == SectorPlace::Head);
     heads
         .filter_map(|(offset, _)| {
             let header = BatchHeader::decode(&unstamp(sectors.bytes(offset, SECTOR_BYTES))).ok()?;
@@ -174,8 +174,8 @@ fn read_batch(sectors: &Sectors<'_>, end: &ScanEnd) -> Result<Found, Fault> {
     let offset = end.offset;
     let fault = |indices, why: String| Err(Fault { offset, indices, why });
     match sectors.state(offset) {
-        SectorState::Written(Place::Head) => {}
-        SectorState::Written(Place::Body) => {
+        SectorState::Written(SectorPlace::Head) => {}
+        SectorState::Written(SectorPlace::Body) => {
             return fault(None, "a continuation stands where a batch has to start".into());
         }
         SectorState::Garbage => {
@@ -212,9 +212,9 @@ fn read_batch(sectors: &Sectors<'_>, end: &ScanEnd) -> Result<Found, Fault> {
     let mut missing = false;
     for at in (offset..offset + length as u64).step_by(SECTOR_BYTES).skip(1) {
         match sectors.state(at) {
-            SectorState::Written(Place::Body) => {}
+            SectorState::Written(SectorPlace::Body) => {}
             SectorState::Unwritten => missing = true,
-            SectorState::Written(Place::Head) | SectorState::Garbage => {
+            SectorState::Written(SectorPlace::Head) | SectorState::Garbage => {
                 return fault(indices, format!("the sector at byte {at} does not belong to its batch"));
             }
         }
@@ -263,7 +263,7 @@ impl Sectors<'_> {
     }
 
     /// The sectors written in this life from byte `from` (rounded up to a sector) on.
-    fn written(&self, from: u64) -> impl Iterator<Item = (u64, Place)> + '_ {
+    fn written(&self, from: u64) -> impl Iterator<Item = (u64, SectorPlace)> + '_ {
         let first = from.next_multiple_of(SECTOR_BYTES as u64);
         (first..self.file.len() as u64).step_by(SECTOR_BYTES).filter_map(|at| match self.state(at) {
             SectorState::Written(place) => Some((at, place)),

@@ -38,7 +38,7 @@ impl Life {
 /// Whether a sector starts something (a batch, a segment's header) or continues it. Part of the
 /// stamp, so that no client can forge the start of a batch with the bytes of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum SectorPlace {
     /// The first sector of a batch or of a segment's header.
     Head,
     /// Any other.
@@ -49,7 +49,7 @@ pub(crate) enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SectorState {
     /// Written in this life.
-    Written(Place),
+    Written(SectorPlace),
     /// Not written in this life: zero, or bytes of a former life of the file.
     Unwritten,
     /// Neither: no write of ours, whole or torn, leaves this.
@@ -67,7 +67,7 @@ pub(crate) const fn file_bytes_for(payload_bytes: usize) -> usize {
 }
 
 /// Appends `parts`, one after the other, to `out` as stamped sectors that fill whole blocks. The
-/// first sector is a [`Place::Head`] and goes to byte `offset` of the file.
+/// first sector is a [`SectorPlace::Head`] and goes to byte `offset` of the file.
 pub(crate) fn stamp_into(out: &mut Vec<u8>, parts: &[&[u8]], life: Life, offset: u64) {
     let start = out.len();
     let total: usize = parts.iter().map(|part| part.len()).sum();
@@ -95,7 +95,7 @@ pub(crate) fn stamp_into(out: &mut Vec<u8>, parts: &[&[u8]], life: Life, offset:
 }
 
 fn push_stamp(out: &mut Vec<u8>, start: usize, life: Life, sector: &mut u64) {
-    let place = if out.len() == start { Place::Head } else { Place::Body };
+    let place = if out.len() == start { SectorPlace::Head } else { SectorPlace::Body };
     out.extend_from_slice(&stamp(life, place, *sector).to_le_bytes());
     *sector += 1;
 }
@@ -121,7 +121,7 @@ pub(crate) fn classify(sector: &[u8], offset: u64, life: Life, former: &[Life]) 
         return if is_fill { SectorState::Unwritten } else { SectorState::Garbage };
     }
     let of = |life: Life| {
-        [Place::Head, Place::Body].into_iter().find(|&place| stamp(life, place, number) == found)
+        [SectorPlace::Head, SectorPlace::Body].into_iter().find(|&place| stamp(life, place, number) == found)
     };
     if let Some(place) = of(life) {
         SectorState::Written(place)
@@ -133,10 +133,10 @@ pub(crate) fn classify(sector: &[u8], offset: u64, life: Life, former: &[Life]) 
 }
 
 /// The stamp of a sector: never zero, so that zero fill is never taken for a written sector.
-fn stamp(life: Life, place: Place, sector: u64) -> u64 {
+fn stamp(life: Life, place: SectorPlace, sector: u64) -> u64 {
     let from = match place {
-        Place::Head => life.heads,
-        Place::Body => life.bodies,
+        SectorPlace::Head => life.heads,
+        SectorPlace::Body => life.bodies,
     };
     mix(from.wrapping_add(sector)).max(1)
 }

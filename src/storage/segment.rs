@@ -6,7 +6,7 @@ use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::error::{StorageError, is_full};
 use crate::storage::format::FORMAT_VERSION;
 use crate::storage::sector::{
-    BLOCK_BYTES, Life, Place, SECTOR_BYTES, SectorState, classify, file_bytes_for, stamp_into, unstamp,
+    BLOCK_BYTES, Life, SECTOR_BYTES, SectorPlace, SectorState, classify, file_bytes_for, stamp_into, unstamp,
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -121,7 +121,7 @@ impl SegmentHeader {
             return Err(damaged("its header does not match its checksum".into()));
         }
         for (at, sector) in (0u64..).step_by(SECTOR_BYTES).zip(sectors.chunks(SECTOR_BYTES)) {
-            let place = if at == 0 { Place::Head } else { Place::Body };
+            let place = if at == 0 { SectorPlace::Head } else { SectorPlace::Body };
             if classify(sector, at, life, &[]) != SectorState::Written(place) {
                 return Err(damaged(format!("the header's sector at byte {at} does not belong to it")));
             }

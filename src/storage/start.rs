@@ -6,7 +6,6 @@ use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader};
 use crate::storage::disk::Disk;
 use crate::storage::error::{Damage, OpenError, SnapshotError};
 use crate::storage::identity::{Bootstrap, Identity, begin_creation, end_creation, make_generation};
-use crate::storage::log::life;
 use crate::storage::options::StorageOptions;
 use crate::storage::record::encode_records;
 use crate::storage::recovery::{Recovered, RecoveryNote};
@@ -14,6 +13,7 @@ use crate::storage::replay::Replay;
 use crate::storage::segment::{SegmentHeader, build_segment};
 use crate::storage::snapshots::SnapshotFiles;
 use crate::storage::spare::is_spare;
+use crate::storage::wal::life;
 use std::io;
 use std::path::{Path, PathBuf};
 

@@ -8,7 +8,7 @@ use crate::queue::happening::Happening;
 use crate::queue::machine::{Machine, Process};
 use crate::schedule::PROMOTE_LAG_ENTRIES;
 use crate::service::{Health, Shows, Surroundings};
-use infinitystore::raft::{Membership, NodeId, RoleName};
+use infinitystore::raft::{Membership, NodeId, ReplicationState, RoleName};
 use infinitystore::replica::PeerMessage;
 
 impl Engine {
@@ -101,7 +101,7 @@ impl Engine {
         let now = self.machines[leader].time(self.now);
         let able = raft.progress().find(|peer| Some(peer.id) == to).is_some_and(|peer| {
             let timeout = self.schedule.settings.election_timeout_micros;
-            peer.state == "replicate"
+            peer.state == ReplicationState::Replicate
                 && peer.last_heard.is_some_and(|heard| now.since(heard) < timeout / 2)
                 && raft.last_log().index.since(peer.match_index) <= PROMOTE_LAG_ENTRIES
         });

@@ -3,7 +3,7 @@
 
 use crate::model::properties::Breach;
 use crate::model::{Disk, Effect, Event, Exhaustive, Interned, Node, World, position_of};
-use infinitystore::raft::{Body, Message, NodeId, RoleName};
+use infinitystore::raft::{Body, Message, NodeId, ReplicationState, RoleName, Session};
 
 impl Exhaustive {
     /// Lets every message arrive that leaves its addressee as it is, in a state where that has
@@ -119,7 +119,7 @@ impl Exhaustive {
         world.entries == self.bounds.entries
             && node.raft.progress().any(|progress| {
                 let all = progress.match_index == node.raft.last_log().index;
-                progress.id == peer && all && progress.state == "replicate"
+                progress.id == peer && all && progress.state == ReplicationState::Replicate
             })
     }
 
@@ -152,7 +152,7 @@ fn is_late_answer(message: &Message, node: &Node) -> bool {
         Body::VoteGranted | Body::VoteRejected => term < durable || role != Some(RoleName::Candidate),
         Body::AppendAccepted { session, .. } | Body::AppendRejected { session, .. } => {
             let may_lead = matches!(role, Some(RoleName::Leader | RoleName::Candidate));
-            term < durable || !may_lead || session == 0
+            term < durable || !may_lead || session == Session::ZERO
         }
         _ => false,
     }

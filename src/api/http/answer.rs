@@ -1,6 +1,6 @@
 //! Answers: a status, one body, and the few headers that some of them carry.
 
-use crate::api::http::budget::{Budget, Kind, Reservation};
+use crate::api::http::budget::{Budget, MemoryReservation, MemoryUse};
 use crate::api::http::control::Control;
 use crate::api::http::sending::Pieces;
 use bytes::Bytes;
@@ -40,7 +40,7 @@ pub(super) struct Answer {
     /// The header `retry-after`, one second.
     pub(super) retry: bool,
     /// Its body's part of the budget, if it is large.
-    pub(super) held: Option<Reservation>,
+    pub(super) held: Option<MemoryReservation>,
     /// Whether the connection ends with this answer, since the request was not read to its end.
     pub(super) close: bool,
 }
@@ -125,7 +125,7 @@ impl Answer {
     pub(super) fn counted(mut self, budget: &Arc<Budget>) -> Self {
         // A static body takes no memory of a request, but none of those is large.
         if self.body.len() > BODY_FREE_BYTES {
-            match budget.reserve(Kind::Answer, self.body.len()) {
+            match budget.reserve(MemoryUse::Answer, self.body.len()) {
                 Some(held) => self.held = Some(held),
                 None => return Self::no_room(),
             }
@@ -179,7 +179,7 @@ fn header_value(reason: &str) -> HeaderValue {
 #[derive(Debug)]
 pub(super) struct AnswerBody {
     pub(super) bytes: Bytes,
-    held: Option<Reservation>,
+    held: Option<MemoryReservation>,
 }
 
 impl AnswerBody {

@@ -1,7 +1,7 @@
 //! Reading a request's body, within its limit, its time and the budget of memory.
 
 use crate::api::http::answer::Answer;
-use crate::api::http::budget::{Kind, Reservation};
+use crate::api::http::budget::{MemoryReservation, MemoryUse};
 use crate::api::http::context::Context;
 use crate::raft::Time;
 use crate::runtime::{Env, until};
@@ -53,7 +53,7 @@ impl BodyError {
 pub(super) async fn read<E: Env>(
     context: &Context<E>,
     mut body: Incoming,
-) -> Result<(Bytes, Reservation), BodyError> {
+) -> Result<(Bytes, MemoryReservation), BodyError> {
     let limit = context.options.body_bytes_max;
     let hint = body.size_hint();
     if hint.lower() > limit as u64 {
@@ -62,7 +62,7 @@ pub(super) async fn read<E: Env>(
     let announced = hint.exact().and_then(|length| usize::try_from(length).ok());
     let mut held = context
         .budget
-        .reserve(Kind::Request, cost(announced.unwrap_or(FIRST_BYTES)))
+        .reserve(MemoryUse::Request, cost(announced.unwrap_or(FIRST_BYTES)))
         .ok_or(BodyError::NoRoom)?;
     let deadline = context.env.now().plus(context.options.body_timeout_seconds * 1_000_000);
     let first = next(&context.env, deadline, &mut body).await?.unwrap_or_default();

@@ -17,7 +17,7 @@ const LARGE_BYTES: usize = 64 << 10;
 
 /// What memory is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum MemoryUse {
     /// Heads, bodies, and what is made of them.
     Request,
     /// Answers.
@@ -38,9 +38,9 @@ pub(super) struct Budget {
 
 /// A part of the budget. Dropping it gives the part back.
 #[derive(Debug)]
-pub(super) struct Reservation {
+pub(super) struct MemoryReservation {
     budget: Arc<Budget>,
-    kind: Kind,
+    kind: MemoryUse,
     bytes: usize,
 }
 
@@ -51,22 +51,22 @@ impl Budget {
     }
 
     /// Sets `bytes` aside, or counts a refusal.
-    pub(super) fn reserve(self: &Arc<Self>, kind: Kind, bytes: usize) -> Option<Reservation> {
+    pub(super) fn reserve(self: &Arc<Self>, kind: MemoryUse, bytes: usize) -> Option<MemoryReservation> {
         let taken = self.take(kind, bytes);
         if !taken {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
-        taken.then(|| Reservation { budget: self.clone(), kind, bytes })
+        taken.then(|| MemoryReservation { budget: self.clone(), kind, bytes })
     }
 
     /// Whether an answer of `bytes` could be held now. If not, a refusal is counted.
     pub(super) fn has_room_for_answer(&self, bytes: usize) -> bool {
         // Small ones are not counted at all.
-        let fits = bytes <= LARGE_BYTES || self.take(Kind::Answer, bytes);
+        let fits = bytes <= LARGE_BYTES || self.take(MemoryUse::Answer, bytes);
         if !fits {
             self.refused.fetch_add(1, Ordering::Relaxed);
         } else if bytes > LARGE_BYTES {
-            self.give_back(Kind::Answer, bytes);
+            self.give_back(MemoryUse::Answer, bytes);
         }
         fits
     }
@@ -86,7 +86,7 @@ impl Budget {
         self.refused.load(Ordering::Relaxed)
     }
 
-    fn take(&self, kind: Kind, bytes: usize) -> bool {
+    fn take(&self, kind: MemoryUse, bytes: usize) -> bool {
         if !Self::add(&self.used, bytes, self.bytes_max) {
             return false;
         }
@@ -108,7 +108,7 @@ impl Budget {
         fits
     }
 
-    fn give_back(&self, kind: Kind, bytes: usize) {
+    fn give_back(&self, kind: MemoryUse, bytes: usize) {
         let before = self.used.fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(before >= bytes, "nobody gives back what was not taken");
         if bytes > LARGE_BYTES {
@@ -117,7 +117,7 @@ impl Budget {
     }
 }
 
-impl Reservation {
+impl MemoryReservation {
     /// Makes it `bytes` large. `false`, and a refusal, if there is no room for that. The caller
     /// then gives up what it is for.
     #[must_use]
@@ -140,7 +140,7 @@ impl Reservation {
     }
 }
 
-impl Drop for Reservation {
+impl Drop for MemoryReservation {
     fn drop(&mut self) {
         self.budget.give_back(self.kind, self.bytes);
     }

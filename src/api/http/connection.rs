@@ -4,7 +4,7 @@
 //! for and since when; the server's sweep reads it, and tells a connection that is overdue, or not
 //! wanted any more, to end.
 
-use crate::api::http::budget::{Kind, Reservation};
+use crate::api::http::budget::{MemoryReservation, MemoryUse};
 use crate::api::http::context::Context;
 use crate::api::http::control::{Control, Order, Phase};
 use crate::api::http::route::dispatch;
@@ -161,7 +161,7 @@ struct Watched<E: Env> {
     /// The room that hyper offered for the last read, bytes.
     last_room: usize,
     /// The part of the budget for what its buffer takes beyond [`READ_BUFFER_FREE_BYTES`].
-    held: Option<Reservation>,
+    held: Option<MemoryReservation>,
 }
 
 impl<E: Env> Watched<E> {
@@ -174,7 +174,7 @@ impl<E: Env> Watched<E> {
         match &mut self.held {
             None if bytes == 0 => true,
             None => {
-                self.held = self.context.budget.reserve(Kind::Request, bytes);
+                self.held = self.context.budget.reserve(MemoryUse::Request, bytes);
                 self.held.is_some()
             }
             Some(_) if bytes == 0 => {

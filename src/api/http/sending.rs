@@ -4,7 +4,7 @@
 //! large body that it got at once would be held twice while the client takes its time, and its room
 //! for ever.
 
-use crate::api::http::budget::Reservation;
+use crate::api::http::budget::MemoryReservation;
 use crate::api::http::control::Control;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -24,11 +24,11 @@ pub(super) struct Pieces {
     begun: bool,
     control: Arc<Control>,
     /// The body's part of the budget, until the last piece is given out.
-    _held: Option<Reservation>,
+    _held: Option<MemoryReservation>,
 }
 
 impl Pieces {
-    pub(super) fn new(body: Bytes, control: Arc<Control>, held: Option<Reservation>) -> Self {
+    pub(super) fn new(body: Bytes, control: Arc<Control>, held: Option<MemoryReservation>) -> Self {
         Self { rest: body, begun: false, control, _held: held }
     }
 }

@@ -21,7 +21,7 @@ const VALUES: usize = 8;
 
 /// What all clients share: the results too, so that a client costs a connection and two small
 /// buffers, not two histograms of a hundred KiB each.
-pub(in crate::cli) struct Shared {
+pub(in crate::cli) struct LoadRun {
     args: BenchArgs,
     values: Vec<String>,
     results: Mutex<Results>,
@@ -31,7 +31,7 @@ pub(in crate::cli) struct Shared {
     stopped: AtomicBool,
 }
 
-impl Shared {
+impl LoadRun {
     pub(in crate::cli) fn new(args: BenchArgs, measure_from: Instant, end: Instant) -> Self {
         let mut rng = SmallRng::seed_from_u64(0);
         Self {
@@ -98,7 +98,7 @@ struct Request {
 }
 
 /// Runs one client to the end.
-pub(in crate::cli) async fn client(id: u32, shared: Arc<Shared>) {
+pub(in crate::cli) async fn client(id: u32, shared: Arc<LoadRun>) {
     let args = &shared.args;
     let mut rng = SmallRng::seed_from_u64(u64::from(id));
     let limit = Duration::from_micros(args.timeout);

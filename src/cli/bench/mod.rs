@@ -4,7 +4,7 @@ mod load;
 mod report;
 
 use crate::cli::args::BenchArgs;
-use crate::cli::bench::load::{Results, Shared, client};
+use crate::cli::bench::load::{LoadRun, Results, client};
 use crate::cli::descriptors;
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::signals::{StopSignals, runtime};
@@ -42,7 +42,7 @@ async fn measure(args: &BenchArgs) -> Result<Results, Failure> {
     let warmup = Duration::from_secs(u64::from(args.warmup));
     let seconds = Duration::from_secs(u64::from(args.seconds));
     let start = Instant::now();
-    let shared = Arc::new(Shared::new(args.clone(), start + warmup, start + warmup + seconds));
+    let shared = Arc::new(LoadRun::new(args.clone(), start + warmup, start + warmup + seconds));
     let tasks: Vec<_> = (0..args.clients).map(|id| tokio::spawn(client(id, shared.clone()))).collect();
     let watch = async {
         tokio::select! {
@@ -61,7 +61,7 @@ async fn measure(args: &BenchArgs) -> Result<Results, Failure> {
 }
 
 /// A bar on standard error, if that is a terminal.
-async fn show_progress(shared: &Shared, start: Instant, total: Duration) {
+async fn show_progress(shared: &LoadRun, start: Instant, total: Duration) {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let bar = ProgressBar::with_draw_target(Some(millis(total)), ProgressDrawTarget::stderr());
     bar.set_style(

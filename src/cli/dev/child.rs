@@ -1,6 +1,6 @@
 //! One node's process.
 
-use crate::cli::dev::layout::Place;
+use crate::cli::dev::layout::NodePlace;
 use crate::cli::exit::{ExitStatus, Failure};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
@@ -35,7 +35,7 @@ pub(in crate::cli) struct Child {
 
 impl Child {
     /// Starts a node; its log is appended to.
-    pub(in crate::cli) fn spawn(place: &Place, log_level: &str) -> Result<Self, Failure> {
+    pub(in crate::cli) fn spawn(place: &NodePlace, log_level: &str) -> Result<Self, Failure> {
         let cannot = |error: io::Error| {
             Failure::new(ExitStatus::Failure, format!("cannot start {}: {error}", place.name))
         };

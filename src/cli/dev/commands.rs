@@ -10,7 +10,7 @@ const LINES_MAX: usize = 16;
 
 /// What is to be done to a node, by its place in the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cli) enum Command {
+pub(in crate::cli) enum NodeCommand {
     /// Start it again.
     Start(usize),
     /// Ask it to stop.
@@ -42,7 +42,7 @@ pub(in crate::cli) fn lines() -> mpsc::Receiver<String> {
 ///
 /// # Errors
 /// What can be typed.
-pub(in crate::cli) fn parse(line: &str, names: &[&str]) -> Option<Result<Command, String>> {
+pub(in crate::cli) fn parse(line: &str, names: &[&str]) -> Option<Result<NodeCommand, String>> {
     let mut words = line.split_whitespace();
     let verb = words.next()?;
     let help = || Err(format!("type start, stop or kill and a node, as in: kill {}", names.len()));
@@ -53,9 +53,9 @@ pub(in crate::cli) fn parse(line: &str, names: &[&str]) -> Option<Result<Command
         return Some(Err(format!("there is no {name}; the nodes are {}", names.join(", "))));
     };
     Some(match verb {
-        "start" => Ok(Command::Start(place)),
-        "stop" => Ok(Command::Stop(place)),
-        "kill" => Ok(Command::Kill(place)),
+        "start" => Ok(NodeCommand::Start(place)),
+        "stop" => Ok(NodeCommand::Stop(place)),
+        "kill" => Ok(NodeCommand::Kill(place)),
         _ => help(),
     })
 }

@@ -14,7 +14,7 @@ const FILE: &str = "cluster.json";
 
 /// One node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::cli) struct Place {
+pub(in crate::cli) struct NodePlace {
     pub(in crate::cli) name: String,
     pub(in crate::cli) ports: Ports,
     pub(in crate::cli) data: PathBuf,
@@ -33,12 +33,12 @@ pub(in crate::cli) struct Ports {
 #[derive(Debug)]
 pub(in crate::cli) struct Layout {
     pub(in crate::cli) dir: PathBuf,
-    pub(in crate::cli) places: Vec<Place>,
+    pub(in crate::cli) places: Vec<NodePlace>,
     /// What the user should know: ports that were taken, nodes that were there.
     pub(in crate::cli) notes: Vec<String>,
 }
 
-impl Place {
+impl NodePlace {
     pub(in crate::cli) fn http_addr(&self) -> String {
         format!("localhost:{}", self.ports.http)
     }
@@ -60,7 +60,7 @@ impl Layout {
         let known = known_ports(&dir.join(FILE));
         let mut notes = Vec::new();
         let mut ports = Ports { http: args.base_port, raft: args.base_port - 1 };
-        let mut places: Vec<Place> = Vec::new();
+        let mut places: Vec<NodePlace> = Vec::new();
         let count = usize::from(args.nodes).max(known.len());
         if count > usize::from(args.nodes) {
             notes.push(format!("{} has a cluster of {count} nodes: all of them are started", dir.display()));
@@ -88,7 +88,7 @@ impl Layout {
             let log = dir.join(format!("{name}.log"));
             let created = !data.exists();
             ports = next(chosen).unwrap_or(chosen);
-            places.push(Place { name, ports: chosen, data, log, created });
+            places.push(NodePlace { name, ports: chosen, data, log, created });
         }
         let chosen: Vec<Ports> = places.iter().map(|place| place.ports).collect();
         let text = serde_json::to_vec_pretty(&chosen).expect("ports are plain numbers");

@@ -12,8 +12,8 @@ mod text;
 use crate::cli::args::DevArgs;
 use crate::cli::client::Client;
 use crate::cli::dev::child::Child;
-use crate::cli::dev::commands::Command;
-use crate::cli::dev::layout::{Layout, Place};
+use crate::cli::dev::commands::NodeCommand;
+use crate::cli::dev::layout::{Layout, NodePlace};
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::signals::{StopSignals, runtime};
 use std::time::Duration;
@@ -92,12 +92,12 @@ async fn start_and_watch(layout: &Layout, args: &DevArgs, children: &mut Vec<Chi
 }
 
 /// Does what was typed, and says what came of it.
-fn obey(command: Command, layout: &Layout, log_level: &str, children: &mut [Child]) {
-    let (Command::Start(place) | Command::Stop(place) | Command::Kill(place)) = command;
+fn obey(command: NodeCommand, layout: &Layout, log_level: &str, children: &mut [Child]) {
+    let (NodeCommand::Start(place) | NodeCommand::Stop(place) | NodeCommand::Kill(place)) = command;
     let child = &mut children[place];
     match command {
-        Command::Start(_) if child.runs() => println!("{} runs", child.name()),
-        Command::Start(_) => match Child::spawn(&layout.places[place], log_level) {
+        NodeCommand::Start(_) if child.runs() => println!("{} runs", child.name()),
+        NodeCommand::Start(_) => match Child::spawn(&layout.places[place], log_level) {
             Ok(started) => {
                 *child = started;
                 println!("started {}", child.name());
@@ -105,8 +105,8 @@ fn obey(command: Command, layout: &Layout, log_level: &str, children: &mut [Chil
             Err(failure) => println!("{failure}"),
         },
         _ if !child.runs() => println!("{} does not run", child.name()),
-        Command::Stop(_) => child.terminate(),
-        Command::Kill(_) => child.kill(),
+        NodeCommand::Stop(_) => child.terminate(),
+        NodeCommand::Kill(_) => child.kill(),
     }
 }
 
@@ -135,7 +135,7 @@ async fn bring_up(layout: &Layout, children: &mut [Child]) -> Result<(), Failure
 }
 
 /// Joins a node unless it is a member of the cluster already: one that is started again is.
-async fn wait_for_member(first: &Place, place: &Place, target: &str) -> Result<(), Failure> {
+async fn wait_for_member(first: &NodePlace, place: &NodePlace, target: &str) -> Result<(), Failure> {
     let mine = ask(place, "GET", "/v1/status").await.ok().and_then(|(_, body)| cluster_of(&body));
     let theirs = ask(first, "GET", "/v1/status").await.ok().and_then(|(_, body)| cluster_of(&body));
     if mine.is_some() && mine == theirs {
@@ -150,7 +150,7 @@ fn cluster_of(status: &[u8]) -> Option<String> {
 }
 
 /// Asks until the answer is 200.
-async fn wait_for(place: &Place, method: &str, target: &str) -> Result<(), Failure> {
+async fn wait_for(place: &NodePlace, method: &str, target: &str) -> Result<(), Failure> {
     let deadline = Instant::now() + READY_TIMEOUT;
     loop {
         let last = match ask(place, method, target).await {
@@ -171,7 +171,7 @@ async fn wait_for(place: &Place, method: &str, target: &str) -> Result<(), Failu
     }
 }
 
-async fn ask(place: &Place, method: &str, target: &str) -> Result<(u16, Vec<u8>), String> {
+async fn ask(place: &NodePlace, method: &str, target: &str) -> Result<(u16, Vec<u8>), String> {
     let answer = async {
         let mut client = Client::connect(&place.http_addr()).await?;
         let code = client.send(method, target, b"").await?;

@@ -1,10 +1,10 @@
 use crate::kv::Store;
 use crate::node::storage_workers::{
-    LogJob, LogWorker, SnapshotJob, SnapshotQueues, SnapshotWorker, StorageNews,
+    LogJob, LogWorker, SnapshotJob, SnapshotQueues, SnapshotWorker, WorkerNews,
 };
 use crate::raft::{
     ClusterId, HardState, LogId, LogIndex, LogRecords, LogWrite, Member, Membership, NodeId, Restored,
-    SnapshotRead, StoreId, Term,
+    Session, SnapshotRead, StoreId, Term,
 };
 use crate::replica::{SnapshotSave, StorageEvent, StorageRequest};
 use crate::runtime::Metrics;
@@ -38,9 +38,9 @@ fn member() -> Member {
     Member { name, raft_addr, http_addr, store_id: StoreId(11) }
 }
 
-fn failure(news: &mut mpsc::UnboundedReceiver<StorageNews>) -> String {
+fn failure(news: &mut mpsc::UnboundedReceiver<WorkerNews>) -> String {
     match news.try_recv().unwrap() {
-        StorageNews::Failed(reason) => reason,
+        WorkerNews::Failed(reason) => reason,
         other => panic!("{other:?}"),
     }
 }
@@ -53,7 +53,7 @@ fn a_log_worker_that_panics_says_that_nothing_is_durable_any_more() {
     // A bug of the core's, which the storage does not put up with: a term that goes back.
     let records = LogRecords { hard_state: Some(in_term(1)), ..LogRecords::default() };
     let write = StorageRequest::Write(LogWrite::for_test(records, 1));
-    queue.push_all(&mut vec![LogJob::Request(write)]);
+    queue.push_all(&mut vec![LogJob::StorageRequest(write)]);
     let thread = std::thread::spawn(move || run_on_thread(worker, &queue));
     assert!(thread.join().is_err(), "it panicked");
     assert!(failure(&mut news).contains("writes the log panicked"));
@@ -78,7 +78,7 @@ fn a_worker_that_ends_well_says_nothing_of_a_panic() {
     let worker = LogWorker::new(storage(), SnapshotQueues::new(), news_in, Metrics::new());
     queue.close();
     run_on_thread(worker, &queue);
-    assert!(matches!(news.try_recv(), Ok(StorageNews::Closed)));
+    assert!(matches!(news.try_recv(), Ok(WorkerNews::Closed)));
     assert!(matches!(news.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
 }
 
@@ -107,7 +107,7 @@ fn a_snapshot_names_the_directory_it_was_saved_in_when_the_node_moves_meanwhile(
     let save = || SnapshotJob::Save(Box::new(save()));
     saver.work(vec![save(), SnapshotJob::Use(moved.snapshot_files()), save()]);
     let stores = std::iter::from_fn(|| match news.try_recv() {
-        Ok(StorageNews::Snapshot(store, _)) => Some(store),
+        Ok(WorkerNews::Snapshot(store, _)) => Some(store),
         _ => None,
     });
     assert_eq!(stores.collect::<Vec<_>>(), [StoreId(11), StoreId(22)]);
@@ -121,12 +121,12 @@ fn a_worker_that_saves_does_not_close_what_another_reads() {
     let mut saver = SnapshotWorker::new(files.clone(), news_in.clone());
     let mut reader = SnapshotWorker::new(files.clone(), news_in);
     let save = save();
-    let (to, session, snapshot) = (NodeId::new(2), 1, save.last);
+    let (to, session, snapshot) = (NodeId::new(2), Session::new(1), save.last);
     let read = SnapshotRead { to, session, snapshot, offset: 0, bytes_max: 1 };
     let reads = |worker: &mut SnapshotWorker<MemoryDisk>, news: &mut mpsc::UnboundedReceiver<_>| {
         worker.work(vec![SnapshotJob::Read(read.clone())]);
         let told = std::iter::from_fn(|| news.try_recv().ok()).last();
-        matches!(told, Some(StorageNews::Snapshot(_, StorageEvent::ChunkRead { chunk: Ok(_), .. })))
+        matches!(told, Some(WorkerNews::Snapshot(_, StorageEvent::ChunkRead { chunk: Ok(_), .. })))
     };
     saver.work(vec![SnapshotJob::Save(Box::new(save))]);
     assert!(reads(&mut reader, &mut news));

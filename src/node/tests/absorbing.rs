@@ -1,7 +1,7 @@
 //! A node that is handed over to another cluster: what it answers when it is told so twice.
 
 use crate::node::NodeExit;
-use crate::node::handle::Control;
+use crate::node::handle::DriverOrder;
 use crate::node::tests::cluster::TestNode;
 use crate::peer::rpc::{Adoption, Question, Reply, ask};
 use crate::raft::{ClusterId, NodeId, StoreId};
@@ -60,7 +60,7 @@ async fn a_hand_over_that_is_repeated_while_the_node_moves_is_not_refused() {
         let (reply, answer) = oneshot::channel();
         // One turn of this task: the driver, a task of the same thread, takes all three in before
         // the storage has moved.
-        node.handle().control.try_send(Control::Adopt(adoption.clone(), reply)).unwrap();
+        node.handle().orders.try_send(DriverOrder::Adopt(adoption.clone(), reply)).unwrap();
         answer
     };
     let (first, repeated) = (order(&adoption), order(&adoption));

@@ -1,13 +1,13 @@
 //! Who is let in on the raft port, over real sockets.
 
 use crate::node::tests::cluster::{TestNode, is_set};
-use crate::peer::hello::{Answer, Hello, PeerHello, Starts};
+use crate::peer::hello::{Hello, HelloAnswer, PeerHello, Starts};
 use crate::raft::{ClusterId, NodeId, StoreId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Says hello to a node, and returns its answer.
-async fn call(node: &TestNode, change: impl FnOnce(&mut PeerHello)) -> Answer {
+async fn call(node: &TestNode, change: impl FnOnce(&mut PeerHello)) -> HelloAnswer {
     let status = node.handle().status().await;
     let mut hello = PeerHello {
         cluster: status.cluster,
@@ -20,11 +20,11 @@ async fn call(node: &TestNode, change: impl FnOnce(&mut PeerHello)) -> Answer {
     change(&mut hello);
     let mut stream = TcpStream::connect(node.addr()).await.unwrap();
     Hello::Peer(hello).write(&mut stream).await.unwrap();
-    Answer::read(&mut stream).await.unwrap()
+    HelloAnswer::read(&mut stream).await.unwrap()
 }
 
-fn refused_with(answer: &Answer, word: &str) -> bool {
-    matches!(answer, Answer::Refused(reason) if reason.contains(word))
+fn refused_with(answer: &HelloAnswer, word: &str) -> bool {
+    matches!(answer, HelloAnswer::Refused(reason) if reason.contains(word))
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn garbage_after_a_good_hello_ends_that_connection_alone() {
     };
     let mut stream = TcpStream::connect(node.addr()).await.unwrap();
     Hello::Peer(hello).write(&mut stream).await.unwrap();
-    assert_eq!(Answer::read(&mut stream).await.unwrap(), Answer::Accepted);
+    assert_eq!(HelloAnswer::read(&mut stream).await.unwrap(), HelloAnswer::Accepted);
     stream.write_all(&[7; 4096]).await.unwrap();
     let _ = stream.read_to_end(&mut Vec::new()).await;
     assert!(is_set(&node.set("k", "v").await));
@@ -70,5 +70,5 @@ async fn strangers_are_refused_with_a_reason() {
     let answer = call(&node, |hello| hello.from = NodeId::new(1)).await;
     assert!(refused_with(&answer, "data directory"), "{answer:?}");
     // An unknown caller may be a member whose entry has not arrived here.
-    assert_eq!(call(&node, |_| {}).await, Answer::Accepted);
+    assert_eq!(call(&node, |_| {}).await, HelloAnswer::Accepted);
 }

@@ -1,4 +1,4 @@
-use crate::peer::address_book::{Closing, Directory, Me, Refusal};
+use crate::peer::address_book::{AddressBook, Closing, Me, Refusal};
 use crate::peer::hello::{PeerHello, Starts};
 use crate::raft::{Change, ClusterId, Incarnation, Member, Membership, NodeId, StoreId, Time};
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ fn membership() -> Membership {
     removed
 }
 
-fn directory(committed: bool) -> Directory {
+fn address_book(committed: bool) -> AddressBook {
     let me = Me {
         cluster: OURS,
         id: NodeId::new(1),
@@ -34,11 +34,11 @@ fn directory(committed: bool) -> Directory {
         raft_addr: "n1:1".to_owned(),
         http_addr: "n1:2".to_owned(),
     };
-    let directory = Directory::new(me, membership());
+    let address_book = AddressBook::new(me, membership());
     if committed {
-        directory.set_membership(membership(), true);
+        address_book.set_membership(membership(), true);
     }
-    directory
+    address_book
 }
 
 fn hello(from: u64, store: u128) -> PeerHello {
@@ -52,8 +52,8 @@ fn hello(from: u64, store: u128) -> PeerHello {
     }
 }
 
-fn admit(directory: &Directory, hello: &PeerHello) -> Result<(), Refusal> {
-    directory.admit(hello, Time::new(0)).map(drop)
+fn admit(address_book: &AddressBook, hello: &PeerHello) -> Result<(), Refusal> {
+    address_book.admit(hello, Time::new(0)).map(drop)
 }
 
 #[test]
@@ -77,72 +77,72 @@ fn who_is_let_in() {
         ),
     ];
     for (who, hello, verdict) in table {
-        assert_eq!(admit(&directory(true), &hello), verdict, "{who}");
+        assert_eq!(admit(&address_book(true), &hello), verdict, "{who}");
     }
 }
 
 #[test]
 fn only_a_committed_membership_proves_a_removal() {
-    assert_eq!(admit(&directory(false), &hello(2, 200)), Ok(()));
+    assert_eq!(admit(&address_book(false), &hello(2, 200)), Ok(()));
 }
 
 #[test]
 fn the_cluster_to_come_is_asked_to_wait() {
-    let (directory, theirs) = (directory(true), ClusterId(9));
+    let (address_book, theirs) = (address_book(true), ClusterId(9));
     let hello = PeerHello { cluster: theirs, ..hello(3, 300) };
-    directory.set_promised(Some(theirs));
-    assert_eq!(admit(&directory, &hello), Err(Refusal::NotYet { called: "n1".to_owned(), theirs }));
-    directory.set_promised(None);
-    assert!(matches!(admit(&directory, &hello), Err(Refusal::OtherCluster { .. })));
+    address_book.set_promised(Some(theirs));
+    assert_eq!(admit(&address_book, &hello), Err(Refusal::NotYet { called: "n1".to_owned(), theirs }));
+    address_book.set_promised(None);
+    assert!(matches!(admit(&address_book, &hello), Err(Refusal::OtherCluster { .. })));
 }
 
 #[test]
 fn addresses_come_from_hellos_or_else_from_the_membership() {
-    let directory = directory(true);
-    assert_eq!(directory.address(NodeId::new(4)), None);
-    admit(&directory, &hello(4, 400)).unwrap();
-    admit(&directory, &hello(3, 300)).unwrap();
-    assert_eq!(directory.address(NodeId::new(4)).as_deref(), Some("told4:1"));
+    let address_book = address_book(true);
+    assert_eq!(address_book.address(NodeId::new(4)), None);
+    admit(&address_book, &hello(4, 400)).unwrap();
+    admit(&address_book, &hello(3, 300)).unwrap();
+    assert_eq!(address_book.address(NodeId::new(4)).as_deref(), Some("told4:1"));
     assert_eq!(
-        directory.address(NodeId::new(3)).as_deref(),
+        address_book.address(NodeId::new(3)).as_deref(),
         Some("told3:1"),
         "it may have come back at another address"
     );
     let mut moved = membership();
     moved.members.get_mut(&NodeId::new(3)).unwrap().raft_addr = "new3:1".to_owned();
-    directory.set_membership(moved, true);
+    address_book.set_membership(moved, true);
     assert_eq!(
-        directory.addresses(NodeId::new(3)),
+        address_book.addresses(NodeId::new(3)),
         ["new3:1", "told3:1"],
         "news of the membership, or of long ago"
     );
-    admit(&directory, &hello(3, 300)).unwrap();
-    assert_eq!(directory.addresses(NodeId::new(3)), ["told3:1", "new3:1"], "it says so again");
+    admit(&address_book, &hello(3, 300)).unwrap();
+    assert_eq!(address_book.addresses(NodeId::new(3)), ["told3:1", "new3:1"], "it says so again");
 }
 
 #[test]
 fn an_address_that_was_told_outlives_memberships_of_long_ago() {
-    let directory = directory(true);
-    admit(&directory, &hello(4, 400)).unwrap();
+    let address_book = address_book(true);
+    admit(&address_book, &hello(4, 400)).unwrap();
     let mut joined = membership();
     let member = Member { raft_addr: "old4:1".to_owned(), ..joined.members[&NodeId::new(3)].clone() };
     joined.members.insert(NodeId::new(4), member);
-    directory.set_membership(joined, true);
-    assert_eq!(directory.addresses(NodeId::new(4)), ["old4:1", "told4:1"]);
-    directory.set_membership(membership(), true);
+    address_book.set_membership(joined, true);
+    assert_eq!(address_book.addresses(NodeId::new(4)), ["old4:1", "told4:1"]);
+    address_book.set_membership(membership(), true);
     let told = vec!["old4:1".to_owned(), "told4:1".to_owned()];
-    assert_eq!(directory.addresses(NodeId::new(4)), told, "it has to be told that it was removed");
-    directory.retain_left(&BTreeSet::new(), Time::new(0));
-    assert_eq!(directory.addresses(NodeId::new(4)), [""; 0], "it was removed");
+    assert_eq!(address_book.addresses(NodeId::new(4)), told, "it has to be told that it was removed");
+    address_book.retain_left(&BTreeSet::new(), Time::new(0));
+    assert_eq!(address_book.addresses(NodeId::new(4)), [""; 0], "it was removed");
 }
 
 #[test]
 fn strangers_cannot_fill_the_memory_with_addresses() {
-    let directory = directory(true);
+    let address_book = address_book(true);
     for id in 4..1000 {
-        admit(&directory, &hello(id, 1)).unwrap();
+        admit(&address_book, &hello(id, 1)).unwrap();
     }
-    let known = (4..1000).filter(|&id| directory.address(NodeId::new(id)).is_some()).count();
+    let known = (4..1000).filter(|&id| address_book.address(NodeId::new(id)).is_some()).count();
     assert_eq!(known, 64);
 }
 
@@ -154,67 +154,67 @@ fn start_of_3(nonces: &[u64]) -> PeerHello {
 
 #[test]
 fn an_older_copy_of_a_data_directory_is_not_let_in_however_often_it_is_started() {
-    let directory = directory(true);
+    let address_book = address_book(true);
     let now = Time::new(0);
-    directory.admit(&start_of_3(&[20, 10]), now).unwrap().end();
+    address_book.admit(&start_of_3(&[20, 10]), now).unwrap().end();
     let refused = |nonces: &[u64]| {
         let (known, found) = (Incarnation::drawn(2, 20), Incarnation::drawn(nonces.len() as u64, nonces[0]));
         let error = Refusal::OlderCopy { id: NodeId::new(3), known, found };
-        assert_eq!(directory.admit(&start_of_3(nonces), now).map(drop), Err(error));
+        assert_eq!(address_book.admit(&start_of_3(nonces), now).map(drop), Err(error));
     };
     refused(&[10]);
     refused(&[21, 10]);
     refused(&[31, 21, 10]);
-    assert!(directory.older_copy(NodeId::new(3)).unwrap().contains("older copy"));
-    directory.admit(&start_of_3(&[30, 20, 10]), now).unwrap().end();
-    assert_eq!(directory.older_copy(NodeId::new(3)), None);
+    assert!(address_book.older_copy(NodeId::new(3)).unwrap().contains("older copy"));
+    address_book.admit(&start_of_3(&[30, 20, 10]), now).unwrap().end();
+    assert_eq!(address_book.older_copy(NodeId::new(3)), None);
     // A member of another store is another member.
     let starts = Starts { number: 1, nonces: vec![1] };
-    assert_eq!(admit(&directory, &PeerHello { starts, ..hello(4, 400) }), Ok(()));
+    assert_eq!(admit(&address_book, &PeerHello { starts, ..hello(4, 400) }), Ok(()));
 }
 
 #[test]
 fn of_two_processes_on_copies_of_one_directory_the_second_is_not_let_in() {
-    let directory = directory(true);
+    let address_book = address_book(true);
     let at = |micros| Time::new(micros);
-    let first = directory.admit(&start_of_3(&[10]), at(0)).unwrap();
+    let first = address_book.admit(&start_of_3(&[10]), at(0)).unwrap();
     assert!(first.heard(at(5_000_000)).is_ok());
     let twin = start_of_3(&[20, 10]);
-    let refused = directory.admit(&twin, at(6_000_000)).map(drop);
+    let refused = address_book.admit(&twin, at(6_000_000)).map(drop);
     assert!(matches!(refused, Err(Refusal::Twin { .. })), "{refused:?}");
-    assert!(directory.admit(&start_of_3(&[10]), at(6_000_000)).is_ok(), "the first may connect again");
+    assert!(address_book.admit(&start_of_3(&[10]), at(6_000_000)).is_ok(), "the first may connect again");
     assert!(first.heard(at(6_000_000)).is_ok());
     // A machine that lost its power never said that it went: what comes later goes on in its place.
-    let second = directory.admit(&twin, at(60_000_000)).unwrap();
+    let second = address_book.admit(&twin, at(60_000_000)).unwrap();
     assert!(second.heard(at(60_000_000)).is_ok());
 }
 
 #[test]
 fn a_connection_of_an_earlier_start_is_closed_when_a_later_one_has_come() {
-    let directory = directory(true);
-    let first = directory.admit(&start_of_3(&[10]), Time::new(0)).unwrap();
-    directory.admit(&start_of_3(&[20, 10]), Time::new(60_000_000)).unwrap();
+    let address_book = address_book(true);
+    let first = address_book.admit(&start_of_3(&[10]), Time::new(0)).unwrap();
+    address_book.admit(&start_of_3(&[20, 10]), Time::new(60_000_000)).unwrap();
     assert_eq!(first.heard(Time::new(60_000_001)), Err(Closing::Superseded));
 }
 
 #[test]
 fn the_connection_of_a_member_whose_removal_is_learned_later_is_closed_so_that_it_hears_of_it() {
     let (now, later, id) = (Time::new(1), Time::new(10_000_000), NodeId::new(2));
-    let directory = directory(false);
-    let removed = directory.admit(&hello(2, 200), now).unwrap();
-    let stays = directory.admit(&hello(3, 300), now).unwrap();
-    let unknown = directory.admit(&hello(4, 400), now).unwrap();
-    directory.retain_left(&BTreeSet::new(), now);
+    let address_book = address_book(false);
+    let removed = address_book.admit(&hello(2, 200), now).unwrap();
+    let stays = address_book.admit(&hello(3, 300), now).unwrap();
+    let unknown = address_book.admit(&hello(4, 400), now).unwrap();
+    address_book.retain_left(&BTreeSet::new(), now);
     assert!(removed.heard(later).is_ok(), "a membership that is not committed proves nothing");
-    directory.set_committed(membership());
-    directory.retain_left(&BTreeSet::from([id]), later);
+    address_book.set_committed(membership());
+    address_book.retain_left(&BTreeSet::from([id]), later);
     assert!(removed.heard(Time::new(20_000_000)).is_ok(), "it is told of its removal, and answers");
-    directory.retain_left(&BTreeSet::new(), Time::new(20_000_000));
+    address_book.retain_left(&BTreeSet::new(), Time::new(20_000_000));
     assert!(removed.heard(Time::new(20_000_001)).is_ok(), "what it said while it was a member arrives");
-    assert_eq!(directory.addresses(id), [""; 0], "nobody calls it any more");
-    directory.retain_left(&BTreeSet::new(), Time::new(22_000_000));
+    assert_eq!(address_book.addresses(id), [""; 0], "nobody calls it any more");
+    address_book.retain_left(&BTreeSet::new(), Time::new(22_000_000));
     assert_eq!(removed.heard(Time::new(22_000_001)), Err(Closing::Removed));
-    assert_eq!(admit(&directory, &hello(2, 200)), Err(Refusal::Removed { id }));
+    assert_eq!(admit(&address_book, &hello(2, 200)), Err(Refusal::Removed { id }));
     assert!(stays.heard(Time::new(30_000_000)).is_ok());
     assert!(unknown.heard(Time::new(30_000_000)).is_ok());
 }

@@ -1,5 +1,5 @@
 use crate::peer::block::{Block, BlockError};
-use crate::peer::hello::{Answer, Hello, PeerHello, Starts};
+use crate::peer::hello::{Hello, HelloAnswer, PeerHello, Starts};
 use crate::raft::{ClusterId, Incarnation, NodeId, StoreId};
 
 fn peer_hello(raft_addr: &str) -> Hello {
@@ -24,28 +24,30 @@ async fn hellos_are_read_as_they_were_said() {
 
 #[tokio::test]
 async fn answers_are_read_as_they_were_given() {
-    for answer in
-        [Answer::Accepted, Answer::Refused("because".to_owned()), Answer::OlderCopy("of it".to_owned())]
-    {
+    for answer in [
+        HelloAnswer::Accepted,
+        HelloAnswer::Refused("because".to_owned()),
+        HelloAnswer::OlderCopy("of it".to_owned()),
+    ] {
         let mut bytes = Vec::new();
         answer.write(&mut bytes).await.unwrap();
-        assert_eq!(Answer::read(&mut bytes.as_slice()).await.unwrap(), answer);
+        assert_eq!(HelloAnswer::read(&mut bytes.as_slice()).await.unwrap(), answer);
     }
 }
 
 #[tokio::test]
 async fn a_reason_is_cut_between_characters_and_cannot_forge_log_lines() {
     let mut bytes = Vec::new();
-    Answer::Refused(format!("a\nb{}", "ü".repeat(1000))).write(&mut bytes).await.unwrap();
-    let answer = Answer::read(&mut bytes.as_slice()).await.unwrap();
-    assert_eq!(answer, Answer::Refused(format!("ab{}", "ü".repeat(510))));
+    HelloAnswer::Refused(format!("a\nb{}", "ü".repeat(1000))).write(&mut bytes).await.unwrap();
+    let answer = HelloAnswer::read(&mut bytes.as_slice()).await.unwrap();
+    assert_eq!(answer, HelloAnswer::Refused(format!("ab{}", "ü".repeat(510))));
 }
 
 #[tokio::test]
 async fn a_hello_is_no_answer_and_a_longer_hello_is_none() {
     let mut bytes = Vec::new();
     Hello::Rpc.write(&mut bytes).await.unwrap();
-    assert!(matches!(Answer::read(&mut bytes.as_slice()).await, Err(BlockError::Kind(2))));
+    assert!(matches!(HelloAnswer::read(&mut bytes.as_slice()).await, Err(BlockError::Kind(2))));
     let longer = Block { kind: 2, body: vec![0] }.encode();
     assert!(matches!(Hello::read(&mut longer.as_slice()).await, Err(BlockError::Body(_))));
 }

@@ -1,10 +1,9 @@
 use crate::codec::encode_frame;
 use crate::peer::incoming::{
-    BUFFER_BYTES, BUFFER_BYTES_KEPT, COMPLAINT_MICROS, Complaints, LINES_MAX, LINES_MICROS, Receiver,
-    make_room,
+    BUFFER_BYTES, BUFFER_BYTES_KEPT, LINES_MAX, LINES_MICROS, REFUSAL_MICROS, Receiver, RefusalLog, make_room,
 };
 use crate::raft::{
-    Body, ClusterId, Entry, EntryKind, LogId, LogIndex, Message, NodeId, ReadRound, Term, Time,
+    Body, ClusterId, Entry, EntryKind, LogId, LogIndex, Message, NodeId, ReadRound, Session, Term, Time,
 };
 use crate::replica::PeerMessage;
 use crate::runtime::door::Caller;
@@ -49,7 +48,7 @@ fn small_append(index: u64) -> Vec<u8> {
     let entries = vec![Entry::new(id(index + 1), EntryKind::Command, &[7; 100])];
     let (commit, round) = (LogIndex::new(index), ReadRound::ZERO);
     let body = Body::AppendEntries {
-        session: 1,
+        session: Session::new(1),
         prev: id(index),
         acknowledged: LogId::ZERO,
         entries,
@@ -103,20 +102,19 @@ fn a_buffer_that_grew_for_a_long_message_is_given_back() {
 
 #[test]
 fn callers_cannot_fill_the_log() {
-    let mut complaints = Complaints::default();
+    let mut refusals = RefusalLog::default();
     let at = |micros: u64| Time::new(micros);
     let caller = |number: u32| Caller::of(&format!("10.0.{}.{}:1", number / 256, number % 256));
-    assert_eq!(complaints.is_due(at(0), caller(1), "garbage"), Some(0));
-    assert_eq!(complaints.is_due(at(1), caller(1), "garbage"), None, "the same again");
-    assert_eq!(complaints.is_due(at(2), caller(1), "silent"), Some(0), "another reason");
-    assert_eq!(complaints.is_due(at(COMPLAINT_MICROS), caller(1), "garbage"), Some(0), "much later");
-    complaints.forgive(&caller(1));
-    assert_eq!(complaints.is_due(at(COMPLAINT_MICROS + 1), caller(1), "garbage"), Some(0), "it was let in");
+    assert_eq!(refusals.is_due(at(0), caller(1), "garbage"), Some(0));
+    assert_eq!(refusals.is_due(at(1), caller(1), "garbage"), None, "the same again");
+    assert_eq!(refusals.is_due(at(2), caller(1), "silent"), Some(0), "another reason");
+    assert_eq!(refusals.is_due(at(REFUSAL_MICROS), caller(1), "garbage"), Some(0), "much later");
+    refusals.clear(&caller(1));
+    assert_eq!(refusals.is_due(at(REFUSAL_MICROS + 1), caller(1), "garbage"), Some(0), "it was let in");
 
-    let start = 2 * COMPLAINT_MICROS;
-    let lines =
-        (100..10_100).filter(|&n| complaints.is_due(at(start), caller(n), "garbage").is_some()).count();
+    let start = 2 * REFUSAL_MICROS;
+    let lines = (100..10_100).filter(|&n| refusals.is_due(at(start), caller(n), "garbage").is_some()).count();
     assert_eq!(lines, LINES_MAX as usize);
     let later = at(start + LINES_MICROS);
-    assert_eq!(complaints.is_due(later, caller(20_000), "garbage"), Some(10_000 - u64::from(LINES_MAX)));
+    assert_eq!(refusals.is_due(later, caller(20_000), "garbage"), Some(10_000 - u64::from(LINES_MAX)));
 }

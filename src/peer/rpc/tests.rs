@@ -1,4 +1,4 @@
-use crate::peer::hello::{Answer, Hello};
+use crate::peer::hello::{Hello, HelloAnswer};
 use crate::peer::rpc::{
     Adoption, Description, JoinError, Question, Reply, converse, read_question, write_reply,
 };
@@ -7,7 +7,11 @@ use std::sync::atomic::AtomicBool;
 use tokio::io::{AsyncWriteExt, duplex};
 
 /// Asks over a pipe whose other end answers so.
-async fn ask(question: &Question, answer: Answer, reply: Reply) -> (Option<Question>, Result<Reply, String>) {
+async fn ask(
+    question: &Question,
+    answer: HelloAnswer,
+    reply: Reply,
+) -> (Option<Question>, Result<Reply, String>) {
     let (mut near, mut far) = duplex(64);
     let answering = async {
         assert_eq!(Hello::read(&mut far).await.unwrap(), Hello::Rpc);
@@ -58,14 +62,14 @@ async fn questions_and_replies_arrive_as_they_were_sent() {
         Reply::Refused(text()),
     ];
     for (question, reply) in questions.iter().zip(replies) {
-        let (asked, replied) = ask(question, Answer::Accepted, reply.clone()).await;
+        let (asked, replied) = ask(question, HelloAnswer::Accepted, reply.clone()).await;
         assert_eq!((asked.as_ref(), replied), (Some(question), Ok(reply)));
     }
 }
 
 #[tokio::test]
 async fn a_refused_caller_is_told_why() {
-    let (_, replied) = ask(&Question::Describe, Answer::Refused("no".to_owned()), Reply::Done).await;
+    let (_, replied) = ask(&Question::Describe, HelloAnswer::Refused("no".to_owned()), Reply::Done).await;
     assert_eq!(replied, Err("no".to_owned()));
 }
 

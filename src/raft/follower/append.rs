@@ -78,9 +78,9 @@ impl Raft {
         let shared = &mut self.shared;
         let Role::Follower(follower) = &mut self.role else { return };
         if leaves_at_once {
-            follower.answered = Some(shared.now);
+            follower.last_answer_at = Some(shared.now);
         } else if is_due {
-            follower.answered = Some(shared.now);
+            follower.last_answer_at = Some(shared.now);
             shared.send(from, Body::Heard { round });
         }
     }
@@ -88,7 +88,7 @@ impl Raft {
     fn has_just_answered(&self) -> bool {
         let soon = self.shared.config.heartbeat_interval_micros / 2;
         let Role::Follower(follower) = &self.role else { return false };
-        follower.answered.is_some_and(|answered| self.shared.now.since(answered) < soon)
+        follower.last_answer_at.is_some_and(|answered| self.shared.now.since(answered) < soon)
     }
 }
 

@@ -77,7 +77,7 @@ impl Shared {
             matches!(peer.state, PeerState::Replicate(_))
                 && peer.match_index > LogIndex::ZERO
                 && last.since(peer.match_index) <= self.config.promote_lag_entries
-                && peer.heard.is_some()
+                && peer.last_heard.is_some()
                 && peer.is_active(self.now, self.config.election_timeout_micros)
         };
         let learners = membership.learners.keys();
@@ -90,7 +90,7 @@ impl Shared {
     /// both quorums.
     fn could_decide(&self, leader: &Leader, next: &Membership) -> bool {
         let answers = |peer: &Peer| {
-            peer.heard.is_some() && peer.is_active(self.now, self.config.election_timeout_micros)
+            peer.last_heard.is_some() && peer.is_active(self.now, self.config.election_timeout_micros)
         };
         next.outgoing.is_none()
             || quorum::reached(&next.voters, None, |id| {

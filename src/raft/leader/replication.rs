@@ -3,7 +3,7 @@
 
 use crate::raft::api::InputError;
 use crate::raft::core::Raft;
-use crate::raft::log::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, EntryKind};
+use crate::raft::log::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, Entry, EntryKind};
 use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::message::Body;
 use crate::raft::quorum;
@@ -36,6 +36,17 @@ impl Raft {
         Ok(LogId::new(self.shared.term(), index))
     }
 
+    /// Appends an entry of the own term to the own log. Only on the leader.
+    pub(in crate::raft) fn append_own(&mut self, kind: EntryKind, data: &[u8]) -> LogIndex {
+        let index = self.shared.log.last().index.next();
+        let entry = Entry::new(LogId::new(self.shared.term(), index), kind, data);
+        if let Role::Leader(leader) = &mut self.role {
+            leader.uncommitted_bytes += entry.encoded_bytes() as u64;
+        }
+        self.shared.append(entry);
+        index
+    }
+
     /// Whether a round of reads that a peer confirms has begun (Dissertation §6.4); the peer is
     /// reported if not. Rounds only grow within a term, so a round that has not begun would confirm
     /// reads that are yet to come.
@@ -58,7 +69,7 @@ impl Raft {
         if peer.session != session {
             return None;
         }
-        peer.heard = Some(self.shared.now);
+        peer.last_heard = Some(self.shared.now);
         // Lost entries stay lost, so such an answer is late: it comes from before the loss.
         peer.withdrawn = peer.withdrawn.filter(|why| matches!(why, Withdrawal::LostEntries { .. }));
         Some((&mut self.shared, peer))
@@ -131,7 +142,7 @@ impl Raft {
         }
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(peer) = leader.peers.get_mut(&from) else { return };
-        peer.heard = Some(self.shared.now);
+        peer.last_heard = Some(self.shared.now);
         peer.confirmed_round = peer.confirmed_round.max(round);
     }
 
@@ -198,11 +209,11 @@ impl Shared {
             self.send_append(id, peer, round, config.append_bytes_max);
         }
         let interval = self.config.heartbeat_interval_micros;
-        let idle = peer.told_at.is_none_or(|told| self.now.since(told) >= interval);
+        let idle = peer.last_sent_at.is_none_or(|told| self.now.since(told) >= interval);
         let is_replicating = matches!(peer.state, PeerState::Replicate(_));
         let tail = peer.next_index.previous();
-        let has_news = is_replicating && self.commit_index.min(tail) > peer.told_commit;
-        if idle || has_news || round > peer.told_round {
+        let has_news = is_replicating && self.commit_index.min(tail) > peer.sent_commit;
+        if idle || has_news || round > peer.sent_round {
             self.send_append(id, peer, round, 0);
         }
         self.continue_snapshot(id, peer, last_session);
@@ -225,8 +236,8 @@ impl Shared {
             }
             let last = prev.index.plus(entries.len() as u64);
             match &mut peer.state {
-                PeerState::Probe { sent: Some(probe) } => probe.followed = true,
-                PeerState::Probe { sent } => *sent = Some(Probe { last, bytes, followed: false }),
+                PeerState::Probe { sent: Some(probe) } => probe.has_heartbeat_after = true,
+                PeerState::Probe { sent } => *sent = Some(Probe { last, bytes, has_heartbeat_after: false }),
                 PeerState::Replicate(inflight) => {
                     if !entries.is_empty() {
                         inflight.add(last, bytes);
@@ -237,9 +248,9 @@ impl Shared {
             }
         }
         let tail = prev.index.plus(entries.len() as u64);
-        peer.told_at = Some(self.now);
-        peer.told_commit = peer.told_commit.max(self.commit_index.min(tail));
-        peer.told_round = peer.told_round.max(round);
+        peer.last_sent_at = Some(self.now);
+        peer.sent_commit = peer.sent_commit.max(self.commit_index.min(tail));
+        peer.sent_round = peer.sent_round.max(round);
         let (session, commit) = (peer.session, self.commit_index);
         let matched = peer.match_index;
         let acknowledged = self.log.term_at(matched).map_or(LogId::ZERO, |term| LogId::new(term, matched));

@@ -4,7 +4,7 @@ use crate::raft::api::RaftEvent;
 use crate::raft::core::Raft;
 use crate::raft::log::snapshot::{SnapshotChunk, SnapshotRead, SnapshotRefusal};
 use crate::raft::message::Body;
-use crate::raft::state::progress::{Peer, PeerState, Refused, SnapshotTransfer, TransferStep};
+use crate::raft::state::progress::{Peer, PeerState, Refusal, SnapshotTransfer, TransferStep};
 use crate::raft::state::role::Role;
 use crate::raft::state::shared::Shared;
 use crate::raft::types::{LogId, LogIndex, NodeId, Session};
@@ -21,7 +21,7 @@ impl Shared {
     /// The peer needs entries that are compacted away.
     pub(in crate::raft) fn start_snapshot(&mut self, peer: &mut Peer, last_session: &mut Session) {
         let snapshot = self.snapshot.clone().expect("a log is compacted only below a snapshot");
-        *last_session += 1;
+        *last_session = last_session.next();
         peer.session = *last_session;
         peer.state = PeerState::Snapshot(SnapshotTransfer {
             snapshot,
@@ -35,7 +35,7 @@ impl Shared {
     /// there. A peer that refused its snapshot is left alone for a while, and is offered the newest
     /// one then.
     pub(in crate::raft) fn continue_snapshot(&mut self, id: NodeId, peer: &mut Peer, last: &mut Session) {
-        if peer.refused.is_some_and(|refused| self.now < refused.retry_at) {
+        if peer.refusal.is_some_and(|refused| self.now < refused.retry_at) {
             return;
         }
         if let PeerState::Snapshot(transfer) = &peer.state
@@ -86,7 +86,7 @@ impl Raft {
         let needs = active.filter_map(|peer| match &peer.state {
             // It is offered the newest snapshot there is by then.
             PeerState::Snapshot(_)
-                if peer.refused.is_some_and(|refused| self.shared.now < refused.retry_at) =>
+                if peer.refusal.is_some_and(|refused| self.shared.now < refused.retry_at) =>
             {
                 None
             }
@@ -126,7 +126,7 @@ impl Raft {
         }
         transfer.step = TransferStep::Sent;
         transfer.waits_since = shared.now;
-        peer.told_at = Some(shared.now);
+        peer.last_sent_at = Some(shared.now);
         let SnapshotChunk { snapshot, offset, data, done } = chunk;
         shared.send(to, Body::InstallSnapshot { session, snapshot, offset, data, done });
     }
@@ -187,12 +187,12 @@ impl Raft {
         (transfer.offset, transfer.step) = (0, TransferStep::Ask);
         // A second copy of this refusal must not lengthen the pause again.
         peer.session = next_session;
-        let times = peer.refused.map_or(1, |refused| refused.times.saturating_add(1));
+        let times = peer.refusal.map_or(1, |refused| refused.times.saturating_add(1));
         let config = &shared.config;
         let factor = 1_u64.checked_shl(times - 1).unwrap_or(u64::MAX);
         let pause = config.snapshot_backoff_min_micros.saturating_mul(factor);
         let retry_at = shared.now.plus(pause.min(config.snapshot_backoff_max_micros));
-        peer.refused = Some(Refused { why, times, retry_at });
+        peer.refusal = Some(Refusal { why, times, retry_at });
         shared.outbox.events.push(RaftEvent::SnapshotNotTaken { peer: from, why, times });
     }
 }

@@ -23,7 +23,7 @@ impl Raft {
             return Err(InputError::BadTransferTarget);
         }
         let deadline = shared.now.plus(shared.config.election_timeout_micros);
-        leader.transfer = Some(Transfer { target: chosen, deadline, told: false });
+        leader.transfer = Some(Transfer { target: chosen, deadline, is_target_told: false });
         Ok(())
     }
 
@@ -33,8 +33,8 @@ impl Raft {
         let Some(transfer) = &mut leader.transfer else { return };
         let (target, last) = (transfer.target, self.shared.log.last().index);
         let ready = leader.peers.get(&target).is_some_and(|peer| peer.match_index == last);
-        if ready && !transfer.told {
-            transfer.told = true;
+        if ready && !transfer.is_target_told {
+            transfer.is_target_told = true;
             self.shared.send(target, Body::TimeoutNow);
         }
     }

@@ -18,13 +18,13 @@ pub(in crate::raft) struct Configurations(Vec<(LogId, Membership)>);
 impl Configurations {
     /// Starts from the membership of a snapshot, or from none.
     pub(in crate::raft) fn new(base: Option<(LogId, Membership)>) -> Self {
-        Self(vec![base.unwrap_or_else(|| (LogId::ZERO, nobody()))])
+        Self(vec![base.unwrap_or_else(|| (LogId::ZERO, empty_membership()))])
     }
 
     /// Plants a state that must not be.
     #[cfg(test)]
     pub(in crate::raft) fn plant(&mut self, id: LogId) {
-        self.0.push((id, nobody()));
+        self.0.push((id, empty_membership()));
     }
 
     /// # Panics
@@ -86,7 +86,7 @@ impl Configurations {
 }
 
 /// The membership of a node that does not know one yet.
-fn nobody() -> Membership {
+fn empty_membership() -> Membership {
     Membership {
         voters: BTreeSet::new(),
         outgoing: None,

@@ -4,6 +4,7 @@ use crate::raft::log::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::types::{LogIndex, ReadRound, Session, Time};
 use alloc::collections::VecDeque;
+use core::fmt;
 
 /// A peer, as the leader sees it. It exists from when the leader is elected or the peer is added,
 /// until either is gone.
@@ -28,17 +29,17 @@ pub(in crate::raft) struct Peer {
     /// When the relation began: the leader was elected, or the peer was added.
     pub(in crate::raft) since: Time,
     /// When it was last heard from in this relation.
-    pub(in crate::raft) heard: Option<Time>,
+    pub(in crate::raft) last_heard: Option<Time>,
     /// When it was last told anything.
-    pub(in crate::raft) told_at: Option<Time>,
+    pub(in crate::raft) last_sent_at: Option<Time>,
     /// The highest commit index sent to it (bounded by the tail of the append that carried it).
-    pub(in crate::raft) told_commit: LogIndex,
+    pub(in crate::raft) sent_commit: LogIndex,
     /// The newest read round sent to it.
-    pub(in crate::raft) told_round: ReadRound,
+    pub(in crate::raft) sent_round: ReadRound,
     /// The newest read round it confirmed.
     pub(in crate::raft) confirmed_round: ReadRound,
     /// Set while the peer refuses snapshots, until it has one.
-    pub(in crate::raft) refused: Option<Refused>,
+    pub(in crate::raft) refusal: Option<Refusal>,
     /// Set when the peer is no member any more: it is still told of its removal, and then dropped.
     pub(in crate::raft) leaving: Option<Leaving>,
     /// Set when the peer said that it takes no part any more, until it answers again.
@@ -68,16 +69,45 @@ pub(in crate::raft) struct Probe {
     /// Bytes of its entries.
     pub(in crate::raft) bytes: u64,
     /// Whether a heartbeat that begins at the same place was sent after it.
-    pub(in crate::raft) followed: bool,
+    pub(in crate::raft) has_heartbeat_after: bool,
+}
+
+/// How a leader brings a peer up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReplicationState {
+    /// It looks for the place where the logs agree: one append at a time.
+    Probe,
+    /// It sends appends without waiting for answers.
+    Replicate,
+    /// It sends a snapshot: the peer needs entries that are compacted away.
+    Snapshot,
+}
+
+impl ReplicationState {
+    /// Its name in `/v1/status`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Probe => "probe",
+            Self::Replicate => "replicate",
+            Self::Snapshot => "snapshot",
+        }
+    }
+}
+
+impl fmt::Display for ReplicationState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 impl PeerState {
-    /// The state's name, for status.
-    pub(in crate::raft) const fn name(&self) -> &'static str {
+    /// The state without its details.
+    pub(in crate::raft) const fn kind(&self) -> ReplicationState {
         match self {
-            Self::Probe { .. } => "probe",
-            Self::Replicate(_) => "replicate",
-            Self::Snapshot(_) => "snapshot",
+            Self::Probe { .. } => ReplicationState::Probe,
+            Self::Replicate(_) => ReplicationState::Replicate,
+            Self::Snapshot(_) => ReplicationState::Snapshot,
         }
     }
 }
@@ -154,7 +184,7 @@ pub(in crate::raft) enum TransferStep {
 
 /// A peer that could not take a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::raft) struct Refused {
+pub(in crate::raft) struct Refusal {
     /// Why, the last time.
     pub(in crate::raft) why: SnapshotRefusal,
     /// How often in a row; from 1.
@@ -183,12 +213,12 @@ impl Peer {
             state: PeerState::Probe { sent: None },
             window: None,
             since: now,
-            heard: None,
-            told_at: None,
-            told_commit: LogIndex::ZERO,
-            told_round: ReadRound::ZERO,
+            last_heard: None,
+            last_sent_at: None,
+            sent_commit: LogIndex::ZERO,
+            sent_round: ReadRound::ZERO,
             confirmed_round: ReadRound::ZERO,
-            refused: None,
+            refusal: None,
             leaving: None,
             withdrawn: None,
         }
@@ -196,7 +226,7 @@ impl Peer {
 
     /// Whether it was heard from (or the relation began) less than `micros` ago.
     pub(in crate::raft) fn is_active(&self, now: Time, micros: u64) -> bool {
-        now.since(self.heard.unwrap_or(self.since)) < micros
+        now.since(self.last_heard.unwrap_or(self.since)) < micros
     }
 
     /// Whether the relation is over: the peer is no member, and had `patience_micros` to hear that
@@ -228,7 +258,8 @@ impl Peer {
                 // The answer to an earlier append may say that the logs agree where the probe
                 // begins, or beyond: what it carries is in flight. The heartbeat that follows a
                 // probe is answered so if the probe is lost.
-                let under_way = sent.filter(|it| it.last > index && !(it.followed && index == from));
+                let under_way =
+                    sent.filter(|it| it.last > index && !(it.has_heartbeat_after && index == from));
                 if under_way.is_some() && index < from {
                     return;
                 }
@@ -242,7 +273,7 @@ impl Peer {
             }
             PeerState::Snapshot(transfer) => {
                 if index >= transfer.snapshot.last.index {
-                    self.refused = None;
+                    self.refusal = None;
                     self.probe(index.next());
                 }
             }

@@ -1,13 +1,13 @@
 //! The reads that wait: at their own node for a leader, at the leader for a round of heartbeats.
 
-use crate::raft::types::{Incarnation, LogIndex, NodeId, ReadRound, Time};
+use crate::raft::types::{Incarnation, LogIndex, NodeId, ReadId, ReadRound, Time};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 /// A read of this node's clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct LocalRead {
-    pub(in crate::raft) id: u64,
+    pub(in crate::raft) id: ReadId,
     pub(in crate::raft) since: Time,
 }
 
@@ -18,7 +18,7 @@ pub(in crate::raft) struct LocalReads {
     pub(in crate::raft) waiting: VecDeque<LocalRead>,
     /// The one question in flight. Later reads wait for the next: an answer to an earlier one would
     /// not cover them.
-    pub(in crate::raft) question: Option<Question>,
+    pub(in crate::raft) question: Option<ReadIndexQuestion>,
     /// Number of the last question; never given to two within an incarnation.
     pub(in crate::raft) last_sequence: u64,
     /// The next question is asked at this time at the earliest: the last one was refused.
@@ -27,7 +27,7 @@ pub(in crate::raft) struct LocalReads {
 
 /// A question to a leader.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(in crate::raft) struct Question {
+pub(in crate::raft) struct ReadIndexQuestion {
     pub(in crate::raft) sequence: u64,
     pub(in crate::raft) leader: NodeId,
     pub(in crate::raft) asked_at: Time,

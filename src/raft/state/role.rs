@@ -37,13 +37,13 @@ pub(in crate::raft) struct Follower {
     /// The leader of this term, once it was heard from.
     pub(in crate::raft) leader: Option<NodeId>,
     /// When the leader was last heard from. Meaningless without a leader.
-    pub(in crate::raft) heard: Time,
+    pub(in crate::raft) last_heard: Time,
     /// When it campaigns, unless it hears from a leader or grants a vote before.
     pub(in crate::raft) election_deadline: Time,
     /// When an answer to this leader last left without waiting for the disk. Soon after that, an
     /// append that only brings a new commit index needs no answer, and an answer that waits needs
     /// no [`Heard`](crate::raft::Body::Heard) before it.
-    pub(in crate::raft) answered: Option<Time>,
+    pub(in crate::raft) last_answer_at: Option<Time>,
 }
 
 /// Answers to a pre-vote.
@@ -90,7 +90,7 @@ pub(in crate::raft) struct Leader {
 impl Leader {
     /// A number for a relation that begins.
     pub(in crate::raft) const fn next_session(&mut self) -> Session {
-        self.last_session += 1;
+        self.last_session = self.last_session.next();
         self.last_session
     }
 }
@@ -104,5 +104,5 @@ pub(in crate::raft) struct Transfer {
     pub(in crate::raft) deadline: Time,
     /// Whether the target was told to campaign. It is told once; the deadline covers a loss of that
     /// message.
-    pub(in crate::raft) told: bool,
+    pub(in crate::raft) is_target_told: bool,
 }

@@ -9,9 +9,9 @@
 
 use crate::raft::{
     Body, Change, Config, Durable, Entry, EntryKind, HardState, Incarnation, Input, InputError, LogId,
-    LogIndex, LogRecords, LogWrite, Member, Membership, Message, NodeId, Raft, RaftEvent, ReadReady,
-    ReadRound, Restored, RoleName, Setup, SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal,
-    StoreId, Term, Time,
+    LogIndex, LogRecords, LogWrite, Member, Membership, Message, NodeId, Raft, RaftEvent, ReadId, ReadReady,
+    ReadRound, Restored, RoleName, Session, Setup, SnapshotChunk, SnapshotMeta, SnapshotRead,
+    SnapshotRefusal, StoreId, Term, Time,
 };
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -195,7 +195,7 @@ pub(in crate::raft) struct Cluster {
     committed: BTreeMap<LogIndex, Entry>,
     /// What was known to be committed when a read began: the least it has to see. Reads of
     /// [`Cluster::read`] only.
-    reads: BTreeMap<u64, LogIndex>,
+    reads: BTreeMap<ReadId, LogIndex>,
 }
 
 impl Cluster {
@@ -372,7 +372,8 @@ impl Cluster {
     ) {
         let (commit, round) = (index(commit), ReadRound::ZERO);
         let acknowledged = LogId::ZERO;
-        let body = Body::AppendEntries { session: 1, prev, acknowledged, entries, commit, round };
+        let body =
+            Body::AppendEntries { session: Session::new(1), prev, acknowledged, entries, commit, round };
         self.say(from, to, term, body);
     }
 
@@ -561,8 +562,8 @@ impl Cluster {
     /// Begins a read at a node, and remembers what it has to see.
     pub(in crate::raft) fn read(&mut self, number: u64, read: u64) -> Result<(), InputError> {
         let least = self.committed.keys().next_back().copied().unwrap_or_default();
-        self.reads.insert(read, least);
-        self.step(number, Input::Read(read))
+        self.reads.insert(ReadId::new(read), least);
+        self.step(number, Input::Read(ReadId::new(read)))
     }
 
     /// Log matching between all pairs of running nodes: where index and term agree, everything

@@ -8,8 +8,8 @@ use crate::raft::state::role::{Candidate, Follower, Leader, Role};
 use crate::raft::state::shared::Install;
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, voters};
 use crate::raft::{
-    Body, HardState, Input, LogIndex, LogRecords, Message, Raft, ReadRound, SnapshotMeta, Term, Time,
-    Withdrawal, WriteSequence,
+    Body, HardState, Input, LogIndex, LogRecords, Message, Raft, ReadRound, Session, SnapshotMeta, Term,
+    Time, Withdrawal, WriteSequence,
 };
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -63,7 +63,8 @@ fn snapshot(number: u64) -> SnapshotMeta {
 fn pending_install(raft: &mut Raft, number: u64) {
     let pending = Some(WriteSequence::new(99));
     let snapshot = Box::new(snapshot(number));
-    raft.shared.install = Some(Install { snapshot, next_offset: 1, pending, from: id(3), session: 1 });
+    raft.shared.install =
+        Some(Install { snapshot, next_offset: 1, pending, from: id(3), session: Session::new(1) });
 }
 
 fn leader(raft: &mut Raft) -> &mut Leader {
@@ -253,16 +254,16 @@ fn a_leader_knows_no_more_of_a_peer_than_can_be() {
             |raft| {
                 let peer = leader(raft).peers.get_mut(&id(2)).unwrap();
                 (peer.match_index, peer.next_index) = (index(3), index(9));
-                peer.told_at = Some(Time::new(u64::MAX / 2));
+                peer.last_sent_at = Some(Time::new(u64::MAX / 2));
             },
             "member 2 is at 3, next 9, beyond the last entry 3",
         ),
         (
-            |raft| leader(raft).peers.get_mut(&id(2)).unwrap().told_commit = index(9),
+            |raft| leader(raft).peers.get_mut(&id(2)).unwrap().sent_commit = index(9),
             "member 2 was told more than is committed",
         ),
         (
-            |raft| leader(raft).peers.get_mut(&id(2)).unwrap().told_round = ReadRound::new(9),
+            |raft| leader(raft).peers.get_mut(&id(2)).unwrap().sent_round = ReadRound::new(9),
             "member 2 has a round of reads that has not begun",
         ),
         (
@@ -270,7 +271,7 @@ fn a_leader_knows_no_more_of_a_peer_than_can_be() {
             "member 2 has a round of reads that has not begun",
         ),
         (
-            |raft| leader(raft).peers.get_mut(&id(2)).unwrap().session = 99,
+            |raft| leader(raft).peers.get_mut(&id(2)).unwrap().session = Session::new(99),
             "member 2 has a session that was not given",
         ),
     ];

@@ -4,7 +4,7 @@
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, made_with, member, voters};
 use crate::raft::{
     Body, Change, Entry, EntryKind, Input, InputError, LogIndex, Membership, ReadRound, Restored, RoleName,
-    Term,
+    Session, Term,
 };
 use alloc::collections::BTreeSet;
 use alloc::vec;
@@ -59,7 +59,11 @@ fn a_learner_that_has_acknowledged_no_entry_is_not_promoted() {
     cluster.change(1, add(4, true)).unwrap();
     cluster.run();
     // It says that its empty log agrees with the leader's up to there.
-    let nothing = Body::AppendAccepted { session: 3, match_index: LogIndex::ZERO, round: ReadRound::ZERO };
+    let nothing = Body::AppendAccepted {
+        session: Session::new(3),
+        match_index: LogIndex::ZERO,
+        round: ReadRound::ZERO,
+    };
     cluster.say(4, 1, 2, nothing);
     cluster.run();
     assert_eq!(voter_numbers(cluster.raft(1).membership()), [1, 2, 3], "it has nothing yet");

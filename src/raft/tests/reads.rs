@@ -1,12 +1,12 @@
 //! Linearizable reads (Dissertation §6.4), and the traps around them.
 
 use crate::raft::tests::harness::{Cluster, id, index, log_id};
-use crate::raft::{Body, Config, Incarnation, Input, RaftEvent, ReadReady, ReadRound, Time};
+use crate::raft::{Body, Config, Incarnation, Input, RaftEvent, ReadId, ReadReady, ReadRound, Session, Time};
 use alloc::vec;
 use alloc::vec::Vec;
 
 fn ready(cluster: &Cluster, number: u64) -> Vec<u64> {
-    cluster.nodes[&number].reads.iter().map(|read| read.id).collect()
+    cluster.nodes[&number].reads.iter().map(|read| read.id.get()).collect()
 }
 
 #[test]
@@ -18,7 +18,7 @@ fn any_node_serves_reads() {
     for number in 1..=3 {
         cluster.read(number, number).unwrap();
         cluster.run();
-        assert_eq!(cluster.nodes[&number].reads, [ReadReady { id: number, index: index(3) }]);
+        assert_eq!(cluster.nodes[&number].reads, [ReadReady { id: ReadId::new(number), index: index(3) }]);
     }
 }
 
@@ -34,8 +34,13 @@ fn a_sole_voter_serves_reads_without_a_message() {
 fn a_round_that_has_not_begun_is_confirmed_by_nobody() {
     let confirmed = ReadRound::new(1);
     let answers = [
-        Body::AppendAccepted { session: 1, match_index: index(2), round: confirmed },
-        Body::AppendRejected { session: 1, rejected: log_id(2, 2), hint: log_id(1, 1), round: confirmed },
+        Body::AppendAccepted { session: Session::new(1), match_index: index(2), round: confirmed },
+        Body::AppendRejected {
+            session: Session::new(1),
+            rejected: log_id(2, 2),
+            hint: log_id(1, 1),
+            round: confirmed,
+        },
         Body::Heard { round: confirmed },
     ];
     for body in answers {
@@ -56,7 +61,7 @@ fn all_reads_that_wait_share_a_round_and_later_ones_the_next() {
     cluster.elect(1);
     let now = Time::new(cluster.now);
     for read in 0..5 {
-        cluster.feed(1, now, Input::Read(read)).unwrap();
+        cluster.feed(1, now, Input::Read(ReadId::new(read))).unwrap();
     }
     cluster.settle(1);
     assert_eq!(cluster.between(1, 2).len(), 1);
@@ -90,7 +95,7 @@ fn a_minority_leader_serves_no_read() {
     cluster.read(1, 7).unwrap();
     cluster.advance(3_000_000);
     assert!(ready(&cluster, 1).is_empty());
-    let refused = cluster.nodes[&1].events.contains(&RaftEvent::ReadsRefused(vec![7]));
+    let refused = cluster.nodes[&1].events.contains(&RaftEvent::ReadsRefused(vec![ReadId::new(7)]));
     assert!(refused, "its client is told, since nobody leads there");
 }
 
@@ -227,7 +232,7 @@ fn the_answer_to_an_append_of_an_earlier_term_names_no_round_and_no_session() {
     cluster.say(3, 2, term + 1, Body::VoteRejected);
     let round = ReadRound::new(500);
     let late = Body::AppendEntries {
-        session: 1,
+        session: Session::new(1),
         prev: log_id(1, 1),
         acknowledged: crate::raft::LogId::ZERO,
         entries: vec![],
@@ -237,7 +242,7 @@ fn the_answer_to_an_append_of_an_earlier_term_names_no_round_and_no_session() {
     cluster.say(1, 2, term, late);
     cluster.sync(2);
     match cluster.last_said(2, 1) {
-        Some(Body::AppendRejected { session: 0, round: ReadRound::ZERO, .. }) => {}
+        Some(Body::AppendRejected { session: Session::ZERO, round: ReadRound::ZERO, .. }) => {}
         other => panic!("{other:?}"),
     }
 }

@@ -12,7 +12,7 @@ mod random;
 use crate::raft::tests::script::cluster::{Cluster, Node};
 use crate::raft::{
     Change, Config, Entry, EntryKind, HardState, Input, LogId, LogIndex, Member, Membership, NodeId, Raft,
-    Restored, RoleName, StoreId, Term,
+    ReadId, Restored, RoleName, StoreId, Term,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -158,7 +158,7 @@ impl Script {
             ("batch", [node, commands @ ..]) => self.batch(id(node), commands),
             ("read", [node, read]) => {
                 self.cluster.truth.read_asked(number(read));
-                self.input(id(node), Input::Read(number(read)));
+                self.input(id(node), Input::Read(ReadId::new(number(read))));
             }
             ("snapshot", [node]) => self.cluster.snapshot(id(node)),
             ("spoil", [node]) => drop(self.cluster.spoils.insert(id(node))),

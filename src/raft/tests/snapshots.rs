@@ -4,7 +4,7 @@ use crate::raft::config::LOG_BYTES_MIN;
 use crate::raft::follower::snapshots::Decision;
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, voters};
 use crate::raft::{
-    Body, Config, HardState, Incarnation, Input, LogId, LogIndex, Raft, RaftEvent, Restored, Setup,
+    Body, Config, HardState, Incarnation, Input, LogId, LogIndex, Raft, RaftEvent, Restored, Session, Setup,
     SnapshotMeta, SnapshotRefusal, Term, Time,
 };
 use alloc::vec;
@@ -41,7 +41,7 @@ fn meta(last: LogId, bytes: u64) -> SnapshotMeta {
 fn chunk(last: LogId, offset: u64, data: &'static [u8], bytes: u64) -> Body {
     let done = offset + data.len() as u64 == bytes;
     Body::InstallSnapshot {
-        session: 1,
+        session: Session::new(1),
         snapshot: Box::new(meta(last, bytes)),
         offset,
         data: Bytes::from_static(data),
@@ -201,7 +201,10 @@ fn a_known_snapshot_is_acknowledged_up_to_the_commit_index() {
     cluster.append((2, 1, 3), log_id(1, 1), vec![entry(2, 2), entry(3, 2)], 3);
     cluster.sync(1);
     cluster.say(2, 1, 3, chunk(log_id(2, 2), 0, b"ab", 2));
-    assert_eq!(cluster.last_said(1, 2), Some(&Body::SnapshotInstalled { session: 1, match_index: index(3) }));
+    assert_eq!(
+        cluster.last_said(1, 2),
+        Some(&Body::SnapshotInstalled { session: Session::new(1), match_index: index(3) })
+    );
     assert_eq!(cluster.log(1).len(), 3);
 }
 
@@ -242,7 +245,10 @@ fn a_snapshot_is_acknowledged_when_it_is_durable_and_no_entry_is_taken_before() 
     cluster.step(1, crate::raft::Input::Wake).unwrap();
     assert_eq!(cluster.raft(1).role(), crate::raft::RoleName::Follower, "nor does it campaign");
     cluster.sync(1);
-    assert_eq!(cluster.last_said(1, 2), Some(&Body::SnapshotInstalled { session: 1, match_index: index(9) }));
+    assert_eq!(
+        cluster.last_said(1, 2),
+        Some(&Body::SnapshotInstalled { session: Session::new(1), match_index: index(9) })
+    );
     assert_eq!(cluster.raft(1).commit_index(), index(9));
 }
 
@@ -393,7 +399,11 @@ fn a_chunk_out_of_place_is_answered_with_the_offset_to_go_on_from() {
     let mut cluster = Cluster::new(3);
     cluster.say(2, 1, 5, chunk(log_id(9, 4), 4, b"ab", 9));
     cluster.sync(1);
-    let progress = |next_offset| Body::SnapshotProgress { session: 1, snapshot: log_id(9, 4), next_offset };
+    let progress = |next_offset| Body::SnapshotProgress {
+        session: Session::new(1),
+        snapshot: log_id(9, 4),
+        next_offset,
+    };
     assert_eq!(cluster.last_said(1, 2), Some(&progress(0)));
     cluster.say(2, 1, 5, chunk(log_id(9, 4), 0, b"abcd", 9));
     cluster.sync(1);
@@ -439,7 +449,7 @@ fn a_snapshot_that_is_gone_is_replaced_by_a_newer_one() {
 fn a_chunk_that_does_not_fit_is_reported() {
     let mut cluster = Cluster::new(3);
     let too_long = Body::InstallSnapshot {
-        session: 1,
+        session: Session::new(1),
         snapshot: Box::new(meta(log_id(9, 4), 3)),
         offset: u64::MAX,
         data: Bytes::from_static(b"ab"),
@@ -451,7 +461,7 @@ fn a_chunk_that_does_not_fit_is_reported() {
         1,
         5,
         Body::InstallSnapshot {
-            session: 1,
+            session: Session::new(1),
             snapshot: Box::new(meta(log_id(9, 4), 3)),
             offset: 0,
             data: Bytes::from_static(b"ab"),
@@ -470,8 +480,13 @@ fn the_membership_of_an_installed_snapshot_is_in_force() {
     snapshot.membership = voters(1..=5);
     snapshot.membership_id = log_id(7, 3);
     let data = Bytes::from_static(b"ab");
-    let body =
-        Body::InstallSnapshot { session: 1, snapshot: Box::new(snapshot), offset: 0, data, done: true };
+    let body = Body::InstallSnapshot {
+        session: Session::new(1),
+        snapshot: Box::new(snapshot),
+        offset: 0,
+        data,
+        done: true,
+    };
     cluster.say(2, 1, 5, body);
     cluster.sync(1);
     assert_eq!(*cluster.raft(1).membership(), voters(1..=5));

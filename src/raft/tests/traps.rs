@@ -2,7 +2,10 @@
 //! memberships and snapshots have their own files.
 
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, made_with, voters};
-use crate::raft::{Body, Config, Input, LogIndex, RaftEvent, ReadRound, RoleName, Term, Withdrawal};
+use crate::raft::{
+    Body, Config, Input, LogIndex, RaftEvent, ReadRound, ReplicationState, RoleName, Session, Term,
+    Withdrawal,
+};
 use alloc::vec;
 
 /// A leader 1 of three in term 4, elected with a log that ends in 2@2; its own 3@4 is not
@@ -34,12 +37,12 @@ fn replicate_to_2(cluster: &mut Cluster) {
     cluster.network.clear();
 }
 
-fn accepted(session: u64, match_index: u64) -> Body {
+fn accepted(session: Session, match_index: u64) -> Body {
     Body::AppendAccepted { session, match_index: index(match_index), round: ReadRound::ZERO }
 }
 
 /// The session of a leader's relation with its first peer.
-const FIRST: u64 = 1;
+const FIRST: Session = Session::new(1);
 
 #[test]
 fn a_prior_terms_entry_is_not_committed_by_counting() {
@@ -96,7 +99,7 @@ fn a_late_rejection_changes_nothing() {
     let (rejected, hint) = (log_id(2, 2), log_id(1, 1));
     cluster.say(2, 1, 4, Body::AppendRejected { session: FIRST, rejected, hint, round: ReadRound::ZERO });
     let peer = cluster.raft(1).progress().next().unwrap();
-    assert_eq!((peer.match_index, peer.state), (index(3), "replicate"));
+    assert_eq!((peer.match_index, peer.state), (index(3), ReplicationState::Replicate));
 }
 
 #[test]
@@ -126,7 +129,7 @@ fn a_conflict_at_or_below_commit_is_refused_and_reported() {
 #[test]
 fn an_answer_of_another_session_is_late() {
     let mut cluster = figure_8();
-    cluster.say(2, 1, 4, accepted(FIRST + 7, 3));
+    cluster.say(2, 1, 4, accepted(Session::new(FIRST.get() + 7), 3));
     assert_eq!(cluster.raft(1).progress().next().unwrap().match_index, LogIndex::ZERO);
     assert_eq!(cluster.raft(1).progress().next().unwrap().last_heard, None);
 }

@@ -2,8 +2,8 @@
 
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, made_with, voters};
 use crate::raft::{
-    Body, Config, Incarnation, Input, LogId, LogIndex, Raft, RaftEvent, ReadRound, RestoreError, Setup, Term,
-    Time, Withdrawal,
+    Body, Config, Incarnation, Input, LogId, LogIndex, Raft, RaftEvent, ReadRound, RestoreError, Session,
+    Setup, Term, Time, Withdrawal,
 };
 use alloc::vec;
 
@@ -97,7 +97,7 @@ fn an_append_from_before_an_acknowledgement_accuses_nobody() {
     cluster.sync(1);
     cluster.append((2, 1, 2), log_id(1, 1), entries(), 0);
     let with = |acknowledged| Body::AppendEntries {
-        session: 1,
+        session: Session::new(1),
         prev: log_id(3, 2),
         acknowledged,
         entries: vec![],

@@ -4,7 +4,7 @@ use crate::raft::log::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::membership::members::{Change, Member, Membership};
 use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::message::{Body, Message};
-use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, StoreId, Term};
+use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, Session, StoreId, Term};
 use bytes::Bytes;
 use proptest::prelude::{BoxedStrategy, Just, ProptestConfig, Strategy, any, prop, proptest};
 use proptest::{prop_assert, prop_assert_eq, prop_oneof};
@@ -48,6 +48,10 @@ fn data(bytes_max: usize) -> impl Strategy<Value = Bytes> {
     prop::collection::vec(any::<u8>(), 0..bytes_max).prop_map(Bytes::from)
 }
 
+fn session() -> impl Strategy<Value = Session> {
+    any::<u64>().prop_map(Session::new)
+}
+
 fn kind() -> impl Strategy<Value = EntryKind> {
     prop_oneof![Just(EntryKind::Empty), Just(EntryKind::Command), Just(EntryKind::Membership)]
 }
@@ -56,7 +60,7 @@ fn kind() -> impl Strategy<Value = EntryKind> {
 fn append() -> impl Strategy<Value = (u64, Body)> {
     let start = (0..COUNTER_MAX / 2, 0..COUNTER_MAX / 2);
     let entries = prop::collection::vec((0..3_u64, kind(), data(60)), 0..8);
-    let numbers = (any::<u64>(), counter(), counter(), counter());
+    let numbers = (session(), counter(), counter(), counter());
     (start, entries, numbers).prop_map(|(start, parts, (session, commit, round, held))| {
         let prev = LogId::new(Term::new(start.0), LogIndex::new(start.1));
         let mut last = prev;
@@ -74,7 +78,7 @@ fn append() -> impl Strategy<Value = (u64, Body)> {
 }
 
 fn install_snapshot() -> impl Strategy<Value = Body> {
-    (any::<u64>(), 0..COUNTER_MAX / 2, data(100), 0..1000_u64, any::<u128>(), (1..9_u64, 1..9_u64)).prop_map(
+    (session(), 0..COUNTER_MAX / 2, data(100), 0..1000_u64, any::<u128>(), (1..9_u64, 1..9_u64)).prop_map(
         |(session, offset, data, rest, hash, (term, index))| {
             let snapshot = SnapshotMeta {
                 last: LogId::new(Term::new(term), LogIndex::new(index)),
@@ -108,21 +112,21 @@ fn small_body() -> BoxedStrategy<Body> {
         (log_id(), any::<bool>()).prop_map(|(last_log, transfer)| Body::RequestVote { last_log, transfer }),
         Just(Body::VoteGranted),
         Just(Body::VoteRejected),
-        (any::<u64>(), index(), round()).prop_map(|(session, match_index, round)| Body::AppendAccepted {
+        (session(), index(), round()).prop_map(|(session, match_index, round)| Body::AppendAccepted {
             session,
             match_index,
             round
         }),
-        (any::<u64>(), log_id(), log_id(), round()).prop_map(|(session, rejected, hint, round)| {
+        (session(), log_id(), log_id(), round()).prop_map(|(session, rejected, hint, round)| {
             Body::AppendRejected { session, rejected, hint, round }
         }),
         round().prop_map(|round| Body::Heard { round }),
-        (any::<u64>(), log_id(), counter()).prop_map(|(session, snapshot, next_offset)| {
+        (session(), log_id(), counter()).prop_map(|(session, snapshot, next_offset)| {
             Body::SnapshotProgress { session, snapshot, next_offset }
         }),
-        (any::<u64>(), index())
+        (session(), index())
             .prop_map(|(session, match_index)| Body::SnapshotInstalled { session, match_index }),
-        (any::<u64>(), log_id(), refusal()).prop_map(|(session, snapshot, why)| Body::SnapshotRefused {
+        (session(), log_id(), refusal()).prop_map(|(session, snapshot, why)| Body::SnapshotRefused {
             session,
             snapshot,
             why
@@ -166,7 +170,7 @@ fn message(term: u64, body: Body) -> Message {
 fn append_of(prev: (u64, u64), entries: &[(u64, u64)]) -> Body {
     let id = |(term, index)| LogId::new(Term::new(term), LogIndex::new(index));
     Body::AppendEntries {
-        session: 7,
+        session: Session::new(7),
         prev: id(prev),
         acknowledged: LogId::ZERO,
         entries: entries.iter().map(|at| Entry::new(id(*at), EntryKind::Command, b"x")).collect(),
@@ -229,8 +233,13 @@ fn chunks_outside_their_snapshot_are_refused() {
         (4, 7, false, false),
     ] {
         let data = Bytes::from(vec![0; length]);
-        let body =
-            Body::InstallSnapshot { session: 1, snapshot: Box::new(snapshot.clone()), offset, data, done };
+        let body = Body::InstallSnapshot {
+            session: Session::new(1),
+            snapshot: Box::new(snapshot.clone()),
+            offset,
+            data,
+            done,
+        };
         assert_eq!(decode(&encode(&message(1, body))).is_ok(), sound, "{offset} {length} {done}");
     }
     let breakers: [fn(&mut SnapshotMeta); 4] = [
@@ -251,7 +260,7 @@ fn counters_that_would_overflow_are_refused() {
     for body in [
         Body::PreVoteGranted { campaign_term: Term::new(u64::MAX) },
         Body::Heard { round: ReadRound::new(COUNTER_MAX + 1) },
-        Body::SnapshotInstalled { session: 0, match_index: LogIndex::new(u64::MAX) },
+        Body::SnapshotInstalled { session: Session::new(0), match_index: LogIndex::new(u64::MAX) },
     ] {
         assert!(matches!(decode(&encode(&message(1, body))), Err(DecodeError::Invalid { .. })));
     }

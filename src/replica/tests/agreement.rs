@@ -4,7 +4,7 @@ use crate::raft::{LogIndex, NodeId, Withdrawal};
 use crate::replica::tests::{Cluster, set};
 use alloc::format;
 
-/// Writes enough for a checkpoint, and gives the leader time to ask about it.
+/// ClientWrites enough for a checkpoint, and gives the leader time to ask about it.
 fn go_on(cluster: &mut Cluster, through: NodeId) {
     for write in 0..300 {
         cluster.write(through, &format!("k{write}"), "v");

@@ -1,6 +1,6 @@
 //! When snapshots are taken, and what happens when one fails.
 
-use crate::raft::{LogIndex, NodeId, Time};
+use crate::raft::{LogIndex, NodeId, ReplicationState, Time};
 use crate::replica::tests::{Cluster, id, start};
 use crate::replica::{Notice, ReplicaConfig};
 
@@ -41,8 +41,9 @@ fn no_new_snapshot_is_begun_while_one_is_being_sent_until_the_log_is_four_times_
     write(&mut cluster, 40);
     cluster.heal();
     // Its chunks never arrive, since the storage of these tests has none: the transfer goes on.
-    let sending =
-        |cluster: &Cluster| cluster.replicas[&leader].raft().progress().any(|p| p.state == "snapshot");
+    let sending = |cluster: &Cluster| {
+        cluster.replicas[&leader].raft().progress().any(|p| p.state == ReplicationState::Snapshot)
+    };
     cluster.run_until(|cluster| sending(cluster));
     let before = write(&mut cluster, 1);
     assert_eq!(write(&mut cluster, 20), before, "twice as many entries as usual");

@@ -1,7 +1,7 @@
 //! Disks that fail or fill up, and directories that cannot be opened: each with its own error and
 //! remedy.
 
-use crate::raft::{ClusterId, LogIndex, LogRecords, NodeId, SnapshotRead, SnapshotRefusal, StoreId};
+use crate::raft::{ClusterId, LogIndex, LogRecords, NodeId, Session, SnapshotRead, SnapshotRefusal, StoreId};
 use crate::replica::{StorageEvent, StorageRequest};
 use crate::storage::tests::kit::{
     DIR, bootstrap, entries, incoming, indices, open, options, save_request, segments, store, wal_dir, write,
@@ -296,7 +296,13 @@ fn chunks_read_for_a_peer_add_up_to_the_body() {
         let mut read = Vec::new();
         loop {
             let offset = read.len() as u64;
-            let ask = SnapshotRead { to: NodeId::new(2), session: 4, snapshot: meta.last, offset, bytes_max };
+            let ask = SnapshotRead {
+                to: NodeId::new(2),
+                session: Session::new(4),
+                snapshot: meta.last,
+                offset,
+                bytes_max,
+            };
             let mut events = Vec::new();
             storage.handle(&mut vec![StorageRequest::ReadChunk(ask)], &mut events).unwrap();
             let Some(StorageEvent::ChunkRead { chunk: Ok(chunk), .. }) = events.pop() else {
@@ -312,7 +318,7 @@ fn chunks_read_for_a_peer_add_up_to_the_body() {
     }
     let gone = SnapshotRead {
         to: NodeId::new(2),
-        session: 4,
+        session: Session::new(4),
         snapshot: crate::raft::LogId::ZERO,
         offset: 0,
         bytes_max: 10,
@@ -328,7 +334,7 @@ fn what_is_being_sent_can_be_read_to_its_end_after_newer_snapshots_took_its_plac
     let first = files.save(save_request(1, 1, &content)).unwrap();
     let read = |offset| SnapshotRead {
         to: NodeId::new(2),
-        session: 4,
+        session: Session::new(4),
         snapshot: first.last,
         offset,
         bytes_max: 20_000,
@@ -357,7 +363,7 @@ fn a_snapshot_that_was_damaged_is_read_again_once_it_was_saved_again() {
     let save = save_request(1, 1, &store(700));
     let meta = files.save(save.clone()).unwrap();
     let (to, snapshot) = (NodeId::new(2), meta.last);
-    let read = |offset| SnapshotRead { to, session: 4, snapshot, offset, bytes_max: 5_000 };
+    let read = |offset| SnapshotRead { to, session: Session::new(4), snapshot, offset, bytes_max: 5_000 };
     files.read_chunk(&read(0)).unwrap();
     assert!(disk.flip_bit(&files.path(meta.last), 5_000, 3));
     assert!(files.read_chunk(&read(0)).is_err());

@@ -3,7 +3,7 @@
 use crate::api::http::tests::rendering::node_status;
 use crate::api::{HttpOptions, HttpServer};
 use crate::kv::{Op, Store};
-use crate::node::handle::{ClientCall, Control, JoinCall, MembershipView};
+use crate::node::handle::{ClientCall, DriverOrder, JoinCall, MembershipView};
 use crate::node::{JoinError, Joined, NodeHandle, NodeSlot};
 use crate::raft::{Membership, NodeId};
 use crate::replica::{ClientError, ClientReply, ClientRequest};
@@ -124,7 +124,7 @@ pub(super) fn take_apart(bytes: &[u8]) -> Answered {
 
 fn fake_node() -> NodeHandle {
     let (clients, calls) = mpsc::channel(64);
-    let (control, orders) = mpsc::channel(64);
+    let (orders, order_queue) = mpsc::channel(64);
     let (joins, join_calls) = mpsc::channel(64);
     let membership = Membership {
         voters: BTreeSet::from([NodeId::new(1)]),
@@ -136,9 +136,9 @@ fn fake_node() -> NodeHandle {
     // Dropped here: a watcher keeps the last view.
     let (_, view) = watch::channel(MembershipView { membership, committed: true });
     tokio::spawn(answer_clients(calls));
-    tokio::spawn(answer_orders(orders));
+    tokio::spawn(answer_orders(order_queue));
     tokio::spawn(answer_joins(join_calls));
-    NodeHandle { clients, control, joins, membership: view, last: Arc::new(OnceLock::new()) }
+    NodeHandle { clients, orders, joins, membership: view, last: Arc::new(OnceLock::new()) }
 }
 
 async fn answer_clients(mut calls: mpsc::Receiver<ClientCall>) {
@@ -172,9 +172,9 @@ async fn answer_clients(mut calls: mpsc::Receiver<ClientCall>) {
     }
 }
 
-async fn answer_orders(mut orders: mpsc::Receiver<Control>) {
+async fn answer_orders(mut orders: mpsc::Receiver<DriverOrder>) {
     while let Some(order) = orders.recv().await {
-        if let Control::Status(reply) = order {
+        if let DriverOrder::Status(reply) = order {
             let _ = reply.send(node_status());
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::raft::tests::script::cluster::Node;
 use crate::raft::{
-    Body, Entry, HardState, LogIndex, Message, NodeId, Raft, ReadReady, RoleName, Term, quorum,
+    Body, Entry, HardState, LogIndex, Message, NodeId, Raft, ReadId, ReadReady, RoleName, Term, quorum,
 };
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub(super) struct Truth {
     pub(super) committed: BTreeMap<LogIndex, (Entry, Term)>,
     leaders: BTreeMap<Term, NodeId>,
     /// What was committed when a read was asked: what it has to see.
-    reads: BTreeMap<u64, LogIndex>,
+    reads: BTreeMap<ReadId, LogIndex>,
 }
 
 impl Truth {
@@ -27,12 +27,13 @@ impl Truth {
     }
 
     pub(super) fn read_asked(&mut self, id: u64) {
+        let id = ReadId::new(id);
         let index = self.commit_index();
         assert!(self.reads.insert(id, index).is_none(), "read {id} is asked twice");
     }
 
     pub(super) fn is_read_open(&self, id: u64) -> bool {
-        self.reads.contains_key(&id)
+        self.reads.contains_key(&ReadId::new(id))
     }
 
     pub(super) fn check_read(&mut self, ready: ReadReady) {

@@ -5,7 +5,7 @@
 
 use crate::raft::tests::script::cluster::{Cluster, Node};
 use crate::raft::tests::script::{describe, first_disk, member};
-use crate::raft::{Change, Config, Input, LogIndex, Message, NodeId, Raft, RoleName};
+use crate::raft::{Change, Config, Input, LogIndex, Message, NodeId, Raft, ReadId, RoleName};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -137,7 +137,7 @@ impl Schedule {
         if let Some(id) = self.any_live_node() {
             let read = self.next_number();
             self.cluster.truth.read_asked(read);
-            let _ = self.cluster.step(id, Input::Read(read));
+            let _ = self.cluster.step(id, Input::Read(ReadId::new(read)));
         }
     }
 
@@ -240,7 +240,7 @@ impl Schedule {
         let leader = highest.expect("there is a leader").id();
         let read = self.next_number();
         self.cluster.truth.read_asked(read);
-        self.cluster.step(leader, Input::Read(read)).expect("taken in");
+        self.cluster.step(leader, Input::Read(ReadId::new(read))).expect("taken in");
         self.cluster.propose(leader, &Bytes::from_static(b"last")).expect("taken in");
         self.cluster.run(1_000_000);
         assert!(!self.cluster.truth.is_read_open(read), "the read is answered");

@@ -11,7 +11,7 @@ use crate::storage::snapshots::SnapshotFiles;
 ///
 /// Nothing that goes wrong here is fatal: a file under a temporary name is no part of the state.
 /// The first chunk that fails refuses the snapshot, and the leader may send it again.
-pub(crate) struct Incoming<D: Disk> {
+pub(crate) struct IncomingSnapshot<D: Disk> {
     files: SnapshotFiles<D>,
     receiving: Option<Receiving<D>>,
 }
@@ -21,7 +21,7 @@ struct Receiving<D: Disk> {
     state: StoreReader,
 }
 
-impl<D: Disk> Incoming<D> {
+impl<D: Disk> IncomingSnapshot<D> {
     pub(crate) fn new(files: SnapshotFiles<D>) -> Self {
         Self { files, receiving: None }
     }

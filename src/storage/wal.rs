@@ -22,7 +22,7 @@ const FILL_BATCH_BYTES_MAX: u64 = 128 << 10;
 const SMALL_BATCHES: u32 = 64;
 
 /// The log, open for appending.
-pub(crate) struct Log<D: Disk> {
+pub(crate) struct Wal<D: Disk> {
     disk: D,
     wal_dir: PathBuf,
     options: StorageOptions,
@@ -48,7 +48,7 @@ pub(crate) struct Log<D: Disk> {
     sync_micros: Vec<u64>,
 }
 
-/// Sync times kept for [`Log::sync_micros`], at most.
+/// Sync times kept for [`Wal::sync_micros`], at most.
 const SYNC_MICROS_MAX: usize = 1024;
 
 /// The segment that is being written.
@@ -85,7 +85,7 @@ struct Staged {
     markers: Vec<SnapshotMeta>,
 }
 
-impl<D: Disk> Log<D> {
+impl<D: Disk> Wal<D> {
     /// Rewrites the tail into a new life of its segment, synced and in place, and goes on from
     /// there.
     pub(crate) fn start(
