@@ -12,11 +12,11 @@ use std::path::PathBuf;
 /// A replicated key-value store. Without a subcommand, runs a node.
 #[derive(Debug, Parser)]
 #[command(name = "infinitystore", version, after_help = exit::HELP, args_conflicts_with_subcommands = true)]
-pub(in crate::cli) struct Cli {
+pub(super) struct Cli {
     #[command(subcommand)]
-    pub(in crate::cli) command: Option<Command>,
+    pub(super) command: Option<Command>,
     #[command(flatten)]
-    pub(in crate::cli) node: NodeArgs,
+    pub(super) node: NodeArgs,
     /// Flags whose values come from the environment, and from which variable.
     #[arg(skip)]
     variables: Vec<(String, String)>,
@@ -29,9 +29,7 @@ impl Cli {
     ///
     /// # Errors
     /// Wrong usage, or a text that was asked for.
-    pub(in crate::cli) fn from_arguments(
-        arguments: impl Iterator<Item = OsString>,
-    ) -> Result<Self, clap::Error> {
+    pub(super) fn from_arguments(arguments: impl Iterator<Item = OsString>) -> Result<Self, clap::Error> {
         let mut command = without_empty_variables(Self::command());
         let arguments: Vec<OsString> = with_double_dashes(arguments).collect();
         let matches = command
@@ -44,7 +42,7 @@ impl Cli {
 
     /// `text`, and of each flag that it names and that the environment has set, which variable that
     /// was.
-    pub(in crate::cli) fn name_variables(&self, text: &str) -> String {
+    pub(super) fn name_variables(&self, text: &str) -> String {
         let names = |flag: &str| {
             let mut found = text.match_indices(flag).map(|(at, _)| &text[at + flag.len()..]);
             found.any(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-'))
@@ -58,7 +56,7 @@ impl Cli {
 }
 
 #[derive(Debug, Subcommand)]
-pub(in crate::cli) enum Command {
+pub(super) enum Command {
     /// Start a cluster to try, on this machine: several nodes, joined, with the commands to talk to
     /// them
     Dev(DevArgs),
@@ -70,7 +68,7 @@ pub(in crate::cli) enum Command {
 }
 
 #[derive(Debug, Subcommand)]
-pub(in crate::cli) enum WalCommand {
+pub(super) enum WalCommand {
     /// Print the records of a data directory's log, readably; changes nothing
     #[command(after_help = exit::HELP)]
     Dump {
@@ -82,97 +80,97 @@ pub(in crate::cli) enum WalCommand {
 
 /// A node.
 #[derive(Clone, Debug, Args)]
-pub(in crate::cli) struct NodeArgs {
+pub(super) struct NodeArgs {
     /// Name of this node
     #[arg(long, env = "INFINITYSTORE_NODE_ID", default_value = "node1", value_name = "NAME")]
-    pub(in crate::cli) node_id: String,
+    pub(super) node_id: String,
     /// Where to listen for the other nodes; `:PORT` means every interface
     #[arg(long, env = "INFINITYSTORE_RAFT_ADDR", default_value = "localhost:8000", value_name = "HOST:PORT")]
-    pub(in crate::cli) raft_addr: String,
+    pub(super) raft_addr: String,
     /// Where to listen for clients; `:PORT` means every interface
     #[arg(long, env = "INFINITYSTORE_HTTP_ADDR", default_value = ":8001", value_name = "HOST:PORT")]
-    pub(in crate::cli) http_addr: String,
+    pub(super) http_addr: String,
     /// Where the data is [default: data/<node-id>]
     #[arg(long, env = "INFINITYSTORE_DATA_DIR", value_name = "DIR")]
-    pub(in crate::cli) data_dir: Option<PathBuf>,
+    pub(super) data_dir: Option<PathBuf>,
     /// Raft addresses of members of a cluster to join, if this node has no data yet [default: none]
     #[arg(long, env = "INFINITYSTORE_JOIN", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new(), value_name = "HOST:PORT,…")]
-    pub(in crate::cli) join: Vec<String>,
+    pub(super) join: Vec<String>,
     /// Where the other nodes reach this one, if not at --raft-addr [default: --raft-addr, or the
     /// host's name]
     #[arg(long, env = "INFINITYSTORE_ADVERTISE_RAFT_ADDR", value_name = "HOST[:PORT]")]
-    pub(in crate::cli) advertise_raft_addr: Option<String>,
+    pub(super) advertise_raft_addr: Option<String>,
     /// Where clients reach this node, if not at --http-addr [default: --http-addr]
     #[arg(long, env = "INFINITYSTORE_ADVERTISE_HTTP_ADDR", value_name = "HOST:PORT")]
-    pub(in crate::cli) advertise_http_addr: Option<String>,
+    pub(super) advertise_http_addr: Option<String>,
     /// A leader that has told a node nothing for this long sends it a heartbeat; at least 1ms
     #[arg(long, env = "INFINITYSTORE_HEARTBEAT_INTERVAL", default_value = "100ms", value_parser = micros, value_name = "TIME")]
-    pub(in crate::cli) heartbeat_interval: u64,
+    pub(super) heartbeat_interval: u64,
     /// A follower stands for election after a silence between this and twice this; at least 3
     /// heartbeat intervals
     #[arg(long, env = "INFINITYSTORE_ELECTION_TIMEOUT", default_value = "600ms", value_parser = micros, value_name = "TIME")]
-    pub(in crate::cli) election_timeout: u64,
+    pub(super) election_timeout: u64,
     /// After this long a client is told that its request failed, or that its outcome is unknown
     #[arg(long, env = "INFINITYSTORE_REQUEST_TIMEOUT", default_value = "5s", value_parser = micros_above_zero, value_name = "TIME")]
-    pub(in crate::cli) request_timeout: u64,
+    pub(super) request_timeout: u64,
     /// How long requests under way may still take when the node is told to stop
     #[arg(long, env = "INFINITYSTORE_STOP_TIMEOUT", default_value = "5s", value_parser = micros, value_name = "TIME")]
-    pub(in crate::cli) stop_timeout: u64,
+    pub(super) stop_timeout: u64,
     /// Size of one file of the log
     #[arg(long, env = "INFINITYSTORE_SEGMENT_BYTES", default_value = "64MiB", value_parser = bytes_above_zero, value_name = "BYTES")]
-    pub(in crate::cli) segment_bytes: u64,
+    pub(super) segment_bytes: u64,
     /// Take a snapshot when the log has grown by this many bytes, and by as many as the store holds
     /// …
     #[arg(long, env = "INFINITYSTORE_SNAPSHOT_LOG_BYTES", default_value = "64MiB", value_parser = bytes_above_zero, value_name = "BYTES")]
-    pub(in crate::cli) snapshot_log_bytes: u64,
+    pub(super) snapshot_log_bytes: u64,
     /// … or by this many entries, and by a quarter of the number of keys
     #[arg(long, env = "INFINITYSTORE_SNAPSHOT_LOG_ENTRIES", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "COUNT")]
-    pub(in crate::cli) snapshot_log_entries: u64,
+    pub(super) snapshot_log_entries: u64,
     /// Entries kept in the log behind a snapshot, for nodes that lag, at most …
     #[arg(long, env = "INFINITYSTORE_LOG_TAIL_ENTRIES", default_value_t = 10_000, value_name = "COUNT")]
-    pub(in crate::cli) log_tail_entries: u64,
+    pub(super) log_tail_entries: u64,
     /// … and bytes of entries, at most
     #[arg(long, env = "INFINITYSTORE_LOG_TAIL_BYTES", default_value = "32MiB", value_parser = bytes_above_zero, value_name = "BYTES")]
-    pub(in crate::cli) log_tail_bytes: u64,
+    pub(super) log_tail_bytes: u64,
     /// HTTP connections at the same time; one more is answered 503
     #[arg(long, env = "INFINITYSTORE_HTTP_CONNECTIONS", default_value_t = 10_000, value_parser = count_above_zero, value_name = "COUNT")]
-    pub(in crate::cli) http_connections: usize,
+    pub(super) http_connections: usize,
     /// HTTP connections at the same time from one address [default: three of four]
     #[arg(long, env = "INFINITYSTORE_HTTP_CONNECTIONS_PER_ADDRESS", value_parser = count_above_zero, value_name = "COUNT")]
-    pub(in crate::cli) http_connections_per_address: Option<usize>,
+    pub(super) http_connections_per_address: Option<usize>,
     /// Memory for HTTP requests and answers under way; a request for which there is none is
     /// answered 503. At least 20MiB
     #[arg(long, env = "INFINITYSTORE_REQUEST_MEMORY", default_value = "256MiB", value_parser = bytes_above_zero, value_name = "BYTES")]
-    pub(in crate::cli) request_memory: u64,
+    pub(super) request_memory: u64,
     /// Further names under which clients reach this node, beside its addresses and its host name;
     /// `*` for any [default: none]
     #[arg(long, env = "INFINITYSTORE_ALLOW_HOST", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new(), value_name = "NAME,…")]
-    pub(in crate::cli) allow_host: Vec<String>,
+    pub(super) allow_host: Vec<String>,
     /// Threads for sockets and consensus; the disk has its own. More than one pays only with many
     /// cores
     #[arg(long, env = "INFINITYSTORE_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "COUNT")]
-    pub(in crate::cli) threads: u16,
+    pub(super) threads: u16,
     #[command(flatten)]
-    pub(in crate::cli) log: LogArgs,
+    pub(super) log: LogArgs,
     /// Stop when standard input ends: so that nodes do not outlive the program that started them
     #[arg(long, env = "INFINITYSTORE_STOP_WITH_STDIN", hide = true)]
-    pub(in crate::cli) stop_with_stdin: bool,
+    pub(super) stop_with_stdin: bool,
 }
 
 /// What is logged, to standard error.
 #[derive(Clone, Debug, Args)]
-pub(in crate::cli) struct LogArgs {
+pub(super) struct LogArgs {
     /// How log lines look
     #[arg(long, env = "INFINITYSTORE_LOG_FORMAT", default_value = "text", value_enum)]
-    pub(in crate::cli) log_format: LogFormat,
+    pub(super) log_format: LogFormat,
     /// What is logged: off, error, warn, info, debug or trace, also by module, as in
     /// info,infinitystore::server=debug
     #[arg(long, env = "INFINITYSTORE_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
-    pub(in crate::cli) log_level: String,
+    pub(super) log_level: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(in crate::cli) enum LogFormat {
+pub(super) enum LogFormat {
     /// For people
     Text,
     /// One JSON object a line
@@ -182,29 +180,29 @@ pub(in crate::cli) enum LogFormat {
 /// A cluster to try.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = exit::HELP)]
-pub(in crate::cli) struct DevArgs {
+pub(super) struct DevArgs {
     /// How many nodes
     #[arg(long, env = "INFINITYSTORE_DEV_NODES", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9), value_name = "COUNT")]
-    pub(in crate::cli) nodes: u16,
+    pub(super) nodes: u16,
     /// HTTP port of the first node; its raft port is one below, the next node's are 10 above. Taken
     /// ports are skipped
     #[arg(long, env = "INFINITYSTORE_DEV_BASE_PORT", default_value_t = 8001, value_parser = clap::value_parser!(u16).range(2..=60_000), value_name = "PORT")]
-    pub(in crate::cli) base_port: u16,
+    pub(super) base_port: u16,
     /// Where the nodes keep their data and logs; a cluster that is already there is started again
     #[arg(long, env = "INFINITYSTORE_DEV_DIR", default_value = "data/dev", value_name = "DIR")]
-    pub(in crate::cli) dir: PathBuf,
+    pub(super) dir: PathBuf,
     /// Remove the data when it stops (only of nodes that this run has created)
     #[arg(long, env = "INFINITYSTORE_DEV_REMOVE_DATA")]
-    pub(in crate::cli) remove_data: bool,
+    pub(super) remove_data: bool,
     /// What the nodes log: see the option of a node
     #[arg(long, env = "INFINITYSTORE_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
-    pub(in crate::cli) log_level: String,
+    pub(super) log_level: String,
 }
 
 /// A load generator. Closed loop: each client sends its next request when the last was answered.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = exit::HELP)]
-pub(in crate::cli) struct BenchArgs {
+pub(super) struct BenchArgs {
     /// HTTP addresses of the nodes; clients are spread over them
     #[arg(
         long,
@@ -214,41 +212,41 @@ pub(in crate::cli) struct BenchArgs {
         value_parser = endpoint,
         value_name = "HOST:PORT,…"
     )]
-    pub(in crate::cli) endpoints: Vec<String>,
+    pub(super) endpoints: Vec<String>,
     /// Clients at the same time, each with its connection
     #[arg(long, env = "INFINITYSTORE_BENCH_CLIENTS", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "COUNT")]
-    pub(in crate::cli) clients: u32,
+    pub(super) clients: u32,
     /// Size of the values written
     #[arg(long, env = "INFINITYSTORE_BENCH_VALUE_SIZE", default_value = "256", value_parser = bytes, value_name = "BYTES")]
-    pub(in crate::cli) value_size: u64,
+    pub(super) value_size: u64,
     /// Reads among the requests, percent
     #[arg(long, env = "INFINITYSTORE_BENCH_READ_SHARE", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100), value_name = "PERCENT")]
-    pub(in crate::cli) read_share: u8,
+    pub(super) read_share: u8,
     /// How fresh reads are
     #[arg(long, env = "INFINITYSTORE_BENCH_READ_LEVEL", default_value = "linearizable", value_enum)]
-    pub(in crate::cli) read_level: ReadLevel,
+    pub(super) read_level: ReadLevel,
     /// Keys that are written and read, at random
     #[arg(long, env = "INFINITYSTORE_BENCH_KEYS", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "COUNT")]
-    pub(in crate::cli) keys: u64,
+    pub(super) keys: u64,
     /// How long to measure, seconds
     #[arg(long, env = "INFINITYSTORE_BENCH_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "SECONDS")]
-    pub(in crate::cli) seconds: u32,
+    pub(super) seconds: u32,
     /// How long to put load on before measuring, seconds
     #[arg(long, env = "INFINITYSTORE_BENCH_WARMUP", default_value_t = 2, value_name = "SECONDS")]
-    pub(in crate::cli) warmup: u32,
+    pub(super) warmup: u32,
     /// A request that is not answered within this time counts as failed
     #[arg(long, env = "INFINITYSTORE_BENCH_TIMEOUT", default_value = "6s", value_parser = micros_above_zero, value_name = "TIME")]
-    pub(in crate::cli) timeout: u64,
+    pub(super) timeout: u64,
     /// Threads of the load generator
     #[arg(long, env = "INFINITYSTORE_BENCH_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "COUNT")]
-    pub(in crate::cli) threads: u16,
+    pub(super) threads: u16,
     /// How the result is printed, to standard output
     #[arg(long, env = "INFINITYSTORE_BENCH_FORMAT", default_value = "text", value_enum)]
-    pub(in crate::cli) format: ReportFormat,
+    pub(super) format: ReportFormat,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(in crate::cli) enum ReadLevel {
+pub(super) enum ReadLevel {
     /// As if there were one copy
     Linearizable,
     /// Whatever the node asked has applied
@@ -256,7 +254,7 @@ pub(in crate::cli) enum ReadLevel {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(in crate::cli) enum ReportFormat {
+pub(super) enum ReportFormat {
     /// A table
     Text,
     /// One JSON object
@@ -317,9 +315,7 @@ fn variables_used(command: &clap::Command, matches: &clap::ArgMatches) -> Vec<(S
 
 /// The original took its flags with one dash too (`-node-id=node1`): these three get their second
 /// one.
-pub(in crate::cli) fn with_double_dashes(
-    args: impl Iterator<Item = OsString>,
-) -> impl Iterator<Item = OsString> {
+pub(super) fn with_double_dashes(args: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     args.map(|arg| {
         let original = arg.to_str().is_some_and(|text| {
             let name = text.split_once('=').map_or(text, |(name, _)| name);

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
 /// A connection to a node.
-pub(in crate::cli) struct Client {
+pub(super) struct Client {
     stream: TcpStream,
     host: String,
     request: Vec<u8>,
@@ -20,16 +20,16 @@ pub(in crate::cli) struct Client {
 
 /// What matters of an answer's head.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::cli) struct Head {
-    pub(in crate::cli) code: u16,
+pub(super) struct Head {
+    pub(super) code: u16,
     /// Bytes of the head, its empty line included.
-    pub(in crate::cli) length: usize,
-    pub(in crate::cli) body_length: usize,
-    pub(in crate::cli) close: bool,
+    pub(super) length: usize,
+    pub(super) body_length: usize,
+    pub(super) close: bool,
 }
 
 impl Client {
-    pub(in crate::cli) async fn connect(addr: &str) -> io::Result<Self> {
+    pub(super) async fn connect(addr: &str) -> io::Result<Self> {
         // `:8001` is how a node is told to listen on every interface; from here that is this
         // machine.
         let addr = if addr.starts_with(':') { format!("localhost{addr}") } else { addr.to_owned() };
@@ -39,12 +39,12 @@ impl Client {
     }
 
     /// Whether the connection takes another request.
-    pub(in crate::cli) fn reusable(&self) -> bool {
+    pub(super) fn reusable(&self) -> bool {
         !self.ending
     }
 
     /// Sends a request and takes in its answer. The code; the body is in [`Self::body`].
-    pub(in crate::cli) async fn send(&mut self, method: &str, target: &str, body: &[u8]) -> io::Result<u16> {
+    pub(super) async fn send(&mut self, method: &str, target: &str, body: &[u8]) -> io::Result<u16> {
         self.request.clear();
         for part in [method, " ", target, " HTTP/1.1\r\nhost: ", &self.host, "\r\n"] {
             self.request.extend_from_slice(part.as_bytes());
@@ -61,7 +61,7 @@ impl Client {
     }
 
     /// The body of the last answer.
-    pub(in crate::cli) fn body(&self) -> &[u8] {
+    pub(super) fn body(&self) -> &[u8] {
         &self.received[self.body.clone()]
     }
 
@@ -94,7 +94,7 @@ impl Client {
 }
 
 /// Reads an answer's head, if it is complete.
-pub(in crate::cli) fn parse_head(received: &[u8]) -> io::Result<Option<Head>> {
+pub(super) fn parse_head(received: &[u8]) -> io::Result<Option<Head>> {
     let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what);
     let Some(end) = received.windows(4).position(|window| window == b"\r\n\r\n") else {
         return Ok(None);

@@ -18,18 +18,18 @@ const REFUSED_MAX: u64 = 128;
 
 /// How many connections there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cli) struct Shares {
+pub(super) struct Shares {
     /// For clients.
-    pub(in crate::cli) http: usize,
+    pub(super) http: usize,
     /// For other nodes.
-    pub(in crate::cli) raft: usize,
+    pub(super) raft: usize,
     /// For clients that are turned away.
-    pub(in crate::cli) refused: usize,
+    pub(super) refused: usize,
 }
 
 /// Raises the soft limit of open files to the hard one. Returns the limit then; `None` if there is
 /// none.
-pub(in crate::cli) fn raise() -> Option<u64> {
+pub(super) fn raise() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {
         return current;
@@ -47,7 +47,7 @@ pub(in crate::cli) fn raise() -> Option<u64> {
 }
 
 /// Divides `limit` so that connections never take what the log needs; `http` is what was asked for.
-pub(in crate::cli) fn share(limit: Option<u64>, http: usize) -> Shares {
+pub(super) fn share(limit: Option<u64>, http: usize) -> Shares {
     let Some(limit) = limit else {
         return Shares { http, raft: number(RAFT_MAX), refused: number(REFUSED_MAX) };
     };

@@ -4,7 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 /// The exit codes, in the words of `--help`.
-pub(in crate::cli) const HELP: &str = "\
+pub(super) const HELP: &str = "\
 Exit codes:
   0    it did what was asked; a node was told to stop and stopped cleanly
   1    it failed while it ran
@@ -42,13 +42,13 @@ impl From<ExitStatus> for ExitCode {
 
 /// Why the program ends otherwise than well, and what to do.
 #[derive(Debug)]
-pub(in crate::cli) struct Failure {
-    pub(in crate::cli) status: ExitStatus,
+pub(super) struct Failure {
+    pub(super) status: ExitStatus,
     text: String,
 }
 
 impl Failure {
-    pub(in crate::cli) fn new(status: ExitStatus, text: impl Into<String>) -> Self {
+    pub(super) fn new(status: ExitStatus, text: impl Into<String>) -> Self {
         Self { status, text: text.into() }
     }
 }

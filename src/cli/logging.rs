@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Sets logging up, once for the process.
-pub(in crate::cli) fn start(options: &LogArgs) -> Result<(), Failure> {
+pub(super) fn start(options: &LogArgs) -> Result<(), Failure> {
     let filter = filter(&options.log_level).map_err(|error| {
         let text = format!(
             "--log-level {}: {error}; try info, or info,infinitystore::server=debug",
@@ -59,7 +59,7 @@ fn tell(panic: &PanicHookInfo<'_>) {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(in crate::cli) fn filter(text: &str) -> Result<EnvFilter, String> {
+pub(super) fn filter(text: &str) -> Result<EnvFilter, String> {
     let is_level = |word: &str| LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level));
     let mut has_own_level = false;
     for directive in text.split(',').map(str::trim) {

@@ -30,7 +30,7 @@ const NO_ROOM_RETRY_MICROS: u64 = 2_000_000;
 const RUNTIME_STOP_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Runs a node until it is told to stop, or has to.
-pub(in crate::cli) fn run(args: &NodeArgs) -> Result<(), Failure> {
+pub(super) fn run(args: &NodeArgs) -> Result<(), Failure> {
     logging::start(&args.log)?;
     let mut options = node_options(args)?;
     let open_files_max = descriptors::raise();
@@ -52,7 +52,7 @@ pub(in crate::cli) fn run(args: &NodeArgs) -> Result<(), Failure> {
 }
 
 /// The node's options, checked as far as they can be without touching anything.
-pub(in crate::cli) fn node_options(args: &NodeArgs) -> Result<NodeOptions, Failure> {
+pub(super) fn node_options(args: &NodeArgs) -> Result<NodeOptions, Failure> {
     let usage = |text: String| Failure::new(ExitStatus::Usage, text);
     let name = &args.node_id;
     check_name(name).map_err(|rule| usage(format!("--node-id {name:?}: {rule}")))?;
@@ -93,7 +93,7 @@ pub(in crate::cli) fn node_options(args: &NodeArgs) -> Result<NodeOptions, Failu
 }
 
 /// The HTTP server's options. `shares` are what the system allows.
-pub(in crate::cli) fn http_options(
+pub(super) fn http_options(
     args: &NodeArgs,
     node: &NodeOptions,
     shares: Shares,
@@ -252,7 +252,7 @@ fn start_failure(error: StartError) -> Failure {
 }
 
 /// An address that can be pasted on this machine: `localhost` for every interface.
-pub(in crate::cli) fn reachable(bound: &str) -> String {
+pub(super) fn reachable(bound: &str) -> String {
     match HostPort::parse(bound) {
         Ok(bound) if bound.is_every_interface() => format!("localhost:{}", bound.port),
         _ => bound.to_owned(),

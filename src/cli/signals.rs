@@ -5,7 +5,7 @@ use crate::cli::exit::{ExitStatus, Failure};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The signals that ask to stop.
-pub(in crate::cli) struct StopSignals {
+pub(super) struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
@@ -16,12 +16,12 @@ pub(in crate::cli) struct StopSignals {
 impl StopSignals {
     /// For a program that belongs to its terminal. From now on these signals do not end the process
     /// by themselves. Within a runtime.
-    pub(in crate::cli) fn new() -> Result<Self, Failure> {
+    pub(super) fn new() -> Result<Self, Failure> {
         Self::listen(true)
     }
 
     /// For a node, which outlives its terminal: SIGHUP is logged, and nothing else.
-    pub(in crate::cli) fn for_node() -> Result<Self, Failure> {
+    pub(super) fn for_node() -> Result<Self, Failure> {
         Self::listen(false)
     }
 
@@ -39,7 +39,7 @@ impl StopSignals {
     }
 
     /// Waits for the next one; its name.
-    pub(in crate::cli) async fn next(&mut self) -> &'static str {
+    pub(super) async fn next(&mut self) -> &'static str {
         loop {
             tokio::select! {
                 biased;
@@ -57,7 +57,7 @@ impl StopSignals {
 }
 
 /// A runtime on this thread alone, or with `threads` threads of its own.
-pub(in crate::cli) fn runtime(threads: u16) -> Result<tokio::runtime::Runtime, Failure> {
+pub(super) fn runtime(threads: u16) -> Result<tokio::runtime::Runtime, Failure> {
     let mut builder = match threads {
         0 | 1 => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),

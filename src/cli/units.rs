@@ -6,7 +6,7 @@ use crate::codec::HostPort;
 ///
 /// # Errors
 /// What was expected.
-pub(in crate::cli) fn bytes(text: &str) -> Result<u64, String> {
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
     scaled(
         text,
         &[
@@ -26,7 +26,7 @@ pub(in crate::cli) fn bytes(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 /// What was expected.
-pub(in crate::cli) fn bytes_above_zero(text: &str) -> Result<u64, String> {
+pub(super) fn bytes_above_zero(text: &str) -> Result<u64, String> {
     bytes(text).and_then(above_zero)
 }
 
@@ -34,7 +34,7 @@ pub(in crate::cli) fn bytes_above_zero(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 /// What was expected.
-pub(in crate::cli) fn micros_above_zero(text: &str) -> Result<u64, String> {
+pub(super) fn micros_above_zero(text: &str) -> Result<u64, String> {
     micros(text).and_then(above_zero)
 }
 
@@ -42,7 +42,7 @@ pub(in crate::cli) fn micros_above_zero(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 /// What was expected.
-pub(in crate::cli) fn count_above_zero(text: &str) -> Result<usize, String> {
+pub(super) fn count_above_zero(text: &str) -> Result<usize, String> {
     let count: usize = text.parse().map_err(|_| "expected a number".to_owned())?;
     if count > 0 { Ok(count) } else { Err("must be above zero".to_owned()) }
 }
@@ -52,7 +52,7 @@ pub(in crate::cli) fn count_above_zero(text: &str) -> Result<usize, String> {
 ///
 /// # Errors
 /// What was expected.
-pub(in crate::cli) fn endpoint(text: &str) -> Result<String, String> {
+pub(super) fn endpoint(text: &str) -> Result<String, String> {
     if text.starts_with("https://") {
         return Err("a node does not speak TLS: expected HOST:PORT or http://HOST:PORT".to_owned());
     }
@@ -72,7 +72,7 @@ fn above_zero(value: u64) -> Result<u64, String> {
 ///
 /// # Errors
 /// What was expected.
-pub(in crate::cli) fn micros(text: &str) -> Result<u64, String> {
+pub(super) fn micros(text: &str) -> Result<u64, String> {
     let digits_only = text.bytes().all(|byte| byte.is_ascii_digit());
     scaled(text, &[("us", 1), ("µs", 1), ("ms", 1_000), ("s", 1_000_000)])
         .filter(|_| !digits_only)

@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// Prints the log in a data directory. What cannot be read is printed as such, and makes the dump
 /// fail at its end.
-pub(in crate::cli) fn dump(dir: &Path) -> Result<(), Failure> {
+pub(super) fn dump(dir: &Path) -> Result<(), Failure> {
     if !dir.is_dir() {
         let what = if dir.exists() { "is no directory" } else { "does not exist" };
         let text = format!("{} {what}; name a node's data directory, as in data/node1", dir.display());

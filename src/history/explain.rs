@@ -38,7 +38,7 @@ impl fmt::Display for Violation {
 /// operations that a history with an order can lose: gets, and writes that no remaining get can
 /// have read, since the get returned before the write or another write certainly stands between. So
 /// what remains is a violation of its own.
-pub(in crate::history) fn explain(operations: &[&Operation], steps_max: u64) -> Vec<Operation> {
+pub(super) fn explain(operations: &[&Operation], steps_max: u64) -> Vec<Operation> {
     let mut reducer = Reducer { operations, end: u64::MAX, steps_left: steps_max };
     reducer.find_end();
     let mut kept: Vec<usize> =

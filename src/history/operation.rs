@@ -61,7 +61,7 @@ impl fmt::Display for Operation {
 }
 
 /// Bytes for a reader: quoted, escaped, cut to a length that fits a line.
-pub(in crate::history) struct Short<'a>(pub(in crate::history) &'a [u8]);
+pub(super) struct Short<'a>(pub(super) &'a [u8]);
 
 impl fmt::Display for Short<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

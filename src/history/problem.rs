@@ -17,35 +17,35 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 /// A value's number.
-pub(in crate::history) type ValueId = u32;
+pub(super) type ValueId = u32;
 
 /// The key does not exist: the state before all operations, and after a delete.
-pub(in crate::history) const ABSENT: ValueId = 0;
+pub(super) const ABSENT: ValueId = 0;
 
 /// An operation that has to be given a place.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::history) struct Item {
-    pub(in crate::history) call: u64,
-    pub(in crate::history) ret: u64,
+pub(super) struct Item {
+    pub(super) call: u64,
+    pub(super) ret: u64,
     /// Written, or read.
-    pub(in crate::history) value: ValueId,
-    pub(in crate::history) is_write: bool,
+    pub(super) value: ValueId,
+    pub(super) is_write: bool,
     /// Which of the operations it is, in the order in which they were given.
-    pub(in crate::history) operation: usize,
+    pub(super) operation: usize,
 }
 
 /// What the search has to solve.
 #[derive(Debug)]
-pub(in crate::history) struct Problem {
+pub(super) struct Problem {
     /// In the order of their calls.
-    pub(in crate::history) items: Vec<Item>,
+    pub(super) items: Vec<Item>,
     /// For each value: calls of the writes that may happen or not, ascending.
-    pub(in crate::history) supplies: Vec<Vec<u64>>,
+    pub(super) supplies: Vec<Vec<u64>>,
 }
 
 /// Makes the operations of one key ready. `None`: no order can explain them, since a client read a
 /// value that was never written.
-pub(in crate::history) fn problem<'a>(operations: impl Iterator<Item = &'a Operation>) -> Option<Problem> {
+pub(super) fn problem<'a>(operations: impl Iterator<Item = &'a Operation>) -> Option<Problem> {
     let mut ids: BTreeMap<&[u8], ValueId> = BTreeMap::new();
     let mut writers: Vec<Vec<(u64, Option<u64>, usize)>> = vec![Vec::new()];
     let mut readers: Vec<Vec<(u64, u64, usize)>> = vec![Vec::new()];

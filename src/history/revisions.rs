@@ -11,7 +11,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 /// Checks the revisions that were observed. A revision that was not observed cannot be wrong.
-pub(in crate::history) fn check_revisions(operations: &[Operation]) -> Result<(), Violation> {
+pub(super) fn check_revisions(operations: &[Operation]) -> Result<(), Violation> {
     check_identity(operations)?;
     check_order(operations)
 }

@@ -28,7 +28,7 @@ const HIDDEN: ValueId = ValueId::MAX;
 
 /// What a search found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::history) enum SearchResult {
+pub(super) enum SearchResult {
     /// An order that explains everything.
     Order,
     /// There is none.
@@ -38,13 +38,13 @@ pub(in crate::history) enum SearchResult {
 }
 
 /// Looks for an order, in at most `steps_max` configurations; says how many it took.
-pub(in crate::history) fn search(problem: &Problem, steps_max: u64) -> (SearchResult, u64) {
+pub(super) fn search(problem: &Problem, steps_max: u64) -> (SearchResult, u64) {
     Search::new(problem).run(steps_max)
 }
 
 /// Looks for an order, in at most `steps_max` configurations: the items of the problem in that
 /// order. Supplies are not named in it: one stands before each get whose value is not there.
-pub(in crate::history) fn search_order(problem: &Problem, steps_max: u64) -> Option<Vec<usize>> {
+pub(super) fn search_order(problem: &Problem, steps_max: u64) -> Option<Vec<usize>> {
     let mut search = Search::new(problem);
     let (found, _) = search.run(steps_max);
     (found == SearchResult::Order).then_some(search.order)

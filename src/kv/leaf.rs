@@ -6,11 +6,11 @@ use bytes::Bytes;
 use core::cmp::Ordering;
 
 /// A leaf with more bytes of keys and small values is split, if it has more than one pair.
-pub(in crate::kv) const LEAF_BYTES_MAX: usize = 4096;
+pub(super) const LEAF_BYTES_MAX: usize = 4096;
 /// So is one with more pairs.
-pub(in crate::kv) const LEAF_PAIRS_MAX: usize = 64;
+pub(super) const LEAF_PAIRS_MAX: usize = 64;
 /// A longer value has an allocation of its own.
-pub(in crate::kv) const PACKED_VALUE_BYTES_MAX: usize = 512;
+pub(super) const PACKED_VALUE_BYTES_MAX: usize = 512;
 
 /// A value and its versions, where they lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,27 +26,27 @@ pub struct VersionedRef<'a> {
 }
 
 /// What is to be stored, given what is there.
-pub(in crate::kv) type Make<'m, 'v> = &'m mut dyn FnMut(Option<VersionedRef<'_>>) -> VersionedRef<'v>;
+pub(super) type Make<'m, 'v> = &'m mut dyn FnMut(Option<VersionedRef<'_>>) -> VersionedRef<'v>;
 
 /// Pairs in the order of their keys.
 #[derive(Clone, Debug, Default)]
-pub(in crate::kv) struct Leaf {
-    pub(in crate::kv) slots: Vec<Slot>,
+pub(super) struct Leaf {
+    pub(super) slots: Vec<Slot>,
     /// The beginning that all keys share. Then for each pair: the rest of the key, its
     /// `create_revision`, how much later it was last set, and its version.
-    pub(in crate::kv) heads: Vec<u8>,
+    pub(super) heads: Vec<u8>,
     /// Bytes of that beginning. Chosen when the leaf is made or split, and cut when a key comes in
     /// that begins otherwise.
-    pub(in crate::kv) prefix_bytes: u32,
+    pub(super) prefix_bytes: u32,
     /// The packed values, side by side.
-    pub(in crate::kv) values: Vec<u8>,
+    pub(super) values: Vec<u8>,
     /// The large values.
-    pub(in crate::kv) large: Vec<Bytes>,
+    pub(super) large: Vec<Bytes>,
 }
 
 /// Where a pair lies.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::kv) struct Slot {
+pub(super) struct Slot {
     /// Where its head ends in `heads`: it begins where the one before ends, the first one after the
     /// prefix.
     head_end: u32,
@@ -56,13 +56,13 @@ pub(in crate::kv) struct Slot {
     /// What follows the key in its head, bytes.
     revision_bytes: u8,
     /// Whether its value is among the large ones.
-    pub(in crate::kv) is_large: bool,
+    pub(super) is_large: bool,
 }
 
 impl Leaf {
     /// How much is in it, with whole keys: how a tree is cut into leaves does not depend on what
     /// their keys have in common.
-    pub(in crate::kv) fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.bytes_before(self.slots.len())
     }
 
@@ -74,13 +74,13 @@ impl Leaf {
 
     /// Whether it should take another pair while a tree is built: a little room is left for what
     /// changes later.
-    pub(in crate::kv) fn has_room(&self, key_bytes: usize, value_bytes: usize) -> bool {
+    pub(super) fn has_room(&self, key_bytes: usize, value_bytes: usize) -> bool {
         let packed = if value_bytes > PACKED_VALUE_BYTES_MAX { 0 } else { value_bytes };
         self.bytes() + key_bytes + packed <= LEAF_BYTES_MAX * 7 / 8 && self.slots.len() < LEAF_PAIRS_MAX
     }
 
     /// Where the head and the packed value of the pair at `at` begin.
-    pub(in crate::kv) fn starts(&self, at: usize) -> (usize, usize) {
+    pub(super) fn starts(&self, at: usize) -> (usize, usize) {
         at.checked_sub(1).map_or((self.prefix_bytes as usize, 0), |before| {
             let slot = &self.slots[before];
             (slot.head_end as usize, usize::from(slot.value_end))
@@ -97,14 +97,14 @@ impl Leaf {
         &self.heads[head..self.slots[at].key_end()]
     }
 
-    pub(in crate::kv) fn key(&self, at: usize) -> Vec<u8> {
+    pub(super) fn key(&self, at: usize) -> Vec<u8> {
         let mut key = Vec::new();
         self.key_into(at, &mut key);
         key
     }
 
     /// Puts the key at `at` in the place of what `key` holds.
-    pub(in crate::kv) fn key_into(&self, at: usize, key: &mut Vec<u8>) {
+    pub(super) fn key_into(&self, at: usize, key: &mut Vec<u8>) {
         let (prefix, rest) = (self.prefix(), self.rest(at));
         key.clear();
         key.reserve_exact(prefix.len() + rest.len());
@@ -113,12 +113,12 @@ impl Leaf {
     }
 
     /// Large values before the pair at `at`.
-    pub(in crate::kv) fn large_before(&self, at: usize) -> usize {
+    pub(super) fn large_before(&self, at: usize) -> usize {
         self.slots[..at].iter().filter(|slot| slot.is_large).count()
     }
 
     /// Where `key` is, or would be, and whether it is there.
-    pub(in crate::kv) fn find(&self, key: &[u8]) -> (usize, bool) {
+    pub(super) fn find(&self, key: &[u8]) -> (usize, bool) {
         let (mut low, mut high) = (0, self.slots.len());
         let prefix = self.prefix();
         let Some(rest) = key.strip_prefix(prefix) else {
@@ -136,7 +136,7 @@ impl Leaf {
     }
 
     /// The value of the pair at `at`.
-    pub(in crate::kv) fn versioned(&self, at: usize) -> VersionedRef<'_> {
+    pub(super) fn versioned(&self, at: usize) -> VersionedRef<'_> {
         let (_, value) = self.starts(at);
         let slot = self.slots[at];
         let value = if slot.is_large {
@@ -153,7 +153,7 @@ impl Leaf {
     }
 
     /// Puts a pair in; whether its key is new.
-    pub(in crate::kv) fn set(&mut self, key: &[u8], make: Make<'_, '_>) -> bool {
+    pub(super) fn set(&mut self, key: &[u8], make: Make<'_, '_>) -> bool {
         let (at, found) = self.find(key);
         if found {
             let versioned = make(Some(self.versioned(at)));
@@ -165,13 +165,7 @@ impl Leaf {
     }
 
     /// Writes a pair: over the one at `at`, or before it.
-    pub(in crate::kv) fn put(
-        &mut self,
-        at: usize,
-        over: Option<Slot>,
-        key: &[u8],
-        versioned: VersionedRef<'_>,
-    ) {
+    pub(super) fn put(&mut self, at: usize, over: Option<Slot>, key: &[u8], versioned: VersionedRef<'_>) {
         if !key.starts_with(self.prefix()) {
             self.lay_out(common_bytes(self.prefix(), key));
         }
@@ -209,7 +203,7 @@ impl Leaf {
         self.slots[at..].iter_mut().for_each(|slot| *slot = slot.moved(heads, values));
     }
 
-    pub(in crate::kv) fn remove(&mut self, at: usize) {
+    pub(super) fn remove(&mut self, at: usize) {
         let (head, value) = self.starts(at);
         let slot = self.slots[at];
         let before = self.large_before(at);
@@ -229,7 +223,7 @@ impl Leaf {
 
     /// Splits off the upper half if there is too much in it: by pairs if there are too many, else
     /// by bytes.
-    pub(in crate::kv) fn maybe_split(&mut self) -> Option<(Vec<u8>, Self)> {
+    pub(super) fn maybe_split(&mut self) -> Option<(Vec<u8>, Self)> {
         let (pairs, bytes) = (self.slots.len(), self.bytes());
         let at = if pairs > LEAF_PAIRS_MAX {
             pairs / 2
@@ -260,7 +254,7 @@ impl Leaf {
     }
 
     /// Keeps what all keys begin with only once.
-    pub(in crate::kv) fn compress(&mut self) {
+    pub(super) fn compress(&mut self) {
         if self.slots.len() > 1 {
             // What the first and the last key begin with, those between begin with too.
             let common = common_bytes(self.rest(0), self.rest(self.slots.len() - 1));
@@ -269,7 +263,7 @@ impl Leaf {
     }
 
     /// Makes the prefix `prefix_bytes` long. All keys share that many bytes at their beginning.
-    pub(in crate::kv) fn lay_out(&mut self, prefix_bytes: usize) {
+    pub(super) fn lay_out(&mut self, prefix_bytes: usize) {
         let old = self.prefix_bytes as usize;
         if prefix_bytes == old {
             return;
@@ -298,7 +292,7 @@ impl Leaf {
     }
 
     /// Gives back what is reserved and not used.
-    pub(in crate::kv) fn fit(&mut self) {
+    pub(super) fn fit(&mut self) {
         self.slots.shrink_to_fit();
         self.heads.shrink_to_fit();
         self.values.shrink_to_fit();
@@ -308,13 +302,13 @@ impl Leaf {
 
 impl Slot {
     /// Where its key ends in `heads`.
-    pub(in crate::kv) const fn key_end(self) -> usize {
+    pub(super) const fn key_end(self) -> usize {
         self.head_end as usize - self.revision_bytes as usize
     }
 
     /// The same pair, `heads` and `values` bytes further on (or back, modulo the size of the
     /// fields).
-    pub(in crate::kv) const fn moved(self, heads: u32, values: u16) -> Self {
+    pub(super) const fn moved(self, heads: u32, values: u16) -> Self {
         let Self { head_end, value_end, .. } = self;
         Self { head_end: head_end.wrapping_add(heads), value_end: value_end.wrapping_add(values), ..self }
     }
@@ -326,17 +320,17 @@ fn common_bytes(one: &[u8], other: &[u8]) -> usize {
 }
 
 /// A place among the heads of a leaf.
-pub(in crate::kv) fn long(number: usize) -> u32 {
+pub(super) fn long(number: usize) -> u32 {
     u32::try_from(number).expect("a leaf is far shorter than 4 GiB")
 }
 
 /// A place among the packed values of a leaf.
-pub(in crate::kv) fn short(number: usize) -> u16 {
+pub(super) fn short(number: usize) -> u16 {
     u16::try_from(number).expect("a leaf has no 64 KiB of packed values")
 }
 
 /// Puts `parts` in the place of `old` bytes at `at`, reserving no more than is used.
-pub(in crate::kv) fn splice(bytes: &mut Vec<u8>, at: usize, old: usize, parts: &[&[u8]]) {
+pub(super) fn splice(bytes: &mut Vec<u8>, at: usize, old: usize, parts: &[&[u8]]) {
     let new: usize = parts.iter().map(|part| part.len()).sum();
     let end = bytes.len();
     match new.cmp(&old) {
@@ -363,7 +357,7 @@ pub(in crate::kv) fn splice(bytes: &mut Vec<u8>, at: usize, old: usize, parts: &
 
 /// Numbers as bytes, seven bits in each, the lowest first; the eighth says that more follow.
 #[derive(Debug, Default)]
-pub(in crate::kv) struct Numbers {
+pub(super) struct Numbers {
     bytes: [u8; 32],
     len: usize,
 }
@@ -381,7 +375,7 @@ impl Numbers {
         }
     }
 
-    pub(in crate::kv) fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 }

@@ -80,7 +80,7 @@ impl Store {
     }
 
     /// Walks all keys in order, and lets go of each part once it is past it.
-    pub(in crate::kv) fn into_walk(self) -> Walk {
+    pub(super) fn into_walk(self) -> Walk {
         self.tree.into_walk()
     }
 
@@ -152,7 +152,7 @@ impl Store {
 
 /// Makes a store of the keys of a snapshot. Revisions are the caller's to check.
 #[derive(Debug, Default)]
-pub(in crate::kv) struct StoreBuilder {
+pub(super) struct StoreBuilder {
     tree: TreeBuilder,
     bytes: u64,
     digests: u128,
@@ -160,19 +160,19 @@ pub(in crate::kv) struct StoreBuilder {
 
 impl StoreBuilder {
     /// Puts a key back; it comes after all before.
-    pub(in crate::kv) fn push(&mut self, key: &[u8], versioned: VersionedRef<'_>) {
+    pub(super) fn push(&mut self, key: &[u8], versioned: VersionedRef<'_>) {
         self.bytes += (key.len() + versioned.value.len()) as u64;
         self.digests = self.digests.wrapping_add(digest(key, versioned));
         self.tree.push(key, versioned);
     }
 
     /// Number of keys so far.
-    pub(in crate::kv) const fn len(&self) -> usize {
+    pub(super) const fn len(&self) -> usize {
         self.tree.len()
     }
 
     /// The store.
-    pub(in crate::kv) fn finish(self, revision: Revision) -> Store {
+    pub(super) fn finish(self, revision: Revision) -> Store {
         Store { tree: self.tree.finish(), revision, bytes: self.bytes, digests: self.digests }
     }
 }

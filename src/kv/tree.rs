@@ -15,7 +15,7 @@ use bytes::Bytes;
 const CHILDREN_MAX: usize = 64;
 /// The map.
 #[derive(Clone, Debug)]
-pub(in crate::kv) struct Tree {
+pub(super) struct Tree {
     root: Node,
     len: usize,
 }
@@ -51,19 +51,19 @@ impl Default for Tree {
 
 impl Tree {
     /// Number of keys.
-    pub(in crate::kv) const fn len(&self) -> usize {
+    pub(super) const fn len(&self) -> usize {
         self.len
     }
 
     /// The value of a key.
-    pub(in crate::kv) fn get(&self, key: &[u8]) -> Option<VersionedRef<'_>> {
+    pub(super) fn get(&self, key: &[u8]) -> Option<VersionedRef<'_>> {
         let leaf = self.leaf(key);
         let (at, found) = leaf.find(key);
         found.then(|| leaf.versioned(at))
     }
 
     /// The value of a key with bytes of its own; a large one is shared.
-    pub(in crate::kv) fn get_bytes(&self, key: &[u8]) -> Option<(Bytes, VersionedRef<'_>)> {
+    pub(super) fn get_bytes(&self, key: &[u8]) -> Option<(Bytes, VersionedRef<'_>)> {
         let leaf = self.leaf(key);
         let (at, found) = leaf.find(key);
         found.then(|| {
@@ -78,7 +78,7 @@ impl Tree {
     }
 
     /// Puts in what `make` makes of what is there. One way down the tree does both.
-    pub(in crate::kv) fn set(&mut self, key: &[u8], make: Make<'_, '_>) {
+    pub(super) fn set(&mut self, key: &[u8], make: Make<'_, '_>) {
         let (is_new, split) = self.root.set(key, make);
         self.len += usize::from(is_new);
         if let Some((separator, right)) = split {
@@ -91,7 +91,7 @@ impl Tree {
     }
 
     /// Removes a key; whether it was there.
-    pub(in crate::kv) fn remove(&mut self, key: &[u8]) -> bool {
+    pub(super) fn remove(&mut self, key: &[u8]) -> bool {
         // Nothing is copied for a key that is not there.
         if self.get(key).is_none() {
             return false;
@@ -107,7 +107,7 @@ impl Tree {
     }
 
     /// All pairs, in the order of their keys.
-    pub(in crate::kv) fn iter(&self) -> impl Iterator<Item = (Vec<u8>, VersionedRef<'_>)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Vec<u8>, VersionedRef<'_>)> {
         let mut waiting = Vec::from([&self.root]);
         let mut current: Option<(&Leaf, usize)> = None;
         core::iter::from_fn(move || {
@@ -128,7 +128,7 @@ impl Tree {
     }
 
     /// Walks all pairs in the order of their keys, and lets go of each node once it is past it.
-    pub(in crate::kv) fn into_walk(self) -> Walk {
+    pub(super) fn into_walk(self) -> Walk {
         Walk { waiting: Vec::from([self.root]), leaf: Arc::default(), next: 0, key: Vec::new() }
     }
 
@@ -145,7 +145,7 @@ impl Tree {
 
 /// The rest of a tree, from left to right.
 #[derive(Debug)]
-pub(in crate::kv) struct Walk {
+pub(super) struct Walk {
     /// What comes after `leaf`, the next one last.
     waiting: Vec<Node>,
     leaf: Arc<Leaf>,
@@ -157,7 +157,7 @@ pub(in crate::kv) struct Walk {
 
 impl Walk {
     /// The next pair.
-    pub(in crate::kv) fn next(&mut self) -> Option<(&[u8], VersionedRef<'_>)> {
+    pub(super) fn next(&mut self) -> Option<(&[u8], VersionedRef<'_>)> {
         while self.next == self.leaf.slots.len() {
             match self.waiting.pop()? {
                 Node::Leaf(leaf) => (self.leaf, self.next) = (leaf, 0),
@@ -178,7 +178,7 @@ impl Walk {
 
 /// Makes a tree of pairs that come in the order of their keys.
 #[derive(Debug, Default)]
-pub(in crate::kv) struct TreeBuilder {
+pub(super) struct TreeBuilder {
     /// Whole nodes with their lowest keys, level by level from the leaves; the right edge of the
     /// tree.
     levels: Vec<Vec<(Vec<u8>, Node)>>,
@@ -191,7 +191,7 @@ pub(in crate::kv) struct TreeBuilder {
 
 impl TreeBuilder {
     /// Takes in the next pair; its key is above all before.
-    pub(in crate::kv) fn push(&mut self, key: &[u8], versioned: VersionedRef<'_>) {
+    pub(super) fn push(&mut self, key: &[u8], versioned: VersionedRef<'_>) {
         if self.first.is_some() && !self.leaf.has_room(key.len(), versioned.value.len()) {
             self.end_leaf();
         }
@@ -206,12 +206,12 @@ impl TreeBuilder {
     }
 
     /// How many pairs it has taken.
-    pub(in crate::kv) const fn len(&self) -> usize {
+    pub(super) const fn len(&self) -> usize {
         self.len
     }
 
     /// The tree.
-    pub(in crate::kv) fn finish(mut self) -> Tree {
+    pub(super) fn finish(mut self) -> Tree {
         self.end_leaf();
         let mut nodes: Vec<(Vec<u8>, Node)> = Vec::new();
         for level in 0.. {

@@ -10,7 +10,7 @@ use alloc::boxed::Box;
 
 impl Raft {
     /// The state machine's snapshot is on disk: its marker goes into the log.
-    pub(in crate::raft) fn handle_snapshot_stored(&mut self, snapshot: Box<SnapshotMeta>) {
+    pub(super) fn handle_snapshot_stored(&mut self, snapshot: Box<SnapshotMeta>) {
         let shared = &mut self.shared;
         let newest = shared.markers.back().map(|(_, meta)| meta).or(shared.snapshot.as_ref());
         let is_new = newest.is_none_or(|newest| newest.last.index < snapshot.last.index);
@@ -29,7 +29,7 @@ impl Raft {
     /// Keeps the log in memory below its bound, even if the log on disk is much longer. It trims to
     /// half of the bound, so that this happens seldom. What active peers need stays too, up to a
     /// bound of its own.
-    pub(in crate::raft) fn maybe_trim(&mut self) {
+    pub(super) fn maybe_trim(&mut self) {
         let config = &self.shared.config;
         // Without a snapshot there would be nothing to send to a peer that needs the entries.
         let Some(snapshot) = &self.shared.snapshot else { return };
@@ -50,7 +50,7 @@ impl Raft {
 impl Shared {
     /// A receipt came: a snapshot whose marker is durable now replaces what it covers. `needed`:
     /// the laggards need what comes after it.
-    pub(in crate::raft) fn finish_snapshots(&mut self, needed: Option<LogIndex>) {
+    pub(super) fn finish_snapshots(&mut self, needed: Option<LogIndex>) {
         let pending = self.install.as_ref().and_then(|install| install.pending);
         if pending.is_some_and(|sequence| self.writes.is_durable(sequence)) {
             let install = self.install.take().expect("it is pending");

@@ -51,9 +51,9 @@ pub struct Config {
 }
 
 /// The log in memory takes at most this part of the snapshot that it spares to send: one in 8.
-pub(in crate::raft) const LOG_PART_OF_SNAPSHOT: u64 = 8;
+pub(super) const LOG_PART_OF_SNAPSHOT: u64 = 8;
 /// Bytes that the log in memory may always take, unless [`Config::log_bytes_max`] is below.
-pub(in crate::raft) const LOG_BYTES_MIN: u64 = 8 << 20;
+pub(super) const LOG_BYTES_MIN: u64 = 8 << 20;
 
 impl Default for Config {
     fn default() -> Self {

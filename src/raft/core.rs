@@ -19,9 +19,9 @@ use bytes::Bytes;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Raft {
     /// What it has in every role.
-    pub(in crate::raft) shared: Shared,
+    pub(super) shared: Shared,
     /// What it has in its present role.
-    pub(in crate::raft) role: Role,
+    pub(super) role: Role,
     /// Role, term and leader as last told in [`RaftEvent::RoleChanged`].
     last_reported: (RoleName, LeaderHint),
 }

@@ -19,7 +19,7 @@ const TERM_JUMP_MAX: u64 = 1 << 32;
 impl Raft {
     /// Whether elections alone cannot have brought a cluster to `term` while this node was away. A
     /// node that has not been in any term yet takes any term of its cluster.
-    pub(in crate::raft) fn is_beyond_reach(&self, term: Term) -> bool {
+    pub(super) fn is_beyond_reach(&self, term: Term) -> bool {
         let ours = self.shared.term();
         let is_far = ours > Term::ZERO && term.get() > ours.get().saturating_add(TERM_JUMP_MAX);
         is_far || term > TERM_MAX
@@ -27,7 +27,7 @@ impl Raft {
 
     /// The term gate: what a message's term does before its body is looked at (Raft §5.1). `false`
     /// drops the message.
-    pub(in crate::raft) fn pass_term_gate(&mut self, from: NodeId, term: Term, body: &Body) -> bool {
+    pub(super) fn pass_term_gate(&mut self, from: NodeId, term: Term, body: &Body) -> bool {
         let ours = self.shared.term();
         match body {
             // A pre-vote changes no term. Its answers count in any term of the node that answers,
@@ -89,7 +89,7 @@ impl Raft {
 
     /// A node asks whether this one would vote for it. Nothing changes here, durable or not
     /// (Dissertation §9.6).
-    pub(in crate::raft) fn handle_pre_vote(&mut self, from: NodeId, campaign_term: Term, last_log: LogId) {
+    pub(super) fn handle_pre_vote(&mut self, from: NodeId, campaign_term: Term, last_log: LogId) {
         let granted = campaign_term > self.shared.term()
             && is_up_to_date(last_log, self.shared.log.last())
             && !self.hears_a_leader();
@@ -103,7 +103,7 @@ impl Raft {
 
     /// RequestVote (Raft §5.2, §5.4.1). A node answers even if it is no voter by its own
     /// membership: it may not know yet that it is one.
-    pub(in crate::raft) fn handle_request_vote(&mut self, from: NodeId, last_log: LogId) {
+    pub(super) fn handle_request_vote(&mut self, from: NodeId, last_log: LogId) {
         let voted_for = self.shared.hard_state.voted_for;
         let may_vote = match &self.role {
             Role::Follower(follower) => {
@@ -129,12 +129,7 @@ impl Raft {
     }
 
     /// An answer to a pre-vote.
-    pub(in crate::raft) fn handle_pre_vote_answer(
-        &mut self,
-        from: NodeId,
-        campaign_term: Term,
-        granted: bool,
-    ) {
+    pub(super) fn handle_pre_vote_answer(&mut self, from: NodeId, campaign_term: Term, granted: bool) {
         let asked = self.shared.term().next();
         if let Role::PreCandidate(candidate) = &mut self.role
             && campaign_term == asked
@@ -145,7 +140,7 @@ impl Raft {
     }
 
     /// An answer to a vote request of this term.
-    pub(in crate::raft) fn handle_vote_answer(&mut self, from: NodeId, granted: bool) {
+    pub(super) fn handle_vote_answer(&mut self, from: NodeId, granted: bool) {
         if let Role::Candidate(candidate) = &mut self.role {
             candidate.votes.insert(from, granted);
             self.count_votes();
@@ -153,7 +148,7 @@ impl Raft {
     }
 
     /// TimeoutNow: the leader wants this node to take over (Dissertation §3.10).
-    pub(in crate::raft) fn handle_timeout_now(&mut self, from: NodeId) {
+    pub(super) fn handle_timeout_now(&mut self, from: NodeId) {
         let Role::Follower(follower) = &self.role else { return };
         if follower.leader == Some(from) && self.may_campaign() {
             self.become_candidate(true);
@@ -161,7 +156,7 @@ impl Raft {
     }
 
     /// The clock of a node that does not lead.
-    pub(in crate::raft) fn handle_election_timeout(&mut self) {
+    pub(super) fn handle_election_timeout(&mut self) {
         let deadline = match &self.role {
             Role::Follower(follower) => follower.election_deadline,
             Role::PreCandidate(candidate) => candidate.election_deadline,
@@ -185,7 +180,7 @@ impl Raft {
     }
 
     /// At the start: a node that decides alone need not wait.
-    pub(in crate::raft) fn campaign_if_alone(&mut self) {
+    pub(super) fn campaign_if_alone(&mut self) {
         if self.may_campaign() && self.shared.is_sole_voter() {
             self.become_candidate(false);
         }
@@ -193,7 +188,7 @@ impl Raft {
 
     /// Becomes a follower in `term`. A follower keeps its election deadline: only a leader's
     /// message and a granted vote put it off (Raft §5.2).
-    pub(in crate::raft) fn become_follower(&mut self, term: Term, leader: Option<NodeId>) {
+    pub(super) fn become_follower(&mut self, term: Term, leader: Option<NodeId>) {
         let new_term = term > self.shared.term();
         if new_term {
             self.shared.set_hard_state(HardState { term, voted_for: None });
@@ -216,7 +211,7 @@ impl Raft {
     }
 
     /// A message of the leader of this term has come. `false` if it cannot be its leader.
-    pub(in crate::raft) fn follow(&mut self, from: NodeId) -> bool {
+    pub(super) fn follow(&mut self, from: NodeId) -> bool {
         let known = match &self.role {
             Role::Leader(_) => Some(self.shared.id),
             Role::Follower(follower) => follower.leader,
@@ -271,7 +266,7 @@ impl Raft {
     }
 
     /// A receipt came: if the vote for itself is durable now, it counts.
-    pub(in crate::raft) fn maybe_count_own_vote(&mut self) {
+    pub(super) fn maybe_count_own_vote(&mut self) {
         if let Role::Candidate(candidate) = &mut self.role
             && self.shared.writes.is_durable(candidate.vote_at)
             && candidate.votes.insert(self.shared.id, true).is_none()
@@ -331,7 +326,7 @@ impl Raft {
     }
 
     /// The clock of the leader: does a quorum still answer, does its disk still write?
-    pub(in crate::raft) fn check_leadership(&mut self) {
+    pub(super) fn check_leadership(&mut self) {
         let Role::Leader(leader) = &mut self.role else { return };
         let shared = &self.shared;
         leader.checked_at = shared.now;

@@ -19,7 +19,7 @@ impl Raft {
     /// # Panics
     /// If an invariant does not hold. That is a bug of the core, or of a driver that broke its
     /// contract.
-    pub(in crate::raft) fn assert_invariants(&self) {
+    pub(super) fn assert_invariants(&self) {
         self.shared.assert_invariants();
         let (id, hard_state) = (self.shared.id, self.shared.hard_state);
         match &self.role {
@@ -44,7 +44,7 @@ impl Raft {
     ///
     /// # Panics
     /// As [`Self::assert_invariants`].
-    pub(in crate::raft) fn assert_peers(&self) {
+    pub(super) fn assert_peers(&self) {
         let Role::Leader(leader) = &self.role else { return };
         leader.peers.iter().for_each(|(id, peer)| self.shared.assert_peer(leader, *id, peer));
     }

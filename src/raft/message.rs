@@ -172,20 +172,20 @@ pub enum Body {
 }
 
 /// An AppendEntries, its fields by name.
-pub(in crate::raft) struct Append {
-    pub(in crate::raft) session: Session,
-    pub(in crate::raft) prev: LogId,
-    pub(in crate::raft) acknowledged: LogId,
-    pub(in crate::raft) entries: Vec<Entry>,
-    pub(in crate::raft) commit: LogIndex,
-    pub(in crate::raft) round: ReadRound,
+pub(super) struct Append {
+    pub(super) session: Session,
+    pub(super) prev: LogId,
+    pub(super) acknowledged: LogId,
+    pub(super) entries: Vec<Entry>,
+    pub(super) commit: LogIndex,
+    pub(super) round: ReadRound,
 }
 
 /// An InstallSnapshot, its fields by name.
-pub(in crate::raft) struct Chunk {
-    pub(in crate::raft) session: Session,
-    pub(in crate::raft) snapshot: Box<SnapshotMeta>,
-    pub(in crate::raft) offset: u64,
-    pub(in crate::raft) data: Bytes,
-    pub(in crate::raft) done: bool,
+pub(super) struct Chunk {
+    pub(super) session: Session,
+    pub(super) snapshot: Box<SnapshotMeta>,
+    pub(super) offset: u64,
+    pub(super) data: Bytes,
+    pub(super) done: bool,
 }

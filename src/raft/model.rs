@@ -63,7 +63,7 @@ impl Raft {
 
 impl WriteSequence {
     /// This position, counted from `earlier`; `ZERO` if it is not after that.
-    pub(in crate::raft) const fn after(self, earlier: Self) -> Self {
+    pub(super) const fn after(self, earlier: Self) -> Self {
         Self::new(self.get().saturating_sub(earlier.get()))
     }
 }

@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 
 impl Raft {
     /// A client's read.
-    pub(in crate::raft) fn handle_read(&mut self, id: ReadId) -> Result<(), InputError> {
+    pub(super) fn handle_read(&mut self, id: ReadId) -> Result<(), InputError> {
         if self.reads_waiting() >= self.shared.config.pending_reads_max {
             return Err(InputError::TooManyReads);
         }
@@ -30,12 +30,7 @@ impl Raft {
     }
 
     /// A follower's question.
-    pub(in crate::raft) fn handle_read_index(
-        &mut self,
-        node: NodeId,
-        incarnation: Incarnation,
-        sequence: u64,
-    ) {
+    pub(super) fn handle_read_index(&mut self, node: NodeId, incarnation: Incarnation, sequence: u64) {
         let has_room = self.reads_waiting() < self.shared.config.pending_reads_max;
         match &mut self.role {
             Role::Leader(leader) if has_room => {
@@ -47,7 +42,7 @@ impl Raft {
     }
 
     /// The answer to a question: it counts only for the question in flight, of this incarnation.
-    pub(in crate::raft) fn handle_read_index_ready(
+    pub(super) fn handle_read_index_ready(
         &mut self,
         incarnation: Incarnation,
         sequence: u64,
@@ -65,7 +60,7 @@ impl Raft {
 
     /// The node asked does not lead, or has too much to do: the reads wait, and ask again a little
     /// later.
-    pub(in crate::raft) fn handle_read_index_refused(&mut self, incarnation: Incarnation, sequence: u64) {
+    pub(super) fn handle_read_index_refused(&mut self, incarnation: Incarnation, sequence: u64) {
         let shared = &mut self.shared;
         let asked = shared.reads.question.as_ref().map(|question| question.sequence);
         if incarnation == shared.incarnation && asked == Some(sequence) {
@@ -76,7 +71,7 @@ impl Raft {
 
     /// Moves the reads on: confirmed ones become ready, waiting ones begin a round or ask the
     /// leader.
-    pub(in crate::raft) fn settle_reads(&mut self) {
+    pub(super) fn settle_reads(&mut self) {
         match &mut self.role {
             Role::Leader(leader) => {
                 leader.reads.next.extend(self.shared.reads.take_all().map(Requester::Local));
@@ -187,7 +182,7 @@ impl Shared {
     }
 
     /// When reads that wait here need the clock.
-    pub(in crate::raft) fn reads_wake_at(&self, has_leader: bool) -> Option<Time> {
+    pub(super) fn reads_wake_at(&self, has_leader: bool) -> Option<Time> {
         if let Some(question) = &self.reads.question {
             return Some(question.asked_at.plus(self.config.heartbeat_interval_micros));
         }

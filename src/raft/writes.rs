@@ -15,10 +15,10 @@ use alloc::vec::Vec;
 
 /// What is to be written, what is being written, and the messages that wait for it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(in crate::raft) struct Writes {
+pub(super) struct Writes {
     incarnation: Incarnation,
     /// Becomes the next [`LogWrite`]; emptied by [`Self::issue`].
-    pub(in crate::raft) pending: LogRecords,
+    pub(super) pending: LogRecords,
     /// The newest write handed out. Only grows.
     last_issued: WriteSequence,
     /// The newest write known to be durable. Only grows; at most `last_issued`.
@@ -57,7 +57,7 @@ struct Held {
 
 impl Writes {
     /// An idle stream. At most `held_max` messages wait in it; more are dropped, which is harmless.
-    pub(in crate::raft) fn new(incarnation: Incarnation, held_max: usize) -> Self {
+    pub(super) fn new(incarnation: Incarnation, held_max: usize) -> Self {
         Self {
             incarnation,
             pending: LogRecords::default(),
@@ -75,14 +75,14 @@ impl Writes {
     /// Makes states that must not be, for tests: `issued` writes handed out, `pending_bytes`
     /// pending.
     #[cfg(test)]
-    pub(in crate::raft) const fn plant(&mut self, last_issued: WriteSequence, pending_bytes: u64) {
+    pub(super) const fn plant(&mut self, last_issued: WriteSequence, pending_bytes: u64) {
         (self.last_issued, self.pending_bytes) = (last_issued, pending_bytes);
     }
 
     /// # Panics
     /// If the fields contradict each other, or the log's `last` index, as far as that is seen in
     /// O(1).
-    pub(in crate::raft) fn assert_invariants(&self, term: Term, last: LogIndex) {
+    pub(super) fn assert_invariants(&self, term: Term, last: LogIndex) {
         let under_way = self.outstanding.len() as u64;
         let expected = self.last_issued.get().checked_sub(self.durable.get());
         assert!(expected == Some(under_way), "{under_way} writes are under way, not {expected:?}");
@@ -97,18 +97,18 @@ impl Writes {
 
     /// Term or vote changed. Messages of an earlier term have lost their meaning: the caller drops
     /// them.
-    pub(in crate::raft) fn hard_state(&mut self, hard_state: HardState) {
+    pub(super) fn hard_state(&mut self, hard_state: HardState) {
         self.pending.hard_state = Some(hard_state);
         self.hard_state_at = self.last_issued.next();
     }
 
     /// Drops the messages that wait: their term is over.
-    pub(in crate::raft) fn forget_held(&mut self) {
+    pub(super) fn forget_held(&mut self) {
         self.held.clear();
     }
 
     /// An entry was appended to the log.
-    pub(in crate::raft) fn append(&mut self, entry: Entry) {
+    pub(super) fn append(&mut self, entry: Entry) {
         let bytes = entry.encoded_bytes() as u64;
         self.unsynced_bytes += bytes;
         self.pending_bytes += bytes;
@@ -116,7 +116,7 @@ impl Writes {
     }
 
     /// The log was truncated from `index` on.
-    pub(in crate::raft) fn truncate_from(&mut self, index: LogIndex) {
+    pub(super) fn truncate_from(&mut self, index: LogIndex) {
         while self.pending.entries.last().is_some_and(|entry| entry.index() >= index) {
             let bytes = self.pending.entries.pop().map_or(0, |entry| entry.encoded_bytes() as u64);
             self.unsynced_bytes -= bytes;
@@ -131,24 +131,24 @@ impl Writes {
 
     /// The log was replaced by a snapshot that ends at `last`: no write under way says anything
     /// about what follows.
-    pub(in crate::raft) fn log_replaced(&mut self, last: LogIndex) {
+    pub(super) fn log_replaced(&mut self, last: LogIndex) {
         for write in &mut self.outstanding {
             write.through = write.through.min(last);
         }
     }
 
     /// How many writes are pending, or under way.
-    pub(in crate::raft) fn under_way(&self) -> usize {
+    pub(super) fn under_way(&self) -> usize {
         self.outstanding.len() + usize::from(self.has_pending())
     }
 
     /// How many messages wait.
-    pub(in crate::raft) const fn held_len(&self) -> usize {
+    pub(super) const fn held_len(&self) -> usize {
         self.held.len()
     }
 
     /// Whether something waits to be issued.
-    pub(in crate::raft) fn has_pending(&self) -> bool {
+    pub(super) fn has_pending(&self) -> bool {
         let LogRecords { hard_state, truncate_from, snapshot_chunk, snapshot, entries } = &self.pending;
         hard_state.is_some()
             || truncate_from.is_some()
@@ -159,32 +159,32 @@ impl Writes {
 
     /// The newest write there is, counting the one that [`Self::issue`] will make of what is
     /// pending.
-    pub(in crate::raft) fn stamp(&self) -> WriteSequence {
+    pub(super) fn stamp(&self) -> WriteSequence {
         if self.has_pending() { self.last_issued.next() } else { self.last_issued }
     }
 
     /// Whether the write with this stamp is durable.
-    pub(in crate::raft) fn is_durable(&self, stamp: WriteSequence) -> bool {
+    pub(super) fn is_durable(&self, stamp: WriteSequence) -> bool {
         stamp <= self.durable
     }
 
     /// Whether the current term (and the vote in it) is durable.
-    pub(in crate::raft) fn is_term_durable(&self) -> bool {
+    pub(super) fn is_term_durable(&self) -> bool {
         self.is_durable(self.hard_state_at)
     }
 
     /// Whether everything that was ever to be written is durable: what is said now need not wait.
-    pub(in crate::raft) fn all_durable(&self) -> bool {
+    pub(super) fn all_durable(&self) -> bool {
         self.is_durable(self.stamp())
     }
 
     /// Holds a message that speaks of durable state until everything written so far is durable.
-    pub(in crate::raft) fn hold(&mut self, message: Message) {
+    pub(super) fn hold(&mut self, message: Message) {
         self.hold_after(self.stamp(), message);
     }
 
     /// Holds a message that speaks of nothing durable but its term until that is.
-    pub(in crate::raft) fn hold_for_term(&mut self, message: Message) {
+    pub(super) fn hold_for_term(&mut self, message: Message) {
         self.hold_after(self.hard_state_at, message);
     }
 
@@ -201,14 +201,14 @@ impl Writes {
     }
 
     /// Drops the held acknowledgements of a snapshot that turned out not to be stored.
-    pub(in crate::raft) fn forget_snapshot_answers(&mut self) {
+    pub(super) fn forget_snapshot_answers(&mut self) {
         let is_answer =
             |body: &Body| matches!(body, Body::SnapshotInstalled { .. } | Body::SnapshotProgress { .. });
         self.held.retain(|held| !is_answer(&held.message.body));
     }
 
     /// Makes one write of everything that is pending.
-    pub(in crate::raft) fn issue(&mut self, now: Time, through: LogIndex) -> Option<LogWrite> {
+    pub(super) fn issue(&mut self, now: Time, through: LogIndex) -> Option<LogWrite> {
         if !self.has_pending() {
             return None;
         }
@@ -228,7 +228,7 @@ impl Writes {
     }
 
     /// Takes a receipt in. `false` if it is not one of this incarnation's outstanding writes.
-    pub(in crate::raft) fn complete(&mut self, receipt: &Durable, log: &mut Log) -> bool {
+    pub(super) fn complete(&mut self, receipt: &Durable, log: &mut Log) -> bool {
         let Durable { incarnation, sequence } = *receipt;
         if incarnation != self.incarnation || sequence <= self.durable {
             return false;
@@ -251,18 +251,18 @@ impl Writes {
 
     /// Moves the messages whose writes are durable to `messages`, in the order in which they were
     /// made.
-    pub(in crate::raft) fn release(&mut self, messages: &mut Vec<Message>) {
+    pub(super) fn release(&mut self, messages: &mut Vec<Message>) {
         let durable = self.durable;
         messages.extend(self.held.extract_if(.., |held| held.after <= durable).map(|held| held.message));
     }
 
     /// Bytes of entries that are not durable here.
-    pub(in crate::raft) const fn unsynced_bytes(&self) -> u64 {
+    pub(super) const fn unsynced_bytes(&self) -> u64 {
         self.unsynced_bytes
     }
 
     /// When the oldest write that is not durable was handed out.
-    pub(in crate::raft) fn oldest_issued_at(&self) -> Option<Time> {
+    pub(super) fn oldest_issued_at(&self) -> Option<Time> {
         self.outstanding.front().map(|write| write.issued_at)
     }
 }
@@ -273,7 +273,7 @@ impl Writes {
     /// `now`. Forgets how often and in what order the messages that wait were made: each stays
     /// once, at the place where it leaves first. What was the newest durable write is
     /// [`WriteSequence::ZERO`] now.
-    pub(in crate::raft) fn recount(&mut self, now: Time) -> WriteSequence {
+    pub(super) fn recount(&mut self, now: Time) -> WriteSequence {
         let durable = core::mem::replace(&mut self.durable, WriteSequence::ZERO);
         self.last_issued = self.last_issued.after(durable);
         self.hard_state_at = self.hard_state_at.after(durable);

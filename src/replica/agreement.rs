@@ -7,32 +7,32 @@ use alloc::collections::{BTreeMap, VecDeque};
 
 /// The state's hash once the entry at `index` was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::replica) struct Checkpoint {
-    pub(in crate::replica) index: LogIndex,
-    pub(in crate::replica) hash: u128,
+pub(super) struct Checkpoint {
+    pub(super) index: LogIndex,
+    pub(super) hash: u128,
 }
 
 /// What a replica knows of its own state at checkpoints, and of the others'.
 #[derive(Clone, Debug, Default)]
-pub(in crate::replica) struct Agreement {
+pub(super) struct Agreement {
     /// The newest own ones, oldest first.
-    pub(in crate::replica) own: VecDeque<Checkpoint>,
+    pub(super) own: VecDeque<Checkpoint>,
     /// A leader's question that cannot be answered yet: its entry has not been applied here.
-    pub(in crate::replica) open_question: Option<StateHash>,
+    pub(super) open_question: Option<StateHash>,
     /// The leader's own question, and the hash that each member has answered.
-    pub(in crate::replica) question: Option<(Checkpoint, BTreeMap<NodeId, u128>)>,
+    pub(super) question: Option<(Checkpoint, BTreeMap<NodeId, u128>)>,
     /// The leader asks again at this time at the earliest.
-    pub(in crate::replica) next_at: Time,
+    pub(super) next_at: Time,
 }
 
 impl Agreement {
     /// Forgets the past: it belongs to a state that has been replaced.
-    pub(in crate::replica) fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         *self = Self { next_at: self.next_at, ..Self::default() };
     }
 
     /// The own checkpoint at `index`, if it is still kept.
-    pub(in crate::replica) fn at(&self, index: LogIndex) -> Option<Checkpoint> {
+    pub(super) fn at(&self, index: LogIndex) -> Option<Checkpoint> {
         self.own.iter().find(|own| own.index == index).copied()
     }
 }

@@ -19,7 +19,7 @@ const COMPARE_MICROS: u64 = 1_000_000;
 
 impl Replica {
     /// An entry was applied: its checkpoint is kept, if it is one.
-    pub(in crate::replica) fn note_checkpoint(&mut self) {
+    pub(super) fn note_checkpoint(&mut self) {
         let index = self.last_applied.index;
         if !index.get().is_multiple_of(CHECKPOINT_ENTRIES) {
             return;
@@ -35,7 +35,7 @@ impl Replica {
 
     /// The leader asks all others about its newest checkpoint, unless it has just asked, or has
     /// none that is new.
-    pub(in crate::replica) fn maybe_compare_states(&mut self) {
+    pub(super) fn maybe_compare_states(&mut self) {
         let Some(newest) = self.agreement.own.back().copied() else { return };
         let asked = self.agreement.question.as_ref().map(|(asked, _)| asked.index);
         let is_due = self.now >= self.agreement.next_at && asked < Some(newest.index);
@@ -53,7 +53,7 @@ impl Replica {
     }
 
     /// Another member sent the hash of its state.
-    pub(in crate::replica) fn handle_state_hash(&mut self, said: StateHash) {
+    pub(super) fn handle_state_hash(&mut self, said: StateHash) {
         if said.to != self.raft.id() || said.term != self.raft.term() {
             return;
         }

@@ -8,7 +8,7 @@ use core::cmp::Ordering;
 /// What the leader of a term remembers of each origin. By it the leader drops forwards that are
 /// late, or come twice.
 #[derive(Clone, Debug, Default)]
-pub(in crate::replica) struct Origins {
+pub(super) struct Origins {
     /// The term of this memory. A forward names its term, so the memory of an earlier term is not
     /// needed.
     term: Term,
@@ -21,7 +21,7 @@ impl Origins {
     /// How many of the commands at the front of `forward`, which came too late, may have been
     /// proposed here while this node led its term. `None`: it is not known, since the memory of a
     /// later term has replaced it.
-    pub(in crate::replica) fn maybe_proposed(&self, forward: &Forward) -> Option<usize> {
+    pub(super) fn maybe_proposed(&self, forward: &Forward) -> Option<usize> {
         if forward.term > self.term {
             return Some(0);
         }
@@ -45,7 +45,7 @@ impl Origins {
     /// A command with a lower number than one that was seen is dropped, even if it comes for the
     /// first time. So the numbers of an origin grow along the log of a term, and the origin knows
     /// which never came (`writes.rs`).
-    pub(in crate::replica) fn admit(&mut self, forward: &Forward) -> Option<usize> {
+    pub(super) fn admit(&mut self, forward: &Forward) -> Option<usize> {
         if forward.term != self.term {
             self.term = forward.term;
             self.next.clear();

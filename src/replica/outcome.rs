@@ -8,7 +8,7 @@ use crate::replica::replica::{PendingChange, READ_RETRY_MICROS, Replica};
 use alloc::string::{String, ToString};
 
 impl Replica {
-    pub(in crate::replica) fn carry_out(&mut self, output: Output) {
+    pub(super) fn carry_out(&mut self, output: Output) {
         self.actions.messages.extend(output.messages.into_iter().map(PeerMessage::Raft));
         self.actions.storage.extend(output.write.map(StorageRequest::Write));
         self.actions.storage.extend(output.snapshot_reads.into_iter().map(StorageRequest::ReadChunk));
@@ -97,7 +97,7 @@ impl Replica {
         }
     }
 
-    pub(in crate::replica) fn replace_change(&mut self, change: Option<PendingChange>) {
+    pub(super) fn replace_change(&mut self, change: Option<PendingChange>) {
         if let Some(earlier) = core::mem::replace(&mut self.change, change) {
             self.fail(earlier.request, ClientError::Unknown);
         }

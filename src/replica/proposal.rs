@@ -24,7 +24,7 @@ pub struct ProposalId {
 
 /// Encodes a proposal: the data of a [`Command`](crate::raft::EntryKind::Command) entry.
 #[must_use]
-pub(in crate::replica) fn encode(id: ProposalId, op: &Op) -> Bytes {
+pub(super) fn encode(id: ProposalId, op: &Op) -> Bytes {
     let (key, value) = match op {
         Op::Set { key, value } => (key.len(), value.len()),
         Op::Delete { key } => (key.len(), 0),

@@ -9,18 +9,18 @@ use bytes::Bytes;
 
 /// A client that waits for a read.
 #[derive(Clone, Debug)]
-pub(in crate::replica) struct Read {
+pub(super) struct Read {
     /// The request to answer.
-    pub(in crate::replica) request: RequestId,
+    pub(super) request: RequestId,
     /// When its client is told that no quorum answered.
-    pub(in crate::replica) deadline: Time,
+    pub(super) deadline: Time,
     /// The key; `None` for a barrier.
-    pub(in crate::replica) key: Option<Bytes>,
+    pub(super) key: Option<Bytes>,
 }
 
 /// The reads that wait.
 #[derive(Clone, Debug, Default)]
-pub(in crate::replica) struct ClientReads {
+pub(super) struct ClientReads {
     /// Not asked yet: they share the next question.
     new: Vec<Read>,
     /// Asked, by question.
@@ -39,12 +39,12 @@ pub(in crate::replica) struct ClientReads {
 
 impl ClientReads {
     /// How many wait.
-    pub(in crate::replica) const fn len(&self) -> usize {
+    pub(super) const fn len(&self) -> usize {
         self.count
     }
 
     /// How many wait, by the tables.
-    pub(in crate::replica) fn tables(&self) -> usize {
+    pub(super) fn tables(&self) -> usize {
         let in_tables = self
             .waiting_for_index
             .values()
@@ -54,7 +54,7 @@ impl ClientReads {
     }
 
     /// Takes a client's read in.
-    pub(in crate::replica) fn push(&mut self, read: Read) {
+    pub(super) fn push(&mut self, read: Read) {
         self.next_deadline = Some(self.next_deadline.map_or(read.deadline, |next| next.min(read.deadline)));
         self.count += 1;
         self.new.push(read);
@@ -62,7 +62,7 @@ impl ClientReads {
 
     /// Asks for all that are new, under one number; `None` if there are none, or if they were
     /// refused a moment ago.
-    pub(in crate::replica) fn ask(&mut self, now: Time) -> Option<ReadId> {
+    pub(super) fn ask(&mut self, now: Time) -> Option<ReadId> {
         if self.new.is_empty() || self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
@@ -73,7 +73,7 @@ impl ClientReads {
     }
 
     /// The core refused a question: it is asked again at `retry_at`, or when a leader is known.
-    pub(in crate::replica) fn refused(&mut self, question: ReadId, retry_at: Time) {
+    pub(super) fn refused(&mut self, question: ReadId, retry_at: Time) {
         if let Some(mut reads) = self.waiting_for_index.remove(&question) {
             self.new.append(&mut reads);
             self.retry_at = Some(retry_at);
@@ -81,19 +81,19 @@ impl ClientReads {
     }
 
     /// A leader is known: what was refused may be asked at once.
-    pub(in crate::replica) const fn retry_now(&mut self) {
+    pub(super) const fn retry_now(&mut self) {
         self.retry_at = None;
     }
 
     /// The core confirmed a question: its reads see the state at `index` or later.
-    pub(in crate::replica) fn confirmed(&mut self, question: ReadId, index: LogIndex) {
+    pub(super) fn confirmed(&mut self, question: ReadId, index: LogIndex) {
         if let Some(mut reads) = self.waiting_for_index.remove(&question) {
             self.waiting_to_apply.entry(index).or_default().append(&mut reads);
         }
     }
 
     /// The reads that may be served by a state that has applied up to `applied`.
-    pub(in crate::replica) fn servable(&mut self, applied: LogIndex) -> Vec<Read> {
+    pub(super) fn servable(&mut self, applied: LogIndex) -> Vec<Read> {
         match self.waiting_to_apply.first_key_value() {
             Some((&index, _)) if index <= applied => {}
             _ => return Vec::new(),
@@ -106,7 +106,7 @@ impl ClientReads {
     }
 
     /// The reads whose time is up.
-    pub(in crate::replica) fn expire(&mut self, now: Time) -> Vec<RequestId> {
+    pub(super) fn expire(&mut self, now: Time) -> Vec<RequestId> {
         if self.next_deadline.is_none_or(|deadline| now < deadline) {
             return Vec::new();
         }
@@ -134,7 +134,7 @@ impl ClientReads {
     }
 
     /// The earliest time at which something is due here.
-    pub(in crate::replica) fn wake_at(&self) -> Option<Time> {
+    pub(super) fn wake_at(&self) -> Option<Time> {
         let retry = if self.new.is_empty() { None } else { self.retry_at };
         self.next_deadline.into_iter().chain(retry).min()
     }

@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 
 /// A question that a leader refused is asked again after this time, or earlier if a leader becomes
 /// known.
-pub(in crate::replica) const READ_RETRY_MICROS: u64 = 50_000;
+pub(super) const READ_RETRY_MICROS: u64 = 50_000;
 
 /// A leader without room waits this long between two attempts to hand over.
 const HAND_OVER_RETRY_MICROS: u64 = 5_000_000;
@@ -71,13 +71,13 @@ pub struct ReplicaStart {
 
 /// A change of membership that a client waits for.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::replica) struct PendingChange {
-    pub(in crate::replica) request: RequestId,
-    pub(in crate::replica) deadline: Time,
+pub(super) struct PendingChange {
+    pub(super) request: RequestId,
+    pub(super) deadline: Time,
     /// Its entry, and the member it adds; known with the core's next output.
-    pub(in crate::replica) entry: Option<(LogId, Option<NodeId>)>,
+    pub(super) entry: Option<(LogId, Option<NodeId>)>,
     /// `next_member_id` of the membership before. If it is larger now, the change added a member.
-    pub(in crate::replica) next_member_id: NodeId,
+    pub(super) next_member_id: NodeId,
 }
 
 /// One replica: a deterministic machine.
@@ -87,42 +87,42 @@ pub(in crate::replica) struct PendingChange {
 /// durable is not handed out before the storage has said so.
 #[derive(Debug)]
 pub struct Replica {
-    pub(in crate::replica) raft: Raft,
-    pub(in crate::replica) store: Store,
+    pub(super) raft: Raft,
+    pub(super) store: Store,
     /// The last entry applied to `store`.
-    pub(in crate::replica) last_applied: LogId,
-    pub(in crate::replica) writes: ClientWrites,
-    pub(in crate::replica) reads: ClientReads,
+    pub(super) last_applied: LogId,
+    pub(super) writes: ClientWrites,
+    pub(super) reads: ClientReads,
     /// The commit index known when this process started. Until it is applied, the state is older
     /// than what clients may have seen here.
     committed_at_start: LogIndex,
     /// The commit index that the storage was told last.
     noted_commit: LogIndex,
     /// The newest snapshot that is durable here.
-    pub(in crate::replica) snapshot: LogId,
-    pub(in crate::replica) config: ReplicaConfig,
-    pub(in crate::replica) incarnation: Incarnation,
-    pub(in crate::replica) now: Time,
-    pub(in crate::replica) origins: Origins,
-    pub(in crate::replica) agreement: Agreement,
-    pub(in crate::replica) change: Option<PendingChange>,
-    pub(in crate::replica) transfer: Option<(RequestId, Time)>,
-    pub(in crate::replica) policy: SnapshotPolicy,
+    pub(super) snapshot: LogId,
+    pub(super) config: ReplicaConfig,
+    pub(super) incarnation: Incarnation,
+    pub(super) now: Time,
+    pub(super) origins: Origins,
+    pub(super) agreement: Agreement,
+    pub(super) change: Option<PendingChange>,
+    pub(super) transfer: Option<(RequestId, Time)>,
+    pub(super) policy: SnapshotPolicy,
     /// The content of a leader's snapshot that is on disk, until the core says that it counts.
-    pub(in crate::replica) installing: Option<Box<(SnapshotMeta, Store)>>,
+    pub(super) installing: Option<Box<(SnapshotMeta, Store)>>,
     /// The term that was on disk when this process started. What an earlier process did in that
     /// term or before is not remembered.
-    pub(in crate::replica) first_term: Term,
+    pub(super) first_term: Term,
     /// A term whose leader said that it leads no longer: nothing more is forwarded in it.
-    pub(in crate::replica) leaderless_term: Term,
+    pub(super) leaderless_term: Term,
     /// A term whose leader said that it hands over, and when what is held is forwarded to it again.
-    pub(in crate::replica) handing_over: Option<(Term, Time)>,
+    pub(super) handing_over: Option<(Term, Time)>,
     /// Until when this node is reserved for another cluster.
     reserved_until: Option<Time>,
-    pub(in crate::replica) disk_full: bool,
+    pub(super) disk_full: bool,
     /// A leader without room tries to hand over at this time at the earliest.
     next_hand_over: Time,
-    pub(in crate::replica) actions: Actions,
+    pub(super) actions: Actions,
 }
 
 impl Replica {
@@ -295,16 +295,16 @@ impl Replica {
     }
 
     /// An input that cannot be refused.
-    pub(in crate::replica) fn input(&mut self, input: Input) {
+    pub(super) fn input(&mut self, input: Input) {
         let taken = self.raft.step(self.now, input);
         debug_assert!(taken.is_ok(), "only requests are refused");
     }
 
-    pub(in crate::replica) fn reply(&mut self, request: RequestId, reply: ClientReply) {
+    pub(super) fn reply(&mut self, request: RequestId, reply: ClientReply) {
         self.actions.replies.push((request, reply));
     }
 
-    pub(in crate::replica) fn fail(&mut self, request: RequestId, error: ClientError) {
+    pub(super) fn fail(&mut self, request: RequestId, error: ClientError) {
         self.reply(request, ClientReply::Failed(error));
     }
 

@@ -16,12 +16,7 @@ use core::ops::{Bound, RangeBounds};
 const FORWARD_BYTES_MAX: usize = 1 << 20;
 
 impl Replica {
-    pub(in crate::replica) fn handle_client(
-        &mut self,
-        id: RequestId,
-        deadline: Time,
-        request: ClientRequest,
-    ) {
+    pub(super) fn handle_client(&mut self, id: RequestId, deadline: Time, request: ClientRequest) {
         if let Some(why) = self.raft.withdrawn() {
             // Not even a local read can be trusted.
             return self.fail(id, ClientError::Refused(why.to_string()));
@@ -101,7 +96,7 @@ impl Replica {
 
     /// Commands of another node's clients. A command that is not proposed is refused, and never
     /// will be proposed.
-    pub(in crate::replica) fn handle_forward(&mut self, forward: Forward) {
+    pub(super) fn handle_forward(&mut self, forward: Forward) {
         let leads = self.raft.role() == RoleName::Leader && self.raft.term() == forward.term;
         if forward.to != self.raft.id() || !self.raft.membership().members.contains_key(&forward.from) {
             return;
@@ -174,7 +169,7 @@ impl Replica {
         self.actions.messages.push(PeerMessage::ForwardRefused(refused));
     }
 
-    pub(in crate::replica) fn handle_forward_refused(&mut self, refused: &ForwardRefused) {
+    pub(super) fn handle_forward_refused(&mut self, refused: &ForwardRefused) {
         if refused.incarnation != self.incarnation || refused.to != self.raft.id() {
             return;
         }
@@ -209,13 +204,13 @@ impl Replica {
 
     /// When held writes may go again to a leader that said that it hands over; `None` if that time
     /// has passed, or the term has ended.
-    pub(in crate::replica) fn forwards_wait_until(&self) -> Option<Time> {
+    pub(super) fn forwards_wait_until(&self) -> Option<Time> {
         let (term, until) = self.handing_over?;
         (term == self.raft.term() && self.now < until).then_some(until)
     }
 
     /// Proposes what is held, or forwards it to the leader.
-    pub(in crate::replica) fn send_writes(&mut self) {
+    pub(super) fn send_writes(&mut self) {
         if self.writes.held() == 0 {
             return;
         }

@@ -7,54 +7,54 @@ use alloc::string::String;
 
 /// When snapshots are due.
 #[derive(Clone, Debug, Default)]
-pub(in crate::replica) struct SnapshotPolicy {
+pub(super) struct SnapshotPolicy {
     /// Bytes of entries applied since the last snapshot that succeeded was begun.
-    pub(in crate::replica) log_bytes: u64,
+    pub(super) log_bytes: u64,
     /// Entries applied since then.
-    pub(in crate::replica) log_entries: u64,
+    pub(super) log_entries: u64,
     /// Bytes and keys of the store at the last snapshot that succeeded, when it was begun.
-    pub(in crate::replica) store_bytes: u64,
-    pub(in crate::replica) store_keys: u64,
+    pub(super) store_bytes: u64,
+    pub(super) store_keys: u64,
     /// The snapshot that is being written. One at most.
-    pub(in crate::replica) saving: Option<Saving>,
+    pub(super) saving: Option<Saving>,
     /// The newest snapshot, if it cannot be read. Another one replaces it, even if the log has not
     /// grown enough.
-    pub(in crate::replica) unreadable: Option<LogId>,
+    pub(super) unreadable: Option<LogId>,
     /// A member needs a newer snapshot than the newest one here.
-    pub(in crate::replica) is_newer_wanted: bool,
+    pub(super) is_newer_wanted: bool,
     /// Why the last one came to nothing; `None` since one succeeded.
-    pub(in crate::replica) failure: Option<String>,
+    pub(super) failure: Option<String>,
     /// Saves that failed in a row.
-    pub(in crate::replica) failures: u32,
+    pub(super) failures: u32,
     /// Times in a row that the newest one could not be read to its end.
-    pub(in crate::replica) repairs: u32,
+    pub(super) repairs: u32,
     /// The next snapshot is begun at this time at the earliest.
-    pub(in crate::replica) retry_at: Option<Time>,
+    pub(super) retry_at: Option<Time>,
 }
 
 /// A snapshot that is being written.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::replica) struct Saving {
+pub(super) struct Saving {
     /// Its last entry.
-    pub(in crate::replica) last: LogId,
+    pub(super) last: LogId,
     /// [`SnapshotPolicy::log_bytes`] when it was begun.
-    pub(in crate::replica) log_bytes: u64,
+    pub(super) log_bytes: u64,
     /// [`SnapshotPolicy::log_entries`] when it was begun.
-    pub(in crate::replica) log_entries: u64,
+    pub(super) log_entries: u64,
     /// Bytes of the store it holds.
-    pub(in crate::replica) store_bytes: u64,
+    pub(super) store_bytes: u64,
     /// Keys of the store it holds.
-    pub(in crate::replica) store_keys: u64,
+    pub(super) store_keys: u64,
 }
 
 impl SnapshotPolicy {
     /// At a start, from a snapshot with this content.
-    pub(in crate::replica) fn new(store: &Store) -> Self {
+    pub(super) fn new(store: &Store) -> Self {
         Self { store_bytes: store.bytes(), store_keys: store.len() as u64, ..Self::default() }
     }
 
     /// A snapshot up to `last` has succeeded.
-    pub(in crate::replica) fn succeeded(&mut self, last: LogId) {
+    pub(super) fn succeeded(&mut self, last: LogId) {
         self.failure = None;
         if self.unreadable.is_some_and(|unreadable| unreadable <= last) {
             self.unreadable = None;
@@ -62,7 +62,7 @@ impl SnapshotPolicy {
     }
 
     /// The state was replaced by a leader's snapshot. A save that is under way goes on.
-    pub(in crate::replica) fn begin_anew(&mut self, store: &Store) {
+    pub(super) fn begin_anew(&mut self, store: &Store) {
         let saving = self.saving.map(|saving| Saving { log_bytes: 0, log_entries: 0, ..saving });
         *self = Self { saving, ..Self::new(store) };
     }

@@ -33,7 +33,7 @@ impl Replica {
     /// Begins a snapshot when the log has grown enough, or the newest one cannot be read. While one
     /// is being sent to a member, the next is put off for a while. Two files are kept, so if
     /// snapshots came faster than a transfer, the transfer would start over each time.
-    pub(in crate::replica) fn maybe_save_snapshot(&mut self) {
+    pub(super) fn maybe_save_snapshot(&mut self) {
         if let Some(retry_at) = self.policy.retry_at {
             if self.now < retry_at {
                 return;
@@ -66,7 +66,7 @@ impl Replica {
     }
 
     /// The file is complete: the core writes its marker.
-    pub(in crate::replica) fn handle_snapshot_saved(&mut self, meta: Box<SnapshotMeta>) {
+    pub(super) fn handle_snapshot_saved(&mut self, meta: Box<SnapshotMeta>) {
         let policy = &mut self.policy;
         if let Some(saving) = policy.saving.take() {
             (policy.store_bytes, policy.store_keys) = (saving.store_bytes, saving.store_keys);
@@ -84,7 +84,7 @@ impl Replica {
     }
 
     /// It could not be written; the log has grown by as much as before, so it is tried again soon.
-    pub(in crate::replica) fn handle_snapshot_failed(&mut self, last: LogId, reason: String) {
+    pub(super) fn handle_snapshot_failed(&mut self, last: LogId, reason: String) {
         let policy = &mut self.policy;
         if policy.saving.is_some_and(|saving| saving.last == last) {
             policy.saving = None;
@@ -97,7 +97,7 @@ impl Replica {
 
     /// A chunk for a peer, or why it cannot be read. In that case no peer can catch up by this
     /// file. The state in memory is sound, and is saved again at once.
-    pub(in crate::replica) fn handle_chunk_read(
+    pub(super) fn handle_chunk_read(
         &mut self,
         to: NodeId,
         session: Session,
@@ -128,7 +128,7 @@ impl Replica {
     }
 
     /// A chunk of a leader's snapshot could not be stored here, or the whole did not verify.
-    pub(in crate::replica) fn handle_snapshot_unstored(&mut self, unstored: UnstoredSnapshot) {
+    pub(super) fn handle_snapshot_unstored(&mut self, unstored: UnstoredSnapshot) {
         let UnstoredSnapshot { last, why, reason } = unstored;
         // Chunks that were on their way behind the first one that failed are refused too.
         if self.raft.is_installing(last) {

@@ -22,13 +22,13 @@ use alloc::vec::Vec;
 
 /// A client that waits for its write.
 #[derive(Clone, Debug)]
-pub(in crate::replica) struct Write {
+pub(super) struct Write {
     /// The request to answer.
-    pub(in crate::replica) request: RequestId,
+    pub(super) request: RequestId,
     /// When its client is told that the write failed, or that its outcome is unknown.
-    pub(in crate::replica) deadline: Time,
+    pub(super) deadline: Time,
     /// The command; kept for the case that it is proven lost.
-    pub(in crate::replica) op: Op,
+    pub(super) op: Op,
 }
 
 /// A write on its way through the log.
@@ -41,7 +41,7 @@ struct Sent {
 
 /// The writes that wait.
 #[derive(Clone, Debug, Default)]
-pub(in crate::replica) struct ClientWrites {
+pub(super) struct ClientWrites {
     /// Not sent yet, in order of arrival.
     held: VecDeque<Write>,
     /// By sequence number, from `first_sequence`; `None` once answered or back among the held.
@@ -59,40 +59,40 @@ pub(in crate::replica) struct ClientWrites {
 
 impl ClientWrites {
     /// How many wait.
-    pub(in crate::replica) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.held.len() + self.sent_count
     }
 
     /// Places in the table of sent writes.
-    pub(in crate::replica) fn places(&self) -> usize {
+    pub(super) fn places(&self) -> usize {
         self.sent.len()
     }
 
     /// Bytes of the keys and values of the writes that wait.
-    pub(in crate::replica) const fn bytes(&self) -> u64 {
+    pub(super) const fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// How many wait for a leader.
-    pub(in crate::replica) fn held(&self) -> usize {
+    pub(super) fn held(&self) -> usize {
         self.held.len()
     }
 
     /// Takes a client's write in.
-    pub(in crate::replica) fn hold(&mut self, write: Write) {
+    pub(super) fn hold(&mut self, write: Write) {
         self.note_deadline(write.deadline);
         self.bytes += write.op.bytes() as u64;
         self.held.push_back(write);
     }
 
     /// The write to be sent next, with the number it gets if it is.
-    pub(in crate::replica) fn next_held(&self) -> Option<(&Write, u64)> {
+    pub(super) fn next_held(&self) -> Option<(&Write, u64)> {
         let sequence = self.first_sequence + self.sent.len() as u64;
         self.held.front().map(|write| (write, sequence))
     }
 
     /// The first held write has been sent in `term`.
-    pub(in crate::replica) fn mark_sent(&mut self, term: Term) {
+    pub(super) fn mark_sent(&mut self, term: Term) {
         if let Some(write) = self.held.pop_front() {
             self.sent.push_back(Some(Sent { write, term }));
             self.sent_count += 1;
@@ -100,7 +100,7 @@ impl ClientWrites {
     }
 
     /// The first held write is refused.
-    pub(in crate::replica) fn refuse_held(&mut self) -> Option<RequestId> {
+    pub(super) fn refuse_held(&mut self) -> Option<RequestId> {
         let write = self.held.pop_front()?;
         self.bytes -= write.op.bytes() as u64;
         Some(write.request)
@@ -108,7 +108,7 @@ impl ClientWrites {
 
     /// The entry with this number was applied. Returns the request that waits for it. Writes that
     /// were sent before it and are still unanswered were lost, and are held again.
-    pub(in crate::replica) fn applied(&mut self, sequence: u64) -> Option<RequestId> {
+    pub(super) fn applied(&mut self, sequence: u64) -> Option<RequestId> {
         self.lose_below(sequence);
         let sent = self.take(sequence)?;
         self.drop_answered();
@@ -116,7 +116,7 @@ impl ClientWrites {
     }
 
     /// `count` sent writes from number `first` on were certainly refused: they are handed back.
-    pub(in crate::replica) fn refused(&mut self, term: Term, first: u64, count: u64) -> Vec<Write> {
+    pub(super) fn refused(&mut self, term: Term, first: u64, count: u64) -> Vec<Write> {
         let end = first.saturating_add(count).min(self.first_sequence + self.sent.len() as u64);
         let mut writes = Vec::new();
         for sequence in first.max(self.first_sequence)..end {
@@ -132,7 +132,7 @@ impl ClientWrites {
 
     /// An entry of `term` has been applied. Writes that were sent in an earlier term and are still
     /// unanswered were lost, and are held again.
-    pub(in crate::replica) fn lose_before(&mut self, term: Term) {
+    pub(super) fn lose_before(&mut self, term: Term) {
         let lost: Vec<Write> = self.take_sent(|sent| sent.term < term);
         self.hold_again(lost);
     }
@@ -158,7 +158,7 @@ impl ClientWrites {
 
     /// Puts writes that are certainly not in the log back in front of the held ones, in their
     /// order.
-    pub(in crate::replica) fn hold_again(&mut self, writes: Vec<Write>) {
+    pub(super) fn hold_again(&mut self, writes: Vec<Write>) {
         for write in writes.into_iter().rev() {
             self.bytes += write.op.bytes() as u64;
             self.held.push_front(write);
@@ -166,19 +166,19 @@ impl ClientWrites {
     }
 
     /// The log was replaced by a snapshot: whether it contains a sent write is unknown.
-    pub(in crate::replica) fn forget_sent(&mut self) -> Vec<RequestId> {
+    pub(super) fn forget_sent(&mut self) -> Vec<RequestId> {
         self.take_sent(|_| true).into_iter().map(|write| write.request).collect()
     }
 
     /// All that wait: the held (certainly not appended), and the sent (unknown).
-    pub(in crate::replica) fn give_up(&mut self) -> (Vec<RequestId>, Vec<RequestId>) {
+    pub(super) fn give_up(&mut self) -> (Vec<RequestId>, Vec<RequestId>) {
         let held = core::mem::take(&mut self.held);
         self.bytes -= held.iter().map(|write| write.op.bytes() as u64).sum::<u64>();
         (held.into_iter().map(|write| write.request).collect(), self.forget_sent())
     }
 
     /// The writes whose time is up: the held (certainly not appended), and the sent (unknown).
-    pub(in crate::replica) fn expire(&mut self, now: Time) -> (Vec<RequestId>, Vec<RequestId>) {
+    pub(super) fn expire(&mut self, now: Time) -> (Vec<RequestId>, Vec<RequestId>) {
         if self.next_deadline.is_none_or(|deadline| now < deadline) {
             return (Vec::new(), Vec::new());
         }
@@ -199,7 +199,7 @@ impl ClientWrites {
     }
 
     /// The earliest time at which [`Self::expire`] has something to do.
-    pub(in crate::replica) const fn next_deadline(&self) -> Option<Time> {
+    pub(super) const fn next_deadline(&self) -> Option<Time> {
         self.next_deadline
     }
 

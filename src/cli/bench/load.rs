@@ -70,11 +70,11 @@ impl LoadRun {
 /// What was measured.
 #[derive(Clone, Debug)]
 pub(in crate::cli) struct Results {
-    pub(in crate::cli) seconds: f64,
-    pub(in crate::cli) writes: Histogram<u64>,
-    pub(in crate::cli) reads: Histogram<u64>,
+    pub seconds: f64,
+    pub writes: Histogram<u64>,
+    pub reads: Histogram<u64>,
     /// Failures by kind.
-    pub(in crate::cli) errors: BTreeMap<String, u64>,
+    pub errors: BTreeMap<String, u64>,
 }
 
 impl Default for Results {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Puts load on a cluster, and prints what came of it.
-pub(in crate::cli) fn run(args: &BenchArgs) -> Result<(), Failure> {
+pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
     let value_max = crate::kv::VALUE_BYTES_MAX as u64;
     if args.value_size > value_max {
         let text = format!("--value-size {}: a value has at most {value_max} bytes", args.value_size);

@@ -15,27 +15,27 @@ const FILE: &str = "cluster.json";
 /// One node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct NodePlace {
-    pub(in crate::cli) name: String,
-    pub(in crate::cli) ports: Ports,
-    pub(in crate::cli) data: PathBuf,
-    pub(in crate::cli) log: PathBuf,
+    pub name: String,
+    pub ports: Ports,
+    pub data: PathBuf,
+    pub log: PathBuf,
     /// This run made it.
     created: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::cli) struct Ports {
-    pub(in crate::cli) http: u16,
-    pub(in crate::cli) raft: u16,
+    pub http: u16,
+    pub raft: u16,
 }
 
 /// The whole cluster.
 #[derive(Debug)]
 pub(in crate::cli) struct Layout {
-    pub(in crate::cli) dir: PathBuf,
-    pub(in crate::cli) places: Vec<NodePlace>,
+    pub dir: PathBuf,
+    pub places: Vec<NodePlace>,
     /// What the user should know: ports that were taken, nodes that were there.
-    pub(in crate::cli) notes: Vec<String>,
+    pub notes: Vec<String>,
 }
 
 impl NodePlace {

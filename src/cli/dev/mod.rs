@@ -5,7 +5,7 @@
 //! for any reason, the pipe ends, and the nodes stop.
 
 mod child;
-pub(in crate::cli) mod commands;
+pub(super) mod commands;
 mod layout;
 mod text;
 
@@ -29,7 +29,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Starts the cluster, and stops it when told to.
-pub(in crate::cli) fn run(args: &DevArgs) -> Result<(), Failure> {
+pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
     runtime(1)?.block_on(cluster(args))
 }
 

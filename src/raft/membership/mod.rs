@@ -1,5 +1,5 @@
 //! Memberships: one of them, the step to the next, and why a member withdraws.
 
-pub(in crate::raft) mod change;
-pub(in crate::raft) mod members;
-pub(in crate::raft) mod withdrawal;
+pub(super) mod change;
+pub(super) mod members;
+pub(super) mod withdrawal;

@@ -1,7 +1,7 @@
 //! What a node has: in every role (`shared`), in one (`role`), of each peer while it leads
 //! (`progress`), and the reads that wait (`read_queues`).
 
-pub(in crate::raft) mod progress;
-pub(in crate::raft) mod read_queues;
-pub(in crate::raft) mod role;
-pub(in crate::raft) mod shared;
+pub(super) mod progress;
+pub(super) mod read_queues;
+pub(super) mod role;
+pub(super) mod shared;

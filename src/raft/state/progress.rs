@@ -13,37 +13,37 @@ use core::fmt;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Peer {
     /// Echoed by its answers; another one when a snapshot is (re)started.
-    pub(in crate::raft) session: Session,
+    pub session: Session,
     /// Its log durably agrees with ours up to here: only an acknowledgement moves it, and only
     /// forward.
-    pub(in crate::raft) match_index: LogIndex,
+    pub match_index: LogIndex,
     /// The next entry to send.
-    pub(in crate::raft) next_index: LogIndex,
+    pub next_index: LogIndex,
     /// How entries are sent.
-    pub(in crate::raft) state: PeerState,
+    pub state: PeerState,
     /// Appends that may be in flight; `None`: as many as are configured. It falls to one when the
     /// peer lacked what had been sent to it (lost, or overtaken by a later append), and doubles
     /// with each acknowledgement that is news. Otherwise, if messages overtake each other, a full
     /// window would be sent again and again.
-    pub(in crate::raft) window: Option<usize>,
+    pub window: Option<usize>,
     /// When the relation began: the leader was elected, or the peer was added.
-    pub(in crate::raft) since: Time,
+    pub since: Time,
     /// When it was last heard from in this relation.
-    pub(in crate::raft) last_heard: Option<Time>,
+    pub last_heard: Option<Time>,
     /// When it was last told anything.
-    pub(in crate::raft) last_sent_at: Option<Time>,
+    pub last_sent_at: Option<Time>,
     /// The highest commit index sent to it (bounded by the tail of the append that carried it).
-    pub(in crate::raft) sent_commit: LogIndex,
+    pub sent_commit: LogIndex,
     /// The newest read round sent to it.
-    pub(in crate::raft) sent_round: ReadRound,
+    pub sent_round: ReadRound,
     /// The newest read round it confirmed.
-    pub(in crate::raft) confirmed_round: ReadRound,
+    pub confirmed_round: ReadRound,
     /// Set while the peer refuses snapshots, until it has one.
-    pub(in crate::raft) refusal: Option<Refusal>,
+    pub refusal: Option<Refusal>,
     /// Set when the peer is no member any more: it is still told of its removal, and then dropped.
-    pub(in crate::raft) leaving: Option<Leaving>,
+    pub leaving: Option<Leaving>,
     /// Set when the peer said that it takes no part any more, until it answers again.
-    pub(in crate::raft) withdrawn: Option<Withdrawal>,
+    pub withdrawn: Option<Withdrawal>,
 }
 
 /// How entries are sent to a peer.
@@ -65,11 +65,11 @@ pub(in crate::raft) enum PeerState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Probe {
     /// Its last index.
-    pub(in crate::raft) last: LogIndex,
+    pub last: LogIndex,
     /// Bytes of its entries.
-    pub(in crate::raft) bytes: u64,
+    pub bytes: u64,
     /// Whether a heartbeat that begins at the same place was sent after it.
-    pub(in crate::raft) has_heartbeat_after: bool,
+    pub has_heartbeat_after: bool,
 }
 
 /// How a leader brings a peer up to date.
@@ -162,13 +162,13 @@ impl Inflight {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct SnapshotTransfer {
     /// What is sent.
-    pub(in crate::raft) snapshot: SnapshotMeta,
+    pub snapshot: SnapshotMeta,
     /// Where the next chunk (or the one in flight) starts.
-    pub(in crate::raft) offset: u64,
+    pub offset: u64,
     /// What the transfer waits for.
-    pub(in crate::raft) step: TransferStep,
+    pub step: TransferStep,
     /// Since when; a silence restarts the chunk.
-    pub(in crate::raft) waits_since: Time,
+    pub waits_since: Time,
 }
 
 /// What a snapshot's transfer waits for.
@@ -186,21 +186,21 @@ pub(in crate::raft) enum TransferStep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Refusal {
     /// Why, the last time.
-    pub(in crate::raft) why: SnapshotRefusal,
+    pub why: SnapshotRefusal,
     /// How often in a row; from 1.
-    pub(in crate::raft) times: u32,
+    pub times: u32,
     /// When it is offered a snapshot again.
-    pub(in crate::raft) retry_at: Time,
+    pub retry_at: Time,
 }
 
 /// A peer that left the membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Leaving {
     /// The entry that removed it. It is sent nothing that comes after it.
-    pub(in crate::raft) removed_at: LogIndex,
+    pub removed_at: LogIndex,
     /// When the relation ends: an election timeout after that entry was committed. Until then each
     /// heartbeat tells it so. `None` while the entry is not committed.
-    pub(in crate::raft) until: Option<Time>,
+    pub until: Option<Time>,
 }
 
 impl Peer {

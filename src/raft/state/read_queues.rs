@@ -7,31 +7,31 @@ use alloc::vec::Vec;
 /// A read of this node's clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct LocalRead {
-    pub(in crate::raft) id: ReadId,
-    pub(in crate::raft) since: Time,
+    pub id: ReadId,
+    pub since: Time,
 }
 
 /// Reads of this node's clients that no leader has taken on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct LocalReads {
     /// Reads that no question covers, oldest first.
-    pub(in crate::raft) waiting: VecDeque<LocalRead>,
+    pub waiting: VecDeque<LocalRead>,
     /// The one question in flight. Later reads wait for the next: an answer to an earlier one would
     /// not cover them.
-    pub(in crate::raft) question: Option<ReadIndexQuestion>,
+    pub question: Option<ReadIndexQuestion>,
     /// Number of the last question; never given to two within an incarnation.
-    pub(in crate::raft) last_sequence: u64,
+    pub last_sequence: u64,
     /// The next question is asked at this time at the earliest: the last one was refused.
-    pub(in crate::raft) not_before: Time,
+    pub not_before: Time,
 }
 
 /// A question to a leader.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct ReadIndexQuestion {
-    pub(in crate::raft) sequence: u64,
-    pub(in crate::raft) leader: NodeId,
-    pub(in crate::raft) asked_at: Time,
-    pub(in crate::raft) reads: Vec<LocalRead>,
+    pub sequence: u64,
+    pub leader: NodeId,
+    pub asked_at: Time,
+    pub reads: Vec<LocalRead>,
 }
 
 impl LocalReads {
@@ -80,21 +80,21 @@ pub(in crate::raft) enum Requester {
 /// A round of heartbeats that was sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Round {
-    pub(in crate::raft) number: ReadRound,
+    pub number: ReadRound,
     /// The commit index when it began: what its reads have to see.
-    pub(in crate::raft) index: LogIndex,
-    pub(in crate::raft) requesters: Vec<Requester>,
+    pub index: LogIndex,
+    pub requesters: Vec<Requester>,
 }
 
 /// Reads that a leader confirms. Gone with its leadership.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct LeaderReads {
     /// They join the next round.
-    pub(in crate::raft) next: Vec<Requester>,
+    pub next: Vec<Requester>,
     /// Sent and not confirmed, oldest first.
-    pub(in crate::raft) rounds: VecDeque<Round>,
+    pub rounds: VecDeque<Round>,
     /// Number of the last round; only grows within the term.
-    pub(in crate::raft) last_round: ReadRound,
+    pub last_round: ReadRound,
 }
 
 impl LeaderReads {

@@ -35,24 +35,24 @@ impl Role {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Follower {
     /// The leader of this term, once it was heard from.
-    pub(in crate::raft) leader: Option<NodeId>,
+    pub leader: Option<NodeId>,
     /// When the leader was last heard from. Meaningless without a leader.
-    pub(in crate::raft) last_heard: Time,
+    pub last_heard: Time,
     /// When it campaigns, unless it hears from a leader or grants a vote before.
-    pub(in crate::raft) election_deadline: Time,
+    pub election_deadline: Time,
     /// When an answer to this leader last left without waiting for the disk. Soon after that, an
     /// append that only brings a new commit index needs no answer, and an answer that waits needs
     /// no [`Heard`](crate::raft::Body::Heard) before it.
-    pub(in crate::raft) last_answer_at: Option<Time>,
+    pub last_answer_at: Option<Time>,
 }
 
 /// Answers to a pre-vote.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct PreCandidate {
     /// The nodes that answered, and whether each would vote for this one.
-    pub(in crate::raft) votes: BTreeMap<NodeId, bool>,
+    pub votes: BTreeMap<NodeId, bool>,
     /// When it asks again.
-    pub(in crate::raft) election_deadline: Time,
+    pub election_deadline: Time,
 }
 
 /// Answers to an election.
@@ -60,31 +60,31 @@ pub(in crate::raft) struct PreCandidate {
 pub(in crate::raft) struct Candidate {
     /// The nodes that answered, and whether each gave its vote. The candidate's own vote appears
     /// once it is durable.
-    pub(in crate::raft) votes: BTreeMap<NodeId, bool>,
+    pub votes: BTreeMap<NodeId, bool>,
     /// The write that carries its own vote.
-    pub(in crate::raft) vote_at: WriteSequence,
+    pub vote_at: WriteSequence,
     /// When it starts over.
-    pub(in crate::raft) election_deadline: Time,
+    pub election_deadline: Time,
 }
 
 /// A leader's state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Leader {
     /// Every other member, and members that have just left.
-    pub(in crate::raft) peers: BTreeMap<NodeId, Peer>,
+    pub peers: BTreeMap<NodeId, Peer>,
     /// The last session given to a relation with a peer; never used twice within the term.
-    pub(in crate::raft) last_session: Session,
+    pub last_session: Session,
     /// The first entry of its term. While it is not committed, no read is served and no membership
     /// is changed.
-    pub(in crate::raft) term_start: LogIndex,
+    pub term_start: LogIndex,
     /// Bytes of entries above the commit index.
-    pub(in crate::raft) uncommitted_bytes: u64,
+    pub uncommitted_bytes: u64,
     /// Reads that wait for a round.
-    pub(in crate::raft) reads: LeaderReads,
+    pub reads: LeaderReads,
     /// When it last looked whether a quorum still answers.
-    pub(in crate::raft) checked_at: Time,
+    pub checked_at: Time,
     /// Leadership on its way to another member; `None` if no transfer is under way.
-    pub(in crate::raft) transfer: Option<Transfer>,
+    pub transfer: Option<Transfer>,
 }
 
 impl Leader {
@@ -99,10 +99,10 @@ impl Leader {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Transfer {
     /// The member that takes over.
-    pub(in crate::raft) target: NodeId,
+    pub target: NodeId,
     /// When the transfer is given up: an election timeout after it began.
-    pub(in crate::raft) deadline: Time,
+    pub deadline: Time,
     /// Whether the target was told to campaign. It is told once; the deadline covers a loss of that
     /// message.
-    pub(in crate::raft) is_target_told: bool,
+    pub is_target_told: bool,
 }

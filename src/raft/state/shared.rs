@@ -22,55 +22,55 @@ use alloc::vec::Vec;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Shared {
     /// This node. Never changes.
-    pub(in crate::raft) id: NodeId,
+    pub id: NodeId,
     /// Which start this is. Never changes.
-    pub(in crate::raft) incarnation: Incarnation,
+    pub incarnation: Incarnation,
     /// Limits and timings. Never change.
-    pub(in crate::raft) config: Config,
+    pub config: Config,
     /// State of the generator that draws election timeouts.
     random: u64,
     /// The latest time handed in; never goes back.
-    pub(in crate::raft) now: Time,
+    pub now: Time,
     /// Term and vote (Raft figure 2). They are durable before a message that depends on them
     /// leaves.
-    pub(in crate::raft) hard_state: HardState,
+    pub hard_state: HardState,
     /// The log, durable or not.
-    pub(in crate::raft) log: Log,
+    pub log: Log,
     /// The memberships in the log.
-    pub(in crate::raft) configurations: Configurations,
+    pub configurations: Configurations,
     /// The newest snapshot whose marker is durable.
-    pub(in crate::raft) snapshot: Option<SnapshotMeta>,
+    pub snapshot: Option<SnapshotMeta>,
     /// Whether a newer snapshot was asked for: a peer needs entries after `snapshot` that are not
     /// in the log any more.
-    pub(in crate::raft) snapshot_wanted: bool,
+    pub snapshot_wanted: bool,
     /// Own snapshots whose markers are being written, with the write that carries them.
-    pub(in crate::raft) markers: VecDeque<(WriteSequence, SnapshotMeta)>,
+    pub markers: VecDeque<(WriteSequence, SnapshotMeta)>,
     /// A snapshot that arrives from a leader.
-    pub(in crate::raft) install: Option<Install>,
+    pub install: Option<Install>,
     /// Highest entry known to be committed; never goes back.
-    pub(in crate::raft) commit_index: LogIndex,
+    pub commit_index: LogIndex,
     /// Highest entry that the state machine said it has applied, or that an installed snapshot
     /// includes.
-    pub(in crate::raft) last_applied: LogIndex,
+    pub last_applied: LogIndex,
     /// Highest entry handed out to be applied.
-    pub(in crate::raft) handed_out: LogIndex,
+    pub handed_out: LogIndex,
     /// Reads of this node's clients that no leader has answered.
-    pub(in crate::raft) reads: LocalReads,
+    pub reads: LocalReads,
     /// Why this node takes no part any more, if it does not. Never cleared.
-    pub(in crate::raft) withdrawn: Option<Withdrawal>,
+    pub withdrawn: Option<Withdrawal>,
     /// The stream of writes.
-    pub(in crate::raft) writes: Writes,
+    pub writes: Writes,
     /// What the next output will hand out, beside the write.
-    pub(in crate::raft) outbox: Outbox,
+    pub outbox: Outbox,
 }
 
 /// What waits to be handed out; emptied by each output.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Outbox {
-    pub(in crate::raft) messages: Vec<Message>,
-    pub(in crate::raft) events: Vec<RaftEvent>,
-    pub(in crate::raft) reads: Vec<ReadReady>,
-    pub(in crate::raft) snapshot_reads: Vec<SnapshotRead>,
+    pub messages: Vec<Message>,
+    pub events: Vec<RaftEvent>,
+    pub reads: Vec<ReadReady>,
+    pub snapshot_reads: Vec<SnapshotRead>,
 }
 
 impl Shared {
@@ -285,13 +285,13 @@ impl Shared {
 /// A snapshot that arrives.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Install {
-    pub(in crate::raft) snapshot: Box<SnapshotMeta>,
+    pub snapshot: Box<SnapshotMeta>,
     /// Where the next chunk starts.
-    pub(in crate::raft) next_offset: u64,
+    pub next_offset: u64,
     /// The write that carries the last chunk and the marker. Until it is durable the log takes no
     /// entries.
-    pub(in crate::raft) pending: Option<WriteSequence>,
+    pub pending: Option<WriteSequence>,
     /// The leader that sends it, to tell it to start over.
-    pub(in crate::raft) from: NodeId,
-    pub(in crate::raft) session: Session,
+    pub from: NodeId,
+    pub session: Session,
 }

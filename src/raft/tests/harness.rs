@@ -76,15 +76,15 @@ pub(in crate::raft) fn made_with(membership: &Membership) -> Restored {
 #[derive(Clone, Debug, Default)]
 pub(in crate::raft) struct Disk {
     /// Term, vote, snapshot marker and log.
-    pub(in crate::raft) restored: Restored,
+    pub restored: Restored,
     /// Bytes of the snapshot that is arriving.
-    pub(in crate::raft) incoming: Vec<u8>,
+    pub incoming: Vec<u8>,
     /// Snapshot files, by their last entry.
-    pub(in crate::raft) files: BTreeMap<LogId, (SnapshotMeta, Vec<u8>)>,
+    pub files: BTreeMap<LogId, (SnapshotMeta, Vec<u8>)>,
     /// The next complete snapshot does not verify.
-    pub(in crate::raft) refuses_snapshot: bool,
+    pub refuses_snapshot: bool,
     /// So many chunks of a snapshot fit on it; `None`: all.
-    pub(in crate::raft) stores_chunks: Option<usize>,
+    pub stores_chunks: Option<usize>,
     /// Chunks of the incoming snapshot so far.
     chunks: usize,
 }
@@ -148,27 +148,27 @@ impl Disk {
 #[derive(Debug, Default)]
 pub(in crate::raft) struct Node {
     /// `None` while it is down.
-    pub(in crate::raft) raft: Option<Raft>,
+    pub raft: Option<Raft>,
     /// What is durable.
-    pub(in crate::raft) disk: Disk,
+    pub disk: Disk,
     /// Handed out, not synced.
-    pub(in crate::raft) writes: VecDeque<LogWrite>,
+    pub writes: VecDeque<LogWrite>,
     /// Whether [`Cluster::run`] leaves its writes alone.
-    pub(in crate::raft) disk_held: bool,
+    pub disk_held: bool,
     /// Entries applied since the last start, or since a snapshot was installed.
-    pub(in crate::raft) applied: Vec<Entry>,
+    pub applied: Vec<Entry>,
     /// The last index applied, snapshots included.
-    pub(in crate::raft) applied_index: LogIndex,
+    pub applied_index: LogIndex,
     /// Reads that may be served.
-    pub(in crate::raft) reads: Vec<ReadReady>,
+    pub reads: Vec<ReadReady>,
     /// Its core asked for a newer snapshot.
-    pub(in crate::raft) wants_snapshot: bool,
+    pub wants_snapshot: bool,
     /// Events since the last start.
-    pub(in crate::raft) events: Vec<RaftEvent>,
+    pub events: Vec<RaftEvent>,
     /// Chunks that it was asked to read, unanswered.
-    pub(in crate::raft) snapshot_reads: Vec<SnapshotRead>,
+    pub snapshot_reads: Vec<SnapshotRead>,
     /// When it wants to be woken.
-    pub(in crate::raft) wake_at: Option<Time>,
+    pub wake_at: Option<Time>,
     incarnation: u64,
 }
 
@@ -176,19 +176,19 @@ pub(in crate::raft) struct Node {
 #[derive(Debug, Default)]
 pub(in crate::raft) struct Cluster {
     /// Every node, by its number.
-    pub(in crate::raft) nodes: BTreeMap<u64, Node>,
+    pub nodes: BTreeMap<u64, Node>,
     /// Messages on their way, oldest first.
-    pub(in crate::raft) network: VecDeque<Message>,
+    pub network: VecDeque<Message>,
     /// Pairs (from, to) whose messages are lost.
-    pub(in crate::raft) cut: BTreeSet<(u64, u64)>,
+    pub cut: BTreeSet<(u64, u64)>,
     /// Messages delivered so far.
-    pub(in crate::raft) delivered: u64,
+    pub delivered: u64,
     /// The clock of all nodes, microseconds.
-    pub(in crate::raft) now: u64,
+    pub now: u64,
     /// Used for nodes that start from here on.
-    pub(in crate::raft) config: Config,
+    pub config: Config,
     /// Nodes whose disks do not hold what they acknowledged, because the test took it from them.
-    pub(in crate::raft) robbed: BTreeSet<u64>,
+    pub robbed: BTreeSet<u64>,
     /// Who led which term.
     leaders: BTreeMap<Term, NodeId>,
     /// What any node committed at each index.

@@ -2,7 +2,7 @@
 
 mod election;
 mod figure2;
-pub(in crate::raft) mod harness;
+pub(super) mod harness;
 mod invariants;
 mod limits;
 mod membership;
