@@ -14,6 +14,7 @@
 //! - `peer`: connections between nodes.
 //! - `node`: the driver, its workers, joining: a running node.
 //! - `api`: HTTP.
+//! - `client`: a client of the HTTP API.
 //! - `cli`: the command line.
 //!
 //! The floors up to `replica` are pure: without the feature `server` the crate is `no_std` +
@@ -38,6 +39,8 @@ pub mod replica;
 pub mod api;
 #[cfg(feature = "server")]
 pub mod cli;
+#[cfg(feature = "server")]
+pub mod client;
 #[cfg(feature = "server")]
 pub mod node;
 #[cfg(feature = "server")]

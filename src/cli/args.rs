@@ -1,7 +1,8 @@
 //! What the command line takes.
 
 use crate::cli::exit;
-use crate::cli::units::{bytes, bytes_above_zero, count_above_zero, endpoint, micros, micros_above_zero};
+use crate::cli::units::{bytes, bytes_above_zero, count_above_zero, micros, micros_above_zero};
+use crate::client::Endpoint;
 use clap::builder::NonEmptyStringValueParser;
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
@@ -209,10 +210,9 @@ pub(super) struct BenchArgs {
         env = "INFINITYSTORE_BENCH_ENDPOINTS",
         default_value = "localhost:8001",
         value_delimiter = ',',
-        value_parser = endpoint,
         value_name = "HOST:PORT,…"
     )]
-    pub(super) endpoints: Vec<String>,
+    pub(super) endpoints: Vec<Endpoint>,
     /// Clients at the same time, each with its connection
     #[arg(long, env = "INFINITYSTORE_BENCH_CLIENTS", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "COUNT")]
     pub(super) clients: u32,

@@ -5,7 +5,6 @@
 
 mod args;
 mod bench;
-mod client;
 mod descriptors;
 mod dev;
 mod exit;

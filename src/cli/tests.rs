@@ -1,13 +1,12 @@
 //! The command line: what it takes, and how it puts things.
 
 use crate::cli::args::{Cli, Command, LogFormat, WalCommand, with_double_dashes};
-use crate::cli::client::{Head, parse_head};
 use crate::cli::descriptors::share;
 use crate::cli::dev::commands::{NodeCommand, parse as parse_dev_command};
 use crate::cli::exit::ExitStatus;
 use crate::cli::logging::filter;
 use crate::cli::node::{node_options, reachable};
-use crate::cli::units::{bytes, endpoint, micros};
+use crate::cli::units::{bytes, micros};
 use clap::{CommandFactory, Parser};
 use std::ffi::OsString;
 use std::path::Path;
@@ -142,21 +141,6 @@ fn what_cannot_be_zero_is_refused_under_its_name() {
 }
 
 #[test]
-fn an_endpoint_has_a_host_or_none_and_a_port() {
-    for good in ["localhost:8001", ":8001", "[::1]:8001"] {
-        assert_eq!(endpoint(good).as_deref(), Ok(good));
-    }
-    for url in ["http://localhost:8001", "http://localhost:8001/"] {
-        assert_eq!(endpoint(url).as_deref(), Ok("localhost:8001"), "what dev prints");
-    }
-    let bad = ["", "localhost", "localhost:", "localhost:http", "localhost:65536", "http://localhost"];
-    for bad in bad.into_iter().chain(["https://localhost:8001", "http://localhost:8001/get", "http://a/b:1"])
-    {
-        assert!(endpoint(bad).is_err_and(|error| error.contains("HOST:PORT")), "{bad}");
-    }
-}
-
-#[test]
 fn a_filter_of_the_log_is_levels_alone_or_for_a_module() {
     for (text, means) in [
         ("info", "info"),
@@ -215,19 +199,6 @@ fn an_address_that_means_every_interface_is_printed_as_one_to_paste() {
         ("127.0.0.1:8001", "127.0.0.1:8001"),
     ] {
         assert_eq!(reachable(bound), shown);
-    }
-}
-
-#[test]
-fn an_answer_s_head_is_read_when_it_is_complete() {
-    let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nconnection: Close\r\n\r\nabc";
-    let head = Head { code: 200, length: whole.len() - 3, body_length: 3, close: true };
-    for end in 0..whole.len() {
-        let parsed = parse_head(&whole[..end]).expect("no error");
-        assert_eq!(parsed, (end >= head.length).then_some(Head { ..head }), "after {end} bytes");
-    }
-    for bad in ["SSH-2.0-x\r\n\r\n", "HTTP/1.1 x\r\n\r\n", "HTTP/1.1 200\r\ncontent-length: x\r\n\r\n"] {
-        assert!(parse_head(bad.as_bytes()).is_err(), "{bad}");
     }
 }
 

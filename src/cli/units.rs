@@ -1,7 +1,5 @@
 //! Sizes and times as people write them.
 
-use crate::codec::HostPort;
-
 /// Bytes: a number, alone or with `KiB`, `MiB` or `GiB` (or `K`, `M`, `G`).
 ///
 /// # Errors
@@ -45,23 +43,6 @@ pub(super) fn micros_above_zero(text: &str) -> Result<u64, String> {
 pub(super) fn count_above_zero(text: &str) -> Result<usize, String> {
     let count: usize = text.parse().map_err(|_| "expected a number".to_owned())?;
     if count > 0 { Ok(count) } else { Err("must be above zero".to_owned()) }
-}
-
-/// `host:port` of a node's HTTP API; `:port` is this machine's. Takes the URL that `dev` prints,
-/// too.
-///
-/// # Errors
-/// What was expected.
-pub(super) fn endpoint(text: &str) -> Result<String, String> {
-    if text.starts_with("https://") {
-        return Err("a node does not speak TLS: expected HOST:PORT or http://HOST:PORT".to_owned());
-    }
-    let address = text.strip_prefix("http://").map_or(text, |rest| rest.strip_suffix('/').unwrap_or(rest));
-    let plain = |host: &str| !host.contains(['/', '@', '?', '#']) && !host.chars().any(char::is_whitespace);
-    match HostPort::parse(address) {
-        Ok(HostPort { host, port: 1.. }) if plain(host) => Ok(address.to_owned()),
-        _ => Err("expected HOST:PORT, as in localhost:8001 or http://localhost:8001".to_owned()),
-    }
 }
 
 fn above_zero(value: u64) -> Result<u64, String> {

@@ -1,16 +1,17 @@
 //! The clients: each asks, waits for the answer, notes how long it took, and asks again.
 
 use crate::cli::args::{BenchArgs, ReadLevel};
-use crate::cli::client::Client;
+use crate::client::{Client, ClientOptions, Endpoint};
+use crate::replica::Level;
 use hdrhistogram::Histogram;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 /// Times from 1 µs to 10 minutes, to 3 digits.
 const MICROS_MAX: u64 = 600_000_000;
@@ -23,6 +24,7 @@ const VALUES: usize = 8;
 /// buffers, not two histograms of a hundred KiB each.
 pub(in crate::cli) struct LoadRun {
     args: BenchArgs,
+    endpoints: Arc<[Endpoint]>,
     values: Vec<String>,
     results: Mutex<Results>,
     measure_from: Instant,
@@ -36,6 +38,7 @@ impl LoadRun {
         let mut rng = SmallRng::seed_from_u64(0);
         Self {
             values: (0..VALUES).map(|_| value(args.value_size, &mut rng)).collect(),
+            endpoints: args.endpoints.clone().into(),
             args,
             results: Mutex::new(Results::default()),
             measure_from,
@@ -90,94 +93,57 @@ impl Results {
     }
 }
 
-/// One request, and what was decided about it.
-struct Request {
-    read: bool,
-    target: String,
-    body: Vec<u8>,
-}
-
 /// Runs one client to the end.
 pub(in crate::cli) async fn client(id: u32, shared: Arc<LoadRun>) {
     let args = &shared.args;
     let mut rng = SmallRng::seed_from_u64(u64::from(id));
     let limit = Duration::from_micros(args.timeout);
-    let mut endpoint = id as usize % args.endpoints.len();
-    let mut connection = None;
-    let mut request = Request { read: false, target: String::new(), body: Vec::new() };
+    let options = ClientOptions {
+        connect_timeout: limit,
+        answer_timeout: limit,
+        // A failure counts as one. Another node is asked with the next request.
+        attempts_max: 1,
+        ..ClientOptions::default()
+    };
+    let mut client = Client::new(shared.endpoints.clone(), options).beginning_at(id as usize);
+    let level = match args.read_level {
+        ReadLevel::Linearizable => Level::Linearizable,
+        ReadLevel::Local => Level::Local,
+    };
+    let mut key = String::new();
     loop {
         let begun = Instant::now();
         if begun >= shared.end || shared.stopped.load(Ordering::Relaxed) {
             return;
         }
-        next_request(&mut request, args, &shared.values, &mut rng);
-        let asked = ask(&mut connection, &args.endpoints[endpoint], &request);
-        let outcome = timeout(limit, asked).await.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+        key.clear();
+        write!(key, "k{:015}", rng.random_range(0..args.keys)).expect("a String takes everything");
+        let is_read = rng.random_range(0..100) < args.read_share;
+        let outcome = if is_read {
+            // A key that nobody has written yet is an answer too.
+            client.get(&key, level).await.map(|_| ())
+        } else {
+            let value = &shared.values[rng.random_range(0..shared.values.len())];
+            client.set(&key, value).await
+        };
         shared.answered.fetch_add(1, Ordering::Relaxed);
         let counts = begun >= shared.measure_from && Instant::now() <= shared.end;
         match outcome {
             Ok(()) if counts => {
                 let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(MICROS_MAX);
                 let mut results = shared.results();
-                let histogram = if request.read { &mut results.reads } else { &mut results.writes };
+                let histogram = if is_read { &mut results.reads } else { &mut results.writes };
                 histogram.saturating_record(micros);
             }
             Ok(()) => {}
-            Err(kind) => {
+            Err(error) => {
                 if counts {
-                    *shared.results().errors.entry(kind).or_default() += 1;
+                    *shared.results().errors.entry(error.failure.to_string()).or_default() += 1;
                 }
-                connection = None;
-                endpoint = (endpoint + 1) % args.endpoints.len();
                 sleep(ERROR_PAUSE).await;
             }
         }
     }
-}
-
-fn next_request(request: &mut Request, args: &BenchArgs, values: &[String], rng: &mut SmallRng) {
-    use std::fmt::Write;
-    let key = rng.random_range(0..args.keys);
-    request.read = rng.random_range(0..100) < args.read_share;
-    request.target.clear();
-    request.body.clear();
-    if request.read {
-        let level = match args.read_level {
-            ReadLevel::Linearizable => "",
-            ReadLevel::Local => "&level=local",
-        };
-        write!(request.target, "/get?key=k{key:015}{level}").expect("a String takes everything");
-    } else {
-        request.target.push_str("/set");
-        let value = &values[rng.random_range(0..values.len())];
-        write_set(&mut request.body, key, value);
-    }
-}
-
-fn write_set(body: &mut Vec<u8>, key: u64, value: &str) {
-    write!(body, "{{\"key\":\"k{key:015}\",\"value\":\"{value}\",\"action\":\"set\"}}")
-        .expect("a Vec takes everything");
-}
-
-/// Asks once, over a new connection if there is none. A failure is the kind it is counted under.
-async fn ask(connection: &mut Option<Client>, endpoint: &str, request: &Request) -> Result<(), String> {
-    let kind = |error: std::io::Error| error.to_string();
-    let mut client = match connection.take() {
-        Some(client) => client,
-        None => Client::connect(endpoint).await.map_err(kind)?,
-    };
-    let method = if request.read { "GET" } else { "POST" };
-    let code = client.send(method, &request.target, &request.body).await.map_err(kind)?;
-    let result = match code {
-        200 => Ok(()),
-        // Nobody has written that key yet.
-        404 if request.read => Ok(()),
-        _ => Err(format!("{code} {}", String::from_utf8_lossy(client.body()).trim_end())),
-    };
-    if client.reusable() {
-        *connection = Some(client);
-    }
-    result
 }
 
 /// Letters and digits: random, so that nothing compresses them away.

@@ -32,7 +32,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
     let errors = report::errors_in_words(&results);
     let text = format!(
         "no request succeeded against {}: {errors}; is a node running there? See --endpoints",
-        args.endpoints.join(",")
+        report::endpoints(args)
     );
     Err(Failure::new(ExitStatus::Failure, text))
 }

@@ -2,6 +2,7 @@
 
 use crate::cli::args::{BenchArgs, ReadLevel, ReportFormat};
 use crate::cli::bench::load::Results;
+use crate::client::Endpoint;
 use comfy_table::{CellAlignment, Table, presets};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -21,6 +22,11 @@ pub(in crate::cli) fn errors_in_words(results: &Results) -> String {
     kinds.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
     let words: Vec<String> = kinds.iter().map(|(kind, count)| format!("{count} × {kind}")).collect();
     if words.is_empty() { "none was answered in time".to_owned() } else { words.join(", ") }
+}
+
+/// The nodes, as they were given.
+pub(super) fn endpoints(args: &BenchArgs) -> String {
+    args.endpoints.iter().map(Endpoint::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn text(args: &BenchArgs, results: &Results) -> String {
@@ -49,7 +55,7 @@ fn text(args: &BenchArgs, results: &Results) -> String {
     line(format!(
         "{} clients on {}, {:.1} s, values of {} bytes, {} keys",
         args.clients,
-        args.endpoints.join(","),
+        endpoints(args),
         results.seconds,
         args.value_size,
         args.keys
@@ -74,7 +80,7 @@ fn json_report(args: &BenchArgs, results: &Results) -> Value {
         })
     };
     json!({
-        "endpoints": args.endpoints,
+        "endpoints": args.endpoints.iter().map(Endpoint::to_string).collect::<Vec<_>>(),
         "clients": args.clients,
         "value_bytes": args.value_size,
         "keys": args.keys,

@@ -10,14 +10,14 @@ mod layout;
 mod text;
 
 use crate::cli::args::DevArgs;
-use crate::cli::client::Client;
 use crate::cli::dev::child::Child;
 use crate::cli::dev::commands::NodeCommand;
 use crate::cli::dev::layout::{Layout, NodePlace};
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::signals::{StopSignals, runtime};
+use crate::client::{CallError, Client, ClientOptions, Readiness};
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 /// For a node to be ready, and for a join.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -114,14 +114,13 @@ fn obey(command: NodeCommand, layout: &Layout, log_level: &str, children: &mut [
 async fn bring_up(layout: &Layout, children: &mut [Child]) -> Result<(), Failure> {
     let (first, others) = layout.places.split_first().expect("clap lets no cluster of 0 nodes through");
     let up = async {
-        wait_for(first, "GET", "/readyz").await?;
+        wait_until_ready(first).await?;
         for place in others {
-            wait_for(place, "GET", "/livez").await?;
-            let target = format!("/join?nodeid={}&nodeaddr={}", place.name, place.raft_addr());
-            wait_for_member(first, place, &target).await?;
+            try_until(place, "GET", "/livez", async |client| told(client.livez().await)).await?;
+            wait_for_member(first, place).await?;
         }
         for place in &layout.places {
-            wait_for(place, "GET", "/readyz").await?;
+            wait_until_ready(place).await?;
         }
         Ok(())
     };
@@ -134,30 +133,46 @@ async fn bring_up(layout: &Layout, children: &mut [Child]) -> Result<(), Failure
     }
 }
 
+async fn wait_until_ready(place: &NodePlace) -> Result<(), Failure> {
+    let is_ready = async |client: &mut Client| match told(client.readyz().await)? {
+        Readiness { is_ready: true, .. } => Ok(()),
+        Readiness { text, .. } => Err(text),
+    };
+    try_until(place, "GET", "/readyz", is_ready).await
+}
+
 /// Joins a node unless it is a member of the cluster already: one that is started again is.
-async fn wait_for_member(first: &NodePlace, place: &NodePlace, target: &str) -> Result<(), Failure> {
-    let mine = ask(place, "GET", "/v1/status").await.ok().and_then(|(_, body)| cluster_of(&body));
-    let theirs = ask(first, "GET", "/v1/status").await.ok().and_then(|(_, body)| cluster_of(&body));
+async fn wait_for_member(first: &NodePlace, place: &NodePlace) -> Result<(), Failure> {
+    let mine = client_of(place).status().await.ok().map(|node| node.cluster);
+    let theirs = client_of(first).status().await.ok().map(|node| node.cluster);
     if mine.is_some() && mine == theirs {
         return Ok(());
     }
-    wait_for(first, "POST", target).await
+    let (name, raft_addr) = (&place.name, place.raft_addr());
+    let target = format!("/join?nodeid={name}&nodeaddr={raft_addr}");
+    try_until(first, "POST", &target, async |client| told(client.join(name, &raft_addr).await)).await
 }
 
-fn cluster_of(status: &[u8]) -> Option<String> {
-    let status: serde_json::Value = serde_json::from_slice(status).ok()?;
-    Some(status.get("cluster")?.as_str()?.to_owned())
+fn client_of(place: &NodePlace) -> Client {
+    let endpoint = place.http_addr().parse().expect("localhost and a port above 0");
+    let options = ClientOptions { answer_timeout: ANSWER_TIMEOUT, ..ClientOptions::default() };
+    Client::new(vec![endpoint], options)
 }
 
-/// Asks until the answer is 200.
-async fn wait_for(place: &NodePlace, method: &str, target: &str) -> Result<(), Failure> {
+fn told<T>(result: Result<T, CallError>) -> Result<T, String> {
+    result.map_err(|error| error.failure.to_string())
+}
+
+/// Asks a node until it agrees. `method` and `target` are what is asked, for the message.
+async fn try_until(
+    place: &NodePlace,
+    method: &str,
+    target: &str,
+    mut ask: impl AsyncFnMut(&mut Client) -> Result<(), String>,
+) -> Result<(), Failure> {
     let deadline = Instant::now() + READY_TIMEOUT;
-    loop {
-        let last = match ask(place, method, target).await {
-            Ok((200, _)) => return Ok(()),
-            Ok((code, body)) => format!("{code} {}", String::from_utf8_lossy(&body).trim_end()),
-            Err(error) => error,
-        };
+    let mut client = client_of(place);
+    while let Err(last) = ask(&mut client).await {
         if Instant::now() >= deadline {
             let text = format!(
                 "{} did not get ready: {method} http://{}{target}: {last}; its log is {}",
@@ -169,19 +184,7 @@ async fn wait_for(place: &NodePlace, method: &str, target: &str) -> Result<(), F
         }
         sleep(RETRY_PAUSE).await;
     }
-}
-
-async fn ask(place: &NodePlace, method: &str, target: &str) -> Result<(u16, Vec<u8>), String> {
-    let answer = async {
-        let mut client = Client::connect(&place.http_addr()).await?;
-        let code = client.send(method, target, b"").await?;
-        Ok((code, client.body().to_vec()))
-    };
-    match timeout(ANSWER_TIMEOUT, answer).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(std::io::Error::to_string(&error)),
-        Err(_) => Err("no answer in time".to_owned()),
-    }
+    Ok(())
 }
 
 /// Stops every node that runs, and kills those that do not stop.

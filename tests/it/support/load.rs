@@ -1,13 +1,14 @@
 //! Clients that go on whatever happens to the nodes, and write down what they saw.
 
-use crate::support::http::{Connection, Response};
 use crate::support::node::Node;
-use infinitystore::history::{Action, Effort, Operation, Recorder, Verdict, check};
-use std::io;
+use infinitystore::client::{CallError, Client, ClientOptions, Endpoint, WriteOutcome};
+use infinitystore::history::{Action, Effort, Operation, OperationId, Recorder, Verdict, check};
+use infinitystore::replica::Level;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use tokio::runtime::{Builder, Runtime};
 
 /// A client gives an answer up after this, and goes to another node.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -21,7 +22,7 @@ pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     /// Operations that were answered, over all clients.
     answered: Arc<AtomicU64>,
-    clients: Vec<JoinHandle<Client>>,
+    clients: Vec<JoinHandle<LoadClient>>,
 }
 
 /// What all clients saw.
@@ -47,13 +48,12 @@ enum Plan {
     FreshKeys,
 }
 
-struct Client {
+struct LoadClient {
     id: u64,
     plan: Plan,
-    ports: Vec<u16>,
-    /// Which of `ports` it talks to.
-    at: usize,
-    connection: Option<Connection>,
+    client: Client,
+    /// Runs the client's calls, one at a time.
+    runtime: Runtime,
     start: Instant,
     recorder: Recorder,
     sequence: u64,
@@ -76,21 +76,8 @@ impl Load {
         let start = Instant::now();
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicU64::new(0));
-        let ports: Vec<u16> = nodes.iter().map(|node| node.http_port).collect();
         let spawn = |id: u64| {
-            let at = usize::try_from(id).unwrap() % ports.len();
-            let mut client = Client {
-                id,
-                plan,
-                ports: ports.clone(),
-                at,
-                connection: None,
-                start,
-                recorder: Recorder::new(),
-                sequence: 0,
-                acknowledged: Vec::new(),
-                acknowledged_at: Vec::new(),
-            };
+            let mut client = LoadClient::new(id, plan, nodes, start);
             let (stop, answered) = (stop.clone(), answered.clone());
             thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
@@ -117,29 +104,16 @@ impl Load {
     /// that was seen.
     pub(crate) fn finish(self, nodes: &[Node]) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
-        let mut recorder = Recorder::new();
+        let mut reader = LoadClient::new(u64::MAX, Plan::Mixed, nodes, self.start);
         let mut acknowledged_at = Vec::new();
         for client in self.clients {
             let client = client.join().expect("the client does not panic");
             acknowledged_at.extend(client.acknowledged_at);
-            recorder.merge(client.recorder);
+            reader.recorder.merge(client.recorder);
         }
         let end = micros(self.start);
-        let mut reader = Client {
-            id: u64::MAX,
-            plan: Plan::Mixed,
-            ports: Vec::new(),
-            at: 0,
-            connection: None,
-            start: self.start,
-            recorder,
-            sequence: 0,
-            acknowledged: Vec::new(),
-            acknowledged_at: Vec::new(),
-        };
         for node in nodes.iter().filter(|node| node.is_running()) {
-            reader.ports = vec![node.http_port];
-            reader.connection = None;
+            reader.client = client_of(std::slice::from_ref(node));
             for key in 0..KEYS {
                 assert!(reader.get(&format!("key-{key}")), "{} does not answer at the end", node.name);
             }
@@ -163,7 +137,22 @@ impl Load {
 /// Keys that the mixed clients share.
 const KEYS: u64 = 5;
 
-impl Client {
+impl LoadClient {
+    fn new(id: u64, plan: Plan, nodes: &[Node], start: Instant) -> Self {
+        let place = usize::try_from(id % nodes.len() as u64).unwrap();
+        Self {
+            id,
+            plan,
+            client: client_of(nodes).beginning_at(place),
+            runtime: Builder::new_current_thread().enable_all().build().unwrap(),
+            start,
+            recorder: Recorder::new(),
+            sequence: 0,
+            acknowledged: Vec::new(),
+            acknowledged_at: Vec::new(),
+        }
+    }
+
     /// One operation; whether it was answered as hoped.
     fn act(&mut self) -> bool {
         self.sequence += 1;
@@ -187,13 +176,9 @@ impl Client {
 
     fn set(&mut self, key: &str) -> bool {
         let value = format!("{}-{}", self.id, self.sequence);
-        let done = self.write(
-            key,
-            Action::Set(value.clone().into()),
-            &serde_json::json!(
-                {"key": key, "value": value, "action": "set"}
-            ),
-        );
+        let operation = self.call(key, Action::Set(value.clone().into()));
+        let result = self.runtime.block_on(self.client.set(key, &value));
+        let done = self.written(operation, result);
         if done && self.plan == Plan::FreshKeys {
             self.acknowledged.push(Acknowledged { key: key.to_owned(), value });
         }
@@ -201,75 +186,57 @@ impl Client {
     }
 
     fn delete(&mut self, key: &str) -> bool {
-        self.write(key, Action::Delete, &serde_json::json!({"key": key, "action": "delete"}))
-    }
-
-    fn write(&mut self, key: &str, action: Action, body: &serde_json::Value) -> bool {
-        if !self.connect() {
-            return false;
-        }
-        let operation = self.recorder.call(self.id, key.to_owned(), action, micros(self.start));
-        match self.request("POST", "/set", &body.to_string()) {
-            Ok(answer) if answer.status == 200 => {
-                self.recorder.done(operation, micros(self.start));
-                self.acknowledged_at.push(micros(self.start));
-                true
-            }
-            Ok(answer) if answer.header("infinitystore-outcome") == Some("not-appended") => {
-                self.recorder.failed(operation);
-                self.go_to_next_node();
-                false
-            }
-            // Unknown: it may have happened.
-            Ok(_) | Err(_) => {
-                self.go_to_next_node();
-                false
-            }
-        }
+        let operation = self.call(key, Action::Delete);
+        let result = self.runtime.block_on(self.client.delete(key));
+        self.written(operation, result)
     }
 
     fn get(&mut self, key: &str) -> bool {
-        if !self.connect() {
-            return false;
-        }
-        let operation = self.recorder.call(self.id, key.to_owned(), Action::Get, micros(self.start));
-        let answer = self.request("GET", &format!("/get?key={key}"), "");
-        let value = match answer {
-            Ok(answer) if answer.status == 404 => None,
-            Ok(answer) if answer.status == 200 => {
-                let body: serde_json::Value = serde_json::from_str(&answer.body).expect("an answer is JSON");
-                Some(body["value"].as_str().expect("it has a value").to_owned().into())
+        let operation = self.call(key, Action::Get);
+        match self.runtime.block_on(self.client.get(key, Level::Linearizable)) {
+            Ok(value) => {
+                self.recorder.got(operation, micros(self.start), value.map(Into::into));
+                true
             }
-            Ok(_) | Err(_) => {
+            Err(_) => {
                 self.recorder.failed(operation);
-                self.go_to_next_node();
+                false
+            }
+        }
+    }
+
+    fn call(&mut self, key: &str, action: Action) -> OperationId {
+        self.recorder.call(self.id, key.to_owned(), action, micros(self.start))
+    }
+
+    /// Notes what became of a write; whether it was acknowledged.
+    fn written(&mut self, operation: OperationId, result: Result<(), CallError>) -> bool {
+        match result {
+            Ok(()) => {
+                self.recorder.done(operation, micros(self.start));
+                self.acknowledged_at.push(micros(self.start));
+            }
+            Err(error) => {
+                // Of any other it is not known: it may have happened.
+                if error.outcome() == WriteOutcome::NotApplied {
+                    self.recorder.failed(operation);
+                }
                 return false;
             }
-        };
-        self.recorder.got(operation, micros(self.start), value);
+        }
         true
     }
+}
 
-    /// A write on a connection that could not be opened has not happened for sure.
-    fn connect(&mut self) -> bool {
-        if self.connection.is_none() {
-            self.connection = Connection::open_with_timeout(self.ports[self.at], CLIENT_TIMEOUT).ok();
-        }
-        if self.connection.is_none() {
-            self.go_to_next_node();
-        }
-        self.connection.is_some()
-    }
-
-    fn request(&mut self, method: &str, target: &str, body: &str) -> io::Result<Response> {
-        let connection = self.connection.as_mut().expect("it was opened");
-        connection.request(method, target, body)
-    }
-
-    fn go_to_next_node(&mut self) {
-        self.connection = None;
-        self.at = (self.at + 1) % self.ports.len();
-    }
+/// A client of these nodes, which asks the first one first.
+fn client_of(nodes: &[Node]) -> Client {
+    let endpoint = |node: &Node| format!("127.0.0.1:{}", node.http_port).parse().unwrap();
+    let options = ClientOptions {
+        connect_timeout: CLIENT_TIMEOUT,
+        answer_timeout: CLIENT_TIMEOUT,
+        ..ClientOptions::default()
+    };
+    Client::new(nodes.iter().map(endpoint).collect::<Vec<Endpoint>>(), options)
 }
 
 fn micros(start: Instant) -> u64 {

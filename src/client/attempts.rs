@@ -1,0 +1,158 @@
+//! Endpoints, time-outs, and which requests are asked again.
+
+use crate::client::connection::{NodeConnection, Trouble};
+use crate::client::endpoint::Endpoint;
+use crate::client::error::{CallError, CallFailure};
+use crate::client::request::Ask;
+use bytes::Bytes;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Time-outs and limits of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// For a connection to be made. Then the next node is tried.
+    pub connect_timeout: Duration,
+    /// From a request to the end of its answer. A node itself gives a write up after its
+    /// `--request-timeout`, 5 seconds, and says what is known of it: this should be longer.
+    pub answer_timeout: Duration,
+    /// Nodes that one call asks, at most. It asks none of them twice.
+    pub attempts_max: usize,
+    /// Bytes of an answer's body, at most. The largest value has 6 MiB if all of it is escaped.
+    pub answer_bytes_max: usize,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(2),
+            answer_timeout: Duration::from_secs(10),
+            attempts_max: usize::MAX,
+            answer_bytes_max: 8 << 20,
+        }
+    }
+}
+
+/// A client of a cluster: one connection, one request at a time.
+///
+/// A call whose future is dropped may have been sent: of a write nothing is known then. The client
+/// can be used again.
+///
+/// ```no_run
+/// use infinitystore::client::{Client, ClientOptions, WriteOutcome};
+/// use infinitystore::replica::Level;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let nodes = vec!["localhost:8001".parse()?, "localhost:8011".parse()?];
+/// let mut client = Client::new(nodes, ClientOptions::default());
+/// match client.set("foo", "bar").await {
+///     Ok(()) => assert_eq!(client.get("foo", Level::Linearizable).await?.as_deref(), Some("bar")),
+///     Err(error) if error.outcome() == WriteOutcome::NotApplied => println!("no: {error}"),
+///     Err(error) => println!("perhaps written: {error}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Client {
+    /// At least one.
+    endpoints: Arc<[Endpoint]>,
+    /// The one that is asked next.
+    at: usize,
+    /// To that one, if there is a connection.
+    connection: Option<NodeConnection>,
+    options: ClientOptions,
+}
+
+impl Client {
+    /// A client of these nodes. It begins with the first, and connects when it is used.
+    ///
+    /// # Panics
+    /// If there is no node.
+    #[must_use]
+    pub fn new(endpoints: impl Into<Arc<[Endpoint]>>, options: ClientOptions) -> Self {
+        let endpoints = endpoints.into();
+        assert!(!endpoints.is_empty(), "a client needs a node");
+        Self { endpoints, at: 0, connection: None, options }
+    }
+
+    /// Begins with the node at that place, counted round and round: to spread many clients.
+    #[must_use]
+    pub fn beginning_at(mut self, place: usize) -> Self {
+        self.at = place % self.endpoints.len();
+        self
+    }
+
+    /// Asks, and asks the next nodes where that is safe. The status and the body.
+    pub(super) async fn call(&mut self, ask: Result<Ask, CallFailure>) -> Result<(u16, Bytes), CallError> {
+        let ask = ask.map_err(|failure| self.error(failure))?;
+        let mut attempts_left = self.options.attempts_max.clamp(1, self.endpoints.len());
+        loop {
+            attempts_left -= 1;
+            let failure = match self.attempt(&ask).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            let may_follow = ask.may_follow(&failure);
+            let error = self.error(failure);
+            if attempts_left == 0 || !may_follow {
+                return Err(error);
+            }
+        }
+    }
+
+    /// An error of the node that was asked last. If the fault was the node's, the next call begins
+    /// with the next one.
+    pub(super) fn error(&mut self, failure: CallFailure) -> CallError {
+        let endpoint = self.endpoints[self.at].clone();
+        if failure.is_of_the_node() {
+            self.connection = None;
+            self.at = (self.at + 1) % self.endpoints.len();
+        }
+        CallError { endpoint, failure }
+    }
+
+    /// Asks one node: over the connection that there is, or over a new one.
+    async fn attempt(&mut self, ask: &Ask) -> Result<(u16, Bytes), CallFailure> {
+        if let Some(kept) = self.connection.take() {
+            match self.exchange(kept, ask).await {
+                Ok(answer) => return Ok(answer),
+                // It had ended while it was idle.
+                Err(Trouble::Unsent) => {}
+                Err(Trouble::Failed(CallFailure::Lost(_))) if ask.is_safe() => {}
+                Err(Trouble::Failed(failure)) => return Err(failure),
+            }
+        }
+        let connecting = NodeConnection::open(self.endpoints[self.at].address());
+        let new = match timeout(self.options.connect_timeout, connecting).await {
+            Ok(opened) => opened.map_err(CallFailure::Unreachable)?,
+            Err(_) => return Err(CallFailure::Unreachable(io::ErrorKind::TimedOut.into())),
+        };
+        self.exchange(new, ask).await.map_err(|trouble| match trouble {
+            Trouble::Unsent => CallFailure::Unreachable(io::ErrorKind::ConnectionReset.into()),
+            Trouble::Failed(failure) => failure,
+        })
+    }
+
+    /// Asks over a connection, and keeps it if it can be used again.
+    async fn exchange(&mut self, mut connection: NodeConnection, ask: &Ask) -> Result<(u16, Bytes), Trouble> {
+        let request = ask.to_http(&self.endpoints[self.at]);
+        let body_bytes_max = self.options.answer_bytes_max;
+        let exchange = async {
+            if !connection.is_ready().await {
+                return Err(Trouble::Unsent);
+            }
+            connection.exchange(request, body_bytes_max).await
+        };
+        match timeout(self.options.answer_timeout, exchange).await {
+            Ok(answer) => {
+                let answer = answer?;
+                self.connection = Some(connection);
+                ask.judge(answer).map_err(Trouble::Failed)
+            }
+            Err(_) => Err(Trouble::Failed(CallFailure::Late)),
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The calls, with types: what each asks, and what an answer of a node to it is.
+
+use crate::client::attempts::Client;
+use crate::client::error::{CallError, CallFailure, quote};
+use crate::client::request::Ask;
+use crate::replica::Level;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+/// Whether a node can serve; from `/readyz`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// All checks hold.
+    pub is_ready: bool,
+    /// A line for each check that fails, and a last one.
+    pub text: String,
+}
+
+/// What a node says of itself and its cluster; from `/v1/status`. Fields that are not here are
+/// passed over.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct NodeReport {
+    /// The version that it runs.
+    pub version: String,
+    /// Its cluster, hexadecimal.
+    pub cluster: String,
+    /// Its `--node-id`.
+    pub name: String,
+    /// Its number in the cluster.
+    pub id: u64,
+    /// `follower`, `pre-candidate`, `candidate` or `leader`.
+    pub role: String,
+    /// Its term.
+    pub term: u64,
+    /// The leader that it knows, if any.
+    pub leader: Option<LeaderReport>,
+    /// The last entry in its log.
+    pub last_log: LogIdReport,
+    /// The last entry that it knows to be committed.
+    pub commit_index: u64,
+    /// The last entry that it has applied.
+    pub applied_index: u64,
+    /// Number of the last change of its store.
+    pub revision: u64,
+    /// Keys in its store.
+    pub keys: u64,
+    /// Bytes of keys and values in its store.
+    pub store_bytes: u64,
+    /// A hash of its store: equal on all nodes at equal `applied_index`.
+    pub state_hash: String,
+    /// Every member, as far as it knows.
+    pub members: Vec<MemberReport>,
+    /// Why it does not serve any more, if so.
+    pub stopped: Option<String>,
+}
+
+/// A leader, as a node knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct LeaderReport {
+    /// Its number in the cluster.
+    pub id: u64,
+    /// Its `--node-id`, if the node knows it.
+    pub name: Option<String>,
+    /// Where its HTTP API is, if the node knows it.
+    pub http_addr: Option<String>,
+}
+
+/// An entry of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct LogIdReport {
+    /// The term in which it was made.
+    pub term: u64,
+    /// Its place in the log.
+    pub index: u64,
+}
+
+/// A member, as a node knows it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct MemberReport {
+    /// Its number in the cluster.
+    pub id: u64,
+    /// Its `--node-id`.
+    pub name: String,
+    /// Where the other nodes reach it.
+    pub raft_addr: String,
+    /// Where its HTTP API is.
+    pub http_addr: String,
+    /// `voter`, `learner`, `joining` or `leaving`.
+    pub standing: String,
+    /// Entries that it lacks; known to the leader.
+    pub lag: Option<u64>,
+    /// Since it was last heard from; known to the leader.
+    pub silent_seconds: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct SetBody<'a> {
+    key: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a str>,
+    action: &'static str,
+}
+
+#[derive(Deserialize)]
+struct GetBody<'a> {
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+    value: String,
+}
+
+impl Client {
+    /// Sets a key. `Ok`: the write is applied.
+    ///
+    /// # Errors
+    /// [`CallError`]. Its [`outcome`](CallError::outcome) says whether the write may have happened.
+    pub async fn set(&mut self, key: &str, value: &str) -> Result<(), CallError> {
+        self.write(&SetBody { key, value: Some(value), action: "set" }).await
+    }
+
+    /// Deletes a key. `Ok`: the write is applied, and the key does not exist.
+    ///
+    /// # Errors
+    /// As of [`Self::set`].
+    pub async fn delete(&mut self, key: &str) -> Result<(), CallError> {
+        self.write(&SetBody { key, value: None, action: "delete" }).await
+    }
+
+    /// Reads a key. `None`: it does not exist.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn get(&mut self, key: &str, level: Level) -> Result<Option<String>, CallError> {
+        let mut target = String::with_capacity(key.len() + 32);
+        target.push_str("/get?key=");
+        percent_encode(&mut target, key);
+        if level == Level::Local {
+            target.push_str("&level=local");
+        }
+        let (status, body) = self.call(Ask::get(target, &[200, 404])).await?;
+        let value = match serde_json::from_slice::<GetBody<'_>>(&body) {
+            Ok(found) if status == 200 && found.key == key => Some(found.value),
+            _ if status == 404 && is_message(&body, "Key does not exist") => None,
+            _ => return Err(self.nonsense(status, &body)),
+        };
+        Ok(value)
+    }
+
+    /// Has the node at `raft_addr`, whose `--node-id` is `name`, made a member. Takes until it has
+    /// caught up. A join that is repeated does no harm, but it is the caller that repeats it.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn join(&mut self, name: &str, raft_addr: &str) -> Result<(), CallError> {
+        let mut target = String::from("/join?nodeid=");
+        percent_encode(&mut target, name);
+        target.push_str("&nodeaddr=");
+        percent_encode(&mut target, raft_addr);
+        let (status, body) = self.call(Ask::post(target, "")).await?;
+        if is_message(&body, "Voter added") { Ok(()) } else { Err(self.nonsense(status, &body)) }
+    }
+
+    /// What a node says of itself and its cluster.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn status(&mut self) -> Result<NodeReport, CallError> {
+        let (status, body) = self.call(Ask::get("/v1/status".to_owned(), &[200])).await?;
+        serde_json::from_slice(&body).map_err(|_| self.nonsense(status, &body))
+    }
+
+    /// Whether a node's process answers.
+    ///
+    /// # Errors
+    /// [`CallError`]: it does not.
+    pub async fn livez(&mut self) -> Result<(), CallError> {
+        self.call(Ask::get("/livez".to_owned(), &[200])).await.map(|_| ())
+    }
+
+    /// Whether a node can serve. One that cannot is no error.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn readyz(&mut self) -> Result<Readiness, CallError> {
+        let (status, body) = self.call(Ask::get("/readyz".to_owned(), &[200, 503])).await?;
+        let text = String::from_utf8_lossy(&body).trim_end().to_owned();
+        Ok(Readiness { is_ready: status == 200, text })
+    }
+
+    /// A node's metrics, as OpenMetrics text.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn metrics(&mut self) -> Result<String, CallError> {
+        let (status, body) = self.call(Ask::get("/metrics".to_owned(), &[200])).await?;
+        match String::from_utf8(body.into()) {
+            Ok(text) if text.ends_with("# EOF\n") => Ok(text),
+            Ok(text) => Err(self.nonsense(status, text.as_bytes())),
+            Err(error) => Err(self.nonsense(status, error.as_bytes())),
+        }
+    }
+
+    async fn write(&mut self, body: &SetBody<'_>) -> Result<(), CallError> {
+        let body = serde_json::to_vec(body).expect("strings are always JSON");
+        let (status, body) = self.call(Ask::post("/set".to_owned(), body)).await?;
+        if is_message(&body, "Set Successfull") { Ok(()) } else { Err(self.nonsense(status, &body)) }
+    }
+
+    fn nonsense(&mut self, status: u16, body: &[u8]) -> CallError {
+        self.error(CallFailure::Nonsense(format!("{status} {}", quote(body))))
+    }
+}
+
+/// Whether a body is `text` as one JSON string. `text` needs no escapes.
+fn is_message(body: &[u8], text: &str) -> bool {
+    let inner = body.trim_ascii_end().strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    inner == Some(text.as_bytes())
+}
+
+/// Appends a text to a query.
+fn percent_encode(out: &mut String, text: &str) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push('%');
+            out.push(char::from(DIGITS[usize::from(byte >> 4)]));
+            out.push(char::from(DIGITS[usize::from(byte & 15)]));
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! One connection to a node, on hyper's client.
+//!
+//! Hyper's connection is a future that somebody has to poll. Here the task that waits for the
+//! answer polls it, and no task of its own does. So a request costs no switch between tasks, and
+//! whoever drops a [`NodeConnection`] closes it. The price is that an idle connection notices its
+//! end only when it is used again: [`NodeConnection::is_ready`] finds that out before anything is
+//! sent.
+
+use crate::client::error::CallFailure;
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1::{self, Builder, SendRequest};
+use hyper::header::TRANSFER_ENCODING;
+use hyper::http::response::Parts;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use std::error::Error;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+use tokio::net::TcpStream;
+
+/// Bytes of an answer's head, at most, and of what is read ahead.
+const BUFFER_BYTES_MAX: usize = 64 << 10;
+
+/// A connection to a node: one request at a time.
+#[derive(Debug)]
+pub(super) struct NodeConnection {
+    sender: SendRequest<Full<Bytes>>,
+    driver: ConnectionIo,
+}
+
+/// The part of the connection that reads and writes.
+#[derive(Debug)]
+struct ConnectionIo {
+    inner: Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>,
+    /// It has finished, and is not polled again.
+    ended: bool,
+}
+
+/// Why a request has no answer.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The connection had ended. Nothing was sent.
+    Unsent,
+    /// It was sent, at least in part.
+    Failed(CallFailure),
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub(super) struct ReceivedAnswer {
+    pub(super) head: Parts,
+    pub(super) body: Bytes,
+}
+
+impl NodeConnection {
+    pub(super) async fn open(address: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let (sender, driver) = Builder::new()
+            .max_buf_size(BUFFER_BYTES_MAX)
+            .max_header_size(BUFFER_BYTES_MAX)
+            // One buffer for head and body: requests are small, and one write is cheaper than a
+            // vectored one.
+            .writev(false)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
+        Ok(Self { sender, driver: ConnectionIo { inner: Box::new(driver), ended: false } })
+    }
+
+    /// Whether the connection takes another request: it has not ended.
+    pub(super) async fn is_ready(&mut self) -> bool {
+        let Self { sender, driver } = self;
+        poll_fn(|cx| driver.poll_for(cx, |cx| sender.poll_ready(cx))).await.is_some_and(|ready| ready.is_ok())
+    }
+
+    /// Sends a request and takes in its answer, whose body has at most `body_bytes_max` bytes.
+    /// After any trouble the connection is of no use.
+    pub(super) async fn exchange(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        body_bytes_max: usize,
+    ) -> Result<ReceivedAnswer, Trouble> {
+        let sent = self.sender.try_send_request(request);
+        let mut exchange = pin!(async {
+            let response = sent.await.map_err(|mut error| match error.take_message() {
+                Some(_) => Trouble::Unsent,
+                None => Trouble::Failed(failure(error.error())),
+            })?;
+            receive(response, body_bytes_max).await.map_err(Trouble::Failed)
+        });
+        let answer = poll_fn(|cx| self.driver.poll_for(cx, |cx| exchange.as_mut().poll(cx))).await;
+        answer.unwrap_or_else(|| Err(Trouble::Failed(CallFailure::Lost("the node closed it".to_owned()))))
+    }
+}
+
+impl ConnectionIo {
+    /// Polls the connection, and then what waits for it. `None`: it has ended, and that still
+    /// waits.
+    ///
+    /// What waits is woken by the connection alone, so it needs no waker: it is polled after every
+    /// poll of the connection. In the first turn the connection needs none either, since there is a
+    /// second one. So neither wakes the task that is polling them, as they would with every piece
+    /// that they hand on.
+    fn poll_for<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut waiting: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<Option<T>> {
+        let mut nobody = Context::from_waker(Waker::noop());
+        self.poll(&mut nobody);
+        if let Poll::Ready(done) = waiting(&mut nobody) {
+            return Poll::Ready(Some(done));
+        }
+        self.poll(cx);
+        match waiting(&mut nobody) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending if self.ended => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) {
+        if !self.ended {
+            // An error of an idle connection is its end. Any other comes with the answer too.
+            self.ended = Pin::new(&mut *self.inner).poll(cx).is_ready();
+        }
+    }
+}
+
+/// Takes in the body. One that comes in one piece, as almost all do, is not copied.
+async fn receive(response: Response<Incoming>, body_bytes_max: usize) -> Result<ReceivedAnswer, CallFailure> {
+    let (head, mut body) = response.into_parts();
+    let too_long = || CallFailure::Nonsense(format!("it is longer than {body_bytes_max} bytes"));
+    let length = body.size_hint();
+    if length.exact().is_none() && !head.headers.contains_key(TRANSFER_ENCODING) {
+        // Its end would be the connection's, and a broken connection looks the same.
+        return Err(CallFailure::Nonsense("it does not say how long it is".to_owned()));
+    }
+    if length.lower() > body_bytes_max as u64 {
+        return Err(too_long());
+    }
+    let mut first = Bytes::new();
+    let mut whole = BytesMut::new();
+    while !body.is_end_stream() {
+        let Some(frame) = body.frame().await else { break };
+        let Ok(piece) = frame.map_err(|error| failure(&error))?.into_data() else { continue };
+        if first.len() + whole.len() + piece.len() > body_bytes_max {
+            return Err(too_long());
+        }
+        if first.is_empty() && whole.is_empty() {
+            first = piece;
+        } else {
+            if whole.is_empty() {
+                whole.extend_from_slice(&std::mem::take(&mut first));
+            }
+            whole.extend_from_slice(&piece);
+        }
+    }
+    Ok(ReceivedAnswer { head, body: if whole.is_empty() { first } else { whole.freeze() } })
+}
+
+/// What hyper's error means: bytes that are no HTTP, or a connection that broke.
+fn failure(error: &hyper::Error) -> CallFailure {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    let mut is_format = error.is_parse() || error.is_parse_too_large();
+    while let Some(inner) = source {
+        // Hyper reports bad chunks as errors of the stream.
+        let kind = inner.downcast_ref::<io::Error>().map(io::Error::kind);
+        is_format |= matches!(kind, Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData));
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    if is_format { CallFailure::Nonsense(text) } else { CallFailure::Lost(text) }
+}

@@ -1,0 +1,109 @@
+//! Why a call has no result, and what that says of a write.
+
+use crate::client::endpoint::Endpoint;
+use std::io;
+
+/// Characters of an answer that an error quotes, at most.
+const QUOTE_CHARS_MAX: usize = 300;
+
+/// What is known of a write that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// It has not happened and will not. It may be sent again.
+    NotApplied,
+    /// It may have happened, or may still happen. Read before you write again, if it matters.
+    Unknown,
+}
+
+/// A call that has no result: the node that was asked last, and what went wrong there.
+#[derive(Debug, thiserror::Error)]
+#[error("{endpoint}: {failure}")]
+pub struct CallError {
+    /// The node that was asked last.
+    pub endpoint: Endpoint,
+    /// What went wrong.
+    pub failure: CallFailure,
+}
+
+/// What went wrong with a request.
+#[derive(Debug, thiserror::Error)]
+pub enum CallFailure {
+    /// The request makes no HTTP; nothing was sent.
+    #[error("this cannot be asked over HTTP: {0}")]
+    Unaskable(String),
+    /// There is no connection; nothing was sent.
+    #[error("cannot connect: {0}")]
+    Unreachable(io::Error),
+    /// The answer did not come in time.
+    #[error("no answer in time")]
+    Late,
+    /// The connection ended before the answer did.
+    #[error("the connection broke before the answer was complete: {0}")]
+    Lost(String),
+    /// The answer is none of a node.
+    #[error("that is no answer of an InfinityStore node: {0}")]
+    Nonsense(String),
+    /// The node answered that it did not do it.
+    #[error("{0}")]
+    Refused(RefusedCall),
+}
+
+/// An answer that says no.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{status} {text}")]
+pub struct RefusedCall {
+    /// The status: 400 to 599.
+    pub status: u16,
+    /// The body, up to its newline; of a long one, the beginning.
+    pub text: String,
+    /// The header `infinitystore-reason`: why, in words.
+    pub reason: Option<String>,
+    /// What is known of the request, if it was a write.
+    pub outcome: WriteOutcome,
+}
+
+impl CallError {
+    /// What is known of the write that has failed. Of a read it says nothing.
+    #[must_use]
+    pub fn outcome(&self) -> WriteOutcome {
+        self.failure.outcome()
+    }
+
+    /// The node's answer, if there was one and it said no.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&RefusedCall> {
+        match &self.failure {
+            CallFailure::Refused(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+}
+
+impl CallFailure {
+    /// What is known of the write that has failed in this way.
+    #[must_use]
+    pub fn outcome(&self) -> WriteOutcome {
+        match self {
+            Self::Unaskable(_) | Self::Unreachable(_) => WriteOutcome::NotApplied,
+            Self::Refused(refusal) => refusal.outcome,
+            Self::Late | Self::Lost(_) | Self::Nonsense(_) => WriteOutcome::Unknown,
+        }
+    }
+
+    /// Whether another node may be able to do it: the fault is not the request's own.
+    pub(super) fn is_of_the_node(&self) -> bool {
+        match self {
+            Self::Unaskable(_) => false,
+            Self::Refused(refusal) => refusal.status >= 500,
+            Self::Unreachable(_) | Self::Late | Self::Lost(_) | Self::Nonsense(_) => true,
+        }
+    }
+}
+
+/// The beginning of a text from a node, on one line, to be quoted.
+pub(super) fn quote(bytes: &[u8]) -> String {
+    // A character has at most four bytes.
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * QUOTE_CHARS_MAX)]);
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    text.trim_end().chars().take(QUOTE_CHARS_MAX).map(clean).collect()
+}

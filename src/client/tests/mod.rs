@@ -1,0 +1,6 @@
+//! The client against a server that says what a script tells it to.
+
+mod bad_answers;
+mod calls;
+mod endpoints;
+mod scripted;
