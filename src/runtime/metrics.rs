@@ -16,8 +16,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Upper bound of the first bucket, microseconds; each next bound is twice as high.
 const FIRST_BUCKET_MICROS: u64 = 10;
@@ -198,8 +198,13 @@ fn register_events(to: &mut Registry, from: &Instruments) {
         seconds(),
         from.proposal.clone(),
     );
-    to.register_with_unit("http_request", "Time of HTTP requests", seconds(), from.requests.times());
-    to.register("http_requests", "HTTP requests answered", from.requests.counts());
+    to.register_with_unit(
+        "http_request",
+        "Time of HTTP requests",
+        seconds(),
+        RequestTimes(from.requests.clone()),
+    );
+    to.register("http_requests", "HTTP requests answered", RequestCounts(from.requests.clone()));
     to.register("http_connections", "HTTP connections open now", from.connections.clone());
     to.register(
         "http_connections_refused",
@@ -333,48 +338,48 @@ fn bound_seconds(bucket: usize) -> f64 {
     if bucket == BUCKETS - 1 { f64::MAX } else { (FIRST_BUCKET_MICROS << bucket) as f64 / 1e6 }
 }
 
-/// A route of the HTTP API, for counting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub enum Route {
-    /// `/set`
-    Set,
-    /// `/get`
-    Get,
-    /// `/join`
-    Join,
-    /// `/v1/status`
-    Status,
-    /// `/livez`
-    Live,
-    /// `/readyz`
-    Ready,
-    /// `/metrics`
-    Metrics,
-    /// `/`
-    Help,
-    /// Any other path.
-    Unknown,
-}
-
-const ROUTES: [&str; 9] =
-    ["/set", "/get", "/join", "/v1/status", "/livez", "/readyz", "/metrics", "/", "other"];
 /// Codes that the API answers with; the last slot counts all others.
 const CODES: [&str; 10] = ["200", "400", "404", "405", "408", "409", "413", "500", "503", "other"];
 
 /// Requests by route and code, and their time by route. Clones count together.
-#[derive(Clone, Default)]
-pub struct Requests(Arc<RequestTable>);
+#[derive(Clone, Debug, Default)]
+pub struct Requests(Arc<OnceLock<Arc<[RouteRequests]>>>);
 
-#[derive(Default)]
-struct RequestTable {
-    counts: [[AtomicU64; CODES.len()]; ROUTES.len()],
-    times: [Histogram; ROUTES.len()],
+/// The requests of one route.
+#[derive(Debug)]
+pub struct RouteRequests {
+    /// The route's name.
+    route: &'static str,
+    counts: [AtomicU64; CODES.len()],
+    times: Histogram,
 }
 
 impl Requests {
+    /// Counters for the routes with these names, in this order. All servers that count together
+    /// have the same routes.
+    ///
+    /// # Panics
+    /// If there are counters for other routes.
+    pub fn of_routes(&self, names: impl Iterator<Item = &'static str>) -> Arc<[RouteRequests]> {
+        let made: Arc<[RouteRequests]> = names.map(RouteRequests::new).collect();
+        let routes = self.0.get_or_init(|| made.clone());
+        let names = |routes: &[RouteRequests]| routes.iter().map(|route| route.route).collect::<Vec<_>>();
+        assert_eq!(names(routes), names(&made), "the servers of one process have the same routes");
+        routes.clone()
+    }
+
+    fn routes(&self) -> &[RouteRequests] {
+        self.0.get().map_or(&[], |routes| &**routes)
+    }
+}
+
+impl RouteRequests {
+    fn new(route: &'static str) -> Self {
+        Self { route, counts: Default::default(), times: Histogram::default() }
+    }
+
     /// Counts a request that was answered with `code` after `micros` microseconds.
-    pub fn observe(&self, route: Route, code: u16, micros: u64) {
+    pub fn observe(&self, code: u16, micros: u64) {
         let slot = match code {
             200 => 0,
             400 => 1,
@@ -387,47 +392,23 @@ impl Requests {
             503 => 8,
             _ => 9,
         };
-        self.0.counts[route as usize][slot].fetch_add(1, Ordering::Relaxed);
-        self.0.times[route as usize].observe(micros);
-    }
-
-    fn counts(&self) -> RequestCounts {
-        RequestCounts(self.0.clone())
-    }
-
-    fn times(&self) -> RequestTimes {
-        RequestTimes(self.0.clone())
+        self.counts[slot].fetch_add(1, Ordering::Relaxed);
+        self.times.observe(micros);
     }
 }
 
-impl fmt::Debug for Requests {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(ROUTES.iter().zip(&self.0.times)).finish()
-    }
-}
-
-struct RequestCounts(Arc<RequestTable>);
-struct RequestTimes(Arc<RequestTable>);
-
-impl fmt::Debug for RequestCounts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RequestCounts")
-    }
-}
-
-impl fmt::Debug for RequestTimes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RequestTimes")
-    }
-}
+#[derive(Debug)]
+struct RequestCounts(Requests);
+#[derive(Debug)]
+struct RequestTimes(Requests);
 
 impl EncodeMetric for RequestCounts {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        for (route, counts) in ROUTES.iter().zip(&self.0.counts) {
-            for (code, count) in CODES.iter().zip(counts) {
+        for route in self.0.routes() {
+            for (code, count) in CODES.iter().zip(&route.counts) {
                 let count = count.load(Ordering::Relaxed);
                 if count > 0 {
-                    let labels = [("route", *route), ("code", *code)];
+                    let labels = [("route", route.route), ("code", *code)];
                     encoder.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
                 }
             }
@@ -442,9 +423,9 @@ impl EncodeMetric for RequestCounts {
 
 impl EncodeMetric for RequestTimes {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        for (route, times) in ROUTES.iter().zip(&self.0.times) {
-            if times.count() > 0 {
-                times.write(&mut encoder.encode_family(&[("route", *route)])?)?;
+        for route in self.0.routes() {
+            if route.times.count() > 0 {
+                route.times.write(&mut encoder.encode_family(&[("route", route.route)])?)?;
             }
         }
         Ok(())

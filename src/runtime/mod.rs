@@ -23,7 +23,7 @@ pub mod work;
 mod work_task;
 
 pub use env::{Env, Listener, until};
-pub use metrics::{Histogram, Instruments, Metrics, Requests, Route};
+pub use metrics::{Histogram, Instruments, Metrics, Requests, RouteRequests};
 pub use status::NodeStatus;
 pub use tokio_env::{TokioEnv, TokioListener};
 pub use work_task::run_as_task;

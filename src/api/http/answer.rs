@@ -36,7 +36,7 @@ pub(super) struct Answer {
     /// The header `infinitystore-outcome`.
     pub(super) outcome: Option<&'static str>,
     /// The header `allow`.
-    pub(super) allow: Option<&'static str>,
+    pub(super) allow: Option<&'static [&'static str]>,
     /// The header `retry-after`, one second.
     pub(super) retry: bool,
     /// Its body's part of the budget, if it is large.
@@ -105,7 +105,7 @@ impl Answer {
         self
     }
 
-    pub(super) fn allowing(mut self, methods: &'static str) -> Self {
+    pub(super) fn allowing(mut self, methods: &'static [&'static str]) -> Self {
         self.allow = Some(methods);
         self
     }
@@ -152,7 +152,7 @@ impl Answer {
             headers.insert(OUTCOME, HeaderValue::from_static(outcome));
         }
         if let Some(methods) = self.allow {
-            headers.insert(ALLOW, HeaderValue::from_static(methods));
+            headers.insert(ALLOW, header_value(&methods.join(", ")));
         }
         if self.retry {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));

@@ -7,7 +7,7 @@
 use crate::api::http::budget::{MemoryReservation, MemoryUse};
 use crate::api::http::context::Context;
 use crate::api::http::control::{Control, Order, Phase};
-use crate::api::http::route::dispatch;
+use crate::api::http::dispatch::dispatch;
 use crate::runtime::{Env, until};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;

@@ -5,7 +5,7 @@ use crate::api::http::control::Control;
 use crate::api::http::options::HttpOptions;
 use crate::node::{NodeHandle, NodeSlot};
 use crate::runtime::door::{Episode, Places};
-use crate::runtime::{Env, Metrics};
+use crate::runtime::{Env, Metrics, RouteRequests};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +17,8 @@ pub(super) struct Context<E: Env> {
     pub(super) options: HttpOptions,
     pub(super) slot: NodeSlot,
     pub(super) metrics: Metrics,
+    /// Counts requests, by the places of the table of routes.
+    pub(super) requests: Arc<[RouteRequests]>,
     /// Seconds since the start, as counted by the sweep: a clock that costs nothing to read.
     pub(super) tick: AtomicU32,
     /// Memory for requests and answers.

@@ -3,10 +3,11 @@
 use crate::api::http::answer::Answer;
 use crate::api::http::context::Context;
 use crate::api::http::query::parameter;
+use crate::api::http::route::WhileStarting;
 use crate::node::NodeStatus;
 use crate::raft::Time;
 use crate::replica::{ClientReply, ClientRequest};
-use crate::runtime::{Env, Route, until};
+use crate::runtime::{Env, until};
 use hyper::StatusCode;
 use std::fmt::Write;
 
@@ -25,8 +26,8 @@ pub(super) fn live() -> Answer {
 }
 
 /// The answer of a node that is still loading its data: nothing was done with the request.
-pub(super) fn starting(route: Route, disk_full: bool) -> Answer {
-    if route == Route::Ready {
+pub(super) fn starting(answer: WhileStarting, disk_full: bool) -> Answer {
+    if answer == WhileStarting::NotReady {
         let wrong = if disk_full {
             "the disk has no room for a start; make some"
         } else {
@@ -36,8 +37,8 @@ pub(super) fn starting(route: Route, disk_full: bool) -> Answer {
     }
     let text = "this node is starting: it is loading its data; try again soon";
     // Whatever is not read of the request goes with the connection.
-    let answer = Answer::message(StatusCode::SERVICE_UNAVAILABLE, text).because(text).closing();
-    if route == Route::Set { answer.with_outcome("not-appended") } else { answer }
+    let refusal = Answer::message(StatusCode::SERVICE_UNAVAILABLE, text).because(text).closing();
+    if answer == WhileStarting::RefusesWrite { refusal.with_outcome("not-appended") } else { refusal }
 }
 
 pub(super) async fn ready<E: Env>(context: &Context<E>, query: &str) -> Answer {

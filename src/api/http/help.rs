@@ -1,25 +1,30 @@
 //! `GET /`: what can be asked.
 
 use crate::api::http::answer::Answer;
+use crate::api::http::route::Route;
+use crate::runtime::Env;
 use hyper::StatusCode;
+use std::fmt::Write;
 
-const PAGE: &str = "\
-InfinityStore
-
-  curl -i -X POST http://HOST/set -d '{\"key\":\"foo\", \"value\":\"bar\",\"action\":\"set\"}'
-  curl -X GET  'http://HOST/get?key=foo'
-  curl -X GET  'http://HOST/get?key=foo&level=local'
-  curl -i -X POST http://HOST/set -d '{\"key\":\"foo\",\"action\":\"delete\"}'
-  curl -i -X POST 'http://HOST/join?nodeid=node-2&nodeaddr=localhost:8010'
+/// What a route is for stands here, if its command is not longer.
+const ABOUT_COLUMN: usize = 34;
+const NOTE: &str = "  \
   (-i shows the headers: infinitystore-reason says why something was refused, infinitystore-outcome
   whether a write that failed may still happen)
-
-  curl http://HOST/v1/status        this node, and the cluster as it sees it
-  curl http://HOST/livez            whether the process runs
-  curl http://HOST/readyz?verbose   whether it can serve
-  curl http://HOST/metrics          for Prometheus
 ";
 
-pub(super) fn handle() -> Answer {
-    Answer::text(StatusCode::OK, PAGE)
+/// The page: commands with what to send first, then what can be looked at.
+pub(super) fn page<E: Env>(routes: &[Route<E>]) -> Answer {
+    let (mut commands, mut views) = (String::new(), String::new());
+    for route in routes {
+        for example in route.examples {
+            if example.len() < ABOUT_COLUMN {
+                writeln!(views, "  {example:<ABOUT_COLUMN$}{}", route.about)
+            } else {
+                writeln!(commands, "  {example}")
+            }
+            .expect("a String takes everything");
+        }
+    }
+    Answer::text(StatusCode::OK, format!("InfinityStore\n\n{commands}{NOTE}\n{views}"))
 }

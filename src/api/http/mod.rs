@@ -1,7 +1,8 @@
 //! The HTTP API: three endpoints compatible with the original, and those that operators need.
 //!
-//! `server` accepts and looks after connections, and `connection` drives one. `route` hands each
-//! request to the handler of its path (`set`, `get`, `join`, `status`, `health`, `help`). `body`
+//! `server` accepts and looks after connections, and `connection` drives one. `dispatch`
+//! hands each request to the handler of its path: `routes` has the table, `route` says what a row
+//! is, and `set`, `get`, `join`, `status`, `health` and `help` are the handlers. `body`
 //! and `query` take requests apart, and `answer` puts answers together. `origin` refuses requests
 //! that a page in a browser was made to send. `sending` hands answers out in pieces, and `budget`
 //! bounds the memory of all of it.
@@ -15,6 +16,7 @@ mod budget;
 mod connection;
 mod context;
 mod control;
+mod dispatch;
 mod get;
 mod health;
 mod help;
@@ -23,6 +25,7 @@ mod options;
 mod origin;
 mod query;
 mod route;
+mod routes;
 mod sending;
 mod server;
 mod set;

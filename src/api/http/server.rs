@@ -5,6 +5,7 @@ use crate::api::http::connection::{linger, serve};
 use crate::api::http::context::{Connections, Context};
 use crate::api::http::control::{Control, Order, Phase};
 use crate::api::http::options::HttpOptions;
+use crate::api::http::routes::Routes;
 use crate::node::NodeSlot;
 use crate::raft::Time;
 use crate::runtime::door::{Caller, Episode, Full};
@@ -61,6 +62,7 @@ impl<E: Env> HttpServer<E> {
             env,
             options,
             slot: node.into(),
+            requests: metrics.requests.of_routes(Routes::<E>::names()),
             metrics,
             tick: AtomicU32::new(0),
             budget,

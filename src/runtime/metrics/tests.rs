@@ -2,7 +2,7 @@
 
 use crate::raft::{ClusterId, LogId, LogIndex, NodeId, RoleName, StoreId, Term};
 use crate::replica::Status;
-use crate::runtime::metrics::{BUCKETS, Metrics, Route, bound_seconds, bucket_of};
+use crate::runtime::metrics::{BUCKETS, Metrics, bound_seconds, bucket_of};
 use crate::runtime::status::NodeStatus;
 
 fn status() -> NodeStatus {
@@ -56,8 +56,9 @@ fn a_scrape_shows_what_was_recorded_and_the_state() {
     let metrics = Metrics::new();
     metrics.fsync.observe(85);
     metrics.clone().elections.inc();
-    metrics.requests.observe(Route::Set, 200, 15);
-    metrics.requests.observe(Route::Set, 599, 15);
+    let routes = metrics.clone().requests.of_routes(["/set", "/get"].into_iter());
+    routes[0].observe(200, 15);
+    routes[0].observe(599, 15);
     metrics.peer_queue("node2").set(9);
     let text = metrics.render(&status());
     for line in [

@@ -1,11 +1,14 @@
 //! Every documented answer, over a socket.
 
 use crate::api::HttpOptions;
+use crate::api::http::routes::Routes;
 use crate::api::http::tests::fixture::{Fixture, HELD_KEY, RELEASE_KEY, receive_all};
 use crate::replica::{ClientRequest, Level};
-use crate::runtime::Env;
+use crate::runtime::{Env, TokioEnv};
+use crate::storage::MemoryDisk;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use std::collections::BTreeSet;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const SET: &[u8] = br#"{"key":"foo", "value":"bar","action":"set"}"#;
@@ -133,7 +136,40 @@ async fn operators_get_status_metrics_and_checks() {
     assert!(
         metrics.text().contains("infinitystore_http_requests_total{route=\"/v1/status\",code=\"200\"} 1\n")
     );
-    assert!(fixture.ask("GET", "/", b"").await.text().contains("curl -i -X POST"));
+}
+
+#[tokio::test]
+async fn every_route_is_counted_under_its_path_and_on_the_page_of_commands() {
+    let fixture = Fixture::start(HttpOptions::default()).await;
+    let page = fixture.ask("GET", "/", b"").await;
+    let expected = r#"InfinityStore
+
+  curl -i -X POST http://HOST/set -d '{"key":"foo", "value":"bar","action":"set"}'
+  curl -i -X POST http://HOST/set -d '{"key":"foo","action":"delete"}'
+  curl -X GET  'http://HOST/get?key=foo'
+  curl -X GET  'http://HOST/get?key=foo&level=local'
+  curl -i -X POST 'http://HOST/join?nodeid=node-2&nodeaddr=localhost:8010'
+  (-i shows the headers: infinitystore-reason says why something was refused, infinitystore-outcome
+  whether a write that failed may still happen)
+
+  curl http://HOST/v1/status        this node, and the cluster as it sees it
+  curl http://HOST/livez            whether the process runs
+  curl http://HOST/readyz?verbose   whether it can serve
+  curl http://HOST/metrics          for Prometheus
+"#;
+    assert_eq!(page.text(), expected);
+    let paths: Vec<&str> = Routes::<TokioEnv<MemoryDisk>>::names().collect();
+    assert_eq!(BTreeSet::from_iter(&paths).len(), paths.len(), "each path is there once");
+    for path in &paths {
+        let (target, code) = if *path == "other" { ("/nowhere", 404) } else { (*path, 405) };
+        assert_eq!(fixture.ask("BREW", target, b"").await.code, code, "{target}");
+    }
+    let metrics = fixture.ask("GET", "/metrics", b"").await;
+    for path in paths {
+        let code = if path == "other" { 404 } else { 405 };
+        let line = format!("infinitystore_http_requests_total{{route=\"{path}\",code=\"{code}\"}} 1\n");
+        assert!(metrics.text().contains(&line), "{line} is not in\n{}", metrics.text());
+    }
 }
 
 #[tokio::test]
