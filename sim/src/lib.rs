@@ -2,16 +2,17 @@
 //! clocks. One seed decides everything; a failure is one seed, one command.
 //!
 //! # Code map
-//! - `schedule` is what strikes and what clients ask, as data; `streams` is all other randomness.
-//! - `disk` (with `content`), `network`, `clock` are the surroundings; `clients`, `checks`,
-//!   `durable` judge, in both engines alike; `service` says what clients may expect while faults
-//!   last, `pace` how soon, and at what cost.
-//! - `marks` and `paths` say what a campaign has met.
-//! - `queue` drives replicas over an event queue; `madsim_engine` drives whole nodes; `engine`
-//!   chooses.
-//! - `story` is what the `report` page shows of a run.
-//! - `campaign`, `minimise`, `trace`, `outcome`: many seeds, small schedules, what is left of a
-//!   run.
+//! Lowest first; imports only go down, which a test holds (`tests/it/floors`).
+//! - `schedule` is what strikes and what clients ask, as data; its `streams` are all other
+//!   randomness.
+//! - `record` is what is left of a run: trace, timeline, marks, outcome.
+//! - `hardware` is what the product stands on: disks, network, clocks.
+//! - `checks` judge, in both engines alike.
+//! - `machines` is what the machines of both engines have in common.
+//! - `queue` drives replicas over an event queue; `madsim_engine` drives whole nodes.
+//! - `run` chooses an engine, runs many seeds, and makes schedules small.
+//! - `report` draws a run as a page.
+//! - `mutants` plants bugs in a copy of the sources.
 
 #[cfg(not(any(madsim, doc, doctest)))]
 compile_error!(
@@ -19,33 +20,13 @@ compile_error!(
      add `--cfg madsim` to your RUSTFLAGS, or unset RUSTFLAGS for this command"
 );
 
-pub mod campaign;
 pub mod checks;
-pub mod clients;
-pub mod clock;
-mod content;
-pub mod disk;
-pub mod durable;
-pub mod elections;
-pub mod engine;
-mod generate;
-pub mod hashing;
-pub mod ledger;
+pub mod hardware;
+pub mod machines;
 pub mod madsim_engine;
-pub mod marks;
-pub mod minimise;
 pub mod mutants;
-pub mod network;
-pub mod orders;
-pub mod outcome;
-pub mod pace;
-pub mod paths;
 pub mod queue;
-pub mod quorums;
+pub mod record;
 pub mod report;
+pub mod run;
 pub mod schedule;
-pub mod service;
-mod sieges;
-pub mod story;
-pub mod streams;
-pub mod trace;

@@ -1,11 +1,11 @@
 //! The simulator's command line.
 
 use clap::{Parser, Subcommand};
-use sim::campaign::{Campaign, Line, Shard};
-use sim::engine::Engine;
-use sim::minimise::{Budget, minimise};
 use sim::mutants;
 use sim::report::{self, Subject};
+use sim::run::campaign::{Campaign, Line, Shard};
+use sim::run::engine::Engine;
+use sim::run::minimise::{Budget, minimise};
 use sim::schedule::{SECOND, Schedule};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};

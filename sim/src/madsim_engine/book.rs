@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 /// A process: machine and life.
-pub(in crate::madsim_engine) type Process = (usize, u32);
+pub(super) type Process = (usize, u32);
 
 /// Requests and answers.
 #[derive(Debug, Default)]
-pub(in crate::madsim_engine) struct Book {
+pub(super) struct Book {
     sent: BTreeMap<(Process, &'static str), u64>,
     answered: BTreeMap<(Process, &'static str, u16), u64>,
     /// Microseconds that clients waited for answers.
@@ -22,74 +22,68 @@ pub(in crate::madsim_engine) struct Book {
 
 impl Book {
     /// A request is sent.
-    pub(in crate::madsim_engine) fn sent(&mut self, slot: usize, life: u32, route: &'static str) {
+    pub(super) fn sent(&mut self, slot: usize, life: u32, route: &'static str) {
         *self.sent.entry(((slot, life), route)).or_default() += 1;
     }
 
     /// An answer arrived.
-    pub(in crate::madsim_engine) fn answered(
-        &mut self,
-        slot: usize,
-        life: u32,
-        route: &'static str,
-        code: u16,
-    ) {
+    pub(super) fn answered(&mut self, slot: usize, life: u32, route: &'static str, code: u16) {
         *self.answered.entry(((slot, life), route, code)).or_default() += 1;
     }
 
     /// An answer came after so long.
-    pub(in crate::madsim_engine) fn took(&mut self, process: Process, route: &'static str, micros: u64) {
+    pub(super) fn took(&mut self, process: Process, route: &'static str, micros: u64) {
         *self.waited.entry((process, route)).or_default() += micros;
     }
 
     /// A connection was made.
-    pub(in crate::madsim_engine) fn connected(&mut self, process: Process) {
+    pub(super) fn connected(&mut self, process: Process) {
         *self.made.entry(process).or_default() += 1;
     }
 
     /// Whoever made a connection was told that there are too many.
-    pub(in crate::madsim_engine) fn was_turned_away(&mut self, process: Process) {
+    pub(super) fn was_turned_away(&mut self, process: Process) {
         *self.turned_away.entry(process).or_default() += 1;
     }
 
     /// A request was refused for want of memory.
-    pub(in crate::madsim_engine) fn had_no_room(&mut self, process: Process) {
+    pub(super) fn had_no_room(&mut self, process: Process) {
         *self.without_room.entry(process).or_default() += 1;
     }
 
     /// How many know that they were turned away, and how many can have been.
-    pub(in crate::madsim_engine) fn turned_away(&self, process: Process) -> (u64, u64) {
+    pub(super) fn turned_away(&self, process: Process) -> (u64, u64) {
         let of = |it: &BTreeMap<Process, u64>| it.get(&process).copied().unwrap_or(0);
         (of(&self.turned_away), of(&self.made))
     }
 
     /// How many requests were refused for want of memory.
-    pub(in crate::madsim_engine) fn refused_for_room(&self, process: Process) -> u64 {
+    pub(super) fn refused_for_room(&self, process: Process) -> u64 {
         self.without_room.get(&process).copied().unwrap_or(0)
     }
 
     /// How many requests to a route were sent.
-    pub(in crate::madsim_engine) fn asked(&self, process: Process, route: &'static str) -> u64 {
+    pub(super) fn asked(&self, process: Process, route: &'static str) -> u64 {
         self.sent.get(&(process, route)).copied().unwrap_or(0)
     }
 
     /// Of a route: how many requests were sent, how many were answered, and how long those took,
     /// microseconds.
-    pub(in crate::madsim_engine) fn waited(&self, process: Process, route: &'static str) -> (u64, u64, u64) {
+    pub(super) fn waited(&self, process: Process, route: &'static str) -> (u64, u64, u64) {
         let answered = self.answered.range((process, route, 0)..=(process, route, u16::MAX));
         let waited = self.waited.get(&(process, route)).copied().unwrap_or(0);
         (self.asked(process, route), answered.map(|(_, count)| count).sum(), waited)
     }
 
     /// Answers of a process that have arrived.
-    pub(in crate::madsim_engine) fn arrived(&self, process: Process) -> BTreeMap<(String, u16), u64> {
+    pub(super) fn arrived(&self, process: Process) -> BTreeMap<(String, u16), u64> {
         let of = self.answered.iter().filter(|((of, _, _), _)| *of == process);
         of.map(|((_, route, code), count)| (((*route).to_owned(), *code), *count)).collect()
     }
 
     /// Holds what a process says it has answered against what had arrived before that: none of it
     /// is missing, and nothing is counted without a request.
-    pub(in crate::madsim_engine) fn compare(
+    pub(super) fn compare(
         &self,
         process: Process,
         arrived: &BTreeMap<(String, u16), u64>,

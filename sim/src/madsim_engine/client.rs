@@ -1,17 +1,17 @@
 //! Clients that speak HTTP.
 
-use crate::checks::Violation;
-use crate::clients::Seen;
+use crate::checks::clients::Seen;
 use crate::madsim_engine::http::{Http, Request};
 use crate::madsim_engine::laws::{self, Told, quoted};
+use crate::madsim_engine::time::{now, sleep_until};
 use crate::madsim_engine::world::Shared;
-use crate::madsim_engine::{now, sleep_until};
+use crate::record::violation::Violation;
 use bytes::Bytes;
 use infinitystore::kv::Op;
 use infinitystore::replica::ClientRequest;
 
 /// Carries a client's plan out.
-pub(in crate::madsim_engine) async fn run_client(shared: Shared, number: usize) {
+pub(super) async fn run_client(shared: Shared, number: usize) {
     let mut connection: Option<Http> = None;
     loop {
         let (at, slot, timeout) = {
@@ -38,7 +38,7 @@ pub(in crate::madsim_engine) async fn run_client(shared: Shared, number: usize) 
         let (request, body) = {
             let mut world = shared.lock();
             let world = &mut *world;
-            world.clients.send(number, now(), world.trace.story())
+            world.clients.send(number, now(), world.trace.timeline())
         };
         let asked = now();
         // Half of the clients name what is the default.
@@ -63,7 +63,7 @@ pub(in crate::madsim_engine) async fn run_client(shared: Shared, number: usize) 
                 }
                 world.served(due, why.as_deref());
                 world.trace.line(answered, Some(slot), "answer", format_args!("client {number}: {seen:?}"));
-                world.clients.answer(number, request, &seen, answered, world.trace.story());
+                world.clients.answer(number, request, &seen, answered, world.trace.timeline());
             }
             Err(why) => {
                 if why == crate::madsim_engine::http::NoAnswer::Late {

@@ -1,11 +1,10 @@
 //! A part of the exam: one member and the others cannot reach each other. The member says that it
 //! is not ready. A join at its address is refused in time, and keeps no other join waiting.
 
-use crate::madsim_engine::exam::ask;
-use crate::madsim_engine::http::Request;
+use crate::madsim_engine::http::{Request, ask};
 use crate::madsim_engine::laws::same;
 use crate::madsim_engine::run::Run;
-use crate::madsim_engine::{now, sleep_until};
+use crate::madsim_engine::time::{now, sleep_until};
 use crate::schedule::{Cut, MILLI, SECOND};
 
 /// For as long as the exam lasts.
@@ -18,11 +17,7 @@ const BESIDE_MICROS: u64 = SECOND;
 
 impl Run {
     /// Cuts a follower off; later another one, while the leader is at work for it.
-    pub(in crate::madsim_engine) async fn examine_cut_off(
-        &self,
-        members: &[usize],
-        seed: u64,
-    ) -> Result<(), String> {
+    pub(super) async fn examine_cut_off(&self, members: &[usize], seed: u64) -> Result<(), String> {
         let leader = self.shared.lock().leader(now()).map(|machine| machine.slot);
         let Some(leader) = leader.filter(|leader| members.contains(leader)) else { return Ok(()) };
         let mut followers: Vec<usize> = members.iter().copied().filter(|slot| *slot != leader).collect();

@@ -3,12 +3,11 @@
 //! they are too many, and hang up before they are told so. Each is dealt with as it is documented,
 //! in its time, and nothing of it is left behind.
 
-use crate::madsim_engine::exam::ask;
-use crate::madsim_engine::http::{Answer, Http, NoAnswer, Request, within};
+use crate::madsim_engine::http::{Answer, Http, NoAnswer, Request, ask, within};
 use crate::madsim_engine::laws::{self, Told, exactly, same};
 use crate::madsim_engine::listening::connect;
+use crate::madsim_engine::time::{now, sleep_until};
 use crate::madsim_engine::world::Shared;
-use crate::madsim_engine::{now, sleep_until};
 use crate::schedule::{MILLI, SECOND};
 use infinitystore::api::HttpOptions;
 use infinitystore::peer::TransportOptions;
@@ -35,7 +34,7 @@ const SLOW_BYTES: usize = 600_000;
 const JSON: &str = "application/json";
 
 /// Looks at one machine's doors.
-pub(in crate::madsim_engine) async fn examine_door(shared: &Shared, slot: usize) -> Result<(), String> {
+pub(super) async fn examine_door(shared: &Shared, slot: usize) -> Result<(), String> {
     let (options, few) = {
         let world = shared.lock();
         (world.limits.http(), world.limits.connections.is_some())

@@ -1,16 +1,16 @@
 //! What a node runs on in the madsim engine.
 
-use crate::checks::Violation;
-use crate::disk::SimDisk;
-use crate::durable::{DurableModel, WriteSketch};
+use crate::checks::durable::{DurableModel, WriteSketch};
+use crate::checks::observed::{Observed, mark_recovery};
+use crate::hardware::disk::SimDisk;
 use crate::madsim_engine::connections::SimStream;
 use crate::madsim_engine::listening::{SimListener, connect, listen};
-use crate::madsim_engine::telling::witnessed;
+use crate::madsim_engine::time::{now, sleep_until};
+use crate::madsim_engine::witness::witnessed;
 use crate::madsim_engine::world::{Done, Machine, STEPS_MAX, Shared, leads};
-use crate::madsim_engine::{now, sleep_until};
-use crate::paths::{Shown, mark_recovery};
+use crate::record::timeline::Status;
+use crate::record::violation::Violation;
 use crate::schedule::SECOND;
-use crate::story::Status;
 use infinitystore::raft::{LogId, LogIndex, NodeId, RoleName, Time};
 use infinitystore::replica::{Actions, Notice, PeerMessage, Replica, StorageEvent, StorageRequest};
 use infinitystore::runtime::work::{WorkQueue, Worker};
@@ -27,7 +27,7 @@ const NEVER: u64 = 10_000 * SECOND;
 
 /// One process on one machine.
 #[derive(Clone, Debug)]
-pub(in crate::madsim_engine) struct SimEnv {
+pub(super) struct SimEnv {
     pub shared: Shared,
     pub slot: usize,
     pub life: u32,
@@ -97,7 +97,7 @@ impl Env for SimEnv {
             let machine = &mut world.machines[env.slot];
             // Its clock may be slower than ours.
             machine.disk_busy_until = machine.disk_busy_until.max(now() + micros + micros / 10);
-            world.tell_worker(env.slot, &name, micros);
+            world.tap_worker(env.slot, &name, micros);
             micros
         };
         self.spawn(run_as_task(self.clone(), worker, queue, micros));
@@ -152,7 +152,7 @@ impl Env for SimEnv {
         machine.member = is_member.then_some(identity.member);
         // The replica starts from its snapshot: what lies before was applied in an earlier life.
         let snapshot = opened.restored.snapshot.as_ref();
-        machine.shown = Shown::at_start(snapshot.map_or(LogIndex::ZERO, |meta| meta.last.index));
+        machine.shown = Observed::at_start(snapshot.map_or(LogIndex::ZERO, |meta| meta.last.index));
         machine.done.applied = Some((identity.member, machine.shown.applied));
         machine.done.snapshot = Some(snapshot.map_or(LogId::ZERO, |meta| meta.last));
         mark_recovery(&opened.notes, &mut world.marks);
@@ -194,7 +194,7 @@ impl Env for SimEnv {
         let now = now();
         let mut world = self.shared.lock();
         let world = &mut *world;
-        let hosts: BTreeMap<NodeId, usize> = match world.trace.story() {
+        let hosts: BTreeMap<NodeId, usize> = match world.trace.timeline() {
             Some(_) => {
                 let members = world.machines.iter().enumerate();
                 members.filter_map(|(slot, machine)| Some((machine.member?, slot))).collect()
@@ -238,10 +238,10 @@ impl Env for SimEnv {
                 machine.written.snapshot();
             }
         }
-        if let Some(story) = world.trace.story() {
-            story.status(now, self.slot, Some(Status::of(replica)));
-            story.notices(now, self.slot, &actions.notices);
-            world.telling.asked(self.slot, &actions.storage);
+        if let Some(timeline) = world.trace.timeline() {
+            timeline.status(now, self.slot, Some(Status::of(replica)));
+            timeline.notices(now, self.slot, &actions.notices);
+            world.wire_tap.asked(self.slot, &actions.storage);
         }
         // A node that has not joined is a cluster of its own, which no client asks.
         if machine.member != Some(raft.id()) {
@@ -255,8 +255,8 @@ impl Env for SimEnv {
             world.checks.stepped(self.slot, replica, &actions.notices, &mut machine.shown, &mut world.marks);
         for message in &actions.messages {
             world.trace.line(now, Some(self.slot), "send", format_args!("{message:?}"));
-            if let (Some(story), Some(to)) = (world.trace.story(), hosts.get(&message.to())) {
-                world.telling.sent(story, now, (self.slot, *to), message);
+            if let (Some(timeline), Some(to)) = (world.trace.timeline(), hosts.get(&message.to())) {
+                world.wire_tap.sent(timeline, now, (self.slot, *to), message);
             }
             if let PeerMessage::Raft(message) = message {
                 result = result.and_then(|()| world.checks.sent(message, &machine.durable));

@@ -1,20 +1,17 @@
 //! The exam at the end. The cluster has recovered, and nothing is lost on the way any more. Every
 //! member has to do everything that it is documented to do, at the first time of asking.
 
-use crate::checks::Violation;
 use crate::madsim_engine::door::examine_door;
-use crate::madsim_engine::http::{Answer, Http, Request};
-use crate::madsim_engine::inspect::examine_rest;
+use crate::madsim_engine::http::{Http, PATIENCE_MICROS, Request, ask};
 use crate::madsim_engine::laws::{self, Told, exactly, same};
-use crate::madsim_engine::now;
 use crate::madsim_engine::probe::Prober;
+use crate::madsim_engine::rest::examine_rest;
 use crate::madsim_engine::run::Run;
+use crate::madsim_engine::time::now;
 use crate::madsim_engine::world::Shared;
-use crate::schedule::SECOND;
+use crate::record::violation::Violation;
 use infinitystore::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
-/// An answer that takes longer never comes.
-const PATIENCE_MICROS: u64 = 40 * SECOND;
 /// Connections that one client opens and leaves open.
 const CONNECTIONS: usize = 6;
 
@@ -26,7 +23,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Run {
     /// Examines every member.
-    pub(in crate::madsim_engine) async fn examine(&self) {
+    pub(super) async fn examine(&self) {
         let members = self.members();
         let mut prober = Prober::new(self.shared.clone(), 100);
         for (position, &slot) in members.iter().enumerate() {
@@ -76,28 +73,13 @@ impl Run {
     }
 
     /// The machines of the members.
-    pub(in crate::madsim_engine) fn members(&self) -> Vec<usize> {
+    pub(super) fn members(&self) -> Vec<usize> {
         let world = self.shared.lock();
         let Some(committed) = &world.service.membership else { return Vec::new() };
         let is_member =
             |slot: &usize| world.machines[*slot].member.is_some_and(|id| committed.members.contains_key(&id));
         (0..world.machines.len()).filter(is_member).collect()
     }
-}
-
-/// Asks on a connection of its own for something that is answered at once.
-pub(in crate::madsim_engine) async fn ask(
-    shared: &Shared,
-    slot: usize,
-    request: &Request,
-) -> Result<Answer, String> {
-    let give_up = now() + PATIENCE_MICROS;
-    let connection = Http::open(shared, slot, give_up).await;
-    let mut connection = connection.ok_or_else(|| format!("machine {slot} takes no connection"))?;
-    let answer = connection.ask(request, give_up).await;
-    answer.map_err(|why| {
-        format!("machine {slot} does not answer {} {}: {why:?}", request.method, request.target)
-    })
 }
 
 /// A key and a value of exactly the documented length, and of one more.

@@ -1,7 +1,7 @@
 //! Faults, as they strike whole nodes.
 
-use crate::madsim_engine::now;
 use crate::madsim_engine::run::Run;
+use crate::madsim_engine::time::now;
 use crate::schedule::{Fault, MILLI};
 use infinitystore::raft::Change;
 use infinitystore::replica::ClientRequest;
@@ -14,14 +14,14 @@ const POWER_MICROS: u64 = 20 * MILLI;
 
 impl Run {
     /// A fault of the schedule strikes.
-    pub(in crate::madsim_engine) fn strike(&self, fault: Fault) {
+    pub(super) fn strike(&self, fault: Fault) {
         let leader = self.shared.lock().leader(now()).map(|machine| machine.slot);
         let Some(fault) = fault.aimed(leader) else { return };
         {
             let mut world = self.shared.lock();
             world.trace.line(now(), None, "fault", format_args!("{fault:?}"));
-            if let Some(story) = world.trace.story() {
-                story.fault(now(), &fault);
+            if let Some(timeline) = world.trace.timeline() {
+                timeline.fault(now(), &fault);
             }
             world.mark(fault.name());
             let brings_change = matches!(

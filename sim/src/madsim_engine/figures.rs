@@ -3,8 +3,9 @@
 //! it was started with.
 
 use crate::madsim_engine::book::Process;
-use crate::madsim_engine::inspect::{Distribution, Glance, Metrics, Told, between, number};
+use crate::madsim_engine::glance::{Glance, Told, between, number};
 use crate::madsim_engine::laws::same;
+use crate::madsim_engine::metrics::{Distribution, Metrics};
 use crate::madsim_engine::world::World;
 use infinitystore::api::HttpOptions;
 use serde_json::Value;
@@ -19,7 +20,7 @@ const MICROS: f64 = 1e6;
 
 /// Checks a status, except what is compared with the replica: version, store, time up, newest
 /// snapshot, members, roles, trouble, and settings.
-pub(in crate::madsim_engine) fn status_is_right(
+pub(super) fn status_is_right(
     world: &World,
     before: &Glance,
     status: &Value,
@@ -133,7 +134,7 @@ fn settings_are_shown(world: &World, status: &Value) -> Result<(), String> {
 }
 
 /// A scrape against what passed before and after it.
-pub(in crate::madsim_engine) fn figures_are_right(
+pub(super) fn figures_are_right(
     world: &World,
     before: &Glance,
     told: &Told,
@@ -181,7 +182,7 @@ pub(in crate::madsim_engine) fn figures_are_right(
 
 /// A member at rest: nothing waits by its own count, everybody takes part and is found where the
 /// membership has them, and what it sent is what the others' ends were given.
-pub(in crate::madsim_engine) fn rests(world: &World, process: Process, told: &Told) -> Result<(), String> {
+pub(super) fn rests(world: &World, process: Process, told: &Told) -> Result<(), String> {
     let (status, metrics) = (&told.second, &told.metrics);
     for name in [
         "pending_proposals",

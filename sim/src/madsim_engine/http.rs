@@ -1,23 +1,30 @@
 //! An HTTP client of the simulator's own. It sees every byte of an answer, and follows no library's
 //! habits.
 
-use crate::checks::Violation;
+#[cfg(test)]
+mod tests;
+
 use crate::madsim_engine::connections::SimStream;
 use crate::madsim_engine::listening::connect;
+use crate::madsim_engine::time::{now, sleep_until};
 use crate::madsim_engine::world::Shared;
-use crate::madsim_engine::{now, sleep_until};
+use crate::record::violation::Violation;
+use crate::schedule::SECOND;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// No answer has a longer head.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
+/// An answer that takes longer never comes.
+pub(super) const PATIENCE_MICROS: u64 = 40 * SECOND;
+
 /// Taken from a connection at once, about.
 const READ_BYTES: usize = 8 << 10;
 
 /// What is asked.
 #[derive(Clone, Debug)]
-pub(in crate::madsim_engine) struct Request {
+pub(super) struct Request {
     /// `GET`, say.
     pub method: &'static str,
     /// Path and query.
@@ -30,7 +37,7 @@ pub(in crate::madsim_engine) struct Request {
 
 /// What came back.
 #[derive(Clone, Debug)]
-pub(in crate::madsim_engine) struct Answer {
+pub(super) struct Answer {
     /// The status code.
     pub code: u16,
     /// Names in small letters, and values.
@@ -41,7 +48,7 @@ pub(in crate::madsim_engine) struct Answer {
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::madsim_engine) enum NoAnswer {
+pub(super) enum NoAnswer {
     /// The connection broke, or was closed between two answers.
     Broken,
     /// The client's time is up.
@@ -49,7 +56,7 @@ pub(in crate::madsim_engine) enum NoAnswer {
 }
 
 /// A connection to a node.
-pub(in crate::madsim_engine) struct Http {
+pub(super) struct Http {
     shared: Shared,
     stream: SimStream,
     read: BytesMut,
@@ -65,12 +72,12 @@ pub(in crate::madsim_engine) struct Http {
 
 impl Request {
     /// A request without a body.
-    pub(in crate::madsim_engine) fn get(target: impl Into<String>) -> Self {
+    pub(super) fn get(target: impl Into<String>) -> Self {
         Self { method: "GET", target: target.into(), body: None, chunked: false }
     }
 
     /// A request with a body.
-    pub(in crate::madsim_engine) fn post(target: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
+    pub(super) fn post(target: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
         Self { method: "POST", target: target.into(), body: Some(body.into()), chunked: false }
     }
 
@@ -97,7 +104,7 @@ impl Request {
     }
 
     /// The route, as the node's metrics call it.
-    pub(in crate::madsim_engine) fn route(&self) -> &'static str {
+    pub(super) fn route(&self) -> &'static str {
         const ROUTES: [&str; 8] =
             ["/set", "/get", "/join", "/v1/status", "/livez", "/readyz", "/metrics", "/"];
         let path = self.target.split('?').next().unwrap_or("");
@@ -107,12 +114,12 @@ impl Request {
 
 impl Answer {
     /// A header.
-    pub(in crate::madsim_engine) fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
     /// The body as text.
-    pub(in crate::madsim_engine) fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         match std::str::from_utf8(&self.body) {
             Ok(text) => text.to_owned(),
             Err(_) => String::from_utf8_lossy(&self.body).into_owned(),
@@ -122,7 +129,7 @@ impl Answer {
 
 impl Http {
     /// A new connection to a machine's HTTP port, if it is there in time.
-    pub(in crate::madsim_engine) async fn open(shared: &Shared, slot: usize, give_up: u64) -> Option<Self> {
+    pub(super) async fn open(shared: &Shared, slot: usize, give_up: u64) -> Option<Self> {
         let addr = shared.lock().machines[slot].http_addr();
         let stream = within(give_up, connect(shared, None, &addr)).await?.ok()?;
         let life = stream.far_life()?;
@@ -133,38 +140,30 @@ impl Http {
     }
 
     /// Whether another request may be sent to `slot` on it, as far as a client can tell.
-    pub(in crate::madsim_engine) fn is_usable(&self, slot: usize) -> bool {
+    pub(super) fn is_usable(&self, slot: usize) -> bool {
         self.slot == slot && !self.closing && !self.stream.is_over()
     }
 
     /// Whether the process that it was made to still runs: a machine without power does not say
     /// that its has ended.
-    pub(in crate::madsim_engine) fn is_to_present_process(&self) -> bool {
+    pub(super) fn is_to_present_process(&self) -> bool {
         self.shared.lock().machines[self.slot].life == self.life
     }
 
     /// Asks, and waits for the answer.
-    pub(in crate::madsim_engine) async fn ask(
-        &mut self,
-        request: &Request,
-        give_up: u64,
-    ) -> Result<Answer, NoAnswer> {
+    pub(super) async fn ask(&mut self, request: &Request, give_up: u64) -> Result<Answer, NoAnswer> {
         self.send(request, give_up).await?;
         self.receive(give_up).await
     }
 
     /// Asks.
-    pub(in crate::madsim_engine) async fn send(
-        &mut self,
-        request: &Request,
-        give_up: u64,
-    ) -> Result<(), NoAnswer> {
+    pub(super) async fn send(&mut self, request: &Request, give_up: u64) -> Result<(), NoAnswer> {
         let bytes = request.encode(self.slot);
         self.send_bytes(request.method, request.route(), &bytes, give_up).await
     }
 
     /// Asks with exactly these bytes, which may be only a part of a request.
-    pub(in crate::madsim_engine) async fn send_bytes(
+    pub(super) async fn send_bytes(
         &mut self,
         method: &'static str,
         route: &'static str,
@@ -181,7 +180,7 @@ impl Http {
     ///
     /// # Errors
     /// It does not come in time, or something else does.
-    pub(in crate::madsim_engine) async fn closed(&mut self, give_up: u64) -> Result<(), NoAnswer> {
+    pub(super) async fn closed(&mut self, give_up: u64) -> Result<(), NoAnswer> {
         match within(give_up, self.stream.read_buf(&mut self.read)).await {
             None => Err(NoAnswer::Late),
             Some(Err(_) | Ok(0)) => Ok(()),
@@ -190,7 +189,7 @@ impl Http {
     }
 
     /// Waits for the next answer.
-    pub(in crate::madsim_engine) async fn receive(&mut self, give_up: u64) -> Result<Answer, NoAnswer> {
+    pub(super) async fn receive(&mut self, give_up: u64) -> Result<Answer, NoAnswer> {
         let (method, route, asked) = self.waiting.pop_front().ok_or(NoAnswer::Broken)?;
         let answer = loop {
             match parse(&mut self.read, method == "HEAD") {
@@ -257,8 +256,19 @@ fn parse(read: &mut BytesMut, is_head: bool) -> Result<Option<Answer>, String> {
     Ok(Some(Answer { code, headers, body: read.split_to(body).freeze() }))
 }
 
+/// Asks on a connection of its own for something that is answered at once.
+pub(super) async fn ask(shared: &Shared, slot: usize, request: &Request) -> Result<Answer, String> {
+    let give_up = now() + PATIENCE_MICROS;
+    let connection = Http::open(shared, slot, give_up).await;
+    let mut connection = connection.ok_or_else(|| format!("machine {slot} takes no connection"))?;
+    let answer = connection.ask(request, give_up).await;
+    answer.map_err(|why| {
+        format!("machine {slot} does not answer {} {}: {why:?}", request.method, request.target)
+    })
+}
+
 /// `future`'s result, unless the time is up first.
-pub(in crate::madsim_engine) async fn within<T>(deadline: u64, future: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn within<T>(deadline: u64, future: impl Future<Output = T>) -> Option<T> {
     if now() >= deadline {
         return None;
     }
@@ -266,36 +276,5 @@ pub(in crate::madsim_engine) async fn within<T>(deadline: u64, future: impl Futu
         biased;
         value = future => Some(value),
         () = sleep_until(deadline) => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse;
-    use bytes::BytesMut;
-
-    #[test]
-    fn answers_are_taken_off_one_after_the_other() {
-        let mut read = BytesMut::from(
-            &b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 404 No\r\ncontent-length: 0\r\n\r"[..],
-        );
-        let first = parse(&mut read, false).unwrap().unwrap();
-        assert_eq!((first.code, first.text().as_str()), (200, "abc"));
-        assert_eq!(first.header("content-length"), Some("3"));
-        assert!(parse(&mut read, false).unwrap().is_none(), "a byte is missing");
-        read.extend_from_slice(b"\n");
-        assert_eq!(parse(&mut read, false).unwrap().unwrap().code, 404);
-        assert!(read.is_empty());
-    }
-
-    #[test]
-    fn what_is_no_answer_is_said() {
-        for wrong in [
-            "HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n",
-            "HTTP/1.1 200 OK\r\n\r\n",
-            "GET / HTTP/1.1\r\n\r\n",
-        ] {
-            assert!(parse(&mut BytesMut::from(wrong), false).is_err(), "{wrong:?}");
-        }
     }
 }

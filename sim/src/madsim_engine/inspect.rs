@@ -2,18 +2,18 @@
 //! connection, one after the other, so that a figure that only grows lies between what it was
 //! before and after.
 
-use crate::checks::Violation;
 use crate::madsim_engine::book::Process;
-use crate::madsim_engine::connections::Traffic;
-use crate::madsim_engine::exam::ask;
-use crate::madsim_engine::figures::{figures_are_right, rests, status_is_right};
+use crate::madsim_engine::figures::{figures_are_right, status_is_right};
+use crate::madsim_engine::glance::{Glance, Told, between, number};
 use crate::madsim_engine::http::{Answer, Http, Request};
-use crate::madsim_engine::laws::same;
-use crate::madsim_engine::standing::{examine_holdings, examine_idle};
-use crate::madsim_engine::world::{Done, Shared, View, World};
-use crate::madsim_engine::{now, sleep_until};
+use crate::madsim_engine::laws::{exactly, same};
+use crate::madsim_engine::metrics::Metrics;
+use crate::madsim_engine::scrape::scrape_agrees;
+use crate::madsim_engine::time::{now, sleep_until};
+use crate::madsim_engine::world::{Shared, View, World};
+use crate::record::violation::Violation;
 use crate::schedule::{MILLI, SECOND};
-use crate::streams::{Stream, stream};
+use crate::schedule::{Stream, stream};
 use infinitystore::raft::{LogIndex, RoleName};
 use rand::Rng;
 use serde_json::Value;
@@ -23,80 +23,15 @@ use std::collections::BTreeMap;
 const PAUSE_MICROS: u64 = 1_500 * MILLI;
 /// Its stream of the seed.
 const STREAM: u64 = 2_000;
-/// At rest everything has come to an end after this time.
-const REST_MICROS: u64 = 10 * SECOND;
-
-/// What requests that have not ended may hold: this one, and those of clients that went away.
-const HEADS_BYTES: u64 = 128 << 10;
-
 const JSON: &str = "application/json";
-const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What grows for as long as a process lives and stays in its cluster.
 const GROWING: [&str; 4] = ["/term", "/commit_index", "/applied_index", "/snapshot/index"];
 
-/// What a machine was at one moment.
-#[derive(Clone, Debug)]
-pub(in crate::madsim_engine) struct Glance {
-    pub process: Process,
-    pub member: Option<u64>,
-    pub view: View,
-    pub done: Done,
-    pub syncs: u64,
-    /// Its own clock.
-    pub clock: u64,
-    /// What it has sent to others, and received.
-    pub traffic: Traffic,
-    /// How many clients know that they were turned away, and that there was no memory for them.
-    pub turned_away: u64,
-    pub without_room: u64,
-    /// Its answers that have arrived.
-    pub arrived: BTreeMap<(String, u16), u64>,
-}
-
-/// What one inspection brought.
-pub(in crate::madsim_engine) struct Told {
-    pub first: Value,
-    pub metrics: Metrics,
-    pub ready: Answer,
-    pub second: Value,
-}
-
-/// A distribution of times.
-#[derive(Debug, Default)]
-pub(in crate::madsim_engine) struct Distribution {
-    /// Its name, and its labels but for the bounds.
-    pub name: String,
-    pub labels: String,
-    /// Bounds in seconds, and how many are not above each.
-    pub buckets: Vec<(f64, f64)>,
-    /// In seconds.
-    pub sum: Option<f64>,
-    pub count: Option<f64>,
-}
-
-/// A scrape.
-#[derive(Debug, Default)]
-pub(in crate::madsim_engine) struct Metrics {
-    /// Without labels.
-    plain: BTreeMap<String, f64>,
-    /// Of those the whole numbers.
-    whole: BTreeMap<String, u64>,
-    /// Requests by route and code.
-    pub requests: BTreeMap<(String, u16), u64>,
-    /// Times counted, by route.
-    times: BTreeMap<String, u64>,
-    /// Distributions.
-    pub distributions: Vec<Distribution>,
-    /// What waits for each peer.
-    peer_queues: BTreeMap<String, f64>,
-    /// Everything that may only grow, by its whole name, in the order in which it was told.
-    counters: Vec<(String, f64)>,
-}
-
 /// Looks at one machine after the other until the faults end.
-pub(in crate::madsim_engine) async fn inspect(shared: Shared) {
+pub(super) async fn inspect(shared: Shared) {
     let mut rng = stream(shared.lock().schedule.seed, Stream::Schedule, STREAM);
     let slots = shared.lock().machines.len();
     let mut before: BTreeMap<Process, (Value, Metrics)> = BTreeMap::new();
@@ -132,7 +67,7 @@ fn tell(shared: &Shared, slot: usize, result: Result<(), String>) {
 }
 
 /// Everything that a node says of itself; `None`: it did not.
-async fn look(shared: &Shared, slot: usize) -> Option<(Process, Told)> {
+pub(super) async fn look(shared: &Shared, slot: usize) -> Option<(Process, Told)> {
     let give_up = now() + 3 * SECOND;
     let mut connection = Http::open(shared, slot, give_up).await?;
     let process = (slot, connection.life);
@@ -166,7 +101,7 @@ fn understand(
     second: &Answer,
     ready: Answer,
 ) -> Result<Told, String> {
-    crate::madsim_engine::laws::exactly(live, 200, TEXT, "ok\n")?;
+    exactly(live, 200, TEXT, "ok\n")?;
     let status = |answer: &Answer| {
         same("the code of /v1/status", &answer.code, &200)?;
         same("its content type", &answer.header("content-type"), &Some(JSON))?;
@@ -181,39 +116,8 @@ fn understand(
     Ok(Told { first, metrics, ready, second })
 }
 
-impl World {
-    fn glance(&self, slot: usize) -> Glance {
-        let machine = &self.machines[slot];
-        Glance {
-            process: (slot, machine.life),
-            member: machine.member.map(|id| id.get()),
-            view: machine.view.clone(),
-            done: machine.done,
-            syncs: machine.disk.syncs(),
-            clock: machine.clock.read(now()).get(),
-            traffic: self.connections.traffic((slot, machine.life)),
-            turned_away: self.book.turned_away((slot, machine.life)).0,
-            without_room: self.book.refused_for_room((slot, machine.life)),
-            arrived: self.book.arrived((slot, machine.life)),
-        }
-    }
-}
-
-pub(in crate::madsim_engine) fn number(status: &Value, path: &str) -> Result<u64, String> {
-    let found = status.pointer(path).and_then(Value::as_u64);
-    found.ok_or_else(|| format!("{path} is {:?} in /v1/status", status.pointer(path)))
-}
-
-pub(in crate::madsim_engine) fn between(what: &str, low: u64, found: u64, high: u64) -> Result<(), String> {
-    if (low..=high).contains(&found) {
-        Ok(())
-    } else {
-        Err(format!("{what} is {found}; it was {low} before, and {high} after"))
-    }
-}
-
 /// Holds one inspection against the machine before and after it.
-fn judge(world: &mut World, before: &Glance, told: &Told, after: &Glance) -> Result<(), String> {
+pub(super) fn judge(world: &mut World, before: &Glance, told: &Told, after: &Glance) -> Result<(), String> {
     let slot = before.process.0;
     for status in [&told.first, &told.second] {
         agrees_with_itself(status)?;
@@ -232,7 +136,7 @@ fn judge(world: &mut World, before: &Glance, told: &Told, after: &Glance) -> Res
         agrees_with_view(world, before, status, after)?;
         status_is_right(world, before, status, after)?;
     }
-    told.metrics.agree(world, before, told, after)?;
+    scrape_agrees(world, before, told, after)?;
     figures_are_right(world, before, told, after)?;
     let (then, later) = (before.done, after.done);
     let is_same = then.taken == later.taken && then.failed == later.failed;
@@ -429,263 +333,4 @@ fn grown(then: &Value, now: &Value, counted: &Metrics, count: &Metrics) -> Resul
         }
     }
     Ok(())
-}
-
-impl Metrics {
-    fn parse(text: &str) -> Result<Self, String> {
-        let mut metrics = Self::default();
-        let mut kinds: BTreeMap<&str, &str> = BTreeMap::new();
-        let endings = ["_total", "_bucket", "_count", "_sum", ""];
-        // A family's lines follow what says its type.
-        let mut last = ("", "");
-        let body = text.strip_suffix("# EOF\n").ok_or("/metrics has no end")?;
-        for line in body.lines() {
-            if let Some(comment) = line.strip_prefix("# ") {
-                let mut words = comment.splitn(3, ' ');
-                if let (Some("TYPE"), Some(name), Some(kind)) = (words.next(), words.next(), words.next()) {
-                    kinds.insert(name, kind);
-                    last = (name, kind);
-                }
-                continue;
-            }
-            let (name, value) = line.rsplit_once(' ').ok_or_else(|| format!("a metric is {line:?}"))?;
-            let whole: Option<u64> = value.parse().ok();
-            let value: f64 = value.parse().map_err(|_| format!("a metric is {line:?}"))?;
-            let (family, labels) = name.split_once('{').unwrap_or((name, ""));
-            let kind = if family.strip_prefix(last.0).is_some_and(|end| endings.contains(&end)) {
-                last.1
-            } else {
-                let mut names = endings.iter().filter_map(|end| family.strip_suffix(end));
-                let known = names.find_map(|it| kinds.get(it));
-                known.ok_or_else(|| format!("{family} has no type"))?
-            };
-            if kind != "gauge" {
-                metrics.counters.push((name.to_owned(), value));
-            }
-            if kind == "histogram" {
-                metrics.note_distribution(family, labels, value)?;
-            }
-            if family == "infinitystore_peer_queue" {
-                metrics.peer_queues.insert(name.to_owned(), value);
-            }
-            if labels.is_empty() && metrics.plain.insert(family.to_owned(), value).is_some() {
-                return Err(format!("{family} is there twice"));
-            }
-            if let Some(whole) = whole.filter(|_| labels.is_empty()) {
-                metrics.whole.insert(family.to_owned(), whole);
-            }
-            let whole = || whole.ok_or_else(|| format!("a count is {line:?}"));
-            let label = |of: &str| {
-                let rest = labels.split_once(&format!("{of}=\""))?.1;
-                rest.split('"').next().map(str::to_owned)
-            };
-            if family == "infinitystore_http_requests_total" {
-                let route = label("route").ok_or("a request without a route")?;
-                let code = label("code").and_then(|code| code.parse().ok()).unwrap_or(0);
-                metrics.requests.insert((route, code), whole()?);
-            } else if family == "infinitystore_http_request_seconds_count" {
-                metrics.times.insert(label("route").ok_or("a time without a route")?, whole()?);
-            }
-        }
-        Ok(metrics)
-    }
-
-    /// A line of a distribution.
-    fn note_distribution(&mut self, family: &str, labels: &str, value: f64) -> Result<(), String> {
-        let mut parts = labels.trim_end_matches('}').split(',').filter(|part| !part.is_empty());
-        let bound = parts.clone().find_map(|part| part.strip_prefix("le=\""));
-        let others = parts.find(|part| !part.starts_with("le=")).unwrap_or("");
-        let name = ["_bucket", "_sum", "_count"].iter().find_map(|end| family.strip_suffix(end));
-        let name = name.ok_or_else(|| format!("{family} is no part of a distribution"))?;
-        let is_it = |it: &Distribution| it.name == name && it.labels == others;
-        if !self.distributions.last().is_some_and(is_it) {
-            let (name, labels) = (name.to_owned(), others.to_owned());
-            self.distributions.push(Distribution { name, labels, ..Distribution::default() });
-        }
-        let Some(it) = self.distributions.last_mut() else { return Ok(()) };
-        match bound {
-            Some(bound) => {
-                let bound = bound.trim_end_matches('"');
-                let bound = if bound == "+Inf" { Ok(f64::INFINITY) } else { bound.parse() };
-                it.buckets.push((bound.map_err(|_| format!("a bound of {family} is {labels:?}"))?, value));
-            }
-            None if family.ends_with("_sum") => it.sum = Some(value),
-            None => it.count = Some(value),
-        }
-        Ok(())
-    }
-
-    pub(in crate::madsim_engine) fn get(&self, name: &str) -> Result<u64, String> {
-        let found = self.whole.get(&format!("infinitystore_{name}"));
-        found.copied().ok_or_else(|| format!("there is no metric {name}"))
-    }
-
-    /// A scrape between two statuses.
-    fn agree(&self, world: &World, before: &Glance, told: &Told, after: &Glance) -> Result<(), String> {
-        world.limits.hold(&self.peer_queues)?;
-        for (name, path) in [
-            ("term", "/term"),
-            ("commit_index", "/commit_index"),
-            ("applied_index", "/applied_index"),
-            ("snapshot_index", "/snapshot/index"),
-        ] {
-            between(name, number(&told.first, path)?, self.get(name)?, number(&told.second, path)?)?;
-        }
-        for (name, path) in [
-            ("last_log_index", "/last_log/index"),
-            ("keys", "/keys"),
-            ("store_bytes", "/store_bytes"),
-            ("revision", "/revision"),
-        ] {
-            let (first, second) = (number(&told.first, path)?, number(&told.second, path)?);
-            let still = told.first["applied_index"] == told.second["applied_index"]
-                && told.first["term"] == told.second["term"];
-            if first == second && still {
-                same(name, &self.get(name)?, &first)?;
-            }
-        }
-        if told.first["term"] == told.second["term"] && told.first["leader"] == told.second["leader"] {
-            let leads = u64::from(told.first["role"] == "leader");
-            same("is_leader", &self.get("is_leader")?, &leads)?;
-            let leader = told.first.pointer("/leader/id").and_then(Value::as_u64).unwrap_or(0);
-            same("leader_id", &self.get("leader_id")?, &leader)?;
-        }
-        if told.first["members"].as_array().map(Vec::len) == told.second["members"].as_array().map(Vec::len) {
-            let count = told.first["members"].as_array().map_or(0, Vec::len);
-            same("members", &self.get("members")?, &(count as u64))?;
-        }
-        if world.is_well(before.process.0) {
-            same("stopped", &self.get("stopped")?, &0)?;
-        }
-        let (then, later) = (before.done, after.done);
-        between("elections", then.elections, self.get("elections_total")?, later.elections)?;
-        between("snapshots taken", then.taken, self.get("snapshots_taken_total")?, later.taken)?;
-        between(
-            "snapshots installed",
-            then.installed,
-            self.get("snapshots_installed_total")?,
-            later.installed,
-        )?;
-        between("snapshots failed", then.failed, self.get("snapshots_failed_total")?, later.failed)?;
-        let (syncs, records) = (self.get("fsync_seconds_count")?, self.get("fsync_records_total")?);
-        if records > later.writes || syncs > after.syncs {
-            let (writes, all) = (later.writes, after.syncs);
-            return Err(format!("{records} of {writes} records in {syncs} of {all} syncs are counted"));
-        }
-        if self.get("disk_full")? > 0 && world.full_at.is_none() {
-            return Err("no disk was ever full, and that is what is counted".to_owned());
-        }
-        for (route, times) in &self.times {
-            let counts = self.requests.iter().filter(|((of, _), _)| of == route).map(|(_, count)| count);
-            same("requests by code, and times", &counts.sum::<u64>(), times)?;
-        }
-        world.book.compare(before.process, &before.arrived, &self.requests)
-    }
-}
-
-/// Every member at rest: nothing waits, and all of them agree.
-pub(in crate::madsim_engine) async fn examine_rest(shared: &Shared, slots: &[usize]) -> Result<(), String> {
-    let give_up = now() + REST_MICROS;
-    loop {
-        let mut told = Vec::new();
-        for &slot in slots {
-            let before = shared.lock().glance(slot);
-            let (process, found) =
-                look(shared, slot).await.ok_or_else(|| format!("machine {slot} does not say what it is"))?;
-            let after = shared.lock().glance(slot);
-            if before.process == process && after.process == process {
-                judge(&mut shared.lock(), &before, &found, &after)
-                    .map_err(|what| format!("machine {slot}: {what}"))?;
-            }
-            told.push((slot, process, found));
-        }
-        match at_rest(shared, &told) {
-            Ok(()) => {
-                let processes: Vec<Process> = told.iter().map(|(_, process, _)| *process).collect();
-                examine_holdings(shared, &processes).await?;
-                break;
-            }
-            Err(what) if now() >= give_up => return Err(what),
-            Err(_) => sleep_until(now() + 200 * MILLI).await,
-        }
-    }
-    examine_idle(shared, slots).await?;
-    for &slot in slots {
-        let ready = ask(shared, slot, &Request::get("/readyz")).await?;
-        let ready = crate::madsim_engine::laws::exactly(&ready, 200, TEXT, "ok\n");
-        ready.map_err(|what| format!("machine {slot}, /readyz: {what}"))?;
-    }
-    Ok(())
-}
-
-fn at_rest(shared: &Shared, told: &[(usize, Process, Told)]) -> Result<(), String> {
-    let first = &told[0].2.second;
-    let mut leaders = 0;
-    for (slot, process, told) in told {
-        let status = &told.second;
-        let wrong = |what: String| format!("machine {slot} at rest: {what}");
-        for queue in ["events", "storage", "proposals", "reads"] {
-            same(queue, &status["queues"][queue].as_u64(), &Some(0)).map_err(wrong)?;
-        }
-        // Heads that are under way, of this question, too; what large requests and answers took is
-        // given back.
-        let held = number(status, "/http/memory_bytes").map_err(wrong)?;
-        if held > HEADS_BYTES {
-            return Err(wrong(format!("requests hold {held} bytes")));
-        }
-        for field in [
-            "cluster",
-            "leader",
-            "term",
-            "commit_index",
-            "applied_index",
-            "revision",
-            "keys",
-            "state_hash",
-            "last_log",
-        ] {
-            same(field, &status[field], &first[field]).map_err(wrong)?;
-        }
-        same("joint", &status["joint"], &Value::Bool(false)).map_err(wrong)?;
-        same("disk_full", &status["disk_full"], &Value::Bool(false)).map_err(wrong)?;
-        same("commit and applied", &status["commit_index"], &status["applied_index"]).map_err(wrong)?;
-        same("commit and last", &status["commit_index"], &status["last_log"]["index"]).map_err(wrong)?;
-        let peers = status["members"].as_array().map_or(0, Vec::len).saturating_sub(1);
-        same("peers that are measured", &told.metrics.peer_queues.len(), &peers).map_err(wrong)?;
-        for (name, value) in &told.metrics.peer_queues {
-            if *value != 0.0 {
-                return Err(wrong(format!("{name} is {value}")));
-            }
-        }
-        let members = status["members"].as_array().cloned().unwrap_or_default();
-        if status["role"] == "leader" {
-            leaders += 1;
-            for member in members.iter().filter(|member| member["id"] != status["id"]) {
-                same("lag", &member["lag"].as_u64(), &Some(0)).map_err(wrong)?;
-                same("replication", &member["replication"].as_str(), &Some("replicate")).map_err(wrong)?;
-                same("a refused snapshot", &member["snapshot_refused"], &Value::Null).map_err(wrong)?;
-                if member["silent_seconds"].as_f64().is_none_or(|silent| silent > 2.0) {
-                    return Err(wrong(format!("a member is silent: {member}")));
-                }
-            }
-        }
-        let world = shared.lock();
-        rests(&world, *process, told).map_err(wrong)?;
-        let (open, writes) = (world.connections.to_http(*process), world.machines[*slot].done.writes);
-        let directories = world.machines[*slot].disk.directories();
-        drop(world);
-        // What belonged to the cluster that it was in before is gone.
-        for kind in ["wal-", "snapshots-"] {
-            if directories.iter().filter(|name| name.starts_with(kind)).count() > 1 {
-                return Err(wrong(format!("its data directory holds {directories:?}")));
-            }
-        }
-        let counted = usize::try_from(told.metrics.get("http_connections")?).unwrap_or(usize::MAX);
-        // The one that asks counts too; one that has just been closed may.
-        if counted > open + 2 || counted == 0 {
-            return Err(wrong(format!("{counted} connections are counted, {open} are open")));
-        }
-        same("records made durable", &told.metrics.get("fsync_records_total")?, &writes).map_err(wrong)?;
-    }
-    same("leaders", &leaders, &1)
 }

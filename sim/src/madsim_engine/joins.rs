@@ -1,15 +1,13 @@
 //! The second part of the exam: what operators do. Nodes are joined over HTTP, also such that may
 //! not be; the leader is told to stop, and comes back.
 
-use crate::checks::Violation;
-use crate::madsim_engine::exam::ask;
-use crate::madsim_engine::http::{Http, Request};
+use crate::madsim_engine::http::{Http, Request, ask};
 use crate::madsim_engine::laws::{self, Told, exactly, same};
-use crate::madsim_engine::operator::Joining;
 use crate::madsim_engine::probe::Prober;
-use crate::madsim_engine::run::Run;
+use crate::madsim_engine::run::{Joining, Run};
+use crate::madsim_engine::time::{now, sleep_until};
 use crate::madsim_engine::world::Shared;
-use crate::madsim_engine::{now, sleep_until};
+use crate::record::violation::Violation;
 use crate::schedule::{MILLI, SECOND};
 use madsim::task::JoinHandle;
 use std::collections::BTreeSet;
@@ -28,7 +26,7 @@ const MOVE_OPERATIONS: u64 = 40;
 
 impl Run {
     /// Joins nodes and stops the leader; `members` are the machines that serve.
-    pub(in crate::madsim_engine) async fn examine_operations(&self, members: &[usize]) {
+    pub(super) async fn examine_operations(&self, members: &[usize]) {
         let seed = self.shared.lock().schedule.seed;
         // Each takes a while: in some runs.
         let mut result = Ok(());
@@ -345,7 +343,7 @@ impl Run {
         Ok(idle)
     }
 
-    pub(in crate::madsim_engine) async fn wait_until_well(&self) -> Result<(), String> {
+    pub(super) async fn wait_until_well(&self) -> Result<(), String> {
         let all: BTreeSet<usize> = (0..self.nodes.len()).collect();
         self.wait("all are well again", || self.not_recovered(&all).is_none()).await
     }

@@ -1,12 +1,15 @@
 //! What an answer has to be, byte by byte: docs/http-api.md, held against every answer of a run.
 
+#[cfg(test)]
+mod tests;
+
 use crate::madsim_engine::http::Answer;
 use serde::Deserialize;
 use std::fmt::Debug;
 
 /// What a write or a read was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::madsim_engine) enum Told {
+pub(super) enum Told {
     /// The write is done.
     Done,
     /// What the key holds.
@@ -29,7 +32,7 @@ struct Body {
 }
 
 /// An answer of `/set` to a request that is well formed.
-pub(in crate::madsim_engine) fn set(answer: &Answer) -> Result<Told, String> {
+pub(super) fn set(answer: &Answer) -> Result<Told, String> {
     let reason = answer.header("infinitystore-reason").unwrap_or("").to_owned();
     let outcome = answer.header("infinitystore-outcome");
     match answer.code {
@@ -55,7 +58,7 @@ pub(in crate::madsim_engine) fn set(answer: &Answer) -> Result<Told, String> {
 }
 
 /// An answer of `/get` for `key` to a request that is well formed.
-pub(in crate::madsim_engine) fn get(key: &str, answer: &Answer) -> Result<Told, String> {
+pub(super) fn get(key: &str, answer: &Answer) -> Result<Told, String> {
     match answer.code {
         200 => {
             let body: Body = serde_json::from_slice(&answer.body)
@@ -83,12 +86,7 @@ fn busy(answer: &Answer) -> Result<Told, String> {
 }
 
 /// Code, content type and body are these.
-pub(in crate::madsim_engine) fn exactly(
-    answer: &Answer,
-    code: u16,
-    content: &str,
-    body: &str,
-) -> Result<(), String> {
+pub(super) fn exactly(answer: &Answer, code: u16, content: &str, body: &str) -> Result<(), String> {
     same("the code", &answer.code, &code)?;
     same("the content type", &answer.header("content-type"), &Some(content))?;
     if answer.body == body.as_bytes() {
@@ -98,54 +96,11 @@ pub(in crate::madsim_engine) fn exactly(
     Err(format!("the body is {:?}, not {:?}", brief(&answer.text()), brief(body)))
 }
 
-pub(in crate::madsim_engine) fn same<T: PartialEq + Debug>(
-    what: &str,
-    found: &T,
-    right: &T,
-) -> Result<(), String> {
+pub(super) fn same<T: PartialEq + Debug>(what: &str, found: &T, right: &T) -> Result<(), String> {
     if found == right { Ok(()) } else { Err(format!("{what}: {found:?}, not {right:?}")) }
 }
 
 /// As a JSON string, escaped only where JSON demands it.
-pub(in crate::madsim_engine) fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("a string can be written as JSON")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Told, get, set};
-    use crate::madsim_engine::http::Answer;
-
-    fn answer(code: u16, headers: &[(&str, &str)], body: &str) -> Answer {
-        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let mut headers: Vec<_> = headers.collect();
-        headers.push(("content-type".to_owned(), "application/json".to_owned()));
-        Answer { code, headers, body: body.to_owned().into() }
-    }
-
-    #[test]
-    fn right_answers_are_understood() {
-        assert_eq!(set(&answer(200, &[], "\"Set Successfull\"\n")), Ok(Told::Done));
-        let why = [("infinitystore-reason", "why"), ("infinitystore-outcome", "not-appended")];
-        let failed = answer(500, &why, "\"Couldn't Add to store\"\n");
-        assert_eq!(set(&failed), Ok(Told::NotAppended("why".to_owned())));
-        let found = answer(200, &[], "{\"key\":\"a\\\"\",\"value\":\"é\"}\n");
-        assert_eq!(get("a\"", &found), Ok(Told::Value(Some("é".to_owned()))));
-        assert_eq!(get("a", &answer(404, &[], "\"Key does not exist\"\n")), Ok(Told::Value(None)));
-    }
-
-    #[test]
-    fn wrong_answers_are_not() {
-        let found = answer(200, &[], "{\"key\":\"a\",\"value\":\"b\"}\n");
-        assert!(get("b", &found).is_err(), "another key");
-        assert!(get("a", &answer(200, &[], "{\"key\":\"a\",\"value\":\"b\"}")).is_err(), "no newline");
-        assert!(get("a", &answer(200, &[], "{\"value\":\"b\",\"key\":\"a\"}\n")).is_err(), "the order");
-        assert!(get("a", &answer(400, &[], "\"Missing Key\"\n")).is_err(), "it was there");
-        assert!(get("a", &answer(503, &[], "sorry\n")).is_err(), "no JSON");
-        assert!(set(&answer(200, &[], "\"Set Successful\"\n")).is_err(), "compatibility");
-        assert!(set(&answer(500, &[], "\"Couldn't Add to store\"\n")).is_err(), "no reason");
-        let mut text = found;
-        text.headers = vec![("content-type".to_owned(), "text/plain".to_owned())];
-        assert!(get("a", &text).is_err(), "the content type");
-    }
 }

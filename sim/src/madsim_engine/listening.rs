@@ -1,26 +1,17 @@
 //! Who listens where, and how a connection is made.
 
-use crate::madsim_engine::connections::{GIVE_UP_MICROS, Place, RETRANSMIT_MICROS, SimStream, wake};
+use crate::madsim_engine::connections::SimStream;
+use crate::madsim_engine::pipes::{GIVE_UP_MICROS, Place, Port, RETRANSMIT_MICROS, wake};
+use crate::madsim_engine::time::{now, sleep_until};
 use crate::madsim_engine::world::{Machine, Shared, World};
-use crate::madsim_engine::{now, sleep_until};
 use infinitystore::runtime::Listener;
-use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::task::{Poll, Waker};
-
-/// An address at which a process listens.
-#[derive(Debug, Default)]
-pub(in crate::madsim_engine) struct Port {
-    slot: usize,
-    life: u32,
-    backlog: VecDeque<u64>,
-    acceptor: Option<Waker>,
-}
+use std::task::Poll;
 
 impl World {
     /// Closes the ports of a machine whose process is gone. Callers that were not accepted yet find
     /// that out.
-    pub(in crate::madsim_engine) fn close_ports(&mut self, slot: usize) {
+    pub(super) fn close_ports(&mut self, slot: usize) {
         let ports = self.connections.ports.iter().filter(|(_, port)| port.slot == slot);
         for addr in ports.map(|(addr, _)| addr.clone()).collect::<Vec<_>>() {
             self.close_port(&addr);
@@ -40,11 +31,7 @@ impl World {
 }
 
 /// Connects from a place to `addr`; `None` is a client's place.
-pub(in crate::madsim_engine) async fn connect(
-    shared: &Shared,
-    from: Place,
-    addr: &str,
-) -> io::Result<SimStream> {
+pub(super) async fn connect(shared: &Shared, from: Place, addr: &str) -> io::Result<SimStream> {
     let give_up = now() + GIVE_UP_MICROS;
     let slot = slot_of(addr)?;
     if let Some((caller, _)) = from {
@@ -103,12 +90,7 @@ pub(in crate::madsim_engine) async fn connect(
 }
 
 /// Listens on `addr`.
-pub(in crate::madsim_engine) fn listen(
-    shared: &Shared,
-    slot: usize,
-    life: u32,
-    addr: &str,
-) -> io::Result<SimListener> {
+pub(super) fn listen(shared: &Shared, slot: usize, life: u32, addr: &str) -> io::Result<SimListener> {
     let mut world = shared.lock();
     if world.connections.ports.contains_key(addr) {
         return Err(io::Error::new(ErrorKind::AddrInUse, format!("{addr}: in use")));
@@ -130,7 +112,7 @@ fn slot_of(addr: &str) -> io::Result<usize> {
 }
 
 /// A listening socket.
-pub(in crate::madsim_engine) struct SimListener {
+pub(super) struct SimListener {
     shared: Shared,
     addr: String,
     life: u32,

@@ -1,14 +1,14 @@
 //! Machines, switched on and off.
 
-use crate::checks::Violation;
-use crate::madsim_engine::budgets::Written;
+use crate::machines::replica_config;
 use crate::madsim_engine::env::SimEnv;
-use crate::madsim_engine::now;
 use crate::madsim_engine::run::Run;
-use crate::madsim_engine::telling::witnessed;
-use crate::madsim_engine::upkeep::STOP_MICROS;
+use crate::madsim_engine::stopping::STOP_MICROS;
+use crate::madsim_engine::time::now;
+use crate::madsim_engine::witness::witnessed;
 use crate::madsim_engine::world::{Exit, Shared};
-use crate::queue::machine::replica_config;
+use crate::madsim_engine::written::Written;
+use crate::record::violation::Violation;
 use crate::schedule::MILLI;
 use infinitystore::api::HttpServer;
 use infinitystore::node::{Node, NodeExit, NodeOptions};
@@ -22,7 +22,7 @@ const SUPERVISOR_MICROS: u64 = 300 * MILLI;
 
 impl Run {
     /// Starts a machine's process, if none runs.
-    pub(in crate::madsim_engine) fn start(&self, slot: usize) {
+    pub(super) fn start(&self, slot: usize) {
         let (env, options) = {
             let mut world = self.shared.lock();
             let world = &mut *world;
@@ -50,8 +50,8 @@ impl Run {
             (machine.stop, machine.stopping) = (Some(Arc::new(Notify::new())), None);
             (machine.on, machine.powered, machine.start_at) = (true, true, None);
             world.trace.line(now(), Some(slot), "start", "");
-            if let Some(story) = world.trace.story() {
-                story.note(now(), Some(slot), "start", "");
+            if let Some(timeline) = world.trace.timeline() {
+                timeline.note(now(), Some(slot), "start", "");
             }
             let machine = &world.machines[slot];
             let (life, disk) = (machine.life, machine.disk.clone());
@@ -65,13 +65,13 @@ impl Run {
 
     /// Ends a machine's process here and now. With the power, data that was not synced may be lost,
     /// and the far ends of its connections are not told.
-    pub(in crate::madsim_engine) fn switch_off(&self, slot: usize, power: bool) {
+    pub(super) fn switch_off(&self, slot: usize, power: bool) {
         {
             let mut world = self.shared.lock();
-            if let Some(story) = world.trace.story() {
-                story.status(now(), slot, None);
+            if let Some(timeline) = world.trace.timeline() {
+                timeline.status(now(), slot, None);
             }
-            world.telling.switched_off(slot);
+            world.wire_tap.switched_off(slot);
             let machine = &mut world.machines[slot];
             machine.powered = !power;
             (machine.on, machine.handle, machine.power_fails_at) = (false, None, None);
@@ -100,7 +100,7 @@ impl Run {
     }
 
     /// Looks at nodes that ended by themselves, as a supervisor does.
-    pub(in crate::madsim_engine) fn take_exits(&self) {
+    pub(super) fn take_exits(&self) {
         let exits = std::mem::take(&mut self.shared.lock().exits);
         for Exit { slot, life, how } in exits {
             let (current, rotten, troubled) = {
@@ -131,8 +131,8 @@ impl Run {
             {
                 let mut world = self.shared.lock();
                 world.trace.line(now(), Some(slot), "ended", &what);
-                if let Some(story) = world.trace.story() {
-                    story.note(now(), Some(slot), "ended", what.as_str());
+                if let Some(timeline) = world.trace.timeline() {
+                    timeline.note(now(), Some(slot), "ended", what.as_str());
                 }
             }
             let fails_soon = self.shared.lock().machines[slot].power_fails_at.is_some();

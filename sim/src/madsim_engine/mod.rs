@@ -11,63 +11,41 @@ mod book;
 mod budgets;
 mod client;
 mod connections;
+mod course;
 mod cut_off;
 mod door;
 mod env;
 mod exam;
 mod faults;
 mod figures;
+mod glance;
 mod http;
 mod inspect;
 mod joins;
 mod laws;
+mod limits;
 mod listening;
 mod machine;
+mod metrics;
 mod operator;
+mod pipes;
 mod probe;
 mod removed;
+mod rest;
 mod reverts;
 mod run;
+mod scrape;
 mod service;
+mod serving;
 mod standing;
-mod telling;
+mod stopping;
 mod text;
+mod time;
 mod upkeep;
+mod wire_tap;
+mod witness;
 mod world;
+mod written;
 
-pub use run::run;
-pub use upkeep::snapshot_worker_percent;
-
-use madsim::time::TimeHandle;
-use std::cell::OnceCell;
-use std::pin::pin;
-use std::time::Duration;
-
-thread_local! {
-    /// The clock of the run, which has its thread to itself.
-    static CLOCK: OnceCell<TimeHandle> = const { OnceCell::new() };
-}
-
-/// Microseconds of the simulation.
-pub(in crate::madsim_engine) fn now() -> u64 {
-    CLOCK.with(|clock| micros(clock.get_or_init(TimeHandle::current)))
-}
-
-/// What a clock of madsim shows, in microseconds of the simulation.
-fn micros(clock: &TimeHandle) -> u64 {
-    u64::try_from(clock.elapsed().as_micros()).unwrap_or(u64::MAX)
-}
-
-/// Waits until `at`, microseconds of the simulation.
-pub(in crate::madsim_engine) async fn sleep_until(at: u64) {
-    let handle = TimeHandle::current();
-    let left = Duration::from_micros(at).saturating_sub(handle.elapsed());
-    if left.is_zero() {
-        return;
-    }
-    // madsim rounds short sleeps up to a millisecond, unless the deadline is set afterwards.
-    let deadline = handle.now_instant() + left;
-    let mut sleep = pin!(handle.sleep(left));
-    sleep.as_mut().reset(deadline);
-    sleep.await;
-}
+pub use course::run;
+pub use limits::snapshot_worker_percent;

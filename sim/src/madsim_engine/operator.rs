@@ -1,29 +1,13 @@
 //! The simulated operator: lets machines join, and replaces those that lost their disk, with
 //! nothing but `--join`.
 
-use crate::madsim_engine::now;
-use crate::madsim_engine::run::Run;
+use crate::madsim_engine::run::{Joining, Run};
+use crate::madsim_engine::time::now;
 use infinitystore::raft::NodeId;
-
-/// A machine that is to become a voter.
-#[derive(Clone, Debug)]
-pub(in crate::madsim_engine) struct Joining {
-    /// The member that it was.
-    was: Option<NodeId>,
-    /// Whether it lost its disk: then no other may.
-    damaged: bool,
-}
-
-impl Joining {
-    /// One that was no member before.
-    pub(in crate::madsim_engine) const fn fresh() -> Self {
-        Self { was: None, damaged: false }
-    }
-}
 
 impl Run {
     /// Looks after the cluster, now and then.
-    pub(in crate::madsim_engine) fn operate(&self) {
+    pub(super) fn operate(&self) {
         let world = self.shared.lock();
         let Some(committed) = world.committed_membership(now()).cloned() else { return };
         let mut operator = self.operator.borrow_mut();
@@ -55,7 +39,7 @@ impl Run {
     }
 
     /// A machine that is no member joins.
-    pub(in crate::madsim_engine) fn join(&self, slot: usize) {
+    pub(super) fn join(&self, slot: usize) {
         let known = {
             let world = self.shared.lock();
             let Some(committed) = world.committed_membership(now()).cloned() else { return };
@@ -69,14 +53,14 @@ impl Run {
     }
 
     /// A machine lost its disk: it comes back with an empty one, under its old name.
-    pub(in crate::madsim_engine) fn replace_disk(&self, slot: usize) {
+    pub(super) fn replace_disk(&self, slot: usize) {
         let was = self.shared.lock().machines[slot].member;
         self.give_new_disk(slot, was, true);
     }
 
     /// The operator wipes what was reported to be an older copy of the member's directory, and
     /// joins the node anew.
-    pub(in crate::madsim_engine) fn replace_copy(&self, slot: usize, was: NodeId) {
+    pub(super) fn replace_copy(&self, slot: usize, was: NodeId) {
         self.give_new_disk(slot, Some(was), true);
     }
 
@@ -102,7 +86,7 @@ impl Run {
 
     /// Whether a machine may lose what its disk holds: nobody else is losing theirs, and the others
     /// are a majority that knows everything.
-    pub(in crate::madsim_engine) fn may_lose_disk(&self, slot: usize) -> bool {
+    pub(super) fn may_lose_disk(&self, slot: usize) -> bool {
         let world = self.shared.lock();
         let (Some(id), Some(committed)) =
             (world.machines[slot].member, world.committed_membership(now()).cloned())
@@ -114,7 +98,7 @@ impl Run {
     }
 
     /// Nothing is being replaced or changed, as far as any machine knows.
-    pub(in crate::madsim_engine) fn quiet(&self) -> bool {
+    pub(super) fn quiet(&self) -> bool {
         let world = self.shared.lock();
         let Some(committed) = world.committed_membership(now()).cloned() else { return false };
         let agreed = committed.members.keys().all(|id| {

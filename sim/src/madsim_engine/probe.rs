@@ -2,13 +2,14 @@
 //! ask one node after the other, with awkward text, new and old connections, several requests at
 //! once, and both levels of reading.
 
-use crate::checks::Violation;
 use crate::madsim_engine::http::{Answer, Http, NoAnswer, Request};
 use crate::madsim_engine::laws::{self, Told};
+use crate::madsim_engine::text;
+use crate::madsim_engine::time::{now, sleep_until};
 use crate::madsim_engine::world::Shared;
-use crate::madsim_engine::{now, sleep_until, text};
+use crate::record::violation::Violation;
 use crate::schedule::MILLI;
-use crate::streams::{Stream, stream};
+use crate::schedule::{Stream, stream};
 use rand::Rng;
 use rand::rngs::SmallRng;
 use std::collections::BTreeMap;
@@ -42,7 +43,7 @@ enum Step {
 }
 
 /// A client with a register.
-pub(in crate::madsim_engine) struct Prober {
+pub(super) struct Prober {
     shared: Shared,
     rng: SmallRng,
     number: u64,
@@ -69,7 +70,7 @@ impl Register {
 
 impl Prober {
     /// The one of that number.
-    pub(in crate::madsim_engine) fn new(shared: Shared, number: u64) -> Self {
+    pub(super) fn new(shared: Shared, number: u64) -> Self {
         let seed = shared.lock().schedule.seed;
         let rng = stream(seed, Stream::Schedule, FIRST_STREAM + number);
         let register = Register::new(String::new());
@@ -88,7 +89,7 @@ impl Prober {
     }
 
     /// Asks on until the faults end.
-    pub(in crate::madsim_engine) async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let slots = self.shared.lock().machines.len();
         let home = self.rng.random_range(0..slots);
         let sticky = self.rng.random();
@@ -109,11 +110,7 @@ impl Prober {
     }
 
     /// Every kind of question once, of a member that has to serve. What went wrong, if it did.
-    pub(in crate::madsim_engine) async fn examine(
-        &mut self,
-        slot: usize,
-        other: usize,
-    ) -> Result<(), String> {
+    pub(super) async fn examine(&mut self, slot: usize, other: usize) -> Result<(), String> {
         self.take_new_register();
         self.connection = None;
         let (first, second) = (self.next_value(), self.next_value());

@@ -2,12 +2,11 @@
 //! caller, and serves no request.
 
 use crate::madsim_engine::book::Process;
-use crate::madsim_engine::exam::ask;
-use crate::madsim_engine::http::Request;
+use crate::madsim_engine::http::{Request, ask};
 use crate::madsim_engine::laws::{self, Told, same};
 use crate::madsim_engine::run::Run;
 use crate::madsim_engine::standing::examine_holdings;
-use crate::madsim_engine::{now, sleep_until};
+use crate::madsim_engine::time::{now, sleep_until};
 use crate::schedule::{MILLI, SECOND};
 use infinitystore::raft::Change;
 use infinitystore::replica::{ClientError, ClientReply, ClientRequest};
@@ -21,7 +20,7 @@ const WHY: &str = "this node was removed from its cluster";
 
 impl Run {
     /// Removes a follower.
-    pub(in crate::madsim_engine) async fn examine_removal(&self, seed: u64) -> Result<(), String> {
+    pub(super) async fn examine_removal(&self, seed: u64) -> Result<(), String> {
         // With those that have joined since the exam began.
         self.shared.lock().look_who_stands_now();
         let members = self.members();

@@ -2,49 +2,33 @@
 //! and its names for proposals and starts are used again. The others have to notice, and to say so;
 //! then the operator wipes it and joins it anew.
 
-use crate::checks::Violation;
-use crate::disk::SimDisk;
-use crate::madsim_engine::now;
-use crate::madsim_engine::run::Run;
+use crate::madsim_engine::run::{Revert, Run};
 use crate::madsim_engine::service::grace;
+use crate::madsim_engine::time::now;
+use crate::madsim_engine::world::PUT_BACK;
+use crate::record::violation::Violation;
 use crate::schedule::{MILLI, SECOND};
-use infinitystore::raft::{NodeId, StoreId};
 
 /// A machine is off for so long while its directory is copied, or put back.
 const OFF_MICROS: u64 = 200 * MILLI;
 /// Beside an election, connections may need a few attempts until everybody has met the other start.
 const NOTICE_MICROS: u64 = 10 * SECOND;
 
-/// Marks that a copy was put back.
-pub(in crate::madsim_engine) const PUT_BACK: &str = "older copy put back";
-
-/// A copy of a data directory.
-#[derive(Debug)]
-pub(in crate::madsim_engine) struct Revert {
-    slot: usize,
-    member: NodeId,
-    store: StoreId,
-    /// `None`: it was put back.
-    copy: Option<SimDisk>,
-    /// When it may be put back, or has to be noticed.
-    at: u64,
-}
-
 impl Run {
     /// Whether an older copy is in use that nobody has noticed.
-    pub(in crate::madsim_engine) fn is_reverted(&self) -> bool {
+    pub(super) fn is_reverted(&self) -> bool {
         self.revert.borrow().as_ref().is_some_and(|revert| revert.copy.is_none())
     }
 
     /// Whether a copy is still to be put back, or to be noticed. Where too few are voters, none
     /// ever is.
-    pub(in crate::madsim_engine) fn reverts_still(&self, give_up: u64) -> bool {
+    pub(super) fn reverts_still(&self, give_up: u64) -> bool {
         let waits = self.revert.borrow().is_some();
         waits && (self.is_reverted() || now() < give_up)
     }
 
     /// A machine's process is killed, and its directory copied.
-    pub(in crate::madsim_engine) fn copy_disk(&self, slot: usize, after_micros: u64) {
+    pub(super) fn copy_disk(&self, slot: usize, after_micros: u64) {
         let (member, store) = {
             let world = self.shared.lock();
             (world.machines[slot].member, world.machines[slot].store)
@@ -63,7 +47,7 @@ impl Run {
     }
 
     /// Puts the copy back when that is due, and sees to it that this is noticed.
-    pub(in crate::madsim_engine) async fn look_at_revert(&self) {
+    pub(super) async fn look_at_revert(&self) {
         let Some((slot, member, at)) =
             self.revert.borrow().as_ref().map(|revert| (revert.slot, revert.member, revert.at))
         else {
@@ -115,8 +99,8 @@ impl Run {
         let world = &mut *world;
         world.mark(PUT_BACK);
         world.trace.line(now(), Some(slot), "fault", "an older copy of its data directory is put back");
-        if let Some(story) = world.trace.story() {
-            story.note(now(), Some(slot), "fault", "an older copy of its data directory is put back");
+        if let Some(timeline) = world.trace.timeline() {
+            timeline.note(now(), Some(slot), "fault", "an older copy of its data directory is put back");
         }
         world.service.disturb();
         let deadline = now() + grace(&world.schedule.settings) + NOTICE_MICROS;

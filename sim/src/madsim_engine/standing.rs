@@ -2,10 +2,10 @@
 //! connected are, within a bound. At rest a node has one connection to each other member, a task
 //! for each, and nothing else. No request waits, and nothing is left behind.
 
-use crate::checks::Violation;
 use crate::madsim_engine::book::Process;
+use crate::madsim_engine::time::{now, sleep_until};
 use crate::madsim_engine::world::{Shared, World};
-use crate::madsim_engine::{now, sleep_until};
+use crate::record::violation::Violation;
 use crate::schedule::{MILLI, SECOND};
 use infinitystore::peer::TransportOptions;
 
@@ -29,7 +29,7 @@ impl World {
     }
 
     /// Whether every member calls every other one that it can call. Looked at now and then.
-    pub(in crate::madsim_engine) fn look_who_is_connected(&mut self) {
+    pub(super) fn look_who_is_connected(&mut self) {
         let settings = &self.schedule.settings;
         let Some(membership) = self.service.membership.clone() else { return };
         if settings.delay_max_micros * u64::from(settings.link_spread.max(1)) > HOP_MICROS {
@@ -95,7 +95,7 @@ type Deeds = ((u32, u64, u64, u64), u64);
 
 /// An idle cluster does nothing but send heartbeats. Soon it writes nothing any more, no node
 /// stands for election, and each node takes a few steps for each heartbeat.
-pub(in crate::madsim_engine) async fn examine_idle(shared: &Shared, members: &[usize]) -> Result<(), String> {
+pub(super) async fn examine_idle(shared: &Shared, members: &[usize]) -> Result<(), String> {
     let look = || -> Vec<Deeds> {
         let world = shared.lock();
         let of = |slot: &usize| {
@@ -124,10 +124,7 @@ pub(in crate::madsim_engine) async fn examine_idle(shared: &Shared, members: &[u
 }
 
 /// Members at rest: connections and tasks as the membership has them, and empty tables.
-pub(in crate::madsim_engine) async fn examine_holdings(
-    shared: &Shared,
-    members: &[Process],
-) -> Result<(), String> {
+pub(super) async fn examine_holdings(shared: &Shared, members: &[Process]) -> Result<(), String> {
     let give_up = now() + HOLDINGS_MICROS;
     loop {
         match look_at_holdings(shared, members).await {

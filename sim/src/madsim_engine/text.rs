@@ -31,12 +31,12 @@ const PIECES: [&str; 20] = [
 ];
 
 /// Some text, not empty.
-pub(in crate::madsim_engine) fn awkward(rng: &mut SmallRng) -> String {
+pub(super) fn awkward(rng: &mut SmallRng) -> String {
     (0..rng.random_range(1..=3)).map(|_| PIECES[rng.random_range(0..PIECES.len())]).collect()
 }
 
 /// A value: mostly some text, now and then nothing at all.
-pub(in crate::madsim_engine) fn value(rng: &mut SmallRng, number: u64) -> String {
+pub(super) fn value(rng: &mut SmallRng, number: u64) -> String {
     match rng.random_range(0..6) {
         0 => String::new(),
         1 => awkward(rng).repeat(40),
@@ -45,7 +45,7 @@ pub(in crate::madsim_engine) fn value(rng: &mut SmallRng, number: u64) -> String
 }
 
 /// Asks for a key.
-pub(in crate::madsim_engine) fn get(rng: &mut SmallRng, key: &str, level: &str) -> Request {
+pub(super) fn get(rng: &mut SmallRng, key: &str, level: &str) -> Request {
     let key = encoded(rng, key);
     let level = match level {
         "" if rng.random() => String::new(),
@@ -62,7 +62,7 @@ pub(in crate::madsim_engine) fn get(rng: &mut SmallRng, key: &str, level: &str) 
 }
 
 /// Sets a key.
-pub(in crate::madsim_engine) fn set(rng: &mut SmallRng, key: &str, value: &str) -> Request {
+pub(super) fn set(rng: &mut SmallRng, key: &str, value: &str) -> Request {
     let (key, value) = (json(rng, key), json(rng, value));
     let body = match rng.random_range(0..4) {
         0 => format!("{{\"action\":\"set\",\"value\":{value},\"key\":{key}}}"),
@@ -73,7 +73,7 @@ pub(in crate::madsim_engine) fn set(rng: &mut SmallRng, key: &str, value: &str) 
 }
 
 /// Deletes a key.
-pub(in crate::madsim_engine) fn delete(rng: &mut SmallRng, key: &str) -> Request {
+pub(super) fn delete(rng: &mut SmallRng, key: &str) -> Request {
     let key = json(rng, key);
     let value = if rng.random() { ",\"value\":\"\"" } else { "" };
     Request::post("/set", format!("{{\"key\":{key}{value},\"action\":\"delete\"}}"))

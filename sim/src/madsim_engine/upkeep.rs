@@ -2,26 +2,18 @@
 //! out. And the limits with which the nodes of a run are started. Both are drawn from the seed, and
 //! the queue engine has neither.
 
-use crate::checks::Violation;
-use crate::madsim_engine::now;
 use crate::madsim_engine::run::Run;
-use crate::madsim_engine::service::{Due, way};
+use crate::madsim_engine::service::way;
+use crate::madsim_engine::stopping::{HandedOver, STOP_MICROS, Stopping};
+use crate::madsim_engine::time::now;
 use crate::madsim_engine::world::World;
+use crate::record::violation::Violation;
 use crate::schedule::{LEADER, MILLI, SECOND, Schedule, Timed};
-use crate::streams::{Stream, stream};
-use infinitystore::api::HttpOptions;
-use infinitystore::node::NodeOptions;
-use infinitystore::peer::TransportOptions;
-use infinitystore::raft::Term;
-use infinitystore::replica::ReplicaConfig;
+use crate::schedule::{Stream, stream};
 use rand::Rng;
-use rand::rngs::SmallRng;
-use std::collections::BTreeMap;
 
 /// Its stream of the seed.
-const STREAM: u64 = 3_000;
-/// How long a node that stops may let requests go on, as the command line has it.
-pub(in crate::madsim_engine) const STOP_MICROS: u64 = 10 * SECOND;
+const STREAM: u64 = 3_001;
 /// How long it may take to hand over and to finish its log.
 const END_MICROS: u64 = 15 * SECOND;
 
@@ -30,7 +22,7 @@ const STOP_SLACK_MICROS: u64 = 3 * SECOND;
 
 /// Something that is done to a node, or befalls it.
 #[derive(Clone, Debug)]
-pub(in crate::madsim_engine) enum Upkeep {
+pub(super) enum Upkeep {
     /// It is told to stop, and started again.
     Stop { slot: usize, back_micros: u64 },
     /// Its name cannot be resolved.
@@ -42,128 +34,9 @@ pub(in crate::madsim_engine) enum Upkeep {
     Revert { slot: usize, after_micros: u64 },
 }
 
-/// Limits of the nodes of a run. `None`: the product's own.
-#[derive(Clone, Debug, Default)]
-pub(in crate::madsim_engine) struct Limits {
-    peer_queue: Option<usize>,
-    peer_queue_bytes: Option<usize>,
-    client_queue: Option<usize>,
-    receive_queue: Option<usize>,
-    write_bytes: Option<usize>,
-    pending_requests: Option<usize>,
-    inflight_bytes: Option<u64>,
-    /// Of clients.
-    pub connections: Option<usize>,
-    /// Whether the HTTP server has little patience with clients.
-    pub impatient: bool,
-    /// The snapshots' worker takes so much longer than the log's, in hundredths.
-    pub snapshot_worker_percent: u64,
-}
-
-/// A node that was told to stop.
-#[derive(Clone, Debug)]
-pub(in crate::madsim_engine) struct Stopping {
-    /// When it was told.
-    since: u64,
-    /// When it is started again.
-    back_micros: u64,
-    /// It led this term, and all was well.
-    led: Option<(Term, Option<Due>)>,
-}
-
-/// A leader has stopped: others should lead.
-#[derive(Clone, Debug)]
-pub(in crate::madsim_engine) struct HandedOver {
-    slot: usize,
-    term: Term,
-    by: u64,
-    /// If all is well: for as long as it is.
-    epoch: Option<Due>,
-}
-
-fn pick<T: Clone>(rng: &mut SmallRng, from: &[T]) -> T {
-    from[rng.random_range(0..from.len())].clone()
-}
-
-/// The time of the snapshots' worker in a run of `seed`, in hundredths of the time of the log's
-/// worker. In the calm at most 100.
-#[must_use]
-pub fn snapshot_worker_percent(seed: u64) -> u64 {
-    Limits::of(seed).snapshot_worker_percent
-}
-
-impl Limits {
-    /// Those of a seed.
-    pub(in crate::madsim_engine) fn of(seed: u64) -> Self {
-        let mut rng = stream(seed, Stream::Schedule, STREAM);
-        let rng = &mut rng;
-        let small = |rng: &mut SmallRng, few: &[usize]| rng.random_bool(0.2).then(|| pick(rng, few));
-        Self {
-            peer_queue: small(rng, &[4, 16]),
-            client_queue: small(rng, &[1, 3]),
-            receive_queue: small(rng, &[1, 4]),
-            write_bytes: small(rng, &[1, 300]),
-            pending_requests: small(rng, &[2, 4]),
-            inflight_bytes: rng.random_bool(0.2).then(|| pick(rng, &[1, 3_000])),
-            connections: small(rng, &[12, 16]),
-            snapshot_worker_percent: pick(rng, &[100, 100, 1, 3_000]),
-            peer_queue_bytes: small(rng, &[5_000, 30_000]),
-            impatient: seed % 5 == 2,
-        }
-    }
-
-    /// Sets what a node is started with.
-    pub(in crate::madsim_engine) fn apply(&self, options: &mut NodeOptions) {
-        let transport = &mut options.transport;
-        transport.peer_queue_max = self.peer_queue.unwrap_or(transport.peer_queue_max);
-        transport.peer_queue_bytes_max = self.peer_queue_bytes.unwrap_or(transport.peer_queue_bytes_max);
-        transport.receive_queue_max = self.receive_queue.unwrap_or(transport.receive_queue_max);
-        transport.write_bytes_max = self.write_bytes.unwrap_or(transport.write_bytes_max);
-        options.client_queue_max = self.client_queue.unwrap_or(options.client_queue_max);
-        let replica = &mut options.replica;
-        replica.pending_requests_max = self.pending_requests.unwrap_or(replica.pending_requests_max);
-        replica.raft.inflight_bytes_max = self.inflight_bytes.unwrap_or(replica.raft.inflight_bytes_max);
-    }
-
-    /// What a node's HTTP server is started with.
-    pub(in crate::madsim_engine) fn http(&self) -> HttpOptions {
-        let default = HttpOptions::default();
-        let connections_max = self.connections.unwrap_or(default.connections_max);
-        if !self.impatient {
-            return HttpOptions { connections_max, ..default };
-        }
-        HttpOptions {
-            connections_max,
-            refusals_max: 2,
-            header_timeout_seconds: 2,
-            body_timeout_seconds: 3,
-            write_timeout_seconds: 4,
-            idle_timeout_seconds: 8,
-            ..default
-        }
-    }
-
-    /// Requests that may wait in a replica.
-    pub(in crate::madsim_engine) fn pending_requests(&self) -> usize {
-        self.pending_requests.unwrap_or(ReplicaConfig::default().pending_requests_max)
-    }
-
-    /// Whether no peer's queue is longer than it may be.
-    pub(in crate::madsim_engine) fn hold(&self, peer_queues: &BTreeMap<String, f64>) -> Result<(), String> {
-        let most = self.peer_queue.unwrap_or(TransportOptions::default().peer_queue_max);
-        let above = peer_queues.iter().find(|(_, length)| **length > most as f64);
-        above.map_or(Ok(()), |(name, length)| Err(format!("{name} is {length}, and {most} is the limit")))
-    }
-
-    /// Whether a client may be told that too much waits.
-    pub(in crate::madsim_engine) const fn are_few(&self) -> bool {
-        self.client_queue.is_some() || self.pending_requests.is_some()
-    }
-}
-
 /// What befalls the nodes of a seed's run, in order of time.
-pub(in crate::madsim_engine) fn upkeep(schedule: &Schedule) -> Vec<Timed<Upkeep>> {
-    let mut rng = stream(schedule.seed, Stream::Schedule, STREAM + 1);
+pub(super) fn upkeep(schedule: &Schedule) -> Vec<Timed<Upkeep>> {
+    let mut rng = stream(schedule.seed, Stream::Schedule, STREAM);
     let rng = &mut rng;
     let (slots, mut all) = (schedule.slots(), Vec::new());
     for kind in 0..4 {
@@ -192,11 +65,11 @@ pub(in crate::madsim_engine) fn upkeep(schedule: &Schedule) -> Vec<Timed<Upkeep>
 
 impl Run {
     /// Does it.
-    pub(in crate::madsim_engine) fn maintain(&self, what: Upkeep) {
+    pub(super) fn maintain(&self, what: Upkeep) {
         let mut world = self.shared.lock();
         world.trace.line(now(), None, "fault", format_args!("{what:?}"));
-        if let Some(story) = world.trace.story() {
-            story.note(now(), None, "upkeep", format!("{what:?}"));
+        if let Some(timeline) = world.trace.timeline() {
+            timeline.note(now(), None, "upkeep", format!("{what:?}"));
         }
         match what {
             Upkeep::Revert { slot, after_micros } => {
@@ -239,7 +112,7 @@ impl World {
     }
 
     /// A node is told to stop while all is well. It comes back at once.
-    pub(in crate::madsim_engine) fn stop_in_peace(&mut self, slot: usize) {
+    pub(super) fn stop_in_peace(&mut self, slot: usize) {
         self.stop(slot, 0);
         let due = self.service.in_peace(slot);
         if let Some(Stopping { led: Some((_, led)), .. }) = &mut self.machines[slot].stopping {
@@ -253,7 +126,7 @@ impl World {
     ///
     /// # Errors
     /// It took longer than what it had to wait for: requests that were under way, and a successor.
-    pub(in crate::madsim_engine) fn judge_stop(
+    pub(super) fn judge_stop(
         &mut self,
         slot: usize,
         [told, closed, ended]: [u64; 3],
@@ -281,7 +154,7 @@ impl World {
     }
 
     /// A node that was told to stop has ended.
-    pub(in crate::madsim_engine) fn stopped(&mut self, slot: usize) {
+    pub(super) fn stopped(&mut self, slot: usize) {
         let Some(Stopping { back_micros, led, .. }) = self.machines[slot].stopping.take() else { return };
         self.mark("stopped when told");
         self.machines[slot].start_at = Some(now() + back_micros);
@@ -300,7 +173,7 @@ impl World {
 
     /// A leader that stopped has handed over: another leads before a silence could have made it
     /// stand for election.
-    pub(in crate::madsim_engine) fn look_who_followed(&mut self) {
+    pub(super) fn look_who_followed(&mut self) {
         for machine in &self.machines {
             let Some(stopping) = &machine.stopping else { continue };
             let since = stopping.since.max(machine.stands_still_until).max(machine.slow_disk.1);

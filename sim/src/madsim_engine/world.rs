@@ -1,23 +1,24 @@
 //! What all tasks of a run share: the machines, the surroundings, and what has been seen.
 
-use crate::checks::{Checks, Violation};
-use crate::clients::Clients;
-use crate::clock::Clock;
-use crate::disk::SimDisk;
-use crate::durable::{DurableModel, WriteSketch};
+use crate::checks::clients::Clients;
+use crate::checks::durable::{DurableModel, WriteSketch};
+use crate::checks::observed::Observed;
+use crate::checks::safety::Checks;
+use crate::hardware::clock::Clock;
+use crate::hardware::disk::SimDisk;
+use crate::hardware::network::Network;
 use crate::madsim_engine::book::Book;
-use crate::madsim_engine::budgets::Written;
-use crate::madsim_engine::connections::Connections;
-use crate::madsim_engine::now;
-use crate::madsim_engine::reverts::PUT_BACK;
+use crate::madsim_engine::limits::Limits;
+use crate::madsim_engine::pipes::Connections;
 use crate::madsim_engine::service::{Service, is_quick};
-use crate::madsim_engine::telling::Telling;
-use crate::madsim_engine::upkeep::{HandedOver, Limits, Stopping};
-use crate::network::Network;
-use crate::paths::Shown;
+use crate::madsim_engine::stopping::{HandedOver, Stopping};
+use crate::madsim_engine::time::now;
+use crate::madsim_engine::wire_tap::WireTap;
+use crate::madsim_engine::written::Written;
+use crate::record::trace::Trace;
+use crate::record::violation::Violation;
 use crate::schedule::{SECOND, Schedule};
-use crate::streams::{Stream, stream};
-use crate::trace::Trace;
+use crate::schedule::{Stream, stream};
 use infinitystore::node::{NodeExit, NodeHandle};
 use infinitystore::raft::{ClusterId, LogId, LogIndex, Membership, NodeId, RoleName, StoreId, Term};
 use rand::Rng;
@@ -29,10 +30,13 @@ use tokio::sync::Notify;
 
 /// Steps that a node takes in a simulated second, at most. A node that takes one after the other
 /// without an end lets no time go by, so no other check could notice it.
-pub(in crate::madsim_engine) const STEPS_MAX: u32 = 300_000;
+pub(super) const STEPS_MAX: u32 = 300_000;
+
+/// Marks that a copy was put back.
+pub(super) const PUT_BACK: &str = "older copy put back";
 
 /// A machine, its disk, and what was seen of the node on it.
-pub(in crate::madsim_engine) struct Machine {
+pub(super) struct Machine {
     /// Its number.
     pub slot: usize,
     /// Its disk.
@@ -100,7 +104,7 @@ pub(in crate::madsim_engine) struct Machine {
     /// Writes that were asked for and not acknowledged.
     pub under_way: VecDeque<(u64, WriteSketch)>,
     /// What the checks have seen of its replica.
-    pub shown: Shown,
+    pub shown: Observed,
     /// What the replica showed last.
     pub view: View,
     /// What its process has done.
@@ -113,7 +117,7 @@ pub(in crate::madsim_engine) struct Machine {
 
 /// What a process has done, as its metrics should say.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::madsim_engine) struct Done {
+pub(super) struct Done {
     /// Elections it stood in.
     pub elections: u64,
     /// Snapshots that it wrote.
@@ -140,7 +144,7 @@ pub(in crate::madsim_engine) struct Done {
 
 /// What a replica showed at its last step.
 #[derive(Clone, Debug, Default)]
-pub(in crate::madsim_engine) struct View {
+pub(super) struct View {
     /// Whether it leads.
     pub leads: bool,
     /// Its term.
@@ -166,7 +170,7 @@ pub(in crate::madsim_engine) struct View {
 }
 
 /// Everything of a run.
-pub(in crate::madsim_engine) struct World {
+pub(super) struct World {
     pub schedule: Schedule,
     /// When the schedule's zero was.
     pub began: u64,
@@ -198,7 +202,7 @@ pub(in crate::madsim_engine) struct World {
     /// removed.
     pub lost_disks: BTreeMap<NodeId, DurableModel>,
     pub trace: Trace,
-    pub telling: Telling,
+    pub wire_tap: WireTap,
     pub marks: BTreeMap<&'static str, u64>,
     /// The first violation.
     pub violation: Option<Violation>,
@@ -211,7 +215,7 @@ pub(in crate::madsim_engine) struct World {
 }
 
 /// A node's end.
-pub(in crate::madsim_engine) struct Exit {
+pub(super) struct Exit {
     /// On which machine.
     pub slot: usize,
     /// Which of its processes.
@@ -223,7 +227,7 @@ pub(in crate::madsim_engine) struct Exit {
 /// The world, shared. The lock is never held across a wait, nor while a task is killed (what it
 /// drops may want it).
 #[derive(Clone)]
-pub(in crate::madsim_engine) struct Shared(Arc<Mutex<World>>);
+pub(super) struct Shared(Arc<Mutex<World>>);
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -233,7 +237,7 @@ impl fmt::Debug for Shared {
 
 impl Shared {
     /// The world of a schedule, all machines off.
-    pub(in crate::madsim_engine) fn new(schedule: Schedule, verbose: bool) -> Self {
+    pub(super) fn new(schedule: Schedule, verbose: bool) -> Self {
         let (seed, slots) = (schedule.seed, schedule.slots());
         let mut clocks = stream(seed, Stream::Disk, 1);
         let drift = i64::from(schedule.settings.drift_ppm);
@@ -274,7 +278,7 @@ impl Shared {
                 member: None,
                 durable: DurableModel::default(),
                 under_way: VecDeque::new(),
-                shown: Shown::default(),
+                shown: Observed::default(),
                 view: View::default(),
                 done: Done::default(),
                 written: Written::default(),
@@ -300,7 +304,7 @@ impl Shared {
             checks: Checks::default(),
             lost_disks: BTreeMap::new(),
             trace: Trace::new(verbose),
-            telling: Telling::default(),
+            wire_tap: WireTap::default(),
             marks: BTreeMap::new(),
             violation: None,
             cluster: None,
@@ -312,12 +316,12 @@ impl Shared {
 
     /// For a moment. After a panic too: what is left of the world is still to be told, and tasks
     /// that are dropped look at it.
-    pub(in crate::madsim_engine) fn lock(&self) -> MutexGuard<'_, World> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, World> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The world at the end. Tasks that still hold it see nothing any more.
-    pub(in crate::madsim_engine) fn take(&self) -> World {
+    pub(super) fn take(&self) -> World {
         let empty = Schedule { voters: 0, spares: 0, clients: Vec::new(), ..self.lock().schedule.clone() };
         let Ok(nothing) = Arc::try_unwrap(Self::new(empty, false).0) else {
             unreachable!("nobody else has it yet")
@@ -328,17 +332,17 @@ impl Shared {
 
 impl Machine {
     /// Where its peers find it.
-    pub(in crate::madsim_engine) fn raft_addr(&self) -> String {
+    pub(super) fn raft_addr(&self) -> String {
         format!("m{}:{}", self.slot, if self.is_moved { 8002 } else { 8000 })
     }
 
     /// Where clients find it.
-    pub(in crate::madsim_engine) fn http_addr(&self) -> String {
+    pub(super) fn http_addr(&self) -> String {
         format!("m{}:{}", self.slot, if self.is_http_moved { 8003 } else { 8001 })
     }
 
     /// Its node took a step. Whether it took too many in a second.
-    pub(in crate::madsim_engine) fn count_step(&mut self, now: u64) -> bool {
+    pub(super) fn count_step(&mut self, now: u64) -> bool {
         self.steps_taken += 1;
         let (second, count) = self.steps;
         self.steps = if second == now / SECOND { (second, count + 1) } else { (now / SECOND, 1) };
@@ -348,35 +352,35 @@ impl Machine {
 
 impl World {
     /// Counts a fault or a rare path that was met.
-    pub(in crate::madsim_engine) fn mark(&mut self, name: &'static str) {
+    pub(super) fn mark(&mut self, name: &'static str) {
         *self.marks.entry(name).or_default() += 1;
     }
 
     /// Keeps the first violation.
-    pub(in crate::madsim_engine) fn judge(&mut self, result: Result<(), Violation>) {
+    pub(super) fn judge(&mut self, result: Result<(), Violation>) {
         if let Err(violation) = result {
             self.violation.get_or_insert(violation);
         }
     }
 
     /// Whether answers come in a fraction of the time that clients wait.
-    pub(in crate::madsim_engine) fn is_quick(&self) -> bool {
+    pub(super) fn is_quick(&self) -> bool {
         is_quick(&self.schedule.settings, self.clients.len() as u64 + 2)
     }
 
     /// Whether an older copy of a data directory was ever put back.
-    pub(in crate::madsim_engine) fn has_reverted(&self) -> bool {
+    pub(super) fn has_reverted(&self) -> bool {
         self.marks.contains_key(PUT_BACK)
     }
 
     /// Whether nothing is lost or damaged on the way.
-    pub(in crate::madsim_engine) const fn is_quiet(&self) -> bool {
+    pub(super) const fn is_quiet(&self) -> bool {
         let settings = &self.schedule.settings;
         self.calm || settings.loss_ppm == 0 && settings.corrupt_ppm == 0 && settings.straggler_ppm == 0
     }
 
     /// A request was refused: what is wrong with the reason, if something is.
-    pub(in crate::madsim_engine) fn unjustified(&self, slot: usize, why: &str) -> Option<String> {
+    pub(super) fn unjustified(&self, slot: usize, why: &str) -> Option<String> {
         let settings = &self.schedule.settings;
         let machine = &self.machines[slot];
         let is_right = if why.contains("disk is full") {
@@ -399,12 +403,7 @@ impl World {
     /// A client that asked this process at `asked` gives up now, without an answer. Nodes answer
     /// each question when its time is up, if only with that: it is due a little later, unless the
     /// process has ended or stood still since.
-    pub(in crate::madsim_engine) fn judge_lateness(
-        &mut self,
-        (slot, life): (usize, u32),
-        asked: u64,
-        who: &str,
-    ) {
+    pub(super) fn judge_lateness(&mut self, (slot, life): (usize, u32), asked: u64, who: &str) {
         let (machine, settings) = (&self.machines[slot], &self.schedule.settings);
         let runs = machine.on
             && machine.life == life
@@ -419,20 +418,20 @@ impl World {
     }
 
     /// The machine that leads the cluster under test, as far as one can tell from outside.
-    pub(in crate::madsim_engine) fn leader(&self, now: u64) -> Option<&Machine> {
+    pub(super) fn leader(&self, now: u64) -> Option<&Machine> {
         let running =
             |machine: &&Machine| machine.on && machine.member.is_some() && machine.paused_until <= now;
         self.machines.iter().filter(running).filter(|machine| machine.view.leads).max_by_key(|m| m.view.term)
     }
 
     /// The leader's committed membership, once it has committed in its own term.
-    pub(in crate::madsim_engine) fn committed_membership(&self, now: u64) -> Option<&Membership> {
+    pub(super) fn committed_membership(&self, now: u64) -> Option<&Membership> {
         let view = &self.leader(now)?.view;
         view.membership.as_ref().filter(|_| view.committed_in_term && view.membership_committed)
     }
 }
 
 /// Whether a role leads.
-pub(in crate::madsim_engine) fn leads(role: RoleName) -> bool {
+pub(super) fn leads(role: RoleName) -> bool {
     role == RoleName::Leader
 }

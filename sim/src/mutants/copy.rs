@@ -1,9 +1,9 @@
 //! The copy of the repository that holds all planted bugs, and its build.
 
-use super::Sources;
 use super::combine::{Change, combine};
 use super::patch::Patch;
 use super::refresh::refresh;
+use super::sources::Sources;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

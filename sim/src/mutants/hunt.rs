@@ -1,7 +1,7 @@
 //! How many seeds it takes to find a planted bug.
 
-use crate::checks::Violation;
-use crate::engine::Engine;
+use crate::record::violation::Violation;
+use crate::run::engine::Engine;
 use crate::schedule::Schedule;
 use infinitystore::mutants::{ALL, Mutant, plant};
 use std::collections::BTreeMap;

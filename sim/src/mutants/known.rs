@@ -2,7 +2,7 @@
 //! hunt for all of them anew. A line `name missed` names a bug that a hunt did not find. It is not
 //! hunted for again, and counts as missed.
 
-use crate::engine::Engine;
+use crate::run::engine::Engine;
 use clap::ValueEnum;
 use std::collections::BTreeMap;
 use std::fs;

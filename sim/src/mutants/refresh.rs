@@ -1,8 +1,8 @@
 //! Finds where the lines of a patch stand after the source around them changed, and writes the
 //! patch anew.
 
-use super::Sources;
 use super::patch::{Edit, FileDiff, Hunk, Line, Patch};
+use super::sources::Sources;
 use std::collections::BTreeMap;
 
 /// Lines on either side of a change that are searched for its context.

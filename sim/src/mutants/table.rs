@@ -1,9 +1,9 @@
 //! All bugs, one after the other, as lines of a table.
 
-use crate::engine::Engine;
-use crate::mutants::Options;
 use crate::mutants::hunt::{Alarms, Bug, Found, hunt, try_seed};
 use crate::mutants::known::{self, Known};
+use crate::mutants::options::Options;
+use crate::run::engine::Engine;
 use infinitystore::mutants::ALL;
 use std::time::Instant;
 

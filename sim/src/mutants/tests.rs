@@ -1,9 +1,9 @@
 //! Small sources, small patches: what applies, what is refused, what is found again.
 
-use super::Sources;
 use super::copy::{Repository, combined};
 use super::patch::{FileDiff, Patch, apply};
 use super::refresh::refresh;
+use super::sources::Sources;
 
 const PATH: &str = "src/vote.rs";
 

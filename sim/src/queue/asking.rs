@@ -1,11 +1,11 @@
 //! Requests to machines and their answers: of clients, of the operator, and of the probes of the
 //! last phase.
 
-use crate::checks::{Violation, check};
-use crate::clients::Seen;
+use crate::checks::clients::Seen;
 use crate::queue::engine::Engine;
-use crate::queue::happening::Happening;
+use crate::queue::event::SimEvent;
 use crate::queue::machine::Asker;
+use crate::record::violation::{Violation, check};
 use crate::schedule::{CALM_MICROS, MILLI, SECOND};
 use bytes::Bytes;
 use infinitystore::kv::Op;
@@ -16,15 +16,15 @@ use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Event, Lev
 const KEY_BYTES_MAX: u64 = 16;
 
 impl Engine {
-    pub(in crate::queue) fn plan_client(&mut self, client: usize) {
+    pub(super) fn plan_client(&mut self, client: usize) {
         if let Some((at, _)) = self.clients.next(client)
             && self.now < self.schedule.duration_micros + CALM_MICROS
         {
-            self.queue.plan(at.max(self.now + MILLI), Happening::ClientNext(client));
+            self.queue.plan(at.max(self.now + MILLI), SimEvent::ClientNext(client));
         }
     }
 
-    pub(in crate::queue) fn client_next(&mut self, client: usize) -> Result<(), Violation> {
+    pub(super) fn client_next(&mut self, client: usize) -> Result<(), Violation> {
         let Some((at, slot)) = self.clients.next(client) else { return Ok(()) };
         if at > self.now {
             self.plan_client(client);
@@ -35,9 +35,9 @@ impl Engine {
             self.plan_client(client);
             return Ok(());
         }
-        let (request, body) = self.clients.send(client, self.now, self.trace.story());
+        let (request, body) = self.clients.send(client, self.now, self.trace.timeline());
         let timeout = self.schedule.settings.client_timeout_micros;
-        let give_up = Happening::ClientGivesUp { client, request };
+        let give_up = SimEvent::ClientGivesUp { client, request };
         let patience = timeout + timeout / 4 + 4 * self.schedule.settings.settle_max_micros;
         self.queue.plan(self.now + patience, give_up);
         let write = matches!(body, ClientRequest::Write(_));
@@ -54,7 +54,7 @@ impl Engine {
     }
 
     /// A machine's process is asked.
-    pub(in crate::queue) fn ask(
+    pub(super) fn ask(
         &mut self,
         slot: usize,
         id: RequestId,
@@ -82,7 +82,7 @@ impl Engine {
     }
 
     /// A client has waited long enough.
-    pub(in crate::queue) fn no_answer(&mut self, client: usize, request: RequestId) -> Result<(), Violation> {
+    pub(super) fn no_answer(&mut self, client: usize, request: RequestId) -> Result<(), Violation> {
         let within = self.schedule.settings.client_timeout_micros;
         self.service.answered(self.now, request, None, within)?;
         if self.clients.give_up(client, request) {
@@ -91,7 +91,7 @@ impl Engine {
         Ok(())
     }
 
-    pub(in crate::queue) fn reply(
+    pub(super) fn reply(
         &mut self,
         slot: usize,
         request: RequestId,
@@ -127,7 +127,7 @@ impl Engine {
                     self.mark("write survived a failover");
                 }
                 self.trace.line(self.now, Some(slot), "answer", format_args!("client {client}: {reply:?}"));
-                if self.clients.answer(client, request, &Seen::from(reply), self.now, self.trace.story()) {
+                if self.clients.answer(client, request, &Seen::from(reply), self.now, self.trace.timeline()) {
                     self.plan_client(client);
                 }
             }
@@ -145,7 +145,7 @@ impl Engine {
 
     /// Asks machines, now and then, for what they have themselves, and whether they are up to date;
     /// and holds what they show of themselves against the committed log.
-    pub(in crate::queue) fn look_around(&mut self) -> Result<(), Violation> {
+    pub(super) fn look_around(&mut self) -> Result<(), Violation> {
         for slot in 0..self.machines.len() {
             let machine = &self.machines[slot];
             let Some(process) = machine.process.as_ref().filter(|_| machine.paused_until <= self.now) else {
@@ -177,7 +177,7 @@ impl Engine {
     }
 
     /// Asks every machine that has not answered yet to write something, and to read.
-    pub(in crate::queue) fn probe(&mut self) -> Result<(), Violation> {
+    pub(super) fn probe(&mut self) -> Result<(), Violation> {
         for slot in 0..self.machines.len() {
             if self.machines[slot].process.is_none() {
                 continue;

@@ -1,45 +1,16 @@
 //! What a change of membership owes to the members that it concerns: a removed member is told so,
 //! and a learner that has caught up becomes a voter.
 
-use crate::checks::{Violation, check};
 use crate::queue::engine::Engine;
+use crate::queue::waiting::{Leaver, Ready};
+use crate::record::violation::{Violation, check};
 use crate::schedule::PROMOTE_LAG_ENTRIES;
-use infinitystore::raft::{LogIndex, NodeId, Promotion, Term};
-use std::collections::{BTreeMap, BTreeSet};
-
-/// A member whose removal its leader has committed, and which has the entry that removes it.
-#[derive(Clone, Copy, Debug)]
-struct Leaver {
-    slot: usize,
-    leader: usize,
-    term: Term,
-    /// When it was seen first.
-    seen: u64,
-}
-
-/// A learner that its leader may make a voter.
-#[derive(Clone, Copy, Debug)]
-struct Ready {
-    since: u64,
-    term: Term,
-    /// Where the membership that lists it stands in the log.
-    place: LogIndex,
-}
-
-/// What is owed to members, and since when.
-#[derive(Debug, Default)]
-pub(in crate::queue) struct Changes {
-    /// Removed members that are to be told.
-    leavers: BTreeMap<NodeId, Leaver>,
-    /// Members whose removal was seen.
-    seen: BTreeSet<NodeId>,
-    /// Learners that are to be promoted.
-    ready: BTreeMap<NodeId, Ready>,
-}
+use infinitystore::raft::{LogIndex, NodeId, Promotion};
+use std::collections::BTreeMap;
 
 impl Engine {
     /// Looks at the changes of the leader, now and then.
-    pub(in crate::queue) fn check_changes(&mut self) -> Result<(), Violation> {
+    pub(super) fn check_changes(&mut self) -> Result<(), Violation> {
         self.check_leavers()?;
         let Some(leader) = self.leader() else {
             self.changes.ready.clear();

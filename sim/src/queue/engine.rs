@@ -1,22 +1,21 @@
 //! The queue engine: replicas over simulated disks, network and clocks, in one thread, one event
 //! after the other.
 
-use crate::checks::{Checks, Violation};
-use crate::clients::{Clients, check_clients};
-use crate::clock::Clock;
-use crate::durable::DurableModel;
-use crate::elections::Elections;
-use crate::network::Network;
-use crate::outcome::Outcome;
-use crate::queue::changes::Changes;
-use crate::queue::faults::Ambush;
-use crate::queue::happening::{Happening, OPERATOR_MICROS, Queue};
+use crate::checks::clients::{Clients, check_clients};
+use crate::checks::durable::DurableModel;
+use crate::checks::elections::Elections;
+use crate::checks::safety::Checks;
+use crate::checks::service::Service;
+use crate::hardware::clock::Clock;
+use crate::hardware::network::Network;
+use crate::queue::event::{OPERATOR_MICROS, Queue, SimEvent};
 use crate::queue::machine::{Identity, Machine};
-use crate::queue::operator::Operator;
+use crate::queue::waiting::{Ambush, Changes, Operator};
+use crate::record::outcome::Outcome;
+use crate::record::trace::Trace;
+use crate::record::violation::Violation;
 use crate::schedule::{CALM_MICROS, MILLI, RECOVERY_MICROS, SECOND, Schedule};
-use crate::service::Service;
-use crate::streams::{Stream, stream};
-use crate::trace::Trace;
+use crate::schedule::{Stream, stream};
 use infinitystore::raft::{
     Entry, EntryKind, HardState, LogId, LogIndex, Membership, NodeId, Promotion, Restored, StoreId, Term,
 };
@@ -30,59 +29,59 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// Events in a simulated second, at most. If messages overtake each other, appends that are
 /// pipelined one entry at a time are sent again and again until a member has caught up. That alone
 /// has made 300,000.
-const HAPPENINGS_MAX: u32 = 3_000_000;
+const EVENTS_MAX: u32 = 3_000_000;
 
 /// What is under way when all have recovered is through after this time.
 const REST_MICROS: u64 = 20 * SECOND;
 
 /// A simulation.
-pub(in crate::queue) struct Engine {
-    pub(in crate::queue) schedule: Schedule,
-    pub(in crate::queue) now: u64,
-    pub(in crate::queue) queue: Queue,
-    pub(in crate::queue) machines: Vec<Machine>,
-    pub(in crate::queue) network: Network,
-    pub(in crate::queue) disk_rng: SmallRng,
-    pub(in crate::queue) core_rng: SmallRng,
+pub(super) struct Engine {
+    pub(super) schedule: Schedule,
+    pub(super) now: u64,
+    pub(super) queue: Queue,
+    pub(super) machines: Vec<Machine>,
+    pub(super) network: Network,
+    pub(super) disk_rng: SmallRng,
+    pub(super) core_rng: SmallRng,
     /// What is done together, and what waits.
-    pub(in crate::queue) batch_rng: SmallRng,
-    pub(in crate::queue) clients: Clients,
-    pub(in crate::queue) checks: Checks,
-    pub(in crate::queue) service: Service,
-    pub(in crate::queue) elections: Elections,
+    pub(super) batch_rng: SmallRng,
+    pub(super) clients: Clients,
+    pub(super) checks: Checks,
+    pub(super) service: Service,
+    pub(super) elections: Elections,
     /// What the disks held that were lost, by the member.
-    pub(in crate::queue) lost_disks: BTreeMap<NodeId, DurableModel>,
-    pub(in crate::queue) operator: Operator,
+    pub(super) lost_disks: BTreeMap<NodeId, DurableModel>,
+    pub(super) operator: Operator,
     /// What changes of membership owe.
-    pub(in crate::queue) changes: Changes,
-    pub(in crate::queue) trace: Trace,
-    pub(in crate::queue) marks: BTreeMap<&'static str, u64>,
+    pub(super) changes: Changes,
+    pub(super) trace: Trace,
+    pub(super) marks: BTreeMap<&'static str, u64>,
     /// Which machine a member id is on.
-    pub(in crate::queue) hosts: BTreeMap<NodeId, usize>,
+    pub(super) hosts: BTreeMap<NodeId, usize>,
     /// Faults are over.
-    pub(in crate::queue) calm: bool,
+    pub(super) calm: bool,
     /// Machines on which a write was answered in the last phase.
-    pub(in crate::queue) wrote: BTreeSet<usize>,
+    pub(super) wrote: BTreeSet<usize>,
     /// Machines on which a read was.
-    pub(in crate::queue) read: BTreeSet<usize>,
+    pub(super) read: BTreeSet<usize>,
     /// When the probes were last sent.
     probed_at: u64,
     /// Since when all is well.
-    pub(in crate::queue) recovered_at: Option<u64>,
+    pub(super) recovered_at: Option<u64>,
     /// The last messages that reached each machine, where copies may come late.
-    pub(in crate::queue) echoes: Vec<VecDeque<(usize, PeerMessage)>>,
+    pub(super) echoes: Vec<VecDeque<(usize, PeerMessage)>>,
     /// Which of them come again when a machine starts.
-    pub(in crate::queue) echo_rng: SmallRng,
+    pub(super) echo_rng: SmallRng,
     /// Faults that wait for a joint state.
-    pub(in crate::queue) ambushes: Vec<Ambush>,
+    pub(super) ambushes: Vec<Ambush>,
     /// And faults that wait for a machine to install a snapshot.
-    pub(in crate::queue) install_ambushes: Vec<Ambush>,
+    pub(super) install_ambushes: Vec<Ambush>,
     /// How much the operator and the probes have asked.
-    pub(in crate::queue) questions: u64,
+    pub(super) questions: u64,
     /// The log that the first machines start from.
     first_log: Restored,
     /// Whether the run is over.
-    pub(in crate::queue) done: bool,
+    pub(super) done: bool,
 }
 
 /// Runs a schedule to its end, or to the first violation.
@@ -143,17 +142,17 @@ impl Engine {
     fn run(&mut self) -> Result<(), Violation> {
         self.plan();
         let (mut second, mut happened) = (0, 0);
-        while let Some((at, happening)) = self.queue.pop() {
+        while let Some((at, event)) = self.queue.pop() {
             self.now = at;
             happened += 1;
             if second != at / SECOND {
                 (second, happened) = (at / SECOND, 0);
             }
-            if happened > HAPPENINGS_MAX {
-                let what = format!("more than {HAPPENINGS_MAX} events in second {second}");
+            if happened > EVENTS_MAX {
+                let what = format!("more than {EVENTS_MAX} events in second {second}");
                 return Err(Violation { check: "no storm of messages", what });
             }
-            self.happen(happening)?;
+            self.happen(event)?;
             if self.done {
                 break;
             }
@@ -171,10 +170,10 @@ impl Engine {
     fn into_outcome(mut self, result: Result<(), Violation>) -> Outcome {
         let operations = self.clients.counts();
         let mut violation = result.err();
-        // The story wants to know where each operation took effect, even if another check failed
+        // The timeline wants to know where each operation took effect, even if another check failed
         // first.
         if violation.is_none() || self.trace.is_verbose() {
-            let seen = check_clients(self.clients, self.checks.committed_entries(), self.trace.story());
+            let seen = check_clients(self.clients, self.checks.committed_entries(), self.trace.timeline());
             violation = violation.or(seen);
         }
         let trace_hash = self.trace.hash();
@@ -188,65 +187,65 @@ impl Engine {
             let id = NodeId::new(slot as u64 + 1);
             self.machines[slot].identity = Some(Identity { id, store });
             self.hosts.insert(id, slot);
-            self.queue.plan(0, Happening::Start(slot));
+            self.queue.plan(0, SimEvent::Start(slot));
         }
         self.first_log = self.make_first_log();
         for (number, fault) in self.schedule.faults.iter().enumerate() {
-            self.queue.plan(fault.at, Happening::Fault(number));
+            self.queue.plan(fault.at, SimEvent::Fault(number));
         }
         for client in 0..self.clients.len() {
-            self.queue.plan(0, Happening::ClientNext(client));
+            self.queue.plan(0, SimEvent::ClientNext(client));
         }
-        self.queue.plan(OPERATOR_MICROS, Happening::Operator);
-        self.queue.plan(MILLI, Happening::Watch);
-        self.queue.plan(self.schedule.duration_micros, Happening::Calm);
+        self.queue.plan(OPERATOR_MICROS, SimEvent::Operator);
+        self.queue.plan(MILLI, SimEvent::Watch);
+        self.queue.plan(self.schedule.duration_micros, SimEvent::Calm);
     }
 
-    fn happen(&mut self, happening: Happening) -> Result<(), Violation> {
-        match happening {
-            Happening::Arrival { from, slot, message } => self.arrive(from, slot, *message),
-            Happening::Alarm { slot, life } => self.alarm(slot, life),
-            Happening::BatchDone { slot, life } => self.batch_done(slot, life),
-            Happening::Idle { slot, life } => self.idle(slot, life),
-            Happening::BesideDone { slot, life, request } => self.beside_done(slot, life, *request),
-            Happening::Fault(number) => self.strike(number),
-            Happening::Ambush(fault) => self.strike_with(*fault),
-            Happening::Flood { until, every } => self.flood(until, every),
-            Happening::Start(slot) => self.start(slot),
-            Happening::Resume { slot, life } => self.resume(slot, life),
-            Happening::RoomAgain(slot) => {
+    fn happen(&mut self, event: SimEvent) -> Result<(), Violation> {
+        match event {
+            SimEvent::Arrival { from, slot, message } => self.arrive(from, slot, *message),
+            SimEvent::Alarm { slot, life } => self.alarm(slot, life),
+            SimEvent::BatchDone { slot, life } => self.batch_done(slot, life),
+            SimEvent::Idle { slot, life } => self.idle(slot, life),
+            SimEvent::BesideDone { slot, life, request } => self.beside_done(slot, life, *request),
+            SimEvent::Fault(number) => self.strike(number),
+            SimEvent::Ambush(fault) => self.strike_with(*fault),
+            SimEvent::Flood { until, every } => self.flood(until, every),
+            SimEvent::Start(slot) => self.start(slot),
+            SimEvent::Resume { slot, life } => self.resume(slot, life),
+            SimEvent::RoomAgain(slot) => {
                 self.machines[slot].disk.faults(|faults| faults.full = false);
                 Ok(())
             }
-            Happening::ClientNext(client) => self.client_next(client),
-            Happening::ClientGivesUp { client, request } => self.no_answer(client, request),
-            Happening::Settle { slot, life } => self.settle_now(slot, life),
-            Happening::Receipts { slot, life } => self.receipts(slot, life),
-            Happening::Watch => self.watch(),
-            Happening::Operator => self.operate(),
-            Happening::Calm => self.begin_calm(),
-            Happening::Judge => self.judge(),
+            SimEvent::ClientNext(client) => self.client_next(client),
+            SimEvent::ClientGivesUp { client, request } => self.no_answer(client, request),
+            SimEvent::Settle { slot, life } => self.settle_now(slot, life),
+            SimEvent::Receipts { slot, life } => self.receipts(slot, life),
+            SimEvent::Watch => self.watch(),
+            SimEvent::Operator => self.operate(),
+            SimEvent::Calm => self.begin_calm(),
+            SimEvent::Judge => self.judge(),
         }
     }
 
     /// Counts a fault or a rare path that was met.
-    pub(in crate::queue) fn mark(&mut self, name: &'static str) {
+    pub(super) fn mark(&mut self, name: &'static str) {
         *self.marks.entry(name).or_default() += 1;
     }
 
     /// Names a question of the operator or of a probe; clients number theirs from the other end.
-    pub(in crate::queue) fn fresh_request(&mut self) -> RequestId {
+    pub(super) fn fresh_request(&mut self) -> RequestId {
         self.questions += 1;
         RequestId(u64::MAX - self.questions)
     }
 
-    pub(in crate::queue) fn fresh_store(&mut self) -> StoreId {
+    pub(super) fn fresh_store(&mut self) -> StoreId {
         StoreId(self.core_rng.random())
     }
 
     /// What a machine starts from if its disk is empty: the first voters know each other; a machine
     /// that joins knows nothing.
-    pub(in crate::queue) fn bootstrap(&self, slot: usize, identity: Identity) -> Bootstrap {
+    pub(super) fn bootstrap(&self, slot: usize, identity: Identity) -> Bootstrap {
         let first = identity.id.get() <= self.schedule.voters as u64;
         let initial = if first { self.first_log.clone() } else { Restored::default() };
         Bootstrap {
@@ -307,10 +306,10 @@ impl Engine {
         self.service.calm(self.now);
         self.survey();
         self.trace.line(self.now, None, "calm", "faults end");
-        if let Some(story) = self.trace.story() {
-            story.note(self.now, None, "calm", "faults end; the cluster has to recover");
+        if let Some(timeline) = self.trace.timeline() {
+            timeline.note(self.now, None, "calm", "faults end; the cluster has to recover");
         }
-        self.queue.plan(self.now + 100 * MILLI, Happening::Judge);
+        self.queue.plan(self.now + 100 * MILLI, SimEvent::Judge);
         Ok(())
     }
 
@@ -328,7 +327,7 @@ impl Engine {
                     self.probed_at = self.now;
                     self.probe()?;
                 }
-                self.queue.plan(self.now + 100 * MILLI, Happening::Judge);
+                self.queue.plan(self.now + 100 * MILLI, SimEvent::Judge);
             }
         }
         Ok(())
@@ -344,7 +343,7 @@ impl Engine {
         if self.now >= since + REST_MICROS {
             return Err(Violation { check: "at rest nothing is kept", what });
         }
-        self.queue.plan(self.now + 20 * MILLI, Happening::Judge);
+        self.queue.plan(self.now + 20 * MILLI, SimEvent::Judge);
         Ok(())
     }
 
@@ -389,7 +388,7 @@ impl Engine {
     }
 
     /// The machine that leads, as far as one can tell from outside: the leader of the highest term.
-    pub(in crate::queue) fn leader(&self) -> Option<usize> {
+    pub(super) fn leader(&self) -> Option<usize> {
         let leaders =
             self.machines.iter().filter(|machine| machine.paused_until <= self.now).filter_map(|machine| {
                 let raft = machine.process.as_ref()?.replica.raft();

@@ -1,9 +1,10 @@
 //! Faults, as they strike.
 
-use crate::checks::Violation;
 use crate::queue::engine::Engine;
-use crate::queue::happening::Happening;
+use crate::queue::event::SimEvent;
 use crate::queue::machine::{Asker, Process};
+use crate::queue::waiting::Ambush;
+use crate::record::violation::Violation;
 use crate::schedule::{Cut, DiskTrouble, Fault, MILLI};
 use bytes::Bytes;
 use infinitystore::kv::Op;
@@ -15,31 +16,24 @@ use std::collections::BTreeSet;
 /// How long a fault waits for a joint state.
 const AMBUSH_MICROS: u64 = 5_000 * MILLI;
 
-/// A fault that waits for a joint state.
-pub(in crate::queue) struct Ambush {
-    until: u64,
-    after_micros: u64,
-    what: Fault,
-}
-
 /// Operations of the disk that an interrupted batch gets done, at most.
 const OPERATIONS_MAX: u32 = 12;
 
 impl Engine {
     /// A fault of the schedule strikes.
-    pub(in crate::queue) fn strike(&mut self, number: usize) -> Result<(), Violation> {
+    pub(super) fn strike(&mut self, number: usize) -> Result<(), Violation> {
         self.strike_with(self.schedule.faults[number].what.clone())
     }
 
     /// A fault strikes, at the machine that leads if it is aimed at the leader.
-    pub(in crate::queue) fn strike_with(&mut self, fault: Fault) -> Result<(), Violation> {
+    pub(super) fn strike_with(&mut self, fault: Fault) -> Result<(), Violation> {
         if self.calm {
             return Ok(());
         }
         let Some(fault) = fault.aimed(self.leader()) else { return Ok(()) };
         self.trace.line(self.now, None, "fault", format_args!("{fault:?}"));
-        if let Some(story) = self.trace.story() {
-            story.fault(self.now, &fault);
+        if let Some(timeline) = self.trace.timeline() {
+            timeline.fault(self.now, &fault);
         }
         self.mark(fault.name());
         let now = self.now;
@@ -52,16 +46,16 @@ impl Engine {
         match fault {
             Fault::Kill { slot, back_micros } | Fault::Move { slot, back_micros } => {
                 self.switch_off(slot, false);
-                self.queue.plan(now + back_micros, Happening::Start(slot));
+                self.queue.plan(now + back_micros, SimEvent::Start(slot));
             }
             Fault::PowerLoss { slot, back_micros } => {
                 self.switch_off(slot, true);
-                self.queue.plan(now + back_micros, Happening::Start(slot));
+                self.queue.plan(now + back_micros, SimEvent::Start(slot));
             }
             Fault::Blackout { back_micros } => {
                 for slot in 0..self.machines.len() {
                     self.switch_off(slot, true);
-                    self.queue.plan(now + back_micros + slot as u64 * 20 * MILLI, Happening::Start(slot));
+                    self.queue.plan(now + back_micros + slot as u64 * 20 * MILLI, SimEvent::Start(slot));
                 }
             }
             Fault::Pause { slot, for_micros } => self.pause(slot, for_micros),
@@ -78,7 +72,7 @@ impl Engine {
             Fault::FailWrite { slot } => self.machines[slot].disk.faults(|faults| faults.fail_write = true),
             Fault::DiskFull { slot, for_micros } => {
                 self.machines[slot].disk.faults(|faults| faults.full = true);
-                self.queue.plan(now + for_micros, Happening::RoomAgain(slot));
+                self.queue.plan(now + for_micros, SimEvent::RoomAgain(slot));
             }
             Fault::Rot { slot, file } => self.rot(slot, &file),
             Fault::Misdirect { slot } => {
@@ -113,7 +107,7 @@ impl Engine {
             }
             Fault::SplitJoint { shared, for_micros } => self.split_joint(shared, for_micros),
             Fault::Flood { for_micros, every_micros } => {
-                self.queue.plan(now, Happening::Flood { until: now + for_micros, every: every_micros });
+                self.queue.plan(now, SimEvent::Flood { until: now + for_micros, every: every_micros });
             }
             Fault::Remove { slot } => return self.remove(slot),
             Fault::Transfer { slot } => return self.transfer(slot),
@@ -134,9 +128,9 @@ impl Engine {
                 let _ = process.write_batch();
                 process.busy = false;
                 self.mark("crash in a write");
-                if let Some(story) = self.trace.story() {
+                if let Some(timeline) = self.trace.timeline() {
                     let what = format!("off within a batch, after {steps} operations of its disk");
-                    story.note(self.now, Some(slot), "crash in a write", what);
+                    timeline.note(self.now, Some(slot), "crash in a write", what);
                 }
             }
             self.end_process(slot);
@@ -156,7 +150,7 @@ impl Engine {
         if machine.process.is_some() {
             machine.paused_until = machine.paused_until.max(self.now + for_micros);
             let (at, life) = (machine.paused_until, machine.life);
-            self.queue.plan(at, Happening::Resume { slot, life });
+            self.queue.plan(at, SimEvent::Resume { slot, life });
         }
     }
 
@@ -170,8 +164,8 @@ impl Engine {
         if let Some(rot) = self.machines[slot].disk.rot(file, &mut self.disk_rng) {
             self.mark("bit flipped");
             self.trace.line(self.now, Some(slot), "rot", format_args!("{rot:?}"));
-            if let Some(story) = self.trace.story() {
-                story.note(self.now, Some(slot), "rot", format!("{rot:?}"));
+            if let Some(timeline) = self.trace.timeline() {
+                timeline.note(self.now, Some(slot), "rot", format!("{rot:?}"));
             }
             let machine = &mut self.machines[slot];
             machine.rotten = true;
@@ -180,7 +174,7 @@ impl Engine {
                 self.mark("newest of two snapshots damaged");
             }
         }
-        self.queue.plan(self.now + 50 * MILLI, Happening::Start(slot));
+        self.queue.plan(self.now + 50 * MILLI, SimEvent::Start(slot));
     }
 
     /// A disk does one thing wrong. What damages it has the bound of [`Engine::may_be_damaged`].
@@ -217,7 +211,7 @@ impl Engine {
                     self.machines[slot].durable.damaged(name);
                 }
                 let kill = Fault::Kill { slot, back_micros: 50 * MILLI };
-                self.queue.plan(self.now + after_micros, Happening::Ambush(Box::new(kill)));
+                self.queue.plan(self.now + after_micros, SimEvent::Ambush(Box::new(kill)));
             }
         }
         self.machines[slot].rotten |= damages;
@@ -240,17 +234,17 @@ impl Engine {
     }
 
     /// A joint state came into force on its leader: faults that waited for one strike.
-    pub(in crate::queue) fn joint_state_begins(&mut self) {
+    pub(super) fn joint_state_begins(&mut self) {
         for Ambush { until, after_micros, what } in std::mem::take(&mut self.ambushes) {
             if self.now <= until {
                 self.mark("struck in a joint state");
-                self.queue.plan(self.now + after_micros, Happening::Ambush(Box::new(what)));
+                self.queue.plan(self.now + after_micros, SimEvent::Ambush(Box::new(what)));
             }
         }
     }
 
     /// A machine is about to install a snapshot: a fault that waited for that strikes.
-    pub(in crate::queue) fn strike_installs(&mut self, slot: usize) {
+    pub(super) fn strike_installs(&mut self, slot: usize) {
         let installs = |process: &Process| process.installs();
         if self.install_ambushes.is_empty() || !self.machines[slot].process.as_ref().is_some_and(installs) {
             return;
@@ -259,7 +253,7 @@ impl Engine {
         if self.now <= until {
             self.mark("struck while a snapshot is installed");
             let what = what.aimed_at_installer(slot);
-            self.queue.plan(self.now + after_micros, Happening::Ambush(Box::new(what)));
+            self.queue.plan(self.now + after_micros, SimEvent::Ambush(Box::new(what)));
         }
     }
 
@@ -291,17 +285,17 @@ impl Engine {
     }
 
     /// The leader is asked for a write, and soon for another one.
-    pub(in crate::queue) fn flood(&mut self, until: u64, every: u64) -> Result<(), Violation> {
+    pub(super) fn flood(&mut self, until: u64, every: u64) -> Result<(), Violation> {
         if self.calm || self.now >= until {
             return Ok(());
         }
-        self.queue.plan(self.now + every, Happening::Flood { until, every });
+        self.queue.plan(self.now + every, SimEvent::Flood { until, every });
         let (key, value) = (Bytes::from_static(b"flood"), Bytes::from_static(b"water"));
         self.ask_leader(ClientRequest::Write(Op::Set { key, value }))
     }
 
     /// The operator asks the leader for something, and does not wait.
-    pub(in crate::queue) fn ask_leader(&mut self, request: ClientRequest) -> Result<(), Violation> {
+    pub(super) fn ask_leader(&mut self, request: ClientRequest) -> Result<(), Violation> {
         let Some(leader) = self.leader() else { return Ok(()) };
         let id = self.fresh_request();
         self.ask(leader, id, Asker::Operator, request, 2_000 * MILLI)

@@ -1,10 +1,10 @@
 //! What a machine may hold, and rules whose breach seldom shows: the engine looks at these
 //! directly.
 
-use crate::checks::{Violation, check};
-use crate::disk::SimDisk;
+use crate::hardware::disk::SimDisk;
 use crate::queue::engine::Engine;
 use crate::queue::machine::{LAGGARD_TIMES, Process};
+use crate::record::violation::{Violation, check};
 use crate::schedule::{MILLI, STALL_MICROS};
 use infinitystore::raft::{LogId, NodeId, RoleName};
 use infinitystore::replica::{ClientRequest, Notice, RequestId, StorageEvent, StorageRequest};
@@ -16,7 +16,7 @@ const ABSURD: u64 = 5;
 impl Process {
     /// Whether the last chunk of a snapshot is with the storage, so that the log is about to be
     /// replaced.
-    pub(in crate::queue) fn installs(&self) -> bool {
+    pub(super) fn installs(&self) -> bool {
         let is_last = |request: &StorageRequest| {
             let StorageRequest::Write(write) = request else { return false };
             write.records().snapshot_chunk.as_ref().is_some_and(|chunk| chunk.done)
@@ -27,7 +27,7 @@ impl Process {
 
 impl Engine {
     /// A node does not stand for election while a snapshot is about to replace its log.
-    pub(in crate::queue) fn check_install(&self, slot: usize) -> Result<(), Violation> {
+    pub(super) fn check_install(&self, slot: usize) -> Result<(), Violation> {
         let Some(process) = &self.machines[slot].process else { return Ok(()) };
         let role = process.replica.raft().role();
         check!(
@@ -39,7 +39,7 @@ impl Engine {
     }
 
     /// A leader that looks at the clock notices that its disk hangs, even if other writes wait.
-    pub(in crate::queue) fn check_stall(&self, slot: usize) -> Result<(), Violation> {
+    pub(super) fn check_stall(&self, slot: usize) -> Result<(), Violation> {
         let machine = &self.machines[slot];
         let Some(process) = machine.process.as_ref().filter(|process| process.busy) else { return Ok(()) };
         let writes = process.batch.iter().any(|request| matches!(request, StorageRequest::Write(_)));
@@ -54,7 +54,7 @@ impl Engine {
     }
 
     /// After a start nothing is there that a crash has left unfinished.
-    pub(in crate::queue) fn check_directory(&self, slot: usize) -> Result<(), Violation> {
+    pub(super) fn check_directory(&self, slot: usize) -> Result<(), Violation> {
         let names = self.machines[slot].disk.names();
         let unfinished = names.iter().find(|name| name.ends_with(".tmp") && !name.contains(".seg"));
         check!("a start clears up", unfinished.is_none(), "machine {slot} has started, with {names:?}");
@@ -69,7 +69,7 @@ impl Engine {
     }
 
     /// One snapshot is saved at a time, and one arrives.
-    pub(in crate::queue) fn check_temporaries(&self, slot: usize) -> Result<(), Violation> {
+    pub(super) fn check_temporaries(&self, slot: usize) -> Result<(), Violation> {
         let machine = &self.machines[slot];
         if machine.process.as_ref().is_none_or(|process| process.names_failed) {
             return Ok(());
@@ -84,7 +84,7 @@ impl Engine {
 
     /// The log in memory keeps to its bound. Only entries that are not applied or not durable go
     /// beyond it, and while a member catches up the bound is a few times as much.
-    pub(in crate::queue) fn check_log(&self, slot: usize) -> Result<(), Violation> {
+    pub(super) fn check_log(&self, slot: usize) -> Result<(), Violation> {
         let most = LAGGARD_TIMES * self.schedule.settings.log_bytes_max;
         let Some(process) = self.machines[slot].process.as_ref().filter(|_| most > 0) else { return Ok(()) };
         let (held, needed) = process.replica.raft().log_bytes();
@@ -99,11 +99,7 @@ impl Engine {
     /// A snapshot is taken when the log has grown by as much as is configured, and not before. A
     /// leader may take one early: a member may need it, or the newest may be damaged. So may a node
     /// after a save that failed.
-    pub(in crate::queue) fn check_need(
-        &mut self,
-        slot: usize,
-        requests: &[StorageRequest],
-    ) -> Result<(), Violation> {
+    pub(super) fn check_need(&mut self, slot: usize, requests: &[StorageRequest]) -> Result<(), Violation> {
         let due = self.schedule.settings.snapshot_log_entries;
         let Some(process) = &mut self.machines[slot].process else { return Ok(()) };
         let applied = process.replica.last_applied().index;
@@ -123,7 +119,7 @@ impl Engine {
     }
 
     /// A leader's snapshot has replaced the log.
-    pub(in crate::queue) fn note_snapshots(&mut self, slot: usize, notices: &[Notice]) {
+    pub(super) fn note_snapshots(&mut self, slot: usize, notices: &[Notice]) {
         let Some(process) = &mut self.machines[slot].process else { return };
         for notice in notices {
             if let Notice::SnapshotInstalled(last) = notice {
@@ -134,7 +130,7 @@ impl Engine {
 
     /// What a member holds at rest for a client that waits, or for something under way; `None`: no
     /// member holds anything.
-    pub(in crate::queue) fn held_at_rest(&self) -> Option<String> {
+    pub(super) fn held_at_rest(&self) -> Option<String> {
         let leader = self.leader()?;
         let membership = self.machines[leader].process.as_ref()?.replica.membership();
         for slot in membership.members.keys().filter_map(|id| self.hosts.get(id)) {
@@ -150,7 +146,7 @@ impl Engine {
     }
 
     /// A file that was written well, and that nothing has happened to since, can be read.
-    pub(in crate::queue) fn check_read(
+    pub(super) fn check_read(
         &self,
         slot: usize,
         last: LogId,
@@ -166,7 +162,7 @@ impl Engine {
     }
 
     /// Asks the leader, now and then, to hand over to a node that cannot lead.
-    pub(in crate::queue) fn ask_absurdly(&mut self) -> Result<(), Violation> {
+    pub(super) fn ask_absurdly(&mut self) -> Result<(), Violation> {
         if self.calm || !self.questions.is_multiple_of(ABSURD) {
             return Ok(());
         }

@@ -3,12 +3,16 @@
 mod asking;
 mod changes;
 mod engine;
+mod event;
 mod faults;
-mod happening;
 mod limits;
-pub(crate) mod machine;
+mod machine;
+mod messages;
 mod operator;
+mod starting;
 mod stepping;
+mod storing;
+mod waiting;
 mod watch;
 
 pub use engine::run;

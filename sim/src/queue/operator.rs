@@ -1,58 +1,21 @@
 //! The simulated operator: lets machines join, and replaces those that lost their disk.
 
-use crate::checks::Violation;
 use crate::queue::engine::Engine;
-use crate::queue::happening::{Happening, OPERATOR_MICROS};
+use crate::queue::event::{OPERATOR_MICROS, SimEvent};
 use crate::queue::machine::Identity;
-use infinitystore::raft::{Change, Membership, NodeId, StoreId};
-use infinitystore::replica::{ClientRequest, RequestId};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::queue::waiting::Joining;
+use crate::record::violation::Violation;
+use infinitystore::raft::{Change, Membership, NodeId};
+use infinitystore::replica::ClientRequest;
+use std::collections::BTreeSet;
 
 /// A removal may begin this long after it was asked for.
 const REMOVAL_MICROS: u64 = 4_000_000;
 
-/// A machine that is to become a voter.
-#[derive(Clone, Debug)]
-struct Joining {
-    /// The store that it has now.
-    store: StoreId,
-    /// The members that it was, and that leave with its promotion.
-    replaces: BTreeSet<NodeId>,
-    /// Whether it lost its disk. Then no other machine may lose its own.
-    damaged: bool,
-    /// Whether it is to stay a learner.
-    learns: bool,
-}
-
-/// Its store is the one that it is given.
-impl Default for Joining {
-    fn default() -> Self {
-        Self { store: StoreId(0), replaces: BTreeSet::new(), damaged: false, learns: false }
-    }
-}
-
-/// What the operator has in hand.
-#[derive(Clone, Debug, Default)]
-pub(in crate::queue) struct Operator {
-    joining: BTreeMap<usize, Joining>,
-    /// When it last asked for a removal.
-    pub(in crate::queue) removal_asked_at: u64,
-    /// Questions that have to be refused.
-    pub(in crate::queue) absurd: BTreeSet<RequestId>,
-}
-
-impl Operator {
-    /// A machine that is to become a voter, and is not yet.
-    #[must_use]
-    pub(in crate::queue) fn busy_with(&self) -> Option<usize> {
-        self.joining.keys().next().copied()
-    }
-}
-
 impl Engine {
     /// Looks after the cluster, now and then.
-    pub(in crate::queue) fn operate(&mut self) -> Result<(), Violation> {
-        self.queue.plan(self.now + OPERATOR_MICROS, Happening::Operator);
+    pub(super) fn operate(&mut self) -> Result<(), Violation> {
+        self.queue.plan(self.now + OPERATOR_MICROS, SimEvent::Operator);
         for slot in self.operator.joining.keys().copied().collect::<Vec<_>>() {
             self.help(slot)?;
         }
@@ -113,7 +76,7 @@ impl Engine {
     }
 
     /// A machine that is no member joins.
-    pub(in crate::queue) fn join(&mut self, slot: usize) {
+    pub(super) fn join(&mut self, slot: usize) {
         if !self.is_stranger(slot) {
             return;
         }
@@ -122,7 +85,7 @@ impl Engine {
     }
 
     /// A machine that is no member joins, and stays a learner.
-    pub(in crate::queue) fn learn(&mut self, slot: usize) {
+    pub(super) fn learn(&mut self, slot: usize) {
         if self.is_stranger(slot) {
             self.mark("learner begun");
             self.give_new_disk(slot, Joining { learns: true, ..Joining::default() });
@@ -130,7 +93,7 @@ impl Engine {
     }
 
     /// A machine that is no member joins, and takes the places of voters that are well.
-    pub(in crate::queue) fn exchange(&mut self, slot: usize, with: &[usize]) {
+    pub(super) fn exchange(&mut self, slot: usize, with: &[usize]) {
         let Some(committed) = self.committed_membership() else { return };
         if !self.is_stranger(slot) || !self.no_disk_is_lost() || self.is_exchanging() {
             return;
@@ -159,7 +122,7 @@ impl Engine {
     }
 
     /// A machine lost its disk: it comes back with an empty one, as another member.
-    pub(in crate::queue) fn replace_disk(&mut self, slot: usize) {
+    pub(super) fn replace_disk(&mut self, slot: usize) {
         let was: BTreeSet<NodeId> = self.machines[slot].identity.iter().map(|identity| identity.id).collect();
         self.give_new_disk(slot, Joining { replaces: was, damaged: true, ..Joining::default() });
     }
@@ -185,7 +148,7 @@ impl Engine {
 
     /// Whether a machine may lose what its disk holds: no other disk is being lost, and the others
     /// are a majority that knows everything.
-    pub(in crate::queue) fn may_lose_disk(&self, slot: usize) -> bool {
+    pub(super) fn may_lose_disk(&self, slot: usize) -> bool {
         let Some(identity) = self.machines[slot].identity else { return false };
         let Some(membership) = self.committed_membership() else { return false };
         let member = membership.voters.contains(&identity.id);
@@ -195,7 +158,7 @@ impl Engine {
     /// Whether a machine's disk may be damaged while others lag, are off, or the membership
     /// changes: the others whose disks are whole are a majority of each set of voters, in what is
     /// committed and in what is in force.
-    pub(in crate::queue) fn may_be_damaged(&self, slot: usize) -> bool {
+    pub(super) fn may_be_damaged(&self, slot: usize) -> bool {
         let Some(identity) = self.machines[slot].identity else { return false };
         let (Some(committed), Some(leader)) = (self.committed_membership(), self.leader()) else {
             return false;
@@ -216,7 +179,7 @@ impl Engine {
     }
 
     /// Nothing is being replaced or changed, as far as any machine that runs knows.
-    pub(in crate::queue) fn quiet(&self) -> bool {
+    pub(super) fn quiet(&self) -> bool {
         let Some(committed) = self.committed_membership() else { return false };
         let members = || {
             let is_member = |identity: Identity| committed.members.contains_key(&identity.id);
@@ -236,13 +199,13 @@ impl Engine {
 
     /// Whether every machine has its disk, undamaged. Then members may be removed, even if the
     /// cluster has to refuse or to wait.
-    pub(in crate::queue) fn no_disk_is_lost(&self) -> bool {
+    pub(super) fn no_disk_is_lost(&self) -> bool {
         !self.operator.joining.values().any(|joining| joining.damaged)
             && !self.machines.iter().any(|machine| machine.rotten)
     }
 
     /// Whether there are enough voters to let one go.
-    pub(in crate::queue) fn may_shrink(&self) -> bool {
+    pub(super) fn may_shrink(&self) -> bool {
         self.committed_membership().is_some_and(|membership| membership.voters.len() >= 2)
     }
 

@@ -1,21 +1,21 @@
 //! What the service is judged by: the surroundings, told from the faults in force, and what the
 //! replicas show.
 
-use crate::checks::Violation;
-use crate::network::Fate;
+use crate::checks::service::{Health, Shows, Surroundings};
+use crate::hardware::network::Fate;
 use crate::queue::engine::Engine;
-use crate::queue::happening::Happening;
+use crate::queue::event::SimEvent;
 use crate::queue::machine::{Machine, Process};
+use crate::record::violation::Violation;
 use crate::schedule::PROMOTE_LAG_ENTRIES;
-use crate::service::{Health, Shows, Surroundings};
 use infinitystore::raft::{Membership, NodeId, ReplicationState, RoleName};
 use infinitystore::replica::PeerMessage;
 
 impl Engine {
     /// Looks at everything, now and then.
-    pub(in crate::queue) fn watch(&mut self) -> Result<(), Violation> {
+    pub(super) fn watch(&mut self) -> Result<(), Violation> {
         let again = self.schedule.settings.heartbeat_interval_micros / 2;
-        self.queue.plan(self.now + again, Happening::Watch);
+        self.queue.plan(self.now + again, SimEvent::Watch);
         self.survey();
         let shown: Vec<Option<Shows>> = (0..self.machines.len()).map(|slot| self.shows(slot)).collect();
         let windows = self.service.windows();
@@ -43,7 +43,7 @@ impl Engine {
     }
 
     /// Tells the service what the surroundings are now.
-    pub(in crate::queue) fn survey(&mut self) {
+    pub(super) fn survey(&mut self) {
         let now = self.now;
         let health = (0..self.machines.len()).map(|slot| self.health(slot)).collect();
         let (voters, surgery) = self.voting().unwrap_or((0, true));
@@ -94,7 +94,7 @@ impl Engine {
     }
 
     /// A leader is asked to hand over. If the target can take over, it has to become the leader.
-    pub(in crate::queue) fn note_transfer(&mut self, to: Option<NodeId>) {
+    pub(super) fn note_transfer(&mut self, to: Option<NodeId>) {
         let Some(leader) = self.leader() else { return };
         let Some(process) = &self.machines[leader].process else { return };
         let raft = process.replica.raft();
@@ -111,13 +111,7 @@ impl Engine {
 
     /// A message of a client's write may not come, or come late: it is not sent again while the
     /// leader stays.
-    pub(in crate::queue) fn note_forward(
-        &mut self,
-        from: usize,
-        to: usize,
-        fate: &Fate,
-        message: &PeerMessage,
-    ) {
+    pub(super) fn note_forward(&mut self, from: usize, to: usize, fate: &Fate, message: &PeerMessage) {
         if matches!(message, PeerMessage::Raft(_)) {
             return;
         }

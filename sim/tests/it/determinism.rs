@@ -1,7 +1,7 @@
 //! The same seed is the same run: twice, in another process, watched or not. And a stray source of
 //! randomness is noticed.
 
-use sim::engine::Engine;
+use sim::run::engine::Engine;
 use sim::schedule::Schedule;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};

@@ -6,10 +6,10 @@ mod history;
 #[path = "../model/mod.rs"]
 mod model;
 mod panics;
-mod story;
+mod timeline;
 
-use sim::campaign::{Campaign, Line, Shard, Summary};
-use sim::engine::Engine;
+use sim::run::campaign::{Campaign, Line, Shard, Summary};
+use sim::run::engine::Engine;
 use sim::schedule::Schedule;
 use std::path::Path;
 

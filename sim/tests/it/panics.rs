@@ -1,7 +1,7 @@
 //! A panic in a run is a violation of that run, with a page, and the end of nothing else.
 
-use sim::engine::Engine;
 use sim::report::{Subject, page};
+use sim::run::engine::Engine;
 use sim::schedule::{Fault, SECOND, Schedule, Timed};
 
 /// Schedules with which a run panics, as a failed assertion of the product would have it: in the
@@ -25,8 +25,8 @@ fn a_panic_is_a_violation_with_a_page() {
             let mut outcome = engine.run(schedule.clone(), true);
             let violation = outcome.violation.clone().expect("it panicked");
             assert_eq!(violation.check, "an assertion of the product", "{engine} {number}");
-            let story = outcome.trace.story().expect("it was told");
-            assert!(!story.notes.is_empty(), "{engine} {number}: what came before is told");
+            let timeline = outcome.trace.timeline().expect("it was told");
+            assert!(!timeline.notes.is_empty(), "{engine} {number}: what came before is told");
             assert!(outcome.at < 60_000_000, "{engine} {number}: at {} µs", outcome.at);
             let subject = Subject { engine, schedule: &schedule, name: "7".to_owned() };
             let page = page(&subject, &mut outcome);
@@ -39,8 +39,8 @@ fn a_panic_is_a_violation_with_a_page() {
 fn the_machine_that_panics_is_marked() {
     let [_, schedule] = panicking(7);
     let mut outcome = Engine::Madsim.run(schedule, true);
-    let (end, story) = (outcome.at, outcome.trace.story().expect("it was told"));
-    let marks: Vec<_> = story.notes.iter().filter(|note| note.kind == "assertion failed").collect();
+    let (end, timeline) = (outcome.at, outcome.trace.timeline().expect("it was told"));
+    let marks: Vec<_> = timeline.notes.iter().filter(|note| note.kind == "assertion failed").collect();
     assert!(matches!(marks[..], [note] if note.slot.is_some() && note.at == end), "{marks:?}");
 }
 

@@ -6,12 +6,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use serde_json::Value;
-use sim::checks::Violation;
-use sim::engine::Engine;
-use sim::outcome::Outcome;
+use sim::record::outcome::Outcome;
+use sim::record::timeline::{Ended, Fate, MessageSent};
+use sim::record::violation::Violation;
 use sim::report::{MESSAGES_MAX, Subject, page};
+use sim::run::engine::Engine;
 use sim::schedule::Schedule;
-use sim::story::{Ended, Fate, MessageSent};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -106,27 +106,27 @@ fn a_report_shows_the_run_and_can_be_used() {
     for engine in [Engine::Queue, Engine::Madsim] {
         let (schedule, mut outcome) = watched(engine, 7);
         assert_eq!(outcome.violation, None);
-        let story = outcome.trace.story().unwrap().clone();
-        let arrive = story.messages.iter().filter(|it| matches!(it.fate, Fate::Arrives(_))).count();
-        assert!(arrive > 100 && story.disk.len() > 100, "{engine}: {arrive}, {}", story.disk.len());
+        let timeline = outcome.trace.timeline().unwrap().clone();
+        let arrive = timeline.messages.iter().filter(|it| matches!(it.fate, Fate::Arrives(_))).count();
+        assert!(arrive > 100 && timeline.disk.len() > 100, "{engine}: {arrive}, {}", timeline.disk.len());
         let page = page_of(engine, &schedule, &mut outcome);
         assert!(page.len() < 4 << 20, "{} bytes", page.len());
         let Some(seen) = probed(&format!("{engine}-7"), &page) else { return };
 
         assert_eq!(number(&seen, "lanes"), schedule.slots());
         assert_eq!(number(&seen, "rows"), schedule.slots());
-        assert_eq!(number(&seen, "operations"), story.operations.len());
-        let points = story.operations.iter().filter(|operation| operation.point.is_some()).count();
+        assert_eq!(number(&seen, "operations"), timeline.operations.len());
+        let points = timeline.operations.iter().filter(|operation| operation.point.is_some()).count();
         assert!(points > 0);
         assert_eq!(number(&seen, "points"), points);
-        assert_eq!(number(&seen, "faults"), story.faults.len());
-        assert_eq!(number(&seen, "disk"), story.disk.len());
+        assert_eq!(number(&seen, "faults"), timeline.faults.len());
+        assert_eq!(number(&seen, "disk"), timeline.disk.len());
         assert_eq!(seen["violation"], false);
         assert_eq!(seen["overflow"], false, "the page scrolls sideways at 1280 pixels");
 
-        let quiet = story.messages.iter().filter(|message| !message.heartbeat).count();
+        let quiet = timeline.messages.iter().filter(|message| !message.heartbeat).count();
         assert_eq!(number(&seen, "messages"), quiet, "heartbeats are off at first");
-        assert_eq!(number(&seen, "withHeartbeats"), story.messages.len());
+        assert_eq!(number(&seen, "withHeartbeats"), timeline.messages.len());
         assert!(number(&seen, "withoutAppends") < number(&seen, "withHeartbeats"));
         assert_eq!(number(&seen, "again"), quiet);
         assert_eq!(number(&seen, "withoutFaults"), 0);
@@ -147,15 +147,15 @@ fn a_report_shows_the_run_and_can_be_used() {
 fn a_violation_is_shown_first_and_hostile_texts_stay_texts() {
     let (schedule, mut outcome) = watched(Engine::Queue, 3);
     outcome.violation = Some(Violation { check: "election safety", what: format!("1 and 2: {HOSTILE}") });
-    let story = outcome.trace.story().unwrap();
-    for message in &mut story.messages {
+    let timeline = outcome.trace.timeline().unwrap();
+    for message in &mut timeline.messages {
         message.text.push_str(HOSTILE);
     }
-    let last = story.operations.last_mut().unwrap();
+    let last = timeline.operations.last_mut().unwrap();
     (last.key, last.text, last.answer) = (HOSTILE.to_owned(), HOSTILE.to_owned(), HOSTILE.to_owned());
     (last.suspect, last.ended) = (true, Ended::Answered(last.call + 1_000));
     let call = last.call;
-    story.note(call, None, "note", HOSTILE);
+    timeline.note(call, None, "note", HOSTILE);
     let subject = Subject { engine: Engine::Queue, schedule: &schedule, name: HOSTILE.to_owned() };
     let page = page(&subject, &mut outcome);
     assert_eq!(page.matches("</script>").count(), 2, "the page's own, and no other");
@@ -172,14 +172,14 @@ fn a_violation_is_shown_first_and_hostile_texts_stay_texts() {
 fn a_long_run_is_abbreviated_and_says_so() {
     let (schedule, mut outcome) = watched(Engine::Queue, 7);
     let end = outcome.at;
-    let story = outcome.trace.story().unwrap();
-    let usual: Vec<MessageSent> = story.messages.clone();
+    let timeline = outcome.trace.timeline().unwrap();
+    let usual: Vec<MessageSent> = timeline.messages.clone();
     let all = 3 * MESSAGES_MAX as u64;
     let messages = (0..all).zip(usual.iter().cycle()).map(|(number, message)| {
         let at = number * end / all;
         MessageSent { at, fate: Fate::Arrives(at + 500), heartbeat: number % 3 == 0, ..message.clone() }
     });
-    story.messages = messages.collect();
+    timeline.messages = messages.collect();
     let page = page_of(Engine::Queue, &schedule, &mut outcome);
     assert!(page.len() < 8 << 20, "{} bytes", page.len());
     assert!(page.contains("40000 heartbeats and the 40000 messages before"), "it says what is left out");

@@ -2,7 +2,7 @@
 
 use super::rules::problems;
 use super::source::{Declared, declared_modules, paths_from, words};
-use super::{LINES_MAX, Tree};
+use super::{LINES_MAX, PRODUCT, SIMULATOR, Tree};
 
 /// A tree that keeps the rules, with some files added or replaced.
 fn tree(files: &[(&str, &str)]) -> Tree {
@@ -25,12 +25,12 @@ fn tree(files: &[(&str, &str)]) -> Tree {
 
 #[track_caller]
 fn assert_problem(files: &[(&str, &str)], expected: &str) {
-    assert_eq!(problems(&tree(files)), [expected]);
+    assert_eq!(problems(&PRODUCT, &tree(files)), [expected]);
 }
 
 #[test]
 fn a_good_tree_has_no_problems() {
-    assert_eq!(problems(&tree(&[])), Vec::<String>::new());
+    assert_eq!(problems(&PRODUCT, &tree(&[])), Vec::<String>::new());
 }
 
 #[test]
@@ -54,6 +54,22 @@ fn an_upward_import_is_found() {
 }
 
 #[test]
+fn the_simulator_has_floors_of_its_own() {
+    let files = [
+        ("lib.rs", "pub mod checks; pub mod queue;"),
+        ("checks/mod.rs", "pub mod service;"),
+        ("checks/service.rs", "use crate::queue::Engine;"),
+        ("queue/mod.rs", "use crate::checks::service::Service; pub struct Engine;"),
+    ];
+    let tree = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+    assert_eq!(
+        problems(&SIMULATOR, &tree),
+        ["sim/src/checks/service.rs: imports crate::queue::Engine, but `checks` does not stand on `queue`: \
+          imports only go down"]
+    );
+}
+
+#[test]
 fn a_circle_of_files_is_found() {
     assert_problem(
         &[("raft/log.rs", "use crate::raft::core::Raft;")],
@@ -72,7 +88,7 @@ fn a_circle_of_files_is_found() {
 
 #[test]
 fn an_unlisted_folder_or_file_is_found() {
-    let remedy = "on no floor; add its folder to FLOORS in tests/it/floors";
+    let remedy = "on no floor; add its folder to PRODUCT in tests/it/floors";
     assert_problem(&[("attic/mod.rs", "")], &format!("src/attic/mod.rs: {remedy}"));
     assert_problem(&[("helpers.rs", "")], &format!("src/helpers.rs: {remedy}"));
 }
@@ -101,7 +117,7 @@ fn tests_inside_a_file_are_found() {
 fn a_long_file_is_found_unless_it_is_a_test() {
     let long = "\n".repeat(LINES_MAX + 1);
     assert_problem(&[("raft/log.rs", &long)], "src/raft/log.rs: 601 lines; the limit is 600: divide it");
-    assert_eq!(problems(&tree(&[("raft/tests.rs", &long)])), Vec::<String>::new());
+    assert_eq!(problems(&PRODUCT, &tree(&[("raft/tests.rs", &long)])), Vec::<String>::new());
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The rules of the source tree that the compiler does not know, run as tests.
 //!
-//! The table [`FLOORS`] says which folder stands on which. [`problems`] reads a tree (path to text)
-//! and says what breaks a rule; it is run on the repository, and on small broken trees, so that
-//! each rule is seen to fail.
+//! A table of floors says which folder stands on which: [`PRODUCT`] for `src`, [`SIMULATOR`] for
+//! `sim/src`. [`problems`] reads a tree (path to text) and says what breaks a rule; it is run on the
+//! repository, and on small broken trees, so that each rule is seen to fail.
 
 mod broken;
 mod rules;
@@ -12,7 +12,17 @@ use rules::problems;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// A folder of `src/`.
+/// A source tree whose folders stand on each other.
+struct House {
+    /// Its path in the repository.
+    root: &'static str,
+    /// What this table is called.
+    table: &'static str,
+    /// Every folder, lowest first.
+    floors: &'static [Floor],
+}
+
+/// A folder of a source tree.
 struct Floor {
     name: &'static str,
     /// Built without std: `no_std` + `alloc`, deterministic.
@@ -21,38 +31,68 @@ struct Floor {
     below: &'static [&'static str],
 }
 
-/// Every folder of `src/`, lowest first.
-const FLOORS: [Floor; 12] = [
-    Floor { name: "codec", pure: true, below: &[] },
-    Floor { name: "history", pure: true, below: &["codec"] },
-    Floor { name: "raft", pure: true, below: &["codec"] },
-    Floor { name: "kv", pure: true, below: &["codec", "raft"] },
-    Floor { name: "replica", pure: true, below: &["codec", "raft", "kv"] },
-    Floor { name: "storage", pure: false, below: &["codec", "raft", "kv", "replica"] },
-    Floor { name: "runtime", pure: false, below: &["codec", "raft", "kv", "replica", "storage"] },
-    Floor { name: "peer", pure: false, below: &["codec", "raft", "kv", "replica", "storage", "runtime"] },
-    Floor {
-        name: "node",
-        pure: false,
-        below: &["codec", "raft", "kv", "replica", "storage", "runtime", "peer"],
-    },
-    Floor {
-        name: "api",
-        pure: false,
-        below: &["codec", "raft", "kv", "replica", "storage", "runtime", "peer", "node"],
-    },
-    Floor { name: "client", pure: false, below: &["codec", "raft", "kv", "replica"] },
-    Floor {
-        name: "cli",
-        pure: false,
-        below: &[
-            "codec", "history", "raft", "kv", "replica", "storage", "runtime", "peer", "node", "api",
-            "client",
-        ],
-    },
-];
+/// The product.
+const PRODUCT: House = House {
+    root: "src",
+    table: "PRODUCT",
+    floors: &[
+        Floor { name: "codec", pure: true, below: &[] },
+        Floor { name: "history", pure: true, below: &["codec"] },
+        Floor { name: "raft", pure: true, below: &["codec"] },
+        Floor { name: "kv", pure: true, below: &["codec", "raft"] },
+        Floor { name: "replica", pure: true, below: &["codec", "raft", "kv"] },
+        Floor { name: "storage", pure: false, below: &["codec", "raft", "kv", "replica"] },
+        Floor { name: "runtime", pure: false, below: &["codec", "raft", "kv", "replica", "storage"] },
+        Floor { name: "peer", pure: false, below: &["codec", "raft", "kv", "replica", "storage", "runtime"] },
+        Floor {
+            name: "node",
+            pure: false,
+            below: &["codec", "raft", "kv", "replica", "storage", "runtime", "peer"],
+        },
+        Floor {
+            name: "api",
+            pure: false,
+            below: &["codec", "raft", "kv", "replica", "storage", "runtime", "peer", "node"],
+        },
+        Floor { name: "client", pure: false, below: &["codec", "raft", "kv", "replica"] },
+        Floor {
+            name: "cli",
+            pure: false,
+            below: &[
+                "codec", "history", "raft", "kv", "replica", "storage", "runtime", "peer", "node", "api",
+                "client",
+            ],
+        },
+    ],
+};
 
-/// The files directly in `src/`; they may import everything.
+/// The simulator.
+const SIMULATOR: House = House {
+    root: "sim/src",
+    table: "SIMULATOR",
+    floors: &[
+        Floor { name: "schedule", pure: false, below: &[] },
+        Floor { name: "record", pure: false, below: &["schedule"] },
+        Floor { name: "hardware", pure: false, below: &["schedule"] },
+        Floor { name: "checks", pure: false, below: &["schedule", "record", "hardware"] },
+        Floor { name: "machines", pure: false, below: &["schedule", "record", "hardware", "checks"] },
+        Floor {
+            name: "queue",
+            pure: false,
+            below: &["schedule", "record", "hardware", "checks", "machines"],
+        },
+        Floor {
+            name: "madsim_engine",
+            pure: false,
+            below: &["schedule", "record", "hardware", "checks", "machines"],
+        },
+        Floor { name: "run", pure: false, below: &["schedule", "record", "queue", "madsim_engine"] },
+        Floor { name: "report", pure: false, below: &["schedule", "record", "run"] },
+        Floor { name: "mutants", pure: false, below: &["schedule", "record", "run"] },
+    ],
+};
+
+/// The files at the top of a source tree; they may import everything.
 const ROOTS: [&str; 2] = ["lib.rs", "main.rs"];
 
 /// A file has at most this many lines, unless it is a test. (About 500 is the aim; this is the
@@ -80,16 +120,25 @@ const TOP_LEVEL: [&str; 17] = [
     "trim",
 ];
 
-/// Path below `src/`, with `/`, to text.
+/// Path below the root, with `/`, to text.
 type Tree = BTreeMap<String, String>;
 
 #[test]
 fn the_source_tree_keeps_its_rules() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    assert_rules(&PRODUCT);
+}
+
+#[test]
+fn the_simulator_keeps_its_rules() {
+    assert_rules(&SIMULATOR);
+}
+
+fn assert_rules(house: &House) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(house.root);
     let mut tree = Tree::new();
     read_folder(&root, &root, &mut tree);
     assert!(tree.len() > 20, "the source tree was not found in {}", root.display());
-    let problems = problems(&tree);
+    let problems = problems(house, &tree);
     assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
 }
 
@@ -116,7 +165,7 @@ fn read_folder(root: &Path, folder: &Path, tree: &mut Tree) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             read_folder(root, &path, tree);
-        } else {
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             let name = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
             tree.insert(name, std::fs::read_to_string(&path).unwrap());
         }

@@ -1,31 +1,33 @@
 //! The rules themselves.
 
 use super::source::{declared_modules, paths_from, words};
-use super::{FLOORS, Floor, LINES_MAX, ROOTS, Tree};
+use super::{Floor, House, LINES_MAX, ROOTS, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What breaks a rule, one sentence each.
-pub(super) fn problems(tree: &Tree) -> Vec<String> {
+pub(super) fn problems(house: &House, tree: &Tree) -> Vec<String> {
+    let House { root, table, floors } = house;
     let mut problems = Vec::new();
     let files: BTreeMap<&str, File> =
-        tree.iter().map(|(path, text)| (&**path, File::read(path, text))).collect();
+        tree.iter().map(|(path, text)| (&**path, File::read(floors, path, text))).collect();
     let tests = test_files(&files);
     let mut edges: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (path, file) in &files {
         let Some(floor) = file.floor else {
             if !ROOTS.contains(path) {
-                problems
-                    .push(format!("src/{path}: on no floor; add its folder to FLOORS in tests/it/floors"));
+                problems.push(format!(
+                    "{root}/{path}: on no floor; add its folder to {table} in tests/it/floors"
+                ));
             }
             continue;
         };
         let is_test = tests.contains(path);
         for import in &file.imports {
             let other = &import[0];
-            if other != floor.name && FLOORS.iter().any(|floor| floor.name == other) {
+            if other != floor.name && floors.iter().any(|floor| floor.name == other) {
                 if !floor.below.contains(&&**other) {
                     problems.push(format!(
-                        "src/{path}: imports crate::{}, but `{}` does not stand on `{other}`: imports only go down",
+                        "{root}/{path}: imports crate::{}, but `{}` does not stand on `{other}`: imports only go down",
                         import.join("::"),
                         floor.name,
                     ));
@@ -36,7 +38,7 @@ pub(super) fn problems(tree: &Tree) -> Vec<String> {
                     && file.module.starts_with(&files[target].module);
                 if above {
                     problems.push(format!(
-                        "src/{path}: imports crate::{} from src/{target}, which stands above it: name the file that \
+                        "{root}/{path}: imports crate::{} from {root}/{target}, which stands above it: name the file that \
                          defines it, or move it down",
                         import.join("::"),
                     ));
@@ -49,9 +51,9 @@ pub(super) fn problems(tree: &Tree) -> Vec<String> {
             continue;
         }
         edges.entry(path).or_default().extend(file.children(&files).filter(|child| !tests.contains(child)));
-        problems.extend(file.problems(path, floor));
+        problems.extend(file.problems(&format!("{root}/{path}"), floor));
     }
-    problems.extend(circles(&edges));
+    problems.extend(circles(root, &edges));
     problems
 }
 
@@ -67,10 +69,10 @@ struct File {
 }
 
 impl File {
-    fn read(path: &str, text: &str) -> Self {
+    fn read(floors: &'static [Floor], path: &str, text: &str) -> Self {
         let words = words(text);
         let folder = path.split_once('/').map(|(folder, _)| folder);
-        let floor = FLOORS.iter().find(|floor| Some(floor.name) == folder);
+        let floor = floors.iter().find(|floor| Some(floor.name) == folder);
         let module = module_of(path);
         let mut imports = paths_from(&words, "crate");
         for relative in paths_from(&words, "super") {
@@ -95,19 +97,19 @@ impl File {
     fn problems(&self, path: &str, floor: &Floor) -> Vec<String> {
         let mut problems = Vec::new();
         if self.lines > LINES_MAX {
-            problems.push(format!("src/{path}: {} lines; the limit is {LINES_MAX}: divide it", self.lines));
+            problems.push(format!("{path}: {} lines; the limit is {LINES_MAX}: divide it", self.lines));
         }
         if self.words.windows(3).any(|words| words == ["mod", "tests", "{"]) {
-            problems.push(format!("src/{path}: has its tests inside; give them a file of their own"));
+            problems.push(format!("{path}: has its tests inside; give them a file of their own"));
         }
         if floor.pure {
             for (name, instead) in [("HashMap", "BTreeMap"), ("HashSet", "BTreeSet")] {
                 if self.words.iter().any(|word| word == name) {
-                    problems.push(format!("src/{path}: {name} has no order; on a pure floor use {instead}"));
+                    problems.push(format!("{path}: {name} has no order; on a pure floor use {instead}"));
                 }
             }
             if self.words.windows(2).any(|pair| pair[0] == "std" && pair[1] == "::") {
-                problems.push(format!("src/{path}: names std on a pure floor; use core or alloc"));
+                problems.push(format!("{path}: names std on a pure floor; use core or alloc"));
             }
         }
         problems
@@ -142,13 +144,14 @@ fn test_files<'a>(files: &'a BTreeMap<&'a str, File>) -> BTreeSet<&'a str> {
 }
 
 /// Files that import each other, directly or not: of each knot, one of its shortest circles.
-fn circles(edges: &BTreeMap<&str, BTreeSet<&str>>) -> Vec<String> {
+fn circles(root: &str, edges: &BTreeMap<&str, BTreeSet<&str>>) -> Vec<String> {
     let mut problems = Vec::new();
     let mut knotted: BTreeSet<&str> = BTreeSet::new();
     for start in edges.keys() {
         let Some(circle) = shortest_circle(edges, start) else { continue };
         if !circle.iter().any(|file| knotted.contains(file)) {
-            let names: Vec<String> = circle.iter().chain([start]).map(|file| format!("src/{file}")).collect();
+            let names: Vec<String> =
+                circle.iter().chain([start]).map(|file| format!("{root}/{file}")).collect();
             problems.push(format!("files import each other: {}", names.join(" -> ")));
         }
         knotted.extend(circle);

@@ -1,0 +1,95 @@
+use super::Elections;
+use infinitystore::raft::{
+    Body, LogId, LogIndex, Membership, Message, NodeId, ReadRound, RoleName, Session, Term, Time,
+};
+use std::collections::BTreeMap;
+
+const TIMEOUT: u64 = 100;
+const TERM: Term = Term::new(3);
+const NEXT: Term = Term::new(4);
+
+fn message(from: u64, to: u64, term: Term, body: Body) -> Message {
+    Message { from: NodeId::new(from), to: NodeId::new(to), term, body }
+}
+
+fn three() -> Membership {
+    Membership {
+        voters: (1..=3).map(NodeId::new).collect(),
+        outgoing: None,
+        learners: BTreeMap::new(),
+        next_member_id: NodeId::new(4),
+        members: BTreeMap::new(),
+    }
+}
+
+fn follower(elections: &mut Elections, message: &Message, at: u64) {
+    elections.taken_in(message, Time::new(at), (TERM, RoleName::Follower), TIMEOUT);
+}
+
+#[test]
+fn a_campaign_without_pre_votes_is_refused_and_one_with_a_majority_is_not() {
+    let mut elections = Elections::default();
+    elections.started(NodeId::new(1));
+    let campaign = message(1, 2, NEXT, Body::RequestVote { last_log: LogId::ZERO, transfer: false });
+    assert!(elections.sent(&campaign, &three()).is_err());
+    let other = Body::PreVoteGranted { campaign_term: TERM };
+    follower(&mut elections, &message(2, 1, TERM, other), 1);
+    assert!(elections.sent(&campaign, &three()).is_err(), "a grant for another term");
+    let granted = Body::PreVoteGranted { campaign_term: NEXT };
+    follower(&mut elections, &message(2, 1, TERM, granted), 2);
+    assert!(elections.sent(&campaign, &three()).is_ok());
+    let joint = Membership { outgoing: Some([1, 4, 5].map(NodeId::new).into()), ..three() };
+    assert!(elections.sent(&campaign, &joint).is_err(), "of one set of voters alone");
+}
+
+#[test]
+fn who_takes_over_without_being_told_is_refused() {
+    let mut elections = Elections::default();
+    elections.started(NodeId::new(1));
+    let campaign = message(1, 2, NEXT, Body::RequestVote { last_log: LogId::ZERO, transfer: true });
+    assert!(elections.sent(&campaign, &three()).is_err());
+    follower(&mut elections, &message(3, 1, TERM, Body::TimeoutNow), 1);
+    assert!(elections.sent(&campaign, &three()).is_ok());
+}
+
+#[test]
+fn a_grant_by_who_hears_a_leader_is_refused() {
+    let mut elections = Elections::default();
+    elections.started(NodeId::new(1));
+    let heartbeat = Body::AppendEntries {
+        session: Session::new(1),
+        prev: LogId::ZERO,
+        acknowledged: LogId::ZERO,
+        entries: Vec::new(),
+        commit: LogIndex::ZERO,
+        round: ReadRound::ZERO,
+    };
+    follower(&mut elections, &message(3, 1, TERM, heartbeat), 1_000);
+    let (pre, vote) = (
+        Body::PreVote { campaign_term: NEXT, last_log: LogId::ZERO },
+        Body::RequestVote { last_log: LogId::ZERO, transfer: false },
+    );
+    let grants = [
+        message(1, 2, TERM, Body::PreVoteGranted { campaign_term: NEXT }),
+        message(1, 2, NEXT, Body::VoteGranted),
+    ];
+    follower(&mut elections, &message(2, 1, TERM, pre.clone()), 1_000 + TIMEOUT - 1);
+    follower(&mut elections, &message(2, 1, NEXT, vote.clone()), 1_000 + TIMEOUT - 1);
+    assert!(grants.iter().all(|grant| elections.sent(grant, &three()).is_err()));
+    follower(&mut elections, &message(2, 1, TERM, pre), 1_000 + TIMEOUT);
+    follower(&mut elections, &message(2, 1, NEXT, vote), 1_000 + TIMEOUT);
+    assert!(grants.iter().all(|grant| elections.sent(grant, &three()).is_ok()));
+}
+
+#[test]
+fn a_leader_that_never_heard_anybody_is_refused_once_its_time_is_up() {
+    let mut elections = Elections::default();
+    let (id, at) = (NodeId::new(1), Time::new);
+    elections.started(id);
+    elections.stepped(id, RoleName::Leader, TERM, at(1_000));
+    assert!(elections.leads_on(id, &three(), at(1_000 + TIMEOUT), TIMEOUT).is_ok());
+    assert!(elections.leads_on(id, &three(), at(1_001 + TIMEOUT), TIMEOUT).is_err());
+    follower(&mut elections, &message(2, 1, TERM, Body::VoteGranted), 1_050);
+    assert!(elections.leads_on(id, &three(), at(1_001 + TIMEOUT), TIMEOUT).is_ok());
+    assert!(elections.leads_on(id, &three(), at(1_051 + TIMEOUT), TIMEOUT).is_err());
+}

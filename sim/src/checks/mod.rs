@@ -1,0 +1,21 @@
+//! What is checked, in both engines alike.
+//!
+//! Safety at every step, over all machines at once: `safety`, `elections`, `quorums`, `orders`,
+//! `ledger`, and `durable` for what a disk has to hold. `clients` keeps what clients saw, for the
+//! checker of histories. `service` says what they may expect while faults last, `pace` how soon and
+//! at what cost. `observed` recognises rare paths of the product.
+
+mod answering;
+mod bounds;
+pub mod clients;
+pub mod durable;
+pub mod elections;
+pub mod hashing;
+mod leading;
+pub mod ledger;
+pub mod observed;
+pub mod orders;
+pub mod pace;
+pub mod quorums;
+pub mod safety;
+pub mod service;

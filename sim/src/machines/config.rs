@@ -1,0 +1,31 @@
+//! What replicas are started with.
+
+use crate::schedule::{PROMOTE_LAG_ENTRIES, STALL_MICROS, Settings};
+use infinitystore::raft::Config;
+use infinitystore::replica::ReplicaConfig;
+
+/// The limits of a schedule.
+#[must_use]
+pub fn replica_config(settings: &Settings) -> ReplicaConfig {
+    let default = Config::default();
+    let uncommitted_bytes_max = match settings.uncommitted_bytes_max {
+        0 => default.uncommitted_bytes_max,
+        few => few,
+    };
+    ReplicaConfig {
+        raft: Config {
+            heartbeat_interval_micros: settings.heartbeat_interval_micros,
+            election_timeout_micros: settings.election_timeout_micros,
+            inflight_messages_max: settings.inflight_messages_max,
+            append_bytes_max: settings.append_bytes_max,
+            snapshot_chunk_bytes: settings.snapshot_chunk_bytes,
+            log_tail_entries: settings.log_tail_entries,
+            promote_lag_entries: PROMOTE_LAG_ENTRIES,
+            uncommitted_bytes_max,
+            disk_stall_micros: STALL_MICROS,
+            ..default
+        },
+        snapshot_log_entries: settings.snapshot_log_entries,
+        ..ReplicaConfig::default()
+    }
+}

@@ -1,0 +1,142 @@
+//! Coverage marks: faults and rare paths that a campaign has to meet, or it has lost its teeth.
+
+#[cfg(test)]
+mod tests;
+
+use crate::record::marks::Marks;
+use crate::run::engine::Engine;
+
+/// A campaign of at least this many seeds has to meet every mark but the rarest.
+pub const SEEDS_ENOUGH: u64 = 300;
+/// A campaign of at least this many seeds has to meet the rarest marks as well.
+const SEEDS_FOR_RAREST: u64 = 5_000;
+
+/// Marks of both engines.
+const BOTH: [&str; 38] = [
+    "bit flipped",
+    "blackout",
+    "clock jump",
+    "crash in a write",
+    "damage reported",
+    "disk full",
+    "disk full noticed",
+    "disk wiped",
+    "election lost",
+    "entries truncated",
+    "fsync fails",
+    "join",
+    "join begun",
+    "kill",
+    "leader deposed",
+    "leader steps down by itself",
+    "machine joined",
+    "misdirected write",
+    "move",
+    "partition",
+    "pause",
+    "power loss",
+    "process ended by disk error",
+    "removal asked for",
+    "remove",
+    "rot",
+    "slow disk",
+    "slow node",
+    "stalled disk",
+    "snapshot failed",
+    "snapshot installed",
+    "snapshot taken",
+    "start failed by disk",
+    "torn tail cut off",
+    "transfer",
+    "wipe",
+    "write fails",
+    "write misdirected",
+];
+
+/// Paths of the product that few runs take.
+const RAREST: [&str; 4] =
+    ["creation resumed", "leader elected in a joint state", "membership rolled back", "older snapshot used"];
+
+/// And those that only the queue engine looks for.
+const QUEUE_RAREST: [&str; 3] =
+    ["all voters exchanged", "newest of two snapshots damaged", "removed and told"];
+
+/// Marks of the queue engine, whose network carries messages and whose clients ask replicas.
+const QUEUE: [&str; 29] = [
+    "acknowledged write lost",
+    "applied in slices",
+    "bit flipped while running",
+    "copy after a restart",
+    "directory fails",
+    "read fails",
+    "rot while running",
+    "write fails in part",
+    "write landed before its place",
+    "write lands before its place",
+    "write lost",
+    "ambush in a joint state",
+    "ambush while a snapshot is installed",
+    "crash in a start",
+    "learner begun",
+    "message corrupted",
+    "message duplicated",
+    "message lost",
+    "old cut from new in a joint state",
+    "read answered by a follower",
+    "struck in a joint state",
+    "struck while a snapshot is installed",
+    "voters exchanged",
+    "traffic judged",
+    "transfer succeeded",
+    "write answered by a follower",
+    "write refused for want of room",
+    "write survived a failover",
+    "write unknown",
+];
+
+/// Marks of the madsim engine, whose network carries byte streams.
+const MADSIM: [&str; 29] = [
+    "address moved",
+    "bytes corrupted",
+    "bytes held back",
+    "connection broken",
+    "connection half open",
+    "connection reset",
+    "data directory copied",
+    "exam of a crowd",
+    "exam of a removed member",
+    "exam of memory",
+    "exam of the door",
+    "holdings judged",
+    "idleness judged",
+    "inspected",
+    "join of a node with data refused",
+    "join undone",
+    "joined over HTTP",
+    "keep-alive found a dead end",
+    "leader stopped and handed over",
+    "name not resolved",
+    "no descriptor for a connection",
+    "older copy noticed",
+    "older copy put back",
+    "packet lost",
+    "power lost in a move",
+    "service was due",
+    "stop judged by its time",
+    "stopped when told",
+    "write taken in part",
+];
+
+/// The marks that a campaign of `seeds` seeds should have met, and `met` lacks.
+#[must_use]
+pub fn missing(engine: Engine, seeds: u64, met: &Marks) -> Vec<&'static str> {
+    if seeds < SEEDS_ENOUGH {
+        return Vec::new();
+    }
+    let (own, own_rarest): (&[&str], &[&str]) = match engine {
+        Engine::Queue => (&QUEUE, &QUEUE_RAREST),
+        Engine::Madsim => (&MADSIM, &[]),
+    };
+    let rarest = RAREST.iter().chain(own_rarest).filter(|_| seeds >= SEEDS_FOR_RAREST);
+    BOTH.iter().chain(own).chain(rarest).copied().filter(|mark| !met.contains_key(mark)).collect()
+}
