@@ -39,8 +39,8 @@ impl Raft {
         assert!(!self.shared.is_install_pending(), "only a follower has its log replaced");
     }
 
-    /// The invariants of a leader's peers: before an output acts on what is known of them, and after
-    /// it.
+    /// The invariants of a leader's peers: before an output acts on what is known of them, and
+    /// after it.
     ///
     /// # Panics
     /// As [`Self::assert_invariants`].
