@@ -261,8 +261,8 @@ impl Clients {
     }
 }
 
-/// The clients' history must be linearizable, given the committed log. The timeline learns where each
-/// operation took effect, or which ones nothing explains.
+/// The clients' history must be linearizable, given the committed log. The timeline learns where
+/// each operation took effect, or which ones nothing explains.
 #[must_use]
 pub fn check_clients(clients: Clients, log: &[Entry], timeline: Option<&mut Timeline>) -> Option<Violation> {
     let history = clients.into_history(log);
