@@ -83,6 +83,7 @@ let playing = false;
 let keyShown = suspects.length > 0 ? suspects[0].key : "";
 let picked = null;
 let shapes = []; // what is drawn, for the pointer
+let labels = []; // what is written beside it
 let counts = {};
 let times = null; // of events, for stepping
 
@@ -144,6 +145,7 @@ function draw() {
   drawOverview();
   prepare(canvas, height);
   shapes = [];
+  labels = [];
   counts = { messages: 0, lines: 0, operations: 0, points: 0, faults: 0, disk: 0, notes: 0, lanes: data.slots };
   drawAxis();
   pen.save();
@@ -191,7 +193,7 @@ function bar(from, until, top, tall, color, item) {
   return { left, room: right - left };
 }
 
-/** Writes the first of these texts that there is room for. */
+/** Writes the first of these texts that there is room for. Returns where it ends; `undefined` if none fits. */
 function label(texts, { left, room }, middle, color) {
   const start = Math.max(left, GUTTER) + 3, space = left + room - start - 2;
   if (space < 6) return;
@@ -199,6 +201,9 @@ function label(texts, { left, room }, middle, color) {
   if (text === undefined) return;
   pen.fillStyle = color;
   pen.fillText(text, start, middle);
+  const right = start + pen.measureText(text).width;
+  labels.push({ text, left: start, right, middle });
+  return right;
 }
 
 function drawMachine(slot) {
@@ -232,9 +237,14 @@ function drawRoles(slot) {
   }
 }
 
-let networkEnds = [];
+let networkEnds = [], faultEnds = [];
 function drawFault(fault, index) {
-  if (index === 0) networkEnds = [-1, -1];
+  if (index === 0) {
+    networkEnds = [-1, -1];
+    // Where the last label ends, in each row of each lane. Marks of notes stand between the first row and the second.
+    const rows = Math.max(1, Math.floor((lane - 46) / 11));
+    faultEnds = Array.from({ length: data.slots }, () => Array(rows).fill(-1));
+  }
   if (!inView(fault.at, fault.until)) return;
   counts.faults++;
   const color = shade(GROUPS.faults.color);
@@ -266,7 +276,11 @@ function drawFault(fault, index) {
   pen.lineTo(left, top + 22);
   pen.fill();
   shapes.push({ left: left - 5, top: top + 15, right: left + 5, bottom: top + 24, item: fault });
-  label([`${fault.kind} ${fault.text}`, fault.kind], { left: left + 5, room: x(fault.until) - left - 5 }, top + 20, colors.ink);
+  // Faults overlap, their labels do not: each takes the first row that is free, or none.
+  const ends = faultEnds[fault.slot], row = ends.findIndex((end) => end <= Math.max(left, GUTTER));
+  if (row < 0) return;
+  const place = { left: left + 5, room: x(fault.until) - left - 5 };
+  ends[row] = label([`${fault.kind} ${fault.text}`, fault.kind], place, top + (row === 0 ? 20 : 28 + row * 11), colors.ink) ?? ends[row];
 }
 
 function drawDisk(span) {

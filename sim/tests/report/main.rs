@@ -121,6 +121,8 @@ fn a_report_shows_the_run_and_can_be_used() {
         assert_eq!(number(&seen, "points"), points);
         assert_eq!(number(&seen, "faults"), timeline.faults.len());
         assert_eq!(number(&seen, "disk"), timeline.disk.len());
+        assert!(number(&seen, "labels") > 0);
+        assert_eq!(seen["covered"], Value::Array(Vec::new()), "labels that overlap");
         assert_eq!(seen["violation"], false);
         assert_eq!(seen["overflow"], false, "the page scrolls sideways at 1280 pixels");
 

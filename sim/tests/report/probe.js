@@ -18,6 +18,13 @@
   seen.messages = counts.messages;
   seen.faults = counts.faults;
   seen.disk = counts.disk;
+  const covers = (one, other) => one.left < other.right && other.left < one.right && Math.abs(one.middle - other.middle) < 9;
+  seen.covered = [];
+  const lookAtLabels = () => {
+    labels.forEach((one, at) => labels.slice(at + 1).filter((other) => covers(one, other)).forEach((other) => seen.covered.push(`${one.text} / ${other.text}`)));
+  };
+  seen.labels = labels.length;
+  lookAtLabels();
   box("heartbeats").click();
   frame();
   seen.withHeartbeats = counts.messages;
@@ -52,6 +59,7 @@
   key("+");
   key("+");
   frame();
+  lookAtLabels();
   seen.zoomed = (view.to - view.from) / total;
   key("0");
   frame();
