@@ -2,7 +2,7 @@
 //! within one process.
 
 use crate::node::driver::{Driver, Reservation};
-use crate::node::storage_workers::LogJob;
+use crate::node::storage_workers::{LogJob, SnapshotJob};
 use crate::peer::address_book::Me;
 use crate::peer::hello::Starts;
 use crate::peer::rpc::Adoption;
@@ -84,7 +84,9 @@ impl<E: Env> Driver<E> {
         }
         info!(cluster = %adoption.cluster, id = adoption.id.get(), "moving into another cluster");
         let job = LogJob::Adopt { cluster: adoption.cluster, member: adoption.id, store: adoption.store };
-        self.log.push_all(&mut vec![job]);
+        // After the snapshots that are being saved: they belong to the directory that is left, and to
+        // the member that this node is no longer.
+        self.snapshots.saves.push_all(&mut vec![SnapshotJob::PassOn(job, self.log.clone())]);
         self.adoption = Some((adoption, reply));
         self.fail_all(|_| ClientError::Reserved);
     }

@@ -17,8 +17,7 @@ use crate::peer::links::Links;
 use crate::peer::rpc::Adoption;
 use crate::raft::{ClusterId, Membership, NodeId, RoleName, StoreId, Time, Withdrawal};
 use crate::replica::{
-    ClientError, ClientReply, ClientRequest, Event, Notice, Replica, ReplicaConfig, RequestId, StorageEvent,
-    StorageRequest,
+    ClientError, ClientReply, ClientRequest, Event, Notice, Replica, ReplicaConfig, RequestId, StorageRequest,
 };
 use crate::runtime::timer::Timer;
 use crate::runtime::work::WorkQueue;
@@ -168,13 +167,11 @@ impl<E: Env> Driver<E> {
     fn take_in(&mut self, now: Time, arrivals: &mut Arrivals) -> Result<(), String> {
         for news in arrivals.storage.drain(..) {
             match news {
-                WorkerNews::StorageEvent(event) if self.adoption.is_none() => self.take_stored(now, event),
-                WorkerNews::Snapshot(store, event)
-                    if self.adoption.is_none() && store == self.address_book.me().store =>
-                {
-                    self.take_stored(now, event);
+                WorkerNews::StorageEvent(event) if self.adoption.is_none() => {
+                    self.env.watch_stored(&event);
+                    self.replica.step(now, Event::Storage(event));
                 }
-                WorkerNews::StorageEvent(_) | WorkerNews::Snapshot(..) | WorkerNews::Closed => {}
+                WorkerNews::StorageEvent(_) | WorkerNews::Closed => {}
                 WorkerNews::Failed(reason) => return Err(reason),
                 WorkerNews::Adopted(recovered) => self.become_member(now, *recovered)?,
             }
@@ -192,12 +189,6 @@ impl<E: Env> Driver<E> {
             self.handle_client(now, call);
         }
         Ok(())
-    }
-
-    /// The storage has answered.
-    fn take_stored(&mut self, now: Time, event: StorageEvent) {
-        self.env.watch_stored(&event);
-        self.replica.step(now, Event::Storage(event));
     }
 
     fn handle_peers(&mut self, now: Time, peers: PeerBatch) {
@@ -470,7 +461,7 @@ impl<E: Env> Driver<E> {
             match news {
                 WorkerNews::Closed => return NodeExit::Stopped,
                 WorkerNews::Failed(reason) => return NodeExit::Failed(reason),
-                WorkerNews::StorageEvent(_) | WorkerNews::Snapshot(..) | WorkerNews::Adopted(_) => {}
+                WorkerNews::StorageEvent(_) | WorkerNews::Adopted(_) => {}
             }
         }
         NodeExit::Failed("the storage thread ended without a word".to_owned())

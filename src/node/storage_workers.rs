@@ -24,12 +24,8 @@ const READERS_KEPT_MICROS: u64 = 10_000_000;
 /// What the workers report to the driver.
 #[derive(Debug)]
 pub(super) enum WorkerNews {
-    /// An answer of the log for the replica.
+    /// An answer for the replica.
     StorageEvent(StorageEvent),
-    /// An answer about snapshots, and the data directory's identity when the work was done. One
-    /// that was under way while the node moved to another cluster is none for the member that it
-    /// became.
-    Snapshot(StoreId, StorageEvent),
     /// The data directory belongs to another member now.
     Adopted(Box<Opened>),
     /// Nothing can be made durable any more, and why.
@@ -61,6 +57,8 @@ pub(super) enum SnapshotJob<D: Disk> {
     Save(Box<SnapshotSave>),
     /// To read a chunk of one.
     Read(SnapshotRead),
+    /// To give the log's worker this job, once all saves that came before are done.
+    PassOn(LogJob, Arc<WorkQueue<LogJob>>),
     /// To go on in another cluster's directory.
     Use(SnapshotFiles<D>),
 }
@@ -268,12 +266,16 @@ impl<D: Disk> Worker for SnapshotWorker<D> {
                     self.has_read = true;
                     self.files.answer_read(&read)
                 }
+                SnapshotJob::PassOn(job, log) => {
+                    log.push_all(&mut vec![job]);
+                    continue;
+                }
                 SnapshotJob::Use(files) => {
                     self.files = files;
                     continue;
                 }
             };
-            let _ = self.news.send(WorkerNews::Snapshot(self.files.store(), event));
+            let _ = self.news.send(WorkerNews::StorageEvent(event));
         }
         true
     }

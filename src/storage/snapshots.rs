@@ -39,11 +39,6 @@ impl<D: Disk> SnapshotFiles<D> {
         Self { disk, dir, cluster, store, paced, open: Arc::default() }
     }
 
-    /// The identity of the data directory that they are in.
-    pub(crate) fn store(&self) -> StoreId {
-        self.store
-    }
-
     /// Writes a captured state as a snapshot file: complete, synced and in place when this returns.
     /// It counts once its marker is durable too. The capture is let go as it is written.
     ///

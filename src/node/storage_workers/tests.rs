@@ -98,19 +98,21 @@ fn save() -> SnapshotSave {
 }
 
 #[test]
-fn a_snapshot_names_the_directory_it_was_saved_in_when_the_node_moves_meanwhile() {
-    let storage = storage();
-    let before = storage.snapshot_files();
-    let (moved, _) = storage.adopt(ClusterId(6), NodeId::new(2), StoreId(22)).unwrap();
+fn a_node_moves_once_the_snapshots_of_its_former_life_are_saved() {
+    let disk = MemoryDisk::new();
+    let storage = storage_on(disk.clone());
+    let (queue, snapshots) = (WorkQueue::new(), SnapshotQueues::new());
     let (news_in, mut news) = mpsc::unbounded_channel();
-    let mut saver = SnapshotWorker::new(before, news_in);
-    let save = || SnapshotJob::Save(Box::new(save()));
-    saver.work(vec![save(), SnapshotJob::Use(moved.snapshot_files()), save()]);
-    let stores = std::iter::from_fn(|| match news.try_recv() {
-        Ok(WorkerNews::Snapshot(store, _)) => Some(store),
-        _ => None,
-    });
-    assert_eq!(stores.collect::<Vec<_>>(), [StoreId(11), StoreId(22)]);
+    let mut saver = SnapshotWorker::new(storage.snapshot_files(), news_in.clone());
+    let worker = LogWorker::new(storage, snapshots, news_in, Metrics::new());
+    let adopt = LogJob::Adopt { cluster: ClusterId(6), member: NodeId::new(2), store: StoreId(22) };
+    saver.work(vec![SnapshotJob::Save(Box::new(save())), SnapshotJob::PassOn(adopt, queue.clone())]);
+    queue.close();
+    run_on_thread(worker, &queue);
+    assert!(matches!(news.try_recv(), Ok(WorkerNews::StorageEvent(StorageEvent::SnapshotSaved(_)))));
+    assert!(matches!(news.try_recv(), Ok(WorkerNews::Adopted(_))));
+    let left: Vec<_> = disk.files().into_iter().filter(|file| file.ends_with("1-1.snap")).collect();
+    assert!(left.is_empty(), "it went with its directory: {left:?}");
 }
 
 #[test]
@@ -126,7 +128,7 @@ fn a_worker_that_saves_does_not_close_what_another_reads() {
     let reads = |worker: &mut SnapshotWorker<MemoryDisk>, news: &mut mpsc::UnboundedReceiver<_>| {
         worker.work(vec![SnapshotJob::Read(read.clone())]);
         let told = std::iter::from_fn(|| news.try_recv().ok()).last();
-        matches!(told, Some(WorkerNews::Snapshot(_, StorageEvent::ChunkRead { chunk: Ok(_), .. })))
+        matches!(told, Some(WorkerNews::StorageEvent(StorageEvent::ChunkRead { chunk: Ok(_), .. })))
     };
     saver.work(vec![SnapshotJob::Save(Box::new(save))]);
     assert!(reads(&mut reader, &mut news));
