@@ -26,7 +26,7 @@ type Since = (LogIndex, Option<Versioned>);
 
 /// A committed entry, and the state after it.
 #[derive(Clone, Debug, Default)]
-struct Step {
+struct AppliedEntry {
     /// The member whose command it is, the operation, and what it has to return.
     command: Option<(NodeId, Op, Outcome)>,
     /// Whether a client was told that it is done.
@@ -38,7 +38,7 @@ struct Step {
 
 /// A request that a machine was asked and has not answered.
 #[derive(Clone, Debug)]
-struct Asked {
+struct AskedRequest {
     request: ClientRequest,
     /// The member that was asked.
     origin: NodeId,
@@ -51,12 +51,12 @@ struct Asked {
 #[derive(Debug, Default)]
 pub struct Ledger {
     /// By index, from 1.
-    steps: Vec<Step>,
+    steps: Vec<AppliedEntry>,
     /// By key: every state it was in, from which index on.
     states: BTreeMap<Bytes, Vec<Since>>,
     /// Where each of the clients' values was set.
     set_at: QuickMap<Bytes, LogIndex>,
-    waiting: QuickMap<RequestId, Asked>,
+    waiting: QuickMap<RequestId, AskedRequest>,
     /// Values that were asked to be set, with their keys.
     asked: QuickMap<Bytes, Bytes>,
     /// Values whose clients were told that they are not set, and never will be.
@@ -74,7 +74,7 @@ impl Ledger {
     pub fn commit(&mut self, entry: &Entry) -> Result<(), Violation> {
         let index = entry.index();
         let before = self.steps.last().cloned().unwrap_or_default();
-        let mut step = Step { command: None, is_told: false, ..before };
+        let mut step = AppliedEntry { command: None, is_told: false, ..before };
         if entry.kind() == EntryKind::Command
             && let Ok((id, op)) = decode_proposal(entry.data())
         {
@@ -86,7 +86,7 @@ impl Ledger {
         Ok(())
     }
 
-    fn apply(&mut self, index: LogIndex, op: &Op, step: &mut Step) -> Outcome {
+    fn apply(&mut self, index: LogIndex, op: &Op, step: &mut AppliedEntry) -> Outcome {
         let key = op.key();
         let states = self.states.entry(key.clone()).or_default();
         let before = states.last().and_then(|(_, state)| state.clone());
@@ -171,7 +171,7 @@ impl Ledger {
             ClientRequest::Write(_) | ClientRequest::Read { .. } | ClientRequest::Barrier => {}
             ClientRequest::ChangeMembership(_) | ClientRequest::TransferLeadership(_) => return,
         }
-        self.waiting.insert(id, Asked { request: request.clone(), origin, committed });
+        self.waiting.insert(id, AskedRequest { request: request.clone(), origin, committed });
     }
 
     /// The machine that was asked has answered, having applied everything up to `applied`.
@@ -212,7 +212,7 @@ impl Ledger {
         }
     }
 
-    fn denied(&mut self, asked: &Asked, op: &Op) -> Result<(), Violation> {
+    fn denied(&mut self, asked: &AskedRequest, op: &Op) -> Result<(), Violation> {
         match op {
             Op::Set { value, .. } => {
                 let at = self.set_at.get(value);
@@ -248,12 +248,12 @@ impl Ledger {
     /// what it had to.
     fn written(
         &mut self,
-        asked: &Asked,
+        asked: &AskedRequest,
         op: &Op,
         outcome: Outcome,
         applied: LogIndex,
     ) -> Result<(), Violation> {
-        let is_it = |step: &Step| {
+        let is_it = |step: &AppliedEntry| {
             step.command.as_ref().is_some_and(|(origin, command, _)| *origin == asked.origin && command == op)
         };
         let (after, through) = (position(asked.committed), position(applied).min(self.steps.len()));
@@ -279,7 +279,7 @@ impl Ledger {
     /// machine has applied.
     fn read(
         &self,
-        asked: &Asked,
+        asked: &AskedRequest,
         key: &Bytes,
         found: Option<&Versioned>,
         applied: LogIndex,
@@ -306,7 +306,7 @@ impl Ledger {
     /// # Errors
     /// [`Violation`].
     pub fn check_store(&self, who: NodeId, index: LogIndex, store: &Store) -> Result<(), Violation> {
-        let nothing = Step::default();
+        let nothing = AppliedEntry::default();
         let step = match position(index) {
             0 => &nothing,
             count => match self.steps.get(count - 1) {

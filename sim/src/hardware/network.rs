@@ -28,7 +28,7 @@ pub struct Network {
 
 /// What becomes of one message: the delays of its copies, and whether each is damaged.
 #[derive(Clone, Debug, Default)]
-pub struct Fate {
+pub struct Delivery {
     /// Microseconds until it arrives; `None` if it is lost.
     pub arrives: Option<u64>,
     /// And until its second copy does, if there is one.
@@ -120,16 +120,16 @@ impl Network {
     }
 
     /// Decides what becomes of a message.
-    pub fn fate(&mut self, now: u64, from: usize, to: usize, settings: &Settings) -> Fate {
+    pub fn fate(&mut self, now: u64, from: usize, to: usize, settings: &Settings) -> Delivery {
         if !self.reaches(now, from, to) {
-            return Fate::default();
+            return Delivery::default();
         }
         let mut chance = |ppm: u32| ppm > 0 && !self.calm && self.rng.random_range(0..1_000_000) < ppm;
         let (lost, twice, corrupt) =
             (chance(settings.loss_ppm), chance(settings.duplicate_ppm), chance(settings.corrupt_ppm));
         let straggles = chance(settings.straggler_ppm);
         if lost {
-            return Fate::default();
+            return Delivery::default();
         }
         let extra = self.extra(now, from, to);
         let factor = self.factor(from, to, settings.link_spread);
@@ -140,7 +140,7 @@ impl Network {
                 + self.delay(settings, factor, straggles)
                 + self.rng.random_range(0..=settings.straggler_max_micros)
         });
-        Fate { arrives, again, corrupt }
+        Delivery { arrives, again, corrupt }
     }
 }
 

@@ -4,20 +4,20 @@
 use std::collections::BTreeMap;
 
 /// A process: machine and life.
-pub(super) type Process = (usize, u32);
+pub(super) type ProcessId = (usize, u32);
 
 /// Requests and answers.
 #[derive(Debug, Default)]
 pub(super) struct Book {
-    sent: BTreeMap<(Process, &'static str), u64>,
-    answered: BTreeMap<(Process, &'static str, u16), u64>,
+    sent: BTreeMap<(ProcessId, &'static str), u64>,
+    answered: BTreeMap<(ProcessId, &'static str, u16), u64>,
     /// Microseconds that clients waited for answers.
-    waited: BTreeMap<(Process, &'static str), u64>,
+    waited: BTreeMap<(ProcessId, &'static str), u64>,
     /// Connections that clients made, and those on which they were turned away.
-    made: BTreeMap<Process, u64>,
-    turned_away: BTreeMap<Process, u64>,
+    made: BTreeMap<ProcessId, u64>,
+    turned_away: BTreeMap<ProcessId, u64>,
     /// Requests for which there was no memory.
-    without_room: BTreeMap<Process, u64>,
+    without_room: BTreeMap<ProcessId, u64>,
 }
 
 impl Book {
@@ -32,51 +32,51 @@ impl Book {
     }
 
     /// An answer came after so long.
-    pub(super) fn took(&mut self, process: Process, route: &'static str, micros: u64) {
+    pub(super) fn took(&mut self, process: ProcessId, route: &'static str, micros: u64) {
         *self.waited.entry((process, route)).or_default() += micros;
     }
 
     /// A connection was made.
-    pub(super) fn connected(&mut self, process: Process) {
+    pub(super) fn connected(&mut self, process: ProcessId) {
         *self.made.entry(process).or_default() += 1;
     }
 
     /// Whoever made a connection was told that there are too many.
-    pub(super) fn was_turned_away(&mut self, process: Process) {
+    pub(super) fn was_turned_away(&mut self, process: ProcessId) {
         *self.turned_away.entry(process).or_default() += 1;
     }
 
     /// A request was refused for want of memory.
-    pub(super) fn had_no_room(&mut self, process: Process) {
+    pub(super) fn had_no_room(&mut self, process: ProcessId) {
         *self.without_room.entry(process).or_default() += 1;
     }
 
     /// How many know that they were turned away, and how many can have been.
-    pub(super) fn turned_away(&self, process: Process) -> (u64, u64) {
-        let of = |it: &BTreeMap<Process, u64>| it.get(&process).copied().unwrap_or(0);
+    pub(super) fn turned_away(&self, process: ProcessId) -> (u64, u64) {
+        let of = |it: &BTreeMap<ProcessId, u64>| it.get(&process).copied().unwrap_or(0);
         (of(&self.turned_away), of(&self.made))
     }
 
     /// How many requests were refused for want of memory.
-    pub(super) fn refused_for_room(&self, process: Process) -> u64 {
+    pub(super) fn refused_for_room(&self, process: ProcessId) -> u64 {
         self.without_room.get(&process).copied().unwrap_or(0)
     }
 
     /// How many requests to a route were sent.
-    pub(super) fn asked(&self, process: Process, route: &'static str) -> u64 {
+    pub(super) fn asked(&self, process: ProcessId, route: &'static str) -> u64 {
         self.sent.get(&(process, route)).copied().unwrap_or(0)
     }
 
     /// Of a route: how many requests were sent, how many were answered, and how long those took,
     /// microseconds.
-    pub(super) fn waited(&self, process: Process, route: &'static str) -> (u64, u64, u64) {
+    pub(super) fn waited(&self, process: ProcessId, route: &'static str) -> (u64, u64, u64) {
         let answered = self.answered.range((process, route, 0)..=(process, route, u16::MAX));
         let waited = self.waited.get(&(process, route)).copied().unwrap_or(0);
         (self.asked(process, route), answered.map(|(_, count)| count).sum(), waited)
     }
 
     /// Answers of a process that have arrived.
-    pub(super) fn arrived(&self, process: Process) -> BTreeMap<(String, u16), u64> {
+    pub(super) fn arrived(&self, process: ProcessId) -> BTreeMap<(String, u16), u64> {
         let of = self.answered.iter().filter(|((of, _, _), _)| *of == process);
         of.map(|((_, route, code), count)| (((*route).to_owned(), *code), *count)).collect()
     }
@@ -85,7 +85,7 @@ impl Book {
     /// is missing, and nothing is counted without a request.
     pub(super) fn compare(
         &self,
-        process: Process,
+        process: ProcessId,
         arrived: &BTreeMap<(String, u16), u64>,
         counted: &BTreeMap<(String, u16), u64>,
     ) -> Result<(), String> {

@@ -30,7 +30,7 @@ impl Run {
         {
             let mut world = self.shared.lock();
             world.network.calm();
-            world.service.disturb();
+            world.attendance.disturb();
         }
         result?;
         self.wait_until_well().await
@@ -39,7 +39,7 @@ impl Run {
     fn cut_off(&self, slot: usize) {
         let mut world = self.shared.lock();
         world.network.cut(Cut::Split(vec![slot]), now() + CUT_MICROS);
-        world.service.disturb();
+        world.attendance.disturb();
     }
 
     async fn examine_lost(&self, leader: usize, lost: usize, other: usize) -> Result<(), String> {

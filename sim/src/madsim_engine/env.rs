@@ -7,7 +7,7 @@ use crate::madsim_engine::connections::SimStream;
 use crate::madsim_engine::listening::{SimListener, connect, listen};
 use crate::madsim_engine::time::{now, sleep_until};
 use crate::madsim_engine::witness::witnessed;
-use crate::madsim_engine::world::{Done, Machine, STEPS_MAX, Shared, leads};
+use crate::madsim_engine::world::{Done, NodeHost, STEPS_MAX, Shared, leads};
 use crate::record::timeline::Status;
 use crate::record::violation::Violation;
 use crate::schedule::SECOND;
@@ -50,7 +50,7 @@ impl Env for SimEnv {
             loop {
                 let (at, jumped) = {
                     let world = env.shared.lock();
-                    let machine: &Machine = &world.machines[env.slot];
+                    let machine: &NodeHost = &world.machines[env.slot];
                     let here = machine.clock.read(now());
                     if here >= deadline {
                         return;
@@ -289,7 +289,7 @@ impl Done {
     }
 }
 
-impl Machine {
+impl NodeHost {
     /// Remembers what the replica shows.
     fn look(&mut self, replica: &Replica, actions: &Actions) {
         let (raft, view) = (replica.raft(), &mut self.view);

@@ -75,7 +75,7 @@ impl Run {
     /// The machines of the members.
     pub(super) fn members(&self) -> Vec<usize> {
         let world = self.shared.lock();
-        let Some(committed) = &world.service.membership else { return Vec::new() };
+        let Some(committed) = &world.attendance.membership else { return Vec::new() };
         let is_member =
             |slot: &usize| world.machines[*slot].member.is_some_and(|id| committed.members.contains_key(&id));
         (0..world.machines.len()).filter(is_member).collect()

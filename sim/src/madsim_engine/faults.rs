@@ -1,5 +1,6 @@
 //! Faults, as they strike whole nodes.
 
+use crate::machines::{announce, strike};
 use crate::madsim_engine::run::Run;
 use crate::madsim_engine::time::now;
 use crate::schedule::{Fault, MILLI};
@@ -19,11 +20,9 @@ impl Run {
         let Some(fault) = fault.aimed(leader) else { return };
         {
             let mut world = self.shared.lock();
-            world.trace.line(now(), None, "fault", format_args!("{fault:?}"));
-            if let Some(timeline) = world.trace.timeline() {
-                timeline.fault(now(), &fault);
-            }
-            world.mark(fault.name());
+            let world = &mut *world;
+            announce(&fault, now(), &mut world.trace, &mut world.marks);
+            strike(&fault, now(), &mut world.network, |slot| &mut world.machines[slot]);
             let brings_change = matches!(
                 fault,
                 Fault::ClockJump { .. }
@@ -34,7 +33,7 @@ impl Run {
                     | Fault::Move { .. }
             );
             if brings_change {
-                world.service.disturb();
+                world.attendance.disturb();
             }
         }
         match fault {
@@ -75,31 +74,20 @@ impl Run {
                     self.handle.pause(self.nodes[slot]);
                 }
             }
-            Fault::Partition { cut, for_micros } => self.shared.lock().network.cut(cut, now() + for_micros),
-            Fault::SlowNode { slot, by_micros, for_micros } => {
-                self.shared.lock().network.slow(slot, by_micros, now() + for_micros);
-            }
-            Fault::SlowDisk { slot, by_micros, for_micros } => {
-                self.shared.lock().machines[slot].slow_disk = (by_micros, now() + for_micros);
-            }
-            Fault::FailSync { slot } => {
-                self.shared.lock().machines[slot].disk.faults(|faults| faults.fail_sync = true);
-            }
-            Fault::FailWrite { slot } => {
-                self.shared.lock().machines[slot].disk.faults(|faults| faults.fail_write = true);
-            }
+            Fault::Partition { .. }
+            | Fault::SlowNode { .. }
+            | Fault::SlowDisk { .. }
+            | Fault::FailSync { .. }
+            | Fault::FailWrite { .. } => {}
             Fault::DiskFull { slot, for_micros } => {
-                let mut world = self.shared.lock();
-                world.machines[slot].disk.faults(|faults| faults.full = true);
-                world.machines[slot].room_at = Some(now() + for_micros);
+                self.shared.lock().machines[slot].room_at = Some(now() + for_micros);
             }
             Fault::Rot { slot, file } => self.rot(slot, &file),
             Fault::Misdirect { slot } => {
                 if self.may_lose_disk(slot) {
                     let mut world = self.shared.lock();
                     world.mark("write misdirected");
-                    world.machines[slot].disk.faults(|faults| faults.misdirect = true);
-                    world.machines[slot].rotten = true;
+                    world.machines[slot].misdirect();
                 }
             }
             Fault::Wipe { slot } => {
@@ -109,9 +97,8 @@ impl Run {
                     self.replace_disk(slot);
                 }
             }
-            Fault::ClockJump { slot, by_micros } => {
+            Fault::ClockJump { slot, .. } => {
                 let mut world = self.shared.lock();
-                world.machines[slot].clock.jump(by_micros);
                 world.machines[slot].has_jumped = true;
                 world.machines[slot].jumped.notify_waiters();
             }
@@ -165,8 +152,7 @@ impl Run {
         let mut world = self.shared.lock();
         let world = &mut *world;
         let machine = &mut world.machines[slot];
-        if let Some(rot) = machine.disk.rot(file, &mut world.disk_rng) {
-            machine.rotten = true;
+        if let Some(rot) = machine.rot(file, &mut world.disk_rng) {
             *world.marks.entry("bit flipped").or_default() += 1;
             world.trace.line(now(), Some(slot), "rot", format_args!("{rot:?}"));
         }

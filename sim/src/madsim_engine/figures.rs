@@ -2,8 +2,8 @@
 //! seen of the node: bytes that passed, messages, steps, times that clients waited, settings that
 //! it was started with.
 
-use crate::madsim_engine::book::Process;
-use crate::madsim_engine::glance::{Glance, Told, between, number};
+use crate::madsim_engine::book::ProcessId;
+use crate::madsim_engine::glance::{Glance, Inspection, between, number};
 use crate::madsim_engine::laws::same;
 use crate::madsim_engine::metrics::{Distribution, Metrics};
 use crate::madsim_engine::world::World;
@@ -137,7 +137,7 @@ fn settings_are_shown(world: &World, status: &Value) -> Result<(), String> {
 pub(super) fn figures_are_right(
     world: &World,
     before: &Glance,
-    told: &Told,
+    told: &Inspection,
     after: &Glance,
 ) -> Result<(), String> {
     let (metrics, then, later) = (&told.metrics, before.done, after.done);
@@ -182,7 +182,7 @@ pub(super) fn figures_are_right(
 
 /// A member at rest: nothing waits by its own count, everybody takes part and is found where the
 /// membership has them, and what it sent is what the others' ends were given.
-pub(super) fn rests(world: &World, process: Process, told: &Told) -> Result<(), String> {
+pub(super) fn rests(world: &World, process: ProcessId, told: &Inspection) -> Result<(), String> {
     let (status, metrics) = (&told.second, &told.metrics);
     for name in [
         "pending_proposals",

@@ -1,9 +1,9 @@
 //! What one inspection brought, and what the machine was before and after it.
 
-use crate::madsim_engine::book::Process;
+use crate::madsim_engine::book::ProcessId;
 use crate::madsim_engine::http::Answer;
 use crate::madsim_engine::metrics::Metrics;
-use crate::madsim_engine::pipes::Traffic;
+use crate::madsim_engine::pipes::MessageBytes;
 use crate::madsim_engine::time::now;
 use crate::madsim_engine::world::{Done, View, World};
 use serde_json::Value;
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 /// What a machine was at one moment.
 #[derive(Clone, Debug)]
 pub(super) struct Glance {
-    pub process: Process,
+    pub process: ProcessId,
     pub member: Option<u64>,
     pub view: View,
     pub done: Done,
@@ -20,7 +20,7 @@ pub(super) struct Glance {
     /// Its own clock.
     pub clock: u64,
     /// What it has sent to others, and received.
-    pub traffic: Traffic,
+    pub traffic: MessageBytes,
     /// How many clients know that they were turned away, and that there was no memory for them.
     pub turned_away: u64,
     pub without_room: u64,
@@ -29,7 +29,7 @@ pub(super) struct Glance {
 }
 
 /// What one inspection brought.
-pub(super) struct Told {
+pub(super) struct Inspection {
     pub first: Value,
     pub metrics: Metrics,
     pub ready: Answer,

@@ -2,9 +2,9 @@
 //! connection, one after the other, so that a figure that only grows lies between what it was
 //! before and after.
 
-use crate::madsim_engine::book::Process;
+use crate::madsim_engine::book::ProcessId;
 use crate::madsim_engine::figures::{figures_are_right, status_is_right};
-use crate::madsim_engine::glance::{Glance, Told, between, number};
+use crate::madsim_engine::glance::{Glance, Inspection, between, number};
 use crate::madsim_engine::http::{Answer, Http, Request};
 use crate::madsim_engine::laws::{exactly, same};
 use crate::madsim_engine::metrics::Metrics;
@@ -34,7 +34,7 @@ const GROWING: [&str; 4] = ["/term", "/commit_index", "/applied_index", "/snapsh
 pub(super) async fn inspect(shared: Shared) {
     let mut rng = stream(shared.lock().schedule.seed, Stream::Schedule, STREAM);
     let slots = shared.lock().machines.len();
-    let mut before: BTreeMap<Process, (Value, Metrics)> = BTreeMap::new();
+    let mut before: BTreeMap<ProcessId, (Value, Metrics)> = BTreeMap::new();
     while !shared.lock().calm {
         sleep_until(now() + rng.random_range(0..PAUSE_MICROS)).await;
         let slot = rng.random_range(0..slots);
@@ -67,7 +67,7 @@ fn tell(shared: &Shared, slot: usize, result: Result<(), String>) {
 }
 
 /// Everything that a node says of itself; `None`: it did not.
-pub(super) async fn look(shared: &Shared, slot: usize) -> Option<(Process, Told)> {
+pub(super) async fn look(shared: &Shared, slot: usize) -> Option<(ProcessId, Inspection)> {
     let give_up = now() + 3 * SECOND;
     let mut connection = Http::open(shared, slot, give_up).await?;
     let process = (slot, connection.life);
@@ -100,7 +100,7 @@ fn understand(
     metrics: &Answer,
     second: &Answer,
     ready: Answer,
-) -> Result<Told, String> {
+) -> Result<Inspection, String> {
     exactly(live, 200, TEXT, "ok\n")?;
     let status = |answer: &Answer| {
         same("the code of /v1/status", &answer.code, &200)?;
@@ -113,11 +113,16 @@ fn understand(
     same("its content type", &metrics.header("content-type"), &Some(OPEN_METRICS))?;
     let metrics = Metrics::parse(&metrics.text())?;
     same("the content type of /readyz", &ready.header("content-type"), &Some(TEXT))?;
-    Ok(Told { first, metrics, ready, second })
+    Ok(Inspection { first, metrics, ready, second })
 }
 
 /// Holds one inspection against the machine before and after it.
-pub(super) fn judge(world: &mut World, before: &Glance, told: &Told, after: &Glance) -> Result<(), String> {
+pub(super) fn judge(
+    world: &mut World,
+    before: &Glance,
+    told: &Inspection,
+    after: &Glance,
+) -> Result<(), String> {
     let slot = before.process.0;
     for status in [&told.first, &told.second] {
         agrees_with_itself(status)?;

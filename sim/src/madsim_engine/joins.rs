@@ -4,7 +4,7 @@
 use crate::madsim_engine::http::{Http, Request, ask};
 use crate::madsim_engine::laws::{self, Told, exactly, same};
 use crate::madsim_engine::probe::Prober;
-use crate::madsim_engine::run::{Joining, Run};
+use crate::madsim_engine::run::{Newcomer, Run};
 use crate::madsim_engine::time::{now, sleep_until};
 use crate::madsim_engine::world::Shared;
 use crate::record::violation::Violation;
@@ -227,7 +227,7 @@ impl Run {
 
     async fn begin_anew(&self, free: usize) -> Result<(), String> {
         self.wipe(free);
-        self.operator.borrow_mut().insert(free, Joining::fresh());
+        self.operator.borrow_mut().insert(free, Newcomer::fresh());
         self.start(free);
         self.wait("a cluster of one serves", || self.shared.lock().machines[free].handle.is_some()).await
     }

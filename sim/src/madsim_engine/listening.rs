@@ -3,7 +3,7 @@
 use crate::madsim_engine::connections::SimStream;
 use crate::madsim_engine::pipes::{GIVE_UP_MICROS, Place, Port, RETRANSMIT_MICROS, wake};
 use crate::madsim_engine::time::{now, sleep_until};
-use crate::madsim_engine::world::{Machine, Shared, World};
+use crate::madsim_engine::world::{NodeHost, Shared, World};
 use infinitystore::runtime::Listener;
 use std::io::{self, ErrorKind};
 use std::task::Poll;
@@ -37,7 +37,7 @@ pub(super) async fn connect(shared: &Shared, from: Place, addr: &str) -> io::Res
     if let Some((caller, _)) = from {
         let mut world = shared.lock();
         let (no_name, no_handles) = {
-            let until = |it: Option<&Machine>, of: fn(&Machine) -> u64| it.map_or(0, of);
+            let until = |it: Option<&NodeHost>, of: fn(&NodeHost) -> u64| it.map_or(0, of);
             let there = world.machines.get(slot);
             let no_name = until(there, |it| it.no_name_until);
             (no_name, until(world.machines.get(caller), |it| it.no_handles_until))

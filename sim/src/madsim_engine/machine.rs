@@ -88,7 +88,7 @@ impl Run {
         let world = &mut *world;
         world.close_ports(slot);
         let machine = &mut world.machines[slot];
-        machine.under_way.iter_mut().for_each(|(_, write)| write.settle_snapshot(&machine.disk));
+        machine.under_way.iter_mut().for_each(|(_, write)| write.settle_snapshot(&machine.hardware.disk));
         machine.disk.process_died();
         machine.disk.faults(|faults| {
             (faults.operations_left, faults.fail_sync, faults.fail_write) = (None, false, false);

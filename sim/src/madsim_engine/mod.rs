@@ -7,6 +7,7 @@
 //! (`connections`): madsim's never break, take every write whole, and end cleanly through a
 //! partition.
 
+mod attendance;
 mod book;
 mod budgets;
 mod client;
@@ -35,7 +36,6 @@ mod rest;
 mod reverts;
 mod run;
 mod scrape;
-mod service;
 mod serving;
 mod standing;
 mod stopping;

@@ -1,7 +1,7 @@
 //! The simulated operator: lets machines join, and replaces those that lost their disk, with
 //! nothing but `--join`.
 
-use crate::madsim_engine::run::{Joining, Run};
+use crate::madsim_engine::run::{Newcomer, Run};
 use crate::madsim_engine::time::now;
 use infinitystore::raft::NodeId;
 
@@ -21,7 +21,7 @@ impl Run {
         let joined = before - operator.len();
         // Removed before it became a voter: it comes back with an empty disk, as any removed node
         // has to.
-        let removed: Vec<(usize, Joining)> = operator
+        let removed: Vec<(usize, Newcomer)> = operator
             .iter()
             .filter(|(slot, _)| {
                 let member = world.machines[**slot].member;
@@ -71,16 +71,13 @@ impl Run {
             let mut world = self.shared.lock();
             let world = &mut *world;
             let machine = &mut world.machines[slot];
-            machine.disk.wipe();
-            let lost = std::mem::take(&mut machine.durable);
-            if let Some(id) = machine.member.take() {
-                world.lost_disks.insert(id, lost);
-            }
-            (machine.store, machine.rotten, machine.joins) = (None, false, true);
+            let was = machine.member.take();
+            machine.wipe(was, &mut world.lost_disks);
+            (machine.store, machine.joins) = (None, true);
             machine.is_reverted = false;
             machine.under_way.clear();
         }
-        self.operator.borrow_mut().insert(slot, Joining { was: was.or(earlier), damaged });
+        self.operator.borrow_mut().insert(slot, Newcomer { was: was.or(earlier), damaged });
         self.start(slot);
     }
 
@@ -102,7 +99,7 @@ impl Run {
         let world = self.shared.lock();
         let Some(committed) = world.committed_membership(now()).cloned() else { return false };
         let agreed = committed.members.keys().all(|id| {
-            let hosts = |machine: &&crate::madsim_engine::world::Machine| machine.member == Some(*id);
+            let hosts = |machine: &&crate::madsim_engine::world::NodeHost| machine.member == Some(*id);
             world.machines.iter().find(hosts).is_some_and(|machine| {
                 machine.on
                     && machine.power_fails_at.is_none()

@@ -125,7 +125,7 @@ impl Greeting {
 
 /// What a process has sent to others and received from them, in bytes of messages.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Traffic {
+pub(super) struct MessageBytes {
     /// What its calls took.
     pub sent: u64,
     /// What it has read from those who called it.
@@ -145,7 +145,7 @@ pub(super) struct Connections {
     /// When a process last had as many clients' connections as it takes, and another.
     pub full_at: BTreeMap<(usize, u32), u64>,
     /// What passed between nodes, by process.
-    pub traffic: BTreeMap<(usize, u32), Traffic>,
+    pub traffic: BTreeMap<(usize, u32), MessageBytes>,
     /// How often others have called, by process.
     pub calls: BTreeMap<(usize, u32), u64>,
 }
@@ -158,7 +158,7 @@ impl Connections {
     }
 
     /// What a process has sent and received.
-    pub(super) fn traffic(&self, process: (usize, u32)) -> Traffic {
+    pub(super) fn traffic(&self, process: (usize, u32)) -> MessageBytes {
         self.traffic.get(&process).copied().unwrap_or_default()
     }
 

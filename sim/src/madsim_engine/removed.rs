@@ -1,7 +1,7 @@
 //! A part of the exam: a member is removed, and goes on. It finds out, says so at once to every
 //! caller, and serves no request.
 
-use crate::madsim_engine::book::Process;
+use crate::madsim_engine::book::ProcessId;
 use crate::madsim_engine::http::{Request, ask};
 use crate::madsim_engine::laws::{self, Told, same};
 use crate::madsim_engine::run::Run;
@@ -29,14 +29,14 @@ impl Run {
         let followers: Vec<usize> = members.iter().copied().filter(|slot| *slot != leader).collect();
         let gone = followers[usize::try_from(seed).unwrap_or(0) % followers.len()];
         // Whoever cannot be reached for a while after it was removed is not told.
-        let processes: Vec<Process> = {
+        let processes: Vec<ProcessId> = {
             let world = self.shared.lock();
             members.iter().map(|slot| (*slot, world.machines[*slot].life)).collect()
         };
         examine_holdings(&self.shared, &processes).await?;
         let (member, handle) = {
             let mut world = self.shared.lock();
-            world.service.disturb();
+            world.attendance.disturb();
             (world.machines[gone].member, world.machines[leader].handle.clone())
         };
         let (Some(member), Some(handle)) = (member, handle) else { return Ok(()) };

@@ -1,8 +1,8 @@
 //! The cluster at rest: nothing waits, and all members agree.
 
-use crate::madsim_engine::book::Process;
+use crate::madsim_engine::book::ProcessId;
 use crate::madsim_engine::figures::rests;
-use crate::madsim_engine::glance::{Told, number};
+use crate::madsim_engine::glance::{Inspection, number};
 use crate::madsim_engine::http::{Request, ask};
 use crate::madsim_engine::inspect::{TEXT, judge, look};
 use crate::madsim_engine::laws::{exactly, same};
@@ -36,7 +36,7 @@ pub(super) async fn examine_rest(shared: &Shared, slots: &[usize]) -> Result<(),
         }
         match at_rest(shared, &told) {
             Ok(()) => {
-                let processes: Vec<Process> = told.iter().map(|(_, process, _)| *process).collect();
+                let processes: Vec<ProcessId> = told.iter().map(|(_, process, _)| *process).collect();
                 examine_holdings(shared, &processes).await?;
                 break;
             }
@@ -53,7 +53,7 @@ pub(super) async fn examine_rest(shared: &Shared, slots: &[usize]) -> Result<(),
     Ok(())
 }
 
-fn at_rest(shared: &Shared, told: &[(usize, Process, Told)]) -> Result<(), String> {
+fn at_rest(shared: &Shared, told: &[(usize, ProcessId, Inspection)]) -> Result<(), String> {
     let first = &told[0].2.second;
     let mut leaders = 0;
     for (slot, process, told) in told {

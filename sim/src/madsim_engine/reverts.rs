@@ -2,8 +2,8 @@
 //! and its names for proposals and starts are used again. The others have to notice, and to say so;
 //! then the operator wipes it and joins it anew.
 
+use crate::madsim_engine::attendance::grace;
 use crate::madsim_engine::run::{Revert, Run};
-use crate::madsim_engine::service::grace;
 use crate::madsim_engine::time::now;
 use crate::madsim_engine::world::PUT_BACK;
 use crate::record::violation::Violation;
@@ -102,7 +102,7 @@ impl Run {
         if let Some(timeline) = world.trace.timeline() {
             timeline.note(now(), Some(slot), "fault", "an older copy of its data directory is put back");
         }
-        world.service.disturb();
+        world.attendance.disturb();
         let deadline = now() + grace(&world.schedule.settings) + NOTICE_MICROS;
         let machine = &mut world.machines[slot];
         let mut revert = self.revert.borrow_mut();

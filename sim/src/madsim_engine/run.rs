@@ -15,21 +15,21 @@ pub(super) struct Run {
     /// madsim's node of each machine.
     pub nodes: Vec<NodeId>,
     /// Machines that are to become voters.
-    pub operator: RefCell<BTreeMap<usize, Joining>>,
+    pub operator: RefCell<BTreeMap<usize, Newcomer>>,
     /// A copy of a data directory that is to be put back, or was.
     pub revert: RefCell<Option<Revert>>,
 }
 
 /// A machine that is to become a voter.
 #[derive(Clone, Debug)]
-pub(super) struct Joining {
+pub(super) struct Newcomer {
     /// The member that it was.
     pub was: Option<MemberId>,
     /// Whether it lost its disk: then no other may.
     pub damaged: bool,
 }
 
-impl Joining {
+impl Newcomer {
     /// One that was no member before.
     pub(super) const fn fresh() -> Self {
         Self { was: None, damaged: false }

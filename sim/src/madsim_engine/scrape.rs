@@ -1,6 +1,6 @@
 //! A scrape held against the statuses before and after it, and against the machine.
 
-use crate::madsim_engine::glance::{Glance, Told, between, number};
+use crate::madsim_engine::glance::{Glance, Inspection, between, number};
 use crate::madsim_engine::laws::same;
 use crate::madsim_engine::world::World;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use serde_json::Value;
 pub(super) fn scrape_agrees(
     world: &World,
     before: &Glance,
-    told: &Told,
+    told: &Inspection,
     after: &Glance,
 ) -> Result<(), String> {
     let metrics = &told.metrics;

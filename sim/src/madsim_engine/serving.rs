@@ -1,7 +1,7 @@
 //! Whether nodes serve while faults last. A majority *stands* if its members are connected and
 //! their disks are sound. Once it has stood for a while, it has to answer its clients.
 
-use crate::madsim_engine::service::{Due, Standing, grace, is_quick};
+use crate::madsim_engine::attendance::{Due, Standing, grace, is_quick};
 use crate::madsim_engine::time::now;
 use crate::madsim_engine::world::World;
 use crate::record::violation::Violation;
@@ -27,12 +27,12 @@ impl World {
         if self.machines.iter().any(|machine| machine.room_at.is_some()) {
             self.full_at = Some(now());
         }
-        if now() < self.service.look_at {
+        if now() < self.attendance.look_at {
             return;
         }
-        self.service.look_at = now() + LOOK_MICROS;
-        if now() >= self.service.budgets_at {
-            self.service.budgets_at = now() + BUDGETS_MICROS;
+        self.attendance.look_at = now() + LOOK_MICROS;
+        if now() >= self.attendance.budgets_at {
+            self.attendance.budgets_at = now() + BUDGETS_MICROS;
             self.look_at_budgets();
         }
         self.look_who_followed();
@@ -42,25 +42,25 @@ impl World {
 
     /// Whether every voter stands, and has stood long enough for all to have met each other.
     pub(super) fn all_stand(&self) -> bool {
-        let Some(standing) = &self.service.standing else { return false };
+        let Some(standing) = &self.attendance.standing else { return false };
         let stands =
             |id: &NodeId| standing.machines.keys().any(|slot| self.machines[*slot].member == Some(*id));
-        standing.voters.iter().all(stands) && now() >= self.service.since + 2 * SECOND
+        standing.voters.iter().all(stands) && now() >= self.attendance.since + 2 * SECOND
     }
 
     /// Looks which machines stand.
     pub(super) fn look_who_stands_now(&mut self) {
         if let Some(membership) = self.committed_membership(now())
-            && self.service.membership.as_ref() != Some(membership)
+            && self.attendance.membership.as_ref() != Some(membership)
         {
-            self.service.membership = Some(membership.clone());
+            self.attendance.membership = Some(membership.clone());
         }
-        let membership = self.service.membership.take();
+        let membership = self.attendance.membership.take();
         let standing = membership.as_ref().and_then(|membership| self.who_stands(membership));
-        self.service.membership = membership;
-        if standing != self.service.standing {
-            self.service.standing = standing;
-            self.service.disturb();
+        self.attendance.membership = membership;
+        if standing != self.attendance.standing {
+            self.attendance.standing = standing;
+            self.attendance.disturb();
         }
     }
 
@@ -130,14 +130,14 @@ impl World {
     /// Whether this machine has to answer its clients now.
     pub(super) fn due(&self, slot: usize) -> Option<Due> {
         let settings = &self.schedule.settings;
-        let standing = self.service.standing.as_ref()?;
+        let standing = self.attendance.standing.as_ref()?;
         let is_member = self.machines[slot].member.is_some_and(|id| standing.voters.contains(&id));
         let clients = self.clients.len() as u64 + 2;
         let is_due = standing.machines.contains_key(&slot)
             && is_member
-            && now() >= self.service.since + grace(settings)
+            && now() >= self.attendance.since + grace(settings)
             && is_quick(settings, clients);
-        is_due.then_some(Due { epoch: self.service.epoch, slot })
+        is_due.then_some(Due { epoch: self.attendance.epoch, slot })
     }
 
     /// What became of a question that was due.
@@ -151,7 +151,7 @@ impl World {
         if few || full {
             return;
         }
-        let service = &mut self.service;
+        let service = &mut self.attendance;
         if epoch != service.epoch {
             return;
         }
@@ -177,7 +177,7 @@ impl World {
 
     /// At the end: most of what was due was answered.
     pub(super) fn judge_service(&mut self) {
-        let (asked, failed) = self.service.counts();
+        let (asked, failed) = self.attendance.counts();
         let settings = &self.schedule.settings;
         let quiet = settings.loss_ppm == 0 && settings.corrupt_ppm == 0 && settings.straggler_ppm == 0;
         let allowed = if quiet { asked / 20 } else { asked / 3 };

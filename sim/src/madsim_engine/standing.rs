@@ -2,7 +2,7 @@
 //! connected are, within a bound. At rest a node has one connection to each other member, a task
 //! for each, and nothing else. No request waits, and nothing is left behind.
 
-use crate::madsim_engine::book::Process;
+use crate::madsim_engine::book::ProcessId;
 use crate::madsim_engine::time::{now, sleep_until};
 use crate::madsim_engine::world::{Shared, World};
 use crate::record::violation::Violation;
@@ -31,7 +31,7 @@ impl World {
     /// Whether every member calls every other one that it can call. Looked at now and then.
     pub(super) fn look_who_is_connected(&mut self) {
         let settings = &self.schedule.settings;
-        let Some(membership) = self.service.membership.clone() else { return };
+        let Some(membership) = self.attendance.membership.clone() else { return };
         if settings.delay_max_micros * u64::from(settings.link_spread.max(1)) > HOP_MICROS {
             return;
         }
@@ -124,7 +124,7 @@ pub(super) async fn examine_idle(shared: &Shared, members: &[usize]) -> Result<(
 }
 
 /// Members at rest: connections and tasks as the membership has them, and empty tables.
-pub(super) async fn examine_holdings(shared: &Shared, members: &[Process]) -> Result<(), String> {
+pub(super) async fn examine_holdings(shared: &Shared, members: &[ProcessId]) -> Result<(), String> {
     let give_up = now() + HOLDINGS_MICROS;
     loop {
         match look_at_holdings(shared, members).await {
@@ -134,7 +134,7 @@ pub(super) async fn examine_holdings(shared: &Shared, members: &[Process]) -> Re
     }
 }
 
-async fn look_at_holdings(shared: &Shared, members: &[Process]) -> Result<(), String> {
+async fn look_at_holdings(shared: &Shared, members: &[ProcessId]) -> Result<(), String> {
     for &(slot, life) in members {
         let handle = shared.lock().machines[slot].handle.clone();
         let handle = handle.ok_or_else(|| format!("machine {slot} does not run"))?;
@@ -144,7 +144,7 @@ async fn look_at_holdings(shared: &Shared, members: &[Process]) -> Result<(), St
         }
         let mut world = shared.lock();
         let calls = world.connections.calls_of((slot, life));
-        let right: Vec<Process> = members.iter().copied().filter(|other| *other != (slot, life)).collect();
+        let right: Vec<ProcessId> = members.iter().copied().filter(|other| *other != (slot, life)).collect();
         if calls != right {
             return Err(format!("machine {slot} at rest has called {calls:?}, and the others are {right:?}"));
         }

@@ -1,6 +1,6 @@
 //! Nodes that were told to stop.
 
-use crate::madsim_engine::service::Due;
+use crate::madsim_engine::attendance::Due;
 use crate::schedule::SECOND;
 use infinitystore::raft::Term;
 

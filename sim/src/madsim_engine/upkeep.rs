@@ -2,8 +2,8 @@
 //! out. And the limits with which the nodes of a run are started. Both are drawn from the seed, and
 //! the queue engine has neither.
 
+use crate::madsim_engine::attendance::way;
 use crate::madsim_engine::run::Run;
-use crate::madsim_engine::service::way;
 use crate::madsim_engine::stopping::{HandedOver, STOP_MICROS, Stopping};
 use crate::madsim_engine::time::now;
 use crate::madsim_engine::world::World;
@@ -114,7 +114,7 @@ impl World {
     /// A node is told to stop while all is well. It comes back at once.
     pub(super) fn stop_in_peace(&mut self, slot: usize) {
         self.stop(slot, 0);
-        let due = self.service.in_peace(slot);
+        let due = self.attendance.in_peace(slot);
         if let Some(Stopping { led: Some((_, led)), .. }) = &mut self.machines[slot].stopping {
             *led = Some(due);
         }
@@ -145,7 +145,7 @@ impl World {
                 format!("is told to stop, closes after {} µs, ends after {} µs", closed - told, ended - told);
             return Err(format!("machine {slot} {what}"));
         }
-        let voters = self.service.membership.as_ref().map_or(0, |it| it.voters.len());
+        let voters = self.attendance.membership.as_ref().map_or(0, |it| it.voters.len());
         let (gap, quiet) = (6 * way + timeout / 2, self.is_quiet());
         if voters > 2 && quiet && 6 * way < timeout / 4 && longest > gap {
             return Err(format!("machine {slot} hands over, and nobody is served for {longest} µs"));
@@ -165,9 +165,9 @@ impl World {
         let way = 6 * settings.delay_max_micros * u64::from(settings.link_spread.max(1))
             + 4 * settings.sync_max_micros;
         let by = settings.election_timeout_micros / 2;
-        let voters = self.service.membership.as_ref().map_or(0, |it| it.voters.len());
+        let voters = self.attendance.membership.as_ref().map_or(0, |it| it.voters.len());
         let is_due = due.is_some() && voters > 2 && way < by && self.is_quiet();
-        let epoch = is_due.then(|| self.service.in_peace(slot));
+        let epoch = is_due.then(|| self.attendance.in_peace(slot));
         self.handed_over = Some(HandedOver { slot, term, by: now() + by, epoch });
     }
 
@@ -190,7 +190,7 @@ impl World {
             self.handed_over = None;
         } else if now() >= by {
             self.handed_over = None;
-            if epoch.is_some_and(|due| self.service.holds(due)) && self.service.stands() {
+            if epoch.is_some_and(|due| self.attendance.holds(due)) && self.attendance.stands() {
                 let what =
                     format!("machine {slot} was told to stop, led term {term}, and nobody leads after it");
                 self.judge(Err(Violation { check: "a leader that stops hands over", what }));

@@ -4,27 +4,25 @@ use crate::checks::clients::Clients;
 use crate::checks::durable::{DurableModel, WriteSketch};
 use crate::checks::observed::Observed;
 use crate::checks::safety::Checks;
-use crate::hardware::clock::Clock;
-use crate::hardware::disk::SimDisk;
 use crate::hardware::network::Network;
+use crate::machines::Machine;
+use crate::madsim_engine::attendance::{Attendance, is_quick};
 use crate::madsim_engine::book::Book;
 use crate::madsim_engine::limits::Limits;
 use crate::madsim_engine::pipes::Connections;
-use crate::madsim_engine::service::{Service, is_quick};
 use crate::madsim_engine::stopping::{HandedOver, Stopping};
 use crate::madsim_engine::time::now;
 use crate::madsim_engine::wire_tap::WireTap;
 use crate::madsim_engine::written::Written;
 use crate::record::trace::Trace;
 use crate::record::violation::Violation;
-use crate::schedule::{SECOND, Schedule};
-use crate::schedule::{Stream, stream};
+use crate::schedule::{SECOND, Schedule, Stream, stream};
 use infinitystore::node::{NodeExit, NodeHandle};
 use infinitystore::raft::{ClusterId, LogId, LogIndex, Membership, NodeId, RoleName, StoreId, Term};
-use rand::Rng;
 use rand::rngs::SmallRng;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -36,40 +34,28 @@ pub(super) const STEPS_MAX: u32 = 300_000;
 pub(super) const PUT_BACK: &str = "older copy put back";
 
 /// A machine, its disk, and what was seen of the node on it.
-pub(super) struct Machine {
-    /// Its number.
-    pub slot: usize,
-    /// Its disk.
-    pub disk: SimDisk,
-    /// Its clock.
-    pub clock: Clock,
+pub(super) struct NodeHost {
+    /// The machine.
+    pub hardware: Machine,
     /// Whether its clock has jumped.
     pub has_jumped: bool,
     /// Told when the clock has jumped.
     pub jumped: Arc<Notify>,
-    /// Counts starts and ends of its process.
-    pub life: u32,
     /// Whether a process runs.
     pub on: bool,
     /// Whether the machine itself runs: one that lost its power does not even refuse a connection.
     pub powered: bool,
     /// When the next process starts.
     pub start_at: Option<u64>,
-    /// Until when the process stands still.
-    pub paused_until: u64,
     /// The end of the latest pause, over or not.
     pub stands_still_until: u64,
     /// The power goes at this time at the latest: the disk is about to stop in the middle of
     /// something.
     pub power_fails_at: Option<u64>,
-    /// Extra time of each batch, and until when.
-    pub slow_disk: (u64, u64),
     /// Until when its disk is busy with what it has begun.
     pub disk_busy_until: u64,
     /// When its disk has room again.
     pub room_at: Option<u64>,
-    /// A bit of its disk has flipped, and the disk has not been read since.
-    pub rotten: bool,
     /// A copy of its data directory was put back: it has lost what it acknowledged since that was
     /// made.
     pub is_reverted: bool,
@@ -99,8 +85,6 @@ pub(super) struct Machine {
     pub store: Option<StoreId>,
     /// Its id in the cluster under test; `None` while it is a cluster of its own.
     pub member: Option<NodeId>,
-    /// What has to be durable.
-    pub durable: DurableModel,
     /// Writes that were asked for and not acknowledged.
     pub under_way: VecDeque<(u64, WriteSketch)>,
     /// What the checks have seen of its replica.
@@ -174,7 +158,7 @@ pub(super) struct World {
     pub schedule: Schedule,
     /// When the schedule's zero was.
     pub began: u64,
-    pub machines: Vec<Machine>,
+    pub machines: Vec<NodeHost>,
     pub network: Network,
     pub connections: Connections,
     pub disk_rng: SmallRng,
@@ -192,7 +176,7 @@ pub(super) struct World {
     /// What the nodes are started with.
     pub limits: Limits,
     /// Whether clients are served.
-    pub service: Service,
+    pub attendance: Attendance,
     /// By applied index: revision, keys and bytes.
     pub stores: BTreeMap<LogIndex, (u64, u64, u64)>,
     /// When a disk was full last, or could not be written to as its machine loses power.
@@ -239,31 +223,21 @@ impl Shared {
     /// The world of a schedule, all machines off.
     pub(super) fn new(schedule: Schedule, verbose: bool) -> Self {
         let (seed, slots) = (schedule.seed, schedule.slots());
-        let mut clocks = stream(seed, Stream::Disk, 1);
-        let drift = i64::from(schedule.settings.drift_ppm);
-        let machines = (0..slots)
-            .map(|slot| Machine {
-                slot,
-                disk: SimDisk::default(),
-                clock: Clock::new(
-                    clocks.random_range(-drift..=drift),
-                    clocks.random_range(0..1_000 * SECOND),
-                ),
+        let machines = Machine::all(&schedule)
+            .into_iter()
+            .map(|hardware| NodeHost {
+                joins: hardware.slot != 0,
+                hardware,
                 has_jumped: false,
                 jumped: Arc::new(Notify::new()),
-                life: 0,
                 on: false,
                 powered: true,
                 start_at: None,
-                paused_until: 0,
                 stands_still_until: 0,
                 power_fails_at: None,
-                slow_disk: (0, 0),
                 disk_busy_until: 0,
                 room_at: None,
-                rotten: false,
                 is_reverted: false,
-                joins: slot != 0,
                 namesake: None,
                 is_moved: false,
                 is_http_moved: false,
@@ -276,7 +250,6 @@ impl Shared {
                 handle: None,
                 store: None,
                 member: None,
-                durable: DurableModel::default(),
                 under_way: VecDeque::new(),
                 shown: Observed::default(),
                 view: View::default(),
@@ -298,7 +271,7 @@ impl Shared {
             looked_at: 0,
             handed_over: None,
             limits: Limits::of(seed),
-            service: Service::default(),
+            attendance: Attendance::default(),
             stores: BTreeMap::new(),
             full_at: None,
             checks: Checks::default(),
@@ -330,7 +303,21 @@ impl Shared {
     }
 }
 
-impl Machine {
+impl Deref for NodeHost {
+    type Target = Machine;
+
+    fn deref(&self) -> &Machine {
+        &self.hardware
+    }
+}
+
+impl DerefMut for NodeHost {
+    fn deref_mut(&mut self) -> &mut Machine {
+        &mut self.hardware
+    }
+}
+
+impl NodeHost {
     /// Where its peers find it.
     pub(super) fn raft_addr(&self) -> String {
         format!("m{}:{}", self.slot, if self.is_moved { 8002 } else { 8000 })
@@ -418,9 +405,9 @@ impl World {
     }
 
     /// The machine that leads the cluster under test, as far as one can tell from outside.
-    pub(super) fn leader(&self, now: u64) -> Option<&Machine> {
+    pub(super) fn leader(&self, now: u64) -> Option<&NodeHost> {
         let running =
-            |machine: &&Machine| machine.on && machine.member.is_some() && machine.paused_until <= now;
+            |machine: &&NodeHost| machine.on && machine.member.is_some() && machine.paused_until <= now;
         self.machines.iter().filter(running).filter(|machine| machine.view.leads).max_by_key(|m| m.view.term)
     }
 

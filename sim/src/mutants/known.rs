@@ -9,13 +9,13 @@ use std::fs;
 use std::path::Path;
 
 /// Engine and seed by the bug's name; `None` for a bug that a hunt did not find.
-pub(super) type Known = BTreeMap<String, Option<(Engine, u64)>>;
+pub(super) type KnownSeeds = BTreeMap<String, Option<(Engine, u64)>>;
 
 /// Reads the file. A line that begins with `#` is a comment.
 ///
 /// # Errors
 /// The file cannot be read, or a line is not `name engine seed`.
-pub(super) fn read(path: &Path) -> Result<Known, String> {
+pub(super) fn read(path: &Path) -> Result<KnownSeeds, String> {
     let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     lines
@@ -39,7 +39,7 @@ pub(super) fn read(path: &Path) -> Result<Known, String> {
 ///
 /// # Errors
 /// It cannot be written.
-pub(super) fn write(path: &Path, known: &Known) -> Result<(), String> {
+pub(super) fn write(path: &Path, known: &KnownSeeds) -> Result<(), String> {
     let mut text =
         "# Bug, engine and seed that finds it. Made by: sim mutants --known FILE --update-known\n".to_owned();
     for (name, found_by) in known {

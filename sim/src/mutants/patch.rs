@@ -41,12 +41,12 @@ pub(super) struct Hunk {
     /// The line of the source at which it was made, from 0.
     pub(super) start: usize,
     /// At least one of them is no context.
-    pub(super) lines: Vec<Line>,
+    pub(super) lines: Vec<DiffLine>,
 }
 
 /// A line of a hunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub(super) enum DiffLine {
     /// Stands before and after.
     Context(String),
     /// Stands before only.
@@ -110,7 +110,7 @@ impl Patch {
                     (old, new) = (old - before, new - after);
                     hunk.lines.push(line);
                 }
-                if hunk.lines.iter().all(|line| matches!(line, Line::Context(_))) {
+                if hunk.lines.iter().all(|line| matches!(line, DiffLine::Context(_))) {
                     return Err(fault(at, "the hunk changes nothing"));
                 }
                 let file = files.last_mut().ok_or_else(|| fault(at, "no file was named before"))?;
@@ -151,9 +151,9 @@ impl Patch {
                 text.push_str(&ranges);
                 for line in &hunk.lines {
                     let (mark, line) = match line {
-                        Line::Context(line) => (' ', line),
-                        Line::Removed(line) => ('-', line),
-                        Line::Added(line) => ('+', line),
+                        DiffLine::Context(line) => (' ', line),
+                        DiffLine::Removed(line) => ('-', line),
+                        DiffLine::Added(line) => ('+', line),
                     };
                     // An empty line of context stands without its space: editors strip it.
                     if mark == ' ' && line.is_empty() {
@@ -173,16 +173,16 @@ impl Hunk {
     /// The lines that stand there before.
     pub(super) fn before(&self) -> impl Iterator<Item = &str> {
         self.lines.iter().filter_map(|line| match line {
-            Line::Context(line) | Line::Removed(line) => Some(line.as_str()),
-            Line::Added(_) => None,
+            DiffLine::Context(line) | DiffLine::Removed(line) => Some(line.as_str()),
+            DiffLine::Added(_) => None,
         })
     }
 
     /// The lines that stand there afterwards.
     fn after(&self) -> impl Iterator<Item = &str> {
         self.lines.iter().filter_map(|line| match line {
-            Line::Context(line) | Line::Added(line) => Some(line.as_str()),
-            Line::Removed(_) => None,
+            DiffLine::Context(line) | DiffLine::Added(line) => Some(line.as_str()),
+            DiffLine::Removed(_) => None,
         })
     }
 
@@ -192,7 +192,7 @@ impl Hunk {
         let mut at = start;
         let mut open = false;
         for line in &self.lines {
-            if matches!(line, Line::Context(_)) {
+            if matches!(line, DiffLine::Context(_)) {
                 (at, open) = (at + 1, false);
                 continue;
             }
@@ -202,7 +202,7 @@ impl Hunk {
             }
             let edit = edits.last_mut().expect("one is open");
             match line {
-                Line::Added(line) => edit.added.push(line.clone()),
+                DiffLine::Added(line) => edit.added.push(line.clone()),
                 _ => (edit.removed, at) = (edit.removed + 1, at + 1),
             }
         }
@@ -247,7 +247,7 @@ impl FileDiff {
     pub(super) fn from_edits(path: &str, source: &str, edits: &[Edit]) -> Self {
         let lines: Vec<&str> = source.lines().collect();
         let context = |from: usize, to: usize| {
-            lines[from..to].iter().map(|line| Line::Context((*line).to_owned())).collect::<Vec<_>>()
+            lines[from..to].iter().map(|line| DiffLine::Context((*line).to_owned())).collect::<Vec<_>>()
         };
         let mut hunks: Vec<Hunk> = Vec::new();
         let mut end = 0;
@@ -266,8 +266,8 @@ impl FileDiff {
             }
             let hunk = hunks.last_mut().expect("one was pushed");
             end = edit.line + edit.removed;
-            hunk.lines.extend(lines[edit.line..end].iter().map(|line| Line::Removed((*line).to_owned())));
-            hunk.lines.extend(edit.added.iter().cloned().map(Line::Added));
+            hunk.lines.extend(lines[edit.line..end].iter().map(|line| DiffLine::Removed((*line).to_owned())));
+            hunk.lines.extend(edit.added.iter().cloned().map(DiffLine::Added));
         }
         if let Some(hunk) = hunks.last_mut() {
             hunk.lines.extend(context(end, lines.len().min(end + CONTEXT)));
@@ -329,12 +329,12 @@ fn parse_ranges(text: &str) -> Option<(usize, usize, usize)> {
 }
 
 /// A line, and whether it counts before and after.
-fn parse_line(text: &str) -> Option<(Line, usize, usize)> {
+fn parse_line(text: &str) -> Option<(DiffLine, usize, usize)> {
     match text.split_at_checked(1) {
-        None => Some((Line::Context(String::new()), 1, 1)),
-        Some((" ", line)) => Some((Line::Context(line.to_owned()), 1, 1)),
-        Some(("-", line)) => Some((Line::Removed(line.to_owned()), 1, 0)),
-        Some(("+", line)) => Some((Line::Added(line.to_owned()), 0, 1)),
+        None => Some((DiffLine::Context(String::new()), 1, 1)),
+        Some((" ", line)) => Some((DiffLine::Context(line.to_owned()), 1, 1)),
+        Some(("-", line)) => Some((DiffLine::Removed(line.to_owned()), 1, 0)),
+        Some(("+", line)) => Some((DiffLine::Added(line.to_owned()), 0, 1)),
         Some(_) => None,
     }
 }

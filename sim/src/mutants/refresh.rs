@@ -1,7 +1,7 @@
 //! Finds where the lines of a patch stand after the source around them changed, and writes the
 //! patch anew.
 
-use super::patch::{Edit, FileDiff, Hunk, Line, Patch};
+use super::patch::{DiffLine, Edit, FileDiff, Hunk, Patch};
 use super::sources::Sources;
 use std::collections::BTreeMap;
 
@@ -78,16 +78,16 @@ fn search<'a>(
 /// A hunk without the context around it.
 struct Core<'a> {
     before: Vec<&'a str>,
-    lines: &'a [Line],
+    lines: &'a [DiffLine],
     after: Vec<&'a str>,
 }
 
 impl<'a> Core<'a> {
     fn of(hunk: &'a Hunk) -> Self {
-        let is_context = |line: &Line| matches!(line, Line::Context(_));
+        let is_context = |line: &DiffLine| matches!(line, DiffLine::Context(_));
         let first = hunk.lines.iter().position(|line| !is_context(line)).unwrap_or(0);
         let end = hunk.lines.iter().rposition(|line| !is_context(line)).map_or(first, |last| last + 1);
-        let context = |lines: &'a [Line]| lines.iter().filter_map(old).collect();
+        let context = |lines: &'a [DiffLine]| lines.iter().filter_map(old).collect();
         Self {
             before: context(&hunk.lines[..first]),
             lines: &hunk.lines[first..end],
@@ -129,18 +129,18 @@ impl<'a> Core<'a> {
     }
 }
 
-fn old(line: &Line) -> Option<&str> {
+fn old(line: &DiffLine) -> Option<&str> {
     match line {
-        Line::Context(line) | Line::Removed(line) => Some(line),
-        Line::Added(_) => None,
+        DiffLine::Context(line) | DiffLine::Removed(line) => Some(line),
+        DiffLine::Added(_) => None,
     }
 }
 
-fn indented(line: &Line, was: usize, is: usize) -> Line {
+fn indented(line: &DiffLine, was: usize, is: usize) -> DiffLine {
     match line {
-        Line::Added(line) if !line.is_empty() => {
+        DiffLine::Added(line) if !line.is_empty() => {
             let depth = (indent(line) + is).saturating_sub(was);
-            Line::Added(format!("{:depth$}{}", "", line.trim_start()))
+            DiffLine::Added(format!("{:depth$}{}", "", line.trim_start()))
         }
         line => line.clone(),
     }

@@ -1,7 +1,7 @@
 //! All bugs, one after the other, as lines of a table.
 
 use crate::mutants::hunt::{Alarms, Bug, Found, hunt, try_seed};
-use crate::mutants::known::{self, Known};
+use crate::mutants::known::{self, KnownSeeds};
 use crate::mutants::options::Options;
 use crate::run::engine::Engine;
 use infinitystore::mutants::ALL;
@@ -61,7 +61,7 @@ pub(super) fn run(options: &Options) -> Result<bool, String> {
 }
 
 /// Tries the seed that is known to find a bug, then hunts for it in one engine after the other.
-fn look_for(bug: Bug, options: &Options, known: &Known, alarms: &mut Alarms) -> Option<Found> {
+fn look_for(bug: Bug, options: &Options, known: &KnownSeeds, alarms: &mut Alarms) -> Option<Found> {
     let seed = known.get(bug.mutant().name).copied().flatten();
     let by_known = seed.and_then(|(engine, seed)| try_seed(engine, bug, seed));
     by_known.or_else(|| {

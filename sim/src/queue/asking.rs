@@ -2,9 +2,9 @@
 //! last phase.
 
 use crate::checks::clients::Seen;
-use crate::queue::engine::Engine;
 use crate::queue::event::SimEvent;
 use crate::queue::machine::Asker;
+use crate::queue::simulation::Simulation;
 use crate::record::violation::{Violation, check};
 use crate::schedule::{CALM_MICROS, MILLI, SECOND};
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Event, Lev
 /// Keys are no longer than this.
 const KEY_BYTES_MAX: u64 = 16;
 
-impl Engine {
+impl Simulation {
     pub(super) fn plan_client(&mut self, client: usize) {
         if let Some((at, _)) = self.clients.next(client)
             && self.now < self.schedule.duration_micros + CALM_MICROS

@@ -1,14 +1,14 @@
 //! What a change of membership owes to the members that it concerns: a removed member is told so,
 //! and a learner that has caught up becomes a voter.
 
-use crate::queue::engine::Engine;
+use crate::queue::simulation::Simulation;
 use crate::queue::waiting::{Leaver, Ready};
 use crate::record::violation::{Violation, check};
 use crate::schedule::PROMOTE_LAG_ENTRIES;
 use infinitystore::raft::{LogIndex, NodeId, Promotion};
 use std::collections::BTreeMap;
 
-impl Engine {
+impl Simulation {
     /// Looks at the changes of the leader, now and then.
     pub(super) fn check_changes(&mut self) -> Result<(), Violation> {
         self.check_leavers()?;

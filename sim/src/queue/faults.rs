@@ -1,8 +1,9 @@
 //! Faults, as they strike.
 
-use crate::queue::engine::Engine;
+use crate::machines::{announce, strike};
 use crate::queue::event::SimEvent;
 use crate::queue::machine::{Asker, Process};
+use crate::queue::simulation::Simulation;
 use crate::queue::waiting::Ambush;
 use crate::record::violation::Violation;
 use crate::schedule::{Cut, DiskTrouble, Fault, MILLI};
@@ -19,7 +20,7 @@ const AMBUSH_MICROS: u64 = 5_000 * MILLI;
 /// Operations of the disk that an interrupted batch gets done, at most.
 const OPERATIONS_MAX: u32 = 12;
 
-impl Engine {
+impl Simulation {
     /// A fault of the schedule strikes.
     pub(super) fn strike(&mut self, number: usize) -> Result<(), Violation> {
         self.strike_with(self.schedule.faults[number].what.clone())
@@ -31,12 +32,9 @@ impl Engine {
             return Ok(());
         }
         let Some(fault) = fault.aimed(self.leader()) else { return Ok(()) };
-        self.trace.line(self.now, None, "fault", format_args!("{fault:?}"));
-        if let Some(timeline) = self.trace.timeline() {
-            timeline.fault(self.now, &fault);
-        }
-        self.mark(fault.name());
         let now = self.now;
+        announce(&fault, now, &mut self.trace, &mut self.marks);
+        strike(&fault, now, &mut self.network, |slot| &mut self.machines[slot]);
         let result = self.carry_out(fault, now);
         self.survey();
         result
@@ -59,27 +57,19 @@ impl Engine {
                 }
             }
             Fault::Pause { slot, for_micros } => self.pause(slot, for_micros),
-            Fault::Partition { cut, for_micros } => self.network.cut(cut, now + for_micros),
-            Fault::SlowNode { slot, by_micros, for_micros } => {
-                self.network.slow(slot, by_micros, now + for_micros);
+            Fault::Partition { .. } | Fault::FailSync { .. } | Fault::FailWrite { .. } => {}
+            Fault::SlowNode { slot, by_micros, for_micros }
+            | Fault::SlowDisk { slot, by_micros, for_micros } => {
                 self.service.struck(slot, now + for_micros + by_micros);
             }
-            Fault::SlowDisk { slot, by_micros, for_micros } => {
-                self.machines[slot].slow_disk = (by_micros, now + for_micros);
-                self.service.struck(slot, now + for_micros + by_micros);
-            }
-            Fault::FailSync { slot } => self.machines[slot].disk.faults(|faults| faults.fail_sync = true),
-            Fault::FailWrite { slot } => self.machines[slot].disk.faults(|faults| faults.fail_write = true),
             Fault::DiskFull { slot, for_micros } => {
-                self.machines[slot].disk.faults(|faults| faults.full = true);
                 self.queue.plan(now + for_micros, SimEvent::RoomAgain(slot));
             }
             Fault::Rot { slot, file } => self.rot(slot, &file),
             Fault::Misdirect { slot } => {
                 if self.may_lose_disk(slot) {
                     self.mark("write misdirected");
-                    self.machines[slot].disk.faults(|faults| faults.misdirect = true);
-                    self.machines[slot].rotten = true;
+                    self.machines[slot].misdirect();
                 }
             }
             Fault::Disk { slot, trouble } => self.disk_trouble(slot, trouble),
@@ -90,8 +80,7 @@ impl Engine {
                     self.replace_disk(slot);
                 }
             }
-            Fault::ClockJump { slot, by_micros } => {
-                self.machines[slot].clock.jump(by_micros);
+            Fault::ClockJump { slot, .. } => {
                 self.service.struck(slot, now);
                 return self.give(slot, infinitystore::replica::Event::Wake);
             }
@@ -122,7 +111,7 @@ impl Engine {
             let machine = &mut self.machines[slot];
             if let Some(process) = machine.process.as_mut().filter(|process| process.busy) {
                 machine.under_way = process.sketches();
-                machine.disk.faults(|faults| faults.operations_left = Some(steps));
+                machine.hardware.disk.faults(|faults| faults.operations_left = Some(steps));
                 // The machine is gone in the middle of it: whether it failed does not matter any
                 // more.
                 let _ = process.write_batch();
@@ -161,14 +150,13 @@ impl Engine {
             return;
         }
         self.switch_off(slot, true);
-        if let Some(rot) = self.machines[slot].disk.rot(file, &mut self.disk_rng) {
+        if let Some(rot) = self.machines[slot].rot(file, &mut self.disk_rng) {
             self.mark("bit flipped");
             self.trace.line(self.now, Some(slot), "rot", format_args!("{rot:?}"));
             if let Some(timeline) = self.trace.timeline() {
                 timeline.note(self.now, Some(slot), "rot", format!("{rot:?}"));
             }
             let machine = &mut self.machines[slot];
-            machine.rotten = true;
             machine.has_older = rot.path.file_name().is_some_and(|name| machine.durable.damaged(name));
             if machine.has_older {
                 self.mark("newest of two snapshots damaged");
@@ -177,7 +165,7 @@ impl Engine {
         self.queue.plan(self.now + 50 * MILLI, SimEvent::Start(slot));
     }
 
-    /// A disk does one thing wrong. What damages it has the bound of [`Engine::may_be_damaged`].
+    /// A disk does one thing wrong. What damages it has the bound of [`Simulation::may_be_damaged`].
     fn disk_trouble(&mut self, slot: usize, trouble: DiskTrouble) {
         let damages =
             matches!(trouble, DiskTrouble::WriteBack | DiskTrouble::WriteLost | DiskTrouble::Rot { .. });

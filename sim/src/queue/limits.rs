@@ -2,8 +2,8 @@
 //! directly.
 
 use crate::hardware::disk::SimDisk;
-use crate::queue::engine::Engine;
 use crate::queue::machine::{LAGGARD_TIMES, Process};
+use crate::queue::simulation::Simulation;
 use crate::record::violation::{Violation, check};
 use crate::schedule::{MILLI, STALL_MICROS};
 use infinitystore::raft::{LogId, NodeId, RoleName};
@@ -25,7 +25,7 @@ impl Process {
     }
 }
 
-impl Engine {
+impl Simulation {
     /// A node does not stand for election while a snapshot is about to replace its log.
     pub(super) fn check_install(&self, slot: usize) -> Result<(), Violation> {
         let Some(process) = &self.machines[slot].process else { return Ok(()) };

@@ -2,9 +2,8 @@
 
 use crate::checks::durable::{DurableModel, WriteSketch};
 use crate::checks::observed::{Observed, mark_recovery};
-use crate::hardware::clock::Clock;
 use crate::hardware::disk::SimDisk;
-use crate::machines::replica_config;
+use crate::machines::{Machine, replica_config};
 use crate::record::marks::Marks;
 use crate::record::violation::Violation;
 use crate::schedule::Settings;
@@ -14,6 +13,7 @@ use infinitystore::replica::{
 };
 use infinitystore::storage::{Bootstrap, SnapshotFiles, SpareMode, Storage, StorageClock, StorageOptions};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::{Deref, DerefMut};
 
 /// The identity that a machine's disk holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,34 +38,35 @@ pub(super) enum Asker {
     Probe,
 }
 
-/// A machine.
-pub(super) struct Machine {
-    /// Its number.
-    pub(super) slot: usize,
-    /// Its disk.
-    pub(super) disk: SimDisk,
-    /// Its clock.
-    pub(super) clock: Clock,
+/// A machine, and at times a process on it.
+pub(super) struct ReplicaHost {
+    /// The machine.
+    pub(super) hardware: Machine,
     /// Its process, while one runs.
     pub(super) process: Option<Process>,
-    /// Counts processes: what was meant for an earlier one is dropped.
-    pub(super) life: u32,
     /// Its identity; `None` before it is a member of the cluster.
     pub(super) identity: Option<Identity>,
-    /// What its disk has to hold.
-    pub(super) durable: DurableModel,
     /// The writes of the batch that was being written when the process ended.
     pub(super) under_way: Vec<WriteSketch>,
-    /// It stands still until then.
-    pub(super) paused_until: u64,
-    /// What came meanwhile.
+    /// What came while it stood still.
     pub(super) inbox: Vec<Event>,
-    /// How much longer its disk takes, and until when.
-    pub(super) slow_disk: (u64, u64),
-    /// A bit was flipped since it was last started: it may refuse to start.
-    pub(super) rotten: bool,
-    /// That bit is in the newest of two snapshots: it has to start all the same.
+    /// If a bit was flipped, it is in the newest of two snapshots: the machine has to start all the
+    /// same.
     pub(super) has_older: bool,
+}
+
+impl Deref for ReplicaHost {
+    type Target = Machine;
+
+    fn deref(&self) -> &Machine {
+        &self.hardware
+    }
+}
+
+impl DerefMut for ReplicaHost {
+    fn deref_mut(&mut self) -> &mut Machine {
+        &mut self.hardware
+    }
 }
 
 /// A running process.
@@ -121,23 +122,16 @@ pub(super) enum StartError {
     Violation(Violation),
 }
 
-impl Machine {
+impl ReplicaHost {
     /// A machine that is off.
     #[must_use]
-    pub(super) fn new(slot: usize, clock: Clock) -> Self {
+    pub(super) fn new(hardware: Machine) -> Self {
         Self {
-            slot,
-            disk: SimDisk::default(),
-            clock,
+            hardware,
             process: None,
-            life: 0,
             identity: None,
-            durable: DurableModel::default(),
             under_way: Vec::new(),
-            paused_until: 0,
             inbox: Vec::new(),
-            slow_disk: (0, 0),
-            rotten: false,
             has_older: false,
         }
     }
@@ -239,7 +233,7 @@ impl Machine {
         self.inbox.clear();
         self.paused_until = 0;
         let process = self.process.take();
-        self.under_way.iter_mut().for_each(|write| write.settle_snapshot(&self.disk));
+        self.under_way.iter_mut().for_each(|write| write.settle_snapshot(&self.hardware.disk));
         self.disk.process_died();
         process
     }

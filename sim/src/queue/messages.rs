@@ -1,7 +1,7 @@
 //! Messages between machines: sent, lost, damaged, late, and arriving once more.
 
-use crate::queue::engine::Engine;
 use crate::queue::event::SimEvent;
+use crate::queue::simulation::Simulation;
 use crate::record::timeline::Fate;
 use crate::record::violation::Violation;
 use crate::schedule::MILLI;
@@ -17,7 +17,7 @@ const ECHOES_MAX: usize = 16;
 const ECHOED: f64 = 0.3;
 const ECHO_MICROS: u64 = 1_500 * MILLI;
 
-impl Engine {
+impl Simulation {
     pub(super) fn arrive(&mut self, from: usize, slot: usize, message: PeerMessage) -> Result<(), Violation> {
         // The hello of the transport: a removed member, and another store under a known id, are not
         // let in.

@@ -2,17 +2,17 @@
 
 mod asking;
 mod changes;
-mod engine;
 mod event;
 mod faults;
 mod limits;
 mod machine;
 mod messages;
 mod operator;
+mod simulation;
 mod starting;
 mod stepping;
 mod storing;
 mod waiting;
 mod watch;
 
-pub use engine::run;
+pub use simulation::run;

@@ -1,8 +1,8 @@
 //! The simulated operator: lets machines join, and replaces those that lost their disk.
 
-use crate::queue::engine::Engine;
 use crate::queue::event::{OPERATOR_MICROS, SimEvent};
 use crate::queue::machine::Identity;
+use crate::queue::simulation::Simulation;
 use crate::queue::waiting::Joining;
 use crate::record::violation::Violation;
 use infinitystore::raft::{Change, Membership, NodeId};
@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 /// A removal may begin this long after it was asked for.
 const REMOVAL_MICROS: u64 = 4_000_000;
 
-impl Engine {
+impl Simulation {
     /// Looks after the cluster, now and then.
     pub(super) fn operate(&mut self) -> Result<(), Violation> {
         self.queue.plan(self.now + OPERATOR_MICROS, SimEvent::Operator);
@@ -135,13 +135,9 @@ impl Engine {
         }
         let store = self.fresh_store();
         let machine = &mut self.machines[slot];
-        machine.disk.wipe();
-        let lost = std::mem::take(&mut machine.durable);
-        if let Some(was) = machine.identity.take() {
-            self.lost_disks.insert(was.id, lost);
-        }
+        let was = machine.identity.take().map(|identity| identity.id);
+        machine.wipe(was, &mut self.lost_disks);
         machine.under_way.clear();
-        machine.rotten = false;
         self.hosts.retain(|_, host| *host != slot);
         self.operator.joining.insert(slot, Joining { store, ..joining });
     }

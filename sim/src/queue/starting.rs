@@ -1,8 +1,8 @@
 //! Processes start, are interrupted while they start, and end by themselves.
 
-use crate::queue::engine::Engine;
 use crate::queue::event::SimEvent;
 use crate::queue::machine::{Asker, StartError};
+use crate::queue::simulation::Simulation;
 use crate::record::violation::Violation;
 use crate::schedule::{MILLI, SECOND};
 use rand::Rng;
@@ -15,7 +15,7 @@ const START_AGAIN_MICROS: u64 = SECOND;
 const START_INTERRUPTED: f64 = 0.05;
 const START_OPERATIONS_MAX: u32 = 60;
 
-impl Engine {
+impl Simulation {
     /// Switches a machine on, if it is off and belongs to the cluster.
     pub(super) fn start(&mut self, slot: usize) -> Result<(), Violation> {
         let Some(identity) = self.machines[slot].identity else { return Ok(()) };

@@ -1,7 +1,7 @@
 //! Machines at work: events in, actions out.
 
-use crate::queue::engine::Engine;
 use crate::queue::event::SimEvent;
+use crate::queue::simulation::Simulation;
 use crate::record::timeline::Status;
 use crate::record::violation::Violation;
 use infinitystore::raft::RoleName;
@@ -11,7 +11,7 @@ use rand::Rng;
 /// An entry is no longer than its value and this, unless it is one of the membership.
 const ENTRY_BYTES_MAX: u64 = 150;
 
-impl Engine {
+impl Simulation {
     /// Gives an event to a machine's process; it waits if the machine stands still.
     pub(super) fn give(&mut self, slot: usize, event: Event) -> Result<(), Violation> {
         let machine = &mut self.machines[slot];
@@ -83,7 +83,9 @@ impl Engine {
 
     pub(super) fn settle_now(&mut self, slot: usize, life: u32) -> Result<(), Violation> {
         let machine = &mut self.machines[slot];
-        let Some(process) = machine.process.as_mut().filter(|_| machine.life == life) else { return Ok(()) };
+        let Some(process) = machine.process.as_mut().filter(|_| machine.hardware.life == life) else {
+            return Ok(());
+        };
         // It may have been done meanwhile, with other events.
         if !std::mem::take(&mut process.settle_planned) || machine.paused_until > self.now {
             return Ok(());
@@ -113,7 +115,9 @@ impl Engine {
     /// puts the time off.
     pub(super) fn alarm(&mut self, slot: usize, life: u32) -> Result<(), Violation> {
         let machine = &mut self.machines[slot];
-        let Some(process) = machine.process.as_mut().filter(|_| machine.life == life) else { return Ok(()) };
+        let Some(process) = machine.process.as_mut().filter(|_| machine.hardware.life == life) else {
+            return Ok(());
+        };
         // An earlier one was planned since, and has rung already.
         if process.alarm != Some(self.now) {
             return Ok(());
@@ -183,7 +187,7 @@ impl Engine {
         }
         let machine = &mut self.machines[slot];
         if let Some(process) = &mut machine.process {
-            process.wake_at = wake_at.map(|at| machine.clock.when(at, self.now));
+            process.wake_at = wake_at.map(|at| machine.hardware.clock.when(at, self.now));
         }
         self.set_alarm(slot);
         Ok(())

@@ -1,8 +1,8 @@
 //! What machines ask of their disks, and what becomes of it.
 
 use crate::checks::durable::WriteSketch;
-use crate::queue::engine::Engine;
 use crate::queue::event::{IDLE_MICROS, SimEvent};
+use crate::queue::simulation::Simulation;
 use crate::record::timeline::{self};
 use crate::record::violation::Violation;
 use crate::schedule::SECOND;
@@ -10,7 +10,7 @@ use infinitystore::raft::SnapshotRefusal;
 use infinitystore::replica::{Event, StorageEvent, StorageRequest};
 use rand::Rng;
 
-impl Engine {
+impl Simulation {
     /// What is to be written as a snapshot is what was committed.
     pub(super) fn check_saves(&mut self, slot: usize, requests: &[StorageRequest]) -> Result<(), Violation> {
         self.check_need(slot, requests)?;
@@ -83,7 +83,7 @@ impl Engine {
         let machine = &mut self.machines[slot];
         if let Some(process) = &mut machine.process {
             process.busy = true;
-            process.busy_since = machine.clock.read(self.now);
+            process.busy_since = machine.hardware.clock.read(self.now);
             // Writes share a sync as it comes.
             let count = match self.schedule.settings.settle_max_micros {
                 0 => process.queue.len(),
@@ -124,7 +124,7 @@ impl Engine {
                     }
                 }
                 for sketch in &sketches {
-                    machine.durable.apply(sketch);
+                    machine.hardware.durable.apply(sketch);
                 }
                 for event in events {
                     if let StorageEvent::DiskFull(full) = event {
@@ -235,7 +235,7 @@ impl Engine {
     ) -> Result<(), Violation> {
         let machine = &mut self.machines[slot];
         let (true, Some(process)) = (machine.life == life, &mut machine.process) else { return Ok(()) };
-        let armed = machine.disk.armed();
+        let armed = machine.hardware.disk.armed();
         let event = match request {
             StorageRequest::SaveSnapshot(save) => {
                 let last = save.last;

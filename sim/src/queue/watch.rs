@@ -2,16 +2,16 @@
 //! replicas show.
 
 use crate::checks::service::{Health, Shows, Surroundings};
-use crate::hardware::network::Fate;
-use crate::queue::engine::Engine;
+use crate::hardware::network::Delivery;
 use crate::queue::event::SimEvent;
-use crate::queue::machine::{Machine, Process};
+use crate::queue::machine::{Process, ReplicaHost};
+use crate::queue::simulation::Simulation;
 use crate::record::violation::Violation;
 use crate::schedule::PROMOTE_LAG_ENTRIES;
 use infinitystore::raft::{Membership, NodeId, ReplicationState, RoleName};
 use infinitystore::replica::PeerMessage;
 
-impl Engine {
+impl Simulation {
     /// Looks at everything, now and then.
     pub(super) fn watch(&mut self) -> Result<(), Violation> {
         let again = self.schedule.settings.heartbeat_interval_micros / 2;
@@ -50,7 +50,7 @@ impl Engine {
         let severed = self.network.severed(now);
         // A leader refuses writes for which it has no room. The room of the others does not matter
         // to clients.
-        let leads = |machine: &Machine| {
+        let leads = |machine: &ReplicaHost| {
             machine.process.as_ref().filter(|it| it.disk_full).map(|it| it.replica.raft().role())
         };
         if self.machines.iter().any(|machine| leads(machine) == Some(RoleName::Leader)) {
@@ -111,7 +111,7 @@ impl Engine {
 
     /// A message of a client's write may not come, or come late: it is not sent again while the
     /// leader stays.
-    pub(super) fn note_forward(&mut self, from: usize, to: usize, fate: &Fate, message: &PeerMessage) {
+    pub(super) fn note_forward(&mut self, from: usize, to: usize, fate: &Delivery, message: &PeerMessage) {
         if matches!(message, PeerMessage::Raft(_)) {
             return;
         }

@@ -1,5 +1,4 @@
-//! Whether nodes serve while faults last. A majority *stands* if its members are connected and
-//! their disks are sound. Once it has stood for a while, it has to answer its clients.
+//! Which machines stand, and what they were asked and answered while they stood (`serving`).
 
 use crate::madsim_engine::time::now;
 use crate::schedule::{SECOND, Settings};
@@ -17,7 +16,7 @@ pub(super) struct Standing {
 
 /// What was asked of machines that stood, and what became of it.
 #[derive(Debug, Default)]
-pub(super) struct Service {
+pub(super) struct Attendance {
     pub standing: Option<Standing>,
     pub since: u64,
     /// Grows whenever other machines stand, or something disturbs those that do.
@@ -41,7 +40,7 @@ pub(super) struct Due {
     pub slot: usize,
 }
 
-impl Service {
+impl Attendance {
     /// Something happened that takes the cluster a while.
     pub(super) fn disturb(&mut self) {
         self.since = now();

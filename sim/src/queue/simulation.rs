@@ -6,10 +6,10 @@ use crate::checks::durable::DurableModel;
 use crate::checks::elections::Elections;
 use crate::checks::safety::Checks;
 use crate::checks::service::Service;
-use crate::hardware::clock::Clock;
 use crate::hardware::network::Network;
+use crate::machines::Machine;
 use crate::queue::event::{OPERATOR_MICROS, Queue, SimEvent};
-use crate::queue::machine::{Identity, Machine};
+use crate::queue::machine::{Identity, ReplicaHost};
 use crate::queue::waiting::{Ambush, Changes, Operator};
 use crate::record::outcome::Outcome;
 use crate::record::trace::Trace;
@@ -35,11 +35,11 @@ const EVENTS_MAX: u32 = 3_000_000;
 const REST_MICROS: u64 = 20 * SECOND;
 
 /// A simulation.
-pub(super) struct Engine {
+pub(super) struct Simulation {
     pub(super) schedule: Schedule,
     pub(super) now: u64,
     pub(super) queue: Queue,
-    pub(super) machines: Vec<Machine>,
+    pub(super) machines: Vec<ReplicaHost>,
     pub(super) network: Network,
     pub(super) disk_rng: SmallRng,
     pub(super) core_rng: SmallRng,
@@ -87,24 +87,16 @@ pub(super) struct Engine {
 /// Runs a schedule to its end, or to the first violation.
 #[must_use]
 pub fn run(schedule: Schedule, verbose: bool) -> Outcome {
-    let mut engine = Engine::new(schedule, verbose);
-    let result = engine.run_caught();
-    engine.into_outcome(result)
+    let mut simulation = Simulation::new(schedule, verbose);
+    let result = simulation.run_caught();
+    simulation.into_outcome(result)
 }
 
-impl Engine {
+impl Simulation {
     fn new(schedule: Schedule, verbose: bool) -> Self {
         let seed = schedule.seed;
         let slots = schedule.slots();
-        let mut clocks = stream(seed, Stream::Disk, 1);
-        let drift = i64::from(schedule.settings.drift_ppm);
-        let machines = (0..slots)
-            .map(|slot| {
-                let clock =
-                    Clock::new(clocks.random_range(-drift..=drift), clocks.random_range(0..1_000 * SECOND));
-                Machine::new(slot, clock)
-            })
-            .collect();
+        let machines = Machine::all(&schedule).into_iter().map(ReplicaHost::new).collect();
         Self {
             now: 0,
             queue: Queue::default(),

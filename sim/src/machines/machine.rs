@@ -1,0 +1,74 @@
+//! A machine: hardware that outlives processes.
+
+use crate::checks::durable::DurableModel;
+use crate::hardware::clock::Clock;
+use crate::hardware::disk::{Rot, SimDisk};
+use crate::schedule::{SECOND, Schedule, Stream, stream};
+use infinitystore::raft::NodeId;
+use rand::Rng;
+use rand::rngs::SmallRng;
+use std::collections::BTreeMap;
+
+/// A machine, and what its disk has to hold.
+#[derive(Debug)]
+pub struct Machine {
+    /// Its number.
+    pub slot: usize,
+    /// Its disk.
+    pub disk: SimDisk,
+    /// Its clock.
+    pub clock: Clock,
+    /// Counts starts and ends of processes: what was meant for an earlier one is dropped.
+    pub life: u32,
+    /// Its process stands still until then.
+    pub paused_until: u64,
+    /// How much longer each batch of its disk takes, and until when.
+    pub slow_disk: (u64, u64),
+    /// A bit of its disk has flipped, and the disk has not been read since: it may refuse to start.
+    pub rotten: bool,
+    /// What its disk has to hold.
+    pub durable: DurableModel,
+}
+
+impl Machine {
+    /// The machines of a run, all off. Their clocks differ in start and rate.
+    #[must_use]
+    pub fn all(schedule: &Schedule) -> Vec<Self> {
+        let mut clocks = stream(schedule.seed, Stream::Disk, 1);
+        let drift = i64::from(schedule.settings.drift_ppm);
+        let machine = |slot| Self {
+            slot,
+            disk: SimDisk::default(),
+            clock: Clock::new(clocks.random_range(-drift..=drift), clocks.random_range(0..1_000 * SECOND)),
+            life: 0,
+            paused_until: 0,
+            slow_disk: (0, 0),
+            rotten: false,
+            durable: DurableModel::default(),
+        };
+        (0..schedule.slots()).map(machine).collect()
+    }
+
+    /// A write of its disk will land a block too far.
+    pub fn misdirect(&mut self) {
+        self.disk.faults(|faults| faults.misdirect = true);
+        self.rotten = true;
+    }
+
+    /// A bit of its disk flips, in a file of which `file` is a part of the path.
+    pub fn rot(&mut self, file: &str, rng: &mut SmallRng) -> Option<Rot> {
+        let rot = self.disk.rot(file, rng)?;
+        self.rotten = true;
+        Some(rot)
+    }
+
+    /// It gets an empty disk. What the old one had to hold is lost, with the member `was` on it.
+    pub fn wipe(&mut self, was: Option<NodeId>, lost_disks: &mut BTreeMap<NodeId, DurableModel>) {
+        self.disk.wipe();
+        self.rotten = false;
+        let lost = std::mem::take(&mut self.durable);
+        if let Some(was) = was {
+            lost_disks.insert(was, lost);
+        }
+    }
+}
