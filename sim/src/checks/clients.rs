@@ -1,7 +1,8 @@
 //! The clients: each asks one thing after the other, and writes down what it saw.
 
-use crate::record::timeline::{Ended, Timeline, op_text, short};
+use crate::record::timeline::{Ended, Timeline};
 use crate::record::violation::Violation;
+use crate::record::words::{op_text, short};
 use crate::schedule::{Operation, OperationKind, Schedule, Timed};
 use bytes::Bytes;
 use infinitystore::history::{

@@ -5,7 +5,8 @@
 #[cfg(test)]
 mod tests;
 
-use crate::record::timeline::{Fate, Timeline, beside_text, write_text};
+use crate::record::timeline::{Fate, Timeline};
+use crate::record::words::{beside_text, write_text};
 use bytes::BytesMut;
 use infinitystore::codec::decode_frame;
 use infinitystore::replica::{PeerMessage, StorageRequest};

@@ -165,7 +165,8 @@ impl Simulation {
         self.queue.plan(self.now + 50 * MILLI, SimEvent::Start(slot));
     }
 
-    /// A disk does one thing wrong. What damages it has the bound of [`Simulation::may_be_damaged`].
+    /// A disk does one thing wrong. What damages it has the bound of
+    /// [`Simulation::may_be_damaged`].
     fn disk_trouble(&mut self, slot: usize, trouble: DiskTrouble) {
         let damages =
             matches!(trouble, DiskTrouble::WriteBack | DiskTrouble::WriteLost | DiskTrouble::Rot { .. });

@@ -3,8 +3,8 @@
 use crate::checks::durable::WriteSketch;
 use crate::queue::event::{IDLE_MICROS, SimEvent};
 use crate::queue::simulation::Simulation;
-use crate::record::timeline::{self};
 use crate::record::violation::Violation;
+use crate::record::words::beside_text;
 use crate::schedule::SECOND;
 use infinitystore::raft::SnapshotRefusal;
 use infinitystore::replica::{Event, StorageEvent, StorageRequest};
@@ -54,7 +54,7 @@ impl Simulation {
                             StorageRequest::ReadChunk(_) => "read snapshot chunk",
                             _ => "save snapshot",
                         };
-                        timeline.disk(slot, self.now, at, kind, timeline::beside_text(&request));
+                        timeline.disk(slot, self.now, at, kind, beside_text(&request));
                     }
                     self.queue.plan(at, SimEvent::BesideDone { slot, life, request: Box::new(request) });
                 }

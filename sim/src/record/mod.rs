@@ -6,3 +6,4 @@ pub mod outcome;
 pub mod timeline;
 pub mod trace;
 pub mod violation;
+pub mod words;

@@ -1,8 +1,8 @@
 //! The report of a run: one HTML page that needs nothing else.
 //!
-//! The page draws what [`Timeline`] tells: `report/page.html`, `page.css` and `page.js` are put
-//! together with the data, as JSON. Its size is bounded: if a run has more messages than
-//! [`MESSAGES_MAX`], heartbeats are left out first, then the oldest messages, and the page says so.
+//! The page draws a [`Timeline`]: `page.html`, `page.css` and `page.js` are put together with the
+//! data, as JSON. Its size is bounded: if a run has more messages than [`MESSAGES_MAX`], heartbeats
+//! are left out first, then the oldest messages, and the page says so.
 
 use crate::record::outcome::Outcome;
 use crate::record::timeline::{Ended, Fate, MessageSent, Timeline};

@@ -1,5 +1,5 @@
 "use strict";
-// Draws the story of a run (report.rs embeds it as JSON). Everything is drawn on canvas, and only what is in view; texts go into
+// Draws the timeline of a run (mod.rs embeds it as JSON). Everything is drawn on canvas, and only what is in view; texts go into
 // the page as text, never as HTML.
 
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -9,7 +9,7 @@ const SPAN_MIN = 50; // microseconds in view at the closest zoom
 const LINES_MAX = 2500; // more messages in view than this are drawn as a density
 const GUTTER = 76, AXIS = 20, NETWORK = 22, CLIENT = 20;
 
-// ---------------------------------------------------------------- the story, as objects
+// ---------------------------------------------------------------- the timeline, as objects
 
 const GROUPS = {
   votes: { label: "votes", color: ["#8a3ffc", "#be95ff"], on: true },

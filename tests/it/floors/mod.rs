@@ -1,8 +1,8 @@
 //! The rules of the source tree that the compiler does not know, run as tests.
 //!
 //! A table of floors says which folder stands on which: [`PRODUCT`] for `src`, [`SIMULATOR`] for
-//! `sim/src`. [`problems`] reads a tree (path to text) and says what breaks a rule; it is run on the
-//! repository, and on small broken trees, so that each rule is seen to fail.
+//! `sim/src`. [`problems`] reads a tree (path to text) and says what breaks a rule; it is run on
+//! the repository, and on small broken trees, so that each rule is seen to fail.
 
 mod broken;
 mod rules;
