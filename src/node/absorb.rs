@@ -84,8 +84,8 @@ impl<E: Env> Driver<E> {
         }
         info!(cluster = %adoption.cluster, id = adoption.id.get(), "moving into another cluster");
         let job = LogJob::Adopt { cluster: adoption.cluster, member: adoption.id, store: adoption.store };
-        // After the snapshots that are being saved: they belong to the directory that is left, and to
-        // the member that this node is no longer.
+        // After the snapshots that are being saved: they belong to the directory that is left, and
+        // to the member that this node is no longer.
         self.snapshots.saves.push_all(&mut vec![SnapshotJob::PassOn(job, self.log.clone())]);
         self.adoption = Some((adoption, reply));
         self.fail_all(|_| ClientError::Reserved);
