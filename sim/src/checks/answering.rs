@@ -7,9 +7,19 @@ use crate::schedule::MILLI;
 use infinitystore::replica::{ClientError, ClientReply, RequestId};
 
 impl Service {
-    /// A client asks a machine, which may then hold at most `bytes` of writes.
-    pub fn asked(&mut self, now: u64, request: RequestId, slot: usize, write: bool, bytes: u64) {
-        let (reign, others) = (self.reign.map(|reign| reign.term), self.asked.len() as u64);
+    /// A client asks a machine, which may then hold at most `bytes` of writes. So many requests of
+    /// the operator wait `besides` those of clients.
+    pub fn asked(
+        &mut self,
+        now: u64,
+        request: RequestId,
+        slot: usize,
+        write: bool,
+        bytes: u64,
+        besides: usize,
+    ) {
+        let (reign, others) = (self.reign.map(|reign| reign.term), self.asked.len() + besides);
+        let others = others as u64;
         self.asked.insert(request, Asked { slot, at: now, write, reign, others, bytes });
     }
 

@@ -3,7 +3,7 @@
 
 use crate::checks::clients::Seen;
 use crate::queue::event::SimEvent;
-use crate::queue::machine::Asker;
+use crate::queue::machine::{Asker, Process};
 use crate::queue::simulation::Simulation;
 use crate::record::violation::{Violation, check};
 use crate::schedule::{CALM_MICROS, MILLI, SECOND};
@@ -42,7 +42,12 @@ impl Simulation {
         self.queue.plan(self.now + patience, give_up);
         let write = matches!(body, ClientRequest::Write(_));
         let bytes = self.held_bytes(slot);
-        self.service.asked(self.now, request, slot, write, bytes);
+        let processes = self.machines.iter().filter_map(|machine| machine.process.as_ref());
+        let waits = |process: &Process| {
+            process.askers.values().filter(|asker| matches!(asker, Asker::Operator)).count()
+        };
+        let besides = processes.map(waits).sum();
+        self.service.asked(self.now, request, slot, write, bytes, besides);
         self.ask(slot, request, Asker::Client(client), body, timeout)
     }
 

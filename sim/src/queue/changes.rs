@@ -63,7 +63,6 @@ impl Simulation {
         let Some(process) = &self.machines[leader].process else { return };
         let raft = process.replica.raft();
         let (committed, place) = raft.membership_at(raft.commit_index());
-        // A later leader owes nothing to members that left before it.
         if place.term != raft.term() {
             return;
         }
@@ -76,6 +75,15 @@ impl Simulation {
             // A member that lacks the entry of its removal is told nothing after it: it may lack
             // much.
             if !self.changes.seen.insert(id) || other.replica.membership().members.contains_key(&id) {
+                continue;
+            }
+            // A later leader owes nothing to members that left before it, also if the membership has
+            // changed again since.
+            let mut earlier = place.index;
+            while raft.term_at(earlier) == Some(place.term) {
+                earlier = earlier.previous();
+            }
+            if !raft.membership_at(earlier).0.members.contains_key(&id) {
                 continue;
             }
             let leaver = Leaver { slot, leader, term: raft.term(), seen: self.now };

@@ -189,7 +189,7 @@ fn a_transfer_that_does_not_succeed_is_refused() {
 fn a_refusal_without_a_reason_and_a_client_that_is_not_served_are_refused() {
     let answer = |error: Option<ClientError>, after: u64, strike: fn(&mut Service)| {
         let mut service = service();
-        service.asked(10, RequestId(1), 1, true, 0);
+        service.asked(10, RequestId(1), 1, true, 0, 0);
         strike(&mut service);
         let reply = error.map(ClientReply::Failed);
         service.answered(after, RequestId(1), reply.as_ref(), 1_000_000)
@@ -221,7 +221,7 @@ fn a_refusal_without_a_reason_and_a_client_that_is_not_served_are_refused() {
 #[test]
 fn a_write_that_is_answered_by_another_leader_has_survived_the_first() {
     let mut service = service();
-    service.asked(10, RequestId(1), 1, true, 0);
+    service.asked(10, RequestId(1), 1, true, 0, 0);
     service.stepped(20, 2, RoleName::Leader, TERM.next()).unwrap();
     let reply = ClientReply::Written(Outcome::Set { revision: Revision(1), version: 1 });
     assert_eq!(service.answered(30, RequestId(1), Some(&reply), 1_000_000), Ok(true));
