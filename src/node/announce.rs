@@ -1,9 +1,10 @@
 //! What a node does about its own membership by itself: it joins the cluster it was started for,
 //! and tells its address.
 
+use crate::node::handle::MembershipView;
 use crate::node::join::{HOPS_MAX, Joiner};
 use crate::peer::rpc::{Question, Reply, ask};
-use crate::raft::StoreId;
+use crate::raft::{Member, StoreId};
 use crate::runtime::Env;
 use tracing::{info, warn};
 
@@ -49,30 +50,47 @@ pub(super) async fn join_until_member<E: Env>(joiner: Joiner<E>, addresses: Vec<
     }
 }
 
-/// After a start: sees to it that the membership says where this node is reached, then ends.
+/// Sees to it that the membership says where this node is reached, as long as it is the member that
+/// it started as.
+///
+/// An answer that says so proves little: what was noted may get lost before it is committed, and an
+/// older note may still be on its way here. So the membership itself is watched, committed or not:
+/// a node that the leader cannot find does not learn what is committed.
 ///
 /// An address on record that still leads here stays, though this node would name another: a person
 /// who knows the network chose it.
 pub(super) async fn announce_address<E: Env>(joiner: Joiner<E>) {
     let mut pause_micros = PAUSE_MICROS_MIN;
     let views = joiner.handle.membership.clone();
+    let me = joiner.address_book.me();
+    let is_another = || joiner.address_book.me().store != me.store;
+    let on_record = |view: &MembershipView| {
+        view.membership.members.get(&me.id).filter(|member| member.store_id == me.store).cloned()
+    };
+    // What was on record last, and may stay.
+    let mut right: Option<Member> = None;
     loop {
-        let me = joiner.address_book.me();
-        // Committed or not: a node that the leader cannot find does not learn what is committed.
-        let listed = views.wait_for(|view| view.membership.members.contains_key(&me.id)).await;
-        let Ok(Some(member)) = listed.map(|view| view.membership.members.get(&me.id).cloned()) else {
-            return;
+        let is_wrong = |member: Member| {
+            (&member.raft_addr, &member.http_addr) != (&me.raft_addr, &me.http_addr)
+                && right.as_ref() != Some(&member)
         };
+        let seen = views.wait_for(|view| is_another() || on_record(view).is_some_and(is_wrong)).await;
+        let Ok(Some(member)) = seen.map(|view| on_record(&view)) else { return };
+        if is_another() {
+            return;
+        }
         let known = member.raft_addr == me.raft_addr || leads_to(&joiner, &member.raft_addr, me.store).await;
         if known && member.http_addr == me.http_addr {
-            return;
+            right = Some(member);
+            continue;
         }
         let raft_addr = if known { member.raft_addr } else { me.raft_addr.clone() };
-        let question = Question::Announce { id: me.id, store: me.store, raft_addr, http_addr: me.http_addr };
+        let http_addr = me.http_addr.clone();
+        let question = Question::Announce { id: me.id, store: me.store, raft_addr, http_addr };
         if announce(&joiner, question).await {
             info!(addr = %me.raft_addr, "announced this node's address");
-            return;
         }
+        // Time for the entry to arrive here.
         joiner.env.sleep_until(joiner.env.now().plus(pause_micros)).await;
         pause_micros = (pause_micros * 2).min(PAUSE_MICROS_MAX);
     }
@@ -99,3 +117,6 @@ async fn leads_to<E: Env>(joiner: &Joiner<E>, addr: &str, store: StoreId) -> boo
     let described = ask(&joiner.env, addr, &Question::Describe, ASK_MICROS).await;
     matches!(described, Ok(Reply::Described(found)) if found.store == store)
 }
+
+#[cfg(test)]
+mod tests;

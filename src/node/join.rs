@@ -12,7 +12,7 @@ use crate::node::join_turns::{Turn, Turns};
 use crate::node::options::JoinTimings;
 use crate::peer::address_book::AddressBook;
 use crate::peer::rpc::{Adoption, Description, JoinError, Question, Reply, ask, ask_noting};
-use crate::raft::{Change, ClusterId, Member, Membership, NodeId, StoreId};
+use crate::raft::{Change, ClusterId, Member, Membership, NodeId, RoleName, StoreId};
 use crate::replica::{ClientError, ClientReply, ClientRequest};
 use crate::runtime::{Env, until};
 use std::sync::Arc;
@@ -353,10 +353,13 @@ impl<E: Env> Joiner<E> {
         http_addr: String,
     ) -> Result<(), String> {
         check_address(&raft_addr)?;
-        let membership = self.membership();
-        let known = membership.members.get(&id).filter(|member| member.store_id == store);
+        let view = self.handle.membership.borrow().clone();
+        let known = view.membership.members.get(&id).filter(|member| member.store_id == store);
         let known = known.ok_or_else(|| format!("member {id} with that store is not known"))?;
-        if known.raft_addr == raft_addr && known.http_addr == http_addr {
+        // Only the leader knows that nothing else was noted since; and what is not committed may
+        // still get lost.
+        let is_noted = view.committed && known.raft_addr == raft_addr && known.http_addr == http_addr;
+        if is_noted && self.handle.status().await.replica.role == RoleName::Leader {
             return Ok(());
         }
         let member = Member { raft_addr, http_addr, ..known.clone() };

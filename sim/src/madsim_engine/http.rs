@@ -176,6 +176,17 @@ impl Http {
         written.ok_or(NoAnswer::Late)?.map_err(|_| NoAnswer::Broken)
     }
 
+    /// Asks, and waits until the answer begins to come.
+    pub(super) async fn begin(&mut self, request: &Request, give_up: u64) -> Result<(), NoAnswer> {
+        self.send(request, give_up).await?;
+        self.read.reserve(READ_BYTES);
+        match within(give_up, self.stream.read_buf(&mut self.read)).await {
+            None => Err(NoAnswer::Late),
+            Some(Err(_) | Ok(0)) => Err(NoAnswer::Broken),
+            Some(Ok(_)) => Ok(()),
+        }
+    }
+
     /// Waits for its end.
     ///
     /// # Errors

@@ -100,6 +100,12 @@ impl Limits {
         above.map_or(Ok(()), |(name, length)| Err(format!("{name} is {length}, and {most} is the limit")))
     }
 
+    /// Whether a write may be left out on its way to the leader: behind a message that waits there
+    /// may be no room for it in the peer's queue.
+    pub(super) const fn may_leave_out_writes(&self) -> bool {
+        self.peer_queue.is_some() || self.peer_queue_bytes.is_some()
+    }
+
     /// Whether a client may be told that too much waits.
     pub(super) const fn are_few(&self) -> bool {
         self.client_queue.is_some() || self.pending_requests.is_some()

@@ -135,9 +135,12 @@ impl Prober {
     }
 
     async fn must(&mut self, slot: usize, steps: Vec<Step>) -> Result<(), String> {
-        let quick = self.shared.lock().is_quick();
+        let is_certain = {
+            let world = self.shared.lock();
+            world.is_quick() && !world.limits.may_leave_out_writes()
+        };
         let mut why = String::new();
-        for _ in 0..if quick { 1 } else { 6 } {
+        for _ in 0..if is_certain { 1 } else { 6 } {
             match self.ask(slot, steps.clone()).await {
                 Some(wrong) => why = wrong,
                 None => return Ok(()),

@@ -2,8 +2,10 @@
 
 use crate::node::tests::cluster::{TestNode, is_set};
 use crate::node::{JoinError, NodeExit, NodeOptions};
-use crate::raft::Change;
+use crate::peer::rpc::{Question, Reply, ask};
+use crate::raft::{Change, Member};
 use crate::replica::{ClientError, ClientReply, ClientRequest};
+use crate::runtime::TokioEnv;
 use crate::storage::MemoryDisk;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -174,6 +176,23 @@ async fn a_node_comes_back_as_the_member_that_it_was_also_at_another_address() {
     let listed =
         members.iter().find(|member| member.member.name == "b").map(|member| &member.member.raft_addr);
     assert_eq!(listed, Some(&back.addr()));
+}
+
+#[tokio::test]
+async fn only_the_leader_says_that_an_address_is_noted() {
+    let (a, b) = (TestNode::start("a").await, TestNode::start("b").await);
+    a.join(&b).await;
+    let members = a.handle().status().await.replica.members;
+    let (id, known) = members.into_iter().map(|it| (it.id, it.member)).next().unwrap();
+    let Member { raft_addr, http_addr, store_id: store, .. } = known;
+    let question = Question::Announce { id, store, raft_addr, http_addr };
+    let env = TokioEnv::new(MemoryDisk::new());
+    // A view of one that does not lead may be older than the leader's, or never become the
+    // cluster's.
+    let answer = ask(&env, &b.addr(), &question, 10_000_000).await;
+    assert!(matches!(answer, Ok(Reply::Refused(_))), "{answer:?}");
+    let answer = ask(&env, &a.addr(), &question, 10_000_000).await;
+    assert!(matches!(answer, Ok(Reply::Done)), "{answer:?}");
 }
 
 #[tokio::test]

@@ -1,0 +1,83 @@
+//! A member that has moved, and what the membership says of it meanwhile.
+
+use crate::node::announce::announce_address;
+use crate::node::handle::{ClientCall, MembershipView, NodeHandle};
+use crate::node::join::Joiner;
+use crate::peer::address_book::{AddressBook, Me};
+use crate::peer::hello::Starts;
+use crate::raft::{Change, ClusterId, Member, Membership, NodeId, StoreId};
+use crate::replica::{ClientReply, ClientRequest};
+use crate::runtime::{TokioEnv, watch};
+use crate::storage::MemoryDisk;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// The member that has moved.
+const ME: NodeId = NodeId::new(1);
+const STORE: StoreId = StoreId(100);
+
+/// What surrounds the task: the membership that it is shown, and the replica that it asks.
+struct Around {
+    views: watch::Sender<MembershipView>,
+    replica: mpsc::Receiver<ClientCall>,
+}
+
+fn at(http_addr: &str) -> Member {
+    let (name, raft_addr) = ("a".to_owned(), "a:1".to_owned());
+    Member { name, raft_addr, http_addr: http_addr.to_owned(), store_id: STORE }
+}
+
+fn view(http_addr: &str, committed: bool) -> MembershipView {
+    MembershipView { membership: Membership::bootstrap([at(http_addr)]).unwrap(), committed }
+}
+
+/// Starts the task of a member that is found at `a:3` now.
+fn begin(on_record: MembershipView) -> Around {
+    let me = Me {
+        cluster: ClusterId(1),
+        id: ME,
+        store: STORE,
+        starts: Starts { number: 2, nonces: vec![2, 1] },
+        name: "a".to_owned(),
+        raft_addr: "a:1".to_owned(),
+        http_addr: "a:3".to_owned(),
+    };
+    let address_book = Arc::new(AddressBook::new(me, on_record.membership.clone()));
+    let (views, membership) = watch::channel(on_record);
+    let (clients, replica) = mpsc::channel(1);
+    let (orders, joins) = (mpsc::channel(1).0, mpsc::channel(1).0);
+    let handle = NodeHandle { clients, orders, joins, membership, last: Arc::default() };
+    let (env, turns, timings) = (TokioEnv::new(MemoryDisk::new()), Default::default(), Default::default());
+    tokio::spawn(announce_address(Joiner { env, handle, address_book, timings, turns }));
+    Around { views, replica }
+}
+
+impl Around {
+    /// Waits until the member asks for its new address, and answers that.
+    async fn is_asked(&mut self, answer: ClientReply) {
+        // `None` if the task has ended.
+        let call = self.replica.recv().await.expect("it goes on");
+        let change = Change::Update { id: ME, member: at("a:3") };
+        assert_eq!(call.request, ClientRequest::ChangeMembership(change));
+        let _ = call.reply.send(answer);
+    }
+}
+
+#[tokio::test]
+async fn a_new_address_that_got_lost_again_is_announced_again() {
+    // In the log here only, and another leader's log takes its place; or an older note arrives
+    // late.
+    for committed in [false, true] {
+        let mut around = begin(view("a:3", committed));
+        tokio::task::yield_now().await;
+        around.views.send_replace(view("a:2", committed));
+        around.is_asked(ClientReply::MembershipChanged(None)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_all_is_done_is_not_believed_before_it_is_seen() {
+    let mut around = begin(view("a:2", true));
+    around.is_asked(ClientReply::MembershipChanged(None)).await;
+    around.is_asked(ClientReply::MembershipChanged(None)).await;
+}
