@@ -272,6 +272,7 @@ impl Env for SimEnv {
 
 impl Done {
     fn count(&mut self, notice: &Notice) {
+        self.role_changes += u64::from(matches!(notice, Notice::RoleChanged { .. }));
         match notice {
             Notice::RoleChanged { role: RoleName::Candidate, .. } => self.elections += 1,
             Notice::SnapshotTaken(last) => {

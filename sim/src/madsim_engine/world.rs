@@ -104,6 +104,8 @@ pub(super) struct NodeHost {
 pub(super) struct Done {
     /// Elections it stood in.
     pub elections: u64,
+    /// How often its role, its term or its leader changed.
+    pub role_changes: u64,
     /// Snapshots that it wrote.
     pub taken: u64,
     /// Snapshots that it installed.
