@@ -32,7 +32,7 @@ pub struct Bounds {
     /// Whether messages are lost, damaged, late or out of order by themselves.
     pub lossy: bool,
     /// Whether nothing is lost, and a transfer takes a small part of an election timeout.
-    pub(super) is_brisk: bool,
+    pub is_brisk: bool,
     /// The share of messages that are lost, damaged or late.
     pub(super) loss: f64,
     /// A batch of the log takes at most this long, with the one before it.

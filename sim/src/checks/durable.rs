@@ -27,6 +27,10 @@ pub struct DurableModel {
     commit: LogIndex,
     /// Whether a snapshot was damaged since the newest.
     is_snapshot_damaged: bool,
+    /// The process was told to stop, and has written down what is committed.
+    is_closed: bool,
+    /// What its present process, or its last one, knew to be committed.
+    known_commit: LogIndex,
     /// Above the snapshot, and some below.
     log: Terms,
 }
@@ -121,6 +125,8 @@ impl DurableModel {
             older: LogId::ZERO,
             commit: restored.commit,
             is_snapshot_damaged: false,
+            is_closed: false,
+            known_commit: restored.commit,
             log,
         }
     }
@@ -128,6 +134,17 @@ impl DurableModel {
     /// The replica told its storage what is committed.
     pub fn note_commit(&mut self, index: LogIndex) {
         self.commit = self.commit.max(index);
+        self.known_commit = self.known_commit.max(index);
+    }
+
+    /// The process was told to stop, and has stopped.
+    pub const fn closed(&mut self) {
+        self.is_closed = true;
+    }
+
+    /// It is not known any more whether what is committed can be read.
+    pub const fn reopened(&mut self) {
+        self.is_closed = false;
     }
 
     /// A write became durable.
@@ -203,7 +220,12 @@ impl DurableModel {
             let (found, noted) = (restored.commit, self.commit);
             return Err(format!("recovered {found} as committed; the replica knew of {noted}"));
         }
+        if self.is_closed && restored.commit < self.known_commit {
+            let (found, noted) = (restored.commit, self.known_commit);
+            return Err(format!("recovered {found} as committed; it was told to stop, and knew of {noted}"));
+        }
         let mut model = self.clone();
+        (model.is_closed, model.known_commit) = (false, restored.commit);
         if model.explains(restored) {
             return Ok(model);
         }

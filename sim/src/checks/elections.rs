@@ -28,12 +28,31 @@ struct Known {
     /// The last term in which a member answered a forwarded write with "this node does not lead",
     /// and the start of the node that got this answer.
     leaderless: Option<(Term, Incarnation)>,
+    /// When each candidate first asked for its vote in a term, and when the last of those asked that
+    /// was granted it.
+    asked: BTreeMap<(NodeId, Term), Time>,
+    granted: Option<Time>,
+    /// While it leads: when each member last answered it in its term.
+    answered: BTreeMap<NodeId, Time>,
+}
+
+/// Whether a follower says this to the leader of its term.
+fn is_answer(body: &Body) -> bool {
+    matches!(
+        body,
+        Body::Heard { .. }
+            | Body::AppendAccepted { .. }
+            | Body::AppendRejected { .. }
+            | Body::SnapshotProgress { .. }
+    )
 }
 
 /// What every member has taken in.
 #[derive(Clone, Debug, Default)]
 pub struct Elections {
     known: BTreeMap<NodeId, Known>,
+    /// Leaders that gave up although they were heard.
+    gave_up: Vec<String>,
 }
 
 impl Elections {
@@ -46,6 +65,12 @@ impl Elections {
     pub fn taken_in(&mut self, message: &Message, now: Time, (term, role): (Term, RoleName), timeout: u64) {
         let known = self.known.entry(message.to).or_default();
         known.peers.insert(message.from, now);
+        if role == RoleName::Leader && message.term == term && is_answer(&message.body) {
+            known.answered.insert(message.from, now);
+        }
+        if matches!(message.body, Body::RequestVote { .. }) {
+            known.asked.entry((message.from, message.term)).or_insert(now);
+        }
         let hears = known.heard.is_some_and(|(heard, at)| heard == term && now.since(at) < timeout);
         let hears = hears && role == RoleName::Follower || role == RoleName::Leader;
         let mut candidate = |candidate: (NodeId, Term, bool), refuse: bool| {
@@ -73,14 +98,28 @@ impl Elections {
         }
     }
 
-    /// A member sends a message.
+    /// A member, which has this membership, sends a message at `now` of its own time.
     ///
     /// # Errors
     /// [`Violation`].
-    pub fn sent(&self, message: &Message, membership: &Membership) -> Result<(), Violation> {
+    pub fn sent(
+        &mut self,
+        message: &Message,
+        membership: &Membership,
+        now: Time,
+        timeout: u64,
+    ) -> Result<(), Violation> {
         let Message { from, to, term, body } = message;
-        let Some(known) = self.known.get(from) else { return Ok(()) };
+        let Some(known) = self.known.get_mut(from) else { return Ok(()) };
         match body {
+            Body::PreVote { campaign_term, .. } if known.granted.is_some() => {
+                let since = known.granted.map_or(u64::MAX, |granted| now.since(granted));
+                check!(
+                    "a granted vote puts the own candidacy off",
+                    since >= timeout,
+                    "{from} asks for pre-votes for term {campaign_term}, {since} µs after it was asked for the vote that it granted; {timeout} are an election timeout"
+                );
+            }
             Body::RequestVote { transfer: true, .. } => {
                 check!(
                     "a node that takes over was told to",
@@ -114,6 +153,7 @@ impl Elections {
                     known.allowed.contains(&(*to, *term, false)),
                     "{from} grants {to} its vote in term {term}"
                 );
+                known.granted = known.granted.max(known.asked.get(&(*to, *term)).copied());
             }
             _ => {}
         }
@@ -179,6 +219,44 @@ impl Elections {
             known.leads = None;
         } else if known.leads.is_none_or(|(led, _)| led != term) {
             known.leads = Some((term, now));
+            known.answered.clear();
+        }
+    }
+
+    /// A leader that a majority of each set of voters has answered lately does not give up its term
+    /// by itself. To be told after a step, before [`Self::stepped`], and not of a leader that has
+    /// another reason: its disk, or its place in the membership.
+    pub fn led_on(
+        &mut self,
+        id: NodeId,
+        membership: &Membership,
+        shows: (RoleName, Term),
+        now: Time,
+        within: u64,
+    ) {
+        let Some(known) = self.known.get(&id) else { return };
+        if shows.0 == RoleName::Leader || known.leads.is_none_or(|(led, _)| led != shows.1) {
+            return;
+        }
+        let answers = |peer: &&NodeId| {
+            **peer == id || known.answered.get(peer).is_some_and(|heard| now.since(*heard) < within)
+        };
+        let hears = |voters: &BTreeSet<NodeId>| 2 * voters.iter().filter(answers).count() > voters.len();
+        if hears(&membership.voters) && membership.outgoing.as_ref().is_none_or(hears) {
+            let answered = &known.answered;
+            self.gave_up
+                .push(format!("{id} gives up term {} at {now:?}, and was answered at {answered:?}", shows.1));
+        }
+    }
+
+    /// What was seen of leaders since.
+    ///
+    /// # Errors
+    /// [`Violation`].
+    pub fn judge_leaders(&mut self) -> Result<(), Violation> {
+        match self.gave_up.pop() {
+            Some(what) => Err(Violation { check: "a leader that is answered leads on", what }),
+            None => Ok(()),
         }
     }
 

@@ -1,11 +1,14 @@
 //! A part of the exam: one member and the others cannot reach each other. The member says that it
 //! is not ready. A join at its address is refused in time, and keeps no other join waiting.
 
+use crate::madsim_engine::door::status_of;
 use crate::madsim_engine::http::{Request, ask};
-use crate::madsim_engine::laws::same;
+use crate::madsim_engine::laws::{self, same};
 use crate::madsim_engine::run::Run;
 use crate::madsim_engine::time::{now, sleep_until};
 use crate::schedule::{Cut, MILLI, SECOND};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// For as long as the exam lasts.
 const CUT_MICROS: u64 = 120 * SECOND;
@@ -14,6 +17,10 @@ const READY_MICROS: u64 = 2 * SECOND;
 /// A request that needs no answer of the lost member takes at most this, a fraction of the time
 /// that waiting for it takes.
 const BESIDE_MICROS: u64 = SECOND;
+
+/// Writes that wait at once, and the bytes of each.
+const WRITES: usize = 2;
+const WRITE_BYTES: usize = 60_000;
 
 impl Run {
     /// Cuts a follower off; later another one, while the leader is at work for it.
@@ -36,6 +43,37 @@ impl Run {
         self.wait_until_well().await
     }
 
+    /// Large writes wait at a member that is cut off: what they hold is counted.
+    async fn examine_waiting(&self, lost: usize) -> Result<(), String> {
+        let settings = self.shared.lock().schedule.settings.clone();
+        if settings.uncommitted_bytes_max > 0 || 50 * settings.snapshot_chunk_bytes < 70_000 {
+            return Ok(());
+        }
+        let answered = Arc::new(AtomicUsize::new(0));
+        let mut writes = Vec::new();
+        for _ in 0..WRITES {
+            let (shared, answered) = (self.shared.clone(), answered.clone());
+            let value = "w".repeat(WRITE_BYTES);
+            let body = format!("{{\"key\":\"waits\",\"value\":\"{value}\",\"action\":\"set\"}}");
+            writes.push(madsim::task::spawn(async move {
+                let answer = ask(&shared, lost, &Request::post("/set", body)).await;
+                answered.fetch_add(1, Ordering::Relaxed);
+                answer
+            }));
+        }
+        sleep_until(now() + 300 * MILLI).await;
+        let status = ask(&self.shared, lost, &Request::get("/v1/status")).await?;
+        let held = (WRITES - answered.load(Ordering::Relaxed)) * WRITE_BYTES;
+        let used = status_of(&status, "memory_bytes")?;
+        if used < held {
+            return Err(format!("machine {lost} holds {held} bytes of writes that wait, and counts {used}"));
+        }
+        for write in writes {
+            laws::set(&write.await.map_err(|error| error.to_string())??)?;
+        }
+        Ok(())
+    }
+
     fn cut_off(&self, slot: usize) {
         let mut world = self.shared.lock();
         world.network.cut(Cut::Split(vec![slot]), now() + CUT_MICROS);
@@ -43,6 +81,7 @@ impl Run {
     }
 
     async fn examine_lost(&self, leader: usize, lost: usize, other: usize) -> Result<(), String> {
+        self.examine_waiting(lost).await?;
         let began = now();
         let ready = ask(&self.shared, lost, &Request::get("/readyz")).await?;
         same("who has just been cut off is ready", &ready.code, &503)?;

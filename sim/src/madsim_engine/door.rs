@@ -6,6 +6,7 @@
 use crate::madsim_engine::http::{Answer, Http, NoAnswer, Request, ask, within};
 use crate::madsim_engine::laws::{self, Told, exactly, same};
 use crate::madsim_engine::listening::connect;
+use crate::madsim_engine::pipes::WINDOW_BYTES;
 use crate::madsim_engine::time::{now, sleep_until};
 use crate::madsim_engine::world::Shared;
 use crate::schedule::{MILLI, SECOND};
@@ -30,6 +31,9 @@ const HEADS_BYTES: usize = 128 << 10;
 
 /// More bytes than a connection holds while its far end does not read.
 const SLOW_BYTES: usize = 600_000;
+
+/// What a node has handed to a connection beside what that holds, at most.
+const SENT_BYTES: usize = 128 << 10;
 
 const JSON: &str = "application/json";
 
@@ -77,6 +81,12 @@ async fn examine_slow_reader(shared: &Shared, slot: usize, options: &HttpOptions
     slow.begin(&get, give_up).await.map_err(wrong)?;
     let seconds = options.write_timeout_seconds + (SLOW_BYTES / options.write_bytes_per_second_min) as u64;
     // Just in time, and far too late.
+    sleep_until(now() + SECOND).await;
+    let status = ask(shared, slot, &Request::get("/v1/status")).await?;
+    let (used, held) = (status_of(&status, "memory_bytes")?, 2 * (SLOW_BYTES - WINDOW_BYTES - SENT_BYTES));
+    if used < held {
+        return Err(format!("machine {slot} holds {held} bytes of answers that wait, and counts {used}"));
+    }
     sleep_until(began + seconds * SECOND * 9 / 10 - SECOND).await;
     let answer = quick.receive(give_up).await.map_err(wrong)?;
     same("a large answer", &laws::get("slow", &answer)?, &Told::Value(Some(value)))?;
@@ -282,7 +292,7 @@ async fn wait_for_calm(shared: &Shared, slot: usize) -> Result<(), String> {
     }
 }
 
-fn status_of(answer: &Answer, field: &str) -> Result<usize, String> {
+pub(super) fn status_of(answer: &Answer, field: &str) -> Result<usize, String> {
     let status: serde_json::Value =
         serde_json::from_slice(&answer.body).map_err(|error| format!("/v1/status: {error}"))?;
     let found = status["http"][field].as_u64().and_then(|found| usize::try_from(found).ok());

@@ -52,7 +52,16 @@ pub(super) fn set(answer: &Answer) -> Result<Told, String> {
                 other => Err(format!("the outcome of a write is {other:?}")),
             }
         }
-        503 => busy(answer),
+        503 => {
+            let told = busy(answer)?;
+            // Whoever is turned away at the door has not been asked what for.
+            let is_at_door =
+                matches!(&told, Told::Unavailable(why) if why.starts_with("too many connections"));
+            if !is_at_door {
+                same("the outcome of a write that is refused", &outcome, &Some("not-appended"))?;
+            }
+            Ok(told)
+        }
         code => Err(format!("a write in good order is answered {code} {}", answer.text())),
     }
 }

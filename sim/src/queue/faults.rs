@@ -43,6 +43,7 @@ impl Simulation {
     fn carry_out(&mut self, fault: Fault, now: u64) -> Result<(), Violation> {
         match fault {
             Fault::Kill { slot, back_micros } | Fault::Move { slot, back_micros } => {
+                self.stop_well(slot);
                 self.switch_off(slot, false);
                 self.queue.plan(now + back_micros, SimEvent::Start(slot));
             }
@@ -63,6 +64,8 @@ impl Simulation {
                 self.service.struck(slot, now + for_micros + by_micros);
             }
             Fault::DiskFull { slot, for_micros } => {
+                let until = self.full_until.entry(slot).or_default();
+                *until = (*until).max(now + for_micros);
                 self.queue.plan(now + for_micros, SimEvent::RoomAgain(slot));
             }
             Fault::Rot { slot, file } => self.rot(slot, &file),
@@ -149,6 +152,7 @@ impl Simulation {
         if !self.may_lose_disk(slot) {
             return;
         }
+        self.stop_well(slot);
         self.switch_off(slot, true);
         if let Some(rot) = self.machines[slot].rot(file, &mut self.disk_rng) {
             self.mark("bit flipped");

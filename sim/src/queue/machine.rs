@@ -180,6 +180,9 @@ impl ReplicaHost {
             .map_err(|error| StartError::Refused(error.to_string()))?;
         mark_recovery(&opened.notes, marks);
         let under_way = std::mem::take(&mut self.under_way);
+        if self.rotten {
+            self.durable.reopened();
+        }
         if self.durable == DurableModel::default() {
             self.durable = DurableModel::of(&opened.restored);
         } else {
@@ -266,6 +269,15 @@ impl Process {
         self.storage.handle(&mut self.queue, &mut events).map_err(|error| error.to_string())?;
         self.storage.idle(&mut events).map_err(|error| error.to_string())?;
         Ok(events)
+    }
+
+    /// It was told to stop, and has nothing to write but what is committed.
+    ///
+    /// # Errors
+    /// The storage's error.
+    pub(super) fn close(mut self) -> Result<(), String> {
+        self.storage.handle(&mut self.queue, &mut Vec::new()).map_err(|error| error.to_string())?;
+        self.storage.close().map_err(|error| error.to_string())
     }
 
     /// Writes the batch under way, and makes it durable.

@@ -73,8 +73,10 @@ impl Simulation {
     pub(super) fn send(&mut self, slot: usize, message: PeerMessage) -> Result<(), Violation> {
         if let PeerMessage::Raft(raft) = &message {
             self.checks.sent(raft, &self.machines[slot].durable)?;
+            let (time, timeout) =
+                (self.machines[slot].time(self.now), self.schedule.settings.election_timeout_micros);
             if let Some(process) = &self.machines[slot].process {
-                self.elections.sent(raft, process.replica.membership())?;
+                self.elections.sent(raft, process.replica.membership(), time, timeout)?;
                 self.checks.quorums.sent(raft, process.replica.raft())?;
             }
         }

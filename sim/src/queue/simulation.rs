@@ -42,6 +42,8 @@ pub(super) struct Simulation {
     pub(super) machines: Vec<ReplicaHost>,
     pub(super) network: Network,
     pub(super) disk_rng: SmallRng,
+    /// Which processes are told to stop, and not killed.
+    pub(super) stop_rng: SmallRng,
     pub(super) core_rng: SmallRng,
     /// What is done together, and what waits.
     pub(super) batch_rng: SmallRng,
@@ -76,6 +78,10 @@ pub(super) struct Simulation {
     pub(super) ambushes: Vec<Ambush>,
     /// And faults that wait for a machine to install a snapshot.
     pub(super) install_ambushes: Vec<Ambush>,
+    /// Until when the disk of a machine is full.
+    pub(super) full_until: BTreeMap<usize, u64>,
+    /// A leader without room, its term, and since when which machine could lead in its place.
+    pub(super) without_room: Option<(usize, Term, usize, u64)>,
     /// How much the operator and the probes have asked.
     pub(super) questions: u64,
     /// The log that the first machines start from.
@@ -103,6 +109,9 @@ impl Simulation {
             machines,
             network: Network::new(slots, stream(seed, Stream::Network, 0)),
             disk_rng: stream(seed, Stream::Disk, 0),
+            stop_rng: stream(seed, Stream::Disk, 2),
+            without_room: None,
+            full_until: BTreeMap::new(),
             core_rng: stream(seed, Stream::Cores, 0),
             batch_rng: stream(seed, Stream::Cores, 1),
             elections: Elections::default(),
@@ -206,7 +215,9 @@ impl Simulation {
             SimEvent::Start(slot) => self.start(slot),
             SimEvent::Resume { slot, life } => self.resume(slot, life),
             SimEvent::RoomAgain(slot) => {
-                self.machines[slot].disk.faults(|faults| faults.full = false);
+                if self.full_until.get(&slot).is_none_or(|until| *until <= self.now) {
+                    self.machines[slot].disk.faults(|faults| faults.full = false);
+                }
                 Ok(())
             }
             SimEvent::ClientNext(client) => self.client_next(client),

@@ -1,7 +1,7 @@
 //! Processes start, are interrupted while they start, and end by themselves.
 
 use crate::queue::event::SimEvent;
-use crate::queue::machine::{Asker, StartError};
+use crate::queue::machine::{Asker, Process, StartError};
 use crate::queue::simulation::Simulation;
 use crate::record::violation::Violation;
 use crate::schedule::{MILLI, SECOND};
@@ -91,6 +91,8 @@ impl Simulation {
 
     /// The power went, or the process was killed, in the middle of a start.
     fn start_interrupted(&mut self, slot: usize) {
+        // It may have written some of the log anew.
+        self.machines[slot].durable.reopened();
         self.mark("crash in a start");
         self.trace.line(self.now, Some(slot), "interrupted", "off within a start");
         if let Some(timeline) = self.trace.timeline() {
@@ -126,6 +128,21 @@ impl Simulation {
 
     /// A process ends: its clients learn that the connection broke.
     pub(super) fn end_process(&mut self, slot: usize) {
+        self.end_with(slot, false);
+    }
+
+    /// A process is told to stop, while its disk is well and has nothing to write, in half of the
+    /// cases: then it writes down what is committed.
+    pub(super) fn stop_well(&mut self, slot: usize) {
+        let machine = &self.machines[slot];
+        let is_apt = |process: &Process| !process.busy && !process.has_writes();
+        let is_whole = !machine.rotten && !machine.disk.armed() && machine.paused_until <= self.now;
+        if is_whole && machine.process.as_ref().is_some_and(is_apt) && self.stop_rng.random() {
+            self.end_with(slot, true);
+        }
+    }
+
+    fn end_with(&mut self, slot: usize, closes: bool) {
         let sketches = match &self.machines[slot].process {
             Some(process) if process.busy => process.sketches(),
             _ => Vec::new(),
@@ -136,14 +153,19 @@ impl Simulation {
         if self.machines[slot].disk.settle_lost_write() {
             self.mark("acknowledged write lost");
         }
-        let Some(process) = self.machines[slot].stop() else { return };
+        let Some(mut process) = self.machines[slot].stop() else { return };
+        let askers = std::mem::take(&mut process.askers);
         self.service.struck(slot, self.now);
         self.survey();
         self.checks.quorums.ended(process.replica.raft().id());
         if let Some(timeline) = self.trace.timeline() {
             timeline.status(self.now, slot, None);
         }
-        for (request, asker) in process.askers {
+        if closes && process.close().is_ok() {
+            self.mark("stopped well");
+            self.machines[slot].durable.closed();
+        }
+        for (request, asker) in askers {
             self.service.forget(request);
             if let Asker::Client(client) = asker
                 && self.clients.give_up(client, request)

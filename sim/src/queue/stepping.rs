@@ -4,7 +4,8 @@ use crate::queue::event::SimEvent;
 use crate::queue::simulation::Simulation;
 use crate::record::timeline::Status;
 use crate::record::violation::Violation;
-use infinitystore::raft::RoleName;
+use crate::schedule::STALL_MICROS;
+use infinitystore::raft::{RoleName, Time};
 use infinitystore::replica::{Actions, Event, Notice, PeerMessage};
 use rand::Rng;
 
@@ -40,12 +41,29 @@ impl Simulation {
             self.elections.refused(refused);
         }
         process.replica.step(time, event);
+        self.note_leader(slot, time);
+        let Some(process) = &self.machines[slot].process else { return };
         let raft = process.replica.raft();
         self.elections.stepped(raft.id(), raft.role(), raft.term(), time);
         if process.disk_full && raft.role() == RoleName::Leader {
             self.service.full(self.now);
         }
         self.note_load(slot);
+    }
+
+    /// Did a leader that is heard give up, and has no other reason? Late copies are no answers.
+    pub(super) fn note_leader(&mut self, slot: usize, time: Time) {
+        let settings = &self.schedule.settings;
+        let machine = &self.machines[slot];
+        let Some(process) = &machine.process else { return };
+        let (raft, (by, until)) = (process.replica.raft(), machine.slow_disk);
+        let hangs = 4 * by >= STALL_MICROS && until + 2 * STALL_MICROS > self.now
+            || process.busy && 2 * time.since(process.busy_since) >= STALL_MICROS;
+        let is_voter = raft.membership().voters.contains(&raft.id());
+        if settings.duplicate_ppm == 0 && !hangs && is_voter && raft.withdrawn().is_none() {
+            let (shows, within) = ((raft.role(), raft.term()), settings.election_timeout_micros / 2);
+            self.elections.led_on(raft.id(), raft.membership(), shows, time, within);
+        }
     }
 
     /// Has a leader so much to commit, or to sync, that it refuses more?
@@ -195,6 +213,7 @@ impl Simulation {
 
     /// The checks that look at one machine after each of its steps.
     fn look(&mut self, slot: usize, actions: &Actions) -> Result<(), Violation> {
+        self.elections.judge_leaders()?;
         let Some(process) = &mut self.machines[slot].process else { return Ok(()) };
         for notice in &actions.notices {
             self.trace.line(self.now, Some(slot), "notice", format_args!("{notice:?}"));

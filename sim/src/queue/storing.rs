@@ -174,6 +174,8 @@ impl Simulation {
                 process.replica.step(time, Event::Storage(event));
             }
         }
+        self.note_leader(slot, time);
+        let Some(process) = &mut self.machines[slot].process else { return Ok(()) };
         let raft = process.replica.raft();
         self.elections.stepped(raft.id(), raft.role(), raft.term(), time);
         if !process.receipts.is_empty() {

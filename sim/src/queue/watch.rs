@@ -6,10 +6,13 @@ use crate::hardware::network::Delivery;
 use crate::queue::event::SimEvent;
 use crate::queue::machine::{Process, ReplicaHost};
 use crate::queue::simulation::Simulation;
-use crate::record::violation::Violation;
-use crate::schedule::PROMOTE_LAG_ENTRIES;
-use infinitystore::raft::{Membership, NodeId, ReplicationState, RoleName};
+use crate::record::violation::{Violation, check};
+use crate::schedule::{PROMOTE_LAG_ENTRIES, SECOND};
+use infinitystore::raft::{Membership, NodeId, ReplicationState, RoleName, Term};
 use infinitystore::replica::PeerMessage;
+
+/// A leader without room tries to hand over that often.
+const HAND_OVER_MICROS: u64 = 5 * SECOND;
 
 impl Simulation {
     /// Looks at everything, now and then.
@@ -25,6 +28,46 @@ impl Simulation {
             self.mark("transfer succeeded");
         }
         self.check_changes()?;
+        self.check_room()
+    }
+
+    /// A leader without room hands over, if another member has room and everything else.
+    fn check_room(&mut self) -> Result<(), Violation> {
+        let before = self.without_room.take();
+        let (Some(leader), Some((voters, false))) = (self.leader(), self.voting()) else { return Ok(()) };
+        let machine = &self.machines[leader];
+        let Some(process) = machine.process.as_ref().filter(|process| process.disk_full) else {
+            return Ok(());
+        };
+        let is_slow = machine.slow_disk.1 > self.now || self.network.is_slow(self.now, leader);
+        let severed = self.network.severed(self.now);
+        if is_slow || machine.rotten || !self.service.bounds.is_brisk || severed.iter().any(|it| *it > 0) {
+            return Ok(());
+        }
+        let raft = process.replica.raft();
+        let could_lead = |slot: &usize| {
+            let process = self.machines[*slot].process.as_ref();
+            let applied = process.map(|process| process.replica.last_applied().index);
+            voters & 1 << slot != 0
+                && self.health(*slot) == Health::Well
+                && applied == Some(raft.commit_index())
+        };
+        let able: Vec<usize> = (0..self.machines.len()).filter(could_lead).collect();
+        if 2 * able.len() <= voters.count_ones() as usize {
+            return Ok(());
+        }
+        let same = |(was, term, other, _): &(usize, Term, usize, u64)| {
+            *was == leader && *term == raft.term() && able.contains(other)
+        };
+        let kept = before.filter(same).unwrap_or((leader, raft.term(), able[0], self.now));
+        self.without_room = Some(kept);
+        let (_, term, other, since) = kept;
+        let waits = self.now - since;
+        check!(
+            "a leader without room hands over",
+            waits <= HAND_OVER_MICROS + 2 * self.service.bounds.transfer + 2 * SECOND,
+            "machine {leader} leads term {term} on without room; machine {other} could lead for {waits} µs"
+        );
         Ok(())
     }
 

@@ -24,6 +24,8 @@ impl Schedule {
         let mut late_rng = stream(seed, Stream::Schedule, 3);
         sieges::lay_late(&mut late_rng, (voters, spares), duration_micros, &mut settings, &mut faults);
         small_limits(seed, &mut settings);
+        let mut last_rng = stream(seed, Stream::Schedule, 4);
+        sieges::lay_last(&mut last_rng, (voters, spares), &mut settings, &mut faults);
         faults.sort_by_key(|fault| fault.at);
         let clients = clients(&mut rng, voters + spares, duration_micros, &settings, &faults);
         Self { seed, voters, spares, duration_micros, settings, faults, clients }
@@ -155,9 +157,23 @@ fn clients(
                 operations.push(Timed { at: duration + rng.random_range(0..CALM_MICROS), what });
             }
             operations.sort_by_key(|operation| operation.at);
+            if settings.keys > WAVES_FROM_KEYS {
+                operations.iter_mut().for_each(delete_in_waves);
+            }
             operations
         })
         .collect()
+}
+
+/// With more keys than this, most are set for some seconds and most are deleted for some seconds:
+/// leaves of trees split, and become one again.
+const WAVES_FROM_KEYS: u8 = 100;
+const WAVE_MICROS: u64 = 4 * SECOND;
+
+fn delete_in_waves(operation: &mut Timed<Operation>) {
+    if operation.what.kind == OperationKind::Set && operation.at / WAVE_MICROS % 2 == 1 {
+        operation.what.kind = OperationKind::Delete;
+    }
 }
 
 /// Which kinds of faults a run has, and how many of each: drawn anew for each seed, so that some

@@ -6,7 +6,7 @@
 
 use crate::schedule::fault::{Cut, DiskTrouble, Fault, INSTALLER, LEADER};
 use crate::schedule::plan::Timed;
-use crate::schedule::settings::{MILLI, SECOND, Settings};
+use crate::schedule::settings::{MILLI, SECOND, STALL_MICROS, Settings};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
@@ -100,6 +100,59 @@ const LATE_SIEGES: [LateSiege; 7] = [
     LateSiege::Busy,
     LateSiege::Moves,
 ];
+
+/// What the last series are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastSiege {
+    /// All disks take longer for a sync than an election timeout, and all machines hear each other.
+    Sluggish,
+    /// All disks are full, and the leader's is for longest.
+    AllFull,
+}
+
+const LAST_SIEGES: [LastSiege; 2] = [LastSiege::Sluggish, LastSiege::AllFull];
+
+/// How long a leader is without room: it tries to hand over every five seconds.
+const WITHOUT_ROOM_MICROS: u64 = 16 * SECOND;
+
+/// So many keys are in several leaves of a tree.
+const MANY_KEYS: u8 = 240;
+/// A share of the runs has as many.
+const MANY: f64 = 0.06;
+
+/// Adds what is drawn for a run of the last series, from a stream of their own, and whether it has
+/// many keys.
+pub(crate) fn lay_last(
+    rng: &mut SmallRng,
+    (voters, spares): (usize, usize),
+    settings: &mut Settings,
+    faults: &mut Vec<Timed<Fault>>,
+) {
+    for siege in LAST_SIEGES {
+        let is_laid = rng.random_bool(0.05);
+        if !is_laid || voters < 3 {
+            continue;
+        }
+        let at = rng.random_range(SECOND..6 * SECOND);
+        let timeout = settings.election_timeout_micros;
+        if siege == LastSiege::AllFull {
+            settings.value_bytes = 2_000;
+            settings.segment_bytes = 64 << 10;
+            settings.snapshot_chunk_bytes = settings.snapshot_chunk_bytes.max(4_096);
+            faults.retain(|fault| fault.at < at || fault.at > at + WITHOUT_ROOM_MICROS);
+        }
+        let mut laying = Laying { rng, faults, at, voters, slots: voters + spares, timeout, settings };
+        match siege {
+            LastSiege::Sluggish => laying.sluggish(),
+            LastSiege::AllFull => laying.all_full(),
+        }
+    }
+    if rng.random_bool(MANY) {
+        settings.keys = MANY_KEYS;
+        settings.value_bytes = settings.value_bytes.min(100);
+        settings.snapshot_chunk_bytes = settings.snapshot_chunk_bytes.max(4_096);
+    }
+}
 
 /// How long a busy time lasts. Nothing else strikes then.
 const BUSY_MICROS: u64 = 9 * SECOND;
@@ -348,6 +401,23 @@ impl Laying<'_> {
             self.fault(0, Fault::Transfer { slot: None });
         }
         self.timeouts(1, 10)
+    }
+
+    fn sluggish(&mut self) {
+        let by_micros = (self.timeout + self.rng.random_range(0..self.timeout)).min(STALL_MICROS / 4 - 1);
+        let for_micros = self.timeouts(6, 16);
+        for slot in 0..self.slots {
+            self.fault(0, Fault::SlowDisk { slot, by_micros, for_micros });
+        }
+    }
+
+    fn all_full(&mut self) {
+        // Each is full until the last of its times is over: the leader's for longest.
+        self.fault(0, Fault::DiskFull { slot: LEADER, for_micros: WITHOUT_ROOM_MICROS });
+        for slot in 0..self.slots {
+            let for_micros = self.rng.random_range(2 * SECOND..4 * SECOND);
+            self.fault(0, Fault::DiskFull { slot, for_micros });
+        }
     }
 
     fn moves(&mut self) -> u64 {

@@ -31,15 +31,21 @@ fn a_campaign_without_pre_votes_is_refused_and_one_with_a_majority_is_not() {
     let mut elections = Elections::default();
     elections.started(NodeId::new(1));
     let campaign = message(1, 2, NEXT, Body::RequestVote { last_log: LogId::ZERO, transfer: false });
-    assert!(elections.sent(&campaign, &three()).is_err());
+    assert!(elections.sent(&campaign, &three(), Time::new(1_000_000), TIMEOUT).is_err());
     let other = Body::PreVoteGranted { campaign_term: TERM };
     follower(&mut elections, &message(2, 1, TERM, other), 1);
-    assert!(elections.sent(&campaign, &three()).is_err(), "a grant for another term");
+    assert!(
+        elections.sent(&campaign, &three(), Time::new(1_000_000), TIMEOUT).is_err(),
+        "a grant for another term"
+    );
     let granted = Body::PreVoteGranted { campaign_term: NEXT };
     follower(&mut elections, &message(2, 1, TERM, granted), 2);
-    assert!(elections.sent(&campaign, &three()).is_ok());
+    assert!(elections.sent(&campaign, &three(), Time::new(1_000_000), TIMEOUT).is_ok());
     let joint = Membership { outgoing: Some([1, 4, 5].map(NodeId::new).into()), ..three() };
-    assert!(elections.sent(&campaign, &joint).is_err(), "of one set of voters alone");
+    assert!(
+        elections.sent(&campaign, &joint, Time::new(1_000_000), TIMEOUT).is_err(),
+        "of one set of voters alone"
+    );
 }
 
 #[test]
@@ -47,9 +53,9 @@ fn who_takes_over_without_being_told_is_refused() {
     let mut elections = Elections::default();
     elections.started(NodeId::new(1));
     let campaign = message(1, 2, NEXT, Body::RequestVote { last_log: LogId::ZERO, transfer: true });
-    assert!(elections.sent(&campaign, &three()).is_err());
+    assert!(elections.sent(&campaign, &three(), Time::new(1_000_000), TIMEOUT).is_err());
     follower(&mut elections, &message(3, 1, TERM, Body::TimeoutNow), 1);
-    assert!(elections.sent(&campaign, &three()).is_ok());
+    assert!(elections.sent(&campaign, &three(), Time::new(1_000_000), TIMEOUT).is_ok());
 }
 
 #[test]
@@ -75,10 +81,14 @@ fn a_grant_by_who_hears_a_leader_is_refused() {
     ];
     follower(&mut elections, &message(2, 1, TERM, pre.clone()), 1_000 + TIMEOUT - 1);
     follower(&mut elections, &message(2, 1, NEXT, vote.clone()), 1_000 + TIMEOUT - 1);
-    assert!(grants.iter().all(|grant| elections.sent(grant, &three()).is_err()));
+    assert!(
+        grants.iter().all(|grant| elections.sent(grant, &three(), Time::new(1_000_000), TIMEOUT).is_err())
+    );
     follower(&mut elections, &message(2, 1, TERM, pre), 1_000 + TIMEOUT);
     follower(&mut elections, &message(2, 1, NEXT, vote), 1_000 + TIMEOUT);
-    assert!(grants.iter().all(|grant| elections.sent(grant, &three()).is_ok()));
+    assert!(
+        grants.iter().all(|grant| elections.sent(grant, &three(), Time::new(1_000_000), TIMEOUT).is_ok())
+    );
 }
 
 #[test]
@@ -92,4 +102,33 @@ fn a_leader_that_never_heard_anybody_is_refused_once_its_time_is_up() {
     follower(&mut elections, &message(2, 1, TERM, Body::VoteGranted), 1_050);
     assert!(elections.leads_on(id, &three(), at(1_001 + TIMEOUT), TIMEOUT).is_ok());
     assert!(elections.leads_on(id, &three(), at(1_051 + TIMEOUT), TIMEOUT).is_err());
+}
+
+#[test]
+fn whoever_has_granted_a_vote_waits_for_an_election_timeout() {
+    let mut elections = Elections::default();
+    let at = Time::new;
+    let (vote, pre) = (Body::VoteGranted, Body::PreVote { campaign_term: NEXT, last_log: LogId::ZERO });
+    let asks = Body::RequestVote { last_log: LogId::ZERO, transfer: false };
+    follower(&mut elections, &message(2, 1, TERM, asks), 1_000);
+    let grant = message(1, 2, TERM, vote);
+    assert!(elections.sent(&grant, &three(), at(1_500), TIMEOUT).is_ok());
+    let mut campaign =
+        |micros| elections.sent(&message(1, 3, TERM, pre.clone()), &three(), at(micros), TIMEOUT);
+    assert!(campaign(1_000 + TIMEOUT - 1).is_err());
+    assert!(campaign(1_000 + TIMEOUT).is_ok());
+}
+
+#[test]
+fn a_leader_that_a_majority_answers_may_not_give_up() {
+    let (id, at) = (NodeId::new(1), Time::new);
+    for (answer_at, is_sound) in [(1_000, true), (1_900, false)] {
+        let mut elections = Elections::default();
+        elections.started(id);
+        elections.stepped(id, RoleName::Leader, TERM, at(500));
+        let heard = message(2, 1, TERM, Body::Heard { round: ReadRound::ZERO });
+        elections.taken_in(&heard, at(answer_at), (TERM, RoleName::Leader), TIMEOUT);
+        elections.led_on(id, &three(), (RoleName::Follower, TERM), at(2_000), 500);
+        assert_eq!(elections.judge_leaders().is_ok(), is_sound);
+    }
 }
