@@ -77,8 +77,8 @@ impl Simulation {
             if !self.changes.seen.insert(id) || other.replica.membership().members.contains_key(&id) {
                 continue;
             }
-            // A later leader owes nothing to members that left before it, also if the membership has
-            // changed again since.
+            // A later leader owes nothing to members that left before it, also if the membership
+            // has changed again since.
             let mut earlier = place.index;
             while raft.term_at(earlier) == Some(place.term) {
                 earlier = earlier.previous();
