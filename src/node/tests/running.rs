@@ -109,7 +109,7 @@ impl Env for Panics {
         self.0.seed()
     }
     fn watch_stepped(&self, replica: &Replica, _actions: &Actions) {
-        assert!(replica.raft().commit_index() < self.1, "planted");
+        assert!(replica.raft().commit_index() < self.1, "a bug of the core");
     }
 }
 

@@ -1,5 +1,5 @@
 //! Each invariant that production checks too fails where it is broken: a state that no input leads
-//! to is planted, and the core stops with the next input or output.
+//! to is made by hand, and the core stops with the next input or output.
 
 use crate::raft::log::log::Log;
 use crate::raft::log::memberships::Configurations;
@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A state that must not be, by what the core says of it.
-type Planted = (fn(&mut Raft), &'static str);
+type Broken = (fn(&mut Raft), &'static str);
 
 /// Node 1 leads in term 2 and has three entries, all committed and applied; 2 follows.
 fn cluster() -> Cluster {
@@ -36,10 +36,10 @@ fn message_of_a_panic(run: impl FnOnce()) -> Option<String> {
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).into()))
 }
 
-fn check(sound: &Raft, now: u64, planted: &[Planted]) {
-    for (plant, expected) in planted {
+fn check(sound: &Raft, now: u64, broken: &[Broken]) {
+    for (damage, expected) in broken {
         let mut broken = sound.clone();
-        plant(&mut broken);
+        damage(&mut broken);
         let said = message_of_a_panic(|| {
             // One that is seen only at the output passes the input.
             broken.step(Time::new(now), Input::Wake).unwrap();
@@ -125,7 +125,7 @@ fn indices_are_in_order() {
 #[test]
 fn snapshots_hold_what_was_handed_out() {
     let cluster = cluster();
-    let planted: [Planted; 3] = [
+    let broken: [Broken; 3] = [
         (
             |raft| raft.shared.snapshot = Some(snapshot(9)),
             "a snapshot holds entries that were not handed out",
@@ -136,21 +136,21 @@ fn snapshots_hold_what_was_handed_out() {
         ),
         (|raft| pending_install(raft, 1), "a snapshot replaces what is committed"),
     ];
-    check(cluster.raft(2), cluster.now, &planted);
+    check(cluster.raft(2), cluster.now, &broken);
 }
 
 #[test]
 fn memberships_ascend() {
     let cluster = cluster();
-    let planted: [Planted; 3] = [
+    let broken: [Broken; 3] = [
         (
-            |raft| raft.shared.configurations.plant(log_id(9, 1)),
+            |raft| raft.shared.configurations.damage(log_id(9, 1)),
             "the membership in force is of entry 9, but the log ends at 3",
         ),
         (
             |raft| {
-                raft.shared.configurations.plant(log_id(3, 2));
-                raft.shared.configurations.plant(log_id(3, 2));
+                raft.shared.configurations.damage(log_id(3, 2));
+                raft.shared.configurations.damage(log_id(3, 2));
             },
             "memberships ascend",
         ),
@@ -162,14 +162,14 @@ fn memberships_ascend() {
             "the oldest membership, of entry 1, was in force before",
         ),
     ];
-    check(cluster.raft(2), cluster.now, &planted);
+    check(cluster.raft(2), cluster.now, &broken);
 }
 
 #[test]
 fn the_stream_of_writes_leaves_nothing_out() {
     let cluster = cluster();
-    let planted: [Planted; 6] = [
-        (|raft| raft.shared.writes.plant(WriteSequence::new(99), 0), "0 writes are under way, not Some"),
+    let broken: [Broken; 6] = [
+        (|raft| raft.shared.writes.damage(WriteSequence::new(99), 0), "0 writes are under way, not Some"),
         (
             |raft| {
                 raft.shared.writes.hard_state(HardState::default());
@@ -187,7 +187,7 @@ fn the_stream_of_writes_leaves_nothing_out() {
         (
             |raft| {
                 let issued = raft.shared.writes.stamp();
-                raft.shared.writes.plant(issued, 9);
+                raft.shared.writes.damage(issued, 9);
             },
             "what is pending is not synced",
         ),
@@ -200,14 +200,14 @@ fn the_stream_of_writes_leaves_nothing_out() {
             "the entries of a write are contiguous, up to 3",
         ),
     ];
-    check(cluster.raft(2), cluster.now, &planted);
+    check(cluster.raft(2), cluster.now, &broken);
 }
 
 #[test]
 fn a_role_has_what_it_needs() {
     let mut cluster = cluster();
     let now = cluster.now;
-    let planted: [Planted; 6] = [
+    let broken: [Broken; 6] = [
         (|raft| raft.shared.hard_state.voted_for = None, "a leader voted for itself"),
         (|raft| raft.shared.writes.hard_state(raft.shared.hard_state), "a leader's term is durable"),
         (
@@ -227,25 +227,25 @@ fn a_role_has_what_it_needs() {
         ),
         (|raft| pending_install(raft, 9), "only a follower has its log replaced"),
     ];
-    check(cluster.raft(1), now, &planted);
-    let planted: [Planted; 1] =
+    check(cluster.raft(1), now, &broken);
+    let broken: [Broken; 1] =
         [(|raft| follower(raft).leader = Some(id(2)), "a follower does not follow itself")];
-    check(cluster.raft(2), now, &planted);
+    check(cluster.raft(2), now, &broken);
     cluster.node(2).disk_held = true;
     cluster.isolate(1);
     cluster.time_out(2);
     cluster.run();
-    let planted: [Planted; 2] = [
+    let broken: [Broken; 2] = [
         (|raft| raft.shared.hard_state.voted_for = None, "a candidate voted for itself"),
         (|raft| candidate(raft).vote_at = WriteSequence::new(99), "a candidate's vote is written"),
     ];
-    check(cluster.raft(2), now, &planted);
+    check(cluster.raft(2), now, &broken);
 }
 
 #[test]
 fn a_leader_knows_no_more_of_a_peer_than_can_be() {
     let cluster = cluster();
-    let planted: [Planted; 6] = [
+    let broken: [Broken; 6] = [
         (
             |raft| leader(raft).peers.get_mut(&id(2)).unwrap().next_index = index(3),
             "member 2 has entries up to 3, but 3 is sent next",
@@ -275,7 +275,7 @@ fn a_leader_knows_no_more_of_a_peer_than_can_be() {
             "member 2 has a session that was not given",
         ),
     ];
-    check(cluster.raft(1), cluster.now, &planted);
+    check(cluster.raft(1), cluster.now, &broken);
 }
 
 #[test]
@@ -287,7 +287,7 @@ fn a_receipt_is_for_a_write_that_was_handed_out() {
     cluster.run();
     let receipt = cluster.node(2).writes.pop_front().unwrap().into_durable();
     let mut broken = cluster.raft(2).clone();
-    broken.shared.writes.plant(WriteSequence::ZERO, 0);
+    broken.shared.writes.damage(WriteSequence::ZERO, 0);
     let said = message_of_a_panic(|| broken.step(now, Input::Durable(receipt)).unwrap());
     assert!(
         said.unwrap().contains("a receipt for write"),
