@@ -28,8 +28,8 @@ struct Known {
     /// The last term in which a member answered a forwarded write with "this node does not lead",
     /// and the start of the node that got this answer.
     leaderless: Option<(Term, Incarnation)>,
-    /// When each candidate first asked for its vote in a term, and when the last of those asked that
-    /// was granted it.
+    /// When each candidate first asked for its vote in a term, and when the last of those asked
+    /// that was granted it.
     asked: BTreeMap<(NodeId, Term), Time>,
     granted: Option<Time>,
     /// While it leads: when each member last answered it in its term.
