@@ -144,13 +144,13 @@ fn memberships_ascend() {
     let cluster = cluster();
     let broken: [Broken; 3] = [
         (
-            |raft| raft.shared.configurations.damage(log_id(9, 1)),
+            |raft| raft.shared.configurations.plant(log_id(9, 1)),
             "the membership in force is of entry 9, but the log ends at 3",
         ),
         (
             |raft| {
-                raft.shared.configurations.damage(log_id(3, 2));
-                raft.shared.configurations.damage(log_id(3, 2));
+                raft.shared.configurations.plant(log_id(3, 2));
+                raft.shared.configurations.plant(log_id(3, 2));
             },
             "memberships ascend",
         ),
@@ -169,7 +169,7 @@ fn memberships_ascend() {
 fn the_stream_of_writes_leaves_nothing_out() {
     let cluster = cluster();
     let broken: [Broken; 6] = [
-        (|raft| raft.shared.writes.damage(WriteSequence::new(99), 0), "0 writes are under way, not Some"),
+        (|raft| raft.shared.writes.plant(WriteSequence::new(99), 0), "0 writes are under way, not Some"),
         (
             |raft| {
                 raft.shared.writes.hard_state(HardState::default());
@@ -187,7 +187,7 @@ fn the_stream_of_writes_leaves_nothing_out() {
         (
             |raft| {
                 let issued = raft.shared.writes.stamp();
-                raft.shared.writes.damage(issued, 9);
+                raft.shared.writes.plant(issued, 9);
             },
             "what is pending is not synced",
         ),
@@ -287,7 +287,7 @@ fn a_receipt_is_for_a_write_that_was_handed_out() {
     cluster.run();
     let receipt = cluster.node(2).writes.pop_front().unwrap().into_durable();
     let mut broken = cluster.raft(2).clone();
-    broken.shared.writes.damage(WriteSequence::ZERO, 0);
+    broken.shared.writes.plant(WriteSequence::ZERO, 0);
     let said = message_of_a_panic(|| broken.step(now, Input::Durable(receipt)).unwrap());
     assert!(
         said.unwrap().contains("a receipt for write"),
