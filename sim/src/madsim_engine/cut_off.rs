@@ -21,6 +21,8 @@ const BESIDE_MICROS: u64 = SECOND;
 /// Writes that wait at once, and the bytes of each.
 const WRITES: usize = 2;
 const WRITE_BYTES: usize = 60_000;
+/// Within this time their bodies have arrived.
+const HELD_MICROS: u64 = 10 * SECOND;
 
 impl Run {
     /// Cuts a follower off; later another one, while the leader is at work for it.
@@ -61,12 +63,21 @@ impl Run {
                 answer
             }));
         }
-        sleep_until(now() + 300 * MILLI).await;
-        let status = ask(&self.shared, lost, &Request::get("/v1/status")).await?;
-        let held = (WRITES - answered.load(Ordering::Relaxed)) * WRITE_BYTES;
-        let used = status_of(&status, "memory_bytes")?;
-        if used < held {
-            return Err(format!("machine {lost} holds {held} bytes of writes that wait, and counts {used}"));
+        // On a slow way the bodies take their time.
+        let patience = now() + HELD_MICROS;
+        loop {
+            sleep_until(now() + 300 * MILLI).await;
+            let status = ask(&self.shared, lost, &Request::get("/v1/status")).await?;
+            let held = (WRITES - answered.load(Ordering::Relaxed)) * WRITE_BYTES;
+            let used = status_of(&status, "memory_bytes")?;
+            if used >= held {
+                break;
+            }
+            if now() >= patience {
+                return Err(format!(
+                    "machine {lost} holds {held} bytes of writes that wait, and counts {used}"
+                ));
+            }
         }
         for write in writes {
             laws::set(&write.await.map_err(|error| error.to_string())??)?;
