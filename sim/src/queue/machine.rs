@@ -85,6 +85,8 @@ pub(super) struct Process {
     pub(super) busy: bool,
     /// Since when, by the machine's clock.
     pub(super) busy_since: Time,
+    /// Since when something has waited for the storage at every step, by the machine's clock.
+    pub(super) occupied_since: Option<Time>,
     /// The snapshot that was saved last, if nothing has happened to its file since.
     pub(super) saved: Option<LogId>,
     /// A name could not be changed: what was to be removed may be there still.
@@ -213,6 +215,7 @@ impl ReplicaHost {
             batch: Vec::new(),
             busy: false,
             busy_since: Time::new(0),
+            occupied_since: None,
             saved: None,
             names_failed: false,
             idle_planned: false,

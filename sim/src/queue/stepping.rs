@@ -54,11 +54,12 @@ impl Simulation {
     /// Did a leader that is heard give up, and has no other reason? Late copies are no answers.
     pub(super) fn note_leader(&mut self, slot: usize, time: Time) {
         let settings = &self.schedule.settings;
-        let machine = &self.machines[slot];
-        let Some(process) = &machine.process else { return };
-        let (raft, (by, until)) = (process.replica.raft(), machine.slow_disk);
-        let hangs = 4 * by >= STALL_MICROS && until + 2 * STALL_MICROS > self.now
-            || process.busy && 2 * time.since(process.busy_since) >= STALL_MICROS;
+        let Some(process) = &mut self.machines[slot].process else { return };
+        let occupied = process.busy || !process.queue.is_empty() || !process.receipts.is_empty();
+        process.occupied_since = process.occupied_since.filter(|_| occupied).or(occupied.then_some(time));
+        // A write may have waited through all of this time: the leader takes its disk for stalled.
+        let hangs = process.occupied_since.is_some_and(|since| 2 * time.since(since) >= STALL_MICROS);
+        let raft = process.replica.raft();
         let is_voter = raft.membership().voters.contains(&raft.id());
         if settings.duplicate_ppm == 0 && !hangs && is_voter && raft.withdrawn().is_none() {
             let (shows, within) = ((raft.role(), raft.term()), settings.election_timeout_micros / 2);

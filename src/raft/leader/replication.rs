@@ -66,10 +66,12 @@ impl Raft {
     ) -> Option<(&mut Shared, &mut Peer)> {
         let Role::Leader(leader) = &mut self.role else { return None };
         let peer = leader.peers.get_mut(&from)?;
+        // An answer of a former session is a sign of life too. Where messages take long, a leader
+        // gets no other before the first answer of the new session.
+        peer.last_heard = Some(self.shared.now);
         if peer.session != session {
             return None;
         }
-        peer.last_heard = Some(self.shared.now);
         // Lost entries stay lost, so such an answer is late: it comes from before the loss.
         peer.withdrawn = peer.withdrawn.filter(|why| matches!(why, Withdrawal::LostEntries { .. }));
         Some((&mut self.shared, peer))
