@@ -66,9 +66,12 @@ impl Raft {
     ) -> Option<(&mut Shared, &mut Peer)> {
         let Role::Leader(leader) = &mut self.role else { return None };
         let peer = leader.peers.get_mut(&from)?;
-        // An answer of a former session is a sign of life too. Where messages take long, a leader
-        // gets no other before the first answer of the new session.
-        peer.last_heard = Some(self.shared.now);
+        // A late answer of this relation is a sign of life too: where messages take long, a leader
+        // gets no other before the first answer of a new session. One of an earlier relation is of
+        // the member before it was removed, and lost its disk.
+        if (peer.first_session..=peer.session).contains(&session) {
+            peer.last_heard = Some(self.shared.now);
+        }
         if peer.session != session {
             return None;
         }

@@ -14,6 +14,8 @@ use core::fmt;
 pub(in crate::raft) struct Peer {
     /// Echoed by its answers; another one when a snapshot is (re)started.
     pub session: Session,
+    /// The session that the relation began with.
+    pub first_session: Session,
     /// Its log durably agrees with ours up to here: only an acknowledgement moves it, and only
     /// forward.
     pub match_index: LogIndex,
@@ -208,6 +210,7 @@ impl Peer {
     pub(in crate::raft) const fn new(session: Session, next_index: LogIndex, now: Time) -> Self {
         Self {
             session,
+            first_session: session,
             match_index: LogIndex::ZERO,
             next_index,
             state: PeerState::Probe { sent: None },

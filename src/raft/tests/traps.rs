@@ -1,6 +1,7 @@
 //! What other cores got wrong: one test for each rule of the table in docs/protocol.md. Reads,
 //! memberships and snapshots have their own files.
 
+use crate::raft::state::role::Role;
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, made_with, voters};
 use crate::raft::{
     Body, Config, Input, LogIndex, RaftEvent, ReadRound, ReplicationState, RoleName, Session, Term,
@@ -132,6 +133,27 @@ fn an_answer_of_another_session_is_late() {
     cluster.say(2, 1, 4, accepted(Session::new(FIRST.get() + 7), 3));
     assert_eq!(cluster.raft(1).progress().next().unwrap().match_index, LogIndex::ZERO);
     assert_eq!(cluster.raft(1).progress().next().unwrap().last_heard, None);
+}
+
+#[test]
+fn late_answers_keep_a_leader_in_office_that_began_anew_with_the_peer() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    let (timeout, term) = (cluster.config.election_timeout_micros, cluster.raft(1).term().get());
+    if let Some(Role::Leader(leader)) = cluster.node(1).raft.as_mut().map(|raft| &mut raft.role) {
+        let session = leader.next_session();
+        leader.peers.get_mut(&id(2)).unwrap().session = session;
+    }
+    for _ in 0..8 {
+        cluster.isolate(1);
+        cluster.advance(timeout / 4);
+        cluster.heal();
+        cluster.say(2, 1, term, accepted(FIRST, 1));
+    }
+    assert_eq!(cluster.raft(1).role(), RoleName::Leader, "a majority answers");
+    cluster.isolate(1);
+    cluster.advance(2 * timeout);
+    assert_eq!(cluster.raft(1).role(), RoleName::Follower);
 }
 
 #[test]
