@@ -11,7 +11,7 @@ use crate::node::join::{HOPS_MAX, Joiner};
 use crate::node::join_turns::Turns;
 use crate::node::options::{NodeExit, NodeOptions, PANICKED, StartError};
 use crate::node::service::RpcService;
-use crate::node::storage_workers::{LogWorker, SnapshotQueues, SnapshotWorker};
+use crate::node::storage_workers::{LogJob, LogWorker, SnapshotQueues, SnapshotWorker, WorkerNews};
 use crate::peer::address_book::{AddressBook, Me};
 use crate::peer::hello::Starts;
 use crate::peer::incoming::{Incoming, ROOM_UNIT_BYTES};
@@ -21,7 +21,8 @@ use crate::replica::{Event, Replica, ReplicaStart};
 use crate::runtime::work::{WorkQueue, Worker};
 use crate::runtime::{Env, Listener, Metrics, watch};
 use crate::storage::{
-    Bootstrap, Identity, Opened, RecoveryNote, SpareMode, Storage, StorageClock, StorageOptions, check_name,
+    Bootstrap, Disk, Identity, Opened, RecoveryNote, SpareMode, Storage, StorageClock, StorageOptions,
+    check_name,
 };
 use std::collections::BTreeSet;
 use std::io;
@@ -92,7 +93,7 @@ impl Node {
             http_addr,
         };
         info!(name = %me.name, cluster = %me.cluster, id = me.id.get(), store = %me.store, addr = %me.raft_addr, "starting");
-        let node = Parts { env, options, metrics, me, replica, is_new }.start(storage, listener)?;
+        let node = NodeBuilder { env, options, metrics, me, replica, is_new }.start(storage, listener)?;
         Ok(node)
     }
 
@@ -123,7 +124,7 @@ impl Node {
 }
 
 /// A node about to run.
-struct Parts<E: Env> {
+struct NodeBuilder<E: Env> {
     env: E,
     options: NodeOptions,
     metrics: Metrics,
@@ -133,7 +134,14 @@ struct Parts<E: Env> {
     is_new: bool,
 }
 
-impl<E: Env> Parts<E> {
+/// What the driver holds of the storage's workers.
+struct Workers<D: Disk> {
+    log: Arc<WorkQueue<LogJob>>,
+    snapshots: SnapshotQueues<D>,
+    news: mpsc::UnboundedReceiver<WorkerNews>,
+}
+
+impl<E: Env> NodeBuilder<E> {
     fn start(mut self, storage: Storage<E::Disk>, listener: E::Listener) -> Result<Node, StartError> {
         let join = self.join_addresses();
         let awaits_join = !join.is_empty();
@@ -180,16 +188,7 @@ impl<E: Env> Parts<E> {
             )),
             refusals: Default::default(),
         });
-        let (news_in, storage_news) = mpsc::unbounded_channel();
-        let (log, snapshots) = (WorkQueue::new(), SnapshotQueues::new());
-        let files = storage.snapshot_files();
-        let saver = SnapshotWorker::new(files.clone(), news_in.clone());
-        let reader = SnapshotWorker::new(files, news_in.clone());
-        let log_worker = LogWorker::new(storage, snapshots.clone(), news_in, self.metrics.clone());
-        let (saves, reads) = (snapshots.saves.clone(), snapshots.reads.clone());
-        self.env.start_worker("snapshots", saver, saves).map_err(StartError::Thread)?;
-        self.env.start_worker("snapshot-reads", reader, reads).map_err(StartError::Thread)?;
-        self.env.start_worker("log", log_worker, log.clone()).map_err(StartError::Thread)?;
+        let Workers { log, snapshots, news } = self.start_workers(storage)?;
         let transport = self.options.transport.clone();
         let links = Links::new(
             self.env.clone(),
@@ -200,7 +199,7 @@ impl<E: Env> Parts<E> {
         );
         let driver = Driver {
             env: self.env.clone(),
-            inbox: Inbox { storage: storage_news, peers, discoveries, orders, clients },
+            inbox: Inbox { storage: news, peers, discoveries, orders, clients },
             replica: self.replica,
             config: self.options.replica.clone(),
             address_book,
@@ -242,6 +241,21 @@ impl<E: Env> Parts<E> {
             spawn_until(&self.env, ended, join_until_member(joiner, join));
         }
         Ok(Node { handle, raft_addr: self.me.raft_addr, stop: stop_in, exit })
+    }
+
+    /// The threads that write and read the disk.
+    fn start_workers(&self, storage: Storage<E::Disk>) -> Result<Workers<E::Disk>, StartError> {
+        let (news_in, news) = mpsc::unbounded_channel();
+        let (log, snapshots) = (WorkQueue::new(), SnapshotQueues::new());
+        let files = storage.snapshot_files();
+        let saver = SnapshotWorker::new(files.clone(), news_in.clone());
+        let reader = SnapshotWorker::new(files, news_in.clone());
+        let log_worker = LogWorker::new(storage, snapshots.clone(), news_in, self.metrics.clone());
+        let (saves, reads) = (snapshots.saves.clone(), snapshots.reads.clone());
+        self.env.start_worker("snapshots", saver, saves).map_err(StartError::Thread)?;
+        self.env.start_worker("snapshot-reads", reader, reads).map_err(StartError::Thread)?;
+        self.env.start_worker("log", log_worker, log.clone()).map_err(StartError::Thread)?;
+        Ok(Workers { log, snapshots, news })
     }
 
     /// The addresses to ask for membership; none if there is data already.

@@ -140,8 +140,8 @@ pub struct Output {
     /// [`LogRecords`](crate::raft::LogRecords) says.
     pub write: Option<LogWrite>,
     /// Committed entries, contiguous, to be applied in order. Answered by [`Input::Applied`]. They
-    /// may be ahead of this node's own disk, where a majority of others was faster: whoever needs
-    /// them durable *here* waits for the receipt. No more than
+    /// may be ahead of this node's own disk, where a majority of others was faster: a driver that
+    /// needs them durable *here* waits for the receipt. No more than
     /// [`Config::apply_entries_max`](crate::raft::Config::apply_entries_max) at once: when there
     /// are more, [`Self::wake_at`] is now.
     pub committed: Vec<Entry>,

@@ -28,9 +28,9 @@
 //! # 3. Elections
 //! A follower that hears nothing from a leader for its *election timeout* stands for election: it
 //! raises its term, votes for itself and asks all other voters. A node votes once in a term, first
-//! come, first served. Whoever gets a majority leads. The timeouts are drawn at random, between T
-//! and 2T, so that one node usually asks first; where two ask at once and nobody wins, the next
-//! timeout decides (Raft §5.2).
+//! come, first served. A node with a majority of votes leads. The timeouts are drawn at random,
+//! between T and 2T, so that one node usually asks first; where two ask at once and nobody wins,
+//! the next timeout decides (Raft §5.2).
 //!
 //! Three additions keep elections rare. Before it raises its term a node asks whether it *would*
 //! win (*pre-vote*, D §9.6): a node that was cut off comes back in its old term and disturbs
@@ -153,9 +153,9 @@
 //!                                                     then the last state is appended
 //! ```
 //!
-//! Whoever leads when the joint state is committed ends it (Raft §6). A new member first catches up
-//! as a *learner*, which has no vote. One change is under way at a time, and none before the leader
-//! has committed in its term.
+//! The node that leads when the joint state is committed ends it (Raft §6). A new member first
+//! catches up as a *learner*, which has no vote. One change is under way at a time, and none before
+//! the leader has committed in its term.
 //!
 //! Done by `leader::member_change::handle_change`, `leader::member_change::maybe_change`,
 //! `membership` and `quorum`. Shown by `membership_replace`,

@@ -177,7 +177,7 @@ impl Elections {
     pub fn forwards(&self, forward: &Forward) -> Result<(), Violation> {
         let told = self.known.get(&forward.from).and_then(|known| known.leaderless);
         check!(
-            "writes are not forwarded to who leads no longer",
+            "writes are not forwarded to a node that leads no longer",
             told.is_none_or(|(term, it)| it != forward.incarnation || term < forward.term),
             "{} forwards writes to {} in term {}, and was told that nobody leads {told:?}",
             forward.from,

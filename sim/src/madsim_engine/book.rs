@@ -41,7 +41,7 @@ impl Book {
         *self.made.entry(process).or_default() += 1;
     }
 
-    /// Whoever made a connection was told that there are too many.
+    /// A caller that made a connection was told that there are too many.
     pub(super) fn was_turned_away(&mut self, process: ProcessId) {
         *self.turned_away.entry(process).or_default() += 1;
     }

@@ -62,8 +62,8 @@ pub(super) async fn examine_door(shared: &Shared, slot: usize) -> Result<(), Str
     examine_strangers(shared, slot).await
 }
 
-/// Whoever does not take an answer is given up, and not before it had the time that its length
-/// takes.
+/// A node gives up a client that does not take its answer, but not before the client had the time
+/// that the answer's length takes.
 async fn examine_slow_reader(shared: &Shared, slot: usize, options: &HttpOptions) -> Result<(), String> {
     let give_up = now() + 2 * PATIENCE_MICROS;
     let value = "v".repeat(SLOW_BYTES);

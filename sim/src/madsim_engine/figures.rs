@@ -152,7 +152,7 @@ pub(super) fn figures_are_right(
         return Err(format!("{dropped} of {} messages are counted as dropped", later.messages));
     }
     if world.schedule.settings.corrupt_ppm == 0 {
-        // Whoever is called by a later start of a peer closes the connection of the earlier one.
+        // A node that a later start of a peer calls closes the connection of the earlier start.
         let refused = metrics.get("peer_messages_refused_total")?;
         let most = later.senseless + world.connections.calls_to(before.process);
         between("messages that make no sense", then.senseless, refused, most)?;

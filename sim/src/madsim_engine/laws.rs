@@ -54,7 +54,7 @@ pub(super) fn set(answer: &Answer) -> Result<Told, String> {
         }
         503 => {
             let told = busy(answer)?;
-            // Whoever is turned away at the door has not been asked what for.
+            // A caller that is turned away at the door has not said what it wants.
             let is_at_door =
                 matches!(&told, Told::Unavailable(why) if why.starts_with("too many connections"));
             if !is_at_door {

@@ -28,7 +28,7 @@ impl Run {
         let Some(leader) = leader.filter(|leader| members.contains(leader)) else { return Ok(()) };
         let followers: Vec<usize> = members.iter().copied().filter(|slot| *slot != leader).collect();
         let gone = followers[usize::try_from(seed).unwrap_or(0) % followers.len()];
-        // Whoever cannot be reached for a while after it was removed is not told.
+        // A member that cannot be reached for a while after it was removed is not told.
         let processes: Vec<ProcessId> = {
             let world = self.shared.lock();
             members.iter().map(|slot| (*slot, world.machines[*slot].life)).collect()
@@ -68,7 +68,7 @@ impl Run {
         self.shared.lock().mark("exam of a removed member");
         self.examine_removed(gone).await?;
         self.wait_until_well().await?;
-        // Who is a member now.
+        // The members that are left.
         self.shared.lock().look_who_stands_now();
         Ok(())
     }

@@ -127,7 +127,7 @@ impl PipeTap {
             let length = before - self.bytes.len();
             let damaged = self.damaged_at.is_some_and(|at| at < length);
             self.damaged_at = self.damaged_at.map(|at| at.saturating_sub(length));
-            // Whoever receives what is damaged hangs up.
+            // A node that receives a damaged frame hangs up.
             self.ended = damaged;
             if frame.is_empty() {
                 // The writer says that it lives.
