@@ -104,6 +104,8 @@ pub enum RefusedBecause {
     },
     /// The command does not decode, or not under its own name.
     Malformed,
+    /// A command with a higher number came before. The origin sends the command under a new number.
+    Overtaken,
 }
 
 impl PeerMessage {

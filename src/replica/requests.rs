@@ -10,7 +10,7 @@ use crate::replica::replica::{PendingChange, Replica};
 use crate::replica::writes::Write;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::ops::{Bound, RangeBounds};
+use core::ops::{Bound, Range, RangeBounds};
 
 /// Bytes of commands in one forward, at most (but at least one command).
 const FORWARD_BYTES_MAX: usize = 1 << 20;
@@ -104,7 +104,13 @@ impl Replica {
         if !leads {
             return self.refuse_late_forward(&forward);
         }
+        for late in self.origins.overtaken(&forward) {
+            self.refuse_numbers(&forward, late, RefusedBecause::Overtaken);
+        }
         let Some(seen) = self.origins.admit(&forward) else { return };
+        if seen == forward.commands.len() {
+            return;
+        }
         if self.is_reserved() {
             return self.refuse_forward(&forward, seen.., RefusedBecause::Overloaded);
         }
@@ -157,13 +163,18 @@ impl Replica {
             Bound::Excluded(&end) => end,
             Bound::Unbounded => forward.commands.len(),
         };
+        let number = |position: usize| forward.first_sequence.saturating_add(position as u64);
+        self.refuse_numbers(forward, number(from)..number(end), why);
+    }
+
+    fn refuse_numbers(&mut self, forward: &Forward, numbers: Range<u64>, why: RefusedBecause) {
         let refused = ForwardRefused {
             from: self.raft.id(),
             to: forward.from,
             term: forward.term,
             incarnation: forward.incarnation,
-            first_sequence: forward.first_sequence.saturating_add(from as u64),
-            count: end.saturating_sub(from) as u64,
+            first_sequence: numbers.start,
+            count: numbers.end.saturating_sub(numbers.start),
             why,
         };
         self.actions.messages.push(PeerMessage::ForwardRefused(refused));
@@ -188,6 +199,8 @@ impl Replica {
                 self.handing_over = Some((refused.term, self.now.plus(pause)));
                 return self.writes.hold_again(writes);
             }
+            // They go to the same leader again, under new numbers.
+            RefusedBecause::Overtaken => return self.writes.hold_again(writes),
             RefusedBecause::Overloaded => ClientError::Overloaded,
             RefusedBecause::DiskFull => ClientError::DiskFull,
             RefusedBecause::TooLarge { bytes, limit } => {

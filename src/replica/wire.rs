@@ -139,6 +139,7 @@ fn encode_reason(why: RefusedBecause, out: &mut Vec<u8>) {
         RefusedBecause::DiskFull => 3,
         RefusedBecause::TooLarge { .. } => 4,
         RefusedBecause::Malformed => 5,
+        RefusedBecause::Overtaken => 6,
     };
     out.put_u8(tag);
     if let RefusedBecause::TooLarge { bytes, limit } = why {
@@ -157,6 +158,7 @@ fn decode_reason(reader: &mut Reader) -> Result<RefusedBecause, DecodeError> {
             Ok(RefusedBecause::TooLarge { bytes: reader.u64("command length")?, limit: reader.u64("limit")? })
         }
         5 => Ok(RefusedBecause::Malformed),
+        6 => Ok(RefusedBecause::Overtaken),
         other => Err(DecodeError::Invalid { what: "refusal reason", value: u64::from(other) }),
     }
 }

@@ -59,3 +59,29 @@ fn only_what_was_never_admitted_may_be_refused_for_certain() {
     assert_eq!(origins.maybe_proposed(&forward(3, 1, 4, 4)), Some(0));
     assert_eq!(origins.maybe_proposed(&forward(2, 1, 4, 4)), None, "an earlier term's memory is gone");
 }
+
+#[test]
+fn what_comes_for_the_first_time_after_a_higher_number_is_named_once() {
+    let mut origins = Origins::default();
+    assert_eq!(origins.overtaken(&forward(3, 1, 0, 1)), [], "nothing is known of that origin");
+    assert_eq!(origins.admit(&forward(3, 1, 0, 4)), Some(0));
+    assert_eq!(origins.admit(&forward(3, 1, 10, 2)), Some(0));
+    assert_eq!(origins.overtaken(&forward(3, 1, 5, 2)), [5..7]);
+    assert_eq!(origins.admit(&forward(3, 1, 5, 2)), Some(2));
+    assert_eq!(origins.overtaken(&forward(3, 1, 5, 2)), [], "a second copy");
+    assert_eq!(origins.overtaken(&forward(3, 1, 2, 20)), [4..5, 7..10], "what was proposed is left out");
+    assert_eq!(origins.admit(&forward(3, 1, 30, 1)), Some(0));
+    assert_eq!(origins.overtaken(&forward(3, 2, 20, 1)), [], "of another life");
+    assert_eq!(origins.overtaken(&forward(4, 1, 20, 1)), [], "of another term");
+    assert_eq!(origins.admit(&forward(3, 2, 1, 1)), Some(0));
+    assert_eq!(origins.overtaken(&forward(3, 2, 20, 1)), []);
+}
+
+#[test]
+fn the_gaps_that_are_remembered_are_few() {
+    let mut origins = Origins::default();
+    for first in 0..1_000 {
+        assert_eq!(origins.admit(&forward(3, 1, 2 * first, 1)), Some(0));
+    }
+    assert_eq!(origins.overtaken(&forward(3, 1, 0, 2_000)).len(), 8);
+}

@@ -287,6 +287,25 @@ fn a_followers_client_is_told_that_the_leaders_disk_is_full() {
 }
 
 #[test]
+fn a_forward_that_a_refused_one_overtook_is_not_left_without_an_answer() {
+    let mut cluster = Cluster::new(3);
+    let (leader, follower) = (cluster.leader().unwrap(), cluster.follower());
+    let (first, second) = (cluster.write(follower, "k", "1"), cluster.write(follower, "k", "2"));
+    let is_forward = |message: &PeerMessage| matches!(message, PeerMessage::Forward(_));
+    let place = cluster.network.iter().position(is_forward).unwrap();
+    let overtaken = cluster.network.remove(place).unwrap();
+    cluster.give(leader, Event::Storage(StorageEvent::DiskFull(true)));
+    assert_eq!(cluster.run_until_answered(second), ClientReply::Failed(ClientError::DiskFull));
+    cluster.give(leader, Event::Storage(StorageEvent::DiskFull(false)));
+    cluster.network.push_back(overtaken.clone());
+    assert!(matches!(cluster.run_until_answered(first), ClientReply::Written(_)), "no entry proves it lost");
+    cluster.network.push_back(overtaken);
+    cluster.run(200_000);
+    let value = cluster.replicas[&leader].store().get(b"k").unwrap();
+    assert_eq!((value.version, &value.value[..]), (1, &b"1"[..]), "it was applied once");
+}
+
+#[test]
 fn a_followers_client_is_told_that_its_command_is_too_long_and_the_others_are_served() {
     let mut config = ReplicaConfig::default();
     config.raft.uncommitted_bytes_max = 1_000;

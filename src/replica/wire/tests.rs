@@ -55,6 +55,7 @@ fn reason(count: u64) -> RefusedBecause {
         2 => RefusedBecause::Overloaded,
         3 => RefusedBecause::DiskFull,
         4 => RefusedBecause::TooLarge { bytes: count, limit: count / 2 },
+        5 => RefusedBecause::Overtaken,
         _ => RefusedBecause::Malformed,
     }
 }
