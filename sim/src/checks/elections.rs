@@ -5,7 +5,7 @@
 mod tests;
 
 use crate::record::violation::{Violation, check};
-use infinitystore::raft::{Body, Incarnation, Membership, Message, NodeId, RoleName, Term, Time};
+use infinitystore::raft::{Body, Incarnation, Membership, Message, NodeId, RoleName, Session, Term, Time};
 use infinitystore::replica::{Forward, ForwardRefused, RefusedBecause};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,17 +34,27 @@ struct Known {
     granted: Option<Time>,
     /// While it leads: when each member last answered it in its term.
     answered: BTreeMap<NodeId, Time>,
+    /// The last term in which it became a candidate, and the voters that it knew of then.
+    campaign: Option<(Term, Voters)>,
 }
 
-/// Whether a follower says this to the leader of its term.
+/// The voters, and those of the old set in a joint state.
+type Voters = (BTreeSet<NodeId>, Option<BTreeSet<NodeId>>);
+
+fn voters_of(membership: &Membership) -> Voters {
+    (membership.voters.clone(), membership.outgoing.clone())
+}
+
+/// Whether a follower says this to the leader of its term. An answer that names no session is one
+/// to a message of an earlier term: its sender may know nothing of the leader of this one.
 fn is_answer(body: &Body) -> bool {
-    matches!(
-        body,
-        Body::Heard { .. }
-            | Body::AppendAccepted { .. }
-            | Body::AppendRejected { .. }
-            | Body::SnapshotProgress { .. }
-    )
+    match body {
+        Body::Heard { .. } | Body::AppendAccepted { .. } => true,
+        Body::AppendRejected { session, .. } | Body::SnapshotProgress { session, .. } => {
+            *session != Session::ZERO
+        }
+        _ => false,
+    }
 }
 
 /// What every member has taken in.
@@ -129,6 +139,10 @@ impl Elections {
             }
             Body::RequestVote { transfer: false, .. } => {
                 let granted = known.pre_votes.get(term);
+                // The question leaves once term and vote are durable. Meanwhile it may have taken
+                // in another membership, of another leader.
+                let campaign = known.campaign.as_ref().filter(|(of, _)| of == term);
+                let voters = campaign.map_or_else(|| voters_of(membership), |(_, voters)| voters.clone());
                 let wins = |voters: &BTreeSet<NodeId>| {
                     let votes =
                         |id: &&NodeId| *id == from || granted.is_some_and(|granted| granted.contains(id));
@@ -136,7 +150,7 @@ impl Elections {
                 };
                 check!(
                     "no campaign without a majority of pre-votes",
-                    wins(&membership.voters) && membership.outgoing.as_ref().is_none_or(wins),
+                    wins(&voters.0) && voters.1.as_ref().is_none_or(wins),
                     "{from} asks for votes in term {term} and was granted pre-votes by {granted:?}"
                 );
             }
@@ -212,9 +226,18 @@ impl Elections {
         Ok(())
     }
 
-    /// A member was stepped, and shows this role and term.
-    pub fn stepped(&mut self, id: NodeId, role: RoleName, term: Term, now: Time) {
+    /// A member was stepped, and shows this membership, role and term.
+    pub fn stepped(
+        &mut self,
+        id: NodeId,
+        membership: &Membership,
+        (role, term): (RoleName, Term),
+        now: Time,
+    ) {
         let known = self.known.entry(id).or_default();
+        if role == RoleName::Candidate && known.campaign.as_ref().is_none_or(|(of, _)| *of != term) {
+            known.campaign = Some((term, voters_of(membership)));
+        }
         if role != RoleName::Leader {
             known.leads = None;
         } else if known.leads.is_none_or(|(led, _)| led != term) {

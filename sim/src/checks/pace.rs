@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod tests;
 
+use crate::checks::bounds::Bounds;
 use crate::record::violation::{Violation, check};
 use crate::schedule::Settings;
 use infinitystore::raft::{Body, LogIndex, NodeId, ReadRound, Term};
@@ -170,6 +171,10 @@ struct Said {
 #[derive(Clone, Debug, Default)]
 pub struct Traffic {
     beat: u64,
+    /// How often a question for a read index is sent until it is answered: once for each heartbeat.
+    /// It has to arrive, to wait for the end of the round under way, to be confirmed by the next,
+    /// and to be answered.
+    copies: u64,
     /// Messages may come twice.
     twice: bool,
     /// When the window began, and how things stood.
@@ -192,6 +197,7 @@ impl Traffic {
     pub fn of(settings: &Settings) -> Self {
         Self {
             beat: settings.heartbeat_interval_micros,
+            copies: 1 + 6 * Bounds::of(settings).hop / settings.heartbeat_interval_micros,
             twice: settings.duplicate_ppm > 0,
             ..Self::default()
         }
@@ -312,6 +318,7 @@ impl Traffic {
         let ample = |needed: u64| 2 * needed + 4 * n;
         let entries = ample(n * appended + from.lacked);
         let appends = said.idle + said.news + said.full;
+        let questions = 2 * self.copies * reads + 4 * n;
         let answers = 2 * (appends + from.lacked + 4 * n);
         self.begin(now, quiet, stand);
         let budgets = [
@@ -323,7 +330,7 @@ impl Traffic {
             (
                 "questions for a read index",
                 said.questions,
-                ample(if self.twice { 4 * reads } else { 2 * reads }),
+                if self.twice { 2 * questions } else { questions },
             ),
             ("forwarded commands", said.forwarded, ample(writes)),
             ("refusals", said.refused, ample(writes)),

@@ -17,7 +17,7 @@ use infinitystore::kv::{Op, Store};
 use infinitystore::raft::{
     Body, Entry, EntryKind, LogId, LogIndex, Membership, Message, NodeId, PeerProgress, Raft, RoleName, Term,
 };
-use infinitystore::replica::{Notice, ProposalId, Replica, Status, decode_proposal};
+use infinitystore::replica::{Notice, PeerMessage, ProposalId, Replica, Status, decode_proposal};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of an entry that some machine has applied.
@@ -493,6 +493,17 @@ fn has_majority<'a>(
         2 * count > voters.len(),
         "{leader} leads term {term} and has committed {entry}, which is durable on {count} of {voters:?}"
     );
+    Ok(())
+}
+
+/// A member that had withdrawn before says that, and nothing else: its log is no witness any more.
+///
+/// # Errors
+/// [`Violation`].
+pub fn is_silent(slot: usize, had_withdrawn: bool, messages: &[PeerMessage]) -> Result<(), Violation> {
+    let speaks = |message: &&PeerMessage| matches!(message, PeerMessage::Raft(message) if !matches!(message.body, Body::Withdrawn(_)));
+    let said = messages.iter().find(speaks).filter(|_| had_withdrawn);
+    check!("a member that has withdrawn is silent", said.is_none(), "machine {slot} says {said:?}");
     Ok(())
 }
 

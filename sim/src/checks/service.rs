@@ -63,6 +63,9 @@ pub struct Shows {
     pub commit: LogIndex,
     /// The last index that it applied.
     pub applied: LogIndex,
+    /// Entries from before the leader's term that the leader has and it lacks; 0 once the leader
+    /// has committed in its term.
+    pub behind: u64,
 }
 
 /// The leader of the highest term.
@@ -376,15 +379,15 @@ impl Service {
         .min_by_key(|(_, since)| *since)
     }
 
-    /// All replicas, now and then; `None`: it does not run. Whether a transfer of leadership has
-    /// succeeded.
+    /// All replicas, now and then; `None`: it does not run. So many requests wait for an answer.
+    /// Returns whether a transfer of leadership has succeeded.
     ///
     /// # Errors
     /// [`Violation`]: something that is due has not come about.
-    pub fn look(&mut self, now: u64, shown: &[Option<Shows>]) -> Result<bool, Violation> {
+    pub fn look(&mut self, now: u64, shown: &[Option<Shows>], waiting: usize) -> Result<bool, Violation> {
         let handed = self.handed_over(now)?;
         self.progress(now, shown)?;
-        self.traffic(now, shown)?;
+        self.traffic(now, shown, waiting as u64)?;
         Ok(handed)
     }
 
@@ -406,6 +409,7 @@ impl Service {
         let Some(shows) = shown[reign.slot] else { return Ok(()) };
         let supported = self.supported_since(reign.slot);
         let Some(since) = supported else {
+            self.past.clear();
             self.flowing_since = now;
             self.keeping_since.fill(now);
             self.committed = Progress { index: shows.commit, at: now };
@@ -423,19 +427,13 @@ impl Service {
             return Err(Violation { check: "what is proposed is committed", what });
         }
         self.reigned_at = now;
+        // What was due when this support began, or an answer's time ago.
         self.past.push_back((now, shows.last, shows.commit));
-        let (mut last, mut commit) = (LogIndex::ZERO, LogIndex::ZERO);
-        while self.past.front().is_some_and(|past| past.0 + self.bounds.answer <= now) {
-            (_, last, commit) = self.past.pop_front().unwrap_or_default();
+        while self.past.get(1).is_some_and(|past| past.0 + self.bounds.answer <= now) {
+            self.past.pop_front();
         }
-        if let Some(first) = self.past.front_mut()
-            && last > LogIndex::ZERO
-        {
-            // What is older than that stays due.
-            first.1 = first.1.max(last);
-            first.2 = first.2.max(commit);
-        }
-        if shows.commit < last {
+        let (_, last, commit) = self.past.front().copied().unwrap_or_default();
+        if shows.commit < last || self.majority_is_behind(reign.slot, shown) {
             self.flowing_since = now;
         }
         for (slot, shows) in shown.iter().enumerate() {
@@ -468,16 +466,23 @@ impl Service {
         Ok(())
     }
 
+    /// Whether a new leader has to bring a majority up to date first. It serves no read, and
+    /// commits nothing, before it has committed in its term.
+    fn majority_is_behind(&self, leader: usize, shown: &[Option<Shows>]) -> bool {
+        let linked = self.voters().filter(|voter| self.linked_since(leader, *voter).is_some());
+        let up_to_date = linked.filter(|voter| shown[*voter].is_some_and(|shows| shows.behind == 0));
+        up_to_date.count() < self.majority()
+    }
+
     /// What is said while all voters are well and keep up.
-    fn traffic(&mut self, now: u64, shown: &[Option<Shows>]) -> Result<(), Violation> {
+    fn traffic(&mut self, now: u64, shown: &[Option<Shows>], waiting: u64) -> Result<(), Violation> {
         let stand = self.quiet_since().and_then(|(slot, since)| {
             let leader = shown[slot].filter(|_| since + self.bounds.answer + self.bounds.doubt <= now)?;
             let followers: Vec<usize> = self.voters().filter(|it| *it != slot).collect();
             let lacked =
                 followers.iter().map(|&it| shown[it].map_or(0, |shows| leader.last.since(shows.last)));
             let lacked = lacked.sum();
-            let probes = if self.calm_at.is_some() { 2 * self.at.health.len() } else { 0 };
-            let (followers, waiting) = (followers.len() as u64, (self.asked.len() + probes) as u64);
+            let followers = followers.len() as u64;
             Some(Stand { last: leader.last, commit: leader.commit, lacked, followers, waiting })
         });
         let quiet =

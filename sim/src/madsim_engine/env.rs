@@ -2,6 +2,7 @@
 
 use crate::checks::durable::{DurableModel, WriteSketch};
 use crate::checks::observed::{Observed, mark_recovery};
+use crate::checks::safety::is_silent;
 use crate::hardware::disk::SimDisk;
 use crate::madsim_engine::connections::SimStream;
 use crate::madsim_engine::listening::{SimListener, connect, listen};
@@ -242,6 +243,11 @@ impl Env for SimEnv {
             timeline.status(now, self.slot, Some(Status::of(replica)));
             timeline.notices(now, self.slot, &actions.notices);
             world.wire_tap.asked(self.slot, &actions.storage);
+        }
+        let was_withdrawn = std::mem::replace(&mut machine.is_withdrawn, raft.withdrawn().is_some());
+        if let Err(violation) = is_silent(self.slot, was_withdrawn, &actions.messages) {
+            world.judge(Err(violation));
+            return;
         }
         // A node that has not joined is a cluster of its own, which no client asks.
         if machine.member != Some(raft.id()) {

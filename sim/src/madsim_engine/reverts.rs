@@ -43,7 +43,7 @@ impl Run {
         let machine = &mut world.machines[slot];
         machine.start_at = Some(now() + OFF_MICROS);
         let (copy, at) = (Some(machine.disk.copy()), now() + OFF_MICROS + after_micros);
-        *self.revert.borrow_mut() = Some(Revert { slot, member, store, copy, at });
+        *self.revert.borrow_mut() = Some(Revert { slot, member, store, copy, at, noticed_until: None });
     }
 
     /// Puts the copy back when that is due, and sees to it that this is noticed.
@@ -59,14 +59,20 @@ impl Run {
             }
             return;
         }
-        let leader = self.shared.lock().leader(now()).and_then(|leader| leader.handle.clone());
-        if let Some(leader) = leader {
+        let noticed = self.revert.borrow().as_ref().and_then(|revert| revert.noticed_until);
+        if let Some(until) = noticed {
+            if now() >= until {
+                *self.revert.borrow_mut() = None;
+                self.replace_copy(slot, member);
+            }
+            return;
+        }
+        let leader = self.shared.lock().leader(now()).map(|leader| (leader.slot, leader.handle.clone()));
+        if let Some((leads, Some(leader))) = leader {
             let members = leader.status().await.replica.members;
             let is_told = members.iter().any(|one| one.id == member && one.withdrawn.is_some());
             if is_told {
-                self.shared.lock().mark("older copy noticed");
-                *self.revert.borrow_mut() = None;
-                return self.replace_copy(slot, member);
+                return self.noticed(leads);
             }
         }
         if now() >= at {
@@ -74,6 +80,23 @@ impl Run {
                 "machine {slot} has an older copy of member {member}'s directory, and no leader says so"
             );
             self.shared.lock().judge(Err(Violation { check: "an older copy is noticed", what }));
+        }
+    }
+
+    /// The copy was noticed. In half of the runs the leader stops, so that the others elect one
+    /// while the member is still there, and it is wiped only then.
+    fn noticed(&self, leader: usize) {
+        let mut world = self.shared.lock();
+        world.mark("older copy noticed");
+        let settings = &world.schedule.settings;
+        let waits = 2 * grace(settings);
+        let (stops, waits) = if world.schedule.seed.is_multiple_of(2) { (true, waits) } else { (false, 0) };
+        if stops {
+            world.mark("an election beside an older copy");
+            world.stop(leader, 0);
+        }
+        if let Some(revert) = self.revert.borrow_mut().as_mut() {
+            revert.noticed_until = Some(now() + waits);
         }
     }
 

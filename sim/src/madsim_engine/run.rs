@@ -46,4 +46,6 @@ pub(super) struct Revert {
     pub copy: Option<SimDisk>,
     /// When it may be put back, or has to be noticed.
     pub at: u64,
+    /// Until when the member is left as it is, once it was noticed.
+    pub noticed_until: Option<u64>,
 }

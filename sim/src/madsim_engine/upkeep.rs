@@ -97,7 +97,7 @@ impl Run {
 
 impl World {
     /// A node is told to stop.
-    fn stop(&mut self, slot: usize, back_micros: u64) {
+    pub(super) fn stop(&mut self, slot: usize, back_micros: u64) {
         let machine = &self.machines[slot];
         // One that is joining is left alone, and one that has not come up yet.
         if !machine.on || machine.handle.is_none() || machine.stopping.is_some() || machine.member.is_none() {

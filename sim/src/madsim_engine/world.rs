@@ -59,6 +59,8 @@ pub(super) struct NodeHost {
     /// A copy of its data directory was put back: it has lost what it acknowledged since that was
     /// made.
     pub is_reverted: bool,
+    /// Whether its replica had withdrawn when it was last stepped.
+    pub is_withdrawn: bool,
     /// Whether its node asks others for membership when it starts.
     pub joins: bool,
     /// The machine whose name its node has been given by mistake.
@@ -240,6 +242,7 @@ impl Shared {
                 disk_busy_until: 0,
                 room_at: None,
                 is_reverted: false,
+                is_withdrawn: false,
                 namesake: None,
                 is_moved: false,
                 is_http_moved: false,

@@ -74,6 +74,9 @@ impl Simulation {
         }
         if let Some(process) = &mut machine.process {
             process.askers.insert(id, asker);
+            if matches!(request, ClientRequest::Write(_)) {
+                process.writes_waiting.insert(id);
+            }
             let is_local = matches!(request, ClientRequest::Read { level: Level::Local, .. });
             if process.replica.is_removed() && !is_local {
                 process.asked_in_vain.insert(id);
@@ -104,6 +107,7 @@ impl Simulation {
     ) -> Result<(), Violation> {
         let Some(process) = &mut self.machines[slot].process else { return Ok(()) };
         let asker = process.askers.remove(&request);
+        process.writes_waiting.remove(&request);
         check!(
             "an answer is given once",
             asker.is_some(),

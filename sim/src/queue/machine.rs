@@ -49,7 +49,7 @@ pub(super) struct ReplicaHost {
     /// The writes of the batch that was being written when the process ended.
     pub(super) under_way: Vec<WriteSketch>,
     /// What came while it stood still.
-    pub(super) inbox: Vec<Event>,
+    pub(super) inbox: VecDeque<Event>,
     /// If a bit was flipped, it is in the newest of two snapshots: the machine has to start all the
     /// same.
     pub(super) has_older: bool,
@@ -97,6 +97,10 @@ pub(super) struct Process {
     pub(super) idle_planned: bool,
     /// The disk has no room.
     pub(super) disk_full: bool,
+    /// How often in a row it had time to look at a disk that had room.
+    pub(super) idle_with_room: u32,
+    /// Whether the replica had withdrawn when it was last settled.
+    pub(super) is_withdrawn: bool,
     /// When the replica wants to be woken.
     pub(super) wake_at: Option<u64>,
     /// The next alarm that is planned: not after `wake_at`.
@@ -107,6 +111,8 @@ pub(super) struct Process {
     pub(super) receipts: VecDeque<StorageEvent>,
     /// Where each request comes from.
     pub(super) askers: BTreeMap<RequestId, Asker>,
+    /// Of those, the writes.
+    pub(super) writes_waiting: BTreeSet<RequestId>,
     /// Of those, what was asked when it knew that it was removed.
     pub(super) asked_in_vain: BTreeSet<RequestId>,
     /// What the checks have seen of the replica.
@@ -133,7 +139,7 @@ impl ReplicaHost {
             process: None,
             identity: None,
             under_way: Vec::new(),
-            inbox: Vec::new(),
+            inbox: VecDeque::new(),
             has_older: false,
         }
     }
@@ -225,7 +231,10 @@ impl ReplicaHost {
             settle_planned: false,
             receipts: VecDeque::new(),
             askers: BTreeMap::new(),
+            writes_waiting: BTreeSet::new(),
             asked_in_vain: BTreeSet::new(),
+            is_withdrawn: false,
+            idle_with_room: 0,
             saves_failed: 0,
             shown: Observed::at_start(applied),
             last_snapshot: (applied, false),
@@ -268,8 +277,10 @@ impl Process {
     /// The storage's error: the process has to end.
     pub(super) fn idle(&mut self) -> Result<Vec<StorageEvent>, String> {
         let mut events = Vec::new();
-        // What is worth no sync of its own.
-        self.storage.handle(&mut self.queue, &mut events).map_err(|error| error.to_string())?;
+        // What is worth no sync of its own. Without requests a storage is not asked for any.
+        if !self.queue.is_empty() {
+            self.storage.handle(&mut self.queue, &mut events).map_err(|error| error.to_string())?;
+        }
         self.storage.idle(&mut events).map_err(|error| error.to_string())?;
         Ok(events)
     }

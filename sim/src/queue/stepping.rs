@@ -1,12 +1,13 @@
 //! Machines at work: events in, actions out.
 
+use crate::checks::safety::is_silent;
 use crate::queue::event::SimEvent;
 use crate::queue::simulation::Simulation;
 use crate::record::timeline::Status;
-use crate::record::violation::Violation;
+use crate::record::violation::{Violation, check};
 use crate::schedule::STALL_MICROS;
 use infinitystore::raft::{RoleName, Time};
-use infinitystore::replica::{Actions, Event, Notice, PeerMessage};
+use infinitystore::replica::{Actions, Event, Notice, PeerMessage, RequestId};
 use rand::Rng;
 
 /// An entry is no longer than its value and this, unless it is one of the membership.
@@ -20,7 +21,7 @@ impl Simulation {
             return Ok(());
         }
         if machine.paused_until > self.now {
-            machine.inbox.push(event);
+            machine.inbox.push_back(event);
             return Ok(());
         }
         self.step(slot, event);
@@ -44,7 +45,7 @@ impl Simulation {
         self.note_leader(slot, time);
         let Some(process) = &self.machines[slot].process else { return };
         let raft = process.replica.raft();
-        self.elections.stepped(raft.id(), raft.role(), raft.term(), time);
+        self.elections.stepped(raft.id(), raft.membership(), (raft.role(), raft.term()), time);
         if process.disk_full && raft.role() == RoleName::Leader {
             self.service.full(self.now);
         }
@@ -53,10 +54,9 @@ impl Simulation {
 
     /// Did a leader that is heard give up, and has no other reason? Late copies are no answers.
     pub(super) fn note_leader(&mut self, slot: usize, time: Time) {
+        self.note_storage(slot, time);
         let settings = &self.schedule.settings;
-        let Some(process) = &mut self.machines[slot].process else { return };
-        let occupied = process.busy || !process.queue.is_empty() || !process.receipts.is_empty();
-        process.occupied_since = process.occupied_since.filter(|_| occupied).or(occupied.then_some(time));
+        let Some(process) = &self.machines[slot].process else { return };
         // A write may have waited through all of this time: the leader takes its disk for stalled.
         let hangs = process.occupied_since.is_some_and(|since| 2 * time.since(since) >= STALL_MICROS);
         let raft = process.replica.raft();
@@ -65,6 +65,16 @@ impl Simulation {
             let (shows, within) = ((raft.role(), raft.term()), settings.election_timeout_micros / 2);
             self.elections.led_on(raft.id(), raft.membership(), shows, time, within);
         }
+    }
+
+    /// Since when has something waited for the storage, whenever it was looked at?
+    fn note_storage(&mut self, slot: usize, time: Time) {
+        let machine = &mut self.machines[slot];
+        let Some(process) = &mut machine.process else { return };
+        // What the storage says to a machine that stands still, that machine takes in later.
+        let untold = machine.inbox.iter().any(|event| matches!(event, Event::Storage(_)));
+        let occupied = process.busy || !process.queue.is_empty() || !process.receipts.is_empty() || untold;
+        process.occupied_since = process.occupied_since.filter(|_| occupied).or(occupied.then_some(time));
     }
 
     /// Has a leader so much to commit, or to sync, that it refuses more?
@@ -118,12 +128,11 @@ impl Simulation {
         if machine.life != life || machine.paused_until > self.now {
             return Ok(());
         }
-        let inbox = std::mem::take(&mut machine.inbox);
         // It may look at the clock first, or at what came.
         if self.disk_rng.random() {
             self.step(slot, Event::Wake);
         }
-        for event in inbox {
+        while let Some(event) = self.machines[slot].inbox.pop_front() {
             self.step(slot, event);
         }
         self.survey();
@@ -201,6 +210,7 @@ impl Simulation {
         }
         self.check_saves(slot, &storage)?;
         self.ask_storage(slot, storage);
+        self.note_storage(slot, self.machines[slot].time(self.now));
         for (request, reply) in replies {
             self.reply(slot, request, &reply)?;
         }
@@ -228,6 +238,17 @@ impl Simulation {
             self.checks.quorums.elected(process.replica.raft())?;
         }
         self.checks.stepped(slot, &process.replica, &actions.notices, &mut process.shown, &mut self.marks)?;
+        let withdrawn = process.replica.raft().withdrawn().is_some();
+        is_silent(slot, std::mem::replace(&mut process.is_withdrawn, withdrawn), &actions.messages)?;
+        let answered = |id: &RequestId| actions.replies.iter().any(|(request, _)| request == id);
+        let holds = process.writes_waiting.iter().any(|id| !answered(id));
+        let alone = process.replica.membership().members.len() == 1;
+        check!(
+            "a node that holds a write is not pristine",
+            !(alone && holds && process.replica.is_pristine()),
+            "machine {slot} holds {:?} and counts as untouched",
+            process.writes_waiting
+        );
         let (role, term) = (process.replica.raft().role(), process.replica.raft().term());
         self.service.stepped(self.now, slot, role, term)?;
         if actions.notices.iter().any(|notice| matches!(notice, Notice::SnapshotInstalled(_))) {

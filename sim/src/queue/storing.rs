@@ -3,12 +3,15 @@
 use crate::checks::durable::WriteSketch;
 use crate::queue::event::{IDLE_MICROS, SimEvent};
 use crate::queue::simulation::Simulation;
-use crate::record::violation::Violation;
+use crate::record::violation::{Violation, check};
 use crate::record::words::beside_text;
 use crate::schedule::SECOND;
 use infinitystore::raft::SnapshotRefusal;
 use infinitystore::replica::{Event, StorageEvent, StorageRequest};
 use rand::Rng;
+
+/// A storage may look whether there is room once a second, and prepares a segment then.
+const IDLE_LOOKS: u32 = 4;
 
 impl Simulation {
     /// What is to be written as a snapshot is what was committed.
@@ -169,7 +172,7 @@ impl Simulation {
         };
         for event in process.receipts.drain(..count) {
             if paused {
-                machine.inbox.push(Event::Storage(event));
+                machine.inbox.push_back(Event::Storage(event));
             } else {
                 process.replica.step(time, Event::Storage(event));
             }
@@ -177,7 +180,7 @@ impl Simulation {
         self.note_leader(slot, time);
         let Some(process) = &mut self.machines[slot].process else { return Ok(()) };
         let raft = process.replica.raft();
-        self.elections.stepped(raft.id(), raft.role(), raft.term(), time);
+        self.elections.stepped(raft.id(), raft.membership(), (raft.role(), raft.term()), time);
         if !process.receipts.is_empty() {
             let at = self.now + self.batch_rng.random_range(0..=most);
             self.queue.plan(at, SimEvent::Receipts { slot, life });
@@ -210,6 +213,8 @@ impl Simulation {
             self.plan_idle(slot, self.schedule.settings.settle_max_micros.max(1));
             return Ok(());
         }
+        let sound = !machine.hardware.disk.is_full() && !machine.hardware.disk.armed();
+        process.idle_with_room = if sound { process.idle_with_room + 1 } else { 0 };
         match process.idle() {
             Ok(events) => {
                 for event in events {
@@ -220,9 +225,16 @@ impl Simulation {
                     }
                     self.give(slot, Event::Storage(event))?;
                 }
-                if self.machines[slot].process.as_ref().is_some_and(|process| process.disk_full) {
-                    self.plan_idle(slot, SECOND);
-                }
+                let Some(process) = self.machines[slot].process.as_ref().filter(|it| it.disk_full) else {
+                    return Ok(());
+                };
+                check!(
+                    "a disk that has room again is not taken for full",
+                    process.idle_with_room <= IDLE_LOOKS,
+                    "machine {slot} had time to look at its disk {} times since there is room",
+                    process.idle_with_room
+                );
+                self.plan_idle(slot, SECOND);
                 Ok(())
             }
             Err(why) => self.process_failed(slot, &why),

@@ -20,9 +20,13 @@ impl Simulation {
         let again = self.schedule.settings.heartbeat_interval_micros / 2;
         self.queue.plan(self.now + again, SimEvent::Watch);
         self.survey();
-        let shown: Vec<Option<Shows>> = (0..self.machines.len()).map(|slot| self.shows(slot)).collect();
+        let leader = self.leader();
+        let shown: Vec<Option<Shows>> =
+            (0..self.machines.len()).map(|slot| self.shows(slot, leader)).collect();
+        let processes = self.machines.iter().filter_map(|machine| machine.process.as_ref());
+        let waiting = processes.map(|process| process.askers.len()).sum();
         let windows = self.service.windows();
-        let handed = self.service.look(self.now, &shown)?;
+        let handed = self.service.look(self.now, &shown, waiting)?;
         *self.marks.entry("traffic judged").or_default() += self.service.windows() - windows;
         if handed {
             self.mark("transfer succeeded");
@@ -71,7 +75,7 @@ impl Simulation {
         Ok(())
     }
 
-    fn shows(&self, slot: usize) -> Option<Shows> {
+    fn shows(&self, slot: usize, leader: Option<usize>) -> Option<Shows> {
         let replica = &self.machines[slot].process.as_ref()?.replica;
         let raft = replica.raft();
         let hint = raft.leader_hint();
@@ -82,7 +86,30 @@ impl Simulation {
             last: raft.last_log().index,
             commit: raft.commit_index(),
             applied: replica.last_applied().index,
+            behind: leader.map_or(0, |leader| self.behind(slot, leader)),
         })
+    }
+
+    /// Entries from before its term that a leader has and a machine lacks, while the leader has
+    /// committed nothing in its term.
+    fn behind(&self, slot: usize, leader: usize) -> u64 {
+        let raft = |slot: usize| self.machines[slot].process.as_ref().map(|it| it.replica.raft());
+        let (Some(raft), Some(leader)) = (raft(slot), raft(leader)) else { return 0 };
+        let own = Some(leader.term());
+        if leader.term_at(leader.commit_index()) == own {
+            return 0;
+        }
+        let mut end = leader.last_log().index;
+        while leader.term_at(end) == own {
+            end = end.previous();
+        }
+        let mut agreed = end.min(raft.last_log().index);
+        while let (Some(here), Some(there)) = (raft.term_at(agreed), leader.term_at(agreed))
+            && here != there
+        {
+            agreed = agreed.previous();
+        }
+        end.since(agreed)
     }
 
     /// Tells the service what the surroundings are now.

@@ -96,7 +96,7 @@ fn a_leader_that_never_heard_anybody_is_refused_once_its_time_is_up() {
     let mut elections = Elections::default();
     let (id, at) = (NodeId::new(1), Time::new);
     elections.started(id);
-    elections.stepped(id, RoleName::Leader, TERM, at(1_000));
+    elections.stepped(id, &three(), (RoleName::Leader, TERM), at(1_000));
     assert!(elections.leads_on(id, &three(), at(1_000 + TIMEOUT), TIMEOUT).is_ok());
     assert!(elections.leads_on(id, &three(), at(1_001 + TIMEOUT), TIMEOUT).is_err());
     follower(&mut elections, &message(2, 1, TERM, Body::VoteGranted), 1_050);
@@ -125,10 +125,38 @@ fn a_leader_that_a_majority_answers_may_not_give_up() {
     for (answer_at, is_sound) in [(1_000, true), (1_900, false)] {
         let mut elections = Elections::default();
         elections.started(id);
-        elections.stepped(id, RoleName::Leader, TERM, at(500));
+        elections.stepped(id, &three(), (RoleName::Leader, TERM), at(500));
         let heard = message(2, 1, TERM, Body::Heard { round: ReadRound::ZERO });
         elections.taken_in(&heard, at(answer_at), (TERM, RoleName::Leader), TIMEOUT);
         elections.led_on(id, &three(), (RoleName::Follower, TERM), at(2_000), 500);
         assert_eq!(elections.judge_leaders().is_ok(), is_sound);
+    }
+}
+
+#[test]
+fn an_answer_to_a_message_of_an_earlier_term_is_no_answer() {
+    let (id, at) = (NodeId::new(1), Time::new);
+    for (session, is_sound) in [(Session::new(1), false), (Session::ZERO, true)] {
+        let mut elections = Elections::default();
+        elections.stepped(id, &three(), (RoleName::Leader, TERM), at(500));
+        let (rejected, round) = (LogId::ZERO, ReadRound::ZERO);
+        let rejection = Body::AppendRejected { session, rejected, hint: rejected, round };
+        elections.taken_in(&message(2, 1, TERM, rejection), at(1_900), (TERM, RoleName::Leader), TIMEOUT);
+        elections.led_on(id, &three(), (RoleName::Follower, TERM), at(2_000), 500);
+        assert_eq!(elections.judge_leaders().is_ok(), is_sound);
+    }
+}
+
+#[test]
+fn a_campaign_is_judged_by_the_voters_that_its_candidate_knew() {
+    let campaign = message(1, 2, NEXT, Body::RequestVote { last_log: LogId::ZERO, transfer: false });
+    let two = Membership { voters: [1, 2].map(NodeId::new).into(), ..three() };
+    let five = Membership { voters: (1..=5).map(NodeId::new).collect(), ..three() };
+    for (then, is_sound) in [(two, true), (five.clone(), false)] {
+        let mut elections = Elections::default();
+        follower(&mut elections, &message(2, 1, TERM, Body::PreVoteGranted { campaign_term: NEXT }), 2);
+        elections.stepped(NodeId::new(1), &then, (RoleName::Candidate, NEXT), Time::new(3));
+        elections.stepped(NodeId::new(1), &five, (RoleName::Follower, NEXT), Time::new(4));
+        assert_eq!(elections.sent(&campaign, &five, Time::new(5), TIMEOUT).is_ok(), is_sound);
     }
 }

@@ -1,7 +1,7 @@
 use super::{Kind, Promptness, Stand, Traffic};
 use crate::schedule::{MILLI, Schedule, Settings};
 use infinitystore::raft::{
-    Body, Entry, EntryKind, LogId, LogIndex, Message, NodeId, ReadRound, Session, Term,
+    Body, Entry, EntryKind, Incarnation, LogId, LogIndex, Message, NodeId, ReadRound, Session, Term,
 };
 use infinitystore::replica::PeerMessage;
 
@@ -169,4 +169,34 @@ fn a_window_in_which_something_struck_is_not_judged() {
     assert_eq!(traffic.look(10 * BEAT, false, stand(5)), Ok(false));
     assert_eq!(traffic.look(11 * BEAT, true, stand(5)), Ok(false));
     assert_eq!(traffic.look(31 * BEAT, true, stand(5)), Ok(true));
+}
+
+#[test]
+fn a_question_for_a_read_index_is_repeated_as_long_as_its_answer_may_take_and_no_longer() {
+    let asks = |hop: u64, copies: u64| {
+        let settings = Settings {
+            heartbeat_interval_micros: BEAT,
+            duplicate_ppm: 0,
+            delay_max_micros: hop,
+            link_spread: 1,
+            settle_max_micros: 0,
+            ..Schedule::generate(0).settings
+        };
+        let mut traffic = Traffic::of(&settings);
+        traffic.look(0, true, stand(5)).unwrap();
+        let incarnation = Incarnation::new(1);
+        let index = LogIndex::new(5);
+        for sequence in 0..20 {
+            traffic.asked(false);
+            for _ in 0..copies {
+                traffic.said(&message(Body::ReadIndex { incarnation, sequence }));
+                traffic.said(&message(Body::ReadIndexReady { incarnation, sequence, index }));
+            }
+        }
+        traffic.look(20 * BEAT, true, stand(5))
+    };
+    assert_eq!(asks(BEAT / 10, 1), Ok(true));
+    assert!(asks(BEAT / 10, 2).is_err());
+    assert_eq!(asks(BEAT / 2, 4), Ok(true));
+    assert!(asks(BEAT / 2, 5).is_err());
 }

@@ -3,10 +3,10 @@ use crate::checks::durable::{DurableModel, WriteSketch};
 use infinitystore::kv::{Op, Store};
 use infinitystore::raft::{
     Body, Config, Entry, EntryKind, HardState, Incarnation, LogId, LogIndex, LogRecords, Membership, Message,
-    NodeId, Restored, RoleName, Session, StoreId, Term, Time,
+    NodeId, Restored, RoleName, Session, StoreId, Term, Time, Withdrawal,
 };
 use infinitystore::replica::{
-    ClientRequest, Event, Notice, Replica, ReplicaConfig, ReplicaStart, RequestId, StorageEvent,
+    ClientRequest, Event, Notice, PeerMessage, Replica, ReplicaConfig, ReplicaStart, RequestId, StorageEvent,
     StorageRequest,
 };
 use std::collections::BTreeMap;
@@ -207,4 +207,15 @@ fn another_state_at_the_same_index_and_a_bad_message_are_refused() {
     refuses("no correct peer says that", stepped(&notices, &mut shown));
     let mut ahead = crate::checks::observed::Observed::at_start(LogIndex::new(99));
     refuses("applied never goes back", stepped(&[], &mut ahead));
+}
+
+#[test]
+fn a_member_that_has_withdrawn_and_votes_is_refused() {
+    let says =
+        |body: Body| PeerMessage::Raft(Message { from: NodeId::new(1), to: TWO, term: Term::new(3), body });
+    let why = Withdrawal::Contradicted { committed: LogId::ZERO };
+    let (told, vote) = (says(Body::Withdrawn(why)), says(Body::VoteGranted));
+    assert_eq!(super::is_silent(0, true, std::slice::from_ref(&told)), Ok(()));
+    assert_eq!(super::is_silent(0, false, std::slice::from_ref(&vote)), Ok(()), "it was said before");
+    refuses("a member that has withdrawn is silent", super::is_silent(0, true, &[told, vote]));
 }

@@ -33,7 +33,7 @@ fn well() -> Surroundings {
 fn shows(slot: usize, last: u64, commit: u64) -> Option<Shows> {
     let role = if slot == 0 { RoleName::Leader } else { RoleName::Follower };
     let (last, commit) = (LogIndex::new(last), LogIndex::new(commit));
-    Some(Shows { role, term: TERM, leader: Some(0), last, commit, applied: commit })
+    Some(Shows { role, term: TERM, leader: Some(0), last, commit, applied: commit, behind: 0 })
 }
 
 /// Machine 0 leads three machines, all well, from the start on.
@@ -46,7 +46,7 @@ fn service() -> Service {
 
 /// Looks again and again at what does not change.
 fn look(service: &mut Service, micros: u64, shown: &[Option<Shows>; 3]) -> Result<(), Violation> {
-    (0..=micros / (10 * MILLI)).try_for_each(|step| service.look(step * 10 * MILLI, shown).map(|_| ()))
+    (0..=micros / (10 * MILLI)).try_for_each(|step| service.look(step * 10 * MILLI, shown, 0).map(|_| ()))
 }
 
 #[track_caller]
@@ -182,7 +182,7 @@ fn a_transfer_that_does_not_succeed_is_refused() {
     let mut done = service();
     done.transfer_asked(1, 0, Some(1));
     done.stepped(2, 1, RoleName::Leader, TERM.next()).unwrap();
-    assert_eq!(done.look(3, &stands), Ok(true));
+    assert_eq!(done.look(3, &stands, 0), Ok(true));
 }
 
 #[test]
@@ -225,4 +225,37 @@ fn a_write_that_is_answered_by_another_leader_has_survived_the_first() {
     service.stepped(20, 2, RoleName::Leader, TERM.next()).unwrap();
     let reply = ClientReply::Written(Outcome::Set { revision: Revision(1), version: 1 });
     assert_eq!(service.answered(30, RequestId(1), Some(&reply), 1_000_000), Ok(true));
+}
+
+/// A leader has committed nothing in its term yet. Machine 1 is asked, and its client gives up.
+fn gives_up(stands: &[Option<Shows>; 3]) -> Result<bool, Violation> {
+    let mut service = service();
+    let long = 3 * service.bounds.answer;
+    service.asked(10, RequestId(1), 1, true, 0, 0);
+    look(&mut service, long, stands).unwrap();
+    let unknown = ClientReply::Failed(ClientError::Unknown);
+    service.answered(long, RequestId(1), Some(&unknown), long)
+}
+
+#[test]
+fn a_leader_that_has_to_bring_a_majority_up_to_date_does_not_serve_yet_and_any_other_does() {
+    let behind = |slot: usize, behind: u64| shows(slot, 5, 5).map(|shows| Shows { behind, ..shows });
+    let served = "a client that can be served is served";
+    refuses(served, gives_up(&[behind(0, 0), behind(1, 0), behind(2, 0)]));
+    refuses(served, gives_up(&[behind(0, 0), behind(1, 0), behind(2, 9)]));
+    assert_eq!(gives_up(&[behind(0, 0), behind(1, 9), behind(2, 9)]), Ok(false));
+}
+
+#[test]
+fn a_member_that_lacks_what_was_committed_before_its_leader_was_supported_does_not_keep_up() {
+    let mut service = service();
+    let begin = service.bounds.answer;
+    let stands = [shows(0, 5, 5), shows(1, 5, 5), shows(2, 5, 4)];
+    service.surroundings(0, &Surroundings { severed: vec![0b110, 0b101, 0b011], ..well() });
+    look(&mut service, begin, &stands).unwrap();
+    service.surroundings(begin, &well());
+    let later = begin + 10 * MILLI;
+    service.look(later, &stands, 0).unwrap();
+    assert!(service.keeping_since[1] < later);
+    assert_eq!(service.keeping_since[2], later);
 }
