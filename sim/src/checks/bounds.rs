@@ -74,7 +74,8 @@ impl Bounds {
             hop,
             answer,
             stall: 2 * answer + 2 * timeout + snapshot + 64 * pace,
-            // Messages of a leader that has given up are signs of life for those that get them late.
+            // Messages of a leader that has given up are signs of life for those that get them
+            // late.
             elect: lost_elections * (drifted(2 * timeout) + 4 * hop + 2 * sync) + late,
             doubt: drifted(5 * timeout / 2) + late + 4 * hop + 2 * sync + beat,
             transfer: drifted(2 * timeout) + 4 * hop + 4 * sync,
