@@ -1,139 +1,295 @@
-//! What clients can ask of the state machine, and what it answers.
+//! What clients can ask the state machine to change, and what it answers.
 
-use crate::codec::{DecodeError, Reader, Writer};
+use crate::kv::query::{RangePage, RangeQuery};
+use crate::kv::types::{KeyRange, LeaseId, Revision, Settings};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
-/// A key is at most this long; refused before it reaches the log.
-pub const KEY_BYTES_MAX: usize = 64 << 10;
-/// A value is at most this long; refused before it reaches the log.
-pub const VALUE_BYTES_MAX: usize = 1 << 20;
+/// An idempotency key is at most this long.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
 
-/// Number of a mutation of the store, from 1. The newest one is the version of the whole store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Revision(pub u64);
+/// A command: what to do, and under which name it is done at most once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Command {
+    /// The client's name for this command. Whoever repeats it gets the first answer again.
+    pub idempotency_key: Option<Bytes>,
+    /// What to do.
+    pub op: Op,
+}
 
-/// A command.
+impl From<Op> for Command {
+    fn from(op: Op) -> Self {
+        Self { idempotency_key: None, op }
+    }
+}
+
+/// What a command does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Op {
     /// Sets a key to a value.
-    Set {
-        /// Any bytes, not empty.
+    Put(Put),
+    /// Removes the keys of a range; without effect (and without a new revision) if there are none.
+    Delete(KeyRange),
+    /// Compares, and does one thing or the other, in one revision.
+    Txn(Box<Txn>),
+    /// Adds to a key whose value is a decimal number. A key that does not exist counts as 0.
+    Increment {
+        /// The key.
         key: Bytes,
-        /// Any bytes.
-        value: Bytes,
+        /// What is added.
+        by: i64,
     },
-    /// Removes a key; without effect (and without a new revision) if it does not exist.
-    Delete {
-        /// Any bytes, not empty.
-        key: Bytes,
+    /// Forgets what was before a revision. A read at that revision still succeeds.
+    Compact(Revision),
+    /// Makes a lease.
+    Grant {
+        /// Its id; [`LeaseId::NONE`]: the store chooses one.
+        id: LeaseId,
+        /// How long it lives without a renewal, seconds. Less than the minimum is raised to it.
+        ttl_seconds: u64,
     },
+    /// Ends a lease, and removes its keys in one revision.
+    Revoke(LeaseId),
+    /// Leases whose time is up, as the leader of `term` finds. It has no effect in an entry of
+    /// another term, nor on a lease that was granted anew. Clients cannot ask for it.
+    Expire {
+        /// The term of the leader that kept the time.
+        term: u64,
+        /// Each lease, and the number of its grant.
+        leases: Vec<(LeaseId, u64)>,
+    },
+    /// Changes the cluster's limits.
+    Configure(Settings),
+}
+
+impl Op {
+    /// Sets a key that ends with no lease.
+    #[must_use]
+    pub fn set(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
+        Self::Put(Put { key: key.into(), value: value.into(), lease: LeaseId::NONE })
+    }
+
+    /// Removes one key.
+    #[must_use]
+    pub fn delete(key: impl Into<Bytes>) -> Self {
+        Self::Delete(KeyRange::one(key))
+    }
+}
+
+/// Sets a key to a value.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Put {
+    /// Any bytes, not empty.
+    pub key: Bytes,
+    /// Any bytes.
+    pub value: Bytes,
+    /// The lease that the key ends with. A put without one detaches the key.
+    pub lease: LeaseId,
+}
+
+/// A transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Txn {
+    /// All have to hold; none: they hold.
+    pub compare: Vec<Compare>,
+    /// What is done if they hold, in this order.
+    pub success: Vec<TxnOp>,
+    /// What is done if one does not.
+    pub failure: Vec<TxnOp>,
+}
+
+/// A comparison: of a key, or of all keys in a range that exist.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Compare {
+    /// Which keys. One key is compared even if it does not exist: its numbers are 0, and a
+    /// comparison of its value does not hold.
+    pub range: KeyRange,
+    /// What of the key is compared, and to what.
+    pub target: Target,
+    /// How.
+    pub order: CompareOrder,
+}
+
+/// What is compared.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// The value.
+    Value(Bytes),
+    /// How often the key was set since it was created.
+    Version(u64),
+    /// The revision that created it.
+    CreateRevision(Revision),
+    /// The revision that last set it.
+    ModRevision(Revision),
+    /// Its lease.
+    Lease(LeaseId),
+}
+
+/// How it is compared: the key's on the left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CompareOrder {
+    /// `=`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `<`
+    Less,
+    /// `>`
+    Greater,
+}
+
+/// One step of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum TxnOp {
+    /// Sets a key.
+    Put(Put),
+    /// Removes the keys of a range.
+    Delete(KeyRange),
+    /// Reads. It sees what the steps before it did.
+    Get(RangeQuery),
+    /// A transaction within the transaction.
+    Txn(Box<Txn>),
 }
 
 /// What a command did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The key has a new value.
-    Set {
-        /// Revision of this mutation, and now the key's `mod_revision`.
+    Put {
+        /// Revision of this change, and now the key's `mod_revision`.
         revision: Revision,
         /// The key's version: 1 when it was created.
         version: u64,
     },
-    /// The key does not exist (any more).
+    /// No key of the range exists (any more).
     Deleted {
         /// The store's revision after the command.
         revision: Revision,
-        /// Whether it existed.
-        existed: bool,
+        /// How many existed.
+        count: u64,
+    },
+    /// The transaction took one of its branches.
+    Txn {
+        /// The store's revision after the command.
+        revision: Revision,
+        /// Whether the comparisons held.
+        succeeded: bool,
+        /// What each step of the branch did.
+        results: Vec<TxnResult>,
+    },
+    /// The number was added.
+    Incremented {
+        /// Revision of this change.
+        revision: Revision,
+        /// The key's version.
+        version: u64,
+        /// The number now.
+        value: i64,
+    },
+    /// What was before this revision is forgotten.
+    Compacted(Revision),
+    /// The lease is granted.
+    Granted {
+        /// Its id.
+        id: LeaseId,
+        /// Its time, seconds.
+        ttl_seconds: u64,
+    },
+    /// The lease, or the leases, ended.
+    Revoked {
+        /// The store's revision after the command.
+        revision: Revision,
+        /// How many keys ended with them.
+        keys: u64,
+    },
+    /// The limits are in force.
+    Configured(Settings),
+    /// Nothing was changed, and why.
+    Refused(Refusal),
+}
+
+/// What a step of a transaction did.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum TxnResult {
+    /// The key's version now.
+    Put {
+        /// 1 when it was created.
+        version: u64,
+    },
+    /// How many keys were removed.
+    Deleted {
+        /// How many existed.
+        count: u64,
+    },
+    /// What was read.
+    Range(RangePage),
+    /// What the inner transaction did.
+    Txn {
+        /// Whether its comparisons held.
+        succeeded: bool,
+        /// What each step of its branch did.
+        results: Vec<TxnResult>,
     },
 }
 
-/// First byte of an encoded [`Op::Set`].
-const TAG_SET: u8 = 1;
-/// First byte of an encoded [`Op::Delete`].
-const TAG_DELETE: u8 = 2;
-
-impl Op {
-    /// The key it is about.
-    #[must_use]
-    pub const fn key(&self) -> &Bytes {
-        match self {
-            Self::Set { key, .. } | Self::Delete { key } => key,
-        }
-    }
-
-    /// The same command in an allocation of its own size. Its strings may be parts of a buffer that
-    /// a request came in, which may be many times as large: code that keeps a command for long
-    /// keeps this copy.
-    #[must_use]
-    pub fn detached(&self) -> Self {
-        let (key, value) = match self {
-            Self::Set { key, value } => (key, Some(value)),
-            Self::Delete { key } => (key, None),
-        };
-        let mut both = Vec::with_capacity(self.bytes());
-        both.extend_from_slice(key);
-        both.extend_from_slice(value.map_or(&[], |value| value));
-        let both = Bytes::from(both);
-        let (at, own) = (key.len(), both.slice(..key.len()));
-        match value {
-            Some(_) => Self::Set { key: own, value: both.slice(at..) },
-            None => Self::Delete { key: own },
-        }
-    }
-
-    /// Bytes of its key and value.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        match self {
-            Self::Set { key, value } => key.len() + value.len(),
-            Self::Delete { key } => key.len(),
-        }
-    }
-
-    /// Appends the encoded command to `out`: a tag byte, the key and, for a set, the value, each
-    /// behind its u32 length.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Set { key, value } => {
-                out.reserve(9 + key.len() + value.len());
-                out.put_u8(TAG_SET);
-                out.put_bytes(key);
-                out.put_bytes(value);
-            }
-            Self::Delete { key } => {
-                out.reserve(5 + key.len());
-                out.put_u8(TAG_DELETE);
-                out.put_bytes(key);
-            }
-        }
-    }
-
-    /// Reads a command that fills the reader to its end; the strings share the reader's bytes.
-    ///
-    /// # Errors
-    /// [`DecodeError`] if it is cut short, too long or undefined, or its key is empty.
-    pub fn decode(mut reader: Reader) -> Result<Self, DecodeError> {
-        let tag = reader.u8("command")?;
-        if tag != TAG_SET && tag != TAG_DELETE {
-            return Err(DecodeError::Invalid { what: "command", value: u64::from(tag) });
-        }
-        let key = reader.bytes("key", KEY_BYTES_MAX)?;
-        if key.is_empty() {
-            return Err(DecodeError::Invalid { what: "length of the key", value: 0 });
-        }
-        let op = if tag == TAG_SET {
-            Self::Set { key, value: reader.bytes("value", VALUE_BYTES_MAX)? }
-        } else {
-            Self::Delete { key }
-        };
-        reader.finish("command")?;
-        Ok(op)
-    }
+/// Why a command that was committed changed nothing. Every member decides it alike.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Refusal {
+    /// The store would outgrow its quota.
+    #[error(
+        "the store would take {needs} bytes, and its quota is {quota}; delete keys, or raise quota_bytes"
+    )]
+    Quota {
+        /// What it would take.
+        needs: u64,
+        /// What it may take.
+        quota: u64,
+    },
+    /// There is no such lease.
+    #[error("there is no lease {0}; it was never granted, or it has ended")]
+    NoLease(LeaseId),
+    /// There is such a lease already.
+    #[error("there is a lease {0} already; choose another id, or 0")]
+    LeaseExists(LeaseId),
+    /// The revision was compacted.
+    #[error("the revision was compacted; the oldest one that is there is {0}")]
+    Compacted(Revision),
+    /// The revision has not come yet.
+    #[error("the revision has not come yet; the store is at {0}")]
+    Future(Revision),
+    /// The command would change too many keys at once.
+    #[error(
+        "{keys} keys would be changed or compared at once, or end with one lease, and {limit} may; use smaller ranges"
+    )]
+    TooManyChanges {
+        /// How many keys.
+        keys: u64,
+        /// How many may.
+        limit: u64,
+    },
+    /// The key holds no decimal number.
+    #[error("the value is no decimal number of 64 bits")]
+    NotANumber,
+    /// The sum does not fit 64 bits.
+    #[error("the sum does not fit 64 bits")]
+    Overflow,
+    /// Another command was done under this idempotency key.
+    #[error("another command was done under this idempotency key; choose a new one")]
+    KeyReused,
 }
 
-#[cfg(test)]
-mod tests;
+impl Outcome {
+    /// The store's revision after the command, where the outcome tells it.
+    #[must_use]
+    pub const fn revision(&self) -> Option<Revision> {
+        match self {
+            Self::Put { revision, .. }
+            | Self::Deleted { revision, .. }
+            | Self::Txn { revision, .. }
+            | Self::Incremented { revision, .. }
+            | Self::Revoked { revision, .. } => Some(*revision),
+            Self::Compacted(_) | Self::Granted { .. } | Self::Configured(_) | Self::Refused(_) => None,
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! The leaves of the tree: pairs, packed.
 
-use crate::kv::command::Revision;
+use crate::kv::types::{KeyValue, LeaseId, Revision};
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::cmp::Ordering;
@@ -13,17 +13,50 @@ pub(super) const LEAF_PAIRS_MAX: usize = 64;
 pub(super) const PACKED_VALUE_BYTES_MAX: usize = 512;
 
 /// A value and its versions, where they lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VersionedRef<'a> {
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct VersionedRef<'a> {
     /// The value.
-    pub value: &'a [u8],
+    pub(super) value: &'a [u8],
+    /// The same value, if it has an allocation of its own: to be shared, not copied.
+    pub(super) shared: Option<&'a Bytes>,
     /// Revision that created the key (since it last did not exist).
-    pub create_revision: Revision,
+    pub(super) create_revision: Revision,
     /// Revision that last set it.
-    pub mod_revision: Revision,
+    pub(super) mod_revision: Revision,
+    /// Which of the changes of that revision it was, from 0.
+    pub(super) place: u32,
     /// How often it was set since it was created, from 1.
-    pub version: u64,
+    pub(super) version: u64,
+    /// The lease that it ends with.
+    pub(super) lease: LeaseId,
 }
+
+impl<'a> VersionedRef<'a> {
+    /// A value that has no versions.
+    pub(super) fn plain(value: &'a [u8]) -> Self {
+        Self { value, ..Self::default() }
+    }
+
+    /// The value with bytes of its own; a large one is shared.
+    pub(super) fn to_bytes(self) -> Bytes {
+        self.shared.cloned().unwrap_or_else(|| Bytes::copy_from_slice(self.value))
+    }
+
+    /// The same with bytes of its own.
+    pub(super) fn to_key_value(self, key: &[u8]) -> KeyValue {
+        KeyValue { value: self.to_bytes(), ..self.to_key(key) }
+    }
+
+    /// The same without the value.
+    pub(super) fn to_key(self, key: &[u8]) -> KeyValue {
+        let Self { create_revision, mod_revision, version, lease, .. } = self;
+        let key = Bytes::copy_from_slice(key);
+        KeyValue { key, value: Bytes::new(), create_revision, mod_revision, version, lease }
+    }
+}
+
+/// Five numbers of 64 bits, seven bits in each byte.
+const NUMBERS_BYTES_MAX: usize = 50;
 
 /// What is to be stored, given what is there.
 pub(super) type Make<'m, 'v> = &'m mut dyn FnMut(Option<VersionedRef<'_>>) -> VersionedRef<'v>;
@@ -33,7 +66,7 @@ pub(super) type Make<'m, 'v> = &'m mut dyn FnMut(Option<VersionedRef<'_>>) -> Ve
 pub(super) struct Leaf {
     pub(super) slots: Vec<Slot>,
     /// The beginning that all keys share. Then for each pair: the rest of the key, its
-    /// `create_revision`, how much later it was last set, and its version.
+    /// `create_revision`, how much later it was last set, its version, its lease and its place.
     pub(super) heads: Vec<u8>,
     /// Bytes of that beginning. Chosen when the leaf is made or split, and cut when a key comes in
     /// that begins otherwise.
@@ -139,17 +172,17 @@ impl Leaf {
     pub(super) fn versioned(&self, at: usize) -> VersionedRef<'_> {
         let (_, value) = self.starts(at);
         let slot = self.slots[at];
-        let value = if slot.is_large {
-            &self.large[self.large_before(at)]
-        } else {
-            &self.values[value..usize::from(slot.value_end)]
-        };
+        let shared = slot.is_large.then(|| &self.large[self.large_before(at)]);
+        let value =
+            shared.map_or_else(|| &self.values[value..usize::from(slot.value_end)], |shared| &shared[..]);
         let mut rest = &self.heads[slot.key_end()..slot.head_end as usize];
         let create = take_number(&mut rest);
         let later = take_number(&mut rest);
         let version = take_number(&mut rest);
+        let lease = LeaseId(take_number(&mut rest));
+        let place = u32::try_from(take_number(&mut rest)).expect("it was put in as 32 bits");
         let (create_revision, mod_revision) = (Revision(create), Revision(create + later));
-        VersionedRef { value, create_revision, mod_revision, version }
+        VersionedRef { value, shared, create_revision, mod_revision, place, version, lease }
     }
 
     /// Puts a pair in; whether its key is new.
@@ -180,13 +213,15 @@ impl Leaf {
         revisions.put(versioned.create_revision.0);
         revisions.put(versioned.mod_revision.0 - versioned.create_revision.0);
         revisions.put(versioned.version);
+        revisions.put(versioned.lease.0);
+        revisions.put(u64::from(versioned.place));
         splice(&mut self.heads, head, old_head, &[key, revisions.bytes()]);
         splice(&mut self.values, packed_at, old_packed, &[packed]);
         let before = self.large_before(at);
         match (over.is_some_and(|slot| slot.is_large), is_large) {
-            (true, true) => self.large[before] = Bytes::copy_from_slice(value),
+            (true, true) => self.large[before] = versioned.to_bytes(),
             (true, false) => drop(self.large.remove(before)),
-            (false, true) => self.large.insert(before, Bytes::copy_from_slice(value)),
+            (false, true) => self.large.insert(before, versioned.to_bytes()),
             (false, false) => {}
         }
         if over.is_none() {
@@ -197,7 +232,7 @@ impl Leaf {
         let slot = &mut self.slots[at];
         slot.is_large = is_large;
         slot.revision_bytes =
-            u8::try_from(revisions.bytes().len()).expect("three numbers take at most thirty bytes");
+            u8::try_from(revisions.bytes().len()).expect("five numbers take at most fifty bytes");
         let heads = long(key.len() + revisions.bytes().len()).wrapping_sub(long(old_head));
         let values = short(packed.len()).wrapping_sub(short(old_packed));
         self.slots[at..].iter_mut().for_each(|slot| *slot = slot.moved(heads, values));
@@ -356,14 +391,20 @@ pub(super) fn splice(bytes: &mut Vec<u8>, at: usize, old: usize, parts: &[&[u8]]
 }
 
 /// Numbers as bytes, seven bits in each, the lowest first; the eighth says that more follow.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Numbers {
-    bytes: [u8; 32],
+    bytes: [u8; NUMBERS_BYTES_MAX],
     len: usize,
 }
 
+impl Default for Numbers {
+    fn default() -> Self {
+        Self { bytes: [0; NUMBERS_BYTES_MAX], len: 0 }
+    }
+}
+
 impl Numbers {
-    fn put(&mut self, mut number: u64) {
+    pub(super) fn put(&mut self, mut number: u64) {
         loop {
             let low = (number & 0x7f) as u8;
             number >>= 7;

@@ -1,20 +1,42 @@
-//! The replicated state machine: byte strings to byte strings, with revisions.
+//! The replicated state machine: byte strings to byte strings, with their history.
 //!
-//! [`Store`] applies [`Op`]s one after the other; every node applies the same ones in the same
-//! order and so has the same state, which [`Store::state_hash`] lets them compare. A clone of a
-//! store is O(1) and shares everything with the original, so that a snapshot is captured between
-//! two commands and written while the original goes on; [`StoreReader`] rebuilds a store from its
-//! pieces.
+//! [`Store`] applies [`Command`]s one after the other; every node applies the same ones in the same
+//! order and so has the same state, which [`Store::state_hash`] lets them compare. Every command
+//! that changes keys makes one [`Revision`]. Past versions are kept until the history takes more
+//! than its bytes, so that the store can be read as it was ([`Store::range`]) and asked what changed
+//! ([`Store::changes`]).
 //!
-//! Not here: permissions, time, leases, logs. The floor above decides when a command is applied.
+//! A clone of a store is O(1) and shares everything with the original, so that a snapshot is
+//! captured between two commands and written while the original goes on; [`StoreReader`] rebuilds a
+//! store from its pieces.
+//!
+//! Not here: permissions, time, logs. A lease ends because a command says so; who keeps the time,
+//! and when a command is applied, the floor above decides.
 
+mod answers;
 mod command;
+mod history;
 mod leaf;
+mod leases;
+mod query;
+mod reads;
 mod snapshot;
 mod store;
 mod tree;
+mod txn;
+mod types;
+mod wire;
 
-pub use command::{KEY_BYTES_MAX, Op, Outcome, Revision, VALUE_BYTES_MAX};
-pub use leaf::VersionedRef;
+pub use command::{
+    Command, Compare, CompareOrder, IDEMPOTENCY_KEY_BYTES_MAX, Op, Outcome, Put, Refusal, Target, Txn, TxnOp,
+    TxnResult,
+};
+pub use leases::{LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN};
+pub use query::{
+    Answer, Changes, ChangesQuery, Detail, Event, Found, Lease, PAGE_BYTES_MAX, PAGE_KEYS_MAX, Query,
+    RangePage, RangeQuery, ReadError, RevisionChanges,
+};
 pub use snapshot::StoreReader;
-pub use store::{Store, Versioned};
+pub use store::{CHANGES_MAX, Store};
+pub use txn::{BadCommand, COMMAND_BYTES_MAX, TXN_DEPTH_MAX, TXN_STEPS_MAX};
+pub use types::{KEY_BYTES_MAX, KeyRange, KeyValue, LeaseId, Revision, Settings, VALUE_BYTES_MAX};

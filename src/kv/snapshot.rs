@@ -1,34 +1,49 @@
 //! The body of a snapshot: a store as a stream of bytes, and back.
 //!
 //! ```text
-//! body    = format (u8, 1), key …, end
-//! key     = tag (u8, 1), create_revision, mod_revision, version (u64 each), key length, value length (u32 each), key, value
-//! end     = tag (u8, 0), number of keys, revision (u64 each), state hash (u128)
+//! body    = format (u8, 2), state, key …, lease …, answer …, chunk …, end
+//! state   = 1 (u8), revision, compacted, last grant, last answer, history_bytes, quota_bytes, answers_bytes (u64 each)
+//! key     = 2 (u8), create_revision, mod_revision, version, lease (u64 each), place, key length, value length (u32 each), key, value
+//! lease   = 3 (u8), id, seconds to live, number of the grant (u64 each)
+//! answer  = 4 (u8), key length, answer length (u32 each), idempotency key, answer
+//! chunk   = 5 (u8), first revision (u64), records, bytes, large values (u32 each), end of each record (u32 each), bytes, large …
+//! large   = 6 (u8), length (u32), value
+//! end     = 7 (u8), keys, leases, answers, chunks (u64 each), state hash (u128)
 //! ```
-//! Integers are little-endian; keys ascend. Every record begins with [`HEAD_BYTES`] bytes, so that
-//! its length is known from them. The checksums of the file and of the wire find damage within
-//! pieces. The hash at the end makes sure that what was rebuilt is what was captured.
+//! Integers are little-endian. Keys ascend, leases and idempotency keys too; chunks are in the order
+//! of their revisions, and `history.rs` says what is in one. An answer is a fingerprint (u128), its
+//! number (u64) and an outcome (`wire.rs`). The checksums of the file and of the wire find damage
+//! within pieces. The hash at the end makes sure that what was rebuilt is what was captured.
 
 use crate::codec::{COUNTER_MAX, DecodeError, Writer};
-use crate::kv::command::{KEY_BYTES_MAX, Revision, VALUE_BYTES_MAX};
+use crate::kv::command::IDEMPOTENCY_KEY_BYTES_MAX;
+use crate::kv::history::{CHUNK_BYTES_MAX, Chunk, RECORDS_MAX};
 use crate::kv::leaf::VersionedRef;
-use crate::kv::store::{Store, StoreBuilder};
+use crate::kv::leases::LEASE_TTL_SECONDS_MAX;
+use crate::kv::store::{Store, digest};
+use crate::kv::tree::{TreeBuilder, Walk};
+use crate::kv::types::{KEY_BYTES_MAX, LeaseId, Revision, Settings, VALUE_BYTES_MAX};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use bytes::Bytes;
 
 /// The first byte of a body: which format the rest has.
-const FORMAT: u8 = 1;
-/// A record that is a key.
-const TAG_KEY: u8 = 1;
-/// The record at the end.
-const TAG_END: u8 = 0;
-/// Every record is at least this long.
-const HEAD_BYTES: usize = 33;
+const FORMAT: u8 = 2;
+const TAG_STATE: u8 = 1;
+const TAG_KEY: u8 = 2;
+const TAG_LEASE: u8 = 3;
+const TAG_ANSWER: u8 = 4;
+const TAG_CHUNK: u8 = 5;
+const TAG_LARGE: u8 = 6;
+const TAG_END: u8 = 7;
 /// A piece is handed out once it is this long; it is longer by at most one record.
 const PIECE_BYTES: usize = 64 << 10;
+/// A remembered answer holds at most what a transaction may read, and its results.
+const ANSWER_BYTES_MAX: usize = 32 << 20;
 
 impl Store {
-    /// The body of a snapshot, in pieces of some 64 KiB, in key order. To go on changing the store
-    /// meanwhile, clone it first: that is the capture.
+    /// The body of a snapshot, in pieces of some 64 KiB. To go on changing the store meanwhile,
+    /// clone it first: that is the capture.
     pub fn snapshot_pieces(&self) -> impl Iterator<Item = Vec<u8>> + use<> {
         self.clone().into_snapshot_pieces()
     }
@@ -37,38 +52,156 @@ impl Store {
     /// capture still shares with it, so a capture that is kept whole to the end can take twice the
     /// memory.
     pub fn into_snapshot_pieces(self) -> impl Iterator<Item = Vec<u8>> + use<> {
-        let end = End { keys: self.len() as u64, revision: self.revision(), state_hash: self.state_hash() };
-        let mut keys = self.into_walk();
-        let mut started = false;
-        let mut ended = false;
+        let mut body = Body::of(self);
         core::iter::from_fn(move || {
-            if ended {
+            if body.section == Section::Done {
                 return None;
             }
             let mut piece = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 8);
-            if !started {
-                started = true;
-                piece.put_u8(FORMAT);
-            }
-            while piece.len() < PIECE_BYTES {
-                if let Some((key, versioned)) = keys.next() {
-                    put_key(&mut piece, key, versioned);
-                } else {
-                    put_end(&mut piece, &end);
-                    ended = true;
-                    break;
-                }
+            while piece.len() < PIECE_BYTES && body.section != Section::Done {
+                body.put_next(&mut piece);
             }
             Some(piece)
         })
     }
 }
 
+/// What is left of a body.
+struct Body {
+    section: Section,
+    keys: Walk,
+    /// The store without its keys.
+    rest: Store,
+    end: End,
+    /// The next lease.
+    lease: LeaseId,
+    /// The idempotency key of the last answer.
+    answer: Vec<u8>,
+    /// The chunk whose large values are being written, and how many of them have been.
+    chunk: Option<(Arc<Chunk>, usize)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+enum Section {
+    Start,
+    Keys,
+    Leases,
+    Answers,
+    Chunks,
+    Done,
+}
+
 /// What the last record says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct End {
     keys: u64,
-    revision: Revision,
+    leases: u64,
+    answers: u64,
+    chunks: u64,
     state_hash: u128,
+}
+
+impl End {
+    fn of(store: &Store) -> Self {
+        Self {
+            keys: store.len() as u64,
+            leases: store.leases.len() as u64,
+            answers: store.answers.len() as u64,
+            chunks: store.history.chunks().count() as u64,
+            state_hash: store.state_hash(),
+        }
+    }
+}
+
+impl Body {
+    fn of(mut store: Store) -> Self {
+        let end = End::of(&store);
+        let keys = core::mem::take(&mut store.live).into_walk();
+        let (lease, answer) = (LeaseId::NONE, Vec::new());
+        Self { section: Section::Start, keys, rest: store, end, lease, answer, chunk: None }
+    }
+
+    /// Writes the next record, or goes on to the next section.
+    fn put_next(&mut self, piece: &mut Vec<u8>) {
+        match self.section {
+            Section::Start => {
+                piece.put_u8(FORMAT);
+                put_state(piece, &self.rest);
+                self.section = Section::Keys;
+            }
+            Section::Keys => match self.keys.next() {
+                Some((key, versioned)) => put_key(piece, key, versioned),
+                None => self.section = Section::Leases,
+            },
+            Section::Leases => {
+                let next = self.rest.leases.from(self.lease).next();
+                if let Some(lease) = next {
+                    piece.put_u8(TAG_LEASE);
+                    piece.put_u64(lease.id.0);
+                    piece.put_u64(lease.ttl_seconds);
+                    piece.put_u64(lease.grant);
+                }
+                match next.and_then(|lease| lease.id.0.checked_add(1)) {
+                    Some(id) => self.lease = LeaseId(id),
+                    None => self.section = Section::Answers,
+                }
+            }
+            Section::Answers => match self.rest.answers.after(&self.answer) {
+                Some((key, answer)) => {
+                    piece.put_u8(TAG_ANSWER);
+                    piece.put_u32(length(key.len()));
+                    piece.put_u32(length(answer.len()));
+                    piece.extend_from_slice(&key);
+                    piece.extend_from_slice(&answer);
+                    self.answer = key;
+                }
+                None => self.section = Section::Chunks,
+            },
+            Section::Chunks => self.put_chunk(piece),
+            Section::Done => {}
+        }
+    }
+
+    fn put_chunk(&mut self, piece: &mut Vec<u8>) {
+        if let Some((chunk, done)) = &mut self.chunk {
+            match chunk.large.get(*done) {
+                Some(value) => {
+                    piece.put_u8(TAG_LARGE);
+                    piece.put_bytes(value);
+                    *done += 1;
+                }
+                None => self.chunk = None,
+            }
+            return;
+        }
+        if let Some(chunk) = self.rest.history.drop_oldest() {
+            piece.put_u8(TAG_CHUNK);
+            piece.put_u64(chunk.first.0);
+            piece.put_u32(length(chunk.ends.len()));
+            piece.put_u32(length(chunk.bytes.len()));
+            piece.put_u32(length(chunk.large.len()));
+            chunk.ends.iter().for_each(|end| piece.put_u32(*end));
+            piece.extend_from_slice(&chunk.bytes);
+            self.chunk = Some((chunk, 0));
+            return;
+        }
+        piece.put_u8(TAG_END);
+        for number in [self.end.keys, self.end.leases, self.end.answers, self.end.chunks] {
+            piece.put_u64(number);
+        }
+        piece.put_u128(self.end.state_hash);
+        self.section = Section::Done;
+    }
+}
+
+fn put_state(piece: &mut Vec<u8>, store: &Store) {
+    piece.put_u8(TAG_STATE);
+    let Settings { history_bytes, quota_bytes, answers_bytes } = store.settings;
+    let counters =
+        [store.revision.0, store.compacted.0, store.leases.last_grant(), store.answers.last_number()];
+    for number in counters.into_iter().chain([history_bytes, quota_bytes, answers_bytes]) {
+        piece.put_u64(number);
+    }
 }
 
 fn put_key(piece: &mut Vec<u8>, key: &[u8], versioned: VersionedRef<'_>) {
@@ -76,17 +209,16 @@ fn put_key(piece: &mut Vec<u8>, key: &[u8], versioned: VersionedRef<'_>) {
     piece.put_u64(versioned.create_revision.0);
     piece.put_u64(versioned.mod_revision.0);
     piece.put_u64(versioned.version);
-    piece.put_u32(u32::try_from(key.len()).expect("commands keep keys below their limit"));
-    piece.put_u32(u32::try_from(versioned.value.len()).expect("commands keep values below their limit"));
+    piece.put_u64(versioned.lease.0);
+    piece.put_u32(versioned.place);
+    piece.put_u32(length(key.len()));
+    piece.put_u32(length(versioned.value.len()));
     piece.extend_from_slice(key);
     piece.extend_from_slice(versioned.value);
 }
 
-fn put_end(piece: &mut Vec<u8>, end: &End) {
-    piece.put_u8(TAG_END);
-    piece.put_u64(end.keys);
-    piece.put_u64(end.revision.0);
-    piece.put_u128(end.state_hash);
+fn length(length: usize) -> u32 {
+    u32::try_from(length).expect("everything is kept far below 4 GiB")
 }
 
 /// Rebuilds a store from the pieces of a snapshot's body, cut anywhere.
@@ -95,27 +227,19 @@ fn put_end(piece: &mut Vec<u8>, end: &End) {
 /// only be dropped.
 #[derive(Debug, Default)]
 pub struct StoreReader {
-    builder: StoreBuilder,
-    /// Whole, once the end record agreed with what came before it.
-    store: Option<Store>,
-    /// The last key put into `builder`: the next one is greater.
-    last_key: Option<Vec<u8>>,
-    /// Largest mod_revision so far: the store's revision is not below it.
-    newest: Revision,
+    /// Without its keys, which `keys` makes.
+    store: Store,
+    keys: TreeBuilder,
+    /// The tag of the last record; 0: there was none.
+    section: u8,
+    /// The last key, lease or idempotency key: the next one is greater.
+    last: Vec<u8>,
+    /// A chunk whose large values are still to come, and how many.
+    chunk: Option<(Chunk, usize)>,
     /// The start of a record whose rest is in the next piece.
     pending: Vec<u8>,
-    progress: Progress,
-}
-
-#[derive(Debug, Default, PartialEq, Eq)]
-enum Progress {
-    /// Before the format byte.
-    #[default]
-    Start,
-    /// Among the keys.
-    Keys,
-    /// After the end record, which agreed with what came before it.
-    Ended,
+    started: bool,
+    is_whole: bool,
 }
 
 impl StoreReader {
@@ -148,112 +272,302 @@ impl StoreReader {
     /// # Errors
     /// [`DecodeError`] if the body is cut short.
     pub fn finish(self) -> Result<Store, DecodeError> {
-        self.store.ok_or(DecodeError::Short {
-            what: "snapshot body",
-            needs: self.pending.len().max(HEAD_BYTES),
-            has: self.pending.len(),
-        })
+        if self.is_whole {
+            return Ok(self.store);
+        }
+        let has = self.pending.len();
+        Err(DecodeError::Short { what: "snapshot body", needs: has + 1, has })
     }
 
     /// Reads the whole records at the front of `bytes`; returns how many bytes they take.
     fn read_records(&mut self, bytes: &[u8]) -> Result<usize, DecodeError> {
         let mut rest = bytes;
-        if self.progress == Progress::Start {
+        if !self.started {
             let Some((&format, after)) = rest.split_first() else { return Ok(0) };
             if format != FORMAT {
-                return Err(DecodeError::Invalid {
-                    what: "format of the snapshot body",
-                    value: u64::from(format),
-                });
+                let value = u64::from(format);
+                return Err(DecodeError::Invalid { what: "format of the snapshot body", value });
             }
-            rest = after;
-            self.progress = Progress::Keys;
+            (rest, self.started) = (after, true);
         }
-        while self.progress == Progress::Keys {
-            let Some((head, after)) = rest.split_first_chunk::<HEAD_BYTES>() else { break };
-            match head[0] {
-                TAG_KEY => {
-                    let Some(after) = self.read_key(head, after)? else { break };
-                    rest = after;
-                }
-                TAG_END => {
-                    self.read_end(head)?;
-                    rest = after;
-                }
-                tag => return Err(DecodeError::Invalid { what: "snapshot record", value: u64::from(tag) }),
+        while !self.is_whole {
+            let mut fields = Fields { bytes: rest };
+            match self.read_record(&mut fields)? {
+                Some(()) => rest = fields.bytes,
+                None => break,
             }
         }
-        if self.progress == Progress::Ended && !rest.is_empty() {
+        if self.is_whole && !rest.is_empty() {
             return Err(DecodeError::Trailing { what: "snapshot body", count: rest.len() });
         }
         Ok(bytes.len() - rest.len())
     }
 
-    /// Puts the key of this record into the store; returns what follows the record, `None` if it is
-    /// not whole yet.
-    fn read_key<'a>(
-        &mut self,
-        head: &[u8; HEAD_BYTES],
-        after: &'a [u8],
-    ) -> Result<Option<&'a [u8]>, DecodeError> {
-        let create_revision = Revision(u64_at(head, 1));
-        let mod_revision = Revision(u64_at(head, 9));
-        let version = u64_at(head, 17);
-        let lengths = u64_at(head, 25);
-        let key_length = checked_length("key", lengths & 0xffff_ffff, KEY_BYTES_MAX)?;
-        let value_length = checked_length("value", lengths >> 32, VALUE_BYTES_MAX)?;
-        if create_revision.0 == 0 || create_revision > mod_revision {
-            return Err(DecodeError::Invalid { what: "create_revision", value: create_revision.0 });
+    /// Reads one record; `None`: it is not whole yet.
+    fn read_record(&mut self, fields: &mut Fields<'_>) -> Result<Option<()>, DecodeError> {
+        let Some(tag) = fields.u8() else { return Ok(None) };
+        let in_order = match (self.section, tag) {
+            (0, _) => tag == TAG_STATE,
+            (_, TAG_STATE) => false,
+            (section, TAG_LARGE) => section >= TAG_CHUNK && self.chunk.is_some(),
+            (section, _) => tag >= section.min(TAG_CHUNK) && tag <= TAG_END && self.chunk.is_none(),
+        };
+        if !in_order {
+            return Err(DecodeError::Invalid { what: "snapshot record", value: u64::from(tag) });
         }
-        // Each of its sets had a revision of its own.
-        if version == 0 || version - 1 > mod_revision.0 - create_revision.0 {
-            return Err(DecodeError::Invalid { what: "version of a key", value: version });
+        let done = match tag {
+            TAG_STATE => self.read_state(fields),
+            TAG_KEY => self.read_key(fields),
+            TAG_LEASE => self.read_lease(fields, tag),
+            TAG_ANSWER => self.read_answer(fields, tag),
+            TAG_CHUNK => self.read_chunk(fields),
+            TAG_LARGE => self.read_large(fields),
+            _ => self.read_end(fields),
+        }?;
+        if done.is_some() && tag != TAG_LARGE {
+            self.section = tag;
         }
-        if after.len() < key_length + value_length {
-            return Ok(None);
-        }
-        let (key, after) = after.split_at(key_length);
-        let (value, after) = after.split_at(value_length);
-        if self.last_key.as_deref() >= Some(key) || key.is_empty() {
-            return Err(DecodeError::Invalid { what: "order of the keys", value: self.builder.len() as u64 });
-        }
-        let last_key = self.last_key.get_or_insert_default();
-        last_key.clear();
-        last_key.extend_from_slice(key);
-        self.newest = self.newest.max(mod_revision);
-        self.builder.push(key, VersionedRef { value, create_revision, mod_revision, version });
-        Ok(Some(after))
+        Ok(done)
     }
 
-    fn read_end(&mut self, head: &[u8; HEAD_BYTES]) -> Result<(), DecodeError> {
-        let count = u64_at(head, 1);
-        if count != self.builder.len() as u64 {
-            return Err(DecodeError::Invalid { what: "number of keys", value: count });
+    fn read_state(&mut self, fields: &mut Fields<'_>) -> Result<Option<()>, DecodeError> {
+        let Some(numbers) = fields.u64s::<7>() else { return Ok(None) };
+        let [revision, compacted, last_grant, last_answer, history_bytes, quota_bytes, answers_bytes] =
+            numbers;
+        for (what, value) in
+            [("revision of the snapshot", revision), ("number of the last grant", last_grant)]
+        {
+            if value > COUNTER_MAX {
+                return Err(DecodeError::Invalid { what, value });
+            }
         }
-        let revision = Revision(u64_at(head, 9));
-        if revision < self.newest || revision.0 > COUNTER_MAX {
-            return Err(DecodeError::Invalid { what: "revision of the snapshot", value: revision.0 });
+        if compacted > revision {
+            return Err(DecodeError::Invalid { what: "compacted revision", value: compacted });
         }
-        let store = core::mem::take(&mut self.builder).finish(revision);
-        let state_hash = u128::from(u64_at(head, 17)) | u128::from(u64_at(head, 25)) << 64;
-        if state_hash != store.state_hash() {
-            return Err(DecodeError::Invalid { what: "state hash of the snapshot", value: u64_at(head, 17) });
+        if last_answer > COUNTER_MAX {
+            return Err(DecodeError::Invalid { what: "number of the last answer", value: last_answer });
         }
-        self.store = Some(store);
-        self.progress = Progress::Ended;
+        self.store.revision = Revision(revision);
+        self.store.compacted = Revision(compacted);
+        self.store.leases.set_last_grant(last_grant);
+        self.store.answers.set_last_number(last_answer);
+        self.store.settings = Settings { history_bytes, quota_bytes, answers_bytes };
+        Ok(Some(()))
+    }
+
+    fn read_key(&mut self, fields: &mut Fields<'_>) -> Result<Option<()>, DecodeError> {
+        let Some([create, modified, version, lease]) = fields.u64s::<4>() else { return Ok(None) };
+        let (Some(place), Some(key), Some(value)) = (fields.u32(), fields.u32(), fields.u32()) else {
+            return Ok(None);
+        };
+        let key_length = checked_length("key", key, KEY_BYTES_MAX)?;
+        let value_length = checked_length("value", value, VALUE_BYTES_MAX)?;
+        if create == 0 || create > modified || modified > self.store.revision.0 {
+            return Err(DecodeError::Invalid { what: "create_revision", value: create });
+        }
+        // Each of its sets had a revision of its own.
+        if version == 0 || version - 1 > modified - create {
+            return Err(DecodeError::Invalid { what: "version of a key", value: version });
+        }
+        let (Some(key), Some(value)) = (fields.take(key_length), fields.take(value_length)) else {
+            return Ok(None);
+        };
+        self.check_order(TAG_KEY, key)?;
+        let shared =
+            (value.len() > crate::kv::leaf::PACKED_VALUE_BYTES_MAX).then(|| Bytes::copy_from_slice(value));
+        let shared = shared.as_ref();
+        let (create_revision, mod_revision, lease) = (Revision(create), Revision(modified), LeaseId(lease));
+        let versioned = VersionedRef { value, shared, create_revision, mod_revision, place, version, lease };
+        self.store.bytes += (key.len() + value.len()) as u64;
+        self.store.digests = self.store.digests.wrapping_add(digest(key, versioned));
+        self.store.leases.attach(lease, key);
+        self.keys.push(key, versioned);
+        Ok(Some(()))
+    }
+
+    fn read_lease(&mut self, fields: &mut Fields<'_>, tag: u8) -> Result<Option<()>, DecodeError> {
+        let Some([id, ttl_seconds, grant]) = fields.u64s::<3>() else { return Ok(None) };
+        self.check_order(tag, &id.to_be_bytes())?;
+        if ttl_seconds > LEASE_TTL_SECONDS_MAX {
+            return Err(DecodeError::Invalid { what: "seconds to live", value: ttl_seconds });
+        }
+        if grant > self.store.leases.last_grant() {
+            return Err(DecodeError::Invalid { what: "number of the grant", value: grant });
+        }
+        self.store.leases.put_back(LeaseId(id), ttl_seconds, grant);
+        Ok(Some(()))
+    }
+
+    fn read_answer(&mut self, fields: &mut Fields<'_>, tag: u8) -> Result<Option<()>, DecodeError> {
+        let (Some(key), Some(answer)) = (fields.u32(), fields.u32()) else { return Ok(None) };
+        let key = checked_length("idempotency key", key, IDEMPOTENCY_KEY_BYTES_MAX)?;
+        let answer = checked_length("answer", answer, ANSWER_BYTES_MAX)?;
+        let (Some(key), Some(answer)) = (fields.take(key), fields.take(answer)) else { return Ok(None) };
+        self.check_order(tag, key)?;
+        if !self.store.answers.put_back(key, answer) {
+            return Err(DecodeError::Inconsistent { what: "answer", why: "its number is not its own" });
+        }
+        Ok(Some(()))
+    }
+
+    fn read_chunk(&mut self, fields: &mut Fields<'_>) -> Result<Option<()>, DecodeError> {
+        let (Some([first]), Some(records)) = (fields.u64s::<1>(), fields.u32()) else { return Ok(None) };
+        let (Some(bytes), Some(large)) = (fields.u32(), fields.u32()) else { return Ok(None) };
+        let records = checked_length("number of records", records, RECORDS_MAX)?;
+        let bytes = checked_length("chunk of the history", bytes, CHUNK_BYTES_MAX)?;
+        let (Some(ends), Some(bytes)) = (fields.take(4 * records), fields.take(bytes)) else {
+            return Ok(None);
+        };
+        if first == 0 || first > COUNTER_MAX {
+            return Err(DecodeError::Invalid { what: "first revision of a chunk", value: first });
+        }
+        let mut chunk = Chunk::new(Revision(first));
+        chunk.ends =
+            ends.chunks_exact(4).map(|end| u32::from_le_bytes([end[0], end[1], end[2], end[3]])).collect();
+        chunk.bytes = bytes.to_vec();
+        self.chunk = Some((chunk, large as usize));
+        self.end_chunk()?;
+        Ok(Some(()))
+    }
+
+    fn read_large(&mut self, fields: &mut Fields<'_>) -> Result<Option<()>, DecodeError> {
+        let Some(length) = fields.u32() else { return Ok(None) };
+        let length = checked_length("value", length, VALUE_BYTES_MAX)?;
+        let Some(value) = fields.take(length) else { return Ok(None) };
+        if let Some((chunk, missing)) = &mut self.chunk {
+            chunk.large.push(Bytes::copy_from_slice(value));
+            *missing -= 1;
+        }
+        self.end_chunk()?;
+        Ok(Some(()))
+    }
+
+    /// Takes the chunk in, once all of it is there.
+    fn end_chunk(&mut self) -> Result<(), DecodeError> {
+        let Some((chunk, _)) = self.chunk.take_if(|(_, missing)| *missing == 0) else { return Ok(()) };
+        let inconsistent = |why| DecodeError::Inconsistent { what: "chunk of the history", why };
+        let first = chunk.first;
+        if !self.store.history.push_chunk(chunk) {
+            return Err(inconsistent("it does not follow the one before, or its records cannot be read"));
+        }
+        let Store { history, graves, .. } = &mut self.store;
+        let oldest = history.first().unwrap_or_default();
+        let Some(chunk) = history.chunks().last() else { return Ok(()) };
+        for record in chunk.records() {
+            let revision = record.revision;
+            for (place, change) in record.enumerate() {
+                let before = change.before().filter(|before| before.revision >= oldest);
+                let known =
+                    before.is_none_or(|id| history.change(id).is_some_and(|known| known.key == change.key));
+                if !known {
+                    return Err(inconsistent("a change follows one that is not there"));
+                }
+                if change.now.is_some() {
+                    graves.remove(change.key);
+                } else {
+                    let place = u32::try_from(place).unwrap_or(u32::MAX);
+                    let grave = VersionedRef {
+                        create_revision: revision,
+                        mod_revision: revision,
+                        place,
+                        ..VersionedRef::default()
+                    };
+                    graves.set(change.key, &mut |_| grave);
+                }
+            }
+        }
+        debug_assert!(first >= oldest, "chunks ascend");
+        Ok(())
+    }
+
+    fn read_end(&mut self, fields: &mut Fields<'_>) -> Result<Option<()>, DecodeError> {
+        let Some([keys, leases, answers, chunks]) = fields.u64s::<4>() else { return Ok(None) };
+        let Some([low, high]) = fields.u64s::<2>() else { return Ok(None) };
+        let state_hash = u128::from(low) | u128::from(high) << 64;
+        self.store.live = core::mem::take(&mut self.keys).finish();
+        let end = End { keys, leases, answers, chunks, state_hash };
+        let is = End::of(&self.store);
+        if end != is {
+            let same_counts = End { state_hash: 0, ..end } == End { state_hash: 0, ..is };
+            let what = if same_counts { "state hash of the snapshot" } else { "number of keys" };
+            return Err(DecodeError::Invalid { what, value: if same_counts { low } else { keys } });
+        }
+        self.check_history()?;
+        self.is_whole = true;
+        Ok(Some(()))
+    }
+
+    /// The history reaches from what was compacted to the present, and agrees with the keys.
+    fn check_history(&self) -> Result<(), DecodeError> {
+        let Store { history, revision, compacted, live, graves, .. } = &self.store;
+        let inconsistent = |why| Err(DecodeError::Inconsistent { what: "history of the snapshot", why });
+        let last = history.chunks().last().map_or(*compacted, |chunk| chunk.last());
+        let first = history.first().unwrap_or(Revision(compacted.0 + 1));
+        if last != *revision || first > compacted.next() {
+            return inconsistent("it does not reach from the oldest revision to the newest");
+        }
+        let mut cursor = live.cursor(&[]);
+        while let Some((key, found)) = cursor.next() {
+            if found.mod_revision < first {
+                continue;
+            }
+            let change = history.record(found.mod_revision).at(found.place);
+            let agrees = change.is_some_and(|change| change.key == key && change.now.is_some());
+            if !agrees || graves.get(key).is_some() {
+                return inconsistent("a key is not what its newest change says");
+            }
+        }
+        Ok(())
+    }
+
+    /// Records of one kind ascend by what names them.
+    fn check_order(&mut self, tag: u8, name: &[u8]) -> Result<(), DecodeError> {
+        if name.is_empty() || (self.section == tag && self.last.as_slice() >= name) {
+            return Err(DecodeError::Invalid {
+                what: "order of the snapshot's records",
+                value: u64::from(tag),
+            });
+        }
+        self.last.clear();
+        self.last.extend_from_slice(name);
         Ok(())
     }
 }
 
-fn u64_at(head: &[u8; HEAD_BYTES], offset: usize) -> u64 {
-    let bytes = head[offset..].first_chunk().expect("the head holds four words behind its tag");
-    u64::from_le_bytes(*bytes)
+/// Fields that are read off the front of a record that may not be whole.
+struct Fields<'a> {
+    bytes: &'a [u8],
 }
 
-fn checked_length(what: &'static str, length: u64, limit: usize) -> Result<usize, DecodeError> {
+impl<'a> Fields<'a> {
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.bytes.split_at_checked(length)?;
+        self.bytes = rest;
+        Some(taken)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.take(1).map(|bytes| bytes[0])
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take(4).and_then(|bytes| bytes.first_chunk()).map(|bytes| u32::from_le_bytes(*bytes))
+    }
+
+    fn u64s<const N: usize>(&mut self) -> Option<[u64; N]> {
+        let bytes = self.take(8 * N)?;
+        let mut numbers = [0; N];
+        for (number, bytes) in numbers.iter_mut().zip(bytes.chunks_exact(8)) {
+            *number = u64::from_le_bytes(*bytes.first_chunk()?);
+        }
+        Some(numbers)
+    }
+}
+
+fn checked_length(what: &'static str, length: u32, limit: usize) -> Result<usize, DecodeError> {
     match usize::try_from(length) {
         Ok(fits) if fits <= limit => Ok(fits),
-        _ => Err(DecodeError::TooLong { what, length, limit: limit as u64 }),
+        _ => Err(DecodeError::TooLong { what, length: u64::from(length), limit: limit as u64 }),
     }
 }
 

@@ -1,53 +1,45 @@
-//! The store: a tree whose nodes are shared with captures, so that a snapshot captures it in O(1)
+//! The store: the keys as they are, their history, leases, remembered answers and settings.
+//!
+//! All of it lies in structures that a capture shares, so that a snapshot captures the store in O(1)
 //! while it goes on changing.
 
-use crate::kv::command::{Op, Outcome, Revision};
-use crate::kv::leaf::VersionedRef;
-use crate::kv::tree::{Tree, TreeBuilder, Walk};
+use crate::kv::answers::Answers;
+use crate::kv::command::{Command, Op, Outcome, Put, Refusal};
+use crate::kv::history::{Change, ChangeId, History};
+use crate::kv::leaf::{PACKED_VALUE_BYTES_MAX, VersionedRef};
+use crate::kv::leases::{LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN, Leases};
+use crate::kv::query::Lease;
+use crate::kv::tree::Tree;
+use crate::kv::types::{KeyRange, KeyValue, LeaseId, Revision, Settings};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
 
-/// A value and its versions.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Versioned {
-    /// The value.
-    pub value: Bytes,
-    /// Revision that created the key (since it last did not exist).
-    pub create_revision: Revision,
-    /// Revision that last set it.
-    pub mod_revision: Revision,
-    /// How often it was set since it was created, from 1.
-    pub version: u64,
-}
-
-impl Versioned {
-    /// The same, with the value where it lies.
-    #[must_use]
-    pub fn as_ref(&self) -> VersionedRef<'_> {
-        let Self { value, create_revision, mod_revision, version } = self;
-        VersionedRef {
-            value,
-            create_revision: *create_revision,
-            mod_revision: *mod_revision,
-            version: *version,
-        }
-    }
-}
+/// A command changes at most this many keys, and a lease holds at most this many.
+pub const CHANGES_MAX: u64 = 100_000;
 
 /// The state machine's state. `clone` is O(1).
 #[derive(Clone, Debug, Default)]
 pub struct Store {
-    /// Holds keys and values in memory of its own: a slice would keep the network buffer it came in
-    /// alive.
-    tree: Tree,
-    /// The last mutation's; never goes back.
-    revision: Revision,
-    /// Sum of the lengths of keys and values.
-    bytes: u64,
-    /// Sum (mod 2^128) of [`digest`] over `tree`: sums do not depend on the order, and can be
+    /// The keys as they are. Holds keys and values in memory of its own: a slice would keep the
+    /// network buffer it came in alive.
+    pub(super) live: Tree,
+    /// Keys that do not exist, whose deletion is in the history: when they were deleted.
+    pub(super) graves: Tree,
+    pub(super) history: History,
+    pub(super) leases: Leases,
+    pub(super) answers: Answers,
+    pub(super) settings: Settings,
+    /// The last change's; never goes back.
+    pub(super) revision: Revision,
+    /// Reads below this revision are refused; never goes back.
+    pub(super) compacted: Revision,
+    /// Sum of the lengths of keys and values that exist.
+    pub(super) bytes: u64,
+    /// Sum (mod 2^128) of [`digest`] over `live`: sums do not depend on the order, and can be
     /// subtracted from. Invariant: equal to a recomputation.
-    digests: u128,
+    pub(super) digests: u128,
 }
 
 impl Store {
@@ -57,55 +49,107 @@ impl Store {
         Self::default()
     }
 
-    /// Applies a command. Deterministic. Copies key and value (they may be slices of large
-    /// buffers).
-    pub fn apply(&mut self, op: &Op) -> Outcome {
-        match op {
-            Op::Set { key, value } => self.set(key, value),
-            Op::Delete { key } => self.delete(key),
+    /// Applies a command of an entry of `term`. Deterministic: equal stores stay equal. It copies
+    /// keys and values, which may be slices of large buffers.
+    pub fn apply(&mut self, term: u64, command: &Command) -> Outcome {
+        let Some(key) = &command.idempotency_key else { return self.carry_out(term, &command.op) };
+        let fingerprint = command.op.fingerprint();
+        if let Some(known) = self.answers.get(key) {
+            let repeated = known.outcome.ok().filter(|_| known.fingerprint == fingerprint);
+            return repeated.unwrap_or(Outcome::Refused(Refusal::KeyReused));
         }
+        let outcome = self.carry_out(term, &command.op);
+        self.answers.remember(key, fingerprint, &outcome, self.settings.answers_bytes);
+        outcome
     }
 
-    /// The value of a key.
+    /// A key, if it exists.
     #[must_use]
-    pub fn get(&self, key: &[u8]) -> Option<Versioned> {
-        let (value, found) = self.tree.get_bytes(key)?;
-        let VersionedRef { create_revision, mod_revision, version, .. } = found;
-        Some(Versioned { value, create_revision, mod_revision, version })
+    pub fn get(&self, key: &[u8]) -> Option<KeyValue> {
+        self.live.get(key).map(|found| found.to_key_value(key))
     }
 
-    /// All keys and their values, in the order of the keys.
-    pub fn iter(&self) -> impl Iterator<Item = (Vec<u8>, VersionedRef<'_>)> {
-        self.tree.iter()
+    /// All keys that exist, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = KeyValue> {
+        self.live.iter().map(|(key, found)| found.to_key_value(&key))
     }
 
-    /// Walks all keys in order, and lets go of each part once it is past it.
-    pub(super) fn into_walk(self) -> Walk {
-        self.tree.into_walk()
-    }
-
-    /// The revision of the last mutation.
+    /// The revision of the last change.
     #[must_use]
     pub const fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// Number of keys.
+    /// The oldest revision that can be read at.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.tree.len()
+    pub const fn compacted(&self) -> Revision {
+        self.compacted
     }
 
-    /// Whether there are no keys.
+    /// The limits in force.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Number of keys that exist.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Whether no key exists.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Sum of the lengths of keys and values, bytes.
+    /// Whether nothing was ever done to it that left a trace.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        let no_leases = self.leases.last_grant() == 0 && self.answers.last_number() == 0;
+        self.revision == Revision(0) && no_leases && self.settings == Settings::default()
+    }
+
+    /// Sum of the lengths of keys and values that exist, bytes.
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// What the history takes, bytes.
+    #[must_use]
+    pub const fn history_bytes(&self) -> u64 {
+        self.history.bytes()
+    }
+
+    /// What remembered answers take, bytes.
+    #[must_use]
+    pub const fn answers_bytes(&self) -> u64 {
+        self.answers.bytes()
+    }
+
+    /// A lease, if it is there.
+    #[must_use]
+    pub fn lease(&self, id: LeaseId) -> Option<Lease> {
+        self.leases.get(id)
+    }
+
+    /// The leases from an id on, ascending.
+    pub fn leases(&self, from: LeaseId) -> impl Iterator<Item = Lease> + '_ {
+        self.leases.from(from)
+    }
+
+    /// Number of leases.
+    #[must_use]
+    pub const fn lease_count(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// The keys that end with a lease, from `start` on, ascending; `limit` of them at most.
+    #[must_use]
+    pub fn lease_keys(&self, id: LeaseId, start: &[u8], limit: usize) -> Vec<Vec<u8>> {
+        self.leases.keys_from(id, start, limit)
     }
 
     /// Hash of the whole state, kept up to date with each command (O(1) here): equal states have
@@ -113,79 +157,308 @@ impl Store {
     /// who chooses keys to collide.
     #[must_use]
     pub fn state_hash(&self) -> u128 {
-        self.digests.wrapping_add(xxh3_128(&self.revision.0.to_le_bytes()))
+        let Settings { history_bytes, quota_bytes, answers_bytes } = self.settings;
+        let numbers = [self.revision.0, self.compacted.0, history_bytes, quota_bytes, answers_bytes];
+        let numbers: Vec<u8> = numbers.into_iter().flat_map(u64::to_le_bytes).collect();
+        [self.leases.digests(), self.answers.digests(), self.history.digests(), xxh3_128(&numbers)]
+            .into_iter()
+            .fold(self.digests, u128::wrapping_add)
     }
 
-    fn set(&mut self, key: &[u8], value: &[u8]) -> Outcome {
-        self.revision.0 += 1;
-        let revision = self.revision;
-        let Self { tree, bytes, digests, .. } = self;
-        let mut version = 1;
+    fn carry_out(&mut self, term: u64, op: &Op) -> Outcome {
+        let done = match op {
+            Op::Put(put) => self.put_alone(put),
+            Op::Delete(range) => self.delete_alone(range),
+            Op::Txn(txn) => self.txn(txn),
+            Op::Increment { key, by } => self.increment(key, *by),
+            Op::Compact(revision) => self.compact(*revision),
+            Op::Grant { id, ttl_seconds } => self.grant(*id, *ttl_seconds),
+            Op::Revoke(id) => self.revoke(*id),
+            Op::Expire { term: of, leases } => Ok(self.expire(*of == term, leases)),
+            Op::Configure(settings) => Ok(self.configure(*settings)),
+        };
+        done.unwrap_or_else(Outcome::Refused)
+    }
+
+    fn put_alone(&mut self, put: &Put) -> Result<Outcome, Refusal> {
+        self.check_leases(core::iter::once(put))?;
+        self.check_quota(core::iter::once(put), put.key.len() + put.value.len())?;
+        let version = self.put(put, 0);
+        Ok(Outcome::Put { revision: self.end_revision(1), version })
+    }
+
+    fn delete_alone(&mut self, range: &KeyRange) -> Result<Outcome, Refusal> {
+        self.check_changes(self.count(range))?;
+        let mut changes = 0;
+        let count = self.delete(range, &mut changes);
+        Ok(Outcome::Deleted { revision: self.end_revision(changes), count })
+    }
+
+    fn increment(&mut self, key: &Bytes, by: i64) -> Result<Outcome, Refusal> {
+        let (before, lease) = match self.live.get(key) {
+            None => (0, LeaseId::NONE),
+            Some(found) => {
+                let text = core::str::from_utf8(found.value).map_err(|_| Refusal::NotANumber)?;
+                (text.trim().parse::<i64>().map_err(|_| Refusal::NotANumber)?, found.lease)
+            }
+        };
+        let value = before.checked_add(by).ok_or(Refusal::Overflow)?;
+        let put = Put { key: key.clone(), value: Bytes::from(value.to_string()), lease };
+        match self.put_alone(&put)? {
+            Outcome::Put { revision, version } => Ok(Outcome::Incremented { revision, version, value }),
+            other => Ok(other),
+        }
+    }
+
+    fn compact(&mut self, revision: Revision) -> Result<Outcome, Refusal> {
+        if revision > self.revision {
+            return Err(Refusal::Future(self.revision));
+        }
+        if revision < self.compacted {
+            return Err(Refusal::Compacted(self.compacted));
+        }
+        self.compacted = revision;
+        while let Some(chunk) = self.history.drop_through(revision) {
+            self.forget_graves(&chunk);
+        }
+        Ok(Outcome::Compacted(revision))
+    }
+
+    fn grant(&mut self, id: LeaseId, ttl_seconds: u64) -> Result<Outcome, Refusal> {
+        if self.leases.contains(id) {
+            return Err(Refusal::LeaseExists(id));
+        }
+        let needs = self.used() + Leases::bytes_of_one();
+        if needs > self.settings.quota_bytes {
+            return Err(Refusal::Quota { needs, quota: self.settings.quota_bytes });
+        }
+        let ttl_seconds = ttl_seconds.clamp(LEASE_TTL_SECONDS_MIN, LEASE_TTL_SECONDS_MAX);
+        let id = self.leases.grant(id, ttl_seconds);
+        Ok(Outcome::Granted { id, ttl_seconds })
+    }
+
+    fn revoke(&mut self, id: LeaseId) -> Result<Outcome, Refusal> {
+        if !self.leases.contains(id) {
+            return Err(Refusal::NoLease(id));
+        }
+        let mut changes = 0;
+        self.end_lease(id, &mut changes);
+        Ok(Outcome::Revoked { revision: self.end_revision(changes), keys: u64::from(changes) })
+    }
+
+    /// Ends the leases that are still those that the leader meant.
+    fn expire(&mut self, is_of_this_term: bool, leases: &[(LeaseId, u64)]) -> Outcome {
+        let mut changes = 0;
+        for (id, grant) in leases.iter().filter(|_| is_of_this_term) {
+            if self.leases.get(*id).is_some_and(|lease| lease.grant == *grant) {
+                self.end_lease(*id, &mut changes);
+            }
+        }
+        Outcome::Revoked { revision: self.end_revision(changes), keys: u64::from(changes) }
+    }
+
+    fn configure(&mut self, settings: Settings) -> Outcome {
+        self.settings = settings;
+        self.bound_history();
+        self.answers.bound(settings.answers_bytes);
+        Outcome::Configured(settings)
+    }
+
+    fn end_lease(&mut self, id: LeaseId, changes: &mut u32) {
+        for key in self.leases.keys_from(id, &[], usize::MAX) {
+            self.delete_key(&key, changes);
+        }
+        self.leases.end(id);
+    }
+
+    /// How many keys a range holds.
+    pub(super) fn count(&self, range: &KeyRange) -> u64 {
+        let end = range.end.as_ref().map_or(self.live.len() as u64, |end| self.live.rank(end));
+        end.saturating_sub(self.live.rank(&range.start))
+    }
+
+    /// What counts for the quota, bytes.
+    fn used(&self) -> u64 {
+        self.bytes + self.leases.bytes()
+    }
+
+    pub(super) fn check_changes(&self, keys: u64) -> Result<(), Refusal> {
+        if keys > CHANGES_MAX {
+            return Err(Refusal::TooManyChanges { keys, limit: CHANGES_MAX });
+        }
+        Ok(())
+    }
+
+    /// Each lease is there, and has room for one more key.
+    pub(super) fn check_leases<'p>(&self, puts: impl Iterator<Item = &'p Put>) -> Result<(), Refusal> {
+        let mut new: Vec<LeaseId> = Vec::new();
+        for lease in puts.map(|put| put.lease).filter(|lease| !lease.is_none()) {
+            if !self.leases.contains(lease) {
+                return Err(Refusal::NoLease(lease));
+            }
+            new.push(lease);
+        }
+        new.sort_unstable();
+        for group in new.chunk_by(|one, other| one == other) {
+            self.check_changes(self.leases.keys(group[0]) + group.len() as u64)?;
+        }
+        Ok(())
+    }
+
+    /// The puts do not let the store outgrow its quota. They add `bytes` at most.
+    pub(super) fn check_quota<'p>(
+        &self,
+        puts: impl Iterator<Item = &'p Put>,
+        bytes: usize,
+    ) -> Result<(), Refusal> {
+        let quota = self.settings.quota_bytes;
+        if self.used() + bytes as u64 <= quota {
+            return Ok(());
+        }
+        let (mut more, mut less) = (0, 0);
+        for put in puts {
+            match self.live.get(&put.key) {
+                None => more += (put.key.len() + put.value.len()) as u64,
+                Some(before) => {
+                    more += put.value.len() as u64;
+                    less += before.value.len() as u64;
+                }
+            }
+        }
+        let needs = (self.used() + more).saturating_sub(less);
+        if more > less && needs > quota {
+            return Err(Refusal::Quota { needs, quota });
+        }
+        Ok(())
+    }
+
+    /// Sets a key, as the change at `place` of the next revision; its version.
+    pub(super) fn put(&mut self, put: &Put, place: u32) -> u64 {
+        let Put { key, value, lease } = put;
+        let revision = self.revision.next();
+        let limit = self.settings.history_bytes;
+        let own = (value.len() > PACKED_VALUE_BYTES_MAX).then(|| Bytes::copy_from_slice(value));
+        let Self { live, graves, history, leases, bytes, digests, .. } = self;
         *bytes += value.len() as u64;
-        tree.set(key, &mut |before| {
+        let mut version = 1;
+        let mut detached = LeaseId::NONE;
+        let mut is_new = false;
+        live.set(key, &mut |was| {
             let mut create_revision = revision;
-            if let Some(before) = before {
-                *bytes -= before.value.len() as u64;
-                *digests = digests.wrapping_sub(digest(key, before));
-                (create_revision, version) = (before.create_revision, before.version + 1);
+            let mut link = None;
+            if let Some(was) = was {
+                *bytes -= was.value.len() as u64;
+                *digests = digests.wrapping_sub(digest(key, was));
+                (create_revision, version) = (was.create_revision, was.version + 1);
+                detached = was.lease;
             } else {
                 *bytes += key.len() as u64;
+                is_new = true;
+                link = graves
+                    .get(key)
+                    .map(|grave| ChangeId { revision: grave.mod_revision, place: grave.place });
             }
-            let now = VersionedRef { value, create_revision, mod_revision: revision, version };
+            let (value, shared) = (own.as_ref().map_or(&value[..], |own| &own[..]), own.as_ref());
+            let (mod_revision, lease) = (revision, *lease);
+            let now = VersionedRef { value, shared, create_revision, mod_revision, place, version, lease };
             *digests = digests.wrapping_add(digest(key, now));
+            history.stage(&Change { key, now: Some(now), was, link }, limit);
             now
         });
-        Outcome::Set { revision, version }
+        if is_new && graves.len() > 0 {
+            graves.remove(key);
+        }
+        if detached != *lease {
+            leases.detach(detached, key);
+            leases.attach(*lease, key);
+        }
+        version
     }
 
-    fn delete(&mut self, key: &[u8]) -> Outcome {
-        let Some(before) = self.tree.get(key) else {
-            return Outcome::Deleted { revision: self.revision, existed: false };
-        };
-        self.bytes -= (key.len() + before.value.len()) as u64;
-        self.digests = self.digests.wrapping_sub(digest(key, before));
-        self.tree.remove(key);
-        self.revision.0 += 1;
-        Outcome::Deleted { revision: self.revision, existed: true }
+    /// Removes the keys of a range; how many there were.
+    pub(super) fn delete(&mut self, range: &KeyRange, changes: &mut u32) -> u64 {
+        if let Some(key) = range.one_key() {
+            return u64::from(self.delete_key(key, changes));
+        }
+        let mut keys = Vec::new();
+        let mut cursor = self.live.cursor(&range.start);
+        while let Some((key, _)) = cursor.next()
+            && range.contains(key)
+        {
+            keys.push(key.to_vec());
+        }
+        keys.iter().map(|key| u64::from(self.delete_key(key, changes))).sum()
+    }
+
+    /// Removes a key, as the next change of the next revision; whether it existed.
+    fn delete_key(&mut self, key: &[u8], changes: &mut u32) -> bool {
+        let Some(was) = self.live.get(key) else { return false };
+        let (revision, place) = (self.revision.next(), *changes);
+        *changes += 1;
+        self.bytes -= (key.len() + was.value.len()) as u64;
+        self.digests = self.digests.wrapping_sub(digest(key, was));
+        let change = Change { key, now: None, was: Some(was), link: None };
+        self.history.stage(&change, self.settings.history_bytes);
+        self.leases.detach(was.lease, key);
+        self.live.remove(key);
+        let (create_revision, mod_revision) = (revision, revision);
+        let grave = VersionedRef { create_revision, mod_revision, place, ..VersionedRef::default() };
+        self.graves.set(key, &mut |_| grave);
+        true
+    }
+
+    /// Ends the command that made so many changes. If there were any, they are a revision.
+    pub(super) fn end_revision(&mut self, changes: u32) -> Revision {
+        if changes > 0 {
+            self.revision = self.revision.next();
+            if !self.history.end_record(self.revision, self.settings.history_bytes) {
+                self.forget_history();
+            }
+            self.bound_history();
+        }
+        self.revision
+    }
+
+    /// The oldest revisions are compacted when the history takes more than it may.
+    fn bound_history(&mut self) {
+        while self.history.bytes() > self.settings.history_bytes
+            && let Some(chunk) = self.history.drop_oldest()
+        {
+            self.compacted = self.compacted.max(chunk.last());
+            self.forget_graves(&chunk);
+        }
+    }
+
+    /// All of the history goes, up to the present revision.
+    fn forget_history(&mut self) {
+        self.history = History::default();
+        self.graves = Tree::default();
+        self.compacted = self.revision;
+    }
+
+    /// Keys whose deletion was in this chunk, and that were not made again, are forgotten.
+    fn forget_graves(&mut self, chunk: &crate::kv::history::Chunk) {
+        for (key, id) in chunk.deletions() {
+            let grave = self.graves.get(key);
+            if grave.is_some_and(|grave| grave.mod_revision == id.revision) {
+                self.graves.remove(key);
+            }
+        }
     }
 }
 
-/// Makes a store of the keys of a snapshot. Revisions are the caller's to check.
-#[derive(Debug, Default)]
-pub(super) struct StoreBuilder {
-    tree: TreeBuilder,
-    bytes: u64,
-    digests: u128,
-}
-
-impl StoreBuilder {
-    /// Puts a key back; it comes after all before.
-    pub(super) fn push(&mut self, key: &[u8], versioned: VersionedRef<'_>) {
-        self.bytes += (key.len() + versioned.value.len()) as u64;
-        self.digests = self.digests.wrapping_add(digest(key, versioned));
-        self.tree.push(key, versioned);
-    }
-
-    /// Number of keys so far.
-    pub(super) const fn len(&self) -> usize {
-        self.tree.len()
-    }
-
-    /// The store.
-    pub(super) fn finish(self, revision: Revision) -> Store {
-        Store { tree: self.tree.finish(), revision, bytes: self.bytes, digests: self.digests }
-    }
-}
-
-/// What one key adds to the state hash: a hash over its key, value, revisions and version. Key and
-/// value are hashed apart, and then their hashes, so that nothing has to be put side by side first.
-fn digest(key: &[u8], versioned: VersionedRef<'_>) -> u128 {
-    let mut words = [0; 56];
+/// What one key adds to the state hash: a hash over its key, value, revisions, version and lease.
+/// Key and value are hashed apart, and then their hashes, so that nothing has to be put side by side
+/// first.
+pub(super) fn digest(key: &[u8], versioned: VersionedRef<'_>) -> u128 {
+    let mut words = [0; 68];
     words[..16].copy_from_slice(&xxh3_128(key).to_le_bytes());
     words[16..32].copy_from_slice(&xxh3_128(versioned.value).to_le_bytes());
     words[32..40].copy_from_slice(&versioned.create_revision.0.to_le_bytes());
     words[40..48].copy_from_slice(&versioned.mod_revision.0.to_le_bytes());
-    words[48..].copy_from_slice(&versioned.version.to_le_bytes());
+    words[48..56].copy_from_slice(&versioned.version.to_le_bytes());
+    words[56..64].copy_from_slice(&versioned.lease.0.to_le_bytes());
+    words[64..].copy_from_slice(&versioned.place.to_le_bytes());
     xxh3_128(&words)
 }
 

@@ -9,7 +9,6 @@
 use crate::kv::leaf::{LEAF_BYTES_MAX, LEAF_PAIRS_MAX, Leaf, Make, VersionedRef, long, short, splice};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use bytes::Bytes;
 
 /// An inner node with more children is split.
 const CHILDREN_MAX: usize = 64;
@@ -33,6 +32,8 @@ struct Inner {
     /// `children[i + 1]`.
     separators: Separators,
     children: Vec<Node>,
+    /// How many pairs there are below each child.
+    pairs: Vec<u64>,
 }
 
 /// Keys side by side, ascending.
@@ -62,21 +63,6 @@ impl Tree {
         found.then(|| leaf.versioned(at))
     }
 
-    /// The value of a key with bytes of its own; a large one is shared.
-    pub(super) fn get_bytes(&self, key: &[u8]) -> Option<(Bytes, VersionedRef<'_>)> {
-        let leaf = self.leaf(key);
-        let (at, found) = leaf.find(key);
-        found.then(|| {
-            let versioned = leaf.versioned(at);
-            let value = if leaf.slots[at].is_large {
-                leaf.large[leaf.large_before(at)].clone()
-            } else {
-                Bytes::copy_from_slice(versioned.value)
-            };
-            (value, versioned)
-        })
-    }
-
     /// Puts in what `make` makes of what is there. One way down the tree does both.
     pub(super) fn set(&mut self, key: &[u8], make: Make<'_, '_>) {
         let (is_new, split) = self.root.set(key, make);
@@ -85,7 +71,8 @@ impl Tree {
             let left = core::mem::replace(&mut self.root, Node::Leaf(Arc::default()));
             let mut separators = Separators::default();
             separators.insert(0, &separator);
-            let inner = Inner { separators, children: Vec::from([left, right]) };
+            let pairs = Vec::from([left.pairs(), right.pairs()]);
+            let inner = Inner { separators, children: Vec::from([left, right]), pairs };
             self.root = Node::Inner(Arc::new(inner));
         }
     }
@@ -108,23 +95,42 @@ impl Tree {
 
     /// All pairs, in the order of their keys.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Vec<u8>, VersionedRef<'_>)> {
-        let mut waiting = Vec::from([&self.root]);
-        let mut current: Option<(&Leaf, usize)> = None;
-        core::iter::from_fn(move || {
-            loop {
-                if let Some((leaf, next)) = &mut current
-                    && *next < leaf.slots.len()
-                {
-                    let at = *next;
-                    *next += 1;
-                    return Some((leaf.key(at), leaf.versioned(at)));
+        let mut cursor = self.cursor(&[]);
+        core::iter::from_fn(move || cursor.next().map(|(key, versioned)| (key.to_vec(), versioned)))
+    }
+
+    /// Walks the pairs from `start` on, in the order of their keys.
+    pub(super) fn cursor(&self, start: &[u8]) -> Cursor<'_> {
+        let mut path = Vec::new();
+        let mut node = &self.root;
+        loop {
+            match node {
+                Node::Leaf(leaf) => {
+                    let (next, _) = leaf.find(start);
+                    return Cursor { path, leaf, next, key: Vec::new() };
                 }
-                match waiting.pop()? {
-                    Node::Leaf(leaf) => current = Some((leaf, 0)),
-                    Node::Inner(inner) => waiting.extend(inner.children.iter().rev()),
+                Node::Inner(inner) => {
+                    let at = inner.child(start);
+                    path.push((&**inner, at));
+                    node = &inner.children[at];
                 }
             }
-        })
+        }
+    }
+
+    /// How many keys are below `key`. One way down the tree.
+    pub(super) fn rank(&self, key: &[u8]) -> u64 {
+        let (mut node, mut below) = (&self.root, 0);
+        loop {
+            match node {
+                Node::Leaf(leaf) => return below + leaf.find(key).0 as u64,
+                Node::Inner(inner) => {
+                    let at = inner.child(key);
+                    below += inner.pairs[..at].iter().sum::<u64>();
+                    node = &inner.children[at];
+                }
+            }
+        }
     }
 
     /// Walks all pairs in the order of their keys, and lets go of each node once it is past it.
@@ -138,6 +144,52 @@ impl Tree {
             match node {
                 Node::Leaf(leaf) => return leaf,
                 Node::Inner(inner) => node = &inner.children[inner.child(key)],
+            }
+        }
+    }
+}
+
+/// A place in a tree.
+#[derive(Debug)]
+pub(super) struct Cursor<'t> {
+    /// The inner nodes above `leaf`, and which child of each leads to it.
+    path: Vec<(&'t Inner, usize)>,
+    leaf: &'t Leaf,
+    /// The next pair of `leaf`.
+    next: usize,
+    /// The last key handed out; kept for its allocation.
+    key: Vec<u8>,
+}
+
+impl<'t> Cursor<'t> {
+    /// The next pair.
+    pub(super) fn next(&mut self) -> Option<(&[u8], VersionedRef<'t>)> {
+        while self.next == self.leaf.slots.len() {
+            self.leaf = self.next_leaf()?;
+            self.next = 0;
+        }
+        let at = self.next;
+        self.next += 1;
+        self.leaf.key_into(at, &mut self.key);
+        Some((&self.key[..], self.leaf.versioned(at)))
+    }
+
+    fn next_leaf(&mut self) -> Option<&'t Leaf> {
+        loop {
+            let (inner, at) = self.path.last_mut()?;
+            *at += 1;
+            let Some(mut node) = inner.children.get(*at) else {
+                self.path.pop();
+                continue;
+            };
+            loop {
+                match node {
+                    Node::Leaf(leaf) => return Some(leaf),
+                    Node::Inner(inner) => {
+                        self.path.push((&**inner, 0));
+                        node = &inner.children[0];
+                    }
+                }
             }
         }
     }
@@ -205,11 +257,6 @@ impl TreeBuilder {
         self.len += 1;
     }
 
-    /// How many pairs it has taken.
-    pub(super) const fn len(&self) -> usize {
-        self.len
-    }
-
     /// The tree.
     pub(super) fn finish(mut self) -> Tree {
         self.end_leaf();
@@ -268,6 +315,7 @@ fn inner_of(nodes: Vec<(Vec<u8>, Node)>) -> (Vec<u8>, Node) {
     let mut lowest = None;
     let mut separators = Separators::default();
     let mut children = Vec::with_capacity(nodes.len());
+    let pairs = nodes.iter().map(|(_, node)| node.pairs()).collect();
     for (key, node) in nodes {
         match &lowest {
             None => lowest = Some(key),
@@ -276,7 +324,7 @@ fn inner_of(nodes: Vec<(Vec<u8>, Node)>) -> (Vec<u8>, Node) {
         children.push(node);
     }
     separators.fit();
-    (lowest.unwrap_or_default(), Node::Inner(Arc::new(Inner { separators, children })))
+    (lowest.unwrap_or_default(), Node::Inner(Arc::new(Inner { separators, children, pairs })))
 }
 
 impl Node {
@@ -294,7 +342,11 @@ impl Node {
                 let inner = Arc::make_mut(inner);
                 let at = inner.child(key);
                 let (is_new, split) = inner.children[at].set(key, make);
+                inner.pairs[at] += u64::from(is_new);
                 if let Some((separator, right)) = split {
+                    let moved = right.pairs();
+                    inner.pairs[at] -= moved;
+                    inner.pairs.insert(at + 1, moved);
                     inner.separators.insert(at, &separator);
                     inner.children.insert(at + 1, right);
                 }
@@ -317,8 +369,17 @@ impl Node {
                 let inner = Arc::make_mut(inner);
                 let at = inner.child(key);
                 inner.children[at].remove(key);
+                inner.pairs[at] -= 1;
                 inner.merge_around(at);
             }
+        }
+    }
+
+    /// How many pairs are in it and below it.
+    fn pairs(&self) -> u64 {
+        match self {
+            Self::Leaf(leaf) => leaf.slots.len() as u64,
+            Self::Inner(inner) => inner.pairs.iter().sum(),
         }
     }
 
@@ -362,6 +423,7 @@ impl Node {
                     left.separators.insert(left.separators.len(), right.separators.get(at));
                 }
                 left.children.extend_from_slice(&right.children);
+                left.pairs.extend_from_slice(&right.pairs);
             }
             _ => unreachable!("all leaves are at the same depth"),
         }
@@ -434,10 +496,11 @@ impl Inner {
         }
         let half = self.children.len() / 2;
         let children = self.children.split_off(half);
+        let pairs = self.pairs.split_off(half);
         let separators = self.separators.split_off(half);
         let separator = self.separators.remove(half - 1);
         self.separators.fit();
-        Some((separator, Self { separators, children }))
+        Some((separator, Self { separators, children, pairs }))
     }
 
     /// The child at `at` has lost something: if it is empty it goes; if little is left of it, it
@@ -445,6 +508,7 @@ impl Inner {
     fn merge_around(&mut self, at: usize) {
         if self.children[at].is_empty() {
             self.children.remove(at);
+            self.pairs.remove(at);
             if self.separators.len() > 0 {
                 self.separators.remove(at.saturating_sub(1));
             }
@@ -460,6 +524,7 @@ impl Inner {
         let left = candidates.into_iter().flatten().find(|left| with(*left) && fits(*left));
         if let Some(left) = left {
             let right = self.children.remove(left + 1);
+            self.pairs[left] += self.pairs.remove(left + 1);
             let separator = self.separators.remove(left);
             self.children[left].append(&separator, &right);
         }

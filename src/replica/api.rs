@@ -1,6 +1,6 @@
 //! What goes into a replica and what comes out of it.
 
-use crate::kv::{Op, Outcome, Store, Versioned};
+use crate::kv::{Answer, Command, Found, KeyValue, Op, Outcome, Query, Store};
 use crate::raft::{
     Change, Durable, LogId, LogIndex, LogWrite, Member, Membership, NodeId, RoleName, Session, SnapshotChunk,
     SnapshotMeta, SnapshotRead, SnapshotRefusal, Term, Time, Withdrawal,
@@ -29,12 +29,12 @@ pub enum Level {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientRequest {
     /// A command for the state machine.
-    Write(Op),
-    /// A key's value.
+    Write(Command),
+    /// A query of the state machine.
     Read {
-        /// The key.
-        key: Bytes,
-        /// How fresh the value must be.
+        /// What is asked.
+        query: Query,
+        /// How fresh the answer must be.
         level: Level,
     },
     /// A change of membership; only the leader takes it.
@@ -51,8 +51,8 @@ pub enum ClientRequest {
 pub enum ClientReply {
     /// The command is committed and applied here.
     Written(Outcome),
-    /// The value, if the key exists.
-    Value(Option<Versioned>),
+    /// What the state machine answers.
+    Answer(Answer),
     /// The change of membership's entry is committed. A new member's id, if it added one.
     MembershipChanged(Option<NodeId>),
     /// Another node leads now.
@@ -61,6 +61,31 @@ pub enum ClientReply {
     UpToDate,
     /// It failed.
     Failed(ClientError),
+}
+
+impl ClientRequest {
+    /// A command that no idempotency key names.
+    #[must_use]
+    pub fn write(op: Op) -> Self {
+        Self::Write(op.into())
+    }
+
+    /// Reads one key.
+    #[must_use]
+    pub fn read(key: impl Into<Bytes>, level: Level) -> Self {
+        Self::Read { query: Query::Key(key.into()), level }
+    }
+}
+
+impl ClientReply {
+    /// What a read of one key found, if this is the answer to one.
+    #[must_use]
+    pub const fn key(&self) -> Option<&Option<KeyValue>> {
+        match self {
+            Self::Answer(Answer { found: Found::Key(found), .. }) => Some(found),
+            _ => None,
+        }
+    }
 }
 
 /// Why a request failed. A write ends committed, *not appended*, or *unknown*: only

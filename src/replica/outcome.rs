@@ -147,8 +147,8 @@ impl Replica {
 
     fn apply_command(&mut self, entry: &Entry) {
         match proposal::decode(entry.data()) {
-            Ok((id, op)) => {
-                let outcome = self.store.apply(&op);
+            Ok((id, command)) => {
+                let outcome = self.store.apply(entry.term().get(), &command);
                 if id.origin == self.raft.id()
                     && id.incarnation == self.incarnation
                     && let Some(request) = self.writes.applied(id.sequence)
@@ -168,8 +168,8 @@ impl Replica {
 
     fn serve_reads(&mut self) {
         for read in self.reads.servable(self.last_applied.index) {
-            let reply = match &read.key {
-                Some(key) => ClientReply::Value(self.store.get(key)),
+            let reply = match &read.query {
+                Some(query) => ClientReply::Answer(self.store.answer(query)),
                 None => ClientReply::UpToDate,
             };
             self.reply(read.request, reply);

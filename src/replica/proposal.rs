@@ -1,12 +1,12 @@
-//! A command as it stands in the log: the name of the proposal, and then the client's operation.
+//! A command as it stands in the log: the name of the proposal, and then the client's command.
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::kv::Op;
+use crate::kv::Command;
 use crate::raft::{Incarnation, NodeId};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// Bytes before the operation: origin u64, incarnation (number u64, nonce u64), sequence u64.
+/// Bytes before the command: origin u64, incarnation (number u64, nonce u64), sequence u64.
 const PROPOSAL_HEADER_BYTES: usize = 32;
 
 /// Identifies a proposal: the node whose client made it, which start of that node, and its number
@@ -22,33 +22,30 @@ pub struct ProposalId {
     pub sequence: u64,
 }
 
-/// Encodes a proposal: the data of a [`Command`](crate::raft::EntryKind::Command) entry.
+/// Encodes a proposal of an encoded command: the data of a
+/// [`Command`](crate::raft::EntryKind::Command) entry.
 #[must_use]
-pub(super) fn encode(id: ProposalId, op: &Op) -> Bytes {
-    let (key, value) = match op {
-        Op::Set { key, value } => (key.len(), value.len()),
-        Op::Delete { key } => (key.len(), 0),
-    };
-    let mut bytes = Vec::with_capacity(PROPOSAL_HEADER_BYTES + 16 + key + value);
+pub(super) fn encode(id: ProposalId, command: &[u8]) -> Bytes {
+    let mut bytes = Vec::with_capacity(PROPOSAL_HEADER_BYTES + command.len());
     bytes.put_u64(id.origin.get());
     bytes.put_u64(id.incarnation.number());
     bytes.put_u64(id.incarnation.nonce());
     bytes.put_u64(id.sequence);
-    op.encode(&mut bytes);
+    bytes.extend_from_slice(command);
     Bytes::from(bytes)
 }
 
 /// Decodes the data of a [`Command`](crate::raft::EntryKind::Command) entry: the name of the
-/// proposal, and its operation.
+/// proposal, and its command.
 ///
 /// # Errors
 /// [`DecodeError`] for anything else.
-pub fn decode(data: Bytes) -> Result<(ProposalId, Op), DecodeError> {
+pub fn decode(data: Bytes) -> Result<(ProposalId, Command), DecodeError> {
     let mut reader = Reader::new(data);
     let origin = NodeId::new(reader.u64("proposal origin")?);
     let number = reader.u64("proposal incarnation")?;
     let incarnation = Incarnation::drawn(number, reader.u64("proposal nonce")?);
     let sequence = reader.u64("proposal sequence")?;
-    let op = Op::decode(reader)?;
-    Ok((ProposalId { origin, incarnation, sequence }, op))
+    let command = Command::decode(reader)?;
+    Ok((ProposalId { origin, incarnation, sequence }, command))
 }

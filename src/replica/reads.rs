@@ -1,11 +1,11 @@
 //! Linearizable reads of this node's clients: all that arrive together share one question to the
 //! core.
 
+use crate::kv::Query;
 use crate::raft::{LogIndex, ReadId, Time};
 use crate::replica::api::RequestId;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use bytes::Bytes;
 
 /// A client that waits for a read.
 #[derive(Clone, Debug)]
@@ -14,8 +14,8 @@ pub(super) struct Read {
     pub(super) request: RequestId,
     /// When its client is told that no quorum answered.
     pub(super) deadline: Time,
-    /// The key; `None` for a barrier.
-    pub(super) key: Option<Bytes>,
+    /// What is read; `None` for a barrier.
+    pub(super) query: Option<Query>,
 }
 
 /// The reads that wait.

@@ -1,6 +1,6 @@
 //! The replica's state and its two entry points.
 
-use crate::kv::{Revision, Store};
+use crate::kv::Store;
 use crate::raft::{
     Config, EntryKind, Incarnation, Input, LogId, LogIndex, Membership, NodeId, Raft, RestoreError, Restored,
     RoleName, Setup, SnapshotMeta, Term, Time,
@@ -266,8 +266,8 @@ impl Replica {
         let unchanged = membership.next_member_id == NodeId::new(2);
         let logged = self.raft.log_after(LogIndex::ZERO);
         // What a snapshot covers is in the store; a snapshot alone may be one of elections.
-        let untouched = logged.iter().all(|entry| entry.kind() != EntryKind::Command)
-            && self.store.revision() == Revision(0);
+        let untouched =
+            logged.iter().all(|entry| entry.kind() != EntryKind::Command) && self.store.is_untouched();
         let idle = self.writes.len() == 0 && self.change.is_none() && !self.is_reserved();
         alone && unchanged && untouched && idle
     }

@@ -1,5 +1,6 @@
 //! Requests of this node's clients, and those that other nodes forward to the leader.
 
+use crate::kv::Command;
 use crate::raft::Time;
 use crate::raft::{Input, InputError, NodeId, RoleName};
 use crate::replica::api::{ClientError, ClientReply, ClientRequest, Level, Notice, RequestId};
@@ -10,6 +11,7 @@ use crate::replica::replica::{PendingChange, Replica};
 use crate::replica::writes::Write;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use bytes::Bytes;
 use core::ops::{Bound, Range, RangeBounds};
 
 /// Bytes of commands in one forward, at most (but at least one command).
@@ -22,24 +24,18 @@ impl Replica {
             return self.fail(id, ClientError::Refused(why.to_string()));
         }
         match request {
-            ClientRequest::Write(op) => match self.refuses_writes() {
-                Some(error) => self.fail(id, error),
-                None if self.writes.bytes() + op.bytes() as u64 > self.config.pending_write_bytes_max => {
-                    self.fail(id, ClientError::Overloaded);
-                }
-                None => self.writes.hold(Write { request: id, deadline, op: op.detached() }),
-            },
+            ClientRequest::Write(command) => self.handle_write(id, deadline, &command),
             ClientRequest::Read { level: Level::Local, .. } if self.is_starting() => {
                 self.fail(id, ClientError::Starting);
             }
-            ClientRequest::Read { key, level: Level::Local } => {
-                let value = self.store.get(&key);
-                self.reply(id, ClientReply::Value(value));
+            ClientRequest::Read { query, level: Level::Local } => {
+                let answer = self.store.answer(&query);
+                self.reply(id, ClientReply::Answer(answer));
             }
-            ClientRequest::Read { key, level: Level::Linearizable } => {
-                self.handle_read(Read { request: id, deadline, key: Some(key) });
+            ClientRequest::Read { query, level: Level::Linearizable } => {
+                self.handle_read(Read { request: id, deadline, query: Some(query) });
             }
-            ClientRequest::Barrier => self.handle_read(Read { request: id, deadline, key: None }),
+            ClientRequest::Barrier => self.handle_read(Read { request: id, deadline, query: None }),
             ClientRequest::ChangeMembership(change) => {
                 if self.is_reserved() {
                     return self.fail(id, ClientError::Reserved);
@@ -64,6 +60,22 @@ impl Replica {
                 }
             }
         }
+    }
+
+    fn handle_write(&mut self, id: RequestId, deadline: Time, command: &Command) {
+        if let Some(error) = self.refuses_writes() {
+            return self.fail(id, error);
+        }
+        if self.writes.bytes() + command.bytes() as u64 > self.config.pending_write_bytes_max {
+            return self.fail(id, ClientError::Overloaded);
+        }
+        if let Err(error) = command.check() {
+            return self.fail(id, ClientError::Refused(error.to_string()));
+        }
+        // A copy of its own: the request's strings may be parts of a much larger buffer.
+        let mut encoded = Vec::with_capacity(command.bytes() + 16);
+        command.encode(&mut encoded);
+        self.writes.hold(Write { request: id, deadline, command: Bytes::from(encoded) });
     }
 
     fn handle_read(&mut self, read: Read) {
@@ -242,7 +254,7 @@ impl Replica {
         let term = self.raft.term();
         while let Some((write, sequence)) = self.writes.next_held() {
             let id = ProposalId { origin: self.raft.id(), incarnation: self.incarnation, sequence };
-            let command = proposal::encode(id, &write.op);
+            let command = proposal::encode(id, &write.command);
             match self.raft.propose(self.now, &command) {
                 Ok(_) => self.writes.mark_sent(term),
                 Err(InputError::Transferring | InputError::NotLeader(_)) => break,
@@ -264,7 +276,7 @@ impl Replica {
                 && let Some((write, sequence)) = self.writes.next_held()
             {
                 let name = ProposalId { origin: id, incarnation: self.incarnation, sequence };
-                let command = proposal::encode(name, &write.op);
+                let command = proposal::encode(name, &write.command);
                 bytes += command.len();
                 commands.push(command);
                 self.writes.mark_sent(term);

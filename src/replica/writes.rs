@@ -14,11 +14,11 @@
 //!   after a higher one. So once an entry with a number of this node has been applied, no lower
 //!   number that has not been applied yet ever will be: it was lost, or overtaken on its way.
 
-use crate::kv::Op;
 use crate::raft::{Term, Time};
 use crate::replica::api::RequestId;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use bytes::Bytes;
 
 /// A client that waits for its write.
 #[derive(Clone, Debug)]
@@ -27,8 +27,8 @@ pub(super) struct Write {
     pub(super) request: RequestId,
     /// When its client is told that the write failed, or that its outcome is unknown.
     pub(super) deadline: Time,
-    /// The command; kept for the case that it is proven lost.
-    pub(super) op: Op,
+    /// The encoded command; kept for the case that it is proven lost.
+    pub(super) command: Bytes,
 }
 
 /// A write on its way through the log.
@@ -50,7 +50,7 @@ pub(super) struct ClientWrites {
     first_sequence: u64,
     /// Slots of `sent` that are `Some`. Derived; kept because it bounds the queue on every request.
     sent_count: usize,
-    /// Bytes of keys and values in `held` and `sent`. Derived; kept because it bounds the queue on
+    /// Bytes of commands in `held` and `sent`. Derived; kept because it bounds the queue on
     /// every request.
     bytes: u64,
     /// No write is due before this.
@@ -68,7 +68,7 @@ impl ClientWrites {
         self.sent.len()
     }
 
-    /// Bytes of the keys and values of the writes that wait.
+    /// Bytes of the commands of the writes that wait.
     pub(super) const fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -81,7 +81,7 @@ impl ClientWrites {
     /// Takes a client's write in.
     pub(super) fn hold(&mut self, write: Write) {
         self.note_deadline(write.deadline);
-        self.bytes += write.op.bytes() as u64;
+        self.bytes += write.command.len() as u64;
         self.held.push_back(write);
     }
 
@@ -102,7 +102,7 @@ impl ClientWrites {
     /// The first held write is refused.
     pub(super) fn refuse_held(&mut self) -> Option<RequestId> {
         let write = self.held.pop_front()?;
-        self.bytes -= write.op.bytes() as u64;
+        self.bytes -= write.command.len() as u64;
         Some(write.request)
     }
 
@@ -146,7 +146,7 @@ impl ClientWrites {
             self.first_sequence += 1;
             if let Some(sent) = slot {
                 self.sent_count -= 1;
-                self.bytes -= sent.write.op.bytes() as u64;
+                self.bytes -= sent.write.command.len() as u64;
                 lost.push(sent.write);
             }
         }
@@ -160,7 +160,7 @@ impl ClientWrites {
     /// order.
     pub(super) fn hold_again(&mut self, writes: Vec<Write>) {
         for write in writes.into_iter().rev() {
-            self.bytes += write.op.bytes() as u64;
+            self.bytes += write.command.len() as u64;
             self.held.push_front(write);
         }
     }
@@ -173,7 +173,7 @@ impl ClientWrites {
     /// All that wait: the held (certainly not appended), and the sent (unknown).
     pub(super) fn give_up(&mut self) -> (Vec<RequestId>, Vec<RequestId>) {
         let held = core::mem::take(&mut self.held);
-        self.bytes -= held.iter().map(|write| write.op.bytes() as u64).sum::<u64>();
+        self.bytes -= held.iter().map(|write| write.command.len() as u64).sum::<u64>();
         (held.into_iter().map(|write| write.request).collect(), self.forget_sent())
     }
 
@@ -189,7 +189,7 @@ impl ClientWrites {
             let keep = write.deadline > now;
             if !keep {
                 not_appended.push(write.request);
-                self.bytes -= write.op.bytes() as u64;
+                self.bytes -= write.command.len() as u64;
             }
             keep
         });
@@ -216,7 +216,7 @@ impl ClientWrites {
         let offset = usize::try_from(sequence.checked_sub(self.first_sequence)?).ok()?;
         let sent = self.sent.get_mut(offset)?.take()?;
         self.sent_count -= 1;
-        self.bytes -= sent.write.op.bytes() as u64;
+        self.bytes -= sent.write.command.len() as u64;
         Some(sent)
     }
 
@@ -230,7 +230,7 @@ impl ClientWrites {
             }
         }
         self.sent_count -= taken.len();
-        self.bytes -= taken.iter().map(|write| write.op.bytes() as u64).sum::<u64>();
+        self.bytes -= taken.iter().map(|write| write.command.len() as u64).sum::<u64>();
         self.drop_answered();
         taken
     }

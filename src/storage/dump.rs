@@ -207,8 +207,7 @@ fn entry_in_words(entry: &Entry) -> String {
     match entry.kind() {
         EntryKind::Empty => "a leader's first".to_owned(),
         EntryKind::Command => match decode_proposal(entry.data()) {
-            Ok((_, Op::Set { key, value })) => format!("set {}, {} bytes", shown(&key), value.len()),
-            Ok((_, Op::Delete { key })) => format!("delete {}", shown(&key)),
+            Ok((_, command)) => command_in_words(&command.op),
             Err(error) => format!("no command: {error}"),
         },
         EntryKind::Membership => match Membership::decode(&entry.data()) {
@@ -220,6 +219,32 @@ fn entry_in_words(entry: &Entry) -> String {
             }
             Err(error) => format!("no membership: {error}"),
         },
+    }
+}
+
+fn command_in_words(op: &Op) -> String {
+    match op {
+        Op::Put(put) => format!("set {}, {} bytes", shown(&put.key), put.value.len()),
+        Op::Delete(range) => match range.one_key() {
+            Some(key) => format!("delete {}", shown(key)),
+            None => {
+                let end = range.end.as_ref().map_or_else(|| "the end".to_owned(), |end| shown(end));
+                format!("delete from {} to {end}", shown(&range.start))
+            }
+        },
+        Op::Txn(txn) => {
+            let (compares, success, failure) = (txn.compare.len(), txn.success.len(), txn.failure.len());
+            format!("transaction of {compares} comparisons, {success} and {failure} steps")
+        }
+        Op::Increment { key, by } => format!("add {by} to {}", shown(key)),
+        Op::Compact(revision) => format!("compact to revision {revision}"),
+        Op::Grant { id, ttl_seconds } => format!("grant lease {id}, {ttl_seconds} s"),
+        Op::Revoke(id) => format!("revoke lease {id}"),
+        Op::Expire { term, leases } => {
+            let ids: Vec<u64> = leases.iter().map(|(id, _)| id.0).collect();
+            format!("end leases {ids:?}, by the leader of term {term}")
+        }
+        Op::Configure(settings) => format!("configure {settings:?}"),
     }
 }
 

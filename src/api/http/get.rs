@@ -3,7 +3,7 @@
 use crate::api::http::answer::{Answer, write_json_string};
 use crate::api::http::context::Context;
 use crate::api::http::query::parameter;
-use crate::kv::KEY_BYTES_MAX;
+use crate::kv::{self, Found, KEY_BYTES_MAX};
 use crate::replica::{ClientReply, ClientRequest, Level};
 use crate::runtime::Env;
 use bytes::Bytes;
@@ -22,19 +22,22 @@ pub(super) async fn handle<E: Env>(context: &Context<E>, query: &str) -> Answer 
         Ok(parsed) => parsed,
         Err(answer) => return answer,
     };
-    let request = ClientRequest::Read { key: Bytes::copy_from_slice(key.as_bytes()), level };
-    match context.node().request(request).await {
-        // Before the work, so that a refusal costs little.
-        ClientReply::Value(Some(found)) if !context.budget.has_room_for_answer(found.value.len()) => {
-            Answer::no_room()
+    let request = ClientRequest::read(Bytes::copy_from_slice(key.as_bytes()), level);
+    let found = match context.node().request(request).await {
+        ClientReply::Answer(kv::Answer { found: Found::Key(found), .. }) => found,
+        ClientReply::Failed(error) => {
+            return Answer::message(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
         }
-        ClientReply::Value(Some(found)) => Answer::json(StatusCode::OK, render(&key, &found.value)),
-        ClientReply::Value(None) => Answer::fixed(StatusCode::NOT_FOUND, "\"Key does not exist\"\n"),
-        ClientReply::Failed(error) => Answer::message(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
         other => {
             debug_assert!(false, "a read was answered {other:?}");
-            Answer::fixed(StatusCode::SERVICE_UNAVAILABLE, "\"the read was not answered\"\n")
+            return Answer::fixed(StatusCode::SERVICE_UNAVAILABLE, "\"the read was not answered\"\n");
         }
+    };
+    match found {
+        // Before the work, so that a refusal costs little.
+        Some(found) if !context.budget.has_room_for_answer(found.value.len()) => Answer::no_room(),
+        Some(found) => Answer::json(StatusCode::OK, render(&key, &found.value)),
+        None => Answer::fixed(StatusCode::NOT_FOUND, "\"Key does not exist\"\n"),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::api::http::answer::Answer;
 use crate::api::http::body;
 use crate::api::http::context::Context;
-use crate::kv::{KEY_BYTES_MAX, Op, VALUE_BYTES_MAX};
+use crate::kv::{KEY_BYTES_MAX, Op, Outcome, VALUE_BYTES_MAX};
 use crate::replica::{ClientError, ClientReply, ClientRequest};
 use crate::runtime::Env;
 use bytes::Bytes;
@@ -52,7 +52,12 @@ pub(super) async fn handle<E: Env>(context: &Context<E>, incoming: Incoming) -> 
         }
         Err(BadSet::TooLarge(text)) => return Answer::message(StatusCode::PAYLOAD_TOO_LARGE, &text),
     };
-    match context.node().request(ClientRequest::Write(op)).await {
+    match context.node().request(ClientRequest::write(op)).await {
+        ClientReply::Written(Outcome::Refused(refusal)) => {
+            Answer::fixed(StatusCode::INTERNAL_SERVER_ERROR, "\"Couldn't Add to store\"\n")
+                .because(refusal.to_string())
+                .with_outcome("not-appended")
+        }
         ClientReply::Written(_) => Answer::fixed(StatusCode::OK, "\"Set Successfull\"\n"),
         ClientReply::Failed(error) => failed(&error),
         other => {
@@ -95,9 +100,9 @@ pub(super) fn parse(body: &Bytes) -> Result<Op, BadSet> {
             if value.len() > VALUE_BYTES_MAX {
                 return Err(BadSet::TooLarge(format!("the value is larger than {VALUE_BYTES_MAX} bytes")));
             }
-            Ok(Op::Set { key, value })
+            Ok(Op::set(key, value))
         }
-        Some("delete") => Ok(Op::Delete { key }),
+        Some("delete") => Ok(Op::delete(key)),
         Some(_) => Err(invalid("the action is neither \"set\" nor \"delete\"")),
         None => Err(invalid("the action is missing")),
     }

@@ -1,0 +1,521 @@
+//! What changed, revision by revision: each change with what the key is now, and what it was.
+//!
+//! It answers two questions. What changed from a revision on (a watch)? And what was a key at a
+//! revision? Each change of a key names the change before it, so that the second question walks back
+//! along one key's changes.
+//!
+//! The records are packed into chunks, and whole chunks are forgotten, the oldest first. A capture
+//! shares all chunks; only the newest one, which is written to, is copied after a capture.
+//!
+//! ```text
+//! record  = changes (number), offset of each change (u32 each; only if there are several), change …
+//! change  = flags (u8), key, [was], [now], [link]
+//! key     = length (number), bytes
+//! was     = create_revision, mod_revision − create_revision, place, version, lease (numbers), value
+//! now     = create_revision, version, lease (numbers), value
+//! value   = length (number), bytes; a large one: its place among the chunk's large values (number)
+//! link    = revision, place (numbers) of the deletion before, if the key did not exist
+//! ```
+//! A number has seven bits in each byte, the lowest first; the eighth bit says that more follow.
+
+use crate::kv::leaf::{Numbers, PACKED_VALUE_BYTES_MAX, VersionedRef};
+use crate::kv::types::{LeaseId, Revision};
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+/// A chunk takes no further record once it has this many bytes, or a part of the limit of the whole
+/// history if that is less.
+const CHUNK_BYTES: u64 = 32 << 10;
+/// That part.
+const CHUNKS: u64 = 32;
+/// A record that would have more bytes is not kept, and neither is what was before it.
+const RECORD_BYTES_MAX: u64 = 64 << 20;
+/// No chunk has more bytes than this: a chunk that was not full, and one large record.
+pub(super) const CHUNK_BYTES_MAX: usize = 66 << 20;
+/// No chunk has more records: each takes some bytes.
+pub(super) const RECORDS_MAX: usize = CHUNK_BYTES as usize;
+/// What a chunk takes beside its records.
+const CHUNK_OVERHEAD: u64 = 256;
+
+const NOW: u8 = 1;
+const WAS: u8 = 2;
+const NOW_IS_LARGE: u8 = 4;
+const WAS_IS_LARGE: u8 = 8;
+const LINK: u8 = 16;
+
+/// Names one change: its revision, and its place among the changes of that revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ChangeId {
+    pub(super) revision: Revision,
+    pub(super) place: u32,
+}
+
+/// One key's change.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change<'a> {
+    pub(super) key: &'a [u8],
+    /// What the key is from this revision on; `None`: it was deleted.
+    pub(super) now: Option<VersionedRef<'a>>,
+    /// What it was; `None`: it did not exist.
+    pub(super) was: Option<VersionedRef<'a>>,
+    /// If it did not exist: the deletion before, if that is in the history.
+    pub(super) link: Option<ChangeId>,
+}
+
+impl Change<'_> {
+    /// The change of this key before this one.
+    pub(super) fn before(&self) -> Option<ChangeId> {
+        let was = self.was.map(|was| ChangeId { revision: was.mod_revision, place: was.place });
+        was.or(self.link)
+    }
+}
+
+/// The records since the oldest chunk. `clone` is O(1).
+#[derive(Clone, Debug, Default)]
+pub(super) struct History {
+    chunks: Arc<VecDeque<Arc<Chunk>>>,
+    /// The record that is being made. Empty between commands.
+    staged: Staged,
+    /// What all chunks take.
+    bytes: u64,
+    /// Sum of the records' hashes.
+    digests: u128,
+}
+
+/// Records of revisions that follow each other.
+#[derive(Clone, Debug)]
+pub(super) struct Chunk {
+    /// The revision of the first record.
+    pub(super) first: Revision,
+    /// Where each record ends in `bytes`.
+    pub(super) ends: Vec<u32>,
+    pub(super) bytes: Vec<u8>,
+    /// Values that have an allocation of their own, shared with the store.
+    pub(super) large: Vec<Bytes>,
+    large_bytes: u64,
+    deletions: u32,
+    digests: u128,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Staged {
+    bytes: Vec<u8>,
+    /// Where each change begins in `bytes`.
+    starts: Vec<u32>,
+    large: Vec<Bytes>,
+    deletions: u32,
+    /// It takes more than the whole history may; nothing of it is kept.
+    is_too_large: bool,
+}
+
+impl History {
+    /// What it takes, bytes.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Hash of all that is in it.
+    pub(super) const fn digests(&self) -> u128 {
+        self.digests
+    }
+
+    /// The chunks, the oldest first.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = &Arc<Chunk>> + '_ {
+        self.chunks.iter()
+    }
+
+    /// The revision of the oldest record.
+    pub(super) fn first(&self) -> Option<Revision> {
+        self.chunks.front().map(|chunk| chunk.first)
+    }
+
+    /// Adds a change to the record that is being made, whose history may take `limit` bytes.
+    pub(super) fn stage(&mut self, change: &Change<'_>, limit: u64) {
+        let staged = &mut self.staged;
+        staged.deletions += u32::from(change.now.is_none());
+        if staged.bytes.len() as u64 > limit.min(RECORD_BYTES_MAX) {
+            staged.is_too_large = true;
+            staged.bytes = Vec::new();
+            staged.large = Vec::new();
+        }
+        if staged.is_too_large {
+            return;
+        }
+        let in_chunk = match self.chunks.back() {
+            Some(chunk) if chunk.takes_more(limit) => chunk.large.len(),
+            _ => 0,
+        };
+        staged.starts.push(u32::try_from(staged.bytes.len()).expect("a record is far below 4 GiB"));
+        staged.put(change, in_chunk);
+    }
+
+    /// Ends the record: it is that of `revision`. Whether it is kept; if not, it is larger than all
+    /// of the history may be.
+    pub(super) fn end_record(&mut self, revision: Revision, limit: u64) -> bool {
+        if self.staged.is_too_large {
+            self.staged = Staged::default();
+            return false;
+        }
+        let chunks = Arc::make_mut(&mut self.chunks);
+        if !chunks.back().is_some_and(|chunk| chunk.takes_more(limit)) {
+            if let Some(full) = chunks.back_mut() {
+                // Captures share it from now on: it is never written to again.
+                Arc::make_mut(full).fit();
+            }
+            chunks.push_back(Arc::new(Chunk::new(revision)));
+            self.bytes += CHUNK_OVERHEAD;
+        }
+        let chunk = Arc::make_mut(chunks.back_mut().expect("there is one now"));
+        let before = chunk.cost();
+        let at = chunk.bytes.len();
+        let staged = &mut self.staged;
+        let mut count = Numbers::default();
+        count.put(staged.starts.len() as u64);
+        chunk.bytes.extend_from_slice(count.bytes());
+        if staged.starts.len() > 1 {
+            for start in &staged.starts {
+                chunk.bytes.extend_from_slice(&start.to_le_bytes());
+            }
+        }
+        chunk.bytes.extend_from_slice(&staged.bytes);
+        chunk.ends.push(u32::try_from(chunk.bytes.len()).expect("a chunk is far below 4 GiB"));
+        chunk.deletions += staged.deletions;
+        chunk.large_bytes += staged.large.iter().map(|value| value.len() as u64).sum::<u64>();
+        chunk.large.append(&mut staged.large);
+        let digest = xxh3_128_with_seed(&chunk.bytes[at..], revision.0);
+        chunk.digests = chunk.digests.wrapping_add(digest);
+        self.digests = self.digests.wrapping_add(digest);
+        self.bytes += chunk.cost() - before;
+        if staged.bytes.capacity() > 4 * CHUNK_BYTES as usize {
+            staged.bytes = Vec::new();
+        }
+        staged.bytes.clear();
+        staged.starts.clear();
+        staged.deletions = 0;
+        true
+    }
+
+    /// Forgets the oldest chunk.
+    pub(super) fn drop_oldest(&mut self) -> Option<Arc<Chunk>> {
+        let chunk = Arc::make_mut(&mut self.chunks).pop_front()?;
+        self.bytes -= chunk.cost() + CHUNK_OVERHEAD;
+        self.digests = self.digests.wrapping_sub(chunk.digests);
+        Some(chunk)
+    }
+
+    /// Forgets the oldest chunk if it ends with `revision` or before.
+    pub(super) fn drop_through(&mut self, revision: Revision) -> Option<Arc<Chunk>> {
+        let is_old = self.chunks.front().is_some_and(|chunk| chunk.last() <= revision);
+        if is_old { self.drop_oldest() } else { None }
+    }
+
+    /// The changes of one revision, in their order; none if it is not in the history.
+    pub(super) fn record(&self, revision: Revision) -> Record<'_> {
+        let after = self.chunks.partition_point(|chunk| chunk.first <= revision);
+        let chunk = after.checked_sub(1).map(|at| &*self.chunks[at]);
+        let record = chunk.and_then(|chunk| {
+            let at = usize::try_from(revision.0 - chunk.first.0).ok()?;
+            chunk.record(at, revision)
+        });
+        record.unwrap_or_default()
+    }
+
+    /// One change, if it is in the history.
+    pub(super) fn change(&self, id: ChangeId) -> Option<Change<'_>> {
+        self.record(id.revision).at(id.place)
+    }
+
+    /// Puts a whole chunk back, behind those before. `false`: it does not follow them, or its
+    /// records make no sense.
+    pub(super) fn push_chunk(&mut self, mut chunk: Chunk) -> bool {
+        let follows = self.chunks.back().is_none_or(|before| before.last().next() == chunk.first);
+        if !follows || chunk.ends.is_empty() || !chunk.verify() {
+            return false;
+        }
+        chunk.fit();
+        self.bytes += chunk.cost() + CHUNK_OVERHEAD;
+        self.digests = self.digests.wrapping_add(chunk.digests);
+        Arc::make_mut(&mut self.chunks).push_back(Arc::new(chunk));
+        true
+    }
+}
+
+impl Chunk {
+    /// One without records.
+    pub(super) const fn new(first: Revision) -> Self {
+        Self {
+            first,
+            ends: Vec::new(),
+            bytes: Vec::new(),
+            large: Vec::new(),
+            large_bytes: 0,
+            deletions: 0,
+            digests: 0,
+        }
+    }
+
+    /// The revision of the last record.
+    pub(super) const fn last(&self) -> Revision {
+        Revision(self.first.0 + self.ends.len() as u64 - 1)
+    }
+
+    /// All its records.
+    pub(super) fn records(&self) -> impl Iterator<Item = Record<'_>> + '_ {
+        (0..self.ends.len()).filter_map(|at| self.record(at, Revision(self.first.0 + at as u64)))
+    }
+
+    /// The keys that were deleted, and when.
+    pub(super) fn deletions(&self) -> impl Iterator<Item = (&[u8], ChangeId)> + '_ {
+        let records = (self.deletions > 0).then(|| self.records());
+        records.into_iter().flatten().flat_map(|record| {
+            let revision = record.revision;
+            record.enumerate().filter(|(_, change)| change.now.is_none()).map(move |(place, change)| {
+                let place = u32::try_from(place).unwrap_or(u32::MAX);
+                (change.key, ChangeId { revision, place })
+            })
+        })
+    }
+
+    fn record(&self, at: usize, revision: Revision) -> Option<Record<'_>> {
+        let end = *self.ends.get(at)? as usize;
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        let mut bytes = self.bytes.get(start..end)?;
+        let count = number(&mut bytes)?;
+        let table = if count > 1 { usize::try_from(count).ok()?.checked_mul(4)? } else { 0 };
+        let (starts, bytes) = bytes.split_at_checked(table)?;
+        Some(Record { chunk: Some(self), revision, count, starts, bytes, next: 0, rest: bytes })
+    }
+
+    const fn cost(&self) -> u64 {
+        self.bytes.len() as u64 + self.large_bytes + 4 * self.ends.len() as u64
+    }
+
+    fn takes_more(&self, limit: u64) -> bool {
+        let most = (limit / CHUNKS).min(CHUNK_BYTES);
+        self.cost() < most
+    }
+
+    fn fit(&mut self) {
+        self.ends.shrink_to_fit();
+        self.bytes.shrink_to_fit();
+        self.large.shrink_to_fit();
+    }
+
+    /// Reads everything, as bytes from outside; the sums become right.
+    fn verify(&mut self) -> bool {
+        let (mut deletions, mut digests) = (0, 0u128);
+        let mut start = 0;
+        for (at, end) in self.ends.iter().enumerate() {
+            let revision = Revision(self.first.0.saturating_add(at as u64));
+            let Some(bytes) = self.bytes.get(start as usize..*end as usize) else { return false };
+            let Some(mut record) = self.record(at, revision) else { return false };
+            let count = record.count;
+            for place in 0..count {
+                let Some(change) = record.next() else { return false };
+                let by_table = u32::try_from(place).ok().and_then(|place| record.at(place));
+                let is_same = by_table.is_some_and(|same| core::ptr::eq(same.key, change.key));
+                let exists = change.now.is_some() || change.was.is_some();
+                if !is_same || change.key.is_empty() || !exists {
+                    return false;
+                }
+                deletions += u32::from(change.now.is_none());
+            }
+            if count == 0 || !record.rest.is_empty() {
+                return false;
+            }
+            digests = digests.wrapping_add(xxh3_128_with_seed(bytes, revision.0));
+            start = *end;
+        }
+        self.large_bytes = self.large.iter().map(|value| value.len() as u64).sum();
+        (self.deletions, self.digests) = (deletions, digests);
+        start as usize == self.bytes.len()
+    }
+}
+
+/// The changes of one revision.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Record<'a> {
+    chunk: Option<&'a Chunk>,
+    pub(super) revision: Revision,
+    count: u64,
+    /// Where each change begins in `bytes`, if there are several.
+    starts: &'a [u8],
+    bytes: &'a [u8],
+    next: u64,
+    rest: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// How many changes it has.
+    pub(super) const fn len(&self) -> u64 {
+        self.count
+    }
+
+    /// The change at a place.
+    pub(super) fn at(&self, place: u32) -> Option<Change<'a>> {
+        if u64::from(place) >= self.count {
+            return None;
+        }
+        let at = place as usize * 4;
+        let start = match self.starts.get(at..at + 4) {
+            Some(start) => u32::from_le_bytes(start.try_into().ok()?) as usize,
+            None => 0,
+        };
+        let mut bytes = self.bytes.get(start..)?;
+        take_change(self.chunk?, self.revision, place, &mut bytes)
+    }
+}
+
+impl<'a> Iterator for Record<'a> {
+    type Item = Change<'a>;
+
+    fn next(&mut self) -> Option<Change<'a>> {
+        if self.next >= self.count {
+            return None;
+        }
+        let place = u32::try_from(self.next).ok()?;
+        self.next += 1;
+        take_change(self.chunk?, self.revision, place, &mut self.rest)
+    }
+}
+
+impl Staged {
+    fn put(&mut self, change: &Change<'_>, in_chunk: usize) {
+        let is_large = |value: &[u8]| value.len() > PACKED_VALUE_BYTES_MAX;
+        let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+        let flags = flag(change.now.is_some(), NOW)
+            | flag(change.was.is_some(), WAS)
+            | flag(change.now.is_some_and(|now| is_large(now.value)), NOW_IS_LARGE)
+            | flag(change.was.is_some_and(|was| is_large(was.value)), WAS_IS_LARGE)
+            | flag(change.link.is_some(), LINK);
+        self.bytes.push(flags);
+        self.number(change.key.len() as u64);
+        self.bytes.extend_from_slice(change.key);
+        if let Some(was) = change.was {
+            self.number(was.create_revision.0);
+            self.number(was.mod_revision.0 - was.create_revision.0);
+            self.number(u64::from(was.place));
+            self.number(was.version);
+            self.number(was.lease.0);
+            self.value(was, in_chunk);
+        }
+        if let Some(now) = change.now {
+            self.number(now.create_revision.0);
+            self.number(now.version);
+            self.number(now.lease.0);
+            self.value(now, in_chunk);
+        }
+        if let Some(link) = change.link {
+            self.number(link.revision.0);
+            self.number(u64::from(link.place));
+        }
+    }
+
+    fn value(&mut self, versioned: VersionedRef<'_>, in_chunk: usize) {
+        if versioned.value.len() > PACKED_VALUE_BYTES_MAX {
+            self.number((in_chunk + self.large.len()) as u64);
+            self.large.push(versioned.to_bytes());
+        } else {
+            self.number(versioned.value.len() as u64);
+            self.bytes.extend_from_slice(versioned.value);
+        }
+    }
+
+    fn number(&mut self, number: u64) {
+        let mut numbers = Numbers::default();
+        numbers.put(number);
+        self.bytes.extend_from_slice(numbers.bytes());
+    }
+}
+
+/// Reads a change off the front. `None`: it makes no sense.
+fn take_change<'a>(
+    chunk: &'a Chunk,
+    revision: Revision,
+    place: u32,
+    bytes: &mut &'a [u8],
+) -> Option<Change<'a>> {
+    let (&flags, rest) = bytes.split_first()?;
+    *bytes = rest;
+    if flags & !(NOW | WAS | NOW_IS_LARGE | WAS_IS_LARGE | LINK) != 0 {
+        return None;
+    }
+    let length = number(bytes)?;
+    let key = take(bytes, length)?;
+    let mut was = None;
+    if flags & WAS != 0 {
+        let create = number(bytes)?;
+        let modified = create.checked_add(number(bytes)?)?;
+        let place = u32::try_from(number(bytes)?).ok()?;
+        let version = number(bytes)?;
+        let lease = LeaseId(number(bytes)?);
+        let (value, shared) = value(chunk, flags & WAS_IS_LARGE != 0, bytes)?;
+        if create == 0 || modified >= revision.0 || version == 0 {
+            return None;
+        }
+        let (create_revision, mod_revision) = (Revision(create), Revision(modified));
+        was = Some(VersionedRef { value, shared, create_revision, mod_revision, place, version, lease });
+    }
+    let mut now = None;
+    if flags & NOW != 0 {
+        let create_revision = Revision(number(bytes)?);
+        let version = number(bytes)?;
+        let lease = LeaseId(number(bytes)?);
+        let (value, shared) = value(chunk, flags & NOW_IS_LARGE != 0, bytes)?;
+        if create_revision.0 == 0 || create_revision > revision || version == 0 {
+            return None;
+        }
+        let mod_revision = revision;
+        now = Some(VersionedRef { value, shared, create_revision, mod_revision, place, version, lease });
+    }
+    let mut link = None;
+    if flags & LINK != 0 {
+        let before = Revision(number(bytes)?);
+        let place = u32::try_from(number(bytes)?).ok()?;
+        if was.is_some() || before >= revision {
+            return None;
+        }
+        link = Some(ChangeId { revision: before, place });
+    }
+    Some(Change { key, now, was, link })
+}
+
+fn value<'a>(
+    chunk: &'a Chunk,
+    is_large: bool,
+    bytes: &mut &'a [u8],
+) -> Option<(&'a [u8], Option<&'a Bytes>)> {
+    let number = number(bytes)?;
+    if is_large {
+        let shared = chunk.large.get(usize::try_from(number).ok()?)?;
+        return Some((&shared[..], Some(shared)));
+    }
+    Some((take(bytes, number)?, None))
+}
+
+fn take<'a>(bytes: &mut &'a [u8], length: u64) -> Option<&'a [u8]> {
+    let (taken, rest) = bytes.split_at_checked(usize::try_from(length).ok()?)?;
+    *bytes = rest;
+    Some(taken)
+}
+
+/// Reads a number off the front. `None`: it is cut short, or has more than 64 bits.
+fn number(bytes: &mut &[u8]) -> Option<u64> {
+    let (mut number, mut shift) = (0u64, 0u32);
+    loop {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        let low = u64::from(byte & 0x7f);
+        if shift > 63 || (low << shift) >> shift != low {
+            return None;
+        }
+        number |= low << shift;
+        if byte < 0x80 {
+            return Some(number);
+        }
+        shift += 7;
+    }
+}

@@ -1,0 +1,163 @@
+//! Leases, as the log knows them: who keeps the time is the leader, outside.
+
+use crate::kv::leaf::VersionedRef;
+use crate::kv::query::Lease;
+use crate::kv::tree::Tree;
+use crate::kv::types::LeaseId;
+use alloc::vec::Vec;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// A lease lives at least this long without a renewal, seconds.
+pub const LEASE_TTL_SECONDS_MIN: u64 = 2;
+/// And at most this long.
+pub const LEASE_TTL_SECONDS_MAX: u64 = 9_000_000_000;
+/// What a lease counts for in the quota.
+const LEASE_BYTES: u64 = 128;
+
+/// The leases, and which keys end with each. `clone` is O(1).
+#[derive(Clone, Debug, Default)]
+pub(super) struct Leases {
+    /// By id (big-endian): the time to live, and the number of the grant.
+    granted: Tree,
+    /// Id (big-endian) and key, one behind the other; no values.
+    attached: Tree,
+    /// The number of the last grant.
+    last_grant: u64,
+    /// Sum of hashes over `granted`. What is in `attached` follows from the keys.
+    digests: u128,
+}
+
+impl Leases {
+    /// What they count for in the quota, bytes.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.granted.len() as u64 * LEASE_BYTES
+    }
+
+    /// What one more would count for.
+    pub(super) const fn bytes_of_one() -> u64 {
+        LEASE_BYTES
+    }
+
+    /// Hash of all of them.
+    pub(super) fn digests(&self) -> u128 {
+        self.digests.wrapping_add(xxh3_128(&self.last_grant.to_le_bytes()))
+    }
+
+    /// The number of the last grant.
+    pub(super) const fn last_grant(&self) -> u64 {
+        self.last_grant
+    }
+
+    /// How many there are.
+    pub(super) const fn len(&self) -> usize {
+        self.granted.len()
+    }
+
+    pub(super) fn contains(&self, id: LeaseId) -> bool {
+        self.granted.get(&id.0.to_be_bytes()).is_some()
+    }
+
+    pub(super) fn get(&self, id: LeaseId) -> Option<Lease> {
+        let (ttl_seconds, grant) = read(self.granted.get(&id.0.to_be_bytes())?.value);
+        Some(Lease { id, ttl_seconds, grant, keys: self.keys(id) })
+    }
+
+    /// The leases from an id on.
+    pub(super) fn from(&self, id: LeaseId) -> impl Iterator<Item = Lease> + '_ {
+        let mut cursor = self.granted.cursor(&id.0.to_be_bytes());
+        core::iter::from_fn(move || {
+            let (key, found) = cursor.next()?;
+            let id = LeaseId(u64::from_be_bytes(*key.first_chunk().expect("ids have eight bytes")));
+            let (ttl_seconds, grant) = read(found.value);
+            Some(Lease { id, ttl_seconds, grant, keys: self.keys(id) })
+        })
+    }
+
+    /// How many keys end with a lease.
+    pub(super) fn keys(&self, id: LeaseId) -> u64 {
+        let end = id.0.checked_add(1).map(|next| self.attached.rank(&next.to_be_bytes()));
+        end.unwrap_or(self.attached.len() as u64) - self.attached.rank(&id.0.to_be_bytes())
+    }
+
+    /// The keys that end with a lease, from `start` on, ascending; `limit` of them at most.
+    pub(super) fn keys_from(&self, id: LeaseId, start: &[u8], limit: usize) -> Vec<Vec<u8>> {
+        let mut cursor = self.attached.cursor(&place(id, start));
+        let mut keys = Vec::new();
+        while keys.len() < limit
+            && let Some((at, _)) = cursor.next()
+            && let Some(key) = at.strip_prefix(&id.0.to_be_bytes())
+        {
+            keys.push(key.to_vec());
+        }
+        keys
+    }
+
+    /// Grants a lease; the store chooses the id if none is given. No lease of that id is there.
+    pub(super) fn grant(&mut self, id: LeaseId, ttl_seconds: u64) -> LeaseId {
+        self.last_grant += 1;
+        let mut id = id;
+        if id.is_none() {
+            id = LeaseId(self.last_grant);
+            while self.contains(id) {
+                id.0 += 1;
+            }
+        }
+        self.put_back(id, ttl_seconds, self.last_grant);
+        id
+    }
+
+    /// Puts a lease in as it was granted.
+    pub(super) fn put_back(&mut self, id: LeaseId, ttl_seconds: u64, grant: u64) {
+        let mut value = [0; 16];
+        value[..8].copy_from_slice(&ttl_seconds.to_le_bytes());
+        value[8..].copy_from_slice(&grant.to_le_bytes());
+        self.digests = self.digests.wrapping_add(digest(id, &value));
+        self.granted.set(&id.0.to_be_bytes(), &mut |_| VersionedRef::plain(&value));
+        self.last_grant = self.last_grant.max(grant);
+    }
+
+    /// Sets the number of the last grant; for a snapshot.
+    pub(super) const fn set_last_grant(&mut self, last_grant: u64) {
+        self.last_grant = last_grant;
+    }
+
+    /// Ends a lease. Its keys are gone already.
+    pub(super) fn end(&mut self, id: LeaseId) {
+        if let Some(found) = self.granted.get(&id.0.to_be_bytes()) {
+            self.digests = self.digests.wrapping_sub(digest(id, found.value));
+            self.granted.remove(&id.0.to_be_bytes());
+        }
+    }
+
+    /// A key ends with this lease from now on.
+    pub(super) fn attach(&mut self, id: LeaseId, key: &[u8]) {
+        if !id.is_none() {
+            self.attached.set(&place(id, key), &mut |_| VersionedRef::plain(&[]));
+        }
+    }
+
+    /// A key does not end with this lease any more.
+    pub(super) fn detach(&mut self, id: LeaseId, key: &[u8]) {
+        if !id.is_none() {
+            self.attached.remove(&place(id, key));
+        }
+    }
+}
+
+fn place(id: LeaseId, key: &[u8]) -> Vec<u8> {
+    [&id.0.to_be_bytes(), key].concat()
+}
+
+fn read(value: &[u8]) -> (u64, u64) {
+    let (ttl, grant) = value.split_first_chunk::<8>().expect("it was put in as two words");
+    let grant = grant.first_chunk::<8>().expect("it was put in as two words");
+    (u64::from_le_bytes(*ttl), u64::from_le_bytes(*grant))
+}
+
+fn digest(id: LeaseId, value: &[u8]) -> u128 {
+    let mut words = [0; 25];
+    words[0] = b'l';
+    words[1..9].copy_from_slice(&id.0.to_le_bytes());
+    words[9..].copy_from_slice(value);
+    xxh3_128(&words)
+}
