@@ -23,7 +23,7 @@ static BASE: LazyLock<(MemoryDisk, Vec<PathBuf>)> = LazyLock::new(|| {
     let disk = MemoryDisk::new();
     let (storage, _) = open(&disk).expect("a new directory opens");
     let mut store = Store::new();
-    store.apply(&Op::Set { key: "key".into(), value: "value".into() });
+    store.apply(1, &Op::set("key", "value").into());
     let first = LogId::new(Term::new(1), LogIndex::new(1));
     let membership = infinitystore::raft::Membership::bootstrap([member()]).unwrap();
     let save = SnapshotSave { last: first, membership, membership_id: first, store };

@@ -592,3 +592,6 @@ fn check_depth(depth: usize) -> Result<(), DecodeError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,9 +86,9 @@ fn one_of_another_format_is_refused() {
     let (_cluster, dir) = killed_node();
     let identity = dir.join("identity");
     let good = fs::read_to_string(&identity).unwrap();
-    assert!(good.contains("\nformat = 2\n"), "{good}");
-    for (format, remedy) in [("format = 3", "or a newer one"), ("format = 1", "the program that wrote it")] {
-        fs::write(&identity, good.replace("format = 2", format)).unwrap();
+    assert!(good.contains("\nformat = 3\n"), "{good}");
+    for (format, remedy) in [("format = 4", "or a newer one"), ("format = 2", "the program that wrote it")] {
+        fs::write(&identity, good.replace("format = 3", format)).unwrap();
         let text = refused("node-1", &dir);
         assert!(text.contains("version") && text.contains("identity") && text.contains(remedy), "{text}");
     }

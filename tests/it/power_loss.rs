@@ -70,8 +70,8 @@ async fn write(
     while !stop.load(Ordering::Relaxed) {
         value += 1;
         let key = if value.is_multiple_of(2) { format!("{writer}") } else { format!("{writer}-{value}") };
-        let set = Op::Set { key: Bytes::from(key.clone()), value: Bytes::from(value.to_string()) };
-        if let ClientReply::Written(_) = node.request(ClientRequest::Write(set)).await {
+        let set = Op::set(Bytes::from(key.clone()), Bytes::from(value.to_string()));
+        if let ClientReply::Written(_) = node.request(ClientRequest::write(set)).await {
             let _ = told.send(Acknowledged { key, value });
         }
     }
@@ -80,11 +80,10 @@ async fn write(
 
 async fn read(node: &NodeHandle, key: &str) -> Option<u64> {
     let key = Bytes::copy_from_slice(key.as_bytes());
-    match node.request(ClientRequest::Read { key, level: Level::Linearizable }).await {
-        ClientReply::Value(value) => value
-            .map(|found| String::from_utf8_lossy(&found.value).parse().expect("only numbers were written")),
-        other => panic!("a cluster of three live nodes answers reads: {other:?}"),
-    }
+    let reply = node.request(ClientRequest::read(key, Level::Linearizable)).await;
+    let Some(found) = reply.key() else { panic!("a cluster of three live nodes answers reads: {reply:?}") };
+    let number = |value| String::from_utf8_lossy(value).parse().expect("only numbers were written");
+    found.as_ref().map(|found| number(&found.value))
 }
 
 /// A number that depends on all of the parts: which unsynced sectors are lost differs in each round

@@ -1,6 +1,6 @@
 use crate::codec::DecodeError;
-use crate::kv::snapshot::{HEAD_BYTES, PIECE_BYTES};
-use crate::kv::{KEY_BYTES_MAX, Op, Store, StoreReader, VALUE_BYTES_MAX};
+use crate::kv::snapshot::PIECE_BYTES;
+use crate::kv::{KEY_BYTES_MAX, Op, Settings, Store, StoreReader, VALUE_BYTES_MAX};
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -13,9 +13,17 @@ fn store_of(keys: usize, value: &[u8]) -> Store {
     let mut store = Store::new();
     for number in 0..keys {
         let key = Bytes::from(format!("key {number:06}"));
-        store.apply(&Op::Set { key, value: Bytes::copy_from_slice(value) });
+        apply(&mut store, Op::set(key, Bytes::copy_from_slice(value)));
     }
     store
+}
+
+fn apply(store: &mut Store, op: Op) {
+    store.apply(1, &op.into());
+}
+
+fn configure(store: &mut Store, history_bytes: u64) {
+    apply(store, Op::Configure(Settings { history_bytes, ..*store.settings() }));
 }
 
 fn body(store: &Store) -> Vec<u8> {
@@ -42,8 +50,8 @@ fn assert_same(one: &Store, other: &Store) {
 fn an_empty_store_survives() {
     let mut store = Store::new();
     assert_same(&read(&[&body(&store)]).unwrap(), &store);
-    store.apply(&Op::Set { key: Bytes::from_static(b"k"), value: Bytes::new() });
-    store.apply(&Op::Delete { key: Bytes::from_static(b"k") });
+    apply(&mut store, Op::set(Bytes::from_static(b"k"), Bytes::new()));
+    apply(&mut store, Op::delete(Bytes::from_static(b"k")));
     assert_same(&read(&[&body(&store)]).unwrap(), &store);
 }
 
@@ -53,28 +61,32 @@ fn pieces_are_of_some_64_kib() {
     let lengths: Vec<usize> = store.snapshot_pieces().map(|piece| piece.len()).collect();
     let (_, whole) = lengths.split_last().unwrap();
     assert!(whole.len() > 20);
-    assert!(whole.iter().all(|length| (PIECE_BYTES..PIECE_BYTES + 400).contains(length)), "{lengths:?}");
+    let longest = PIECE_BYTES + 33 * 1024;
+    assert!(whole.iter().all(|length| (PIECE_BYTES..longest).contains(length)), "{lengths:?}");
 }
 
 #[test]
 fn the_longest_keys_and_values_survive() {
     let mut store = store_of(3, b"v");
-    store.apply(&Op::Set { key: vec![9; KEY_BYTES_MAX].into(), value: vec![8; VALUE_BYTES_MAX].into() });
+    apply(&mut store, Op::set(vec![9; KEY_BYTES_MAX], vec![8; VALUE_BYTES_MAX]));
     assert_same(&read(&[&body(&store)]).unwrap(), &store);
 }
 
 #[test]
 fn a_reader_holds_no_more_than_a_record_and_a_piece() {
-    let store = store_of(2_000, &[7; 256]);
-    let body = body(&store);
-    let mut reader = StoreReader::new();
-    let mut most = 0;
-    for piece in body.chunks(100) {
-        reader.push(piece).unwrap();
-        most = most.max(reader.pending.capacity());
+    for (history_bytes, limit) in [(0, 2_000), (64 << 20, 80_000)] {
+        let mut store = store_of(2_000, &[7; 256]);
+        configure(&mut store, history_bytes);
+        let body = body(&store);
+        let mut reader = StoreReader::new();
+        let mut most = 0;
+        for piece in body.chunks(100) {
+            reader.push(piece).unwrap();
+            most = most.max(reader.pending.capacity());
+        }
+        assert!(most < limit, "{most} bytes held back");
+        assert_same(&reader.finish().unwrap(), &store);
     }
-    assert!(most < 2_000, "{most} bytes held back");
-    assert_same(&reader.finish().unwrap(), &store);
 }
 
 #[test]
@@ -107,26 +119,34 @@ fn bytes_behind_the_end_are_refused() {
     assert!(read(&[&good, &[]]).is_ok());
 }
 
+/// Bytes before the first key: format and state.
+const STATE_END: usize = 1 + 1 + 7 * 8;
+/// Bytes of a key of one byte without a value.
+const KEY_BYTES: usize = 1 + 4 * 8 + 3 * 4 + 1;
+
 #[test]
 fn refuses_keys_out_of_order_or_twice() {
-    let record = |key: u8| {
-        let mut store = Store::new();
-        store.apply(&Op::Set { key: vec![key].into(), value: Bytes::new() });
-        body(&store)[1..1 + HEAD_BYTES + 1].to_vec()
-    };
-    for keys in [[5, 5], [5, 4]] {
-        let pieces = [&[1][..], &record(keys[0]), &record(keys[1])];
-        let what = read(&pieces).unwrap_err();
-        assert_eq!(what, DecodeError::Invalid { what: "order of the keys", value: 1 });
+    let mut store = Store::new();
+    configure(&mut store, 0);
+    apply(&mut store, Op::set("a", ""));
+    apply(&mut store, Op::set("b", ""));
+    let body = body(&store);
+    let (state, keys) = body.split_at(STATE_END);
+    let (a, b) = (&keys[..KEY_BYTES], &keys[KEY_BYTES..2 * KEY_BYTES]);
+    assert!(read(&[state, a, b, &keys[2 * KEY_BYTES..]]).is_ok());
+    for [one, other] in [[a, a], [b, a]] {
+        let what = read(&[state, one, other]).unwrap_err();
+        assert_eq!(what, DecodeError::Invalid { what: "order of the snapshot's records", value: 2 });
     }
 }
 
 #[test]
 fn refuses_another_format_and_lengths_past_the_limits() {
-    let what = read(&[&[2]]).unwrap_err();
-    assert_eq!(what, DecodeError::Invalid { what: "format of the snapshot body", value: 2 });
+    let what = read(&[&[1]]).unwrap_err();
+    assert_eq!(what, DecodeError::Invalid { what: "format of the snapshot body", value: 1 });
     let mut long = body(&store_of(1, b""));
-    long[26..30].copy_from_slice(&u32::MAX.to_le_bytes());
+    let at = STATE_END + 1 + 4 * 8 + 4;
+    long[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
     let limit = KEY_BYTES_MAX as u64;
     assert_eq!(
         read(&[&long]).unwrap_err(),
@@ -142,15 +162,15 @@ proptest! {
     ) {
         let mut store = Store::new();
         for (key, value) in sets {
-            store.apply(&Op::Set { key: vec![key].into(), value: value.into() });
+            apply(&mut store, Op::set(vec![key], value));
         }
         let captured = store.clone();
         let expected = body(&captured);
         let mut stream = Vec::new();
         for piece in captured.snapshot_pieces() {
             stream.extend(piece);
-            store.apply(&Op::Set { key: vec![1].into(), value: Bytes::from_static(b"later") });
-            store.apply(&Op::Delete { key: vec![2].into() });
+            apply(&mut store, Op::set(vec![1], Bytes::from_static(b"later")));
+            apply(&mut store, Op::delete(vec![2]));
         }
         prop_assert_eq!(&stream, &expected);
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len())).collect();

@@ -1,6 +1,6 @@
-use crate::kv::command::Revision;
 use crate::kv::leaf::{LEAF_BYTES_MAX, LEAF_PAIRS_MAX, Leaf, Slot, VersionedRef};
 use crate::kv::tree::{CHILDREN_MAX, Inner, Node, Tree, TreeBuilder};
+use crate::kv::types::{LeaseId, Revision};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::Arc;
@@ -9,25 +9,43 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof, proptest};
 
-type Model = BTreeMap<Vec<u8>, (Vec<u8>, u64, u64, u64)>;
+/// A value, and create_revision, mod_revision, version, lease and place.
+type Pair = (Vec<u8>, [u64; 5]);
+type Model = BTreeMap<Vec<u8>, Pair>;
 
 fn put(tree: &mut Tree, model: &mut Model, key: &[u8], value: &[u8], at: u64) {
-    let mut now = (value.to_vec(), at, at, 1);
+    // Small and large numbers, which follow from when it was put.
+    let lease = if at % 7 == 3 { at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (at % 64) } else { 0 };
+    let place = at * at % 100_000;
+    let mut now = (value.to_vec(), [at, at, 1, lease, place]);
     tree.set(key, &mut |before| {
         let known = model.get(key);
         assert_eq!(before.map(owned), known.cloned(), "what was there");
-        if let Some((_, create, _, version)) = known {
-            now = (value.to_vec(), *create, at, version + 1);
+        if let Some((_, [create, _, version, ..])) = known {
+            now = (value.to_vec(), [*create, at, version + 1, lease, place]);
         }
-        let (_, create, modified, version) = &now;
-        let (create_revision, mod_revision) = (Revision(*create), Revision(*modified));
-        VersionedRef { value, create_revision, mod_revision, version: *version }
+        versioned(value, now.1)
     });
     model.insert(key.to_vec(), now);
 }
 
-fn owned(found: VersionedRef<'_>) -> (Vec<u8>, u64, u64, u64) {
-    (found.value.to_vec(), found.create_revision.0, found.mod_revision.0, found.version)
+fn versioned(value: &[u8], numbers: [u64; 5]) -> VersionedRef<'_> {
+    let [create, modified, version, lease, place] = numbers;
+    VersionedRef {
+        value,
+        shared: None,
+        create_revision: Revision(create),
+        mod_revision: Revision(modified),
+        place: u32::try_from(place).unwrap(),
+        version,
+        lease: LeaseId(lease),
+    }
+}
+
+fn owned(found: VersionedRef<'_>) -> Pair {
+    assert_eq!(found.to_bytes(), found.value);
+    let VersionedRef { create_revision, mod_revision, place, version, lease, .. } = found;
+    (found.value.to_vec(), [create_revision.0, mod_revision.0, version, lease.0, u64::from(place)])
 }
 
 fn content(tree: &Tree) -> Model {
@@ -67,8 +85,18 @@ fn check(node: &Node, above: Option<&[u8]>, below: Option<&[u8]>) -> usize {
                 })
                 .collect();
             assert!(depths.iter().all(|depth| *depth == depths[0]), "all leaves are at the same depth");
+            let pairs: Vec<u64> = inner.children.iter().map(count).collect();
+            assert_eq!(inner.pairs, pairs, "it knows how many pairs are below each child");
             depths[0] + 1
         }
+    }
+}
+
+/// Pairs below a node, one by one.
+fn count(node: &Node) -> u64 {
+    match node {
+        Node::Leaf(leaf) => leaf.slots.len() as u64,
+        Node::Inner(inner) => inner.children.iter().map(count).sum(),
     }
 }
 
@@ -80,17 +108,17 @@ fn check_against(tree: &Tree, model: &Model) {
     check(&tree.root, None, None);
     for (key, expected) in model {
         assert_eq!(tree.get(key).map(owned).as_ref(), Some(expected));
-        let (value, found) = tree.get_bytes(key).unwrap();
-        assert_eq!(value, expected.0);
-        assert_eq!(found.value, &value[..]);
+    }
+    let end: &[u8] = &[0xff; 8];
+    for (rank, key) in model.keys().map(|key| &key[..]).chain([end]).enumerate() {
+        assert_eq!(tree.rank(key), rank as u64);
     }
 }
 
 fn build(model: &Model) -> Tree {
     let mut builder = TreeBuilder::default();
-    for (key, (value, create, modified, version)) in model {
-        let (create_revision, mod_revision) = (Revision(*create), Revision(*modified));
-        builder.push(key, VersionedRef { value, create_revision, mod_revision, version: *version });
+    for (key, (value, numbers)) in model {
+        builder.push(key, versioned(value, *numbers));
     }
     builder.finish()
 }
@@ -152,13 +180,12 @@ proptest! {
     }
 
     #[test]
-    fn numbers_of_any_size_come_back(revisions in any::<(u64, u64, u64)>()) {
-        let (create, later, version) = revisions;
-        let modified = create.saturating_add(later);
+    fn numbers_of_any_size_come_back(numbers in any::<(u64, u64, u64, u64, u32)>()) {
+        let (create, later, version, lease, place) = numbers;
+        let numbers = [create, create.saturating_add(later), version, lease, u64::from(place)];
         let mut tree = Tree::default();
-        let (create_revision, mod_revision) = (Revision(create), Revision(modified));
-        tree.set(b"k", &mut |_| VersionedRef { value: b"v", create_revision, mod_revision, version });
-        prop_assert_eq!(tree.get(b"k").map(owned), Some((b"v".to_vec(), create, modified, version)));
+        tree.set(b"k", &mut |_| versioned(b"v", numbers));
+        prop_assert_eq!(tree.get(b"k").map(owned), Some((b"v".to_vec(), numbers)));
     }
 }
 
@@ -195,7 +222,8 @@ fn many_levels_grow_and_shrink_again() {
 fn a_tree_that_was_built_changes_like_any_other() {
     for count in [0, 1, 63, 64, 65, 64 * 11, 64 * 64 + 1, 70_000u32] {
         let name = |number: u32| format!("{number:06}").into_bytes();
-        let mut model: Model = (0..count).map(|number| (name(number), (vec![1; 60], 1, 1, 1))).collect();
+        let mut model: Model =
+            (0..count).map(|number| (name(number), (vec![1; 60], [1, 1, 1, 0, 0]))).collect();
         let mut tree = build(&model);
         check_against(&tree, &model);
         for number in (0..count + 10).step_by(3) {
@@ -214,12 +242,12 @@ fn large_values_are_shared_with_readers_and_captures() {
     let mut tree = Tree::default();
     let mut model = Model::new();
     put(&mut tree, &mut model, b"k", &[1; 10_000], 1);
-    let (first, _) = tree.get_bytes(b"k").unwrap();
+    let first = tree.get(b"k").unwrap().to_bytes();
     put(&mut tree, &mut model, b"other", b"v", 2);
     let captured = tree.clone();
     put(&mut tree, &mut model, b"other", b"w", 3);
     for holder in [&tree, &captured] {
-        let (again, _) = holder.get_bytes(b"k").unwrap();
+        let again = holder.get(b"k").unwrap().to_bytes();
         assert_eq!(again.as_ptr(), first.as_ptr(), "one copy in memory");
     }
     assert_eq!(first, Bytes::from(vec![1; 10_000]));
@@ -271,7 +299,7 @@ fn shared_leaves(node: &Node, is_shared: bool) -> (usize, usize) {
 fn a_walk_lets_go_of_what_it_is_past() {
     let (mut tree, mut model) = (Tree::default(), Model::new());
     for number in 0..20_000_u32 {
-        put(&mut tree, &mut model, format!("{number:08}").as_bytes(), &[7; 100], u64::from(number) + 1);
+        put(&mut tree, &mut model, format!("{number:08}").as_bytes(), &[7; 100], 1_000_000);
     }
     let mut walk = tree.clone().into_walk();
     assert_eq!(shared_leaves(&tree.root, false).0, shared_leaves(&tree.root, false).1);
@@ -324,7 +352,7 @@ fn keys_that_begin_alike_are_kept_without_their_beginning_until_another_comes() 
     assert!(reserved_bytes(&tree.root) < model.len() * long.len() / 3);
     for key in ["", "a", "a rather", "a rather long z", "b", &long, &long[..100], &format!("{long}1000/more")]
     {
-        assert_eq!(tree.get(key.as_bytes()), None);
+        assert!(tree.get(key.as_bytes()).is_none());
         put(&mut tree, &mut model, key.as_bytes(), b"w", 2);
         check_against(&tree, &model);
     }

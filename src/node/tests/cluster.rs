@@ -54,18 +54,14 @@ impl TestNode {
 
     pub(super) async fn set(&self, key: &str, value: &str) -> ClientReply {
         let (key, value) = (Bytes::copy_from_slice(key.as_bytes()), Bytes::copy_from_slice(value.as_bytes()));
-        self.handle().request(ClientRequest::Write(Op::Set { key, value })).await
+        self.handle().request(ClientRequest::write(Op::set(key, value))).await
     }
 
     pub(super) async fn get(&self, key: &str) -> Option<String> {
         let key = Bytes::copy_from_slice(key.as_bytes());
-        let request = ClientRequest::Read { key, level: Level::Linearizable };
-        match self.handle().request(request).await {
-            ClientReply::Value(value) => {
-                value.map(|found| String::from_utf8_lossy(&found.value).into_owned())
-            }
-            other => panic!("{other:?}"),
-        }
+        let reply = self.handle().request(ClientRequest::read(key, Level::Linearizable)).await;
+        let Some(found) = reply.key() else { panic!("{reply:?}") };
+        found.as_ref().map(|found| String::from_utf8_lossy(&found.value).into_owned())
     }
 
     pub(super) async fn leads(&self) -> bool {
@@ -79,5 +75,5 @@ impl TestNode {
 }
 
 pub(super) fn is_set(reply: &ClientReply) -> bool {
-    matches!(reply, ClientReply::Written(Outcome::Set { .. }))
+    matches!(reply, ClientReply::Written(Outcome::Put { .. }))
 }

@@ -123,7 +123,7 @@ async fn a_driver_that_panics_ends_the_node_without_an_acknowledgement() {
     let node = Node::start(env, options, Metrics::new()).await.unwrap();
     let handle = node.handle();
     let (key, value) = (Bytes::from_static(b"k"), Bytes::from_static(b"v"));
-    let reply = handle.request(ClientRequest::Write(Op::Set { key, value })).await;
+    let reply = handle.request(ClientRequest::write(Op::set(key, value))).await;
     assert_eq!(reply, ClientReply::Failed(ClientError::Unknown));
     let NodeExit::Failed(reason) = node.stopped().await else { panic!("it failed") };
     assert!(reason.contains("a bug of this program"), "{reason}");
@@ -138,7 +138,7 @@ async fn requests_beyond_the_queue_are_refused_at_once() {
     let call = |number: u32| {
         let handle = node.handle();
         let (key, value) = (Bytes::from(format!("{number}")), Bytes::from_static(b"v"));
-        Box::pin(async move { handle.request(ClientRequest::Write(Op::Set { key, value })).await })
+        Box::pin(async move { handle.request(ClientRequest::write(Op::set(key, value))).await })
     };
     let mut calls: Vec<_> = (0..50).map(call).collect();
     // One poll of one task: the driver, a task of the same thread, takes nothing from its queue

@@ -21,7 +21,7 @@ fn withdrawn(cluster: &Cluster, node: NodeId) -> Option<Withdrawal> {
 
 /// One bit of its memory turns.
 fn corrupt(cluster: &mut Cluster, node: NodeId) {
-    cluster.replicas.get_mut(&node).unwrap().store.apply(&set("k", "nobody set that"));
+    cluster.replicas.get_mut(&node).unwrap().store.apply(1, &set("k", "nobody set that").into());
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn member(number: u64) -> Member {
 }
 
 fn set(key: &str, value: &str) -> Op {
-    Op::Set { key: Bytes::copy_from_slice(key.as_bytes()), value: Bytes::copy_from_slice(value.as_bytes()) }
+    Op::set(Bytes::copy_from_slice(key.as_bytes()), Bytes::copy_from_slice(value.as_bytes()))
 }
 
 impl Cluster {
@@ -151,11 +151,11 @@ impl Cluster {
     }
 
     fn write(&mut self, node: NodeId, key: &str, value: &str) -> RequestId {
-        self.ask(node, ClientRequest::Write(set(key, value)))
+        self.ask(node, ClientRequest::write(set(key, value)))
     }
 
     fn read(&mut self, node: NodeId, key: &str, level: Level) -> RequestId {
-        self.ask(node, ClientRequest::Read { key: Bytes::copy_from_slice(key.as_bytes()), level })
+        self.ask(node, ClientRequest::read(Bytes::copy_from_slice(key.as_bytes()), level))
     }
 
     fn reply(&self, request: RequestId) -> Option<&ClientReply> {
@@ -164,12 +164,9 @@ impl Cluster {
 
     /// The value that a read was answered with.
     fn value(&self, request: RequestId) -> Option<String> {
-        match self.reply(request) {
-            Some(ClientReply::Value(value)) => Some(
-                value.as_ref().map_or("nothing".into(), |v| String::from_utf8(v.value.to_vec()).unwrap()),
-            ),
-            _ => None,
-        }
+        let found = self.reply(request)?.key()?;
+        let value = found.as_ref().map(|found| String::from_utf8(found.value.to_vec()).unwrap());
+        Some(value.unwrap_or_else(|| "nothing".into()))
     }
 
     fn give(&mut self, node: NodeId, event: Event) {

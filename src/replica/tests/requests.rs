@@ -1,6 +1,6 @@
 //! What clients ask of a healthy cluster.
 
-use crate::kv::{Op, Outcome, Revision};
+use crate::kv::{Command, LeaseId, Op, Outcome, Put, Revision, Txn, TxnOp};
 use crate::raft::{Incarnation, LogIndex};
 use crate::replica::tests::{Cluster, add_member, id, set, start};
 use crate::replica::{
@@ -14,7 +14,7 @@ fn a_write_on_any_node_is_seen_by_a_read_on_any_other_at_once() {
     for (number, (writer, reader)) in [(1, 2), (2, 3), (3, 1)].into_iter().enumerate() {
         let value = format!("v{number}");
         let write = cluster.write(id(writer), "k", &value);
-        assert!(matches!(cluster.run_until_answered(write), ClientReply::Written(Outcome::Set { .. })));
+        assert!(matches!(cluster.run_until_answered(write), ClientReply::Written(Outcome::Put { .. })));
         let read = cluster.read(id(reader), "k", Level::Linearizable);
         cluster.run_until_answered(read);
         assert_eq!(cluster.value(read), Some(value));
@@ -39,7 +39,7 @@ fn writes_of_one_batch_share_one_log_write_and_one_append_a_peer() {
     let now = cluster.now;
     let replica = cluster.replicas.get_mut(&leader).unwrap();
     for number in 0..100 {
-        let request = ClientRequest::Write(set("k", &number.to_string()));
+        let request = ClientRequest::write(set("k", &number.to_string()));
         replica.step(
             now,
             Event::Client { id: RequestId(1_000 + number), deadline: now.plus(1_000_000), request },
@@ -57,7 +57,7 @@ fn reads_of_one_batch_share_one_round() {
     let now = cluster.now;
     let replica = cluster.replicas.get_mut(&leader).unwrap();
     for number in 0..100 {
-        let request = ClientRequest::Read { key: Bytes::from_static(b"k"), level: Level::Linearizable };
+        let request = ClientRequest::read("k", Level::Linearizable);
         replica.step(
             now,
             Event::Client { id: RequestId(1_000 + number), deadline: now.plus(1_000_000), request },
@@ -69,13 +69,13 @@ fn reads_of_one_batch_share_one_round() {
 }
 
 #[test]
-fn a_delete_says_whether_the_key_existed() {
+fn a_delete_says_how_many_keys_existed() {
     let mut cluster = Cluster::new(1);
     let write = cluster.write(id(1), "k", "v");
     cluster.run_until_answered(write);
-    for existed in [true, false] {
-        let delete = cluster.ask(id(1), ClientRequest::Write(Op::Delete { key: Bytes::from_static(b"k") }));
-        let expected = ClientReply::Written(Outcome::Deleted { revision: Revision(2), existed });
+    for count in [1, 0] {
+        let delete = cluster.ask(id(1), ClientRequest::write(Op::delete("k")));
+        let expected = ClientReply::Written(Outcome::Deleted { revision: Revision(2), count });
         assert_eq!(cluster.run_until_answered(delete), expected);
     }
 }
@@ -155,6 +155,36 @@ fn the_bytes_of_writes_that_wait_are_bounded_and_counted_wherever_they_end() {
 }
 
 #[test]
+fn a_write_that_waits_keeps_nothing_of_the_buffer_that_it_came_in() {
+    let mut cluster = Cluster::without_leader(3, &ReplicaConfig::default());
+    let buffer = Bytes::from(vec![b'x'; 100_000]);
+    let named = Command { idempotency_key: Some(buffer.slice(1..3)), op: Op::delete(buffer.slice(10..13)) };
+    for command in [Op::set(buffer.slice(10..13), buffer.slice(20..40)).into(), named] {
+        let write = cluster.ask(id(1), ClientRequest::Write(command));
+        assert_eq!(cluster.reply(write), None, "it waits");
+    }
+    assert!(buffer.is_unique(), "a slice of the buffer lives on in the replica");
+}
+
+#[test]
+fn a_command_that_breaks_a_rule_is_refused_before_it_is_logged() {
+    let mut cluster = Cluster::new(1);
+    let twice = Txn { success: vec![put("k"), put("k")], ..Txn::default() };
+    let long = Command { idempotency_key: Some(Bytes::from(vec![b'i'; 257])), op: Op::delete("k") };
+    for command in [Op::set("", "v").into(), Op::Txn(Box::new(twice)).into(), long] {
+        let last = cluster.replicas[&id(1)].raft().last_log();
+        let write = cluster.ask(id(1), ClientRequest::Write(command));
+        let refused = matches!(cluster.reply(write), Some(ClientReply::Failed(ClientError::Refused(_))));
+        assert!(refused, "{:?}", cluster.reply(write));
+        assert_eq!(cluster.replicas[&id(1)].raft().last_log(), last);
+    }
+}
+
+fn put(key: &'static str) -> TxnOp {
+    TxnOp::Put(Put { key: key.into(), value: Bytes::new(), lease: LeaseId::NONE })
+}
+
+#[test]
 fn a_reserved_node_takes_no_writes_until_it_is_released() {
     let mut cluster = Cluster::new(1);
     assert!(cluster.replicas[&id(1)].is_pristine());
@@ -180,7 +210,7 @@ fn a_reserved_node_answers_no_linearizable_read() {
     assert_eq!(cluster.reply(read), Some(&ClientReply::Failed(ClientError::Reserved)));
     cluster.give(id(1), Event::Release);
     let read = cluster.read(id(1), "k", Level::Linearizable);
-    assert_eq!(cluster.run_until_answered(read), ClientReply::Value(None));
+    assert_eq!(cluster.run_until_answered(read).key(), Some(&None));
 }
 
 #[test]

@@ -408,14 +408,14 @@ fn each_reason_not_to_open_has_its_error_and_remedy() {
     assert!(matches!(error, OpenError::BadName { .. }), "{error}");
 
     let disk = base.copy();
-    disk.overwrite(&identity, text.replace("format = 2", "format = 3").into_bytes());
+    disk.overwrite(&identity, text.replace("format = 3", "format = 4").into_bytes());
     let error = refused(&disk);
-    assert!(matches!(error, OpenError::NewerFormat { found: 3, .. }), "{error}");
+    assert!(matches!(error, OpenError::NewerFormat { found: 4, .. }), "{error}");
 
     let disk = base.copy();
-    disk.overwrite(&identity, text.replace("format = 2", "format = 1").into_bytes());
+    disk.overwrite(&identity, text.replace("format = 3", "format = 2").into_bytes());
     let error = refused(&disk);
-    assert!(matches!(error, OpenError::OlderFormat { found: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::OlderFormat { found: 2, .. }), "{error}");
     assert!(error.to_string().contains("the program that wrote it"), "{error}");
 
     let disk = base.copy();
@@ -424,7 +424,7 @@ fn each_reason_not_to_open_has_its_error_and_remedy() {
     assert!(matches!(refused(&disk), OpenError::NewerFormat { .. }));
     let disk = base.copy();
     disk.flip_bit(&file, 8 + 8, 1);
-    assert!(matches!(refused(&disk), OpenError::OlderFormat { found: 0, .. }));
+    assert!(matches!(refused(&disk), OpenError::OlderFormat { found: 1, .. }));
 
     let disk = base.copy();
     disk.overwrite(&identity, text.replace("member = 1", "member = 2").into_bytes());

@@ -113,7 +113,7 @@ pub(super) fn store(keys: u64) -> Store {
     let mut store = Store::new();
     for key in 0..keys {
         let value = Bytes::from(vec![key.to_le_bytes()[0]; 300]);
-        store.apply(&Op::Set { key: Bytes::from(format!("key-{key}")), value });
+        store.apply(1, &Op::set(format!("key-{key}"), value).into());
     }
     store
 }

@@ -220,7 +220,7 @@ async fn a_stop_answers_the_request_at_hand_and_closes_the_rest() {
     let mut first = [0; 12];
     releaser.read_exact(&mut first).await.expect("an answer");
 
-    let release = ClientRequest::Read { key: RELEASE_KEY.into(), level: Level::Local };
+    let release = ClientRequest::read(RELEASE_KEY, Level::Local);
     let stop = fixture.server.stop(fixture.env.now().plus(60_000_000));
     let clients = async {
         assert_eq!(idle.read(&mut [0; 1]).await.expect("the end"), 0, "idle connections are closed at once");

@@ -2,7 +2,7 @@
 
 use crate::api::http::tests::rendering::node_status;
 use crate::api::{HttpOptions, HttpServer};
-use crate::kv::{Op, Store};
+use crate::kv::{Op, Query, Store};
 use crate::node::handle::{ClientCall, DriverOrder, JoinCall, MembershipView};
 use crate::node::{JoinError, Joined, NodeHandle, NodeSlot};
 use crate::raft::{Membership, NodeId};
@@ -146,11 +146,17 @@ async fn answer_clients(mut calls: mpsc::Receiver<ClientCall>) {
     let mut held = Vec::new();
     while let Some(ClientCall { request, reply }) = calls.recv().await {
         let (key, done) = match &request {
-            ClientRequest::Write(op) => {
-                let (Op::Set { key, .. } | Op::Delete { key }) = op;
-                (key.clone(), ClientReply::Written(store.apply(op)))
+            ClientRequest::Write(command) => {
+                let key = match &command.op {
+                    Op::Put(put) => put.key.clone(),
+                    Op::Delete(range) => range.start.clone(),
+                    other => panic!("nobody asks for {other:?}"),
+                };
+                (key, ClientReply::Written(store.apply(1, command)))
             }
-            ClientRequest::Read { key, .. } => (key.clone(), ClientReply::Value(store.get(key))),
+            ClientRequest::Read { query: Query::Key(key), .. } => {
+                (key.clone(), ClientReply::Answer(store.answer(&Query::Key(key.clone()))))
+            }
             _ => (bytes::Bytes::new(), ClientReply::UpToDate),
         };
         let answer = match &*key {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 fn set_op(key: &str, value: &str) -> Op {
-    Op::Set { key: Bytes::from(key.to_owned()), value: Bytes::from(value.to_owned()) }
+    Op::set(Bytes::from(key.to_owned()), Bytes::from(value.to_owned()))
 }
 
 #[test]
@@ -21,9 +21,9 @@ fn a_good_body_makes_a_command() {
     for (body, op) in [
         // As the original's page sends it.
         (r#"{"key":"foo", "value":"bar","action":"set"}"#, set_op("foo", "bar")),
-        (r#"{"key":"foo", "value":"bar","action":"delete"}"#, Op::Delete { key: Bytes::from("foo") }),
-        (r#"{"key":"foo","action":"delete"}"#, Op::Delete { key: Bytes::from("foo") }),
-        (r#"{"key":"foo","value":null,"action":"delete"}"#, Op::Delete { key: Bytes::from("foo") }),
+        (r#"{"key":"foo", "value":"bar","action":"delete"}"#, Op::delete(Bytes::from("foo"))),
+        (r#"{"key":"foo","action":"delete"}"#, Op::delete(Bytes::from("foo"))),
+        (r#"{"key":"foo","value":null,"action":"delete"}"#, Op::delete(Bytes::from("foo"))),
         (r#"{"action":"set","value":"","key":" "}"#, set_op(" ", "")),
         ("\n\t {\"key\":\"k\",\"value\":\"v\",\"action\":\"set\"} \r\n", set_op("k", "v")),
         (r#"{"key":"k","value":"v","action":"set","more":[1,{"x":null}]}"#, set_op("k", "v")),
