@@ -8,7 +8,7 @@ use bytes::Bytes;
 use infinitystore::history::{
     Action, Effort, OperationId, Recorder, Verdict, check as check_history, witness,
 };
-use infinitystore::kv::{Op, Outcome};
+use infinitystore::kv::{Answer, Command, Found, Op, Outcome};
 use infinitystore::raft::Entry;
 use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Level, RequestId, decode_proposal};
 use std::collections::BTreeSet;
@@ -51,9 +51,9 @@ impl Seen {
 impl From<&ClientReply> for Seen {
     fn from(reply: &ClientReply) -> Self {
         match reply {
-            ClientReply::Written(Outcome::Set { revision, .. }) => Self::Set { revision: Some(revision.0) },
+            ClientReply::Written(Outcome::Put { revision, .. }) => Self::Set { revision: Some(revision.0) },
             ClientReply::Written(Outcome::Deleted { .. }) => Self::Deleted,
-            ClientReply::Value(found) => {
+            ClientReply::Answer(Answer { found: Found::Key(found), .. }) => {
                 Self::Value(found.as_ref().map(|found| (found.value.clone(), Some(found.mod_revision.0))))
             }
             ClientReply::Failed(ClientError::Unknown) => Self::Unknown,
@@ -167,16 +167,14 @@ impl Clients {
                 let mut value = format!("{client}.{position}:").into_bytes();
                 value.resize(value.len() + self.value_bytes, b'0');
                 let value = Bytes::from(value);
-                (Action::Set(value.clone()), ClientRequest::Write(Op::Set { key: key.clone(), value }))
+                (Action::Set(value.clone()), ClientRequest::write(Op::set(key.clone(), value)))
             }
-            OperationKind::Delete => (Action::Delete, ClientRequest::Write(Op::Delete { key: key.clone() })),
-            OperationKind::Get => {
-                (Action::Get, ClientRequest::Read { key: key.clone(), level: Level::Linearizable })
-            }
+            OperationKind::Delete => (Action::Delete, ClientRequest::write(Op::delete(key.clone()))),
+            OperationKind::Get => (Action::Get, ClientRequest::read(key.clone(), Level::Linearizable)),
         };
         if let Some(timeline) = timeline {
             let text = match &body {
-                ClientRequest::Write(op) => op_text(op),
+                ClientRequest::Write(command) => op_text(&command.op),
                 _ => format!("get {}", short(&key)),
             };
             timeline.called(client, operation.slot, &key, text, now);
@@ -249,7 +247,7 @@ impl Clients {
         let written: BTreeSet<Bytes> = log
             .iter()
             .filter_map(|entry| match decode_proposal(entry.data()) {
-                Ok((_, Op::Set { value, .. })) => Some(value),
+                Ok((_, Command { op: Op::Put(put), .. })) => Some(put.value),
                 _ => None,
             })
             .collect();

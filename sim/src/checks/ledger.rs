@@ -13,7 +13,10 @@ mod tests;
 use crate::checks::hashing::QuickMap;
 use crate::record::violation::{Violation, check};
 use bytes::Bytes;
-use infinitystore::kv::{Op, Outcome, Revision, Store, StoreReader, Versioned};
+use infinitystore::kv::{
+    Answer, Command, Found, KeyRange, KeyValue, LeaseId, Op, Outcome, Put, Query, Revision, Settings, Store,
+    StoreReader,
+};
 use infinitystore::raft::{Entry, EntryKind, LogIndex, NodeId};
 use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Level, RequestId, decode_proposal};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,18 +25,19 @@ use std::collections::{BTreeMap, BTreeSet};
 const CLIENT_KEY: &[u8] = b"key";
 
 /// A value, or that there is none, from some index on.
-type Since = (LogIndex, Option<Versioned>);
+type Since = (LogIndex, Option<KeyValue>);
 
 /// A committed entry, and the state after it.
 #[derive(Clone, Debug, Default)]
 struct AppliedEntry {
-    /// The member whose command it is, the operation, and what it has to return.
-    command: Option<(NodeId, Op, Outcome)>,
+    /// The member whose command it is, the command, and what it has to return.
+    command: Option<(NodeId, Command, Outcome)>,
     /// Whether a client was told that it is done.
     is_told: bool,
     revision: u64,
     keys: usize,
     bytes: u64,
+    settings: Settings,
 }
 
 /// A request that a machine was asked and has not answered.
@@ -61,9 +65,9 @@ pub struct Ledger {
     asked: QuickMap<Bytes, Bytes>,
     /// Values whose clients were told that they are not set, and never will be.
     denied: BTreeSet<Bytes>,
-    /// By origin and key: deletions that may be committed, those that were refused not counted.
-    deletions: QuickMap<(NodeId, Bytes), u64>,
-    deleted: QuickMap<(NodeId, Bytes), u64>,
+    /// By origin and range: deletions that may be committed, those that were refused not counted.
+    deletions: QuickMap<(NodeId, KeyRange), u64>,
+    deleted: QuickMap<(NodeId, KeyRange), u64>,
 }
 
 impl Ledger {
@@ -76,58 +80,85 @@ impl Ledger {
         let before = self.steps.last().cloned().unwrap_or_default();
         let mut step = AppliedEntry { command: None, is_told: false, ..before };
         if entry.kind() == EntryKind::Command
-            && let Ok((id, op)) = decode_proposal(entry.data())
+            && let Ok((id, command)) = decode_proposal(entry.data())
         {
-            let outcome = self.apply(index, &op, &mut step);
-            self.was_asked(id.origin, index, &op)?;
-            step.command = Some((id.origin, op, outcome));
+            let outcome = self.apply(index, &command, &mut step)?;
+            self.was_asked(id.origin, index, &command.op)?;
+            step.command = Some((id.origin, command, outcome));
         }
         self.steps.push(step);
         Ok(())
     }
 
-    fn apply(&mut self, index: LogIndex, op: &Op, step: &mut AppliedEntry) -> Outcome {
-        let key = op.key();
-        let states = self.states.entry(key.clone()).or_default();
-        let before = states.last().and_then(|(_, state)| state.clone());
-        let old_bytes = before.as_ref().map_or(0, |old| (key.len() + old.value.len()) as u64);
-        match op {
-            Op::Set { value, .. } => {
-                step.revision += 1;
-                let revision = Revision(step.revision);
-                let created = before.as_ref().map_or(revision, |old| old.create_revision);
-                let version = before.as_ref().map_or(1, |old| old.version + 1);
-                step.keys += usize::from(before.is_none());
-                step.bytes = step.bytes + (key.len() + value.len()) as u64 - old_bytes;
-                let now = Versioned {
-                    value: value.clone(),
-                    create_revision: created,
-                    mod_revision: revision,
-                    version,
-                };
-                states.push((index, Some(now)));
-                Outcome::Set { revision, version }
+    fn apply(
+        &mut self,
+        index: LogIndex,
+        command: &Command,
+        step: &mut AppliedEntry,
+    ) -> Result<Outcome, Violation> {
+        match command {
+            Command { idempotency_key: None, op: Op::Put(put) } if put.lease.is_none() => {
+                Ok(self.put(index, put, step))
             }
-            Op::Delete { .. } => {
-                let existed = before.is_some();
-                if existed {
-                    step.revision += 1;
-                    step.keys -= 1;
-                    step.bytes -= old_bytes;
-                    states.push((index, None));
-                }
-                Outcome::Deleted { revision: Revision(step.revision), existed }
+            Command { idempotency_key: None, op: Op::Delete(range) } => {
+                let keys: Vec<Bytes> =
+                    self.states.keys().filter(|key| range.contains(key)).cloned().collect();
+                let count = keys.into_iter().map(|key| u64::from(self.delete(index, key, step))).sum();
+                // However many keys there were, they were removed in one revision.
+                step.revision += u64::from(count > 0);
+                Ok(Outcome::Deleted { revision: Revision(step.revision), count })
+            }
+            Command { idempotency_key: None, op: Op::Configure(settings) } => {
+                step.settings = *settings;
+                Ok(Outcome::Configured(*settings))
+            }
+            other => {
+                let what =
+                    format!("{other:?} is committed at {index}; no client of these runs asks for such");
+                Err(Violation { check: "what is committed was asked for", what })
             }
         }
     }
 
+    fn put(&mut self, index: LogIndex, put: &Put, step: &mut AppliedEntry) -> Outcome {
+        let Put { key, value, .. } = put;
+        let states = self.states.entry(key.clone()).or_default();
+        let before = states.last().and_then(|(_, state)| state.as_ref());
+        step.revision += 1;
+        let revision = Revision(step.revision);
+        let version = before.map_or(1, |old| old.version + 1);
+        let now = KeyValue {
+            key: key.clone(),
+            value: value.clone(),
+            create_revision: before.map_or(revision, |old| old.create_revision),
+            mod_revision: revision,
+            version,
+            lease: LeaseId::NONE,
+        };
+        step.keys += usize::from(before.is_none());
+        step.bytes += (key.len() + value.len()) as u64;
+        step.bytes -= before.map_or(0, |old| (key.len() + old.value.len()) as u64);
+        states.push((index, Some(now)));
+        Outcome::Put { revision, version }
+    }
+
+    /// Whether there was such a key.
+    fn delete(&mut self, index: LogIndex, key: Bytes, step: &mut AppliedEntry) -> bool {
+        let states = self.states.entry(key).or_default();
+        let Some((_, Some(before))) = states.last() else { return false };
+        step.keys -= 1;
+        step.bytes -= (before.key.len() + before.value.len()) as u64;
+        states.push((index, None));
+        true
+    }
+
     /// A committed command of a client was asked for, of that machine, and was not refused.
     fn was_asked(&mut self, origin: NodeId, index: LogIndex, op: &Op) -> Result<(), Violation> {
-        if !op.key().starts_with(CLIENT_KEY) || self.asked.is_empty() && self.deletions.is_empty() {
+        if self.asked.is_empty() && self.deletions.is_empty() {
             return Ok(());
         }
         match op {
-            Op::Set { key, value } => {
+            Op::Put(Put { key, value, .. }) if key.starts_with(CLIENT_KEY) => {
                 let name = String::from_utf8_lossy(&value[..value.len().min(12)]);
                 check!(
                     "what is committed was asked for",
@@ -141,18 +172,19 @@ impl Ledger {
                 );
                 self.set_at.insert(value.clone(), index);
             }
-            Op::Delete { key } => {
-                let which = (origin, key.clone());
+            Op::Delete(range) => {
+                let which = (origin, range.clone());
                 let asked = self.deletions.get(&which).copied().unwrap_or(0);
                 let deleted = self.deleted.entry(which).or_default();
                 *deleted += 1;
                 check!(
                     "what was refused is not committed",
                     *deleted <= asked,
-                    "{key:?} is deleted for the {deleted}th time for clients of {origin} at {index}; \
+                    "{range:?} is deleted for the {deleted}th time for clients of {origin} at {index}; \
                      {asked} of them were not refused"
                 );
             }
+            _ => {}
         }
         Ok(())
     }
@@ -161,11 +193,11 @@ impl Ledger {
     pub fn asked(&mut self, id: RequestId, origin: NodeId, request: &ClientRequest, applied: LogIndex) {
         let mut committed = LogIndex::new(self.steps.len() as u64);
         match request {
-            ClientRequest::Write(Op::Set { key, value }) if key.starts_with(CLIENT_KEY) => {
-                self.asked.insert(value.clone(), key.clone());
+            ClientRequest::Write(Command { op: Op::Put(put), .. }) if put.key.starts_with(CLIENT_KEY) => {
+                self.asked.insert(put.value.clone(), put.key.clone());
             }
-            ClientRequest::Write(Op::Delete { key }) => {
-                *self.deletions.entry((origin, key.clone())).or_default() += 1;
+            ClientRequest::Write(Command { op: Op::Delete(range), .. }) => {
+                *self.deletions.entry((origin, range.clone())).or_default() += 1;
             }
             ClientRequest::Read { level: Level::Local, .. } => committed = applied,
             ClientRequest::Write(_) | ClientRequest::Read { .. } | ClientRequest::Barrier => {}
@@ -187,14 +219,15 @@ impl Ledger {
         let Some(asked) = self.waiting.remove(&id) else { return Ok(()) };
         match (&asked.request, reply) {
             (_, ClientReply::Failed(ClientError::Unknown)) => Ok(()),
-            (ClientRequest::Write(op), ClientReply::Failed(_)) => self.denied(&asked, op),
-            (ClientRequest::Write(op), ClientReply::Written(outcome)) => {
-                self.written(&asked, op, *outcome, applied)
+            (ClientRequest::Write(command), ClientReply::Failed(_)) => self.denied(&asked, &command.op),
+            (ClientRequest::Write(command), ClientReply::Written(outcome)) => {
+                self.written(&asked, command, outcome, applied)
             }
             (ClientRequest::Read { .. } | ClientRequest::Barrier, ClientReply::Failed(_)) => Ok(()),
-            (ClientRequest::Read { key, .. }, ClientReply::Value(found)) => {
-                self.read(&asked, key, found.as_ref(), applied)
-            }
+            (
+                ClientRequest::Read { query: Query::Key(key), .. },
+                ClientReply::Answer(Answer { revision, found: Found::Key(found) }),
+            ) => self.read(&asked, key, (*revision, found.as_ref()), applied),
             (ClientRequest::Barrier, ClientReply::UpToDate) => {
                 check!(
                     "up to date means up to date",
@@ -214,7 +247,7 @@ impl Ledger {
 
     fn denied(&mut self, asked: &AskedRequest, op: &Op) -> Result<(), Violation> {
         match op {
-            Op::Set { value, .. } => {
+            Op::Put(Put { key, value, .. }) => {
                 let at = self.set_at.get(value);
                 check!(
                     "what was refused is not committed",
@@ -222,12 +255,12 @@ impl Ledger {
                     "a client of {} was told that {op:?} did not happen; it is committed at {at:?}",
                     asked.origin
                 );
-                if op.key().starts_with(CLIENT_KEY) {
+                if key.starts_with(CLIENT_KEY) {
                     self.denied.insert(value.clone());
                 }
             }
-            Op::Delete { key } => {
-                let which = (asked.origin, key.clone());
+            Op::Delete(range) => {
+                let which = (asked.origin, range.clone());
                 let deleted = self.deleted.get(&which).copied().unwrap_or(0);
                 let left = self.deletions.entry(which).or_insert(1);
                 *left -= 1;
@@ -239,6 +272,8 @@ impl Ledger {
                     asked.origin
                 );
             }
+            // It is not committed, whoever asks: `apply` knows no such command.
+            _ => {}
         }
         Ok(())
     }
@@ -249,52 +284,57 @@ impl Ledger {
     fn written(
         &mut self,
         asked: &AskedRequest,
-        op: &Op,
-        outcome: Outcome,
+        command: &Command,
+        outcome: &Outcome,
         applied: LogIndex,
     ) -> Result<(), Violation> {
         let is_it = |step: &AppliedEntry| {
-            step.command.as_ref().is_some_and(|(origin, command, _)| *origin == asked.origin && command == op)
+            step.command.as_ref().is_some_and(|(origin, done, _)| *origin == asked.origin && done == command)
         };
         let (after, through) = (position(asked.committed), position(applied).min(self.steps.len()));
         let range = self.steps.get_mut(after..through).unwrap_or_default();
         let mut expected = Vec::new();
         for step in range.iter_mut().filter(|step| is_it(step) && !step.is_told) {
             let Some((_, _, right)) = &step.command else { continue };
-            if *right == outcome {
+            if right == outcome {
                 step.is_told = true;
                 return Ok(());
             }
-            expected.push(*right);
+            expected.push(right.clone());
         }
         let what = format!(
-            "{} answered {op:?} with {outcome:?}, having applied {applied}; committed after {}, when it was asked \
+            "{} answered {command:?} with {outcome:?}, having applied {applied}; committed after {}, when it was asked \
              for, are {expected:?}",
             asked.origin, asked.committed
         );
         Err(Violation { check: "what a write returns", what })
     }
 
-    /// A read is answered: it is a state that the key was in after it was asked for, and that the
-    /// machine has applied.
+    /// A read is answered, as of a revision. The machine was at that revision after the read was
+    /// asked for, with what it has applied by now; and the key was then in the state that it tells.
     fn read(
         &self,
         asked: &AskedRequest,
         key: &Bytes,
-        found: Option<&Versioned>,
+        (revision, found): (Revision, Option<&KeyValue>),
         applied: LogIndex,
     ) -> Result<(), Violation> {
+        // The revisions ascend, so these are the indices at which the store had this one.
+        let first = match revision.0 {
+            0 => 0,
+            revision => self.steps.partition_point(|step| step.revision < revision) + 1,
+        };
+        let last = self.steps.partition_point(|step| step.revision <= revision.0);
+        let (from, to) = (position(asked.committed).max(first), position(applied).min(last));
         let states = self.states.get(key).map_or(&[][..], Vec::as_slice);
-        let from = states.partition_point(|(at, _)| *at <= asked.committed);
-        let first = from.checked_sub(1).and_then(|before| states[before].1.as_ref());
-        let later = states[from..].iter().take_while(|(at, _)| *at <= applied);
-        let is_one =
-            std::iter::once(first).chain(later.map(|(_, state)| state.as_ref())).any(|state| state == found);
+        let before = states.partition_point(|(at, _)| position(*at) <= to);
+        let state = before.checked_sub(1).and_then(|before| states[before].1.as_ref());
         check!(
             "what a read returns",
-            is_one,
-            "{} answered a read of {key:?} with {found:?}, having applied {applied}; it was asked when {} was \
-             committed, and the key was then {first:?}",
+            from <= to && state == found,
+            "{} answered a read of {key:?} with {found:?} as of revision {revision}, having applied {applied}; it \
+             was asked when {} was committed; the store had that revision from {first} to {last}, and the key was \
+             then {state:?}",
             asked.origin,
             asked.committed
         );
@@ -314,12 +354,12 @@ impl Ledger {
                 None => return Ok(()),
             },
         };
-        let sums = (store.revision().0, store.len(), store.bytes());
+        let sums = (store.revision().0, store.len(), store.bytes(), store.settings());
         check!(
             "the state is that of the committed log",
-            sums == (step.revision, step.keys, step.bytes),
-            "{who} has at {index} (revision, keys, bytes) {sums:?} and should have {:?}",
-            (step.revision, step.keys, step.bytes)
+            sums == (step.revision, step.keys, step.bytes, &step.settings),
+            "{who} has at {index} (revision, keys, bytes, settings) {sums:?} and should have {:?}",
+            (step.revision, step.keys, step.bytes, &step.settings)
         );
         let expected = self.states.iter().filter_map(|(key, states)| {
             // Mostly it is the newest.
@@ -334,7 +374,7 @@ impl Ledger {
             let next = found.next();
             check!(
                 "the state is that of the committed log",
-                next.as_ref().is_some_and(|(at, here)| at == key && *here == versioned.as_ref())
+                next.as_ref().is_some_and(|here| here == versioned)
                     && store.get(key).as_ref() == Some(versioned),
                 "{who} has at {index} {next:?} and should have {key:?} {versioned:?}"
             );

@@ -13,7 +13,7 @@ use crate::record::marks::Marks;
 use crate::record::violation::{Violation, check};
 use crate::schedule::PROMOTE_LAG_ENTRIES;
 use bytes::Bytes;
-use infinitystore::kv::{Op, Store};
+use infinitystore::kv::{Op, Put, Store};
 use infinitystore::raft::{
     Body, Entry, EntryKind, LogId, LogIndex, Membership, Message, NodeId, PeerProgress, Raft, RoleName, Term,
 };
@@ -261,9 +261,9 @@ impl Checks {
         if entry.kind() != EntryKind::Command {
             return Ok(());
         }
-        let Ok((id, op)) = decode_proposal(entry.data()) else { return Ok(()) };
+        let Ok((id, command)) = decode_proposal(entry.data()) else { return Ok(()) };
         check!("proposed once", self.proposals.insert(id), "{id:?} is committed again at {}", entry.id());
-        if let Op::Set { key, value } = op
+        if let Op::Put(Put { key, value, .. }) = command.op
             && key.starts_with(b"key")
         {
             let text = String::from_utf8_lossy(&value[..value.len().min(12)]).into_owned();

@@ -7,7 +7,7 @@ use crate::madsim_engine::time::{now, sleep_until};
 use crate::madsim_engine::world::Shared;
 use crate::record::violation::Violation;
 use bytes::Bytes;
-use infinitystore::kv::Op;
+use infinitystore::kv::{Command, Op, Query};
 use infinitystore::replica::ClientRequest;
 
 /// Carries a client's plan out.
@@ -90,14 +90,17 @@ fn text(bytes: &Bytes) -> String {
 
 fn http_request(request: &ClientRequest, level: &str) -> Request {
     match request {
-        ClientRequest::Write(Op::Set { key, value }) => {
-            let (key, value) = (quoted(&text(key)), quoted(&text(value)));
+        ClientRequest::Write(Command { op: Op::Put(put), .. }) => {
+            let (key, value) = (quoted(&text(&put.key)), quoted(&text(&put.value)));
             Request::post("/set", format!("{{\"key\":{key},\"value\":{value},\"action\":\"set\"}}"))
         }
-        ClientRequest::Write(Op::Delete { key }) => {
+        ClientRequest::Write(Command { op: Op::Delete(range), .. }) => {
+            let key = range.one_key().expect("clients delete one key at a time");
             Request::post("/set", format!("{{\"key\":{},\"action\":\"delete\"}}", quoted(&text(key))))
         }
-        ClientRequest::Read { key, .. } => Request::get(format!("/get?key={}{level}", text(key))),
+        ClientRequest::Read { query: Query::Key(key), .. } => {
+            Request::get(format!("/get?key={}{level}", text(key)))
+        }
         other => unreachable!("clients read and write, they do not ask {other:?}"),
     }
 }
@@ -108,11 +111,13 @@ fn understand(
     answer: &crate::madsim_engine::http::Answer,
 ) -> Result<(Seen, Option<String>), String> {
     let told = match request {
-        ClientRequest::Read { key, .. } => laws::get(&text(key), answer)?,
+        ClientRequest::Read { query: Query::Key(key), .. } => laws::get(&text(key), answer)?,
         _ => laws::set(answer)?,
     };
     Ok(match told {
-        Told::Done if matches!(request, ClientRequest::Write(Op::Delete { .. })) => (Seen::Deleted, None),
+        Told::Done if matches!(request, ClientRequest::Write(Command { op: Op::Delete(_), .. })) => {
+            (Seen::Deleted, None)
+        }
         Told::Done => (Seen::Set { revision: None }, None),
         Told::Value(value) => (Seen::Value(value.map(|value| (Bytes::from(value), None))), None),
         Told::Unknown(why) => (Seen::Unknown, Some(why)),

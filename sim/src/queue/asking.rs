@@ -143,7 +143,7 @@ impl Simulation {
             Some(Asker::Probe) => {
                 match reply {
                     ClientReply::Written(_) => self.wrote.insert(slot),
-                    ClientReply::Value(_) => self.read.insert(slot),
+                    ClientReply::Answer(_) => self.read.insert(slot),
                     _ => false,
                 };
             }
@@ -164,7 +164,7 @@ impl Simulation {
             self.checks.shows(&process.replica, &status)?;
             let key = Bytes::from(format!("key{}", self.questions % u64::from(self.schedule.settings.keys)));
             let id = self.fresh_request();
-            self.ask(slot, id, Asker::Operator, ClientRequest::Read { key, level: Level::Local }, MILLI)?;
+            self.ask(slot, id, Asker::Operator, ClientRequest::read(key, Level::Local), MILLI)?;
             if self.questions.is_multiple_of(7) {
                 let id = self.fresh_request();
                 self.ask(slot, id, Asker::Operator, ClientRequest::Barrier, SECOND)?;
@@ -178,7 +178,7 @@ impl Simulation {
         let leads = process.is_some_and(|process| process.replica.raft().role() == RoleName::Leader);
         match reply {
             ClientReply::Failed(ClientError::Overloaded) => self.mark("write refused for want of room"),
-            ClientReply::Value(_) if !leads => self.mark("read answered by a follower"),
+            ClientReply::Answer(_) if !leads => self.mark("read answered by a follower"),
             ClientReply::Written(_) if !leads => self.mark("write answered by a follower"),
             ClientReply::Failed(ClientError::Unknown) => self.mark("write unknown"),
             _ => {}
@@ -193,14 +193,14 @@ impl Simulation {
             }
             let key = Bytes::from_static(b"probe");
             if !self.read.contains(&slot) {
-                let read = ClientRequest::Read { key: key.clone(), level: Level::Linearizable };
+                let read = ClientRequest::read(key.clone(), Level::Linearizable);
                 let id = self.fresh_request();
                 self.ask(slot, id, Asker::Probe, read, 3_000 * MILLI)?;
             }
             if !self.wrote.contains(&slot) {
-                let op = Op::Set { key, value: Bytes::from_static(b"alive") };
+                let op = Op::set(key, Bytes::from_static(b"alive"));
                 let id = self.fresh_request();
-                self.ask(slot, id, Asker::Probe, ClientRequest::Write(op), 3_000 * MILLI)?;
+                self.ask(slot, id, Asker::Probe, ClientRequest::write(op), 3_000 * MILLI)?;
             }
         }
         Ok(())

@@ -284,7 +284,7 @@ impl Simulation {
         }
         self.queue.plan(self.now + every, SimEvent::Flood { until, every });
         let (key, value) = (Bytes::from_static(b"flood"), Bytes::from_static(b"water"));
-        self.ask_leader(ClientRequest::Write(Op::Set { key, value }))
+        self.ask_leader(ClientRequest::write(Op::set(key, value)))
     }
 
     /// The operator asks the leader for something, and does not wait.

@@ -5,6 +5,7 @@ use crate::queue::machine::Identity;
 use crate::queue::simulation::Simulation;
 use crate::queue::waiting::Joining;
 use crate::record::violation::Violation;
+use infinitystore::kv::{Op, Settings};
 use infinitystore::raft::{Change, Membership, NodeId};
 use infinitystore::replica::ClientRequest;
 use std::collections::BTreeSet;
@@ -23,7 +24,20 @@ impl Simulation {
             return Ok(());
         }
         self.ask_absurdly()?;
+        self.bound_history()?;
         self.look_around()
+    }
+
+    /// Asks for a short history, until the leader has one.
+    fn bound_history(&mut self) -> Result<(), Violation> {
+        let leader = self.leader().and_then(|leader| self.machines[leader].process.as_ref());
+        let Some(process) = leader else { return Ok(()) };
+        let history_bytes = self.schedule.settings.history_bytes();
+        let is = *process.replica.store().settings();
+        if is.history_bytes == history_bytes {
+            return Ok(());
+        }
+        self.ask_leader(ClientRequest::write(Op::Configure(Settings { history_bytes, ..is })))
     }
 
     fn help(&mut self, slot: usize) -> Result<(), Violation> {

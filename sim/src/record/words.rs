@@ -50,8 +50,12 @@ pub fn beside_text(request: &StorageRequest) -> String {
 #[must_use]
 pub fn op_text(op: &Op) -> String {
     match op {
-        Op::Set { key, value } => format!("set {} = {}", short(key), short(value)),
-        Op::Delete { key } => format!("delete {}", short(key)),
+        Op::Put(put) => format!("set {} = {}", short(&put.key), short(&put.value)),
+        Op::Delete(range) => match range.one_key() {
+            Some(key) => format!("delete {}", short(key)),
+            None => format!("delete from {} to {:?}", short(&range.start), range.end.as_deref().map(short)),
+        },
+        other => format!("{other:?}"),
     }
 }
 
@@ -87,7 +91,7 @@ fn entries_text(entries: &[Entry]) -> String {
     for (number, entry) in entries.iter().take(ENTRIES_SHOWN_MAX).enumerate() {
         text.push_str(if number == 0 { ": " } else { ", " });
         match decode_proposal(entry.data()) {
-            Ok((_, op)) => text.push_str(&op_text(&op)),
+            Ok((_, command)) => text.push_str(&op_text(&command.op)),
             Err(_) => text.push_str(&format!("{:?}", entry.kind()).to_lowercase()),
         }
     }
@@ -99,7 +103,7 @@ fn entries_text(entries: &[Entry]) -> String {
 
 fn command_text(command: &Bytes) -> String {
     decode_proposal(command.clone())
-        .map_or_else(|_| format!("{} bytes", command.len()), |(_, op)| op_text(&op))
+        .map_or_else(|_| format!("{} bytes", command.len()), |(_, command)| op_text(&command.op))
 }
 
 /// Kind, whether it is a heartbeat (or the answer to one, as far as can be told), and content of a

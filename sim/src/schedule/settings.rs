@@ -99,3 +99,12 @@ pub struct Settings {
     #[serde(default)]
     pub settle_max_micros: u64,
 }
+
+impl Settings {
+    /// What the cluster is told to keep of its history, bytes. A snapshot holds all of it, and has
+    /// to arrive in chunks of `snapshot_chunk_bytes`.
+    #[must_use]
+    pub fn history_bytes(&self) -> u64 {
+        (32 * self.snapshot_chunk_bytes).min(1 << 20)
+    }
+}

@@ -1,17 +1,18 @@
 use super::Ledger;
-use bytes::Bytes;
-use infinitystore::kv::{Op, Outcome, Revision, Store};
+use infinitystore::kv::{
+    Answer, Command, Found, KeyRange, LeaseId, Op, Outcome, Put, Query, Revision, Settings, Store,
+};
 use infinitystore::raft::{Entry, EntryKind, LogId, LogIndex, NodeId, Term};
 use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Level, RequestId};
 
 const ORIGIN: NodeId = NodeId::new(1);
 
 fn set(key: &'static str, value: &'static str) -> Op {
-    Op::Set { key: Bytes::from_static(key.as_bytes()), value: Bytes::from_static(value.as_bytes()) }
+    Op::set(key, value)
 }
 
 fn delete(key: &'static str) -> Op {
-    Op::Delete { key: Bytes::from_static(key.as_bytes()) }
+    Op::delete(key)
 }
 
 /// An entry as the origin's clients make it.
@@ -20,7 +21,7 @@ fn entry(index: u64, op: &Op) -> Entry {
     for word in [ORIGIN.get(), 1, 1, index] {
         data.extend_from_slice(&word.to_le_bytes());
     }
-    op.encode(&mut data);
+    Command::from(op.clone()).encode(&mut data);
     Entry::new(LogId::new(Term::new(1), LogIndex::new(index)), EntryKind::Command, &data)
 }
 
@@ -31,7 +32,7 @@ fn at(index: u64) -> LogIndex {
 fn committed(ops: &[Op]) -> Ledger {
     let mut ledger = Ledger::default();
     for (number, op) in (1..).zip(ops) {
-        ledger.asked(RequestId(number), ORIGIN, &ClientRequest::Write(op.clone()), LogIndex::ZERO);
+        ledger.asked(RequestId(number), ORIGIN, &ClientRequest::write(op.clone()), LogIndex::ZERO);
         ledger.commit(&entry(number, op)).unwrap();
     }
     ledger
@@ -41,26 +42,26 @@ fn committed(ops: &[Op]) -> Ledger {
 fn a_write_returns_what_the_committed_log_says() {
     let ops = [set("key1", "a"), set("key1", "b"), delete("key1"), delete("key1")];
     let right = [
-        Outcome::Set { revision: Revision(1), version: 1 },
-        Outcome::Set { revision: Revision(2), version: 2 },
-        Outcome::Deleted { revision: Revision(3), existed: true },
-        Outcome::Deleted { revision: Revision(3), existed: false },
+        Outcome::Put { revision: Revision(1), version: 1 },
+        Outcome::Put { revision: Revision(2), version: 2 },
+        Outcome::Deleted { revision: Revision(3), count: 1 },
+        Outcome::Deleted { revision: Revision(3), count: 0 },
     ];
     let mut ledger = committed(&ops);
     for (number, outcome) in (1..).zip(right) {
-        let reply = ClientReply::Written(outcome);
+        let reply = ClientReply::Written(outcome.clone());
         assert_eq!(ledger.answered(RequestId(number), &reply, at(4)), Ok(()), "{outcome:?}");
     }
     let wrong = [
-        (1, Outcome::Set { revision: Revision(2), version: 1 }, 4),
-        (2, Outcome::Set { revision: Revision(2), version: 1 }, 4),
-        (3, Outcome::Deleted { revision: Revision(3), existed: false }, 3),
-        (4, Outcome::Deleted { revision: Revision(4), existed: false }, 4),
-        (1, Outcome::Set { revision: Revision(1), version: 1 }, 0),
+        (1, Outcome::Put { revision: Revision(2), version: 1 }, 4),
+        (2, Outcome::Put { revision: Revision(2), version: 1 }, 4),
+        (3, Outcome::Deleted { revision: Revision(3), count: 0 }, 3),
+        (4, Outcome::Deleted { revision: Revision(4), count: 0 }, 4),
+        (1, Outcome::Put { revision: Revision(1), version: 1 }, 0),
     ];
     for (number, outcome, applied) in wrong {
         let mut ledger = committed(&ops);
-        let reply = ClientReply::Written(outcome);
+        let reply = ClientReply::Written(outcome.clone());
         assert!(ledger.answered(RequestId(number), &reply, at(applied)).is_err(), "{outcome:?}");
     }
 }
@@ -68,12 +69,12 @@ fn a_write_returns_what_the_committed_log_says() {
 #[test]
 fn two_answers_need_two_entries() {
     let mut ledger = committed(&[delete("key1")]);
-    ledger.asked(RequestId(9), ORIGIN, &ClientRequest::Write(delete("key1")), LogIndex::ZERO);
-    ledger.asked(RequestId(8), ORIGIN, &ClientRequest::Write(set("key1", "a")), LogIndex::ZERO);
-    let reply = ClientReply::Written(Outcome::Deleted { revision: Revision(0), existed: false });
+    ledger.asked(RequestId(9), ORIGIN, &ClientRequest::write(delete("key1")), LogIndex::ZERO);
+    ledger.asked(RequestId(8), ORIGIN, &ClientRequest::write(set("key1", "a")), LogIndex::ZERO);
+    let reply = ClientReply::Written(Outcome::Deleted { revision: Revision(0), count: 0 });
     assert_eq!(ledger.answered(RequestId(1), &reply, at(1)), Ok(()));
     assert!(ledger.answered(RequestId(9), &reply, at(1)).is_err(), "it was committed before");
-    let read = ClientReply::Value(None);
+    let read = ClientReply::Answer(Answer { revision: Revision(0), found: Found::Key(None) });
     assert!(ledger.answered(RequestId(8), &read, at(1)).is_err(), "a read's answer to a write");
 }
 
@@ -82,7 +83,7 @@ fn what_was_refused_or_never_asked_for_is_not_committed() {
     let refused = ClientReply::Failed(ClientError::NoLeader);
     for op in [set("key1", "b"), delete("key1")] {
         let mut ledger = committed(&[set("key1", "a")]);
-        ledger.asked(RequestId(5), ORIGIN, &ClientRequest::Write(op.clone()), LogIndex::ZERO);
+        ledger.asked(RequestId(5), ORIGIN, &ClientRequest::write(op.clone()), LogIndex::ZERO);
         let mut later = committed(&[set("key1", "a"), op.clone()]);
         assert!(later.answered(RequestId(2), &refused, at(2)).is_err(), "it is committed already");
         assert_eq!(ledger.answered(RequestId(5), &refused, at(1)), Ok(()));
@@ -100,23 +101,30 @@ fn a_read_returns_a_state_since_it_was_asked_for() {
     let states: Vec<_> = ops
         .iter()
         .map(|op| {
-            store.apply(op);
-            store.get(b"key1")
+            store.apply(1, &op.clone().into());
+            store.answer(&Query::Key("key1".into()))
         })
         .collect();
-    let read = ClientRequest::Read { key: Bytes::from_static(b"key1"), level: Level::Linearizable };
+    let read = ClientRequest::read("key1", Level::Linearizable);
     let ask = |asked_at: usize, applied: u64, state: usize| {
         let mut ledger = committed(&ops[..asked_at]);
         ledger.asked(RequestId(9), ORIGIN, &read, LogIndex::ZERO);
         for (number, op) in (1..).zip(&ops).skip(asked_at) {
-            ledger.asked(RequestId(number), ORIGIN, &ClientRequest::Write(op.clone()), LogIndex::ZERO);
+            ledger.asked(RequestId(number), ORIGIN, &ClientRequest::write(op.clone()), LogIndex::ZERO);
             ledger.commit(&entry(number, op)).unwrap();
         }
-        ledger.answered(RequestId(9), &ClientReply::Value(states[state].clone()), at(applied)).is_ok()
+        ledger.answered(RequestId(9), &ClientReply::Answer(states[state].clone()), at(applied)).is_ok()
     };
     assert!(ask(2, 4, 1) && ask(2, 4, 2) && ask(2, 4, 3));
     assert!(!ask(2, 4, 0), "an older state than was committed");
     assert!(!ask(2, 3, 3), "a state that the machine has not applied");
+    for revision in [0, 1, 3, 4, 5] {
+        let mut ledger = committed(&ops);
+        ledger.asked(RequestId(9), ORIGIN, &read, LogIndex::ZERO);
+        let answer = Answer { revision: Revision(revision), ..states[3].clone() };
+        let is_right = ledger.answered(RequestId(9), &ClientReply::Answer(answer), at(4)).is_ok();
+        assert_eq!(is_right, revision == 4, "the right state, as of revision {revision}");
+    }
 }
 
 #[test]
@@ -127,12 +135,46 @@ fn a_store_is_compared_key_by_key() {
     assert_eq!(ledger.check_snapshot(ORIGIN, at(0), &store), Ok(()));
     for (number, op) in (1..).zip(&ops) {
         assert!(ledger.check_store(ORIGIN, at(number), &store).is_err(), "{op:?} is missing");
-        store.apply(op);
+        store.apply(1, &op.clone().into());
         assert_eq!(ledger.check_snapshot(ORIGIN, at(number), &store), Ok(()));
     }
     let mut other = Store::new();
     [set("key2", "a"), set("key3", "b"), delete("key3")].iter().for_each(|op| {
-        other.apply(op);
+        other.apply(1, &op.clone().into());
     });
     assert!(ledger.check_store(ORIGIN, at(3), &other).is_err(), "the sums agree, the values do not");
+}
+
+#[test]
+fn a_range_is_deleted_in_one_revision() {
+    let range = Op::Delete(KeyRange::prefix("key"));
+    let ops = [set("key1", "a"), set("key2", "b"), set("other", "c"), range.clone(), range];
+    let mut ledger = committed(&ops);
+    for (number, count) in [(4, 2), (5, 0)] {
+        let outcome = Outcome::Deleted { revision: Revision(4), count };
+        assert_eq!(ledger.answered(RequestId(number), &ClientReply::Written(outcome), at(5)), Ok(()));
+    }
+    let mut store = Store::new();
+    for op in ops {
+        store.apply(1, &op.into());
+    }
+    assert_eq!(ledger.check_snapshot(ORIGIN, at(5), &store), Ok(()));
+}
+
+#[test]
+fn settings_are_compared() {
+    let settings = Settings { history_bytes: 7, ..Settings::default() };
+    let ledger = committed(&[Op::Configure(settings)]);
+    let mut store = Store::new();
+    assert!(ledger.check_store(ORIGIN, at(1), &store).is_err(), "they are not configured yet");
+    assert_eq!(store.apply(1, &Op::Configure(settings).into()), Outcome::Configured(settings));
+    assert_eq!(ledger.check_snapshot(ORIGIN, at(1), &store), Ok(()));
+}
+
+#[test]
+fn a_command_that_the_model_does_not_know_is_no_client_s() {
+    let leased = Op::Put(Put { key: "key1".into(), value: "a".into(), lease: LeaseId(7) });
+    for op in [leased, Op::Compact(Revision(1)), Op::Increment { key: "key1".into(), by: 1 }] {
+        assert!(Ledger::default().commit(&entry(1, &op)).is_err(), "{op:?}");
+    }
 }

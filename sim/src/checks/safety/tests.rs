@@ -72,8 +72,7 @@ fn leader() -> (Replica, DurableModel) {
     let mut durable = holds(1, None, &[at(1, 1)]);
     let mut replica = replica(ONE, 1);
     settle(&mut replica, &mut durable);
-    let op = Op::Set { key: "key1".into(), value: "a".into() };
-    let request = ClientRequest::Write(op);
+    let request = ClientRequest::write(Op::set("key1", "a"));
     replica.step(Time::new(3), Event::Client { id: RequestId(1), deadline: Time::new(1_000), request });
     settle(&mut replica, &mut durable);
     assert_eq!(replica.raft().role(), RoleName::Leader);

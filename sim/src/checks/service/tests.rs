@@ -223,7 +223,7 @@ fn a_write_that_is_answered_by_another_leader_has_survived_the_first() {
     let mut service = service();
     service.asked(10, RequestId(1), 1, true, 0, 0);
     service.stepped(20, 2, RoleName::Leader, TERM.next()).unwrap();
-    let reply = ClientReply::Written(Outcome::Set { revision: Revision(1), version: 1 });
+    let reply = ClientReply::Written(Outcome::Put { revision: Revision(1), version: 1 });
     assert_eq!(service.answered(30, RequestId(1), Some(&reply), 1_000_000), Ok(true));
 }
 
