@@ -1,8 +1,8 @@
 //! What changed, revision by revision: each change with what the key is now, and what it was.
 //!
 //! It answers two questions. What changed from a revision on (a watch)? And what was a key at a
-//! revision? Each change of a key names the change before it, so that the second question walks back
-//! along one key's changes.
+//! revision? Each change of a key names the change before it, so that the second question walks
+//! back along one key's changes.
 //!
 //! The records are packed into chunks, and whole chunks are forgotten, the oldest first. A capture
 //! shares all chunks; only the newest one, which is written to, is copied after a capture.

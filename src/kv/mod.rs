@@ -3,8 +3,8 @@
 //! [`Store`] applies [`Command`]s one after the other; every node applies the same ones in the same
 //! order and so has the same state, which [`Store::state_hash`] lets them compare. Every command
 //! that changes keys makes one [`Revision`]. Past versions are kept until the history takes more
-//! than its bytes, so that the store can be read as it was ([`Store::range`]) and asked what changed
-//! ([`Store::changes`]).
+//! than its bytes, so that the store can be read as it was ([`Store::range`]) and asked what
+//! changed ([`Store::changes`]).
 //!
 //! A clone of a store is O(1) and shares everything with the original, so that a snapshot is
 //! captured between two commands and written while the original goes on; [`StoreReader`] rebuilds a

@@ -7,12 +7,12 @@ use crate::kv::query::{
     RangeQuery, ReadError, RevisionChanges,
 };
 use crate::kv::store::Store;
-use crate::kv::types::{KeyRange, Revision, successor_of_prefix};
+use crate::kv::types::{KeyRange, KeyValue, Revision, successor_of_prefix};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// A read of the past, or of what changed, looks at no more changes than this before it answers with
-/// what it has.
+/// A read of the past, or of what changed, looks at no more changes than this before it answers
+/// with what it has.
 const LOOKS_MAX: usize = 20_000;
 
 impl Store {
@@ -49,8 +49,8 @@ impl Store {
         Answer { revision: self.revision, found }
     }
 
-    /// A page of a range. Its work is bounded: where a page ends, [`RangePage::next`] says where the
-    /// next one begins.
+    /// A page of a range. Its work is bounded: where a page ends, [`RangePage::next`] says where
+    /// the next one begins.
     ///
     /// # Errors
     /// [`ReadError`] if the revision that is asked for is not there.
@@ -302,7 +302,7 @@ impl Event {
     /// Bytes of its keys and values.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let of = |kv: &Option<crate::kv::KeyValue>| kv.as_ref().map_or(0, crate::kv::KeyValue::bytes);
+        let of = |kv: &Option<KeyValue>| kv.as_ref().map_or(0, KeyValue::bytes);
         self.key.len() + of(&self.now) + of(&self.previous)
     }
 }

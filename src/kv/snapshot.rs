@@ -1,19 +1,23 @@
 //! The body of a snapshot: a store as a stream of bytes, and back.
 //!
 //! ```text
-//! body    = format (u8, 2), state, key …, lease …, answer …, chunk …, end
-//! state   = 1 (u8), revision, compacted, last grant, last answer, history_bytes, quota_bytes, answers_bytes (u64 each)
-//! key     = 2 (u8), create_revision, mod_revision, version, lease (u64 each), place, key length, value length (u32 each), key, value
-//! lease   = 3 (u8), id, seconds to live, number of the grant (u64 each)
-//! answer  = 4 (u8), key length, answer length (u32 each), idempotency key, answer
-//! chunk   = 5 (u8), first revision (u64), records, bytes, large values (u32 each), end of each record (u32 each), bytes, large …
-//! large   = 6 (u8), length (u32), value
-//! end     = 7 (u8), keys, leases, answers, chunks (u64 each), state hash (u128)
+//! body   = format (u8, 2), state, key …, lease …, answer …, chunk …, end
+//! state  = 1, revision, compacted, last grant, last answer, history_bytes, quota_bytes,
+//!          answers_bytes (u64 each)
+//! key    = 2, create_revision, mod_revision, version, lease (u64 each), place, key length,
+//!          value length (u32 each), key, value
+//! lease  = 3, id, seconds to live, number of the grant (u64 each)
+//! answer = 4, key length, answer length (u32 each), idempotency key, answer
+//! chunk  = 5, first revision (u64), records, bytes, large values (u32 each),
+//!          end of each record (u32 each), bytes, large …
+//! large  = 6, length (u32), value
+//! end    = 7, keys, leases, answers, chunks (u64 each), state hash (u128)
 //! ```
-//! Integers are little-endian. Keys ascend, leases and idempotency keys too; chunks are in the order
-//! of their revisions, and `history.rs` says what is in one. An answer is a fingerprint (u128), its
-//! number (u64) and an outcome (`wire.rs`). The checksums of the file and of the wire find damage
-//! within pieces. The hash at the end makes sure that what was rebuilt is what was captured.
+//! A record begins with its tag (u8). Integers are little-endian. Keys ascend, leases and
+//! idempotency keys too; chunks are in the order of their revisions, and `history.rs` says what is
+//! in one. An answer is a fingerprint (u128), its number (u64) and an outcome (`wire.rs`). The
+//! checksums of the file and of the wire find damage within pieces. The hash at the end makes sure
+//! that what was rebuilt is what was captured.
 
 use crate::codec::{COUNTER_MAX, DecodeError, Writer};
 use crate::kv::command::IDEMPOTENCY_KEY_BYTES_MAX;

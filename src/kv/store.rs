@@ -1,7 +1,7 @@
 //! The store: the keys as they are, their history, leases, remembered answers and settings.
 //!
-//! All of it lies in structures that a capture shares, so that a snapshot captures the store in O(1)
-//! while it goes on changing.
+//! All of it lies in structures that a capture shares, so that a snapshot captures the store in
+//! O(1) while it goes on changing.
 
 use crate::kv::answers::Answers;
 use crate::kv::command::{Command, Op, Outcome, Put, Refusal};
@@ -448,8 +448,8 @@ impl Store {
 }
 
 /// What one key adds to the state hash: a hash over its key, value, revisions, version and lease.
-/// Key and value are hashed apart, and then their hashes, so that nothing has to be put side by side
-/// first.
+/// Key and value are hashed apart, and then their hashes, so that nothing has to be put side by
+/// side first.
 pub(super) fn digest(key: &[u8], versioned: VersionedRef<'_>) -> u128 {
     let mut words = [0; 68];
     words[..16].copy_from_slice(&xxh3_128(key).to_le_bytes());

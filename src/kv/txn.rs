@@ -53,7 +53,7 @@ pub enum BadCommand {
     #[error("a transaction may not put a key into a range that it deletes")]
     PutIntoDeleted,
     /// An idempotency key that is empty or too long.
-    #[error("an idempotency key has 1 to {} bytes", crate::kv::IDEMPOTENCY_KEY_BYTES_MAX)]
+    #[error("an idempotency key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes")]
     IdempotencyKey,
 }
 
@@ -290,8 +290,8 @@ impl Store {
         results
     }
 
-    /// A read within a command that has made `changes` so far. The revision that it tells is the one
-    /// that those changes will have.
+    /// A read within a command that has made `changes` so far. The revision that it tells is the
+    /// one that those changes will have.
     fn range_within(&self, query: &RangeQuery, changes: u32, reads: usize) -> RangePage {
         let mut page = self.range_shared(query, reads).unwrap_or_default();
         if changes > 0 {

@@ -56,7 +56,8 @@ impl Command {
     /// Reads a command that fills the reader to its end; the strings share the reader's bytes.
     ///
     /// # Errors
-    /// [`DecodeError`] if it is cut short, too long or undefined, or does not pass [`Command::check`].
+    /// [`DecodeError`] if it is cut short, too long or undefined, or does not pass
+    /// [`Command::check`].
     pub fn decode(mut reader: Reader) -> Result<Self, DecodeError> {
         let mut idempotency_key = None;
         if reader.peek().first() == Some(&TAG_IDEMPOTENCY_KEY) {
