@@ -28,7 +28,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 /// A chunk takes no further record once it has this many bytes, or a part of the limit of the whole
 /// history if that is less.
-const CHUNK_BYTES: u64 = 32 << 10;
+const CHUNK_BYTES: usize = 32 << 10;
 /// That part.
 const CHUNKS: u64 = 32;
 /// A record that would have more bytes is not kept, and neither is what was before it.
@@ -36,7 +36,7 @@ const RECORD_BYTES_MAX: u64 = 64 << 20;
 /// No chunk has more bytes than this: a chunk that was not full, and one large record.
 pub(super) const CHUNK_BYTES_MAX: usize = 66 << 20;
 /// No chunk has more records: each takes some bytes.
-pub(super) const RECORDS_MAX: usize = CHUNK_BYTES as usize;
+pub(super) const RECORDS_MAX: usize = CHUNK_BYTES;
 /// What a chunk takes beside its records.
 const CHUNK_OVERHEAD: u64 = 256;
 
@@ -189,7 +189,7 @@ impl History {
         chunk.digests = chunk.digests.wrapping_add(digest);
         self.digests = self.digests.wrapping_add(digest);
         self.bytes += chunk.cost() - before;
-        if staged.bytes.capacity() > 4 * CHUNK_BYTES as usize {
+        if staged.bytes.capacity() > 4 * CHUNK_BYTES {
             staged.bytes = Vec::new();
         }
         staged.bytes.clear();
@@ -294,7 +294,7 @@ impl Chunk {
     }
 
     fn takes_more(&self, limit: u64) -> bool {
-        let most = (limit / CHUNKS).min(CHUNK_BYTES);
+        let most = (limit / CHUNKS).min(CHUNK_BYTES as u64);
         self.cost() < most
     }
 

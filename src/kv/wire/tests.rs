@@ -41,7 +41,7 @@ fn refuses_what_no_encoder_writes() {
     assert_eq!(decode(vec![]), Err(DecodeError::Short { what: "command", needs: 1, has: 0 }));
     assert_eq!(decode(vec![99]), Err(DecodeError::Invalid { what: "command", value: 99 }));
     let against_rules = DecodeError::Inconsistent { what: "command", why: "it breaks a limit or a rule" };
-    assert_eq!(decode(vec![1, 0, 0, 0, 0, 0, 0, 0, 0]), Err(against_rules.clone()), "an empty key");
+    assert_eq!(decode(vec![1, 0, 0, 0, 0, 0, 0, 0, 0]), Err(against_rules), "an empty key");
     assert_eq!(decode(vec![3, 1, 0, 0, 0, b'k', 1, 0, 0, 0, 0]), Err(against_rules), "an empty range");
     assert_eq!(
         decode(vec![3, 1, 0, 0, 0, b'k', 0, 7]),
