@@ -113,6 +113,19 @@ impl Store {
         Ok(changes)
     }
 
+    /// Shows every key that changed from a revision on. `false`: some of that has been compacted.
+    pub fn visit_changed_keys(&self, from: Revision, visit: &mut dyn FnMut(&[u8])) -> bool {
+        if from <= self.compacted {
+            return false;
+        }
+        let mut revision = from;
+        while revision <= self.revision {
+            self.history.record(revision).for_each(|change| visit(change.key));
+            revision = revision.next();
+        }
+        true
+    }
+
     fn fill(&self, page: &mut Page<'_>, at: Option<Revision>) {
         let range = &page.query.range;
         let mut start =

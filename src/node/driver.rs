@@ -218,7 +218,7 @@ impl<E: Env> Driver<E> {
         }
         let write = matches!(call.request, ClientRequest::Write(_));
         let id = self.clients.insert(Waiting { since: now, write, reply: call.reply });
-        let deadline = now.plus(self.request_timeout_micros);
+        let deadline = now.plus(call.patience_micros.unwrap_or(self.request_timeout_micros));
         self.replica.step(now, Event::Client { id, deadline, request: call.request });
     }
 
@@ -437,6 +437,7 @@ impl<E: Env> Driver<E> {
         let give_up = now.plus(self.config.raft.election_timeout_micros);
         self.stopping = Some(Stopping { give_up });
         if self.adoption.is_none() {
+            self.replica.step(now, Event::EndWatches);
             // Answered at once if this node does not lead, or no member can take over.
             let (reply, _) = oneshot::channel();
             let id = self.clients.insert(Waiting { since: now, write: false, reply });

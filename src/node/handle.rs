@@ -71,12 +71,24 @@ impl NodeHandle {
     /// Asks the replica; always answered (after the request time-out with `ClientError::Unknown` or
     /// `NoQuorum`).
     pub async fn request(&self, request: ClientRequest) -> ClientReply {
+        self.call(request, None).await
+    }
+
+    /// The same, with a time-out of its own, microseconds: for a client that waits for a change.
+    pub async fn request_within(&self, request: ClientRequest, micros: u64) -> ClientReply {
+        self.call(request, Some(micros)).await
+    }
+
+    async fn call(&self, request: ClientRequest, patience_micros: Option<u64>) -> ClientReply {
         let unanswered = match request {
-            ClientRequest::Read { .. } | ClientRequest::Barrier => ClientError::NoQuorum,
+            ClientRequest::Read { .. }
+            | ClientRequest::Barrier
+            | ClientRequest::Watch(_)
+            | ClientRequest::Lease { .. } => ClientError::NoQuorum,
             _ => ClientError::Unknown,
         };
         let (reply, answer) = oneshot::channel();
-        match self.clients.try_send(ClientCall { request, reply }) {
+        match self.clients.try_send(ClientCall { request, patience_micros, reply }) {
             Ok(()) => answer.await.unwrap_or(ClientReply::Failed(unanswered)),
             Err(TrySendError::Full(_)) => ClientReply::Failed(ClientError::Overloaded),
             Err(TrySendError::Closed(_)) => {
@@ -115,6 +127,8 @@ impl NodeHandle {
 pub(crate) struct ClientCall {
     /// What it asks.
     pub request: ClientRequest,
+    /// How long it waits at most; `None`: as long as requests do.
+    pub patience_micros: Option<u64>,
     /// Where the answer goes.
     pub reply: oneshot::Sender<ClientReply>,
 }

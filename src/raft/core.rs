@@ -8,6 +8,7 @@ use crate::raft::log::snapshot::SnapshotRefusal;
 use crate::raft::membership::members::Membership;
 use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::message::{Append, Body, Chunk, Message};
+use crate::raft::quorum;
 use crate::raft::state::progress::{Peer, PeerState, ReplicationState};
 use crate::raft::state::role::{Follower, Role};
 use crate::raft::state::shared::{Outbox, Shared};
@@ -283,6 +284,36 @@ impl Raft {
             Role::Leader(_) => Some(self.shared.id),
         };
         LeaderHint { leader, term: self.shared.term() }
+    }
+
+    /// How long ago this node last knew that its state is that of a leader: since it heard from the
+    /// leader, or on a leader since a quorum answered. `None`: no leader is known. Microseconds.
+    #[must_use]
+    pub fn silent_micros(&self, now: Time) -> Option<u64> {
+        match &self.role {
+            Role::Follower(follower) => follower.leader.map(|_| now.since(follower.last_heard)),
+            Role::PreCandidate(_) | Role::Candidate(_) => None,
+            Role::Leader(_) => {
+                let membership = self.membership();
+                let heard = |id: NodeId| {
+                    let own = (id == self.shared.id).then_some(now);
+                    own.or_else(|| {
+                        self.progress().find(|peer| peer.id == id).and_then(|peer| peer.last_heard)
+                    })
+                };
+                let mut ages: Vec<u64> = membership
+                    .members
+                    .keys()
+                    .filter_map(|id| heard(*id))
+                    .map(|heard| now.since(heard))
+                    .collect();
+                ages.sort_unstable();
+                ages.into_iter().find(|age| {
+                    let is_heard = |id: NodeId| heard(id).is_some_and(|heard| now.since(heard) <= *age);
+                    quorum::reached(&membership.voters, membership.outgoing.as_ref(), is_heard)
+                })
+            }
+        }
     }
 
     /// Current term.

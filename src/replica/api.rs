@@ -1,6 +1,8 @@
 //! What goes into a replica and what comes out of it.
 
-use crate::kv::{Answer, Command, Found, KeyValue, Op, Outcome, Query, Store};
+use crate::kv::{
+    Answer, Changes, ChangesQuery, Command, Found, KeyValue, LeaseId, Op, Outcome, Query, ReadError, Store,
+};
 use crate::raft::{
     Change, Durable, LogId, LogIndex, LogWrite, Member, Membership, NodeId, RoleName, Session, SnapshotChunk,
     SnapshotMeta, SnapshotRead, SnapshotRefusal, Term, Time, Withdrawal,
@@ -8,6 +10,7 @@ use crate::raft::{
 use crate::replica::message::PeerMessage;
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -23,6 +26,11 @@ pub enum Level {
     Linearizable,
     /// The state that this node has applied, which may be old.
     Local,
+    /// The same, but only if a leader was heard from within this time.
+    Fresh {
+        /// The time, microseconds.
+        max_staleness_micros: u64,
+    },
 }
 
 /// What a client asks.
@@ -41,6 +49,16 @@ pub enum ClientRequest {
     ChangeMembership(Change),
     /// Hand leadership over; only the leader takes it.
     TransferLeadership(Option<NodeId>),
+    /// Waits until something changes that is wanted, or until the deadline. Answered by what this
+    /// node has applied.
+    Watch(ChangesQuery),
+    /// How much time a lease has. The leader answers it, wherever it is asked.
+    Lease {
+        /// Which lease.
+        lease: LeaseId,
+        /// Whether its time begins anew.
+        renew: bool,
+    },
     /// Waits until this node is known to be up to date with the cluster's commits (a linearizable
     /// read of nothing).
     Barrier,
@@ -53,6 +71,11 @@ pub enum ClientReply {
     Written(Outcome),
     /// What the state machine answers.
     Answer(Answer),
+    /// What changed, at least one revision of it; or nothing up to [`Changes::next`], if the
+    /// deadline came first.
+    Changes(Result<Arc<Changes>, ReadError>),
+    /// How much time the lease has; `None`: it was never granted, or it has ended.
+    LeaseTime(Option<LeaseTime>),
     /// The change of membership's entry is committed. A new member's id, if it added one.
     MembershipChanged(Option<NodeId>),
     /// Another node leads now.
@@ -88,6 +111,19 @@ impl ClientReply {
     }
 }
 
+/// How much time a lease has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseTime {
+    /// Its id.
+    pub id: LeaseId,
+    /// How long it lives without a renewal, seconds.
+    pub ttl_seconds: u64,
+    /// How long it lives now without a renewal, microseconds.
+    pub left_micros: u64,
+    /// How many keys end with it.
+    pub keys: u64,
+}
+
 /// Why a request failed. A write ends committed, *not appended*, or *unknown*: only
 /// [`ClientError::Unknown`] is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -116,6 +152,9 @@ pub enum ClientError {
     /// A local read: this node has started, and has not applied yet what it knew to be committed.
     #[error("this node is starting: it still applies its log; try again soon")]
     Starting,
+    /// A read that wanted a fresher state than this node has.
+    #[error("this node has not heard from a leader for longer than max_staleness; ask another one")]
+    Stale,
     /// Not appended: the request makes no sense, and why.
     #[error("{0}")]
     Refused(String),
@@ -153,6 +192,8 @@ pub enum Event {
     },
     /// The reservation is over.
     Release,
+    /// Clients that wait for a change are told that this node ends.
+    EndWatches,
     /// There is proof that this node cannot be relied on: it takes no part any more.
     Withdraw(Withdrawal),
 }

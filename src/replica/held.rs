@@ -20,6 +20,8 @@ impl Replica {
             ("writes that are counted", self.writes.len() as u64),
             ("reads that wait", self.reads.tables() as u64),
             ("reads that are counted", self.reads.len() as u64),
+            ("clients that wait for a change", self.watches.len() as u64),
+            ("calls of leases that wait", self.lease_calls.len() as u64),
             ("changes of membership", u64::from(self.change.is_some())),
             ("operators' transfers", u64::from(self.transfer.is_some())),
             ("snapshots that are saved", u64::from(self.policy.saving.is_some())),

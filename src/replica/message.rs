@@ -1,6 +1,8 @@
 //! What replicas say to each other: the core's messages, and commands on their way to the leader.
 
+use crate::kv::LeaseId;
 use crate::raft::{Body, Entry, Incarnation, LogIndex, Message, NodeId, Term};
+use crate::replica::api::LeaseTime;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -15,6 +17,47 @@ pub enum PeerMessage {
     ForwardRefused(ForwardRefused),
     /// The hash of a member's state.
     StateHash(StateHash),
+    /// Clients' calls of leases, for the leader.
+    LeaseCalls(LeaseCalls),
+    /// The leader's answers.
+    LeaseAnswers(LeaseAnswers),
+}
+
+/// Calls of leases that an origin's clients wait for. Losing one is harmless: it is sent again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseCalls {
+    /// The origin.
+    pub from: NodeId,
+    /// The leader.
+    pub to: NodeId,
+    /// The origin's incarnation.
+    pub incarnation: Incarnation,
+    /// The calls.
+    pub calls: Vec<LeaseCall>,
+}
+
+/// One call of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseCall {
+    /// The origin's number for it.
+    pub number: u64,
+    /// Which lease.
+    pub lease: LeaseId,
+    /// Whether its time begins anew.
+    pub renew: bool,
+}
+
+/// A leader's answers to calls of leases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseAnswers {
+    /// The leader.
+    pub from: NodeId,
+    /// The origin.
+    pub to: NodeId,
+    /// Of the calls.
+    pub incarnation: Incarnation,
+    /// By the origin's numbers; `None`: there is no such lease.
+    pub answers: Vec<(u64, Option<LeaseTime>)>,
 }
 
 /// The hash of the sender's state once it has applied `index`. Losing one is harmless.
@@ -121,6 +164,8 @@ impl PeerMessage {
                 _ => 0,
             },
             Self::Forward(forward) => forward.commands.iter().map(Bytes::len).sum(),
+            Self::LeaseCalls(calls) => calls.calls.len() * size_of::<LeaseCall>(),
+            Self::LeaseAnswers(answers) => answers.answers.len() * size_of::<(u64, Option<LeaseTime>)>(),
             Self::ForwardRefused(_) | Self::StateHash(_) => 0,
         };
         REST + content
@@ -134,6 +179,8 @@ impl PeerMessage {
             Self::Forward(m) => m.from,
             Self::ForwardRefused(m) => m.from,
             Self::StateHash(m) => m.from,
+            Self::LeaseCalls(m) => m.from,
+            Self::LeaseAnswers(m) => m.from,
         }
     }
 
@@ -145,6 +192,8 @@ impl PeerMessage {
             Self::Forward(m) => m.to,
             Self::ForwardRefused(m) => m.to,
             Self::StateHash(m) => m.to,
+            Self::LeaseCalls(m) => m.to,
+            Self::LeaseAnswers(m) => m.to,
         }
     }
 }

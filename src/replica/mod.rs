@@ -17,12 +17,22 @@
 //! All reads that arrive together share one question to the core (Dissertation §6.4). When the core
 //! confirms it, they wait until the state machine has applied up to the confirmed index. Then they
 //! are served from memory.
+//!
+//! # A lease
+//! Grants and ends are commands. The leader keeps the time (`lease_clock.rs`). A renewal is answered
+//! like a read, and does not go through the log.
+//!
+//! # A watch
+//! A client waits for the next change of its keys, is answered with all there are, and waits again
+//! from there (`watches.rs`).
 
 mod agreement;
 mod api;
 mod comparing;
 mod forwarding;
 mod held;
+mod lease_calls;
+mod lease_clock;
 mod message;
 mod outcome;
 mod proposal;
@@ -33,14 +43,18 @@ mod requests;
 mod snapshot_policy;
 mod snapshots;
 mod status;
+mod watches;
 mod wire;
 mod writes;
 
 pub use api::{
-    Actions, ClientError, ClientReply, ClientRequest, Event, Level, MemberStatus, Notice, RequestId,
-    SnapshotSave, Status, StorageEvent, StorageRequest, UnreadSnapshot, UnstoredSnapshot,
+    Actions, ClientError, ClientReply, ClientRequest, Event, LeaseTime, Level, MemberStatus, Notice,
+    RequestId, SnapshotSave, Status, StorageEvent, StorageRequest, UnreadSnapshot, UnstoredSnapshot,
 };
-pub use message::{Forward, ForwardRefused, PeerMessage, RefusedBecause, StateHash, StateHashKind};
+pub use message::{
+    Forward, ForwardRefused, LeaseAnswers, LeaseCall, LeaseCalls, PeerMessage, RefusedBecause, StateHash,
+    StateHashKind,
+};
 pub use proposal::{ProposalId, decode as decode_proposal};
 pub use replica::{Replica, ReplicaConfig, ReplicaStart};
 

@@ -1,9 +1,10 @@
 //! What comes out of the core: entries to apply, answers, news.
 
-use crate::raft::{Entry, EntryKind, Input, LogId, Membership, Output, RaftEvent, SnapshotMeta};
+use crate::raft::{Entry, EntryKind, Input, LogId, Membership, Output, RaftEvent, RoleName, SnapshotMeta};
 use crate::replica::api::{ClientError, ClientReply, Notice, StorageRequest};
 use crate::replica::message::PeerMessage;
 use crate::replica::proposal;
+use crate::replica::reads::{Asker, Wanted};
 use crate::replica::replica::{PendingChange, READ_RETRY_MICROS, Replica};
 use alloc::string::{String, ToString};
 
@@ -114,6 +115,7 @@ impl Replica {
         self.store = store;
         self.agreement.forget();
         self.last_applied = meta.last;
+        self.look_again();
         self.snapshot = meta.last;
         self.policy.begin_anew(&self.store);
         for request in self.writes.forget_sent() {
@@ -139,8 +141,16 @@ impl Replica {
                 self.apply_command(entry);
             }
             self.note_checkpoint();
+            let term = entry.term();
+            if term == self.raft.term()
+                && self.raft.role() == RoleName::Leader
+                && !self.lease_clock.runs_in(term)
+            {
+                self.lease_clock.begin(term, &self.store, self.now);
+            }
         }
         if !committed.is_empty() {
+            self.serve_watches();
             self.input(Input::Applied(self.last_applied.index));
         }
     }
@@ -149,6 +159,7 @@ impl Replica {
         match proposal::decode(entry.data()) {
             Ok((id, command)) => {
                 let outcome = self.store.apply(entry.term().get(), &command);
+                self.note_leases(&command, &outcome);
                 if id.origin == self.raft.id()
                     && id.incarnation == self.incarnation
                     && let Some(request) = self.writes.applied(id.sequence)
@@ -168,11 +179,17 @@ impl Replica {
 
     fn serve_reads(&mut self) {
         for read in self.reads.servable(self.last_applied.index) {
-            let reply = match &read.query {
-                Some(query) => ClientReply::Answer(self.store.answer(query)),
-                None => ClientReply::UpToDate,
+            let reply = match read.wanted {
+                Wanted::Query(query) => ClientReply::Answer(self.store.answer(&query)),
+                Wanted::Barrier => ClientReply::UpToDate,
+                Wanted::Lease { lease, renew } => {
+                    self.serve_lease(read.asker, lease, renew);
+                    continue;
+                }
             };
-            self.reply(read.request, reply);
+            if let Asker::Client(request) = read.asker {
+                self.reply(request, reply);
+            }
         }
     }
 }

@@ -22,6 +22,13 @@ pub struct ProposalId {
     pub sequence: u64,
 }
 
+impl ProposalId {
+    /// The name of what a leader proposes by itself: no client waits for it.
+    pub(super) const fn of_leader(incarnation: Incarnation) -> Self {
+        Self { origin: NodeId::new(0), incarnation, sequence: 0 }
+    }
+}
+
 /// Encodes a proposal of an encoded command: the data of a
 /// [`Command`](crate::raft::EntryKind::Command) entry.
 #[must_use]

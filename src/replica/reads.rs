@@ -1,21 +1,53 @@
 //! Linearizable reads of this node's clients: all that arrive together share one question to the
 //! core.
 
-use crate::kv::Query;
-use crate::raft::{LogIndex, ReadId, Time};
+use crate::kv::{LeaseId, Query};
+use crate::raft::{Incarnation, LogIndex, NodeId, ReadId, Time};
 use crate::replica::api::RequestId;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-/// A client that waits for a read.
+/// Who waits for a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// A client of this node.
+    Client(RequestId),
+    /// A client of this node, whose call of a lease has this number.
+    Own(u64),
+    /// A client of another member, which passed its call of a lease on under this number.
+    Member { id: NodeId, incarnation: Incarnation, number: u64 },
+}
+
+impl Asker {
+    /// The request of a client of this node that waits for this read alone.
+    pub(super) const fn client(self) -> Option<RequestId> {
+        match self {
+            Self::Client(request) => Some(request),
+            Self::Own(_) | Self::Member { .. } => None,
+        }
+    }
+}
+
+/// What is read.
+#[derive(Clone, Debug)]
+pub(super) enum Wanted {
+    /// What the state machine answers.
+    Query(Query),
+    /// Nothing: to be up to date is all.
+    Barrier,
+    /// How much time a lease has, after its renewal if it is to be renewed.
+    Lease { lease: LeaseId, renew: bool },
+}
+
+/// A read that waits.
 #[derive(Clone, Debug)]
 pub(super) struct Read {
-    /// The request to answer.
-    pub(super) request: RequestId,
+    /// Who waits for it.
+    pub(super) asker: Asker,
     /// When its client is told that no quorum answered.
     pub(super) deadline: Time,
-    /// What is read; `None` for a barrier.
-    pub(super) query: Option<Query>,
+    /// What is read.
+    pub(super) wanted: Wanted,
 }
 
 /// The reads that wait.
@@ -105,8 +137,8 @@ impl ClientReads {
         now
     }
 
-    /// The reads whose time is up.
-    pub(super) fn expire(&mut self, now: Time) -> Vec<RequestId> {
+    /// The reads whose time is up: who waits for them.
+    pub(super) fn expire(&mut self, now: Time) -> Vec<Asker> {
         if self.next_deadline.is_none_or(|deadline| now < deadline) {
             return Vec::new();
         }
@@ -114,7 +146,7 @@ impl ClientReads {
         let mut keep = |read: &Read| {
             let keep = read.deadline > now;
             if !keep {
-                expired.push(read.request);
+                expired.push(read.asker);
             }
             keep
         };

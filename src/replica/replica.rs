@@ -10,9 +10,12 @@ use crate::replica::api::{
     Actions, ClientError, ClientReply, Event, RequestId, StorageEvent, StorageRequest,
 };
 use crate::replica::forwarding::Origins;
+use crate::replica::lease_calls::WaitingCalls;
+use crate::replica::lease_clock::LeaseClock;
 use crate::replica::message::PeerMessage;
-use crate::replica::reads::ClientReads;
+use crate::replica::reads::{Asker, ClientReads};
 use crate::replica::snapshot_policy::SnapshotPolicy;
+use crate::replica::watches::Watches;
 use crate::replica::writes::ClientWrites;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -40,6 +43,9 @@ pub struct ReplicaConfig {
     /// Bytes of keys and values of writes that wait for their answers, at most. One beyond is
     /// answered [`ClientError::Overloaded`].
     pub pending_write_bytes_max: u64,
+    /// Bytes of the ranges of clients that wait for a change, at most. One beyond is answered
+    /// [`ClientError::Overloaded`].
+    pub pending_watch_bytes_max: u64,
 }
 
 impl Default for ReplicaConfig {
@@ -50,6 +56,7 @@ impl Default for ReplicaConfig {
             snapshot_log_entries: 200_000,
             pending_requests_max: 65_536,
             pending_write_bytes_max: 128 << 20,
+            pending_watch_bytes_max: 32 << 20,
         }
     }
 }
@@ -93,6 +100,9 @@ pub struct Replica {
     pub(super) last_applied: LogId,
     pub(super) writes: ClientWrites,
     pub(super) reads: ClientReads,
+    pub(super) watches: Watches,
+    pub(super) lease_calls: WaitingCalls,
+    pub(super) lease_clock: LeaseClock,
     /// The commit index known when this process started. Until it is applied, the state is older
     /// than what clients may have seen here.
     committed_at_start: LogIndex,
@@ -151,6 +161,9 @@ impl Replica {
             last_applied: snapshot,
             writes: ClientWrites::default(),
             reads: ClientReads::default(),
+            watches: Watches::default(),
+            lease_calls: WaitingCalls::default(),
+            lease_clock: LeaseClock::default(),
             snapshot,
             config,
             incarnation: start.incarnation,
@@ -184,10 +197,13 @@ impl Replica {
             Event::Peer(PeerMessage::Forward(forward)) => self.handle_forward(forward),
             Event::Peer(PeerMessage::ForwardRefused(refused)) => self.handle_forward_refused(&refused),
             Event::Peer(PeerMessage::StateHash(said)) => self.handle_state_hash(said),
+            Event::Peer(PeerMessage::LeaseCalls(calls)) => self.handle_lease_calls(calls),
+            Event::Peer(PeerMessage::LeaseAnswers(answers)) => self.handle_lease_answers(answers),
             Event::Client { id, deadline, request } => self.handle_client(id, deadline, request),
             Event::Storage(event) => self.handle_storage(event),
             Event::Reserve { until } => self.reserved_until = Some(until),
             Event::Release => self.reserved_until = None,
+            Event::EndWatches => self.end_watches(),
             Event::Withdraw(why) => self.input(Input::Withdraw(why)),
         }
     }
@@ -195,8 +211,10 @@ impl Replica {
     /// Settles and hands out everything that has to be carried out.
     pub fn take_actions(&mut self) -> Actions {
         self.expire();
+        self.maybe_end_leases();
         loop {
             self.send_writes();
+            self.send_lease_calls();
             self.ask_reads();
             let (leader, held) = (self.raft.leader_hint(), self.writes.held());
             let output = self.raft.take_output();
@@ -218,7 +236,8 @@ impl Replica {
             [self.writes.next_deadline(), self.reads.wake_at(), self.change.map(|change| change.deadline)];
         let forwards = self.forwards_wait_until().filter(|_| self.writes.held() > 0);
         let others = [self.transfer.map(|(_, deadline)| deadline), forwards, self.policy.retry_at];
-        let due = due.into_iter().chain(others).flatten().min();
+        let leases = [self.lease_clock.next(), self.lease_calls.wake_at(), self.watches.next_deadline()];
+        let due = due.into_iter().chain(others).chain(leases).flatten().min();
         self.actions.wake_at = self.actions.wake_at.into_iter().chain(due).min();
         core::mem::take(&mut self.actions)
     }
@@ -226,10 +245,16 @@ impl Replica {
     /// The node is about to end: the replies to clients that wait for writes. A write that was
     /// never sent is certainly not appended.
     pub fn give_up(&mut self) -> Vec<(RequestId, ClientReply)> {
+        let waiting: Vec<RequestId> =
+            self.watches.give_up().into_iter().chain(self.lease_calls.give_up()).collect();
         let (held, sent) = self.writes.give_up();
         let held = held.into_iter().map(|request| (request, ClientError::Stopping));
         let sent = sent.into_iter().map(|request| (request, ClientError::Unknown));
-        held.chain(sent).map(|(request, error)| (request, ClientReply::Failed(error))).collect()
+        let waiting = waiting.into_iter().map(|request| (request, ClientError::Stopping));
+        held.chain(sent)
+            .chain(waiting)
+            .map(|(request, error)| (request, ClientReply::Failed(error)))
+            .collect()
     }
 
     /// The membership in force.
@@ -365,7 +390,11 @@ impl Replica {
         for request in unknown {
             self.fail(request, ClientError::Unknown);
         }
-        for request in self.reads.expire(self.now) {
+        for request in self.lease_calls.expire(self.now) {
+            self.fail(request, ClientError::NoQuorum);
+        }
+        self.serve_watches();
+        for request in self.reads.expire(self.now).into_iter().filter_map(Asker::client) {
             self.fail(request, ClientError::NoQuorum);
         }
         if self.change.is_some_and(|change| change.deadline <= self.now) {

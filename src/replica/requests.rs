@@ -6,7 +6,7 @@ use crate::raft::{Input, InputError, NodeId, RoleName};
 use crate::replica::api::{ClientError, ClientReply, ClientRequest, Level, Notice, RequestId};
 use crate::replica::message::{Forward, ForwardRefused, PeerMessage, RefusedBecause};
 use crate::replica::proposal::{self, ProposalId};
-use crate::replica::reads::Read;
+use crate::replica::reads::{Asker, Read, Wanted};
 use crate::replica::replica::{PendingChange, Replica};
 use crate::replica::writes::Write;
 use alloc::string::{String, ToString};
@@ -25,17 +25,27 @@ impl Replica {
         }
         match request {
             ClientRequest::Write(command) => self.handle_write(id, deadline, &command),
-            ClientRequest::Read { level: Level::Local, .. } if self.is_starting() => {
+            ClientRequest::Read { level: Level::Local | Level::Fresh { .. }, .. } if self.is_starting() => {
                 self.fail(id, ClientError::Starting);
             }
-            ClientRequest::Read { query, level: Level::Local } => {
+            ClientRequest::Read { level: Level::Fresh { max_staleness_micros }, .. }
+                if self.raft.silent_micros(self.now).is_none_or(|silent| silent > max_staleness_micros) =>
+            {
+                self.fail(id, ClientError::Stale);
+            }
+            ClientRequest::Read { query, level: Level::Local | Level::Fresh { .. } } => {
                 let answer = self.store.answer(&query);
                 self.reply(id, ClientReply::Answer(answer));
             }
             ClientRequest::Read { query, level: Level::Linearizable } => {
-                self.handle_read(Read { request: id, deadline, query: Some(query) });
+                self.handle_read(id, deadline, Wanted::Query(query));
             }
-            ClientRequest::Barrier => self.handle_read(Read { request: id, deadline, query: None }),
+            ClientRequest::Barrier => self.handle_read(id, deadline, Wanted::Barrier),
+            ClientRequest::Watch(query) => self.handle_watch(id, deadline, query),
+            ClientRequest::Lease { lease, renew } => match self.refuses_reads() {
+                Some(error) => self.fail(id, error),
+                None => self.handle_lease_call(id, deadline, lease, renew),
+            },
             ClientRequest::ChangeMembership(change) => {
                 if self.is_reserved() {
                     return self.fail(id, ClientError::Reserved);
@@ -78,18 +88,24 @@ impl Replica {
         self.writes.hold(Write { request: id, deadline, command: Bytes::from(encoded) });
     }
 
-    fn handle_read(&mut self, read: Read) {
+    fn handle_read(&mut self, id: RequestId, deadline: Time, wanted: Wanted) {
+        match self.refuses_reads() {
+            Some(error) => self.fail(id, error),
+            None => self.reads.push(Read { asker: Asker::Client(id), deadline, wanted }),
+        }
+    }
+
+    fn refuses_reads(&self) -> Option<ClientError> {
         if self.is_reserved() {
             // It could only read the empty state of a cluster of one that is about to end.
-            return self.fail(read.request, ClientError::Reserved);
+            Some(ClientError::Reserved)
+        } else if self.is_removed() {
+            Some(ClientError::Removed)
+        } else if self.reads.len() + self.lease_calls.len() >= self.config.pending_requests_max {
+            Some(ClientError::Overloaded)
+        } else {
+            None
         }
-        if self.is_removed() {
-            return self.fail(read.request, ClientError::Removed);
-        }
-        if self.reads.len() >= self.config.pending_requests_max {
-            return self.fail(read.request, ClientError::Overloaded);
-        }
-        self.reads.push(read);
     }
 
     fn refuses_writes(&self) -> Option<ClientError> {

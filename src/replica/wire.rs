@@ -1,9 +1,13 @@
 //! The bytes of a [`PeerMessage`]: a tag, then what the tag says (docs/protocol.md).
 
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::kv::LeaseId;
 use crate::raft::{ENTRY_DATA_BYTES_MAX, Incarnation, LogIndex, Message, NodeId, Term};
+use crate::replica::api::LeaseTime;
+use crate::replica::lease_calls::CALLS_MAX;
 use crate::replica::message::{
-    Forward, ForwardRefused, PeerMessage, RefusedBecause, StateHash, StateHashKind,
+    Forward, ForwardRefused, LeaseAnswers, LeaseCall, LeaseCalls, PeerMessage, RefusedBecause, StateHash,
+    StateHashKind,
 };
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -12,6 +16,8 @@ const RAFT: u8 = 1;
 const FORWARD: u8 = 2;
 const FORWARD_REFUSED: u8 = 3;
 const STATE_HASH: u8 = 4;
+const LEASE_CALLS: u8 = 5;
+const LEASE_ANSWERS: u8 = 6;
 
 impl PeerMessage {
     /// Appends the encoded message (without frame) to `out`.
@@ -44,6 +50,28 @@ impl PeerMessage {
                 });
                 out.put_u128(said.hash);
             }
+            Self::LeaseCalls(calls) => {
+                out.put_u8(LEASE_CALLS);
+                encode_ends(calls.from, calls.to, calls.incarnation, calls.calls.len(), out);
+                for call in &calls.calls {
+                    out.put_u64(call.number);
+                    out.put_u64(call.lease.0);
+                    out.put_u8(u8::from(call.renew));
+                }
+            }
+            Self::LeaseAnswers(answers) => {
+                out.put_u8(LEASE_ANSWERS);
+                encode_ends(answers.from, answers.to, answers.incarnation, answers.answers.len(), out);
+                for (number, time) in &answers.answers {
+                    out.put_u64(*number);
+                    out.put_u8(u8::from(time.is_some()));
+                    if let Some(LeaseTime { id, ttl_seconds, left_micros, keys }) = time {
+                        [id.0, *ttl_seconds, *left_micros, *keys]
+                            .into_iter()
+                            .for_each(|word| out.put_u64(word));
+                    }
+                }
+            }
         }
     }
 
@@ -58,9 +86,58 @@ impl PeerMessage {
             FORWARD => Ok(Self::Forward(decode_forward(reader)?)),
             FORWARD_REFUSED => Ok(Self::ForwardRefused(decode_forward_refused(reader)?)),
             STATE_HASH => Ok(Self::StateHash(decode_state_hash(reader)?)),
+            LEASE_CALLS => Ok(Self::LeaseCalls(decode_lease_calls(reader)?)),
+            LEASE_ANSWERS => Ok(Self::LeaseAnswers(decode_lease_answers(reader)?)),
             other => Err(DecodeError::Invalid { what: "peer message tag", value: u64::from(other) }),
         }
     }
+}
+
+fn encode_ends(from: NodeId, to: NodeId, incarnation: Incarnation, count: usize, out: &mut Vec<u8>) {
+    for word in [from.get(), to.get(), incarnation.number(), incarnation.nonce()] {
+        out.put_u64(word);
+    }
+    out.put_u32(u32::try_from(count).expect("a message has few calls"));
+}
+
+fn decode_ends(reader: &mut Reader) -> Result<(NodeId, NodeId, Incarnation, usize), DecodeError> {
+    let from = NodeId::new(reader.u64("sender")?);
+    let to = NodeId::new(reader.u64("addressee")?);
+    let incarnation = Incarnation::drawn(reader.counter("incarnation")?, reader.u64("incarnation nonce")?);
+    let count = reader.u32("number of calls")?;
+    if count as usize > CALLS_MAX {
+        let (length, limit) = (u64::from(count), CALLS_MAX as u64);
+        return Err(DecodeError::TooLong { what: "calls of leases", length, limit });
+    }
+    Ok((from, to, incarnation, count as usize))
+}
+
+fn decode_lease_calls(mut reader: Reader) -> Result<LeaseCalls, DecodeError> {
+    let (from, to, incarnation, count) = decode_ends(&mut reader)?;
+    let mut calls = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (number, lease) = (reader.u64("number of the call")?, LeaseId(reader.u64("lease")?));
+        calls.push(LeaseCall { number, lease, renew: reader.flag("renewal")? });
+    }
+    reader.finish("calls of leases")?;
+    Ok(LeaseCalls { from, to, incarnation, calls })
+}
+
+fn decode_lease_answers(mut reader: Reader) -> Result<LeaseAnswers, DecodeError> {
+    let (from, to, incarnation, count) = decode_ends(&mut reader)?;
+    let mut answers = Vec::with_capacity(count);
+    for _ in 0..count {
+        let number = reader.u64("number of the call")?;
+        let mut time = None;
+        if reader.flag("lease")? {
+            let id = LeaseId(reader.u64("lease")?);
+            let (ttl_seconds, left_micros) = (reader.u64("seconds to live")?, reader.u64("time left")?);
+            time = Some(LeaseTime { id, ttl_seconds, left_micros, keys: reader.u64("number of keys")? });
+        }
+        answers.push((number, time));
+    }
+    reader.finish("answers about leases")?;
+    Ok(LeaseAnswers { from, to, incarnation, answers })
 }
 
 fn decode_state_hash(mut reader: Reader) -> Result<StateHash, DecodeError> {

@@ -1,0 +1,262 @@
+//! Renewals, and questions how much time a lease has: only the leader can answer them.
+//!
+//! The leader answers like a linearizable read, once a quorum has confirmed that it leads. Another
+//! member passes the call on. A call changes nothing that it would change twice, so one that is not
+//! answered is sent again, to whoever leads then.
+
+use crate::kv::{Command, Lease, LeaseId, Op, Outcome};
+use crate::raft::{NodeId, RoleName, Term, Time};
+use crate::replica::api::{ClientReply, LeaseTime, RequestId};
+use crate::replica::message::{LeaseAnswers, LeaseCall, LeaseCalls, PeerMessage};
+use crate::replica::proposal::{self, ProposalId};
+use crate::replica::reads::{Asker, Read, Wanted};
+use crate::replica::replica::Replica;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+/// One message passes on at most this many calls.
+pub(super) const CALLS_MAX: usize = 1_000;
+/// How long the leader tries to answer a call of another member. The member asks again by itself.
+const PASSED_ON_MICROS: u64 = 1_000_000;
+
+/// The calls of this node's clients that the leader has not answered.
+#[derive(Clone, Debug, Default)]
+pub(super) struct WaitingCalls {
+    /// By number.
+    calls: BTreeMap<u64, WaitingCall>,
+    by_deadline: BTreeSet<(Time, u64)>,
+    last_number: u64,
+    /// Numbers of those that are to be sent now.
+    unsent: BTreeSet<u64>,
+    /// Those that were sent are sent again at this time.
+    again_at: Option<Time>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct WaitingCall {
+    request: RequestId,
+    deadline: Time,
+    lease: LeaseId,
+    renew: bool,
+    /// The term in which it was sent last.
+    sent_in: Option<Term>,
+}
+
+impl WaitingCalls {
+    pub(super) fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// When something is due here.
+    pub(super) fn wake_at(&self) -> Option<Time> {
+        let first = self.by_deadline.first().map(|(at, _)| *at);
+        first.into_iter().chain(self.again_at.filter(|_| !self.calls.is_empty())).min()
+    }
+
+    fn hold(&mut self, request: RequestId, deadline: Time, lease: LeaseId, renew: bool) {
+        self.last_number += 1;
+        let call = WaitingCall { request, deadline, lease, renew, sent_in: None };
+        self.calls.insert(self.last_number, call);
+        self.by_deadline.insert((deadline, self.last_number));
+        self.unsent.insert(self.last_number);
+    }
+
+    fn take(&mut self, number: u64) -> Option<WaitingCall> {
+        let call = self.calls.remove(&number)?;
+        self.by_deadline.remove(&(call.deadline, number));
+        self.unsent.remove(&number);
+        Some(call)
+    }
+
+    /// The requests whose time is up.
+    pub(super) fn expire(&mut self, now: Time) -> Vec<RequestId> {
+        let mut expired = Vec::new();
+        while let Some((at, number)) = self.by_deadline.first().copied()
+            && at <= now
+        {
+            expired.extend(self.take(number).map(|call| call.request));
+        }
+        expired
+    }
+
+    /// Everything that waits, to be failed.
+    pub(super) fn give_up(&mut self) -> Vec<RequestId> {
+        let calls = core::mem::take(self);
+        calls.calls.into_values().map(|call| call.request).collect()
+    }
+}
+
+impl Replica {
+    pub(super) fn handle_lease_call(&mut self, id: RequestId, deadline: Time, lease: LeaseId, renew: bool) {
+        self.lease_calls.hold(id, deadline, lease, renew);
+    }
+
+    /// Sends what waits to the leader, if one is known; the leader asks itself.
+    pub(super) fn send_lease_calls(&mut self) {
+        let hint = self.raft.leader_hint();
+        let calls = &mut self.lease_calls;
+        if calls.calls.is_empty() {
+            return;
+        }
+        let Some(leader) = hint.leader else { return };
+        let again = calls.again_at.is_some_and(|at| at <= self.now);
+        let is_old = |call: &WaitingCall| again || call.sent_in.is_none_or(|term| term < hint.term);
+        if calls.unsent.is_empty() && !again && calls.calls.values().all(|call| !is_old(call)) {
+            return;
+        }
+        calls.unsent.clear();
+        let mut to_send = Vec::new();
+        for (number, call) in calls.calls.iter_mut().filter(|(_, call)| is_old(call)) {
+            call.sent_in = Some(hint.term);
+            to_send.push((*number, *call));
+        }
+        calls.again_at = Some(self.now.plus(self.config.raft.election_timeout_micros));
+        if leader == self.raft.id() {
+            for (number, call) in to_send {
+                let asker = Asker::Own(number);
+                let wanted = Wanted::Lease { lease: call.lease, renew: call.renew };
+                self.reads.push(Read { asker, deadline: call.deadline, wanted });
+            }
+            return;
+        }
+        let (from, incarnation) = (self.raft.id(), self.incarnation);
+        for part in to_send.chunks(CALLS_MAX) {
+            let calls = part
+                .iter()
+                .map(|(number, call)| LeaseCall { number: *number, lease: call.lease, renew: call.renew })
+                .collect();
+            self.actions.messages.push(PeerMessage::LeaseCalls(LeaseCalls {
+                from,
+                to: leader,
+                incarnation,
+                calls,
+            }));
+        }
+    }
+
+    /// Calls of another member's clients. A node that does not lead keeps silent: the member will
+    /// learn who leads, and asks again.
+    pub(super) fn handle_lease_calls(&mut self, calls: LeaseCalls) {
+        let is_member = self.raft.membership().members.contains_key(&calls.from);
+        if calls.to != self.raft.id() || !is_member || self.raft.role() != RoleName::Leader {
+            return;
+        }
+        let deadline = self.now.plus(PASSED_ON_MICROS);
+        for call in calls.calls {
+            if self.reads.len() >= self.config.pending_requests_max {
+                return;
+            }
+            let asker = Asker::Member { id: calls.from, incarnation: calls.incarnation, number: call.number };
+            let wanted = Wanted::Lease { lease: call.lease, renew: call.renew };
+            self.reads.push(Read { asker, deadline, wanted });
+        }
+    }
+
+    /// The leader's answers to calls of this node's clients.
+    pub(super) fn handle_lease_answers(&mut self, answers: LeaseAnswers) {
+        if answers.to != self.raft.id() || answers.incarnation != self.incarnation {
+            return;
+        }
+        for (number, time) in answers.answers {
+            if let Some(call) = self.lease_calls.take(number) {
+                self.reply(call.request, ClientReply::LeaseTime(time));
+            }
+        }
+    }
+
+    /// A quorum has confirmed that this node led when it was asked, and it has applied what was
+    /// committed then.
+    pub(super) fn serve_lease(&mut self, asker: Asker, lease: LeaseId, renew: bool) {
+        if !self.lease_clock.runs_in(self.raft.term()) {
+            // It leads no longer: whoever asked asks again. An own call is sent to the next leader.
+            if let Asker::Own(number) = asker {
+                if let Some(call) = self.lease_calls.calls.get_mut(&number) {
+                    call.sent_in = None;
+                    self.lease_calls.unsent.insert(number);
+                }
+            }
+            return;
+        }
+        let time = self.lease_time(lease, renew);
+        match asker {
+            Asker::Client(request) => self.reply(request, ClientReply::LeaseTime(time)),
+            Asker::Own(number) => {
+                if let Some(call) = self.lease_calls.take(number) {
+                    self.reply(call.request, ClientReply::LeaseTime(time));
+                }
+            }
+            Asker::Member { id, incarnation, number } => self.answer_lease(id, incarnation, number, time),
+        }
+    }
+
+    fn lease_time(&mut self, lease: LeaseId, renew: bool) -> Option<LeaseTime> {
+        let found = if renew {
+            self.lease_clock.renew(lease, &self.store, self.now)?
+        } else {
+            self.store.lease(lease)?
+        };
+        let left_micros = self.lease_clock.left(lease, self.now)?;
+        let Lease { id, ttl_seconds, keys, .. } = found;
+        Some(LeaseTime { id, ttl_seconds, left_micros, keys })
+    }
+
+    fn answer_lease(
+        &mut self,
+        to: NodeId,
+        incarnation: crate::raft::Incarnation,
+        number: u64,
+        time: Option<LeaseTime>,
+    ) {
+        // Answers to one member that leave together share a message.
+        if let Some(PeerMessage::LeaseAnswers(last)) = self.actions.messages.last_mut()
+            && last.to == to
+            && last.incarnation == incarnation
+            && last.answers.len() < CALLS_MAX
+        {
+            last.answers.push((number, time));
+            return;
+        }
+        let from = self.raft.id();
+        let answers = Vec::from([(number, time)]);
+        self.actions.messages.push(PeerMessage::LeaseAnswers(LeaseAnswers {
+            from,
+            to,
+            incarnation,
+            answers,
+        }));
+    }
+
+    /// The leader proposes the end of the leases whose time is up.
+    pub(super) fn maybe_end_leases(&mut self) {
+        let term = self.raft.term();
+        if self.raft.role() != RoleName::Leader || !self.lease_clock.runs_in(term) {
+            return self.lease_clock.stop();
+        }
+        loop {
+            let leases = self.lease_clock.due(&self.store, self.now);
+            if leases.is_empty() {
+                return;
+            }
+            let command = Command::from(Op::Expire { term: term.get(), leases: leases.clone() });
+            let mut encoded = Vec::new();
+            command.encode(&mut encoded);
+            let data = proposal::encode(ProposalId::of_leader(self.incarnation), &encoded);
+            if self.disk_full || self.raft.propose(self.now, &data).is_err() {
+                return self.lease_clock.retry_later(self.now);
+            }
+            self.lease_clock.proposed(&leases);
+        }
+    }
+
+    /// A command was applied: the deadlines of the leases that it is about follow.
+    pub(super) fn note_leases(&mut self, command: &Command, outcome: &Outcome) {
+        let ids: Vec<LeaseId> = match (&command.op, outcome) {
+            (_, Outcome::Granted { id, .. }) | (Op::Revoke(id), _) => Vec::from([*id]),
+            (Op::Expire { leases, .. }, _) => leases.iter().map(|(id, _)| *id).collect(),
+            _ => return,
+        };
+        for id in ids {
+            self.lease_clock.applied(id, &self.store, self.now);
+        }
+    }
+}
