@@ -18,13 +18,13 @@
 //! ```
 //! A number has seven bits in each byte, the lowest first; the eighth bit says that more follow.
 
-use crate::kv::leaf::{Numbers, PACKED_VALUE_BYTES_MAX, VersionedRef};
+use crate::kv::leaf::{PACKED_VALUE_BYTES_MAX, VersionedRef, digest};
 use crate::kv::types::{LeaseId, Revision};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_128_with_seed;
+use xxhash_rust::xxh3::xxh3_128;
 
 /// A chunk takes no further record once it has this many bytes, or a part of the limit of the whole
 /// history if that is less.
@@ -66,6 +66,19 @@ pub(super) struct Change<'a> {
 }
 
 impl Change<'_> {
+    /// What it adds to the state hash, at a revision. `now` and `was` are what those versions add
+    /// while they exist.
+    pub(super) fn digest(&self, revision: Revision, now: Option<u128>, was: Option<u128>) -> u128 {
+        let link = self.link.map_or((0, 0), |link| (link.revision.0, link.place));
+        let mut words = [0; 52];
+        words[..8].copy_from_slice(&revision.0.to_le_bytes());
+        words[8..24].copy_from_slice(&now.unwrap_or(1).to_le_bytes());
+        words[24..40].copy_from_slice(&was.unwrap_or(1).to_le_bytes());
+        words[40..48].copy_from_slice(&link.0.to_le_bytes());
+        words[48..].copy_from_slice(&link.1.to_le_bytes());
+        xxh3_128(&words)
+    }
+
     /// The change of this key before this one.
     pub(super) fn before(&self) -> Option<ChangeId> {
         let was = self.was.map(|was| ChangeId { revision: was.mod_revision, place: was.place });
@@ -81,7 +94,7 @@ pub(super) struct History {
     staged: Staged,
     /// What all chunks take.
     bytes: u64,
-    /// Sum of the records' hashes.
+    /// Sum of the changes' hashes.
     digests: u128,
 }
 
@@ -107,6 +120,8 @@ struct Staged {
     starts: Vec<u32>,
     large: Vec<Bytes>,
     deletions: u32,
+    /// Sum of the changes' hashes.
+    digests: u128,
     /// It takes more than the whole history may; nothing of it is kept.
     is_too_large: bool,
 }
@@ -133,8 +148,10 @@ impl History {
     }
 
     /// Adds a change to the record that is being made, whose history may take `limit` bytes.
-    pub(super) fn stage(&mut self, change: &Change<'_>, limit: u64) {
+    /// `digest` is what the change adds to the state hash.
+    pub(super) fn stage(&mut self, change: &Change<'_>, digest: u128, limit: u64) {
         let staged = &mut self.staged;
+        staged.digests = staged.digests.wrapping_add(digest);
         staged.deletions += u32::from(change.now.is_none());
         if staged.bytes.len() as u64 > limit.min(RECORD_BYTES_MAX) {
             staged.is_too_large = true;
@@ -165,16 +182,15 @@ impl History {
                 // Captures share it from now on: it is never written to again.
                 Arc::make_mut(full).fit();
             }
-            chunks.push_back(Arc::new(Chunk::new(revision)));
+            let mut chunk = Chunk::new(revision);
+            chunk.bytes.reserve(usize::try_from(Chunk::bytes_when_full(limit)).unwrap_or(0) + 1024);
+            chunks.push_back(Arc::new(chunk));
             self.bytes += CHUNK_OVERHEAD;
         }
         let chunk = Arc::make_mut(chunks.back_mut().expect("there is one now"));
         let before = chunk.cost();
-        let at = chunk.bytes.len();
         let staged = &mut self.staged;
-        let mut count = Numbers::default();
-        count.put(staged.starts.len() as u64);
-        chunk.bytes.extend_from_slice(count.bytes());
+        put_number(&mut chunk.bytes, staged.starts.len() as u64);
         if staged.starts.len() > 1 {
             for start in &staged.starts {
                 chunk.bytes.extend_from_slice(&start.to_le_bytes());
@@ -185,16 +201,15 @@ impl History {
         chunk.deletions += staged.deletions;
         chunk.large_bytes += staged.large.iter().map(|value| value.len() as u64).sum::<u64>();
         chunk.large.append(&mut staged.large);
-        let digest = xxh3_128_with_seed(&chunk.bytes[at..], revision.0);
-        chunk.digests = chunk.digests.wrapping_add(digest);
-        self.digests = self.digests.wrapping_add(digest);
+        chunk.digests = chunk.digests.wrapping_add(staged.digests);
+        self.digests = self.digests.wrapping_add(staged.digests);
         self.bytes += chunk.cost() - before;
         if staged.bytes.capacity() > 4 * CHUNK_BYTES {
             staged.bytes = Vec::new();
         }
         staged.bytes.clear();
         staged.starts.clear();
-        staged.deletions = 0;
+        (staged.deletions, staged.digests) = (0, 0);
         true
     }
 
@@ -294,8 +309,12 @@ impl Chunk {
     }
 
     fn takes_more(&self, limit: u64) -> bool {
-        let most = (limit / CHUNKS).min(CHUNK_BYTES as u64);
-        self.cost() < most
+        self.cost() < Self::bytes_when_full(limit)
+    }
+
+    /// With this many bytes a chunk takes no further record.
+    fn bytes_when_full(limit: u64) -> u64 {
+        (limit / CHUNKS).min(CHUNK_BYTES as u64)
     }
 
     fn fit(&mut self) {
@@ -310,7 +329,9 @@ impl Chunk {
         let mut start = 0;
         for (at, end) in self.ends.iter().enumerate() {
             let revision = Revision(self.first.0.saturating_add(at as u64));
-            let Some(bytes) = self.bytes.get(start as usize..*end as usize) else { return false };
+            if start > *end {
+                return false;
+            }
             let Some(mut record) = self.record(at, revision) else { return false };
             let count = record.count;
             for place in 0..count {
@@ -322,11 +343,15 @@ impl Chunk {
                     return false;
                 }
                 deletions += u32::from(change.now.is_none());
+                let (now, was) = (
+                    change.now.map(|now| digest(change.key, now)),
+                    change.was.map(|was| digest(change.key, was)),
+                );
+                digests = digests.wrapping_add(change.digest(revision, now, was));
             }
             if count == 0 || !record.rest.is_empty() {
                 return false;
             }
-            digests = digests.wrapping_add(xxh3_128_with_seed(bytes, revision.0));
             start = *end;
         }
         self.large_bytes = self.large.iter().map(|value| value.len() as u64).sum();
@@ -425,10 +450,16 @@ impl Staged {
     }
 
     fn number(&mut self, number: u64) {
-        let mut numbers = Numbers::default();
-        numbers.put(number);
-        self.bytes.extend_from_slice(numbers.bytes());
+        put_number(&mut self.bytes, number);
     }
+}
+
+fn put_number(out: &mut Vec<u8>, mut number: u64) {
+    while number > 0x7f {
+        out.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push((number & 0x7f) as u8);
 }
 
 /// Reads a change off the front. `None`: it makes no sense.

@@ -4,6 +4,7 @@ use crate::kv::types::{KeyValue, LeaseId, Revision};
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::cmp::Ordering;
+use xxhash_rust::xxh3::xxh3_128;
 
 /// A leaf with more bytes of keys and small values is split, if it has more than one pair.
 pub(super) const LEAF_BYTES_MAX: usize = 4096;
@@ -53,6 +54,21 @@ impl<'a> VersionedRef<'a> {
         let key = Bytes::copy_from_slice(key);
         KeyValue { key, value: Bytes::new(), create_revision, mod_revision, version, lease }
     }
+}
+
+/// What one key adds to the state hash: a hash over its key, value, revisions, version and lease.
+/// Key and value are hashed apart, and then their hashes, so that nothing has to be put side by side
+/// first.
+pub(super) fn digest(key: &[u8], versioned: VersionedRef<'_>) -> u128 {
+    let mut words = [0; 68];
+    words[..16].copy_from_slice(&xxh3_128(key).to_le_bytes());
+    words[16..32].copy_from_slice(&xxh3_128(versioned.value).to_le_bytes());
+    words[32..40].copy_from_slice(&versioned.create_revision.0.to_le_bytes());
+    words[40..48].copy_from_slice(&versioned.mod_revision.0.to_le_bytes());
+    words[48..56].copy_from_slice(&versioned.version.to_le_bytes());
+    words[56..64].copy_from_slice(&versioned.lease.0.to_le_bytes());
+    words[64..].copy_from_slice(&versioned.place.to_le_bytes());
+    xxh3_128(&words)
 }
 
 /// Five numbers of 64 bits, seven bits in each byte.

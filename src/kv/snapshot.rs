@@ -22,9 +22,9 @@
 use crate::codec::{COUNTER_MAX, DecodeError, Writer};
 use crate::kv::command::IDEMPOTENCY_KEY_BYTES_MAX;
 use crate::kv::history::{CHUNK_BYTES_MAX, Chunk, RECORDS_MAX};
-use crate::kv::leaf::VersionedRef;
+use crate::kv::leaf::{PACKED_VALUE_BYTES_MAX, VersionedRef, digest};
 use crate::kv::leases::LEASE_TTL_SECONDS_MAX;
-use crate::kv::store::{Store, digest};
+use crate::kv::store::Store;
 use crate::kv::tree::{TreeBuilder, Walk};
 use crate::kv::types::{KEY_BYTES_MAX, LeaseId, Revision, Settings, VALUE_BYTES_MAX};
 use alloc::sync::Arc;
@@ -377,8 +377,7 @@ impl StoreReader {
             return Ok(None);
         };
         self.check_order(TAG_KEY, key)?;
-        let shared =
-            (value.len() > crate::kv::leaf::PACKED_VALUE_BYTES_MAX).then(|| Bytes::copy_from_slice(value));
+        let shared = (value.len() > PACKED_VALUE_BYTES_MAX).then(|| Bytes::copy_from_slice(value));
         let shared = shared.as_ref();
         let (create_revision, mod_revision, lease) = (Revision(create), Revision(modified), LeaseId(lease));
         let versioned = VersionedRef { value, shared, create_revision, mod_revision, place, version, lease };

@@ -6,7 +6,7 @@
 use crate::kv::answers::Answers;
 use crate::kv::command::{Command, Op, Outcome, Put, Refusal};
 use crate::kv::history::{Change, ChangeId, History};
-use crate::kv::leaf::{PACKED_VALUE_BYTES_MAX, VersionedRef};
+use crate::kv::leaf::{PACKED_VALUE_BYTES_MAX, VersionedRef, digest};
 use crate::kv::leases::{LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN, Leases};
 use crate::kv::query::Lease;
 use crate::kv::tree::Tree;
@@ -346,9 +346,9 @@ impl Store {
         live.set(key, &mut |was| {
             let mut create_revision = revision;
             let mut link = None;
+            let was_digest = was.map(|was| digest(key, was));
             if let Some(was) = was {
                 *bytes -= was.value.len() as u64;
-                *digests = digests.wrapping_sub(digest(key, was));
                 (create_revision, version) = (was.create_revision, was.version + 1);
                 detached = was.lease;
             } else {
@@ -361,8 +361,10 @@ impl Store {
             let (value, shared) = (own.as_ref().map_or(&value[..], |own| &own[..]), own.as_ref());
             let (mod_revision, lease) = (revision, *lease);
             let now = VersionedRef { value, shared, create_revision, mod_revision, place, version, lease };
-            *digests = digests.wrapping_add(digest(key, now));
-            history.stage(&Change { key, now: Some(now), was, link }, limit);
+            let now_digest = digest(key, now);
+            *digests = digests.wrapping_sub(was_digest.unwrap_or(0)).wrapping_add(now_digest);
+            let change = Change { key, now: Some(now), was, link };
+            history.stage(&change, change.digest(revision, Some(now_digest), was_digest), limit);
             now
         });
         if is_new && graves.len() > 0 {
@@ -396,9 +398,11 @@ impl Store {
         let (revision, place) = (self.revision.next(), *changes);
         *changes += 1;
         self.bytes -= (key.len() + was.value.len()) as u64;
-        self.digests = self.digests.wrapping_sub(digest(key, was));
+        let was_digest = digest(key, was);
+        self.digests = self.digests.wrapping_sub(was_digest);
         let change = Change { key, now: None, was: Some(was), link: None };
-        self.history.stage(&change, self.settings.history_bytes);
+        let change_digest = change.digest(revision, None, Some(was_digest));
+        self.history.stage(&change, change_digest, self.settings.history_bytes);
         self.leases.detach(was.lease, key);
         self.live.remove(key);
         let (create_revision, mod_revision) = (revision, revision);
@@ -445,21 +449,6 @@ impl Store {
             }
         }
     }
-}
-
-/// What one key adds to the state hash: a hash over its key, value, revisions, version and lease.
-/// Key and value are hashed apart, and then their hashes, so that nothing has to be put side by
-/// side first.
-pub(super) fn digest(key: &[u8], versioned: VersionedRef<'_>) -> u128 {
-    let mut words = [0; 68];
-    words[..16].copy_from_slice(&xxh3_128(key).to_le_bytes());
-    words[16..32].copy_from_slice(&xxh3_128(versioned.value).to_le_bytes());
-    words[32..40].copy_from_slice(&versioned.create_revision.0.to_le_bytes());
-    words[40..48].copy_from_slice(&versioned.mod_revision.0.to_le_bytes());
-    words[48..56].copy_from_slice(&versioned.version.to_le_bytes());
-    words[56..64].copy_from_slice(&versioned.lease.0.to_le_bytes());
-    words[64..].copy_from_slice(&versioned.place.to_le_bytes());
-    xxh3_128(&words)
 }
 
 #[cfg(test)]
