@@ -3,8 +3,10 @@
 
 mod agreement;
 mod failover;
+mod leases;
 mod requests;
 mod snapshots;
+mod watches;
 
 use crate::kv::{Op, Store};
 use crate::raft::{

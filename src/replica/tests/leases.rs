@@ -1,0 +1,151 @@
+//! Leases: the leader keeps the time, and nobody loses a lease that was renewed.
+
+use super::{Cluster, id};
+use crate::kv::{LeaseId, Op, Outcome, Put};
+use crate::raft::NodeId;
+use crate::replica::{ClientReply, ClientRequest, LeaseTime, Level, RequestId};
+use bytes::Bytes;
+
+const LEASE: LeaseId = LeaseId(7);
+
+impl Cluster {
+    fn do_it(&mut self, node: NodeId, op: Op) -> Outcome {
+        let request = self.ask(node, ClientRequest::write(op));
+        match self.run_until_answered(request) {
+            ClientReply::Written(outcome) => outcome,
+            other => panic!("a command was answered {other:?}"),
+        }
+    }
+
+    fn grant(&mut self, node: NodeId, ttl_seconds: u64) {
+        let granted = self.do_it(node, Op::Grant { id: LEASE, ttl_seconds });
+        assert_eq!(granted, Outcome::Granted { id: LEASE, ttl_seconds });
+        let (key, value) = (Bytes::from_static(b"leased"), Bytes::from_static(b"value"));
+        let put = self.do_it(node, Op::Put(Put { key, value, lease: LEASE }));
+        assert!(matches!(put, Outcome::Put { .. }), "{put:?}");
+    }
+
+    fn call(&mut self, node: NodeId, renew: bool) -> RequestId {
+        self.ask(node, ClientRequest::Lease { lease: LEASE, renew })
+    }
+
+    fn time(&mut self, node: NodeId, renew: bool) -> Option<LeaseTime> {
+        let request = self.call(node, renew);
+        match self.run_until_answered(request) {
+            ClientReply::LeaseTime(time) => time,
+            other => panic!("a call of a lease was answered {other:?}"),
+        }
+    }
+
+    fn has_key(&mut self, node: NodeId) -> bool {
+        let request = self.read(node, "leased", Level::Local);
+        self.value(request).as_deref() == Some("value")
+    }
+}
+
+#[test]
+fn a_lease_ends_after_its_time_and_takes_its_keys_along() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader().unwrap();
+    let begun = cluster.now;
+    cluster.grant(leader, 3);
+    cluster.run(2_900_000);
+    assert!(cluster.has_key(leader), "before its time");
+    cluster.run_until(|cluster| {
+        cluster.replicas.values().all(|replica| replica.store().get(b"leased").is_none())
+    });
+    assert!(cluster.now.since(begun) >= 3_000_000, "it ended after {} µs", cluster.now.since(begun));
+    assert_eq!(cluster.time(leader, true), None, "a lease that ended cannot be renewed");
+}
+
+#[test]
+fn a_renewal_at_any_member_begins_the_time_anew() {
+    let mut cluster = Cluster::new(3);
+    let (leader, follower) = (cluster.leader().unwrap(), cluster.follower());
+    cluster.grant(leader, 3);
+    for node in [follower, leader, follower, leader, follower] {
+        cluster.run(2_000_000);
+        let time = cluster.time(node, true).expect("it is there");
+        assert_eq!((time.id, time.ttl_seconds, time.keys), (LEASE, 3, 1));
+        assert!(time.left_micros > 2_900_000, "{} µs are left", time.left_micros);
+    }
+    cluster.run(1_000_000);
+    let left = cluster.time(follower, false).expect("it is there").left_micros;
+    assert!((1_500_000..2_100_000).contains(&left), "{left} µs are left");
+    cluster.run(2_100_000);
+    assert!(!cluster.has_key(leader), "a question is no renewal");
+}
+
+#[test]
+fn a_new_leader_gives_every_lease_its_full_time_again() {
+    let mut cluster = Cluster::new(3);
+    let old = cluster.leader().unwrap();
+    cluster.grant(old, 5);
+    cluster.run(4_000_000);
+    cluster.isolate(old);
+    let leader = cluster.run_until_succeeded(old);
+    cluster.run(4_500_000);
+    assert!(cluster.has_key(leader), "it lives for its full time under the new leader");
+    cluster.run(1_500_000);
+    assert!(!cluster.has_key(leader));
+}
+
+#[test]
+fn a_deposed_leader_renews_nothing_and_ends_nothing() {
+    let mut cluster = Cluster::new(3);
+    let old = cluster.leader().unwrap();
+    cluster.grant(old, 2);
+    cluster.isolate(old);
+    let renewal = cluster.call(old, true);
+    let leader = cluster.run_until_succeeded(old);
+    // The new leader's clients keep it alive; the old one's time runs out.
+    for _ in 0..4 {
+        cluster.run(1_000_000);
+        assert!(cluster.time(leader, true).is_some());
+    }
+    assert!(
+        !matches!(cluster.reply(renewal), Some(ClientReply::LeaseTime(_))),
+        "no quorum confirmed it: {:?}",
+        cluster.reply(renewal)
+    );
+    cluster.heal();
+    cluster.run(500_000);
+    for node in cluster.replicas.keys().copied().collect::<Vec<_>>() {
+        assert!(cluster.has_key(node), "what the old leader proposed alone is not in the log");
+    }
+}
+
+#[test]
+fn the_end_of_a_lease_spares_the_one_that_was_granted_after_it() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader().unwrap();
+    cluster.grant(leader, 2);
+    // Its end is proposed, but nothing is written; a revocation and another grant follow in the log.
+    cluster.disks_work = false;
+    cluster.isolate(leader);
+    cluster.run(2_100_000);
+    let revoke = cluster.ask(leader, ClientRequest::write(Op::Revoke(LEASE)));
+    let grant = cluster.ask(leader, ClientRequest::write(Op::Grant { id: LEASE, ttl_seconds: 60 }));
+    cluster.heal();
+    cluster.disks_work = true;
+    cluster.run_until(|cluster| cluster.reply(revoke).is_some() && cluster.reply(grant).is_some());
+    cluster.run(3_000_000);
+    let leader = cluster.leader().unwrap();
+    assert!(cluster.time(leader, false).is_some(), "{:?}", cluster.reply(grant));
+}
+
+#[test]
+fn thousands_of_leases_end_in_batches() {
+    let mut cluster = Cluster::new(1);
+    for number in 1..=2_500 {
+        let grant = Op::Grant { id: LeaseId(number), ttl_seconds: 2 };
+        cluster.ask(id(1), ClientRequest::write(grant));
+    }
+    cluster.run(10_000);
+    assert_eq!(cluster.replicas[&id(1)].store().lease_count(), 2_500);
+    let before = cluster.replicas[&id(1)].raft().last_log().index;
+    cluster.run(2_500_000);
+    assert_eq!(cluster.replicas[&id(1)].store().lease_count(), 0);
+    let entries = cluster.replicas[&id(1)].raft().last_log().index.since(before);
+    assert!((3..=6).contains(&entries), "{entries} entries");
+}
