@@ -471,7 +471,9 @@ fn take_change<'a>(
 ) -> Option<Change<'a>> {
     let (&flags, rest) = bytes.split_first()?;
     *bytes = rest;
-    if flags & !(NOW | WAS | NOW_IS_LARGE | WAS_IS_LARGE | LINK) != 0 {
+    let is_known = flags & !(NOW | WAS | NOW_IS_LARGE | WAS_IS_LARGE | LINK) == 0;
+    let is_only = |large: u8, version: u8| flags & large == 0 || flags & version != 0;
+    if !is_known || !is_only(NOW_IS_LARGE, NOW) || !is_only(WAS_IS_LARGE, WAS) {
         return None;
     }
     let length = number(bytes)?;
@@ -522,9 +524,10 @@ fn value<'a>(
     let number = number(bytes)?;
     if is_large {
         let shared = chunk.large.get(usize::try_from(number).ok()?)?;
-        return Some((&shared[..], Some(shared)));
+        return (shared.len() > PACKED_VALUE_BYTES_MAX).then_some((&shared[..], Some(shared)));
     }
-    Some((take(bytes, number)?, None))
+    let value = take(bytes, number)?;
+    (value.len() <= PACKED_VALUE_BYTES_MAX).then_some((value, None))
 }
 
 fn take<'a>(bytes: &mut &'a [u8], length: u64) -> Option<&'a [u8]> {
@@ -533,7 +536,8 @@ fn take<'a>(bytes: &mut &'a [u8], length: u64) -> Option<&'a [u8]> {
     Some(taken)
 }
 
-/// Reads a number off the front. `None`: it is cut short, or has more than 64 bits.
+/// Reads a number off the front. `None`: it is cut short, has more than 64 bits, or more bytes than
+/// it needs.
 fn number(bytes: &mut &[u8]) -> Option<u64> {
     let (mut number, mut shift) = (0u64, 0u32);
     loop {
@@ -545,7 +549,8 @@ fn number(bytes: &mut &[u8]) -> Option<u64> {
         }
         number |= low << shift;
         if byte < 0x80 {
-            return Some(number);
+            // A number is written in as few bytes as it needs.
+            return (byte > 0 || shift == 0).then_some(number);
         }
         shift += 7;
     }

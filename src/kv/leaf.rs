@@ -57,8 +57,8 @@ impl<'a> VersionedRef<'a> {
 }
 
 /// What one key adds to the state hash: a hash over its key, value, revisions, version and lease.
-/// Key and value are hashed apart, and then their hashes, so that nothing has to be put side by side
-/// first.
+/// Key and value are hashed apart, and then their hashes, so that nothing has to be put side by
+/// side first.
 pub(super) fn digest(key: &[u8], versioned: VersionedRef<'_>) -> u128 {
     let mut words = [0; 68];
     words[..16].copy_from_slice(&xxh3_128(key).to_le_bytes());

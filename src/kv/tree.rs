@@ -28,8 +28,8 @@ enum Node {
 
 #[derive(Clone, Debug)]
 struct Inner {
-    /// The separator at `i` is above all keys of `children[i]`, and not above those of
-    /// `children[i + 1]`.
+    /// The separator at `i` is above all keys of `children[i]`, and not above those of `children[i
+    /// + 1]`.
     separators: Separators,
     children: Vec<Node>,
     /// How many pairs there are below each child.

@@ -169,11 +169,11 @@ impl Replica {
     pub(super) fn serve_lease(&mut self, asker: Asker, lease: LeaseId, renew: bool) {
         if !self.lease_clock.runs_in(self.raft.term()) {
             // It leads no longer: whoever asked asks again. An own call is sent to the next leader.
-            if let Asker::Own(number) = asker {
-                if let Some(call) = self.lease_calls.calls.get_mut(&number) {
-                    call.sent_in = None;
-                    self.lease_calls.unsent.insert(number);
-                }
+            if let Asker::Own(number) = asker
+                && let Some(call) = self.lease_calls.calls.get_mut(&number)
+            {
+                call.sent_in = None;
+                self.lease_calls.unsent.insert(number);
             }
             return;
         }

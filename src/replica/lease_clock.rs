@@ -1,10 +1,10 @@
 //! When each lease ends. The leader alone keeps this time.
 //!
 //! A renewal moves a deadline and does not go through the log. That is safe for two reasons. A
-//! leader promises time only after a quorum has confirmed that it still leads, as for a linearizable
-//! read. And a new leader gives every lease its full time again, from the moment when it has applied
-//! the whole log of the terms before its own. So a lease never ends earlier than its time to live
-//! after the last renewal that was answered, by the clock of the leader that ends it.
+//! leader promises time only after a quorum has confirmed that it still leads, as for a
+//! linearizable read. And a new leader gives every lease its full time again, from the moment when
+//! it has applied the whole log of the terms before its own. So a lease never ends earlier than its
+//! time to live after the last renewal that was answered, by the clock of the leader that ends it.
 //!
 //! The end of a lease is a command ([`Op::Expire`](crate::kv::Op::Expire)). It names the term, and
 //! which grant of the lease it means: a lease that was revoked and granted anew is another lease.

@@ -201,7 +201,10 @@ impl Ledger {
             }
             ClientRequest::Read { level: Level::Local, .. } => committed = applied,
             ClientRequest::Write(_) | ClientRequest::Read { .. } | ClientRequest::Barrier => {}
-            ClientRequest::ChangeMembership(_) | ClientRequest::TransferLeadership(_) => return,
+            ClientRequest::ChangeMembership(_)
+            | ClientRequest::TransferLeadership(_)
+            | ClientRequest::Watch(_)
+            | ClientRequest::Lease { .. } => return,
         }
         self.waiting.insert(id, AskedRequest { request: request.clone(), origin, committed });
     }

@@ -127,6 +127,8 @@ pub(super) fn described(message: &PeerMessage) -> (&'static str, bool, String) {
             false,
             format!("term {}, {:?} at {}: {:032x}", said.term, said.kind, said.index, said.hash),
         ),
+        PeerMessage::LeaseCalls(said) => ("LeaseCalls", false, format!("{:?}", said.calls)),
+        PeerMessage::LeaseAnswers(said) => ("LeaseAnswers", false, format!("{:?}", said.answers)),
         PeerMessage::ForwardRefused(refused) => {
             let why = format!("{:?}", refused.why);
             let (term, count, first) = (refused.term, refused.count, refused.first_sequence);

@@ -103,8 +103,7 @@ fn a_node_that_ends_lets_no_client_wait_for_a_change() {
 #[test]
 fn many_watches_of_one_key_share_one_answer() {
     let mut cluster = Cluster::new(1);
-    let watches: Vec<RequestId> =
-        (0..100).map(|_| cluster.watch(id(1), KeyRange::one("a"), 1)).collect();
+    let watches: Vec<RequestId> = (0..100).map(|_| cluster.watch(id(1), KeyRange::one("a"), 1)).collect();
     let written = cluster.ask(id(1), ClientRequest::write(set("a", "1")));
     cluster.run_until_answered(written);
     let first = cluster.changes(watches[0]).expect("it was answered");

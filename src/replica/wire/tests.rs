@@ -1,7 +1,10 @@
 use crate::codec::{COUNTER_MAX, DecodeError};
+use crate::kv::LeaseId;
 use crate::raft::{Body, Incarnation, LogIndex, Message, NodeId, Term};
+use crate::replica::api::LeaseTime;
 use crate::replica::message::{
-    Forward, ForwardRefused, PeerMessage, RefusedBecause, StateHash, StateHashKind,
+    Forward, ForwardRefused, LeaseAnswers, LeaseCall, LeaseCalls, PeerMessage, RefusedBecause, StateHash,
+    StateHashKind,
 };
 use bytes::Bytes;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, proptest};
@@ -104,8 +107,21 @@ fn a_count_of_commands_beyond_the_bytes_received_is_refused_before_allocation() 
 }
 
 #[test]
+fn calls_of_leases_and_their_answers_are_read_as_they_were_said() {
+    let (from, to, incarnation) = (NodeId::new(1), NodeId::new(2), Incarnation::drawn(3, 4));
+    let call = |number, renew| LeaseCall { number, lease: LeaseId(number + 1), renew };
+    let calls = vec![call(7, true), call(8, false)];
+    let said = PeerMessage::LeaseCalls(LeaseCalls { from, to, incarnation, calls });
+    assert_eq!(decode(&encode(&said)), Ok(said));
+    let time = LeaseTime { id: LeaseId(9), ttl_seconds: 10, left_micros: 11, keys: 12 };
+    let answers = vec![(7, Some(time)), (8, None)];
+    let said = PeerMessage::LeaseAnswers(LeaseAnswers { from, to, incarnation, answers });
+    assert_eq!(decode(&encode(&said)), Ok(said));
+}
+
+#[test]
 fn an_unknown_tag_is_refused() {
-    for tag in [0, 5, 255] {
+    for tag in [0, 7, 255] {
         let expected = DecodeError::Invalid { what: "peer message tag", value: u64::from(tag) };
         assert_eq!(decode(&[tag, 1, 2]), Err(expected));
     }

@@ -144,7 +144,7 @@ fn fake_node() -> NodeHandle {
 async fn answer_clients(mut calls: mpsc::Receiver<ClientCall>) {
     let mut store = Store::new();
     let mut held = Vec::new();
-    while let Some(ClientCall { request, reply }) = calls.recv().await {
+    while let Some(ClientCall { request, reply, .. }) = calls.recv().await {
         let (key, done) = match &request {
             ClientRequest::Write(command) => {
                 let key = match &command.op {
