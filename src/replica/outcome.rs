@@ -115,12 +115,12 @@ impl Replica {
         self.store = store;
         self.agreement.forget();
         self.last_applied = meta.last;
-        self.look_again();
         self.snapshot = meta.last;
         self.policy.begin_anew(&self.store);
         for request in self.writes.forget_sent() {
             self.fail(request, ClientError::Unknown);
         }
+        self.look_again();
         self.actions.notices.push(Notice::SnapshotInstalled(meta.last));
     }
 
