@@ -7,7 +7,7 @@ use crate::raft::{
     Change, Durable, LogId, LogIndex, LogWrite, Member, Membership, NodeId, RoleName, Session, SnapshotChunk,
     SnapshotMeta, SnapshotRead, SnapshotRefusal, Term, Time, Withdrawal,
 };
-use crate::replica::message::PeerMessage;
+use crate::replica::message::{LeaseTime, PeerMessage};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -109,19 +109,6 @@ impl ClientReply {
             _ => None,
         }
     }
-}
-
-/// How much time a lease has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeaseTime {
-    /// Its id.
-    pub id: LeaseId,
-    /// How long it lives without a renewal, seconds.
-    pub ttl_seconds: u64,
-    /// How long it lives now without a renewal, microseconds.
-    pub left_micros: u64,
-    /// How many keys end with it.
-    pub keys: u64,
 }
 
 /// Why a request failed. A write ends committed, *not appended*, or *unknown*: only

@@ -5,86 +5,17 @@
 //! answered is sent again, to whoever leads then.
 
 use crate::kv::{Command, Lease, LeaseId, Op, Outcome};
-use crate::raft::{NodeId, RoleName, Term, Time};
-use crate::replica::api::{ClientReply, LeaseTime, RequestId};
-use crate::replica::message::{LeaseAnswers, LeaseCall, LeaseCalls, PeerMessage};
+use crate::raft::{Incarnation, NodeId, RoleName, Time};
+use crate::replica::api::{ClientReply, RequestId};
+use crate::replica::message::{LEASE_CALLS_MAX, LeaseAnswers, LeaseCall, LeaseCalls, LeaseTime, PeerMessage};
 use crate::replica::proposal::{self, ProposalId};
 use crate::replica::reads::{Asker, Read, Wanted};
 use crate::replica::replica::Replica;
-use alloc::collections::{BTreeMap, BTreeSet};
+use crate::replica::waiting_calls::WaitingCall;
 use alloc::vec::Vec;
 
-/// One message passes on at most this many calls.
-pub(super) const CALLS_MAX: usize = 1_000;
 /// How long the leader tries to answer a call of another member. The member asks again by itself.
 const PASSED_ON_MICROS: u64 = 1_000_000;
-
-/// The calls of this node's clients that the leader has not answered.
-#[derive(Clone, Debug, Default)]
-pub(super) struct WaitingCalls {
-    /// By number.
-    calls: BTreeMap<u64, WaitingCall>,
-    by_deadline: BTreeSet<(Time, u64)>,
-    last_number: u64,
-    /// Numbers of those that are to be sent now.
-    unsent: BTreeSet<u64>,
-    /// Those that were sent are sent again at this time.
-    again_at: Option<Time>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct WaitingCall {
-    request: RequestId,
-    deadline: Time,
-    lease: LeaseId,
-    renew: bool,
-    /// The term in which it was sent last.
-    sent_in: Option<Term>,
-}
-
-impl WaitingCalls {
-    pub(super) fn len(&self) -> usize {
-        self.calls.len()
-    }
-
-    /// When something is due here.
-    pub(super) fn wake_at(&self) -> Option<Time> {
-        let first = self.by_deadline.first().map(|(at, _)| *at);
-        first.into_iter().chain(self.again_at.filter(|_| !self.calls.is_empty())).min()
-    }
-
-    fn hold(&mut self, request: RequestId, deadline: Time, lease: LeaseId, renew: bool) {
-        self.last_number += 1;
-        let call = WaitingCall { request, deadline, lease, renew, sent_in: None };
-        self.calls.insert(self.last_number, call);
-        self.by_deadline.insert((deadline, self.last_number));
-        self.unsent.insert(self.last_number);
-    }
-
-    fn take(&mut self, number: u64) -> Option<WaitingCall> {
-        let call = self.calls.remove(&number)?;
-        self.by_deadline.remove(&(call.deadline, number));
-        self.unsent.remove(&number);
-        Some(call)
-    }
-
-    /// The requests whose time is up.
-    pub(super) fn expire(&mut self, now: Time) -> Vec<RequestId> {
-        let mut expired = Vec::new();
-        while let Some((at, number)) = self.by_deadline.first().copied()
-            && at <= now
-        {
-            expired.extend(self.take(number).map(|call| call.request));
-        }
-        expired
-    }
-
-    /// Everything that waits, to be failed.
-    pub(super) fn give_up(&mut self) -> Vec<RequestId> {
-        let calls = core::mem::take(self);
-        calls.calls.into_values().map(|call| call.request).collect()
-    }
-}
 
 impl Replica {
     pub(super) fn handle_lease_call(&mut self, id: RequestId, deadline: Time, lease: LeaseId, renew: bool) {
@@ -120,7 +51,7 @@ impl Replica {
             return;
         }
         let (from, incarnation) = (self.raft.id(), self.incarnation);
-        for part in to_send.chunks(CALLS_MAX) {
+        for part in to_send.chunks(LEASE_CALLS_MAX) {
             let calls = part
                 .iter()
                 .map(|(number, call)| LeaseCall { number: *number, lease: call.lease, renew: call.renew })
@@ -200,18 +131,12 @@ impl Replica {
         Some(LeaseTime { id, ttl_seconds, left_micros, keys })
     }
 
-    fn answer_lease(
-        &mut self,
-        to: NodeId,
-        incarnation: crate::raft::Incarnation,
-        number: u64,
-        time: Option<LeaseTime>,
-    ) {
+    fn answer_lease(&mut self, to: NodeId, incarnation: Incarnation, number: u64, time: Option<LeaseTime>) {
         // Answers to one member that leave together share a message.
         if let Some(PeerMessage::LeaseAnswers(last)) = self.actions.messages.last_mut()
             && last.to == to
             && last.incarnation == incarnation
-            && last.answers.len() < CALLS_MAX
+            && last.answers.len() < LEASE_CALLS_MAX
         {
             last.answers.push((number, time));
             return;

@@ -2,7 +2,6 @@
 
 use crate::kv::LeaseId;
 use crate::raft::{Body, Entry, Incarnation, LogIndex, Message, NodeId, Term};
-use crate::replica::api::LeaseTime;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -21,6 +20,22 @@ pub enum PeerMessage {
     LeaseCalls(LeaseCalls),
     /// The leader's answers.
     LeaseAnswers(LeaseAnswers),
+}
+
+/// One message passes on at most this many calls of leases.
+pub(super) const LEASE_CALLS_MAX: usize = 1_000;
+
+/// How much time a lease has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseTime {
+    /// Its id.
+    pub id: LeaseId,
+    /// How long it lives without a renewal, seconds.
+    pub ttl_seconds: u64,
+    /// How long it lives now without a renewal, microseconds.
+    pub left_micros: u64,
+    /// How many keys end with it.
+    pub keys: u64,
 }
 
 /// Calls of leases that an origin's clients wait for. Losing one is harmless: it is sent again.

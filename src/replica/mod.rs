@@ -19,12 +19,12 @@
 //! are served from memory.
 //!
 //! # A lease
-//! Grants and ends are commands. The leader keeps the time (`lease_clock.rs`). A renewal is answered
-//! like a read, and does not go through the log.
+//! Grants and ends are commands. The leader keeps the time (`lease_clock.rs`). A renewal is
+//! answered like a read, and does not go through the log.
 //!
 //! # A watch
 //! A client waits for the next change of its keys, is answered with all there are, and waits again
-//! from there (`watches.rs`).
+//! from there (`watching.rs`).
 
 mod agreement;
 mod api;
@@ -43,17 +43,19 @@ mod requests;
 mod snapshot_policy;
 mod snapshots;
 mod status;
+mod waiting_calls;
 mod watches;
+mod watching;
 mod wire;
 mod writes;
 
 pub use api::{
-    Actions, ClientError, ClientReply, ClientRequest, Event, LeaseTime, Level, MemberStatus, Notice,
-    RequestId, SnapshotSave, Status, StorageEvent, StorageRequest, UnreadSnapshot, UnstoredSnapshot,
+    Actions, ClientError, ClientReply, ClientRequest, Event, Level, MemberStatus, Notice, RequestId,
+    SnapshotSave, Status, StorageEvent, StorageRequest, UnreadSnapshot, UnstoredSnapshot,
 };
 pub use message::{
-    Forward, ForwardRefused, LeaseAnswers, LeaseCall, LeaseCalls, PeerMessage, RefusedBecause, StateHash,
-    StateHashKind,
+    Forward, ForwardRefused, LeaseAnswers, LeaseCall, LeaseCalls, LeaseTime, PeerMessage, RefusedBecause,
+    StateHash, StateHashKind,
 };
 pub use proposal::{ProposalId, decode as decode_proposal};
 pub use replica::{Replica, ReplicaConfig, ReplicaStart};

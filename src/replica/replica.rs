@@ -10,11 +10,11 @@ use crate::replica::api::{
     Actions, ClientError, ClientReply, Event, RequestId, StorageEvent, StorageRequest,
 };
 use crate::replica::forwarding::Origins;
-use crate::replica::lease_calls::WaitingCalls;
 use crate::replica::lease_clock::LeaseClock;
 use crate::replica::message::PeerMessage;
 use crate::replica::reads::{Asker, ClientReads};
 use crate::replica::snapshot_policy::SnapshotPolicy;
+use crate::replica::waiting_calls::WaitingCalls;
 use crate::replica::watches::Watches;
 use crate::replica::writes::ClientWrites;
 use alloc::boxed::Box;

@@ -2,19 +2,17 @@
 //! that nothing is kept for it in between: a watch is a chain of such requests, and however slow
 //! its client is, it costs no memory here.
 
-use crate::kv::{Changes, ChangesQuery, KeyRange, ReadError, Revision, Store};
+use crate::kv::{ChangesQuery, Revision, Store};
 use crate::raft::Time;
-use crate::replica::api::{ClientError, ClientReply, RequestId};
-use crate::replica::replica::Replica;
+use crate::replica::api::RequestId;
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
 /// The requests that wait.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Watches {
-    waiting: BTreeMap<RequestId, Waiting>,
+    pub(super) waiting: BTreeMap<RequestId, Waiting>,
     /// Those of one key, by it.
     by_key: BTreeMap<Bytes, BTreeSet<RequestId>>,
     /// The others.
@@ -23,13 +21,13 @@ pub(super) struct Watches {
     /// Bytes of their ranges.
     bytes: u64,
     /// What has been looked at for all of them: the revision of the store.
-    seen: Revision,
+    pub(super) seen: Revision,
 }
 
 #[derive(Clone, Debug)]
-struct Waiting {
-    deadline: Time,
-    query: ChangesQuery,
+pub(super) struct Waiting {
+    pub(super) deadline: Time,
+    pub(super) query: ChangesQuery,
 }
 
 impl Watches {
@@ -45,7 +43,7 @@ impl Watches {
         self.by_deadline.first().map(|(at, _)| *at)
     }
 
-    fn insert(&mut self, request: RequestId, waiting: Waiting) {
+    pub(super) fn insert(&mut self, request: RequestId, waiting: Waiting) {
         match waiting.query.range.one_key() {
             Some(key) => {
                 self.by_key.entry(Bytes::copy_from_slice(key)).or_default().insert(request);
@@ -59,7 +57,7 @@ impl Watches {
         self.waiting.insert(request, waiting);
     }
 
-    fn take(&mut self, request: RequestId) -> Option<Waiting> {
+    pub(super) fn take(&mut self, request: RequestId) -> Option<Waiting> {
         let waiting = self.waiting.remove(&request)?;
         self.by_deadline.remove(&(waiting.deadline, request));
         self.bytes -= waiting.query.range.bytes() as u64;
@@ -85,7 +83,7 @@ impl Watches {
     }
 
     /// Those whose time is up, and where each goes on.
-    fn expire(&mut self, now: Time, newest: Revision) -> Vec<(RequestId, Revision)> {
+    pub(super) fn expire(&mut self, now: Time, newest: Revision) -> Vec<(RequestId, Revision)> {
         let mut expired = Vec::new();
         while let Some((at, request)) = self.by_deadline.first().copied()
             && at <= now
@@ -98,7 +96,7 @@ impl Watches {
     }
 
     /// Those for which something may have changed since it was looked at last.
-    fn touched(&mut self, store: &Store) -> Vec<RequestId> {
+    pub(super) fn touched(&mut self, store: &Store) -> Vec<RequestId> {
         let from = core::mem::replace(&mut self.seen, store.revision()).next();
         if self.waiting.is_empty() || from > store.revision() {
             return Vec::new();
@@ -114,90 +112,5 @@ impl Watches {
             return self.waiting.keys().copied().collect();
         }
         touched.into_iter().collect()
-    }
-}
-
-/// The same question is asked by many: its answer is worked out once.
-#[derive(Default)]
-struct LastAnswer(Option<(ChangesQuery, Result<Arc<Changes>, ReadError>)>);
-
-impl LastAnswer {
-    fn to(&mut self, query: &ChangesQuery, store: &Store) -> Result<Arc<Changes>, ReadError> {
-        match &self.0 {
-            Some((same, answer)) if same == query => answer.clone(),
-            _ => {
-                let answer = store.changes(query).map(Arc::new);
-                self.0 = Some((query.clone(), answer.clone()));
-                answer
-            }
-        }
-    }
-}
-
-impl Replica {
-    /// A client waits for a change. It is answered at once if there is one already.
-    pub(super) fn handle_watch(&mut self, id: RequestId, deadline: Time, mut query: ChangesQuery) {
-        if self.is_removed() {
-            return self.fail(id, ClientError::Removed);
-        }
-        if self.is_starting() {
-            return self.fail(id, ClientError::Starting);
-        }
-        let bytes = self.watches.bytes() + query.range.bytes() as u64;
-        let limit = self.config.pending_watch_bytes_max;
-        if self.watches.len() >= self.config.pending_requests_max || bytes > limit {
-            return self.fail(id, ClientError::Overloaded);
-        }
-        match self.store.changes(&query) {
-            Ok(changes) if changes.revisions.is_empty() && changes.next > self.store.revision() => {
-                // The range's strings may be parts of a much larger buffer.
-                let KeyRange { start, end } = &query.range;
-                let own = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
-                query.range = KeyRange { start: own(start), end: end.as_ref().map(own) };
-                query.from = changes.next;
-                self.watches.insert(id, Waiting { deadline, query });
-            }
-            answer => self.reply(id, ClientReply::Changes(answer.map(Arc::new))),
-        }
-    }
-
-    /// Answers those for which something has changed, and those whose time is up.
-    pub(super) fn serve_watches(&mut self) {
-        let mut last = LastAnswer::default();
-        for request in self.watches.touched(&self.store) {
-            self.answer_watch(request, &mut last);
-        }
-        for (request, next) in self.watches.expire(self.now, self.store.revision()) {
-            let changes = Changes { revisions: Vec::new(), next };
-            self.reply(request, ClientReply::Changes(Ok(Arc::new(changes))));
-        }
-    }
-
-    /// The state was replaced by another one: everybody looks again.
-    pub(super) fn look_again(&mut self) {
-        let mut last = LastAnswer::default();
-        let all: Vec<RequestId> = self.watches.waiting.keys().copied().collect();
-        for request in all {
-            self.answer_watch(request, &mut last);
-        }
-        self.watches.seen = self.store.revision();
-    }
-
-    fn answer_watch(&mut self, request: RequestId, last: &mut LastAnswer) {
-        let Some(waiting) = self.watches.take(request) else { return };
-        match last.to(&waiting.query, &self.store) {
-            Ok(changes) if changes.revisions.is_empty() && changes.next > self.store.revision() => {
-                let query = ChangesQuery { from: changes.next, ..waiting.query };
-                self.watches.insert(request, Waiting { query, ..waiting });
-            }
-            answer => self.reply(request, ClientReply::Changes(answer)),
-        }
-    }
-
-    /// Nobody is to wait any longer: this node ends.
-    pub(super) fn end_watches(&mut self) {
-        for request in self.watches.give_up() {
-            self.fail(request, ClientError::Stopping);
-        }
     }
 }

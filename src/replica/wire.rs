@@ -3,11 +3,9 @@
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::kv::LeaseId;
 use crate::raft::{ENTRY_DATA_BYTES_MAX, Incarnation, LogIndex, Message, NodeId, Term};
-use crate::replica::api::LeaseTime;
-use crate::replica::lease_calls::CALLS_MAX;
 use crate::replica::message::{
-    Forward, ForwardRefused, LeaseAnswers, LeaseCall, LeaseCalls, PeerMessage, RefusedBecause, StateHash,
-    StateHashKind,
+    Forward, ForwardRefused, LEASE_CALLS_MAX, LeaseAnswers, LeaseCall, LeaseCalls, LeaseTime, PeerMessage,
+    RefusedBecause, StateHash, StateHashKind,
 };
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -105,8 +103,8 @@ fn decode_ends(reader: &mut Reader) -> Result<(NodeId, NodeId, Incarnation, usiz
     let to = NodeId::new(reader.u64("addressee")?);
     let incarnation = Incarnation::drawn(reader.counter("incarnation")?, reader.u64("incarnation nonce")?);
     let count = reader.u32("number of calls")?;
-    if count as usize > CALLS_MAX {
-        let (length, limit) = (u64::from(count), CALLS_MAX as u64);
+    if count as usize > LEASE_CALLS_MAX {
+        let (length, limit) = (u64::from(count), LEASE_CALLS_MAX as u64);
         return Err(DecodeError::TooLong { what: "calls of leases", length, limit });
     }
     Ok((from, to, incarnation, count as usize))

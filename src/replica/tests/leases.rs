@@ -120,7 +120,8 @@ fn the_end_of_a_lease_spares_the_one_that_was_granted_after_it() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.leader().unwrap();
     cluster.grant(leader, 2);
-    // Its end is proposed, but nothing is written; a revocation and another grant follow in the log.
+    // Its end is proposed, but nothing is written; a revocation and another grant follow in the
+    // log.
     cluster.disks_work = false;
     cluster.isolate(leader);
     cluster.run(2_100_000);

@@ -1,10 +1,9 @@
 use crate::codec::{COUNTER_MAX, DecodeError};
 use crate::kv::LeaseId;
 use crate::raft::{Body, Incarnation, LogIndex, Message, NodeId, Term};
-use crate::replica::api::LeaseTime;
 use crate::replica::message::{
-    Forward, ForwardRefused, LeaseAnswers, LeaseCall, LeaseCalls, PeerMessage, RefusedBecause, StateHash,
-    StateHashKind,
+    Forward, ForwardRefused, LeaseAnswers, LeaseCall, LeaseCalls, LeaseTime, PeerMessage, RefusedBecause,
+    StateHash, StateHashKind,
 };
 use bytes::Bytes;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, proptest};
