@@ -6,12 +6,13 @@
 //! metadata, identity) go through [`to_bytes`] and [`from_bytes`], which keep bincode behind one
 //! door.
 //!
-//! Beside them stand the limits of names and addresses, and the one reader of `host:port`.
+//! Beside them stand the limits of names and addresses, the one reader of `host:port`, and base64.
 //!
 //! Bytes from a disk, a peer or a client never panic here: every read is bounded and returns
 //! [`DecodeError`].
 
 mod address;
+mod base64;
 mod frame;
 mod structure;
 mod wire;
@@ -19,6 +20,7 @@ mod wire;
 pub use address::{
     ADDRESS_BYTES_MAX, AddressError, HostPort, NAME_BYTES_MAX, NameError, check_name, host_of,
 };
+pub use base64::{Base64Error, from_base64, to_base64, to_base64_url};
 pub use frame::{FRAME_HEADER_BYTES, decode_frame, encode_frame};
 pub use structure::{from_bytes, to_bytes};
 pub use wire::{COUNTER_MAX, DecodeError, Reader, Writer, checksum, checksum_parts};
