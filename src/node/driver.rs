@@ -6,7 +6,7 @@
 //! one look at the clock serve all of it.
 
 use crate::node::clients::{Clients, Waiting};
-use crate::node::handle::{ClientCall, DriverOrder, MembershipView};
+use crate::node::handle::{ClientCall, DriverOrder, MembershipView, Standing};
 use crate::node::inbox::{Arrivals, Inbox};
 use crate::node::options::{NodeExit, PANICKED};
 use crate::node::storage_workers::{LogJob, SnapshotJob, SnapshotQueues, WorkerNews};
@@ -67,6 +67,8 @@ pub(super) struct Driver<E: Env> {
     pub membership: watch::Sender<MembershipView>,
     /// The status at the end, which stays when the driver has ended.
     pub last: Arc<OnceLock<NodeStatus>>,
+    /// What each answer to a client tells of the node.
+    pub standing: Arc<Standing>,
     /// The cluster that this node is reserved for.
     pub reservation: Option<Reservation>,
     /// This node was started to join another cluster: it never serves as a cluster of its own.
@@ -282,6 +284,7 @@ impl<E: Env> Driver<E> {
         self.links.send_all(actions.messages);
         self.maybe_close_links();
         self.request_storage(actions.storage);
+        self.standing.note(self.replica.raft().term(), self.replica.store().revision());
         for (id, reply) in actions.replies {
             self.answer(now, id, reply);
         }

@@ -1,9 +1,11 @@
 //! What the HTTP server and other code in the process may ask of a running node.
 
+use crate::kv::Revision;
 use crate::peer::rpc::{Adoption, JoinError};
-use crate::raft::{ClusterId, Membership, NodeId, StoreId};
+use crate::raft::{ClusterId, Membership, NodeId, StoreId, Term};
 use crate::replica::{ClientError, ClientReply, ClientRequest};
 use crate::runtime::{NodeStatus, watch};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -21,6 +23,39 @@ pub struct NodeHandle {
     pub(crate) membership: watch::Receiver<MembershipView>,
     /// The driver's last status, set when it ends.
     pub(crate) last: Arc<OnceLock<NodeStatus>>,
+    /// What each answer to a client tells of the node.
+    pub(crate) standing: Arc<Standing>,
+}
+
+/// What each answer to a client tells of the node. Read without asking the driver.
+#[derive(Debug, Default)]
+pub(crate) struct Standing {
+    /// Its `--node-id`.
+    pub(crate) name: String,
+    term: AtomicU64,
+    revision: AtomicU64,
+}
+
+impl Standing {
+    pub(crate) fn of(name: String) -> Self {
+        Self { name, ..Self::default() }
+    }
+
+    /// As of now. The driver alone calls it.
+    pub(crate) fn note(&self, term: Term, revision: Revision) {
+        self.term.store(term.get(), Ordering::Relaxed);
+        self.revision.store(revision.0, Ordering::Relaxed);
+    }
+
+    /// Its term, lately.
+    pub(crate) fn term(&self) -> u64 {
+        self.term.load(Ordering::Relaxed)
+    }
+
+    /// Its store's revision. A request that was answered is in it.
+    pub(crate) fn revision(&self) -> Revision {
+        Revision(self.revision.load(Ordering::Relaxed))
+    }
 }
 
 /// A place for the handle of a node that is still starting. Cheap to clone; all clones are one
@@ -108,6 +143,11 @@ impl NodeHandle {
         let sent = self.joins.send(JoinCall { name, raft_addr, reply }).await;
         sent.map_err(|_| stopped())?;
         answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// What each answer tells of the node.
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// The node's view of itself and the cluster. At once, without a message to another node.

@@ -5,7 +5,7 @@ use crate::node::address::{advertised, check_address};
 use crate::node::announce::{announce_address, join_until_member};
 use crate::node::clients::Clients;
 use crate::node::driver::Driver;
-use crate::node::handle::{DriverOrder, JoinCall, Joined, MembershipView, NodeHandle};
+use crate::node::handle::{DriverOrder, JoinCall, Joined, MembershipView, NodeHandle, Standing};
 use crate::node::inbox::Inbox;
 use crate::node::join::{HOPS_MAX, Joiner};
 use crate::node::join_turns::Turns;
@@ -159,12 +159,14 @@ impl<E: Env> NodeBuilder<E> {
         let (ended_in, ended) = watch::channel(false);
         let (stop_in, stop) = watch::channel(false);
         let last = Arc::new(OnceLock::new());
+        let standing = Arc::new(Standing::of(self.me.name.clone()));
         let handle = NodeHandle {
             clients: clients_in,
             orders: orders_in.clone(),
             joins: joins_in,
             membership,
             last: last.clone(),
+            standing: standing.clone(),
         };
         let address_book = Arc::new(AddressBook::new(self.me.clone(), self.replica.membership().clone()));
         let joiner = Joiner {
@@ -213,6 +215,7 @@ impl<E: Env> NodeBuilder<E> {
             metrics: self.metrics,
             membership: membership_in,
             last,
+            standing,
             reservation: None,
             awaits_join,
             is_new: self.is_new,

@@ -46,7 +46,8 @@ fn begin(on_record: MembershipView) -> Around {
     let (views, membership) = watch::channel(on_record);
     let (clients, replica) = mpsc::channel(1);
     let (orders, joins) = (mpsc::channel(1).0, mpsc::channel(1).0);
-    let handle = NodeHandle { clients, orders, joins, membership, last: Arc::default() };
+    let handle =
+        NodeHandle { clients, orders, joins, membership, last: Arc::default(), standing: Arc::default() };
     let (env, turns, timings) = (TokioEnv::new(MemoryDisk::new()), Default::default(), Default::default());
     tokio::spawn(announce_address(Joiner { env, handle, address_book, timings, turns }));
     Around { views, replica }
