@@ -1,5 +1,6 @@
-//! What clients use: the HTTP API.
+//! What clients use: a service, and its face in HTTP.
 
 mod http;
+mod service;
 
-pub use http::{HttpOptions, HttpServer};
+pub use http::{HttpOptions, HttpServer, take_apart_request};

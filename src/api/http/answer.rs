@@ -3,8 +3,12 @@
 use crate::api::http::budget::{Budget, MemoryReservation, MemoryUse};
 use crate::api::http::control::Control;
 use crate::api::http::sending::Pieces;
+use crate::api::http::stream::EventStream;
+use crate::kv::Revision;
 use bytes::Bytes;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
 use hyper::{Response, StatusCode};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,12 +21,31 @@ const REASON: HeaderName = HeaderName::from_static("infinitystore-reason");
 /// Says of a write that failed: `not-appended` (it never will be) or `unknown`.
 const OUTCOME: HeaderName = HeaderName::from_static("infinitystore-outcome");
 
+/// The store's revision, as of the answer.
+const REVISION: HeaderName = HeaderName::from_static("infinitystore-revision");
+/// The node's term.
+const TERM: HeaderName = HeaderName::from_static("infinitystore-term");
+/// The node that answered.
+const SERVED_BY: HeaderName = HeaderName::from_static("infinitystore-served-by");
+
 /// What a body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     Json,
+    Problem,
+    Raw,
     Text,
     OpenMetrics,
+    Events,
+}
+
+/// What every answer of the versioned API tells of the node.
+#[derive(Debug)]
+pub(super) struct ServedBy {
+    pub(super) name: HeaderValue,
+    pub(super) term: u64,
+    /// The store's revision, where the answer itself tells none.
+    pub(super) revision: Revision,
 }
 
 /// An answer on its way to the client.
@@ -35,14 +58,31 @@ pub(super) struct Answer {
     pub(super) reason: Option<Cow<'static, str>>,
     /// The header `infinitystore-outcome`.
     pub(super) outcome: Option<&'static str>,
-    /// The header `allow`.
-    pub(super) allow: Option<&'static [&'static str]>,
     /// The header `retry-after`, one second.
     pub(super) retry: bool,
+    /// What few answers have.
+    extra: Option<Box<Extra>>,
     /// Its body's part of the budget, if it is large.
     pub(super) held: Option<MemoryReservation>,
     /// Whether the connection ends with this answer, since the request was not read to its end.
     pub(super) close: bool,
+}
+
+/// What few answers have.
+#[derive(Debug, Default)]
+struct Extra {
+    /// The header `allow`.
+    allow: Option<String>,
+    /// The header `etag`: a key's revision.
+    tag: Option<Revision>,
+    /// The header `infinitystore-revision`.
+    revision: Option<Revision>,
+    /// The node that answers.
+    served_by: Option<ServedBy>,
+    /// Headers that few answers have.
+    more: Vec<(HeaderName, HeaderValue)>,
+    /// What follows the body, as it happens.
+    stream: Option<Box<dyn EventStream>>,
 }
 
 impl Answer {
@@ -53,8 +93,8 @@ impl Answer {
             body,
             reason: None,
             outcome: None,
-            allow: None,
             retry: false,
+            extra: None,
             held: None,
             close: false,
         }
@@ -91,6 +131,28 @@ impl Answer {
         Self::new(status, Content::Text, text.into())
     }
 
+    /// A problem's body.
+    pub(super) fn problem(status: StatusCode, json: Vec<u8>) -> Self {
+        Self::new(status, Content::Problem, Bytes::from(json))
+    }
+
+    /// Bytes of a client.
+    pub(super) fn raw(bytes: Bytes) -> Self {
+        Self::new(StatusCode::OK, Content::Raw, bytes)
+    }
+
+    /// Events, as they happen. An answer to HEAD has none.
+    pub(super) fn events(stream: Option<Box<dyn EventStream>>) -> Self {
+        let mut answer = Self::new(StatusCode::OK, Content::Events, Bytes::new());
+        answer.extra().stream = stream;
+        answer
+    }
+
+    /// An answer without a body.
+    pub(super) fn empty(status: StatusCode) -> Self {
+        Self::new(status, Content::Raw, Bytes::new())
+    }
+
     pub(super) fn open_metrics(text: String) -> Self {
         Self::new(StatusCode::OK, Content::OpenMetrics, Bytes::from(text))
     }
@@ -105,8 +167,26 @@ impl Answer {
         self
     }
 
-    pub(super) fn allowing(mut self, methods: &'static [&'static str]) -> Self {
-        self.allow = Some(methods);
+    /// With a key's revision as its ETag.
+    pub(super) fn tagged(mut self, revision: Revision) -> Self {
+        self.extra().tag = Some(revision);
+        self
+    }
+
+    /// As of a revision of the store.
+    pub(super) fn at(mut self, revision: Revision) -> Self {
+        self.extra().revision = Some(revision);
+        self
+    }
+
+    /// With a header that is a number.
+    pub(super) fn with_number(mut self, name: &'static str, number: u64) -> Self {
+        self.extra().more.push((HeaderName::from_static(name), HeaderValue::from(number)));
+        self
+    }
+
+    pub(super) fn allowing(mut self, methods: String) -> Self {
+        self.extra().allow = Some(methods);
         self
     }
 
@@ -115,22 +195,32 @@ impl Answer {
         self
     }
 
-    fn retrying(mut self) -> Self {
+    pub(super) fn retrying(mut self) -> Self {
         self.retry = true;
         self
     }
 
     /// With its body counted, if that is large; an answer for which there is no room becomes a
     /// refusal.
-    pub(super) fn counted(mut self, budget: &Arc<Budget>) -> Self {
+    pub(super) fn counted(mut self, budget: &Arc<Budget>, no_room: impl FnOnce() -> Self) -> Self {
         // A static body takes no memory of a request, but none of those is large.
         if self.body.len() > BODY_FREE_BYTES {
             match budget.reserve(MemoryUse::Answer, self.body.len()) {
                 Some(held) => self.held = Some(held),
-                None => return Self::no_room(),
+                None => return no_room(),
             }
         }
         self
+    }
+
+    /// From this node.
+    pub(super) fn by(mut self, served_by: ServedBy) -> Self {
+        self.extra().served_by = Some(served_by);
+        self
+    }
+
+    fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
     }
 
     /// As hyper sends it. `headers` is any map, best the request's own: its memory is used again,
@@ -141,6 +231,9 @@ impl Answer {
             CONTENT_TYPE,
             HeaderValue::from_static(match self.content {
                 Content::Json => "application/json",
+                Content::Problem => "application/problem+json",
+                Content::Raw => "application/octet-stream",
+                Content::Events => "text/event-stream",
                 Content::Text => "text/plain; charset=utf-8",
                 Content::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             }),
@@ -151,24 +244,49 @@ impl Answer {
         if let Some(outcome) = self.outcome {
             headers.insert(OUTCOME, HeaderValue::from_static(outcome));
         }
-        if let Some(methods) = self.allow {
-            headers.insert(ALLOW, header_value(&methods.join(", ")));
-        }
         if self.retry {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if self.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let mut response = Response::new(AnswerBody { bytes: self.body, held: self.held });
+        let stream = self.extra.and_then(|extra| extra.write(&mut headers));
+        if self.content == Content::Events {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        if self.status == StatusCode::NOT_MODIFIED {
+            headers.remove(CONTENT_TYPE);
+        }
+        let mut response = Response::new(AnswerBody { bytes: self.body, held: self.held, stream });
         *response.status_mut() = self.status;
         *response.headers_mut() = headers;
         response
     }
 }
 
+impl Extra {
+    /// Writes the headers; what is left is the stream.
+    fn write(self, headers: &mut HeaderMap) -> Option<Box<dyn EventStream>> {
+        if let Some(methods) = self.allow {
+            headers.insert(ALLOW, header_value(&methods));
+        }
+        if let Some(tag) = self.tag {
+            headers.insert(ETAG, header_value(&format!("\"{tag}\"")));
+        }
+        if let Some(served_by) = self.served_by {
+            headers.insert(REVISION, HeaderValue::from(self.revision.unwrap_or(served_by.revision).0));
+            headers.insert(TERM, HeaderValue::from(served_by.term));
+            headers.insert(SERVED_BY, served_by.name);
+        }
+        for (name, value) in self.more {
+            headers.insert(name, value);
+        }
+        self.stream
+    }
+}
+
 /// A reason may quote what a client sent. Characters that no header may hold become spaces.
-fn header_value(reason: &str) -> HeaderValue {
+pub(super) fn header_value(reason: &str) -> HeaderValue {
     let clean = |byte: u8| if byte.is_ascii_control() { b' ' } else { byte };
     HeaderValue::from_str(reason)
         .or_else(|_| HeaderValue::from_bytes(&reason.bytes().map(clean).collect::<Vec<u8>>()))
@@ -180,12 +298,18 @@ fn header_value(reason: &str) -> HeaderValue {
 pub(super) struct AnswerBody {
     pub(super) bytes: Bytes,
     held: Option<MemoryReservation>,
+    stream: Option<Box<dyn EventStream>>,
 }
 
 impl AnswerBody {
+    /// Whether more comes as it happens.
+    pub(super) fn streams(&self) -> bool {
+        self.stream.is_some()
+    }
+
     /// To be given out on a connection.
     pub(super) fn onto(self, control: &Arc<Control>) -> Pieces {
-        Pieces::new(self.bytes, control.clone(), self.held)
+        Pieces::new(self.bytes, control.clone(), self.held, self.stream)
     }
 }
 

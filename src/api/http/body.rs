@@ -48,13 +48,13 @@ impl BodyError {
     }
 }
 
-/// The whole body, and its part of the budget, to be kept until the request is answered. One that
-/// arrives in one piece, as almost all do, is not copied.
+/// The whole body, of at most `limit` bytes, and its part of the budget, to be kept until the
+/// request is answered. One that arrives in one piece, as almost all do, is not copied.
 pub(super) async fn read<E: Env>(
     context: &Context<E>,
     mut body: Incoming,
+    limit: usize,
 ) -> Result<(Bytes, MemoryReservation), BodyError> {
-    let limit = context.options.body_bytes_max;
     let hint = body.size_hint();
     if hint.lower() > limit as u64 {
         return Err(BodyError::TooLarge(limit));

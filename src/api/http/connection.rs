@@ -64,7 +64,12 @@ pub(super) async fn serve<E: Env>(
                 if answer.close {
                     control.linger.store(true, Ordering::Relaxed);
                 }
-                let length = answer.response.body().bytes.len();
+                let body = answer.response.body();
+                if body.streams() {
+                    control.begin_streaming(context.tick());
+                    return Ok::<_, Infallible>(answer.response.map(|body| body.onto(&control)));
+                }
+                let length = body.bytes.len();
                 control.begin_sending(length / context.options.write_bytes_per_second_min, context.tick());
                 Ok::<_, Infallible>(answer.response.map(|body| body.onto(&control)))
             }

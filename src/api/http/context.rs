@@ -3,6 +3,7 @@
 use crate::api::http::budget::Budget;
 use crate::api::http::control::Control;
 use crate::api::http::options::HttpOptions;
+use crate::api::http::v1::pages::Pages;
 use crate::node::{NodeHandle, NodeSlot};
 use crate::runtime::door::{Episode, Places};
 use crate::runtime::{Env, Metrics, RouteRequests};
@@ -23,6 +24,8 @@ pub(super) struct Context<E: Env> {
     pub(super) tick: AtomicU32,
     /// Memory for requests and answers.
     pub(super) budget: Arc<Budget>,
+    /// What watchers share.
+    pub(super) pages: Arc<Pages>,
     pub(super) connections: Mutex<Connections>,
     /// Told when the server stops, to the accepting and the sweeping task.
     pub(super) stopping: Notify,
@@ -63,6 +66,15 @@ impl<E: Env> Context<E> {
     /// The sweep's clock, seconds.
     pub(super) fn tick(&self) -> u32 {
         self.tick.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the server stops. Who waits for something else gives up then.
+    pub(super) async fn until_stopping(&self) {
+        // Made before the flag is looked at: a stop in between is heard.
+        let stopping = self.stopping.notified();
+        if !self.connections().stopping {
+            stopping.await;
+        }
     }
 
     pub(super) fn connections(&self) -> MutexGuard<'_, Connections> {

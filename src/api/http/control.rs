@@ -56,6 +56,8 @@ pub(super) struct Control {
     allowance: AtomicU32,
     /// How much of the answer at hand has left: a [`Sent`].
     sent: AtomicU8,
+    /// The answer at hand is a stream: between two pieces, nobody waits for the client.
+    streams: AtomicBool,
     /// A task waits until what was handed to hyper has left.
     waits_for_flush: AtomicBool,
     /// An [`Order`].
@@ -75,6 +77,7 @@ impl Control {
             since: AtomicU32::new(tick),
             allowance: AtomicU32::new(0),
             sent: AtomicU8::new(Sent::Whole as u8),
+            streams: AtomicBool::new(false),
             waits_for_flush: AtomicBool::new(false),
             order: AtomicU8::new(Order::Serve as u8),
             waker: Mutex::new(None),
@@ -130,6 +133,19 @@ impl Control {
         self.enter(Phase::Sending, tick);
     }
 
+    /// A stream is on its way to hyper, its head first.
+    pub(super) fn begin_streaming(&self, tick: u32) {
+        self.begin_sending(0, tick);
+        self.sent.store(Sent::HeldPiece as u8, Ordering::Relaxed);
+        self.streams.store(true, Ordering::Relaxed);
+    }
+
+    /// The stream has ended: what hyper holds now is its end.
+    pub(super) fn end_streaming(&self) {
+        self.streams.store(false, Ordering::Relaxed);
+        self.hold(false);
+    }
+
     /// Hyper was given a piece of the answer; whether there is more.
     pub(super) fn hold(&self, more: bool) {
         let sent = if more { Sent::HeldPiece } else { Sent::HeldEnd };
@@ -140,7 +156,12 @@ impl Control {
     pub(super) fn flushed(&self, tick: u32, waker: &Waker) {
         match self.sent() {
             Sent::Whole | Sent::Piece => {}
-            Sent::HeldPiece => self.sent.store(Sent::Piece as u8, Ordering::Relaxed),
+            Sent::HeldPiece => {
+                self.sent.store(Sent::Piece as u8, Ordering::Relaxed);
+                if self.streams.load(Ordering::Relaxed) {
+                    self.enter(Phase::Answering, tick);
+                }
+            }
             Sent::HeldEnd => {
                 self.sent.store(Sent::Whole as u8, Ordering::Relaxed);
                 if self.phase() == Phase::Sending {

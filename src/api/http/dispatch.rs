@@ -1,13 +1,16 @@
 //! From a request to the handler of its path. No logic of its own.
 
-use crate::api::http::answer::{Answer, AnswerBody};
+use crate::api::http::answer::{Answer, AnswerBody, ServedBy, header_value};
 use crate::api::http::context::Context;
-use crate::api::http::route::{Call, Route, WhileStarting};
+use crate::api::http::route::{Call, Route, WhileStarting, is_versioned};
 use crate::api::http::routes::Routes;
+use crate::api::http::v1::problem::Problem;
 use crate::api::http::{health, origin};
 use crate::runtime::Env;
 use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
+use std::ops::Range;
+use std::sync::Arc;
 
 /// An answer, and whether the connection ends with it.
 pub(super) struct Dispatched {
@@ -16,20 +19,34 @@ pub(super) struct Dispatched {
 }
 
 /// Answers a request and counts it.
-pub(super) async fn dispatch<E: Env>(context: &Context<E>, request: Request<Incoming>) -> Dispatched {
+pub(super) async fn dispatch<E: Env>(context: &Arc<Context<E>>, request: Request<Incoming>) -> Dispatched {
     let started = context.env.now();
     let (head, body) = request.into_parts();
-    let (place, route) = Routes::of(head.uri.path());
-    let is_probe = route.is_some_and(|route| route.is_probe);
-    let refusal = origin::refuse(&head.method, &head.headers, &context.options.hosts);
+    let (place, matched) = Routes::of(head.uri.path());
+    let is_probe = matched.as_ref().is_some_and(|(route, _)| route.is_probe);
+    let has_problems =
+        matched.as_ref().map_or(is_versioned(head.uri.path()), |(route, _)| route.has_problems());
+    let refusal = origin::refuse(&head.method, &head.headers, &context.options.hosts).filter(|_| !is_probe);
     let mut call = Call::new(head, body);
-    let answer = match refusal.filter(|_| !is_probe) {
+    let answer = match refusal {
         // What was not read of it goes with the connection.
-        Some(refusal) => refusal.closing(),
-        None => handle(context, route, &mut call).await,
+        Some(refusal) if has_problems => refusal.problem().closing(),
+        Some(refusal) => refusal.answer().closing(),
+        None => handle(context, matched, &mut call).await,
     };
     let head = call.head;
-    let answer = answer.counted(&context.budget);
+    let is_read = head.method == Method::GET || head.method == Method::HEAD;
+    let mut answer = answer.counted(&context.budget, || match (has_problems, is_read) {
+        (false, _) => Answer::no_room(),
+        (true, true) => Problem::no_room().answer(),
+        // It was carried out, and the answer is lost.
+        (true, false) => Problem::no_room().of_unknown_outcome().answer(),
+    });
+    if has_problems && let Some(node) = context.slot.get() {
+        let standing = node.standing();
+        let (term, revision) = (standing.term(), standing.revision());
+        answer = answer.by(ServedBy { name: header_value(&standing.name), term, revision });
+    }
     let micros = context.env.now().since(started);
     context.requests[place].observe(answer.status.as_u16(), micros);
     tracing::debug!(method = %head.method, path = head.uri.path(), code = answer.status.as_u16(), micros, "request");
@@ -37,16 +54,37 @@ pub(super) async fn dispatch<E: Env>(context: &Context<E>, request: Request<Inco
     Dispatched { response: answer.into_response(head.headers), close }
 }
 
-async fn handle<E: Env>(context: &Context<E>, route: Option<&Route<E>>, call: &mut Call) -> Answer {
-    let Some(route) = route else {
+async fn handle<E: Env>(
+    context: &Arc<Context<E>>,
+    matched: Option<(&Route<E>, Option<Range<usize>>)>,
+    call: &mut Call,
+) -> Answer {
+    let Some((route, variable)) = matched else {
+        if is_versioned(call.head.uri.path()) {
+            let detail = "there is no such route; GET / lists them, and /openapi.json describes them";
+            return Problem::new(StatusCode::NOT_FOUND, "no-such-route", detail).answer();
+        }
         return Answer::fixed(StatusCode::NOT_FOUND, "\"Not Found\"\n");
     };
-    if !route.methods.contains(&call.head.method.as_str()) {
-        return Answer::fixed(StatusCode::METHOD_NOT_ALLOWED, "\"Method Not Allowed\"\n")
-            .allowing(route.methods);
+    let Some(operation) = route.operation(call.head.method.as_str()) else {
+        let allowed = route.allowed();
+        let answer = if route.has_problems() {
+            let detail = format!("this route takes {allowed}");
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail).answer()
+        } else {
+            Answer::fixed(StatusCode::METHOD_NOT_ALLOWED, "\"Method Not Allowed\"\n")
+        };
+        return answer.allowing(allowed);
+    };
+    if operation.while_starting != WhileStarting::Answers && context.slot.get().is_none() {
+        if route.has_problems() {
+            let detail = "this node is starting: it is loading its data; try again soon";
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "starting", detail).closing();
+            let is_write = operation.while_starting == WhileStarting::RefusesWrite;
+            return if is_write { problem.not_applied() } else { problem }.answer();
+        }
+        return health::starting(operation.while_starting, context.metrics.disk_full.get() != 0);
     }
-    if route.while_starting != WhileStarting::Answers && context.slot.get().is_none() {
-        return health::starting(route.while_starting, context.metrics.disk_full.get() != 0);
-    }
-    (route.handler)(context, call).await
+    call.variable = variable;
+    (operation.handler)(context, call).await
 }

@@ -14,12 +14,12 @@ const NOTE: &str = "  \
 ";
 
 /// The page: commands with what to send first, then what can be looked at.
-pub(super) fn page<E: Env>(routes: &[Route<E>]) -> Answer {
+pub(super) fn page<E: Env>(routes: impl Iterator<Item = &'static Route<E>>) -> Answer {
     let (mut commands, mut views) = (String::new(), String::new());
-    for route in routes {
-        for example in route.examples {
+    for operation in routes.flat_map(|route| route.operations) {
+        for example in operation.examples {
             if example.len() < ABOUT_COLUMN {
-                writeln!(views, "  {example:<ABOUT_COLUMN$}{}", route.about)
+                writeln!(views, "  {example:<ABOUT_COLUMN$}{}", operation.about)
             } else {
                 writeln!(commands, "  {example}")
             }

@@ -1,11 +1,13 @@
-//! The HTTP API: three endpoints compatible with the original, and those that operators need.
+//! The HTTP API: three endpoints compatible with the original, the keyspace under `/v1`, and what
+//! operators need.
 //!
-//! `server` accepts and looks after connections, and `connection` drives one. `dispatch`
-//! hands each request to the handler of its path: `routes` has the table, `route` says what a row
-//! is, and `set`, `get`, `join`, `status`, `health` and `help` are the handlers. `body`
-//! and `query` take requests apart, and `answer` puts answers together. `origin` refuses requests
-//! that a page in a browser was made to send. `sending` hands answers out in pieces, and `budget`
-//! bounds the memory of all of it.
+//! `server` accepts and looks after connections, and `connection` drives one. `dispatch` hands each
+//! request to the handler of its path: `routes` and `v1::routes` have the table, and `route` says
+//! what a row is. `set`, `get`, `join`, `status`, `health` and `help` are handlers, and those of
+//! the keyspace are in `v1`. `body` and `query` take requests apart, and `answer` puts answers
+//! together. `origin` refuses requests that a page in a browser was made to send. `sending` hands
+//! answers out in pieces, `stream` is an answer that goes on, and `budget` bounds the memory of all
+//! of it.
 //!
 //! What is not here: timers of tokio or of hyper. Time-outs of connections are found by one sweep a
 //! second over all of them, which costs a request two atomic stores instead of two timers.
@@ -30,9 +32,12 @@ mod sending;
 mod server;
 mod set;
 mod status;
+mod stream;
+mod v1;
 
 pub use options::HttpOptions;
 pub use server::HttpServer;
+pub use v1::fuzzing::take_apart_request;
 
 #[cfg(test)]
 mod tests;

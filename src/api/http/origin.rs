@@ -7,6 +7,7 @@
 //! only names that cannot be owned outside are served, and those that the node was told.
 
 use crate::api::http::answer::Answer;
+use crate::api::http::v1::problem::Problem;
 use crate::codec::host_of;
 use hyper::header::{HOST, HeaderMap, HeaderName, ORIGIN};
 use hyper::{Method, StatusCode};
@@ -19,16 +20,50 @@ const PRIVATE_DOMAINS: [&str; 3] = ["localhost", "local", "internal"];
 /// Any name is served.
 const ANY: &str = "*";
 
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// `Host` is a name that this node is not served under.
+    Misdirected,
+    /// A page of another origin writes.
+    OtherOrigin,
+}
+
+impl Refused {
+    pub(super) fn answer(self) -> Answer {
+        let (status, _, detail) = self.words();
+        Answer::message(status, detail)
+    }
+
+    /// The same for the versioned API.
+    pub(super) fn problem(self) -> Answer {
+        let (status, code, detail) = self.words();
+        Problem::new(status, code, detail).answer()
+    }
+
+    const fn words(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::Misdirected => (
+                StatusCode::MISDIRECTED_REQUEST,
+                "misdirected",
+                "this node is not served under the name in the header Host; if it is one of its names, start it with --allow-host",
+            ),
+            Self::OtherOrigin => (
+                StatusCode::FORBIDDEN,
+                "other-origin",
+                "a page of another origin may not write; send the request without a browser",
+            ),
+        }
+    }
+}
+
 /// The refusal of a request that a browser may have been tricked into; `None` for any other.
-pub(super) fn refuse(method: &Method, headers: &HeaderMap, hosts: &[String]) -> Option<Answer> {
+pub(super) fn refuse(method: &Method, headers: &HeaderMap, hosts: &[String]) -> Option<Refused> {
     let host = headers.get(HOST);
     if let Some(host) = host {
         let served = host.to_str().is_ok_and(|host| is_served(host, hosts));
         if !served {
-            return Some(Answer::fixed(
-                StatusCode::MISDIRECTED_REQUEST,
-                "\"this node is not served under the name in the header Host; if it is one of its names, start it with --allow-host\"\n",
-            ));
+            return Some(Refused::Misdirected);
         }
     }
     if method == Method::GET || method == Method::HEAD {
@@ -42,12 +77,7 @@ pub(super) fn refuse(method: &Method, headers: &HeaderMap, hosts: &[String]) -> 
         let host = host.and_then(|host| host.to_str().ok());
         authority.zip(host).is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host))
     });
-    (!same_site || !same_origin).then(|| {
-        Answer::fixed(
-            StatusCode::FORBIDDEN,
-            "\"a page of another origin may not write; send the request without a browser\"\n",
-        )
-    })
+    (!same_site || !same_origin).then_some(Refused::OtherOrigin)
 }
 
 /// Whether a request for `host` (`name`, `name:port`, an address) is one for this node.

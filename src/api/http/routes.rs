@@ -1,11 +1,13 @@
-//! The table of routes. A new route is a row here: dispatch, 404, 405, the metrics' names and the
-//! page at `/` come from it.
+//! The table of routes. A new route is a row here, or in `v1::routes`: dispatch, 404, 405, the
+//! metrics' names, the page at `/` and `/openapi.json` come from it.
 
-use crate::api::http::route::{GET, POST, Route, WhileStarting};
+use crate::api::http::route::{BodyKind, Operation, Route, WhileStarting};
+use crate::api::http::v1::{openapi, routes};
 use crate::api::http::{get, health, help, join, set, status};
 use crate::runtime::Env;
 use std::future::ready;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// What requests to any other path are counted as.
 const OTHER: &str = "other";
@@ -14,97 +16,190 @@ const OTHER: &str = "other";
 pub(super) struct Routes<E>(PhantomData<E>);
 
 impl<E: Env> Routes<E> {
-    /// The ones that are asked most come first.
-    const ALL: &'static [Route<E>] = &[
+    /// Those that are not of `/v1`. The ones that are asked most come first.
+    const PLAIN: &'static [Route<E>] = &[
         Route {
             path: "/set",
-            methods: POST,
-            handler: |context, call| Box::pin(set::handle(context, call.take_body())),
+            rest: false,
             is_probe: false,
-            while_starting: WhileStarting::RefusesWrite,
-            about: "set or delete a key",
-            examples: &[
-                "curl -i -X POST http://HOST/set -d '{\"key\":\"foo\", \"value\":\"bar\",\"action\":\"set\"}'",
-                "curl -i -X POST http://HOST/set -d '{\"key\":\"foo\",\"action\":\"delete\"}'",
-            ],
+            operations: &[Operation {
+                method: "POST",
+                handler: |context, call| Box::pin(set::handle(context, call.take_body())),
+                while_starting: WhileStarting::RefusesWrite,
+                about: "set or delete a key",
+                id: "set",
+                parameters: None,
+                headers: &[],
+                body: BodyKind::Json,
+                success: BodyKind::Json,
+                examples: &[
+                    "curl -i -X POST http://HOST/set -d '{\"key\":\"foo\", \"value\":\"bar\",\"action\":\"set\"}'",
+                    "curl -i -X POST http://HOST/set -d '{\"key\":\"foo\",\"action\":\"delete\"}'",
+                ],
+            }],
         },
         Route {
             path: "/get",
-            methods: GET,
-            handler: |context, call| Box::pin(get::handle(context, call.query())),
+            rest: false,
             is_probe: false,
-            while_starting: WhileStarting::Refuses,
-            about: "read a key",
-            examples: &[
-                "curl -X GET  'http://HOST/get?key=foo'",
-                "curl -X GET  'http://HOST/get?key=foo&level=local'",
-            ],
+            operations: &[Operation {
+                method: "GET",
+                handler: |context, call| Box::pin(get::handle(context, call.query())),
+                while_starting: WhileStarting::Refuses,
+                about: "read a key",
+                id: "get",
+                parameters: None,
+                headers: &[],
+                body: BodyKind::None,
+                success: BodyKind::Json,
+                examples: &[
+                    "curl -X GET  'http://HOST/get?key=foo'",
+                    "curl -X GET  'http://HOST/get?key=foo&level=local'",
+                ],
+            }],
         },
         Route {
             path: "/join",
-            methods: POST,
-            handler: |context, call| Box::pin(join::handle(context, call.query())),
+            rest: false,
             is_probe: false,
-            while_starting: WhileStarting::Refuses,
-            about: "add or replace a node",
-            examples: &["curl -i -X POST 'http://HOST/join?nodeid=node-2&nodeaddr=localhost:8010'"],
+            operations: &[Operation {
+                method: "POST",
+                handler: |context, call| Box::pin(join::handle(context, call.query())),
+                while_starting: WhileStarting::Refuses,
+                about: "add or replace a node",
+                id: "join",
+                parameters: None,
+                headers: &[],
+                body: BodyKind::None,
+                success: BodyKind::Json,
+                examples: &["curl -i -X POST 'http://HOST/join?nodeid=node-2&nodeaddr=localhost:8010'"],
+            }],
         },
         Route {
             path: "/v1/status",
-            methods: GET,
-            handler: |context, _| Box::pin(status::handle(context)),
+            rest: false,
             is_probe: false,
-            while_starting: WhileStarting::Refuses,
-            about: "this node, and the cluster as it sees it",
-            examples: &["curl http://HOST/v1/status"],
+            operations: &[Operation {
+                method: "GET",
+                handler: |context, _| Box::pin(status::handle(context)),
+                while_starting: WhileStarting::Refuses,
+                about: "this node, and the cluster as it sees it",
+                id: "status",
+                parameters: None,
+                headers: &[],
+                body: BodyKind::None,
+                success: BodyKind::Json,
+                examples: &["curl http://HOST/v1/status"],
+            }],
         },
         Route {
             path: "/livez",
-            methods: GET,
-            handler: |_, _| Box::pin(ready(health::live())),
+            rest: false,
             is_probe: true,
-            while_starting: WhileStarting::Answers,
-            about: "whether the process runs",
-            examples: &["curl http://HOST/livez"],
+            operations: &[Operation {
+                method: "GET",
+                handler: |_, _| Box::pin(ready(health::live())),
+                while_starting: WhileStarting::Answers,
+                about: "whether the process runs",
+                id: "live",
+                parameters: None,
+                headers: &[],
+                body: BodyKind::None,
+                success: BodyKind::Text,
+                examples: &["curl http://HOST/livez"],
+            }],
         },
         Route {
             path: "/readyz",
-            methods: GET,
-            handler: |context, call| Box::pin(health::ready(context, call.query())),
+            rest: false,
             is_probe: true,
-            while_starting: WhileStarting::NotReady,
-            about: "whether it can serve",
-            examples: &["curl http://HOST/readyz?verbose"],
+            operations: &[Operation {
+                method: "GET",
+                handler: |context, call| Box::pin(health::ready(context, call.query())),
+                while_starting: WhileStarting::NotReady,
+                about: "whether it can serve",
+                id: "ready",
+                parameters: None,
+                headers: &[],
+                body: BodyKind::None,
+                success: BodyKind::Text,
+                examples: &["curl http://HOST/readyz?verbose"],
+            }],
         },
         Route {
             path: "/metrics",
-            methods: GET,
-            handler: |context, _| Box::pin(status::metrics(context)),
+            rest: false,
             is_probe: false,
-            while_starting: WhileStarting::Refuses,
-            about: "for Prometheus",
-            examples: &["curl http://HOST/metrics"],
+            operations: &[Operation {
+                method: "GET",
+                handler: |context, _| Box::pin(status::metrics(context)),
+                while_starting: WhileStarting::Refuses,
+                about: "for Prometheus",
+                id: "metrics",
+                parameters: None,
+                headers: &[],
+                body: BodyKind::None,
+                success: BodyKind::Text,
+                examples: &["curl http://HOST/metrics"],
+            }],
+        },
+        Route {
+            path: "/openapi.json",
+            rest: false,
+            is_probe: false,
+            operations: &[Operation {
+                method: "GET",
+                handler: |_, _| Box::pin(ready(openapi::page(Self::all()))),
+                while_starting: WhileStarting::Answers,
+                about: "this API, for programs",
+                id: "openapi",
+                parameters: None,
+                headers: &[],
+                body: BodyKind::None,
+                success: BodyKind::Json,
+                examples: &["curl http://HOST/openapi.json"],
+            }],
         },
         Route {
             path: "/",
-            methods: GET,
-            handler: |_, _| Box::pin(ready(help::page(Self::ALL))),
+            rest: false,
             is_probe: false,
-            while_starting: WhileStarting::Answers,
-            about: "these commands, as text",
-            examples: &[],
+            operations: &[Operation {
+                method: "GET",
+                handler: |_, _| Box::pin(ready(help::page(Self::all()))),
+                while_starting: WhileStarting::Answers,
+                about: "these commands, as text",
+                id: "help",
+                parameters: None,
+                headers: &[],
+                body: BodyKind::None,
+                success: BodyKind::Text,
+                examples: &[],
+            }],
         },
     ];
 
-    /// The route of a path, and its place among [`Self::names`]. `None` and the last place: there
-    /// is none.
-    pub(super) fn of(path: &str) -> (usize, Option<&'static Route<E>>) {
-        let place = Self::ALL.iter().position(|route| route.path == path);
-        (place.unwrap_or(Self::ALL.len()), place.map(|place| &Self::ALL[place]))
+    /// All of them.
+    pub(super) fn all() -> impl Iterator<Item = &'static Route<E>> {
+        Self::PLAIN.iter().chain(routes::Routes::<E>::ALL)
+    }
+
+    /// The place of a path's route among [`Self::names`], the route, and where in the path its
+    /// `{name}` stands. The last place and `None`: there is no route.
+    #[expect(clippy::type_complexity, reason = "one caller takes it apart at once")]
+    pub(super) fn of(path: &str) -> (usize, Option<(&'static Route<E>, Option<Range<usize>>)>) {
+        let mut place = 0;
+        for route in Self::all() {
+            if let Some(variable) = route.matches(path) {
+                return (place, Some((route, variable)));
+            }
+            place += 1;
+        }
+        (place, None)
     }
 
     /// What requests are counted under.
     pub(super) fn names() -> impl Iterator<Item = &'static str> {
-        Self::ALL.iter().map(|route| route.path).chain([OTHER])
+        Self::all().map(|route| route.path).chain([OTHER])
     }
 }

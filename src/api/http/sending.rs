@@ -5,7 +5,8 @@
 //! for ever.
 
 use crate::api::http::budget::MemoryReservation;
-use crate::api::http::control::Control;
+use crate::api::http::control::{Control, Order, Phase};
+use crate::api::http::stream::EventStream;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use std::convert::Infallible;
@@ -20,7 +21,9 @@ const PIECE_BYTES: usize = 32 << 10;
 #[derive(Debug)]
 pub(super) struct Pieces {
     rest: Bytes,
-    /// Whether a piece was given out.
+    /// What comes after `rest`, until it ends.
+    stream: Option<Box<dyn EventStream>>,
+    /// Whether a piece was given out, or a head that has to leave before a stream begins.
     begun: bool,
     control: Arc<Control>,
     /// The body's part of the budget, until the last piece is given out.
@@ -28,8 +31,30 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    pub(super) fn new(body: Bytes, control: Arc<Control>, held: Option<MemoryReservation>) -> Self {
-        Self { rest: body, begun: false, control, _held: held }
+    pub(super) fn new(
+        body: Bytes,
+        control: Arc<Control>,
+        held: Option<MemoryReservation>,
+        stream: Option<Box<dyn EventStream>>,
+    ) -> Self {
+        Self { rest: body, begun: false, stream, control, _held: held }
+    }
+
+    /// Waits for the stream's next piece; whether there is one.
+    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(false) };
+        // Hyper asks again whenever the connection's task is woken, as an order does.
+        let next =
+            if self.control.order() == Order::Serve { std::task::ready!(stream.poll_next(cx)) } else { None };
+        self.control.enter(Phase::Sending, stream.tick());
+        match next {
+            Some(bytes) => self.rest = bytes,
+            None => {
+                self.stream = None;
+                self.control.end_streaming();
+            }
+        }
+        Poll::Ready(self.stream.is_some())
     }
 }
 
@@ -39,29 +64,32 @@ impl Body for Pieces {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.rest.is_empty() {
+        if self.rest.is_empty() && self.stream.is_none() {
             return Poll::Ready(None);
         }
         if self.begun && self.control.poll_flushed().is_pending() {
             return Poll::Pending;
         }
         self.begun = true;
+        if self.rest.is_empty() && !std::task::ready!(self.poll_stream(cx)) {
+            return Poll::Ready(None);
+        }
         let piece = if self.rest.len() > PIECE_BYTES {
             self.rest.split_to(PIECE_BYTES)
         } else {
             std::mem::take(&mut self.rest)
         };
-        self.control.hold(!self.rest.is_empty());
+        self.control.hold(!self.rest.is_empty() || self.stream.is_some());
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
+        self.rest.is_empty() && self.stream.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.rest.len() as u64)
+        if self.stream.is_some() { SizeHint::default() } else { SizeHint::with_exact(self.rest.len() as u64) }
     }
 }

@@ -66,6 +66,7 @@ impl<E: Env> HttpServer<E> {
             metrics,
             tick: AtomicU32::new(0),
             budget,
+            pages: Arc::default(),
             connections,
             stopping: Notify::new(),
             ended: Notify::new(),

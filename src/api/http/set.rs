@@ -9,23 +9,61 @@ use crate::runtime::Env;
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::body::Incoming;
-use serde::Deserialize;
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::borrow::Cow;
+use std::fmt;
 
-/// The body, as it arrives. Fields that are not listed are ignored, as the original did.
-#[derive(Deserialize)]
+/// The body, as it arrives. Fields that are not listed are ignored, as the original did. Their
+/// names are taken in any letter case, as Go's decoder took them.
+#[derive(Default)]
 struct SetBody<'b> {
-    #[serde(borrow)]
     key: Option<Text<'b>>,
-    #[serde(borrow)]
     value: Option<Text<'b>>,
-    #[serde(borrow)]
     action: Option<Text<'b>>,
+}
+
+impl<'de> Deserialize<'de> for SetBody<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+struct Fields;
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = SetBody<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SetBody<'de>, A::Error> {
+        let (mut body, mut seen) = (SetBody::default(), [false; 3]);
+        while let Some(Text(name)) = map.next_key()? {
+            let fields = [&mut body.key, &mut body.value, &mut body.action];
+            let known = ["key", "value", "action"].into_iter().zip(fields).zip(&mut seen);
+            match known.into_iter().find(|((field, _), _)| is_named(&name, field)) {
+                None => drop(map.next_value::<IgnoredAny>()?),
+                Some(((field, _), true)) => return Err(de::Error::duplicate_field(field)),
+                Some(((_, value), seen)) => {
+                    *value = map.next_value()?;
+                    *seen = true;
+                }
+            }
+        }
+        Ok(body)
+    }
+}
+
+/// Whether a field has that name, in whatever letter case. The Kelvin sign is a K, too.
+fn is_named(name: &str, field: &str) -> bool {
+    let fold = |c: char| if c == '\u{212a}' { 'k' } else { c.to_ascii_lowercase() };
+    name == field || name.chars().map(fold).eq(field.chars())
 }
 
 /// A string, borrowed from the body unless it has escapes (serde would copy a plain
 /// `Option<Cow<str>>`).
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 struct Text<'b>(#[serde(borrow)] Cow<'b, str>);
 
 /// A body that makes no command, and why.
@@ -39,7 +77,7 @@ pub(super) enum BadSet {
 
 pub(super) async fn handle<E: Env>(context: &Context<E>, incoming: Incoming) -> Answer {
     // Held until the answer: until then the command may wait, here or at the leader.
-    let (body, _held) = match body::read(context, incoming).await {
+    let (body, _held) = match body::read(context, incoming, context.options.body_bytes_max).await {
         Ok(read) => read,
         Err(error) => return error.answer(),
     };

@@ -149,6 +149,16 @@ async fn every_route_is_counted_under_its_path_and_on_the_page_of_commands() {
   curl -X GET  'http://HOST/get?key=foo'
   curl -X GET  'http://HOST/get?key=foo&level=local'
   curl -i -X POST 'http://HOST/join?nodeid=node-2&nodeaddr=localhost:8010'
+  curl -X PUT http://HOST/v1/kv/foo --data-binary bar
+  curl -X DELETE http://HOST/v1/kv/foo
+  curl 'http://HOST/v1/kv?prefix=a/&limit=100'
+  curl -X DELETE 'http://HOST/v1/kv?prefix=a/'
+  curl -N 'http://HOST/v1/watch?prefix=a/'
+  curl -X POST http://HOST/v1/txn -d '{"if":[{"key":"a","version":0}],"then":[{"put":{"key":"a","value":"x"}}]}'
+  curl -X POST 'http://HOST/v1/incr/visits?by=1'
+  curl -X POST http://HOST/v1/leases -d '{"ttl":10}'
+  curl -X POST 'http://HOST/v1/locks/nightly?ttl=10s&wait=5s'
+  curl -X POST 'http://HOST/v1/elections/api?ttl=10s' -d http://me:80
   (-i shows the headers: infinitystore-reason says why something was refused, infinitystore-outcome
   whether a write that failed may still happen)
 
@@ -156,6 +166,8 @@ async fn every_route_is_counted_under_its_path_and_on_the_page_of_commands() {
   curl http://HOST/livez            whether the process runs
   curl http://HOST/readyz?verbose   whether it can serve
   curl http://HOST/metrics          for Prometheus
+  curl http://HOST/openapi.json     this API, for programs
+  curl -i http://HOST/v1/kv/foo     read a key, or wait until it changes
 "#;
     assert_eq!(page.text(), expected);
     let paths: Vec<&str> = Routes::<TokioEnv<MemoryDisk>>::names().collect();

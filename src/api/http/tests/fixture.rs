@@ -2,18 +2,21 @@
 
 use crate::api::http::tests::rendering::node_status;
 use crate::api::{HttpOptions, HttpServer};
-use crate::kv::{Op, Query, Store};
-use crate::node::handle::{ClientCall, DriverOrder, JoinCall, MembershipView};
+use crate::kv::{ChangesQuery, Op, Query, Store};
+use crate::node::handle::{ClientCall, DriverOrder, JoinCall, MembershipView, Standing};
 use crate::node::{JoinError, Joined, NodeHandle, NodeSlot};
-use crate::raft::{Membership, NodeId};
-use crate::replica::{ClientError, ClientReply, ClientRequest};
+use crate::raft::{Membership, NodeId, Term};
+use crate::replica::{ClientError, ClientReply, ClientRequest, LeaseTime, Level};
 use crate::runtime::{Env, Listener, Metrics, TokioEnv, watch};
 use crate::storage::MemoryDisk;
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 /// A request for this key is not answered before the next one for [`RELEASE_KEY`].
 pub(super) const HELD_KEY: &str = "held";
@@ -74,11 +77,16 @@ impl Fixture {
 
     /// One request with an honest head; the connection ends with it.
     pub(super) async fn ask(&self, method: &str, target: &str, body: &[u8]) -> Answered {
+        self.ask_with(method, target, "", body).await
+    }
+
+    /// The same with more headers: lines that end with `\r\n`.
+    pub(super) async fn ask_with(&self, method: &str, target: &str, headers: &str, body: &[u8]) -> Answered {
         let length = body.len();
         // The content type is the one that `curl -d` sends.
         let head = format!(
             "{method} {target} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\
-             content-type: application/x-www-form-urlencoded\r\ncontent-length: {length}\r\n\r\n"
+             content-type: application/x-www-form-urlencoded\r\ncontent-length: {length}\r\n{headers}\r\n"
         );
         self.raw(&[head.as_bytes(), body].concat()).await
     }
@@ -95,6 +103,22 @@ pub(super) struct Answered {
 impl Answered {
     pub(super) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("UTF-8")
+    }
+
+    pub(super) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error} in {:?}", String::from_utf8_lossy(&self.body)))
+    }
+
+    /// The status and the code of a problem; of anything else, the empty code.
+    pub(super) fn problem(&self) -> (u16, String) {
+        if self.header("content-type") != Some("application/problem+json") {
+            return (self.code, String::new());
+        }
+        let json = self.json();
+        assert_eq!(json["status"], self.code);
+        assert!(json["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{json}");
+        (self.code, json["code"].as_str().expect("a code").to_owned())
     }
 
     pub(super) fn header(&self, name: &str) -> Option<&str> {
@@ -135,47 +159,118 @@ fn fake_node() -> NodeHandle {
     };
     // Dropped here: a watcher keeps the last view.
     let (_, view) = watch::channel(MembershipView { membership, committed: true });
-    tokio::spawn(answer_clients(calls));
+    let standing = Arc::new(Standing::of("node-1".to_owned()));
+    tokio::spawn(answer_clients(calls, standing.clone()));
     tokio::spawn(answer_orders(order_queue));
     tokio::spawn(answer_joins(join_calls));
-    NodeHandle { clients, orders, joins, membership: view, last: Arc::new(OnceLock::new()) }
+    NodeHandle { clients, orders, joins, membership: view, last: Arc::new(OnceLock::new()), standing }
 }
 
-async fn answer_clients(mut calls: mpsc::Receiver<ClientCall>) {
+/// One that waits for a change.
+struct WaitingForChange {
+    query: ChangesQuery,
+    until: Instant,
+    reply: oneshot::Sender<ClientReply>,
+}
+
+/// A node of one that applies at once. Time does not end its leases.
+async fn answer_clients(mut calls: mpsc::Receiver<ClientCall>, standing: Arc<Standing>) {
     let mut store = Store::new();
     let mut held = Vec::new();
-    while let Some(ClientCall { request, reply, .. }) = calls.recv().await {
-        let (key, done) = match &request {
-            ClientRequest::Write(command) => {
-                let key = match &command.op {
-                    Op::Put(put) => put.key.clone(),
-                    Op::Delete(range) => range.start.clone(),
-                    other => panic!("nobody asks for {other:?}"),
-                };
-                (key, ClientReply::Written(store.apply(1, command)))
+    let mut waiting: Vec<WaitingForChange> = Vec::new();
+    loop {
+        let next = waiting.iter().map(|one| one.until).min();
+        let timer = async {
+            match next {
+                Some(next) => tokio::time::sleep_until(next).await,
+                None => std::future::pending().await,
             }
-            ClientRequest::Read { query: Query::Key(key), .. } => {
-                (key.clone(), ClientReply::Answer(store.answer(&Query::Key(key.clone()))))
-            }
-            _ => (bytes::Bytes::new(), ClientReply::UpToDate),
         };
-        let answer = match &*key {
-            b"fails: no leader" => ClientReply::Failed(ClientError::NoLeader),
-            b"fails: unknown" => ClientReply::Failed(ClientError::Unknown),
-            b"fails: no quorum" => ClientReply::Failed(ClientError::NoQuorum),
-            _ => done,
-        };
-        if key == HELD_KEY {
-            held.push((reply, answer));
-            continue;
+        tokio::select! {
+            call = calls.recv() => {
+                let Some(call) = call else { return };
+                if let ClientRequest::Watch(query) = call.request {
+                    let until = Instant::now() + Duration::from_micros(call.patience_micros.unwrap_or(1_000_000));
+                    waiting.push(WaitingForChange { query, until, reply: call.reply });
+                } else {
+                    answer(&mut store, &mut held, call, &standing);
+                }
+            }
+            () = timer => {}
         }
-        if key == RELEASE_KEY {
-            for (reply, answer) in held.drain(..) {
-                let _ = reply.send(answer);
+        let now = Instant::now();
+        for one in std::mem::take(&mut waiting) {
+            match store.changes(&one.query) {
+                Ok(changes) if changes.revisions.is_empty() && one.until > now => waiting.push(one),
+                Ok(changes) => {
+                    let _ = one.reply.send(ClientReply::Changes(Ok(Arc::new(changes))));
+                }
+                Err(error) => {
+                    let _ = one.reply.send(ClientReply::Changes(Err(error)));
+                }
             }
         }
-        let _ = reply.send(answer);
     }
+}
+
+fn answer(
+    store: &mut Store,
+    held: &mut Vec<(oneshot::Sender<ClientReply>, ClientReply)>,
+    ClientCall { request, reply, .. }: ClientCall,
+    standing: &Standing,
+) {
+    let (key, done) = match &request {
+        ClientRequest::Write(command) => {
+            let key = match &command.op {
+                Op::Put(put) => put.key.clone(),
+                Op::Delete(range) => range.start.clone(),
+                Op::Increment { key, .. } => key.clone(),
+                Op::Txn(txn) => txn.compare.first().map(|one| one.range.start.clone()).unwrap_or_default(),
+                _ => Bytes::new(),
+            };
+            let done = match command.check() {
+                Ok(()) if key.starts_with(b"fails: ") => ClientReply::UpToDate,
+                Ok(()) => ClientReply::Written(store.apply(1, command)),
+                Err(error) => ClientReply::Failed(ClientError::Refused(error.to_string())),
+            };
+            (key, done)
+        }
+        ClientRequest::Read { level: Level::Fresh { max_staleness_micros: 0 }, .. } => {
+            (Bytes::new(), ClientReply::Failed(ClientError::Stale))
+        }
+        ClientRequest::Read { query, .. } => {
+            let key = if let Query::Key(key) = query { key.clone() } else { Bytes::new() };
+            (key, ClientReply::Answer(store.answer(query)))
+        }
+        ClientRequest::Lease { lease, .. } => {
+            let time = store.lease(*lease).map(|lease| LeaseTime {
+                id: lease.id,
+                ttl_seconds: lease.ttl_seconds,
+                left_micros: lease.ttl_seconds * 1_000_000,
+                keys: lease.keys,
+            });
+            (Bytes::new(), ClientReply::LeaseTime(time))
+        }
+        _ => (Bytes::new(), ClientReply::UpToDate),
+    };
+    standing.note(Term::new(1), store.revision());
+    let answer = match &*key {
+        b"fails: no leader" => ClientReply::Failed(ClientError::NoLeader),
+        b"fails: unknown" => ClientReply::Failed(ClientError::Unknown),
+        b"fails: no quorum" => ClientReply::Failed(ClientError::NoQuorum),
+        b"fails: disk full" => ClientReply::Failed(ClientError::DiskFull),
+        _ => done,
+    };
+    if key == HELD_KEY {
+        held.push((reply, answer));
+        return;
+    }
+    if key == RELEASE_KEY {
+        for (reply, answer) in held.drain(..) {
+            let _ = reply.send(answer);
+        }
+    }
+    let _ = reply.send(answer);
 }
 
 async fn answer_orders(mut orders: mpsc::Receiver<DriverOrder>) {

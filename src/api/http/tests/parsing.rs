@@ -33,6 +33,8 @@ fn a_good_body_makes_a_command() {
         ),
         (r#"{"key":"\u20ac","value":"\ud83d\ude00 €😀","action":"set"}"#, set_op("€", "😀 €😀")),
         (r#"{"\u006bey":"k","value":"v","action":"\u0073et"}"#, set_op("k", "v")),
+        (r#"{"KEY":"k","Value":"v","acTion":"set","keys":"x","ke":"y"}"#, set_op("k", "v")),
+        ("{\"\u{212a}EY\":\"k\",\"value\":\"v\",\"action\":\"set\"}", set_op("k", "v")),
     ] {
         assert_eq!(parse(&Bytes::from(body)), Ok(op), "{body}");
     }
@@ -52,6 +54,8 @@ fn a_bad_body_is_refused_before_anything_is_logged() {
         r#"{"key":"foo" "value":"bar","action":"set"}"#,
         r#"{"value":"bar","action":"set"}"#,
         r#"{"key":"","value":"bar","action":"set"}"#,
+        r#"{"key":"foo","Key":"foo","value":"bar","action":"set"}"#,
+        r#"{"key":null,"Key":"foo","value":"bar","action":"set"}"#,
         r#"{"key":null,"value":"bar","action":"set"}"#,
         r#"{"key":7,"value":"bar","action":"set"}"#,
         r#"{"key":["foo"],"value":"bar","action":"set"}"#,

@@ -82,7 +82,8 @@ fn a_value_is_answered_in_the_original_s_bytes() {
 fn an_answer_carries_the_headers_it_needs_and_none_of_the_request_s() {
     let mut request_headers = HeaderMap::new();
     request_headers.insert("cookie", "secret".parse().expect("a header value"));
-    let answer = Answer::message(StatusCode::METHOD_NOT_ALLOWED, "no \"way\"").allowing(&["POST"]).closing();
+    let answer =
+        Answer::message(StatusCode::METHOD_NOT_ALLOWED, "no \"way\"").allowing("POST".to_owned()).closing();
     assert_eq!(text_of(&answer), "\"no \\\"way\\\"\"\n");
     let response =
         answer.because("because\nof a line").with_outcome("unknown").into_response(request_headers);

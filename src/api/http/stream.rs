@@ -1,0 +1,14 @@
+//! An answer whose body comes as things happen.
+
+use bytes::Bytes;
+use std::fmt;
+use std::task::{Context, Poll};
+
+/// What follows the head of an answer, piece by piece, until it ends. The next piece is asked for
+/// when the client has taken the one before: a slow client holds one piece.
+pub(super) trait EventStream: fmt::Debug + Send {
+    /// The next piece, not empty; `None`: it has ended.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>>;
+    /// The sweep's clock, seconds.
+    fn tick(&self) -> u32;
+}

@@ -1,0 +1,88 @@
+//! The table of routes, and what is made of it.
+
+use crate::api::HttpOptions;
+use crate::api::http::routes::Routes;
+use crate::api::http::tests::fixture::Fixture;
+use crate::api::service::ErrorCode;
+use crate::runtime::TokioEnv;
+use crate::storage::MemoryDisk;
+use std::collections::BTreeSet;
+
+type Table = Routes<TokioEnv<MemoryDisk>>;
+
+#[tokio::test]
+async fn the_description_is_what_the_server_does() {
+    let fixture = Fixture::start(HttpOptions::default()).await;
+    let described = fixture.ask("GET", "/openapi.json", b"").await.json();
+    assert_eq!(described["openapi"], "3.1.0");
+    let paths = described["paths"].as_object().expect("paths");
+    assert_eq!(paths.len(), Table::all().count());
+    let mut ids = BTreeSet::new();
+    for (path, operations) in paths {
+        let target = path.replace("{key}", "k").replace("{id}", "1").replace("{name}", "n");
+        let operations = operations.as_object().expect("operations");
+        // Each method that is described is taken, and no other one.
+        let refused = fixture.ask("BREW", &target, b"").await;
+        let allowed: BTreeSet<String> =
+            refused.header("allow").expect("methods").split(", ").map(str::to_ascii_lowercase).collect();
+        let mut known: BTreeSet<String> = operations.keys().cloned().collect();
+        if known.contains("get") {
+            known.insert("head".to_owned());
+        }
+        assert_eq!(allowed, known, "{path}");
+        for (method, operation) in operations {
+            assert!(
+                ids.insert(operation["operationId"].as_str().expect("an id").to_owned()),
+                "{path} {method}"
+            );
+            if !path.starts_with("/v1/") || path == "/v1/status" {
+                continue;
+            }
+            // Each parameter that is described is known, and no other one.
+            let method = method.to_ascii_uppercase();
+            let unknown = fixture.ask(&method, &format!("{target}?no-such-parameter=1"), b"").await;
+            assert_eq!(unknown.problem(), (400, "unknown-parameter".to_owned()), "{method} {path}");
+            for parameter in operation["parameters"].as_array().expect("parameters") {
+                if parameter["in"] != "query" {
+                    continue;
+                }
+                let name = parameter["name"].as_str().expect("a name");
+                // Twice: refused, and therefore without an effect, but only if it is known.
+                let twice = fixture.ask(&method, &format!("{target}?{name}&{name}"), b"").await;
+                assert_eq!(twice.problem(), (400, "repeated-parameter".to_owned()), "{method} {path} {name}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_path_of_the_versioned_api_is_a_problem() {
+    let fixture = Fixture::start(HttpOptions::default()).await;
+    for target in ["/v1/", "/v1/nothing", "/v1/kvs", "/v1/leases/1/keepalive/", "/v1/txn/"] {
+        let answered = fixture.ask("GET", target, b"").await;
+        assert_eq!(answered.problem(), (404, "no-such-route".to_owned()), "{target}");
+        assert_eq!(answered.header("infinitystore-served-by"), Some("node-1"), "{target}");
+    }
+    let answered = fixture.ask("PATCH", "/v1/kv/a", b"").await;
+    assert_eq!(answered.problem(), (405, "method-not-allowed".to_owned()));
+    assert_eq!(answered.header("allow"), Some("GET, HEAD, PUT, DELETE"));
+}
+
+#[tokio::test]
+async fn a_node_that_starts_refuses_and_a_write_has_not_happened() {
+    let fixture = Fixture::start_without_node(HttpOptions::default()).await;
+    let read = fixture.ask("GET", "/v1/kv/a", b"").await;
+    assert_eq!((read.problem(), read.json().get("outcome")), ((503, "starting".to_owned()), None));
+    let write = fixture.ask("PUT", "/v1/kv/a", b"x").await;
+    assert_eq!(write.problem(), (503, "starting".to_owned()));
+    assert_eq!(write.json()["outcome"], "not-applied");
+    assert_eq!(fixture.ask("GET", "/openapi.json", b"").await.code, 200);
+}
+
+#[test]
+fn every_code_is_documented() {
+    let page = include_str!("../../../../docs/api/README.md");
+    for code in ErrorCode::ALL {
+        assert!(page.contains(&format!("`{}`", code.name())), "{} is not in docs/api/README.md", code.name());
+    }
+}

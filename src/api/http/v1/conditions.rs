@@ -1,0 +1,51 @@
+//! `If-Match` and `If-None-Match`: compare-and-set with a key's ETag.
+
+use crate::api::http::route::Call;
+use crate::api::http::v1::problem::Problem;
+use crate::api::service::Condition;
+use crate::kv::Revision;
+
+/// The condition that a request's headers make.
+pub(in crate::api::http) fn of(call: &Call) -> Result<Option<Condition>, Problem> {
+    parse(call.header("if-match"), call.header("if-none-match"))
+}
+
+/// The condition that the two headers make.
+pub(in crate::api::http) fn parse(
+    if_match: Option<&[u8]>,
+    if_none_match: Option<&[u8]>,
+) -> Result<Option<Condition>, Problem> {
+    Ok(match (if_match, if_none_match) {
+        (None, None) => None,
+        (Some(_), Some(_)) => {
+            return Err(Problem::bad("bad-condition", "If-Match and If-None-Match do not go together"));
+        }
+        (Some(tag), None) => Some(match revision_of(tag, "If-Match")? {
+            None => Condition::Exists,
+            Some(revision) => Condition::Is(revision),
+        }),
+        (None, Some(tag)) => Some(match revision_of(tag, "If-None-Match")? {
+            None => Condition::IsMissing,
+            Some(revision) => Condition::IsNot(revision),
+        }),
+    })
+}
+
+/// `"17"`, or 17 alone; `None`: `*`.
+fn revision_of(tag: &[u8], name: &str) -> Result<Option<Revision>, Problem> {
+    let tag = tag.trim_ascii();
+    if tag == b"*" {
+        return Ok(None);
+    }
+    let tag = tag.strip_prefix(b"W/").unwrap_or(tag);
+    let digits = tag.strip_prefix(b"\"").and_then(|tag| tag.strip_suffix(b"\"")).unwrap_or(tag);
+    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    let parsed = std::str::from_utf8(digits).ok().filter(|_| is_number).and_then(|text| text.parse().ok());
+    match parsed {
+        Some(revision) => Ok(Some(Revision(revision))),
+        None => {
+            let detail = format!("{name} is * or one ETag of this API: \"17\", the key's mod_revision");
+            Err(Problem::bad("bad-condition", detail))
+        }
+    }
+}

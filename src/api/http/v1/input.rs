@@ -1,0 +1,149 @@
+//! What handlers take out of a request.
+
+use crate::api::http::answer::Answer;
+use crate::api::http::body;
+use crate::api::http::budget::MemoryReservation;
+use crate::api::http::context::Context;
+use crate::api::http::route::Call;
+use crate::api::http::v1::parameters::{Parameters, conflict, decode};
+use crate::api::http::v1::problem::Problem;
+use crate::api::service;
+use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::runtime::Env;
+use bytes::Bytes;
+use hyper::StatusCode;
+use serde::de::DeserializeOwned;
+use std::future::Future;
+use std::sync::Arc;
+
+/// A JSON body of a small request is at most this long.
+pub(in crate::api::http) const SMALL_BODY_BYTES_MAX: usize = 64 << 10;
+
+/// Answers a read.
+pub(in crate::api::http) async fn read(answer: impl Future<Output = Result<Answer, Problem>>) -> Answer {
+    answer.await.unwrap_or_else(Problem::answer)
+}
+
+/// Answers a write: what is refused before it was tried has not happened.
+pub(in crate::api::http) async fn write(answer: impl Future<Output = Result<Answer, Problem>>) -> Answer {
+    answer.await.unwrap_or_else(|problem| problem.not_applied().answer())
+}
+
+/// The service, as this request uses it.
+pub(in crate::api::http) fn service<E: Env>(context: &Arc<Context<E>>) -> service::Service<'_, E> {
+    service::Service::new(&context.env, context.node())
+}
+
+/// How the service is called.
+pub(in crate::api::http) fn service_call(call: &Call) -> service::Call {
+    service::Call { idempotency_key: call.header("idempotency-key").map(Bytes::copy_from_slice) }
+}
+
+/// What stands in the path for the route's `{name}`, decoded.
+pub(in crate::api::http) fn path_variable(call: &Call) -> Result<Bytes, Problem> {
+    let decoded = decode(call.variable(), false).ok_or_else(|| {
+        Problem::bad("bad-encoding", "the path is not percent-encoded; write each % as %25".to_owned())
+    })?;
+    Ok(Bytes::from(decoded))
+}
+
+/// The key of a request: the rest of its path, or a parameter.
+pub(in crate::api::http) fn key(call: &Call, parameters: &Parameters) -> Result<Bytes, Problem> {
+    if call.variable.is_some() {
+        return checked_key(path_variable(call)?);
+    }
+    match parameters.bytes("key", "key64")? {
+        Some(key) => checked_key(key),
+        None => Err(empty_key()),
+    }
+}
+
+fn checked_key(key: Bytes) -> Result<Bytes, Problem> {
+    if key.is_empty() {
+        return Err(empty_key());
+    }
+    if key.len() > KEY_BYTES_MAX {
+        let detail = format!("a key is {} bytes long; the limit is {KEY_BYTES_MAX}", key.len());
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "key-too-large", detail));
+    }
+    Ok(key)
+}
+
+fn empty_key() -> Problem {
+    let detail = "the key is empty: it stands behind /v1/kv/, or in key= or key64=; to list keys, ask for /v1/kv?prefix=";
+    Problem::bad("empty-key", detail)
+}
+
+/// Refuses parameters that go with others only.
+pub(in crate::api::http) fn refuse_with(
+    parameters: &Parameters,
+    one: &'static str,
+    others: &[&'static str],
+) -> Result<(), Problem> {
+    match others.iter().find(|other| parameters.has(other)) {
+        Some(other) if parameters.has(one) => Err(conflict(&[one, other])),
+        _ => Ok(()),
+    }
+}
+
+/// The body, as it is, of at most `limit` bytes.
+pub(in crate::api::http) async fn raw_body<E: Env>(
+    context: &Arc<Context<E>>,
+    call: &mut Call,
+    limit: usize,
+) -> Result<(Bytes, MemoryReservation), Problem> {
+    if let Some(encoding) = call.header("content-encoding")
+        && !encoding.eq_ignore_ascii_case(b"identity")
+    {
+        let detail = "the body has a content-encoding; send it as it is";
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return Err(Problem::new(status, "unsupported-encoding", detail).closing());
+    }
+    Ok(body::read(context, call.take_body(), limit).await?)
+}
+
+/// The body as a value.
+pub(in crate::api::http) async fn value_body<E: Env>(
+    context: &Arc<Context<E>>,
+    call: &mut Call,
+) -> Result<(Bytes, MemoryReservation), Problem> {
+    raw_body(context, call, VALUE_BYTES_MAX).await.map_err(|problem| match problem.code {
+        "body-too-large" => {
+            let detail = format!("the value is larger than {VALUE_BYTES_MAX} bytes");
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "value-too-large", detail).closing()
+        }
+        _ => problem,
+    })
+}
+
+/// The body as JSON.
+pub(in crate::api::http) async fn json_body<E: Env, T: DeserializeOwned>(
+    context: &Arc<Context<E>>,
+    call: &mut Call,
+) -> Result<T, Problem> {
+    let (body, _held) = raw_body(context, call, SMALL_BODY_BYTES_MAX).await?;
+    parse_json(&body)
+}
+
+/// An object in JSON.
+pub(in crate::api::http) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // A derived struct would also be read from an array of its fields.
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(Problem::bad("bad-json", "the body is not a JSON object"));
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        let code = if error.is_data() { "bad-field" } else { "bad-json" };
+        Problem::bad(code, error.to_string())
+    })
+}
+
+/// Whether the client wants JSON, and not the value as it is.
+pub(in crate::api::http) fn wants_json(call: &Call) -> bool {
+    call.header("accept").is_some_and(|accept| {
+        let accept = String::from_utf8_lossy(accept);
+        accept.split(',').any(|kind| {
+            let kind = kind.split(';').next().unwrap_or("").trim();
+            kind.eq_ignore_ascii_case("application/json")
+        })
+    })
+}

@@ -1,0 +1,158 @@
+//! Writing JSON. Bytes that are UTF-8 stand under their name, others in base64 under `name64`.
+
+use crate::codec::to_base64;
+use crate::kv::KeyValue;
+
+/// A JSON object on its way: everything is appended to one buffer.
+#[derive(Debug)]
+pub(in crate::api::http) struct Json {
+    out: Vec<u8>,
+    /// Whether something stands before the next field or element.
+    begun: bool,
+}
+
+impl Json {
+    pub(in crate::api::http) fn object() -> Self {
+        Self::reserving(64)
+    }
+
+    /// With room for so many bytes.
+    pub(in crate::api::http) fn reserving(bytes: usize) -> Self {
+        let mut out = Vec::with_capacity(bytes + 64);
+        out.push(b'{');
+        Self { out, begun: false }
+    }
+
+    /// Begins a field; its value has to follow.
+    pub(in crate::api::http) fn field(&mut self, name: &str) -> &mut Self {
+        self.separate();
+        self.string(name);
+        self.out.push(b':');
+        self.begun = false;
+        self
+    }
+
+    pub(in crate::api::http) fn text(&mut self, name: &str, text: &str) -> &mut Self {
+        self.field(name).string(text);
+        self
+    }
+
+    pub(in crate::api::http) fn number(&mut self, name: &str, number: u64) -> &mut Self {
+        self.field(name).raw(number.to_string().as_bytes())
+    }
+
+    pub(in crate::api::http) fn signed(&mut self, name: &str, number: i64) -> &mut Self {
+        self.field(name).raw(number.to_string().as_bytes())
+    }
+
+    /// Microseconds, as seconds with three digits behind the point.
+    pub(in crate::api::http) fn seconds(&mut self, name: &str, micros: u64) -> &mut Self {
+        let millis = micros / 1000;
+        self.field(name).raw(format!("{}.{:03}", millis / 1000, millis % 1000).as_bytes())
+    }
+
+    pub(in crate::api::http) fn flag(&mut self, name: &str, flag: bool) -> &mut Self {
+        self.field(name).raw(if flag { b"true" } else { b"false" })
+    }
+
+    /// Bytes, under `name` or `name64`.
+    pub(in crate::api::http) fn bytes(&mut self, name: &str, name64: &str, bytes: &[u8]) -> &mut Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.text(name, text),
+            Err(_) => self.text(name64, &to_base64(bytes)),
+        }
+    }
+
+    /// A string in an array.
+    pub(in crate::api::http) fn element(&mut self, text: &str) -> &mut Self {
+        self.separate();
+        self.string(text);
+        self
+    }
+
+    /// An object, or an array, of what `write` writes.
+    pub(in crate::api::http) fn within(
+        &mut self,
+        [open, close]: [u8; 2],
+        write: impl FnOnce(&mut Self),
+    ) -> &mut Self {
+        self.separate();
+        self.out.push(open);
+        self.begun = false;
+        write(self);
+        self.out.push(close);
+        self.begun = true;
+        self
+    }
+
+    /// An array of what `write` writes of each item.
+    pub(in crate::api::http) fn list<T>(
+        &mut self,
+        name: &str,
+        items: impl IntoIterator<Item = T>,
+        mut write: impl FnMut(&mut Self, T),
+    ) -> &mut Self {
+        self.field(name).within(*b"[]", |json| items.into_iter().for_each(|item| write(json, item)))
+    }
+
+    /// A key with its value and its versions.
+    pub(in crate::api::http) fn key_value(&mut self, found: &KeyValue) -> &mut Self {
+        self.within(*b"{}", |json| {
+            json.bytes("key", "key64", &found.key).bytes("value", "value64", &found.value).numbers(found);
+        })
+    }
+
+    /// A key with its versions alone.
+    pub(in crate::api::http) fn versions(&mut self, found: &KeyValue) -> &mut Self {
+        self.within(*b"{}", |json| {
+            json.bytes("key", "key64", &found.key).numbers(found);
+        })
+    }
+
+    /// The versions of a key.
+    pub(in crate::api::http) fn numbers(&mut self, found: &KeyValue) -> &mut Self {
+        self.number("create_revision", found.create_revision.0)
+            .number("mod_revision", found.mod_revision.0)
+            .number("version", found.version)
+            .number("lease", found.lease.0)
+    }
+
+    /// A key alone, as an object.
+    pub(in crate::api::http) fn key(&mut self, key: &[u8]) -> &mut Self {
+        self.within(*b"{}", |json| {
+            json.bytes("key", "key64", key);
+        })
+    }
+
+    /// Ends the object.
+    pub(in crate::api::http) fn end(mut self) -> Vec<u8> {
+        self.out.push(b'}');
+        self.out
+    }
+
+    /// Ends the object, and the line.
+    pub(in crate::api::http) fn end_line(mut self) -> Vec<u8> {
+        self.out.extend_from_slice(b"}\n");
+        self.out
+    }
+
+    /// JSON that is written already.
+    pub(in crate::api::http) fn raw(&mut self, json: &[u8]) -> &mut Self {
+        self.separate();
+        self.out.extend_from_slice(json);
+        self.begun = true;
+        self
+    }
+
+    fn string(&mut self, text: &str) {
+        serde_json::to_writer(&mut self.out, text)
+            .expect("a string is always JSON, and a Vec takes all of it");
+        self.begun = true;
+    }
+
+    fn separate(&mut self) {
+        if self.begun {
+            self.out.push(b',');
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! One key: `PUT`, `GET`, `HEAD` and `DELETE /v1/kv/{key}`, and `POST /v1/incr/{key}`.
+
+use crate::api::http::answer::Answer;
+use crate::api::http::context::Context;
+use crate::api::http::route::Call;
+use crate::api::http::v1::conditions;
+use crate::api::http::v1::input::{self, service, service_call};
+use crate::api::http::v1::json::Json;
+use crate::api::http::v1::parameters::Parameters;
+use crate::api::http::v1::problem::Problem;
+use crate::api::service::{Condition, LeaseChoice, PutCall, ServiceError, condition_failed, strange};
+use crate::kv::{ChangesQuery, KeyRange, KeyValue, Op, Outcome, Query, Revision};
+use crate::runtime::Env;
+use bytes::Bytes;
+use hyper::StatusCode;
+use std::sync::Arc;
+
+/// A client waits for a change of a key at most this long, microseconds.
+const WAIT_MICROS_MAX: u64 = 600_000_000;
+
+/// Sets a key.
+pub(in crate::api::http) async fn put<E: Env>(
+    context: &Arc<Context<E>>,
+    call: &mut Call,
+    parameters: Parameters,
+) -> Result<Answer, Problem> {
+    let key = input::key(call, &parameters)?;
+    input::refuse_with(&parameters, "ttl", &["lease"])?;
+    let lease = match (parameters.seconds("ttl")?, parameters.lease("lease")?) {
+        (Some(ttl_seconds), _) => LeaseChoice::New(ttl_seconds),
+        (None, Some(lease)) => LeaseChoice::Given(lease),
+        (None, None) => LeaseChoice::None,
+    };
+    let condition = conditions::of(call)?;
+    let (value, _held) = input::value_body(context, call).await?;
+    let wanted = PutCall { key, value, lease, condition };
+    let done = service(context).put(&service_call(call), wanted).await?;
+    let mut json = Json::object();
+    json.number("revision", done.revision.0).number("version", done.version);
+    if let Some((lease, ttl_seconds)) = done.granted {
+        json.number("lease", lease.0).number("ttl", ttl_seconds);
+    }
+    Ok(Answer::json(StatusCode::OK, json.end_line()).tagged(done.revision).at(done.revision))
+}
+
+/// Removes a key.
+pub(in crate::api::http) async fn delete<E: Env>(
+    context: &Arc<Context<E>>,
+    call: &mut Call,
+    parameters: Parameters,
+) -> Result<Answer, Problem> {
+    let key = input::key(call, &parameters)?;
+    let condition = conditions::of(call)?;
+    let done = service(context).delete(&service_call(call), key, condition).await?;
+    let mut json = Json::object();
+    json.number("revision", done.revision.0).number("deleted", done.count);
+    Ok(Answer::json(StatusCode::OK, json.end_line()).at(done.revision))
+}
+
+/// Reads a key, or waits until it changes.
+pub(in crate::api::http) async fn get<E: Env>(
+    context: &Arc<Context<E>>,
+    call: &mut Call,
+    parameters: Parameters,
+) -> Result<Answer, Problem> {
+    let key = input::key(call, &parameters)?;
+    let condition = conditions::of(call)?;
+    let level = parameters.level()?;
+    let (wait, after) = (parameters.duration("wait")?, parameters.revision("after")?);
+    let at = parameters.revision("at")?;
+    input::refuse_with(&parameters, "at", &["wait", "after"])?;
+    if after.is_some() && wait.is_none() {
+        return Err(Problem::bad("missing-parameter", "after goes with wait: how long to wait for a change"));
+    }
+    let (revision, found) = match wait {
+        None => service(context).get(key, at, level).await?,
+        Some(wait) => {
+            let micros = wait.min(WAIT_MICROS_MAX);
+            let changed = tokio::select! {
+                biased;
+                changed = changed(context, &key, after, micros) => changed?,
+                () = context.until_stopping() => return Err(ServiceError::stopping().into()),
+            };
+            match changed {
+                Ok(changed) => changed,
+                Err(revision) => return Ok(Answer::empty(StatusCode::NOT_MODIFIED).at(revision)),
+            }
+        }
+    };
+    answer(context, call, (revision, found), condition)
+}
+
+/// Waits for the key's next change after a revision: what it is then. `Err`: it has not changed up
+/// to that revision.
+async fn changed<E: Env>(
+    context: &Arc<Context<E>>,
+    key: &Bytes,
+    after: Option<Revision>,
+    micros: u64,
+) -> Result<Result<(Revision, Option<KeyValue>), Revision>, Problem> {
+    let service = service(context);
+    let after = match after {
+        Some(after) => after,
+        // From now on.
+        None => service.read(Query::Settings, Default::default()).await?.revision,
+    };
+    let range = KeyRange::one(key.clone());
+    let deadline = context.env.now().plus(micros);
+    let mut from = after.next();
+    loop {
+        let query = ChangesQuery { range: range.clone(), from, puts: true, deletions: true, previous: false };
+        let changes = service.changes(query, deadline.since(context.env.now())).await?;
+        if let Some(last) = changes.revisions.last() {
+            let now = last.events.last().and_then(|event| event.now.clone());
+            return Ok(Ok((last.revision, now)));
+        }
+        if context.env.now() >= deadline {
+            return Ok(Err(Revision(changes.next.0.saturating_sub(1))));
+        }
+        from = changes.next;
+    }
+}
+
+fn answer<E: Env>(
+    context: &Arc<Context<E>>,
+    call: &Call,
+    (revision, found): (Revision, Option<KeyValue>),
+    condition: Option<Condition>,
+) -> Result<Answer, Problem> {
+    match condition {
+        Some(condition) if condition.holds(found.as_ref()) => {}
+        Some(Condition::IsMissing | Condition::IsNot(_)) if found.is_some() => {
+            let tag = found.map_or(Revision(0), |found| found.mod_revision);
+            return Ok(Answer::empty(StatusCode::NOT_MODIFIED).tagged(tag).at(revision));
+        }
+        Some(_) => return Err(condition_failed(revision, found).into()),
+        None => {}
+    }
+    let Some(found) = found else {
+        let problem = Problem::new(StatusCode::NOT_FOUND, "key-not-found", "the key does not exist");
+        return Ok(problem.answer().at(revision));
+    };
+    // Before the work, so that a refusal costs little.
+    if !context.budget.has_room_for_answer(found.value.len()) {
+        return Err(Problem::no_room());
+    }
+    let answer = if input::wants_json(call) {
+        let mut json = Json::reserving(found.bytes() + 160);
+        json.bytes("key", "key64", &found.key).bytes("value", "value64", &found.value).numbers(&found);
+        Answer::json(StatusCode::OK, json.end_line())
+    } else {
+        let answer = Answer::raw(found.value.clone())
+            .with_number("infinitystore-create-revision", found.create_revision.0)
+            .with_number("infinitystore-version", found.version);
+        if found.lease.is_none() { answer } else { answer.with_number("infinitystore-lease", found.lease.0) }
+    };
+    Ok(answer.tagged(found.mod_revision).at(revision))
+}
+
+/// Adds to a number.
+pub(in crate::api::http) async fn increment<E: Env>(
+    context: &Arc<Context<E>>,
+    call: &mut Call,
+    parameters: Parameters,
+) -> Result<Answer, Problem> {
+    let key = input::key(call, &parameters)?;
+    let by = parameters.signed("by")?.unwrap_or(1);
+    match service(context).write(&service_call(call), Op::Increment { key, by }).await? {
+        Outcome::Incremented { revision, version, value } => {
+            let mut json = Json::object();
+            json.number("revision", revision.0).number("version", version).signed("value", value);
+            Ok(Answer::json(StatusCode::OK, json.end_line()).tagged(revision).at(revision))
+        }
+        other => Err(strange(&other).into()),
+    }
+}

@@ -1,0 +1,104 @@
+//! `/v1/locks/{name}` and `/v1/elections/{name}`.
+
+use crate::api::http::answer::Answer;
+use crate::api::http::context::Context;
+use crate::api::http::route::Call;
+use crate::api::http::v1::input::{self, service, service_call};
+use crate::api::http::v1::json::Json;
+use crate::api::http::v1::parameters::{Parameters, conflict};
+use crate::api::http::v1::problem::Problem;
+use crate::api::service::{Contest, ContestKind, LeaseChoice};
+use crate::kv::LeaseId;
+use crate::runtime::Env;
+use hyper::StatusCode;
+use std::sync::Arc;
+
+/// A lease's time, if the client does not say.
+const TTL_SECONDS: u64 = 10;
+/// A client waits for its turn at most this long, microseconds.
+const WAIT_MICROS_MAX: u64 = 600_000_000;
+
+/// Takes the lock, or wins the election. The body is the holder's value.
+pub(in crate::api::http) async fn take<E: Env>(
+    context: &Arc<Context<E>>,
+    call: &mut Call,
+    (kind, parameters): (ContestKind, Parameters),
+) -> Result<Answer, Problem> {
+    let contest = contest(kind, call)?;
+    let lease = match (parameters.lease("lease")?, parameters.seconds("ttl")?) {
+        (Some(_), Some(_)) => return Err(conflict(&["ttl", "lease"])),
+        (Some(lease), None) => LeaseChoice::Given(lease),
+        (None, ttl_seconds) => LeaseChoice::New(ttl_seconds.unwrap_or(TTL_SECONDS)),
+    };
+    let wait = parameters.duration("wait")?.unwrap_or(0).min(WAIT_MICROS_MAX);
+    let (value, _held) = input::value_body(context, call).await?;
+    let deadline = context.env.now().plus(wait);
+    let (service, stopping) = (service(context), context.until_stopping());
+    let won = service.campaign(&service_call(call), &contest, (lease, value), deadline, stopping).await?;
+    let mut json = Json::object();
+    json.number("lease", won.lease.0).number("fence", won.fence.0);
+    if let Some(ttl_seconds) = won.ttl_seconds {
+        json.number("ttl", ttl_seconds);
+    }
+    json.bytes("key", "key64", &contest.key(won.lease));
+    Ok(Answer::json(StatusCode::OK, json.end_line()))
+}
+
+/// Who holds it.
+pub(in crate::api::http) async fn get<E: Env>(
+    context: &Arc<Context<E>>,
+    call: &mut Call,
+    (kind, parameters): (ContestKind, Parameters),
+) -> Result<Answer, Problem> {
+    let contest = contest(kind, call)?;
+    let Some(holder) = service(context).holder(&contest, parameters.level()?).await? else {
+        let detail = match kind {
+            ContestKind::Lock => "nobody holds the lock",
+            ContestKind::Election => "nobody leads",
+        };
+        return Err(Problem::new(StatusCode::NOT_FOUND, "no-holder", detail));
+    };
+    let mut json = Json::reserving(holder.key.bytes() + 128);
+    json.number("lease", holder.key.lease.0).number("fence", holder.key.create_revision.0);
+    json.bytes("value", "value64", &holder.key.value).number("waiting", holder.waiting as u64);
+    json.bytes("key", "key64", &holder.key.key);
+    Ok(Answer::json(StatusCode::OK, json.end_line()).at(holder.revision))
+}
+
+/// Gives it up.
+pub(in crate::api::http) async fn release<E: Env>(
+    context: &Arc<Context<E>>,
+    call: &mut Call,
+    (kind, parameters): (ContestKind, Parameters),
+) -> Result<Answer, Problem> {
+    let contest = contest(kind, call)?;
+    let lease = lease_of(&parameters)?;
+    let done = service(context).resign(&service_call(call), &contest, lease).await?;
+    let mut json = Json::object();
+    json.number("revision", done.revision.0);
+    Ok(Answer::json(StatusCode::OK, json.end_line()).at(done.revision))
+}
+
+/// Gives the one that leads another value.
+pub(in crate::api::http) async fn proclaim<E: Env>(
+    context: &Arc<Context<E>>,
+    call: &mut Call,
+    (kind, parameters): (ContestKind, Parameters),
+) -> Result<Answer, Problem> {
+    let contest = contest(kind, call)?;
+    let lease = lease_of(&parameters)?;
+    let (value, _held) = input::value_body(context, call).await?;
+    let revision = service(context).proclaim(&service_call(call), &contest, lease, value).await?;
+    let mut json = Json::object();
+    json.number("revision", revision.0);
+    Ok(Answer::json(StatusCode::OK, json.end_line()).at(revision))
+}
+
+fn contest(kind: ContestKind, call: &Call) -> Result<Contest, Problem> {
+    Ok(Contest::new(kind, &input::path_variable(call)?)?)
+}
+
+fn lease_of(parameters: &Parameters) -> Result<LeaseId, Problem> {
+    let missing = || Problem::bad("missing-parameter", "lease is missing: the one that holds it");
+    parameters.lease("lease")?.ok_or_else(missing)
+}

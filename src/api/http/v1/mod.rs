@@ -1,0 +1,24 @@
+//! `/v1`: the keyspace over HTTP.
+//!
+//! Each file has the handlers of a family of routes. `parameters`, `input` and `json` take requests
+//! apart and put answers together; `problem` turns what went wrong into RFC 9457's words. The rules
+//! of the data model are the service's and the store's.
+
+pub(super) mod conditions;
+pub(super) mod cursor;
+pub(super) mod fuzzing;
+pub(super) mod input;
+pub(super) mod json;
+pub(super) mod key;
+pub(super) mod leases;
+pub(super) mod locks;
+pub(super) mod openapi;
+pub(super) mod pages;
+pub(super) mod parameters;
+pub(super) mod problem;
+pub(super) mod range;
+pub(super) mod routes;
+pub(super) mod store;
+pub(super) mod txn;
+pub(super) mod txn_body;
+pub(super) mod watch;

@@ -1,0 +1,117 @@
+//! `GET /openapi.json`: the API for programs, from the table of routes.
+
+use crate::api::http::answer::Answer;
+use crate::api::http::route::{BodyKind, Operation, ParameterKind, Route};
+use crate::api::http::v1::json::Json;
+use crate::runtime::Env;
+use hyper::StatusCode;
+
+/// The description (OpenAPI 3.1).
+pub(in crate::api::http) fn page<E: Env>(routes: impl Iterator<Item = &'static Route<E>>) -> Answer {
+    let mut json = Json::object();
+    json.text("openapi", "3.1.0");
+    json.field("info").within(*b"{}", |json| {
+        json.text("title", "InfinityStore").text("version", env!("CARGO_PKG_VERSION"));
+    });
+    json.field("paths").within(*b"{}", |json| {
+        for route in routes {
+            json.field(route.path).within(*b"{}", |json| {
+                for operation in route.operations {
+                    write_operation(json, route, operation);
+                }
+            });
+        }
+    });
+    json.field("components").within(*b"{}", |json| {
+        json.field("schemas").within(*b"{}", |json| {
+            json.field("Problem").raw(PROBLEM.as_bytes());
+        });
+    });
+    Answer::json(StatusCode::OK, json.end_line())
+}
+
+const PROBLEM: &str = r#"{"type":"object","required":["status","code","detail"],"properties":{"type":{"type":"string"},"title":{"type":"string"},"status":{"type":"integer"},"code":{"type":"string"},"detail":{"type":"string"},"outcome":{"type":"string","enum":["not-applied","unknown"]},"revision":{"type":"integer"},"present":{"type":"object"}}}"#;
+
+fn write_operation<E: Env>(json: &mut Json, route: &Route<E>, operation: &Operation<E>) {
+    json.field(&operation.method.to_ascii_lowercase()).within(*b"{}", |json| {
+        json.text("operationId", operation.id).text("summary", operation.about);
+        json.field("parameters").within(*b"[]", |json| {
+            if let Some((_, name)) = route.path.split_once('{') {
+                let name = name.split_once('}').map_or(name, |(name, _)| name);
+                write_parameter(json, (name, "path", true), "", ParameterKind::Bytes);
+            }
+            for parameter in operation.parameters.unwrap_or_default() {
+                write_parameter(json, (parameter.name, "query", false), parameter.about, parameter.kind);
+            }
+            for header in operation.headers {
+                write_parameter(json, (header, "header", false), "", ParameterKind::Bytes);
+            }
+        });
+        if let Some(kind) = content_type(operation.body) {
+            json.field("requestBody").within(*b"{}", |json| write_content(json, kind, None));
+        }
+        json.field("responses").within(*b"{}", |json| {
+            json.field("200").within(*b"{}", |json| {
+                json.text("description", "it succeeded");
+                if let Some(kind) = content_type(operation.success) {
+                    write_content(json, kind, None);
+                }
+            });
+            json.field("default").within(*b"{}", |json| {
+                json.text("description", "it failed");
+                if route.has_problems() {
+                    let schema = r##"{"$ref":"#/components/schemas/Problem"}"##;
+                    write_content(json, "application/problem+json", Some(schema));
+                }
+            });
+        });
+    });
+}
+
+fn write_parameter(
+    json: &mut Json,
+    (name, place, required): (&str, &str, bool),
+    about: &str,
+    kind: ParameterKind,
+) {
+    json.within(*b"{}", |json| {
+        json.text("name", name).text("in", place).flag("required", required);
+        if !about.is_empty() {
+            json.text("description", about);
+        }
+        json.field("schema").raw(schema(kind).as_bytes());
+        if kind == ParameterKind::Flag {
+            json.flag("allowEmptyValue", true);
+        }
+    });
+}
+
+fn write_content(json: &mut Json, kind: &str, schema: Option<&str>) {
+    json.field("content").within(*b"{}", |json| {
+        json.field(kind).within(*b"{}", |json| {
+            if let Some(schema) = schema {
+                json.field("schema").raw(schema.as_bytes());
+            }
+        });
+    });
+}
+
+const fn content_type(kind: BodyKind) -> Option<&'static str> {
+    match kind {
+        BodyKind::None => None,
+        BodyKind::Raw => Some("application/octet-stream"),
+        BodyKind::Json => Some("application/json"),
+        BodyKind::Text => Some("text/plain"),
+        BodyKind::Events => Some("text/event-stream"),
+    }
+}
+
+const fn schema(kind: ParameterKind) -> &'static str {
+    match kind {
+        ParameterKind::Bytes | ParameterKind::Base64 | ParameterKind::Duration => r#"{"type":"string"}"#,
+        ParameterKind::Number => r#"{"type":"integer","format":"int64","minimum":0}"#,
+        ParameterKind::Signed => r#"{"type":"integer","format":"int64"}"#,
+        ParameterKind::Flag => r#"{"type":"boolean"}"#,
+        ParameterKind::Level => r#"{"type":"string","enum":["linearizable","local"]}"#,
+    }
+}

@@ -1,0 +1,231 @@
+//! What changed, encoded once however many watch it.
+//!
+//! Watchers that ask for the same changes from the same revision on share one question to the node
+//! and one page of events. Pages that were asked for lately are kept for a while, within a bound,
+//! so that watchers that are a little behind go along the same pages and meet the others at the
+//! end.
+
+use crate::api::http::budget::{Budget, MemoryReservation, MemoryUse};
+use crate::api::http::v1::json::Json;
+use crate::api::service::{ErrorCode, Service, ServiceError};
+use crate::kv::{Changes, ChangesQuery, Event, KeyValue, Revision, RevisionChanges};
+use crate::node::NodeSlot;
+use crate::raft::Time;
+use crate::runtime::Env;
+use bytes::Bytes;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use tokio::sync::Notify;
+
+/// If nothing changes for so long, watchers are told how far that was looked at.
+const PROGRESS_MICROS: u64 = 10_000_000;
+/// Pages that are kept take at most this many bytes, …
+const KEPT_BYTES_MAX: usize = 8 << 20;
+/// … and are at most so many.
+const KEPT_MAX: usize = 1024;
+/// A page larger than this has a part of the budget.
+const PAGE_FREE_BYTES: usize = 8 << 10;
+/// A page waits at least this long for company after the one before, …
+const PACE_MICROS: u64 = 1_000;
+/// … longer by this for each watcher there is, since each takes a write of its own, …
+const PACE_PER_WATCHER_NANOS: u64 = 6_000;
+/// … but not longer than this.
+const PACE_MICROS_MAX: u64 = 60_000;
+
+/// Pages that somebody waits for, and those that are kept.
+#[derive(Debug, Default)]
+pub(in crate::api::http) struct Pages {
+    known: Mutex<Known>,
+    watchers: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    by_query: HashMap<ChangesQuery, Arc<Coming>>,
+    /// Those that have come, oldest first, and what they take.
+    kept: VecDeque<(ChangesQuery, usize)>,
+    kept_bytes: usize,
+}
+
+/// A page that comes, or has come.
+#[derive(Debug, Default)]
+struct Coming {
+    page: OnceLock<Result<Arc<Page>, ServiceError>>,
+    came: Notify,
+}
+
+/// Changes as they are sent.
+#[derive(Debug)]
+pub(in crate::api::http) struct Page {
+    /// A message for each revision; empty if nothing changed.
+    pub(in crate::api::http) bytes: Bytes,
+    /// Where the next page begins.
+    pub(in crate::api::http) next: Revision,
+    /// When it came.
+    pub(in crate::api::http) at: Time,
+    _held: Option<MemoryReservation>,
+}
+
+/// A watcher, to be counted.
+#[derive(Debug)]
+pub(in crate::api::http) struct Counted(Arc<Pages>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.watchers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Pages {
+    /// Counts a watcher until what this returns is dropped.
+    pub(in crate::api::http) fn count(self: &Arc<Self>) -> Counted {
+        self.watchers.fetch_add(1, Ordering::Relaxed);
+        Counted(self.clone())
+    }
+
+    /// How long a page waits for company.
+    fn pace_micros(&self) -> u64 {
+        let watchers = self.watchers.load(Ordering::Relaxed) as u64;
+        (PACE_MICROS + watchers * PACE_PER_WATCHER_NANOS / 1000).min(PACE_MICROS_MAX)
+    }
+
+    /// The page that a query asks for. `last` is when the watcher's last one came.
+    pub(in crate::api::http) async fn get<E: Env>(
+        self: &Arc<Self>,
+        (env, slot, budget): (&E, &NodeSlot, &Arc<Budget>),
+        query: &ChangesQuery,
+        last: Option<Time>,
+    ) -> Result<Arc<Page>, ServiceError> {
+        let (coming, is_new) = {
+            let mut known = self.known();
+            match known.by_query.get(query) {
+                Some(coming) => (coming.clone(), false),
+                None => {
+                    let coming = Arc::new(Coming::default());
+                    known.by_query.insert(query.clone(), coming.clone());
+                    (coming, true)
+                }
+            }
+        };
+        if is_new {
+            // A task of its own: the watcher that asked first may be the first to leave.
+            let (pages, env, slot, budget) = (self.clone(), env.clone(), slot.clone(), budget.clone());
+            let (query, coming) = (query.clone(), coming.clone());
+            let not_before = last.map(|last| last.plus(self.pace_micros()));
+            let task_env = env.clone();
+            task_env.spawn(async move {
+                if let Some(not_before) = not_before {
+                    env.sleep_until(not_before).await;
+                }
+                let page = fetch(&env, &slot, &budget, &query).await;
+                pages.came(&query, &coming, page);
+            });
+        }
+        loop {
+            let came = coming.came.notified();
+            tokio::pin!(came);
+            came.as_mut().enable();
+            if let Some(page) = coming.page.get() {
+                return page.clone();
+            }
+            came.await;
+        }
+    }
+
+    fn came(&self, query: &ChangesQuery, coming: &Arc<Coming>, page: Result<Arc<Page>, ServiceError>) {
+        let mut known = self.known();
+        let bytes = page.as_ref().ok().filter(|page| !page.bytes.is_empty()).map(|page| page.bytes.len());
+        let _first = coming.page.set(page);
+        match bytes {
+            // Whoever asks the same later is to look again.
+            None => {
+                known.by_query.remove(query);
+            }
+            Some(bytes) => {
+                known.kept.push_back((query.clone(), bytes));
+                known.kept_bytes += bytes;
+            }
+        }
+        while known.kept_bytes > KEPT_BYTES_MAX || known.kept.len() > KEPT_MAX {
+            let Some((oldest, bytes)) = known.kept.pop_front() else { break };
+            known.kept_bytes -= bytes;
+            known.by_query.remove(&oldest);
+        }
+        drop(known);
+        coming.came.notify_waiters();
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn fetch<E: Env>(
+    env: &E,
+    slot: &NodeSlot,
+    budget: &Arc<Budget>,
+    query: &ChangesQuery,
+) -> Result<Arc<Page>, ServiceError> {
+    let overloaded = |detail: &str| ServiceError::new(ErrorCode::Overloaded, detail);
+    let node = slot.get().ok_or_else(|| overloaded("this node is starting"))?;
+    let changes = Service::new(env, node).changes(query.clone(), PROGRESS_MICROS).await?;
+    let bytes = encode(&changes);
+    let held = if bytes.len() > PAGE_FREE_BYTES {
+        let held = budget.reserve(MemoryUse::Answer, bytes.len());
+        Some(held.ok_or_else(|| overloaded("there is no memory for more events now"))?)
+    } else {
+        None
+    };
+    Ok(Arc::new(Page { bytes: Bytes::from(bytes), next: changes.next, at: env.now(), _held: held }))
+}
+
+fn encode(changes: &Changes) -> Vec<u8> {
+    let mut out = Vec::new();
+    for revision in &changes.revisions {
+        message(&mut out, None, Some(revision.revision), &encode_revision(revision));
+    }
+    out
+}
+
+/// A message of server-sent events. The data has no line breaks in it: it is JSON.
+pub(in crate::api::http) fn message(
+    out: &mut Vec<u8>,
+    event: Option<&str>,
+    id: Option<Revision>,
+    data: &[u8],
+) {
+    if let Some(event) = event {
+        out.extend_from_slice(format!("event: {event}\n").as_bytes());
+    }
+    if let Some(id) = id {
+        out.extend_from_slice(format!("id: {id}\n").as_bytes());
+    }
+    out.extend_from_slice(b"data: ");
+    out.extend_from_slice(data);
+    out.extend_from_slice(b"\n\n");
+}
+
+fn encode_revision(changes: &RevisionChanges) -> Vec<u8> {
+    let mut json = Json::reserving(changes.events.iter().map(size_of_event).sum());
+    json.number("revision", changes.revision.0).list("events", &changes.events, |json, event| {
+        json.within(*b"{}", |json| {
+            json.text("type", if event.now.is_some() { "put" } else { "delete" });
+            json.bytes("key", "key64", &event.key);
+            if let Some(now) = &event.now {
+                json.bytes("value", "value64", &now.value).numbers(now);
+            }
+            if let Some(previous) = &event.previous {
+                json.field("previous").within(*b"{}", |json| {
+                    json.bytes("value", "value64", &previous.value).numbers(previous);
+                });
+            }
+        });
+    });
+    json.end()
+}
+
+fn size_of_event(event: &Event) -> usize {
+    let value = |key: &Option<KeyValue>| key.as_ref().map_or(0, |key| key.value.len());
+    160 + event.key.len() + value(&event.now) + value(&event.previous)
+}

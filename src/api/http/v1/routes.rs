@@ -1,0 +1,457 @@
+//! The rows of the table of routes that begin with `/v1/`, `/v1/status` apart.
+
+use crate::api::http::route::ParameterKind::{Base64, Bytes, Duration, Flag, Level, Number, Signed};
+use crate::api::http::route::{BodyKind, Operation, Parameter, ParameterKind, Route, WhileStarting};
+use crate::api::http::v1::parameters::Parameters;
+use crate::api::http::v1::{input, key, leases, locks, range, store, txn, watch};
+use crate::api::service::ContestKind;
+use crate::runtime::Env;
+use std::marker::PhantomData;
+
+/// The routes of `/v1` on this `Env`.
+pub(in crate::api::http) struct Routes<E>(PhantomData<E>);
+
+const fn parameter(name: &'static str, kind: ParameterKind, about: &'static str) -> Parameter {
+    Parameter { name, kind, about }
+}
+
+const KEY: Parameter = parameter("key", Bytes, "the key, where it does not stand in the path");
+const KEY64: Parameter = parameter("key64", Base64, "the same in base64");
+const PREFIX: Parameter = parameter("prefix", Bytes, "keys that begin with this");
+const PREFIX64: Parameter = parameter("prefix64", Base64, "the same in base64");
+const START: Parameter = parameter("start", Bytes, "keys from this one on");
+const START64: Parameter = parameter("start64", Base64, "the same in base64");
+const END: Parameter = parameter("end", Bytes, "keys below this one; empty or left out: to the last");
+const END64: Parameter = parameter("end64", Base64, "the same in base64");
+const AT: Parameter = parameter("at", Number, "as of this revision of the store");
+const LEVEL: Parameter =
+    parameter("level", Level, "linearizable (the default), or local: as this node has it");
+const MAX_STALENESS: Parameter =
+    parameter("max_staleness", Duration, "a local read, if a leader was heard from within this time");
+const WAIT: Parameter = parameter("wait", Duration, "wait this long at most, up to 600s");
+const AFTER: Parameter =
+    parameter("after", Number, "wait for a change after this revision; left out: after the present one");
+const TTL: Parameter = parameter("ttl", Duration, "with a new lease of this time");
+const LEASE: Parameter = parameter("lease", Number, "the lease");
+const LIMIT: Parameter = parameter("limit", Number, "how many at most");
+
+const PUT_KEY: &[Parameter] = &[TTL, LEASE];
+const PUT: &[Parameter] = &[KEY, KEY64, TTL, LEASE];
+const GET_KEY: &[Parameter] = &[AT, LEVEL, MAX_STALENESS, WAIT, AFTER];
+const DELETE_KEY: &[Parameter] = &[];
+pub(in crate::api::http) const GET: &[Parameter] = &[
+    PREFIX,
+    PREFIX64,
+    START,
+    START64,
+    END,
+    END64,
+    LIMIT,
+    parameter("cursor", Bytes, "the page that follows; carries all but limit and level"),
+    parameter("keys_only", Flag, "without the values"),
+    parameter("count_only", Flag, "only how many there are"),
+    parameter("delimiter", Bytes, "gather keys that go on with this behind the prefix, under prefixes"),
+    parameter("delimiter64", Base64, "the same in base64"),
+    AT,
+    LEVEL,
+    MAX_STALENESS,
+    KEY,
+    KEY64,
+    WAIT,
+    AFTER,
+];
+const DELETE: &[Parameter] =
+    &[PREFIX, PREFIX64, START, START64, END, END64, parameter("all", Flag, "every key"), KEY, KEY64];
+const NONE: &[Parameter] = &[];
+const INCREMENT: &[Parameter] = &[parameter("by", Signed, "what to add; left out: 1")];
+const WATCH: &[Parameter] = &[
+    PREFIX,
+    PREFIX64,
+    START,
+    START64,
+    END,
+    END64,
+    KEY,
+    KEY64,
+    parameter("from", Number, "the first revision that is wanted; left out: the one that comes next"),
+    parameter("previous", Flag, "with what each change replaced"),
+    parameter("puts_only", Flag, "without deletions"),
+    parameter("deletes_only", Flag, "without puts"),
+];
+const LEASE_LIST: &[Parameter] =
+    &[parameter("from", Number, "leases from this id on"), LIMIT, LEVEL, MAX_STALENESS];
+const LEASE_GET: &[Parameter] = &[
+    parameter("from", Bytes, "keys of the lease from this one on"),
+    parameter("from64", Base64, "the same in base64"),
+    LIMIT,
+];
+const TAKE: &[Parameter] = &[
+    parameter("ttl", Duration, "with a new lease of this time; left out: 10s"),
+    parameter("lease", Number, "with this lease instead"),
+    parameter("wait", Duration, "wait this long at most, up to 600s; left out: not at all"),
+];
+const HELD_BY: &[Parameter] = &[LEASE];
+const HOLDER: &[Parameter] = &[LEVEL, MAX_STALENESS];
+const SETTINGS: &[Parameter] = &[LEVEL, MAX_STALENESS];
+
+const IDEMPOTENT: &[&str] = &["Idempotency-Key"];
+const CONDITIONAL: &[&str] = &["If-Match", "If-None-Match"];
+const CONDITIONAL_WRITE: &[&str] = &["If-Match", "If-None-Match", "Idempotency-Key"];
+
+/// A row's operation that changes something.
+macro_rules! write {
+    ($method:literal, $id:literal, $about:literal, $parameters:expr, $handler:expr, $headers:expr, $body:ident, $examples:expr) => {
+        operation!(
+            input::write,
+            WhileStarting::RefusesWrite,
+            $method,
+            $id,
+            $about,
+            $parameters,
+            $handler,
+            $headers,
+            $body,
+            Json,
+            $examples
+        )
+    };
+}
+
+/// A row's operation that only reads.
+macro_rules! read {
+    ($id:literal, $about:literal, $parameters:expr, $handler:expr, $headers:expr, $success:ident, $examples:expr) => {
+        operation!(
+            input::read,
+            WhileStarting::Refuses,
+            "GET",
+            $id,
+            $about,
+            $parameters,
+            $handler,
+            $headers,
+            None,
+            $success,
+            $examples
+        )
+    };
+}
+
+/// A row's operation that is done anew if it failed: it has no outcome.
+macro_rules! renew {
+    ($method:literal, $id:literal, $about:literal, $parameters:expr, $handler:expr, $headers:expr, $body:ident, $examples:expr) => {
+        operation!(
+            input::read,
+            WhileStarting::Refuses,
+            $method,
+            $id,
+            $about,
+            $parameters,
+            $handler,
+            $headers,
+            $body,
+            Json,
+            $examples
+        )
+    };
+}
+
+macro_rules! operation {
+    ($kind:path, $while_starting:expr, $method:literal, $id:literal, $about:literal, $parameters:expr,
+     $handler:expr, $headers:expr, $body:ident, $success:ident, $examples:expr) => {
+        Operation {
+            method: $method,
+            handler: |context, call| {
+                Box::pin($kind(async move {
+                    let parameters = Parameters::parse(call.query(), $parameters)?;
+                    let handler = $handler;
+                    handler(context, call, parameters).await
+                }))
+            },
+            while_starting: $while_starting,
+            about: $about,
+            id: $id,
+            parameters: Some($parameters),
+            headers: $headers,
+            body: BodyKind::$body,
+            success: BodyKind::$success,
+            examples: $examples,
+        }
+    };
+}
+
+macro_rules! contest {
+    ($path:literal, $kind:expr, $take:literal, $get:literal, $release:literal, $proclaim:literal, $examples:expr) => {
+        Route {
+            path: $path,
+            rest: true,
+            is_probe: false,
+            operations: &[
+                write!(
+                    "POST",
+                    $take,
+                    "stand for it, and wait for it",
+                    TAKE,
+                    |context, call, parameters| locks::take(context, call, ($kind, parameters)),
+                    IDEMPOTENT,
+                    Raw,
+                    $examples
+                ),
+                read!(
+                    $get,
+                    "who has it",
+                    HOLDER,
+                    |context, call, parameters| locks::get(context, call, ($kind, parameters)),
+                    &[],
+                    Json,
+                    &[]
+                ),
+                write!(
+                    "PUT",
+                    $proclaim,
+                    "give the holder's key another value",
+                    HELD_BY,
+                    |context, call, parameters| locks::proclaim(context, call, ($kind, parameters)),
+                    IDEMPOTENT,
+                    Raw,
+                    &[]
+                ),
+                write!(
+                    "DELETE",
+                    $release,
+                    "give it up",
+                    HELD_BY,
+                    |context, call, parameters| locks::release(context, call, ($kind, parameters)),
+                    IDEMPOTENT,
+                    None,
+                    &[]
+                ),
+            ],
+        }
+    };
+}
+
+impl<E: Env> Routes<E> {
+    /// The ones that are asked most come first.
+    pub(in crate::api::http) const ALL: &'static [Route<E>] = &[
+        Route {
+            path: "/v1/kv/{key}",
+            rest: true,
+            is_probe: false,
+            operations: &[
+                read!(
+                    "getKey",
+                    "read a key, or wait until it changes",
+                    GET_KEY,
+                    key::get,
+                    CONDITIONAL,
+                    Raw,
+                    &["curl -i http://HOST/v1/kv/foo"]
+                ),
+                write!(
+                    "PUT",
+                    "putKey",
+                    "set a key to the body",
+                    PUT_KEY,
+                    key::put,
+                    CONDITIONAL_WRITE,
+                    Raw,
+                    &["curl -X PUT http://HOST/v1/kv/foo --data-binary bar"]
+                ),
+                write!(
+                    "DELETE",
+                    "deleteKey",
+                    "delete a key",
+                    DELETE_KEY,
+                    key::delete,
+                    CONDITIONAL_WRITE,
+                    None,
+                    &["curl -X DELETE http://HOST/v1/kv/foo"]
+                ),
+            ],
+        },
+        Route {
+            path: "/v1/kv",
+            rest: false,
+            is_probe: false,
+            operations: &[
+                read!(
+                    "listKeys",
+                    "list keys, in pages of one revision",
+                    GET,
+                    range::get,
+                    CONDITIONAL,
+                    Json,
+                    &["curl 'http://HOST/v1/kv?prefix=a/&limit=100'"]
+                ),
+                write!(
+                    "PUT",
+                    "putKeyOfQuery",
+                    "set a key that stands in the query",
+                    PUT,
+                    key::put,
+                    CONDITIONAL_WRITE,
+                    Raw,
+                    &[]
+                ),
+                write!(
+                    "DELETE",
+                    "deleteKeys",
+                    "delete keys",
+                    DELETE,
+                    range::delete,
+                    CONDITIONAL_WRITE,
+                    None,
+                    &["curl -X DELETE 'http://HOST/v1/kv?prefix=a/'"]
+                ),
+            ],
+        },
+        Route {
+            path: "/v1/watch",
+            rest: false,
+            is_probe: false,
+            operations: &[read!(
+                "watch",
+                "changes as they happen, as server-sent events",
+                WATCH,
+                watch::handle,
+                &["Last-Event-ID"],
+                Events,
+                &["curl -N 'http://HOST/v1/watch?prefix=a/'"]
+            )],
+        },
+        Route {
+            path: "/v1/txn",
+            rest: false,
+            is_probe: false,
+            operations: &[write!(
+                "POST",
+                "transact",
+                "compare, and do one thing or the other",
+                NONE,
+                txn::handle,
+                IDEMPOTENT,
+                Json,
+                &[
+                    "curl -X POST http://HOST/v1/txn -d '{\"if\":[{\"key\":\"a\",\"version\":0}],\"then\":[{\"put\":{\"key\":\"a\",\"value\":\"x\"}}]}'"
+                ]
+            )],
+        },
+        Route {
+            path: "/v1/incr/{key}",
+            rest: true,
+            is_probe: false,
+            operations: &[write!(
+                "POST",
+                "increment",
+                "add to a number",
+                INCREMENT,
+                key::increment,
+                IDEMPOTENT,
+                None,
+                &["curl -X POST 'http://HOST/v1/incr/visits?by=1'"]
+            )],
+        },
+        Route {
+            path: "/v1/leases",
+            rest: false,
+            is_probe: false,
+            operations: &[
+                write!(
+                    "POST",
+                    "grantLease",
+                    "make a lease",
+                    NONE,
+                    leases::grant,
+                    IDEMPOTENT,
+                    Json,
+                    &["curl -X POST http://HOST/v1/leases -d '{\"ttl\":10}'"]
+                ),
+                read!("listLeases", "the leases", LEASE_LIST, leases::list, &[], Json, &[]),
+            ],
+        },
+        Route {
+            path: "/v1/leases/{id}",
+            rest: false,
+            is_probe: false,
+            operations: &[
+                read!("getLease", "a lease's time, and its keys", LEASE_GET, leases::get, &[], Json, &[]),
+                write!(
+                    "DELETE",
+                    "revokeLease",
+                    "end a lease, and delete its keys",
+                    NONE,
+                    leases::revoke,
+                    IDEMPOTENT,
+                    None,
+                    &[]
+                ),
+            ],
+        },
+        Route {
+            path: "/v1/leases/{id}/keepalive",
+            rest: false,
+            is_probe: false,
+            operations: &[renew!(
+                "POST",
+                "renewLease",
+                "let a lease's time begin anew",
+                NONE,
+                leases::keep_alive,
+                &[],
+                None,
+                &[]
+            )],
+        },
+        contest!(
+            "/v1/locks/{name}",
+            ContestKind::Lock,
+            "takeLock",
+            "getLock",
+            "releaseLock",
+            "putLockValue",
+            &["curl -X POST 'http://HOST/v1/locks/nightly?ttl=10s&wait=5s'"]
+        ),
+        contest!(
+            "/v1/elections/{name}",
+            ContestKind::Election,
+            "campaign",
+            "getLeader",
+            "resign",
+            "proclaim",
+            &["curl -X POST 'http://HOST/v1/elections/api?ttl=10s' -d http://me:80"]
+        ),
+        Route {
+            path: "/v1/compact",
+            rest: false,
+            is_probe: false,
+            operations: &[write!(
+                "POST",
+                "compact",
+                "forget what was before a revision",
+                NONE,
+                store::compact,
+                IDEMPOTENT,
+                Json,
+                &[]
+            )],
+        },
+        Route {
+            path: "/v1/settings",
+            rest: false,
+            is_probe: false,
+            operations: &[
+                read!("getSettings", "the limits of the cluster", SETTINGS, store::settings, &[], Json, &[]),
+                write!(
+                    "PUT",
+                    "putSettings",
+                    "change them, all at once",
+                    NONE,
+                    store::configure,
+                    IDEMPOTENT,
+                    Json,
+                    &[]
+                ),
+            ],
+        },
+    ];
+}

@@ -1,0 +1,200 @@
+//! What can go wrong, with a code that stays.
+
+use crate::kv::{BadCommand, KeyValue, ReadError, Refusal, Revision};
+use crate::replica::ClientError;
+use std::fmt;
+
+/// Whether a write that failed has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriteOutcome {
+    /// It has not, and will not.
+    NotApplied,
+    /// Nobody knows.
+    Unknown,
+}
+
+impl WriteOutcome {
+    /// Its name in answers.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::NotApplied => "not-applied",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Why a call failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServiceError {
+    pub(crate) code: ErrorCode,
+    /// What was wrong and what to do, in words.
+    pub(crate) detail: String,
+    /// For a write.
+    pub(crate) outcome: Option<WriteOutcome>,
+    /// What stands in the way, where a condition failed: the key as it is.
+    pub(crate) present: Option<Box<KeyValue>>,
+    /// The revision that the code is about: the first one that is there, the newest one, the
+    /// store's when a condition failed.
+    pub(crate) revision: Option<Revision>,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
+        /// What is wrong. The names stay what they are: programs look at them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) enum ErrorCode { $($(#[$doc])* $variant,)+ }
+
+        impl ErrorCode {
+            /// All of them.
+            #[cfg(test)]
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// Its name in answers.
+            pub(crate) const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    EmptyKey = "empty-key",
+    KeyTooLarge = "key-too-large",
+    ValueTooLarge = "value-too-large",
+    CommandTooLarge = "command-too-large",
+    EmptyRange = "empty-range",
+    TooManySteps = "too-many-steps",
+    TooDeep = "too-deep",
+    PutTwice = "put-twice",
+    PutIntoDeleted = "put-into-deleted",
+    BadIdempotencyKey = "bad-idempotency-key",
+    IdempotencyKeyReused = "idempotency-key-reused",
+    QuotaExceeded = "quota-exceeded",
+    DiskFull = "disk-full",
+    NoLease = "no-lease",
+    LeaseExists = "lease-exists",
+    Compacted = "compacted",
+    FutureRevision = "future-revision",
+    TooManyChanges = "too-many-changes",
+    NotANumber = "not-a-number",
+    Overflow = "overflow",
+    ConditionFailed = "condition-failed",
+    BadName = "bad-name",
+    /// Another one holds the lock, or leads.
+    Held = "held",
+    /// The lease of the call holds nothing here.
+    NotHolder = "not-holder",
+    NoLeader = "no-leader",
+    Overloaded = "overloaded",
+    Stopping = "stopping",
+    Removed = "removed",
+    Joining = "joining",
+    Starting = "starting",
+    Refused = "refused",
+    Stale = "stale",
+    NoQuorum = "no-quorum",
+    OutcomeUnknown = "outcome-unknown",
+}
+
+impl ServiceError {
+    pub(crate) fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), outcome: None, present: None, revision: None }
+    }
+
+    /// This node stops.
+    pub(crate) fn stopping() -> Self {
+        Self::of_client(&ClientError::Stopping, false)
+    }
+
+    /// Of a write that changed nothing.
+    #[must_use]
+    pub(crate) fn not_applied(mut self) -> Self {
+        self.outcome = Some(WriteOutcome::NotApplied);
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn about(mut self, revision: Revision) -> Self {
+        self.revision = Some(revision);
+        self
+    }
+
+    /// Of a request that the replica did not carry out. Of a read there is no outcome.
+    pub(crate) fn of_client(error: &ClientError, is_write: bool) -> Self {
+        let (code, remedy) = match error {
+            ClientError::NoLeader | ClientError::NotLeader(_) => {
+                (ErrorCode::NoLeader, "no majority of the nodes can be reached; try again soon")
+            }
+            ClientError::Overloaded => (ErrorCode::Overloaded, ""),
+            ClientError::DiskFull => (ErrorCode::DiskFull, "make room on it"),
+            ClientError::Stopping => (ErrorCode::Stopping, ""),
+            ClientError::Removed => (ErrorCode::Removed, ""),
+            ClientError::Reserved => (ErrorCode::Joining, "try again soon"),
+            ClientError::Starting => (ErrorCode::Starting, ""),
+            ClientError::Stale => (ErrorCode::Stale, ""),
+            ClientError::Refused(_) => (ErrorCode::Refused, ""),
+            ClientError::Unknown => (
+                ErrorCode::OutcomeUnknown,
+                "read before writing again, or send it again with the same Idempotency-Key",
+            ),
+            ClientError::NoQuorum => (ErrorCode::NoQuorum, "try again, or read with level=local"),
+        };
+        let detail = if remedy.is_empty() { error.to_string() } else { format!("{error}; {remedy}") };
+        let outcome = is_write.then_some(match error {
+            ClientError::Unknown => WriteOutcome::Unknown,
+            _ => WriteOutcome::NotApplied,
+        });
+        Self { outcome, ..Self::new(code, detail) }
+    }
+}
+
+impl fmt::Display for ServiceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl From<BadCommand> for ServiceError {
+    fn from(bad: BadCommand) -> Self {
+        let code = match bad {
+            BadCommand::EmptyKey => ErrorCode::EmptyKey,
+            BadCommand::LongKey(_) => ErrorCode::KeyTooLarge,
+            BadCommand::LongValue(_) => ErrorCode::ValueTooLarge,
+            BadCommand::Long(_) => ErrorCode::CommandTooLarge,
+            BadCommand::EmptyRange => ErrorCode::EmptyRange,
+            BadCommand::ManySteps(_) => ErrorCode::TooManySteps,
+            BadCommand::Deep => ErrorCode::TooDeep,
+            BadCommand::PutTwice => ErrorCode::PutTwice,
+            BadCommand::PutIntoDeleted => ErrorCode::PutIntoDeleted,
+            BadCommand::IdempotencyKey => ErrorCode::BadIdempotencyKey,
+        };
+        Self::new(code, bad.to_string()).not_applied()
+    }
+}
+
+impl From<Refusal> for ServiceError {
+    fn from(refusal: Refusal) -> Self {
+        let (code, revision) = match refusal {
+            Refusal::Quota { .. } => (ErrorCode::QuotaExceeded, None),
+            Refusal::NoLease(_) => (ErrorCode::NoLease, None),
+            Refusal::LeaseExists(_) => (ErrorCode::LeaseExists, None),
+            Refusal::Compacted(oldest) => (ErrorCode::Compacted, Some(oldest)),
+            Refusal::Future(newest) => (ErrorCode::FutureRevision, Some(newest)),
+            Refusal::TooManyChanges { .. } => (ErrorCode::TooManyChanges, None),
+            Refusal::NotANumber => (ErrorCode::NotANumber, None),
+            Refusal::Overflow => (ErrorCode::Overflow, None),
+            Refusal::KeyReused => (ErrorCode::IdempotencyKeyReused, None),
+        };
+        Self { revision, ..Self::new(code, refusal.to_string()).not_applied() }
+    }
+}
+
+impl From<ReadError> for ServiceError {
+    fn from(error: ReadError) -> Self {
+        let (code, revision) = match error {
+            ReadError::Compacted(oldest) => (ErrorCode::Compacted, oldest),
+            ReadError::Future(newest) => (ErrorCode::FutureRevision, newest),
+        };
+        Self::new(code, error.to_string()).about(revision)
+    }
+}
