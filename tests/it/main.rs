@@ -8,6 +8,7 @@ mod bad_input;
 mod columns;
 mod data_dir;
 mod dev;
+mod docs_api;
 mod failures;
 mod floors;
 mod growth;
