@@ -404,12 +404,22 @@ pub struct Status {
     pub store_bytes: u64,
     /// The store's revision.
     pub revision: u64,
+    /// The oldest revision that can be read at.
+    pub compacted: u64,
+    /// What past versions take, bytes.
+    pub history_bytes: u64,
+    /// What remembered answers take, bytes.
+    pub answers_bytes: u64,
+    /// Leases in the store.
+    pub leases: usize,
     /// Hash of the store's state at `last_applied`.
     pub state_hash: u128,
     /// Proposals that wait.
     pub pending_proposals: usize,
     /// ClientReads that wait.
     pub pending_reads: usize,
+    /// Clients that wait for a change.
+    pub pending_watches: usize,
     /// Why this node takes no part any more, and what to do.
     pub withdrawn: Option<String>,
     /// Whether the membership is joint.

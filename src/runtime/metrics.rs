@@ -95,6 +95,11 @@ struct State {
     keys: Gauge,
     store_bytes: Gauge,
     revision: Gauge,
+    compacted: Gauge,
+    history_bytes: Gauge,
+    answers_bytes: Gauge,
+    leases: Gauge,
+    pending_watches: Gauge,
     pending_proposals: Gauge,
     pending_reads: Gauge,
     storage_queue: Gauge,
@@ -166,6 +171,11 @@ impl State {
         self.keys.set(number(replica.keys as u64));
         self.store_bytes.set(number(replica.store_bytes));
         self.revision.set(number(replica.revision));
+        self.compacted.set(number(replica.compacted));
+        self.history_bytes.set(number(replica.history_bytes));
+        self.answers_bytes.set(number(replica.answers_bytes));
+        self.leases.set(number(replica.leases as u64));
+        self.pending_watches.set(number(replica.pending_watches as u64));
         self.pending_proposals.set(number(replica.pending_proposals as u64));
         self.pending_reads.set(number(replica.pending_reads as u64));
         self.storage_queue.set(number(status.storage_queue as u64));
@@ -264,6 +274,11 @@ fn register_state(to: &mut Registry, from: &State) {
         ("keys", "Keys in the store", &from.keys),
         ("store_bytes", "Bytes of keys and values in the store", &from.store_bytes),
         ("revision", "Revision of the store", &from.revision),
+        ("compacted_revision", "The oldest revision that can be read at", &from.compacted),
+        ("history_bytes", "Bytes that past versions take", &from.history_bytes),
+        ("answers_bytes", "Bytes that remembered answers of idempotency keys take", &from.answers_bytes),
+        ("leases", "Leases in the store", &from.leases),
+        ("pending_watches", "Clients that wait for a change", &from.pending_watches),
         ("pending_proposals", "Writes waiting to be committed", &from.pending_proposals),
         ("pending_reads", "Reads waiting for a quorum", &from.pending_reads),
         ("storage_queue", "Writes waiting for the disk", &from.storage_queue),

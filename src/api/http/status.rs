@@ -41,6 +41,10 @@ struct StatusView<'s> {
     revision: u64,
     keys: usize,
     store_bytes: u64,
+    compacted: u64,
+    history_bytes: u64,
+    answers_bytes: u64,
+    leases: usize,
     state_hash: String,
     joint: bool,
     members: Vec<MemberView<'s>>,
@@ -94,6 +98,7 @@ struct QueuesView {
     storage: usize,
     proposals: usize,
     reads: usize,
+    watches: usize,
 }
 
 /// The HTTP server itself.
@@ -139,6 +144,10 @@ pub(super) fn render(status: &NodeStatus, disk_full: bool, http: HttpView) -> Ve
         revision: replica.revision,
         keys: replica.keys,
         store_bytes: replica.store_bytes,
+        compacted: replica.compacted,
+        history_bytes: replica.history_bytes,
+        answers_bytes: replica.answers_bytes,
+        leases: replica.leases,
         state_hash: format!("{:032x}", replica.state_hash),
         joint: replica.joint,
         members: replica.members.iter().map(|member| member_view(member, status)).collect(),
@@ -147,6 +156,7 @@ pub(super) fn render(status: &NodeStatus, disk_full: bool, http: HttpView) -> Ve
             storage: status.storage_queue,
             proposals: replica.pending_proposals,
             reads: replica.pending_reads,
+            watches: replica.pending_watches,
         },
         http,
         disk_full,
