@@ -22,12 +22,22 @@ pub(super) async fn join_until_member<E: Env>(joiner: Joiner<E>, addresses: Vec<
     let mut pause_micros = PAUSE_MICROS_MIN;
     let mut complaint = None;
     let alone = joiner.address_book.me().cluster;
+    let views = joiner.handle.membership.clone();
+    let has_moved = async || {
+        drop(views.wait_for(|_| joiner.address_book.me().cluster != alone).await);
+    };
     loop {
         let me = joiner.address_book.me();
         for addr in &addresses {
             let (name, raft_addr) = (me.name.clone(), me.raft_addr.clone());
             let question = Question::Join { name, raft_addr, hops: HOPS_MAX };
-            let reason = match ask(&joiner.env, addr, &question, JOIN_MICROS).await {
+            let answer = tokio::select! {
+                biased;
+                answer = ask(&joiner.env, addr, &question, JOIN_MICROS) => answer,
+                // The answer of another was lost, and this one may never come.
+                () = has_moved() => return info!("joined the cluster"),
+            };
+            let reason = match answer {
                 Ok(Reply::Joined(Ok(id))) if joiner.address_book.me().cluster != alone => {
                     return info!(id = id.get(), via = %addr, "joined the cluster");
                 }

@@ -13,6 +13,8 @@ const LEARNED_MAX: usize = 64;
 
 /// Callers whose starts are remembered, at most.
 const MET_MAX: usize = 4 * MEMBERS_MAX;
+/// Connections of one caller that are remembered, at most.
+const CONNECTIONS_EACH_MAX: usize = 8;
 
 /// A peer that was heard within this time on an open connection lives: an idle connection says
 /// something more often.
@@ -61,8 +63,10 @@ struct State {
     /// Members whose data directories are older copies, and why they are not let in. Until another
     /// start of theirs is let in.
     older_copies: BTreeMap<NodeId, String>,
-    /// The connection over which each caller speaks.
-    connections: BTreeMap<NodeId, Arc<Connected>>,
+    /// The connections of each caller's newest start, oldest first. At most
+    /// [`CONNECTIONS_EACH_MAX`]: it speaks over one, but those that it has given up may be let in
+    /// after that one, if they waited while this node loaded its data.
+    connections: BTreeMap<NodeId, Vec<Arc<Connected>>>,
     /// The cluster that this node is about to move into; `None` if it is not reserved.
     promised_to: Option<ClusterId>,
 }
@@ -275,8 +279,8 @@ impl State {
     /// directory, alone.
     fn recognise(&self, hello: &PeerHello, now: Time) -> Result<(), Refusal> {
         let (id, found) = (hello.from, hello.starts.incarnation());
-        let connected = self.connections.get(&id);
-        if let Some(twin) = connected.filter(|connected| connected.is_twin_of(hello, now)) {
+        let mut connected = self.connections.get(&id).into_iter().flatten();
+        if let Some(twin) = connected.find(|connected| connected.is_twin_of(hello, now)) {
             return Err(Refusal::Twin { id, known: twin.incarnation, found });
         }
         match self.met.get(&id) {
@@ -300,11 +304,15 @@ impl State {
         });
         if self.met.len() < MET_MAX || self.met.contains_key(&id) {
             self.met.insert(id, (store, incarnation));
-            if let Some(before) = self.connections.insert(id, connected.clone())
-                && before.incarnation != incarnation
-            {
+            let all = self.connections.entry(id).or_default();
+            for before in all.iter().filter(|before| before.incarnation != incarnation) {
                 before.superseded.store(true, Ordering::Relaxed);
             }
+            all.retain(|before| before.incarnation == incarnation && !before.ended.load(Ordering::Relaxed));
+            if all.len() >= CONNECTIONS_EACH_MAX {
+                all.remove(0);
+            }
+            all.push(connected.clone());
         }
         connected
     }
@@ -398,7 +406,7 @@ impl AddressBook {
         let gone: Vec<_> = known.filter(|id| state.is_removed(*id) && !needed.contains(id)).collect();
         for id in gone {
             state.learned.remove(&id);
-            if let Some(connected) = state.connections.get(&id) {
+            for connected in state.connections.get(&id).into_iter().flatten() {
                 let until = now.plus(ALIVE_MICROS).get();
                 connected.removed_until_micros.fetch_min(until, Ordering::Relaxed);
             }

@@ -190,6 +190,18 @@ fn of_two_processes_on_copies_of_one_directory_the_second_is_not_let_in() {
 }
 
 #[test]
+fn a_connection_that_was_given_up_and_is_let_in_late_does_not_hide_the_one_that_lives() {
+    let address_book = address_book(true);
+    let (now, second) = (Time::new(0), start_of_3(&[20, 10]));
+    let _lives = address_book.admit(&second, now).unwrap();
+    address_book.admit(&second, now).unwrap().end();
+    // So does one of the start before, which waited here for as long.
+    let refused = address_book.admit(&start_of_3(&[10]), now).map(drop);
+    assert!(matches!(refused, Err(Refusal::Twin { .. })), "{refused:?}");
+    assert_eq!(address_book.older_copy(NodeId::new(3)), None, "the member has lost nothing");
+}
+
+#[test]
 fn a_connection_of_an_earlier_start_is_closed_when_a_later_one_has_come() {
     let address_book = address_book(true);
     let first = address_book.admit(&start_of_3(&[10]), Time::new(0)).unwrap();
