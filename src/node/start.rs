@@ -397,12 +397,9 @@ impl Opening {
     }
 }
 
-/// Opens the data directory on a thread of its own if there are threads: a large store takes
-/// seconds, and the process answers meanwhile.
+/// Opens the data directory on a worker of its own: a large store takes seconds, and the process
+/// answers meanwhile.
 async fn beside_tasks<E: Env>(env: &E, opening: Opening) -> Result<Ready<E>, StartError> {
-    if !E::THREADS {
-        return opening.run(env);
-    }
     let (reply, answer) = oneshot::channel();
     let queue = WorkQueue::new();
     let opener = Opener { env: env.clone(), reply: Some(reply) };

@@ -23,6 +23,8 @@ use std::future::pending;
 use std::io;
 use std::sync::Arc;
 
+/// A start takes so many hundredths of a sync until the data directory is read.
+const OPENING_PERCENT: u64 = 500;
 /// Beyond this a deadline never comes in a run, microseconds.
 const NEVER: u64 = 10_000 * SECOND;
 
@@ -92,7 +94,12 @@ impl Env for SimEnv {
             let (by, until) = world.machines[env.slot].slow_disk;
             let by = if until > now() { by } else { 0 };
             // Nothing says which of the two is the faster.
-            let percent = if name == "log" { 100 } else { world.limits.snapshot_worker_percent };
+            let percent = match &*name {
+                "log" => 100,
+                // It reads all that there is.
+                "opening" => OPENING_PERCENT,
+                _ => world.limits.snapshot_worker_percent,
+            };
             let percent = if world.calm { percent.min(100) } else { percent };
             let micros = world.disk_rng.random_range(range) * percent / 100 + by;
             let machine = &mut world.machines[env.slot];

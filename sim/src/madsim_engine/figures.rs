@@ -217,6 +217,24 @@ pub(super) fn rests(world: &World, process: ProcessId, told: &Inspection) -> Res
     Ok(())
 }
 
+/// What a replica said was handed to connections, or is counted as dropped: nothing waits. Where a
+/// call has ended, what it had taken up may have vanished with it.
+pub(super) fn nothing_vanished(
+    world: &World,
+    process: ProcessId,
+    before: &Glance,
+    told: &Inspection,
+) -> Result<(), String> {
+    let (traffic, said) = (world.connections.traffic(process), world.machines[process.0].done.messages);
+    if traffic.is_cut || before.process != process || world.machines[process.0].life != process.1 {
+        return Ok(());
+    }
+    let dropped = told.metrics.get("peer_messages_dropped_total")?;
+    let least = before.done.messages.saturating_sub(traffic.messages);
+    let most = said.saturating_sub(before.traffic.messages);
+    between("messages that were dropped", least, dropped, most)
+}
+
 fn http_figures(world: &World, before: &Glance, metrics: &Metrics) -> Result<(), String> {
     let refused = metrics.get("http_connections_refused_total")?;
     let (_, most) = world.book.turned_away(before.process);

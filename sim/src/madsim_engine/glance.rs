@@ -41,7 +41,8 @@ impl World {
         let machine = &self.machines[slot];
         Glance {
             process: (slot, machine.life),
-            member: machine.member.map(|id| id.get()),
+            // One that is still starting shows what it was before.
+            member: machine.member.filter(|_| machine.handle.is_some()).map(|id| id.get()),
             view: machine.view.clone(),
             done: machine.done,
             syncs: machine.disk.syncs(),

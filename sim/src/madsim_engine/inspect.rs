@@ -71,6 +71,14 @@ pub(super) async fn look(shared: &Shared, slot: usize) -> Option<(ProcessId, Ins
     let give_up = now() + 3 * SECOND;
     let mut connection = Http::open(shared, slot, give_up).await?;
     let process = (slot, connection.life);
+    {
+        // One that loads its data is not looked at.
+        let world = shared.lock();
+        let machine = &world.machines[slot];
+        if machine.handle.is_none() || machine.life != connection.life {
+            return None;
+        }
+    }
     let targets = ["/livez", "/v1/status", "/metrics", "/v1/status", "/readyz?verbose"];
     for target in targets {
         connection.send(&Request::get(target), give_up).await.ok()?;

@@ -120,6 +120,10 @@ impl Run {
         self.shared.lock().mark("join of a node with data refused");
         // Wiped, as it was told, and joined by hand.
         self.begin_anew(free).await?;
+        let quick = self.shared.lock().is_quick();
+        if quick {
+            self.examine_promises(free).await?;
+        }
         let seed = self.shared.lock().schedule.seed;
         if seed.is_multiple_of(4) {
             self.join_in_use(free, through, seed, &join(&name, &addr)).await?;
@@ -151,7 +155,12 @@ impl Run {
         same("who was told that it was added is a voter", &is_voter, &true)?;
         self.shared.lock().mark("joined over HTTP");
         self.wait_until_well().await?;
-        Prober::new(self.shared.clone(), 101).examine(free, through).await
+        Prober::new(self.shared.clone(), 101).examine(free, through).await?;
+        let voters = self.shared.lock().committed_membership(now()).map_or(0, |it| it.voters.len());
+        if quick && voters > 2 && seed % 8 < 4 {
+            self.examine_replacement(free, through, &join(&name, &addr)).await?;
+        }
+        Ok(())
     }
 
     /// A node is killed while it is being joined, and started again. Where it says that it has not
@@ -349,7 +358,7 @@ impl Run {
     }
 
     /// Waits; machines go on and off meanwhile as they are due.
-    async fn wait(&self, what: &str, is_so: impl Fn() -> bool) -> Result<(), String> {
+    pub(super) async fn wait(&self, what: &str, is_so: impl Fn() -> bool) -> Result<(), String> {
         let give_up = now() + PATIENCE_MICROS;
         while !is_so() {
             self.tick();

@@ -11,7 +11,7 @@ use crate::madsim_engine::written::Written;
 use crate::record::violation::Violation;
 use crate::schedule::MILLI;
 use infinitystore::api::HttpServer;
-use infinitystore::node::{Node, NodeExit, NodeOptions};
+use infinitystore::node::{Node, NodeExit, NodeOptions, NodeSlot};
 use infinitystore::runtime::{Env, Metrics};
 
 use std::sync::Arc;
@@ -157,7 +157,8 @@ impl Run {
     }
 }
 
-/// A node's life, as its binary has it: the node, then its HTTP server, until the node has ended.
+/// A node's life, as its binary has it: the ports, the HTTP server, then the node, until the node
+/// has ended.
 async fn serve(env: SimEnv, options: NodeOptions) {
     let (shared, slot, life) = (env.shared.clone(), env.slot, env.life);
     let how = live(&shared, env, options).await;
@@ -166,13 +167,17 @@ async fn serve(env: SimEnv, options: NodeOptions) {
 
 async fn live(shared: &Shared, env: SimEnv, options: NodeOptions) -> Result<NodeExit, String> {
     let (slot, http_addr, metrics) = (env.slot, options.http_addr.clone(), Metrics::new());
-    let node = Node::start(env.clone(), options, metrics.clone()).await.map_err(|error| error.to_string())?;
     let listener = env.listen(&http_addr).await.map_err(|error| error.to_string())?;
-    let (options, stop) = {
+    let peers = Node::listen(&env, &options).await.map_err(|error| error.to_string())?;
+    let (http, stop) = {
         let world = shared.lock();
         (world.limits.http(), world.machines[slot].stop.clone())
     };
-    let server = HttpServer::start(env.clone(), listener, options, node.handle(), metrics);
+    let started = NodeSlot::default();
+    let server = HttpServer::start(env.clone(), listener, http, started.clone(), metrics.clone());
+    let node = Node::start_on(env.clone(), options, metrics, peers).await;
+    let node = node.map_err(|error| error.to_string())?;
+    started.fill(node.handle());
     shared.lock().machines[slot].handle = Some(node.handle());
     let told = async {
         match stop {

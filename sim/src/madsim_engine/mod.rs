@@ -28,6 +28,7 @@ mod limits;
 mod listening;
 mod machine;
 mod metrics;
+mod moves;
 mod operator;
 mod pipes;
 mod probe;

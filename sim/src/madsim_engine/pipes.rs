@@ -4,6 +4,7 @@
 use crate::madsim_engine::time::now;
 use crate::madsim_engine::wire_tap::PipeTap;
 use crate::schedule::{MILLI, SECOND};
+use infinitystore::codec::FRAME_HEADER_BYTES;
 use rand::rngs::SmallRng;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::task::Waker;
@@ -85,6 +86,43 @@ struct Greeting {
     /// Bytes that the caller has written, and that the called has read.
     written: u64,
     read: u64,
+    frames: Frames,
+}
+
+/// Frames that were written, one after the other.
+#[derive(Debug, Default)]
+struct Frames {
+    /// The header of one that was begun.
+    header: Vec<u8>,
+    /// Bytes that are still to come of its payload.
+    left: usize,
+}
+
+impl Frames {
+    /// These bytes come next. How many messages begin in them, as far as their headers are
+    /// complete; an empty frame is none.
+    fn begun(&mut self, mut bytes: &[u8]) -> u64 {
+        let mut count = 0;
+        while !bytes.is_empty() {
+            if self.left > 0 {
+                let length = self.left.min(bytes.len());
+                self.left -= length;
+                bytes = &bytes[length..];
+                continue;
+            }
+            let (header, rest) = bytes.split_at((FRAME_HEADER_BYTES - self.header.len()).min(bytes.len()));
+            self.header.extend_from_slice(header);
+            bytes = rest;
+            if self.header.len() == FRAME_HEADER_BYTES
+                && let Some(length) = self.header.first_chunk()
+            {
+                self.left = u32::from_le_bytes(*length) as usize;
+                count += u64::from(self.left > 0);
+                self.header.clear();
+            }
+        }
+        count
+    }
 }
 
 /// A hello begins with its magic, version, kind, and length.
@@ -102,13 +140,16 @@ impl Greeting {
         (head[10] == HELLO_OF_PEER).then(|| HELLO_HEAD_BYTES as u64 + u64::from(length) + HELLO_SUM_BYTES)
     }
 
-    /// The caller has written this; how much of it belongs to messages.
-    fn note_written(&mut self, bytes: &[u8]) -> u64 {
+    /// The caller has written this; how much of it belongs to messages, and how many of them begin
+    /// in it.
+    fn note_written(&mut self, bytes: &[u8]) -> (u64, u64) {
         let lacks = HELLO_HEAD_BYTES - self.head.len();
         self.head.extend_from_slice(&bytes[..lacks.min(bytes.len())]);
         let before = self.written;
         self.written += bytes.len() as u64;
-        self.beyond(before, self.written)
+        let beyond = self.beyond(before, self.written);
+        let hello = bytes.len() - usize::try_from(beyond).unwrap_or(bytes.len());
+        (beyond, self.frames.begun(&bytes[hello..]))
     }
 
     /// The called has read so much; how much of it belongs to messages.
@@ -126,8 +167,9 @@ impl Greeting {
 /// What a process has sent to others and received from them, in bytes of messages.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct MessageBytes {
-    /// What its calls took.
+    /// What its calls took, in bytes and in messages.
     pub sent: u64,
+    pub messages: u64,
     /// What it has read from those who called it.
     pub received: u64,
     /// A call of its own has ended: some of what it wanted to send may have got lost before that.
@@ -173,8 +215,9 @@ impl Connections {
         let Some(process) = connection.pipes[end].from else { return };
         match what {
             Passed::Written(bytes) if end == 0 => {
-                let beyond = connection.hello.note_written(bytes);
-                self.traffic.entry(process).or_default().sent += beyond;
+                let (beyond, messages) = connection.hello.note_written(bytes);
+                let traffic = self.traffic.entry(process).or_default();
+                (traffic.sent, traffic.messages) = (traffic.sent + beyond, traffic.messages + messages);
             }
             Passed::Read(bytes) if end == 1 => {
                 let beyond = connection.hello.note_read(bytes);
@@ -235,10 +278,11 @@ impl Connections {
         called
     }
 
-    /// How many connections of other nodes a process has not let go.
-    pub(super) fn callers_of(&self, process: (usize, u32)) -> usize {
+    /// The processes whose connections a process has not let go, each as often as it has one.
+    pub(super) fn callers_of(&self, process: (usize, u32)) -> Vec<(usize, u32)> {
         let to = |it: &&Connection| it.pipes[0].from.is_some() && it.pipes[1].from == Some(process);
-        self.open.values().filter(to).filter(|it| it.pipes[0].read_open).count()
+        let kept = self.open.values().filter(to).filter(|it| it.pipes[0].read_open);
+        kept.filter_map(|it| it.pipes[0].from).collect()
     }
 
     /// The machine at the far end lost its power before it had accepted the connection.

@@ -7,12 +7,15 @@ use crate::madsim_engine::laws::{self, Told, same};
 use crate::madsim_engine::run::Run;
 use crate::madsim_engine::standing::examine_holdings;
 use crate::madsim_engine::time::{now, sleep_until};
-use crate::schedule::{MILLI, SECOND};
+use crate::schedule::{Cut, MILLI, SECOND};
 use infinitystore::raft::Change;
 use infinitystore::replica::{ClientError, ClientReply, ClientRequest};
 
 /// Within this it knows.
 const KNOWS_MICROS: u64 = 30 * SECOND;
+/// A member lets one go that was removed within this, though it speaks on: four pings, and the
+/// time until the removal is committed there.
+const LET_GO_MICROS: u64 = 10 * SECOND;
 /// A refusal that waits for no other node takes no longer.
 const AT_ONCE_MICROS: u64 = 500 * MILLI;
 /// What it says.
@@ -40,6 +43,11 @@ impl Run {
             (world.machines[gone].member, world.machines[leader].handle.clone())
         };
         let (Some(member), Some(handle)) = (member, handle) else { return Ok(()) };
+        // In half of the runs it cannot be told.
+        let is_deaf = (seed / 5).is_multiple_of(2);
+        if is_deaf {
+            self.shared.lock().network.cut(Cut::Deaf(gone), u64::MAX);
+        }
         let removal = ClientRequest::ChangeMembership(Change::Remove { members: [member].into() });
         let give_up = now() + KNOWS_MICROS;
         loop {
@@ -50,6 +58,17 @@ impl Run {
                 other => return Err(format!("a follower is to be removed: {other:?}")),
             }
             sleep_until(now() + 50 * MILLI).await;
+        }
+        if is_deaf {
+            let left: Vec<ProcessId> = processes.into_iter().filter(|(slot, _)| *slot != gone).collect();
+            let result = self.examine_untold(gone, &left).await;
+            {
+                let mut world = self.shared.lock();
+                world.network.calm();
+                world.attendance.disturb();
+            }
+            result?;
+            return self.wait_until_well().await;
         }
         let give_up = now() + KNOWS_MICROS;
         loop {
@@ -70,6 +89,28 @@ impl Run {
         self.wait_until_well().await?;
         // The members that are left.
         self.shared.lock().look_who_stands_now();
+        Ok(())
+    }
+
+    /// A member that was removed and hears nothing of it speaks on. The others let it go.
+    async fn examine_untold(&self, gone: usize, left: &[ProcessId]) -> Result<(), String> {
+        let give_up = now() + LET_GO_MICROS;
+        loop {
+            let keeps = {
+                let world = self.shared.lock();
+                let keeps = |process: &&ProcessId| {
+                    world.connections.callers_of(**process).iter().any(|(slot, _)| *slot == gone)
+                };
+                left.iter().find(keeps).copied()
+            };
+            let Some((slot, _)) = keeps else { break };
+            if now() >= give_up {
+                return Err(format!("machine {gone} was removed, and machine {slot} hears it still"));
+            }
+            self.tick();
+            sleep_until(now() + 50 * MILLI).await;
+        }
+        self.shared.lock().mark("exam of a removed member that is not told");
         Ok(())
     }
 

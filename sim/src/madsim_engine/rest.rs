@@ -1,8 +1,8 @@
 //! The cluster at rest: nothing waits, and all members agree.
 
 use crate::madsim_engine::book::ProcessId;
-use crate::madsim_engine::figures::rests;
-use crate::madsim_engine::glance::{Inspection, number};
+use crate::madsim_engine::figures::{nothing_vanished, rests};
+use crate::madsim_engine::glance::{Glance, Inspection, number};
 use crate::madsim_engine::http::{Request, ask};
 use crate::madsim_engine::inspect::{TEXT, judge, look};
 use crate::madsim_engine::laws::{exactly, same};
@@ -32,11 +32,11 @@ pub(super) async fn examine_rest(shared: &Shared, slots: &[usize]) -> Result<(),
                 judge(&mut shared.lock(), &before, &found, &after)
                     .map_err(|what| format!("machine {slot}: {what}"))?;
             }
-            told.push((slot, process, found));
+            told.push((process, before, found));
         }
         match at_rest(shared, &told) {
             Ok(()) => {
-                let processes: Vec<ProcessId> = told.iter().map(|(_, process, _)| *process).collect();
+                let processes: Vec<ProcessId> = told.iter().map(|(process, ..)| *process).collect();
                 examine_holdings(shared, &processes).await?;
                 break;
             }
@@ -53,10 +53,11 @@ pub(super) async fn examine_rest(shared: &Shared, slots: &[usize]) -> Result<(),
     Ok(())
 }
 
-fn at_rest(shared: &Shared, told: &[(usize, ProcessId, Inspection)]) -> Result<(), String> {
+fn at_rest(shared: &Shared, told: &[(ProcessId, Glance, Inspection)]) -> Result<(), String> {
     let first = &told[0].2.second;
     let mut leaders = 0;
-    for (slot, process, told) in told {
+    for (process, before, told) in told {
+        let slot = &process.0;
         let status = &told.second;
         let wrong = |what: String| format!("machine {slot} at rest: {what}");
         for queue in ["events", "storage", "proposals", "reads"] {
@@ -106,6 +107,7 @@ fn at_rest(shared: &Shared, told: &[(usize, ProcessId, Inspection)]) -> Result<(
         }
         let world = shared.lock();
         rests(&world, *process, told).map_err(wrong)?;
+        nothing_vanished(&world, *process, before, told).map_err(wrong)?;
         let (open, writes) = (world.connections.to_http(*process), world.machines[*slot].done.writes);
         let directories = world.machines[*slot].disk.directories();
         drop(world);

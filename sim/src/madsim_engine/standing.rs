@@ -16,6 +16,14 @@ const TASKS: usize = 12;
 const HOP_MICROS: u64 = 100 * MILLI;
 /// If there is more than this between two looks, they say nothing of the time between.
 const LOOK_MICROS_MAX: u64 = 200 * MILLI;
+/// A connection has stood if it is as old as this, beside the time that an attempt may take: the
+/// other end has let the caller in.
+const STOOD_MICROS: u64 = SECOND;
+/// One that has stood and breaks is made anew within this, with a message that is lost on the way:
+/// the first pause is the shortest one. Less than the longest pause.
+const RECONNECT_MICROS: u64 = 800 * MILLI;
+/// Runs in which a message takes longer than this are not judged by that.
+const QUICK_HOP_MICROS: u64 = 40 * MILLI;
 /// A clock may be slower than ours, and what the network does in between takes a while.
 const SLACK_MICROS: u64 = SECOND;
 
@@ -32,13 +40,17 @@ impl World {
     pub(super) fn look_who_is_connected(&mut self) {
         let settings = &self.schedule.settings;
         let Some(membership) = self.attendance.membership.clone() else { return };
-        if settings.delay_max_micros * u64::from(settings.link_spread.max(1)) > HOP_MICROS {
+        let hop = settings.delay_max_micros * u64::from(settings.link_spread.max(1));
+        if hop > HOP_MICROS {
             return;
         }
+        let quick = hop <= QUICK_HOP_MICROS && (self.calm || settings.straggler_ppm == 0);
         // The last look was long ago: what was so meanwhile is not known.
         let looked_at = std::mem::replace(&mut self.looked_at, now());
         if now() > looked_at + LOOK_MICROS_MAX {
             self.apart.clear();
+            self.joined.clear();
+            self.broke.clear();
         }
         let slots = self.machines.len();
         let called = self.connections.calls();
@@ -51,12 +63,42 @@ impl World {
                     Some((then, since)) if *then == lives && is_due && !has => *since,
                     _ => now(),
                 };
+                let same = self.apart.get(&(from, to)).is_some_and(|(then, _)| *then == lives);
+                if !same {
+                    self.joined.remove(&(from, to));
+                }
                 self.apart.insert((from, to), (lives, since));
+                if quick {
+                    self.look_how_soon(from, to, is_due && same, has);
+                }
                 if now() > since + Self::connect_micros() {
                     let what = format!("machine {from} has had no connection to machine {to} since {since}");
                     self.judge(Err(Violation { check: "members that can be connected are", what }));
                 }
             }
+        }
+    }
+
+    /// A connection that has stood and breaks is made anew at once. An outage of earlier does not
+    /// count any more.
+    fn look_how_soon(&mut self, from: usize, to: usize, is_due: bool, has: bool) {
+        if has || !is_due {
+            self.broke.remove(&(from, to));
+        }
+        if has {
+            self.joined.entry((from, to)).or_insert_with(now);
+            return;
+        }
+        let old = STOOD_MICROS + TransportOptions::default().connect_timeout_micros;
+        let stood = self.joined.remove(&(from, to)).is_some_and(|since| now() >= since + old);
+        if stood && is_due {
+            *self.marks.entry("connection broke between members that are well").or_default() += 1;
+            self.broke.insert((from, to), now());
+        }
+        if self.broke.get(&(from, to)).is_some_and(|at| now() > at + RECONNECT_MICROS) {
+            let what =
+                format!("the connection of machine {from} to machine {to} broke, and is not made anew");
+            self.judge(Err(Violation { check: "a connection that breaks is made anew at once", what }));
         }
     }
 
@@ -151,6 +193,10 @@ async fn look_at_holdings(shared: &Shared, members: &[ProcessId]) -> Result<(), 
         let clients = world.connections.to_http((slot, life));
         let called_by = world.connections.callers_of((slot, life));
         let (counted, tasks) = world.machines[slot].tasks;
+        if let Some(stranger) = called_by.iter().find(|caller| !members.contains(caller)) {
+            return Err(format!("machine {slot} at rest is called by {stranger:?}, which is no member"));
+        }
+        let called_by = called_by.len();
         let most = TASKS + right.len() + called_by + clients;
         if counted == life && tasks > most {
             let what =

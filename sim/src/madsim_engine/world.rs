@@ -173,6 +173,10 @@ pub(super) struct World {
     /// Since when a machine has had no connection to another that it could have; of which of their
     /// processes.
     pub apart: BTreeMap<(usize, usize), ((u32, u32), u64)>,
+    /// Since when a machine has had a connection to another.
+    pub joined: BTreeMap<(usize, usize), u64>,
+    /// When a connection broke that had stood for a while, between two machines that are well.
+    pub broke: BTreeMap<(usize, usize), u64>,
     /// When that was looked at last.
     pub looked_at: u64,
     /// A leader has stopped.
@@ -273,6 +277,8 @@ impl Shared {
             clients: Clients::new(&schedule),
             book: Book::default(),
             apart: BTreeMap::new(),
+            joined: BTreeMap::new(),
+            broke: BTreeMap::new(),
             looked_at: 0,
             handed_over: None,
             limits: Limits::of(seed),
