@@ -10,9 +10,9 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// What an answer takes beside its key and its bytes.
-const ANSWER_OVERHEAD: u64 = 128;
+pub(super) const ANSWER_OVERHEAD: u64 = 128;
 /// Fingerprint and number, before the outcome.
-const HEAD_BYTES: usize = 24;
+pub(super) const HEAD_BYTES: usize = 24;
 
 /// The answers, the oldest forgotten first. `clone` is O(1).
 #[derive(Clone, Debug, Default)]

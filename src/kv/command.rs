@@ -260,7 +260,7 @@ pub enum Refusal {
     Future(Revision),
     /// The command would change too many keys at once.
     #[error(
-        "{keys} keys would be changed or compared at once, or end with one lease, and {limit} may; use smaller ranges"
+        "{keys} keys would be changed, compared or looked back at in one command, or end with one lease, and {limit} may; use smaller ranges"
     )]
     TooManyChanges {
         /// How many keys.

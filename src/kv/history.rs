@@ -184,8 +184,9 @@ impl History {
             }
             let mut chunk = Chunk::new(revision);
             chunk.bytes.reserve(usize::try_from(Chunk::bytes_when_full(limit)).unwrap_or(0) + 1024);
-            chunks.push_back(Arc::new(chunk));
             self.bytes += CHUNK_OVERHEAD;
+            self.digests = self.digests.wrapping_add(chunk.digests);
+            chunks.push_back(Arc::new(chunk));
         }
         let chunk = Arc::make_mut(chunks.back_mut().expect("there is one now"));
         let before = chunk.cost();
@@ -260,7 +261,7 @@ impl History {
 
 impl Chunk {
     /// One without records.
-    pub(super) const fn new(first: Revision) -> Self {
+    pub(super) fn new(first: Revision) -> Self {
         Self {
             first,
             ends: Vec::new(),
@@ -268,7 +269,8 @@ impl Chunk {
             large: Vec::new(),
             large_bytes: 0,
             deletions: 0,
-            digests: 0,
+            // Where one chunk ends and the next begins decides what is forgotten at once.
+            digests: xxh3_128(&[&b"chunk"[..], &first.0.to_le_bytes()].concat()),
         }
     }
 
@@ -325,7 +327,7 @@ impl Chunk {
 
     /// Reads everything, as bytes from outside; the sums become right.
     fn verify(&mut self) -> bool {
-        let (mut deletions, mut digests) = (0, 0u128);
+        let (mut deletions, mut digests) = (0, Self::new(self.first).digests);
         let mut start = 0;
         for (at, end) in self.ends.iter().enumerate() {
             let revision = Revision(self.first.0.saturating_add(at as u64));

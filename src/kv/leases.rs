@@ -12,7 +12,7 @@ pub const LEASE_TTL_SECONDS_MIN: u64 = 2;
 /// And at most this long.
 pub const LEASE_TTL_SECONDS_MAX: u64 = 9_000_000_000;
 /// What a lease counts for in the quota.
-const LEASE_BYTES: u64 = 128;
+pub(super) const LEASE_BYTES: u64 = 128;
 
 /// The leases, and which keys end with each. `clone` is O(1).
 #[derive(Clone, Debug, Default)]
@@ -127,6 +127,21 @@ impl Leases {
             self.digests = self.digests.wrapping_sub(digest(id, found.value));
             self.granted.remove(&id.0.to_be_bytes());
         }
+    }
+
+    /// Whether every lease that keys end with is there.
+    pub(super) fn are_granted(&self) -> bool {
+        let mut next = Some(0);
+        while let Some(from) = next {
+            let mut cursor = self.attached.cursor(&u64::to_be_bytes(from));
+            let Some(id) = cursor.next().and_then(|(at, _)| at.first_chunk().copied()) else { return true };
+            let id = LeaseId(u64::from_be_bytes(id));
+            if !self.contains(id) {
+                return false;
+            }
+            next = id.0.checked_add(1);
+        }
+        true
     }
 
     /// A key ends with this lease from now on.

@@ -40,3 +40,6 @@ pub use snapshot::StoreReader;
 pub use store::{CHANGES_MAX, Store};
 pub use txn::{BadCommand, COMMAND_BYTES_MAX, TXN_DEPTH_MAX, TXN_STEPS_MAX};
 pub use types::{KEY_BYTES_MAX, KeyRange, KeyValue, LeaseId, Revision, Settings, VALUE_BYTES_MAX};
+
+#[cfg(test)]
+mod tests;

@@ -151,6 +151,7 @@ impl Store {
         let mut cursor = self.live.cursor(start);
         while let Some((key, found)) = cursor.next()
             && page.query.range.contains(key)
+            && page.goes_on(key)
         {
             match page.add(key, Some(found)) {
                 Step::On => {}
@@ -174,7 +175,7 @@ impl Store {
                 (one, _) => one.is_some(),
             };
             let Some((key, newest)) = (if is_live { &live } else { &grave }) else { return None };
-            if !page.query.range.contains(key) {
+            if !page.query.range.contains(key) || !page.goes_on(key) {
                 return None;
             }
             let newest = ChangeId { revision: newest.mod_revision, place: newest.place };
@@ -261,17 +262,27 @@ enum Step {
 }
 
 impl Page<'_> {
+    /// Whether it has looked at less than it may; if not, the next page begins with this key. It is
+    /// asked before a key is looked at: the first one of a page always is, however far its changes
+    /// go back.
+    fn goes_on(&mut self, key: &[u8]) -> bool {
+        let goes_on = self.looks < self.looks_max;
+        if !goes_on {
+            self.page.next = Some(Bytes::copy_from_slice(key));
+        }
+        goes_on
+    }
+
     /// Takes in the next key of the range, as it was found.
     fn add(&mut self, key: &[u8], found: Option<VersionedRef<'_>>) -> Step {
         let limit = if self.query.limit == 0 { PAGE_KEYS_MAX } else { self.query.limit.min(PAGE_KEYS_MAX) };
         let has = self.page.kvs.len() + self.page.prefixes.len();
-        let is_done = self.bytes >= self.bytes_max || self.looks >= self.looks_max || has >= limit;
-        if is_done && (found.is_some() || self.looks >= self.looks_max) {
+        self.looks += 1;
+        let Some(found) = found else { return Step::On };
+        if self.bytes >= self.bytes_max || has >= limit {
             self.page.next = Some(Bytes::copy_from_slice(key));
             return Step::Full;
         }
-        self.looks += 1;
-        let Some(found) = found else { return Step::On };
         if let Some(prefix) = self.query.gathered(key) {
             let prefix = Bytes::copy_from_slice(prefix);
             self.bytes += prefix.len();

@@ -495,6 +495,9 @@ impl StoreReader {
             let what = if same_counts { "state hash of the snapshot" } else { "number of keys" };
             return Err(DecodeError::Invalid { what, value: if same_counts { low } else { keys } });
         }
+        if !self.store.leases.are_granted() {
+            return Err(DecodeError::Inconsistent { what: "lease of a key", why: "there is no such lease" });
+        }
         self.check_history()?;
         self.is_whole = true;
         Ok(Some(()))

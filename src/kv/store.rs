@@ -292,11 +292,13 @@ impl Store {
     /// Each lease is there, and has room for one more key.
     pub(super) fn check_leases<'p>(&self, puts: impl Iterator<Item = &'p Put>) -> Result<(), Refusal> {
         let mut new: Vec<LeaseId> = Vec::new();
-        for lease in puts.map(|put| put.lease).filter(|lease| !lease.is_none()) {
-            if !self.leases.contains(lease) {
-                return Err(Refusal::NoLease(lease));
+        for Put { key, lease, .. } in puts.filter(|put| !put.lease.is_none()) {
+            if !self.leases.contains(*lease) {
+                return Err(Refusal::NoLease(*lease));
             }
-            new.push(lease);
+            if self.live.get(key).is_none_or(|found| found.lease != *lease) {
+                new.push(*lease);
+            }
         }
         new.sort_unstable();
         for group in new.chunk_by(|one, other| one == other) {

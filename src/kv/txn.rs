@@ -11,9 +11,11 @@ use crate::kv::leaf::VersionedRef;
 use crate::kv::query::{RangePage, RangeQuery, ReadError};
 use crate::kv::store::Store;
 use crate::kv::types::{KEY_BYTES_MAX, KeyRange, LeaseId, Revision, VALUE_BYTES_MAX};
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::cmp::Ordering;
+use core::ops::Bound;
 
 /// Comparisons and steps of a transaction, nested ones included.
 pub const TXN_STEPS_MAX: usize = 512;
@@ -130,6 +132,16 @@ fn check_range(range: &KeyRange) -> Result<(), BadCommand> {
     Ok(())
 }
 
+fn check_query(query: &RangeQuery) -> Result<(), BadCommand> {
+    // A page may go on at the end of a range.
+    let resume = query.resume.as_ref().map_or(0, |resume| resume.len().saturating_sub(1));
+    let longest = resume.max(query.delimiter.as_ref().map_or(0, Bytes::len));
+    if longest > KEY_BYTES_MAX {
+        return Err(BadCommand::LongKey(longest));
+    }
+    check_range(&query.range)
+}
+
 fn check_steps(txn: &Txn, depth: usize, steps: &mut usize) -> Result<(), BadCommand> {
     if depth > TXN_DEPTH_MAX {
         return Err(BadCommand::Deep);
@@ -137,12 +149,17 @@ fn check_steps(txn: &Txn, depth: usize, steps: &mut usize) -> Result<(), BadComm
     *steps += txn.compare.len() + txn.success.len() + txn.failure.len();
     for compare in &txn.compare {
         check_range(&compare.range)?;
+        if let Target::Value(value) = &compare.target
+            && value.len() > VALUE_BYTES_MAX
+        {
+            return Err(BadCommand::LongValue(value.len()));
+        }
     }
     for op in txn.success.iter().chain(&txn.failure) {
         match op {
             TxnOp::Put(put) => check_put(put)?,
             TxnOp::Delete(range) => check_range(range)?,
-            TxnOp::Get(query) => check_range(&query.range)?,
+            TxnOp::Get(query) => check_query(query)?,
             TxnOp::Txn(txn) => check_steps(txn, depth + 1, steps)?,
         }
     }
@@ -152,46 +169,53 @@ fn check_steps(txn: &Txn, depth: usize, steps: &mut usize) -> Result<(), BadComm
 /// What a transaction may put and delete, whichever branches it takes.
 #[derive(Default)]
 struct Touched<'t> {
-    /// Sorted, each key once.
-    puts: Vec<&'t Bytes>,
+    puts: BTreeSet<&'t Bytes>,
     deletes: Vec<&'t KeyRange>,
+}
+
+impl<'t> Touched<'t> {
+    /// Takes in what another step of the same branch touches.
+    fn add(&mut self, other: Self) -> Result<(), BadCommand> {
+        if !self.puts.is_disjoint(&other.puts) {
+            return Err(BadCommand::PutTwice);
+        }
+        if are_deleted(&self.puts, &other.deletes) || are_deleted(&other.puts, &self.deletes) {
+            return Err(BadCommand::PutIntoDeleted);
+        }
+        self.extend(other);
+        Ok(())
+    }
+
+    fn extend(&mut self, other: Self) {
+        self.puts.extend(other.puts);
+        self.deletes.extend(other.deletes);
+    }
+}
+
+/// Whether one of the keys is in one of the ranges.
+fn are_deleted(puts: &BTreeSet<&Bytes>, deletes: &[&KeyRange]) -> bool {
+    deletes.iter().any(|range| {
+        let first = puts.range::<Bytes, _>((Bound::Included(&range.start), Bound::Unbounded)).next();
+        first.is_some_and(|key| range.contains(key))
+    })
 }
 
 fn touched(txn: &Txn) -> Result<Touched<'_>, BadCommand> {
     let mut both = touched_by(&txn.success)?;
-    let other = touched_by(&txn.failure)?;
     // Only one of the branches is taken: they may touch the same keys.
-    both.puts.extend(other.puts);
-    both.puts.sort_unstable();
-    both.puts.dedup();
-    both.deletes.extend(other.deletes);
+    both.extend(touched_by(&txn.failure)?);
     Ok(both)
 }
 
 fn touched_by(ops: &[TxnOp]) -> Result<Touched<'_>, BadCommand> {
     let mut all = Touched::default();
     for op in ops {
-        match op {
-            TxnOp::Put(put) => all.puts.push(&put.key),
-            TxnOp::Delete(range) => all.deletes.push(range),
-            TxnOp::Get(_) => {}
-            TxnOp::Txn(txn) => {
-                let inner = touched(txn)?;
-                all.puts.extend(inner.puts);
-                all.deletes.extend(inner.deletes);
-            }
-        }
-    }
-    all.puts.sort_unstable();
-    if all.puts.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err(BadCommand::PutTwice);
-    }
-    let is_put = |range: &&KeyRange| {
-        let first = all.puts.partition_point(|key| **key < range.start);
-        all.puts.get(first).is_some_and(|key| range.contains(key))
-    };
-    if all.deletes.iter().any(is_put) {
-        return Err(BadCommand::PutIntoDeleted);
+        all.add(match op {
+            TxnOp::Put(put) => Touched { puts: BTreeSet::from([&put.key]), deletes: Vec::new() },
+            TxnOp::Delete(range) => Touched { puts: BTreeSet::new(), deletes: Vec::from([range]) },
+            TxnOp::Get(_) => continue,
+            TxnOp::Txn(txn) => touched(txn)?,
+        })?;
     }
     Ok(all)
 }
@@ -206,8 +230,9 @@ enum Step<'t> {
     Put(&'t Put),
     Delete(&'t KeyRange),
     Get(&'t RangeQuery),
-    /// A read of the past, which the transaction itself does not change.
-    GetPast(Result<RangePage, ReadError>),
+    /// A read of the past, which the transaction itself does not change: it is done before the
+    /// first change.
+    GetPast(&'t RangeQuery, RangePage),
     Txn(Chosen<'t>),
 }
 
@@ -226,34 +251,31 @@ impl Store {
     pub(super) fn txn(&mut self, txn: &Txn) -> Result<Outcome, Refusal> {
         self.check_changes(self.compared(txn))?;
         let reads = count_reads(txn);
-        let chosen = self.choose(txn, reads);
-        let (mut puts, mut bytes, mut keys, mut unread) = (Vec::new(), 0, 0, None);
+        let mut chosen = self.choose(txn);
+        let (mut puts, mut bytes, mut keys, mut pasts) = (Vec::new(), 0, 0, Vec::new());
         chosen.each(&mut |step| match step {
             Step::Put(put) => {
                 puts.push(*put);
                 bytes += put.key.len() + put.value.len();
             }
             Step::Delete(range) => keys += self.count(range),
-            Step::GetPast(Err(error)) => unread = Some(*error),
-            Step::Get(_) | Step::GetPast(_) | Step::Txn(_) => {}
+            Step::GetPast(query, _) => pasts.extend(query.at),
+            Step::Get(_) | Step::Txn(_) => {}
         });
         self.check_changes(keys.saturating_add(puts.len() as u64))?;
         self.check_leases(puts.iter().copied())?;
         self.check_quota(puts.iter().copied(), bytes)?;
-        if let Some(error) = unread {
-            return Err(match error {
-                ReadError::Compacted(oldest) => Refusal::Compacted(oldest),
-                ReadError::Future(newest) => Refusal::Future(newest),
-            });
-        }
+        self.check_pasts(&pasts)?;
+        self.read_past(&mut chosen, reads);
+        let succeeded = chosen.succeeded;
         let mut changes = 0;
-        let results = self.take_steps(&chosen, &mut changes, reads);
+        let results = self.take_steps(chosen, &mut changes, reads);
         let revision = self.end_revision(changes);
-        Ok(Outcome::Txn { revision, succeeded: chosen.succeeded, results })
+        Ok(Outcome::Txn { revision, succeeded, results })
     }
 
     /// Chooses the branches, by the state as it is.
-    fn choose<'t>(&self, txn: &'t Txn, reads: usize) -> Chosen<'t> {
+    fn choose<'t>(&self, txn: &'t Txn) -> Chosen<'t> {
         let succeeded = txn.compare.iter().all(|compare| self.holds(compare));
         let branch = if succeeded { &txn.success } else { &txn.failure };
         let steps = branch
@@ -261,17 +283,46 @@ impl Store {
             .map(|op| match op {
                 TxnOp::Put(put) => Step::Put(put),
                 TxnOp::Delete(range) => Step::Delete(range),
-                TxnOp::Get(query) if query.at.is_some() => Step::GetPast(self.range_shared(query, reads)),
+                TxnOp::Get(query) if query.at.is_some() => Step::GetPast(query, RangePage::default()),
                 TxnOp::Get(query) => Step::Get(query),
-                TxnOp::Txn(txn) => Step::Txn(self.choose(txn, reads)),
+                TxnOp::Txn(txn) => Step::Txn(self.choose(txn)),
             })
             .collect();
         Chosen { succeeded, steps }
     }
 
-    fn take_steps(&mut self, chosen: &Chosen<'_>, changes: &mut u32, reads: usize) -> Vec<TxnResult> {
+    /// All revisions that are read at are there, and the reads go through no more changes than a
+    /// command may make: each may have to look at all since its revision.
+    fn check_pasts(&self, pasts: &[Revision]) -> Result<(), Refusal> {
+        let mut changes = 0;
+        for at in pasts {
+            self.check_revision(*at).map_err(|error| match error {
+                ReadError::Compacted(oldest) => Refusal::Compacted(oldest),
+                ReadError::Future(newest) => Refusal::Future(newest),
+            })?;
+            let mut revision = self.revision;
+            while revision > *at {
+                changes += self.history.record(revision).len();
+                revision.0 -= 1;
+                self.check_changes(changes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_past(&self, chosen: &mut Chosen<'_>, reads: usize) {
+        for step in &mut chosen.steps {
+            match step {
+                Step::GetPast(query, page) => *page = self.range_shared(query, reads).unwrap_or_default(),
+                Step::Txn(inner) => self.read_past(inner, reads),
+                Step::Put(_) | Step::Delete(_) | Step::Get(_) => {}
+            }
+        }
+    }
+
+    fn take_steps(&mut self, chosen: Chosen<'_>, changes: &mut u32, reads: usize) -> Vec<TxnResult> {
         let mut results = Vec::with_capacity(chosen.steps.len());
-        for step in &chosen.steps {
+        for step in chosen.steps {
             results.push(match step {
                 Step::Put(put) => {
                     let version = self.put(put, *changes);
@@ -280,10 +331,10 @@ impl Store {
                 }
                 Step::Delete(range) => TxnResult::Deleted { count: self.delete(range, changes) },
                 Step::Get(query) => TxnResult::Range(self.range_within(query, *changes, reads)),
-                Step::GetPast(page) => TxnResult::Range(page.clone().unwrap_or_default()),
+                Step::GetPast(_, page) => TxnResult::Range(page),
                 Step::Txn(inner) => {
-                    let results = self.take_steps(inner, changes, reads);
-                    TxnResult::Txn { succeeded: inner.succeeded, results }
+                    let succeeded = inner.succeeded;
+                    TxnResult::Txn { succeeded, results: self.take_steps(inner, changes, reads) }
                 }
             });
         }

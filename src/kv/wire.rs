@@ -159,7 +159,13 @@ impl Op {
                 let value = reader.bytes("value", VALUE_BYTES_MAX)?;
                 Self::Put(Put { key, value, lease: LeaseId::NONE })
             }
-            2 => Self::Put(take_put(reader)?),
+            2 => match take_put(reader)? {
+                // It has the shorter form.
+                Put { lease: LeaseId::NONE, .. } => {
+                    return Err(DecodeError::Invalid { what: "lease", value: 0 });
+                }
+                put => Self::Put(put),
+            },
             3 => Self::Delete(take_range(reader)?),
             4 => Self::Txn(Box::new(take_txn(reader, 1)?)),
             5 => {
@@ -535,7 +541,10 @@ fn take_query(reader: &mut Reader) -> Result<RangeQuery, DecodeError> {
     let range = take_range(reader)?;
     let resume = take_option(reader, "resumed key")?;
     let has_revision = reader.flag("revision")?;
-    let at = Revision(reader.u64("revision")?);
+    let at = take_revision(reader)?;
+    if !has_revision && at.0 != 0 {
+        return Err(DecodeError::Invalid { what: "revision that is none", value: at.0 });
+    }
     let limit = reader.u64("limit")?;
     let detail = match reader.u8("detail")? {
         0 => Detail::Values,
