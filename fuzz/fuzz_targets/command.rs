@@ -1,5 +1,5 @@
-//! What may stand in the log as a command: it decodes or is refused, never panics, has one encoding,
-//! and a store that applies it is one that its own snapshot describes.
+//! What may stand in the log as a command: it decodes or is refused, never panics, has one
+//! encoding, and a store that applies it is one that its own snapshot describes.
 #![no_main]
 
 use bytes::Bytes;

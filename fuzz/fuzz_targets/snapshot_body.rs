@@ -1,5 +1,5 @@
-//! The body of a snapshot that holds anything: it is read or refused, never panics, and what is read
-//! writes the same body again.
+//! The body of a snapshot that holds anything: it is read or refused, never panics, and what is
+//! read writes the same body again.
 //!
 //! The first byte chooses: the input is the body; or it edits the body of a real store. The second
 //! one says how long the pieces are that the body comes in.

@@ -18,6 +18,7 @@ mod command;
 mod history;
 mod leaf;
 mod leases;
+mod outcome;
 mod query;
 mod reads;
 mod snapshot;

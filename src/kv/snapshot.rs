@@ -15,7 +15,7 @@
 //! ```
 //! A record begins with its tag (u8). Integers are little-endian. Keys ascend, leases and
 //! idempotency keys too; chunks are in the order of their revisions, and `history.rs` says what is
-//! in one. An answer is a fingerprint (u128), its number (u64) and an outcome (`wire.rs`). The
+//! in one. An answer is a fingerprint (u128), its number (u64) and an outcome (`outcome.rs`). The
 //! checksums of the file and of the wire find damage within pieces. The hash at the end makes sure
 //! that what was rebuilt is what was captured.
 
