@@ -217,6 +217,46 @@ fn a_page_of_the_past_goes_on_behind_a_key_with_a_long_history() {
 }
 
 #[test]
+fn a_page_of_the_past_looks_at_so_much_and_says_where_the_next_one_begins() {
+    let mut store = Store::new();
+    for number in 0..25_000 {
+        apply(&mut store, Op::set(format!("{number:05}"), ""));
+    }
+    apply(&mut store, Op::delete("24999"));
+    let mut pages = 0;
+    let mut query = at(KeyRange::all(), 1);
+    loop {
+        let page = store.range(&query).unwrap();
+        assert_eq!(page.kvs.len(), usize::from(pages == 0));
+        pages += 1;
+        query.resume = page.next;
+        if query.resume.is_none() {
+            break;
+        }
+    }
+    assert!((2..10).contains(&pages), "{pages} pages");
+}
+
+#[test]
+fn the_reads_of_a_transaction_share_what_one_may_answer() {
+    let mut store = Store::new();
+    for number in 0..20 {
+        apply(&mut store, Op::set(format!("{number:02}"), vec![7; 100_000]));
+    }
+    let reads = || TxnOp::Get(RangeQuery::of(KeyRange::all()));
+    let txn = then([reads(), reads(), nested(then([reads(), reads()]))]);
+    let Outcome::Txn { results, .. } = apply(&mut store, txn) else { panic!("it is one") };
+    let TxnResult::Txn { results: inner, .. } = &results[2] else { panic!("it is one") };
+    let mut bytes = 0;
+    for result in results[..2].iter().chain(inner) {
+        let TxnResult::Range(page) = result else { panic!("it is a read") };
+        assert!(!page.kvs.is_empty() && page.next.is_some());
+        bytes += page.kvs.iter().map(|found| found.bytes()).sum::<usize>();
+    }
+    assert!(bytes <= PAGE_BYTES_MAX + 4 * 100_002, "{bytes}");
+}
+
+#[test]
 fn the_number_of_keys_is_that_before_any_limit_at_every_revision() {
     let mut store = Store::new();
     for key in ["a", "b", "c"] {
@@ -281,6 +321,39 @@ fn large_values_of_the_past_are_part_of_the_hash() {
     };
     assert_eq!(store_of(1).state_hash(), store_of(1).state_hash());
     assert_ne!(store_of(1).state_hash(), store_of(2).state_hash());
+}
+
+#[test]
+fn where_the_history_is_cut_is_part_of_the_hash() {
+    // What is forgotten at once hangs on it.
+    let store_of = |history_bytes| {
+        let mut store = Store::new();
+        configure(&mut store, |settings| settings.history_bytes = history_bytes);
+        for number in 0..5 {
+            apply(&mut store, Op::set("a", format!("{number:0300}")));
+        }
+        configure(&mut store, |settings| *settings = Settings::default());
+        store
+    };
+    let (coarse, fine) = (store_of(Settings::default().history_bytes), store_of(20_000));
+    let query = changes_from(1);
+    assert_eq!((coarse.compacted(), coarse.changes(&query)), (fine.compacted(), fine.changes(&query)));
+    assert_ne!(coarse.state_hash(), fine.state_hash());
+}
+
+#[test]
+fn a_snapshot_with_a_key_of_no_lease_is_refused() {
+    let mut store = Store::new();
+    apply(&mut store, Op::Grant { id: LeaseId(4), ttl_seconds: 9 });
+    apply(&mut store, Op::Put(leased("a", 4)));
+    let read = |store: &Store| {
+        let mut reader = crate::kv::StoreReader::new();
+        store.snapshot_pieces().try_for_each(|piece| reader.push(&piece))?;
+        reader.finish().map(|again| again.state_hash())
+    };
+    assert_eq!(read(&store), Ok(store.state_hash()));
+    store.leases.end(LeaseId(4));
+    assert!(read(&store).is_err());
 }
 
 #[test]

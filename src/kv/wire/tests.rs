@@ -1,5 +1,8 @@
 use crate::codec::{DecodeError, Reader};
-use crate::kv::{Command, KEY_BYTES_MAX, KeyRange, LeaseId, Op, Put, VALUE_BYTES_MAX};
+use crate::kv::{
+    Command, KEY_BYTES_MAX, KeyRange, LeaseId, Op, Put, RangeQuery, Txn, TxnOp, VALUE_BYTES_MAX,
+};
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -47,6 +50,25 @@ fn refuses_what_no_encoder_writes() {
         decode(vec![3, 1, 0, 0, 0, b'k', 0, 7]),
         Err(DecodeError::Trailing { what: "command", count: 1 })
     );
+}
+
+#[test]
+fn what_could_be_said_shorter_is_refused() {
+    let leased = encode(&Op::Put(Put { key: "k".into(), value: "v".into(), lease: LeaseId(7) }).into());
+    let mut without = leased.clone();
+    let at = without.len() - 8;
+    without[at] = 0;
+    assert!(decode(leased).is_ok());
+    assert_eq!(decode(without), Err(DecodeError::Invalid { what: "lease", value: 0 }));
+
+    let get = TxnOp::Get(RangeQuery::of(KeyRange::one("k")));
+    let read = encode(&Op::Txn(Box::new(Txn { success: [get].into(), ..Txn::default() })).into());
+    // Tag, no comparisons, one step, its tag, the range, no resumed key, no revision.
+    let at = 1 + 2 + 2 + 1 + (4 + 1 + 1 + 4 + 2) + 1 + 1;
+    let mut none = read.clone();
+    none[at] = 5;
+    assert!(decode(read).is_ok());
+    assert_eq!(decode(none), Err(DecodeError::Invalid { what: "revision that is none", value: 5 }));
 }
 
 #[test]
