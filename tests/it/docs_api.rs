@@ -1,4 +1,5 @@
-//! The pages in `docs/api`: each command is run, and answers what the page says.
+//! The README's tour and the pages in `docs/api`: each command is run, and answers what the page
+//! says.
 
 use crate::support::{Cluster, Node};
 use std::fs;
@@ -21,8 +22,10 @@ struct Example {
 
 #[test]
 fn the_commands_of_the_pages_answer_what_the_pages_say() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/api");
-    let mut pages: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = fs::read_dir(root.join("docs/api")).unwrap();
+    let mut pages: Vec<_> = folder.map(|entry| entry.unwrap().path()).collect();
+    pages.push(root.join("README.md"));
     pages.sort();
     assert!(pages.len() > 5, "the pages were not found");
     for page in pages {
@@ -80,7 +83,7 @@ fn run(node: &Node, command: &str, expected: &str) -> String {
         }
     }
     let (target, body) = (target.expect("a URL"), body.unwrap_or_default());
-    let method = method.unwrap_or_else(|| "GET".to_owned());
+    let method = method.unwrap_or_else(|| if body.is_empty() { "GET" } else { "POST" }.to_owned());
     let request = format!(
         "{method} {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n{body}",
         body.len()
