@@ -113,6 +113,11 @@ impl ServiceError {
         self
     }
 
+    /// Whether the same may succeed soon, on this node.
+    pub(crate) const fn is_passing(&self) -> bool {
+        matches!(self.code, ErrorCode::NoLeader | ErrorCode::NoQuorum | ErrorCode::Overloaded)
+    }
+
     #[must_use]
     pub(crate) fn about(mut self, revision: Revision) -> Self {
         self.revision = Some(revision);

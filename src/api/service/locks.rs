@@ -28,6 +28,8 @@ pub(crate) const CONTEST_NAME_BYTES_MAX: usize = 256;
 const TRIES_MAX: usize = 5;
 /// A candidate that waits is renewed, and looks again, this often within its lease's time.
 const LOOKS_PER_TTL: u64 = 3;
+/// After a failure that passes by itself, nothing is asked for this time.
+const PAUSE_MICROS: u64 = 250_000;
 
 /// What is contested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,20 +301,34 @@ impl<E: Env> Service<'_, E> {
                 deletions: true,
                 previous: false,
             };
-            match self.changes(ends, look_micros).await {
-                Ok(_) => {}
-                // So much has happened since that it is time to look again anyhow.
-                Err(error) if error.code == ErrorCode::Compacted => {}
+            match self.wait_and_look(contest, ends, look_micros, ttl_seconds.map(|_| lease)).await {
+                Ok(found) => page = found,
+                // Its lease goes on meanwhile, and if it ends this is heard later.
+                Err(error) if error.is_passing() => {
+                    self.env.sleep_until(self.env.now().plus(PAUSE_MICROS.min(left))).await;
+                }
                 Err(error) => return Err(error.not_applied()),
             }
-            if ttl_seconds.is_some() {
-                self.lease_time(lease, true).await.map_err(ServiceError::not_applied)?;
-            }
-            page = self
-                .range(contest.candidates(), Level::Linearizable)
-                .await
-                .map_err(ServiceError::not_applied)?;
         }
+    }
+
+    /// Waits for changes, renews a lease, and looks at the candidates.
+    async fn wait_and_look(
+        &self,
+        contest: &Contest,
+        ends: ChangesQuery,
+        micros: u64,
+        renewed: Option<LeaseId>,
+    ) -> Result<RangePage, ServiceError> {
+        match self.changes(ends, micros).await {
+            Err(error) if error.code != ErrorCode::Compacted => return Err(error),
+            // So much has happened since that it is time to look anyhow.
+            Ok(_) | Err(_) => {}
+        }
+        if let Some(lease) = renewed {
+            self.lease_time(lease, true).await?;
+        }
+        self.range(contest.candidates(), Level::Linearizable).await
     }
 }
 

@@ -152,7 +152,7 @@ impl<E: Env> Watcher<E> {
                     self.page = Some(page);
                     return Some(bytes);
                 }
-                Err(error) if error.code == ErrorCode::Overloaded => {
+                Err(error) if error.is_passing() => {
                     context.env.sleep_until(context.env.now().plus(PAUSE_MICROS)).await;
                 }
                 Err(error) => {
