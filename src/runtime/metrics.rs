@@ -51,6 +51,8 @@ pub struct Instruments {
     pub connections: Gauge,
     /// HTTP connections turned away because too many were open.
     pub connections_refused: Counter,
+    /// Clients that watch over HTTP.
+    pub http_watchers: Gauge,
     /// Bytes of HTTP requests and answers held, as of the last scrape.
     pub http_memory: Gauge,
     /// HTTP requests for which there was no memory, as of the last scrape.
@@ -221,6 +223,7 @@ fn register_events(to: &mut Registry, from: &Instruments) {
         "HTTP connections turned away: too many were open",
         from.connections_refused.clone(),
     );
+    to.register("http_watchers", "Clients that watch over HTTP", from.http_watchers.clone());
     to.register_with_unit(
         "http_memory",
         "Memory for HTTP requests and answers under way",
@@ -354,7 +357,10 @@ fn bound_seconds(bucket: usize) -> f64 {
 }
 
 /// Codes that the API answers with; the last slot counts all others.
-const CODES: [&str; 10] = ["200", "400", "404", "405", "408", "409", "413", "500", "503", "other"];
+const CODES: [&str; 16] = [
+    "200", "304", "400", "404", "405", "408", "409", "410", "412", "413", "422", "500", "503", "504", "507",
+    "other",
+];
 
 /// Requests by route and code, and their time by route. Clones count together.
 #[derive(Clone, Debug, Default)]
@@ -397,15 +403,21 @@ impl RouteRequests {
     pub fn observe(&self, code: u16, micros: u64) {
         let slot = match code {
             200 => 0,
-            400 => 1,
-            404 => 2,
-            405 => 3,
-            408 => 4,
-            409 => 5,
-            413 => 6,
-            500 => 7,
-            503 => 8,
-            _ => 9,
+            304 => 1,
+            400 => 2,
+            404 => 3,
+            405 => 4,
+            408 => 5,
+            409 => 6,
+            410 => 7,
+            412 => 8,
+            413 => 9,
+            422 => 10,
+            500 => 11,
+            503 => 12,
+            504 => 13,
+            507 => 14,
+            _ => 15,
         };
         self.counts[slot].fetch_add(1, Ordering::Relaxed);
         self.times.observe(micros);

@@ -17,6 +17,7 @@ pub(super) async fn handle<E: Env>(context: &Context<E>) -> Answer {
 
 pub(super) async fn metrics<E: Env>(context: &Context<E>) -> Answer {
     let status = context.node().status().await;
+    context.metrics.http_watchers.set(i64::try_from(context.pages.watchers()).unwrap_or(i64::MAX));
     context.metrics.http_memory.set(i64::try_from(context.budget.used()).unwrap_or(i64::MAX));
     // Set from what the budget counted: the request path keeps one count.
     context.metrics.http_memory_refused.inner().store(context.budget.refused(), Ordering::Relaxed);

@@ -161,6 +161,12 @@ async fn watchers_of_the_same_share_one_page() {
         assert_eq!(watch.next().await.as_deref(), Some("event: progress\nid: 0\ndata: {\"revision\":0}\n\n"));
         assert_eq!(watch.ids(50).await, numbers, "each once, in order");
     }
+    let metrics = fixture.ask("GET", "/metrics", b"").await;
+    assert!(metrics.text().contains("infinitystore_http_watchers 20\n"), "{}", metrics.text());
+    drop(watches);
+    let far = fixture.env.now().plus(3_600_000_000);
+    fixture.server.stop(far).await;
+    assert_eq!(fixture.server.context.pages.watchers(), 0);
 }
 
 #[tokio::test]

@@ -84,9 +84,14 @@ impl Pages {
         Counted(self.clone())
     }
 
+    /// How many watch.
+    pub(in crate::api::http) fn watchers(&self) -> usize {
+        self.watchers.load(Ordering::Relaxed)
+    }
+
     /// How long a page waits for company.
     fn pace_micros(&self) -> u64 {
-        let watchers = self.watchers.load(Ordering::Relaxed) as u64;
+        let watchers = self.watchers() as u64;
         (PACE_MICROS + watchers * PACE_PER_WATCHER_NANOS / 1000).min(PACE_MICROS_MAX)
     }
 
