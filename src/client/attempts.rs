@@ -1,10 +1,9 @@
 //! Endpoints, time-outs, and which requests are asked again.
 
-use crate::client::connection::{NodeConnection, Trouble};
+use crate::client::connection::{NodeConnection, ReceivedAnswer, Trouble};
 use crate::client::endpoint::Endpoint;
-use crate::client::error::{CallError, CallFailure};
+use crate::client::error::{CallError, CallFailure, WriteOutcome, quote};
 use crate::client::request::Ask;
-use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +19,19 @@ pub struct ClientOptions {
     pub answer_timeout: Duration,
     /// Nodes that one call asks, at most. It asks none of them twice.
     pub attempts_max: usize,
-    /// Bytes of an answer's body, at most. The largest value has 6 MiB if all of it is escaped.
+    /// Bytes of an answer's body, at most. A page of keys has at most 2 MiB, and 12 MiB if all of it
+    /// is escaped.
     pub answer_bytes_max: usize,
+    /// Bytes of one message of a watch, at most: all changes of one revision, which may be a
+    /// deletion of many keys.
+    pub watch_message_bytes_max: usize,
+    /// A watch whose node says nothing for this long asks another one. A node says something at
+    /// least every ten seconds.
+    pub watch_silence_max: Duration,
+    /// Whether each write of `/v1` has a random idempotency key, if the caller gives none. Then a
+    /// write of unknown outcome is asked again, of the next node, and is done once. The cluster
+    /// remembers the answers of such writes for a while.
+    pub idempotency_keys: bool,
 }
 
 impl Default for ClientOptions {
@@ -30,7 +40,10 @@ impl Default for ClientOptions {
             connect_timeout: Duration::from_secs(2),
             answer_timeout: Duration::from_secs(10),
             attempts_max: usize::MAX,
-            answer_bytes_max: 8 << 20,
+            answer_bytes_max: 16 << 20,
+            watch_message_bytes_max: 64 << 20,
+            watch_silence_max: Duration::from_secs(30),
+            idempotency_keys: true,
         }
     }
 }
@@ -85,21 +98,25 @@ impl Client {
         self
     }
 
-    /// Asks, and asks the next nodes where that is safe. The status and the body.
-    pub(super) async fn call(&mut self, ask: Result<Ask, CallFailure>) -> Result<(u16, Bytes), CallError> {
+    /// Asks, and asks the next nodes where that is safe.
+    pub(super) async fn call(&mut self, ask: Result<Ask, CallFailure>) -> Result<ReceivedAnswer, CallError> {
         let ask = ask.map_err(|failure| self.error(failure))?;
         let mut attempts_left = self.options.attempts_max.clamp(1, self.endpoints.len());
+        // Whether an attempt that failed may have been carried out.
+        let mut maybe_done = false;
         loop {
             attempts_left -= 1;
-            let failure = match self.attempt(&ask).await {
+            let failure = match self.attempt(&ask, &mut maybe_done).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
             let may_follow = ask.may_follow(&failure);
-            let error = self.error(failure);
+            let is_unknown = failure.outcome() == WriteOutcome::Unknown;
+            let error = CallError { is_write: ask.is_write(), maybe_done, ..self.error(failure) };
             if attempts_left == 0 || !may_follow {
                 return Err(error);
             }
+            maybe_done |= is_unknown && ask.is_write();
         }
     }
 
@@ -111,25 +128,45 @@ impl Client {
             self.connection = None;
             self.at = (self.at + 1) % self.endpoints.len();
         }
-        CallError { endpoint, failure }
+        CallError { endpoint, failure, is_write: false, maybe_done: false }
     }
 
-    /// Asks one node: over the connection that there is, or over a new one.
-    async fn attempt(&mut self, ask: &Ask) -> Result<(u16, Bytes), CallFailure> {
+    /// An answer with status 200 that no node gives.
+    pub(super) fn nonsense(&mut self, answer: &ReceivedAnswer, is_write: bool) -> CallError {
+        let text = format!("{} {}", answer.status(), quote(&answer.body));
+        CallError { is_write, ..self.error(CallFailure::Nonsense(text)) }
+    }
+
+    /// The nodes.
+    pub(super) fn endpoints(&self) -> &Arc<[Endpoint]> {
+        &self.endpoints
+    }
+
+    /// Time-outs and limits.
+    pub(super) fn options(&self) -> &ClientOptions {
+        &self.options
+    }
+
+    /// The place of the node that is asked next.
+    pub(super) fn place(&self) -> usize {
+        self.at
+    }
+
+    /// Asks one node: over the connection that there is, or over a new one. `maybe_done` is set if a
+    /// connection broke while a write was on it.
+    async fn attempt(&mut self, ask: &Ask, maybe_done: &mut bool) -> Result<ReceivedAnswer, CallFailure> {
         if let Some(kept) = self.connection.take() {
             match self.exchange(kept, ask).await {
                 Ok(answer) => return Ok(answer),
                 // It had ended while it was idle.
                 Err(Trouble::Unsent) => {}
-                Err(Trouble::Failed(CallFailure::Lost(_))) if ask.is_safe() => {}
+                Err(Trouble::Failed(CallFailure::Lost(_))) if ask.is_repeatable() => {
+                    *maybe_done |= ask.is_write();
+                }
                 Err(Trouble::Failed(failure)) => return Err(failure),
             }
         }
-        let connecting = NodeConnection::open(self.endpoints[self.at].address());
-        let new = match timeout(self.options.connect_timeout, connecting).await {
-            Ok(opened) => opened.map_err(CallFailure::Unreachable)?,
-            Err(_) => return Err(CallFailure::Unreachable(io::ErrorKind::TimedOut.into())),
-        };
+        let new = connect(&self.endpoints[self.at], self.options.connect_timeout).await?;
         self.exchange(new, ask).await.map_err(|trouble| match trouble {
             Trouble::Unsent => CallFailure::Unreachable(io::ErrorKind::ConnectionReset.into()),
             Trouble::Failed(failure) => failure,
@@ -137,7 +174,11 @@ impl Client {
     }
 
     /// Asks over a connection, and keeps it if it can be used again.
-    async fn exchange(&mut self, mut connection: NodeConnection, ask: &Ask) -> Result<(u16, Bytes), Trouble> {
+    async fn exchange(
+        &mut self,
+        mut connection: NodeConnection,
+        ask: &Ask,
+    ) -> Result<ReceivedAnswer, Trouble> {
         let request = ask.to_http(&self.endpoints[self.at]);
         let body_bytes_max = self.options.answer_bytes_max;
         let exchange = async {
@@ -146,7 +187,7 @@ impl Client {
             }
             connection.exchange(request, body_bytes_max).await
         };
-        match timeout(self.options.answer_timeout, exchange).await {
+        match timeout(self.options.answer_timeout.saturating_add(ask.wait()), exchange).await {
             Ok(answer) => {
                 let answer = answer?;
                 self.connection = Some(connection);
@@ -154,5 +195,13 @@ impl Client {
             }
             Err(_) => Err(Trouble::Failed(CallFailure::Late)),
         }
+    }
+}
+
+/// A new connection to a node.
+pub(super) async fn connect(endpoint: &Endpoint, limit: Duration) -> Result<NodeConnection, CallFailure> {
+    match timeout(limit, NodeConnection::open(endpoint.address())).await {
+        Ok(opened) => opened.map_err(CallFailure::Unreachable),
+        Err(_) => Err(CallFailure::Unreachable(io::ErrorKind::TimedOut.into())),
     }
 }

@@ -1,8 +1,9 @@
 //! The calls, with types: what each asks, and what an answer of a node to it is.
 
 use crate::client::attempts::Client;
-use crate::client::error::{CallError, CallFailure, quote};
+use crate::client::error::CallError;
 use crate::client::request::Ask;
+use crate::client::target::percent_encode;
 use crate::replica::Level;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -132,15 +133,15 @@ impl Client {
     pub async fn get(&mut self, key: &str, level: Level) -> Result<Option<String>, CallError> {
         let mut target = String::with_capacity(key.len() + 32);
         target.push_str("/get?key=");
-        percent_encode(&mut target, key);
+        percent_encode(&mut target, key.as_bytes(), b"");
         if level == Level::Local {
             target.push_str("&level=local");
         }
-        let (status, body) = self.call(Ask::get(target, &[200, 404])).await?;
-        let value = match serde_json::from_slice::<GetBody<'_>>(&body) {
-            Ok(found) if status == 200 && found.key == key => Some(found.value),
-            _ if status == 404 && is_message(&body, "Key does not exist") => None,
-            _ => return Err(self.nonsense(status, &body)),
+        let answer = self.call(Ask::get(target, &[200, 404])).await?;
+        let value = match serde_json::from_slice::<GetBody<'_>>(&answer.body) {
+            Ok(found) if answer.status() == 200 && found.key == key => Some(found.value),
+            _ if answer.status() == 404 && is_message(&answer.body, "Key does not exist") => None,
+            _ => return Err(self.nonsense(&answer, false)),
         };
         Ok(value)
     }
@@ -152,11 +153,11 @@ impl Client {
     /// [`CallError`].
     pub async fn join(&mut self, name: &str, raft_addr: &str) -> Result<(), CallError> {
         let mut target = String::from("/join?nodeid=");
-        percent_encode(&mut target, name);
+        percent_encode(&mut target, name.as_bytes(), b"");
         target.push_str("&nodeaddr=");
-        percent_encode(&mut target, raft_addr);
-        let (status, body) = self.call(Ask::post(target, "")).await?;
-        if is_message(&body, "Voter added") { Ok(()) } else { Err(self.nonsense(status, &body)) }
+        percent_encode(&mut target, raft_addr.as_bytes(), b"");
+        let answer = self.call(Ask::post(target, "")).await?;
+        if is_message(&answer.body, "Voter added") { Ok(()) } else { Err(self.nonsense(&answer, true)) }
     }
 
     /// What a node says of itself and its cluster.
@@ -164,8 +165,8 @@ impl Client {
     /// # Errors
     /// [`CallError`].
     pub async fn status(&mut self) -> Result<NodeReport, CallError> {
-        let (status, body) = self.call(Ask::get("/v1/status".to_owned(), &[200])).await?;
-        serde_json::from_slice(&body).map_err(|_| self.nonsense(status, &body))
+        let answer = self.call(Ask::get("/v1/status".to_owned(), &[200])).await?;
+        serde_json::from_slice(&answer.body).map_err(|_| self.nonsense(&answer, false))
     }
 
     /// Whether a node's process answers.
@@ -181,9 +182,9 @@ impl Client {
     /// # Errors
     /// [`CallError`].
     pub async fn readyz(&mut self) -> Result<Readiness, CallError> {
-        let (status, body) = self.call(Ask::get("/readyz".to_owned(), &[200, 503])).await?;
-        let text = String::from_utf8_lossy(&body).trim_end().to_owned();
-        Ok(Readiness { is_ready: status == 200, text })
+        let answer = self.call(Ask::get("/readyz".to_owned(), &[200, 503])).await?;
+        let text = String::from_utf8_lossy(&answer.body).trim_end().to_owned();
+        Ok(Readiness { is_ready: answer.status() == 200, text })
     }
 
     /// A node's metrics, as OpenMetrics text.
@@ -191,22 +192,17 @@ impl Client {
     /// # Errors
     /// [`CallError`].
     pub async fn metrics(&mut self) -> Result<String, CallError> {
-        let (status, body) = self.call(Ask::get("/metrics".to_owned(), &[200])).await?;
-        match String::from_utf8(body.into()) {
-            Ok(text) if text.ends_with("# EOF\n") => Ok(text),
-            Ok(text) => Err(self.nonsense(status, text.as_bytes())),
-            Err(error) => Err(self.nonsense(status, error.as_bytes())),
+        let answer = self.call(Ask::get("/metrics".to_owned(), &[200])).await?;
+        match std::str::from_utf8(&answer.body) {
+            Ok(text) if text.ends_with("# EOF\n") => Ok(text.to_owned()),
+            _ => Err(self.nonsense(&answer, false)),
         }
     }
 
     async fn write(&mut self, body: &SetBody<'_>) -> Result<(), CallError> {
         let body = serde_json::to_vec(body).expect("strings are always JSON");
-        let (status, body) = self.call(Ask::post("/set".to_owned(), body)).await?;
-        if is_message(&body, "Set Successfull") { Ok(()) } else { Err(self.nonsense(status, &body)) }
-    }
-
-    fn nonsense(&mut self, status: u16, body: &[u8]) -> CallError {
-        self.error(CallFailure::Nonsense(format!("{status} {}", quote(body))))
+        let answer = self.call(Ask::post("/set".to_owned(), body)).await?;
+        if is_message(&answer.body, "Set Successfull") { Ok(()) } else { Err(self.nonsense(&answer, true)) }
     }
 }
 
@@ -214,18 +210,4 @@ impl Client {
 fn is_message(body: &[u8], text: &str) -> bool {
     let inner = body.trim_ascii_end().strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
     inner == Some(text.as_bytes())
-}
-
-/// Appends a text to a query.
-fn percent_encode(out: &mut String, text: &str) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push('%');
-            out.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            out.push(char::from(DIGITS[usize::from(byte & 15)]));
-        }
-    }
 }

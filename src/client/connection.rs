@@ -9,11 +9,11 @@
 use crate::client::error::CallFailure;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
+use hyper::Request;
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{self, Builder, SendRequest};
-use hyper::header::TRANSFER_ENCODING;
+use hyper::header::{AsHeaderName, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::response::Parts;
-use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use std::error::Error;
 use std::future::{Future, poll_fn};
@@ -52,8 +52,77 @@ pub(super) enum Trouble {
 /// A whole answer.
 #[derive(Debug)]
 pub(super) struct ReceivedAnswer {
-    pub(super) head: Parts,
+    head: Parts,
     pub(super) body: Bytes,
+}
+
+/// An answer whose body comes piece by piece. Dropping it closes its connection.
+#[derive(Debug)]
+pub(super) struct StreamedAnswer {
+    connection: NodeConnection,
+    head: Parts,
+    body: Incoming,
+}
+
+impl ReceivedAnswer {
+    pub(super) fn status(&self) -> u16 {
+        self.head.status.as_u16()
+    }
+
+    /// A header, if it is there.
+    pub(super) fn header(&self, name: impl AsHeaderName) -> Option<&HeaderValue> {
+        self.head.headers.get(name)
+    }
+
+    /// A header that is text.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.header(name)?.to_str().ok()
+    }
+
+    /// A header that is a number.
+    pub(super) fn number(&self, name: &str) -> Option<u64> {
+        self.text(name)?.parse().ok()
+    }
+}
+
+impl StreamedAnswer {
+    pub(super) fn status(&self) -> u16 {
+        self.head.status.as_u16()
+    }
+
+    /// What the body is.
+    pub(super) fn content_type(&self) -> Option<&HeaderValue> {
+        self.head.headers.get(CONTENT_TYPE)
+    }
+
+    /// The next piece of the body; `None`: it has ended. Nothing is lost if the caller does not
+    /// wait for it to the end.
+    pub(super) async fn piece(&mut self) -> Result<Option<Bytes>, CallFailure> {
+        let Self { connection, body, .. } = self;
+        loop {
+            let mut frame = body.frame();
+            let frame =
+                poll_fn(|cx| connection.driver.poll_for(cx, |cx| Pin::new(&mut frame).poll(cx))).await;
+            match frame {
+                Some(Some(Ok(frame))) => {
+                    if let Ok(piece) = frame.into_data() {
+                        return Ok(Some(piece));
+                    }
+                }
+                Some(Some(Err(error))) => return Err(failure(&error)),
+                Some(None) => return Ok(None),
+                None => return Err(CallFailure::Lost("the node closed it".to_owned())),
+            }
+        }
+    }
+
+    /// All of it, which has at most `body_bytes_max` bytes.
+    pub(super) async fn whole(self, body_bytes_max: usize) -> Result<ReceivedAnswer, CallFailure> {
+        let Self { mut connection, head, body } = self;
+        let mut whole = pin!(receive(head, body, body_bytes_max));
+        let answer = poll_fn(|cx| connection.driver.poll_for(cx, |cx| whole.as_mut().poll(cx))).await;
+        answer.unwrap_or_else(|| Err(CallFailure::Lost("the node closed it".to_owned())))
+    }
 }
 
 impl NodeConnection {
@@ -91,10 +160,23 @@ impl NodeConnection {
                 Some(_) => Trouble::Unsent,
                 None => Trouble::Failed(failure(error.error())),
             })?;
-            receive(response, body_bytes_max).await.map_err(Trouble::Failed)
+            let (head, body) = response.into_parts();
+            receive(head, body, body_bytes_max).await.map_err(Trouble::Failed)
         });
         let answer = poll_fn(|cx| self.driver.poll_for(cx, |cx| exchange.as_mut().poll(cx))).await;
         answer.unwrap_or_else(|| Err(Trouble::Failed(CallFailure::Lost("the node closed it".to_owned()))))
+    }
+
+    /// Sends a request, and hands its answer on piece by piece.
+    pub(super) async fn stream(
+        mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<StreamedAnswer, CallFailure> {
+        let mut sent = pin!(self.sender.send_request(request));
+        let response = poll_fn(|cx| self.driver.poll_for(cx, |cx| sent.as_mut().poll(cx))).await;
+        let response = response.ok_or_else(|| CallFailure::Lost("the node closed it".to_owned()))?;
+        let (head, body) = response.map_err(|error| failure(&error))?.into_parts();
+        Ok(StreamedAnswer { connection: self, head, body })
     }
 }
 
@@ -133,8 +215,11 @@ impl ConnectionIo {
 }
 
 /// Takes in the body. One that comes in one piece, as almost all do, is not copied.
-async fn receive(response: Response<Incoming>, body_bytes_max: usize) -> Result<ReceivedAnswer, CallFailure> {
-    let (head, mut body) = response.into_parts();
+async fn receive(
+    head: Parts,
+    mut body: Incoming,
+    body_bytes_max: usize,
+) -> Result<ReceivedAnswer, CallFailure> {
     let too_long = || CallFailure::Nonsense(format!("it is longer than {body_bytes_max} bytes"));
     let length = body.size_hint();
     if length.exact().is_none() && !head.headers.contains_key(TRANSFER_ENCODING) {

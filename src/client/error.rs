@@ -1,7 +1,8 @@
 //! Why a call has no result, and what that says of a write.
 
 use crate::client::endpoint::Endpoint;
-use std::io;
+use crate::kv::{KeyValue, Revision};
+use std::{fmt, io};
 
 /// Characters of an answer that an error quotes, at most.
 const QUOTE_CHARS_MAX: usize = 300;
@@ -15,6 +16,23 @@ pub enum WriteOutcome {
     Unknown,
 }
 
+/// What kind of failure it is: for programs that tell a few apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request is wrong in itself.
+    BadRequest,
+    /// What is asked for does not exist, or not any more.
+    NotFound,
+    /// A condition does not hold, or another one holds the lock.
+    ConditionFailed,
+    /// No node that was asked can do it now. Of a write: it has not happened.
+    Unavailable,
+    /// A write that may have happened, or may still happen.
+    OutcomeUnknown,
+    /// Anything else: the store is full, a value is no number, the answer is none of a node.
+    Other,
+}
+
 /// A call that has no result: the node that was asked last, and what went wrong there.
 #[derive(Debug, thiserror::Error)]
 #[error("{endpoint}: {failure}")]
@@ -23,6 +41,10 @@ pub struct CallError {
     pub endpoint: Endpoint,
     /// What went wrong.
     pub failure: CallFailure,
+    /// Whether the call changes something.
+    pub is_write: bool,
+    /// Whether a node that was asked before may have done it.
+    pub maybe_done: bool,
 }
 
 /// What went wrong with a request.
@@ -50,12 +72,18 @@ pub enum CallFailure {
 
 /// An answer that says no.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{status} {text}")]
 pub struct RefusedCall {
     /// The status: 400 to 599.
     pub status: u16,
-    /// The body, up to its newline; of a long one, the beginning.
+    /// The detail of a problem, or the body up to its newline; of a long one, the beginning.
     pub text: String,
+    /// The code of a problem.
+    pub code: Option<String>,
+    /// The revision that a problem is about: the oldest one that is there, the newest one, or the
+    /// store's when a condition failed.
+    pub revision: Option<Revision>,
+    /// What stands in the way, where a condition failed: the key as it is, without its value.
+    pub present: Option<Box<KeyValue>>,
     /// The header `infinitystore-reason`: why, in words.
     pub reason: Option<String>,
     /// What is known of the request, if it was a write.
@@ -66,7 +94,32 @@ impl CallError {
     /// What is known of the write that has failed. Of a read it says nothing.
     #[must_use]
     pub fn outcome(&self) -> WriteOutcome {
+        // The answer to a command that was repeated under its idempotency key is the answer to the
+        // first one, too. That nobody took the repetition says nothing of the first one.
+        if self.maybe_done && self.failure.is_of_the_node() {
+            return WriteOutcome::Unknown;
+        }
         self.failure.outcome()
+    }
+
+    /// The code of the node's answer, if there was one and it is a problem.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.refusal()?.code.as_deref()
+    }
+
+    /// What kind of failure it is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        if self.is_write && self.outcome() == WriteOutcome::Unknown {
+            return ErrorKind::OutcomeUnknown;
+        }
+        match &self.failure {
+            CallFailure::Unaskable(_) => ErrorKind::BadRequest,
+            CallFailure::Unreachable(_) | CallFailure::Late | CallFailure::Lost(_) => ErrorKind::Unavailable,
+            CallFailure::Nonsense(_) => ErrorKind::Other,
+            CallFailure::Refused(refusal) => refusal.kind(),
+        }
     }
 
     /// The node's answer, if there was one and it said no.
@@ -75,6 +128,29 @@ impl CallError {
         match &self.failure {
             CallFailure::Refused(refusal) => Some(refusal),
             _ => None,
+        }
+    }
+}
+
+impl RefusedCall {
+    fn kind(&self) -> ErrorKind {
+        let code = self.code.as_deref().unwrap_or_default();
+        match (self.status, code) {
+            (_, "no-such-route") => ErrorKind::Other,
+            (404 | 410, _) => ErrorKind::NotFound,
+            (412, _) | (409, "held" | "lease-exists") => ErrorKind::ConditionFailed,
+            (409, _) | (507, "quota-exceeded") => ErrorKind::Other,
+            (400..500, _) => ErrorKind::BadRequest,
+            _ => ErrorKind::Unavailable,
+        }
+    }
+}
+
+impl fmt::Display for RefusedCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.code {
+            Some(code) => write!(f, "{} ({code})", self.text),
+            None => write!(f, "{} {}", self.status, self.text),
         }
     }
 }

@@ -3,20 +3,32 @@
 use crate::client::connection::ReceivedAnswer;
 use crate::client::endpoint::Endpoint;
 use crate::client::error::{CallFailure, RefusedCall, WriteOutcome, quote};
+use crate::client::json::ProblemBody;
+use crate::kv::Revision;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CONTENT_LENGTH, HOST, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use hyper::http::uri::Uri;
 use hyper::{Method, Request};
+use std::time::Duration;
+
+/// The name under which a write is done at most once.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// A request, to whichever node.
 #[derive(Clone, Debug)]
 pub(super) struct Ask {
     method: Method,
     target: Uri,
+    headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
     /// Statuses that are no refusal.
     accepted: &'static [u16],
+    /// How long the node may wait before it answers, as it was asked to. The time for an answer
+    /// begins after it.
+    wait: Duration,
+    /// Whether it changes something.
+    is_write: bool,
 }
 
 impl Ask {
@@ -30,6 +42,16 @@ impl Ask {
         Self::new(Method::POST, target, body.into(), &[200])
     }
 
+    /// A value to be put somewhere.
+    pub(super) fn put(target: String, body: impl Into<Bytes>) -> Result<Self, CallFailure> {
+        Self::new(Method::PUT, target, body.into(), &[200])
+    }
+
+    /// Something to be removed.
+    pub(super) fn delete(target: String) -> Result<Self, CallFailure> {
+        Self::new(Method::DELETE, target, Bytes::new(), &[200])
+    }
+
     fn new(
         method: Method,
         target: String,
@@ -37,17 +59,57 @@ impl Ask {
         accepted: &'static [u16],
     ) -> Result<Self, CallFailure> {
         let target = Uri::try_from(target).map_err(|error| CallFailure::Unaskable(error.to_string()))?;
-        Ok(Self { method, target, body, accepted })
+        let is_write = method != Method::GET;
+        Ok(Self { method, target, headers: Vec::new(), body, accepted, wait: Duration::ZERO, is_write })
     }
 
-    /// Whether it may be asked again although it may have been answered.
-    pub(super) fn is_safe(&self) -> bool {
-        self.method == Method::GET
+    /// With a header more.
+    pub(super) fn with_header(mut self, name: HeaderName, value: &str) -> Result<Self, CallFailure> {
+        let value = HeaderValue::from_str(value);
+        let value = value.map_err(|_| CallFailure::Unaskable(format!("no value of the header {name}")))?;
+        self.headers.push((name, value));
+        Ok(self)
+    }
+
+    /// Done at most once under that name, however often it is asked.
+    pub(super) fn once_as(self, key: Option<&str>) -> Result<Self, CallFailure> {
+        match key {
+            Some(key) => self.with_header(IDEMPOTENCY_KEY, key),
+            None => Ok(self),
+        }
+    }
+
+    /// The node may take so much longer to answer.
+    pub(super) fn waiting(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// It does no harm to do it twice, although it is no GET.
+    pub(super) fn harmless(mut self) -> Self {
+        self.is_write = false;
+        self
+    }
+
+    /// How long the node may wait before it answers.
+    pub(super) fn wait(&self) -> Duration {
+        self.wait
+    }
+
+    /// Whether it changes something.
+    pub(super) fn is_write(&self) -> bool {
+        self.is_write
+    }
+
+    /// Whether it may be asked again although it may have been carried out: it changes nothing, or
+    /// it is done once however often it is asked.
+    pub(super) fn is_repeatable(&self) -> bool {
+        !self.is_write || self.headers.iter().any(|(name, _)| *name == IDEMPOTENCY_KEY)
     }
 
     /// Whether it may be asked again, of another node, after that failure.
     pub(super) fn may_follow(&self, failure: &CallFailure) -> bool {
-        failure.is_of_the_node() && (self.is_safe() || failure.outcome() == WriteOutcome::NotApplied)
+        failure.is_of_the_node() && (self.is_repeatable() || failure.outcome() == WriteOutcome::NotApplied)
     }
 
     /// As hyper sends it.
@@ -55,32 +117,50 @@ impl Ask {
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.target.clone();
-        request.headers_mut().insert(HOST, endpoint.host());
-        if self.method == Method::POST && self.body.is_empty() {
+        let headers = request.headers_mut();
+        headers.insert(HOST, endpoint.host());
+        if self.body.is_empty() && (self.method == Method::POST || self.method == Method::PUT) {
             // Hyper says the length of a body only if there is one.
-            request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        for (name, value) in &self.headers {
+            headers.insert(name, value.clone());
         }
         request
     }
 
-    /// The status and the body of an answer, or what is wrong with it.
-    pub(super) fn judge(&self, answer: ReceivedAnswer) -> Result<(u16, Bytes), CallFailure> {
-        let status = answer.head.status.as_u16();
+    /// The answer, or what is wrong with it.
+    pub(super) fn judge(&self, answer: ReceivedAnswer) -> Result<ReceivedAnswer, CallFailure> {
+        let status = answer.status();
         if self.accepted.contains(&status) {
-            return Ok((status, answer.body));
+            return Ok(answer);
         }
         let text = quote(&answer.body);
         if !(400..600).contains(&status) {
             return Err(CallFailure::Nonsense(format!("{status} {text}")));
         }
-        let header = |name: &str| answer.head.headers.get(name);
-        let outcome = match header("infinitystore-outcome") {
-            Some(outcome) if outcome == "not-appended" => WriteOutcome::NotApplied,
+        let is_problem = answer.header(&CONTENT_TYPE).is_some_and(|kind| kind == "application/problem+json");
+        let problem =
+            if is_problem { serde_json::from_slice::<ProblemBody>(&answer.body).ok() } else { None };
+        let outcome = problem.as_ref().and_then(|problem| problem.outcome.as_deref());
+        let outcome = match outcome.or_else(|| answer.text("infinitystore-outcome")) {
+            Some("not-applied" | "not-appended") => WriteOutcome::NotApplied,
             // What the node could not read or would not take, it has not done.
             None if status < 500 => WriteOutcome::NotApplied,
             Some(_) | None => WriteOutcome::Unknown,
         };
-        let reason = header("infinitystore-reason").map(|reason| quote(reason.as_bytes()));
-        Err(CallFailure::Refused(RefusedCall { status, text, reason, outcome }))
+        let reason = answer.text("infinitystore-reason").map(|reason| quote(reason.as_bytes()));
+        let refusal =
+            RefusedCall { status, text, reason, outcome, code: None, revision: None, present: None };
+        Err(CallFailure::Refused(match problem {
+            None => refusal,
+            Some(problem) => RefusedCall {
+                text: quote(problem.detail.as_bytes()),
+                code: Some(quote(problem.code.as_bytes())),
+                revision: problem.revision.map(Revision),
+                present: problem.present.and_then(|present| present.try_into().ok()).map(Box::new),
+                ..refusal
+            },
+        }))
     }
 }

@@ -3,4 +3,7 @@
 mod bad_answers;
 mod calls;
 mod endpoints;
+mod keyspace;
 mod scripted;
+mod watch;
+mod writes;

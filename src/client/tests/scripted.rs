@@ -18,6 +18,8 @@ pub(super) enum Act {
     Say(Vec<u8>),
     /// Sends these bytes and closes.
     SayAndClose(Vec<u8>),
+    /// Sends these bytes, and nothing more.
+    SayAndHang(Vec<u8>),
     /// Never answers.
     Hang,
 }
@@ -68,6 +70,10 @@ async fn serve(mut stream: TcpStream, acts: Vec<Act>, asked: Arc<Mutex<Vec<Strin
         match act {
             Act::Say(bytes) => stream.write_all(&bytes).await.unwrap_or(()),
             Act::SayAndClose(bytes) => return stream.write_all(&bytes).await.unwrap_or(()),
+            Act::SayAndHang(bytes) => {
+                stream.write_all(&bytes).await.unwrap_or(());
+                std::future::pending().await
+            }
             Act::Hang => std::future::pending().await,
         }
     }
@@ -110,6 +116,19 @@ pub(super) fn options() -> ClientOptions {
 /// An answer with its length.
 pub(super) fn answer(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
+}
+
+/// A problem (RFC 9457).
+pub(super) fn problem(status: &str, code: &str, more: &str) -> String {
+    let body = format!("{{\"code\":\"{code}\",\"detail\":\"in words\"{more}}}");
+    answer(status, "content-type: application/problem+json\r\n", &body)
+}
+
+/// The beginning of a stream of events, in these pieces. It does not end.
+pub(super) fn events(pieces: &[&str]) -> Vec<u8> {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    let chunks = pieces.iter().map(|piece| format!("{:x}\r\n{piece}\r\n", piece.len()));
+    head.to_owned().into_bytes().into_iter().chain(chunks.collect::<String>().into_bytes()).collect()
 }
 
 pub(super) fn written() -> String {

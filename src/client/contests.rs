@@ -1,0 +1,131 @@
+//! Locks and elections.
+
+use crate::client::attempts::Client;
+use crate::client::error::CallError;
+use crate::client::json::bytes_of;
+use crate::client::keys::WriteOptions;
+use crate::client::request::Ask;
+use crate::client::target::{Target, percent_encode};
+use crate::kv::{LeaseId, Revision};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::time::Duration;
+
+/// What is contested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContestKind {
+    /// A lock: one holds it, the others wait.
+    Lock,
+    /// An election: one leads, and its value says who that is.
+    Election,
+}
+
+/// A lock that is held, or an election that is won.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Won {
+    /// The lease that it ends with.
+    pub lease: LeaseId,
+    /// The fencing number: each holder's is higher than that of the one before.
+    pub fence: Revision,
+    /// The time of the lease, seconds, where it was made for this.
+    #[serde(rename = "ttl")]
+    pub ttl_seconds: Option<u64>,
+}
+
+/// Who holds a lock, or leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The lease that it ends with.
+    pub lease: LeaseId,
+    /// The fencing number.
+    pub fence: Revision,
+    /// What the holder says of itself.
+    pub value: Bytes,
+    /// How many others wait.
+    pub waiting: u64,
+}
+
+#[derive(Deserialize)]
+struct HolderBody {
+    lease: LeaseId,
+    fence: Revision,
+    value: Option<String>,
+    value64: Option<String>,
+    #[serde(default)]
+    waiting: u64,
+}
+
+impl Client {
+    /// Takes the lock, or wins the election, with a new lease of that time. Waits for its turn for
+    /// at most `wait`; a node lets nobody wait for more than ten minutes.
+    ///
+    /// # Errors
+    /// [`CallError`]; of the kind [`ConditionFailed`](crate::client::ErrorKind::ConditionFailed):
+    /// another one holds it.
+    pub async fn campaign(
+        &mut self,
+        kind: ContestKind,
+        name: &[u8],
+        value: impl Into<Bytes>,
+        (ttl, wait): (Duration, Duration),
+    ) -> Result<Won, CallError> {
+        let target = contest(kind, name).with_time("ttl", ttl).with_time("wait", wait);
+        let ask = Ask::post(target.into_text(), value).map(|ask| ask.waiting(wait));
+        let ask = self.write_ask(ask, &WriteOptions::default());
+        self.told(ask).await
+    }
+
+    /// Who holds it; `None`: nobody.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn holder(&mut self, kind: ContestKind, name: &[u8]) -> Result<Option<Holder>, CallError> {
+        let answer = match self.call(Ask::get(contest(kind, name).into_text(), &[200])).await {
+            Err(error) if error.code() == Some("no-holder") => return Ok(None),
+            answer => answer?,
+        };
+        let body = serde_json::from_slice::<HolderBody>(&answer.body).ok();
+        let holder = body.and_then(|HolderBody { lease, fence, value, value64, waiting }| {
+            let value = bytes_of(value, value64).ok()?.unwrap_or_default();
+            Some(Holder { lease, fence, value, waiting })
+        });
+        holder.map(Some).ok_or_else(|| self.nonsense(&answer, false))
+    }
+
+    /// Gives it up, or a place among those that wait. The lease stays.
+    ///
+    /// # Errors
+    /// [`CallError`]; of the kind [`NotFound`](crate::client::ErrorKind::NotFound): the lease does
+    /// not hold it.
+    pub async fn resign(&mut self, kind: ContestKind, name: &[u8], lease: LeaseId) -> Result<(), CallError> {
+        let target = contest(kind, name).with("lease", lease);
+        let ask = self.write_ask(Ask::delete(target.into_text()), &WriteOptions::default());
+        self.told::<IgnoredAny>(ask).await.map(|_| ())
+    }
+
+    /// Gives the one that leads another value.
+    ///
+    /// # Errors
+    /// As of [`Self::resign`].
+    pub async fn proclaim(
+        &mut self,
+        name: &[u8],
+        lease: LeaseId,
+        value: impl Into<Bytes>,
+    ) -> Result<(), CallError> {
+        let target = contest(ContestKind::Election, name).with("lease", lease);
+        let ask = self.write_ask(Ask::put(target.into_text(), value), &WriteOptions::default());
+        self.told::<IgnoredAny>(ask).await.map(|_| ())
+    }
+}
+
+fn contest(kind: ContestKind, name: &[u8]) -> Target {
+    let mut path = match kind {
+        ContestKind::Lock => "/v1/locks/",
+        ContestKind::Election => "/v1/elections/",
+    }
+    .to_owned();
+    percent_encode(&mut path, name, b"");
+    Target::new(path)
+}

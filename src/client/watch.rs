@@ -1,0 +1,328 @@
+//! A watch: changes as they happen, without a gap, whichever nodes come and go.
+
+use crate::client::attempts::{Client, ClientOptions, connect};
+use crate::client::connection::StreamedAnswer;
+use crate::client::endpoint::Endpoint;
+use crate::client::error::{CallError, CallFailure, quote};
+use crate::client::events::{EventMessage, EventReader, TooLong};
+use crate::client::json::{KeyValueBody, NoSuchJson, bytes_of};
+use crate::client::request::Ask;
+use crate::client::target::Target;
+use crate::kv::{Event, KeyRange, KeyValue, LeaseId, Revision, RevisionChanges};
+use bytes::Bytes;
+use serde::Deserialize;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+/// Between two rounds over all nodes: at first, and at most.
+const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// What is watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchQuery {
+    /// Which keys.
+    pub range: KeyRange,
+    /// The first revision that is wanted; `None`: the one after the present one.
+    pub from: Option<Revision>,
+    /// Whether puts are wanted.
+    pub puts: bool,
+    /// Whether deletions are wanted.
+    pub deletions: bool,
+    /// Whether the version that each change replaced is wanted.
+    pub previous: bool,
+    /// A watch that has lost its node tries to find another for so long before it ends.
+    pub patience: Duration,
+}
+
+impl WatchQuery {
+    /// Everything that happens to a range from now on.
+    #[must_use]
+    pub fn of(range: KeyRange) -> Self {
+        let patience = Duration::from_secs(300);
+        Self { range, from: None, puts: true, deletions: true, previous: false, patience }
+    }
+}
+
+/// What a watch says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WatchMessage {
+    /// What one revision changed, all of it that is wanted.
+    Changes(RevisionChanges),
+    /// Everything up to this revision has been said.
+    Progress(Revision),
+    /// What the watch wanted next is gone from history. This is the oldest revision that is there:
+    /// whoever goes on is given everything from there on, and has missed something.
+    Compacted(Revision),
+}
+
+/// A watch. It has a connection of its own. When that breaks, or its node says nothing any more, it
+/// asks the next node for what follows the last revision that it was told of.
+#[derive(Debug)]
+pub struct Watch {
+    endpoints: Arc<[Endpoint]>,
+    /// The one that is asked next.
+    at: usize,
+    options: ClientOptions,
+    query: WatchQuery,
+    /// The first revision that has not been told; `None`: it has not begun.
+    next: Option<Revision>,
+    /// Whether a node has ever taken it.
+    was_connected: bool,
+    stream: Option<Stream>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    answer: StreamedAnswer,
+    reader: EventReader,
+    /// What was received and not taken apart.
+    piece: Bytes,
+    /// When the node said something last.
+    heard: Instant,
+}
+
+#[derive(Deserialize)]
+struct ChangesBody {
+    revision: Revision,
+    events: Vec<EventBody>,
+}
+
+#[derive(Deserialize)]
+struct EventBody {
+    #[serde(rename = "type")]
+    kind: EventKind,
+    #[serde(flatten)]
+    key: KeyValueBody,
+    previous: Option<PreviousBody>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum EventKind {
+    Put,
+    Delete,
+}
+
+#[derive(Deserialize)]
+struct PreviousBody {
+    value: Option<String>,
+    value64: Option<String>,
+    create_revision: Revision,
+    mod_revision: Revision,
+    version: u64,
+    #[serde(default)]
+    lease: LeaseId,
+}
+
+#[derive(Deserialize)]
+struct RevisionBody {
+    revision: Revision,
+}
+
+impl Client {
+    /// Watches a range. It connects when its first message is asked for.
+    #[must_use]
+    pub fn watch(&self, query: WatchQuery) -> Watch {
+        Watch {
+            endpoints: self.endpoints().clone(),
+            at: self.place(),
+            options: self.options().clone(),
+            next: query.from,
+            query,
+            was_connected: false,
+            stream: None,
+        }
+    }
+}
+
+impl Watch {
+    /// What follows. Nothing is lost if the caller does not wait for it to the end.
+    ///
+    /// # Errors
+    /// [`CallError`]: the request is wrong in itself; or no node could be reached, in one round over
+    /// all nodes if the watch has never been connected, and for [`WatchQuery::patience`] otherwise.
+    pub async fn next(&mut self) -> Result<WatchMessage, CallError> {
+        loop {
+            if self.stream.is_none()
+                && let Some(compacted) = self.reconnect().await?
+            {
+                return Ok(self.compacted(compacted));
+            }
+            match self.receive().await {
+                Ok(Some(message)) => return Ok(message),
+                Ok(None) => {}
+                Err(failure) => {
+                    tracing::debug!(endpoint = %self.endpoints[self.at], %failure, "the watch lost its node");
+                    self.pass_on();
+                }
+            }
+        }
+    }
+
+    fn compacted(&mut self, oldest: Revision) -> WatchMessage {
+        self.stream = None;
+        self.next = Some(oldest);
+        WatchMessage::Compacted(oldest)
+    }
+
+    fn pass_on(&mut self) {
+        self.stream = None;
+        self.at = (self.at + 1) % self.endpoints.len();
+    }
+
+    /// Asks the nodes, one after the other, until one takes the watch. `Some`: what is wanted is
+    /// gone, and this is the oldest revision that is there.
+    async fn reconnect(&mut self) -> Result<Option<Revision>, CallError> {
+        let give_up = self.was_connected.then(|| Instant::now() + self.query.patience);
+        let mut pause = PAUSE;
+        let mut asked = 0;
+        loop {
+            let failure = match self.connect().await {
+                Ok(compacted) => return Ok(compacted),
+                Err(failure) => failure,
+            };
+            let endpoint = self.endpoints[self.at].clone();
+            let is_final = !failure.is_of_the_node();
+            self.pass_on();
+            asked += 1;
+            let is_round = asked % self.endpoints.len() == 0;
+            if is_final || (is_round && give_up.is_none_or(|give_up| Instant::now() >= give_up)) {
+                return Err(CallError { endpoint, failure, is_write: false, maybe_done: false });
+            }
+            if is_round {
+                sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<Option<Revision>, CallFailure> {
+        let endpoint = &self.endpoints[self.at];
+        let request = self.ask()?.to_http(endpoint);
+        let connection = connect(endpoint, self.options.connect_timeout).await?;
+        let late = |_| CallFailure::Late;
+        let answer =
+            timeout(self.options.answer_timeout, connection.stream(request)).await.map_err(late)??;
+        if answer.status() != 200 {
+            let whole = answer.whole(self.options.answer_bytes_max);
+            let whole = timeout(self.options.answer_timeout, whole).await.map_err(late)??;
+            let failure = match self.ask()?.judge(whole) {
+                Err(failure) => failure,
+                Ok(_) => CallFailure::Nonsense("a watch begins with status 200".to_owned()),
+            };
+            return match compacted_of(&failure) {
+                Some(oldest) => Ok(Some(oldest)),
+                None => Err(failure),
+            };
+        }
+        if answer.content_type().is_none_or(|kind| kind != "text/event-stream") {
+            return Err(CallFailure::Nonsense("a watch is a stream of events".to_owned()));
+        }
+        let reader = EventReader::new(self.options.watch_message_bytes_max);
+        self.stream = Some(Stream { answer, reader, piece: Bytes::new(), heard: Instant::now() });
+        self.was_connected = true;
+        Ok(None)
+    }
+
+    fn ask(&self) -> Result<Ask, CallFailure> {
+        let WatchQuery { range, puts, deletions, previous, .. } = &self.query;
+        let target = Target::new("/v1/watch");
+        let target = match range.one_key() {
+            Some(key) => target.with_bytes("key", key),
+            None => target.with_range(range),
+        };
+        let target = target
+            .with_some("from", self.next)
+            .with_flag("deletes_only", !puts)
+            .with_flag("puts_only", !deletions)
+            .with_flag("previous", *previous);
+        Ask::get(target.into_text(), &[200])
+    }
+
+    /// The next message of the stream; `None`: one that says nothing new.
+    async fn receive(&mut self) -> Result<Option<WatchMessage>, CallFailure> {
+        let stream = self.stream.as_mut().expect("the caller has connected");
+        let message = stream.message(self.options.watch_silence_max).await?;
+        let wrong = |NoSuchJson| CallFailure::Nonsense("an event that no node sends".to_owned());
+        match &*message.name {
+            "" => {
+                let changes = read_changes(&message.data).map_err(wrong)?;
+                if self.next.is_some_and(|next| changes.revision < next) {
+                    return Err(CallFailure::Nonsense(format!("revision {} comes again", changes.revision)));
+                }
+                self.next = Some(changes.revision.next());
+                Ok(Some(WatchMessage::Changes(changes)))
+            }
+            "progress" => {
+                let revision = read_revision(&message.data).map_err(wrong)?;
+                let is_news = self.next.is_none_or(|next| revision >= next);
+                // Whoever watches a revision to come has heard of all before it.
+                self.next = Some(self.next.unwrap_or_default().max(revision.next()));
+                Ok(is_news.then_some(WatchMessage::Progress(revision)))
+            }
+            "compacted" => {
+                let oldest = read_revision(&message.data).map_err(wrong)?;
+                Ok(Some(self.compacted(oldest)))
+            }
+            "failed" | "lagged" => {
+                Err(CallFailure::Lost(format!("the node ended it: {}", quote(&message.data))))
+            }
+            // Of a later version.
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Stream {
+    async fn message(&mut self, silence_max: Duration) -> Result<EventMessage, CallFailure> {
+        loop {
+            match self.reader.take(&mut self.piece) {
+                Ok(Some(message)) => return Ok(message),
+                Ok(None) => {}
+                Err(TooLong) => return Err(CallFailure::Nonsense("an event is too long".to_owned())),
+            }
+            let piece = timeout_at(self.heard + silence_max, self.answer.piece()).await;
+            let piece = piece.map_err(|_| CallFailure::Late)??;
+            self.piece = piece.ok_or_else(|| CallFailure::Lost("the node ended it".to_owned()))?;
+            self.heard = Instant::now();
+        }
+    }
+}
+
+/// The oldest revision that is there, if the failure is that another was asked for.
+fn compacted_of(failure: &CallFailure) -> Option<Revision> {
+    match failure {
+        CallFailure::Refused(refusal) if refusal.code.as_deref() == Some("compacted") => refusal.revision,
+        _ => None,
+    }
+}
+
+fn read_revision(data: &[u8]) -> Result<Revision, NoSuchJson> {
+    let body: RevisionBody = serde_json::from_slice(data).map_err(|_| NoSuchJson)?;
+    Ok(body.revision)
+}
+
+fn read_changes(data: &[u8]) -> Result<RevisionChanges, NoSuchJson> {
+    let ChangesBody { revision, events } = serde_json::from_slice(data).map_err(|_| NoSuchJson)?;
+    let events = events.into_iter().map(read_event).collect::<Result<_, _>>()?;
+    Ok(RevisionChanges { revision, events })
+}
+
+fn read_event(body: EventBody) -> Result<Event, NoSuchJson> {
+    let now = KeyValue::try_from(body.key)?;
+    let key = now.key.clone();
+    let previous = match body.previous {
+        None => None,
+        Some(previous) => Some(KeyValue {
+            key: key.clone(),
+            value: bytes_of(previous.value, previous.value64)?.unwrap_or_default(),
+            create_revision: previous.create_revision,
+            mod_revision: previous.mod_revision,
+            version: previous.version,
+            lease: previous.lease,
+        }),
+    };
+    Ok(Event { key, now: (body.kind == EventKind::Put).then_some(now), previous })
+}
