@@ -1,12 +1,14 @@
 //! What the command line takes.
 
-use crate::cli::exit;
+use crate::cli::client_args::{ElectArgs, ExportArgs, ImportArgs, KvArgs, LeaseArgs, LockArgs, StatusArgs};
+use crate::cli::exit::{self, client_exit_codes, examples, hold_exit_codes};
 use crate::cli::units::{bytes, bytes_above_zero, count_above_zero, micros, micros_above_zero};
 use crate::client::Endpoint;
 use clap::builder::NonEmptyStringValueParser;
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -66,6 +68,81 @@ pub(super) enum Command {
     /// Look into a write-ahead log
     #[command(subcommand)]
     Wal(WalCommand),
+    /// Read, write and follow keys
+    #[command(after_help = client_exit_codes!())]
+    Kv(KvArgs),
+    /// Leases: keys that end when nobody renews them
+    #[command(after_help = client_exit_codes!())]
+    Lease(LeaseArgs),
+    /// Run a command while holding a lock
+    ///
+    /// COMMAND finds the fencing number in INFINITYSTORE_FENCE and the lease in INFINITYSTORE_LEASE.
+    /// Hand the fencing number to whatever the lock protects, which should refuse a number that is
+    /// lower than one that it has seen: no lock alone can keep a process that was paused from going
+    /// on too late. The lock is kept for as long as COMMAND runs, and given back when it ends. When
+    /// it is lost all the same, COMMAND is stopped. SIGTERM, SIGHUP and SIGINT are passed on to it.
+    #[command(after_help = hold_exit_codes!(), after_long_help = examples!(hold_exit_codes:
+        "infinitystore lock nightly -- ./backup.sh",
+        "infinitystore lock nightly --wait 0s -- ./backup.sh     # or not at all, if another one holds it",
+        "infinitystore lock nightly -- sh -c 'echo my fence is $INFINITYSTORE_FENCE'"
+    ))]
+    Lock(LockArgs),
+    /// Stand for election, and run a command while leading
+    ///
+    /// As `lock`, but the others can see VALUE: who leads. Without COMMAND this prints a line when it
+    /// leads, and leads until you stop it.
+    #[command(after_help = hold_exit_codes!(), after_long_help = examples!(hold_exit_codes:
+        "infinitystore elect api http://me:8080 -- ./serve.sh",
+        "infinitystore elect api http://me:8080"
+    ))]
+    Elect(ElectArgs),
+    /// What the nodes say of themselves
+    ///
+    /// Asks every endpoint. The exit code is 0 if one of them answers.
+    #[command(after_help = client_exit_codes!(), after_long_help = examples!(client_exit_codes:
+        "infinitystore status",
+        "infinitystore status --endpoints localhost:8001,localhost:8011,localhost:8021 -o json"
+    ))]
+    Status(StatusArgs),
+    /// Write all keys to standard output, as JSON lines
+    ///
+    /// All of them are as of one revision, however much is written meanwhile. The first line says
+    /// which one, and the last line how many keys there are, so that an export that was cut short is
+    /// told from a whole one.
+    #[command(after_help = client_exit_codes!(), after_long_help = examples!(client_exit_codes:
+        "infinitystore export > all.jsonl",
+        "infinitystore export users/ --at 17 > users.jsonl"
+    ))]
+    Export(ExportArgs),
+    /// Write the keys of an export
+    ///
+    /// Keys that are there are overwritten, and no key is deleted. Each batch of keys is one
+    /// transaction, which is done once although it may be sent again. If an import fails halfway, it
+    /// can be begun anew. Keys that had a lease are left out, unless you say --with-leased: they were
+    /// meant to end.
+    #[command(after_help = client_exit_codes!(), after_long_help = examples!(client_exit_codes:
+        "infinitystore import all.jsonl",
+        "infinitystore export --endpoints here:8001 | infinitystore import --endpoints there:8001"
+    ))]
+    Import(ImportArgs),
+    /// Print what makes a shell complete this command line
+    #[command(
+        after_long_help = "Examples:\n  infinitystore completions bash > ~/.local/share/bash-completion/completions/infinitystore\n  infinitystore completions fish > ~/.config/fish/completions/infinitystore.fish"
+    )]
+    Completions {
+        /// Which shell
+        #[arg(value_name = "SHELL", value_enum)]
+        shell: Shell,
+    },
+    /// Print the manual page, or write all manual pages into a folder
+    #[command(
+        after_long_help = "Examples:\n  infinitystore man | man -l -\n  infinitystore man ~/.local/share/man/man1"
+    )]
+    Man {
+        /// Where to write a page for each command [default: this command's own, to standard output]
+        #[arg(value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -298,10 +375,10 @@ fn variable_of(command: &clap::Command, flag: &str) -> Option<String> {
 
 /// The flags of the command at hand that the environment has set.
 fn variables_used(command: &clap::Command, matches: &clap::ArgMatches) -> Vec<(String, String)> {
-    let (command, matches) = match matches.subcommand() {
-        Some((name, matches)) => (command.find_subcommand(name).unwrap_or(command), matches),
-        None => (command, matches),
-    };
+    let (mut command, mut matches) = (command, matches);
+    while let Some((name, below)) = matches.subcommand() {
+        (command, matches) = (command.find_subcommand(name).unwrap_or(command), below);
+    }
     let from_environment = |arg: &&Arg| {
         let id = arg.get_id().as_str();
         matches.try_contains_id(id).is_ok() && matches.value_source(id) == Some(ValueSource::EnvVariable)

@@ -1,5 +1,6 @@
 //! How the program ends.
 
+use crate::client::{CallError, CallFailure, ErrorKind};
 use std::fmt;
 use std::process::ExitCode;
 
@@ -14,29 +15,93 @@ Exit codes:
   5    a running node had to give up (a failed disk, say): what it acknowledged is durable
   130  it was told a second time to stop, and did so at once";
 
+/// The exit codes of the commands that ask a cluster, in the words of `--help`.
+macro_rules! client_exit_codes {
+    () => {
+        "\
+Exit codes:
+  0    it did what was asked
+  1    it failed
+  2    wrong usage, or a request that the cluster refused as wrong
+  3    not found: no such key or lease, or a revision that is gone
+  4    a condition does not hold, or another one holds the lock
+  5    unavailable: no node that was asked can do it now; a write has not happened
+  6    the outcome is unknown: a write may have happened; read before you write again"
+    };
+}
+
+/// The exit codes of `lock` and `elect`.
+macro_rules! hold_exit_codes {
+    () => {
+        "\
+Exit codes: those of COMMAND (128 and its number if a signal ended it, 126 or 127 if it cannot be
+run), and of infinitystore itself:
+  1    it failed
+  2    wrong usage, or a request that the cluster refused as wrong
+  4    another one held it for all of --wait, or it was lost and COMMAND was stopped
+  5    unavailable: no node that was asked can do it now"
+    };
+}
+
+/// Examples, and the exit codes below them: what `--help` ends with.
+macro_rules! examples {
+    ($codes:ident: $($line:literal),+ $(,)?) => {
+        concat!("Examples:\n", $("  ", $line, "\n",)+ "\n", $codes!())
+    };
+}
+
+pub(super) use {client_exit_codes, examples, hold_exit_codes};
+
 /// An exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum ExitStatus {
     /// It did what was asked.
-    Success = 0,
+    Success,
     /// It failed while it ran.
-    Failure = 1,
+    Failure,
     /// Wrong usage.
-    Usage = 2,
-    /// The data directory cannot be used.
-    Data = 3,
-    /// An address cannot be listened on.
-    Address = 4,
+    Usage,
+    /// A node, `wal`: the data directory cannot be used.
+    Data,
+    /// A node: an address cannot be listened on.
+    Address,
     /// A running node had to give up.
-    Fatal = 5,
+    Fatal,
+    /// A client: no such key or lease.
+    NotFound,
+    /// A client: a condition does not hold, or another one holds the lock.
+    ConditionFailed,
+    /// A client: no node can do it now.
+    Unavailable,
+    /// A client: a write may have happened.
+    OutcomeUnknown,
+    /// What the command ended with that ran under a lock.
+    Command(u8),
     /// A second signal.
-    Interrupted = 130,
+    Interrupted,
+}
+
+impl ExitStatus {
+    /// The number. A node and a client use the same ones for different things.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Failure => 1,
+            Self::Usage => 2,
+            Self::Data | Self::NotFound => 3,
+            Self::Address | Self::ConditionFailed => 4,
+            Self::Fatal | Self::Unavailable => 5,
+            Self::OutcomeUnknown => 6,
+            Self::Command(code) => code,
+            Self::Interrupted => 130,
+        }
+    }
 }
 
 impl From<ExitStatus> for ExitCode {
     fn from(status: ExitStatus) -> Self {
-        Self::from(status as u8)
+        Self::from(status.code())
     }
 }
 
@@ -50,6 +115,27 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn new(status: ExitStatus, text: impl Into<String>) -> Self {
         Self { status, text: text.into() }
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        let (status, remedy) = match error.kind() {
+            ErrorKind::BadRequest => (ExitStatus::Usage, ""),
+            ErrorKind::NotFound => (ExitStatus::NotFound, ""),
+            ErrorKind::ConditionFailed => (ExitStatus::ConditionFailed, ""),
+            ErrorKind::Unavailable => match error.failure {
+                CallFailure::Unreachable(_) => {
+                    (ExitStatus::Unavailable, "; is a node running there? See --endpoints")
+                }
+                _ => (ExitStatus::Unavailable, ""),
+            },
+            ErrorKind::OutcomeUnknown => {
+                (ExitStatus::OutcomeUnknown, "; it may have been done: read before you write again")
+            }
+            ErrorKind::Other => (ExitStatus::Failure, ""),
+        };
+        Self::new(status, format!("{error}{remedy}"))
     }
 }
 

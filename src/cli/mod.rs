@@ -1,15 +1,21 @@
-//! The command line: a node, a cluster to try, a load generator, and looks into a log.
+//! The command line: a node, a cluster to try, a load generator, looks into a log, and what asks a
+//! cluster (`ask`).
 //!
-//! Every option has a default and an environment variable; every failure has an exit code
+//! Every option of a node has a default and an environment variable. Of the commands that ask a
+//! cluster only those have one that say which cluster, and how to print: what a single call does
+//! should not depend on what the environment happens to hold. Every failure has an exit code
 //! ([`ExitStatus`]) and names its remedy.
 
 mod args;
+mod ask;
 mod bench;
+mod client_args;
 mod descriptors;
 mod dev;
 mod exit;
 mod logging;
 mod node;
+mod pages;
 mod signals;
 mod units;
 mod wal;
@@ -25,14 +31,24 @@ use std::process::ExitCode;
 pub fn main() -> ExitCode {
     // Wrong usage ends here, with clap's message and exit code 2.
     let cli = Cli::from_arguments(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    let done = |()| ExitStatus::Success;
     let result = match &cli.command {
-        None => node::run(&cli.node),
-        Some(Command::Dev(options)) => dev::run(options),
-        Some(Command::Bench(options)) => bench::run(options),
-        Some(Command::Wal(WalCommand::Dump { dir })) => wal::dump(dir),
+        None => node::run(&cli.node).map(done),
+        Some(Command::Dev(options)) => dev::run(options).map(done),
+        Some(Command::Bench(options)) => bench::run(options).map(done),
+        Some(Command::Wal(WalCommand::Dump { dir })) => wal::dump(dir).map(done),
+        Some(Command::Kv(options)) => ask::kv(options),
+        Some(Command::Lease(options)) => ask::lease(options),
+        Some(Command::Lock(options)) => ask::lock(options),
+        Some(Command::Elect(options)) => ask::elect(options),
+        Some(Command::Status(options)) => ask::status(options).map(done),
+        Some(Command::Export(options)) => ask::export(options).map(done),
+        Some(Command::Import(options)) => ask::import(options).map(done),
+        Some(Command::Completions { shell }) => pages::completions(*shell).map(done),
+        Some(Command::Man { dir }) => pages::manual(dir.as_deref()).map(done),
     };
     match result {
-        Ok(()) => ExitStatus::Success.into(),
+        Ok(status) => status.into(),
         Err(failure) => {
             let text = cli.name_variables(&failure.to_string());
             let _ = writeln!(std::io::stderr(), "error: {text}");

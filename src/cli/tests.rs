@@ -1,15 +1,18 @@
 //! The command line: what it takes, and how it puts things.
 
 use crate::cli::args::{Cli, Command, LogFormat, WalCommand, with_double_dashes};
+use crate::cli::ask::print::{readable, shortened};
+use crate::cli::client_args::OutputFormat;
 use crate::cli::descriptors::share;
 use crate::cli::dev::commands::{NodeCommand, parse as parse_dev_command};
 use crate::cli::exit::ExitStatus;
 use crate::cli::logging::filter;
 use crate::cli::node::{node_options, reachable};
-use crate::cli::units::{bytes, micros};
+use crate::cli::units::{bytes, duration, micros};
 use clap::{CommandFactory, Parser};
 use std::ffi::OsString;
 use std::path::Path;
+use std::time::Duration;
 
 fn parse(args: &[&str]) -> Cli {
     let args = std::iter::once("infinitystore").chain(args.iter().copied()).map(OsString::from);
@@ -21,26 +24,94 @@ fn the_arguments_are_declared_consistently() {
     Cli::command().debug_assert();
 }
 
+/// What asks a cluster, and what prints texts.
+const CLIENTS: [&str; 9] =
+    ["kv", "lease", "lock", "elect", "status", "export", "import", "completions", "man"];
+
+/// A command and all below it.
+fn with_subcommands(command: &clap::Command) -> Vec<clap::Command> {
+    let below = command.get_subcommands().filter(|command| command.get_name() != "help");
+    std::iter::once(command.clone()).chain(below.flat_map(with_subcommands)).collect()
+}
+
+/// The arguments of a command and of all below it, with whether it is one of [`CLIENTS`].
+fn all_arguments() -> Vec<(bool, clap::Arg)> {
+    let root = Cli::command();
+    let of = |command: &clap::Command, is_client| {
+        let arguments =
+            command.get_arguments().filter(|arg| !["help", "version"].contains(&arg.get_id().as_str()));
+        arguments.map(|arg| (is_client, arg.clone())).collect::<Vec<_>>()
+    };
+    let below = root.get_subcommands().flat_map(|top| {
+        let is_client = CLIENTS.contains(&top.get_name());
+        with_subcommands(top).into_iter().flat_map(move |command| of(&command, is_client))
+    });
+    of(&root, false).into_iter().chain(below).collect()
+}
+
 #[test]
 fn every_option_has_help_a_default_and_an_environment_variable() {
-    let mut commands = vec![Cli::command()];
-    while let Some(command) = commands.pop() {
-        commands.extend(command.get_subcommands().filter(|command| command.get_name() != "help").cloned());
-        for option in command.get_arguments() {
-            let name = option.get_id().as_str();
-            if ["help", "version"].contains(&name) {
-                continue;
-            }
-            let help = option.get_help().unwrap_or_else(|| panic!("{name} has no help")).to_string();
-            let flag = !option.get_action().takes_values();
-            assert!(
-                flag || !option.get_default_values().is_empty() || help.contains("[default"),
-                "{name} has no default"
-            );
-            let env = option.get_env().unwrap_or_else(|| panic!("{name} has no environment variable"));
-            assert!(env.to_string_lossy().starts_with("INFINITYSTORE_"), "{name}");
+    for (is_client, option) in all_arguments() {
+        let name = option.get_id().as_str();
+        let help = option.get_help().unwrap_or_else(|| panic!("{name} has no help")).to_string();
+        let is_flag = !option.get_action().takes_values();
+        let is_given = is_client && option.is_positional();
+        assert!(
+            is_flag || is_given || !option.get_default_values().is_empty() || help.contains("[default"),
+            "{name} has no default"
+        );
+        // What one call does must not depend on what the environment happens to hold.
+        let may_have_variable = !is_client || ["endpoints", "timeout", "output"].contains(&name);
+        let variable = option.get_env().map(|variable| variable.to_string_lossy().into_owned());
+        assert_eq!(variable.is_some(), may_have_variable, "{name}: {variable:?}");
+        assert!(variable.is_none_or(|variable| variable.starts_with("INFINITYSTORE_")), "{name}");
+    }
+}
+
+#[test]
+fn every_command_that_asks_a_cluster_tells_its_exit_codes_with_examples() {
+    let root = Cli::command();
+    let asking = root.get_subcommands().filter(|top| CLIENTS[..7].contains(&top.get_name()));
+    let commands: Vec<clap::Command> = asking.flat_map(with_subcommands).collect();
+    assert!(commands.len() >= 20, "{}", commands.len());
+    for command in commands {
+        let name = command.get_name();
+        let text =
+            |text: Option<&clap::builder::StyledStr>| text.map(ToString::to_string).unwrap_or_default();
+        assert!(text(command.get_after_help()).contains("Exit codes"), "{name}");
+        if command.get_subcommands().next().is_none() {
+            let long = text(command.get_after_long_help());
+            assert!(long.contains("Examples:\n  ") && long.contains("Exit codes"), "{name}");
         }
     }
+}
+
+/// The examples in the help texts are what they say: command lines that are taken.
+#[test]
+fn every_example_is_a_good_command_line() {
+    let mut seen = 0;
+    for command in with_subcommands(&Cli::command()) {
+        let help = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+        let examples = help.split("\n\n").next().unwrap_or_default().lines().skip(1);
+        for line in examples.flat_map(|line| line.split("infinitystore ").skip(1)) {
+            // What follows is the shell's.
+            let ends = [" | ", " > ", "  "];
+            let end = ends.iter().filter_map(|end| line.find(end)).min().unwrap_or(line.len());
+            let line = &line[..end];
+            // A word in quotes is one argument.
+            let mut words = Vec::new();
+            for (place, part) in line.split('\'').enumerate() {
+                if place % 2 == 0 {
+                    words.extend(part.split_whitespace());
+                } else {
+                    words.push(part);
+                }
+            }
+            parse(&words);
+            seen += 1;
+        }
+    }
+    assert!(seen > 30, "{seen}");
 }
 
 #[test]
@@ -80,6 +151,75 @@ fn subcommands_are_told_from_a_node() {
 }
 
 #[test]
+fn what_goes_with_nothing_else_is_refused() {
+    for (args, mentions) in [
+        (&["kv", "put", "k", "v", "--ttl=5s", "--lease=7"][..], "--lease"),
+        (&["kv", "put", "k", "v", "--if-missing", "--if-exists"], "--if-exists"),
+        (&["kv", "put", "k", "v", "--ttl=0s"], "--ttl"),
+        (&["kv", "del", "k", "--prefix=a"], "--prefix"),
+        (&["kv", "del", "--prefix=a", "--if-revision=7"], "--if-revision"),
+        (&["kv", "ls", "a", "--start=b"], "--start"),
+        (&["kv", "ls", "--prefix=a", "--start=b"], "--start"),
+        (&["kv", "watch", "k", "--prefix=a"], "--prefix"),
+        (&["kv", "watch", "--puts-only", "--deletes-only"], "--deletes-only"),
+        (&["lock", "name", "command"], "command"),
+        (&["lease", "grant", "5"], "TTL"),
+        (&["kv", "get", "k", "-o", "xml"], "xml"),
+    ] {
+        let text = refused(args);
+        assert!(text.contains(mentions), "{args:?}: {text}");
+    }
+}
+
+#[test]
+fn whom_to_ask_is_said_before_or_behind_the_subcommand() {
+    for args in [
+        &["kv", "--endpoints=a:1,b:2", "get", "k", "-o", "json"][..],
+        &["kv", "get", "k", "--endpoints", "a:1,b:2", "--output=json"],
+    ] {
+        let Some(Command::Kv(kv)) = parse(args).command else { panic!("{args:?} is kv") };
+        assert_eq!(kv.connect.endpoints.len(), 2, "{args:?}");
+        assert_eq!(kv.output.output, Some(OutputFormat::Json), "{args:?}");
+    }
+    let Some(Command::Lock(lock)) = parse(&["lock", "l", "--endpoints=a:1", "--", "--x", "-o"]).command
+    else {
+        panic!("lock")
+    };
+    assert_eq!(lock.command, ["--x", "-o"]);
+}
+
+#[test]
+fn bytes_are_readable_on_a_line() {
+    for (bytes, text) in [
+        (&b"plain text"[..], "plain text"),
+        ("ü€😀".as_bytes(), "ü€😀"),
+        (b"a\nb\tc\\d", "a\\nb\\tc\\\\d"),
+        (b"\0\x1b[31m\x7f", "\\x00\\x1b[31m\\x7f"),
+        (b"\xff\xc3", "\\xff\\xc3"),
+        ("\u{85}".as_bytes(), "\\u{85}"),
+    ] {
+        assert_eq!(readable(bytes), text);
+    }
+    assert_eq!(shortened(&b"x".repeat(60)), "x".repeat(60));
+    assert_eq!(shortened(&b"x".repeat(61)), "x".repeat(59) + "…");
+    assert_eq!(shortened("ü".repeat(1000).as_bytes()).chars().count(), 60);
+}
+
+#[test]
+fn nodes_and_clients_have_their_own_meaning_of_a_number() {
+    for (status, code) in [
+        (ExitStatus::NotFound, 3),
+        (ExitStatus::Data, 3),
+        (ExitStatus::ConditionFailed, 4),
+        (ExitStatus::Unavailable, 5),
+        (ExitStatus::OutcomeUnknown, 6),
+        (ExitStatus::Command(77), 77),
+    ] {
+        assert_eq!(status.code(), code);
+    }
+}
+
+#[test]
 fn values_that_make_no_sense_are_wrong_usage() {
     for args in [
         ["--node-id", ""],
@@ -105,7 +245,7 @@ fn values_that_make_no_sense_are_wrong_usage() {
 fn refused(args: &[&str]) -> String {
     let args = std::iter::once("infinitystore").chain(args.iter().copied());
     let error = Cli::try_parse_from(args.clone()).expect_err("bad arguments");
-    assert_eq!(error.exit_code(), i32::from(ExitStatus::Usage as u8), "{args:?}");
+    assert_eq!(error.exit_code(), i32::from(ExitStatus::Usage.code()), "{args:?}");
     error.to_string()
 }
 
@@ -187,6 +327,20 @@ fn sizes_and_times_have_units() {
         ("5m", None),
     ] {
         assert_eq!(micros(text).ok(), expected, "{text}");
+    }
+    for (text, expected_millis) in [
+        ("600ms", Some(600)),
+        ("5s", Some(5_000)),
+        ("2m", Some(120_000)),
+        ("1h", Some(3_600_000)),
+        ("0s", Some(0)),
+        ("5", None),
+        ("m", None),
+        ("", None),
+        ("1d", None),
+        ("99999999999999999999h", None),
+    ] {
+        assert_eq!(duration(text).ok(), expected_millis.map(Duration::from_millis), "{text}");
     }
 }
 

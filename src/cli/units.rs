@@ -1,5 +1,7 @@
 //! Sizes and times as people write them.
 
+use std::time::Duration;
+
 /// Bytes: a number, alone or with `KiB`, `MiB` or `GiB` (or `K`, `M`, `G`).
 ///
 /// # Errors
@@ -58,6 +60,27 @@ pub(super) fn micros(text: &str) -> Result<u64, String> {
     scaled(text, &[("us", 1), ("µs", 1), ("ms", 1_000), ("s", 1_000_000)])
         .filter(|_| !digits_only)
         .ok_or_else(|| "expected a time: a number with us, ms or s, as in 600ms".to_owned())
+}
+
+/// A time: a number with `ms`, `s`, `m` or `h`; as the HTTP API takes it.
+///
+/// # Errors
+/// What was expected.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let has_unit = text.ends_with(|c: char| !c.is_ascii_digit());
+    scaled(text, &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)])
+        .filter(|_| has_unit)
+        .map(Duration::from_millis)
+        .ok_or_else(|| "expected a time: a number with ms, s, m or h, as in 10s".to_owned())
+}
+
+/// As [`duration`], above zero.
+///
+/// # Errors
+/// What was expected.
+pub(super) fn duration_above_zero(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time > Duration::ZERO { Ok(time) } else { Err("must be above zero".to_owned()) }
 }
 
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {

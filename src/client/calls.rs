@@ -6,6 +6,7 @@ use crate::client::request::Ask;
 use crate::client::target::percent_encode;
 use crate::replica::Level;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::borrow::Cow;
 
 /// Whether a node can serve; from `/readyz`.
@@ -167,6 +168,14 @@ impl Client {
     pub async fn status(&mut self) -> Result<NodeReport, CallError> {
         let answer = self.call(Ask::get("/v1/status".to_owned(), &[200])).await?;
         serde_json::from_slice(&answer.body).map_err(|_| self.nonsense(&answer, false))
+    }
+
+    /// The same as the node writes it, with fields that this client does not know.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn status_json(&mut self) -> Result<Value, CallError> {
+        self.told(Ask::get("/v1/status".to_owned(), &[200])).await
     }
 
     /// Whether a node's process answers.

@@ -3,7 +3,7 @@
 use crate::client::attempts::Client;
 use crate::client::error::CallError;
 use crate::client::json::bytes_of;
-use crate::client::keys::WriteOptions;
+use crate::client::keys::{LeaseChoice, WriteOptions};
 use crate::client::request::Ask;
 use crate::client::target::{Target, percent_encode};
 use crate::kv::{LeaseId, Revision};
@@ -22,15 +22,16 @@ pub enum ContestKind {
 }
 
 /// A lock that is held, or an election that is won.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Won {
     /// The lease that it ends with.
     pub lease: LeaseId,
+    /// The time of the lease, where it was made for this.
+    pub ttl: Option<Duration>,
     /// The fencing number: each holder's is higher than that of the one before.
     pub fence: Revision,
-    /// The time of the lease, seconds, where it was made for this.
-    #[serde(rename = "ttl")]
-    pub ttl_seconds: Option<u64>,
+    /// The key that stands for it: who deletes that takes it away.
+    pub key: Bytes,
 }
 
 /// Who holds a lock, or leads.
@@ -47,6 +48,15 @@ pub struct Holder {
 }
 
 #[derive(Deserialize)]
+struct WonBody {
+    lease: LeaseId,
+    ttl: Option<u64>,
+    fence: Revision,
+    key: Option<String>,
+    key64: Option<String>,
+}
+
+#[derive(Deserialize)]
 struct HolderBody {
     lease: LeaseId,
     fence: Revision,
@@ -57,23 +67,34 @@ struct HolderBody {
 }
 
 impl Client {
-    /// Takes the lock, or wins the election, with a new lease of that time. Waits for its turn for
-    /// at most `wait`; a node lets nobody wait for more than ten minutes.
+    /// Takes the lock, or wins the election. Waits for its turn for at most `wait`; a node lets
+    /// nobody wait for more than ten minutes. A lease that is given has to be kept alive meanwhile;
+    /// a new one is, by the node, until this is answered.
     ///
     /// # Errors
     /// [`CallError`]; of the kind [`ConditionFailed`](crate::client::ErrorKind::ConditionFailed):
-    /// another one holds it.
+    /// another one holds it, and the place among those that wait is given up.
     pub async fn campaign(
         &mut self,
         kind: ContestKind,
         name: &[u8],
         value: impl Into<Bytes>,
-        (ttl, wait): (Duration, Duration),
+        (lease, wait): (LeaseChoice, Duration),
     ) -> Result<Won, CallError> {
-        let target = contest(kind, name).with_time("ttl", ttl).with_time("wait", wait);
-        let ask = Ask::post(target.into_text(), value).map(|ask| ask.waiting(wait));
-        let ask = self.write_ask(ask, &WriteOptions::default());
-        self.told(ask).await
+        let target = match lease {
+            LeaseChoice::None => contest(kind, name),
+            LeaseChoice::Given(lease) => contest(kind, name).with("lease", lease),
+            LeaseChoice::New(ttl) => contest(kind, name).with_time("ttl", ttl),
+        };
+        let ask = Ask::post(target.with_time("wait", wait).into_text(), value);
+        let ask = self.write_ask(ask.map(|ask| ask.waiting(wait)), &WriteOptions::default());
+        let answer = self.call(ask).await?;
+        let body = serde_json::from_slice::<WonBody>(&answer.body).ok();
+        let won = body.and_then(|WonBody { lease, ttl, fence, key, key64 }| {
+            let key = bytes_of(key, key64).ok()??;
+            Some(Won { lease, ttl: ttl.map(Duration::from_secs), fence, key })
+        });
+        won.ok_or_else(|| self.nonsense(&answer, true))
     }
 
     /// Who holds it; `None`: nobody.

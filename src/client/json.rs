@@ -86,6 +86,12 @@ pub(super) fn bytes_of(text: Option<String>, base64: Option<String>) -> Result<O
     }
 }
 
+/// Bytes that stand under `name` or `name64`; `None`: under neither, or they make no sense.
+#[must_use]
+pub fn read_bytes(text: Option<String>, base64: Option<String>) -> Option<Bytes> {
+    bytes_of(text, base64).ok().flatten()
+}
+
 /// Puts bytes into an object, under `name` or `name64`.
 pub fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
     match std::str::from_utf8(bytes) {

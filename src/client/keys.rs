@@ -116,6 +116,23 @@ impl Client {
         Ok(Some(found))
     }
 
+    /// The last of the next changes of a key after a revision; `None`: there is none yet. A node
+    /// looks at so much of its history at once, so that the key may have changed again later: ask
+    /// again, with what this returns.
+    ///
+    /// # Errors
+    /// As of [`Self::get_key`].
+    pub async fn last_change(&mut self, key: &[u8], after: Revision) -> Result<Option<Revision>, CallError> {
+        let target = Target::key(key).with("wait", "0s").with("after", after);
+        let answer = self.call(Ask::get(target.into_text(), &[200, 304, 404])).await?;
+        if answer.status() == 304 {
+            return Ok(None);
+        }
+        // The key as it was then, or that it did not exist.
+        let revision = answer.number("infinitystore-revision").map(Revision);
+        revision.map(Some).ok_or_else(|| self.nonsense(&answer, false))
+    }
+
     /// Sets a key to a value, if the condition holds.
     ///
     /// # Errors

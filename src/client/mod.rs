@@ -79,7 +79,7 @@ pub use calls::{LeaderReport, LogIdReport, MemberReport, NodeReport, Readiness};
 pub use contests::{ContestKind, Holder, Won};
 pub use endpoint::Endpoint;
 pub use error::{CallError, CallFailure, ErrorKind, RefusedCall, WriteOutcome};
-pub use json::put_bytes;
+pub use json::{put_bytes, read_bytes};
 pub use keys::{Condition, Deleted, Incremented, LeaseChoice, PutDone, ReadOptions, WriteOptions};
 pub use leases::{Granted, LeaseInfo, LeaseTime, ListedLease};
 pub use ranges::{KeyPage, ListQuery, Pages};

@@ -6,12 +6,14 @@
 
 mod bad_input;
 mod columns;
+mod commands;
 mod data_dir;
 mod dev;
 mod docs_api;
 mod failures;
 mod floors;
 mod growth;
+mod holding;
 mod lecture;
 mod older_copy;
 mod power_loss;

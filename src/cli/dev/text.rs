@@ -27,6 +27,19 @@ pub(in crate::cli) fn welcome(layout: &Layout) -> String {
     ] {
         writeln!(text, "  {line}").expect("a String takes everything");
     }
+    // The commands of this program read this variable.
+    let addresses: Vec<String> = layout.places.iter().map(|place| place.http_addr()).collect();
+    let addresses = addresses.join(",");
+    writeln!(text, "\nOr, with this program:\n\n  export INFINITYSTORE_ENDPOINTS={addresses}")
+        .expect("a String takes everything");
+    for line in [
+        "infinitystore kv put greeting 'hello, world' --ttl 60s",
+        "infinitystore kv watch greeting --from 1",
+        "infinitystore lock nightly -- sh -c 'echo my fence is $INFINITYSTORE_FENCE'",
+        "infinitystore status",
+    ] {
+        writeln!(text, "  {line}").expect("a String takes everything");
+    }
     writeln!(
         text,
         "\nType `kill 2` and Enter to kill a node, `start 2` to start it again. Ctrl-C stops the nodes.\n\

@@ -1,7 +1,9 @@
 //! The calls of `/v1`: what each asks, and what it makes of good answers and of bad ones.
 
 use crate::client::tests::scripted::{Act, Scripted, answer, client, problem};
-use crate::client::{ContestKind, ErrorKind, KeyPage, ListQuery, ReadOptions, StepDone, WriteOptions};
+use crate::client::{
+    ContestKind, ErrorKind, KeyPage, LeaseChoice, ListQuery, ReadOptions, StepDone, WriteOptions,
+};
 use crate::kv::{
     Compare, CompareOrder, Detail, KeyRange, LeaseId, Put, RangeQuery, Revision, Settings, Target, Txn, TxnOp,
 };
@@ -222,9 +224,10 @@ async fn locks_and_elections_have_holders() {
     ]])
     .await;
     let mut client = client(&[&server]);
-    let times = (Duration::from_secs(10), Duration::from_secs(5));
+    let times = (LeaseChoice::New(Duration::from_secs(10)), Duration::from_secs(5));
     let won = client.campaign(ContestKind::Lock, b"a b/c", "me", times).await.expect("won");
-    assert_eq!((won.lease, won.fence, won.ttl_seconds), (LeaseId(7), Revision(12), Some(10)));
+    assert_eq!((won.lease, won.fence, won.ttl), (LeaseId(7), Revision(12), Some(Duration::from_secs(10))));
+    assert_eq!(&won.key[..], b"x");
     let error = client.campaign(ContestKind::Election, b"e", "", times).await.expect_err("held");
     assert_eq!(error.kind(), ErrorKind::ConditionFailed);
     let holder = client.holder(ContestKind::Election, b"e").await.expect("answered").expect("one holds it");

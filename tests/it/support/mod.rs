@@ -1,11 +1,13 @@
 //! Clusters of real processes, clients that record what they saw, and bare HTTP.
 
 mod cluster;
+mod command;
 mod http;
 mod load;
 mod node;
 
 pub(crate) use cluster::Cluster;
+pub(crate) use command::{Shell, argument};
 pub(crate) use http::{Connection, call};
 pub(crate) use load::{Acknowledged, Load, assert_linearizable};
 pub(crate) use node::{Node, failed_start, failed_start_with};

@@ -1,0 +1,197 @@
+//! `lock` and `elect`: a command runs while something is held.
+//!
+//! The lease is granted first, and kept alive from then on, while we wait and while we hold. So
+//! whatever fails, ours or the cluster's, what we held or waited for ends with it.
+//!
+//! We stop the command when the lock is lost: its key was deleted, its lease has ended, or nobody
+//! has confirmed the lease for three quarters of its time. In the last case the command is gone
+//! before the lease can end, as long as the clocks here and there run alike.
+
+use crate::cli::ask::input::{bytes, client};
+use crate::cli::ask::keeper::{Keeper, Loss, deleted};
+use crate::cli::ask::run_command::RunningCommand;
+use crate::cli::client_args::{ConnectArgs, ElectArgs, HoldArgs, LockArgs};
+use crate::cli::exit::{ExitStatus, Failure};
+use crate::cli::signals::{StopSignals, runtime};
+use crate::client::{Client, ContestKind, ErrorKind, Granted, LeaseChoice, WatchQuery, Won};
+use crate::kv::{KeyRange, LeaseId};
+use bytes::Bytes;
+use std::ffi::OsString;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+/// A node lets nobody wait longer in one call. Shorter, so that a node that is gone is noticed.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Between two attempts when no node could do it.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// How long giving it back may take.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is to be held, and what for.
+struct Wish<'a> {
+    kind: ContestKind,
+    name: Bytes,
+    /// What the others see of the holder.
+    value: Bytes,
+    hold: &'a HoldArgs,
+    /// Empty: nothing is run.
+    command: &'a [OsString],
+}
+
+/// Runs a command while holding a lock.
+pub(in crate::cli) fn lock(args: &LockArgs) -> Result<ExitStatus, Failure> {
+    let value = Bytes::from(format!("pid {}", std::process::id()));
+    let (name, hold) = (bytes(&args.name), &args.hold);
+    let wish = Wish { kind: ContestKind::Lock, name, value, hold, command: &args.command };
+    runtime(1)?.block_on(run(&args.connect, &wish))
+}
+
+/// Runs a command while leading.
+pub(in crate::cli) fn elect(args: &ElectArgs) -> Result<ExitStatus, Failure> {
+    let (name, value) = (bytes(&args.name), bytes(&args.value));
+    let wish = Wish { kind: ContestKind::Election, name, value, hold: &args.hold, command: &args.command };
+    runtime(1)?.block_on(run(&args.connect, &wish))
+}
+
+async fn run(connect: &ConnectArgs, wish: &Wish<'_>) -> Result<ExitStatus, Failure> {
+    let mut signals = StopSignals::new()?;
+    let mut client = client(connect);
+    let asked = Instant::now();
+    let granted = tokio::select! {
+        biased;
+        signal = signals.next() => return Err(told_to_stop(signal)),
+        granted = client.grant_lease(wish.hold.ttl, LeaseId::NONE) => granted?,
+    };
+    let Granted { id: lease, ttl } = granted;
+    // It has a client of its own: a call that waits must not hold a renewal up. One node that does
+    // not answer must not cost all of the lease's time.
+    let patience = connect.timeout.min(ttl / 4);
+    let renewing = ConnectArgs { timeout: patience, ..connect.clone() };
+    let mut keeper = Keeper::new(crate::cli::ask::input::client(&renewing), (lease, ttl), asked);
+    let ended = hold(&mut client, &mut keeper, &mut signals, wish, lease).await;
+    release(&mut client, wish, lease, ttl).await;
+    ended
+}
+
+/// Waits for its turn, and runs the command.
+async fn hold(
+    client: &mut Client,
+    keeper: &mut Keeper,
+    signals: &mut StopSignals,
+    wish: &Wish<'_>,
+    lease: LeaseId,
+) -> Result<ExitStatus, Failure> {
+    let won = tokio::select! {
+        biased;
+        signal = signals.next() => return Err(told_to_stop(signal)),
+        won = wait_for_turn(client, wish, lease) => won?,
+        loss = keeper.keep() => return Err(lost(wish, &loss, "; nothing was run")),
+    };
+    let deletions = WatchQuery {
+        from: Some(won.fence.next()),
+        puts: false,
+        ..WatchQuery::of(KeyRange::one(won.key.clone()))
+    };
+    let mut watch = client.watch(deletions);
+    let mut command = match wish.command {
+        [] => {
+            println!("leading: fence {}, lease {}", won.fence, won.lease);
+            None
+        }
+        words => {
+            let variables = [
+                ("INFINITYSTORE_FENCE", won.fence.to_string()),
+                ("INFINITYSTORE_LEASE", won.lease.to_string()),
+            ];
+            Some(RunningCommand::start(words, &variables)?)
+        }
+    };
+    let loss = {
+        let mut lost = std::pin::pin!(async {
+            tokio::select! {
+                loss = keeper.keep() => loss,
+                loss = deleted(&mut watch) => loss,
+            }
+        });
+        loop {
+            tokio::select! {
+                biased;
+                ended = wait(&mut command) => return ended,
+                signal = signals.next() => match &command {
+                    Some(command) => command.pass_on(signal),
+                    None => return Ok(ExitStatus::Success),
+                },
+                loss = &mut lost => break loss,
+            }
+        }
+    };
+    let grace_ends = Instant::now() + wish.hold.grace;
+    let kill_at = match &loss {
+        Loss::Gone(_) => grace_ends,
+        Loss::Unconfirmed(lease_ends, _) => grace_ends.min(*lease_ends),
+    };
+    let Some(command) = &mut command else { return Err(lost(wish, &loss, "")) };
+    command.stop(kill_at).await;
+    Err(lost(wish, &loss, "; COMMAND was stopped"))
+}
+
+/// Waits until the command has ended; for ever, if there is none.
+async fn wait(command: &mut Option<RunningCommand>) -> Result<ExitStatus, Failure> {
+    match command {
+        Some(command) => command.wait().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Stands in the queue until it is our turn.
+async fn wait_for_turn(client: &mut Client, wish: &Wish<'_>, lease: LeaseId) -> Result<Won, Failure> {
+    let give_up = wish.hold.wait.map(|wait| Instant::now() + wait);
+    loop {
+        let left = give_up.map(|give_up| give_up.saturating_duration_since(Instant::now()));
+        let wait = left.unwrap_or(WAIT_MAX).min(WAIT_MAX);
+        let lease = LeaseChoice::Given(lease);
+        let error = match client.campaign(wish.kind, &wish.name, wish.value.clone(), (lease, wait)).await {
+            Ok(won) => return Ok(won),
+            Err(error) => error,
+        };
+        let is_over = left.is_some_and(|left| left <= wait);
+        match error.kind() {
+            ErrorKind::ConditionFailed if !is_over => {}
+            // The lease ends if that goes on for too long, and with it the attempts.
+            ErrorKind::Unavailable | ErrorKind::OutcomeUnknown if !is_over => sleep(RETRY_PAUSE).await,
+            _ => return Err(error.into()),
+        }
+    }
+}
+
+/// Gives it back: the lease ends, and all that goes with it.
+async fn release(client: &mut Client, wish: &Wish<'_>, lease: LeaseId, ttl: Duration) {
+    let why = match timeout(RELEASE_TIMEOUT, client.revoke_lease(lease)).await {
+        Ok(Ok(_)) => return,
+        Ok(Err(error)) if error.kind() == ErrorKind::NotFound => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no node answered in time".to_owned(),
+    };
+    let name = wish.told();
+    eprintln!("could not give {name} back: {why}; it ends by itself within {}s", ttl.as_secs());
+}
+
+impl Wish<'_> {
+    /// What is held, in words.
+    fn told(&self) -> String {
+        let name = crate::cli::ask::print::readable(&self.name);
+        match self.kind {
+            ContestKind::Lock => format!("the lock {name}"),
+            ContestKind::Election => format!("the lead of {name}"),
+        }
+    }
+}
+
+fn lost(wish: &Wish<'_>, loss: &Loss, then: &str) -> Failure {
+    let (Loss::Gone(why) | Loss::Unconfirmed(_, why)) = loss;
+    Failure::new(ExitStatus::ConditionFailed, format!("{} was lost: {why}{then}", wish.told()))
+}
+
+fn told_to_stop(signal: &str) -> Failure {
+    Failure::new(ExitStatus::Interrupted, format!("stopped waiting on {signal}"))
+}

@@ -1,0 +1,21 @@
+//! The commands that ask a cluster: thin faces of `client`.
+
+mod export;
+mod hold;
+mod import;
+mod input;
+mod json;
+mod keeper;
+mod kv;
+mod lease;
+pub(super) mod print;
+mod run_command;
+mod status;
+mod watch;
+
+pub(super) use export::export;
+pub(super) use hold::{elect, lock};
+pub(super) use import::import;
+pub(super) use kv::kv;
+pub(super) use lease::lease;
+pub(super) use status::status;

@@ -1,0 +1,83 @@
+//! The command that runs while something is held.
+
+use crate::cli::exit::{ExitStatus, Failure};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus as ProcessStatus;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, timeout_at};
+
+/// A command that runs.
+pub(super) struct RunningCommand {
+    child: Child,
+    /// Its process, and its group if it has one of its own.
+    pid: Option<Pid>,
+    has_group: bool,
+}
+
+impl RunningCommand {
+    /// Starts it, with these variables more.
+    pub(super) fn start(words: &[OsString], variables: &[(&str, String)]) -> Result<Self, Failure> {
+        let (program, arguments) = words.split_first().expect("clap lets no empty command through");
+        let mut command = Command::new(program);
+        command.args(arguments).envs(variables.iter().map(|(name, value)| (name, value)));
+        // With a terminal it stays in our group: it may read from there, and gets Ctrl-C itself.
+        // Without one it has a group of its own, so that all that it has started can be stopped.
+        let has_group = !io::stdin().is_terminal();
+        if has_group {
+            command.process_group(0);
+        }
+        let child = command.spawn().map_err(|error| {
+            let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+            let text = format!("cannot run {}: {error}", program.display());
+            Failure::new(ExitStatus::Command(code), text)
+        })?;
+        let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        Ok(Self { child, pid, has_group })
+    }
+
+    /// Waits until it has ended. Nothing is lost if the caller does not wait for it to the end.
+    pub(super) async fn wait(&mut self) -> Result<ExitStatus, Failure> {
+        let ended = self.child.wait().await;
+        let status = ended.map_err(|error| {
+            Failure::new(ExitStatus::Failure, format!("cannot wait for COMMAND: {error}"))
+        })?;
+        Ok(status_of(status))
+    }
+
+    /// Passes a signal on that we got. Ctrl-C of a terminal has reached it already.
+    pub(super) fn pass_on(&self, signal: &str) {
+        match signal {
+            "SIGINT" if !self.has_group => {}
+            "SIGINT" => self.signal(Signal::INT),
+            "SIGHUP" => self.signal(Signal::HUP),
+            _ => self.signal(Signal::TERM),
+        }
+    }
+
+    /// Ends it: asks it to stop, and kills it at that instant if it still runs.
+    pub(super) async fn stop(&mut self, kill_at: Instant) {
+        self.signal(Signal::TERM);
+        if timeout_at(kill_at, self.child.wait()).await.is_err() {
+            self.signal(Signal::KILL);
+            let _ = self.child.wait().await;
+        } else if self.has_group {
+            // What it started may have outlived it.
+            self.signal(Signal::KILL);
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let Some(pid) = self.pid else { return };
+        // It may be gone already: then there is nobody to tell.
+        let _ = if self.has_group { kill_process_group(pid, signal) } else { kill_process(pid, signal) };
+    }
+}
+
+/// The code as shells have it: 128 and its number if a signal ended it.
+fn status_of(status: ProcessStatus) -> ExitStatus {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    ExitStatus::Command(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+}

@@ -1,0 +1,110 @@
+//! `status`: what the nodes say of themselves.
+
+use crate::cli::ask::print::{Output, lines_of, table};
+use crate::cli::client_args::{OutputFormat, StatusArgs};
+use crate::cli::exit::{ExitStatus, Failure};
+use crate::cli::signals::runtime;
+use crate::client::{CallError, Client, ClientOptions, Endpoint, NodeReport};
+use serde_json::{Value, json};
+
+/// Asks every endpoint.
+pub(in crate::cli) fn status(args: &StatusArgs) -> Result<(), Failure> {
+    let connect = &args.connect;
+    let connect_timeout = ClientOptions::default().connect_timeout.min(connect.timeout);
+    let options =
+        ClientOptions { connect_timeout, answer_timeout: connect.timeout, ..ClientOptions::default() };
+    let answers = runtime(1)?.block_on(async {
+        // All at once: one that is down costs its time-out.
+        let asked = connect.endpoints.iter().map(|endpoint| {
+            let mut client = Client::new(vec![endpoint.clone()], options.clone());
+            tokio::spawn(async move { client.status_json().await })
+        });
+        let mut answers = Vec::new();
+        for (task, endpoint) in asked.collect::<Vec<_>>().into_iter().zip(&connect.endpoints) {
+            let answer = task.await;
+            let answer = answer.map_err(|error| Failure::new(ExitStatus::Failure, error.to_string()))?;
+            answers.push((endpoint, answer));
+        }
+        Ok::<_, Failure>(answers)
+    })?;
+    let mut out = Output::new();
+    match args.output.output {
+        Some(OutputFormat::Json) => {
+            for (endpoint, answer) in &answers {
+                let mut line = answer
+                    .as_ref()
+                    .map_or_else(|error| json!({ "error": error.failure.to_string() }), Value::clone);
+                if let Some(object) = line.as_object_mut() {
+                    object.insert("endpoint".to_owned(), endpoint.to_string().into());
+                }
+                out.line(line)?;
+            }
+        }
+        Some(OutputFormat::Raw) => {
+            for (endpoint, answer) in &answers {
+                out.line(format_args!("{endpoint} {}", role(answer)))?;
+            }
+        }
+        Some(OutputFormat::Table) | None => out.line(render(&answers))?,
+    }
+    out.flush()?;
+    if answers.iter().any(|(_, answer)| answer.is_ok()) {
+        return Ok(());
+    }
+    let first = answers.into_iter().find_map(|(_, answer)| answer.err());
+    Err(first.map_or_else(|| Failure::new(ExitStatus::Usage, "--endpoints is empty"), Failure::from))
+}
+
+type Answer = Result<Value, CallError>;
+
+fn role(answer: &Answer) -> &str {
+    let role = answer.as_ref().ok().and_then(|status| status.get("role"));
+    role.and_then(Value::as_str).unwrap_or("unavailable")
+}
+
+fn render(answers: &[(&Endpoint, Answer)]) -> String {
+    let header = ["endpoint", "node", "role", "term", "leader", "revision", "keys", "bytes", "version", ""];
+    let mut table = table(&header);
+    for (endpoint, answer) in answers {
+        let endpoint = endpoint.to_string();
+        let report = match answer {
+            Ok(status) => {
+                serde_json::from_value::<NodeReport>(status.clone()).map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.failure.to_string()),
+        };
+        let empty = String::new;
+        match report {
+            Ok(node) => {
+                let leader = node.leader.as_ref();
+                let leader =
+                    leader.map(|leader| leader.name.clone().unwrap_or_else(|| leader.id.to_string()));
+                table.add_row([
+                    endpoint,
+                    node.name.clone(),
+                    node.role.clone(),
+                    node.term.to_string(),
+                    leader.unwrap_or_else(|| "-".to_owned()),
+                    node.revision.to_string(),
+                    node.keys.to_string(),
+                    node.store_bytes.to_string(),
+                    node.version.clone(),
+                    node.stopped.clone().unwrap_or_default(),
+                ])
+            }
+            Err(why) => table.add_row([
+                endpoint,
+                "-".to_owned(),
+                "unavailable".to_owned(),
+                empty(),
+                empty(),
+                empty(),
+                empty(),
+                empty(),
+                empty(),
+                why,
+            ]),
+        };
+    }
+    lines_of(table)
+}

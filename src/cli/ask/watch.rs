@@ -1,0 +1,173 @@
+//! `kv watch` and `kv history`: changes.
+
+use crate::cli::ask::input::{checked_key, key, key_bytes, range};
+use crate::cli::ask::json;
+use crate::cli::ask::kv::{lease_of, missing};
+use crate::cli::ask::print::{Output, lines_of, readable, shortened, table};
+use crate::cli::client_args::{HistoryArgs, OutputFormat, WatchArgs};
+use crate::cli::exit::{ExitStatus, Failure};
+use crate::client::{Client, ReadOptions, WatchMessage, WatchQuery};
+use crate::kv::{Event, KeyRange, Revision};
+use std::collections::VecDeque;
+
+/// Versions that `history` holds before it prints them.
+const VERSIONS_HELD: usize = 1000;
+
+/// Prints changes as they happen.
+pub(super) async fn watch(
+    client: &Client,
+    args: &WatchArgs,
+    format: Option<OutputFormat>,
+    out: &mut Output,
+) -> Result<ExitStatus, Failure> {
+    let range = match &args.key {
+        Some(key) => KeyRange::one(checked_key(key_bytes(key, args.range.base64)?)?),
+        None => range(&args.range)?,
+    };
+    let mut watch = client.watch(WatchQuery {
+        from: args.from.map(Revision),
+        puts: !args.deletes_only,
+        deletions: !args.puts_only,
+        previous: args.previous,
+        ..WatchQuery::of(range)
+    });
+    let mut left = args.count.unwrap_or(u64::MAX);
+    while out.is_read() {
+        let changes = match watch.next().await? {
+            WatchMessage::Changes(changes) => changes,
+            WatchMessage::Progress(_) => continue,
+            WatchMessage::Compacted(oldest) => {
+                let text = format!(
+                    "what comes next is gone from history: the oldest revision that is there is {oldest}; \
+                     say --from {oldest} to go on there"
+                );
+                return Err(Failure::new(ExitStatus::NotFound, text));
+            }
+        };
+        if format == Some(OutputFormat::Json) {
+            out.line(json::changes(&changes))?;
+        }
+        for event in &changes.events {
+            match format {
+                Some(OutputFormat::Json) => {}
+                Some(OutputFormat::Raw) => {
+                    if let Some(now) = &event.now {
+                        out.bytes_line(&now.value)?;
+                    }
+                }
+                Some(OutputFormat::Table) | None => out.line(line_of(changes.revision, event))?,
+            }
+        }
+        out.flush()?;
+        left = left.saturating_sub(changes.events.len() as u64);
+        if left == 0 {
+            break;
+        }
+    }
+    Ok(ExitStatus::Success)
+}
+
+fn line_of(revision: Revision, event: &Event) -> String {
+    let (kind, key) = (json::kind_of(event), readable(&event.key));
+    match &event.now {
+        Some(now) => format!("{revision} {kind} {key} {}", shortened(&now.value)),
+        None => format!("{revision} {kind} {key}"),
+    }
+}
+
+/// Prints the versions that a key had.
+pub(super) async fn history(
+    client: &mut Client,
+    args: &HistoryArgs,
+    format: Option<OutputFormat>,
+    out: &mut Output,
+) -> Result<ExitStatus, Failure> {
+    let key = key(&args.key)?;
+    let Some((oldest, last)) = extent(client, &key).await? else { return Err(missing(&key)) };
+    let limit = args.limit.and_then(|limit| usize::try_from(limit).ok());
+    let mut held = VecDeque::new();
+    let mut is_first = true;
+    let query = WatchQuery { from: Some(oldest), ..WatchQuery::of(KeyRange::one(key)) };
+    let mut watch = client.watch(query);
+    loop {
+        match watch.next().await? {
+            WatchMessage::Changes(changes) => {
+                let revision = changes.revision;
+                held.extend(changes.events.into_iter().map(|event| (revision, event)));
+                match limit {
+                    Some(limit) => drop(held.drain(..held.len().saturating_sub(limit))),
+                    None if held.len() >= VERSIONS_HELD => print(&mut held, format, &mut is_first, out)?,
+                    None => {}
+                }
+                if revision >= last || !out.is_read() {
+                    break;
+                }
+            }
+            WatchMessage::Progress(revision) if revision >= last => break,
+            // What was compacted meanwhile is no history any more.
+            WatchMessage::Progress(_) | WatchMessage::Compacted(_) => {}
+        }
+    }
+    print(&mut held, format, &mut is_first, out)?;
+    Ok(ExitStatus::Success)
+}
+
+/// The oldest revision that is there, and the last one that changed the key. `None`: none did, as
+/// far back as the cluster remembers.
+async fn extent(client: &mut Client, key: &[u8]) -> Result<Option<(Revision, Revision)>, Failure> {
+    // Afterwards this node is known to have all that was written before, and it is asked what
+    // follows.
+    client.get_key(key, ReadOptions::default()).await?;
+    let mut oldest = Revision(1);
+    let mut last = None;
+    let mut after = Revision(0);
+    loop {
+        match client.last_change(key, after).await {
+            Ok(Some(revision)) => (last, after) = (Some(revision), revision),
+            Ok(None) => return Ok(last.map(|last| (oldest, last))),
+            Err(error) if error.code() == Some("compacted") => {
+                let there = error.refusal().and_then(|refusal| refusal.revision);
+                match there.filter(|there| *there > oldest) {
+                    Some(there) => (oldest, after) = (there, Revision(there.0 - 1)),
+                    None => return Err(error.into()),
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn print(
+    held: &mut VecDeque<(Revision, Event)>,
+    format: Option<OutputFormat>,
+    is_first: &mut bool,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let header: &[&str] = if *is_first { &["revision", "change", "version", "lease", "value"] } else { &[] };
+    let mut table = table(header);
+    for (revision, event) in held.drain(..) {
+        match format {
+            Some(OutputFormat::Json) => {
+                let mut object = serde_json::Map::new();
+                object.insert("revision".to_owned(), revision.0.into());
+                if let serde_json::Value::Object(event) = json::event(&event) {
+                    object.extend(event);
+                }
+                out.line(serde_json::Value::from(object))?;
+            }
+            Some(OutputFormat::Raw) => out.line(revision)?,
+            Some(OutputFormat::Table) | None => {
+                let mut row = vec![revision.to_string(), json::kind_of(&event).to_owned()];
+                if let Some(now) = &event.now {
+                    row.extend([now.version.to_string(), lease_of(now), shortened(&now.value)]);
+                }
+                table.add_row(row);
+            }
+        }
+    }
+    if matches!(format, None | Some(OutputFormat::Table)) && !table.is_empty() {
+        out.line(lines_of(table))?;
+    }
+    *is_first = false;
+    Ok(())
+}
