@@ -229,7 +229,8 @@ fn changes_are_printed_as_they_happen_and_node_after_node() {
 
     let node = cluster.nodes.iter().find(|node| node.is_running()).unwrap();
     assert_eq!(node.call("POST", "/v1/compact", r#"{"revision":3}"#).status, 200);
-    shell.run(&["kv", "watch", "--from", "1"]).failed(3, "--from 3");
+    // A question that no node has been asked before: it may answer others from what it has encoded.
+    shell.run(&["kv", "watch", "--prefix", "a", "--from", "1"]).failed(3, "--from 4");
 }
 
 #[test]
@@ -254,7 +255,7 @@ fn a_key_has_a_history_until_it_is_compacted() {
     assert_eq!(json_lines(shell.run(&["kv", "history", "k", "-o", "json"]).ok())[1]["value"], "two");
     shell.run(&["kv", "put", "k", "three"]).ok();
     assert_eq!(cluster.nodes[0].call("POST", "/v1/compact", r#"{"revision":4}"#).status, 200);
-    assert_eq!(shell.run(&["kv", "history", "k", "-o", "raw"]).ok(), "4\n5\n");
+    assert_eq!(shell.run(&["kv", "history", "k", "-o", "raw"]).ok(), "5\n");
     shell.run(&["kv", "get", "k", "--at", "1"]).failed(3, "compacted");
 }
 

@@ -15,9 +15,9 @@ const ANYTHING: char = '…';
 
 /// A command of a page, and what the page says that it answers.
 #[derive(Debug)]
-struct Example {
-    command: String,
-    answer: String,
+pub(crate) struct Example {
+    pub(crate) command: String,
+    pub(crate) answer: String,
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn the_commands_of_the_pages_answer_what_the_pages_say() {
 }
 
 /// The commands in blocks of `console`.
-fn examples(page: &str) -> Vec<Example> {
+pub(crate) fn examples(page: &str) -> Vec<Example> {
     let mut examples: Vec<Example> = Vec::new();
     let mut inside = false;
     for line in page.lines() {
@@ -160,7 +160,7 @@ fn split(line: &str) -> Vec<String> {
 }
 
 /// Whether a text is as expected, where some of that may be anything.
-fn matches(text: &str, expected: &str) -> bool {
+pub(crate) fn matches(text: &str, expected: &str) -> bool {
     let mut parts = expected.split(ANYTHING);
     let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or("")) else { return false };
     let parts: Vec<&str> = parts.collect();

@@ -9,6 +9,7 @@ mod columns;
 mod commands;
 mod data_dir;
 mod dev;
+mod docs_cli;
 mod docs_api;
 mod failures;
 mod floors;

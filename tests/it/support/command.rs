@@ -52,7 +52,11 @@ impl Shell {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_infinitystore"));
+        self.program(env!("CARGO_BIN_EXE_infinitystore"), args)
+    }
+
+    fn program(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("INFINITYSTORE_") {
                 command.env_remove(name);
@@ -79,6 +83,16 @@ impl Shell {
         writer.join().unwrap();
         let err = String::from_utf8(output.stderr).unwrap();
         Ran { code: output.status.code().unwrap_or(-1), out: output.stdout, err }
+    }
+
+    /// Runs lines of a shell in a folder; what they say, errors and all.
+    pub(crate) fn script(&self, lines: &str, dir: &Path) -> Ran {
+        let binary = Path::new(env!("CARGO_BIN_EXE_infinitystore"));
+        let path = std::env::var("PATH").unwrap();
+        let path = format!("{}:{path}", argument(binary.parent().unwrap()));
+        let mut command = self.program("sh", &["-c", &format!("exec 2>&1; {lines}")]);
+        let output = command.current_dir(dir).env("PATH", path).stdin(Stdio::null()).output().unwrap();
+        Ran { code: output.status.code().unwrap_or(-1), out: output.stdout, err: String::new() }
     }
 
     /// Starts a command that runs on.
