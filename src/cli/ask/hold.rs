@@ -9,6 +9,7 @@
 
 use crate::cli::ask::input::{bytes, client};
 use crate::cli::ask::keeper::{Keeper, Loss, deleted};
+use crate::cli::ask::print::{Output, note, readable};
 use crate::cli::ask::run_command::RunningCommand;
 use crate::cli::client_args::{ConnectArgs, ElectArgs, HoldArgs, LockArgs};
 use crate::cli::exit::{ExitStatus, Failure};
@@ -67,7 +68,7 @@ async fn run(connect: &ConnectArgs, wish: &Wish<'_>) -> Result<ExitStatus, Failu
     // not answer must not cost all of the lease's time.
     let patience = connect.timeout.min(ttl / 4);
     let renewing = ConnectArgs { timeout: patience, ..connect.clone() };
-    let mut keeper = Keeper::new(crate::cli::ask::input::client(&renewing), (lease, ttl), asked);
+    let mut keeper = Keeper::new(self::client(&renewing), (lease, ttl), asked);
     let ended = hold(&mut client, &mut keeper, &mut signals, wish, lease).await;
     release(&mut client, wish, lease, ttl).await;
     ended
@@ -95,7 +96,9 @@ async fn hold(
     let mut watch = client.watch(deletions);
     let mut command = match wish.command {
         [] => {
-            println!("leading: fence {}, lease {}", won.fence, won.lease);
+            let mut out = Output::new();
+            out.line(format_args!("leading: fence {}, lease {}", won.fence, won.lease))?;
+            out.flush()?;
             None
         }
         words => {
@@ -173,13 +176,13 @@ async fn release(client: &mut Client, wish: &Wish<'_>, lease: LeaseId, ttl: Dura
         Err(_) => "no node answered in time".to_owned(),
     };
     let name = wish.told();
-    eprintln!("could not give {name} back: {why}; it ends by itself within {}s", ttl.as_secs());
+    note(format_args!("could not give {name} back: {why}; it ends by itself within {}s", ttl.as_secs()));
 }
 
 impl Wish<'_> {
     /// What is held, in words.
     fn told(&self) -> String {
-        let name = crate::cli::ask::print::readable(&self.name);
+        let name = readable(&self.name);
         match self.kind {
             ContestKind::Lock => format!("the lock {name}"),
             ContestKind::Election => format!("the lead of {name}"),

@@ -2,7 +2,7 @@
 
 use crate::cli::ask::export::EXPORT_VERSION;
 use crate::cli::ask::input::client;
-use crate::cli::ask::print::counted;
+use crate::cli::ask::print::{counted, note};
 use crate::cli::client_args::ImportArgs;
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::signals::runtime;
@@ -67,7 +67,7 @@ pub(in crate::cli) fn import(args: &ImportArgs) -> Result<(), Failure> {
                     0 => String::new(),
                     count => format!("; left out {} that had a lease (--with-leased)", counted(count, "key")),
                 };
-                eprintln!("imported {}{left_out}", counted(written, "key"));
+                note(format_args!("imported {}{left_out}", counted(written, "key")));
                 Ok(())
             }
             Err(failure) => {

@@ -64,6 +64,11 @@ impl Output {
     }
 }
 
+/// A word to whoever runs the command, on standard error. It is no failure if nobody listens.
+pub(super) fn note(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// A table for people, without lines between its columns.
 pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
