@@ -76,11 +76,12 @@ pub(super) enum Command {
     Lease(LeaseArgs),
     /// Run a command while holding a lock
     ///
-    /// COMMAND finds the fencing number in INFINITYSTORE_FENCE and the lease in INFINITYSTORE_LEASE.
-    /// Hand the fencing number to whatever the lock protects, which should refuse a number that is
-    /// lower than one that it has seen: no lock alone can keep a process that was paused from going
-    /// on too late. The lock is kept for as long as COMMAND runs, and given back when it ends. When
-    /// it is lost all the same, COMMAND is stopped. SIGTERM, SIGHUP and SIGINT are passed on to it.
+    /// COMMAND finds the fencing number in INFINITYSTORE_FENCE and the lease in
+    /// INFINITYSTORE_LEASE. Hand the fencing number to whatever the lock protects, which should
+    /// refuse a number that is lower than one that it has seen: no lock alone can keep a process
+    /// that was paused from going on too late. The lock is kept for as long as COMMAND runs, and
+    /// given back when it ends. When it is lost all the same, COMMAND is stopped. SIGTERM, SIGHUP
+    /// and SIGINT are passed on to it.
     #[command(after_help = hold_exit_codes!(), after_long_help = examples!(hold_exit_codes:
         "infinitystore lock nightly -- ./backup.sh",
         "infinitystore lock nightly --wait 0s -- ./backup.sh     # or not at all, if another one holds it",
@@ -89,8 +90,8 @@ pub(super) enum Command {
     Lock(LockArgs),
     /// Stand for election, and run a command while leading
     ///
-    /// As `lock`, but the others can see VALUE: who leads. Without COMMAND this prints a line when it
-    /// leads, and leads until you stop it.
+    /// As `lock`, but the others can see VALUE: who leads. Without COMMAND this prints a line when
+    /// it leads, and leads until you stop it.
     #[command(after_help = hold_exit_codes!(), after_long_help = examples!(hold_exit_codes:
         "infinitystore elect api http://me:8080 -- ./serve.sh",
         "infinitystore elect api http://me:8080"
@@ -107,8 +108,8 @@ pub(super) enum Command {
     /// Write all keys to standard output, as JSON lines
     ///
     /// All of them are as of one revision, however much is written meanwhile. The first line says
-    /// which one, and the last line how many keys there are, so that an export that was cut short is
-    /// told from a whole one.
+    /// which one, and the last line how many keys there are, so that an export that was cut short
+    /// is told from a whole one.
     #[command(after_help = client_exit_codes!(), after_long_help = examples!(client_exit_codes:
         "infinitystore export > all.jsonl",
         "infinitystore export users/ --at 17 > users.jsonl"
@@ -117,9 +118,9 @@ pub(super) enum Command {
     /// Write the keys of an export
     ///
     /// Keys that are there are overwritten, and no key is deleted. Each batch of keys is one
-    /// transaction, which is done once although it may be sent again. If an import fails halfway, it
-    /// can be begun anew. Keys that had a lease are left out, unless you say --with-leased: they were
-    /// meant to end.
+    /// transaction, which is done once although it may be sent again. If an import fails halfway,
+    /// it can be begun anew. Keys that had a lease are left out, unless you say --with-leased: they
+    /// were meant to end.
     #[command(after_help = client_exit_codes!(), after_long_help = examples!(client_exit_codes:
         "infinitystore import all.jsonl",
         "infinitystore export --endpoints here:8001 | infinitystore import --endpoints there:8001"

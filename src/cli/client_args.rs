@@ -119,8 +119,8 @@ pub(super) enum KvCommand {
     History(HistoryArgs),
     /// Compare, and do one thing or the other, in one revision
     ///
-    /// Takes the JSON of `POST /v1/txn`, and prints its answer. If the comparisons do not hold, what
-    /// stands under `else` is done, and the exit code is 4.
+    /// Takes the JSON of `POST /v1/txn`, and prints its answer. If the comparisons do not hold,
+    /// what stands under `else` is done, and the exit code is 4.
     #[command(after_help = client_exit_codes!(), after_long_help = examples!(client_exit_codes:
         r#"infinitystore kv txn '{"if":[{"key":"a","mod_revision":17}],"then":[{"put":{"key":"a","value":"x"}}],"else":[{"get":{"key":"a"}}]}'"#,
         "infinitystore kv txn @transfer.json"

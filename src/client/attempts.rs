@@ -19,8 +19,8 @@ pub struct ClientOptions {
     pub answer_timeout: Duration,
     /// Nodes that one call asks, at most. It asks none of them twice.
     pub attempts_max: usize,
-    /// Bytes of an answer's body, at most. A page of keys has at most 2 MiB, and 12 MiB if all of it
-    /// is escaped.
+    /// Bytes of an answer's body, at most. A page of keys has at most 2 MiB, and 12 MiB if all of
+    /// it is escaped.
     pub answer_bytes_max: usize,
     /// Bytes of one message of a watch, at most: all changes of one revision, which may be a
     /// deletion of many keys.
@@ -152,8 +152,8 @@ impl Client {
         self.at
     }
 
-    /// Asks one node: over the connection that there is, or over a new one. `maybe_done` is set if a
-    /// connection broke while a write was on it.
+    /// Asks one node: over the connection that there is, or over a new one. `maybe_done` is set if
+    /// a connection broke while a write was on it.
     async fn attempt(&mut self, ask: &Ask, maybe_done: &mut bool) -> Result<ReceivedAnswer, CallFailure> {
         if let Some(kept) = self.connection.take() {
             match self.exchange(kept, ask).await {

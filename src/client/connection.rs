@@ -2,9 +2,8 @@
 //!
 //! Hyper's connection is a future that somebody has to poll. Here the task that waits for the
 //! answer polls it, and no task of its own does. So a request costs no switch between tasks, and
-//! dropping a [`NodeConnection`] closes it. The price is that an idle connection notices its
-//! end only when it is used again: [`NodeConnection::is_ready`] finds that out before anything is
-//! sent.
+//! dropping a [`NodeConnection`] closes it. The price is that an idle connection notices its end
+//! only when it is used again: [`NodeConnection::is_ready`] finds that out before anything is sent.
 
 use crate::client::error::CallFailure;
 use bytes::{Bytes, BytesMut};

@@ -31,8 +31,8 @@ impl EventReader {
         Self { bytes_max, line: Vec::new(), message: EventMessage::default(), has_data: false }
     }
 
-    /// Takes bytes off the front of `piece`, up to the end of a message. `None`: none has ended, and
-    /// the piece is used up.
+    /// Takes bytes off the front of `piece`, up to the end of a message. `None`: none has ended,
+    /// and the piece is used up.
     pub(super) fn take(&mut self, piece: &mut Bytes) -> Result<Option<EventMessage>, TooLong> {
         while let Some(end) = piece.iter().position(|byte| *byte == b'\n') {
             self.append(&piece[..end])?;

@@ -115,8 +115,8 @@ impl Client {
     /// asked.
     ///
     /// # Errors
-    /// [`CallError`]; of the kind [`NotFound`](crate::client::ErrorKind::NotFound): there is no such
-    /// lease, or it has ended.
+    /// [`CallError`]; of the kind [`NotFound`](crate::client::ErrorKind::NotFound): there is no
+    /// such lease, or it has ended.
     pub async fn keep_lease_alive(&mut self, id: LeaseId) -> Result<LeaseTime, CallError> {
         let ask = Ask::post(format!("/v1/leases/{id}/keepalive"), "").map(Ask::harmless);
         let answer = self.call(ask).await?;
@@ -128,8 +128,8 @@ impl Client {
     /// Ends a lease, and removes its keys.
     ///
     /// # Errors
-    /// [`CallError`]; of the kind [`NotFound`](crate::client::ErrorKind::NotFound): there is no such
-    /// lease, or it has ended.
+    /// [`CallError`]; of the kind [`NotFound`](crate::client::ErrorKind::NotFound): there is no
+    /// such lease, or it has ended.
     pub async fn revoke_lease(&mut self, id: LeaseId) -> Result<Deleted, CallError> {
         let ask = self.write_ask(Ask::delete(format!("/v1/leases/{id}")), &WriteOptions::default());
         self.told(ask).await

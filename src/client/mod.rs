@@ -21,9 +21,9 @@
 //! ([`WriteOutcome::NotApplied`]), or whether nobody knows ([`WriteOutcome::Unknown`]).
 //!
 //! A write of `/v1` has an idempotency key: a random one of 128 bits, or the caller's. The cluster
-//! does what comes under one key once, and gives the same answer to each repetition. So such a write
-//! is asked again, of the next node, although its outcome is unknown. The writes of the original's
-//! API have none.
+//! does what comes under one key once, and gives the same answer to each repetition. So such a
+//! write is asked again, of the next node, although its outcome is unknown. The writes of the
+//! original's API have none.
 //!
 //! | what the client saw | outcome | asks the next node |
 //! |---|---|---|
@@ -51,9 +51,9 @@
 //!
 //! Whatever listens at an address may answer anything. An answer's head has at most 64 KiB, its
 //! body at most [`ClientOptions::answer_bytes_max`], a message of a watch at most
-//! [`ClientOptions::watch_message_bytes_max`], and all have to come in time. An answer says how long
-//! it is, or comes in chunks: one that ends with its connection is refused, since a cut one looks
-//! the same. 200 alone is no success: the body has to be a node's.
+//! [`ClientOptions::watch_message_bytes_max`], and all have to come in time. An answer says how
+//! long it is, or comes in chunks: one that ends with its connection is refused, since a cut one
+//! looks the same. 200 alone is no success: the body has to be a node's.
 //!
 //! Not here: pauses between attempts, and attempts without end. Callers know how long they want to
 //! wait.

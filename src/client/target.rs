@@ -97,7 +97,8 @@ impl Target {
     }
 }
 
-/// Appends bytes to a path or a query: letters, digits, a few marks and those of `also` as they are.
+/// Appends bytes to a path or a query: letters, digits, a few marks and those of `also` as they
+/// are.
 pub(super) fn percent_encode(out: &mut String, bytes: &[u8], also: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for &byte in bytes {

@@ -2,7 +2,9 @@
 
 use crate::cli::ask::input::{bytes, checked_key, client, key, key_bytes, level, range, read, value};
 use crate::cli::ask::json;
-use crate::cli::ask::print::{Output, counted, is_text, lines_of, readable, shortened, table};
+use crate::cli::ask::print::{
+    Output, counted, is_text, lease_of, lines_of, missing, readable, shortened, table,
+};
 use crate::cli::ask::watch::{history, watch};
 use crate::cli::client_args::{
     ConditionArgs, DelArgs, GetArgs, IncrArgs, KvArgs, KvCommand, LsArgs, OutputFormat, PutArgs, TxnArgs,
@@ -10,7 +12,7 @@ use crate::cli::client_args::{
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::signals::runtime;
 use crate::client::{Client, Condition, KeyPage, LeaseChoice, ListQuery, ReadOptions, WriteOptions};
-use crate::kv::{Detail, KeyRange, KeyValue, LeaseId, Revision};
+use crate::kv::{Detail, KeyRange, LeaseId, Revision};
 use bytes::Bytes;
 use serde_json::{Map, json};
 
@@ -38,11 +40,6 @@ pub(in crate::cli) fn kv(args: &KvArgs) -> Result<ExitStatus, Failure> {
         out.flush()?;
         status
     })
-}
-
-/// A key that does not exist.
-pub(super) fn missing(key: &[u8]) -> Failure {
-    Failure::new(ExitStatus::NotFound, format!("the key {} does not exist", readable(key)))
 }
 
 async fn get(
@@ -261,11 +258,6 @@ fn key_table(page: &KeyPage, has_values: bool, has_header: bool) -> String {
         table.add_row([readable(prefix)]);
     }
     lines_of(table)
-}
-
-/// The lease that a key ends with, for a table.
-pub(super) fn lease_of(found: &KeyValue) -> String {
-    if found.lease.is_none() { "-".to_owned() } else { found.lease.to_string() }
 }
 
 fn condition(args: &ConditionArgs) -> Option<Condition> {

@@ -1,6 +1,7 @@
 //! Results, to standard output.
 
 use crate::cli::exit::{ExitStatus, Failure};
+use crate::kv::KeyValue;
 use comfy_table::{Table, presets};
 use std::fmt::{Display, Write as _};
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
@@ -128,4 +129,14 @@ pub(super) fn is_text(bytes: &[u8]) -> bool {
 /// `1 key`, `2 keys`.
 pub(super) fn counted(count: u64, one: &str) -> String {
     if count == 1 { format!("{count} {one}") } else { format!("{count} {one}s") }
+}
+
+/// A key that does not exist.
+pub(super) fn missing(key: &[u8]) -> Failure {
+    Failure::new(ExitStatus::NotFound, format!("the key {} does not exist", readable(key)))
+}
+
+/// The lease that a key ends with, for a table.
+pub(super) fn lease_of(found: &KeyValue) -> String {
+    if found.lease.is_none() { "-".to_owned() } else { found.lease.to_string() }
 }

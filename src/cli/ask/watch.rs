@@ -2,8 +2,7 @@
 
 use crate::cli::ask::input::{checked_key, key, key_bytes, range};
 use crate::cli::ask::json;
-use crate::cli::ask::kv::{lease_of, missing};
-use crate::cli::ask::print::{Output, lines_of, readable, shortened, table};
+use crate::cli::ask::print::{Output, lease_of, lines_of, missing, readable, shortened, table};
 use crate::cli::client_args::{HistoryArgs, OutputFormat, WatchArgs};
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::client::{Client, ReadOptions, WatchMessage, WatchQuery};
