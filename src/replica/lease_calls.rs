@@ -29,8 +29,12 @@ impl Replica {
         if calls.calls.is_empty() {
             return;
         }
-        let Some(leader) = hint.leader else { return };
-        let again = calls.again_at.is_some_and(|at| at <= self.now);
+        let Some(leader) = hint.leader else {
+            // There is nobody to wait for. The leader that is known next is asked at once.
+            calls.again_at = None;
+            return;
+        };
+        let again = calls.again_at.is_none_or(|at| at <= self.now);
         let is_old = |call: &WaitingCall| again || call.sent_in.is_none_or(|term| term < hint.term);
         if calls.unsent.is_empty() && !again && calls.calls.values().all(|call| !is_old(call)) {
             return;
