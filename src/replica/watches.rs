@@ -95,9 +95,10 @@ impl Watches {
         expired
     }
 
-    /// Those for which something may have changed since it was looked at last.
-    pub(super) fn touched(&mut self, store: &Store) -> Vec<RequestId> {
-        let from = core::mem::replace(&mut self.seen, store.revision()).next();
+    /// Those for which something may have changed from a revision on, which was not looked at
+    /// before.
+    pub(super) fn touched(&mut self, store: &Store, from: Revision) -> Vec<RequestId> {
+        self.seen = store.revision();
         if self.waiting.is_empty() || from > store.revision() {
             return Vec::new();
         }

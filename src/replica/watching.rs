@@ -2,7 +2,7 @@
 //! that nothing is kept for it in between: a watch is a chain of such requests, and however slow
 //! its client is, it costs no memory here.
 
-use crate::kv::{Changes, ChangesQuery, KeyRange, ReadError, Store};
+use crate::kv::{Changes, ChangesQuery, KeyRange, ReadError, Revision, Store};
 use crate::raft::Time;
 use crate::replica::api::{ClientError, ClientReply, RequestId};
 use crate::replica::replica::Replica;
@@ -58,8 +58,9 @@ impl Replica {
     /// Answers those for which something has changed, and those whose time is up.
     pub(super) fn serve_watches(&mut self) {
         let mut last = LastAnswer::default();
-        for request in self.watches.touched(&self.store) {
-            self.answer_watch(request, &mut last);
+        let from = self.watches.seen.next();
+        for request in self.watches.touched(&self.store, from) {
+            self.answer_watch(request, from, &mut last);
         }
         for (request, next) in self.watches.expire(self.now, self.store.revision()) {
             let changes = Changes { revisions: Vec::new(), next };
@@ -71,14 +72,18 @@ impl Replica {
     pub(super) fn look_again(&mut self) {
         let mut last = LastAnswer::default();
         let all: Vec<RequestId> = self.watches.waiting.keys().copied().collect();
+        let from = self.watches.seen.next();
         for request in all {
-            self.answer_watch(request, &mut last);
+            self.answer_watch(request, from, &mut last);
         }
         self.watches.seen = self.store.revision();
     }
 
-    fn answer_watch(&mut self, request: RequestId, last: &mut LastAnswer) {
-        let Some(waiting) = self.watches.take(request) else { return };
+    /// Nothing before `from` is wanted: it was looked at, so it does not matter if it has been
+    /// compacted since.
+    fn answer_watch(&mut self, request: RequestId, from: Revision, last: &mut LastAnswer) {
+        let Some(mut waiting) = self.watches.take(request) else { return };
+        waiting.query.from = waiting.query.from.max(from);
         match last.to(&waiting.query, &self.store) {
             Ok(changes) if changes.revisions.is_empty() && changes.next > self.store.revision() => {
                 let query = ChangesQuery { from: changes.next, ..waiting.query };
