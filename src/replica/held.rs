@@ -21,6 +21,7 @@ impl Replica {
             ("reads that wait", self.reads.tables() as u64),
             ("reads that are counted", self.reads.len() as u64),
             ("clients that wait for a change", self.watches.len() as u64),
+            ("bytes of clients that wait for a change", self.watches.bytes()),
             ("calls of leases that wait", self.lease_calls.len() as u64),
             ("changes of membership", u64::from(self.change.is_some())),
             ("operators' transfers", u64::from(self.transfer.is_some())),
