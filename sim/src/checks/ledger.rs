@@ -11,33 +11,32 @@
 mod tests;
 
 use crate::checks::hashing::QuickMap;
+use crate::checks::keyspace::model::{Model, readable};
 use crate::record::violation::{Violation, check};
 use bytes::Bytes;
 use infinitystore::kv::{
-    Answer, Command, Found, KeyRange, KeyValue, LeaseId, Op, Outcome, Put, Query, Revision, Settings, Store,
+    Answer, Command, Found, Op, Outcome, Put, Query, RangePage, RangeQuery, ReadError, Revision, Store,
     StoreReader,
 };
 use infinitystore::raft::{Entry, EntryKind, LogIndex, NodeId};
 use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Level, RequestId, decode_proposal};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// The keys of clients begin with this. Each of their values is set once.
 const CLIENT_KEY: &[u8] = b"key";
+/// The origin of what a leader proposes by itself.
+const LEADER: NodeId = NodeId::new(0);
+/// A store is compared key by key at each index that this divides. At the others its hash has to
+/// do: a difference stays.
+const KEY_BY_KEY: u64 = 4;
 
-/// A value, or that there is none, from some index on.
-type Since = (LogIndex, Option<KeyValue>);
-
-/// A committed entry, and the state after it.
+/// A committed entry.
 #[derive(Clone, Debug, Default)]
 struct AppliedEntry {
     /// The member whose command it is, the command, and what it has to return.
     command: Option<(NodeId, Command, Outcome)>,
     /// Whether a client was told that it is done.
     is_told: bool,
-    revision: u64,
-    keys: usize,
-    bytes: u64,
-    settings: Settings,
 }
 
 /// A request that a machine was asked and has not answered.
@@ -56,8 +55,8 @@ struct AskedRequest {
 pub struct Ledger {
     /// By index, from 1.
     steps: Vec<AppliedEntry>,
-    /// By key: every state it was in, from which index on.
-    states: BTreeMap<Bytes, Vec<Since>>,
+    /// Every state that they led to.
+    model: Model,
     /// Where each of the clients' values was set.
     set_at: QuickMap<Bytes, LogIndex>,
     waiting: QuickMap<RequestId, AskedRequest>,
@@ -65,99 +64,58 @@ pub struct Ledger {
     asked: QuickMap<Bytes, Bytes>,
     /// Values whose clients were told that they are not set, and never will be.
     denied: BTreeSet<Bytes>,
-    /// By origin and range: deletions that may be committed, those that were refused not counted.
-    deletions: QuickMap<(NodeId, KeyRange), u64>,
-    deleted: QuickMap<(NodeId, KeyRange), u64>,
+    /// By origin: other commands that may be committed, those that were refused not counted.
+    commands: QuickMap<(NodeId, Command), u64>,
+    done: QuickMap<(NodeId, Command), u64>,
 }
 
 impl Ledger {
-    /// An entry was committed, the next one.
+    /// Every state that the committed log has led to.
+    #[must_use]
+    pub const fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// An entry was committed, the next one. What it did, if it is a command.
     ///
     /// # Errors
     /// [`Violation`].
     pub fn commit(&mut self, entry: &Entry) -> Result<(), Violation> {
         let index = entry.index();
-        let before = self.steps.last().cloned().unwrap_or_default();
-        let mut step = AppliedEntry { command: None, is_told: false, ..before };
-        if entry.kind() == EntryKind::Command
-            && let Ok((id, command)) = decode_proposal(entry.data())
-        {
-            let outcome = self.apply(index, &command, &mut step)?;
-            self.was_asked(id.origin, index, &command.op)?;
-            step.command = Some((id.origin, command, outcome));
+        let mut step = AppliedEntry::default();
+        match decode_proposal(entry.data()) {
+            Ok((id, command)) if entry.kind() == EntryKind::Command => {
+                let outcome = self.model.apply(entry.term().get(), &command)?;
+                self.was_asked(id.origin, index, &command)?;
+                step.command = Some((id.origin, command, outcome));
+            }
+            _ => self.model.skip(),
         }
         self.steps.push(step);
         Ok(())
     }
 
-    fn apply(
-        &mut self,
-        index: LogIndex,
-        command: &Command,
-        step: &mut AppliedEntry,
-    ) -> Result<Outcome, Violation> {
-        match command {
-            Command { idempotency_key: None, op: Op::Put(put) } if put.lease.is_none() => {
-                Ok(self.put(index, put, step))
-            }
-            Command { idempotency_key: None, op: Op::Delete(range) } => {
-                let keys: Vec<Bytes> =
-                    self.states.keys().filter(|key| range.contains(key)).cloned().collect();
-                let count = keys.into_iter().map(|key| u64::from(self.delete(index, key, step))).sum();
-                // However many keys there were, they were removed in one revision.
-                step.revision += u64::from(count > 0);
-                Ok(Outcome::Deleted { revision: Revision(step.revision), count })
-            }
-            Command { idempotency_key: None, op: Op::Configure(settings) } => {
-                step.settings = *settings;
-                Ok(Outcome::Configured(*settings))
-            }
-            other => {
-                let what =
-                    format!("{other:?} is committed at {index}; no client of these runs asks for such");
-                Err(Violation { check: "what is committed was asked for", what })
-            }
-        }
-    }
-
-    fn put(&mut self, index: LogIndex, put: &Put, step: &mut AppliedEntry) -> Outcome {
-        let Put { key, value, .. } = put;
-        let states = self.states.entry(key.clone()).or_default();
-        let before = states.last().and_then(|(_, state)| state.as_ref());
-        step.revision += 1;
-        let revision = Revision(step.revision);
-        let version = before.map_or(1, |old| old.version + 1);
-        let now = KeyValue {
-            key: key.clone(),
-            value: value.clone(),
-            create_revision: before.map_or(revision, |old| old.create_revision),
-            mod_revision: revision,
-            version,
-            lease: LeaseId::NONE,
-        };
-        step.keys += usize::from(before.is_none());
-        step.bytes += (key.len() + value.len()) as u64;
-        step.bytes -= before.map_or(0, |old| (key.len() + old.value.len()) as u64);
-        states.push((index, Some(now)));
-        Outcome::Put { revision, version }
-    }
-
-    /// Whether there was such a key.
-    fn delete(&mut self, index: LogIndex, key: Bytes, step: &mut AppliedEntry) -> bool {
-        let states = self.states.entry(key).or_default();
-        let Some((_, Some(before))) = states.last() else { return false };
-        step.keys -= 1;
-        step.bytes -= (before.key.len() + before.value.len()) as u64;
-        states.push((index, None));
-        true
+    /// The command of an entry, and what it has to return.
+    #[must_use]
+    pub fn command(&self, index: usize) -> Option<(&Command, &Outcome)> {
+        let step = self.steps.get(index.checked_sub(1)?)?;
+        step.command.as_ref().map(|(_, command, outcome)| (command, outcome))
     }
 
     /// A committed command of a client was asked for, of that machine, and was not refused.
-    fn was_asked(&mut self, origin: NodeId, index: LogIndex, op: &Op) -> Result<(), Violation> {
-        if self.asked.is_empty() && self.deletions.is_empty() {
+    fn was_asked(&mut self, origin: NodeId, index: LogIndex, command: &Command) -> Result<(), Violation> {
+        if origin == LEADER {
+            check!(
+                "a leader proposes only the ends of leases",
+                matches!(command.op, Op::Expire { .. }) && command.idempotency_key.is_none(),
+                "{command:?} is committed at {index}"
+            );
             return Ok(());
         }
-        match op {
+        if self.asked.is_empty() && self.commands.is_empty() {
+            return Ok(());
+        }
+        match &command.op {
             Op::Put(Put { key, value, .. }) if key.starts_with(CLIENT_KEY) => {
                 let name = String::from_utf8_lossy(&value[..value.len().min(12)]);
                 check!(
@@ -172,19 +130,18 @@ impl Ledger {
                 );
                 self.set_at.insert(value.clone(), index);
             }
-            Op::Delete(range) => {
-                let which = (origin, range.clone());
-                let asked = self.deletions.get(&which).copied().unwrap_or(0);
-                let deleted = self.deleted.entry(which).or_default();
-                *deleted += 1;
+            _ => {
+                let which = (origin, command.clone());
+                let asked = self.commands.get(&which).copied().unwrap_or(0);
+                let done = self.done.entry(which).or_default();
+                *done += 1;
                 check!(
                     "what was refused is not committed",
-                    *deleted <= asked,
-                    "{range:?} is deleted for the {deleted}th time for clients of {origin} at {index}; \
-                     {asked} of them were not refused"
+                    *done <= asked,
+                    "{command:?} is committed for the {done}th time for clients of {origin} at {index}; {asked} of them \
+                     were not refused"
                 );
             }
-            _ => {}
         }
         Ok(())
     }
@@ -196,11 +153,11 @@ impl Ledger {
             ClientRequest::Write(Command { op: Op::Put(put), .. }) if put.key.starts_with(CLIENT_KEY) => {
                 self.asked.insert(put.value.clone(), put.key.clone());
             }
-            ClientRequest::Write(Command { op: Op::Delete(range), .. }) => {
-                *self.deletions.entry((origin, range.clone())).or_default() += 1;
+            ClientRequest::Write(command) => {
+                *self.commands.entry((origin, command.clone())).or_default() += 1;
             }
-            ClientRequest::Read { level: Level::Local, .. } => committed = applied,
-            ClientRequest::Write(_) | ClientRequest::Read { .. } | ClientRequest::Barrier => {}
+            ClientRequest::Read { level: Level::Linearizable, .. } | ClientRequest::Barrier => {}
+            ClientRequest::Read { .. } => committed = applied,
             ClientRequest::ChangeMembership(_)
             | ClientRequest::TransferLeadership(_)
             | ClientRequest::Watch(_)
@@ -209,7 +166,8 @@ impl Ledger {
         self.waiting.insert(id, AskedRequest { request: request.clone(), origin, committed });
     }
 
-    /// The machine that was asked has answered, having applied everything up to `applied`.
+    /// The machine that was asked has answered, having applied everything up to `applied`. Whether
+    /// it is the answer to a command that had been done before.
     ///
     /// # Errors
     /// [`Violation`].
@@ -218,19 +176,18 @@ impl Ledger {
         id: RequestId,
         reply: &ClientReply,
         applied: LogIndex,
-    ) -> Result<(), Violation> {
-        let Some(asked) = self.waiting.remove(&id) else { return Ok(()) };
-        match (&asked.request, reply) {
+    ) -> Result<bool, Violation> {
+        let Some(asked) = self.waiting.remove(&id) else { return Ok(false) };
+        let checked = match (&asked.request, reply) {
             (_, ClientReply::Failed(ClientError::Unknown)) => Ok(()),
-            (ClientRequest::Write(command), ClientReply::Failed(_)) => self.denied(&asked, &command.op),
+            (ClientRequest::Write(command), ClientReply::Failed(_)) => self.denied(&asked, command),
             (ClientRequest::Write(command), ClientReply::Written(outcome)) => {
-                self.written(&asked, command, outcome, applied)
+                return self.written(&asked, command, outcome, applied);
             }
             (ClientRequest::Read { .. } | ClientRequest::Barrier, ClientReply::Failed(_)) => Ok(()),
-            (
-                ClientRequest::Read { query: Query::Key(key), .. },
-                ClientReply::Answer(Answer { revision, found: Found::Key(found) }),
-            ) => self.read(&asked, key, (*revision, found.as_ref()), applied),
+            (ClientRequest::Read { query, .. }, ClientReply::Answer(answer)) => {
+                self.read(&asked, query, answer, applied)
+            }
             (ClientRequest::Barrier, ClientReply::UpToDate) => {
                 check!(
                     "up to date means up to date",
@@ -245,38 +202,35 @@ impl Ledger {
                 let what = format!("{request:?} was answered with {reply:?}");
                 Err(Violation { check: "an answer answers the question", what })
             }
-        }
+        };
+        checked.map(|()| false)
     }
 
-    fn denied(&mut self, asked: &AskedRequest, op: &Op) -> Result<(), Violation> {
-        match op {
-            Op::Put(Put { key, value, .. }) => {
+    fn denied(&mut self, asked: &AskedRequest, command: &Command) -> Result<(), Violation> {
+        match &command.op {
+            Op::Put(Put { key, value, .. }) if key.starts_with(CLIENT_KEY) => {
                 let at = self.set_at.get(value);
                 check!(
                     "what was refused is not committed",
                     at.is_none(),
-                    "a client of {} was told that {op:?} did not happen; it is committed at {at:?}",
+                    "a client of {} was told that {command:?} did not happen; it is committed at {at:?}",
                     asked.origin
                 );
-                if key.starts_with(CLIENT_KEY) {
-                    self.denied.insert(value.clone());
-                }
+                self.denied.insert(value.clone());
             }
-            Op::Delete(range) => {
-                let which = (asked.origin, range.clone());
-                let deleted = self.deleted.get(&which).copied().unwrap_or(0);
-                let left = self.deletions.entry(which).or_insert(1);
+            _ => {
+                let which = (asked.origin, command.clone());
+                let done = self.done.get(&which).copied().unwrap_or(0);
+                let left = self.commands.entry(which).or_insert(1);
                 *left -= 1;
                 check!(
                     "what was refused is not committed",
-                    deleted <= *left,
-                    "a client of {} was told that {op:?} did not happen; {deleted} are committed, and {left} \
-                     were not refused",
+                    done <= *left,
+                    "a client of {} was told that {command:?} did not happen; {done} are committed, and {left} were not \
+                     refused",
                     asked.origin
                 );
             }
-            // It is not committed, whoever asks: `apply` knows no such command.
-            _ => {}
         }
         Ok(())
     }
@@ -290,18 +244,19 @@ impl Ledger {
         command: &Command,
         outcome: &Outcome,
         applied: LogIndex,
-    ) -> Result<(), Violation> {
+    ) -> Result<bool, Violation> {
         let is_it = |step: &AppliedEntry| {
             step.command.as_ref().is_some_and(|(origin, done, _)| *origin == asked.origin && done == command)
         };
         let (after, through) = (position(asked.committed), position(applied).min(self.steps.len()));
         let range = self.steps.get_mut(after..through).unwrap_or_default();
         let mut expected = Vec::new();
-        for step in range.iter_mut().filter(|step| is_it(step) && !step.is_told) {
+        let places = (after + 1..).zip(range.iter_mut());
+        for (index, step) in places.filter(|(_, step)| is_it(step) && !step.is_told) {
             let Some((_, _, right)) = &step.command else { continue };
             if right == outcome {
                 step.is_told = true;
-                return Ok(());
+                return Ok(self.model.at(index).is_some_and(|sums| sums.is_repeated));
             }
             expected.push(right.clone());
         }
@@ -314,72 +269,136 @@ impl Ledger {
     }
 
     /// A read is answered, as of a revision. The machine was at that revision after the read was
-    /// asked for, with what it has applied by now; and the key was then in the state that it tells.
+    /// asked for, with what it has applied by now; and the answer is what the state was then.
     fn read(
         &self,
         asked: &AskedRequest,
-        key: &Bytes,
-        (revision, found): (Revision, Option<&KeyValue>),
+        query: &Query,
+        answer: &Answer,
         applied: LogIndex,
     ) -> Result<(), Violation> {
         // The revisions ascend, so these are the indices at which the store had this one.
-        let first = match revision.0 {
-            0 => 0,
-            revision => self.steps.partition_point(|step| step.revision < revision) + 1,
-        };
-        let last = self.steps.partition_point(|step| step.revision <= revision.0);
+        let revision = answer.revision.0;
+        let (first, last) = self.model.indices_of(revision);
         let (from, to) = (position(asked.committed).max(first), position(applied).min(last));
-        let states = self.states.get(key).map_or(&[][..], Vec::as_slice);
-        let before = states.partition_point(|(at, _)| position(*at) <= to);
-        let state = before.checked_sub(1).and_then(|before| states[before].1.as_ref());
+        let is_it = from <= to
+            && match (query, &answer.found) {
+                (Query::Key(key), Found::Key(found)) => self.model.get_at(key, revision) == found.as_ref(),
+                (Query::Range(query), Found::Range(found)) => {
+                    self.is_page(query, found, revision, (from, to))
+                }
+                (query, found) => (from..=to).rev().any(|index| self.is_at(query, found, index)),
+            };
         check!(
             "what a read returns",
-            from <= to && state == found,
-            "{} answered a read of {key:?} with {found:?} as of revision {revision}, having applied {applied}; it \
-             was asked when {} was committed; the store had that revision from {first} to {last}, and the key was \
-             then {state:?}",
+            is_it,
+            "{} answered {query:?} with {answer:?}, having applied {applied}; it was asked when {} was committed; the \
+             store had that revision from {first} to {last}; right is {:?}",
             asked.origin,
-            asked.committed
+            asked.committed,
+            match query {
+                Query::Key(key) => format!("{:?}", self.model.get_at(key, revision)),
+                Query::Range(query) => {
+                    let at = query.at.map_or(revision, |at| at.0);
+                    format!("{:?} of {:?}", self.model.page(query, at, revision, 1), self.model.at(to))
+                }
+                _ => format!("{:?}", self.model.leases_at(to).collect::<Vec<_>>()),
+            }
         );
         Ok(())
     }
 
-    /// A machine's store holds what it has to at `index`: each key, and the sums over them.
+    fn is_page(
+        &self,
+        query: &RangeQuery,
+        found: &Result<RangePage, ReadError>,
+        revision: u64,
+        (from, to): (usize, usize),
+    ) -> bool {
+        let at = query.at.unwrap_or(Revision(revision));
+        match found {
+            // The oldest revision that is there only rises.
+            Ok(page) => {
+                self.model.at(from).is_some_and(|sums| readable(at, sums).is_ok())
+                    && *page == self.model.page(query, at.0, revision, 1)
+            }
+            Err(error) => (from..=to)
+                .any(|index| self.model.at(index).is_some_and(|sums| readable(at, sums) == Err(*error))),
+        }
+    }
+
+    fn is_at(&self, query: &Query, found: &Found, index: usize) -> bool {
+        let Some(sums) = self.model.at(index) else { return false };
+        match (query, found) {
+            (Query::Lease(id), Found::Lease(found)) => self.model.lease_at(*id, index) == *found,
+            (Query::Leases(from, limit), Found::Leases(found)) => {
+                let leases = self.model.leases_at(index).filter(|lease| lease.id >= *from);
+                leases.take(*limit).eq(found.iter().copied())
+            }
+            (Query::LeaseKeys(id, start, limit), Found::LeaseKeys(found)) => {
+                let keys = self.model.keys_of(*id, sums.revision).filter(|kv| kv.key >= *start);
+                keys.take(*limit).map(|kv| &kv.key).eq(found)
+            }
+            (Query::Settings, Found::Settings(found)) => sums.settings == *found,
+            _ => false,
+        }
+    }
+
+    /// A machine's store holds what it has to at `index`: each key, each lease, and the sums over
+    /// them.
     ///
     /// # Errors
     /// [`Violation`].
     pub fn check_store(&self, who: NodeId, index: LogIndex, store: &Store) -> Result<(), Violation> {
-        let nothing = AppliedEntry::default();
-        let step = match position(index) {
-            0 => &nothing,
-            count => match self.steps.get(count - 1) {
-                Some(step) => step,
-                None => return Ok(()),
-            },
-        };
-        let sums = (store.revision().0, store.len(), store.bytes(), store.settings());
+        let Some(right) = self.model.at(position(index)) else { return Ok(()) };
+        let mut is = right.clone();
+        (is.revision, is.compacted) = (store.revision().0, store.compacted().0);
+        (is.keys, is.bytes, is.leases) = (store.len(), store.bytes(), store.lease_count() as u64);
+        (is.settings, is.answers_bytes, is.hash) =
+            (*store.settings(), store.answers_bytes(), store.state_hash());
         check!(
             "the state is that of the committed log",
-            sums == (step.revision, step.keys, step.bytes, &step.settings),
-            "{who} has at {index} (revision, keys, bytes, settings) {sums:?} and should have {:?}",
-            (step.revision, step.keys, step.bytes, &step.settings)
+            is == *right,
+            "{who} has at {index} {is:?} and should have {right:?}"
         );
-        let expected = self.states.iter().filter_map(|(key, states)| {
-            // Mostly it is the newest.
-            let (_, state) = states.last().filter(|(at, _)| *at <= index).or_else(|| {
-                let count = states.partition_point(|(at, _)| *at <= index);
-                states[..count].last()
-            })?;
-            Some((key, state.as_ref()?))
-        });
+        check!(
+            "the history keeps to its bytes",
+            store.history_bytes() <= is.settings.history_bytes,
+            "{who} keeps at {index} {} bytes of history; {:?}",
+            store.history_bytes(),
+            is.settings
+        );
+        if !index.get().is_multiple_of(KEY_BY_KEY) {
+            return Ok(());
+        }
+        self.check_keys(who, index, store)
+    }
+
+    /// The same, key by key and lease by lease.
+    fn check_keys(&self, who: NodeId, index: LogIndex, store: &Store) -> Result<(), Violation> {
+        let revision = store.revision().0;
+        let all = infinitystore::kv::KeyRange::all();
         let mut found = store.iter();
-        for (key, versioned) in expected {
+        for right in self.model.range(&all, Some(revision)) {
             let next = found.next();
             check!(
                 "the state is that of the committed log",
-                next.as_ref().is_some_and(|here| here == versioned)
-                    && store.get(key).as_ref() == Some(versioned),
-                "{who} has at {index} {next:?} and should have {key:?} {versioned:?}"
+                next.as_ref() == Some(right) && store.get(&right.key).as_ref() == Some(right),
+                "{who} has at {index} {next:?} and should have {right:?}"
+            );
+        }
+        if store.lease_count() == 0 {
+            return Ok(());
+        }
+        let mut found = store.leases(infinitystore::kv::LeaseId::NONE);
+        for right in self.model.leases_at(position(index)) {
+            let next = found.next();
+            let keys = store.lease_keys(right.id, &[], usize::MAX);
+            let right_keys = self.model.keys_of(right.id, revision).map(|kv| &kv.key[..]);
+            check!(
+                "the leases are those of the committed log",
+                next == Some(right) && right_keys.eq(keys.iter().map(|key| &key[..])),
+                "{who} has at {index} {next:?} with {keys:?} and should have {right:?}"
             );
         }
         Ok(())
@@ -401,7 +420,19 @@ impl Ledger {
             "{who} cannot read at {index} what it would write: {:?}",
             again.err()
         );
-        again.map_or(Ok(()), |again| self.check_store(who, index, &again))
+        let Ok(again) = again else { return Ok(()) };
+        self.check_store(who, index, &again)?;
+        if self.model.at(position(index)).is_some() {
+            self.check_keys(who, index, &again)?;
+            let history = self.model.check_history(&again);
+            check!(
+                "a snapshot holds the history",
+                history.is_ok(),
+                "{who} has at {index}: {:?}",
+                history.err()
+            );
+        }
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ pub mod clients;
 pub mod durable;
 pub mod elections;
 pub mod hashing;
+pub mod keyspace;
 mod leading;
 pub mod ledger;
 pub mod observed;

@@ -44,7 +44,11 @@ impl Simulation {
         let bytes = self.held_bytes(slot);
         let processes = self.machines.iter().filter_map(|machine| machine.process.as_ref());
         let waits = |process: &Process| {
-            process.askers.values().filter(|asker| matches!(asker, Asker::Operator)).count()
+            process
+                .askers
+                .values()
+                .filter(|asker| matches!(asker, Asker::Operator | Asker::Keyspace { .. }))
+                .count()
         };
         let besides = processes.map(waits).sum();
         self.service.asked(self.now, request, slot, write, bytes, besides);
@@ -54,8 +58,13 @@ impl Simulation {
     /// Bytes of writes that a machine holds when it is asked for one more, at most.
     fn held_bytes(&self, slot: usize) -> u64 {
         let process = self.machines[slot].process.as_ref();
-        let others = process.map_or(0, |process| process.askers.len() as u64);
-        (others + 1) * (self.schedule.settings.value_bytes as u64 + KEY_BYTES_MAX)
+        let each = self.schedule.settings.value_bytes as u64 + KEY_BYTES_MAX;
+        let others = process.into_iter().flat_map(|process| process.askers.values());
+        let held = others.map(|asker| match asker {
+            Asker::Keyspace { bytes, .. } => *bytes,
+            _ => each,
+        });
+        held.sum::<u64>() + each
     }
 
     /// A machine's process is asked.
@@ -67,17 +76,18 @@ impl Simulation {
         request: ClientRequest,
         timeout_micros: u64,
     ) -> Result<(), Violation> {
-        let machine = &mut self.machines[slot];
-        let deadline = machine.time(self.now).plus(timeout_micros);
-        if !matches!(request, ClientRequest::Read { level: Level::Local, .. }) {
+        let deadline = self.machines[slot].time(self.now).plus(timeout_micros);
+        self.note_asked(slot, id, &request, deadline);
+        let is_local =
+            matches!(request, ClientRequest::Read { level: Level::Local, .. } | ClientRequest::Watch(_));
+        if !is_local {
             self.service.asking(matches!(request, ClientRequest::Write(_)));
         }
-        if let Some(process) = &mut machine.process {
+        if let Some(process) = &mut self.machines[slot].process {
             process.askers.insert(id, asker);
             if matches!(request, ClientRequest::Write(_)) {
                 process.writes_waiting.insert(id);
             }
-            let is_local = matches!(request, ClientRequest::Read { level: Level::Local, .. });
             if process.replica.is_removed() && !is_local {
                 process.asked_in_vain.insert(id);
             }
@@ -120,7 +130,10 @@ impl Simulation {
                 "machine {slot} knew that it was removed when it was asked, and answers {reply:?}"
             );
         }
-        self.checks.ledger.answered(request, reply, process.replica.last_applied().index)?;
+        let applied = process.replica.last_applied().index;
+        let is_repeated = self.checks.ledger.answered(request, reply, applied)?;
+        self.check_keyspace_answer(slot, request, reply)?;
+        let Some(process) = &self.machines[slot].process else { return Ok(()) };
         let committed = self.checks.committed_through();
         self.checks.orders.answered(request, reply, &process.replica, committed)?;
         check!(
@@ -146,6 +159,9 @@ impl Simulation {
                     ClientReply::Answer(_) => self.read.insert(slot),
                     _ => false,
                 };
+            }
+            Some(Asker::Keyspace { client, .. }) => {
+                self.answer_keyspace(slot, (client, request), reply, is_repeated)?;
             }
             Some(Asker::Operator) | None => {}
         }

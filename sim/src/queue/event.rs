@@ -83,6 +83,15 @@ pub(super) enum SimEvent {
         /// The request.
         request: RequestId,
     },
+    /// A keyspace client's next operation may be due.
+    KeyspaceNext(usize),
+    /// A client of the keyspace has waited long enough.
+    KeyspaceGivesUp {
+        /// The client.
+        client: usize,
+        /// The request.
+        request: RequestId,
+    },
     /// The operator looks after the cluster.
     Operator,
     /// What a process has to do after events is carried out.

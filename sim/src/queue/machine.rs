@@ -7,7 +7,7 @@ use crate::machines::{Machine, replica_config};
 use crate::record::marks::Marks;
 use crate::record::violation::Violation;
 use crate::schedule::Settings;
-use infinitystore::raft::{ClusterId, LogId, LogIndex, Member, NodeId, StoreId, Time};
+use infinitystore::raft::{ClusterId, LogId, LogIndex, Member, NodeId, StoreId, Term, Time};
 use infinitystore::replica::{
     Event, Replica, ReplicaConfig, ReplicaStart, RequestId, StorageEvent, StorageRequest,
 };
@@ -32,6 +32,13 @@ pub(super) const LAGGARD_TIMES: u64 = 3;
 pub(super) enum Asker {
     /// A client of the schedule.
     Client(usize),
+    /// A client of the keyspace, whose write holds so many bytes at most.
+    Keyspace {
+        /// The client.
+        client: usize,
+        /// The bytes.
+        bytes: u64,
+    },
     /// The operator, which does not wait for the answer.
     Operator,
     /// The probe of the last phase.
@@ -115,6 +122,9 @@ pub(super) struct Process {
     pub(super) writes_waiting: BTreeSet<RequestId>,
     /// Of those, what was asked when it knew that it was removed.
     pub(super) asked_in_vain: BTreeSet<RequestId>,
+    /// The term in which it led last, and how much of its log has been looked at for the ends of
+    /// leases.
+    pub(super) proposed: Option<(Term, LogIndex)>,
     /// What the checks have seen of the replica.
     pub(super) shown: Observed,
     /// Where its last snapshot ends, own or installed, and whether it may want another before the
@@ -236,6 +246,7 @@ impl ReplicaHost {
             is_withdrawn: false,
             idle_with_room: 0,
             saves_failed: 0,
+            proposed: None,
             shown: Observed::at_start(applied),
             last_snapshot: (applied, false),
         });

@@ -4,6 +4,7 @@ mod asking;
 mod changes;
 mod event;
 mod faults;
+mod keyspace;
 mod limits;
 mod machine;
 mod messages;

@@ -34,7 +34,7 @@ impl Simulation {
         let Some(process) = leader else { return Ok(()) };
         let history_bytes = self.schedule.settings.history_bytes();
         let is = *process.replica.store().settings();
-        if is.history_bytes == history_bytes {
+        if is.history_bytes <= history_bytes {
             return Ok(());
         }
         self.ask_leader(ClientRequest::write(Op::Configure(Settings { history_bytes, ..is })))

@@ -4,6 +4,7 @@
 use crate::checks::clients::{Clients, check_clients};
 use crate::checks::durable::DurableModel;
 use crate::checks::elections::Elections;
+use crate::checks::keyspace::clients::KeyspaceClients;
 use crate::checks::safety::Checks;
 use crate::checks::service::Service;
 use crate::hardware::network::Network;
@@ -18,6 +19,7 @@ use crate::schedule::{CALM_MICROS, MILLI, RECOVERY_MICROS, SECOND, Schedule};
 use crate::schedule::{Stream, stream};
 use infinitystore::raft::{
     Entry, EntryKind, HardState, LogId, LogIndex, Membership, NodeId, Promotion, Restored, StoreId, Term,
+    Time,
 };
 use infinitystore::replica::{PeerMessage, RequestId};
 use infinitystore::storage::Bootstrap;
@@ -48,6 +50,11 @@ pub(super) struct Simulation {
     /// What is done together, and what waits.
     pub(super) batch_rng: SmallRng,
     pub(super) clients: Clients,
+    pub(super) keyspace: KeyspaceClients,
+    /// When the time of those that wait for a change is up, by the clock of their machine.
+    pub(super) watch_deadlines: BTreeMap<RequestId, Time>,
+    /// How many committed entries have been looked at for leases.
+    pub(super) commits_seen: usize,
     pub(super) checks: Checks,
     pub(super) service: Service,
     pub(super) elections: Elections,
@@ -118,7 +125,10 @@ impl Simulation {
             lost_disks: BTreeMap::new(),
             service: Service::new(&schedule.settings, slots),
             clients: Clients::new(&schedule),
-            checks: Checks::default(),
+            keyspace: KeyspaceClients::new(&schedule),
+            watch_deadlines: BTreeMap::new(),
+            commits_seen: 0,
+            checks: Checks::for_run(schedule.settings.settle_max_micros),
             operator: Operator::default(),
             changes: Changes::default(),
             trace: Trace::new(verbose),
@@ -197,6 +207,9 @@ impl Simulation {
         for client in 0..self.clients.len() {
             self.queue.plan(0, SimEvent::ClientNext(client));
         }
+        for client in 0..self.keyspace.len() {
+            self.queue.plan(0, SimEvent::KeyspaceNext(client));
+        }
         self.queue.plan(OPERATOR_MICROS, SimEvent::Operator);
         self.queue.plan(MILLI, SimEvent::Watch);
         self.queue.plan(self.schedule.duration_micros, SimEvent::Calm);
@@ -222,6 +235,8 @@ impl Simulation {
             }
             SimEvent::ClientNext(client) => self.client_next(client),
             SimEvent::ClientGivesUp { client, request } => self.no_answer(client, request),
+            SimEvent::KeyspaceNext(client) => self.keyspace_next(client),
+            SimEvent::KeyspaceGivesUp { client, request } => self.keyspace_no_answer(client, request),
             SimEvent::Settle { slot, life } => self.settle_now(slot, life),
             SimEvent::Receipts { slot, life } => self.receipts(slot, life),
             SimEvent::Watch => self.watch(),
@@ -351,11 +366,17 @@ impl Simulation {
     }
 
     fn not_recovered(&self) -> Option<String> {
-        if self.clients.are_waiting() || self.now < self.schedule.duration_micros + CALM_MICROS {
+        if self.clients.are_waiting()
+            || self.keyspace.are_waiting()
+            || self.now < self.schedule.duration_micros + CALM_MICROS
+        {
             return Some("clients go on".to_owned());
         }
         if let Some(slot) = self.operator.busy_with() {
             return Some(format!("machine {slot} is not a voter again"));
+        }
+        if let Some(lease) = self.lease_left() {
+            return Some(format!("lease {lease} has not ended"));
         }
         let Some(leader) = self.leader() else { return Some("nobody leads".to_owned()) };
         let replica = &self.machines[leader].process.as_ref()?.replica;

@@ -167,6 +167,14 @@ impl Simulation {
         }
         for (request, asker) in askers {
             self.service.forget(request);
+            if let Asker::Keyspace { client, .. } = asker {
+                self.checks.watching.forget(request);
+                self.checks.leases.forget(request);
+                self.watch_deadlines.remove(&request);
+                if self.keyspace.gave_up(client, request) {
+                    self.plan_keyspace(client);
+                }
+            }
             if let Asker::Client(client) = asker
                 && self.clients.give_up(client, request)
             {

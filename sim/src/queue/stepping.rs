@@ -86,8 +86,10 @@ impl Simulation {
         };
         let raft = process.replica.raft();
         let done = raft.commit_index().min(machine.durable.last().index);
-        let waits = raft.last_log().index.since(done) + 1;
-        let bytes = waits * (settings.value_bytes as u64 + ENTRY_BYTES_MAX);
+        let waits = raft.log_range(done, raft.last_log().index);
+        let least = settings.value_bytes as u64 + ENTRY_BYTES_MAX;
+        let bytes =
+            waits.map(|entry| entry.encoded_bytes() as u64).fold(least, |sum, it| sum + it.max(least));
         if raft.role() == RoleName::Leader && bytes > settings.uncommitted_bytes_max / 2 {
             self.service.loaded(self.now);
         }
@@ -204,6 +206,12 @@ impl Simulation {
         let (term, commit) = (process.replica.raft().term(), process.replica.raft().commit_index());
         self.trace.step([self.now, slot as u64, term.get(), commit.get()]);
         self.look(slot, &actions)?;
+        self.look_at_leases(slot);
+        self.look_at_commits()?;
+        let installed = actions.notices.iter().any(|notice| matches!(notice, Notice::SnapshotInstalled(_)));
+        if installed {
+            self.checks.watching.replaced(slot);
+        }
         let Actions { messages, storage, replies, notices: _, wake_at } = actions;
         for message in messages {
             self.send(slot, message)?;
@@ -214,6 +222,7 @@ impl Simulation {
         for (request, reply) in replies {
             self.reply(slot, request, &reply)?;
         }
+        self.look_at_watches(slot)?;
         let machine = &mut self.machines[slot];
         if let Some(process) = &mut machine.process {
             process.wake_at = wake_at.map(|at| machine.hardware.clock.when(at, self.now));

@@ -62,7 +62,7 @@ const QUEUE_RAREST: [&str; 3] =
     ["all voters exchanged", "newest of two snapshots damaged", "removed and told"];
 
 /// Marks of the queue engine, whose network carries messages and whose clients ask replicas.
-const QUEUE: [&str; 29] = [
+const QUEUE: [&str; 55] = [
     "acknowledged write lost",
     "applied in slices",
     "bit flipped while running",
@@ -92,6 +92,32 @@ const QUEUE: [&str; 29] = [
     "write refused for want of room",
     "write survived a failover",
     "write unknown",
+    "answer given again",
+    "command refused before it was logged",
+    "idempotency key reused",
+    "lease ended by its leader",
+    "lease ended with several keys",
+    "lease existed",
+    "lease renewed",
+    "lease unknown",
+    "lease's time asked for",
+    "next page of a scan",
+    "number refused",
+    "read refused as compacted",
+    "read refused as future",
+    "refused as compacted",
+    "refused as future",
+    "refused for the quota",
+    "refused for want of a lease",
+    "transaction failed",
+    "transaction succeeded",
+    "watch told of a compaction",
+    "watch told of a revision",
+    "watch told of progress",
+    "watch told of several revisions",
+    "watch woken by an installed snapshot",
+    "history cut short",
+    "write repeated under its idempotency key",
 ];
 
 /// Marks of the madsim engine, whose network carries byte streams.

@@ -1,6 +1,7 @@
 //! What a seed's schedule is: drawn, in one order, from one stream of the seed.
 
 use crate::schedule::fault::{Cut, Fault, LEADER};
+use crate::schedule::keyspace;
 use crate::schedule::plan::{Operation, OperationKind, Schedule, Timed};
 use crate::schedule::settings::{CALM_MICROS, MILLI, SECOND, STALL_MICROS, Settings};
 use crate::schedule::sieges;
@@ -28,7 +29,8 @@ impl Schedule {
         sieges::lay_last(&mut last_rng, (voters, spares), &mut settings, &mut faults);
         faults.sort_by_key(|fault| fault.at);
         let clients = clients(&mut rng, voters + spares, duration_micros, &settings, &faults);
-        Self { seed, voters, spares, duration_micros, settings, faults, clients }
+        let keyspace = keyspace::plans(seed, voters + spares, duration_micros, &faults);
+        Self { seed, voters, spares, duration_micros, settings, faults, clients, keyspace }
     }
 }
 

@@ -6,13 +6,14 @@
 
 mod fault;
 mod generate;
+mod keyspace;
 mod plan;
 mod settings;
 mod sieges;
 mod streams;
 
 pub use fault::{Cut, DiskTrouble, Fault, INSTALLER, LEADER};
-pub use plan::{Operation, OperationKind, Schedule, Timed};
+pub use plan::{KeyspaceKind, KeyspaceOperation, Operation, OperationKind, Schedule, Timed};
 pub use settings::{
     CALM_MICROS, MILLI, PROMOTE_LAG_ENTRIES, RECOVERY_MICROS, SECOND, STALL_MICROS, Settings,
 };

@@ -21,6 +21,9 @@ pub struct Schedule {
     pub faults: Vec<Timed<Fault>>,
     /// What each client asks, in order of time.
     pub clients: Vec<Vec<Timed<Operation>>>,
+    /// What each client of the keyspace asks, in order of time. Queue engine.
+    #[serde(default)]
+    pub keyspace: Vec<Vec<Timed<KeyspaceOperation>>>,
 }
 
 /// Something at a time.
@@ -60,4 +63,60 @@ pub enum OperationKind {
     Delete,
     /// Reads it, linearizably.
     Get,
+}
+
+/// What a client of the keyspace asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyspaceOperation {
+    /// Which machine it asks.
+    pub slot: usize,
+    /// What.
+    pub kind: KeyspaceKind,
+    /// Decides all that `kind` leaves open: keys, values, revisions, conditions.
+    pub draw: u64,
+}
+
+/// What a client does with the keyspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyspaceKind {
+    /// Sets a key, with or without a lease.
+    Put,
+    /// Removes a range.
+    Delete,
+    /// A transaction.
+    Txn,
+    /// Adds to a number.
+    Increment,
+    /// Sets a key if it is still what it was.
+    Swap,
+    /// Reads a key.
+    Key,
+    /// Reads a range, page after page, as of one revision.
+    Scan,
+    /// Reads a page of the past.
+    Past,
+    /// Lists leases, the keys of one, or the settings.
+    List,
+    /// Grants a lease.
+    Grant,
+    /// Renews one.
+    Renew,
+    /// Asks for the time that one has.
+    TimeLeft,
+    /// Ends one.
+    Revoke,
+    /// Ends one and grants it again, without waiting for the first answer.
+    Regrant,
+    /// Forgets the past.
+    Compact,
+    /// Makes the cluster's limits small.
+    Limit,
+    /// Makes them large again.
+    Unlimit,
+    /// Repeats a command under its idempotency key.
+    Repeat,
+    /// Does another one under a key that was used.
+    Reuse,
+    /// Waits for a change.
+    Watch,
 }

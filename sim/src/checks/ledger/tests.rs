@@ -50,7 +50,7 @@ fn a_write_returns_what_the_committed_log_says() {
     let mut ledger = committed(&ops);
     for (number, outcome) in (1..).zip(right) {
         let reply = ClientReply::Written(outcome.clone());
-        assert_eq!(ledger.answered(RequestId(number), &reply, at(4)), Ok(()), "{outcome:?}");
+        assert_eq!(ledger.answered(RequestId(number), &reply, at(4)), Ok(false), "{outcome:?}");
     }
     let wrong = [
         (1, Outcome::Put { revision: Revision(2), version: 1 }, 4),
@@ -72,7 +72,7 @@ fn two_answers_need_two_entries() {
     ledger.asked(RequestId(9), ORIGIN, &ClientRequest::write(delete("key1")), LogIndex::ZERO);
     ledger.asked(RequestId(8), ORIGIN, &ClientRequest::write(set("key1", "a")), LogIndex::ZERO);
     let reply = ClientReply::Written(Outcome::Deleted { revision: Revision(0), count: 0 });
-    assert_eq!(ledger.answered(RequestId(1), &reply, at(1)), Ok(()));
+    assert_eq!(ledger.answered(RequestId(1), &reply, at(1)), Ok(false));
     assert!(ledger.answered(RequestId(9), &reply, at(1)).is_err(), "it was committed before");
     let read = ClientReply::Answer(Answer { revision: Revision(0), found: Found::Key(None) });
     assert!(ledger.answered(RequestId(8), &read, at(1)).is_err(), "a read's answer to a write");
@@ -86,7 +86,7 @@ fn what_was_refused_or_never_asked_for_is_not_committed() {
         ledger.asked(RequestId(5), ORIGIN, &ClientRequest::write(op.clone()), LogIndex::ZERO);
         let mut later = committed(&[set("key1", "a"), op.clone()]);
         assert!(later.answered(RequestId(2), &refused, at(2)).is_err(), "it is committed already");
-        assert_eq!(ledger.answered(RequestId(5), &refused, at(1)), Ok(()));
+        assert_eq!(ledger.answered(RequestId(5), &refused, at(1)), Ok(false));
         assert!(ledger.commit(&entry(2, &op)).is_err(), "it is committed afterwards");
     }
     let mut ledger = committed(&[set("key1", "a")]);
@@ -152,7 +152,7 @@ fn a_range_is_deleted_in_one_revision() {
     let mut ledger = committed(&ops);
     for (number, count) in [(4, 2), (5, 0)] {
         let outcome = Outcome::Deleted { revision: Revision(4), count };
-        assert_eq!(ledger.answered(RequestId(number), &ClientReply::Written(outcome), at(5)), Ok(()));
+        assert_eq!(ledger.answered(RequestId(number), &ClientReply::Written(outcome), at(5)), Ok(false));
     }
     let mut store = Store::new();
     for op in ops {
