@@ -2,7 +2,7 @@
 //! member has to do everything that it is documented to do, at the first time of asking.
 
 use crate::madsim_engine::door::examine_door;
-use crate::madsim_engine::http::{Http, PATIENCE_MICROS, Request, ask};
+use crate::madsim_engine::http::{Answer, Http, PATIENCE_MICROS, Request, ask};
 use crate::madsim_engine::laws::{self, Told, exactly, same};
 use crate::madsim_engine::probe::Prober;
 use crate::madsim_engine::rest::examine_rest;
@@ -11,6 +11,7 @@ use crate::madsim_engine::time::now;
 use crate::madsim_engine::world::Shared;
 use crate::record::violation::Violation;
 use infinitystore::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use serde_json::Value;
 
 /// Connections that one client opens and leaves open.
 const CONNECTIONS: usize = 6;
@@ -20,6 +21,7 @@ const URL_BYTES_MAX: usize = 65_534;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
+const PROBLEM: &str = "application/problem+json";
 
 impl Run {
     /// Examines every member.
@@ -126,7 +128,10 @@ async fn examine_manners(shared: &Shared, slot: usize) -> Result<(), String> {
         let told = format!("machine {slot}, {} {:.60}", request.method, request.target);
         let answer = connection.ask(&request, give_up).await;
         let answer = answer.map_err(|why| format!("{told}: no answer: {why:?}"))?;
-        let result = exactly(&answer, code, content, if request.method == "HEAD" { "" } else { body });
+        let result = match content {
+            PROBLEM => is_problem(&answer, code, body),
+            _ => exactly(&answer, code, content, if request.method == "HEAD" { "" } else { body }),
+        };
         result.map_err(|what| format!("{told}: {what}"))?;
         let allowed = match (code, request.route()) {
             (405, "/set" | "/join") => Some("POST"),
@@ -142,6 +147,18 @@ async fn examine_manners(shared: &Shared, slot: usize) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// An answer says what went wrong in the manner of the routes under `/v1`, with this code for
+/// programs.
+fn is_problem(answer: &Answer, status: u16, code: &str) -> Result<(), String> {
+    same("the code", &answer.code, &status)?;
+    same("the content type", &answer.header("content-type"), &Some(PROBLEM))?;
+    let told: Value =
+        serde_json::from_slice(&answer.body).map_err(|error| format!("a problem is no JSON: {error}"))?;
+    same("its status", &told["status"].as_u64(), &Some(u64::from(status)))?;
+    same("its code", &told["code"].as_str(), &Some(code))?;
+    same("a detail", &told["detail"].as_str().is_some_and(|detail| !detail.is_empty()), &true)
 }
 
 type Manners = (Request, u16, &'static str, &'static str);
@@ -183,16 +200,16 @@ fn manners() -> Vec<Manners> {
     }
     let large = format!("{{\"key\":\"{}\",\"value\":\"b\",\"action\":\"set\"}}", "k".repeat(65_537));
     all.push((set(&large), 413, JSON, "\"the key is larger than 65536 bytes\"\n"));
-    for target in ["/nowhere", "/set/", "//", "/get/key", "/v1/", "/SET"] {
+    for target in ["/nowhere", "/set/", "//", "/get/key", "/SET"] {
         all.push((Request::get(target), 404, JSON, "\"Not Found\"\n"));
     }
+    all.push((Request::get("/v1/"), 404, PROBLEM, "no-such-route"));
     for (method, target) in [
         ("GET", "/set"),
         ("PUT", "/set"),
         ("DELETE", "/get?key=a"),
         ("POST", "/get?key=a"),
         ("GET", "/join?nodeid=a&nodeaddr=b:1"),
-        ("POST", "/v1/status"),
         ("PUT", "/metrics"),
         ("OPTIONS", "/readyz"),
         ("POST", "/livez"),
@@ -200,5 +217,6 @@ fn manners() -> Vec<Manners> {
     ] {
         all.push((with(method, target), 405, JSON, "\"Method Not Allowed\"\n"));
     }
+    all.push((with("POST", "/v1/status"), 405, PROBLEM, "method-not-allowed"));
     all
 }
