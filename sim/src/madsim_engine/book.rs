@@ -9,6 +9,8 @@ pub(super) type ProcessId = (usize, u32);
 /// Requests and answers.
 #[derive(Debug, Default)]
 pub(super) struct Book {
+    /// Writes that did not come over HTTP, and how long they took.
+    beside: BTreeMap<ProcessId, (u64, u64)>,
     sent: BTreeMap<(ProcessId, &'static str), u64>,
     answered: BTreeMap<(ProcessId, &'static str, u16), u64>,
     /// Microseconds that clients waited for answers.
@@ -39,6 +41,21 @@ impl Book {
     /// A connection was made.
     pub(super) fn connected(&mut self, process: ProcessId) {
         *self.made.entry(process).or_default() += 1;
+    }
+
+    /// A write that did not come over HTTP is asked for.
+    pub(super) fn asked_beside(&mut self, process: ProcessId) {
+        self.beside.entry(process).or_default().0 += 1;
+    }
+
+    /// It was answered after so long.
+    pub(super) fn answered_beside(&mut self, process: ProcessId, micros: u64) {
+        self.beside.entry(process).or_default().1 += micros;
+    }
+
+    /// How many writes did not come over HTTP, and how long they took, microseconds.
+    pub(super) fn beside(&self, process: ProcessId) -> (u64, u64) {
+        self.beside.get(&process).copied().unwrap_or_default()
     }
 
     /// A caller that made a connection was told that there are too many.

@@ -13,6 +13,8 @@ use crate::madsim_engine::world::Shared;
 use crate::record::outcome::Outcome;
 use crate::record::violation::Violation;
 use crate::schedule::{Fault, MILLI, RECOVERY_MICROS, SECOND, Schedule, Timed};
+use infinitystore::kv::{Op, Settings};
+use infinitystore::replica::{ClientReply, ClientRequest};
 use madsim::runtime::{Handle, Runtime};
 use madsim::time::TimeHandle;
 use std::cell::{OnceCell, RefCell};
@@ -141,6 +143,38 @@ impl Run {
             if self.shared.lock().violation.is_some() {
                 return;
             }
+        }
+        self.bound_history().await;
+    }
+
+    /// The cluster keeps a short history: a snapshot holds all of it, and has to arrive in chunks
+    /// that may be small.
+    async fn bound_history(&self) {
+        loop {
+            let (node, history_bytes) = {
+                let mut world = self.shared.lock();
+                if world.violation.is_some() {
+                    return;
+                }
+                let mut machines = world.machines.iter().enumerate();
+                let found = machines.find_map(|(slot, machine)| {
+                    machine.handle.clone().map(|handle| ((slot, machine.life), handle))
+                });
+                if let Some((process, _)) = &found {
+                    world.book.asked_beside(*process);
+                }
+                (found, world.schedule.settings.history_bytes())
+            };
+            if let Some((process, node)) = node {
+                let asked = now();
+                let configure = Op::Configure(Settings { history_bytes, ..Settings::default() });
+                let reply = node.request(ClientRequest::write(configure)).await;
+                self.shared.lock().book.answered_beside(process, now() - asked + 1);
+                if matches!(reply, ClientReply::Written(_)) {
+                    return;
+                }
+            }
+            sleep_until(now() + 10 * MILLI).await;
         }
     }
 
