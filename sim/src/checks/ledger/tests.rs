@@ -1,6 +1,6 @@
 use super::Ledger;
 use infinitystore::kv::{
-    Answer, Command, Found, KeyRange, LeaseId, Op, Outcome, Put, Query, Revision, Settings, Store,
+    Answer, Command, Found, KeyRange, LeaseId, Op, Outcome, Put, Query, Refusal, Revision, Settings, Store,
 };
 use infinitystore::raft::{Entry, EntryKind, LogId, LogIndex, NodeId, Term};
 use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Level, RequestId};
@@ -172,9 +172,26 @@ fn settings_are_compared() {
 }
 
 #[test]
-fn a_command_that_the_model_does_not_know_is_no_client_s() {
+fn commands_of_every_kind_are_judged() {
     let leased = Op::Put(Put { key: "key1".into(), value: "a".into(), lease: LeaseId(7) });
-    for op in [leased, Op::Compact(Revision(1)), Op::Increment { key: "key1".into(), by: 1 }] {
-        assert!(Ledger::default().commit(&entry(1, &op)).is_err(), "{op:?}");
+    let add = Op::Increment { key: "number".into(), by: 5 };
+    let ops = [leased, add.clone(), add, Op::Compact(Revision(2))];
+    let right = [
+        Outcome::Refused(Refusal::NoLease(LeaseId(7))),
+        Outcome::Incremented { revision: Revision(1), version: 1, value: 5 },
+        Outcome::Incremented { revision: Revision(2), version: 2, value: 10 },
+        Outcome::Compacted(Revision(2)),
+    ];
+    let wrong = [
+        Outcome::Put { revision: Revision(1), version: 1 },
+        Outcome::Incremented { revision: Revision(1), version: 1, value: 6 },
+        Outcome::Incremented { revision: Revision(1), version: 1, value: 5 },
+        Outcome::Compacted(Revision(1)),
+    ];
+    for (number, (right, wrong)) in (1..).zip(right.into_iter().zip(wrong)) {
+        let reply = ClientReply::Written(right.clone());
+        assert_eq!(committed(&ops).answered(RequestId(number), &reply, at(4)), Ok(false), "{right:?}");
+        let reply = ClientReply::Written(wrong.clone());
+        assert!(committed(&ops).answered(RequestId(number), &reply, at(4)).is_err(), "{wrong:?}");
     }
 }
