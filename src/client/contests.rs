@@ -30,11 +30,11 @@ pub struct Won {
     pub ttl: Option<Duration>,
     /// The fencing number: each holder's is higher than that of the one before.
     pub fence: Revision,
-    /// The key that stands for it: who deletes that takes it away.
+    /// The key that stands for it: deleting that key takes it away.
     pub key: Bytes,
 }
 
-/// Who holds a lock, or leads.
+/// The holder of a lock, or the leader of an election.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// The lease that it ends with.
@@ -97,7 +97,7 @@ impl Client {
         won.ok_or_else(|| self.nonsense(&answer, true))
     }
 
-    /// Who holds it; `None`: nobody.
+    /// Its holder; `None`: there is none.
     ///
     /// # Errors
     /// [`CallError`].

@@ -258,7 +258,7 @@ impl Watch {
             "progress" => {
                 let revision = read_revision(&message.data).map_err(wrong)?;
                 let is_news = self.next.is_none_or(|next| revision >= next);
-                // Whoever watches a revision to come has heard of all before it.
+                // A client that watches from a revision to come has heard of all before it.
                 self.next = Some(self.next.unwrap_or_default().max(revision.next()));
                 Ok(is_news.then_some(WatchMessage::Progress(revision)))
             }

@@ -1,5 +1,5 @@
-//! Answers that are remembered: who repeats a command under the same idempotency key gets the first
-//! answer again.
+//! Answers that are remembered: a client that repeats a command under the same idempotency key gets
+//! the first answer again.
 
 use crate::codec::{DecodeError, Writer};
 use crate::kv::command::Outcome;

@@ -12,7 +12,7 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
 /// A command: what to do, and under which name it is done at most once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Command {
-    /// The client's name for this command. Whoever repeats it gets the first answer again.
+    /// The client's name for this command. A client that repeats it gets the first answer again.
     pub idempotency_key: Option<Bytes>,
     /// What to do.
     pub op: Op,

@@ -362,17 +362,21 @@ impl AddressBook {
         {
             return Err(Refusal::WrongStore { id, known, found });
         }
-        if let Err(refusal) = state.recognise(hello, now) {
-            if matches!(refusal, Refusal::OlderCopy { .. }) && state.in_force.members.contains_key(&id) {
-                state.older_copies.insert(id, refusal.to_string());
-            }
-            return Err(refusal);
-        }
+        state.recognise(hello, now)?;
         state.older_copies.remove(&id);
         if state.learned.len() < LEARNED_MAX || state.learned.contains_key(&id) {
             state.learned.insert(id, Learned::new(hello.raft_addr.clone()));
         }
         Ok(state.connect(hello, now))
+    }
+
+    /// A caller that was refused, since its data directory is an older copy, lives: it has heard
+    /// so.
+    pub(crate) fn note_older_copy(&self, id: NodeId, why: String) {
+        let mut state = self.lock();
+        if state.in_force.members.contains_key(&id) {
+            state.older_copies.insert(id, why);
+        }
     }
 
     /// Why a member is not let in, if its data directory is an older copy.

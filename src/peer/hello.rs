@@ -25,6 +25,7 @@ const KIND_REFUSED: u8 = 4;
 // 5 and 6 are questions and replies.
 const KIND_OLDER_COPY: u8 = 7;
 const KIND_NOT_YET: u8 = 8;
+const KIND_HEARD: u8 = 9;
 
 /// What a connection is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,6 +155,24 @@ impl Hello {
         body.finish("hello")?;
         Ok(hello)
     }
+}
+
+/// Says, to a node that takes this one's data directory for an older copy, that it was heard: so
+/// the words that it answered were those of a process that lives.
+///
+/// # Errors
+/// What the stream says.
+pub(crate) async fn write_heard(stream: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
+    Block { kind: KIND_HEARD, body: Vec::new() }.write(stream).await
+}
+
+/// Listens for the caller to say that it has heard the answer.
+///
+/// # Errors
+/// [`BlockError`] for anything else.
+pub(crate) async fn read_heard(stream: &mut (impl AsyncRead + Unpin)) -> Result<(), BlockError> {
+    let block = Block::read(stream, HELLO_BYTES_MAX).await?;
+    if block.kind == KIND_HEARD { Ok(()) } else { Err(BlockError::Kind(block.kind)) }
 }
 
 impl HelloAnswer {

@@ -6,7 +6,7 @@ use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::peer::address_book::{AddressBook, Closing, Connected, Refusal};
 use crate::peer::block::BlockError;
 use crate::peer::discovery::Discovery;
-use crate::peer::hello::{Hello, HelloAnswer, PeerHello};
+use crate::peer::hello::{Hello, HelloAnswer, PeerHello, read_heard};
 use crate::peer::options::TransportOptions;
 use crate::raft::{ClusterId, NodeId, Time};
 use crate::replica::PeerMessage;
@@ -156,6 +156,18 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
     async fn serve_peer(&self, mut stream: E::Stream, from: &str, hello: PeerHello, deadline: Time) {
         let connected = match self.address_book.admit(&hello, self.env.now()) {
             Ok(connected) => connected,
+            Err(refusal @ Refusal::OlderCopy { .. }) => {
+                // These may be the last words of a process that has ended, which arrive after those
+                // of the next start. Nothing is wrong then, and nobody answers.
+                let answer = HelloAnswer::OlderCopy(refusal.to_string());
+                let heard = answered(&self.env, deadline, &mut stream, answer).await
+                    && matches!(until(&self.env, deadline, read_heard(&mut stream)).await, Some(Ok(())));
+                if heard {
+                    self.log_impostor(from, &hello, &refusal);
+                    self.address_book.note_older_copy(hello.from, refusal.to_string());
+                }
+                return;
+            }
             Err(refusal) => {
                 let answer = self.refuse(from, &hello, &refusal);
                 answered(&self.env, deadline, &mut stream, answer).await;
@@ -188,13 +200,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
         let reason = refusal.to_string();
         match refusal {
             Refusal::NotYet { .. } => {}
-            Refusal::OlderCopy { .. } | Refusal::Twin { .. } => {
-                let now = self.env.now();
-                let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(left_out) = refusals.is_due(now, Caller::of(from), refusal.kind()) {
-                    error!(%from, peer = hello.from.get(), %reason, left_out, "A MEMBER IS NOT LET IN");
-                }
-            }
+            Refusal::Twin { .. } => self.log_impostor(from, hello, refusal),
             Refusal::OtherCluster { .. } => {
                 self.log_refusal_once(from, refusal.kind(), &reason);
                 let found = Discovery::Called { cluster: hello.cluster, member: hello.to };
@@ -204,9 +210,17 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
             _ => self.log_refusal_once(from, refusal.kind(), &reason),
         }
         match refusal {
-            Refusal::OlderCopy { .. } => HelloAnswer::OlderCopy(reason),
             Refusal::NotYet { .. } => HelloAnswer::NotYet(reason),
             _ => HelloAnswer::Refused(reason),
+        }
+    }
+
+    /// A member's directory is a copy of another: that is said loudly.
+    fn log_impostor(&self, from: &str, hello: &PeerHello, refusal: &Refusal) {
+        let now = self.env.now();
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(left_out) = refusals.is_due(now, Caller::of(from), refusal.kind()) {
+            error!(%from, peer = hello.from.get(), reason = %refusal, left_out, "A MEMBER IS NOT LET IN");
         }
     }
 

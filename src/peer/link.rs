@@ -4,7 +4,7 @@
 use crate::codec::encode_frame;
 use crate::peer::address_book::AddressBook;
 use crate::peer::discovery::Discovery;
-use crate::peer::hello::{Hello, HelloAnswer, PING_MICROS};
+use crate::peer::hello::{Hello, HelloAnswer, PING_MICROS, write_heard};
 use crate::peer::options::TransportOptions;
 use crate::raft::NodeId;
 use crate::replica::PeerMessage;
@@ -150,6 +150,7 @@ impl<E: Env> Link<E> {
             match HelloAnswer::read(&mut stream).await {
                 Ok(HelloAnswer::Accepted) => Ok(stream),
                 Ok(HelloAnswer::OlderCopy(reason)) => {
+                    let _ = write_heard(&mut stream).await;
                     let found = Discovery::OlderCopy { met_by: self.to };
                     let _ = self.discoveries.send(found).await;
                     Err(format!("{addr} refuses this node: {reason}").into())

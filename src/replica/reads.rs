@@ -7,7 +7,7 @@ use crate::replica::api::RequestId;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-/// Who waits for a read.
+/// Where the answer to a read goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asker {
     /// A client of this node.
@@ -42,7 +42,7 @@ pub(super) enum Wanted {
 /// A read that waits.
 #[derive(Clone, Debug)]
 pub(super) struct Read {
-    /// Who waits for it.
+    /// Where its answer goes.
     pub(super) asker: Asker,
     /// When its client is told that no quorum answered.
     pub(super) deadline: Time,

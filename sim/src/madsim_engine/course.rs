@@ -159,10 +159,10 @@ impl Run {
                 if world.violation.is_some() {
                     return;
                 }
-                let machines = world.machines.iter().enumerate().filter_map(|(slot, machine)| {
+                let mut machines = world.machines.iter().enumerate();
+                let found = machines.find_map(|(slot, machine)| {
                     machine.handle.clone().map(|handle| ((slot, machine.life), handle))
                 });
-                let found = machines.take(2).last();
                 if let Some((process, _)) = &found {
                     world.book.asked_beside(*process);
                 }

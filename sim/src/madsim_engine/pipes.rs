@@ -87,6 +87,8 @@ struct Greeting {
     written: u64,
     read: u64,
     frames: Frames,
+    /// Another block followed the hello: the caller was refused, and says that it has heard so.
+    is_refused: bool,
 }
 
 /// Frames that were written, one after the other.
@@ -127,6 +129,8 @@ impl Frames {
 
 /// A hello begins with its magic, version, kind, and length.
 const HELLO_HEAD_BYTES: usize = 15;
+/// Every block begins with this: magic and version. A frame that did would be far too long.
+const BLOCK_MAGIC_BYTES: usize = 10;
 /// And ends with a checksum.
 const HELLO_SUM_BYTES: u64 = 4;
 /// The kind of a hello after which messages follow.
@@ -149,6 +153,14 @@ impl Greeting {
         self.written += bytes.len() as u64;
         let beyond = self.beyond(before, self.written);
         let hello = bytes.len() - usize::try_from(beyond).unwrap_or(bytes.len());
+        // What comes first behind the hello, or the beginning of it.
+        if self.bytes().is_some_and(|hello| before <= hello && hello < self.written) {
+            let begins = bytes[hello..].iter().zip(&self.head[..BLOCK_MAGIC_BYTES]);
+            self.is_refused = begins.into_iter().all(|(one, other)| one == other);
+        }
+        if self.is_refused {
+            return (0, 0);
+        }
         (beyond, self.frames.begun(&bytes[hello..]))
     }
 
@@ -156,7 +168,7 @@ impl Greeting {
     fn note_read(&mut self, bytes: u64) -> u64 {
         let before = self.read;
         self.read += bytes;
-        self.beyond(before, self.read)
+        if self.is_refused { 0 } else { self.beyond(before, self.read) }
     }
 
     fn beyond(&self, before: u64, after: u64) -> u64 {

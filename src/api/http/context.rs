@@ -68,7 +68,7 @@ impl<E: Env> Context<E> {
         self.tick.load(Ordering::Relaxed)
     }
 
-    /// Waits until the server stops. Who waits for something else gives up then.
+    /// Waits until the server stops. A task that waits for something else gives up then.
     pub(super) async fn until_stopping(&self) {
         // Made before the flag is looked at: a stop in between is heard.
         let stopping = self.stopping.notified();

@@ -172,7 +172,7 @@ impl<E: Env> Service<'_, E> {
         }
     }
 
-    /// Who holds it.
+    /// Its holder.
     pub(crate) async fn holder(
         &self,
         contest: &Contest,

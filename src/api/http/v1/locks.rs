@@ -44,7 +44,7 @@ pub(in crate::api::http) async fn take<E: Env>(
     Ok(Answer::json(StatusCode::OK, json.end_line()))
 }
 
-/// Who holds it.
+/// Its holder.
 pub(in crate::api::http) async fn get<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,

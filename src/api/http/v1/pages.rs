@@ -143,7 +143,7 @@ impl Pages {
         let bytes = page.as_ref().ok().filter(|page| !page.bytes.is_empty()).map(|page| page.bytes.len());
         let _first = coming.page.set(page);
         match bytes {
-            // Whoever asks the same later is to look again.
+            // A client that asks the same later is to look again.
             None => {
                 known.by_query.remove(query);
             }
