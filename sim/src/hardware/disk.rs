@@ -72,6 +72,13 @@ impl SimDisk {
         self.lock_state().faults != DiskFaults::default()
     }
 
+    /// Whether a write that comes will land elsewhere, or nowhere, and succeed.
+    #[must_use]
+    pub fn will_misplace(&self) -> bool {
+        let faults = &self.lock_state().faults;
+        faults.misdirect || faults.misdirect_back || faults.lose_write
+    }
+
     /// The machine stops: an acknowledged write is lost only if something durable tells of it;
     /// otherwise it is put back. Whether one is lost.
     pub fn settle_lost_write(&self) -> bool {

@@ -26,6 +26,8 @@ pub struct Machine {
     pub slow_disk: (u64, u64),
     /// A bit of its disk has flipped, and the disk has not been read since: it may refuse to start.
     pub rotten: bool,
+    /// The life in which its disk was damaged last.
+    rotten_in: u32,
     /// What its disk has to hold.
     pub durable: DurableModel,
 }
@@ -44,21 +46,41 @@ impl Machine {
             paused_until: 0,
             slow_disk: (0, 0),
             rotten: false,
+            rotten_in: 0,
             durable: DurableModel::default(),
         };
         (0..schedule.slots()).map(machine).collect()
     }
 
+    /// Its disk is damaged, or a write that comes will damage it.
+    pub fn damage(&mut self) {
+        (self.rotten, self.rotten_in) = (true, self.life);
+    }
+
+    /// A process starts. A fault that is armed may strike while the process opens the disk.
+    pub fn starts(&mut self) {
+        self.life += 1;
+        if self.disk.will_misplace() {
+            self.damage();
+        }
+    }
+
+    /// The process has read its disk: earlier damage is known. What struck during the opening, or
+    /// will strike, is not.
+    pub fn opened(&mut self) {
+        self.rotten &= self.rotten_in == self.life || self.disk.will_misplace();
+    }
+
     /// A write of its disk will land a block too far.
     pub fn misdirect(&mut self) {
         self.disk.faults(|faults| faults.misdirect = true);
-        self.rotten = true;
+        self.damage();
     }
 
     /// A bit of its disk flips, in a file of which `file` is a part of the path.
     pub fn rot(&mut self, file: &str, rng: &mut SmallRng) -> Option<Rot> {
         let rot = self.disk.rot(file, rng)?;
-        self.rotten = true;
+        self.damage();
         Some(rot)
     }
 

@@ -154,7 +154,7 @@ impl Env for SimEnv {
             machine.durable = DurableModel::of(&opened.restored);
             machine.store = Some(identity.store);
         }
-        machine.rotten = false;
+        machine.opened();
         // The checks cannot count on a member that has lost what it acknowledged.
         let is_member = world.cluster == Some(identity.cluster) && !machine.is_reverted;
         machine.member = is_member.then_some(identity.member);

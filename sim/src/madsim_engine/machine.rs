@@ -44,7 +44,7 @@ impl Run {
             if machine.on {
                 return;
             }
-            machine.life += 1;
+            machine.starts();
             machine.done = Default::default();
             machine.written = Written::from(machine.disk.bytes());
             (machine.stop, machine.stopping) = (Some(Arc::new(Notify::new())), None);

@@ -207,7 +207,9 @@ impl Simulation {
                 self.queue.plan(self.now + after_micros, SimEvent::Ambush(Box::new(kill)));
             }
         }
-        self.machines[slot].rotten |= damages;
+        if damages {
+            self.machines[slot].damage();
+        }
         if let Some(process) = self.machines[slot].process.as_mut().filter(|_| damages) {
             process.saved = None;
         }

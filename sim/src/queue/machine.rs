@@ -185,7 +185,7 @@ impl ReplicaHost {
         bootstrap: Bootstrap,
         marks: &mut Marks,
     ) -> Result<(), StartError> {
-        self.life += 1;
+        self.starts();
         let mut options = StorageOptions::new("/data");
         options.segment_bytes = settings.segment_bytes;
         options.spare_mode = SpareMode::Inline;
@@ -211,7 +211,8 @@ impl ReplicaHost {
                 })
             })?;
         }
-        (self.rotten, self.has_older) = (false, false);
+        self.opened();
+        self.has_older = false;
         let snapshots = storage.snapshot_files();
         let start = ReplicaStart {
             id: opened.identity.member,
