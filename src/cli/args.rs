@@ -1,6 +1,8 @@
 //! What the command line takes.
 
-use crate::cli::client_args::{ElectArgs, ExportArgs, ImportArgs, KvArgs, LeaseArgs, LockArgs, StatusArgs};
+use crate::cli::client_args::{
+    ElectArgs, ExportArgs, ImportArgs, KvArgs, LeaseArgs, LockArgs, SettingsArgs, StatusArgs,
+};
 use crate::cli::exit::{self, client_exit_codes, examples, hold_exit_codes};
 use crate::cli::units::{bytes, bytes_above_zero, count_above_zero, micros, micros_above_zero};
 use crate::client::Endpoint;
@@ -97,6 +99,9 @@ pub(super) enum Command {
         "infinitystore elect api http://me:8080"
     ))]
     Elect(ElectArgs),
+    /// The limits that the cluster shares
+    #[command(after_help = client_exit_codes!())]
+    Settings(SettingsArgs),
     /// What the nodes say of themselves
     ///
     /// Asks every endpoint. The exit code is 0 if one of them answers.

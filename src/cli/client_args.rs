@@ -1,7 +1,7 @@
 //! What the commands take that ask a cluster.
 
 use crate::cli::exit::{client_exit_codes, examples};
-use crate::cli::units::{duration, duration_above_zero};
+use crate::cli::units::{bytes, duration, duration_above_zero};
 use crate::client::Endpoint;
 use clap::{Args, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -132,6 +132,16 @@ pub(super) enum KvCommand {
         "infinitystore kv incr stock --by -3"
     ))]
     Incr(IncrArgs),
+    /// Forget what was before a revision
+    ///
+    /// The cluster does this by itself when past versions take more than `history_bytes`. A read at
+    /// REVISION still succeeds afterwards; one before it does not.
+    #[command(after_help = client_exit_codes!(), after_long_help = examples!(client_exit_codes: "infinitystore kv compact 17"))]
+    Compact {
+        /// The oldest revision that is kept
+        #[arg(value_name = "REVISION")]
+        revision: u64,
+    },
 }
 
 /// One key.
@@ -370,6 +380,47 @@ pub(super) enum LeaseCommand {
         #[arg(value_name = "ID")]
         id: u64,
     },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SettingsArgs {
+    #[command(flatten)]
+    pub(super) connect: ConnectArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+    #[command(subcommand)]
+    pub(super) command: SettingsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SettingsCommand {
+    /// Print the limits that the cluster shares
+    #[command(after_help = client_exit_codes!(), after_long_help = examples!(client_exit_codes:
+        "infinitystore settings get",
+        "infinitystore settings get -o json"
+    ))]
+    Get,
+    /// Change some of them; the others stay as they are
+    #[command(after_help = client_exit_codes!(), after_long_help = examples!(client_exit_codes:
+        "infinitystore settings set --history-bytes 256MiB",
+        "infinitystore settings set --quota-bytes 1GiB"
+    ))]
+    Set(SetSettingsArgs),
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(super) struct SetSettingsArgs {
+    /// When past versions take more, the oldest revisions are compacted [default: as it is]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub(super) history_bytes: Option<u64>,
+    /// A write that would let keys, values and leases take more is refused [default: as it is]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub(super) quota_bytes: Option<u64>,
+    /// When remembered answers of idempotency keys take more, the oldest are forgotten
+    /// [default: as it is]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub(super) answers_bytes: Option<u64>,
 }
 
 /// How a lock is held, or an election.

@@ -41,6 +41,7 @@ pub fn main() -> ExitCode {
         Some(Command::Lease(options)) => ask::lease(options),
         Some(Command::Lock(options)) => ask::lock(options),
         Some(Command::Elect(options)) => ask::elect(options),
+        Some(Command::Settings(options)) => ask::settings(options).map(done),
         Some(Command::Status(options)) => ask::status(options).map(done),
         Some(Command::Export(options)) => ask::export(options).map(done),
         Some(Command::Import(options)) => ask::import(options).map(done),

@@ -107,8 +107,8 @@ impl Client {
     /// ([`RefusedCall::revision`](crate::client::RefusedCall::revision)).
     pub async fn get_key(&mut self, key: &[u8], options: ReadOptions) -> Result<Option<KeyValue>, CallError> {
         let ReadOptions { level, at } = options;
-        let target = Target::key(key).with_level(level).with_some("at", at);
-        let answer = match self.call(Ask::get(target.into_text(), &[200])).await {
+        let ask = ask_of_key(key, &[200], |target| target.with_level(level).with_some("at", at));
+        let answer = match self.call(ask).await {
             Err(error) if error.code() == Some("key-not-found") => return Ok(None),
             answer => answer?,
         };
@@ -123,8 +123,8 @@ impl Client {
     /// # Errors
     /// As of [`Self::get_key`].
     pub async fn last_change(&mut self, key: &[u8], after: Revision) -> Result<Option<Revision>, CallError> {
-        let target = Target::key(key).with("wait", "0s").with("after", after);
-        let answer = self.call(Ask::get(target.into_text(), &[200, 304, 404])).await?;
+        let with = |target: Target| target.with("wait", "0s").with("after", after);
+        let answer = self.call(ask_of_key(key, &[200, 304, 404], with)).await?;
         if answer.status() == 304 {
             return Ok(None);
         }
@@ -214,6 +214,18 @@ impl Client {
         let is_write = ask.as_ref().is_ok_and(Ask::is_write);
         let answer = self.call(ask).await?;
         serde_json::from_slice(&answer.body).map_err(|_| self.nonsense(&answer, is_write))
+    }
+}
+
+/// A question about one key, which may be too long for a URL.
+fn ask_of_key(
+    key: &[u8],
+    accepted: &'static [u16],
+    with: impl Fn(Target) -> Target,
+) -> Result<Ask, CallFailure> {
+    match with(Target::new("/v1/kv").with_bytes("key", key)).to_long_json() {
+        Some(body) => Ask::post("/v1/range".to_owned(), body).map(|ask| ask.harmless().accepting(accepted)),
+        None => Ask::get(with(Target::key(key)).into_text(), accepted),
     }
 }
 

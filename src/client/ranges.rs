@@ -117,8 +117,12 @@ impl Pages<'_> {
     /// [`CallError`]. If the revision has been compacted meanwhile, the pages cannot go on.
     pub async fn next(&mut self) -> Result<Option<KeyPage>, CallError> {
         let Some(target) = &self.next else { return Ok(None) };
-        let target = target.clone().with_level(self.level).into_text();
-        let answer = self.client.call(Ask::get(target, &[200])).await?;
+        let target = target.clone().with_level(self.level);
+        let ask = match target.to_long_json() {
+            Some(body) => Ask::post("/v1/range".to_owned(), body).map(Ask::harmless),
+            None => Ask::get(target.into_text(), &[200]),
+        };
+        let answer = self.client.call(ask).await?;
         let body = serde_json::from_slice::<PageBody>(&answer.body);
         let mut body = body.map_err(|_| self.client.nonsense(&answer, false))?;
         self.next = body.cursor.take().map(|cursor| {

@@ -91,6 +91,12 @@ impl Ask {
         self
     }
 
+    /// With other statuses that are no refusal.
+    pub(super) fn accepting(mut self, accepted: &'static [u16]) -> Self {
+        self.accepted = accepted;
+        self
+    }
+
     /// How long the node may wait before it answers.
     pub(super) fn wait(&self) -> Duration {
         self.wait

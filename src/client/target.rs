@@ -1,10 +1,16 @@
 //! Paths and queries of a request.
 
+use crate::client::json::put_bytes;
 use crate::codec::to_base64_url;
 use crate::kv::KeyRange;
 use crate::replica::Level;
+use serde_json::{Map, Value};
 use std::fmt::{Display, Write};
 use std::time::Duration;
+
+/// A longer one is not sent as a URL where there is another way. A node takes 64 KiB; whatever
+/// stands between may take less.
+const TARGET_BYTES_MAX: usize = 8 << 10;
 
 /// A path, and what follows it.
 #[derive(Clone, Debug)]
@@ -95,6 +101,35 @@ impl Target {
     pub(super) fn into_text(self) -> String {
         self.text
     }
+
+    /// The parameters as the fields of a JSON object, if the target is too long for a URL.
+    pub(super) fn to_long_json(&self) -> Option<String> {
+        let (_, query) = self.text.split_once('?').filter(|_| self.text.len() > TARGET_BYTES_MAX)?;
+        let mut object = Map::new();
+        for pair in query.split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            put_bytes(&mut object, name, &percent_decode(value));
+        }
+        Some(Value::from(object).to_string())
+    }
+}
+
+/// What [`percent_encode`] has encoded.
+fn percent_decode(text: &str) -> Vec<u8> {
+    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16)).unwrap_or_default();
+    let bytes = text.as_bytes();
+    let (mut decoded, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while let Some(&byte) = bytes.get(at) {
+        if byte == b'%' {
+            let value = digit(bytes.get(at + 1)) << 4 | digit(bytes.get(at + 2));
+            decoded.extend(u8::try_from(value));
+            at += 3;
+        } else {
+            decoded.push(byte);
+            at += 1;
+        }
+    }
+    decoded
 }
 
 /// Appends bytes to a path or a query: letters, digits, a few marks and those of `also` as they

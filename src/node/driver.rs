@@ -31,6 +31,9 @@ use tracing::{debug, error, info, warn};
 /// called for this time.
 const CALLED_MICROS: u64 = 60_000_000;
 
+/// A leader looks this often at how long its quorum has been silent.
+const SILENCE_MICROS: u64 = 5_000;
+
 /// Different faults of peers that are logged, at most.
 const COMPLAINTS_MAX: usize = 64;
 
@@ -69,6 +72,8 @@ pub(super) struct Driver<E: Env> {
     pub last: Arc<OnceLock<NodeStatus>>,
     /// What each answer to a client tells of the node.
     pub standing: Arc<Standing>,
+    /// When it was last looked at how long nobody was heard of.
+    pub looked_at_silence: Time,
     /// The cluster that this node is reserved for.
     pub reservation: Option<Reservation>,
     /// This node was started to join another cluster: it never serves as a cluster of its own.
@@ -284,11 +289,25 @@ impl<E: Env> Driver<E> {
         self.links.send_all(actions.messages);
         self.maybe_close_links();
         self.request_storage(actions.storage);
-        self.standing.note(self.replica.raft().term(), self.replica.store().revision());
+        self.note_standing(now);
         for (id, reply) in actions.replies {
             self.answer(now, id, reply);
         }
         actions.wake_at
+    }
+
+    /// Tells whoever answers clients where this node stands.
+    fn note_standing(&mut self, now: Time) {
+        let raft = self.replica.raft();
+        self.standing.note(raft.term(), self.replica.store().revision());
+        // A leader looks at all its members for it, and so not with every batch. What is told is
+        // older meanwhile, and never newer, than what is true.
+        if raft.role() != RoleName::Leader || now.since(self.looked_at_silence) >= SILENCE_MICROS {
+            self.looked_at_silence = now;
+            if let Some(silent) = raft.silent_micros(now) {
+                self.standing.note_heard(Time::new(now.get().saturating_sub(silent)));
+            }
+        }
     }
 
     fn request_storage(&self, requests: Vec<StorageRequest>) {

@@ -2,7 +2,7 @@
 
 use crate::kv::Revision;
 use crate::peer::rpc::{Adoption, JoinError};
-use crate::raft::{ClusterId, Membership, NodeId, StoreId, Term};
+use crate::raft::{ClusterId, Membership, NodeId, StoreId, Term, Time};
 use crate::replica::{ClientError, ClientReply, ClientRequest};
 use crate::runtime::{NodeStatus, watch};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +34,9 @@ pub(crate) struct Standing {
     pub(crate) name: String,
     term: AtomicU64,
     revision: AtomicU64,
+    /// When it last knew that its state is that of a leader, microseconds by the clock of its
+    /// `Env`, and one; 0: never since its start.
+    heard: AtomicU64,
 }
 
 impl Standing {
@@ -45,6 +48,17 @@ impl Standing {
     pub(crate) fn note(&self, term: Term, revision: Revision) {
         self.term.store(term.get(), Ordering::Relaxed);
         self.revision.store(revision.0, Ordering::Relaxed);
+    }
+
+    /// It knew at that time that its state is that of a leader. The driver alone calls it.
+    pub(crate) fn note_heard(&self, at: Time) {
+        self.heard.store(at.get().saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// How long ago it last knew that its state is that of a leader, microseconds; `None`: never
+    /// since its start. At least as long as it was when a request was answered.
+    pub(crate) fn age_micros(&self, now: Time) -> Option<u64> {
+        self.heard.load(Ordering::Relaxed).checked_sub(1).map(|heard| now.since(Time::new(heard)))
     }
 
     /// Its term, lately.

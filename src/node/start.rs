@@ -216,6 +216,7 @@ impl<E: Env> NodeBuilder<E> {
             membership: membership_in,
             last,
             standing,
+            looked_at_silence: Time::new(0),
             reservation: None,
             awaits_join,
             is_new: self.is_new,

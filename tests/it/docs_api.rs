@@ -1,5 +1,5 @@
-//! The README's tour and the pages in `docs/api`: each command is run, and answers what the page
-//! says.
+//! The README's tour, the recipes and the pages in `docs/api`: each command is run, and answers
+//! what the page says.
 
 use crate::support::{Cluster, Node};
 use std::fs;
@@ -25,7 +25,7 @@ fn the_commands_of_the_pages_answer_what_the_pages_say() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = fs::read_dir(root.join("docs/api")).unwrap();
     let mut pages: Vec<_> = folder.map(|entry| entry.unwrap().path()).collect();
-    pages.push(root.join("README.md"));
+    pages.extend([root.join("README.md"), root.join("docs/recipes.md")]);
     pages.sort();
     assert!(pages.len() > 5, "the pages were not found");
     for page in pages {

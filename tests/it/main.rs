@@ -15,6 +15,7 @@ mod failures;
 mod floors;
 mod growth;
 mod holding;
+mod http2;
 mod lecture;
 mod older_copy;
 mod power_loss;

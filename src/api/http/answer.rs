@@ -4,6 +4,7 @@ use crate::api::http::budget::{Budget, MemoryReservation, MemoryUse};
 use crate::api::http::control::Control;
 use crate::api::http::sending::Pieces;
 use crate::api::http::stream::EventStream;
+use crate::api::http::streams::StreamPlace;
 use crate::kv::Revision;
 use bytes::Bytes;
 use hyper::header::{
@@ -307,9 +308,19 @@ impl AnswerBody {
         self.stream.is_some()
     }
 
+    /// For an answer to HEAD.
+    pub(super) fn without_bytes(self) -> Self {
+        Self { bytes: Bytes::new(), ..self }
+    }
+
     /// To be given out on a connection.
     pub(super) fn onto(self, control: &Arc<Control>) -> Pieces {
         Pieces::new(self.bytes, control.clone(), self.held, self.stream)
+    }
+
+    /// To be given out on a stream of HTTP/2.
+    pub(super) fn onto_stream(self, place: &Arc<StreamPlace>) -> Pieces {
+        Pieces::of_stream(self.bytes, place, self.held, self.stream)
     }
 }
 

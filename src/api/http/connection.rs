@@ -3,12 +3,19 @@
 //! Each connection shares a [`Control`] with the server. The connection notes there what it waits
 //! for and since when; the server's sweep reads it, and tells a connection that is overdue, or not
 //! wanted any more, to end.
+//!
+//! Every connection begins as one of HTTP/1. One that begins with the preface of HTTP/2 is handed
+//! on to `http2`. The others pay one comparison for that: nothing is read or copied twice.
 
 use crate::api::http::budget::{MemoryReservation, MemoryUse};
 use crate::api::http::context::Context;
 use crate::api::http::control::{Control, Order, Phase};
 use crate::api::http::dispatch::dispatch;
-use crate::runtime::{Env, until};
+use crate::api::http::http2::{self, PREFACE};
+use crate::api::http::linger::linger;
+use crate::api::http::streams::Streams;
+use crate::runtime::Env;
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -16,17 +23,10 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
-use std::task::{Context as TaskContext, Poll, Waker};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-
-/// After an answer to a request that was not read to its end, at most this much of its rest is
-/// taken in, …
-const LINGER_BYTES_MAX: usize = 64 << 20;
-/// … for at most this time. Closing at once would make the client's system throw the answer away
-/// unread.
-const LINGER_MICROS: u64 = 2_000_000;
+use std::task::{Context as TaskContext, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 /// Hyper's smallest buffer, bytes.
 const HEAD_BYTES_MIN: usize = 8 << 10;
@@ -40,11 +40,12 @@ const NO_ROOM: &[u8] =
 /// Serves a connection to its end.
 pub(super) async fn serve<E: Env>(
     context: Arc<Context<E>>,
-    control: Arc<Control>,
+    (control, streams): (Arc<Control>, Arc<Streams>),
     stream: E::Stream,
     from: String,
 ) {
     let watched = Watched {
+        beginning: Beginning::Preface(0),
         stream,
         context: context.clone(),
         control: control.clone(),
@@ -88,9 +89,9 @@ pub(super) async fn serve<E: Env>(
         .serve_connection(TokioIo::new(watched), service);
 
     let mut told = Order::Serve;
-    let mut registered: Option<Waker> = None;
+    let mut registered = None;
     let ended = poll_fn(|cx| {
-        register(&control, &mut registered, cx.waker());
+        control.register(&mut registered, cx.waker());
         let order = control.order();
         if order > told {
             told = order;
@@ -104,6 +105,11 @@ pub(super) async fn serve<E: Env>(
     })
     .await;
 
+    let Watched { mut stream, held, beginning, .. } = connection.into_parts().io.into_inner();
+    drop(held);
+    if let (Some(_), Beginning::Http2(ahead)) = (&ended, beginning) {
+        return http2::serve(context, (control, streams), (ahead, stream), from).await;
+    }
     // Hyper answers a head that makes no sense, or is too large, by itself, and ends.
     let unread = match &ended {
         Some(Ok(())) => control.linger.load(Ordering::Relaxed),
@@ -115,8 +121,6 @@ pub(super) async fn serve<E: Env>(
     };
     let no_room = ended.is_some() && control.no_room.load(Ordering::Relaxed);
     if unread || no_room {
-        let Watched { mut stream, held, .. } = connection.into_parts().io.into_inner();
-        drop(held);
         // After a piece of an answer, another one would be read as a part of it.
         if no_room && control.poll_flushed().is_ready() && stream.write_all(NO_ROOM).await.is_err() {
             return;
@@ -125,39 +129,10 @@ pub(super) async fn serve<E: Env>(
     }
 }
 
-/// Makes the connection's task known, so that orders can wake it. Once, unless the executor changes
-/// wakers.
-fn register(control: &Control, registered: &mut Option<Waker>, waker: &Waker) {
-    if registered.as_ref().is_some_and(|known| known.will_wake(waker)) {
-        return;
-    }
-    *control.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
-    *registered = Some(waker.clone());
-}
-
-/// Ends our side, and takes in what the client still sends, so that it gets to read the answer.
-pub(super) async fn linger<E: Env>(env: &E, stream: &mut E::Stream) {
-    let deadline = env.now().plus(LINGER_MICROS);
-    let drain = async {
-        if stream.shutdown().await.is_err() {
-            return;
-        }
-        let mut scratch = vec![0; 16 << 10];
-        let mut taken = 0;
-        while taken < LINGER_BYTES_MAX {
-            match stream.read(&mut scratch).await {
-                Ok(0) | Err(_) => return,
-                Ok(count) => taken += count,
-            }
-        }
-    };
-    // Whether it was drained or given up makes no difference: the connection is closed now.
-    let _ = until(env, deadline, drain).await;
-}
-
 /// A stream that notes its progress in the connection's [`Control`], and counts what hyper's read
 /// buffer holds.
 struct Watched<E: Env> {
+    beginning: Beginning,
     stream: E::Stream,
     context: Arc<Context<E>>,
     control: Arc<Control>,
@@ -169,7 +144,62 @@ struct Watched<E: Env> {
     held: Option<MemoryReservation>,
 }
 
+/// How a connection begins.
+enum Beginning {
+    /// So many bytes have come, and all of them are the preface's of HTTP/2. Hyper has not been
+    /// given them.
+    Preface(usize),
+    /// As one of HTTP/1.
+    Http1,
+    /// As one of HTTP/2; what has come behind the preface.
+    Http2(Bytes),
+}
+
 impl<E: Env> Watched<E> {
+    /// Reads the beginning of a connection, of which `matched` bytes have come. They may come one
+    /// by one.
+    fn poll_beginning(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        buffer: &mut ReadBuf<'_>,
+        mut matched: usize,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let mut rest = [0; PREFACE.len()];
+            let before = buffer.filled().len();
+            if matched == 0 {
+                ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+            } else {
+                // Not more, so that all of it fits if it is no preface.
+                let mut few = ReadBuf::new(&mut rest[..PREFACE.len() - matched]);
+                ready!(Pin::new(&mut self.stream).poll_read(cx, &mut few))?;
+                buffer.put_slice(few.filled());
+            }
+            let new = &buffer.filled()[before..];
+            let same = new.iter().zip(&PREFACE[matched..]).take_while(|(one, other)| one == other).count();
+            if matched + same == PREFACE.len() {
+                self.beginning = Beginning::Http2(Bytes::copy_from_slice(&new[same..]));
+                buffer.set_filled(before);
+                // Ends hyper's HTTP/1.
+                return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+            }
+            if same < new.len() || new.is_empty() {
+                self.beginning = Beginning::Http1;
+                if matched > 0 {
+                    let new = rest;
+                    let count = buffer.filled().len() - before;
+                    buffer.set_filled(before);
+                    buffer.put_slice(&PREFACE[..matched]);
+                    buffer.put_slice(&new[..count]);
+                }
+                return Poll::Ready(Ok(()));
+            }
+            matched += same;
+            self.beginning = Beginning::Preface(matched);
+            buffer.set_filled(before);
+        }
+    }
+
     /// Counts hyper's read buffer, which has `room` left; whether the budget has that much. Nothing
     /// is counted, and no atomic touched, for the small buffers that almost all connections have.
     fn count_buffer(&mut self, room: usize) -> bool {
@@ -207,8 +237,11 @@ impl<E: Env> AsyncRead for Watched<E> {
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         }
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if polled.is_ready() {
+        let polled = match self.beginning {
+            Beginning::Preface(matched) => self.poll_beginning(cx, buffer, matched),
+            Beginning::Http1 | Beginning::Http2(_) => Pin::new(&mut self.stream).poll_read(cx, buffer),
+        };
+        if polled.is_ready() || matches!(self.beginning, Beginning::Preface(1..)) {
             self.head_bytes += buffer.filled().len() - before;
             if phase == Phase::Idle {
                 self.control.enter(Phase::Head, self.context.tick());
@@ -231,12 +264,16 @@ impl<E: Env> AsyncWrite for Watched<E> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_flush(cx);
         if matches!(polled, Poll::Ready(Ok(()))) {
-            self.control.flushed(self.context.tick(), cx.waker());
+            self.control.flushed(self.context.tick());
         }
         polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        if matches!(self.beginning, Beginning::Http2(_)) {
+            // It goes on, without hyper's HTTP/1.
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::http::budget::Budget;
 use crate::api::http::control::Control;
 use crate::api::http::options::HttpOptions;
+use crate::api::http::streams::Streams;
 use crate::api::http::v1::pages::Pages;
 use crate::node::{NodeHandle, NodeSlot};
 use crate::runtime::door::{Episode, Places};
@@ -21,7 +22,7 @@ pub(super) struct Context<E: Env> {
     /// Counts requests, by the places of the table of routes.
     pub(super) requests: Arc<[RouteRequests]>,
     /// Seconds since the start, as counted by the sweep: a clock that costs nothing to read.
-    pub(super) tick: AtomicU32,
+    pub(super) tick: Arc<AtomicU32>,
     /// Memory for requests and answers.
     pub(super) budget: Arc<Budget>,
     /// What watchers share.
@@ -35,7 +36,8 @@ pub(super) struct Context<E: Env> {
 
 /// The connections, and whether there will be more.
 pub(super) struct Connections {
-    pub(super) open: BTreeMap<u64, Arc<Control>>,
+    /// What each waits for, and its streams, which HTTP/1 has none of.
+    pub(super) open: BTreeMap<u64, (Arc<Control>, Arc<Streams>)>,
     pub(super) places: Places,
     /// Logs once each time that nearly all connections are taken.
     pub(super) low: Episode,

@@ -1,4 +1,5 @@
-//! What a connection and the server share: what it waits for, and what it is told.
+//! What a connection and the server share: what it waits for, and what it is told. Each stream of a
+//! connection that speaks HTTP/2 has one of its own.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -44,8 +45,8 @@ pub(super) enum Order {
     Abort,
 }
 
-/// Shared by a connection and the server. Plain atomics: each is written by one side and only
-/// looked at by the other.
+/// Shared by a connection, or a stream of HTTP/2, and the server. Plain atomics: each is written by
+/// one side and only looked at by the other.
 #[derive(Debug)]
 pub(super) struct Control {
     /// A [`Phase`].
@@ -57,17 +58,20 @@ pub(super) struct Control {
     /// How much of the answer at hand has left: a [`Sent`].
     sent: AtomicU8,
     /// The answer at hand is a stream: between two pieces, nobody waits for the client.
-    streams: AtomicBool,
+    is_stream: AtomicBool,
     /// A task waits until what was handed to hyper has left.
     waits_for_flush: AtomicBool,
     /// An [`Order`].
     order: AtomicU8,
-    /// The connection's task.
-    pub(super) waker: Mutex<Option<Waker>>,
+    /// The task that drives it.
+    waker: Mutex<Option<Waker>>,
     /// The request at hand was answered before it had been read: linger before closing.
     pub(super) linger: AtomicBool,
     /// There was no room for the head at hand.
     pub(super) no_room: AtomicBool,
+    /// HTTP/2: the tick, and one, since when a frame or a block of headers is incomplete; 0: none
+    /// is.
+    incomplete_since: AtomicU32,
 }
 
 impl Control {
@@ -77,12 +81,13 @@ impl Control {
             since: AtomicU32::new(tick),
             allowance: AtomicU32::new(0),
             sent: AtomicU8::new(Sent::Whole as u8),
-            streams: AtomicBool::new(false),
+            is_stream: AtomicBool::new(false),
             waits_for_flush: AtomicBool::new(false),
             order: AtomicU8::new(Order::Serve as u8),
             waker: Mutex::new(None),
             linger: AtomicBool::new(false),
             no_room: AtomicBool::new(false),
+            incomplete_since: AtomicU32::new(0),
         }
     }
 
@@ -93,14 +98,13 @@ impl Control {
 
     /// Tells the connection, and wakes it. Orders only get stronger.
     pub(super) fn tell(&self, order: Order) {
-        let stronger = self.order.fetch_max(order as u8, Ordering::SeqCst) < order as u8;
-        if stronger && let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            waker.wake_by_ref();
+        if self.order.fetch_max(order as u8, Ordering::SeqCst) < order as u8 {
+            self.wake();
         }
     }
 
     pub(super) fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Relaxed) {
+        match self.phase.load(Ordering::Acquire) {
             0 => Phase::Idle,
             1 => Phase::Head,
             2 => Phase::Answering,
@@ -117,9 +121,21 @@ impl Control {
     }
 
     pub(super) fn enter(&self, phase: Phase, tick: u32) {
-        self.phase.store(phase as u8, Ordering::Relaxed);
+        // In this order: a sweep that sees the new phase must not take the old one's time for its.
         self.since.store(tick, Ordering::Relaxed);
+        self.phase.store(phase as u8, Ordering::Release);
     }
+
+    /// HTTP/2: since which tick the frame, or the block of headers, at hand is incomplete.
+    pub(super) fn incomplete_since(&self) -> Option<u32> {
+        self.incomplete_since.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// HTTP/2: a frame, or a block of headers, has begun and not ended, since that tick.
+    pub(super) fn set_incomplete_since(&self, tick: Option<u32>) {
+        self.incomplete_since.store(tick.map_or(0, |tick| tick.saturating_add(1)), Ordering::Relaxed);
+    }
+
     /// What the answer at hand gets beyond the write time-out, seconds.
     pub(super) fn allowance(&self) -> u64 {
         u64::from(self.allowance.load(Ordering::Relaxed))
@@ -137,12 +153,12 @@ impl Control {
     pub(super) fn begin_streaming(&self, tick: u32) {
         self.begin_sending(0, tick);
         self.sent.store(Sent::HeldPiece as u8, Ordering::Relaxed);
-        self.streams.store(true, Ordering::Relaxed);
+        self.is_stream.store(true, Ordering::Relaxed);
     }
 
     /// The stream has ended: what hyper holds now is its end.
     pub(super) fn end_streaming(&self) {
-        self.streams.store(false, Ordering::Relaxed);
+        self.is_stream.store(false, Ordering::Relaxed);
         self.hold(false);
     }
 
@@ -153,41 +169,59 @@ impl Control {
     }
 
     /// Everything that hyper was given has left.
-    pub(super) fn flushed(&self, tick: u32, waker: &Waker) {
+    pub(super) fn flushed(&self, tick: u32) {
         match self.sent() {
             Sent::Whole | Sent::Piece => {}
             Sent::HeldPiece => {
-                self.sent.store(Sent::Piece as u8, Ordering::Relaxed);
-                if self.streams.load(Ordering::Relaxed) {
+                self.sent.store(Sent::Piece as u8, Ordering::SeqCst);
+                if self.is_stream.load(Ordering::Relaxed) {
                     self.enter(Phase::Answering, tick);
                 }
             }
             Sent::HeldEnd => {
-                self.sent.store(Sent::Whole as u8, Ordering::Relaxed);
+                self.sent.store(Sent::Whole as u8, Ordering::SeqCst);
                 if self.phase() == Phase::Sending {
                     self.enter(Phase::Idle, tick);
                 }
             }
         }
-        if self.waits_for_flush.swap(false, Ordering::Relaxed) {
+        if self.waits_for_flush.swap(false, Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    /// Ready when hyper holds nothing of an answer. The task alone asks that `waker` is of.
+    pub(super) fn poll_flushed(&self) -> Poll<()> {
+        if self.holds_nothing() {
+            return Poll::Ready(());
+        }
+        self.waits_for_flush.store(true, Ordering::SeqCst);
+        // A stream of HTTP/2 is flushed by another task, perhaps just now.
+        if self.holds_nothing() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn holds_nothing(&self) -> bool {
+        matches!(self.sent(), Sent::Whole | Sent::Piece)
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             waker.wake_by_ref();
         }
     }
 
-    /// Ready when hyper holds nothing of an answer. The connection's own task alone asks, so its
-    /// waker is known.
-    pub(super) fn poll_flushed(&self) -> Poll<()> {
-        match self.sent() {
-            Sent::Whole | Sent::Piece => Poll::Ready(()),
-            Sent::HeldPiece | Sent::HeldEnd => {
-                self.waits_for_flush.store(true, Ordering::Relaxed);
-                Poll::Pending
-            }
+    /// Makes the task known that drives this, so that orders can wake it. Once, unless the executor
+    /// changes wakers.
+    pub(super) fn register(&self, registered: &mut Option<Waker>, waker: &Waker) {
+        if registered.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            return;
         }
+        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+        *registered = Some(waker.clone());
     }
 
     fn sent(&self) -> Sent {
-        match self.sent.load(Ordering::Relaxed) {
+        match self.sent.load(Ordering::SeqCst) {
             0 => Sent::Whole,
             1 => Sent::Piece,
             2 => Sent::HeldPiece,

@@ -8,7 +8,7 @@ use crate::api::http::v1::problem::Problem;
 use crate::api::http::{health, origin};
 use crate::runtime::Env;
 use hyper::body::Incoming;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode, Version};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -26,7 +26,9 @@ pub(super) async fn dispatch<E: Env>(context: &Arc<Context<E>>, request: Request
     let is_probe = matched.as_ref().is_some_and(|(route, _)| route.is_probe);
     let has_problems =
         matched.as_ref().map_or(is_versioned(head.uri.path()), |(route, _)| route.has_problems());
-    let refusal = origin::refuse(&head.method, &head.headers, &context.options.hosts).filter(|_| !is_probe);
+    let refusal = origin::refuse(&head, &context.options.hosts).filter(|_| !is_probe);
+    let operation = matched.as_ref().and_then(|(route, _)| route.operation(head.method.as_str()));
+    let is_write = operation.is_some_and(|one| one.while_starting == WhileStarting::RefusesWrite);
     let mut call = Call::new(head, body);
     let answer = match refusal {
         // What was not read of it goes with the connection.
@@ -35,12 +37,11 @@ pub(super) async fn dispatch<E: Env>(context: &Arc<Context<E>>, request: Request
         None => handle(context, matched, &mut call).await,
     };
     let head = call.head;
-    let is_read = head.method == Method::GET || head.method == Method::HEAD;
-    let mut answer = answer.counted(&context.budget, || match (has_problems, is_read) {
+    let mut answer = answer.counted(&context.budget, || match (has_problems, is_write) {
         (false, _) => Answer::no_room(),
-        (true, true) => Problem::no_room().answer(),
+        (true, false) => Problem::no_room().answer(),
         // It was carried out, and the answer is lost.
-        (true, false) => Problem::no_room().of_unknown_outcome().answer(),
+        (true, true) => Problem::no_room().of_unknown_outcome().answer(),
     });
     if has_problems && let Some(node) = context.slot.get() {
         let standing = node.standing();
@@ -50,6 +51,8 @@ pub(super) async fn dispatch<E: Env>(context: &Arc<Context<E>>, request: Request
     let micros = context.env.now().since(started);
     context.requests[place].observe(answer.status.as_u16(), micros);
     tracing::debug!(method = %head.method, path = head.uri.path(), code = answer.status.as_u16(), micros, "request");
+    // A stream of HTTP/2 ends by itself.
+    answer.close &= head.version != Version::HTTP_2;
     let close = answer.close;
     Dispatched { response: answer.into_response(head.headers), close }
 }

@@ -7,7 +7,7 @@
 //! the keyspace are in `v1`. `body` and `query` take requests apart, and `answer` puts answers
 //! together. `origin` refuses requests that a page in a browser was made to send. `sending` hands
 //! answers out in pieces, `stream` is an answer that goes on, and `budget` bounds the memory of all
-//! of it.
+//! of it. `http2` drives a connection that speaks HTTP/2, with `frames` and `streams`.
 //!
 //! What is not here: timers of tokio or of hyper. Time-outs of connections are found by one sweep a
 //! second over all of them, which costs a request two atomic stores instead of two timers.
@@ -19,10 +19,13 @@ mod connection;
 mod context;
 mod control;
 mod dispatch;
+mod frames;
 mod get;
 mod health;
 mod help;
+mod http2;
 mod join;
+mod linger;
 mod options;
 mod origin;
 mod query;
@@ -33,6 +36,7 @@ mod server;
 mod set;
 mod status;
 mod stream;
+mod streams;
 mod v1;
 
 pub use options::HttpOptions;

@@ -42,6 +42,14 @@ pub struct HttpOptions {
     /// A connection without a request is closed after this many seconds, or after a tenth of that
     /// while most of the allowed connections are open.
     pub idle_timeout_seconds: u64,
+    /// HTTP/2: requests under way on one connection at the same time; more are refused.
+    pub http2_streams_max: u32,
+    /// HTTP/2: requests that a client may call back on one connection within a second; after more
+    /// the connection is closed.
+    pub http2_resets_per_second_max: u32,
+    /// HTTP/2: pings, settings and the like on one connection within a second; after more it is
+    /// closed.
+    pub http2_frames_per_second_max: u32,
 }
 
 impl Default for HttpOptions {
@@ -60,6 +68,9 @@ impl Default for HttpOptions {
             write_timeout_seconds: 30,
             write_bytes_per_second_min: 64 << 10,
             idle_timeout_seconds: 90,
+            http2_streams_max: 256,
+            http2_resets_per_second_max: 1_000,
+            http2_frames_per_second_max: 10_000,
         }
     }
 }

@@ -9,7 +9,9 @@
 use crate::api::http::answer::Answer;
 use crate::api::http::v1::problem::Problem;
 use crate::codec::host_of;
-use hyper::header::{HOST, HeaderMap, HeaderName, ORIGIN};
+use hyper::header::{HOST, HeaderName, ORIGIN};
+use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
 use hyper::{Method, StatusCode};
 use std::net::Ipv4Addr;
 
@@ -17,6 +19,8 @@ use std::net::Ipv4Addr;
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Domains that cannot be owned in the public name system.
 const PRIVATE_DOMAINS: [&str; 3] = ["localhost", "local", "internal"];
+/// No name that is served.
+const UNREADABLE: &str = "un.readable";
 /// Any name is served.
 const ANY: &str = "*";
 
@@ -58,14 +62,15 @@ impl Refused {
 }
 
 /// The refusal of a request that a browser may have been tricked into; `None` for any other.
-pub(super) fn refuse(method: &Method, headers: &HeaderMap, hosts: &[String]) -> Option<Refused> {
-    let host = headers.get(HOST);
-    if let Some(host) = host {
-        let served = host.to_str().is_ok_and(|host| is_served(host, hosts));
-        if !served {
-            return Some(Refused::Misdirected);
-        }
+pub(super) fn refuse(head: &Parts, hosts: &[String]) -> Option<Refused> {
+    let Parts { method, headers, .. } = head;
+    let host = headers.get(HOST).map(|host| host.to_str().unwrap_or(UNREADABLE));
+    // HTTP/2 says it here, and HTTP/1 may. Where both are there, both have to be ours.
+    let authority = head.uri.authority().map(Authority::as_str);
+    if [host, authority].into_iter().flatten().any(|host| !is_served(host, hosts)) {
+        return Some(Refused::Misdirected);
     }
+    let host = authority.or(host);
     if method == Method::GET || method == Method::HEAD {
         return None;
     }
@@ -74,7 +79,6 @@ pub(super) fn refuse(method: &Method, headers: &HeaderMap, hosts: &[String]) -> 
     let same_origin = headers.get(ORIGIN).is_none_or(|origin| {
         let authority =
             origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, rest)| rest);
-        let host = host.and_then(|host| host.to_str().ok());
         authority.zip(host).is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host))
     });
     (!same_site || !same_origin).then_some(Refused::OtherOrigin)

@@ -7,6 +7,7 @@
 use crate::api::http::budget::MemoryReservation;
 use crate::api::http::control::{Control, Order, Phase};
 use crate::api::http::stream::EventStream;
+use crate::api::http::streams::StreamPlace;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use std::convert::Infallible;
@@ -26,6 +27,8 @@ pub(super) struct Pieces {
     /// Whether a piece was given out, or a head that has to leave before a stream begins.
     begun: bool,
     control: Arc<Control>,
+    /// HTTP/2: the stream, which is told when a piece has left.
+    place: Option<Arc<StreamPlace>>,
     /// The body's part of the budget, until the last piece is given out.
     _held: Option<MemoryReservation>,
 }
@@ -37,7 +40,21 @@ impl Pieces {
         held: Option<MemoryReservation>,
         stream: Option<Box<dyn EventStream>>,
     ) -> Self {
-        Self { rest: body, begun: false, stream, control, _held: held }
+        Self { rest: body, begun: false, stream, control, place: None, _held: held }
+    }
+
+    /// The same for a stream of HTTP/2, which holds the part of the budget until all has left.
+    pub(super) fn of_stream(
+        body: Bytes,
+        place: &Arc<StreamPlace>,
+        held: Option<MemoryReservation>,
+        stream: Option<Box<dyn EventStream>>,
+    ) -> Self {
+        if let Some(held) = held {
+            place.hold(held);
+        }
+        let control = place.control().clone();
+        Self { rest: body, begun: false, stream, control, place: Some(place.clone()), _held: None }
     }
 
     /// Waits for the stream's next piece; whether there is one.
@@ -82,6 +99,10 @@ impl Body for Pieces {
             std::mem::take(&mut self.rest)
         };
         self.control.hold(!self.rest.is_empty() || self.stream.is_some());
+        let piece = match &self.place {
+            Some(place) => place.piece(piece),
+            None => piece,
+        };
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 

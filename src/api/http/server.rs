@@ -1,11 +1,13 @@
 //! Accepting connections, looking after them, and stopping.
 
 use crate::api::http::budget::Budget;
-use crate::api::http::connection::{linger, serve};
+use crate::api::http::connection::serve;
 use crate::api::http::context::{Connections, Context};
 use crate::api::http::control::{Control, Order, Phase};
+use crate::api::http::linger::linger;
 use crate::api::http::options::HttpOptions;
 use crate::api::http::routes::Routes;
+use crate::api::http::streams::Streams;
 use crate::node::NodeSlot;
 use crate::raft::Time;
 use crate::runtime::door::{Caller, Episode, Full};
@@ -64,7 +66,7 @@ impl<E: Env> HttpServer<E> {
             slot: node.into(),
             requests: metrics.requests.of_routes(Routes::<E>::names()),
             metrics,
-            tick: AtomicU32::new(0),
+            tick: Arc::new(AtomicU32::new(0)),
             budget,
             pages: Arc::default(),
             connections,
@@ -83,7 +85,7 @@ impl<E: Env> HttpServer<E> {
         {
             let mut connections = context.connections();
             connections.stopping = true;
-            connections.open.values().for_each(|control| control.tell(Order::Finish));
+            connections.open.values().for_each(|(control, _)| control.tell(Order::Finish));
         }
         context.stopping.notify_waiters();
         let all_ended = async {
@@ -92,7 +94,7 @@ impl<E: Env> HttpServer<E> {
             }
         };
         if until(&context.env, deadline, all_ended).await.is_none() {
-            context.connections().open.values().for_each(|control| control.tell(Order::Abort));
+            context.connections().open.values().for_each(|(control, _)| control.tell(Order::Abort));
         }
     }
 }
@@ -149,11 +151,12 @@ fn admit<E: Env>(context: &Arc<Context<E>>, stream: E::Stream, from: String) {
     let id = connections.next_id;
     connections.next_id += 1;
     let control = Arc::new(Control::new(context.tick()));
-    connections.open.insert(id, control.clone());
+    let streams = Streams::new(control.clone(), context.tick.clone());
+    connections.open.insert(id, (control.clone(), streams.clone()));
     context.metrics.connections.inc();
     let open = Open { context: context.clone(), id, caller };
     context.env.spawn(async move {
-        serve(open.context.clone(), control, stream, from).await;
+        serve(open.context.clone(), (control, streams), stream, from).await;
         drop(open);
     });
 }
@@ -201,12 +204,19 @@ async fn sweep<E: Env>(context: Arc<Context<E>>) {
         if !crowded {
             connections.low.ended(context.env.now());
         }
-        for control in connections.open.values() {
+        let is_overdue = |control: &Control| {
             let (phase, since) = control.waits();
             let seconds = u64::from(now.saturating_sub(since));
-            if overdue(&context.options, phase, seconds, control.allowance(), crowded) {
+            overdue(&context.options, phase, seconds, control.allowance(), crowded)
+        };
+        for (control, streams) in connections.open.values() {
+            let incomplete = control.incomplete_since().map(|since| u64::from(now.saturating_sub(since)));
+            if is_overdue(control)
+                || incomplete.is_some_and(|seconds| seconds > context.options.header_timeout_seconds)
+            {
                 control.tell(Order::Abort);
             }
+            streams.end_overdue(is_overdue);
         }
     }
 }

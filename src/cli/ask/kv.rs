@@ -36,6 +36,9 @@ pub(in crate::cli) fn kv(args: &KvArgs) -> Result<ExitStatus, Failure> {
             KvCommand::History(args) => history(&mut client, args, format, &mut out).await,
             KvCommand::Txn(args) => transact(&mut client, args, &mut out).await,
             KvCommand::Incr(args) => increment(&mut client, args, format, &mut out).await,
+            KvCommand::Compact { revision } => {
+                compact(&mut client, Revision(*revision), format, &mut out).await
+            }
         };
         out.flush()?;
         status
@@ -289,6 +292,23 @@ async fn increment(
             out.line(json!({ "revision": done.revision.0, "version": done.version, "value": done.value }))?;
         }
         _ => out.line(done.value)?,
+    }
+    Ok(ExitStatus::Success)
+}
+
+async fn compact(
+    client: &mut Client,
+    revision: Revision,
+    format: Option<OutputFormat>,
+    out: &mut Output,
+) -> Result<ExitStatus, Failure> {
+    client.compact(revision).await?;
+    match format {
+        Some(OutputFormat::Json) => out.line(json!({ "compacted": revision.0 }))?,
+        Some(OutputFormat::Raw) => out.line(revision)?,
+        Some(OutputFormat::Table) | None => {
+            out.line(format_args!("what was before revision {revision} is forgotten"))?;
+        }
     }
     Ok(ExitStatus::Success)
 }

@@ -10,6 +10,7 @@ mod kv;
 mod lease;
 pub(super) mod print;
 mod run_command;
+mod settings;
 mod status;
 mod watch;
 
@@ -18,4 +19,5 @@ pub(super) use hold::{elect, lock};
 pub(super) use import::import;
 pub(super) use kv::kv;
 pub(super) use lease::lease;
+pub(super) use settings::settings;
 pub(super) use status::status;

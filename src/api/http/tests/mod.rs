@@ -3,6 +3,8 @@
 
 mod conformance;
 mod fixture;
+mod http2;
+mod http2_kit;
 mod limits;
 mod memory;
 mod origin;

@@ -2,6 +2,10 @@
 
 use crate::api::HttpOptions;
 use crate::api::http::tests::fixture::Fixture;
+use crate::codec::to_base64;
+use crate::kv::KEY_BYTES_MAX;
+use crate::raft::Time;
+use crate::runtime::Env;
 use serde_json::{Value, json};
 
 async fn filled() -> Fixture {
@@ -132,4 +136,95 @@ async fn a_range_that_makes_no_sense_is_refused() {
     }
     let unknown = fixture.ask("GET", "/v1/kv?prefixx=a", b"").await.json();
     assert!(unknown["detail"].as_str().is_some_and(|detail| detail.contains("prefix, prefix64, start")));
+}
+
+#[tokio::test]
+async fn a_range_may_be_asked_for_with_a_body() {
+    let fixture = filled().await;
+    let ask = async |body: &str| fixture.ask("POST", "/v1/range", body.as_bytes()).await;
+    for (body, query) in [
+        ("{}", ""),
+        (r#"{"prefix":"a/"}"#, "?prefix=a/"),
+        (r#"{"prefix64":"YS8=","limit":2,"keys_only":true}"#, "?prefix=a/&limit=2&keys_only"),
+        (r#"{"start":"a/2","end":"a/b/4","at":"4"}"#, "?start=a/2&end=a/b/4&at=4"),
+        (r#"{"prefix":"a/","count_only":true,"level":"local"}"#, "?prefix=a/&count_only&level=local"),
+        (r#"{"prefix":"a/","delimiter":"/"}"#, "?prefix=a/&delimiter=/"),
+        (r#"{"key":"b"}"#, "?key=b"),
+    ] {
+        let expected = fixture.ask("GET", &format!("/v1/kv{query}"), b"").await;
+        assert_eq!((ask(body).await.text(), expected.code), (expected.text(), 200), "{body}");
+    }
+    for (body, code) in [
+        ("[]", "bad-json"),
+        ("{", "bad-json"),
+        (r#"{"limit":null}"#, "bad-field"),
+        (r#"{"limit":-1}"#, "bad-field"),
+        (r#"{"limit":1.5}"#, "bad-field"),
+        (r#"{"prefix":["a"]}"#, "bad-field"),
+        (r#"{"limit":1,"limit":2}"#, "repeated-parameter"),
+        (r#"{"prefix":"a","prefix64":"YQ=="}"#, "conflicting-parameters"),
+        (r#"{"what":1}"#, "unknown-parameter"),
+        (r#"{"limit":0}"#, "bad-parameter"),
+        (r#"{"cursor":"x"}"#, "bad-cursor"),
+    ] {
+        let (status, found) = ask(body).await.problem();
+        assert_eq!((status, &*found), (400, code), "{body}");
+    }
+    let many = format!("{{{}}}", vec!["\"limit\":1"; 100].join(","));
+    assert_eq!(ask(&many).await.problem(), (400, "bad-field".to_owned()));
+}
+
+/// The longest keys there are, of bytes that are no text: neither they nor a cursor that has three
+/// of them fit into a URL.
+#[tokio::test]
+async fn keys_of_the_greatest_length_are_written_listed_and_read() {
+    let fixture = Fixture::start(HttpOptions::default()).await;
+    let long: Vec<Vec<u8>> =
+        (0..5).map(|last| [&vec![0xff; KEY_BYTES_MAX - 1][..], &[last]].concat()).collect();
+    let base64: Vec<String> = long.iter().map(|key| to_base64(key)).collect();
+    for key in &base64 {
+        let put = format!("{{\"then\":[{{\"put\":{{\"key64\":\"{key}\",\"value\":\"v\"}}}}]}}");
+        assert_eq!(fixture.ask("POST", "/v1/txn", put.as_bytes()).await.code, 200);
+    }
+    assert_eq!(fixture.ask("GET", &format!("/v1/kv?key64={}", base64[0]), b"").await.code, 431);
+    let one = format!("{{\"key64\":\"{}\"}}", base64[1]);
+    assert_eq!(fixture.ask("POST", "/v1/range", one.as_bytes()).await.text(), "v");
+    // A range with both bounds, and a delimiter as long.
+    let (start, end) = (&base64[0], &base64[4]);
+    let delimiter = to_base64(&vec![7; KEY_BYTES_MAX]);
+    let mut body = format!(
+        "{{\"start64\":\"{start}\",\"end64\":\"{end}\",\"delimiter64\":\"{delimiter}\",\"limit\":1,\"keys_only\":true}}"
+    );
+    let mut seen = Vec::new();
+    loop {
+        let page = fixture.ask("POST", "/v1/range", body.as_bytes()).await.json();
+        seen.push(page["kvs"][0]["key64"].as_str().expect("a key").to_owned());
+        let Some(cursor) = page["cursor"].as_str() else { break };
+        body = format!("{{\"cursor\":\"{cursor}\"}}");
+    }
+    assert_eq!(seen, base64[..4]);
+}
+
+#[tokio::test]
+async fn a_local_read_tells_how_old_it_may_be() {
+    let fixture = filled().await;
+    let age = async |target: &str| {
+        let answered = fixture.ask("GET", target, b"").await;
+        answered.header("infinitystore-age-ms").map(|age| age.parse::<u64>().expect("a number"))
+    };
+    assert_eq!(age("/v1/kv/b?level=local").await, None, "no leader was ever heard of");
+    let heard = fixture.env.now();
+    fixture.node.standing().note_heard(heard);
+    for target in ["/v1/kv/b", "/v1/kv/none", "/v1/kv?prefix=a/", "/v1/leases", "/v1/settings"] {
+        let separator = if target.contains('?') { '&' } else { '?' };
+        for level in ["level=local", "max_staleness=1h"] {
+            let told = age(&format!("{target}{separator}{level}")).await.expect(target);
+            assert!(told <= fixture.env.now().since(heard).div_ceil(1000), "{target} {level}: {told}");
+        }
+        assert_eq!(age(target).await, None, "{target} is linearizable");
+    }
+    // The older, the more.
+    fixture.node.standing().note_heard(Time::new(0));
+    let told = age("/v1/kv/b?level=local").await.expect("an age");
+    assert!(told >= heard.get() / 1000);
 }

@@ -23,7 +23,7 @@ pub fn take_apart_request(bytes: &[u8]) {
     let _ = (conditions::parse(Some(bytes), None), conditions::parse(None, Some(bytes)));
     if let Ok(text) = std::str::from_utf8(bytes) {
         let _ = (duration_micros(text), decode(text, false));
-        if let Ok(parameters) = Parameters::parse(text, crate::api::http::v1::routes::GET) {
+        if let Ok(parameters) = Parameters::parse(text, crate::api::http::v1::parameter_lists::GET) {
             let _ = (parameters.range(), parameters.level(), parameters.number("limit"));
             let _ = (parameters.flag("keys_only"), parameters.bytes("key", "key64"));
         }

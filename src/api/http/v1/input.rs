@@ -5,10 +5,12 @@ use crate::api::http::body;
 use crate::api::http::budget::MemoryReservation;
 use crate::api::http::context::Context;
 use crate::api::http::route::Call;
+use crate::api::http::v1::object::parse_json;
 use crate::api::http::v1::parameters::{Parameters, conflict, decode};
 use crate::api::http::v1::problem::Problem;
 use crate::api::service;
 use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::replica::Level;
 use crate::runtime::Env;
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -37,6 +39,15 @@ pub(in crate::api::http) fn service<E: Env>(context: &Arc<Context<E>>) -> servic
 /// How the service is called.
 pub(in crate::api::http) fn service_call(call: &Call) -> service::Call {
     service::Call { idempotency_key: call.header("idempotency-key").map(Bytes::copy_from_slice) }
+}
+
+/// With how old what is served may be, if it is what this node has.
+pub(in crate::api::http) fn aged<E: Env>(context: &Arc<Context<E>>, level: Level, answer: Answer) -> Answer {
+    let age = context.node().standing().age_micros(context.env.now());
+    match (level, age) {
+        (Level::Linearizable, _) | (_, None) => answer,
+        (_, Some(micros)) => answer.with_number("infinitystore-age-ms", micros.div_ceil(1000)),
+    }
 }
 
 /// What stands in the path for the route's `{name}`, decoded.
@@ -123,18 +134,6 @@ pub(in crate::api::http) async fn json_body<E: Env, T: DeserializeOwned>(
 ) -> Result<T, Problem> {
     let (body, _held) = raw_body(context, call, SMALL_BODY_BYTES_MAX).await?;
     parse_json(&body)
-}
-
-/// An object in JSON.
-pub(in crate::api::http) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    // A derived struct would also be read from an array of its fields.
-    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-        return Err(Problem::bad("bad-json", "the body is not a JSON object"));
-    }
-    serde_json::from_slice(body).map_err(|error| {
-        let code = if error.is_data() { "bad-field" } else { "bad-json" };
-        Problem::bad(code, error.to_string())
-    })
 }
 
 /// Whether the client wants JSON, and not the value as it is.

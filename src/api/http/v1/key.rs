@@ -87,7 +87,7 @@ pub(in crate::api::http) async fn get<E: Env>(
             }
         }
     };
-    answer(context, call, (revision, found), condition)
+    Ok(input::aged(context, level, answer(context, call, (revision, found), condition)?))
 }
 
 /// Waits for the key's next change after a revision: what it is then. `Err`: it has not changed up

@@ -54,7 +54,8 @@ pub(in crate::api::http) async fn list<E: Env>(
     let from = parameters.lease("from")?.unwrap_or(LeaseId::NONE);
     let limit = limit_of(&parameters)?;
     let query = Query::Leases(from, limit.saturating_add(1));
-    let answer = service(context).read(query, parameters.level()?).await?;
+    let level = parameters.level()?;
+    let answer = service(context).read(query, level).await?;
     let Found::Leases(mut leases) = answer.found else { return Err(strange(&answer.found).into()) };
     let next = leases.get(limit).map(|lease| lease.id);
     leases.truncate(limit);
@@ -69,7 +70,7 @@ pub(in crate::api::http) async fn list<E: Env>(
     if let Some(next) = next {
         json.number("next", next.0);
     }
-    Ok(Answer::json(StatusCode::OK, json.end_line()).at(answer.revision))
+    Ok(input::aged(context, level, Answer::json(StatusCode::OK, json.end_line()).at(answer.revision)))
 }
 
 /// One lease: its time, and its keys.

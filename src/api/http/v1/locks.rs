@@ -3,7 +3,7 @@
 use crate::api::http::answer::Answer;
 use crate::api::http::context::Context;
 use crate::api::http::route::Call;
-use crate::api::http::v1::input::{self, service, service_call};
+use crate::api::http::v1::input::{self, aged, service, service_call};
 use crate::api::http::v1::json::Json;
 use crate::api::http::v1::parameters::{Parameters, conflict};
 use crate::api::http::v1::problem::Problem;
@@ -51,7 +51,8 @@ pub(in crate::api::http) async fn get<E: Env>(
     (kind, parameters): (ContestKind, Parameters),
 ) -> Result<Answer, Problem> {
     let contest = contest(kind, call)?;
-    let Some(holder) = service(context).holder(&contest, parameters.level()?).await? else {
+    let level = parameters.level()?;
+    let Some(holder) = service(context).holder(&contest, level).await? else {
         let detail = match kind {
             ContestKind::Lock => "nobody holds the lock",
             ContestKind::Election => "nobody leads",
@@ -62,7 +63,7 @@ pub(in crate::api::http) async fn get<E: Env>(
     json.number("lease", holder.key.lease.0).number("fence", holder.key.create_revision.0);
     json.bytes("value", "value64", &holder.key.value).number("waiting", holder.waiting as u64);
     json.bytes("key", "key64", &holder.key.key);
-    Ok(Answer::json(StatusCode::OK, json.end_line()).at(holder.revision))
+    Ok(aged(context, level, Answer::json(StatusCode::OK, json.end_line()).at(holder.revision)))
 }
 
 /// Gives it up.

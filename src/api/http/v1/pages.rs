@@ -64,7 +64,18 @@ pub(in crate::api::http) struct Page {
     pub(in crate::api::http) next: Revision,
     /// When it came.
     pub(in crate::api::http) at: Time,
-    _held: Option<MemoryReservation>,
+}
+
+/// A page's bytes, with their part of the budget for as long as anybody has them.
+struct Held {
+    bytes: Vec<u8>,
+    _held: MemoryReservation,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// A watcher, to be counted.
@@ -176,13 +187,14 @@ async fn fetch<E: Env>(
     let node = slot.get().ok_or_else(|| overloaded("this node is starting"))?;
     let changes = Service::new(env, node).changes(query.clone(), PROGRESS_MICROS).await?;
     let bytes = encode(&changes);
-    let held = if bytes.len() > PAGE_FREE_BYTES {
+    let bytes = if bytes.len() > PAGE_FREE_BYTES {
         let held = budget.reserve(MemoryUse::Answer, bytes.len());
-        Some(held.ok_or_else(|| overloaded("there is no memory for more events now"))?)
+        let _held = held.ok_or_else(|| overloaded("there is no memory for more events now"))?;
+        Bytes::from_owner(Held { bytes, _held })
     } else {
-        None
+        Bytes::from(bytes)
     };
-    Ok(Arc::new(Page { bytes: Bytes::from(bytes), next: changes.next, at: env.now(), _held: held }))
+    Ok(Arc::new(Page { bytes, next: changes.next, at: env.now() }))
 }
 
 fn encode(changes: &Changes) -> Vec<u8> {

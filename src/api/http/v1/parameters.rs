@@ -1,11 +1,14 @@
 //! Parameters of a query, each listed in the table of routes: others are refused.
 
 use crate::api::http::route::Parameter;
+use crate::api::http::v1::object::parse_json;
 use crate::api::http::v1::problem::Problem;
 use crate::codec::from_base64;
 use crate::kv::{KeyRange, LeaseId, Revision};
 use crate::replica::Level;
 use bytes::Bytes;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use std::fmt;
 
 /// The parameters of a request.
 #[derive(Debug)]
@@ -35,6 +38,28 @@ impl Parameters {
                 Problem::bad("bad-encoding", format!("{name} is not percent-encoded; write each % as %25"))
             })?;
             given.push((*parameter, Bytes::from(value)));
+        }
+        Ok(Self { known, given })
+    }
+
+    /// Takes a JSON object apart, whose fields are parameters: text, a number, or true or false.
+    pub(in crate::api::http) fn parse_json(
+        body: &[u8],
+        known: &'static [Parameter],
+    ) -> Result<Self, Problem> {
+        let Fields(fields) = parse_json(body)?;
+        let mut given: Vec<(Parameter, Bytes)> = Vec::new();
+        for (name, Field(value)) in fields {
+            let Some(parameter) = known.iter().find(|one| one.name == name) else {
+                return Err(unknown(name.as_bytes(), known));
+            };
+            if given.iter().any(|(one, _)| one.name == name) {
+                return Err(Problem::bad(
+                    "repeated-parameter",
+                    format!("{name} is there twice; leave one out"),
+                ));
+            }
+            given.push((*parameter, value));
         }
         Ok(Self { known, given })
     }
@@ -150,6 +175,66 @@ impl Parameters {
                 Ok(Some(KeyRange { start: start.unwrap_or_default(), end }))
             }
         }
+    }
+}
+
+/// More fields than any route has parameters.
+const FIELDS_MAX: usize = 64;
+
+/// The fields of an object, as they come.
+struct Fields(Vec<(String, Field)>);
+
+/// A field's value, as it would stand in a query.
+struct Field(Bytes);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    if fields.len() == FIELDS_MAX {
+                        return Err(de::Error::custom("there are too many fields"));
+                    }
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+impl<'de> Deserialize<'de> for Field {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Value;
+        impl Visitor<'_> for Value {
+            type Value = Field;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("text, a whole number from 0 on, true or false")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Field, E> {
+                Ok(Field(Bytes::copy_from_slice(text.as_bytes())))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Field, E> {
+                Ok(Field(Bytes::from(number.to_string())))
+            }
+
+            fn visit_bool<E: de::Error>(self, flag: bool) -> Result<Field, E> {
+                Ok(Field(Bytes::from_static(if flag { b"true" } else { b"false" })))
+            }
+        }
+        deserializer.deserialize_any(Value)
     }
 }
 

@@ -1,12 +1,13 @@
-//! Ranges: `GET` and `DELETE /v1/kv`.
+//! Ranges: `GET` and `DELETE /v1/kv`, and `POST /v1/range`.
 
 use crate::api::http::answer::Answer;
 use crate::api::http::context::Context;
 use crate::api::http::route::Call;
 use crate::api::http::v1::cursor::Cursor;
-use crate::api::http::v1::input::{service, service_call};
+use crate::api::http::v1::input::{aged, raw_body, service, service_call};
 use crate::api::http::v1::json::Json;
 use crate::api::http::v1::key;
+use crate::api::http::v1::parameter_lists;
 use crate::api::http::v1::parameters::{Parameters, conflict};
 use crate::api::http::v1::problem::Problem;
 use crate::kv::{Detail, KEY_BYTES_MAX, KeyRange, RangePage, RangeQuery};
@@ -14,6 +15,9 @@ use crate::runtime::Env;
 use hyper::StatusCode;
 use std::sync::Arc;
 
+/// A body of a range is at most this long: a cursor that holds four bounds takes 350 KiB, and one
+/// that is written as text with escapes six times its bytes.
+const BODY_BYTES_MAX: usize = 2 << 20;
 const ONE_KEY: [&str; 2] = ["key", "key64"];
 const RANGE: [&str; 6] = ["prefix", "prefix64", "start", "start64", "end", "end64"];
 /// What a cursor carries.
@@ -62,7 +66,18 @@ pub(in crate::api::http) async fn get<E: Env>(
     if let Some(cursor) = next {
         json.text("cursor", &cursor);
     }
-    Ok(Answer::json(StatusCode::OK, json.end_line()).at(page.revision))
+    Ok(aged(context, level, Answer::json(StatusCode::OK, json.end_line()).at(page.revision)))
+}
+
+/// The same, with the parameters as the fields of a JSON object: for what does not fit into a URL.
+pub(in crate::api::http) async fn ask<E: Env>(
+    context: &Arc<Context<E>>,
+    call: &mut Call,
+    _: Parameters,
+) -> Result<Answer, Problem> {
+    let (body, _held) = raw_body(context, call, BODY_BYTES_MAX).await?;
+    let parameters = Parameters::parse_json(&body, parameter_lists::GET)?;
+    get(context, call, parameters).await
 }
 
 /// The keys, and the prefixes, of a page.

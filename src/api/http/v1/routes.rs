@@ -1,7 +1,10 @@
 //! The rows of the table of routes that begin with `/v1/`, `/v1/status` apart.
 
-use crate::api::http::route::ParameterKind::{Base64, Bytes, Duration, Flag, Level, Number, Signed};
-use crate::api::http::route::{BodyKind, Operation, Parameter, ParameterKind, Route, WhileStarting};
+use crate::api::http::route::{BodyKind, Operation, Route, WhileStarting};
+use crate::api::http::v1::parameter_lists::{
+    DELETE, DELETE_KEY, GET, GET_KEY, HELD_BY, HOLDER, INCREMENT, LEASE_GET, LEASE_LIST, NONE, PUT, PUT_KEY,
+    SETTINGS, TAKE, WATCH,
+};
 use crate::api::http::v1::parameters::Parameters;
 use crate::api::http::v1::{input, key, leases, locks, range, store, txn, watch};
 use crate::api::service::ContestKind;
@@ -10,89 +13,6 @@ use std::marker::PhantomData;
 
 /// The routes of `/v1` on this `Env`.
 pub(in crate::api::http) struct Routes<E>(PhantomData<E>);
-
-const fn parameter(name: &'static str, kind: ParameterKind, about: &'static str) -> Parameter {
-    Parameter { name, kind, about }
-}
-
-const KEY: Parameter = parameter("key", Bytes, "the key, where it does not stand in the path");
-const KEY64: Parameter = parameter("key64", Base64, "the same in base64");
-const PREFIX: Parameter = parameter("prefix", Bytes, "keys that begin with this");
-const PREFIX64: Parameter = parameter("prefix64", Base64, "the same in base64");
-const START: Parameter = parameter("start", Bytes, "keys from this one on");
-const START64: Parameter = parameter("start64", Base64, "the same in base64");
-const END: Parameter = parameter("end", Bytes, "keys below this one; empty or left out: to the last");
-const END64: Parameter = parameter("end64", Base64, "the same in base64");
-const AT: Parameter = parameter("at", Number, "as of this revision of the store");
-const LEVEL: Parameter =
-    parameter("level", Level, "linearizable (the default), or local: as this node has it");
-const MAX_STALENESS: Parameter =
-    parameter("max_staleness", Duration, "a local read, if a leader was heard from within this time");
-const WAIT: Parameter = parameter("wait", Duration, "wait this long at most, up to 600s");
-const AFTER: Parameter =
-    parameter("after", Number, "wait for a change after this revision; left out: after the present one");
-const TTL: Parameter = parameter("ttl", Duration, "with a new lease of this time");
-const LEASE: Parameter = parameter("lease", Number, "the lease");
-const LIMIT: Parameter = parameter("limit", Number, "how many at most");
-
-const PUT_KEY: &[Parameter] = &[TTL, LEASE];
-const PUT: &[Parameter] = &[KEY, KEY64, TTL, LEASE];
-const GET_KEY: &[Parameter] = &[AT, LEVEL, MAX_STALENESS, WAIT, AFTER];
-const DELETE_KEY: &[Parameter] = &[];
-pub(in crate::api::http) const GET: &[Parameter] = &[
-    PREFIX,
-    PREFIX64,
-    START,
-    START64,
-    END,
-    END64,
-    LIMIT,
-    parameter("cursor", Bytes, "the page that follows; carries all but limit and level"),
-    parameter("keys_only", Flag, "without the values"),
-    parameter("count_only", Flag, "only how many there are"),
-    parameter("delimiter", Bytes, "gather keys that go on with this behind the prefix, under prefixes"),
-    parameter("delimiter64", Base64, "the same in base64"),
-    AT,
-    LEVEL,
-    MAX_STALENESS,
-    KEY,
-    KEY64,
-    WAIT,
-    AFTER,
-];
-const DELETE: &[Parameter] =
-    &[PREFIX, PREFIX64, START, START64, END, END64, parameter("all", Flag, "every key"), KEY, KEY64];
-const NONE: &[Parameter] = &[];
-const INCREMENT: &[Parameter] = &[parameter("by", Signed, "what to add; left out: 1")];
-const WATCH: &[Parameter] = &[
-    PREFIX,
-    PREFIX64,
-    START,
-    START64,
-    END,
-    END64,
-    KEY,
-    KEY64,
-    parameter("from", Number, "the first revision that is wanted; left out: the one that comes next"),
-    parameter("previous", Flag, "with what each change replaced"),
-    parameter("puts_only", Flag, "without deletions"),
-    parameter("deletes_only", Flag, "without puts"),
-];
-const LEASE_LIST: &[Parameter] =
-    &[parameter("from", Number, "leases from this id on"), LIMIT, LEVEL, MAX_STALENESS];
-const LEASE_GET: &[Parameter] = &[
-    parameter("from", Bytes, "keys of the lease from this one on"),
-    parameter("from64", Base64, "the same in base64"),
-    LIMIT,
-];
-const TAKE: &[Parameter] = &[
-    parameter("ttl", Duration, "with a new lease of this time; left out: 10s"),
-    parameter("lease", Number, "with this lease instead"),
-    parameter("wait", Duration, "wait this long at most, up to 600s; left out: not at all"),
-];
-const HELD_BY: &[Parameter] = &[LEASE];
-const HOLDER: &[Parameter] = &[LEVEL, MAX_STALENESS];
-const SETTINGS: &[Parameter] = &[LEVEL, MAX_STALENESS];
 
 const IDEMPOTENT: &[&str] = &["Idempotency-Key"];
 const CONDITIONAL: &[&str] = &["If-Match", "If-None-Match"];
@@ -136,7 +56,7 @@ macro_rules! read {
     };
 }
 
-/// A row's operation that is done anew if it failed: it has no outcome.
+/// A row's operation that is done anew if it failed: it has no outcome. It has a body all the same.
 macro_rules! renew {
     ($method:literal, $id:literal, $about:literal, $parameters:expr, $handler:expr, $headers:expr, $body:ident, $examples:expr) => {
         operation!(
@@ -304,6 +224,21 @@ impl<E: Env> Routes<E> {
                     &["curl -X DELETE 'http://HOST/v1/kv?prefix=a/'"]
                 ),
             ],
+        },
+        Route {
+            path: "/v1/range",
+            rest: false,
+            is_probe: false,
+            operations: &[renew!(
+                "POST",
+                "askRange",
+                "list keys, with the parameters as JSON",
+                NONE,
+                range::ask,
+                CONDITIONAL,
+                Json,
+                &[]
+            )],
         },
         Route {
             path: "/v1/watch",

@@ -51,9 +51,10 @@ pub(in crate::api::http) async fn settings<E: Env>(
     _: &mut Call,
     parameters: Parameters,
 ) -> Result<Answer, Problem> {
-    let answer = service(context).read(Query::Settings, parameters.level()?).await?;
+    let level = parameters.level()?;
+    let answer = service(context).read(Query::Settings, level).await?;
     match answer.found {
-        Found::Settings(settings) => Ok(render(&settings).at(answer.revision)),
+        Found::Settings(settings) => Ok(input::aged(context, level, render(&settings).at(answer.revision))),
         other => Err(strange(&other).into()),
     }
 }

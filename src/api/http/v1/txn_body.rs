@@ -1,6 +1,6 @@
 //! The body of `POST /v1/txn`: JSON to a transaction.
 
-use crate::api::http::v1::input::parse_json;
+use crate::api::http::v1::object::parse_json;
 use crate::api::http::v1::problem::Problem;
 use crate::codec::from_base64;
 use crate::kv::{

@@ -1,0 +1,88 @@
+//! What the routes of `/v1` take behind the `?`.
+
+use crate::api::http::route::ParameterKind::{Base64, Bytes, Duration, Flag, Level, Number, Signed};
+use crate::api::http::route::{Parameter, ParameterKind};
+
+const fn parameter(name: &'static str, kind: ParameterKind, about: &'static str) -> Parameter {
+    Parameter { name, kind, about }
+}
+
+const KEY: Parameter = parameter("key", Bytes, "the key, where it does not stand in the path");
+const KEY64: Parameter = parameter("key64", Base64, "the same in base64");
+const PREFIX: Parameter = parameter("prefix", Bytes, "keys that begin with this");
+const PREFIX64: Parameter = parameter("prefix64", Base64, "the same in base64");
+const START: Parameter = parameter("start", Bytes, "keys from this one on");
+const START64: Parameter = parameter("start64", Base64, "the same in base64");
+const END: Parameter = parameter("end", Bytes, "keys below this one; empty or left out: to the last");
+const END64: Parameter = parameter("end64", Base64, "the same in base64");
+const AT: Parameter = parameter("at", Number, "as of this revision of the store");
+const LEVEL: Parameter =
+    parameter("level", Level, "linearizable (the default), or local: as this node has it");
+const MAX_STALENESS: Parameter =
+    parameter("max_staleness", Duration, "a local read, if a leader was heard from within this time");
+const WAIT: Parameter = parameter("wait", Duration, "wait this long at most, up to 600s");
+const AFTER: Parameter =
+    parameter("after", Number, "wait for a change after this revision; left out: after the present one");
+const TTL: Parameter = parameter("ttl", Duration, "with a new lease of this time");
+const LEASE: Parameter = parameter("lease", Number, "the lease");
+const LIMIT: Parameter = parameter("limit", Number, "how many at most");
+
+pub(in crate::api::http) const PUT_KEY: &[Parameter] = &[TTL, LEASE];
+pub(in crate::api::http) const PUT: &[Parameter] = &[KEY, KEY64, TTL, LEASE];
+pub(in crate::api::http) const GET_KEY: &[Parameter] = &[AT, LEVEL, MAX_STALENESS, WAIT, AFTER];
+pub(in crate::api::http) const DELETE_KEY: &[Parameter] = &[];
+pub(in crate::api::http) const GET: &[Parameter] = &[
+    PREFIX,
+    PREFIX64,
+    START,
+    START64,
+    END,
+    END64,
+    LIMIT,
+    parameter("cursor", Bytes, "the page that follows; carries all but limit and level"),
+    parameter("keys_only", Flag, "without the values"),
+    parameter("count_only", Flag, "only how many there are"),
+    parameter("delimiter", Bytes, "gather keys that go on with this behind the prefix, under prefixes"),
+    parameter("delimiter64", Base64, "the same in base64"),
+    AT,
+    LEVEL,
+    MAX_STALENESS,
+    KEY,
+    KEY64,
+    WAIT,
+    AFTER,
+];
+pub(in crate::api::http) const DELETE: &[Parameter] =
+    &[PREFIX, PREFIX64, START, START64, END, END64, parameter("all", Flag, "every key"), KEY, KEY64];
+pub(in crate::api::http) const NONE: &[Parameter] = &[];
+pub(in crate::api::http) const INCREMENT: &[Parameter] =
+    &[parameter("by", Signed, "what to add; left out: 1")];
+pub(in crate::api::http) const WATCH: &[Parameter] = &[
+    PREFIX,
+    PREFIX64,
+    START,
+    START64,
+    END,
+    END64,
+    KEY,
+    KEY64,
+    parameter("from", Number, "the first revision that is wanted; left out: the one that comes next"),
+    parameter("previous", Flag, "with what each change replaced"),
+    parameter("puts_only", Flag, "without deletions"),
+    parameter("deletes_only", Flag, "without puts"),
+];
+pub(in crate::api::http) const LEASE_LIST: &[Parameter] =
+    &[parameter("from", Number, "leases from this id on"), LIMIT, LEVEL, MAX_STALENESS];
+pub(in crate::api::http) const LEASE_GET: &[Parameter] = &[
+    parameter("from", Bytes, "keys of the lease from this one on"),
+    parameter("from64", Base64, "the same in base64"),
+    LIMIT,
+];
+pub(in crate::api::http) const TAKE: &[Parameter] = &[
+    parameter("ttl", Duration, "with a new lease of this time; left out: 10s"),
+    parameter("lease", Number, "with this lease instead"),
+    parameter("wait", Duration, "wait this long at most, up to 600s; left out: not at all"),
+];
+pub(in crate::api::http) const HELD_BY: &[Parameter] = &[LEASE];
+pub(in crate::api::http) const HOLDER: &[Parameter] = &[LEVEL, MAX_STALENESS];
+pub(in crate::api::http) const SETTINGS: &[Parameter] = &[LEVEL, MAX_STALENESS];

@@ -1,0 +1,49 @@
+//! `settings`: the limits that the cluster shares.
+
+use crate::cli::ask::input::client;
+use crate::cli::ask::print::{Output, lines_of, table};
+use crate::cli::client_args::{OutputFormat, SettingsArgs, SettingsCommand};
+use crate::cli::exit::Failure;
+use crate::cli::signals::runtime;
+use crate::kv::Settings;
+use serde_json::json;
+
+/// Runs a subcommand of `settings`.
+pub(in crate::cli) fn settings(args: &SettingsArgs) -> Result<(), Failure> {
+    runtime(1)?.block_on(async {
+        let mut client = client(&args.connect);
+        let present = client.settings().await?;
+        let settings = match &args.command {
+            SettingsCommand::Get => present,
+            SettingsCommand::Set(wanted) => {
+                let settings = Settings {
+                    history_bytes: wanted.history_bytes.unwrap_or(present.history_bytes),
+                    quota_bytes: wanted.quota_bytes.unwrap_or(present.quota_bytes),
+                    answers_bytes: wanted.answers_bytes.unwrap_or(present.answers_bytes),
+                };
+                client.configure(settings).await?
+            }
+        };
+        let mut out = Output::new();
+        print(&settings, args.output.output, &mut out)?;
+        out.flush()
+    })
+}
+
+fn print(settings: &Settings, format: Option<OutputFormat>, out: &mut Output) -> Result<(), Failure> {
+    let Settings { history_bytes, quota_bytes, answers_bytes } = *settings;
+    if format == Some(OutputFormat::Json) {
+        return out.line(json!({
+            "history_bytes": history_bytes,
+            "quota_bytes": quota_bytes,
+            "answers_bytes": answers_bytes,
+        }));
+    }
+    let mut rows = table(&[]);
+    for (name, bytes) in
+        [("history_bytes", history_bytes), ("quota_bytes", quota_bytes), ("answers_bytes", answers_bytes)]
+    {
+        rows.add_row([name.to_owned(), bytes.to_string()]);
+    }
+    out.line(lines_of(rows))
+}
