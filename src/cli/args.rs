@@ -1,9 +1,9 @@
 //! What the command line takes.
 
 use crate::cli::client_args::{
-    ElectArgs, ExportArgs, ImportArgs, KvArgs, LeaseArgs, LockArgs, SettingsArgs, StatusArgs,
+    BackupArgs, ElectArgs, ExportArgs, ImportArgs, KvArgs, LeaseArgs, LockArgs, SettingsArgs, StatusArgs,
 };
-use crate::cli::exit::{self, client_exit_codes, examples, hold_exit_codes};
+use crate::cli::exit::{self, backup_exit_codes, client_exit_codes, examples, hold_exit_codes};
 use crate::cli::units::{bytes, bytes_above_zero, count_above_zero, micros, micros_above_zero};
 use crate::client::Endpoint;
 use clap::builder::NonEmptyStringValueParser;
@@ -110,6 +110,9 @@ pub(super) enum Command {
         "infinitystore status --endpoints localhost:8001,localhost:8011,localhost:8021 -o json"
     ))]
     Status(StatusArgs),
+    /// Save a backup, look at one, and make a data directory of one
+    #[command(after_help = backup_exit_codes!())]
+    Backup(BackupArgs),
     /// Write all keys to standard output, as JSON lines
     ///
     /// All of them are as of one revision, however much is written meanwhile. The first line says

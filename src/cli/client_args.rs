@@ -1,6 +1,6 @@
 //! What the commands take that ask a cluster.
 
-use crate::cli::exit::{client_exit_codes, examples};
+use crate::cli::exit::{backup_exit_codes, client_exit_codes, examples};
 use crate::cli::units::{bytes, duration, duration_above_zero};
 use crate::client::Endpoint;
 use clap::{Args, Subcommand, ValueEnum};
@@ -474,6 +474,85 @@ pub(super) struct StatusArgs {
     pub(super) connect: ConnectArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BackupArgs {
+    #[command(subcommand)]
+    pub(super) command: BackupCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BackupCommand {
+    /// Save a backup of a running cluster
+    ///
+    /// It holds everything: keys, their history, leases, settings and remembered answers, as of one
+    /// revision, with every write that was answered before. The node serves meanwhile. FILE appears
+    /// when it is whole, and no file is overwritten.
+    #[command(after_help = backup_exit_codes!(), after_long_help = examples!(backup_exit_codes:
+        "infinitystore backup save monday.backup",
+        "infinitystore backup save monday.backup --level local    # of a cluster that has lost its majority"
+    ))]
+    Save(SaveArgs),
+    /// Read all of a backup, and check that it is what was saved
+    #[command(after_help = backup_exit_codes!(), after_long_help = examples!(backup_exit_codes: "infinitystore backup verify monday.backup"))]
+    Verify {
+        /// The backup
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Say what is in a backup
+    #[command(after_help = backup_exit_codes!(), after_long_help = examples!(backup_exit_codes:
+        "infinitystore backup inspect monday.backup",
+        "infinitystore backup inspect monday.backup -o json"
+    ))]
+    Inspect {
+        /// The backup
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Make a data directory of a backup: a new cluster of one node, which others may join
+    ///
+    /// Revisions go on where the backup ends, and leases get their whole time again. The directory
+    /// must not exist, or be empty. The addresses may be others when the node starts.
+    #[command(after_help = backup_exit_codes!(), after_long_help = examples!(backup_exit_codes:
+        "infinitystore backup restore monday.backup --data-dir data/node1 --node-id node1"
+    ))]
+    Restore(RestoreArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SaveArgs {
+    #[command(flatten)]
+    pub(super) connect: ConnectArgs,
+    /// Where it goes
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) level: LevelArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RestoreArgs {
+    /// The backup
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// The data directory that is made
+    #[arg(long, value_name = "DIR", default_value = "data/node1")]
+    pub(super) data_dir: PathBuf,
+    /// Name of the node
+    #[arg(long, value_name = "NAME", default_value = "node1")]
+    pub(super) node_id: String,
+    /// Where other nodes will reach it
+    #[arg(long, value_name = "HOST:PORT", default_value = "localhost:8000")]
+    pub(super) raft_addr: String,
+    /// Where clients will reach it
+    #[arg(long, value_name = "HOST:PORT", default_value = "localhost:8001")]
+    pub(super) http_addr: String,
 }
 
 #[derive(Debug, Args)]

@@ -43,6 +43,19 @@ run), and of infinitystore itself:
     };
 }
 
+/// The exit codes of `backup`.
+macro_rules! backup_exit_codes {
+    () => {
+        "\
+Exit codes:
+  0    it did what was asked
+  1    it failed: a file cannot be read or written, say
+  2    wrong usage, or a file that exists
+  3    the backup is damaged or cut short, or the data directory is not empty
+  5    unavailable: no node that was asked gave a whole backup; nothing was saved"
+    };
+}
+
 /// Examples, and the exit codes below them: what `--help` ends with.
 macro_rules! examples {
     ($codes:ident: $($line:literal),+ $(,)?) => {
@@ -50,7 +63,7 @@ macro_rules! examples {
     };
 }
 
-pub(super) use {client_exit_codes, examples, hold_exit_codes};
+pub(super) use {backup_exit_codes, client_exit_codes, examples, hold_exit_codes};
 
 /// An exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 
 mod args;
 mod ask;
+mod backup;
 mod bench;
 mod client_args;
 mod descriptors;
@@ -43,6 +44,7 @@ pub fn main() -> ExitCode {
         Some(Command::Elect(options)) => ask::elect(options),
         Some(Command::Settings(options)) => ask::settings(options).map(done),
         Some(Command::Status(options)) => ask::status(options).map(done),
+        Some(Command::Backup(options)) => backup::run(options).map(done),
         Some(Command::Export(options)) => ask::export(options).map(done),
         Some(Command::Import(options)) => ask::import(options).map(done),
         Some(Command::Completions { shell }) => pages::completions(*shell).map(done),

@@ -25,8 +25,19 @@ fn the_arguments_are_declared_consistently() {
 }
 
 /// What asks a cluster, and what prints texts.
-const CLIENTS: [&str; 10] =
-    ["kv", "lease", "lock", "elect", "settings", "status", "export", "import", "completions", "man"];
+const CLIENTS: [&str; 11] = [
+    "kv",
+    "lease",
+    "lock",
+    "elect",
+    "settings",
+    "status",
+    "backup",
+    "export",
+    "import",
+    "completions",
+    "man",
+];
 
 /// A command and all below it.
 fn with_subcommands(command: &clap::Command) -> Vec<clap::Command> {
@@ -71,7 +82,7 @@ fn every_option_has_help_a_default_and_an_environment_variable() {
 #[test]
 fn every_command_that_asks_a_cluster_tells_its_exit_codes_with_examples() {
     let root = Cli::command();
-    let asking = root.get_subcommands().filter(|top| CLIENTS[..8].contains(&top.get_name()));
+    let asking = root.get_subcommands().filter(|top| CLIENTS[..9].contains(&top.get_name()));
     let commands: Vec<clap::Command> = asking.flat_map(with_subcommands).collect();
     assert!(commands.len() >= 20, "{}", commands.len());
     for command in commands {

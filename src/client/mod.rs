@@ -11,7 +11,7 @@
 //! | time | [`Client::grant_lease`], [`Client::keep_lease_alive`], [`Client::revoke_lease`], [`Client::lease`], [`Client::leases`] |
 //! | changes | [`Client::watch`]: a [`Watch`] has a connection of its own |
 //! | locks and elections | [`Client::campaign`], [`Client::holder`], [`Client::proclaim`], [`Client::resign`] |
-//! | the cluster | [`Client::status`], [`Client::settings`], [`Client::configure`], [`Client::compact`] |
+//! | the cluster | [`Client::status`], [`Client::settings`], [`Client::configure`], [`Client::compact`], [`Client::backup`] |
 //! | the original's API | [`Client::set`], [`Client::get`], [`Client::delete`], [`Client::join`] |
 //!
 //! # What happens to a write
@@ -59,6 +59,7 @@
 //! wait.
 
 mod attempts;
+mod backup;
 mod calls;
 mod connection;
 mod contests;
@@ -75,6 +76,7 @@ mod txns;
 mod watch;
 
 pub use attempts::{Client, ClientOptions};
+pub use backup::BackupDownload;
 pub use calls::{LeaderReport, LogIdReport, MemberReport, NodeReport, Readiness};
 pub use contests::{ContestKind, Holder, Won};
 pub use endpoint::Endpoint;

@@ -22,6 +22,7 @@ use crate::replica::{
 use crate::runtime::timer::Timer;
 use crate::runtime::work::WorkQueue;
 use crate::runtime::{Env, Metrics, NodeStatus, watch};
+use crate::storage::BackupSource;
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::oneshot;
@@ -234,6 +235,9 @@ impl<E: Env> Driver<E> {
             DriverOrder::Status(reply) => {
                 let _ = reply.send(self.status(now, None));
             }
+            DriverOrder::Capture(reply) => {
+                let _ = reply.send(self.capture());
+            }
             DriverOrder::Reserve { cluster, micros, reply } => {
                 let _ = reply.send(self.reserve(now, cluster, micros));
             }
@@ -243,6 +247,17 @@ impl<E: Env> Driver<E> {
             DriverOrder::Joining(false) => self.joins_under_way = self.joins_under_way.saturating_sub(1),
             DriverOrder::Stop => self.begin_stop(now),
         }
+    }
+
+    /// The state as it is.
+    fn capture(&self) -> Option<BackupSource> {
+        let is_there = self.adoption.is_none() && !self.replica.is_starting();
+        is_there.then(|| BackupSource {
+            cluster: self.place.0,
+            store_id: self.address_book.me().store,
+            last: self.replica.last_applied(),
+            store: self.replica.store().clone(),
+        })
     }
 
     fn handle_discovery(&mut self, now: Time, found: Discovery) {

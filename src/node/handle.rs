@@ -5,6 +5,7 @@ use crate::peer::rpc::{Adoption, JoinError};
 use crate::raft::{ClusterId, Membership, NodeId, StoreId, Term, Time};
 use crate::replica::{ClientError, ClientReply, ClientRequest};
 use crate::runtime::{NodeStatus, watch};
+use crate::storage::BackupSource;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc::error::TrySendError;
@@ -164,6 +165,14 @@ impl NodeHandle {
         &self.standing
     }
 
+    /// The state as this node has it, captured: that costs nothing, and holds nothing up. `None`:
+    /// the node is starting, or has stopped.
+    pub(crate) async fn capture(&self) -> Option<BackupSource> {
+        let (reply, answer) = oneshot::channel();
+        self.orders.send(DriverOrder::Capture(reply)).await.ok()?;
+        answer.await.ok()?
+    }
+
     /// The node's view of itself and the cluster. At once, without a message to another node.
     pub async fn status(&self) -> NodeStatus {
         let (reply, answer) = oneshot::channel();
@@ -192,6 +201,8 @@ pub(crate) struct ClientCall {
 pub(crate) enum DriverOrder {
     /// What is this node's state?
     Status(oneshot::Sender<NodeStatus>),
+    /// The state as it is now; `None`: it is not there yet, since the node is starting.
+    Capture(oneshot::Sender<Option<BackupSource>>),
     /// Reserve this node, a pristine cluster of one, for that cluster; answered with the store id
     /// that it will have there.
     Reserve {

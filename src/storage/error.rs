@@ -25,6 +25,12 @@ pub enum OpenError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// It is to be made, and has something in it.
+    #[error("{} is not empty, and a restore overwrites nothing; name a --data-dir that does not exist, or remove it if it is of no use", dir.display())]
+    NotEmpty {
+        /// The data directory.
+        dir: PathBuf,
+    },
     /// It belongs to a node of another name.
     #[error("the data directory {} belongs to the node {recorded:?}, not {given:?}; start it with --node-id {recorded}, or choose another --data-dir", dir.display())]
     OtherNode {

@@ -16,6 +16,8 @@
 //! - `identity`, `format`, `start`: the node that a directory belongs to, its format, and the steps
 //!   of a start.
 //! - `dump`: the log in words, for people.
+//! - `backup`, `restore`: a state as a stream that says whether it is whole; a data directory made
+//!   of a state.
 //! - [`Disk`]: what all of it runs on. [`RealDisk`] is the operating system's; [`MemoryDisk`]
 //!   forgets what was not synced, fails and fills up when it is told to.
 //!
@@ -23,6 +25,7 @@
 //! No clock (one may be handed in, for metrics), no socket, no randomness but a seed. One thread of
 //! its own at most, which prepares segments, and none with [`SpareMode::Inline`].
 
+mod backup;
 mod batch;
 mod data_dir;
 mod disk;
@@ -37,6 +40,7 @@ mod real_disk;
 mod record;
 mod recovery;
 mod replay;
+mod restore;
 mod scan;
 mod sector;
 mod segment;
@@ -49,6 +53,7 @@ mod wal;
 #[cfg(test)]
 mod tests;
 
+pub use backup::{BackupError, BackupHeader, BackupReader, BackupSource, BackupWriter};
 pub use data_dir::{Opened, Storage};
 pub use disk::{Disk, DiskFile};
 pub use dump::{DumpItem, dump};
@@ -59,4 +64,5 @@ pub use memory_disk::{FaultKind, MemoryDisk, MemoryFile};
 pub use options::{SpareMode, StorageClock, StorageOptions};
 pub use real_disk::{RealDisk, RealFile};
 pub use recovery::RecoveryNote;
+pub use restore::{RestoredState, restore};
 pub use snapshots::SnapshotFiles;

@@ -63,7 +63,7 @@ pub(crate) fn create<D: Disk>(
     Ok(identity)
 }
 
-/// Makes a log with nothing but `initial` in it.
+/// Makes a log with nothing but `initial` in it. A snapshot that is in there is in place.
 pub(crate) fn make_log<D: Disk>(
     disk: &D,
     options: &StorageOptions,
@@ -71,10 +71,11 @@ pub(crate) fn make_log<D: Disk>(
     incarnation: u64,
     initial: &Restored,
 ) -> Result<(), OpenError> {
-    assert!(initial.snapshot.is_none(), "a new log starts without a snapshot");
     let wal_dir = identity.wal_dir(&options.dir);
     let hard_state = Some(initial.hard_state).filter(|state| *state != HardState::default());
-    let records = LogRecords { hard_state, entries: initial.entries.clone(), ..LogRecords::default() };
+    let snapshot = initial.snapshot.clone().map(Box::new);
+    let records =
+        LogRecords { hard_state, snapshot, entries: initial.entries.clone(), ..LogRecords::default() };
     let mut payload = Vec::new();
     encode_records(&mut payload, &records);
     let index = |entry: Option<&Entry>| entry.map_or(0, |entry| entry.index().get());

@@ -142,9 +142,9 @@ impl Answer {
         Self::new(StatusCode::OK, Content::Raw, bytes)
     }
 
-    /// Events, as they happen. An answer to HEAD has none.
-    pub(super) fn events(stream: Option<Box<dyn EventStream>>) -> Self {
-        let mut answer = Self::new(StatusCode::OK, Content::Events, Bytes::new());
+    /// What comes piece by piece. An answer to HEAD has nothing of it.
+    pub(super) fn streaming(content: Content, stream: Option<Box<dyn EventStream>>) -> Self {
+        let mut answer = Self::new(StatusCode::OK, content, Bytes::new());
         answer.extra().stream = stream;
         answer
     }

@@ -11,7 +11,7 @@ use crate::runtime::{Env, Metrics, RouteRequests};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 /// What every connection and handler needs.
 pub(super) struct Context<E: Env> {
@@ -27,6 +27,8 @@ pub(super) struct Context<E: Env> {
     pub(super) budget: Arc<Budget>,
     /// What watchers share.
     pub(super) pages: Arc<Pages>,
+    /// Places for backups under way.
+    pub(super) backups: Arc<Semaphore>,
     pub(super) connections: Mutex<Connections>,
     /// Told when the server stops, to the accepting and the sweeping task.
     pub(super) stopping: Notify,

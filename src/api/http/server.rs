@@ -8,6 +8,7 @@ use crate::api::http::linger::linger;
 use crate::api::http::options::HttpOptions;
 use crate::api::http::routes::Routes;
 use crate::api::http::streams::Streams;
+use crate::api::http::v1::backup::BACKUPS_MAX;
 use crate::node::NodeSlot;
 use crate::raft::Time;
 use crate::runtime::door::{Caller, Episode, Full};
@@ -16,7 +17,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 /// How often connections are looked at, microseconds. This is the unit of their time-outs too: a
 /// tick.
@@ -69,6 +70,7 @@ impl<E: Env> HttpServer<E> {
             tick: Arc::new(AtomicU32::new(0)),
             budget,
             pages: Arc::default(),
+            backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
             connections,
             stopping: Notify::new(),
             ended: Notify::new(),

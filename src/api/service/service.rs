@@ -8,6 +8,7 @@ use crate::kv::{
 use crate::node::NodeHandle;
 use crate::replica::{ClientReply, ClientRequest, LeaseTime, Level};
 use crate::runtime::Env;
+use crate::storage::BackupSource;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -113,6 +114,22 @@ impl<'n, E: Env> Service<'n, E> {
             ClientReply::LeaseTime(None) => Err(Refusal::NoLease(lease).into()),
             other => Err(failed(&other, false)),
         }
+    }
+
+    /// The state as this node has it: at the default level with every write that was answered
+    /// before.
+    pub(crate) async fn capture(&self, level: Level) -> Result<BackupSource, ServiceError> {
+        match level {
+            Level::Linearizable => match self.ask(ClientRequest::Barrier).await {
+                ClientReply::UpToDate => {}
+                other => return Err(failed(&other, false)),
+            },
+            // Refused if this node is too far behind, as any such read.
+            level => drop(self.read(Query::Settings, level).await?),
+        }
+        let starting =
+            || ServiceError::new(ErrorCode::Overloaded, "this node has no state to give now; try again");
+        self.node.capture().await.ok_or_else(starting)
     }
 
     async fn ask(&self, request: ClientRequest) -> ClientReply {

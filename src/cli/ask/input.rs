@@ -13,7 +13,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 
 /// A client of the nodes that the arguments name.
-pub(super) fn client(args: &ConnectArgs) -> Client {
+pub(in crate::cli) fn client(args: &ConnectArgs) -> Client {
     let connect_timeout = ClientOptions::default().connect_timeout.min(args.timeout);
     let options = ClientOptions { connect_timeout, answer_timeout: args.timeout, ..ClientOptions::default() };
     Client::new(args.endpoints.clone(), options)
@@ -62,7 +62,7 @@ pub(super) fn range(args: &RangeArgs) -> Result<KeyRange, Failure> {
 }
 
 /// How fresh a read is.
-pub(super) fn level(args: &LevelArgs) -> Level {
+pub(in crate::cli) fn level(args: &LevelArgs) -> Level {
     match (args.max_staleness, args.level) {
         (Some(time), _) => {
             Level::Fresh { max_staleness_micros: u64::try_from(time.as_micros()).unwrap_or(u64::MAX) }

@@ -17,6 +17,7 @@ mod watch;
 pub(super) use export::export;
 pub(super) use hold::{elect, lock};
 pub(super) use import::import;
+pub(super) use input::{client, level};
 pub(super) use kv::kv;
 pub(super) use lease::lease;
 pub(super) use settings::settings;

@@ -1,5 +1,6 @@
 //! Tests of the storage floor.
 
+mod backup;
 mod basics;
 mod boundary;
 mod crash;

@@ -23,6 +23,13 @@ impl Cluster {
         cluster
     }
 
+    /// One node of that name, which has not been started.
+    pub(crate) fn prepare(name: &str) -> Self {
+        let dir = TempDir::new().unwrap();
+        let nodes = vec![Node::new(dir.path(), name, &[])];
+        Self { nodes, dir, flags: Vec::new() }
+    }
+
     /// `count` nodes, joined and ready.
     pub(crate) fn start(count: usize, flags: &[&str]) -> Self {
         let mut cluster = Self::of_one(flags);

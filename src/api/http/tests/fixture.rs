@@ -5,10 +5,10 @@ use crate::api::{HttpOptions, HttpServer};
 use crate::kv::{ChangesQuery, Op, Query, Store};
 use crate::node::handle::{ClientCall, DriverOrder, JoinCall, MembershipView, Standing};
 use crate::node::{JoinError, Joined, NodeHandle, NodeSlot};
-use crate::raft::{Membership, NodeId, Term};
+use crate::raft::{ClusterId, LogId, LogIndex, Membership, NodeId, StoreId, Term};
 use crate::replica::{ClientError, ClientReply, ClientRequest, LeaseTime, Level};
 use crate::runtime::{Env, Listener, Metrics, TokioEnv, watch};
-use crate::storage::MemoryDisk;
+use crate::storage::{BackupSource, MemoryDisk};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
@@ -275,10 +275,22 @@ fn answer(
 
 async fn answer_orders(mut orders: mpsc::Receiver<DriverOrder>) {
     while let Some(order) = orders.recv().await {
-        if let DriverOrder::Status(reply) = order {
-            let _ = reply.send(node_status());
+        match order {
+            DriverOrder::Status(reply) => drop(reply.send(node_status())),
+            DriverOrder::Capture(reply) => drop(reply.send(Some(captured()))),
+            _ => {}
         }
     }
+}
+
+/// Four MiB and a little.
+pub(super) fn captured() -> BackupSource {
+    let mut store = Store::new();
+    for key in 0..40 {
+        store.apply(1, &Op::set(format!("key-{key}"), vec![key; 100 << 10]).into());
+    }
+    let last = LogId::new(Term::new(1), LogIndex::new(41));
+    BackupSource { cluster: ClusterId(1), store_id: StoreId(2), last, store }
 }
 
 async fn answer_joins(mut calls: mpsc::Receiver<JoinCall>) {

@@ -10,6 +10,7 @@ mod memory;
 mod origin;
 mod parsing;
 mod rendering;
+mod v1_backup;
 mod v1_input;
 mod v1_keys;
 mod v1_leases;

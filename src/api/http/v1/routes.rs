@@ -2,11 +2,11 @@
 
 use crate::api::http::route::{BodyKind, Operation, Route, WhileStarting};
 use crate::api::http::v1::parameter_lists::{
-    DELETE, DELETE_KEY, GET, GET_KEY, HELD_BY, HOLDER, INCREMENT, LEASE_GET, LEASE_LIST, NONE, PUT, PUT_KEY,
-    SETTINGS, TAKE, WATCH,
+    BACKUP, DELETE, DELETE_KEY, GET, GET_KEY, HELD_BY, HOLDER, INCREMENT, LEASE_GET, LEASE_LIST, NONE, PUT,
+    PUT_KEY, SETTINGS, TAKE, WATCH,
 };
 use crate::api::http::v1::parameters::Parameters;
-use crate::api::http::v1::{input, key, leases, locks, range, store, txn, watch};
+use crate::api::http::v1::{backup, input, key, leases, locks, range, store, txn, watch};
 use crate::api::service::ContestKind;
 use crate::runtime::Env;
 use std::marker::PhantomData;
@@ -369,6 +369,12 @@ impl<E: Env> Routes<E> {
                 Json,
                 &[]
             )],
+        },
+        Route {
+            path: "/v1/snapshot",
+            rest: false,
+            is_probe: false,
+            operations: &[read!("backup", "a backup of all there is", BACKUP, backup::handle, &[], Raw, &[])],
         },
         Route {
             path: "/v1/settings",

@@ -5,7 +5,7 @@
 //! one page, and no more however much changes meanwhile: what it misses is read from history when
 //! it goes on, or it is told that this is gone.
 
-use crate::api::http::answer::Answer;
+use crate::api::http::answer::{Answer, Content};
 use crate::api::http::context::Context;
 use crate::api::http::route::Call;
 use crate::api::http::stream::EventStream;
@@ -39,7 +39,7 @@ pub(in crate::api::http) async fn handle<E: Env>(
 ) -> Result<Answer, Problem> {
     let query = wanted(call, &parameters)?;
     if call.head.method == Method::HEAD {
-        return Ok(Answer::events(None));
+        return Ok(Answer::streaming(Content::Events, None));
     }
     let from = match query.from {
         Revision(0) => service(context).read(Query::Settings, Level::Linearizable).await?.revision.next(),
@@ -54,7 +54,7 @@ pub(in crate::api::http) async fn handle<E: Env>(
         _counted: context.pages.count(),
     };
     let stream = Events { context: context.clone(), watcher: Some(Box::new(watcher)), coming: None };
-    Ok(Answer::events(Some(Box::new(stream))))
+    Ok(Answer::streaming(Content::Events, Some(Box::new(stream))))
 }
 
 /// What is asked for; from revision 0 stands for "from now on".
