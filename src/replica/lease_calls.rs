@@ -47,11 +47,7 @@ impl Replica {
         }
         calls.again_at = Some(self.now.plus(self.config.raft.election_timeout_micros));
         if leader == self.raft.id() {
-            for (number, call) in to_send {
-                let asker = Asker::Own(number);
-                let wanted = Wanted::Lease { lease: call.lease, renew: call.renew };
-                self.reads.push(Read { asker, deadline: call.deadline, wanted });
-            }
+            self.read_lease_calls(to_send);
             return;
         }
         let (from, incarnation) = (self.raft.id(), self.incarnation);
@@ -66,6 +62,24 @@ impl Replica {
                 incarnation,
                 calls,
             }));
+        }
+    }
+
+    /// Calls of this leader's own clients become reads, each once and no more than may wait.
+    fn read_lease_calls(&mut self, calls: Vec<(u64, WaitingCall)>) {
+        let waiting = self.reads.own_calls();
+        for (number, call) in calls.into_iter().filter(|(number, _)| !waiting.contains(number)) {
+            if self.reads.len() >= self.config.pending_requests_max {
+                // Tried again with the next step.
+                if let Some(call) = self.lease_calls.calls.get_mut(&number) {
+                    call.sent_in = None;
+                    self.lease_calls.unsent.insert(number);
+                }
+                continue;
+            }
+            let asker = Asker::Own(number);
+            let wanted = Wanted::Lease { lease: call.lease, renew: call.renew };
+            self.reads.push(Read { asker, deadline: call.deadline, wanted });
         }
     }
 

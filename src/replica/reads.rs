@@ -4,7 +4,7 @@
 use crate::kv::{LeaseId, Query};
 use crate::raft::{Incarnation, LogIndex, NodeId, ReadId, Time};
 use crate::replica::api::RequestId;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 /// Where the answer to a read goes.
@@ -83,6 +83,20 @@ impl ClientReads {
             .chain(self.waiting_to_apply.values())
             .map(|reads| reads.len().max(1));
         self.new.len() + in_tables.sum::<usize>()
+    }
+
+    /// The calls of leases of this node's own clients that wait here, by number.
+    pub(super) fn own_calls(&self) -> BTreeSet<u64> {
+        let waiting = self
+            .new
+            .iter()
+            .chain(self.waiting_for_index.values().flatten())
+            .chain(self.waiting_to_apply.values().flatten());
+        let own = waiting.filter_map(|read| match read.asker {
+            Asker::Own(number) => Some(number),
+            Asker::Client(_) | Asker::Member { .. } => None,
+        });
+        own.collect()
     }
 
     /// Takes a client's read in.

@@ -9,8 +9,10 @@ pub(super) type ProcessId = (usize, u32);
 /// Requests and answers.
 #[derive(Debug, Default)]
 pub(super) struct Book {
-    /// Writes that did not come over HTTP, and how long they took.
+    /// Writes that did not come by `/set`, and how long they took.
     beside: BTreeMap<ProcessId, (u64, u64)>,
+    /// How many of these have not been answered.
+    pending_beside: BTreeMap<ProcessId, u64>,
     sent: BTreeMap<(ProcessId, &'static str), u64>,
     answered: BTreeMap<(ProcessId, &'static str, u16), u64>,
     /// Microseconds that clients waited for answers.
@@ -46,11 +48,18 @@ impl Book {
     /// A write that did not come over HTTP is asked for.
     pub(super) fn asked_beside(&mut self, process: ProcessId) {
         self.beside.entry(process).or_default().0 += 1;
+        *self.pending_beside.entry(process).or_default() += 1;
     }
 
     /// It was answered after so long.
     pub(super) fn answered_beside(&mut self, process: ProcessId, micros: u64) {
         self.beside.entry(process).or_default().1 += micros;
+        *self.pending_beside.entry(process).or_default() -= 1;
+    }
+
+    /// Whether some of these have not been answered.
+    pub(super) fn waits_beside(&self, process: ProcessId) -> bool {
+        self.pending_beside.get(&process).is_some_and(|count| *count > 0)
     }
 
     /// How many writes did not come over HTTP, and how long they took, microseconds.

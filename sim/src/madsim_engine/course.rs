@@ -4,6 +4,7 @@ use crate::checks::clients::check_clients;
 use crate::madsim_engine::client::run_client;
 use crate::madsim_engine::http::{Http, Request};
 use crate::madsim_engine::inspect::inspect;
+use crate::madsim_engine::keyspace::{run_contestant, run_keyspace_client};
 use crate::madsim_engine::pipes::PUMP_MICROS;
 use crate::madsim_engine::probe::Prober;
 use crate::madsim_engine::run::Run;
@@ -30,6 +31,8 @@ const FORM_MICROS: u64 = 60 * SECOND;
 const HISTORY_MICROS: u64 = 5 * SECOND;
 /// Clients with keys of their own.
 const PROBERS: u64 = 2;
+/// Clients that stand for locks, where there are clients of the keyspace.
+const CONTESTANTS: u64 = 3;
 /// How often the operator looks.
 const OPERATOR_MICROS: u64 = 100 * MILLI;
 
@@ -47,6 +50,7 @@ fn shortened(mut schedule: Schedule) -> Schedule {
     let end = schedule.duration_micros;
     schedule.faults.retain(|fault| fault.at < end);
     schedule.clients.iter_mut().for_each(|plan| plan.retain(|operation| operation.at < end));
+    schedule.keyspace.iter_mut().for_each(|plan| plan.retain(|operation| operation.at < end));
     schedule
 }
 
@@ -72,7 +76,8 @@ fn simulate(schedule: Schedule, verbose: bool) -> Outcome {
     drop(runtime);
     let operations = world.clients.counts();
     let trace_hash = world.trace.hash();
-    let mut violation = world.violation;
+    let seen = world.keyspace.compare(&world.checks.ledger);
+    let mut violation = world.violation.or(seen.err());
     if violation.is_none() || world.trace.is_verbose() {
         let seen = check_clients(world.clients, world.checks.committed_entries(), world.trace.timeline());
         violation = violation.or(seen);
@@ -107,13 +112,19 @@ impl Run {
             }
         });
         self.form().await;
-        let (began, faults, clients) = {
+        let (began, faults, clients, keyspace) = {
             let mut world = self.shared.lock();
             world.began = now();
-            (now(), world.schedule.faults.clone(), world.clients.len())
+            (now(), world.schedule.faults.clone(), world.clients.len(), world.keyspace.len())
         };
         for client in 0..clients {
             madsim::task::spawn(run_client(self.shared.clone(), client));
+        }
+        for client in 0..keyspace {
+            madsim::task::spawn(run_keyspace_client(self.shared.clone(), client));
+        }
+        for contestant in 0..if keyspace > 0 { CONTESTANTS } else { 0 } {
+            madsim::task::spawn(run_contestant(self.shared.clone(), contestant));
         }
         madsim::task::spawn(inspect(self.shared.clone()));
         for number in 0..PROBERS {
@@ -146,39 +157,7 @@ impl Run {
                 return;
             }
         }
-        self.bound_history().await;
-    }
-
-    /// The cluster keeps a short history: a snapshot holds all of it, and has to arrive in chunks
-    /// that may be small. A cluster that cannot take a write of this size keeps what it has.
-    async fn bound_history(&self) {
-        let give_up = now() + HISTORY_MICROS;
-        while now() < give_up {
-            let (node, history_bytes) = {
-                let mut world = self.shared.lock();
-                if world.violation.is_some() {
-                    return;
-                }
-                let mut machines = world.machines.iter().enumerate();
-                let found = machines.find_map(|(slot, machine)| {
-                    machine.handle.clone().map(|handle| ((slot, machine.life), handle))
-                });
-                if let Some((process, _)) = &found {
-                    world.book.asked_beside(*process);
-                }
-                (found, world.schedule.settings.history_bytes())
-            };
-            if let Some((process, node)) = node {
-                let asked = now();
-                let configure = Op::Configure(Settings { history_bytes, ..Settings::default() });
-                let reply = node.request(ClientRequest::write(configure)).await;
-                self.shared.lock().book.answered_beside(process, now() - asked + 1);
-                if matches!(reply, ClientReply::Written(_)) {
-                    return;
-                }
-            }
-            sleep_until(now() + 10 * MILLI).await;
-        }
+        bound_history(&self.shared, now() + HISTORY_MICROS).await;
     }
 
     /// Faults strike when they are due; machines come back; the operator looks after the cluster.
@@ -268,6 +247,11 @@ impl Run {
                 timeline.note(now(), None, "calm", "faults end; the cluster has to recover");
             }
         }
+        // Clients of the keyspace may have left small limits behind.
+        let shared = self.shared.clone();
+        if shared.lock().keyspace.len() > 0 {
+            madsim::task::spawn(async move { bound_history(&shared, now() + RECOVERY_MICROS).await });
+        }
         let mut give_up = now() + RECOVERY_MICROS;
         let revert_by = now() + RECOVERY_MICROS / 2;
         let probed: Arc<Mutex<BTreeSet<usize>>> = Arc::default();
@@ -352,6 +336,47 @@ impl Run {
                 return Some(format!("machine {slot} has not answered a probe"));
             }
         }
-        None
+        if world.checks.ledger.model().now().settings.quota_bytes < Settings::default().quota_bytes {
+            return Some("the quota is small".to_owned());
+        }
+        // Nobody renews them any more.
+        world.lease_left().map(|lease| format!("lease {lease} has not ended"))
+    }
+}
+
+/// The cluster keeps a short history: a snapshot holds all of it, and has to arrive in chunks
+/// that may be small. A cluster that cannot take a write of this size keeps what it has.
+async fn bound_history(shared: &Shared, give_up: u64) {
+    for tries in 0.. {
+        if now() >= give_up {
+            return;
+        }
+        let (node, history_bytes) = {
+            let mut world = shared.lock();
+            if world.violation.is_some() {
+                return;
+            }
+            let members = world.machines.iter().enumerate().filter(|(_, machine)| machine.member.is_some());
+            let mut running: Vec<_> = members
+                .filter_map(|(slot, machine)| Some(((slot, machine.life), machine.handle.clone()?)))
+                .collect();
+            // Not always the same one, which may not serve.
+            let count = running.len();
+            let found = (count > 0).then(|| running.swap_remove(tries % count));
+            if let Some((process, _)) = &found {
+                world.book.asked_beside(*process);
+            }
+            (found, world.schedule.settings.history_bytes())
+        };
+        if let Some((process, node)) = node {
+            let asked = now();
+            let configure = Op::Configure(Settings { history_bytes, ..Settings::default() });
+            let reply = node.request(ClientRequest::write(configure)).await;
+            shared.lock().book.answered_beside(process, now() - asked + 1);
+            if matches!(reply, ClientReply::Written(_)) {
+                return;
+            }
+        }
+        sleep_until(now() + 10 * MILLI).await;
     }
 }

@@ -264,6 +264,9 @@ impl Env for SimEnv {
         let store = replica.store();
         let (revision, keys, bytes) = (store.revision().0, store.len() as u64, store.bytes());
         world.stores.insert(replica.last_applied().index, (revision, keys, bytes));
+        if machine.revisions.last().is_none_or(|(_, last)| *last < revision) {
+            machine.revisions.push((now, revision));
+        }
         let mut result =
             world.checks.stepped(self.slot, replica, &actions.notices, &mut machine.shown, &mut world.marks);
         for message in &actions.messages {
@@ -279,6 +282,7 @@ impl Env for SimEnv {
         let disk_of = |id| machines.iter().find(|machine| machine.member == Some(id));
         let durable = |id| disk_of(id).map_or_else(|| lost.get(&id), |machine| Some(&machine.durable));
         let result = result.and_then(|()| world.checks.replicated(replica, durable));
+        let result = result.and_then(|()| world.look_at_leases(self.slot, replica));
         world.judge(result);
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Request {
     pub body: Option<Vec<u8>>,
     /// Whether its length is told beforehand, or it comes in chunks.
     pub chunked: bool,
+    /// Further headers.
+    pub headers: Vec<(&'static str, Vec<u8>)>,
 }
 
 /// What came back.
@@ -73,17 +75,22 @@ pub(super) struct Http {
 impl Request {
     /// A request without a body.
     pub(super) fn get(target: impl Into<String>) -> Self {
-        Self { method: "GET", target: target.into(), body: None, chunked: false }
+        Self { method: "GET", target: target.into(), body: None, chunked: false, headers: Vec::new() }
     }
 
     /// A request with a body.
     pub(super) fn post(target: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
-        Self { method: "POST", target: target.into(), body: Some(body.into()), chunked: false }
+        Self { method: "POST", body: Some(body.into()), ..Self::get(target) }
     }
 
     fn encode(&self, slot: usize) -> Vec<u8> {
         let mut bytes =
             format!("{} {} HTTP/1.1\r\nHost: m{slot}:8001\r\n", self.method, self.target).into_bytes();
+        for (name, value) in &self.headers {
+            bytes.extend_from_slice(format!("{name}: ").as_bytes());
+            bytes.extend_from_slice(value);
+            bytes.extend_from_slice(b"\r\n");
+        }
         match &self.body {
             None => bytes.extend_from_slice(b"\r\n"),
             Some(body) if self.chunked && !body.is_empty() => {
@@ -105,11 +112,47 @@ impl Request {
 
     /// The route, as the node's metrics call it.
     pub(super) fn route(&self) -> &'static str {
-        const ROUTES: [&str; 8] =
-            ["/set", "/get", "/join", "/v1/status", "/livez", "/readyz", "/metrics", "/"];
-        let path = self.target.split('?').next().unwrap_or("");
-        ROUTES.into_iter().find(|route| *route == path).unwrap_or("other")
+        route_of(self.target.split('?').next().unwrap_or(""))
     }
+}
+
+/// The routes that have no part that may be anything.
+const ROUTES: [&str; 14] = [
+    "/set",
+    "/get",
+    "/join",
+    "/v1/status",
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/",
+    "/v1/kv",
+    "/v1/txn",
+    "/v1/leases",
+    "/v1/watch",
+    "/v1/compact",
+    "/v1/settings",
+];
+
+/// Those that have one: what stands before it, whether it takes slashes, what stands behind it.
+const OPEN_ROUTES: [(&str, bool, &str, &str); 6] = [
+    ("/v1/kv/", true, "", "/v1/kv/{key}"),
+    ("/v1/incr/", true, "", "/v1/incr/{key}"),
+    ("/v1/leases/", false, "/keepalive", "/v1/leases/{id}/keepalive"),
+    ("/v1/leases/", false, "", "/v1/leases/{id}"),
+    ("/v1/locks/", true, "", "/v1/locks/{name}"),
+    ("/v1/elections/", true, "", "/v1/elections/{name}"),
+];
+
+fn route_of(path: &str) -> &'static str {
+    if let Some(route) = ROUTES.into_iter().find(|route| *route == path) {
+        return route;
+    }
+    let is_it = |(before, rest, after, _): &(&str, bool, &str, &str)| {
+        let open = path.strip_prefix(before).and_then(|path| path.strip_suffix(after));
+        open.is_some_and(|open| *rest || !open.contains('/'))
+    };
+    OPEN_ROUTES.into_iter().find(is_it).map_or("other", |(.., name)| name)
 }
 
 impl Answer {
@@ -212,13 +255,68 @@ impl Http {
                     return Err(NoAnswer::Broken);
                 }
             }
-            self.read.reserve(READ_BYTES);
-            match within(give_up, self.stream.read_buf(&mut self.read)).await {
-                None => return Err(NoAnswer::Late),
-                Some(Err(_) | Ok(0)) => return Err(NoAnswer::Broken),
-                Some(Ok(_)) => {}
-            }
+            self.read_more(give_up).await?;
         };
+        self.note(&answer, route, asked);
+        Ok(answer)
+    }
+
+    /// Waits for the head of an answer that streams; what it sends is then read with
+    /// [`Self::next_piece`]. An answer that does not stream comes whole.
+    pub(super) async fn receive_stream(&mut self, give_up: u64) -> Result<Answer, NoAnswer> {
+        loop {
+            match parse_head(&self.read) {
+                Ok(Some(((code, headers), end))) => {
+                    if !headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked")
+                    {
+                        return self.receive(give_up).await;
+                    }
+                    self.read.advance(end);
+                    let (_, route, asked) = self.waiting.pop_front().ok_or(NoAnswer::Broken)?;
+                    let answer = Answer { code, headers, body: Bytes::new() };
+                    self.note(&answer, route, asked);
+                    self.closing = true;
+                    return Ok(answer);
+                }
+                Ok(None) => {}
+                Err(_) => return self.receive(give_up).await,
+            }
+            self.read_more(give_up).await?;
+        }
+    }
+
+    /// The next piece of an answer that streams; `None`: it has ended.
+    pub(super) async fn next_piece(&mut self, give_up: u64) -> Result<Option<Bytes>, NoAnswer> {
+        loop {
+            if let Some(end) = self.read.windows(2).position(|bytes| bytes == b"\r\n") {
+                let length = std::str::from_utf8(&self.read[..end]).ok();
+                let Some(length) = length.and_then(|text| usize::from_str_radix(text, 16).ok()) else {
+                    let what = format!("machine {} sends a piece of no length", self.slot);
+                    self.shared.lock().judge(Err(Violation { check: "answers are HTTP", what }));
+                    return Err(NoAnswer::Broken);
+                };
+                if self.read.len() >= end + 4 + length {
+                    self.read.advance(end + 2);
+                    let piece = self.read.split_to(length).freeze();
+                    self.read.advance(2);
+                    return Ok((length > 0).then_some(piece));
+                }
+            }
+            self.read_more(give_up).await?;
+        }
+    }
+
+    async fn read_more(&mut self, give_up: u64) -> Result<(), NoAnswer> {
+        self.read.reserve(READ_BYTES);
+        match within(give_up, self.stream.read_buf(&mut self.read)).await {
+            None => Err(NoAnswer::Late),
+            Some(Err(_) | Ok(0)) => Err(NoAnswer::Broken),
+            Some(Ok(_)) => Ok(()),
+        }
+    }
+
+    /// An answer has come.
+    fn note(&mut self, answer: &Answer, route: &'static str, asked: u64) {
         self.closing |= answer.header("connection") == Some("close");
         // Who is turned away at the door is counted there.
         let mut world = self.shared.lock();
@@ -232,13 +330,14 @@ impl Http {
                 world.book.had_no_room(process);
             }
         }
-        drop(world);
-        Ok(answer)
     }
 }
 
-/// Takes an answer off the beginning of what was read; `None`: it is not complete.
-fn parse(read: &mut BytesMut, is_head: bool) -> Result<Option<Answer>, String> {
+/// The head of an answer.
+type Head = (u16, Vec<(String, String)>);
+
+/// The head at the beginning of what was read, and where it ends; `None`: it is not complete.
+fn parse_head(read: &[u8]) -> Result<Option<(Head, usize)>, String> {
     let Some(end) = read.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
         let is_long = read.len() > HEAD_BYTES_MAX;
         return if is_long { Err("its head has no end".to_owned()) } else { Ok(None) };
@@ -253,17 +352,27 @@ fn parse(read: &mut BytesMut, is_head: bool) -> Result<Option<Answer>, String> {
         let (name, value) = line.split_once(": ").ok_or_else(|| format!("a header is {line:?}"))?;
         headers.push((name.to_ascii_lowercase(), value.to_owned()));
     }
+    Ok(Some(((code, headers), end + 4)))
+}
+
+/// Takes an answer off the beginning of what was read; `None`: it is not complete.
+fn parse(read: &mut BytesMut, is_head: bool) -> Result<Option<Answer>, String> {
+    let Some(((code, headers), end)) = parse_head(read)? else { return Ok(None) };
     let mut lengths = headers.iter().filter(|(name, _)| name == "content-length");
     let length = lengths.next().and_then(|(_, value)| value.parse::<usize>().ok());
-    let length = length.ok_or_else(|| format!("it has no length: {head:?}"))?;
+    let length = match length {
+        // It cannot have a body.
+        None if code == 304 => 0,
+        found => found.ok_or_else(|| format!("it has no length: {code} {headers:?}"))?,
+    };
     if lengths.next().is_some() {
         return Err("it has two lengths".to_owned());
     }
     let body = if is_head { 0 } else { length };
-    if read.len() < end + 4 + body {
+    if read.len() < end + body {
         return Ok(None);
     }
-    read.advance(end + 4);
+    read.advance(end);
     Ok(Some(Answer { code, headers, body: read.split_to(body).freeze() }))
 }
 

@@ -47,6 +47,7 @@ impl Run {
             machine.starts();
             machine.done = Default::default();
             machine.written = Written::from(machine.disk.bytes());
+            machine.revisions.clear();
             (machine.stop, machine.stopping) = (Some(Arc::new(Notify::new())), None);
             (machine.on, machine.powered, machine.start_at) = (true, true, None);
             world.trace.line(now(), Some(slot), "start", "");

@@ -132,11 +132,10 @@ impl World {
         let settings = &self.schedule.settings;
         let standing = self.attendance.standing.as_ref()?;
         let is_member = self.machines[slot].member.is_some_and(|id| standing.voters.contains(&id));
-        let clients = self.clients.len() as u64 + 2;
         let is_due = standing.machines.contains_key(&slot)
             && is_member
             && now() >= self.attendance.since + grace(settings)
-            && is_quick(settings, clients);
+            && is_quick(settings, self.asking());
         is_due.then_some(Due { epoch: self.attendance.epoch, slot })
     }
 
@@ -148,7 +147,9 @@ impl World {
         // Where few may wait, some have to be told to come again.
         let few = self.limits.are_few() && why_not.is_some_and(|why| why.contains("too much"));
         let full = self.limits.connections.is_some() && why_not.is_some_and(|why| why.contains("too many"));
-        if few || full {
+        // Clients of the keyspace make it small now and then.
+        let quota = why_not.is_some_and(|why| why.contains("its quota is"));
+        if few || full || quota {
             return;
         }
         let service = &mut self.attendance;

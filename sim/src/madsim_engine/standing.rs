@@ -127,8 +127,9 @@ impl World {
 const IDLE_MICROS: u64 = 2 * SECOND;
 /// Looks in which it may still be found busy.
 const IDLE_LOOKS: usize = 4;
-/// Within this everything that was under way is through.
-const HOLDINGS_MICROS: u64 = 10 * SECOND;
+/// Within this everything that was under way is through. A node notices that a watcher has gone
+/// when it has told it of progress twice.
+const HOLDINGS_MICROS: u64 = 25 * SECOND;
 /// Steps of a node at rest beside those that heartbeats bring about.
 const IDLE_STEPS: u64 = 60;
 

@@ -8,6 +8,7 @@ use crate::hardware::network::Network;
 use crate::machines::Machine;
 use crate::madsim_engine::attendance::{Attendance, is_quick};
 use crate::madsim_engine::book::Book;
+use crate::madsim_engine::keyspace::Keyspace;
 use crate::madsim_engine::limits::Limits;
 use crate::madsim_engine::pipes::Connections;
 use crate::madsim_engine::stopping::{HandedOver, Stopping};
@@ -29,6 +30,9 @@ use tokio::sync::Notify;
 /// Steps that a node takes in a simulated second, at most. A node that takes one after the other
 /// without an end lets no time go by, so no other check could notice it.
 pub(super) const STEPS_MAX: u32 = 300_000;
+
+/// A driver looks at its clock a little before its replica is stepped.
+const LEASE_SLACK_MICROS: u64 = 1_000;
 
 /// Marks that a copy was put back.
 pub(super) const PUT_BACK: &str = "older copy put back";
@@ -97,6 +101,10 @@ pub(super) struct NodeHost {
     pub done: Done,
     /// What it has written.
     pub written: Written,
+    /// When its store came to which revision, since its process started.
+    pub revisions: Vec<(u64, u64)>,
+    /// The term in which it last led, and the last entry that was looked at for ends of leases.
+    pub proposed: Option<(Term, LogIndex)>,
     /// How many tasks of which of its processes live.
     pub tasks: (u32, usize),
 }
@@ -168,6 +176,8 @@ pub(super) struct World {
     pub disk_rng: SmallRng,
     pub core_rng: SmallRng,
     pub clients: Clients,
+    /// Clients of the keyspace.
+    pub keyspace: Keyspace,
     /// What was asked and answered over HTTP.
     pub book: Book,
     /// Since when a machine has had no connection to another that it could have; of which of their
@@ -264,6 +274,8 @@ impl Shared {
                 view: View::default(),
                 done: Done::default(),
                 written: Written::default(),
+                revisions: Vec::new(),
+                proposed: None,
                 tasks: (0, 0),
             })
             .collect();
@@ -275,6 +287,7 @@ impl Shared {
             disk_rng: stream(seed, Stream::Disk, 0),
             core_rng: stream(seed, Stream::Cores, 0),
             clients: Clients::new(&schedule),
+            keyspace: Keyspace::new(&schedule),
             book: Book::default(),
             apart: BTreeMap::new(),
             joined: BTreeMap::new(),
@@ -285,7 +298,7 @@ impl Shared {
             attendance: Attendance::default(),
             stores: BTreeMap::new(),
             full_at: None,
-            checks: Checks::default(),
+            checks: Checks::for_run(LEASE_SLACK_MICROS),
             lost_disks: BTreeMap::new(),
             trace: Trace::new(verbose),
             wire_tap: WireTap::default(),
@@ -363,7 +376,12 @@ impl World {
 
     /// Whether answers come in a fraction of the time that clients wait.
     pub(super) fn is_quick(&self) -> bool {
-        is_quick(&self.schedule.settings, self.clients.len() as u64 + 2)
+        is_quick(&self.schedule.settings, self.asking())
+    }
+
+    /// How many clients ask.
+    pub(super) const fn asking(&self) -> u64 {
+        (self.clients.len() + self.keyspace.len()) as u64 + 2
     }
 
     /// Whether an older copy of a data directory was ever put back.

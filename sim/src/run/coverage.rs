@@ -121,7 +121,7 @@ const QUEUE: [&str; 55] = [
 ];
 
 /// Marks of the madsim engine, whose network carries byte streams.
-const MADSIM: [&str; 29] = [
+const MADSIM: [&str; 60] = [
     "address moved",
     "bytes corrupted",
     "bytes held back",
@@ -151,6 +151,37 @@ const MADSIM: [&str; 29] = [
     "stop judged by its time",
     "stopped when told",
     "write taken in part",
+    "PUT /v1/kv/{key}",
+    "GET /v1/kv/{key}",
+    "HEAD /v1/kv/{key}",
+    "DELETE /v1/kv/{key}",
+    "PUT /v1/kv",
+    "GET /v1/kv",
+    "DELETE /v1/kv",
+    "POST /v1/incr/{key}",
+    "POST /v1/txn",
+    "POST /v1/leases",
+    "GET /v1/leases",
+    "GET /v1/leases/{id}",
+    "DELETE /v1/leases/{id}",
+    "POST /v1/leases/{id}/keepalive",
+    "POST /v1/compact",
+    "GET /v1/settings",
+    "PUT /v1/settings",
+    "lock taken over HTTP",
+    "lock held by another, over HTTP",
+    "lock given up over HTTP",
+    "holder asked for over HTTP",
+    "value of a lock over HTTP",
+    "long poll with a change",
+    "long poll without a change",
+    "next page over HTTP",
+    "watch over HTTP begun",
+    "watch over HTTP told of a revision",
+    "watch over HTTP told of a compaction",
+    "answer given again over HTTP",
+    "command refused before it was logged, over HTTP",
+    "lease unknown over HTTP",
 ];
 
 /// The marks that a campaign of `seeds` seeds should have met, and `met` lacks.

@@ -21,7 +21,7 @@ pub struct Schedule {
     pub faults: Vec<Timed<Fault>>,
     /// What each client asks, in order of time.
     pub clients: Vec<Vec<Timed<Operation>>>,
-    /// What each client of the keyspace asks, in order of time. Queue engine.
+    /// What each client of the keyspace asks, in order of time.
     #[serde(default)]
     pub keyspace: Vec<Vec<Timed<KeyspaceOperation>>>,
 }

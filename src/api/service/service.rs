@@ -111,7 +111,11 @@ impl<'n, E: Env> Service<'n, E> {
     pub(crate) async fn lease_time(&self, lease: LeaseId, renew: bool) -> Result<LeaseTime, ServiceError> {
         match self.ask(ClientRequest::Lease { lease, renew }).await {
             ClientReply::LeaseTime(Some(time)) => Ok(time),
-            ClientReply::LeaseTime(None) => Err(Refusal::NoLease(lease).into()),
+            ClientReply::LeaseTime(None) => {
+                let error = ServiceError::from(Refusal::NoLease(lease));
+                // Only a write has an outcome.
+                Err(if renew { error } else { ServiceError { outcome: None, ..error } })
+            }
             other => Err(failed(&other, false)),
         }
     }

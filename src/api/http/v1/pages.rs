@@ -84,7 +84,19 @@ pub(in crate::api::http) struct Counted(Arc<Pages>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.watchers.fetch_sub(1, Ordering::Relaxed);
+        if self.0.watchers.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.known().forget();
+        }
+    }
+}
+
+impl Known {
+    /// Nobody watches: what was kept is for nobody.
+    fn forget(&mut self) {
+        for (query, _) in self.kept.drain(..) {
+            self.by_query.remove(&query);
+        }
+        self.kept_bytes = 0;
     }
 }
 
@@ -167,6 +179,9 @@ impl Pages {
             let Some((oldest, bytes)) = known.kept.pop_front() else { break };
             known.kept_bytes -= bytes;
             known.by_query.remove(&oldest);
+        }
+        if self.watchers() == 0 {
+            known.forget();
         }
         drop(known);
         coming.came.notify_waiters();

@@ -84,6 +84,10 @@ impl Problem {
             json.field("present").versions(present);
         }
         let mut answer = Answer::problem(self.status, json.end_line());
+        // Here it is the store's, as of which the condition did not hold.
+        if let (StatusCode::PRECONDITION_FAILED, Some(revision)) = (self.status, self.revision) {
+            answer = answer.at(revision);
+        }
         // The present ETag of a failed condition. Of a lock's holder it would say nothing.
         if let Some(present) = self.present.filter(|_| self.status == StatusCode::PRECONDITION_FAILED) {
             answer = answer.tagged(present.mod_revision);

@@ -1,0 +1,487 @@
+//! What a client of the keyspace wants, and the request that says so: docs/api has several ways for
+//! most.
+
+use crate::madsim_engine::http::Request;
+use crate::madsim_engine::keyspace::forms::{
+    Target, bytes_field, in_path, key_target, order_name, range_fields,
+};
+use crate::madsim_engine::keyspace::right;
+use bytes::Bytes;
+use infinitystore::kv::{
+    Command, Compare, CompareOrder, Detail, KeyRange, LeaseId, Op, Put, Query, RangeQuery, Revision,
+    Target as Of, Txn, TxnOp,
+};
+use infinitystore::replica::{ClientRequest, Level};
+use rand::Rng;
+use rand::rngs::SmallRng;
+use serde_json::{Map, Value, json};
+
+/// Keys over which a careless server stumbles where they stand in a path, a query or JSON. All of
+/// them begin as those of the other clients do.
+const AWKWARD: [&[u8]; 12] = [
+    b"k/%41%zz%",
+    b"k/../up",
+    b"k/..",
+    b"k//twice//",
+    b"k/a+b c",
+    b"k/a?key=b&at=1#end",
+    b"k/\"quoted\"\\",
+    b"k/\r\ndata: x\n\n",
+    "k/\u{e9}\u{65e5}\u{1f600}\u{2028}".as_bytes(),
+    b"k/\xc3\x28\x00\x7f",
+    b"k/%2F%00;=,",
+    b"k/ ",
+];
+/// The length of a long key.
+const LONG_BYTES: usize = 3_000;
+
+/// A condition of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Condition {
+    Exists,
+    IsMissing,
+    Is(u64),
+    IsNot(u64),
+}
+
+/// What a write has to become in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Wanted {
+    /// This command.
+    Op(Op),
+    /// A transaction that does this to the key if the condition holds, and changes nothing
+    /// otherwise.
+    If(Condition, Bytes, TxnOp),
+    /// A put of this key and value, with a lease that was made for it: seconds.
+    Leased(Bytes, Bytes, u64),
+}
+
+/// What is wanted.
+#[derive(Clone, Debug)]
+pub(super) enum Question {
+    Write { wanted: Wanted, name: Option<Bytes> },
+    Get { key: Bytes, at: Option<u64>, condition: Option<Condition>, json: bool },
+    Poll { key: Bytes, after: Option<u64>, micros: u64 },
+    Range { query: RangeQuery, count: Option<u64> },
+    Leases { from: LeaseId, limit: usize },
+    Lease { id: LeaseId, from: Bytes, limit: usize },
+    Renew(LeaseId),
+    Settings,
+}
+
+/// A request, and what it is about.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub question: Question,
+    pub request: Request,
+    /// How fresh the answer of a read has to be.
+    pub level: Level,
+    /// How many commands or questions it makes of a node, one after the other.
+    pub steps: u64,
+}
+
+impl Condition {
+    /// One that a key may meet which is now at this revision (0: it does not exist).
+    fn draw(rng: &mut SmallRng, revision: u64) -> Self {
+        let near = if rng.random_bool(0.7) { revision } else { revision.saturating_sub(1) };
+        match rng.random_range(0..6) {
+            0 => Self::Exists,
+            1 => Self::IsMissing,
+            2 => Self::IsNot(near),
+            _ => Self::Is(near),
+        }
+    }
+
+    /// Whether it holds of a key at this revision (0: it does not exist).
+    pub(super) const fn holds(self, revision: u64) -> bool {
+        match self {
+            Self::Exists => revision > 0,
+            Self::IsMissing => revision == 0,
+            Self::Is(wanted) => revision == wanted,
+            Self::IsNot(unwanted) => revision != unwanted,
+        }
+    }
+
+    /// The same, in terms of the revision alone: what exists is not at revision 0.
+    pub(super) const fn plain(self) -> Self {
+        match self {
+            Self::Exists => Self::IsNot(0),
+            Self::IsMissing => Self::Is(0),
+            other => other,
+        }
+    }
+
+    /// The header that says so.
+    fn header(self, rng: &mut SmallRng) -> (&'static str, Vec<u8>) {
+        let mut tag = |revision: u64| match rng.random_range(0..4) {
+            0 => format!(" \"{revision}\" "),
+            _ => format!("\"{revision}\""),
+        };
+        match self {
+            Self::Exists => ("If-Match", b"*".to_vec()),
+            Self::IsMissing => ("if-none-match", b"*".to_vec()),
+            Self::Is(revision) => ("if-match", tag(revision).into_bytes()),
+            Self::IsNot(revision) => ("If-None-Match", tag(revision).into_bytes()),
+        }
+    }
+}
+
+impl Asked {
+    /// A request that asks for this. `revision_of` says at which revision a key is about now;
+    /// `None`: it is asked for in another way.
+    pub(super) fn of(
+        rng: &mut SmallRng,
+        request: ClientRequest,
+        revision_of: impl Fn(&[u8]) -> u64,
+        now: u64,
+    ) -> Option<Self> {
+        Some(match request {
+            ClientRequest::Write(command) => Self::write(rng, command, revision_of),
+            ClientRequest::Read { query: Query::Key(key), level } => {
+                let key = awkward(rng, key);
+                if rng.random_bool(0.15) {
+                    let after = rng.random_bool(0.6).then(|| now.saturating_sub(rng.random_range(0..4)));
+                    return Some(Self::poll(rng, key, after));
+                }
+                let revision = revision_of(&key);
+                Self::get(rng, key, revision, now, level)
+            }
+            ClientRequest::Read { query: Query::Range(query), level } => {
+                Self::range(rng, RangeQuery { count: true, resume: None, ..query }, level)
+            }
+            ClientRequest::Read { query: Query::Leases(from, limit), level } => {
+                let mut target = Target::new("/v1/leases");
+                target.add("limit", limit.to_string());
+                if !from.is_none() || rng.random() {
+                    target.add("from", from.0.to_string());
+                }
+                target.level(rng, level);
+                let question = Question::Leases { from, limit };
+                Self { question, request: Request::get(target.text), level, steps: 1 }
+            }
+            ClientRequest::Read { query: Query::LeaseKeys(id, from, limit), .. } => {
+                Self::lease(rng, id, from, limit)
+            }
+            ClientRequest::Read { query: Query::Lease(id), .. }
+            | ClientRequest::Lease { lease: id, renew: false } => Self::lease(rng, id, Bytes::new(), 1_000),
+            ClientRequest::Read { query: Query::Settings, level } => {
+                let mut target = Target::new("/v1/settings");
+                target.level(rng, level);
+                let question = Question::Settings;
+                Self { question, request: Request::get(target.text), level, steps: 1 }
+            }
+            ClientRequest::Lease { lease, renew: true } => {
+                let request = Request { body: None, ..post(format!("/v1/leases/{}/keepalive", lease.0), "") };
+                Self { question: Question::Renew(lease), request, level: Level::Linearizable, steps: 1 }
+            }
+            _ => return None,
+        })
+    }
+
+    fn write(rng: &mut SmallRng, command: Command, revision_of: impl Fn(&[u8]) -> u64) -> Self {
+        let name = command.idempotency_key;
+        let mut steps = 1;
+        let (wanted, mut request) = match command.op {
+            Op::Put(put) => {
+                let put = Put { key: awkward(rng, put.key), ..put };
+                let mut target = key_target(rng, "/v1/kv", &put.key);
+                let condition = rng.random_bool(0.3).then(|| Condition::draw(rng, revision_of(&put.key)));
+                let mut request =
+                    Request { method: "PUT", body: Some(put.value.to_vec()), ..Request::get("") };
+                request.chunked = rng.random_bool(0.2);
+                if let Some(condition) = condition {
+                    request.headers.push(condition.header(rng));
+                } else if put.lease.is_none() && rng.random_bool(0.15) {
+                    let seconds = rng.random_range(1..4u64);
+                    let text =
+                        [format!("{seconds}s"), format!("{}ms", seconds * 1_000 - 1), seconds.to_string()];
+                    target.add("ttl", text[rng.random_range(0..3)].clone());
+                    request.target = target.text;
+                    steps = 3;
+                    let wanted = Wanted::Leased(put.key, put.value, seconds.max(2));
+                    return Self::named(rng, wanted, request, name, steps);
+                }
+                if !put.lease.is_none() {
+                    target.add("lease", put.lease.0.to_string());
+                }
+                request.target = target.text;
+                let wanted = match condition {
+                    Some(condition) => Wanted::If(condition, put.key.clone(), TxnOp::Put(put)),
+                    None => Wanted::Op(Op::Put(put)),
+                };
+                (wanted, request)
+            }
+            Op::Delete(range) => delete(rng, range, revision_of),
+            Op::Txn(txn) => {
+                let txn = expressible(*txn);
+                let body = txn_body(rng, &txn).to_string();
+                (Wanted::Op(Op::Txn(Box::new(txn))), post("/v1/txn", body))
+            }
+            Op::Increment { key, by } => {
+                let mut target = Target::new(&format!("/v1/incr/{}", in_path(rng, &key)));
+                if by != 1 || rng.random() {
+                    target.add("by", by.to_string());
+                }
+                (Wanted::Op(Op::Increment { key, by }), Request { body: None, ..post(target.text, "") })
+            }
+            Op::Compact(revision) => {
+                let request = post("/v1/compact", json!({ "revision": revision.0 }).to_string());
+                (Wanted::Op(Op::Compact(revision)), request)
+            }
+            Op::Grant { id, ttl_seconds } => {
+                let mut body = json!({ "ttl": ttl_seconds });
+                if !id.is_none() || rng.random() {
+                    body["id"] = id.0.into();
+                }
+                (Wanted::Op(Op::Grant { id, ttl_seconds }), post("/v1/leases", body.to_string()))
+            }
+            Op::Revoke(id) => {
+                let request = Request { method: "DELETE", ..Request::get(format!("/v1/leases/{}", id.0)) };
+                (Wanted::Op(Op::Revoke(id)), request)
+            }
+            op @ (Op::Configure(_) | Op::Expire { .. }) => {
+                let settings = if let Op::Configure(settings) = &op { *settings } else { Default::default() };
+                let body = right::settings(&settings).to_string();
+                let request = Request { method: "PUT", ..post("/v1/settings", body) };
+                (Wanted::Op(Op::Configure(settings)), request)
+            }
+        };
+        if request.method == "POST" && request.body.is_some() {
+            request.chunked = rng.random_bool(0.2);
+        }
+        Self::named(rng, wanted, request, name, steps)
+    }
+
+    fn named(
+        rng: &mut SmallRng,
+        wanted: Wanted,
+        mut request: Request,
+        name: Option<Bytes>,
+        steps: u64,
+    ) -> Self {
+        if let Some(name) = &name {
+            let header = if rng.random() { "Idempotency-Key" } else { "idempotency-key" };
+            request.headers.push((header, name.to_vec()));
+        }
+        let level = Level::Linearizable;
+        Self { question: Question::Write { wanted, name }, request, level, steps }
+    }
+
+    fn get(rng: &mut SmallRng, key: Bytes, revision: u64, now: u64, level: Level) -> Self {
+        let mut target = key_target(rng, "/v1/kv", &key);
+        let at = rng.random_bool(0.2).then(|| now.saturating_sub(rng.random_range(0..6)));
+        if let Some(at) = at {
+            target.add("at", at.to_string());
+        }
+        target.level(rng, level);
+        let mut request = Request::get(target.text);
+        let condition = rng.random_bool(0.3).then(|| Condition::draw(rng, revision));
+        request.headers.extend(condition.map(|condition| condition.header(rng)));
+        let json = rng.random_bool(0.3);
+        if json {
+            let all = ["application/json", "text/html, application/json;q=0.9", "Application/JSON"];
+            request.headers.push(("accept", all[rng.random_range(0..3)].into()));
+        } else if rng.random_bool(0.2) {
+            request.headers.push(("Accept", "*/*".into()));
+        }
+        if rng.random_bool(0.2) {
+            request.method = "HEAD";
+        }
+        Self { question: Question::Get { key, at, condition, json }, request, level, steps: 1 }
+    }
+
+    fn poll(rng: &mut SmallRng, key: Bytes, after: Option<u64>) -> Self {
+        let mut target = key_target(rng, "/v1/kv", &key);
+        let millis = rng.random_range(1..1_500u64);
+        target.add("wait", format!("{millis}ms"));
+        if let Some(after) = after {
+            target.add("after", after.to_string());
+        }
+        let question = Question::Poll { key, after, micros: millis * 1_000 };
+        Self { question, request: Request::get(target.text), level: Level::Linearizable, steps: 2 }
+    }
+
+    fn range(rng: &mut SmallRng, query: RangeQuery, level: Level) -> Self {
+        let mut target = Target::new("/v1/kv");
+        if query.range != KeyRange::all() || rng.random_bool(0.2) {
+            target.range(rng, &query.range);
+        }
+        if query.limit > 0 {
+            target.add("limit", query.limit.to_string());
+        }
+        let mut flag = |target: &mut Target, name: &str| match rng.random_range(0..3) {
+            0 => target.flag(name),
+            1 => target.add(name, "true".to_owned()),
+            _ => target.add(name, "1".to_owned()),
+        };
+        match query.detail {
+            Detail::Values => {}
+            Detail::Keys => flag(&mut target, "keys_only"),
+            Detail::Count => flag(&mut target, "count_only"),
+        }
+        if let Some(delimiter) = &query.delimiter {
+            target.bytes(rng, "delimiter", delimiter);
+        }
+        if let Some(at) = query.at {
+            target.add("at", at.0.to_string());
+        }
+        target.level(rng, level);
+        let question = Question::Range { query, count: None };
+        Self { question, request: Request::get(target.text), level, steps: 1 }
+    }
+
+    /// The page behind one that ended at `resume`, of the same revision.
+    pub(super) fn next_page(
+        rng: &mut SmallRng,
+        before: &RangeQuery,
+        (resume, at, count): (Bytes, Revision, u64),
+        cursor: &str,
+    ) -> Self {
+        let mut query = RangeQuery { resume: Some(resume), at: Some(at), ..before.clone() };
+        let mut target = Target::new("/v1/kv");
+        target.add("cursor", cursor.to_owned());
+        if rng.random_bool(0.3) {
+            query.limit = rng.random_range(1..4);
+            target.add("limit", query.limit.to_string());
+        }
+        let level = if rng.random_bool(0.6) { Level::Linearizable } else { Level::Local };
+        target.level(rng, level);
+        let question = Question::Range { query, count: Some(count) };
+        Self { question, request: Request::get(target.text), level, steps: 1 }
+    }
+
+    fn lease(rng: &mut SmallRng, id: LeaseId, from: Bytes, limit: usize) -> Self {
+        let mut target = Target::new(&format!("/v1/leases/{}", id.0));
+        if !from.is_empty() {
+            target.bytes(rng, "from", &from);
+        }
+        if limit != 1_000 {
+            target.add("limit", limit.to_string());
+        }
+        let question = Question::Lease { id, from, limit };
+        Self { question, request: Request::get(target.text), level: Level::Linearizable, steps: 2 }
+    }
+}
+
+/// Now and then another key.
+fn awkward(rng: &mut SmallRng, key: Bytes) -> Bytes {
+    match rng.random_range(0..10) {
+        0..3 => Bytes::from_static(AWKWARD[rng.random_range(0..AWKWARD.len())]),
+        3 if rng.random_bool(0.1) => Bytes::from([b"k/", "long/".repeat(LONG_BYTES / 5).as_bytes()].concat()),
+        _ => key,
+    }
+}
+
+fn post(target: impl Into<String>, body: impl Into<Vec<u8>>) -> Request {
+    Request::post(target, body)
+}
+
+fn delete(rng: &mut SmallRng, range: KeyRange, revision_of: impl Fn(&[u8]) -> u64) -> (Wanted, Request) {
+    let method = "DELETE";
+    let Some(key) = range.one_key() else {
+        let mut target = Target::new("/v1/kv");
+        target.range(rng, &range);
+        return (Wanted::Op(Op::Delete(range)), Request { method, ..Request::get(target.text) });
+    };
+    let key = awkward(rng, key.clone());
+    let mut request = Request { method, ..Request::get(key_target(rng, "/v1/kv", &key).text) };
+    if rng.random_bool(0.4) {
+        let condition = Condition::draw(rng, revision_of(&key));
+        request.headers.push(condition.header(rng));
+        let step = TxnOp::Delete(KeyRange::one(key.clone()));
+        return (Wanted::If(condition, key, step), request);
+    }
+    (Wanted::Op(Op::delete(key)), request)
+}
+
+/// A transaction without what its JSON has no words for.
+fn expressible(txn: Txn) -> Txn {
+    let steps = |steps: Vec<TxnOp>| {
+        let each = steps.into_iter().map(|step| match step {
+            TxnOp::Get(query) => {
+                TxnOp::Get(RangeQuery { resume: None, delimiter: None, count: true, ..query })
+            }
+            TxnOp::Txn(inner) => TxnOp::Txn(Box::new(expressible(*inner))),
+            other => other,
+        });
+        each.collect()
+    };
+    Txn { compare: txn.compare, success: steps(txn.success), failure: steps(txn.failure) }
+}
+
+fn txn_body(rng: &mut SmallRng, txn: &Txn) -> Value {
+    let mut body = Map::new();
+    if !txn.compare.is_empty() || rng.random_bool(0.3) {
+        let compare: Vec<Value> = txn.compare.iter().map(|one| comparison(rng, one)).collect();
+        body.insert("if".to_owned(), compare.into());
+    }
+    for (name, steps) in [("then", &txn.success), ("else", &txn.failure)] {
+        if !steps.is_empty() || rng.random_bool(0.3) {
+            let steps: Vec<Value> = steps.iter().map(|one| step(rng, one)).collect();
+            body.insert(name.to_owned(), steps.into());
+        }
+    }
+    Value::Object(body)
+}
+
+fn comparison(rng: &mut SmallRng, compare: &Compare) -> Value {
+    let mut body = Map::new();
+    range_fields(rng, &mut body, &compare.range);
+    let (name, number) = match &compare.target {
+        Of::Value(_) => ("value", 0),
+        Of::Version(number) => ("version", *number),
+        Of::CreateRevision(revision) => ("create_revision", revision.0),
+        Of::ModRevision(revision) => ("mod_revision", revision.0),
+        Of::Lease(lease) => ("lease", lease.0),
+    };
+    let is_short = compare.order == CompareOrder::Equal && rng.random();
+    let operand = if is_short { name } else { "to" };
+    match &compare.target {
+        Of::Value(value) => bytes_field(rng, &mut body, operand, value),
+        _ => {
+            body.insert(operand.to_owned(), number.into());
+        }
+    }
+    if !is_short {
+        body.insert("target".to_owned(), name.into());
+        if compare.order != CompareOrder::Equal || rng.random() {
+            body.insert("op".to_owned(), order_name(compare.order).into());
+        }
+    }
+    Value::Object(body)
+}
+
+fn step(rng: &mut SmallRng, step: &TxnOp) -> Value {
+    let mut body = Map::new();
+    let name = match step {
+        TxnOp::Put(put) => {
+            bytes_field(rng, &mut body, "key", &put.key);
+            bytes_field(rng, &mut body, "value", &put.value);
+            if !put.lease.is_none() {
+                body.insert("lease".to_owned(), put.lease.0.into());
+            }
+            "put"
+        }
+        TxnOp::Delete(range) => {
+            range_fields(rng, &mut body, range);
+            "delete"
+        }
+        TxnOp::Get(query) => {
+            range_fields(rng, &mut body, &query.range);
+            if query.limit > 0 {
+                body.insert("limit".to_owned(), query.limit.into());
+            }
+            match query.detail {
+                Detail::Values => {}
+                Detail::Keys => drop(body.insert("keys_only".to_owned(), true.into())),
+                Detail::Count => drop(body.insert("count_only".to_owned(), true.into())),
+            }
+            if let Some(at) = query.at {
+                body.insert("at".to_owned(), at.0.into());
+            }
+            "get"
+        }
+        TxnOp::Txn(inner) => return json!({ "txn": txn_body(rng, inner) }),
+    };
+    json!({ name: body })
+}

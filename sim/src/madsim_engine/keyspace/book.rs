@@ -1,0 +1,190 @@
+//! What all clients of the keyspace have seen.
+
+use crate::checks::keyspace::clients::KeyspaceClients;
+use crate::checks::ledger::Ledger;
+use crate::madsim_engine::keyspace::asked::{Condition, Wanted};
+use crate::madsim_engine::keyspace::judge::Sent;
+use crate::record::violation::{Violation, check};
+use crate::schedule::Schedule;
+use bytes::Bytes;
+use infinitystore::kv::{CompareOrder, Op, Put, Target, Txn, TxnOp};
+use infinitystore::replica::RequestId;
+use std::collections::{BTreeSet, HashMap};
+
+/// A command, as it is asked for: what it has to become, and under which name.
+type Named = (Wanted, Option<Bytes>);
+
+/// How often a command was asked for, and how often it was refused.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    asked: u64,
+    refused: u64,
+}
+
+/// What all clients of the keyspace have seen.
+#[derive(Debug, Default)]
+pub(in crate::madsim_engine) struct Keyspace {
+    /// Decide what is asked.
+    pub(super) clients: KeyspaceClients,
+    /// The newest revision that any client was told by an answer that had to be new.
+    pub(super) newest: u64,
+    /// Entries whose clients were told.
+    pub(super) taken: BTreeSet<usize>,
+    /// What was met since it was last taken.
+    met: Vec<&'static str>,
+    commands: HashMap<Named, Count>,
+    last_request: u64,
+    /// Entries whose leases have been looked at.
+    pub(in crate::madsim_engine) commits_seen: usize,
+}
+
+impl Keyspace {
+    /// That of a schedule.
+    pub(in crate::madsim_engine) fn new(schedule: &Schedule) -> Self {
+        Self { clients: KeyspaceClients::new(schedule), ..Self::default() }
+    }
+
+    /// How many clients there are.
+    pub(in crate::madsim_engine) const fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// A name for another request.
+    pub(super) fn next_request(&mut self) -> RequestId {
+        self.last_request += 1;
+        RequestId(self.last_request)
+    }
+
+    pub(super) fn met(&mut self, what: &'static str) {
+        self.met.push(what);
+    }
+
+    pub(super) fn take_met(&mut self) -> Vec<&'static str> {
+        std::mem::take(&mut self.met)
+    }
+
+    /// An answer that had to be new is of this revision: of no lower one than any before it was
+    /// asked for.
+    pub(super) fn told(&mut self, sent: &Sent, revision: Option<u64>) -> Result<(), String> {
+        let Some(revision) = revision else { return Ok(()) };
+        if revision < sent.floor {
+            return Err(format!(
+                "revision {revision} is told; {} was told before it was asked for",
+                sent.floor
+            ));
+        }
+        self.newest = self.newest.max(revision);
+        Ok(())
+    }
+
+    /// A write is asked for.
+    pub(super) fn wants(&mut self, wanted: &Wanted, name: Option<&Bytes>) {
+        self.commands.entry((plain(wanted), name.cloned())).or_default().asked += 1;
+    }
+
+    /// Its client was told that it has not happened, and will not.
+    pub(super) fn denied(&mut self, wanted: &Wanted, name: Option<&Bytes>) {
+        self.commands.entry((plain(wanted), name.cloned())).or_default().refused += 1;
+    }
+
+    /// What is committed was asked for as often, and not refused.
+    ///
+    /// # Errors
+    /// [`Violation`].
+    pub(in crate::madsim_engine) fn compare(&self, ledger: &Ledger) -> Result<(), Violation> {
+        let mut done: HashMap<Named, u64> = HashMap::new();
+        for index in 1..=ledger.model().applied() {
+            let Some((command, _)) = ledger.command(index) else { continue };
+            let Some(wanted) = foreseen(&command.op) else { continue };
+            let name = command.idempotency_key.clone();
+            let Some((which, count)) = self.count(wanted, name) else {
+                let what = format!("nobody asked for {command:?}, which is committed at {index}");
+                return Err(Violation { check: "what is committed was asked for", what });
+            };
+            let so_far = done.entry(which).or_default();
+            *so_far += 1;
+            check!(
+                "what was refused is not committed",
+                *so_far <= count.asked - count.refused,
+                "{command:?} is committed for the {so_far}th time at {index}; of {} requests {} were refused",
+                count.asked,
+                count.refused
+            );
+        }
+        Ok(())
+    }
+
+    /// How often this was asked for: as it is, or as a put with a lease that was made for it.
+    fn count(&self, wanted: Wanted, name: Option<Bytes>) -> Option<(Named, Count)> {
+        let mut all = vec![wanted.clone()];
+        if let Wanted::Op(Op::Put(Put { key, value, lease })) = wanted
+            && !lease.is_none()
+        {
+            all.extend((2..=4).map(|ttl| Wanted::Leased(key.clone(), value.clone(), ttl)));
+        }
+        let found: Vec<_> = all
+            .into_iter()
+            .filter_map(|wanted| {
+                let named = (wanted, name.clone());
+                self.commands.get(&named).map(|count| (named, *count))
+            })
+            .collect();
+        let sum = found.iter().fold(Count::default(), |sum, (_, count)| Count {
+            asked: sum.asked + count.asked,
+            refused: sum.refused + count.refused,
+        });
+        found.into_iter().next().map(|(named, _)| (named, sum))
+    }
+}
+
+fn plain(wanted: &Wanted) -> Wanted {
+    match wanted {
+        Wanted::If(condition, key, step) => Wanted::If(condition.plain(), key.clone(), step.clone()),
+        other => other.clone(),
+    }
+}
+
+/// What a command of these clients was asked for as; `None`: it may be another's.
+fn foreseen(op: &Op) -> Option<Wanted> {
+    let is_ours = |key: &[u8]| key.starts_with(b"k/");
+    match op {
+        Op::Put(put) if is_ours(&put.key) => {}
+        Op::Increment { key, .. } if is_ours(key) => {}
+        Op::Delete(range) if is_ours(&range.start) => {}
+        Op::Txn(txn) => return foreseen_txn(txn),
+        _ => return None,
+    }
+    Some(Wanted::Op(op.clone()))
+}
+
+fn foreseen_txn(txn: &Txn) -> Option<Wanted> {
+    let whole = Some(Wanted::Op(Op::Txn(Box::new(txn.clone()))));
+    if let ([TxnOp::Put(put)], true) = (&txn.success[..], txn.failure.is_empty())
+        && put.key.starts_with(b"\0")
+    {
+        return None;
+    }
+    // One that a condition was made into compares one key's revision, and looks at that key.
+    let ([compare], [step], [TxnOp::Get(look)]) = (&txn.compare[..], &txn.success[..], &txn.failure[..])
+    else {
+        return whole;
+    };
+    let (Some(key), Target::ModRevision(revision)) = (compare.range.one_key(), &compare.target) else {
+        return whole;
+    };
+    let is_same = match step {
+        TxnOp::Put(put) => put.key == *key,
+        TxnOp::Delete(range) => *range == compare.range,
+        _ => false,
+    };
+    // Transactions of the clients themselves ask for values and counts.
+    if !is_same || look.range != compare.range || look.count {
+        return whole;
+    }
+    let condition = match (compare.order, revision.0) {
+        (CompareOrder::Equal, revision) => Condition::Is(revision),
+        (CompareOrder::NotEqual, revision) => Condition::IsNot(revision),
+        _ => return whole,
+    };
+    Some(Wanted::If(condition.plain(), key.clone(), step.clone()))
+}

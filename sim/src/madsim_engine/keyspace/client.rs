@@ -1,0 +1,273 @@
+//! Clients of the keyspace at work, over HTTP.
+
+use crate::madsim_engine::attendance::Due;
+use crate::madsim_engine::http::{Answer, Http, NoAnswer, Request};
+use crate::madsim_engine::keyspace::asked::{Asked, Question};
+use crate::madsim_engine::keyspace::judge::{Sent, Verdict, judge};
+use crate::madsim_engine::keyspace::watch::Watch;
+use crate::madsim_engine::time::{now, sleep_until};
+use crate::madsim_engine::world::{Shared, World};
+use crate::record::violation::Violation;
+use crate::schedule::{MILLI, SECOND, Stream, stream};
+use infinitystore::replica::ClientRequest;
+use rand::Rng;
+use rand::rngs::SmallRng;
+
+/// Streams of the seed are told apart by this.
+const FIRST_STREAM: u64 = 4_000;
+/// A write of unknown outcome is repeated, and a scan goes on, at most so often.
+const TRIES_MAX: usize = 6;
+
+/// A client of the keyspace.
+pub(super) struct Client {
+    pub shared: Shared,
+    pub rng: SmallRng,
+    pub number: usize,
+    connection: Option<Http>,
+}
+
+/// Carries a client's plan out, until the faults end.
+pub(in crate::madsim_engine) async fn run_keyspace_client(shared: Shared, number: usize) {
+    let seed = shared.lock().schedule.seed;
+    let rng = stream(seed, Stream::Schedule, FIRST_STREAM + number as u64);
+    let mut client = Client { shared, rng, number, connection: None };
+    let mut watch = Watch::default();
+    loop {
+        let at = {
+            let world = client.shared.lock();
+            let Some(at) = world.keyspace.clients.next(number) else { return };
+            world.began + at
+        };
+        sleep_until(at).await;
+        if client.shared.lock().calm {
+            return;
+        }
+        let wishes = {
+            let mut guard = client.shared.lock();
+            let world = &mut *guard;
+            world.keyspace.clients.wishes(number, world.checks.ledger.model())
+        };
+        for wish in wishes {
+            match wish.request {
+                ClientRequest::Watch(query) => {
+                    watch.session(&mut client, wish.slot, query, wish.timeout_micros.unwrap_or(SECOND)).await;
+                }
+                request => {
+                    let asked = client.draw(request);
+                    if let Some(asked) = asked {
+                        client.chain(wish.slot, asked).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Client {
+    pub(super) const fn new(shared: Shared, rng: SmallRng, number: usize) -> Self {
+        Self { shared, rng, number, connection: None }
+    }
+
+    fn draw(&mut self, request: ClientRequest) -> Option<Asked> {
+        let world = self.shared.lock();
+        let model = world.checks.ledger.model();
+        let revision_of = |key: &[u8]| model.get(key).map_or(0, |kv| kv.mod_revision.0);
+        Asked::of(&mut self.rng, request, revision_of, model.now().revision)
+    }
+
+    /// Asks, and goes on with what the answer leads to: the next page, or another try.
+    async fn chain(&mut self, slot: usize, mut asked: Asked) {
+        let slots = self.shared.lock().machines.len();
+        let mut slot = slot;
+        for _ in 0..TRIES_MAX {
+            let verdict = self.ask(slot, &asked).await;
+            if self.shared.lock().calm {
+                return;
+            }
+            if self.rng.random() {
+                slot = self.rng.random_range(0..slots);
+            }
+            asked = match (verdict, &asked.question) {
+                (Some(Verdict::Page { cursor, resume, at, count }), Question::Range { query, .. }) => {
+                    Asked::next_page(&mut self.rng, query, (resume, at, count), &cursor)
+                }
+                (
+                    None | Some(Verdict::Refused { is_unknown: true, .. }),
+                    Question::Write { name: Some(_), .. },
+                ) => {
+                    self.shared.lock().mark("write repeated under its idempotency key");
+                    asked
+                }
+                _ => return,
+            };
+        }
+    }
+
+    /// Asks one thing of a machine, and judges the answer; `None`: there is none.
+    pub(super) async fn ask(&mut self, slot: usize, asked: &Asked) -> Option<Verdict> {
+        let wait = if let Question::Poll { micros, .. } = asked.question { micros } else { 0 };
+        if !self.shared.lock().is_open(slot) {
+            return None;
+        }
+        let (sent, due, answer) = self.send(slot, &asked.request, asked.steps, wait, Some(asked)).await?;
+        let answered = answer.as_ref().ok().map(|answer| answer.code);
+        let mut world = self.shared.lock();
+        let world = &mut *world;
+        let verdict = match answer {
+            Ok(answer) => match judge(world, asked, &sent, &answer) {
+                Ok(verdict) => verdict,
+                Err(Violation { check, what }) => {
+                    let (method, target) = (asked.request.method, &asked.request.target);
+                    let what = format!(
+                        "machine {slot} to keyspace client {}, {method} {target:.300}: {what}",
+                        self.number
+                    );
+                    world.judge(Err(Violation { check, what }));
+                    return None;
+                }
+            },
+            Err(why) => {
+                world.checks.leases.forget(sent.id);
+                if why == NoAnswer::Late && asked.steps == 1 {
+                    let who = format!("keyspace client {}", self.number);
+                    world.judge_lateness((slot, sent.life), sent.at, &who);
+                }
+                world.served(due, Some(&format!("no answer: {why:?}")));
+                return None;
+            }
+        };
+        for met in world.keyspace.take_met() {
+            world.mark(met);
+        }
+        if answered == Some(200) {
+            world.mark(done(asked.request.method, asked.request.route()));
+        }
+        match &verdict {
+            Verdict::Refused { why, is_unknown } => {
+                world.checks.leases.forget(sent.id);
+                world.served(due, Some(why));
+                if let (Question::Write { wanted, name }, false) = (&asked.question, is_unknown) {
+                    world.keyspace.denied(wanted, name.as_ref());
+                }
+            }
+            _ => world.served(due, None),
+        }
+        Some(verdict)
+    }
+
+    /// Sends a request, and waits for its answer; `None`: no connection could be made.
+    pub(super) async fn send(
+        &mut self,
+        slot: usize,
+        request: &Request,
+        steps: u64,
+        wait: u64,
+        asked: Option<&Asked>,
+    ) -> Option<(Sent, Option<Due>, Result<Answer, NoAnswer>)> {
+        let timeout = self.shared.lock().schedule.settings.client_timeout_micros;
+        let give_up = now() + steps * (timeout * 5 / 4 + 10 * MILLI) + wait * 5 / 4;
+        let due = self.shared.lock().due(slot);
+        if !self.connection.as_ref().is_some_and(|it| it.is_usable(slot)) {
+            self.connection = None;
+            self.connection = Http::open(&self.shared, slot, give_up).await;
+            if self.connection.is_none() {
+                self.shared.lock().served(due, Some("no connection could be made"));
+                return None;
+            }
+        }
+        let mut connection = self.connection.take()?;
+        let due = due.filter(|_| connection.is_to_present_process());
+        let process = (slot, connection.life);
+        let is_write = request.method != "GET" && request.method != "HEAD";
+        let sent = {
+            let mut world = self.shared.lock();
+            let world = &mut *world;
+            let sent = world.sent(slot, connection.life);
+            if is_write {
+                (0..steps).for_each(|_| world.book.asked_beside(process));
+            }
+            if let Some(Asked { question, .. }) = asked {
+                match question {
+                    Question::Write { wanted, name } => world.keyspace.wants(wanted, name.as_ref()),
+                    Question::Lease { id, .. } => {
+                        world.checks.leases.asked(sent.id, (*id, false), sent.committed, world.clocks());
+                    }
+                    Question::Renew(id) => {
+                        world.checks.leases.asked(sent.id, (*id, true), sent.committed, world.clocks());
+                    }
+                    _ => {}
+                }
+            }
+            let line =
+                format_args!("keyspace client {}: {} {:.200}", self.number, request.method, request.target)
+                    .to_string();
+            world.trace.line(now(), Some(slot), "asked", &line);
+            sent
+        };
+        let answer = connection.ask(request, give_up).await;
+        let mut world = self.shared.lock();
+        let told = match &answer {
+            Ok(answer) => format!("{} {:.200}", answer.code, answer.text()),
+            Err(why) => format!("{why:?}"),
+        };
+        let line = format!("keyspace client {}: {told}", self.number);
+        world.trace.line(now(), Some(slot), "answer", &line);
+        let (code, bytes) = answer.as_ref().map_or((0, 0), |it| (it.code, it.body.len() as u64));
+        world.trace.step([now(), self.number as u64, u64::from(code), bytes]);
+        if is_write && answer.is_ok() {
+            (0..steps).for_each(|_| world.book.answered_beside(process, now() - sent.at + 1));
+        }
+        drop(world);
+        if answer.is_ok() {
+            self.connection = Some(connection);
+        }
+        Some((sent, due, answer))
+    }
+}
+
+/// The mark of a request that was carried out.
+fn done(method: &str, route: &str) -> &'static str {
+    match (method, route) {
+        ("PUT", "/v1/kv/{key}") => "PUT /v1/kv/{key}",
+        ("GET", "/v1/kv/{key}") => "GET /v1/kv/{key}",
+        ("HEAD", "/v1/kv/{key}") => "HEAD /v1/kv/{key}",
+        ("DELETE", "/v1/kv/{key}") => "DELETE /v1/kv/{key}",
+        ("PUT", "/v1/kv") => "PUT /v1/kv",
+        ("GET", "/v1/kv") => "GET /v1/kv",
+        ("DELETE", "/v1/kv") => "DELETE /v1/kv",
+        ("POST", "/v1/incr/{key}") => "POST /v1/incr/{key}",
+        ("POST", "/v1/txn") => "POST /v1/txn",
+        ("POST", "/v1/leases") => "POST /v1/leases",
+        ("GET", "/v1/leases") => "GET /v1/leases",
+        ("GET", "/v1/leases/{id}") => "GET /v1/leases/{id}",
+        ("DELETE", "/v1/leases/{id}") => "DELETE /v1/leases/{id}",
+        ("POST", "/v1/leases/{id}/keepalive") => "POST /v1/leases/{id}/keepalive",
+        ("POST", "/v1/compact") => "POST /v1/compact",
+        ("GET", "/v1/settings") => "GET /v1/settings",
+        ("PUT", "/v1/settings") => "PUT /v1/settings",
+        _ => "another route of /v1",
+    }
+}
+
+impl World {
+    /// Whether a client of the keyspace may ask a machine: one of the cluster under test.
+    pub(super) fn is_open(&self, slot: usize) -> bool {
+        let machine = &self.machines[slot];
+        machine.on && machine.member.is_some() && !machine.is_reverted
+    }
+
+    /// What is so as a request is sent to a process.
+    pub(super) fn sent(&mut self, slot: usize, life: u32) -> Sent {
+        let machine = &self.machines[slot];
+        Sent {
+            slot,
+            life,
+            at: now(),
+            committed: self.checks.ledger.model().applied(),
+            applied: usize::try_from(machine.view.last_applied.index.get()).unwrap_or(usize::MAX),
+            floor: self.keyspace.newest,
+            term: if machine.life == life { machine.view.term.get() } else { 0 },
+            id: self.keyspace.next_request(),
+        }
+    }
+}
