@@ -410,6 +410,7 @@ impl World {
             // It was so when the connection was made: since then others may have ended.
             let full_at = self.connections.full_at.get(&(slot, machine.life));
             full_at.is_some_and(|at| now() <= at + 2 * settings.client_timeout_micros)
+                || self.keyspace.watches_linger((slot, machine.life))
         } else {
             true
         };

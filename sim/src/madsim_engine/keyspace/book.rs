@@ -2,14 +2,20 @@
 
 use crate::checks::keyspace::clients::KeyspaceClients;
 use crate::checks::ledger::Ledger;
+use crate::madsim_engine::book::ProcessId;
 use crate::madsim_engine::keyspace::asked::{Condition, Wanted};
 use crate::madsim_engine::keyspace::judge::Sent;
+use crate::madsim_engine::time::now;
 use crate::record::violation::{Violation, check};
-use crate::schedule::Schedule;
+use crate::schedule::{SECOND, Schedule};
 use bytes::Bytes;
 use infinitystore::kv::{CompareOrder, Op, Put, Target, Txn, TxnOp};
 use infinitystore::replica::RequestId;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// A watch that nobody listens to any more lasts this long at most: the time between two messages,
+/// twice.
+const LINGER_MICROS: u64 = 22 * SECOND;
 
 /// A command, as it is asked for: what it has to become, and under which name.
 type Named = (Wanted, Option<Bytes>);
@@ -34,6 +40,8 @@ pub(in crate::madsim_engine) struct Keyspace {
     met: Vec<&'static str>,
     commands: HashMap<Named, Count>,
     last_request: u64,
+    /// When a watcher of a process left last.
+    left_at: BTreeMap<ProcessId, u64>,
     /// Entries whose leases have been looked at.
     pub(in crate::madsim_engine) commits_seen: usize,
 }
@@ -42,6 +50,17 @@ impl Keyspace {
     /// That of a schedule.
     pub(in crate::madsim_engine) fn new(schedule: &Schedule) -> Self {
         Self { clients: KeyspaceClients::new(schedule), ..Self::default() }
+    }
+
+    /// A watcher of a process leaves.
+    pub(super) fn left(&mut self, process: ProcessId) {
+        self.left_at.insert(process, now());
+    }
+
+    /// Whether a process may still hold the connections of watchers that have left: it notices that
+    /// when it has told them of progress twice.
+    pub(in crate::madsim_engine) fn watches_linger(&self, process: ProcessId) -> bool {
+        self.left_at.get(&process).is_some_and(|at| now() <= at + LINGER_MICROS)
     }
 
     /// How many clients there are.

@@ -120,6 +120,7 @@ impl Watch {
             Err(what) => Err(what),
         };
         self.place = session.place;
+        client.shared.lock().keyspace.left((slot, sent.life));
         if let Err(what) = result {
             let (target, number) = (&request.target, client.number);
             let what =
