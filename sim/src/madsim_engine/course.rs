@@ -32,7 +32,7 @@ const HISTORY_MICROS: u64 = 5 * SECOND;
 /// Clients with keys of their own.
 const PROBERS: u64 = 2;
 /// Clients that stand for locks, where there are clients of the keyspace.
-const CONTESTANTS: u64 = 3;
+const CONTESTANTS: usize = 3;
 /// How often the operator looks.
 const OPERATOR_MICROS: u64 = 100 * MILLI;
 

@@ -150,19 +150,3 @@ fn thousands_of_leases_end_in_batches() {
     let entries = cluster.replicas[&id(1)].raft().last_log().index.since(before);
     assert!((3..=6).contains(&entries), "{entries} entries");
 }
-
-#[test]
-fn a_call_that_waits_for_a_quorum_is_held_once() {
-    let mut cluster = Cluster::new(3);
-    let leader = cluster.leader().unwrap();
-    cluster.grant(leader, 60);
-    let others: Vec<NodeId> = cluster.replicas.keys().copied().filter(|node| *node != leader).collect();
-    others.into_iter().for_each(|node| cluster.isolate(node));
-    cluster.call(leader, true);
-    let mut most = 0;
-    for _ in 0..100 {
-        cluster.run(10_000);
-        most = most.max(cluster.replicas[&leader].status(cluster.now).pending_reads);
-    }
-    assert_eq!(most, 1, "it is asked again and again, and waits once");
-}

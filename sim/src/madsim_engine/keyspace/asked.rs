@@ -139,11 +139,16 @@ impl Asked {
             ClientRequest::Write(command) => Self::write(rng, command, revision_of),
             ClientRequest::Read { query: Query::Key(key), level } => {
                 let key = awkward(rng, key);
-                if rng.random_bool(0.15) {
-                    let after = rng.random_bool(0.6).then(|| now.saturating_sub(rng.random_range(0..4)));
+                let revision = revision_of(&key);
+                if rng.random_bool(0.25) {
+                    // Its last change is news, or only the next one is.
+                    let after = match rng.random_range(0..4) {
+                        0 | 1 if revision > 0 => Some(revision - 1),
+                        3 => None,
+                        _ => Some(now.saturating_sub(rng.random_range(0..4))),
+                    };
                     return Some(Self::poll(rng, key, after));
                 }
-                let revision = revision_of(&key);
                 Self::get(rng, key, revision, now, level)
             }
             ClientRequest::Read { query: Query::Range(query), level } => {

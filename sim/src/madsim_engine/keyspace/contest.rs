@@ -46,11 +46,11 @@ struct Won {
 }
 
 /// Stands for locks and elections until the faults end.
-pub(in crate::madsim_engine) async fn run_contestant(shared: Shared, number: u64) {
+pub(in crate::madsim_engine) async fn run_contestant(shared: Shared, number: usize) {
     let seed = shared.lock().schedule.seed;
-    let mut rng = stream(seed, Stream::Schedule, FIRST_STREAM + number);
+    let mut rng = stream(seed, Stream::Schedule, FIRST_STREAM + number as u64);
     let contest = Contest::draw(rng.random_range(0..3));
-    let mut client = Client::new(shared.clone(), rng, FIRST_NUMBER + number as usize);
+    let mut client = Client::new(shared.clone(), rng, FIRST_NUMBER + number);
     let mut values = 0;
     loop {
         sleep_until(now() + client.rng.random_range(0..PAUSE_MICROS)).await;

@@ -17,6 +17,7 @@ use infinitystore::kv::{
 };
 use infinitystore::replica::{ClientReply, LeaseTime, Level, RequestId};
 use serde_json::{Map, Value, json};
+use std::time::Duration;
 
 /// What was so when a request was sent.
 #[derive(Clone, Debug)]
@@ -586,7 +587,9 @@ fn lease(world: &mut World, question: &Question, sent: &Sent, answer: &Answer) -
         {
             return Err(format!("there is a field {name:?}"));
         }
-        let left_micros = (left * 1_000.0).round() as u64 * 1_000;
+        // It is told in thousandths of a second.
+        let left = Duration::try_from_secs_f64(left + 0.000_5).map_err(|error| error.to_string())?;
+        let left_micros = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).saturating_mul(1_000);
         ClientReply::LeaseTime(Some(LeaseTime { id, ttl_seconds, left_micros, keys }))
     };
     let (ledger, leases) = (&world.checks.ledger, &mut world.checks.leases);
