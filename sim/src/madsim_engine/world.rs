@@ -8,7 +8,7 @@ use crate::hardware::network::Network;
 use crate::machines::Machine;
 use crate::madsim_engine::attendance::{Attendance, is_quick};
 use crate::madsim_engine::book::Book;
-use crate::madsim_engine::keyspace::Keyspace;
+use crate::madsim_engine::keyspace::book::Keyspace;
 use crate::madsim_engine::limits::Limits;
 use crate::madsim_engine::pipes::Connections;
 use crate::madsim_engine::stopping::{HandedOver, Stopping};

@@ -6,6 +6,7 @@ use crate::madsim_engine::keyspace::forms::{
     Target, bytes_field, in_path, key_target, order_name, range_fields,
 };
 use crate::madsim_engine::keyspace::right;
+use crate::madsim_engine::keyspace::wanted::{Condition, Wanted};
 use bytes::Bytes;
 use infinitystore::kv::{
     Command, Compare, CompareOrder, Detail, KeyRange, LeaseId, Op, Put, Query, RangeQuery, Revision,
@@ -35,27 +36,6 @@ const AWKWARD: [&[u8]; 12] = [
 /// The length of a long key.
 const LONG_BYTES: usize = 3_000;
 
-/// A condition of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Condition {
-    Exists,
-    IsMissing,
-    Is(u64),
-    IsNot(u64),
-}
-
-/// What a write has to become in the log.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Wanted {
-    /// This command.
-    Op(Op),
-    /// A transaction that does this to the key if the condition holds, and changes nothing
-    /// otherwise.
-    If(Condition, Bytes, TxnOp),
-    /// A put of this key and value, with a lease that was made for it: seconds.
-    Leased(Bytes, Bytes, u64),
-}
-
 /// What is wanted.
 #[derive(Clone, Debug)]
 pub(super) enum Question {
@@ -78,52 +58,6 @@ pub(super) struct Asked {
     pub level: Level,
     /// How many commands or questions it makes of a node, one after the other.
     pub steps: u64,
-}
-
-impl Condition {
-    /// One that a key may meet which is now at this revision (0: it does not exist).
-    fn draw(rng: &mut SmallRng, revision: u64) -> Self {
-        let near = if rng.random_bool(0.7) { revision } else { revision.saturating_sub(1) };
-        match rng.random_range(0..6) {
-            0 => Self::Exists,
-            1 => Self::IsMissing,
-            2 => Self::IsNot(near),
-            _ => Self::Is(near),
-        }
-    }
-
-    /// Whether it holds of a key at this revision (0: it does not exist).
-    pub(super) const fn holds(self, revision: u64) -> bool {
-        match self {
-            Self::Exists => revision > 0,
-            Self::IsMissing => revision == 0,
-            Self::Is(wanted) => revision == wanted,
-            Self::IsNot(unwanted) => revision != unwanted,
-        }
-    }
-
-    /// The same, in terms of the revision alone: what exists is not at revision 0.
-    pub(super) const fn plain(self) -> Self {
-        match self {
-            Self::Exists => Self::IsNot(0),
-            Self::IsMissing => Self::Is(0),
-            other => other,
-        }
-    }
-
-    /// The header that says so.
-    fn header(self, rng: &mut SmallRng) -> (&'static str, Vec<u8>) {
-        let mut tag = |revision: u64| match rng.random_range(0..4) {
-            0 => format!(" \"{revision}\" "),
-            _ => format!("\"{revision}\""),
-        };
-        match self {
-            Self::Exists => ("If-Match", b"*".to_vec()),
-            Self::IsMissing => ("if-none-match", b"*".to_vec()),
-            Self::Is(revision) => ("if-match", tag(revision).into_bytes()),
-            Self::IsNot(revision) => ("If-None-Match", tag(revision).into_bytes()),
-        }
-    }
 }
 
 impl Asked {

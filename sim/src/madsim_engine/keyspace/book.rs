@@ -3,8 +3,8 @@
 use crate::checks::keyspace::clients::KeyspaceClients;
 use crate::checks::ledger::Ledger;
 use crate::madsim_engine::book::ProcessId;
-use crate::madsim_engine::keyspace::asked::{Condition, Wanted};
-use crate::madsim_engine::keyspace::judge::Sent;
+use crate::madsim_engine::keyspace::wanted::Sent;
+use crate::madsim_engine::keyspace::wanted::{Condition, Wanted};
 use crate::madsim_engine::time::now;
 use crate::record::violation::{Violation, check};
 use crate::schedule::{SECOND, Schedule};

@@ -3,18 +3,16 @@
 use crate::madsim_engine::attendance::Due;
 use crate::madsim_engine::http::{Answer, Http, NoAnswer, Request};
 use crate::madsim_engine::keyspace::asked::{Asked, Question};
-use crate::madsim_engine::keyspace::judge::{Sent, Verdict, judge};
-use crate::madsim_engine::keyspace::watch::Watch;
-use crate::madsim_engine::time::{now, sleep_until};
+use crate::madsim_engine::keyspace::judge::judge;
+use crate::madsim_engine::keyspace::wanted::{Sent, Verdict};
+use crate::madsim_engine::time::now;
 use crate::madsim_engine::world::{Shared, World};
 use crate::record::violation::Violation;
-use crate::schedule::{MILLI, SECOND, Stream, stream};
+use crate::schedule::MILLI;
 use infinitystore::replica::ClientRequest;
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-/// Streams of the seed are told apart by this.
-const FIRST_STREAM: u64 = 4_000;
 /// A write of unknown outcome is repeated, and a scan goes on, at most so often.
 const TRIES_MAX: usize = 6;
 
@@ -26,49 +24,12 @@ pub(super) struct Client {
     connection: Option<Http>,
 }
 
-/// Carries a client's plan out, until the faults end.
-pub(in crate::madsim_engine) async fn run_keyspace_client(shared: Shared, number: usize) {
-    let seed = shared.lock().schedule.seed;
-    let rng = stream(seed, Stream::Schedule, FIRST_STREAM + number as u64);
-    let mut client = Client { shared, rng, number, connection: None };
-    let mut watch = Watch::default();
-    loop {
-        let at = {
-            let world = client.shared.lock();
-            let Some(at) = world.keyspace.clients.next(number) else { return };
-            world.began + at
-        };
-        sleep_until(at).await;
-        if client.shared.lock().calm {
-            return;
-        }
-        let wishes = {
-            let mut guard = client.shared.lock();
-            let world = &mut *guard;
-            world.keyspace.clients.wishes(number, world.checks.ledger.model())
-        };
-        for wish in wishes {
-            match wish.request {
-                ClientRequest::Watch(query) => {
-                    watch.session(&mut client, wish.slot, query, wish.timeout_micros.unwrap_or(SECOND)).await;
-                }
-                request => {
-                    let asked = client.draw(request);
-                    if let Some(asked) = asked {
-                        client.chain(wish.slot, asked).await;
-                    }
-                }
-            }
-        }
-    }
-}
-
 impl Client {
     pub(super) const fn new(shared: Shared, rng: SmallRng, number: usize) -> Self {
         Self { shared, rng, number, connection: None }
     }
 
-    fn draw(&mut self, request: ClientRequest) -> Option<Asked> {
+    pub(super) fn draw(&mut self, request: ClientRequest) -> Option<Asked> {
         let world = self.shared.lock();
         let model = world.checks.ledger.model();
         let revision_of = |key: &[u8]| model.get(key).map_or(0, |kv| kv.mod_revision.0);
@@ -76,7 +37,7 @@ impl Client {
     }
 
     /// Asks, and goes on with what the answer leads to: the next page, or another try.
-    async fn chain(&mut self, slot: usize, mut asked: Asked) {
+    pub(super) async fn chain(&mut self, slot: usize, mut asked: Asked) {
         let slots = self.shared.lock().machines.len();
         let mut slot = slot;
         for _ in 0..TRIES_MAX {

@@ -7,10 +7,11 @@ use crate::madsim_engine::http::{Answer, Request};
 use crate::madsim_engine::keyspace::asked::{Asked, Question};
 use crate::madsim_engine::keyspace::client::Client;
 use crate::madsim_engine::keyspace::forms::{Target, in_path};
-use crate::madsim_engine::keyspace::judge::{Sent, signed, turned_away};
+use crate::madsim_engine::keyspace::judge::{signed, turned_away};
 use crate::madsim_engine::keyspace::right::{
     Problem, REVISION, brief, header_number, key_value, parsed, problem, put_bytes,
 };
+use crate::madsim_engine::keyspace::wanted::Sent;
 use crate::madsim_engine::laws::same;
 use crate::madsim_engine::time::{now, sleep_until};
 use crate::madsim_engine::world::{Shared, World};

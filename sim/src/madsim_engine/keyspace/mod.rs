@@ -6,14 +6,16 @@
 //! been carried out.
 
 mod asked;
-mod book;
+pub(super) mod book;
 mod client;
 mod contest;
 mod forms;
 mod judge;
+mod plan;
+mod reading;
 mod right;
+mod wanted;
 mod watch;
 
-pub(super) use book::Keyspace;
-pub(super) use client::run_keyspace_client;
 pub(super) use contest::run_contestant;
+pub(super) use plan::run_keyspace_client;
