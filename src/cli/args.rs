@@ -70,6 +70,16 @@ pub(super) enum Command {
     /// Look into a write-ahead log
     #[command(subcommand)]
     Wal(WalCommand),
+    /// Look into a snapshot file
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// Make a cluster of one of a member, when its cluster has lost the majority for good
+    ///
+    /// Says what the member has and what may be lost, and changes nothing without --accept-loss.
+    /// Then it asks. The member must be stopped. Everything in its log is kept, and writes down in
+    /// the data directory what was done. The old members must never run again.
+    #[command(after_help = exit::HELP)]
+    Recover(RecoverArgs),
     /// Read, write and follow keys
     #[command(after_help = client_exit_codes!())]
     Kv(KvArgs),
@@ -156,13 +166,69 @@ pub(super) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum WalCommand {
+    /// Read all of a data directory's log and snapshots, and say whether they are sound
+    #[command(after_help = exit::HELP)]
+    Verify(LookArgs),
+    /// Say how much a data directory's log holds
+    #[command(after_help = exit::HELP)]
+    Stat(LookArgs),
     /// Print the records of a data directory's log, readably; changes nothing
     #[command(after_help = exit::HELP)]
     Dump {
         /// The data directory, as in data/node1
         #[arg(env = "INFINITYSTORE_DATA_DIR", default_value = "data/node1")]
         dir: PathBuf,
+        /// For programs: a JSON object a line
+        #[arg(long, env = "INFINITYSTORE_JSON")]
+        json: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LookArgs {
+    /// The data directory, as in data/node1
+    #[arg(env = "INFINITYSTORE_DATA_DIR", default_value = "data/node1")]
+    pub(super) dir: PathBuf,
+    /// For programs: a JSON object a line
+    #[arg(long, env = "INFINITYSTORE_JSON")]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SnapshotCommand {
+    /// Print what is in a snapshot file: its description, and its keys
+    #[command(after_help = exit::HELP)]
+    Dump {
+        /// The file, as in data/node1/snapshots-1/00000000000000000042-1.snap
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// For programs: a JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read all of a snapshot file, and check that it is what was written
+    #[command(after_help = exit::HELP)]
+    Verify {
+        /// The file, as in data/node1/snapshots-1/00000000000000000042-1.snap
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// For programs: a JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RecoverArgs {
+    /// The data directory of the member that goes on
+    #[arg(value_name = "DIR")]
+    pub(super) dir: PathBuf,
+    /// Go on without what is lost
+    #[arg(long)]
+    pub(super) accept_loss: bool,
+    /// Do not ask
+    #[arg(long, requires = "accept_loss")]
+    pub(super) yes: bool,
 }
 
 /// A node.

@@ -11,12 +11,14 @@ mod ask;
 mod backup;
 mod bench;
 mod client_args;
+mod data_look;
 mod descriptors;
 mod dev;
 mod exit;
 mod logging;
 mod node;
 mod pages;
+mod recover;
 mod signals;
 mod units;
 mod wal;
@@ -37,7 +39,12 @@ pub fn main() -> ExitCode {
         None => node::run(&cli.node).map(done),
         Some(Command::Dev(options)) => dev::run(options).map(done),
         Some(Command::Bench(options)) => bench::run(options).map(done),
-        Some(Command::Wal(WalCommand::Dump { dir })) => wal::dump(dir).map(done),
+        Some(Command::Wal(WalCommand::Dump { dir, json: false })) => wal::dump(dir).map(done),
+        Some(Command::Wal(WalCommand::Dump { dir, json: true })) => data_look::dump(dir).map(done),
+        Some(Command::Wal(WalCommand::Verify(args))) => data_look::verify(args).map(done),
+        Some(Command::Wal(WalCommand::Stat(args))) => data_look::stat(args).map(done),
+        Some(Command::Snapshot(command)) => data_look::snapshot(command).map(done),
+        Some(Command::Recover(args)) => recover::recover(args).map(done),
         Some(Command::Kv(options)) => ask::kv(options),
         Some(Command::Lease(options)) => ask::lease(options),
         Some(Command::Lock(options)) => ask::lock(options),

@@ -39,6 +39,9 @@ const CLIENTS: [&str; 11] = [
     "man",
 ];
 
+/// What looks at files that it is given, once.
+const ON_FILES: [&str; 2] = ["recover", "snapshot"];
+
 /// A command and all below it.
 fn with_subcommands(command: &clap::Command) -> Vec<clap::Command> {
     let below = command.get_subcommands().filter(|command| command.get_name() != "help");
@@ -54,7 +57,7 @@ fn all_arguments() -> Vec<(bool, clap::Arg)> {
         arguments.map(|arg| (is_client, arg.clone())).collect::<Vec<_>>()
     };
     let below = root.get_subcommands().flat_map(|top| {
-        let is_client = CLIENTS.contains(&top.get_name());
+        let is_client = CLIENTS.contains(&top.get_name()) || ON_FILES.contains(&top.get_name());
         with_subcommands(top).into_iter().flat_map(move |command| of(&command, is_client))
     });
     of(&root, false).into_iter().chain(below).collect()
@@ -157,7 +160,7 @@ fn subcommands_are_told_from_a_node() {
         matches!(parse(&["bench", "--read-share=90"]).command, Some(Command::Bench(b)) if b.read_share == 90)
     );
     let dump = parse(&["wal", "dump", "data/n2"]).command;
-    assert!(matches!(dump, Some(Command::Wal(WalCommand::Dump { dir })) if dir == Path::new("data/n2")));
+    assert!(matches!(dump, Some(Command::Wal(WalCommand::Dump { dir, .. })) if dir == Path::new("data/n2")));
     assert_eq!(parse(&["--log-format", "json"]).node.log.log_format, LogFormat::Json);
 }
 

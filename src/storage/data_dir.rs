@@ -2,7 +2,7 @@
 
 use crate::kv::Store;
 use crate::raft::{
-    ClusterId, Incarnation, LogId, LogRecords, LogWrite, NodeId, Restored, SnapshotMeta, StoreId,
+    ClusterId, Incarnation, LogId, LogRecords, LogWrite, Membership, NodeId, Restored, SnapshotMeta, StoreId,
     WriteSequence,
 };
 use crate::replica::{SnapshotSave, StorageEvent, StorageRequest, UnstoredSnapshot};
@@ -14,6 +14,7 @@ use crate::storage::identity::{
 use crate::storage::incoming_snapshot::IncomingSnapshot;
 use crate::storage::options::{SpareMode, StorageOptions};
 use crate::storage::recovery::{RecoveryNote, recover};
+use crate::storage::restore::{FIRST_MEMBER, RestoredState, fill};
 use crate::storage::sector::BLOCK_BYTES;
 use crate::storage::snapshots::SnapshotFiles;
 use crate::storage::spare::SpareNews;
@@ -132,6 +133,35 @@ impl<D: Disk> Storage<D> {
         make_log(&disk, &options, &identity, incarnation, &Restored::default())?;
         switch(&disk, &options.dir, &identity)?;
         Self::start(disk, options, identity, lock, Vec::new())
+    }
+
+    /// Becomes a cluster of one with that state, as by [`Self::adopt`]: in a new generation of
+    /// directories, by one rename of the identity. What stood here stays until the next start.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the directory is the old member's or the new cluster's.
+    pub(crate) fn recover(self, state: RestoredState) -> Result<Identity, OpenError> {
+        if let Some(error) = self.failed {
+            return Err(error.into());
+        }
+        let Self { disk, options, identity: old, log, .. } = self;
+        let incarnation = log.incarnation();
+        drop(log);
+        let RestoredState { cluster, member, last, store } = state;
+        let identity = Identity {
+            cluster,
+            member: FIRST_MEMBER,
+            store: member.store_id,
+            name: old.name.clone(),
+            generation: old.other_generation(),
+        };
+        let membership = Membership::bootstrap([member]).map_err(|why| {
+            OpenError::io("describing the only member of", &options.dir)(io::Error::other(why))
+        })?;
+        make_generation(&disk, &options.dir, identity.generation)?;
+        fill(&disk, &options, &identity, incarnation, (last, membership, store))?;
+        switch(&disk, &options.dir, &identity)?;
+        Ok(identity)
     }
 
     /// Carries out all `requests`: the writes first, which share as few syncs as the limits allow,

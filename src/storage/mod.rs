@@ -16,6 +16,7 @@
 //! - `identity`, `format`, `start`: the node that a directory belongs to, its format, and the steps
 //!   of a start.
 //! - `dump`: the log in words, for people.
+//! - `recover`: a cluster of one, made of what a member has of a larger one.
 //! - `backup`, `restore`: a state as a stream that says whether it is whole; a data directory made
 //!   of a state.
 //! - [`Disk`]: what all of it runs on. [`RealDisk`] is the operating system's; [`MemoryDisk`]
@@ -38,6 +39,7 @@ mod memory_disk;
 mod options;
 mod real_disk;
 mod record;
+mod recover;
 mod recovery;
 mod replay;
 mod restore;
@@ -63,6 +65,7 @@ pub use identity::{Bootstrap, Identity};
 pub use memory_disk::{FaultKind, MemoryDisk, MemoryFile};
 pub use options::{SpareMode, StorageClock, StorageOptions};
 pub use real_disk::{RealDisk, RealFile};
+pub use recover::Remains;
 pub use recovery::RecoveryNote;
 pub use restore::{RestoredState, restore};
-pub use snapshots::SnapshotFiles;
+pub use snapshots::{SnapshotFiles, SnapshotLook, look_at_snapshot};

@@ -15,7 +15,7 @@ use std::io;
 use std::path::Path;
 
 /// The id of the member that makes a cluster of itself.
-const FIRST_MEMBER: NodeId = NodeId::new(1);
+pub(crate) const FIRST_MEMBER: NodeId = NodeId::new(1);
 /// The name of the file that a running node locks. It holds nothing.
 const LOCK: &str = "lock";
 
@@ -64,7 +64,22 @@ pub fn restore<D: Disk>(
     refuse_data(disk, dir)?;
     begin_creation(disk, dir, &identity)?;
     make_generation(disk, dir, 2).and_then(|()| make_generation(disk, dir, 1))?;
-    let files = SnapshotFiles::new(disk.clone(), identity.snapshot_dir(dir), cluster, identity.store, false);
+    fill(disk, options, &identity, 0, (last, membership, store))?;
+    end_creation(disk, dir)?;
+    Ok(identity)
+}
+
+/// Fills the empty directories of a generation: a snapshot of the state, and a log that begins
+/// behind it.
+pub(crate) fn fill<D: Disk>(
+    disk: &D,
+    options: &StorageOptions,
+    identity: &Identity,
+    incarnation: u64,
+    (last, membership, store): (LogId, Membership, Store),
+) -> Result<(), OpenError> {
+    let dir = identity.snapshot_dir(&options.dir);
+    let files = SnapshotFiles::new(disk.clone(), dir, identity.cluster, identity.store, false);
     let save = SnapshotSave { last, membership, membership_id: last, store };
     let meta = files.save(save).map_err(snapshot_failed)?;
     let initial = Restored {
@@ -72,9 +87,7 @@ pub fn restore<D: Disk>(
         snapshot: Some(meta),
         ..Restored::default()
     };
-    make_log(disk, options, &identity, 0, &initial)?;
-    end_creation(disk, dir)?;
-    Ok(identity)
+    make_log(disk, options, identity, incarnation, &initial)
 }
 
 /// Refuses a directory that has anything in it.

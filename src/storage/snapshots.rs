@@ -146,19 +146,7 @@ impl<D: Disk> SnapshotFiles<D> {
         if reader.header.meta != *marked {
             return Err(content("it is not the one that the log's marker names".into()));
         }
-        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-        let mut state = StoreReader::new();
-        let mut offset = 0;
-        while offset < marked.bytes {
-            let piece = reader.read(offset, CHUNK_BYTES as u64)?;
-            hasher.update(&piece);
-            state.push(&piece).map_err(|error| content(error.to_string()))?;
-            offset += piece.len() as u64;
-        }
-        if hasher.digest128() != marked.hash {
-            return Err(content("its content does not match its hash".into()));
-        }
-        state.finish().map_err(|error| content(error.to_string()))
+        load_whole(&reader)
     }
 
     /// A writer under a temporary name.
@@ -208,6 +196,49 @@ impl<D: Disk> SnapshotFiles<D> {
         }
         Ok(())
     }
+}
+
+/// The state in a file, which has to be the one that its header describes.
+fn load_whole<D: Disk>(reader: &SnapshotReader<D>) -> Result<Store, SnapshotError> {
+    let marked = &reader.header.meta;
+    let content = |why: String| SnapshotError::Content { last: marked.last, why };
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    let mut state = StoreReader::new();
+    let mut offset = 0;
+    while offset < marked.bytes {
+        let piece = reader.read(offset, CHUNK_BYTES as u64)?;
+        hasher.update(&piece);
+        state.push(&piece).map_err(|error| content(error.to_string()))?;
+        offset += piece.len() as u64;
+    }
+    if hasher.digest128() != marked.hash {
+        return Err(content("its content does not match its hash".into()));
+    }
+    state.finish().map_err(|error| content(error.to_string()))
+}
+
+/// What a snapshot file holds.
+#[derive(Debug)]
+pub struct SnapshotLook {
+    /// The cluster that it is of.
+    pub cluster: ClusterId,
+    /// The data directory that it is of.
+    pub store_id: StoreId,
+    /// Its description.
+    pub meta: SnapshotMeta,
+    /// The state.
+    pub store: Store,
+}
+
+/// Reads a snapshot file whole, wherever it is, and checks all of it. Changes nothing.
+///
+/// # Errors
+/// [`SnapshotError`].
+pub fn look_at_snapshot<D: Disk>(disk: &D, path: &Path) -> Result<SnapshotLook, SnapshotError> {
+    let reader = SnapshotReader::open(disk, path)?;
+    let store = load_whole(&reader)?;
+    let SnapshotHeader { cluster, store: store_id, meta } = reader.header;
+    Ok(SnapshotLook { cluster, store_id, meta, store })
 }
 
 impl<D: Disk> fmt::Debug for SnapshotFiles<D> {

@@ -9,6 +9,7 @@ mod bad_input;
 mod columns;
 mod commands;
 mod data_dir;
+mod data_look;
 mod dev;
 mod docs_api;
 mod docs_cli;

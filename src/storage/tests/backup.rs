@@ -5,7 +5,7 @@ use crate::raft::{ClusterId, LogId, LogIndex, Member, StoreId, Term};
 use crate::storage::tests::kit::{DIR, bootstrap, open, options, store};
 use crate::storage::{
     BackupError, BackupHeader, BackupReader, BackupSource, BackupWriter, Disk, DiskFile, FaultKind,
-    MemoryDisk, OpenError, RecoveryNote, RestoredState, Storage, restore,
+    MemoryDisk, OpenError, RecoveryNote, Remains, RestoredState, Storage, restore,
 };
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, any, proptest};
@@ -219,4 +219,35 @@ fn a_restore_that_fails_anywhere_leaves_no_data_that_looks_whole() {
         assert!(!disk.files().contains(&Path::new(DIR).join("identity")), "failed at sync {after}");
     }
     assert!(failures >= 3, "{failures}");
+}
+
+/// A member with the rich state.
+fn a_member() -> (MemoryDisk, Store) {
+    let disk = MemoryDisk::new();
+    restore(&disk, &options(), restored_state(rich())).unwrap();
+    let (storage, _) = open(&disk).unwrap();
+    storage.close().unwrap();
+    (disk, rich())
+}
+
+#[test]
+fn a_recovery_leaves_the_old_member_or_the_new_cluster_wherever_the_power_fails() {
+    let mut old = 0;
+    for changes in 0.. {
+        let (disk, state) = a_member();
+        let remains = Remains::of(disk.clone(), options()).unwrap();
+        assert_eq!((remains.last(), remains.member_names()), (last(), vec!["node1"]));
+        disk.fail_power_after(changes);
+        let is_done = remains.recover(ClusterId(40), StoreId(41)).is_ok();
+        disk.crash(|question| question % 2 == 0);
+        let (_storage, opened) = open(&disk).unwrap();
+        assert_eq!(opened.store.state_hash(), state.state_hash(), "the power failed after {changes} changes");
+        let cluster = opened.identity.cluster;
+        assert!(cluster == ClusterId(40) || cluster == ClusterId(30) && !is_done);
+        if is_done {
+            break;
+        }
+        old += usize::from(cluster == ClusterId(30));
+    }
+    assert!(old > 3, "{old}");
 }
