@@ -1,7 +1,8 @@
 //! What the command line takes.
 
 use crate::cli::client_args::{
-    BackupArgs, ElectArgs, ExportArgs, ImportArgs, KvArgs, LeaseArgs, LockArgs, SettingsArgs, StatusArgs,
+    BackupArgs, ElectArgs, ExportArgs, ImportArgs, KvArgs, LeaderArgs, LeaseArgs, LockArgs, MemberArgs,
+    NamedAddress, SettingsArgs, StatusArgs, named_address,
 };
 use crate::cli::exit::{self, backup_exit_codes, client_exit_codes, examples, hold_exit_codes};
 use crate::cli::units::{bytes, bytes_above_zero, count_above_zero, micros, micros_above_zero};
@@ -112,6 +113,12 @@ pub(super) enum Command {
     /// The limits that the cluster shares
     #[command(after_help = client_exit_codes!())]
     Settings(SettingsArgs),
+    /// The members of the cluster: list, add, promote, remove, replace
+    #[command(after_help = client_exit_codes!())]
+    Member(MemberArgs),
+    /// The leader of the cluster
+    #[command(after_help = client_exit_codes!())]
+    Leader(LeaderArgs),
     /// What the nodes say of themselves
     ///
     /// Asks every endpoint. The exit code is 0 if one of them answers.
@@ -249,6 +256,14 @@ pub(super) struct NodeArgs {
     /// Raft addresses of members of a cluster to join, if this node has no data yet [default: none]
     #[arg(long, env = "INFINITYSTORE_JOIN", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new(), value_name = "HOST:PORT,…")]
     pub(super) join: Vec<String>,
+    /// The nodes of a new cluster, this one among them, and their raft addresses: the same list on
+    /// all of them. The first by name makes the cluster. Means nothing once this node has data
+    /// [default: none]
+    #[arg(long, env = "INFINITYSTORE_INITIAL_CLUSTER", value_delimiter = ',', value_parser = named_address, conflicts_with = "join", value_name = "NAME=HOST:PORT,…")]
+    pub(super) initial_cluster: Vec<NamedAddress>,
+    /// End with exit code 7 when this node was removed from its cluster
+    #[arg(long, env = "INFINITYSTORE_EXIT_WHEN_REMOVED")]
+    pub(super) exit_when_removed: bool,
     /// Where the other nodes reach this one, if not at --raft-addr [default: --raft-addr, or the
     /// host's name]
     #[arg(long, env = "INFINITYSTORE_ADVERTISE_RAFT_ADDR", value_name = "HOST[:PORT]")]

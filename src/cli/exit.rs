@@ -13,6 +13,7 @@ Exit codes:
   3    the data directory cannot be used: locked, unwritable, damaged, of another node or another format
   4    an address cannot be listened on: the port is in use, or the address is not this machine's
   5    a running node had to give up (a failed disk, say): what it acknowledged is durable
+  7    the node was removed from its cluster, and was started with --exit-when-removed
   130  it was told a second time to stop, and did so at once";
 
 /// The exit codes of the commands that ask a cluster, in the words of `--help`.
@@ -80,6 +81,8 @@ pub enum ExitStatus {
     Address,
     /// A running node had to give up.
     Fatal,
+    /// A node was removed from its cluster, and was to end then.
+    Removed,
     /// A client: no such key or lease.
     NotFound,
     /// A client: a condition does not hold, or another one holds the lock.
@@ -106,6 +109,7 @@ impl ExitStatus {
             Self::Address | Self::ConditionFailed => 4,
             Self::Fatal | Self::Unavailable => 5,
             Self::OutcomeUnknown => 6,
+            Self::Removed => 7,
             Self::Command(code) => code,
             Self::Interrupted => 130,
         }

@@ -50,6 +50,8 @@ pub fn main() -> ExitCode {
         Some(Command::Lock(options)) => ask::lock(options),
         Some(Command::Elect(options)) => ask::elect(options),
         Some(Command::Settings(options)) => ask::settings(options).map(done),
+        Some(Command::Member(options)) => ask::member(options),
+        Some(Command::Leader(options)) => ask::leader(options),
         Some(Command::Status(options)) => ask::status(options).map(done),
         Some(Command::Backup(options)) => backup::run(options).map(done),
         Some(Command::Export(options)) => ask::export(options).map(done),

@@ -7,7 +7,7 @@ use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::logging;
 use crate::cli::signals::{StopSignals, runtime};
 use crate::codec::{HostPort, check_name, host_of};
-use crate::node::{Node, NodeExit, NodeOptions, NodeSlot, StartError};
+use crate::node::{NewNode, Node, NodeExit, NodeOptions, NodeSlot, StartError};
 use crate::raft::Config;
 use crate::replica::ReplicaConfig;
 use crate::runtime::{Env, Listener, Metrics, TokioEnv, TokioListener};
@@ -74,11 +74,20 @@ pub(super) fn node_options(args: &NodeArgs) -> Result<NodeOptions, Failure> {
         ..Config::default()
     };
     raft.validate().map_err(|error| usage(format!("--election-timeout, --heartbeat-interval: {error}")))?;
+    let initial_cluster = args
+        .initial_cluster
+        .iter()
+        .map(|named| NewNode { name: named.name.clone(), raft_addr: named.raft_addr.clone() });
+    let initial_cluster: Vec<NewNode> = initial_cluster.collect();
+    let own = own_address(args, &initial_cluster).map_err(usage)?;
+    let advertise = args.advertise_raft_addr.clone().or(own);
     Ok(NodeOptions {
         data_dir: data_dir(args),
         raft_addr: args.raft_addr.clone(),
         http_addr: args.advertise_http_addr.clone().unwrap_or_else(|| args.http_addr.clone()),
-        advertise: args.advertise_raft_addr.clone(),
+        advertise,
+        initial_cluster,
+        exits_when_removed: args.exit_when_removed,
         join: args.join.clone(),
         request_timeout_micros: args.request_timeout,
         segment_bytes: args.segment_bytes,
@@ -90,6 +99,43 @@ pub(super) fn node_options(args: &NodeArgs) -> Result<NodeOptions, Failure> {
         },
         ..NodeOptions::new(name)
     })
+}
+
+/// The address of this node in the initial cluster, whose list makes sense; `None` if there is no
+/// list.
+fn own_address(args: &NodeArgs, listed: &[NewNode]) -> Result<Option<String>, String> {
+    if listed.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |text: String| Err(format!("--initial-cluster: {text}"));
+    for (place, node) in listed.iter().enumerate() {
+        let rest = &listed[place + 1..];
+        if rest.iter().any(|other| other.name == node.name) {
+            return wrong(format!("{} is there twice", node.name));
+        }
+        if rest.iter().any(|other| other.raft_addr == node.raft_addr) {
+            return wrong(format!("the address {} is there twice", node.raft_addr));
+        }
+    }
+    let Some(own) = listed.iter().find(|node| node.name == args.node_id) else {
+        return wrong(format!("this node, --node-id {}, is not among them", args.node_id));
+    };
+    let (flag, known) = match &args.advertise_raft_addr {
+        Some(known) => ("--advertise-raft-addr", known),
+        None => ("--raft-addr", &args.raft_addr),
+    };
+    let is_same = match (HostPort::parse(known), HostPort::parse(&own.raft_addr)) {
+        (Ok(known), Ok(own)) => {
+            known.port == own.port && (known.is_every_interface() || known.host == own.host)
+        }
+        // A host alone is advertised.
+        (Err(_), Ok(own)) => known == own.host,
+        (_, Err(_)) => false,
+    };
+    if is_same {
+        return Ok(Some(own.raft_addr.clone()));
+    }
+    wrong(format!("it says {} for this node, and {flag} says {known}", own.raft_addr))
 }
 
 /// The HTTP server's options. `shares` are what the system allows.
@@ -175,7 +221,13 @@ async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions)
         biased;
         signal = signals.next() => signal,
         () = starter_gone.notified() => "the end of standard input",
-        exit = node.stopped() => return ended(exit),
+        exit = node.stopped() => {
+            if exit == NodeExit::Removed {
+                // The order to remove it may have come in here, and its answer be on its way.
+                http.stop(env.now().plus(args.stop_timeout)).await;
+            }
+            return ended(exit);
+        }
     };
     tracing::info!("stopping on {told}; once more stops at once");
     let graceful = async {
@@ -224,6 +276,11 @@ async fn start(
 fn ended(exit: NodeExit) -> Result<(), Failure> {
     match exit {
         NodeExit::Stopped => Ok(()),
+        NodeExit::Removed => {
+            let text =
+                "this node was removed from its cluster; wipe its data directory before it joins again";
+            Err(Failure::new(ExitStatus::Removed, text))
+        }
         NodeExit::Failed(text) => Err(Failure::new(ExitStatus::Fatal, text)),
     }
 }

@@ -25,11 +25,13 @@ fn the_arguments_are_declared_consistently() {
 }
 
 /// What asks a cluster, and what prints texts.
-const CLIENTS: [&str; 11] = [
+const CLIENTS: [&str; 13] = [
     "kv",
     "lease",
     "lock",
     "elect",
+    "member",
+    "leader",
     "settings",
     "status",
     "backup",

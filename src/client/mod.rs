@@ -12,6 +12,7 @@
 //! | changes | [`Client::watch`]: a [`Watch`] has a connection of its own |
 //! | locks and elections | [`Client::campaign`], [`Client::holder`], [`Client::proclaim`], [`Client::resign`] |
 //! | the cluster | [`Client::status`], [`Client::settings`], [`Client::configure`], [`Client::compact`], [`Client::backup`] |
+//! | members | [`Client::members`], [`Client::add_members`], [`Client::promote_member`], [`Client::remove_member`], [`Client::transfer_leadership`] |
 //! | the original's API | [`Client::set`], [`Client::get`], [`Client::delete`], [`Client::join`] |
 //!
 //! # What happens to a write
@@ -69,6 +70,7 @@ mod events;
 mod json;
 mod keys;
 mod leases;
+mod members;
 mod ranges;
 mod request;
 mod target;
@@ -84,6 +86,7 @@ pub use error::{CallError, CallFailure, ErrorKind, RefusedCall, WriteOutcome};
 pub use json::{put_bytes, read_bytes};
 pub use keys::{Condition, Deleted, Incremented, LeaseChoice, PutDone, ReadOptions, WriteOptions};
 pub use leases::{Granted, LeaseInfo, LeaseTime, ListedLease};
+pub use members::{MemberHealth, MemberStanding, MembersReport, NodeToAdd, OrderOptions, OrderReport};
 pub use ranges::{KeyPage, ListQuery, Pages};
 pub use txns::{StepDone, TxnDone};
 pub use watch::{Watch, WatchMessage, WatchQuery};

@@ -128,6 +128,9 @@ impl<E: Env> Driver<E> {
             store: opened.store,
         };
         self.replica = Replica::new(self.config.clone(), start, now).map_err(|error| error.to_string())?;
+        if let Some(voters) = self.founding {
+            self.replica.step(now, Event::Found { voters });
+        }
         let (cluster, id, store) = (adoption.cluster, adoption.id, adoption.store);
         let me = Me { cluster, id, store, starts, ..self.address_book.me() };
         self.address_book.set_me(me, self.replica.membership().clone(), adoption.addresses);

@@ -4,7 +4,7 @@
 use crate::node::handle::MembershipView;
 use crate::node::join::{HOPS_MAX, Joiner};
 use crate::peer::rpc::{Question, Reply, ask};
-use crate::raft::{Member, StoreId};
+use crate::raft::{ClusterId, Member, StoreId};
 use crate::runtime::Env;
 use tracing::{info, warn};
 
@@ -22,34 +22,9 @@ pub(super) async fn join_until_member<E: Env>(joiner: Joiner<E>, addresses: Vec<
     let mut pause_micros = PAUSE_MICROS_MIN;
     let mut complaint = None;
     let alone = joiner.address_book.me().cluster;
-    let views = joiner.handle.membership.clone();
-    let has_moved = async || {
-        drop(views.wait_for(|_| joiner.address_book.me().cluster != alone).await);
-    };
     loop {
-        let me = joiner.address_book.me();
         for addr in &addresses {
-            let (name, raft_addr) = (me.name.clone(), me.raft_addr.clone());
-            let question = Question::Join { name, raft_addr, hops: HOPS_MAX };
-            let answer = tokio::select! {
-                biased;
-                answer = ask(&joiner.env, addr, &question, JOIN_MICROS) => answer,
-                // The answer of another was lost, and this one may never come.
-                () = has_moved() => return info!("joined the cluster"),
-            };
-            let reason = match answer {
-                Ok(Reply::Joined(Ok(id))) if joiner.address_book.me().cluster != alone => {
-                    return info!(id = id.get(), via = %addr, "joined the cluster");
-                }
-                // It asked itself, under another name: a node is always a member of its own
-                // cluster.
-                Ok(Reply::Joined(Ok(_))) => {
-                    format!("{addr} is this node itself; --join names members of the cluster to join")
-                }
-                Ok(Reply::Joined(Err(error))) => format!("{addr}: {error}"),
-                Ok(other) => format!("{addr} answered {other:?}"),
-                Err(reason) => reason,
-            };
+            let Err(reason) = join_once(&joiner, addr, alone).await else { return };
             if complaint.as_ref() != Some(&reason) {
                 warn!(%reason, "could not join; trying again");
                 complaint = Some(reason);
@@ -57,6 +32,46 @@ pub(super) async fn join_until_member<E: Env>(joiner: Joiner<E>, addresses: Vec<
         }
         joiner.env.sleep_until(joiner.env.now().plus(pause_micros)).await;
         pause_micros = (pause_micros * 2).min(PAUSE_MICROS_MAX);
+    }
+}
+
+/// Asks one address to add this node, which is a cluster of its own yet: `alone`.
+///
+/// # Errors
+/// Text that says why this node has not joined.
+pub(super) async fn join_once<E: Env>(
+    joiner: &Joiner<E>,
+    addr: &str,
+    alone: ClusterId,
+) -> Result<(), String> {
+    let me = joiner.address_book.me();
+    let views = joiner.handle.membership.clone();
+    let has_moved = async {
+        drop(views.wait_for(|_| joiner.address_book.me().cluster != alone).await);
+    };
+    let (name, raft_addr) = (me.name.clone(), me.raft_addr.clone());
+    let question = Question::Join { name, raft_addr, hops: HOPS_MAX };
+    let answer = tokio::select! {
+        biased;
+        answer = ask(&joiner.env, addr, &question, JOIN_MICROS) => answer,
+        // The answer of another was lost, and this one may never come.
+        () = has_moved => {
+            info!("joined the cluster");
+            return Ok(());
+        }
+    };
+    match answer {
+        Ok(Reply::Joined(Ok(id))) if joiner.address_book.me().cluster != alone => {
+            info!(id = id.get(), via = %addr, "joined the cluster");
+            Ok(())
+        }
+        // It asked itself, under another name: a node is always a member of its own cluster.
+        Ok(Reply::Joined(Ok(_))) => {
+            Err(format!("{addr} is this node itself; --join names members of the cluster to join"))
+        }
+        Ok(Reply::Joined(Err(error))) => Err(format!("{addr}: {error}")),
+        Ok(other) => Err(format!("{addr} answered {other:?}")),
+        Err(reason) => Err(reason),
     }
 }
 

@@ -92,6 +92,11 @@ pub(super) struct Driver<E: Env> {
     pub adoption: Option<(Adoption, oneshot::Sender<Result<(), String>>)>,
     /// It was asked to stop.
     pub stopping: Option<Stopping>,
+    /// The voters that its cluster needs before it serves clients, if it is one of an initial
+    /// cluster.
+    pub founding: Option<usize>,
+    /// It ends when it was removed from its cluster.
+    pub exits_when_removed: bool,
 }
 
 /// A reservation: this node is to become a member of another cluster.
@@ -241,6 +246,7 @@ impl<E: Env> Driver<E> {
             DriverOrder::Reserve { cluster, micros, reply } => {
                 let _ = reply.send(self.reserve(now, cluster, micros));
             }
+            DriverOrder::Found => self.found(now),
             DriverOrder::Release(cluster) => self.release(now, cluster),
             DriverOrder::Adopt(adoption, reply) => self.adopt(now, adoption, reply),
             DriverOrder::Joining(true) => self.joins_under_way += 1,
@@ -260,11 +266,25 @@ impl<E: Env> Driver<E> {
         })
     }
 
+    /// This node waited to see whether there is a cluster to join. There is none: it makes one.
+    fn found(&mut self, now: Time) {
+        self.awaits_join = false;
+        self.replica.step(now, Event::Release);
+        if let Some(voters) = self.founding {
+            self.replica.step(now, Event::Found { voters });
+        }
+    }
+
     fn handle_discovery(&mut self, now: Time, found: Discovery) {
         match found {
             Discovery::OlderCopy { met_by } => {
                 self.replica.step(now, Event::Withdraw(Withdrawal::OlderCopy { met_by }));
             }
+            Discovery::Removed { me, told_by } if me == self.place && !self.replica.is_removed() => {
+                self.replica.step(now, Event::Withdraw(Withdrawal::Removed { told_by }));
+                self.note_removal();
+            }
+            Discovery::Removed { .. } => {}
             Discovery::Called { cluster, member } => self.note_call(now, cluster, member),
         }
     }
@@ -416,6 +436,7 @@ impl<E: Env> Driver<E> {
                 "this node was removed from its cluster and serves nobody any more; stop it, and wipe its data directory \
                  before it joins again"
             );
+            self.note_removal();
         }
         self.address_book.set_membership(membership.clone(), committed);
         if committed {
@@ -425,6 +446,13 @@ impl<E: Env> Driver<E> {
         }
         self.introduce();
         self.membership.send_replace(MembershipView { membership, committed });
+    }
+
+    /// This node was removed: it ends, if it was started so.
+    fn note_removal(&mut self) {
+        if self.exits_when_removed {
+            self.begin_stop(self.env.now());
+        }
     }
 
     /// Closes the links to members that were removed, once the core has given up telling them so.
@@ -497,6 +525,9 @@ impl<E: Env> Driver<E> {
         self.snapshots.close();
         while let Some(news) = self.inbox.storage.recv().await {
             match news {
+                WorkerNews::Closed if self.exits_when_removed && self.replica.is_removed() => {
+                    return NodeExit::Removed;
+                }
                 WorkerNews::Closed => return NodeExit::Stopped,
                 WorkerNews::Failed(reason) => return NodeExit::Failed(reason),
                 WorkerNews::StorageEvent(_) | WorkerNews::Adopted(_) => {}
@@ -509,6 +540,7 @@ impl<E: Env> Driver<E> {
     fn leave(&mut self, exit: &NodeExit) {
         let stopped = match exit {
             NodeExit::Stopped => "it was asked to stop".to_owned(),
+            NodeExit::Removed => "it was removed from its cluster".to_owned(),
             NodeExit::Failed(reason) => reason.clone(),
         };
         let status = self.status(self.env.now(), Some(stopped));
@@ -551,6 +583,7 @@ impl<E: Env> Driver<E> {
             storage_queue: self.log.len(),
             event_queue: self.inbox.len(),
             removed: self.replica.is_removed(),
+            has_data: self.replica.has_data(),
             stopped,
             held: self.held(now),
         }

@@ -1,6 +1,7 @@
 //! What the HTTP server and other code in the process may ask of a running node.
 
 use crate::kv::Revision;
+use crate::peer::orders::{MemberOrder, MembersView, OrderCode, OrderDone, OrderError, OrderTerms};
 use crate::peer::rpc::{Adoption, JoinError};
 use crate::raft::{ClusterId, Membership, NodeId, StoreId, Term, Time};
 use crate::replica::{ClientError, ClientReply, ClientRequest};
@@ -18,8 +19,8 @@ pub struct NodeHandle {
     pub(crate) clients: mpsc::Sender<ClientCall>,
     /// Orders for the driver.
     pub(crate) orders: mpsc::Sender<DriverOrder>,
-    /// Joins, for the task that may talk to other nodes.
-    pub(crate) joins: mpsc::Sender<JoinCall>,
+    /// What operators order, for the task that may talk to other nodes.
+    pub(crate) joins: mpsc::Sender<OperatorCall>,
     /// The membership, as the driver publishes it.
     pub(crate) membership: watch::Receiver<MembershipView>,
     /// The driver's last status, set when it ends.
@@ -99,15 +100,34 @@ impl From<NodeHandle> for NodeSlot {
     }
 }
 
-/// A join that code in this process asked for.
+/// What an operator asked of this process.
 #[derive(Debug)]
-pub(crate) struct JoinCall {
-    /// The node's name.
-    pub name: String,
-    /// Its raft address.
-    pub raft_addr: String,
-    /// Where the answer goes.
-    pub reply: oneshot::Sender<Result<Joined, JoinError>>,
+pub(crate) enum OperatorCall {
+    /// A join.
+    Join {
+        /// The node's name.
+        name: String,
+        /// Its raft address.
+        raft_addr: String,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Joined, JoinError>>,
+    },
+    /// An order about the members.
+    Manage {
+        /// The order.
+        order: MemberOrder,
+        /// When it may be carried out.
+        terms: OrderTerms,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<OrderDone, OrderError>>,
+    },
+    /// The members.
+    Members {
+        /// As the leader sees them, if it answers; otherwise as this node does.
+        of_leader: bool,
+        /// Where the answer goes.
+        reply: oneshot::Sender<MembersView>,
+    },
 }
 
 /// A join that succeeded.
@@ -155,9 +175,29 @@ impl NodeHandle {
     pub async fn join(&self, name: String, raft_addr: String) -> Result<Joined, JoinError> {
         let stopped = || JoinError::Failed("this node has stopped".to_owned());
         let (reply, answer) = oneshot::channel();
-        let sent = self.joins.send(JoinCall { name, raft_addr, reply }).await;
+        let sent = self.joins.send(OperatorCall::Join { name, raft_addr, reply }).await;
         sent.map_err(|_| stopped())?;
         answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Carries an order about the members out, wherever the leader is.
+    ///
+    /// # Errors
+    /// [`OrderError`].
+    pub async fn manage(&self, order: MemberOrder, terms: OrderTerms) -> Result<OrderDone, OrderError> {
+        let (reply, answer) = oneshot::channel();
+        let stopped = |code| OrderError::new(code, "this node has stopped");
+        let sent = self.joins.send(OperatorCall::Manage { order, terms, reply }).await;
+        sent.map_err(|_| stopped(OrderCode::Unavailable))?;
+        answer.await.unwrap_or_else(|_| Err(stopped(OrderCode::Unknown)))
+    }
+
+    /// The members, as the leader sees them, or this node if the leader does not answer. With
+    /// `of_leader` unset, as this node sees them. `None`: this node has stopped.
+    pub async fn members(&self, of_leader: bool) -> Option<MembersView> {
+        let (reply, answer) = oneshot::channel();
+        self.joins.send(OperatorCall::Members { of_leader, reply }).await.ok()?;
+        answer.await.ok()
     }
 
     /// What each answer tells of the node.
@@ -213,6 +253,8 @@ pub(crate) enum DriverOrder {
         /// The store id, or why not.
         reply: oneshot::Sender<Result<StoreId, String>>,
     },
+    /// Make a cluster: this node is its first member, and joins no other one.
+    Found,
     /// Forget the reservation for that cluster.
     Release(ClusterId),
     /// Become a member of another cluster.

@@ -8,6 +8,7 @@
 use crate::codec::check_name;
 use crate::node::address::check_address;
 use crate::node::handle::{DriverOrder, NodeHandle};
+use crate::node::initial_cluster::InitialCluster;
 use crate::node::join_turns::{Turn, Turns};
 use crate::node::options::JoinTimings;
 use crate::peer::address_book::AddressBook;
@@ -39,6 +40,8 @@ pub(super) struct Joiner<E> {
     pub timings: JoinTimings,
     /// The names whose join is under way here, on the leader.
     pub turns: Turns,
+    /// The cluster that this node is to make, or to be made a member of.
+    pub initial_cluster: Option<Arc<InitialCluster>>,
 }
 
 impl<E: Env> Joiner<E> {
@@ -123,7 +126,7 @@ impl<E: Env> Joiner<E> {
 
     /// Waits until no other join under that name is under way: two at once would give one node two
     /// places, and the later place would replace the one that it takes up.
-    async fn wait_for_turn(&self, name: &str) -> Result<Turn, JoinError> {
+    pub(super) async fn wait_for_turn(&self, name: &str) -> Result<Turn, JoinError> {
         let give_up = self.env.now().plus(self.timings.patience_micros);
         until(&self.env, give_up, self.turns.wait_for(name)).await.ok_or_else(|| {
             JoinError::Busy(format!(
@@ -179,7 +182,7 @@ impl<E: Env> Joiner<E> {
 
     /// A node replaces the member of its name only if that member is gone, or has lost its data:
     /// not while it answers.
-    async fn check_name_is_free(&self, name: &str) -> Result<(), JoinError> {
+    pub(super) async fn check_name_is_free(&self, name: &str) -> Result<(), JoinError> {
         let membership = self.membership();
         let Some((id, member)) = membership.members.iter().find(|(_, member)| member.name == name) else {
             return Ok(());
@@ -210,7 +213,7 @@ impl<E: Env> Joiner<E> {
         None
     }
 
-    async fn describe(&self, raft_addr: &str) -> Result<Description, JoinError> {
+    pub(super) async fn describe(&self, raft_addr: &str) -> Result<Description, JoinError> {
         match ask(&self.env, raft_addr, &Question::Describe, self.timings.answer_micros).await {
             Ok(Reply::Described(target)) => Ok(target),
             Ok(other) => Err(JoinError::Failed(format!("{raft_addr} answered {other:?}"))),
@@ -250,9 +253,9 @@ impl<E: Env> Joiner<E> {
             let membership = self.membership();
             let same_name = membership.members.iter().filter(|(_, known)| known.name == member.name);
             let replaces = same_name.map(|(&id, _)| id).collect();
-            let change = Change::AddMember { member: member.clone(), replaces, promote: true };
-            let reason = match self.handle.request(ClientRequest::ChangeMembership(change)).await {
-                ClientReply::MembershipChanged(Some(id)) => return Ok(id),
+            let change = Change::AddMembers { members: vec![member.clone()], replaces, promote: true };
+            let reason = match self.handle.request(ClientRequest::ChangeMembership(change.into())).await {
+                ClientReply::MembershipChanged(ids) if ids.len() == 1 => return Ok(ids[0]),
                 ClientReply::Failed(ClientError::NotLeader(_) | ClientError::NoLeader) => {
                     return Err(JoinError::NoLeader);
                 }
@@ -278,7 +281,7 @@ impl<E: Env> Joiner<E> {
     }
 
     /// Waits for a committed membership with a member of that store.
-    async fn find(&self, store: StoreId) -> Option<NodeId> {
+    pub(super) async fn find(&self, store: StoreId) -> Option<NodeId> {
         let views = self.handle.membership.clone();
         let found = views.wait_for(|view| view.committed && member_with(&view.membership, store).is_some());
         let deadline = self.env.now().plus(self.timings.answer_micros);
@@ -287,7 +290,12 @@ impl<E: Env> Joiner<E> {
     }
 
     /// Gives the new member its identity; undoes the change if it does not take it.
-    async fn hand_over(&self, id: NodeId, store: StoreId, raft_addr: &str) -> Result<(), JoinError> {
+    pub(super) async fn hand_over(
+        &self,
+        id: NodeId,
+        store: StoreId,
+        raft_addr: &str,
+    ) -> Result<(), JoinError> {
         let me = self.address_book.me();
         let members = self.membership().members;
         let addresses = members.into_iter().map(|(id, member)| (id, member.raft_addr)).collect();
@@ -314,7 +322,7 @@ impl<E: Env> Joiner<E> {
             }
         };
         let change = Change::Remove { members: [id].into() };
-        let undone = self.handle.request(ClientRequest::ChangeMembership(change)).await;
+        let undone = self.handle.request(ClientRequest::ChangeMembership(change.into())).await;
         if !matches!(undone, ClientReply::MembershipChanged(_)) {
             warn!(
                 id = id.get(),
@@ -325,7 +333,7 @@ impl<E: Env> Joiner<E> {
         Err(JoinError::Failed(format!("the node did not take up its place: {refusal}")))
     }
 
-    async fn wait_until_voter(&self, id: NodeId) -> Result<NodeId, JoinError> {
+    pub(super) async fn wait_until_voter(&self, id: NodeId) -> Result<NodeId, JoinError> {
         let views = self.handle.membership.clone();
         let voter = views.wait_for(|view| {
             let membership = &view.membership;
@@ -363,7 +371,8 @@ impl<E: Env> Joiner<E> {
             return Ok(());
         }
         let member = Member { raft_addr, http_addr, ..known.clone() };
-        match self.handle.request(ClientRequest::ChangeMembership(Change::Update { id, member })).await {
+        let change = Change::Update { id, member };
+        match self.handle.request(ClientRequest::ChangeMembership(change.into())).await {
             ClientReply::MembershipChanged(_) => Ok(()),
             ClientReply::Failed(error) => Err(error.to_string()),
             other => Err(format!("unexpected answer {other:?}")),
@@ -373,8 +382,11 @@ impl<E: Env> Joiner<E> {
     /// Describes this node.
     pub(super) async fn describe_me(&self) -> Description {
         let me = self.address_book.me();
-        let leader = self.handle.status().await.replica.leader;
+        let status = self.handle.status().await;
+        let leader = status.replica.leader;
         Description {
+            has_data: status.has_data,
+            initial_cluster: self.initial_cluster.as_ref().map(|list| list.words()),
             members: self.membership().members.len(),
             leader_addr: leader.and_then(|leader| self.address_book.address(leader)),
             name: me.name,
@@ -406,11 +418,11 @@ impl<E: Env> Joiner<E> {
         answer.await.ok()
     }
 
-    fn membership(&self) -> Membership {
+    pub(super) fn membership(&self) -> Membership {
         self.handle.membership.borrow().membership.clone()
     }
 
-    async fn pause(&self) {
+    pub(super) async fn pause(&self) {
         self.env.sleep_until(self.env.now().plus(RETRY_MICROS)).await;
     }
 }

@@ -6,8 +6,8 @@
 //! - `driver` is the one task around the replica, with `inbox` and `clients`; `absorb` is its
 //!   move into another cluster.
 //! - `storage_workers`: the disk, on threads of its own.
-//! - `service`, `join`, `join_turns`, `announce`: what membership needs of other nodes, and answers
-//!   to their questions.
+//! - `service`, `join`, `join_turns`, `members`, `announce`, `founding`, `initial_cluster`: what
+//!   membership needs of other nodes, and answers to their questions.
 //! - `address`: which addresses a node listens on, and which it tells to others.
 //!
 //! # Absences
@@ -19,16 +19,22 @@ mod address;
 mod announce;
 mod clients;
 mod driver;
+mod founding;
 pub(crate) mod handle;
 mod inbox;
+mod initial_cluster;
 mod join;
 mod join_turns;
+mod members;
 mod options;
 mod service;
 mod start;
 mod storage_workers;
 
-pub use crate::peer::JoinError;
+pub use crate::peer::{
+    JoinError, MemberDone, MemberOrder, MemberView, MembersView, NewNode, OrderCode, OrderDone, OrderError,
+    OrderTerms,
+};
 pub use crate::runtime::NodeStatus;
 pub use handle::{Joined, NodeHandle, NodeSlot};
 pub use options::{JoinTimings, NodeExit, NodeOptions, StartError};

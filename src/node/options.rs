@@ -1,6 +1,6 @@
 //! How a node is started, and why it could not be, or ended.
 
-use crate::peer::TransportOptions;
+use crate::peer::{NewNode, TransportOptions};
 use crate::replica::ReplicaConfig;
 use std::io;
 use std::path::PathBuf;
@@ -22,9 +22,14 @@ pub struct NodeOptions {
     /// not say it. Without it, a node that listens on every interface advertises the machine's host
     /// name if that resolves, or else `127.0.0.1`.
     pub advertise: Option<String>,
+    /// Whether the node ends when it was removed from its cluster ([`NodeExit::Removed`]).
+    pub exits_when_removed: bool,
     /// A node without data asks these addresses (raft addresses of any members) until it has joined
     /// their cluster.
     pub join: Vec<String>,
+    /// The nodes of a cluster that is to be made, this one among them: the same on all of them. The
+    /// first by name makes the cluster, once it has reached all others and none has data.
+    pub initial_cluster: Vec<NewNode>,
     /// After this time a client is told that its request failed, or that its outcome is unknown.
     pub request_timeout_micros: u64,
     /// Client requests between the sockets and the replica, at most; more are refused with
@@ -79,7 +84,9 @@ impl NodeOptions {
             raft_addr: "localhost:8000".to_owned(),
             http_addr: ":8001".to_owned(),
             advertise: None,
+            exits_when_removed: false,
             join: Vec::new(),
+            initial_cluster: Vec::new(),
             request_timeout_micros: 5_000_000,
             client_queue_max: 16_384,
             segment_bytes: 64 << 20,
@@ -128,6 +135,8 @@ pub enum StartError {
 pub enum NodeExit {
     /// It was asked to stop: everything acknowledged is durable.
     Stopped,
+    /// It was removed from its cluster, and was started to end then.
+    Removed,
     /// It cannot go on; the text says why and what to do. Nothing was acknowledged that is not
     /// durable.
     Failed(String),

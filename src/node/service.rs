@@ -52,6 +52,10 @@ impl<E: Env> RpcService<E> {
                 Reply::Done
             }
             Question::Adopt(adoption) => done(joiner.adopt(adoption).await?),
+            Question::Manage { order, terms, hops } => {
+                Reply::Managed(joiner.manage(&order, terms, hops).await)
+            }
+            Question::Members => Reply::Members(joiner.own_view().await),
         })
     }
 }

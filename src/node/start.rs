@@ -5,9 +5,11 @@ use crate::node::address::{advertised, check_address};
 use crate::node::announce::{announce_address, join_until_member};
 use crate::node::clients::Clients;
 use crate::node::driver::Driver;
-use crate::node::handle::{DriverOrder, JoinCall, Joined, MembershipView, NodeHandle, Standing};
+use crate::node::founding::{Course, found_or_join};
+use crate::node::handle::{DriverOrder, MembershipView, NodeHandle, OperatorCall, Standing};
 use crate::node::inbox::Inbox;
-use crate::node::join::{HOPS_MAX, Joiner};
+use crate::node::initial_cluster::InitialCluster;
+use crate::node::join::Joiner;
 use crate::node::join_turns::Turns;
 use crate::node::options::{NodeExit, NodeOptions, PANICKED, StartError};
 use crate::node::service::RpcService;
@@ -34,7 +36,7 @@ use tracing::{info, warn};
 const FIRST_MEMBER: NodeId = NodeId::new(1);
 /// Orders waiting for the driver, at most.
 const ORDER_QUEUE_MAX: usize = 64;
-/// Joins waiting to be begun, at most.
+/// Calls of operators waiting to be begun, at most.
 const JOIN_QUEUE_MAX: usize = 16;
 /// Until when a node that was started to join stays reserved.
 const FOR_EVER: Time = Time::new(u64::MAX);
@@ -144,7 +146,14 @@ struct Workers<D: Disk> {
 impl<E: Env> NodeBuilder<E> {
     fn start(mut self, storage: Storage<E::Disk>, listener: E::Listener) -> Result<Node, StartError> {
         let join = self.join_addresses();
-        let awaits_join = !join.is_empty();
+        let initial = InitialCluster::of(&self.options.initial_cluster, &self.me.name);
+        let course = Course::of(initial.as_ref(), &self.replica);
+        let awaits_join = !join.is_empty() || course == Course::Begin;
+        if course == Course::GoOn
+            && let Some(initial) = &initial
+        {
+            self.replica.step(self.env.now(), Event::Found { voters: initial.majority() });
+        }
         if awaits_join {
             self.replica.step(self.env.now(), Event::Reserve { until: FOR_EVER });
         }
@@ -175,6 +184,7 @@ impl<E: Env> NodeBuilder<E> {
             address_book: address_book.clone(),
             timings: self.options.join_timings,
             turns: Turns::default(),
+            initial_cluster: initial.clone(),
         };
         let incoming = Arc::new(Incoming {
             env: self.env.clone(),
@@ -225,6 +235,8 @@ impl<E: Env> NodeBuilder<E> {
             joins_under_way: 0,
             adoption: None,
             stopping: None,
+            founding: initial.as_ref().filter(|_| course != Course::None).map(|list| list.majority()),
+            exits_when_removed: self.options.exits_when_removed,
         };
         let (closed_in, closed) = oneshot::channel();
         self.env.spawn(async move {
@@ -241,8 +253,10 @@ impl<E: Env> NodeBuilder<E> {
         self.env.spawn(pass_stop_on(stop, orders_in));
         self.env.spawn(serve_joins(joiner.clone(), joins, ended.clone()));
         spawn_until(&self.env, ended.clone(), announce_address(joiner.clone()));
-        if awaits_join {
-            spawn_until(&self.env, ended, join_until_member(joiner, join));
+        match initial.filter(|_| course != Course::None) {
+            Some(initial) => spawn_until(&self.env, ended, found_or_join(joiner, initial, course)),
+            None if awaits_join => spawn_until(&self.env, ended, join_until_member(joiner, join)),
+            None => {}
         }
         Ok(Node { handle, raft_addr: self.me.raft_addr, stop: stop_in, exit })
     }
@@ -309,7 +323,8 @@ async fn addresses<E: Env>(
     let raft_addr = advertised(&listens, options.advertise.as_deref(), &host_name);
     let unreachable = |text| StartError::BadOption(format!("--advertise-raft-addr: {text}"));
     check_address(&raft_addr).map_err(unreachable)?;
-    for addr in &options.join {
+    let listed = options.initial_cluster.iter().map(|node| &node.raft_addr);
+    for addr in options.join.iter().chain(listed) {
         check_address(addr).map_err(StartError::BadOption)?;
     }
     let http_addr = advertised(&options.http_addr, None, host_of(&raft_addr));
@@ -440,10 +455,10 @@ async fn pass_stop_on(stop: watch::Receiver<bool>, orders: mpsc::Sender<DriverOr
     }
 }
 
-/// Begins the joins that this process asks for.
+/// Begins what operators ask of this process.
 async fn serve_joins<E: Env>(
     joiner: Joiner<E>,
-    mut joins: mpsc::Receiver<JoinCall>,
+    mut joins: mpsc::Receiver<OperatorCall>,
     ended: watch::Receiver<bool>,
 ) {
     loop {
@@ -452,12 +467,9 @@ async fn serve_joins<E: Env>(
             _ = ended.wait_for(|ended| *ended) => return,
             call = joins.recv() => call,
         };
-        let Some(JoinCall { name, raft_addr, reply }) = call else { return };
+        let Some(call) = call else { return };
         let this = joiner.clone();
-        joiner.env.spawn(async move {
-            let joined = this.join(&name, &raft_addr, HOPS_MAX).await;
-            let _ = reply.send(joined.map(|id| Joined { id }));
-        });
+        joiner.env.spawn(async move { this.serve(call).await });
     }
 }
 

@@ -10,6 +10,13 @@ pub(crate) enum Discovery {
         /// The member that met it.
         met_by: NodeId,
     },
+    /// A member knows that this node was removed from the cluster.
+    Removed {
+        /// Who this node said that it is.
+        me: (ClusterId, NodeId),
+        /// The member that knows.
+        told_by: NodeId,
+    },
     /// Another cluster calls this node as its member.
     Called {
         /// The cluster.

@@ -26,6 +26,7 @@ const KIND_REFUSED: u8 = 4;
 const KIND_OLDER_COPY: u8 = 7;
 const KIND_NOT_YET: u8 = 8;
 const KIND_HEARD: u8 = 9;
+const KIND_REMOVED: u8 = 10;
 
 /// What a connection is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +101,8 @@ pub(crate) enum HelloAnswer {
     /// The caller's data directory is an older copy of one that this node has met in use: the
     /// caller has lost what it acknowledged since. In words.
     OlderCopy(String),
+    /// The caller was removed from the cluster, by a committed membership. In words.
+    Removed(String),
 }
 
 impl Hello {
@@ -183,8 +186,12 @@ impl HelloAnswer {
     pub(crate) async fn write(&self, stream: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
         let block = match self {
             Self::Accepted => Block { kind: KIND_ACCEPTED, body: Vec::new() },
-            Self::Refused(reason) | Self::NotYet(reason) | Self::OlderCopy(reason) => {
+            Self::Refused(reason)
+            | Self::NotYet(reason)
+            | Self::OlderCopy(reason)
+            | Self::Removed(reason) => {
                 let kind = match self {
+                    Self::Removed(_) => KIND_REMOVED,
                     Self::NotYet(_) => KIND_NOT_YET,
                     Self::OlderCopy(_) => KIND_OLDER_COPY,
                     _ => KIND_REFUSED,
@@ -213,6 +220,7 @@ impl HelloAnswer {
             KIND_REFUSED => Self::Refused(text(&mut body, "refusal")?),
             KIND_NOT_YET => Self::NotYet(text(&mut body, "refusal")?),
             KIND_OLDER_COPY => Self::OlderCopy(text(&mut body, "refusal")?),
+            KIND_REMOVED => Self::Removed(text(&mut body, "refusal")?),
             other => return Err(BlockError::Kind(other)),
         };
         body.finish("answer to hello")?;

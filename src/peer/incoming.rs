@@ -211,6 +211,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
         }
         match refusal {
             Refusal::NotYet { .. } => HelloAnswer::NotYet(reason),
+            Refusal::Removed { .. } => HelloAnswer::Removed(reason),
             _ => HelloAnswer::Refused(reason),
         }
     }

@@ -145,13 +145,20 @@ impl<E: Env> Link<E> {
         let connecting = async {
             let mut stream =
                 self.env.connect(addr).await.map_err(|error| format!("cannot connect to {addr}: {error}"))?;
-            let hello = Hello::Peer(self.address_book.hello(self.to));
+            let me = self.address_book.hello(self.to);
+            let (cluster, id) = (me.cluster, me.from);
+            let hello = Hello::Peer(me);
             hello.write(&mut stream).await.map_err(|error| format!("{addr} hung up: {error}"))?;
             match HelloAnswer::read(&mut stream).await {
                 Ok(HelloAnswer::Accepted) => Ok(stream),
                 Ok(HelloAnswer::OlderCopy(reason)) => {
                     let _ = write_heard(&mut stream).await;
                     let found = Discovery::OlderCopy { met_by: self.to };
+                    let _ = self.discoveries.send(found).await;
+                    Err(format!("{addr} refuses this node: {reason}").into())
+                }
+                Ok(HelloAnswer::Removed(reason)) => {
+                    let found = Discovery::Removed { me: (cluster, id), told_by: self.to };
                     let _ = self.discoveries.send(found).await;
                     Err(format!("{addr} refuses this node: {reason}").into())
                 }

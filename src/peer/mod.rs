@@ -5,8 +5,8 @@
 //!   addresses of the others.
 //! - `links` and `link` send to peers, `incoming` receives; `discovery` is what either finds out
 //!   about this node itself.
-//! - `rpc`: questions between nodes, one for each connection. What the answers are, is for the
-//!   floor above.
+//! - `rpc`: questions between nodes, one for each connection; `orders`: what operators order of the
+//!   members, which nodes pass on. What the answers are, is for the floor above.
 //!
 //! # Absences
 //! No rule of consensus: a message is handed on as it came. No clock, socket or thread but
@@ -20,7 +20,11 @@ pub(crate) mod incoming;
 mod link;
 pub(crate) mod links;
 mod options;
+pub(crate) mod orders;
 pub(crate) mod rpc;
 
 pub use options::TransportOptions;
+pub use orders::{
+    MemberDone, MemberOrder, MemberView, MembersView, NewNode, OrderCode, OrderDone, OrderError, OrderTerms,
+};
 pub use rpc::JoinError;

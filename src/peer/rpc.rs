@@ -4,6 +4,7 @@
 use crate::codec::{from_bytes, to_bytes};
 use crate::peer::block::{Block, BlockError};
 use crate::peer::hello::{Hello, HelloAnswer};
+use crate::peer::orders::{MemberOrder, MembersView, OrderCode, OrderDone, OrderError, OrderTerms};
 use crate::raft::{ClusterId, NodeId, StoreId};
 use crate::runtime::{Env, until};
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,17 @@ pub(crate) enum Question {
     Release(ClusterId),
     /// You are a member now: take up this place.
     Adopt(Adoption),
+    /// An operator's order about the members. Any member takes it and asks its leader.
+    Manage {
+        /// The order.
+        order: MemberOrder,
+        /// When it may be carried out.
+        terms: OrderTerms,
+        /// How often the question may be passed on.
+        hops: u8,
+    },
+    /// Which members are there, as you see them?
+    Members,
 }
 
 /// What it answers.
@@ -68,6 +80,10 @@ pub(crate) enum Reply {
     Done,
     /// Not done, and why.
     Refused(String),
+    /// To [`Question::Manage`].
+    Managed(Result<OrderDone, OrderError>),
+    /// To [`Question::Members`].
+    Members(MembersView),
 }
 
 /// A node's description of itself.
@@ -87,6 +103,10 @@ pub(crate) struct Description {
     pub members: usize,
     /// The raft address of its leader, if it knows one.
     pub leader_addr: Option<String>,
+    /// Whether it has data of its own, or has been a member of a cluster of several.
+    pub has_data: bool,
+    /// The words of its `--initial-cluster`, if it was given.
+    pub initial_cluster: Option<String>,
 }
 
 /// What a node that is absorbed by another cluster needs to know.
@@ -122,6 +142,19 @@ pub enum JoinError {
     /// The same node is being joined already; to be tried again. (503)
     #[error("{0}")]
     Busy(String),
+}
+
+impl From<JoinError> for OrderError {
+    fn from(error: JoinError) -> Self {
+        let code = match &error {
+            JoinError::NoLeader => OrderCode::NoLeader,
+            JoinError::BadRequest(_) => OrderCode::BadRequest,
+            JoinError::Conflict(_) => OrderCode::NodeHasData,
+            JoinError::Failed(_) => OrderCode::Unknown,
+            JoinError::Busy(_) => OrderCode::ChangePending,
+        };
+        Self::new(code, error.to_string())
+    }
 }
 
 /// Asks `addr`, and waits for the answer for `micros`.
@@ -166,9 +199,10 @@ async fn converse(
     Hello::Rpc.write(stream).await.map_err(|error| error.to_string())?;
     match HelloAnswer::read(stream).await.map_err(|error| error.to_string())? {
         HelloAnswer::Accepted => {}
-        HelloAnswer::Refused(reason) | HelloAnswer::NotYet(reason) | HelloAnswer::OlderCopy(reason) => {
-            return Err(reason);
-        }
+        HelloAnswer::Refused(reason)
+        | HelloAnswer::NotYet(reason)
+        | HelloAnswer::OlderCopy(reason)
+        | HelloAnswer::Removed(reason) => return Err(reason),
     }
     let block = Block { kind: KIND_QUESTION, body: to_bytes(question) };
     sent.store(true, Ordering::Relaxed);

@@ -4,7 +4,7 @@ use crate::raft::config::Config;
 use crate::raft::log::entry::Entry;
 use crate::raft::log::records::{Durable, LogWrite, Restored};
 use crate::raft::log::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal};
-use crate::raft::membership::members::{Change, Membership};
+use crate::raft::membership::members::{ChangeOrder, Membership};
 use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::message::Message;
 use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadId, Session, Term, Time};
@@ -23,7 +23,7 @@ pub enum Input {
     /// or [`RaftEvent::ReadsRefused`]. Any node takes it.
     Read(ReadId),
     /// Change the membership (leader only).
-    ChangeMembership(Change),
+    ChangeMembership(ChangeOrder),
     /// Hand leadership to this voter, or to the most advanced one (leader only).
     TransferLeadership(Option<NodeId>),
     /// There is proof that this node cannot be relied on: it takes no part any more.
@@ -99,7 +99,16 @@ pub enum InputError {
         "too few of the voters that would remain answer to make a quorum; start them again first, or remove those \
          that are gone"
     )]
-    QuorumAtRisk,
+    QuorumAtRisk {
+        /// The voters that would remain, and do not answer.
+        silent: Vec<NodeId>,
+    },
+    /// The configuration in force is not the one that the change was ordered for.
+    #[error("the configuration is that of entry {index} now, and not the one that was expected")]
+    OtherConfiguration {
+        /// The index of its entry.
+        index: LogIndex,
+    },
     /// The node named is no voter, or is too far behind to take over.
     #[error("that node cannot take over leadership now")]
     BadTransferTarget,

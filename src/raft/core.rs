@@ -107,7 +107,7 @@ impl Raft {
             }
             Input::Message(message) => self.handle_message(message),
             Input::Read(id) => result = self.handle_read(id),
-            Input::ChangeMembership(change) => result = self.handle_change(&change),
+            Input::ChangeMembership(order) => result = self.handle_change(&order),
             Input::TransferLeadership(target) => result = self.handle_transfer(target),
             Input::Durable(receipt) => self.handle_durable(&receipt),
             Input::Applied(index) => self.handle_applied(index),
@@ -344,6 +344,13 @@ impl Raft {
     #[must_use]
     pub fn membership(&self) -> &Membership {
         self.shared.membership()
+    }
+
+    /// Where the membership in force stands in the log, and whether it is known to be committed.
+    #[must_use]
+    pub fn configuration(&self) -> (LogId, bool) {
+        let (id, _) = self.shared.configurations.latest();
+        (*id, id.index <= self.shared.commit_index)
     }
 
     /// The committed membership in force at `index` (at or below the commit index, at or above the

@@ -294,7 +294,7 @@ pub use log::records::{Durable, LogRecords, LogWrite, Restored};
 pub use log::restore::{RestoreError, bootstrap_log};
 pub use log::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal};
 pub use membership::change::{MEMBER_TEXT_BYTES_MAX, MEMBERS_MAX};
-pub use membership::members::{Change, Member, Membership, Promotion};
+pub use membership::members::{Change, ChangeOrder, Member, Membership, Promotion};
 pub use membership::withdrawal::Withdrawal;
 pub use message::{Body, Message};
 pub use state::progress::ReplicationState;

@@ -262,6 +262,10 @@ fn encode_withdrawal(why: &Withdrawal, out: &mut Vec<u8>) {
             out.put_u8(4);
             words(out, [met_by.get()]);
         }
+        Withdrawal::Removed { told_by } => {
+            out.put_u8(5);
+            words(out, [told_by.get()]);
+        }
     }
 }
 
@@ -273,6 +277,7 @@ fn decode_withdrawal(reader: &mut Reader) -> Result<Withdrawal, DecodeError> {
         2 => Ok(Withdrawal::Contradicted { committed: decode_log_id(reader)? }),
         3 => Ok(Withdrawal::Diverged { index: decode_index(reader)? }),
         4 => Ok(Withdrawal::OlderCopy { met_by: NodeId::new(reader.u64("member")?) }),
+        5 => Ok(Withdrawal::Removed { told_by: NodeId::new(reader.u64("member")?) }),
         other => Err(DecodeError::Invalid { what: "withdrawal", value: u64::from(other) }),
     }
 }

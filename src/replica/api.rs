@@ -4,8 +4,8 @@ use crate::kv::{
     Answer, Changes, ChangesQuery, Command, Found, KeyValue, LeaseId, Op, Outcome, Query, ReadError, Store,
 };
 use crate::raft::{
-    Change, Durable, LogId, LogIndex, LogWrite, Member, Membership, NodeId, RoleName, Session, SnapshotChunk,
-    SnapshotMeta, SnapshotRead, SnapshotRefusal, Term, Time, Withdrawal,
+    ChangeOrder, Durable, LogId, LogIndex, LogWrite, Member, Membership, NodeId, RoleName, Session,
+    SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal, Term, Time, Withdrawal,
 };
 use crate::replica::message::{LeaseTime, PeerMessage};
 use alloc::boxed::Box;
@@ -46,7 +46,7 @@ pub enum ClientRequest {
         level: Level,
     },
     /// A change of membership; only the leader takes it.
-    ChangeMembership(Change),
+    ChangeMembership(ChangeOrder),
     /// Hand leadership over; only the leader takes it.
     TransferLeadership(Option<NodeId>),
     /// Waits until something changes that is wanted, or until the deadline. Answered by what this
@@ -76,8 +76,8 @@ pub enum ClientReply {
     Changes(Result<Arc<Changes>, ReadError>),
     /// How much time the lease has; `None`: it was never granted, or it has ended.
     LeaseTime(Option<LeaseTime>),
-    /// The change of membership's entry is committed. A new member's id, if it added one.
-    MembershipChanged(Option<NodeId>),
+    /// The change of membership's entry is committed. The new members' ids, if it added some.
+    MembershipChanged(Vec<NodeId>),
     /// Another node leads now.
     Transferred,
     /// This node has applied everything that was committed when it was asked.
@@ -136,6 +136,9 @@ pub enum ClientError {
     /// Not appended: this node is being absorbed by another cluster.
     #[error("this node is joining another cluster")]
     Reserved,
+    /// Not appended, or not read: the cluster is being made, and most of its voters are missing.
+    #[error("the cluster is being made: most of its voters are missing yet; try again soon")]
+    Founding,
     /// A local read: this node has started, and has not applied yet what it knew to be committed.
     #[error("this node is starting: it still applies its log; try again soon")]
     Starting,
@@ -145,6 +148,28 @@ pub enum ClientError {
     /// Not appended: the request makes no sense, and why.
     #[error("{0}")]
     Refused(String),
+    /// Not appended: another change of membership is under way, or the leader is new.
+    #[error("a change of membership is under way; try again later")]
+    ChangePending,
+    /// Not appended: the configuration is that of the entry at this index, and not the one that the
+    /// change was ordered for.
+    #[error("the configuration is that of entry {0} now, and not the one that was expected")]
+    OtherConfiguration(LogIndex),
+    /// Not appended: these of the voters that would remain do not answer, and the others are no
+    /// quorum.
+    #[error(
+        "too few of the voters that would remain answer to make a quorum; start them again first, or remove those that are gone"
+    )]
+    QuorumAtRisk(Vec<NodeId>),
+    /// Not appended: the change makes no sense for this membership, and why.
+    #[error("{0}")]
+    BadChange(&'static str),
+    /// Leadership stays: the node named is no voter, does not answer, or is too far behind.
+    #[error("that node cannot take over leadership now")]
+    CannotLead,
+    /// Leadership was not handed over in time. The member may still take over.
+    #[error("leadership was not handed over in time")]
+    NotHandedOver,
     /// Whether it was committed, or will be, is not known.
     #[error("it is not known whether the write was committed")]
     Unknown,
@@ -179,6 +204,12 @@ pub enum Event {
     },
     /// The reservation is over.
     Release,
+    /// This node is to be of a cluster with so many voters at least, which is being made. Until it
+    /// has them, no client is served. Over once there is any command, since then it was made.
+    Found {
+        /// The voters that the cluster needs.
+        voters: usize,
+    },
     /// Clients that wait for a change are told that this node ends.
     EndWatches,
     /// There is proof that this node cannot be relied on: it takes no part any more.
@@ -365,6 +396,8 @@ pub struct MemberStatus {
     pub lag: Option<u64>,
     /// On the leader: `probe`, `replicate` or `snapshot`.
     pub replication: Option<&'static str>,
+    /// On the leader: whether it has answered within the election timeout.
+    pub answers: Option<bool>,
     /// On the leader: microseconds since it was last heard from.
     pub silent_micros: Option<u64>,
     /// On the leader: why it did not take the snapshot that it needs.
@@ -393,6 +426,10 @@ pub struct Status {
     pub starting: bool,
     /// Its last applied index.
     pub last_applied: LogIndex,
+    /// Where the membership in force stands in the log.
+    pub configuration: LogIndex,
+    /// Whether that entry is known to be committed.
+    pub configuration_committed: bool,
     /// Newest snapshot.
     pub snapshot: LogId,
     /// Why the last snapshot that this node wrote, read or was sent came to nothing; `None` since

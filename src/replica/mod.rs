@@ -34,6 +34,7 @@ mod held;
 mod lease_calls;
 mod lease_clock;
 mod message;
+mod orders;
 mod outcome;
 mod proposal;
 mod reads;

@@ -1,6 +1,8 @@
 //! What comes out of the core: entries to apply, answers, news.
 
-use crate::raft::{Entry, EntryKind, Input, LogId, Membership, Output, RaftEvent, RoleName, SnapshotMeta};
+use crate::raft::{
+    Entry, EntryKind, Input, LogId, Membership, NodeId, Output, RaftEvent, RoleName, SnapshotMeta,
+};
 use crate::replica::api::{ClientError, ClientReply, Notice, StorageRequest};
 use crate::replica::message::PeerMessage;
 use crate::replica::proposal;
@@ -32,18 +34,22 @@ impl Replica {
                 }
                 // A leader that merely gave up has not handed over.
                 if hint.leader.is_some_and(|leader| leader != self.raft.id())
-                    && let Some((request, _)) = self.transfer.take()
+                    && let Some(transfer) = self.transfer.take()
                 {
-                    self.reply(request, ClientReply::Transferred);
+                    self.reply(transfer.request, transfer.done(hint.leader));
                 }
                 self.actions.notices.push(Notice::RoleChanged { role, term: hint.term, leader: hint.leader });
             }
             RaftEvent::MembershipChanged { membership, id, committed } => {
                 self.note_membership(&membership, id, committed);
+                if committed {
+                    self.note_voters(&membership);
+                }
                 self.actions.notices.push(Notice::MembershipChanged { membership, committed });
             }
             RaftEvent::MembershipCommitted { membership, id } => {
                 self.note_membership(&membership, id, true);
+                self.note_voters(&membership);
                 self.actions.notices.push(Notice::MembershipCommitted(membership));
             }
             RaftEvent::SnapshotUnmarked(_) => {}
@@ -84,17 +90,25 @@ impl Replica {
     fn note_membership(&mut self, membership: &Membership, id: LogId, committed: bool) {
         let Some(mut change) = self.change else { return };
         if change.entry.is_none() && !committed {
-            let added = membership.next_member_id > change.next_member_id;
-            change.entry = Some((id, added.then_some(change.next_member_id)));
+            change.entry = Some((id, membership.next_member_id));
         }
         self.change = Some(change);
         match change.entry {
-            Some((entry, added)) if committed && entry == id => {
+            Some((entry, next)) if committed && entry == id => {
                 self.change = None;
+                let added = (change.next_member_id.get()..next.get()).map(NodeId::new).collect();
                 self.reply(change.request, ClientReply::MembershipChanged(added));
             }
             Some((entry, _)) if entry.index == id.index && entry != id => self.replace_change(None),
             _ => {}
+        }
+    }
+
+    /// A cluster that has most of its voters is made, even if an operator removes some later.
+    fn note_voters(&mut self, membership: &Membership) {
+        let has_them = |needed: usize| membership.voters.len() >= needed && !membership.is_joint();
+        if self.founding.is_some_and(has_them) {
+            self.founding = None;
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::kv::Store;
 use crate::raft::{
     Config, EntryKind, Incarnation, Input, LogId, LogIndex, Membership, NodeId, Raft, RestoreError, Restored,
-    RoleName, Setup, SnapshotMeta, Term, Time,
+    RoleName, Setup, SnapshotMeta, Term, Time, Withdrawal,
 };
 use crate::replica::agreement::Agreement;
 use crate::replica::api::{
@@ -81,10 +81,20 @@ pub struct ReplicaStart {
 pub(super) struct PendingChange {
     pub(super) request: RequestId,
     pub(super) deadline: Time,
-    /// Its entry, and the member it adds; known with the core's next output.
-    pub(super) entry: Option<(LogId, Option<NodeId>)>,
-    /// `next_member_id` of the membership before. If it is larger now, the change added a member.
+    /// Its entry, and the `next_member_id` after it; known with the core's next output.
+    pub(super) entry: Option<(LogId, NodeId)>,
+    /// `next_member_id` of the membership before. If it is larger now, the change added members.
     pub(super) next_member_id: NodeId,
+}
+
+/// A transfer of leadership that a client waits for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PendingTransfer {
+    pub(super) request: RequestId,
+    pub(super) deadline: Time,
+    /// The client asked this leader to remove itself: once another node leads, that one is to be
+    /// asked.
+    pub(super) is_for_removal: bool,
 }
 
 /// One replica: a deterministic machine.
@@ -116,7 +126,7 @@ pub struct Replica {
     pub(super) origins: Origins,
     pub(super) agreement: Agreement,
     pub(super) change: Option<PendingChange>,
-    pub(super) transfer: Option<(RequestId, Time)>,
+    pub(super) transfer: Option<PendingTransfer>,
     pub(super) policy: SnapshotPolicy,
     /// The content of a leader's snapshot that is on disk, until the core says that it counts.
     pub(super) installing: Option<Box<(SnapshotMeta, Store)>>,
@@ -129,6 +139,8 @@ pub struct Replica {
     pub(super) handing_over: Option<(Term, Time)>,
     /// Until when this node is reserved for another cluster.
     reserved_until: Option<Time>,
+    /// The voters that the cluster needs before it serves clients, while it is being made.
+    pub(super) founding: Option<usize>,
     pub(super) disk_full: bool,
     /// A leader without room tries to hand over at this time at the earliest.
     next_hand_over: Time,
@@ -179,6 +191,7 @@ impl Replica {
             handing_over: None,
             next_hand_over: now,
             reserved_until: None,
+            founding: None,
             disk_full: false,
             actions: Actions::default(),
         })
@@ -203,6 +216,7 @@ impl Replica {
             Event::Storage(event) => self.handle_storage(event),
             Event::Reserve { until } => self.reserved_until = Some(until),
             Event::Release => self.reserved_until = None,
+            Event::Found { voters } => self.founding = Some(voters),
             Event::EndWatches => self.end_watches(),
             Event::Withdraw(why) => self.input(Input::Withdraw(why)),
         }
@@ -235,7 +249,7 @@ impl Replica {
         let due =
             [self.writes.next_deadline(), self.reads.wake_at(), self.change.map(|change| change.deadline)];
         let forwards = self.forwards_wait_until().filter(|_| self.writes.held() > 0);
-        let others = [self.transfer.map(|(_, deadline)| deadline), forwards, self.policy.retry_at];
+        let others = [self.transfer.map(|transfer| transfer.deadline), forwards, self.policy.retry_at];
         let leases = [self.lease_clock.next(), self.lease_calls.wake_at(), self.watches.next_deadline()];
         let due = due.into_iter().chain(others).chain(leases).flatten().min();
         self.actions.wake_at = self.actions.wake_at.into_iter().chain(due).min();
@@ -286,15 +300,35 @@ impl Replica {
     /// cluster.
     #[must_use]
     pub fn is_pristine(&self) -> bool {
+        let idle = self.writes.len() == 0 && self.change.is_none() && !self.is_reserved();
+        idle && !self.has_data()
+    }
+
+    /// Whether this node has anything to lose: it took a write with an effect (committed or not),
+    /// or a change of membership, or it is a member of a cluster of several.
+    #[must_use]
+    pub fn has_data(&self) -> bool {
         let membership = self.raft.membership();
         let alone = membership.members.len() == 1 && membership.voters.contains(&self.raft.id());
         let unchanged = membership.next_member_id == NodeId::new(2);
+        !(alone && unchanged && self.is_untouched())
+    }
+
+    /// Whether no command was ever logged, committed or not.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
         let logged = self.raft.log_after(LogIndex::ZERO);
         // What a snapshot covers is in the store; a snapshot alone may be one of elections.
-        let untouched =
-            logged.iter().all(|entry| entry.kind() != EntryKind::Command) && self.store.is_untouched();
-        let idle = self.writes.len() == 0 && self.change.is_none() && !self.is_reserved();
-        alone && unchanged && untouched && idle
+        logged.iter().all(|entry| entry.kind() != EntryKind::Command) && self.store.is_untouched()
+    }
+
+    /// Whether the cluster is being made, and most of its voters are missing.
+    #[must_use]
+    pub fn is_founding(&self) -> bool {
+        let Some(needed) = self.founding else { return false };
+        let (membership, _) = self.raft.membership_at(self.raft.commit_index());
+        let has_voters = membership.voters.len() >= needed && !membership.is_joint();
+        !has_voters && self.store.is_untouched()
     }
 
     /// Whether this node has not applied yet all that it knew to be committed when it started. A
@@ -306,11 +340,12 @@ impl Replica {
     }
 
     /// Whether this node is known to have been removed from its cluster: a committed membership
-    /// lists it no longer.
+    /// lists it no longer, here or at a member that said so.
     #[must_use]
     pub fn is_removed(&self) -> bool {
         let commit = self.raft.commit_index();
-        commit > LogIndex::ZERO && self.raft.membership_at(commit).0.proves_removed(self.raft.id())
+        let is_told = matches!(self.raft.withdrawn(), Some(Withdrawal::Removed { .. }));
+        is_told || commit > LogIndex::ZERO && self.raft.membership_at(commit).0.proves_removed(self.raft.id())
     }
 
     /// Whether this node is reserved for another cluster now.
@@ -400,11 +435,6 @@ impl Replica {
         if self.change.is_some_and(|change| change.deadline <= self.now) {
             self.replace_change(None);
         }
-        if let Some((request, deadline)) = self.transfer
-            && deadline <= self.now
-        {
-            self.transfer = None;
-            self.fail(request, ClientError::Unknown);
-        }
+        self.expire_transfer();
     }
 }

@@ -2,12 +2,12 @@
 
 use crate::kv::Command;
 use crate::raft::Time;
-use crate::raft::{Input, InputError, NodeId, RoleName};
+use crate::raft::{InputError, NodeId, RoleName, Withdrawal};
 use crate::replica::api::{ClientError, ClientReply, ClientRequest, Level, Notice, RequestId};
 use crate::replica::message::{Forward, ForwardRefused, PeerMessage, RefusedBecause};
 use crate::replica::proposal::{self, ProposalId};
 use crate::replica::reads::{Asker, Read, Wanted};
-use crate::replica::replica::{PendingChange, Replica};
+use crate::replica::replica::Replica;
 use crate::replica::writes::Write;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -21,7 +21,11 @@ impl Replica {
     pub(super) fn handle_client(&mut self, id: RequestId, deadline: Time, request: ClientRequest) {
         if let Some(why) = self.raft.withdrawn() {
             // Not even a local read can be trusted.
-            return self.fail(id, ClientError::Refused(why.to_string()));
+            let error = match why {
+                Withdrawal::Removed { .. } => ClientError::Removed,
+                _ => ClientError::Refused(why.to_string()),
+            };
+            return self.fail(id, error);
         }
         match request {
             ClientRequest::Write(command) => self.handle_write(id, deadline, &command),
@@ -46,29 +50,8 @@ impl Replica {
                 Some(error) => self.fail(id, error),
                 None => self.handle_lease_call(id, deadline, lease, renew),
             },
-            ClientRequest::ChangeMembership(change) => {
-                if self.is_reserved() {
-                    return self.fail(id, ClientError::Reserved);
-                }
-                let next_member_id = self.raft.membership().next_member_id;
-                match self.raft.step(self.now, Input::ChangeMembership(change)) {
-                    Ok(()) => {
-                        let change = PendingChange { request: id, deadline, entry: None, next_member_id };
-                        self.replace_change(Some(change));
-                    }
-                    Err(error) => self.fail(id, refusal(&error)),
-                }
-            }
-            ClientRequest::TransferLeadership(to) => {
-                match self.raft.step(self.now, Input::TransferLeadership(to)) {
-                    Ok(()) => {
-                        if let Some((earlier, _)) = self.transfer.replace((id, deadline)) {
-                            self.fail(earlier, ClientError::Unknown);
-                        }
-                    }
-                    Err(error) => self.fail(id, refusal(&error)),
-                }
-            }
+            ClientRequest::ChangeMembership(order) => self.handle_order(id, deadline, order),
+            ClientRequest::TransferLeadership(to) => self.handle_transfer(id, deadline, to),
         }
     }
 
@@ -99,6 +82,8 @@ impl Replica {
         if self.is_reserved() {
             // It could only read the empty state of a cluster of one that is about to end.
             Some(ClientError::Reserved)
+        } else if self.is_founding() {
+            Some(ClientError::Founding)
         } else if self.is_removed() {
             Some(ClientError::Removed)
         } else if self.reads.len() + self.lease_calls.len() >= self.config.pending_requests_max {
@@ -111,6 +96,8 @@ impl Replica {
     fn refuses_writes(&self) -> Option<ClientError> {
         if self.is_reserved() {
             Some(ClientError::Reserved)
+        } else if self.is_founding() {
+            Some(ClientError::Founding)
         } else if self.is_removed() {
             Some(ClientError::Removed)
         } else if self.disk_full && self.raft.role() == RoleName::Leader {
@@ -141,6 +128,10 @@ impl Replica {
         }
         if self.is_reserved() {
             return self.refuse_forward(&forward, seen.., RefusedBecause::Overloaded);
+        }
+        if self.is_founding() {
+            // They wait at their origin, and come again.
+            return self.refuse_forward(&forward, seen.., RefusedBecause::HandingOver);
         }
         if self.disk_full {
             // Noted as seen first: a second copy must not be appended when there is room again.
@@ -305,15 +296,16 @@ impl Replica {
 }
 
 /// What a client is told of an input that the core refused.
-fn refusal(error: &InputError) -> ClientError {
+pub(super) fn refusal(error: &InputError) -> ClientError {
     match error {
         InputError::NotLeader(hint) => ClientError::NotLeader(hint.leader),
         InputError::Transferring => ClientError::NoLeader,
         InputError::Uncommitted { .. } | InputError::TooManyReads => ClientError::Overloaded,
-        InputError::ChangePending
-        | InputError::BadChange(_)
-        | InputError::BadTransferTarget
-        | InputError::QuorumAtRisk
-        | InputError::TooLarge { .. } => ClientError::Refused(error.to_string()),
+        InputError::ChangePending => ClientError::ChangePending,
+        InputError::BadChange(why) => ClientError::BadChange(why),
+        InputError::OtherConfiguration { index } => ClientError::OtherConfiguration(*index),
+        InputError::QuorumAtRisk { silent } => ClientError::QuorumAtRisk(silent.clone()),
+        InputError::BadTransferTarget => ClientError::CannotLead,
+        InputError::TooLarge { .. } => ClientError::Refused(error.to_string()),
     }
 }

@@ -12,6 +12,7 @@ impl Replica {
     pub fn status(&self, now: Time) -> Status {
         let hint = self.raft.leader_hint();
         let membership = self.raft.membership();
+        let (configuration, configuration_committed) = self.raft.configuration();
         Status {
             id: self.raft.id(),
             role: self.raft.role(),
@@ -21,6 +22,8 @@ impl Replica {
             commit_index: self.raft.commit_index(),
             starting: self.is_starting(),
             last_applied: self.last_applied.index,
+            configuration: configuration.index,
+            configuration_committed,
             snapshot: self.snapshot,
             snapshot_failure: self.policy.failure.clone(),
             keys: self.store.len(),
@@ -53,6 +56,10 @@ impl Replica {
             lag: progress.map(|peer| last.since(peer.match_index)),
             replication: progress.map(|peer| peer.state.name()),
             snapshot_refused: progress.and_then(|peer| peer.snapshot_refused),
+            answers: progress.map(|peer| {
+                let patience = self.config.raft.election_timeout_micros;
+                peer.last_heard.is_some_and(|heard| now.since(heard) <= patience)
+            }),
             silent_micros: progress.and_then(|peer| peer.last_heard).map(|heard| now.since(heard)),
             withdrawn,
         }

@@ -22,6 +22,8 @@ pub struct NodeStatus {
     pub event_queue: usize,
     /// Whether this node is known to have been removed from its cluster.
     pub removed: bool,
+    /// Whether the node has data of its own, or has been a member of a cluster of several.
+    pub has_data: bool,
     /// Why the node does not serve, if it does not (a damaged log, a failed disk, …).
     pub stopped: Option<String>,
     /// What is held for requests that wait, and for things under way, by name. At rest all of it is

@@ -37,8 +37,10 @@ struct Promise {
     /// The member that answered.
     by: NodeId,
     change: Change,
-    /// The member that the change added, by that answer.
-    added: Option<NodeId>,
+    /// The configuration that it was for.
+    expected: Option<LogIndex>,
+    /// The members that the change added, by that answer.
+    added: Vec<NodeId>,
     /// The commit index when it was asked for.
     after: LogIndex,
     /// The commit index when it was answered.
@@ -49,6 +51,8 @@ struct Promise {
 #[derive(Debug, Default)]
 pub struct Orders {
     waiting: HashMap<RequestId, Order>,
+    /// Removals of a leader that can hand over.
+    hand_overs: BTreeSet<RequestId>,
     /// Answers that are judged once everything that was committed when they came is known.
     promised: Vec<Promise>,
     joins: BTreeMap<StoreId, Tally>,
@@ -76,12 +80,19 @@ impl Orders {
         self.waiting.insert(id, Order { request: request.clone(), committed, term });
     }
 
+    /// The leader that was asked is to be removed, and another one could lead.
+    pub fn must_hand_over(&mut self, id: RequestId) {
+        self.hand_overs.insert(id);
+    }
+
     fn tally(&mut self, request: &ClientRequest, count: impl Fn(&mut Tally)) {
-        let ClientRequest::ChangeMembership(change) = request else { return };
-        let (joins, leaves) = match change {
-            Change::AddMember { member, replaces, .. } => (Some(member.store_id), replaces.clone()),
-            Change::Remove { members } => (None, members.clone()),
-            Change::Update { .. } => (None, BTreeSet::new()),
+        let ClientRequest::ChangeMembership(order) = request else { return };
+        let (joins, leaves) = match &order.change {
+            Change::AddMembers { members, replaces, .. } => {
+                (members.iter().map(|member| member.store_id).collect(), replaces.clone())
+            }
+            Change::Remove { members } => (Vec::new(), members.clone()),
+            Change::Promote { .. } | Change::Update { .. } => (Vec::new(), BTreeSet::new()),
         };
         joins.iter().for_each(|store| count(self.joins.entry(*store).or_default()));
         leaves.iter().for_each(|id| count(self.removals.entry(*id).or_default()));
@@ -101,6 +112,12 @@ impl Orders {
         committed: LogIndex,
     ) -> Result<(), Violation> {
         let Some(order) = self.waiting.remove(&id) else { return Ok(()) };
+        check!(
+            "a leader that is removed hands over first",
+            !self.hand_overs.remove(&id) || !matches!(reply, ClientReply::MembershipChanged(_)),
+            "{} was asked to remove itself, and another one could lead: {reply:?}",
+            replica.raft().id()
+        );
         let raft = replica.raft();
         match (&order.request, reply) {
             (_, ClientReply::Failed(ClientError::Unknown)) => Ok(()),
@@ -108,9 +125,12 @@ impl Orders {
                 self.tally(request, |tally| tally.refused += 1);
                 self.refused(request)
             }
-            (ClientRequest::ChangeMembership(change), ClientReply::MembershipChanged(added)) => {
-                let (change, added, through) = (change.clone(), *added, raft.commit_index());
-                let promise = Promise { by: raft.id(), change, added, after: order.committed, through };
+            (ClientRequest::ChangeMembership(asked), ClientReply::MembershipChanged(added)) => {
+                let (change, added) = (asked.change.clone(), added.clone());
+                let through = raft.commit_index();
+                let expected = asked.expected;
+                let promise =
+                    Promise { by: raft.id(), change, expected, added, after: order.committed, through };
                 if committed < through {
                     self.promised.push(promise);
                     return Ok(());
@@ -146,18 +166,34 @@ impl Orders {
 
     /// Whether what was answered as done was committed between question and answer.
     fn kept(&self, promise: &Promise) -> Result<(), Violation> {
-        let Promise { by, change, added, after, through } = promise;
+        let Promise { by, change, expected, added, after, through } = promise;
         let meanwhile = |at: &LogId| at.index > *after && at.index <= *through;
         let is_done = |membership: &Membership| match change {
-            Change::AddMember { member, .. } => added.is_some_and(|id| {
-                membership.members.get(&id).is_some_and(|it| it.store_id == member.store_id)
-            }),
+            Change::AddMembers { members, .. } => {
+                let stores = added.iter().map(|id| membership.members.get(id).map(|it| it.store_id));
+                stores.eq(members.iter().map(|member| Some(member.store_id)))
+            }
+            Change::Promote { members } => {
+                let waits = |id: &NodeId| {
+                    let promotion = membership.learners.get(id);
+                    matches!(promotion, Some(Promotion::WhenCaughtUp { .. }))
+                };
+                added.is_empty() && members.iter().all(waits)
+            }
             Change::Remove { members } => {
                 let stays = |id| membership.voters.contains(id) || membership.learners.contains_key(id);
-                added.is_none() && !members.iter().any(stays)
+                added.is_empty() && !members.iter().any(stays)
             }
-            Change::Update { id, member } => added.is_none() && membership.members.get(id) == Some(member),
+            Change::Update { id, member } => added.is_empty() && membership.members.get(id) == Some(member),
         };
+        let follows = |before: &LogId| expected.is_none_or(|expected| before.index == expected);
+        let pairs = || self.configurations.iter().zip(self.configurations.iter().skip(1));
+        check!(
+            "a change follows the configuration that it is for",
+            expected.is_none()
+                || pairs().any(|((before, _), (at, next))| follows(before) && meanwhile(at) && is_done(next)),
+            "{by} answered {change:?} for {expected:?}; no configuration that follows that one says so"
+        );
         check!(
             "done means done",
             self.configurations.iter().any(|(at, membership)| meanwhile(at) && is_done(membership)),
@@ -168,9 +204,10 @@ impl Orders {
 
     /// An order was refused: if its effect is committed, another order has to explain it.
     fn refused(&self, request: &ClientRequest) -> Result<(), Violation> {
-        let ClientRequest::ChangeMembership(change) = request else { return Ok(()) };
-        if let Change::AddMember { member, .. } = change {
-            let store = member.store_id;
+        let ClientRequest::ChangeMembership(order) = request else { return Ok(()) };
+        let change = &order.change;
+        let joining = if let Change::AddMembers { members, .. } = change { &members[..] } else { &[] };
+        for store in joining.iter().map(|member| member.store_id) {
             let known = |(_, membership): &(LogId, Membership)| {
                 membership.members.values().any(|member| member.store_id == store)
             };
@@ -190,6 +227,12 @@ impl Orders {
             );
         }
         Ok(())
+    }
+
+    /// Whether a member was removed, by what was committed.
+    #[must_use]
+    pub fn has_left(&self, id: NodeId) -> bool {
+        self.left.contains(&id)
     }
 
     fn may_leave(&self, id: NodeId) -> bool {

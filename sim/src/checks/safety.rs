@@ -168,6 +168,9 @@ impl Checks {
                     let what = format!("machine {slot} about member {from}: {reason}");
                     return Err(Violation { check: "no correct peer says that", what });
                 }
+                // `orders` knows whether it was.
+                Notice::Withdrawn(_) if replica.is_removed() && self.orders.has_left(replica.raft().id()) => {
+                }
                 Notice::Withdrawn(why) => {
                     let what = format!("machine {slot}: {why}");
                     return Err(Violation { check: "no sound member withdraws", what });

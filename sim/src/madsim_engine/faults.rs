@@ -165,7 +165,8 @@ impl Run {
             self.shared.lock().committed_membership(now()).is_some_and(|found| found.voters.len() >= 3);
         if let Some(member) = member.filter(|_| enough && self.quiet()) {
             self.shared.lock().mark("removal asked for");
-            self.ask_leader(ClientRequest::ChangeMembership(Change::Remove { members: [member].into() }));
+            let change = Change::Remove { members: [member].into() };
+            self.ask_leader(ClientRequest::ChangeMembership(change.into()));
         }
     }
 

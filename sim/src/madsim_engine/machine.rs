@@ -123,7 +123,7 @@ impl Run {
                 continue;
             }
             let (what, mark, check) = match how {
-                Ok(NodeExit::Stopped) => {
+                Ok(NodeExit::Stopped | NodeExit::Removed) => {
                     ("it stopped unasked".to_owned(), "", "a node serves until it is told")
                 }
                 Ok(NodeExit::Failed(why)) => (why, "process ended by disk error", "a sound disk is enough"),

@@ -19,7 +19,7 @@ const PATIENCE_MICROS: u64 = 60 * SECOND;
 
 // docs/transport.md has what follows.
 const MAGIC: &[u8; 8] = b"InfStore";
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 const HEADER_BYTES: usize = 15;
 const KIND_RPC: u8 = 2;
 const KIND_ACCEPTED: u8 = 3;

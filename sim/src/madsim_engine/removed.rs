@@ -8,8 +8,7 @@ use crate::madsim_engine::run::Run;
 use crate::madsim_engine::standing::examine_holdings;
 use crate::madsim_engine::time::{now, sleep_until};
 use crate::schedule::{Cut, MILLI, SECOND};
-use infinitystore::raft::Change;
-use infinitystore::replica::{ClientError, ClientReply, ClientRequest};
+use infinitystore::node::{MemberOrder, OrderCode, OrderTerms};
 
 /// Within this it knows.
 const KNOWS_MICROS: u64 = 30 * SECOND;
@@ -22,7 +21,7 @@ const AT_ONCE_MICROS: u64 = 500 * MILLI;
 const WHY: &str = "this node was removed from its cluster";
 
 impl Run {
-    /// Removes a follower.
+    /// Removes a member: a follower, or the leader.
     pub(super) async fn examine_removal(&self, seed: u64) -> Result<(), String> {
         // With those that have joined since the exam began.
         self.shared.lock().look_who_stands_now();
@@ -30,7 +29,15 @@ impl Run {
         let leader = self.shared.lock().leader(now()).map(|machine| machine.slot);
         let Some(leader) = leader.filter(|leader| members.contains(leader)) else { return Ok(()) };
         let followers: Vec<usize> = members.iter().copied().filter(|slot| *slot != leader).collect();
-        let gone = followers[usize::try_from(seed).unwrap_or(0) % followers.len()];
+        // In half of the runs it cannot be told.
+        let is_deaf = (seed / 5).is_multiple_of(2);
+        let number = usize::try_from(seed).unwrap_or(0);
+        let removes_leader = !is_deaf && (seed / 10).is_multiple_of(2);
+        let gone = if removes_leader { leader } else { followers[number % followers.len()] };
+        // One that stays, or the leader.
+        let others: Vec<usize> = members.iter().copied().filter(|slot| *slot != gone).collect();
+        let asked =
+            if removes_leader && number.is_multiple_of(3) { gone } else { others[number % others.len()] };
         // A member that cannot be reached for a while after it was removed is not told.
         let processes: Vec<ProcessId> = {
             let world = self.shared.lock();
@@ -40,24 +47,36 @@ impl Run {
         let (member, handle) = {
             let mut world = self.shared.lock();
             world.attendance.disturb();
-            (world.machines[gone].member, world.machines[leader].handle.clone())
+            (world.machines[gone].member, world.machines[asked].handle.clone())
         };
         let (Some(member), Some(handle)) = (member, handle) else { return Ok(()) };
-        // In half of the runs it cannot be told.
-        let is_deaf = (seed / 5).is_multiple_of(2);
         if is_deaf {
             self.shared.lock().network.cut(Cut::Deaf(gone), u64::MAX);
         }
-        let removal = ClientRequest::ChangeMembership(Change::Remove { members: [member].into() });
+        // Any member takes the order, and passes it on. A leader hands over first.
+        let order = MemberOrder::Remove(vec![format!("id:{member}")]);
         let give_up = now() + KNOWS_MICROS;
+        let mut was_unknown = false;
         loop {
-            match handle.request(removal.clone()).await {
-                ClientReply::MembershipChanged(_) => break,
+            match handle.manage(order.clone(), OrderTerms::default()).await.map_err(|error| error.code) {
+                Ok(_) => break,
+                Err(OrderCode::NoMember) if was_unknown => break,
                 // Those who are left may have been out of touch until now.
-                ClientReply::Failed(ClientError::Refused(_)) if now() < give_up => self.tick(),
-                other => return Err(format!("a follower is to be removed: {other:?}")),
+                Err(
+                    code @ (OrderCode::NoLeader
+                    | OrderCode::WouldLoseQuorum
+                    | OrderCode::ChangePending
+                    | OrderCode::Unknown),
+                ) if now() < give_up => {
+                    was_unknown |= code == OrderCode::Unknown;
+                    self.tick();
+                }
+                Err(code) => return Err(format!("a member is to be removed: {code:?}")),
             }
             sleep_until(now() + 50 * MILLI).await;
+        }
+        if gone == leader {
+            self.shared.lock().mark("exam of a leader that is removed");
         }
         if is_deaf {
             let left: Vec<ProcessId> = processes.into_iter().filter(|(slot, _)| *slot != gone).collect();
@@ -68,15 +87,28 @@ impl Run {
                 world.attendance.disturb();
             }
             result?;
+            // Those who are left tell it when it calls.
+            self.wait_until_told(gone).await?;
+            self.shared.lock().mark("a removed member is told when it calls");
             return self.wait_until_well().await;
         }
+        self.wait_until_told(gone).await?;
+        self.shared.lock().mark("exam of a removed member");
+        self.examine_removed(gone).await?;
+        self.wait_until_well().await?;
+        // The members that are left.
+        self.shared.lock().look_who_stands_now();
+        Ok(())
+    }
+
+    async fn wait_until_told(&self, gone: usize) -> Result<(), String> {
         let give_up = now() + KNOWS_MICROS;
         loop {
             let status = ask(&self.shared, gone, &Request::get("/v1/status")).await?;
             let status: serde_json::Value =
                 serde_json::from_slice(&status.body).map_err(|error| format!("/v1/status: {error}"))?;
             if status["removed"] == true {
-                break;
+                return Ok(());
             }
             if now() >= give_up {
                 return Err(format!("machine {gone} was removed, and does not know"));
@@ -84,12 +116,6 @@ impl Run {
             self.tick();
             sleep_until(now() + 50 * MILLI).await;
         }
-        self.shared.lock().mark("exam of a removed member");
-        self.examine_removed(gone).await?;
-        self.wait_until_well().await?;
-        // The members that are left.
-        self.shared.lock().look_who_stands_now();
-        Ok(())
     }
 
     /// A member that was removed and hears nothing of it speaks on. The others let it go.

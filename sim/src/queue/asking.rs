@@ -9,7 +9,7 @@ use crate::record::violation::{Violation, check};
 use crate::schedule::{CALM_MICROS, MILLI, SECOND};
 use bytes::Bytes;
 use infinitystore::kv::Op;
-use infinitystore::raft::RoleName;
+use infinitystore::raft::{Change, Raft, RoleName};
 use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Event, Level, RequestId};
 
 /// Keys are no longer than this.
@@ -95,6 +95,9 @@ impl Simulation {
             let committed = self.checks.committed_through().max(raft.commit_index());
             self.checks.ledger.asked(id, raft.id(), &request, process.replica.last_applied().index);
             self.checks.orders.asked(id, &request, committed, raft.term());
+            if hands_over(raft, &request) {
+                self.checks.orders.must_hand_over(id);
+            }
         }
         self.give(slot, Event::Client { id, deadline, request })
     }
@@ -141,6 +144,7 @@ impl Simulation {
             !self.operator.absurd.remove(&request) || matches!(reply, ClientReply::Failed(_)),
             "machine {slot} was asked to hand over to itself, a learner or nobody, and answers {reply:?}"
         );
+        self.judge_order(slot, request, reply)?;
         match asker {
             Some(Asker::Client(client)) => {
                 self.mark_answer(slot, reply);
@@ -164,6 +168,22 @@ impl Simulation {
                 self.answer_keyspace(slot, (client, request), reply, is_repeated)?;
             }
             Some(Asker::Operator) | None => {}
+        }
+        Ok(())
+    }
+
+    /// An answer to the operator's order.
+    fn judge_order(&mut self, slot: usize, request: RequestId, reply: &ClientReply) -> Result<(), Violation> {
+        check!(
+            "a change for another configuration is refused",
+            !self.operator.stale.remove(&request)
+                || matches!(reply, ClientReply::Failed(error) if !matches!(error, ClientError::NotLeader(_))),
+            "machine {slot} was asked for a change of another configuration, and answers {reply:?}"
+        );
+        let Some(removed) = self.operator.removals.remove(&request) else { return Ok(()) };
+        if matches!(reply, ClientReply::Failed(ClientError::NotLeader(_))) {
+            self.mark("leader handed over before it was removed");
+            self.operator.handed_over.insert(removed);
         }
         Ok(())
     }
@@ -221,4 +241,11 @@ impl Simulation {
         }
         Ok(())
     }
+}
+
+/// Whether a leader that is asked to remove itself has to hand over first.
+fn hands_over(raft: &Raft, request: &ClientRequest) -> bool {
+    let ClientRequest::ChangeMembership(order) = request else { return false };
+    let Change::Remove { members } = &order.change else { return false };
+    members.contains(&raft.id()) && raft.judge_change(order).is_ok() && raft.successor(members).is_some()
 }

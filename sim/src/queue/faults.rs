@@ -9,8 +9,8 @@ use crate::record::violation::Violation;
 use crate::schedule::{Cut, DiskTrouble, Fault, MILLI};
 use bytes::Bytes;
 use infinitystore::kv::Op;
-use infinitystore::raft::{Change, NodeId};
-use infinitystore::replica::ClientRequest;
+use infinitystore::raft::{Change, ChangeOrder, LogIndex, NodeId, Promotion};
+use infinitystore::replica::{ClientRequest, RequestId};
 use rand::Rng;
 use std::collections::BTreeSet;
 
@@ -19,6 +19,11 @@ const AMBUSH_MICROS: u64 = 5_000 * MILLI;
 
 /// Operations of the disk that an interrupted batch gets done, at most.
 const OPERATIONS_MAX: u32 = 12;
+
+/// Once in this many questions, a learner that was to stay one is promoted.
+const PROMOTE: u64 = 3;
+/// Once in this many questions, a change is ordered for another configuration than there is.
+const STALE: u64 = 11;
 
 impl Simulation {
     /// A fault of the schedule strikes.
@@ -224,8 +229,69 @@ impl Simulation {
         }
         self.mark("removal asked for");
         self.operator.removal_asked_at = self.now;
-        let change = Change::Remove { members: [identity.id].into() };
-        self.ask_leader(ClientRequest::ChangeMembership(change))
+        self.ask_removal(identity.id)
+    }
+
+    /// Asks the leader to remove a member: of whatever configuration, or of the one that is there.
+    pub(super) fn ask_removal(&mut self, member: NodeId) -> Result<(), Violation> {
+        let change = Change::Remove { members: [member].into() };
+        let expected = self.configuration().filter(|_| self.questions.is_multiple_of(2));
+        let id = self.next_request();
+        self.operator.removals.insert(id, member);
+        let order = ChangeOrder { expected, ..change.into() };
+        if let Some(successor) = self.successor_for(member, &order) {
+            self.note_transfer(Some(successor));
+        }
+        self.ask_leader(ClientRequest::ChangeMembership(order))
+    }
+
+    /// Whom the leader hands over to before it is removed, if it is the one that an order removes.
+    fn successor_for(&self, member: NodeId, order: &ChangeOrder) -> Option<NodeId> {
+        let raft = self.machines[self.leader()?].process.as_ref()?.replica.raft();
+        let begins = raft.id() == member && raft.judge_change(order).is_ok();
+        begins.then(|| raft.successor(&[member].into())).flatten()
+    }
+
+    /// Orders changes that are to be refused, or that make a learner a voter.
+    pub(super) fn order_changes(&mut self) -> Result<(), Violation> {
+        for member in std::mem::take(&mut self.operator.handed_over) {
+            if self.no_disk_is_lost() && self.may_shrink() {
+                self.ask_removal(member)?;
+            }
+        }
+        let Some(at) = self.configuration().filter(|_| !self.calm) else { return Ok(()) };
+        let Some(leader) = self.leader() else { return Ok(()) };
+        let Some(process) = &self.machines[leader].process else { return Ok(()) };
+        let membership = process.replica.membership();
+        let stays = |(_, promotion): &(&NodeId, &Promotion)| **promotion == Promotion::Never;
+        let learner = membership.learners.iter().find(stays).map(|(id, _)| *id);
+        let own = process.replica.raft().id();
+        if let Some(learner) = learner.filter(|_| self.questions.is_multiple_of(PROMOTE)) {
+            self.mark("learner to be promoted");
+            let change = Change::Promote { members: [learner].into() };
+            return self.ask_leader(ClientRequest::ChangeMembership(change.into()));
+        }
+        if self.questions.is_multiple_of(STALE) {
+            self.mark("change of another configuration asked for");
+            let id = self.next_request();
+            self.operator.stale.insert(id);
+            let change = Change::Remove { members: [own].into() };
+            let expected = Some(at.previous());
+            return self
+                .ask_leader(ClientRequest::ChangeMembership(ChangeOrder { expected, ..change.into() }));
+        }
+        Ok(())
+    }
+
+    /// The index of the configuration in force on the leader.
+    fn configuration(&self) -> Option<LogIndex> {
+        let process = self.machines[self.leader()?].process.as_ref()?;
+        Some(process.replica.raft().configuration().0.index)
+    }
+
+    /// The name of the next request.
+    fn next_request(&self) -> RequestId {
+        RequestId(u64::MAX - self.questions - 1)
     }
 
     /// A joint state came into force on its leader: faults that waited for one strike.

@@ -24,6 +24,7 @@ impl Simulation {
             return Ok(());
         }
         self.ask_absurdly()?;
+        self.order_changes()?;
         self.bound_history()?;
         self.look_around()
     }
@@ -52,7 +53,8 @@ impl Simulation {
                     self.start(slot)?;
                 }
                 let is_settled = match joining.learns {
-                    true => committed.learners.contains_key(&id),
+                    // It may have been promoted since.
+                    true => committed.contains(id),
                     false => committed.voters.contains(&id),
                 };
                 let settled = committed.outgoing.is_none() && is_settled;
@@ -80,11 +82,8 @@ impl Simulation {
                     .copied()
                     .collect();
                 let member = self.machines[slot].member(joining.store);
-                self.ask_leader(ClientRequest::ChangeMembership(Change::AddMember {
-                    member,
-                    replaces,
-                    promote: !joining.learns,
-                }))
+                let change = Change::AddMembers { members: vec![member], replaces, promote: !joining.learns };
+                self.ask_leader(ClientRequest::ChangeMembership(change.into()))
             }
         }
     }

@@ -41,6 +41,12 @@ pub(super) struct Operator {
     pub(super) removal_asked_at: u64,
     /// Questions that have to be refused.
     pub(super) absurd: BTreeSet<RequestId>,
+    /// Changes that were ordered for another configuration than there is.
+    pub(super) stale: BTreeSet<RequestId>,
+    /// Removals that a leader has not answered.
+    pub(super) removals: BTreeMap<RequestId, NodeId>,
+    /// Leaders that were to be removed, and have handed over: the next one is to be asked.
+    pub(super) handed_over: BTreeSet<NodeId>,
 }
 
 impl Operator {

@@ -74,7 +74,7 @@ pub(super) struct Answer {
 struct Extra {
     /// The header `allow`.
     allow: Option<String>,
-    /// The header `etag`: a key's revision.
+    /// The header `etag`: a key's revision, or the index of the configuration.
     tag: Option<Revision>,
     /// The header `infinitystore-revision`.
     revision: Option<Revision>,

@@ -60,7 +60,7 @@ pub(super) fn local_checks(status: &NodeStatus, disk_full: bool) -> Vec<Check> {
         (
             "member",
             ensure(
-                replica.members.iter().any(|m| m.id == replica.id),
+                !status.removed && replica.members.iter().any(|m| m.id == replica.id),
                 if status.removed {
                     "this node was removed from its cluster; stop it, and wipe its data directory before it joins again"
                 } else {

@@ -47,6 +47,7 @@ struct StatusView<'s> {
     answers_bytes: u64,
     leases: usize,
     state_hash: String,
+    configuration: u64,
     joint: bool,
     members: Vec<MemberView<'s>>,
     queues: QueuesView,
@@ -150,6 +151,7 @@ pub(super) fn render(status: &NodeStatus, disk_full: bool, http: HttpView) -> Ve
         answers_bytes: replica.answers_bytes,
         leases: replica.leases,
         state_hash: format!("{:032x}", replica.state_hash),
+        configuration: replica.configuration.get(),
         joint: replica.joint,
         members: replica.members.iter().map(|member| member_view(member, status)).collect(),
         queues: QueuesView {

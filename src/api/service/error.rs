@@ -1,6 +1,7 @@
 //! What can go wrong, with a code that stays.
 
 use crate::kv::{BadCommand, KeyValue, ReadError, Refusal, Revision};
+use crate::node::{OrderCode, OrderError};
 use crate::replica::ClientError;
 use std::fmt;
 
@@ -36,6 +37,8 @@ pub(crate) struct ServiceError {
     /// The revision that the code is about: the first one that is there, the newest one, the
     /// store's when a condition failed.
     pub(crate) revision: Option<Revision>,
+    /// The configuration as it is, where another one was expected.
+    pub(crate) configuration: Option<u64>,
 }
 
 macro_rules! codes {
@@ -93,12 +96,40 @@ codes! {
     Refused = "refused",
     Stale = "stale",
     NoQuorum = "no-quorum",
+    /// An order about the members makes no sense, whatever the members are.
+    BadOrder = "bad-order",
+    /// The node at that address has another name.
+    WrongName = "wrong-name",
+    /// A member that answers has that name.
+    NameTaken = "name-taken",
+    /// The node to add has data of its own, or is a member elsewhere.
+    NodeHasData = "node-has-data",
+    /// Nothing answers at the address of the node to add.
+    NodeUnreachable = "node-unreachable",
+    NoMember = "no-member",
+    /// A member's id is another one's name.
+    AmbiguousMember = "ambiguous-member",
+    /// A change makes no sense for these members.
+    BadChange = "bad-change",
+    /// Another change of the members is under way.
+    ChangePending = "change-pending",
+    /// The members that answer would be no quorum of those that remain.
+    WouldLoseQuorum = "would-lose-quorum",
+    /// The member is no voter, does not answer, or lacks too much.
+    CannotLead = "cannot-lead",
     OutcomeUnknown = "outcome-unknown",
 }
 
 impl ServiceError {
     pub(crate) fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), outcome: None, present: None, revision: None }
+        Self {
+            code,
+            detail: detail.into(),
+            outcome: None,
+            present: None,
+            revision: None,
+            configuration: None,
+        }
     }
 
     /// This node stops.
@@ -135,6 +166,7 @@ impl ServiceError {
             ClientError::Stopping => (ErrorCode::Stopping, ""),
             ClientError::Removed => (ErrorCode::Removed, ""),
             ClientError::Reserved => (ErrorCode::Joining, "try again soon"),
+            ClientError::Founding => (ErrorCode::Joining, ""),
             ClientError::Starting => (ErrorCode::Starting, ""),
             ClientError::Stale => (ErrorCode::Stale, ""),
             ClientError::Refused(_) => (ErrorCode::Refused, ""),
@@ -143,10 +175,17 @@ impl ServiceError {
                 "read before writing again, or send it again with the same Idempotency-Key",
             ),
             ClientError::NoQuorum => (ErrorCode::NoQuorum, "try again, or read with level=local"),
+            // Of orders about the members; those come as `OrderError`.
+            ClientError::ChangePending => (ErrorCode::ChangePending, ""),
+            ClientError::OtherConfiguration(_) => (ErrorCode::ConditionFailed, ""),
+            ClientError::QuorumAtRisk(_) => (ErrorCode::WouldLoseQuorum, ""),
+            ClientError::BadChange(_) => (ErrorCode::BadChange, ""),
+            ClientError::CannotLead => (ErrorCode::CannotLead, ""),
+            ClientError::NotHandedOver => (ErrorCode::OutcomeUnknown, "see who leads"),
         };
         let detail = if remedy.is_empty() { error.to_string() } else { format!("{error}; {remedy}") };
         let outcome = is_write.then_some(match error {
-            ClientError::Unknown => WriteOutcome::Unknown,
+            ClientError::Unknown | ClientError::NotHandedOver => WriteOutcome::Unknown,
             _ => WriteOutcome::NotApplied,
         });
         Self { outcome, ..Self::new(code, detail) }
@@ -156,6 +195,34 @@ impl ServiceError {
 impl fmt::Display for ServiceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.detail)
+    }
+}
+
+impl From<OrderError> for ServiceError {
+    fn from(error: OrderError) -> Self {
+        let code = match error.code {
+            OrderCode::NoLeader => ErrorCode::NoLeader,
+            OrderCode::BadRequest => ErrorCode::BadOrder,
+            OrderCode::WrongName => ErrorCode::WrongName,
+            OrderCode::NameTaken => ErrorCode::NameTaken,
+            OrderCode::NodeHasData => ErrorCode::NodeHasData,
+            OrderCode::NodeUnreachable => ErrorCode::NodeUnreachable,
+            OrderCode::NoMember => ErrorCode::NoMember,
+            OrderCode::Ambiguous => ErrorCode::AmbiguousMember,
+            OrderCode::BadChange => ErrorCode::BadChange,
+            OrderCode::ChangePending => ErrorCode::ChangePending,
+            OrderCode::OtherConfiguration => ErrorCode::ConditionFailed,
+            OrderCode::WouldLoseQuorum => ErrorCode::WouldLoseQuorum,
+            OrderCode::CannotLead => ErrorCode::CannotLead,
+            OrderCode::Unavailable => ErrorCode::Refused,
+            OrderCode::Unknown => ErrorCode::OutcomeUnknown,
+        };
+        let outcome = match error.code {
+            OrderCode::Unknown => WriteOutcome::Unknown,
+            _ => WriteOutcome::NotApplied,
+        };
+        let configuration = error.configuration;
+        Self { outcome: Some(outcome), configuration, ..Self::new(code, error.detail) }
     }
 }
 

@@ -5,8 +5,8 @@ use crate::kv::{
     Answer, Changes, ChangesQuery, Command, Found, IDEMPOTENCY_KEY_BYTES_MAX, LeaseId, Op, Outcome, Query,
     RangePage, RangeQuery, Refusal,
 };
-use crate::node::NodeHandle;
-use crate::replica::{ClientReply, ClientRequest, LeaseTime, Level};
+use crate::node::{MemberOrder, MembersView, NodeHandle, OrderDone, OrderTerms};
+use crate::replica::{ClientError, ClientReply, ClientRequest, LeaseTime, Level};
 use crate::runtime::Env;
 use crate::storage::BackupSource;
 use bytes::Bytes;
@@ -134,6 +134,21 @@ impl<'n, E: Env> Service<'n, E> {
         let starting =
             || ServiceError::new(ErrorCode::Overloaded, "this node has no state to give now; try again");
         self.node.capture().await.ok_or_else(starting)
+    }
+
+    /// Carries an order about the members out.
+    pub(crate) async fn manage(
+        &self,
+        order: MemberOrder,
+        terms: OrderTerms,
+    ) -> Result<OrderDone, ServiceError> {
+        Ok(self.node.manage(order, terms).await?)
+    }
+
+    /// The members, as the leader sees them, or this node.
+    pub(crate) async fn members(&self, of_leader: bool) -> Result<MembersView, ServiceError> {
+        let stopped = || ServiceError::of_client(&ClientError::Stopping, false);
+        self.node.members(of_leader).await.ok_or_else(stopped)
     }
 
     async fn ask(&self, request: ClientRequest) -> ClientReply {

@@ -49,7 +49,14 @@ fn begin(on_record: MembershipView) -> Around {
     let handle =
         NodeHandle { clients, orders, joins, membership, last: Arc::default(), standing: Arc::default() };
     let (env, turns, timings) = (TokioEnv::new(MemoryDisk::new()), Default::default(), Default::default());
-    tokio::spawn(announce_address(Joiner { env, handle, address_book, timings, turns }));
+    tokio::spawn(announce_address(Joiner {
+        env,
+        handle,
+        address_book,
+        timings,
+        turns,
+        initial_cluster: None,
+    }));
     Around { views, replica }
 }
 
@@ -59,7 +66,7 @@ impl Around {
         // `None` if the task has ended.
         let call = self.replica.recv().await.expect("it goes on");
         let change = Change::Update { id: ME, member: at("a:3") };
-        assert_eq!(call.request, ClientRequest::ChangeMembership(change));
+        assert_eq!(call.request, ClientRequest::ChangeMembership(change.into()));
         let _ = call.reply.send(answer);
     }
 }
@@ -72,13 +79,13 @@ async fn a_new_address_that_got_lost_again_is_announced_again() {
         let mut around = begin(view("a:3", committed));
         tokio::task::yield_now().await;
         around.views.send_replace(view("a:2", committed));
-        around.is_asked(ClientReply::MembershipChanged(None)).await;
+        around.is_asked(ClientReply::MembershipChanged(vec![])).await;
     }
 }
 
 #[tokio::test]
 async fn an_answer_that_all_is_done_is_not_believed_before_it_is_seen() {
     let mut around = begin(view("a:2", true));
-    around.is_asked(ClientReply::MembershipChanged(None)).await;
-    around.is_asked(ClientReply::MembershipChanged(None)).await;
+    around.is_asked(ClientReply::MembershipChanged(vec![])).await;
+    around.is_asked(ClientReply::MembershipChanged(vec![])).await;
 }

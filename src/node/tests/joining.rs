@@ -291,8 +291,8 @@ async fn a_removed_member_learns_it_and_says_so() {
     a.join(&b).await;
     a.join(&c).await;
     let id = c.handle().status().await.replica.id;
-    let change = ClientRequest::ChangeMembership(Change::Remove { members: [id].into() });
-    assert_eq!(a.handle().request(change).await, ClientReply::MembershipChanged(None));
+    let change = ClientRequest::ChangeMembership(Change::Remove { members: [id].into() }.into());
+    assert_eq!(a.handle().request(change).await, ClientReply::MembershipChanged(vec![]));
     // It is told by an append that leaves after the leader has seen the commit, which is when the
     // leader forgets its members.
     let views = c.handle().membership;

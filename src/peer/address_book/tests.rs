@@ -16,7 +16,7 @@ fn member(id: u64) -> Member {
 
 /// Members 1 and 3; 2 was one; 4 was never given.
 fn membership() -> Membership {
-    let add = |id| Change::AddMember { member: member(id), replaces: [].into(), promote: false };
+    let add = |id| Change::AddMembers { members: vec![member(id)], replaces: [].into(), promote: false };
     let one = Membership::bootstrap([member(1)]).unwrap();
     let (two, _) = one.apply_change(&add(2)).unwrap();
     let (three, _) = two.apply_change(&add(3)).unwrap();

@@ -52,6 +52,8 @@ async fn questions_and_replies_arrive_as_they_were_sent() {
         http_addr: text(),
         members: 1,
         leader_addr: Some(text()),
+        has_data: true,
+        initial_cluster: Some(text()),
     };
     let replies = [
         Reply::Described(description),

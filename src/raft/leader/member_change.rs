@@ -3,16 +3,27 @@
 use crate::raft::api::InputError;
 use crate::raft::core::Raft;
 use crate::raft::log::entry::EntryKind;
-use crate::raft::membership::members::{Change, Membership};
+use crate::raft::membership::members::{ChangeOrder, Membership};
 use crate::raft::quorum;
 use crate::raft::state::progress::{Leaving, Peer, PeerState};
 use crate::raft::state::role::{Leader, Role};
 use crate::raft::state::shared::Shared;
-use crate::raft::types::LogIndex;
+use crate::raft::types::{LogIndex, NodeId};
+use alloc::vec::Vec;
 
 impl Raft {
-    /// A change as an operator asks for it.
-    pub(in crate::raft) fn handle_change(&mut self, change: &Change) -> Result<(), InputError> {
+    /// A change as an operator orders it.
+    pub(in crate::raft) fn handle_change(&mut self, order: &ChangeOrder) -> Result<(), InputError> {
+        let next = self.judge_change(order)?;
+        self.append_membership(&next);
+        Ok(())
+    }
+
+    /// The configuration with which a change that is ordered would begin now. Changes nothing.
+    ///
+    /// # Errors
+    /// Why it would be refused.
+    pub fn judge_change(&self, order: &ChangeOrder) -> Result<Membership, InputError> {
         let hint = self.leader_hint();
         let Role::Leader(leader) = &self.role else { return Err(InputError::NotLeader(hint)) };
         if leader.transfer.is_some() {
@@ -21,12 +32,18 @@ impl Raft {
         if !self.shared.may_change(leader) || self.shared.membership().is_joint() {
             return Err(InputError::ChangePending);
         }
-        let (next, _) = self.shared.membership().apply_change(change).map_err(InputError::BadChange)?;
-        if !self.shared.could_decide(leader, &next) {
-            return Err(InputError::QuorumAtRisk);
+        let (at, membership) = self.shared.configurations.latest();
+        if order.expected.is_some_and(|expected| expected != at.index) {
+            return Err(InputError::OtherConfiguration { index: at.index });
         }
-        self.append_membership(&next);
-        Ok(())
+        let (next, added) = membership.apply_change(&order.change).map_err(InputError::BadChange)?;
+        // New members that replace others: what counts is who decides once they are promoted.
+        let promoted = added.first().and_then(|id| next.promote(*id));
+        let silent = self.shared.silent(leader, promoted.as_ref().unwrap_or(&next), &added);
+        if !order.force && !silent.is_empty() {
+            return Err(InputError::QuorumAtRisk { silent });
+        }
+        Ok(next)
     }
 
     /// Steps that follow from the membership in force by themselves. The joint state ends once it
@@ -67,7 +84,7 @@ impl Shared {
         self.commit_index >= leader.term_start && self.configurations.latest().0.index <= self.commit_index
     }
 
-    /// The joint state in which the first learner that has caught up becomes a voter.
+    /// The joint state in which the first learners that have caught up become voters.
     fn promotion(&self, leader: &Leader) -> Option<Membership> {
         let membership = self.membership();
         let last = self.log.last().index;
@@ -80,8 +97,12 @@ impl Shared {
                 && peer.last_heard.is_some()
                 && peer.is_active(self.now, self.config.election_timeout_micros)
         };
-        let learners = membership.learners.keys();
-        let mut ready = learners.filter(|id| leader.peers.get(id).is_some_and(caught_up));
+        let is_ready = |id: &NodeId| leader.peers.get(id).is_some_and(caught_up);
+        // Those that are promoted together wait for the last of them.
+        let mut ready = membership.learners.keys().filter(|id| {
+            let promoted = membership.promoted_with(**id);
+            !promoted.is_empty() && promoted.iter().all(is_ready)
+        });
         ready.find_map(|id| membership.promote(*id).filter(|next| self.could_decide(leader, next)))
     }
 
@@ -89,13 +110,25 @@ impl Shared {
     /// the voters would stop the cluster for good: to leave the joint state or to undo it takes
     /// both quorums.
     fn could_decide(&self, leader: &Leader, next: &Membership) -> bool {
+        self.silent(leader, next, &[]).is_empty()
+    }
+
+    /// The voters of `next` that do not answer, if the others are no quorum of a change of the
+    /// voters. Members that are new count as answering.
+    fn silent(&self, leader: &Leader, next: &Membership, new: &[NodeId]) -> Vec<NodeId> {
+        let answers = |id: NodeId| new.contains(&id) || self.answers(leader, id);
+        if next.outgoing.is_none() || quorum::reached(&next.voters, None, answers) {
+            return Vec::new();
+        }
+        next.voters.iter().copied().filter(|id| !answers(*id)).collect()
+    }
+
+    /// Whether a member has answered lately. The leader itself does.
+    fn answers(&self, leader: &Leader, id: NodeId) -> bool {
         let answers = |peer: &Peer| {
             peer.last_heard.is_some() && peer.is_active(self.now, self.config.election_timeout_micros)
         };
-        next.outgoing.is_none()
-            || quorum::reached(&next.voters, None, |id| {
-                id == self.id || leader.peers.get(&id).is_some_and(answers)
-            })
+        id == self.id || leader.peers.get(&id).is_some_and(answers)
     }
 
     /// Begins relations with new members, and prepares to end those with members that left at

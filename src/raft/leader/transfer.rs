@@ -7,6 +7,7 @@ use crate::raft::state::progress::{Peer, PeerState};
 use crate::raft::state::role::{Leader, Role, Transfer};
 use crate::raft::state::shared::Shared;
 use crate::raft::types::NodeId;
+use alloc::collections::BTreeSet;
 
 impl Raft {
     /// Hands over to `target`, or to the most advanced voter.
@@ -17,7 +18,9 @@ impl Raft {
             return Err(InputError::Transferring);
         }
         let shared = &self.shared;
-        let chosen = target.or_else(|| shared.most_advanced(leader)).ok_or(InputError::BadTransferTarget)?;
+        let chosen = target
+            .or_else(|| shared.most_advanced(leader, &BTreeSet::new()))
+            .ok_or(InputError::BadTransferTarget)?;
         let able = leader.peers.get(&chosen).is_some_and(|peer| shared.can_take_over(chosen, peer));
         if !able {
             return Err(InputError::BadTransferTarget);
@@ -42,18 +45,33 @@ impl Raft {
     /// For a leader that has to step down: it names a successor if one is ready, and steps down.
     pub(in crate::raft) fn hand_over_and_step_down(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
-        let successor = self.shared.most_advanced(leader);
+        let successor = self.shared.most_advanced(leader, &BTreeSet::new());
         if let Some(successor) = successor {
             self.shared.send(successor, Body::TimeoutNow);
         }
         self.become_follower(self.shared.term(), None);
     }
+
+    /// The voter that would lead best after this leader: the most advanced one that could take
+    /// over now, and is not among `leaving`. `None` elsewhere, or if there is none.
+    #[must_use]
+    pub fn successor(&self, leaving: &BTreeSet<NodeId>) -> Option<NodeId> {
+        let Role::Leader(leader) = &self.role else { return None };
+        self.shared.most_advanced(leader, leaving)
+    }
+
+    /// Whether leadership is on its way to another member.
+    #[must_use]
+    pub const fn is_handing_over(&self) -> bool {
+        matches!(&self.role, Role::Leader(leader) if leader.transfer.is_some())
+    }
 }
 
 impl Shared {
-    /// The voter with the most entries among the voters that could take over.
-    fn most_advanced(&self, leader: &Leader) -> Option<NodeId> {
-        let able = leader.peers.iter().filter(|(id, peer)| self.can_take_over(**id, peer));
+    /// The voter with the most entries among the voters that could take over and are to stay.
+    fn most_advanced(&self, leader: &Leader, leaving: &BTreeSet<NodeId>) -> Option<NodeId> {
+        let stays = leader.peers.iter().filter(|(id, _)| !leaving.contains(id));
+        let able = stays.filter(|(id, peer)| self.can_take_over(**id, peer));
         able.max_by_key(|(id, peer)| (peer.match_index, core::cmp::Reverse(**id))).map(|(id, _)| *id)
     }
 

@@ -55,44 +55,54 @@ impl Membership {
         self.outgoing.is_some()
     }
 
-    /// The configuration to append so that `change` begins, and the id of the member it adds, if it
-    /// adds one.
+    /// The configuration to append so that `change` begins, and the ids of the members that it
+    /// adds.
     ///
     /// Changes of the voters give the joint state; a new member begins as a learner, whose
     /// promotion is a later step ([`Self::promote`]).
     ///
     /// # Errors
     /// Why the change makes no sense here, and what to do instead.
-    pub fn apply_change(&self, change: &Change) -> Result<(Self, Option<NodeId>), &'static str> {
+    pub fn apply_change(&self, change: &Change) -> Result<(Self, Vec<NodeId>), &'static str> {
         if self.is_joint() {
             return Err("another change of membership is under way: try again when it has ended");
         }
         let (next, added) = match change {
-            Change::AddMember { member, replaces, promote } => {
-                let (next, id) = self.add(member, replaces, *promote)?;
-                (next, Some(id))
-            }
-            Change::Remove { members } => (self.remove(members)?, None),
-            Change::Update { id, member } => (self.update(*id, member)?, None),
+            Change::AddMembers { members, replaces, promote } => self.add(members, replaces, *promote)?,
+            Change::Promote { members } => (self.allow_promotion(members)?, Vec::new()),
+            Change::Remove { members } => (self.remove(members)?, Vec::new()),
+            Change::Update { id, member } => (self.update(*id, member)?, Vec::new()),
         };
         next.validate()?;
         Ok((next, added))
     }
 
-    /// The joint state in which the learner `id` becomes a voter and the members it replaces leave.
+    /// The learners that become voters in one change with the learner `id`, itself included; none
+    /// if it is no learner that waits for promotion.
+    #[must_use]
+    pub fn promoted_with(&self, id: NodeId) -> BTreeSet<NodeId> {
+        match self.learners.get(&id) {
+            Some(Promotion::WhenCaughtUp { together, .. }) => together.iter().copied().chain([id]).collect(),
+            Some(Promotion::Never) | None => BTreeSet::new(),
+        }
+    }
+
+    /// The joint state in which the learner `id` becomes a voter, with those that are promoted
+    /// together with it, and the members that they replace leave.
     ///
     /// `None` if `id` is no learner that waits for promotion, or another change is under way.
     #[must_use]
     pub fn promote(&self, id: NodeId) -> Option<Self> {
-        let Some(Promotion::WhenCaughtUp { replaces }) = self.learners.get(&id) else { return None };
+        let Some(Promotion::WhenCaughtUp { replaces, .. }) = self.learners.get(&id) else { return None };
         if self.is_joint() {
             return None;
         }
+        let promoted = self.promoted_with(id);
         let mut next = self.clone();
         next.outgoing = Some(self.voters.clone());
-        next.voters.insert(id);
+        next.voters.extend(&promoted);
         next.voters.retain(|voter| !replaces.contains(voter));
-        next.learners.retain(|learner, _| *learner != id && !replaces.contains(learner));
+        next.learners.retain(|learner, _| !promoted.contains(learner) && !replaces.contains(learner));
         next.forget_strangers();
         Some(next)
     }
@@ -136,15 +146,36 @@ impl Membership {
             return Err("no member ids are left to give");
         }
         for (id, promotion) in &self.learners {
-            if let Promotion::WhenCaughtUp { replaces } = promotion
-                && (replaces.contains(id) || !replaces.iter().all(described))
-            {
+            let Promotion::WhenCaughtUp { replaces, together } = promotion else { continue };
+            if replaces.contains(id) || !replaces.iter().all(described) {
                 return Err(
                     "a member to be replaced is not in the cluster: name members that are, by their id",
                 );
             }
+            self.validate_together(*id, replaces, together)?;
         }
         self.validate_members()
+    }
+
+    /// Learners that are promoted together agree on who they are, and on whom they replace.
+    fn validate_together(
+        &self,
+        id: NodeId,
+        replaces: &BTreeSet<NodeId>,
+        together: &BTreeSet<NodeId>,
+    ) -> Result<(), &'static str> {
+        let all = self.promoted_with(id);
+        let agrees = |other: &NodeId| {
+            let Some(Promotion::WhenCaughtUp { replaces: theirs, .. }) = self.learners.get(other) else {
+                return false;
+            };
+            *other != id && theirs == replaces && self.promoted_with(*other) == all
+        };
+        if together.iter().all(agrees) && all.is_disjoint(replaces) {
+            Ok(())
+        } else {
+            Err("learners that are promoted together do not agree")
+        }
     }
 
     /// The configuration as it stands in the data of a membership entry.
@@ -166,32 +197,64 @@ impl Membership {
 
     fn add(
         &self,
-        member: &Member,
+        members: &[Member],
         replaces: &BTreeSet<NodeId>,
         promote: bool,
-    ) -> Result<(Self, NodeId), &'static str> {
-        if self.members.values().any(|known| known.store_id == member.store_id) {
-            return Err("this data directory already belongs to a member: it need not be added again");
+    ) -> Result<(Self, Vec<NodeId>), &'static str> {
+        if members.is_empty() {
+            return Err("no member is named: name the members to add");
         }
-        let bears_the_name =
-            |(id, known): (&NodeId, &Member)| known.name == member.name && !replaces.contains(id);
-        if self.members.iter().any(bears_the_name) {
-            return Err("another member has this name: choose another node id, or replace that member");
+        for member in members {
+            if self.members.values().any(|known| known.store_id == member.store_id) {
+                return Err("this data directory already belongs to a member: it need not be added again");
+            }
+            let bears_the_name =
+                |(id, known): (&NodeId, &Member)| known.name == member.name && !replaces.contains(id);
+            if self.members.iter().any(bears_the_name) {
+                return Err("another member has this name: choose another node id, or replace that member");
+            }
         }
         if !promote && !replaces.is_empty() {
             return Err(
                 "a member that stays a learner cannot replace others: let it be promoted, or remove them",
             );
         }
-        let id = self.next_member_id;
-        let following = id.get().checked_add(1).ok_or("the member ids are used up: start a new cluster")?;
         let mut next = self.clone();
-        let replaces = replaces.clone();
-        let promotion = if promote { Promotion::WhenCaughtUp { replaces } } else { Promotion::Never };
-        next.members.insert(id, member.clone());
-        next.learners.insert(id, promotion);
-        next.next_member_id = NodeId::new(following);
-        Ok((next, id))
+        let mut ids = Vec::new();
+        for member in members {
+            let id = next.next_member_id;
+            let following =
+                id.get().checked_add(1).ok_or("the member ids are used up: start a new cluster")?;
+            next.next_member_id = NodeId::new(following);
+            next.members.insert(id, member.clone());
+            ids.push(id);
+        }
+        for id in &ids {
+            let promotion = if promote {
+                let together = ids.iter().copied().filter(|other| other != id).collect();
+                Promotion::WhenCaughtUp { replaces: replaces.clone(), together }
+            } else {
+                Promotion::Never
+            };
+            next.learners.insert(*id, promotion);
+        }
+        Ok((next, ids))
+    }
+
+    /// Learners that were to stay learners wait for their promotion.
+    fn allow_promotion(&self, members: &BTreeSet<NodeId>) -> Result<Self, &'static str> {
+        if members.is_empty() {
+            return Err("no member is named: name the learners to promote");
+        }
+        let mut next = self.clone();
+        for id in members {
+            let Some(promotion @ Promotion::Never) = next.learners.get_mut(id) else {
+                return Err("a member named is no learner that is to stay one: see the members");
+            };
+            let together = members.iter().copied().filter(|other| other != id).collect();
+            *promotion = Promotion::WhenCaughtUp { replaces: BTreeSet::new(), together };
+        }
+        Ok(next)
     }
 
     fn remove(&self, leaving: &BTreeSet<NodeId>) -> Result<Self, &'static str> {
@@ -234,14 +297,16 @@ impl Membership {
     /// were to be replaced.
     fn forget_strangers(&mut self) {
         let Self { voters, outgoing, learners, members, .. } = self;
+        let learning: BTreeSet<NodeId> = learners.keys().copied().collect();
         members.retain(|id, _| {
             voters.contains(id)
                 || outgoing.as_ref().is_some_and(|outgoing| outgoing.contains(id))
                 || learners.contains_key(id)
         });
         for promotion in learners.values_mut() {
-            if let Promotion::WhenCaughtUp { replaces } = promotion {
+            if let Promotion::WhenCaughtUp { replaces, together } = promotion {
                 replaces.retain(|id| members.contains_key(id));
+                together.retain(|id| learning.contains(id));
             }
         }
     }
@@ -272,7 +337,7 @@ impl Membership {
     /// Whether `new` is on its way to take the place of `old`, as a learner or in the joint state.
     fn replaces(&self, new: NodeId, old: NodeId) -> bool {
         let waits = matches!(self.learners.get(&new),
-            Some(Promotion::WhenCaughtUp { replaces }) if replaces.contains(&old));
+            Some(Promotion::WhenCaughtUp { replaces, .. }) if replaces.contains(&old));
         let takes_over = self.outgoing.as_ref().is_some_and(|outgoing| {
             self.voters.contains(&new)
                 && !outgoing.contains(&new)

@@ -1,8 +1,9 @@
 //! The members of the cluster: voters, learners, and the joint state between two sets of voters.
 
-use crate::raft::types::{NodeId, StoreId};
+use crate::raft::types::{LogIndex, NodeId, StoreId};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// What is known of a member. Replicated with the membership, so that it survives a restart of all
@@ -30,6 +31,8 @@ pub enum Promotion {
     WhenCaughtUp {
         /// Members that leave when it is promoted (a wiped node's old self).
         replaces: BTreeSet<NodeId>,
+        /// Learners that are promoted in the same change, and only together with it.
+        together: BTreeSet<NodeId>,
     },
 }
 
@@ -38,8 +41,9 @@ pub enum Promotion {
 /// Invariants, checked by [`Membership::validate`]: `voters` and `outgoing` are not empty.
 /// `members` are exactly the voters, the outgoing voters and the learners, at most
 /// [`MEMBERS_MAX`](crate::raft::MEMBERS_MAX). Learners are in no voter set. Members that a learner
-/// is to replace are members. `next_member_id` is above every id ever used. Names and stores are
-/// unique, except the name of a member that one of the same name replaces.
+/// is to replace are members. Learners that are promoted together each name all others.
+/// `next_member_id` is above every id ever used. Names and stores are unique, except the name of a
+/// member that one of the same name replaces.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Membership {
     /// The voters (in the joint state: of the incoming configuration, C_new).
@@ -57,14 +61,21 @@ pub struct Membership {
 /// A change of membership, as asked of the leader. One is pending at most.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Change {
-    /// Adds a learner, which is promoted when it has caught up. It gets the next member id.
-    AddMember {
-        /// The new member.
-        member: Member,
-        /// Members that leave in the same change that promotes it.
+    /// Adds learners, which are promoted in one change when all of them have caught up. They get
+    /// the next member ids, in their order.
+    AddMembers {
+        /// The new members.
+        members: Vec<Member>,
+        /// Members that leave in the same change that promotes them.
         replaces: BTreeSet<NodeId>,
-        /// Whether it becomes a voter when it has caught up; `false` keeps it a learner.
+        /// Whether they become voters when they have caught up; `false` keeps them learners.
         promote: bool,
+    },
+    /// Learners that were to stay learners become voters, in one change, when all of them have
+    /// caught up.
+    Promote {
+        /// The learners.
+        members: BTreeSet<NodeId>,
     },
     /// Removes members, voters or learners.
     Remove {
@@ -78,4 +89,23 @@ pub enum Change {
         /// Its new description; `store_id` must be the one on record.
         member: Member,
     },
+}
+
+/// A change, and under which conditions the leader makes it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ChangeOrder {
+    /// The change.
+    pub change: Change,
+    /// Only if the configuration in force is that of the entry at this index. `None`: whatever it
+    /// is.
+    pub expected: Option<LogIndex>,
+    /// Even if too few of the voters that would remain answer to make a quorum. Until enough of
+    /// them do, the cluster commits nothing then.
+    pub force: bool,
+}
+
+impl From<Change> for ChangeOrder {
+    fn from(change: Change) -> Self {
+        Self { change, expected: None, force: false }
+    }
 }

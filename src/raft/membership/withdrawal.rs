@@ -46,4 +46,13 @@ pub enum Withdrawal {
         /// The member that met it.
         met_by: NodeId,
     },
+    /// A member knows of a committed membership by which this node was removed.
+    #[error(
+        "this node was removed from its cluster, as member {told_by} says; stop it, and wipe its data directory before \
+         it joins again"
+    )]
+    Removed {
+        /// The member that knows.
+        told_by: NodeId,
+    },
 }

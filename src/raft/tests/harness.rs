@@ -474,7 +474,7 @@ impl Cluster {
 
     /// Asks a node for a change of membership.
     pub(in crate::raft) fn change(&mut self, number: u64, change: Change) -> Result<(), InputError> {
-        self.step(number, Input::ChangeMembership(change))
+        self.step(number, Input::ChangeMembership(change.into()))
     }
 
     /// Takes a snapshot of what a node has applied, of `bytes` bytes, and tells the core.

@@ -11,7 +11,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 fn add(number: u64, promote: bool) -> Change {
-    Change::AddMember { member: member(number), replaces: BTreeSet::new(), promote }
+    Change::AddMembers { members: vec![member(number)], replaces: BTreeSet::new(), promote }
 }
 
 fn remove(numbers: &[u64]) -> Change {
@@ -250,7 +250,7 @@ fn a_wiped_node_is_replaced_by_a_new_member_in_one_change() {
     cluster.crash(3);
     cluster.add(4, Restored::default());
     let replaces = BTreeSet::from([id(3)]);
-    cluster.change(1, Change::AddMember { member: member(4), replaces, promote: true }).unwrap();
+    cluster.change(1, Change::AddMembers { members: vec![member(4)], replaces, promote: true }).unwrap();
     cluster.advance(1_000_000);
     assert_eq!(voter_numbers(cluster.raft(1).membership()), [1, 2, 4]);
     assert!(!cluster.raft(1).membership().contains(id(3)));

@@ -194,7 +194,8 @@ impl Run {
 
     fn add(&mut self, number: u64) {
         let next = self.cluster.raft(number).membership().next_member_id.get();
-        let change = Change::AddMember { member: member(next), replaces: BTreeSet::new(), promote: true };
+        let change =
+            Change::AddMembers { members: vec![member(next)], replaces: BTreeSet::new(), promote: true };
         drop(self.cluster.change(number, change));
     }
 

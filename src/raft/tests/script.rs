@@ -11,8 +11,8 @@ mod random;
 
 use crate::raft::tests::script::cluster::{Cluster, Node};
 use crate::raft::{
-    Change, Config, Entry, EntryKind, HardState, Input, LogId, LogIndex, Member, Membership, NodeId, Raft,
-    ReadId, Restored, RoleName, StoreId, Term,
+    Change, ChangeOrder, Config, Entry, EntryKind, HardState, Input, LogId, LogIndex, Member, Membership,
+    NodeId, Raft, ReadId, Restored, RoleName, StoreId, Term,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -168,12 +168,37 @@ impl Script {
                 let (replaces, promote) = (ids(replaced), words[0] == "add");
                 self.input(
                     id(leader),
-                    Input::ChangeMembership(Change::AddMember { member, replaces, promote }),
+                    Input::ChangeMembership(
+                        Change::AddMembers { members: vec![member], replaces, promote }.into(),
+                    ),
                 );
             }
             ("remove", [leader, leaving @ ..]) => {
                 let members = ids(leaving);
-                self.input(id(leader), Input::ChangeMembership(Change::Remove { members }));
+                self.input(id(leader), Input::ChangeMembership(Change::Remove { members }.into()));
+            }
+            ("add-together", [leader, names, replaced @ ..]) => {
+                let mut new = || {
+                    self.next_store += 1;
+                    self.next_store
+                };
+                let members = names.split(',').map(|name| member(name, new())).collect();
+                let change = Change::AddMembers { members, replaces: ids(replaced), promote: true };
+                self.input(id(leader), Input::ChangeMembership(change.into()));
+            }
+            ("promote", [leader, learners @ ..]) => {
+                let change = Change::Promote { members: ids(learners) };
+                self.input(id(leader), Input::ChangeMembership(change.into()));
+            }
+            ("force-remove", [leader, leaving @ ..]) => {
+                let change = Change::Remove { members: ids(leaving) };
+                let order = ChangeOrder { force: true, ..change.into() };
+                self.input(id(leader), Input::ChangeMembership(order));
+            }
+            ("remove-if", [leader, index, leaving @ ..]) => {
+                let change = Change::Remove { members: ids(leaving) };
+                let expected = Some(LogIndex::new(number(index)));
+                self.input(id(leader), Input::ChangeMembership(ChangeOrder { expected, ..change.into() }));
             }
             ("transfer", [leader, to]) => self.input(id(leader), Input::TransferLeadership(Some(id(to)))),
             ("transfer", [leader]) => self.input(id(leader), Input::TransferLeadership(None)),
@@ -507,6 +532,7 @@ scripts! {
     membership_replace,
     membership_rollback,
     membership_rollback_at_restart,
+    membership_several_at_once,
     reads_before_own_commit,
     reads_delayed_answer_of_an_older_round,
     reads_follower,

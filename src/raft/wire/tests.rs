@@ -27,13 +27,13 @@ fn membership() -> Membership {
         http_addr: "host:2".into(),
         store_id: StoreId(store),
     };
-    let change = Change::AddMember {
-        member: member("b", 2),
+    let change = Change::AddMembers {
+        members: vec![member("b", 2)],
         replaces: BTreeSet::from([NodeId::new(1)]),
         promote: true,
     };
     let (learning, added) = Membership::bootstrap([member("a", 1)]).unwrap().apply_change(&change).unwrap();
-    learning.promote(added.unwrap()).unwrap()
+    learning.promote(added[0]).unwrap()
 }
 
 fn counter() -> impl Strategy<Value = u64> {
@@ -145,6 +145,9 @@ fn small_body() -> BoxedStrategy<Body> {
         any::<u64>()
             .prop_map(NodeId::new)
             .prop_map(|met_by| Body::Withdrawn(Withdrawal::OlderCopy { met_by })),
+        any::<u64>()
+            .prop_map(NodeId::new)
+            .prop_map(|told_by| Body::Withdrawn(Withdrawal::Removed { told_by })),
     ]
     .boxed()
 }

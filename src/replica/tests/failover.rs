@@ -340,8 +340,8 @@ fn a_removed_node_says_so_at_once() {
     let mut cluster = Cluster::new(3);
     let (leader, removed) = (cluster.leader().unwrap(), cluster.follower());
     let change = Change::Remove { members: [removed].into() };
-    let change = cluster.ask(leader, ClientRequest::ChangeMembership(change));
-    assert!(matches!(cluster.run_until_answered(change), ClientReply::MembershipChanged(None)));
+    let change = cluster.ask(leader, ClientRequest::ChangeMembership(change.into()));
+    assert!(matches!(cluster.run_until_answered(change), ClientReply::MembershipChanged(_)));
     cluster.run_until(|cluster| cluster.replicas[&removed].is_removed());
     let (write, read) = (cluster.write(removed, "k", "v"), cluster.read(removed, "k", Level::Linearizable));
     for request in [write, read] {

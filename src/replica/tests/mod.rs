@@ -269,9 +269,9 @@ fn start(id: NodeId, config: &ReplicaConfig, restored: Restored, incarnation: u6
 }
 
 fn add_member(number: u64) -> ClientRequest {
-    ClientRequest::ChangeMembership(Change::AddMember {
-        member: member(number),
-        replaces: BTreeSet::new(),
-        promote: true,
-    })
+    change(Change::AddMembers { members: vec![member(number)], replaces: BTreeSet::new(), promote: true })
+}
+
+fn change(change: Change) -> ClientRequest {
+    ClientRequest::ChangeMembership(change.into())
 }

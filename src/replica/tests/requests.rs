@@ -246,7 +246,7 @@ fn a_member_is_added_and_promoted() {
     let write = cluster.write(leader, "k", "v");
     cluster.run_until_answered(write);
     let change = cluster.ask(leader, add_member(4));
-    assert_eq!(cluster.run_until_answered(change), ClientReply::MembershipChanged(Some(id(4))));
+    assert_eq!(cluster.run_until_answered(change), ClientReply::MembershipChanged(vec![id(4)]));
     let newcomer = start(id(4), &ReplicaConfig::default(), Default::default(), 1);
     cluster.replicas.insert(id(4), newcomer);
     cluster.run_until(|cluster| {

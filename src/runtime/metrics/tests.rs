@@ -19,6 +19,8 @@ fn status() -> NodeStatus {
             commit_index: LogIndex::new(39),
             starting: false,
             last_applied: LogIndex::new(38),
+            configuration: LogIndex::new(7),
+            configuration_committed: true,
             snapshot_failure: None,
             snapshot: LogId::ZERO,
             keys: 3,
@@ -40,6 +42,7 @@ fn status() -> NodeStatus {
         storage_queue: 4,
         event_queue: 6,
         removed: false,
+        has_data: true,
         stopped: None,
         held: Vec::new(),
     }

@@ -408,14 +408,14 @@ fn each_reason_not_to_open_has_its_error_and_remedy() {
     assert!(matches!(error, OpenError::BadName { .. }), "{error}");
 
     let disk = base.copy();
-    disk.overwrite(&identity, text.replace("format = 3", "format = 4").into_bytes());
+    disk.overwrite(&identity, text.replace("format = 4", "format = 5").into_bytes());
     let error = refused(&disk);
-    assert!(matches!(error, OpenError::NewerFormat { found: 4, .. }), "{error}");
+    assert!(matches!(error, OpenError::NewerFormat { found: 5, .. }), "{error}");
 
     let disk = base.copy();
-    disk.overwrite(&identity, text.replace("format = 3", "format = 2").into_bytes());
+    disk.overwrite(&identity, text.replace("format = 4", "format = 3").into_bytes());
     let error = refused(&disk);
-    assert!(matches!(error, OpenError::OlderFormat { found: 2, .. }), "{error}");
+    assert!(matches!(error, OpenError::OlderFormat { found: 3, .. }), "{error}");
     assert!(error.to_string().contains("the program that wrote it"), "{error}");
 
     let disk = base.copy();
@@ -423,8 +423,8 @@ fn each_reason_not_to_open_has_its_error_and_remedy() {
     disk.flip_bit(&file, 8 + 8 + 1, 0);
     assert!(matches!(refused(&disk), OpenError::NewerFormat { .. }));
     let disk = base.copy();
-    disk.flip_bit(&file, 8 + 8, 1);
-    assert!(matches!(refused(&disk), OpenError::OlderFormat { found: 1, .. }));
+    disk.flip_bit(&file, 8 + 8, 2);
+    assert!(matches!(refused(&disk), OpenError::OlderFormat { found: 0, .. }));
 
     let disk = base.copy();
     disk.overwrite(&identity, text.replace("member = 1", "member = 2").into_bytes());

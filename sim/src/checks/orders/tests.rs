@@ -8,7 +8,7 @@ fn member(number: u128) -> Member {
 }
 
 fn add(number: u128, promote: bool) -> Change {
-    Change::AddMember { member: member(number), replaces: [].into(), promote }
+    Change::AddMembers { members: vec![member(number)], replaces: [].into(), promote }
 }
 
 fn at(index: u64) -> LogId {
@@ -37,8 +37,14 @@ fn what_was_promised_has_to_be_committed_by_then() {
     let alone = Membership::bootstrap([member(1)]).unwrap();
     let (learning, _) = alone.apply_change(&add(2, true)).unwrap();
     let (after, through) = (LogIndex::new(1), LogIndex::new(3));
-    let promise =
-        Promise { by: NodeId::new(1), change: add(2, true), added: Some(NodeId::new(2)), after, through };
+    let promise = Promise {
+        by: NodeId::new(1),
+        change: add(2, true),
+        expected: None,
+        added: vec![NodeId::new(2)],
+        after,
+        through,
+    };
     for (index, is_kept) in [(1, false), (2, true), (3, true), (4, false)] {
         let mut orders = Orders::default();
         orders.promised.push(promise.clone());
@@ -54,7 +60,7 @@ fn only_who_was_asked_for_joins() {
     let alone = Membership::bootstrap([member(1)]).unwrap();
     let (learning, _) = alone.apply_change(&add(2, true)).unwrap();
     let mut orders = Orders::default();
-    let ask = |store| ClientRequest::ChangeMembership(add(store, true));
+    let ask = |store| ClientRequest::ChangeMembership(add(store, true).into());
     orders.asked(RequestId(1), &ask(3), LogIndex::ZERO, Term::new(1));
     orders.commit(at(1), alone.clone()).unwrap();
     assert!(orders.commit(at(2), learning.clone()).is_err(), "another one was asked for");

@@ -159,6 +159,9 @@ async fn every_route_is_counted_under_its_path_and_on_the_page_of_commands() {
   curl -X POST http://HOST/v1/leases -d '{"ttl":10}'
   curl -X POST 'http://HOST/v1/locks/nightly?ttl=10s&wait=5s'
   curl -X POST 'http://HOST/v1/elections/api?ttl=10s' -d http://me:80
+  curl -X POST http://HOST/v1/members -d '{"name":"node-4","raft_addr":"localhost:8030"}'
+  curl -X DELETE http://HOST/v1/members/node-4
+  curl -X POST http://HOST/v1/leader/transfer -d '{"to":"node-2"}'
   (-i shows the headers: infinitystore-reason says why something was refused, infinitystore-outcome
   whether a write that failed may still happen)
 
@@ -168,6 +171,7 @@ async fn every_route_is_counted_under_its_path_and_on_the_page_of_commands() {
   curl http://HOST/metrics          for Prometheus
   curl http://HOST/openapi.json     this API, for programs
   curl -i http://HOST/v1/kv/foo     read a key, or wait until it changes
+  curl http://HOST/v1/members       the members, and how they are
 "#;
     assert_eq!(page.text(), expected);
     let paths: Vec<&str> = Routes::<TokioEnv<MemoryDisk>>::names().collect();

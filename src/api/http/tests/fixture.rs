@@ -3,8 +3,11 @@
 use crate::api::http::tests::rendering::node_status;
 use crate::api::{HttpOptions, HttpServer};
 use crate::kv::{ChangesQuery, Op, Query, Store};
-use crate::node::handle::{ClientCall, DriverOrder, JoinCall, MembershipView, Standing};
-use crate::node::{JoinError, Joined, NodeHandle, NodeSlot};
+use crate::node::handle::{ClientCall, DriverOrder, MembershipView, OperatorCall, Standing};
+use crate::node::{
+    JoinError, Joined, MemberDone, MemberOrder, MemberView, MembersView, NodeHandle, NodeSlot, OrderCode,
+    OrderDone, OrderError,
+};
 use crate::raft::{ClusterId, LogId, LogIndex, Membership, NodeId, StoreId, Term};
 use crate::replica::{ClientError, ClientReply, ClientRequest, LeaseTime, Level};
 use crate::runtime::{Env, Listener, Metrics, TokioEnv, watch};
@@ -162,7 +165,7 @@ fn fake_node() -> NodeHandle {
     let standing = Arc::new(Standing::of("node-1".to_owned()));
     tokio::spawn(answer_clients(calls, standing.clone()));
     tokio::spawn(answer_orders(order_queue));
-    tokio::spawn(answer_joins(join_calls));
+    tokio::spawn(answer_operators(join_calls));
     NodeHandle { clients, orders, joins, membership: view, last: Arc::new(OnceLock::new()), standing }
 }
 
@@ -293,13 +296,62 @@ pub(super) fn captured() -> BackupSource {
     BackupSource { cluster: ClusterId(1), store_id: StoreId(2), last, store }
 }
 
-async fn answer_joins(mut calls: mpsc::Receiver<JoinCall>) {
-    while let Some(JoinCall { name, raft_addr, reply }) = calls.recv().await {
-        let _ = reply.send(match &*name {
-            "good" => Ok(Joined { id: NodeId::new(2) }),
-            "has-data" => Err(JoinError::Conflict(format!("{raft_addr} has data"))),
-            "leaderless" => Err(JoinError::NoLeader),
-            _ => Err(JoinError::Failed("no answer".to_owned())),
-        });
+async fn answer_operators(mut calls: mpsc::Receiver<OperatorCall>) {
+    while let Some(call) = calls.recv().await {
+        match call {
+            OperatorCall::Join { name, raft_addr, reply } => drop(reply.send(match &*name {
+                "good" => Ok(Joined { id: NodeId::new(2) }),
+                "has-data" => Err(JoinError::Conflict(format!("{raft_addr} has data"))),
+                "leaderless" => Err(JoinError::NoLeader),
+                _ => Err(JoinError::Failed("no answer".to_owned())),
+            })),
+            OperatorCall::Members { of_leader, reply } => drop(reply.send(members(of_leader))),
+            // The order comes back as the name of a member.
+            OperatorCall::Manage { order, terms, reply } => {
+                let done = MemberDone {
+                    id: NodeId::new(2),
+                    name: format!("{order:?} {terms:?}"),
+                    standing: "voter".to_owned(),
+                };
+                let done = OrderDone { configuration: 9, members: vec![done], ..OrderDone::default() };
+                let failed = |code, configuration| {
+                    Err(OrderError { code, detail: "as it was asked".to_owned(), configuration })
+                };
+                let _ = reply.send(match &order {
+                    MemberOrder::Remove(named) if named[0] == "changed" => {
+                        failed(OrderCode::OtherConfiguration, Some(9))
+                    }
+                    MemberOrder::Remove(named) if named[0] == "needed" => {
+                        failed(OrderCode::WouldLoseQuorum, None)
+                    }
+                    MemberOrder::Remove(named) if named[0] == "lost" => failed(OrderCode::Unknown, None),
+                    _ => Ok(done),
+                });
+            }
+        }
+    }
+}
+
+fn members(of_leader: bool) -> MembersView {
+    let member = MemberView {
+        id: NodeId::new(2),
+        name: "node-2".to_owned(),
+        raft_addr: "localhost:8010".to_owned(),
+        http_addr: "localhost:8011".to_owned(),
+        standing: "voter".to_owned(),
+        health: "ok".to_owned(),
+        match_index: Some(12),
+        lag: Some(0),
+        replication: Some("replicate".to_owned()),
+        silent_micros: Some(1500),
+        withdrawn: None,
+    };
+    MembersView {
+        told_by: if of_leader { "the leader" } else { "this node" }.to_owned(),
+        configuration: 7,
+        committed: true,
+        joint: false,
+        leader: Some(NodeId::new(2)),
+        members: vec![member],
     }
 }

@@ -14,6 +14,7 @@ mod v1_backup;
 mod v1_input;
 mod v1_keys;
 mod v1_leases;
+mod v1_members;
 mod v1_ranges;
 mod v1_table;
 mod v1_txn;

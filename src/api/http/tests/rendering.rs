@@ -25,6 +25,7 @@ pub(super) fn node_status() -> NodeStatus {
         lag: Some(12 - match_index),
         replication: Some("replicate"),
         snapshot_refused: None,
+        answers: Some(true),
         silent_micros: Some(1500),
         withdrawn: None,
     };
@@ -41,6 +42,8 @@ pub(super) fn node_status() -> NodeStatus {
             commit_index: LogIndex::new(12),
             starting: false,
             last_applied: LogIndex::new(11),
+            configuration: LogIndex::new(7),
+            configuration_committed: true,
             snapshot_failure: None,
             snapshot: LogId::ZERO,
             keys: 2,
@@ -62,6 +65,7 @@ pub(super) fn node_status() -> NodeStatus {
         storage_queue: 4,
         event_queue: 0,
         removed: false,
+        has_data: true,
         stopped: None,
         held: Vec::new(),
     }

@@ -13,6 +13,7 @@ pub(super) mod json;
 pub(super) mod key;
 pub(super) mod leases;
 pub(super) mod locks;
+pub(super) mod members;
 pub(super) mod object;
 pub(super) mod openapi;
 pub(super) mod pages;

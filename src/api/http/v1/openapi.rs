@@ -30,7 +30,7 @@ pub(in crate::api::http) fn page<E: Env>(routes: impl Iterator<Item = &'static R
     Answer::json(StatusCode::OK, json.end_line())
 }
 
-const PROBLEM: &str = r#"{"type":"object","required":["status","code","detail"],"properties":{"type":{"type":"string"},"title":{"type":"string"},"status":{"type":"integer"},"code":{"type":"string"},"detail":{"type":"string"},"outcome":{"type":"string","enum":["not-applied","unknown"]},"revision":{"type":"integer"},"present":{"type":"object"}}}"#;
+const PROBLEM: &str = r#"{"type":"object","required":["status","code","detail"],"properties":{"type":{"type":"string"},"title":{"type":"string"},"status":{"type":"integer"},"code":{"type":"string"},"detail":{"type":"string"},"outcome":{"type":"string","enum":["not-applied","unknown"]},"revision":{"type":"integer"},"configuration":{"type":"integer"},"present":{"type":"object"}}}"#;
 
 fn write_operation<E: Env>(json: &mut Json, route: &Route<E>, operation: &Operation<E>) {
     json.field(&operation.method.to_ascii_lowercase()).within(*b"{}", |json| {

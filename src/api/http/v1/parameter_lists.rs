@@ -87,3 +87,13 @@ pub(in crate::api::http) const HELD_BY: &[Parameter] = &[LEASE];
 pub(in crate::api::http) const HOLDER: &[Parameter] = &[LEVEL, MAX_STALENESS];
 pub(in crate::api::http) const BACKUP: &[Parameter] = &[LEVEL, MAX_STALENESS];
 pub(in crate::api::http) const SETTINGS: &[Parameter] = &[LEVEL, MAX_STALENESS];
+pub(in crate::api::http) const MEMBERS: &[Parameter] = &[
+    parameter(
+        "level",
+        Level,
+        "linearizable (the default): as the leader sees them; local: as this node does",
+    ),
+    MAX_STALENESS,
+];
+pub(in crate::api::http) const MEMBER_ORDER: &[Parameter] =
+    &[parameter("force", Flag, "even if the members that answer would be no quorum of those that remain")];

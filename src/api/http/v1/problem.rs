@@ -22,6 +22,8 @@ pub(in crate::api::http) struct Problem {
     present: Option<Box<KeyValue>>,
     /// What the code is about.
     revision: Option<Revision>,
+    /// The configuration as it is, where another one was expected.
+    configuration: Option<u64>,
     /// Whether the connection ends, since the request was not read to its end.
     close: bool,
 }
@@ -32,8 +34,16 @@ impl Problem {
         code: &'static str,
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
-        let (outcome, present, revision) = (None, None, None);
-        Self { status, code, detail: detail.into(), outcome, present, revision, close: false }
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            outcome: None,
+            present: None,
+            revision: None,
+            configuration: None,
+            close: false,
+        }
     }
 
     /// 400.
@@ -80,6 +90,9 @@ impl Problem {
         if let Some(revision) = self.revision {
             json.number("revision", revision.0);
         }
+        if let Some(configuration) = self.configuration {
+            json.number("configuration", configuration);
+        }
         if let Some(present) = &self.present {
             json.field("present").versions(present);
         }
@@ -91,6 +104,9 @@ impl Problem {
         // The present ETag of a failed condition. Of a lock's holder it would say nothing.
         if let Some(present) = self.present.filter(|_| self.status == StatusCode::PRECONDITION_FAILED) {
             answer = answer.tagged(present.mod_revision);
+        }
+        if let Some(configuration) = self.configuration {
+            answer = answer.tagged(Revision(configuration));
         }
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             answer = answer.retrying();
@@ -105,6 +121,7 @@ impl From<ServiceError> for Problem {
             outcome: error.outcome,
             present: error.present,
             revision: error.revision,
+            configuration: error.configuration,
             ..Self::new(status_of(error.code), error.code.name(), error.detail)
         }
     }
@@ -138,12 +155,21 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::PutTwice
         | ErrorCode::PutIntoDeleted
         | ErrorCode::BadIdempotencyKey
+        | ErrorCode::BadOrder
+        | ErrorCode::WrongName
         | ErrorCode::BadName => StatusCode::BAD_REQUEST,
-        ErrorCode::NoLease | ErrorCode::NotHolder => StatusCode::NOT_FOUND,
+        ErrorCode::NoLease | ErrorCode::NotHolder | ErrorCode::NoMember => StatusCode::NOT_FOUND,
         ErrorCode::LeaseExists
         | ErrorCode::FutureRevision
         | ErrorCode::NotANumber
         | ErrorCode::Overflow
+        | ErrorCode::NameTaken
+        | ErrorCode::NodeHasData
+        | ErrorCode::NodeUnreachable
+        | ErrorCode::AmbiguousMember
+        | ErrorCode::BadChange
+        | ErrorCode::WouldLoseQuorum
+        | ErrorCode::CannotLead
         | ErrorCode::Held => StatusCode::CONFLICT,
         ErrorCode::Compacted => StatusCode::GONE,
         ErrorCode::ConditionFailed => StatusCode::PRECONDITION_FAILED,
@@ -162,6 +188,7 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::Starting
         | ErrorCode::Refused
         | ErrorCode::Stale
+        | ErrorCode::ChangePending
         | ErrorCode::NoQuorum => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

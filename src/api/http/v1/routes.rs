@@ -2,11 +2,11 @@
 
 use crate::api::http::route::{BodyKind, Operation, Route, WhileStarting};
 use crate::api::http::v1::parameter_lists::{
-    BACKUP, DELETE, DELETE_KEY, GET, GET_KEY, HELD_BY, HOLDER, INCREMENT, LEASE_GET, LEASE_LIST, NONE, PUT,
-    PUT_KEY, SETTINGS, TAKE, WATCH,
+    BACKUP, DELETE, DELETE_KEY, GET, GET_KEY, HELD_BY, HOLDER, INCREMENT, LEASE_GET, LEASE_LIST,
+    MEMBER_ORDER, MEMBERS, NONE, PUT, PUT_KEY, SETTINGS, TAKE, WATCH,
 };
 use crate::api::http::v1::parameters::Parameters;
-use crate::api::http::v1::{backup, input, key, leases, locks, range, store, txn, watch};
+use crate::api::http::v1::{backup, input, key, leases, locks, members, range, store, txn, watch};
 use crate::api::service::ContestKind;
 use crate::runtime::Env;
 use std::marker::PhantomData;
@@ -14,6 +14,7 @@ use std::marker::PhantomData;
 /// The routes of `/v1` on this `Env`.
 pub(in crate::api::http) struct Routes<E>(PhantomData<E>);
 
+const IF_MATCH: &[&str] = &["If-Match"];
 const IDEMPOTENT: &[&str] = &["Idempotency-Key"];
 const CONDITIONAL: &[&str] = &["If-Match", "If-None-Match"];
 const CONDITIONAL_WRITE: &[&str] = &["If-Match", "If-None-Match", "Idempotency-Key"];
@@ -393,6 +394,79 @@ impl<E: Env> Routes<E> {
                     &[]
                 ),
             ],
+        },
+        Route {
+            path: "/v1/members",
+            rest: false,
+            is_probe: false,
+            operations: &[
+                read!(
+                    "listMembers",
+                    "the members, and how they are",
+                    MEMBERS,
+                    members::list,
+                    &[],
+                    Json,
+                    &["curl http://HOST/v1/members"]
+                ),
+                write!(
+                    "POST",
+                    "addMembers",
+                    "add nodes, which become voters or replace others",
+                    MEMBER_ORDER,
+                    members::add,
+                    IF_MATCH,
+                    Json,
+                    &[
+                        "curl -X POST http://HOST/v1/members -d '{\"name\":\"node-4\",\"raft_addr\":\"localhost:8030\"}'"
+                    ]
+                ),
+            ],
+        },
+        Route {
+            path: "/v1/members/{id}",
+            rest: false,
+            is_probe: false,
+            operations: &[write!(
+                "DELETE",
+                "removeMember",
+                "remove a member, by id or by name",
+                MEMBER_ORDER,
+                members::remove,
+                IF_MATCH,
+                None,
+                &["curl -X DELETE http://HOST/v1/members/node-4"]
+            )],
+        },
+        Route {
+            path: "/v1/members/{id}/promote",
+            rest: false,
+            is_probe: false,
+            operations: &[write!(
+                "POST",
+                "promoteMember",
+                "make a learner a voter, once it has caught up",
+                MEMBER_ORDER,
+                members::promote,
+                IF_MATCH,
+                None,
+                &[]
+            )],
+        },
+        Route {
+            path: "/v1/leader/transfer",
+            rest: false,
+            is_probe: false,
+            operations: &[write!(
+                "POST",
+                "transferLeadership",
+                "hand leadership to a member, or to the one that is ready best",
+                NONE,
+                members::transfer,
+                IF_MATCH,
+                Json,
+                &["curl -X POST http://HOST/v1/leader/transfer -d '{\"to\":\"node-2\"}'"]
+            )],
         },
     ];
 }

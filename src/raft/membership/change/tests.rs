@@ -25,7 +25,7 @@ fn member(name: &str, store: u128) -> Member {
 }
 
 fn add(name: &str, store: u128, replaces: &[u64]) -> Change {
-    Change::AddMember { member: member(name, store), replaces: ids(replaces), promote: true }
+    Change::AddMembers { members: vec![member(name, store)], replaces: ids(replaces), promote: true }
 }
 
 fn remove(members: &[u64]) -> Change {
@@ -37,7 +37,7 @@ fn three() -> Membership {
     let mut membership = Membership::bootstrap([member("a", 1)]).unwrap();
     for (name, store) in [("b", 2), ("c", 3)] {
         let (next, added) = membership.apply_change(&add(name, store, &[])).unwrap();
-        membership = next.promote(added.unwrap()).unwrap().leave_joint();
+        membership = next.promote(added[0]).unwrap().leave_joint();
     }
     membership
 }
@@ -59,7 +59,7 @@ fn bootstrap_is_a_cluster_of_one() {
 fn a_new_member_is_a_learner_then_joint_then_a_voter() {
     let start = three();
     let (learning, added) = start.apply_change(&add("d", 4, &[])).unwrap();
-    assert_eq!(added, Some(id(4)));
+    assert_eq!(added, [id(4)]);
     assert!(learning.contains(id(4)) && !learning.is_voter(id(4)) && !learning.is_joint());
     assert_eq!((&learning.voters, learning.next_member_id), (&start.voters, id(5)));
     let joint = learning.promote(id(4)).unwrap();
@@ -72,7 +72,7 @@ fn a_new_member_is_a_learner_then_joint_then_a_voter() {
 #[test]
 fn replacing_is_one_change_of_voters() {
     let (learning, added) = three().apply_change(&add("b", 20, &[2])).unwrap();
-    let joint = learning.promote(added.unwrap()).unwrap();
+    let joint = learning.promote(added[0]).unwrap();
     assert_eq!((&joint.voters, &joint.outgoing), (&ids(&[1, 3, 4]), &Some(ids(&[1, 2, 3]))));
     assert_eq!(joint.validate(), Ok(()));
     let done = joint.leave_joint();
@@ -89,7 +89,7 @@ fn a_learner_that_replaces_can_itself_be_replaced() {
     let done = two.promote(id(5)).unwrap().leave_joint();
     assert_eq!(done.members.keys().copied().collect::<BTreeSet<_>>(), ids(&[1, 3, 5]));
     let other = two.promote(id(4)).unwrap().leave_joint();
-    assert_eq!(other.learners[&id(5)], Promotion::WhenCaughtUp { replaces: ids(&[4]) });
+    assert_eq!(other.learners[&id(5)], Promotion::WhenCaughtUp { replaces: ids(&[4]), together: ids(&[]) });
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn refusals_name_the_remedy() {
         (add("", 4, &[]), "empty"),
         (add(&"x".repeat(MEMBER_TEXT_BYTES_MAX + 1), 4, &[]), "shorten"),
         (
-            Change::AddMember { member: member("b", 4), replaces: ids(&[2]), promote: false },
+            Change::AddMembers { members: vec![member("b", 4)], replaces: ids(&[2]), promote: false },
             "let it be promoted",
         ),
         (Change::Update { id: id(2), member: member("b", 9) }, "join as a new member"),
@@ -144,7 +144,7 @@ fn everything_is_refused_while_joint() {
 
 #[test]
 fn only_a_waiting_learner_is_promoted() {
-    let change = Change::AddMember { member: member("d", 4), replaces: ids(&[]), promote: false };
+    let change = Change::AddMembers { members: vec![member("d", 4)], replaces: ids(&[]), promote: false };
     let (learning, _) = three().apply_change(&change).unwrap();
     for candidate in [1, 4, 9] {
         assert_eq!(learning.promote(id(candidate)), None);
@@ -155,7 +155,7 @@ fn only_a_waiting_learner_is_promoted() {
 fn update_changes_the_description_and_nothing_else() {
     let moved = Member { raft_addr: "elsewhere:1".into(), ..member("b", 2) };
     let (next, added) = three().apply_change(&Change::Update { id: id(2), member: moved.clone() }).unwrap();
-    assert_eq!((added, next.is_joint(), &next.members[&id(2)]), (None, false, &moved));
+    assert_eq!((added, next.is_joint(), &next.members[&id(2)]), (vec![], false, &moved));
     assert_eq!(next.voters, three().voters);
 }
 
@@ -181,17 +181,23 @@ fn members_and_ids_are_bounded() {
 #[test]
 fn each_broken_invariant_is_refused_by_the_decoder() {
     let (sound, _) = three().apply_change(&add("d", 4, &[])).unwrap();
-    let breakers: [fn(&mut Membership); 9] = [
-        |m| m.voters.clear(),
-        |m| m.outgoing = Some(BTreeSet::new()),
-        |m| m.next_member_id = NodeId::new(4),
-        |m| drop(m.members.remove(&NodeId::new(2))),
-        |m| drop(m.learners.remove(&NodeId::new(4))),
-        |m| m.voters.extend(ids(&[4])),
-        |m| drop(m.learners.insert(NodeId::new(4), Promotion::WhenCaughtUp { replaces: ids(&[9]) })),
-        |m| m.members.get_mut(&NodeId::new(3)).unwrap().name = "a".into(),
-        |m| m.members.get_mut(&NodeId::new(3)).unwrap().store_id = StoreId(1),
-    ];
+    let breakers: [fn(&mut Membership); 9] =
+        [
+            |m| m.voters.clear(),
+            |m| m.outgoing = Some(BTreeSet::new()),
+            |m| m.next_member_id = NodeId::new(4),
+            |m| drop(m.members.remove(&NodeId::new(2))),
+            |m| drop(m.learners.remove(&NodeId::new(4))),
+            |m| m.voters.extend(ids(&[4])),
+            |m| {
+                drop(m.learners.insert(
+                    NodeId::new(4),
+                    Promotion::WhenCaughtUp { replaces: ids(&[9]), together: ids(&[]) },
+                ))
+            },
+            |m| m.members.get_mut(&NodeId::new(3)).unwrap().name = "a".into(),
+            |m| m.members.get_mut(&NodeId::new(3)).unwrap().store_id = StoreId(1),
+        ];
     assert_eq!(Membership::decode(&sound.encode()), Ok(sound.clone()));
     for (number, breaker) in breakers.iter().enumerate() {
         let mut broken = sound.clone();
@@ -214,10 +220,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let some_ids = || prop::collection::btree_set((1_u64..9).prop_map(NodeId::new), 0..3);
     let some_member = || ("[a-d]", 1_u128..12).prop_map(|(name, store)| member(&name, store));
     let step = prop_oneof![
-        4 => (some_member(), some_ids(), any::<bool>()).prop_map(|(member, replaces, promote)| {
-            Step::Change(Change::AddMember { member, replaces, promote })
+        4 => (prop::collection::vec(some_member(), 1..3), some_ids(), any::<bool>()).prop_map(|(members, replaces, promote)| {
+            Step::Change(Change::AddMembers { members, replaces, promote })
         }),
         2 => some_ids().prop_map(|members| Step::Change(Change::Remove { members })),
+        1 => some_ids().prop_map(|members| Step::Change(Change::Promote { members })),
         1 => (some_id(), some_member()).prop_map(|(id, member)| Step::Change(Change::Update { id, member })),
         4 => some_id().prop_map(Step::Promote),
         3 => Just(Step::Leave),
@@ -248,7 +255,7 @@ proptest! {
             let next = match &step {
                 Step::Change(change) => match now.apply_change(change) {
                     Ok((next, added)) => {
-                        if let Some(added) = added {
+                        for added in added {
                             prop_assert!(ever.insert(added), "{} is used twice", added);
                         }
                         next

@@ -104,9 +104,11 @@ pub(super) fn membership(membership: &Membership) -> String {
     }
     for (id, promotion) in &membership.learners {
         text += &format!(", learner {id}");
-        if let Promotion::WhenCaughtUp { replaces } = promotion
-            && !replaces.is_empty()
-        {
+        let Promotion::WhenCaughtUp { replaces, together } = promotion else { continue };
+        if !together.is_empty() {
+            text += &format!(" with {}", list(&mut together.iter()));
+        }
+        if !replaces.is_empty() {
             text += &format!(" for {}", list(&mut replaces.iter()));
         }
     }

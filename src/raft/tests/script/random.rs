@@ -195,13 +195,13 @@ impl Schedule {
                     if self.below(3) == 0 { BTreeSet::from([self.any_node()]) } else { BTreeSet::new() };
                 let promote = self.below(4) > 0;
                 let member = member(&format!("n{number}"), u128::from(number));
-                Change::AddMember { member, replaces, promote }
+                Change::AddMembers { members: vec![member], replaces, promote }
             }
             1 => Change::Remove { members: BTreeSet::from([self.any_node()]) },
             2 => Change::Remove { members: BTreeSet::from([self.any_node(), self.any_node()]) },
             _ => return,
         };
-        self.input(Input::ChangeMembership(change));
+        self.input(Input::ChangeMembership(change.into()));
     }
 
     /// A node gets its id, and starts, once the entry that adds it is committed: ids of changes

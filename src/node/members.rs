@@ -1,0 +1,558 @@
+//! What operators order of the members, on the node that was asked. It finds the leader; the leader
+//! carries the order out.
+//!
+//! A leader that is to be removed hands over first ([`Replica`](crate::replica::Replica) sees to
+//! that), and passes the order on to the one that leads then. So the client gets its answer over
+//! the connection that it has, whichever node it asked.
+
+use crate::codec::{ADDRESS_BYTES_MAX, NAME_BYTES_MAX, check_name};
+use crate::node::address::check_address;
+use crate::node::handle::{DriverOrder, Joined, MembershipView, OperatorCall};
+use crate::node::join::{HOPS_MAX, Joiner};
+use crate::peer::orders::{
+    MemberDone, MemberOrder, MemberView, MembersView, NewNode, OrderCode, OrderDone, OrderError, OrderTerms,
+};
+use crate::peer::rpc::{Description, JoinError, Question, Reply, ask, ask_noting};
+use crate::raft::{Change, ChangeOrder, LogIndex, Member, Membership, NodeId, Promotion, StoreId};
+use crate::replica::{ClientError, ClientReply, ClientRequest, MemberStatus, Status};
+use crate::runtime::{Env, until};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tracing::{info, warn};
+
+/// A leader that is new has not heard from all members yet: it is asked again for so long before it
+/// is believed that they do not answer.
+const SILENCE_MICROS: u64 = 1_500_000;
+/// Nodes and members that one order names, at most.
+const NAMED_MAX: usize = 16;
+/// An order is passed on once more than a join: a leader that is to be removed hands over.
+const ORDER_HOPS_MAX: u8 = HOPS_MAX + 1;
+
+/// A node that has been reserved for this cluster.
+struct Reserved {
+    name: String,
+    raft_addr: String,
+    store: StoreId,
+    http_addr: String,
+}
+
+impl<E: Env> Joiner<E> {
+    /// Does what an operator asked of this process.
+    pub(super) async fn serve(&self, call: OperatorCall) {
+        // The caller may have gone; what it asked for is done all the same.
+        match call {
+            OperatorCall::Join { name, raft_addr, reply } => {
+                let joined = self.join(&name, &raft_addr, HOPS_MAX).await;
+                let _ = reply.send(joined.map(|id| Joined { id }));
+            }
+            OperatorCall::Manage { order, terms, reply } => {
+                let _ = reply.send(self.manage(&order, terms, ORDER_HOPS_MAX).await);
+            }
+            OperatorCall::Members { of_leader, reply } => {
+                let _ = reply.send(self.members(of_leader).await);
+            }
+        }
+    }
+
+    /// Carries an order out, wherever the leader is.
+    ///
+    /// # Errors
+    /// [`OrderError`].
+    pub(super) async fn manage(
+        &self,
+        order: &MemberOrder,
+        terms: OrderTerms,
+        hops: u8,
+    ) -> Result<OrderDone, OrderError> {
+        check(order)?;
+        let give_up = self.env.now().plus(self.timings.patience_micros);
+        let passed_on = AtomicBool::new(false);
+        loop {
+            let status = self.handle.status().await.replica;
+            let leader = status.leader.filter(|_| !status.members.is_empty());
+            let done = match leader {
+                Some(leader) if leader == status.id => Some(self.manage_as_leader(order, terms).await),
+                Some(leader) if hops > 0 => match self.address_book.address(leader) {
+                    Some(addr) => self.pass_order_on(&addr, order, terms, hops - 1, &passed_on).await,
+                    None => None,
+                },
+                Some(_) => return Err(no_leader()),
+                None => None,
+            };
+            match done {
+                Some(Err(error)) if error.code == OrderCode::NoLeader => {}
+                Some(done) => return done,
+                None => {}
+            }
+            if self.env.now() >= give_up {
+                return Err(if passed_on.load(Ordering::Relaxed) {
+                    let text = "the order was passed on to the leader, which has not answered: see the members before you \
+                         order it again";
+                    OrderError::new(OrderCode::Unknown, text)
+                } else {
+                    no_leader()
+                });
+            }
+            self.pause().await;
+        }
+    }
+
+    /// `None` when the leader could not be asked.
+    async fn pass_order_on(
+        &self,
+        leader: &str,
+        order: &MemberOrder,
+        terms: OrderTerms,
+        hops: u8,
+        passed_on: &AtomicBool,
+    ) -> Option<Result<OrderDone, OrderError>> {
+        let question = Question::Manage { order: order.clone(), terms, hops };
+        match ask_noting(&self.env, leader, &question, self.timings.whole_micros, passed_on).await {
+            Ok(Reply::Managed(done)) => {
+                // It has answered for this attempt.
+                passed_on.store(false, Ordering::Relaxed);
+                Some(done)
+            }
+            Ok(other) => {
+                Some(Err(OrderError::new(OrderCode::Unknown, format!("the leader answered {other:?}"))))
+            }
+            Err(reason) => {
+                warn!(%reason, "an order could not be passed on to the leader");
+                None
+            }
+        }
+    }
+
+    async fn manage_as_leader(
+        &self,
+        order: &MemberOrder,
+        terms: OrderTerms,
+    ) -> Result<OrderDone, OrderError> {
+        let done = match order {
+            MemberOrder::Add { nodes, replaces, learners } => {
+                self.add_nodes(nodes, replaces, *learners, terms).await
+            }
+            MemberOrder::Promote(member) => self.promote(member, terms).await,
+            MemberOrder::Remove(members) => self.remove(members, terms).await,
+            MemberOrder::Transfer(to) => self.transfer(to.as_deref(), terms).await,
+        };
+        match &done {
+            Ok(_) => info!(?order, "an order about the members was carried out"),
+            Err(error) => warn!(?order, %error, "an order about the members was not carried out"),
+        }
+        done
+    }
+
+    async fn remove(&self, named: &[String], terms: OrderTerms) -> Result<OrderDone, OrderError> {
+        let membership = self.membership();
+        let members = resolve_all(&membership, named)?;
+        let removed = members.iter().map(|id| described(&membership, *id, "removed")).collect();
+        self.change(Change::Remove { members: members.clone() }, terms).await?;
+        let is_done = move |membership: &Membership| members.iter().all(|id| !membership.contains(*id));
+        self.settled(is_done).await.ok_or_else(|| {
+            let text = "the removal has begun and is not finished yet: it goes on by itself; see the members";
+            OrderError::new(OrderCode::Unknown, text)
+        })?;
+        Ok(OrderDone { configuration: self.configuration().await, removed, ..OrderDone::default() })
+    }
+
+    async fn promote(&self, named: &str, terms: OrderTerms) -> Result<OrderDone, OrderError> {
+        let membership = self.membership();
+        let id = resolve(&membership, named)?;
+        match membership.learners.get(&id) {
+            Some(Promotion::Never) => {
+                self.change(Change::Promote { members: [id].into() }, terms).await?;
+            }
+            // A voter, or one that is promoted as soon as it can be.
+            Some(Promotion::WhenCaughtUp { .. }) | None => self.expect(terms).await?,
+        }
+        Ok(self.when_voters(&[id]).await)
+    }
+
+    async fn transfer(&self, to: Option<&str>, terms: OrderTerms) -> Result<OrderDone, OrderError> {
+        self.expect(terms).await?;
+        let membership = self.membership();
+        let to = to.map(|named| resolve(&membership, named)).transpose()?;
+        if to != Some(self.address_book.me().id) {
+            self.hand_over_to(to, &membership).await?;
+        }
+        let status = self.handle.status().await.replica;
+        let leader = status.leader.map(|id| described(&membership, id, "voter"));
+        Ok(OrderDone { configuration: status.configuration.get(), leader, ..OrderDone::default() })
+    }
+
+    async fn hand_over_to(&self, to: Option<NodeId>, membership: &Membership) -> Result<(), OrderError> {
+        let give_up = self.env.now().plus(SILENCE_MICROS);
+        loop {
+            match self.handle.request(ClientRequest::TransferLeadership(to)).await {
+                ClientReply::Transferred => return Ok(()),
+                ClientReply::Failed(ClientError::CannotLead) if self.env.now() < give_up => {}
+                other => return Err(failed(&other, membership)),
+            }
+            self.pause().await;
+        }
+    }
+
+    async fn add_nodes(
+        &self,
+        nodes: &[NewNode],
+        replaces: &[String],
+        learners: bool,
+        terms: OrderTerms,
+    ) -> Result<OrderDone, OrderError> {
+        let mut turns = Vec::new();
+        let names: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+        for name in names {
+            turns.push(self.wait_for_turn(name).await?);
+        }
+        let _ = self.handle.orders.send(DriverOrder::Joining(true)).await;
+        let added = self.add_in_turn(nodes, replaces, learners, terms).await;
+        let _ = self.handle.orders.send(DriverOrder::Joining(false)).await;
+        drop(turns);
+        added
+    }
+
+    async fn add_in_turn(
+        &self,
+        nodes: &[NewNode],
+        named: &[String],
+        learners: bool,
+        terms: OrderTerms,
+    ) -> Result<OrderDone, OrderError> {
+        let membership = self.membership();
+        let mut targets = Vec::new();
+        for node in nodes {
+            targets.push(self.describe_new(node).await?);
+        }
+        let known: Vec<NodeId> = targets.iter().filter_map(|target| is_member(&membership, target)).collect();
+        if known.len() == nodes.len() {
+            // The order is repeated: it may have been carried out before.
+            self.expect(terms).await?;
+            return Ok(self.when_voters(&known).await);
+        }
+        let mut replaces = resolve_all(&membership, named)?;
+        for (node, target) in nodes.iter().zip(&targets) {
+            self.check_joins(node, target)?;
+            let same_name = membership.members.iter().find(|(_, member)| member.name == node.name);
+            if let Some((id, _)) = same_name.filter(|(id, _)| !replaces.contains(id)) {
+                let free = self.check_name_is_free(&node.name).await;
+                free.map_err(|error| OrderError::new(OrderCode::NameTaken, error.to_string()))?;
+                replaces.insert(*id);
+            }
+        }
+        let mut reserved = Vec::new();
+        for (node, target) in nodes.iter().zip(targets) {
+            match self.reserve_node(node, target).await {
+                Ok(node) => reserved.push(node),
+                Err(error) => return Err(self.release(&reserved, error).await),
+            }
+        }
+        let members = reserved.iter().map(Reserved::member).collect();
+        let change = Change::AddMembers { members, replaces, promote: !learners };
+        let ids = match self.change(change, terms).await {
+            Ok(ids) => ids,
+            // It may have been committed all the same.
+            Err(error) if error.code == OrderCode::Unknown => {
+                let mut found = Vec::new();
+                for node in &reserved {
+                    found.push(self.find(node.store).await.ok_or_else(|| error.clone())?);
+                }
+                found
+            }
+            Err(error) => return Err(self.release(&reserved, error).await),
+        };
+        for (id, node) in ids.iter().zip(&reserved) {
+            self.hand_over(*id, node.store, &node.raft_addr).await.map_err(OrderError::from)?;
+        }
+        if learners { Ok(self.as_they_are(&ids).await) } else { Ok(self.when_voters(&ids).await) }
+    }
+
+    /// What listens at a new node's address, if it has the new node's name.
+    async fn describe_new(&self, node: &NewNode) -> Result<Description, OrderError> {
+        let target = self.describe(&node.raft_addr).await;
+        let target =
+            target.map_err(|error| OrderError::new(OrderCode::NodeUnreachable, error.to_string()))?;
+        if target.name == node.name {
+            return Ok(target);
+        }
+        let text = format!(
+            "the node at {} is called {:?}, not {:?}; add it under its own --node-id",
+            node.raft_addr, target.name, node.name
+        );
+        Err(OrderError::new(OrderCode::WrongName, text))
+    }
+
+    /// Whether a node may become a member.
+    fn check_joins(&self, node: &NewNode, target: &Description) -> Result<(), OrderError> {
+        let name = &node.name;
+        let text = if target.cluster == self.address_book.me().cluster {
+            if self.membership().contains(target.id) {
+                format!("{name} is a member already; leave it out")
+            } else {
+                format!(
+                    "{name} was a member of this cluster and has been removed; wipe its data directory, start it, and add it again"
+                )
+            }
+        } else if target.members > 1 {
+            format!(
+                "{name} is a member of another cluster with {} members; remove it there and wipe its data directory before \
+                 it is added here",
+                target.members
+            )
+        } else {
+            return Ok(());
+        };
+        Err(OrderError::new(OrderCode::NodeHasData, text))
+    }
+
+    async fn reserve_node(&self, node: &NewNode, target: Description) -> Result<Reserved, OrderError> {
+        let (cluster, micros) = (self.address_book.me().cluster, self.timings.reservation_micros);
+        let question = Question::Reserve { cluster, micros };
+        let answer = ask(&self.env, &node.raft_addr, &question, self.timings.answer_micros).await;
+        let (code, text) = match answer {
+            Ok(Reply::Reserved(store)) => {
+                let NewNode { name, raft_addr } = node.clone();
+                return Ok(Reserved { name, raft_addr, store, http_addr: target.http_addr });
+            }
+            Ok(Reply::Refused(reason)) => (OrderCode::NodeHasData, reason),
+            Ok(other) => (OrderCode::NodeUnreachable, format!("{} answered {other:?}", node.raft_addr)),
+            Err(reason) => (OrderCode::NodeUnreachable, reason),
+        };
+        Err(OrderError::new(code, text))
+    }
+
+    /// Lets nodes go that were reserved in vain.
+    async fn release(&self, reserved: &[Reserved], error: OrderError) -> OrderError {
+        let question = Question::Release(self.address_book.me().cluster);
+        for node in reserved {
+            let _ = ask(&self.env, &node.raft_addr, &question, self.timings.answer_micros).await;
+        }
+        error
+    }
+
+    /// Has the replica change the membership. The ids of members that are new.
+    async fn change(&self, change: Change, terms: OrderTerms) -> Result<Vec<NodeId>, OrderError> {
+        let order =
+            ChangeOrder { expected: terms.expected.map(LogIndex::new), force: terms.force, ..change.into() };
+        let begun = self.env.now();
+        let give_up = begun.plus(self.timings.patience_micros);
+        loop {
+            let reply = self.handle.request(ClientRequest::ChangeMembership(order.clone())).await;
+            let now = self.env.now();
+            match reply {
+                ClientReply::MembershipChanged(added) => return Ok(added),
+                ClientReply::Failed(ClientError::ChangePending) if now < give_up => {}
+                ClientReply::Failed(ClientError::QuorumAtRisk(_)) if now < begun.plus(SILENCE_MICROS) => {}
+                other => return Err(failed(&other, &self.membership())),
+            }
+            self.pause().await;
+        }
+    }
+
+    /// Compares the configuration in force with the one that is expected.
+    async fn expect(&self, terms: OrderTerms) -> Result<(), OrderError> {
+        let Some(expected) = terms.expected else { return Ok(()) };
+        let found = self.handle.status().await.replica.configuration;
+        if found.get() == expected {
+            return Ok(());
+        }
+        Err(OrderError::of_client(&ClientError::OtherConfiguration(found), |id| id.to_string()))
+    }
+
+    /// Waits until these members are voters, for a while; what they are then.
+    async fn when_voters(&self, ids: &[NodeId]) -> OrderDone {
+        for id in ids {
+            if self.wait_until_voter(*id).await.is_err() {
+                break;
+            }
+        }
+        self.as_they_are(ids).await
+    }
+
+    async fn as_they_are(&self, ids: &[NodeId]) -> OrderDone {
+        let membership = self.membership();
+        let standing = |id: NodeId| if membership.voters.contains(&id) { "voter" } else { "learner" };
+        let members = ids.iter().map(|id| described(&membership, *id, standing(*id))).collect();
+        OrderDone { configuration: self.configuration().await, members, ..OrderDone::default() }
+    }
+
+    async fn configuration(&self) -> u64 {
+        self.handle.status().await.replica.configuration.get()
+    }
+
+    /// Waits for a committed membership that is no joint state, and of which that is so.
+    async fn settled(&self, is_so: impl Fn(&Membership) -> bool) -> Option<()> {
+        let views = self.handle.membership.clone();
+        let is_settled = |view: &MembershipView| {
+            view.committed && view.membership.outgoing.is_none() && is_so(&view.membership)
+        };
+        let deadline = self.env.now().plus(self.timings.voter_micros);
+        let settled = until(&self.env, deadline, views.wait_for(is_settled)).await;
+        settled.and_then(Result::ok).map(drop)
+    }
+
+    /// The members, as the leader sees them, or this node.
+    async fn members(&self, of_leader: bool) -> MembersView {
+        let own = self.own_view().await;
+        let leader = own.leader.filter(|leader| of_leader && *leader != self.address_book.me().id);
+        if let Some(addr) = leader.and_then(|leader| self.address_book.address(leader)) {
+            let answer = ask(&self.env, &addr, &Question::Members, self.timings.answer_micros).await;
+            if let Ok(Reply::Members(view)) = answer
+                && view.leader == leader
+            {
+                return view;
+            }
+        }
+        own
+    }
+
+    /// The members, as this node sees them.
+    pub(super) async fn own_view(&self) -> MembersView {
+        let status = self.handle.status().await;
+        let replica = &status.replica;
+        MembersView {
+            told_by: status.name.clone(),
+            configuration: replica.configuration.get(),
+            committed: replica.configuration_committed,
+            joint: replica.joint,
+            leader: replica.leader,
+            members: replica.members.iter().map(|member| member_view(member, replica)).collect(),
+        }
+    }
+}
+
+impl Reserved {
+    fn member(&self) -> Member {
+        Member {
+            name: self.name.clone(),
+            raft_addr: self.raft_addr.clone(),
+            http_addr: self.http_addr.clone(),
+            store_id: self.store,
+        }
+    }
+}
+
+fn member_view(member: &MemberStatus, replica: &Status) -> MemberView {
+    let is_leader = replica.leader == Some(replica.id) && member.id == replica.id;
+    let health = match (&member.withdrawn, member.answers) {
+        (Some(_), _) => "withdrawn",
+        (None, Some(false)) => "silent",
+        (None, Some(true)) if member.replication == Some("replicate") => "ok",
+        (None, Some(true)) => "catching-up",
+        (None, None) if is_leader => "ok",
+        (None, None) => "unknown",
+    };
+    let own = |index| is_leader.then_some(index);
+    MemberView {
+        id: member.id,
+        name: member.member.name.clone(),
+        raft_addr: member.member.raft_addr.clone(),
+        http_addr: member.member.http_addr.clone(),
+        standing: member.standing.to_owned(),
+        health: health.to_owned(),
+        match_index: member.match_index.map(LogIndex::get).or(own(replica.last_log.index.get())),
+        lag: member.lag.or(own(0)),
+        replication: member.replication.map(str::to_owned),
+        silent_micros: member.silent_micros.or(own(0)),
+        withdrawn: member.withdrawn.clone(),
+    }
+}
+
+/// What is wrong with an order whatever the members are.
+fn check(order: &MemberOrder) -> Result<(), OrderError> {
+    let bad = |text: String| OrderError::new(OrderCode::BadRequest, text);
+    let named: &[String] = match order {
+        MemberOrder::Add { nodes, replaces, .. } => {
+            if nodes.is_empty() || nodes.len() > NAMED_MAX {
+                return Err(bad(format!("an order adds from 1 to {NAMED_MAX} nodes")));
+            }
+            for NewNode { name, raft_addr } in nodes {
+                check_name(name).map_err(|rule| bad(format!("name {name:?}: {rule}")))?;
+                if raft_addr.len() > ADDRESS_BYTES_MAX {
+                    return Err(bad(format!("raft_addr is longer than {ADDRESS_BYTES_MAX} bytes")));
+                }
+                check_address(raft_addr).map_err(bad)?;
+            }
+            let names: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+            let addrs: BTreeSet<&str> = nodes.iter().map(|node| node.raft_addr.as_str()).collect();
+            if names.len() < nodes.len() || addrs.len() < nodes.len() {
+                return Err(bad("a node is named twice; leave one out".to_owned()));
+            }
+            replaces
+        }
+        MemberOrder::Remove(members) => {
+            if members.is_empty() {
+                return Err(bad("no member is named: name the members that leave".to_owned()));
+            }
+            members
+        }
+        MemberOrder::Promote(member) => std::slice::from_ref(member),
+        MemberOrder::Transfer(to) => to.as_slice(),
+    };
+    if named.len() > NAMED_MAX || named.iter().any(|name| name.is_empty() || name.len() > NAME_BYTES_MAX + 5)
+    {
+        return Err(bad(format!("an order names at most {NAMED_MAX} members, each by its name or its id")));
+    }
+    Ok(())
+}
+
+/// The member that is named: by its id, by its name, or by `id:` or `name:` and either.
+fn resolve(membership: &Membership, named: &str) -> Result<NodeId, OrderError> {
+    let by_name =
+        |name: &str| membership.members.iter().find(|(_, member)| member.name == name).map(|(id, _)| *id);
+    let by_id = |id: &str| {
+        let id = id.parse().ok().map(NodeId::new);
+        id.filter(|id| membership.contains(*id))
+    };
+    let found = if let Some(id) = named.strip_prefix("id:") {
+        by_id(id)
+    } else if let Some(name) = named.strip_prefix("name:") {
+        by_name(name)
+    } else {
+        match (by_id(named), by_name(named)) {
+            (Some(id), Some(other)) if id != other => {
+                let text = format!(
+                    "{named} is the id of one member and the name of another: say id:{named} or name:{named}"
+                );
+                return Err(OrderError::new(OrderCode::Ambiguous, text));
+            }
+            (id, name) => id.or(name),
+        }
+    };
+    found.ok_or_else(|| {
+        let known: Vec<String> =
+            membership.members.iter().map(|(id, member)| format!("{} ({id})", member.name)).collect();
+        let text = format!("there is no member {named}; there are {}", known.join(", "));
+        OrderError::new(OrderCode::NoMember, text)
+    })
+}
+
+fn resolve_all(membership: &Membership, named: &[String]) -> Result<BTreeSet<NodeId>, OrderError> {
+    named.iter().map(|named| resolve(membership, named)).collect()
+}
+
+/// The member that a node is already.
+fn is_member(membership: &Membership, target: &Description) -> Option<NodeId> {
+    let member = membership.members.get(&target.id)?;
+    (member.store_id == target.store).then_some(target.id)
+}
+
+fn described(membership: &Membership, id: NodeId, standing: &str) -> MemberDone {
+    MemberDone { id, name: name_of(membership, id), standing: standing.to_owned() }
+}
+
+fn name_of(membership: &Membership, id: NodeId) -> String {
+    membership.members.get(&id).map_or_else(|| id.to_string(), |member| member.name.clone())
+}
+
+fn no_leader() -> OrderError {
+    OrderError::from(JoinError::NoLeader)
+}
+
+/// An answer of the replica that is not what was asked for.
+fn failed(reply: &ClientReply, membership: &Membership) -> OrderError {
+    match reply {
+        ClientReply::Failed(error) => OrderError::of_client(error, |id| name_of(membership, id)),
+        other => OrderError::new(OrderCode::Unknown, format!("unexpected answer {other:?}")),
+    }
+}
