@@ -189,6 +189,23 @@ pub(super) enum WalCommand {
         #[arg(long, env = "INFINITYSTORE_JSON")]
         json: bool,
     },
+    /// Say what is damaged in the data directory of a cluster of one, and go on without it
+    ///
+    /// A member of a larger cluster repairs itself from the others when it starts. A node alone
+    /// cannot. This shows what would be lost, and changes nothing without --accept-loss. Then it
+    /// asks. What comes before the first damage is kept, and the damaged files are set aside.
+    #[command(after_help = exit::HELP)]
+    Repair {
+        /// The data directory, as in data/node1
+        #[arg(env = "INFINITYSTORE_DATA_DIR", default_value = "data/node1")]
+        dir: PathBuf,
+        /// Go on without what is lost
+        #[arg(long)]
+        accept_loss: bool,
+        /// Do not ask
+        #[arg(long, requires = "accept_loss")]
+        yes: bool,
+    },
 }
 
 #[derive(Debug, Args)]

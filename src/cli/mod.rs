@@ -45,6 +45,9 @@ pub fn main() -> ExitCode {
         Some(Command::Wal(WalCommand::Stat(args))) => data_look::stat(args).map(done),
         Some(Command::Snapshot(command)) => data_look::snapshot(command).map(done),
         Some(Command::Recover(args)) => recover::recover(args).map(done),
+        Some(Command::Wal(WalCommand::Repair { dir, accept_loss, yes })) => {
+            wal::repair(dir, *accept_loss, *yes).map(done)
+        }
         Some(Command::Kv(options)) => ask::kv(options),
         Some(Command::Lease(options)) => ask::lease(options),
         Some(Command::Lock(options)) => ask::lock(options),

@@ -163,6 +163,11 @@ fn subcommands_are_told_from_a_node() {
     );
     let dump = parse(&["wal", "dump", "data/n2"]).command;
     assert!(matches!(dump, Some(Command::Wal(WalCommand::Dump { dir, .. })) if dir == Path::new("data/n2")));
+    let repair = parse(&["wal", "repair", "data/n2", "--accept-loss", "--yes"]).command;
+    assert!(matches!(
+        repair,
+        Some(Command::Wal(WalCommand::Repair { dir, accept_loss: true, yes: true })) if dir == Path::new("data/n2")
+    ));
     assert_eq!(parse(&["--log-format", "json"]).node.log.log_format, LogFormat::Json);
 }
 

@@ -251,6 +251,10 @@ impl<E: Env> Driver<E> {
             DriverOrder::Adopt(adoption, reply) => self.adopt(now, adoption, reply),
             DriverOrder::Joining(true) => self.joins_under_way += 1,
             DriverOrder::Joining(false) => self.joins_under_way = self.joins_under_way.saturating_sub(1),
+            DriverOrder::Mend(call, reply) => self.mend(call, reply),
+            DriverOrder::Leads(term, reply) => {
+                let _ = reply.send(self.leads(Some(term)));
+            }
             DriverOrder::Stop => self.begin_stop(now),
         }
     }
@@ -440,6 +444,10 @@ impl<E: Env> Driver<E> {
         }
         self.address_book.set_membership(membership.clone(), committed);
         if committed {
+            let me = self.place.1;
+            let others = membership.members.iter().filter(|(id, _)| **id != me);
+            let addresses = others.map(|(_, member)| member.raft_addr.clone()).collect();
+            self.log.push_unhurried(LogJob::NotePeers(addresses));
             let peers = self.replica.raft().progress().map(|peer| peer.id);
             self.leaving_members = peers.filter(|id| !membership.members.contains_key(id)).collect();
             self.close_links(&membership);

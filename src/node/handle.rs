@@ -1,6 +1,7 @@
 //! What the HTTP server and other code in the process may ask of a running node.
 
 use crate::kv::Revision;
+use crate::peer::mending::{MendCall, MendReply};
 use crate::peer::orders::{MemberOrder, MembersView, OrderCode, OrderDone, OrderError, OrderTerms};
 use crate::peer::rpc::{Adoption, JoinError};
 use crate::raft::{ClusterId, Membership, NodeId, StoreId, Term, Time};
@@ -262,6 +263,10 @@ pub(crate) enum DriverOrder {
     /// A join of another node begins (`true`) or has ended here: meanwhile this node cannot be
     /// reserved itself.
     Joining(bool),
+    /// A node that repairs its data directory asks for something.
+    Mend(MendCall, oneshot::Sender<MendReply>),
+    /// The end of this leader's log, if it leads in that term still.
+    Leads(Term, oneshot::Sender<MendReply>),
     /// Hand leadership over, finish the log, end.
     Stop,
 }

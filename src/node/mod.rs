@@ -8,6 +8,8 @@
 //! - `storage_workers`: the disk, on threads of its own.
 //! - `service`, `join`, `join_turns`, `members`, `announce`, `founding`, `initial_cluster`: what
 //!   membership needs of other nodes, and answers to their questions.
+//! - `repair`: a node whose data directory is damaged, before it takes part; `mending`: what the
+//!   others answer it; `beside`: work on the disk at a start.
 //! - `address`: which addresses a node listens on, and which it tells to others.
 //!
 //! # Absences
@@ -17,6 +19,7 @@
 mod absorb;
 mod address;
 mod announce;
+mod beside;
 mod clients;
 mod driver;
 mod founding;
@@ -26,7 +29,9 @@ mod initial_cluster;
 mod join;
 mod join_turns;
 mod members;
+mod mending;
 mod options;
+mod repair;
 mod service;
 mod start;
 mod storage_workers;

@@ -2,6 +2,7 @@
 
 use crate::peer::{NewNode, TransportOptions};
 use crate::replica::ReplicaConfig;
+use crate::storage::OpenError;
 use std::io;
 use std::path::PathBuf;
 
@@ -128,6 +129,14 @@ pub enum StartError {
     /// The system refused a thread.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+}
+
+impl StartError {
+    /// The data directory could not be used.
+    pub(crate) fn of_storage(error: &OpenError) -> Self {
+        let text = error.to_string();
+        if error.is_full() { Self::NoRoom(text) } else { Self::Storage(text) }
+    }
 }
 
 /// How a node ended.

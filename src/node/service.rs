@@ -3,8 +3,11 @@
 use crate::node::handle::DriverOrder;
 use crate::node::join::Joiner;
 use crate::peer::incoming::Answers;
+use crate::peer::mending::{MendCall, MendReply, MendWants};
 use crate::peer::rpc::{Question, Reply, read_question, write_reply};
+use crate::replica::{ClientReply, ClientRequest};
 use crate::runtime::{Env, until};
+use tokio::sync::oneshot;
 use tracing::debug;
 
 /// A caller that takes longer to send its question, or to take its answer, is given up.
@@ -56,7 +59,32 @@ impl<E: Env> RpcService<E> {
                 Reply::Managed(joiner.manage(&order, terms, hops).await)
             }
             Question::Members => Reply::Members(joiner.own_view().await),
+            Question::Mend(call) => Reply::Mend(self.mend(call).await?),
         })
+    }
+}
+
+impl<E: Env> RpcService<E> {
+    /// Answers a node that repairs its data directory. `None` when this node has ended.
+    async fn mend(&self, call: MendCall) -> Option<MendReply> {
+        let orders = &self.joiner.handle.orders;
+        let asks_leader = matches!(call.wants, MendWants::Leader);
+        let (reply, answer) = oneshot::channel();
+        orders.send(DriverOrder::Mend(call, reply)).await.ok()?;
+        let first = answer.await.ok()?;
+        if !asks_leader || !matches!(first, MendReply::Leads { .. }) {
+            return Some(first);
+        }
+        // A quorum has to confirm it now: the caller may have acknowledged what a later leader
+        // sent.
+        let term = self.joiner.handle.status().await.replica.term;
+        let confirmed = self.joiner.handle.request(ClientRequest::Barrier).await;
+        if confirmed != ClientReply::UpToDate {
+            return Some(MendReply::Refused("no quorum confirms this leader".to_owned()));
+        }
+        let (reply, answer) = oneshot::channel();
+        orders.send(DriverOrder::Leads(term, reply)).await.ok()?;
+        answer.await.ok()
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::codec::{HostPort, host_of};
 use crate::node::address::{advertised, check_address};
 use crate::node::announce::{announce_address, join_until_member};
+use crate::node::beside::beside;
 use crate::node::clients::Clients;
 use crate::node::driver::Driver;
 use crate::node::founding::{Course, found_or_join};
@@ -12,6 +13,7 @@ use crate::node::initial_cluster::InitialCluster;
 use crate::node::join::Joiner;
 use crate::node::join_turns::Turns;
 use crate::node::options::{NodeExit, NodeOptions, PANICKED, StartError};
+use crate::node::repair::repair;
 use crate::node::service::RpcService;
 use crate::node::storage_workers::{LogJob, LogWorker, SnapshotQueues, SnapshotWorker, WorkerNews};
 use crate::peer::address_book::{AddressBook, Me};
@@ -20,11 +22,11 @@ use crate::peer::incoming::{Incoming, ROOM_UNIT_BYTES};
 use crate::peer::links::Links;
 use crate::raft::{ClusterId, Member, NodeId, StoreId, Time, bootstrap_log};
 use crate::replica::{Event, Replica, ReplicaStart};
-use crate::runtime::work::{WorkQueue, Worker};
+use crate::runtime::work::WorkQueue;
 use crate::runtime::{Env, Listener, Metrics, watch};
 use crate::storage::{
-    Bootstrap, Disk, Identity, Opened, RecoveryNote, SpareMode, Storage, StorageClock, StorageOptions,
-    check_name,
+    Bootstrap, Disk, Identity, OpenError, Opened, RecoveryNote, Rejoin, SpareMode, Storage, StorageClock,
+    StorageOptions, Survey, check_name, read_rejoin, remove_rejoin,
 };
 use std::collections::BTreeSet;
 use std::io;
@@ -80,11 +82,19 @@ impl Node {
         listener: E::Listener,
     ) -> Result<Self, StartError> {
         let (raft_addr, http_addr) = addresses(&env, &options, &listener).await?;
-        let Ready { storage, identity, starts, is_new, replica } = beside_tasks(
-            &env,
-            Opening { options: options.clone(), addresses: (raft_addr.clone(), http_addr.clone()) },
-        )
-        .await?;
+        let mut listener = listener;
+        let ready = loop {
+            let opening =
+                Opening { options: options.clone(), addresses: (raft_addr.clone(), http_addr.clone()) };
+            let opener = env.clone();
+            match beside(&env, "opening", move || opening.run(&opener)).await?? {
+                Found::Ready(ready) => break ready,
+                Found::Damaged(survey) => {
+                    repair(&env, &options, &mut listener, *survey, &metrics.repair).await?;
+                }
+            }
+        };
+        let Ready { storage, identity, starts, is_new, replica, rejoin } = *ready;
         let me = Me {
             cluster: identity.cluster,
             id: identity.member,
@@ -95,7 +105,8 @@ impl Node {
             http_addr,
         };
         info!(name = %me.name, cluster = %me.cluster, id = me.id.get(), store = %me.store, addr = %me.raft_addr, "starting");
-        let node = NodeBuilder { env, options, metrics, me, replica, is_new }.start(storage, listener)?;
+        let node =
+            NodeBuilder { env, options, metrics, me, replica, is_new, rejoin }.start(storage, listener)?;
         Ok(node)
     }
 
@@ -134,6 +145,8 @@ struct NodeBuilder<E: Env> {
     replica: Replica,
     /// Its data directory was made by this start.
     is_new: bool,
+    /// The member that it was could not go on: it joins its cluster anew.
+    rejoin: Option<Rejoin>,
 }
 
 /// What the driver holds of the storage's workers.
@@ -146,9 +159,11 @@ struct Workers<D: Disk> {
 impl<E: Env> NodeBuilder<E> {
     fn start(mut self, storage: Storage<E::Disk>, listener: E::Listener) -> Result<Node, StartError> {
         let join = self.join_addresses();
-        let initial = InitialCluster::of(&self.options.initial_cluster, &self.me.name);
+        // A member that set its data aside never makes a cluster again.
+        let rejoins = self.rejoin.is_some();
+        let initial = InitialCluster::of(&self.options.initial_cluster, &self.me.name).filter(|_| !rejoins);
         let course = Course::of(initial.as_ref(), &self.replica);
-        let awaits_join = !join.is_empty() || course == Course::Begin;
+        let awaits_join = !join.is_empty() || rejoins || course == Course::Begin;
         if course == Course::GoOn
             && let Some(initial) = &initial
         {
@@ -278,7 +293,9 @@ impl<E: Env> NodeBuilder<E> {
 
     /// The addresses to ask for membership; none if there is data already.
     fn join_addresses(&mut self) -> Vec<String> {
-        let join = std::mem::take(&mut self.options.join);
+        let mut join = std::mem::take(&mut self.options.join);
+        let known = self.rejoin.iter().flat_map(|rejoin| rejoin.peers.iter().cloned());
+        join.extend(known);
         if join.is_empty() || self.replica.is_pristine() {
             return join;
         }
@@ -336,7 +353,7 @@ fn open<E: Env>(
     options: &NodeOptions,
     raft_addr: &str,
     http_addr: &str,
-) -> Result<(Storage<E::Disk>, Opened), StartError> {
+) -> Result<Directory<E::Disk>, StartError> {
     // The core refuses an empty name too, but does not know the name of the flag.
     check_name(&options.name).map_err(|error| StartError::Storage(error.to_string()))?;
     let random = || u128::from(env.seed()) << 64 | u128::from(env.seed());
@@ -358,11 +375,24 @@ fn open<E: Env>(
         clock: StorageClock::new(move || clock.now().get()),
         ..StorageOptions::new(options.data_dir.clone())
     };
-    let opened = Storage::open(env.disk().clone(), storage_options, &bootstrap);
-    opened.map_err(|error| {
-        let text = error.to_string();
-        if error.is_full() { StartError::NoRoom(text) } else { StartError::Storage(text) }
-    })
+    let disk = env.disk().clone();
+    let opened = Storage::open(disk.clone(), storage_options.clone(), &bootstrap);
+    let opened = opened.map_err(|error| match Survey::of(disk, storage_options, &options.name, &error) {
+        Ok(Some(survey)) => Ok(survey),
+        Ok(None) => Err(StartError::of_storage(&error)),
+        Err(other) => Err(StartError::of_storage(&other)),
+    });
+    match opened {
+        Ok((storage, opened)) => Ok(Directory::Opened(Box::new((storage, opened)))),
+        Err(Ok(survey)) => Ok(Directory::Damaged(Box::new(survey))),
+        Err(Err(error)) => Err(error),
+    }
+}
+
+/// A data directory that a start looked at.
+enum Directory<D: Disk> {
+    Opened(Box<(Storage<D>, Opened)>),
+    Damaged(Box<Survey<D>>),
 }
 
 fn replica<E: Env>(env: &E, options: &NodeOptions, opened: Opened) -> Result<Replica, StartError> {
@@ -377,11 +407,19 @@ fn replica<E: Env>(env: &E, options: &NodeOptions, opened: Opened) -> Result<Rep
     replica.map_err(|error| StartError::Storage(error.to_string()))
 }
 
-/// What a start reads and rewrites on the disk.
+/// What a start reads and rewrites on the disk. Done beside the tasks: a large store takes seconds,
+/// and the process answers meanwhile.
 struct Opening {
     options: NodeOptions,
     /// Raft address and HTTP address.
     addresses: (String, String),
+}
+
+/// What a start has found.
+enum Found<E: Env> {
+    Ready(Box<Ready<E>>),
+    /// Something is damaged.
+    Damaged(Box<Survey<E::Disk>>),
 }
 
 /// What a start has made of a data directory.
@@ -395,12 +433,17 @@ struct Ready<E: Env> {
     is_new: bool,
     /// As its log and its snapshot have it.
     replica: Replica,
+    /// The member that it was could not go on.
+    rejoin: Option<Rejoin>,
 }
 
 impl Opening {
-    fn run<E: Env>(&self, env: &E) -> Result<Ready<E>, StartError> {
+    fn run<E: Env>(&self, env: &E) -> Result<Found<E>, StartError> {
         let (raft_addr, http_addr) = &self.addresses;
-        let (storage, opened) = open(env, &self.options, raft_addr, http_addr)?;
+        let (storage, opened) = match open(env, &self.options, raft_addr, http_addr)? {
+            Directory::Opened(opened) => *opened,
+            Directory::Damaged(survey) => return Ok(Found::Damaged(survey)),
+        };
         env.watch_opened(&opened);
         for note in &opened.notes {
             info!(%note, "recovered");
@@ -409,43 +452,13 @@ impl Opening {
         let starts = Starts::new(opened.incarnation, opened.nonces.clone());
         let is_new = opened.notes.contains(&RecoveryNote::Created);
         let replica = replica(env, &self.options, opened)?;
-        Ok(Ready { storage, identity, starts, is_new, replica })
-    }
-}
-
-/// Opens the data directory on a worker of its own: a large store takes seconds, and the process
-/// answers meanwhile.
-async fn beside_tasks<E: Env>(env: &E, opening: Opening) -> Result<Ready<E>, StartError> {
-    let (reply, answer) = oneshot::channel();
-    let queue = WorkQueue::new();
-    let opener = Opener { env: env.clone(), reply: Some(reply) };
-    queue.push_all(&mut vec![opening]);
-    queue.close();
-    env.start_worker("opening", opener, queue).map_err(StartError::Thread)?;
-    let panicked =
-        || StartError::Storage("opening the data directory panicked; see the lines before".to_owned());
-    answer.await.unwrap_or_else(|_| Err(panicked()))
-}
-
-/// Opens a data directory, once.
-struct Opener<E: Env> {
-    env: E,
-    reply: Option<oneshot::Sender<Result<Ready<E>, StartError>>>,
-}
-
-impl<E: Env> Worker for Opener<E> {
-    type Job = Opening;
-
-    fn work(&mut self, jobs: Vec<Opening>) -> bool {
-        for opening in jobs {
-            let opened = opening.run(&self.env);
-            if let Some(reply) = self.reply.take() {
-                // The task that waited may have been told to stop. Then the directory is closed
-                // again.
-                let _ = reply.send(opened);
-            }
+        let of_storage = |error: OpenError| StartError::of_storage(&error);
+        let mut rejoin = read_rejoin(env.disk(), &self.options.data_dir).map_err(of_storage)?;
+        if rejoin.is_some() && !replica.is_pristine() {
+            remove_rejoin(env.disk(), &self.options.data_dir).map_err(of_storage)?;
+            rejoin = None;
         }
-        false
+        Ok(Found::Ready(Box::new(Ready { storage, identity, starts, is_new, replica, rejoin })))
     }
 }
 

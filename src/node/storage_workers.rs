@@ -1,14 +1,15 @@
 //! The storage, off the driver's task: one worker for the log, one for snapshot files, so that
 //! neither a snapshot nor a chunk of one ever delays an acknowledgement.
 
-use crate::raft::{ClusterId, NodeId, SnapshotRead, StoreId};
+use crate::peer::mending::MendReply;
+use crate::raft::{ClusterId, LogId, NodeId, SnapshotChunk, SnapshotRead, StoreId};
 use crate::replica::{SnapshotSave, StorageEvent, StorageRequest};
 use crate::runtime::Metrics;
 use crate::runtime::work::{WorkQueue, Worker};
 use crate::storage::{Disk, Opened, SnapshotFiles, Storage};
 use infinitystore_trim::give_back_free_pages;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 /// How often an idle storage looks whether the disk has room.
@@ -39,6 +40,8 @@ pub(super) enum WorkerNews {
 pub(super) enum LogJob {
     /// To write.
     StorageRequest(StorageRequest),
+    /// To note where the other members are.
+    NotePeers(Vec<String>),
     /// To become another cluster's member, with an empty log.
     Adopt {
         /// The cluster.
@@ -57,6 +60,17 @@ pub(super) enum SnapshotJob<D: Disk> {
     Save(Box<SnapshotSave>),
     /// To read a chunk of one.
     Read(SnapshotRead),
+    /// To read a chunk of one, for a node that repairs its data directory.
+    Mend {
+        /// The snapshot.
+        snapshot: LogId,
+        /// Where the chunk starts.
+        offset: u64,
+        /// Bytes of it, at most.
+        bytes_max: u64,
+        /// Where the answer goes.
+        reply: oneshot::Sender<MendReply>,
+    },
     /// To give the log's worker this job, once all saves that came before are done.
     PassOn(LogJob, Arc<WorkQueue<LogJob>>),
     /// To go on in another cluster's directory.
@@ -187,6 +201,12 @@ impl<D: Disk> Worker for LogWorker<D> {
         for job in jobs {
             match job {
                 LogJob::StorageRequest(request) => self.requests.push(request),
+                LogJob::NotePeers(peers) => {
+                    let noted = self.storage.as_ref().map_or(Ok(()), |storage| storage.note_peers(&peers));
+                    if let Err(error) = noted {
+                        warn!(%error, "where the other members are could not be noted");
+                    }
+                }
                 LogJob::Adopt { cluster, member, store } => {
                     if !(self.flush() && self.adopt(cluster, member, store)) {
                         return false;
@@ -266,6 +286,12 @@ impl<D: Disk> Worker for SnapshotWorker<D> {
                     self.has_read = true;
                     self.files.answer_read(&read)
                 }
+                SnapshotJob::Mend { snapshot, offset, bytes_max, reply } => {
+                    self.has_read = true;
+                    // The caller may have gone.
+                    let _ = reply.send(mend_chunk(&self.files, snapshot, offset, bytes_max));
+                    continue;
+                }
                 SnapshotJob::PassOn(job, log) => {
                     log.push_all(&mut vec![job]);
                     continue;
@@ -287,6 +313,21 @@ impl<D: Disk> Worker for SnapshotWorker<D> {
         }
         self.rests = self.has_read;
         self.rests.then_some(READERS_KEPT_MICROS)
+    }
+}
+
+/// A chunk of a snapshot, for a node that repairs its data directory.
+pub(super) fn mend_chunk<D: Disk>(
+    files: &SnapshotFiles<D>,
+    snapshot: LogId,
+    offset: u64,
+    bytes_max: u64,
+) -> MendReply {
+    match files.read_part(snapshot, offset, bytes_max) {
+        Ok(SnapshotChunk { snapshot, offset, data, done }) => {
+            MendReply::Chunk { snapshot: snapshot.encode(), offset, data: data.to_vec(), done }
+        }
+        Err(error) => MendReply::Refused(error.to_string()),
     }
 }
 

@@ -6,7 +6,8 @@
 //! - `links` and `link` send to peers, `incoming` receives; `discovery` is what either finds out
 //!   about this node itself.
 //! - `rpc`: questions between nodes, one for each connection; `orders`: what operators order of the
-//!   members, which nodes pass on. What the answers are, is for the floor above.
+//!   members, which nodes pass on; `mending`: questions of a node that repairs its data directory.
+//!   What the answers are, is for the floor above.
 //!
 //! # Absences
 //! No rule of consensus: a message is handed on as it came. No clock, socket or thread but
@@ -19,6 +20,7 @@ pub(crate) mod hello;
 pub(crate) mod incoming;
 mod link;
 pub(crate) mod links;
+pub(crate) mod mending;
 mod options;
 pub(crate) mod orders;
 pub(crate) mod rpc;

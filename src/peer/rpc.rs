@@ -4,6 +4,7 @@
 use crate::codec::{from_bytes, to_bytes};
 use crate::peer::block::{Block, BlockError};
 use crate::peer::hello::{Hello, HelloAnswer};
+use crate::peer::mending::{ANSWER_BYTES_MAX, MendCall, MendReply};
 use crate::peer::orders::{MemberOrder, MembersView, OrderCode, OrderDone, OrderError, OrderTerms};
 use crate::raft::{ClusterId, NodeId, StoreId};
 use crate::runtime::{Env, until};
@@ -65,6 +66,8 @@ pub(crate) enum Question {
     },
     /// Which members are there, as you see them?
     Members,
+    /// I repair my data directory.
+    Mend(MendCall),
 }
 
 /// What it answers.
@@ -84,6 +87,8 @@ pub(crate) enum Reply {
     Managed(Result<OrderDone, OrderError>),
     /// To [`Question::Members`].
     Members(MembersView),
+    /// To [`Question::Mend`].
+    Mend(MendReply),
 }
 
 /// A node's description of itself.
@@ -207,7 +212,8 @@ async fn converse(
     let block = Block { kind: KIND_QUESTION, body: to_bytes(question) };
     sent.store(true, Ordering::Relaxed);
     block.write(stream).await.map_err(|error| error.to_string())?;
-    let block = Block::read(stream, RPC_BYTES_MAX).await.map_err(|error| error.to_string())?;
+    let limit = if matches!(question, Question::Mend(_)) { ANSWER_BYTES_MAX } else { RPC_BYTES_MAX };
+    let block = Block::read(stream, limit).await.map_err(|error| error.to_string())?;
     if block.kind != KIND_REPLY {
         return Err(BlockError::Kind(block.kind).to_string());
     }

@@ -30,6 +30,17 @@ fn pause_micros(failures: u32) -> u64 {
 }
 
 impl Replica {
+    /// The newest snapshot whose marker is durable; [`LogId::ZERO`] without one.
+    #[must_use]
+    pub const fn snapshot(&self) -> LogId {
+        self.snapshot
+    }
+
+    /// A node that lost a part of its log needs a newer snapshot than the newest one here.
+    pub const fn want_snapshot(&mut self) {
+        self.policy.is_newer_wanted = true;
+    }
+
     /// Begins a snapshot when the log has grown enough, or the newest one cannot be read. While one
     /// is being sent to a member, the next is put off for a while. Two files are kept, so if
     /// snapshots came faster than a transfer, the transfer would start over each time.

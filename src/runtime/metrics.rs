@@ -6,6 +6,7 @@
 //! queue depths) is not recorded at all but read from [`NodeStatus`] at each scrape.
 
 use crate::raft::RoleName;
+use crate::runtime::repair::RepairProgress;
 use crate::runtime::status::NodeStatus;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
@@ -76,6 +77,12 @@ pub struct Instruments {
     pub snapshots_failed: Counter,
     /// Attempts to prepare the next log segment that failed, other than for want of room.
     pub segments_failed: Counter,
+    /// How far a repair of the data directory is.
+    pub repair: RepairProgress,
+    /// Repairs of the data directory that ended well, as of the last scrape.
+    pub repairs: Counter,
+    /// Bytes that other members gave for the last one, as of the last scrape.
+    pub repair_bytes: Gauge,
     /// 1 while the disk has no room for another segment of the log.
     pub disk_full: Gauge,
     /// Messages waiting to be sent, by peer; see [`Metrics::peer_queue`].
@@ -260,6 +267,12 @@ fn register_events(to: &mut Registry, from: &Instruments) {
         "segments_failed",
         "Attempts to prepare the next log segment that failed, other than for want of room",
         from.segments_failed.clone(),
+    );
+    to.register("repairs", "Repairs of the data directory since the process started", from.repairs.clone());
+    to.register(
+        "repair_bytes",
+        "Bytes that other members gave for the last repair",
+        from.repair_bytes.clone(),
     );
     to.register("disk_full", "1 while the disk has no room for another log segment", from.disk_full.clone());
 }

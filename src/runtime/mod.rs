@@ -7,7 +7,8 @@
 //!   task.
 //! - `timer`: a deadline that moves often. `watch`: one value that changes. `door`: counts
 //!   connections, for both ports.
-//! - `metrics`: counters and histograms; `status`: what a node says of itself.
+//! - `metrics`: counters and histograms; `status`: what a node says of itself; `repair`: how far a
+//!   repair of its data directory is.
 //!
 //! # Absences
 //! Nothing here knows what a node does with it.
@@ -15,6 +16,7 @@
 pub(crate) mod door;
 mod env;
 mod metrics;
+mod repair;
 mod status;
 pub(crate) mod timer;
 mod tokio_env;
@@ -24,6 +26,7 @@ mod work_task;
 
 pub use env::{Env, Listener, until};
 pub use metrics::{Histogram, Instruments, Metrics, Requests, RouteRequests};
+pub use repair::{RepairProgress, RepairStatus};
 pub use status::NodeStatus;
 pub use tokio_env::{TokioEnv, TokioListener};
 pub use work_task::run_as_task;

@@ -1,13 +1,14 @@
 //! Batches: what one sync makes durable, all or nothing.
 
 use crate::codec::{DecodeError, Reader, Writer, checksum};
+use crate::raft::{HardState, LogId, LogIndex, NodeId, Term};
 use crate::storage::record::encode_seal;
 use crate::storage::sector::{Life, SECTOR_BYTES, SECTOR_PAYLOAD_BYTES, file_bytes_for, stamp_into, unstamp};
 use bytes::Bytes;
 
 /// Bytes of a batch's header; it lies in the batch's first sector whole.
-pub(crate) const BATCH_HEADER_BYTES: usize = 60;
-const MAGIC: u32 = u32::from_le_bytes(*b"ISb2");
+pub(crate) const BATCH_HEADER_BYTES: usize = 92;
+const MAGIC: u32 = u32::from_le_bytes(*b"ISb3");
 
 /// A batch's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,19 @@ pub(crate) struct BatchHeader {
     /// Entries up to here were known to be committed when the batch was written. At most the log's
     /// last index after the batch; 0 when nothing was known, and in seals.
     pub(crate) commit: u64,
+    /// The state after the batch.
+    pub(crate) mark: BatchMark,
+}
+
+/// What the log adds up to after a batch. So a batch that is sound tells what a damaged one before
+/// it had done to term, vote and the end of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BatchMark {
+    /// Term and vote. All zero in seals.
+    pub(crate) hard_state: HardState,
+    /// The log's last entry; index and term zero in seals. The term alone is zero if the batch
+    /// ends with a truncation: the log does not know it then.
+    pub(crate) end: LogId,
 }
 
 /// The batch that ends a segment, with its records: the log goes on with the batch after it, in the
@@ -40,7 +54,7 @@ pub(crate) struct BatchHeader {
 pub(crate) fn seal_batch(sequence: u64, previous: u32) -> (BatchHeader, Vec<u8>) {
     let mut payload = Vec::new();
     encode_seal(&mut payload, sequence + 1);
-    (BatchHeader::new(sequence, previous, (0, 0), 0, &payload), payload)
+    (BatchHeader::new(sequence, previous, (0, 0), 0, BatchMark::default(), &payload), payload)
 }
 
 impl BatchHeader {
@@ -55,6 +69,7 @@ impl BatchHeader {
         previous: u32,
         indices: (u64, u64),
         commit: u64,
+        mark: BatchMark,
         payload: &[u8],
     ) -> Self {
         let mut header = Self {
@@ -67,6 +82,7 @@ impl BatchHeader {
             first_index: indices.0,
             last_index: indices.1,
             commit,
+            mark,
         };
         header.checksum = checksum(&header.encode()[8..]);
         header
@@ -99,6 +115,11 @@ impl BatchHeader {
         bytes.put_u64(self.first_index);
         bytes.put_u64(self.last_index);
         bytes.put_u64(self.commit);
+        bytes.put_u64(self.mark.hard_state.term.get());
+        // Members have ids from 1.
+        bytes.put_u64(self.mark.hard_state.voted_for.map_or(0, NodeId::get));
+        bytes.put_u64(self.mark.end.index.get());
+        bytes.put_u64(self.mark.end.term.get());
         bytes
     }
 
@@ -125,6 +146,16 @@ impl BatchHeader {
             first_index: reader.u64("batch first index")?,
             last_index: reader.u64("batch last index")?,
             commit: reader.u64("batch commit index")?,
+            mark: BatchMark {
+                hard_state: HardState {
+                    term: Term::new(reader.counter("batch term")?),
+                    voted_for: Some(reader.u64("batch vote")?).filter(|id| *id > 0).map(NodeId::new),
+                },
+                end: {
+                    let index = LogIndex::new(reader.counter("batch log end")?);
+                    LogId::new(Term::new(reader.counter("batch log end term")?), index)
+                },
+            },
         })
     }
 }

@@ -14,6 +14,7 @@ use crate::storage::identity::{
 use crate::storage::incoming_snapshot::IncomingSnapshot;
 use crate::storage::options::{SpareMode, StorageOptions};
 use crate::storage::recovery::{RecoveryNote, recover};
+use crate::storage::repair::note_peers;
 use crate::storage::restore::{FIRST_MEMBER, RestoredState, fill};
 use crate::storage::sector::BLOCK_BYTES;
 use crate::storage::snapshots::SnapshotFiles;
@@ -211,6 +212,14 @@ impl<D: Disk> Storage<D> {
         self.unless_failed(|storage| storage.log.witness()).map(|_| ())
     }
 
+    /// Notes where the other members are, for a repair that finds nothing else that says so.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the storage goes on.
+    pub fn note_peers(&self, peers: &[String]) -> Result<(), OpenError> {
+        note_peers(&self.disk, &self.options.dir, peers)
+    }
+
     /// The identity of the directory.
     #[must_use]
     pub fn identity(&self) -> &Identity {
@@ -265,7 +274,7 @@ impl<D: Disk> Storage<D> {
         notes.push(recovered_note(&replay, &recovered, snapshot.as_ref()));
         let mut state = LogState {
             hard_state: replay.hard_state,
-            last_index: replay.last_index(),
+            last: replay.last_id(),
             markers: Vec::new(),
             commit: replay.commit,
         };
@@ -322,7 +331,10 @@ impl<D: Disk> Storage<D> {
             let (sequence, before) = (write.sequence(), self.last_write.replace(write.sequence()));
             let follows = before.is_none_or(|before| sequence == before.next());
             assert!(follows, "write {sequence} follows {before:?}: one is missing, or comes twice");
-            if last.is_some() && self.log.staged_bytes() >= self.options.batch_bytes_max {
+            // A snapshot that is installed has a batch to itself: if that is damaged, it is clear
+            // what it had done to the log.
+            let installs = write.records().snapshot_chunk.as_ref().is_some_and(|chunk| chunk.done);
+            if last.is_some() && (installs || self.log.staged_bytes() >= self.options.batch_bytes_max) {
                 self.commit(last.take(), Verdict::None, events)?;
             }
             let verdict = self.stage(write.records());

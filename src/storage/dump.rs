@@ -158,9 +158,9 @@ fn dump_segment<D: Disk>(disk: &D, from: &[PathBuf]) -> Vec<DumpItem> {
         bytes: file.len() as u64,
         first_sequence: header.first_sequence,
         incarnation: header.incarnation,
-        last_index: header.last_index.get(),
+        last_index: header.last.index.get(),
     });
-    let mut last_index = header.last_index.get();
+    let mut last_index = header.last.index.get();
     let mut reached = header_bytes as u64;
     let scanned = scan_segment(&file, &header, header_bytes, later, &mut |batch| {
         last_index = last_index.max(batch.header.last_index);

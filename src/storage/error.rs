@@ -56,7 +56,7 @@ pub enum OpenError {
         found: u32,
     },
     /// An older version of this program wrote it, and this one does not read its format any more.
-    #[error("{} has format version {found}, which this program does not read any more (it reads version {FORMAT_VERSION}); go on with the program that wrote it, or: {REMEDY}", file.display())]
+    #[error("{} has format version {found}, which this program does not read any more (it reads version {FORMAT_VERSION}); go on with the program that wrote it, or, if other members of the cluster are alive, wipe the data directory and join this node again", file.display())]
     OlderFormat {
         /// The file.
         file: PathBuf,
@@ -102,8 +102,8 @@ pub enum OpenError {
     },
 }
 
-const REMEDY: &str = "if other members of the cluster are alive, wipe the data directory and join this node again; \
-                      a cluster of one has to be restored from a copy";
+const REMEDY: &str = "a member repairs itself from the others when it starts; a cluster of one can go on without what is lost: \
+                      infinitystore wal repair DIR";
 
 fn hint(error: &io::Error) -> &'static str {
     if is_full(error) { "; make room on the disk and start again" } else { "" }
@@ -129,15 +129,23 @@ pub struct Damage {
     pub why: String,
 }
 
+impl Damage {
+    /// What and where it is, without the remedy.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let at = format!("{} is damaged at byte {}", self.file.display(), self.offset);
+        let indices = match (self.first_index, self.last_index) {
+            (Some(first), Some(last)) => format!(" (log index {first} to {last})"),
+            (Some(first), None) => format!(" (log index {first} and above)"),
+            _ => String::new(),
+        };
+        format!("{at}{indices}: {}", self.why)
+    }
+}
+
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is damaged at byte {}", self.file.display(), self.offset)?;
-        match (self.first_index, self.last_index) {
-            (Some(first), Some(last)) => write!(f, " (log index {first} to {last})")?,
-            (Some(first), None) => write!(f, " (log index {first} and above)")?,
-            _ => {}
-        }
-        write!(f, ": {}; {REMEDY}", self.why)
+        write!(f, "{}; {REMEDY}", self.in_words())
     }
 }
 
@@ -148,6 +156,18 @@ impl OpenError {
     #[must_use]
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Io { source, .. } if is_full(source))
+    }
+
+    /// Whether what was written is damaged or gone. Peers may have it.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_)
+            | Self::IdentityDamaged { .. }
+            | Self::IdentityMissing { .. }
+            | Self::LogMissing { .. } => true,
+            Self::Io { operation, .. } => *operation == "reading",
+            _ => false,
+        }
     }
 
     /// A file whose format is not this program's.

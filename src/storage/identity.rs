@@ -88,6 +88,13 @@ impl Identity {
         };
         let format: u32 = field("format")?.parse().map_err(|_| damaged("its format is no number"))?;
         if format != FORMAT_VERSION {
+            // A checksum that fits this program's format says that the number alone is damaged.
+            let ours =
+                text.replacen(&format!("format = {format}\n"), &format!("format = {FORMAT_VERSION}\n"), 1);
+            let sum = ours.rsplit_once("checksum = ").map(|(body, _)| checksum(body.as_bytes()));
+            if sum.is_some_and(|sum| ours.ends_with(&format!("checksum = {sum:08x}\n"))) {
+                return Err(damaged("its format is not the one that its checksum covers"));
+            }
             return Err(OpenError::other_format(file, format));
         }
         let hexadecimal =

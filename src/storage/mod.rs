@@ -15,6 +15,8 @@
 //! - `snapshot_file`, `snapshots`, `incoming_snapshot`: snapshot files, written here or received.
 //! - `identity`, `format`, `start`: the node that a directory belongs to, its format, and the steps
 //!   of a start.
+//! - `repair`: what is sound in a damaged directory, and a new log made of that and of what peers
+//!   give.
 //! - `dump`: the log in words, for people.
 //! - `recover`: a cluster of one, made of what a member has of a larger one.
 //! - `backup`, `restore`: a state as a stream that says whether it is whole; a data directory made
@@ -41,6 +43,7 @@ mod real_disk;
 mod record;
 mod recover;
 mod recovery;
+mod repair;
 mod replay;
 mod restore;
 mod scan;
@@ -67,5 +70,7 @@ pub use options::{SpareMode, StorageClock, StorageOptions};
 pub use real_disk::{RealDisk, RealFile};
 pub use recover::Remains;
 pub use recovery::RecoveryNote;
+pub(crate) use repair::remove_rejoin;
+pub use repair::{Missing, Prognosis, Rejoin, RepairSnapshot, Sound, SupplyError, Survey, read_rejoin};
 pub use restore::{RestoredState, restore};
 pub use snapshots::{SnapshotFiles, SnapshotLook, look_at_snapshot};

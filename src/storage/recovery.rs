@@ -243,7 +243,8 @@ impl Reading {
                 replay.apply(record).map_err(|why| Fault { offset, indices, why })?;
             }
             let noted = replay.note_commit(LogIndex::new(header.commit));
-            noted.map_err(|why| Fault { offset, indices: None, why })
+            noted.map_err(|why| Fault { offset, indices: None, why })?;
+            replay.check_mark(&header).map_err(|why| Fault { offset, indices: None, why })
         };
         let scanned = scan_segment(file, &header, header_bytes, later, &mut sink);
         let end = scanned.map_err(|fault| {
@@ -298,7 +299,7 @@ impl Reading {
                     file: path.to_path_buf(),
                     offset: 0,
                     first_index: Some(self.replay.last_index().get() + 1),
-                    last_index: Some(header.last_index.get()),
+                    last_index: Some(header.last.index.get()),
                     why: format!("batches {next} to {} before it are missing", header.first_sequence - 1),
                 });
                 self.orphans.extend(self.sealed.drain(..).map(|segment| segment.path));

@@ -1,6 +1,7 @@
 //! Replays records: from what was written, in order, to what a core starts from.
 
-use crate::raft::{Entry, HardState, LogIndex, SnapshotMeta};
+use crate::raft::{Entry, HardState, LogId, LogIndex, SnapshotMeta, Term};
+use crate::storage::batch::{BatchHeader, BatchMark};
 use crate::storage::record::Record;
 use crate::storage::segment::SegmentHeader;
 
@@ -12,6 +13,8 @@ pub(crate) struct Replay {
     pub(crate) markers: Vec<SnapshotMeta>,
     /// The index before the first entry held.
     pub(crate) start: LogIndex,
+    /// Its term; zero if a truncation left it unknown.
+    pub(crate) start_term: Term,
     /// Contiguous, from `start + 1`.
     pub(crate) entries: Vec<Entry>,
     /// Entries up to here were known to be committed. At most the last index.
@@ -24,7 +27,8 @@ impl Replay {
         Self {
             hard_state: header.hard_state,
             markers: header.markers.clone(),
-            start: header.last_index,
+            start: header.last.index,
+            start_term: header.last.term,
             entries: Vec::new(),
             commit: LogIndex::ZERO,
         }
@@ -33,6 +37,29 @@ impl Replay {
     /// The log's last index.
     pub(crate) fn last_index(&self) -> LogIndex {
         self.start.plus(self.entries.len() as u64)
+    }
+
+    /// The log's last entry. Its term is zero if a truncation left it unknown.
+    pub(crate) fn last_id(&self) -> LogId {
+        self.entries.last().map_or(LogId::new(self.start_term, self.start), Entry::id)
+    }
+
+    /// A batch, whose records were taken in, says what the log adds up to: it must be this.
+    pub(crate) fn check_mark(&self, header: &BatchHeader) -> Result<(), String> {
+        if header.mark == BatchMark::default() {
+            // A seal.
+            return Ok(());
+        }
+        let BatchMark { hard_state, end } = header.mark;
+        let last = self.last_id();
+        let same_term = last.term == end.term || last.term == Term::ZERO || end.term == Term::ZERO;
+        if hard_state != self.hard_state || end.index != last.index || !same_term {
+            let (found, said) = (self.hard_state, hard_state);
+            return Err(format!(
+                "the log adds up to {found:?} and ends at {last}, but the batch says {said:?} and {end}"
+            ));
+        }
+        Ok(())
     }
 
     /// Takes in the next record.
@@ -79,7 +106,7 @@ impl Replay {
     fn truncate(&mut self, from: LogIndex) {
         if from <= self.start {
             self.entries.clear();
-            self.start = from.previous();
+            (self.start, self.start_term) = (from.previous(), Term::ZERO);
         } else {
             let keep = from.previous().since(self.start);
             self.entries.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
@@ -96,7 +123,7 @@ impl Replay {
         let agrees = !held || self.entries.get(position).is_some_and(|entry| entry.id() == meta.last);
         if at > self.last_index() || !agrees {
             self.entries.clear();
-            self.start = at;
+            (self.start, self.start_term) = (at, meta.last.term);
         }
         self.markers.retain(|marker| marker.last != meta.last);
         self.markers.push(meta);

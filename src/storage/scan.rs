@@ -1,7 +1,7 @@
 //! Reads one segment, and decides whether its end is torn or damaged. This file is where the
 //! promise is kept.
 
-use crate::codec::Reader;
+use crate::codec::{DecodeError, Reader};
 use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader, seal_batch};
 use crate::storage::record::{Record, decode_record};
 use crate::storage::sector::{BLOCK_BYTES, Life, SECTOR_BYTES, SectorPlace, SectorState, classify, unstamp};
@@ -69,7 +69,7 @@ pub(crate) fn scan_segment(
         let why = format!("it is {} bytes long, but was made with {}", file.len(), header.capacity);
         return Err(Fault { offset: file.len() as u64, indices: None, why });
     }
-    let sectors = Sectors { file, life: header.life(), former: header.former() };
+    let sectors = Sectors::new(file, header);
     let mut end = ScanEnd {
         offset: header_bytes as u64,
         next_sequence: header.first_sequence,
@@ -139,7 +139,7 @@ pub(crate) fn scan_segment(
 /// The batches from byte `from` on that are whole by themselves, even if damage stands between
 /// them.
 pub(crate) fn salvage(file: &[u8], header: &SegmentHeader, from: u64) -> Vec<Batch> {
-    let sectors = Sectors { file, life: header.life(), former: header.former() };
+    let sectors = Sectors::new(file, header);
     let heads = sectors.written(from).filter(|(_, place)| *place == SectorPlace::Head);
     heads
         .filter_map(|(offset, _)| {
@@ -159,18 +159,23 @@ pub(crate) fn salvage(file: &[u8], header: &SegmentHeader, from: u64) -> Vec<Bat
         .collect()
 }
 
-enum Found {
+/// What stands where a batch has to start.
+pub(crate) enum Found {
+    /// A good batch.
     Batch(Batch),
     /// Some sector of the batch was never written.
     Torn {
+        /// Where it ends.
         to: u64,
+        /// Indices of its entries, if its header could be read.
         indices: Option<(u64, u64)>,
     },
     /// The log ends here.
     Nothing,
 }
 
-fn read_batch(sectors: &Sectors<'_>, end: &ScanEnd) -> Result<Found, Fault> {
+/// Reads the batch that has to start where `end` is.
+pub(crate) fn read_batch(sectors: &Sectors<'_>, end: &ScanEnd) -> Result<Found, Fault> {
     let offset = end.offset;
     let fault = |indices, why: String| Err(Fault { offset, indices, why });
     match sectors.state(offset) {
@@ -229,41 +234,82 @@ fn read_batch(sectors: &Sectors<'_>, end: &ScanEnd) -> Result<Found, Fault> {
             "every sector of the batch was written, but its records do not match its checksum".into(),
         );
     }
+    match decode_records(payload) {
+        Ok(records) => Ok(Found::Batch(Batch { offset, header, records })),
+        Err(error) => fault(indices, error.to_string()),
+    }
+}
+
+fn decode_records(payload: Bytes) -> Result<Vec<Record>, DecodeError> {
     let mut reader = Reader::new(payload);
     let mut records = Vec::new();
     while !reader.is_empty() {
-        match decode_record(&mut reader) {
-            Ok(record) => records.push(record),
-            Err(error) => return fault(indices, error.to_string()),
-        }
+        records.push(decode_record(&mut reader)?);
     }
-    Ok(Found::Batch(Batch { offset, header, records }))
+    Ok(records)
 }
 
-struct Sectors<'a> {
+/// The batch at `offset` with this header, if its records match their checksum, whatever the stamps
+/// of its sectors are. For a log that is known to be damaged.
+pub(crate) fn read_regardless(sectors: &Sectors<'_>, offset: u64, header: &BatchHeader) -> Option<Batch> {
+    let bytes = sectors.bytes(offset, header.file_bytes());
+    let payload = Bytes::from(header.unstamp(bytes)).split_off(BATCH_HEADER_BYTES);
+    if crate::codec::checksum(&payload) != header.payload_checksum {
+        return None;
+    }
+    let records = decode_records(payload).ok()?;
+    Some(Batch { offset, header: *header, records })
+}
+
+/// The sectors of a segment.
+pub(crate) struct Sectors<'a> {
     file: &'a [u8],
     life: Life,
     former: Vec<Life>,
 }
 
-impl Sectors<'_> {
+impl<'a> Sectors<'a> {
+    /// Those of a segment with this header.
+    pub(crate) fn new(file: &'a [u8], header: &SegmentHeader) -> Self {
+        Self { file, life: header.life(), former: header.former() }
+    }
+
+    /// The header of the batch that starts at `offset`, if one does that verifies.
+    pub(crate) fn batch_header(&self, offset: u64) -> Option<BatchHeader> {
+        if self.state(offset) != SectorState::Written(SectorPlace::Head) {
+            return None;
+        }
+        BatchHeader::decode(&unstamp(self.bytes(offset, SECTOR_BYTES))).ok()
+    }
+
+    /// The same, whatever the sector's stamp is.
+    pub(crate) fn header_regardless(&self, offset: u64) -> Option<BatchHeader> {
+        BatchHeader::decode(&unstamp(self.bytes(offset, SECTOR_BYTES))).ok()
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn length(&self) -> u64 {
+        self.file.len() as u64
+    }
+
     fn bytes(&self, offset: u64, length: usize) -> &[u8] {
         let start = usize::try_from(offset).expect("the file is in memory");
         &self.file[start..(start + length).min(self.file.len())]
     }
 
-    fn state(&self, offset: u64) -> SectorState {
+    /// What the sector at `offset` is.
+    pub(crate) fn state(&self, offset: u64) -> SectorState {
         classify(self.bytes(offset, SECTOR_BYTES), offset, self.life, &self.former)
     }
 
     /// The first sector from byte `from` on that is neither written in this life nor unwritten.
-    fn garbage(&self, from: u64) -> Option<u64> {
+    pub(crate) fn garbage(&self, from: u64) -> Option<u64> {
         let mut sectors = (from..self.file.len() as u64).step_by(SECTOR_BYTES);
         sectors.find(|&at| self.state(at) == SectorState::Garbage)
     }
 
     /// The sectors written in this life from byte `from` (rounded up to a sector) on.
-    fn written(&self, from: u64) -> impl Iterator<Item = (u64, SectorPlace)> + '_ {
+    pub(crate) fn written(&self, from: u64) -> impl Iterator<Item = (u64, SectorPlace)> + '_ {
         let first = from.next_multiple_of(SECTOR_BYTES as u64);
         (first..self.file.len() as u64).step_by(SECTOR_BYTES).filter_map(|at| match self.state(at) {
             SectorState::Written(place) => Some((at, place)),

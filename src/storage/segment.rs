@@ -1,7 +1,7 @@
 //! Segment files: their header, their names, and how one comes to be.
 
 use crate::codec::{COUNTER_MAX, Reader, Writer, checksum_parts, from_bytes, to_bytes};
-use crate::raft::{ClusterId, HardState, LogIndex, SnapshotMeta, StoreId};
+use crate::raft::{ClusterId, HardState, LogId, SnapshotMeta, StoreId};
 use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::error::{StorageError, is_full};
 use crate::storage::format::FORMAT_VERSION;
@@ -10,6 +10,7 @@ use crate::storage::sector::{
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::io;
 use std::path::Path;
 
@@ -55,8 +56,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) former_lives: Vec<u64>,
     /// Term and vote before the first batch.
     pub(crate) hard_state: HardState,
-    /// The log's last index before the first batch.
-    pub(crate) last_index: LogIndex,
+    /// The log's last entry before the first batch.
+    pub(crate) last: LogId,
     /// Markers of the snapshots kept, oldest first, before the first batch.
     pub(crate) markers: Vec<SnapshotMeta>,
 }
@@ -68,6 +69,15 @@ pub(crate) enum HeaderError {
     OtherFormat(u32),
     /// Damaged, and how.
     Damaged(String),
+}
+
+impl fmt::Display for HeaderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherFormat(version) => write!(f, "its header claims format version {version}"),
+            Self::Damaged(why) => f.write_str(why),
+        }
+    }
 }
 
 impl SegmentHeader {
@@ -139,7 +149,8 @@ impl SegmentHeader {
             self.first_sequence,
             self.copied_through,
             self.hard_state.term.get(),
-            self.last_index.get(),
+            self.last.index.get(),
+            self.last.term.get(),
         ];
         let markers = self.markers.iter().map(|marker| marker.last.index.get().max(marker.bytes));
         if self.nonces.len() > NONCES_KEPT {

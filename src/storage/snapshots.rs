@@ -73,14 +73,27 @@ impl<D: Disk> SnapshotFiles<D> {
     /// # Errors
     /// [`SnapshotError`] if that snapshot is gone, cannot be read, or does not verify.
     pub fn read_chunk(&self, read: &SnapshotRead) -> Result<SnapshotChunk, SnapshotError> {
+        self.read_part(read.snapshot, read.offset, read.bytes_max)
+    }
+
+    /// Reads at most `bytes_max` bytes of a snapshot from `offset` on.
+    ///
+    /// # Errors
+    /// As [`Self::read_chunk`].
+    pub fn read_part(
+        &self,
+        snapshot: LogId,
+        offset: u64,
+        bytes_max: u64,
+    ) -> Result<SnapshotChunk, SnapshotError> {
         // A reader is put back only after it has read well: a file that was damaged may have been
         // written again.
-        let reader = self.take_reader(read.snapshot)?;
-        let data = Bytes::from(reader.read(read.offset, read.bytes_max)?);
+        let reader = self.take_reader(snapshot)?;
+        let data = Bytes::from(reader.read(offset, bytes_max)?);
         let meta = reader.header.meta.clone();
         self.keep_reader(reader);
-        let done = read.offset.saturating_add(data.len() as u64) >= meta.bytes;
-        Ok(SnapshotChunk { snapshot: Box::new(meta), offset: read.offset, data, done })
+        let done = offset.saturating_add(data.len() as u64) >= meta.bytes;
+        Ok(SnapshotChunk { snapshot: Box::new(meta), offset, data, done })
     }
 
     /// Closes the files that chunks were read from, once no peer is being sent a snapshot. Files

@@ -1,8 +1,8 @@
 //! The steps of a start: making a data directory, finding what it holds, tidying it.
 
 use crate::kv::Store;
-use crate::raft::{Entry, HardState, LogIndex, LogRecords, Restored, SnapshotMeta};
-use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader};
+use crate::raft::{Entry, HardState, LogId, LogIndex, LogRecords, Restored, SnapshotMeta};
+use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader, BatchMark};
 use crate::storage::disk::Disk;
 use crate::storage::error::{Damage, OpenError, SnapshotError};
 use crate::storage::identity::{Bootstrap, Identity, begin_creation, end_creation, make_generation};
@@ -82,7 +82,9 @@ pub(crate) fn make_log<D: Disk>(
     let indices = (index(initial.entries.first()), index(initial.entries.last()));
     let mut batches = Vec::new();
     if !payload.is_empty() {
-        let mut batch = BatchHeader::new(1, 0, indices, 0, &payload).encode();
+        let end = initial.entries.last().map_or(LogId::ZERO, Entry::id);
+        let mark = BatchMark { hard_state: initial.hard_state, end };
+        let mut batch = BatchHeader::new(1, 0, indices, 0, mark, &payload).encode();
         assert_eq!(batch.len(), BATCH_HEADER_BYTES, "the header has a fixed width");
         batch.append(&mut payload);
         batches.push(batch);
@@ -99,7 +101,7 @@ pub(crate) fn make_log<D: Disk>(
         copied_through: batches.len() as u64,
         former_lives: Vec::new(),
         hard_state: HardState::default(),
-        last_index: LogIndex::ZERO,
+        last: LogId::ZERO,
         markers: Vec::new(),
     };
     build_segment(disk, &wal_dir, options.segment_bytes, &mut header, &batches)?;

@@ -1,7 +1,7 @@
 //! Appends to the log: batches, segments, and what is removed behind a snapshot.
 
-use crate::raft::{HardState, LogIndex, LogRecords, SnapshotMeta};
-use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader, seal_batch};
+use crate::raft::{HardState, LogId, LogIndex, LogRecords, SnapshotMeta, Term};
+use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader, BatchMark, seal_batch};
 use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::error::StorageError;
 use crate::storage::options::StorageOptions;
@@ -65,7 +65,8 @@ struct Active<F> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LogState {
     pub(crate) hard_state: HardState,
-    pub(crate) last_index: LogIndex,
+    /// Its term is zero if a truncation left it unknown.
+    pub(crate) last: LogId,
     /// The two newest, oldest first.
     pub(crate) markers: Vec<SnapshotMeta>,
     /// What the log says to be committed. Not in headers: every batch says it.
@@ -80,8 +81,8 @@ struct Staged {
     first_index: u64,
     last_index: u64,
     hard_state: Option<HardState>,
-    /// The log's last index after the records.
-    log_end: Option<LogIndex>,
+    /// The log's last entry after the records.
+    log_end: Option<LogId>,
     markers: Vec<SnapshotMeta>,
 }
 
@@ -167,24 +168,29 @@ impl<D: Disk> Wal<D> {
             assert!(hard_state.term > before.term || keeps_vote, "a vote never changes within a term");
             staged.hard_state = Some(hard_state);
         }
-        let mut log_end = staged.log_end.unwrap_or(self.state.last_index);
+        let mut log_end = staged.log_end.unwrap_or(self.state.last);
         if let Some(from) = records.truncate_from {
             // A snapshot from the leader replaces the whole log, and includes what was committed.
             let replaced = records.snapshot.as_ref().map_or(LogIndex::ZERO, |meta| meta.last.index);
             let committed = self.commit;
             let keeps_committed = from > committed || replaced >= committed;
             assert!(keeps_committed, "entries from {from} on are void, but up to {committed} are committed");
-            log_end = log_end.min(from.previous());
+            if from <= log_end.index {
+                // The entries that follow say the term of the last one.
+                log_end = LogId::new(Term::ZERO, from.previous());
+            }
         }
         if let Some(meta) = &records.snapshot {
-            log_end = log_end.max(meta.last.index);
+            if meta.last.index >= log_end.index {
+                log_end = meta.last;
+            }
             staged.markers.push((**meta).clone());
         }
         if let (Some(first), Some(last)) = (records.entries.first(), records.entries.last()) {
-            assert!(first.index() <= log_end.next(), "entries leave no gap");
+            assert!(first.index() <= log_end.index.next(), "entries leave no gap");
             let count = records.entries.len() as u64;
             assert_eq!(last.index(), first.index().plus(count - 1), "entries are contiguous");
-            log_end = last.index();
+            log_end = last.id();
             let first = first.index().get();
             staged.first_index = if staged.first_index == 0 { first } else { staged.first_index.min(first) };
             staged.last_index = staged.last_index.max(last.index().get());
@@ -198,7 +204,7 @@ impl<D: Disk> Wal<D> {
     /// # Panics
     /// If they were not staged: a start would not find them.
     pub(crate) fn note_commit(&mut self, index: LogIndex) {
-        let log_end = self.staged.log_end.unwrap_or(self.state.last_index);
+        let log_end = self.staged.log_end.unwrap_or(self.state.last).index;
         assert!(index <= log_end, "entries up to {index} are committed, but the log was given {log_end}");
         self.commit = self.commit.max(index);
     }
@@ -213,12 +219,15 @@ impl<D: Disk> Wal<D> {
         let mut staged = std::mem::take(&mut self.staged);
         if !staged.payload.is_empty() {
             self.make_room(staged.payload.len())?;
-            let log_end = staged.log_end.unwrap_or(self.state.last_index);
-            self.write_batch(&staged.payload, (staged.first_index, staged.last_index), log_end)?;
+            let mark = BatchMark {
+                hard_state: staged.hard_state.unwrap_or(self.state.hard_state),
+                end: staged.log_end.unwrap_or(self.state.last),
+            };
+            self.write_batch(&staged.payload, (staged.first_index, staged.last_index), mark)?;
             self.witnessed = false;
         }
         self.state.hard_state = staged.hard_state.unwrap_or(self.state.hard_state);
-        self.state.last_index = staged.log_end.unwrap_or(self.state.last_index);
+        self.state.last = staged.log_end.unwrap_or(self.state.last);
         let marked = !staged.markers.is_empty();
         for meta in staged.markers.drain(..) {
             push_marker(&mut self.state.markers, meta);
@@ -240,7 +249,8 @@ impl<D: Disk> Wal<D> {
         }
         self.make_room(0)?;
         if !says_all(self) {
-            self.write_batch(&[], (0, 0), self.state.last_index)?;
+            let mark = BatchMark { hard_state: self.state.hard_state, end: self.state.last };
+            self.write_batch(&[], (0, 0), mark)?;
             self.witnessed = true;
         }
         Ok(true)
@@ -320,7 +330,7 @@ impl<D: Disk> Wal<D> {
             previous: seal_header.checksum,
             copied_through: 0,
             hard_state: state.hard_state,
-            last_index: state.last_index,
+            last: state.last,
             markers: state.markers.clone(),
             ..self.active.header.clone()
         };
@@ -342,8 +352,8 @@ impl<D: Disk> Wal<D> {
         self.disk.rename(&spare.path, &path).map_err(StorageError::new("renaming into place", &path))?;
         self.sync_dir()?;
         let offset = self.image.len() as u64;
-        // What a seal says is known in advance: it names no commit index.
-        self.write_batch(&seal, (0, 0), LogIndex::ZERO)?;
+        // What a seal says is known in advance: it names no commit index and no state.
+        self.write_batch(&seal, (0, 0), BatchMark::default())?;
         let batches = self.next_sequence - self.active.header.first_sequence;
         let mean_bytes = self.active.offset / batches.max(1);
         let is_large = mean_bytes > FILL_BATCH_BYTES_MAX && self.small_batches < SMALL_BATCHES;
@@ -363,16 +373,17 @@ impl<D: Disk> Wal<D> {
         Ok(())
     }
 
-    /// Writes and syncs one batch. `log_end`: the log's last index after it.
+    /// Writes and syncs one batch. `mark`: what the log adds up to after it.
     fn write_batch(
         &mut self,
         payload: &[u8],
         indices: (u64, u64),
-        log_end: LogIndex,
+        mark: BatchMark,
     ) -> Result<(), StorageError> {
         // A seal names no commit index.
-        let commit = self.commit.min(log_end);
-        let header = BatchHeader::new(self.next_sequence, self.last_checksum, indices, commit.get(), payload);
+        let commit = self.commit.min(mark.end.index);
+        let (sequence, previous) = (self.next_sequence, self.last_checksum);
+        let header = BatchHeader::new(sequence, previous, indices, commit.get(), mark, payload);
         let active = &mut self.active;
         self.image.clear();
         header.stamp_batch_into(&mut self.image, payload, active.header.life(), active.offset);

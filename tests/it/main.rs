@@ -24,6 +24,7 @@ mod members;
 mod older_copy;
 mod power_loss;
 mod pressure;
+mod repair;
 mod shortage;
 mod support;
 mod walk_through;

@@ -80,13 +80,15 @@ async fn handle<E: Env>(
         return answer.allowing(allowed);
     };
     if operation.while_starting != WhileStarting::Answers && context.slot.get().is_none() {
+        let repairing = context.metrics.repair.in_words();
         if route.has_problems() {
-            let detail = "this node is starting: it is loading its data; try again soon";
+            let loading = "this node is starting: it is loading its data; try again soon";
+            let detail = repairing.unwrap_or_else(|| loading.to_owned());
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "starting", detail).closing();
             let is_write = operation.while_starting == WhileStarting::RefusesWrite;
             return if is_write { problem.not_applied() } else { problem }.answer();
         }
-        return health::starting(operation.while_starting, context.metrics.disk_full.get() != 0);
+        return health::starting(operation.while_starting, context.metrics.disk_full.get() != 0, repairing);
     }
     call.variable = variable;
     (operation.handler)(context, call).await

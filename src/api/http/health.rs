@@ -26,18 +26,21 @@ pub(super) fn live() -> Answer {
 }
 
 /// The answer of a node that is still loading its data: nothing was done with the request.
-pub(super) fn starting(answer: WhileStarting, disk_full: bool) -> Answer {
+///
+/// `repairing`: what it does about its data directory, if that is damaged.
+pub(super) fn starting(answer: WhileStarting, disk_full: bool, repairing: Option<String>) -> Answer {
     if answer == WhileStarting::NotReady {
         let wrong = if disk_full {
-            "the disk has no room for a start; make some"
+            "the disk has no room for a start; make some".to_owned()
         } else {
-            "this node is loading its data"
+            repairing.unwrap_or_else(|| "this node is loading its data".to_owned())
         };
-        return render(&[("started", Err(wrong.to_owned()))], false);
+        return render(&[("started", Err(wrong))], false);
     }
-    let text = "this node is starting: it is loading its data; try again soon";
+    let loading = "this node is starting: it is loading its data; try again soon".to_owned();
+    let text = repairing.unwrap_or(loading);
     // Whatever is not read of the request goes with the connection.
-    let refusal = Answer::message(StatusCode::SERVICE_UNAVAILABLE, text).because(text).closing();
+    let refusal = Answer::message(StatusCode::SERVICE_UNAVAILABLE, &text).because(text).closing();
     if answer == WhileStarting::RefusesWrite { refusal.with_outcome("not-appended") } else { refusal }
 }
 

@@ -19,6 +19,9 @@ pub(super) async fn metrics<E: Env>(context: &Context<E>) -> Answer {
     let status = context.node().status().await;
     context.metrics.http_watchers.set(i64::try_from(context.pages.watchers()).unwrap_or(i64::MAX));
     context.metrics.http_memory.set(i64::try_from(context.budget.used()).unwrap_or(i64::MAX));
+    let repair = context.metrics.repair.status();
+    context.metrics.repairs.inner().store(repair.mended, Ordering::Relaxed);
+    context.metrics.repair_bytes.set(i64::try_from(repair.bytes_fetched).unwrap_or(i64::MAX));
     // Set from what the budget counted: the request path keeps one count.
     context.metrics.http_memory_refused.inner().store(context.budget.refused(), Ordering::Relaxed);
     Answer::open_metrics(context.metrics.render(&status))

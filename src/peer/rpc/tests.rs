@@ -1,8 +1,11 @@
+use crate::codec::{from_bytes, to_bytes};
 use crate::peer::hello::{Hello, HelloAnswer};
+use crate::peer::mending::{MendCall, MendCaller, MendReply, MendWants};
 use crate::peer::rpc::{
     Adoption, Description, JoinError, Question, Reply, converse, read_question, write_reply,
 };
-use crate::raft::{ClusterId, NodeId, StoreId};
+use crate::raft::{ClusterId, LogId, LogIndex, NodeId, StoreId, Term};
+use proptest::prelude::*;
 use std::sync::atomic::AtomicBool;
 use tokio::io::{AsyncWriteExt, duplex};
 
@@ -36,6 +39,9 @@ async fn questions_and_replies_arrive_as_they_were_sent() {
     let (cluster, store, id) = (ClusterId(1), StoreId(2), NodeId::new(3));
     let text = || "host:1".to_owned();
     let adoption = Adoption { cluster, id, store, raft_addr: text(), addresses: vec![(id, text())] };
+    let entry = LogId::new(Term::new(3), LogIndex::new(8));
+    let caller = Some(MendCaller { cluster, member: id, store });
+    let mend = |wants| Question::Mend(MendCall { caller, wants });
     let questions = [
         Question::Describe,
         Question::Join { name: text(), raft_addr: text(), hops: 1 },
@@ -43,8 +49,13 @@ async fn questions_and_replies_arrive_as_they_were_sent() {
         Question::Reserve { cluster, micros: 5 },
         Question::Release(cluster),
         Question::Adopt(adoption),
+        mend(MendWants::Entries { after: LogIndex::ZERO, through: LogIndex::new(7), anchor: entry }),
+        mend(MendWants::Chunk { snapshot: Some(entry), offset: 5 }),
+        mend(MendWants::Leader),
+        Question::Describe,
+        Question::Describe,
     ];
-    let description = Description {
+    let description = || Description {
         name: text(),
         cluster,
         id,
@@ -56,12 +67,18 @@ async fn questions_and_replies_arrive_as_they_were_sent() {
         initial_cluster: Some(text()),
     };
     let replies = [
-        Reply::Described(description),
+        Reply::Described(description()),
         Reply::Joined(Ok(id)),
         Reply::Joined(Err(JoinError::Conflict(text()))),
         Reply::Reserved(store),
         Reply::Done,
         Reply::Refused(text()),
+        // Longer than any other reply.
+        Reply::Mend(MendReply::Entries(vec![7; 1 << 20])),
+        Reply::Mend(MendReply::Chunk { snapshot: vec![1], offset: 5, data: vec![2], done: true }),
+        Reply::Mend(MendReply::Leads { end: entry }),
+        Reply::Described(description()),
+        Reply::Done,
     ];
     for (question, reply) in questions.iter().zip(replies) {
         let (asked, replied) = ask(question, HelloAnswer::Accepted, reply.clone()).await;
@@ -81,4 +98,29 @@ async fn a_stranger_instead_of_a_node_is_named_as_one() {
     far.write_all(b"HTTP/1.1 400 Bad Request\r\n").await.unwrap();
     let error = converse(&mut near, &Question::Describe, &AtomicBool::new(false)).await.unwrap_err();
     assert!(error.contains("does not speak InfinityStore's protocol"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn bytes_of_a_stranger_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), tag in 0..12_u32) {
+        let tagged = [&tag.to_le_bytes()[..], &bytes].concat();
+        for bytes in [&bytes, &tagged] {
+            let _ = from_bytes::<Question>("rpc question", bytes);
+            let _ = from_bytes::<Reply>("rpc reply", bytes);
+        }
+    }
+
+    #[test]
+    fn a_reply_that_is_cut_or_changed_is_refused_or_another(
+        data in proptest::collection::vec(any::<u8>(), 0..100),
+        at in any::<prop::sample::Index>(),
+        bit in 0..8_u32,
+    ) {
+        let reply = Reply::Mend(MendReply::Chunk { snapshot: data.clone(), offset: 9, data, done: false });
+        let mut bytes = to_bytes(&reply);
+        let at = at.index(bytes.len());
+        prop_assert!(from_bytes::<Reply>("rpc reply", &bytes[..at]).is_err());
+        bytes[at] ^= 1 << bit;
+        prop_assert!(from_bytes::<Reply>("rpc reply", &bytes).ok() != Some(reply));
+    }
 }

@@ -287,8 +287,8 @@ fn damage_names_file_offset_indices_and_remedy() {
         &file.display().to_string()[..],
         "byte 12288",
         "10 to 11",
-        "wipe the data directory",
-        "restored from a copy",
+        "repairs itself from the others",
+        "wal repair",
     ] {
         assert!(text.contains(part), "{part:?} is not in {text:?}");
     }

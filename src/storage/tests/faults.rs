@@ -408,14 +408,19 @@ fn each_reason_not_to_open_has_its_error_and_remedy() {
     assert!(matches!(error, OpenError::BadName { .. }), "{error}");
 
     let disk = base.copy();
-    disk.overwrite(&identity, text.replace("format = 4", "format = 5").into_bytes());
+    let of_format = |format: u32| {
+        let body = text.replace("format = 5", &format!("format = {format}"));
+        let body = &body[..body.rfind("checksum").unwrap()];
+        format!("{body}checksum = {:08x}\n", crate::codec::checksum(body.as_bytes())).into_bytes()
+    };
+    disk.overwrite(&identity, of_format(6));
     let error = refused(&disk);
-    assert!(matches!(error, OpenError::NewerFormat { found: 5, .. }), "{error}");
+    assert!(matches!(error, OpenError::NewerFormat { found: 6, .. }), "{error}");
 
     let disk = base.copy();
-    disk.overwrite(&identity, text.replace("format = 4", "format = 3").into_bytes());
+    disk.overwrite(&identity, of_format(4));
     let error = refused(&disk);
-    assert!(matches!(error, OpenError::OlderFormat { found: 3, .. }), "{error}");
+    assert!(matches!(error, OpenError::OlderFormat { found: 4, .. }), "{error}");
     assert!(error.to_string().contains("the program that wrote it"), "{error}");
 
     let disk = base.copy();
@@ -424,7 +429,7 @@ fn each_reason_not_to_open_has_its_error_and_remedy() {
     assert!(matches!(refused(&disk), OpenError::NewerFormat { .. }));
     let disk = base.copy();
     disk.flip_bit(&file, 8 + 8, 2);
-    assert!(matches!(refused(&disk), OpenError::OlderFormat { found: 0, .. }));
+    assert!(matches!(refused(&disk), OpenError::OlderFormat { found: 1, .. }));
 
     let disk = base.copy();
     disk.overwrite(&identity, text.replace("member = 1", "member = 2").into_bytes());
@@ -435,7 +440,7 @@ fn each_reason_not_to_open_has_its_error_and_remedy() {
     disk.remove(&identity).unwrap();
     let error = refused(&disk);
     assert!(
-        matches!(error, OpenError::IdentityMissing { .. }) && error.to_string().contains("wipe"),
+        matches!(error, OpenError::IdentityMissing { .. }) && error.to_string().contains("repairs itself"),
         "{error}"
     );
 

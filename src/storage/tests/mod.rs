@@ -8,3 +8,4 @@ mod damage;
 mod faults;
 mod kit;
 mod model;
+mod repair;

@@ -1,0 +1,112 @@
+//! Answers a node that repairs its data directory: entries out of the log in memory, chunks of
+//! snapshots off the driver's task, and where the log of a leader ends.
+
+use crate::node::driver::Driver;
+use crate::node::storage_workers::SnapshotJob;
+use crate::peer::mending::{MendCall, MendReply, MendWants, PAGE_BYTES};
+use crate::raft::{Entry, LogId, LogIndex, RoleName, Term};
+use crate::runtime::Env;
+use tokio::sync::oneshot;
+
+/// Bytes of a snapshot in one answer.
+pub(super) const CHUNK_BYTES: u64 = 1 << 20;
+
+impl<E: Env> Driver<E> {
+    /// Answers, or has it answered.
+    pub(super) fn mend(&mut self, call: MendCall, reply: oneshot::Sender<MendReply>) {
+        let answer = match self.refusal(&call) {
+            Some(why) => MendReply::Refused(why),
+            None => match call.wants {
+                MendWants::Entries { after, through, anchor } => self.entries(after, through, anchor),
+                MendWants::Chunk { snapshot, offset } => {
+                    let snapshot = snapshot.unwrap_or_else(|| self.replica.snapshot());
+                    if snapshot == LogId::ZERO {
+                        MendReply::Refused("there is no snapshot here yet".to_owned())
+                    } else {
+                        let bytes_max = CHUNK_BYTES;
+                        let job = SnapshotJob::Mend { snapshot, offset, bytes_max, reply };
+                        self.snapshots.reads.push_all(&mut vec![job]);
+                        return;
+                    }
+                }
+                MendWants::Leader => self.leads(None),
+            },
+        };
+        let _ = reply.send(answer);
+    }
+
+    /// Where this leader's log ends; `term`: if it has led in that term all the time.
+    pub(super) fn leads(&self, term: Option<Term>) -> MendReply {
+        let raft = self.replica.raft();
+        if raft.role() == RoleName::Leader && term.is_none_or(|term| term == raft.term()) {
+            return MendReply::Leads { end: raft.last_log() };
+        }
+        let leader = raft.leader_hint().leader.filter(|leader| *leader != raft.id());
+        MendReply::Elsewhere { leader: leader.and_then(|leader| self.address_book.address(leader)) }
+    }
+
+    /// Why a caller gets nothing.
+    fn refusal(&self, call: &MendCall) -> Option<String> {
+        let (cluster, _) = self.place;
+        let membership = self.replica.membership();
+        if self.adoption.is_some() || self.stopping.is_some() {
+            return Some("this node is moving or stopping".to_owned());
+        }
+        if let Some(why) = self.replica.raft().withdrawn() {
+            return Some(format!("this member takes no part itself: {why}"));
+        }
+        let Some(caller) = call.caller else {
+            // It may ask who leads, so that it can join.
+            let asks = matches!(call.wants, MendWants::Leader);
+            return (!asks).then(|| "the caller does not say which member it is".to_owned());
+        };
+        if caller.cluster != cluster {
+            return Some(format!("this node is of cluster {cluster}, the caller of {}", caller.cluster));
+        }
+        match membership.members.get(&caller.member) {
+            Some(member) if member.store_id != caller.store => {
+                Some(format!("member {} has another store now: the caller was replaced", caller.member))
+            }
+            None if membership.proves_removed(caller.member) => {
+                Some(format!("member {} was removed from the cluster", caller.member))
+            }
+            _ => None,
+        }
+    }
+
+    fn entries(&mut self, after: LogIndex, through: LogIndex, anchor: LogId) -> MendReply {
+        let raft = self.replica.raft();
+        let last = raft.last_log();
+        let has_anchor = match raft.term_at(anchor.index) {
+            Some(term) => term == anchor.term,
+            // Below the log's beginning in memory: it is not known any more.
+            None => false,
+        };
+        let is_compacted = raft.term_at(anchor.index).is_none() && anchor.index <= last.index;
+        if !has_anchor && !is_compacted {
+            return MendReply::Lacks { last };
+        }
+        if has_anchor && raft.term_at(after).is_some() {
+            return MendReply::Entries(encode_entries(raft.log_range(after, through.min(anchor.index))));
+        }
+        let snapshot = self.replica.snapshot();
+        // What has left memory is applied: a snapshot of the state as it is now covers it.
+        if snapshot.index < anchor.index {
+            self.replica.want_snapshot();
+        }
+        MendReply::Gone { snapshot: Some(snapshot).filter(|id| *id != LogId::ZERO), has_anchor }
+    }
+}
+
+/// Entries as they travel: the first ones, as many as an answer may have.
+pub(super) fn encode_entries<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for entry in entries {
+        let is_full = bytes.len() as u64 + entry.encoded().len() as u64 > PAGE_BYTES;
+        if is_full && !bytes.is_empty() {
+            break;
+        }
+        bytes.extend_from_slice(entry.encoded());
+    }
+    bytes
+}

@@ -1,0 +1,92 @@
+//! The raft port of a node that repairs its data directory: it lets no member in, and answers
+//! others that repair theirs.
+
+use crate::node::mending::encode_entries;
+use crate::peer::hello::{Hello, HelloAnswer};
+use crate::peer::mending::{MendCall, MendCaller, MendReply, MendWants};
+use crate::peer::rpc::{Question, Reply, read_question, write_reply};
+use crate::raft::LogIndex;
+use crate::runtime::{Env, Listener, until};
+use crate::storage::Sound;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Semaphore;
+
+/// Connections at the same time; the others wait.
+const CONNECTIONS_MAX: usize = 16;
+/// A caller that takes longer is given up.
+const TALK_MICROS: u64 = 5_000_000;
+/// The pause after the system could not accept a connection.
+const ACCEPT_PAUSE_MICROS: u64 = 100_000;
+const WHY: &str = "this node is repairing its data directory, and takes no part until that is done";
+
+/// What answers.
+#[derive(Clone)]
+pub(super) struct Door<E> {
+    env: E,
+    caller: Option<MendCaller>,
+    /// What this node has of its log.
+    held: Option<Arc<Mutex<Sound>>>,
+}
+
+impl<E: Env> Door<E> {
+    pub(super) fn new(env: &E, me: Option<MendCaller>, held: Option<Arc<Mutex<Sound>>>) -> Self {
+        Self { env: env.clone(), caller: me, held }
+    }
+
+    /// Answers until it is dropped.
+    pub(super) async fn run(self, listener: &mut E::Listener) -> Infallible {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let place = places.clone().acquire_owned().await;
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let this = self.clone();
+                    self.env.spawn(async move {
+                        let deadline = this.env.now().plus(TALK_MICROS);
+                        let _ = until(&this.env, deadline, this.serve(stream)).await;
+                        drop(place);
+                    });
+                }
+                Err(_) => self.env.sleep_until(self.env.now().plus(ACCEPT_PAUSE_MICROS)).await,
+            }
+        }
+    }
+
+    async fn serve(&self, mut stream: E::Stream) -> Option<()> {
+        if let Hello::Peer(_) = Hello::read(&mut stream).await.ok()? {
+            return HelloAnswer::NotYet(WHY.to_owned()).write(&mut stream).await.ok();
+        }
+        HelloAnswer::Accepted.write(&mut stream).await.ok()?;
+        let reply = match read_question(&mut stream).await.ok()? {
+            Question::Mend(call) => Reply::Mend(self.answer(call)),
+            _ => Reply::Refused(WHY.to_owned()),
+        };
+        write_reply(&mut stream, &reply).await.ok()
+    }
+
+    fn answer(&self, call: MendCall) -> MendReply {
+        let MendWants::Entries { after, through, anchor } = call.wants else {
+            return MendReply::Refused(WHY.to_owned());
+        };
+        let same = call.caller.zip(self.caller).is_some_and(|(caller, me)| caller.cluster == me.cluster);
+        let Some(held) = self.held.as_ref().filter(|_| same) else {
+            return MendReply::Refused(WHY.to_owned());
+        };
+        let held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is lost here is not lacking: it may have been there.
+        if !held.has(anchor) {
+            return MendReply::Refused(WHY.to_owned());
+        }
+        let mut next = after;
+        let entries = std::iter::from_fn(|| {
+            next = next.next();
+            held.entry(next).filter(|_| next <= through.min(anchor.index))
+        });
+        let bytes = encode_entries(entries);
+        if bytes.is_empty() {
+            return MendReply::Refused(format!("entry {} is lost here, too", LogIndex::next(after)));
+        }
+        MendReply::Entries(bytes)
+    }
+}

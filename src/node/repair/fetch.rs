@@ -1,0 +1,311 @@
+//! Gets from other members what a damaged log lacks.
+
+use crate::codec::Reader;
+use crate::node::beside::in_blocks;
+use crate::node::options::StartError;
+use crate::peer::mending::{MendCall, MendCaller, MendReply, MendWants};
+use crate::peer::rpc::{Question, Reply, ask};
+use crate::raft::{Entry, LogId, SnapshotChunk, SnapshotMeta};
+use crate::runtime::{Env, RepairProgress};
+use crate::storage::{Missing, RepairSnapshot, Sound, Survey};
+use bytes::Bytes;
+use std::sync::{Arc, Mutex, PoisonError};
+use tracing::{info, warn};
+
+/// How long a peer may take to answer.
+const ANSWER_MICROS: u64 = 8_000_000;
+/// The pause when no peer could help; doubled each time …
+const PAUSE_MICROS_MIN: u64 = 200_000;
+/// … up to this.
+const PAUSE_MICROS_MAX: u64 = 5_000_000;
+/// Members that are asked, at most.
+const PEERS_MAX: usize = 64;
+
+/// Asks for what is missing.
+pub(super) struct Fetch<'r, E: Env> {
+    pub(super) env: &'r E,
+    pub(super) caller: Option<MendCaller>,
+    pub(super) peers: Vec<String>,
+    pub(super) progress: &'r RepairProgress,
+    pub(super) survey: Survey<E::Disk>,
+    /// What others may have of this log.
+    pub(super) held: Arc<Mutex<Sound>>,
+}
+
+/// What a peer made of a question.
+enum Got {
+    /// It helped.
+    Something,
+    /// It did not, and why.
+    Nothing(String),
+    /// Its log does not have what this one has.
+    Lacks,
+}
+
+impl<E: Env> Fetch<'_, E> {
+    /// Gets everything that is missing, however long it takes.
+    pub(super) async fn all(&mut self, mut sound: Sound) -> Result<Sound, StartError> {
+        let mut pause_micros = PAUSE_MICROS_MIN;
+        while let Some(missing) = sound.missing() {
+            let mut helped = false;
+            let mut reasons = Vec::new();
+            let mut lacking = false;
+            for addr in self.peers.clone() {
+                match self.ask_for_entries(&addr, &mut sound, &missing).await? {
+                    Got::Something => {
+                        // It is asked first for the next ones, so that one that is silent costs its
+                        // time once.
+                        self.peers.retain(|known| *known != addr);
+                        self.peers.insert(0, addr);
+                        helped = true;
+                        break;
+                    }
+                    Got::Nothing(why) => reasons.push(format!("{addr}: {why}")),
+                    Got::Lacks => lacking = true,
+                }
+            }
+            if !helped && lacking {
+                match self.follow_leader(&mut sound, &missing).await {
+                    Ok(()) => helped = true,
+                    Err(why) => reasons.push(why),
+                }
+            }
+            if helped {
+                pause_micros = PAUSE_MICROS_MIN;
+                let text = format!("entries from {} on come from other members", missing.after.next());
+                self.progress.note(&text, sound.missing_count());
+                *self.held.lock().unwrap_or_else(PoisonError::into_inner) = sound.clone();
+                continue;
+            }
+            let text = format!(
+                "entries {} to {} are needed, and no member could give them yet ({})",
+                missing.after.next(),
+                missing.through,
+                reasons.join("; ")
+            );
+            if self.progress.note(&text, sound.missing_count()) {
+                warn!(waiting = %text, "the repair waits for other members");
+            }
+            self.env.sleep_until(self.env.now().plus(pause_micros)).await;
+            pause_micros = (pause_micros * 2).min(PAUSE_MICROS_MAX);
+        }
+        Ok(sound)
+    }
+
+    async fn ask(&self, addr: &str, wants: MendWants) -> Result<MendReply, String> {
+        ask_mending(self.env, addr, MendCall { caller: self.caller, wants }).await
+    }
+
+    async fn ask_for_entries(
+        &mut self,
+        addr: &str,
+        sound: &mut Sound,
+        missing: &Missing,
+    ) -> Result<Got, StartError> {
+        let Missing { after, through, anchor } = *missing;
+        let reply = match self.ask(addr, MendWants::Entries { after, through, anchor }).await {
+            Ok(reply) => reply,
+            Err(why) => return Ok(Got::Nothing(why)),
+        };
+        Ok(match reply {
+            MendReply::Entries(bytes) => {
+                let length = bytes.len() as u64;
+                let supplied = decode_entries(bytes).and_then(|entries| {
+                    let count = entries.len() as u64;
+                    sound.supply(missing, entries).map(|()| count).map_err(|error| error.to_string())
+                });
+                match supplied {
+                    Ok(0) => Got::Nothing("it has none of them".to_owned()),
+                    Ok(count) => {
+                        self.progress.fetched(count, length);
+                        Got::Something
+                    }
+                    Err(why) => Got::Nothing(why),
+                }
+            }
+            MendReply::Lacks { .. } => Got::Lacks,
+            MendReply::Gone { snapshot: Some(snapshot), has_anchor } => {
+                let verified = has_anchor.then_some(anchor);
+                self.snapshot(addr, sound, snapshot, verified).await?
+            }
+            MendReply::Gone { snapshot: None, .. } => {
+                Got::Nothing("they are gone there, and it takes a snapshot".to_owned())
+            }
+            MendReply::Refused(why) => Got::Nothing(why),
+            other => Got::Nothing(format!("it answered {}", name_of(&other))),
+        })
+    }
+
+    /// Takes a peer's snapshot, if that can take the place of what is missing.
+    async fn snapshot(
+        &mut self,
+        addr: &str,
+        sound: &mut Sound,
+        snapshot: LogId,
+        mut verified: Option<LogId>,
+    ) -> Result<Got, StartError> {
+        if sound.check_base(snapshot, verified).is_err() {
+            // It ends within what is missing further on: does its log have what comes after that?
+            let anchor = sound.anchor_behind(snapshot.index);
+            let after = snapshot.index;
+            let asked = self.ask(addr, MendWants::Entries { after, through: anchor.index, anchor }).await;
+            if matches!(asked, Ok(MendReply::Entries(_) | MendReply::Gone { has_anchor: true, .. })) {
+                verified = Some(anchor);
+            }
+        }
+        if let Err(error) = sound.check_base(snapshot, verified) {
+            return Ok(Got::Nothing(error.to_string()));
+        }
+        info!(from = %addr, index = snapshot.index.get(), "fetching a snapshot");
+        let mut incoming = Some(self.survey.incoming_snapshot());
+        let mut offset = 0;
+        loop {
+            let chunk = match self.chunk(addr, snapshot, offset).await {
+                Ok(chunk) => chunk,
+                Err(why) => return Ok(Got::Nothing(why)),
+            };
+            let length = chunk.data.len() as u64;
+            offset += length;
+            let taking: RepairSnapshot<E::Disk> = incoming.take().expect("it is put back each time");
+            let taken = in_blocks(self.env, move || Ok(take(taking, chunk))).await?;
+            self.progress.fetched(0, length);
+            match taken {
+                Ok((_, Some(meta))) => {
+                    let supplied = sound.supply_base(meta, verified);
+                    return Ok(supplied.map_or_else(|why| Got::Nothing(why.to_string()), |()| Got::Something));
+                }
+                Ok((going_on, None)) if length > 0 => incoming = Some(going_on),
+                Ok(_) => return Ok(Got::Nothing("its snapshot ends before its end".to_owned())),
+                Err(why) => return Ok(Got::Nothing(why)),
+            }
+        }
+    }
+
+    /// The next chunk. A connection that breaks costs the chunk, and not the snapshot.
+    async fn chunk(&self, addr: &str, snapshot: LogId, offset: u64) -> Result<SnapshotChunk, String> {
+        let mut attempts = 0;
+        loop {
+            let reply = self.ask(addr, MendWants::Chunk { snapshot: Some(snapshot), offset }).await;
+            match reply {
+                Ok(MendReply::Chunk { snapshot: described, offset: at, data, done }) => {
+                    let meta = SnapshotMeta::decode(&described).map_err(|error| error.to_string())?;
+                    if meta.last != snapshot || at != offset {
+                        return Err("it sent another chunk than was asked for".to_owned());
+                    }
+                    return Ok(SnapshotChunk {
+                        snapshot: Box::new(meta),
+                        offset,
+                        data: Bytes::from(data),
+                        done,
+                    });
+                }
+                Ok(MendReply::Refused(why)) => return Err(why),
+                Ok(other) => return Err(format!("it answered {}", name_of(&other))),
+                Err(why) if attempts >= 3 => return Err(why),
+                Err(_) => attempts += 1,
+            }
+            self.env.sleep_until(self.env.now().plus(PAUSE_MICROS_MIN << attempts)).await;
+        }
+    }
+
+    /// No member has what this log has last. If a leader that a quorum confirms does not have it
+    /// either, it counts nowhere: this log ends as the leader's does.
+    async fn follow_leader(&self, sound: &mut Sound, missing: &Missing) -> Result<(), String> {
+        let (leader, end) = ask_leader(self.env, &self.peers, self.caller).await?;
+        let Missing { after, through, anchor } = *missing;
+        match self.ask(&leader, MendWants::Entries { after, through, anchor }).await? {
+            MendReply::Lacks { .. } => {
+                info!(%leader, lost = %anchor, %end, "the end of this log was never committed; it ends as the leader's does");
+                sound.follow(end);
+                Ok(())
+            }
+            _ => Err(format!("{leader} has what was asked for, after all")),
+        }
+    }
+}
+
+fn take<D: crate::storage::Disk>(
+    mut incoming: RepairSnapshot<D>,
+    chunk: SnapshotChunk,
+) -> Result<(RepairSnapshot<D>, Option<SnapshotMeta>), String> {
+    let taken = incoming.take(&chunk).map_err(|error| error.to_string())?;
+    Ok((incoming, taken))
+}
+
+/// Entries as they travel. Bytes of a peer: each entry carries a checksum.
+fn decode_entries(bytes: Vec<u8>) -> Result<Vec<Entry>, String> {
+    let mut reader = Reader::new(Bytes::from(bytes));
+    let mut entries = Vec::new();
+    while !reader.is_empty() {
+        entries.push(Entry::decode(&mut reader).map_err(|error| error.to_string())?);
+    }
+    Ok(entries)
+}
+
+async fn ask_mending<E: Env>(env: &E, addr: &str, call: MendCall) -> Result<MendReply, String> {
+    match ask(env, addr, &Question::Mend(call), ANSWER_MICROS).await? {
+        Reply::Mend(reply) => Ok(reply),
+        Reply::Refused(why) => Err(why),
+        _ => Err("it answered something else".to_owned()),
+    }
+}
+
+/// A leader that a quorum confirms without this node, and the end of its log.
+async fn ask_leader<E: Env>(
+    env: &E,
+    peers: &[String],
+    caller: Option<MendCaller>,
+) -> Result<(String, LogId), String> {
+    let mut reasons = Vec::new();
+    let mut addrs = peers.to_vec();
+    let mut next = 0;
+    while let Some(addr) = addrs.get(next).cloned() {
+        next += 1;
+        match ask_mending(env, &addr, MendCall { caller, wants: MendWants::Leader }).await {
+            Ok(MendReply::Leads { end }) => return Ok((addr, end)),
+            Ok(MendReply::Elsewhere { leader: Some(leader) }) => {
+                if !addrs.contains(&leader) && addrs.len() < PEERS_MAX {
+                    addrs.push(leader);
+                }
+            }
+            Ok(MendReply::Elsewhere { leader: None }) => reasons.push(format!("{addr} knows no leader")),
+            Ok(MendReply::Refused(why)) | Err(why) => reasons.push(format!("{addr}: {why}")),
+            Ok(other) => reasons.push(format!("{addr} answered {}", name_of(&other))),
+        }
+    }
+    Err(format!("no leader is confirmed ({})", reasons.join("; ")))
+}
+
+/// Waits for a leader that a quorum confirms without this node; returns its address.
+pub(super) async fn find_leader<E: Env>(
+    env: &E,
+    peers: &[String],
+    progress: &RepairProgress,
+    doing: &str,
+) -> String {
+    let mut pause_micros = PAUSE_MICROS_MIN;
+    loop {
+        match ask_leader(env, peers, None).await {
+            Ok((leader, _)) => return leader,
+            Err(why) => {
+                let text = format!("{doing}; it waits for a leader that can replace it ({why})");
+                if progress.note(&text, 0) {
+                    warn!(waiting = %text, "the repair waits for other members");
+                }
+            }
+        }
+        env.sleep_until(env.now().plus(pause_micros)).await;
+        pause_micros = (pause_micros * 2).min(PAUSE_MICROS_MAX);
+    }
+}
+
+const fn name_of(reply: &MendReply) -> &'static str {
+    match reply {
+        MendReply::Entries(_) => "with entries",
+        MendReply::Gone { .. } => "that they are gone",
+        MendReply::Lacks { .. } => "that it lacks them",
+        MendReply::Chunk { .. } => "with a chunk",
+        MendReply::Leads { .. } | MendReply::Elsewhere { .. } => "who leads",
+        MendReply::Refused(_) => "no",
+    }
+}

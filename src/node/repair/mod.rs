@@ -1,0 +1,151 @@
+//! A node whose data directory is damaged repairs it before it takes part.
+//!
+//! Until then it is like a node that is down: it votes for nobody, acknowledges nothing and serves
+//! nobody. It only answers questions of other nodes that repair theirs, so that two damaged members
+//! can help each other. `docs/protocol.md` says why what it does is safe.
+
+mod door;
+mod fetch;
+
+use crate::node::beside::in_blocks;
+use crate::node::options::{NodeOptions, StartError};
+use crate::node::repair::door::Door;
+use crate::node::repair::fetch::Fetch;
+use crate::peer::mending::MendCaller;
+use crate::runtime::{Env, RepairProgress};
+use crate::storage::{Prognosis, Sound, Survey};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use tracing::{info, warn};
+
+/// Repairs the directory. When it returns, the directory is whole, or the damaged member is set
+/// aside and the node has to join anew.
+///
+/// # Errors
+/// [`StartError`] if nobody can help, or the disk fails.
+pub(super) async fn repair<E: Env>(
+    env: &E,
+    options: &NodeOptions,
+    listener: &mut E::Listener,
+    survey: Survey<E::Disk>,
+    progress: &RepairProgress,
+) -> Result<(), StartError> {
+    for damage in survey.damages() {
+        warn!(%damage, "the data directory is damaged");
+    }
+    progress.begin(survey.damages().to_vec());
+    let mended = Repair::<E>::new(env, options, survey, progress).run(listener).await;
+    progress.end(mended.is_ok());
+    mended
+}
+
+/// A repair under way.
+struct Repair<'r, E: Env> {
+    env: &'r E,
+    options: &'r NodeOptions,
+    survey: Survey<E::Disk>,
+    progress: &'r RepairProgress,
+    /// Raft addresses of others.
+    peers: Vec<String>,
+    caller: Option<MendCaller>,
+}
+
+impl<'r, E: Env> Repair<'r, E> {
+    fn new(
+        env: &'r E,
+        options: &'r NodeOptions,
+        survey: Survey<E::Disk>,
+        progress: &'r RepairProgress,
+    ) -> Self {
+        let found = survey.peers();
+        let listed = options.initial_cluster.iter().filter(|node| node.name != options.name);
+        let named = options.join.iter().chain(listed.map(|node| &node.raft_addr)).cloned();
+        let all: BTreeSet<String> = found.into_iter().chain(named).collect();
+        let peers = all.into_iter().filter(|addr| *addr != options.raft_addr).collect();
+        let caller = survey.identity().map(|identity| MendCaller {
+            cluster: identity.cluster,
+            member: identity.member,
+            store: identity.store,
+        });
+        Self { env, options, survey, progress, peers, caller }
+    }
+
+    async fn run(self, listener: &mut E::Listener) -> Result<(), StartError> {
+        match self.survey.prognosis() {
+            Prognosis::Mendable(sound) => self.mend(*sound, listener).await,
+            Prognosis::Replaceable(why) => self.replace(&why, listener).await,
+        }
+    }
+
+    /// Gets what is missing, and writes a whole log.
+    async fn mend(self, sound: Sound, listener: &mut E::Listener) -> Result<(), StartError> {
+        if sound.missing().is_some() && self.peers.is_empty() {
+            let lost = match sound.missing_count() {
+                1 => "one entry of its log is lost".to_owned(),
+                count => format!("{count} entries of its log are lost"),
+            };
+            return Err(self.alone(&lost));
+        }
+        let Self { env, survey, progress, peers, caller, .. } = self;
+        let survey = in_blocks(env, move || survey.begin_mending().map(|()| survey)).await?;
+        let held = Arc::new(Mutex::new(sound.clone()));
+        let door = Door::new(env, caller, Some(held.clone()));
+        let mut fetch = Fetch { env, caller, peers, progress, survey, held };
+        let fetched = tokio::select! {
+            biased;
+            fetched = fetch.all(sound) => fetched?,
+            never = door.run(listener) => match never {},
+        };
+        let entries = fetched.missing_count();
+        debug_assert_eq!(entries, 0, "nothing is missing any more");
+        progress.note("writing the mended log", 0);
+        let survey = fetch.survey;
+        in_blocks(env, move || survey.mend(&fetched)).await?;
+        let status = progress.status();
+        info!(
+            entries = status.entries_fetched,
+            bytes = status.bytes_fetched,
+            "REPAIRED the data directory: what was damaged came from other members, or was not needed"
+        );
+        Ok(())
+    }
+
+    /// Waits until a cluster that can go on without this member is there, and sets aside what is
+    /// left.
+    async fn replace(self, why: &str, listener: &mut E::Listener) -> Result<(), StartError> {
+        if self.peers.is_empty() {
+            return Err(self.alone(why));
+        }
+        let Self { env, survey, progress, peers, caller, .. } = self;
+        let held = match survey.prognosis() {
+            Prognosis::Mendable(sound) => Some(Arc::new(Mutex::new(*sound))),
+            Prognosis::Replaceable(_) => None,
+        };
+        let door = Door::new(env, caller, held);
+        let doing = format!("it cannot go on as the member that it was, since {why}");
+        progress.note(&doing, 0);
+        warn!(%why, "this node cannot go on as the member that it was; it joins its cluster anew");
+        let leader = tokio::select! {
+            biased;
+            leader = fetch::find_leader(env, &peers, progress, &doing) => leader,
+            never = door.run(listener) => match never {},
+        };
+        let mut known = peers.clone();
+        known.insert(0, leader);
+        let aside = in_blocks(env, move || survey.set_aside(&known)).await?;
+        warn!(aside = %aside.display(), "set the damaged data aside; this node joins its cluster anew under its name");
+        Ok(())
+    }
+
+    /// Nobody can help.
+    fn alone(&self, what: &str) -> StartError {
+        let dir = self.options.data_dir.display();
+        let damages = self.survey.damages().join("\n  ");
+        StartError::Storage(format!(
+            "the data directory {dir} is damaged, and {what}:\n  {damages}\nThis node knows of no other member. Choose one:\n\
+             - if its cluster has other members, start it with --join and the raft address of one: it repairs itself from them\n\
+             - put a copy of the damaged files back\n\
+             - infinitystore wal repair {dir} --accept-loss   shows what is lost and goes on without it"
+        ))
+    }
+}

@@ -1,0 +1,202 @@
+//! Writes a mended log into the other generation of directories, and switches to it.
+
+use crate::kv::Store;
+use crate::raft::{Entry, LogId, LogIndex, LogRecords, SnapshotChunk, SnapshotMeta};
+use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader, BatchMark};
+use crate::storage::disk::Disk;
+use crate::storage::error::{OpenError, SnapshotError};
+use crate::storage::identity::{Identity, make_generation, switch};
+use crate::storage::incoming_snapshot::IncomingSnapshot;
+use crate::storage::options::StorageOptions;
+use crate::storage::record::encode_records;
+use crate::storage::repair::sound::Sound;
+use crate::storage::repair::survey::Survey;
+use crate::storage::segment::{SegmentHeader, build_segment};
+use crate::storage::snapshot_file::{CHUNK_BYTES, SnapshotReader};
+use crate::storage::snapshots::SnapshotFiles;
+use crate::storage::start::snapshot_failed;
+use crate::storage::wal::life;
+use std::path::PathBuf;
+
+/// Damaged files that are kept, the newest ones.
+const KEPT_MAX: usize = 8;
+/// Where they are kept.
+const KEPT_DIR: &str = "damaged";
+
+impl<D: Disk> Survey<D> {
+    /// Makes the directories of the other generation, empty. An earlier attempt may have left
+    /// something there.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn begin_mending(&self) -> Result<(), OpenError> {
+        make_generation(&self.disk, &self.options.dir, self.mended_identity().generation)
+    }
+
+    /// Takes a peer's snapshot in, chunk by chunk.
+    #[must_use]
+    pub fn incoming_snapshot(&self) -> RepairSnapshot<D> {
+        RepairSnapshot(IncomingSnapshot::new(self.mended_snapshots()))
+    }
+
+    /// Writes what is sound as a whole log, and makes it the directory's by one rename. The files
+    /// that were damaged are kept beside it.
+    ///
+    /// # Errors
+    /// [`OpenError`]. The directory is the damaged one then, or the mended one.
+    ///
+    /// # Panics
+    /// If entries are missing.
+    pub fn mend(self, sound: &Sound) -> Result<(), OpenError> {
+        assert!(sound.missing().is_none(), "a log with a gap is not mended");
+        let identity = self.mended_identity();
+        if let Some(base) = sound.base() {
+            self.carry_snapshot_over(base)?;
+        }
+        let (number, nonces) = &self.starts;
+        build_log(&self.disk, &self.options, &identity, (*number, nonces.clone()), sound)?;
+        let snapshot_dir = identity.snapshot_dir(&self.options.dir);
+        self.disk.sync_dir(&snapshot_dir).map_err(OpenError::io("syncing the directory", &snapshot_dir))?;
+        switch(&self.disk, &self.options.dir, &identity)?;
+        self.keep_damaged()
+    }
+
+    /// The identity on record, in the other generation.
+    fn mended_identity(&self) -> Identity {
+        let identity = self.identity.clone().expect("a directory without an identity is not mended");
+        Identity { generation: identity.other_generation(), ..identity }
+    }
+
+    fn mended_snapshots(&self) -> SnapshotFiles<D> {
+        let identity = self.mended_identity();
+        let dir = identity.snapshot_dir(&self.options.dir);
+        SnapshotFiles::new(self.disk.clone(), dir, identity.cluster, identity.store, false)
+    }
+
+    /// Copies a snapshot of the damaged generation, unless it came from a peer and is there.
+    fn carry_snapshot_over(&self, base: &SnapshotMeta) -> Result<(), OpenError> {
+        let files = self.mended_snapshots();
+        let there = files.path(base.last);
+        if self.disk.exists(&there).map_err(OpenError::io("looking for", &there))? {
+            return Ok(());
+        }
+        let identity = self.identity.as_ref().expect("a directory without an identity is not mended");
+        let from = identity.snapshot_dir(&self.options.dir).join(SnapshotFiles::<D>::file_name(base.last));
+        let copied = SnapshotReader::open(&self.disk, &from).and_then(|reader| {
+            let mut writer = files.writer("mended", base.clone())?;
+            while writer.bytes() < base.bytes {
+                let piece = reader.read(writer.bytes(), CHUNK_BYTES as u64)?;
+                writer.push(&piece)?;
+                writer.sync_some()?;
+            }
+            files.put_in_place(writer)
+        });
+        let meta = copied.map_err(snapshot_failed)?;
+        assert!(meta == *base, "the copy of a snapshot is the snapshot");
+        Ok(())
+    }
+
+    /// The damaged files are of use to people alone. What was sound in them has been carried over.
+    fn keep_damaged(&self) -> Result<(), OpenError> {
+        let dir = self.options.dir.join(KEPT_DIR);
+        self.disk.create_dir_all(&dir).map_err(OpenError::io("creating", &dir))?;
+        let listed = self.disk.list(&dir).map_err(OpenError::io("listing", &dir))?;
+        let number = |name: &PathBuf| name.to_str()?.split_once('-')?.0.parse::<u64>().ok();
+        let mut kept: Vec<(u64, PathBuf)> =
+            listed.into_iter().filter_map(|name| Some((number(&name)?, name))).collect();
+        kept.sort();
+        for file in &self.damaged_files {
+            let (Some(name), Ok(true)) = (file.file_name(), self.disk.exists(file)) else { continue };
+            let next = kept.last().map_or(1, |(number, _)| number + 1);
+            let name = PathBuf::from(format!("{next}-{}", name.to_string_lossy()));
+            let to = dir.join(&name);
+            self.disk.rename(file, &to).map_err(OpenError::io("renaming", &to))?;
+            kept.push((next, name));
+        }
+        for (_, name) in kept.iter().rev().skip(KEPT_MAX) {
+            let old = dir.join(name);
+            self.disk.remove(&old).map_err(OpenError::io("removing", &old))?;
+        }
+        self.disk.sync_dir(&dir).map_err(OpenError::io("syncing the directory", &dir))
+    }
+}
+
+/// A peer's snapshot on its way into the mended generation.
+pub struct RepairSnapshot<D: Disk>(IncomingSnapshot<D>);
+
+impl<D: Disk> RepairSnapshot<D> {
+    /// Takes the next chunk. The last one brings the description of the snapshot, which has been
+    /// verified and is durable.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; nothing of the snapshot is kept then.
+    pub fn take(&mut self, chunk: &SnapshotChunk) -> Result<Option<SnapshotMeta>, SnapshotError> {
+        let taken: Option<(SnapshotMeta, Store)> = self.0.take(chunk)?;
+        Ok(taken.map(|(meta, _)| meta))
+    }
+}
+
+/// Makes a log of one segment that holds all of `sound`.
+fn build_log<D: Disk>(
+    disk: &D,
+    options: &StorageOptions,
+    identity: &Identity,
+    (incarnation, nonces): (u64, Vec<u64>),
+    sound: &Sound,
+) -> Result<(), OpenError> {
+    let before = sound.base().map_or(LogId::ZERO, |base| base.last);
+    let batches = batches(sound, before, options.batch_bytes_max);
+    let mut header = SegmentHeader {
+        life: life(options.seed, incarnation, 0),
+        cluster: identity.cluster,
+        store: identity.store,
+        incarnation,
+        nonces,
+        capacity: 0,
+        first_sequence: 1,
+        previous: 0,
+        copied_through: batches.len() as u64,
+        former_lives: Vec::new(),
+        hard_state: sound.hard_state(),
+        last: before,
+        markers: sound.base().cloned().into_iter().collect(),
+    };
+    build_segment(disk, &identity.wal_dir(&options.dir), options.segment_bytes, &mut header, &batches)?;
+    Ok(())
+}
+
+/// The entries, in batches of limited size.
+fn batches(sound: &Sound, before: LogId, bytes_max: usize) -> Vec<Vec<u8>> {
+    let mut batches: Vec<Vec<u8>> = Vec::new();
+    let (mut previous, mut staged, mut bytes) = (0, Vec::new(), 0);
+    let mut close = |staged: &mut Vec<Entry>, end: LogId| {
+        let (first, last) = (staged.first().map(Entry::index), staged.last().map(Entry::index));
+        let indices = (first.map_or(0, LogIndex::get), last.map_or(0, LogIndex::get));
+        let mut payload = Vec::new();
+        let entries = std::mem::take(staged);
+        encode_records(&mut payload, &LogRecords { entries, ..LogRecords::default() });
+        let mark = BatchMark { hard_state: sound.hard_state(), end };
+        let commit = sound.commit().min(end.index).get();
+        let header = BatchHeader::new(batches.len() as u64 + 1, previous, indices, commit, mark, &payload);
+        previous = header.checksum;
+        let mut batch = header.encode();
+        assert_eq!(batch.len(), BATCH_HEADER_BYTES, "the header has a fixed width");
+        batch.append(&mut payload);
+        batches.push(batch);
+    };
+    let mut end = before;
+    for entry in sound.entries() {
+        let length = entry.encoded().len();
+        if !staged.is_empty() && bytes + length > bytes_max {
+            close(&mut staged, end);
+            bytes = 0;
+        }
+        end = entry.id();
+        bytes += length;
+        staged.push(entry);
+    }
+    // The last one is a witness if there are no entries: it says what is committed.
+    close(&mut staged, end);
+    assert!(end == sound.end(), "the log ends where it has to");
+    batches
+}

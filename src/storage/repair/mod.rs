@@ -1,0 +1,28 @@
+//! Repair of a damaged data directory: what is sound in it, what is missing, and a new log made of
+//! the one and the other.
+//!
+//! Nothing here asks a peer: the floors above fetch what is missing. Nothing here changes the
+//! damaged files either. What is mended is built in the other generation of directories, and takes
+//! their place by one rename of the identity. So a crash leaves either the damaged directory or the
+//! mended one.
+//!
+//! # Code map
+//! - `walk` reads a damaged log, which falls into runs of batches; `run`: what one of them says.
+//! - `sound`: what a node knows of its log, and what it lacks.
+//! - `survey`: all of a directory, locked.
+//! - `mend` writes a mended generation; `aside` sets a directory aside that cannot be mended.
+//! - `notes`: where the other members are.
+
+mod aside;
+mod mend;
+mod notes;
+mod run;
+mod sound;
+mod survey;
+mod walk;
+
+pub use mend::RepairSnapshot;
+pub use notes::{Rejoin, read_rejoin};
+pub(crate) use notes::{note_peers, remove_rejoin};
+pub use sound::{Missing, Sound, SupplyError};
+pub use survey::{Prognosis, Survey};

@@ -1,0 +1,256 @@
+//! What a node knows of its damaged log, and what it lacks. Pure: no disk, no peer.
+//!
+//! Two logs that have an entry of the same index and term are the same up to that entry (Raft §5.3,
+//! the Log Matching Property). So a range that was lost may be taken from any log that has the
+//! *anchor*: the first entry behind the range that this node still has, or the last entry of its
+//! log if it has none.
+
+use crate::raft::{Entry, EntryKind, HardState, LogId, LogIndex, Membership, SnapshotMeta};
+use std::collections::BTreeMap;
+
+/// The sound part of a damaged log.
+#[derive(Clone, Debug)]
+pub struct Sound {
+    /// Term and vote.
+    hard_state: HardState,
+    /// The last entry of the log.
+    end: LogId,
+    /// Entries up to here are known to be committed. At most the last one.
+    commit: LogIndex,
+    /// A snapshot that is whole.
+    base: Option<SnapshotMeta>,
+    /// Entries that are certainly part of the log, none at or below the base.
+    certain: BTreeMap<LogIndex, Entry>,
+}
+
+/// Entries that are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// The entry before the first one.
+    pub after: LogIndex,
+    /// The last one.
+    pub through: LogIndex,
+    /// A log that has this entry has the missing ones, too.
+    pub anchor: LogId,
+}
+
+/// Why entries or a snapshot of a peer cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SupplyError {
+    /// They do not follow what this node has.
+    #[error("entry {found} does not follow entry {before}")]
+    Gap {
+        /// What this node has.
+        before: LogId,
+        /// What came.
+        found: LogId,
+    },
+    /// They contradict the anchor.
+    #[error("entry {found} cannot stand before entry {anchor}")]
+    Anchor {
+        /// What came.
+        found: LogId,
+        /// What this node has.
+        anchor: LogId,
+    },
+    /// A membership that does not decode.
+    #[error("the membership in entry {0} cannot be read")]
+    Membership(LogId),
+    /// A snapshot that is of no use.
+    #[error("the snapshot {found} does not reach entry {needed}")]
+    Short {
+        /// The snapshot.
+        found: LogId,
+        /// What it has to reach.
+        needed: LogIndex,
+    },
+}
+
+impl Sound {
+    /// What was found: `certain` entries of a log that ends with `end`, and the newest snapshot
+    /// that is whole.
+    #[must_use]
+    pub(in crate::storage) fn new(
+        hard_state: HardState,
+        end: LogId,
+        commit: LogIndex,
+        base: Option<SnapshotMeta>,
+        certain: BTreeMap<LogIndex, Entry>,
+    ) -> Self {
+        let mut sound = Self { hard_state, end, commit: commit.min(end.index), base: None, certain };
+        if let Some(base) = base {
+            sound.rest_on(base);
+        }
+        sound
+    }
+
+    /// Term and vote.
+    pub(super) const fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    /// The last entry of the log.
+    #[must_use]
+    pub const fn end(&self) -> LogId {
+        self.end
+    }
+
+    /// Entries up to here are known to be committed.
+    pub(super) const fn commit(&self) -> LogIndex {
+        self.commit
+    }
+
+    /// The snapshot that the log rests on.
+    #[must_use]
+    pub const fn base(&self) -> Option<&SnapshotMeta> {
+        self.base.as_ref()
+    }
+
+    fn base_id(&self) -> LogId {
+        self.base.as_ref().map_or(LogId::ZERO, |base| base.last)
+    }
+
+    /// The entries after the snapshot, as far as they follow each other.
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        self.certain.values().cloned().collect()
+    }
+
+    /// The first entries that are missing; `None` if none is.
+    #[must_use]
+    pub fn missing(&self) -> Option<Missing> {
+        let mut before = self.base_id().index;
+        for (index, entry) in &self.certain {
+            if *index != before.next() {
+                return Some(Missing { after: before, through: index.previous(), anchor: entry.id() });
+            }
+            before = *index;
+        }
+        (before < self.end.index).then_some(Missing {
+            after: before,
+            through: self.end.index,
+            anchor: self.end,
+        })
+    }
+
+    /// How many entries are missing.
+    #[must_use]
+    pub fn missing_count(&self) -> u64 {
+        self.end.index.since(self.base_id().index) - self.certain.len() as u64
+    }
+
+    /// An entry of this log that is certain, if it is at hand.
+    #[must_use]
+    pub fn entry(&self, index: LogIndex) -> Option<&Entry> {
+        self.certain.get(&index)
+    }
+
+    /// Whether this very entry is part of the log.
+    #[must_use]
+    pub fn has(&self, id: LogId) -> bool {
+        id == self.end || id == self.base_id() || self.entry(id.index).is_some_and(|entry| entry.id() == id)
+    }
+
+    /// Entries of a peer's log that has the anchor of [`Self::missing`]: the first of those that
+    /// are missing.
+    ///
+    /// # Errors
+    /// [`SupplyError`]; then nothing was taken.
+    pub fn supply(&mut self, missing: &Missing, entries: Vec<Entry>) -> Result<(), SupplyError> {
+        let held = self.entry(missing.after).map(Entry::id);
+        let mut before = held.unwrap_or_else(|| self.base_id());
+        for entry in &entries {
+            let found = entry.id();
+            if found.index != before.index.next() || found.term < before.term {
+                return Err(SupplyError::Gap { before, found });
+            }
+            let anchor = missing.anchor;
+            let is_anchor = found.index == anchor.index;
+            if found.index > missing.through || found.term > anchor.term || (is_anchor && found != anchor) {
+                return Err(SupplyError::Anchor { found, anchor });
+            }
+            let is_membership = entry.kind() == EntryKind::Membership;
+            if is_membership && Membership::decode(&entry.data()).is_err() {
+                return Err(SupplyError::Membership(found));
+            }
+            before = found;
+        }
+        self.certain.extend(entries.into_iter().map(|entry| (entry.index(), entry)));
+        Ok(())
+    }
+
+    /// An entry of this log at or behind `index`: a log that has it is the same as this one up to
+    /// there.
+    #[must_use]
+    pub fn anchor_behind(&self, index: LogIndex) -> LogId {
+        self.certain.range(index..).next().map_or(self.end, |(_, entry)| entry.id())
+    }
+
+    /// Whether a snapshot that ends with `last` can take the place of what is missing. `verified`
+    /// is an entry that the log has from which the snapshot was made.
+    ///
+    /// # Errors
+    /// [`SupplyError::Short`] if nothing shows that the rest of this log continues the snapshot.
+    pub fn check_base(&self, last: LogId, verified: Option<LogId>) -> Result<(), SupplyError> {
+        let verifies = |id: LogId| id.index >= last.index && self.has(id);
+        let needed = self.anchor_behind(last.index).index;
+        let is_of_use = last.index > self.base_id().index;
+        let is_known = last.index >= self.end.index || self.entry(last.index).is_some();
+        if is_of_use && (is_known || verified.is_some_and(verifies)) {
+            return Ok(());
+        }
+        Err(SupplyError::Short { found: last, needed })
+    }
+
+    /// A peer's snapshot, which is whole and at hand. Snapshots are committed state: what this log
+    /// has in conflict with it was never committed.
+    ///
+    /// # Errors
+    /// As [`Self::check_base`].
+    pub fn supply_base(&mut self, meta: SnapshotMeta, verified: Option<LogId>) -> Result<(), SupplyError> {
+        self.check_base(meta.last, verified)?;
+        self.rest_on(meta);
+        Ok(())
+    }
+
+    fn rest_on(&mut self, meta: SnapshotMeta) {
+        let last = meta.last;
+        let in_conflict = self.entry(last.index).is_some_and(|entry| entry.id() != last);
+        if last.index >= self.end.index || in_conflict {
+            self.end = last;
+            self.certain.clear();
+        } else {
+            self.certain = self.certain.split_off(&last.index.next());
+        }
+        if self.hard_state.term < last.term {
+            // It has voted in no such term.
+            self.hard_state = HardState { term: last.term, voted_for: None };
+        }
+        self.commit = self.commit.max(last.index).min(self.end.index);
+        self.base = Some(meta);
+    }
+
+    /// A leader's log ends with `end`. A quorum confirmed its leadership after this node had asked,
+    /// and this node had no part in that. So whatever this node may have acknowledged and that
+    /// counts is in the leader's log. What this log has beyond what is known to be committed goes.
+    pub fn follow(&mut self, end: LogId) {
+        let uncommitted = self.certain.split_off(&self.commit.next());
+        drop(uncommitted);
+        self.end = end;
+        if self.hard_state.term < end.term {
+            self.hard_state = HardState { term: end.term, voted_for: None };
+        }
+    }
+
+    /// Keeps what is whole from the beginning on, and gives up the rest. Returns how much: the last
+    /// entry that is kept and the last one that the log had.
+    pub(super) fn accept_loss(&mut self) -> (LogId, LogId) {
+        let lost = self.end;
+        if let Some(missing) = self.missing() {
+            let beyond = self.certain.split_off(&missing.after.next());
+            drop(beyond);
+            self.end = self.certain.values().next_back().map_or(self.base_id(), Entry::id);
+            self.commit = self.commit.min(self.end.index);
+        }
+        (self.end, lost)
+    }
+}
