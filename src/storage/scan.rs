@@ -308,6 +308,16 @@ impl<'a> Sectors<'a> {
         sectors.find(|&at| self.state(at) == SectorState::Garbage)
     }
 
+    /// Whether all garbage from byte `from` on is zeros that changed in a few places. A sector that
+    /// was written to the wrong place begins with a stamp, and has more.
+    pub(crate) fn garbage_is_damaged_fill(&self, from: u64) -> bool {
+        const CHANGED_MAX: usize = 3;
+        let sectors = (from..self.file.len() as u64).step_by(SECTOR_BYTES);
+        sectors
+            .filter(|&at| self.state(at) == SectorState::Garbage)
+            .all(|at| self.bytes(at, SECTOR_BYTES).iter().filter(|byte| **byte != 0).count() <= CHANGED_MAX)
+    }
+
     /// The sectors written in this life from byte `from` (rounded up to a sector) on.
     pub(crate) fn written(&self, from: u64) -> impl Iterator<Item = (u64, SectorPlace)> + '_ {
         let first = from.next_multiple_of(SECTOR_BYTES as u64);

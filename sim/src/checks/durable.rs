@@ -210,6 +210,46 @@ impl DurableModel {
             })
     }
 
+    /// Compares what a node recovered from a mended directory with what was acknowledged there.
+    /// What came from peers may reach further, and an end that was never committed may be gone.
+    ///
+    /// # Errors
+    /// What is missing, or should not be there.
+    pub fn check_repair(&self, under_way: &[WriteSketch], restored: &Restored) -> Result<Self, String> {
+        let mut model = self.clone();
+        let mut states = vec![model.hard_state];
+        for write in under_way {
+            model.apply(write);
+            states.push(model.hard_state);
+        }
+        let found = restored.hard_state;
+        let highest = states.iter().map(|state| state.term).max().unwrap_or_default();
+        let is_later = found.term > highest && found.voted_for.is_none();
+        if !(is_later || states.contains(&found)) {
+            return Err(format!("a mended directory says {found:?}; acknowledged was {:?}", self.hard_state));
+        }
+        let snapshot = restored.snapshot.as_ref().map_or(LogId::ZERO, |meta| meta.last);
+        let last = restored.entries.last().map_or(snapshot, |entry| entry.id().max(snapshot));
+        if last.index < self.known_commit {
+            let known = self.known_commit;
+            return Err(format!("a mended log ends at {last}; it knew of {known} as committed"));
+        }
+        let differs = |entry: &&infinitystore::raft::Entry| {
+            let known = self.log.at(entry.index());
+            entry.index() <= self.known_commit && known.is_some_and(|term| term != entry.term())
+        };
+        if let Some(entry) = restored.entries.iter().find(differs) {
+            return Err(format!("a mended log has entry {} where another was committed", entry.id()));
+        }
+        // Everything that it had is there again, unless a later leader's log took its place.
+        let is_lost = last.term <= self.last().term && last < self.last();
+        if is_lost {
+            return Err(format!("a mended log ends at {last}; acknowledged was {}", self.last()));
+        }
+        let commit = self.commit.max(restored.commit);
+        Ok(Self { commit, known_commit: restored.commit, ..Self::of(restored) })
+    }
+
     /// Compares what was recovered with what was acknowledged; `under_way` are the writes of the
     /// batch that was being written.
     ///

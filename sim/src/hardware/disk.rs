@@ -178,7 +178,7 @@ impl SimDisk {
             .cached
             .files
             .iter()
-            .filter(|(path, _)| path.to_string_lossy().contains(part))
+            .filter(|(path, _)| path.to_string_lossy().contains(part) && !is_set_aside(Path::new(path)))
             .map(|(path, inode)| (PathBuf::from(path), *inode))
             .collect();
         // Often where something was written last: there, damage looks like a write that was cut
@@ -236,11 +236,12 @@ impl SimDisk {
         let state = self.lock_state();
         let is_snapshot = |path: &&OsString| Path::new(path).extension() == Some(OsStr::new("snap"));
         let is_torn = |path: &&OsString| path.to_string_lossy().contains(".torn-");
-        let linked = state.cached.files.values().filter_map(|inode| state.contents.get(inode));
+        let used = || state.cached.files.iter().filter(|(path, _)| !is_set_aside(Path::new(path)));
+        let linked = used().filter_map(|(_, inode)| state.contents.get(inode));
         DiskUsage {
-            files: state.cached.files.len() as u64,
-            snapshots: state.cached.files.keys().filter(is_snapshot).count() as u64,
-            torn: state.cached.files.keys().filter(is_torn).count() as u64,
+            files: used().count() as u64,
+            snapshots: used().map(|(path, _)| path).filter(is_snapshot).count() as u64,
+            torn: used().map(|(path, _)| path).filter(is_torn).count() as u64,
             // A file that was removed frees its room, although the disk may still bring it back
             // after a power loss.
             bytes: linked.map(|content| content.len() as u64).sum(),
@@ -248,19 +249,22 @@ impl SimDisk {
         }
     }
 
-    /// Directories that hold a file, as the page cache has it, by their own names.
+    /// Directories that hold a file, as the page cache has it, by their own names. Not those that a
+    /// node has set aside.
     #[must_use]
     pub fn directories(&self) -> BTreeSet<String> {
         let state = self.lock_state();
-        let parents = state.cached.files.keys().filter_map(|path| Path::new(path).parent()?.file_name());
+        let used = state.cached.files.keys().map(Path::new).filter(|path| !is_set_aside(path));
+        let parents = used.filter_map(|path| path.parent()?.file_name());
         parents.map(|name| name.to_string_lossy().into_owned()).collect()
     }
 
-    /// Names of its files, without their directories.
+    /// Names of its files, without their directories. Not of those that a node has set aside.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         let state = self.lock_state();
-        let names = state.cached.files.keys().filter_map(|path| Path::new(path).file_name());
+        let used = state.cached.files.keys().map(Path::new).filter(|path| !is_set_aside(path));
+        let names = used.filter_map(|path| path.file_name());
         names.map(|name| name.to_string_lossy().into_owned()).collect()
     }
 
@@ -305,6 +309,11 @@ impl SimDisk {
         }
         Ok(state)
     }
+}
+
+/// Whether a node has set a file aside: damaged ones are kept for people.
+fn is_set_aside(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"damaged"))
 }
 
 impl Disk for SimDisk {

@@ -142,7 +142,14 @@ impl Env for SimEnv {
         let machine = &mut world.machines[self.slot];
         let under_way: Vec<WriteSketch> = machine.under_way.drain(..).map(|(_, sketch)| sketch).collect();
         if machine.store == Some(identity.store) {
-            match machine.durable.check_recovery(&under_way, &opened.restored) {
+            let is_mended = machine.generation != identity.generation;
+            let checked = if is_mended {
+                *world.marks.entry("data directory mended").or_default() += 1;
+                machine.durable.check_repair(&under_way, &opened.restored)
+            } else {
+                machine.durable.check_recovery(&under_way, &opened.restored)
+            };
+            match checked {
                 Ok(durable) => machine.durable = durable,
                 Err(what) => {
                     let what = format!("machine {}: {what}", self.slot);
@@ -151,9 +158,17 @@ impl Env for SimEnv {
                 }
             }
         } else {
-            machine.durable = DurableModel::of(&opened.restored);
+            let lost = std::mem::replace(&mut machine.durable, DurableModel::of(&opened.restored));
+            if machine.rotten && machine.store.is_some() {
+                // It set its damaged directory aside, to join anew. Its old place is lost.
+                *world.marks.entry("damaged member joined anew").or_default() += 1;
+                world.lost_disks.extend(machine.member.map(|was| (was, lost)));
+                world.given_up.push((self.slot, machine.member));
+                machine.joins = true;
+            }
             machine.store = Some(identity.store);
         }
+        machine.generation = identity.generation;
         machine.opened();
         // The checks cannot count on a member that has lost what it acknowledged.
         let is_member = world.cluster == Some(identity.cluster) && !machine.is_reverted;

@@ -143,7 +143,7 @@ impl Run {
             self.switch_off(slot, false);
             let mut world = self.shared.lock();
             if rotten && check == "a sound disk is accepted" {
-                // The simulated operator: a node that refuses to start is wiped, and joins anew.
+                // The simulated operator: a node that cannot help itself is wiped, and joins anew.
                 world.mark("damage reported");
                 drop(world);
                 self.replace_disk(slot);

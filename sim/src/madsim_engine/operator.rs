@@ -8,6 +8,10 @@ use infinitystore::raft::NodeId;
 impl Run {
     /// Looks after the cluster, now and then.
     pub(super) fn operate(&self) {
+        let given_up = std::mem::take(&mut self.shared.lock().given_up);
+        for (slot, was) in given_up {
+            self.operator.borrow_mut().insert(slot, Newcomer { was, damaged: true });
+        }
         let world = self.shared.lock();
         let Some(committed) = world.committed_membership(now()).cloned() else { return };
         let mut operator = self.operator.borrow_mut();

@@ -67,6 +67,9 @@ pub(super) struct NodeHost {
     pub is_withdrawn: bool,
     /// Whether its node asks others for membership when it starts.
     pub joins: bool,
+    /// The generation of directories that its node used last; another one for the same store says
+    /// that the node mended its data.
+    pub generation: u32,
     /// The machine whose name its node has been given by mistake.
     pub namesake: Option<usize>,
     /// Whether it is at the second of its two addresses.
@@ -203,6 +206,8 @@ pub(super) struct World {
     /// What the disks held that were lost, by the member: a member has no other until it is
     /// removed.
     pub lost_disks: BTreeMap<NodeId, DurableModel>,
+    /// Machines whose node gave its damaged directory up by itself, and the members that they were.
+    pub given_up: Vec<(usize, Option<NodeId>)>,
     pub trace: Trace,
     pub wire_tap: WireTap,
     pub marks: BTreeMap<&'static str, u64>,
@@ -245,6 +250,7 @@ impl Shared {
             .into_iter()
             .map(|hardware| NodeHost {
                 joins: hardware.slot != 0,
+                generation: 0,
                 hardware,
                 has_jumped: false,
                 jumped: Arc::new(Notify::new()),
@@ -300,6 +306,7 @@ impl Shared {
             full_at: None,
             checks: Checks::for_run(LEASE_SLACK_MICROS),
             lost_disks: BTreeMap::new(),
+            given_up: Vec::new(),
             trace: Trace::new(verbose),
             wire_tap: WireTap::default(),
             marks: BTreeMap::new(),

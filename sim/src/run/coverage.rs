@@ -12,12 +12,11 @@ pub const SEEDS_ENOUGH: u64 = 300;
 const SEEDS_FOR_RAREST: u64 = 5_000;
 
 /// Marks of both engines.
-const BOTH: [&str; 38] = [
+const BOTH: [&str; 37] = [
     "bit flipped",
     "blackout",
     "clock jump",
     "crash in a write",
-    "damage reported",
     "disk full",
     "disk full noticed",
     "disk wiped",
@@ -62,8 +61,9 @@ const QUEUE_RAREST: [&str; 3] =
     ["all voters exchanged", "newest of two snapshots damaged", "removed and told"];
 
 /// Marks of the queue engine, whose network carries messages and whose clients ask replicas.
-const QUEUE: [&str; 55] = [
+const QUEUE: [&str; 56] = [
     "acknowledged write lost",
+    "damage reported",
     "applied in slices",
     "bit flipped while running",
     "copy after a restart",
@@ -121,7 +121,7 @@ const QUEUE: [&str; 55] = [
 ];
 
 /// Marks of the madsim engine, whose network carries byte streams.
-const MADSIM: [&str; 60] = [
+const MADSIM: [&str; 62] = [
     "address moved",
     "bytes corrupted",
     "bytes held back",
@@ -129,6 +129,8 @@ const MADSIM: [&str; 60] = [
     "connection half open",
     "connection reset",
     "data directory copied",
+    "data directory mended",
+    "damaged member joined anew",
     "exam of a crowd",
     "exam of a removed member",
     "exam of memory",

@@ -329,7 +329,13 @@ impl Walk {
                 // lost, the block may have been lost with it.
                 let is_near = garbage.is_some_and(|place| place < at + BLOCK_BYTES as u64);
                 let torn = sectors.written(at + 1).next().is_some();
-                if is_near || (torn && garbage.is_some()) { Err(UNREADABLE) } else { Ok(garbage) }
+                // A whole batch may stand in the wrong place.
+                let is_fill = sectors.garbage_is_damaged_fill(at + SECTOR_BYTES as u64);
+                if is_near || (garbage.is_some() && (torn || !is_fill)) {
+                    Err(UNREADABLE)
+                } else {
+                    Ok(garbage)
+                }
             }
             SectorState::Written(SectorPlace::Head) if garbage.is_none() => {
                 // A batch that was not written whole was never acknowledged. One that cannot be

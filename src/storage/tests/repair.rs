@@ -211,6 +211,20 @@ fn every_damage_of_a_small_log_is_mended_or_reported() {
 }
 
 #[test]
+fn a_batch_that_was_written_a_block_too_far_is_not_taken_for_nothing() {
+    const BLOCK: usize = 4096;
+    let disk = small(false);
+    let model = Model::of(&disk, None);
+    let file = segments(&disk).remove(0);
+    let mut bytes = disk.content(&file).unwrap();
+    let last = bytes.chunks(BLOCK).rposition(|block| block.iter().any(|byte| *byte != 0)).unwrap();
+    bytes.copy_within(last * BLOCK..(last + 1) * BLOCK, (last + 1) * BLOCK);
+    bytes[last * BLOCK..(last + 1) * BLOCK].fill(0);
+    disk.overwrite(&file, bytes);
+    assert_eq!(mend(&disk, &model, "the last batch stands a block too far"), Fate::Replaced);
+}
+
+#[test]
 fn damage_anywhere_in_many_segments_is_mended() {
     let disk = large();
     assert!(segments(&disk).len() > 2);
