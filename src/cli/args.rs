@@ -1,10 +1,10 @@
 //! What the command line takes.
 
 use crate::cli::client_args::{
-    BackupArgs, ElectArgs, ExportArgs, ImportArgs, KvArgs, LeaderArgs, LeaseArgs, LockArgs, MemberArgs,
-    NamedAddress, SettingsArgs, StatusArgs, named_address,
+    BackupArgs, ElectArgs, ExportArgs, ImportArgs, KvArgs, LeaseArgs, LockArgs, SettingsArgs, StatusArgs,
 };
 use crate::cli::exit::{self, backup_exit_codes, client_exit_codes, examples, hold_exit_codes};
+use crate::cli::member_args::{LeaderArgs, MemberArgs, NamedAddress, named_address};
 use crate::cli::units::{bytes, bytes_above_zero, count_above_zero, micros, micros_above_zero};
 use crate::client::Endpoint;
 use clap::builder::NonEmptyStringValueParser;

@@ -16,6 +16,7 @@ mod descriptors;
 mod dev;
 mod exit;
 mod logging;
+mod member_args;
 mod node;
 mod pages;
 mod recover;

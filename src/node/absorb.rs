@@ -1,17 +1,18 @@
 //! A pristine cluster of one moves into another cluster: it is reserved first, then handed over,
-//! within one process.
+//! within one process. Or it finds that there is none, and makes one.
 
 use crate::node::driver::{Driver, Reservation};
+use crate::node::foreign_call::{CALLED_MICROS, Called};
 use crate::node::storage_workers::{LogJob, SnapshotJob};
 use crate::peer::address_book::Me;
 use crate::peer::hello::Starts;
 use crate::peer::rpc::Adoption;
-use crate::raft::{ClusterId, StoreId, Time};
+use crate::raft::{ClusterId, NodeId, StoreId, Time};
 use crate::replica::{ClientError, Event, Replica, ReplicaStart};
 use crate::runtime::Env;
 use crate::storage::Opened;
 use tokio::sync::oneshot;
-use tracing::info;
+use tracing::{error, info};
 
 /// A cluster may reserve a node for at most this time.
 const RESERVATION_MICROS_MAX: u64 = 60_000_000;
@@ -52,6 +53,30 @@ impl<E: Env> Driver<E> {
         self.address_book.set_promised(Some(cluster));
         info!(%cluster, "reserved for another cluster");
         Ok(store)
+    }
+
+    /// This node waited to see whether there is a cluster to join. There is none: it makes one.
+    pub(super) fn found(&mut self, now: Time) {
+        self.awaits_join = false;
+        self.replica.step(now, Event::Release);
+        if let Some(voters) = self.founding {
+            self.replica.step(now, Event::Found { voters });
+        }
+    }
+
+    /// Another cluster calls this node as its member. A node that has been something else for
+    /// longer is called by mistake. A node that was made just now stands in the place of that
+    /// member: what clients write to it now would make its join be refused.
+    pub(super) fn note_call(&mut self, now: Time, cluster: ClusterId, member: NodeId) {
+        let alone = self.replica.membership().next_member_id <= NodeId::new(2);
+        if cluster == self.place.0 || !self.is_new || !alone || self.awaits_join || self.reservation.is_some()
+        {
+            return;
+        }
+        let called = Called { cluster, member, until: now.plus(CALLED_MICROS) };
+        if self.foreign_call.replace(called).is_none_or(|before| before.cluster != cluster) {
+            error!(reason = %called.reason(), "THIS NODE WITHDRAWS");
+        }
     }
 
     /// Forgets the reservation for `cluster`.

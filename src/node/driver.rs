@@ -6,6 +6,7 @@
 //! one look at the clock serve all of it.
 
 use crate::node::clients::{Clients, Waiting};
+use crate::node::foreign_call::Called;
 use crate::node::handle::{ClientCall, DriverOrder, MembershipView, Standing};
 use crate::node::inbox::{Arrivals, Inbox};
 use crate::node::options::{NodeExit, PANICKED};
@@ -27,10 +28,6 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
-
-/// A node that another cluster called as its member goes on as its own cluster when it has not been
-/// called for this time.
-const CALLED_MICROS: u64 = 60_000_000;
 
 /// A leader looks this often at how long its quorum has been silent.
 const SILENCE_MICROS: u64 = 5_000;
@@ -108,29 +105,6 @@ pub(super) struct Reservation {
     pub store: StoreId,
     /// When the reservation ends.
     pub until: Time,
-}
-
-/// Another cluster takes this node for its member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Called {
-    /// The cluster.
-    cluster: ClusterId,
-    /// The member id that it calls.
-    member: NodeId,
-    /// Counts until this time, unless it calls again.
-    until: Time,
-}
-
-impl Called {
-    /// Why this node serves no client, and what to do.
-    fn reason(&self) -> String {
-        format!(
-            "cluster {} calls this node as its member {}, but its data directory is new and knows nothing of that: it was emptied or \
-             replaced. It takes no part and serves nobody. Join it again under its name (POST /join at a member of that \
-             cluster), or remove member {} there",
-            self.cluster, self.member, self.member
-        )
-    }
 }
 
 /// On the way to a graceful end.
@@ -270,15 +244,6 @@ impl<E: Env> Driver<E> {
         })
     }
 
-    /// This node waited to see whether there is a cluster to join. There is none: it makes one.
-    fn found(&mut self, now: Time) {
-        self.awaits_join = false;
-        self.replica.step(now, Event::Release);
-        if let Some(voters) = self.founding {
-            self.replica.step(now, Event::Found { voters });
-        }
-    }
-
     fn handle_discovery(&mut self, now: Time, found: Discovery) {
         match found {
             Discovery::OlderCopy { met_by } => {
@@ -290,21 +255,6 @@ impl<E: Env> Driver<E> {
             }
             Discovery::Removed { .. } => {}
             Discovery::Called { cluster, member } => self.note_call(now, cluster, member),
-        }
-    }
-
-    /// Another cluster calls this node as its member. A node that has been something else for
-    /// longer is called by mistake. A node that was made just now stands in the place of that
-    /// member: what clients write to it now would make its join be refused.
-    fn note_call(&mut self, now: Time, cluster: ClusterId, member: NodeId) {
-        let alone = self.replica.membership().next_member_id <= NodeId::new(2);
-        if cluster == self.place.0 || !self.is_new || !alone || self.awaits_join || self.reservation.is_some()
-        {
-            return;
-        }
-        let called = Called { cluster, member, until: now.plus(CALLED_MICROS) };
-        if self.foreign_call.replace(called).is_none_or(|before| before.cluster != cluster) {
-            error!(reason = %called.reason(), "THIS NODE WITHDRAWS");
         }
     }
 

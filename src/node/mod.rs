@@ -22,6 +22,7 @@ mod announce;
 mod beside;
 mod clients;
 mod driver;
+mod foreign_call;
 mod founding;
 pub(crate) mod handle;
 mod inbox;

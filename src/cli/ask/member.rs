@@ -2,10 +2,11 @@
 
 use crate::cli::ask::input::client;
 use crate::cli::ask::print::{Output, lines_of, table};
-use crate::cli::client_args::{
-    LeaderArgs, LeaderCommand, MemberArgs, MemberCommand, NamedAddress, OrderArgs, OutputFormat,
-};
+use crate::cli::client_args::OutputFormat;
 use crate::cli::exit::{ExitStatus, Failure};
+use crate::cli::member_args::{
+    LeaderArgs, LeaderCommand, MemberArgs, MemberCommand, NamedAddress, OrderArgs,
+};
 use crate::cli::signals::runtime;
 use crate::client::{
     Client, MemberHealth, MemberStanding, MembersReport, NodeToAdd, OrderOptions, OrderReport,
