@@ -267,6 +267,8 @@ impl<D: Disk> SnapshotWorker<D> {
 
 impl<D: Disk> Worker for SnapshotWorker<D> {
     type Job = SnapshotJob<D>;
+    /// Writing a snapshot takes seconds of processor time. Where that is short, clients go first.
+    const IS_PATIENT: bool = true;
 
     fn work(&mut self, jobs: Vec<SnapshotJob<D>>) -> bool {
         self.rests = false;

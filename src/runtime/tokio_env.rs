@@ -68,7 +68,13 @@ impl<D: Disk> Env for TokioEnv<D> {
         queue: Arc<WorkQueue<W::Job>>,
     ) -> io::Result<()> {
         let thread = std::thread::Builder::new().name(name.to_owned());
-        thread.spawn(move || run_on_thread(worker, &queue)).map(drop)
+        let run = move || {
+            if W::IS_PATIENT {
+                lower_priority();
+            }
+            run_on_thread(worker, &queue);
+        };
+        thread.spawn(run).map(drop)
     }
 
     async fn connect(&self, addr: &str) -> io::Result<TcpStream> {
@@ -139,4 +145,17 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     sockopt::set_tcp_user_timeout(stream, USER_TIMEOUT_MILLIS)?;
     Ok(())
+}
+
+/// The calling thread gets a third of the processor time of its competitors, as long as there are
+/// any. Only Linux keeps priorities per thread.
+fn lower_priority() {
+    #[cfg(target_os = "linux")]
+    {
+        const NICE: i32 = 5;
+        let lowered = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+        if let Err(error) = lowered {
+            tracing::debug!(%error, "a worker keeps its priority");
+        }
+    }
 }

@@ -14,6 +14,8 @@ pub(super) const IDLE_MICROS: u64 = 20_000;
 pub trait Worker: Send + 'static {
     /// What it does.
     type Job: Send + 'static;
+    /// Whether its work can wait while other threads need the processor.
+    const IS_PATIENT: bool = false;
     /// Does everything that was queued since the last call. `false` ends the worker.
     fn work(&mut self, jobs: Vec<Self::Job>) -> bool;
     /// Nothing has been queued for a moment. Returns after how many more microseconds without work
