@@ -254,6 +254,7 @@ impl<E: Env> Driver<E> {
                 self.note_removal();
             }
             Discovery::Removed { .. } => {}
+            Discovery::PeerGone { peer } => self.replica.step(now, Event::PeerGone(peer)),
             Discovery::Called { cluster, member } => self.note_call(now, cluster, member),
         }
     }

@@ -5,7 +5,8 @@ use crate::peer::hello::{PING_MICROS, PeerHello, Starts};
 use crate::raft::{ClusterId, Incarnation, MEMBERS_MAX, Membership, NodeId, StoreId, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use tokio::sync::Notify;
 
 /// Addresses learned from hellos, at most: of peers that the membership known here does not list
 /// yet.
@@ -67,6 +68,8 @@ struct State {
     /// [`CONNECTIONS_EACH_MAX`]: it speaks over one, but those that it has given up may be let in
     /// after that one, if they waited while this node loaded its data.
     connections: BTreeMap<NodeId, Vec<Arc<Connected>>>,
+    /// Links that want to know when their peer calls.
+    waiting_links: BTreeMap<NodeId, Weak<Notify>>,
     /// The cluster that this node is about to move into; `None` if it is not reserved.
     promised_to: Option<ClusterId>,
 }
@@ -271,6 +274,7 @@ impl State {
             met: BTreeMap::new(),
             older_copies: BTreeMap::new(),
             connections: BTreeMap::new(),
+            waiting_links: BTreeMap::new(),
             promised_to: None,
         }
     }
@@ -368,6 +372,22 @@ impl AddressBook {
             state.learned.insert(id, Learned::new(hello.raft_addr.clone()));
         }
         Ok(state.connect(hello, now))
+    }
+
+    /// What is notified when this peer calls. At most one link for each peer keeps it.
+    pub(crate) fn calls_of(&self, peer: NodeId) -> Arc<Notify> {
+        let called = Arc::new(Notify::new());
+        let mut state = self.lock();
+        state.waiting_links.retain(|_, link| link.strong_count() > 0);
+        state.waiting_links.insert(peer, Arc::downgrade(&called));
+        called
+    }
+
+    /// A peer's connection was let in: it is there, so that a link to it need not pause any longer.
+    pub(crate) fn note_call(&self, from: NodeId) {
+        if let Some(link) = self.lock().waiting_links.get(&from).and_then(Weak::upgrade) {
+            link.notify_one();
+        }
     }
 
     /// A caller that was refused, since its data directory is an older copy, lives: it has heard

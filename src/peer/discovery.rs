@@ -1,8 +1,8 @@
-//! What connections find out about this node itself.
+//! What connections find out about this node itself, and about its peers.
 
 use crate::raft::{ClusterId, NodeId};
 
-/// What a connection found out about this node itself. The driver decides what follows.
+/// What a connection found out. The driver decides what follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Discovery {
     /// A member has met a later start of this node's data directory.
@@ -16,6 +16,11 @@ pub(crate) enum Discovery {
         me: (ClusterId, NodeId),
         /// The member that knows.
         told_by: NodeId,
+    },
+    /// The connection to a peer was closed, and a new one was refused: nothing listens there.
+    PeerGone {
+        /// The peer.
+        peer: NodeId,
     },
     /// Another cluster calls this node as its member.
     Called {

@@ -179,6 +179,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
             return connected.end();
         }
         info!(peer = hello.from.get(), addr = %hello.raft_addr, "peer connected");
+        self.address_book.note_call(hello.from);
         let receiver = Receiver { cluster: hello.cluster, from: hello.from, to: hello.to };
         let ended = self.ended.clone();
         let reason = tokio::select! {

@@ -16,11 +16,16 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tracing::{info, warn};
 
 /// Messages encoded between two looks at the size of the write.
 const MESSAGES_AT_ONCE: usize = 256;
+/// A connection that lasted this long and broke is made again soon …
+const LASTING_MICROS: u64 = 500_000;
+/// … after these pauses. A process that ends may close its port after its connections: a connection
+/// that is made in between is let in by nobody, and reset.
+const SOON_MICROS: [u64; 3] = [0, 5_000, 20_000];
 /// Different reasons not to be connected that are remembered.
 const COMPLAINTS_MAX: usize = 8;
 /// A write buffer that had to grow beyond this (a snapshot chunk, a large value) is given back
@@ -73,11 +78,13 @@ struct Failed {
     reason: String,
     /// Whether it passes by itself.
     passes: bool,
+    /// The peer's machine answered, and nothing listens there.
+    is_gone: bool,
 }
 
 impl From<String> for Failed {
     fn from(reason: String) -> Self {
-        Self { reason, passes: false }
+        Self { reason, passes: false, is_gone: false }
     }
 }
 
@@ -87,6 +94,16 @@ enum End {
     Closed,
     /// It broke, and why.
     Broken(String),
+}
+
+/// How a pause between two attempts ended.
+enum Pause {
+    /// Its time has passed.
+    Over,
+    /// The peer has connected to this node: it is there again.
+    Called,
+    /// The queue was closed.
+    Closed,
 }
 
 impl<E: Env> Link<E> {
@@ -100,19 +117,32 @@ impl<E: Env> Link<E> {
         let mut complaints = BTreeSet::new();
         // Calls the peer even if there is nothing to send. The peer has to know which start of this
         // node lives before another process claims to be it.
+        let called = self.address_book.calls_of(self.to);
+        let mut was_connected = false;
+        let mut soon = [].iter();
         loop {
             let (reason, passes) = match self.connect(turn).await {
                 Ok(stream) => {
                     info!(peer = self.to.get(), "connected to peer");
                     complaints.clear();
                     backoff_micros = self.options.backoff_min_micros;
+                    let since = self.env.now();
                     match self.write_until_broken(stream).await {
                         End::Closed => return,
-                        End::Broken(reason) => (reason, false),
+                        End::Broken(reason) => {
+                            was_connected = self.env.now().since(since) >= LASTING_MICROS;
+                            soon = if was_connected { SOON_MICROS.iter() } else { [].iter() };
+                            (reason, false)
+                        }
                     }
                 }
-                Err(Failed { reason, passes }) => {
+                Err(Failed { reason, passes, is_gone }) => {
                     turn = turn.wrapping_add(1);
+                    if is_gone && std::mem::take(&mut was_connected) {
+                        soon = [].iter();
+                        // Lost if too much waits: the election timeout does the same, later.
+                        let _ = self.discoveries.try_send(Discovery::PeerGone { peer: self.to });
+                    }
                     (reason, passes)
                 }
             };
@@ -127,10 +157,15 @@ impl<E: Env> Link<E> {
                 }
                 complaints.insert(reason);
             }
-            if !self.drop_for(backoff_micros).await {
-                return;
+            let pause_micros = soon.next().copied();
+            match self.drop_for(pause_micros.unwrap_or(backoff_micros), &called).await {
+                Pause::Over if pause_micros.is_some() => {}
+                Pause::Over => {
+                    backoff_micros = backoff_micros.saturating_mul(2).min(self.options.backoff_max_micros);
+                }
+                Pause::Called => backoff_micros = self.options.backoff_min_micros,
+                Pause::Closed => return,
             }
-            backoff_micros = backoff_micros.saturating_mul(2).min(self.options.backoff_max_micros);
         }
     }
 
@@ -143,8 +178,10 @@ impl<E: Env> Link<E> {
             .ok_or_else(|| "its address is not known".to_owned())?;
         let deadline = self.env.now().plus(self.options.connect_timeout_micros);
         let connecting = async {
-            let mut stream =
-                self.env.connect(addr).await.map_err(|error| format!("cannot connect to {addr}: {error}"))?;
+            let mut stream = self.env.connect(addr).await.map_err(|error| Failed {
+                is_gone: error.kind() == io::ErrorKind::ConnectionRefused,
+                ..Failed::from(format!("cannot connect to {addr}: {error}"))
+            })?;
             let me = self.address_book.hello(self.to);
             let (cluster, id) = (me.cluster, me.from);
             let hello = Hello::Peer(me);
@@ -163,7 +200,7 @@ impl<E: Env> Link<E> {
                     Err(format!("{addr} refuses this node: {reason}").into())
                 }
                 // This happens in every join that goes well, so there is nothing to warn of.
-                Ok(HelloAnswer::NotYet(reason)) => Err(Failed { reason, passes: true }),
+                Ok(HelloAnswer::NotYet(reason)) => Err(Failed { passes: true, ..Failed::from(reason) }),
                 Ok(HelloAnswer::Refused(reason)) => Err(format!("{addr} refuses this node: {reason}").into()),
                 Err(error) => Err(format!("{addr} gave no answer: {error}").into()),
             }
@@ -237,18 +274,19 @@ impl<E: Env> Link<E> {
         until(&self.env, deadline, writing).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Drops what is queued for that long: it would be stale. `false` when the queue is closed.
-    async fn drop_for(&mut self, micros: u64) -> bool {
+    /// Drops what is queued for that long, or until the peer calls: it would be stale.
+    async fn drop_for(&mut self, micros: u64, called: &Notify) -> Pause {
         let deadline = self.env.now().plus(micros);
         let sleep = self.env.sleep_until(deadline);
         tokio::pin!(sleep);
         loop {
             tokio::select! {
                 biased;
-                () = &mut sleep => return true,
+                () = &mut sleep => return Pause::Over,
+                () = called.notified() => return Pause::Called,
                 message = self.queue.recv() => {
                     if message.is_none() {
-                        return false;
+                        return Pause::Closed;
                     }
                     self.metrics.messages_dropped.inc();
                 }

@@ -19,6 +19,9 @@ pub enum Input {
     Wake,
     /// A peer's message.
     Message(Message),
+    /// The connections to this peer were closed, and a new one was refused: the process is gone. A
+    /// hint. A false one costs a question to the other voters, and never safety.
+    PeerGone(NodeId),
     /// A linearizable read, with an id of the caller's choice; it comes back in [`Output::reads`]
     /// or [`RaftEvent::ReadsRefused`]. Any node takes it.
     Read(ReadId),

@@ -64,6 +64,7 @@ impl Raft {
         let role = Role::Follower(Follower {
             leader: None,
             last_heard: now,
+            is_leader_gone: false,
             election_deadline,
             last_answer_at: None,
         });
@@ -101,6 +102,7 @@ impl Raft {
         let mut result = Ok(());
         match input {
             Input::Withdraw(why) => self.withdraw(why),
+            Input::PeerGone(peer) => self.handle_peer_gone(peer),
             Input::Wake => {
                 self.handle_election_timeout();
                 self.check_leadership();

@@ -16,6 +16,12 @@ use alloc::collections::BTreeMap;
 /// may bring a node near the end.
 const TERM_JUMP_MAX: u64 = 1 << 32;
 
+/// A follower whose leader's process is gone asks for votes after this part of the election
+/// timeout, …
+const GONE_PAUSE_PART: u64 = 40;
+/// … and a draw from `[0, this part)` of it.
+const GONE_SPREAD_PART: u64 = 10;
+
 impl Raft {
     /// Whether elections alone cannot have brought a cluster to `term` while this node was away. A
     /// node that has not been in any term yet takes any term of its cluster.
@@ -79,7 +85,8 @@ impl Raft {
         match &self.role {
             Role::Follower(follower) => {
                 let silence = self.shared.now.since(follower.last_heard);
-                follower.leader.is_some() && silence < self.shared.config.election_timeout_micros
+                let is_fresh = silence < self.shared.config.election_timeout_micros;
+                follower.leader.is_some() && !follower.is_leader_gone && is_fresh
             }
             // A leader steps down by itself when it does not hear a quorum.
             Role::Leader(_) => true,
@@ -173,6 +180,24 @@ impl Raft {
         }
     }
 
+    /// The driver says that a peer's process is gone. If it led, nobody has to wait for an election
+    /// timeout: this node asks the others soon, and tells those that ask that it hears no leader.
+    ///
+    /// The pre-vote stays. If the hint is false, the others still hear their leader and refuse, and
+    /// no term has changed.
+    pub(super) fn handle_peer_gone(&mut self, peer: NodeId) {
+        let Role::Follower(follower) = &mut self.role else { return };
+        if follower.leader != Some(peer) || follower.is_leader_gone {
+            return;
+        }
+        // The others need a moment to notice it, too. A draw keeps them from asking all at once.
+        let timeout = self.shared.config.election_timeout_micros;
+        let spread = self.shared.draw() % (timeout / GONE_SPREAD_PART).max(1);
+        let soon = self.shared.now.plus(timeout / GONE_PAUSE_PART + spread);
+        follower.is_leader_gone = true;
+        follower.election_deadline = follower.election_deadline.min(soon);
+    }
+
     /// Whether this node may stand for election: by its own log, on a disk that works, with no
     /// snapshot about to replace the log.
     fn may_campaign(&self) -> bool {
@@ -207,7 +232,13 @@ impl Raft {
             Role::PreCandidate(_) | Role::Candidate(_) => self.shared.draw_election_deadline(),
         };
         let last_heard = self.shared.now;
-        self.role = Role::Follower(Follower { leader, last_heard, election_deadline, last_answer_at: None });
+        self.role = Role::Follower(Follower {
+            leader,
+            last_heard,
+            is_leader_gone: false,
+            election_deadline,
+            last_answer_at: None,
+        });
     }
 
     /// A message of the leader of this term has come. `false` if it cannot be its leader.
@@ -225,6 +256,7 @@ impl Raft {
         self.reset_election_deadline();
         if let Role::Follower(follower) = &mut self.role {
             follower.last_heard = self.shared.now;
+            follower.is_leader_gone = false;
         }
         true
     }

@@ -185,6 +185,8 @@ pub enum Event {
     Wake,
     /// A peer's message.
     Peer(PeerMessage),
+    /// A peer's process is gone: a hint ([`Input::PeerGone`](crate::raft::Input::PeerGone)).
+    PeerGone(NodeId),
     /// A client's request; answered at the latest some time after `deadline`.
     Client {
         /// Comes back with the reply.

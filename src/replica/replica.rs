@@ -218,6 +218,7 @@ impl Replica {
             Event::Release => self.reserved_until = None,
             Event::Found { voters } => self.founding = Some(voters),
             Event::EndWatches => self.end_watches(),
+            Event::PeerGone(peer) => self.input(Input::PeerGone(peer)),
             Event::Withdraw(why) => self.input(Input::Withdraw(why)),
         }
     }

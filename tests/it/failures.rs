@@ -39,6 +39,19 @@ fn writes_go_on_when_the_leader_is_killed_and_it_comes_back() {
 }
 
 #[test]
+fn a_killed_leader_is_replaced_long_before_an_election_timeout() {
+    // The test's patience is shorter than this silence would have to be.
+    let cluster = Cluster::start(3, &["--election-timeout=40s"]);
+    let leader = cluster.leader();
+    cluster.nodes[leader].kill();
+    let load = Load::fresh_keys(&cluster.nodes, 2);
+    load.wait_for(10);
+    drop(load);
+    cluster.nodes[leader].start();
+    cluster.wait_until_ready();
+}
+
+#[test]
 fn every_acknowledged_write_survives_when_all_nodes_are_killed_at_once() {
     // Small files, so that segments, snapshots and their removal are under way when it happens.
     let flags = ["--segment-bytes=256KiB", "--snapshot-log-entries=1500", "--log-tail-entries=200"];

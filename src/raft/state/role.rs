@@ -38,6 +38,9 @@ pub(in crate::raft) struct Follower {
     pub leader: Option<NodeId>,
     /// When the leader was last heard from. Meaningless without a leader.
     pub last_heard: Time,
+    /// The leader's process has ended, as far as its machine says. Believed until the leader is
+    /// heard again.
+    pub is_leader_gone: bool,
     /// When it campaigns, unless it hears from a leader or grants a vote before.
     pub election_deadline: Time,
     /// When an answer to this leader last left without waiting for the disk. Soon after that, an

@@ -273,7 +273,7 @@ impl Shared {
     }
 
     /// SplitMix64: one u64 of state, so that the whole core can be compared, hashed and replayed.
-    fn draw(&mut self) -> u64 {
+    pub(in crate::raft) fn draw(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.random;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
