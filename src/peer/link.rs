@@ -121,7 +121,8 @@ impl<E: Env> Link<E> {
         let mut was_connected = false;
         let mut soon = [].iter();
         loop {
-            let (reason, passes) = match self.connect(turn).await {
+            let addrs = self.address_book.addresses(self.to);
+            let (reason, passes) = match self.connect(&addrs, turn).await {
                 Ok(stream) => {
                     info!(peer = self.to.get(), "connected to peer");
                     complaints.clear();
@@ -169,8 +170,7 @@ impl<E: Env> Link<E> {
         }
     }
 
-    async fn connect(&self, turn: usize) -> Result<E::Stream, Failed> {
-        let addrs = self.address_book.addresses(self.to);
+    async fn connect(&self, addrs: &[String], turn: usize) -> Result<E::Stream, Failed> {
         let addr = addrs
             .iter()
             .cycle()
