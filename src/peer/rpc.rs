@@ -1,7 +1,7 @@
 //! Questions between nodes that are no members of one cluster yet, or not the leader: one for each
 //! connection.
 
-use crate::codec::{from_bytes, to_bytes};
+use crate::codec::{from_bytes, from_bytes_within, to_bytes};
 use crate::peer::block::{Block, BlockError};
 use crate::peer::hello::{Hello, HelloAnswer};
 use crate::peer::mending::{ANSWER_BYTES_MAX, MendCall, MendReply};
@@ -217,7 +217,8 @@ async fn converse(
     if block.kind != KIND_REPLY {
         return Err(BlockError::Kind(block.kind).to_string());
     }
-    from_bytes("rpc reply", &block.body).map_err(|error| error.to_string())
+    let reply = from_bytes_within::<Reply, { ANSWER_BYTES_MAX as usize }>("rpc reply", &block.body);
+    reply.map_err(|error| error.to_string())
 }
 
 /// Reads the question of a caller that was let in.

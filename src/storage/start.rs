@@ -82,7 +82,8 @@ pub(crate) fn make_log<D: Disk>(
     let indices = (index(initial.entries.first()), index(initial.entries.last()));
     let mut batches = Vec::new();
     if !payload.is_empty() {
-        let end = initial.entries.last().map_or(LogId::ZERO, Entry::id);
+        let behind = initial.snapshot.as_ref().map_or(LogId::ZERO, |snapshot| snapshot.last);
+        let end = initial.entries.last().map_or(behind, Entry::id);
         let mark = BatchMark { hard_state: initial.hard_state, end };
         let mut batch = BatchHeader::new(1, 0, indices, 0, mark, &payload).encode();
         assert_eq!(batch.len(), BATCH_HEADER_BYTES, "the header has a fixed width");

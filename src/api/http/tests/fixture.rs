@@ -66,7 +66,9 @@ impl Fixture {
     }
 
     pub(super) async fn connect(&self) -> TcpStream {
-        TcpStream::connect(&self.addr).await.expect("it listens")
+        let stream = TcpStream::connect(&self.addr).await.expect("it listens");
+        stream.set_nodelay(true).expect("it is open");
+        stream
     }
 
     /// Sends `request` as it is, and takes in all that comes until the server closes the
