@@ -8,6 +8,7 @@ use crate::madsim_engine::laws::same;
 use crate::madsim_engine::metrics::{Distribution, Metrics};
 use crate::madsim_engine::world::World;
 use infinitystore::api::HttpOptions;
+use infinitystore::raft::NodeId;
 use serde_json::Value;
 
 /// A sum of seconds may be off by so much, in parts of it: it is written as a decimal, and clocks
@@ -44,12 +45,14 @@ pub(super) fn status_is_right(
         let found = (number(status, "/snapshot/index")?, number(status, "/snapshot/term")?);
         same("its newest snapshot", &found, &(last.index.get(), last.term.get()))?;
     }
+    // A member tells it when it calls, before it sees the change in its own log.
+    let is_leaving = after.member.is_some_and(|id| world.checks.orders.has_left(NodeId::new(id)));
     let (then, later) = (&before.view.membership, &after.view.membership);
     if let (Some(one), Some(other)) = (then, later)
         && one == other
     {
         let own = after.member.is_some_and(|id| one.members.keys().any(|known| known.get() == id));
-        if own {
+        if own && !is_leaving {
             same("whether it was removed", &status["removed"].as_bool(), &Some(false))?;
         }
         let members = status["members"].as_array().ok_or("there are no members")?;
@@ -72,9 +75,13 @@ pub(super) fn status_is_right(
         same("whether its disk is full", &status["disk_full"].as_bool(), &Some(false))?;
     }
     if !world.has_reverted() {
-        same("whether it takes part", &status["withdrawn"], &Value::Null)?;
+        if !is_leaving {
+            same("whether it takes part", &status["withdrawn"], &Value::Null)?;
+        }
         for member in status["members"].as_array().into_iter().flatten() {
-            same("whether a member takes part", &member["withdrawn"], &Value::Null)?;
+            if !world.checks.orders.has_left(NodeId::new(number(member, "/id")?)) {
+                same("whether a member takes part", &member["withdrawn"], &Value::Null)?;
+            }
         }
     }
     settings_are_shown(world, status)

@@ -396,6 +396,12 @@ impl World {
         self.marks.contains_key(PUT_BACK)
     }
 
+    /// Whether a client of the keyspace has left a quota that refuses others.
+    pub(super) fn is_quota_small(&self) -> bool {
+        self.checks.ledger.model().now().settings.quota_bytes
+            < infinitystore::kv::Settings::default().quota_bytes
+    }
+
     /// Whether nothing is lost or damaged on the way.
     pub(super) const fn is_quiet(&self) -> bool {
         let settings = &self.schedule.settings;
@@ -414,9 +420,11 @@ impl World {
         } else if why.contains("joining another cluster") {
             machine.joins
         } else if why.contains("too many connections") {
-            // It was so when the connection was made: since then others may have ended.
-            let full_at = self.connections.full_at.get(&(slot, machine.life));
-            full_at.is_some_and(|at| now() <= at + 2 * settings.client_timeout_micros)
+            // It was so when the connection was made: since then others may have ended, and so may
+            // the process that says it.
+            let lives = (slot, 0)..=(slot, machine.life);
+            let mut full = self.connections.full_at.range(lives).map(|(_, at)| *at);
+            full.any(|at| now() <= at + 2 * settings.client_timeout_micros)
                 || self.keyspace.watches_linger((slot, machine.life))
         } else {
             true
