@@ -14,7 +14,7 @@ use crate::madsim_engine::world::{Shared, View, World};
 use crate::record::violation::Violation;
 use crate::schedule::{MILLI, SECOND};
 use crate::schedule::{Stream, stream};
-use infinitystore::raft::{LogIndex, RoleName};
+use infinitystore::raft::{LogIndex, NodeId, RoleName};
 use rand::Rng;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -309,7 +309,9 @@ fn ready_agrees(world: &World, before: &Glance, ready: &Answer, after: &Glance) 
                         after.member.is_some_and(|id| it.members.keys().any(|known| known.get() == id))
                     })
                 };
-                !(is_in(then) && is_in(later))
+                // It may have been told before its own log says so.
+                let has_left = |id| world.checks.orders.has_left(NodeId::new(id));
+                !(is_in(then) && is_in(later)) || after.member.is_some_and(has_left)
             }
             "caught-up" => then.commit != then.last_applied.index || later.commit != later.last_applied.index,
             _ => true,
