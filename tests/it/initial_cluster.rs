@@ -72,7 +72,9 @@ fn three_nodes_with_one_list_become_one_cluster_and_serve_when_most_are_voters()
         first.log().contains("the initial cluster is not complete yet").then_some(())
     });
     for node in [first, second] {
-        assert_eq!(code(node).as_deref(), Some("joining"), "{}", node.name);
+        eventually(&format!("{} to wait", node.name), || {
+            (code(node).as_deref() == Some("joining")).then_some(())
+        });
         assert_eq!(node.get("/readyz").status, 503);
         assert_eq!(node.status().unwrap()["members"].as_array().unwrap().len(), 1);
     }
