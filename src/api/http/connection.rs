@@ -9,7 +9,7 @@
 
 use crate::api::http::budget::{MemoryReservation, MemoryUse};
 use crate::api::http::context::Context;
-use crate::api::http::control::{Control, Order, Phase};
+use crate::api::http::control::{Control, Phase};
 use crate::api::http::dispatch::dispatch;
 use crate::api::http::http2::{self, PREFACE};
 use crate::api::http::linger::linger;
@@ -20,7 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -88,22 +88,7 @@ pub(super) async fn serve<E: Env>(
         .writev(false)
         .serve_connection(TokioIo::new(watched), service);
 
-    let mut told = Order::Serve;
-    let mut registered = None;
-    let ended = poll_fn(|cx| {
-        control.register(&mut registered, cx.waker());
-        let order = control.order();
-        if order > told {
-            told = order;
-            match order {
-                Order::Serve => {}
-                Order::Finish => Pin::new(&mut connection).graceful_shutdown(),
-                Order::Abort => return Poll::Ready(None),
-            }
-        }
-        Pin::new(&mut connection).poll(cx).map(Some)
-    })
-    .await;
+    let ended = control.drive(&mut connection, |connection| connection.graceful_shutdown()).await;
 
     let Watched { mut stream, held, beginning, .. } = connection.into_parts().io.into_inner();
     drop(held);

@@ -1,6 +1,8 @@
 //! What a connection and the server share: what it waits for, and what it is told. Each stream of a
 //! connection that speaks HTTP/2 has one of its own.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Poll, Waker};
@@ -208,6 +210,30 @@ impl Control {
         if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             waker.wake_by_ref();
         }
+    }
+
+    /// Polls hyper's `connection` to its end, and passes on what it is told: `finish` ends it
+    /// gracefully. `None` if it was told to end at once.
+    pub(super) async fn drive<C: Future + Unpin>(
+        &self,
+        connection: &mut C,
+        mut finish: impl FnMut(Pin<&mut C>),
+    ) -> Option<C::Output> {
+        let (mut told, mut registered) = (Order::Serve, None);
+        poll_fn(|cx| {
+            self.register(&mut registered, cx.waker());
+            let order = self.order();
+            if order > told {
+                told = order;
+                match order {
+                    Order::Serve => {}
+                    Order::Finish => finish(Pin::new(connection)),
+                    Order::Abort => return Poll::Ready(None),
+                }
+            }
+            Pin::new(&mut *connection).poll(cx).map(Some)
+        })
+        .await
     }
 
     /// Makes the task known that drives this, so that orders can wake it. Once, unless the executor

@@ -85,24 +85,11 @@ pub(super) async fn serve<E: Env>(
         .max_send_buf_size(SEND_BUFFER_BYTES)
         .serve_connection(TokioIo::new(watched), service);
 
-    let (mut told, mut registered) = (Order::Serve, None);
-    let ended = poll_fn(|cx| {
-        control.register(&mut registered, cx.waker());
-        let order = control.order();
-        if order > told {
-            told = order;
-            match order {
-                Order::Serve => {}
-                Order::Finish => {
-                    Pin::new(&mut connection).graceful_shutdown();
-                    streams.tell(Order::Finish);
-                }
-                Order::Abort => return Poll::Ready(None),
-            }
-        }
-        Pin::new(&mut connection).poll(cx).map(Some)
-    })
-    .await;
+    let finish = |connection: Pin<&mut http2::Connection<_, _, _>>| {
+        connection.graceful_shutdown();
+        streams.tell(Order::Finish);
+    };
+    let ended = control.drive(&mut connection, finish).await;
     if let Some(Err(error)) = &ended {
         tracing::debug!(%from, error = error as &dyn std::error::Error, "http/2 connection failed");
     }
