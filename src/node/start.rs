@@ -149,6 +149,33 @@ struct NodeBuilder<E: Env> {
     rejoin: Option<Rejoin>,
 }
 
+/// How a node comes into its cluster.
+struct Admission {
+    /// Raft addresses to ask for it.
+    join: Vec<String>,
+    initial: Option<Arc<InitialCluster>>,
+    course: Course,
+    /// It is no member yet.
+    is_awaited: bool,
+}
+
+impl Admission {
+    /// The voters without which an initial cluster serves nobody.
+    fn founding(&self) -> Option<usize> {
+        self.initial.as_ref().filter(|_| self.course != Course::None).map(|initial| initial.majority())
+    }
+
+    /// Asks for it until the node is a member, or ends.
+    fn pursue<E: Env>(self, joiner: Joiner<E>, ended: watch::Receiver<bool>) {
+        let env = joiner.env.clone();
+        match self.initial.filter(|_| self.course != Course::None) {
+            Some(initial) => spawn_until(&env, ended, found_or_join(joiner, initial, self.course)),
+            None if self.is_awaited => spawn_until(&env, ended, join_until_member(joiner, self.join)),
+            None => {}
+        }
+    }
+}
+
 /// What the driver holds of the storage's workers.
 struct Workers<D: Disk> {
     log: Arc<WorkQueue<LogJob>>,
@@ -158,20 +185,7 @@ struct Workers<D: Disk> {
 
 impl<E: Env> NodeBuilder<E> {
     fn start(mut self, storage: Storage<E::Disk>, listener: E::Listener) -> Result<Node, StartError> {
-        let join = self.join_addresses();
-        // A member that set its data aside never makes a cluster again.
-        let rejoins = self.rejoin.is_some();
-        let initial = InitialCluster::of(&self.options.initial_cluster, &self.me.name).filter(|_| !rejoins);
-        let course = Course::of(initial.as_ref(), &self.replica);
-        let awaits_join = !join.is_empty() || rejoins || course == Course::Begin;
-        if course == Course::GoOn
-            && let Some(initial) = &initial
-        {
-            self.replica.step(self.env.now(), Event::Found { voters: initial.majority() });
-        }
-        if awaits_join {
-            self.replica.step(self.env.now(), Event::Reserve { until: FOR_EVER });
-        }
+        let admission = self.seek_admission();
         let (clients_in, clients) = mpsc::channel(self.options.client_queue_max);
         let (orders_in, orders) = mpsc::channel(ORDER_QUEUE_MAX);
         let (peers_in, peers) = mpsc::channel(self.options.transport.receive_queue_max);
@@ -199,7 +213,7 @@ impl<E: Env> NodeBuilder<E> {
             address_book: address_book.clone(),
             timings: self.options.join_timings,
             turns: Turns::default(),
-            initial_cluster: initial.clone(),
+            initial_cluster: admission.initial.clone(),
         };
         let incoming = Arc::new(Incoming {
             env: self.env.clone(),
@@ -243,14 +257,14 @@ impl<E: Env> NodeBuilder<E> {
             standing,
             looked_at_silence: Time::new(0),
             reservation: None,
-            awaits_join,
+            awaits_join: admission.is_awaited,
             is_new: self.is_new,
             foreign_call: None,
             complaints: Default::default(),
             joins_under_way: 0,
             adoption: None,
             stopping: None,
-            founding: initial.as_ref().filter(|_| course != Course::None).map(|list| list.majority()),
+            founding: admission.founding(),
             exits_when_removed: self.options.exits_when_removed,
         };
         let (closed_in, closed) = oneshot::channel();
@@ -268,12 +282,27 @@ impl<E: Env> NodeBuilder<E> {
         self.env.spawn(pass_stop_on(stop, orders_in));
         self.env.spawn(serve_joins(joiner.clone(), joins, ended.clone()));
         spawn_until(&self.env, ended.clone(), announce_address(joiner.clone()));
-        match initial.filter(|_| course != Course::None) {
-            Some(initial) => spawn_until(&self.env, ended, found_or_join(joiner, initial, course)),
-            None if awaits_join => spawn_until(&self.env, ended, join_until_member(joiner, join)),
-            None => {}
-        }
+        admission.pursue(joiner, ended);
         Ok(Node { handle, raft_addr: self.me.raft_addr, stop: stop_in, exit })
+    }
+
+    /// Decides how it comes into its cluster. Until it is a member, nobody is served.
+    fn seek_admission(&mut self) -> Admission {
+        let join = self.join_addresses();
+        // A member that set its data aside never makes a cluster again.
+        let rejoins = self.rejoin.is_some();
+        let initial = InitialCluster::of(&self.options.initial_cluster, &self.me.name).filter(|_| !rejoins);
+        let course = Course::of(initial.as_ref(), &self.replica);
+        let is_awaited = !join.is_empty() || rejoins || course == Course::Begin;
+        if course == Course::GoOn
+            && let Some(initial) = &initial
+        {
+            self.replica.step(self.env.now(), Event::Found { voters: initial.majority() });
+        }
+        if is_awaited {
+            self.replica.step(self.env.now(), Event::Reserve { until: FOR_EVER });
+        }
+        Admission { join, initial, course, is_awaited }
     }
 
     /// The threads that write and read the disk.
