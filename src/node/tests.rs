@@ -4,4 +4,5 @@ mod absorbing;
 mod cluster;
 mod hellos;
 mod joining;
+mod mending;
 mod running;
