@@ -127,9 +127,8 @@ impl World {
 const IDLE_MICROS: u64 = 2 * SECOND;
 /// Looks in which it may still be found busy.
 const IDLE_LOOKS: usize = 4;
-/// Within this everything that was under way is through. A node notices that a watcher has gone
-/// when it has told it of progress twice.
-const HOLDINGS_MICROS: u64 = 25 * SECOND;
+/// Within this everything that was under way is through, but for what watchers have left.
+const HOLDINGS_MICROS: u64 = 10 * SECOND;
 /// Steps of a node at rest beside those that heartbeats bring about.
 const IDLE_STEPS: u64 = 60;
 
@@ -169,9 +168,11 @@ pub(super) async fn examine_idle(shared: &Shared, members: &[usize]) -> Result<(
 /// Members at rest: connections and tasks as the membership has them, and empty tables.
 pub(super) async fn examine_holdings(shared: &Shared, members: &[ProcessId]) -> Result<(), String> {
     let give_up = now() + HOLDINGS_MICROS;
+    // A node notices that a watcher has gone when it has told it of progress twice.
+    let linger = || members.iter().any(|member| shared.lock().keyspace.watches_linger(*member));
     loop {
         match look_at_holdings(shared, members).await {
-            Err(_) if now() < give_up => sleep_until(now() + 100 * MILLI).await,
+            Err(_) if now() < give_up || linger() => sleep_until(now() + 100 * MILLI).await,
             result => return result,
         }
     }
