@@ -12,7 +12,7 @@ pub(crate) enum Discovery {
     },
     /// A member knows that this node was removed from the cluster.
     Removed {
-        /// Who this node said that it is.
+        /// The cluster and member that this node named in its hello.
         me: (ClusterId, NodeId),
         /// The member that knows.
         told_by: NodeId,

@@ -318,7 +318,7 @@ impl Http {
     /// An answer has come.
     fn note(&mut self, answer: &Answer, route: &'static str, asked: u64) {
         self.closing |= answer.header("connection") == Some("close");
-        // Who is turned away at the door is counted there.
+        // A client that is turned away at the door is counted there.
         let mut world = self.shared.lock();
         let process = (self.slot, self.life);
         if answer.code == 503 && answer.text().contains("too many connections") {

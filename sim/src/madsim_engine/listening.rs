@@ -77,7 +77,7 @@ pub(super) async fn connect(shared: &Shared, from: Place, addr: &str) -> io::Res
     let to = Some((port.slot, port.life));
     let process = (port.slot, port.life);
     let id = world.connections.add(from, to);
-    // Who has few connections may use the last places, others may not.
+    // An address with few connections may use the last places, others may not.
     let full = |most: usize| world.connections.to_http(process) + most / 16 > most;
     if from.is_none() && world.limits.connections.is_some_and(full) {
         world.connections.full_at.insert(process, now());

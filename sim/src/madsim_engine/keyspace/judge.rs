@@ -83,7 +83,7 @@ pub(super) fn turned_away(answer: &Answer) -> Option<String> {
     serde_json::from_slice(&answer.body).ok().filter(|_| is_it)
 }
 
-/// Who answered, in which term, and from which state.
+/// The node that answered, its term, and the state that the answer is from.
 pub(super) fn signed(world: &World, sent: &Sent, answer: &Answer) -> Result<(), String> {
     let machine = &world.machines[sent.slot];
     let Some(by) = answer.header("infinitystore-served-by") else {
