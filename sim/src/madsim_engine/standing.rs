@@ -168,8 +168,7 @@ pub(super) async fn examine_idle(shared: &Shared, members: &[usize]) -> Result<(
 /// Members at rest: connections and tasks as the membership has them, and empty tables.
 pub(super) async fn examine_holdings(shared: &Shared, members: &[ProcessId]) -> Result<(), String> {
     let give_up = now() + HOLDINGS_MICROS;
-    // A node notices that a watcher has gone when it has told it of progress twice.
-    let linger = || members.iter().any(|member| shared.lock().keyspace.watches_linger(*member));
+    let linger = || members.iter().any(|member| shared.lock().keyspace.questions_linger(*member));
     loop {
         match look_at_holdings(shared, members).await {
             Err(_) if now() < give_up || linger() => sleep_until(now() + 100 * MILLI).await,

@@ -16,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// A watch that nobody listens to any more lasts this long at most: the time between two messages,
 /// twice.
 const LINGER_MICROS: u64 = 22 * SECOND;
+/// How long a question for changes waits for one.
+const QUESTION_MICROS: u64 = 10 * SECOND;
 
 /// A command, as it is asked for: what it has to become, and under which name.
 type Named = (Wanted, Option<Bytes>);
@@ -61,6 +63,12 @@ impl Keyspace {
     /// when it has told them of progress twice.
     pub(in crate::madsim_engine) fn watches_linger(&self, process: ProcessId) -> bool {
         self.left_at.get(&process).is_some_and(|at| now() <= at + LINGER_MICROS)
+    }
+
+    /// Whether a process may still ask itself what watchers that have left would have been told next.
+    /// The question ends when progress would have been told once more.
+    pub(in crate::madsim_engine) fn questions_linger(&self, process: ProcessId) -> bool {
+        self.left_at.get(&process).is_some_and(|at| now() <= at + LINGER_MICROS + QUESTION_MICROS)
     }
 
     /// How many clients there are.
