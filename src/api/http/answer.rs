@@ -303,9 +303,9 @@ pub(super) struct AnswerBody {
 }
 
 impl AnswerBody {
-    /// Whether more comes as it happens.
-    pub(super) fn streams(&self) -> bool {
-        self.stream.is_some()
+    /// What comes as things happen.
+    pub(super) fn stream(&self) -> Option<&dyn EventStream> {
+        self.stream.as_deref()
     }
 
     /// For an answer to HEAD.

@@ -49,6 +49,7 @@ pub(super) async fn serve<E: Env>(
         stream,
         context: context.clone(),
         control: control.clone(),
+        ahead: None,
         head_bytes: 0,
         last_room: 0,
         held: None,
@@ -66,8 +67,8 @@ pub(super) async fn serve<E: Env>(
                     control.linger.store(true, Ordering::Relaxed);
                 }
                 let body = answer.response.body();
-                if body.streams() {
-                    control.begin_streaming(context.tick());
+                if let Some(stream) = body.stream() {
+                    control.begin_streaming(stream.ends_with_client(), context.tick());
                     return Ok::<_, Infallible>(answer.response.map(|body| body.onto(&control)));
                 }
                 let length = body.bytes.len();
@@ -82,7 +83,7 @@ pub(super) async fn serve<E: Env>(
         .max_header_size(context.options.header_bytes_max)
         .max_buf_size(context.options.header_bytes_max.max(HEAD_BYTES_MIN))
         // A client may close its side after the request and still wait for the answer, as `nc -N`
-        // does.
+        // does. Only a watch ends then: `Watched::look_for_end`.
         .half_close(true)
         // Answers are small: one copy and one plain write cost less than a vectored one.
         .writev(false)
@@ -121,6 +122,8 @@ struct Watched<E: Env> {
     stream: E::Stream,
     context: Arc<Context<E>>,
     control: Arc<Control>,
+    /// What was read while hyper did not want anything.
+    ahead: Option<u8>,
     /// Bytes of the head at hand that were read so far; 0 outside of one.
     head_bytes: usize,
     /// The room that hyper offered for the last read, bytes.
@@ -185,6 +188,23 @@ impl<E: Env> Watched<E> {
         }
     }
 
+    /// Looks whether the client has closed its side while it watches: then it is gone. Hyper reads
+    /// nothing before an answer has ended, so that a watch would go on until a write fails.
+    ///
+    /// A byte of a next request ends the looking. Hyper gets it first.
+    ///
+    /// # Errors
+    /// The client is gone.
+    fn look_for_end(&mut self, cx: &mut TaskContext<'_>) -> io::Result<()> {
+        let mut byte = [0];
+        let mut byte = ReadBuf::new(&mut byte);
+        if self.ahead.is_some() || Pin::new(&mut self.stream).poll_read(cx, &mut byte)?.is_pending() {
+            return Ok(());
+        }
+        self.ahead = byte.filled().first().copied();
+        self.ahead.map(|_| ()).ok_or_else(|| io::ErrorKind::ConnectionAborted.into())
+    }
+
     /// Counts hyper's read buffer, which has `room` left; whether the budget has that much. Nothing
     /// is counted, and no atomic touched, for the small buffers that almost all connections have.
     fn count_buffer(&mut self, room: usize) -> bool {
@@ -223,6 +243,10 @@ impl<E: Env> AsyncRead for Watched<E> {
         }
         let before = buffer.filled().len();
         let polled = match self.beginning {
+            _ if self.ahead.is_some() => {
+                buffer.put_slice(self.ahead.take().as_slice());
+                Poll::Ready(Ok(()))
+            }
             Beginning::Preface(matched) => self.poll_beginning(cx, buffer, matched),
             Beginning::Http1 | Beginning::Http2(_) => Pin::new(&mut self.stream).poll_read(cx, buffer),
         };
@@ -250,6 +274,9 @@ impl<E: Env> AsyncWrite for Watched<E> {
         let polled = Pin::new(&mut self.stream).poll_flush(cx);
         if matches!(polled, Poll::Ready(Ok(()))) {
             self.control.flushed(self.context.tick());
+            if self.control.is_watched() {
+                self.look_for_end(cx)?;
+            }
         }
         polled
     }

@@ -61,6 +61,8 @@ pub(super) struct Control {
     sent: AtomicU8,
     /// The answer at hand is a stream: between two pieces, nobody waits for the client.
     is_stream: AtomicBool,
+    /// That stream ends when the client closes its side.
+    ends_with_client: AtomicBool,
     /// A task waits until what was handed to hyper has left.
     waits_for_flush: AtomicBool,
     /// An [`Order`].
@@ -84,6 +86,7 @@ impl Control {
             allowance: AtomicU32::new(0),
             sent: AtomicU8::new(Sent::Whole as u8),
             is_stream: AtomicBool::new(false),
+            ends_with_client: AtomicBool::new(false),
             waits_for_flush: AtomicBool::new(false),
             order: AtomicU8::new(Order::Serve as u8),
             waker: Mutex::new(None),
@@ -151,9 +154,11 @@ impl Control {
         self.enter(Phase::Sending, tick);
     }
 
-    /// A stream is on its way to hyper, its head first.
-    pub(super) fn begin_streaming(&self, tick: u32) {
+    /// A stream is on its way to hyper, its head first. Whether it ends when the client closes its
+    /// side.
+    pub(super) fn begin_streaming(&self, ends_with_client: bool, tick: u32) {
         self.begin_sending(0, tick);
+        self.ends_with_client.store(ends_with_client, Ordering::Relaxed);
         self.sent.store(Sent::HeldPiece as u8, Ordering::Relaxed);
         self.is_stream.store(true, Ordering::Relaxed);
     }
@@ -161,7 +166,13 @@ impl Control {
     /// The stream has ended: what hyper holds now is its end.
     pub(super) fn end_streaming(&self) {
         self.is_stream.store(false, Ordering::Relaxed);
+        self.ends_with_client.store(false, Ordering::Relaxed);
         self.hold(false);
+    }
+
+    /// Whether the answer at hand is a stream that ends when the client closes its side.
+    pub(super) fn is_watched(&self) -> bool {
+        self.ends_with_client.load(Ordering::Relaxed)
     }
 
     /// Hyper was given a piece of the answer; whether there is more.

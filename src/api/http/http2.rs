@@ -140,8 +140,9 @@ async fn answer<E: Env>(
         response = response.map(AnswerBody::without_bytes);
     }
     let body = response.body();
-    if body.streams() {
-        control.begin_streaming(context.tick());
+    if body.stream().is_some() {
+        // Hyper goes on reading a connection of HTTP/2: it notices by itself that a client is gone.
+        control.begin_streaming(false, context.tick());
         // Nobody waits for its head to leave: the first piece follows at once.
         place.flushed();
     } else {

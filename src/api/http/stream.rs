@@ -9,6 +9,9 @@ use std::task::{Context, Poll};
 pub(super) trait EventStream: fmt::Debug + Send {
     /// The next piece, not empty; `None`: it has ended.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>>;
+    /// Whether it ends when the client closes its side of the connection. A stream that waits for
+    /// something to happen would otherwise notice only when a write fails.
+    fn ends_with_client(&self) -> bool;
     /// The sweep's clock, seconds.
     fn tick(&self) -> u32;
 }

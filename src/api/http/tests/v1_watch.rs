@@ -195,6 +195,22 @@ async fn a_watcher_that_does_not_read_holds_one_page_and_misses_nothing() {
 }
 
 #[tokio::test]
+async fn a_watch_ends_with_its_client() {
+    let fixture = Fixture::start(HttpOptions::default()).await;
+    let mut watch = Watch::begin(&fixture, "prefix=k", "").await;
+    watch.next().await.expect("progress");
+    // The beginning of a next request is not the end.
+    watch.stream.write_all(b"GET").await.expect("sent");
+    put(&fixture, "k", b"v").await;
+    assert_eq!(watch.ids(1).await, [1]);
+    let mut other = Watch::begin(&fixture, "prefix=k", "").await;
+    other.next().await.expect("progress");
+    other.stream.shutdown().await.expect("it is open");
+    assert_eq!(other.next().await, None, "nobody is told of progress who has gone");
+    drop((watch, other));
+}
+
+#[tokio::test]
 async fn a_server_that_stops_ends_its_watches() {
     let fixture = Fixture::start(HttpOptions::default()).await;
     let mut watch = Watch::begin(&fixture, "prefix=k", "").await;

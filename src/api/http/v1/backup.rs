@@ -139,6 +139,10 @@ impl<E: Env> EventStream for Backup<E> {
         Poll::Ready(Some(Bytes::from_owner(Piece { bytes, _held })))
     }
 
+    fn ends_with_client(&self) -> bool {
+        false
+    }
+
     fn tick(&self) -> u32 {
         self.context.tick()
     }

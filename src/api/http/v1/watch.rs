@@ -216,6 +216,10 @@ impl<E: Env> EventStream for Events<E> {
         Poll::Ready(bytes)
     }
 
+    fn ends_with_client(&self) -> bool {
+        true
+    }
+
     fn tick(&self) -> u32 {
         self.context.tick()
     }
