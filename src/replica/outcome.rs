@@ -8,6 +8,7 @@ use crate::replica::message::PeerMessage;
 use crate::replica::proposal;
 use crate::replica::reads::{Asker, Wanted};
 use crate::replica::replica::{PendingChange, READ_RETRY_MICROS, Replica};
+use crate::replica::requests::refusal_after;
 use alloc::string::{String, ToString};
 
 impl Replica {
@@ -72,7 +73,7 @@ impl Replica {
             }
             RaftEvent::Withdrawn(why) => {
                 while let Some(request) = self.writes.refuse_held() {
-                    self.fail(request, ClientError::Refused(why.to_string()));
+                    self.fail(request, refusal_after(why));
                 }
                 self.actions.notices.push(Notice::Withdrawn(why.to_string()));
             }

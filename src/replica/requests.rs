@@ -17,15 +17,19 @@ use core::ops::{Bound, Range, RangeBounds};
 /// Bytes of commands in one forward, at most (but at least one command).
 const FORWARD_BYTES_MAX: usize = 1 << 20;
 
+/// What clients of a member are told that takes no part any more.
+pub(super) fn refusal_after(why: Withdrawal) -> ClientError {
+    match why {
+        Withdrawal::Removed { .. } => ClientError::Removed,
+        _ => ClientError::Refused(why.to_string()),
+    }
+}
+
 impl Replica {
     pub(super) fn handle_client(&mut self, id: RequestId, deadline: Time, request: ClientRequest) {
         if let Some(why) = self.raft.withdrawn() {
             // Not even a local read can be trusted.
-            let error = match why {
-                Withdrawal::Removed { .. } => ClientError::Removed,
-                _ => ClientError::Refused(why.to_string()),
-            };
-            return self.fail(id, error);
+            return self.fail(id, refusal_after(why));
         }
         match request {
             ClientRequest::Write(command) => self.handle_write(id, deadline, &command),
