@@ -1,6 +1,6 @@
 //! `dev`: a cluster to try, as a newcomer uses it.
 
-use crate::support::{call, eventually, free_port};
+use crate::support::{call, eventually, free_base_port};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -17,7 +17,7 @@ impl Dev {
     fn start() -> Self {
         let dir = TempDir::new().unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_infinitystore"))
-            .args(["dev", "--base-port", &free_port().to_string(), "--dir"])
+            .args(["dev", "--base-port", &free_base_port().to_string(), "--dir"])
             .arg(dir.path().join("cluster"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
