@@ -230,8 +230,9 @@ impl DurableModel {
         }
         let snapshot = restored.snapshot.as_ref().map_or(LogId::ZERO, |meta| meta.last);
         let last = restored.entries.last().map_or(snapshot, |entry| entry.id().max(snapshot));
-        if last.index < self.known_commit {
-            let known = self.known_commit;
+        // A follower may know that entries are committed which are not durable here yet.
+        let known = self.known_commit.min(self.last().index);
+        if last.index < known {
             return Err(format!("a mended log ends at {last}; it knew of {known} as committed"));
         }
         let differs = |entry: &&infinitystore::raft::Entry| {

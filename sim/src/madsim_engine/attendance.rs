@@ -29,6 +29,8 @@ pub(super) struct Attendance {
     pub budgets_at: u64,
     pub asked: u64,
     pub failed: u64,
+    /// Why the last one failed.
+    pub last_failure: String,
     /// Failures since the last success, of each machine, and when the first was.
     pub streaks: BTreeMap<usize, (usize, u64)>,
 }

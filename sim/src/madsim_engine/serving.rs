@@ -163,6 +163,7 @@ impl World {
             return;
         };
         service.failed += 1;
+        why.clone_into(&mut service.last_failure);
         *self.marks.entry("service was due and failed").or_default() += 1;
         let (count, first) = service.streaks.entry(slot).or_insert((0, now()));
         *count += 1;
@@ -183,7 +184,9 @@ impl World {
         let quiet = settings.loss_ppm == 0 && settings.corrupt_ppm == 0 && settings.straggler_ppm == 0;
         let allowed = if quiet { asked / 20 } else { asked / 3 };
         if asked >= 10 && failed > allowed {
-            let what = format!("of {asked} requests to a majority that stood, {failed} failed");
+            let last = &self.attendance.last_failure;
+            let what =
+                format!("of {asked} requests to a majority that stood, {failed} failed; the last: {last}");
             self.judge(Err(Violation { check: "a majority that stands serves", what }));
         }
     }

@@ -13,9 +13,9 @@ use infinitystore::kv::{CompareOrder, Op, Put, Target, Txn, TxnOp};
 use infinitystore::replica::RequestId;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// A watch that nobody listens to any more lasts this long at most: the time between two messages,
-/// twice.
-const LINGER_MICROS: u64 = 22 * SECOND;
+/// A watch that nobody listens to any more ends in this time: a node sees that its client has closed
+/// the connection.
+const LINGER_MICROS: u64 = SECOND;
 /// How long a question for changes waits for one.
 const QUESTION_MICROS: u64 = 10 * SECOND;
 
@@ -59,14 +59,13 @@ impl Keyspace {
         self.left_at.insert(process, now());
     }
 
-    /// Whether a process may still hold the connections of watchers that have left: it notices that
-    /// when it has told them of progress twice.
+    /// Whether a process may still hold the connections of watchers that have left.
     pub(in crate::madsim_engine) fn watches_linger(&self, process: ProcessId) -> bool {
         self.left_at.get(&process).is_some_and(|at| now() <= at + LINGER_MICROS)
     }
 
-    /// Whether a process may still ask itself what watchers that have left would have been told next.
-    /// The question ends when progress would have been told once more.
+    /// Whether a process may still ask itself what watchers that have left would have been told
+    /// next. The question ends when progress would have been told once more.
     pub(in crate::madsim_engine) fn questions_linger(&self, process: ProcessId) -> bool {
         self.left_at.get(&process).is_some_and(|at| now() <= at + LINGER_MICROS + QUESTION_MICROS)
     }

@@ -133,6 +133,9 @@ fn reasonable(world: &World, asked: &Asked, sent: &Sent, code: &str, detail: &st
                 || detail.contains("changes hands")
         }
         "stopping" => machine.life != sent.life || machine.stopping.is_some() || !world.is_well(sent.slot),
+        "removed" => {
+            machine.life != sent.life || machine.member.is_none_or(|id| world.checks.orders.has_left(id))
+        }
         "refused" => machine.life != sent.life || !world.is_well(sent.slot),
         "no-memory" => false,
         _ => true,
