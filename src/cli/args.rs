@@ -349,7 +349,7 @@ pub(super) struct LogArgs {
     #[arg(long, env = "INFINITYSTORE_LOG_FORMAT", default_value = "text", value_enum)]
     pub(super) log_format: LogFormat,
     /// What is logged: off, error, warn, info, debug or trace, also by module, as in
-    /// info,infinitystore::server=debug
+    /// info,infinitystore::node=debug
     #[arg(long, env = "INFINITYSTORE_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
     pub(super) log_level: String,
 }

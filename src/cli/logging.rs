@@ -14,7 +14,7 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 pub(super) fn start(options: &LogArgs) -> Result<(), Failure> {
     let filter = filter(&options.log_level).map_err(|error| {
         let text = format!(
-            "--log-level {}: {error}; try info, or info,infinitystore::server=debug",
+            "--log-level {}: {error}; try info, or info,infinitystore::node=debug",
             options.log_level
         );
         Failure::new(ExitStatus::Usage, text)

@@ -309,13 +309,13 @@ fn a_filter_of_the_log_is_levels_alone_or_for_a_module() {
         ("info", "info"),
         ("WARN", "warn"),
         ("off", "off"),
-        ("info,infinitystore::server=debug", "infinitystore::server=debug,info"),
+        ("info,infinitystore::node=debug", "infinitystore::node=debug,info"),
         // The other modules keep the default.
         ("infinitystore::raft=trace", "infinitystore::raft=trace,info"),
     ] {
         assert_eq!(filter(text).expect("a good filter").to_string(), means);
     }
-    for bad in ["bogus", "", "info,", "infinitystore::server", "infinitystore=loud", "5", "info;debug"] {
+    for bad in ["bogus", "", "info,", "infinitystore::node", "infinitystore=loud", "5", "info;debug"] {
         assert!(filter(bad).is_err_and(|error| error.contains("no level")), "{bad}");
     }
 }

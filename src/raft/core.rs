@@ -1,4 +1,4 @@
-//! The core's state and its two entry points. The dispatcher has no logic of its own.
+//! The core's state and its entry points: propose, step, take_output. The dispatch has no rules.
 
 use crate::raft::api::{Input, InputError, LeaderHint, Output, RaftEvent, RoleName, Setup};
 use crate::raft::log::entry::Entry;
