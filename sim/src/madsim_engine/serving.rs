@@ -2,6 +2,7 @@
 //! their disks are sound. Once it has stood for a while, it has to answer its clients.
 
 use crate::madsim_engine::attendance::{Due, Standing, grace, is_quick};
+use crate::madsim_engine::pipes::RETRANSMIT_MICROS;
 use crate::madsim_engine::time::now;
 use crate::madsim_engine::world::World;
 use crate::record::violation::Violation;
@@ -182,7 +183,14 @@ impl World {
         let (asked, failed) = self.attendance.counts();
         let settings = &self.schedule.settings;
         let quiet = settings.loss_ppm == 0 && settings.corrupt_ppm == 0 && settings.straggler_ppm == 0;
-        let allowed = if quiet { asked / 20 } else { asked / 3 };
+        // A lost packet keeps all that follows on its connection waiting. Where clients wait for less
+        // than that, a link is as good as cut for as long.
+        let impatient = settings.loss_ppm > 0 && settings.client_timeout_micros <= RETRANSMIT_MICROS;
+        let allowed = match (quiet, impatient) {
+            (true, _) => asked / 20,
+            (false, false) => asked / 3,
+            (false, true) => asked * 3 / 4,
+        };
         if asked >= 10 && failed > allowed {
             let last = &self.attendance.last_failure;
             let what =
