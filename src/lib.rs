@@ -10,6 +10,7 @@
 //! - [`kv`]: the replicated state machine.
 //! - [`replica`]: raft + kv + waiting clients + snapshot policy, one deterministic machine.
 //! - `storage`: the `Disk` trait, the write-ahead log, snapshot files, identity.
+//! - `tls`: certificates, and streams that are encrypted with them.
 //! - `runtime`: the `Env` trait (sockets, time, tasks, workers), tokio's `Env`, metrics.
 //! - `peer`: connections between nodes.
 //! - `node`: the driver, its workers, joining: a running node.
@@ -49,3 +50,5 @@ pub mod peer;
 pub mod runtime;
 #[cfg(feature = "server")]
 pub mod storage;
+#[cfg(feature = "server")]
+pub mod tls;

@@ -5,6 +5,7 @@ use crate::cli::client_args::{
 };
 use crate::cli::exit::{self, backup_exit_codes, client_exit_codes, examples, hold_exit_codes};
 use crate::cli::member_args::{LeaderArgs, MemberArgs, NamedAddress, named_address};
+use crate::cli::tls_args::{ClientTlsArgs, NodeTlsArgs, TlsCommand};
 use crate::cli::units::{bytes, bytes_above_zero, count_above_zero, micros, micros_above_zero};
 use crate::client::Endpoint;
 use clap::builder::NonEmptyStringValueParser;
@@ -151,6 +152,9 @@ pub(super) enum Command {
         "infinitystore export --endpoints here:8001 | infinitystore import --endpoints there:8001"
     ))]
     Import(ImportArgs),
+    /// Certificates: make them for a whole cluster, and see what is in them
+    #[command(subcommand)]
+    Tls(TlsCommand),
     /// Print what makes a shell complete this command line
     #[command(
         after_long_help = "Examples:\n  infinitystore completions bash > ~/.local/share/bash-completion/completions/infinitystore\n  infinitystore completions fish > ~/.config/fish/completions/infinitystore.fish"
@@ -336,6 +340,8 @@ pub(super) struct NodeArgs {
     #[arg(long, env = "INFINITYSTORE_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "COUNT")]
     pub(super) threads: u16,
     #[command(flatten)]
+    pub(super) tls: NodeTlsArgs,
+    #[command(flatten)]
     pub(super) log: LogArgs,
     /// Stop when standard input ends: so that nodes do not outlive the program that started them
     #[arg(long, env = "INFINITYSTORE_STOP_WITH_STDIN", hide = true)]
@@ -397,6 +403,8 @@ pub(super) struct BenchArgs {
         value_name = "HOST:PORT,…"
     )]
     pub(super) endpoints: Vec<Endpoint>,
+    #[command(flatten)]
+    pub(super) tls: ClientTlsArgs,
     /// Clients at the same time, each with its connection
     #[arg(long, env = "INFINITYSTORE_BENCH_CLIENTS", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "COUNT")]
     pub(super) clients: u32,

@@ -1,6 +1,7 @@
 //! What the commands take that ask a cluster.
 
 use crate::cli::exit::{backup_exit_codes, client_exit_codes, examples};
+use crate::cli::tls_args::ClientTlsArgs;
 use crate::cli::units::{bytes, duration, duration_above_zero};
 use crate::client::Endpoint;
 use clap::{Args, Subcommand, ValueEnum};
@@ -25,6 +26,8 @@ pub(super) struct ConnectArgs {
     /// A node that has not answered after this time is given up, and the next is asked
     #[arg(long, env = "INFINITYSTORE_TIMEOUT", default_value = "10s", value_parser = duration_above_zero, value_name = "TIME", global = true)]
     pub(super) timeout: Duration,
+    #[command(flatten)]
+    pub(super) tls: ClientTlsArgs,
 }
 
 /// How results are printed.

@@ -21,6 +21,8 @@ mod node;
 mod pages;
 mod recover;
 mod signals;
+mod tls;
+mod tls_args;
 mod units;
 mod wal;
 
@@ -60,6 +62,7 @@ pub fn main() -> ExitCode {
         Some(Command::Backup(options)) => backup::run(options).map(done),
         Some(Command::Export(options)) => ask::export(options).map(done),
         Some(Command::Import(options)) => ask::import(options).map(done),
+        Some(Command::Tls(command)) => tls::run(command).map(done),
         Some(Command::Completions { shell }) => pages::completions(*shell).map(done),
         Some(Command::Man { dir }) => pages::manual(dir.as_deref()).map(done),
     };

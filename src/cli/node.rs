@@ -7,7 +7,7 @@ use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::logging;
 use crate::cli::signals::{StopSignals, runtime};
 use crate::codec::{HostPort, check_name, host_of};
-use crate::node::{NewNode, Node, NodeExit, NodeOptions, NodeSlot, StartError};
+use crate::node::{NewNode, Node, NodeExit, NodeOptions, NodeSlot, StartError, keep_certificates};
 use crate::raft::Config;
 use crate::replica::ReplicaConfig;
 use crate::runtime::{Env, Listener, Metrics, TokioEnv, TokioListener};
@@ -44,7 +44,9 @@ pub(super) fn run(args: &NodeArgs) -> Result<(), Failure> {
         );
     }
     options.transport.connections_max = shares.raft;
-    let http = http_options(args, &options, shares, open_files_max)?;
+    args.tls.warn_of_clear_text(&args.http_addr);
+    let mut http = http_options(args, &options, shares, open_files_max)?;
+    http.tls = args.tls.for_clients()?;
     let runtime = runtime(args.threads)?;
     let result = runtime.block_on(serve(args, options, http));
     runtime.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
@@ -81,7 +83,7 @@ pub(super) fn node_options(args: &NodeArgs) -> Result<NodeOptions, Failure> {
     let initial_cluster: Vec<NewNode> = initial_cluster.collect();
     let own = own_address(args, &initial_cluster).map_err(usage)?;
     let advertise = args.advertise_raft_addr.clone().or(own);
-    Ok(NodeOptions {
+    let mut options = NodeOptions {
         data_dir: data_dir(args),
         raft_addr: args.raft_addr.clone(),
         http_addr: args.advertise_http_addr.clone().unwrap_or_else(|| args.http_addr.clone()),
@@ -97,8 +99,12 @@ pub(super) fn node_options(args: &NodeArgs) -> Result<NodeOptions, Failure> {
             snapshot_log_entries: args.snapshot_log_entries,
             ..ReplicaConfig::default()
         },
+        insecure: args.tls.insecure,
         ..NodeOptions::new(name)
-    })
+    };
+    options.transport.tls = args.tls.for_members(name)?;
+    options.check_secured().map_err(start_failure)?;
+    Ok(options)
 }
 
 /// The address of this node in the initial cluster, whose list makes sense; `None` if there is no
@@ -183,7 +189,14 @@ async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions)
         env.listen(&args.http_addr).await.map_err(|error| cannot_listen(&args.http_addr, &error))?;
     let http_url = reachable(&listener.local_addr().unwrap_or_else(|_| args.http_addr.clone()));
     let raft_addr = options.raft_addr.clone();
+    let is_secured = http_options.tls.is_some();
     let metrics = Metrics::new();
+    for (port, tls) in [("client", &http_options.tls), ("peer", &options.transport.tls)] {
+        if let Some(tls) = tls {
+            metrics.certificates.add(port, tls);
+        }
+    }
+    env.spawn(keep_certificates(env.clone(), metrics.clone()));
     // Before the node, too: a large store takes a while to load, and a supervisor asks meanwhile
     // how the process is. After the port for peers: a supervisor that finds the process alive may
     // have another node connect to it.
@@ -208,10 +221,11 @@ async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions)
         started = start(&env, options, metrics, peers) => started.map_err(start_failure)?,
     };
     slot.fill(node.handle());
+    let scheme = if is_secured { "https" } else { "http" };
     // The program that started it may have closed the pipe. That is no reason not to serve.
     let _ = writeln!(
         std::io::stdout(),
-        "{} serves on http://{http_url}, peers on {raft_addr}, data in {}",
+        "{} serves on {scheme}://{http_url}, peers on {raft_addr}, data in {}",
         args.node_id,
         data_dir(args).display()
     );
@@ -300,7 +314,7 @@ fn cannot_listen(addr: &str, error: &io::Error) -> Failure {
 
 fn start_failure(error: StartError) -> Failure {
     let status = match &error {
-        StartError::BadOption(_) => ExitStatus::Usage,
+        StartError::BadOption(_) | StartError::Insecure { .. } => ExitStatus::Usage,
         StartError::PortInUse { .. } | StartError::Listen { .. } => ExitStatus::Address,
         StartError::Storage(_) | StartError::NoRoom(_) => ExitStatus::Data,
         StartError::Thread(_) => ExitStatus::Failure,

@@ -4,6 +4,7 @@ use crate::client::connection::{NodeConnection, ReceivedAnswer, Trouble};
 use crate::client::endpoint::Endpoint;
 use crate::client::error::{CallError, CallFailure, WriteOutcome, quote};
 use crate::client::request::Ask;
+use crate::tls::ClientTls;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub struct ClientOptions {
     /// write of unknown outcome is asked again, of the next node, and is done once. The cluster
     /// remembers the answers of such writes for a while.
     pub idempotency_keys: bool,
+    /// Whom the client trusts, and what it shows, at endpoints of `https://`.
+    pub tls: Option<ClientTls>,
 }
 
 impl Default for ClientOptions {
@@ -44,6 +47,7 @@ impl Default for ClientOptions {
             watch_message_bytes_max: 64 << 20,
             watch_silence_max: Duration::from_secs(30),
             idempotency_keys: true,
+            tls: None,
         }
     }
 }
@@ -166,7 +170,7 @@ impl Client {
                 Err(Trouble::Failed(failure)) => return Err(failure),
             }
         }
-        let new = connect(&self.endpoints[self.at], self.options.connect_timeout).await?;
+        let new = connect(&self.endpoints[self.at], &self.options).await?;
         self.exchange(new, ask).await.map_err(|trouble| match trouble {
             Trouble::Unsent => CallFailure::Unreachable(io::ErrorKind::ConnectionReset.into()),
             Trouble::Failed(failure) => failure,
@@ -182,7 +186,7 @@ impl Client {
         let request = ask.to_http(&self.endpoints[self.at]);
         let body_bytes_max = self.options.answer_bytes_max;
         let exchange = async {
-            if !connection.is_ready().await {
+            if !connection.is_ready().await.map_err(Trouble::Failed)? {
                 return Err(Trouble::Unsent);
             }
             connection.exchange(request, body_bytes_max).await
@@ -199,8 +203,19 @@ impl Client {
 }
 
 /// A new connection to a node.
-pub(super) async fn connect(endpoint: &Endpoint, limit: Duration) -> Result<NodeConnection, CallFailure> {
-    match timeout(limit, NodeConnection::open(endpoint.address())).await {
+pub(super) async fn connect(
+    endpoint: &Endpoint,
+    options: &ClientOptions,
+) -> Result<NodeConnection, CallFailure> {
+    let tls = match &options.tls {
+        _ if !endpoint.is_tls() => None,
+        Some(tls) => Some(tls),
+        None => {
+            let text = "this endpoint is https: say with --cacert which authority has signed its certificate";
+            return Err(CallFailure::Unaskable(text.to_owned()));
+        }
+    };
+    match timeout(options.connect_timeout, NodeConnection::open(endpoint.address(), tls)).await {
         Ok(opened) => opened.map_err(CallFailure::Unreachable),
         Err(_) => Err(CallFailure::Unreachable(io::ErrorKind::TimedOut.into())),
     }

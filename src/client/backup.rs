@@ -50,7 +50,7 @@ impl Client {
         let endpoint = self.endpoints()[self.place()].clone();
         let options = self.options();
         let late = |_| CallFailure::Late;
-        let connection = connect(&endpoint, options.connect_timeout).await?;
+        let connection = connect(&endpoint, options).await?;
         let request = ask.to_http(&endpoint);
         let answer = timeout(options.answer_timeout, connection.stream(request)).await.map_err(late)??;
         if answer.status() == 200 {

@@ -6,6 +6,7 @@
 //! only when it is used again: [`NodeConnection::is_ready`] finds that out before anything is sent.
 
 use crate::client::error::CallFailure;
+use crate::tls::{ClientTls, Stream, refusal_in};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
@@ -34,9 +35,11 @@ pub(super) struct NodeConnection {
 /// The part of the connection that reads and writes.
 #[derive(Debug)]
 struct ConnectionIo {
-    inner: Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>,
+    inner: Box<http1::Connection<TokioIo<Stream<TcpStream>>, Full<Bytes>>>,
     /// It has finished, and is not polled again.
     ended: bool,
+    /// Why the node did not want it, if that was it.
+    refused: Option<String>,
 }
 
 /// Why a request has no answer.
@@ -110,7 +113,7 @@ impl StreamedAnswer {
                 }
                 Some(Some(Err(error))) => return Err(failure(&error)),
                 Some(None) => return Ok(None),
-                None => return Err(CallFailure::Lost("the node closed it".to_owned())),
+                None => return Err(connection.driver.gone()),
             }
         }
     }
@@ -120,14 +123,19 @@ impl StreamedAnswer {
         let Self { mut connection, head, body } = self;
         let mut whole = pin!(receive(head, body, body_bytes_max));
         let answer = poll_fn(|cx| connection.driver.poll_for(cx, |cx| whole.as_mut().poll(cx))).await;
-        answer.unwrap_or_else(|| Err(CallFailure::Lost("the node closed it".to_owned())))
+        answer.unwrap_or_else(|| Err(connection.driver.gone()))
     }
 }
 
 impl NodeConnection {
-    pub(super) async fn open(address: &str) -> io::Result<Self> {
+    /// Connects, over TLS if that is given.
+    pub(super) async fn open(address: &str, tls: Option<&ClientTls>) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
+        let stream = match tls {
+            None => Stream::Plain(stream),
+            Some(tls) => tls.connect(address, stream).await?,
+        };
         let (sender, driver) = Builder::new()
             .max_buf_size(BUFFER_BYTES_MAX)
             .max_header_size(BUFFER_BYTES_MAX)
@@ -137,13 +145,21 @@ impl NodeConnection {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
-        Ok(Self { sender, driver: ConnectionIo { inner: Box::new(driver), ended: false } })
+        Ok(Self { sender, driver: ConnectionIo { inner: Box::new(driver), ended: false, refused: None } })
     }
 
     /// Whether the connection takes another request: it has not ended.
-    pub(super) async fn is_ready(&mut self) -> bool {
+    ///
+    /// # Errors
+    /// Why it was not let in.
+    pub(super) async fn is_ready(&mut self) -> Result<bool, CallFailure> {
         let Self { sender, driver } = self;
-        poll_fn(|cx| driver.poll_for(cx, |cx| sender.poll_ready(cx))).await.is_some_and(|ready| ready.is_ok())
+        let ready = poll_fn(|cx| driver.poll_for(cx, |cx| sender.poll_ready(cx))).await;
+        match (ready, driver.refused.take()) {
+            (Some(Ok(())), _) => Ok(true),
+            (_, Some(why)) => Err(refused(why)),
+            _ => Ok(false),
+        }
     }
 
     /// Sends a request and takes in its answer, whose body has at most `body_bytes_max` bytes.
@@ -163,7 +179,7 @@ impl NodeConnection {
             receive(head, body, body_bytes_max).await.map_err(Trouble::Failed)
         });
         let answer = poll_fn(|cx| self.driver.poll_for(cx, |cx| exchange.as_mut().poll(cx))).await;
-        answer.unwrap_or_else(|| Err(Trouble::Failed(CallFailure::Lost("the node closed it".to_owned()))))
+        answer.unwrap_or_else(|| Err(Trouble::Failed(self.driver.gone())))
     }
 
     /// Sends a request, and hands its answer on piece by piece.
@@ -173,7 +189,7 @@ impl NodeConnection {
     ) -> Result<StreamedAnswer, CallFailure> {
         let mut sent = pin!(self.sender.send_request(request));
         let response = poll_fn(|cx| self.driver.poll_for(cx, |cx| sent.as_mut().poll(cx))).await;
-        let response = response.ok_or_else(|| CallFailure::Lost("the node closed it".to_owned()))?;
+        let response = response.ok_or_else(|| self.driver.gone())?;
         let (head, body) = response.map_err(|error| failure(&error))?.into_parts();
         Ok(StreamedAnswer { connection: self, head, body })
     }
@@ -205,10 +221,21 @@ impl ConnectionIo {
         }
     }
 
+    /// What it means that it has ended.
+    fn gone(&self) -> CallFailure {
+        match &self.refused {
+            Some(why) => refused(why.clone()),
+            None => CallFailure::Lost("the node closed it".to_owned()),
+        }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) {
         if !self.ended {
             // An error of an idle connection is its end. Any other comes with the answer too.
-            self.ended = Pin::new(&mut *self.inner).poll(cx).is_ready();
+            if let Poll::Ready(done) = Pin::new(&mut *self.inner).poll(cx) {
+                self.ended = true;
+                self.refused = done.err().and_then(|error| refusal_in(&error));
+            }
         }
     }
 }
@@ -248,8 +275,16 @@ async fn receive(
     Ok(ReceivedAnswer { head, body: if whole.is_empty() { first } else { whole.freeze() } })
 }
 
+/// The node has not let this client in. It has read nothing of what was sent.
+fn refused(why: String) -> CallFailure {
+    CallFailure::Unreachable(io::Error::new(io::ErrorKind::PermissionDenied, why))
+}
+
 /// What hyper's error means: bytes that are no HTTP, or a connection that broke.
 fn failure(error: &hyper::Error) -> CallFailure {
+    if let Some(why) = refusal_in(error) {
+        return refused(why);
+    }
     let mut text = error.to_string();
     let mut source = error.source();
     let mut is_format = error.is_parse() || error.is_parse_too_large();

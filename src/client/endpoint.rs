@@ -5,12 +5,14 @@ use hyper::header::HeaderValue;
 use std::fmt;
 use std::str::FromStr;
 
-/// Where a node's HTTP API is. It is read from `host:port`, from `:port` (this machine), or from
-/// `http://host:port`.
+/// Where a node's HTTP API is. It is read from `host:port`, from `:port` (this machine), from
+/// `http://host:port`, or from `https://host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// As it was given, without `http://`.
     text: String,
+    /// Whether it is reached over TLS.
+    is_tls: bool,
     /// What is connected to: with a host.
     address: String,
     /// The same, for the header `Host`.
@@ -23,6 +25,12 @@ impl Endpoint {
         &self.address
     }
 
+    /// Whether it is reached over TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
     /// What the header `Host` says.
     pub(super) fn host(&self) -> HeaderValue {
         self.host.clone()
@@ -33,11 +41,11 @@ impl FromStr for Endpoint {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.starts_with("https://") {
-            return Err("a node does not speak TLS: expected HOST:PORT or http://HOST:PORT".to_owned());
-        }
         let wrong = || "expected HOST:PORT, as in localhost:8001 or http://localhost:8001".to_owned();
-        let text = text.strip_prefix("http://").map_or(text, |rest| rest.strip_suffix('/').unwrap_or(rest));
+        let given = text;
+        let is_tls = text.starts_with("https://");
+        let rest = text.strip_prefix("http://").or(text.strip_prefix("https://"));
+        let text = rest.map_or(text, |rest| rest.strip_suffix('/').unwrap_or(rest));
         let HostPort { host, port: 1.. } = HostPort::parse(text).map_err(|_| wrong())? else {
             return Err(wrong());
         };
@@ -48,7 +56,8 @@ impl FromStr for Endpoint {
         // machine.
         let address = if host.is_empty() { format!("localhost{text}") } else { text.to_owned() };
         let host = HeaderValue::from_str(&address).map_err(|_| wrong())?;
-        Ok(Self { text: text.to_owned(), address, host })
+        let text = if is_tls { given.strip_suffix('/').unwrap_or(given) } else { text };
+        Ok(Self { text: text.to_owned(), is_tls, address, host })
     }
 }
 

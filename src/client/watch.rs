@@ -201,7 +201,7 @@ impl Watch {
     async fn connect(&mut self) -> Result<Option<Revision>, CallFailure> {
         let endpoint = &self.endpoints[self.at];
         let request = self.ask()?.to_http(endpoint);
-        let connection = connect(endpoint, self.options.connect_timeout).await?;
+        let connection = connect(endpoint, &self.options).await?;
         let late = |_| CallFailure::Late;
         let answer =
             timeout(self.options.answer_timeout, connection.stream(request)).await.map_err(late)??;

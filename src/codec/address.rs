@@ -8,6 +8,9 @@ pub const NAME_BYTES_MAX: usize = 128;
 /// Bytes of an address, at most: the longest name of a host has 253, and the port follows it.
 pub const ADDRESS_BYTES_MAX: usize = 300;
 
+/// Names below it are this machine's (RFC 6761).
+const LOCAL_DOMAIN: &[u8] = b".localhost";
+
 /// The rule that a name breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a name is 1 to 128 bytes without blanks and slashes, and does not begin with a dot")]
@@ -123,6 +126,16 @@ impl<'a> HostPort<'a> {
 #[must_use]
 pub fn host_of(text: &str) -> &str {
     split(text).map_or(text, |(host, _)| host)
+}
+
+/// Whether only this machine reaches that host (a name or an IP address, with or without brackets).
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let name = bare.as_bytes();
+    let end = name.get(name.len().saturating_sub(LOCAL_DOMAIN.len())..).unwrap_or_default();
+    let is_name = bare.eq_ignore_ascii_case("localhost") || end.eq_ignore_ascii_case(LOCAL_DOMAIN);
+    is_name || bare.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 fn split(text: &str) -> Option<(&str, &str)> {

@@ -53,7 +53,7 @@ pub(super) async fn join_once<E: Env>(
     let question = Question::Join { name, raft_addr, hops: HOPS_MAX };
     let answer = tokio::select! {
         biased;
-        answer = ask(&joiner.env, addr, &question, JOIN_MICROS) => answer,
+        answer = ask(&joiner.dialer, addr, &question, JOIN_MICROS) => answer,
         // The answer of another was lost, and this one may never come.
         () = has_moved => {
             info!("joined the cluster");
@@ -131,7 +131,7 @@ async fn announce<E: Env>(joiner: &Joiner<E>, question: Question) -> bool {
         return true;
     }
     for (_, member) in members.into_iter().filter(|(id, _)| *id != me) {
-        if let Ok(Reply::Done) = ask(&joiner.env, &member.raft_addr, &question, ASK_MICROS).await {
+        if let Ok(Reply::Done) = ask(&joiner.dialer, &member.raft_addr, &question, ASK_MICROS).await {
             return true;
         }
     }
@@ -139,7 +139,7 @@ async fn announce<E: Env>(joiner: &Joiner<E>, question: Question) -> bool {
 }
 
 async fn leads_to<E: Env>(joiner: &Joiner<E>, addr: &str, store: StoreId) -> bool {
-    let described = ask(&joiner.env, addr, &Question::Describe, ASK_MICROS).await;
+    let described = ask(&joiner.dialer, addr, &Question::Describe, ASK_MICROS).await;
     matches!(described, Ok(Reply::Described(found)) if found.store == store)
 }
 

@@ -100,7 +100,7 @@ async fn look<E: Env>(
 ) -> Look {
     let (mut cluster, mut wrong) = (None, None);
     for node in initial.others() {
-        match ask(&joiner.env, &node.raft_addr, &Question::Describe, ASK_MICROS).await {
+        match ask(&joiner.dialer, &node.raft_addr, &Question::Describe, ASK_MICROS).await {
             Ok(Reply::Described(found)) => match judge(initial, node, &found) {
                 Ok(true) => drop(cluster.get_or_insert_with(|| node.raft_addr.clone())),
                 Ok(false) => {}

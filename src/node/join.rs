@@ -13,6 +13,7 @@ use crate::node::join_turns::{Turn, Turns};
 use crate::node::options::JoinTimings;
 use crate::peer::address_book::AddressBook;
 use crate::peer::rpc::{Adoption, Description, JoinError, Question, Reply, ask, ask_noting};
+use crate::peer::secured::Dialer;
 use crate::raft::{Change, ClusterId, Member, Membership, NodeId, RoleName, StoreId};
 use crate::replica::{ClientError, ClientReply, ClientRequest};
 use crate::runtime::{Env, until};
@@ -32,6 +33,8 @@ pub(super) const HOPS_MAX: u8 = 2;
 pub(super) struct Joiner<E> {
     /// Sockets and time.
     pub env: E,
+    /// How other nodes are called.
+    pub dialer: Dialer<E>,
     /// The node.
     pub handle: NodeHandle,
     /// This node's identity, and the addresses of the others.
@@ -100,7 +103,7 @@ impl<E: Env> Joiner<E> {
         passed_on: &AtomicBool,
     ) -> Option<Result<NodeId, JoinError>> {
         let question = Question::Join { name: name.to_owned(), raft_addr: raft_addr.to_owned(), hops };
-        match ask_noting(&self.env, leader, &question, self.timings.whole_micros, passed_on).await {
+        match ask_noting(&self.dialer, leader, &question, self.timings.whole_micros, passed_on).await {
             Ok(Reply::Joined(joined)) => Some(joined),
             Ok(other) => Some(Err(JoinError::Failed(format!("the leader answered {other:?}")))),
             Err(reason) => {
@@ -156,7 +159,7 @@ impl<E: Env> Joiner<E> {
         }
         self.check_name_is_free(name).await?;
         let question = Question::Reserve { cluster: me.cluster, micros: self.timings.reservation_micros };
-        let store = match ask(&self.env, raft_addr, &question, self.timings.answer_micros).await {
+        let store = match ask(&self.dialer, raft_addr, &question, self.timings.answer_micros).await {
             Ok(Reply::Reserved(store)) => store,
             Ok(Reply::Refused(reason)) => return Err(JoinError::Conflict(reason)),
             Ok(other) => return Err(JoinError::Failed(format!("{raft_addr} answered {other:?}"))),
@@ -171,8 +174,9 @@ impl<E: Env> Joiner<E> {
         let id = match self.propose(member).await {
             Ok(id) => id,
             Err(error) => {
-                let _ = ask(&self.env, raft_addr, &Question::Release(me.cluster), self.timings.answer_micros)
-                    .await;
+                let _ =
+                    ask(&self.dialer, raft_addr, &Question::Release(me.cluster), self.timings.answer_micros)
+                        .await;
                 return Err(error);
             }
         };
@@ -214,7 +218,7 @@ impl<E: Env> Joiner<E> {
     }
 
     pub(super) async fn describe(&self, raft_addr: &str) -> Result<Description, JoinError> {
-        match ask(&self.env, raft_addr, &Question::Describe, self.timings.answer_micros).await {
+        match ask(&self.dialer, raft_addr, &Question::Describe, self.timings.answer_micros).await {
             Ok(Reply::Described(target)) => Ok(target),
             Ok(other) => Err(JoinError::Failed(format!("{raft_addr} answered {other:?}"))),
             Err(reason) => {
@@ -303,7 +307,7 @@ impl<E: Env> Joiner<E> {
             Adoption { cluster: me.cluster, id, store, raft_addr: raft_addr.to_owned(), addresses };
         let give_up = self.env.now().plus(self.timings.reservation_micros / 2);
         let refusal = loop {
-            match ask(&self.env, raft_addr, &Question::Adopt(adoption.clone()), self.timings.answer_micros)
+            match ask(&self.dialer, raft_addr, &Question::Adopt(adoption.clone()), self.timings.answer_micros)
                 .await
             {
                 Ok(Reply::Done) => return Ok(()),

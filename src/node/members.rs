@@ -107,7 +107,7 @@ impl<E: Env> Joiner<E> {
         passed_on: &AtomicBool,
     ) -> Option<Result<OrderDone, OrderError>> {
         let question = Question::Manage { order: order.clone(), terms, hops };
-        match ask_noting(&self.env, leader, &question, self.timings.whole_micros, passed_on).await {
+        match ask_noting(&self.dialer, leader, &question, self.timings.whole_micros, passed_on).await {
             Ok(Reply::Managed(done)) => {
                 // It has answered for this attempt.
                 passed_on.store(false, Ordering::Relaxed);
@@ -308,7 +308,7 @@ impl<E: Env> Joiner<E> {
     async fn reserve_node(&self, node: &NewNode, target: Description) -> Result<Reserved, OrderError> {
         let (cluster, micros) = (self.address_book.me().cluster, self.timings.reservation_micros);
         let question = Question::Reserve { cluster, micros };
-        let answer = ask(&self.env, &node.raft_addr, &question, self.timings.answer_micros).await;
+        let answer = ask(&self.dialer, &node.raft_addr, &question, self.timings.answer_micros).await;
         let (code, text) = match answer {
             Ok(Reply::Reserved(store)) => {
                 let NewNode { name, raft_addr } = node.clone();
@@ -325,7 +325,7 @@ impl<E: Env> Joiner<E> {
     async fn release(&self, reserved: &[Reserved], error: OrderError) -> OrderError {
         let question = Question::Release(self.address_book.me().cluster);
         for node in reserved {
-            let _ = ask(&self.env, &node.raft_addr, &question, self.timings.answer_micros).await;
+            let _ = ask(&self.dialer, &node.raft_addr, &question, self.timings.answer_micros).await;
         }
         error
     }
@@ -396,7 +396,7 @@ impl<E: Env> Joiner<E> {
         let own = self.own_view().await;
         let leader = own.leader.filter(|leader| of_leader && *leader != self.address_book.me().id);
         if let Some(addr) = leader.and_then(|leader| self.address_book.address(leader)) {
-            let answer = ask(&self.env, &addr, &Question::Members, self.timings.answer_micros).await;
+            let answer = ask(&self.dialer, &addr, &Question::Members, self.timings.answer_micros).await;
             if let Ok(Reply::Members(view)) = answer
                 && view.leader == leader
             {

@@ -10,6 +10,7 @@
 //!   membership needs of other nodes, and answers to their questions.
 //! - `repair`: a node whose data directory is damaged, before it takes part; `mending`: what the
 //!   others answer it; `beside`: work on the disk at a start.
+//! - `certificates`: takes new certificates into use.
 //! - `address`: which addresses a node listens on, and which it tells to others.
 //!
 //! # Absences
@@ -20,6 +21,7 @@ mod absorb;
 mod address;
 mod announce;
 mod beside;
+mod certificates;
 mod clients;
 mod driver;
 mod foreign_call;
@@ -42,6 +44,7 @@ pub use crate::peer::{
     OrderTerms,
 };
 pub use crate::runtime::NodeStatus;
+pub use certificates::keep_certificates;
 pub use handle::{Joined, NodeHandle, NodeSlot};
 pub use options::{JoinTimings, NodeExit, NodeOptions, StartError};
 pub use start::Node;

@@ -1,5 +1,6 @@
 //! How a node is started, and why it could not be, or ended.
 
+use crate::codec::{host_of, is_loopback};
 use crate::peer::{NewNode, TransportOptions};
 use crate::replica::ReplicaConfig;
 use crate::storage::OpenError;
@@ -44,6 +45,9 @@ pub struct NodeOptions {
     pub transport: TransportOptions,
     /// How long the steps of a join may take.
     pub join_timings: JoinTimings,
+    /// Whether the peer transport may be reached from other machines without TLS
+    /// ([`TransportOptions::tls`]). Whoever reaches it then can read and change everything.
+    pub insecure: bool,
 }
 
 /// How long the steps of a join may take, microseconds.
@@ -94,6 +98,23 @@ impl NodeOptions {
             replica: ReplicaConfig::default(),
             transport: TransportOptions::default(),
             join_timings: JoinTimings::default(),
+            insecure: false,
+        }
+    }
+
+    /// Checks that the peer transport cannot be reached from other machines without TLS, unless
+    /// that is wanted.
+    ///
+    /// # Errors
+    /// [`StartError::Insecure`], which shows both ways out.
+    pub fn check_secured(&self) -> Result<(), StartError> {
+        if self.transport.tls.is_some() || self.insecure {
+            return Ok(());
+        }
+        let told = self.advertise.as_ref().into_iter().chain([&self.raft_addr]);
+        match told.into_iter().find(|addr| !is_loopback(host_of(addr))) {
+            Some(addr) => Err(StartError::insecure(&self.name, addr)),
+            None => Ok(()),
         }
     }
 }
@@ -104,6 +125,24 @@ pub enum StartError {
     /// An option makes no sense.
     #[error("{0}")]
     BadOption(String),
+    /// Other machines reach the raft address, and connections to it are not secured.
+    #[error(
+        "other machines reach the raft address {addr}, and without TLS whoever reaches it can read and change everything. \
+         Make certificates once, and give each node its own:\n    \
+         infinitystore tls create --dir certs --nodes {name}={host}\n    \
+         infinitystore --node-id {name} --raft-addr {addr} --peer-tls-cert certs/{name}.pem --peer-tls-key certs/{name}.key \
+         --peer-tls-ca certs/ca.pem\n\
+         Or, if nobody else reaches that network, say so:\n    \
+         infinitystore --node-id {name} --raft-addr {addr} --insecure"
+    )]
+    Insecure {
+        /// The address.
+        addr: String,
+        /// The node.
+        name: String,
+        /// The host that a certificate would be for.
+        host: String,
+    },
     /// The raft address is taken.
     #[error(
         "cannot listen on {addr} for peers: the port is in use; stop the other process or choose another --raft-addr"
@@ -132,6 +171,14 @@ pub enum StartError {
 }
 
 impl StartError {
+    fn insecure(name: &str, addr: &str) -> Self {
+        let host = match host_of(addr) {
+            "" | "0.0.0.0" | "[::]" => "HOST",
+            host => host,
+        };
+        Self::Insecure { addr: addr.to_owned(), name: name.to_owned(), host: host.to_owned() }
+    }
+
     /// The data directory could not be used.
     pub(crate) fn of_storage(error: &OpenError) -> Self {
         let text = error.to_string();

@@ -7,6 +7,7 @@ use crate::peer::mending::{MendCall, MendReply, MendWants};
 use crate::peer::rpc::{Question, Reply, read_question, write_reply};
 use crate::replica::{ClientReply, ClientRequest};
 use crate::runtime::{Env, until};
+use crate::tls::{PeerCertificate, Stream};
 use tokio::sync::oneshot;
 use tracing::debug;
 
@@ -21,7 +22,7 @@ pub(super) struct RpcService<E> {
 }
 
 impl<E: Env> Answers<E> for RpcService<E> {
-    async fn serve(&self, mut stream: E::Stream) {
+    async fn serve(&self, mut stream: Stream<E::Stream>, shown: Option<PeerCertificate>) {
         let env = &self.joiner.env;
         let asked = until(env, env.now().plus(TALK_MICROS), read_question(&mut stream)).await;
         let question = match asked {
@@ -29,12 +30,28 @@ impl<E: Env> Answers<E> for RpcService<E> {
             Some(Err(error)) => return debug!(%error, "a question could not be understood"),
             None => return debug!("a caller put no question"),
         };
-        let Some(reply) = self.answer(question).await else { return };
+        let answered = match self.refuse(&question, shown.as_ref()) {
+            Some(reason) => Some(Reply::Refused(reason)),
+            None => self.answer(question).await,
+        };
+        let Some(reply) = answered else { return };
         let _ = until(env, env.now().plus(TALK_MICROS), write_reply(&mut stream, &reply)).await;
     }
 }
 
 impl<E: Env> RpcService<E> {
+    /// Why a question is not taken: it is one that only a member asks about itself, and the caller
+    /// shows another node's certificate.
+    fn refuse(&self, question: &Question, shown: Option<&PeerCertificate>) -> Option<String> {
+        let about = match question {
+            Question::Announce { id, .. } => *id,
+            Question::Mend(MendCall { caller: Some(caller), .. }) => caller.member,
+            _ => return None,
+        };
+        let shown = shown.filter(|shown| !self.joiner.address_book.may_speak_for(about, shown))?;
+        Some(format!("this is about member {about}, and the caller's certificate is of {:?}", shown.name))
+    }
+
     /// `None` if no answer is better than a wrong one.
     async fn answer(&self, question: Question) -> Option<Reply> {
         let joiner = &self.joiner;

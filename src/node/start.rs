@@ -20,6 +20,7 @@ use crate::peer::address_book::{AddressBook, Me};
 use crate::peer::hello::Starts;
 use crate::peer::incoming::{Incoming, ROOM_UNIT_BYTES};
 use crate::peer::links::Links;
+use crate::peer::secured::Dialer;
 use crate::raft::{ClusterId, Member, NodeId, StoreId, Time, bootstrap_log};
 use crate::replica::{Event, Replica, ReplicaStart};
 use crate::runtime::work::WorkQueue;
@@ -68,6 +69,7 @@ impl Node {
     /// # Errors
     /// [`StartError`].
     pub async fn listen<E: Env>(env: &E, options: &NodeOptions) -> Result<E::Listener, StartError> {
+        options.check_secured()?;
         listen(env, &options.raft_addr).await
     }
 
@@ -209,6 +211,11 @@ impl<E: Env> NodeBuilder<E> {
         let address_book = Arc::new(AddressBook::new(self.me.clone(), self.replica.membership().clone()));
         let joiner = Joiner {
             env: self.env.clone(),
+            dialer: Dialer {
+                env: self.env.clone(),
+                tls: self.options.transport.tls.clone(),
+                names: Some(address_book.clone()),
+            },
             handle: handle.clone(),
             address_book: address_book.clone(),
             timings: self.options.join_timings,

@@ -6,3 +6,4 @@ mod hellos;
 mod joining;
 mod mending;
 mod running;
+mod securing;

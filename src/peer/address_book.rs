@@ -3,6 +3,7 @@
 
 use crate::peer::hello::{PING_MICROS, PeerHello, Starts};
 use crate::raft::{ClusterId, Incarnation, MEMBERS_MAX, Membership, NodeId, StoreId, Time};
+use crate::tls::PeerCertificate;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -87,6 +88,10 @@ pub(crate) struct Connected {
     removed_until_micros: AtomicU64,
     /// It has ended.
     ended: AtomicBool,
+    /// The caller's certificate, where connections are secured.
+    shown: Option<PeerCertificate>,
+    /// The membership has come since, and has another name for the caller than its certificate.
+    is_misnamed: AtomicBool,
 }
 
 /// Why a connection that was let in is closed.
@@ -97,6 +102,9 @@ pub(crate) enum Closing {
     /// The caller was let in before this node knew that it had been removed. When it calls again,
     /// it is told so.
     Removed,
+    /// The caller was let in before this node knew the member for which it speaks, and its
+    /// certificate is not that member's.
+    Misnamed,
 }
 
 impl Connected {
@@ -108,6 +116,9 @@ impl Connected {
         self.heard_micros.store(now.get(), Ordering::Relaxed);
         if self.superseded.load(Ordering::Relaxed) {
             return Err(Closing::Superseded);
+        }
+        if self.is_misnamed.load(Ordering::Relaxed) {
+            return Err(Closing::Misnamed);
         }
         if now.get() >= self.removed_until_micros.load(Ordering::Relaxed) {
             return Err(Closing::Removed);
@@ -217,6 +228,16 @@ pub(crate) enum Refusal {
         /// The caller's.
         found: Incarnation,
     },
+    /// The certificate of another node.
+    #[error(
+        "the caller says that it is member {id}, and its certificate is of {found:?}, which is another node"
+    )]
+    OtherName {
+        /// The member that it wants to be.
+        id: NodeId,
+        /// The name in its certificate.
+        found: String,
+    },
     /// It was a member, and has been removed.
     #[error(
         "member {id} was removed from the cluster; to have the node back, wipe its data directory and join it again"
@@ -235,6 +256,7 @@ impl Refusal {
             Self::NotYet { .. } => "not yet",
             Self::NotMe { .. } => "not me",
             Self::WrongStore { .. } => "wrong store",
+            Self::OtherName { .. } => "other name",
             Self::Removed { .. } => "removed",
             Self::OlderCopy { .. } => "older copy",
             Self::Twin { .. } => "twin",
@@ -295,8 +317,33 @@ impl State {
         }
     }
 
+    /// Whether the holder of a certificate may speak for a member. If this node does not know the
+    /// member yet, the answer is yes, and is looked at again when it does.
+    fn may_speak_for(&self, id: NodeId, shown: &PeerCertificate) -> bool {
+        self.name(id).is_none_or(|name| shown.is_of_member(name))
+    }
+
+    /// The name of a member. A membership that is not committed may be void, and gives no other
+    /// name to a member of a committed one.
+    fn name(&self, id: NodeId) -> Option<&str> {
+        let committed = self.committed_membership.as_ref();
+        let known = committed.and_then(|committed| committed.members.get(&id));
+        known.or_else(|| self.in_force.members.get(&id)).map(|member| member.name.as_str())
+    }
+
+    /// Looks again at the certificates of callers that were let in.
+    fn look_at_names(&self) {
+        for (id, connections) in &self.connections {
+            for connected in connections {
+                let shown = connected.shown.as_ref();
+                let is_misnamed = shown.is_some_and(|shown| !self.may_speak_for(*id, shown));
+                connected.is_misnamed.store(is_misnamed, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Remembers the caller. An earlier connection of the same member is superseded.
-    fn connect(&mut self, hello: &PeerHello, now: Time) -> Arc<Connected> {
+    fn connect(&mut self, hello: &PeerHello, shown: Option<PeerCertificate>, now: Time) -> Arc<Connected> {
         let (id, store, incarnation) = (hello.from, hello.store, hello.starts.incarnation());
         let connected = Arc::new(Connected {
             store,
@@ -305,6 +352,8 @@ impl State {
             superseded: AtomicBool::new(false),
             removed_until_micros: AtomicU64::new(u64::MAX),
             ended: AtomicBool::new(false),
+            shown,
+            is_misnamed: AtomicBool::new(false),
         });
         if self.met.len() < MET_MAX || self.met.contains_key(&id) {
             self.met.insert(id, (store, incarnation));
@@ -335,12 +384,18 @@ impl AddressBook {
         self.lock().me.clone()
     }
 
-    /// Whether a hello is let in; its sender's address and start are kept if so.
+    /// Whether a hello is let in; its sender's address and start are kept if so. `shown` is the
+    /// caller's certificate, where connections are secured.
     ///
     /// # Errors
     /// [`Refusal`], for no other reason than its variants: an unknown member may be one whose entry
     /// has not arrived here yet.
-    pub(crate) fn admit(&self, hello: &PeerHello, now: Time) -> Result<Arc<Connected>, Refusal> {
+    pub(crate) fn admit(
+        &self,
+        hello: &PeerHello,
+        shown: Option<&PeerCertificate>,
+        now: Time,
+    ) -> Result<Arc<Connected>, Refusal> {
         let mut state = self.lock();
         let me = &state.me;
         if hello.cluster != me.cluster {
@@ -354,6 +409,11 @@ impl AddressBook {
             return Err(Refusal::NotMe { called: me.name.clone(), me: me.id, wanted: hello.to });
         }
         let (id, found) = (hello.from, hello.store);
+        if let Some(shown) = shown
+            && !state.may_speak_for(id, shown)
+        {
+            return Err(Refusal::OtherName { id, found: shown.name.clone() });
+        }
         if state.is_removed(id) {
             return Err(Refusal::Removed { id });
         }
@@ -371,7 +431,26 @@ impl AddressBook {
         if state.learned.len() < LEARNED_MAX || state.learned.contains_key(&id) {
             state.learned.insert(id, Learned::new(hello.raft_addr.clone()));
         }
-        Ok(state.connect(hello, now))
+        Ok(state.connect(hello, shown.cloned(), now))
+    }
+
+    /// Whether the holder of a certificate may speak for a member: it is the member's, as far as
+    /// this node knows the member's name.
+    pub(crate) fn may_speak_for(&self, id: NodeId, shown: &PeerCertificate) -> bool {
+        self.lock().may_speak_for(id, shown)
+    }
+
+    /// The name of a member.
+    pub(crate) fn name(&self, id: NodeId) -> Option<String> {
+        self.lock().name(id).map(str::to_owned)
+    }
+
+    /// The name of the member that is reached at that address.
+    pub(crate) fn name_at(&self, addr: &str) -> Option<String> {
+        let state = self.lock();
+        let mut members = state.in_force.members.iter();
+        let is_there = |id: &NodeId| state.addresses(*id).iter().any(|one| one == addr);
+        members.find(|(id, _)| is_there(id)).map(|(_, member)| member.name.clone())
     }
 
     /// What is notified when this peer calls. At most one link for each peer keeps it.
@@ -463,11 +542,14 @@ impl AddressBook {
             before.is_none() || after.is_some()
         });
         state.in_force = membership;
+        state.look_at_names();
     }
 
     /// A membership that is known to be committed, though another one may be in force already.
     pub(crate) fn set_committed(&self, membership: Membership) {
-        self.lock().committed_membership = Some(membership);
+        let mut state = self.lock();
+        state.committed_membership = Some(membership);
+        state.look_at_names();
     }
 
     /// This node is about to move into that cluster, or not any more.

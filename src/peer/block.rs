@@ -6,6 +6,7 @@
 //! bytes, before anything is allocated.
 
 use crate::codec::{Writer, checksum_parts};
+use crate::tls::refusal_in;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -55,9 +56,18 @@ pub(crate) enum BlockError {
     /// A body that its kind does not have.
     #[error("it sent a body that makes no sense: {0}")]
     Body(#[from] crate::codec::DecodeError),
+    /// It does not believe this node's certificate. In words.
+    #[error("it does not let this node in: {0}")]
+    Certificate(String),
     /// The connection failed.
     #[error("the connection failed: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
+}
+
+impl From<io::Error> for BlockError {
+    fn from(error: io::Error) -> Self {
+        refusal_in(&error).map_or(Self::Io(error), Self::Certificate)
+    }
 }
 
 impl BlockError {
@@ -70,6 +80,7 @@ impl BlockError {
             Self::Damaged => "damaged",
             Self::Kind(_) => "kind",
             Self::Body(_) => "body",
+            Self::Certificate(_) => "certificate",
             Self::Io(_) => "io",
         }
     }

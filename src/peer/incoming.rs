@@ -8,10 +8,12 @@ use crate::peer::block::BlockError;
 use crate::peer::discovery::Discovery;
 use crate::peer::hello::{Hello, HelloAnswer, PeerHello, read_heard};
 use crate::peer::options::TransportOptions;
+use crate::peer::secured::{TurnedAway, accept_secured};
 use crate::raft::{ClusterId, NodeId, Time};
 use crate::replica::PeerMessage;
 use crate::runtime::door::{Caller, Episode, Places};
 use crate::runtime::{Env, Listener, Metrics, until, watch};
+use crate::tls::{PeerCertificate, Stream};
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,8 +63,13 @@ pub(crate) struct PeerBatch {
 
 /// Answers the questions that come in. The floor above knows the answers.
 pub(crate) trait Answers<E: Env>: Send + Sync + 'static {
-    /// Reads one question and answers it.
-    fn serve(&self, stream: E::Stream) -> impl Future<Output = ()> + Send;
+    /// Reads one question and answers it. `shown` is the caller's certificate, where connections
+    /// are secured.
+    fn serve(
+        &self,
+        stream: Stream<E::Stream>,
+        shown: Option<PeerCertificate>,
+    ) -> impl Future<Output = ()> + Send;
 }
 
 /// What every incoming connection needs.
@@ -131,8 +138,14 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
         }
     }
 
-    async fn serve(&self, mut stream: E::Stream, from: &str) {
+    async fn serve(&self, stream: E::Stream, from: &str) {
         let deadline = self.env.now().plus(self.options.connect_timeout_micros);
+        let secured = accept_secured(&self.env, self.options.tls.as_deref(), stream, deadline).await;
+        let (mut stream, shown) = match secured {
+            Ok(secured) => secured,
+            Err(TurnedAway { reason, .. }) if reason.is_empty() => return,
+            Err(TurnedAway { kind, reason }) => return self.log_refusal_once(from, kind, &reason),
+        };
         match until(&self.env, deadline, Hello::read(&mut stream)).await {
             None => self.log_refusal_once(from, "silent", "it said no hello"),
             Some(Err(BlockError::Io(_))) => {}
@@ -146,15 +159,23 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
             }
             Some(Ok(Hello::Rpc)) => {
                 if answered(&self.env, deadline, &mut stream, HelloAnswer::Accepted).await {
-                    self.service.serve(stream).await;
+                    self.service.serve(stream, shown).await;
                 }
             }
-            Some(Ok(Hello::Peer(hello))) => self.serve_peer(stream, from, hello, deadline).await,
+            Some(Ok(Hello::Peer(hello))) => {
+                self.serve_peer((stream, shown), from, hello, deadline).await;
+            }
         }
     }
 
-    async fn serve_peer(&self, mut stream: E::Stream, from: &str, hello: PeerHello, deadline: Time) {
-        let connected = match self.address_book.admit(&hello, self.env.now()) {
+    async fn serve_peer(
+        &self,
+        (mut stream, shown): (Stream<E::Stream>, Option<PeerCertificate>),
+        from: &str,
+        hello: PeerHello,
+        deadline: Time,
+    ) {
+        let connected = match self.address_book.admit(&hello, shown.as_ref(), self.env.now()) {
             Ok(connected) => connected,
             Err(refusal @ Refusal::OlderCopy { .. }) => {
                 // These may be the last words of a process that has ended, which arrive after those
@@ -230,7 +251,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
     /// be closed, or `None` when the peer did.
     async fn receive(
         &self,
-        mut stream: E::Stream,
+        mut stream: Stream<E::Stream>,
         receiver: &Receiver,
         connected: &Connected,
     ) -> Option<String> {
@@ -248,6 +269,9 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
                 }
                 // Nothing is wrong with it; it calls again, and is told.
                 Err(Closing::Removed) => return None,
+                Err(Closing::Misnamed) => {
+                    return Some("its certificate is not that of the member for which it speaks".to_owned());
+                }
             }
             let before = received.len();
             let messages = match receiver.decode(&mut received) {
@@ -383,7 +407,12 @@ fn make_room(received: &mut BytesMut) {
     }
 }
 
-async fn answered<E: Env>(env: &E, deadline: Time, stream: &mut E::Stream, answer: HelloAnswer) -> bool {
+async fn answered<E: Env>(
+    env: &E,
+    deadline: Time,
+    stream: &mut Stream<E::Stream>,
+    answer: HelloAnswer,
+) -> bool {
     matches!(until(env, deadline, answer.write(stream)).await, Some(Ok(())))
 }
 

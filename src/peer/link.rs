@@ -6,10 +6,12 @@ use crate::peer::address_book::AddressBook;
 use crate::peer::discovery::Discovery;
 use crate::peer::hello::{Hello, HelloAnswer, PING_MICROS, write_heard};
 use crate::peer::options::TransportOptions;
+use crate::peer::secured::Dialer;
 use crate::raft::NodeId;
 use crate::replica::PeerMessage;
 use crate::runtime::timer::Timer;
 use crate::runtime::{Env, Metrics, until};
+use crate::tls::Stream;
 use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::io;
@@ -170,15 +172,17 @@ impl<E: Env> Link<E> {
         }
     }
 
-    async fn connect(&self, addrs: &[String], turn: usize) -> Result<E::Stream, Failed> {
+    async fn connect(&self, addrs: &[String], turn: usize) -> Result<Stream<E::Stream>, Failed> {
         let addr = addrs
             .iter()
             .cycle()
             .nth(turn % addrs.len().max(1))
             .ok_or_else(|| "its address is not known".to_owned())?;
         let deadline = self.env.now().plus(self.options.connect_timeout_micros);
+        let name = self.address_book.name(self.to);
+        let dialer = Dialer { env: self.env.clone(), tls: self.options.tls.clone(), names: None };
         let connecting = async {
-            let mut stream = self.env.connect(addr).await.map_err(|error| Failed {
+            let mut stream = dialer.call_member(name.as_deref(), addr).await.map_err(|error| Failed {
                 is_gone: error.kind() == io::ErrorKind::ConnectionRefused,
                 ..Failed::from(format!("cannot connect to {addr}: {error}"))
             })?;
@@ -210,7 +214,7 @@ impl<E: Env> Link<E> {
     }
 
     /// Everything that waits goes out in one write.
-    async fn write_until_broken(&mut self, mut stream: E::Stream) -> End {
+    async fn write_until_broken(&mut self, mut stream: Stream<E::Stream>) -> End {
         let mut messages: Vec<Queued> = Vec::new();
         let mut buffer = Vec::new();
         let mut unexpected = [0];
@@ -264,7 +268,7 @@ impl<E: Env> Link<E> {
         }
     }
 
-    async fn write(&self, stream: &mut E::Stream, bytes: &[u8]) -> io::Result<()> {
+    async fn write(&self, stream: &mut Stream<E::Stream>, bytes: &[u8]) -> io::Result<()> {
         let deadline = self.env.now().plus(self.options.write_timeout_micros);
         let writing = async {
             stream.write_all(bytes).await?;

@@ -3,6 +3,7 @@
 //! # Code map
 //! - `block` and `hello`: how connections begin. `address_book`: which callers are let in, and the
 //!   addresses of the others.
+//! - `secured`: certificates at both ends of a connection, before its hello.
 //! - `links` and `link` send to peers, `incoming` receives; `discovery` is what either finds out
 //!   about this node itself.
 //! - `rpc`: questions between nodes, one for each connection; `orders`: what operators order of the
@@ -24,6 +25,7 @@ pub(crate) mod mending;
 mod options;
 pub(crate) mod orders;
 pub(crate) mod rpc;
+pub(crate) mod secured;
 
 pub use options::TransportOptions;
 pub use orders::{

@@ -1,6 +1,9 @@
 //! Limits and timings of the peer transport.
 
-/// Limits and timings of the peer transport.
+use crate::tls::PortTls;
+use std::sync::Arc;
+
+/// Limits and timings of the peer transport, and its certificates.
 #[derive(Clone, Debug)]
 pub struct TransportOptions {
     /// Messages waiting for one peer's connection, at most; more are dropped (Raft sends again what
@@ -29,6 +32,9 @@ pub struct TransportOptions {
     pub backoff_min_micros: u64,
     /// The longest pause between two attempts.
     pub backoff_max_micros: u64,
+    /// This node's certificate, and whom it trusts; `None`: connections between nodes are not
+    /// secured.
+    pub tls: Option<Arc<PortTls>>,
 }
 
 impl Default for TransportOptions {
@@ -45,6 +51,7 @@ impl Default for TransportOptions {
             write_timeout_micros: 5_000_000,
             backoff_min_micros: 50_000,
             backoff_max_micros: 1_000_000,
+            tls: None,
         }
     }
 }

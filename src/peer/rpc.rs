@@ -6,6 +6,7 @@ use crate::peer::block::{Block, BlockError};
 use crate::peer::hello::{Hello, HelloAnswer};
 use crate::peer::mending::{ANSWER_BYTES_MAX, MendCall, MendReply};
 use crate::peer::orders::{MemberOrder, MembersView, OrderCode, OrderDone, OrderError, OrderTerms};
+use crate::peer::secured::Dialer;
 use crate::raft::{ClusterId, NodeId, StoreId};
 use crate::runtime::{Env, until};
 use serde::{Deserialize, Serialize};
@@ -167,12 +168,12 @@ impl From<JoinError> for OrderError {
 /// # Errors
 /// Text that names the address and says what went wrong.
 pub(crate) async fn ask<E: Env>(
-    env: &E,
+    dialer: &Dialer<E>,
     addr: &str,
     question: &Question,
     micros: u64,
 ) -> Result<Reply, String> {
-    ask_noting(env, addr, question, micros, &AtomicBool::new(false)).await
+    ask_noting(dialer, addr, question, micros, &AtomicBool::new(false)).await
 }
 
 /// The same, and notes in `sent` that the question was sent: from then on it may be carried out,
@@ -181,16 +182,17 @@ pub(crate) async fn ask<E: Env>(
 /// # Errors
 /// As [`ask`].
 pub(crate) async fn ask_noting<E: Env>(
-    env: &E,
+    dialer: &Dialer<E>,
     addr: &str,
     question: &Question,
     micros: u64,
     sent: &AtomicBool,
 ) -> Result<Reply, String> {
+    let env = &dialer.env;
     let deadline = env.now().plus(micros);
     let asking = async {
         let mut stream =
-            env.connect(addr).await.map_err(|error| format!("{addr} cannot be reached: {error}"))?;
+            dialer.call_address(addr).await.map_err(|error| format!("{addr} cannot be reached: {error}"))?;
         converse(&mut stream, question, sent).await.map_err(|reason| format!("{addr}: {reason}"))
     };
     until(env, deadline, asking).await.unwrap_or_else(|| Err(format!("{addr} does not answer")))

@@ -6,6 +6,7 @@
 //! queue depths) is not recorded at all but read from [`NodeStatus`] at each scrape.
 
 use crate::raft::RoleName;
+use crate::runtime::certificates::Certificates;
 use crate::runtime::repair::RepairProgress;
 use crate::runtime::status::NodeStatus;
 use prometheus_client::encoding::text::encode;
@@ -85,9 +86,56 @@ pub struct Instruments {
     pub repair_bytes: Gauge,
     /// 1 while the disk has no room for another segment of the log.
     pub disk_full: Gauge,
+    /// The ports that speak TLS.
+    pub certificates: Certificates,
+    tls: TlsFamilies,
     /// Messages waiting to be sent, by peer; see [`Metrics::peer_queue`].
     peer_queues: Family<[(&'static str, String); 1], Gauge>,
     state: State,
+}
+
+/// What is known of the ports that speak TLS, by port. Set from [`Certificates`] at each scrape.
+#[derive(Clone, Debug, Default)]
+struct TlsFamilies {
+    expires: Family<[(&'static str, &'static str); 1], Gauge>,
+    trouble: Family<[(&'static str, &'static str); 1], Gauge>,
+    reloads: Family<[(&'static str, &'static str); 1], Counter>,
+    handshakes: Family<[(&'static str, &'static str); 1], Counter>,
+    handshakes_failed: Family<[(&'static str, &'static str); 1], Counter>,
+}
+
+impl TlsFamilies {
+    fn set(&self, certificates: &Certificates) {
+        for (port, tls) in certificates.ports() {
+            let (status, port) = (tls.status(), [("port", port)]);
+            self.expires.get_or_create(&port).set(status.expires_in_seconds);
+            self.trouble.get_or_create(&port).set(i64::from(status.trouble.is_some()));
+            let count = |family: &Family<[(&'static str, &'static str); 1], Counter>, count: u64| {
+                family.get_or_create(&port).inner().store(count, Ordering::Relaxed);
+            };
+            count(&self.reloads, status.reloads);
+            count(&self.handshakes, status.handshakes);
+            count(&self.handshakes_failed, status.handshakes_failed);
+        }
+    }
+
+    fn register(&self, to: &mut Registry) {
+        to.register_with_unit(
+            "certificate_expires",
+            "Time until a port's certificate ends; negative afterwards",
+            Unit::Seconds,
+            self.expires.clone(),
+        );
+        let help = "1 while what is in a port's certificate files is not in use, since it is no good";
+        to.register("certificate_trouble", help, self.trouble.clone());
+        to.register("certificate_reloads", "New certificates taken into use, by port", self.reloads.clone());
+        to.register("tls_handshakes", "TLS handshakes that went well, by port", self.handshakes.clone());
+        to.register(
+            "tls_handshakes_failed",
+            "TLS handshakes that failed, by port",
+            self.handshakes_failed.clone(),
+        );
+    }
 }
 
 /// Gauges that are set from [`NodeStatus`] at each scrape.
@@ -125,6 +173,7 @@ impl Metrics {
         let instruments = Instruments::default();
         let mut registry = Registry::with_prefix("infinitystore");
         register_events(&mut registry, &instruments);
+        instruments.tls.register(&mut registry);
         register_state(&mut registry, &instruments.state);
         Self(Arc::new(Inner { instruments, registry }))
     }
@@ -145,6 +194,7 @@ impl Metrics {
     #[must_use]
     pub fn render(&self, status: &NodeStatus) -> String {
         self.state.set(status);
+        self.tls.set(&self.certificates);
         let mut text = String::with_capacity(16 << 10);
         encode(&mut text, &self.0.registry).expect("writing to a String does not fail");
         text

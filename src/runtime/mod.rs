@@ -7,12 +7,14 @@
 //!   task.
 //! - `timer`: a deadline that moves often. `watch`: one value that changes. `door`: counts
 //!   connections, for both ports.
+//! - `certificates`: the ports that speak TLS.
 //! - `metrics`: counters and histograms; `status`: what a node says of itself; `repair`: how far a
 //!   repair of its data directory is.
 //!
 //! # Absences
 //! Nothing here knows what a node does with it.
 
+mod certificates;
 pub(crate) mod door;
 mod env;
 mod metrics;
@@ -24,6 +26,7 @@ pub(crate) mod watch;
 pub mod work;
 mod work_task;
 
+pub use certificates::Certificates;
 pub use env::{Env, Listener, until};
 pub use metrics::{Histogram, Instruments, Metrics, Requests, RouteRequests};
 pub use repair::{RepairProgress, RepairStatus};

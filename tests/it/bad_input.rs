@@ -187,8 +187,10 @@ fn ports_that_are_in_use_are_told_and_exit_with_4() {
         assert!(text.contains(&taken_port.to_string()), "{text}");
     }
     // Not an address of this machine.
-    let (code, text) =
-        failed_start(dir.path(), &["--raft-addr=192.0.2.1:8000", &format!("--http-addr=:{}", free_port())]);
+    let (code, text) = failed_start(
+        dir.path(),
+        &["--raft-addr=192.0.2.1:8000", "--insecure", &format!("--http-addr=:{}", free_port())],
+    );
     assert_eq!(code, 4, "{text}");
     assert!(text.contains("192.0.2.1"), "{text}");
 }

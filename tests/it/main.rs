@@ -27,4 +27,5 @@ mod pressure;
 mod repair;
 mod shortage;
 mod support;
+mod tls;
 mod walk_through;

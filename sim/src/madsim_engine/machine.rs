@@ -30,6 +30,7 @@ impl Run {
             let mut options =
                 NodeOptions::new(&format!("node{}", world.machines[slot].namesake.unwrap_or(slot)));
             options.data_dir = "/data".into();
+            options.insecure = true;
             options.raft_addr = world.machines[slot].raft_addr();
             options.http_addr = world.machines[slot].http_addr();
             options.request_timeout_micros = settings.client_timeout_micros;

@@ -13,8 +13,10 @@ use crate::api::http::control::{Control, Phase};
 use crate::api::http::dispatch::dispatch;
 use crate::api::http::http2::{self, PREFACE};
 use crate::api::http::linger::linger;
+use crate::api::http::secured::{Secured, note_caller};
 use crate::api::http::streams::Streams;
 use crate::runtime::Env;
+use crate::tls::Stream;
 use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -41,7 +43,7 @@ const NO_ROOM: &[u8] =
 pub(super) async fn serve<E: Env>(
     context: Arc<Context<E>>,
     (control, streams): (Arc<Control>, Arc<Streams>),
-    stream: E::Stream,
+    (stream, shown): Secured<E>,
     from: String,
 ) {
     let watched = Watched {
@@ -56,7 +58,9 @@ pub(super) async fn serve<E: Env>(
     };
     let service = service_fn({
         let (context, control) = (context.clone(), control.clone());
-        move |request| {
+        let shown = shown.clone();
+        move |mut request| {
+            note_caller(&mut request, shown.as_ref());
             let (context, control) = (context.clone(), control.clone());
             async move {
                 // A client that pipelines and does not read is served no faster than it reads.
@@ -94,7 +98,7 @@ pub(super) async fn serve<E: Env>(
     let Watched { mut stream, held, beginning, .. } = connection.into_parts().io.into_inner();
     drop(held);
     if let (Some(_), Beginning::Http2(ahead)) = (&ended, beginning) {
-        return http2::serve(context, (control, streams), (ahead, stream), from).await;
+        return http2::serve(context, (control, streams), (ahead, (stream, shown)), from).await;
     }
     // Hyper answers a head that makes no sense, or is too large, by itself, and ends.
     let unread = match &ended {
@@ -119,7 +123,7 @@ pub(super) async fn serve<E: Env>(
 /// buffer holds.
 struct Watched<E: Env> {
     beginning: Beginning,
-    stream: E::Stream,
+    stream: Stream<E::Stream>,
     context: Arc<Context<E>>,
     control: Arc<Control>,
     /// What was read while hyper did not want anything.

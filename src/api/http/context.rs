@@ -43,6 +43,8 @@ pub(super) struct Connections {
     pub(super) places: Places,
     /// Logs once each time that nearly all connections are taken.
     pub(super) low: Episode,
+    /// Logs once each time that handshakes fail.
+    pub(super) handshakes: Episode,
     pub(super) next_id: u64,
     pub(super) refusals: usize,
     pub(super) stopping: bool,
@@ -54,6 +56,7 @@ impl Connections {
             open: BTreeMap::new(),
             places: Places::new(options.connections_max, options.connections_per_address_max),
             low: Episode::default(),
+            handshakes: Episode::default(),
             next_id: 0,
             refusals: 0,
             stopping: false,

@@ -4,6 +4,7 @@ use crate::api::http::answer::{Answer, AnswerBody, ServedBy, header_value};
 use crate::api::http::context::Context;
 use crate::api::http::route::{Call, Route, WhileStarting, is_versioned};
 use crate::api::http::routes::Routes;
+use crate::api::http::secured::caller;
 use crate::api::http::v1::problem::Problem;
 use crate::api::http::{health, origin};
 use crate::runtime::Env;
@@ -50,7 +51,8 @@ pub(super) async fn dispatch<E: Env>(context: &Arc<Context<E>>, request: Request
     }
     let micros = context.env.now().since(started);
     context.requests[place].observe(answer.status.as_u16(), micros);
-    tracing::debug!(method = %head.method, path = head.uri.path(), code = answer.status.as_u16(), micros, "request");
+    let caller = caller(&head).map(|certificate| certificate.name.as_str());
+    tracing::debug!(method = %head.method, path = head.uri.path(), code = answer.status.as_u16(), micros, caller, "request");
     // A stream of HTTP/2 ends by itself.
     answer.close &= head.version != Version::HTTP_2;
     let close = answer.close;

@@ -11,9 +11,11 @@ use crate::api::http::control::{Control, Order, Phase};
 use crate::api::http::dispatch::dispatch;
 use crate::api::http::frames::{FrameLimits, Frames};
 use crate::api::http::linger::linger;
+use crate::api::http::secured::{Secured, note_caller};
 use crate::api::http::sending::Pieces;
 use crate::api::http::streams::{StreamPlace, Streams};
 use crate::runtime::Env;
+use crate::tls::Stream;
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
@@ -51,7 +53,7 @@ const SEND_BUFFER_BYTES: usize = 16 << 10;
 pub(super) async fn serve<E: Env>(
     context: Arc<Context<E>>,
     (control, streams): (Arc<Control>, Arc<Streams>),
-    (ahead, stream): (Bytes, E::Stream),
+    (ahead, (stream, shown)): (Bytes, Secured<E>),
     from: String,
 ) {
     control.enter(Phase::Idle, context.tick());
@@ -73,7 +75,10 @@ pub(super) async fn serve<E: Env>(
     let service = service_fn({
         let (context, streams) = (context.clone(), streams.clone());
         // Not in the future: the stream is open before its task begins.
-        move |request| answer(context.clone(), streams.open(), streams.count(), request)
+        move |mut request| {
+            note_caller(&mut request, shown.as_ref());
+            answer(context.clone(), streams.open(), streams.count(), request)
+        }
     });
     let tasks = StreamTasks { env: context.env.clone(), streams: streams.clone() };
     let header_bytes_max = u32::try_from(context.options.header_bytes_max).unwrap_or(u32::MAX);
@@ -200,18 +205,18 @@ struct Watched<E: Env> {
     /// What was read behind it.
     ahead: Bytes,
     /// There until the end.
-    stream: Option<E::Stream>,
+    stream: Option<Stream<E::Stream>>,
     frames: Frames,
     context: Arc<Context<E>>,
     control: Arc<Control>,
     /// The client sends too many frames: it is not listened to any more.
     is_flooded: bool,
     /// Where the stream goes at the end.
-    back: Arc<Mutex<Option<E::Stream>>>,
+    back: Arc<Mutex<Option<Stream<E::Stream>>>>,
 }
 
 impl<E: Env> Watched<E> {
-    fn stream(&mut self) -> Pin<&mut E::Stream> {
+    fn stream(&mut self) -> Pin<&mut Stream<E::Stream>> {
         Pin::new(self.stream.as_mut().expect("it is there until this is dropped"))
     }
 

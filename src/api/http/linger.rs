@@ -1,7 +1,7 @@
 //! Closing a connection so that the client gets to read the answer.
 
 use crate::runtime::{Env, until};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// After an answer to a request that was not read to its end, at most this much of its rest is
 /// taken in, …
@@ -11,7 +11,7 @@ const LINGER_BYTES_MAX: usize = 64 << 20;
 const LINGER_MICROS: u64 = 2_000_000;
 
 /// Ends our side, and takes in what the client still sends, so that it gets to read the answer.
-pub(super) async fn linger<E: Env>(env: &E, stream: &mut E::Stream) {
+pub(super) async fn linger<E: Env>(env: &E, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     let deadline = env.now().plus(LINGER_MICROS);
     let drain = async {
         if stream.shutdown().await.is_err() {

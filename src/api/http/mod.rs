@@ -7,7 +7,8 @@
 //! the keyspace are in `v1`. `body` and `query` take requests apart, and `answer` puts answers
 //! together. `origin` refuses requests that a page in a browser was made to send. `sending` hands
 //! answers out in pieces, `stream` is an answer that goes on, and `budget` bounds the memory of all
-//! of it. `http2` drives a connection that speaks HTTP/2, with `frames` and `streams`.
+//! of it. `http2` drives a connection that speaks HTTP/2, with `frames` and `streams`. `secured`
+//! takes handshakes, where clients are served over TLS.
 //!
 //! What is not here: timers of tokio or of hyper. Time-outs of connections are found by one sweep a
 //! second over all of them, which costs a request two atomic stores instead of two timers.
@@ -31,6 +32,7 @@ mod origin;
 mod query;
 mod route;
 mod routes;
+mod secured;
 mod sending;
 mod server;
 mod set;

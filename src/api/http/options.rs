@@ -1,6 +1,8 @@
 //! Limits and time-outs of the HTTP server.
 
 use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::tls::PortTls;
+use std::sync::Arc;
 
 /// The longest that JSON makes of one byte: `\u0000`.
 const ESCAPED_BYTES_MAX: usize = 6;
@@ -47,6 +49,9 @@ pub struct HttpOptions {
     /// HTTP/2: requests that a client may call back on one connection within a second; after more
     /// the connection is closed.
     pub http2_resets_per_second_max: u32,
+    /// The certificate, and whether clients show theirs; `None`: clients are served without TLS. A
+    /// handshake may take as long as a request's head.
+    pub tls: Option<Arc<PortTls>>,
     /// HTTP/2: pings, settings and the like on one connection within a second; after more it is
     /// closed.
     pub http2_frames_per_second_max: u32,
@@ -71,6 +76,7 @@ impl Default for HttpOptions {
             http2_streams_max: 256,
             http2_resets_per_second_max: 1_000,
             http2_frames_per_second_max: 10_000,
+            tls: None,
         }
     }
 }

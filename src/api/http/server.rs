@@ -7,6 +7,7 @@ use crate::api::http::control::{Control, Order, Phase};
 use crate::api::http::linger::linger;
 use crate::api::http::options::HttpOptions;
 use crate::api::http::routes::Routes;
+use crate::api::http::secured::secured;
 use crate::api::http::streams::Streams;
 use crate::api::http::v1::backup::BACKUPS_MAX;
 use crate::node::NodeSlot;
@@ -137,7 +138,10 @@ fn admit<E: Env>(context: &Arc<Context<E>>, stream: E::Stream, from: String) {
     let caller = Caller::of(&from);
     if let Err(full) = connections.places.take(&caller) {
         context.metrics.connections_refused.inc();
-        if connections.refusals < context.options.refusals_max {
+        // A client that speaks TLS could not read the answer without a handshake, which costs more
+        // than all the rest of a connection.
+        let is_plain = context.options.tls.is_none();
+        if is_plain && connections.refusals < context.options.refusals_max {
             connections.refusals += 1;
             context.env.spawn(refuse(context.clone(), stream, full));
         }
@@ -158,7 +162,9 @@ fn admit<E: Env>(context: &Arc<Context<E>>, stream: E::Stream, from: String) {
     context.metrics.connections.inc();
     let open = Open { context: context.clone(), id, caller };
     context.env.spawn(async move {
-        serve(open.context.clone(), (control, streams), stream, from).await;
+        if let Some(secured) = secured(&open.context, &control, stream, &from).await {
+            serve(open.context.clone(), (control, streams), secured, from).await;
+        }
         drop(open);
     });
 }

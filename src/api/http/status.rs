@@ -5,14 +5,16 @@ use crate::api::http::context::Context;
 use crate::node::NodeStatus;
 use crate::raft::{LogId, NodeId, RoleName};
 use crate::replica::MemberStatus;
-use crate::runtime::Env;
+use crate::runtime::{Certificates, Env};
 use hyper::StatusCode;
 use serde::Serialize;
 use std::sync::atomic::Ordering;
 
 pub(super) async fn handle<E: Env>(context: &Context<E>) -> Answer {
     let status = context.node().status().await;
-    Answer::json(StatusCode::OK, render(&status, context.metrics.disk_full.get() != 0, http_view(context)))
+    let disk_full = context.metrics.disk_full.get() != 0;
+    let tls = tls_view(&context.metrics.certificates);
+    Answer::json(StatusCode::OK, render(&status, disk_full, http_view(context), tls))
 }
 
 pub(super) async fn metrics<E: Env>(context: &Context<E>) -> Answer {
@@ -55,6 +57,7 @@ struct StatusView<'s> {
     members: Vec<MemberView<'s>>,
     queues: QueuesView,
     http: HttpView,
+    tls: TlsView,
     disk_full: bool,
     removed: bool,
     stopped: Option<&'s str>,
@@ -106,6 +109,37 @@ struct QueuesView {
     watches: usize,
 }
 
+/// The certificates of the ports; null where a port does not speak TLS.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct TlsView {
+    client: Option<CertificateView>,
+    peer: Option<CertificateView>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct CertificateView {
+    name: String,
+    expires_in_seconds: i64,
+    trouble: Option<String>,
+    reloads: u64,
+    handshakes: u64,
+    handshakes_failed: u64,
+}
+
+pub(super) fn tls_view(certificates: &Certificates) -> TlsView {
+    let view = |port| {
+        certificates.status(port).map(|status| CertificateView {
+            name: status.name,
+            expires_in_seconds: status.expires_in_seconds,
+            trouble: status.trouble,
+            reloads: status.reloads,
+            handshakes: status.handshakes,
+            handshakes_failed: status.handshakes_failed,
+        })
+    };
+    TlsView { client: view("client"), peer: view("peer") }
+}
+
 /// The HTTP server itself.
 #[derive(Clone, Copy, Default, Serialize)]
 pub(super) struct HttpView {
@@ -130,7 +164,7 @@ fn http_view<E: Env>(context: &Context<E>) -> HttpView {
 }
 
 /// The status as JSON, indented so that it can be read with curl alone, and a newline.
-pub(super) fn render(status: &NodeStatus, disk_full: bool, http: HttpView) -> Vec<u8> {
+pub(super) fn render(status: &NodeStatus, disk_full: bool, http: HttpView, tls: TlsView) -> Vec<u8> {
     let replica = &status.replica;
     let view = StatusView {
         version: env!("CARGO_PKG_VERSION"),
@@ -165,6 +199,7 @@ pub(super) fn render(status: &NodeStatus, disk_full: bool, http: HttpView) -> Ve
             watches: replica.pending_watches,
         },
         http,
+        tls,
         disk_full,
         removed: status.removed,
         stopped: status.stopped.as_deref(),

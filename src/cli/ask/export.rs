@@ -19,7 +19,7 @@ pub(super) const EXPORT_VERSION: u64 = 1;
 /// Prints all keys of one revision.
 pub(in crate::cli) fn export(args: &ExportArgs) -> Result<(), Failure> {
     runtime(1)?.block_on(async {
-        let mut client = client(&args.connect);
+        let mut client = client(&args.connect)?;
         let mut out = Output::new();
         let range =
             args.prefix.as_deref().map_or_else(KeyRange::all, |prefix| KeyRange::prefix(bytes(prefix)));

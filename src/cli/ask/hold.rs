@@ -56,7 +56,7 @@ pub(in crate::cli) fn elect(args: &ElectArgs) -> Result<ExitStatus, Failure> {
 
 async fn run(connect: &ConnectArgs, wish: &Wish<'_>) -> Result<ExitStatus, Failure> {
     let mut signals = StopSignals::new()?;
-    let mut client = client(connect);
+    let mut client = client(connect)?;
     let asked = Instant::now();
     let granted = tokio::select! {
         biased;
@@ -68,7 +68,7 @@ async fn run(connect: &ConnectArgs, wish: &Wish<'_>) -> Result<ExitStatus, Failu
     // not answer must not cost all of the lease's time.
     let patience = connect.timeout.min(ttl / 4);
     let renewing = ConnectArgs { timeout: patience, ..connect.clone() };
-    let mut keeper = Keeper::new(self::client(&renewing), (lease, ttl), asked);
+    let mut keeper = Keeper::new(self::client(&renewing)?, (lease, ttl), asked);
     let ended = hold(&mut client, &mut keeper, &mut signals, wish, lease).await;
     release(&mut client, wish, lease, ttl).await;
     ended

@@ -58,7 +58,7 @@ struct Batch {
 pub(in crate::cli) fn import(args: &ImportArgs) -> Result<(), Failure> {
     let source = open(&args.file)?;
     runtime(1)?.block_on(async {
-        let mut client = client(&args.connect);
+        let mut client = client(&args.connect)?;
         let mut written = 0;
         let done = copy(&mut client, args, source, &mut written).await;
         match done {

@@ -13,10 +13,15 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 
 /// A client of the nodes that the arguments name.
-pub(in crate::cli) fn client(args: &ConnectArgs) -> Client {
+pub(in crate::cli) fn client(args: &ConnectArgs) -> Result<Client, Failure> {
+    Ok(Client::new(args.endpoints.clone(), client_options(args)?))
+}
+
+/// How the arguments say that nodes are asked.
+pub(super) fn client_options(args: &ConnectArgs) -> Result<ClientOptions, Failure> {
     let connect_timeout = ClientOptions::default().connect_timeout.min(args.timeout);
-    let options = ClientOptions { connect_timeout, answer_timeout: args.timeout, ..ClientOptions::default() };
-    Client::new(args.endpoints.clone(), options)
+    let tls = args.tls.load(&args.endpoints)?;
+    Ok(ClientOptions { connect_timeout, answer_timeout: args.timeout, tls, ..ClientOptions::default() })
 }
 
 /// Bytes of an argument.

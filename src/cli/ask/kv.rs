@@ -24,7 +24,7 @@ const PAGE_KEYS_MAX: u64 = 1000;
 /// Runs a subcommand of `kv`.
 pub(in crate::cli) fn kv(args: &KvArgs) -> Result<ExitStatus, Failure> {
     runtime(1)?.block_on(async {
-        let mut client = client(&args.connect);
+        let mut client = client(&args.connect)?;
         let mut out = Output::new();
         let format = args.output.output;
         let status = match &args.command {

@@ -17,7 +17,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// Runs a subcommand of `lease`.
 pub(in crate::cli) fn lease(args: &LeaseArgs) -> Result<ExitStatus, Failure> {
     runtime(1)?.block_on(async {
-        let mut client = client(&args.connect);
+        let mut client = client(&args.connect)?;
         let mut out = Output::new();
         let format = args.output.output;
         let done = match args.command {

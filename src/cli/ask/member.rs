@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 /// Runs a subcommand of `member`.
 pub(in crate::cli) fn member(args: &MemberArgs) -> Result<ExitStatus, Failure> {
     runtime(1)?.block_on(async {
-        let mut client = client(&args.connect);
+        let mut client = client(&args.connect)?;
         let mut out = Output::new();
         let format = args.output.output;
         match &args.command {
@@ -47,7 +47,7 @@ pub(in crate::cli) fn member(args: &MemberArgs) -> Result<ExitStatus, Failure> {
 /// Runs a subcommand of `leader`.
 pub(in crate::cli) fn leader(args: &LeaderArgs) -> Result<ExitStatus, Failure> {
     runtime(1)?.block_on(async {
-        let mut client = client(&args.connect);
+        let mut client = client(&args.connect)?;
         let mut out = Output::new();
         let LeaderCommand::Transfer { member, if_configuration } = &args.command;
         let options = OrderOptions { expected: *if_configuration, force: false };

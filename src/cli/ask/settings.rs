@@ -11,7 +11,7 @@ use serde_json::json;
 /// Runs a subcommand of `settings`.
 pub(in crate::cli) fn settings(args: &SettingsArgs) -> Result<(), Failure> {
     runtime(1)?.block_on(async {
-        let mut client = client(&args.connect);
+        let mut client = client(&args.connect)?;
         let present = client.settings().await?;
         let settings = match &args.command {
             SettingsCommand::Get => present,

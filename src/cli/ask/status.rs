@@ -1,18 +1,17 @@
 //! `status`: what the nodes say of themselves.
 
+use crate::cli::ask::input::client_options;
 use crate::cli::ask::print::{Output, lines_of, table};
 use crate::cli::client_args::{OutputFormat, StatusArgs};
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::signals::runtime;
-use crate::client::{CallError, Client, ClientOptions, Endpoint, NodeReport};
+use crate::client::{CallError, Client, Endpoint, NodeReport};
 use serde_json::{Value, json};
 
 /// Asks every endpoint.
 pub(in crate::cli) fn status(args: &StatusArgs) -> Result<(), Failure> {
     let connect = &args.connect;
-    let connect_timeout = ClientOptions::default().connect_timeout.min(connect.timeout);
-    let options =
-        ClientOptions { connect_timeout, answer_timeout: connect.timeout, ..ClientOptions::default() };
+    let options = client_options(connect)?;
     let answers = runtime(1)?.block_on(async {
         // All at once: one that is down costs its time-out.
         let asked = connect.endpoints.iter().map(|endpoint| {

@@ -21,7 +21,7 @@ pub(super) fn save(args: &SaveArgs) -> Result<(), Failure> {
     refuse_existing(path)?;
     let partial = partial(path);
     let saved = runtime(1)?.block_on(async {
-        let download = client(&args.connect).backup(level(&args.level)).await?;
+        let download = client(&args.connect)?.backup(level(&args.level)).await?;
         write(download, &partial, path).await
     });
     let (header, bytes) = match saved {

@@ -3,6 +3,7 @@
 use crate::cli::args::{BenchArgs, ReadLevel};
 use crate::client::{Client, ClientOptions, Endpoint};
 use crate::replica::Level;
+use crate::tls::ClientTls;
 use hdrhistogram::Histogram;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -25,6 +26,7 @@ const VALUES: usize = 8;
 pub(in crate::cli) struct LoadRun {
     args: BenchArgs,
     endpoints: Arc<[Endpoint]>,
+    tls: Option<ClientTls>,
     values: Vec<String>,
     results: Mutex<Results>,
     measure_from: Instant,
@@ -34,11 +36,17 @@ pub(in crate::cli) struct LoadRun {
 }
 
 impl LoadRun {
-    pub(in crate::cli) fn new(args: BenchArgs, measure_from: Instant, end: Instant) -> Self {
+    pub(in crate::cli) fn new(
+        args: BenchArgs,
+        tls: Option<ClientTls>,
+        measure_from: Instant,
+        end: Instant,
+    ) -> Self {
         let mut rng = SmallRng::seed_from_u64(0);
         Self {
             values: (0..VALUES).map(|_| value(args.value_size, &mut rng)).collect(),
             endpoints: args.endpoints.clone().into(),
+            tls,
             args,
             results: Mutex::new(Results::default()),
             measure_from,
@@ -103,6 +111,7 @@ pub(in crate::cli) async fn client(id: u32, shared: Arc<LoadRun>) {
         answer_timeout: limit,
         // A failure counts as one. Another node is asked with the next request.
         attempts_max: 1,
+        tls: shared.tls.clone(),
         ..ClientOptions::default()
     };
     let mut client = Client::new(shared.endpoints.clone(), options).beginning_at(id as usize);

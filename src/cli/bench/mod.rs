@@ -42,7 +42,8 @@ async fn measure(args: &BenchArgs) -> Result<Results, Failure> {
     let warmup = Duration::from_secs(u64::from(args.warmup));
     let seconds = Duration::from_secs(u64::from(args.seconds));
     let start = Instant::now();
-    let shared = Arc::new(LoadRun::new(args.clone(), start + warmup, start + warmup + seconds));
+    let tls = args.tls.load(&args.endpoints)?;
+    let shared = Arc::new(LoadRun::new(args.clone(), tls, start + warmup, start + warmup + seconds));
     let tasks: Vec<_> = (0..args.clients).map(|id| tokio::spawn(client(id, shared.clone()))).collect();
     let watch = async {
         tokio::select! {

@@ -5,6 +5,7 @@ use crate::node::handle::{ClientCall, MembershipView, NodeHandle};
 use crate::node::join::Joiner;
 use crate::peer::address_book::{AddressBook, Me};
 use crate::peer::hello::Starts;
+use crate::peer::secured::Dialer;
 use crate::raft::{Change, ClusterId, Member, Membership, NodeId, StoreId};
 use crate::replica::{ClientReply, ClientRequest};
 use crate::runtime::{TokioEnv, watch};
@@ -50,6 +51,7 @@ fn begin(on_record: MembershipView) -> Around {
         NodeHandle { clients, orders, joins, membership, last: Arc::default(), standing: Arc::default() };
     let (env, turns, timings) = (TokioEnv::new(MemoryDisk::new()), Default::default(), Default::default());
     tokio::spawn(announce_address(Joiner {
+        dialer: Dialer::plain(&env),
         env,
         handle,
         address_book,

@@ -5,9 +5,11 @@ use crate::node::mending::encode_entries;
 use crate::peer::hello::{Hello, HelloAnswer};
 use crate::peer::mending::{MendCall, MendCaller, MendReply, MendWants};
 use crate::peer::rpc::{Question, Reply, read_question, write_reply};
-use crate::raft::LogIndex;
+use crate::peer::secured::{Dialer, accept_secured};
+use crate::raft::{LogIndex, Time};
 use crate::runtime::{Env, Listener, until};
 use crate::storage::Sound;
+use crate::tls::PortTls;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
@@ -24,14 +26,16 @@ const WHY: &str = "this node is repairing its data directory, and takes no part 
 #[derive(Clone)]
 pub(super) struct Door<E> {
     env: E,
+    /// This node's certificate, and whom it trusts.
+    tls: Option<Arc<PortTls>>,
     caller: Option<MendCaller>,
     /// What this node has of its log.
     held: Option<Arc<Mutex<Sound>>>,
 }
 
 impl<E: Env> Door<E> {
-    pub(super) fn new(env: &E, me: Option<MendCaller>, held: Option<Arc<Mutex<Sound>>>) -> Self {
-        Self { env: env.clone(), caller: me, held }
+    pub(super) fn new(dialer: &Dialer<E>, me: Option<MendCaller>, held: Option<Arc<Mutex<Sound>>>) -> Self {
+        Self { env: dialer.env.clone(), tls: dialer.tls.clone(), caller: me, held }
     }
 
     /// Answers until it is dropped.
@@ -44,7 +48,7 @@ impl<E: Env> Door<E> {
                     let this = self.clone();
                     self.env.spawn(async move {
                         let deadline = this.env.now().plus(TALK_MICROS);
-                        let _ = until(&this.env, deadline, this.serve(stream)).await;
+                        let _ = until(&this.env, deadline, this.serve(stream, deadline)).await;
                         drop(place);
                     });
                 }
@@ -53,7 +57,9 @@ impl<E: Env> Door<E> {
         }
     }
 
-    async fn serve(&self, mut stream: E::Stream) -> Option<()> {
+    async fn serve(&self, stream: E::Stream, deadline: Time) -> Option<()> {
+        let secured = accept_secured(&self.env, self.tls.as_deref(), stream, deadline).await;
+        let (mut stream, _) = secured.ok()?;
         if let Hello::Peer(_) = Hello::read(&mut stream).await.ok()? {
             return HelloAnswer::NotYet(WHY.to_owned()).write(&mut stream).await.ok();
         }

@@ -5,6 +5,7 @@ use crate::node::beside::in_blocks;
 use crate::node::options::StartError;
 use crate::peer::mending::{MendCall, MendCaller, MendReply, MendWants};
 use crate::peer::rpc::{Question, Reply, ask};
+use crate::peer::secured::Dialer;
 use crate::raft::{Entry, LogId, SnapshotChunk, SnapshotMeta};
 use crate::runtime::{Env, RepairProgress};
 use crate::storage::{Missing, RepairSnapshot, Sound, Survey};
@@ -24,6 +25,7 @@ const PEERS_MAX: usize = 64;
 /// Asks for what is missing.
 pub(super) struct Fetch<'r, E: Env> {
     pub(super) env: &'r E,
+    pub(super) dialer: Dialer<E>,
     pub(super) caller: Option<MendCaller>,
     pub(super) peers: Vec<String>,
     pub(super) progress: &'r RepairProgress,
@@ -93,7 +95,7 @@ impl<E: Env> Fetch<'_, E> {
     }
 
     async fn ask(&self, addr: &str, wants: MendWants) -> Result<MendReply, String> {
-        ask_mending(self.env, addr, MendCall { caller: self.caller, wants }).await
+        ask_mending(&self.dialer, addr, MendCall { caller: self.caller, wants }).await
     }
 
     async fn ask_for_entries(
@@ -211,7 +213,7 @@ impl<E: Env> Fetch<'_, E> {
     /// No member has what this log has last. If a leader that a quorum confirms does not have it
     /// either, it counts nowhere: this log ends as the leader's does.
     async fn follow_leader(&self, sound: &mut Sound, missing: &Missing) -> Result<(), String> {
-        let (leader, end) = ask_leader(self.env, &self.peers, self.caller).await?;
+        let (leader, end) = ask_leader(&self.dialer, &self.peers, self.caller).await?;
         let Missing { after, through, anchor } = *missing;
         match self.ask(&leader, MendWants::Entries { after, through, anchor }).await? {
             MendReply::Lacks { .. } => {
@@ -242,8 +244,8 @@ fn decode_entries(bytes: Vec<u8>) -> Result<Vec<Entry>, String> {
     Ok(entries)
 }
 
-async fn ask_mending<E: Env>(env: &E, addr: &str, call: MendCall) -> Result<MendReply, String> {
-    match ask(env, addr, &Question::Mend(call), ANSWER_MICROS).await? {
+async fn ask_mending<E: Env>(dialer: &Dialer<E>, addr: &str, call: MendCall) -> Result<MendReply, String> {
+    match ask(dialer, addr, &Question::Mend(call), ANSWER_MICROS).await? {
         Reply::Mend(reply) => Ok(reply),
         Reply::Refused(why) => Err(why),
         _ => Err("it answered something else".to_owned()),
@@ -252,7 +254,7 @@ async fn ask_mending<E: Env>(env: &E, addr: &str, call: MendCall) -> Result<Mend
 
 /// A leader that a quorum confirms without this node, and the end of its log.
 async fn ask_leader<E: Env>(
-    env: &E,
+    dialer: &Dialer<E>,
     peers: &[String],
     caller: Option<MendCaller>,
 ) -> Result<(String, LogId), String> {
@@ -261,7 +263,7 @@ async fn ask_leader<E: Env>(
     let mut next = 0;
     while let Some(addr) = addrs.get(next).cloned() {
         next += 1;
-        match ask_mending(env, &addr, MendCall { caller, wants: MendWants::Leader }).await {
+        match ask_mending(dialer, &addr, MendCall { caller, wants: MendWants::Leader }).await {
             Ok(MendReply::Leads { end }) => return Ok((addr, end)),
             Ok(MendReply::Elsewhere { leader: Some(leader) }) => {
                 if !addrs.contains(&leader) && addrs.len() < PEERS_MAX {
@@ -278,14 +280,14 @@ async fn ask_leader<E: Env>(
 
 /// Waits for a leader that a quorum confirms without this node; returns its address.
 pub(super) async fn find_leader<E: Env>(
-    env: &E,
+    dialer: &Dialer<E>,
     peers: &[String],
     progress: &RepairProgress,
     doing: &str,
 ) -> String {
     let mut pause_micros = PAUSE_MICROS_MIN;
     loop {
-        match ask_leader(env, peers, None).await {
+        match ask_leader(dialer, peers, None).await {
             Ok((leader, _)) => return leader,
             Err(why) => {
                 let text = format!("{doing}; it waits for a leader that can replace it ({why})");
@@ -294,7 +296,7 @@ pub(super) async fn find_leader<E: Env>(
                 }
             }
         }
-        env.sleep_until(env.now().plus(pause_micros)).await;
+        dialer.env.sleep_until(dialer.env.now().plus(pause_micros)).await;
         pause_micros = (pause_micros * 2).min(PAUSE_MICROS_MAX);
     }
 }

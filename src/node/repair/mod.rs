@@ -12,6 +12,7 @@ use crate::node::options::{NodeOptions, StartError};
 use crate::node::repair::door::Door;
 use crate::node::repair::fetch::Fetch;
 use crate::peer::mending::MendCaller;
+use crate::peer::secured::Dialer;
 use crate::runtime::{Env, RepairProgress};
 use crate::storage::{Prognosis, Sound, Survey};
 use std::collections::BTreeSet;
@@ -45,6 +46,7 @@ struct Repair<'r, E: Env> {
     options: &'r NodeOptions,
     survey: Survey<E::Disk>,
     progress: &'r RepairProgress,
+    dialer: Dialer<E>,
     /// Raft addresses of others.
     peers: Vec<String>,
     caller: Option<MendCaller>,
@@ -67,7 +69,8 @@ impl<'r, E: Env> Repair<'r, E> {
             member: identity.member,
             store: identity.store,
         });
-        Self { env, options, survey, progress, peers, caller }
+        let dialer = Dialer { env: env.clone(), tls: options.transport.tls.clone(), names: None };
+        Self { env, options, survey, progress, dialer, peers, caller }
     }
 
     async fn run(self, listener: &mut E::Listener) -> Result<(), StartError> {
@@ -86,11 +89,11 @@ impl<'r, E: Env> Repair<'r, E> {
             };
             return Err(self.alone(&lost));
         }
-        let Self { env, survey, progress, peers, caller, .. } = self;
+        let Self { env, survey, progress, dialer, peers, caller, .. } = self;
         let survey = in_blocks(env, move || survey.begin_mending().map(|()| survey)).await?;
         let held = Arc::new(Mutex::new(sound.clone()));
-        let door = Door::new(env, caller, Some(held.clone()));
-        let mut fetch = Fetch { env, caller, peers, progress, survey, held };
+        let door = Door::new(&dialer, caller, Some(held.clone()));
+        let mut fetch = Fetch { env, dialer, caller, peers, progress, survey, held };
         let fetched = tokio::select! {
             biased;
             fetched = fetch.all(sound) => fetched?,
@@ -116,18 +119,18 @@ impl<'r, E: Env> Repair<'r, E> {
         if self.peers.is_empty() {
             return Err(self.alone(why));
         }
-        let Self { env, survey, progress, peers, caller, .. } = self;
+        let Self { env, survey, progress, dialer, peers, caller, .. } = self;
         let held = match survey.prognosis() {
             Prognosis::Mendable(sound) => Some(Arc::new(Mutex::new(*sound))),
             Prognosis::Replaceable(_) => None,
         };
-        let door = Door::new(env, caller, held);
+        let door = Door::new(&dialer, caller, held);
         let doing = format!("it cannot go on as the member that it was, since {why}");
         progress.note(&doing, 0);
         warn!(%why, "this node cannot go on as the member that it was; it joins its cluster anew");
         let leader = tokio::select! {
             biased;
-            leader = fetch::find_leader(env, &peers, progress, &doing) => leader,
+            leader = fetch::find_leader(&dialer, &peers, progress, &doing) => leader,
             never = door.run(listener) => match never {},
         };
         let mut known = peers.clone();

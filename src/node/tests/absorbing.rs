@@ -4,6 +4,7 @@ use crate::node::NodeExit;
 use crate::node::handle::DriverOrder;
 use crate::node::tests::cluster::TestNode;
 use crate::peer::rpc::{Adoption, Question, Reply, ask};
+use crate::peer::secured::Dialer;
 use crate::raft::{ClusterId, NodeId, StoreId};
 use crate::runtime::TokioEnv;
 use crate::storage::MemoryDisk;
@@ -15,7 +16,7 @@ const MICROS: u64 = 60_000_000;
 
 /// Plays the leader of [`CLUSTER`]: asks `node`.
 async fn put(node: &TestNode, question: &Question) -> Reply {
-    ask(&TokioEnv::new(MemoryDisk::new()), &node.addr(), question, MICROS).await.unwrap()
+    ask(&Dialer::plain(&TokioEnv::new(MemoryDisk::new())), &node.addr(), question, MICROS).await.unwrap()
 }
 
 /// Has `node` promise itself; what it is to be told next.

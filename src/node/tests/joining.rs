@@ -3,6 +3,7 @@
 use crate::node::tests::cluster::{TestNode, is_set};
 use crate::node::{JoinError, NodeExit, NodeOptions};
 use crate::peer::rpc::{Question, Reply, ask};
+use crate::peer::secured::Dialer;
 use crate::raft::{Change, Member};
 use crate::replica::{ClientError, ClientReply, ClientRequest};
 use crate::runtime::TokioEnv;
@@ -189,9 +190,9 @@ async fn only_the_leader_says_that_an_address_is_noted() {
     let env = TokioEnv::new(MemoryDisk::new());
     // A view of one that does not lead may be older than the leader's, or never become the
     // cluster's.
-    let answer = ask(&env, &b.addr(), &question, 10_000_000).await;
+    let answer = ask(&Dialer::plain(&env), &b.addr(), &question, 10_000_000).await;
     assert!(matches!(answer, Ok(Reply::Refused(_))), "{answer:?}");
-    let answer = ask(&env, &a.addr(), &question, 10_000_000).await;
+    let answer = ask(&Dialer::plain(&env), &a.addr(), &question, 10_000_000).await;
     assert!(matches!(answer, Ok(Reply::Done)), "{answer:?}");
 }
 

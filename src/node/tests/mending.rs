@@ -3,6 +3,7 @@
 use crate::node::tests::cluster::{TestNode, is_set};
 use crate::peer::mending::{MendCall, MendReply, MendWants};
 use crate::peer::rpc::{Question, Reply, ask};
+use crate::peer::secured::Dialer;
 use crate::runtime::TokioEnv;
 
 const PATIENCE_MICROS: u64 = 30_000_000;
@@ -10,7 +11,7 @@ const PATIENCE_MICROS: u64 = 30_000_000;
 async fn ask_for_the_end(node: &TestNode) -> MendReply {
     let question = Question::Mend(MendCall { caller: None, wants: MendWants::Leader });
     let env = TokioEnv::new(node.disk.clone());
-    match ask(&env, &node.addr(), &question, PATIENCE_MICROS).await {
+    match ask(&Dialer::plain(&env), &node.addr(), &question, PATIENCE_MICROS).await {
         Ok(Reply::Mend(reply)) => reply,
         other => panic!("{other:?}"),
     }

@@ -53,7 +53,7 @@ fn hello(from: u64, store: u128) -> PeerHello {
 }
 
 fn admit(address_book: &AddressBook, hello: &PeerHello) -> Result<(), Refusal> {
-    address_book.admit(hello, Time::new(0)).map(drop)
+    address_book.admit(hello, None, Time::new(0)).map(drop)
 }
 
 #[test]
@@ -156,11 +156,11 @@ fn start_of_3(nonces: &[u64]) -> PeerHello {
 fn an_older_copy_of_a_data_directory_is_not_let_in_however_often_it_is_started() {
     let address_book = address_book(true);
     let now = Time::new(0);
-    address_book.admit(&start_of_3(&[20, 10]), now).unwrap().end();
+    address_book.admit(&start_of_3(&[20, 10]), None, now).unwrap().end();
     let refused = |nonces: &[u64]| {
         let (known, found) = (Incarnation::drawn(2, 20), Incarnation::drawn(nonces.len() as u64, nonces[0]));
         let error = Refusal::OlderCopy { id: NodeId::new(3), known, found };
-        assert_eq!(address_book.admit(&start_of_3(nonces), now).map(drop), Err(error));
+        assert_eq!(address_book.admit(&start_of_3(nonces), None, now).map(drop), Err(error));
     };
     refused(&[10]);
     refused(&[21, 10]);
@@ -169,7 +169,7 @@ fn an_older_copy_of_a_data_directory_is_not_let_in_however_often_it_is_started()
     assert_eq!(address_book.older_copy(NodeId::new(3)), None);
     address_book.note_older_copy(NodeId::new(3), "an older copy".to_owned());
     assert_eq!(address_book.older_copy(NodeId::new(3)), Some("an older copy".to_owned()));
-    address_book.admit(&start_of_3(&[30, 20, 10]), now).unwrap().end();
+    address_book.admit(&start_of_3(&[30, 20, 10]), None, now).unwrap().end();
     assert_eq!(address_book.older_copy(NodeId::new(3)), None);
     // A member of another store is another member.
     let starts = Starts { number: 1, nonces: vec![1] };
@@ -180,15 +180,18 @@ fn an_older_copy_of_a_data_directory_is_not_let_in_however_often_it_is_started()
 fn of_two_processes_on_copies_of_one_directory_the_second_is_not_let_in() {
     let address_book = address_book(true);
     let at = |micros| Time::new(micros);
-    let first = address_book.admit(&start_of_3(&[10]), at(0)).unwrap();
+    let first = address_book.admit(&start_of_3(&[10]), None, at(0)).unwrap();
     assert!(first.heard(at(5_000_000)).is_ok());
     let twin = start_of_3(&[20, 10]);
-    let refused = address_book.admit(&twin, at(6_000_000)).map(drop);
+    let refused = address_book.admit(&twin, None, at(6_000_000)).map(drop);
     assert!(matches!(refused, Err(Refusal::Twin { .. })), "{refused:?}");
-    assert!(address_book.admit(&start_of_3(&[10]), at(6_000_000)).is_ok(), "the first may connect again");
+    assert!(
+        address_book.admit(&start_of_3(&[10]), None, at(6_000_000)).is_ok(),
+        "the first may connect again"
+    );
     assert!(first.heard(at(6_000_000)).is_ok());
     // A machine that lost its power never said that it went: what comes later goes on in its place.
-    let second = address_book.admit(&twin, at(60_000_000)).unwrap();
+    let second = address_book.admit(&twin, None, at(60_000_000)).unwrap();
     assert!(second.heard(at(60_000_000)).is_ok());
 }
 
@@ -196,10 +199,10 @@ fn of_two_processes_on_copies_of_one_directory_the_second_is_not_let_in() {
 fn a_connection_that_was_given_up_and_is_let_in_late_does_not_hide_the_one_that_lives() {
     let address_book = address_book(true);
     let (now, second) = (Time::new(0), start_of_3(&[20, 10]));
-    let _lives = address_book.admit(&second, now).unwrap();
-    address_book.admit(&second, now).unwrap().end();
+    let _lives = address_book.admit(&second, None, now).unwrap();
+    address_book.admit(&second, None, now).unwrap().end();
     // So does one of the start before, which waited here for as long.
-    let refused = address_book.admit(&start_of_3(&[10]), now).map(drop);
+    let refused = address_book.admit(&start_of_3(&[10]), None, now).map(drop);
     assert!(matches!(refused, Err(Refusal::Twin { .. })), "{refused:?}");
     assert_eq!(address_book.older_copy(NodeId::new(3)), None, "the member has lost nothing");
 }
@@ -207,8 +210,8 @@ fn a_connection_that_was_given_up_and_is_let_in_late_does_not_hide_the_one_that_
 #[test]
 fn a_connection_of_an_earlier_start_is_closed_when_a_later_one_has_come() {
     let address_book = address_book(true);
-    let first = address_book.admit(&start_of_3(&[10]), Time::new(0)).unwrap();
-    address_book.admit(&start_of_3(&[20, 10]), Time::new(60_000_000)).unwrap();
+    let first = address_book.admit(&start_of_3(&[10]), None, Time::new(0)).unwrap();
+    address_book.admit(&start_of_3(&[20, 10]), None, Time::new(60_000_000)).unwrap();
     assert_eq!(first.heard(Time::new(60_000_001)), Err(Closing::Superseded));
 }
 
@@ -216,9 +219,9 @@ fn a_connection_of_an_earlier_start_is_closed_when_a_later_one_has_come() {
 fn the_connection_of_a_member_whose_removal_is_learned_later_is_closed_so_that_it_hears_of_it() {
     let (now, later, id) = (Time::new(1), Time::new(10_000_000), NodeId::new(2));
     let address_book = address_book(false);
-    let removed = address_book.admit(&hello(2, 200), now).unwrap();
-    let stays = address_book.admit(&hello(3, 300), now).unwrap();
-    let unknown = address_book.admit(&hello(4, 400), now).unwrap();
+    let removed = address_book.admit(&hello(2, 200), None, now).unwrap();
+    let stays = address_book.admit(&hello(3, 300), None, now).unwrap();
+    let unknown = address_book.admit(&hello(4, 400), None, now).unwrap();
     address_book.retain_left(&BTreeSet::new(), now);
     assert!(removed.heard(later).is_ok(), "a membership that is not committed proves nothing");
     address_book.set_committed(membership());

@@ -1,5 +1,6 @@
 //! One node: a process of the built binary, its ports and its files.
 
+use crate::support::command::{Shell, argument};
 use crate::support::http::{Response, call};
 use crate::support::{eventually, free_port};
 use rustix::process::{Pid, Signal, kill_process};
@@ -20,6 +21,8 @@ pub(crate) struct Node {
     variables: Vec<(String, String)>,
     /// Files that it may have open, where a test says so.
     open_files: Option<u64>,
+    /// What its clients need, where it serves them over TLS.
+    client_flags: Vec<String>,
     child: Mutex<Option<Child>>,
 }
 
@@ -81,6 +84,7 @@ impl Node {
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
             variables: Vec::new(),
             open_files: None,
+            client_flags: Vec::new(),
             child: Mutex::new(None),
         }
     }
@@ -101,6 +105,20 @@ impl Node {
     /// With so many files and sockets that it may have open, and no way to raise that.
     pub(crate) fn with_open_files(mut self, count: u64) -> Self {
         self.open_files = Some(count);
+        self
+    }
+
+    /// It serves clients over TLS, with a certificate of that authority.
+    pub(crate) fn with_cacert(mut self, cacert: &Path) -> Self {
+        self.client_flags.push(format!("--cacert={}", argument(cacert)));
+        self
+    }
+
+    /// It asks clients for certificates. That one, without its ending, is a good one.
+    pub(crate) fn with_client(mut self, certificate: &Path) -> Self {
+        for (flag, ending) in [("cert", "pem"), ("key", "key")] {
+            self.client_flags.push(format!("--{flag}={}.{ending}", argument(certificate)));
+        }
         self
     }
 
@@ -159,7 +177,12 @@ impl Node {
             if let Some(status) = self.child.lock().unwrap().as_mut().unwrap().try_wait().unwrap() {
                 panic!("{} ended with {status}:\n{}", self.name, self.log());
             }
-            self.try_get("/livez").filter(|answer| answer.status == 200)
+            if self.client_flags.is_empty() {
+                return self.try_get("/livez").filter(|answer| answer.status == 200).map(drop);
+            }
+            let flags: Vec<&str> = self.client_flags.iter().map(String::as_str).collect();
+            let shell = Shell::at(&format!("https://localhost:{}", self.http_port));
+            (shell.run(&[&["status"], &*flags].concat()).code == 0).then_some(())
         });
     }
 

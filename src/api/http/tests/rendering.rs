@@ -1,7 +1,7 @@
 //! What answers look like.
 
 use crate::api::http::answer::Answer;
-use crate::api::http::status::HttpView;
+use crate::api::http::status::{HttpView, TlsView};
 use crate::api::http::{get, health, join, status};
 use crate::node::{JoinError, NodeStatus};
 use crate::raft::{ClusterId, LogId, LogIndex, Member, NodeId, RoleName, StoreId, Term};
@@ -155,8 +155,13 @@ fn a_node_is_ready_only_if_every_check_passes() {
 
 #[test]
 fn the_status_shows_this_node_and_every_member() {
-    let json: serde_json::Value =
-        serde_json::from_slice(&status::render(&node_status(), false, HttpView::default())).expect("JSON");
+    let json: serde_json::Value = serde_json::from_slice(&status::render(
+        &node_status(),
+        false,
+        HttpView::default(),
+        TlsView::default(),
+    ))
+    .expect("JSON");
     for (pointer, expected) in [
         ("/cluster", serde_json::json!("00000000000000000000000000000abc")),
         ("/name", "node-1".into()),

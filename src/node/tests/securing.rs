@@ -1,0 +1,207 @@
+//! Nodes that speak TLS with each other, and callers that must not get in.
+
+use crate::node::tests::cluster::{TestNode, is_set};
+use crate::peer::hello::{Hello, HelloAnswer, PeerHello, Starts};
+use crate::peer::mending::{MendCall, MendCaller, MendWants};
+use crate::peer::orders::{MemberOrder, OrderTerms};
+use crate::peer::rpc::{Adoption, Question, Reply, ask};
+use crate::peer::secured::Dialer;
+use crate::raft::{ClusterId, NodeId, StoreId};
+use crate::runtime::TokioEnv;
+use crate::storage::MemoryDisk;
+use crate::tls::{
+    Audience, CertificateFiles, Lifetime, NamedHosts, Order, PortTls, Stream, WallClock, create,
+};
+use std::path::Path;
+use std::sync::Arc;
+use tempfile::{TempDir, tempdir};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+/// As long as any test needs.
+const MICROS: u64 = 60_000_000;
+
+type Env = TokioEnv<MemoryDisk>;
+
+/// Certificates of one authority.
+struct Certificates(TempDir);
+
+impl Certificates {
+    fn of(nodes: &[&str]) -> Self {
+        let dir = tempdir().unwrap();
+        let node = |name: &&str| NamedHosts { name: (*name).to_owned(), hosts: vec!["127.0.0.1".to_owned()] };
+        let order = Order {
+            dir: dir.path().to_owned(),
+            authority_dir: None,
+            nodes: nodes.iter().map(node).collect(),
+            clients: Vec::new(),
+            lifetime: Lifetime { days: 10, authority_days: 100 },
+        };
+        create(&order, &WallClock::of_the_system()).unwrap();
+        Self(dir)
+    }
+
+    /// The certificate of a node, which trusts the authority in that folder.
+    fn trusting(&self, name: &str, trusted: &Path) -> Arc<PortTls> {
+        let file = |ending: &str| self.0.path().join(format!("{name}.{ending}"));
+        let files = CertificateFiles {
+            certificate: file("pem"),
+            key: file("key"),
+            authorities: Some(trusted.join("ca.pem")),
+        };
+        let audience = Audience::Members { name: name.to_owned() };
+        PortTls::load(audience, Arc::new(files), WallClock::of_the_system()).unwrap()
+    }
+
+    fn tls(&self, name: &str) -> Arc<PortTls> {
+        self.trusting(name, self.0.path())
+    }
+
+    async fn start(&self, name: &str) -> TestNode {
+        let tls = self.tls(name);
+        TestNode::start_with(name, MemoryDisk::new(), |options| options.transport.tls = Some(tls)).await
+    }
+}
+
+fn dialer(tls: Option<Arc<PortTls>>) -> Dialer<Env> {
+    Dialer { env: TokioEnv::new(MemoryDisk::new()), tls, names: None }
+}
+
+/// Everything that is asked before a hello, or without one.
+fn questions(cluster: ClusterId, member: NodeId, store: StoreId) -> Vec<Question> {
+    let text = || "127.0.0.1:1".to_owned();
+    let caller = Some(MendCaller { cluster, member, store });
+    let adoption = Adoption { cluster, id: member, store, raft_addr: text(), addresses: Vec::new() };
+    vec![
+        Question::Describe,
+        Question::Join { name: "evil".to_owned(), raft_addr: text(), hops: 1 },
+        Question::Announce { id: member, store, raft_addr: text(), http_addr: text() },
+        Question::Reserve { cluster: ClusterId(9), micros: MICROS },
+        Question::Release(cluster),
+        Question::Adopt(adoption),
+        Question::Manage {
+            order: MemberOrder::Remove(vec!["b".to_owned()]),
+            terms: OrderTerms::default(),
+            hops: 1,
+        },
+        Question::Members,
+        Question::Mend(MendCall { caller, wants: MendWants::Leader }),
+    ]
+}
+
+/// What a node's members are, and what it has written.
+async fn state_of(node: &TestNode) -> (String, u64) {
+    let replica = node.handle().status().await.replica;
+    let members: Vec<_> = replica.members.iter().map(|member| (member.id, &member.member)).collect();
+    (format!("{members:?}"), replica.last_log.index.get())
+}
+
+#[tokio::test]
+async fn nodes_with_certificates_make_a_cluster() {
+    let certificates = Certificates::of(&["a", "b", "c"]);
+    let (a, b, c) =
+        (certificates.start("a").await, certificates.start("b").await, certificates.start("c").await);
+    a.join(&b).await;
+    b.join(&c).await;
+    assert!(is_set(&c.set("k", "v").await));
+    assert_eq!(a.get("k").await.as_deref(), Some("v"));
+}
+
+/// Each question, by callers of each kind: nothing is learnt, and nothing is done.
+#[tokio::test]
+async fn a_stranger_learns_nothing_and_does_nothing() {
+    let (ours, theirs) = (Certificates::of(&["a", "b"]), Certificates::of(&["a", "b"]));
+    let (a, b) = (ours.start("a").await, ours.start("b").await);
+    a.join(&b).await;
+    let status = a.handle().status().await;
+    let before = state_of(&a).await;
+    for (who, tls) in [("no certificate", None), ("another cluster's", Some(theirs.tls("b")))] {
+        let dialer = dialer(tls);
+        for question in questions(status.cluster, status.replica.id, status.store) {
+            let answer = ask(&dialer, &a.addr(), &question, MICROS).await;
+            let reason = answer.expect_err(who);
+            let cluster = status.cluster.to_string();
+            assert!(!reason.contains(&cluster) && !reason.contains(&status.store.to_string()), "{reason}");
+        }
+    }
+    assert_eq!(state_of(&a).await, before);
+}
+
+/// A caller that trusts this cluster's authority, and shows a certificate of its own.
+#[tokio::test]
+async fn another_clusters_certificate_opens_no_door() {
+    let (ours, theirs) = (Certificates::of(&["a"]), Certificates::of(&["b"]));
+    let a = ours.start("a").await;
+    // Both authorities, so that its own certificate is believed where it starts.
+    let both = tempdir().unwrap();
+    let ca = |certificates: &Certificates| std::fs::read(certificates.0.path().join("ca.pem")).unwrap();
+    std::fs::write(both.path().join("ca.pem"), [ca(&ours), ca(&theirs)].concat()).unwrap();
+    let dialer = dialer(Some(theirs.trusting("b", both.path())));
+    let mut stream = dialer.call_member(Some("a"), &a.addr()).await.expect("it believes the node");
+    let _ = Hello::Rpc.write(&mut stream).await;
+    assert!(HelloAnswer::read(&mut stream).await.is_err(), "the node does not believe it");
+    let refused = ask(&dialer, &a.addr(), &Question::Describe, MICROS).await.unwrap_err();
+    assert!(refused.contains("does not trust the authority"), "{refused}");
+}
+
+/// A node that has been taken over is itself, and nobody else.
+#[tokio::test]
+async fn a_node_does_not_speak_for_another() {
+    let certificates = Certificates::of(&["a", "b", "c"]);
+    let (a, b) = (certificates.start("a").await, certificates.start("b").await);
+    a.join(&b).await;
+    let of_b = b.handle().status().await;
+    let (cluster, to) = (of_b.cluster, a.handle().status().await.replica.id);
+    let evil = dialer(Some(certificates.tls("c")));
+    let hello = |from: NodeId| {
+        Hello::Peer(PeerHello {
+            cluster,
+            from,
+            store: of_b.store,
+            raft_addr: "127.0.0.1:1".to_owned(),
+            to,
+            starts: Starts { number: 1_000, nonces: vec![7; 16] },
+        })
+    };
+    let mut stream = evil.call_member(Some("a"), &a.addr()).await.unwrap();
+    hello(of_b.replica.id).write(&mut stream).await.unwrap();
+    let answer = HelloAnswer::read(&mut stream).await.unwrap();
+    assert!(
+        matches!(&answer, HelloAnswer::Refused(why) if why.contains("its certificate is of \"c\"")),
+        "{answer:?}"
+    );
+    let (raft_addr, http_addr) = ("127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned());
+    let moved = Question::Announce { id: of_b.replica.id, store: of_b.store, raft_addr, http_addr };
+    let caller = Some(MendCaller { cluster, member: of_b.replica.id, store: of_b.store });
+    for question in [moved, Question::Mend(MendCall { caller, wants: MendWants::Leader })] {
+        let answer = ask(&evil, &a.addr(), &question, MICROS).await.unwrap();
+        assert!(
+            matches!(&answer, Reply::Refused(why) if why.contains("certificate is of \"c\"")),
+            "{answer:?}"
+        );
+    }
+    // And who is called by a name has to have it.
+    let wrong = evil.call_member(Some("b"), &a.addr()).await.map(drop).unwrap_err();
+    assert!(wrong.to_string().contains("\"b\" was called"), "{wrong}");
+}
+
+#[tokio::test]
+async fn a_caller_without_tls_is_told_so() {
+    let certificates = Certificates::of(&["a"]);
+    let a = certificates.start("a").await;
+    let plain = dialer(None);
+    let told = ask(&plain, &a.addr(), &Question::Describe, MICROS).await.unwrap_err();
+    assert!(told.contains("this node speaks TLS") && told.contains("--peer-tls-cert"), "{told}");
+    // The other way round.
+    let open = TestNode::start("open").await;
+    let secured = dialer(Some(certificates.tls("a")));
+    let told = ask(&secured, &open.addr(), &Question::Describe, MICROS).await.unwrap_err();
+    assert!(told.contains("does not speak TLS"), "{told}");
+    // And a caller that speaks something else.
+    let mut garbage = TcpStream::connect(a.addr()).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut garbage, b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let mut garbage = Stream::Plain(garbage);
+    garbage.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"InfStore"), "{answer:?}");
+}
