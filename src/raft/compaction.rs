@@ -43,7 +43,7 @@ impl Raft {
         let through = shared.last_applied.min(shared.log.durable());
         shared.log.trim(needed.map_or(through, |needed| needed.min(through)), bound / 2);
         let base = shared.log.base().index;
-        shared.configurations.compact(base);
+        shared.memberships.compact(base);
     }
 }
 
@@ -79,7 +79,7 @@ impl Shared {
         }
         let through = through.max(self.log.base().index);
         self.log.compact(through);
-        self.configurations.compact(through);
+        self.memberships.compact(through);
         self.snapshot = Some(snapshot);
         self.snapshot_wanted = false;
         // What was trimmed beyond the snapshot is still needed on disk.

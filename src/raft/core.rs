@@ -351,7 +351,7 @@ impl Raft {
     /// Where the membership in force stands in the log, and whether it is known to be committed.
     #[must_use]
     pub fn configuration(&self) -> (LogId, bool) {
-        let (id, _) = self.shared.configurations.latest();
+        let (id, _) = self.shared.memberships.latest();
         (*id, id.index <= self.shared.commit_index)
     }
 
@@ -359,7 +359,7 @@ impl Raft {
     /// log's base), with where it stands: for a snapshot.
     #[must_use]
     pub fn membership_at(&self, index: LogIndex) -> (&Membership, LogId) {
-        let (id, membership) = self.shared.configurations.at(index);
+        let (id, membership) = self.shared.memberships.at(index);
         (membership, *id)
     }
 

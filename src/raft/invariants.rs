@@ -66,7 +66,7 @@ impl Shared {
         let installs = pending.map(|install| install.snapshot.last.index);
         assert!(installs.is_none_or(|last| last > commit), "a snapshot replaces what is committed");
         self.log.assert_invariants();
-        self.configurations.assert_invariants(handed_out, last.index);
+        self.memberships.assert_invariants(handed_out, last.index);
         self.writes.assert_invariants(term, last.index);
     }
 

@@ -2,7 +2,7 @@
 
 use crate::raft::api::RaftEvent;
 use crate::raft::core::Raft;
-use crate::raft::log::memberships::Configurations;
+use crate::raft::log::memberships::Memberships;
 use crate::raft::log::restore::INDEX_MAX;
 use crate::raft::log::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRefusal};
 use crate::raft::membership::withdrawal::Withdrawal;
@@ -126,8 +126,7 @@ impl Shared {
         assert!(last.index > self.commit_index, "an installed snapshot is ahead of what was committed here");
         self.log.reset(last);
         self.writes.log_replaced(last.index);
-        self.configurations =
-            Configurations::new(Some((snapshot.membership_id, snapshot.membership.clone())));
+        self.memberships = Memberships::new(Some((snapshot.membership_id, snapshot.membership.clone())));
         self.commit_index = last.index;
         self.handed_out = last.index;
         // Its content replaces all that was applied, and nothing comes between.

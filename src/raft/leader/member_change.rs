@@ -32,7 +32,7 @@ impl Raft {
         if !self.shared.may_change(leader) || self.shared.membership().is_joint() {
             return Err(InputError::ChangePending);
         }
-        let (at, membership) = self.shared.configurations.latest();
+        let (at, membership) = self.shared.memberships.latest();
         if order.expected.is_some_and(|expected| expected != at.index) {
             return Err(InputError::OtherConfiguration { index: at.index });
         }
@@ -81,7 +81,7 @@ impl Shared {
     /// term. A leader that has not may not know of a membership that its predecessor committed (the
     /// bug of the single-server change, 2015).
     fn may_change(&self, leader: &Leader) -> bool {
-        self.commit_index >= leader.term_start && self.configurations.latest().0.index <= self.commit_index
+        self.commit_index >= leader.term_start && self.memberships.latest().0.index <= self.commit_index
     }
 
     /// The joint state in which the first learners that have caught up become voters.

@@ -13,9 +13,9 @@ use alloc::vec::Vec;
 /// Invariant: never empty; ascending by index; the first is the one in force at the log's base.
 /// (After a start: at the end of the snapshot, where the log goes back further than that.)
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(in crate::raft) struct Configurations(Vec<(LogId, Membership)>);
+pub(in crate::raft) struct Memberships(Vec<(LogId, Membership)>);
 
-impl Configurations {
+impl Memberships {
     /// Starts from the membership of a snapshot, or from none.
     pub(in crate::raft) fn new(base: Option<(LogId, Membership)>) -> Self {
         Self(vec![base.unwrap_or_else(|| (LogId::ZERO, empty_membership()))])

@@ -4,7 +4,7 @@ use crate::raft::api::{RaftEvent, ReadReady, Setup};
 use crate::raft::config::Config;
 use crate::raft::log::entry::Entry;
 use crate::raft::log::log::Log;
-use crate::raft::log::memberships::Configurations;
+use crate::raft::log::memberships::Memberships;
 use crate::raft::log::records::Restored;
 use crate::raft::log::snapshot::{SnapshotMeta, SnapshotRead};
 use crate::raft::membership::members::Membership;
@@ -37,7 +37,7 @@ pub(in crate::raft) struct Shared {
     /// The log, durable or not.
     pub log: Log,
     /// The memberships in the log.
-    pub configurations: Configurations,
+    pub memberships: Memberships,
     /// The newest snapshot whose marker is durable.
     pub snapshot: Option<SnapshotMeta>,
     /// Whether a newer snapshot was asked for: a peer needs entries after `snapshot` that are not
@@ -82,9 +82,9 @@ impl Shared {
         let Setup { id, incarnation, seed, config, restored, now } = setup;
         let Restored { hard_state, snapshot, commit, .. } = restored;
         let base = snapshot.as_ref().map(|meta| (meta.membership_id, meta.membership.clone()));
-        let mut configurations = Configurations::new(base);
+        let mut memberships = Memberships::new(base);
         for entry in log.range(log.base().index, log.last().index) {
-            configurations.append(entry);
+            memberships.append(entry);
         }
         let applied = snapshot.as_ref().map_or(LogIndex::ZERO, |meta| meta.last.index);
         let held_max = config.inflight_messages_max.saturating_mul(4).max(64);
@@ -95,7 +95,7 @@ impl Shared {
             now,
             hard_state,
             log,
-            configurations,
+            memberships,
             snapshot,
             snapshot_wanted: false,
             markers: VecDeque::new(),
@@ -118,7 +118,7 @@ impl Shared {
 
     /// The membership in force.
     pub(in crate::raft) fn membership(&self) -> &Membership {
-        &self.configurations.latest().1
+        &self.memberships.latest().1
     }
 
     /// Whether those that `has` names contain a quorum of the membership in force.
@@ -136,8 +136,8 @@ impl Shared {
     /// not known to be committed. Such a node may hold the only copy of that entry, without which
     /// no other node can win (Dissertation §4.2.2). A node that has withdrawn may not.
     pub(in crate::raft) fn may_lead(&self) -> bool {
-        let (at, membership) = self.configurations.latest();
-        let was_voter = || self.configurations.previous().is_some_and(|before| before.is_voter(self.id));
+        let (at, membership) = self.memberships.latest();
+        let was_voter = || self.memberships.previous().is_some_and(|before| before.is_voter(self.id));
         let is_leaving = at.index > self.commit_index && was_voter();
         (membership.is_voter(self.id) || is_leaving) && self.withdrawn.is_none()
     }
@@ -198,7 +198,7 @@ impl Shared {
     /// more. The storage does the same with the same write.
     pub(in crate::raft) fn append(&mut self, entry: Entry) {
         self.install.take_if(|install| install.pending.is_none());
-        let changed = self.configurations.append(&entry);
+        let changed = self.memberships.append(&entry);
         self.log.append(entry.clone());
         self.writes.append(entry);
         if changed {
@@ -214,7 +214,7 @@ impl Shared {
         assert!(index > self.commit_index, "committed entries stay");
         self.log.truncate_from(index);
         self.writes.truncate_from(index);
-        if self.configurations.truncate_from(index) {
+        if self.memberships.truncate_from(index) {
             self.report_membership();
         }
     }
@@ -229,18 +229,18 @@ impl Shared {
         }
         assert!(index <= self.log.last().index, "only what is in the log is committed");
         let before = core::mem::replace(&mut self.commit_index, index);
-        if before < self.configurations.at(index).0.index {
+        if before < self.memberships.at(index).0.index {
             self.report_committed_membership();
         }
     }
 
     /// Tells which membership is the newest that is known to be committed, if one is.
     pub(in crate::raft) fn report_committed_membership(&mut self) {
-        let (id, membership) = self.configurations.at(self.commit_index);
+        let (id, membership) = self.memberships.at(self.commit_index);
         if id.index == LogIndex::ZERO {
             return;
         }
-        if *id == self.configurations.latest().0 {
+        if *id == self.memberships.latest().0 {
             return self.report_membership();
         }
         let event = RaftEvent::MembershipCommitted { membership: membership.clone(), id: *id };
@@ -249,7 +249,7 @@ impl Shared {
 
     /// Tells which membership is in force.
     pub(in crate::raft) fn report_membership(&mut self) {
-        let (id, membership) = self.configurations.latest().clone();
+        let (id, membership) = self.memberships.latest().clone();
         let committed = id.index <= self.commit_index;
         self.outbox.events.push(RaftEvent::MembershipChanged { membership, id, committed });
     }

@@ -2,7 +2,7 @@
 //! to is made by hand, and the core stops with the next input or output.
 
 use crate::raft::log::log::Log;
-use crate::raft::log::memberships::Configurations;
+use crate::raft::log::memberships::Memberships;
 use crate::raft::state::read_queues::Round;
 use crate::raft::state::role::{Candidate, Follower, Leader, Role};
 use crate::raft::state::shared::Install;
@@ -144,19 +144,19 @@ fn memberships_ascend() {
     let cluster = cluster();
     let broken: [Broken; 3] = [
         (
-            |raft| raft.shared.configurations.plant(log_id(9, 1)),
+            |raft| raft.shared.memberships.plant(log_id(9, 1)),
             "the membership in force is of entry 9, but the log ends at 3",
         ),
         (
             |raft| {
-                raft.shared.configurations.plant(log_id(3, 2));
-                raft.shared.configurations.plant(log_id(3, 2));
+                raft.shared.memberships.plant(log_id(3, 2));
+                raft.shared.memberships.plant(log_id(3, 2));
             },
             "memberships ascend",
         ),
         (
             |raft| {
-                raft.shared.configurations = Configurations::new(Some((log_id(1, 1), voters(1..=3))));
+                raft.shared.memberships = Memberships::new(Some((log_id(1, 1), voters(1..=3))));
                 (raft.shared.handed_out, raft.shared.last_applied) = (LogIndex::ZERO, LogIndex::ZERO);
             },
             "the oldest membership, of entry 1, was in force before",
