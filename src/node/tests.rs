@@ -6,4 +6,4 @@ mod hellos;
 mod joining;
 mod mending;
 mod running;
-mod securing;
+pub(super) mod securing;

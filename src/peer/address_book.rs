@@ -450,7 +450,8 @@ impl AddressBook {
         let state = self.lock();
         let mut members = state.in_force.members.iter();
         let is_there = |id: &NodeId| state.addresses(*id).iter().any(|one| one == addr);
-        members.find(|(id, _)| is_there(id)).map(|(_, member)| member.name.clone())
+        let (id, _) = members.find(|(id, _)| is_there(id))?;
+        state.name(*id).map(str::to_owned)
     }
 
     /// What is notified when this peer calls. At most one link for each peer keeps it.

@@ -96,3 +96,6 @@ impl<E: Env> Door<E> {
         MendReply::Entries(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,10 +24,10 @@ const MICROS: u64 = 60_000_000;
 type Env = TokioEnv<MemoryDisk>;
 
 /// Certificates of one authority.
-struct Certificates(TempDir);
+pub(in crate::node) struct Certificates(TempDir);
 
 impl Certificates {
-    fn of(nodes: &[&str]) -> Self {
+    pub(in crate::node) fn of(nodes: &[&str]) -> Self {
         let dir = tempdir().unwrap();
         let node = |name: &&str| NamedHosts { name: (*name).to_owned(), hosts: vec!["127.0.0.1".to_owned()] };
         let order = Order {
@@ -53,7 +53,7 @@ impl Certificates {
         PortTls::load(audience, Arc::new(files), WallClock::of_the_system()).unwrap()
     }
 
-    fn tls(&self, name: &str) -> Arc<PortTls> {
+    pub(in crate::node) fn tls(&self, name: &str) -> Arc<PortTls> {
         self.trusting(name, self.0.path())
     }
 
@@ -63,7 +63,7 @@ impl Certificates {
     }
 }
 
-fn dialer(tls: Option<Arc<PortTls>>) -> Dialer<Env> {
+pub(in crate::node) fn dialer(tls: Option<Arc<PortTls>>) -> Dialer<Env> {
     Dialer { env: TokioEnv::new(MemoryDisk::new()), tls, names: None }
 }
 

@@ -1,6 +1,7 @@
 use crate::peer::address_book::{AddressBook, Closing, Me, Refusal};
 use crate::peer::hello::{PeerHello, Starts};
 use crate::raft::{Change, ClusterId, Incarnation, Member, Membership, NodeId, StoreId, Time};
+use crate::tls::{Certificate, PeerCertificate};
 use std::collections::BTreeSet;
 
 const OURS: ClusterId = ClusterId(1);
@@ -235,4 +236,56 @@ fn the_connection_of_a_member_whose_removal_is_learned_later_is_closed_so_that_i
     assert_eq!(admit(&address_book, &hello(2, 200)), Err(Refusal::Removed { id }));
     assert!(stays.heard(Time::new(30_000_000)).is_ok());
     assert!(unknown.heard(Time::new(30_000_000)).is_ok());
+}
+
+/// A certificate that was verified.
+fn certificate_of(name: &str) -> PeerCertificate {
+    let certificate = Certificate {
+        common_name: Some(name.to_owned()),
+        dns_names: vec!["n3".to_owned(), "n4".to_owned()],
+        addresses: Vec::new(),
+        other_names: Vec::new(),
+        not_before: 0,
+        not_after: u64::MAX,
+    };
+    PeerCertificate { name: name.to_owned(), certificate }
+}
+
+#[test]
+fn a_member_is_let_in_with_its_own_certificate_alone() {
+    let address_book = address_book(true);
+    let admit = |from, name: &str| {
+        let hello = hello(from, u128::from(from) * 100);
+        address_book.admit(&hello, Some(&certificate_of(name)), Time::new(0)).map(drop)
+    };
+    let other_name = |id, found: &str| Refusal::OtherName { id: NodeId::new(id), found: found.to_owned() };
+    assert_eq!(admit(3, "n1"), Err(other_name(3, "n1")));
+    assert_eq!(admit(3, ""), Err(other_name(3, "")));
+    assert_eq!(address_book.addresses(NodeId::new(3)), ["n3:1"], "it did not move the member");
+    assert_eq!(admit(3, "n3"), Ok(()));
+    assert_eq!(admit(4, "n5"), Ok(()), "a member whose entry may not have arrived");
+}
+
+#[test]
+fn a_caller_whose_name_is_learned_later_is_looked_at_again() {
+    let (address_book, now) = (address_book(true), Time::new(1));
+    let right = address_book.admit(&hello(4, 400), Some(&certificate_of("n4")), now).unwrap();
+    let wrong = address_book.admit(&hello(4, 400), Some(&certificate_of("n5")), now).unwrap();
+    assert_eq!((right.heard(now), wrong.heard(now)), (Ok(()), Ok(())));
+    let add = Change::AddMembers { members: vec![member(4)], replaces: [].into(), promote: false };
+    address_book.set_membership(membership().apply_change(&add).unwrap().0, false);
+    assert_eq!((right.heard(now), wrong.heard(now)), (Ok(()), Err(Closing::Misnamed)));
+}
+
+/// An entry that is void must not give a member another name.
+#[test]
+fn a_committed_membership_names_its_members() {
+    let address_book = address_book(true);
+    let mut void = membership();
+    void.members.get_mut(&NodeId::new(3)).unwrap().name = "n9".to_owned();
+    address_book.set_membership(void, false);
+    assert_eq!(address_book.name(NodeId::new(3)).as_deref(), Some("n3"));
+    assert!(address_book.may_speak_for(NodeId::new(3), &certificate_of("n3")));
+    assert!(!address_book.may_speak_for(NodeId::new(3), &certificate_of("n9")));
+    assert_eq!(address_book.name_at("n3:1").as_deref(), Some("n3"));
 }
