@@ -288,12 +288,17 @@ impl Raft {
         LeaderHint { leader, term: self.shared.term() }
     }
 
-    /// How long ago this node last knew that its state is that of a leader: since it heard from the
-    /// leader, or on a leader since a quorum answered. `None`: no leader is known. Microseconds.
+    /// How long ago this node last knew that its state is that of a leader, microseconds. On a
+    /// follower: since a message of the leader came of which it has applied all that the leader had
+    /// committed. On a leader: since a quorum answered. `None`: no leader is known, or the follower
+    /// has never had all of it.
     #[must_use]
     pub fn silent_micros(&self, now: Time) -> Option<u64> {
         match &self.role {
-            Role::Follower(follower) => follower.leader.map(|_| now.since(follower.last_heard)),
+            Role::Follower(follower) => {
+                let known_at = self.shared.freshness.known_at(self.shared.last_applied);
+                follower.leader.and(known_at).map(|at| now.since(at))
+            }
             Role::PreCandidate(_) | Role::Candidate(_) => None,
             Role::Leader(_) => {
                 let membership = self.membership();

@@ -33,6 +33,10 @@ impl Replica {
         }
         match request {
             ClientRequest::Write(command) => self.handle_write(id, deadline, &command),
+            // It may have heard of its removal from the log, and not have withdrawn.
+            ClientRequest::Read { level: Level::Local | Level::Fresh { .. }, .. } if self.is_removed() => {
+                self.fail(id, ClientError::Removed);
+            }
             ClientRequest::Read { level: Level::Local | Level::Fresh { .. }, .. } if self.is_starting() => {
                 self.fail(id, ClientError::Starting);
             }

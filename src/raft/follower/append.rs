@@ -47,6 +47,7 @@ impl Raft {
         }
         // Beyond its tail the message says nothing about our log.
         shared.commit_to(commit.min(tail));
+        shared.freshness.heard(shared.now, commit, shared.last_applied);
         let is_news_of_commit = is_heartbeat && round == ReadRound::ZERO && shared.commit_index > known;
         self.answer_append(from, session, tail, round, is_news_of_commit);
     }

@@ -237,7 +237,8 @@ impl Shared {
             prev = LogId::new(term, before);
             let mut bytes = 0;
             if bytes_max > 0 {
-                (entries, bytes) = self.log.batch(before, bytes_max);
+                let through = peer.leaving.map_or(self.log.last().index, |leaving| leaving.removed_at);
+                (entries, bytes) = self.log.batch(before, through, bytes_max);
             }
             let last = prev.index.plus(entries.len() as u64);
             match &mut peer.state {

@@ -122,14 +122,19 @@ impl Log {
         self.range(after, through).take(entries_max).take_while(fits).cloned().collect()
     }
 
-    /// Entries after `after`, as many as fit into `bytes_max`; at least one if there is any. With
-    /// their bytes.
-    pub(in crate::raft) fn batch(&self, after: LogIndex, bytes_max: u64) -> (Vec<Entry>, u64) {
+    /// Entries after `after`, up to `through`, as many as fit into `bytes_max`; at least one if there
+    /// is any. With their bytes.
+    pub(in crate::raft) fn batch(
+        &self,
+        after: LogIndex,
+        through: LogIndex,
+        bytes_max: u64,
+    ) -> (Vec<Entry>, u64) {
         let from = self.offset(after.next());
         let (mut count, mut bytes) = (0, 0);
         for entry in self.entries.range(from.min(self.entries.len())..) {
             let length = entry.encoded_bytes() as u64;
-            if count > 0 && bytes + length > bytes_max {
+            if entry.index() > through || count > 0 && bytes + length > bytes_max {
                 break;
             }
             count += 1;

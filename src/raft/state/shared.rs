@@ -11,6 +11,7 @@ use crate::raft::membership::members::Membership;
 use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::message::{Body, Message};
 use crate::raft::quorum;
+use crate::raft::state::freshness::Freshness;
 use crate::raft::state::read_queues::LocalReads;
 use crate::raft::types::{HardState, Incarnation, LogIndex, NodeId, Session, Term, Time, WriteSequence};
 use crate::raft::writes::Writes;
@@ -54,6 +55,8 @@ pub(in crate::raft) struct Shared {
     pub last_applied: LogIndex,
     /// Highest entry handed out to be applied.
     pub handed_out: LogIndex,
+    /// When the state here was last a leader's.
+    pub freshness: Freshness,
     /// Reads of this node's clients that no leader has answered.
     pub reads: LocalReads,
     /// Why this node takes no part any more, if it does not. Never cleared.
@@ -103,6 +106,7 @@ impl Shared {
             commit_index: commit.max(applied),
             last_applied: applied,
             handed_out: applied,
+            freshness: Freshness::default(),
             reads: LocalReads::default(),
             withdrawn: None,
             writes: Writes::new(incarnation, held_max),

@@ -326,3 +326,23 @@ fn timeout_now_from_who_does_not_lead_is_ignored() {
     cluster.say(3, 2, 2, Body::TimeoutNow);
     assert_eq!(cluster.raft(2).role(), RoleName::Follower);
 }
+
+#[test]
+fn a_removed_member_is_sent_no_entry_after_its_removal() {
+    let mut cluster = Cluster::new(4);
+    cluster.elect(1);
+    cluster.cut.insert((1, 4));
+    cluster.propose(1, "before").unwrap();
+    cluster.run();
+    cluster.change(1, Change::Remove { members: BTreeSet::from([id(4)]) }).unwrap();
+    cluster.run();
+    for number in 0..5 {
+        cluster.propose(1, &alloc::format!("after {number}")).unwrap();
+        cluster.run();
+    }
+    cluster.cut.clear();
+    cluster.advance(300_000);
+    let last = cluster.raft(4).last_log().index;
+    let removal = cluster.raft(1).configuration().0.index;
+    assert!(last > index(2) && last <= removal, "{last} is its last entry, its removal is {removal}");
+}

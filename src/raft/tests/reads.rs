@@ -246,3 +246,27 @@ fn the_answer_to_an_append_of_an_earlier_term_names_no_round_and_no_session() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn a_follower_is_fresh_when_it_has_what_its_leader_had_committed() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.isolate(3);
+    for number in 0..100 {
+        cluster.propose(1, &alloc::format!("{number}")).unwrap();
+        cluster.run();
+    }
+    cluster.advance(60_000_000);
+    cluster.heal();
+    cluster.now += 100_000;
+    cluster.step(1, Input::Wake).unwrap();
+    // Only the leader's first message arrives. The follower lacks the entry before it.
+    let at = cluster.network.iter().position(|message| message.to == id(3)).expect("a heartbeat");
+    let message = cluster.network.remove(at).unwrap();
+    cluster.deliver(message);
+    let silent = |cluster: &Cluster| cluster.raft(3).silent_micros(Time::new(cluster.now));
+    assert!(silent(&cluster).is_none_or(|micros| micros > 50_000_000), "{:?}", silent(&cluster));
+    cluster.advance(1_000_000);
+    assert_eq!(cluster.raft(3).commit_index(), cluster.raft(1).commit_index());
+    assert!(silent(&cluster).is_some_and(|micros| micros < 1_000_000), "{:?}", silent(&cluster));
+}

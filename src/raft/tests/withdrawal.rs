@@ -1,10 +1,11 @@
 //! Members that must not be counted on: they notice, take no part any more, and say so.
 
-use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, made_with, voters};
+use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, made_with, member, voters};
 use crate::raft::{
-    Body, Config, Incarnation, Input, LogId, LogIndex, Raft, RaftEvent, ReadRound, RestoreError, Session,
-    Setup, Term, Time, Withdrawal,
+    Body, Change, Config, Incarnation, Input, InputError, LogId, LogIndex, Raft, RaftEvent, ReadRound,
+    RestoreError, Restored, Session, Setup, Term, Time, Withdrawal,
 };
+use alloc::collections::BTreeSet;
 use alloc::vec;
 
 /// Puts back what was on a node's disk when `older` was taken, and starts it.
@@ -174,4 +175,56 @@ fn a_disk_that_holds_a_term_out_of_reach_is_refused_with_a_remedy() {
             .unwrap_err();
     assert_eq!(error, RestoreError::TermOutOfReach(term));
     assert!(alloc::format!("{error}").contains("join the node again"));
+}
+
+/// A member that lost what it had acknowledged was started again without a wipe, and has caught up.
+fn with_a_member_that_does_not_count() -> Cluster {
+    let mut cluster = Cluster::new(3);
+    let lost = Withdrawal::LostEntries { acknowledged: log_id(9, 1), last: log_id(1, 1) };
+    cluster.step(2, Input::Withdraw(lost)).unwrap();
+    cluster.elect(1);
+    cluster.advance(500_000);
+    cluster.restart(2);
+    cluster.advance(2_000_000);
+    cluster
+}
+
+#[test]
+fn a_member_that_does_not_count_keeps_no_leader_in_office() {
+    let mut cluster = with_a_member_that_does_not_count();
+    let committed = cluster.raft(1).commit_index();
+    cluster.crash(3);
+    cluster.propose(1, "b").unwrap();
+    // The next leader has no reason to doubt it.
+    cluster.advance(10_000_000);
+    let leader = cluster.leader().expect("two of three run");
+    assert!(cluster.raft(leader).commit_index() > committed);
+}
+
+#[test]
+fn a_change_does_not_begin_by_a_member_that_does_not_count() {
+    let mut cluster = with_a_member_that_does_not_count();
+    let taken = cluster.change(1, Change::Remove { members: BTreeSet::from([id(3)]) });
+    assert_eq!(taken, Err(InputError::QuorumAtRisk { silent: vec![id(2)] }));
+}
+
+#[test]
+fn a_learner_that_does_not_count_is_not_promoted() {
+    let mut cluster = Cluster::new(1);
+    cluster.advance(2_000_000);
+    cluster.add(2, Restored::default());
+    let learner = Change::AddMembers { members: vec![member(2)], replaces: BTreeSet::new(), promote: false };
+    cluster.change(1, learner).unwrap();
+    cluster.advance(1_000_000);
+    let lost = Withdrawal::LostEntries { acknowledged: log_id(9, 1), last: log_id(1, 1) };
+    cluster.step(2, Input::Withdraw(lost)).unwrap();
+    cluster.advance(500_000);
+    cluster.restart(2);
+    cluster.advance(1_000_000);
+    cluster.change(1, Change::Promote { members: BTreeSet::from([id(2)]) }).unwrap();
+    cluster.advance(10_000_000);
+    let committed = cluster.raft(1).commit_index();
+    cluster.propose(1, "x").unwrap();
+    cluster.advance(1_000_000);
+    assert!(cluster.raft(1).commit_index() > committed, "the only voter that counts goes on");
 }
