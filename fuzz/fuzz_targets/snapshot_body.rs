@@ -19,7 +19,7 @@ static BODIES: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
     for number in 0..40u64 {
         let (key, value) = (format!("key {}", number % 7).into(), vec![7; number as usize % 3 * 300].into());
         let op = Op::Put(Put { key, value, lease: LeaseId(number % 3) });
-        apply(Command { idempotency_key: Some(format!("{number}").into()), op });
+        apply(Command { idempotency_key: Some(format!("{number}").into()), by: None, op });
         apply(Op::delete(format!("key {}", number % 5)).into());
     }
     [body(&store), body(&Store::new())]

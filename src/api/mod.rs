@@ -3,4 +3,5 @@
 mod http;
 mod service;
 
-pub use http::{HttpOptions, HttpServer, take_apart_request};
+pub use http::{HttpOptions, HttpServer, take_apart_credentials, take_apart_request};
+pub use service::{AuditLog, AuditSink, PasswordCost};

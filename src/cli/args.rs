@@ -1,5 +1,6 @@
 //! What the command line takes.
 
+use crate::cli::auth_args::{AuthArgs, RoleArgs, TokenArgs, UserArgs};
 use crate::cli::client_args::{
     BackupArgs, ElectArgs, ExportArgs, ImportArgs, KvArgs, LeaseArgs, LockArgs, SettingsArgs, StatusArgs,
 };
@@ -114,6 +115,18 @@ pub(super) enum Command {
     /// The limits that the cluster shares
     #[command(after_help = client_exit_codes!())]
     Settings(SettingsArgs),
+    /// Whether the cluster asks for credentials: enable, disable, status
+    #[command(after_help = client_exit_codes!())]
+    Auth(AuthArgs),
+    /// Users: list, add, remove, password, roles
+    #[command(after_help = client_exit_codes!())]
+    User(UserArgs),
+    /// Roles: list, add, remove, grant, revoke
+    #[command(after_help = client_exit_codes!())]
+    Role(RoleArgs),
+    /// Tokens: list, create, revoke
+    #[command(after_help = client_exit_codes!())]
+    Token(TokenArgs),
     /// The members of the cluster: list, add, promote, remove, replace
     #[command(after_help = client_exit_codes!())]
     Member(MemberArgs),
@@ -432,6 +445,9 @@ pub(super) struct BenchArgs {
     /// Threads of the load generator
     #[arg(long, env = "INFINITYSTORE_BENCH_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "COUNT")]
     pub(super) threads: u16,
+    /// A token to show [default: none]
+    #[arg(long, env = "INFINITYSTORE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub(super) token: Option<String>,
     /// How the result is printed, to standard output
     #[arg(long, env = "INFINITYSTORE_BENCH_FORMAT", default_value = "text", value_enum)]
     pub(super) format: ReportFormat,

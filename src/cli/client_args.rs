@@ -28,6 +28,15 @@ pub(super) struct ConnectArgs {
     pub(super) timeout: Duration,
     #[command(flatten)]
     pub(super) tls: ClientTlsArgs,
+    /// A token to show [default: none]
+    #[arg(long, env = "INFINITYSTORE_TOKEN", hide_env_values = true, value_name = "TOKEN", global = true)]
+    pub(super) token: Option<String>,
+    /// The user to be, whose password is asked for [default: none]
+    #[arg(long, env = "INFINITYSTORE_USER", value_name = "NAME", global = true, conflicts_with = "token")]
+    pub(super) user: Option<String>,
+    /// Read that password from a file [default: it is asked for, without an echo]
+    #[arg(long, env = "INFINITYSTORE_PASSWORD_FILE", value_name = "FILE", global = true, requires = "user")]
+    pub(super) password_file: Option<PathBuf>,
 }
 
 /// How results are printed.

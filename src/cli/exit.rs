@@ -147,6 +147,7 @@ impl From<CallError> for Failure {
                 }
                 _ => (ExitStatus::Unavailable, ""),
             },
+            ErrorKind::Denied => (ExitStatus::Failure, ""),
             ErrorKind::OutcomeUnknown => {
                 (ExitStatus::OutcomeUnknown, "; it may have been done: read before you write again")
             }

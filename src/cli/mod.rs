@@ -8,6 +8,7 @@
 
 mod args;
 mod ask;
+mod auth_args;
 mod backup;
 mod bench;
 mod client_args;
@@ -56,6 +57,10 @@ pub fn main() -> ExitCode {
         Some(Command::Lock(options)) => ask::lock(options),
         Some(Command::Elect(options)) => ask::elect(options),
         Some(Command::Settings(options)) => ask::settings(options).map(done),
+        Some(Command::Auth(options)) => ask::auth(options).map(done),
+        Some(Command::User(options)) => ask::user(options).map(done),
+        Some(Command::Role(options)) => ask::role(options).map(done),
+        Some(Command::Token(options)) => ask::token(options).map(done),
         Some(Command::Member(options)) => ask::member(options),
         Some(Command::Leader(options)) => ask::leader(options),
         Some(Command::Status(options)) => ask::status(options).map(done),

@@ -1,6 +1,7 @@
 //! Endpoints, time-outs, and which requests are asked again.
 
 use crate::client::connection::{NodeConnection, ReceivedAnswer, Trouble};
+use crate::client::credentials::Credentials;
 use crate::client::endpoint::Endpoint;
 use crate::client::error::{CallError, CallFailure, WriteOutcome, quote};
 use crate::client::request::Ask;
@@ -35,6 +36,8 @@ pub struct ClientOptions {
     pub idempotency_keys: bool,
     /// Whom the client trusts, and what it shows, at endpoints of `https://`.
     pub tls: Option<ClientTls>,
+    /// What every request shows. Without TLS, whoever is on the way can read it.
+    pub credentials: Option<Credentials>,
 }
 
 impl Default for ClientOptions {
@@ -48,6 +51,7 @@ impl Default for ClientOptions {
             watch_silence_max: Duration::from_secs(30),
             idempotency_keys: true,
             tls: None,
+            credentials: None,
         }
     }
 }
@@ -183,7 +187,7 @@ impl Client {
         mut connection: NodeConnection,
         ask: &Ask,
     ) -> Result<ReceivedAnswer, Trouble> {
-        let request = ask.to_http(&self.endpoints[self.at]);
+        let request = ask.to_http(&self.endpoints[self.at], self.options.credentials.as_ref());
         let body_bytes_max = self.options.answer_bytes_max;
         let exchange = async {
             if !connection.is_ready().await.map_err(Trouble::Failed)? {

@@ -25,6 +25,8 @@ pub enum ErrorKind {
     NotFound,
     /// A condition does not hold, or another one holds the lock.
     ConditionFailed,
+    /// The credentials are missing or wrong, or there is no right to it.
+    Denied,
     /// No node that was asked can do it now. Of a write: it has not happened.
     Unavailable,
     /// A write that may have happened, or may still happen.
@@ -139,6 +141,8 @@ impl RefusedCall {
             (_, "no-such-route") => ErrorKind::Other,
             (404 | 410, _) => ErrorKind::NotFound,
             (412, _) | (409, "held" | "lease-exists") => ErrorKind::ConditionFailed,
+            (401 | 403, _) if code != "other-origin" => ErrorKind::Denied,
+            (429, _) => ErrorKind::Unavailable,
             (409, _) | (507, "quota-exceeded") => ErrorKind::Other,
             (400..500, _) => ErrorKind::BadRequest,
             _ => ErrorKind::Unavailable,

@@ -13,6 +13,7 @@
 //! | locks and elections | [`Client::campaign`], [`Client::holder`], [`Client::proclaim`], [`Client::resign`] |
 //! | the cluster | [`Client::status`], [`Client::settings`], [`Client::configure`], [`Client::compact`], [`Client::backup`] |
 //! | members | [`Client::members`], [`Client::add_members`], [`Client::promote_member`], [`Client::remove_member`], [`Client::transfer_leadership`] |
+//! | who may do what | [`Client::auth_status`], [`Client::enable_auth`], [`Client::add_user`], [`Client::add_role`], [`Client::add_token`] … |
 //! | the original's API | [`Client::set`], [`Client::get`], [`Client::delete`], [`Client::join`] |
 //!
 //! # What happens to a write
@@ -60,10 +61,12 @@
 //! wait.
 
 mod attempts;
+mod auth;
 mod backup;
 mod calls;
 mod connection;
 mod contests;
+mod credentials;
 mod endpoint;
 mod error;
 mod events;
@@ -78,9 +81,11 @@ mod txns;
 mod watch;
 
 pub use attempts::{Client, ClientOptions};
+pub use auth::{GrantSpec, TokenGrant, TokenOwner};
 pub use backup::BackupDownload;
 pub use calls::{LeaderReport, LogIdReport, MemberReport, NodeReport, Readiness};
 pub use contests::{ContestKind, Holder, Won};
+pub use credentials::Credentials;
 pub use endpoint::Endpoint;
 pub use error::{CallError, CallFailure, ErrorKind, RefusedCall, WriteOutcome};
 pub use json::{put_bytes, read_bytes};

@@ -1,13 +1,14 @@
 //! A request as this client makes it, and what it takes for an answer.
 
 use crate::client::connection::ReceivedAnswer;
+use crate::client::credentials::Credentials;
 use crate::client::endpoint::Endpoint;
 use crate::client::error::{CallFailure, RefusedCall, WriteOutcome, quote};
 use crate::client::json::ProblemBody;
 use crate::kv::Revision;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use hyper::http::uri::Uri;
 use hyper::{Method, Request};
 use std::time::Duration;
@@ -119,12 +120,19 @@ impl Ask {
     }
 
     /// As hyper sends it.
-    pub(super) fn to_http(&self, endpoint: &Endpoint) -> Request<Full<Bytes>> {
+    pub(super) fn to_http(
+        &self,
+        endpoint: &Endpoint,
+        credentials: Option<&Credentials>,
+    ) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.target.clone();
         let headers = request.headers_mut();
         headers.insert(HOST, endpoint.host());
+        if let Some(credentials) = credentials {
+            headers.insert(AUTHORIZATION, credentials.header());
+        }
         if self.body.is_empty() && (self.method == Method::POST || self.method == Method::PUT) {
             // Hyper says the length of a body only if there is one.
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));

@@ -1,6 +1,7 @@
 //! What clients can ask the state machine to change, and what it answers.
 
 use crate::kv::query::{RangePage, RangeQuery};
+use crate::kv::security::{Denial, Principal, SecurityChange, SecurityRefusal};
 use crate::kv::types::{KeyRange, LeaseId, Revision, Settings};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -9,18 +10,20 @@ use bytes::Bytes;
 /// An idempotency key is at most this long.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
 
-/// A command: what to do, and under which name it is done at most once.
+/// A command: what to do, for whom, and under which name it is done at most once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Command {
     /// The client's name for this command. A client that repeats it gets the first answer again.
     pub idempotency_key: Option<Bytes>,
+    /// Who wants it. `None`: nobody has said who they are, or a leader wants it itself.
+    pub by: Option<Principal>,
     /// What to do.
     pub op: Op,
 }
 
 impl From<Op> for Command {
     fn from(op: Op) -> Self {
-        Self { idempotency_key: None, op }
+        Self { idempotency_key: None, by: None, op }
     }
 }
 
@@ -61,6 +64,8 @@ pub enum Op {
     },
     /// Changes the cluster's limits.
     Configure(Settings),
+    /// Changes who may do what.
+    Secure(Box<SecurityChange>),
 }
 
 impl Op {
@@ -205,6 +210,8 @@ pub enum Outcome {
     },
     /// The limits are in force.
     Configured(Settings),
+    /// Users, roles and tokens are changed. The revision of the rules now.
+    Secured(u64),
     /// Nothing was changed, and why.
     Refused(Refusal),
 }
@@ -274,6 +281,18 @@ pub enum Refusal {
     /// The sum does not fit 64 bits.
     #[error("the sum does not fit 64 bits")]
     Overflow,
+    /// Whoever asked for it may not do it.
+    #[error("{denial}")]
+    Denied {
+        /// Why.
+        denial: Denial,
+        /// Whether a command under the same idempotency key was taken before: this one may have
+        /// been done then.
+        maybe_done: bool,
+    },
+    /// A change of users, roles and tokens that cannot be made.
+    #[error("{0}")]
+    Security(SecurityRefusal),
     /// Another command was done under this idempotency key.
     #[error("another command was done under this idempotency key; choose a new one")]
     KeyReused,
@@ -289,7 +308,11 @@ impl Outcome {
             | Self::Txn { revision, .. }
             | Self::Incremented { revision, .. }
             | Self::Revoked { revision, .. } => Some(*revision),
-            Self::Compacted(_) | Self::Granted { .. } | Self::Configured(_) | Self::Refused(_) => None,
+            Self::Compacted(_)
+            | Self::Granted { .. }
+            | Self::Configured(_)
+            | Self::Secured(_)
+            | Self::Refused(_) => None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::kv::leaf::VersionedRef;
 use crate::kv::query::Lease;
 use crate::kv::tree::Tree;
-use crate::kv::types::LeaseId;
+use crate::kv::types::{KeyRange, LeaseId};
 use alloc::vec::Vec;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -77,6 +77,15 @@ impl Leases {
     pub(super) fn keys(&self, id: LeaseId) -> u64 {
         let end = id.0.checked_add(1).map(|next| self.attached.rank(&next.to_be_bytes()));
         end.unwrap_or(self.attached.len() as u64) - self.attached.rank(&id.0.to_be_bytes())
+    }
+
+    /// How many keys of a range end with a lease.
+    pub(super) fn keys_in(&self, id: LeaseId, range: &KeyRange) -> u64 {
+        let end = match &range.end {
+            Some(end) => self.attached.rank(&place(id, end)),
+            None => self.attached.rank(&place(id, &[])) + self.keys(id),
+        };
+        end.saturating_sub(self.attached.rank(&place(id, &range.start)))
     }
 
     /// The keys that end with a lease, from `start` on, ascending; `limit` of them at most.

@@ -10,17 +10,23 @@
 //! captured between two commands and written while the original goes on; [`StoreReader`] rebuilds a
 //! store from its pieces.
 //!
-//! Not here: permissions, time, logs. A lease ends because a command says so; who keeps the time,
-//! and when a command is applied, the floor above decides.
+//! What a client may do is judged here, against the state that its request reads or changes
+//! (`security`). Who a client is, the floors above find out.
+//!
+//! Not here: time, logs. A lease ends because a command says so; who keeps the time, and when a
+//! command is applied, the floor above decides.
 
 mod answers;
 mod command;
+mod fields;
 mod history;
+mod judge;
 mod leaf;
 mod leases;
 mod outcome;
 mod query;
 mod reads;
+mod security;
 mod snapshot;
 mod store;
 mod tree;
@@ -36,6 +42,10 @@ pub use leases::{LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN};
 pub use query::{
     Answer, Changes, ChangesQuery, Detail, Event, Found, Lease, PAGE_BYTES_MAX, PAGE_KEYS_MAX, Query,
     RangePage, RangeQuery, ReadError, RevisionChanges,
+};
+pub use security::{
+    Access, AdminRight, AdminRights, Denial, Grant, Principal, ROOT_ROLE, Role, Security, SecurityChange,
+    SecurityRefusal, Subject, TOKEN_HASH_BYTES, Token, TokenOwner, TokenRights, User,
 };
 pub use snapshot::StoreReader;
 pub use store::{CHANGES_MAX, Store};

@@ -2,12 +2,11 @@
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::kv::command::{Outcome, Refusal, TxnResult};
+use crate::kv::fields::{put_count, put_option, take_list, take_option};
 use crate::kv::query::RangePage;
+use crate::kv::security::{Denial, SecurityRefusal};
 use crate::kv::types::{KEY_BYTES_MAX, KeyValue, LeaseId, Revision, VALUE_BYTES_MAX};
-use crate::kv::wire::{
-    check_depth, put_count, put_option, put_settings, take_lease, take_list, take_option, take_revision,
-    take_settings,
-};
+use crate::kv::wire::{check_depth, put_settings, take_lease, take_revision, take_settings};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -58,6 +57,10 @@ impl Outcome {
                 out.put_u8(9);
                 put_refusal(out, refusal);
             }
+            Self::Secured(revision) => {
+                out.put_u8(10);
+                out.put_u64(*revision);
+            }
         }
     }
 
@@ -90,6 +93,7 @@ impl Outcome {
             7 => Self::Revoked { revision: take_revision(&mut reader)?, keys: reader.u64("number of keys")? },
             8 => Self::Configured(take_settings(&mut reader)?),
             9 => Self::Refused(take_refusal(&mut reader)?),
+            10 => Self::Secured(reader.u64("revision of the rules")?),
             tag => return Err(DecodeError::Invalid { what: "outcome", value: u64::from(tag) }),
         };
         reader.finish("outcome")?;
@@ -108,6 +112,8 @@ fn put_refusal(out: &mut Vec<u8>, refusal: &Refusal) {
         Refusal::NotANumber => (7, [0, 0]),
         Refusal::Overflow => (8, [0, 0]),
         Refusal::KeyReused => (9, [0, 0]),
+        Refusal::Denied { denial, maybe_done } => (10, [u64::from(denial.code()), u64::from(*maybe_done)]),
+        Refusal::Security(refusal) => (11, [refusal.code(), 0]),
     };
     out.put_u8(tag);
     numbers.into_iter().for_each(|number| out.put_u64(number));
@@ -126,8 +132,18 @@ fn take_refusal(reader: &mut Reader) -> Result<Refusal, DecodeError> {
         7 => Refusal::NotANumber,
         8 => Refusal::Overflow,
         9 => Refusal::KeyReused,
+        10 => Refusal::Denied { denial: take_denial(one)?, maybe_done: other == 1 },
+        11 => {
+            let invalid = DecodeError::Invalid { what: "refusal of the rules", value: one };
+            Refusal::Security(SecurityRefusal::from_code(one).ok_or(invalid)?)
+        }
         tag => return Err(DecodeError::Invalid { what: "refusal", value: u64::from(tag) }),
     })
+}
+
+fn take_denial(code: u64) -> Result<Denial, DecodeError> {
+    let known = u8::try_from(code).ok().and_then(Denial::from_code);
+    known.ok_or(DecodeError::Invalid { what: "denial", value: code })
 }
 
 fn put_results(out: &mut Vec<u8>, succeeded: bool, results: &[TxnResult]) {

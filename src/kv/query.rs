@@ -1,6 +1,8 @@
 //! What clients can read.
 
+use crate::kv::security::{AdminRight, Security};
 use crate::kv::types::{KeyRange, KeyValue, LeaseId, Revision, Settings};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -24,6 +26,10 @@ pub enum Query {
     LeaseKeys(LeaseId, Bytes, usize),
     /// The limits in force.
     Settings,
+    /// Users, roles and tokens.
+    Security,
+    /// Nothing: whether it may be asked is the answer.
+    Permission(AdminRight),
 }
 
 /// What the store answers, as of [`Self::revision`].
@@ -50,6 +56,10 @@ pub enum Found {
     LeaseKeys(Vec<Bytes>),
     /// The limits in force.
     Settings(Settings),
+    /// Users, roles and tokens.
+    Security(Arc<Security>),
+    /// It may be done.
+    Permitted,
 }
 
 /// Asks for the keys of a range, in their order.

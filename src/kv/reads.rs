@@ -45,6 +45,8 @@ impl Store {
                 Found::LeaseKeys(keys.into_iter().map(Bytes::from).collect())
             }
             Query::Settings => Found::Settings(*self.settings()),
+            Query::Security => Found::Security(self.security.clone()),
+            Query::Permission(_) => Found::Permitted,
         };
         Answer { revision: self.revision, found }
     }

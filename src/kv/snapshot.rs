@@ -1,17 +1,18 @@
 //! The body of a snapshot: a store as a stream of bytes, and back.
 //!
 //! ```text
-//! body   = format (u8, 2), state, key …, lease …, answer …, chunk …, end
+//! body   = format (u8, 3), state, key …, lease …, answer …, rules, chunk …, end
 //! state  = 1, revision, compacted, last grant, last answer, history_bytes, quota_bytes,
 //!          answers_bytes (u64 each)
 //! key    = 2, create_revision, mod_revision, version, lease (u64 each), place, key length,
 //!          value length (u32 each), key, value
 //! lease  = 3, id, seconds to live, number of the grant (u64 each)
 //! answer = 4, key length, answer length (u32 each), idempotency key, answer
-//! chunk  = 5, first revision (u64), records, bytes, large values (u32 each),
+//! rules  = 5, length (u32), users, roles and tokens (`security/wire.rs`)
+//! chunk  = 6, first revision (u64), records, bytes, large values (u32 each),
 //!          end of each record (u32 each), bytes, large …
-//! large  = 6, length (u32), value
-//! end    = 7, keys, leases, answers, chunks (u64 each), state hash (u128)
+//! large  = 7, length (u32), value
+//! end    = 8, keys, leases, answers, chunks (u64 each), state hash (u128)
 //! ```
 //! A record begins with its tag (u8). Integers are little-endian. Keys ascend, leases and
 //! idempotency keys too; chunks are in the order of their revisions, and `history.rs` says what is
@@ -24,6 +25,8 @@ use crate::kv::command::IDEMPOTENCY_KEY_BYTES_MAX;
 use crate::kv::history::{CHUNK_BYTES_MAX, Chunk, RECORDS_MAX};
 use crate::kv::leaf::{PACKED_VALUE_BYTES_MAX, VersionedRef, digest};
 use crate::kv::leases::LEASE_TTL_SECONDS_MAX;
+use crate::kv::security::{SECURITY_BYTES_MAX, Security};
+use crate::kv::snapshot::fields::{Fields, checked_length};
 use crate::kv::store::Store;
 use crate::kv::tree::{TreeBuilder, Walk};
 use crate::kv::types::{KEY_BYTES_MAX, LeaseId, Revision, Settings, VALUE_BYTES_MAX};
@@ -31,15 +34,18 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
+mod fields;
+
 /// The first byte of a body: which format the rest has.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 const TAG_STATE: u8 = 1;
 const TAG_KEY: u8 = 2;
 const TAG_LEASE: u8 = 3;
 const TAG_ANSWER: u8 = 4;
-const TAG_CHUNK: u8 = 5;
-const TAG_LARGE: u8 = 6;
-const TAG_END: u8 = 7;
+const TAG_RULES: u8 = 5;
+const TAG_CHUNK: u8 = 6;
+const TAG_LARGE: u8 = 7;
+const TAG_END: u8 = 8;
 /// A piece is handed out once it is this long; it is longer by at most one record.
 const PIECE_BYTES: usize = 64 << 10;
 /// A remembered answer holds at most what a transaction may read, and its results.
@@ -91,6 +97,7 @@ enum Section {
     Keys,
     Leases,
     Answers,
+    Rules,
     Chunks,
     Done,
 }
@@ -159,8 +166,15 @@ impl Body {
                     piece.extend_from_slice(&answer);
                     self.answer = key;
                 }
-                None => self.section = Section::Chunks,
+                None => self.section = Section::Rules,
             },
+            Section::Rules => {
+                let mut rules = Vec::new();
+                self.rest.security.encode(&mut rules);
+                piece.put_u8(TAG_RULES);
+                piece.put_bytes(&rules);
+                self.section = Section::Chunks;
+            }
             Section::Chunks => self.put_chunk(piece),
             Section::Done => {}
         }
@@ -314,7 +328,10 @@ impl StoreReader {
             (0, _) => tag == TAG_STATE,
             (_, TAG_STATE) => false,
             (section, TAG_LARGE) => section >= TAG_CHUNK && self.chunk.is_some(),
-            (section, _) => tag >= section.min(TAG_CHUNK) && tag <= TAG_END && self.chunk.is_none(),
+            // There is one, and nothing comes without it.
+            (section, TAG_RULES) => section < TAG_RULES,
+            (section, TAG_CHUNK | TAG_END) => section >= TAG_RULES && self.chunk.is_none(),
+            (section, _) => tag >= section && tag <= TAG_END,
         };
         if !in_order {
             return Err(DecodeError::Invalid { what: "snapshot record", value: u64::from(tag) });
@@ -324,6 +341,7 @@ impl StoreReader {
             TAG_KEY => self.read_key(fields),
             TAG_LEASE => self.read_lease(fields, tag),
             TAG_ANSWER => self.read_answer(fields, tag),
+            TAG_RULES => self.read_rules(fields),
             TAG_CHUNK => self.read_chunk(fields),
             TAG_LARGE => self.read_large(fields),
             _ => self.read_end(fields),
@@ -410,6 +428,14 @@ impl StoreReader {
         if !self.store.answers.put_back(key, answer) {
             return Err(DecodeError::Inconsistent { what: "answer", why: "its number is not its own" });
         }
+        Ok(Some(()))
+    }
+
+    fn read_rules(&mut self, fields: &mut Fields<'_>) -> Result<Option<()>, DecodeError> {
+        let Some(length) = fields.u32() else { return Ok(None) };
+        let length = checked_length("users, roles and tokens", length, SECURITY_BYTES_MAX)?;
+        let Some(rules) = fields.take(length) else { return Ok(None) };
+        self.store.security = Arc::new(Security::decode(Bytes::copy_from_slice(rules))?);
         Ok(Some(()))
     }
 
@@ -537,43 +563,6 @@ impl StoreReader {
         self.last.clear();
         self.last.extend_from_slice(name);
         Ok(())
-    }
-}
-
-/// Fields that are read off the front of a record that may not be whole.
-struct Fields<'a> {
-    bytes: &'a [u8],
-}
-
-impl<'a> Fields<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.bytes.split_at_checked(length)?;
-        self.bytes = rest;
-        Some(taken)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.take(1).map(|bytes| bytes[0])
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.take(4).and_then(|bytes| bytes.first_chunk()).map(|bytes| u32::from_le_bytes(*bytes))
-    }
-
-    fn u64s<const N: usize>(&mut self) -> Option<[u64; N]> {
-        let bytes = self.take(8 * N)?;
-        let mut numbers = [0; N];
-        for (number, bytes) in numbers.iter_mut().zip(bytes.chunks_exact(8)) {
-            *number = u64::from_le_bytes(*bytes.first_chunk()?);
-        }
-        Some(numbers)
-    }
-}
-
-fn checked_length(what: &'static str, length: u32, limit: usize) -> Result<usize, DecodeError> {
-    match usize::try_from(length) {
-        Ok(fits) if fits <= limit => Ok(fits),
-        _ => Err(DecodeError::TooLong { what, length: u64::from(length), limit: limit as u64 }),
     }
 }
 

@@ -9,9 +9,11 @@ use crate::kv::history::{Change, ChangeId, History};
 use crate::kv::leaf::{PACKED_VALUE_BYTES_MAX, VersionedRef, digest};
 use crate::kv::leases::{LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN, Leases};
 use crate::kv::query::Lease;
+use crate::kv::security::{Denial, Security, SecurityChange};
 use crate::kv::tree::Tree;
 use crate::kv::types::{KeyRange, KeyValue, LeaseId, Revision, Settings};
 use alloc::string::ToString;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
@@ -31,6 +33,8 @@ pub struct Store {
     pub(super) leases: Leases,
     pub(super) answers: Answers,
     pub(super) settings: Settings,
+    /// Users, roles and tokens.
+    pub(super) security: Arc<Security>,
     /// The last change's; never goes back.
     pub(super) revision: Revision,
     /// Reads below this revision are refused; never goes back.
@@ -52,14 +56,30 @@ impl Store {
     /// Applies a command of an entry of `term`. Deterministic: equal stores stay equal. It copies
     /// keys and values, which may be slices of large buffers.
     pub fn apply(&mut self, term: u64, command: &Command) -> Outcome {
+        // Before anything is told of it, a remembered answer included.
+        if let Err(denial) = self.judge(command.by.as_ref(), &command.op) {
+            return self.deny(command, denial);
+        }
         let Some(key) = &command.idempotency_key else { return self.carry_out(term, &command.op) };
-        let fingerprint = command.op.fingerprint();
+        let fingerprint = command.fingerprint();
         if let Some(known) = self.answers.get(key) {
             let repeated = known.outcome.ok().filter(|_| known.fingerprint == fingerprint);
             return repeated.unwrap_or(Outcome::Refused(Refusal::KeyReused));
         }
         let outcome = self.carry_out(term, &command.op);
         self.answers.remember(key, fingerprint, &outcome, self.settings.answers_bytes);
+        outcome
+    }
+
+    /// Refuses a command. It stays refused under its name, if its author has one: a late copy must
+    /// not take effect once there is a right to it.
+    fn deny(&mut self, command: &Command, denial: Denial) -> Outcome {
+        let name = command.idempotency_key.as_ref();
+        let maybe_done = name.is_some_and(|key| self.answers.get(key).is_some());
+        let outcome = Outcome::Refused(Refusal::Denied { denial, maybe_done });
+        if let Some(key) = name.filter(|_| !maybe_done && command.by.is_some()) {
+            self.answers.remember(key, command.fingerprint(), &outcome, self.settings.answers_bytes);
+        }
         outcome
     }
 
@@ -92,6 +112,12 @@ impl Store {
         &self.settings
     }
 
+    /// Users, roles and tokens.
+    #[must_use]
+    pub const fn security(&self) -> &Arc<Security> {
+        &self.security
+    }
+
     /// Number of keys that exist.
     #[must_use]
     pub const fn len(&self) -> usize {
@@ -108,7 +134,8 @@ impl Store {
     #[must_use]
     pub fn is_untouched(&self) -> bool {
         let no_leases = self.leases.last_grant() == 0 && self.answers.last_number() == 0;
-        self.revision == Revision(0) && no_leases && self.settings == Settings::default()
+        let no_rules = self.security.revision() == 0;
+        self.revision == Revision(0) && no_leases && no_rules && self.settings == Settings::default()
     }
 
     /// Sum of the lengths of keys and values that exist, bytes.
@@ -162,7 +189,7 @@ impl Store {
         let numbers: Vec<u8> = numbers.into_iter().flat_map(u64::to_le_bytes).collect();
         [self.leases.digests(), self.answers.digests(), self.history.digests(), xxh3_128(&numbers)]
             .into_iter()
-            .fold(self.digests, u128::wrapping_add)
+            .fold(self.digests.wrapping_add(self.security.digest()), u128::wrapping_add)
     }
 
     fn carry_out(&mut self, term: u64, op: &Op) -> Outcome {
@@ -176,6 +203,7 @@ impl Store {
             Op::Revoke(id) => self.revoke(*id),
             Op::Expire { term: of, leases } => Ok(self.expire(*of == term, leases)),
             Op::Configure(settings) => Ok(self.configure(*settings)),
+            Op::Secure(change) => self.secure(change),
         };
         done.unwrap_or_else(Outcome::Refused)
     }
@@ -262,6 +290,13 @@ impl Store {
         self.bound_history();
         self.answers.bound(settings.answers_bytes);
         Outcome::Configured(settings)
+    }
+
+    fn secure(&mut self, change: &SecurityChange) -> Result<Outcome, Refusal> {
+        let security = self.security.changed(change).map_err(Refusal::Security)?;
+        let revision = security.revision();
+        self.security = Arc::new(security);
+        Ok(Outcome::Secured(revision))
     }
 
     fn end_lease(&mut self, id: LeaseId, changes: &mut u32) {

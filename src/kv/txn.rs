@@ -9,6 +9,7 @@ use crate::kv::command::{
 };
 use crate::kv::leaf::VersionedRef;
 use crate::kv::query::{RangePage, RangeQuery, ReadError};
+use crate::kv::security::BadChange;
 use crate::kv::store::Store;
 use crate::kv::types::{KEY_BYTES_MAX, KeyRange, LeaseId, Revision, VALUE_BYTES_MAX};
 use alloc::collections::BTreeSet;
@@ -57,6 +58,15 @@ pub enum BadCommand {
     /// An idempotency key that is empty or too long.
     #[error("an idempotency key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes")]
     IdempotencyKey,
+    /// A name of a user, a role or a token.
+    #[error("a name of a user, a role or a token has 1 to 128 letters, digits, and marks of -_.@+")]
+    SecurityName,
+    /// A list of roles or grants that is too long.
+    #[error("there are {0} roles or grants; the limit is 256")]
+    LongList(usize),
+    /// What should be the hash of a password is none.
+    #[error("a password is kept as an argon2id hash of at most 512 bytes")]
+    PasswordHash,
 }
 
 impl Command {
@@ -95,11 +105,24 @@ impl Op {
                 }
                 touched(txn).map(|_| ())
             }
+            Self::Secure(change) => Ok(change.check()?),
             Self::Compact(_)
             | Self::Grant { .. }
             | Self::Revoke(_)
             | Self::Expire { .. }
             | Self::Configure(_) => Ok(()),
+        }
+    }
+}
+
+impl From<BadChange> for BadCommand {
+    fn from(bad: BadChange) -> Self {
+        match bad {
+            BadChange::Name => Self::SecurityName,
+            BadChange::LongList(count) => Self::LongList(count),
+            BadChange::PasswordHash => Self::PasswordHash,
+            BadChange::LongKey(length) => Self::LongKey(length),
+            BadChange::EmptyRange => Self::EmptyRange,
         }
     }
 }

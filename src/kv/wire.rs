@@ -1,7 +1,7 @@
 //! Commands as bytes: what the log holds.
 //!
 //! ```text
-//! command  = [0 (u8), idempotency key], op
+//! command  = [0 (u8), idempotency key], [255 (u8), principal], op
 //! op       = 1, key, value                          put
 //!          | 2, key, value, lease (u64)             put with a lease
 //!          | 3, range                               delete
@@ -12,20 +12,24 @@
 //!          | 8, lease (u64)                         revoke
 //!          | 9, term (u64), count (u32), (lease, grant: u64 each) …   expire
 //!          | 10, history, quota, answers (bytes: u64 each)            configure
+//!          | 11, change                            of users, roles, tokens
 //! txn      = compare …, step … , step …             each list behind its count (u16)
 //! compare  = range, target (u8), order (u8), value or number (u64)
 //! step     = 1, key, value, lease | 2, range | 3, query | 4, txn
 //! range    = start, has an end (u8), [end]
 //! ```
 //! A key, a value, a bound is a length (u32) and bytes. Integers are little-endian.
+//! `security/wire.rs` has principals and changes of the rules.
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::kv::command::{
     Command, Compare, CompareOrder, IDEMPOTENCY_KEY_BYTES_MAX, Op, Put, Target, Txn, TxnOp,
 };
+use crate::kv::fields::{put_count, put_option, put_range, take_list, take_option, take_range};
 use crate::kv::query::{Detail, RangeQuery};
+use crate::kv::security::{Principal, SecurityChange};
 use crate::kv::txn::TXN_DEPTH_MAX;
-use crate::kv::types::{KEY_BYTES_MAX, KeyRange, LeaseId, Revision, Settings, VALUE_BYTES_MAX};
+use crate::kv::types::{KEY_BYTES_MAX, LeaseId, Revision, Settings, VALUE_BYTES_MAX};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -33,8 +37,8 @@ use xxhash_rust::xxh3::xxh3_128;
 
 /// Comes before the idempotency key of a command that has one.
 const TAG_IDEMPOTENCY_KEY: u8 = 0;
-/// A bound is at most one byte longer than a key.
-const BOUND_BYTES_MAX: usize = KEY_BYTES_MAX + 1;
+/// Comes before the principal of a command that has one.
+const TAG_PRINCIPAL: u8 = 255;
 
 impl Command {
     /// Bytes of its keys and values.
@@ -43,11 +47,26 @@ impl Command {
         self.op.bytes() + self.idempotency_key.as_ref().map_or(0, Bytes::len)
     }
 
+    /// Names what is done, and for whom: two commands that do the same for the same subject have
+    /// the same fingerprint. So nobody gets the remembered answer of somebody else.
+    pub(super) fn fingerprint(&self) -> u128 {
+        let mut bytes = Vec::with_capacity(self.op.bytes() + 64);
+        if let Some(Principal { subject, .. }) = self.by {
+            Principal { subject, as_of: 0 }.encode(&mut bytes);
+        }
+        self.op.encode(&mut bytes);
+        xxh3_128(&bytes)
+    }
+
     /// Appends the encoded command to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         if let Some(key) = &self.idempotency_key {
             out.put_u8(TAG_IDEMPOTENCY_KEY);
             out.put_bytes(key);
+        }
+        if let Some(by) = &self.by {
+            out.put_u8(TAG_PRINCIPAL);
+            by.encode(out);
         }
         self.op.encode(out);
     }
@@ -67,12 +86,17 @@ impl Command {
             }
             idempotency_key = Some(key);
         }
+        let mut by = None;
+        if reader.peek().first() == Some(&TAG_PRINCIPAL) {
+            reader.u8("command")?;
+            by = Some(Principal::take(&mut reader)?);
+        }
         let op = Op::take(&mut reader)?;
         reader.finish("command")?;
         if op.check().is_err() {
             return Err(DecodeError::Inconsistent { what: "command", why: "it breaks a limit or a rule" });
         }
-        Ok(Self { idempotency_key, op })
+        Ok(Self { idempotency_key, by, op })
     }
 }
 
@@ -86,15 +110,9 @@ impl Op {
             Self::Txn(txn) => txn.bytes(),
             Self::Increment { key, .. } => key.len(),
             Self::Expire { leases, .. } => 16 * leases.len(),
+            Self::Secure(change) => change.bytes(),
             Self::Compact(_) | Self::Grant { .. } | Self::Revoke(_) | Self::Configure(_) => 0,
         }
-    }
-
-    /// Names what is done: two commands that do the same have the same fingerprint.
-    pub(super) fn fingerprint(&self) -> u128 {
-        let mut bytes = Vec::with_capacity(self.bytes() + 64);
-        self.encode(&mut bytes);
-        xxh3_128(&bytes)
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
@@ -148,6 +166,10 @@ impl Op {
                 out.put_u8(10);
                 put_settings(out, settings);
             }
+            Self::Secure(change) => {
+                out.put_u8(11);
+                change.encode(out);
+            }
         }
     }
 
@@ -184,6 +206,7 @@ impl Op {
                 Self::Expire { term, leases }
             }
             10 => Self::Configure(take_settings(reader)?),
+            11 => Self::Secure(Box::new(SecurityChange::take(reader)?)),
             tag => return Err(DecodeError::Invalid { what: "command", value: u64::from(tag) }),
         })
     }
@@ -220,27 +243,6 @@ fn take_put(reader: &mut Reader) -> Result<Put, DecodeError> {
     let key = reader.bytes("key", KEY_BYTES_MAX)?;
     let value = reader.bytes("value", VALUE_BYTES_MAX)?;
     Ok(Put { key, value, lease: take_lease(reader)? })
-}
-
-fn put_range(out: &mut Vec<u8>, range: &KeyRange) {
-    out.put_bytes(&range.start);
-    put_option(out, range.end.as_ref());
-}
-
-fn take_range(reader: &mut Reader) -> Result<KeyRange, DecodeError> {
-    let start = reader.bytes("start of the range", KEY_BYTES_MAX)?;
-    Ok(KeyRange { start, end: take_option(reader, "end of the range")? })
-}
-
-pub(super) fn put_option(out: &mut Vec<u8>, bound: Option<&Bytes>) {
-    out.put_u8(u8::from(bound.is_some()));
-    if let Some(bound) = bound {
-        out.put_bytes(bound);
-    }
-}
-
-pub(super) fn take_option(reader: &mut Reader, what: &'static str) -> Result<Option<Bytes>, DecodeError> {
-    Ok(if reader.flag(what)? { Some(reader.bytes(what, BOUND_BYTES_MAX)?) } else { None })
 }
 
 fn put_txn(out: &mut Vec<u8>, txn: &Txn) {
@@ -381,24 +383,6 @@ pub(super) fn take_revision(reader: &mut Reader) -> Result<Revision, DecodeError
 
 pub(super) fn take_lease(reader: &mut Reader) -> Result<LeaseId, DecodeError> {
     reader.u64("lease").map(LeaseId)
-}
-
-pub(super) fn put_count(out: &mut Vec<u8>, count: usize) {
-    out.put_u16(u16::try_from(count).expect("a command has few steps, and a page few keys"));
-}
-
-/// A list behind its count.
-pub(super) fn take_list<T>(
-    reader: &mut Reader,
-    mut take: impl FnMut(&mut Reader) -> Result<T, DecodeError>,
-) -> Result<Vec<T>, DecodeError> {
-    let count = reader.u16("number of items")?;
-    // Each takes at least a byte.
-    let mut list = Vec::with_capacity(usize::from(count).min(reader.remaining()));
-    for _ in 0..count {
-        list.push(take(reader)?);
-    }
-    Ok(list)
 }
 
 pub(super) fn check_depth(depth: usize) -> Result<(), DecodeError> {

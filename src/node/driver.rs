@@ -206,7 +206,7 @@ impl<E: Env> Driver<E> {
         let write = matches!(call.request, ClientRequest::Write(_));
         let id = self.clients.insert(Waiting { since: now, write, reply: call.reply });
         let deadline = now.plus(call.patience_micros.unwrap_or(self.request_timeout_micros));
-        self.replica.step(now, Event::Client { id, deadline, request: call.request });
+        self.replica.step(now, Event::Client { id, deadline, by: call.by, request: call.request });
     }
 
     fn handle_order(&mut self, now: Time, order: DriverOrder) {
@@ -290,6 +290,7 @@ impl<E: Env> Driver<E> {
     fn note_standing(&mut self, now: Time) {
         let raft = self.replica.raft();
         self.standing.note(raft.term(), self.replica.store().revision());
+        self.standing.note_security(self.replica.store().security(), self.replica.knows_its_rules());
         // A leader looks at all its members for it, and so not with every batch. What is told is
         // older meanwhile, and never newer, than what is true.
         if raft.role() != RoleName::Leader || now.since(self.looked_at_silence) >= SILENCE_MICROS {
@@ -466,7 +467,7 @@ impl<E: Env> Driver<E> {
             let (reply, _) = oneshot::channel();
             let id = self.clients.insert(Waiting { since: now, write: false, reply });
             let request = ClientRequest::TransferLeadership(None);
-            self.replica.step(now, Event::Client { id, deadline: give_up, request });
+            self.replica.step(now, Event::Client { id, deadline: give_up, by: None, request });
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the HTTP server and other code in the process may ask of a running node.
 
-use crate::kv::Revision;
+use crate::kv::{Principal, Revision, Security};
 use crate::peer::mending::{MendCall, MendReply};
 use crate::peer::orders::{MemberOrder, MembersView, OrderCode, OrderDone, OrderError, OrderTerms};
 use crate::peer::rpc::{Adoption, JoinError};
@@ -8,8 +8,8 @@ use crate::raft::{ClusterId, Membership, NodeId, StoreId, Term, Time};
 use crate::replica::{ClientError, ClientReply, ClientRequest};
 use crate::runtime::{NodeStatus, watch};
 use crate::storage::BackupSource;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
@@ -40,6 +40,11 @@ pub(crate) struct Standing {
     /// When it last knew that its state is that of a leader, microseconds by the clock of its
     /// `Env`, and one; 0: never since its start.
     heard: AtomicU64,
+    /// Whether everybody may do everything, as far as this node knows; unset before it knows. One
+    /// load for each request of a cluster that is open.
+    is_open: AtomicBool,
+    /// Users, roles and tokens, as this node has them.
+    security: RwLock<Arc<Security>>,
 }
 
 impl Standing {
@@ -51,6 +56,27 @@ impl Standing {
     pub(crate) fn note(&self, term: Term, revision: Revision) {
         self.term.store(term.get(), Ordering::Relaxed);
         self.revision.store(revision.0, Ordering::Relaxed);
+    }
+
+    /// The rules as they are now. Not `is_known`: the node has not applied yet what it had when it
+    /// ended, so that they may be older. The driver alone calls it.
+    pub(crate) fn note_security(&self, security: &Arc<Security>, is_known: bool) {
+        let is_same = Arc::ptr_eq(&self.security.read().unwrap_or_else(PoisonError::into_inner), security);
+        if !is_same {
+            *self.security.write().unwrap_or_else(PoisonError::into_inner) = security.clone();
+        }
+        self.is_open.store(!security.is_enabled() && is_known, Ordering::Release);
+    }
+
+    /// Whether everybody may do everything, as far as this node knows.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Acquire)
+    }
+
+    /// Users, roles and tokens, as this node has them. Of a request that was answered, all that it
+    /// changed is in it.
+    pub(crate) fn security(&self) -> Arc<Security> {
+        self.security.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// It knew at that time that its state is that of a leader. The driver alone calls it.
@@ -141,16 +167,33 @@ pub struct Joined {
 impl NodeHandle {
     /// Asks the replica; always answered (after the request time-out with `ClientError::Unknown` or
     /// `NoQuorum`).
+    ///
+    /// Nobody has said who asks: once requests are judged, this is refused ([`Self::request_as`]).
     pub async fn request(&self, request: ClientRequest) -> ClientReply {
-        self.call(request, None).await
+        self.call(None, request, None).await
+    }
+
+    /// The same, for somebody whose credentials were checked.
+    pub async fn request_as(&self, by: Option<Principal>, request: ClientRequest) -> ClientReply {
+        self.call(by, request, None).await
     }
 
     /// The same, with a time-out of its own, microseconds: for a client that waits for a change.
-    pub async fn request_within(&self, request: ClientRequest, micros: u64) -> ClientReply {
-        self.call(request, Some(micros)).await
+    pub async fn request_within(
+        &self,
+        by: Option<Principal>,
+        request: ClientRequest,
+        micros: u64,
+    ) -> ClientReply {
+        self.call(by, request, Some(micros)).await
     }
 
-    async fn call(&self, request: ClientRequest, patience_micros: Option<u64>) -> ClientReply {
+    async fn call(
+        &self,
+        by: Option<Principal>,
+        request: ClientRequest,
+        patience_micros: Option<u64>,
+    ) -> ClientReply {
         let unanswered = match request {
             ClientRequest::Read { .. }
             | ClientRequest::Barrier
@@ -159,7 +202,7 @@ impl NodeHandle {
             _ => ClientError::Unknown,
         };
         let (reply, answer) = oneshot::channel();
-        match self.clients.try_send(ClientCall { request, patience_micros, reply }) {
+        match self.clients.try_send(ClientCall { by, request, patience_micros, reply }) {
             Ok(()) => answer.await.unwrap_or(ClientReply::Failed(unanswered)),
             Err(TrySendError::Full(_)) => ClientReply::Failed(ClientError::Overloaded),
             Err(TrySendError::Closed(_)) => {
@@ -229,6 +272,8 @@ impl NodeHandle {
 /// A client's request and where its answer goes.
 #[derive(Debug)]
 pub(crate) struct ClientCall {
+    /// Who asks.
+    pub by: Option<Principal>,
     /// What it asks.
     pub request: ClientRequest,
     /// How long it waits at most; `None`: as long as requests do.

@@ -1,7 +1,8 @@
 //! What goes into a replica and what comes out of it.
 
 use crate::kv::{
-    Answer, Changes, ChangesQuery, Command, Found, KeyValue, LeaseId, Op, Outcome, Query, ReadError, Store,
+    Answer, Changes, ChangesQuery, Command, Denial, Found, KeyValue, LeaseId, Op, Outcome, Principal, Query,
+    ReadError, Store,
 };
 use crate::raft::{
     ChangeOrder, Durable, LogId, LogIndex, LogWrite, Member, Membership, NodeId, RoleName, Session,
@@ -127,6 +128,9 @@ pub enum ClientError {
     /// Not appended: the disk has no room for more of the log.
     #[error("the disk is full")]
     DiskFull,
+    /// Not appended, or not answered: whoever asks may not ask this.
+    #[error("{0}")]
+    Denied(Denial),
     /// Not appended: this node is about to end.
     #[error("this node is stopping; ask another one")]
     Stopping,
@@ -193,6 +197,8 @@ pub enum Event {
         id: RequestId,
         /// When the client is told that the request failed, or that its outcome is unknown.
         deadline: Time,
+        /// Who asks. `None`: nobody has said who they are. Where rights count, that is refused.
+        by: Option<Principal>,
         /// What it asks.
         request: ClientRequest,
     },

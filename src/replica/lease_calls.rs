@@ -4,10 +4,12 @@
 //! member passes the call on. A call changes nothing that it would change twice, so one that is not
 //! answered is sent again, to whoever leads then.
 
-use crate::kv::{Command, Lease, LeaseId, Op, Outcome};
+use crate::kv::{Command, Lease, LeaseId, Op, Outcome, Principal};
 use crate::raft::{Incarnation, NodeId, RoleName, Time};
-use crate::replica::api::{ClientReply, RequestId};
-use crate::replica::message::{LEASE_CALLS_MAX, LeaseAnswers, LeaseCall, LeaseCalls, LeaseTime, PeerMessage};
+use crate::replica::api::{ClientError, ClientReply, RequestId};
+use crate::replica::message::{
+    LEASE_CALLS_MAX, LeaseAnswer, LeaseAnswers, LeaseCall, LeaseCalls, LeaseTime, PeerMessage,
+};
 use crate::replica::proposal::{self, ProposalId};
 use crate::replica::reads::{Asker, Read, Wanted};
 use crate::replica::replica::Replica;
@@ -18,8 +20,14 @@ use alloc::vec::Vec;
 const PASSED_ON_MICROS: u64 = 1_000_000;
 
 impl Replica {
-    pub(super) fn handle_lease_call(&mut self, id: RequestId, deadline: Time, lease: LeaseId, renew: bool) {
-        self.lease_calls.hold(id, deadline, lease, renew);
+    pub(super) fn handle_lease_call(
+        &mut self,
+        id: RequestId,
+        deadline: Time,
+        by: Option<Principal>,
+        call: (LeaseId, bool),
+    ) {
+        self.lease_calls.hold(id, deadline, by, call);
     }
 
     /// Sends what waits to the leader, if one is known; the leader asks itself.
@@ -54,7 +62,12 @@ impl Replica {
         for part in to_send.chunks(LEASE_CALLS_MAX) {
             let calls = part
                 .iter()
-                .map(|(number, call)| LeaseCall { number: *number, lease: call.lease, renew: call.renew })
+                .map(|(number, call)| LeaseCall {
+                    number: *number,
+                    by: call.by,
+                    lease: call.lease,
+                    renew: call.renew,
+                })
                 .collect();
             self.actions.messages.push(PeerMessage::LeaseCalls(LeaseCalls {
                 from,
@@ -79,7 +92,7 @@ impl Replica {
             }
             let asker = Asker::Own(number);
             let wanted = Wanted::Lease { lease: call.lease, renew: call.renew };
-            self.reads.push(Read { asker, deadline: call.deadline, wanted });
+            self.reads.push(Read { asker, by: call.by, deadline: call.deadline, wanted });
         }
     }
 
@@ -97,7 +110,7 @@ impl Replica {
             }
             let asker = Asker::Member { id: calls.from, incarnation: calls.incarnation, number: call.number };
             let wanted = Wanted::Lease { lease: call.lease, renew: call.renew };
-            self.reads.push(Read { asker, deadline, wanted });
+            self.reads.push(Read { asker, by: call.by, deadline, wanted });
         }
     }
 
@@ -108,14 +121,19 @@ impl Replica {
         }
         for (number, time) in answers.answers {
             if let Some(call) = self.lease_calls.take(number) {
-                self.reply(call.request, ClientReply::LeaseTime(time));
+                self.reply(call.request, lease_reply(time));
             }
         }
     }
 
     /// A quorum has confirmed that this node led when it was asked, and it has applied what was
     /// committed then.
-    pub(super) fn serve_lease(&mut self, asker: Asker, lease: LeaseId, renew: bool) {
+    pub(super) fn serve_lease(
+        &mut self,
+        asker: Asker,
+        by: Option<Principal>,
+        (lease, renew): (LeaseId, bool),
+    ) {
         if !self.lease_clock.runs_in(self.raft.term()) {
             // It leads no longer: whoever asked asks again. An own call is sent to the next leader.
             if let Asker::Own(number) = asker
@@ -126,12 +144,14 @@ impl Replica {
             }
             return;
         }
-        let time = self.lease_time(lease, renew);
+        // By the rights of this state, wherever the client asked.
+        let judged = self.store.judge_lease(by.as_ref(), lease, renew);
+        let time = judged.map(|()| self.lease_time(lease, renew));
         match asker {
-            Asker::Client(request) => self.reply(request, ClientReply::LeaseTime(time)),
+            Asker::Client(request) => self.reply(request, lease_reply(time)),
             Asker::Own(number) => {
                 if let Some(call) = self.lease_calls.take(number) {
-                    self.reply(call.request, ClientReply::LeaseTime(time));
+                    self.reply(call.request, lease_reply(time));
                 }
             }
             Asker::Member { id, incarnation, number } => self.answer_lease(id, incarnation, number, time),
@@ -149,7 +169,7 @@ impl Replica {
         Some(LeaseTime { id, ttl_seconds, left_micros, keys })
     }
 
-    fn answer_lease(&mut self, to: NodeId, incarnation: Incarnation, number: u64, time: Option<LeaseTime>) {
+    fn answer_lease(&mut self, to: NodeId, incarnation: Incarnation, number: u64, time: LeaseAnswer) {
         // Answers to one member that leave together share a message.
         if let Some(PeerMessage::LeaseAnswers(last)) = self.actions.messages.last_mut()
             && last.to == to
@@ -201,5 +221,12 @@ impl Replica {
         for id in ids {
             self.lease_clock.applied(id, &self.store, self.now);
         }
+    }
+}
+
+fn lease_reply(answer: LeaseAnswer) -> ClientReply {
+    match answer {
+        Ok(time) => ClientReply::LeaseTime(time),
+        Err(denial) => ClientReply::Failed(ClientError::Denied(denial)),
     }
 }

@@ -1,6 +1,6 @@
 //! What replicas say to each other: the core's messages, and commands on their way to the leader.
 
-use crate::kv::LeaseId;
+use crate::kv::{Denial, LeaseId, Principal};
 use crate::raft::{Body, Entry, Incarnation, LogIndex, Message, NodeId, Term};
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -58,9 +58,14 @@ pub struct LeaseCall {
     pub number: u64,
     /// Which lease.
     pub lease: LeaseId,
+    /// Who asks. The leader judges it.
+    pub by: Option<Principal>,
     /// Whether its time begins anew.
     pub renew: bool,
 }
+
+/// What a leader says of a lease: `None`: there is no such lease.
+pub type LeaseAnswer = Result<Option<LeaseTime>, Denial>;
 
 /// A leader's answers to calls of leases.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,8 +76,8 @@ pub struct LeaseAnswers {
     pub to: NodeId,
     /// Of the calls.
     pub incarnation: Incarnation,
-    /// By the origin's numbers; `None`: there is no such lease.
-    pub answers: Vec<(u64, Option<LeaseTime>)>,
+    /// By the origin's numbers.
+    pub answers: Vec<(u64, LeaseAnswer)>,
 }
 
 /// The hash of the sender's state once it has applied `index`. Losing one is harmless.
@@ -180,7 +185,7 @@ impl PeerMessage {
             },
             Self::Forward(forward) => forward.commands.iter().map(Bytes::len).sum(),
             Self::LeaseCalls(calls) => calls.calls.len() * size_of::<LeaseCall>(),
-            Self::LeaseAnswers(answers) => answers.answers.len() * size_of::<(u64, Option<LeaseTime>)>(),
+            Self::LeaseAnswers(answers) => answers.answers.len() * size_of::<(u64, LeaseAnswer)>(),
             Self::ForwardRefused(_) | Self::StateHash(_) => 0,
         };
         REST + content

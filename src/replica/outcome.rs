@@ -194,16 +194,12 @@ impl Replica {
 
     fn serve_reads(&mut self) {
         for read in self.reads.servable(self.last_applied.index) {
-            let reply = match read.wanted {
-                Wanted::Query(query) => ClientReply::Answer(self.store.answer(&query)),
-                Wanted::Barrier => ClientReply::UpToDate,
-                Wanted::Lease { lease, renew } => {
-                    self.serve_lease(read.asker, lease, renew);
-                    continue;
-                }
-            };
-            if let Asker::Client(request) = read.asker {
-                self.reply(request, reply);
+            match (read.wanted, read.asker) {
+                (Wanted::Query(query), Asker::Client(request)) => self.answer_query(request, read.by, &query),
+                (Wanted::Barrier, Asker::Client(request)) => self.reply(request, ClientReply::UpToDate),
+                (Wanted::Lease { lease, renew }, asker) => self.serve_lease(asker, read.by, (lease, renew)),
+                // Other members and their clients ask for leases alone.
+                (Wanted::Query(_) | Wanted::Barrier, Asker::Own(_) | Asker::Member { .. }) => {}
             }
         }
     }

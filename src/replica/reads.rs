@@ -1,7 +1,7 @@
 //! Linearizable reads of this node's clients: all that arrive together share one question to the
 //! core.
 
-use crate::kv::{LeaseId, Query};
+use crate::kv::{LeaseId, Principal, Query};
 use crate::raft::{Incarnation, LogIndex, NodeId, ReadId, Time};
 use crate::replica::api::RequestId;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -44,6 +44,8 @@ pub(super) enum Wanted {
 pub(super) struct Read {
     /// Where its answer goes.
     pub(super) asker: Asker,
+    /// Who asks.
+    pub(super) by: Option<Principal>,
     /// When its client is told that no quorum answered.
     pub(super) deadline: Time,
     /// What is read.

@@ -212,7 +212,7 @@ impl Replica {
             Event::Peer(PeerMessage::StateHash(said)) => self.handle_state_hash(said),
             Event::Peer(PeerMessage::LeaseCalls(calls)) => self.handle_lease_calls(calls),
             Event::Peer(PeerMessage::LeaseAnswers(answers)) => self.handle_lease_answers(answers),
-            Event::Client { id, deadline, request } => self.handle_client(id, deadline, request),
+            Event::Client { id, deadline, by, request } => self.handle_client(id, deadline, by, request),
             Event::Storage(event) => self.handle_storage(event),
             Event::Reserve { until } => self.reserved_until = Some(until),
             Event::Release => self.reserved_until = None,
@@ -338,6 +338,13 @@ impl Replica {
     #[must_use]
     pub fn is_starting(&self) -> bool {
         self.last_applied.index < self.committed_at_start || self.last_applied == LogId::ZERO
+    }
+
+    /// Whether it has applied all that it knew to be committed when it started: its users, roles
+    /// and tokens are not older than they were then.
+    #[must_use]
+    pub fn knows_its_rules(&self) -> bool {
+        self.last_applied.index >= self.committed_at_start
     }
 
     /// Whether this node is known to have been removed from its cluster: a committed membership

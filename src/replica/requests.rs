@@ -1,6 +1,6 @@
 //! Requests of this node's clients, and those that other nodes forward to the leader.
 
-use crate::kv::Command;
+use crate::kv::{Command, Principal, Query};
 use crate::raft::Time;
 use crate::raft::{InputError, NodeId, RoleName, Withdrawal};
 use crate::replica::api::{ClientError, ClientReply, ClientRequest, Level, Notice, RequestId};
@@ -26,13 +26,20 @@ pub(super) fn refusal_after(why: Withdrawal) -> ClientError {
 }
 
 impl Replica {
-    pub(super) fn handle_client(&mut self, id: RequestId, deadline: Time, request: ClientRequest) {
+    pub(super) fn handle_client(
+        &mut self,
+        id: RequestId,
+        deadline: Time,
+        by: Option<Principal>,
+        request: ClientRequest,
+    ) {
         if let Some(why) = self.raft.withdrawn() {
             // Not even a local read can be trusted.
             return self.fail(id, refusal_after(why));
         }
         match request {
-            ClientRequest::Write(command) => self.handle_write(id, deadline, &command),
+            // Whoever asks is who the command is for, whatever it says itself.
+            ClientRequest::Write(command) => self.handle_write(id, deadline, &Command { by, ..command }),
             // It may have heard of its removal from the log, and not have withdrawn.
             ClientRequest::Read { level: Level::Local | Level::Fresh { .. }, .. } if self.is_removed() => {
                 self.fail(id, ClientError::Removed);
@@ -46,17 +53,16 @@ impl Replica {
                 self.fail(id, ClientError::Stale);
             }
             ClientRequest::Read { query, level: Level::Local | Level::Fresh { .. } } => {
-                let answer = self.store.answer(&query);
-                self.reply(id, ClientReply::Answer(answer));
+                self.answer_query(id, by, &query);
             }
             ClientRequest::Read { query, level: Level::Linearizable } => {
-                self.handle_read(id, deadline, Wanted::Query(query));
+                self.handle_read(id, deadline, by, Wanted::Query(query));
             }
-            ClientRequest::Barrier => self.handle_read(id, deadline, Wanted::Barrier),
-            ClientRequest::Watch(query) => self.handle_watch(id, deadline, query),
+            ClientRequest::Barrier => self.handle_read(id, deadline, by, Wanted::Barrier),
+            ClientRequest::Watch(query) => self.handle_watch(id, deadline, by, query),
             ClientRequest::Lease { lease, renew } => match self.refuses_reads() {
                 Some(error) => self.fail(id, error),
-                None => self.handle_lease_call(id, deadline, lease, renew),
+                None => self.handle_lease_call(id, deadline, by, (lease, renew)),
             },
             ClientRequest::ChangeMembership(order) => self.handle_order(id, deadline, order),
             ClientRequest::TransferLeadership(to) => self.handle_transfer(id, deadline, to),
@@ -79,10 +85,19 @@ impl Replica {
         self.writes.hold(Write { request: id, deadline, command: Bytes::from(encoded) });
     }
 
-    fn handle_read(&mut self, id: RequestId, deadline: Time, wanted: Wanted) {
+    /// Answers a query by the state as it is now, and by the rights in it.
+    pub(super) fn answer_query(&mut self, id: RequestId, by: Option<Principal>, query: &Query) {
+        let reply = match self.store.answer_to(by.as_ref(), query) {
+            Ok(answer) => ClientReply::Answer(answer),
+            Err(denial) => ClientReply::Failed(ClientError::Denied(denial)),
+        };
+        self.reply(id, reply);
+    }
+
+    fn handle_read(&mut self, id: RequestId, deadline: Time, by: Option<Principal>, wanted: Wanted) {
         match self.refuses_reads() {
             Some(error) => self.fail(id, error),
-            None => self.reads.push(Read { asker: Asker::Client(id), deadline, wanted }),
+            None => self.reads.push(Read { asker: Asker::Client(id), by, deadline, wanted }),
         }
     }
 

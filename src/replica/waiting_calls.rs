@@ -1,6 +1,6 @@
 //! Calls of leases that wait for the leader's answer; `lease_calls` has what is done with them.
 
-use crate::kv::LeaseId;
+use crate::kv::{LeaseId, Principal};
 use crate::raft::{Term, Time};
 use crate::replica::api::RequestId;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -23,6 +23,7 @@ pub(super) struct WaitingCalls {
 pub(super) struct WaitingCall {
     pub(super) request: RequestId,
     pub(super) deadline: Time,
+    pub(super) by: Option<Principal>,
     pub(super) lease: LeaseId,
     pub(super) renew: bool,
     /// The term in which it was sent last.
@@ -40,9 +41,15 @@ impl WaitingCalls {
         first.into_iter().chain(self.again_at.filter(|_| !self.calls.is_empty())).min()
     }
 
-    pub(super) fn hold(&mut self, request: RequestId, deadline: Time, lease: LeaseId, renew: bool) {
+    pub(super) fn hold(
+        &mut self,
+        request: RequestId,
+        deadline: Time,
+        by: Option<Principal>,
+        (lease, renew): (LeaseId, bool),
+    ) {
         self.last_number += 1;
-        let call = WaitingCall { request, deadline, lease, renew, sent_in: None };
+        let call = WaitingCall { request, deadline, by, lease, renew, sent_in: None };
         self.calls.insert(self.last_number, call);
         self.by_deadline.insert((deadline, self.last_number));
         self.unsent.insert(self.last_number);

@@ -2,7 +2,7 @@
 //! that nothing is kept for it in between: a watch is a chain of such requests, and however slow
 //! its client is, it costs no memory here.
 
-use crate::kv::{ChangesQuery, Revision, Store};
+use crate::kv::{ChangesQuery, Denial, Principal, Revision, Store};
 use crate::raft::Time;
 use crate::replica::api::RequestId;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -22,11 +22,14 @@ pub(super) struct Watches {
     bytes: u64,
     /// What has been looked at for all of them: the revision of the store.
     pub(super) seen: Revision,
+    /// The rules by which all of them were judged last: their revision.
+    pub(super) judged: u64,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Waiting {
     pub(super) deadline: Time,
+    pub(super) by: Option<Principal>,
     pub(super) query: ChangesQuery,
 }
 
@@ -93,6 +96,23 @@ impl Watches {
             }
         }
         expired
+    }
+
+    /// Those that may not be told any more, if the rules have changed since they were judged.
+    pub(super) fn denied(&mut self, store: &Store) -> Vec<(RequestId, Denial)> {
+        let revision = store.security().revision();
+        if core::mem::replace(&mut self.judged, revision) == revision {
+            return Vec::new();
+        }
+        let judged = self.waiting.iter().filter_map(|(request, one)| {
+            let denial = store.judge_changes(one.by.as_ref(), &one.query.range).err()?;
+            Some((*request, denial))
+        });
+        let denied: Vec<(RequestId, Denial)> = judged.collect();
+        for (request, _) in &denied {
+            self.take(*request);
+        }
+        denied
     }
 
     /// Those for which something may have changed from a revision on, which was not looked at

@@ -2,7 +2,7 @@
 //! that nothing is kept for it in between: a watch is a chain of such requests, and however slow
 //! its client is, it costs no memory here.
 
-use crate::kv::{Changes, ChangesQuery, KeyRange, ReadError, Revision, Store};
+use crate::kv::{Changes, ChangesQuery, KeyRange, Principal, ReadError, Revision, Store};
 use crate::raft::Time;
 use crate::replica::api::{ClientError, ClientReply, RequestId};
 use crate::replica::replica::Replica;
@@ -30,12 +30,21 @@ impl LastAnswer {
 
 impl Replica {
     /// A client waits for a change. It is answered at once if there is one already.
-    pub(super) fn handle_watch(&mut self, id: RequestId, deadline: Time, mut query: ChangesQuery) {
+    pub(super) fn handle_watch(
+        &mut self,
+        id: RequestId,
+        deadline: Time,
+        by: Option<Principal>,
+        mut query: ChangesQuery,
+    ) {
         if self.is_removed() {
             return self.fail(id, ClientError::Removed);
         }
         if self.is_starting() {
             return self.fail(id, ClientError::Starting);
+        }
+        if let Err(denial) = self.store.judge_changes(by.as_ref(), &query.range) {
+            return self.fail(id, ClientError::Denied(denial));
         }
         let bytes = self.watches.bytes() + query.range.bytes() as u64;
         let limit = self.config.pending_watch_bytes_max;
@@ -49,7 +58,7 @@ impl Replica {
                 let own = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
                 query.range = KeyRange { start: own(start), end: end.as_ref().map(own) };
                 query.from = changes.next;
-                self.watches.insert(id, Waiting { deadline, query });
+                self.watches.insert(id, Waiting { deadline, by, query });
             }
             answer => self.reply(id, ClientReply::Changes(answer.map(Arc::new))),
         }
@@ -57,6 +66,7 @@ impl Replica {
 
     /// Answers those for which something has changed, and those whose time is up.
     pub(super) fn serve_watches(&mut self) {
+        self.end_denied_watches();
         let mut last = LastAnswer::default();
         let from = self.watches.seen.next();
         for request in self.watches.touched(&self.store, from) {
@@ -70,6 +80,7 @@ impl Replica {
 
     /// The state was replaced by another one: everybody looks again.
     pub(super) fn look_again(&mut self) {
+        self.end_denied_watches();
         let mut last = LastAnswer::default();
         let all: Vec<RequestId> = self.watches.waiting.keys().copied().collect();
         let from = self.watches.seen.next();
@@ -90,6 +101,14 @@ impl Replica {
                 self.watches.insert(request, Waiting { query, ..waiting });
             }
             answer => self.reply(request, ClientReply::Changes(answer)),
+        }
+    }
+
+    /// A watch does not outlive the right to it: before anything more is told, those without it are
+    /// told why they end.
+    fn end_denied_watches(&mut self) {
+        for (request, denial) in self.watches.denied(&self.store) {
+            self.fail(request, ClientError::Denied(denial));
         }
     }
 

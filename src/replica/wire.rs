@@ -1,7 +1,7 @@
 //! The bytes of a [`PeerMessage`]: a tag, then what the tag says (docs/protocol.md).
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::kv::LeaseId;
+use crate::kv::{Denial, LeaseId, Principal};
 use crate::raft::{ENTRY_DATA_BYTES_MAX, Incarnation, LogIndex, Message, NodeId, Term};
 use crate::replica::message::{
     Forward, ForwardRefused, LEASE_CALLS_MAX, LeaseAnswers, LeaseCall, LeaseCalls, LeaseTime, PeerMessage,
@@ -55,18 +55,29 @@ impl PeerMessage {
                     out.put_u64(call.number);
                     out.put_u64(call.lease.0);
                     out.put_u8(u8::from(call.renew));
+                    out.put_u8(u8::from(call.by.is_some()));
+                    if let Some(by) = &call.by {
+                        by.encode(out);
+                    }
                 }
             }
             Self::LeaseAnswers(answers) => {
                 out.put_u8(LEASE_ANSWERS);
                 encode_ends(answers.from, answers.to, answers.incarnation, answers.answers.len(), out);
-                for (number, time) in &answers.answers {
+                for (number, answer) in &answers.answers {
                     out.put_u64(*number);
-                    out.put_u8(u8::from(time.is_some()));
-                    if let Some(LeaseTime { id, ttl_seconds, left_micros, keys }) = time {
-                        [id.0, *ttl_seconds, *left_micros, *keys]
-                            .into_iter()
-                            .for_each(|word| out.put_u64(word));
+                    match answer {
+                        Ok(None) => out.put_u8(0),
+                        Ok(Some(LeaseTime { id, ttl_seconds, left_micros, keys })) => {
+                            out.put_u8(1);
+                            [id.0, *ttl_seconds, *left_micros, *keys]
+                                .into_iter()
+                                .for_each(|word| out.put_u64(word));
+                        }
+                        Err(denial) => {
+                            out.put_u8(2);
+                            out.put_u8(denial.code());
+                        }
                     }
                 }
             }
@@ -115,7 +126,10 @@ fn decode_lease_calls(mut reader: Reader) -> Result<LeaseCalls, DecodeError> {
     let mut calls = Vec::with_capacity(count);
     for _ in 0..count {
         let (number, lease) = (reader.u64("number of the call")?, LeaseId(reader.u64("lease")?));
-        calls.push(LeaseCall { number, lease, renew: reader.flag("renewal")? });
+        let renew = reader.flag("renewal")?;
+        let by =
+            reader.flag("whether it has a principal")?.then(|| Principal::take(&mut reader)).transpose()?;
+        calls.push(LeaseCall { number, lease, by, renew });
     }
     reader.finish("calls of leases")?;
     Ok(LeaseCalls { from, to, incarnation, calls })
@@ -126,13 +140,23 @@ fn decode_lease_answers(mut reader: Reader) -> Result<LeaseAnswers, DecodeError>
     let mut answers = Vec::with_capacity(count);
     for _ in 0..count {
         let number = reader.u64("number of the call")?;
-        let mut time = None;
-        if reader.flag("lease")? {
-            let id = LeaseId(reader.u64("lease")?);
-            let (ttl_seconds, left_micros) = (reader.u64("seconds to live")?, reader.u64("time left")?);
-            time = Some(LeaseTime { id, ttl_seconds, left_micros, keys: reader.u64("number of keys")? });
-        }
-        answers.push((number, time));
+        let answer = match reader.u8("answer about a lease")? {
+            0 => Ok(None),
+            1 => {
+                let id = LeaseId(reader.u64("lease")?);
+                let (ttl_seconds, left_micros) = (reader.u64("seconds to live")?, reader.u64("time left")?);
+                Ok(Some(LeaseTime { id, ttl_seconds, left_micros, keys: reader.u64("number of keys")? }))
+            }
+            2 => {
+                let code = reader.u8("denial")?;
+                let invalid = DecodeError::Invalid { what: "denial", value: u64::from(code) };
+                Err(Denial::from_code(code).ok_or(invalid)?)
+            }
+            other => {
+                return Err(DecodeError::Invalid { what: "answer about a lease", value: u64::from(other) });
+            }
+        };
+        answers.push((number, answer));
     }
     reader.finish("answers about leases")?;
     Ok(LeaseAnswers { from, to, incarnation, answers })

@@ -25,6 +25,9 @@ pub trait Env: Clone + Send + Sync + 'static {
 
     /// The monotonic clock.
     fn now(&self) -> Time;
+    /// The wall clock: microseconds since 1970. It may be wrong, and go back. Tokens end by it, and
+    /// lines of the audit log have it; nothing else depends on it.
+    fn wall_micros(&self) -> u64;
     /// Waits until `deadline`; returns at once if it has passed. Costs nothing before it is polled.
     fn sleep_until(&self, deadline: Time) -> impl Future<Output = ()> + Send + 'static;
     /// Starts a task.

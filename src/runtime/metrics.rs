@@ -458,6 +458,11 @@ impl Requests {
 }
 
 impl RouteRequests {
+    /// The route's name.
+    pub fn name(&self) -> &'static str {
+        self.route
+    }
+
     fn new(route: &'static str) -> Self {
         Self { route, counts: Default::default(), times: Histogram::default() }
     }

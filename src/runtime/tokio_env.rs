@@ -47,6 +47,11 @@ impl<D: Disk> Env for TokioEnv<D> {
         Time::new(u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
+    fn wall_micros(&self) -> u64 {
+        let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since_1970.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    }
+
     fn sleep_until(&self, deadline: Time) -> impl Future<Output = ()> + Send + 'static {
         let deadline = self.origin.checked_add(Duration::from_micros(deadline.get()));
         async move {

@@ -245,6 +245,7 @@ fn command_in_words(op: &Op) -> String {
             format!("end leases {ids:?}, by the leader of term {term}")
         }
         Op::Configure(settings) => format!("configure {settings:?}"),
+        Op::Secure(change) => format!("{change:?}"),
     }
 }
 

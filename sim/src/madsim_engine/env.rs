@@ -47,6 +47,10 @@ impl Env for SimEnv {
         self.shared.lock().machines[self.slot].clock.read(now())
     }
 
+    fn wall_micros(&self) -> u64 {
+        self.now().get()
+    }
+
     fn sleep_until(&self, deadline: Time) -> impl Future<Output = ()> + Send + 'static {
         let env = self.clone();
         async move {

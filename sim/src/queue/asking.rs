@@ -99,7 +99,7 @@ impl Simulation {
                 self.checks.orders.must_hand_over(id);
             }
         }
-        self.give(slot, Event::Client { id, deadline, request })
+        self.give(slot, Event::Client { id, deadline, by: None, request })
     }
 
     /// A client has waited long enough.

@@ -9,6 +9,7 @@ use crate::kv::Revision;
 use bytes::Bytes;
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use hyper::{Response, StatusCode};
 use std::borrow::Cow;
@@ -28,6 +29,9 @@ const REVISION: HeaderName = HeaderName::from_static("infinitystore-revision");
 const TERM: HeaderName = HeaderName::from_static("infinitystore-term");
 /// The node that answered.
 const SERVED_BY: HeaderName = HeaderName::from_static("infinitystore-served-by");
+
+/// What a client may show (RFC 9110 §11.6.1).
+const CHALLENGE: &str = "Bearer realm=\"infinitystore\", Basic realm=\"infinitystore\", charset=\"UTF-8\"";
 
 /// What a body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,6 +187,13 @@ impl Answer {
     /// With a header that is a number.
     pub(super) fn with_number(mut self, name: &'static str, number: u64) -> Self {
         self.extra().more.push((HeaderName::from_static(name), HeaderValue::from(number)));
+        self
+    }
+
+    /// With what a client may show to say who it is.
+    pub(super) fn challenging(mut self) -> Self {
+        let challenge = HeaderValue::from_static(CHALLENGE);
+        self.extra().more.push((WWW_AUTHENTICATE, challenge));
         self
     }
 

@@ -12,6 +12,7 @@ use crate::api::http::context::Context;
 use crate::api::http::control::{Control, Phase};
 use crate::api::http::dispatch::dispatch;
 use crate::api::http::http2::{self, PREFACE};
+use crate::api::http::identify::Peer;
 use crate::api::http::linger::linger;
 use crate::api::http::secured::{Secured, note_caller};
 use crate::api::http::streams::Streams;
@@ -59,14 +60,15 @@ pub(super) async fn serve<E: Env>(
     let service = service_fn({
         let (context, control) = (context.clone(), control.clone());
         let shown = shown.clone();
+        let peer = Arc::new(Peer { address: from.clone() });
         move |mut request| {
             note_caller(&mut request, shown.as_ref());
-            let (context, control) = (context.clone(), control.clone());
+            let (context, control, peer) = (context.clone(), control.clone(), peer.clone());
             async move {
                 // A client that pipelines and does not read is served no faster than it reads.
                 poll_fn(|_| control.poll_flushed()).await;
                 control.enter(Phase::Answering, context.tick());
-                let answer = dispatch(&context, request).await;
+                let answer = dispatch(&context, &peer, request).await;
                 if answer.close {
                     control.linger.store(true, Ordering::Relaxed);
                 }

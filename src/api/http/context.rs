@@ -5,6 +5,7 @@ use crate::api::http::control::Control;
 use crate::api::http::options::HttpOptions;
 use crate::api::http::streams::Streams;
 use crate::api::http::v1::pages::Pages;
+use crate::api::service::Authenticator;
 use crate::node::{NodeHandle, NodeSlot};
 use crate::runtime::door::{Episode, Places};
 use crate::runtime::{Env, Metrics, RouteRequests};
@@ -29,6 +30,8 @@ pub(super) struct Context<E: Env> {
     pub(super) pages: Arc<Pages>,
     /// Places for backups under way.
     pub(super) backups: Arc<Semaphore>,
+    /// Finds out who asks.
+    pub(super) authenticator: Authenticator,
     pub(super) connections: Mutex<Connections>,
     /// Told when the server stops, to the accepting and the sweeping task.
     pub(super) stopping: Notify,

@@ -2,11 +2,13 @@
 
 use crate::api::http::answer::{Answer, AnswerBody, ServedBy, header_value};
 use crate::api::http::context::Context;
+use crate::api::http::identify::{Peer, identify, refusal};
 use crate::api::http::route::{Call, Route, WhileStarting, is_versioned};
 use crate::api::http::routes::Routes;
 use crate::api::http::secured::caller;
 use crate::api::http::v1::problem::Problem;
 use crate::api::http::{health, origin};
+use crate::node::NodeHandle;
 use crate::runtime::Env;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode, Version};
@@ -20,7 +22,11 @@ pub(super) struct Dispatched {
 }
 
 /// Answers a request and counts it.
-pub(super) async fn dispatch<E: Env>(context: &Arc<Context<E>>, request: Request<Incoming>) -> Dispatched {
+pub(super) async fn dispatch<E: Env>(
+    context: &Arc<Context<E>>,
+    peer: &Peer,
+    request: Request<Incoming>,
+) -> Dispatched {
     let started = context.env.now();
     let (head, body) = request.into_parts();
     let (place, matched) = Routes::of(head.uri.path());
@@ -35,8 +41,9 @@ pub(super) async fn dispatch<E: Env>(context: &Arc<Context<E>>, request: Request
         // What was not read of it goes with the connection.
         Some(refusal) if has_problems => refusal.problem().closing(),
         Some(refusal) => refusal.answer().closing(),
-        None => handle(context, matched, &mut call).await,
+        None => handle(context, peer, matched, &mut call).await,
     };
+    let is_known = call.asker.who.as_ref().is_some_and(|who| who.by.is_some());
     let head = call.head;
     let mut answer = answer.counted(&context.budget, || match (has_problems, is_write) {
         (false, _) => Answer::no_room(),
@@ -44,15 +51,20 @@ pub(super) async fn dispatch<E: Env>(context: &Arc<Context<E>>, request: Request
         // It was carried out, and the answer is lost.
         (true, true) => Problem::no_room().of_unknown_outcome().answer(),
     });
-    if has_problems && let Some(node) = context.slot.get() {
-        let standing = node.standing();
+    // Whoever has not said who they are is told nothing of the node.
+    if has_problems
+        && let Some(standing) = context.slot.get().map(NodeHandle::standing)
+        && (is_known || standing.is_open())
+    {
         let (term, revision) = (standing.term(), standing.revision());
         answer = answer.by(ServedBy { name: header_value(&standing.name), term, revision });
     }
     let micros = context.env.now().since(started);
     context.requests[place].observe(answer.status.as_u16(), micros);
+    // The path has a key in it.
+    let route = context.requests[place].name();
     let caller = caller(&head).map(|certificate| certificate.name.as_str());
-    tracing::debug!(method = %head.method, path = head.uri.path(), code = answer.status.as_u16(), micros, caller, "request");
+    tracing::debug!(method = %head.method, route, code = answer.status.as_u16(), micros, caller, "request");
     // A stream of HTTP/2 ends by itself.
     answer.close &= head.version != Version::HTTP_2;
     let close = answer.close;
@@ -61,6 +73,7 @@ pub(super) async fn dispatch<E: Env>(context: &Arc<Context<E>>, request: Request
 
 async fn handle<E: Env>(
     context: &Arc<Context<E>>,
+    peer: &Peer,
     matched: Option<(&Route<E>, Option<Range<usize>>)>,
     call: &mut Call,
 ) -> Answer {
@@ -91,6 +104,12 @@ async fn handle<E: Env>(
             return if is_write { problem.not_applied() } else { problem }.answer();
         }
         return health::starting(operation.while_starting, context.metrics.disk_full.get() != 0, repairing);
+    }
+    if operation.while_starting != WhileStarting::Answers
+        && let Err(error) = identify(context, peer, operation.needs, call).await
+    {
+        let is_write = operation.while_starting == WhileStarting::RefusesWrite;
+        return refusal(error, route.has_problems(), is_write);
     }
     call.variable = variable;
     (operation.handler)(context, call).await

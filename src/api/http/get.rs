@@ -2,9 +2,12 @@
 
 use crate::api::http::answer::{Answer, write_json_string};
 use crate::api::http::context::Context;
+use crate::api::http::identify::plain_refusal;
 use crate::api::http::query::parameter;
+use crate::api::http::route::Call;
+use crate::api::http::v1::input::service;
 use crate::kv::{self, Found, KEY_BYTES_MAX};
-use crate::replica::{ClientReply, ClientRequest, Level};
+use crate::replica::{ClientError, ClientReply, ClientRequest, Level};
 use crate::runtime::Env;
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -17,14 +20,15 @@ pub(super) struct GetQuery<'q> {
     pub(super) level: Level,
 }
 
-pub(super) async fn handle<E: Env>(context: &Context<E>, query: &str) -> Answer {
-    let GetQuery { key, level } = match parse(query) {
+pub(super) async fn handle<E: Env>(context: &Context<E>, call: &Call) -> Answer {
+    let GetQuery { key, level } = match parse(call.query()) {
         Ok(parsed) => parsed,
         Err(answer) => return answer,
     };
     let request = ClientRequest::read(Bytes::copy_from_slice(key.as_bytes()), level);
-    let found = match context.node().request(request).await {
+    let found = match service(context, call).ask(request).await {
         ClientReply::Answer(kv::Answer { found: Found::Key(found), .. }) => found,
+        ClientReply::Failed(ClientError::Denied(denial)) => return plain_refusal(&denial.into()),
         ClientReply::Failed(error) => {
             return Answer::message(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
         }

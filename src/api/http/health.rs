@@ -51,6 +51,11 @@ pub(super) async fn ready<E: Env>(context: &Context<E>, query: &str) -> Answer {
     render(&checks, parameter(query, "verbose").is_some())
 }
 
+/// Whether this node could serve, as far as can be seen from it alone.
+pub(super) fn is_ready(status: &NodeStatus, disk_full: bool) -> bool {
+    local_checks(status, disk_full).iter().all(|(_, held)| held.is_ok())
+}
+
 /// What can be seen from this node alone.
 pub(super) fn local_checks(status: &NodeStatus, disk_full: bool) -> Vec<Check> {
     let replica = &status.replica;

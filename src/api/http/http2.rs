@@ -10,6 +10,7 @@ use crate::api::http::context::Context;
 use crate::api::http::control::{Control, Order, Phase};
 use crate::api::http::dispatch::dispatch;
 use crate::api::http::frames::{FrameLimits, Frames};
+use crate::api::http::identify::Peer;
 use crate::api::http::linger::linger;
 use crate::api::http::secured::{Secured, note_caller};
 use crate::api::http::sending::Pieces;
@@ -74,10 +75,11 @@ pub(super) async fn serve<E: Env>(
     };
     let service = service_fn({
         let (context, streams) = (context.clone(), streams.clone());
+        let peer = Arc::new(Peer { address: from.clone() });
         // Not in the future: the stream is open before its task begins.
         move |mut request| {
             note_caller(&mut request, shown.as_ref());
-            answer(context.clone(), streams.open(), streams.count(), request)
+            answer((context.clone(), peer.clone()), streams.open(), streams.count(), request)
         }
     });
     let tasks = StreamTasks { env: context.env.clone(), streams: streams.clone() };
@@ -110,7 +112,7 @@ pub(super) async fn serve<E: Env>(
 
 /// Answers one request. `open` streams are there, with this one.
 async fn answer<E: Env>(
-    context: Arc<Context<E>>,
+    (context, peer): (Arc<Context<E>>, Arc<Peer>),
     place: Arc<StreamPlace>,
     open: usize,
     request: Request<Incoming>,
@@ -135,7 +137,7 @@ async fn answer<E: Env>(
         if let Some(part) = stream.flatten() {
             place.hold(part);
         }
-        dispatch(&context, request).await.response
+        dispatch(&context, &peer, request).await.response
     };
     drop(window);
     if is_head && !response.body().bytes.is_empty() {

@@ -2,20 +2,25 @@
 
 use crate::api::http::answer::Answer;
 use crate::api::http::context::Context;
+use crate::api::http::identify::plain_refusal;
 use crate::api::http::query::parameter;
+use crate::api::http::route::Call;
+use crate::api::http::v1::input::service;
+use crate::api::service::JoinCallError;
 use crate::codec::{ADDRESS_BYTES_MAX, HostPort, NAME_BYTES_MAX};
 use crate::node::JoinError;
 use crate::runtime::Env;
 use hyper::StatusCode;
 
-pub(super) async fn handle<E: Env>(context: &Context<E>, query: &str) -> Answer {
-    let (name, addr) = match parse(query) {
+pub(super) async fn handle<E: Env>(context: &Context<E>, call: &Call) -> Answer {
+    let (name, addr) = match parse(call.query()) {
         Ok(parsed) => parsed,
         Err(text) => return Answer::message(StatusCode::BAD_REQUEST, &text),
     };
-    match context.node().join(name, addr).await {
-        Ok(_) => Answer::fixed(StatusCode::OK, "\"Voter added\"\n"),
-        Err(error) => refused(&error),
+    match service(context, call).join(name, addr).await {
+        Ok(()) => Answer::fixed(StatusCode::OK, "\"Voter added\"\n"),
+        Err(JoinCallError::Failed(error)) => refused(&error),
+        Err(JoinCallError::Denied(error)) => plain_refusal(&error),
     }
 }
 

@@ -5,10 +5,10 @@
 //! request to the handler of its path: `routes` and `v1::routes` have the table, and `route` says
 //! what a row is. `set`, `get`, `join`, `status`, `health` and `help` are handlers, and those of
 //! the keyspace are in `v1`. `body` and `query` take requests apart, and `answer` puts answers
-//! together. `origin` refuses requests that a page in a browser was made to send. `sending` hands
-//! answers out in pieces, `stream` is an answer that goes on, and `budget` bounds the memory of all
-//! of it. `http2` drives a connection that speaks HTTP/2, with `frames` and `streams`. `secured`
-//! takes handshakes, where clients are served over TLS.
+//! together. `identify` finds out who asks. `origin` refuses requests that a page in a browser was
+//! made to send. `sending` hands answers out in pieces, `stream` is an answer that goes on, and
+//! `budget` bounds the memory of all of it. `http2` drives a connection that speaks HTTP/2, with
+//! `frames` and `streams`. `secured` takes handshakes, where clients are served over TLS.
 //!
 //! What is not here: timers of tokio or of hyper. Time-outs of connections are found by one sweep a
 //! second over all of them, which costs a request two atomic stores instead of two timers.
@@ -19,12 +19,14 @@ mod budget;
 mod connection;
 mod context;
 mod control;
+mod credentials;
 mod dispatch;
 mod frames;
 mod get;
 mod health;
 mod help;
 mod http2;
+mod identify;
 mod join;
 mod linger;
 mod options;
@@ -43,7 +45,7 @@ mod v1;
 
 pub use options::HttpOptions;
 pub use server::HttpServer;
-pub use v1::fuzzing::take_apart_request;
+pub use v1::fuzzing::{take_apart_credentials, take_apart_request};
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! Limits and time-outs of the HTTP server.
 
+use crate::api::service::{AuditLog, PasswordCost};
 use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::tls::PortTls;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 const ESCAPED_BYTES_MAX: usize = 6;
 
 /// Limits and time-outs of the HTTP server. The defaults suit all uses that we know of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct HttpOptions {
     /// Connections at the same time; one more is answered 503 and closed. One in 16 is kept for
     /// addresses with few.
@@ -55,6 +56,10 @@ pub struct HttpOptions {
     /// HTTP/2: pings, settings and the like on one connection within a second; after more it is
     /// closed.
     pub http2_frames_per_second_max: u32,
+    /// What one hash of a password costs.
+    pub password_cost: PasswordCost,
+    /// Where it is written down who did what; `None`: nowhere.
+    pub audit: Option<AuditLog>,
 }
 
 impl Default for HttpOptions {
@@ -77,6 +82,8 @@ impl Default for HttpOptions {
             http2_resets_per_second_max: 1_000,
             http2_frames_per_second_max: 10_000,
             tls: None,
+            password_cost: PasswordCost::default(),
+            audit: None,
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use crate::api::http::answer::Answer;
 use crate::api::http::context::Context;
+use crate::api::service::Asker;
+use crate::kv::AdminRight;
 use crate::runtime::Env;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
@@ -31,6 +33,8 @@ pub(super) struct Operation<E: Env> {
     pub(super) handler: Handler<E>,
     /// What is answered while the node loads its data.
     pub(super) while_starting: WhileStarting,
+    /// What whoever asks needs, once the cluster is not open any more.
+    pub(super) needs: Needs,
     /// What it is for, in one line.
     pub(super) about: &'static str,
     /// Its name in `/openapi.json`, which clients are generated from; empty: it is not in there.
@@ -93,6 +97,23 @@ pub(super) type Handler<E> = for<'a> fn(&'a Arc<Context<E>>, &'a mut Call) -> An
 /// An answer to come.
 pub(super) type Answering<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 
+/// What a request needs, once the cluster is not open any more. This is what is documented, and
+/// tested: the service and the store judge each request, whatever stands here. Where it says that
+/// credentials are needed, a request without them is refused before its body is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// Nothing.
+    Nothing,
+    /// Nothing for whether the node lives and is ready; credentials for the rest.
+    CredentialsForAll,
+    /// Credentials of anybody.
+    Credentials,
+    /// Rights to the keys that it reads and writes.
+    Keys,
+    /// A right to administer.
+    Right(AdminRight),
+}
+
 /// What a route answers while the node loads its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WhileStarting {
@@ -151,11 +172,13 @@ pub(super) struct Call {
     body: Option<Incoming>,
     /// Where, in the path, that stands which the route has a `{name}` for.
     pub(super) variable: Option<Range<usize>>,
+    /// Who asks.
+    pub(super) asker: Asker,
 }
 
 impl Call {
     pub(super) fn new(head: Parts, body: Incoming) -> Self {
-        Self { head, body: Some(body), variable: None }
+        Self { head, body: Some(body), variable: None, asker: Asker::default() }
     }
 
     /// What stands behind `?`.

@@ -1,9 +1,11 @@
 //! The table of routes. A new route is a row here, or in `v1::routes`: dispatch, 404, 405, the
 //! metrics' names, the page at `/` and `/openapi.json` come from it.
 
-use crate::api::http::route::{BodyKind, Operation, Route, WhileStarting};
+use crate::api::http::route::{BodyKind, Needs, Operation, Route, WhileStarting};
+use crate::api::http::v1::auth_routes::AuthRoutes;
 use crate::api::http::v1::{openapi, routes};
 use crate::api::http::{get, health, help, join, set, status};
+use crate::kv::AdminRight;
 use crate::runtime::Env;
 use std::future::ready;
 use std::marker::PhantomData;
@@ -24,8 +26,9 @@ impl<E: Env> Routes<E> {
             is_probe: false,
             operations: &[Operation {
                 method: "POST",
-                handler: |context, call| Box::pin(set::handle(context, call.take_body())),
+                handler: |context, call| Box::pin(set::handle(context, call)),
                 while_starting: WhileStarting::RefusesWrite,
+                needs: Needs::Keys,
                 about: "set or delete a key",
                 id: "set",
                 parameters: None,
@@ -44,8 +47,9 @@ impl<E: Env> Routes<E> {
             is_probe: false,
             operations: &[Operation {
                 method: "GET",
-                handler: |context, call| Box::pin(get::handle(context, call.query())),
+                handler: |context, call| Box::pin(get::handle(context, call)),
                 while_starting: WhileStarting::Refuses,
+                needs: Needs::Keys,
                 about: "read a key",
                 id: "get",
                 parameters: None,
@@ -64,8 +68,9 @@ impl<E: Env> Routes<E> {
             is_probe: false,
             operations: &[Operation {
                 method: "POST",
-                handler: |context, call| Box::pin(join::handle(context, call.query())),
+                handler: |context, call| Box::pin(join::handle(context, call)),
                 while_starting: WhileStarting::Refuses,
+                needs: Needs::Right(AdminRight::Members),
                 about: "add or replace a node",
                 id: "join",
                 parameters: None,
@@ -81,8 +86,9 @@ impl<E: Env> Routes<E> {
             is_probe: false,
             operations: &[Operation {
                 method: "GET",
-                handler: |context, _| Box::pin(status::handle(context)),
+                handler: |context, call| Box::pin(status::handle(context, call)),
                 while_starting: WhileStarting::Refuses,
+                needs: Needs::CredentialsForAll,
                 about: "this node, and the cluster as it sees it",
                 id: "status",
                 parameters: None,
@@ -100,6 +106,7 @@ impl<E: Env> Routes<E> {
                 method: "GET",
                 handler: |_, _| Box::pin(ready(health::live())),
                 while_starting: WhileStarting::Answers,
+                needs: Needs::Nothing,
                 about: "whether the process runs",
                 id: "live",
                 parameters: None,
@@ -117,6 +124,7 @@ impl<E: Env> Routes<E> {
                 method: "GET",
                 handler: |context, call| Box::pin(health::ready(context, call.query())),
                 while_starting: WhileStarting::NotReady,
+                needs: Needs::Nothing,
                 about: "whether it can serve",
                 id: "ready",
                 parameters: None,
@@ -132,8 +140,9 @@ impl<E: Env> Routes<E> {
             is_probe: false,
             operations: &[Operation {
                 method: "GET",
-                handler: |context, _| Box::pin(status::metrics(context)),
+                handler: |context, call| Box::pin(status::metrics(context, call)),
                 while_starting: WhileStarting::Refuses,
+                needs: Needs::Credentials,
                 about: "for Prometheus",
                 id: "metrics",
                 parameters: None,
@@ -151,6 +160,7 @@ impl<E: Env> Routes<E> {
                 method: "GET",
                 handler: |_, _| Box::pin(ready(openapi::page(Self::all()))),
                 while_starting: WhileStarting::Answers,
+                needs: Needs::Nothing,
                 about: "this API, for programs",
                 id: "openapi",
                 parameters: None,
@@ -168,6 +178,7 @@ impl<E: Env> Routes<E> {
                 method: "GET",
                 handler: |_, _| Box::pin(ready(help::page(Self::all()))),
                 while_starting: WhileStarting::Answers,
+                needs: Needs::Nothing,
                 about: "these commands, as text",
                 id: "help",
                 parameters: None,
@@ -181,7 +192,7 @@ impl<E: Env> Routes<E> {
 
     /// All of them.
     pub(super) fn all() -> impl Iterator<Item = &'static Route<E>> {
-        Self::PLAIN.iter().chain(routes::Routes::<E>::ALL)
+        Self::PLAIN.iter().chain(routes::Routes::<E>::ALL).chain(AuthRoutes::<E>::ALL)
     }
 
     /// The place of a path's route among [`Self::names`], the route, and where in the path its

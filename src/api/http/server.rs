@@ -10,6 +10,7 @@ use crate::api::http::routes::Routes;
 use crate::api::http::secured::secured;
 use crate::api::http::streams::Streams;
 use crate::api::http::v1::backup::BACKUPS_MAX;
+use crate::api::service::Authenticator;
 use crate::node::NodeSlot;
 use crate::raft::Time;
 use crate::runtime::door::{Caller, Episode, Full};
@@ -62,6 +63,7 @@ impl<E: Env> HttpServer<E> {
     ) -> Self {
         let budget = Budget::new(options.memory_bytes_max);
         let connections = Mutex::new(Connections::new(&options));
+        let authenticator = Authenticator::new(options.password_cost);
         let context = Arc::new(Context {
             env,
             options,
@@ -72,6 +74,7 @@ impl<E: Env> HttpServer<E> {
             budget,
             pages: Arc::default(),
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
+            authenticator,
             connections,
             stopping: Notify::new(),
             ended: Notify::new(),

@@ -3,12 +3,15 @@
 use crate::api::http::answer::Answer;
 use crate::api::http::body;
 use crate::api::http::context::Context;
-use crate::kv::{KEY_BYTES_MAX, Op, Outcome, VALUE_BYTES_MAX};
+use crate::api::http::identify::plain_refusal;
+use crate::api::http::route::Call;
+use crate::api::http::v1::input::service;
+use crate::api::service::ServiceError;
+use crate::kv::{KEY_BYTES_MAX, Op, Outcome, Refusal, VALUE_BYTES_MAX};
 use crate::replica::{ClientError, ClientReply, ClientRequest};
 use crate::runtime::Env;
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::body::Incoming;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt;
@@ -75,7 +78,8 @@ pub(super) enum BadSet {
     TooLarge(String),
 }
 
-pub(super) async fn handle<E: Env>(context: &Context<E>, incoming: Incoming) -> Answer {
+pub(super) async fn handle<E: Env>(context: &Context<E>, call: &mut Call) -> Answer {
+    let incoming = call.take_body();
     // Held until the answer: until then the command may wait, here or at the leader.
     let (body, _held) = match body::read(context, incoming, context.options.body_bytes_max).await {
         Ok(read) => read,
@@ -90,7 +94,13 @@ pub(super) async fn handle<E: Env>(context: &Context<E>, incoming: Incoming) -> 
         }
         Err(BadSet::TooLarge(text)) => return Answer::message(StatusCode::PAYLOAD_TOO_LARGE, &text),
     };
-    match context.node().request(ClientRequest::write(op)).await {
+    match service(context, call).ask(ClientRequest::write(op)).await {
+        ClientReply::Written(Outcome::Refused(refusal @ Refusal::Denied { .. })) => {
+            plain_refusal(&refusal.into())
+        }
+        ClientReply::Failed(ClientError::Denied(denial)) => {
+            plain_refusal(&ServiceError::from(denial).not_applied())
+        }
         ClientReply::Written(Outcome::Refused(refusal)) => {
             Answer::fixed(StatusCode::INTERNAL_SERVER_ERROR, "\"Couldn't Add to store\"\n")
                 .because(refusal.to_string())

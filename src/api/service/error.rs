@@ -1,6 +1,6 @@
 //! What can go wrong, with a code that stays.
 
-use crate::kv::{BadCommand, KeyValue, ReadError, Refusal, Revision};
+use crate::kv::{BadCommand, Denial, KeyValue, ReadError, Refusal, Revision, SecurityRefusal};
 use crate::node::{OrderCode, OrderError};
 use crate::replica::ClientError;
 use std::fmt;
@@ -118,6 +118,26 @@ codes! {
     /// The member is no voter, does not answer, or lacks too much.
     CannotLead = "cannot-lead",
     OutcomeUnknown = "outcome-unknown",
+    /// There are no credentials, or they are wrong, or count no more.
+    Unauthenticated = "unauthenticated",
+    /// Whoever asks may not do this.
+    Forbidden = "forbidden",
+    /// Too many wrong credentials came from the address.
+    TooManyAttempts = "too-many-attempts",
+    BadPassword = "bad-password",
+    NoUser = "no-user",
+    UserExists = "user-exists",
+    NoRole = "no-role",
+    RoleExists = "role-exists",
+    NoToken = "no-token",
+    TokenExists = "token-exists",
+    NoGrant = "no-grant",
+    /// Nobody could administer the cluster any more.
+    WouldLockOut = "would-lock-out",
+    /// Nobody could administer the cluster, if authentication were enabled now.
+    NoAdministrator = "no-administrator",
+    BuiltIn = "built-in",
+    SecurityFull = "security-full",
 }
 
 impl ServiceError {
@@ -175,6 +195,7 @@ impl ServiceError {
                 "read before writing again, or send it again with the same Idempotency-Key",
             ),
             ClientError::NoQuorum => (ErrorCode::NoQuorum, "try again, or read with level=local"),
+            ClientError::Denied(denial) => (code_of(*denial), ""),
             // Of orders about the members; those come as `OrderError`.
             ClientError::ChangePending => (ErrorCode::ChangePending, ""),
             ClientError::OtherConfiguration(_) => (ErrorCode::ConditionFailed, ""),
@@ -239,6 +260,9 @@ impl From<BadCommand> for ServiceError {
             BadCommand::PutTwice => ErrorCode::PutTwice,
             BadCommand::PutIntoDeleted => ErrorCode::PutIntoDeleted,
             BadCommand::IdempotencyKey => ErrorCode::BadIdempotencyKey,
+            BadCommand::SecurityName => ErrorCode::BadName,
+            BadCommand::LongList(_) => ErrorCode::SecurityFull,
+            BadCommand::PasswordHash => ErrorCode::BadPassword,
         };
         Self::new(code, bad.to_string()).not_applied()
     }
@@ -246,7 +270,7 @@ impl From<BadCommand> for ServiceError {
 
 impl From<Refusal> for ServiceError {
     fn from(refusal: Refusal) -> Self {
-        let (code, revision) = match refusal {
+        let (code, revision) = match refusal.clone() {
             Refusal::Quota { .. } => (ErrorCode::QuotaExceeded, None),
             Refusal::NoLease(_) => (ErrorCode::NoLease, None),
             Refusal::LeaseExists(_) => (ErrorCode::LeaseExists, None),
@@ -256,8 +280,44 @@ impl From<Refusal> for ServiceError {
             Refusal::NotANumber => (ErrorCode::NotANumber, None),
             Refusal::Overflow => (ErrorCode::Overflow, None),
             Refusal::KeyReused => (ErrorCode::IdempotencyKeyReused, None),
+            Refusal::Denied { denial, .. } => (code_of(denial), None),
+            Refusal::Security(refusal) => (code_of_refusal(refusal), None),
         };
-        Self { revision, ..Self::new(code, refusal.to_string()).not_applied() }
+        let mut error = Self::new(code, refusal.to_string()).not_applied();
+        if let Refusal::Denied { maybe_done: true, .. } = refusal {
+            // What came under this name before may be the same, and have been done.
+            error.outcome = Some(WriteOutcome::Unknown);
+        }
+        Self { revision, ..error }
+    }
+}
+
+fn code_of(denial: Denial) -> ErrorCode {
+    match denial {
+        Denial::NoCredentials | Denial::Ended => ErrorCode::Unauthenticated,
+        Denial::MayNotRead | Denial::MayNotWrite | Denial::MayNotAdminister(_) => ErrorCode::Forbidden,
+    }
+}
+
+const fn code_of_refusal(refusal: SecurityRefusal) -> ErrorCode {
+    match refusal {
+        SecurityRefusal::NoUser => ErrorCode::NoUser,
+        SecurityRefusal::UserExists => ErrorCode::UserExists,
+        SecurityRefusal::NoRole => ErrorCode::NoRole,
+        SecurityRefusal::RoleExists => ErrorCode::RoleExists,
+        SecurityRefusal::NoToken => ErrorCode::NoToken,
+        SecurityRefusal::TokenExists => ErrorCode::TokenExists,
+        SecurityRefusal::NoGrant => ErrorCode::NoGrant,
+        SecurityRefusal::WouldLockOut => ErrorCode::WouldLockOut,
+        SecurityRefusal::NoAdministrator => ErrorCode::NoAdministrator,
+        SecurityRefusal::BuiltIn => ErrorCode::BuiltIn,
+        SecurityRefusal::Full => ErrorCode::SecurityFull,
+    }
+}
+
+impl From<Denial> for ServiceError {
+    fn from(denial: Denial) -> Self {
+        Self::new(code_of(denial), denial.to_string())
     }
 }
 

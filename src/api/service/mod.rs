@@ -6,15 +6,30 @@
 //! `keys` has what is done to one key, and `locks` makes locks and elections out of leases and
 //! transactions.
 //!
-//! Every call passes `Service::ask`, so that what a principal may do is decided in one place.
+//! Every call passes `Service::ask_within` with who asks, so that what a principal may do is
+//! decided in one place: where the state is that is read or changed (`kv::security`).
+//! `authenticator` finds out who asks, and `audit` writes down what they did.
 
+mod audit;
+mod authenticator;
+mod credentials;
 mod error;
+mod identity;
 mod keys;
 mod locks;
+mod passwords;
+mod security;
 #[expect(clippy::module_inception, reason = "the folder is named after the one type it is about")]
 mod service;
 
+pub use audit::{AuditLog, AuditSink};
+pub(crate) use authenticator::Authenticator;
+pub(crate) use credentials::{Credentials, PASSWORD_BYTES_MAX};
 pub(crate) use error::{ErrorCode, ServiceError, WriteOutcome};
+pub(crate) use identity::Identity;
 pub(crate) use keys::{Condition, LeaseChoice, PutCall, condition_failed};
 pub(crate) use locks::{Contest, ContestKind};
-pub(crate) use service::{Call, Service, strange};
+pub use passwords::PasswordCost;
+pub(crate) use passwords::parse_phc;
+pub(crate) use security::NewToken;
+pub(crate) use service::{Asker, Call, JoinCallError, Service, strange};

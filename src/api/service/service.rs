@@ -1,11 +1,13 @@
 //! The one door to a node.
 
+use crate::api::service::audit::{self, AuditLog, Deed};
 use crate::api::service::error::{ErrorCode, ServiceError};
+use crate::api::service::identity::Identity;
 use crate::kv::{
-    Answer, Changes, ChangesQuery, Command, Found, IDEMPOTENCY_KEY_BYTES_MAX, LeaseId, Op, Outcome, Query,
-    RangePage, RangeQuery, Refusal,
+    AdminRight, Answer, Changes, ChangesQuery, Command, Found, IDEMPOTENCY_KEY_BYTES_MAX, KeyRange, LeaseId,
+    Op, Outcome, Principal, Query, RangePage, RangeQuery, Refusal,
 };
-use crate::node::{MemberOrder, MembersView, NodeHandle, OrderDone, OrderTerms};
+use crate::node::{JoinError, MemberOrder, MembersView, NodeHandle, NodeStatus, OrderDone, OrderTerms};
 use crate::replica::{ClientError, ClientReply, ClientRequest, LeaseTime, Level};
 use crate::runtime::Env;
 use crate::storage::BackupSource;
@@ -30,12 +32,12 @@ impl Call {
             .idempotency_key
             .as_ref()
             .map(|key| Bytes::from([key, b"\0".as_slice(), name.as_bytes()].concat()));
-        Command { idempotency_key, op }
+        Command { idempotency_key, by: None, op }
     }
 
     /// The command of a call that makes one.
     pub(crate) fn only(&self, op: Op) -> Command {
-        Command { idempotency_key: self.idempotency_key.clone(), op }
+        Command { idempotency_key: self.idempotency_key.clone(), by: None, op }
     }
 
     pub(super) fn check(&self) -> Result<(), ServiceError> {
@@ -51,16 +53,25 @@ impl Call {
     }
 }
 
-/// The service of a node.
+/// Who asks, and where it is written down. Cheap to clone; of an open cluster without an audit log,
+/// nothing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asker {
+    pub(crate) who: Option<Arc<Identity>>,
+    pub(crate) audit: Option<AuditLog>,
+}
+
+/// The service of a node, as somebody uses it.
 #[derive(Debug)]
 pub(crate) struct Service<'n, E> {
     pub(super) env: &'n E,
     node: &'n NodeHandle,
+    asker: Asker,
 }
 
 impl<'n, E: Env> Service<'n, E> {
-    pub(crate) const fn new(env: &'n E, node: &'n NodeHandle) -> Self {
-        Self { env, node }
+    pub(crate) const fn new(env: &'n E, node: &'n NodeHandle, asker: Asker) -> Self {
+        Self { env, node, asker }
     }
 
     /// Does something. What it does not do is an error, and never a [`Outcome::Refused`].
@@ -123,17 +134,17 @@ impl<'n, E: Env> Service<'n, E> {
     /// The state as this node has it: at the default level with every write that was answered
     /// before.
     pub(crate) async fn capture(&self, level: Level) -> Result<BackupSource, ServiceError> {
-        match level {
-            Level::Linearizable => match self.ask(ClientRequest::Barrier).await {
-                ClientReply::UpToDate => {}
-                other => return Err(failed(&other, false)),
-            },
-            // Refused if this node is too far behind, as any such read.
-            level => drop(self.read(Query::Settings, level).await?),
-        }
+        let deed = || Deed::admin("back up", None);
+        // Refused if this node is too far behind, as any such read.
+        let permission = Query::Permission(AdminRight::Backups);
+        self.read(permission.clone(), level).await?;
         let starting =
             || ServiceError::new(ErrorCode::Overloaded, "this node has no state to give now; try again");
-        self.node.capture().await.ok_or_else(starting)
+        let source = self.node.capture().await.ok_or_else(starting)?;
+        // By the rights in what is given out, too: it may be newer than what was judged.
+        let judged = source.store.judge_query(self.by()?.as_ref(), &permission).map_err(ServiceError::from);
+        self.note(deed(), judged.as_ref().map(|()| Some(source.store.revision().0)));
+        judged.map(|()| source)
     }
 
     /// Carries an order about the members out.
@@ -142,26 +153,136 @@ impl<'n, E: Env> Service<'n, E> {
         order: MemberOrder,
         terms: OrderTerms,
     ) -> Result<OrderDone, ServiceError> {
-        Ok(self.node.manage(order, terms).await?)
+        let deed = self.asker.audit.is_some().then(|| Deed::admin("order", Some(format!("{order:?}"))));
+        self.check_admin(AdminRight::Members).await?;
+        let done = self.node.manage(order, terms).await.map_err(ServiceError::from);
+        if let Some(deed) = deed {
+            self.note(deed, done.as_ref().map(|_| None));
+        }
+        done
+    }
+
+    /// Adds a node, as the original's API does.
+    pub(crate) async fn join(&self, name: String, raft_addr: String) -> Result<(), JoinCallError> {
+        self.check_admin(AdminRight::Members).await.map_err(JoinCallError::Denied)?;
+        let deed = Deed::admin("join", Some(name.clone()));
+        let done = self.node.join(name, raft_addr).await;
+        let noted = done
+            .as_ref()
+            .map(|_| None)
+            .map_err(|error| ServiceError::new(ErrorCode::Refused, error.to_string()));
+        self.note(deed, noted.as_ref().map(|revision| *revision));
+        done.map(|_| ()).map_err(JoinCallError::Failed)
     }
 
     /// The members, as the leader sees them, or this node.
     pub(crate) async fn members(&self, of_leader: bool) -> Result<MembersView, ServiceError> {
+        self.check_known()?;
         let stopped = || ServiceError::of_client(&ClientError::Stopping, false);
         self.node.members(of_leader).await.ok_or_else(stopped)
     }
 
-    async fn ask(&self, request: ClientRequest) -> ClientReply {
+    /// What this node says of itself, and of the cluster. By the rules that this node has: it can
+    /// be asked when no other one answers.
+    pub(crate) async fn status(&self) -> Result<NodeStatus, ServiceError> {
+        self.check_known()?;
+        Ok(self.node.status().await)
+    }
+
+    /// Asks the replica, for faces that have words of their own for what it answers.
+    pub(crate) async fn ask(&self, request: ClientRequest) -> ClientReply {
         self.ask_within(request, None).await
     }
 
-    /// The one door. What a principal may do is decided here.
+    /// The one door. The principal goes with the request, down to where the state is that it reads
+    /// or changes: there it is judged ([`Store::judge`](crate::kv::Store::judge)).
     async fn ask_within(&self, request: ClientRequest, micros: Option<u64>) -> ClientReply {
+        let Some(who) = &self.asker.who else { return self.pass_on(None, request, micros).await };
+        let deed = self.asker.audit.is_some().then(|| Deed::of(&request));
+        let reply = match who.left_micros(self.env.wall_micros()) {
+            // Nobody waits for a change longer than their credentials count.
+            Ok(left) => self.pass_on(who.by, request, micros.map(|micros| micros.min(left))).await,
+            Err(denial) => ClientReply::Failed(ClientError::Denied(denial)),
+        };
+        if let Some(deed) = deed {
+            let done = audit::done_of(&reply);
+            self.note(deed, done.as_ref().map(|revision| *revision));
+        }
+        reply
+    }
+
+    async fn pass_on(
+        &self,
+        by: Option<Principal>,
+        request: ClientRequest,
+        micros: Option<u64>,
+    ) -> ClientReply {
         match micros {
-            None => self.node.request(request).await,
-            Some(micros) => self.node.request_within(request, micros).await,
+            None => self.node.request_as(by, request).await,
+            Some(micros) => self.node.request_within(by, request, micros).await,
         }
     }
+
+    /// What the credentials have proved, as long as they count.
+    fn by(&self) -> Result<Option<Principal>, ServiceError> {
+        let Some(who) = &self.asker.who else { return Ok(None) };
+        who.left_micros(self.env.wall_micros())?;
+        Ok(who.by)
+    }
+
+    /// Whether a range may be watched, by the rules that this node has: so that a watch is refused
+    /// before it begins. Each of its pages is judged again.
+    pub(crate) fn check_watch(&self, range: &KeyRange) -> Result<(), ServiceError> {
+        let standing = self.node.standing();
+        if standing.is_open() {
+            return Ok(());
+        }
+        let judged = standing.security().check_read(self.by()?.as_ref(), range).map_err(ServiceError::from);
+        if judged.is_err() {
+            self.note(Deed::watch(range), judged.as_ref().map(|()| None));
+        }
+        judged
+    }
+
+    /// Whoever asks is known, by the rules that this node has.
+    fn check_known(&self) -> Result<(), ServiceError> {
+        let standing = self.node.standing();
+        if standing.is_open() {
+            return Ok(());
+        }
+        let security = standing.security();
+        if !security.is_enabled() {
+            // It may have been, when this node ended.
+            return Err(ServiceError::of_client(&ClientError::Starting, false));
+        }
+        Ok(security.check_known(self.by()?.as_ref())?)
+    }
+
+    /// Whoever asks may do that with the cluster. Judged by what the cluster has now, where this
+    /// node knows that anything is judged.
+    async fn check_admin(&self, right: AdminRight) -> Result<(), ServiceError> {
+        if self.node.standing().is_open() {
+            return Ok(());
+        }
+        let answer = self.read(Query::Permission(right), Level::Linearizable).await;
+        answer.map(drop).map_err(ServiceError::not_applied)
+    }
+
+    /// Writes something down, if it is wanted.
+    fn note(&self, deed: Deed, done: Result<Option<u64>, &ServiceError>) {
+        if let (Some(audit), Some(who)) = (&self.asker.audit, &self.asker.who)
+            && deed.is_wanted(done)
+        {
+            audit.note(self.env, who, deed, done);
+        }
+    }
+}
+
+/// Why a node was not added over the original's API.
+#[derive(Debug)]
+pub(crate) enum JoinCallError {
+    Denied(ServiceError),
+    Failed(JoinError),
 }
 
 /// Of an answer that is none to the request.

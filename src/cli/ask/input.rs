@@ -1,5 +1,6 @@
 //! What is taken from arguments, standard input and files: bytes as they are.
 
+use crate::cli::ask::secrets::credentials;
 use crate::cli::client_args::{ConnectArgs, KeyArgs, LevelArgs, LevelName, RangeArgs};
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::client::{Client, ClientOptions};
@@ -17,11 +18,12 @@ pub(in crate::cli) fn client(args: &ConnectArgs) -> Result<Client, Failure> {
     Ok(Client::new(args.endpoints.clone(), client_options(args)?))
 }
 
-/// How the arguments say that nodes are asked.
+/// How the arguments say that nodes are asked, and what to show them.
 pub(super) fn client_options(args: &ConnectArgs) -> Result<ClientOptions, Failure> {
     let connect_timeout = ClientOptions::default().connect_timeout.min(args.timeout);
-    let tls = args.tls.load(&args.endpoints)?;
-    Ok(ClientOptions { connect_timeout, answer_timeout: args.timeout, tls, ..ClientOptions::default() })
+    let (tls, credentials) = (args.tls.load(&args.endpoints)?, credentials(args)?);
+    let answer_timeout = args.timeout;
+    Ok(ClientOptions { connect_timeout, answer_timeout, tls, credentials, ..ClientOptions::default() })
 }
 
 /// Bytes of an argument.

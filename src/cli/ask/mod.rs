@@ -1,5 +1,6 @@
 //! The commands that ask a cluster: thin faces of `client`.
 
+mod auth;
 mod export;
 mod hold;
 mod import;
@@ -11,10 +12,12 @@ mod lease;
 mod member;
 pub(super) mod print;
 mod run_command;
+mod secrets;
 mod settings;
 mod status;
 mod watch;
 
+pub(super) use auth::{auth, role, token, user};
 pub(super) use export::export;
 pub(super) use hold::{elect, lock};
 pub(super) use import::import;

@@ -67,6 +67,10 @@ fn render(answers: &[(&Endpoint, Answer)]) -> String {
     for (endpoint, answer) in answers {
         let endpoint = endpoint.to_string();
         let report = match answer {
+            // All that is told to nobody in particular.
+            Ok(status) if status.get("version").is_none() => {
+                Err("the node tells more to those who say who they are: --token, or --user".to_owned())
+            }
             Ok(status) => {
                 serde_json::from_value::<NodeReport>(status.clone()).map_err(|error| error.to_string())
             }

@@ -1,7 +1,7 @@
 //! The clients: each asks, waits for the answer, notes how long it took, and asks again.
 
 use crate::cli::args::{BenchArgs, ReadLevel};
-use crate::client::{Client, ClientOptions, Endpoint};
+use crate::client::{Client, ClientOptions, Credentials, Endpoint};
 use crate::replica::Level;
 use crate::tls::ClientTls;
 use hdrhistogram::Histogram;
@@ -112,6 +112,7 @@ pub(in crate::cli) async fn client(id: u32, shared: Arc<LoadRun>) {
         // A failure counts as one. Another node is asked with the next request.
         attempts_max: 1,
         tls: shared.tls.clone(),
+        credentials: args.token.as_deref().and_then(Credentials::token),
         ..ClientOptions::default()
     };
     let mut client = Client::new(shared.endpoints.clone(), options).beginning_at(id as usize);

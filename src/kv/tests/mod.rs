@@ -5,3 +5,4 @@ mod foreign_bytes;
 mod kit;
 mod model;
 mod rules;
+mod security;

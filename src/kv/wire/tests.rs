@@ -35,7 +35,7 @@ fn bytes_are_as_documented() {
     assert_eq!(bytes(Op::delete("k")), [3, 1, 0, 0, 0, b'k', 1, 2, 0, 0, 0, b'k', 0]);
     let all = KeyRange { start: Bytes::new(), end: None };
     assert_eq!(bytes(Op::Delete(all)), [3, 0, 0, 0, 0, 0]);
-    let named = Command { idempotency_key: Some("i".into()), op: Op::set("k", "") };
+    let named = Command { idempotency_key: Some("i".into()), by: None, op: Op::set("k", "") };
     assert_eq!(encode(&named), [0, 1, 0, 0, 0, b'i', 1, 1, 0, 0, 0, b'k', 0, 0, 0, 0]);
 }
 

@@ -79,6 +79,9 @@ impl Env for Panics {
     fn now(&self) -> Time {
         self.0.now()
     }
+    fn wall_micros(&self) -> u64 {
+        self.0.wall_micros()
+    }
     fn sleep_until(&self, deadline: Time) -> impl Future<Output = ()> + Send + 'static {
         self.0.sleep_until(deadline)
     }

@@ -5,6 +5,7 @@ mod agreement;
 mod failover;
 mod leases;
 mod requests;
+mod security;
 mod snapshots;
 mod watches;
 
@@ -148,7 +149,7 @@ impl Cluster {
         self.last_request += 1;
         let request_id = RequestId(self.last_request);
         let deadline = self.now.plus(5_000_000);
-        self.give(node, Event::Client { id: request_id, deadline, request });
+        self.give(node, Event::Client { id: request_id, deadline, by: None, request });
         request_id
     }
 

@@ -1,5 +1,5 @@
 use crate::codec::{COUNTER_MAX, DecodeError};
-use crate::kv::LeaseId;
+use crate::kv::{Denial, LeaseId, Principal, Subject};
 use crate::raft::{Body, Incarnation, LogIndex, Message, NodeId, Term};
 use crate::replica::message::{
     Forward, ForwardRefused, LeaseAnswers, LeaseCall, LeaseCalls, LeaseTime, PeerMessage, RefusedBecause,
@@ -108,12 +108,14 @@ fn a_count_of_commands_beyond_the_bytes_received_is_refused_before_allocation() 
 #[test]
 fn calls_of_leases_and_their_answers_are_read_as_they_were_said() {
     let (from, to, incarnation) = (NodeId::new(1), NodeId::new(2), Incarnation::drawn(3, 4));
-    let call = |number, renew| LeaseCall { number, lease: LeaseId(number + 1), renew };
-    let calls = vec![call(7, true), call(8, false)];
+    let call = |number, renew| LeaseCall { number, lease: LeaseId(number + 1), by: None, renew };
+    let named =
+        |number, subject| LeaseCall { by: Some(Principal { subject, as_of: 9 }), ..call(number, true) };
+    let calls = vec![call(7, true), named(9, Subject::User(3)), named(10, Subject::Token(4)), call(8, false)];
     let said = PeerMessage::LeaseCalls(LeaseCalls { from, to, incarnation, calls });
     assert_eq!(decode(&encode(&said)), Ok(said));
     let time = LeaseTime { id: LeaseId(9), ttl_seconds: 10, left_micros: 11, keys: 12 };
-    let answers = vec![(7, Some(time)), (8, None)];
+    let answers = vec![(7, Ok(Some(time))), (8, Ok(None)), (9, Err(Denial::MayNotWrite))];
     let said = PeerMessage::LeaseAnswers(LeaseAnswers { from, to, incarnation, answers });
     assert_eq!(decode(&encode(&said)), Ok(said));
 }

@@ -222,6 +222,7 @@ impl Model {
                 doing.sums.settings = *settings;
                 Ok(Outcome::Configured(*settings))
             }
+            Op::Secure(_) => unreachable!("no schedule makes users"),
         };
         done.unwrap_or_else(Outcome::Refused)
     }

@@ -53,7 +53,7 @@ pub(super) fn outcome_bytes(outcome: &Outcome) -> u64 {
         }
         Outcome::Txn { results, .. } => 9 + results_bytes(results),
         Outcome::Incremented { .. } | Outcome::Configured(_) => 25,
-        Outcome::Compacted(_) => 9,
+        Outcome::Compacted(_) | Outcome::Secured(_) => 9,
         Outcome::Refused(_) => 18,
     }
 }

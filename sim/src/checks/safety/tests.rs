@@ -73,7 +73,10 @@ fn leader() -> (Replica, DurableModel) {
     let mut replica = replica(ONE, 1);
     settle(&mut replica, &mut durable);
     let request = ClientRequest::write(Op::set("key1", "a"));
-    replica.step(Time::new(3), Event::Client { id: RequestId(1), deadline: Time::new(1_000), request });
+    replica.step(
+        Time::new(3),
+        Event::Client { id: RequestId(1), deadline: Time::new(1_000), by: None, request },
+    );
     settle(&mut replica, &mut durable);
     assert_eq!(replica.raft().role(), RoleName::Leader);
     (replica, durable)

@@ -178,7 +178,7 @@ impl Asked {
                 let request = Request { method: "DELETE", ..Request::get(format!("/v1/leases/{}", id.0)) };
                 (Wanted::Op(Op::Revoke(id)), request)
             }
-            op @ (Op::Configure(_) | Op::Expire { .. }) => {
+            op @ (Op::Configure(_) | Op::Expire { .. } | Op::Secure(_)) => {
                 let settings = if let Op::Configure(settings) = &op { *settings } else { Default::default() };
                 let body = right::settings(&settings).to_string();
                 let request = Request { method: "PUT", ..post("/v1/settings", body) };

@@ -280,6 +280,7 @@ pub(super) fn written(outcome: &Outcome, txn: Option<&Txn>) -> Right {
             Right::done(json!({ "revision": revision.0, "deleted": keys })).at(*revision)
         }
         Outcome::Configured(now) => Right::done(settings(now)),
+        Outcome::Secured(revision) => Right::done(json!({ "revision": revision })),
         Outcome::Refused(refusal) => refused(refusal),
     }
 }
@@ -295,6 +296,9 @@ fn refused(refusal: &Refusal) -> Right {
         Refusal::NotANumber => Right::refused(409, "not-a-number"),
         Refusal::Overflow => Right::refused(409, "overflow"),
         Refusal::KeyReused => Right::refused(422, "idempotency-key-reused"),
+        Refusal::Denied { .. } => Right::refused(403, "forbidden"),
+        // No schedule changes users.
+        Refusal::Security(_) => Right::refused(409, "would-lock-out"),
     }
 }
 
@@ -323,6 +327,9 @@ pub(super) fn senseless(bad: BadCommand) -> Right {
         BadCommand::PutTwice => (400, "put-twice"),
         BadCommand::PutIntoDeleted => (400, "put-into-deleted"),
         BadCommand::IdempotencyKey => (400, "bad-idempotency-key"),
+        BadCommand::SecurityName => (400, "bad-name"),
+        BadCommand::LongList(_) => (507, "security-full"),
+        BadCommand::PasswordHash => (400, "bad-password"),
     };
     Right::refused(status, code)
 }

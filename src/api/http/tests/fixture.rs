@@ -2,7 +2,7 @@
 
 use crate::api::http::tests::rendering::node_status;
 use crate::api::{HttpOptions, HttpServer};
-use crate::kv::{ChangesQuery, Op, Query, Store};
+use crate::kv::{ChangesQuery, Command, Op, Principal, Query, Store};
 use crate::node::handle::{ClientCall, DriverOrder, MembershipView, OperatorCall, Standing};
 use crate::node::{
     JoinError, Joined, MemberDone, MemberOrder, MemberView, MembersView, NodeHandle, NodeSlot, OrderCode,
@@ -165,6 +165,7 @@ fn fake_node() -> NodeHandle {
     // Dropped here: a watcher keeps the last view.
     let (_, view) = watch::channel(MembershipView { membership, committed: true });
     let standing = Arc::new(Standing::of("node-1".to_owned()));
+    standing.note_security(Store::new().security(), true);
     tokio::spawn(answer_clients(calls, standing.clone()));
     tokio::spawn(answer_orders(order_queue));
     tokio::spawn(answer_operators(join_calls));
@@ -173,6 +174,7 @@ fn fake_node() -> NodeHandle {
 
 /// One that waits for a change.
 struct WaitingForChange {
+    by: Option<Principal>,
     query: ChangesQuery,
     until: Instant,
     reply: oneshot::Sender<ClientReply>,
@@ -196,7 +198,7 @@ async fn answer_clients(mut calls: mpsc::Receiver<ClientCall>, standing: Arc<Sta
                 let Some(call) = call else { return };
                 if let ClientRequest::Watch(query) = call.request {
                     let until = Instant::now() + Duration::from_micros(call.patience_micros.unwrap_or(1_000_000));
-                    waiting.push(WaitingForChange { query, until, reply: call.reply });
+                    waiting.push(WaitingForChange { by: call.by, query, until, reply: call.reply });
                 } else {
                     answer(&mut store, &mut held, call, &standing);
                 }
@@ -205,6 +207,10 @@ async fn answer_clients(mut calls: mpsc::Receiver<ClientCall>, standing: Arc<Sta
         }
         let now = Instant::now();
         for one in std::mem::take(&mut waiting) {
+            if let Err(denial) = store.judge_changes(one.by.as_ref(), &one.query.range) {
+                let _ = one.reply.send(ClientReply::Failed(ClientError::Denied(denial)));
+                continue;
+            }
             match store.changes(&one.query) {
                 Ok(changes) if changes.revisions.is_empty() && one.until > now => waiting.push(one),
                 Ok(changes) => {
@@ -221,9 +227,10 @@ async fn answer_clients(mut calls: mpsc::Receiver<ClientCall>, standing: Arc<Sta
 fn answer(
     store: &mut Store,
     held: &mut Vec<(oneshot::Sender<ClientReply>, ClientReply)>,
-    ClientCall { request, reply, .. }: ClientCall,
+    ClientCall { by, request, reply, .. }: ClientCall,
     standing: &Standing,
 ) {
+    let denied = |denial| ClientReply::Failed(ClientError::Denied(denial));
     let (key, done) = match &request {
         ClientRequest::Write(command) => {
             let key = match &command.op {
@@ -235,7 +242,7 @@ fn answer(
             };
             let done = match command.check() {
                 Ok(()) if key.starts_with(b"fails: ") => ClientReply::UpToDate,
-                Ok(()) => ClientReply::Written(store.apply(1, command)),
+                Ok(()) => ClientReply::Written(store.apply(1, &Command { by, ..command.clone() })),
                 Err(error) => ClientReply::Failed(ClientError::Refused(error.to_string())),
             };
             (key, done)
@@ -245,20 +252,22 @@ fn answer(
         }
         ClientRequest::Read { query, .. } => {
             let key = if let Query::Key(key) = query { key.clone() } else { Bytes::new() };
-            (key, ClientReply::Answer(store.answer(query)))
+            (key, store.answer_to(by.as_ref(), query).map_or_else(denied, ClientReply::Answer))
         }
-        ClientRequest::Lease { lease, .. } => {
+        ClientRequest::Lease { lease, renew } => {
+            let judged = store.judge_lease(by.as_ref(), *lease, *renew);
             let time = store.lease(*lease).map(|lease| LeaseTime {
                 id: lease.id,
                 ttl_seconds: lease.ttl_seconds,
                 left_micros: lease.ttl_seconds * 1_000_000,
                 keys: lease.keys,
             });
-            (Bytes::new(), ClientReply::LeaseTime(time))
+            (Bytes::new(), judged.map_or_else(denied, |()| ClientReply::LeaseTime(time)))
         }
         _ => (Bytes::new(), ClientReply::UpToDate),
     };
     standing.note(Term::new(1), store.revision());
+    standing.note_security(store.security(), true);
     let answer = match &*key {
         b"fails: no leader" => ClientReply::Failed(ClientError::NoLeader),
         b"fails: unknown" => ClientReply::Failed(ClientError::Unknown),

@@ -1,6 +1,7 @@
 //! The API's words and bytes: taking requests apart, putting answers together, and both over real
 //! sockets.
 
+mod auth;
 mod conformance;
 mod fixture;
 mod http2;

@@ -40,7 +40,7 @@ pub(in crate::api::http) async fn handle<E: Env>(
     let Ok(permit) = context.backups.clone().try_acquire_owned() else {
         return Err(overloaded("other backups are under way on this node; ask another one, or try again"));
     };
-    let source = service(context).capture(level).await?;
+    let source = service(context, call).capture(level).await?;
     let writer = BackupWriter::new(source);
     let revision = writer.header().revision;
     let answer = if call.head.method == Method::HEAD {

@@ -1,10 +1,22 @@
 //! The door for fuzzing.
 
+use crate::api::http::credentials;
 use crate::api::http::v1::conditions;
 use crate::api::http::v1::cursor::Cursor;
 use crate::api::http::v1::parameters::{Parameters, decode, duration_micros};
 use crate::api::http::v1::txn_body;
+use crate::api::service::parse_phc;
 use crate::kv::Op;
+
+/// Takes bytes for the header `Authorization`, and for the hash of a password. Nothing of it may
+/// panic.
+#[doc(hidden)]
+pub fn take_apart_credentials(bytes: &[u8]) {
+    let _ = credentials::parse(bytes);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = parse_phc(text);
+    }
+}
 
 /// Takes bytes for each part of a request that `/v1` takes apart. Nothing of it may panic, and what
 /// is taken comes back the same where there is a way back.

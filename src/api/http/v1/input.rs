@@ -32,8 +32,11 @@ pub(in crate::api::http) async fn write(answer: impl Future<Output = Result<Answ
 }
 
 /// The service, as this request uses it.
-pub(in crate::api::http) fn service<E: Env>(context: &Arc<Context<E>>) -> service::Service<'_, E> {
-    service::Service::new(&context.env, context.node())
+pub(in crate::api::http) fn service<'c, E: Env>(
+    context: &'c Context<E>,
+    call: &Call,
+) -> service::Service<'c, E> {
+    service::Service::new(&context.env, context.node(), call.asker.clone())
 }
 
 /// How the service is called.
@@ -134,6 +137,20 @@ pub(in crate::api::http) async fn json_body<E: Env, T: DeserializeOwned>(
 ) -> Result<T, Problem> {
     let (body, _held) = raw_body(context, call, SMALL_BODY_BYTES_MAX).await?;
     parse_json(&body)
+}
+
+/// The same, of something secret: what is wrong with it is told without quoting it.
+pub(in crate::api::http) async fn secret_body<E: Env, T: DeserializeOwned>(
+    context: &Arc<Context<E>>,
+    call: &mut Call,
+) -> Result<T, Problem> {
+    json_body(context, call).await.map_err(|problem| match problem.code {
+        "bad-json" | "bad-field" => Problem::bad(
+            problem.code,
+            "the body is not the JSON object that this route takes; see docs/api/auth.md",
+        ),
+        _ => problem,
+    })
 }
 
 /// Whether the client wants JSON, and not the value as it is.

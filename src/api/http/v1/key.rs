@@ -34,7 +34,7 @@ pub(in crate::api::http) async fn put<E: Env>(
     let condition = conditions::of(call)?;
     let (value, _held) = input::value_body(context, call).await?;
     let wanted = PutCall { key, value, lease, condition };
-    let done = service(context).put(&service_call(call), wanted).await?;
+    let done = service(context, call).put(&service_call(call), wanted).await?;
     let mut json = Json::object();
     json.number("revision", done.revision.0).number("version", done.version);
     if let Some((lease, ttl_seconds)) = done.granted {
@@ -51,7 +51,7 @@ pub(in crate::api::http) async fn delete<E: Env>(
 ) -> Result<Answer, Problem> {
     let key = input::key(call, &parameters)?;
     let condition = conditions::of(call)?;
-    let done = service(context).delete(&service_call(call), key, condition).await?;
+    let done = service(context, call).delete(&service_call(call), key, condition).await?;
     let mut json = Json::object();
     json.number("revision", done.revision.0).number("deleted", done.count);
     Ok(Answer::json(StatusCode::OK, json.end_line()).at(done.revision))
@@ -73,12 +73,12 @@ pub(in crate::api::http) async fn get<E: Env>(
         return Err(Problem::bad("missing-parameter", "after goes with wait: how long to wait for a change"));
     }
     let (revision, found) = match wait {
-        None => service(context).get(key, at, level).await?,
+        None => service(context, call).get(key, at, level).await?,
         Some(wait) => {
             let micros = wait.min(WAIT_MICROS_MAX);
             let changed = tokio::select! {
                 biased;
-                changed = changed(context, &key, after, micros) => changed?,
+                changed = changed(context, call, &key, (after, micros)) => changed?,
                 () = context.until_stopping() => return Err(ServiceError::stopping().into()),
             };
             match changed {
@@ -94,11 +94,11 @@ pub(in crate::api::http) async fn get<E: Env>(
 /// to that revision.
 async fn changed<E: Env>(
     context: &Arc<Context<E>>,
+    call: &Call,
     key: &Bytes,
-    after: Option<Revision>,
-    micros: u64,
+    (after, micros): (Option<Revision>, u64),
 ) -> Result<Result<(Revision, Option<KeyValue>), Revision>, Problem> {
-    let service = service(context);
+    let service = service(context, call);
     let after = match after {
         Some(after) => after,
         // From now on.
@@ -165,7 +165,7 @@ pub(in crate::api::http) async fn increment<E: Env>(
 ) -> Result<Answer, Problem> {
     let key = input::key(call, &parameters)?;
     let by = parameters.signed("by")?.unwrap_or(1);
-    match service(context).write(&service_call(call), Op::Increment { key, by }).await? {
+    match service(context, call).write(&service_call(call), Op::Increment { key, by }).await? {
         Outcome::Incremented { revision, version, value } => {
             let mut json = Json::object();
             json.number("revision", revision.0).number("version", version).signed("value", value);

@@ -35,7 +35,7 @@ pub(in crate::api::http) async fn grant<E: Env>(
 ) -> Result<Answer, Problem> {
     let GrantBody { ttl, id } = input::json_body(context, call).await?;
     let grant = Op::Grant { id: LeaseId(id), ttl_seconds: ttl };
-    match service(context).write(&service_call(call), grant).await? {
+    match service(context, call).write(&service_call(call), grant).await? {
         Outcome::Granted { id, ttl_seconds } => {
             let mut json = Json::object();
             json.number("id", id.0).number("ttl", ttl_seconds);
@@ -48,14 +48,14 @@ pub(in crate::api::http) async fn grant<E: Env>(
 /// Lists the leases.
 pub(in crate::api::http) async fn list<E: Env>(
     context: &Arc<Context<E>>,
-    _: &mut Call,
+    call: &mut Call,
     parameters: Parameters,
 ) -> Result<Answer, Problem> {
     let from = parameters.lease("from")?.unwrap_or(LeaseId::NONE);
     let limit = limit_of(&parameters)?;
     let query = Query::Leases(from, limit.saturating_add(1));
     let level = parameters.level()?;
-    let answer = service(context).read(query, level).await?;
+    let answer = service(context, call).read(query, level).await?;
     let Found::Leases(mut leases) = answer.found else { return Err(strange(&answer.found).into()) };
     let next = leases.get(limit).map(|lease| lease.id);
     leases.truncate(limit);
@@ -82,9 +82,9 @@ pub(in crate::api::http) async fn get<E: Env>(
     let id = id_of(call)?;
     let limit = limit_of(&parameters)?;
     let after = parameters.bytes("from", "from64")?.unwrap_or_default();
-    let time = service(context).lease_time(id, false).await?;
+    let time = service(context, call).lease_time(id, false).await?;
     let query = Query::LeaseKeys(id, after, limit.saturating_add(1));
-    let answer = service(context).read(query, Level::Linearizable).await?;
+    let answer = service(context, call).read(query, Level::Linearizable).await?;
     let Found::LeaseKeys(mut keys) = answer.found else { return Err(strange(&answer.found).into()) };
     let next = keys.get(limit).cloned();
     keys.truncate(limit);
@@ -106,7 +106,7 @@ pub(in crate::api::http) async fn keep_alive<E: Env>(
     call: &mut Call,
     _: Parameters,
 ) -> Result<Answer, Problem> {
-    let time = service(context).lease_time(id_of(call)?, true).await?;
+    let time = service(context, call).lease_time(id_of(call)?, true).await?;
     let mut json = Json::object();
     write_time(&mut json, &time);
     Ok(Answer::json(StatusCode::OK, json.end_line()))
@@ -119,7 +119,7 @@ pub(in crate::api::http) async fn revoke<E: Env>(
     _: Parameters,
 ) -> Result<Answer, Problem> {
     let id = id_of(call)?;
-    match service(context).write(&service_call(call), Op::Revoke(id)).await? {
+    match service(context, call).write(&service_call(call), Op::Revoke(id)).await? {
         Outcome::Revoked { revision, keys } => {
             let mut json = Json::object();
             json.number("revision", revision.0).number("deleted", keys);

@@ -33,7 +33,7 @@ pub(in crate::api::http) async fn take<E: Env>(
     let wait = parameters.duration("wait")?.unwrap_or(0).min(WAIT_MICROS_MAX);
     let (value, _held) = input::value_body(context, call).await?;
     let deadline = context.env.now().plus(wait);
-    let (service, stopping) = (service(context), context.until_stopping());
+    let (service, stopping) = (service(context, call), context.until_stopping());
     let won = service.campaign(&service_call(call), &contest, (lease, value), deadline, stopping).await?;
     let mut json = Json::object();
     json.number("lease", won.lease.0).number("fence", won.fence.0);
@@ -52,7 +52,7 @@ pub(in crate::api::http) async fn get<E: Env>(
 ) -> Result<Answer, Problem> {
     let contest = contest(kind, call)?;
     let level = parameters.level()?;
-    let Some(holder) = service(context).holder(&contest, level).await? else {
+    let Some(holder) = service(context, call).holder(&contest, level).await? else {
         let detail = match kind {
             ContestKind::Lock => "nobody holds the lock",
             ContestKind::Election => "nobody leads",
@@ -74,7 +74,7 @@ pub(in crate::api::http) async fn release<E: Env>(
 ) -> Result<Answer, Problem> {
     let contest = contest(kind, call)?;
     let lease = lease_of(&parameters)?;
-    let done = service(context).resign(&service_call(call), &contest, lease).await?;
+    let done = service(context, call).resign(&service_call(call), &contest, lease).await?;
     let mut json = Json::object();
     json.number("revision", done.revision.0);
     Ok(Answer::json(StatusCode::OK, json.end_line()).at(done.revision))
@@ -89,7 +89,7 @@ pub(in crate::api::http) async fn proclaim<E: Env>(
     let contest = contest(kind, call)?;
     let lease = lease_of(&parameters)?;
     let (value, _held) = input::value_body(context, call).await?;
-    let revision = service(context).proclaim(&service_call(call), &contest, lease, value).await?;
+    let revision = service(context, call).proclaim(&service_call(call), &contest, lease, value).await?;
     let mut json = Json::object();
     json.number("revision", revision.0);
     Ok(Answer::json(StatusCode::OK, json.end_line()).at(revision))

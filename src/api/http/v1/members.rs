@@ -88,11 +88,11 @@ impl Named {
 /// The members.
 pub(in crate::api::http) async fn list<E: Env>(
     context: &Arc<Context<E>>,
-    _: &mut Call,
+    call: &mut Call,
     parameters: Parameters,
 ) -> Result<Answer, Problem> {
     let of_leader = parameters.level()? == Level::Linearizable;
-    let view = service(context).members(of_leader).await?;
+    let view = service(context, call).members(of_leader).await?;
     let mut json = Json::object();
     json.number("configuration", view.configuration)
         .flag("committed", view.committed)
@@ -150,7 +150,7 @@ pub(in crate::api::http) async fn add<E: Env>(
         }
     };
     let order = MemberOrder::Add { nodes, replaces: replace.into_texts(), learners: learner };
-    carry_out(context, order, terms).await
+    carry_out(context, call, order, terms).await
 }
 
 /// Makes a learner a voter.
@@ -161,7 +161,7 @@ pub(in crate::api::http) async fn promote<E: Env>(
 ) -> Result<Answer, Problem> {
     let terms = terms_of(call, &parameters)?;
     let order = MemberOrder::Promote(member_in_path(call)?);
-    carry_out(context, order, terms).await
+    carry_out(context, call, order, terms).await
 }
 
 /// Removes a member.
@@ -172,7 +172,7 @@ pub(in crate::api::http) async fn remove<E: Env>(
 ) -> Result<Answer, Problem> {
     let terms = terms_of(call, &parameters)?;
     let order = MemberOrder::Remove(vec![member_in_path(call)?]);
-    carry_out(context, order, terms).await
+    carry_out(context, call, order, terms).await
 }
 
 /// Hands leadership over.
@@ -184,16 +184,18 @@ pub(in crate::api::http) async fn transfer<E: Env>(
     let terms = OrderTerms { expected: expected(call)?, force: false };
     let (body, _held) = input::raw_body(context, call, input::SMALL_BODY_BYTES_MAX).await?;
     let to = if body.is_empty() { None } else { parse_json::<TransferBody>(&body)?.to };
-    carry_out(context, MemberOrder::Transfer(to.map(NameOrId::into_text)), terms).await
+    carry_out(context, call, MemberOrder::Transfer(to.map(NameOrId::into_text)), terms).await
 }
 
 async fn carry_out<E: Env>(
     context: &Arc<Context<E>>,
+    call: &Call,
     order: MemberOrder,
     terms: OrderTerms,
 ) -> Result<Answer, Problem> {
     let is_transfer = matches!(order, MemberOrder::Transfer(_));
-    let OrderDone { configuration, members, removed, leader } = service(context).manage(order, terms).await?;
+    let OrderDone { configuration, members, removed, leader } =
+        service(context, call).manage(order, terms).await?;
     let mut json = Json::object();
     json.number("configuration", configuration);
     if is_transfer {

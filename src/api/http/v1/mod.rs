@@ -4,6 +4,8 @@
 //! apart and put answers together; `problem` turns what went wrong into RFC 9457's words. The rules
 //! of the data model are the service's and the store's.
 
+pub(super) mod auth;
+pub(super) mod auth_routes;
 pub(super) mod backup;
 pub(super) mod conditions;
 pub(super) mod cursor;
@@ -22,6 +24,7 @@ pub(super) mod parameters;
 pub(super) mod problem;
 pub(super) mod range;
 pub(super) mod routes;
+pub(super) mod rows;
 pub(super) mod store;
 pub(super) mod txn;
 pub(super) mod txn_body;

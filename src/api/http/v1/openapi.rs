@@ -1,8 +1,9 @@
 //! `GET /openapi.json`: the API for programs, from the table of routes.
 
 use crate::api::http::answer::Answer;
-use crate::api::http::route::{BodyKind, Operation, ParameterKind, Route};
+use crate::api::http::route::{BodyKind, Needs, Operation, ParameterKind, Route};
 use crate::api::http::v1::json::Json;
+use crate::kv::AdminRight;
 use crate::runtime::Env;
 use hyper::StatusCode;
 
@@ -26,8 +27,29 @@ pub(in crate::api::http) fn page<E: Env>(routes: impl Iterator<Item = &'static R
         json.field("schemas").within(*b"{}", |json| {
             json.field("Problem").raw(PROBLEM.as_bytes());
         });
+        json.field("securitySchemes").raw(SCHEMES.as_bytes());
     });
+    json.field("security").raw(SECURITY.as_bytes());
     Answer::json(StatusCode::OK, json.end_line())
+}
+
+const SCHEMES: &str =
+    r#"{"token":{"type":"http","scheme":"bearer"},"password":{"type":"http","scheme":"basic"}}"#;
+/// Either of them, or nothing as long as the cluster is open.
+const SECURITY: &str = r#"[{"token":[]},{"password":[]},{}]"#;
+
+/// What a request needs, once the cluster is not open any more.
+const fn needs_of(needs: Needs) -> &'static str {
+    match needs {
+        Needs::Nothing => "nothing",
+        Needs::CredentialsForAll => "credentials, for more than whether the node is ready",
+        Needs::Credentials => "credentials",
+        Needs::Keys => "rights to the keys",
+        Needs::Right(AdminRight::Members) => "the right members",
+        Needs::Right(AdminRight::Security) => "the right security",
+        Needs::Right(AdminRight::Backups) => "the right backups",
+        Needs::Right(AdminRight::Settings) => "the right settings",
+    }
 }
 
 const PROBLEM: &str = r#"{"type":"object","required":["status","code","detail"],"properties":{"type":{"type":"string"},"title":{"type":"string"},"status":{"type":"integer"},"code":{"type":"string"},"detail":{"type":"string"},"outcome":{"type":"string","enum":["not-applied","unknown"]},"revision":{"type":"integer"},"configuration":{"type":"integer"},"present":{"type":"object"}}}"#;
@@ -35,6 +57,10 @@ const PROBLEM: &str = r#"{"type":"object","required":["status","code","detail"],
 fn write_operation<E: Env>(json: &mut Json, route: &Route<E>, operation: &Operation<E>) {
     json.field(&operation.method.to_ascii_lowercase()).within(*b"{}", |json| {
         json.text("operationId", operation.id).text("summary", operation.about);
+        json.text("x-needs", needs_of(operation.needs));
+        if operation.needs == Needs::Nothing {
+            json.field("security").raw(b"[]");
+        }
         json.field("parameters").within(*b"[]", |json| {
             if let Some((_, name)) = route.path.split_once('{') {
                 let name = name.split_once('}').map_or(name, |(name, _)| name);

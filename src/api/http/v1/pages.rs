@@ -7,9 +7,9 @@
 
 use crate::api::http::budget::{Budget, MemoryReservation, MemoryUse};
 use crate::api::http::v1::json::Json;
-use crate::api::service::{ErrorCode, Service, ServiceError};
-use crate::kv::{Changes, ChangesQuery, Event, KeyValue, Revision, RevisionChanges};
-use crate::node::NodeSlot;
+use crate::api::service::{Asker, ErrorCode, Service, ServiceError};
+use crate::kv::{Changes, ChangesQuery, Event, KeyValue, Principal, Revision, RevisionChanges};
+use crate::node::{NodeHandle, NodeSlot};
 use crate::raft::Time;
 use crate::runtime::Env;
 use bytes::Bytes;
@@ -42,10 +42,19 @@ pub(in crate::api::http) struct Pages {
 
 #[derive(Debug, Default)]
 struct Known {
-    by_query: HashMap<ChangesQuery, Arc<Coming>>,
+    by_query: HashMap<Question, Arc<Coming>>,
     /// Those that have come, oldest first, and what they take.
-    kept: VecDeque<(ChangesQuery, usize)>,
+    kept: VecDeque<(Question, usize)>,
     kept_bytes: usize,
+}
+
+/// What watchers share: the changes that they ask for, and the right to them. So a page that one
+/// was given is given to others of the same principal, while the rules are the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Question {
+    query: ChangesQuery,
+    by: Option<Principal>,
+    rules: u64,
 }
 
 /// A page that comes, or has come.
@@ -122,9 +131,12 @@ impl Pages {
     pub(in crate::api::http) async fn get<E: Env>(
         self: &Arc<Self>,
         (env, slot, budget): (&E, &NodeSlot, &Arc<Budget>),
+        asker: &Asker,
         query: &ChangesQuery,
         last: Option<Time>,
     ) -> Result<Arc<Page>, ServiceError> {
+        let question = question(env, slot, asker, query)?;
+        let query = &question;
         let (coming, is_new) = {
             let mut known = self.known();
             match known.by_query.get(query) {
@@ -139,14 +151,14 @@ impl Pages {
         if is_new {
             // A task of its own: the watcher that asked first may be the first to leave.
             let (pages, env, slot, budget) = (self.clone(), env.clone(), slot.clone(), budget.clone());
-            let (query, coming) = (query.clone(), coming.clone());
+            let (query, coming, asker) = (question.clone(), coming.clone(), asker.clone());
             let not_before = last.map(|last| last.plus(self.pace_micros()));
             let task_env = env.clone();
             task_env.spawn(async move {
                 if let Some(not_before) = not_before {
                     env.sleep_until(not_before).await;
                 }
-                let page = fetch(&env, &slot, &budget, &query).await;
+                let page = fetch(&env, &slot, &budget, (asker, &query.query)).await;
                 pages.came(&query, &coming, page);
             });
         }
@@ -161,7 +173,7 @@ impl Pages {
         }
     }
 
-    fn came(&self, query: &ChangesQuery, coming: &Arc<Coming>, page: Result<Arc<Page>, ServiceError>) {
+    fn came(&self, query: &Question, coming: &Arc<Coming>, page: Result<Arc<Page>, ServiceError>) {
         let mut known = self.known();
         let bytes = page.as_ref().ok().filter(|page| !page.bytes.is_empty()).map(|page| page.bytes.len());
         let _first = coming.page.set(page);
@@ -192,15 +204,37 @@ impl Pages {
     }
 }
 
+/// What is asked, by whom, and by which rules. A token that has ended asks nothing more.
+fn question<E: Env>(
+    env: &E,
+    slot: &NodeSlot,
+    asker: &Asker,
+    query: &ChangesQuery,
+) -> Result<Question, ServiceError> {
+    let standing = slot.get().map(NodeHandle::standing);
+    let rules = match standing {
+        Some(standing) if !standing.is_open() => standing.security().revision(),
+        _ => 0,
+    };
+    let by = match &asker.who {
+        Some(who) => {
+            who.left_micros(env.wall_micros())?;
+            who.by
+        }
+        None => None,
+    };
+    Ok(Question { query: query.clone(), by, rules })
+}
+
 async fn fetch<E: Env>(
     env: &E,
     slot: &NodeSlot,
     budget: &Arc<Budget>,
-    query: &ChangesQuery,
+    (asker, query): (Asker, &ChangesQuery),
 ) -> Result<Arc<Page>, ServiceError> {
     let overloaded = |detail: &str| ServiceError::new(ErrorCode::Overloaded, detail);
     let node = slot.get().ok_or_else(|| overloaded("this node is starting"))?;
-    let changes = Service::new(env, node).changes(query.clone(), PROGRESS_MICROS).await?;
+    let changes = Service::new(env, node, asker).changes(query.clone(), PROGRESS_MICROS).await?;
     let bytes = encode(&changes);
     let bytes = if bytes.len() > PAGE_FREE_BYTES {
         let held = budget.reserve(MemoryUse::Answer, bytes.len());

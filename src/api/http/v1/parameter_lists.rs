@@ -87,6 +87,7 @@ pub(in crate::api::http) const HELD_BY: &[Parameter] = &[LEASE];
 pub(in crate::api::http) const HOLDER: &[Parameter] = &[LEVEL, MAX_STALENESS];
 pub(in crate::api::http) const BACKUP: &[Parameter] = &[LEVEL, MAX_STALENESS];
 pub(in crate::api::http) const SETTINGS: &[Parameter] = &[LEVEL, MAX_STALENESS];
+pub(in crate::api::http) const LEVELS: &[Parameter] = &[LEVEL, MAX_STALENESS];
 pub(in crate::api::http) const MEMBERS: &[Parameter] = &[
     parameter(
         "level",

@@ -108,7 +108,10 @@ impl Problem {
         if let Some(configuration) = self.configuration {
             answer = answer.tagged(Revision(configuration));
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if self.status == StatusCode::UNAUTHORIZED {
+            answer = answer.challenging();
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE || self.status == StatusCode::TOO_MANY_REQUESTS {
             answer = answer.retrying();
         }
         if self.close { answer.closing() } else { answer }
@@ -157,8 +160,18 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::BadIdempotencyKey
         | ErrorCode::BadOrder
         | ErrorCode::WrongName
+        | ErrorCode::BadPassword
         | ErrorCode::BadName => StatusCode::BAD_REQUEST,
-        ErrorCode::NoLease | ErrorCode::NotHolder | ErrorCode::NoMember => StatusCode::NOT_FOUND,
+        ErrorCode::Unauthenticated => StatusCode::UNAUTHORIZED,
+        ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+        ErrorCode::TooManyAttempts => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::NoLease
+        | ErrorCode::NotHolder
+        | ErrorCode::NoMember
+        | ErrorCode::NoUser
+        | ErrorCode::NoRole
+        | ErrorCode::NoToken
+        | ErrorCode::NoGrant => StatusCode::NOT_FOUND,
         ErrorCode::LeaseExists
         | ErrorCode::FutureRevision
         | ErrorCode::NotANumber
@@ -170,6 +183,12 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::BadChange
         | ErrorCode::WouldLoseQuorum
         | ErrorCode::CannotLead
+        | ErrorCode::UserExists
+        | ErrorCode::RoleExists
+        | ErrorCode::TokenExists
+        | ErrorCode::WouldLockOut
+        | ErrorCode::NoAdministrator
+        | ErrorCode::BuiltIn
         | ErrorCode::Held => StatusCode::CONFLICT,
         ErrorCode::Compacted => StatusCode::GONE,
         ErrorCode::ConditionFailed => StatusCode::PRECONDITION_FAILED,
@@ -179,7 +198,9 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::TooManyChanges => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::OutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,
-        ErrorCode::QuotaExceeded | ErrorCode::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+        ErrorCode::QuotaExceeded | ErrorCode::DiskFull | ErrorCode::SecurityFull => {
+            StatusCode::INSUFFICIENT_STORAGE
+        }
         ErrorCode::NoLeader
         | ErrorCode::Overloaded
         | ErrorCode::Stopping

@@ -46,7 +46,7 @@ pub(in crate::api::http) async fn get<E: Env>(
     }
     let level = parameters.level()?;
     let (query, known_count) = wanted(&parameters)?;
-    let mut page = service(context).range(query.clone(), level).await?;
+    let mut page = service(context, call).range(query.clone(), level).await?;
     let at = query.at.unwrap_or(page.revision);
     let count = known_count.or(page.count).unwrap_or_default();
     let next = page.next.take().map(|resume| {
@@ -191,7 +191,7 @@ pub(in crate::api::http) async fn delete<E: Env>(
         Some(range) => range,
     };
     check(&range)?;
-    let done = service(context).delete_range(&service_call(call), range).await?;
+    let done = service(context, call).delete_range(&service_call(call), range).await?;
     let mut json = Json::object();
     json.number("revision", done.revision.0).number("deleted", done.count);
     Ok(Answer::json(StatusCode::OK, json.end_line()).at(done.revision))

@@ -1,104 +1,30 @@
-//! The rows of the table of routes that begin with `/v1/`, `/v1/status` apart.
+//! The rows of the table of routes that begin with `/v1/`, `/v1/status` and `/v1/auth` apart.
 
-use crate::api::http::route::{BodyKind, Operation, Route, WhileStarting};
+use crate::api::http::route::{BodyKind, Needs, Operation, Route, WhileStarting};
 use crate::api::http::v1::parameter_lists::{
     BACKUP, DELETE, DELETE_KEY, GET, GET_KEY, HELD_BY, HOLDER, INCREMENT, LEASE_GET, LEASE_LIST,
     MEMBER_ORDER, MEMBERS, NONE, PUT, PUT_KEY, SETTINGS, TAKE, WATCH,
 };
 use crate::api::http::v1::parameters::Parameters;
+use crate::api::http::v1::rows::{operation, read, renew, write};
 use crate::api::http::v1::{backup, input, key, leases, locks, members, range, store, txn, watch};
 use crate::api::service::ContestKind;
+use crate::kv::AdminRight;
 use crate::runtime::Env;
 use std::marker::PhantomData;
 
 /// The routes of `/v1` on this `Env`.
 pub(in crate::api::http) struct Routes<E>(PhantomData<E>);
 
+const KEYS: Needs = Needs::Keys;
+const CREDENTIALS: Needs = Needs::Credentials;
+const SETTINGS_RIGHT: Needs = Needs::Right(AdminRight::Settings);
+const MEMBERS_RIGHT: Needs = Needs::Right(AdminRight::Members);
+const BACKUPS_RIGHT: Needs = Needs::Right(AdminRight::Backups);
 const IF_MATCH: &[&str] = &["If-Match"];
 const IDEMPOTENT: &[&str] = &["Idempotency-Key"];
 const CONDITIONAL: &[&str] = &["If-Match", "If-None-Match"];
 const CONDITIONAL_WRITE: &[&str] = &["If-Match", "If-None-Match", "Idempotency-Key"];
-
-/// A row's operation that changes something.
-macro_rules! write {
-    ($method:literal, $id:literal, $about:literal, $parameters:expr, $handler:expr, $headers:expr, $body:ident, $examples:expr) => {
-        operation!(
-            input::write,
-            WhileStarting::RefusesWrite,
-            $method,
-            $id,
-            $about,
-            $parameters,
-            $handler,
-            $headers,
-            $body,
-            Json,
-            $examples
-        )
-    };
-}
-
-/// A row's operation that only reads.
-macro_rules! read {
-    ($id:literal, $about:literal, $parameters:expr, $handler:expr, $headers:expr, $success:ident, $examples:expr) => {
-        operation!(
-            input::read,
-            WhileStarting::Refuses,
-            "GET",
-            $id,
-            $about,
-            $parameters,
-            $handler,
-            $headers,
-            None,
-            $success,
-            $examples
-        )
-    };
-}
-
-/// A row's operation that is done anew if it failed: it has no outcome. It has a body all the same.
-macro_rules! renew {
-    ($method:literal, $id:literal, $about:literal, $parameters:expr, $handler:expr, $headers:expr, $body:ident, $examples:expr) => {
-        operation!(
-            input::read,
-            WhileStarting::Refuses,
-            $method,
-            $id,
-            $about,
-            $parameters,
-            $handler,
-            $headers,
-            $body,
-            Json,
-            $examples
-        )
-    };
-}
-
-macro_rules! operation {
-    ($kind:path, $while_starting:expr, $method:literal, $id:literal, $about:literal, $parameters:expr,
-     $handler:expr, $headers:expr, $body:ident, $success:ident, $examples:expr) => {
-        Operation {
-            method: $method,
-            handler: |context, call| {
-                Box::pin($kind(async move {
-                    let parameters = Parameters::parse(call.query(), $parameters)?;
-                    let handler = $handler;
-                    handler(context, call, parameters).await
-                }))
-            },
-            while_starting: $while_starting,
-            about: $about,
-            id: $id,
-            parameters: Some($parameters),
-            headers: $headers,
-            body: BodyKind::$body,
-            success: BodyKind::$success,
-            examples: $examples,
-        }
-    };
-}
 
 macro_rules! contest {
     ($path:literal, $kind:expr, $take:literal, $get:literal, $release:literal, $proclaim:literal, $examples:expr) => {
@@ -110,6 +36,7 @@ macro_rules! contest {
                 write!(
                     "POST",
                     $take,
+                    KEYS,
                     "stand for it, and wait for it",
                     TAKE,
                     |context, call, parameters| locks::take(context, call, ($kind, parameters)),
@@ -119,6 +46,7 @@ macro_rules! contest {
                 ),
                 read!(
                     $get,
+                    KEYS,
                     "who has it",
                     HOLDER,
                     |context, call, parameters| locks::get(context, call, ($kind, parameters)),
@@ -129,6 +57,7 @@ macro_rules! contest {
                 write!(
                     "PUT",
                     $proclaim,
+                    KEYS,
                     "give the holder's key another value",
                     HELD_BY,
                     |context, call, parameters| locks::proclaim(context, call, ($kind, parameters)),
@@ -139,6 +68,7 @@ macro_rules! contest {
                 write!(
                     "DELETE",
                     $release,
+                    KEYS,
                     "give it up",
                     HELD_BY,
                     |context, call, parameters| locks::release(context, call, ($kind, parameters)),
@@ -161,6 +91,7 @@ impl<E: Env> Routes<E> {
             operations: &[
                 read!(
                     "getKey",
+                    KEYS,
                     "read a key, or wait until it changes",
                     GET_KEY,
                     key::get,
@@ -171,6 +102,7 @@ impl<E: Env> Routes<E> {
                 write!(
                     "PUT",
                     "putKey",
+                    KEYS,
                     "set a key to the body",
                     PUT_KEY,
                     key::put,
@@ -181,6 +113,7 @@ impl<E: Env> Routes<E> {
                 write!(
                     "DELETE",
                     "deleteKey",
+                    KEYS,
                     "delete a key",
                     DELETE_KEY,
                     key::delete,
@@ -197,6 +130,7 @@ impl<E: Env> Routes<E> {
             operations: &[
                 read!(
                     "listKeys",
+                    KEYS,
                     "list keys, in pages of one revision",
                     GET,
                     range::get,
@@ -207,6 +141,7 @@ impl<E: Env> Routes<E> {
                 write!(
                     "PUT",
                     "putKeyOfQuery",
+                    KEYS,
                     "set a key that stands in the query",
                     PUT,
                     key::put,
@@ -217,6 +152,7 @@ impl<E: Env> Routes<E> {
                 write!(
                     "DELETE",
                     "deleteKeys",
+                    KEYS,
                     "delete keys",
                     DELETE,
                     range::delete,
@@ -233,6 +169,7 @@ impl<E: Env> Routes<E> {
             operations: &[renew!(
                 "POST",
                 "askRange",
+                KEYS,
                 "list keys, with the parameters as JSON",
                 NONE,
                 range::ask,
@@ -247,6 +184,7 @@ impl<E: Env> Routes<E> {
             is_probe: false,
             operations: &[read!(
                 "watch",
+                KEYS,
                 "changes as they happen, as server-sent events",
                 WATCH,
                 watch::handle,
@@ -262,6 +200,7 @@ impl<E: Env> Routes<E> {
             operations: &[write!(
                 "POST",
                 "transact",
+                KEYS,
                 "compare, and do one thing or the other",
                 NONE,
                 txn::handle,
@@ -279,6 +218,7 @@ impl<E: Env> Routes<E> {
             operations: &[write!(
                 "POST",
                 "increment",
+                KEYS,
                 "add to a number",
                 INCREMENT,
                 key::increment,
@@ -295,6 +235,7 @@ impl<E: Env> Routes<E> {
                 write!(
                     "POST",
                     "grantLease",
+                    CREDENTIALS,
                     "make a lease",
                     NONE,
                     leases::grant,
@@ -302,7 +243,7 @@ impl<E: Env> Routes<E> {
                     Json,
                     &["curl -X POST http://HOST/v1/leases -d '{\"ttl\":10}'"]
                 ),
-                read!("listLeases", "the leases", LEASE_LIST, leases::list, &[], Json, &[]),
+                read!("listLeases", KEYS, "the leases", LEASE_LIST, leases::list, &[], Json, &[]),
             ],
         },
         Route {
@@ -310,10 +251,20 @@ impl<E: Env> Routes<E> {
             rest: false,
             is_probe: false,
             operations: &[
-                read!("getLease", "a lease's time, and its keys", LEASE_GET, leases::get, &[], Json, &[]),
+                read!(
+                    "getLease",
+                    KEYS,
+                    "a lease's time, and its keys",
+                    LEASE_GET,
+                    leases::get,
+                    &[],
+                    Json,
+                    &[]
+                ),
                 write!(
                     "DELETE",
                     "revokeLease",
+                    KEYS,
                     "end a lease, and delete its keys",
                     NONE,
                     leases::revoke,
@@ -330,6 +281,7 @@ impl<E: Env> Routes<E> {
             operations: &[renew!(
                 "POST",
                 "renewLease",
+                KEYS,
                 "let a lease's time begin anew",
                 NONE,
                 leases::keep_alive,
@@ -363,6 +315,7 @@ impl<E: Env> Routes<E> {
             operations: &[write!(
                 "POST",
                 "compact",
+                SETTINGS_RIGHT,
                 "forget what was before a revision",
                 NONE,
                 store::compact,
@@ -375,17 +328,36 @@ impl<E: Env> Routes<E> {
             path: "/v1/snapshot",
             rest: false,
             is_probe: false,
-            operations: &[read!("backup", "a backup of all there is", BACKUP, backup::handle, &[], Raw, &[])],
+            operations: &[read!(
+                "backup",
+                BACKUPS_RIGHT,
+                "a backup of all there is",
+                BACKUP,
+                backup::handle,
+                &[],
+                Raw,
+                &[]
+            )],
         },
         Route {
             path: "/v1/settings",
             rest: false,
             is_probe: false,
             operations: &[
-                read!("getSettings", "the limits of the cluster", SETTINGS, store::settings, &[], Json, &[]),
+                read!(
+                    "getSettings",
+                    CREDENTIALS,
+                    "the limits of the cluster",
+                    SETTINGS,
+                    store::settings,
+                    &[],
+                    Json,
+                    &[]
+                ),
                 write!(
                     "PUT",
                     "putSettings",
+                    SETTINGS_RIGHT,
                     "change them, all at once",
                     NONE,
                     store::configure,
@@ -402,6 +374,7 @@ impl<E: Env> Routes<E> {
             operations: &[
                 read!(
                     "listMembers",
+                    CREDENTIALS,
                     "the members, and how they are",
                     MEMBERS,
                     members::list,
@@ -412,6 +385,7 @@ impl<E: Env> Routes<E> {
                 write!(
                     "POST",
                     "addMembers",
+                    MEMBERS_RIGHT,
                     "add nodes, which become voters or replace others",
                     MEMBER_ORDER,
                     members::add,
@@ -430,6 +404,7 @@ impl<E: Env> Routes<E> {
             operations: &[write!(
                 "DELETE",
                 "removeMember",
+                MEMBERS_RIGHT,
                 "remove a member, by id or by name",
                 MEMBER_ORDER,
                 members::remove,
@@ -445,6 +420,7 @@ impl<E: Env> Routes<E> {
             operations: &[write!(
                 "POST",
                 "promoteMember",
+                MEMBERS_RIGHT,
                 "make a learner a voter, once it has caught up",
                 MEMBER_ORDER,
                 members::promote,
@@ -460,6 +436,7 @@ impl<E: Env> Routes<E> {
             operations: &[write!(
                 "POST",
                 "transferLeadership",
+                MEMBERS_RIGHT,
                 "hand leadership to a member, or to the one that is ready best",
                 NONE,
                 members::transfer,

@@ -35,7 +35,7 @@ pub(in crate::api::http) async fn compact<E: Env>(
     _: Parameters,
 ) -> Result<Answer, Problem> {
     let CompactBody { revision } = input::json_body(context, call).await?;
-    match service(context).write(&service_call(call), Op::Compact(Revision(revision))).await? {
+    match service(context, call).write(&service_call(call), Op::Compact(Revision(revision))).await? {
         Outcome::Compacted(oldest) => {
             let mut json = Json::object();
             json.number("compacted", oldest.0);
@@ -48,11 +48,11 @@ pub(in crate::api::http) async fn compact<E: Env>(
 /// The limits that the cluster shares.
 pub(in crate::api::http) async fn settings<E: Env>(
     context: &Arc<Context<E>>,
-    _: &mut Call,
+    call: &mut Call,
     parameters: Parameters,
 ) -> Result<Answer, Problem> {
     let level = parameters.level()?;
-    let answer = service(context).read(Query::Settings, level).await?;
+    let answer = service(context, call).read(Query::Settings, level).await?;
     match answer.found {
         Found::Settings(settings) => Ok(input::aged(context, level, render(&settings).at(answer.revision))),
         other => Err(strange(&other).into()),
@@ -67,7 +67,7 @@ pub(in crate::api::http) async fn configure<E: Env>(
 ) -> Result<Answer, Problem> {
     let SettingsBody { history_bytes, quota_bytes, answers_bytes } = input::json_body(context, call).await?;
     let settings = Settings { history_bytes, quota_bytes, answers_bytes };
-    match service(context).write(&service_call(call), Op::Configure(settings)).await? {
+    match service(context, call).write(&service_call(call), Op::Configure(settings)).await? {
         Outcome::Configured(settings) => Ok(render(&settings)),
         other => Err(strange(&other).into()),
     }

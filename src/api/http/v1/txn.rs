@@ -25,7 +25,7 @@ pub(in crate::api::http) async fn handle<E: Env>(
     let txn = txn_body::parse(&body)?;
     drop(body);
     let op = Op::Txn(Box::new(txn.clone()));
-    match service(context).write(&service_call(call), op).await? {
+    match service(context, call).write(&service_call(call), op).await? {
         Outcome::Txn { revision, succeeded, results } => {
             let mut json = Json::object();
             json.number("revision", revision.0);

@@ -15,7 +15,7 @@ use crate::api::http::v1::pages::{Counted, Page, message};
 use crate::api::http::v1::parameters::{Parameters, conflict};
 use crate::api::http::v1::problem::Problem;
 use crate::api::http::v1::range;
-use crate::api::service::{ErrorCode, ServiceError};
+use crate::api::service::{Asker, ErrorCode, ServiceError};
 use crate::kv::{ChangesQuery, KeyRange, Query, Revision};
 use crate::raft::Time;
 use crate::replica::Level;
@@ -38,16 +38,20 @@ pub(in crate::api::http) async fn handle<E: Env>(
     parameters: Parameters,
 ) -> Result<Answer, Problem> {
     let query = wanted(call, &parameters)?;
+    service(context, call).check_watch(&query.range)?;
     if call.head.method == Method::HEAD {
         return Ok(Answer::streaming(Content::Events, None));
     }
     let from = match query.from {
-        Revision(0) => service(context).read(Query::Settings, Level::Linearizable).await?.revision.next(),
+        Revision(0) => {
+            service(context, call).read(Query::Settings, Level::Linearizable).await?.revision.next()
+        }
         from => from,
     };
     let watcher = Watcher {
         context: context.clone(),
         query: ChangesQuery { from, ..query },
+        asker: call.asker.clone(),
         state: State::New,
         page: None,
         last: None,
@@ -99,6 +103,7 @@ struct Watcher<E: Env> {
     context: Arc<Context<E>>,
     /// What it asks for next.
     query: ChangesQuery,
+    asker: Asker,
     state: State,
     /// What it was given last, until it has taken it.
     page: Option<Arc<Page>>,
@@ -141,7 +146,7 @@ impl<E: Env> Watcher<E> {
         let context = self.context.clone();
         let shared = (&context.env, &context.slot, &context.budget);
         loop {
-            match context.pages.get(shared, &self.query, self.last).await {
+            match context.pages.get(shared, &self.asker, &self.query, self.last).await {
                 Ok(page) => {
                     self.query.from = page.next;
                     self.last = Some(page.at);

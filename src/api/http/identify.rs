@@ -1,0 +1,111 @@
+//! From a request's head to who asks.
+
+use crate::api::http::answer::Answer;
+use crate::api::http::context::Context;
+use crate::api::http::credentials::{self, BadCredentials};
+use crate::api::http::route::{Call, Needs};
+use crate::api::http::secured::caller;
+use crate::api::http::v1::problem::Problem;
+use crate::api::service::{Asker, Credentials, ErrorCode, Identity, ServiceError};
+use crate::kv::Denial;
+use crate::runtime::Env;
+use hyper::StatusCode;
+use hyper::header::AUTHORIZATION;
+use std::sync::Arc;
+
+/// The other end of a connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Peer {
+    /// Its address, as the listener says it.
+    pub(super) address: String,
+}
+
+/// Finds out who asks, and keeps it with the call. Costs nothing where the cluster is open and
+/// nothing is written down.
+pub(super) async fn identify<E: Env>(
+    context: &Arc<Context<E>>,
+    peer: &Peer,
+    needs: Needs,
+    call: &mut Call,
+) -> Result<(), ServiceError> {
+    let node = context.node();
+    let is_open = node.standing().is_open();
+    if needs == Needs::Nothing || (is_open && context.options.audit.is_none()) {
+        return Ok(());
+    }
+    let origin = Identity {
+        address: peer.address.clone(),
+        certificate: caller(&call.head).map(|shown| shown.name.clone()).filter(|name| !name.is_empty()),
+        ..Identity::default()
+    };
+    let audit = context.options.audit.clone();
+    let found = if is_open { Ok(origin.clone()) } else { check(context, needs, call, origin.clone()).await };
+    match found {
+        Ok(who) => {
+            call.asker = Asker { who: Some(Arc::new(who)), audit };
+            Ok(())
+        }
+        Err(error) => {
+            if let Some(audit) = audit {
+                audit.note_refused(&context.env, &origin, &error);
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn check<E: Env>(
+    context: &Arc<Context<E>>,
+    needs: Needs,
+    call: &Call,
+    origin: Identity,
+) -> Result<Identity, ServiceError> {
+    let shown = shown(call)?;
+    let node = context.node();
+    let who = context.authenticator.authenticate(&context.env, node, shown.as_ref(), origin).await?;
+    // Before its body is read. The store would refuse it as well.
+    if who.by.is_none() && needs != Needs::CredentialsForAll && node.standing().security().is_enabled() {
+        return Err(Denial::NoCredentials.into());
+    }
+    Ok(who)
+}
+
+/// What the request shows.
+fn shown(call: &Call) -> Result<Option<Credentials>, ServiceError> {
+    let mut headers = call.head.headers.get_all(AUTHORIZATION).iter();
+    let Some(header) = headers.next() else { return Ok(None) };
+    let bad = || {
+        let detail =
+            "the header Authorization is neither `Bearer TOKEN` nor `Basic` with base64 of NAME:PASSWORD";
+        ServiceError::new(ErrorCode::Unauthenticated, detail)
+    };
+    if headers.next().is_some() {
+        return Err(bad());
+    }
+    credentials::parse(header.as_bytes()).map(Some).map_err(|BadCredentials| bad())
+}
+
+/// A refusal, in the words of the route.
+pub(super) fn refusal(error: ServiceError, has_problems: bool, is_write: bool) -> Answer {
+    let error = if is_write { error.not_applied() } else { error };
+    if has_problems {
+        return Problem::from(error).closing().answer();
+    }
+    plain_refusal(&error).closing()
+}
+
+/// The same, for the routes of the original.
+pub(super) fn plain_refusal(error: &ServiceError) -> Answer {
+    let problem = Problem::from(error.clone());
+    let answer = Answer::message(problem.status, &error.detail);
+    let answer = match problem.status {
+        StatusCode::UNAUTHORIZED => answer.challenging(),
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => answer.retrying(),
+        _ => answer,
+    };
+    match error.outcome {
+        Some(crate::api::service::WriteOutcome::NotApplied) => answer.with_outcome("not-appended"),
+        Some(crate::api::service::WriteOutcome::Unknown) => answer.with_outcome("unknown"),
+        None => answer,
+    }
+}

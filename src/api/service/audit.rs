@@ -1,0 +1,375 @@
+//! The audit log: who did what, on which keys, and what became of it. Never a value, a password or
+//! a token.
+//!
+//! Written down are changes of keys and leases, everything that is done with the cluster, and
+//! everything that was refused for want of a right or of credentials. Reads that succeed are not:
+//! they would be most of it.
+//!
+//! A line is one JSON object. Lines wait in a bounded queue for a worker that writes them. Where it
+//! cannot, on a full disk say, they are lost, which is counted and logged once: requests do not
+//! wait for it.
+
+use crate::api::service::error::{ErrorCode, ServiceError};
+use crate::api::service::identity::Identity;
+use crate::codec::to_base64;
+use crate::kv::{ChangesQuery, KeyRange, Op, Outcome, Query, SecurityChange, Txn, TxnOp};
+use crate::replica::{ClientReply, ClientRequest};
+use crate::runtime::Env;
+use crate::runtime::work::{WorkQueue, Worker};
+use serde_json::{Map, Value, json};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use tokio::sync::Notify;
+
+/// Bytes of lines that wait, at most.
+const WAITING_BYTES_MAX: usize = 8 << 20;
+/// Ranges of one line, at most. A transaction may have more.
+const RANGES_MAX: usize = 32;
+/// Of a key so many bytes are written down.
+const KEY_BYTES_MAX: usize = 1024;
+
+/// Where lines go.
+pub trait AuditSink: Send + 'static {
+    /// Writes whole lines.
+    ///
+    /// # Errors
+    /// What the system says. The lines are lost.
+    fn write(&mut self, lines: &[u8]) -> io::Result<()>;
+}
+
+/// The audit log of a node. Cheap to clone.
+#[derive(Clone)]
+pub struct AuditLog {
+    queue: Arc<WorkQueue<Vec<u8>>>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    waiting_bytes: AtomicUsize,
+    lost: AtomicU64,
+    is_failing: AtomicBool,
+    /// Told when all is written, after the end.
+    ended: Notify,
+}
+
+impl AuditLog {
+    /// Begins to write.
+    ///
+    /// # Errors
+    /// The system refused a thread.
+    pub fn start<E: Env>(env: &E, sink: Box<dyn AuditSink>) -> io::Result<Self> {
+        let queue = WorkQueue::new();
+        let counts = Arc::new(Counts::default());
+        let worker = LineWorker { sink, counts: counts.clone() };
+        env.start_worker("audit", worker, queue.clone())?;
+        Ok(Self { queue, counts })
+    }
+
+    /// Lines that were lost.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.counts.lost.load(Ordering::Relaxed)
+    }
+
+    /// Writes what waits, and ends.
+    pub async fn finish(&self) {
+        self.queue.close();
+        self.counts.ended.notified().await;
+    }
+
+    /// Writes down that somebody was not let in.
+    pub(crate) fn note_refused<E: Env>(&self, env: &E, who: &Identity, error: &ServiceError) {
+        let deed = Deed::admin("authenticate", None);
+        self.note(env, who, deed, Err(error));
+    }
+
+    fn push(&self, line: Vec<u8>) {
+        let length = line.len();
+        if self.counts.waiting_bytes.fetch_add(length, Ordering::Relaxed) + length > WAITING_BYTES_MAX {
+            self.counts.waiting_bytes.fetch_sub(length, Ordering::Relaxed);
+            self.counts.lose(1, "too many lines wait to be written");
+            return;
+        }
+        self.queue.push_all(&mut vec![line]);
+    }
+
+    /// Writes down what became of something.
+    pub(crate) fn note<E: Env>(
+        &self,
+        env: &E,
+        who: &Identity,
+        deed: Deed,
+        done: Result<Option<u64>, &ServiceError>,
+    ) {
+        let mut line =
+            json!({ "time": rfc3339(env.wall_micros()), "address": who.address, "action": deed.action });
+        let mut set = |name: &str, value: Value| {
+            if let Some(object) = line.as_object_mut() {
+                object.insert(name.to_owned(), value);
+            }
+        };
+        for (name, value) in [("user", &who.user), ("token", &who.token), ("certificate", &who.certificate)] {
+            if let Some(value) = value {
+                set(name, value.clone().into());
+            }
+        }
+        if let Some(about) = deed.about {
+            set("about", about.into());
+        }
+        if !deed.ranges.is_empty() {
+            set("ranges", deed.ranges.into());
+        }
+        match done {
+            Ok(revision) => {
+                set("outcome", "done".into());
+                if let Some(revision) = revision {
+                    set("revision", revision.into());
+                }
+            }
+            Err(error) => set("outcome", error.code.name().into()),
+        }
+        let mut line = line.to_string().into_bytes();
+        line.push(b'\n');
+        self.push(line);
+    }
+}
+
+impl fmt::Debug for AuditLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuditLog").field("lost", &self.lost()).finish_non_exhaustive()
+    }
+}
+
+impl Counts {
+    fn lose(&self, lines: u64, why: &str) {
+        self.lost.fetch_add(lines, Ordering::Relaxed);
+        if !self.is_failing.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                "the audit log loses lines: {why}; they are counted until it can be written again"
+            );
+        }
+    }
+}
+
+struct LineWorker {
+    sink: Box<dyn AuditSink>,
+    counts: Arc<Counts>,
+}
+
+impl Worker for LineWorker {
+    type Job = Vec<u8>;
+
+    fn work(&mut self, lines: Vec<Vec<u8>>) -> bool {
+        let count = lines.len() as u64;
+        let lines = lines.concat();
+        match self.sink.write(&lines) {
+            Ok(()) => {
+                if self.counts.is_failing.swap(false, Ordering::Relaxed) {
+                    let lost = self.counts.lost.load(Ordering::Relaxed);
+                    tracing::warn!(lost, "the audit log is written again");
+                }
+            }
+            Err(error) => self.counts.lose(count, &error.to_string()),
+        }
+        self.counts.waiting_bytes.fetch_sub(lines.len(), Ordering::Relaxed);
+        true
+    }
+
+    fn close(&mut self) {
+        self.counts.ended.notify_one();
+    }
+}
+
+/// What somebody did, or wanted to do.
+#[derive(Debug)]
+pub(crate) struct Deed {
+    action: &'static str,
+    about: Option<String>,
+    ranges: Vec<Value>,
+    /// It is written down even if it succeeds.
+    is_kept: bool,
+}
+
+impl Deed {
+    /// Something that is done with the cluster.
+    pub(crate) fn admin(action: &'static str, about: Option<String>) -> Self {
+        Self { action, about, ranges: Vec::new(), is_kept: true }
+    }
+
+    /// A watch that is to begin.
+    pub(crate) fn watch(range: &KeyRange) -> Self {
+        let mut deed = Self { action: "watch", about: None, ranges: Vec::new(), is_kept: false };
+        deed.add(range);
+        deed
+    }
+
+    /// What a request of the store is.
+    pub(crate) fn of(request: &ClientRequest) -> Self {
+        let mut deed = Self { action: "read", about: None, ranges: Vec::new(), is_kept: false };
+        match request {
+            ClientRequest::Write(command) => deed.take_op(&command.op),
+            ClientRequest::Read { query, .. } => deed.take_query(query),
+            ClientRequest::Watch(ChangesQuery { range, .. }) => return Self::watch(range),
+            ClientRequest::Lease { lease, renew } => {
+                deed.action = if *renew { "renew lease" } else { "read lease" };
+                deed.about = Some(lease.to_string());
+            }
+            ClientRequest::Barrier => deed.action = "barrier",
+            ClientRequest::ChangeMembership(_) | ClientRequest::TransferLeadership(_) => {
+                deed.action = "change members";
+                deed.is_kept = true;
+            }
+        }
+        deed
+    }
+
+    /// Whether it is written down, given what became of it.
+    pub(crate) fn is_wanted(&self, done: Result<Option<u64>, &ServiceError>) -> bool {
+        let is_denied = |error: &ServiceError| {
+            matches!(
+                error.code,
+                ErrorCode::Forbidden | ErrorCode::Unauthenticated | ErrorCode::TooManyAttempts
+            )
+        };
+        self.is_kept || done.is_err_and(is_denied)
+    }
+
+    fn take_op(&mut self, op: &Op) {
+        self.is_kept = true;
+        match op {
+            Op::Put(put) => {
+                self.action = "put";
+                self.add(&KeyRange::one(put.key.clone()));
+            }
+            Op::Delete(range) => {
+                self.action = "delete";
+                self.add(range);
+            }
+            Op::Increment { key, .. } => {
+                self.action = "increment";
+                self.add(&KeyRange::one(key.clone()));
+            }
+            Op::Txn(txn) => {
+                self.action = "transact";
+                self.take_txn(txn);
+            }
+            Op::Compact(revision) => {
+                self.action = "compact";
+                self.about = Some(revision.to_string());
+            }
+            Op::Grant { id, .. } => {
+                self.action = "grant lease";
+                self.about = Some(id.to_string());
+            }
+            Op::Revoke(id) => {
+                self.action = "revoke lease";
+                self.about = Some(id.to_string());
+            }
+            Op::Expire { .. } => self.action = "end leases",
+            Op::Configure(_) => self.action = "change settings",
+            Op::Secure(change) => self.take_change(change),
+        }
+    }
+
+    fn take_change(&mut self, change: &SecurityChange) {
+        let (action, name) = change.in_words();
+        self.action = action;
+        self.about = (!name.is_empty()).then(|| name.to_owned());
+    }
+
+    fn take_txn(&mut self, txn: &Txn) {
+        for compare in &txn.compare {
+            self.add(&compare.range);
+        }
+        for step in txn.success.iter().chain(&txn.failure) {
+            match step {
+                TxnOp::Put(put) => self.add(&KeyRange::one(put.key.clone())),
+                TxnOp::Delete(range) => self.add(range),
+                TxnOp::Get(query) => self.add(&query.range),
+                TxnOp::Txn(inner) => self.take_txn(inner),
+            }
+        }
+    }
+
+    fn take_query(&mut self, query: &Query) {
+        match query {
+            Query::Key(key) => self.add(&KeyRange::one(key.clone())),
+            Query::Range(query) => self.add(&query.range),
+            Query::Lease(id) | Query::LeaseKeys(id, ..) => {
+                self.action = "read lease";
+                self.about = Some(id.to_string());
+            }
+            Query::Leases(..) => self.action = "list leases",
+            Query::Settings => self.action = "read settings",
+            Query::Security => self.action = "read users, roles and tokens",
+            Query::Permission(right) => {
+                self.action = "administer";
+                self.about = Some(right.name().to_owned());
+            }
+        }
+    }
+
+    fn add(&mut self, range: &KeyRange) {
+        if self.ranges.len() == RANGES_MAX {
+            self.ranges.push("…".into());
+        }
+        if self.ranges.len() > RANGES_MAX {
+            return;
+        }
+        let mut object = Map::new();
+        match range.one_key() {
+            Some(key) => put(&mut object, "key", key),
+            None => {
+                put(&mut object, "start", &range.start);
+                if let Some(end) = &range.end {
+                    put(&mut object, "end", end);
+                }
+            }
+        }
+        self.ranges.push(object.into());
+    }
+}
+
+fn put(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
+    let shown = bytes.get(..KEY_BYTES_MAX).unwrap_or(bytes);
+    match std::str::from_utf8(shown) {
+        Ok(text) => object.insert(name.to_owned(), text.into()),
+        Err(_) => object.insert(format!("{name}64"), to_base64(shown).into()),
+    };
+    if shown.len() < bytes.len() {
+        object.insert(format!("{name}_bytes"), bytes.len().into());
+    }
+}
+
+/// What became of a request of the store.
+pub(crate) fn done_of(reply: &ClientReply) -> Result<Option<u64>, ServiceError> {
+    match reply {
+        ClientReply::Written(Outcome::Refused(refusal)) => Err(refusal.clone().into()),
+        ClientReply::Written(outcome) => Ok(outcome.revision().map(|revision| revision.0)),
+        ClientReply::Failed(error) => Err(ServiceError::of_client(error, false)),
+        _ => Ok(None),
+    }
+}
+
+/// A time as `2026-11-27T07:20:00.123456Z`.
+fn rfc3339(micros: u64) -> String {
+    let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Howard Hinnant's days-to-civil, for days since 1970 and not before.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+}
+
+#[cfg(test)]
+mod tests;

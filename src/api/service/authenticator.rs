@@ -1,0 +1,215 @@
+//! From credentials to a principal.
+//!
+//! A node knows the rules that it has applied. Credentials that it does not know may be newer: it
+//! asks for them again once it is up to date with the cluster, before it says no. Wrong ones cost
+//! whoever shows them: after a few, an address has to wait before more of its passwords are tried,
+//! longer each time. Those that are known are never made to wait.
+
+use crate::api::service::credentials::{Credentials, PASSWORD_BYTES_MAX};
+use crate::api::service::error::{ErrorCode, ServiceError};
+use crate::api::service::identity::Identity;
+use crate::api::service::passwords::{Busy, PasswordCost, Passwords};
+use crate::kv::{Principal, Security, Subject, TOKEN_HASH_BYTES, TokenRights};
+use crate::node::NodeHandle;
+use crate::raft::Time;
+use crate::replica::{ClientReply, ClientRequest};
+use crate::runtime::Env;
+use crate::runtime::door::Caller;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Wrong credentials of one address before it has to wait.
+const FREE_FAILURES: u32 = 8;
+/// How long it waits first; twice as long after each one more …
+const WAIT_MICROS: u64 = 250_000;
+/// … up to this.
+const WAIT_MICROS_MAX: u64 = 30_000_000;
+/// Failures are forgotten after this time without another one.
+const FORGOTTEN_MICROS: u64 = 600_000_000;
+/// Addresses whose failures are remembered, at most; the oldest are forgotten first.
+const ADDRESSES_MAX: usize = 4096;
+
+/// Finds out who asks.
+#[derive(Debug)]
+pub(crate) struct Authenticator {
+    passwords: Passwords,
+    failures: Mutex<BTreeMap<Caller, Failures>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Failures {
+    count: u32,
+    last: Time,
+    /// Until when no more are tried.
+    until: Time,
+}
+
+impl Authenticator {
+    pub(crate) fn new(cost: PasswordCost) -> Self {
+        Self { passwords: Passwords::new(cost), failures: Mutex::default() }
+    }
+
+    /// The hash of a new password.
+    pub(crate) async fn hash<E: Env>(&self, env: &E, password: &str) -> Result<String, ServiceError> {
+        if password.is_empty() || password.len() > PASSWORD_BYTES_MAX {
+            let detail = format!("a password has 1 to {PASSWORD_BYTES_MAX} bytes");
+            return Err(ServiceError::new(ErrorCode::BadPassword, detail).not_applied());
+        }
+        self.passwords.hash(env, password.as_bytes().to_vec()).await.map_err(|Busy| busy().not_applied())
+    }
+
+    /// Who shows these credentials, and comes with this certificate.
+    pub(crate) async fn authenticate<E: Env>(
+        &self,
+        env: &E,
+        node: &NodeHandle,
+        credentials: Option<&Credentials>,
+        origin: Identity,
+    ) -> Result<Identity, ServiceError> {
+        let security = node.standing().security();
+        if !security.is_enabled() {
+            return Ok(origin);
+        }
+        let caller = Caller::of(&origin.address);
+        if let Some(known) = self.find(env, &security, credentials, &origin, &caller).await? {
+            return Ok(known);
+        }
+        if credentials.is_none() && origin.certificate.is_none() {
+            return Ok(origin);
+        }
+        // They may have been given out since: this node may be behind.
+        match node.request(ClientRequest::Barrier).await {
+            ClientReply::UpToDate => {}
+            ClientReply::Failed(error) => return Err(ServiceError::of_client(&error, false)),
+            _ => return Err(unknown()),
+        }
+        let newer = node.standing().security();
+        if newer.revision() != security.revision() {
+            if !newer.is_enabled() {
+                return Ok(origin);
+            }
+            if let Some(known) = self.find(env, &newer, credentials, &origin, &caller).await? {
+                return Ok(known);
+            }
+        }
+        self.note_failure(env.now(), caller);
+        Err(unknown())
+    }
+
+    /// Who that is, by these rules. `None`: nobody.
+    async fn find<E: Env>(
+        &self,
+        env: &E,
+        security: &Arc<Security>,
+        credentials: Option<&Credentials>,
+        origin: &Identity,
+        caller: &Caller,
+    ) -> Result<Option<Identity>, ServiceError> {
+        let principal = |subject| Some(Principal { subject, as_of: security.revision() });
+        match credentials {
+            None => {
+                Ok(origin.certificate.as_deref().and_then(|name| security.user(name)).map(|user| Identity {
+                    by: principal(Subject::User(user.id)),
+                    user: Some(user.name.clone()),
+                    ..origin.clone()
+                }))
+            }
+            Some(Credentials::Token(text)) => {
+                let now = env.wall_micros() / 1_000_000;
+                let token = security.token_of_hash(&hash_of_token(text));
+                let Some(token) = token.filter(|token| token.ends_at.is_none_or(|end| end > now)) else {
+                    // Nothing is asked of the cluster for an address that only guesses.
+                    return self.may_try(env.now(), caller).map(|()| None);
+                };
+                let user = match token.rights {
+                    TokenRights::User(id) => security.user_of(id).map(|user| user.name.clone()),
+                    TokenRights::Roles(_) => None,
+                };
+                Ok(Some(Identity {
+                    by: principal(Subject::Token(token.id)),
+                    user,
+                    token: Some(token.name.clone()),
+                    ends_at: token.ends_at,
+                    ..origin.clone()
+                }))
+            }
+            Some(Credentials::Password { user: name, password }) => {
+                let user = security.user(name);
+                let is_remembered = user
+                    .is_some_and(|user| self.passwords.is_remembered(user.id, security.revision(), password));
+                if !is_remembered {
+                    self.may_try(env.now(), caller)?;
+                    let hash = user.and_then(|user| user.password.as_deref());
+                    let is_right = self.passwords.is_right(env, password, hash).await;
+                    if !is_right.map_err(|Busy| busy())? {
+                        return Ok(None);
+                    }
+                }
+                let Some(user) = user else { return Ok(None) };
+                if !is_remembered {
+                    self.passwords.remember(env, user.id, security.revision(), password);
+                    self.lock().remove(caller);
+                }
+                let by = principal(Subject::User(user.id));
+                Ok(Some(Identity { by, user: Some(user.name.clone()), ..origin.clone() }))
+            }
+        }
+    }
+
+    /// Whether an address may try credentials that are not known.
+    fn may_try(&self, now: Time, caller: &Caller) -> Result<(), ServiceError> {
+        match self.lock().get(caller) {
+            Some(failures) if failures.until > now => {
+                let detail = "too many wrong credentials came from this address; wait, and try again";
+                Err(ServiceError::new(ErrorCode::TooManyAttempts, detail))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn note_failure(&self, now: Time, caller: Caller) {
+        let mut failures = self.lock();
+        let is_old = |one: &Failures| now.since(one.last) > FORGOTTEN_MICROS;
+        if failures.len() >= ADDRESSES_MAX && !failures.contains_key(&caller) {
+            failures.retain(|_, one| !is_old(one));
+            let oldest = failures.iter().min_by_key(|(_, one)| one.last).map(|(caller, _)| caller.clone());
+            if let Some(oldest) = oldest.filter(|_| failures.len() >= ADDRESSES_MAX) {
+                failures.remove(&oldest);
+            }
+        }
+        let known = failures.entry(caller).or_insert(Failures { count: 0, last: now, until: now });
+        if is_old(known) {
+            known.count = 0;
+        }
+        known.count = known.count.saturating_add(1);
+        known.last = now;
+        if let Some(beyond) = known.count.checked_sub(FREE_FAILURES) {
+            let wait = WAIT_MICROS.saturating_mul(1 << beyond.min(20)).min(WAIT_MICROS_MAX);
+            known.until = now.plus(wait);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Caller, Failures>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a token is kept as.
+pub(crate) fn hash_of_token(text: &[u8]) -> [u8; TOKEN_HASH_BYTES] {
+    Sha256::digest(text).into()
+}
+
+/// The same for each kind: which part of the credentials is wrong is not told.
+fn unknown() -> ServiceError {
+    let detail =
+        "the credentials are wrong, or count no more: check the user's name and password, or the token";
+    ServiceError::new(ErrorCode::Unauthenticated, detail)
+}
+
+fn busy() -> ServiceError {
+    ServiceError::new(
+        ErrorCode::Overloaded,
+        "too many passwords wait to be checked; try again, or use a token",
+    )
+}

@@ -1,0 +1,34 @@
+//! Who asks.
+
+use crate::kv::{Denial, Principal};
+
+/// Who asks, as far as that is known. One connection's requests may come from several.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// What the credentials have proved. `None`: there were none, or nothing is judged.
+    pub(crate) by: Option<Principal>,
+    /// The user's name.
+    pub(crate) user: Option<String>,
+    /// The token's name.
+    pub(crate) token: Option<String>,
+    /// The name in the client's certificate, which was checked with the connection.
+    pub(crate) certificate: Option<String>,
+    /// Where the connection comes from.
+    pub(crate) address: String,
+    /// When it ends, seconds since 1970.
+    pub(crate) ends_at: Option<u64>,
+}
+
+impl Identity {
+    /// Whether it counts still, by a wall clock in microseconds since 1970. How much longer it
+    /// will, microseconds.
+    pub(crate) fn left_micros(&self, wall_micros: u64) -> Result<u64, Denial> {
+        match self.ends_at {
+            None => Ok(u64::MAX),
+            Some(ends_at) => match ends_at.saturating_mul(1_000_000).saturating_sub(wall_micros) {
+                0 => Err(Denial::Ended),
+                left => Ok(left),
+            },
+        }
+    }
+}

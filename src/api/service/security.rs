@@ -1,0 +1,101 @@
+//! Users, roles and tokens: what is done about them.
+
+use crate::api::service::authenticator::{Authenticator, hash_of_token};
+use crate::api::service::credentials::TOKEN_PREFIX;
+use crate::api::service::error::ServiceError;
+use crate::api::service::passwords::fill;
+use crate::api::service::service::{Call, Service, strange};
+use crate::codec::to_base64_url;
+use crate::kv::{Found, Op, Outcome, Query, Security, SecurityChange, TokenOwner};
+use crate::replica::Level;
+use crate::runtime::Env;
+use std::fmt;
+use std::sync::Arc;
+
+/// Random bytes of a token.
+const TOKEN_BYTES: usize = 32;
+
+/// A token that is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NewToken {
+    pub(crate) name: String,
+    pub(crate) owner: TokenOwner,
+    /// How long it counts, seconds.
+    pub(crate) ttl_seconds: Option<u64>,
+}
+
+/// A token that was made. It is told once.
+pub(crate) struct TokenMade {
+    pub(crate) text: String,
+    /// Seconds since 1970.
+    pub(crate) ends_at: Option<u64>,
+    pub(crate) revision: u64,
+}
+
+impl fmt::Debug for TokenMade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenMade").field("ends_at", &self.ends_at).finish_non_exhaustive()
+    }
+}
+
+impl<E: Env> Service<'_, E> {
+    /// Users, roles and tokens.
+    pub(crate) async fn security(&self, level: Level) -> Result<Arc<Security>, ServiceError> {
+        match self.read(Query::Security, level).await?.found {
+            Found::Security(security) => Ok(security),
+            other => Err(strange(&other)),
+        }
+    }
+
+    /// Changes them. The revision of the rules now. It has no idempotency key: names are its keys.
+    pub(crate) async fn secure(&self, change: SecurityChange) -> Result<u64, ServiceError> {
+        match self.write(&Call::default(), Op::Secure(Box::new(change))).await? {
+            Outcome::Secured(revision) => Ok(revision),
+            other => Err(strange(&other)),
+        }
+    }
+
+    /// Adds a user. Whether whoever asks may do that is found out before a password is hashed.
+    pub(crate) async fn add_user(
+        &self,
+        authenticator: &Authenticator,
+        (name, password): (String, Option<String>),
+        roles: Vec<String>,
+    ) -> Result<u64, ServiceError> {
+        let change = SecurityChange::AddUser { name: name.clone(), password: None, roles: roles.clone() };
+        Op::Secure(Box::new(change)).check()?;
+        self.security(Level::Linearizable).await.map_err(ServiceError::not_applied)?;
+        let password = match password {
+            Some(password) => Some(authenticator.hash(self.env, &password).await?),
+            None => None,
+        };
+        self.secure(SecurityChange::AddUser { name, password, roles }).await
+    }
+
+    /// Gives a user another password, or none.
+    pub(crate) async fn set_password(
+        &self,
+        authenticator: &Authenticator,
+        name: String,
+        password: Option<String>,
+    ) -> Result<u64, ServiceError> {
+        let password = match password {
+            Some(password) => Some(authenticator.hash(self.env, &password).await?),
+            None => None,
+        };
+        self.secure(SecurityChange::SetPassword { name, password }).await
+    }
+
+    /// Makes a token.
+    pub(crate) async fn add_token(&self, wanted: NewToken) -> Result<TokenMade, ServiceError> {
+        let NewToken { name, owner, ttl_seconds } = wanted;
+        let mut random = [0; TOKEN_BYTES];
+        fill(self.env, &mut random);
+        let text = format!("{TOKEN_PREFIX}{}", to_base64_url(&random).trim_end_matches('='));
+        let now = self.env.wall_micros() / 1_000_000;
+        let ends_at = ttl_seconds.map(|ttl_seconds| now.saturating_add(ttl_seconds));
+        let hash = hash_of_token(text.as_bytes());
+        let revision = self.secure(SecurityChange::AddToken { name, hash, owner, ends_at }).await?;
+        Ok(TokenMade { text, ends_at, revision })
+    }
+}
