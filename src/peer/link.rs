@@ -261,6 +261,10 @@ impl<E: Env> Link<E> {
                     return End::Broken(match read {
                         Ok(0) => "the peer closed the connection".to_owned(),
                         Ok(_) => "the peer spoke out of turn".to_owned(),
+                        // A process that was killed ends TLS without a word.
+                        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                            "the peer closed the connection".to_owned()
+                        }
                         Err(error) => format!("the connection broke: {error}"),
                     });
                 }

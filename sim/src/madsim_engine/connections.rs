@@ -144,7 +144,7 @@ impl World {
     /// taken, and where it is damaged.
     fn meddle(&mut self, id: u64, bytes: &[u8]) -> io::Result<(Vec<u8>, Option<usize>)> {
         let Some(connection) = self.connections.open.get(&id) else { return Err(reset()) };
-        let checksummed = connection.checksummed;
+        let checksummed = connection.checksummed && !self.limits.secured;
         let settings = &self.schedule.settings;
         let rng = &mut self.connections.rng;
         let mut chance = |ppm: u32| !self.calm && ppm > 0 && rng.random_range(0..1_000_000) < ppm;

@@ -3,6 +3,7 @@
 //! they are too many, and hang up before they are told so. Each is dealt with as it is documented,
 //! in its time, and nothing of it is left behind.
 
+use crate::madsim_engine::certificates::of_stranger;
 use crate::madsim_engine::http::{Answer, Http, NoAnswer, Request, ask, within};
 use crate::madsim_engine::laws::{self, Told, exactly, same};
 use crate::madsim_engine::listening::connect;
@@ -12,6 +13,7 @@ use crate::madsim_engine::world::Shared;
 use crate::schedule::{MILLI, SECOND};
 use infinitystore::api::HttpOptions;
 use infinitystore::peer::TransportOptions;
+use infinitystore::tls::Callee;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// What takes longer never happens.
@@ -338,8 +340,11 @@ async fn examine_strangers(shared: &Shared, slot: usize) -> Result<(), String> {
     let addr = shared.lock().machines[slot].raft_addr();
     let give_up = now() + PATIENCE_MICROS;
     let patience = TransportOptions::default().connect_timeout_micros / SECOND;
+    let is_secured = shared.lock().limits.secured;
+    // A caller without TLS is given the time to read that it needs it.
+    let at_once = if is_secured { patience } else { 0 };
     for (said, seconds) in
-        [(&b""[..], patience), (&b"Inf"[..], patience), (&b"GET / HTTP/1.1\r\n\r\n"[..], 0)]
+        [(&b""[..], patience), (&b"Inf"[..], patience), (&b"GET / HTTP/1.1\r\n\r\n"[..], at_once)]
     {
         let mut stream = connect(shared, None, &addr).await.map_err(|error| error.to_string())?;
         let began = now();
@@ -349,5 +354,24 @@ async fn examine_strangers(shared: &Shared, slot: usize) -> Result<(), String> {
         end.ok_or_else(|| format!("machine {slot} keeps a stranger who said {said:?}"))?.ok();
         in_time("a stranger", began, seconds)?;
     }
+    if is_secured { examine_other_cluster(shared, slot, &addr).await } else { Ok(()) }
+}
+
+/// A node of another cluster, that trusts this one, is told nothing.
+async fn examine_other_cluster(shared: &Shared, slot: usize, addr: &str) -> Result<(), String> {
+    let stream = connect(shared, None, addr).await.map_err(|error| error.to_string())?;
+    let connecting = async {
+        // Its end of the handshake may be over before it is refused.
+        let mut stream = of_stranger().connect(stream, Callee::Address(addr)).await.ok()?;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        Some(answer)
+    };
+    let told = within(now() + PATIENCE_MICROS, connecting).await;
+    let told = told.ok_or_else(|| format!("machine {slot} keeps a node of another cluster"))?;
+    if told.is_some_and(|told| !told.is_empty()) {
+        return Err(format!("machine {slot} says something to a node of another cluster"));
+    }
+    shared.lock().mark("another cluster's certificate refused");
     Ok(())
 }

@@ -28,6 +28,8 @@ pub(super) struct Limits {
     pub impatient: bool,
     /// The snapshots' worker takes so much longer than the log's, in hundredths.
     pub snapshot_worker_percent: u64,
+    /// Whether the nodes speak TLS with each other.
+    pub secured: bool,
 }
 
 /// The time of the snapshots' worker in a run of `seed`, in hundredths of the time of the log's
@@ -54,6 +56,7 @@ impl Limits {
             snapshot_worker_percent: pick(rng, &[100, 100, 1, 3_000]),
             peer_queue_bytes: small(rng, &[5_000, 30_000]),
             impatient: seed % 5 == 2,
+            secured: seed % 11 == 7,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Machines, switched on and off.
 
 use crate::machines::replica_config;
+use crate::madsim_engine::certificates;
 use crate::madsim_engine::env::SimEnv;
 use crate::madsim_engine::run::Run;
 use crate::madsim_engine::stopping::STOP_MICROS;
@@ -30,7 +31,12 @@ impl Run {
             let mut options =
                 NodeOptions::new(&format!("node{}", world.machines[slot].namesake.unwrap_or(slot)));
             options.data_dir = "/data".into();
-            options.insecure = true;
+            let number = world.machines[slot].namesake.unwrap_or(slot);
+            options.insecure = !world.limits.secured;
+            if world.limits.secured {
+                options.transport.tls = Some(certificates::of_node(number));
+                *world.marks.entry("node with certificates").or_default() += 1;
+            }
             options.raft_addr = world.machines[slot].raft_addr();
             options.http_addr = world.machines[slot].http_addr();
             options.request_timeout_micros = settings.client_timeout_micros;

@@ -10,6 +10,7 @@
 mod attendance;
 mod book;
 mod budgets;
+mod certificates;
 mod client;
 mod connections;
 mod course;

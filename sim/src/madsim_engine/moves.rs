@@ -1,6 +1,7 @@
 //! A part of the exam: a node that is promised to a cluster which goes away, and a node that lost
 //! its disk and is called as the member that it was. Neither is held against the node for ever.
 
+use crate::madsim_engine::certificates::secured;
 use crate::madsim_engine::http::{Request, ask, within};
 use crate::madsim_engine::laws::{self, Told, same};
 use crate::madsim_engine::listening::connect;
@@ -122,12 +123,15 @@ async fn reserve(shared: &Shared, slot: usize, cluster: u128) -> Result<bool, St
     let addr = shared.lock().machines[slot].raft_addr();
     let asking = async {
         let wrong = |error: std::io::Error| format!("machine {slot} is to be promised: {error}");
-        let mut stream = connect(shared, None, &addr).await.map_err(wrong)?;
+        let stream = connect(shared, None, &addr).await.map_err(wrong)?;
+        let mut stream = secured(shared, &addr, stream).await.map_err(wrong)?;
         stream.write_all(&block(KIND_RPC, &[])).await.map_err(wrong)?;
+        stream.flush().await.map_err(wrong)?;
         let (kind, _) = read_block(&mut stream).await.map_err(wrong)?;
         same("the answer to a hello", &kind, &KIND_ACCEPTED)?;
         let question = to_bytes(&(QUESTION_RESERVE, cluster, PROMISE_MICROS));
         stream.write_all(&block(KIND_QUESTION, &question)).await.map_err(wrong)?;
+        stream.flush().await.map_err(wrong)?;
         let (kind, body) = read_block(&mut stream).await.map_err(wrong)?;
         same("the kind of a reply", &kind, &KIND_REPLY)?;
         match body.first_chunk().map(|start| u32::from_le_bytes(*start)) {

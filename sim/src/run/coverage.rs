@@ -121,7 +121,7 @@ const QUEUE: [&str; 56] = [
 ];
 
 /// Marks of the madsim engine, whose network carries byte streams.
-const MADSIM: [&str; 62] = [
+const MADSIM: [&str; 63] = [
     "address moved",
     "bytes corrupted",
     "bytes held back",
@@ -145,6 +145,7 @@ const MADSIM: [&str; 62] = [
     "leader stopped and handed over",
     "name not resolved",
     "no descriptor for a connection",
+    "node with certificates",
     "older copy noticed",
     "older copy put back",
     "packet lost",
