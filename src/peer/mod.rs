@@ -27,6 +27,7 @@ pub(crate) mod orders;
 pub(crate) mod rpc;
 pub(crate) mod secured;
 
+pub use block::PROTOCOL_VERSION;
 pub use options::TransportOptions;
 pub use orders::{
     MemberDone, MemberOrder, MemberView, MembersView, NewNode, OrderCode, OrderDone, OrderError, OrderTerms,
