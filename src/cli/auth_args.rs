@@ -141,7 +141,7 @@ pub(super) enum RoleCommand {
     /// Let a role do something
     #[command(after_help = client_exit_codes!(), after_long_help = examples!(client_exit_codes:
         "infinitystore role grant app read-write --prefix app/",
-        "infinitystore role grant reader read --key greeting",
+        "infinitystore role grant reader read --exact greeting",
         "infinitystore role grant reader read --start a --end n",
         "infinitystore role grant operator members    # also: security, backups, settings"
     ))]
@@ -161,9 +161,9 @@ pub(super) struct RightArgs {
     /// What
     #[arg(value_name = "RIGHT", value_enum)]
     pub(super) right: RightName,
-    /// With this key
+    /// With this key alone
     #[arg(long, value_name = "KEY", conflicts_with_all = ["prefix", "start", "end"])]
-    pub(super) key: Option<OsString>,
+    pub(super) exact: Option<OsString>,
     /// With keys that begin with this; '' is every key
     #[arg(long, value_name = "PREFIX", conflicts_with_all = ["start", "end"])]
     pub(super) prefix: Option<OsString>,

@@ -92,6 +92,11 @@ pub(super) async fn look(shared: &Shared, slot: usize) -> Option<(ProcessId, Ins
     let metrics = connection.receive(give_up).await.ok()?;
     let second = connection.receive(give_up).await.ok()?;
     let ready = connection.receive(give_up).await.ok()?;
+    // Until a node has applied what it had when it ended, it does not know whether it may tell
+    // more.
+    if first.body.starts_with(b"{\"alive\":true") {
+        return None;
+    }
     let understood = understand(&live, &first, &metrics, &second, ready);
     match understood {
         Ok(told) => Some((process, told)),

@@ -178,7 +178,7 @@ pub(in crate::cli) fn token(args: &TokenArgs) -> Result<(), Failure> {
 /// What the arguments name: a grant, or a right to administer.
 fn right(args: &RightArgs) -> Result<(Vec<GrantSpec>, Vec<String>), Failure> {
     let own = |argument: &OsStr| bytes(argument);
-    let range = match (&args.key, &args.prefix, &args.start) {
+    let range = match (&args.exact, &args.prefix, &args.start) {
         (Some(key), _, _) => Some(KeyRange::one(own(key))),
         (_, Some(prefix), _) => Some(KeyRange::prefix(own(prefix))),
         (_, _, Some(start)) => Some(KeyRange { start: own(start), end: args.end.as_deref().map(own) }),
@@ -198,7 +198,7 @@ fn right(args: &RightArgs) -> Result<(Vec<GrantSpec>, Vec<String>), Failure> {
     match (range, is_of_keys) {
         (Some(range), true) => Ok((vec![GrantSpec { access: name.to_owned(), range }], Vec::new())),
         (None, false) => Ok((Vec::new(), vec![name.to_owned()])),
-        (None, true) => Err(usage("which keys: --key, --prefix ('' is every key), or --start and --end")),
+        (None, true) => Err(usage("which keys: --exact, --prefix ('' is every key), or --start and --end")),
         (Some(_), false) => Err(usage("a right to administer is not one to keys")),
     }
 }

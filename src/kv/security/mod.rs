@@ -2,8 +2,8 @@
 //!
 //! All of it is a part of the store: commands change it, snapshots have it, and the state hash
 //! covers it. So a right is judged against the very state that a request reads or changes: a
-//! command when it is applied (`kv/judge.rs`), a read when it is served. No request outruns a change
-//! of rights.
+//! command when it is applied (`kv/judge.rs`), a read when it is served. No request outruns a
+//! change of rights.
 //!
 //! Who a client is, the nodes find out, before anything is proposed: passwords are hashed and
 //! compared there, and a token's end is judged by the clock of the node that was asked. What they
