@@ -317,6 +317,7 @@ fn start_failure(error: StartError) -> Failure {
         StartError::BadOption(_) | StartError::Insecure { .. } => ExitStatus::Usage,
         StartError::PortInUse { .. } | StartError::Listen { .. } => ExitStatus::Address,
         StartError::Storage(_) | StartError::NoRoom(_) => ExitStatus::Data,
+        StartError::Removed { .. } => ExitStatus::Removed,
         StartError::Thread(_) => ExitStatus::Failure,
     };
     Failure::new(status, error.to_string())

@@ -188,14 +188,16 @@ impl<E: Env> Joiner<E> {
     /// not while it answers.
     pub(super) async fn check_name_is_free(&self, name: &str) -> Result<(), JoinError> {
         let membership = self.membership();
-        let Some((id, member)) = membership.members.iter().find(|(_, member)| member.name == name) else {
-            return Ok(());
-        };
-        let Some(addr) = self.where_it_answers(*id, member).await else { return Ok(()) };
-        Err(JoinError::Conflict(format!(
-            "there is a member {name} already, and it answers at {addr}: give the new node another --node-id, or stop that \
-             one first if this node is to take its place"
-        )))
+        // There are two while one waits to replace the other.
+        for (id, member) in membership.members.iter().filter(|(_, member)| member.name == name) {
+            if let Some(addr) = self.where_it_answers(*id, member).await {
+                return Err(JoinError::Conflict(format!(
+                    "there is a member {name} already, and it answers at {addr}: give the new node another --node-id, or stop \
+                     that one first if this node is to take its place"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// The address at which a member answers as itself, with the data that it is known to have;

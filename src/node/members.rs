@@ -67,7 +67,10 @@ impl<E: Env> Joiner<E> {
         check(order)?;
         let give_up = self.env.now().plus(self.timings.patience_micros);
         let passed_on = AtomicBool::new(false);
+        // An earlier attempt was sent, and not answered: it may have been carried out.
+        let mut is_open = false;
         loop {
+            is_open |= passed_on.swap(false, Ordering::Relaxed);
             let status = self.handle.status().await.replica;
             let leader = status.leader.filter(|_| !status.members.is_empty());
             let done = match leader {
@@ -81,17 +84,14 @@ impl<E: Env> Joiner<E> {
             };
             match done {
                 Some(Err(error)) if error.code == OrderCode::NoLeader => {}
+                // What forbids it now may be what that attempt brought about.
+                Some(Err(error)) if is_open && error.code.depends_on_members() => return Err(unknown()),
                 Some(done) => return done,
                 None => {}
             }
             if self.env.now() >= give_up {
-                return Err(if passed_on.load(Ordering::Relaxed) {
-                    let text = "the order was passed on to the leader, which has not answered: see the members before you \
-                         order it again";
-                    OrderError::new(OrderCode::Unknown, text)
-                } else {
-                    no_leader()
-                });
+                let was_sent = is_open || passed_on.load(Ordering::Relaxed);
+                return Err(if was_sent { unknown() } else { no_leader() });
             }
             self.pause().await;
         }
@@ -233,11 +233,13 @@ impl<E: Env> Joiner<E> {
         let mut replaces = resolve_all(&membership, named)?;
         for (node, target) in nodes.iter().zip(&targets) {
             self.check_joins(node, target)?;
-            let same_name = membership.members.iter().find(|(_, member)| member.name == node.name);
-            if let Some((id, _)) = same_name.filter(|(id, _)| !replaces.contains(id)) {
+            let same_name = membership.members.iter().filter(|(_, member)| member.name == node.name);
+            let same_name: Vec<NodeId> =
+                same_name.map(|(&id, _)| id).filter(|id| !replaces.contains(id)).collect();
+            if !same_name.is_empty() {
                 let free = self.check_name_is_free(&node.name).await;
                 free.map_err(|error| OrderError::new(OrderCode::NameTaken, error.to_string()))?;
-                replaces.insert(*id);
+                replaces.extend(same_name);
             }
         }
         let mut reserved = Vec::new();
@@ -496,10 +498,24 @@ fn check(order: &MemberOrder) -> Result<(), OrderError> {
     Ok(())
 }
 
+fn unknown() -> OrderError {
+    let text = "the order was passed on to the leader, which has not answered: see the members before you order it again";
+    OrderError::new(OrderCode::Unknown, text)
+}
+
 /// The member that is named: by its id, by its name, or by `id:` or `name:` and either.
 fn resolve(membership: &Membership, named: &str) -> Result<NodeId, OrderError> {
-    let by_name =
-        |name: &str| membership.members.iter().find(|(_, member)| member.name == name).map(|(id, _)| *id);
+    let named_so = |name: &str| -> Vec<NodeId> {
+        membership.members.iter().filter(|(_, member)| member.name == name).map(|(id, _)| *id).collect()
+    };
+    let by_name = |name: &str| named_so(name).first().copied();
+    let name = named.strip_prefix("name:").unwrap_or(named);
+    if let [one, other, ..] = named_so(name)[..]
+        && !named.starts_with("id:")
+    {
+        let text = format!("members {one} and {other} are both named {name}: say id:{one} or id:{other}");
+        return Err(OrderError::new(OrderCode::Ambiguous, text));
+    }
     let by_id = |id: &str| {
         let id = id.parse().ok().map(NodeId::new);
         id.filter(|id| membership.contains(*id))

@@ -15,7 +15,7 @@ impl<E: Env> Driver<E> {
     /// Answers, or has it answered.
     pub(super) fn mend(&mut self, call: MendCall, reply: oneshot::Sender<MendReply>) {
         let answer = match self.refusal(&call) {
-            Some(why) => MendReply::Refused(why),
+            Some(refusal) => refusal,
             None => match call.wants {
                 MendWants::Entries { after, through, anchor } => self.entries(after, through, anchor),
                 MendWants::Chunk { snapshot, offset } => {
@@ -46,29 +46,37 @@ impl<E: Env> Driver<E> {
     }
 
     /// Why a caller gets nothing.
-    fn refusal(&self, call: &MendCall) -> Option<String> {
+    fn refusal(&self, call: &MendCall) -> Option<MendReply> {
+        let refused = |why| Some(MendReply::Refused(why));
         let (cluster, _) = self.place;
         let membership = self.replica.membership();
         if self.adoption.is_some() || self.stopping.is_some() {
-            return Some("this node is moving or stopping".to_owned());
+            return refused("this node is moving or stopping".to_owned());
         }
         if let Some(why) = self.replica.raft().withdrawn() {
-            return Some(format!("this member takes no part itself: {why}"));
+            return refused(format!("this member takes no part itself: {why}"));
         }
         let Some(caller) = call.caller else {
             // It may ask who leads, so that it can join.
             let asks = matches!(call.wants, MendWants::Leader);
-            return (!asks).then(|| "the caller does not say which member it is".to_owned());
+            return if asks {
+                None
+            } else {
+                refused("the caller does not say which member it is".to_owned())
+            };
         };
         if caller.cluster != cluster {
-            return Some(format!("this node is of cluster {cluster}, the caller of {}", caller.cluster));
+            return refused(format!("this node is of cluster {cluster}, the caller of {}", caller.cluster));
         }
+        let raft = self.replica.raft();
+        let is_removed = || raft.membership_at(raft.commit_index()).0.proves_removed(caller.member);
         match membership.members.get(&caller.member) {
             Some(member) if member.store_id != caller.store => {
-                Some(format!("member {} has another store now: the caller was replaced", caller.member))
+                refused(format!("member {} has another store now: the caller was replaced", caller.member))
             }
+            None if is_removed() => Some(MendReply::Removed { told_by: raft.id() }),
             None if membership.proves_removed(caller.member) => {
-                Some(format!("member {} was removed from the cluster", caller.member))
+                refused(format!("member {} is about to be removed from the cluster", caller.member))
             }
             _ => None,
         }

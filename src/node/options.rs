@@ -2,6 +2,7 @@
 
 use crate::codec::{host_of, is_loopback};
 use crate::peer::{NewNode, TransportOptions};
+use crate::raft::NodeId;
 use crate::replica::ReplicaConfig;
 use crate::storage::OpenError;
 use std::io;
@@ -158,6 +159,15 @@ pub enum StartError {
         addr: String,
         /// What the system says.
         error: io::Error,
+    },
+    /// Its data directory is damaged, and it is no member any more.
+    #[error(
+        "this node was removed from its cluster, as member {told_by} says, and its data directory is damaged; it is not \
+         repaired: wipe it before the node joins again"
+    )]
+    Removed {
+        /// The member that knows.
+        told_by: NodeId,
     },
     /// The disk has no room for a start; it may be tried again.
     #[error("{0}")]

@@ -91,4 +91,9 @@ pub(crate) enum MendReply {
     },
     /// It cannot be answered, and why.
     Refused(String),
+    /// By a committed membership the caller is no member any more.
+    Removed {
+        /// The member that knows.
+        told_by: NodeId,
+    },
 }

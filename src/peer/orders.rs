@@ -114,6 +114,16 @@ pub enum OrderCode {
     Unknown,
 }
 
+impl OrderCode {
+    /// Whether it says something about the members as they are now.
+    pub(crate) const fn depends_on_members(self) -> bool {
+        !matches!(
+            self,
+            Self::NoLeader | Self::BadRequest | Self::WrongName | Self::NodeUnreachable | Self::Unknown
+        )
+    }
+}
+
 impl OrderError {
     pub(crate) fn new(code: OrderCode, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into(), configuration: None }

@@ -6,7 +6,7 @@ use crate::node::options::StartError;
 use crate::peer::mending::{MendCall, MendCaller, MendReply, MendWants};
 use crate::peer::rpc::{Question, Reply, ask};
 use crate::peer::secured::Dialer;
-use crate::raft::{Entry, LogId, SnapshotChunk, SnapshotMeta};
+use crate::raft::{Entry, LogId, NodeId, SnapshotChunk, SnapshotMeta};
 use crate::runtime::{Env, RepairProgress};
 use crate::storage::{Missing, RepairSnapshot, Sound, Survey};
 use bytes::Bytes;
@@ -133,6 +133,7 @@ impl<E: Env> Fetch<'_, E> {
             MendReply::Gone { snapshot: None, .. } => {
                 Got::Nothing("they are gone there, and it takes a snapshot".to_owned())
             }
+            MendReply::Removed { told_by } => return Err(StartError::Removed { told_by }),
             MendReply::Refused(why) => Got::Nothing(why),
             other => Got::Nothing(format!("it answered {}", name_of(&other))),
         })
@@ -252,12 +253,29 @@ async fn ask_mending<E: Env>(dialer: &Dialer<E>, addr: &str, call: MendCall) -> 
     }
 }
 
+/// Why there is no leader that can help.
+enum NoLeader {
+    /// None is confirmed yet.
+    Yet(String),
+    /// This node is no member any more.
+    Removed(NodeId),
+}
+
+impl From<NoLeader> for String {
+    fn from(why: NoLeader) -> Self {
+        match why {
+            NoLeader::Yet(why) => why,
+            NoLeader::Removed(by) => format!("member {by} says that this node was removed"),
+        }
+    }
+}
+
 /// A leader that a quorum confirms without this node, and the end of its log.
 async fn ask_leader<E: Env>(
     dialer: &Dialer<E>,
     peers: &[String],
     caller: Option<MendCaller>,
-) -> Result<(String, LogId), String> {
+) -> Result<(String, LogId), NoLeader> {
     let mut reasons = Vec::new();
     let mut addrs = peers.to_vec();
     let mut next = 0;
@@ -271,25 +289,31 @@ async fn ask_leader<E: Env>(
                 }
             }
             Ok(MendReply::Elsewhere { leader: None }) => reasons.push(format!("{addr} knows no leader")),
+            Ok(MendReply::Removed { told_by }) => return Err(NoLeader::Removed(told_by)),
             Ok(MendReply::Refused(why)) | Err(why) => reasons.push(format!("{addr}: {why}")),
             Ok(other) => reasons.push(format!("{addr} answered {}", name_of(&other))),
         }
     }
-    Err(format!("no leader is confirmed ({})", reasons.join("; ")))
+    Err(NoLeader::Yet(format!("no leader is confirmed ({})", reasons.join("; "))))
 }
 
 /// Waits for a leader that a quorum confirms without this node; returns its address.
+///
+/// # Errors
+/// [`StartError::Removed`] if the node knows which member it was, and is none any more: a damaged
+/// directory is no way back into a cluster.
 pub(super) async fn find_leader<E: Env>(
     dialer: &Dialer<E>,
-    peers: &[String],
+    (peers, caller): (&[String], Option<MendCaller>),
     progress: &RepairProgress,
     doing: &str,
-) -> String {
+) -> Result<String, StartError> {
     let mut pause_micros = PAUSE_MICROS_MIN;
     loop {
-        match ask_leader(dialer, peers, None).await {
-            Ok((leader, _)) => return leader,
-            Err(why) => {
+        match ask_leader(dialer, peers, caller).await {
+            Ok((leader, _)) => return Ok(leader),
+            Err(NoLeader::Removed(told_by)) => return Err(StartError::Removed { told_by }),
+            Err(NoLeader::Yet(why)) => {
                 let text = format!("{doing}; it waits for a leader that can replace it ({why})");
                 if progress.note(&text, 0) {
                     warn!(waiting = %text, "the repair waits for other members");
@@ -308,6 +332,7 @@ const fn name_of(reply: &MendReply) -> &'static str {
         MendReply::Lacks { .. } => "that it lacks them",
         MendReply::Chunk { .. } => "with a chunk",
         MendReply::Leads { .. } | MendReply::Elsewhere { .. } => "who leads",
+        MendReply::Removed { .. } => "that this node was removed",
         MendReply::Refused(_) => "no",
     }
 }

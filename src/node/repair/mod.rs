@@ -130,7 +130,7 @@ impl<'r, E: Env> Repair<'r, E> {
         warn!(%why, "this node cannot go on as the member that it was; it joins its cluster anew");
         let leader = tokio::select! {
             biased;
-            leader = fetch::find_leader(&dialer, &peers, progress, &doing) => leader,
+            leader = fetch::find_leader(&dialer, (&peers, caller), progress, &doing) => leader?,
             never = door.run(listener) => match never {},
         };
         let mut known = peers.clone();

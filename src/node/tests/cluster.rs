@@ -1,7 +1,7 @@
 //! Starts nodes, and asks them things.
 
 use crate::kv::{Op, Outcome};
-use crate::node::{Node, NodeExit, NodeHandle, NodeOptions};
+use crate::node::{Node, NodeExit, NodeHandle, NodeOptions, StartError};
 use crate::raft::RoleName;
 use crate::replica::{ClientReply, ClientRequest, Level};
 use crate::runtime::{Metrics, TokioEnv};
@@ -26,6 +26,14 @@ impl TestNode {
         disk: MemoryDisk,
         change: impl FnOnce(&mut NodeOptions),
     ) -> Self {
+        Self::try_start_with(name, disk, change).await.unwrap()
+    }
+
+    pub(super) async fn try_start_with(
+        name: &str,
+        disk: MemoryDisk,
+        change: impl FnOnce(&mut NodeOptions),
+    ) -> Result<Self, StartError> {
         // Shown for a test that fails, and with RUST_LOG=debug in more detail.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
@@ -35,8 +43,8 @@ impl TestNode {
         options.segment_bytes = 1 << 20;
         change(&mut options);
         let metrics = Metrics::new();
-        let node = Node::start(TokioEnv::new(disk.clone()), options, metrics.clone()).await.unwrap();
-        Self { node, disk, name: name.to_owned(), metrics }
+        let node = Node::start(TokioEnv::new(disk.clone()), options, metrics.clone()).await?;
+        Ok(Self { node, disk, name: name.to_owned(), metrics })
     }
 
     pub(super) fn handle(&self) -> NodeHandle {

@@ -2,9 +2,10 @@
 
 use crate::node::tests::cluster::{TestNode, is_set};
 use crate::node::{JoinError, NodeExit, NodeOptions};
+use crate::peer::orders::{MemberOrder, NewNode, OrderCode, OrderTerms};
 use crate::peer::rpc::{Question, Reply, ask};
 use crate::peer::secured::Dialer;
-use crate::raft::{Change, Member};
+use crate::raft::{Change, Member, StoreId};
 use crate::replica::{ClientError, ClientReply, ClientRequest};
 use crate::runtime::TokioEnv;
 use crate::storage::MemoryDisk;
@@ -321,4 +322,41 @@ async fn a_join_that_was_passed_on_and_takes_long_is_not_called_leaderless() {
     let joined = join(&b, "c", &silent.local_addr().unwrap().to_string()).await;
     let says = |why: &str| why.contains("it may go on there") && why.contains("/v1/status");
     assert!(matches!(&joined, Err(JoinError::Failed(why)) if says(why)), "{joined:?}");
+}
+
+/// Members 1 and 2, and 3 named c, which is gone, and 4 of the same name, which never took up its
+/// place.
+async fn with_two_of_a_name() -> (TestNode, TestNode) {
+    let (a, b, c) = (TestNode::start("a").await, TestNode::start("b").await, TestNode::start("c").await);
+    a.join(&b).await;
+    a.join(&c).await;
+    let id = c.handle().status().await.replica.id;
+    c.stop().await;
+    let nowhere = "127.0.0.1:1".to_owned();
+    let lost =
+        Member { name: "c".into(), raft_addr: nowhere.clone(), http_addr: nowhere, store_id: StoreId(77) };
+    let change = Change::AddMembers { members: vec![lost], replaces: [id].into(), promote: true };
+    let reply = a.handle().request(ClientRequest::ChangeMembership(change.into())).await;
+    assert!(matches!(reply, ClientReply::MembershipChanged(_)), "{reply:?}");
+    (a, b)
+}
+
+#[tokio::test]
+async fn an_order_replaces_all_that_bear_the_name() {
+    let (a, _b) = with_two_of_a_name().await;
+    let again = TestNode::start("c").await;
+    let nodes = vec![NewNode { name: "c".into(), raft_addr: again.addr() }];
+    let order = MemberOrder::Add { nodes, replaces: vec![], learners: false };
+    let done = a.handle().manage(order, OrderTerms::default()).await;
+    assert!(done.is_ok(), "{done:?}");
+    assert_eq!(a.handle().status().await.replica.members.len(), 3);
+}
+
+#[tokio::test]
+async fn an_order_says_which_of_two_members_of_a_name_it_means() {
+    let (a, _b) = with_two_of_a_name().await;
+    let order = MemberOrder::Remove(vec!["c".into()]);
+    let error = a.handle().manage(order, OrderTerms::default()).await.unwrap_err();
+    assert_eq!(error.code, OrderCode::Ambiguous);
+    assert!(error.detail.ends_with("say id:3 or id:4"), "{}", error.detail);
 }
