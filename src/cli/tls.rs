@@ -101,7 +101,7 @@ fn said(order: &Order, created: &Created) -> String {
     if let Some(client) = order.clients.first() {
         let dir = order.dir.display();
         line(&format!(
-            "\nIf nodes ask clients for certificates (--tls-client-ca {authority}), add --cert {dir}/{client}.pem --key \
+            "\nIf nodes ask clients for certificates (--tls-client-ca {authority}), add --cert {dir}/{client}.pem --cert-key \
              {dir}/{client}.key"
         ));
     }

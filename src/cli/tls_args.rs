@@ -19,7 +19,7 @@ pub(super) struct NodeTlsArgs {
     /// Serve clients over TLS, with this certificate [default: without TLS]
     #[arg(long, env = "INFINITYSTORE_TLS_CERT", requires = "tls_key", value_name = "FILE")]
     pub(super) tls_cert: Option<PathBuf>,
-    /// The key of --tls-cert
+    /// The key of --tls-cert [default: none]
     #[arg(long, env = "INFINITYSTORE_TLS_KEY", requires = "tls_cert", value_name = "FILE")]
     pub(super) tls_key: Option<PathBuf>,
     /// Ask clients for certificates of these authorities [default: none are asked for]
@@ -35,12 +35,13 @@ pub(super) struct NodeTlsArgs {
     )]
     pub(super) tls_client_auth: ClientAuth,
     /// Speak TLS with the other nodes, with this certificate, whose common name is --node-id
+    /// [default: without TLS]
     #[arg(long, env = "INFINITYSTORE_PEER_TLS_CERT", requires_all = ["peer_tls_key", "peer_tls_ca"], value_name = "FILE")]
     pub(super) peer_tls_cert: Option<PathBuf>,
-    /// The key of --peer-tls-cert
+    /// The key of --peer-tls-cert [default: none]
     #[arg(long, env = "INFINITYSTORE_PEER_TLS_KEY", requires = "peer_tls_cert", value_name = "FILE")]
     pub(super) peer_tls_key: Option<PathBuf>,
-    /// The authorities whose nodes may be members of the cluster
+    /// The authorities whose nodes may be members of the cluster [default: none]
     #[arg(long, env = "INFINITYSTORE_PEER_TLS_CA", requires = "peer_tls_cert", value_name = "FILE")]
     pub(super) peer_tls_ca: Option<PathBuf>,
     /// Let other machines reach --raft-addr without TLS. Whoever reaches it can read and change
@@ -62,13 +63,14 @@ pub(super) enum ClientAuth {
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct ClientTlsArgs {
     /// The authorities that the nodes' certificates are of, for endpoints of https://
+    /// [default: none]
     #[arg(long, env = "INFINITYSTORE_CACERT", value_name = "FILE", global = true)]
     pub(super) cacert: Option<PathBuf>,
-    /// The certificate to show to nodes
+    /// The certificate to show to nodes [default: none]
     #[arg(long = "cert", env = "INFINITYSTORE_CERT", value_name = "FILE", global = true)]
     pub(super) client_cert: Option<PathBuf>,
-    /// The key of --cert
-    #[arg(long = "key", env = "INFINITYSTORE_KEY", value_name = "FILE", global = true)]
+    /// The key of --cert [default: none]
+    #[arg(long = "cert-key", env = "INFINITYSTORE_CERT_KEY", value_name = "FILE", global = true)]
     pub(super) client_key: Option<PathBuf>,
 }
 
@@ -112,10 +114,11 @@ pub(super) struct CreateArgs {
     /// Where the files go
     #[arg(long, default_value = "certs", value_name = "DIR")]
     pub(super) dir: PathBuf,
-    /// Where the authority is, if not in --dir
+    /// Where the authority is [default: --dir]
     #[arg(long, value_name = "DIR")]
     pub(super) ca_dir: Option<PathBuf>,
     /// The nodes, and the hosts at which they are reached; a node may be named several times
+    /// [default: none]
     #[arg(long, value_delimiter = ',', value_parser = NonEmptyStringValueParser::new(), value_name = "NAME=HOST,…")]
     pub(super) nodes: Vec<String>,
     /// Clients [default: `client`, if the authority is new]
@@ -191,7 +194,7 @@ impl ClientTlsArgs {
             ));
         };
         if self.client_cert.is_some() != self.client_key.is_some() {
-            return Err(usage("--cert and --key go together".to_owned()));
+            return Err(usage("--cert and --cert-key go together".to_owned()));
         }
         let unread = |error: TlsError| usage(error.to_string());
         let file = |path: &Option<PathBuf>| path.as_deref().map(read_file).transpose().map_err(unread);
@@ -200,7 +203,7 @@ impl ClientTlsArgs {
             key: file(&self.client_key)?.unwrap_or_default(),
             authorities: read_file(cacert).map_err(unread)?,
         };
-        let named = |error: TlsError| usage(format!("--cacert, --cert, --key: {error}"));
+        let named = |error: TlsError| usage(format!("--cacert, --cert, --cert-key: {error}"));
         ClientTls::new(&pem, WallClock::of_the_system()).map(Some).map_err(named)
     }
 }

@@ -92,7 +92,7 @@ impl<'f> Secured<'f> {
     /// With the certificate of a client.
     fn run_as(&self, name: &str, args: &[&str]) -> Ran {
         let file = |ending: &str| argument(&self.folder.path(&format!("{name}.{ending}"))).to_owned();
-        self.run(&[args, &["--cert", &file("pem"), "--key", &file("key")]].concat())
+        self.run(&[args, &["--cert", &file("pem"), "--cert-key", &file("key")]].concat())
     }
 }
 
@@ -135,7 +135,7 @@ fn the_lines_to_paste_name_every_file() {
     for words in [
         format!("--tls-cert {dir}/n2.pem --tls-key {dir}/n2.key"),
         format!("--peer-tls-ca {dir}/ca.pem --join localhost:8000"),
-        format!("--cert {dir}/client.pem --key {dir}/client.key"),
+        format!("--cert {dir}/client.pem --cert-key {dir}/client.key"),
         "--node-id n1 --raft-addr localhost:8000".to_owned(),
     ] {
         assert!(said.contains(&words), "{words:?} is not in {said}");
@@ -188,7 +188,7 @@ fn who_speaks_the_wrong_protocol_is_told() {
     let shell = Secured::of(&folder, &[&node]);
     shell.shell.run(&["kv", "get", "k"]).failed(2, "--cacert");
     let one = argument(&folder.path("certs/client.pem")).to_owned();
-    shell.run(&["kv", "get", "k", "--cert", &one]).failed(2, "--cert and --key go together");
+    shell.run(&["kv", "get", "k", "--cert", &one]).failed(2, "--cert and --cert-key go together");
     // A node whose certificate is of another authority, or whose client port has none.
     let other = Folder::with(&["n1"]);
     let strange = Secured { cacert: argument(&other.path("certs/ca.pem")).to_owned(), ..shell };

@@ -12,7 +12,7 @@ use crate::madsim_engine::written::Written;
 use crate::record::violation::Violation;
 use crate::schedule::MILLI;
 use infinitystore::api::HttpServer;
-use infinitystore::node::{Node, NodeExit, NodeOptions, NodeSlot};
+use infinitystore::node::{Node, NodeExit, NodeOptions, NodeSlot, keep_certificates};
 use infinitystore::runtime::{Env, Metrics};
 
 use std::sync::Arc;
@@ -181,6 +181,10 @@ async fn live(shared: &Shared, env: SimEnv, options: NodeOptions) -> Result<Node
         let world = shared.lock();
         (world.limits.http(), world.machines[slot].stop.clone())
     };
+    if let Some(tls) = &options.transport.tls {
+        metrics.certificates.add("peer", tls);
+        env.spawn(keep_certificates(env.clone(), metrics.clone()));
+    }
     let started = NodeSlot::default();
     let server = HttpServer::start(env.clone(), listener, http, started.clone(), metrics.clone());
     let node = Node::start_on(env.clone(), options, metrics, peers).await;

@@ -18,6 +18,7 @@ async fn start_failure(disk: &MemoryDisk, name: &str, addr: &str) -> StartError 
     let mut options = NodeOptions::new(name);
     options.data_dir = "/data".into();
     options.raft_addr = addr.to_owned();
+    options.insecure = true;
     Node::start(TokioEnv::new(disk.clone()), options, Metrics::new()).await.unwrap_err()
 }
 

@@ -116,7 +116,7 @@ impl Node {
 
     /// It asks clients for certificates. That one, without its ending, is a good one.
     pub(crate) fn with_client(mut self, certificate: &Path) -> Self {
-        for (flag, ending) in [("cert", "pem"), ("key", "key")] {
+        for (flag, ending) in [("cert", "pem"), ("cert-key", "key")] {
             self.client_flags.push(format!("--{flag}={}.{ending}", argument(certificate)));
         }
         self
