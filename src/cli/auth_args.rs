@@ -50,14 +50,14 @@ pub(super) enum UserCommand {
     /// Add a user, whose password is asked for, or read from standard input
     #[command(after_help = client_exit_codes!(), after_long_help = examples!(client_exit_codes:
         "infinitystore user add root --role root",
-        "infinitystore user add app --role app < password.txt",
+        "cat password.txt | infinitystore user add app --role app",
         "infinitystore user add node-7 --role app --no-password    # it comes with a certificate, or a token"
     ))]
     Add {
         /// Its name
         #[arg(value_name = "NAME")]
         name: String,
-        /// A role that it has; may be said several times
+        /// A role that it has; may be said several times [default: none]
         #[arg(long = "role", value_name = "ROLE")]
         roles: Vec<String>,
         /// It gets no password
@@ -161,13 +161,13 @@ pub(super) struct RightArgs {
     /// What
     #[arg(value_name = "RIGHT", value_enum)]
     pub(super) right: RightName,
-    /// With this key alone
+    /// With this key alone [default: none]
     #[arg(long, value_name = "KEY", conflicts_with_all = ["prefix", "start", "end"])]
     pub(super) exact: Option<OsString>,
-    /// With keys that begin with this; '' is every key
+    /// With keys that begin with this; '' is every key [default: none]
     #[arg(long, value_name = "PREFIX", conflicts_with_all = ["start", "end"])]
     pub(super) prefix: Option<OsString>,
-    /// With keys from this one on
+    /// With keys from this one on [default: none]
     #[arg(long, value_name = "KEY")]
     pub(super) start: Option<OsString>,
     /// With keys below this one [default: to the last]
@@ -209,16 +209,16 @@ pub(super) enum TokenCommand {
     #[command(after_help = client_exit_codes!(), after_long_help = examples!(client_exit_codes:
         "infinitystore token create ci --role app --ttl 24h",
         "infinitystore token create laptop --for-user alice",
-        "export INFINITYSTORE_TOKEN=$(infinitystore token create ci --role app -o raw)"
+        "infinitystore token create ci --role app -o raw > ci.token"
     ))]
     Create {
         /// Its name, under which it is revoked
         #[arg(value_name = "NAME")]
         name: String,
-        /// It has the rights of this user
+        /// It has the rights of this user [default: none]
         #[arg(long, value_name = "USER", required_unless_present = "roles", conflicts_with = "roles")]
         for_user: Option<String>,
-        /// It has the rights of this role; may be said several times
+        /// It has the rights of this role; may be said several times [default: none]
         #[arg(long = "role", value_name = "ROLE")]
         roles: Vec<String>,
         /// It ends after this time [default: when it is revoked]

@@ -25,7 +25,7 @@ fn the_arguments_are_declared_consistently() {
 }
 
 /// What asks a cluster, and what prints texts.
-const CLIENTS: [&str; 13] = [
+const CLIENTS: [&str; 21] = [
     "kv",
     "lease",
     "lock",
@@ -39,6 +39,23 @@ const CLIENTS: [&str; 13] = [
     "import",
     "completions",
     "man",
+    "auth",
+    "user",
+    "role",
+    "token",
+];
+
+/// What the environment may say of those: which cluster, as whom, and how results are printed.
+const IN_ENVIRONMENT: [&str; 9] = [
+    "endpoints",
+    "timeout",
+    "output",
+    "cacert",
+    "client_cert",
+    "client_key",
+    "token",
+    "user",
+    "password_file",
 ];
 
 /// What looks at files that it is given, once.
@@ -78,8 +95,7 @@ fn every_option_has_help_a_default_and_an_environment_variable() {
         );
         // What one call does must not depend on what the environment happens to hold.
         let is_consent = ["accept_loss", "yes"].contains(&name);
-        let says_which = ["endpoints", "timeout", "output", "cacert", "client_cert", "client_key"];
-        let may_have_variable = !is_consent && (!is_client || says_which.contains(&name));
+        let may_have_variable = !is_consent && (!is_client || IN_ENVIRONMENT.contains(&name));
         let variable = option.get_env().map(|variable| variable.to_string_lossy().into_owned());
         assert_eq!(variable.is_some(), may_have_variable, "{name}: {variable:?}");
         assert!(variable.is_none_or(|variable| variable.starts_with("INFINITYSTORE_")), "{name}");

@@ -409,18 +409,18 @@ fn each_reason_not_to_open_has_its_error_and_remedy() {
 
     let disk = base.copy();
     let of_format = |format: u32| {
-        let body = text.replace("format = 5", &format!("format = {format}"));
+        let body = text.replace("format = 6", &format!("format = {format}"));
         let body = &body[..body.rfind("checksum").unwrap()];
         format!("{body}checksum = {:08x}\n", crate::codec::checksum(body.as_bytes())).into_bytes()
     };
-    disk.overwrite(&identity, of_format(6));
+    disk.overwrite(&identity, of_format(7));
     let error = refused(&disk);
-    assert!(matches!(error, OpenError::NewerFormat { found: 6, .. }), "{error}");
+    assert!(matches!(error, OpenError::NewerFormat { found: 7, .. }), "{error}");
 
     let disk = base.copy();
-    disk.overwrite(&identity, of_format(4));
+    disk.overwrite(&identity, of_format(5));
     let error = refused(&disk);
-    assert!(matches!(error, OpenError::OlderFormat { found: 4, .. }), "{error}");
+    assert!(matches!(error, OpenError::OlderFormat { found: 5, .. }), "{error}");
     assert!(error.to_string().contains("the program that wrote it"), "{error}");
 
     let disk = base.copy();
