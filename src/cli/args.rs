@@ -5,7 +5,7 @@ use crate::cli::client_args::{
     BackupArgs, ElectArgs, ExportArgs, ImportArgs, KvArgs, LeaseArgs, LockArgs, SettingsArgs, StatusArgs,
 };
 use crate::cli::exit::{self, backup_exit_codes, client_exit_codes, examples, hold_exit_codes};
-use crate::cli::member_args::{LeaderArgs, MemberArgs, NamedAddress, named_address};
+use crate::cli::member_args::{AlarmArgs, LeaderArgs, MemberArgs, NamedAddress, named_address};
 use crate::cli::tls_args::{ClientTlsArgs, NodeTlsArgs, TlsCommand};
 use crate::cli::units::{bytes, bytes_above_zero, count_above_zero, micros, micros_above_zero};
 use crate::client::Endpoint;
@@ -133,6 +133,9 @@ pub(super) enum Command {
     /// The leader of the cluster
     #[command(after_help = client_exit_codes!())]
     Leader(LeaderArgs),
+    /// What befell the nodes' data, until a person has seen it: list, acknowledge
+    #[command(after_help = client_exit_codes!())]
+    Alarm(AlarmArgs),
     /// What the nodes say of themselves
     ///
     /// Asks every endpoint. The exit code is 0 if one of them answers.
@@ -334,6 +337,12 @@ pub(super) struct NodeArgs {
     /// … and bytes of entries, at most
     #[arg(long, env = "INFINITYSTORE_LOG_TAIL_BYTES", default_value = "32MiB", value_parser = bytes_above_zero, value_name = "BYTES")]
     pub(super) log_tail_bytes: u64,
+    /// Read what is at rest on the disk again, so many bytes a second at most; 0: never
+    #[arg(long, env = "INFINITYSTORE_SCRUB_RATE", default_value = "4MiB", value_parser = bytes, value_name = "BYTES")]
+    pub(super) scrub_rate: u64,
+    /// From the end of one reading of all that is at rest to the next
+    #[arg(long, env = "INFINITYSTORE_SCRUB_INTERVAL", default_value = "3600s", value_parser = micros_above_zero, value_name = "TIME")]
+    pub(super) scrub_interval: u64,
     /// HTTP connections at the same time; one more is answered 503
     #[arg(long, env = "INFINITYSTORE_HTTP_CONNECTIONS", default_value_t = 10_000, value_parser = count_above_zero, value_name = "COUNT")]
     pub(super) http_connections: usize,

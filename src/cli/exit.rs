@@ -12,7 +12,8 @@ Exit codes:
   2    wrong usage: unknown flags, or values that make no sense
   3    the data directory cannot be used: locked, unwritable, damaged, of another node or another format
   4    an address cannot be listened on: the port is in use, or the address is not this machine's
-  5    a running node had to give up (a failed disk, say): what it acknowledged is durable
+  5    a running node had to give up: what it acknowledged is durable
+  6    a write to the disk failed, or a sync: what the node acknowledged is durable
   7    the node was removed from its cluster, and was started with --exit-when-removed
   130  it was told a second time to stop, and did so at once";
 
@@ -81,6 +82,8 @@ pub enum ExitStatus {
     Address,
     /// A running node had to give up.
     Fatal,
+    /// A running node had to give up, because its disk failed.
+    DiskFailed,
     /// A node was removed from its cluster, and was to end then.
     Removed,
     /// A client: no such key or lease.
@@ -108,7 +111,7 @@ impl ExitStatus {
             Self::Data | Self::NotFound => 3,
             Self::Address | Self::ConditionFailed => 4,
             Self::Fatal | Self::Unavailable => 5,
-            Self::OutcomeUnknown => 6,
+            Self::DiskFailed | Self::OutcomeUnknown => 6,
             Self::Removed => 7,
             Self::Command(code) => code,
             Self::Interrupted => 130,

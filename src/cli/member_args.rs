@@ -1,4 +1,4 @@
-//! What `member` and `leader` take.
+//! What `member`, `leader` and `alarm` take.
 
 use crate::cli::client_args::{ConnectArgs, OutputArgs};
 use crate::cli::exit::{client_exit_codes, examples};
@@ -120,6 +120,34 @@ pub(super) fn named_address(text: &str) -> Result<NamedAddress, String> {
     check_name(name).map_err(|rule| format!("the name {name:?}: {rule}"))?;
     HostPort::parse_remote(raft_addr).map_err(|why| format!("{raft_addr:?} is no address: {why}"))?;
     Ok(NamedAddress { name: name.to_owned(), raft_addr: raft_addr.to_owned() })
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AlarmArgs {
+    #[command(flatten)]
+    pub(super) connect: ConnectArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+    #[command(subcommand)]
+    pub(super) command: AlarmCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AlarmCommand {
+    /// List the alarms of every endpoint
+    #[command(after_help = client_exit_codes!(), after_long_help = examples!(client_exit_codes:
+        "infinitystore alarm ls --endpoints localhost:8001,localhost:8011,localhost:8021"
+    ))]
+    Ls,
+    /// Say that you have seen an alarm: it stands no longer
+    #[command(after_help = client_exit_codes!(), after_long_help = examples!(client_exit_codes:
+        "infinitystore alarm ack node-2/1"
+    ))]
+    Ack {
+        /// The alarm, as `alarm ls` names it: the node, a slash, the number
+        #[arg(value_name = "NODE/NUMBER")]
+        alarm: String,
+    },
 }
 
 #[derive(Debug, Args)]

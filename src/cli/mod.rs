@@ -63,6 +63,7 @@ pub fn main() -> ExitCode {
         Some(Command::Token(options)) => ask::token(options).map(done),
         Some(Command::Member(options)) => ask::member(options),
         Some(Command::Leader(options)) => ask::leader(options),
+        Some(Command::Alarm(options)) => ask::alarm(options),
         Some(Command::Status(options)) => ask::status(options).map(done),
         Some(Command::Backup(options)) => backup::run(options).map(done),
         Some(Command::Export(options)) => ask::export(options).map(done),

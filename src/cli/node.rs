@@ -7,13 +7,16 @@ use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::logging;
 use crate::cli::signals::{StopSignals, runtime};
 use crate::codec::{HostPort, check_name, host_of};
-use crate::node::{NewNode, Node, NodeExit, NodeOptions, NodeSlot, StartError, keep_certificates};
+use crate::node::{
+    NewNode, Node, NodeExit, NodeOptions, NodeSlot, ScrubOptions, StartError, keep_certificates,
+};
 use crate::raft::Config;
 use crate::replica::ReplicaConfig;
 use crate::runtime::{Env, Listener, Metrics, TokioEnv, TokioListener};
 use crate::storage::RealDisk;
 use std::io::Write as _;
 use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +53,29 @@ pub(super) fn run(args: &NodeArgs) -> Result<(), Failure> {
     let runtime = runtime(args.threads)?;
     let result = runtime.block_on(serve(args, options, http));
     runtime.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
-    result
+    match result? {
+        Ended::Well => Ok(()),
+        Ended::ToBeginAgain(why) => begin_again(&why),
+    }
+}
+
+/// How a node that did not fail has ended.
+enum Ended {
+    /// It was told to.
+    Well,
+    /// It sets its data aside when it is started again, and why.
+    ToBeginAgain(String),
+}
+
+/// Becomes the same program with the same words anew, as a supervisor would start it.
+fn begin_again(why: &str) -> Result<(), Failure> {
+    tracing::warn!("this node starts itself again");
+    let failed = match std::env::current_exe() {
+        Ok(program) => std::process::Command::new(program).args(std::env::args_os().skip(1)).exec(),
+        Err(error) => error,
+    };
+    let text = format!("{why}; it could not start itself again ({failed}): start it");
+    Err(Failure::new(ExitStatus::Fatal, text))
 }
 
 /// The node's options, checked as far as they can be without touching anything.
@@ -93,6 +118,7 @@ pub(super) fn node_options(args: &NodeArgs) -> Result<NodeOptions, Failure> {
         join: args.join.clone(),
         request_timeout_micros: args.request_timeout,
         segment_bytes: args.segment_bytes,
+        scrub: ScrubOptions { bytes_per_second: args.scrub_rate, rest_micros: args.scrub_interval },
         replica: ReplicaConfig {
             raft,
             snapshot_log_bytes: args.snapshot_log_bytes,
@@ -181,7 +207,7 @@ fn data_dir(args: &NodeArgs) -> PathBuf {
     args.data_dir.clone().unwrap_or_else(|| PathBuf::from("data").join(&args.node_id))
 }
 
-async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions) -> Result<(), Failure> {
+async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions) -> Result<Ended, Failure> {
     let mut signals = StopSignals::for_node()?;
     let env = TokioEnv::new(RealDisk);
     // Before the node: a port that is taken is found out before anything is made on the disk.
@@ -204,7 +230,7 @@ async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions)
         biased;
         signal = signals.next() => {
             tracing::info!("stopped by {signal} while starting");
-            return Ok(());
+            return Ok(Ended::Well);
         }
         peers = Node::listen(&env, &options) => peers.map_err(start_failure)?,
     };
@@ -216,7 +242,7 @@ async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions)
             // Nothing was promised yet: what is being read or rewritten may stop anywhere, as in a
             // crash.
             tracing::info!("stopped by {signal} while starting");
-            return Ok(());
+            return Ok(Ended::Well);
         }
         started = start(&env, options, metrics, peers) => started.map_err(start_failure)?,
     };
@@ -287,15 +313,17 @@ async fn start(
     }
 }
 
-fn ended(exit: NodeExit) -> Result<(), Failure> {
+fn ended(exit: NodeExit) -> Result<Ended, Failure> {
     match exit {
-        NodeExit::Stopped => Ok(()),
+        NodeExit::Stopped => Ok(Ended::Well),
+        NodeExit::Rebuild(why) => Ok(Ended::ToBeginAgain(why)),
         NodeExit::Removed => {
             let text =
                 "this node was removed from its cluster; wipe its data directory before it joins again";
             Err(Failure::new(ExitStatus::Removed, text))
         }
         NodeExit::Failed(text) => Err(Failure::new(ExitStatus::Fatal, text)),
+        NodeExit::DiskFailed(text) => Err(Failure::new(ExitStatus::DiskFailed, text)),
     }
 }
 

@@ -60,6 +60,7 @@
 //! Not here: pauses between attempts, and attempts without end. Callers know how long they want to
 //! wait.
 
+mod alarms;
 mod attempts;
 mod auth;
 mod backup;
@@ -80,6 +81,7 @@ mod target;
 mod txns;
 mod watch;
 
+pub use alarms::{AlarmReport, AlarmsReport};
 pub use attempts::{Client, ClientOptions};
 pub use auth::{GrantSpec, TokenGrant, TokenOwner};
 pub use backup::BackupDownload;

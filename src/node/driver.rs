@@ -10,6 +10,7 @@ use crate::node::foreign_call::Called;
 use crate::node::handle::{ClientCall, DriverOrder, MembershipView, Standing};
 use crate::node::inbox::{Arrivals, Inbox};
 use crate::node::options::{NodeExit, PANICKED};
+use crate::node::scrub_queue::ScrubQueue;
 use crate::node::storage_workers::{LogJob, SnapshotJob, SnapshotQueues, WorkerNews};
 use crate::peer::address_book::AddressBook;
 use crate::peer::discovery::Discovery;
@@ -55,6 +56,8 @@ pub(super) struct Driver<E: Env> {
     pub log: Arc<WorkQueue<LogJob>>,
     /// Snapshot files.
     pub snapshots: SnapshotQueues<E::Disk>,
+    /// What is read again.
+    pub scrub: ScrubQueue<E::Disk>,
     /// Peers that the committed membership does not list any more, while the core still tells them
     /// so. Their links stay meanwhile.
     pub leaving_members: BTreeSet<NodeId>,
@@ -121,6 +124,7 @@ impl<E: Env> Driver<E> {
         let mut timer = Timer::new(self.env.clone());
         self.publish_membership();
         self.introduce();
+        self.note_alarms();
         let started = self.env.now();
         self.replica.step(started, Event::Wake);
         let exit = loop {
@@ -139,8 +143,9 @@ impl<E: Env> Driver<E> {
                 self.inbox.take(&mut arrivals, &mut timer).await;
             }
             let now = self.env.now();
-            if let Err(reason) = self.take_in(now, &mut arrivals) {
-                break NodeExit::Failed(reason);
+            if let Err(exit) = self.take_in(now, &mut arrivals) {
+                self.hand_over_at_once().await;
+                break exit;
             }
             if timer.is_due(now) {
                 self.replica.step(now, Event::Wake);
@@ -151,7 +156,7 @@ impl<E: Env> Driver<E> {
     }
 
     /// Steps the replica with everything that came.
-    fn take_in(&mut self, now: Time, arrivals: &mut Arrivals) -> Result<(), String> {
+    fn take_in(&mut self, now: Time, arrivals: &mut Arrivals) -> Result<(), NodeExit> {
         for news in arrivals.storage.drain(..) {
             match news {
                 WorkerNews::StorageEvent(event) if self.adoption.is_none() => {
@@ -159,8 +164,13 @@ impl<E: Env> Driver<E> {
                     self.replica.step(now, Event::Storage(event));
                 }
                 WorkerNews::StorageEvent(_) | WorkerNews::Closed => {}
-                WorkerNews::Failed(reason) => return Err(reason),
-                WorkerNews::Adopted(recovered) => self.become_member(now, *recovered)?,
+                WorkerNews::Condemned(why) => return Err(NodeExit::Rebuild(why)),
+                WorkerNews::Scrubbed(damage) => self.handle_scrub_damage(now, damage),
+                WorkerNews::Failed(reason) => return Err(NodeExit::Failed(reason)),
+                WorkerNews::DiskFailed(reason) => return Err(NodeExit::DiskFailed(reason)),
+                WorkerNews::Adopted(recovered) => {
+                    self.become_member(now, *recovered).map_err(NodeExit::Failed)?;
+                }
             }
         }
         for peers in arrivals.peers.drain(..) {
@@ -229,6 +239,9 @@ impl<E: Env> Driver<E> {
             DriverOrder::Leads(term, reply) => {
                 let _ = reply.send(self.leads(Some(term)));
             }
+            DriverOrder::NoteAlarms => self.note_alarms(),
+            #[cfg(test)]
+            DriverOrder::Withdraw(why) => self.replica.step(now, Event::Withdraw(why)),
             DriverOrder::Stop => self.begin_stop(now),
         }
     }
@@ -368,9 +381,29 @@ impl<E: Env> Driver<E> {
             }
             Notice::Withdrawn(why) => {
                 error!(%why, "THIS MEMBER TAKES NO PART ANY MORE");
+                self.maybe_rebuild(&why);
             }
             Notice::PeerWithdrew { peer, why } => {
                 error!(peer = peer.get(), %why, "A MEMBER TAKES NO PART ANY MORE");
+            }
+            Notice::DiskSlow { is_slow, write_micros } => {
+                self.metrics.disk_slow.set(i64::from(is_slow));
+                let millis = write_micros / 1_000;
+                if is_slow {
+                    warn!(
+                        millis,
+                        "THE DISK IS SLOW: a write to the log takes so many milliseconds in the mean"
+                    );
+                } else {
+                    info!(millis, "the disk is quick enough again");
+                }
+            }
+            Notice::LeftLeadToQuicker { successor, write_micros } => {
+                let (successor, millis) = (successor.get(), write_micros / 1_000);
+                warn!(
+                    successor,
+                    millis, "this leader's disk is far slower than those of the others; it hands over"
+                );
             }
             Notice::BadMessage { from, reason } => {
                 self.metrics.messages_refused.inc();
@@ -483,6 +516,7 @@ impl<E: Env> Driver<E> {
     async fn close(&mut self) -> NodeExit {
         self.log.close();
         self.snapshots.close();
+        self.scrub.close();
         while let Some(news) = self.inbox.storage.recv().await {
             match news {
                 WorkerNews::Closed if self.exits_when_removed && self.replica.is_removed() => {
@@ -490,7 +524,9 @@ impl<E: Env> Driver<E> {
                 }
                 WorkerNews::Closed => return NodeExit::Stopped,
                 WorkerNews::Failed(reason) => return NodeExit::Failed(reason),
+                WorkerNews::DiskFailed(reason) => return NodeExit::DiskFailed(reason),
                 WorkerNews::StorageEvent(_) | WorkerNews::Adopted(_) => {}
+                WorkerNews::Scrubbed(_) | WorkerNews::Condemned(_) => {}
             }
         }
         NodeExit::Failed("the storage thread ended without a word".to_owned())
@@ -501,7 +537,9 @@ impl<E: Env> Driver<E> {
         let stopped = match exit {
             NodeExit::Stopped => "it was asked to stop".to_owned(),
             NodeExit::Removed => "it was removed from its cluster".to_owned(),
-            NodeExit::Failed(reason) => reason.clone(),
+            NodeExit::Failed(reason) | NodeExit::DiskFailed(reason) | NodeExit::Rebuild(reason) => {
+                reason.clone()
+            }
         };
         let status = self.status(self.env.now(), Some(stopped));
         let _ = self.last.set(status);
@@ -523,57 +561,6 @@ impl<E: Env> Driver<E> {
             let _ = waiting.reply.send(ClientReply::Failed(error(waiting.write)));
         }
     }
-
-    fn status(&self, now: Time, stopped: Option<String>) -> NodeStatus {
-        self.links.observe();
-        let me = self.address_book.me();
-        let mut replica = self.replica.status(now);
-        for member in &mut replica.members {
-            let refused = || self.address_book.older_copy(member.id);
-            member.withdrawn = member.withdrawn.take().or_else(refused);
-        }
-        let called = self.foreign_call.filter(|called| now < called.until);
-        replica.withdrawn = replica.withdrawn.or(called.map(|called| called.reason()));
-        NodeStatus {
-            cluster: me.cluster,
-            name: me.name,
-            store: me.store,
-            replica,
-            uptime_micros: now.get(),
-            storage_queue: self.log.len(),
-            event_queue: self.inbox.len(),
-            removed: self.replica.is_removed(),
-            has_data: self.replica.has_data(),
-            stopped,
-            held: self.held(now),
-        }
-    }
-
-    /// What is held, by name; at rest all of it is zero.
-    fn held(&self, now: Time) -> Vec<(&'static str, u64)> {
-        let members = &self.replica.membership().members;
-        let me = self.place.1;
-        let strangers = self.links.peers().filter(|id| !members.contains_key(id)).count();
-        let linked = self.links.peers().filter(|id| members.contains_key(id)).count();
-        let missing = members.keys().filter(|id| **id != me).count() - linked;
-        let (messages, bytes) = self.links.waiting();
-        let jobs = self.log.len() + self.snapshots.saves.len() + self.snapshots.reads.len();
-        let reserved = self.reservation.is_some_and(|reservation| now < reservation.until);
-        let mut held = self.replica.held();
-        held.extend([
-            ("slots of clients", self.clients.taken() as u64),
-            ("links to strangers", strangers as u64),
-            ("members without a link", missing as u64),
-            ("messages to peers", messages as u64),
-            ("bytes to peers", bytes as u64),
-            ("members that leave", self.leaving_members.len() as u64),
-            ("jobs of the storage", jobs as u64),
-            ("things to take in", self.inbox.len() as u64),
-            ("joins of others", self.joins_under_way as u64),
-            ("moves to another cluster", u64::from(self.adoption.is_some() || reserved)),
-        ]);
-        held
-    }
 }
 
 impl<E: Env> Drop for Driver<E> {
@@ -584,5 +571,6 @@ impl<E: Env> Drop for Driver<E> {
         }
         self.log.close();
         self.snapshots.close();
+        self.scrub.close();
     }
 }

@@ -257,6 +257,11 @@ impl NodeHandle {
         answer.await.ok()?
     }
 
+    /// The alarms have changed: they are written down.
+    pub async fn note_alarms(&self) {
+        let _ = self.orders.send(DriverOrder::NoteAlarms).await;
+    }
+
     /// The node's view of itself and the cluster. At once, without a message to another node.
     pub async fn status(&self) -> NodeStatus {
         let (reply, answer) = oneshot::channel();
@@ -312,6 +317,11 @@ pub(crate) enum DriverOrder {
     Mend(MendCall, oneshot::Sender<MendReply>),
     /// The end of this leader's log, if it leads in that term still.
     Leads(Term, oneshot::Sender<MendReply>),
+    /// The alarms have changed.
+    NoteAlarms,
+    /// There is proof that this node cannot be relied on.
+    #[cfg(test)]
+    Withdraw(crate::raft::Withdrawal),
     /// Hand leadership over, finish the log, end.
     Stop,
 }

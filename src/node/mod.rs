@@ -35,6 +35,9 @@ mod members;
 mod mending;
 mod options;
 mod repair;
+mod scrub;
+mod scrub_queue;
+mod self_care;
 mod service;
 mod start;
 mod storage_workers;
@@ -47,6 +50,7 @@ pub use crate::runtime::NodeStatus;
 pub use certificates::keep_certificates;
 pub use handle::{Joined, NodeHandle, NodeSlot};
 pub use options::{JoinTimings, NodeExit, NodeOptions, StartError};
+pub use scrub::ScrubOptions;
 pub use start::Node;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! How a node is started, and why it could not be, or ended.
 
 use crate::codec::{host_of, is_loopback};
+use crate::node::scrub::ScrubOptions;
 use crate::peer::{NewNode, TransportOptions};
 use crate::raft::NodeId;
 use crate::replica::ReplicaConfig;
@@ -40,6 +41,8 @@ pub struct NodeOptions {
     pub client_queue_max: usize,
     /// Bytes of one log segment.
     pub segment_bytes: u64,
+    /// How what is at rest is read again.
+    pub scrub: ScrubOptions,
     /// Limits and timings of consensus.
     pub replica: ReplicaConfig,
     /// Limits and timings of the peer transport.
@@ -96,6 +99,7 @@ impl NodeOptions {
             request_timeout_micros: 5_000_000,
             client_queue_max: 16_384,
             segment_bytes: 64 << 20,
+            scrub: ScrubOptions::default(),
             replica: ReplicaConfig::default(),
             transport: TransportOptions::default(),
             join_timings: JoinTimings::default(),
@@ -206,6 +210,12 @@ pub enum NodeExit {
     /// It cannot go on; the text says why and what to do. Nothing was acknowledged that is not
     /// durable.
     Failed(String),
+    /// Its data is not to be used as it is, which the text says why. It is to be started again: it
+    /// sets its data aside then, and joins its cluster anew.
+    Rebuild(String),
+    /// The disk failed, which the text describes: nothing more could be stored. Nothing was
+    /// acknowledged that is not durable, and a leader has named a successor.
+    DiskFailed(String),
 }
 
 /// Why a node ends that panicked. It does not go on: what it would say and write rests on a state

@@ -14,6 +14,8 @@ use crate::node::join::Joiner;
 use crate::node::join_turns::Turns;
 use crate::node::options::{NodeExit, NodeOptions, PANICKED, StartError};
 use crate::node::repair::repair;
+use crate::node::scrub::ScrubWorker;
+use crate::node::scrub_queue::{ScrubJob, ScrubQueue};
 use crate::node::service::RpcService;
 use crate::node::storage_workers::{LogJob, LogWorker, SnapshotQueues, SnapshotWorker, WorkerNews};
 use crate::peer::address_book::{AddressBook, Me};
@@ -27,7 +29,7 @@ use crate::runtime::work::WorkQueue;
 use crate::runtime::{Env, Listener, Metrics, watch};
 use crate::storage::{
     Bootstrap, Disk, Identity, OpenError, Opened, RecoveryNote, Rejoin, SpareMode, Storage, StorageClock,
-    StorageOptions, Survey, check_name, read_rejoin, remove_rejoin,
+    StorageOptions, Survey, check_name, read_alarms, read_rebuild, read_rejoin, remove_rejoin,
 };
 use std::collections::BTreeSet;
 use std::io;
@@ -92,11 +94,12 @@ impl Node {
             match beside(&env, "opening", move || opening.run(&opener)).await?? {
                 Found::Ready(ready) => break ready,
                 Found::Damaged(survey) => {
-                    repair(&env, &options, &mut listener, *survey, &metrics.repair).await?;
+                    repair(&env, &options, &mut listener, *survey, &metrics).await?;
                 }
             }
         };
-        let Ready { storage, identity, starts, is_new, replica, rejoin } = *ready;
+        let Ready { storage, identity, starts, is_new, replica, rejoin, alarms } = *ready;
+        metrics.alarm_board.restore(&alarms);
         let me = Me {
             cluster: identity.cluster,
             id: identity.member,
@@ -182,6 +185,7 @@ impl Admission {
 struct Workers<D: Disk> {
     log: Arc<WorkQueue<LogJob>>,
     snapshots: SnapshotQueues<D>,
+    scrub: ScrubQueue<D>,
     news: mpsc::UnboundedReceiver<WorkerNews>,
 }
 
@@ -236,7 +240,7 @@ impl<E: Env> NodeBuilder<E> {
             )),
             refusals: Default::default(),
         });
-        let Workers { log, snapshots, news } = self.start_workers(storage)?;
+        let Workers { log, snapshots, scrub, news } = self.start_workers(storage)?;
         let transport = self.options.transport.clone();
         let links = Links::new(
             self.env.clone(),
@@ -255,6 +259,7 @@ impl<E: Env> NodeBuilder<E> {
             links,
             log,
             snapshots,
+            scrub,
             leaving_members: BTreeSet::new(),
             clients: Clients::default(),
             request_timeout_micros: self.options.request_timeout_micros,
@@ -319,12 +324,20 @@ impl<E: Env> NodeBuilder<E> {
         let files = storage.snapshot_files();
         let saver = SnapshotWorker::new(files.clone(), news_in.clone());
         let reader = SnapshotWorker::new(files, news_in.clone());
-        let log_worker = LogWorker::new(storage, snapshots.clone(), news_in, self.metrics.clone());
+        let (scrub, options) = (WorkQueue::new(), self.options.scrub);
+        scrub.push_all(&mut vec![ScrubJob::Begin]);
+        let scrubber = storage.scrubber();
+        let scrubber = ScrubWorker::new(&self.env, scrubber, options, self.metrics.clone(), news_in.clone());
+        let ended = scrubber.ended.clone();
+        let log_worker =
+            LogWorker::new(storage, snapshots.clone(), scrub.clone(), news_in, self.metrics.clone());
         let (saves, reads) = (snapshots.saves.clone(), snapshots.reads.clone());
         self.env.start_worker("snapshots", saver, saves).map_err(StartError::Thread)?;
         self.env.start_worker("snapshot-reads", reader, reads).map_err(StartError::Thread)?;
         self.env.start_worker("log", log_worker, log.clone()).map_err(StartError::Thread)?;
-        Ok(Workers { log, snapshots, news })
+        self.env.start_worker("scrub", scrubber, scrub.clone()).map_err(StartError::Thread)?;
+        let scrub = ScrubQueue { queue: scrub, ended, told: BTreeSet::new() };
+        Ok(Workers { log, snapshots, scrub, news })
     }
 
     /// The addresses to ask for membership; none if there is data already.
@@ -412,7 +425,11 @@ fn open<E: Env>(
         ..StorageOptions::new(options.data_dir.clone())
     };
     let disk = env.disk().clone();
-    let opened = Storage::open(disk.clone(), storage_options.clone(), &bootstrap);
+    let opened = match read_rebuild(&disk, &options.data_dir) {
+        Ok(None) => Storage::open(disk.clone(), storage_options.clone(), &bootstrap),
+        Ok(Some(why)) => Err(OpenError::Condemned { dir: options.data_dir.clone(), why }),
+        Err(error) => Err(error),
+    };
     let opened = opened.map_err(|error| match Survey::of(disk, storage_options, &options.name, &error) {
         Ok(Some(survey)) => Ok(survey),
         Ok(None) => Err(StartError::of_storage(&error)),
@@ -471,6 +488,8 @@ struct Ready<E: Env> {
     replica: Replica,
     /// The member that it was could not go on.
     rejoin: Option<Rejoin>,
+    /// The alarms that stood when it ran last, as they were written down.
+    alarms: Vec<String>,
 }
 
 impl Opening {
@@ -494,7 +513,8 @@ impl Opening {
             remove_rejoin(env.disk(), &self.options.data_dir).map_err(of_storage)?;
             rejoin = None;
         }
-        Ok(Found::Ready(Box::new(Ready { storage, identity, starts, is_new, replica, rejoin })))
+        let alarms = read_alarms(env.disk(), &self.options.data_dir);
+        Ok(Found::Ready(Box::new(Ready { storage, identity, starts, is_new, replica, rejoin, alarms })))
     }
 }
 

@@ -1,13 +1,15 @@
 //! The storage, off the driver's task: one worker for the log, one for snapshot files, so that
 //! neither a snapshot nor a chunk of one ever delays an acknowledgement.
 
+use crate::node::scrub_queue::ScrubJob;
 use crate::peer::mending::MendReply;
 use crate::raft::{ClusterId, LogId, NodeId, SnapshotChunk, SnapshotRead, StoreId};
 use crate::replica::{SnapshotSave, StorageEvent, StorageRequest};
 use crate::runtime::Metrics;
 use crate::runtime::work::{WorkQueue, Worker};
-use crate::storage::{Disk, Opened, SnapshotFiles, Storage};
+use crate::storage::{Disk, Opened, ScrubDamage, SnapshotFiles, Storage};
 use infinitystore_trim::give_back_free_pages;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
@@ -31,8 +33,14 @@ pub(super) enum WorkerNews {
     Adopted(Box<Opened>),
     /// Nothing can be made durable any more, and why.
     Failed(String),
+    /// The same, and the disk is to blame.
+    DiskFailed(String),
     /// The log is complete and closed.
     Closed,
+    /// It is noted that the directory is not to be used as it is, and why.
+    Condemned(String),
+    /// A file at rest is damaged.
+    Scrubbed(ScrubDamage),
 }
 
 /// Jobs of the log's worker.
@@ -40,6 +48,12 @@ pub(super) enum WorkerNews {
 pub(super) enum LogJob {
     /// To write.
     StorageRequest(StorageRequest),
+    /// To do without a sealed segment that is damaged.
+    Condemn(PathBuf),
+    /// To note that the directory is not to be used as it is, and why.
+    Rebuild(String),
+    /// To write down the alarms that stand.
+    NoteAlarms(Vec<String>),
     /// To note where the other members are.
     NotePeers(Vec<String>),
     /// To become another cluster's member, with an empty log.
@@ -117,6 +131,7 @@ impl<D: Disk> SnapshotQueues<D> {
 pub(super) struct LogWorker<D: Disk> {
     storage: Option<Storage<D>>,
     snapshots: SnapshotQueues<D>,
+    scrub: Arc<WorkQueue<ScrubJob<D>>>,
     news: mpsc::UnboundedSender<WorkerNews>,
     metrics: Metrics,
     requests: Vec<StorageRequest>,
@@ -131,11 +146,13 @@ impl<D: Disk> LogWorker<D> {
     pub(super) fn new(
         storage: Storage<D>,
         snapshots: SnapshotQueues<D>,
+        scrub: Arc<WorkQueue<ScrubJob<D>>>,
         news: mpsc::UnboundedSender<WorkerNews>,
         metrics: Metrics,
     ) -> Self {
         let (requests, events, sync_micros) = (Vec::new(), Vec::new(), Vec::new());
-        Self { storage: Some(storage), snapshots, news, metrics, requests, events, sync_micros, idles: 0 }
+        let storage = Some(storage);
+        Self { storage, snapshots, scrub, news, metrics, requests, events, sync_micros, idles: 0 }
     }
 
     fn flush(&mut self) -> bool {
@@ -156,12 +173,19 @@ impl<D: Disk> LogWorker<D> {
         match storage.adopt(cluster, member, store) {
             Ok((storage, opened)) => {
                 self.snapshots.use_files(&storage.snapshot_files());
+                self.scrub.push_all(&mut vec![ScrubJob::Use(Box::new(storage.scrubber()))]);
                 self.storage = Some(storage);
                 self.tell(WorkerNews::Adopted(Box::new(opened)));
                 true
             }
             Err(error) => self.report(Err(error.to_string())),
         }
+    }
+
+    fn condemn(&mut self, file: &Path) -> bool {
+        let Some(storage) = &mut self.storage else { return false };
+        let condemned = storage.condemn(file, &mut self.events);
+        self.report(condemned.map_err(|error| error.to_string()))
     }
 
     /// Tells the driver what has become of the requests; `false` when nothing can be written any
@@ -176,6 +200,16 @@ impl<D: Disk> LogWorker<D> {
                     info!("the disk has room again: writes are taken");
                 }
             }
+            if let StorageEvent::LogFull(full) = event {
+                if full {
+                    error!(
+                        "the log has no room at all: this node stores and acknowledges nothing more until there is some; \
+                         it goes on by itself then, and answers reads meanwhile"
+                    );
+                } else {
+                    info!("the log has room again: this node stores what it is sent");
+                }
+            }
             if let StorageEvent::SegmentNotReady { reason } = &event {
                 self.metrics.segments_failed.inc();
                 warn!(%reason, "the next log segment cannot be prepared; check the disk. It is tried again");
@@ -185,7 +219,7 @@ impl<D: Disk> LogWorker<D> {
         }
         let Err(reason) = result else { return true };
         self.storage = None;
-        self.tell(WorkerNews::Failed(reason));
+        self.tell(WorkerNews::DiskFailed(reason));
         false
     }
 
@@ -205,6 +239,27 @@ impl<D: Disk> Worker for LogWorker<D> {
                     let noted = self.storage.as_ref().map_or(Ok(()), |storage| storage.note_peers(&peers));
                     if let Err(error) = noted {
                         warn!(%error, "where the other members are could not be noted");
+                    }
+                }
+                LogJob::NoteAlarms(alarms) => {
+                    let noted = self.storage.as_ref().map_or(Ok(()), |storage| storage.note_alarms(&alarms));
+                    if let Err(error) = noted {
+                        warn!(%error, "the alarms could not be written down; a restart may forget them");
+                    }
+                }
+                LogJob::Rebuild(why) => {
+                    let noted = self.storage.as_ref().map_or(Ok(()), |storage| storage.note_rebuild(&why));
+                    match noted {
+                        Ok(()) => self.tell(WorkerNews::Condemned(why)),
+                        // It takes no part as it is. A person can help.
+                        Err(error) => {
+                            error!(%error, "that this directory is not to be used could not be noted")
+                        }
+                    }
+                }
+                LogJob::Condemn(file) => {
+                    if !(self.flush() && self.condemn(&file)) {
+                        return false;
                     }
                 }
                 LogJob::Adopt { cluster, member, store } => {
@@ -230,7 +285,7 @@ impl<D: Disk> Worker for LogWorker<D> {
         let Some(storage) = self.storage.take() else { return };
         match storage.close() {
             Ok(()) => self.tell(WorkerNews::Closed),
-            Err(error) => self.tell(WorkerNews::Failed(error.to_string())),
+            Err(error) => self.tell(WorkerNews::DiskFailed(error.to_string())),
         }
     }
 }

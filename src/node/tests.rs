@@ -5,5 +5,7 @@ mod cluster;
 mod hellos;
 mod joining;
 mod mending;
+mod rebuilding;
 mod running;
+mod scrubbing;
 pub(super) mod securing;

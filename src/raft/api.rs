@@ -29,6 +29,8 @@ pub enum Input {
     ChangeMembership(ChangeOrder),
     /// Hand leadership to this voter, or to the most advanced one (leader only).
     TransferLeadership(Option<NodeId>),
+    /// This node is about to end, and cannot wait: a leader names a successor and leads no longer.
+    StepDown,
     /// There is proof that this node cannot be relied on: it takes no part any more.
     Withdraw(Withdrawal),
     /// A write is durable, and with it all before it.

@@ -102,6 +102,7 @@ impl Raft {
         let mut result = Ok(());
         match input {
             Input::Withdraw(why) => self.withdraw(why),
+            Input::StepDown => self.hand_over_and_step_down(),
             Input::PeerGone(peer) => self.handle_peer_gone(peer),
             Input::Wake => {
                 self.handle_election_timeout();

@@ -222,6 +222,8 @@ pub enum Event {
     EndWatches,
     /// There is proof that this node cannot be relied on: it takes no part any more.
     Withdraw(Withdrawal),
+    /// Nothing can be stored any more, and this node is about to end: a leader names a successor.
+    StorageFailed,
 }
 
 /// What the storage is asked. [`Self::Write`] and [`Self::Committed`] go to the ordered stream; the
@@ -287,8 +289,25 @@ pub enum StorageEvent {
         /// The chunk, or why there is none.
         chunk: Result<SnapshotChunk, UnreadSnapshot>,
     },
-    /// Whether there is room for another segment of the log.
+    /// Whether the disk has no room for another segment of the log. The one that is being written
+    /// may have some.
     DiskFull(bool),
+    /// Whether writes wait for room: the log needs another segment, and there is no room for one.
+    /// They are answered once there is.
+    LogFull(bool),
+    /// A sealed segment of the log is damaged on the disk. A snapshot of the state, up to here or
+    /// further, makes it unnecessary.
+    SegmentDamaged {
+        /// The last entry that it may hold.
+        through: LogIndex,
+    },
+    /// A snapshot file is damaged. The state is to be saved again.
+    SnapshotDamaged {
+        /// Last entry of the snapshot.
+        last: LogId,
+        /// What is wrong, in words.
+        reason: String,
+    },
     /// The next segment of the log could not be prepared, and not for want of room. The storage
     /// tries again. Nothing is lost yet: the node ends with the error when the log needs that
     /// segment and still cannot have it.
@@ -379,6 +398,20 @@ pub enum Notice {
         /// Why, and what to do.
         why: String,
     },
+    /// Writes to this node's disk take far longer than they should, or no longer do.
+    DiskSlow {
+        /// Whether they do.
+        is_slow: bool,
+        /// How long one takes, in the mean.
+        write_micros: u64,
+    },
+    /// This leader hands over, since its disk is far slower than those of a quorum.
+    LeftLeadToQuicker {
+        /// Who is to lead.
+        successor: NodeId,
+        /// How long a write takes here, in the mean.
+        write_micros: u64,
+    },
     /// A peer said something that no correct peer says.
     BadMessage {
         /// The peer that sent it.
@@ -443,6 +476,10 @@ pub struct Status {
     /// Why the last snapshot that this node wrote, read or was sent came to nothing; `None` since
     /// one succeeded.
     pub snapshot_failure: Option<String>,
+    /// Whether writes to the disk take far longer than they should.
+    pub disk_slow: bool,
+    /// How long a write took in the mean, in the last second that had one, microseconds.
+    pub disk_write_micros: u64,
     /// Keys in the store.
     pub keys: usize,
     /// Bytes of keys and values.

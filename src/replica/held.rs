@@ -27,6 +27,7 @@ impl Replica {
             ("operators' transfers", u64::from(self.transfer.is_some())),
             ("snapshots that are saved", u64::from(self.policy.saving.is_some())),
             ("snapshots that cannot be read", u64::from(self.policy.unreadable.is_some())),
+            ("damaged segments of the log", u64::from(self.policy.needed_through.is_some())),
             ("snapshots that are installed", u64::from(self.installing.is_some())),
             ("snapshots that were asked for, and are not taken", u64::from(forgotten)),
             ("leaders that hand over", u64::from(self.handing_over.is_some_and(|(_, at)| self.now < at))),

@@ -16,6 +16,8 @@ pub enum PeerMessage {
     ForwardRefused(ForwardRefused),
     /// The hash of a member's state.
     StateHash(StateHash),
+    /// How long a member's disk takes, for the leader.
+    DiskPace(DiskPaceSaid),
     /// Clients' calls of leases, for the leader.
     LeaseCalls(LeaseCalls),
     /// The leader's answers.
@@ -95,6 +97,19 @@ pub struct StateHash {
     pub index: LogIndex,
     /// The hash.
     pub hash: u128,
+}
+
+/// How long the sender's disk takes for a write. For the leader; losing one is harmless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskPaceSaid {
+    /// The member whose disk it is.
+    pub from: NodeId,
+    /// The leader.
+    pub to: NodeId,
+    /// The term of that leader.
+    pub term: Term,
+    /// From handing a write to the storage to its answer, in the mean over about a second.
+    pub write_micros: u64,
 }
 
 /// What a state hash is sent for.
@@ -186,7 +201,7 @@ impl PeerMessage {
             Self::Forward(forward) => forward.commands.iter().map(Bytes::len).sum(),
             Self::LeaseCalls(calls) => calls.calls.len() * size_of::<LeaseCall>(),
             Self::LeaseAnswers(answers) => answers.answers.len() * size_of::<(u64, LeaseAnswer)>(),
-            Self::ForwardRefused(_) | Self::StateHash(_) => 0,
+            Self::ForwardRefused(_) | Self::StateHash(_) | Self::DiskPace(_) => 0,
         };
         REST + content
     }
@@ -199,6 +214,7 @@ impl PeerMessage {
             Self::Forward(m) => m.from,
             Self::ForwardRefused(m) => m.from,
             Self::StateHash(m) => m.from,
+            Self::DiskPace(m) => m.from,
             Self::LeaseCalls(m) => m.from,
             Self::LeaseAnswers(m) => m.from,
         }
@@ -212,6 +228,7 @@ impl PeerMessage {
             Self::Forward(m) => m.to,
             Self::ForwardRefused(m) => m.to,
             Self::StateHash(m) => m.to,
+            Self::DiskPace(m) => m.to,
             Self::LeaseCalls(m) => m.to,
             Self::LeaseAnswers(m) => m.to,
         }

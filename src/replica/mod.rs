@@ -22,6 +22,10 @@
 //! Grants and ends are commands. The leader keeps the time (`lease_clock.rs`). A renewal is
 //! answered like a read, and does not go through the log.
 //!
+//! # A slow disk
+//! Members tell the leader how long their writes take. A leader that is far slower than a quorum of
+//! the others hands over (`slow_disk.rs`).
+//!
 //! # A watch
 //! A client waits for the next change of its keys, is answered with all there are, and waits again
 //! from there (`watching.rs`).
@@ -29,6 +33,7 @@
 mod agreement;
 mod api;
 mod comparing;
+mod disk_pace;
 mod forwarding;
 mod held;
 mod lease_calls;
@@ -41,6 +46,7 @@ mod reads;
 #[expect(clippy::module_inception, reason = "the floor is named after the one machine it holds")]
 mod replica;
 mod requests;
+mod slow_disk;
 mod snapshot_policy;
 mod snapshots;
 mod status;
@@ -55,8 +61,8 @@ pub use api::{
     SnapshotSave, Status, StorageEvent, StorageRequest, UnreadSnapshot, UnstoredSnapshot,
 };
 pub use message::{
-    Forward, ForwardRefused, LeaseAnswer, LeaseAnswers, LeaseCall, LeaseCalls, LeaseTime, PeerMessage,
-    RefusedBecause, StateHash, StateHashKind,
+    DiskPaceSaid, Forward, ForwardRefused, LeaseAnswer, LeaseAnswers, LeaseCall, LeaseCalls, LeaseTime,
+    PeerMessage, RefusedBecause, StateHash, StateHashKind,
 };
 pub use proposal::{ProposalId, decode as decode_proposal};
 pub use replica::{Replica, ReplicaConfig, ReplicaStart};

@@ -14,7 +14,10 @@ use alloc::string::{String, ToString};
 impl Replica {
     pub(super) fn carry_out(&mut self, output: Output) {
         self.actions.messages.extend(output.messages.into_iter().map(PeerMessage::Raft));
-        self.actions.storage.extend(output.write.map(StorageRequest::Write));
+        if let Some(write) = output.write {
+            self.disk_pace.issued(self.now, write.sequence());
+            self.actions.storage.push(StorageRequest::Write(write));
+        }
         self.actions.storage.extend(output.snapshot_reads.into_iter().map(StorageRequest::ReadChunk));
         self.actions.wake_at = output.wake_at;
         for event in output.events {

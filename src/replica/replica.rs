@@ -9,6 +9,7 @@ use crate::replica::agreement::Agreement;
 use crate::replica::api::{
     Actions, ClientError, ClientReply, Event, RequestId, StorageEvent, StorageRequest,
 };
+use crate::replica::disk_pace::DiskPace;
 use crate::replica::forwarding::Origins;
 use crate::replica::lease_clock::LeaseClock;
 use crate::replica::message::PeerMessage;
@@ -125,6 +126,7 @@ pub struct Replica {
     pub(super) now: Time,
     pub(super) origins: Origins,
     pub(super) agreement: Agreement,
+    pub(super) disk_pace: DiskPace,
     pub(super) change: Option<PendingChange>,
     pub(super) transfer: Option<PendingTransfer>,
     pub(super) policy: SnapshotPolicy,
@@ -141,7 +143,10 @@ pub struct Replica {
     reserved_until: Option<Time>,
     /// The voters that the cluster needs before it serves clients, while it is being made.
     pub(super) founding: Option<usize>,
+    /// The disk has no room for another segment of the log.
     pub(super) disk_full: bool,
+    /// The log has no room at all: what this node is sent is not stored before there is some.
+    pub(super) log_full: bool,
     /// A leader without room tries to hand over at this time at the earliest.
     next_hand_over: Time,
     pub(super) actions: Actions,
@@ -182,6 +187,7 @@ impl Replica {
             now,
             origins: Origins::default(),
             agreement: Agreement::default(),
+            disk_pace: DiskPace::default(),
             change: None,
             transfer: None,
             policy,
@@ -193,6 +199,7 @@ impl Replica {
             reserved_until: None,
             founding: None,
             disk_full: false,
+            log_full: false,
             actions: Actions::default(),
         })
     }
@@ -210,6 +217,7 @@ impl Replica {
             Event::Peer(PeerMessage::Forward(forward)) => self.handle_forward(forward),
             Event::Peer(PeerMessage::ForwardRefused(refused)) => self.handle_forward_refused(&refused),
             Event::Peer(PeerMessage::StateHash(said)) => self.handle_state_hash(said),
+            Event::Peer(PeerMessage::DiskPace(said)) => self.handle_disk_pace(&said),
             Event::Peer(PeerMessage::LeaseCalls(calls)) => self.handle_lease_calls(calls),
             Event::Peer(PeerMessage::LeaseAnswers(answers)) => self.handle_lease_answers(answers),
             Event::Client { id, deadline, by, request } => self.handle_client(id, deadline, by, request),
@@ -220,6 +228,7 @@ impl Replica {
             Event::EndWatches => self.end_watches(),
             Event::PeerGone(peer) => self.input(Input::PeerGone(peer)),
             Event::Withdraw(why) => self.input(Input::Withdraw(why)),
+            Event::StorageFailed => self.input(Input::StepDown),
         }
     }
 
@@ -227,6 +236,7 @@ impl Replica {
     pub fn take_actions(&mut self) -> Actions {
         self.expire();
         self.maybe_end_leases();
+        self.maybe_judge_disk();
         loop {
             self.send_writes();
             self.send_lease_calls();
@@ -385,6 +395,7 @@ impl Replica {
                 if let Some(refused) = refused {
                     self.handle_snapshot_unstored(*refused);
                 }
+                self.disk_pace.durable(self.now, &receipt);
                 self.input(Input::Durable(receipt));
             }
             StorageEvent::SnapshotSaved(meta) => self.handle_snapshot_saved(meta),
@@ -394,6 +405,9 @@ impl Replica {
                 self.disk_full = full;
                 self.maybe_make_room();
             }
+            StorageEvent::LogFull(full) => self.log_full = full,
+            StorageEvent::SegmentDamaged { through } => self.handle_segment_damaged(through),
+            StorageEvent::SnapshotDamaged { last, reason } => self.handle_snapshot_damaged(last, &reason),
             // The storage's worker has logged it; it changes nothing here.
             StorageEvent::SegmentNotReady { .. } => {}
         }

@@ -123,7 +123,8 @@ impl Replica {
             Some(ClientError::Founding)
         } else if self.is_removed() {
             Some(ClientError::Removed)
-        } else if self.disk_full && self.raft.role() == RoleName::Leader {
+        } else if self.log_full || self.disk_full && self.raft.role() == RoleName::Leader {
+            // A member whose log has no room may never learn what becomes of a write.
             Some(ClientError::DiskFull)
         } else if self.writes.len() >= self.config.pending_requests_max {
             Some(ClientError::Overloaded)

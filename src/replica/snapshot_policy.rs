@@ -2,7 +2,7 @@
 //! failed. `snapshots` has the rules.
 
 use crate::kv::Store;
-use crate::raft::{LogId, Time};
+use crate::raft::{LogId, LogIndex, Time};
 use alloc::string::String;
 
 /// When snapshots are due.
@@ -20,6 +20,8 @@ pub(super) struct SnapshotPolicy {
     /// The newest snapshot, if it cannot be read. Another one replaces it, even if the log has not
     /// grown enough.
     pub(super) unreadable: Option<LogId>,
+    /// A damaged segment of the log is needed until a snapshot reaches this far.
+    pub(super) needed_through: Option<LogIndex>,
     /// A member needs a newer snapshot than the newest one here.
     pub(super) is_newer_wanted: bool,
     /// Why the last one came to nothing; `None` since one succeeded.
@@ -56,6 +58,11 @@ impl SnapshotPolicy {
     /// A snapshot up to `last` has succeeded.
     pub(super) fn succeeded(&mut self, last: LogId) {
         self.failure = None;
+        if self.needed_through.is_some_and(|through| through <= last.index) {
+            self.needed_through = None;
+            // The older snapshot went with the segments. The next one takes its place.
+            self.is_newer_wanted = true;
+        }
         if self.unreadable.is_some_and(|unreadable| unreadable <= last) {
             self.unreadable = None;
         }

@@ -1,7 +1,7 @@
 //! When a snapshot is taken, and what follows when one fails.
 
 use crate::raft::{
-    Input, LogId, NodeId, ReplicationState, RoleName, Session, SnapshotChunk, SnapshotMeta, Time,
+    Input, LogId, LogIndex, NodeId, ReplicationState, RoleName, Session, SnapshotChunk, SnapshotMeta, Time,
 };
 use crate::replica::api::{Notice, SnapshotSave, StorageRequest, UnreadSnapshot, UnstoredSnapshot};
 use crate::replica::replica::Replica;
@@ -56,7 +56,8 @@ impl Replica {
         // the same entry is of use only where the first cannot be read. It has the same content
         // then, so that the marker in the log stands for it too.
         let is_wanted = (self.policy.unreadable.is_some() && applied >= newest)
-            || (self.policy.is_newer_wanted && applied > newest);
+            || (self.policy.is_newer_wanted && applied > newest)
+            || self.policy.needed_through.is_some_and(|through| applied >= through && newest < through);
         let is_under_way = self.policy.saving.is_some() || self.raft.awaits_marker();
         if is_under_way || (applied <= newest && !is_wanted) {
             return;
@@ -136,6 +137,22 @@ impl Replica {
         self.note_failure(format!(
             "the snapshot {last} cannot be read, so that it cannot be sent; it is saved again: {reason}"
         ));
+    }
+
+    /// A segment of the log is damaged on the disk. What it holds is in the state.
+    pub(super) fn handle_segment_damaged(&mut self, through: LogIndex) {
+        self.policy.needed_through = self.policy.needed_through.max(Some(through));
+    }
+
+    /// A snapshot is damaged on the disk. The newest is saved again: the state in memory is sound.
+    /// An older one goes when the next is there.
+    pub(super) fn handle_snapshot_damaged(&mut self, last: LogId, reason: &str) {
+        if last == self.snapshot && !self.raft.awaits_marker() && self.policy.saving.is_none() {
+            self.policy.unreadable = Some(last);
+            self.note_failure(format!("the snapshot {last} is damaged, and is saved again: {reason}"));
+        } else {
+            self.policy.is_newer_wanted = true;
+        }
     }
 
     /// A chunk of a leader's snapshot could not be stored here, or the whole did not verify.

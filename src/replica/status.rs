@@ -26,6 +26,8 @@ impl Replica {
             configuration_committed,
             snapshot: self.snapshot,
             snapshot_failure: self.policy.failure.clone(),
+            disk_slow: self.disk_pace.is_slow,
+            disk_write_micros: self.disk_pace.mean_micros,
             keys: self.store.len(),
             store_bytes: self.store.bytes(),
             revision: self.store.revision().0,

@@ -4,8 +4,8 @@ use crate::codec::{DecodeError, Reader, Writer};
 use crate::kv::{Denial, LeaseId, Principal};
 use crate::raft::{ENTRY_DATA_BYTES_MAX, Incarnation, LogIndex, Message, NodeId, Term};
 use crate::replica::message::{
-    Forward, ForwardRefused, LEASE_CALLS_MAX, LeaseAnswers, LeaseCall, LeaseCalls, LeaseTime, PeerMessage,
-    RefusedBecause, StateHash, StateHashKind,
+    DiskPaceSaid, Forward, ForwardRefused, LEASE_CALLS_MAX, LeaseAnswers, LeaseCall, LeaseCalls, LeaseTime,
+    PeerMessage, RefusedBecause, StateHash, StateHashKind,
 };
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -16,6 +16,7 @@ const FORWARD_REFUSED: u8 = 3;
 const STATE_HASH: u8 = 4;
 const LEASE_CALLS: u8 = 5;
 const LEASE_ANSWERS: u8 = 6;
+const DISK_PACE: u8 = 7;
 
 impl PeerMessage {
     /// Appends the encoded message (without frame) to `out`.
@@ -47,6 +48,12 @@ impl PeerMessage {
                     StateHashKind::Verdict => 3,
                 });
                 out.put_u128(said.hash);
+            }
+            Self::DiskPace(said) => {
+                out.put_u8(DISK_PACE);
+                for word in [said.from.get(), said.to.get(), said.term.get(), said.write_micros] {
+                    out.put_u64(word);
+                }
             }
             Self::LeaseCalls(calls) => {
                 out.put_u8(LEASE_CALLS);
@@ -95,6 +102,7 @@ impl PeerMessage {
             FORWARD => Ok(Self::Forward(decode_forward(reader)?)),
             FORWARD_REFUSED => Ok(Self::ForwardRefused(decode_forward_refused(reader)?)),
             STATE_HASH => Ok(Self::StateHash(decode_state_hash(reader)?)),
+            DISK_PACE => Ok(Self::DiskPace(decode_disk_pace(reader)?)),
             LEASE_CALLS => Ok(Self::LeaseCalls(decode_lease_calls(reader)?)),
             LEASE_ANSWERS => Ok(Self::LeaseAnswers(decode_lease_answers(reader)?)),
             other => Err(DecodeError::Invalid { what: "peer message tag", value: u64::from(other) }),
@@ -178,6 +186,15 @@ fn decode_state_hash(mut reader: Reader) -> Result<StateHash, DecodeError> {
     let hash = reader.u128("state hash")?;
     reader.finish("state hash")?;
     Ok(StateHash { from, to, term, kind, index, hash })
+}
+
+fn decode_disk_pace(mut reader: Reader) -> Result<DiskPaceSaid, DecodeError> {
+    let from = NodeId::new(reader.u64("sender")?);
+    let to = NodeId::new(reader.u64("addressee")?);
+    let term = Term::new(reader.counter("term")?);
+    let write_micros = reader.counter("time of a write")?;
+    reader.finish("pace of a disk")?;
+    Ok(DiskPaceSaid { from, to, term, write_micros })
 }
 
 fn encode_relation(from: NodeId, to: NodeId, term: Term, incarnation: Incarnation, out: &mut Vec<u8>) {

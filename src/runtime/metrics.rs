@@ -6,8 +6,10 @@
 //! queue depths) is not recorded at all but read from [`NodeStatus`] at each scrape.
 
 use crate::raft::RoleName;
+use crate::runtime::alarms::Alarms;
 use crate::runtime::certificates::Certificates;
 use crate::runtime::repair::RepairProgress;
+use crate::runtime::scrub::ScrubProgress;
 use crate::runtime::status::NodeStatus;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
@@ -84,11 +86,25 @@ pub struct Instruments {
     pub repairs: Counter,
     /// Bytes that other members gave for the last one, as of the last scrape.
     pub repair_bytes: Gauge,
+    /// How far scrubbing is.
+    pub scrub: ScrubProgress,
+    /// Bytes that were read again, as of the last scrape.
+    pub scrub_bytes: Counter,
+    /// Passes over all that is at rest, as of the last scrape.
+    pub scrub_passes: Counter,
+    /// Files at rest that are damaged, as of the last scrape.
+    pub scrub_damaged: Gauge,
+    /// The alarms that nobody has acknowledged.
+    pub alarm_board: Alarms,
+    /// How many there are, as of the last scrape.
+    pub alarms: Gauge,
     /// 1 while the disk has no room for another segment of the log.
     pub disk_full: Gauge,
     /// The ports that speak TLS.
     pub certificates: Certificates,
     tls: TlsFamilies,
+    /// 1 while writes to the log take far longer than they should.
+    pub disk_slow: Gauge,
     /// Messages waiting to be sent, by peer; see [`Metrics::peer_queue`].
     peer_queues: Family<[(&'static str, String); 1], Gauge>,
     state: State,
@@ -323,6 +339,15 @@ fn register_events(to: &mut Registry, from: &Instruments) {
         "repair_bytes",
         "Bytes that other members gave for the last repair",
         from.repair_bytes.clone(),
+    );
+    to.register("scrub_bytes", "Bytes at rest that were read again", from.scrub_bytes.clone());
+    to.register("scrub_passes", "Passes over all that is at rest", from.scrub_passes.clone());
+    to.register("scrub_damaged", "Files at rest that are damaged now", from.scrub_damaged.clone());
+    to.register("alarms", "Alarms that nobody has acknowledged", from.alarms.clone());
+    to.register(
+        "disk_slow",
+        "1 while writes to the log take far longer than they should",
+        from.disk_slow.clone(),
     );
     to.register("disk_full", "1 while the disk has no room for another log segment", from.disk_full.clone());
 }

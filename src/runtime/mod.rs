@@ -14,11 +14,13 @@
 //! # Absences
 //! Nothing here knows what a node does with it.
 
+mod alarms;
 mod certificates;
 pub(crate) mod door;
 mod env;
 mod metrics;
 mod repair;
+mod scrub;
 mod status;
 pub(crate) mod timer;
 mod tokio_env;
@@ -26,10 +28,12 @@ pub(crate) mod watch;
 pub mod work;
 mod work_task;
 
+pub use alarms::{Alarm, Alarms};
 pub use certificates::Certificates;
 pub use env::{Env, Listener, until};
 pub use metrics::{Histogram, Instruments, Metrics, Requests, RouteRequests};
 pub use repair::{RepairProgress, RepairStatus};
+pub use scrub::{ScrubProgress, ScrubStatus};
 pub use status::NodeStatus;
 pub use tokio_env::{TokioEnv, TokioListener};
 pub use work_task::run_as_task;

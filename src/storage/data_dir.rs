@@ -14,17 +14,20 @@ use crate::storage::identity::{
 use crate::storage::incoming_snapshot::IncomingSnapshot;
 use crate::storage::options::{SpareMode, StorageOptions};
 use crate::storage::recovery::{RecoveryNote, recover};
-use crate::storage::repair::note_peers;
+use crate::storage::repair::{check_started, note_alarms, note_peers, note_rebuild, note_started};
 use crate::storage::restore::{FIRST_MEMBER, RestoredState, fill};
+use crate::storage::scrub::Scrubber;
 use crate::storage::sector::BLOCK_BYTES;
 use crate::storage::snapshots::SnapshotFiles;
 use crate::storage::spare::SpareNews;
 use crate::storage::start::{
     choose_snapshot, create, make_dir, make_log, not_writable, recovered_note, snapshot_failed, tidy,
 };
-use crate::storage::wal::{LogState, Wal, keep_torn, push_marker};
+use crate::storage::wal::{Committed, LogState, Wal, keep_torn, push_marker};
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::path::{Path, PathBuf};
 
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 
@@ -44,6 +47,14 @@ pub struct Storage<D: Disk> {
     incoming: IncomingSnapshot<D>,
     /// The last write that the core has handed over since the start.
     last_write: Option<WriteSequence>,
+    /// Writes that are staged, and for which the disk has no room.
+    jam: Option<Jam>,
+    /// What came after them, in order. Bounded by what a leader and its peers have in flight.
+    waiting: VecDeque<StorageRequest>,
+    /// Whether the jam was reported.
+    jam_is_told: bool,
+    /// Sealed segments that are damaged, and still needed.
+    condemned: Vec<PathBuf>,
     /// The first failure; nothing is written after it.
     failed: Option<StorageError>,
     lock: Box<dyn Send + Sync>,
@@ -169,6 +180,9 @@ impl<D: Disk> Storage<D> {
     /// then snapshots to save and chunks to read. (These two may be carried out on another thread
     /// instead, with [`Self::snapshot_files`].) The answers are appended to `events`.
     ///
+    /// Writes for which the disk has no room wait here, and are answered by a later call, or by
+    /// [`Self::idle`], once there is some ([`StorageEvent::LogFull`]).
+    ///
     /// # Errors
     /// [`StorageError`] when a write or sync failed, now or earlier: nothing after it is durable,
     /// or ever will be.
@@ -193,12 +207,18 @@ impl<D: Disk> Storage<D> {
 
     /// To be called after a short time without requests. Writes the witness of the last batch if it
     /// has none, or if the commit index is beyond the one in the log, and looks whether the disk
-    /// has room.
+    /// has room. What waits for room goes on then.
     ///
     /// # Errors
     /// As [`Self::handle`].
     pub fn idle(&mut self, events: &mut Vec<StorageEvent>) -> Result<(), StorageError> {
-        self.unless_failed(|storage| storage.log.witness())?;
+        if self.jam.is_some() {
+            self.poll(events);
+            self.unless_failed(|storage| storage.write(&mut Vec::new(), events))?;
+        }
+        if self.jam.is_none() {
+            self.unless_failed(|storage| storage.log.witness())?;
+        }
         self.poll(events);
         Ok(())
     }
@@ -209,7 +229,35 @@ impl<D: Disk> Storage<D> {
     /// # Errors
     /// As [`Self::handle`].
     pub fn close(mut self) -> Result<(), StorageError> {
+        if self.jam.is_some() {
+            // What waits was never acknowledged.
+            return Ok(());
+        }
         self.unless_failed(|storage| storage.log.witness()).map(|_| ())
+    }
+
+    /// A sealed segment was found damaged. The state in memory is sound: once a snapshot of it
+    /// covers the segment, the segment is removed. [`StorageEvent::SegmentDamaged`] asks for that
+    /// snapshot.
+    ///
+    /// # Errors
+    /// As [`Self::handle`].
+    pub fn condemn(&mut self, file: &Path, events: &mut Vec<StorageEvent>) -> Result<(), StorageError> {
+        if !self.condemned.iter().any(|known| known == file) {
+            self.condemned.push(file.to_path_buf());
+        }
+        self.unless_failed(Self::remove_condemned)?;
+        let needed = self.condemned.iter().filter_map(|file| self.log.highest_up_to(file)).max();
+        events.extend(needed.map(|through| StorageEvent::SegmentDamaged { through }));
+        Ok(())
+    }
+
+    /// Reads again what is at rest. Of no use after [`Self::adopt`].
+    #[must_use]
+    pub fn scrubber(&self) -> Scrubber<D> {
+        let Identity { cluster, store, .. } = self.identity;
+        let wal_dir = self.identity.wal_dir(&self.options.dir);
+        Scrubber::new(self.disk.clone(), wal_dir, self.snapshots.clone(), (cluster, store))
     }
 
     /// Notes where the other members are, for a repair that finds nothing else that says so.
@@ -218,6 +266,23 @@ impl<D: Disk> Storage<D> {
     /// [`OpenError`]; the storage goes on.
     pub fn note_peers(&self, peers: &[String]) -> Result<(), OpenError> {
         note_peers(&self.disk, &self.options.dir, peers)
+    }
+
+    /// Writes down the alarms that stand, a line each.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the storage goes on.
+    pub fn note_alarms(&self, alarms: &[String]) -> Result<(), OpenError> {
+        note_alarms(&self.disk, &self.options.dir, alarms)
+    }
+
+    /// Notes that this directory is not to be used as it is, and why: the next start sets it aside,
+    /// and joins its cluster anew.
+    ///
+    /// # Errors
+    /// [`OpenError`]; then it is not noted.
+    pub fn note_rebuild(&self, why: &str) -> Result<(), OpenError> {
+        note_rebuild(&self.disk, &self.options.dir, why)
     }
 
     /// The identity of the directory.
@@ -253,6 +318,7 @@ impl<D: Disk> Storage<D> {
         }
         let mut recovered =
             recover(&disk, &wal_dir, identity.cluster, identity.store)?.ok_or_else(missing)?;
+        check_started(&disk, &dir, recovered.tail.header.incarnation)?;
         let replay = std::mem::take(&mut recovered.replay);
         let paced = options.spare_mode == SpareMode::Thread;
         let snapshots =
@@ -284,6 +350,11 @@ impl<D: Disk> Storage<D> {
             }
         }
         let log = Wal::start(disk.clone(), wal_dir, options.clone(), recovered, state)?;
+        match note_started(&disk, &dir, log.incarnation()) {
+            // The note of an earlier start stays, and says less.
+            Err(error) if !error.is_full() => return Err(error),
+            _ => {}
+        }
         let nonces = log.nonces().to_vec();
         let incarnation = Incarnation::drawn(log.incarnation(), nonces[0]);
         let restored = Restored {
@@ -301,6 +372,10 @@ impl<D: Disk> Storage<D> {
             snapshots,
             incoming,
             last_write: None,
+            jam: None,
+            waiting: VecDeque::new(),
+            jam_is_told: false,
+            condemned: Vec::new(),
             failed: None,
             lock,
         };
@@ -312,41 +387,54 @@ impl<D: Disk> Storage<D> {
         requests: &mut Vec<StorageRequest>,
         events: &mut Vec<StorageEvent>,
     ) -> Result<(), StorageError> {
+        let is_logged = |request: &mut StorageRequest| {
+            matches!(request, StorageRequest::Write(_) | StorageRequest::Committed(_))
+        };
+        self.waiting.extend(requests.extract_if(.., is_logged));
+        // Each try makes a file: none is made while it is known that there is no room.
+        let is_hopeless = self.jam.is_some() && self.log.is_full();
+        if is_hopeless || !self.clear_jam(events)? {
+            return Ok(());
+        }
         let mut last = None;
-        let mut others = Vec::new();
-        for request in requests.drain(..) {
+        while let Some(request) = self.waiting.pop_front() {
             let write = match request {
                 StorageRequest::Write(write) => write,
                 StorageRequest::Committed(index) => {
                     self.log.note_commit(index);
                     continue;
                 }
-                request => {
-                    others.push(request);
-                    continue;
-                }
+                other => unreachable!("{other:?} is not the log's"),
             };
+            // A snapshot that is installed has a batch to itself: if that is damaged, it is clear
+            // what it had done to the log.
+            let installs = write.records().snapshot_chunk.as_ref().is_some_and(|chunk| chunk.done);
+            let ends_batch = installs || self.log.staged_bytes() >= self.options.batch_bytes_max;
+            if last.is_some() && ends_batch && !self.commit(last.take(), Verdict::None, events)? {
+                self.waiting.push_front(StorageRequest::Write(write));
+                return Ok(());
+            }
             // A receipt stands for all writes before it: one that was lost on the way here would
             // count as durable.
             let (sequence, before) = (write.sequence(), self.last_write.replace(write.sequence()));
             let follows = before.is_none_or(|before| sequence == before.next());
             assert!(follows, "write {sequence} follows {before:?}: one is missing, or comes twice");
-            // A snapshot that is installed has a batch to itself: if that is damaged, it is clear
-            // what it had done to the log.
-            let installs = write.records().snapshot_chunk.as_ref().is_some_and(|chunk| chunk.done);
-            if last.is_some() && (installs || self.log.staged_bytes() >= self.options.batch_bytes_max) {
-                self.commit(last.take(), Verdict::None, events)?;
-            }
             let verdict = self.stage(write.records());
             let ends_batch = !matches!(verdict, Verdict::None);
             last = Some(write);
-            if ends_batch {
-                self.commit(last.take(), verdict, events)?;
+            if ends_batch && !self.commit(last.take(), verdict, events)? {
+                return Ok(());
             }
         }
-        self.commit(last, Verdict::None, events)?;
-        *requests = others;
-        Ok(())
+        self.commit(last, Verdict::None, events).map(|_| ())
+    }
+
+    /// Writes what was staged when there was no room, if anything. Whether it is written now.
+    fn clear_jam(&mut self, events: &mut Vec<StorageEvent>) -> Result<bool, StorageError> {
+        match self.jam.take() {
+            Some(Jam { last, verdict }) => self.commit(Some(last), verdict, events),
+            None => Ok(true),
+        }
     }
 
     fn stage(&mut self, records: &LogRecords) -> Verdict {
@@ -382,14 +470,19 @@ impl<D: Disk> Storage<D> {
         }
     }
 
+    /// Makes what is staged durable, and answers. `false` if the disk has no room for it: it stays
+    /// staged.
     fn commit(
         &mut self,
         last: Option<LogWrite>,
         verdict: Verdict,
         events: &mut Vec<StorageEvent>,
-    ) -> Result<(), StorageError> {
-        let Some(last) = last else { return Ok(()) };
-        let marked = self.log.commit()?;
+    ) -> Result<bool, StorageError> {
+        let Some(last) = last else { return Ok(true) };
+        let Committed::Done { marked } = self.log.commit()? else {
+            self.jam = Some(Jam { last, verdict });
+            return Ok(false);
+        };
         let (installed, refused) = match verdict {
             Verdict::None => (None, None),
             Verdict::Installed(installed) => (Some(installed), None),
@@ -399,7 +492,7 @@ impl<D: Disk> Storage<D> {
         if marked {
             self.remove_covered()?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Removes what two durable snapshots have made unnecessary.
@@ -412,13 +505,25 @@ impl<D: Disk> Storage<D> {
             };
             return Err(StorageError::new(operation, &file)(source));
         }
-        match markers {
-            [older, _] => {
-                let index = older.last.index;
-                self.log.remove_through(index)
-            }
-            _ => Ok(()),
+        if let [older, _] = markers {
+            let index = older.last.index;
+            self.log.remove_through(index)?;
         }
+        self.remove_condemned()
+    }
+
+    /// Removes the damaged segments that the newest snapshot covers, and those before them. The
+    /// older snapshot is of no use then: the log does not reach back to it any more.
+    fn remove_condemned(&mut self) -> Result<(), StorageError> {
+        let Some(newest) = self.log.markers().last().map(|marker| marker.last.index) else { return Ok(()) };
+        for file in std::mem::take(&mut self.condemned) {
+            match self.log.highest_up_to(&file) {
+                Some(highest) if highest <= newest => self.log.remove_damaged(&file)?,
+                Some(_) => self.condemned.push(file),
+                None => {}
+            }
+        }
+        Ok(())
     }
 
     fn save(&self, save: SnapshotSave) -> StorageEvent {
@@ -434,6 +539,10 @@ impl<D: Disk> Storage<D> {
             SpareNews::Full(full) => StorageEvent::DiskFull(full),
             SpareNews::Failed(reason) => StorageEvent::SegmentNotReady { reason },
         }));
+        let is_jammed = self.jam.is_some();
+        if std::mem::replace(&mut self.jam_is_told, is_jammed) != is_jammed {
+            events.push(StorageEvent::LogFull(is_jammed));
+        }
     }
 
     fn unless_failed<T>(
@@ -454,6 +563,14 @@ impl<D: Disk> fmt::Debug for Storage<D> {
             .field("failed", &self.failed)
             .finish_non_exhaustive()
     }
+}
+
+/// Writes that are staged, and for which the disk has no room.
+struct Jam {
+    /// The last of them. Its receipt stands for all.
+    last: LogWrite,
+    /// Of the snapshot of which a chunk is in it.
+    verdict: Verdict,
 }
 
 /// What became of a snapshot of which a chunk was in a write.

@@ -61,6 +61,9 @@ pub trait DiskFile: Send + Sync + 'static {
         let length = usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
         self.write_zeros_at(length, 0)
     }
+    /// What is read next comes from the disk, and not from a copy in memory, as far as that can be
+    /// had. Does nothing if the disk has no such copy.
+    fn forget_cached(&self) {}
     /// Length, bytes.
     fn len(&self) -> io::Result<u64>;
     /// Whether it is empty.

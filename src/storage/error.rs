@@ -87,6 +87,14 @@ pub enum OpenError {
         /// Where the log should be.
         wal: PathBuf,
     },
+    /// A note in it says that it is not to be used as it is.
+    #[error("the data directory {} is not to be used as it is: {why}", dir.display())]
+    Condemned {
+        /// The data directory.
+        dir: PathBuf,
+        /// What the note says.
+        why: String,
+    },
     /// Acknowledged bytes are damaged or missing.
     #[error("{0}")]
     Damaged(Box<Damage>),
@@ -162,6 +170,7 @@ impl OpenError {
     pub(crate) fn is_damage(&self) -> bool {
         match self {
             Self::Damaged(_)
+            | Self::Condemned { .. }
             | Self::IdentityDamaged { .. }
             | Self::IdentityMissing { .. }
             | Self::LogMissing { .. } => true,

@@ -17,6 +17,7 @@
 //!   of a start.
 //! - `repair`: what is sound in a damaged directory, and a new log made of that and of what peers
 //!   give.
+//! - `scrub`: what is at rest, read again.
 //! - `dump`: the log in words, for people.
 //! - `recover`: a cluster of one, made of what a member has of a larger one.
 //! - `backup`, `restore`: a state as a stream that says whether it is whole; a data directory made
@@ -47,6 +48,7 @@ mod repair;
 mod replay;
 mod restore;
 mod scan;
+mod scrub;
 mod sector;
 mod segment;
 mod snapshot_file;
@@ -70,7 +72,8 @@ pub use options::{SpareMode, StorageClock, StorageOptions};
 pub use real_disk::{RealDisk, RealFile};
 pub use recover::Remains;
 pub use recovery::RecoveryNote;
-pub(crate) use repair::remove_rejoin;
 pub use repair::{Missing, Prognosis, Rejoin, RepairSnapshot, Sound, SupplyError, Survey, read_rejoin};
+pub(crate) use repair::{read_alarms, read_rebuild, remove_rejoin};
 pub use restore::{RestoredState, restore};
+pub use scrub::{Pace, ScrubDamage, Scrubbed, Scrubber};
 pub use snapshots::{SnapshotFiles, SnapshotLook, look_at_snapshot};

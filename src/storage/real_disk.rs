@@ -186,6 +186,12 @@ impl DiskFile for RealFile {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    #[cfg(target_os = "linux")]
+    fn forget_cached(&self) {
+        // A hint: pages that are not on the disk yet stay.
+        let _ = rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::DontNeed);
+    }
+
     fn len(&self) -> io::Result<u64> {
         self.0.metadata().map(|metadata| metadata.len())
     }

@@ -240,7 +240,8 @@ pub(crate) fn read_batch(sectors: &Sectors<'_>, end: &ScanEnd) -> Result<Found, 
     }
 }
 
-fn decode_records(payload: Bytes) -> Result<Vec<Record>, DecodeError> {
+/// The records of a batch.
+pub(crate) fn decode_records(payload: Bytes) -> Result<Vec<Record>, DecodeError> {
     let mut reader = Reader::new(payload);
     let mut records = Vec::new();
     while !reader.is_empty() {

@@ -176,6 +176,14 @@ impl<D: Disk> SnapshotReader<D> {
         Ok(Self { file, path: path.to_path_buf(), header, header_bytes })
     }
 
+    /// As [`Self::open`]; what is read comes from the disk.
+    pub(crate) fn open_uncached(disk: &D, path: &Path) -> Result<Self, SnapshotError> {
+        let file = disk.open(path).map_err(SnapshotError::io("opening", path))?;
+        file.forget_cached();
+        drop(file);
+        Self::open(disk, path)
+    }
+
     /// Bytes `offset..offset + bytes_max` of the body, cut at its end; every chunk read is
     /// verified.
     pub(crate) fn read(&self, offset: u64, bytes_max: u64) -> Result<Vec<u8>, SnapshotError> {

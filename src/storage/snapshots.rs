@@ -162,6 +162,40 @@ impl<D: Disk> SnapshotFiles<D> {
         load_whole(&reader)
     }
 
+    /// The directory.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Reads a snapshot whole, and compares it with its own checksums. `pace` is asked before each
+    /// piece. `false` if it ended the reading.
+    pub(crate) fn verify(
+        &self,
+        last: LogId,
+        pace: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<bool, SnapshotError> {
+        let reader = SnapshotReader::open_uncached(&self.disk, &self.path(last))?;
+        let SnapshotHeader { cluster, store, meta } = &reader.header;
+        let content = |why: &str| SnapshotError::Content { last, why: why.into() };
+        if (*cluster, *store, meta.last) != (self.cluster, self.store, last) {
+            return Err(content("its file holds another one, or another node's"));
+        }
+        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+        let mut offset = 0;
+        while offset < meta.bytes {
+            if !pace(CHUNK_BYTES as u64) {
+                return Ok(false);
+            }
+            let piece = reader.read(offset, CHUNK_BYTES as u64)?;
+            hasher.update(&piece);
+            offset += piece.len() as u64;
+        }
+        if hasher.digest128() != meta.hash {
+            return Err(content("its content does not match its hash"));
+        }
+        Ok(true)
+    }
+
     /// A writer under a temporary name.
     pub(crate) fn writer(&self, what: &str, meta: SnapshotMeta) -> Result<SnapshotWriter<D>, SnapshotError> {
         let name = format!("{what}-{:020}-{}.tmp", meta.last.index.get(), meta.last.term);

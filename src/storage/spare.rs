@@ -115,6 +115,11 @@ impl<D: Disk> Spares<D> {
         self.ready.iter().any(|spare| spare.room == Room::Filled && spare.capacity >= bytes)
     }
 
+    /// Whether the last attempt found no room, and nothing is ready.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.full
+    }
+
     /// Whether no spare of the wanted kind is ready. A reserved one stays meanwhile: it is better
     /// than none.
     fn lacks_some(&self) -> bool {

@@ -3,7 +3,7 @@
 use crate::raft::{HardState, LogId, LogIndex, LogRecords, SnapshotMeta, Term};
 use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader, BatchMark, seal_batch};
 use crate::storage::disk::{Disk, DiskFile};
-use crate::storage::error::StorageError;
+use crate::storage::error::{StorageError, is_full};
 use crate::storage::options::StorageOptions;
 use crate::storage::record::encode_records;
 use crate::storage::recovery::{Recovered, SealedSegment, Tail};
@@ -46,6 +46,18 @@ pub(crate) struct Wal<D: Disk> {
     /// The image of the batch being written; kept for its allocation.
     image: Vec<u8>,
     sync_micros: Vec<u64>,
+}
+
+/// What has become of what was staged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Committed {
+    /// It is durable.
+    Done {
+        /// Whether a snapshot's marker was among it.
+        marked: bool,
+    },
+    /// The disk has no room. It is still staged.
+    NoRoom,
 }
 
 /// Sync times kept for [`Wal::sync_micros`], at most.
@@ -214,11 +226,14 @@ impl<D: Disk> Wal<D> {
         self.staged.payload.len()
     }
 
-    /// Writes and syncs what is staged. Whether a snapshot's marker was among it.
-    pub(crate) fn commit(&mut self) -> Result<bool, StorageError> {
+    /// Writes and syncs what is staged. If the disk has no room for the segment that this needs,
+    /// nothing has changed, and it may be called again.
+    pub(crate) fn commit(&mut self) -> Result<Committed, StorageError> {
+        if !self.staged.payload.is_empty() && !self.make_room(self.staged.payload.len())? {
+            return Ok(Committed::NoRoom);
+        }
         let mut staged = std::mem::take(&mut self.staged);
         if !staged.payload.is_empty() {
-            self.make_room(staged.payload.len())?;
             let mark = BatchMark {
                 hard_state: staged.hard_state.unwrap_or(self.state.hard_state),
                 end: staged.log_end.unwrap_or(self.state.last),
@@ -237,17 +252,19 @@ impl<D: Disk> Wal<D> {
             staged.payload = Vec::new();
         }
         self.staged = Staged { payload: staged.payload, ..Staged::default() };
-        Ok(marked)
+        Ok(Committed::Done { marked })
     }
 
     /// Writes a batch without records, if nothing says yet that the last one was durable, or how
-    /// much is committed. Whether it did.
+    /// much is committed, and if there is room. Whether it did.
     pub(crate) fn witness(&mut self) -> Result<bool, StorageError> {
         let says_all = |log: &Self| log.witnessed && log.commit <= log.state.commit;
         if says_all(self) {
             return Ok(false);
         }
-        self.make_room(0)?;
+        if !self.make_room(0)? {
+            return Ok(false);
+        }
         if !says_all(self) {
             let mark = BatchMark { hard_state: self.state.hard_state, end: self.state.last };
             self.write_batch(&[], (0, 0), mark)?;
@@ -273,6 +290,30 @@ impl<D: Disk> Wal<D> {
         Ok(())
     }
 
+    /// The highest index in the sealed segments up to this one; `None` if it is none of them.
+    pub(crate) fn highest_up_to(&self, path: &Path) -> Option<LogIndex> {
+        let position = self.sealed.iter().position(|segment| segment.path == path)?;
+        let highest = self.sealed.iter().take(position + 1).map(|segment| segment.max_index).max();
+        highest.map(LogIndex::new)
+    }
+
+    /// Removes the sealed segments up to this one, which is damaged. A snapshot covers them. None
+    /// of them is used again.
+    pub(crate) fn remove_damaged(&mut self, path: &Path) -> Result<(), StorageError> {
+        let Some(position) = self.sealed.iter().position(|segment| segment.path == path) else {
+            return Ok(());
+        };
+        for segment in self.sealed.drain(..=position) {
+            self.disk.remove(&segment.path).map_err(StorageError::new("removing", &segment.path))?;
+        }
+        self.sync_dir()
+    }
+
+    /// Whether the disk had no room for the next segment when that was looked at last.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.spares.is_full()
+    }
+
     /// `Some` when the disk has become full, or has room again.
     pub(crate) fn poll_spares(&mut self) -> Option<SpareNews> {
         self.spares.poll()
@@ -284,14 +325,14 @@ impl<D: Disk> Wal<D> {
     }
 
     /// Goes on in the next segment if this one has no room for `payload_bytes` of records and the
-    /// seal after them, or if a better one is ready.
-    fn make_room(&mut self, payload_bytes: usize) -> Result<(), StorageError> {
+    /// seal after them, or if a better one is ready. `false` if the disk has no room for it.
+    fn make_room(&mut self, payload_bytes: usize) -> Result<bool, StorageError> {
         let batch_bytes = file_bytes_for(BATCH_HEADER_BYTES + payload_bytes) as u64;
         self.count_batch(batch_bytes);
         let seal_bytes = BLOCK_BYTES as u64;
         let has_room = self.active.offset + batch_bytes + seal_bytes <= self.active.header.capacity;
         if has_room && !self.leaves_reserved() {
-            return Ok(());
+            return Ok(true);
         }
         self.go_on(batch_bytes)
     }
@@ -318,8 +359,9 @@ impl<D: Disk> Wal<D> {
     }
 
     /// Goes on in a new segment with room for `batch_bytes`. It gets its name before the old one is
-    /// sealed, so that a seal without a segment after it tells that one is missing.
-    fn go_on(&mut self, batch_bytes: u64) -> Result<(), StorageError> {
+    /// sealed, so that a seal without a segment after it tells that one is missing. `false` if the
+    /// disk has no room for one: nothing has been changed then.
+    fn go_on(&mut self, batch_bytes: u64) -> Result<bool, StorageError> {
         let seal_bytes = BLOCK_BYTES as u64;
         let (seal_header, seal) = seal_batch(self.next_sequence, self.last_checksum);
         let first_sequence = self.next_sequence + 1;
@@ -338,8 +380,11 @@ impl<D: Disk> Wal<D> {
         header.stamp_header_into(&mut self.image);
         // The list of former lives may make the header a block longer.
         let needed = self.image.len() as u64 + batch_bytes + 2 * seal_bytes;
-        let failed = StorageError::new("preparing a segment in", &self.wal_dir);
-        let spare = self.spares.take(needed).map_err(failed)?;
+        let spare = match self.spares.take(needed) {
+            Ok(spare) => spare,
+            Err(error) if is_full(&error) => return Ok(false),
+            Err(error) => return Err(StorageError::new("preparing a segment in", &self.wal_dir)(error)),
+        };
         header.capacity = spare.capacity;
         header.former_lives = spare.former_lives;
         let room = spare.room;
@@ -370,7 +415,7 @@ impl<D: Disk> Wal<D> {
         self.sealed.push_back(SealedSegment { path: old.path, capacity, lives, room, max_index });
         self.witnessed = true;
         self.want_spare();
-        Ok(())
+        Ok(true)
     }
 
     /// Writes and syncs one batch. `mark`: what the log adds up to after it.

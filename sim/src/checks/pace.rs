@@ -291,7 +291,10 @@ impl Traffic {
             },
             PeerMessage::Forward(forward) => said.forwarded += forward.commands.len() as u64,
             PeerMessage::ForwardRefused(_) => said.refused += 1,
-            PeerMessage::StateHash(_) | PeerMessage::LeaseCalls(_) | PeerMessage::LeaseAnswers(_) => {}
+            PeerMessage::StateHash(_)
+            | PeerMessage::DiskPace(_)
+            | PeerMessage::LeaseCalls(_)
+            | PeerMessage::LeaseAnswers(_) => {}
         }
     }
 

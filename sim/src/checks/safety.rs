@@ -175,7 +175,12 @@ impl Checks {
                     let what = format!("machine {slot}: {why}");
                     return Err(Violation { check: "no sound member withdraws", what });
                 }
-                Notice::MembershipChanged { .. }
+                Notice::DiskSlow { is_slow: true, .. } => *marks.entry("disk called slow").or_default() += 1,
+                Notice::LeftLeadToQuicker { .. } => {
+                    *marks.entry("lead left to a quicker disk").or_default() += 1;
+                }
+                Notice::DiskSlow { .. }
+                | Notice::MembershipChanged { .. }
                 | Notice::MembershipCommitted(_)
                 | Notice::PeerWithdrew { .. }
                 | Notice::SnapshotFailed(_)

@@ -297,6 +297,7 @@ impl Run {
         let busy_until = self.shared.lock().machines.iter().map(|machine| machine.disk_busy_until).max();
         sleep_until(busy_until.unwrap_or(0)).await;
         self.shared.lock().look_who_stands_now();
+        self.shared.lock().look_at_scrubbing();
         self.examine().await;
         self.shared.lock().judge_service();
     }

@@ -10,6 +10,8 @@ use rand::Rng;
 
 /// Operations that a disk gets done before its power is gone, at most.
 const OPERATIONS_MAX: u32 = 12;
+/// Further bits that flip on a disk, at most.
+const FLIPS_MAX: usize = 5;
 /// The power is gone at the latest this long after the disk began to fail.
 const POWER_MICROS: u64 = 20 * MILLI;
 
@@ -152,9 +154,17 @@ impl Run {
         let mut world = self.shared.lock();
         let world = &mut *world;
         let machine = &mut world.machines[slot];
-        if let Some(rot) = machine.rot(file, &mut world.disk_rng) {
-            *world.marks.entry("bit flipped").or_default() += 1;
-            world.trace.line(now(), Some(slot), "rot", format_args!("{rot:?}"));
+        // Often more than one: ranges are lost then, and what was before the last entries.
+        let more = if world.disk_rng.random() { world.disk_rng.random_range(1..=FLIPS_MAX) } else { 0 };
+        let parts = ["wal-", "snapshots-", ""].into_iter().cycle().take(more);
+        for part in std::iter::once(file).chain(parts) {
+            if let Some(rot) = machine.rot(part, &mut world.disk_rng) {
+                *world.marks.entry("bit flipped").or_default() += 1;
+                world.trace.line(now(), Some(slot), "rot", format_args!("{rot:?}"));
+            }
+        }
+        if more > 0 {
+            *world.marks.entry("several bits flipped").or_default() += 1;
         }
         machine.start_at = Some(now() + 50 * MILLI);
     }

@@ -12,7 +12,7 @@ use crate::madsim_engine::written::Written;
 use crate::record::violation::Violation;
 use crate::schedule::MILLI;
 use infinitystore::api::HttpServer;
-use infinitystore::node::{Node, NodeExit, NodeOptions, NodeSlot, keep_certificates};
+use infinitystore::node::{Node, NodeExit, NodeOptions, NodeSlot, ScrubOptions, keep_certificates};
 use infinitystore::runtime::{Env, Metrics};
 
 use std::sync::Arc;
@@ -42,6 +42,7 @@ impl Run {
             options.request_timeout_micros = settings.client_timeout_micros;
             options.segment_bytes = settings.segment_bytes;
             options.replica = replica_config(settings);
+            options.scrub = scrub_options(world.schedule.seed);
             world.limits.apply(&mut options);
             if world.machines[slot].joins {
                 let others = world.machines.iter().filter(|other| other.slot != slot);
@@ -133,7 +134,10 @@ impl Run {
                 Ok(NodeExit::Stopped | NodeExit::Removed) => {
                     ("it stopped unasked".to_owned(), "", "a node serves until it is told")
                 }
-                Ok(NodeExit::Failed(why)) => (why, "process ended by disk error", "a sound disk is enough"),
+                Ok(NodeExit::Rebuild(why)) => (why, "", "the states of members agree"),
+                Ok(NodeExit::Failed(why) | NodeExit::DiskFailed(why)) => {
+                    (why, "process ended by disk error", "a sound disk is enough")
+                }
                 Err(why) => (why, "start failed by disk", "a sound disk is accepted"),
             };
             {
@@ -165,6 +169,12 @@ impl Run {
     }
 }
 
+/// In half of the runs what is at rest is read again and again.
+fn scrub_options(seed: u64) -> ScrubOptions {
+    let bytes_per_second = if seed.is_multiple_of(2) { 8 << 20 } else { 0 };
+    ScrubOptions { bytes_per_second, rest_micros: 500 * MILLI }
+}
+
 /// A node's life, as its binary has it: the ports, the HTTP server, then the node, until the node
 /// has ended.
 async fn serve(env: SimEnv, options: NodeOptions) {
@@ -185,6 +195,7 @@ async fn live(shared: &Shared, env: SimEnv, options: NodeOptions) -> Result<Node
         metrics.certificates.add("peer", tls);
         env.spawn(keep_certificates(env.clone(), metrics.clone()));
     }
+    shared.lock().machines[slot].scrub = Some(metrics.scrub.clone());
     let started = NodeSlot::default();
     let server = HttpServer::start(env.clone(), listener, http, started.clone(), metrics.clone());
     let node = Node::start_on(env.clone(), options, metrics, peers).await;

@@ -40,6 +40,7 @@ mod rest;
 mod reverts;
 mod run;
 mod scrape;
+mod scrubbing;
 mod serving;
 mod standing;
 mod stopping;

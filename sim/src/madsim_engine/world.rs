@@ -20,6 +20,7 @@ use crate::record::violation::Violation;
 use crate::schedule::{SECOND, Schedule, Stream, stream};
 use infinitystore::node::{NodeExit, NodeHandle};
 use infinitystore::raft::{ClusterId, LogId, LogIndex, Membership, NodeId, RoleName, StoreId, Term};
+use infinitystore::runtime::ScrubProgress;
 use rand::rngs::SmallRng;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -96,6 +97,8 @@ pub(super) struct NodeHost {
     pub member: Option<NodeId>,
     /// Writes that were asked for and not acknowledged.
     pub under_way: VecDeque<(u64, WriteSketch)>,
+    /// What its process has found of what is at rest.
+    pub scrub: Option<ScrubProgress>,
     /// What the checks have seen of its replica.
     pub shown: Observed,
     /// What the replica showed last.
@@ -276,6 +279,7 @@ impl Shared {
                 store: None,
                 member: None,
                 under_way: VecDeque::new(),
+                scrub: None,
                 shown: Observed::default(),
                 view: View::default(),
                 done: Done::default(),

@@ -88,6 +88,8 @@ pub(super) struct Process {
     pub(super) queue: Vec<StorageRequest>,
     /// The batch that is being written.
     pub(super) batch: Vec<StorageRequest>,
+    /// Writes that the storage was given before, and has not answered: there was no room.
+    unanswered: VecDeque<(u64, WriteSketch)>,
     /// Whether a batch is being written; when it is done, `queue` follows.
     pub(super) busy: bool,
     /// Since when, by the machine's clock.
@@ -104,6 +106,8 @@ pub(super) struct Process {
     pub(super) idle_planned: bool,
     /// The disk has no room.
     pub(super) disk_full: bool,
+    /// The log has none at all: writes wait for it.
+    pub(super) log_full: bool,
     /// How often in a row it had time to look at a disk that had room.
     pub(super) idle_with_room: u32,
     /// Whether the replica had withdrawn when it was last settled.
@@ -230,6 +234,7 @@ impl ReplicaHost {
             snapshots,
             queue: Vec::new(),
             batch: Vec::new(),
+            unanswered: VecDeque::new(),
             busy: false,
             busy_since: Time::new(0),
             occupied_since: None,
@@ -237,6 +242,7 @@ impl ReplicaHost {
             names_failed: false,
             idle_planned: false,
             disk_full: false,
+            log_full: false,
             wake_at: None,
             alarm: None,
             settle_planned: false,
@@ -267,14 +273,45 @@ impl ReplicaHost {
 }
 
 impl Process {
-    /// What the batch under way does.
+    /// What the writes do that the storage has not answered, those of the batch under way among
+    /// them.
     #[must_use]
     pub(super) fn sketches(&self) -> Vec<WriteSketch> {
-        let writes = self.batch.iter().filter_map(|request| match request {
-            StorageRequest::Write(write) => Some(WriteSketch::of(write.records())),
+        let before = self.unanswered.iter().map(|(_, sketch)| sketch.clone());
+        before.chain(self.batch_sketches().map(|(_, sketch)| sketch)).collect()
+    }
+
+    fn batch_sketches(&self) -> impl Iterator<Item = (u64, WriteSketch)> + '_ {
+        self.batch.iter().filter_map(|request| match request {
+            StorageRequest::Write(write) => Some((write.sequence().get(), WriteSketch::of(write.records()))),
             _ => None,
-        });
-        writes.collect()
+        })
+    }
+
+    /// Whether it has room, as its storage has told it.
+    pub(super) fn note_room(&mut self, event: &StorageEvent) {
+        match event {
+            StorageEvent::DiskFull(full) => self.disk_full = *full,
+            StorageEvent::LogFull(full) => self.log_full = *full,
+            _ => {}
+        }
+    }
+
+    /// The writes that the storage has answered with these events, in order.
+    pub(super) fn answered(&mut self, events: &[StorageEvent]) -> Vec<WriteSketch> {
+        let mut answered = Vec::new();
+        for event in events {
+            let StorageEvent::Durable { receipt, refused, .. } = event else { continue };
+            let through = receipt.sequence().get();
+            while self.unanswered.front().is_some_and(|(sequence, _)| *sequence <= through) {
+                let Some((_, mut sketch)) = self.unanswered.pop_front() else { break };
+                if refused.as_ref().is_some_and(|refused| sketch.snapshot() == Some(refused.last)) {
+                    sketch.without_snapshot();
+                }
+                answered.push(sketch);
+            }
+        }
+        answered
     }
 
     /// Whether something waits that has to be written at once.
@@ -312,6 +349,8 @@ impl Process {
     /// The storage's error: the process has to end.
     pub(super) fn write_batch(&mut self) -> Result<Vec<StorageEvent>, String> {
         let mut events = Vec::new();
+        let given: Vec<_> = self.batch_sketches().collect();
+        self.unanswered.extend(given);
         let mut batch = std::mem::take(&mut self.batch);
         self.storage.handle(&mut batch, &mut events).map_err(|error| error.to_string())?;
         Ok(events)

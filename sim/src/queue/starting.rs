@@ -144,7 +144,8 @@ impl Simulation {
 
     fn end_with(&mut self, slot: usize, closes: bool) {
         let sketches = match &self.machines[slot].process {
-            Some(process) if process.busy => process.sketches(),
+            // One that was switched off within a batch has set this.
+            Some(process) if process.busy || self.machines[slot].under_way.is_empty() => process.sketches(),
             _ => Vec::new(),
         };
         if !sketches.is_empty() {

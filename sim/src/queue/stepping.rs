@@ -46,7 +46,7 @@ impl Simulation {
         let Some(process) = &self.machines[slot].process else { return };
         let raft = process.replica.raft();
         self.elections.stepped(raft.id(), raft.membership(), (raft.role(), raft.term()), time);
-        if process.disk_full && raft.role() == RoleName::Leader {
+        if process.log_full || process.disk_full && raft.role() == RoleName::Leader {
             self.service.full(self.now);
         }
         self.note_load(slot);

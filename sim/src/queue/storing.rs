@@ -1,6 +1,5 @@
 //! What machines ask of their disks, and what becomes of it.
 
-use crate::checks::durable::WriteSketch;
 use crate::queue::event::{IDLE_MICROS, SimEvent};
 use crate::queue::simulation::Simulation;
 use crate::record::violation::{Violation, check};
@@ -107,7 +106,6 @@ impl Simulation {
         }
         let Some(process) = &mut machine.process else { return Ok(()) };
         process.busy = false;
-        let mut sketches = process.sketches();
         match process.write_batch() {
             Ok(events) => {
                 for event in &events {
@@ -116,23 +114,22 @@ impl Simulation {
                 let machine = &mut self.machines[slot];
                 let Some(process) = &mut machine.process else { return Ok(()) };
                 for event in &events {
-                    if let StorageEvent::Durable { refused: Some(refused), .. } = event {
-                        if refused.why != SnapshotRefusal::Content {
-                            self.service.snapshot_refused(slot);
-                        }
-                        sketches
-                            .iter_mut()
-                            .filter(|s| s.snapshot() == Some(refused.last))
-                            .for_each(WriteSketch::without_snapshot);
+                    if let StorageEvent::Durable { refused: Some(refused), .. } = event
+                        && refused.why != SnapshotRefusal::Content
+                    {
+                        self.service.snapshot_refused(slot);
                     }
                 }
-                for sketch in &sketches {
-                    machine.hardware.durable.apply(sketch);
+                for sketch in process.answered(&events) {
+                    machine.hardware.durable.apply(&sketch);
                 }
                 for event in events {
+                    process.note_room(&event);
                     if let StorageEvent::DiskFull(full) = event {
-                        process.disk_full = full;
                         *self.marks.entry("disk full noticed").or_default() += u64::from(full);
+                    }
+                    if let StorageEvent::LogFull(true) = event {
+                        *self.marks.entry("log without room").or_default() += 1;
                     }
                     process.receipts.push_back(event);
                 }
@@ -149,7 +146,7 @@ impl Simulation {
                 Ok(())
             }
             Err(why) => {
-                machine.under_way = sketches;
+                machine.under_way = process.sketches();
                 self.process_failed(slot, &why)
             }
         }
@@ -217,11 +214,17 @@ impl Simulation {
         process.idle_with_room = if sound { process.idle_with_room + 1 } else { 0 };
         match process.idle() {
             Ok(events) => {
+                for event in &events {
+                    self.check_installed(slot, event)?;
+                }
+                let machine = &mut self.machines[slot];
+                let Some(process) = &mut machine.process else { return Ok(()) };
+                for sketch in process.answered(&events) {
+                    machine.hardware.durable.apply(&sketch);
+                }
                 for event in events {
-                    if let (StorageEvent::DiskFull(full), Some(process)) =
-                        (&event, &mut self.machines[slot].process)
-                    {
-                        process.disk_full = *full;
+                    if let Some(process) = &mut self.machines[slot].process {
+                        process.note_room(&event);
                     }
                     self.give(slot, Event::Storage(event))?;
                 }

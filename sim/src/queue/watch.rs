@@ -118,12 +118,15 @@ impl Simulation {
         let health = (0..self.machines.len()).map(|slot| self.health(slot)).collect();
         let (voters, surgery) = self.voting().unwrap_or((0, true));
         let severed = self.network.severed(now);
-        // A leader refuses writes for which it has no room. The room of the others does not matter
-        // to clients.
-        let leads = |machine: &ReplicaHost| {
-            machine.process.as_ref().filter(|it| it.disk_full).map(|it| it.replica.raft().role())
+        // A leader refuses writes for which it has no room, and so does a member whose log has none
+        // at all. What room the others have does not matter to clients.
+        let refuses = |machine: &ReplicaHost| {
+            machine
+                .process
+                .as_ref()
+                .is_some_and(|it| it.log_full || it.disk_full && it.replica.raft().role() == RoleName::Leader)
         };
-        if self.machines.iter().any(|machine| leads(machine) == Some(RoleName::Leader)) {
+        if self.machines.iter().any(refuses) {
             self.service.full(now);
         }
         self.service.surroundings(now, &Surroundings { health, severed, voters, surgery });

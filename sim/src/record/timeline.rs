@@ -239,6 +239,13 @@ impl Timeline {
                 Notice::PeerWithdrew { peer, why } => {
                     self.note(at, Some(slot), "peer withdrew", format!("member {peer}: {why}"));
                 }
+                Notice::DiskSlow { is_slow, write_micros } => {
+                    let what = if *is_slow { "slow disk" } else { "disk quick again" };
+                    self.note(at, Some(slot), what, format!("a write takes {write_micros} µs"));
+                }
+                Notice::LeftLeadToQuicker { successor, .. } => {
+                    self.note(at, Some(slot), "lead left to a quicker disk", format!("member {successor}"));
+                }
                 Notice::BadMessage { from, reason } => {
                     self.note(at, Some(slot), "bad message", format!("from member {from}: {reason}"));
                 }

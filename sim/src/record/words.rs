@@ -127,6 +127,9 @@ pub(super) fn described(message: &PeerMessage) -> (&'static str, bool, String) {
             false,
             format!("term {}, {:?} at {}: {:032x}", said.term, said.kind, said.index, said.hash),
         ),
+        PeerMessage::DiskPace(said) => {
+            ("DiskPace", false, format!("term {}, a write takes {} µs", said.term, said.write_micros))
+        }
         PeerMessage::LeaseCalls(said) => ("LeaseCalls", false, format!("{:?}", said.calls)),
         PeerMessage::LeaseAnswers(said) => ("LeaseAnswers", false, format!("{:?}", said.answers)),
         PeerMessage::ForwardRefused(refused) => {

@@ -11,7 +11,7 @@ use crate::api::service::ErrorCode;
 use crate::node::NodeStatus;
 use crate::raft::{LogId, NodeId, RoleName};
 use crate::replica::MemberStatus;
-use crate::runtime::{Certificates, Env};
+use crate::runtime::{Certificates, Env, Metrics};
 use hyper::StatusCode;
 use serde::Serialize;
 use std::sync::atomic::Ordering;
@@ -32,9 +32,9 @@ pub(super) async fn handle<E: Env>(context: &Context<E>, call: &Call) -> Answer 
         }
         Err(error) => return Problem::from(error).answer(),
     };
-    let disk_full = context.metrics.disk_full.get() != 0;
+    let disk = disk_view(&status, &context.metrics);
     let tls = tls_view(&context.metrics.certificates);
-    Answer::json(StatusCode::OK, render(&status, disk_full, http_view(context), tls))
+    Answer::json(StatusCode::OK, render(&status, &disk, http_view(context), tls))
 }
 
 fn is_nobody(call: &Call) -> bool {
@@ -48,6 +48,12 @@ pub(super) async fn metrics<E: Env>(context: &Context<E>, call: &Call) -> Answer
     };
     context.metrics.http_watchers.set(i64::try_from(context.pages.watchers()).unwrap_or(i64::MAX));
     context.metrics.http_memory.set(i64::try_from(context.budget.used()).unwrap_or(i64::MAX));
+    let scrub = context.metrics.scrub.status();
+    context.metrics.scrub_bytes.inner().store(scrub.bytes, Ordering::Relaxed);
+    context.metrics.scrub_passes.inner().store(scrub.passes, Ordering::Relaxed);
+    context.metrics.scrub_damaged.set(i64::try_from(scrub.damaged.len()).unwrap_or(i64::MAX));
+    let alarms = context.metrics.alarm_board.list().len();
+    context.metrics.alarms.set(i64::try_from(alarms).unwrap_or(i64::MAX));
     let repair = context.metrics.repair.status();
     context.metrics.repairs.inner().store(repair.mended, Ordering::Relaxed);
     context.metrics.repair_bytes.set(i64::try_from(repair.bytes_fetched).unwrap_or(i64::MAX));
@@ -86,6 +92,7 @@ struct StatusView<'s> {
     http: HttpView,
     tls: TlsView,
     disk_full: bool,
+    disk: &'s DiskView,
     removed: bool,
     stopped: Option<&'s str>,
     withdrawn: Option<&'s str>,
@@ -167,6 +174,51 @@ pub(super) fn tls_view(certificates: &Certificates) -> TlsView {
     TlsView { client: view("client"), peer: view("peer") }
 }
 
+/// The disk, and what was found on it.
+#[derive(Default, Serialize)]
+pub(super) struct DiskView {
+    #[serde(skip)]
+    pub(super) full: bool,
+    slow: bool,
+    write_seconds: f64,
+    scrub: ScrubView,
+    repairs: u64,
+    alarms: usize,
+}
+
+/// How far the reading of what is at rest is.
+#[derive(Default, Serialize)]
+struct ScrubView {
+    bytes: u64,
+    passes: u64,
+    pass_bytes: u64,
+    pass_read: u64,
+    last_pass_seconds_ago: Option<f64>,
+    damaged: Vec<String>,
+    mended: u64,
+}
+
+fn disk_view(status: &NodeStatus, metrics: &Metrics) -> DiskView {
+    let scrub = metrics.scrub.status();
+    let ago = |at: u64| status.uptime_micros.saturating_sub(at) as f64 / 1e6;
+    DiskView {
+        full: metrics.disk_full.get() != 0,
+        slow: status.replica.disk_slow,
+        write_seconds: status.replica.disk_write_micros as f64 / 1e6,
+        scrub: ScrubView {
+            bytes: scrub.bytes,
+            passes: scrub.passes,
+            pass_bytes: scrub.pass_bytes,
+            pass_read: scrub.pass_read,
+            last_pass_seconds_ago: scrub.last_pass_micros.map(ago),
+            damaged: scrub.damaged.iter().map(|(file, why)| format!("{file}: {why}")).collect(),
+            mended: scrub.mended,
+        },
+        repairs: metrics.repair.status().mended,
+        alarms: metrics.alarm_board.list().len(),
+    }
+}
+
 /// The HTTP server itself.
 #[derive(Clone, Copy, Default, Serialize)]
 pub(super) struct HttpView {
@@ -191,7 +243,7 @@ fn http_view<E: Env>(context: &Context<E>) -> HttpView {
 }
 
 /// The status as JSON, indented so that it can be read with curl alone, and a newline.
-pub(super) fn render(status: &NodeStatus, disk_full: bool, http: HttpView, tls: TlsView) -> Vec<u8> {
+pub(super) fn render(status: &NodeStatus, disk: &DiskView, http: HttpView, tls: TlsView) -> Vec<u8> {
     let replica = &status.replica;
     let view = StatusView {
         version: env!("CARGO_PKG_VERSION"),
@@ -227,7 +279,8 @@ pub(super) fn render(status: &NodeStatus, disk_full: bool, http: HttpView, tls: 
         },
         http,
         tls,
-        disk_full,
+        disk_full: disk.full,
+        disk,
         removed: status.removed,
         stopped: status.stopped.as_deref(),
         withdrawn: replica.withdrawn.as_deref(),

@@ -162,6 +162,13 @@ impl<'n, E: Env> Service<'n, E> {
         done
     }
 
+    /// Whether an alarm of this node may be acknowledged, as the members may be changed.
+    pub(crate) async fn may_acknowledge(&self, id: u64) -> Result<(), ServiceError> {
+        let judged = self.check_admin(AdminRight::Members).await;
+        self.note(Deed::admin("acknowledge", Some(format!("alarm {id}"))), judged.as_ref().map(|()| None));
+        judged
+    }
+
     /// Adds a node, as the original's API does.
     pub(crate) async fn join(&self, name: String, raft_addr: String) -> Result<(), JoinCallError> {
         self.check_admin(AdminRight::Members).await.map_err(JoinCallError::Denied)?;

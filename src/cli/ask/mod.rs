@@ -1,5 +1,6 @@
 //! The commands that ask a cluster: thin faces of `client`.
 
+mod alarm;
 mod auth;
 mod export;
 mod hold;
@@ -17,6 +18,7 @@ mod settings;
 mod status;
 mod watch;
 
+pub(super) use alarm::alarm;
 pub(super) use auth::{auth, role, token, user};
 pub(super) use export::export;
 pub(super) use hold::{elect, lock};

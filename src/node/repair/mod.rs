@@ -13,11 +13,14 @@ use crate::node::repair::door::Door;
 use crate::node::repair::fetch::Fetch;
 use crate::peer::mending::MendCaller;
 use crate::peer::secured::Dialer;
-use crate::runtime::{Env, RepairProgress};
+use crate::runtime::{Env, Metrics, RepairProgress};
 use crate::storage::{Prognosis, Sound, Survey};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use tracing::{info, warn};
+
+/// Damages that an alarm names, at most.
+const DAMAGES_NAMED: usize = 3;
 
 /// Repairs the directory. When it returns, the directory is whole, or the damaged member is set
 /// aside and the node has to join anew.
@@ -29,14 +32,20 @@ pub(super) async fn repair<E: Env>(
     options: &NodeOptions,
     listener: &mut E::Listener,
     survey: Survey<E::Disk>,
-    progress: &RepairProgress,
+    metrics: &Metrics,
 ) -> Result<(), StartError> {
+    let (progress, damages) = (&metrics.repair, survey.damages().to_vec());
     for damage in survey.damages() {
         warn!(%damage, "the data directory is damaged");
     }
     progress.begin(survey.damages().to_vec());
     let mended = Repair::<E>::new(env, options, survey, progress).run(listener).await;
     progress.end(mended.is_ok());
+    if mended.is_ok() {
+        let what = damages.into_iter().take(DAMAGES_NAMED).collect::<Vec<_>>().join("; ");
+        let text = format!("the data directory was damaged, and the node has repaired it: {what}");
+        metrics.alarm_board.raise("repaired", &text, E::THREADS);
+    }
     mended
 }
 

@@ -49,7 +49,7 @@ fn failure(news: &mut mpsc::UnboundedReceiver<WorkerNews>) -> String {
 fn a_log_worker_that_panics_says_that_nothing_is_durable_any_more() {
     let (queue, snapshots) = (WorkQueue::new(), SnapshotQueues::new());
     let (news_in, mut news) = mpsc::unbounded_channel();
-    let worker = LogWorker::new(storage(), snapshots, news_in, Metrics::new());
+    let worker = LogWorker::new(storage(), snapshots, WorkQueue::new(), news_in, Metrics::new());
     // A bug of the core's, which the storage does not put up with: a term that goes back.
     let records = LogRecords { hard_state: Some(in_term(1)), ..LogRecords::default() };
     let write = StorageRequest::Write(LogWrite::for_test(records, 1));
@@ -75,7 +75,7 @@ fn a_snapshot_worker_that_panics_ends_the_node() {
 fn a_worker_that_ends_well_says_nothing_of_a_panic() {
     let queue = WorkQueue::new();
     let (news_in, mut news) = mpsc::unbounded_channel();
-    let worker = LogWorker::new(storage(), SnapshotQueues::new(), news_in, Metrics::new());
+    let worker = LogWorker::new(storage(), SnapshotQueues::new(), WorkQueue::new(), news_in, Metrics::new());
     queue.close();
     run_on_thread(worker, &queue);
     assert!(matches!(news.try_recv(), Ok(WorkerNews::Closed)));
@@ -104,7 +104,7 @@ fn a_node_moves_once_the_snapshots_of_its_former_life_are_saved() {
     let (queue, snapshots) = (WorkQueue::new(), SnapshotQueues::new());
     let (news_in, mut news) = mpsc::unbounded_channel();
     let mut saver = SnapshotWorker::new(storage.snapshot_files(), news_in.clone());
-    let worker = LogWorker::new(storage, snapshots, news_in, Metrics::new());
+    let worker = LogWorker::new(storage, snapshots, WorkQueue::new(), news_in, Metrics::new());
     let adopt = LogJob::Adopt { cluster: ClusterId(6), member: NodeId::new(2), store: StoreId(22) };
     saver.work(vec![SnapshotJob::Save(Box::new(save())), SnapshotJob::PassOn(adopt, queue.clone())]);
     queue.close();

@@ -256,7 +256,7 @@ async fn two_nodes_that_join_each_other_do_not_both_vanish() {
 #[tokio::test]
 async fn power_may_fail_at_any_moment_of_a_move() {
     let mut outcomes = tokio::task::JoinSet::new();
-    for changes in 0..48 {
+    for changes in 0..64 {
         outcomes.spawn(fail_during_move(changes));
     }
     let survived: Vec<bool> = outcomes.join_all().await;

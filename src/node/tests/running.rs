@@ -58,7 +58,7 @@ async fn a_failed_sync_ends_the_node_without_an_acknowledgement() {
     let handle = node.handle();
     node.disk.fail(FaultKind::SyncData, "", 0, io::ErrorKind::Other);
     assert_eq!(node.set("k", "2").await, ClientReply::Failed(ClientError::Unknown));
-    let NodeExit::Failed(reason) = node.node.stopped().await else { panic!("it failed") };
+    let NodeExit::DiskFailed(reason) = node.node.stopped().await else { panic!("the disk failed") };
     assert!(reason.contains("cannot know what is durable"), "{reason}");
     let status = handle.status().await;
     assert_eq!(status.stopped, Some(reason));

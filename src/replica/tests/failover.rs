@@ -1,6 +1,6 @@
 //! What clients see when leaders fail.
 
-use crate::raft::{Change, RoleName};
+use crate::raft::{Body, Change, RoleName};
 use crate::replica::tests::{Cluster, id};
 use crate::replica::{
     ClientError, ClientReply, ClientRequest, Event, Level, PeerMessage, ReplicaConfig, StorageEvent,
@@ -284,6 +284,36 @@ fn a_followers_client_is_told_that_the_leaders_disk_is_full() {
     }
     let write = cluster.write(cluster.follower(), "k", "v");
     assert_eq!(cluster.run_until_answered(write), ClientReply::Failed(ClientError::DiskFull));
+}
+
+#[test]
+fn a_member_whose_log_has_no_room_refuses_writes_and_answers_reads() {
+    let mut cluster = Cluster::new(3);
+    let (leader, follower) = (cluster.leader().unwrap(), cluster.follower());
+    cluster.give(follower, Event::Storage(StorageEvent::LogFull(true)));
+    let refused = cluster.write(follower, "k", "v");
+    assert_eq!(cluster.run_until_answered(refused), ClientReply::Failed(ClientError::DiskFull));
+    let taken = cluster.write(leader, "k", "w");
+    assert!(matches!(cluster.run_until_answered(taken), ClientReply::Written(_)));
+    let read = cluster.read(follower, "k", Level::Linearizable);
+    cluster.run_until_answered(read);
+    assert_eq!(cluster.value(read), Some("w".into()));
+    cluster.give(follower, Event::Storage(StorageEvent::LogFull(false)));
+    let taken = cluster.write(follower, "k", "x");
+    assert!(matches!(cluster.run_until_answered(taken), ClientReply::Written(_)));
+}
+
+#[test]
+fn a_leader_whose_storage_failed_names_a_successor_at_once() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader().unwrap();
+    cluster.give(leader, Event::StorageFailed);
+    assert_ne!(cluster.replicas[&leader].raft().role(), RoleName::Leader);
+    let is_told = |message: &PeerMessage| match message {
+        PeerMessage::Raft(message) => matches!(message.body, Body::TimeoutNow),
+        _ => false,
+    };
+    assert!(cluster.network.iter().any(is_told), "{:?}", cluster.network);
 }
 
 #[test]

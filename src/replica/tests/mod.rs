@@ -2,6 +2,7 @@
 //! at once.
 
 mod agreement;
+mod disk_pace;
 mod failover;
 mod leases;
 mod requests;
@@ -33,6 +34,10 @@ struct Cluster {
     /// Whether writes become durable; otherwise they wait in `unsynced`.
     disks_work: bool,
     unsynced: VecDeque<(NodeId, StorageRequest)>,
+    /// Disks that take so long, microseconds.
+    slow: BTreeMap<NodeId, u64>,
+    /// What they will have done, and when.
+    delayed: VecDeque<(Time, NodeId, StorageRequest)>,
     /// What each storage was told to be committed.
     noted: Vec<(NodeId, LogIndex)>,
     /// Snapshots are not saved.
@@ -95,6 +100,8 @@ impl Cluster {
             last_request: 0,
             disks_work: true,
             unsynced: VecDeque::new(),
+            slow: BTreeMap::new(),
+            delayed: VecDeque::new(),
             noted: Vec::new(),
             saves_fail: false,
             saves: Vec::new(),
@@ -188,7 +195,12 @@ impl Cluster {
         while self.disks_work
             && let Some((node, request)) = self.unsynced.pop_front()
         {
-            self.store(node, request);
+            let before = self.delayed.iter().filter(|(_, other, _)| *other == node).map(|(due, ..)| *due);
+            let due = self.slow.get(&node).map(|micros| self.now.plus(*micros)).max(before.max());
+            match due {
+                Some(due) => self.delayed.push_back((due, node, request)),
+                None => self.store(node, request),
+            }
         }
     }
 
@@ -231,6 +243,11 @@ impl Cluster {
         let end = self.now.plus(micros);
         while self.now < end {
             self.now = self.now.plus(1_000);
+            let (due, later) =
+                std::mem::take(&mut self.delayed).into_iter().partition(|(due, ..)| *due <= self.now);
+            self.delayed = later;
+            let due: VecDeque<_> = due;
+            due.into_iter().for_each(|(_, node, request)| self.store(node, request));
             for node in self.replicas.keys().copied().collect::<Vec<_>>() {
                 self.give(node, Event::Wake);
             }

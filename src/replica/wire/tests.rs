@@ -2,8 +2,8 @@ use crate::codec::{COUNTER_MAX, DecodeError};
 use crate::kv::{Denial, LeaseId, Principal, Subject};
 use crate::raft::{Body, Incarnation, LogIndex, Message, NodeId, Term};
 use crate::replica::message::{
-    Forward, ForwardRefused, LeaseAnswers, LeaseCall, LeaseCalls, LeaseTime, PeerMessage, RefusedBecause,
-    StateHash, StateHashKind,
+    DiskPaceSaid, Forward, ForwardRefused, LeaseAnswers, LeaseCall, LeaseCalls, LeaseTime, PeerMessage,
+    RefusedBecause, StateHash, StateHashKind,
 };
 use bytes::Bytes;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, proptest};
@@ -89,6 +89,15 @@ fn state_hashes_are_read_as_they_were_said() {
 }
 
 #[test]
+fn the_pace_of_a_disk_is_read_as_it_was_said() {
+    let (from, to, term) = (NodeId::new(1), NodeId::new(2), Term::new(3));
+    let said = PeerMessage::DiskPace(DiskPaceSaid { from, to, term, write_micros: 45_000 });
+    let bytes = encode(&said);
+    assert_eq!(decode(&bytes), Ok(said));
+    assert!(decode(&bytes[..bytes.len() - 1]).is_err());
+}
+
+#[test]
 fn commands_share_the_bytes_received() {
     let bytes = Bytes::from(encode(&forward(vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")])));
     let Ok(PeerMessage::Forward(Forward { commands, .. })) = PeerMessage::decode(bytes.clone()) else {
@@ -122,7 +131,7 @@ fn calls_of_leases_and_their_answers_are_read_as_they_were_said() {
 
 #[test]
 fn an_unknown_tag_is_refused() {
-    for tag in [0, 7, 255] {
+    for tag in [0, 8, 255] {
         let expected = DecodeError::Invalid { what: "peer message tag", value: u64::from(tag) };
         assert_eq!(decode(&[tag, 1, 2]), Err(expected));
     }

@@ -23,6 +23,8 @@ fn status() -> NodeStatus {
             configuration_committed: true,
             snapshot_failure: None,
             snapshot: LogId::ZERO,
+            disk_slow: false,
+            disk_write_micros: 0,
             keys: 3,
             store_bytes: 99,
             revision: 5,

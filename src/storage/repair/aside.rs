@@ -22,7 +22,7 @@ impl<D: Disk> Survey<D> {
             aside = dir.join(format!("damaged-{number}"));
         }
         self.disk.create_dir_all(&aside).map_err(OpenError::io("creating", &aside))?;
-        self.move_files(&dir, &aside, &["identity", "identity.creating"])?;
+        self.move_files(&dir, &aside, &["identity", "identity.creating", "rebuild", "started"])?;
         for generation in [1, 2] {
             for what in ["wal", "snapshots"] {
                 let name = format!("{what}-{generation}");

@@ -9,6 +9,7 @@ use crate::storage::identity::{Identity, make_generation, switch};
 use crate::storage::incoming_snapshot::IncomingSnapshot;
 use crate::storage::options::StorageOptions;
 use crate::storage::record::encode_records;
+use crate::storage::repair::notes::note_started;
 use crate::storage::repair::sound::Sound;
 use crate::storage::repair::survey::Survey;
 use crate::storage::segment::{SegmentHeader, build_segment};
@@ -57,6 +58,8 @@ impl<D: Disk> Survey<D> {
         build_log(&self.disk, &self.options, &identity, (*number, nonces.clone()), sound)?;
         let snapshot_dir = identity.snapshot_dir(&self.options.dir);
         self.disk.sync_dir(&snapshot_dir).map_err(OpenError::io("syncing the directory", &snapshot_dir))?;
+        // Whatever was noted: this log is the one that counts from now on.
+        note_started(&self.disk, &self.options.dir, *number)?;
         switch(&self.disk, &self.options.dir, &identity)?;
         self.keep_damaged()
     }

@@ -23,6 +23,9 @@ mod walk;
 
 pub use mend::RepairSnapshot;
 pub use notes::{Rejoin, read_rejoin};
-pub(crate) use notes::{note_peers, remove_rejoin};
+pub(crate) use notes::{
+    check_started, note_alarms, note_peers, note_rebuild, note_started, read_alarms, read_rebuild,
+    remove_rejoin,
+};
 pub use sound::{Missing, Sound, SupplyError};
 pub use survey::{Prognosis, Survey};

@@ -13,6 +13,13 @@ const PEERS: &str = "peers";
 /// Says that this directory is to be a member's again, and whom to ask. Without it, a start that
 /// finds an empty directory makes a cluster of its own.
 const REJOIN: &str = "rejoin";
+/// The alarms that nobody has acknowledged.
+const ALARMS: &str = "alarms";
+/// Which start of the node the newest one is. The log says so too: if it says less, it is an older
+/// copy.
+const STARTED: &str = "started";
+/// Says that this directory is not to be used as it is, and why.
+const REBUILD: &str = "rebuild";
 /// Bytes of a note, at most.
 const NOTE_BYTES_MAX: usize = 64 << 10;
 
@@ -63,6 +70,68 @@ pub(crate) fn note_peers<D: Disk>(disk: &D, dir: &Path, peers: &[String]) -> Res
     if read_peers(disk, dir) == peers { Ok(()) } else { write(disk, dir, PEERS, peers) }
 }
 
+/// The alarms that were written down last; none if the note is damaged.
+pub(crate) fn read_alarms<D: Disk>(disk: &D, dir: &Path) -> Vec<String> {
+    read(disk, dir, ALARMS).ok().flatten().unwrap_or_default()
+}
+
+/// Writes down the alarms that stand.
+///
+/// # Errors
+/// [`OpenError`]. Nothing else is affected.
+pub(crate) fn note_alarms<D: Disk>(disk: &D, dir: &Path, alarms: &[String]) -> Result<(), OpenError> {
+    write(disk, dir, ALARMS, alarms)
+}
+
+/// The newest start that was noted; 0 without a note, or if it is damaged.
+pub(crate) fn read_started<D: Disk>(disk: &D, dir: &Path) -> u64 {
+    let lines = read(disk, dir, STARTED).ok().flatten().unwrap_or_default();
+    lines.first().and_then(|line| line.parse().ok()).unwrap_or_default()
+}
+
+/// Notes that this start is the newest.
+///
+/// # Errors
+/// [`OpenError`].
+pub(crate) fn note_started<D: Disk>(disk: &D, dir: &Path, start: u64) -> Result<(), OpenError> {
+    write(disk, dir, STARTED, &[start.to_string()])
+}
+
+/// Refuses a log of an earlier start than the newest one that was noted: its files, or some of
+/// them, are older copies, and what was acknowledged since is lost.
+///
+/// # Errors
+/// [`OpenError::Condemned`].
+pub(crate) fn check_started<D: Disk>(disk: &D, dir: &Path, start: u64) -> Result<(), OpenError> {
+    let noted = read_started(disk, dir);
+    if start >= noted {
+        return Ok(());
+    }
+    let why = format!(
+        "its log was written last by start {start} of this node, and start {noted} was the last: files of the log are \
+         older copies, and what was acknowledged since is lost"
+    );
+    Err(OpenError::Condemned { dir: dir.to_path_buf(), why })
+}
+
+/// Why this directory is not to be used as it is; `None`: it may be. A note that is damaged says so
+/// too.
+///
+/// # Errors
+/// [`OpenError`] if it cannot be read.
+pub(crate) fn read_rebuild<D: Disk>(disk: &D, dir: &Path) -> Result<Option<String>, OpenError> {
+    let unknown = || "its own note says so, which is damaged".to_owned();
+    read(disk, dir, REBUILD).map(|found| found.map(|why| why.into_iter().next().unwrap_or_else(unknown)))
+}
+
+/// Notes that this directory is not to be used as it is, durably.
+///
+/// # Errors
+/// [`OpenError`]; then it is not noted.
+pub(crate) fn note_rebuild<D: Disk>(disk: &D, dir: &Path, why: &str) -> Result<(), OpenError> {
+    write(disk, dir, REBUILD, &[why.replace('\n', " ")])
+}
+
 fn read<D: Disk>(disk: &D, dir: &Path, name: &str) -> Result<Option<Vec<String>>, OpenError> {
     let path = dir.join(name);
     let bytes = match read_whole(disk, &path) {
@@ -73,14 +142,21 @@ fn read<D: Disk>(disk: &D, dir: &Path, name: &str) -> Result<Option<Vec<String>>
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(NOTE_BYTES_MAX)]).into_owned();
     let (body, sum) = text.rsplit_once("checksum = ").unwrap_or((&text, ""));
     let holds = u32::from_str_radix(sum.trim(), 16) == Ok(checksum(body.as_bytes()));
-    let peers = body.lines().filter_map(|line| line.strip_prefix("peer = ")).map(str::to_owned);
-    Ok(Some(if holds { peers.collect() } else { Vec::new() }))
+    let lines =
+        body.lines().filter_map(|line| line.split_once(" = ").map(|(_, said)| said)).map(str::to_owned);
+    Ok(Some(if holds { lines.collect() } else { Vec::new() }))
 }
 
-fn write<D: Disk>(disk: &D, dir: &Path, name: &str, peers: &[String]) -> Result<(), OpenError> {
+fn write<D: Disk>(disk: &D, dir: &Path, name: &str, lines: &[String]) -> Result<(), OpenError> {
+    let key = match name {
+        ALARMS => "alarm",
+        REBUILD => "why",
+        STARTED => "start",
+        _ => "peer",
+    };
     let mut text = format!("infinitystore {name}\n");
-    for peer in peers {
-        writeln!(text, "peer = {peer}").expect("writing to a string does not fail");
+    for line in lines {
+        writeln!(text, "{key} = {line}").expect("writing to a string does not fail");
     }
     let sum = checksum(text.as_bytes());
     writeln!(text, "checksum = {sum:08x}").expect("writing to a string does not fail");

@@ -6,7 +6,7 @@ use crate::storage::error::{Damage, OpenError};
 use crate::storage::identity::{DirectoryOwner, Identity, find};
 use crate::storage::options::StorageOptions;
 use crate::storage::recovery::{recover, segment_names};
-use crate::storage::repair::notes::read_peers;
+use crate::storage::repair::notes::{check_started, read_peers};
 use crate::storage::repair::sound::Sound;
 use crate::storage::repair::walk::{Walked, is_unknown, walk};
 use crate::storage::snapshot_file::SnapshotReader;
@@ -101,6 +101,9 @@ impl<D: Disk> Survey<D> {
         match identity {
             Some(identity) => survey.read(&identity)?,
             None => survey.look_for_members()?,
+        }
+        if let OpenError::Condemned { why, .. } = error {
+            survey.in_doubt = Some(why.clone());
         }
         Ok(Some(survey))
     }
@@ -305,6 +308,7 @@ fn look<D: Disk>(disk: &D, dir: &Path, identity: &Identity) -> Result<(), OpenEr
         return Err(missing());
     }
     let recovered = recover(disk, &wal_dir, identity.cluster, identity.store)?.ok_or_else(missing)?;
+    check_started(disk, dir, recovered.tail.header.incarnation)?;
     let snapshot_dir = identity.snapshot_dir(dir);
     let files = SnapshotFiles::new(disk.clone(), snapshot_dir, identity.cluster, identity.store, false);
     choose_snapshot(&files, &recovered.replay, &recovered, &mut Vec::new()).map(|_| ())

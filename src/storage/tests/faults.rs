@@ -86,22 +86,60 @@ fn segment_that_cannot_be_prepared_is_reported_with_its_reason_and_is_no_full_di
     assert!(events.is_empty(), "it is there now: {events:?}");
 }
 
-#[test]
-fn segment_that_cannot_be_had_is_fatal_in_a_batch_and_nothing_acknowledged_is_lost() {
-    let (disk, mut storage) = opened();
+fn is_durable(event: &StorageEvent) -> bool {
+    matches!(event, StorageEvent::Durable { .. })
+}
+
+/// Writes entries until the log has no room for one. Returns the index of that one.
+fn fill_the_disk(disk: &MemoryDisk, storage: &mut Storage<MemoryDisk>) -> u64 {
     disk.set_capacity(Some(disk.used_bytes()));
-    let mut index = 2;
-    let error = loop {
-        match write(&mut storage, vec![entries(index, index, 1, 3000)]) {
-            Ok(_) => index += 1,
-            Err(error) => break error,
+    for index in 2.. {
+        let events = write(storage, vec![entries(index, index, 1, 3000)]).unwrap();
+        if !events.iter().any(is_durable) {
+            assert!(events.iter().any(|event| matches!(event, StorageEvent::LogFull(true))), "{events:?}");
+            return index;
         }
-    };
-    assert_eq!(error.source.kind(), ErrorKind::StorageFull);
-    drop(storage);
+    }
+    unreachable!("a disk has an end")
+}
+
+#[test]
+fn writes_wait_for_room_and_are_answered_once_there_is_some() {
+    let (disk, mut storage) = opened();
+    let first = fill_the_disk(&disk, &mut storage);
+    // Nothing more is acknowledged, and nothing is made on the disk in vain.
+    let files = disk.files();
+    for index in first + 1..first + 4 {
+        let mut events = write(&mut storage, vec![entries(index, index, 1, 3000)]).unwrap();
+        storage.idle(&mut events).unwrap();
+        assert!(events.is_empty(), "{events:?}");
+    }
+    assert_eq!(disk.files(), files);
     disk.set_capacity(None);
+    let mut events = Vec::new();
+    storage.idle(&mut events).unwrap();
+    assert!(events.iter().any(is_durable), "{events:?}");
+    assert!(events.iter().any(|event| matches!(event, StorageEvent::LogFull(false))), "{events:?}");
+    drop(storage);
+    disk.crash(|_| false);
     let (_storage, opened) = open(&disk).unwrap();
-    assert_eq!(indices(&opened.restored), (1..index).collect::<Vec<_>>());
+    assert_eq!(indices(&opened.restored), (1..first + 4).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_waits_for_room_when_a_node_ends_was_never_acknowledged() {
+    for stops in [true, false] {
+        let (disk, mut storage) = opened();
+        let first = fill_the_disk(&disk, &mut storage);
+        if stops {
+            storage.close().unwrap();
+        } else {
+            drop(storage);
+        }
+        disk.set_capacity(None);
+        let (_storage, opened) = open(&disk).unwrap();
+        assert_eq!(indices(&opened.restored), (1..first).collect::<Vec<_>>());
+    }
 }
 
 #[test]

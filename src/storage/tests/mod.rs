@@ -9,3 +9,5 @@ mod faults;
 mod kit;
 mod model;
 mod repair;
+mod scrub;
+mod starts;

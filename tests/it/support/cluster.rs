@@ -23,6 +23,12 @@ impl Cluster {
         cluster
     }
 
+    /// No node yet.
+    pub(crate) fn of_none(flags: &[&str]) -> Self {
+        let flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+        Self { nodes: Vec::new(), dir: TempDir::new().unwrap(), flags }
+    }
+
     /// One node of that name, which has not been started.
     pub(crate) fn prepare(name: &str) -> Self {
         let dir = TempDir::new().unwrap();
@@ -49,6 +55,23 @@ impl Cluster {
         let node = self.nodes.last().unwrap();
         node.start();
         node
+    }
+
+    /// Starts another node with these variables in its environment, and joins it to the first, if
+    /// there is one.
+    pub(crate) fn add_node_with(&mut self, variables: &[(String, String)]) {
+        let flags: Vec<&str> = self.flags.iter().map(String::as_str).collect();
+        let name = format!("node-{}", self.nodes.len() + 1);
+        let new = Node::new(self.dir.path(), &name, &flags);
+        let with = |node: Node, (name, value): &(String, String)| node.with_variable(name, value);
+        let new = variables.iter().fold(new, with);
+        new.start();
+        if let Some(first) = self.nodes.first() {
+            assert_eq!(first.join(&new).pair(), (200, "\"Voter added\"\n"));
+        } else {
+            new.wait_until_ready();
+        }
+        self.nodes.push(new);
     }
 
     /// Starts another node and joins it to the first.

@@ -172,6 +172,27 @@ impl Node {
         self.wait_until_alive();
     }
 
+    /// Starts it, and waits until it is ready or has ended.
+    ///
+    /// # Errors
+    /// The exit code with which it ended.
+    pub(crate) fn try_start(&self) -> Result<(), i32> {
+        let mut child = self.child.lock().unwrap();
+        assert!(child.is_none(), "{} runs already", self.name);
+        let mut command = command(&self.dir, &self.log_path(), &self.flags(), self.open_files);
+        *child = Some(command.envs(self.variables.iter().cloned()).spawn().unwrap());
+        drop(child);
+        eventually(&format!("{} to be ready, or to end", self.name), || {
+            let mut child = self.child.lock().unwrap();
+            if let Some(status) = child.as_mut().unwrap().try_wait().unwrap() {
+                child.take();
+                return Some(Err(status.code().unwrap_or(-1)));
+            }
+            drop(child);
+            self.try_get("/readyz").filter(|answer| answer.status == 200).map(|_| Ok(()))
+        })
+    }
+
     fn wait_until_alive(&self) {
         eventually(&format!("{} to answer", self.name), || {
             if let Some(status) = self.child.lock().unwrap().as_mut().unwrap().try_wait().unwrap() {
@@ -226,6 +247,12 @@ impl Node {
     pub(crate) fn set(&self, key: &str, value: &str) -> Response {
         let body = serde_json::json!({"key": key, "value": value, "action": "set"});
         self.call("POST", "/set", &body.to_string())
+    }
+
+    /// As [`Self::set`], if it answers.
+    pub(crate) fn try_set(&self, key: &str, value: &str) -> Option<Response> {
+        let body = serde_json::json!({"key": key, "value": value, "action": "set"});
+        call(self.http_port, "POST", "/set", &body.to_string()).ok()
     }
 
     pub(crate) fn try_get(&self, target: &str) -> Option<Response> {

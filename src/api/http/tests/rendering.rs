@@ -1,7 +1,7 @@
 //! What answers look like.
 
 use crate::api::http::answer::Answer;
-use crate::api::http::status::{HttpView, TlsView};
+use crate::api::http::status::{DiskView, HttpView, TlsView};
 use crate::api::http::{get, health, join, status};
 use crate::node::{JoinError, NodeStatus};
 use crate::raft::{ClusterId, LogId, LogIndex, Member, NodeId, RoleName, StoreId, Term};
@@ -46,6 +46,8 @@ pub(super) fn node_status() -> NodeStatus {
             configuration_committed: true,
             snapshot_failure: None,
             snapshot: LogId::ZERO,
+            disk_slow: false,
+            disk_write_micros: 700,
             keys: 2,
             store_bytes: 12,
             revision: 9,
@@ -157,7 +159,7 @@ fn a_node_is_ready_only_if_every_check_passes() {
 fn the_status_shows_this_node_and_every_member() {
     let json: serde_json::Value = serde_json::from_slice(&status::render(
         &node_status(),
-        false,
+        &DiskView::default(),
         HttpView::default(),
         TlsView::default(),
     ))

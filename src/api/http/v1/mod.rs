@@ -4,6 +4,7 @@
 //! apart and put answers together; `problem` turns what went wrong into RFC 9457's words. The rules
 //! of the data model are the service's and the store's.
 
+mod alarms;
 pub(super) mod auth;
 pub(super) mod auth_routes;
 pub(super) mod backup;

@@ -7,7 +7,7 @@ use crate::api::http::v1::parameter_lists::{
 };
 use crate::api::http::v1::parameters::Parameters;
 use crate::api::http::v1::rows::{operation, read, renew, write};
-use crate::api::http::v1::{backup, input, key, leases, locks, members, range, store, txn, watch};
+use crate::api::http::v1::{alarms, backup, input, key, leases, locks, members, range, store, txn, watch};
 use crate::api::service::ContestKind;
 use crate::kv::AdminRight;
 use crate::runtime::Env;
@@ -425,6 +425,37 @@ impl<E: Env> Routes<E> {
                 MEMBER_ORDER,
                 members::promote,
                 IF_MATCH,
+                None,
+                &[]
+            )],
+        },
+        Route {
+            path: "/v1/alarms",
+            rest: false,
+            is_probe: false,
+            operations: &[read!(
+                "listAlarms",
+                CREDENTIALS,
+                "what befell this node's data, until somebody has seen it",
+                NONE,
+                alarms::list,
+                &[],
+                Json,
+                &[]
+            )],
+        },
+        Route {
+            path: "/v1/alarms/{id}",
+            rest: false,
+            is_probe: false,
+            operations: &[write!(
+                "DELETE",
+                "acknowledgeAlarm",
+                MEMBERS_RIGHT,
+                "say that you have seen an alarm",
+                NONE,
+                alarms::acknowledge,
+                &[],
                 None,
                 &[]
             )],

@@ -1,0 +1,53 @@
+//! `/v1/alarms`: what befell this node's data, until a person has seen it.
+
+use crate::api::http::answer::Answer;
+use crate::api::http::context::Context;
+use crate::api::http::route::Call;
+use crate::api::http::v1::input::{self, service};
+use crate::api::http::v1::json::Json;
+use crate::api::http::v1::parameters::Parameters;
+use crate::api::http::v1::problem::Problem;
+use crate::runtime::{Alarm, Env};
+use hyper::StatusCode;
+use std::sync::Arc;
+
+/// The alarms of this node.
+pub(in crate::api::http) async fn list<E: Env>(
+    context: &Arc<Context<E>>,
+    call: &mut Call,
+    _: Parameters,
+) -> Result<Answer, Problem> {
+    // As with the status: whoever asks has to be known.
+    service(context, call).status().await?;
+    let mut json = Json::object();
+    json.text("node", &context.node().standing().name);
+    json.list("alarms", &context.metrics.alarm_board.list(), |json, alarm| {
+        json.within(*b"{}", |json| write(json, alarm));
+    });
+    Ok(Answer::json(StatusCode::OK, json.end_line()))
+}
+
+/// A person has seen it.
+pub(in crate::api::http) async fn acknowledge<E: Env>(
+    context: &Arc<Context<E>>,
+    call: &mut Call,
+    _: Parameters,
+) -> Result<Answer, Problem> {
+    let bytes = input::path_variable(call)?;
+    let id = std::str::from_utf8(&bytes).ok().and_then(|text| text.parse::<u64>().ok());
+    service(context, call).may_acknowledge(id.unwrap_or_default()).await?;
+    let found = id.and_then(|id| context.metrics.alarm_board.acknowledge(id));
+    let Some(alarm) = found else {
+        let detail = "this node has no alarm of that number";
+        return Err(Problem::new(StatusCode::NOT_FOUND, "no-alarm", detail));
+    };
+    context.node().note_alarms().await;
+    let mut json = Json::object();
+    write(&mut json, &alarm);
+    Ok(Answer::json(StatusCode::OK, json.end_line()))
+}
+
+fn write(json: &mut Json, alarm: &Alarm) {
+    json.number("id", alarm.id).text("kind", &alarm.kind).text("text", &alarm.text);
+    json.number("raised_at", alarm.raised_at);
+}

@@ -1,0 +1,129 @@
+//! What a node tells of itself, and what it does about its own disk and state.
+
+use crate::node::driver::Driver;
+use crate::node::storage_workers::LogJob;
+use crate::raft::{RoleName, Time, Withdrawal};
+use crate::replica::{Event, StorageEvent};
+use crate::runtime::{Env, NodeStatus};
+use crate::storage::ScrubDamage;
+use tracing::error;
+
+/// A node that has to end at once gives its last messages this time to leave.
+const LAST_WORDS_MICROS: u64 = 20_000;
+
+impl<E: Env> Driver<E> {
+    /// A file at rest is damaged. What is in memory is sound, and takes its place.
+    pub(super) fn handle_scrub_damage(&mut self, now: Time, damage: ScrubDamage) {
+        let ScrubDamage { file, snapshot, why } = damage;
+        let text = format!("{} is damaged on the disk: {why}", file.display());
+        if self.scrub.told.insert(file.clone()) {
+            error!(
+                file = %file.display(), %why,
+                "A FILE IS DAMAGED ON THE DISK; it is replaced out of the state in memory"
+            );
+            self.raise_alarm("damage", &text);
+        }
+        if self.adoption.is_some() {
+            return;
+        }
+        match snapshot {
+            Some(last) => {
+                let event = StorageEvent::SnapshotDamaged { last, reason: why };
+                self.replica.step(now, Event::Storage(event));
+            }
+            None => {
+                self.log.push_all(&mut vec![LogJob::Condemn(file)]);
+            }
+        }
+    }
+
+    /// A member whose state differs from that of a quorum sets its data aside, and joins its
+    /// cluster anew. What else makes a member withdraw may be a directory that a person has put
+    /// back.
+    pub(super) fn maybe_rebuild(&self, why: &str) {
+        if !matches!(self.replica.raft().withdrawn(), Some(Withdrawal::Diverged { .. })) {
+            return;
+        }
+        error!("this member sets its data aside, and joins its cluster anew");
+        self.raise_alarm("state-differed", why);
+        self.log.push_all(&mut vec![LogJob::Rebuild(why.to_owned())]);
+    }
+
+    /// Raises an alarm, which stands until a person acknowledges it.
+    pub(super) fn raise_alarm(&self, kind: &str, text: &str) {
+        self.metrics.alarm_board.raise(kind, text, E::THREADS);
+        self.note_alarms();
+    }
+
+    /// Has the alarms written down, if they have changed.
+    pub(super) fn note_alarms(&self) {
+        if let Some(lines) = self.metrics.alarm_board.take_news() {
+            self.log.push_all(&mut vec![LogJob::NoteAlarms(lines)]);
+        }
+    }
+
+    /// Nothing can be stored any more. A leader names a successor, so that nobody has to wait for
+    /// an election timeout; whatever else it could say might rest on what is not durable.
+    pub(super) async fn hand_over_at_once(&mut self) {
+        if self.adoption.is_some() || self.replica.raft().role() != RoleName::Leader {
+            return;
+        }
+        let now = self.env.now();
+        self.replica.step(now, Event::StorageFailed);
+        let messages = self.replica.take_actions().messages;
+        self.links.send_all(messages);
+        // The connections are closed with the process.
+        self.env.sleep_until(now.plus(LAST_WORDS_MICROS)).await;
+    }
+
+    pub(super) fn status(&self, now: Time, stopped: Option<String>) -> NodeStatus {
+        self.links.observe();
+        let me = self.address_book.me();
+        let mut replica = self.replica.status(now);
+        for member in &mut replica.members {
+            let refused = || self.address_book.older_copy(member.id);
+            member.withdrawn = member.withdrawn.take().or_else(refused);
+        }
+        let called = self.foreign_call.filter(|called| now < called.until);
+        replica.withdrawn = replica.withdrawn.or(called.map(|called| called.reason()));
+        NodeStatus {
+            cluster: me.cluster,
+            name: me.name,
+            store: me.store,
+            replica,
+            uptime_micros: now.get(),
+            storage_queue: self.log.len(),
+            event_queue: self.inbox.len(),
+            removed: self.replica.is_removed(),
+            has_data: self.replica.has_data(),
+            stopped,
+            held: self.held(now),
+        }
+    }
+
+    /// What is held, by name; at rest all of it is zero.
+    fn held(&self, now: Time) -> Vec<(&'static str, u64)> {
+        let members = &self.replica.membership().members;
+        let me = self.place.1;
+        let strangers = self.links.peers().filter(|id| !members.contains_key(id)).count();
+        let linked = self.links.peers().filter(|id| members.contains_key(id)).count();
+        let missing = members.keys().filter(|id| **id != me).count() - linked;
+        let (messages, bytes) = self.links.waiting();
+        let jobs = self.log.len() + self.snapshots.saves.len() + self.snapshots.reads.len();
+        let reserved = self.reservation.is_some_and(|reservation| now < reservation.until);
+        let mut held = self.replica.held();
+        held.extend([
+            ("slots of clients", self.clients.taken() as u64),
+            ("links to strangers", strangers as u64),
+            ("members without a link", missing as u64),
+            ("messages to peers", messages as u64),
+            ("bytes to peers", bytes as u64),
+            ("members that leave", self.leaving_members.len() as u64),
+            ("jobs of the storage", jobs as u64),
+            ("things to take in", self.inbox.len() as u64),
+            ("joins of others", self.joins_under_way as u64),
+            ("moves to another cluster", u64::from(self.adoption.is_some() || reserved)),
+        ]);
+        held
+    }
+}

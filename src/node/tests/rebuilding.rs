@@ -1,0 +1,36 @@
+//! A member whose state differs from a majority's sets its data aside, and joins anew by itself.
+
+use crate::node::NodeExit;
+use crate::node::handle::DriverOrder;
+use crate::node::tests::cluster::{TestNode, is_set};
+use crate::raft::{LogIndex, Withdrawal};
+use std::path::Path;
+
+#[tokio::test]
+async fn a_member_whose_state_differs_comes_back_as_a_new_one_and_says_so() {
+    let (a, b, c) = (TestNode::start("a").await, TestNode::start("b").await, TestNode::start("c").await);
+    a.join(&b).await;
+    a.join(&c).await;
+    assert!(is_set(&b.set("k", "v").await));
+    let why = Withdrawal::Diverged { index: LogIndex::new(256) };
+    b.handle().orders.send(DriverOrder::Withdraw(why)).await.unwrap();
+    let exit = b.node.stopped().await;
+    assert!(matches!(&exit, NodeExit::Rebuild(said) if said.contains("256")), "{exit:?}");
+    let was = a.handle().status().await.replica.members.iter().map(|it| it.id).collect::<Vec<_>>();
+    let back = TestNode::start_with("b", b.disk.clone(), |_| {}).await;
+    while !back.handle().status().await.has_data {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(back.get("k").await.as_deref(), Some("v"));
+    let members = a.handle().status().await.replica.members;
+    assert_eq!(members.len(), 3);
+    assert!(members.iter().any(|member| !was.contains(&member.id)), "it is a new member: {members:?}");
+    assert!(back.disk.files().iter().any(|file| file.starts_with(Path::new("/data/damaged-1"))));
+    let alarms = back.metrics.alarm_board.list();
+    assert!(alarms.iter().any(|alarm| alarm.kind == "state-differed"), "{alarms:?}");
+    // The next start is one as any other.
+    let disk = back.disk.clone();
+    assert_eq!(back.stop().await, NodeExit::Stopped);
+    let again = TestNode::start_with("b", disk, |_| {}).await;
+    assert_eq!(again.get("k").await.as_deref(), Some("v"));
+}

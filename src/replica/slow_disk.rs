@@ -1,0 +1,75 @@
+//! A leader whose disk is slow is the last of a quorum to store what it was asked, and the first of
+//! whom everybody waits for: for the entry that begins its term, for one, and for its own clients
+//! when another member is down. It hands over to a member whose disk is not slow.
+
+use crate::raft::{Input, NodeId, RoleName, quorum};
+use crate::replica::api::Notice;
+use crate::replica::disk_pace::{DiskPace, WINDOW_MICROS};
+use crate::replica::message::{DiskPaceSaid, PeerMessage};
+use crate::replica::replica::Replica;
+use alloc::collections::BTreeSet;
+
+/// A member is quicker if its writes take at most one in this many times as long.
+const TIMES_QUICKER: u64 = 4;
+/// What a member said counts for so long.
+const SAID_MICROS: u64 = 3 * WINDOW_MICROS;
+/// A leader with a slow disk waits this long between two attempts to hand over.
+const HAND_OVER_RETRY_MICROS: u64 = 30_000_000;
+
+impl Replica {
+    /// Looks at how long writes take, once a window.
+    pub(super) fn maybe_judge_disk(&mut self) {
+        let Some(mean) = self.disk_pace.end_window(self.now) else { return };
+        // A disk that takes longer than the leader may be silent for is slow.
+        if self.disk_pace.judge(mean, self.config.raft.heartbeat_interval_micros) {
+            let is_slow = self.disk_pace.is_slow;
+            self.actions.notices.push(Notice::DiskSlow { is_slow, write_micros: mean });
+        }
+        if self.raft.withdrawn().is_some() {
+            return;
+        }
+        let (me, term) = (self.raft.id(), self.raft.term());
+        match self.raft.leader_hint().leader {
+            Some(leader) if leader != me => {
+                let said = DiskPaceSaid { from: me, to: leader, term, write_micros: mean };
+                self.actions.messages.push(PeerMessage::DiskPace(said));
+            }
+            Some(_) => self.maybe_leave_lead_to_quicker(),
+            None => {}
+        }
+    }
+
+    /// A member says how long its writes take.
+    pub(super) fn handle_disk_pace(&mut self, said: &DiskPaceSaid) {
+        let is_member = self.raft.membership().members.contains_key(&said.from);
+        if is_member && said.to == self.raft.id() && said.term == self.raft.term() {
+            self.disk_pace.others.insert(said.from, (self.now, said.write_micros));
+        }
+    }
+
+    /// A leader whose disk is slow hands over, if a quorum of the voters is far quicker. Where all
+    /// are slow, or nobody has said anything lately, it leads on.
+    fn maybe_leave_lead_to_quicker(&mut self) {
+        let members = &self.raft.membership().members;
+        self.disk_pace.others.retain(|id, _| members.contains_key(id));
+        let DiskPace { is_slow, mean_micros, hand_over_at, .. } = self.disk_pace;
+        if !is_slow || self.now < hand_over_at || self.raft.role() != RoleName::Leader {
+            return;
+        }
+        let is_quick = |id: &NodeId| {
+            self.disk_pace.others.get(id).is_some_and(|(at, micros)| {
+                self.now.since(*at) <= SAID_MICROS && micros.saturating_mul(TIMES_QUICKER) <= mean_micros
+            })
+        };
+        let membership = self.raft.membership();
+        if !quorum::reached(&membership.voters, membership.outgoing.as_ref(), |id| is_quick(&id)) {
+            return;
+        }
+        let slow: BTreeSet<NodeId> = membership.members.keys().copied().filter(|id| !is_quick(id)).collect();
+        let Some(successor) = self.raft.successor(&slow) else { return };
+        self.disk_pace.hand_over_at = self.now.plus(HAND_OVER_RETRY_MICROS);
+        if self.raft.step(self.now, Input::TransferLeadership(Some(successor))).is_ok() {
+            self.actions.notices.push(Notice::LeftLeadToQuicker { successor, write_micros: mean_micros });
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! A log that is older than the newest start: files of it were put back.
+
+use crate::storage::tests::kit::{DIR, entries, indices, open, options, wal_dir, write};
+use crate::storage::{Disk, DiskFile, MemoryDisk, OpenError, Prognosis, Survey};
+use std::path::Path;
+
+fn content(disk: &MemoryDisk, path: &Path) -> Vec<u8> {
+    let file = disk.open(path).unwrap();
+    let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+    file.read_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+/// The log of `older` takes the place of the log.
+fn put_log_back(disk: &MemoryDisk, older: &MemoryDisk) {
+    for name in disk.list(&wal_dir()).unwrap() {
+        disk.remove(&wal_dir().join(name)).unwrap();
+    }
+    for name in older.list(&wal_dir()).unwrap() {
+        let path = wal_dir().join(name);
+        disk.create(&path).unwrap().write_at(&content(older, &path), 0).unwrap();
+    }
+}
+
+#[test]
+fn a_log_of_an_earlier_start_is_not_taken_for_the_log() {
+    let disk = MemoryDisk::new();
+    let (mut storage, _) = open(&disk).unwrap();
+    write(&mut storage, vec![entries(2, 5, 1, 10)]).unwrap();
+    storage.close().unwrap();
+    let older = disk.copy();
+    let (mut storage, _) = open(&disk).unwrap();
+    write(&mut storage, vec![entries(6, 9, 1, 10)]).unwrap();
+    storage.close().unwrap();
+    put_log_back(&disk, &older);
+    let error = open(&disk).map(|_| ()).unwrap_err();
+    assert!(matches!(error, OpenError::Condemned { .. }) && error.to_string().contains("older copies"));
+    // A member joins anew; a node alone may go on with what is left.
+    let survey = Survey::of(disk.clone(), options(), "node1", &error).unwrap().unwrap();
+    assert!(matches!(survey.prognosis(), Prognosis::Replaceable(why) if why.contains("older copies")));
+    let (sound, _) = survey.accept_loss().unwrap();
+    survey.mend(&sound).unwrap();
+    for _ in 0..2 {
+        let (_storage, opened) = open(&disk).unwrap();
+        assert_eq!(indices(&opened.restored), [1, 2, 3, 4, 5]);
+    }
+}
+
+#[test]
+fn a_start_without_its_note_or_with_a_damaged_one_goes_on() {
+    let disk = MemoryDisk::new();
+    open(&disk).unwrap();
+    let note = Path::new(DIR).join("started");
+    disk.open(&note).unwrap().write_at(b"?", 3).unwrap();
+    open(&disk).unwrap();
+    disk.remove(&note).unwrap();
+    open(&disk).unwrap();
+    assert!(disk.exists(&note).unwrap(), "it is written at each start");
+}
