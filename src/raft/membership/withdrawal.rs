@@ -30,8 +30,8 @@ pub enum Withdrawal {
     },
     /// The state here is not what the other members have at the same entry.
     #[error(
-        "its state at entry {index} is not the one that the other members have: stop it, wipe its data directory, start \
-         it and join it again under its name"
+        "its state at entry {index} is not the one that the other members have: it sets its data aside, and joins again \
+         under its name"
     )]
     Diverged {
         /// The entry at which the states were compared.

@@ -39,6 +39,7 @@ fn a_log_of_an_earlier_start_is_not_taken_for_the_log() {
     let survey = Survey::of(disk.clone(), options(), "node1", &error).unwrap().unwrap();
     assert!(matches!(survey.prognosis(), Prognosis::Replaceable(why) if why.contains("older copies")));
     let (sound, _) = survey.accept_loss().unwrap();
+    survey.begin_mending().unwrap();
     survey.mend(&sound).unwrap();
     for _ in 0..2 {
         let (_storage, opened) = open(&disk).unwrap();
