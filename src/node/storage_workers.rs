@@ -250,7 +250,12 @@ impl<D: Disk> Worker for LogWorker<D> {
                 LogJob::Rebuild(why) => {
                     let noted = self.storage.as_ref().map_or(Ok(()), |storage| storage.note_rebuild(&why));
                     match noted {
-                        Ok(()) => self.tell(WorkerNews::Condemned(why)),
+                        Ok(()) => {
+                            // The directory is free before anybody may start on it again.
+                            self.storage = None;
+                            self.tell(WorkerNews::Condemned(why));
+                            return false;
+                        }
                         // It takes no part as it is. A person can help.
                         Err(error) => {
                             error!(%error, "that this directory is not to be used could not be noted")

@@ -12,7 +12,8 @@ fn several_segments() -> (MemoryDisk, Storage<MemoryDisk>, u64) {
     let (mut storage, _) = open(&disk).unwrap();
     let mut index = 2;
     while segments(&disk).len() < 4 {
-        write(&mut storage, vec![entries(index, index, 1, 3000)]).unwrap();
+        // A segment holds a few of these, and has room left behind its seal.
+        write(&mut storage, vec![entries(index, index, 1, 10_000)]).unwrap();
         index += 1;
     }
     (disk, storage, index - 1)
