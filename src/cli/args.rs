@@ -357,6 +357,12 @@ pub(super) struct NodeArgs {
     /// `*` for any [default: none]
     #[arg(long, env = "INFINITYSTORE_ALLOW_HOST", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new(), value_name = "NAME,…")]
     pub(super) allow_host: Vec<String>,
+    /// Write down who did what, a JSON object a line, into this file [default: nowhere]
+    #[arg(long, env = "INFINITYSTORE_AUDIT_LOG", value_name = "FILE")]
+    pub(super) audit_log: Option<PathBuf>,
+    /// Set that file aside when it has grown to this, as FILE.1; eight older ones are kept
+    #[arg(long, env = "INFINITYSTORE_AUDIT_LOG_BYTES", default_value = "64MiB", value_parser = bytes_above_zero, value_name = "BYTES")]
+    pub(super) audit_log_bytes: u64,
     /// Threads for sockets and consensus; the disk has its own. More than one pays only with many
     /// cores
     #[arg(long, env = "INFINITYSTORE_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "COUNT")]

@@ -8,6 +8,7 @@
 
 mod args;
 mod ask;
+mod audit_file;
 mod auth_args;
 mod backup;
 mod bench;

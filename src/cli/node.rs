@@ -1,7 +1,8 @@
 //! Running a node.
 
-use crate::api::{HttpOptions, HttpServer};
+use crate::api::{AuditLog, HttpOptions, HttpServer};
 use crate::cli::args::NodeArgs;
+use crate::cli::audit_file::AuditFile;
 use crate::cli::descriptors::{self, Shares};
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::logging;
@@ -12,7 +13,7 @@ use crate::node::{
 };
 use crate::raft::Config;
 use crate::replica::ReplicaConfig;
-use crate::runtime::{Env, Listener, Metrics, TokioEnv, TokioListener};
+use crate::runtime::{Env, Listener, Metrics, TokioEnv, TokioListener, until};
 use crate::storage::RealDisk;
 use std::io::Write as _;
 use std::io::{self, Read};
@@ -29,6 +30,8 @@ const REQUEST_MEMORY_MIN: u64 = 20 << 20;
 const HEARTBEAT_MICROS_MIN: u64 = 1_000;
 /// A start on a full disk is tried again after this time.
 const NO_ROOM_RETRY_MICROS: u64 = 2_000_000;
+/// How long the last lines of the audit log may take to be written.
+const AUDIT_STOP_MICROS: u64 = 2_000_000;
 /// How long work that still runs when the node has ended (a blocking lookup, say) may take.
 const RUNTIME_STOP_TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -214,6 +217,8 @@ async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions)
     let listener =
         env.listen(&args.http_addr).await.map_err(|error| cannot_listen(&args.http_addr, &error))?;
     let http_url = reachable(&listener.local_addr().unwrap_or_else(|_| args.http_addr.clone()));
+    let audit = audit_log(&env, args)?;
+    let http_options = HttpOptions { audit: audit.clone(), ..http_options };
     let raft_addr = options.raft_addr.clone();
     let is_secured = http_options.tls.is_some();
     let metrics = Metrics::new();
@@ -273,7 +278,11 @@ async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions)
     let graceful = async {
         http.stop(env.now().plus(args.stop_timeout)).await;
         node.stop();
-        node.stopped().await
+        let exit = node.stopped().await;
+        if let Some(audit) = &audit {
+            let _ = until(&env, env.now().plus(AUDIT_STOP_MICROS), audit.finish()).await;
+        }
+        exit
     };
     tokio::select! {
         biased;
@@ -282,6 +291,16 @@ async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions)
             Err(Failure::new(ExitStatus::Interrupted, format!("stopped at once by a second signal, {signal}")))
         }
     }
+}
+
+/// The audit log, if there is to be one. A node that cannot write it does not start.
+fn audit_log(env: &TokioEnv<RealDisk>, args: &NodeArgs) -> Result<Option<AuditLog>, Failure> {
+    let Some(path) = &args.audit_log else { return Ok(None) };
+    let cannot = |error: io::Error| {
+        Failure::new(ExitStatus::Usage, format!("--audit-log {}: {error}", path.display()))
+    };
+    let file = AuditFile::open(path.clone(), args.audit_log_bytes).map_err(cannot)?;
+    AuditLog::start(env, Box::new(file)).map(Some).map_err(cannot)
 }
 
 /// Starts the node. If the disk is full, it starts as soon as there is room.

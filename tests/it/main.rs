@@ -27,6 +27,7 @@ mod power_loss;
 mod pressure;
 mod random_damage;
 mod repair;
+mod secrets;
 mod shortage;
 mod support;
 mod tls;

@@ -8,7 +8,7 @@ mod node;
 
 pub(crate) use cluster::Cluster;
 pub(crate) use command::{Ran, Shell, argument};
-pub(crate) use http::{Connection, call};
+pub(crate) use http::{Connection, Response, call};
 pub(crate) use load::{Acknowledged, Load, assert_linearizable};
 pub(crate) use node::{Node, failed_start, failed_start_with};
 
