@@ -34,7 +34,8 @@ struct Fixed {
 
 impl CertificateSource for Fixed {
     fn read(&self) -> Result<PemSet, TlsError> {
-        // The files change again and again, so that nodes take them into use while connections live.
+        // The files change again and again, so that nodes take them into use while connections
+        // live.
         let turn = if (now() / CHANGES_MICROS).is_multiple_of(2) { "" } else { "\n" };
         let (certificate, key) =
             (format!("{}{turn}", self.pair).into_bytes(), self.pair.clone().into_bytes());

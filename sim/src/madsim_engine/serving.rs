@@ -183,8 +183,8 @@ impl World {
         let (asked, failed) = self.attendance.counts();
         let settings = &self.schedule.settings;
         let quiet = settings.loss_ppm == 0 && settings.corrupt_ppm == 0 && settings.straggler_ppm == 0;
-        // A lost packet keeps all that follows on its connection waiting. Where clients wait for less
-        // than that, a link is as good as cut for as long.
+        // A lost packet keeps all that follows on its connection waiting. Where clients wait for
+        // less than that, a link is as good as cut for as long.
         let impatient = settings.loss_ppm > 0 && settings.client_timeout_micros <= RETRANSMIT_MICROS;
         let allowed = match (quiet, impatient) {
             (true, _) => asked / 20,

@@ -12,8 +12,8 @@ const ENTRY_OVERHEAD_BYTES: u64 = 128;
 
 /// The replicated log from `base` (exclusive) upwards; what is below has been compacted away.
 ///
-/// Invariants: entries are contiguous from `base.index + 1`; terms never decrease;
-/// `base.index ≤ durable ≤ last`.
+/// Invariants: entries are contiguous from `base.index + 1`; terms never decrease; `base.index ≤
+/// durable ≤ last`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Log {
     /// The entry before the first one held. Grows with compaction, replaced by an installed
@@ -122,8 +122,8 @@ impl Log {
         self.range(after, through).take(entries_max).take_while(fits).cloned().collect()
     }
 
-    /// Entries after `after`, up to `through`, as many as fit into `bytes_max`; at least one if there
-    /// is any. With their bytes.
+    /// Entries after `after`, up to `through`, as many as fit into `bytes_max`; at least one if
+    /// there is any. With their bytes.
     pub(in crate::raft) fn batch(
         &self,
         after: LogIndex,

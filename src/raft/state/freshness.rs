@@ -12,8 +12,8 @@ pub(in crate::raft) struct Freshness {
 }
 
 impl Freshness {
-    /// A message of the leader has come. The leader has committed up to `commit`; here entries up to
-    /// `applied` are.
+    /// A message of the leader has come. The leader has committed up to `commit`; here entries up
+    /// to `applied` are.
     pub(in crate::raft) fn heard(&mut self, now: Time, commit: LogIndex, applied: LogIndex) {
         self.known_at = self.known_at(applied);
         self.next = self.next.filter(|(commit, _)| *commit > applied);

@@ -227,9 +227,9 @@ impl Peer {
         }
     }
 
-    /// Whether it takes part, and was heard from (or the relation began) less than `micros` ago. What
-    /// a member acknowledges that has withdrawn does not count: it must not keep a leader in office
-    /// that cannot commit, nor let a change begin that cannot end.
+    /// Whether it takes part, and was heard from (or the relation began) less than `micros` ago.
+    /// What a member acknowledges that has withdrawn does not count: it must not keep a leader in
+    /// office that cannot commit, nor let a change begin that cannot end.
     pub(in crate::raft) fn is_active(&self, now: Time, micros: u64) -> bool {
         self.withdrawn.is_none() && now.since(self.last_heard.unwrap_or(self.since)) < micros
     }

@@ -467,7 +467,7 @@ fn each_reason_not_to_open_has_its_error_and_remedy() {
     assert!(matches!(refused(&disk), OpenError::NewerFormat { .. }));
     let disk = base.copy();
     disk.flip_bit(&file, 8 + 8, 2);
-    assert!(matches!(refused(&disk), OpenError::OlderFormat { found: 1, .. }));
+    assert!(matches!(refused(&disk), OpenError::OlderFormat { found: 2, .. }));
 
     let disk = base.copy();
     disk.overwrite(&identity, text.replace("member = 1", "member = 2").into_bytes());

@@ -62,9 +62,9 @@ pub(crate) fn free_port() -> u16 {
     panic!("no free port");
 }
 
-/// A port for `dev` to begin at, each time a hundred further on. It takes those behind it too, which
-/// [`free_port`] must not give to others: a node that is called as a member of another cluster
-/// withdraws.
+/// A port for `dev` to begin at, each time a hundred further on. It takes those behind it too,
+/// which [`free_port`] must not give to others: a node that is called as a member of another
+/// cluster withdraws.
 pub(crate) fn free_base_port() -> u16 {
     const FIRST: u16 = 30_050;
     const COUNT: u16 = 26;

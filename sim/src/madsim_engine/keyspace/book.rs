@@ -13,8 +13,8 @@ use infinitystore::kv::{CompareOrder, Op, Put, Target, Txn, TxnOp};
 use infinitystore::replica::RequestId;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// A watch that nobody listens to any more ends in this time: a node sees that its client has closed
-/// the connection.
+/// A watch that nobody listens to any more ends in this time: a node sees that its client has
+/// closed the connection.
 const LINGER_MICROS: u64 = SECOND;
 /// How long a question for changes waits for one.
 const QUESTION_MICROS: u64 = 10 * SECOND;
