@@ -56,7 +56,7 @@ impl Limits {
             snapshot_worker_percent: pick(rng, &[100, 100, 1, 3_000]),
             peer_queue_bytes: small(rng, &[5_000, 30_000]),
             impatient: seed % 5 == 2,
-            secured: seed % 11 == 7,
+            secured: seed % 11 == 5,
         }
     }
 
