@@ -239,8 +239,8 @@ fn agrees_with_view(world: &World, before: &Glance, status: &Value, after: &Glan
     between("the commit index", then.commit.get(), number(status, "/commit_index")?, later.commit.get())?;
     let applied = number(status, "/applied_index")?;
     between("the applied index", then.last_applied.index.get(), applied, later.last_applied.index.get())?;
-    // A node that has only asked for pre-votes follows the same leader in the same term as before. A
-    // leader whose disk fails steps down when it ends, and nobody is shown that.
+    // A node that has only asked for pre-votes follows the same leader in the same term as before.
+    // A leader whose disk fails steps down when it ends, and nobody is shown that.
     let ends = !status["stopped"].is_null() || !world.is_well(before.process.0);
     if let Some(role) = later.role.filter(|_| then.turns == later.turns && !ends) {
         same("the role", &status["role"].as_str(), &Some(role_name(role)))?;
