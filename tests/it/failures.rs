@@ -41,8 +41,10 @@ fn writes_go_on_when_the_leader_is_killed_and_it_comes_back() {
 #[test]
 fn a_killed_leader_is_replaced_long_before_an_election_timeout() {
     // The test's patience is shorter than this silence would have to be.
-    let cluster = Cluster::start(3, &["--election-timeout=40s"]);
+    let cluster = Cluster::start(3, &["--election-timeout=600s"]);
     let leader = cluster.leader();
+    // A connection that has only just been made is no sign of life, and its end none of death.
+    cluster.wait_until_connections_last();
     cluster.nodes[leader].kill();
     let load = Load::fresh_keys(&cluster.nodes, 2);
     load.wait_for(10);

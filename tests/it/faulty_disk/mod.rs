@@ -146,7 +146,7 @@ fn a_node_that_is_started_on_a_full_disk_waits_and_serves_by_itself() {
 fn a_leader_whose_sync_or_write_fails_hands_over_and_ends_with_its_own_code() {
     for fault in ["sync-fails", "write-fails"] {
         // The test's patience is shorter than an election timeout.
-        let (cluster, faults) = cluster(3, &["--election-timeout=40s"]);
+        let (cluster, faults) = cluster(3, &["--election-timeout=600s"]);
         let leader = cluster.leader();
         write(&cluster.nodes[leader], 0, 5);
         faults[leader].begin(fault);

@@ -86,6 +86,15 @@ impl Cluster {
         self.nodes.iter().filter(|node| node.is_running()).for_each(Node::wait_until_ready);
     }
 
+    /// Waits until each node has been up for two seconds more, and its connections with it.
+    pub(crate) fn wait_until_connections_last(&self) {
+        let uptime = |node: &Node| node.status()?["uptime_seconds"].as_f64();
+        let since: Vec<f64> = self.nodes.iter().map(|node| uptime(node).unwrap()).collect();
+        for (node, since) in self.nodes.iter().zip(since) {
+            eventually("connections to last", || uptime(node).filter(|now| *now >= since + 2.0));
+        }
+    }
+
     /// The place in `nodes` of the leader that one of the others (or it alone) follows.
     #[track_caller]
     pub(crate) fn leader(&self) -> usize {
