@@ -277,7 +277,7 @@ impl NodeHandle {
 /// A client's request and where its answer goes.
 #[derive(Debug)]
 pub(crate) struct ClientCall {
-    /// Who asks.
+    /// The caller's principal.
     pub by: Option<Principal>,
     /// What it asks.
     pub request: ClientRequest,

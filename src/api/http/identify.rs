@@ -1,4 +1,4 @@
-//! From a request's head to who asks.
+//! From a request's head to the caller's identity.
 
 use crate::api::http::answer::Answer;
 use crate::api::http::context::Context;

@@ -172,7 +172,7 @@ pub(super) struct Call {
     body: Option<Incoming>,
     /// Where, in the path, that stands which the route has a `{name}` for.
     pub(super) variable: Option<Range<usize>>,
-    /// Who asks.
+    /// The caller.
     pub(super) asker: Asker,
 }
 

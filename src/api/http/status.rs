@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 pub(super) async fn handle<E: Env>(context: &Context<E>, call: &Call) -> Answer {
     let status = match service(context, call).status().await {
         Ok(status) => status,
-        // Whoever has not said who they are learns as much as a probe does.
+        // A caller without a name learns as much as a probe does.
         Err(error)
             if matches!(error.code, ErrorCode::Unauthenticated | ErrorCode::Starting) && is_nobody(call) =>
         {

@@ -120,7 +120,7 @@ codes! {
     OutcomeUnknown = "outcome-unknown",
     /// There are no credentials, or they are wrong, or count no more.
     Unauthenticated = "unauthenticated",
-    /// Whoever asks may not do this.
+    /// The caller may not do this.
     Forbidden = "forbidden",
     /// Too many wrong credentials came from the address.
     TooManyAttempts = "too-many-attempts",

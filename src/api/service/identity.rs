@@ -2,7 +2,7 @@
 
 use crate::kv::{Denial, Principal};
 
-/// Who asks, as far as that is known. One connection's requests may come from several.
+/// The caller, as far as it is known. One connection's requests may come from several.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Identity {
     /// What the credentials have proved. `None`: there were none, or nothing is judged.

@@ -177,7 +177,7 @@ impl Worker for PasswordWorker {
 
     fn work(&mut self, jobs: Vec<Job>) -> bool {
         for Job { task, _place } in jobs {
-            // Whoever asked may have gone: then it is not worth the work.
+            // The caller may have gone: then it is not worth the work.
             match task {
                 Task::Hash { password, salt, cost, reply } if !reply.is_closed() => {
                     if let Some(hash) = hash(&password, &salt, cost) {

@@ -251,7 +251,7 @@ impl<'n, E: Env> Service<'n, E> {
         judged
     }
 
-    /// Whoever asks is known, by the rules that this node has.
+    /// The caller is known, by the rules that this node has.
     fn check_known(&self) -> Result<(), ServiceError> {
         let standing = self.node.standing();
         if standing.is_open() {
