@@ -9,14 +9,14 @@
 //! | put, delete | to write all of it |
 //! | add to a number | to read and to write the key: the sum tells of it |
 //! | a transaction | all that its comparisons and the steps of both branches need, at any depth |
-//! | put with a lease | to write the key |
+//! | put with a lease | to write the key, and all keys that the lease has: they share its fate |
 //! | end or renew a lease | to write all of its keys: they end, or stay, with it |
 //! | see a lease's time or its keys | to read all of its keys |
 //! | list leases | to read every key |
 //! | make a lease, see the settings | to be known |
 //! | change settings, compact; users, roles, tokens | the right to it |
 
-use crate::kv::command::{Op, Txn, TxnOp};
+use crate::kv::command::{Op, Put, Txn, TxnOp};
 use crate::kv::query::{Answer, Query};
 use crate::kv::security::{AdminRight, Denial, Principal, Rights, SecurityChange, Subject};
 use crate::kv::store::Store;
@@ -39,9 +39,9 @@ impl Store {
         }
         let rights = self.security.rights(by)?;
         match op {
-            Op::Put(put) => rights.check_write(&KeyRange::one(put.key.clone())),
+            Op::Put(put) => self.judge_put(&rights, put),
             Op::Delete(range) => rights.check_write(range),
-            Op::Txn(txn) => judge_txn(&rights, txn),
+            Op::Txn(txn) => self.judge_txn(&rights, txn),
             Op::Increment { key, .. } => {
                 let range = KeyRange::one(key.clone());
                 rights.check_read(&range).and_then(|()| rights.check_write(&range))
@@ -124,21 +124,28 @@ impl Store {
             Err(Denial::MayNotRead)
         }
     }
-}
 
-fn judge_txn(rights: &Rights<'_>, txn: &Txn) -> Result<(), Denial> {
-    for compare in &txn.compare {
-        rights.check_read(&compare.range)?;
+    /// A put with a lease ties the lease to that key: nobody without a right to the key could renew
+    /// or end it any more.
+    fn judge_put(&self, rights: &Rights<'_>, put: &Put) -> Result<(), Denial> {
+        rights.check_write(&KeyRange::one(put.key.clone()))?;
+        if put.lease.is_none() { Ok(()) } else { self.judge_keys_of(rights, put.lease, true) }
     }
-    // Both branches, whichever is taken: which one it is tells of what is compared, and nobody can
-    // see it before.
-    for step in txn.success.iter().chain(&txn.failure) {
-        match step {
-            TxnOp::Put(put) => rights.check_write(&KeyRange::one(put.key.clone()))?,
-            TxnOp::Delete(range) => rights.check_write(range)?,
-            TxnOp::Get(query) => rights.check_read(&query.range)?,
-            TxnOp::Txn(inner) => judge_txn(rights, inner)?,
+
+    fn judge_txn(&self, rights: &Rights<'_>, txn: &Txn) -> Result<(), Denial> {
+        for compare in &txn.compare {
+            rights.check_read(&compare.range)?;
         }
+        // Both branches, whichever is taken: which one it is tells of what is compared, and nobody can
+        // see it before.
+        for step in txn.success.iter().chain(&txn.failure) {
+            match step {
+                TxnOp::Put(put) => self.judge_put(rights, put)?,
+                TxnOp::Delete(range) => rights.check_write(range)?,
+                TxnOp::Get(query) => rights.check_read(&query.range)?,
+                TxnOp::Txn(inner) => self.judge_txn(rights, inner)?,
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }

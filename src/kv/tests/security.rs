@@ -4,7 +4,7 @@ use crate::codec::Reader;
 use crate::kv::tests::against_the_model::rebuilt;
 use crate::kv::tests::kit::{any_key, any_op, any_query, any_range};
 use crate::kv::{
-    Access, AdminRight, AdminRights, Command, Denial, Grant, KeyRange, LeaseId, Op, Outcome, Principal,
+    Access, AdminRight, AdminRights, Command, Denial, Grant, KeyRange, LeaseId, Op, Outcome, Principal, Put,
     Query, ROOT_ROLE, Refusal, SecurityChange, SecurityRefusal, Store, Subject, TokenOwner, TokenRights, Txn,
     TxnOp,
 };
@@ -74,7 +74,7 @@ impl Model<'_> {
         let keys_of = |id: LeaseId| self.0.lease_keys(id, b"", usize::MAX);
         let one = |key: &Bytes| KeyRange::one(key.clone());
         match op {
-            Op::Put(put) => self.may(by, true, &one(&put.key)),
+            Op::Put(put) => self.may_put(by, put),
             Op::Delete(range) => self.may(by, true, range),
             Op::Increment { key, .. } => self.may(by, true, &one(key)) && self.may(by, false, &one(key)),
             Op::Txn(txn) => self.may_transact(by, txn),
@@ -93,12 +93,17 @@ impl Model<'_> {
         }
     }
 
+    fn may_put(&self, by: Option<Principal>, put: &Put) -> bool {
+        let keys = self.0.lease_keys(put.lease, b"", usize::MAX);
+        self.may(by, true, &KeyRange::one(put.key.clone()))
+            && (put.lease.is_none() || keys.into_iter().all(|key| self.may(by, true, &KeyRange::one(key))))
+    }
+
     fn may_transact(&self, by: Option<Principal>, txn: &Txn) -> bool {
-        let one = |key: &Bytes| KeyRange::one(key.clone());
         self.roles(by).is_some()
             && txn.compare.iter().all(|compare| self.may(by, false, &compare.range))
             && txn.success.iter().chain(&txn.failure).all(|step| match step {
-                TxnOp::Put(put) => self.may(by, true, &one(&put.key)),
+                TxnOp::Put(put) => self.may_put(by, put),
                 TxnOp::Delete(range) => self.may(by, true, range),
                 TxnOp::Get(query) => self.may(by, false, &query.range),
                 TxnOp::Txn(inner) => self.may_transact(by, inner),
@@ -404,6 +409,34 @@ fn an_answer_is_remembered_for_whoever_asked() {
     let denied = store.apply(TERM, &named(Some(other), read));
     let denial = Denial::MayNotRead;
     assert_eq!(denied, Outcome::Refused(Refusal::Denied { denial, maybe_done: true }));
+}
+
+/// Otherwise anybody with a key of their own could take a lock's lease away from its holder.
+#[test]
+fn a_lease_takes_no_key_of_somebody_who_may_not_write_its_others() {
+    let mut store = secured();
+    let by = root_of(&store);
+    let lease = LeaseId(7);
+    let as_root = |op| Command { idempotency_key: None, by, op };
+    store.apply(TERM, &as_root(Op::Grant { id: lease, ttl_seconds: 60 }));
+    let put = |key: &str| Put { key: Bytes::copy_from_slice(key.as_bytes()), value: "v".into(), lease };
+    assert!(matches!(store.apply(TERM, &as_root(Op::Put(put("held")))), Outcome::Put { .. }));
+    let range = KeyRange::one(Bytes::from_static(b"own"));
+    let grants = vec![Grant { access: Access::ReadWrite, range }];
+    order(&mut store, SecurityChange::AddRole { name: "own".into(), grants, admin: AdminRights::NONE });
+    let roles = vec!["own".to_string()];
+    order(&mut store, SecurityChange::AddUser { name: "b".into(), password: None, roles });
+    let subject = Subject::User(store.security().user("b").unwrap().id);
+    let by = Some(Principal { subject, as_of: store.security().revision() });
+    let success = vec![TxnOp::Put(put("own"))];
+    for op in [Op::Put(put("own")), Op::Txn(Box::new(Txn { success, ..Txn::default() }))] {
+        let told = store.apply(TERM, &Command { idempotency_key: None, by, op });
+        let denial = Denial::MayNotWrite;
+        assert_eq!(told, Outcome::Refused(Refusal::Denied { denial, maybe_done: false }));
+    }
+    let free = Put { lease: LeaseId::NONE, ..put("own") };
+    let told = store.apply(TERM, &Command { idempotency_key: None, by, op: Op::Put(free) });
+    assert!(matches!(told, Outcome::Put { .. }), "{told:?}");
 }
 
 #[test]
