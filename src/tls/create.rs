@@ -175,15 +175,28 @@ impl Authority {
         days: u64,
         clock: &WallClock,
     ) -> Result<(Vec<u8>, String), TlsError> {
+        let (client, server) = (ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth);
+        let purposes = if hosts.is_some() { vec![client, server] } else { vec![client] };
+        self.sign_for(purposes, name, hosts.unwrap_or_default(), (days, clock))
+    }
+
+    /// The same for these purposes, with these hosts if it is for servers.
+    pub(super) fn sign_for(
+        &self,
+        purposes: Vec<ExtendedKeyUsagePurpose>,
+        name: &str,
+        hosts: &[String],
+        (days, clock): (u64, &WallClock),
+    ) -> Result<(Vec<u8>, String), TlsError> {
         let key = KeyPair::generate().map_err(not_made)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = called(name);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let serves = purposes.contains(&ExtendedKeyUsagePurpose::ServerAuth);
+        params.extended_key_usages = purposes;
         params.use_authority_key_identifier_extension = true;
         limit(&mut params, days, clock);
-        if let Some(hosts) = hosts {
-            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+        if serves {
             for host in hosts.iter().map(String::as_str).chain(LOCAL_HOSTS) {
                 let san = alternative_name(host)?;
                 if !params.subject_alt_names.contains(&san) {

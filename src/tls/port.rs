@@ -247,7 +247,7 @@ impl PortTls {
         let shown = accepted.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let peer = match shown {
             None => None,
-            // Without a name it could be taken for anybody, so it is taken for nobody.
+            // What cannot be read could be anybody's, so it is nobody's.
             Some(der) => match PeerCertificate::of(der) {
                 Some(peer) => Some(peer),
                 None => {
@@ -345,7 +345,7 @@ fn for_members(
     // What the other nodes would say of it. Its dates are not looked at: it may have ended, and the
     // node is to start all the same, since its operator has to get at it.
     if let (Some(now), Some((own, between))) = (clock.current_time(), chain.split_first())
-        && let Err(error) = verifier.verify_for_servers(own, between, now)
+        && let Err(error) = verifier.verify(own, between, now)
         && !is_about_dates(&error)
     {
         let error = words(&error);

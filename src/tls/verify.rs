@@ -32,13 +32,14 @@ impl MemberVerifier {
         Ok(Arc::new(Self { roots, callers, provider }))
     }
 
-    /// Believes a certificate as that of a server.
-    pub(super) fn verify_for_servers(
+    /// Believes a certificate as that of a node: one for servers and for clients.
+    pub(super) fn verify(
         &self,
         certificate: &CertificateDer<'_>,
         between: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
+        self.callers.verify_client_cert(certificate, between, now)?;
         let parsed = ParsedCertificate::try_from(certificate)?;
         let algorithms = self.provider.signature_verification_algorithms.all;
         verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, between, now, algorithms)
@@ -54,7 +55,7 @@ impl ServerCertVerifier for MemberVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.verify_for_servers(certificate, between, now)?;
+        self.verify(certificate, between, now)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -93,8 +94,7 @@ impl ClientCertVerifier for MemberVerifier {
         between: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.callers.verify_client_cert(certificate, between, now)?;
-        self.verify_for_servers(certificate, between, now)?;
+        self.verify(certificate, between, now)?;
         Ok(ClientCertVerified::assertion())
     }
 

@@ -7,6 +7,7 @@ use crate::tls::create::Authority;
 use crate::tls::files::{CertificateSource, PemSet, TlsError};
 use crate::tls::port::{Audience, Callee, ClientCertificates, NotAccepted, PortTls, Reloaded};
 use crate::tls::stream::Stream;
+use rcgen::ExtendedKeyUsagePurpose;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -194,6 +195,26 @@ async fn a_client_of_the_store_is_no_member() {
     assert!(met.callee.is_err());
     let met = visit(&kit.serving(ClientCertificates::Required), &client, "10.0.0.1:1").await;
     assert_eq!((met.caller, met.callee), (Ok(Some("n2".to_owned())), Ok(())));
+}
+
+/// The authority may have signed a certificate for a web server, on a node's machine even.
+#[tokio::test]
+async fn a_server_of_something_else_is_no_member() {
+    let kit = Kit::new();
+    let purposes = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let hosts = ["10.0.0.1".to_owned()];
+    let signed = kit.ours.sign_for(purposes, "n1", &hosts, (10, &clock(&kit.now))).unwrap();
+    let (certificate, key) = (signed.0, signed.1.into_bytes());
+    let web = PemSet { certificate, key, authorities: kit.ours.pem.clone() };
+    let certificates = ClientCertificates::NotAsked;
+    let (serving, _) = kit.load(Audience::Clients { certificates }, web.clone()).unwrap();
+    for callee in [Callee::Member("n1"), Callee::Address("10.0.0.1:8000")] {
+        let met = call(&serving, &kit.member("n2"), callee).await;
+        assert!(met.callee.unwrap_err().contains("not for this purpose"));
+    }
+    // And a node does not start with one: the others would refuse it.
+    let refused = kit.load(Audience::Members { name: "n1".to_owned() }, web).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("not for this purpose"), "{refused}");
 }
 
 #[tokio::test]
