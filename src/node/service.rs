@@ -46,6 +46,13 @@ impl<E: Env> RpcService<E> {
         let about = match question {
             Question::Announce { id, .. } => *id,
             Question::Mend(MendCall { caller: Some(caller), .. }) => caller.member,
+            Question::Manage { .. } => {
+                let shown = shown.filter(|shown| !self.joiner.address_book.is_a_members(shown))?;
+                return Some(format!(
+                    "members pass orders on, and the caller's certificate is of {:?}, which is no member",
+                    shown.name
+                ));
+            }
             _ => return None,
         };
         let shown = shown.filter(|shown| !self.joiner.address_book.may_speak_for(about, shown))?;

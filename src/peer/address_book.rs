@@ -440,6 +440,11 @@ impl AddressBook {
         self.lock().may_speak_for(id, shown)
     }
 
+    /// Whether a certificate is a member's.
+    pub(crate) fn is_a_members(&self, shown: &PeerCertificate) -> bool {
+        self.lock().in_force.members.values().any(|member| shown.is_of_member(&member.name))
+    }
+
     /// The name of a member.
     pub(crate) fn name(&self, id: NodeId) -> Option<String> {
         self.lock().name(id).map(str::to_owned)

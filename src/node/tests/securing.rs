@@ -89,6 +89,15 @@ fn questions(cluster: ClusterId, member: NodeId, store: StoreId) -> Vec<Question
     ]
 }
 
+/// A folder with both authorities: a caller that trusts them believes the nodes of one cluster, and
+/// its own certificate of the other.
+fn authorities_of(ours: &Certificates, theirs: &Certificates) -> TempDir {
+    let both = tempdir().unwrap();
+    let ca = |certificates: &Certificates| std::fs::read(certificates.0.path().join("ca.pem")).unwrap();
+    std::fs::write(both.path().join("ca.pem"), [ca(ours), ca(theirs)].concat()).unwrap();
+    both
+}
+
 /// What a node's members are, and what it has written.
 async fn state_of(node: &TestNode) -> (String, u64) {
     let replica = node.handle().status().await.replica;
@@ -115,7 +124,10 @@ async fn a_stranger_learns_nothing_and_does_nothing() {
     a.join(&b).await;
     let status = a.handle().status().await;
     let before = state_of(&a).await;
-    for (who, tls) in [("no certificate", None), ("another cluster's", Some(theirs.tls("b")))] {
+    // It believes the node that it calls: what stops it has to be the node.
+    let both = authorities_of(&ours, &theirs);
+    let other = theirs.trusting("b", both.path());
+    for (who, tls) in [("no certificate", None), ("another cluster's", Some(other))] {
         let dialer = dialer(tls);
         for question in questions(status.cluster, status.replica.id, status.store) {
             let answer = ask(&dialer, &a.addr(), &question, MICROS).await;
@@ -132,10 +144,7 @@ async fn a_stranger_learns_nothing_and_does_nothing() {
 async fn another_clusters_certificate_opens_no_door() {
     let (ours, theirs) = (Certificates::of(&["a"]), Certificates::of(&["b"]));
     let a = ours.start("a").await;
-    // Both authorities, so that its own certificate is believed where it starts.
-    let both = tempdir().unwrap();
-    let ca = |certificates: &Certificates| std::fs::read(certificates.0.path().join("ca.pem")).unwrap();
-    std::fs::write(both.path().join("ca.pem"), [ca(&ours), ca(&theirs)].concat()).unwrap();
+    let both = authorities_of(&ours, &theirs);
     let dialer = dialer(Some(theirs.trusting("b", both.path())));
     let mut stream = dialer.call_member(Some("a"), &a.addr()).await.expect("it believes the node");
     let _ = Hello::Rpc.write(&mut stream).await;
@@ -180,7 +189,12 @@ async fn a_node_does_not_speak_for_another() {
             "{answer:?}"
         );
     }
-    // And who is called by a name has to have it.
+    // The authority has signed it, but it is no member, and gives members no orders.
+    let order = MemberOrder::Remove(vec!["b".to_owned()]);
+    let question = Question::Manage { order, terms: OrderTerms::default(), hops: 1 };
+    let answer = ask(&evil, &a.addr(), &question, MICROS).await.unwrap();
+    assert!(matches!(&answer, Reply::Refused(why) if why.contains("which is no member")), "{answer:?}");
+    // A node that is called by a name has to have it.
     let wrong = evil.call_member(Some("b"), &a.addr()).await.map(drop).unwrap_err();
     assert!(wrong.to_string().contains("\"b\" was called"), "{wrong}");
 }
