@@ -104,6 +104,11 @@ impl<D: Disk> Survey<D> {
         }
         if let OpenError::Condemned { why, .. } = error {
             survey.in_doubt = Some(why.clone());
+        } else if survey.in_doubt.is_none()
+            && let Err(OpenError::Condemned { why, .. }) = check_started(&survey.disk, &dir, survey.starts.0)
+        {
+            // Damage came before an older log was noticed.
+            survey.in_doubt = Some(why);
         }
         Ok(Some(survey))
     }

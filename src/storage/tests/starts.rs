@@ -18,7 +18,9 @@ fn put_log_back(disk: &MemoryDisk, older: &MemoryDisk) {
     }
     for name in older.list(&wal_dir()).unwrap() {
         let path = wal_dir().join(name);
-        disk.create(&path).unwrap().write_at(&content(older, &path), 0).unwrap();
+        let file = disk.create(&path).unwrap();
+        file.write_at(&content(older, &path), 0).unwrap();
+        file.sync_data().unwrap();
     }
 }
 
@@ -45,6 +47,36 @@ fn a_log_of_an_earlier_start_is_not_taken_for_the_log() {
         let (_storage, opened) = open(&disk).unwrap();
         assert_eq!(indices(&opened.restored), [1, 2, 3, 4, 5]);
     }
+}
+
+#[test]
+fn an_older_log_that_is_damaged_too_is_not_mended() {
+    let disk = MemoryDisk::new();
+    let (mut storage, _) = open(&disk).unwrap();
+    write(&mut storage, vec![entries(2, 5, 1, 10)]).unwrap();
+    storage.close().unwrap();
+    let older = disk.copy();
+    let (mut storage, _) = open(&disk).unwrap();
+    write(&mut storage, vec![entries(6, 9, 1, 10)]).unwrap();
+    storage.close().unwrap();
+    put_log_back(&disk, &older);
+    // The first of its segments.
+    let mut segments: Vec<_> = disk.list(&wal_dir()).unwrap();
+    segments.retain(|name| name.to_string_lossy().ends_with(".seg"));
+    segments.sort();
+    let first = wal_dir().join(&segments[0]);
+    let written = content(&disk, &first).iter().rposition(|byte| *byte != 0).unwrap();
+    let mut damaged = 0;
+    for byte in 0..=written {
+        let copy = disk.copy();
+        assert!(copy.flip_bit(&first, byte, 1));
+        let error = open(&copy).map(|_| ()).unwrap_err();
+        damaged += usize::from(matches!(error, OpenError::Damaged { .. }));
+        let survey = Survey::of(copy, options(), "node1", &error).unwrap().unwrap();
+        let prognosis = survey.prognosis();
+        assert!(matches!(prognosis, Prognosis::Replaceable(_)), "byte {byte}: {prognosis:?}");
+    }
+    assert!(damaged > 0);
 }
 
 #[test]
