@@ -241,7 +241,7 @@ fn agrees_with_view(world: &World, before: &Glance, status: &Value, after: &Glan
     between("the applied index", then.last_applied.index.get(), applied, later.last_applied.index.get())?;
     // A node that has only asked for pre-votes follows the same leader in the same term as before.
     // A leader whose disk fails steps down when it ends, and nobody is shown that.
-    let ends = !status["stopped"].is_null() || !world.is_well(before.process.0);
+    let ends = !status["stopped"].is_null() || world.machines[before.process.0].disk.is_troubled();
     if let Some(role) = later.role.filter(|_| then.turns == later.turns && !ends) {
         same("the role", &status["role"].as_str(), &Some(role_name(role)))?;
         let leader = status.pointer("/leader/id").and_then(Value::as_u64);
@@ -310,7 +310,7 @@ fn ready_agrees(world: &World, before: &Glance, ready: &Answer, after: &Glance) 
             "storage" => !world.is_well(before.process.0),
             "disk-room" => full,
             // A leader whose disk fails steps down when it ends.
-            "leader" => !followed || !world.is_well(before.process.0),
+            "leader" => !followed || world.machines[before.process.0].disk.is_troubled(),
             "member" => {
                 let is_in = |view: &View| {
                     view.membership.as_ref().is_some_and(|it| {
