@@ -176,8 +176,17 @@ pub(crate) fn recover<D: Disk>(
             break;
         }
     }
-    let Reading { replay, mut sealed, tail, gap, orphans, bytes, .. } = reading;
+    let Reading { replay, mut sealed, mut tail, gap, orphans, bytes, .. } = reading;
     sealed.pop();
+    if let (Some(path), Some(tail)) = (&dropped, &mut tail) {
+        // The newest start may have written nothing but this segment's header.
+        read_whole_into(disk, path, &mut file).map_err(OpenError::io("reading", path))?;
+        let (newest, _) = read_header(&file, path)?;
+        if newest.incarnation > tail.header.incarnation {
+            tail.header.incarnation = newest.incarnation;
+            tail.header.nonces = newest.nonces;
+        }
+    }
     Ok(tail.map(|tail| Recovered { replay, sealed, tail, gap, orphans, dropped, bytes }))
 }
 

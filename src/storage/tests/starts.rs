@@ -1,7 +1,7 @@
-//! A log that is older than the newest start: files of it were put back.
+//! A log that is older than the newest start: files of it were put back. What is not older is used.
 
 use crate::storage::tests::kit::{DIR, entries, indices, open, options, wal_dir, write};
-use crate::storage::{Disk, DiskFile, MemoryDisk, OpenError, Prognosis, Survey};
+use crate::storage::{Disk, DiskFile, FaultKind, MemoryDisk, OpenError, Prognosis, RecoveryNote, Survey};
 use std::path::Path;
 
 fn content(disk: &MemoryDisk, path: &Path) -> Vec<u8> {
@@ -77,6 +77,33 @@ fn an_older_log_that_is_damaged_too_is_not_mended() {
         assert!(matches!(prognosis, Prognosis::Replaceable(_)), "byte {byte}: {prognosis:?}");
     }
     assert!(damaged > 0);
+}
+
+#[test]
+fn a_start_that_wrote_nothing_but_its_segment_is_known() {
+    let mut torn = 0;
+    for (last, changes) in (2..24).flat_map(|last| (0..8).map(move |changes| (last, changes))) {
+        let disk = MemoryDisk::new();
+        let (mut storage, _) = open(&disk).unwrap();
+        for index in 2..last {
+            write(&mut storage, vec![entries(index, index, 1, 3_000)]).unwrap();
+        }
+        // The power interrupts this write, which may be the first of its segment.
+        disk.fail_power_after(changes);
+        if write(&mut storage, vec![entries(last, last, 1, 3_000)]).is_ok() {
+            continue;
+        }
+        drop(storage);
+        disk.crash(|question| question % 2 == 0);
+        // Starts that cut the torn batch off and write nothing else.
+        for _ in 0..3 {
+            let (storage, opened) = open(&disk).unwrap();
+            assert_eq!(indices(&opened.restored).last().copied().unwrap_or(1), last - 1);
+            torn += opened.notes.iter().filter(|note| matches!(note, RecoveryNote::TornTail { .. })).count();
+            drop(storage);
+        }
+    }
+    assert!(torn > 0);
 }
 
 #[test]
