@@ -1,7 +1,7 @@
 //! A log that is older than the newest start: files of it were put back. What is not older is used.
 
 use crate::storage::tests::kit::{DIR, entries, indices, open, options, wal_dir, write};
-use crate::storage::{Disk, DiskFile, FaultKind, MemoryDisk, OpenError, Prognosis, RecoveryNote, Survey};
+use crate::storage::{Disk, DiskFile, MemoryDisk, OpenError, Prognosis, RecoveryNote, Survey};
 use std::path::Path;
 
 fn content(disk: &MemoryDisk, path: &Path) -> Vec<u8> {
