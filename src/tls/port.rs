@@ -100,9 +100,9 @@ pub struct CertificateStatus {
 pub enum Callee<'n> {
     /// The member of that name, wherever it is.
     Member(&'n str),
-    /// Whoever is at that address (`host:port`), which has to be one of its certificate's.
+    /// The node at that address (`host:port`), which has to be one of its certificate's.
     Address(&'n str),
-    /// The member of that name, or whoever is at that address.
+    /// The member of that name, or the node at that address.
     Either(&'n str, &'n str),
 }
 
@@ -330,8 +330,18 @@ fn for_clients(
         }
     };
     let mut config = builder.with_single_cert(chain, files::key(&pem.key)?).map_err(unusable)?;
+    if certificates != ClientCertificates::NotAsked {
+        take_up_no_session(&mut config);
+    }
     config.alpn_protocols = CLIENT_PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     Ok(Arc::new(config))
+}
+
+/// Each connection shows its certificate anew: a session that is taken up again would bring one
+/// that was verified when the session began, and may have ended since.
+fn take_up_no_session(config: &mut ServerConfig) {
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
 }
 
 /// The configurations of the raft port: to accept, and to connect.
@@ -358,9 +368,7 @@ fn for_members(
         .with_client_cert_verifier(verifier.clone())
         .with_single_cert(chain.clone(), key.clone_key())
         .map_err(unusable)?;
-    // A session that is taken up again would bring an old certificate with it.
-    accepting.session_storage = Arc::new(NoServerSessionStorage {});
-    accepting.send_tls13_tickets = 0;
+    take_up_no_session(&mut accepting);
     let mut connecting = ClientConfig::builder_with_details(provider(), Arc::new(clock.clone()))
         .with_protocol_versions(&[&TLS13])
         .map_err(unusable)?

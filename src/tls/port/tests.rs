@@ -273,6 +273,21 @@ async fn certificates_end() {
     assert!(kit.load(Audience::Members { name: "n3".to_owned() }, pem).is_ok());
 }
 
+#[tokio::test]
+async fn an_ended_certificate_does_not_come_back_with_an_old_session() {
+    let kit = Kit::new();
+    for certificates in [ClientCertificates::Optional, ClientCertificates::Required] {
+        kit.now.store(NOW, Ordering::Relaxed);
+        let serving = kit.serving(certificates);
+        let client = kit.client(Some(kit.pem(true, "app", None, 1)));
+        for day in [0, 2] {
+            kit.now.store(NOW + day * DAY, Ordering::Relaxed);
+            let met = visit(&serving, &client, "10.0.0.1:1").await;
+            assert_eq!(met.caller.is_ok(), day == 0, "{certificates:?}, day {day}: {:?}", met.caller);
+        }
+    }
+}
+
 #[test]
 fn what_does_not_fit_together_is_refused() {
     let kit = Kit::new();
