@@ -56,9 +56,9 @@ impl<E: Env> Driver<E> {
         if let Some(why) = self.replica.raft().withdrawn() {
             return refused(format!("this member takes no part itself: {why}"));
         }
+        // Anybody may ask who leads, so that it can join.
+        let asks = matches!(call.wants, MendWants::Leader);
         let Some(caller) = call.caller else {
-            // It may ask who leads, so that it can join.
-            let asks = matches!(call.wants, MendWants::Leader);
             return if asks {
                 None
             } else {
@@ -78,7 +78,9 @@ impl<E: Env> Driver<E> {
             None if membership.proves_removed(caller.member) => {
                 refused(format!("member {} is about to be removed from the cluster", caller.member))
             }
-            _ => None,
+            // It may be newer than what this node has heard: it asks another one.
+            None if !asks => refused(format!("this node knows of no member {}", caller.member)),
+            Some(_) | None => None,
         }
     }
 

@@ -82,7 +82,8 @@ pub(crate) struct Connected {
     incarnation: Incarnation,
     /// When something last came, microseconds.
     heard_micros: AtomicU64,
-    /// A later start of the same data directory speaks over another one.
+    /// A later start of the same data directory speaks over another one, or the same start over so
+    /// many that this one is not remembered.
     superseded: AtomicBool,
     /// Until when it may still speak, microseconds, if it is known that it was removed.
     removed_until_micros: AtomicU64,
@@ -97,7 +98,8 @@ pub(crate) struct Connected {
 /// Why a connection that was let in is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Closing {
-    /// A later start of the same data directory speaks over another one.
+    /// A later start of the same data directory speaks over another one, or the same start over
+    /// many others.
     Superseded,
     /// The caller was let in before this node knew that it had been removed. When it calls again,
     /// it is told so.
@@ -363,7 +365,8 @@ impl State {
             }
             all.retain(|before| before.incarnation == incarnation && !before.ended.load(Ordering::Relaxed));
             if all.len() >= CONNECTIONS_EACH_MAX {
-                all.remove(0);
+                // What is not remembered is not closed when its time comes.
+                all.remove(0).superseded.store(true, Ordering::Relaxed);
             }
             all.push(connected.clone());
         }

@@ -265,7 +265,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
             match connected.heard(self.env.now()) {
                 Ok(()) => {}
                 Err(Closing::Superseded) => {
-                    return Some("a later start of its data directory has connected".to_owned());
+                    return Some("later connections have taken its place".to_owned());
                 }
                 // Nothing is wrong with it; it calls again, and is told.
                 Err(Closing::Removed) => return None,

@@ -2,11 +2,11 @@
 
 use crate::node::tests::cluster::{TestNode, is_set};
 use crate::peer::hello::{Hello, HelloAnswer, PeerHello, Starts};
-use crate::peer::mending::{MendCall, MendCaller, MendWants};
+use crate::peer::mending::{MendCall, MendCaller, MendReply, MendWants};
 use crate::peer::orders::{MemberOrder, OrderTerms};
 use crate::peer::rpc::{Adoption, Question, Reply, ask};
 use crate::peer::secured::Dialer;
-use crate::raft::{ClusterId, NodeId, StoreId};
+use crate::raft::{ClusterId, LogIndex, NodeId, StoreId};
 use crate::runtime::TokioEnv;
 use crate::storage::MemoryDisk;
 use crate::tls::{
@@ -186,6 +186,18 @@ async fn a_node_does_not_speak_for_another() {
         let answer = ask(&evil, &a.addr(), &question, MICROS).await.unwrap();
         assert!(
             matches!(&answer, Reply::Refused(why) if why.contains("certificate is of \"c\"")),
+            "{answer:?}"
+        );
+    }
+    // Nor for a member that nobody knows.
+    let caller = Some(MendCaller { cluster, member: NodeId::new(99), store: of_b.store });
+    let last = a.handle().status().await.replica.last_log;
+    let entries = MendWants::Entries { after: LogIndex::ZERO, through: last.index, anchor: last };
+    for wants in [entries, MendWants::Chunk { snapshot: None, offset: 0 }] {
+        let answer =
+            ask(&evil, &a.addr(), &Question::Mend(MendCall { caller, wants }), MICROS).await.unwrap();
+        assert!(
+            matches!(&answer, Reply::Mend(MendReply::Refused(why)) if why.contains("knows of no member 99")),
             "{answer:?}"
         );
     }

@@ -217,6 +217,20 @@ fn a_connection_of_an_earlier_start_is_closed_when_a_later_one_has_come() {
 }
 
 #[test]
+fn a_connection_that_is_not_remembered_any_more_is_closed() {
+    let address_book = address_book(true);
+    let now = Time::new(0);
+    let admitted: Vec<_> =
+        (0..12).map(|_| address_book.admit(&start_of_3(&[10]), None, now).unwrap()).collect();
+    // A later start could not close it, and neither could a removal.
+    assert_eq!(admitted[0].heard(now), Err(Closing::Superseded));
+    assert_eq!(admitted[11].heard(now), Ok(()));
+    address_book.admit(&start_of_3(&[20, 10]), None, Time::new(60_000_000)).unwrap();
+    let later = Time::new(60_000_001);
+    assert!(admitted.iter().all(|one| one.heard(later) == Err(Closing::Superseded)));
+}
+
+#[test]
 fn the_connection_of_a_member_whose_removal_is_learned_later_is_closed_so_that_it_hears_of_it() {
     let (now, later, id) = (Time::new(1), Time::new(10_000_000), NodeId::new(2));
     let address_book = address_book(false);
