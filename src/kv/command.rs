@@ -281,7 +281,7 @@ pub enum Refusal {
     /// The sum does not fit 64 bits.
     #[error("the sum does not fit 64 bits")]
     Overflow,
-    /// Whoever asked for it may not do it.
+    /// The caller may not do it.
     #[error("{denial}")]
     Denied {
         /// Why.

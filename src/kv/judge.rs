@@ -11,6 +11,7 @@
 //! | a transaction | all that its comparisons and the steps of both branches need, at any depth |
 //! | put with a lease | to write the key, and all keys that the lease has: they share its fate |
 //! | end or renew a lease | to write all of its keys: they end, or stay, with it |
+//! | the same, and a put, with a lease without keys | to have made it, or to write every key |
 //! | see a lease's time or its keys | to read all of its keys |
 //! | list leases | to read every key |
 //! | make a lease, see the settings | to be known |
@@ -47,10 +48,10 @@ impl Store {
                 rights.check_read(&range).and_then(|()| rights.check_write(&range))
             }
             Op::Grant { .. } | Op::Expire { .. } => Ok(()),
-            Op::Revoke(id) => self.judge_keys_of(&rights, *id, true),
+            Op::Revoke(id) => self.judge_use_of(&rights, *id),
             Op::Compact(_) | Op::Configure(_) => rights.check_admin(AdminRight::Settings),
             Op::Secure(change) => match (by, &**change) {
-                // One's own password, for whoever came with it.
+                // A user's own password, for a client that came with it.
                 (
                     Some(Principal { subject: Subject::User(id), .. }),
                     SecurityChange::SetPassword { name, .. },
@@ -99,7 +100,8 @@ impl Store {
         if !self.security.is_enabled() {
             return Ok(());
         }
-        self.judge_keys_of(&self.security.rights(by)?, id, renew)
+        let rights = self.security.rights(by)?;
+        if renew { self.judge_use_of(&rights, id) } else { self.judge_keys_of(&rights, id, false) }
     }
 
     /// Answers a query, if that may be.
@@ -125,11 +127,23 @@ impl Store {
         }
     }
 
+    /// Whether a lease may be renewed, ended, or get a key. One without keys is its maker's: with a
+    /// key of somebody else's the maker could not renew it any more. Nobody knows the maker of one
+    /// from when the cluster was open.
+    fn judge_use_of(&self, rights: &Rights<'_>, id: LeaseId) -> Result<(), Denial> {
+        self.judge_keys_of(rights, id, true)?;
+        let has_keys = self.leases.keys(id) > 0;
+        if has_keys || self.leases.owner(id).is_none_or(|owner| rights.owns(owner)) {
+            return Ok(());
+        }
+        rights.check_write(&KeyRange::all()).map_err(|_| Denial::AnothersLease)
+    }
+
     /// A put with a lease ties the lease to that key: nobody without a right to the key could renew
     /// or end it any more.
     fn judge_put(&self, rights: &Rights<'_>, put: &Put) -> Result<(), Denial> {
         rights.check_write(&KeyRange::one(put.key.clone()))?;
-        if put.lease.is_none() { Ok(()) } else { self.judge_keys_of(rights, put.lease, true) }
+        if put.lease.is_none() { Ok(()) } else { self.judge_use_of(rights, put.lease) }
     }
 
     fn judge_txn(&self, rights: &Rights<'_>, txn: &Txn) -> Result<(), Denial> {

@@ -2,6 +2,7 @@
 
 use crate::kv::leaf::VersionedRef;
 use crate::kv::query::Lease;
+use crate::kv::security::Subject;
 use crate::kv::tree::Tree;
 use crate::kv::types::{KeyRange, LeaseId};
 use alloc::vec::Vec;
@@ -14,10 +15,13 @@ pub const LEASE_TTL_SECONDS_MAX: u64 = 9_000_000_000;
 /// What a lease counts for in the quota.
 pub(super) const LEASE_BYTES: u64 = 128;
 
+/// What is kept of one, beside its id: two words, and the kind and the id of its owner.
+const VALUE_BYTES: usize = 25;
+
 /// The leases, and which keys end with each. `clone` is O(1).
 #[derive(Clone, Debug, Default)]
 pub(super) struct Leases {
-    /// By id (big-endian): the time to live, and the number of the grant.
+    /// By id (big-endian): the time to live, the number of the grant, and the owner.
     granted: Tree,
     /// Id (big-endian) and key, one behind the other; no values.
     attached: Tree,
@@ -58,8 +62,13 @@ impl Leases {
     }
 
     pub(super) fn get(&self, id: LeaseId) -> Option<Lease> {
-        let (ttl_seconds, grant) = read(self.granted.get(&id.0.to_be_bytes())?.value);
+        let (ttl_seconds, grant, _) = read(self.granted.get(&id.0.to_be_bytes())?.value);
         Some(Lease { id, ttl_seconds, grant, keys: self.keys(id) })
+    }
+
+    /// Who made a lease; `None`: nobody knows, or there is no such lease.
+    pub(super) fn owner(&self, id: LeaseId) -> Option<Subject> {
+        read(self.granted.get(&id.0.to_be_bytes())?.value).2
     }
 
     /// The leases from an id on.
@@ -68,7 +77,7 @@ impl Leases {
         core::iter::from_fn(move || {
             let (key, found) = cursor.next()?;
             let id = LeaseId(u64::from_be_bytes(*key.first_chunk().expect("ids have eight bytes")));
-            let (ttl_seconds, grant) = read(found.value);
+            let (ttl_seconds, grant, _) = read(found.value);
             Some(Lease { id, ttl_seconds, grant, keys: self.keys(id) })
         })
     }
@@ -102,7 +111,7 @@ impl Leases {
     }
 
     /// Grants a lease; the store chooses the id if none is given. No lease of that id is there.
-    pub(super) fn grant(&mut self, id: LeaseId, ttl_seconds: u64) -> LeaseId {
+    pub(super) fn grant(&mut self, id: LeaseId, ttl_seconds: u64, owner: Option<Subject>) -> LeaseId {
         self.last_grant += 1;
         let mut id = id;
         if id.is_none() {
@@ -111,15 +120,18 @@ impl Leases {
                 id.0 += 1;
             }
         }
-        self.put_back(id, ttl_seconds, self.last_grant);
+        self.put_back(id, ttl_seconds, self.last_grant, owner);
         id
     }
 
     /// Puts a lease in as it was granted.
-    pub(super) fn put_back(&mut self, id: LeaseId, ttl_seconds: u64, grant: u64) {
-        let mut value = [0; 16];
+    pub(super) fn put_back(&mut self, id: LeaseId, ttl_seconds: u64, grant: u64, owner: Option<Subject>) {
+        let (kind, owner) = owner_in_numbers(owner);
+        let mut value = [0; VALUE_BYTES];
         value[..8].copy_from_slice(&ttl_seconds.to_le_bytes());
-        value[8..].copy_from_slice(&grant.to_le_bytes());
+        value[8..16].copy_from_slice(&grant.to_le_bytes());
+        value[16] = kind;
+        value[17..].copy_from_slice(&owner.to_le_bytes());
         self.digests = self.digests.wrapping_add(digest(id, &value));
         self.granted.set(&id.0.to_be_bytes(), &mut |_| VersionedRef::plain(&value));
         self.last_grant = self.last_grant.max(grant);
@@ -172,14 +184,34 @@ fn place(id: LeaseId, key: &[u8]) -> Vec<u8> {
     [&id.0.to_be_bytes(), key].concat()
 }
 
-fn read(value: &[u8]) -> (u64, u64) {
-    let (ttl, grant) = value.split_first_chunk::<8>().expect("it was put in as two words");
-    let grant = grant.first_chunk::<8>().expect("it was put in as two words");
-    (u64::from_le_bytes(*ttl), u64::from_le_bytes(*grant))
+/// An owner as a kind and an id: 0 and 0 if nobody knows.
+pub(super) const fn owner_in_numbers(owner: Option<Subject>) -> (u8, u64) {
+    match owner {
+        None => (0, 0),
+        Some(Subject::User(id)) => (1, id),
+        Some(Subject::Token(id)) => (2, id),
+    }
+}
+
+/// What [`owner_in_numbers`] made; `None`: such numbers mean nothing.
+pub(super) const fn owner_of_numbers(kind: u8, id: u64) -> Option<Option<Subject>> {
+    match (kind, id) {
+        (0, 0) => Some(None),
+        (1, id) => Some(Some(Subject::User(id))),
+        (2, id) => Some(Some(Subject::Token(id))),
+        _ => None,
+    }
+}
+
+fn read(value: &[u8]) -> (u64, u64, Option<Subject>) {
+    let value: &[u8; VALUE_BYTES] = value.first_chunk().expect("it was put in with that length");
+    let word = |at: usize| u64::from_le_bytes(*value[at..].first_chunk().expect("a word is there"));
+    let owner = owner_of_numbers(value[16], word(17)).expect("it was put in as an owner");
+    (word(0), word(8), owner)
 }
 
 fn digest(id: LeaseId, value: &[u8]) -> u128 {
-    let mut words = [0; 25];
+    let mut words = [0; 9 + VALUE_BYTES];
     words[0] = b'l';
     words[1..9].copy_from_slice(&id.0.to_le_bytes());
     words[9..].copy_from_slice(value);

@@ -1,12 +1,13 @@
 //! The body of a snapshot: a store as a stream of bytes, and back.
 //!
 //! ```text
-//! body   = format (u8, 3), state, key …, lease …, answer …, rules, chunk …, end
+//! body   = format (u8, 4), state, key …, lease …, answer …, rules, chunk …, end
 //! state  = 1, revision, compacted, last grant, last answer, history_bytes, quota_bytes,
 //!          answers_bytes (u64 each)
 //! key    = 2, create_revision, mod_revision, version, lease (u64 each), place, key length,
 //!          value length (u32 each), key, value
-//! lease  = 3, id, seconds to live, number of the grant (u64 each)
+//! lease  = 3, id, seconds to live, number of the grant (u64 each), kind of its owner (u8; 0:
+//!          nobody knows, 1: a user, 2: a token), id of the owner (u64)
 //! answer = 4, key length, answer length (u32 each), idempotency key, answer
 //! rules  = 5, length (u32), users, roles and tokens (`security/wire.rs`)
 //! chunk  = 6, first revision (u64), records, bytes, large values (u32 each),
@@ -24,7 +25,7 @@ use crate::codec::{COUNTER_MAX, DecodeError, Writer};
 use crate::kv::command::IDEMPOTENCY_KEY_BYTES_MAX;
 use crate::kv::history::{CHUNK_BYTES_MAX, Chunk, RECORDS_MAX};
 use crate::kv::leaf::{PACKED_VALUE_BYTES_MAX, VersionedRef, digest};
-use crate::kv::leases::LEASE_TTL_SECONDS_MAX;
+use crate::kv::leases::{LEASE_TTL_SECONDS_MAX, owner_in_numbers, owner_of_numbers};
 use crate::kv::security::{SECURITY_BYTES_MAX, Security};
 use crate::kv::snapshot::fields::{Fields, checked_length};
 use crate::kv::store::Store;
@@ -37,7 +38,7 @@ use bytes::Bytes;
 mod fields;
 
 /// The first byte of a body: which format the rest has.
-const FORMAT: u8 = 3;
+const FORMAT: u8 = 4;
 const TAG_STATE: u8 = 1;
 const TAG_KEY: u8 = 2;
 const TAG_LEASE: u8 = 3;
@@ -151,6 +152,9 @@ impl Body {
                     piece.put_u64(lease.id.0);
                     piece.put_u64(lease.ttl_seconds);
                     piece.put_u64(lease.grant);
+                    let (kind, owner) = owner_in_numbers(self.rest.leases.owner(lease.id));
+                    piece.put_u8(kind);
+                    piece.put_u64(owner);
                 }
                 match next.and_then(|lease| lease.id.0.checked_add(1)) {
                     Some(id) => self.lease = LeaseId(id),
@@ -408,6 +412,7 @@ impl StoreReader {
 
     fn read_lease(&mut self, fields: &mut Fields<'_>, tag: u8) -> Result<Option<()>, DecodeError> {
         let Some([id, ttl_seconds, grant]) = fields.u64s::<3>() else { return Ok(None) };
+        let (Some(kind), Some([owner])) = (fields.u8(), fields.u64s::<1>()) else { return Ok(None) };
         self.check_order(tag, &id.to_be_bytes())?;
         if ttl_seconds > LEASE_TTL_SECONDS_MAX {
             return Err(DecodeError::Invalid { what: "seconds to live", value: ttl_seconds });
@@ -415,7 +420,10 @@ impl StoreReader {
         if grant > self.store.leases.last_grant() {
             return Err(DecodeError::Invalid { what: "number of the grant", value: grant });
         }
-        self.store.leases.put_back(LeaseId(id), ttl_seconds, grant);
+        let Some(owner) = owner_of_numbers(kind, owner) else {
+            return Err(DecodeError::Invalid { what: "owner of a lease", value: u64::from(kind) });
+        };
+        self.store.leases.put_back(LeaseId(id), ttl_seconds, grant, owner);
         Ok(Some(()))
     }
 

@@ -9,7 +9,7 @@ use crate::kv::history::{Change, ChangeId, History};
 use crate::kv::leaf::{PACKED_VALUE_BYTES_MAX, VersionedRef, digest};
 use crate::kv::leases::{LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN, Leases};
 use crate::kv::query::Lease;
-use crate::kv::security::{Denial, Security, SecurityChange};
+use crate::kv::security::{Denial, Principal, Security, SecurityChange};
 use crate::kv::tree::Tree;
 use crate::kv::types::{KeyRange, KeyValue, LeaseId, Revision, Settings};
 use alloc::string::ToString;
@@ -60,13 +60,13 @@ impl Store {
         if let Err(denial) = self.judge(command.by.as_ref(), &command.op) {
             return self.deny(command, denial);
         }
-        let Some(key) = &command.idempotency_key else { return self.carry_out(term, &command.op) };
+        let Some(key) = &command.idempotency_key else { return self.carry_out(term, command) };
         let fingerprint = command.fingerprint();
         if let Some(known) = self.answers.get(key) {
             let repeated = known.outcome.ok().filter(|_| known.fingerprint == fingerprint);
             return repeated.unwrap_or(Outcome::Refused(Refusal::KeyReused));
         }
-        let outcome = self.carry_out(term, &command.op);
+        let outcome = self.carry_out(term, command);
         self.answers.remember(key, fingerprint, &outcome, self.settings.answers_bytes);
         outcome
     }
@@ -192,14 +192,14 @@ impl Store {
             .fold(self.digests.wrapping_add(self.security.digest()), u128::wrapping_add)
     }
 
-    fn carry_out(&mut self, term: u64, op: &Op) -> Outcome {
-        let done = match op {
+    fn carry_out(&mut self, term: u64, command: &Command) -> Outcome {
+        let done = match &command.op {
             Op::Put(put) => self.put_alone(put),
             Op::Delete(range) => self.delete_alone(range),
             Op::Txn(txn) => self.txn(txn),
             Op::Increment { key, by } => self.increment(key, *by),
             Op::Compact(revision) => self.compact(*revision),
-            Op::Grant { id, ttl_seconds } => self.grant(*id, *ttl_seconds),
+            Op::Grant { id, ttl_seconds } => self.grant(*id, *ttl_seconds, command.by.as_ref()),
             Op::Revoke(id) => self.revoke(*id),
             Op::Expire { term: of, leases } => Ok(self.expire(*of == term, leases)),
             Op::Configure(settings) => Ok(self.configure(*settings)),
@@ -252,7 +252,7 @@ impl Store {
         Ok(Outcome::Compacted(revision))
     }
 
-    fn grant(&mut self, id: LeaseId, ttl_seconds: u64) -> Result<Outcome, Refusal> {
+    fn grant(&mut self, id: LeaseId, ttl_seconds: u64, by: Option<&Principal>) -> Result<Outcome, Refusal> {
         if self.leases.contains(id) {
             return Err(Refusal::LeaseExists(id));
         }
@@ -261,7 +261,8 @@ impl Store {
             return Err(Refusal::Quota { needs, quota: self.settings.quota_bytes });
         }
         let ttl_seconds = ttl_seconds.clamp(LEASE_TTL_SECONDS_MIN, LEASE_TTL_SECONDS_MAX);
-        let id = self.leases.grant(id, ttl_seconds);
+        let owner = self.security.owner(by);
+        let id = self.leases.grant(id, ttl_seconds, owner);
         Ok(Outcome::Granted { id, ttl_seconds })
     }
 

@@ -2,4 +2,4 @@
 
 /// The format of log, snapshot and identity files that this program writes, and the only one that
 /// it reads.
-pub(crate) const FORMAT_VERSION: u32 = 6;
+pub(crate) const FORMAT_VERSION: u32 = 7;

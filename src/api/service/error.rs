@@ -295,7 +295,9 @@ impl From<Refusal> for ServiceError {
 fn code_of(denial: Denial) -> ErrorCode {
     match denial {
         Denial::NoCredentials | Denial::Ended => ErrorCode::Unauthenticated,
-        Denial::MayNotRead | Denial::MayNotWrite | Denial::MayNotAdminister(_) => ErrorCode::Forbidden,
+        Denial::MayNotRead | Denial::MayNotWrite | Denial::AnothersLease | Denial::MayNotAdminister(_) => {
+            ErrorCode::Forbidden
+        }
     }
 }
 

@@ -45,7 +45,7 @@ pub enum SecurityChange {
     },
     /// A user goes, and its tokens with it.
     RemoveUser(String),
-    /// Another password, or none. Whoever is there by the old one is asked again.
+    /// Another password, or none. A client that came with the old one is asked again.
     SetPassword {
         /// Whose.
         name: String,

@@ -191,7 +191,7 @@ pub enum TokenRights {
     Roles(BTreeSet<String>),
 }
 
-/// A token: whoever shows it has its rights.
+/// A token: the client that shows it has its rights.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {
     /// Never given again.
@@ -255,6 +255,9 @@ pub enum Denial {
         "no role lets you write all of these keys; have write access to them granted to one of your roles"
     )]
     MayNotWrite,
+    /// A lease that has no key yet is its maker's.
+    #[error("this lease has no keys, and another user or token made it; make one of your own")]
+    AnothersLease,
     /// No right to do that with the cluster.
     #[error("no role lets you do this; have the right {} granted to one of your roles", .0.name())]
     MayNotAdminister(AdminRight),
@@ -269,6 +272,7 @@ impl Denial {
             Self::Ended => 2,
             Self::MayNotRead => 3,
             Self::MayNotWrite => 4,
+            Self::AnothersLease => 5,
             Self::MayNotAdminister(right) => 16 + right.bit(),
         }
     }
@@ -276,7 +280,8 @@ impl Denial {
     /// From a byte.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
-        let known = [Self::NoCredentials, Self::Ended, Self::MayNotRead, Self::MayNotWrite];
+        let known =
+            [Self::NoCredentials, Self::Ended, Self::MayNotRead, Self::MayNotWrite, Self::AnothersLease];
         let rights = AdminRight::ALL.into_iter().map(Self::MayNotAdminister);
         known.into_iter().chain(rights).find(|one| one.code() == code)
     }
@@ -320,6 +325,8 @@ impl fmt::Debug for Security {
 /// What a principal may do.
 #[derive(Debug)]
 pub(in crate::kv) struct Rights<'s> {
+    /// Whose things are that the principal makes.
+    owner: Option<Subject>,
     is_root: bool,
     roles: Vec<&'s Role>,
 }
@@ -376,7 +383,7 @@ impl Security {
     }
 
     /// Whether a principal is one still, whatever it may do. Whether it still has its credentials,
-    /// too: who was let in by a password that was changed since is asked for the new one.
+    /// too: a client that was let in by a password that was changed since is asked for the new one.
     ///
     /// # Errors
     /// [`Denial`] if not.
@@ -414,7 +421,18 @@ impl Security {
             },
         };
         let roles = names.iter().filter_map(|name| self.roles.get(name)).collect();
-        Ok(Rights { is_root: names.contains(ROOT_ROLE), roles })
+        Ok(Rights { owner: self.owner(by), is_root: names.contains(ROOT_ROLE), roles })
+    }
+
+    /// Whose something is that a principal makes: what a user's token makes is the user's. `None`
+    /// while nothing is judged: nobody knows who asks.
+    pub(in crate::kv) fn owner(&self, by: Option<&Principal>) -> Option<Subject> {
+        let subject = by.filter(|_| self.enabled)?.subject;
+        let Subject::Token(id) = subject else { return Some(subject) };
+        match self.tokens.get(&id)?.rights {
+            TokenRights::User(user) => Some(Subject::User(user)),
+            TokenRights::Roles(_) => Some(subject),
+        }
     }
 
     /// Whether somebody has all rights and a way in that no clock ends: what keeps an operator from
@@ -432,6 +450,11 @@ impl Security {
 }
 
 impl Rights<'_> {
+    /// Whether it is the principal's.
+    pub(in crate::kv) fn owns(&self, owner: Subject) -> bool {
+        self.owner == Some(owner)
+    }
+
     pub(in crate::kv) fn check_read(&self, range: &KeyRange) -> Result<(), Denial> {
         let ranges: Vec<&[KeyRange]> = self.roles.iter().map(|role| &role.reads[..]).collect();
         if self.is_root || cover(&ranges, range) { Ok(()) } else { Err(Denial::MayNotRead) }

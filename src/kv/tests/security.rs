@@ -9,7 +9,7 @@ use crate::kv::{
     TxnOp,
 };
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
@@ -26,11 +26,14 @@ const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHRzYWx0c2FsdA$aGFzaA";
 // The model. It knows nothing of sorted ranges, sweeps or counts: a range is granted if each of its
 // points is, and between two bounds of grants nothing changes.
 
+/// Who made the lease of each grant, as far as that is known.
+type Owners = BTreeMap<u64, Subject>;
+
 /// The rules, as the store lists them.
-struct Model<'s>(&'s Store);
+struct Model<'s>(&'s Store, &'s Owners);
 
 impl Model<'_> {
-    /// The names of the roles of whoever asks; `None`: nobody.
+    /// The names of the caller's roles; `None`: it is nobody.
     fn roles(&self, by: Option<Principal>) -> Option<BTreeSet<String>> {
         let (rules, by) = (self.0.security(), by?);
         let of_user = |id, as_of| {
@@ -70,8 +73,28 @@ impl Model<'_> {
         })
     }
 
+    /// Whose something is that is made now.
+    fn owner(&self, by: Option<Principal>) -> Option<Subject> {
+        let subject = by.filter(|_| self.0.security().is_enabled())?.subject;
+        let tokens: Vec<_> = self.0.security().tokens().collect();
+        let of_user = tokens.into_iter().find_map(|token| match token.rights {
+            TokenRights::User(user) if subject == Subject::Token(token.id) => Some(user),
+            _ => None,
+        });
+        Some(of_user.map_or(subject, Subject::User))
+    }
+
+    fn may_use(&self, by: Option<Principal>, lease: LeaseId) -> bool {
+        let keys = self.0.lease_keys(lease, b"", usize::MAX);
+        let owner = self.0.lease(lease).and_then(|lease| self.1.get(&lease.grant));
+        let is_anothers = keys.is_empty() && owner.is_some_and(|owner| self.owner(by) != Some(*owner));
+        if is_anothers {
+            return self.may(by, true, &KeyRange::all());
+        }
+        keys.into_iter().all(|key| self.may(by, true, &KeyRange::one(key)))
+    }
+
     fn may_do(&self, by: Option<Principal>, op: &Op) -> bool {
-        let keys_of = |id: LeaseId| self.0.lease_keys(id, b"", usize::MAX);
         let one = |key: &Bytes| KeyRange::one(key.clone());
         match op {
             Op::Put(put) => self.may_put(by, put),
@@ -79,10 +102,7 @@ impl Model<'_> {
             Op::Increment { key, .. } => self.may(by, true, &one(key)) && self.may(by, false, &one(key)),
             Op::Txn(txn) => self.may_transact(by, txn),
             Op::Grant { .. } => self.roles(by).is_some(),
-            Op::Revoke(id) => {
-                self.roles(by).is_some()
-                    && keys_of(*id).into_iter().all(|key| self.may(by, true, &KeyRange::one(key)))
-            }
+            Op::Revoke(id) => self.roles(by).is_some() && self.may_use(by, *id),
             Op::Compact(_) | Op::Configure(_) => self.may_administer(by, AdminRight::Settings),
             Op::Expire { .. } => by.is_none(),
             Op::Secure(change) => {
@@ -94,9 +114,8 @@ impl Model<'_> {
     }
 
     fn may_put(&self, by: Option<Principal>, put: &Put) -> bool {
-        let keys = self.0.lease_keys(put.lease, b"", usize::MAX);
         self.may(by, true, &KeyRange::one(put.key.clone()))
-            && (put.lease.is_none() || keys.into_iter().all(|key| self.may(by, true, &KeyRange::one(key))))
+            && (put.lease.is_none() || self.may_use(by, put.lease))
     }
 
     fn may_transact(&self, by: Option<Principal>, txn: &Txn) -> bool {
@@ -260,6 +279,7 @@ proptest! {
         cuts in any_vec(any::<Index>(), 0..4),
     ) {
         let (mut store, mut open) = (Store::new(), Store::new());
+        let mut owners = Owners::new();
         if furnished {
             furnish(&mut store);
             secure(&mut store, SecurityChange::Enable);
@@ -269,13 +289,17 @@ proptest! {
                 continue;
             }
             let by = who.principal(&store);
-            let is_allowed = !store.security().is_enabled() || Model(&store).may_do(by, &op);
+            let is_allowed = !store.security().is_enabled() || Model(&store, &owners).may_do(by, &op);
             let command = Command { idempotency_key: None, by, op: op.clone() };
             let mut bytes = Vec::new();
             command.encode(&mut bytes);
             prop_assert_eq!(Command::decode(Reader::new(bytes.into())), Ok(command.clone()));
             let hash = store.state_hash();
+            let owner = Model(&store, &owners).owner(by);
             let outcome = store.apply(TERM, &command);
+            if let (Outcome::Granted { id, .. }, Some(owner)) = (&outcome, owner) {
+                owners.insert(store.lease(*id).unwrap().grant, owner);
+            }
             let is_denied = matches!(outcome, Outcome::Refused(Refusal::Denied { .. }));
             prop_assert_eq!(is_denied, !is_allowed, "{:?} by {:?}: {:?}", op, by, outcome);
             if is_denied {
@@ -286,13 +310,13 @@ proptest! {
             }
             for (who, query) in &asked {
                 let by = who.principal(&store);
-                let is_allowed = !store.security().is_enabled() || Model(&store).may_ask(by, query);
+                let is_allowed = !store.security().is_enabled() || Model(&store, &owners).may_ask(by, query);
                 let answer = store.answer_to(by.as_ref(), query);
                 prop_assert_eq!(answer.is_ok(), is_allowed, "{:?} by {:?}", query, by);
             }
             for (who, range) in &watched {
                 let by = who.principal(&store);
-                let is_allowed = !store.security().is_enabled() || Model(&store).may(by, false, range);
+                let is_allowed = !store.security().is_enabled() || Model(&store, &owners).may(by, false, range);
                 let judged = store.judge_changes(by.as_ref(), range);
                 prop_assert_eq!(judged.is_ok(), is_allowed, "{:?} by {:?}", range, by);
             }
@@ -384,7 +408,7 @@ fn a_user_that_is_made_anew_is_another_one() {
 }
 
 #[test]
-fn an_answer_is_remembered_for_whoever_asked() {
+fn an_answer_is_remembered_for_the_caller_it_was_given_to() {
     let mut store = secured();
     let by = root_of(&store);
     let named = |by, op| Command { idempotency_key: Some("once".into()), by, op };
@@ -437,6 +461,48 @@ fn a_lease_takes_no_key_of_somebody_who_may_not_write_its_others() {
     let free = Put { lease: LeaseId::NONE, ..put("own") };
     let told = store.apply(TERM, &Command { idempotency_key: None, by, op: Op::Put(free) });
     assert!(matches!(told, Outcome::Put { .. }), "{told:?}");
+}
+
+/// Otherwise anybody could take it before its maker has attached a key, and end it, or tie it to a
+/// key that the maker may not write.
+#[test]
+fn a_lease_without_keys_is_its_makers() {
+    let mut store = secured();
+    let range = KeyRange::prefix(Bytes::from_static(b"app/"));
+    let grants = vec![Grant { access: Access::ReadWrite, range }];
+    order(&mut store, SecurityChange::AddRole { name: "app".into(), grants, admin: AdminRights::NONE });
+    for name in ["a", "b"] {
+        let (name, roles) = (name.to_string(), vec!["app".to_string()]);
+        order(&mut store, SecurityChange::AddUser { name, password: None, roles });
+    }
+    let (name, owner) = ("t".to_string(), TokenOwner::User("a".into()));
+    order(&mut store, SecurityChange::AddToken { name, hash: [7; 32], owner, ends_at: None });
+    let as_of = store.security().revision();
+    let of = |subject| Some(Principal { subject, as_of });
+    let [a, b] = ["a", "b"].map(|name| of(Subject::User(store.security().user(name).unwrap().id)));
+    let token = of(Subject::Token(store.security().tokens().next().unwrap().id));
+    let root = root_of(&store);
+    let lease = LeaseId(7);
+    let command = |by, op| Command { idempotency_key: None, by, op };
+    let granted = store.apply(TERM, &command(token, Op::Grant { id: lease, ttl_seconds: 60 }));
+    assert!(matches!(granted, Outcome::Granted { .. }));
+    let put = || Op::Put(Put { key: "app/x".into(), value: "v".into(), lease });
+    // As it is, and as a snapshot brings it elsewhere.
+    let mut again = rebuilt(&store, &[]);
+    assert_eq!(again.state_hash(), store.state_hash());
+    for store in [&mut store, &mut again] {
+        let denial = Denial::AnothersLease;
+        let denied = Outcome::Refused(Refusal::Denied { denial, maybe_done: false });
+        assert_eq!(store.apply(TERM, &command(b, put())), denied);
+        assert_eq!(store.apply(TERM, &command(b, Op::Revoke(lease))), denied);
+        assert_eq!(store.judge_lease(b.as_ref(), lease, true), Err(denial));
+        // The user whose token made it, and an administrator.
+        assert_eq!(store.judge_lease(a.as_ref(), lease, true), Ok(()));
+        assert_eq!(store.judge_lease(root.as_ref(), lease, true), Ok(()));
+        assert!(matches!(store.apply(TERM, &command(a, put())), Outcome::Put { .. }));
+        // With keys it is of those that may write them.
+        assert_eq!(store.judge_lease(b.as_ref(), lease, true), Ok(()));
+    }
 }
 
 #[test]

@@ -134,8 +134,9 @@ fn the_leader_judges_the_calls_of_leases_that_others_pass_on() {
     let grant = ClientRequest::write(Op::Grant { id: lease, ttl_seconds: 60 });
     cluster.answer_to(follower, root, grant);
     let call = |renew| ClientRequest::Lease { lease, renew };
-    // Without keys it is nobody's.
-    assert!(matches!(cluster.answer_to(follower, app, call(true)), ClientReply::LeaseTime(Some(_))));
+    // Without keys it is its maker's.
+    assert!(matches!(cluster.answer_to(follower, root, call(true)), ClientReply::LeaseTime(Some(_))));
+    assert_eq!(cluster.answer_to(follower, app, call(true)), denied(Denial::AnothersLease));
     let put = Put { key: "other".into(), value: "x".into(), lease };
     cluster.answer_to(follower, root, ClientRequest::write(Op::Put(put)));
     for node in [leader, follower] {

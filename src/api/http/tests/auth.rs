@@ -15,22 +15,22 @@ use tokio::net::TcpStream;
 type Table = Routes<TokioEnv<MemoryDisk>>;
 
 /// The header of a user whose password is the name backwards.
-fn basic(user: &str) -> String {
+pub(super) fn basic(user: &str) -> String {
     let password: String = user.chars().rev().collect();
     basic_with(user, &password)
 }
 
-fn basic_with(user: &str, password: &str) -> String {
+pub(super) fn basic_with(user: &str, password: &str) -> String {
     format!("authorization: Basic {}\r\n", to_base64(format!("{user}:{password}").as_bytes()))
 }
 
-fn options() -> HttpOptions {
+pub(super) fn options() -> HttpOptions {
     HttpOptions { password_cost: PasswordCost { memory_kib: 8, passes: 1 }, ..HttpOptions::default() }
 }
 
 /// A server that is not open: `root` may do everything, `app` may read and write below `app/` and
 /// read `shared`, `blind` may write below `app/`, and `nobody` may do nothing.
-async fn secured() -> Fixture {
+pub(super) async fn secured() -> Fixture {
     let fixture = Fixture::start(options()).await;
     let user = |name: &str, roles: &str| {
         let password: String = name.chars().rev().collect();
@@ -225,8 +225,9 @@ async fn a_lease_is_as_its_keys_are() {
     let mine = lease(fixture.by("app", "POST", "/v1/leases", r#"{"ttl":60}"#).await);
     let roots = lease(fixture.by("root", "POST", "/v1/leases", r#"{"ttl":60}"#).await);
     assert_eq!(fixture.code("app", "PUT", &format!("/v1/kv/app/a?lease={mine}"), "x").await, 200);
-    // Attaching a key needs the key alone; then the lease is a bit of somebody else's.
-    assert_eq!(fixture.code("app", "PUT", &format!("/v1/kv/app/b?lease={roots}"), "x").await, 200);
+    // Before it has a key, it is its maker's.
+    assert_eq!(fixture.code("app", "PUT", &format!("/v1/kv/app/b?lease={roots}"), "x").await, 403);
+    assert_eq!(fixture.code("app", "DELETE", &format!("/v1/leases/{roots}"), "").await, 403);
     assert_eq!(fixture.code("root", "PUT", &format!("/v1/kv/other?lease={roots}"), "x").await, 200);
     for (method, rest) in [("GET", ""), ("POST", "/keepalive"), ("DELETE", "")] {
         let answered = fixture.by("app", method, &format!("/v1/leases/{roots}{rest}"), "").await;
