@@ -13,7 +13,7 @@ use crate::node::{
 };
 use crate::raft::Config;
 use crate::replica::ReplicaConfig;
-use crate::runtime::{Env, Listener, Metrics, TokioEnv, TokioListener, until};
+use crate::runtime::{Env, Listener, Metrics, TokioEnv, TokioListener};
 use crate::storage::RealDisk;
 use std::io::Write as _;
 use std::io::{self, Read};
@@ -30,8 +30,9 @@ const REQUEST_MEMORY_MIN: u64 = 20 << 20;
 const HEARTBEAT_MICROS_MIN: u64 = 1_000;
 /// A start on a full disk is tried again after this time.
 const NO_ROOM_RETRY_MICROS: u64 = 2_000_000;
-/// How long the last lines of the audit log may take to be written.
-const AUDIT_STOP_MICROS: u64 = 2_000_000;
+/// How long requests may take to be answered when the node has ended by itself. Each of them is
+/// told that it has.
+const LAST_ANSWERS_MICROS: u64 = 2_000_000;
 /// How long work that still runs when the node has ended (a blocking lookup, say) may take.
 const RUNTIME_STOP_TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -211,7 +212,7 @@ fn data_dir(args: &NodeArgs) -> PathBuf {
 }
 
 async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions) -> Result<Ended, Failure> {
-    let mut signals = StopSignals::for_node()?;
+    let signals = StopSignals::for_node()?;
     let env = TokioEnv::new(RealDisk);
     // Before the node: a port that is taken is found out before anything is made on the disk.
     let listener =
@@ -219,6 +220,18 @@ async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions)
     let http_url = reachable(&listener.local_addr().unwrap_or_else(|_| args.http_addr.clone()));
     let audit = audit_log(&env, args)?;
     let http_options = HttpOptions { audit: audit.clone(), ..http_options };
+    let serving = serve_on(&env, (listener, http_url), signals, args, options, http_options);
+    AuditLog::kept_by(audit, &env, serving).await
+}
+
+async fn serve_on(
+    env: &TokioEnv<RealDisk>,
+    (listener, http_url): (TokioListener, String),
+    mut signals: StopSignals,
+    args: &NodeArgs,
+    options: NodeOptions,
+    http_options: HttpOptions,
+) -> Result<Ended, Failure> {
     let raft_addr = options.raft_addr.clone();
     let is_secured = http_options.tls.is_some();
     let metrics = Metrics::new();
@@ -237,7 +250,7 @@ async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions)
             tracing::info!("stopped by {signal} while starting");
             return Ok(Ended::Well);
         }
-        peers = Node::listen(&env, &options) => peers.map_err(start_failure)?,
+        peers = Node::listen(env, &options) => peers.map_err(start_failure)?,
     };
     let slot = NodeSlot::default();
     let http = HttpServer::start(env.clone(), listener, http_options, slot.clone(), metrics.clone());
@@ -249,7 +262,7 @@ async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions)
             tracing::info!("stopped by {signal} while starting");
             return Ok(Ended::Well);
         }
-        started = start(&env, options, metrics, peers) => started.map_err(start_failure)?,
+        started = start(env, options, metrics, peers) => started.map_err(start_failure)?,
     };
     slot.fill(node.handle());
     let scheme = if is_secured { "https" } else { "http" };
@@ -267,10 +280,10 @@ async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions)
         signal = signals.next() => signal,
         () = starter_gone.notified() => "the end of standard input",
         exit = node.stopped() => {
-            if exit == NodeExit::Removed {
-                // The order to remove it may have come in here, and its answer be on its way.
-                http.stop(env.now().plus(args.stop_timeout)).await;
-            }
+            // What was under way is answered, and written down: the order to remove this node may
+            // have come in here, say.
+            let patience = if exit == NodeExit::Removed { args.stop_timeout } else { LAST_ANSWERS_MICROS };
+            http.stop(env.now().plus(patience)).await;
             return ended(exit);
         }
     };
@@ -278,11 +291,7 @@ async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions)
     let graceful = async {
         http.stop(env.now().plus(args.stop_timeout)).await;
         node.stop();
-        let exit = node.stopped().await;
-        if let Some(audit) = &audit {
-            let _ = until(&env, env.now().plus(AUDIT_STOP_MICROS), audit.finish()).await;
-        }
-        exit
+        node.stopped().await
     };
     tokio::select! {
         biased;

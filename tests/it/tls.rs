@@ -177,6 +177,31 @@ fn clients_need_a_certificate_where_they_are_asked_for_one() {
     assert_eq!(lines, 2, "one line for many, in each of its two lives");
 }
 
+/// Its holder is somebody without credentials, who has made no wrong guess.
+#[test]
+fn a_certificate_that_names_no_user_is_that_of_a_stranger() {
+    let folder = Folder::with(&["n1"]);
+    let ask = [folder.flag("tls-client-ca", "certs/ca.pem")];
+    let node = folder.secured("n1", &ask).with_client(&folder.path("certs/client"));
+    node.start();
+    let root = r#"{"name":"root","roles":["root"],"password":"secret"}"#;
+    assert_eq!(node.call("POST", "/v1/auth/users", root).status, 200);
+    assert_eq!(node.call("POST", "/v1/auth/enable", "").status, 200);
+    for _ in 0..12 {
+        assert_eq!(node.get("/v1/status").pair(), (200, "{\"alive\":true,\"ready\":true}\n"));
+        let refused = node.get("/v1/kv/k");
+        assert_eq!(refused.status, 401, "{}", refused.body);
+        assert!(refused.body.contains("and no user is called so"), "{}", refused.body);
+    }
+    let dir = folder.path("certs");
+    let client = "--cacert ca.pem --cert client.pem --key client.key -u root:secret";
+    let url = format!("https://localhost:{}/v1/auth/users", node.http_port);
+    let user = r#"'{"name":"client","roles":["root"]}'"#;
+    let script = format!("curl -sS --fail {client} -d {user} {url}");
+    Shell::at("localhost:1").script(&script, &dir).ok();
+    assert_eq!(node.get("/v1/kv/k").status, 404);
+}
+
 #[test]
 fn who_speaks_the_wrong_protocol_is_told() {
     let folder = Folder::with(&["n1"]);

@@ -51,7 +51,7 @@ pub(super) async fn dispatch<E: Env>(
         // It was carried out, and the answer is lost.
         (true, true) => Problem::no_room().of_unknown_outcome().answer(),
     });
-    // A caller without a name is told nothing of the node.
+    // Once the cluster is not open, a caller without a name is told nothing of the node.
     if has_problems
         && let Some(standing) = context.slot.get().map(NodeHandle::standing)
         && (is_known || standing.is_open())

@@ -6,8 +6,9 @@ use crate::api::http::credentials::{self, BadCredentials};
 use crate::api::http::route::{Call, Needs};
 use crate::api::http::secured::caller;
 use crate::api::http::v1::problem::Problem;
-use crate::api::service::{Asker, Credentials, ErrorCode, Identity, ServiceError};
+use crate::api::service::{Asker, Credentials, ErrorCode, Identity, ServiceError, Shown};
 use crate::kv::Denial;
+use crate::replica::ClientRequest;
 use crate::runtime::Env;
 use hyper::StatusCode;
 use hyper::header::AUTHORIZATION;
@@ -29,13 +30,24 @@ pub(super) async fn identify<E: Env>(
     call: &mut Call,
 ) -> Result<(), ServiceError> {
     let node = context.node();
+    if node.standing().is_open()
+        && matches!(needs, Needs::Right(_))
+        && call.head.headers.contains_key(AUTHORIZATION)
+    {
+        // Somebody shows credentials to administer an open cluster. It may be open no more, and
+        // this node not know it yet: then they are to count. If nobody answers, the request will
+        // fail.
+        node.request(ClientRequest::Barrier).await;
+    }
     let is_open = node.standing().is_open();
     if needs == Needs::Nothing || (is_open && context.options.audit.is_none()) {
         return Ok(());
     }
+    let certificate = caller(&call.head).filter(|shown| !shown.name.is_empty());
     let origin = Identity {
         address: peer.address.clone(),
-        certificate: caller(&call.head).map(|shown| shown.name.clone()).filter(|name| !name.is_empty()),
+        certificate: certificate
+            .map(|shown| Shown { name: shown.name.clone(), ends_at: shown.certificate.not_after }),
         ..Identity::default()
     };
     let audit = context.options.audit.clone();
@@ -62,12 +74,28 @@ async fn check<E: Env>(
 ) -> Result<Identity, ServiceError> {
     let shown = shown(call)?;
     let node = context.node();
-    let who = context.authenticator.authenticate(&context.env, node, shown.as_ref(), origin).await?;
+    let wanted = needs != Needs::CredentialsForAll;
+    let authenticator = &context.authenticator;
+    let who = authenticator.authenticate(&context.env, node, shown.as_ref(), wanted, origin).await?;
     // Before its body is read. The store would refuse it as well.
-    if who.by.is_none() && needs != Needs::CredentialsForAll && node.standing().security().is_enabled() {
-        return Err(Denial::NoCredentials.into());
+    if who.by.is_none() && wanted && node.standing().security().is_enabled() {
+        return Err(no_credentials(who.certificate.as_ref(), context.env.wall_micros() / 1_000_000));
     }
     Ok(who)
+}
+
+/// A refusal that says what is wrong with the certificate, if there is one.
+fn no_credentials(shown: Option<&Shown>, now: u64) -> ServiceError {
+    let mut error = ServiceError::from(Denial::NoCredentials);
+    if let Some(Shown { name, ends_at }) = shown {
+        let remedy = if *ends_at <= now {
+            "your certificate has ended: connect again with a new one".to_owned()
+        } else {
+            format!("your certificate is of {name:?}, and no user is called so: have it added")
+        };
+        error.detail = format!("{}; {remedy}", error.detail);
+    }
+    error
 }
 
 /// What the request shows.

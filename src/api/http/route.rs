@@ -33,7 +33,7 @@ pub(super) struct Operation<E: Env> {
     pub(super) handler: Handler<E>,
     /// What is answered while the node loads its data.
     pub(super) while_starting: WhileStarting,
-    /// What whoever asks needs, once the cluster is not open any more.
+    /// What the caller needs, once the cluster is not open any more.
     pub(super) needs: Needs,
     /// What it is for, in one line.
     pub(super) about: &'static str,

@@ -2,26 +2,30 @@
 //! a token.
 //!
 //! Written down are changes of keys and leases, everything that is done with the cluster, and
-//! everything that was refused for want of a right or of credentials. Reads that succeed are not:
-//! they would be most of it.
+//! everything that was refused for want of a right or of credentials, up to a bound (`refusals`).
+//! Reads that succeed are not: they would be most of it.
 //!
 //! A line is one JSON object. Lines wait in a bounded queue for a worker that writes them. Where it
 //! cannot, on a full disk say, they are lost, which is counted and logged once: requests do not
 //! wait for it.
 
+use crate::api::service::audit::refusals::{LeftOut, Refusals};
 use crate::api::service::error::{ErrorCode, ServiceError};
 use crate::api::service::identity::Identity;
 use crate::codec::to_base64;
 use crate::kv::{ChangesQuery, KeyRange, Op, Outcome, Query, SecurityChange, Txn, TxnOp};
+use crate::raft::Time;
 use crate::replica::{ClientReply, ClientRequest};
-use crate::runtime::Env;
 use crate::runtime::work::{WorkQueue, Worker};
+use crate::runtime::{Env, until};
 use serde_json::{Map, Value, json};
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
+
+mod refusals;
 
 /// Bytes of lines that wait, at most.
 const WAITING_BYTES_MAX: usize = 8 << 20;
@@ -29,6 +33,8 @@ const WAITING_BYTES_MAX: usize = 8 << 20;
 const RANGES_MAX: usize = 32;
 /// Of a key so many bytes are written down.
 const KEY_BYTES_MAX: usize = 1024;
+/// How long the last lines may take to be written.
+const STOP_MICROS: u64 = 2_000_000;
 
 /// Where lines go.
 pub trait AuditSink: Send + 'static {
@@ -44,6 +50,7 @@ pub trait AuditSink: Send + 'static {
 pub struct AuditLog {
     queue: Arc<WorkQueue<Vec<u8>>>,
     counts: Arc<Counts>,
+    refusals: Arc<Mutex<Refusals>>,
 }
 
 #[derive(Debug, Default)]
@@ -65,7 +72,17 @@ impl AuditLog {
         let counts = Arc::new(Counts::default());
         let worker = LineWorker { sink, counts: counts.clone() };
         env.start_worker("audit", worker, queue.clone())?;
-        Ok(Self { queue, counts })
+        Ok(Self { queue, counts, refusals: Arc::default() })
+    }
+
+    /// Runs `node`, whose requests are written down here. However it ends, its last lines are
+    /// written, or two seconds have passed.
+    pub async fn kept_by<E: Env, T>(log: Option<Self>, env: &E, node: impl Future<Output = T>) -> T {
+        let ended = node.await;
+        if let Some(log) = log {
+            let _ = until(env, env.now().plus(STOP_MICROS), log.finish(env)).await;
+        }
+        ended
     }
 
     /// Lines that were lost.
@@ -75,15 +92,47 @@ impl AuditLog {
     }
 
     /// Writes what waits, and ends.
-    pub async fn finish(&self) {
+    async fn finish<E: Env>(&self, env: &E) {
+        self.push_left_out(env, None);
         self.queue.close();
         self.counts.ended.notified().await;
     }
 
-    /// Writes down that somebody was not let in.
+    /// Writes down that somebody was not let in, unless that was the case too often.
     pub(crate) fn note_refused<E: Env>(&self, env: &E, who: &Identity, error: &ServiceError) {
-        let deed = Deed::admin("authenticate", None);
-        self.note(env, who, deed, Err(error));
+        self.push_left_out(env, Some(env.now()));
+        if self.lock_refusals().admits(env.now(), who) {
+            self.push_deed(env, who, Deed::admin("authenticate", None), Err(error));
+        }
+    }
+
+    /// Writes down what became of something. If it was refused, unless that was the case too often.
+    pub(crate) fn note<E: Env>(
+        &self,
+        env: &E,
+        who: &Identity,
+        deed: Deed,
+        done: Result<Option<u64>, &ServiceError>,
+    ) {
+        self.push_left_out(env, Some(env.now()));
+        if !done.is_err_and(is_denied) || self.lock_refusals().admits(env.now(), who) {
+            self.push_deed(env, who, deed, done);
+        }
+    }
+
+    /// Writes down how many refusals were not, if it is time to.
+    fn push_left_out<E: Env>(&self, env: &E, now: Option<Time>) {
+        let left_out = self.lock_refusals().end(now);
+        if let Some(LeftOut { count, by }) = left_out {
+            let time = rfc3339(env.wall_micros());
+            let line = json!({ "time": time, "action": "refused", "left_out": count, "by": by });
+            self.push(format!("{line}\n").into_bytes());
+        }
+    }
+
+    fn lock_refusals(&self) -> std::sync::MutexGuard<'_, Refusals> {
+        // Counts: consistent wherever a panic could have struck.
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn push(&self, line: Vec<u8>) {
@@ -96,8 +145,7 @@ impl AuditLog {
         self.queue.push_all(&mut vec![line]);
     }
 
-    /// Writes down what became of something.
-    pub(crate) fn note<E: Env>(
+    fn push_deed<E: Env>(
         &self,
         env: &E,
         who: &Identity,
@@ -111,7 +159,10 @@ impl AuditLog {
                 object.insert(name.to_owned(), value);
             }
         };
-        for (name, value) in [("user", &who.user), ("token", &who.token), ("certificate", &who.certificate)] {
+        let certificate = who.certificate_name();
+        let known =
+            [("user", who.user.as_ref()), ("token", who.token.as_ref()), ("certificate", certificate)];
+        for (name, value) in known {
             if let Some(value) = value {
                 set(name, value.clone().into());
             }
@@ -184,7 +235,7 @@ impl Worker for LineWorker {
 }
 
 /// What somebody did, or wanted to do.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Deed {
     action: &'static str,
     about: Option<String>,
@@ -228,12 +279,6 @@ impl Deed {
 
     /// Whether it is written down, given what became of it.
     pub(crate) fn is_wanted(&self, done: Result<Option<u64>, &ServiceError>) -> bool {
-        let is_denied = |error: &ServiceError| {
-            matches!(
-                error.code,
-                ErrorCode::Forbidden | ErrorCode::Unauthenticated | ErrorCode::TooManyAttempts
-            )
-        };
         self.is_kept || done.is_err_and(is_denied)
     }
 
@@ -331,6 +376,11 @@ impl Deed {
         }
         self.ranges.push(object.into());
     }
+}
+
+/// Whether it was refused for want of a right or of credentials.
+fn is_denied(error: &ServiceError) -> bool {
+    matches!(error.code, ErrorCode::Forbidden | ErrorCode::Unauthenticated | ErrorCode::TooManyAttempts)
 }
 
 fn put(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {

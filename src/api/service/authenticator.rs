@@ -1,9 +1,12 @@
 //! From credentials to a principal.
 //!
 //! A node knows the rules that it has applied. Credentials that it does not know may be newer: it
-//! asks for them again once it is up to date with the cluster, before it says no. Wrong ones cost
-//! whoever shows them: after a few, an address has to wait before more of its passwords are tried,
-//! longer each time. Those that are known are never made to wait.
+//! looks for them again once it is up to date with the cluster, before it says no. Wrong ones cost
+//! the address that they come from: after a few, it has to wait before more of its passwords are
+//! tried, longer each time. Those that are known are never made to wait.
+//!
+//! A certificate is not wrong: the port has verified it. Where its name is no user's, its holder is
+//! somebody without credentials.
 
 use crate::api::service::credentials::{Credentials, PASSWORD_BYTES_MAX};
 use crate::api::service::error::{ErrorCode, ServiceError};
@@ -59,12 +62,15 @@ impl Authenticator {
         self.passwords.hash(env, password.as_bytes().to_vec()).await.map_err(|Busy| busy().not_applied())
     }
 
-    /// Who shows these credentials, and comes with this certificate.
+    /// Who shows these credentials, and comes with this certificate. Without `wants_credentials`
+    /// the request is one that is answered to nobody as well, and nothing is asked of the cluster
+    /// for a certificate that this node does not know.
     pub(crate) async fn authenticate<E: Env>(
         &self,
         env: &E,
         node: &NodeHandle,
         credentials: Option<&Credentials>,
+        wants_credentials: bool,
         origin: Identity,
     ) -> Result<Identity, ServiceError> {
         let security = node.standing().security();
@@ -75,16 +81,24 @@ impl Authenticator {
         if let Some(known) = self.find(env, &security, credentials, &origin, &caller).await? {
             return Ok(known);
         }
-        if credentials.is_none() && origin.certificate.is_none() {
+        if credentials.is_none() && (origin.certificate.is_none() || !wants_credentials) {
             return Ok(origin);
         }
         // They may have been given out since: this node may be behind.
-        match node.request(ClientRequest::Barrier).await {
-            ClientReply::UpToDate => {}
-            ClientReply::Failed(error) => return Err(ServiceError::of_client(&error, false)),
-            _ => return Err(unknown()),
-        }
-        let newer = node.standing().security();
+        let newer = match node.request(ClientRequest::Barrier).await {
+            ClientReply::UpToDate => node.standing().security(),
+            other => {
+                // They are wrong, as far as anybody can say: a node without a quorum is no place to
+                // guess at.
+                if credentials.is_some() {
+                    self.note_failure(env.now(), caller);
+                }
+                return Err(match other {
+                    ClientReply::Failed(error) => ServiceError::of_client(&error, false),
+                    _ => unknown(),
+                });
+            }
+        };
         if newer.revision() != security.revision() {
             if !newer.is_enabled() {
                 return Ok(origin);
@@ -92,6 +106,9 @@ impl Authenticator {
             if let Some(known) = self.find(env, &newer, credentials, &origin, &caller).await? {
                 return Ok(known);
             }
+        }
+        if credentials.is_none() {
+            return Ok(origin);
         }
         self.note_failure(env.now(), caller);
         Err(unknown())
@@ -109,10 +126,16 @@ impl Authenticator {
         let principal = |subject| Some(Principal { subject, as_of: security.revision() });
         match credentials {
             None => {
-                Ok(origin.certificate.as_deref().and_then(|name| security.user(name)).map(|user| Identity {
-                    by: principal(Subject::User(user.id)),
-                    user: Some(user.name.clone()),
-                    ..origin.clone()
+                // It was good when the connection was made, and may have ended since.
+                let now = env.wall_micros() / 1_000_000;
+                let shown = origin.certificate.as_ref().filter(|shown| shown.ends_at > now);
+                Ok(shown.and_then(|shown| Some((shown, security.user(&shown.name)?))).map(|(shown, user)| {
+                    Identity {
+                        by: principal(Subject::User(user.id)),
+                        user: Some(user.name.clone()),
+                        ends_at: Some(shown.ends_at),
+                        ..origin.clone()
+                    }
                 }))
             }
             Some(Credentials::Token(text)) => {
@@ -136,19 +159,19 @@ impl Authenticator {
             }
             Some(Credentials::Password { user: name, password }) => {
                 let user = security.user(name);
-                let is_remembered = user
-                    .is_some_and(|user| self.passwords.is_remembered(user.id, security.revision(), password));
+                let known = user.and_then(|user| Some((user, user.password.as_deref()?)));
+                let is_remembered =
+                    known.is_some_and(|(user, hash)| self.passwords.is_remembered(user.id, hash, password));
                 if !is_remembered {
                     self.may_try(env.now(), caller)?;
-                    let hash = user.and_then(|user| user.password.as_deref());
-                    let is_right = self.passwords.is_right(env, password, hash).await;
+                    let is_right = self.passwords.is_right(env, password, known.map(|(_, hash)| hash)).await;
                     if !is_right.map_err(|Busy| busy())? {
                         return Ok(None);
                     }
                 }
-                let Some(user) = user else { return Ok(None) };
+                let Some((user, hash)) = known else { return Ok(None) };
                 if !is_remembered {
-                    self.passwords.remember(env, user.id, security.revision(), password);
+                    self.passwords.remember(env, user.id, hash, password);
                     self.lock().remove(caller);
                 }
                 let by = principal(Subject::User(user.id));
@@ -210,6 +233,6 @@ fn unknown() -> ServiceError {
 fn busy() -> ServiceError {
     ServiceError::new(
         ErrorCode::Overloaded,
-        "too many passwords wait to be checked; try again, or use a token",
+        "this node cannot hash the password now, or too many wait for that; try again, or use a token",
     )
 }

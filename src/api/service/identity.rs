@@ -11,15 +11,29 @@ pub(crate) struct Identity {
     pub(crate) user: Option<String>,
     /// The token's name.
     pub(crate) token: Option<String>,
-    /// The name in the client's certificate, which was checked with the connection.
-    pub(crate) certificate: Option<String>,
+    /// The client's certificate, which was verified when the connection was made.
+    pub(crate) certificate: Option<Shown>,
     /// Where the connection comes from.
     pub(crate) address: String,
     /// When it ends, seconds since 1970.
     pub(crate) ends_at: Option<u64>,
 }
 
+/// What counts of a client's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shown {
+    /// Its name.
+    pub(crate) name: String,
+    /// Until when it is valid, seconds since 1970.
+    pub(crate) ends_at: u64,
+}
+
 impl Identity {
+    /// The name of the client's certificate.
+    pub(crate) fn certificate_name(&self) -> Option<&String> {
+        self.certificate.as_ref().map(|shown| &shown.name)
+    }
+
     /// Whether it counts still, by a wall clock in microseconds since 1970. How much longer it
     /// will, microseconds.
     pub(crate) fn left_micros(&self, wall_micros: u64) -> Result<u64, Denial> {

@@ -26,7 +26,7 @@ pub use audit::{AuditLog, AuditSink};
 pub(crate) use authenticator::Authenticator;
 pub(crate) use credentials::{Credentials, PASSWORD_BYTES_MAX};
 pub(crate) use error::{ErrorCode, ServiceError, WriteOutcome};
-pub(crate) use identity::Identity;
+pub(crate) use identity::{Identity, Shown};
 pub(crate) use keys::{Condition, LeaseChoice, PutCall, condition_failed};
 pub(crate) use locks::{Contest, ContestKind};
 pub use passwords::PasswordCost;

@@ -1,9 +1,10 @@
 //! Passwords: hashed and compared on a worker of their own, a few at a time.
 //!
 //! A hash is argon2id, written as a PHC string. It costs some 20 MiB and some 20 ms on purpose, so
-//! that whoever steals one cannot try many passwords. So that a client that sends its password with
-//! each request does not cost that each time, a password that was right is remembered for as long
-//! as the rules stay what they are, as a hash under a key that this process alone knows.
+//! that a thief of one cannot try many passwords. So that a client that sends its password with
+//! each request does not cost that each time, a password that was right is remembered, as a hash
+//! under a key that this process alone knows. It counts for the very hash that it was compared
+//! with: another password for that user, and it is forgotten. Nothing else makes it so.
 
 use crate::codec::{from_base64, to_base64};
 use crate::runtime::Env;
@@ -24,7 +25,7 @@ const HASH_BYTES: usize = 32;
 const WAITING_MAX: usize = 64;
 /// Passwords that are remembered, at most.
 const REMEMBERED_MAX: usize = 4096;
-/// What no hash of ours costs more of: memory in KiB, passes, lanes.
+/// What no hash that is compared may cost more of.
 const COST_MAX: PasswordCost = PasswordCost { memory_kib: 256 << 10, passes: 16 };
 
 /// What one hash costs.
@@ -43,7 +44,7 @@ impl Default for PasswordCost {
     }
 }
 
-/// Too many passwords wait already.
+/// No password is hashed now: too many wait already, or there is no thread for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Busy;
 
@@ -51,7 +52,7 @@ pub(crate) struct Busy;
 pub(crate) struct Passwords {
     cost: PasswordCost,
     /// Started with the first password.
-    queue: OnceLock<Arc<WorkQueue<Job>>>,
+    queue: Mutex<Option<Arc<WorkQueue<Job>>>>,
     places: Arc<Semaphore>,
     /// The key under which passwords are remembered, drawn with the first one.
     key: OnceLock<[u8; 32]>,
@@ -83,7 +84,7 @@ impl Passwords {
         let (salt, hash) = ([0; SALT_BYTES], [0; HASH_BYTES]);
         Self {
             cost,
-            queue: OnceLock::new(),
+            queue: Mutex::default(),
             places: Arc::new(Semaphore::new(WAITING_MAX)),
             key: OnceLock::new(),
             remembered: Mutex::default(),
@@ -115,21 +116,21 @@ impl Passwords {
         Ok(is_right && hash.is_some())
     }
 
-    /// Whether a user's password was right before, by the same rules.
-    pub(crate) fn is_remembered(&self, user: u64, rules: u64, password: &[u8]) -> bool {
+    /// Whether a user's password was right before, by the hash that the user has now.
+    pub(crate) fn is_remembered(&self, user: u64, hash: &str, password: &[u8]) -> bool {
         let Some(key) = self.key.get() else { return false };
-        let name = name(key, user, rules, password);
+        let name = name(key, user, hash, password);
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner).known.contains(&name)
     }
 
-    /// A user's password was right.
-    pub(crate) fn remember<E: Env>(&self, env: &E, user: u64, rules: u64, password: &[u8]) {
+    /// A user's password was right, by that hash.
+    pub(crate) fn remember<E: Env>(&self, env: &E, user: u64, hash: &str, password: &[u8]) {
         let key = self.key.get_or_init(|| {
             let mut key = [0; 32];
             fill(env, &mut key);
             key
         });
-        let name = name(key, user, rules, password);
+        let name = name(key, user, hash, password);
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.known.insert(name) {
             remembered.order.push_back(name);
@@ -143,21 +144,30 @@ impl Passwords {
 
     fn queue_task<E: Env>(&self, env: &E, task: Task) -> Result<(), Busy> {
         let place = self.places.clone().try_acquire_owned().map_err(|_| Busy)?;
-        let queue = self.queue.get_or_init(|| {
-            let queue = WorkQueue::new();
-            if let Err(error) = env.start_worker("passwords", PasswordWorker, queue.clone()) {
-                tracing::warn!(%error, "passwords have no thread");
-            }
-            queue
-        });
-        queue.push_all(&mut vec![Job { task, _place: place }]);
+        self.queue_of(env)?.push_all(&mut vec![Job { task, _place: place }]);
         Ok(())
+    }
+
+    /// The worker's queue. If the system gives no thread, the next password is another try: a
+    /// password in a queue that nobody empties would wait for ever.
+    fn queue_of<E: Env>(&self, env: &E) -> Result<Arc<WorkQueue<Job>>, Busy> {
+        let mut known = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = &*known {
+            return Ok(queue.clone());
+        }
+        let queue = WorkQueue::new();
+        if let Err(error) = env.start_worker("passwords", PasswordWorker, queue.clone()) {
+            tracing::warn!(%error, "there is no thread to hash passwords");
+            return Err(Busy);
+        }
+        *known = Some(queue.clone());
+        Ok(queue)
     }
 }
 
 impl Drop for Passwords {
     fn drop(&mut self) {
-        if let Some(queue) = self.queue.get() {
+        if let Some(queue) = self.queue.get_mut().unwrap_or_else(PoisonError::into_inner) {
             queue.close();
         }
     }
@@ -195,11 +205,12 @@ impl Worker for PasswordWorker {
 }
 
 /// What a user's password is remembered as.
-fn name(key: &[u8; 32], user: u64, rules: u64, password: &[u8]) -> [u8; 32] {
+fn name(key: &[u8; 32], user: u64, hash: &str, password: &[u8]) -> [u8; 32] {
     let mut inner = Sha256::new();
     inner.update(key);
     inner.update(user.to_le_bytes());
-    inner.update(rules.to_le_bytes());
+    // Of a fixed length, so that nothing is taken for a part of the password.
+    inner.update(Sha256::digest(hash));
     inner.update(password);
     // Of the key and the hash again: so nothing can be appended to a password that is known.
     let mut outer = Sha256::new();
@@ -249,3 +260,6 @@ pub(crate) fn fill<E: Env>(env: &E, bytes: &mut [u8]) {
         chunk.copy_from_slice(&env.seed().to_le_bytes()[..chunk.len()]);
     }
 }
+
+#[cfg(test)]
+mod tests;

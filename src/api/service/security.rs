@@ -1,13 +1,14 @@
 //! Users, roles and tokens: what is done about them.
 
+use crate::api::service::audit::Deed;
 use crate::api::service::authenticator::{Authenticator, hash_of_token};
 use crate::api::service::credentials::TOKEN_PREFIX;
 use crate::api::service::error::ServiceError;
 use crate::api::service::passwords::fill;
 use crate::api::service::service::{Call, Service, strange};
 use crate::codec::to_base64_url;
-use crate::kv::{Found, Op, Outcome, Query, Security, SecurityChange, TokenOwner};
-use crate::replica::Level;
+use crate::kv::{AdminRight, Found, Op, Outcome, Query, Security, SecurityChange, Subject, TokenOwner};
+use crate::replica::{ClientRequest, Level};
 use crate::runtime::Env;
 use std::fmt;
 use std::sync::Arc;
@@ -55,7 +56,7 @@ impl<E: Env> Service<'_, E> {
         }
     }
 
-    /// Adds a user. Whether whoever asks may do that is found out before a password is hashed.
+    /// Adds a user. Whether the caller may do that is found out before a password is hashed.
     pub(crate) async fn add_user(
         &self,
         authenticator: &Authenticator,
@@ -63,8 +64,8 @@ impl<E: Env> Service<'_, E> {
         roles: Vec<String>,
     ) -> Result<u64, ServiceError> {
         let change = SecurityChange::AddUser { name: name.clone(), password: None, roles: roles.clone() };
-        Op::Secure(Box::new(change)).check()?;
-        self.security(Level::Linearizable).await.map_err(ServiceError::not_applied)?;
+        Op::Secure(Box::new(change.clone())).check()?;
+        self.may_secure(&change).await?;
         let password = match password {
             Some(password) => Some(authenticator.hash(self.env, &password).await?),
             None => None,
@@ -72,18 +73,38 @@ impl<E: Env> Service<'_, E> {
         self.secure(SecurityChange::AddUser { name, password, roles }).await
     }
 
-    /// Gives a user another password, or none.
+    /// Gives a user another password, or none. Judged before it is hashed, too.
     pub(crate) async fn set_password(
         &self,
         authenticator: &Authenticator,
         name: String,
         password: Option<String>,
     ) -> Result<u64, ServiceError> {
+        let change = SecurityChange::SetPassword { name: name.clone(), password: None };
+        Op::Secure(Box::new(change.clone())).check()?;
+        if !self.is_user(&name) {
+            self.may_secure(&change).await?;
+        }
         let password = match password {
             Some(password) => Some(authenticator.hash(self.env, &password).await?),
             None => None,
         };
         self.secure(SecurityChange::SetPassword { name, password }).await
+    }
+
+    /// Whether such a change may be made. A hash costs much: nobody has one made for nothing. The
+    /// store judges the change itself again.
+    async fn may_secure(&self, change: &SecurityChange) -> Result<(), ServiceError> {
+        let deed = || Deed::of(&ClientRequest::write(Op::Secure(Box::new(change.clone()))));
+        let judged = self.permit(AdminRight::Security, Level::Linearizable, deed).await;
+        judged.map_err(ServiceError::not_applied)
+    }
+
+    /// Whether the caller came as that user.
+    fn is_user(&self, name: &str) -> bool {
+        let Some(who) = self.asker.who.as_deref() else { return false };
+        let is_a_user = who.by.is_some_and(|by| matches!(by.subject, Subject::User(_)));
+        is_a_user && who.user.as_deref() == Some(name)
     }
 
     /// Makes a token.

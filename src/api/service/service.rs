@@ -66,7 +66,7 @@ pub(crate) struct Asker {
 pub(crate) struct Service<'n, E> {
     pub(super) env: &'n E,
     node: &'n NodeHandle,
-    asker: Asker,
+    pub(super) asker: Asker,
 }
 
 impl<'n, E: Env> Service<'n, E> {
@@ -137,7 +137,7 @@ impl<'n, E: Env> Service<'n, E> {
         let deed = || Deed::admin("back up", None);
         // Refused if this node is too far behind, as any such read.
         let permission = Query::Permission(AdminRight::Backups);
-        self.read(permission.clone(), level).await?;
+        self.permit(AdminRight::Backups, level, deed).await?;
         let starting =
             || ServiceError::new(ErrorCode::Overloaded, "this node has no state to give now; try again");
         let source = self.node.capture().await.ok_or_else(starting)?;
@@ -153,26 +153,34 @@ impl<'n, E: Env> Service<'n, E> {
         order: MemberOrder,
         terms: OrderTerms,
     ) -> Result<OrderDone, ServiceError> {
-        let deed = self.asker.audit.is_some().then(|| Deed::admin("order", Some(format!("{order:?}"))));
-        self.check_admin(AdminRight::Members).await?;
+        let words = self.asker.audit.is_some().then(|| format!("{order:?}"));
+        let deed = || Deed::admin("order", words.clone());
+        self.order_members(deed).await?;
         let done = self.node.manage(order, terms).await.map_err(ServiceError::from);
-        if let Some(deed) = deed {
-            self.note(deed, done.as_ref().map(|_| None));
-        }
+        self.note(deed(), done.as_ref().map(|_| None));
         done
     }
 
     /// Whether an alarm of this node may be acknowledged, as the members may be changed.
     pub(crate) async fn may_acknowledge(&self, id: u64) -> Result<(), ServiceError> {
-        let judged = self.check_admin(AdminRight::Members).await;
-        self.note(Deed::admin("acknowledge", Some(format!("alarm {id}"))), judged.as_ref().map(|()| None));
-        judged
+        let deed = || Deed::admin("acknowledge", Some(format!("alarm {id}")));
+        // It is this node's own, and nothing of the cluster: an open cluster need not answer.
+        if !self.node.standing().is_open() {
+            self.order_members(deed).await?;
+        }
+        self.note(deed(), Ok(None));
+        Ok(())
     }
 
     /// Adds a node, as the original's API does.
     pub(crate) async fn join(&self, name: String, raft_addr: String) -> Result<(), JoinCallError> {
-        self.check_admin(AdminRight::Members).await.map_err(JoinCallError::Denied)?;
         let deed = Deed::admin("join", Some(name.clone()));
+        match self.order_members(|| deed.clone()).await {
+            Err(error) if error.code == ErrorCode::NoLeader => {
+                return Err(JoinCallError::Failed(JoinError::NoLeader));
+            }
+            judged => judged.map_err(JoinCallError::Denied)?,
+        }
         let done = self.node.join(name, raft_addr).await;
         let noted = done
             .as_ref()
@@ -201,21 +209,27 @@ impl<'n, E: Env> Service<'n, E> {
         self.ask_within(request, None).await
     }
 
-    /// The one door. The principal goes with the request, down to where the state is that it reads
-    /// or changes: there it is judged ([`Store::judge`](crate::kv::Store::judge)).
     async fn ask_within(&self, request: ClientRequest, micros: Option<u64>) -> ClientReply {
-        let Some(who) = &self.asker.who else { return self.pass_on(None, request, micros).await };
-        let deed = self.asker.audit.is_some().then(|| Deed::of(&request));
-        let reply = match who.left_micros(self.env.wall_micros()) {
-            // Nobody waits for a change longer than their credentials count.
-            Ok(left) => self.pass_on(who.by, request, micros.map(|micros| micros.min(left))).await,
-            Err(denial) => ClientReply::Failed(ClientError::Denied(denial)),
-        };
+        let is_noted = self.asker.who.is_some() && self.asker.audit.is_some();
+        let deed = is_noted.then(|| Deed::of(&request));
+        let reply = self.ask_unnoted(request, micros).await;
         if let Some(deed) = deed {
             let done = audit::done_of(&reply);
             self.note(deed, done.as_ref().map(|revision| *revision));
         }
         reply
+    }
+
+    /// The one door. The principal goes with the request, down to where the state is that it reads
+    /// or changes: there it is judged ([`Store::judge`](crate::kv::Store::judge)). The caller of
+    /// this writes it down.
+    async fn ask_unnoted(&self, request: ClientRequest, micros: Option<u64>) -> ClientReply {
+        let Some(who) = &self.asker.who else { return self.pass_on(None, request, micros).await };
+        match who.left_micros(self.env.wall_micros()) {
+            // Nobody waits for a change longer than their credentials count.
+            Ok(left) => self.pass_on(who.by, request, micros.map(|micros| micros.min(left))).await,
+            Err(denial) => ClientReply::Failed(ClientError::Denied(denial)),
+        }
     }
 
     async fn pass_on(
@@ -265,18 +279,37 @@ impl<'n, E: Env> Service<'n, E> {
         Ok(security.check_known(self.by()?.as_ref())?)
     }
 
-    /// Whoever asks may do that with the cluster. Judged by what the cluster has now, where this
-    /// node knows that anything is judged.
-    async fn check_admin(&self, right: AdminRight) -> Result<(), ServiceError> {
-        if self.node.standing().is_open() {
-            return Ok(());
-        }
-        let answer = self.read(Query::Permission(right), Level::Linearizable).await;
-        answer.map(drop).map_err(ServiceError::not_applied)
+    /// Whether the caller may give orders about the members. An order does not go through the log,
+    /// where it would be judged, so the leader is asked first. A node that takes its cluster for an
+    /// open one asks as well: it may not have applied yet that it is open no more.
+    async fn order_members(&self, deed: impl FnOnce() -> Deed) -> Result<(), ServiceError> {
+        let judged = self.permit(AdminRight::Members, Level::Linearizable, deed).await;
+        judged.map_err(|error| match error.code {
+            // Of an order that says the same.
+            ErrorCode::NoQuorum => ServiceError::of_client(&ClientError::NoLeader, true),
+            _ => error.not_applied(),
+        })
+    }
+
+    /// Whether the caller may do that with the cluster, by a state of that level. If not, `deed` is
+    /// written down as refused.
+    pub(super) async fn permit(
+        &self,
+        right: AdminRight,
+        level: Level,
+        deed: impl FnOnce() -> Deed,
+    ) -> Result<(), ServiceError> {
+        let request = ClientRequest::Read { query: Query::Permission(right), level };
+        let judged = match self.ask_unnoted(request, None).await {
+            ClientReply::Answer(_) => return Ok(()),
+            other => failed(&other, false),
+        };
+        self.note(deed(), Err(&judged));
+        Err(judged)
     }
 
     /// Writes something down, if it is wanted.
-    fn note(&self, deed: Deed, done: Result<Option<u64>, &ServiceError>) {
+    pub(super) fn note(&self, deed: Deed, done: Result<Option<u64>, &ServiceError>) {
         if let (Some(audit), Some(who)) = (&self.asker.audit, &self.asker.who)
             && deed.is_wanted(done)
         {

@@ -2,6 +2,7 @@
 //! sockets.
 
 mod auth;
+mod auth_abuse;
 mod conformance;
 mod fixture;
 mod http2;

@@ -17,7 +17,7 @@ pub(in crate::api::http) async fn list<E: Env>(
     call: &mut Call,
     _: Parameters,
 ) -> Result<Answer, Problem> {
-    // As with the status: whoever asks has to be known.
+    // As with the status: the caller has to be known.
     service(context, call).status().await?;
     let mut json = Json::object();
     json.text("node", &context.node().standing().name);

@@ -96,13 +96,16 @@ pub(in crate::api::http) async fn status<E: Env>(
     call: &mut Call,
     _: Parameters,
 ) -> Result<Answer, Problem> {
-    // Refused to nobody who is known.
+    // A caller that is not known is refused.
     service(context, call).members(false).await?;
     let security = context.node().standing().security();
     let mut json = Json::object();
     json.flag("enabled", security.is_enabled()).number("revision", security.revision());
     if let Some(who) = &call.asker.who {
-        for (name, value) in [("user", &who.user), ("token", &who.token), ("certificate", &who.certificate)] {
+        let certificate = who.certificate_name();
+        let known =
+            [("user", who.user.as_ref()), ("token", who.token.as_ref()), ("certificate", certificate)];
+        for (name, value) in known {
             if let Some(value) = value {
                 json.text(name, value);
             }
