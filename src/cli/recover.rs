@@ -94,7 +94,7 @@ fn trace(dir: &Path, text: &str) -> Result<(), Failure> {
     })
 }
 
-/// To whoever runs it. It is no failure if nobody listens.
+/// To its user. It is no failure if nobody listens.
 fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{}", text.trim_end());
 }

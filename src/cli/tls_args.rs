@@ -44,7 +44,7 @@ pub(super) struct NodeTlsArgs {
     /// The authorities whose nodes may be members of the cluster [default: none]
     #[arg(long, env = "INFINITYSTORE_PEER_TLS_CA", requires = "peer_tls_cert", value_name = "FILE")]
     pub(super) peer_tls_ca: Option<PathBuf>,
-    /// Let other machines reach --raft-addr without TLS. Whoever reaches it can read and change
+    /// Let other machines reach --raft-addr without TLS. Any of them can read and change
     /// everything
     #[arg(long, env = "INFINITYSTORE_INSECURE")]
     pub(super) insecure: bool,
@@ -80,7 +80,7 @@ pub(super) enum TlsCommand {
     ///
     /// Writes `ca.pem` and `ca.key`, and NAME.pem and NAME.key for each node and each client.
     /// Nobody but you may read them, and none that is there is overwritten. If DIR has an authority
-    /// already, it signs what is new. Keep `ca.key` away from the nodes: whoever has it can be any
+    /// already, it signs what is new. Keep `ca.key` away from the nodes: with it one can be any
     /// of them.
     #[command(after_help = exit::HELP, after_long_help = examples!(tls_exit_codes:
         "infinitystore tls create --dir certs --nodes n1=10.0.0.1,n2=10.0.0.2,n3=10.0.0.3",
@@ -168,7 +168,7 @@ impl NodeTlsArgs {
         } else {
             tracing::warn!(
                 addr = %http_addr,
-                "clients are served without TLS: whoever is on their way can read and change what they send; see --tls-cert"
+                "clients are served without TLS: anybody on their way can read and change what they send; see --tls-cert"
             );
         }
     }

@@ -36,7 +36,7 @@ pub struct ClientOptions {
     pub idempotency_keys: bool,
     /// Whom the client trusts, and what it shows, at endpoints of `https://`.
     pub tls: Option<ClientTls>,
-    /// What every request shows. Without TLS, whoever is on the way can read it.
+    /// What every request shows. Without TLS, anybody on the way can read it.
     pub credentials: Option<Credentials>,
 }
 

@@ -53,7 +53,7 @@ pub enum WatchMessage {
     /// Everything up to this revision has been said.
     Progress(Revision),
     /// What the watch wanted next is gone from history. This is the oldest revision that is there:
-    /// whoever goes on is given everything from there on, and has missed something.
+    /// a caller that goes on is given everything from there on, and has missed something.
     Compacted(Revision),
 }
 

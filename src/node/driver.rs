@@ -299,7 +299,7 @@ impl<E: Env> Driver<E> {
         actions.wake_at
     }
 
-    /// Tells whoever answers clients where this node stands.
+    /// Tells the code that answers clients where this node stands.
     fn note_standing(&mut self, now: Time) {
         let raft = self.replica.raft();
         self.standing.note(raft.term(), self.replica.store().revision());

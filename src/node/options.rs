@@ -50,7 +50,8 @@ pub struct NodeOptions {
     /// How long the steps of a join may take.
     pub join_timings: JoinTimings,
     /// Whether the peer transport may be reached from other machines without TLS
-    /// ([`TransportOptions::tls`]). Whoever reaches it then can read and change everything.
+    /// ([`TransportOptions::tls`]). Any machine that reaches it can then read and change
+    /// everything.
     pub insecure: bool,
 }
 
@@ -132,7 +133,7 @@ pub enum StartError {
     BadOption(String),
     /// Other machines reach the raft address, and connections to it are not secured.
     #[error(
-        "other machines reach the raft address {addr}, and without TLS whoever reaches it can read and change everything. \
+        "other machines reach the raft address {addr}, and without TLS they can read and change everything. \
          Make certificates once, and give each node its own:\n    \
          infinitystore tls create --dir certs --nodes {name}={host}\n    \
          infinitystore --node-id {name} --raft-addr {addr} --peer-tls-cert certs/{name}.pem --peer-tls-key certs/{name}.key \

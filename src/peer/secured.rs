@@ -34,7 +34,7 @@ impl<E: Env> Dialer<E> {
         Self { env: env.clone(), tls: None, names: None }
     }
 
-    /// Calls the member of that name; without one, whoever is at the address.
+    /// Calls the member of that name; without a name, the node at the address.
     ///
     /// # Errors
     /// What the system says, or why that is not whom this node called.
@@ -42,7 +42,7 @@ impl<E: Env> Dialer<E> {
         self.call(addr, name.map_or(Callee::Address(addr), Callee::Member)).await
     }
 
-    /// Calls whoever is at the address.
+    /// Calls the node at the address.
     ///
     /// # Errors
     /// As [`Self::call_member`].

@@ -128,7 +128,7 @@ pub enum ClientError {
     /// Not appended: the disk has no room for more of the log.
     #[error("the disk is full")]
     DiskFull,
-    /// Not appended, or not answered: whoever asks may not ask this.
+    /// Not appended, or not answered: the caller may not ask this.
     #[error("{0}")]
     Denied(Denial),
     /// Not appended: this node is about to end.

@@ -2,7 +2,7 @@
 //!
 //! The leader answers like a linearizable read, once a quorum has confirmed that it leads. Another
 //! member passes the call on. A call changes nothing that it would change twice, so one that is not
-//! answered is sent again, to whoever leads then.
+//! answered is sent again, to the member that leads then.
 
 use crate::kv::{Command, Lease, LeaseId, Op, Outcome, Principal};
 use crate::raft::{Incarnation, NodeId, RoleName, Time};
@@ -135,7 +135,8 @@ impl Replica {
         (lease, renew): (LeaseId, bool),
     ) {
         if !self.lease_clock.runs_in(self.raft.term()) {
-            // It leads no longer: whoever asked asks again. An own call is sent to the next leader.
+            // It leads no longer: the member that asked asks again. An own call is sent to the next
+            // leader.
             if let Asker::Own(number) = asker
                 && let Some(call) = self.lease_calls.calls.get_mut(&number)
             {

@@ -38,7 +38,7 @@ impl Replica {
             return self.fail(id, refusal_after(why));
         }
         match request {
-            // Whoever asks is who the command is for, whatever it says itself.
+            // The command is the caller's, whatever it says itself.
             ClientRequest::Write(command) => self.handle_write(id, deadline, &Command { by, ..command }),
             // It may have heard of its removal from the log, and not have withdrawn.
             ClientRequest::Read { level: Level::Local | Level::Fresh { .. }, .. } if self.is_removed() => {

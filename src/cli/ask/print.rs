@@ -65,7 +65,7 @@ impl Output {
     }
 }
 
-/// A word to whoever runs the command, on standard error. It is no failure if nobody listens.
+/// A word to the user of the command, on standard error. It is no failure if nobody listens.
 pub(super) fn note(text: impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }
