@@ -3,6 +3,7 @@
 
 use crate::raft::{ClusterId, LogIndex, LogRecords, NodeId, Session, SnapshotRead, SnapshotRefusal, StoreId};
 use crate::replica::{StorageEvent, StorageRequest};
+use crate::storage::format::FORMAT_VERSION;
 use crate::storage::tests::kit::{
     DIR, bootstrap, entries, incoming, indices, open, options, save_request, segments, store, wal_dir, write,
 };
@@ -447,18 +448,18 @@ fn each_reason_not_to_open_has_its_error_and_remedy() {
 
     let disk = base.copy();
     let of_format = |format: u32| {
-        let body = text.replace("format = 6", &format!("format = {format}"));
+        let body = text.replace(&format!("format = {FORMAT_VERSION}"), &format!("format = {format}"));
         let body = &body[..body.rfind("checksum").unwrap()];
         format!("{body}checksum = {:08x}\n", crate::codec::checksum(body.as_bytes())).into_bytes()
     };
-    disk.overwrite(&identity, of_format(7));
+    disk.overwrite(&identity, of_format(FORMAT_VERSION + 1));
     let error = refused(&disk);
-    assert!(matches!(error, OpenError::NewerFormat { found: 7, .. }), "{error}");
+    assert!(matches!(error, OpenError::NewerFormat { found, .. } if found == FORMAT_VERSION + 1), "{error}");
 
     let disk = base.copy();
-    disk.overwrite(&identity, of_format(5));
+    disk.overwrite(&identity, of_format(FORMAT_VERSION - 1));
     let error = refused(&disk);
-    assert!(matches!(error, OpenError::OlderFormat { found: 5, .. }), "{error}");
+    assert!(matches!(error, OpenError::OlderFormat { found, .. } if found == FORMAT_VERSION - 1), "{error}");
     assert!(error.to_string().contains("the program that wrote it"), "{error}");
 
     let disk = base.copy();
@@ -467,7 +468,7 @@ fn each_reason_not_to_open_has_its_error_and_remedy() {
     assert!(matches!(refused(&disk), OpenError::NewerFormat { .. }));
     let disk = base.copy();
     disk.flip_bit(&file, 8 + 8, 2);
-    assert!(matches!(refused(&disk), OpenError::OlderFormat { found: 2, .. }));
+    assert!(matches!(refused(&disk), OpenError::OlderFormat { found, .. } if found == FORMAT_VERSION ^ 4));
 
     let disk = base.copy();
     disk.overwrite(&identity, text.replace("member = 1", "member = 2").into_bytes());
