@@ -14,7 +14,9 @@ use crate::storage::identity::{
 use crate::storage::incoming_snapshot::IncomingSnapshot;
 use crate::storage::options::{SpareMode, StorageOptions};
 use crate::storage::recovery::{RecoveryNote, recover};
-use crate::storage::repair::{check_started, note_alarms, note_peers, note_rebuild, note_started};
+use crate::storage::repair::{
+    check_started, note_alarms, note_peers, note_rebuild, note_started, times_rebuilt,
+};
 use crate::storage::restore::{FIRST_MEMBER, RestoredState, fill};
 use crate::storage::scrub::Scrubber;
 use crate::storage::sector::BLOCK_BYTES;
@@ -238,7 +240,8 @@ impl<D: Disk> Storage<D> {
 
     /// A sealed segment was found damaged. The state in memory is sound: once a snapshot of it
     /// covers the segment, the segment is removed. [`StorageEvent::SegmentDamaged`] asks for that
-    /// snapshot.
+    /// snapshot. So it is with a segment that is gone; if it is the one that is being written, the
+    /// log goes on in another one.
     ///
     /// # Errors
     /// As [`Self::handle`].
@@ -246,7 +249,10 @@ impl<D: Disk> Storage<D> {
         if !self.condemned.iter().any(|known| known == file) {
             self.condemned.push(file.to_path_buf());
         }
-        self.unless_failed(Self::remove_condemned)?;
+        self.unless_failed(|storage| {
+            storage.log.leave(file)?;
+            storage.remove_condemned()
+        })?;
         let needed = self.condemned.iter().filter_map(|file| self.log.highest_up_to(file)).max();
         events.extend(needed.map(|through| StorageEvent::SegmentDamaged { through }));
         Ok(())
@@ -257,7 +263,8 @@ impl<D: Disk> Storage<D> {
     pub fn scrubber(&self) -> Scrubber<D> {
         let Identity { cluster, store, .. } = self.identity;
         let wal_dir = self.identity.wal_dir(&self.options.dir);
-        Scrubber::new(self.disk.clone(), wal_dir, self.snapshots.clone(), (cluster, store))
+        let wanted = self.log.wanted();
+        Scrubber::new(self.disk.clone(), wal_dir, self.snapshots.clone(), (cluster, store), wanted)
     }
 
     /// Notes where the other members are, for a repair that finds nothing else that says so.
@@ -283,6 +290,13 @@ impl<D: Disk> Storage<D> {
     /// [`OpenError`]; then it is not noted.
     pub fn note_rebuild(&self, why: &str) -> Result<(), OpenError> {
         note_rebuild(&self.disk, &self.options.dir, why)
+    }
+
+    /// How often the data of this node was set aside because of such a note, as far as it is still
+    /// there.
+    #[must_use]
+    pub fn times_rebuilt(&self) -> usize {
+        times_rebuilt(&self.disk, &self.options.dir)
     }
 
     /// The identity of the directory.

@@ -37,6 +37,8 @@ pub enum FaultKind {
     Create,
     /// [`Disk::remove`].
     Remove,
+    /// Reads of files.
+    Read,
 }
 
 #[derive(Debug, Default)]
@@ -272,6 +274,11 @@ impl State {
             *left -= 1;
         }
         self.changes += 1;
+        self.strike(kind, path)
+    }
+
+    /// Fails an operation, if it is to fail.
+    fn strike(&mut self, kind: FaultKind, path: &Path) -> io::Result<()> {
         let path = path.to_string_lossy();
         for fault in self.faults.iter_mut().filter(|fault| fault.kind == kind && path.contains(&fault.path)) {
             if fault.after == 0 {
@@ -470,6 +477,10 @@ impl MemoryFile {
 impl DiskFile for MemoryFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.with(|state, inode| {
+            if !state.faults.is_empty() {
+                let path = state.path_of(inode);
+                state.strike(FaultKind::Read, &path)?;
+            }
             let live = &state.inodes[inode].live;
             let start = usize::try_from(offset).unwrap_or(usize::MAX).min(live.len());
             let count = buffer.len().min(live.len() - start);

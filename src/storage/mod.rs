@@ -17,7 +17,7 @@
 //!   of a start.
 //! - `repair`: what is sound in a damaged directory, and a new log made of that and of what peers
 //!   give.
-//! - `scrub`: what is at rest, read again.
+//! - `scrub`: what is at rest, read again; `wanted`: which files have to be there.
 //! - `dump`: the log in words, for people.
 //! - `recover`: a cluster of one, made of what a member has of a larger one.
 //! - `backup`, `restore`: a state as a stream that says whether it is whole; a data directory made
@@ -56,6 +56,7 @@ mod snapshots;
 mod spare;
 mod start;
 mod wal;
+mod wanted;
 
 #[cfg(test)]
 mod tests;
@@ -73,7 +74,7 @@ pub use real_disk::{RealDisk, RealFile};
 pub use recover::Remains;
 pub use recovery::RecoveryNote;
 pub use repair::{Missing, Prognosis, Rejoin, RepairSnapshot, Sound, SupplyError, Survey, read_rejoin};
-pub(crate) use repair::{read_alarms, read_rebuild, remove_rejoin};
+pub(crate) use repair::{note_alarms, read_alarms, read_rebuild, remove_rejoin};
 pub use restore::{RestoredState, restore};
 pub use scrub::{Pace, ScrubDamage, Scrubbed, Scrubber};
 pub use snapshots::{SnapshotFiles, SnapshotLook, look_at_snapshot};

@@ -1,5 +1,6 @@
 //! Reads again what is at rest: sealed segments of the log, and snapshots. Bits that turn on a disk
-//! are found while the state in memory is sound, and not at the start that needs them.
+//! are found while the state in memory is sound, and not at the start that needs them. So are files
+//! that somebody has removed, the segment that is being written among them.
 //!
 //! Reads only. One file at a time, piece by piece: the caller says before each piece whether and
 //! when it may be read.
@@ -9,12 +10,13 @@ use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader};
 use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::error::{OpenError, SnapshotError};
 use crate::storage::record::Record;
-use crate::storage::recovery::segment_names;
 use crate::storage::scan::decode_records;
 use crate::storage::sector::{BLOCK_BYTES, Life, SECTOR_BYTES, SectorPlace, SectorState, classify, unstamp};
 use crate::storage::segment::{SegmentHeader, segment_sequence};
 use crate::storage::snapshots::{SnapshotFiles, snapshot_id};
+use crate::storage::wanted::WantedFiles;
 use bytes::Bytes;
+use rustix::io::Errno;
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::io;
@@ -34,6 +36,8 @@ pub struct Scrubber<D: Disk> {
     wal_dir: PathBuf,
     snapshots: SnapshotFiles<D>,
     owner: (ClusterId, StoreId),
+    /// What has to be there.
+    wanted: WantedFiles,
     /// Files of this pass that are still to be read.
     left: VecDeque<PathBuf>,
     /// Files that were found damaged once. A file may be replaced or written anew while it is read,
@@ -44,12 +48,14 @@ pub struct Scrubber<D: Disk> {
 /// What one step has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scrubbed {
-    /// The file is as it was written, or has been removed meanwhile.
+    /// The file is as it was written, or is not needed any more.
     Sound(PathBuf),
-    /// It is damaged.
+    /// It is damaged, or gone.
     Damaged(ScrubDamage),
-    /// It seems to be damaged, and is read once more.
+    /// It seems to be damaged or gone. It has to be read once more, a little later.
     Unsure(PathBuf),
+    /// It could not be read, for a reason that says nothing of what is in it, which is given.
+    Unread(PathBuf, String),
     /// The reading was ended.
     Stopped,
 }
@@ -69,8 +75,8 @@ pub struct ScrubDamage {
 enum Fault {
     /// Damaged, and how.
     Damaged(String),
-    /// There is no such file any more.
-    Gone,
+    /// It could not be read now, and why.
+    Unread(String),
     /// The caller ended the reading.
     Stopped,
 }
@@ -78,11 +84,35 @@ enum Fault {
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::NotFound {
-            Self::Gone
+            Self::Damaged("it is gone".to_owned())
+        } else if says_nothing_of_the_disk(&error) {
+            Self::Unread(error.to_string())
         } else {
             Self::Damaged(format!("it cannot be read: {error}"))
         }
     }
+}
+
+/// Whether an operation failed for want of something that the process or the system may have again
+/// later: descriptors, memory, a right. What is on the disk may be sound.
+pub(super) fn says_nothing_of_the_disk(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        Interrupted, OutOfMemory, PermissionDenied, ReadOnlyFilesystem, ResourceBusy, StaleNetworkFileHandle,
+        TimedOut, WouldBlock,
+    };
+    let passes = [
+        Interrupted,
+        OutOfMemory,
+        PermissionDenied,
+        ReadOnlyFilesystem,
+        ResourceBusy,
+        StaleNetworkFileHandle,
+        TimedOut,
+        WouldBlock,
+    ];
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    passes.contains(&error.kind())
+        || shortages.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 impl<D: Disk> Scrubber<D> {
@@ -91,51 +121,64 @@ impl<D: Disk> Scrubber<D> {
         wal_dir: PathBuf,
         snapshots: SnapshotFiles<D>,
         owner: (ClusterId, StoreId),
+        wanted: WantedFiles,
     ) -> Self {
-        Self { disk, wal_dir, snapshots, owner, left: VecDeque::new(), suspects: BTreeSet::new() }
+        Self { disk, wal_dir, snapshots, owner, wanted, left: VecDeque::new(), suspects: BTreeSet::new() }
     }
 
-    /// Begins a pass over all files that are at rest now. Returns how many bytes they have.
-    ///
-    /// # Errors
-    /// [`OpenError`] if a directory cannot be listed.
-    pub fn begin(&mut self) -> Result<u64, OpenError> {
-        let mut files = segment_names(&self.disk, &self.wal_dir)?;
-        // The last one is being written.
-        files.pop();
-        let dir = self.snapshots.dir();
-        let listed = self.disk.list(dir).map_err(OpenError::io("listing", dir))?;
-        files
-            .extend(listed.into_iter().filter(|name| snapshot_id(name).is_some()).map(|name| dir.join(name)));
-        let bytes = files.iter().map(|file| self.disk.open(file).and_then(|file| file.len()).unwrap_or(0));
-        let bytes = bytes.sum();
-        self.left = files.into();
-        Ok(bytes)
+    /// Begins a pass over all files that have to be at rest now. Returns how many bytes they have.
+    pub fn begin(&mut self) -> u64 {
+        self.left = self.at_rest().into();
+        let bytes = |file: &PathBuf| self.disk.open(file).and_then(|file| file.len()).unwrap_or(0);
+        self.left.iter().map(bytes).sum()
     }
 
     /// Reads the next file of the pass; `None` at its end.
     pub fn next(&mut self, pace: Pace<'_>) -> Option<Scrubbed> {
         let file = self.left.pop_front()?;
-        let found = self.check(&file, pace);
-        if matches!(found, Scrubbed::Unsure(_)) {
-            self.left.push_front(file);
+        Some(self.check(&file, pace))
+    }
+
+    /// Files that have to be there, and that their directories do not list. Costs little: no file
+    /// is read.
+    ///
+    /// # Errors
+    /// [`OpenError`] if a directory cannot be listed.
+    pub fn missing(&self) -> Result<Vec<PathBuf>, OpenError> {
+        let mut wanted = self.at_rest();
+        wanted.extend(self.wanted.active());
+        let mut there = BTreeSet::new();
+        for dir in [&self.wal_dir, self.snapshots.dir()] {
+            match self.disk.list(dir) {
+                Ok(names) => there.extend(names.into_iter().map(|name| dir.join(name))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(OpenError::io("listing", dir)(error)),
+            }
         }
-        Some(found)
+        wanted.retain(|file| !there.contains(file) && self.is_wanted(file));
+        Ok(wanted)
     }
 
     /// Reads one file.
     pub fn check(&mut self, file: &Path, pace: Pace<'_>) -> Scrubbed {
-        let snapshot = file.file_name().and_then(|name| snapshot_id(Path::new(name)));
+        let snapshot = snapshot_of(file);
         let read = match snapshot {
             Some(last) => self.snapshot(last, pace),
+            None if self.wanted.active().as_deref() == Some(file) => self.is_there(file),
             None => self.segment(file, pace),
         };
         match read {
-            Ok(()) | Err(Fault::Gone) => {
+            Err(Fault::Stopped) => Scrubbed::Stopped,
+            Ok(()) => {
                 self.suspects.remove(file);
                 Scrubbed::Sound(file.to_path_buf())
             }
-            Err(Fault::Stopped) => Scrubbed::Stopped,
+            // It may have been removed, or replaced, while it was read.
+            Err(_) if !self.is_wanted(file) => {
+                self.suspects.remove(file);
+                Scrubbed::Sound(file.to_path_buf())
+            }
+            Err(Fault::Unread(why)) => Scrubbed::Unread(file.to_path_buf(), why),
             Err(Fault::Damaged(_)) if self.suspects.insert(file.to_path_buf()) => {
                 Scrubbed::Unsure(file.to_path_buf())
             }
@@ -143,6 +186,25 @@ impl<D: Disk> Scrubber<D> {
                 Scrubbed::Damaged(ScrubDamage { file: file.to_path_buf(), snapshot, why })
             }
         }
+    }
+
+    /// The files that are at rest.
+    fn at_rest(&self) -> Vec<PathBuf> {
+        let (mut files, snapshots) = self.wanted.at_rest();
+        files.extend(snapshots.into_iter().map(|last| self.snapshots.path(last)));
+        files
+    }
+
+    fn is_wanted(&self, file: &Path) -> bool {
+        match snapshot_of(file) {
+            Some(last) => self.wanted.has_snapshot(last),
+            None => self.wanted.has_segment(file),
+        }
+    }
+
+    /// The segment that is being written is not read, but it has to be there.
+    fn is_there(&self, file: &Path) -> Result<(), Fault> {
+        if self.disk.exists(file)? { Ok(()) } else { Err(io::Error::from(io::ErrorKind::NotFound).into()) }
     }
 
     fn snapshot(&self, last: LogId, pace: Pace<'_>) -> Result<(), Fault> {
@@ -195,6 +257,11 @@ impl<D: Disk> Scrubber<D> {
         }
         Ok((header, used as u64))
     }
+}
+
+/// The last entry of the snapshot that a file of this name holds; `None`: it holds a segment.
+fn snapshot_of(file: &Path) -> Option<LogId> {
+    file.file_name().and_then(|name| snapshot_id(Path::new(name)))
 }
 
 /// A sealed segment that is being read.

@@ -186,17 +186,21 @@ impl<D: Disk> Spares<D> {
         keep: bool,
     ) -> io::Result<()> {
         if !keep || lives.len() >= LIVES_MAX {
-            return self.disk.remove(path);
+            return remove_if_there(&self.disk, path);
         }
         if self.ready.len() >= SPARES_MAX {
             // It replaces a spare that is of less use.
             let worse = self.ready.iter().position(|spare| room == Room::Filled && spare.room != room);
-            let Some(position) = worse else { return self.disk.remove(path) };
+            let Some(position) = worse else { return remove_if_there(&self.disk, path) };
             let worse = self.ready.remove(position).expect("the position was just found");
-            self.disk.remove(&worse.path)?;
+            remove_if_there(&self.disk, &worse.path)?;
         }
         let spare = self.new_path();
-        self.disk.rename(path, &spare)?;
+        match self.disk.rename(path, &spare) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        }
         self.ready.push_back(Spare { path: spare, capacity, former_lives: lives, room });
         Ok(())
     }
@@ -245,6 +249,14 @@ impl<D: Disk> fmt::Debug for Spares<D> {
 /// Whether a name in a log directory is a spare's.
 pub(crate) fn is_spare(name: &Path) -> bool {
     name.to_str().is_some_and(|name| name.starts_with("spare-"))
+}
+
+/// Removes a file of the log that is not needed any more. Somebody else may have done so.
+pub(crate) fn remove_if_there<D: Disk>(disk: &D, path: &Path) -> io::Result<()> {
+    match disk.remove(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// Makes a spare; leaves nothing behind if there is no room for it.

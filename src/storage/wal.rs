@@ -9,8 +9,10 @@ use crate::storage::record::encode_records;
 use crate::storage::recovery::{Recovered, SealedSegment, Tail};
 use crate::storage::sector::{BLOCK_BYTES, file_bytes_for, mix};
 use crate::storage::segment::{NONCES_KEPT, SegmentHeader, build_segment, capacity_for, segment_name};
-use crate::storage::spare::{Room, SpareNews, Spares};
+use crate::storage::spare::{Room, SPARES_MAX, Spare, SpareNews, Spares, remove_if_there};
+use crate::storage::wanted::WantedFiles;
 use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// If batches are larger than this in the mean, the room of a segment is reserved, and not filled
@@ -46,6 +48,8 @@ pub(crate) struct Wal<D: Disk> {
     /// The image of the batch being written; kept for its allocation.
     image: Vec<u8>,
     sync_micros: Vec<u64>,
+    /// The files that have to be there.
+    wanted: WantedFiles,
 }
 
 /// What has become of what was staged.
@@ -146,7 +150,10 @@ impl<D: Disk> Wal<D> {
             staged: Staged::default(),
             image: Vec::new(),
             sync_micros: Vec::new(),
+            wanted: WantedFiles::default(),
         };
+        let sealed = log.sealed.iter().map(|segment| segment.path.clone()).collect();
+        log.wanted.set(sealed, log.active.path.clone(), &log.state.markers);
         log.want_spare();
         Ok(log)
     }
@@ -164,6 +171,11 @@ impl<D: Disk> Wal<D> {
     /// The two newest snapshots with a durable marker, oldest first.
     pub(crate) fn markers(&self) -> &[SnapshotMeta] {
         &self.state.markers
+    }
+
+    /// The files that have to be there, for as long as the log is open.
+    pub(crate) fn wanted(&self) -> WantedFiles {
+        self.wanted.clone()
     }
 
     /// Adds a write's records to the next batch.
@@ -245,7 +257,15 @@ impl<D: Disk> Wal<D> {
         self.state.last = staged.log_end.unwrap_or(self.state.last);
         let marked = !staged.markers.is_empty();
         for meta in staged.markers.drain(..) {
+            // The file of one that is marked after a newer one may have gone with the older ones.
+            let is_late = self.state.markers.last().is_some_and(|newest| meta.last.index < newest.last.index);
+            if !is_late {
+                self.wanted.add_snapshot(meta.last);
+            }
             push_marker(&mut self.state.markers, meta);
+        }
+        if marked {
+            self.wanted.keep_snapshots(&self.state.markers);
         }
         staged.payload.clear();
         if staged.payload.capacity() > 2 * self.options.batch_bytes_max {
@@ -279,6 +299,7 @@ impl<D: Disk> Wal<D> {
         while self.sealed.front().is_some_and(|segment| segment.max_index <= index.get()) {
             let Some(segment) = self.sealed.pop_front() else { break };
             let SealedSegment { path, capacity, lives, room, .. } = segment;
+            self.wanted.forget_segment(&path);
             let keep = capacity == self.options.segment_bytes;
             let failed = StorageError::new("removing", &path);
             self.spares.recycle(&path, capacity, lives, room, keep).map_err(failed)?;
@@ -304,9 +325,21 @@ impl<D: Disk> Wal<D> {
             return Ok(());
         };
         for segment in self.sealed.drain(..=position) {
-            self.disk.remove(&segment.path).map_err(StorageError::new("removing", &segment.path))?;
+            self.wanted.forget_segment(&segment.path);
+            // It may be the damage that it is gone.
+            remove_if_there(&self.disk, &segment.path)
+                .map_err(StorageError::new("removing", &segment.path))?;
         }
         self.sync_dir()
+    }
+
+    /// Goes on in another segment, if this is the one that is being written: its file is gone. Does
+    /// nothing if the disk has no room for another one.
+    pub(crate) fn leave(&mut self, path: &Path) -> Result<(), StorageError> {
+        if self.active.path == path {
+            self.go_on(BLOCK_BYTES as u64)?;
+        }
+        Ok(())
     }
 
     /// Whether the disk had no room for the next segment when that was looked at last.
@@ -380,17 +413,12 @@ impl<D: Disk> Wal<D> {
         header.stamp_header_into(&mut self.image);
         // The list of former lives may make the header a block longer.
         let needed = self.image.len() as u64 + batch_bytes + 2 * seal_bytes;
-        let spare = match self.spares.take(needed) {
-            Ok(spare) => spare,
-            Err(error) if is_full(&error) => return Ok(false),
-            Err(error) => return Err(StorageError::new("preparing a segment in", &self.wal_dir)(error)),
-        };
+        let Some((spare, file)) = self.take_spare(needed)? else { return Ok(false) };
         header.capacity = spare.capacity;
         header.former_lives = spare.former_lives;
         let room = spare.room;
         self.image.clear();
         header.stamp_header_into(&mut self.image);
-        let file = self.disk.open(&spare.path).map_err(StorageError::new("opening", &spare.path))?;
         file.write_at(&self.image, 0).map_err(StorageError::new("writing", &spare.path))?;
         file.sync_data().map_err(StorageError::new("syncing", &spare.path))?;
         let path = self.wal_dir.join(segment_name(header.first_sequence));
@@ -413,9 +441,28 @@ impl<D: Disk> Wal<D> {
         let room = if is_written { Room::Filled } else { old.room };
         let max_index = old.max_index;
         self.sealed.push_back(SealedSegment { path: old.path, capacity, lives, room, max_index });
+        self.wanted.go_on_in(&self.active.path);
         self.witnessed = true;
         self.want_spare();
         Ok(true)
+    }
+
+    /// A spare for `bytes`, open; `None` if the disk has no room for one. Somebody who makes room on
+    /// a full disk may have removed the files of those that were ready.
+    fn take_spare(&mut self, bytes: u64) -> Result<Option<(Spare, D::File)>, StorageError> {
+        let mut tries = SPARES_MAX + 1;
+        loop {
+            let spare = match self.spares.take(bytes) {
+                Ok(spare) => spare,
+                Err(error) if is_full(&error) => return Ok(None),
+                Err(error) => return Err(StorageError::new("preparing a segment in", &self.wal_dir)(error)),
+            };
+            match self.disk.open(&spare.path) {
+                Ok(file) => return Ok(Some((spare, file))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && tries > 0 => tries -= 1,
+                Err(error) => return Err(StorageError::new("opening", &spare.path)(error)),
+            }
+        }
     }
 
     /// Writes and syncs one batch. `mark`: what the log adds up to after it.
@@ -459,6 +506,12 @@ impl<D: Disk> Wal<D> {
 
     fn sync_dir(&self) -> Result<(), StorageError> {
         self.disk.sync_dir(&self.wal_dir).map_err(StorageError::new("syncing the directory", &self.wal_dir))
+    }
+}
+
+impl<D: Disk> Drop for Wal<D> {
+    fn drop(&mut self) {
+        self.wanted.clear();
     }
 }
 

@@ -6,6 +6,16 @@ use crate::storage::repair::notes::write_rejoin;
 use crate::storage::repair::survey::Survey;
 use std::path::{Path, PathBuf};
 
+/// Directories of that kind that are looked at.
+const ASIDE_MAX: usize = 64;
+
+/// How many directories that were set aside hold the note that they were not to be used.
+pub(crate) fn times_rebuilt<D: Disk>(disk: &D, dir: &Path) -> usize {
+    let holds_note =
+        |number: &usize| disk.exists(&dir.join(format!("damaged-{number}/rebuild"))).unwrap_or(false);
+    (1..=ASIDE_MAX).filter(holds_note).count()
+}
+
 impl<D: Disk> Survey<D> {
     /// Moves everything that is left of the member aside, within the directory; nothing is deleted.
     /// Before that, the directory says that the node has to join anew.

@@ -21,6 +21,7 @@ mod sound;
 mod survey;
 mod walk;
 
+pub(crate) use aside::times_rebuilt;
 pub use mend::RepairSnapshot;
 pub use notes::{Rejoin, read_rejoin};
 pub(crate) use notes::{

@@ -70,9 +70,18 @@ pub(crate) fn note_peers<D: Disk>(disk: &D, dir: &Path, peers: &[String]) -> Res
     if read_peers(disk, dir) == peers { Ok(()) } else { write(disk, dir, PEERS, peers) }
 }
 
-/// The alarms that were written down last; none if the note is damaged.
-pub(crate) fn read_alarms<D: Disk>(disk: &D, dir: &Path) -> Vec<String> {
-    read(disk, dir, ALARMS).ok().flatten().unwrap_or_default()
+/// The alarms that were written down last; none without a note.
+///
+/// # Errors
+/// Why the note cannot be read, in words: which alarms stood is not known then.
+pub(crate) fn read_alarms<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<String>, String> {
+    match read(disk, dir, ALARMS) {
+        Ok(None) => Ok(Vec::new()),
+        // A note that is sound has a line at least.
+        Ok(Some(lines)) if lines.is_empty() => Err(format!("{} is damaged", dir.join(ALARMS).display())),
+        Ok(Some(lines)) => Ok(lines),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Writes down the alarms that stand.

@@ -3,7 +3,8 @@
 
 use crate::replica::StorageEvent;
 use crate::storage::tests::kit::{entries, indices, open, segments, snapshot, store, write};
-use crate::storage::{Disk, DiskFile, MemoryDisk, ScrubDamage, Scrubbed, Storage};
+use crate::storage::{Disk, DiskFile, FaultKind, MemoryDisk, ScrubDamage, Scrubbed, Scrubber, Storage};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// A log of several segments, with the last index in it.
@@ -23,12 +24,16 @@ fn several_segments() -> (MemoryDisk, Storage<MemoryDisk>, u64) {
 fn pass(storage: &Storage<MemoryDisk>) -> (Vec<Scrubbed>, u64) {
     let mut scrubber = storage.scrubber();
     let (mut read, mut found) = (0, Vec::new());
-    scrubber.begin().unwrap();
-    while let Some(scrubbed) = scrubber.next(&mut |bytes| {
+    scrubber.begin();
+    let mut pace = |bytes| {
         read += bytes;
         true
-    }) {
-        found.push(scrubbed);
+    };
+    while let Some(scrubbed) = scrubber.next(&mut pace) {
+        found.push(match scrubbed {
+            Scrubbed::Unsure(file) => scrubber.check(&file, &mut pace),
+            sure => sure,
+        });
     }
     (found, read)
 }
@@ -92,18 +97,112 @@ fn a_bit_that_turns_in_any_sector_is_found_and_so_is_a_cut_file() {
 
 #[test]
 fn what_was_changed_while_it_was_read_is_no_damage() {
-    let (disk, storage, _) = several_segments();
+    let (disk, mut storage, last) = several_segments();
     let file = segments(&disk)[0].clone();
     let mut scrubber = storage.scrubber();
-    scrubber.begin().unwrap();
+    scrubber.begin();
     flip(&disk, &file, 9000);
     assert_eq!(scrubber.next(&mut |_| true), Some(Scrubbed::Unsure(file.clone())));
     flip(&disk, &file, 9000);
-    assert_eq!(scrubber.next(&mut |_| true), Some(Scrubbed::Sound(file.clone())));
-    // A snapshot makes it unnecessary meanwhile.
+    assert_eq!(scrubber.check(&file, &mut |_| true), Scrubbed::Sound(file.clone()));
     assert_eq!(scrubber.check(&file, &mut |_| false), Scrubbed::Stopped);
-    disk.remove(&file).unwrap();
+    // Snapshots make it unnecessary meanwhile.
+    flip(&disk, &file, 9000);
+    assert_eq!(scrubber.check(&file, &mut |_| true), Scrubbed::Unsure(file.clone()));
+    for (index, keys) in [(last - 1, 3), (last, 4)] {
+        snapshot(&mut storage, index, 1, &store(keys)).unwrap();
+    }
+    assert!(!segments(&disk).contains(&file));
     assert_eq!(scrubber.check(&file, &mut |_| true), Scrubbed::Sound(file));
+    assert!(scrubber.missing().unwrap().is_empty());
+    // Nobody misses anything of a log that is closed: its directory may be another node's.
+    drop(storage);
+    disk.remove(&segments(&disk)[0]).unwrap();
+    assert!(scrubber.missing().unwrap().is_empty() && damages_of(&mut scrubber).is_empty());
+}
+
+fn damages_of(scrubber: &mut Scrubber<MemoryDisk>) -> Vec<ScrubDamage> {
+    scrubber.begin();
+    damages(std::iter::from_fn(|| scrubber.next(&mut |_| true)).collect())
+}
+
+#[test]
+fn files_that_somebody_removed_are_missed_and_done_without() {
+    let (disk, mut storage, last) = several_segments();
+    snapshot(&mut storage, last - 1, 1, &store(3)).unwrap();
+    snapshot(&mut storage, last, 1, &store(9)).unwrap();
+    write(&mut storage, (last + 1..last + 30).map(|index| entries(index, index, 1, 3000)).collect()).unwrap();
+    let segments_before = segments(&disk);
+    let (sealed, active) = (segments_before[0].clone(), segments_before.last().unwrap().clone());
+    let newest = snapshots(&disk).last().unwrap().clone();
+    let gone = [sealed.clone(), newest.clone(), active.clone()];
+    gone.iter().for_each(|file| disk.remove(file).unwrap());
+    let scrubber = storage.scrubber();
+    assert_eq!(scrubber.missing().unwrap(), gone);
+    let found = damages(pass(&storage).0);
+    assert_eq!(found.iter().map(|damage| &damage.file).collect::<Vec<_>>(), [&sealed, &newest]);
+    assert!(found.iter().all(|damage| damage.why == "it is gone"), "{found:?}");
+    assert_eq!(found[1].snapshot.map(|it| it.index.get()), Some(last));
+    // The log leaves the segment that has lost its name, and asks for a snapshot of all it held.
+    let mut events = Vec::new();
+    storage.condemn(&sealed, &mut events).unwrap();
+    events.clear();
+    storage.condemn(&active, &mut events).unwrap();
+    let [StorageEvent::SegmentDamaged { through }] = events[..] else { panic!("{events:?}") };
+    assert_eq!(through.get(), last + 29);
+    snapshot(&mut storage, last + 29, 1, &store(12)).unwrap();
+    let mut scrubber = storage.scrubber();
+    for file in [&sealed, &active] {
+        assert_eq!(scrubber.check(file, &mut |_| true), Scrubbed::Sound(file.clone()));
+    }
+    snapshot(&mut storage, last + 29, 1, &store(12)).unwrap();
+    write(&mut storage, vec![entries(last + 30, last + 30, 1, 10)]).unwrap();
+    drop(storage);
+    disk.crash(|_| false);
+    let (_storage, opened) = open(&disk).unwrap();
+    assert_eq!(indices(&opened.restored).last(), Some(&(last + 30)));
+    assert_eq!(opened.store.state_hash(), store(12).state_hash());
+}
+
+#[test]
+fn the_log_goes_on_when_somebody_removed_segments_that_it_was_about_to_use_or_to_remove() {
+    let (disk, mut storage, last) = several_segments();
+    let spares = || disk.files().into_iter().filter(|file| file.to_string_lossy().contains("/spare-"));
+    assert!(spares().count() > 0);
+    spares().for_each(|file| disk.remove(&file).unwrap());
+    write(&mut storage, (last + 1..last + 60).map(|index| entries(index, index, 1, 3000)).collect()).unwrap();
+    // Two snapshots cover it: it would have been used again.
+    disk.remove(&segments(&disk)[0]).unwrap();
+    for index in [last + 40, last + 41] {
+        snapshot(&mut storage, index, 1, &store(3)).unwrap();
+    }
+    write(&mut storage, (last + 60..last + 90).map(|index| entries(index, index, 1, 3000)).collect())
+        .unwrap();
+    drop(storage);
+    let (_storage, opened) = open(&disk).unwrap();
+    assert_eq!(indices(&opened.restored).last(), Some(&(last + 89)));
+}
+
+#[test]
+fn what_cannot_be_read_for_want_of_something_else_is_not_called_damaged() {
+    let (disk, storage, _) = several_segments();
+    let file = segments(&disk)[1].clone();
+    let mut scrubber = storage.scrubber();
+    for error in [io::ErrorKind::PermissionDenied, io::ErrorKind::OutOfMemory, io::ErrorKind::TimedOut] {
+        disk.fail(FaultKind::Read, ".seg", 0, error);
+        for _ in 0..3 {
+            let found = scrubber.check(&file, &mut |_| true);
+            assert!(matches!(&found, Scrubbed::Unread(of, _) if *of == file), "{found:?}");
+        }
+        disk.clear_faults();
+        assert_eq!(scrubber.check(&file, &mut |_| true), Scrubbed::Sound(file.clone()));
+    }
+    for code in [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE, rustix::io::Errno::NOMEM] {
+        assert!(crate::storage::scrub::says_nothing_of_the_disk(&code.into()), "{code}");
+    }
+    disk.fail(FaultKind::Read, ".seg", 0, io::ErrorKind::Other);
+    assert_eq!(scrubber.check(&file, &mut |_| true), Scrubbed::Unsure(file.clone()));
+    assert!(matches!(scrubber.check(&file, &mut |_| true), Scrubbed::Damaged(_)));
 }
 
 #[test]
