@@ -160,6 +160,9 @@ impl<E: Env> Driver<E> {
         let me = Me { cluster, id, store, starts, ..self.address_book.me() };
         self.address_book.set_me(me, self.replica.membership().clone(), adoption.addresses);
         self.place = (cluster, id);
+        // What was said of the log that is left, and of its disk, is not true of this one.
+        self.metrics.disk_slow.set(0);
+        self.scrub.told.clear();
         self.links.retain(|_| false);
         self.reservation = None;
         self.awaits_join = false;

@@ -166,6 +166,8 @@ impl<E: Env> Driver<E> {
                 WorkerNews::StorageEvent(_) | WorkerNews::Closed => {}
                 WorkerNews::Condemned(why) => return Err(NodeExit::Rebuild(why)),
                 WorkerNews::Scrubbed(damage) => self.handle_scrub_damage(now, damage),
+                WorkerNews::Mended(file) => self.handle_mended(&file),
+                WorkerNews::StaysWithdrawn(why) => self.stay_withdrawn(&why),
                 WorkerNews::Failed(reason) => return Err(NodeExit::Failed(reason)),
                 WorkerNews::DiskFailed(reason) => return Err(NodeExit::DiskFailed(reason)),
                 WorkerNews::Adopted(recovered) => {
@@ -526,7 +528,8 @@ impl<E: Env> Driver<E> {
                 WorkerNews::Failed(reason) => return NodeExit::Failed(reason),
                 WorkerNews::DiskFailed(reason) => return NodeExit::DiskFailed(reason),
                 WorkerNews::StorageEvent(_) | WorkerNews::Adopted(_) => {}
-                WorkerNews::Scrubbed(_) | WorkerNews::Condemned(_) => {}
+                WorkerNews::Scrubbed(_) | WorkerNews::Mended(_) => {}
+                WorkerNews::StaysWithdrawn(_) | WorkerNews::Condemned(_) => {}
             }
         }
         NodeExit::Failed("the storage thread ended without a word".to_owned())

@@ -17,12 +17,18 @@ use tracing::{debug, info, warn};
 /// The first pass begins this long after the start, or after [`ScrubOptions::rest_micros`] if that
 /// is less: a start has just read most of it.
 const FIRST_PASS_MICROS: u64 = 60_000_000;
-/// While files are damaged they are looked at again this often.
+/// A file that seems to be damaged is read again after this time: it may have been changed while it
+/// was read. As long as it is damaged, it is looked at again this often.
 const LOOK_AGAIN_MICROS: u64 = 2_000_000;
+/// Whether all files are there is looked at this often, or every [`ScrubOptions::rest_micros`] if
+/// that is less: it costs two listings.
+const ROLL_CALL_MICROS: u64 = 10_000_000;
 /// While the disk is slow, or full, nothing is read for this long.
 const SLOW_PAUSE_MICROS: u64 = 1_000_000;
 /// A worker without anything to do looks again after this time at the latest.
 const REST_MICROS_MAX: u64 = 60_000_000;
+/// A worker that has something to do comes back after this time at the earliest.
+const STEP_MICROS_MIN: u64 = 1_000;
 /// The longest sleep before a look at whether to go on.
 const SLEEP_MICROS_MAX: u64 = 100_000;
 
@@ -54,10 +60,14 @@ pub(super) struct ScrubWorker<E: Env> {
     is_in_pass: bool,
     /// When the next pass begins.
     next_pass: Time,
-    /// When damaged files are looked at again.
+    /// When it is looked at next whether all files are there.
+    roll_call: Time,
+    /// When the files in [`Self::again`] are looked at.
     look_again: Time,
-    /// Files that were damaged when they were read last.
-    damaged: Vec<PathBuf>,
+    /// Files that were damaged when they were read last, or seemed to be.
+    again: Vec<PathBuf>,
+    /// It was told that files cannot be read, and none has been read since.
+    is_unread_told: bool,
 }
 
 impl<E: Env> ScrubWorker<E> {
@@ -78,8 +88,10 @@ impl<E: Env> ScrubWorker<E> {
             ended: Arc::default(),
             is_in_pass: false,
             next_pass: now.plus(options.rest_micros.min(FIRST_PASS_MICROS)),
+            roll_call: now,
             look_again: now,
-            damaged: Vec::new(),
+            again: Vec::new(),
+            is_unread_told: false,
         }
     }
 
@@ -87,13 +99,16 @@ impl<E: Env> ScrubWorker<E> {
     /// microseconds the next step is due.
     fn step(&mut self) -> u64 {
         let now = self.env.now();
+        if now >= self.roll_call {
+            self.call_roll(now);
+        }
         if self.metrics.disk_slow.get() != 0 || self.metrics.disk_full.get() != 0 {
             return SLOW_PAUSE_MICROS;
         }
-        if !self.damaged.is_empty() && now >= self.look_again {
+        if !self.again.is_empty() && now >= self.look_again {
             self.look_again = now.plus(LOOK_AGAIN_MICROS);
             let mut read = 0;
-            for file in self.damaged.clone() {
+            for file in self.again.clone() {
                 let (found, bytes) = self.paced(|scrubber, pace| Some(scrubber.check(&file, pace)));
                 read += bytes;
                 self.take(found);
@@ -102,17 +117,12 @@ impl<E: Env> ScrubWorker<E> {
         }
         if !self.is_in_pass {
             if now < self.next_pass {
-                let wait = self.next_pass.since(now).min(REST_MICROS_MAX);
-                return if self.damaged.is_empty() { wait } else { wait.min(LOOK_AGAIN_MICROS) };
+                let rest = self.next_pass.since(now).min(self.roll_call.since(now)).min(REST_MICROS_MAX);
+                let again = self.look_again.since(now);
+                return if self.again.is_empty() { rest } else { rest.min(again) }.max(STEP_MICROS_MIN);
             }
-            match self.scrubber.begin() {
-                Ok(bytes) => self.metrics.scrub.begin_pass(bytes),
-                Err(error) => {
-                    warn!(%error, "what is at rest could not be listed; it is tried again");
-                    self.next_pass = now.plus(self.options.rest_micros);
-                    return self.options.rest_micros;
-                }
-            }
+            let bytes = self.scrubber.begin();
+            self.metrics.scrub.begin_pass(bytes);
             self.is_in_pass = true;
         }
         let (found, bytes) = self.paced(Scrubber::next);
@@ -125,6 +135,21 @@ impl<E: Env> ScrubWorker<E> {
         }
         self.take(found);
         self.wait_for(bytes)
+    }
+
+    /// Looks whether all files are there. Nothing is read, so this is done on a slow disk too, and
+    /// on a full one: that is where people remove files.
+    fn call_roll(&mut self, now: Time) {
+        self.roll_call = now.plus(self.options.rest_micros.min(ROLL_CALL_MICROS));
+        match self.scrubber.missing() {
+            Ok(missing) => {
+                for file in missing {
+                    let found = self.scrubber.check(&file, &mut |_| false);
+                    self.take(Some(found));
+                }
+            }
+            Err(error) => self.note_unread(&error.to_string()),
+        }
     }
 
     /// Reads, no faster than it may. Returns how many bytes were read.
@@ -145,24 +170,43 @@ impl<E: Env> ScrubWorker<E> {
     /// After so many bytes. On a thread the time has passed already.
     fn wait_for(&self, bytes: u64) -> u64 {
         let micros = if E::THREADS { 0 } else { micros_for(bytes, self.options.bytes_per_second) };
-        micros.max(1_000)
+        micros.max(STEP_MICROS_MIN)
     }
 
     fn take(&mut self, found: Option<Scrubbed>) {
         match found {
             Some(Scrubbed::Sound(file)) => {
-                self.damaged.retain(|damaged| *damaged != file);
+                self.is_unread_told = false;
+                self.again.retain(|known| *known != file);
                 if self.metrics.scrub.sound(&file.display().to_string()) {
                     info!(file = %file.display(), "MENDED: what was damaged is written anew, or not needed any more");
+                    let _ = self.news.send(WorkerNews::Mended(file));
                 }
             }
             Some(Scrubbed::Damaged(damage)) => {
-                if self.metrics.scrub.damaged(&damage.file.display().to_string(), &damage.why) {
-                    self.damaged.push(damage.file.clone());
-                }
+                self.metrics.scrub.damaged(&damage.file.display().to_string(), &damage.why);
+                self.look_at_again(damage.file.clone());
                 let _ = self.news.send(WorkerNews::Scrubbed(damage));
             }
-            Some(Scrubbed::Unsure(_) | Scrubbed::Stopped) | None => {}
+            Some(Scrubbed::Unsure(file)) => self.look_at_again(file),
+            Some(Scrubbed::Unread(file, why)) => self.note_unread(&format!("{}: {why}", file.display())),
+            Some(Scrubbed::Stopped) | None => {}
+        }
+    }
+
+    fn look_at_again(&mut self, file: PathBuf) {
+        if self.again.is_empty() {
+            self.look_again = self.env.now().plus(LOOK_AGAIN_MICROS);
+        }
+        if !self.again.contains(&file) {
+            self.again.push(file);
+        }
+    }
+
+    /// Something could not be read, which says nothing of what is in it. The next pass tries again.
+    fn note_unread(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.is_unread_told, true) {
+            warn!(%why, "what is at rest could not be read again; it is tried again with the next pass");
         }
     }
 }
@@ -197,7 +241,8 @@ impl<E: Env> Worker for ScrubWorker<E> {
             if let ScrubJob::Use(scrubber) = job {
                 self.scrubber = *scrubber;
                 self.is_in_pass = false;
-                self.damaged.clear();
+                self.again.clear();
+                self.metrics.scrub.forget();
             }
         }
         true

@@ -22,7 +22,8 @@ pub(super) struct ScrubQueue<D: Disk> {
     pub queue: Arc<WorkQueue<ScrubJob<D>>>,
     /// The node has ended.
     pub ended: Arc<AtomicBool>,
-    /// Damaged files for which an alarm was raised. Bounded by the files that there are.
+    /// Files that are damaged now, and for which an alarm was raised. Bounded by the files that
+    /// there are.
     pub told: BTreeSet<PathBuf>,
 }
 

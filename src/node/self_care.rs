@@ -6,13 +6,14 @@ use crate::raft::{RoleName, Time, Withdrawal};
 use crate::replica::{Event, StorageEvent};
 use crate::runtime::{Env, NodeStatus};
 use crate::storage::ScrubDamage;
+use std::path::Path;
 use tracing::error;
 
 /// A node that has to end at once gives its last messages this time to leave.
 const LAST_WORDS_MICROS: u64 = 20_000;
 
 impl<E: Env> Driver<E> {
-    /// A file at rest is damaged. What is in memory is sound, and takes its place.
+    /// A file is damaged, or gone. What is in memory is sound, and takes its place.
     pub(super) fn handle_scrub_damage(&mut self, now: Time, damage: ScrubDamage) {
         let ScrubDamage { file, snapshot, why } = damage;
         let text = format!("{} is damaged on the disk: {why}", file.display());
@@ -44,7 +45,6 @@ impl<E: Env> Driver<E> {
         if !matches!(self.replica.raft().withdrawn(), Some(Withdrawal::Diverged { .. })) {
             return;
         }
-        error!("this member sets its data aside, and joins its cluster anew");
         self.raise_alarm("state-differed", why);
         self.log.push_all(&mut vec![LogJob::Rebuild(why.to_owned())]);
     }
@@ -57,9 +57,21 @@ impl<E: Env> Driver<E> {
 
     /// Has the alarms written down, if they have changed.
     pub(super) fn note_alarms(&self) {
-        if let Some(lines) = self.metrics.alarm_board.take_news() {
-            self.log.push_all(&mut vec![LogJob::NoteAlarms(lines)]);
+        if self.metrics.alarm_board.has_news() {
+            self.log.push_all(&mut vec![LogJob::NoteAlarms]);
         }
+    }
+
+    /// A file that was damaged is whole again, or not needed any more. If it is damaged another
+    /// time, that is another alarm.
+    pub(super) fn handle_mended(&mut self, file: &Path) {
+        self.scrub.told.remove(file);
+    }
+
+    /// This member's state differed from that of a quorum again and again, and it has given up.
+    pub(super) fn stay_withdrawn(&self, why: &str) {
+        error!(%why, "THIS MEMBER DOES NOT JOIN ITS CLUSTER ANEW ANY MORE");
+        self.raise_alarm("state-differed", why);
     }
 
     /// Nothing can be stored any more. A leader names a successor, so that nobody has to wait for

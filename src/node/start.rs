@@ -99,7 +99,7 @@ impl Node {
             }
         };
         let Ready { storage, identity, starts, is_new, replica, rejoin, alarms } = *ready;
-        metrics.alarm_board.restore(&alarms);
+        metrics.alarm_board.recall(alarms, E::THREADS);
         let me = Me {
             cluster: identity.cluster,
             id: identity.member,
@@ -488,8 +488,9 @@ struct Ready<E: Env> {
     replica: Replica,
     /// The member that it was could not go on.
     rejoin: Option<Rejoin>,
-    /// The alarms that stood when it ran last, as they were written down.
-    alarms: Vec<String>,
+    /// The alarms that stood when it ran last, as they were written down, or why they cannot be
+    /// read.
+    alarms: Result<Vec<String>, String>,
 }
 
 impl Opening {

@@ -21,6 +21,9 @@ const LOOK_AFTER_MICROS: u64 = 1_000_000;
 /// back. If the log is never idle, the first snapshot does that.
 const IDLES_OF_A_START: u32 = 5;
 
+/// A member whose state differs sets its data aside this many times, at most.
+const REBUILDS_MAX: usize = 3;
+
 /// A snapshot of which no chunk was asked for this time is not being sent.
 const READERS_KEPT_MICROS: u64 = 10_000_000;
 
@@ -39,8 +42,13 @@ pub(super) enum WorkerNews {
     Closed,
     /// It is noted that the directory is not to be used as it is, and why.
     Condemned(String),
-    /// A file at rest is damaged.
+    /// A file is damaged, or gone.
     Scrubbed(ScrubDamage),
+    /// A file that was damaged is not any more.
+    Mended(PathBuf),
+    /// It was not noted that the directory is not to be used, since that was done too often, and
+    /// what a person is told.
+    StaysWithdrawn(String),
 }
 
 /// Jobs of the log's worker.
@@ -48,12 +56,12 @@ pub(super) enum WorkerNews {
 pub(super) enum LogJob {
     /// To write.
     StorageRequest(StorageRequest),
-    /// To do without a sealed segment that is damaged.
+    /// To do without a segment that is damaged, or gone.
     Condemn(PathBuf),
     /// To note that the directory is not to be used as it is, and why.
     Rebuild(String),
     /// To write down the alarms that stand.
-    NoteAlarms(Vec<String>),
+    NoteAlarms,
     /// To note where the other members are.
     NotePeers(Vec<String>),
     /// To become another cluster's member, with an empty log.
@@ -139,6 +147,8 @@ pub(super) struct LogWorker<D: Disk> {
     sync_micros: Vec<u64>,
     /// How often it has been idle since the start.
     idles: u32,
+    /// The alarms could not be written down, and that was told.
+    is_unwritten_told: bool,
 }
 
 impl<D: Disk> LogWorker<D> {
@@ -152,7 +162,18 @@ impl<D: Disk> LogWorker<D> {
     ) -> Self {
         let (requests, events, sync_micros) = (Vec::new(), Vec::new(), Vec::new());
         let storage = Some(storage);
-        Self { storage, snapshots, scrub, news, metrics, requests, events, sync_micros, idles: 0 }
+        Self {
+            storage,
+            snapshots,
+            scrub,
+            news,
+            metrics,
+            requests,
+            events,
+            sync_micros,
+            idles: 0,
+            is_unwritten_told: false,
+        }
     }
 
     fn flush(&mut self) -> bool {
@@ -174,6 +195,8 @@ impl<D: Disk> LogWorker<D> {
             Ok((storage, opened)) => {
                 self.snapshots.use_files(&storage.snapshot_files());
                 self.scrub.push_all(&mut vec![ScrubJob::Use(Box::new(storage.scrubber()))]);
+                // The new log says so again if there is no room for it either.
+                self.metrics.disk_full.set(0);
                 self.storage = Some(storage);
                 self.tell(WorkerNews::Adopted(Box::new(opened)));
                 true
@@ -186,6 +209,54 @@ impl<D: Disk> LogWorker<D> {
         let Some(storage) = &mut self.storage else { return false };
         let condemned = storage.condemn(file, &mut self.events);
         self.report(condemned.map_err(|error| error.to_string()))
+    }
+
+    /// Writes down the alarms that stand, if they have changed. What could not be written is tried
+    /// again whenever the log is idle.
+    fn note_alarms(&mut self) {
+        let Some(storage) = &self.storage else { return };
+        let Some(lines) = self.metrics.alarm_board.take_news() else { return };
+        match storage.note_alarms(&lines) {
+            Ok(()) => self.is_unwritten_told = false,
+            Err(error) => {
+                self.metrics.alarm_board.not_written();
+                if !std::mem::replace(&mut self.is_unwritten_told, true) {
+                    warn!(%error, "the alarms could not be written down; it is tried again, and an end before that forgets them");
+                }
+            }
+        }
+    }
+
+    /// Notes that the directory is not to be used as it is. `false`: it is noted, and nothing more
+    /// is written.
+    ///
+    /// A machine that makes the state differ again each time must not fill the disk with what was
+    /// set aside, and load the others with one join after another. After a few times the member
+    /// stays as it is: withdrawn.
+    fn rebuild(&mut self, why: String) -> bool {
+        let Some(storage) = &self.storage else { return true };
+        let rebuilt = storage.times_rebuilt();
+        if rebuilt >= REBUILDS_MAX {
+            let text = format!(
+                "{why}. It has set its data aside {rebuilt} times for this, and takes no part any more: suspect its                  machine. To have it join once more, remove the directories damaged-N, and start it again"
+            );
+            self.tell(WorkerNews::StaysWithdrawn(text));
+            return true;
+        }
+        match storage.note_rebuild(&why) {
+            Ok(()) => {
+                error!("this member sets its data aside, and joins its cluster anew");
+                // The directory is free before anybody may start on it again.
+                self.storage = None;
+                self.tell(WorkerNews::Condemned(why));
+                false
+            }
+            // It takes no part as it is. A person can help.
+            Err(error) => {
+                error!(%error, "that this directory is not to be used could not be noted");
+                true
+            }
+        }
     }
 
     /// Tells the driver what has become of the requests; `false` when nothing can be written any
@@ -241,25 +312,10 @@ impl<D: Disk> Worker for LogWorker<D> {
                         warn!(%error, "where the other members are could not be noted");
                     }
                 }
-                LogJob::NoteAlarms(alarms) => {
-                    let noted = self.storage.as_ref().map_or(Ok(()), |storage| storage.note_alarms(&alarms));
-                    if let Err(error) = noted {
-                        warn!(%error, "the alarms could not be written down; a restart may forget them");
-                    }
-                }
+                LogJob::NoteAlarms => self.note_alarms(),
                 LogJob::Rebuild(why) => {
-                    let noted = self.storage.as_ref().map_or(Ok(()), |storage| storage.note_rebuild(&why));
-                    match noted {
-                        Ok(()) => {
-                            // The directory is free before anybody may start on it again.
-                            self.storage = None;
-                            self.tell(WorkerNews::Condemned(why));
-                            return false;
-                        }
-                        // It takes no part as it is. A person can help.
-                        Err(error) => {
-                            error!(%error, "that this directory is not to be used could not be noted")
-                        }
+                    if !self.rebuild(why) {
+                        return false;
                     }
                 }
                 LogJob::Condemn(file) => {
@@ -278,6 +334,7 @@ impl<D: Disk> Worker for LogWorker<D> {
     }
 
     fn idle(&mut self) -> Option<u64> {
+        self.note_alarms();
         let idled = self.storage.as_mut()?.idle(&mut self.events);
         self.idles = self.idles.saturating_add(1);
         if self.idles == IDLES_OF_A_START {
@@ -287,6 +344,7 @@ impl<D: Disk> Worker for LogWorker<D> {
     }
 
     fn close(&mut self) {
+        self.note_alarms();
         let Some(storage) = self.storage.take() else { return };
         match storage.close() {
             Ok(()) => self.tell(WorkerNews::Closed),

@@ -18,7 +18,8 @@ pub struct Alarms(Arc<Mutex<Board>>);
 pub struct Alarm {
     /// Its number on this node; none is given twice.
     pub id: u64,
-    /// What kind of thing befell it, in one word: `damage`, `repaired`, `state-differed`.
+    /// What kind of thing befell it, in one word: `damage`, `repaired`, `state-differed`,
+    /// `alarms-lost`.
     pub kind: String,
     /// What, in words.
     pub text: String,
@@ -49,8 +50,7 @@ impl Alarms {
         if board.alarms.iter().any(|alarm| alarm.kind == kind && alarm.text == text) {
             return;
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let raised_at = if is_dated { now } else { 0 };
+        let raised_at = seconds_now(is_dated);
         board.last_id += 1;
         let alarm = Alarm { id: board.last_id, kind: kind.to_owned(), text, raised_at };
         board.alarms.push(alarm);
@@ -68,14 +68,41 @@ impl Alarms {
         Some(board.alarms.remove(position))
     }
 
+    /// Whether anything has changed since it was written down.
+    pub(crate) fn has_news(&self) -> bool {
+        self.lock().is_news
+    }
+
+    /// What [`Self::take_news`] gave could not be written down.
+    pub(crate) fn not_written(&self) {
+        self.lock().is_news = true;
+    }
+
     /// What is to be written down, if anything has changed since that was last asked.
     pub(crate) fn take_news(&self) -> Option<Vec<String>> {
         let mut board = self.lock();
         std::mem::take(&mut board.is_news).then(|| board.to_lines())
     }
 
+    /// What an earlier process wrote down, or why that cannot be read. In that case nobody knows
+    /// which alarms stood: an alarm says so. Their numbers are not known either, so the next ones
+    /// go on at the seconds since 1970: no node gives a number a second.
+    pub(crate) fn recall(&self, noted: Result<Vec<String>, String>, is_dated: bool) {
+        match noted {
+            Ok(lines) => self.restore(&lines),
+            Err(why) => {
+                {
+                    let mut board = self.lock();
+                    board.last_id = board.last_id.max(seconds_now(is_dated));
+                }
+                let text = format!("the note of the alarms that stood is lost, and they with it: {why}");
+                self.raise("alarms-lost", &text, is_dated);
+            }
+        }
+    }
+
     /// What was written down by an earlier process. What was raised since stays, and comes last.
-    pub(crate) fn restore(&self, lines: &[String]) {
+    fn restore(&self, lines: &[String]) {
         let mut board = self.lock();
         let mut found = Board::from_lines(lines);
         for mut alarm in std::mem::take(&mut board.alarms) {
@@ -118,6 +145,12 @@ impl Board {
         let last_id = alarms.iter().map(|alarm| alarm.id).fold(noted, u64::max);
         Self { last_id, alarms, is_news: false }
     }
+}
+
+/// Seconds since 1970; 0 where the clock of the wall means nothing.
+fn seconds_now(is_dated: bool) -> u64 {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    if is_dated { now() } else { 0 }
 }
 
 /// On one line, and not too long.

@@ -62,9 +62,16 @@ impl ScrubProgress {
         status.last_pass_micros = Some(now_micros);
     }
 
-    /// The file is damaged. Whether that is news.
-    pub(crate) fn damaged(&self, file: &str, why: &str) -> bool {
-        self.lock().damaged.insert(file.to_owned(), why.to_owned()).is_none()
+    /// The file is damaged.
+    pub(crate) fn damaged(&self, file: &str, why: &str) {
+        self.lock().damaged.insert(file.to_owned(), why.to_owned());
+    }
+
+    /// The files that were read are of no matter any more: the node goes on in other ones.
+    pub(crate) fn forget(&self) {
+        let mut status = self.lock();
+        status.damaged.clear();
+        (status.pass_bytes, status.pass_read) = (0, 0);
     }
 
     /// The file is sound, or gone. Whether it was damaged.

@@ -13,8 +13,8 @@ use crate::node::repair::door::Door;
 use crate::node::repair::fetch::Fetch;
 use crate::peer::mending::MendCaller;
 use crate::peer::secured::Dialer;
-use crate::runtime::{Env, Metrics, RepairProgress};
-use crate::storage::{Prognosis, Sound, Survey};
+use crate::runtime::{Alarms, Env, Metrics, RepairProgress};
+use crate::storage::{Prognosis, Sound, Survey, note_alarms, read_alarms};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use tracing::{info, warn};
@@ -34,19 +34,36 @@ pub(super) async fn repair<E: Env>(
     survey: Survey<E::Disk>,
     metrics: &Metrics,
 ) -> Result<(), StartError> {
-    let (progress, damages) = (&metrics.repair, survey.damages().to_vec());
+    let progress = &metrics.repair;
+    metrics.alarm_board.recall(read_alarms(env.disk(), &options.data_dir), E::THREADS);
     for damage in survey.damages() {
         warn!(%damage, "the data directory is damaged");
     }
     progress.begin(survey.damages().to_vec());
-    let mended = Repair::<E>::new(env, options, survey, progress).run(listener).await;
+    let mended = Repair::<E>::new(env, options, survey, metrics).run(listener).await;
     progress.end(mended.is_ok());
-    if mended.is_ok() {
-        let what = damages.into_iter().take(DAMAGES_NAMED).collect::<Vec<_>>().join("; ");
-        let text = format!("the data directory was damaged, and the node has repaired it: {what}");
-        metrics.alarm_board.raise("repaired", &text, E::THREADS);
-    }
     mended
+}
+
+/// Raises the alarm that the directory was damaged. What it returns writes that down, and is to be
+/// called right before the directory counts as whole: afterwards nothing else knows of it.
+fn raise_repaired<E: Env>(
+    env: &E,
+    options: &NodeOptions,
+    board: &Alarms,
+    damages: &[String],
+) -> impl FnOnce() + Send + 'static {
+    let what = damages.iter().take(DAMAGES_NAMED).cloned().collect::<Vec<_>>().join("; ");
+    let text = format!("the data directory was damaged, and the node has repaired it: {what}");
+    board.raise("repaired", &text, E::THREADS);
+    let (board, disk, dir) = (board.clone(), env.disk().clone(), options.data_dir.clone());
+    move || {
+        let Some(lines) = board.take_news() else { return };
+        if let Err(error) = note_alarms(&disk, &dir, &lines) {
+            board.not_written();
+            warn!(%error, "that the directory was damaged could not be written down; it is tried again");
+        }
+    }
 }
 
 /// A repair under way.
@@ -55,6 +72,7 @@ struct Repair<'r, E: Env> {
     options: &'r NodeOptions,
     survey: Survey<E::Disk>,
     progress: &'r RepairProgress,
+    alarms: &'r Alarms,
     dialer: Dialer<E>,
     /// Raft addresses of others.
     peers: Vec<String>,
@@ -62,12 +80,7 @@ struct Repair<'r, E: Env> {
 }
 
 impl<'r, E: Env> Repair<'r, E> {
-    fn new(
-        env: &'r E,
-        options: &'r NodeOptions,
-        survey: Survey<E::Disk>,
-        progress: &'r RepairProgress,
-    ) -> Self {
+    fn new(env: &'r E, options: &'r NodeOptions, survey: Survey<E::Disk>, metrics: &'r Metrics) -> Self {
         let found = survey.peers();
         let listed = options.initial_cluster.iter().filter(|node| node.name != options.name);
         let named = options.join.iter().chain(listed.map(|node| &node.raft_addr)).cloned();
@@ -79,7 +92,8 @@ impl<'r, E: Env> Repair<'r, E> {
             store: identity.store,
         });
         let dialer = Dialer { env: env.clone(), tls: options.transport.tls.clone(), names: None };
-        Self { env, options, survey, progress, dialer, peers, caller }
+        let (progress, alarms) = (&metrics.repair, &metrics.alarm_board);
+        Self { env, options, survey, progress, alarms, dialer, peers, caller }
     }
 
     async fn run(self, listener: &mut E::Listener) -> Result<(), StartError> {
@@ -98,7 +112,7 @@ impl<'r, E: Env> Repair<'r, E> {
             };
             return Err(self.alone(&lost));
         }
-        let Self { env, survey, progress, dialer, peers, caller, .. } = self;
+        let Self { env, options, survey, progress, alarms, dialer, peers, caller } = self;
         let survey = in_blocks(env, move || survey.begin_mending().map(|()| survey)).await?;
         let held = Arc::new(Mutex::new(sound.clone()));
         let door = Door::new(&dialer, caller, Some(held.clone()));
@@ -112,7 +126,12 @@ impl<'r, E: Env> Repair<'r, E> {
         debug_assert_eq!(entries, 0, "nothing is missing any more");
         progress.note("writing the mended log", 0);
         let survey = fetch.survey;
-        in_blocks(env, move || survey.mend(&fetched)).await?;
+        let note = raise_repaired(env, options, alarms, survey.damages());
+        let mend = move || {
+            note();
+            survey.mend(&fetched)
+        };
+        in_blocks(env, mend).await?;
         let status = progress.status();
         info!(
             entries = status.entries_fetched,
@@ -128,7 +147,7 @@ impl<'r, E: Env> Repair<'r, E> {
         if self.peers.is_empty() {
             return Err(self.alone(why));
         }
-        let Self { env, survey, progress, dialer, peers, caller, .. } = self;
+        let Self { env, options, survey, progress, alarms, dialer, peers, caller } = self;
         let held = match survey.prognosis() {
             Prognosis::Mendable(sound) => Some(Arc::new(Mutex::new(*sound))),
             Prognosis::Replaceable(_) => None,
@@ -144,7 +163,12 @@ impl<'r, E: Env> Repair<'r, E> {
         };
         let mut known = peers.clone();
         known.insert(0, leader);
-        let aside = in_blocks(env, move || survey.set_aside(&known)).await?;
+        let note = raise_repaired(env, options, alarms, survey.damages());
+        let set_aside = move || {
+            note();
+            survey.set_aside(&known)
+        };
+        let aside = in_blocks(env, set_aside).await?;
         warn!(aside = %aside.display(), "set the damaged data aside; this node joins its cluster anew under its name");
         Ok(())
     }

@@ -9,7 +9,9 @@ use crate::raft::{
 use crate::replica::{SnapshotSave, StorageEvent, StorageRequest};
 use crate::runtime::Metrics;
 use crate::runtime::work::{WorkQueue, Worker, run_on_thread};
-use crate::storage::{Bootstrap, Disk, MemoryDisk, SpareMode, Storage, StorageOptions};
+use crate::storage::{Bootstrap, Disk, FaultKind, MemoryDisk, SpareMode, Storage, StorageOptions};
+use std::io::ErrorKind;
+use std::path::Path;
 use tokio::sync::mpsc;
 
 /// An open data directory in memory, whose log is in term 2.
@@ -80,6 +82,25 @@ fn a_worker_that_ends_well_says_nothing_of_a_panic() {
     run_on_thread(worker, &queue);
     assert!(matches!(news.try_recv(), Ok(WorkerNews::Closed)));
     assert!(matches!(news.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
+}
+
+#[test]
+fn alarms_that_could_not_be_written_down_are_written_once_there_is_room() {
+    let (disk, metrics) = (MemoryDisk::new(), Metrics::new());
+    let (news_in, _news) = mpsc::unbounded_channel();
+    let storage = storage_on(disk.clone());
+    let mut worker =
+        LogWorker::new(storage, SnapshotQueues::new(), WorkQueue::new(), news_in, metrics.clone());
+    metrics.alarm_board.raise("damage", "a file", false);
+    disk.fail(FaultKind::Write, "alarms", 0, ErrorKind::StorageFull);
+    worker.work(vec![LogJob::NoteAlarms]);
+    let note = Path::new("/data/alarms");
+    assert_eq!(disk.content(note), None);
+    worker.idle();
+    disk.clear_faults();
+    worker.idle();
+    let noted = disk.content(note).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(noted.as_deref().is_some_and(|text| text.contains("a file")), "{noted:?}");
 }
 
 fn save() -> SnapshotSave {

@@ -8,6 +8,7 @@ use crate::peer::secured::Dialer;
 use crate::raft::{ClusterId, NodeId, StoreId};
 use crate::runtime::TokioEnv;
 use crate::storage::MemoryDisk;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 const CLUSTER: ClusterId = ClusterId(5);
@@ -36,12 +37,21 @@ async fn reserve(node: &TestNode) -> Adoption {
 async fn a_hand_over_that_is_repeated_is_answered_alike() {
     let node = TestNode::start("a").await;
     let adoption = reserve(&node).await;
+    // What is said of the log that is left.
+    node.metrics.disk_slow.set(1);
+    node.metrics.disk_full.set(1);
+    node.metrics.scrub.damaged("/data/wal-1/1.seg", "a bit");
     // As after an answer that was lost on its way.
     for _ in 0..3 {
         assert_eq!(put(&node, &Question::Adopt(adoption.clone())).await, Reply::Done);
     }
     let status = node.handle().status().await;
     assert_eq!((status.cluster, status.replica.id), (CLUSTER, adoption.id));
+    let (slow, full) = (node.metrics.disk_slow.get(), node.metrics.disk_full.get());
+    assert_eq!((slow, full), (0, 0), "the log that it has now is on a disk that is neither");
+    while !node.metrics.scrub.status().damaged.is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     for other in [
         Adoption { id: NodeId::new(6), ..adoption.clone() },
         Adoption { store: StoreId(1), ..adoption.clone() },

@@ -4,7 +4,32 @@ use crate::node::NodeExit;
 use crate::node::handle::DriverOrder;
 use crate::node::tests::cluster::{TestNode, is_set};
 use crate::raft::{LogIndex, Withdrawal};
+use crate::runtime::Alarm;
+use crate::storage::Disk;
 use std::path::Path;
+use std::time::Duration;
+
+#[tokio::test]
+async fn a_member_that_has_come_back_three_times_stays_withdrawn() {
+    let a = TestNode::start("a").await;
+    let b = TestNode::start("b").await;
+    a.join(&b).await;
+    for number in 1..=3 {
+        let dir = format!("/data/damaged-{number}");
+        b.disk.create_dir_all(Path::new(&dir)).unwrap();
+        drop(b.disk.create(&Path::new(&dir).join("rebuild")).unwrap());
+    }
+    let why = Withdrawal::Diverged { index: LogIndex::new(256) };
+    b.handle().orders.send(DriverOrder::Withdraw(why)).await.unwrap();
+    let gave_up = |alarms: &[Alarm]| alarms.iter().any(|it| it.text.contains("set its data aside 3 times"));
+    while !gave_up(&b.metrics.alarm_board.list()) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let status = b.handle().status().await;
+    assert!(status.replica.withdrawn.is_some(), "it takes no part: {status:?}");
+    assert!(b.disk.content(Path::new("/data/rebuild")).is_none(), "nothing is set aside at the next start");
+    assert_eq!(b.stop().await, NodeExit::Stopped);
+}
 
 #[tokio::test]
 async fn a_member_whose_state_differs_comes_back_as_a_new_one_and_says_so() {

@@ -1,7 +1,7 @@
 //! A running node finds damage on its disk, and replaces what is damaged.
 
-use crate::node::ScrubOptions;
 use crate::node::tests::cluster::{TestNode, is_set};
+use crate::node::{NodeExit, ScrubOptions};
 use crate::storage::{Disk, DiskFile, MemoryDisk};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,6 +34,106 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("waited in vain: {what}");
+}
+
+#[tokio::test]
+async fn a_node_alone_misses_files_that_somebody_removed_and_writes_them_anew() {
+    let node = scrubbing_node().await;
+    let value = "v".repeat(3_000);
+    let fill = async |from: usize| {
+        for key in from..from + 40 {
+            assert!(is_set(&node.set(&format!("key-{key}"), &value).await));
+        }
+    };
+    fill(0).await;
+    let segment = files(&node.disk, "seg")[0].clone();
+    node.disk.remove(&segment).unwrap();
+    until("a snapshot to take its place", || files(&node.disk, "snap").len() == 1).await;
+    until("it to be noted", || node.metrics.scrub.status().mended == 1).await;
+    // The newest snapshot, and then the segment that is being written.
+    let snapshot = files(&node.disk, "snap")[0].clone();
+    node.disk.remove(&snapshot).unwrap();
+    until("the snapshot to be there again", || node.metrics.scrub.status().mended == 2).await;
+    assert!(!files(&node.disk, "snap").is_empty());
+    fill(40).await;
+    let active = files(&node.disk, "seg").last().unwrap().clone();
+    node.disk.remove(&active).unwrap();
+    until("the log to go on elsewhere", || node.metrics.scrub.status().mended == 3).await;
+    fill(80).await;
+    let alarms = node.metrics.alarm_board.list();
+    assert_eq!(alarms.len(), 3, "{alarms:?}");
+    assert!(alarms.iter().all(|alarm| alarm.text.contains("it is gone")), "{alarms:?}");
+    let disk = node.disk.clone();
+    node.node.stop();
+    assert_eq!(node.node.stopped().await, NodeExit::Stopped);
+    let back = TestNode::start_with("a", disk, |_| {}).await;
+    for key in 0..120 {
+        assert_eq!(back.get(&format!("key-{key}")).await.as_deref(), Some(&*value), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_damaged_another_time_raises_another_alarm() {
+    let node = scrubbing_node().await;
+    let value = "v".repeat(3_000);
+    for key in 0..40 {
+        assert!(is_set(&node.set(&format!("key-{key}"), &value).await));
+    }
+    // A damaged segment brings the first snapshot.
+    flip(&node.disk, &files(&node.disk, "seg")[0], 9_000);
+    until("a snapshot", || node.metrics.scrub.status().mended == 1).await;
+    for round in 2..4 {
+        for alarm in node.metrics.alarm_board.list() {
+            assert!(node.metrics.alarm_board.acknowledge(alarm.id).is_some());
+        }
+        let snapshot = files(&node.disk, "snap").last().unwrap().clone();
+        flip(&node.disk, &snapshot, 6_000);
+        until("it to be mended", || node.metrics.scrub.status().mended == round).await;
+        let alarms = node.metrics.alarm_board.list();
+        assert!(alarms.len() == 1 && alarms[0].text.contains(".snap"), "round {round}: {alarms:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_note_of_the_alarms_is_an_alarm() {
+    let node = TestNode::start("a").await;
+    node.metrics.alarm_board.raise("damage", "a file", true);
+    let disk = node.disk.clone();
+    assert_eq!(node.stop().await, NodeExit::Stopped);
+    let note = Path::new("/data/alarms");
+    assert!(disk.flip_bit(note, 40, 1), "it was written at the end at the latest");
+    let back = TestNode::start_with("a", disk, |_| {}).await;
+    let alarms = back.metrics.alarm_board.list();
+    assert_eq!(alarms.iter().map(|alarm| &*alarm.kind).collect::<Vec<_>>(), ["alarms-lost"], "{alarms:?}");
+    assert!(alarms[0].id > 1_000_000, "no number is given twice: {alarms:?}");
+    let disk = back.disk.clone();
+    assert_eq!(back.stop().await, NodeExit::Stopped);
+    let again = TestNode::start_with("a", disk, |_| {}).await;
+    assert_eq!(again.metrics.alarm_board.list(), alarms, "the note is sound again");
+}
+
+#[tokio::test]
+async fn a_repaired_directory_says_so_before_it_counts_as_whole() {
+    let node = TestNode::start_with("a", MemoryDisk::new(), |options| {
+        options.replica.snapshot_log_entries = 20;
+        options.segment_bytes = 64 << 10;
+    })
+    .await;
+    for key in 0..100 {
+        assert!(is_set(&node.set(&format!("key-{}", key % 7), &"v".repeat(3_000)).await));
+    }
+    let disk = node.disk.clone();
+    assert_eq!(node.stop().await, NodeExit::Stopped);
+    let snapshots = files(&disk, "snap");
+    assert_eq!(snapshots.len(), 2);
+    // What the newest snapshot covers is damaged, and so is the older snapshot.
+    flip(&disk, &files(&disk, "seg")[0], 9_000);
+    flip(&disk, &snapshots[0], 6_000);
+    let back = TestNode::start_with("a", disk.clone(), |_| {}).await;
+    assert_eq!(back.metrics.repair.status().mended, 1);
+    // Nothing of the node has run yet but its start.
+    let note = String::from_utf8(disk.content(Path::new("/data/alarms")).unwrap()).unwrap();
+    assert!(note.contains("repaired"), "{note}");
 }
 
 #[tokio::test]
