@@ -1,4 +1,8 @@
 //! How long writes to the disk take, here and at the other members.
+//!
+//! What counts is the time of the disk itself: from the moment when it had nothing else to write,
+//! to the receipt. A write that waits behind others says how many there are, and not how slow the
+//! disk is.
 
 use crate::raft::{Durable, NodeId, Time, WriteSequence};
 use alloc::collections::{BTreeMap, VecDeque};
@@ -7,6 +11,9 @@ use alloc::collections::{BTreeMap, VecDeque};
 pub(super) const WINDOW_MICROS: u64 = 1_000_000;
 /// A disk is slow, or quick again, after this many windows in a row that say so.
 const WINDOWS: u32 = 3;
+/// A disk that was slow, and was asked for nothing in this many windows, does not count as slow any
+/// more: nobody waits for it, and nothing would ever say otherwise.
+const WINDOWS_AT_REST: u32 = 30;
 
 /// What is known of the disks.
 #[derive(Clone, Debug, Default)]
@@ -15,7 +22,9 @@ pub(super) struct DiskPace {
     under_way: VecDeque<(WriteSequence, Time)>,
     /// When the window began; `None`: with the next write.
     since: Option<Time>,
-    /// Of the writes that became durable in it.
+    /// When the disk was done with what it had, last.
+    done_at: Time,
+    /// Of what became durable in the window: how long the disk took, and in how many goes.
     sum_micros: u64,
     count: u64,
     /// How long a write took in the mean, in the last window that had one.
@@ -23,6 +32,8 @@ pub(super) struct DiskPace {
     /// Windows in a row that were slow, and that were quick.
     slow: u32,
     quick: u32,
+    /// Windows in a row without a write.
+    at_rest: u32,
     /// The disk is slow.
     pub(super) is_slow: bool,
     /// What others said of theirs, and when.
@@ -40,28 +51,60 @@ impl DiskPace {
 
     /// Everything up to this receipt's write is durable.
     pub(super) fn durable(&mut self, now: Time, receipt: &Durable) {
-        while let Some((write, issued)) = self.under_way.front().copied()
-            && write <= receipt.sequence()
-        {
+        let begun = self.begun();
+        while self.under_way.front().is_some_and(|(write, _)| *write <= receipt.sequence()) {
             self.under_way.pop_front();
-            self.sum_micros += now.since(issued);
+        }
+        // Receipts that come at one time are of one go of the disk.
+        if let Some(begun) = begun
+            && now > self.done_at
+        {
+            self.sum_micros += now.since(begun);
             self.count += 1;
+            self.done_at = now;
         }
     }
 
-    /// Ends the window if it is over. Returns how long a write took in it, in the mean; one that is
-    /// still under way counts with its age.
+    /// There is no room for what is under way: the disk does not write it, however quick it is.
+    pub(super) fn has_no_room(&mut self, now: Time) {
+        self.done_at = now;
+    }
+
+    /// Since when the disk has been busy with the oldest write that is under way.
+    fn begun(&self) -> Option<Time> {
+        self.under_way.front().map(|(_, issued)| self.done_at.max(*issued))
+    }
+
+    /// Ends the window if it is over. Returns how long the disk took for a go in it, in the mean;
+    /// what is still under way counts with its age.
     pub(super) fn end_window(&mut self, now: Time) -> Option<u64> {
         let is_over = self.since.is_some_and(|since| now.since(since) >= WINDOW_MICROS);
         if !is_over {
             return None;
         }
-        let oldest = self.under_way.front().map(|(_, issued)| now.since(*issued));
+        let oldest = self.begun().map(|begun| now.since(begun));
         let mean = self.sum_micros.checked_div(self.count).max(oldest);
         (self.sum_micros, self.count) = (0, 0);
-        self.since = oldest.map(|_| now);
+        self.at_rest = if mean.is_some() { 0 } else { self.at_rest.saturating_add(1) };
+        self.since = (oldest.is_some() || self.is_slow).then_some(now);
         self.mean_micros = mean.unwrap_or(self.mean_micros);
         mean
+    }
+
+    /// When the window ends, while the disk counts as slow: perhaps nothing else happens by then.
+    pub(super) fn wake_at(&self) -> Option<Time> {
+        self.since.filter(|_| self.is_slow).map(|since| since.plus(WINDOW_MICROS))
+    }
+
+    /// Whether it is news that the disk is not slow any more, since it has been asked for nothing
+    /// for long.
+    pub(super) fn forgets(&mut self) -> bool {
+        let forgets = self.is_slow && self.at_rest >= WINDOWS_AT_REST;
+        if forgets {
+            (self.is_slow, self.slow, self.quick) = (false, 0, 0);
+            (self.since, self.mean_micros) = (None, 0);
+        }
+        forgets
     }
 
     /// Whether it is news that the disk is slow, or is not any more. `limit_micros`: what a write

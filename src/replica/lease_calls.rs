@@ -205,7 +205,7 @@ impl Replica {
             let mut encoded = Vec::new();
             command.encode(&mut encoded);
             let data = proposal::encode(ProposalId::of_leader(self.incarnation), &encoded);
-            if self.disk_full || self.raft.propose(self.now, &data).is_err() {
+            if self.has_no_room() || self.raft.propose(self.now, &data).is_err() {
                 return self.lease_clock.retry_later(self.now);
             }
             self.lease_clock.proposed(&leases);

@@ -262,7 +262,8 @@ impl Replica {
         let forwards = self.forwards_wait_until().filter(|_| self.writes.held() > 0);
         let others = [self.transfer.map(|transfer| transfer.deadline), forwards, self.policy.retry_at];
         let leases = [self.lease_clock.next(), self.lease_calls.wake_at(), self.watches.next_deadline()];
-        let due = due.into_iter().chain(others).chain(leases).flatten().min();
+        let disk = self.disk_pace.wake_at();
+        let due = due.into_iter().chain(others).chain(leases).flatten().chain(disk).min();
         self.actions.wake_at = self.actions.wake_at.into_iter().chain(due).min();
         core::mem::take(&mut self.actions)
     }
@@ -430,10 +431,16 @@ impl Replica {
         }
     }
 
+    /// Whether what this node is sent cannot be stored, or soon cannot. A log that is full is not
+    /// always on a disk that is: a segment may be ready, but too small for what waits.
+    pub(super) const fn has_no_room(&self) -> bool {
+        self.disk_full || self.log_full
+    }
+
     /// A leader without room for more of the log hands over: another member may have room. If none
     /// has, the leader leads on, refuses writes, and tries again later.
     fn maybe_make_room(&mut self) {
-        if self.disk_full && self.raft.role() == RoleName::Leader && self.now >= self.next_hand_over {
+        if self.has_no_room() && self.raft.role() == RoleName::Leader && self.now >= self.next_hand_over {
             self.next_hand_over = self.now.plus(HAND_OVER_RETRY_MICROS);
             let _refused = self.raft.step(self.now, Input::TransferLeadership(None));
         }

@@ -157,7 +157,7 @@ impl Replica {
             // They wait at their origin, and come again.
             return self.refuse_forward(&forward, seen.., RefusedBecause::HandingOver);
         }
-        if self.disk_full {
+        if self.has_no_room() {
             // Noted as seen first: a second copy must not be appended when there is room again.
             return self.refuse_forward(&forward, seen.., RefusedBecause::DiskFull);
         }

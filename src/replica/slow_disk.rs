@@ -19,7 +19,14 @@ const HAND_OVER_RETRY_MICROS: u64 = 30_000_000;
 impl Replica {
     /// Looks at how long writes take, once a window.
     pub(super) fn maybe_judge_disk(&mut self) {
-        let Some(mean) = self.disk_pace.end_window(self.now) else { return };
+        if self.log_full {
+            self.disk_pace.has_no_room(self.now);
+        }
+        let ended = self.disk_pace.end_window(self.now);
+        if self.disk_pace.forgets() {
+            self.actions.notices.push(Notice::DiskSlow { is_slow: false, write_micros: 0 });
+        }
+        let Some(mean) = ended else { return };
         // A disk that takes longer than the leader may be silent for is slow.
         if self.disk_pace.judge(mean, self.config.raft.heartbeat_interval_micros) {
             let is_slow = self.disk_pace.is_slow;

@@ -5,6 +5,19 @@ use crate::kv::Store;
 use crate::raft::{LogId, LogIndex, Time};
 use alloc::string::String;
 
+/// The pause after a save that failed, microseconds. It doubles with each further failure …
+const RETRY_MIN_MICROS: u64 = 1_000_000;
+/// … up to this.
+const RETRY_MAX_MICROS: u64 = 60_000_000;
+/// A file that was damaged this long after the last one begins the count anew.
+const REPAIRS_KEPT_MICROS: u64 = 10 * RETRY_MAX_MICROS;
+
+/// The pause before the next try, after `failures` in a row.
+pub(super) fn pause_micros(failures: u32) -> u64 {
+    let factor = failures.checked_sub(1).map_or(0, |shift| 1_u64.checked_shl(shift).unwrap_or(u64::MAX));
+    RETRY_MIN_MICROS.saturating_mul(factor).min(RETRY_MAX_MICROS)
+}
+
 /// When snapshots are due.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SnapshotPolicy {
@@ -28,8 +41,11 @@ pub(super) struct SnapshotPolicy {
     pub(super) failure: Option<String>,
     /// Saves that failed in a row.
     pub(super) failures: u32,
-    /// Times in a row that the newest one could not be read to its end.
+    /// Snapshots in a row that were written because one was damaged, or could not be read to its
+    /// end.
     pub(super) repairs: u32,
+    /// When the last of these was asked for.
+    repaired_at: Time,
     /// The next snapshot is begun at this time at the earliest.
     pub(super) retry_at: Option<Time>,
 }
@@ -53,6 +69,17 @@ impl SnapshotPolicy {
     /// At a start, from a snapshot with this content.
     pub(super) fn new(store: &Store) -> Self {
         Self { store_bytes: store.bytes(), store_keys: store.len() as u64, ..Self::default() }
+    }
+
+    /// A snapshot has to be written because one is damaged: the first time at once. A disk that
+    /// damages what is written to it must not be written to without end.
+    pub(super) fn put_off_repair(&mut self, now: Time) {
+        if now.since(self.repaired_at) > REPAIRS_KEPT_MICROS {
+            self.repairs = 0;
+        }
+        let pause_ends = now.plus(pause_micros(self.repairs));
+        self.retry_at = self.retry_at.max(Some(pause_ends));
+        (self.repairs, self.repaired_at) = (self.repairs.saturating_add(1), now);
     }
 
     /// A snapshot up to `last` has succeeded.

@@ -5,15 +5,10 @@ use crate::raft::{
 };
 use crate::replica::api::{Notice, SnapshotSave, StorageRequest, UnreadSnapshot, UnstoredSnapshot};
 use crate::replica::replica::Replica;
-use crate::replica::snapshot_policy::Saving;
+use crate::replica::snapshot_policy::{Saving, pause_micros};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
-
-/// The pause after a save that failed, microseconds. It doubles with each further failure …
-const RETRY_MIN_MICROS: u64 = 1_000_000;
-/// … up to this.
-const RETRY_MAX_MICROS: u64 = 60_000_000;
 
 /// While a snapshot is being sent, the next one is begun only when the log has grown by this many
 /// times as much as usual.
@@ -22,12 +17,6 @@ const SNAPSHOT_PATIENCE: u64 = 4;
 /// Keys for each entry of the log, at most: a snapshot is not due while the log has fewer entries
 /// than this share of the keys. At a start, entries cost more than their bytes do.
 const KEYS_PER_ENTRY: u64 = 4;
-
-/// The pause before the next try, after `failures` in a row.
-fn pause_micros(failures: u32) -> u64 {
-    let factor = failures.checked_sub(1).map_or(0, |shift| 1_u64.checked_shl(shift).unwrap_or(u64::MAX));
-    RETRY_MIN_MICROS.saturating_mul(factor).min(RETRY_MAX_MICROS)
-}
 
 impl Replica {
     /// The newest snapshot whose marker is durable; [`LogId::ZERO`] without one.
@@ -129,10 +118,7 @@ impl Replica {
         if is_replaced || self.policy.unreadable == Some(last) || self.raft.role() != RoleName::Leader {
             return;
         }
-        // The first time at once; a disk that damages what is written to it must not be written to
-        // without end.
-        self.policy.retry_at = Some(self.now.plus(pause_micros(self.policy.repairs)));
-        self.policy.repairs = self.policy.repairs.saturating_add(1);
+        self.policy.put_off_repair(self.now);
         self.policy.unreadable = Some(last);
         self.note_failure(format!(
             "the snapshot {last} cannot be read, so that it cannot be sent; it is saved again: {reason}"
@@ -145,9 +131,16 @@ impl Replica {
     }
 
     /// A snapshot is damaged on the disk. The newest is saved again: the state in memory is sound.
-    /// An older one goes when the next is there.
+    /// An older one goes when the next is there. Said again and again as long as it is so.
     pub(super) fn handle_snapshot_damaged(&mut self, last: LogId, reason: &str) {
-        if last == self.snapshot && !self.raft.awaits_marker() && self.policy.saving.is_none() {
+        let is_newest = last == self.snapshot;
+        let is_asked_for =
+            if is_newest { self.policy.unreadable == Some(last) } else { self.policy.is_newer_wanted };
+        if is_asked_for || self.policy.saving.is_some() || self.raft.awaits_marker() {
+            return;
+        }
+        self.policy.put_off_repair(self.now);
+        if is_newest {
             self.policy.unreadable = Some(last);
             self.note_failure(format!("the snapshot {last} is damaged, and is saved again: {reason}"));
         } else {

@@ -52,6 +52,40 @@ fn a_leader_leads_on_where_no_majority_is_quicker() {
 }
 
 #[test]
+fn a_disk_that_nothing_is_asked_of_does_not_stay_slow() {
+    let mut cluster = Cluster::new(1);
+    let node = cluster.leader().unwrap();
+    write_on(&mut cluster, &[node], 8, 300_000);
+    assert!(cluster.replicas[&node].status(cluster.now).disk_slow);
+    cluster.slow.clear();
+    cluster.run(20_000_000);
+    assert!(cluster.replicas[&node].status(cluster.now).disk_slow, "a pause says little");
+    cluster.run(20_000_000);
+    assert!(!cluster.replicas[&node].status(cluster.now).disk_slow);
+    let last = cluster.notices.iter().rev().find_map(|(_, notice)| match notice {
+        Notice::DiskSlow { is_slow, .. } => Some(*is_slow),
+        _ => None,
+    });
+    assert_eq!(last, Some(false), "and it is said");
+}
+
+#[test]
+fn a_write_that_waits_behind_others_does_not_make_a_disk_slow() {
+    let mut cluster = Cluster::new(1);
+    let node = cluster.leader().unwrap();
+    cluster.slow = [(node, 80_000)].into();
+    // The disk takes 80 ms for each go; a write waits for half of the go before it as well, so that
+    // it takes longer than a heartbeat interval.
+    for number in 0..1_000 {
+        cluster.write(node, &format!("k{number}"), "v");
+        cluster.run(10_000);
+    }
+    let status = cluster.replicas[&node].status(cluster.now);
+    assert!((75_000..90_000).contains(&status.disk_write_micros), "{} µs", status.disk_write_micros);
+    assert!(!status.disk_slow);
+}
+
+#[test]
 fn one_slow_write_moves_nobody() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.leader().unwrap();

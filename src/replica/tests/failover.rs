@@ -1,6 +1,6 @@
 //! What clients see when leaders fail.
 
-use crate::raft::{Body, Change, RoleName};
+use crate::raft::{Body, Change, EntryKind, LogIndex, RoleName};
 use crate::replica::tests::{Cluster, id};
 use crate::replica::{
     ClientError, ClientReply, ClientRequest, Event, Level, PeerMessage, ReplicaConfig, StorageEvent,
@@ -301,6 +301,20 @@ fn a_member_whose_log_has_no_room_refuses_writes_and_answers_reads() {
     cluster.give(follower, Event::Storage(StorageEvent::LogFull(false)));
     let taken = cluster.write(follower, "k", "x");
     assert!(matches!(cluster.run_until_answered(taken), ClientReply::Written(_)));
+}
+
+#[test]
+fn a_leader_whose_log_has_no_room_takes_no_forwards_and_hands_over() {
+    let mut cluster = Cluster::new(3);
+    let (leader, follower) = (cluster.leader().unwrap(), cluster.follower());
+    let write = cluster.write(follower, "k", "v");
+    // A segment was ready, so that the disk does not count as full; but it was too small.
+    cluster.give(leader, Event::Storage(StorageEvent::LogFull(true)));
+    cluster.deliver();
+    let log = cluster.replicas[&leader].raft().log_after(LogIndex::ZERO);
+    assert!(log.iter().all(|entry| entry.kind() != EntryKind::Command), "{log:?}");
+    assert_eq!(cluster.run_until_answered(write), ClientReply::Failed(ClientError::DiskFull));
+    cluster.run_until_succeeded(leader);
 }
 
 #[test]

@@ -36,6 +36,8 @@ struct Cluster {
     unsynced: VecDeque<(NodeId, StorageRequest)>,
     /// Disks that take so long, microseconds.
     slow: BTreeMap<NodeId, u64>,
+    /// When the last go of a slow disk begins, and ends.
+    goes: BTreeMap<NodeId, (Time, Time)>,
     /// What they will have done, and when.
     delayed: VecDeque<(Time, NodeId, StorageRequest)>,
     /// What each storage was told to be committed.
@@ -101,6 +103,7 @@ impl Cluster {
             disks_work: true,
             unsynced: VecDeque::new(),
             slow: BTreeMap::new(),
+            goes: BTreeMap::new(),
             delayed: VecDeque::new(),
             noted: Vec::new(),
             saves_fail: false,
@@ -195,13 +198,24 @@ impl Cluster {
         while self.disks_work
             && let Some((node, request)) = self.unsynced.pop_front()
         {
-            let before = self.delayed.iter().filter(|(_, other, _)| *other == node).map(|(due, ..)| *due);
-            let due = self.slow.get(&node).map(|micros| self.now.plus(*micros)).max(before.max());
-            match due {
+            match self.due(node) {
                 Some(due) => self.delayed.push_back((due, node, request)),
                 None => self.store(node, request),
             }
         }
+    }
+
+    /// When a slow disk is done with what it is asked now. It writes all that waits in one go, and
+    /// begins with that when the go before it is over.
+    fn due(&mut self, node: NodeId) -> Option<Time> {
+        let is_busy = self.delayed.iter().any(|(_, other, _)| *other == node);
+        let micros = self.slow.get(&node).copied().or(is_busy.then_some(0))?;
+        let (begins, due) = self.goes.get(&node).copied().unwrap_or_default();
+        if !(is_busy && begins > self.now) {
+            let begins = if is_busy { due } else { self.now };
+            self.goes.insert(node, (begins, begins.plus(micros)));
+        }
+        Some(self.goes[&node].1)
     }
 
     fn store(&mut self, node: NodeId, request: StorageRequest) {

@@ -2,7 +2,7 @@
 
 use crate::raft::{LogIndex, NodeId, ReplicationState, Time};
 use crate::replica::tests::{Cluster, id, start};
-use crate::replica::{Notice, ReplicaConfig};
+use crate::replica::{Event, Notice, ReplicaConfig, StorageEvent};
 
 #[test]
 fn snapshots_are_taken_when_the_log_has_grown_and_the_log_is_cut() {
@@ -147,6 +147,33 @@ fn a_disk_that_spoils_every_snapshot_is_not_written_to_without_end() {
     // At once, then after 1, 2, 4, 8 and 16 s.
     assert!((3..=6).contains(&saves), "{saves} saves in half a minute");
     assert!(cluster.replicas[&leader].status(cluster.now).snapshot_failure.is_some());
+}
+
+#[test]
+fn snapshots_that_are_found_damaged_on_the_disk_again_and_again_are_written_ever_more_seldom() {
+    for older_too in [false, true] {
+        let (mut cluster, leader) = eager();
+        write(&mut cluster, 40);
+        cluster.saves.clear();
+        let mut older = cluster.replicas[&leader].snapshot();
+        for half_second in 0..60 {
+            // As scrubbing says, as long as it is so.
+            let newest = cluster.replicas[&leader].snapshot();
+            let last = if older_too && older != newest { older } else { newest };
+            let damaged = StorageEvent::SnapshotDamaged { last, reason: "a bad sector".into() };
+            cluster.give(leader, Event::Storage(damaged));
+            if older_too && half_second % 2 == 0 {
+                older = newest;
+                write(&mut cluster, 1);
+            }
+            cluster.run(500_000);
+        }
+        let saves = cluster.saves.iter().filter(|(node, ..)| *node == leader).count();
+        // At once, then after 1, 2, 4, 8 and 16 s; and those that the log needs by itself.
+        assert!((3..=9).contains(&saves), "{saves} saves in half a minute");
+        let status = cluster.replicas[&leader].status(cluster.now);
+        assert!(older_too || status.snapshot_failure.is_some());
+    }
 }
 
 #[test]
