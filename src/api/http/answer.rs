@@ -143,7 +143,11 @@ impl Answer {
 
     /// Bytes of a client.
     pub(super) fn raw(bytes: Bytes) -> Self {
-        Self::new(StatusCode::OK, Content::Raw, bytes)
+        let is_empty = bytes.is_empty();
+        let answer = Self::new(StatusCode::OK, Content::Raw, bytes);
+        // Hyper says the length of nothing too, but not to HEAD: there it cannot tell that from a
+        // length that is not known.
+        if is_empty { answer.with_number("content-length", 0) } else { answer }
     }
 
     /// What comes piece by piece. An answer to HEAD has nothing of it.

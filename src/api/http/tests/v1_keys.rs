@@ -34,6 +34,11 @@ async fn a_value_comes_back_as_it_was_sent() {
     assert_eq!(fixture.ask("DELETE", "/v1/kv/a/b", b"").await.text(), "{\"revision\":2,\"deleted\":0}\n");
     assert_eq!(fixture.ask("GET", "/v1/kv/a/b", b"").await.problem(), (404, "key-not-found".to_owned()));
     assert_eq!(fixture.ask("GET", "/v1/kv/a/b?at=1", b"").await.body, BINARY, "as it was");
+    assert_eq!(fixture.ask("PUT", "/v1/kv/empty", b"").await.code, 200);
+    for method in ["GET", "HEAD"] {
+        let empty = fixture.ask(method, "/v1/kv/empty", b"").await;
+        assert_eq!((empty.code, empty.header("content-length")), (200, Some("0")), "{method}");
+    }
 }
 
 #[tokio::test]
