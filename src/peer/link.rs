@@ -133,8 +133,11 @@ impl<E: Env> Link<E> {
                     match self.write_until_broken(stream).await {
                         End::Closed => return,
                         End::Broken(reason) => {
-                            was_connected = self.env.now().since(since) >= LASTING_MICROS;
-                            soon = if was_connected { SOON_MICROS.iter() } else { [].iter() };
+                            // The peer let this node in. If nothing listens there at the next
+                            // attempt, its process has ended, however young the connection was.
+                            was_connected = true;
+                            let lasted = self.env.now().since(since) >= LASTING_MICROS;
+                            soon = if lasted { SOON_MICROS.iter() } else { [].iter() };
                             (reason, false)
                         }
                     }
@@ -302,3 +305,6 @@ impl<E: Env> Link<E> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
