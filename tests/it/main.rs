@@ -26,6 +26,7 @@ mod older_copy;
 mod power_loss;
 mod pressure;
 mod random_damage;
+mod rebuild;
 mod repair;
 mod secrets;
 mod shortage;
