@@ -109,7 +109,10 @@ impl Service {
             None => self.health_since[asked.slot] >= asked.at || self.at.health[asked.slot] == Health::Absent,
             Some(ClientError::NoLeader | ClientError::NoQuorum) => !early,
             Some(ClientError::Unknown) => !early || recently(self.installed_at[asked.slot], 0),
-            Some(ClientError::DiskFull) => recently(self.full_at, 2_000 * MILLI),
+            Some(ClientError::DiskFull) => {
+                let is_full = |at: Option<u64>| recently(at, 2_000 * MILLI);
+                is_full(self.leader_full_at) || is_full(self.log_full_at[asked.slot])
+            }
             Some(ClientError::Overloaded) => {
                 let holds = self.held_bytes_max > 0 && asked.write && asked.bytes > self.held_bytes_max;
                 holds || asked.write && recently(self.loaded_at, self.bounds.answer)

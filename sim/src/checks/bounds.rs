@@ -88,6 +88,19 @@ impl Bounds {
         }
     }
 
+    /// How long a snapshot of so many bytes takes from one member to another, one chunk after the
+    /// other: by the mean of the delays, since there are many. Where packets are lost, some come
+    /// again.
+    #[must_use]
+    pub fn of_snapshot(settings: &Settings, bytes: u64) -> u64 {
+        let chunks = bytes.div_ceil(settings.snapshot_chunk_bytes.max(1));
+        let both_ways =
+            (settings.delay_min_micros + settings.delay_max_micros) * u64::from(settings.link_spread.max(1));
+        let is_lossy = settings.loss_ppm + settings.corrupt_ppm + settings.straggler_ppm > 0;
+        let again = if is_lossy { settings.heartbeat_interval_micros } else { 0 };
+        chunks * (both_ways + 2 * settings.sync_max_micros + settings.settle_max_micros + again)
+    }
+
     /// Whether nothing is lost or late, and several questions and answers fit into this time.
     #[must_use]
     pub fn is_told_within(&self, micros: u64) -> bool {

@@ -6,7 +6,7 @@
 //! at what cost. `observed` recognises rare paths of the product.
 
 mod answering;
-mod bounds;
+pub mod bounds;
 pub mod clients;
 pub mod durable;
 pub mod elections;

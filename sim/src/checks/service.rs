@@ -140,7 +140,10 @@ pub struct Service {
     /// that.
     pub(super) refused: Vec<bool>,
     pub(super) left_alone_until: Vec<u64>,
-    pub(super) full_at: Option<u64>,
+    /// When a leader last had no room.
+    pub(super) leader_full_at: Option<u64>,
+    /// When the log of each machine last had none at all.
+    pub(super) log_full_at: Vec<Option<u64>>,
     /// When a leader last had so much to commit or to sync that it had to refuse more.
     pub(super) loaded_at: Option<u64>,
     /// Bytes of writes that a machine holds, at most; 0: more than any run has.
@@ -190,7 +193,8 @@ impl Service {
             installed_at: vec![None; slots],
             refused: vec![false; slots],
             left_alone_until: vec![0; slots],
-            full_at: None,
+            leader_full_at: None,
+            log_full_at: vec![None; slots],
         }
     }
 
@@ -262,9 +266,14 @@ impl Service {
         }
     }
 
-    /// Some disk has no room.
-    pub const fn full(&mut self, now: u64) {
-        self.full_at = Some(now);
+    /// A leader has no room: clients of all members are refused.
+    pub const fn leader_full(&mut self, now: u64) {
+        self.leader_full_at = Some(now);
+    }
+
+    /// The log of a machine has no room at all: its own clients are refused, and no others.
+    pub fn log_full(&mut self, slot: usize, now: u64) {
+        self.log_full_at[slot] = Some(now);
     }
 
     /// In how many windows what was said was judged.

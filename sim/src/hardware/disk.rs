@@ -230,6 +230,16 @@ impl SimDisk {
         self.lock_state().contents.values().map(FileImage::len).sum()
     }
 
+    /// Bytes of its longest snapshot.
+    #[must_use]
+    pub fn snapshot_bytes(&self) -> u64 {
+        let state = self.lock_state();
+        let is_snapshot = |path: &OsString| Path::new(path).extension() == Some(OsStr::new("snap"));
+        let snapshots = state.cached.files.iter().filter(|(path, _)| is_snapshot(path));
+        let lengths = snapshots.filter_map(|(_, inode)| state.contents.get(inode)).map(FileImage::len);
+        lengths.max().unwrap_or(0) as u64
+    }
+
     /// What it holds, as the page cache has it.
     #[must_use]
     pub fn usage(&self) -> DiskUsage {

@@ -26,6 +26,9 @@ pub struct Machine {
     pub slow_disk: (u64, u64),
     /// A bit of its disk has flipped, and the disk has not been read since: it may refuse to start.
     pub rotten: bool,
+    /// It was damaged since it was empty. A start need not read all that is there: it passes over an
+    /// older snapshot, and over what a snapshot covers. So damage may be found long after.
+    pub was_damaged: bool,
     /// The life in which its disk was damaged last.
     rotten_in: u32,
     /// What its disk has to hold.
@@ -46,6 +49,7 @@ impl Machine {
             paused_until: 0,
             slow_disk: (0, 0),
             rotten: false,
+            was_damaged: false,
             rotten_in: 0,
             durable: DurableModel::default(),
         };
@@ -54,7 +58,7 @@ impl Machine {
 
     /// Its disk is damaged, or a write that comes will damage it.
     pub fn damage(&mut self) {
-        (self.rotten, self.rotten_in) = (true, self.life);
+        (self.rotten, self.was_damaged, self.rotten_in) = (true, true, self.life);
     }
 
     /// A process starts. A fault that is armed may strike while the process opens the disk.
@@ -87,7 +91,7 @@ impl Machine {
     /// It gets an empty disk. What the old one had to hold is lost, with the member `was` on it.
     pub fn wipe(&mut self, was: Option<NodeId>, lost_disks: &mut BTreeMap<NodeId, DurableModel>) {
         self.disk.wipe();
-        self.rotten = false;
+        (self.rotten, self.was_damaged) = (false, false);
         let lost = std::mem::take(&mut self.durable);
         if let Some(was) = was {
             lost_disks.insert(was, lost);

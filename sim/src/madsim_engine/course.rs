@@ -283,8 +283,11 @@ impl Run {
                 continue;
             }
             let Some(why) = why else { break };
-            if now() >= give_up {
-                let what = format!("{} s after the last fault: {why}", RECOVERY_MICROS / SECOND);
+            // A member that comes back may need all of a snapshot, however small the chunks are.
+            let snapshot_micros = self.shared.lock().snapshot_micros();
+            if now() >= give_up + snapshot_micros {
+                let waits = (RECOVERY_MICROS + snapshot_micros) / SECOND;
+                let what = format!("{waits} s after the last fault: {why}");
                 return self.shared.lock().judge(Err(Violation { check: "liveness", what }));
             }
             if now() >= probe_at {

@@ -347,6 +347,7 @@ impl NodeHost {
         (view.term, view.role, view.leader) = is;
         view.committed_in_term = raft.term_at(raft.commit_index()) == Some(raft.term());
         view.last_applied = replica.last_applied();
+        view.knows_its_rules = replica.knows_its_rules();
         (view.commit, view.last_log) = (raft.commit_index(), raft.last_log());
     }
 }

@@ -71,14 +71,15 @@ pub(super) async fn look(shared: &Shared, slot: usize) -> Option<(ProcessId, Ins
     let give_up = now() + 3 * SECOND;
     let mut connection = Http::open(shared, slot, give_up).await?;
     let process = (slot, connection.life);
-    {
+    let knows_its_rules = {
         // One that loads its data is not looked at.
         let world = shared.lock();
         let machine = &world.machines[slot];
         if machine.handle.is_none() || machine.life != connection.life {
             return None;
         }
-    }
+        machine.view.knows_its_rules
+    };
     let targets = ["/livez", "/v1/status", "/metrics", "/v1/status", "/readyz?verbose"];
     for target in targets {
         connection.send(&Request::get(target), give_up).await.ok()?;
@@ -92,12 +93,14 @@ pub(super) async fn look(shared: &Shared, slot: usize) -> Option<(ProcessId, Ins
     let metrics = connection.receive(give_up).await.ok()?;
     let second = connection.receive(give_up).await.ok()?;
     let ready = connection.receive(give_up).await.ok()?;
-    // Until a node has applied what it had when it ended, it does not know whether it may tell
-    // more.
-    if first.body.starts_with(b"{\"alive\":true") {
-        return None;
-    }
-    let understood = understand(&live, &first, &metrics, &second, ready);
+    let understood = match tells_nothing(&first, knows_its_rules) {
+        Ok(true) => {
+            shared.lock().mark("inspected before it knew its rules");
+            return None;
+        }
+        Ok(false) => understand(&live, &first, &metrics, &second, ready),
+        Err(what) => Err(what),
+    };
     match understood {
         Ok(told) => Some((process, told)),
         Err(what) => {
@@ -105,6 +108,25 @@ pub(super) async fn look(shared: &Shared, slot: usize) -> Option<(ProcessId, Ins
             None
         }
     }
+}
+
+/// Until a node has applied what it had when it ended, it does not know whether it may tell more
+/// than that it lives; then it has to. (These clusters ask nobody for a name.)
+fn tells_nothing(first: &Answer, knows_its_rules: bool) -> Result<bool, String> {
+    if !first.body.starts_with(b"{\"alive\":true") {
+        return Ok(false);
+    }
+    let text = first.text();
+    same("the code of /v1/status", &first.code, &200)?;
+    if !["{\"alive\":true,\"ready\":false}\n", "{\"alive\":true,\"ready\":true}\n"].contains(&&*text) {
+        return Err(format!("/v1/status is {text:?}"));
+    }
+    if knows_its_rules {
+        return Err(format!(
+            "it has applied all that it had when it started, and says no more than {text:?}"
+        ));
+    }
+    Ok(true)
 }
 
 fn understand(

@@ -56,6 +56,7 @@ impl Run {
             machine.done = Default::default();
             machine.written = Written::from(machine.disk.bytes());
             machine.revisions.clear();
+            machine.view.knows_its_rules = false;
             (machine.stop, machine.stopping) = (Some(Arc::new(Notify::new())), None);
             (machine.on, machine.powered, machine.start_at) = (true, true, None);
             world.trace.line(now(), Some(slot), "start", "");

@@ -1,4 +1,4 @@
-//! What is at rest is read again: on a sound disk nothing is ever called damaged.
+//! What is at rest is read again: on a disk that was never damaged nothing is ever called damaged.
 
 use crate::madsim_engine::world::World;
 use crate::record::violation::Violation;
@@ -13,7 +13,7 @@ impl World {
             if found.passes > 0 {
                 self.mark("all at rest read again");
             }
-            if !self.machines[slot].rotten && (!found.damaged.is_empty() || found.mended > 0) {
+            if !self.machines[slot].was_damaged && (!found.damaged.is_empty() || found.mended > 0) {
                 let what = format!("machine {slot}: {found:?}");
                 return self.judge(Err(Violation { check: "a sound file is not called damaged", what }));
             }

@@ -17,6 +17,9 @@ const STREAK_LOSSY: usize = 12;
 /// And the failures have to go on for this long.
 const STREAK_MICROS: u64 = 500 * MILLI;
 
+/// From this loss on, links are without use so often that it shows in the answers.
+const LOSSY_PPM: u32 = 10_000;
+
 /// How often the engine looks which machines stand.
 const LOOK_MICROS: u64 = 50 * MILLI;
 /// And how often at what nodes hold: their patience is seconds.
@@ -185,7 +188,8 @@ impl World {
         let quiet = settings.loss_ppm == 0 && settings.corrupt_ppm == 0 && settings.straggler_ppm == 0;
         // A lost packet keeps all that follows on its connection waiting. Where clients wait for
         // less than that, a link is as good as cut for as long.
-        let impatient = settings.loss_ppm > 0 && settings.client_timeout_micros <= RETRANSMIT_MICROS;
+        // Where hardly any packet is lost, that is no excuse.
+        let impatient = settings.loss_ppm >= LOSSY_PPM && settings.client_timeout_micros <= RETRANSMIT_MICROS;
         let allowed = match (quiet, impatient) {
             (true, _) => asked / 20,
             (false, false) => asked / 3,

@@ -1,5 +1,6 @@
 //! What all tasks of a run share: the machines, the surroundings, and what has been seen.
 
+use crate::checks::bounds::Bounds;
 use crate::checks::clients::Clients;
 use crate::checks::durable::{DurableModel, WriteSketch};
 use crate::checks::observed::Observed;
@@ -155,6 +156,8 @@ pub(super) struct View {
     pub committed_in_term: bool,
     /// What it has applied.
     pub last_applied: LogId,
+    /// Whether that is all that it knew to be committed when it started.
+    pub knows_its_rules: bool,
     /// What it is.
     pub role: Option<RoleName>,
     /// The leader that it follows.
@@ -388,6 +391,12 @@ impl World {
     /// Whether answers come in a fraction of the time that clients wait.
     pub(super) fn is_quick(&self) -> bool {
         is_quick(&self.schedule.settings, self.asking())
+    }
+
+    /// How long the longest snapshot that there is takes to another machine.
+    pub(super) fn snapshot_micros(&self) -> u64 {
+        let bytes = self.machines.iter().map(|machine| machine.disk.snapshot_bytes()).max().unwrap_or(0);
+        Bounds::of_snapshot(&self.schedule.settings, bytes)
     }
 
     /// How many clients ask.

@@ -1,6 +1,7 @@
 //! The queue engine: replicas over simulated disks, network and clocks, in one thread, one event
 //! after the other.
 
+use crate::checks::bounds::Bounds;
 use crate::checks::clients::{Clients, check_clients};
 use crate::checks::durable::DurableModel;
 use crate::checks::elections::Elections;
@@ -333,10 +334,13 @@ impl Simulation {
 
     /// Liveness: some time after the last fault the members agree, and each of them serves.
     fn judge(&mut self) -> Result<(), Violation> {
+        // A member that comes back may need all of a snapshot, however small the chunks are.
+        let bytes = self.machines.iter().map(|machine| machine.disk.snapshot_bytes()).max().unwrap_or(0);
+        let allowed = RECOVERY_MICROS + Bounds::of_snapshot(&self.schedule.settings, bytes);
         match self.not_recovered() {
             None => return self.rest(),
-            Some(why) if self.now >= self.schedule.duration_micros + RECOVERY_MICROS => {
-                let what = format!("{} s after the last fault: {why}", RECOVERY_MICROS / SECOND);
+            Some(why) if self.now >= self.schedule.duration_micros + allowed => {
+                let what = format!("{} s after the last fault: {why}", allowed / SECOND);
                 return Err(Violation { check: "liveness", what });
             }
             Some(_) => {

@@ -132,10 +132,11 @@ impl Simulation {
     }
 
     /// A process is told to stop, while its disk is well and has nothing to write, in half of the
-    /// cases: then it writes down what is committed.
+    /// cases: then it writes down what is committed. (Where writes wait for room, it may find some
+    /// and write them, or write nothing at all.)
     pub(super) fn stop_well(&mut self, slot: usize) {
         let machine = &self.machines[slot];
-        let is_apt = |process: &Process| !process.busy && !process.has_writes();
+        let is_apt = |process: &Process| !process.busy && !process.has_writes() && !process.log_full;
         let is_whole = !machine.rotten && !machine.disk.armed() && machine.paused_until <= self.now;
         if is_whole && machine.process.as_ref().is_some_and(is_apt) && self.stop_rng.random() {
             self.end_with(slot, true);

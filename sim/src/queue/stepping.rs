@@ -46,9 +46,7 @@ impl Simulation {
         let Some(process) = &self.machines[slot].process else { return };
         let raft = process.replica.raft();
         self.elections.stepped(raft.id(), raft.membership(), (raft.role(), raft.term()), time);
-        if process.log_full || process.disk_full && raft.role() == RoleName::Leader {
-            self.service.full(self.now);
-        }
+        self.note_full(slot);
         self.note_load(slot);
     }
 

@@ -4,7 +4,7 @@
 use crate::checks::service::{Health, Shows, Surroundings};
 use crate::hardware::network::Delivery;
 use crate::queue::event::SimEvent;
-use crate::queue::machine::{Process, ReplicaHost};
+use crate::queue::machine::Process;
 use crate::queue::simulation::Simulation;
 use crate::record::violation::{Violation, check};
 use crate::schedule::{PROMOTE_LAG_ENTRIES, SECOND};
@@ -118,18 +118,23 @@ impl Simulation {
         let health = (0..self.machines.len()).map(|slot| self.health(slot)).collect();
         let (voters, surgery) = self.voting().unwrap_or((0, true));
         let severed = self.network.severed(now);
-        // A leader refuses writes for which it has no room, and so does a member whose log has none
-        // at all. What room the others have does not matter to clients.
-        let refuses = |machine: &ReplicaHost| {
-            machine
-                .process
-                .as_ref()
-                .is_some_and(|it| it.log_full || it.disk_full && it.replica.raft().role() == RoleName::Leader)
-        };
-        if self.machines.iter().any(refuses) {
-            self.service.full(now);
+        for slot in 0..self.machines.len() {
+            self.note_full(slot);
         }
         self.service.surroundings(now, &Surroundings { health, severed, voters, surgery });
+    }
+
+    /// A leader without room refuses the writes of all members' clients, and a member whose log has
+    /// none at all refuses those of its own. What room the others have does not matter to clients.
+    pub(super) fn note_full(&mut self, slot: usize) {
+        let Some(process) = &self.machines[slot].process else { return };
+        let leads = process.replica.raft().role() == RoleName::Leader;
+        if leads && (process.disk_full || process.log_full) {
+            self.service.leader_full(self.now);
+        }
+        if process.log_full {
+            self.service.log_full(slot, self.now);
+        }
     }
 
     fn health(&self, slot: usize) -> Health {

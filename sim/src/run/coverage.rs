@@ -12,11 +12,12 @@ pub const SEEDS_ENOUGH: u64 = 300;
 const SEEDS_FOR_RAREST: u64 = 5_000;
 
 /// Marks of both engines.
-const BOTH: [&str; 37] = [
+const BOTH: [&str; 38] = [
     "bit flipped",
     "blackout",
     "clock jump",
     "crash in a write",
+    "disk called slow",
     "disk full",
     "disk full noticed",
     "disk wiped",
@@ -53,15 +54,29 @@ const BOTH: [&str; 37] = [
 ];
 
 /// Paths of the product that few runs take.
-const RAREST: [&str; 4] =
-    ["creation resumed", "leader elected in a joint state", "membership rolled back", "older snapshot used"];
+const RAREST: [&str; 5] = [
+    "creation resumed",
+    "lead left to a quicker disk",
+    "leader elected in a joint state",
+    "membership rolled back",
+    "older snapshot used",
+];
 
 /// And those that only the queue engine looks for.
 const QUEUE_RAREST: [&str; 3] =
     ["all voters exchanged", "newest of two snapshots damaged", "removed and told"];
 
+/// And those that only the madsim engine looks for.
+const MADSIM_RAREST: [&str; 5] = [
+    "a lost member joined again by hand",
+    "a removed member is told when it calls",
+    "an election beside an older copy",
+    "another cluster's certificate refused",
+    "several bits flipped",
+];
+
 /// Marks of the queue engine, whose network carries messages and whose clients ask replicas.
-const QUEUE: [&str; 56] = [
+const QUEUE: [&str; 62] = [
     "acknowledged write lost",
     "damage reported",
     "applied in slices",
@@ -118,10 +133,17 @@ const QUEUE: [&str; 56] = [
     "watch woken by an installed snapshot",
     "history cut short",
     "write repeated under its idempotency key",
+    "asked to hand over to a node that cannot lead",
+    "change of another configuration asked for",
+    "leader handed over before it was removed",
+    "learner to be promoted",
+    "log without room",
+    "stopped well",
 ];
 
 /// Marks of the madsim engine, whose network carries byte streams.
-const MADSIM: [&str; 63] = [
+const MADSIM: [&str; 64] = [
+    "all at rest read again",
     "address moved",
     "bytes corrupted",
     "bytes held back",
@@ -195,7 +217,7 @@ pub fn missing(engine: Engine, seeds: u64, met: &Marks) -> Vec<&'static str> {
     }
     let (own, own_rarest): (&[&str], &[&str]) = match engine {
         Engine::Queue => (&QUEUE, &QUEUE_RAREST),
-        Engine::Madsim => (&MADSIM, &[]),
+        Engine::Madsim => (&MADSIM, &MADSIM_RAREST),
     };
     let rarest = RAREST.iter().chain(own_rarest).filter(|_| seeds >= SEEDS_FOR_RAREST);
     BOTH.iter().chain(own).chain(rarest).copied().filter(|mark| !met.contains_key(mark)).collect()

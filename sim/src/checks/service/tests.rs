@@ -203,7 +203,12 @@ fn a_refusal_without_a_reason_and_a_client_that_is_not_served_are_refused() {
         refuses("a refusal has a reason", answer(Some(error), early, |_| ()));
     }
     refuses("a refusal has a reason", answer(Some(ClientError::DiskFull), early, |_| ()));
-    assert_eq!(answer(Some(ClientError::DiskFull), early, |service| service.full(5)), Ok(false));
+    assert_eq!(answer(Some(ClientError::DiskFull), early, |service| service.leader_full(5)), Ok(false));
+    assert_eq!(answer(Some(ClientError::DiskFull), early, |service| service.log_full(1, 5)), Ok(false));
+    refuses(
+        "a refusal has a reason",
+        answer(Some(ClientError::DiskFull), early, |service| service.log_full(2, 5)),
+    );
     assert_eq!(answer(Some(ClientError::Overloaded), early, |service| service.loaded(15)), Ok(false));
     assert_eq!(answer(Some(ClientError::Unknown), early, |service| service.installed(1, 15)), Ok(false));
     let late = 1_000_000;
