@@ -4,6 +4,7 @@ use crate::cli::exit::{backup_exit_codes, client_exit_codes, examples};
 use crate::cli::tls_args::ClientTlsArgs;
 use crate::cli::units::{bytes, duration, duration_above_zero};
 use crate::client::Endpoint;
+use crate::kv::LEASE_ID_CHOSEN_MIN;
 use clap::{Args, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -358,8 +359,8 @@ pub(super) enum LeaseCommand {
         /// How long it lives without a renewal, in whole seconds; at least 2s
         #[arg(value_name = "TTL", value_parser = duration_above_zero)]
         ttl: Duration,
-        /// Its id [default: the cluster chooses one]
-        #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
+        /// Its id, 1000000000000000 at least [default: the cluster chooses a lower one]
+        #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(LEASE_ID_CHOSEN_MIN..))]
         id: Option<u64>,
     },
     /// Renew a lease again and again, until it has ended or you stop this

@@ -12,6 +12,9 @@ use xxhash_rust::xxh3::xxh3_128;
 pub const LEASE_TTL_SECONDS_MIN: u64 = 2;
 /// And at most this long.
 pub const LEASE_TTL_SECONDS_MAX: u64 = 9_000_000_000;
+/// Ids from here on may be chosen by clients. The store chooses lower ones, and none of them twice:
+/// an id that it has given to one owner never names the lease of another.
+pub const LEASE_ID_CHOSEN_MIN: u64 = 1_000_000_000_000_000;
 /// What a lease counts for in the quota.
 pub(super) const LEASE_BYTES: u64 = 128;
 
@@ -110,7 +113,8 @@ impl Leases {
         keys
     }
 
-    /// Grants a lease; the store chooses the id if none is given. No lease of that id is there.
+    /// Grants a lease; the store chooses the id if none is given: the number of the grant, which
+    /// never comes again. No lease of that id is there.
     pub(super) fn grant(&mut self, id: LeaseId, ttl_seconds: u64, owner: Option<Subject>) -> LeaseId {
         self.last_grant += 1;
         let mut id = id;

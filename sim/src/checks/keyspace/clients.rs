@@ -5,8 +5,8 @@ use crate::record::violation::{Violation, check};
 use crate::schedule::{KeyspaceKind, KeyspaceOperation, MILLI, SECOND, Schedule, Timed};
 use bytes::Bytes;
 use infinitystore::kv::{
-    Answer, ChangesQuery, Command, Compare, CompareOrder, Detail, Found, KeyRange, LeaseId, Op, Outcome, Put,
-    Query, RangeQuery, ReadError, Revision, Settings, Target, Txn, TxnOp,
+    Answer, ChangesQuery, Command, Compare, CompareOrder, Detail, Found, KeyRange, LEASE_ID_CHOSEN_MIN,
+    LeaseId, Op, Outcome, Put, Query, RangeQuery, ReadError, Revision, Settings, Target, Txn, TxnOp,
 };
 use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Level, RequestId};
 use rand::rngs::SmallRng;
@@ -22,7 +22,7 @@ const KEYS: [&[u8]; 10] = [b"", b"a", b"a\0", b"a\xff", b"b/x", b"b/y", b"b/", b
 /// This one and those behind it mostly hold numbers.
 const NUMBERS_FROM: usize = 8;
 /// Ids that clients choose for leases.
-const LEASES: [u64; 5] = [0, 1, 2, 7, u64::MAX];
+const LEASES: [u64; 5] = [0, LEASE_ID_CHOSEN_MIN, LEASE_ID_CHOSEN_MIN + 1, LEASE_ID_CHOSEN_MIN + 6, u64::MAX];
 /// A question is asked again at most so often.
 const TRIES_MAX: u32 = 6;
 

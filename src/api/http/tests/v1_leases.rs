@@ -101,10 +101,14 @@ async fn a_lock_is_held_by_one_and_passed_on_in_order() {
 #[tokio::test]
 async fn a_lock_may_be_taken_with_a_lease_that_is_there() {
     let fixture = Fixture::start(HttpOptions::default()).await;
-    assert_eq!(fixture.ask("POST", "/v1/leases", b"{\"ttl\":10,\"id\":5}").await.code, 200);
+    assert_eq!(fixture.ask("POST", "/v1/leases", b"{\"ttl\":10,\"id\":1000000000000005}").await.code, 200);
     for _ in 0..2 {
-        let taken = fixture.ask("POST", "/v1/locks/n?lease=5", b"").await.json();
-        assert_eq!((&taken["lease"], &taken["fence"]), (&json!(5), &json!(1)), "once more is the same");
+        let taken = fixture.ask("POST", "/v1/locks/n?lease=1000000000000005", b"").await.json();
+        assert_eq!(
+            (&taken["lease"], &taken["fence"]),
+            (&json!(1_000_000_000_000_005_u64), &json!(1)),
+            "once more is the same"
+        );
     }
     let under_a_key = "idempotency-key: x\r\n";
     for _ in 0..2 {
@@ -124,13 +128,14 @@ async fn a_leader_proclaims_and_resigns() {
     );
     let leader = fixture.ask("GET", "/v1/elections/api?level=local", b"").await.json();
     assert_eq!((&leader["value"], &leader["fence"]), (&json!("http://b"), &json!(1)));
-    assert_eq!(fixture.ask("POST", "/v1/leases", b"{\"ttl\":10,\"id\":5}").await.code, 200);
-    let (second, _) = tokio::join!(fixture.ask("POST", "/v1/elections/api?lease=5&wait=1h", b"c"), async {
-        while fixture.ask("GET", "/v1/elections/api", b"").await.json()["waiting"] != 1 {}
-        let waits = fixture.ask("PUT", "/v1/elections/api?lease=5", b"http://c").await;
-        assert_eq!(waits.problem(), (404, "not-holder".to_owned()), "the other one leads");
-        fixture.ask("DELETE", "/v1/elections/api?lease=1", b"").await
-    });
+    assert_eq!(fixture.ask("POST", "/v1/leases", b"{\"ttl\":10,\"id\":1000000000000005}").await.code, 200);
+    let (second, _) =
+        tokio::join!(fixture.ask("POST", "/v1/elections/api?lease=1000000000000005&wait=1h", b"c"), async {
+            while fixture.ask("GET", "/v1/elections/api", b"").await.json()["waiting"] != 1 {}
+            let waits = fixture.ask("PUT", "/v1/elections/api?lease=1000000000000005", b"http://c").await;
+            assert_eq!(waits.problem(), (404, "not-holder".to_owned()), "the other one leads");
+            fixture.ask("DELETE", "/v1/elections/api?lease=1", b"").await
+        });
     assert_eq!((second.code, second.json().get("ttl")), (200, None));
     assert_eq!(fixture.ask("GET", "/v1/elections/api", b"").await.json()["value"], "c");
     assert_eq!(

@@ -8,7 +8,7 @@ use crate::api::http::v1::json::Json;
 use crate::api::http::v1::parameters::{Parameters, number_in_path};
 use crate::api::http::v1::problem::Problem;
 use crate::api::service::strange;
-use crate::kv::{Found, LeaseId, Op, Outcome, PAGE_KEYS_MAX, Query};
+use crate::kv::{Found, LEASE_ID_CHOSEN_MIN, LeaseId, Op, Outcome, PAGE_KEYS_MAX, Query};
 use crate::replica::{LeaseTime, Level};
 use crate::runtime::Env;
 use bytes::Bytes;
@@ -34,6 +34,13 @@ pub(in crate::api::http) async fn grant<E: Env>(
     _: Parameters,
 ) -> Result<Answer, Problem> {
     let GrantBody { ttl, id } = input::json_body(context, call).await?;
+    if (1..LEASE_ID_CHOSEN_MIN).contains(&id) {
+        let detail = format!(
+            "ids below {LEASE_ID_CHOSEN_MIN} are the store's to choose, so that none comes twice; \
+             choose a greater one, or 0"
+        );
+        return Err(Problem::bad("bad-parameter", detail));
+    }
     let grant = Op::Grant { id: LeaseId(id), ttl_seconds: ttl };
     match service(context, call).write(&service_call(call), grant).await? {
         Outcome::Granted { id, ttl_seconds } => {
