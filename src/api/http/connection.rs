@@ -68,7 +68,7 @@ pub(super) async fn serve<E: Env>(
                 // A client that pipelines and does not read is served no faster than it reads.
                 poll_fn(|_| control.poll_flushed()).await;
                 control.enter(Phase::Answering, context.tick());
-                let answer = dispatch(&context, &peer, request).await;
+                let answer = dispatch(&context, (&peer, &control), request).await;
                 if answer.close {
                     control.linger.store(true, Ordering::Relaxed);
                 }
@@ -89,7 +89,7 @@ pub(super) async fn serve<E: Env>(
         .max_header_size(context.options.header_bytes_max)
         .max_buf_size(context.options.header_bytes_max.max(HEAD_BYTES_MIN))
         // A client may close its side after the request and still wait for the answer, as `nc -N`
-        // does. Only a watch ends then: `Watched::look_for_end`.
+        // does. Only what waits for something to happen ends then: `Watched::look_for_end`.
         .half_close(true)
         // Answers are small: one copy and one plain write cost less than a vectored one.
         .writev(false)
@@ -194,8 +194,9 @@ impl<E: Env> Watched<E> {
         }
     }
 
-    /// Looks whether the client has closed its side while it watches: then it is gone. Hyper reads
-    /// nothing before an answer has ended, so that a watch would go on until a write fails.
+    /// Looks whether the client has closed its side while it watches, or waits for something to
+    /// happen: then it is gone. Hyper reads nothing before an answer has ended, so that a watch
+    /// would go on until a write fails, and a candidate for a lock would win it for nobody.
     ///
     /// A byte of a next request ends the looking. Hyper gets it first.
     ///

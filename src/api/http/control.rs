@@ -61,7 +61,7 @@ pub(super) struct Control {
     sent: AtomicU8,
     /// The answer at hand is a stream: between two pieces, nobody waits for the client.
     is_stream: AtomicBool,
-    /// That stream ends when the client closes its side.
+    /// The request at hand ends when the client closes its side.
     ends_with_client: AtomicBool,
     /// A task waits until what was handed to hyper has left.
     waits_for_flush: AtomicBool,
@@ -150,6 +150,7 @@ impl Control {
     pub(super) fn begin_sending(&self, allowance: usize, tick: u32) {
         let allowance = u32::try_from(allowance).unwrap_or(u32::MAX);
         self.allowance.store(allowance, Ordering::Relaxed);
+        self.ends_with_client.store(false, Ordering::Relaxed);
         self.sent.store(Sent::HeldEnd as u8, Ordering::Relaxed);
         self.enter(Phase::Sending, tick);
     }
@@ -170,7 +171,13 @@ impl Control {
         self.hold(false);
     }
 
-    /// Whether the answer at hand is a stream that ends when the client closes its side.
+    /// The answer at hand waits for something to happen, and is not wanted once the client has
+    /// closed its side.
+    pub(super) fn watch_client(&self) {
+        self.ends_with_client.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the request at hand ends when the client closes its side.
     pub(super) fn is_watched(&self) -> bool {
         self.ends_with_client.load(Ordering::Relaxed)
     }

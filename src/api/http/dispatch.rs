@@ -2,6 +2,7 @@
 
 use crate::api::http::answer::{Answer, AnswerBody, ServedBy, header_value};
 use crate::api::http::context::Context;
+use crate::api::http::control::Control;
 use crate::api::http::identify::{Peer, identify, refusal};
 use crate::api::http::route::{Call, Route, WhileStarting, is_versioned};
 use crate::api::http::routes::Routes;
@@ -24,7 +25,7 @@ pub(super) struct Dispatched {
 /// Answers a request and counts it.
 pub(super) async fn dispatch<E: Env>(
     context: &Arc<Context<E>>,
-    peer: &Peer,
+    (peer, control): (&Peer, &Arc<Control>),
     request: Request<Incoming>,
 ) -> Dispatched {
     let started = context.env.now();
@@ -36,7 +37,7 @@ pub(super) async fn dispatch<E: Env>(
     let refusal = origin::refuse(&head, &context.options.hosts).filter(|_| !is_probe);
     let operation = matched.as_ref().and_then(|(route, _)| route.operation(head.method.as_str()));
     let is_write = operation.is_some_and(|one| one.while_starting == WhileStarting::RefusesWrite);
-    let mut call = Call::new(head, body);
+    let mut call = Call::new(head, body, control.clone());
     let answer = match refusal {
         // What was not read of it goes with the connection.
         Some(refusal) if has_problems => refusal.problem().closing(),

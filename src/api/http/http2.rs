@@ -137,7 +137,7 @@ async fn answer<E: Env>(
         if let Some(part) = stream.flatten() {
             place.hold(part);
         }
-        dispatch(&context, &peer, request).await.response
+        dispatch(&context, (&peer, control), request).await.response
     };
     drop(window);
     if is_head && !response.body().bytes.is_empty() {

@@ -2,6 +2,7 @@
 
 use crate::api::http::answer::Answer;
 use crate::api::http::context::Context;
+use crate::api::http::control::Control;
 use crate::api::service::Asker;
 use crate::kv::AdminRight;
 use crate::runtime::Env;
@@ -174,11 +175,19 @@ pub(super) struct Call {
     pub(super) variable: Option<Range<usize>>,
     /// The caller.
     pub(super) asker: Asker,
+    /// The connection, or the stream of HTTP/2.
+    control: Arc<Control>,
 }
 
 impl Call {
-    pub(super) fn new(head: Parts, body: Incoming) -> Self {
-        Self { head, body: Some(body), variable: None, asker: Asker::default() }
+    pub(super) fn new(head: Parts, body: Incoming, control: Arc<Control>) -> Self {
+        Self { head, body: Some(body), variable: None, asker: Asker::default(), control }
+    }
+
+    /// The answer waits for something to happen. From now on a client that closes its side is gone,
+    /// and the handler with it.
+    pub(super) fn watch_client(&self) {
+        self.control.watch_client();
     }
 
     /// What stands behind `?`.

@@ -164,6 +164,32 @@ impl ServiceError {
         self
     }
 
+    /// Of a write that may have happened, or may still happen.
+    #[must_use]
+    pub(crate) fn of_unknown_outcome(mut self) -> Self {
+        self.outcome = Some(WriteOutcome::Unknown);
+        self
+    }
+
+    /// Whether another node may be able to do the same, and a client asks it: the fault is not the
+    /// request's own, and the cluster has decided nothing.
+    pub(crate) const fn is_of_the_node(&self) -> bool {
+        matches!(
+            self.code,
+            ErrorCode::NoLeader
+                | ErrorCode::NoQuorum
+                | ErrorCode::Overloaded
+                | ErrorCode::DiskFull
+                | ErrorCode::Stopping
+                | ErrorCode::Removed
+                | ErrorCode::Joining
+                | ErrorCode::Starting
+                | ErrorCode::Refused
+                | ErrorCode::Stale
+                | ErrorCode::OutcomeUnknown
+        )
+    }
+
     /// Whether the same may succeed soon, on this node.
     pub(crate) const fn is_passing(&self) -> bool {
         matches!(self.code, ErrorCode::NoLeader | ErrorCode::NoQuorum | ErrorCode::Overloaded)

@@ -1,6 +1,6 @@
 //! What is done to one key.
 
-use crate::api::service::error::{ErrorCode, ServiceError};
+use crate::api::service::error::{ErrorCode, ServiceError, WriteOutcome};
 use crate::api::service::service::{Call, Service, strange};
 use crate::kv::{
     Compare, CompareOrder, Detail, Found, KeyRange, KeyValue, LeaseId, Op, Outcome, Put, Query, RangeQuery,
@@ -112,7 +112,9 @@ impl<E: Env> Service<'_, E> {
             },
         };
         if let (Err(error), Some((lease, _))) = (&done, granted)
-            && error.outcome != Some(crate::api::service::error::WriteOutcome::Unknown)
+            && error.outcome != Some(WriteOutcome::Unknown)
+            // The client asks another node under the same name, which is told of the same lease.
+            && !(call.idempotency_key.is_some() && error.is_of_the_node())
         {
             // Nobody knows this lease. If this fails too, it ends by itself.
             let _ = self.command(call.step("revoke", Op::Revoke(lease))).await;

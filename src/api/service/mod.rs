@@ -28,7 +28,7 @@ pub(crate) use credentials::{Credentials, PASSWORD_BYTES_MAX};
 pub(crate) use error::{ErrorCode, ServiceError, WriteOutcome};
 pub(crate) use identity::{Identity, Shown};
 pub(crate) use keys::{Condition, LeaseChoice, PutCall, condition_failed};
-pub(crate) use locks::{Contest, ContestKind};
+pub(crate) use locks::{Candidacy, Contest, ContestKind, Won};
 pub use passwords::PasswordCost;
 pub(crate) use passwords::parse_phc;
 pub(crate) use security::NewToken;

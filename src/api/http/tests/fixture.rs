@@ -44,10 +44,20 @@ impl Fixture {
 
     /// A server whose node has not started yet.
     pub(super) async fn start_without_node(options: HttpOptions) -> Self {
+        Self::over(fake_node(), options).await
+    }
+
+    /// Another server over the same store, as another member of the cluster has one.
+    pub(super) async fn beside(&self) -> Self {
+        let other = Self::over(self.node.clone(), HttpOptions::default()).await;
+        other.slot.fill(self.node.clone());
+        other
+    }
+
+    async fn over(node: NodeHandle, options: HttpOptions) -> Self {
         let env = TokioEnv::new(MemoryDisk::new());
         let listener = env.listen("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("it is bound");
-        let node = fake_node();
         let slot = NodeSlot::default();
         let server = HttpServer::start(env.clone(), listener, options, slot.clone(), Metrics::new());
         Self { env, server, node, slot, addr }

@@ -16,6 +16,8 @@ mod v1_backup;
 mod v1_input;
 mod v1_keys;
 mod v1_leases;
+mod v1_locks;
+mod v1_locks_random;
 mod v1_members;
 mod v1_ranges;
 mod v1_table;

@@ -76,6 +76,7 @@ pub(in crate::api::http) async fn get<E: Env>(
         None => service(context, call).get(key, at, level).await?,
         Some(wait) => {
             let micros = wait.min(WAIT_MICROS_MAX);
+            call.watch_client();
             let changed = tokio::select! {
                 biased;
                 changed = changed(context, call, &key, (after, micros)) => changed?,

@@ -1,17 +1,19 @@
 //! `/v1/locks/{name}` and `/v1/elections/{name}`.
 
 use crate::api::http::answer::Answer;
+use crate::api::http::budget::MemoryReservation;
 use crate::api::http::context::Context;
 use crate::api::http::route::Call;
 use crate::api::http::v1::input::{self, aged, service, service_call};
 use crate::api::http::v1::json::Json;
 use crate::api::http::v1::parameters::{Parameters, conflict};
 use crate::api::http::v1::problem::Problem;
-use crate::api::service::{Contest, ContestKind, LeaseChoice};
+use crate::api::service::{Candidacy, Contest, ContestKind, LeaseChoice, Service, ServiceError, Won};
 use crate::kv::LeaseId;
 use crate::runtime::Env;
 use hyper::StatusCode;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// A lease's time, if the client does not say.
 const TTL_SECONDS: u64 = 10;
@@ -25,16 +27,24 @@ pub(in crate::api::http) async fn take<E: Env>(
     (kind, parameters): (ContestKind, Parameters),
 ) -> Result<Answer, Problem> {
     let contest = contest(kind, call)?;
-    let lease = match (parameters.lease("lease")?, parameters.seconds("ttl")?) {
+    let lease = match (some_lease(&parameters)?, parameters.seconds("ttl")?) {
         (Some(_), Some(_)) => return Err(conflict(&["ttl", "lease"])),
         (Some(lease), None) => LeaseChoice::Given(lease),
         (None, ttl_seconds) => LeaseChoice::New(ttl_seconds.unwrap_or(TTL_SECONDS)),
     };
+    let stays = parameters.flag("stay")?;
+    if stays && matches!(lease, LeaseChoice::New(_)) {
+        let detail = "stay goes with lease: nobody else would renew a new one";
+        return Err(Problem::bad("missing-parameter", detail));
+    }
     let wait = parameters.duration("wait")?.unwrap_or(0).min(WAIT_MICROS_MAX);
-    let (value, _held) = input::value_body(context, call).await?;
+    let (value, held) = input::value_body(context, call).await?;
     let deadline = context.env.now().plus(wait);
-    let (service, stopping) = (service(context, call), context.until_stopping());
-    let won = service.campaign(&service_call(call), &contest, (lease, value), deadline, stopping).await?;
+    if wait > 0 {
+        call.watch_client();
+    }
+    let candidacy = Candidacy { lease, value, deadline, stays };
+    let won = stand(context, call, contest.clone(), candidacy, held).await?;
     let mut json = Json::object();
     json.number("lease", won.lease.0).number("fence", won.fence.0);
     if let Some(ttl_seconds) = won.ttl_seconds {
@@ -42,6 +52,36 @@ pub(in crate::api::http) async fn take<E: Env>(
     }
     json.bytes("key", "key64", &contest.key(won.lease));
     Ok(Answer::json(StatusCode::OK, json.end_line()))
+}
+
+/// Stands for it in a task of its own. A client that goes away ends the handler at any point, and
+/// the task does in order what is to be done then.
+async fn stand<E: Env>(
+    context: &Arc<Context<E>>,
+    call: &Call,
+    contest: Contest,
+    candidacy: Candidacy,
+    held: MemoryReservation,
+) -> Result<Won, Problem> {
+    let (mut reply, won) = oneshot::channel();
+    let (asker, call) = (call.asker.clone(), service_call(call));
+    let own = context.clone();
+    context.env.spawn(async move {
+        let service = Service::new(&own.env, own.node(), asker);
+        let interrupted = async {
+            tokio::select! {
+                () = own.until_stopping() => {}
+                () = reply.closed() => {}
+            }
+        };
+        let won = service.campaign(&call, &contest, candidacy, interrupted).await;
+        drop(held);
+        if let Err(Ok(won)) = reply.send(won) {
+            service.abandon(&call, won).await;
+        }
+    });
+    // Dropped unsaid only with the runtime.
+    Ok(won.await.unwrap_or_else(|_| Err(ServiceError::stopping().of_unknown_outcome()))?)
 }
 
 /// Its holder.
@@ -101,5 +141,15 @@ fn contest(kind: ContestKind, call: &Call) -> Result<Contest, Problem> {
 
 fn lease_of(parameters: &Parameters) -> Result<LeaseId, Problem> {
     let missing = || Problem::bad("missing-parameter", "lease is missing: the one that holds it");
-    parameters.lease("lease")?.ok_or_else(missing)
+    some_lease(parameters)?.ok_or_else(missing)
+}
+
+/// A lease. 0 stands for none elsewhere, and nobody holds anything without one.
+fn some_lease(parameters: &Parameters) -> Result<Option<LeaseId>, Problem> {
+    match parameters.lease("lease")? {
+        Some(lease) if lease.is_none() => {
+            Err(Problem::bad("bad-parameter", "lease is 0, which is no lease; make one, or leave it out"))
+        }
+        lease => Ok(lease),
+    }
 }

@@ -82,6 +82,7 @@ pub(in crate::api::http) const TAKE: &[Parameter] = &[
     parameter("ttl", Duration, "with a new lease of this time; left out: 10s"),
     parameter("lease", Number, "with this lease instead"),
     parameter("wait", Duration, "wait this long at most, up to 600s; left out: not at all"),
+    parameter("stay", Flag, "with lease: keep the place in the queue when that time is over"),
 ];
 pub(in crate::api::http) const HELD_BY: &[Parameter] = &[LEASE];
 pub(in crate::api::http) const HOLDER: &[Parameter] = &[LEVEL, MAX_STALENESS];
