@@ -86,6 +86,36 @@ impl Client {
             LeaseChoice::Given(lease) => contest(kind, name).with("lease", lease),
             LeaseChoice::New(ttl) => contest(kind, name).with_time("ttl", ttl),
         };
+        self.stand(target, value, wait).await
+    }
+
+    /// As [`Self::campaign`], with a lease that the caller keeps alive. When `wait` is over, the
+    /// place among those that wait stays, as long as the lease: then the answer is `None`. Ask
+    /// again to wait on, or [`resign`](Self::resign). Without either it may still be won.
+    ///
+    /// # Errors
+    /// [`CallError`]. The place may stay then, too.
+    pub async fn campaign_and_stay(
+        &mut self,
+        kind: ContestKind,
+        name: &[u8],
+        value: impl Into<Bytes>,
+        (lease, wait): (LeaseId, Duration),
+    ) -> Result<Option<Won>, CallError> {
+        let target = contest(kind, name).with("lease", lease).with_flag("stay", true);
+        match self.stand(target, value, wait).await {
+            Ok(won) => Ok(Some(won)),
+            Err(error) if error.code() == Some("held") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn stand(
+        &mut self,
+        target: Target,
+        value: impl Into<Bytes>,
+        wait: Duration,
+    ) -> Result<Won, CallError> {
         let ask = Ask::post(target.with_time("wait", wait).into_text(), value);
         let ask = self.write_ask(ask.map(|ask| ask.waiting(wait)), &WriteOptions::default());
         let answer = self.call(ask).await?;
@@ -139,6 +169,11 @@ impl Client {
         let ask = self.write_ask(Ask::put(target.into_text(), value), &WriteOptions::default());
         self.told::<IgnoredAny>(ask).await.map(|_| ())
     }
+}
+
+/// Whether a key is one of those that locks and elections are made of.
+pub(crate) fn is_candidate(key: &[u8]) -> bool {
+    key.starts_with(b"\0lock/") || key.starts_with(b"\0election/")
 }
 
 fn contest(kind: ContestKind, name: &[u8]) -> Target {

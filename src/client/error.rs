@@ -7,6 +7,33 @@ use std::{fmt, io};
 /// Characters of an answer that an error quotes, at most.
 const QUOTE_CHARS_MAX: usize = 300;
 
+/// What the cluster's state says of a command that came to it, and of the same one that came before
+/// under the same idempotency key. Other codes a node may give before it asks the cluster.
+const CODES_OF_THE_STATE: &[&str] = &[
+    "condition-failed",
+    "held",
+    "no-lease",
+    "lease-exists",
+    "quota-exceeded",
+    "not-a-number",
+    "overflow",
+    "compacted",
+    "future-revision",
+    "too-many-changes",
+    "idempotency-key-reused",
+    "no-user",
+    "user-exists",
+    "no-role",
+    "role-exists",
+    "no-token",
+    "token-exists",
+    "no-grant",
+    "would-lock-out",
+    "no-administrator",
+    "built-in",
+    "security-full",
+];
+
 /// What is known of a write that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteOutcome {
@@ -67,6 +94,10 @@ pub enum CallFailure {
     /// The answer is none of a node.
     #[error("that is no answer of an InfinityStore node: {0}")]
     Nonsense(String),
+    /// A message of a watch is longer than the client takes, so many bytes. Another node would send
+    /// the same.
+    #[error("a message of the watch is longer than {0} bytes; watch fewer keys, or go on behind it")]
+    TooLong(usize),
     /// The node answered that it did not do it.
     #[error("{0}")]
     Refused(RefusedCall),
@@ -97,8 +128,9 @@ impl CallError {
     #[must_use]
     pub fn outcome(&self) -> WriteOutcome {
         // The answer to a command that was repeated under its idempotency key is the answer to the
-        // first one, too. That nobody took the repetition says nothing of the first one.
-        if self.maybe_done && self.failure.is_of_the_node() {
+        // first one, too. That nobody took the repetition says nothing of the first one: no node
+        // did, or the one that was asked would not, for credentials that it does not know yet, say.
+        if self.maybe_done && !self.failure.is_of_the_state() {
             return WriteOutcome::Unknown;
         }
         self.failure.outcome()
@@ -119,7 +151,7 @@ impl CallError {
         match &self.failure {
             CallFailure::Unaskable(_) => ErrorKind::BadRequest,
             CallFailure::Unreachable(_) | CallFailure::Late | CallFailure::Lost(_) => ErrorKind::Unavailable,
-            CallFailure::Nonsense(_) => ErrorKind::Other,
+            CallFailure::Nonsense(_) | CallFailure::TooLong(_) => ErrorKind::Other,
             CallFailure::Refused(refusal) => refusal.kind(),
         }
     }
@@ -164,7 +196,7 @@ impl CallFailure {
     #[must_use]
     pub fn outcome(&self) -> WriteOutcome {
         match self {
-            Self::Unaskable(_) | Self::Unreachable(_) => WriteOutcome::NotApplied,
+            Self::Unaskable(_) | Self::Unreachable(_) | Self::TooLong(_) => WriteOutcome::NotApplied,
             Self::Refused(refusal) => refusal.outcome,
             Self::Late | Self::Lost(_) | Self::Nonsense(_) => WriteOutcome::Unknown,
         }
@@ -173,9 +205,19 @@ impl CallFailure {
     /// Whether another node may be able to do it: the fault is not the request's own.
     pub(super) fn is_of_the_node(&self) -> bool {
         match self {
-            Self::Unaskable(_) => false,
+            Self::Unaskable(_) | Self::TooLong(_) => false,
             Self::Refused(refusal) => refusal.status >= 500,
             Self::Unreachable(_) | Self::Late | Self::Lost(_) | Self::Nonsense(_) => true,
+        }
+    }
+
+    /// Whether the cluster's state says so, and not a node by itself.
+    fn is_of_the_state(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => {
+                refusal.code.as_deref().is_some_and(|code| CODES_OF_THE_STATE.contains(&code))
+            }
+            _ => false,
         }
     }
 }

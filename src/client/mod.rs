@@ -10,7 +10,7 @@
 //! | several keys at once | [`Client::txn`] |
 //! | time | [`Client::grant_lease`], [`Client::keep_lease_alive`], [`Client::revoke_lease`], [`Client::lease`], [`Client::leases`] |
 //! | changes | [`Client::watch`]: a [`Watch`] has a connection of its own |
-//! | locks and elections | [`Client::campaign`], [`Client::holder`], [`Client::proclaim`], [`Client::resign`] |
+//! | locks and elections | [`Client::campaign`], [`Client::campaign_and_stay`], [`Client::holder`], [`Client::proclaim`], [`Client::resign`] |
 //! | the cluster | [`Client::status`], [`Client::settings`], [`Client::configure`], [`Client::compact`], [`Client::backup`] |
 //! | members | [`Client::members`], [`Client::add_members`], [`Client::promote_member`], [`Client::remove_member`], [`Client::transfer_leadership`] |
 //! | who may do what | [`Client::auth_status`], [`Client::enable_auth`], [`Client::add_user`], [`Client::add_role`], [`Client::add_token`] … |
@@ -86,6 +86,7 @@ pub use attempts::{Client, ClientOptions};
 pub use auth::{GrantSpec, TokenGrant, TokenOwner};
 pub use backup::BackupDownload;
 pub use calls::{LeaderReport, LogIdReport, MemberReport, NodeReport, Readiness};
+pub(crate) use contests::is_candidate;
 pub use contests::{ContestKind, Holder, Won};
 pub use credentials::Credentials;
 pub use endpoint::Endpoint;

@@ -13,11 +13,13 @@ use bytes::Bytes;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 /// Between two rounds over all nodes: at first, and at most.
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// A node says something at least this often. A connection that held for so long was a good one.
+const STEADY: Duration = Duration::from_secs(10);
 
 /// What is watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +34,8 @@ pub struct WatchQuery {
     pub deletions: bool,
     /// Whether the version that each change replaced is wanted.
     pub previous: bool,
-    /// A watch that has lost its node tries to find another for so long before it ends.
+    /// A watch that has lost its node tries to find another that goes on for so long before it
+    /// ends.
     pub patience: Duration,
 }
 
@@ -71,10 +74,25 @@ pub struct Watch {
     /// Whether a node has ever taken it.
     was_connected: bool,
     stream: Option<Stream>,
+    /// Nothing new has come since it lost its node. That a node takes the watch is not enough: one
+    /// that was removed takes it, and ends it at once.
+    trouble: Option<Trouble>,
+}
+
+#[derive(Debug)]
+struct Trouble {
+    since: Instant,
+    /// How many nodes have failed since then.
+    failures: usize,
+    /// Before the round after the next one.
+    pause: Duration,
+    /// The next node is asked then.
+    again_at: Instant,
 }
 
 #[derive(Debug)]
 struct Stream {
+    began: Instant,
     answer: StreamedAnswer,
     reader: EventReader,
     /// What was received and not taken apart.
@@ -133,6 +151,7 @@ impl Client {
             query,
             was_connected: false,
             stream: None,
+            trouble: None,
         }
     }
 }
@@ -141,8 +160,9 @@ impl Watch {
     /// What follows. Nothing is lost if the caller does not wait for it to the end.
     ///
     /// # Errors
-    /// [`CallError`]: the request is wrong in itself; or no node could be reached, in one round over
-    /// all nodes if the watch has never been connected, and for [`WatchQuery::patience`] otherwise.
+    /// [`CallError`]: the request is wrong in itself, or a message is too long to be taken in; or no
+    /// node went on, in one round over all nodes if the watch has never been connected, and for
+    /// [`WatchQuery::patience`] otherwise.
     pub async fn next(&mut self) -> Result<WatchMessage, CallError> {
         loop {
             if self.stream.is_none()
@@ -151,11 +171,22 @@ impl Watch {
                 return Ok(self.compacted(compacted));
             }
             match self.receive().await {
-                Ok(Some(message)) => return Ok(message),
+                Ok(Some(message)) => {
+                    self.trouble = None;
+                    return Ok(message);
+                }
                 Ok(None) => {}
                 Err(failure) => {
                     tracing::debug!(endpoint = %self.endpoints[self.at], %failure, "the watch lost its node");
-                    self.pass_on();
+                    let was_steady =
+                        self.stream.as_ref().is_none_or(|stream| stream.began.elapsed() >= STEADY);
+                    if (was_steady || self.trouble.is_none()) && failure.is_of_the_node() {
+                        // Another node is asked at once.
+                        self.trouble = Some(Trouble::now());
+                        self.pass_on();
+                    } else {
+                        self.fail(failure)?;
+                    }
                 }
             }
         }
@@ -172,28 +203,38 @@ impl Watch {
         self.at = (self.at + 1) % self.endpoints.len();
     }
 
+    /// A node has failed: the next one is asked after a while.
+    ///
+    /// # Errors
+    /// It is no use to ask another one, or it was long enough.
+    fn fail(&mut self, failure: CallFailure) -> Result<(), CallError> {
+        let endpoint = self.endpoints[self.at].clone();
+        self.pass_on();
+        let mut trouble = self.trouble.take().unwrap_or_else(Trouble::now);
+        trouble.failures += 1;
+        let is_round = trouble.failures.is_multiple_of(self.endpoints.len());
+        let is_over = !self.was_connected || trouble.since.elapsed() >= self.query.patience;
+        if !failure.is_of_the_node() || (is_round && is_over) {
+            return Err(CallError { endpoint, failure, is_write: false, maybe_done: false });
+        }
+        if is_round {
+            trouble.again_at = Instant::now() + trouble.pause;
+            trouble.pause = (trouble.pause * 2).min(PAUSE_MAX);
+        }
+        self.trouble = Some(trouble);
+        Ok(())
+    }
+
     /// Asks the nodes, one after the other, until one takes the watch. `Some`: what is wanted is
     /// gone, and this is the oldest revision that is there.
     async fn reconnect(&mut self) -> Result<Option<Revision>, CallError> {
-        let give_up = self.was_connected.then(|| Instant::now() + self.query.patience);
-        let mut pause = PAUSE;
-        let mut asked = 0;
         loop {
-            let failure = match self.connect().await {
-                Ok(compacted) => return Ok(compacted),
-                Err(failure) => failure,
-            };
-            let endpoint = self.endpoints[self.at].clone();
-            let is_final = !failure.is_of_the_node();
-            self.pass_on();
-            asked += 1;
-            let is_round = asked % self.endpoints.len() == 0;
-            if is_final || (is_round && give_up.is_none_or(|give_up| Instant::now() >= give_up)) {
-                return Err(CallError { endpoint, failure, is_write: false, maybe_done: false });
+            if let Some(trouble) = &self.trouble {
+                sleep_until(trouble.again_at).await;
             }
-            if is_round {
-                sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
+            match self.connect().await {
+                Ok(compacted) => return Ok(compacted),
+                Err(failure) => self.fail(failure)?,
             }
         }
     }
@@ -221,7 +262,8 @@ impl Watch {
             return Err(CallFailure::Nonsense("a watch is a stream of events".to_owned()));
         }
         let reader = EventReader::new(self.options.watch_message_bytes_max);
-        self.stream = Some(Stream { answer, reader, piece: Bytes::new(), heard: Instant::now() });
+        let now = Instant::now();
+        self.stream = Some(Stream { began: now, answer, reader, piece: Bytes::new(), heard: now });
         self.was_connected = true;
         Ok(None)
     }
@@ -244,7 +286,7 @@ impl Watch {
     /// The next message of the stream; `None`: one that says nothing new.
     async fn receive(&mut self) -> Result<Option<WatchMessage>, CallFailure> {
         let stream = self.stream.as_mut().expect("the caller has connected");
-        let message = stream.message(self.options.watch_silence_max).await?;
+        let message = stream.message(&self.options).await?;
         let wrong = |NoSuchJson| CallFailure::Nonsense("an event that no node sends".to_owned());
         match &*message.name {
             "" => {
@@ -275,15 +317,22 @@ impl Watch {
     }
 }
 
+impl Trouble {
+    fn now() -> Self {
+        let now = Instant::now();
+        Self { since: now, failures: 0, pause: PAUSE, again_at: now }
+    }
+}
+
 impl Stream {
-    async fn message(&mut self, silence_max: Duration) -> Result<EventMessage, CallFailure> {
+    async fn message(&mut self, options: &ClientOptions) -> Result<EventMessage, CallFailure> {
         loop {
             match self.reader.take(&mut self.piece) {
                 Ok(Some(message)) => return Ok(message),
                 Ok(None) => {}
-                Err(TooLong) => return Err(CallFailure::Nonsense("an event is too long".to_owned())),
+                Err(TooLong) => return Err(CallFailure::TooLong(options.watch_message_bytes_max)),
             }
-            let piece = timeout_at(self.heard + silence_max, self.answer.piece()).await;
+            let piece = timeout_at(self.heard + options.watch_silence_max, self.answer.piece()).await;
             let piece = piece.map_err(|_| CallFailure::Late)??;
             self.piece = piece.ok_or_else(|| CallFailure::Lost("the node ended it".to_owned()))?;
             self.heard = Instant::now();

@@ -170,16 +170,45 @@ async fn what_no_node_sends_is_not_passed_on() {
         ])),
         // A revision that was told already.
         Act::SayAndHang(events(&[&put(3)])),
-        Act::SayAndHang(events(&["data: ", &"x".repeat(3000), &"x".repeat(3000)])),
     ] {
         let first = Scripted::start(vec![vec![bad.clone()]]).await;
         let second = Scripted::start(vec![stay(&[&put(4)])]).await;
-        let options = ClientOptions { watch_message_bytes_max: 4096, ..options() };
-        let client = Client::new(vec![first.endpoint.clone(), second.endpoint.clone()], options);
+        let client = client(&[&first, &second]);
         let mut watch = client.watch(WatchQuery { from: Some(Revision(4)), ..query() });
         assert_eq!(told(&mut watch).await, (4, false), "{bad:?}");
         assert_eq!(first_line(&second.asked()[0]), "GET /v1/watch?prefix=a&from=4 HTTP/1.1");
     }
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_long_ends_the_watch() {
+    // The next node would send the same.
+    let long = Act::SayAndHang(events(&["data: ", &"x".repeat(3000), &"x".repeat(3000)]));
+    let (first, second) =
+        (Scripted::start(vec![vec![long.clone()]]).await, Scripted::start(vec![vec![long]]).await);
+    let options = ClientOptions { watch_message_bytes_max: 4096, ..options() };
+    let client = Client::new(vec![first.endpoint.clone(), second.endpoint.clone()], options);
+    let error = client.watch(query()).next().await.expect_err("it cannot be taken in");
+    assert_eq!((error.kind(), first.count(), second.count()), (ErrorKind::Other, 1, 0), "{error}");
+}
+
+#[tokio::test]
+async fn a_watch_that_is_ended_again_and_again_runs_out_of_patience() {
+    let ended = [&*progress(4), "event: failed\ndata: {\"code\":\"removed\"}\n\n"];
+    let servers =
+        [Scripted::start(vec![stay(&ended); 200]).await, Scripted::start(vec![stay(&ended); 200]).await];
+    let query = WatchQuery { patience: Duration::ZERO, from: Some(Revision(5)), ..query() };
+    let mut watch = client(&[&servers[0], &servers[1]]).watch(query);
+    let error = watch.next().await.expect_err("no node goes on");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(servers.iter().all(|server| server.count() <= 2), "each was asked again, and again");
+    // News begin it anew.
+    let (good, bad) = (stay(&[&progress(4), &put(5), "event: failed\ndata: {}\n\n"]), stay(&ended));
+    let first = Scripted::start(vec![bad.clone(), bad]).await;
+    let second = Scripted::start(vec![good, stay(&[&put(6)])]).await;
+    let mut watch = client(&[&first, &second]).watch(WatchQuery { from: Some(Revision(5)), ..self::query() });
+    assert_eq!(told(&mut watch).await, (5, false));
+    assert_eq!(told(&mut watch).await, (6, false));
 }
 
 #[tokio::test]

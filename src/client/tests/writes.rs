@@ -92,6 +92,13 @@ async fn what_may_have_been_done_stays_so_until_somebody_knows() {
     for refusal in [
         problem("503 x", "no-leader", ",\"outcome\":\"not-applied\""),
         problem("507 x", "disk-full", ",\"outcome\":\"not-applied\""),
+        // Nor what a node says by itself, before it asks the cluster.
+        problem("401 x", "unauthenticated", ",\"outcome\":\"not-applied\""),
+        problem("403 x", "forbidden", ",\"outcome\":\"not-applied\""),
+        problem("404 x", "not-holder", ",\"outcome\":\"not-applied\""),
+        problem("408 x", "body-late", ",\"outcome\":\"not-applied\""),
+        problem("429 x", "too-many-attempts", ",\"outcome\":\"not-applied\""),
+        answer("404 x", "", "of a proxy"),
     ] {
         let second = Scripted::saying(&refusal).await;
         let error = client(&[&first, &second]).put_key(b"k", "v", &WriteOptions::default()).await;
@@ -103,11 +110,17 @@ async fn what_may_have_been_done_stays_so_until_somebody_knows() {
     let error = client_of(endpoints).put_key(b"k", "v", &WriteOptions::default()).await.expect_err("nobody");
     assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
     // The answer to the command is the answer to the first attempt, too.
-    let second =
-        Scripted::saying(&problem("412 x", "condition-failed", ",\"outcome\":\"not-applied\"")).await;
-    let error = client(&[&first, &second]).put_key(b"k", "v", &WriteOptions::default()).await;
-    let error = error.expect_err("the condition failed");
-    assert_eq!((error.kind(), error.outcome()), (ErrorKind::ConditionFailed, WriteOutcome::NotApplied));
+    for (status, code, kind) in [
+        ("412 x", "condition-failed", ErrorKind::ConditionFailed),
+        ("409 x", "not-a-number", ErrorKind::Other),
+        ("404 x", "no-lease", ErrorKind::NotFound),
+        ("507 x", "quota-exceeded", ErrorKind::Other),
+    ] {
+        let second = Scripted::saying(&problem(status, code, ",\"outcome\":\"not-applied\"")).await;
+        let error = client(&[&first, &second]).put_key(b"k", "v", &WriteOptions::default()).await;
+        let error = error.expect_err("it was refused");
+        assert_eq!((error.kind(), error.outcome()), (kind, WriteOutcome::NotApplied), "{code}");
+    }
 }
 
 #[tokio::test]
