@@ -40,8 +40,9 @@ Exit codes: those of COMMAND (128 and its number if a signal ended it, 126 or 12
 run), and of infinitystore itself:
   1    it failed
   2    wrong usage, or a request that the cluster refused as wrong
-  4    another one held it for all of --wait, or it was lost and COMMAND was stopped
-  5    unavailable: no node that was asked can do it now"
+  4    another one held it for all of --wait, or it was lost: COMMAND was stopped, or never ran
+  5    unavailable: no node that was asked can do it now; COMMAND did not run
+  130  it was told to stop before COMMAND ran"
     };
 }
 

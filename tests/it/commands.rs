@@ -291,8 +291,10 @@ fn keys_end_with_their_lease() {
         (&json!(60), &json!(1), &json!([{"key": "k"}]))
     );
     assert!(shell.run(&["lease", "info", &id]).ok().contains("left of 60s, 1 key\n  k\n"));
-    assert_eq!(shell.run(&["lease", "grant", "2s", "--id", "900"]).ok(), "lease 900, 2s\n");
-    shell.run(&["lease", "grant", "2s", "--id", "900"]).failed(4, "lease-exists");
+    let chosen = "1000000000000900";
+    assert_eq!(shell.run(&["lease", "grant", "2s", "--id", chosen]).ok(), format!("lease {chosen}, 2s\n"));
+    shell.run(&["lease", "grant", "2s", "--id", chosen]).failed(4, "lease-exists");
+    shell.run(&["lease", "grant", "2s", "--id", "900"]).failed(2, "900");
     assert!(shell.run(&["lease", "ls"]).ok().lines().any(|line| line == id));
     assert!(shell.run(&["lease", "ls", "-o", "table"]).ok().starts_with("lease "));
     assert_eq!(json_of(shell.run(&["lease", "keepalive", &id, "--once", "-o", "json"]).ok())["ttl"], 60);
@@ -377,6 +379,13 @@ fn an_export_is_one_state_and_its_import_is_equal() {
         "{\"key\":\"a\",\"value\":\"1\"}\n{\"key\":\"b\",\"value\":\"1\"}\n{\"key\":\"a\",\"value\":\"2\"}\n";
     there.run_with(&["import"], twice.as_bytes()).ok();
     assert_eq!(there.run(&["kv", "get", "a"]).ok(), "2");
+    // Without its lease a candidate's key would hold a lock for ever.
+    let candidates = "{\"key\":\"\\u0000lock/n\\u00000000000000000001\",\"value\":\"\",\"lease\":1}\n\
+         {\"key\":\"\\u0000election/n\\u00000000000000000007\",\"value\":\"\"}\n\
+         {\"key\":\"c\",\"value\":\"1\",\"lease\":1}\n";
+    let ran = there.run_with(&["import", "--with-leased"], candidates.as_bytes());
+    assert_eq!((ran.code, &*ran.err), (0, "imported 1 key; left out 2 keys of locks and elections\n"));
+    assert_eq!(there.run(&["lock", "n", "--wait", "0s", "--", "echo", "free"]).ok(), "free\n");
 }
 
 #[test]

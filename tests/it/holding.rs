@@ -3,6 +3,10 @@
 use crate::support::{Cluster, Shell, argument, eventually};
 use rustix::process::Signal;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::thread;
 use tempfile::TempDir;
 
 /// Says so when it is told to stop, and then stops.
@@ -150,6 +154,132 @@ fn a_lock_outlives_the_node_that_it_was_taken_from() {
     assert_eq!(holder().ok(), "1\n");
     fs::write(&go, "").unwrap();
     assert_eq!(lock.end().ok(), "done\n");
+}
+
+#[test]
+fn one_that_waits_outlives_the_node_that_it_asks() {
+    let cluster = Cluster::start(3, &[]);
+    let shell = Shell::of(&cluster.nodes);
+    let mut first = shell.start(&["lock", "l", "--", "sh", "-c", OBEDIENT]);
+    assert_eq!(first.line(), "runs");
+    // It asks another node first, which is stopped as in a restart of all nodes, one after the
+    // other.
+    let other = Shell::of([&cluster.nodes[1], &cluster.nodes[2], &cluster.nodes[0]]);
+    let second = other.start(&["lock", "l", "--", "echo", "second"]);
+    eventually("the second to stand in the queue", || {
+        (shell.run(&["kv", "ls", "--count"]).ok() == "2\n").then_some(())
+    });
+    cluster.nodes[1].signal(Signal::TERM);
+    assert!(cluster.nodes[1].wait_for_end().success());
+    assert_eq!(shell.run(&["kv", "ls", "--count"]).ok(), "2\n", "it keeps its place");
+    first.signal(Signal::TERM);
+    first.end();
+    assert_eq!(second.end().ok(), "second\n");
+}
+
+#[test]
+fn a_command_is_stopped_when_the_loss_of_its_lock_is_gone_from_history() {
+    let cluster = Cluster::start(3, &[]);
+    let shell = Shell::of(&cluster.nodes);
+    let mut lock = shell.start(&["lock", "l", "--ttl", "600s", "--", "sh", "-c", OBEDIENT]);
+    assert_eq!(lock.line(), "runs");
+    let lease = lease_of(&cluster, "l").unwrap();
+    // It stands still, and hears nothing of the node that it watches at.
+    lock.signal(Signal::STOP);
+    cluster.nodes[0].kill();
+    let node = &cluster.nodes[1];
+    eventually("another leader", || {
+        let deleted = node.call("DELETE", &format!("/v1/locks/l?lease={lease}"), "");
+        matches!(deleted.status, 200 | 404).then_some(())
+    });
+    let revision: serde_json::Value = serde_json::from_str(&node.get("/v1/kv?count_only").body).unwrap();
+    let compact = format!("{{\"revision\":{}}}", revision["revision"]);
+    assert_eq!(node.call("POST", "/v1/compact", &compact).status, 200);
+    lock.signal(Signal::CONT);
+    let ran = lock.end();
+    assert_eq!(ran.text(), "told to stop\n", "{ran:?}");
+    ran.failed(4, "another one took it away");
+}
+
+#[test]
+fn one_that_stood_still_while_its_lease_ended_runs_nothing() {
+    let (cluster, shell) = one_node();
+    let mut first = shell.start(&["lock", "l", "--", "sh", "-c", OBEDIENT]);
+    assert_eq!(first.line(), "runs");
+    let second = shell.start(&["lock", "l", "--ttl", "2s", "--", "echo", "second"]);
+    eventually("the second to stand in the queue", || {
+        (shell.run(&["kv", "ls", "--count"]).ok() == "2\n").then_some(())
+    });
+    second.signal(Signal::STOP);
+    first.signal(Signal::TERM);
+    first.end();
+    // It has won, does not know it, and its lease ends.
+    eventually("its lease to end", || lease_of(&cluster, "l").is_none().then_some(()));
+    second.signal(Signal::CONT);
+    let ran = second.end();
+    assert_eq!(ran.text(), "", "{ran:?}");
+    ran.failed(4, "nothing was run");
+}
+
+/// A node that grants leases and renews them, and answers in this way whoever stands for a lock.
+fn fake_node(answer: &'static str) -> (Shell, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let shell = Shell::at(&listener.local_addr().unwrap().to_string());
+    let (asked, heard) = mpsc::channel();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let request = read_request(&mut stream);
+            let answer = match request.split(' ').nth(1) {
+                Some(path) if path.starts_with("/v1/locks/") => answer,
+                Some(_) => "200 OK\n{\"id\":7,\"ttl\":10,\"left\":10.0,\"revision\":1,\"deleted\":1}",
+                None => continue,
+            };
+            let (status, body) = answer.split_once('\n').unwrap();
+            let head = "content-type: application/problem+json\r\nconnection: close\r\n";
+            let length = body.len();
+            write!(stream, "HTTP/1.1 {status}\r\n{head}content-length: {length}\r\n\r\n{body}").unwrap();
+            if asked.send(request).is_err() {
+                return;
+            }
+        }
+    });
+    (shell, heard)
+}
+
+/// The head of a request; its body is taken in, too.
+fn read_request(stream: &mut TcpStream) -> String {
+    let mut received = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&received).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
+                return head.to_owned();
+            }
+        }
+        let mut piece = [0; 4096];
+        match stream.read(&mut piece) {
+            Ok(count) if count > 0 => received.extend_from_slice(&piece[..count]),
+            _ => return text,
+        }
+    }
+}
+
+#[test]
+fn what_fails_before_the_command_runs_has_a_code_of_its_own() {
+    for (answer, code, part) in [
+        ("404 Not Found\n{\"code\":\"no-lease\",\"detail\":\"in words\"}", 4, "was lost"),
+        ("404 Not Found\n{\"code\":\"not-holder\",\"detail\":\"in words\"}", 4, "was lost"),
+        ("504 x\n{\"code\":\"outcome-unknown\",\"detail\":\"in words\"}", 5, "nothing was run"),
+        ("503 x\n{\"code\":\"no-leader\",\"detail\":\"in words\",\"outcome\":\"not-applied\"}", 5, ""),
+        ("409 x\n{\"code\":\"held\",\"detail\":\"in words\",\"outcome\":\"unknown\"}", 4, "held"),
+    ] {
+        let (shell, heard) = fake_node(answer);
+        shell.run(&["lock", "l", "--wait", "0s", "--", "echo", "runs"]).failed(code, part);
+        let mut asked = heard.try_iter();
+        let stood = asked.find(|request| request.starts_with("POST /v1/locks/")).unwrap();
+        assert!(stood.starts_with("POST /v1/locks/l?lease=7&stay=true&wait=0ms "), "{stood}");
+    }
 }
 
 #[test]

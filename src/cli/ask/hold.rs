@@ -14,7 +14,7 @@ use crate::cli::ask::run_command::RunningCommand;
 use crate::cli::client_args::{ConnectArgs, ElectArgs, HoldArgs, LockArgs};
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::signals::{StopSignals, runtime};
-use crate::client::{Client, ContestKind, ErrorKind, Granted, LeaseChoice, WatchQuery, Won};
+use crate::client::{CallError, Client, ContestKind, ErrorKind, Granted, WatchQuery, Won};
 use crate::kv::{KeyRange, LeaseId};
 use bytes::Bytes;
 use std::ffi::OsString;
@@ -61,7 +61,7 @@ async fn run(connect: &ConnectArgs, wish: &Wish<'_>) -> Result<ExitStatus, Failu
     let granted = tokio::select! {
         biased;
         signal = signals.next() => return Err(told_to_stop(signal)),
-        granted = client.grant_lease(wish.hold.ttl, LeaseId::NONE) => granted?,
+        granted = client.grant_lease(wish.hold.ttl, LeaseId::NONE) => granted.map_err(failed)?,
     };
     let Granted { id: lease, ttl } = granted;
     // It has a client of its own: a call that waits must not hold a renewal up. One node that does
@@ -88,6 +88,10 @@ async fn hold(
         won = wait_for_turn(client, wish, lease) => won?,
         loss = keeper.keep() => return Err(lost(wish, &loss, "; nothing was run")),
     };
+    // This process may have stood still since it won.
+    if let Some(loss) = keeper.overdue() {
+        return Err(lost(wish, &loss, "; nothing was run"));
+    }
     let deletions = WatchQuery {
         from: Some(won.fence.next()),
         puts: false,
@@ -113,7 +117,7 @@ async fn hold(
         let mut lost = std::pin::pin!(async {
             tokio::select! {
                 loss = keeper.keep() => loss,
-                loss = deleted(&mut watch) => loss,
+                loss = deleted(&mut watch, client, (&won.key, won.fence)) => loss,
             }
         });
         loop {
@@ -152,18 +156,37 @@ async fn wait_for_turn(client: &mut Client, wish: &Wish<'_>, lease: LeaseId) -> 
     loop {
         let left = give_up.map(|give_up| give_up.saturating_duration_since(Instant::now()));
         let wait = left.unwrap_or(WAIT_MAX).min(WAIT_MAX);
-        let lease = LeaseChoice::Given(lease);
-        let error = match client.campaign(wish.kind, &wish.name, wish.value.clone(), (lease, wait)).await {
-            Ok(won) => return Ok(won),
+        let is_over = left.is_some_and(|left| left <= wait);
+        // The place in the queue stays from one call to the next, as long as the lease.
+        let (name, value) = (&wish.name, wish.value.clone());
+        let error = match client.campaign_and_stay(wish.kind, name, value, (lease, wait)).await {
+            Ok(Some(won)) => return Ok(won),
+            Ok(None) if is_over => {
+                let text = format!("{} is held by another one; nothing was run", wish.told());
+                return Err(Failure::new(ExitStatus::ConditionFailed, text));
+            }
+            Ok(None) => continue,
             Err(error) => error,
         };
-        let is_over = left.is_some_and(|left| left <= wait);
         match error.kind() {
-            ErrorKind::ConditionFailed if !is_over => {}
             // The lease ends if that goes on for too long, and with it the attempts.
             ErrorKind::Unavailable | ErrorKind::OutcomeUnknown if !is_over => sleep(RETRY_PAUSE).await,
-            _ => return Err(error.into()),
+            ErrorKind::NotFound => {
+                return Err(lost(wish, &Loss::Gone(error.to_string()), "; nothing was run"));
+            }
+            _ => return Err(failed(error)),
         }
+    }
+}
+
+/// A call that failed before anything was run. The codes of COMMAND are its own, so that there are
+/// few others: a lease that may have been made ends by itself, and is nothing to look after.
+fn failed(error: CallError) -> Failure {
+    match error.kind() {
+        ErrorKind::OutcomeUnknown => {
+            Failure::new(ExitStatus::Unavailable, format!("{error}; nothing was run"))
+        }
+        _ => error.into(),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::cli::ask::print::{counted, note};
 use crate::cli::client_args::ImportArgs;
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::signals::runtime;
-use crate::client::{Client, read_bytes};
+use crate::client::{Client, is_candidate, read_bytes};
 use crate::kv::{LeaseId, Put, TXN_STEPS_MAX, Txn, TxnOp};
 use bytes::Bytes;
 use serde::Deserialize;
@@ -54,6 +54,14 @@ struct Batch {
     bytes: usize,
 }
 
+/// How many keys were not written.
+#[derive(Default)]
+struct LeftOut {
+    leased: u64,
+    /// Of locks and elections.
+    candidates: u64,
+}
+
 /// Writes the keys of an export.
 pub(in crate::cli) fn import(args: &ImportArgs) -> Result<(), Failure> {
     let source = open(&args.file)?;
@@ -62,12 +70,14 @@ pub(in crate::cli) fn import(args: &ImportArgs) -> Result<(), Failure> {
         let mut written = 0;
         let done = copy(&mut client, args, source, &mut written).await;
         match done {
-            Ok(left_out) => {
-                let left_out = match left_out {
+            Ok(LeftOut { leased, candidates }) => {
+                let left_out = |count, why| match count {
                     0 => String::new(),
-                    count => format!("; left out {} that had a lease (--with-leased)", counted(count, "key")),
+                    count => format!("; left out {} {why}", counted(count, "key")),
                 };
-                note(format_args!("imported {}{left_out}", counted(written, "key")));
+                let leased = left_out(leased, "that had a lease (--with-leased)");
+                let candidates = left_out(candidates, "of locks and elections");
+                note(format_args!("imported {}{leased}{candidates}", counted(written, "key")));
                 Ok(())
             }
             Err(failure) => {
@@ -91,15 +101,15 @@ fn open(file: &Path) -> Result<Box<dyn BufRead>, Failure> {
     }
 }
 
-/// Writes key after key. How many it left out.
+/// Writes key after key. What it left out.
 async fn copy(
     client: &mut Client,
     args: &ImportArgs,
     mut source: Box<dyn BufRead>,
     written: &mut u64,
-) -> Result<u64, Failure> {
+) -> Result<LeftOut, Failure> {
     let mut line = Vec::new();
-    let (mut number, mut keys, mut left_out) = (0_u64, 0, 0);
+    let (mut number, mut keys, mut left_out) = (0_u64, 0, LeftOut::default());
     let (mut has_head, mut has_end) = (false, false);
     let mut batch = Batch::default();
     loop {
@@ -142,8 +152,13 @@ async fn copy(
         let key = read_bytes(body.key, body.key64).filter(|key| !key.is_empty());
         let value = read_bytes(body.value, body.value64);
         let (Some(key), Some(value)) = (key, value) else { return Err(wrong("it has no key, or no value")) };
+        if is_candidate(&key) {
+            // Without its lease it would hold a lock for ever, for nobody.
+            left_out.candidates += 1;
+            continue;
+        }
         if body.lease != 0 && !args.with_leased {
-            left_out += 1;
+            left_out.leased += 1;
             continue;
         }
         // A transaction puts a key once: of a key that comes again the last value stays.

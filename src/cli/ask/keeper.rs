@@ -1,7 +1,7 @@
 //! Keeps a lease alive, and knows until when it is certain that it lives.
 
-use crate::client::{CallError, Client, ErrorKind, Watch, WatchMessage};
-use crate::kv::LeaseId;
+use crate::client::{CallError, Client, ErrorKind, ReadOptions, Watch, WatchMessage};
+use crate::kv::{LeaseId, Revision};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
@@ -35,12 +35,22 @@ impl Keeper {
         Self { client, lease, ttl, confirmed }
     }
 
+    /// Whether the time is over within which what relies on the lease may go on.
+    pub(super) fn overdue(&self) -> Option<Loss> {
+        let why = || format!("lease {} was not renewed in time", self.lease);
+        (Instant::now() >= self.deadline()).then(|| Loss::Unconfirmed(self.confirmed + self.ttl, why()))
+    }
+
+    /// A quarter of the time is left then to stop what relies on it.
+    fn deadline(&self) -> Instant {
+        self.confirmed + self.ttl / 4 * 3
+    }
+
     /// Renews the lease, until that fails.
     pub(super) async fn keep(&mut self) -> Loss {
         loop {
             sleep_until(self.confirmed + self.ttl / RENEW_AFTER).await;
-            // A quarter of the time is left to stop what relies on it.
-            let deadline = self.confirmed + self.ttl / 4 * 3;
+            let deadline = self.deadline();
             let mut last = "no node answered in time".to_owned();
             loop {
                 let asked = Instant::now();
@@ -68,15 +78,38 @@ impl Keeper {
     }
 }
 
-/// Waits until the key is deleted that stands for what is held.
-pub(super) async fn deleted(watch: &mut Watch) -> Loss {
+/// Waits until the key is deleted that stands for what is held. It was created at `fence`.
+pub(super) async fn deleted(watch: &mut Watch, client: &mut Client, (key, fence): (&[u8], Revision)) -> Loss {
     loop {
         match watch.next().await {
-            Ok(WatchMessage::Changes(_)) => return Loss::Gone("another one took it away".to_owned()),
-            Ok(WatchMessage::Progress(_) | WatchMessage::Compacted(_)) => {}
+            Ok(WatchMessage::Changes(_)) => return taken_away(),
+            Ok(WatchMessage::Progress(_)) => {}
+            // Its deletion may be in what is gone from history.
+            Ok(WatchMessage::Compacted(_)) => {
+                if !is_there(client, key, fence).await {
+                    return taken_away();
+                }
+            }
             // The renewals go on, and notice the end of the lease.
             Err(error) => {
                 tracing::debug!(%error, "the lock's key is not watched now");
+                sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn taken_away() -> Loss {
+    Loss::Gone("another one took it away".to_owned())
+}
+
+/// Whether the key is there that was created at that revision. Asks until somebody knows.
+async fn is_there(client: &mut Client, key: &[u8], fence: Revision) -> bool {
+    loop {
+        match client.get_key(key, ReadOptions::default()).await {
+            Ok(found) => return found.is_some_and(|found| found.create_revision == fence),
+            Err(error) => {
+                tracing::debug!(%error, "nobody says whether the lock's key is there");
                 sleep(RETRY_PAUSE).await;
             }
         }
