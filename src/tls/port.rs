@@ -6,7 +6,7 @@ use crate::tls::certificate::{Certificate, PeerCertificate};
 use crate::tls::clock::WallClock;
 use crate::tls::files::{self, CertificateSource, PemSet, TlsError};
 use crate::tls::stream::{Begun, Stream};
-use crate::tls::verify::MemberVerifier;
+use crate::tls::verify::{ChainTooLong, MemberVerifier, ShortChains};
 use rustls::client::{Resumption, verify_server_name};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -326,7 +326,7 @@ fn for_clients(
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
             let is_optional = certificates == ClientCertificates::Optional;
             let verifier = if is_optional { verifier.allow_unauthenticated() } else { verifier };
-            builder.with_client_cert_verifier(verifier.build().map_err(unusable)?)
+            builder.with_client_cert_verifier(ShortChains::new(verifier.build().map_err(unusable)?))
         }
     };
     let mut config = builder.with_single_cert(chain, files::key(&pem.key)?).map_err(unusable)?;
@@ -485,6 +485,9 @@ pub(super) fn words(error: &rustls::Error) -> String {
         }
         Error::InvalidCertificate(Wrong::InvalidPurpose | Wrong::InvalidPurposeContext { .. }) => {
             "its certificate is not for this purpose: members need one for servers and clients".to_owned()
+        }
+        Error::InvalidCertificate(Wrong::Other(other)) if other.0.is::<ChainTooLong>() => {
+            ChainTooLong.to_string()
         }
         Error::AlertReceived(Alert::UnknownCA) => {
             "it does not trust the authority of this certificate".to_owned()

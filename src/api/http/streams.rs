@@ -80,10 +80,24 @@ impl Streams {
         self.lock().controls.values().for_each(|control| control.tell(order));
     }
 
-    /// Tells those that `is_overdue` picks to end.
+    /// Tells those that `is_overdue` picks to end. If one is still there that was told so before,
+    /// the connection has to end.
+    ///
+    /// Its task has heard it, or has ended before: hyper gives the last piece of an answer to h2,
+    /// and is done with it. Then h2 holds the piece until the client makes room for it, and nothing
+    /// but the end of the connection takes it away.
     pub(super) fn end_overdue(&self, is_overdue: impl Fn(&Control) -> bool) {
-        let open = self.lock();
-        open.controls.values().filter(|one| is_overdue(one)).for_each(|one| one.tell(Order::Abort));
+        let mut is_stuck = false;
+        for one in self.lock().controls.values() {
+            if one.order() == Order::Abort {
+                is_stuck = true;
+            } else if is_overdue(one) {
+                one.tell(Order::Abort);
+            }
+        }
+        if is_stuck {
+            self.control.tell(Order::Abort);
+        }
     }
 
     fn tick(&self) -> u32 {

@@ -217,6 +217,34 @@ async fn a_server_of_something_else_is_no_member() {
     assert!(refused.to_string().contains("not for this purpose"), "{refused}");
 }
 
+/// What a caller shows is looked at before it proves anything, and many certificates take long.
+#[tokio::test]
+async fn a_caller_with_a_long_chain_is_refused_before_it_is_looked_at() {
+    let kit = Kit::new();
+    let own = kit.pem(true, "n2", Some("10.0.0.1"), 10);
+    let hosts: Vec<String> = (0..400).map(|number| format!("{number}.example.com")).collect();
+    let servers = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let (fat, _) = kit.ours.sign_for(servers, "n2", &hosts, (10, &clock(&kit.now))).unwrap();
+    let with =
+        |more: &[&[u8]]| PemSet { certificate: [&own.certificate, &*more.concat()].concat(), ..own.clone() };
+    let made_up: Vec<u8> = kit.theirs.pem.clone();
+    for (more, is_short) in
+        [(&[&*made_up; 3][..], true), (&[&*made_up; 4], false), (&[&*fat], true), (&[&*fat; 3], false)]
+    {
+        let client = kit.client(Some(with(more)));
+        for port in [kit.member("n1"), kit.serving(ClientCertificates::Required)] {
+            let met = visit(&port, &client, "10.0.0.1:1").await;
+            match met.caller {
+                Ok(name) => assert!(is_short, "{name:?} got in with {} certificates", more.len()),
+                Err(why) => assert!(!is_short && why.contains("chain of certificates is too long"), "{why}"),
+            }
+        }
+        // A node that the others would refuse does not start.
+        let loaded = kit.load(Audience::Members { name: "n2".to_owned() }, with(more)).map(drop);
+        assert_eq!(loaded.is_ok(), is_short, "{loaded:?}");
+    }
+}
+
 #[tokio::test]
 async fn clients_show_what_they_are_asked_for() {
     let kit = Kit::new();

@@ -345,3 +345,23 @@ async fn a_stream_that_is_not_taken_ends_and_the_others_go_on() {
         }
     }
 }
+
+/// h2 has all of such an answer, and nobody is left who could reset its stream.
+#[tokio::test]
+async fn a_small_answer_that_is_not_taken_ends_its_connection() {
+    let options = HttpOptions {
+        write_timeout_seconds: 0,
+        idle_timeout_seconds: 1000,
+        write_bytes_per_second_min: usize::MAX,
+        ..HttpOptions::default()
+    };
+    let fixture = Fixture::start(options).await;
+    let mut stream = fixture.connect().await;
+    // The window of a stream is one byte.
+    let little = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 1]);
+    let asked = [1, 3, 5].map(|id| frame(HEADERS, END_STREAM | END_HEADERS, id, &headers("/livez")));
+    stream.write_all(&[&PREFACE[..], &little, &asked.concat()].concat()).await.expect("sent");
+    until_closed(&mut stream).await;
+    fixture.wait_until_all_closed().await;
+    assert_eq!(fixture.memory_used(), 0);
+}
