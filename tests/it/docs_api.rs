@@ -3,7 +3,7 @@
 
 use crate::support::{Cluster, Node};
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
@@ -100,7 +100,10 @@ fn run(node: &Node, command: &str, expected: &str) -> String {
     let mut received = Vec::new();
     loop {
         let mut buffer = [0; 4096];
-        let count = stream.read(&mut buffer).unwrap();
+        let count = match stream.read(&mut buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            read => read.unwrap(),
+        };
         received.extend_from_slice(&buffer[..count]);
         let answer = answer(&received, head, expected);
         if count == 0 || streams && answer.is_some_and(|answer| answer.len() >= expected.len()) {

@@ -1,6 +1,6 @@
 //! A cluster that is not open: nothing secret is told, and what was done is written down.
 
-use crate::support::{Cluster, Connection, Node, Response};
+use crate::support::{Cluster, Connection, Node, Response, eventually};
 use serde_json::Value;
 use std::fs;
 
@@ -75,7 +75,11 @@ fn planted_secrets_are_nowhere_to_be_found() {
     for secret in [PASSWORD, VALUE, &token, "argon2id"] {
         assert!(!told.contains(secret), "{secret} is in an answer");
     }
-    let audit = fs::read_to_string(cluster.dir.path().join("audit.log")).unwrap();
+    // A thread of the node writes it, after the answers.
+    let audit = eventually("the last lines of the audit log", || {
+        let audit = fs::read_to_string(cluster.dir.path().join("audit.log")).unwrap();
+        (audit.ends_with('\n') && audit.contains("would-lock-out")).then_some(audit)
+    });
     for secret in [PASSWORD, VALUE, &token, "argon2id"] {
         assert!(!audit.contains(secret), "{secret} is in the audit log");
     }

@@ -184,22 +184,24 @@ fn a_certificate_that_names_no_user_is_that_of_a_stranger() {
     let ask = [folder.flag("tls-client-ca", "certs/ca.pem")];
     let node = folder.secured("n1", &ask).with_client(&folder.path("certs/client"));
     node.start();
-    let root = r#"{"name":"root","roles":["root"],"password":"secret"}"#;
-    assert_eq!(node.call("POST", "/v1/auth/users", root).status, 200);
-    assert_eq!(node.call("POST", "/v1/auth/enable", "").status, 200);
+    let (shell, dir) = (Shell::at("localhost:1"), folder.path("certs"));
+    let curl = |flags: &str, target: &str| {
+        let certificate = "--cacert ca.pem --cert client.pem --key client.key";
+        let url = format!("https://localhost:{}{target}", node.http_port);
+        let line = format!("curl -sS -w '%{{http_code}}' {certificate} {flags} {url}");
+        shell.script(&line, &dir).ok().to_owned()
+    };
+    let root = r#"-d '{"name":"root","roles":["root"],"password":"secret"}'"#;
+    assert!(curl(root, "/v1/auth/users").ends_with("200"));
+    assert!(curl("-X POST", "/v1/auth/enable").ends_with("200"));
     for _ in 0..12 {
-        assert_eq!(node.get("/v1/status").pair(), (200, "{\"alive\":true,\"ready\":true}\n"));
-        let refused = node.get("/v1/kv/k");
-        assert_eq!(refused.status, 401, "{}", refused.body);
-        assert!(refused.body.contains("and no user is called so"), "{}", refused.body);
+        assert_eq!(curl("", "/v1/status"), "{\"alive\":true,\"ready\":true}\n200");
+        let refused = curl("", "/v1/kv/k");
+        assert!(refused.contains("and no user is called so") && refused.ends_with("401"), "{refused}");
     }
-    let dir = folder.path("certs");
-    let client = "--cacert ca.pem --cert client.pem --key client.key -u root:secret";
-    let url = format!("https://localhost:{}/v1/auth/users", node.http_port);
-    let user = r#"'{"name":"client","roles":["root"]}'"#;
-    let script = format!("curl -sS --fail {client} -d {user} {url}");
-    Shell::at("localhost:1").script(&script, &dir).ok();
-    assert_eq!(node.get("/v1/kv/k").status, 404);
+    let client = r#"-u root:secret -d '{"name":"client","roles":["root"]}'"#;
+    assert!(curl(client, "/v1/auth/users").ends_with("200"));
+    assert!(curl("", "/v1/kv/k").ends_with("404"));
 }
 
 #[test]
