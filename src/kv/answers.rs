@@ -1,9 +1,14 @@
 //! Answers that are remembered: a client that repeats a command under the same idempotency key gets
 //! the first answer again.
+//!
+//! An answer takes a small part of the limit at most, so that no client can push out all answers of
+//! the others with a few commands. Of one that would take more, what was read is not kept. Denials
+//! have a limit of their own: a client without a right pushes out nobody's answers.
 
 use crate::codec::{DecodeError, Writer};
-use crate::kv::command::Outcome;
+use crate::kv::command::{Outcome, TxnResult};
 use crate::kv::leaf::VersionedRef;
+use crate::kv::query::RangePage;
 use crate::kv::tree::Tree;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -13,17 +18,33 @@ use xxhash_rust::xxh3::xxh3_128;
 pub(super) const ANSWER_OVERHEAD: u64 = 128;
 /// Fingerprint and number, before the outcome.
 pub(super) const HEAD_BYTES: usize = 24;
+/// An outcome takes at most this many bytes here: enough for a transaction of the most steps, and
+/// for one that looks at a key of the greatest length.
+pub(super) const OUTCOME_BYTES_MAX: usize = 128 << 10;
+/// An answer as it is kept takes at most this many bytes.
+pub(super) const ANSWER_BYTES_MAX: usize = HEAD_BYTES + OUTCOME_BYTES_MAX;
+/// Denials take at most this part of the limit, beside the other answers.
+const DENIALS_SHARE: u64 = 16;
 
 /// The answers, the oldest forgotten first. `clone` is O(1).
 #[derive(Clone, Debug, Default)]
 pub(super) struct Answers {
     /// By idempotency key: fingerprint of the command, number of the answer, encoded outcome.
     by_key: Tree,
+    /// Those of commands that were carried out, or refused by what the state is.
+    answers: Queue,
+    /// Denials.
+    denials: Queue,
+    last_number: u64,
+    digests: u128,
+}
+
+/// In which order answers are forgotten.
+#[derive(Clone, Debug, Default)]
+struct Queue {
     /// By number (big-endian): the idempotency key.
     by_number: Tree,
-    last_number: u64,
     bytes: u64,
-    digests: u128,
 }
 
 /// An answer that is remembered.
@@ -37,7 +58,7 @@ pub(super) struct Known {
 impl Answers {
     /// What they take, bytes.
     pub(super) const fn bytes(&self) -> u64 {
-        self.bytes
+        self.answers.bytes + self.denials.bytes
     }
 
     /// Hash of all of them.
@@ -59,28 +80,41 @@ impl Answers {
         Some(Known { fingerprint, outcome: Outcome::decode(found.slice(HEAD_BYTES..)) })
     }
 
-    /// Remembers an answer, and forgets the oldest ones beyond `limit` bytes.
+    /// Remembers an answer, and forgets the oldest ones beyond `limit` bytes. One that has no room
+    /// at all is not remembered, and pushes out no other.
     pub(super) fn remember(&mut self, key: &[u8], fingerprint: u128, outcome: &Outcome, limit: u64) {
-        self.last_number += 1;
         let mut value = Vec::new();
         value.put_u128(fingerprint);
-        value.put_u64(self.last_number);
+        value.put_u64(self.last_number + 1);
         outcome.encode(&mut value);
+        if value.len() > ANSWER_BYTES_MAX {
+            value.truncate(HEAD_BYTES);
+            without_reads(outcome).encode(&mut value);
+        }
+        assert!(value.len() <= ANSWER_BYTES_MAX, "without what was read, an answer is small");
+        let limit_of_kind = if is_denial(&value) { limit / DENIALS_SHARE } else { limit };
+        if cost(key, &value) > limit_of_kind {
+            return;
+        }
+        self.last_number += 1;
         self.put_back(key, &value);
         self.bound(limit);
     }
 
     /// Forgets the oldest ones beyond `limit` bytes.
     pub(super) fn bound(&mut self, limit: u64) {
-        while self.bytes > limit
-            && let Some((number, found)) = self.by_number.cursor(&[]).next()
-        {
-            let (number, key) = (number.to_vec(), found.to_bytes());
-            self.by_number.remove(&number);
-            if let Some(found) = self.by_key.get(&key) {
-                self.bytes -= cost(&key, found.value);
-                self.digests = self.digests.wrapping_sub(digest(&key, found.value));
-                self.by_key.remove(&key);
+        let Self { by_key, answers, denials, digests, .. } = self;
+        for (queue, limit) in [(answers, limit), (denials, limit / DENIALS_SHARE)] {
+            while queue.bytes > limit
+                && let Some((number, found)) = queue.by_number.cursor(&[]).next()
+            {
+                let (number, key) = (number.to_vec(), found.to_bytes());
+                queue.by_number.remove(&number);
+                if let Some(found) = by_key.get(&key) {
+                    queue.bytes -= cost(&key, found.value);
+                    *digests = digests.wrapping_sub(digest(&key, found.value));
+                    by_key.remove(&key);
+                }
             }
         }
     }
@@ -89,11 +123,13 @@ impl Answers {
     pub(super) fn put_back(&mut self, key: &[u8], value: &[u8]) -> bool {
         let number = value.get(16..HEAD_BYTES).and_then(|number| number.first_chunk::<8>());
         let Some(number) = number.map(|number| u64::from_le_bytes(*number)) else { return false };
-        self.bytes += cost(key, value);
+        let queue = if is_denial(value) { &mut self.denials } else { &mut self.answers };
+        queue.bytes += cost(key, value);
+        queue.by_number.set(&number.to_be_bytes(), &mut |_| VersionedRef::plain(key));
         self.digests = self.digests.wrapping_add(digest(key, value));
         self.by_key.set(key, &mut |_| VersionedRef::plain(value));
-        self.by_number.set(&number.to_be_bytes(), &mut |_| VersionedRef::plain(key));
-        self.by_key.len() == self.by_number.len() && number <= self.last_number
+        let count = self.answers.by_number.len() + self.denials.by_number.len();
+        self.by_key.len() == count && number <= self.last_number
     }
 
     /// Sets the number of the last answer; for a snapshot, before its answers.
@@ -108,6 +144,38 @@ impl Answers {
         let mut cursor = self.by_key.cursor(if key.is_empty() { key } else { &start });
         cursor.next().map(|(key, found)| (key.to_vec(), found.to_bytes()))
     }
+}
+
+/// Whether a kept answer is a denial.
+fn is_denial(value: &[u8]) -> bool {
+    value.get(HEAD_BYTES..).is_some_and(Outcome::is_encoded_denial)
+}
+
+/// What a command did, without what it read: each page that holds something is empty, and says that
+/// the range goes on at its start.
+fn without_reads(outcome: &Outcome) -> Outcome {
+    let Outcome::Txn { revision, succeeded, results } = outcome else { return outcome.clone() };
+    Outcome::Txn { revision: *revision, succeeded: *succeeded, results: results_without_reads(results) }
+}
+
+fn results_without_reads(results: &[TxnResult]) -> Vec<TxnResult> {
+    let without = |result: &TxnResult| match result {
+        TxnResult::Range(page) => {
+            let is_empty = page.kvs.is_empty() && page.prefixes.is_empty() && page.next.is_none();
+            let next = (!is_empty).then(Bytes::new);
+            TxnResult::Range(RangePage {
+                next,
+                revision: page.revision,
+                count: page.count,
+                ..Default::default()
+            })
+        }
+        TxnResult::Txn { succeeded, results } => {
+            TxnResult::Txn { succeeded: *succeeded, results: results_without_reads(results) }
+        }
+        TxnResult::Put { .. } | TxnResult::Deleted { .. } => result.clone(),
+    };
+    results.iter().map(without).collect()
 }
 
 const fn cost(key: &[u8], value: &[u8]) -> u64 {

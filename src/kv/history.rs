@@ -8,7 +8,8 @@
 //! shares all chunks; only the newest one, which is written to, is copied after a capture.
 //!
 //! ```text
-//! record  = changes (number), offset of each change (u32 each; only if there are several), change …
+//! record  = 2 × changes + ascending (number),
+//!           offset of each change (u32 each; only if there are several), change …
 //! change  = flags (u8), key, [was], [now], [link]
 //! key     = length (number), bytes
 //! was     = create_revision, mod_revision − create_revision, place, version, lease (numbers), value
@@ -16,10 +17,12 @@
 //! value   = length (number), bytes; a large one: its place among the chunk's large values (number)
 //! link    = revision, place (numbers) of the deletion before, if the key did not exist
 //! ```
+//! Ascending is 1 if each key is greater than the one before, as where a range was deleted, and 0
+//! if not. So what is wanted of a record of many keys is found without looking at all of them.
 //! A number has seven bits in each byte, the lowest first; the eighth bit says that more follow.
 
 use crate::kv::leaf::{PACKED_VALUE_BYTES_MAX, VersionedRef, digest};
-use crate::kv::types::{LeaseId, Revision};
+use crate::kv::types::{KeyRange, LeaseId, Revision};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -31,10 +34,11 @@ use xxhash_rust::xxh3::xxh3_128;
 const CHUNK_BYTES: usize = 32 << 10;
 /// That part.
 const CHUNKS: u64 = 32;
-/// A record that would have more bytes is not kept, and neither is what was before it.
-const RECORD_BYTES_MAX: u64 = 64 << 20;
+/// A record that would have more bytes, or more than the limit of the whole history, is not kept,
+/// and neither is what was before it. Large values do not count here.
+const RECORD_BYTES_MAX: u64 = 1 << 30;
 /// No chunk has more bytes than this: a chunk that was not full, and one large record.
-pub(super) const CHUNK_BYTES_MAX: usize = 66 << 20;
+pub(super) const CHUNK_BYTES_MAX: usize = (1 << 30) + (2 << 20);
 /// No chunk has more records: each takes some bytes.
 pub(super) const RECORDS_MAX: usize = CHUNK_BYTES;
 /// What a chunk takes beside its records.
@@ -118,6 +122,10 @@ struct Staged {
     bytes: Vec<u8>,
     /// Where each change begins in `bytes`.
     starts: Vec<u32>,
+    /// Where the key of the last change is in `bytes`.
+    last_key: core::ops::Range<usize>,
+    /// A key is not greater than the one before.
+    is_unordered: bool,
     large: Vec<Bytes>,
     deletions: u32,
     /// Sum of the changes' hashes.
@@ -165,6 +173,9 @@ impl History {
             Some(chunk) if chunk.takes_more(limit) => chunk.large.len(),
             _ => 0,
         };
+        if !staged.starts.is_empty() && staged.bytes[staged.last_key.clone()] >= *change.key {
+            staged.is_unordered = true;
+        }
         staged.starts.push(u32::try_from(staged.bytes.len()).expect("a record is far below 4 GiB"));
         staged.put(change, in_chunk);
     }
@@ -191,7 +202,7 @@ impl History {
         let chunk = Arc::make_mut(chunks.back_mut().expect("there is one now"));
         let before = chunk.cost();
         let staged = &mut self.staged;
-        put_number(&mut chunk.bytes, staged.starts.len() as u64);
+        put_number(&mut chunk.bytes, 2 * staged.starts.len() as u64 + u64::from(!staged.is_unordered));
         if staged.starts.len() > 1 {
             for start in &staged.starts {
                 chunk.bytes.extend_from_slice(&start.to_le_bytes());
@@ -210,7 +221,7 @@ impl History {
         }
         staged.bytes.clear();
         staged.starts.clear();
-        (staged.deletions, staged.digests) = (0, 0);
+        (staged.deletions, staged.digests, staged.is_unordered) = (0, 0, false);
         true
     }
 
@@ -300,10 +311,11 @@ impl Chunk {
         let end = *self.ends.get(at)? as usize;
         let start = at.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
         let mut bytes = self.bytes.get(start..end)?;
-        let count = number(&mut bytes)?;
+        let head = number(&mut bytes)?;
+        let (count, ascends) = (head / 2, head % 2 == 1);
         let table = if count > 1 { usize::try_from(count).ok()?.checked_mul(4)? } else { 0 };
         let (starts, bytes) = bytes.split_at_checked(table)?;
-        Some(Record { chunk: Some(self), revision, count, starts, bytes, next: 0, rest: bytes })
+        Some(Record { chunk: Some(self), revision, count, ascends, starts, bytes, next: 0, rest: bytes })
     }
 
     const fn cost(&self) -> u64 {
@@ -335,9 +347,11 @@ impl Chunk {
                 return false;
             }
             let Some(mut record) = self.record(at, revision) else { return false };
-            let count = record.count;
+            let (count, mut last, mut ascends) = (record.count, &[][..], true);
             for place in 0..count {
                 let Some(change) = record.next() else { return false };
+                ascends &= last < change.key;
+                last = change.key;
                 let by_table = u32::try_from(place).ok().and_then(|place| record.at(place));
                 let is_same = by_table.is_some_and(|same| core::ptr::eq(same.key, change.key));
                 let exists = change.now.is_some() || change.was.is_some();
@@ -351,7 +365,7 @@ impl Chunk {
                 );
                 digests = digests.wrapping_add(change.digest(revision, now, was));
             }
-            if count == 0 || !record.rest.is_empty() {
+            if count == 0 || !record.rest.is_empty() || record.ascends != ascends {
                 return false;
             }
             start = *end;
@@ -368,6 +382,8 @@ pub(super) struct Record<'a> {
     chunk: Option<&'a Chunk>,
     pub(super) revision: Revision,
     count: u64,
+    /// Each key is greater than the one before.
+    ascends: bool,
     /// Where each change begins in `bytes`, if there are several.
     starts: &'a [u8],
     bytes: &'a [u8],
@@ -381,17 +397,58 @@ impl<'a> Record<'a> {
         self.count
     }
 
-    /// The change at a place.
-    pub(super) fn at(&self, place: u32) -> Option<Change<'a>> {
-        if u64::from(place) >= self.count {
+    /// The changes of keys in a range; `looks` grows by how many it looks at.
+    pub(super) fn within(
+        mut self,
+        range: &'a KeyRange,
+        looks: &'a mut usize,
+    ) -> impl Iterator<Item = Change<'a>> + 'a {
+        let mut is_over = false;
+        if self.ascends {
+            *looks += self.skip_to(&range.start);
+        }
+        core::iter::from_fn(move || {
+            while !is_over && let Some(change) = self.next() {
+                *looks += 1;
+                if range.contains(change.key) {
+                    return Some(change);
+                }
+                is_over = self.ascends && change.key > &range.start[..];
+            }
+            None
+        })
+    }
+
+    /// Goes on at the first key that is not before `start`, where the keys ascend. How many changes
+    /// that took to look at.
+    fn skip_to(&mut self, start: &[u8]) -> usize {
+        let (mut low, mut high, mut looks) = (self.next, self.count, 0);
+        while low < high {
+            let middle = low.midpoint(high);
+            let key = u32::try_from(middle).ok().and_then(|place| self.at(place)).map(|change| change.key);
+            looks += 1;
+            if key.is_some_and(|key| key < start) { low = middle + 1 } else { high = middle }
+        }
+        self.rest = self.start_of(low).and_then(|at| self.bytes.get(at..)).unwrap_or_default();
+        self.next = low;
+        looks
+    }
+
+    /// Where a change begins in `bytes`. `None`: there are not so many.
+    fn start_of(&self, place: u64) -> Option<usize> {
+        if place >= self.count {
             return None;
         }
-        let at = place as usize * 4;
-        let start = match self.starts.get(at..at + 4) {
-            Some(start) => u32::from_le_bytes(start.try_into().ok()?) as usize,
-            None => 0,
-        };
-        let mut bytes = self.bytes.get(start..)?;
+        let at = usize::try_from(place).ok()? * 4;
+        match self.starts.get(at..at + 4) {
+            Some(start) => Some(u32::from_le_bytes(start.try_into().ok()?) as usize),
+            None => Some(0),
+        }
+    }
+
+    /// The change at a place.
+    pub(super) fn at(&self, place: u32) -> Option<Change<'a>> {
+        let mut bytes = self.bytes.get(self.start_of(u64::from(place))?..)?;
         take_change(self.chunk?, self.revision, place, &mut bytes)
     }
 }
@@ -420,6 +477,7 @@ impl Staged {
             | flag(change.link.is_some(), LINK);
         self.bytes.push(flags);
         self.number(change.key.len() as u64);
+        self.last_key = self.bytes.len()..self.bytes.len() + change.key.len();
         self.bytes.extend_from_slice(change.key);
         if let Some(was) = change.was {
             self.number(was.create_revision.0);

@@ -6,6 +6,7 @@ use crate::kv::security::Subject;
 use crate::kv::tree::Tree;
 use crate::kv::types::{KeyRange, LeaseId};
 use alloc::vec::Vec;
+use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// A lease lives at least this long without a renewal, seconds.
@@ -111,6 +112,29 @@ impl Leases {
             keys.push(key.to_vec());
         }
         keys
+    }
+
+    /// A part of them, from `start` on: at most `limit`, and none further once they take
+    /// `bytes_max`. And the first one that is not in it.
+    pub(super) fn page_of_keys(
+        &self,
+        id: LeaseId,
+        start: &[u8],
+        (limit, bytes_max): (usize, usize),
+    ) -> (Vec<Bytes>, Option<Bytes>) {
+        let mut cursor = self.attached.cursor(&place(id, start));
+        let (mut keys, mut bytes) = (Vec::new(), 0);
+        while let Some((at, _)) = cursor.next()
+            && let Some(key) = at.strip_prefix(&id.0.to_be_bytes())
+        {
+            let key = Bytes::copy_from_slice(key);
+            if keys.len() >= limit || bytes >= bytes_max {
+                return (keys, Some(key));
+            }
+            bytes += key.len();
+            keys.push(key);
+        }
+        (keys, None)
     }
 
     /// Grants a lease; the store chooses the id if none is given: the number of the grant, which

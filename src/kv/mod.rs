@@ -43,6 +43,7 @@ pub use query::{
     Answer, Changes, ChangesQuery, Detail, Event, Found, Lease, PAGE_BYTES_MAX, PAGE_KEYS_MAX, Query,
     RangePage, RangeQuery, ReadError, RevisionChanges,
 };
+pub use reads::PastRead;
 pub use security::{
     Access, AdminRight, AdminRights, Denial, Grant, Principal, ROOT_ROLE, Role, Security, SecurityChange,
     SecurityRefusal, Subject, TOKEN_HASH_BYTES, Token, TokenOwner, TokenRights, User,

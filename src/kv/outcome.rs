@@ -10,7 +10,16 @@ use crate::kv::wire::{check_depth, put_settings, take_lease, take_revision, take
 use alloc::vec::Vec;
 use bytes::Bytes;
 
+const TAG_REFUSED: u8 = 9;
+/// Comes behind [`TAG_REFUSED`].
+const TAG_DENIED: u8 = 10;
+
 impl Outcome {
+    /// Whether these are the bytes of an outcome that is a denial.
+    pub(super) fn is_encoded_denial(bytes: &[u8]) -> bool {
+        bytes.starts_with(&[TAG_REFUSED, TAG_DENIED])
+    }
+
     /// Appends the encoded outcome to `out`.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         match self {
@@ -54,7 +63,7 @@ impl Outcome {
                 put_settings(out, settings);
             }
             Self::Refused(refusal) => {
-                out.put_u8(9);
+                out.put_u8(TAG_REFUSED);
                 put_refusal(out, refusal);
             }
             Self::Secured(revision) => {
@@ -92,7 +101,7 @@ impl Outcome {
             }
             7 => Self::Revoked { revision: take_revision(&mut reader)?, keys: reader.u64("number of keys")? },
             8 => Self::Configured(take_settings(&mut reader)?),
-            9 => Self::Refused(take_refusal(&mut reader)?),
+            TAG_REFUSED => Self::Refused(take_refusal(&mut reader)?),
             10 => Self::Secured(reader.u64("revision of the rules")?),
             tag => return Err(DecodeError::Invalid { what: "outcome", value: u64::from(tag) }),
         };
@@ -112,7 +121,9 @@ fn put_refusal(out: &mut Vec<u8>, refusal: &Refusal) {
         Refusal::NotANumber => (7, [0, 0]),
         Refusal::Overflow => (8, [0, 0]),
         Refusal::KeyReused => (9, [0, 0]),
-        Refusal::Denied { denial, maybe_done } => (10, [u64::from(denial.code()), u64::from(*maybe_done)]),
+        Refusal::Denied { denial, maybe_done } => {
+            (TAG_DENIED, [u64::from(denial.code()), u64::from(*maybe_done)])
+        }
         Refusal::Security(refusal) => (11, [refusal.code(), 0]),
     };
     out.put_u8(tag);
@@ -132,7 +143,7 @@ fn take_refusal(reader: &mut Reader) -> Result<Refusal, DecodeError> {
         7 => Refusal::NotANumber,
         8 => Refusal::Overflow,
         9 => Refusal::KeyReused,
-        10 => Refusal::Denied { denial: take_denial(one)?, maybe_done: other == 1 },
+        TAG_DENIED => Refusal::Denied { denial: take_denial(one)?, maybe_done: other == 1 },
         11 => {
             let invalid = DecodeError::Invalid { what: "refusal of the rules", value: one };
             Refusal::Security(SecurityRefusal::from_code(one).ok_or(invalid)?)

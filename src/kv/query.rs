@@ -53,7 +53,12 @@ pub enum Found {
     /// Leases.
     Leases(Vec<Lease>),
     /// Keys of a lease.
-    LeaseKeys(Vec<Bytes>),
+    LeaseKeys {
+        /// A page of them: no further one once they take [`PAGE_BYTES_MAX`].
+        keys: Vec<Bytes>,
+        /// The first key that is not in it.
+        next: Option<Bytes>,
+    },
     /// The limits in force.
     Settings(Settings),
     /// Users, roles and tokens.

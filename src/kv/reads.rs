@@ -15,6 +15,24 @@ use bytes::Bytes;
 /// with what it has.
 const LOOKS_MAX: usize = 20_000;
 
+/// What several reads may still answer together. Each also has a share, so that the first one does
+/// not take all of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReadRoom {
+    /// Bytes of keys and values: a read that has some left answers one key, however large.
+    bytes: usize,
+    /// Keys and prefixes.
+    keys: usize,
+    among: usize,
+}
+
+impl ReadRoom {
+    /// For so many reads: together they answer no more than one page.
+    pub(super) fn new(among: usize) -> Self {
+        Self { bytes: PAGE_BYTES_MAX, keys: PAGE_KEYS_MAX, among: among.max(1) }
+    }
+}
+
 impl Store {
     /// Whether the store can be read as of `at`.
     ///
@@ -41,8 +59,9 @@ impl Store {
                 Found::Leases(self.leases(*from).take((*limit).min(PAGE_KEYS_MAX)).collect())
             }
             Query::LeaseKeys(id, start, limit) => {
-                let keys = self.lease_keys(*id, start, (*limit).min(PAGE_KEYS_MAX));
-                Found::LeaseKeys(keys.into_iter().map(Bytes::from).collect())
+                let most = ((*limit).min(PAGE_KEYS_MAX), PAGE_BYTES_MAX);
+                let (keys, next) = self.leases.page_of_keys(*id, start, most);
+                Found::LeaseKeys { keys, next }
             }
             Query::Settings => Found::Settings(*self.settings()),
             Query::Security => Found::Security(self.security.clone()),
@@ -57,28 +76,36 @@ impl Store {
     /// # Errors
     /// [`ReadError`] if the revision that is asked for is not there.
     pub fn range(&self, query: &RangeQuery) -> Result<RangePage, ReadError> {
-        self.range_shared(query, 1)
+        self.range_within(query, &mut ReadRoom::new(1))
     }
 
-    /// The same for one of `among` reads, which share what one may take.
-    pub(super) fn range_shared(&self, query: &RangeQuery, among: usize) -> Result<RangePage, ReadError> {
+    /// The same for one of several reads.
+    pub(super) fn range_within(
+        &self,
+        query: &RangeQuery,
+        room: &mut ReadRoom,
+    ) -> Result<RangePage, ReadError> {
         let at = query.at.filter(|at| *at != self.revision);
         if let Some(at) = at {
             self.check_revision(at)?;
         }
         let wants_count = query.count || query.detail == Detail::Count;
         let count = wants_count.then(|| self.count_at(&query.range, at));
+        let limit = if query.limit == 0 { PAGE_KEYS_MAX } else { query.limit };
         let mut page = Page {
             query,
             page: RangePage { revision: self.revision, count, ..RangePage::default() },
             bytes: 0,
             looks: 0,
-            bytes_max: (PAGE_BYTES_MAX / among.max(1)).max(1),
-            looks_max: (LOOKS_MAX / among.max(1)).max(1),
+            bytes_max: room.bytes.min((PAGE_BYTES_MAX / room.among).max(1)),
+            keys_max: room.keys.min(limit),
+            looks_max: (LOOKS_MAX / room.among).max(1),
         };
         if query.detail != Detail::Count {
             self.fill(&mut page, at);
         }
+        room.bytes = room.bytes.saturating_sub(page.bytes);
+        room.keys -= page.page.kvs.len() + page.page.prefixes.len();
         Ok(page.page)
     }
 
@@ -102,8 +129,8 @@ impl Store {
         let (mut bytes, mut looks) = (0, 0);
         while changes.next <= self.revision && bytes < PAGE_BYTES_MAX && looks < LOOKS_MAX {
             let revision = changes.next;
-            let record = self.history.record(revision);
-            looks += 1 + usize::try_from(record.len()).unwrap_or(LOOKS_MAX);
+            looks += 1;
+            let record = self.history.record(revision).within(&query.range, &mut looks);
             let events: Vec<Event> =
                 record.filter(|change| query.wants(change)).map(|change| query.event(&change)).collect();
             if !events.is_empty() {
@@ -116,7 +143,7 @@ impl Store {
     }
 
     /// Shows every key that changed from a revision on. `false`: some of that has been compacted.
-    pub fn visit_changed_keys(&self, from: Revision, visit: &mut dyn FnMut(&[u8])) -> bool {
+    pub fn visit_changed_keys<'s>(&'s self, from: Revision, visit: &mut dyn FnMut(&'s [u8])) -> bool {
         if from <= self.compacted {
             return false;
         }
@@ -126,6 +153,22 @@ impl Store {
             revision = revision.next();
         }
         true
+    }
+
+    /// Whether a key exists that was not changed from a revision on, even if what changed then has
+    /// been compacted.
+    #[must_use]
+    pub fn is_unchanged(&self, key: &[u8], from: Revision) -> bool {
+        self.live.get(key).is_some_and(|found| found.mod_revision < from)
+    }
+
+    /// The state as it is, to be read at an earlier revision, if that is what a query asks for. How
+    /// much work that is depends on how much has changed since: it is for somebody who has time.
+    #[must_use]
+    pub fn past_read(&self, query: &Query) -> Option<PastRead> {
+        let Query::Range(query) = query else { return None };
+        let is_past = query.at.is_some_and(|at| at < self.revision && at >= self.compacted);
+        is_past.then(|| PastRead { store: self.clone(), query: query.clone() })
     }
 
     fn fill(&self, page: &mut Page<'_>, at: Option<Revision>) {
@@ -231,7 +274,8 @@ impl Store {
         let Some(at) = at else { return count };
         let mut revision = self.revision;
         while revision > at {
-            for change in self.history.record(revision).filter(|change| range.contains(change.key)) {
+            let mut looks = 0;
+            for change in self.history.record(revision).within(range, &mut looks) {
                 match (change.was, change.now) {
                     (None, Some(_)) => count = count.saturating_sub(1),
                     (Some(_), None) => count += 1,
@@ -244,6 +288,29 @@ impl Store {
     }
 }
 
+/// A read of the past, with the state that it reads: a capture.
+#[derive(Clone, Debug)]
+pub struct PastRead {
+    store: Store,
+    query: RangeQuery,
+}
+
+impl PastRead {
+    /// Reads.
+    #[must_use]
+    pub fn answer(&self) -> Answer {
+        self.store.answer(&Query::Range(self.query.clone()))
+    }
+}
+
+impl PartialEq for PastRead {
+    fn eq(&self, other: &Self) -> bool {
+        self.query == other.query && self.store.state_hash() == other.store.state_hash()
+    }
+}
+
+impl Eq for PastRead {}
+
 /// A page that is being filled.
 struct Page<'q> {
     query: &'q RangeQuery,
@@ -252,6 +319,8 @@ struct Page<'q> {
     /// How many keys and changes have been looked at.
     looks: usize,
     bytes_max: usize,
+    /// Of keys and prefixes.
+    keys_max: usize,
     looks_max: usize,
 }
 
@@ -277,11 +346,10 @@ impl Page<'_> {
 
     /// Takes in the next key of the range, as it was found.
     fn add(&mut self, key: &[u8], found: Option<VersionedRef<'_>>) -> Step {
-        let limit = if self.query.limit == 0 { PAGE_KEYS_MAX } else { self.query.limit.min(PAGE_KEYS_MAX) };
         let has = self.page.kvs.len() + self.page.prefixes.len();
         self.looks += 1;
         let Some(found) = found else { return Step::On };
-        if self.bytes >= self.bytes_max || has >= limit {
+        if self.bytes >= self.bytes_max || has >= self.keys_max {
             self.page.next = Some(Bytes::copy_from_slice(key));
             return Step::Full;
         }
@@ -313,8 +381,7 @@ impl RangeQuery {
 
 impl ChangesQuery {
     fn wants(&self, change: &Change<'_>) -> bool {
-        let is_wanted = if change.now.is_some() { self.puts } else { self.deletions };
-        is_wanted && self.range.contains(change.key)
+        if change.now.is_some() { self.puts } else { self.deletions }
     }
 
     fn event(&self, change: &Change<'_>) -> Event {

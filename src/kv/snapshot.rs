@@ -1,7 +1,7 @@
 //! The body of a snapshot: a store as a stream of bytes, and back.
 //!
 //! ```text
-//! body   = format (u8, 4), state, key …, lease …, answer …, rules, chunk …, end
+//! body   = format (u8, 5), state, key …, lease …, answer …, rules, chunk …, end
 //! state  = 1, revision, compacted, last grant, last answer, history_bytes, quota_bytes,
 //!          answers_bytes (u64 each)
 //! key    = 2, create_revision, mod_revision, version, lease (u64 each), place, key length,
@@ -22,6 +22,7 @@
 //! that what was rebuilt is what was captured.
 
 use crate::codec::{COUNTER_MAX, DecodeError, Writer};
+use crate::kv::answers::ANSWER_BYTES_MAX;
 use crate::kv::command::IDEMPOTENCY_KEY_BYTES_MAX;
 use crate::kv::history::{CHUNK_BYTES_MAX, Chunk, RECORDS_MAX};
 use crate::kv::leaf::{PACKED_VALUE_BYTES_MAX, VersionedRef, digest};
@@ -38,7 +39,7 @@ use bytes::Bytes;
 mod fields;
 
 /// The first byte of a body: which format the rest has.
-const FORMAT: u8 = 4;
+const FORMAT: u8 = 5;
 const TAG_STATE: u8 = 1;
 const TAG_KEY: u8 = 2;
 const TAG_LEASE: u8 = 3;
@@ -47,10 +48,9 @@ const TAG_RULES: u8 = 5;
 const TAG_CHUNK: u8 = 6;
 const TAG_LARGE: u8 = 7;
 const TAG_END: u8 = 8;
-/// A piece is handed out once it is this long; it is longer by at most one record.
+/// A piece is handed out once it is this long; it is longer by at most one record, and by as much
+/// of a chunk.
 const PIECE_BYTES: usize = 64 << 10;
-/// A remembered answer holds at most what a transaction may read, and its results.
-const ANSWER_BYTES_MAX: usize = 32 << 20;
 
 impl Store {
     /// The body of a snapshot, in pieces of some 64 KiB. To go on changing the store meanwhile,
@@ -88,8 +88,17 @@ struct Body {
     lease: LeaseId,
     /// The idempotency key of the last answer.
     answer: Vec<u8>,
-    /// The chunk whose large values are being written, and how many of them have been.
-    chunk: Option<(Arc<Chunk>, usize)>,
+    /// The chunk that is being written.
+    chunk: Option<WritingChunk>,
+}
+
+/// A chunk whose record has begun. It can be far longer than a piece.
+struct WritingChunk {
+    chunk: Arc<Chunk>,
+    /// How many of its bytes have been written, …
+    bytes: usize,
+    /// … and how many of its large values.
+    large: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
@@ -185,14 +194,17 @@ impl Body {
     }
 
     fn put_chunk(&mut self, piece: &mut Vec<u8>) {
-        if let Some((chunk, done)) = &mut self.chunk {
-            match chunk.large.get(*done) {
-                Some(value) => {
-                    piece.put_u8(TAG_LARGE);
-                    piece.put_bytes(value);
-                    *done += 1;
-                }
-                None => self.chunk = None,
+        if let Some(WritingChunk { chunk, bytes, large }) = &mut self.chunk {
+            if *bytes < chunk.bytes.len() {
+                let end = chunk.bytes.len().min(*bytes + PIECE_BYTES);
+                piece.extend_from_slice(&chunk.bytes[*bytes..end]);
+                *bytes = end;
+            } else if let Some(value) = chunk.large.get(*large) {
+                piece.put_u8(TAG_LARGE);
+                piece.put_bytes(value);
+                *large += 1;
+            } else {
+                self.chunk = None;
             }
             return;
         }
@@ -203,8 +215,7 @@ impl Body {
             piece.put_u32(length(chunk.bytes.len()));
             piece.put_u32(length(chunk.large.len()));
             chunk.ends.iter().for_each(|end| piece.put_u32(*end));
-            piece.extend_from_slice(&chunk.bytes);
-            self.chunk = Some((chunk, 0));
+            self.chunk = Some(WritingChunk { chunk, bytes: 0, large: 0 });
             return;
         }
         piece.put_u8(TAG_END);

@@ -210,7 +210,7 @@ impl Store {
 
     fn put_alone(&mut self, put: &Put) -> Result<Outcome, Refusal> {
         self.check_leases(core::iter::once(put))?;
-        self.check_quota(core::iter::once(put), put.key.len() + put.value.len())?;
+        self.check_quota(core::iter::once(put), put.key.len() + put.value.len(), &mut [])?;
         let version = self.put(put, 0);
         Ok(Outcome::Put { revision: self.end_revision(1), version })
     }
@@ -343,17 +343,19 @@ impl Store {
         Ok(())
     }
 
-    /// The puts do not let the store outgrow its quota. They add `bytes` at most.
+    /// What is put and deleted does not let the store outgrow its quota. The puts add `bytes` at
+    /// most, and none is into a range of `deletes`.
     pub(super) fn check_quota<'p>(
         &self,
         puts: impl Iterator<Item = &'p Put>,
         bytes: usize,
+        deletes: &mut [&KeyRange],
     ) -> Result<(), Refusal> {
         let quota = self.settings.quota_bytes;
         if self.used() + bytes as u64 <= quota {
             return Ok(());
         }
-        let (mut more, mut less) = (0, 0);
+        let (mut more, mut less) = (0, self.bytes_of(deletes));
         for put in puts {
             match self.live.get(&put.key) {
                 None => more += (put.key.len() + put.value.len()) as u64,
@@ -368,6 +370,26 @@ impl Store {
             return Err(Refusal::Quota { needs, quota });
         }
         Ok(())
+    }
+
+    /// What the keys of these ranges take, each key counted once.
+    fn bytes_of(&self, ranges: &mut [&KeyRange]) -> u64 {
+        ranges.sort_unstable_by(|one, other| one.start.cmp(&other.start));
+        let mut bytes = 0;
+        let mut counted: &[u8] = &[];
+        for range in ranges {
+            let mut cursor = self.live.cursor(counted.max(&range.start[..]));
+            while let Some((key, found)) = cursor.next()
+                && range.contains(key)
+            {
+                bytes += (key.len() + found.value.len()) as u64;
+            }
+            match &range.end {
+                Some(end) => counted = counted.max(&end[..]),
+                None => break,
+            }
+        }
+        bytes
     }
 
     /// Sets a key, as the change at `place` of the next revision; its version.

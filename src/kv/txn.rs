@@ -9,6 +9,7 @@ use crate::kv::command::{
 };
 use crate::kv::leaf::VersionedRef;
 use crate::kv::query::{RangePage, RangeQuery, ReadError};
+use crate::kv::reads::ReadRoom;
 use crate::kv::security::BadChange;
 use crate::kv::store::Store;
 use crate::kv::types::{KEY_BYTES_MAX, KeyRange, LeaseId, Revision, VALUE_BYTES_MAX};
@@ -273,26 +274,30 @@ impl<'t> Chosen<'t> {
 impl Store {
     pub(super) fn txn(&mut self, txn: &Txn) -> Result<Outcome, Refusal> {
         self.check_changes(self.compared(txn))?;
-        let reads = count_reads(txn);
+        let mut room = ReadRoom::new(count_reads(txn));
         let mut chosen = self.choose(txn);
-        let (mut puts, mut bytes, mut keys, mut pasts) = (Vec::new(), 0, 0, Vec::new());
+        let (mut puts, mut bytes, mut keys) = (Vec::new(), 0, 0);
+        let (mut deletes, mut pasts) = (Vec::new(), Vec::new());
         chosen.each(&mut |step| match step {
             Step::Put(put) => {
                 puts.push(*put);
                 bytes += put.key.len() + put.value.len();
             }
-            Step::Delete(range) => keys += self.count(range),
+            Step::Delete(range) => {
+                keys += self.count(range);
+                deletes.push(*range);
+            }
             Step::GetPast(query, _) => pasts.extend(query.at),
             Step::Get(_) | Step::Txn(_) => {}
         });
         self.check_changes(keys.saturating_add(puts.len() as u64))?;
         self.check_leases(puts.iter().copied())?;
-        self.check_quota(puts.iter().copied(), bytes)?;
+        self.check_quota(puts.iter().copied(), bytes, &mut deletes)?;
         self.check_pasts(&pasts)?;
-        self.read_past(&mut chosen, reads);
+        self.read_past(&mut chosen, &mut room);
         let succeeded = chosen.succeeded;
         let mut changes = 0;
-        let results = self.take_steps(chosen, &mut changes, reads);
+        let results = self.take_steps(chosen, &mut changes, &mut room);
         let revision = self.end_revision(changes);
         Ok(Outcome::Txn { revision, succeeded, results })
     }
@@ -333,17 +338,17 @@ impl Store {
         Ok(())
     }
 
-    fn read_past(&self, chosen: &mut Chosen<'_>, reads: usize) {
+    fn read_past(&self, chosen: &mut Chosen<'_>, room: &mut ReadRoom) {
         for step in &mut chosen.steps {
             match step {
-                Step::GetPast(query, page) => *page = self.range_shared(query, reads).unwrap_or_default(),
-                Step::Txn(inner) => self.read_past(inner, reads),
+                Step::GetPast(query, page) => *page = self.range_within(query, room).unwrap_or_default(),
+                Step::Txn(inner) => self.read_past(inner, room),
                 Step::Put(_) | Step::Delete(_) | Step::Get(_) => {}
             }
         }
     }
 
-    fn take_steps(&mut self, chosen: Chosen<'_>, changes: &mut u32, reads: usize) -> Vec<TxnResult> {
+    fn take_steps(&mut self, chosen: Chosen<'_>, changes: &mut u32, room: &mut ReadRoom) -> Vec<TxnResult> {
         let mut results = Vec::with_capacity(chosen.steps.len());
         for step in chosen.steps {
             results.push(match step {
@@ -353,11 +358,11 @@ impl Store {
                     TxnResult::Put { version }
                 }
                 Step::Delete(range) => TxnResult::Deleted { count: self.delete(range, changes) },
-                Step::Get(query) => TxnResult::Range(self.range_within(query, *changes, reads)),
+                Step::Get(query) => TxnResult::Range(self.read_amid(query, *changes, room)),
                 Step::GetPast(_, page) => TxnResult::Range(page),
                 Step::Txn(inner) => {
                     let succeeded = inner.succeeded;
-                    TxnResult::Txn { succeeded, results: self.take_steps(inner, changes, reads) }
+                    TxnResult::Txn { succeeded, results: self.take_steps(inner, changes, room) }
                 }
             });
         }
@@ -366,8 +371,8 @@ impl Store {
 
     /// A read within a command that has made `changes` so far. The revision that it tells is the
     /// one that those changes will have.
-    fn range_within(&self, query: &RangeQuery, changes: u32, reads: usize) -> RangePage {
-        let mut page = self.range_shared(query, reads).unwrap_or_default();
+    fn read_amid(&self, query: &RangeQuery, changes: u32, room: &mut ReadRoom) -> RangePage {
+        let mut page = self.range_within(query, room).unwrap_or_default();
         if changes > 0 {
             page.revision = self.revision.next();
         }

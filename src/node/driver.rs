@@ -10,6 +10,7 @@ use crate::node::foreign_call::Called;
 use crate::node::handle::{ClientCall, DriverOrder, MembershipView, Standing};
 use crate::node::inbox::{Arrivals, Inbox};
 use crate::node::options::{NodeExit, PANICKED};
+use crate::node::past_reads::PastReads;
 use crate::node::scrub_queue::ScrubQueue;
 use crate::node::storage_workers::{LogJob, SnapshotJob, SnapshotQueues, WorkerNews};
 use crate::peer::address_book::AddressBook;
@@ -56,6 +57,8 @@ pub(super) struct Driver<E: Env> {
     pub log: Arc<WorkQueue<LogJob>>,
     /// Snapshot files.
     pub snapshots: SnapshotQueues<E::Disk>,
+    /// Reads of the past.
+    pub past_reads: PastReads,
     /// What is read again.
     pub scrub: ScrubQueue<E::Disk>,
     /// Peers that the committed membership does not list any more, while the core still tells them
@@ -348,6 +351,9 @@ impl<E: Env> Driver<E> {
         if waiting.write {
             self.metrics.proposal.observe(now.since(waiting.since));
         }
+        if let ClientReply::Past(read) = reply {
+            return self.past_reads.answer(read, waiting.reply);
+        }
         // The client may have gone; then no one takes the answer.
         let _ = waiting.reply.send(reply);
     }
@@ -519,6 +525,7 @@ impl<E: Env> Driver<E> {
         self.log.close();
         self.snapshots.close();
         self.scrub.close();
+        self.past_reads.0.close();
         while let Some(news) = self.inbox.storage.recv().await {
             match news {
                 WorkerNews::Closed if self.exits_when_removed && self.replica.is_removed() => {
@@ -575,5 +582,6 @@ impl<E: Env> Drop for Driver<E> {
         self.log.close();
         self.snapshots.close();
         self.scrub.close();
+        self.past_reads.0.close();
     }
 }

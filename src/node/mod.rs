@@ -34,6 +34,7 @@ mod join_turns;
 mod members;
 mod mending;
 mod options;
+mod past_reads;
 mod repair;
 mod scrub;
 mod scrub_queue;

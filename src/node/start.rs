@@ -13,6 +13,7 @@ use crate::node::initial_cluster::InitialCluster;
 use crate::node::join::Joiner;
 use crate::node::join_turns::Turns;
 use crate::node::options::{NodeExit, NodeOptions, PANICKED, StartError};
+use crate::node::past_reads::{PastReads, PastWorker};
 use crate::node::repair::repair;
 use crate::node::scrub::ScrubWorker;
 use crate::node::scrub_queue::{ScrubJob, ScrubQueue};
@@ -186,6 +187,7 @@ struct Workers<D: Disk> {
     log: Arc<WorkQueue<LogJob>>,
     snapshots: SnapshotQueues<D>,
     scrub: ScrubQueue<D>,
+    past_reads: PastReads,
     news: mpsc::UnboundedReceiver<WorkerNews>,
 }
 
@@ -240,7 +242,7 @@ impl<E: Env> NodeBuilder<E> {
             )),
             refusals: Default::default(),
         });
-        let Workers { log, snapshots, scrub, news } = self.start_workers(storage)?;
+        let Workers { log, snapshots, scrub, past_reads, news } = self.start_workers(storage)?;
         let transport = self.options.transport.clone();
         let links = Links::new(
             self.env.clone(),
@@ -259,6 +261,7 @@ impl<E: Env> NodeBuilder<E> {
             links,
             log,
             snapshots,
+            past_reads,
             scrub,
             leaving_members: BTreeSet::new(),
             clients: Clients::default(),
@@ -336,8 +339,10 @@ impl<E: Env> NodeBuilder<E> {
         self.env.start_worker("snapshot-reads", reader, reads).map_err(StartError::Thread)?;
         self.env.start_worker("log", log_worker, log.clone()).map_err(StartError::Thread)?;
         self.env.start_worker("scrub", scrubber, scrub.clone()).map_err(StartError::Thread)?;
+        let past_reads = PastReads(WorkQueue::new());
+        self.env.start_worker("past-reads", PastWorker, past_reads.0.clone()).map_err(StartError::Thread)?;
         let scrub = ScrubQueue { queue: scrub, ended, told: BTreeSet::new() };
-        Ok(Workers { log, snapshots, scrub, news })
+        Ok(Workers { log, snapshots, scrub, past_reads, news })
     }
 
     /// The addresses to ask for membership; none if there is data already.

@@ -1,8 +1,8 @@
 //! What goes into a replica and what comes out of it.
 
 use crate::kv::{
-    Answer, Changes, ChangesQuery, Command, Denial, Found, KeyValue, LeaseId, Op, Outcome, Principal, Query,
-    ReadError, Store,
+    Answer, Changes, ChangesQuery, Command, Denial, Found, KeyValue, LeaseId, Op, Outcome, PastRead,
+    Principal, Query, ReadError, Store,
 };
 use crate::raft::{
     ChangeOrder, Durable, LogId, LogIndex, LogWrite, Member, Membership, NodeId, RoleName, Session,
@@ -72,6 +72,9 @@ pub enum ClientReply {
     Written(Outcome),
     /// What the state machine answers.
     Answer(Answer),
+    /// The same, of a read of the past, for whoever has the time to work it out. It holds the state
+    /// as it was when it was asked.
+    Past(Box<PastRead>),
     /// What changed, at least one revision of it; or nothing up to [`Changes::next`], if the
     /// deadline came first.
     Changes(Result<Arc<Changes>, ReadError>),
@@ -102,6 +105,15 @@ impl ClientRequest {
 }
 
 impl ClientReply {
+    /// The same with all work done.
+    #[must_use]
+    pub fn worked_out(self) -> Self {
+        match self {
+            Self::Past(read) => Self::Answer(read.answer()),
+            reply => reply,
+        }
+    }
+
     /// What a read of one key found, if this is the answer to one.
     #[must_use]
     pub const fn key(&self) -> Option<&Option<KeyValue>> {

@@ -92,7 +92,7 @@ impl Replica {
             }
             let asker = Asker::Own(number);
             let wanted = Wanted::Lease { lease: call.lease, renew: call.renew };
-            self.reads.push(Read { asker, by: call.by, deadline: call.deadline, wanted });
+            self.reads.push(Read { asker, by: call.by, deadline: call.deadline, wanted, asked: self.now });
         }
     }
 
@@ -110,7 +110,7 @@ impl Replica {
             }
             let asker = Asker::Member { id: calls.from, incarnation: calls.incarnation, number: call.number };
             let wanted = Wanted::Lease { lease: call.lease, renew: call.renew };
-            self.reads.push(Read { asker, by: call.by, deadline, wanted });
+            self.reads.push(Read { asker, by: call.by, deadline, wanted, asked: self.now });
         }
     }
 
@@ -127,12 +127,14 @@ impl Replica {
     }
 
     /// A quorum has confirmed that this node led when it was asked, and it has applied what was
-    /// committed then.
+    /// committed then. A renewal counts from `asked`: another member may lead by now, and that one
+    /// has given the lease its full time no earlier than the quorum confirmed this node.
     pub(super) fn serve_lease(
         &mut self,
         asker: Asker,
         by: Option<Principal>,
         (lease, renew): (LeaseId, bool),
+        asked: Time,
     ) {
         if !self.lease_clock.runs_in(self.raft.term()) {
             // It leads no longer: the member that asked asks again. An own call is sent to the next
@@ -147,7 +149,7 @@ impl Replica {
         }
         // By the rights of this state, wherever the client asked.
         let judged = self.store.judge_lease(by.as_ref(), lease, renew);
-        let time = judged.map(|()| self.lease_time(lease, renew));
+        let time = judged.map(|()| self.lease_time(lease, renew.then_some(asked)));
         match asker {
             Asker::Client(request) => self.reply(request, lease_reply(time)),
             Asker::Own(number) => {
@@ -159,11 +161,10 @@ impl Replica {
         }
     }
 
-    fn lease_time(&mut self, lease: LeaseId, renew: bool) -> Option<LeaseTime> {
-        let found = if renew {
-            self.lease_clock.renew(lease, &self.store, self.now)?
-        } else {
-            self.store.lease(lease)?
+    fn lease_time(&mut self, lease: LeaseId, renewed_at: Option<Time>) -> Option<LeaseTime> {
+        let found = match renewed_at {
+            Some(at) => self.lease_clock.renew(lease, &self.store, at)?,
+            None => self.store.lease(lease)?,
         };
         let left_micros = self.lease_clock.left(lease, self.now)?;
         let Lease { id, ttl_seconds, keys, .. } = found;

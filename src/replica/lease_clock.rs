@@ -2,9 +2,10 @@
 //!
 //! A renewal moves a deadline and does not go through the log. That is safe for two reasons. A
 //! leader promises time only after a quorum has confirmed that it still leads, as for a
-//! linearizable read. And a new leader gives every lease its full time again, from the moment when
-//! it has applied the whole log of the terms before its own. So a lease never ends earlier than its
-//! time to live after the last renewal that was answered, by the clock of the leader that ends it.
+//! linearizable read, and counts it from before it asked. And a new leader gives every lease its
+//! full time again, from the moment when it has applied the whole log of the terms before its own.
+//! So a lease never ends earlier than its time to live after the last renewal that was answered, by
+//! the clock of the leader that ends it.
 //!
 //! The end of a lease is a command ([`Op::Expire`](crate::kv::Op::Expire)). It names the term, and
 //! which grant of the lease it means: a lease that was revoked and granted anew is another lease.
@@ -78,13 +79,13 @@ impl LeaseClock {
         }
     }
 
-    /// The lease is renewed: its time begins anew. `None`: there is no such lease, or its end was
-    /// proposed.
-    pub(super) fn renew(&mut self, id: LeaseId, store: &Store, now: Time) -> Option<Lease> {
+    /// The lease is renewed: its time begins anew, at `from`, unless it lasts longer already.
+    /// `None`: there is no such lease, or its end was proposed.
+    pub(super) fn renew(&mut self, id: LeaseId, store: &Store, from: Time) -> Option<Lease> {
         let deadline = self.deadlines.get_mut(&id).filter(|deadline| !deadline.is_ending)?;
         let lease = store.lease(id)?;
         self.due.remove(&(deadline.at, id));
-        deadline.at = now.plus(lease.ttl_seconds.saturating_mul(1_000_000));
+        deadline.at = deadline.at.max(from.plus(lease.ttl_seconds.saturating_mul(1_000_000)));
         self.due.insert((deadline.at, id));
         Some(lease)
     }

@@ -200,7 +200,9 @@ impl Replica {
             match (read.wanted, read.asker) {
                 (Wanted::Query(query), Asker::Client(request)) => self.answer_query(request, read.by, &query),
                 (Wanted::Barrier, Asker::Client(request)) => self.reply(request, ClientReply::UpToDate),
-                (Wanted::Lease { lease, renew }, asker) => self.serve_lease(asker, read.by, (lease, renew)),
+                (Wanted::Lease { lease, renew }, asker) => {
+                    self.serve_lease(asker, read.by, (lease, renew), read.asked);
+                }
                 // Other members and their clients ask for leases alone.
                 (Wanted::Query(_) | Wanted::Barrier, Asker::Own(_) | Asker::Member { .. }) => {}
             }

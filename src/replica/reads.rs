@@ -50,6 +50,8 @@ pub(super) struct Read {
     pub(super) deadline: Time,
     /// What is read.
     pub(super) wanted: Wanted,
+    /// When the core was asked last. If it confirms that this node leads, it led then.
+    pub(super) asked: Time,
 }
 
 /// The reads that wait.
@@ -115,6 +117,7 @@ impl ClientReads {
             return None;
         }
         self.retry_at = None;
+        self.new.iter_mut().for_each(|read| read.asked = now);
         self.last_question = ReadId::new(self.last_question.get() + 1);
         self.waiting_for_index.insert(self.last_question, core::mem::take(&mut self.new));
         Some(self.last_question)

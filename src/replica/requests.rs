@@ -87,9 +87,12 @@ impl Replica {
 
     /// Answers a query by the state as it is now, and by the rights in it.
     pub(super) fn answer_query(&mut self, id: RequestId, by: Option<Principal>, query: &Query) {
-        let reply = match self.store.answer_to(by.as_ref(), query) {
-            Ok(answer) => ClientReply::Answer(answer),
+        let reply = match self.store.judge_query(by.as_ref(), query) {
             Err(denial) => ClientReply::Failed(ClientError::Denied(denial)),
+            Ok(()) => match self.store.past_read(query) {
+                Some(read) => ClientReply::Past(Box::new(read)),
+                None => ClientReply::Answer(self.store.answer(query)),
+            },
         };
         self.reply(id, reply);
     }
@@ -97,7 +100,7 @@ impl Replica {
     fn handle_read(&mut self, id: RequestId, deadline: Time, by: Option<Principal>, wanted: Wanted) {
         match self.refuses_reads() {
             Some(error) => self.fail(id, error),
-            None => self.reads.push(Read { asker: Asker::Client(id), by, deadline, wanted }),
+            None => self.reads.push(Read { asker: Asker::Client(id), by, deadline, wanted, asked: self.now }),
         }
     }
 

@@ -2,7 +2,7 @@
 //! that nothing is kept for it in between: a watch is a chain of such requests, and however slow
 //! its client is, it costs no memory here.
 
-use crate::kv::{ChangesQuery, Denial, Principal, Revision, Store};
+use crate::kv::{ChangesQuery, Denial, KeyRange, Principal, Revision, Store};
 use crate::raft::Time;
 use crate::replica::api::RequestId;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -15,8 +15,8 @@ pub(super) struct Watches {
     pub(super) waiting: BTreeMap<RequestId, Waiting>,
     /// Those of one key, by it.
     by_key: BTreeMap<Bytes, BTreeSet<RequestId>>,
-    /// The others.
-    ranges: BTreeSet<RequestId>,
+    /// The others, by their range. Many watch the same one.
+    ranges: BTreeMap<Bounds, BTreeSet<RequestId>>,
     by_deadline: BTreeSet<(Time, RequestId)>,
     /// Bytes of their ranges.
     bytes: u64,
@@ -25,6 +25,9 @@ pub(super) struct Watches {
     /// The rules by which all of them were judged last: their revision.
     pub(super) judged: u64,
 }
+
+/// Start and end of a range.
+type Bounds = (Bytes, Option<Bytes>);
 
 #[derive(Clone, Debug)]
 pub(super) struct Waiting {
@@ -52,7 +55,7 @@ impl Watches {
                 self.by_key.entry(Bytes::copy_from_slice(key)).or_default().insert(request);
             }
             None => {
-                self.ranges.insert(request);
+                self.ranges.entry(bounds_of(&waiting.query.range)).or_default().insert(request);
             }
         }
         self.bytes += waiting.query.range.bytes() as u64;
@@ -74,7 +77,13 @@ impl Watches {
                 }
             }
             None => {
-                self.ranges.remove(&request);
+                let bounds = bounds_of(&waiting.query.range);
+                if let Some(others) = self.ranges.get_mut(&bounds) {
+                    others.remove(&request);
+                    if others.is_empty() {
+                        self.ranges.remove(&bounds);
+                    }
+                }
             }
         }
         Some(waiting)
@@ -123,15 +132,48 @@ impl Watches {
             return Vec::new();
         }
         let mut touched = BTreeSet::new();
+        let mut keys: Vec<&[u8]> = Vec::new();
         let complete = store.visit_changed_keys(from, &mut |key| {
             touched.extend(self.by_key.get(key).into_iter().flatten().copied());
-            let in_range = |request: &&RequestId| self.waiting[*request].query.range.contains(key);
-            touched.extend(self.ranges.iter().filter(in_range).copied());
+            if !self.ranges.is_empty() {
+                keys.push(key);
+            }
         });
         if !complete {
-            // Some of it has been compacted already.
-            return self.waiting.keys().copied().collect();
+            // Some of it has been compacted already. A key that is as it was is nobody's concern.
+            let is_same =
+                |one: &Waiting| one.query.range.one_key().is_some_and(|key| store.is_unchanged(key, from));
+            let others = self.waiting.iter().filter(|(_, one)| !is_same(one));
+            return others.map(|(request, _)| *request).collect();
         }
+        keys.sort_unstable();
+        let mut looks = 0;
+        touched.extend(self.ranges_with(&keys, &mut looks));
         touched.into_iter().collect()
     }
+
+    /// Those whose ranges hold one of these keys, which ascend: each range is looked for among the
+    /// keys, and not each key among the ranges. `looks` grows by how many keys it looks at.
+    fn ranges_with(&self, keys: &[&[u8]], looks: &mut usize) -> Vec<RequestId> {
+        let Some(last) = keys.last() else { return Vec::new() };
+        let mut found = Vec::new();
+        for ((start, end), requests) in self.ranges.iter().take_while(|((start, _), _)| start <= last) {
+            let first = keys.partition_point(|key| {
+                *looks += 1;
+                *key < &start[..]
+            });
+            let is_in = |key: &&[u8]| end.as_ref().is_none_or(|end| *key < &end[..]);
+            if keys.get(first).is_some_and(is_in) {
+                found.extend(requests);
+            }
+        }
+        found
+    }
 }
+
+fn bounds_of(range: &KeyRange) -> Bounds {
+    (range.start.clone(), range.end.clone())
+}
+
+#[cfg(test)]
+mod tests;

@@ -300,7 +300,7 @@ impl Ledger {
                 Query::Key(key) => format!("{:?}", self.model.get_at(key, revision)),
                 Query::Range(query) => {
                     let at = query.at.map_or(revision, |at| at.0);
-                    format!("{:?} of {:?}", self.model.page(query, at, revision, 1), self.model.at(to))
+                    format!("{:?} of {:?}", self.model.page(query, at, revision), self.model.at(to))
                 }
                 _ => format!("{:?}", self.model.leases_at(to).collect::<Vec<_>>()),
             }
@@ -320,7 +320,7 @@ impl Ledger {
             // The oldest revision that is there only rises.
             Ok(page) => {
                 self.model.at(from).is_some_and(|sums| readable(at, sums).is_ok())
-                    && *page == self.model.page(query, at.0, revision, 1)
+                    && *page == self.model.page(query, at.0, revision)
             }
             Err(error) => (from..=to)
                 .any(|index| self.model.at(index).is_some_and(|sums| readable(at, sums) == Err(*error))),
@@ -335,9 +335,10 @@ impl Ledger {
                 let leases = self.model.leases_at(index).filter(|lease| lease.id >= *from);
                 leases.take(*limit).eq(found.iter().copied())
             }
-            (Query::LeaseKeys(id, start, limit), Found::LeaseKeys(found)) => {
-                let keys = self.model.keys_of(*id, sums.revision).filter(|kv| kv.key >= *start);
-                keys.take(*limit).map(|kv| &kv.key).eq(found)
+            (Query::LeaseKeys(id, start, limit), Found::LeaseKeys { keys, next }) => {
+                let right = self.model.keys_of(*id, sums.revision).filter(|kv| kv.key >= *start);
+                let right: Vec<&Bytes> = right.map(|kv| &kv.key).take(*limit + 1).collect();
+                right.iter().take(*limit).copied().eq(keys) && right.get(*limit).copied() == next.as_ref()
             }
             (Query::Settings, Found::Settings(found)) => sums.settings == *found,
             _ => false,

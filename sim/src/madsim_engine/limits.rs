@@ -2,6 +2,7 @@
 
 use crate::schedule::{Stream, stream};
 use infinitystore::api::HttpOptions;
+use infinitystore::kv::Settings;
 use infinitystore::node::NodeOptions;
 use infinitystore::peer::TransportOptions;
 use infinitystore::replica::ReplicaConfig;
@@ -75,7 +76,9 @@ impl Limits {
 
     /// What a node's HTTP server is started with.
     pub(super) fn http(&self) -> HttpOptions {
-        let default = HttpOptions::default();
+        // A history that is cut short all the time is what a run is for.
+        let settings_min = Settings { history_bytes: 0, quota_bytes: 0, answers_bytes: 0 };
+        let default = HttpOptions { settings_min, ..HttpOptions::default() };
         let connections_max = self.connections.unwrap_or(default.connections_max);
         if !self.impatient {
             return HttpOptions { connections_max, ..default };

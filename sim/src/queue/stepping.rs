@@ -218,7 +218,7 @@ impl Simulation {
         self.ask_storage(slot, storage);
         self.note_storage(slot, self.machines[slot].time(self.now));
         for (request, reply) in replies {
-            self.reply(slot, request, &reply)?;
+            self.reply(slot, request, &reply.worked_out())?;
         }
         self.look_at_watches(slot)?;
         let machine = &mut self.machines[slot];

@@ -81,6 +81,11 @@ impl Budget {
         self.bytes_max
     }
 
+    /// The largest answer for which there can be room at all.
+    pub(super) fn answer_bytes_max(&self) -> usize {
+        self.bytes_max - self.bytes_max / 4
+    }
+
     /// Requests that were refused since the start.
     pub(super) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
@@ -90,8 +95,8 @@ impl Budget {
         if !Self::add(&self.used, bytes, self.bytes_max) {
             return false;
         }
-        let fits = bytes <= LARGE_BYTES
-            || Self::add(&self.large[kind as usize], bytes, self.bytes_max - self.bytes_max / 4);
+        let fits =
+            bytes <= LARGE_BYTES || Self::add(&self.large[kind as usize], bytes, self.answer_bytes_max());
         if !fits {
             self.used.fetch_sub(bytes, Ordering::Relaxed);
         }

@@ -1,7 +1,7 @@
 //! Limits and time-outs of the HTTP server.
 
 use crate::api::service::{AuditLog, PasswordCost};
-use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::kv::{KEY_BYTES_MAX, Settings, VALUE_BYTES_MAX};
 use crate::tls::PortTls;
 use std::sync::Arc;
 
@@ -56,6 +56,9 @@ pub struct HttpOptions {
     /// HTTP/2: pings, settings and the like on one connection within a second; after more it is
     /// closed.
     pub http2_frames_per_second_max: u32,
+    /// Limits of the cluster below these are refused: with fewer bytes of history every watch would
+    /// end at once, and with fewer of answers a command that is sent again would be done twice.
+    pub settings_min: Settings,
     /// What one hash of a password costs.
     pub password_cost: PasswordCost,
     /// Where it is written down who did what; `None`: nowhere.
@@ -82,6 +85,7 @@ impl Default for HttpOptions {
             http2_resets_per_second_max: 1_000,
             http2_frames_per_second_max: 10_000,
             tls: None,
+            settings_min: Settings { history_bytes: 1 << 20, quota_bytes: 0, answers_bytes: 1 << 20 },
             password_cost: PasswordCost::default(),
             audit: None,
         }

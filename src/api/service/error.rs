@@ -66,6 +66,7 @@ codes! {
     ValueTooLarge = "value-too-large",
     CommandTooLarge = "command-too-large",
     EmptyRange = "empty-range",
+    RevisionTooLarge = "revision-too-large",
     TooManySteps = "too-many-steps",
     TooDeep = "too-deep",
     PutTwice = "put-twice",

@@ -75,9 +75,11 @@ impl Model {
         let mut encoded = Vec::new();
         outcome.encode(&mut encoded);
         let bytes = (key.len() + HEAD_BYTES + encoded.len()) as u64 + ANSWER_OVERHEAD;
-        self.answers.push((key.clone(), command.op.clone(), outcome.clone(), bytes));
-        self.answers_given += 1;
-        self.bound_answers();
+        if bytes <= self.settings.answers_bytes {
+            self.answers.push((key.clone(), command.op.clone(), outcome.clone(), bytes));
+            self.answers_given += 1;
+            self.bound_answers();
+        }
         outcome
     }
 
@@ -105,7 +107,7 @@ impl Model {
     fn try_on(&mut self, term: u64, op: &Op, draft: &mut Draft) -> Result<Outcome, Refusal> {
         match op {
             Op::Put(put) => {
-                self.check_puts(&[put])?;
+                self.check_puts(&[put], 0)?;
                 let version = draft.put(put);
                 Ok(Outcome::Put { revision: self.end(draft), version })
             }
@@ -115,8 +117,9 @@ impl Model {
             }
             Op::Txn(txn) => {
                 let (mut puts, mut unread) = (Vec::new(), None);
-                self.look_through(txn, &mut puts, &mut unread);
-                self.check_puts(&puts)?;
+                let mut kept = draft.keys.clone();
+                self.look_through(txn, &mut puts, &mut kept, &mut unread);
+                self.check_puts(&puts, bytes_of(self.keys()) - bytes_of(&kept))?;
                 if let Some(error) = unread {
                     return Err(error);
                 }
@@ -130,7 +133,7 @@ impl Model {
                 let value = number.ok_or(Refusal::NotANumber)?.checked_add(*by).ok_or(Refusal::Overflow)?;
                 let lease = before.map_or(LeaseId::NONE, |before| before.lease);
                 let put = Put { key: key.clone(), value: value.to_string().into(), lease };
-                self.check_puts(&[&put])?;
+                self.check_puts(&[&put], 0)?;
                 let version = draft.put(&put);
                 Ok(Outcome::Incremented { revision: self.end(draft), version, value })
             }
@@ -184,18 +187,18 @@ impl Model {
 
     /// What counts for the quota.
     fn used(&self) -> u64 {
-        let keys: usize = self.keys().values().map(KeyValue::bytes).sum();
-        keys as u64 + LEASE_BYTES * self.leases.len() as u64
+        bytes_of(self.keys()) + LEASE_BYTES * self.leases.len() as u64
     }
 
-    fn check_puts(&self, puts: &[&Put]) -> Result<(), Refusal> {
+    /// `deleted`: what the keys take that are deleted by the same command.
+    fn check_puts(&self, puts: &[&Put], deleted: u64) -> Result<(), Refusal> {
         for lease in puts.iter().map(|put| put.lease).filter(|lease| !lease.is_none()) {
             if !self.leases.contains_key(&lease.0) {
                 return Err(Refusal::NoLease(lease));
             }
         }
         let was = |put: &&Put| self.keys().get(&put.key).map_or(0, KeyValue::bytes) as u64;
-        let less: u64 = puts.iter().map(was).sum();
+        let less = puts.iter().map(was).sum::<u64>() + deleted;
         let more: u64 = puts.iter().map(|put| (put.key.len() + put.value.len()) as u64).sum();
         let quota = self.settings.quota_bytes;
         match self.used() + more - less {
@@ -204,12 +207,18 @@ impl Model {
         }
     }
 
-    /// What a transaction will put, and the first read of it that cannot be answered.
-    fn look_through<'t>(&self, txn: &'t Txn, puts: &mut Vec<&'t Put>, unread: &mut Option<Refusal>) {
+    /// What a transaction will put, what of the keys it will not delete, and the first read of it that cannot be answered.
+    fn look_through<'t>(
+        &self,
+        txn: &'t Txn,
+        puts: &mut Vec<&'t Put>,
+        kept: &mut Keys,
+        unread: &mut Option<Refusal>,
+    ) {
         for step in self.branch(txn).1 {
             match step {
                 TxnOp::Put(put) => puts.push(put),
-                TxnOp::Delete(_) => {}
+                TxnOp::Delete(range) => kept.retain(|key, _| !range.contains(key)),
                 TxnOp::Get(query) => {
                     let error = query.at.and_then(|at| self.check_revision(at).err());
                     let error = error.map(|error| match error {
@@ -218,7 +227,7 @@ impl Model {
                     });
                     *unread = unread.take().or(error);
                 }
-                TxnOp::Txn(txn) => self.look_through(txn, puts, unread),
+                TxnOp::Txn(txn) => self.look_through(txn, puts, kept, unread),
             }
         }
     }
@@ -334,6 +343,10 @@ impl Draft {
         }
         gone.len() as u64
     }
+}
+
+fn bytes_of(keys: &Keys) -> u64 {
+    keys.values().map(|found| found.bytes() as u64).sum()
 }
 
 fn page(keys: &Keys, revision: Revision, query: &RangeQuery) -> RangePage {

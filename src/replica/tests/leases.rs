@@ -3,7 +3,7 @@
 use super::{Cluster, id};
 use crate::kv::{LeaseId, Op, Outcome, Put};
 use crate::raft::NodeId;
-use crate::replica::{ClientReply, ClientRequest, LeaseTime, Level, RequestId};
+use crate::replica::{ClientReply, ClientRequest, Event, LeaseTime, Level, RequestId};
 use bytes::Bytes;
 
 const LEASE: LeaseId = LeaseId(7);
@@ -74,6 +74,28 @@ fn a_renewal_at_any_member_begins_the_time_anew() {
     assert!((1_500_000..2_100_000).contains(&left), "{left} µs are left");
     cluster.run(2_100_000);
     assert!(!cluster.has_key(leader), "a question is no renewal");
+}
+
+#[test]
+fn a_renewal_counts_from_before_the_quorum_was_asked() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader().unwrap();
+    cluster.grant(leader, 5);
+    cluster.run(1_000_000);
+    let renewal = cluster.call(leader, true);
+    // The others answer at once. The leader stands still, and another one may follow it meanwhile.
+    for question in core::mem::take(&mut cluster.network) {
+        cluster.give(question.to(), Event::Peer(question));
+    }
+    cluster.now = cluster.now.plus(300_000);
+    cluster.deliver();
+    let Some(ClientReply::LeaseTime(Some(time))) = cluster.reply(renewal) else {
+        panic!("it is answered {:?}", cluster.reply(renewal))
+    };
+    assert!((4_600_000..=4_700_000).contains(&time.left_micros), "{} µs are left", time.left_micros);
+    let left = time.left_micros;
+    cluster.run(left - 10_000);
+    assert!(cluster.has_key(leader), "what was promised is kept");
 }
 
 #[test]

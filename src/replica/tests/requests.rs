@@ -1,6 +1,9 @@
 //! What clients ask of a healthy cluster.
 
-use crate::kv::{Command, LeaseId, Op, Outcome, Put, Revision, Txn, TxnOp};
+use crate::kv::{
+    Answer, Command, Found, KeyRange, LeaseId, Op, Outcome, Put, Query, RangeQuery, ReadError, Revision, Txn,
+    TxnOp,
+};
 use crate::raft::{Incarnation, LogIndex};
 use crate::replica::tests::{Cluster, add_member, id, set, start};
 use crate::replica::{
@@ -48,6 +51,34 @@ fn writes_of_one_batch_share_one_log_write_and_one_append_a_peer() {
     let actions = replica.take_actions();
     assert_eq!(actions.storage.len(), 1);
     assert_eq!(actions.messages.len(), 2);
+}
+
+#[test]
+fn a_read_of_the_past_is_handed_out_with_its_state_and_not_worked_out() {
+    let mut cluster = Cluster::new(1);
+    for value in ["1", "2"] {
+        let written = cluster.write(id(1), "k", value);
+        cluster.run_until_answered(written);
+    }
+    let read = |cluster: &mut Cluster, at| {
+        let range = KeyRange::one("k");
+        let query = Query::Range(RangeQuery { at: Some(Revision(at)), ..RangeQuery::of(range) });
+        let request = cluster.ask(id(1), ClientRequest::Read { query, level: Level::Linearizable });
+        cluster.run_until_answered(request)
+    };
+    let past = read(&mut cluster, 1);
+    assert!(matches!(past, ClientReply::Past(_)), "{past:?}");
+    let written = cluster.write(id(1), "k", "3");
+    cluster.run_until_answered(written);
+    let found = |reply| match reply {
+        ClientReply::Answer(Answer { revision, found: Found::Range(page) }) => {
+            (revision.0, page.map(|page| page.kvs[0].value.clone()))
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(found(past.worked_out()), (2, Ok("1".into())));
+    assert_eq!(found(read(&mut cluster, 3)), (3, Ok("3".into())), "the present costs nothing");
+    assert_eq!(found(read(&mut cluster, 4)), (3, Err(ReadError::Future(Revision(3)))));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Clients that wait for a change.
 
 use super::{Cluster, id, set};
-use crate::kv::{Changes, ChangesQuery, KeyRange, Op, ReadError, Revision};
+use crate::kv::{Changes, ChangesQuery, KeyRange, Op, ReadError, Revision, Settings};
 use crate::raft::NodeId;
 use crate::replica::{ClientError, ClientReply, ClientRequest, Event, RequestId};
 use alloc::sync::Arc;
@@ -110,4 +110,24 @@ fn many_watches_of_one_key_share_one_answer() {
     for watch in &watches {
         assert!(Arc::ptr_eq(&first, &cluster.changes(*watch).expect("it was answered")));
     }
+}
+
+#[test]
+fn a_revision_too_large_for_the_history_ends_no_watch_of_a_key_that_is_as_it_was() {
+    let mut cluster = Cluster::new(1);
+    let do_it = |cluster: &mut Cluster, op: Op| {
+        let request = cluster.ask(id(1), ClientRequest::write(op));
+        cluster.run_until_answered(request);
+    };
+    do_it(&mut cluster, Op::Configure(Settings { history_bytes: 300, ..Settings::default() }));
+    do_it(&mut cluster, set("mine", "1"));
+    do_it(&mut cluster, set("large", &"x".repeat(400)));
+    let from = cluster.replicas[&id(1)].store().revision().0 + 1;
+    let mine = cluster.watch(id(1), KeyRange::one("mine"), from);
+    let other = cluster.watch(id(1), KeyRange::one("large"), from);
+    do_it(&mut cluster, Op::delete("large"));
+    assert_eq!(cluster.reply(mine), None, "nothing of it has changed");
+    assert!(matches!(cluster.reply(other), Some(ClientReply::Changes(Err(ReadError::Compacted(_))))));
+    do_it(&mut cluster, set("mine", "2"));
+    assert_eq!(cluster.seen(mine), Some(vec![(from + 1, 1)]));
 }

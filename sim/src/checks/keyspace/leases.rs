@@ -152,7 +152,7 @@ impl Leases {
                 };
                 let found = window.find_map(|index| model.lease_at(call.lease, index).filter(is_it));
                 let full = time.ttl_seconds.saturating_mul(1_000_000);
-                let is_time = if call.renew { time.left_micros == full } else { time.left_micros <= full };
+                let is_time = time.left_micros <= full;
                 check!(
                     "a lease that is answered for is there",
                     found.is_some() && is_time,

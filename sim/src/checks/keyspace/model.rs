@@ -6,8 +6,8 @@
 //! second store also says when the history was cut short, which follows from the bytes of its own
 //! format: the model only knows bounds for it.
 
-use crate::checks::keyspace::page::page_of;
-use crate::checks::keyspace::parts::{compares, nothing, outcome_bytes, reads_in};
+use crate::checks::keyspace::page::{Room, page_of};
+use crate::checks::keyspace::parts::{compares, nothing, outcome_bytes, reads_in, without_reads};
 use crate::record::violation::{Violation, check};
 use bytes::Bytes;
 use infinitystore::kv::{
@@ -21,6 +21,8 @@ use std::collections::{BTreeMap, VecDeque};
 const LEASE_BYTES: u64 = 128;
 /// What a remembered answer counts for, beside its key and what it says.
 const ANSWER_BYTES: u64 = 128 + 24;
+/// Of an answer that would take more, what was read is not remembered.
+const OUTCOME_BYTES_MAX: u64 = 128 << 10;
 
 /// What is known of the state after an entry.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -101,6 +103,16 @@ struct Doing {
     changes: Vec<Event>,
 }
 
+/// A transaction whose steps are being taken.
+struct Reading {
+    /// Which branches, in the order in which they are met.
+    taken: VecDeque<bool>,
+    /// What its reads may still answer.
+    room: Room,
+    /// What its reads of the past have found, in their order.
+    pasts: VecDeque<RangePage>,
+}
+
 impl Model {
     /// How many entries have been applied.
     #[must_use]
@@ -151,10 +163,18 @@ impl Model {
             None => self.carry_out(term, &command.op, &mut doing),
         };
         if let Some(key) = command.idempotency_key.as_ref().filter(|_| !doing.sums.is_repeated) {
-            let cost = ANSWER_BYTES + key.len() as u64 + outcome_bytes(&outcome);
-            doing.sums.answers_bytes += cost;
-            self.answers.insert(key.clone(), (command.op.clone(), outcome.clone()));
-            self.remembered.push_back((key.clone(), cost));
+            let kept = if outcome_bytes(&outcome) > OUTCOME_BYTES_MAX {
+                without_reads(&outcome)
+            } else {
+                outcome.clone()
+            };
+            let cost = ANSWER_BYTES + key.len() as u64 + outcome_bytes(&kept);
+            // One that has no room at all pushes out no other.
+            if cost <= doing.sums.settings.answers_bytes {
+                doing.sums.answers_bytes += cost;
+                self.answers.insert(key.clone(), (command.op.clone(), kept));
+                self.remembered.push_back((key.clone(), cost));
+            }
         }
         while doing.sums.answers_bytes > doing.sums.settings.answers_bytes
             && let Some((key, cost)) = self.remembered.pop_front()
@@ -228,19 +248,20 @@ impl Model {
     }
 
     fn put_alone(&mut self, put: &Put, doing: &mut Doing) -> Result<Outcome, Refusal> {
-        self.may_put(&[put], doing)?;
+        self.may_put(&[put], 0, doing)?;
         let version = self.put(put, doing);
         Ok(Outcome::Put { revision: after(doing), version })
     }
 
-    /// All leases are there, and the quota leaves room.
-    fn may_put(&self, puts: &[&Put], doing: &Doing) -> Result<(), Refusal> {
+    /// All leases are there, and the quota leaves room. `deleted`: what the keys take that the same
+    /// command deletes.
+    fn may_put(&self, puts: &[&Put], deleted: u64, doing: &Doing) -> Result<(), Refusal> {
         for put in puts {
             if !put.lease.is_none() && self.lease(put.lease).is_none() {
                 return Err(Refusal::NoLease(put.lease));
             }
         }
-        let (mut more, mut less) = (0, 0);
+        let (mut more, mut less) = (0, deleted);
         for put in puts {
             more += put.value.len() as u64;
             match self.get(&put.key) {
@@ -300,7 +321,7 @@ impl Model {
         let lease = was.map_or(LeaseId::NONE, |was| was.lease);
         let value = before.checked_add(by).ok_or(Refusal::Overflow)?;
         let put = Put { key: key.clone(), value: Bytes::from(value.to_string()), lease };
-        self.may_put(&[&put], doing)?;
+        self.may_put(&[&put], 0, doing)?;
         let version = self.put(&put, doing);
         Ok(Outcome::Incremented { revision: after(doing), version, value })
     }
@@ -339,9 +360,13 @@ impl Model {
     fn txn(&mut self, txn: &Txn, doing: &mut Doing) -> Result<Outcome, Refusal> {
         let mut taken = Vec::new();
         let mut puts = Vec::new();
-        let mut unread = None;
+        let (mut unread, mut deleted) = (None, BTreeMap::new());
         self.choose(txn, &mut taken, &mut |op| match op {
             TxnOp::Put(put) => puts.push(put.clone()),
+            TxnOp::Delete(range) => {
+                let keys = self.range(range, None).map(|kv| (kv.key.clone(), kv.bytes() as u64));
+                deleted.extend(keys);
+            }
             TxnOp::Get(query) => {
                 if let Some(at) = query.at
                     && let Err(error) = readable(at, &doing.sums)
@@ -349,17 +374,27 @@ impl Model {
                     unread.get_or_insert(error);
                 }
             }
-            _ => {}
+            TxnOp::Txn(_) => {}
         });
-        self.may_put(&puts.iter().collect::<Vec<_>>(), doing)?;
+        self.may_put(&puts.iter().collect::<Vec<_>>(), deleted.values().sum(), doing)?;
         match unread {
             Some(ReadError::Compacted(oldest)) => return Err(Refusal::Compacted(oldest)),
             Some(ReadError::Future(newest)) => return Err(Refusal::Future(newest)),
             None => {}
         }
-        let reads = reads_in(txn);
-        let mut taken = VecDeque::from(taken);
-        let (succeeded, results) = self.take_steps(txn, &mut taken, reads, doing);
+        let mut room = Room::new(reads_in(txn));
+        // What was is read before the first change.
+        let mut pasts = VecDeque::new();
+        let revision = doing.sums.revision;
+        self.choose(txn, &mut Vec::new(), &mut |op| {
+            if let TxnOp::Get(query) = op
+                && let Some(at) = query.at
+            {
+                pasts.push_back(self.page_within(query, at.0, revision, &mut room));
+            }
+        });
+        let mut reading = Reading { taken: VecDeque::from(taken), room, pasts };
+        let (succeeded, results) = self.take_steps(txn, &mut reading, doing);
         Ok(Outcome::Txn { revision: after(doing), succeeded, results })
     }
 
@@ -375,25 +410,20 @@ impl Model {
         }
     }
 
-    fn take_steps(
-        &mut self,
-        txn: &Txn,
-        taken: &mut VecDeque<bool>,
-        reads: usize,
-        doing: &mut Doing,
-    ) -> (bool, Vec<TxnResult>) {
-        let succeeded = taken.pop_front().unwrap_or(false);
+    fn take_steps(&mut self, txn: &Txn, reading: &mut Reading, doing: &mut Doing) -> (bool, Vec<TxnResult>) {
+        let succeeded = reading.taken.pop_front().unwrap_or(false);
         let branch = if succeeded { &txn.success } else { &txn.failure };
         let results = branch.iter().map(|op| match op {
             TxnOp::Put(put) => TxnResult::Put { version: self.put(put, doing) },
             TxnOp::Delete(range) => TxnResult::Deleted { count: self.delete(range, doing) },
             TxnOp::Get(query) if query.at.is_some() => {
-                let at = query.at.map_or(0, |at| at.0);
-                TxnResult::Range(self.page(query, at, doing.sums.revision, reads))
+                TxnResult::Range(reading.pasts.pop_front().unwrap_or_default())
             }
-            TxnOp::Get(query) => TxnResult::Range(self.page(query, u64::MAX, after(doing).0, reads)),
+            TxnOp::Get(query) => {
+                TxnResult::Range(self.page_within(query, u64::MAX, after(doing).0, &mut reading.room))
+            }
             TxnOp::Txn(inner) => {
-                let (succeeded, results) = self.take_steps(inner, taken, reads, doing);
+                let (succeeded, results) = self.take_steps(inner, reading, doing);
                 TxnResult::Txn { succeeded, results }
             }
         });
@@ -439,8 +469,13 @@ impl Model {
 
     /// The page of a range as it was at a revision, read when the store had another one.
     #[must_use]
-    pub fn page(&self, query: &RangeQuery, at: u64, revision: u64, among: usize) -> RangePage {
-        let page = page_of(query, self.range(&query.range, Some(at)), among);
+    pub fn page(&self, query: &RangeQuery, at: u64, revision: u64) -> RangePage {
+        self.page_within(query, at, revision, &mut Room::new(1))
+    }
+
+    /// The same, of one of several reads.
+    fn page_within(&self, query: &RangeQuery, at: u64, revision: u64, room: &mut Room) -> RangePage {
+        let page = page_of(query, self.range(&query.range, Some(at)), room);
         RangePage { revision: Revision(revision), ..page }
     }
 

@@ -3,16 +3,31 @@
 use bytes::Bytes;
 use infinitystore::kv::{Detail, KeyValue, PAGE_BYTES_MAX, PAGE_KEYS_MAX, RangePage, RangeQuery};
 
-/// The page that answers `query`, of all keys of its range in their order. It is one of `among`
-/// reads, which share the bytes of a page.
+/// What reads of one transaction may still answer.
+#[derive(Debug)]
+pub(super) struct Room {
+    among: usize,
+    bytes: usize,
+    keys: usize,
+}
+
+impl Room {
+    /// For so many reads: together they answer one page.
+    pub(super) fn new(among: usize) -> Self {
+        Self { among: among.max(1), bytes: PAGE_BYTES_MAX, keys: PAGE_KEYS_MAX }
+    }
+}
+
+/// The page that answers `query`, of all keys of its range in their order. It takes its part of the
+/// room: no more than others get, and no more than is left.
 pub(super) fn page_of<'a>(
     query: &RangeQuery,
     keys: impl Iterator<Item = &'a KeyValue>,
-    among: usize,
+    room: &mut Room,
 ) -> RangePage {
     let mut page = RangePage::default();
-    let most = if query.limit == 0 { PAGE_KEYS_MAX } else { query.limit.min(PAGE_KEYS_MAX) };
-    let bytes_max = (PAGE_BYTES_MAX / among.max(1)).max(1);
+    let most = if query.limit == 0 { room.keys } else { query.limit.min(room.keys) };
+    let bytes_max = (PAGE_BYTES_MAX / room.among).max(1).min(room.bytes);
     let (mut count, mut bytes) = (0, 0);
     for kv in keys {
         count += 1;
@@ -34,6 +49,8 @@ pub(super) fn page_of<'a>(
         bytes += kv.key.len() + value.len();
         page.kvs.push(KeyValue { value, ..kv.clone() });
     }
+    room.bytes = room.bytes.saturating_sub(bytes);
+    room.keys -= page.kvs.len() + page.prefixes.len();
     page.count = (query.count || query.detail == Detail::Count).then_some(count);
     page
 }

@@ -45,6 +45,29 @@ pub(super) fn reads_in(txn: &Txn) -> usize {
     reads.sum()
 }
 
+/// What a transaction did, without what it read: of each page that holds something it is only known
+/// that there is more.
+pub(super) fn without_reads(outcome: &Outcome) -> Outcome {
+    fn forget(results: &mut [TxnResult]) {
+        for result in results {
+            match result {
+                TxnResult::Txn { results, .. } => forget(results),
+                TxnResult::Range(page)
+                    if !page.kvs.is_empty() || !page.prefixes.is_empty() || page.next.is_some() =>
+                {
+                    (page.kvs, page.prefixes, page.next) = (Vec::new(), Vec::new(), Some(Bytes::new()));
+                }
+                TxnResult::Put { .. } | TxnResult::Deleted { .. } | TxnResult::Range(_) => {}
+            }
+        }
+    }
+    let mut outcome = outcome.clone();
+    if let Outcome::Txn { results, .. } = &mut outcome {
+        forget(results);
+    }
+    outcome
+}
+
 /// What an answer takes where it is remembered.
 pub(super) fn outcome_bytes(outcome: &Outcome) -> u64 {
     match outcome {

@@ -112,7 +112,7 @@ impl Model {
         }
         for at in [compacted, compacted.midpoint(revision)] {
             let query = RangeQuery { at: Some(Revision(at)), ..RangeQuery::of(KeyRange::all()) };
-            let (found, right) = (store.range(&query), self.page(&query, at, revision, 1));
+            let (found, right) = (store.range(&query), self.page(&query, at, revision));
             if found.as_ref() != Ok(&right) {
                 return Err(format!("at revision {at} was {found:?} and should have been {right:?}"));
             }

@@ -91,7 +91,7 @@ pub(super) fn range(
         world.keyspace.met("range of a revision that is not there");
         return Ok(Verdict::Told);
     }
-    let right = model.page(query, at, window.revision, 1);
+    let right = model.page(query, at, window.revision);
     let all = count.or(right.count).unwrap_or_default();
     let mut body = parsed(answer)?;
     same("the status", &answer.code, &200)?;

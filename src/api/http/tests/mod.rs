@@ -13,6 +13,7 @@ mod origin;
 mod parsing;
 mod rendering;
 mod v1_backup;
+mod v1_bounds;
 mod v1_input;
 mod v1_keys;
 mod v1_leases;

@@ -116,9 +116,9 @@ async fn settings_are_changed_all_at_once() {
     assert_eq!(part.problem(), (400, "bad-field".to_owned()));
     let other = fixture.ask("PUT", "/v1/settings", b"{\"quota\":5}").await;
     assert_eq!(other.problem(), (400, "bad-field".to_owned()));
-    let all = br#"{"history_bytes":1000,"quota_bytes":5,"answers_bytes":3}"#;
+    let all = br#"{"history_bytes":2000000,"quota_bytes":5,"answers_bytes":3000000}"#;
     let changed = fixture.ask("PUT", "/v1/settings", all).await;
-    assert_eq!(changed.text(), "{\"history_bytes\":1000,\"quota_bytes\":5,\"answers_bytes\":3}\n");
+    assert_eq!(changed.text(), "{\"history_bytes\":2000000,\"quota_bytes\":5,\"answers_bytes\":3000000}\n");
     assert_eq!(fixture.ask("GET", "/v1/settings", b"").await.body, changed.body);
     let full = fixture.ask("PUT", "/v1/kv/k", b"larger than that").await;
     assert_eq!(full.problem(), (507, "quota-exceeded".to_owned()));

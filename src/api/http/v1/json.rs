@@ -3,6 +3,10 @@
 use crate::codec::to_base64;
 use crate::kv::KeyValue;
 
+/// A key takes at most this, with the names of its fields and its numbers, beside itself and its
+/// value.
+pub(in crate::api::http) const KEY_VALUE_BYTES: usize = 192;
+
 /// A JSON object on its way: everything is appended to one buffer.
 #[derive(Debug)]
 pub(in crate::api::http) struct Json {
@@ -61,6 +65,20 @@ impl Json {
             Ok(text) => self.text(name, text),
             Err(_) => self.text(name64, &to_base64(bytes)),
         }
+    }
+
+    /// What [`Self::bytes`] makes of these bytes, without the name. It costs little beside writing
+    /// them, so that memory is set aside before it is taken.
+    pub(in crate::api::http) fn bytes_of(bytes: &[u8]) -> usize {
+        if std::str::from_utf8(bytes).is_err() {
+            return bytes.len().div_ceil(3) * 4 + 2;
+        }
+        let escaped = |byte: &u8| match byte {
+            b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 8 | 12 => 1,
+            0..32 => 5,
+            _ => 0,
+        };
+        bytes.len() + 2 + bytes.iter().map(escaped).sum::<usize>()
     }
 
     /// A string in an array.

@@ -5,7 +5,7 @@ use crate::api::http::context::Context;
 use crate::api::http::route::Call;
 use crate::api::http::v1::conditions;
 use crate::api::http::v1::input::{self, service, service_call};
-use crate::api::http::v1::json::Json;
+use crate::api::http::v1::json::{Json, KEY_VALUE_BYTES};
 use crate::api::http::v1::parameters::Parameters;
 use crate::api::http::v1::problem::Problem;
 use crate::api::service::{Condition, LeaseChoice, PutCall, ServiceError, condition_failed, strange};
@@ -142,11 +142,13 @@ fn answer<E: Env>(
         return Ok(problem.answer().at(revision));
     };
     // Before the work, so that a refusal costs little.
-    if !context.budget.has_room_for_answer(found.value.len()) {
+    let is_json = input::wants_json(call);
+    let bytes = if is_json { Json::bytes_of(&found.value) } else { found.value.len() };
+    if !context.budget.has_room_for_answer(bytes) {
         return Err(Problem::no_room());
     }
-    let answer = if input::wants_json(call) {
-        let mut json = Json::reserving(found.bytes() + 160);
+    let answer = if is_json {
+        let mut json = Json::reserving(bytes + Json::bytes_of(&found.key) + KEY_VALUE_BYTES);
         json.bytes("key", "key64", &found.key).bytes("value", "value64", &found.value).numbers(&found);
         Answer::json(StatusCode::OK, json.end_line())
     } else {

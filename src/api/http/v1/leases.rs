@@ -90,12 +90,14 @@ pub(in crate::api::http) async fn get<E: Env>(
     let limit = limit_of(&parameters)?;
     let after = parameters.bytes("from", "from64")?.unwrap_or_default();
     let time = service(context, call).lease_time(id, false).await?;
-    let query = Query::LeaseKeys(id, after, limit.saturating_add(1));
+    let query = Query::LeaseKeys(id, after, limit);
     let answer = service(context, call).read(query, Level::Linearizable).await?;
-    let Found::LeaseKeys(mut keys) = answer.found else { return Err(strange(&answer.found).into()) };
-    let next = keys.get(limit).cloned();
-    keys.truncate(limit);
-    let mut json = Json::reserving(keys.iter().map(|key| key.len() + 16).sum());
+    let Found::LeaseKeys { keys, next } = answer.found else { return Err(strange(&answer.found).into()) };
+    let bytes = keys.iter().chain(&next).map(|key| 16 + Json::bytes_of(key)).sum();
+    if !context.budget.has_room_for_answer(bytes) {
+        return Err(Problem::no_room());
+    }
+    let mut json = Json::reserving(bytes + 128);
     write_time(&mut json, &time);
     json.number("count", time.keys).list("keys", &keys, |json, key: &Bytes| {
         json.key(key);

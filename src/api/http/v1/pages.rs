@@ -6,7 +6,7 @@
 //! end.
 
 use crate::api::http::budget::{Budget, MemoryReservation, MemoryUse};
-use crate::api::http::v1::json::Json;
+use crate::api::http::v1::json::{Json, KEY_VALUE_BYTES};
 use crate::api::service::{Asker, ErrorCode, Service, ServiceError};
 use crate::kv::{Changes, ChangesQuery, Event, KeyValue, Principal, Revision, RevisionChanges};
 use crate::node::{NodeHandle, NodeSlot};
@@ -19,11 +19,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::Notify;
 
 /// If nothing changes for so long, watchers are told how far that was looked at.
-const PROGRESS_MICROS: u64 = 10_000_000;
+pub(in crate::api::http) const PROGRESS_MICROS: u64 = 10_000_000;
 /// Pages that are kept take at most this many bytes, …
 const KEPT_BYTES_MAX: usize = 8 << 20;
 /// … and are at most so many.
 const KEPT_MAX: usize = 1024;
+/// A page takes in no further revision beyond so many bytes.
+const PAGE_BYTES_MAX: usize = 4 << 20;
 /// A page larger than this has a part of the budget.
 const PAGE_FREE_BYTES: usize = 8 << 10;
 /// A page waits at least this long for company after the one before, …
@@ -235,23 +237,50 @@ async fn fetch<E: Env>(
     let overloaded = |detail: &str| ServiceError::new(ErrorCode::Overloaded, detail);
     let node = slot.get().ok_or_else(|| overloaded("this node is starting"))?;
     let changes = Service::new(env, node, asker).changes(query.clone(), PROGRESS_MICROS).await?;
-    let bytes = encode(&changes);
-    let bytes = if bytes.len() > PAGE_FREE_BYTES {
-        let held = budget.reserve(MemoryUse::Answer, bytes.len());
-        let _held = held.ok_or_else(|| overloaded("there is no memory for more events now"))?;
-        Bytes::from_owner(Held { bytes, _held })
+    let (revisions, size, next) = first_part(&changes);
+    // Set aside before it is written: a refusal then costs little.
+    let held = if size > PAGE_FREE_BYTES {
+        let held = budget.reserve(MemoryUse::Answer, size);
+        Some(held.ok_or_else(|| match revisions.first() {
+            Some(revision) if size > budget.answer_bytes_max() => too_large(revision.revision, size, budget),
+            _ => overloaded("there is no memory for more events now"),
+        })?)
     } else {
-        Bytes::from(bytes)
+        None
     };
-    Ok(Arc::new(Page { bytes, next: changes.next, at: env.now() }))
+    let mut bytes = Vec::with_capacity(size);
+    for revision in revisions {
+        message(&mut bytes, None, Some(revision.revision), &encode_revision(revision));
+    }
+    debug_assert!(bytes.len() <= size, "what it takes was known before");
+    let bytes = match held {
+        Some(_held) => Bytes::from_owner(Held { bytes, _held }),
+        None => Bytes::from(bytes),
+    };
+    Ok(Arc::new(Page { bytes, next, at: env.now() }))
 }
 
-fn encode(changes: &Changes) -> Vec<u8> {
-    let mut out = Vec::new();
-    for revision in &changes.revisions {
-        message(&mut out, None, Some(revision.revision), &encode_revision(revision));
+/// The revisions that make one page, what they take as messages at most, and where the next page
+/// begins: one revision, however large, and others as long as they are small.
+fn first_part(changes: &Changes) -> (&[RevisionChanges], usize, Revision) {
+    let mut bytes = 0;
+    for (at, revision) in changes.revisions.iter().enumerate() {
+        let more = size_of_revision(revision);
+        if at > 0 && bytes + more > PAGE_BYTES_MAX {
+            return (&changes.revisions[..at], bytes, revision.revision);
+        }
+        bytes += more;
     }
-    out
+    (&changes.revisions, bytes, changes.next)
+}
+
+/// No patience helps: this node never holds that much for answers.
+fn too_large(revision: Revision, size: usize, budget: &Budget) -> ServiceError {
+    let detail = format!(
+        "the events of revision {revision} take {size} bytes, and this node holds {} for answers at most; watch smaller ranges, or without previous values, or go on behind it",
+        budget.answer_bytes_max()
+    );
+    ServiceError::new(ErrorCode::RevisionTooLarge, detail).about(revision)
 }
 
 /// A message of server-sent events. The data has no line breaks in it: it is JSON.
@@ -273,7 +302,7 @@ pub(in crate::api::http) fn message(
 }
 
 fn encode_revision(changes: &RevisionChanges) -> Vec<u8> {
-    let mut json = Json::reserving(changes.events.iter().map(size_of_event).sum());
+    let mut json = Json::reserving(size_of_revision(changes));
     json.number("revision", changes.revision.0).list("events", &changes.events, |json, event| {
         json.within(*b"{}", |json| {
             json.text("type", if event.now.is_some() { "put" } else { "delete" });
@@ -291,7 +320,10 @@ fn encode_revision(changes: &RevisionChanges) -> Vec<u8> {
     json.end()
 }
 
-fn size_of_event(event: &Event) -> usize {
-    let value = |key: &Option<KeyValue>| key.as_ref().map_or(0, |key| key.value.len());
-    160 + event.key.len() + value(&event.now) + value(&event.previous)
+/// What its message takes, at most.
+fn size_of_revision(changes: &RevisionChanges) -> usize {
+    let value =
+        |key: &Option<KeyValue>| key.as_ref().map_or(0, |key| KEY_VALUE_BYTES + Json::bytes_of(&key.value));
+    let size = |event: &Event| 48 + Json::bytes_of(&event.key) + value(&event.now) + value(&event.previous);
+    128 + changes.events.iter().map(size).sum::<usize>()
 }

@@ -3,7 +3,7 @@
 use crate::api::http::route::Parameter;
 use crate::api::http::v1::object::parse_json;
 use crate::api::http::v1::problem::Problem;
-use crate::codec::from_base64;
+use crate::codec::{COUNTER_MAX, from_base64};
 use crate::kv::{KeyRange, LeaseId, Revision};
 use crate::replica::Level;
 use bytes::Bytes;
@@ -111,7 +111,13 @@ impl Parameters {
 
     /// A revision.
     pub(in crate::api::http) fn revision(&self, name: &str) -> Result<Option<Revision>, Problem> {
-        Ok(self.number(name)?.map(Revision))
+        match self.number(name)? {
+            Some(number) if number > COUNTER_MAX => Err(Problem::bad(
+                "bad-parameter",
+                format!("{name} is no revision: the greatest one is {COUNTER_MAX}"),
+            )),
+            number => Ok(number.map(Revision)),
+        }
     }
 
     /// A lease.
@@ -171,7 +177,7 @@ impl Parameters {
             (Some(prefix), None, None) => Ok(Some(KeyRange::prefix(prefix))),
             (Some(_), _, _) => Err(conflict(&["prefix", "start and end"])),
             (None, start, end) => {
-                let end = end.filter(|end| !end.is_empty());
+                refuse_empty_end(end.as_ref())?;
                 Ok(Some(KeyRange { start: start.unwrap_or_default(), end }))
             }
         }
@@ -236,6 +242,16 @@ impl<'de> Deserialize<'de> for Field {
         }
         deserializer.deserialize_any(Value)
     }
+}
+
+/// An empty end is what a script makes of a variable that is not set. It does not stand for the end
+/// of all keys: a deletion would go on to there.
+pub(in crate::api::http) fn refuse_empty_end(end: Option<&Bytes>) -> Result<(), Problem> {
+    if end.is_some_and(Bytes::is_empty) {
+        let detail = "the end of the range is empty; leave it out for a range without an end";
+        return Err(Problem::bad("empty-range", detail));
+    }
+    Ok(())
 }
 
 /// Parameters that do not go together.

@@ -195,6 +195,7 @@ fn status_of(code: ErrorCode) -> StatusCode {
         ErrorCode::KeyTooLarge
         | ErrorCode::ValueTooLarge
         | ErrorCode::CommandTooLarge
+        | ErrorCode::RevisionTooLarge
         | ErrorCode::TooManyChanges => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::OutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,

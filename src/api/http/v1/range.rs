@@ -5,12 +5,12 @@ use crate::api::http::context::Context;
 use crate::api::http::route::Call;
 use crate::api::http::v1::cursor::Cursor;
 use crate::api::http::v1::input::{aged, raw_body, service, service_call};
-use crate::api::http::v1::json::Json;
+use crate::api::http::v1::json::{Json, KEY_VALUE_BYTES};
 use crate::api::http::v1::key;
 use crate::api::http::v1::parameter_lists;
 use crate::api::http::v1::parameters::{Parameters, conflict};
 use crate::api::http::v1::problem::Problem;
-use crate::kv::{Detail, KEY_BYTES_MAX, KeyRange, RangePage, RangeQuery};
+use crate::kv::{Detail, KEY_BYTES_MAX, KeyRange, PAGE_KEYS_MAX, RangePage, RangeQuery};
 use crate::runtime::Env;
 use hyper::StatusCode;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ pub(in crate::api::http) async fn get<E: Env>(
         let query = RangeQuery { resume: Some(resume), at: Some(at), count: false, ..query.clone() };
         Cursor { query, count }.to_text()
     });
-    let bytes: usize = page.kvs.iter().map(|key| key.bytes() + 128).sum();
+    let bytes = page_bytes(&page);
     if !context.budget.has_room_for_answer(bytes) {
         return Err(Problem::no_room());
     }
@@ -78,6 +78,15 @@ pub(in crate::api::http) async fn ask<E: Env>(
     let (body, _held) = raw_body(context, call, BODY_BYTES_MAX).await?;
     let parameters = Parameters::parse_json(&body, parameter_lists::GET)?;
     get(context, call, parameters).await
+}
+
+/// What [`write_page`] makes of a page, and some more.
+pub(in crate::api::http) fn page_bytes(page: &RangePage) -> usize {
+    let keys = page
+        .kvs
+        .iter()
+        .map(|found| KEY_VALUE_BYTES + Json::bytes_of(&found.key) + Json::bytes_of(&found.value));
+    keys.chain(page.prefixes.iter().map(|prefix| 24 + Json::bytes_of(prefix))).sum()
 }
 
 /// The keys, and the prefixes, of a page.
@@ -107,7 +116,7 @@ fn wanted(parameters: &Parameters) -> Result<(RangeQuery, Option<u64>), Problem>
         Some(0) => {
             return Err(Problem::bad("bad-parameter", "limit is at least 1; to count only, say count_only"));
         }
-        Some(limit) => Some(usize::try_from(limit).unwrap_or(usize::MAX)),
+        Some(limit) => Some(usize::try_from(limit).unwrap_or(usize::MAX).min(PAGE_KEYS_MAX)),
     };
     if let Some(text) = parameters.plain("cursor") {
         refuse(parameters, "cursor", &RANGE)?;

@@ -14,6 +14,9 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use std::sync::Arc;
 
+/// No limit is larger: sums of a few stay far from the end of 64 bits.
+const LIMIT_BYTES_MAX: u64 = 1 << 50;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CompactBody {
@@ -67,9 +70,25 @@ pub(in crate::api::http) async fn configure<E: Env>(
 ) -> Result<Answer, Problem> {
     let SettingsBody { history_bytes, quota_bytes, answers_bytes } = input::json_body(context, call).await?;
     let settings = Settings { history_bytes, quota_bytes, answers_bytes };
+    check(&settings, &context.options.settings_min)?;
     match service(context, call).write(&service_call(call), Op::Configure(settings)).await? {
         Outcome::Configured(settings) => Ok(render(&settings)),
         other => Err(strange(&other).into()),
+    }
+}
+
+fn check(settings: &Settings, least: &Settings) -> Result<(), Problem> {
+    let limits = [
+        ("history_bytes", settings.history_bytes, least.history_bytes),
+        ("quota_bytes", settings.quota_bytes, least.quota_bytes),
+        ("answers_bytes", settings.answers_bytes, least.answers_bytes),
+    ];
+    match limits.into_iter().find(|(_, bytes, least)| !(*least..=LIMIT_BYTES_MAX).contains(bytes)) {
+        Some((name, _, least)) => {
+            let detail = format!("{name} is from {least} to {LIMIT_BYTES_MAX}");
+            Err(Problem::bad("bad-parameter", detail))
+        }
+        None => Ok(()),
     }
 }
 

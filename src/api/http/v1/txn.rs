@@ -7,10 +7,10 @@ use crate::api::http::v1::input::{self, service, service_call};
 use crate::api::http::v1::json::Json;
 use crate::api::http::v1::parameters::Parameters;
 use crate::api::http::v1::problem::Problem;
-use crate::api::http::v1::range::write_page;
+use crate::api::http::v1::range::{page_bytes, write_page};
 use crate::api::http::v1::txn_body;
 use crate::api::service::strange;
-use crate::kv::{Detail, Op, Outcome, Txn, TxnOp, TxnResult};
+use crate::kv::{Detail, Op, Outcome, PAGE_BYTES_MAX, Txn, TxnOp, TxnResult};
 use crate::runtime::Env;
 use hyper::StatusCode;
 use std::sync::Arc;
@@ -24,16 +24,45 @@ pub(in crate::api::http) async fn handle<E: Env>(
     let (body, _held) = input::raw_body(context, call, context.options.body_bytes_max).await?;
     let txn = txn_body::parse(&body)?;
     drop(body);
+    // Before it is done: a refusal then leaves nothing behind.
+    let room = PAGE_BYTES_MAX.min(context.budget.answer_bytes_max() / 2);
+    if reads(&txn) && !context.budget.has_room_for_answer(room) {
+        return Err(Problem::no_room());
+    }
     let op = Op::Txn(Box::new(txn.clone()));
     match service(context, call).write(&service_call(call), op).await? {
         Outcome::Txn { revision, succeeded, results } => {
-            let mut json = Json::object();
+            let bytes = results_bytes(&results);
+            if !context.budget.has_room_for_answer(bytes) {
+                // It was carried out, and the answer is lost.
+                return Err(Problem::no_room().of_unknown_outcome());
+            }
+            let mut json = Json::reserving(bytes);
             json.number("revision", revision.0);
             write_results(&mut json, &txn, succeeded, &results);
             Ok(Answer::json(StatusCode::OK, json.end_line()).at(revision))
         }
         other => Err(strange(&other).into()),
     }
+}
+
+/// Whether it reads anything, in a branch of it.
+fn reads(txn: &Txn) -> bool {
+    txn.success.iter().chain(&txn.failure).any(|step| match step {
+        TxnOp::Get(_) => true,
+        TxnOp::Txn(inner) => reads(inner),
+        TxnOp::Put(_) | TxnOp::Delete(_) => false,
+    })
+}
+
+/// What [`write_results`] makes of them, and some more.
+fn results_bytes(results: &[TxnResult]) -> usize {
+    let bytes = results.iter().map(|result| match result {
+        TxnResult::Put { .. } | TxnResult::Deleted { .. } => 48,
+        TxnResult::Range(page) => 128 + page_bytes(page),
+        TxnResult::Txn { results, .. } => 64 + results_bytes(results),
+    });
+    bytes.sum()
 }
 
 fn write_results(json: &mut Json, txn: &Txn, succeeded: bool, results: &[TxnResult]) {

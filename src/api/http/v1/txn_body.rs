@@ -1,6 +1,7 @@
 //! The body of `POST /v1/txn`: JSON to a transaction.
 
 use crate::api::http::v1::object::parse_json;
+use crate::api::http::v1::parameters::refuse_empty_end;
 use crate::api::http::v1::problem::Problem;
 use crate::codec::from_base64;
 use crate::kv::{
@@ -178,7 +179,16 @@ fn step(step: StepBody) -> Result<TxnOp, Problem> {
             let value = bytes_of("value", put.value, put.value64)?.ok_or_else(|| missing("put", "value"))?;
             TxnOp::Put(Put { key, value, lease: LeaseId(put.lease) })
         }
-        StepBody::Delete(mut delete) => TxnOp::Delete(delete.range()?),
+        StepBody::Delete(mut delete) => {
+            let is_prefix = delete.prefix.is_some() || delete.prefix64.is_some();
+            let range = delete.range()?;
+            // What a script makes of a variable that is not set.
+            if is_prefix && range == KeyRange::all() {
+                let detail = "a delete's prefix is empty; to delete every key, say \"start\": \"\"";
+                return Err(Problem::bad("empty-range", detail));
+            }
+            TxnOp::Delete(range)
+        }
         StepBody::Get(mut get) => {
             let detail = match (get.keys_only, get.count_only) {
                 (true, true) => {
@@ -264,7 +274,7 @@ fn range_of(
         (Some(key), None, None, None) => Ok(KeyRange::one(key)),
         (None, Some(prefix), None, None) => Ok(KeyRange::prefix(prefix)),
         (None, None, start, end) if start.is_some() || end.is_some() => {
-            let end = end.filter(|end| !end.is_empty());
+            refuse_empty_end(end.as_ref())?;
             Ok(KeyRange { start: start.unwrap_or_default(), end })
         }
         (None, None, _, _) => {

@@ -11,11 +11,12 @@ use crate::api::http::route::Call;
 use crate::api::http::stream::EventStream;
 use crate::api::http::v1::input::service;
 use crate::api::http::v1::json::Json;
-use crate::api::http::v1::pages::{Counted, Page, message};
+use crate::api::http::v1::pages::{Counted, PROGRESS_MICROS, Page, message};
 use crate::api::http::v1::parameters::{Parameters, conflict};
 use crate::api::http::v1::problem::Problem;
 use crate::api::http::v1::range;
 use crate::api::service::{Asker, ErrorCode, ServiceError};
+use crate::codec::COUNTER_MAX;
 use crate::kv::{ChangesQuery, KeyRange, Query, Revision};
 use crate::raft::Time;
 use crate::replica::Level;
@@ -82,7 +83,7 @@ fn wanted(call: &Call, parameters: &Parameters) -> Result<ChangesQuery, Problem>
         Some(id) => {
             let id = std::str::from_utf8(id).ok().and_then(|id| id.trim().parse::<u64>().ok());
             let bad = || Problem::bad("bad-event-id", "Last-Event-ID is no id of an event: a revision");
-            Revision(id.ok_or_else(bad)?.saturating_add(1))
+            Revision(id.filter(|id| *id <= COUNTER_MAX).ok_or_else(bad)?).next()
         }
         None => match parameters.revision("from")? {
             Some(from) => from.max(Revision(1)),
@@ -145,6 +146,7 @@ impl<E: Env> Watcher<E> {
         }
         let context = self.context.clone();
         let shared = (&context.env, &context.slot, &context.budget);
+        let began = context.env.now();
         loop {
             match context.pages.get(shared, &self.asker, &self.query, self.last).await {
                 Ok(page) => {
@@ -159,6 +161,10 @@ impl<E: Env> Watcher<E> {
                 }
                 Err(error) if error.is_passing() => {
                     context.env.sleep_until(context.env.now().plus(PAUSE_MICROS)).await;
+                    if context.env.now().since(began) >= PROGRESS_MICROS {
+                        // The client hears that this node is there, and where it stands.
+                        return Some(self.progress());
+                    }
                 }
                 Err(error) => {
                     self.state = State::Ended;
@@ -181,13 +187,11 @@ fn progress(revision: Revision) -> Vec<u8> {
 /// Why a watch ends, and where to go on.
 fn last_message(error: &ServiceError) -> Vec<u8> {
     let mut json = Json::object();
-    let name = match (error.code, error.revision) {
-        (ErrorCode::Compacted, Some(revision)) => {
-            json.number("revision", revision.0);
-            "compacted"
-        }
-        _ => "failed",
-    };
+    if let Some(revision) = error.revision {
+        json.number("revision", revision.0);
+    }
+    let is_compacted = error.code == ErrorCode::Compacted && error.revision.is_some();
+    let name = if is_compacted { "compacted" } else { "failed" };
     json.text("code", error.code.name()).text("detail", &error.detail);
     let mut out = Vec::new();
     message(&mut out, Some(name), None, &json.end());
