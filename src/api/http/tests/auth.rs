@@ -109,7 +109,7 @@ async fn a_right_to_administer_is_asked_for() {
             };
             let body = match (operation.id, operation.method) {
                 ("compact", _) => r#"{"revision":0}"#,
-                ("putSettings", _) => r#"{"history_bytes":1,"quota_bytes":1,"answers_bytes":1}"#,
+                ("putSettings", _) => r#"{"history_bytes":1048576,"quota_bytes":1,"answers_bytes":1048576}"#,
                 ("addMembers", _) => r#"{"name":"a","raft_addr":"localhost:1"}"#,
                 ("addUser" | "addRole", _) => r#"{"name":"x"}"#,
                 ("addToken", _) => r#"{"name":"x","user":"root"}"#,
@@ -351,7 +351,7 @@ async fn a_watch_does_not_outlive_its_right() {
 #[tokio::test]
 async fn an_open_ended_watch_is_one_of_everything_behind() {
     let fixture = secured().await;
-    for query in ["", "start=app/", "start=app/&end=", "start64=AA==&end64=AA==", "prefix=app", "key=other"] {
+    for query in ["", "start=app/", "start64=AA==&end64=AA==", "prefix=app", "key=other"] {
         let answered = fixture.by("app", "GET", &format!("/v1/watch?{query}&from=1"), "").await;
         // A range that ends where it begins holds nothing.
         let expected = if query.contains("64") { 400 } else { 403 };

@@ -160,7 +160,7 @@ impl Pages {
                 if let Some(not_before) = not_before {
                     env.sleep_until(not_before).await;
                 }
-                let page = fetch(&env, &slot, &budget, (asker, &query.query)).await;
+                let page = fetch((&env, &slot, &budget), &pages, (asker, &query.query)).await;
                 pages.came(&query, &coming, page);
             });
         }
@@ -229,9 +229,8 @@ fn question<E: Env>(
 }
 
 async fn fetch<E: Env>(
-    env: &E,
-    slot: &NodeSlot,
-    budget: &Arc<Budget>,
+    (env, slot, budget): (&E, &NodeSlot, &Arc<Budget>),
+    pages: &Pages,
     (asker, query): (Asker, &ChangesQuery),
 ) -> Result<Arc<Page>, ServiceError> {
     let overloaded = |detail: &str| ServiceError::new(ErrorCode::Overloaded, detail);
@@ -240,7 +239,11 @@ async fn fetch<E: Env>(
     let (revisions, size, next) = first_part(&changes);
     // Set aside before it is written: a refusal then costs little.
     let held = if size > PAGE_FREE_BYTES {
-        let held = budget.reserve(MemoryUse::Answer, size);
+        let held = budget.reserve(MemoryUse::Answer, size).or_else(|| {
+            // What is kept for whoever may come makes room for what is wanted now.
+            pages.known().forget();
+            budget.reserve(MemoryUse::Answer, size)
+        });
         Some(held.ok_or_else(|| match revisions.first() {
             Some(revision) if size > budget.answer_bytes_max() => too_large(revision.revision, size, budget),
             _ => overloaded("there is no memory for more events now"),
