@@ -61,7 +61,10 @@ impl Way {
             piece.resize(BLOCK_HEAD + length + BLOCK_TAIL, 0);
             from.read_exact(&mut piece[BLOCK_HEAD..])?;
             to.write_all(&piece)?;
-            while kind == HELLO {
+            if kind != HELLO {
+                return Ok(());
+            }
+            loop {
                 piece.resize(FRAME_HEAD, 0);
                 from.read_exact(&mut piece)?;
                 let length = u32::from_le_bytes(piece[..4].try_into().unwrap()) as usize;
@@ -72,7 +75,6 @@ impl Way {
                     to.write_all(&frame)?;
                 }
             }
-            Ok(())
         })();
         if carried.is_ok() {
             carry_bytes(from, to);
