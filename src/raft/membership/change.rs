@@ -296,6 +296,7 @@ impl Membership {
     /// Drops the descriptions of nodes that are neither voter nor learner, and forgets that they
     /// were to be replaced.
     fn forget_strangers(&mut self) {
+        self.drop_broken_groups();
         let Self { voters, outgoing, learners, members, .. } = self;
         let learning: BTreeSet<NodeId> = learners.keys().copied().collect();
         members.retain(|id, _| {
@@ -309,6 +310,18 @@ impl Membership {
                 together.retain(|id| learning.contains(id));
             }
         }
+    }
+
+    /// Learners that are to replace others together all leave when one of them does. Those that are
+    /// left would take the places of more than they are: fewer voters than anybody asked for.
+    fn drop_broken_groups(&mut self) {
+        let Self { voters, learners, .. } = self;
+        let learning: BTreeSet<NodeId> = learners.keys().copied().collect();
+        learners.retain(|_, promotion| {
+            let Promotion::WhenCaughtUp { replaces, together } = promotion else { return true };
+            let replaces_nobody = !replaces.iter().any(|id| voters.contains(id) || learning.contains(id));
+            replaces_nobody || together.is_subset(&learning)
+        });
     }
 
     fn validate_members(&self) -> Result<(), &'static str> {
