@@ -228,7 +228,12 @@ impl<E: Env> Joiner<E> {
         if known.len() == nodes.len() {
             // The order is repeated: it may have been carried out before.
             self.expect(terms).await?;
-            return Ok(self.when_voters(&known).await);
+            check_repeated(&membership, &known, named, learners)?;
+            return Ok(if learners {
+                self.as_they_are(&known).await
+            } else {
+                self.when_voters(&known).await
+            });
         }
         let mut replaces = resolve_all(&membership, named)?;
         for (node, target) in nodes.iter().zip(&targets) {
@@ -263,10 +268,46 @@ impl<E: Env> Joiner<E> {
             }
             Err(error) => return Err(self.release(&reserved, error).await),
         };
-        for (id, node) in ids.iter().zip(&reserved) {
-            self.hand_over(*id, node.store, &node.raft_addr).await.map_err(OrderError::from)?;
-        }
+        self.hand_all_over(&ids, &reserved).await?;
         if learners { Ok(self.as_they_are(&ids).await) } else { Ok(self.when_voters(&ids).await) }
+    }
+
+    /// Gives all the nodes of an order their places. One that does not take its own leaves again;
+    /// then those that have none yet do not get one. (If they were to replace members, those that
+    /// have one leave, too: the order as a whole has failed.)
+    async fn hand_all_over(&self, ids: &[NodeId], nodes: &[Reserved]) -> Result<(), OrderError> {
+        let mut handed_over = Ok(());
+        for (at, (id, node)) in ids.iter().zip(nodes).enumerate() {
+            let Err(error) = self.hand_over(*id, node.store, &node.raft_addr).await else { continue };
+            if self.membership().contains(*id) {
+                // It may take up its place later.
+                handed_over = handed_over.and(Err(OrderError::from(error)));
+                continue;
+            }
+            let given_up = |id: &&NodeId| self.membership().contains(**id);
+            let members: BTreeSet<NodeId> = ids[at + 1..].iter().filter(given_up).copied().collect();
+            if !members.is_empty() {
+                let undone = self.change(Change::Remove { members }, OrderTerms::default()).await;
+                if let Err(error) = undone {
+                    warn!(%error, "learners that have no place could not be removed; remove them");
+                }
+            }
+            let error = self.release(&nodes[at + 1..], OrderError::from(error)).await;
+            let gone = ids[..at].iter().zip(nodes).filter(|(id, _)| !self.membership().contains(**id));
+            let gone: Vec<&str> = gone.map(|(_, node)| node.name.as_str()).collect();
+            if gone.is_empty() {
+                return Err(error);
+            }
+            let text = format!(
+                "{}: {}; the order as a whole has failed, and {} left again: wipe its data directory, and start it, before \
+                 you order it again",
+                node.name,
+                error.detail,
+                gone.join(" and ")
+            );
+            return Err(OrderError::new(error.code, text));
+        }
+        handed_over
     }
 
     /// What listens at a new node's address, if it has the new node's name.
@@ -545,6 +586,61 @@ fn resolve(membership: &Membership, named: &str) -> Result<NodeId, OrderError> {
 
 fn resolve_all(membership: &Membership, named: &[String]) -> Result<BTreeSet<NodeId>, OrderError> {
     named.iter().map(|named| resolve(membership, named)).collect()
+}
+
+/// Whether an order to add nodes that are members already has been carried out, or goes on by
+/// itself.
+///
+/// # Errors
+/// [`OrderError`] if it was another order that made them members.
+fn check_repeated(
+    membership: &Membership,
+    nodes: &[NodeId],
+    named: &[String],
+    learners: bool,
+) -> Result<(), OrderError> {
+    let names = |ids: &[NodeId]| {
+        let names: Vec<String> = ids.iter().map(|id| name_of(membership, *id)).collect();
+        names.join(" and ")
+    };
+    let promotion = |id: &NodeId| membership.learners.get(id);
+    let more: Vec<NodeId> =
+        nodes.iter().filter(|id| promotion(id) != Some(&Promotion::Never)).copied().collect();
+    if learners && !more.is_empty() {
+        let text =
+            format!("{} is a member already, and no learner that is to stay one; leave it out", names(&more));
+        return Err(OrderError::new(OrderCode::NodeHasData, text));
+    }
+    let is_leaving = |old: &NodeId| {
+        let waits = |id: &NodeId| matches!(promotion(id), Some(Promotion::WhenCaughtUp { replaces, .. }) if replaces.contains(old));
+        let leaves = membership.is_joint() && !membership.voters.contains(old) && promotion(old).is_none();
+        leaves || nodes.iter().any(waits)
+    };
+    // A member that nobody knows by that name may have been replaced before.
+    let is_named = |id: &NodeId, member: &Member| {
+        let text = id.to_string();
+        named.iter().any(|named| {
+            let (as_id, as_name) = (named.strip_prefix("id:"), named.strip_prefix("name:"));
+            match (as_id, as_name) {
+                (Some(id), _) => id == text,
+                (None, Some(name)) => name == member.name,
+                (None, None) => *named == text || *named == member.name,
+            }
+        })
+    };
+    let others = membership.members.iter().filter(|(id, member)| is_named(id, member));
+    let staying: Vec<NodeId> =
+        others.map(|(id, _)| *id).filter(|id| !nodes.contains(id) && !is_leaving(id)).collect();
+    if staying.is_empty() {
+        return Ok(());
+    }
+    let text = format!(
+        "{} is a member already, and does not replace {}, which stays; remove {} with an order of its own",
+        names(nodes),
+        names(&staying),
+        names(&staying)
+    );
+    Err(OrderError::new(OrderCode::NodeHasData, text))
 }
 
 /// The member that a node is already.

@@ -138,7 +138,7 @@ impl OrderError {
             ClientError::OtherConfiguration(_) => OrderCode::OtherConfiguration,
             ClientError::QuorumAtRisk(_) => OrderCode::WouldLoseQuorum,
             ClientError::BadChange(_) => OrderCode::BadChange,
-            ClientError::CannotLead => OrderCode::CannotLead,
+            ClientError::CannotLead | ClientError::AnotherLeads(_) => OrderCode::CannotLead,
             ClientError::Unknown | ClientError::NotHandedOver => OrderCode::Unknown,
             _ => OrderCode::Unavailable,
         };
@@ -150,6 +150,12 @@ impl OrderError {
                  remove them first; force=true does it all the same, and then nothing is committed until enough of them \
                  are back",
                 names.join(", ")
+            );
+        }
+        if let ClientError::AnotherLeads(leader) = error {
+            detail = format!(
+                "{} leads now, and not the member that was named; see the members, and order it again there",
+                name(*leader)
             );
         }
         let configuration = match error {

@@ -186,6 +186,9 @@ pub enum ClientError {
     /// Leadership was not handed over in time. The member may still take over.
     #[error("leadership was not handed over in time")]
     NotHandedOver,
+    /// Leadership went to this member, and not to the one that was named.
+    #[error("member {0} leads now, and not the member that was named")]
+    AnotherLeads(NodeId),
     /// Whether it was committed, or will be, is not known.
     #[error("it is not known whether the write was committed")]
     Unknown,

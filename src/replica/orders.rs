@@ -10,10 +10,13 @@ use alloc::collections::BTreeSet;
 impl PendingTransfer {
     /// The answer when another node leads.
     pub(super) const fn done(self, leader: Option<NodeId>) -> ClientReply {
-        if self.is_for_removal {
-            ClientReply::Failed(ClientError::NotLeader(leader))
-        } else {
-            ClientReply::Transferred
+        match (leader, self.to) {
+            _ if self.is_for_removal => ClientReply::Failed(ClientError::NotLeader(leader)),
+            // An election came between.
+            (Some(leader), Some(to)) if leader.get() != to.get() => {
+                ClientReply::Failed(ClientError::AnotherLeads(leader))
+            }
+            _ => ClientReply::Transferred,
         }
     }
 }
@@ -69,7 +72,7 @@ impl Replica {
     fn begin_transfer(&mut self, id: RequestId, deadline: Time, to: Option<NodeId>, is_for_removal: bool) {
         match self.raft.step(self.now, Input::TransferLeadership(to)) {
             Ok(()) => {
-                let transfer = PendingTransfer { request: id, deadline, is_for_removal };
+                let transfer = PendingTransfer { request: id, deadline, to, is_for_removal };
                 if let Some(earlier) = self.transfer.replace(transfer) {
                     self.fail(earlier.request, ClientError::Unknown);
                 }

@@ -93,6 +93,8 @@ pub(super) struct PendingChange {
 pub(super) struct PendingTransfer {
     pub(super) request: RequestId,
     pub(super) deadline: Time,
+    /// The member that is to lead; `None`: any.
+    pub(super) to: Option<NodeId>,
     /// The client asked this leader to remove itself: once another node leads, that one is to be
     /// asked.
     pub(super) is_for_removal: bool,

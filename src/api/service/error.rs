@@ -229,6 +229,7 @@ impl ServiceError {
             ClientError::QuorumAtRisk(_) => (ErrorCode::WouldLoseQuorum, ""),
             ClientError::BadChange(_) => (ErrorCode::BadChange, ""),
             ClientError::CannotLead => (ErrorCode::CannotLead, ""),
+            ClientError::AnotherLeads(_) => (ErrorCode::CannotLead, "see who leads, and order it again"),
             ClientError::NotHandedOver => (ErrorCode::OutcomeUnknown, "see who leads"),
         };
         let detail = if remedy.is_empty() { error.to_string() } else { format!("{error}; {remedy}") };

@@ -393,3 +393,19 @@ fn a_removed_node_says_so_at_once() {
     }
     assert!(cluster.replicas.iter().all(|(id, replica)| *id == removed || !replica.is_removed()));
 }
+
+#[test]
+fn a_transfer_to_a_member_is_not_done_when_another_one_leads() {
+    let mut cluster = Cluster::new(5);
+    let leader = cluster.leader().unwrap();
+    let named = cluster.replicas.keys().copied().find(|node| *node != leader).unwrap();
+    // The word to begin is lost, and one of the three others is elected.
+    cluster.isolate(leader);
+    cluster.isolate(named);
+    let transfer = cluster.ask(leader, ClientRequest::TransferLeadership(Some(named)));
+    let elected = cluster.run_until_succeeded(leader);
+    assert_ne!(elected, named);
+    cluster.cut.retain(|(from, to)| [from, to].contains(&&named));
+    let reply = cluster.run_until_answered(transfer);
+    assert_eq!(reply, ClientReply::Failed(ClientError::AnotherLeads(elected)));
+}
