@@ -10,28 +10,25 @@ use crate::storage::{BackupHeader, BackupReader};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process;
 
-/// What a file is called until it is whole.
-const PARTIAL: &str = ".partial";
+/// What the name of a file ends with until it is whole, beside the number of its process.
+const PARTIAL: &str = ".partial-";
+/// Names that are tried, at most.
+const NAMES_MAX: usize = 16;
+/// Mode of a backup: it holds all that the cluster does.
+const MODE: u32 = 0o600;
 
 /// Saves a backup. A file of that name is a whole one: it is written beside, synced, and renamed.
 pub(super) fn save(args: &SaveArgs) -> Result<(), Failure> {
     let path = &args.file;
     refuse_existing(path)?;
-    let partial = partial(path);
-    let saved = runtime(1)?.block_on(async {
+    let (header, bytes) = runtime(1)?.block_on(async {
         let download = client(&args.connect)?.backup(level(&args.level)).await?;
-        write(download, &partial, path).await
-    });
-    let (header, bytes) = match saved {
-        Ok(saved) => saved,
-        Err(failure) => {
-            // What is there of it is of no use; the error says what happened.
-            let _ = fs::remove_file(&partial);
-            return Err(failure);
-        }
-    };
+        write(download, Partial::of(path)?).await
+    })?;
     let text = format!(
         "saved {} as of revision {}: {} keys, {bytes} bytes",
         path.display(),
@@ -42,27 +39,18 @@ pub(super) fn save(args: &SaveArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::new(ExitStatus::Failure, format!("cannot print: {error}")))
 }
 
-async fn write(
-    mut download: BackupDownload,
-    partial: &Path,
-    path: &Path,
-) -> Result<(BackupHeader, u64), Failure> {
-    let mut file = File::create(partial).map_err(cannot_write(partial))?;
+async fn write(mut download: BackupDownload, mut partial: Partial) -> Result<(BackupHeader, u64), Failure> {
     let bar = progress(None, "saving");
     let mut reader = BackupReader::of_bytes();
     let mut bytes = 0;
     while let Some(piece) = download.piece().await? {
         reader.push(&piece).map_err(|error| broken(&download, &error.to_string()))?;
-        file.write_all(&piece).map_err(cannot_write(partial))?;
+        partial.write(&piece)?;
         bytes += piece.len() as u64;
         bar.inc(piece.len() as u64);
     }
     let (header, _) = reader.finish().map_err(|error| broken(&download, &error.to_string()))?;
-    file.sync_all().map_err(cannot_write(partial))?;
-    refuse_existing(path)?;
-    fs::rename(partial, path).map_err(cannot_write(path))?;
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(cannot_write(dir))?;
+    partial.put_in_place()?;
     bar.finish_and_clear();
     Ok((header, bytes))
 }
@@ -72,14 +60,88 @@ fn refuse_existing(path: &Path) -> Result<(), Failure> {
     if path.symlink_metadata().is_err() {
         return Ok(());
     }
-    let text = format!("{} exists, and is not overwritten; choose another name", path.display());
-    Err(Failure::new(ExitStatus::Usage, text))
+    Err(exists(path))
 }
 
-fn partial(path: &Path) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(PARTIAL);
-    name.into()
+fn exists(path: &Path) -> Failure {
+    let text = format!("{} exists, and is not overwritten; choose another name", path.display());
+    Failure::new(ExitStatus::Usage, text)
+}
+
+/// A backup that is being written: a file of its own, whoever else saves to the same name. It goes
+/// if it does not become whole.
+struct Partial {
+    file: File,
+    path: PathBuf,
+    /// The name that it gets.
+    whole: PathBuf,
+    is_in_place: bool,
+}
+
+impl Partial {
+    fn of(whole: &Path) -> Result<Self, Failure> {
+        let mut tried = 0;
+        loop {
+            let mut name = OsString::from(whole);
+            name.push(format!("{PARTIAL}{}-{tried}", process::id()));
+            let path = PathBuf::from(name);
+            let made = File::options().write(true).create_new(true).mode(MODE).open(&path);
+            tried += 1;
+            match made {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tried < NAMES_MAX => {}
+                made => {
+                    let file = made.map_err(cannot_write(&path))?;
+                    return Ok(Self { file, path, whole: whole.to_path_buf(), is_in_place: false });
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, piece: &[u8]) -> Result<(), Failure> {
+        self.file.write_all(piece).map_err(cannot_write(&self.path))
+    }
+
+    /// Gives it its name, durably, unless a file has that meanwhile.
+    fn put_in_place(mut self) -> Result<(), Failure> {
+        self.file.sync_all().map_err(cannot_write(&self.path))?;
+        refuse_existing(&self.whole)?;
+        match rename_to_new(&self.path, &self.whole) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(exists(&self.whole)),
+            renamed => renamed.map_err(cannot_write(&self.whole))?,
+        }
+        self.is_in_place = true;
+        let dir = self.whole.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(cannot_write(dir))
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.is_in_place {
+            // What is there of it is of no use; the error says what happened.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Renames, and replaces nothing.
+fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        use rustix::io::Errno;
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // Not every file system can.
+            Err(Errno::INVAL | Errno::NOSYS) => {}
+            renamed => return renamed.map_err(io::Error::from),
+        }
+    }
+    match fs::hard_link(from, to) {
+        Ok(()) => fs::remove_file(from),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        // Nor that: it was looked for a moment ago.
+        Err(_) => fs::rename(from, to),
+    }
 }
 
 fn cannot_write(path: &Path) -> impl FnOnce(io::Error) -> Failure {
@@ -95,3 +157,6 @@ fn broken(download: &BackupDownload, why: &str) -> Failure {
     );
     Failure::new(ExitStatus::Unavailable, text)
 }
+
+#[cfg(test)]
+mod tests;
