@@ -4,7 +4,10 @@
 
 use crate::cli::args::{LookArgs, SnapshotCommand};
 use crate::cli::exit::{ExitStatus, Failure};
-use crate::storage::{DumpItem, RealDisk, SnapshotLook, dump as read, look_at_snapshot};
+use crate::storage::{
+    Disk as _, DumpItem, OpenError, RealDisk, SnapshotLook, dump as read, judge as judge_directory,
+    look_at_snapshot,
+};
 use serde_json::{Value, json};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -125,6 +128,12 @@ pub(super) fn verify(args: &LookArgs) -> Result<(), Failure> {
         };
         faults.extend(fault);
     }
+    if faults.is_empty()
+        && let Some(error) = verdict(&args.dir)
+    {
+        stat.unreadable += 1;
+        faults.push(error.to_string());
+    }
     if args.json {
         out.line(json!({ "batches": stat.batches, "records": stat.records, "snapshots": stat.snapshots, "faults": faults }))?;
     } else {
@@ -141,6 +150,17 @@ pub(super) fn verify(args: &LookArgs) -> Result<(), Failure> {
     }
     out.end()?;
     judge(&args.dir, &stat, "see above")
+}
+
+/// What a start would say of a directory whose files are all sound. Files may be missing, or older
+/// than others. While a node runs, they change.
+fn verdict(dir: &Path) -> Option<OpenError> {
+    let lock = dir.join("lock");
+    let lock = lock.exists().then(|| RealDisk.lock(&lock));
+    if matches!(&lock, Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock) {
+        return None;
+    }
+    judge_directory(&RealDisk, dir).err()
 }
 
 /// Says how much a log holds.

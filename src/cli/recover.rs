@@ -25,7 +25,9 @@ pub(super) fn recover(args: &RecoverArgs) -> Result<(), Failure> {
     let remains = Remains::of(RealDisk, options).map_err(unusable)?;
     let told = describe(&remains);
     say(&told);
-    if remains.member_names().len() < 2 {
+    // Of a cluster of one that cannot start, or of a recovery that did not come to its end, it may
+    // be.
+    if remains.member_names().len() < 2 && remains.warnings().is_empty() {
         let text = "this is a cluster of one: it has all that it ever had, and nothing is to be recovered";
         return Err(Failure::new(ExitStatus::Usage, text));
     }
@@ -58,6 +60,9 @@ fn describe(remains: &Remains<RealDisk>) -> String {
         remains.identity().cluster,
         remains.member_names().join(", "),
     );
+    for warning in remains.warnings() {
+        text.push_str(&format!("NO NODE USES IT AS IT IS: {warning}\n"));
+    }
     if last.index > commit {
         text.push_str(&format!(
             "KEPT, although nobody knows whether they were committed: entries {} to {}\n",

@@ -56,6 +56,10 @@ impl<E: Env> Driver<E> {
         if let Some(why) = self.replica.raft().withdrawn() {
             return refused(format!("this member takes no part itself: {why}"));
         }
+        let of = call.caller.map(|caller| caller.cluster).or(call.cluster);
+        if let Some(other) = of.filter(|of| *of != cluster) {
+            return refused(format!("this node is of cluster {cluster}, the caller of {other}"));
+        }
         // Anybody may ask who leads, so that it can join.
         let asks = matches!(call.wants, MendWants::Leader);
         let Some(caller) = call.caller else {
@@ -65,9 +69,6 @@ impl<E: Env> Driver<E> {
                 refused("the caller does not say which member it is".to_owned())
             };
         };
-        if caller.cluster != cluster {
-            return refused(format!("this node is of cluster {cluster}, the caller of {}", caller.cluster));
-        }
         let raft = self.replica.raft();
         let is_removed = || raft.membership_at(raft.commit_index()).0.proves_removed(caller.member);
         match membership.members.get(&caller.member) {

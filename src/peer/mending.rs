@@ -13,6 +13,8 @@ pub(crate) const ANSWER_BYTES_MAX: u32 = 8 << 20;
 pub(crate) struct MendCall {
     /// The member that it is; `None` if its directory does not tell any more.
     pub caller: Option<MendCaller>,
+    /// Its cluster, if anything in its directory tells that.
+    pub cluster: Option<ClusterId>,
     /// What it wants.
     pub wants: MendWants,
 }

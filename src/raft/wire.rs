@@ -242,6 +242,26 @@ fn decode_install_snapshot(reader: &mut Reader) -> Result<Body, DecodeError> {
     Ok(Body::InstallSnapshot { session, snapshot, offset, data, done })
 }
 
+impl Withdrawal {
+    /// As it travels, and as it is noted in a data directory.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode_withdrawal(self, &mut bytes);
+        bytes
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn decode(bytes: Vec<u8>) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(Bytes::from(bytes));
+        let why = decode_withdrawal(&mut reader)?;
+        reader.finish("withdrawal").map(|()| why)
+    }
+}
+
 /// A kind, and what it says of the log.
 fn encode_withdrawal(why: &Withdrawal, out: &mut Vec<u8>) {
     match why {

@@ -2,7 +2,7 @@
 
 use crate::kv::Store;
 use crate::raft::{
-    ClusterId, Incarnation, LogId, LogRecords, LogWrite, Membership, NodeId, Restored, SnapshotMeta, StoreId,
+    ClusterId, Incarnation, LogId, LogRecords, LogWrite, NodeId, Restored, SnapshotMeta, StoreId, Withdrawal,
     WriteSequence,
 };
 use crate::replica::{SnapshotSave, StorageEvent, StorageRequest, UnstoredSnapshot};
@@ -15,9 +15,9 @@ use crate::storage::incoming_snapshot::IncomingSnapshot;
 use crate::storage::options::{SpareMode, StorageOptions};
 use crate::storage::recovery::{RecoveryNote, recover};
 use crate::storage::repair::{
-    check_started, note_alarms, note_peers, note_rebuild, note_started, times_rebuilt,
+    check_started, forget_member, note_alarms, note_called, note_peers, note_rebuild, note_started,
+    note_withdrawn, times_rebuilt,
 };
-use crate::storage::restore::{FIRST_MEMBER, RestoredState, fill};
 use crate::storage::scrub::Scrubber;
 use crate::storage::sector::BLOCK_BYTES;
 use crate::storage::snapshots::SnapshotFiles;
@@ -145,37 +145,9 @@ impl<D: Disk> Storage<D> {
             Identity { cluster, member, store, name: old.name.clone(), generation: old.other_generation() };
         make_generation(&disk, &options.dir, identity.generation)?;
         make_log(&disk, &options, &identity, incarnation, &Restored::default())?;
+        forget_member(&disk, &options.dir)?;
         switch(&disk, &options.dir, &identity)?;
         Self::start(disk, options, identity, lock, Vec::new())
-    }
-
-    /// Becomes a cluster of one with that state, as by [`Self::adopt`]: in a new generation of
-    /// directories, by one rename of the identity. What stood here stays until the next start.
-    ///
-    /// # Errors
-    /// [`OpenError`]; the directory is the old member's or the new cluster's.
-    pub(crate) fn recover(self, state: RestoredState) -> Result<Identity, OpenError> {
-        if let Some(error) = self.failed {
-            return Err(error.into());
-        }
-        let Self { disk, options, identity: old, log, .. } = self;
-        let incarnation = log.incarnation();
-        drop(log);
-        let RestoredState { cluster, member, last, store } = state;
-        let identity = Identity {
-            cluster,
-            member: FIRST_MEMBER,
-            store: member.store_id,
-            name: old.name.clone(),
-            generation: old.other_generation(),
-        };
-        let membership = Membership::bootstrap([member]).map_err(|why| {
-            OpenError::io("describing the only member of", &options.dir)(io::Error::other(why))
-        })?;
-        make_generation(&disk, &options.dir, identity.generation)?;
-        fill(&disk, &options, &identity, incarnation, (last, membership, store))?;
-        switch(&disk, &options.dir, &identity)?;
-        Ok(identity)
     }
 
     /// Carries out all `requests`: the writes first, which share as few syncs as the limits allow,
@@ -272,7 +244,7 @@ impl<D: Disk> Storage<D> {
     /// # Errors
     /// [`OpenError`]; the storage goes on.
     pub fn note_peers(&self, peers: &[String]) -> Result<(), OpenError> {
-        note_peers(&self.disk, &self.options.dir, peers)
+        note_peers(&self.disk, &self.options.dir, self.identity.cluster, peers)
     }
 
     /// Writes down the alarms that stand, a line each.
@@ -297,6 +269,22 @@ impl<D: Disk> Storage<D> {
     #[must_use]
     pub fn times_rebuilt(&self) -> usize {
         times_rebuilt(&self.disk, &self.options.dir)
+    }
+
+    /// Notes, durably, that this member takes no part any more, and why: no start of it does.
+    ///
+    /// # Errors
+    /// [`OpenError`]; then it is not noted.
+    pub fn note_withdrawn(&self, why: &Withdrawal) -> Result<(), OpenError> {
+        note_withdrawn(&self.disk, &self.options.dir, why)
+    }
+
+    /// Notes that another cluster calls this node, which has nothing of its own, as its member.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the storage goes on.
+    pub fn note_called(&self, cluster: ClusterId, member: NodeId) -> Result<(), OpenError> {
+        note_called(&self.disk, &self.options.dir, (cluster, member))
     }
 
     /// The identity of the directory.

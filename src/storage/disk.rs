@@ -18,6 +18,10 @@ pub trait Disk: Clone + Send + Sync + 'static {
     fn create(&self, path: &Path) -> io::Result<Self::File>;
     /// Opens an existing file for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Self::File>;
+    /// Opens an existing file for reading alone: that needs no right to write it.
+    fn open_to_read(&self, path: &Path) -> io::Result<Self::File> {
+        self.open(path)
+    }
     /// Names of the files (not directories) directly in `dir`, in order.
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
     /// Whether a file or directory exists.
@@ -35,8 +39,8 @@ pub trait Disk: Clone + Send + Sync + 'static {
     }
     /// Makes the directory's entries durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Takes an exclusive lock on a file (created if needed) until the returned guard is dropped;
-    /// `WouldBlock` if another process or handle holds it.
+    /// Takes an exclusive lock on a file (created if needed), and on the directory that it is in,
+    /// until the returned guard is dropped; `WouldBlock` if another process or handle holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
 }
 

@@ -31,6 +31,12 @@ pub enum OpenError {
         /// The data directory.
         dir: PathBuf,
     },
+    /// A restore was to make it, and did not come to its end.
+    #[error("making {} of a backup was interrupted, and it holds nothing yet; restore into it again, or remove it", dir.display())]
+    RestoreInterrupted {
+        /// The data directory.
+        dir: PathBuf,
+    },
     /// It belongs to a node of another name.
     #[error("the data directory {} belongs to the node {recorded:?}, not {given:?}; start it with --node-id {recorded}, or choose another --data-dir", dir.display())]
     OtherNode {
@@ -114,7 +120,19 @@ const REMEDY: &str = "a member repairs itself from the others when it starts; a 
                       infinitystore wal repair DIR";
 
 fn hint(error: &io::Error) -> &'static str {
-    if is_full(error) { "; make room on the disk and start again" } else { "" }
+    if is_full(error) {
+        "; make room on the disk and start again"
+    } else if is_denied(error) {
+        "; give the node's user the right to it (its owner may have become another user, as by a command run with sudo), \
+         and start again"
+    } else {
+        ""
+    }
+}
+
+/// Whether the user may not do that. What is there is as sound as it was.
+pub(crate) fn is_denied(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 /// Whether the disk has no room (or the user none left).
@@ -174,7 +192,7 @@ impl OpenError {
             | Self::IdentityDamaged { .. }
             | Self::IdentityMissing { .. }
             | Self::LogMissing { .. } => true,
-            Self::Io { operation, .. } => *operation == "reading",
+            Self::Io { operation, source, .. } => *operation == "reading" && !is_denied(source),
             _ => false,
         }
     }

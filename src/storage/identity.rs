@@ -14,6 +14,8 @@ const FILE: &str = "identity";
 /// Exists while a new data directory is being made. It lets a start tell an interrupted creation
 /// from a lost identity.
 const CREATING: &str = "identity.creating";
+/// Exists until a directory is made of a backup: a start is not to make an empty one there.
+const RESTORING: &str = "identity.restoring";
 const WRITING: &str = "identity.tmp";
 const TITLE: &str = "infinitystore identity";
 const NAME_BYTES_MAX: usize = 255;
@@ -133,6 +135,10 @@ pub(crate) fn find<D: Disk>(disk: &D, dir: &Path) -> Result<DirectoryOwner, Open
     if let Some(text) = read_if_there(disk, &path)? {
         return Identity::parse(&text, &path).map(DirectoryOwner::Identity);
     }
+    let restoring = dir.join(RESTORING);
+    if disk.exists(&restoring).map_err(OpenError::io("looking for", &restoring))? {
+        return Err(OpenError::RestoreInterrupted { dir: dir.to_path_buf() });
+    }
     let mut leftovers = Vec::new();
     for generation in [1, 2] {
         for left in generation_dirs(dir, generation) {
@@ -157,6 +163,26 @@ pub(crate) fn find<D: Disk>(disk: &D, dir: &Path) -> Result<DirectoryOwner, Open
 pub(crate) fn check_name(name: &str) -> Result<(), OpenError> {
     let good = !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.chars().any(char::is_control);
     if good { Ok(()) } else { Err(OpenError::BadName { name: name.into() }) }
+}
+
+/// Says, durably, that the data directory is being made of a backup.
+pub(crate) fn begin_restore<D: Disk>(disk: &D, dir: &Path, identity: &Identity) -> Result<(), OpenError> {
+    write(disk, dir, WRITING, identity)?;
+    put_in_place(disk, dir, WRITING, RESTORING)?;
+    begin_creation(disk, dir, identity)
+}
+
+/// Whether a file of that name is what an interrupted restore has left.
+pub(crate) fn is_of_restore(name: &Path) -> bool {
+    [RESTORING, CREATING, WRITING].iter().any(|left| name == Path::new(left))
+}
+
+/// The directory that was made of a backup is whole, and has its identity.
+pub(crate) fn end_restore<D: Disk>(disk: &D, dir: &Path) -> Result<(), OpenError> {
+    end_creation(disk, dir)?;
+    let path = dir.join(RESTORING);
+    disk.remove(&path).map_err(OpenError::io("removing", &path))?;
+    disk.sync_dir(dir).map_err(OpenError::io("syncing the directory", dir))
 }
 
 /// Says, durably, that the data directory is being made: before anything else is written into it.
@@ -184,7 +210,7 @@ pub(crate) fn switch<D: Disk>(disk: &D, dir: &Path, identity: &Identity) -> Resu
 /// generation.
 pub(crate) fn remove_leftovers<D: Disk>(disk: &D, dir: &Path, identity: &Identity) -> Result<(), OpenError> {
     let mut removed = remove_generation(disk, dir, identity.other_generation())?;
-    for name in [CREATING, WRITING] {
+    for name in [CREATING, WRITING, RESTORING] {
         let path = dir.join(name);
         if disk.exists(&path).map_err(OpenError::io("looking for", &path))? {
             disk.remove(&path).map_err(OpenError::io("removing", &path))?;

@@ -73,8 +73,12 @@ pub use options::{SpareMode, StorageClock, StorageOptions};
 pub use real_disk::{RealDisk, RealFile};
 pub use recover::Remains;
 pub use recovery::RecoveryNote;
-pub use repair::{Missing, Prognosis, Rejoin, RepairSnapshot, Sound, SupplyError, Survey, read_rejoin};
-pub(crate) use repair::{note_alarms, read_alarms, read_rebuild, remove_rejoin};
+pub use repair::{
+    Missing, Prognosis, Rejoin, RepairSnapshot, Sound, SupplyError, Survey, judge, read_rejoin,
+};
+pub(crate) use repair::{
+    note_alarms, read_alarms, read_called, read_predecessor, read_rebuild, read_withdrawn, remove_rejoin,
+};
 pub use restore::{RestoredState, restore};
 pub use scrub::{Pace, ScrubDamage, Scrubbed, Scrubber};
 pub use snapshots::{SnapshotFiles, SnapshotLook, look_at_snapshot};

@@ -7,7 +7,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tracing::{info, warn};
@@ -37,13 +37,24 @@ impl Disk for RealDisk {
     type File = RealFile;
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        waiting_for_room(dir, || DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(dir))
+        let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+        waiting_for_room(dir, || DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(dir))?;
+        for made in missing.into_iter().rev() {
+            give_to_owner(&File::open(made)?, made);
+        }
+        Ok(())
     }
 
     fn create(&self, path: &Path) -> io::Result<RealFile> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true).mode(FILE_MODE);
-        waiting_for_room(path, || options.open(path)).map(RealFile)
+        let file = waiting_for_room(path, || options.open(path))?;
+        give_to_owner(&file, path);
+        Ok(RealFile(file))
+    }
+
+    fn open_to_read(&self, path: &Path) -> io::Result<RealFile> {
+        waiting_for_room(path, || File::open(path)).map(RealFile)
     }
 
     fn open(&self, path: &Path) -> io::Result<RealFile> {
@@ -99,12 +110,47 @@ impl Disk for RealDisk {
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
-        let file = waiting_for_room(path, || options.open(path))?;
+        options.read(true).write(true).create_new(true).mode(FILE_MODE);
+        // One that is there is locked as well by whoever may only read it.
+        let file = match waiting_for_room(path, || File::open(path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let made = waiting_for_room(path, || options.open(path));
+                made.inspect(|file| give_to_owner(file, path)).or_else(|error| match error.kind() {
+                    io::ErrorKind::AlreadyExists => File::open(path),
+                    _ => Err(error),
+                })?
+            }
+            opened => opened?,
+        };
         // The lock belongs to the open file: closing it, or the end of the process however it ends,
         // releases it.
         flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from)?;
-        Ok(Box::new(file))
+        // A file that a person removes takes its lock along, and the next one to come makes
+        // another.
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let dir = waiting_for_room(dir, || File::open(dir))?;
+        // Another error is no matter: not every file system locks directories (NFS), and the file is
+        // locked.
+        if let Err(Errno::WOULDBLOCK) = flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(Box::new((file, dir)))
+    }
+}
+
+/// Gives what root has made to the owner of the directory that it is in. Otherwise a command that a
+/// person runs with `sudo` on a stopped node would leave files that the node may not read.
+fn give_to_owner(file: &File, path: &Path) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let (Ok(dir), Ok(made)) = (fs::metadata(parent), file.metadata())
+        && (dir.uid(), dir.gid()) != (made.uid(), made.gid())
+        && dir.uid() != 0
+    {
+        // Where that is not possible, there are no owners.
+        let _ = std::os::unix::fs::fchown(file, Some(dir.uid()), Some(dir.gid()));
     }
 }
 

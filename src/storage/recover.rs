@@ -2,72 +2,179 @@
 //! it.
 
 use crate::kv::Store;
-use crate::raft::{ClusterId, EntryKind, LogId, LogIndex, Member, Membership, Restored, StoreId};
+use crate::raft::{ClusterId, Entry, EntryKind, LogId, LogIndex, Member, Membership, SnapshotMeta, StoreId};
 use crate::replica::decode_proposal;
-use crate::storage::data_dir::{Opened, Storage};
 use crate::storage::disk::Disk;
 use crate::storage::error::OpenError;
-use crate::storage::identity::{Bootstrap, DirectoryOwner, Identity, find};
+use crate::storage::identity::{DirectoryOwner, Identity, find, make_generation, switch};
 use crate::storage::options::StorageOptions;
-use crate::storage::restore::RestoredState;
+use crate::storage::repair::{
+    Survey, forget_marks, look, note_predecessor, read_rebuild, read_started, read_withdrawn,
+};
+use crate::storage::restore::{FIRST_MEMBER, fill};
+use crate::storage::snapshots::SnapshotFiles;
+use crate::storage::start::{not_writable, snapshot_failed};
 use std::fmt;
 use std::io;
 
-/// An open data directory of a member, and all that its log says.
+/// The data directory of a member, locked, and all that its log says. Nothing in it was changed.
 pub struct Remains<D: Disk> {
-    storage: Storage<D>,
+    disk: D,
+    options: StorageOptions,
     identity: Identity,
     membership: Membership,
     last: LogId,
     commit: LogIndex,
+    /// The newest start that the log names.
+    start: u64,
     /// With every entry of the log, also those of which nobody knows whether they were committed: a
     /// write that was acknowledged may be among them.
     store: Store,
+    /// Why no node would use it as it is.
+    warnings: Vec<String>,
+    /// Held as long as this is.
+    _lock: Box<dyn Send + Sync>,
+}
+
+/// A log, on the way to a state.
+struct Replayed {
+    store: Store,
+    last: LogId,
+    membership: Option<Membership>,
+}
+
+impl Replayed {
+    fn of<'e>(
+        (base, store): (Option<&SnapshotMeta>, Store),
+        entries: impl IntoIterator<Item = &'e Entry>,
+    ) -> Self {
+        let last = base.map_or(LogId::ZERO, |meta| meta.last);
+        let mut replayed = Self { store, last, membership: base.map(|meta| meta.membership.clone()) };
+        for entry in entries.into_iter().filter(|entry| entry.index() > last.index) {
+            replayed.apply(entry);
+        }
+        replayed
+    }
+
+    fn apply(&mut self, entry: &Entry) {
+        self.last = entry.id();
+        match entry.kind() {
+            EntryKind::Command => {
+                // What does not decode is skipped by every member.
+                if let Ok((_, command)) = decode_proposal(entry.data()) {
+                    self.store.apply(entry.term().get(), &command);
+                }
+            }
+            EntryKind::Membership => {
+                self.membership = Membership::decode(&entry.data()).ok().or(self.membership.take());
+            }
+            EntryKind::Empty => {}
+        }
+    }
 }
 
 impl<D: Disk> Remains<D> {
-    /// Opens a directory that no node uses, as a start does.
+    /// Reads a directory that no node uses, as a start does, and changes nothing. Of one that is
+    /// damaged it takes what is whole from the beginning on.
     ///
     /// # Errors
     /// [`OpenError`].
     pub fn of(disk: D, options: StorageOptions) -> Result<Self, OpenError> {
         let dir = options.dir.clone();
-        let DirectoryOwner::Identity(identity) = find(&disk, &dir)? else {
-            let error = io::Error::other("it holds no node's data");
-            return Err(OpenError::io("recovering", &dir)(error));
-        };
-        let bootstrap = Bootstrap {
-            name: identity.name.clone(),
-            cluster: identity.cluster,
-            member: identity.member,
-            store: identity.store,
-            initial: Restored::default(),
-        };
-        let (storage, opened) = Storage::open(disk, options, &bootstrap)?;
-        let Opened { identity, restored, mut store, .. } = opened;
-        let snapshot = restored.snapshot.as_ref();
-        let mut last = snapshot.map_or(LogId::ZERO, |meta| meta.last);
-        let mut membership = snapshot.map(|meta| meta.membership.clone());
-        let snapshot_index = last.index;
-        for entry in restored.entries.iter().filter(|entry| entry.index() > snapshot_index) {
-            last = entry.id();
-            match entry.kind() {
-                EntryKind::Command => {
-                    // What does not decode is skipped by every member.
-                    if let Ok((_, command)) = decode_proposal(entry.data()) {
-                        store.apply(entry.term().get(), &command);
-                    }
-                }
-                EntryKind::Membership => membership = Membership::decode(&entry.data()).ok().or(membership),
-                EntryKind::Empty => {}
-            }
+        let refused = |why: &str| OpenError::io("recovering", &dir)(io::Error::other(why.to_owned()));
+        if let Ok(DirectoryOwner::Nothing | DirectoryOwner::Interrupted) = find(&disk, &dir) {
+            return Err(refused("it holds no node's data"));
         }
-        let Some(membership) = membership else {
-            let error = io::Error::other("its log names no members");
-            return Err(OpenError::io("recovering", &dir)(error));
+        let lock = disk.lock(&dir.join("lock")).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => OpenError::InUse { dir: dir.clone() },
+            _ => not_writable(&dir)(error),
+        })?;
+        let looked = match find(&disk, &dir) {
+            Ok(DirectoryOwner::Identity(identity)) => {
+                look(&disk, &dir, &identity).map(|found| (identity, found))
+            }
+            Ok(_) => return Err(refused("it holds no node's data")),
+            Err(error) => Err(error),
         };
-        let commit = restored.commit.max(snapshot.map_or(LogIndex::ZERO, |meta| meta.last.index));
-        Ok(Self { storage, identity, membership, last, commit, store })
+        let (identity, found) = match looked {
+            Ok(looked) => looked,
+            Err(error) => {
+                drop(lock);
+                return Self::of_damaged(disk, options, &error)?.ok_or(error);
+            }
+        };
+        let replayed = Replayed::of((found.snapshot.as_ref(), found.store), &found.replay.entries);
+        let Some(membership) = replayed.membership else { return Err(refused("its log names no members")) };
+        let covered = found.snapshot.map_or(LogIndex::ZERO, |meta| meta.last.index);
+        let mut warnings = Vec::new();
+        warnings.extend(read_rebuild(&disk, &dir)?);
+        match read_withdrawn(&disk, &dir) {
+            Ok(why) => warnings.extend(why.map(|why| why.to_string())),
+            Err(error) => warnings.push(error.to_string()),
+        }
+        Ok(Self {
+            identity,
+            membership,
+            last: replayed.last,
+            commit: found.replay.commit.max(covered),
+            start: found.start,
+            store: replayed.store,
+            warnings,
+            disk,
+            options,
+            _lock: lock,
+        })
+    }
+
+    /// As [`Self::of`]; `None` if the error is no damage, or nothing is left.
+    fn of_damaged(disk: D, options: StorageOptions, error: &OpenError) -> Result<Option<Self>, OpenError> {
+        let dir = options.dir.clone();
+        let Some(survey) = Survey::for_a_person(disk, options, error)? else { return Ok(None) };
+        let (Some((sound, lost)), Some(identity)) = (survey.accept_loss(), survey.identity().cloned()) else {
+            return Ok(None);
+        };
+        let mut warnings = survey.damages().to_vec();
+        let kept = sound.end();
+        warnings.push(if lost.index > kept.index {
+            format!(
+                "entries {} to {} of its log are LOST, and what may have come after them",
+                kept.index.next(),
+                lost.index
+            )
+        } else {
+            format!("what may have come after entry {} of its log is LOST", kept.index)
+        });
+        let Survey { disk, options, starts, _lock: lock, .. } = survey;
+        let files = SnapshotFiles::new(
+            disk.clone(),
+            identity.snapshot_dir(&dir),
+            identity.cluster,
+            identity.store,
+            false,
+        );
+        let base = sound.base();
+        let store =
+            base.map_or_else(|| Ok(Store::new()), |meta| files.load(meta).map_err(snapshot_failed))?;
+        let replayed = Replayed::of((base, store), sound.entries().iter());
+        let Some(membership) = replayed.membership else { return Ok(None) };
+        Ok(Some(Self {
+            identity,
+            membership,
+            last: replayed.last,
+            commit: sound.commit().min(replayed.last.index),
+            start: starts.0,
+            store: replayed.store,
+            warnings,
+            disk,
+            options,
+            _lock: lock,
+        }))
+    }
+
+    /// Why no node would use it as it is; nothing, if one would.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Whose directory it is.
@@ -94,22 +201,38 @@ impl<D: Disk> Remains<D> {
         self.commit
     }
 
-    /// Makes a cluster of one of it, in the same directory, by one rename: a crash leaves the old
-    /// member or the new cluster. Nothing of the old cluster talks to it.
+    /// Makes a cluster of one of it, in the same directory: in a new generation of directories, by
+    /// one rename of the identity. A crash leaves the old member or the new cluster. Nothing of the
+    /// old cluster talks to it. What stood here stays until the next start.
     ///
     /// # Errors
-    /// [`OpenError`].
+    /// [`OpenError`]; the directory is the old member's or the new cluster's. If it is the new
+    /// cluster's, the recovery may have to be repeated.
     pub fn recover(self, cluster: ClusterId, store_id: StoreId) -> Result<Identity, OpenError> {
-        let known = self.membership.members.get(&self.identity.member);
+        let Self { disk, options, identity: old, membership, last, start, store, .. } = self;
+        let dir = &options.dir;
+        let known = membership.members.get(&old.member);
         let address =
             |of: fn(&Member) -> &String| known.map_or_else(String::new, |member| of(member).clone());
         let member = Member {
-            name: self.identity.name.clone(),
+            name: old.name.clone(),
             raft_addr: address(|member| &member.raft_addr),
             http_addr: address(|member| &member.http_addr),
             store_id,
         };
-        self.storage.recover(RestoredState { cluster, member, last: self.last, store: self.store })
+        let generation = old.other_generation();
+        let identity =
+            Identity { cluster, member: FIRST_MEMBER, store: store_id, name: old.name.clone(), generation };
+        let alone = Membership::bootstrap([member])
+            .map_err(|why| OpenError::io("describing the only member of", dir)(io::Error::other(why)))?;
+        let incarnation = start.max(read_started(&disk, dir));
+        make_generation(&disk, dir, generation)?;
+        fill(&disk, &options, &identity, incarnation, (last, alone, store))?;
+        note_predecessor(&disk, dir, old.cluster)?;
+        switch(&disk, dir, &identity)?;
+        // Until then they kept the old member out.
+        forget_marks(&disk, dir)?;
+        Ok(identity)
     }
 }
 

@@ -6,9 +6,10 @@ use crate::replica::SnapshotSave;
 use crate::storage::disk::Disk;
 use crate::storage::error::OpenError;
 use crate::storage::identity::{
-    DirectoryOwner, Identity, begin_creation, check_name, end_creation, find, make_generation,
+    DirectoryOwner, Identity, begin_restore, check_name, end_restore, find, is_of_restore, make_generation,
 };
 use crate::storage::options::StorageOptions;
+use crate::storage::repair::{PREDECESSOR, note_predecessor};
 use crate::storage::snapshots::SnapshotFiles;
 use crate::storage::start::{make_dir, make_log, not_writable, snapshot_failed};
 use std::io;
@@ -24,6 +25,9 @@ const LOCK: &str = "lock";
 pub struct RestoredState {
     /// The new cluster.
     pub cluster: ClusterId,
+    /// The cluster that the state comes from, if there was one. If anything of it still runs, there
+    /// would be two.
+    pub predecessor: Option<ClusterId>,
     /// Its only member.
     pub member: Member,
     /// The last entry that is in the state: the new cluster's log goes on behind it.
@@ -32,16 +36,17 @@ pub struct RestoredState {
     pub store: Store,
 }
 
-/// Makes a data directory of a state. It must not exist, or be empty.
+/// Makes a data directory of a state. It must not exist, be empty, or be what an interrupted
+/// restore has left.
 ///
 /// # Errors
-/// [`OpenError`]. What was written is taken for an interrupted creation then, and for no data.
+/// [`OpenError`]. What was written is no data then, and no node starts on it.
 pub fn restore<D: Disk>(
     disk: &D,
     options: &StorageOptions,
     state: RestoredState,
 ) -> Result<Identity, OpenError> {
-    let RestoredState { cluster, member, last, store } = state;
+    let RestoredState { cluster, predecessor, member, last, store } = state;
     let dir = &options.dir;
     check_name(&member.name)?;
     let last = if last.index == LogIndex::ZERO { LogId::new(Term::new(1), LogIndex::new(1)) } else { last };
@@ -62,10 +67,13 @@ pub fn restore<D: Disk>(
     })?;
     // Once more: now nobody else makes it.
     refuse_data(disk, dir)?;
-    begin_creation(disk, dir, &identity)?;
+    begin_restore(disk, dir, &identity)?;
     make_generation(disk, dir, 2).and_then(|()| make_generation(disk, dir, 1))?;
     fill(disk, options, &identity, 0, (last, membership, store))?;
-    end_creation(disk, dir)?;
+    if let Some(predecessor) = predecessor {
+        note_predecessor(disk, dir, predecessor)?;
+    }
+    end_restore(disk, dir)?;
     Ok(identity)
 }
 
@@ -98,11 +106,17 @@ fn refuse_data<D: Disk>(disk: &D, dir: &Path) -> Result<(), OpenError> {
     let not_empty = || OpenError::NotEmpty { dir: dir.to_path_buf() };
     match find(disk, dir) {
         Ok(DirectoryOwner::Nothing) => {}
+        Err(OpenError::RestoreInterrupted { .. }) => {}
         Ok(_) | Err(OpenError::IdentityMissing { .. } | OpenError::IdentityDamaged { .. }) => {
             return Err(not_empty());
         }
         Err(error) => return Err(error),
     }
+    let is_left = |name: &Path| is_of_restore(name) || name == Path::new(PREDECESSOR);
     let listed = disk.list(dir).map_err(OpenError::io("listing", dir))?;
-    if listed.iter().any(|name| name != Path::new(LOCK)) { Err(not_empty()) } else { Ok(()) }
+    if listed.iter().any(|name| name != Path::new(LOCK) && !is_left(name)) {
+        Err(not_empty())
+    } else {
+        Ok(())
+    }
 }

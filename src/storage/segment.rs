@@ -292,7 +292,7 @@ pub(crate) fn read_whole<D: Disk>(disk: &D, path: &Path) -> io::Result<Vec<u8>> 
 
 /// Reads a whole file into a buffer that may have held another.
 pub(crate) fn read_whole_into<D: Disk>(disk: &D, path: &Path, bytes: &mut Vec<u8>) -> io::Result<()> {
-    let file = disk.open(path)?;
+    let file = disk.open_to_read(path)?;
     let length = usize::try_from(file.len()?).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
     bytes.resize(length, 0);
     let count = file.read_at(bytes, 0)?;

@@ -162,7 +162,7 @@ pub(crate) struct SnapshotReader<D: Disk> {
 impl<D: Disk> SnapshotReader<D> {
     /// Opens a file and reads its header.
     pub(crate) fn open(disk: &D, path: &Path) -> Result<Self, SnapshotError> {
-        let file = disk.open(path).map_err(SnapshotError::io("opening", path))?;
+        let file = disk.open_to_read(path).map_err(SnapshotError::io("opening", path))?;
         let mut fixed = vec![0; FIXED_BYTES];
         let count = file.read_at(&mut fixed, 0).map_err(SnapshotError::io("reading", path))?;
         fixed.truncate(count);
@@ -178,7 +178,7 @@ impl<D: Disk> SnapshotReader<D> {
 
     /// As [`Self::open`]; what is read comes from the disk.
     pub(crate) fn open_uncached(disk: &D, path: &Path) -> Result<Self, SnapshotError> {
-        let file = disk.open(path).map_err(SnapshotError::io("opening", path))?;
+        let file = disk.open_to_read(path).map_err(SnapshotError::io("opening", path))?;
         file.forget_cached();
         drop(file);
         Self::open(disk, path)

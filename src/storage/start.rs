@@ -4,7 +4,7 @@ use crate::kv::Store;
 use crate::raft::{Entry, HardState, LogId, LogIndex, LogRecords, Restored, SnapshotMeta};
 use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader, BatchMark};
 use crate::storage::disk::Disk;
-use crate::storage::error::{Damage, OpenError, SnapshotError};
+use crate::storage::error::{Damage, OpenError, SnapshotError, is_denied};
 use crate::storage::identity::{Bootstrap, Identity, begin_creation, end_creation, make_generation};
 use crate::storage::options::StorageOptions;
 use crate::storage::record::encode_records;
@@ -125,6 +125,9 @@ pub(crate) fn choose_snapshot<D: Disk>(
                     notes.push(RecoveryNote::OlderSnapshot { damaged, why, used: files.path(marker.last) });
                 }
                 return Ok((Some(marker.clone()), store));
+            }
+            Err(SnapshotError::Io { operation, file, source }) if is_denied(&source) => {
+                return Err(OpenError::Io { operation, file, source });
             }
             Err(error) => failed = failed.or_else(|| Some((files.path(marker.last), error.to_string()))),
         }

@@ -71,6 +71,25 @@ fn logs_and_snapshots_are_looked_at_beside_a_node_and_without_one() {
     look(&["snapshot", "verify"], &dir.join("identity")).failed(3, "identity");
     look(&["wal", "stat"], &dir.join("nothing")).failed(3, "does not exist");
     look(&["wal", "verify"], cluster.dir.path()).failed(3, "holds no node's data");
+    look(&["wal", "repair"], cluster.dir.path()).failed(3, "holds no node's data");
+    // So is what is not there.
+    snapshots.iter().for_each(|snapshot| fs::remove_file(snapshot).unwrap());
+    look(&["wal", "verify"], &dir).failed(3, "one place");
+}
+
+/// Each file, with what is in it.
+fn content(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(content(&path));
+        } else {
+            found.push((path.clone(), fs::read(&path).unwrap()));
+        }
+    }
+    found.sort();
+    found
 }
 
 fn damage(file: &Path, at: usize) {
@@ -93,8 +112,10 @@ fn a_member_that_is_left_becomes_a_cluster_and_says_what_may_be_lost() {
     for node in &cluster.nodes {
         node.kill();
     }
+    let held = content(&dir);
     let told = look(&["recover"], &dir);
     assert_eq!(told.code, 0, "{told:?}");
+    assert!(content(&dir) == held, "a look changes nothing");
     for part in ["node-1, node-2, node-3", "MAY BE LOST", "nothing was changed"] {
         assert!(told.err.contains(part), "{part}: {}", told.err);
     }
@@ -120,6 +141,8 @@ fn a_member_that_is_left_becomes_a_cluster_and_says_what_may_be_lost() {
     cluster.nodes[0].start();
     let refused = cluster.nodes[1].join(&cluster.nodes[0]);
     assert_eq!(refused.status, 409, "{}", refused.body);
+    // It takes the new cluster's node for its member, and that is told.
+    eventually("an alarm", || cluster.nodes[1].get("/v1/alarms").body.contains("two-clusters").then_some(()));
     cluster.nodes[0].kill();
     fs::remove_dir_all(cluster.nodes[0].data_dir()).unwrap();
     cluster.nodes[0].start();

@@ -29,7 +29,13 @@ pub(super) fn restore(args: &RestoreArgs) -> Result<(), Failure> {
         store_id: StoreId(random()),
     };
     let cluster = ClusterId(random());
-    let state = RestoredState { cluster, member, last: whole.header.last, store: whole.store };
+    let state = RestoredState {
+        cluster,
+        predecessor: Some(whole.header.cluster),
+        member,
+        last: whole.header.last,
+        store: whole.store,
+    };
     let options =
         StorageOptions { seed: TokioEnv::new(RealDisk).seed(), ..StorageOptions::new(args.data_dir.clone()) };
     let identity = make(&RealDisk, &options, state)

@@ -6,7 +6,7 @@ use crate::node::options::StartError;
 use crate::peer::mending::{MendCall, MendCaller, MendReply, MendWants};
 use crate::peer::rpc::{Question, Reply, ask};
 use crate::peer::secured::Dialer;
-use crate::raft::{Entry, LogId, NodeId, SnapshotChunk, SnapshotMeta};
+use crate::raft::{ClusterId, Entry, LogId, NodeId, SnapshotChunk, SnapshotMeta};
 use crate::runtime::{Env, RepairProgress};
 use crate::storage::{Missing, RepairSnapshot, Sound, Survey};
 use bytes::Bytes;
@@ -26,12 +26,26 @@ const PEERS_MAX: usize = 64;
 pub(super) struct Fetch<'r, E: Env> {
     pub(super) env: &'r E,
     pub(super) dialer: Dialer<E>,
-    pub(super) caller: Option<MendCaller>,
+    pub(super) me: Me,
     pub(super) peers: Vec<String>,
     pub(super) progress: &'r RepairProgress,
     pub(super) survey: Survey<E::Disk>,
     /// What others may have of this log.
     pub(super) held: Arc<Mutex<Sound>>,
+}
+
+/// As whom a node asks that repairs its directory, as far as the directory tells.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Me {
+    pub(super) caller: Option<MendCaller>,
+    /// The cluster. Another one that has taken over an address does not help.
+    pub(super) cluster: Option<ClusterId>,
+}
+
+impl Me {
+    const fn call(self, wants: MendWants) -> MendCall {
+        MendCall { caller: self.caller, cluster: self.cluster, wants }
+    }
 }
 
 /// What a peer made of a question.
@@ -95,7 +109,7 @@ impl<E: Env> Fetch<'_, E> {
     }
 
     async fn ask(&self, addr: &str, wants: MendWants) -> Result<MendReply, String> {
-        ask_mending(&self.dialer, addr, MendCall { caller: self.caller, wants }).await
+        ask_mending(&self.dialer, addr, self.me.call(wants)).await
     }
 
     async fn ask_for_entries(
@@ -214,7 +228,7 @@ impl<E: Env> Fetch<'_, E> {
     /// No member has what this log has last. If a leader that a quorum confirms does not have it
     /// either, it counts nowhere: this log ends as the leader's does.
     async fn follow_leader(&self, sound: &mut Sound, missing: &Missing) -> Result<(), String> {
-        let (leader, end) = ask_leader(&self.dialer, &self.peers, self.caller).await?;
+        let (leader, end) = ask_leader(&self.dialer, &self.peers, self.me).await?;
         let Missing { after, through, anchor } = *missing;
         match self.ask(&leader, MendWants::Entries { after, through, anchor }).await? {
             MendReply::Lacks { .. } => {
@@ -274,14 +288,14 @@ impl From<NoLeader> for String {
 async fn ask_leader<E: Env>(
     dialer: &Dialer<E>,
     peers: &[String],
-    caller: Option<MendCaller>,
+    me: Me,
 ) -> Result<(String, LogId), NoLeader> {
     let mut reasons = Vec::new();
     let mut addrs = peers.to_vec();
     let mut next = 0;
     while let Some(addr) = addrs.get(next).cloned() {
         next += 1;
-        match ask_mending(dialer, &addr, MendCall { caller, wants: MendWants::Leader }).await {
+        match ask_mending(dialer, &addr, me.call(MendWants::Leader)).await {
             Ok(MendReply::Leads { end }) => return Ok((addr, end)),
             Ok(MendReply::Elsewhere { leader: Some(leader) }) => {
                 if !addrs.contains(&leader) && addrs.len() < PEERS_MAX {
@@ -304,13 +318,13 @@ async fn ask_leader<E: Env>(
 /// directory is no way back into a cluster.
 pub(super) async fn find_leader<E: Env>(
     dialer: &Dialer<E>,
-    (peers, caller): (&[String], Option<MendCaller>),
+    (peers, me): (&[String], Me),
     progress: &RepairProgress,
     doing: &str,
 ) -> Result<String, StartError> {
     let mut pause_micros = PAUSE_MICROS_MIN;
     loop {
-        match ask_leader(dialer, peers, caller).await {
+        match ask_leader(dialer, peers, me).await {
             Ok((leader, _)) => return Ok(leader),
             Err(NoLeader::Removed(told_by)) => return Err(StartError::Removed { told_by }),
             Err(NoLeader::Yet(why)) => {

@@ -10,7 +10,7 @@ mod fetch;
 use crate::node::beside::in_blocks;
 use crate::node::options::{NodeOptions, StartError};
 use crate::node::repair::door::Door;
-use crate::node::repair::fetch::Fetch;
+use crate::node::repair::fetch::{Fetch, Me};
 use crate::peer::mending::MendCaller;
 use crate::peer::secured::Dialer;
 use crate::runtime::{Alarms, Env, Metrics, RepairProgress};
@@ -76,7 +76,7 @@ struct Repair<'r, E: Env> {
     dialer: Dialer<E>,
     /// Raft addresses of others.
     peers: Vec<String>,
-    caller: Option<MendCaller>,
+    me: Me,
 }
 
 impl<'r, E: Env> Repair<'r, E> {
@@ -91,9 +91,10 @@ impl<'r, E: Env> Repair<'r, E> {
             member: identity.member,
             store: identity.store,
         });
+        let me = Me { caller, cluster: survey.cluster() };
         let dialer = Dialer { env: env.clone(), tls: options.transport.tls.clone(), names: None };
         let (progress, alarms) = (&metrics.repair, &metrics.alarm_board);
-        Self { env, options, survey, progress, alarms, dialer, peers, caller }
+        Self { env, options, survey, progress, alarms, dialer, peers, me }
     }
 
     async fn run(self, listener: &mut E::Listener) -> Result<(), StartError> {
@@ -112,11 +113,11 @@ impl<'r, E: Env> Repair<'r, E> {
             };
             return Err(self.alone(&lost));
         }
-        let Self { env, options, survey, progress, alarms, dialer, peers, caller } = self;
+        let Self { env, options, survey, progress, alarms, dialer, peers, me } = self;
         let survey = in_blocks(env, move || survey.begin_mending().map(|()| survey)).await?;
         let held = Arc::new(Mutex::new(sound.clone()));
-        let door = Door::new(&dialer, caller, Some(held.clone()));
-        let mut fetch = Fetch { env, dialer, caller, peers, progress, survey, held };
+        let door = Door::new(&dialer, me.caller, Some(held.clone()));
+        let mut fetch = Fetch { env, dialer, me, peers, progress, survey, held };
         let fetched = tokio::select! {
             biased;
             fetched = fetch.all(sound) => fetched?,
@@ -147,18 +148,18 @@ impl<'r, E: Env> Repair<'r, E> {
         if self.peers.is_empty() {
             return Err(self.alone(why));
         }
-        let Self { env, options, survey, progress, alarms, dialer, peers, caller } = self;
+        let Self { env, options, survey, progress, alarms, dialer, peers, me } = self;
         let held = match survey.prognosis() {
             Prognosis::Mendable(sound) => Some(Arc::new(Mutex::new(*sound))),
             Prognosis::Replaceable(_) => None,
         };
-        let door = Door::new(&dialer, caller, held);
+        let door = Door::new(&dialer, me.caller, held);
         let doing = format!("it cannot go on as the member that it was, since {why}");
         progress.note(&doing, 0);
         warn!(%why, "this node cannot go on as the member that it was; it joins its cluster anew");
         let leader = tokio::select! {
             biased;
-            leader = fetch::find_leader(&dialer, (&peers, caller), progress, &doing) => leader?,
+            leader = fetch::find_leader(&dialer, (&peers, me), progress, &doing) => leader?,
             never = door.run(listener) => match never {},
         };
         let mut known = peers.clone();

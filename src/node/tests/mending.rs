@@ -12,7 +12,7 @@ use crate::runtime::TokioEnv;
 const PATIENCE_MICROS: u64 = 30_000_000;
 
 async fn ask_for_the_end(node: &TestNode) -> MendReply {
-    let question = Question::Mend(MendCall { caller: None, wants: MendWants::Leader });
+    let question = Question::Mend(MendCall { caller: None, cluster: None, wants: MendWants::Leader });
     let env = TokioEnv::new(node.disk.clone());
     match ask(&Dialer::plain(&env), &node.addr(), &question, PATIENCE_MICROS).await {
         Ok(Reply::Mend(reply)) => reply,

@@ -85,7 +85,7 @@ fn questions(cluster: ClusterId, member: NodeId, store: StoreId) -> Vec<Question
             hops: 1,
         },
         Question::Members,
-        Question::Mend(MendCall { caller, wants: MendWants::Leader }),
+        Question::Mend(MendCall { caller, cluster: Some(cluster), wants: MendWants::Leader }),
     ]
 }
 
@@ -182,7 +182,9 @@ async fn a_node_does_not_speak_for_another() {
     let (raft_addr, http_addr) = ("127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned());
     let moved = Question::Announce { id: of_b.replica.id, store: of_b.store, raft_addr, http_addr };
     let caller = Some(MendCaller { cluster, member: of_b.replica.id, store: of_b.store });
-    for question in [moved, Question::Mend(MendCall { caller, wants: MendWants::Leader })] {
+    for question in
+        [moved, Question::Mend(MendCall { caller, cluster: Some(cluster), wants: MendWants::Leader })]
+    {
         let answer = ask(&evil, &a.addr(), &question, MICROS).await.unwrap();
         assert!(
             matches!(&answer, Reply::Refused(why) if why.contains("certificate is of \"c\"")),
@@ -195,7 +197,9 @@ async fn a_node_does_not_speak_for_another() {
     let entries = MendWants::Entries { after: LogIndex::ZERO, through: last.index, anchor: last };
     for wants in [entries, MendWants::Chunk { snapshot: None, offset: 0 }] {
         let answer =
-            ask(&evil, &a.addr(), &Question::Mend(MendCall { caller, wants }), MICROS).await.unwrap();
+            ask(&evil, &a.addr(), &Question::Mend(MendCall { caller, cluster: None, wants }), MICROS)
+                .await
+                .unwrap();
         assert!(
             matches!(&answer, Reply::Mend(MendReply::Refused(why)) if why.contains("knows of no member 99")),
             "{answer:?}"

@@ -41,7 +41,7 @@ async fn questions_and_replies_arrive_as_they_were_sent() {
     let adoption = Adoption { cluster, id, store, raft_addr: text(), addresses: vec![(id, text())] };
     let entry = LogId::new(Term::new(3), LogIndex::new(8));
     let caller = Some(MendCaller { cluster, member: id, store });
-    let mend = |wants| Question::Mend(MendCall { caller, wants });
+    let mend = |wants| Question::Mend(MendCall { caller, cluster: Some(cluster), wants });
     let questions = [
         Question::Describe,
         Question::Join { name: text(), raft_addr: text(), hops: 1 },

@@ -2,7 +2,7 @@
 
 use crate::storage::disk::Disk;
 use crate::storage::error::OpenError;
-use crate::storage::repair::notes::write_rejoin;
+use crate::storage::repair::notes::{Rejoin, begin_aside, end_aside, write_rejoin};
 use crate::storage::repair::survey::Survey;
 use std::path::{Path, PathBuf};
 
@@ -18,34 +18,43 @@ pub(crate) fn times_rebuilt<D: Disk>(disk: &D, dir: &Path) -> usize {
 
 impl<D: Disk> Survey<D> {
     /// Moves everything that is left of the member aside, within the directory; nothing is deleted.
-    /// Before that, the directory says that the node has to join anew.
+    /// Before that, the directory says that the node has to join anew, and which cluster.
+    ///
+    /// What says whose directory it is goes last, and until then a note says that it is not to be
+    /// used. So a start that comes upon half of it does not take that for a member, and knows which
+    /// cluster to join.
     ///
     /// # Errors
     /// [`OpenError`]. It may be begun again then.
     pub fn set_aside(self, peers: &[String]) -> Result<PathBuf, OpenError> {
         let dir = self.options.dir.clone();
-        write_rejoin(&self.disk, &dir, peers)?;
+        write_rejoin(&self.disk, &dir, &Rejoin { cluster: self.cluster(), peers: peers.to_vec() })?;
+        begin_aside(&self.disk, &dir)?;
         let mut number = 1;
         let mut aside = dir.join(format!("damaged-{number}"));
         while self.disk.exists(&aside).map_err(OpenError::io("looking for", &aside))? {
             number += 1;
             aside = dir.join(format!("damaged-{number}"));
         }
+        // Names that lead to what is moved are durable before it leaves its place.
         self.disk.create_dir_all(&aside).map_err(OpenError::io("creating", &aside))?;
-        self.move_files(&dir, &aside, &["identity", "identity.creating", "rebuild", "started"])?;
+        self.disk.sync_dir(&dir).map_err(OpenError::io("syncing the directory", &dir))?;
         for generation in [1, 2] {
             for what in ["wal", "snapshots"] {
                 let name = format!("{what}-{generation}");
                 let (from, to) = (dir.join(&name), aside.join(&name));
                 if self.disk.exists(&from).map_err(OpenError::io("looking for", &from))? {
                     self.disk.create_dir_all(&to).map_err(OpenError::io("creating", &to))?;
-                    self.move_files(&from, &to, &[])?;
                     self.disk.sync_dir(&aside).map_err(OpenError::io("syncing the directory", &aside))?;
+                    self.move_files(&from, &to, &[])?;
                     self.disk.remove_dir_all(&from).map_err(OpenError::io("removing", &from))?;
                 }
             }
         }
-        self.disk.sync_dir(&dir).map_err(OpenError::io("syncing the directory", &dir))?;
+        self.move_files(&dir, &aside, &["started", "called"])?;
+        self.move_files(&dir, &aside, &["identity", "identity.creating"])?;
+        self.move_files(&dir, &aside, &["rebuild", "withdrawn"])?;
+        end_aside(&self.disk, &dir)?;
         Ok(aside)
     }
 

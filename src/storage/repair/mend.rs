@@ -9,7 +9,7 @@ use crate::storage::identity::{Identity, make_generation, switch};
 use crate::storage::incoming_snapshot::IncomingSnapshot;
 use crate::storage::options::StorageOptions;
 use crate::storage::record::encode_records;
-use crate::storage::repair::notes::note_started;
+use crate::storage::repair::notes::{forget_marks, note_started};
 use crate::storage::repair::sound::Sound;
 use crate::storage::repair::survey::Survey;
 use crate::storage::segment::{SegmentHeader, build_segment};
@@ -61,6 +61,10 @@ impl<D: Disk> Survey<D> {
         // Whatever was noted: this log is the one that counts from now on.
         note_started(&self.disk, &self.options.dir, *number)?;
         switch(&self.disk, &self.options.dir, &identity)?;
+        if self.in_doubt.is_some() {
+            // A person has decided: what kept it from use does not any more.
+            forget_marks(&self.disk, &self.options.dir)?;
+        }
         self.keep_damaged()
     }
 

@@ -23,10 +23,12 @@ mod walk;
 
 pub(crate) use aside::times_rebuilt;
 pub use mend::RepairSnapshot;
-pub use notes::{Rejoin, read_rejoin};
 pub(crate) use notes::{
-    check_started, note_alarms, note_peers, note_rebuild, note_started, read_alarms, read_rebuild,
-    remove_rejoin,
+    PREDECESSOR, check_started, forget_marks, forget_member, note_alarms, note_called, note_peers,
+    note_predecessor, note_rebuild, note_started, note_withdrawn, read_alarms, read_called, read_predecessor,
+    read_rebuild, read_started, read_withdrawn, remove_rejoin,
 };
+pub use notes::{Rejoin, read_rejoin};
 pub use sound::{Missing, Sound, SupplyError};
-pub use survey::{Prognosis, Survey};
+pub(crate) use survey::look;
+pub use survey::{Prognosis, Survey, judge};

@@ -1,6 +1,7 @@
 //! Notes in a data directory that name other members: for the day when nothing else does.
 
 use crate::codec::checksum;
+use crate::raft::{ClusterId, NodeId, Withdrawal};
 use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::error::OpenError;
 use crate::storage::segment::read_whole;
@@ -20,12 +21,22 @@ const ALARMS: &str = "alarms";
 const STARTED: &str = "started";
 /// Says that this directory is not to be used as it is, and why.
 const REBUILD: &str = "rebuild";
+/// The cluster that this one was made of, by a recovery or of a backup.
+pub(crate) const PREDECESSOR: &str = "predecessor";
+/// Says that what is left of a member is being set aside.
+const ASIDE: &str = "setting-aside";
+/// Says that the member takes no part any more, and why, until its directory is wiped.
+const WITHDRAWN: &str = "withdrawn";
+/// Says that another cluster calls this node, which has nothing of its own, as its member.
+const CALLED: &str = "called";
 /// Bytes of a note, at most.
 const NOTE_BYTES_MAX: usize = 64 << 10;
 
 /// A note that the node has to join its cluster anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejoin {
+    /// The cluster to join; `None` if nothing said which it was.
+    pub cluster: Option<ClusterId>,
     /// Raft addresses of members to ask.
     pub peers: Vec<String>,
 }
@@ -36,12 +47,13 @@ pub struct Rejoin {
 /// # Errors
 /// [`OpenError`] if it cannot be read.
 pub fn read_rejoin<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Rejoin>, OpenError> {
-    read(disk, dir, REJOIN).map(|peers| peers.map(|peers| Rejoin { peers }))
+    let found = read_lines(disk, dir, REJOIN)?;
+    Ok(found.map(|lines| Rejoin { cluster: cluster_in(&lines), peers: said(&lines, "peer") }))
 }
 
 /// Writes that note, durably.
-pub(super) fn write_rejoin<D: Disk>(disk: &D, dir: &Path, peers: &[String]) -> Result<(), OpenError> {
-    write(disk, dir, REJOIN, peers)
+pub(super) fn write_rejoin<D: Disk>(disk: &D, dir: &Path, rejoin: &Rejoin) -> Result<(), OpenError> {
+    write_lines(disk, dir, REJOIN, &with_cluster(rejoin.cluster, &rejoin.peers))
 }
 
 /// Removes the note: the node is a member again.
@@ -49,7 +61,11 @@ pub(super) fn write_rejoin<D: Disk>(disk: &D, dir: &Path, peers: &[String]) -> R
 /// # Errors
 /// [`OpenError`].
 pub(crate) fn remove_rejoin<D: Disk>(disk: &D, dir: &Path) -> Result<(), OpenError> {
-    let path = dir.join(REJOIN);
+    remove(disk, dir, REJOIN)
+}
+
+fn remove<D: Disk>(disk: &D, dir: &Path, name: &str) -> Result<(), OpenError> {
+    let path = dir.join(name);
     if disk.exists(&path).map_err(OpenError::io("looking for", &path))? {
         disk.remove(&path).map_err(OpenError::io("removing", &path))?;
         disk.sync_dir(dir).map_err(OpenError::io("syncing the directory", dir))?;
@@ -59,15 +75,111 @@ pub(crate) fn remove_rejoin<D: Disk>(disk: &D, dir: &Path) -> Result<(), OpenErr
 
 /// The raft addresses of the other members that were noted last; none if the note is damaged.
 pub(super) fn read_peers<D: Disk>(disk: &D, dir: &Path) -> Vec<String> {
-    read(disk, dir, PEERS).ok().flatten().unwrap_or_default()
+    let lines = read_lines(disk, dir, PEERS).ok().flatten().unwrap_or_default();
+    said(&lines, "peer")
 }
 
-/// Notes the raft addresses of the other members, unless they are noted already.
+/// The cluster of those members.
+pub(super) fn read_peers_cluster<D: Disk>(disk: &D, dir: &Path) -> Option<ClusterId> {
+    cluster_in(&read_lines(disk, dir, PEERS).ok()??)
+}
+
+/// Notes the raft addresses of the other members of `cluster`, unless they are noted already.
 ///
 /// # Errors
 /// [`OpenError`]. Nothing else is affected: the note is only of use when the rest is damaged.
-pub(crate) fn note_peers<D: Disk>(disk: &D, dir: &Path, peers: &[String]) -> Result<(), OpenError> {
-    if read_peers(disk, dir) == peers { Ok(()) } else { write(disk, dir, PEERS, peers) }
+pub(crate) fn note_peers<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    cluster: ClusterId,
+    peers: &[String],
+) -> Result<(), OpenError> {
+    let lines = with_cluster(Some(cluster), peers);
+    if matches!(read_lines(disk, dir, PEERS), Ok(Some(noted)) if noted == lines) {
+        return Ok(());
+    }
+    write_lines(disk, dir, PEERS, &lines)
+}
+
+/// Why the member takes no part any more; `None`: it does.
+///
+/// # Errors
+/// [`OpenError`] if the note cannot be read; [`OpenError::Condemned`] if it is damaged.
+pub(crate) fn read_withdrawn<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Withdrawal>, OpenError> {
+    let Some(lines) = read_lines(disk, dir, WITHDRAWN)? else { return Ok(None) };
+    let number = said(&lines, "withdrawal").first().and_then(|text| from_hexadecimal(text));
+    match number.and_then(|bytes| Withdrawal::decode(bytes).ok()) {
+        Some(why) => Ok(Some(why)),
+        None => {
+            let why = "its own note says that it takes no part any more, and is damaged".to_owned();
+            Err(OpenError::Condemned { dir: dir.to_path_buf(), why })
+        }
+    }
+}
+
+/// Notes, durably, that the member takes no part any more. The first reason stays.
+///
+/// # Errors
+/// [`OpenError`]; then it is not noted.
+pub(crate) fn note_withdrawn<D: Disk>(disk: &D, dir: &Path, why: &Withdrawal) -> Result<(), OpenError> {
+    if read_withdrawn(disk, dir).is_ok_and(|noted| noted.is_some()) {
+        return Ok(());
+    }
+    let code = why.encode().iter().map(|byte| format!("{byte:02x}")).collect();
+    write_lines(disk, dir, WITHDRAWN, &[("withdrawal", code), ("why", why.to_string().replace('\n', " "))])
+}
+
+/// The cluster that calls this node as its member, and as which; none if the note is damaged.
+pub(crate) fn read_called<D: Disk>(disk: &D, dir: &Path) -> Option<(ClusterId, NodeId)> {
+    let lines = read_lines(disk, dir, CALLED).ok()??;
+    let member = said(&lines, "member").first()?.parse().ok()?;
+    Some((cluster_in(&lines)?, NodeId::new(member)))
+}
+
+/// Notes that `cluster` calls this node as its `member`, unless that is noted already.
+///
+/// # Errors
+/// [`OpenError`]; then it is not noted.
+pub(crate) fn note_called<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    (cluster, member): (ClusterId, NodeId),
+) -> Result<(), OpenError> {
+    if read_called(disk, dir) == Some((cluster, member)) {
+        return Ok(());
+    }
+    let lines = [("cluster", cluster.to_string()), ("member", member.to_string())];
+    write_lines(disk, dir, CALLED, &lines)
+}
+
+/// The cluster that this one was made of, by a recovery or of a backup; none if the note is
+/// damaged.
+pub(crate) fn read_predecessor<D: Disk>(disk: &D, dir: &Path) -> Option<ClusterId> {
+    cluster_in(&read_lines(disk, dir, PREDECESSOR).ok()??)
+}
+
+/// Notes that cluster.
+///
+/// # Errors
+/// [`OpenError`].
+pub(crate) fn note_predecessor<D: Disk>(disk: &D, dir: &Path, cluster: ClusterId) -> Result<(), OpenError> {
+    write_lines(disk, dir, PREDECESSOR, &[("cluster", cluster.to_string())])
+}
+
+/// Removes all that was noted of a member that a person has given up, and of its cluster.
+///
+/// # Errors
+/// [`OpenError`].
+pub(crate) fn forget_marks<D: Disk>(disk: &D, dir: &Path) -> Result<(), OpenError> {
+    [PEERS, REJOIN, CALLED, WITHDRAWN, ASIDE, REBUILD].iter().try_for_each(|name| remove(disk, dir, name))
+}
+
+/// Removes what was noted of the member that this directory was: it is another one's now.
+///
+/// # Errors
+/// [`OpenError`].
+pub(crate) fn forget_member<D: Disk>(disk: &D, dir: &Path) -> Result<(), OpenError> {
+    [CALLED, WITHDRAWN].iter().try_for_each(|name| remove(disk, dir, name))
 }
 
 /// The alarms that were written down last; none without a note.
@@ -130,7 +242,21 @@ pub(crate) fn check_started<D: Disk>(disk: &D, dir: &Path, start: u64) -> Result
 /// [`OpenError`] if it cannot be read.
 pub(crate) fn read_rebuild<D: Disk>(disk: &D, dir: &Path) -> Result<Option<String>, OpenError> {
     let unknown = || "its own note says so, which is damaged".to_owned();
-    read(disk, dir, REBUILD).map(|found| found.map(|why| why.into_iter().next().unwrap_or_else(unknown)))
+    if let Some(why) = read(disk, dir, REBUILD)? {
+        return Ok(Some(why.into_iter().next().unwrap_or_else(unknown)));
+    }
+    let half = read(disk, dir, ASIDE)?;
+    Ok(half.map(|_| "what is left of it was being set aside, and that was interrupted".to_owned()))
+}
+
+/// Notes, durably, that what is left of a member is about to be set aside.
+pub(super) fn begin_aside<D: Disk>(disk: &D, dir: &Path) -> Result<(), OpenError> {
+    write_lines(disk, dir, ASIDE, &[])
+}
+
+/// It is set aside.
+pub(super) fn end_aside<D: Disk>(disk: &D, dir: &Path) -> Result<(), OpenError> {
+    remove(disk, dir, ASIDE)
 }
 
 /// Notes that this directory is not to be used as it is, durably.
@@ -141,7 +267,38 @@ pub(crate) fn note_rebuild<D: Disk>(disk: &D, dir: &Path, why: &str) -> Result<(
     write(disk, dir, REBUILD, &[why.replace('\n', " ")])
 }
 
+/// Lines of a note: what each is, and what it says.
+type Lines = Vec<(&'static str, String)>;
+
+/// What the lines of a note can be.
+const KEYS: [&str; 7] = ["alarm", "why", "start", "peer", "cluster", "member", "withdrawal"];
+
+fn said(lines: &Lines, wanted: &str) -> Vec<String> {
+    lines.iter().filter(|(key, _)| *key == wanted).map(|(_, said)| said.clone()).collect()
+}
+
+fn cluster_in(lines: &Lines) -> Option<ClusterId> {
+    let cluster = said(lines, "cluster");
+    u128::from_str_radix(cluster.first()?, 16).ok().map(ClusterId)
+}
+
+fn with_cluster(cluster: Option<ClusterId>, peers: &[String]) -> Lines {
+    let cluster = cluster.iter().map(|cluster| ("cluster", cluster.to_string()));
+    cluster.chain(peers.iter().map(|peer| ("peer", peer.clone()))).collect()
+}
+
+fn from_hexadecimal(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks(2);
+    digits.map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok()).collect()
+}
+
 fn read<D: Disk>(disk: &D, dir: &Path, name: &str) -> Result<Option<Vec<String>>, OpenError> {
+    let lines = read_lines(disk, dir, name)?;
+    Ok(lines.map(|lines| lines.into_iter().map(|(_, said)| said).collect()))
+}
+
+/// The lines of a note; none if it is damaged.
+fn read_lines<D: Disk>(disk: &D, dir: &Path, name: &str) -> Result<Option<Lines>, OpenError> {
     let path = dir.join(name);
     let bytes = match read_whole(disk, &path) {
         Ok(bytes) => bytes,
@@ -151,8 +308,10 @@ fn read<D: Disk>(disk: &D, dir: &Path, name: &str) -> Result<Option<Vec<String>>
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(NOTE_BYTES_MAX)]).into_owned();
     let (body, sum) = text.rsplit_once("checksum = ").unwrap_or((&text, ""));
     let holds = u32::from_str_radix(sum.trim(), 16) == Ok(checksum(body.as_bytes()));
-    let lines =
-        body.lines().filter_map(|line| line.split_once(" = ").map(|(_, said)| said)).map(str::to_owned);
+    let lines = body.lines().filter_map(|line| {
+        let (key, said) = line.split_once(" = ")?;
+        KEYS.iter().find(|known| **known == key).map(|key| (*key, said.to_owned()))
+    });
     Ok(Some(if holds { lines.collect() } else { Vec::new() }))
 }
 
@@ -160,12 +319,21 @@ fn write<D: Disk>(disk: &D, dir: &Path, name: &str, lines: &[String]) -> Result<
     let key = match name {
         ALARMS => "alarm",
         REBUILD => "why",
-        STARTED => "start",
-        _ => "peer",
+        _ => "start",
     };
+    let lines: Lines = lines.iter().map(|line| (key, line.clone())).collect();
+    write_lines(disk, dir, name, &lines)
+}
+
+fn write_lines<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    name: &str,
+    lines: &[(&'static str, String)],
+) -> Result<(), OpenError> {
     let mut text = format!("infinitystore {name}\n");
-    for line in lines {
-        writeln!(text, "{key} = {line}").expect("writing to a string does not fail");
+    for (key, said) in lines {
+        writeln!(text, "{key} = {said}").expect("writing to a string does not fail");
     }
     let sum = checksum(text.as_bytes());
     writeln!(text, "checksum = {sum:08x}").expect("writing to a string does not fail");

@@ -96,7 +96,7 @@ impl Sound {
     }
 
     /// Entries up to here are known to be committed.
-    pub(super) const fn commit(&self) -> LogIndex {
+    pub(in crate::storage) const fn commit(&self) -> LogIndex {
         self.commit
     }
 
@@ -111,7 +111,7 @@ impl Sound {
     }
 
     /// The entries after the snapshot, as far as they follow each other.
-    pub(super) fn entries(&self) -> Vec<Entry> {
+    pub(in crate::storage) fn entries(&self) -> Vec<Entry> {
         self.certain.values().cloned().collect()
     }
 

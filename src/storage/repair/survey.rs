@@ -1,14 +1,18 @@
 //! What a damaged data directory holds.
 
+use crate::kv::Store;
 use crate::raft::{ClusterId, LogId, LogIndex, Membership, SnapshotMeta, StoreId};
 use crate::storage::disk::Disk;
-use crate::storage::error::{Damage, OpenError};
+use crate::storage::error::{Damage, OpenError, SnapshotError, is_denied};
 use crate::storage::identity::{DirectoryOwner, Identity, find};
 use crate::storage::options::StorageOptions;
 use crate::storage::recovery::{recover, segment_names};
-use crate::storage::repair::notes::{check_started, read_peers};
+use crate::storage::repair::notes::{
+    check_started, read_peers, read_peers_cluster, read_rebuild, read_rejoin,
+};
 use crate::storage::repair::sound::Sound;
 use crate::storage::repair::walk::{Walked, is_unknown, walk};
+use crate::storage::replay::Replay;
 use crate::storage::snapshot_file::SnapshotReader;
 use crate::storage::snapshots::{SnapshotFiles, snapshot_id};
 use crate::storage::start::{choose_snapshot, not_writable};
@@ -19,8 +23,8 @@ use std::path::{Path, PathBuf};
 
 /// A damaged data directory, locked, and what is sound in it.
 pub struct Survey<D: Disk> {
-    pub(super) disk: D,
-    pub(super) options: StorageOptions,
+    pub(in crate::storage) disk: D,
+    pub(in crate::storage) options: StorageOptions,
     /// The `--node-id`.
     pub(super) name: String,
     pub(super) identity: Option<Identity>,
@@ -33,13 +37,17 @@ pub struct Survey<D: Disk> {
     /// Why the log alone does not say how it ended, or what this node had promised.
     pub(super) in_doubt: Option<String>,
     /// The newest start, and the random numbers of that start and those before it.
-    pub(super) starts: (u64, Vec<u64>),
+    pub(in crate::storage) starts: (u64, Vec<u64>),
     /// The newest membership that was found.
     pub(super) membership: Option<Membership>,
     /// Where it stands in the log.
     pub(super) membership_at: LogIndex,
+    /// The cluster that the files of the newest membership name, or else any file.
+    pub(super) cluster_in_files: Option<ClusterId>,
+    /// Without an identity: the generations, and whose files are in them.
+    owners: BTreeSet<(u32, ClusterId, StoreId)>,
     /// Held as long as this is.
-    pub(super) _lock: Box<dyn Send + Sync>,
+    pub(in crate::storage) _lock: Box<dyn Send + Sync>,
 }
 
 /// What can be done.
@@ -96,6 +104,8 @@ impl<D: Disk> Survey<D> {
             starts: (0, Vec::new()),
             membership: None,
             membership_at: LogIndex::ZERO,
+            cluster_in_files: None,
+            owners: BTreeSet::new(),
             _lock: lock,
         };
         match identity {
@@ -113,24 +123,54 @@ impl<D: Disk> Survey<D> {
         Ok(Some(survey))
     }
 
-    /// Looks whether a directory is damaged. Changes nothing. `None` if it is sound.
+    /// Looks whether a directory is damaged, for a person who gives up what is lost. Changes
+    /// nothing. `None` if it is sound.
     ///
     /// # Errors
-    /// [`OpenError`] if it is in use, cannot be read, or cannot be used for another reason.
+    /// [`OpenError`] if it is in use, cannot be read, holds no data, or cannot be used for another
+    /// reason.
     pub fn inspect(disk: D, options: StorageOptions) -> Result<Option<Self>, OpenError> {
-        let dir = options.dir.clone();
-        let (name, found) = match find(&disk, &dir) {
-            Ok(DirectoryOwner::Identity(identity)) => (identity.name.clone(), look(&disk, &dir, &identity)),
-            Ok(_) => return Ok(None),
-            Err(error) => (String::new(), Err(error)),
-        };
-        match found {
+        match judge(&disk, &options.dir) {
             Ok(()) => Ok(None),
-            Err(error) => match Self::of(disk, options, &name, &error)? {
+            Err(error) => match Self::for_a_person(disk, options, &error)? {
                 Some(survey) => Ok(Some(survey)),
                 None => Err(error),
             },
         }
+    }
+
+    /// As [`Self::of`]. If the identity alone is lost, and the files agree on whose they are, that
+    /// is taken for the identity. A node does not do that: it may have been replaced meanwhile.
+    pub(crate) fn for_a_person(
+        disk: D,
+        options: StorageOptions,
+        error: &OpenError,
+    ) -> Result<Option<Self>, OpenError> {
+        let name = match find(&disk, &options.dir) {
+            Ok(DirectoryOwner::Identity(identity)) => identity.name,
+            _ => String::new(),
+        };
+        let Some(mut survey) = Self::of(disk, options, &name, error)? else { return Ok(None) };
+        if survey.identity.is_none()
+            && let Some(identity) = survey.identity_in_files()
+        {
+            let in_doubt = survey.in_doubt.take();
+            survey.name.clone_from(&identity.name);
+            survey.identity = Some(identity.clone());
+            survey.read(&identity)?;
+            survey.in_doubt = survey.in_doubt.or(in_doubt);
+        }
+        Ok(Some(survey))
+    }
+
+    /// Whose directory this is by what its files say, if there is one generation, and all of them
+    /// say the same.
+    fn identity_in_files(&self) -> Option<Identity> {
+        let mut owners = self.owners.iter();
+        let (Some(&(generation, cluster, store)), None) = (owners.next(), owners.next()) else { return None };
+        let members = &self.membership.as_ref()?.members;
+        let (member, described) = members.iter().find(|(_, member)| member.store_id == store)?;
+        Some(Identity { cluster, member: *member, store, name: described.name.clone(), generation })
     }
 
     /// Keeps what is whole from the beginning on, and gives up the rest. Returns what is kept, and
@@ -155,6 +195,15 @@ impl<D: Disk> Survey<D> {
         self.identity.as_ref()
     }
 
+    /// The cluster that this directory's member was in, as far as anything in it says so.
+    #[must_use]
+    pub fn cluster(&self) -> Option<ClusterId> {
+        let (disk, dir) = (&self.disk, &self.options.dir);
+        let rejoins = || read_rejoin(disk, dir).ok().flatten().and_then(|rejoin| rejoin.cluster);
+        let identity = self.identity.as_ref().map(|identity| identity.cluster);
+        identity.or_else(rejoins).or_else(|| read_peers_cluster(disk, dir)).or(self.cluster_in_files)
+    }
+
     /// What can be done.
     #[must_use]
     pub fn prognosis(&self) -> Prognosis {
@@ -172,6 +221,9 @@ impl<D: Disk> Survey<D> {
         let others = members.filter(|member| member.name != self.name);
         let mut peers: BTreeSet<String> = others.map(|member| member.raft_addr.clone()).collect();
         peers.extend(read_peers(&self.disk, &self.options.dir));
+        // An attempt to set it aside may have moved the rest.
+        let rejoin = read_rejoin(&self.disk, &self.options.dir).ok().flatten();
+        peers.extend(rejoin.into_iter().flat_map(|rejoin| rejoin.peers));
         peers.into_iter().collect()
     }
 
@@ -180,12 +232,12 @@ impl<D: Disk> Survey<D> {
         let owner = Some((identity.cluster, identity.store));
         let wal_dir = identity.wal_dir(dir);
         let paths = if self.exists(&wal_dir)? { segment_names(&self.disk, &wal_dir)? } else { Vec::new() };
-        let walked = walk(&self.disk, &paths, owner);
+        let walked = walk(&self.disk, &paths, owner)?;
         let Walked { damages, certain, commit, mark, unknown_end, starts, memberships, markers, .. } = walked;
         for damage in damages {
             self.note_damage(&damage);
         }
-        self.note_memberships(memberships);
+        self.note_memberships(identity.cluster, memberships);
         self.note_snapshots(&identity.snapshot_dir(&self.options.dir))?;
         let end = mark.map(|mark| mark.end);
         let unknown =
@@ -242,6 +294,9 @@ impl<D: Disk> Survey<D> {
             });
             match found {
                 Ok(meta) => whole.push(meta),
+                Err(SnapshotError::Io { operation, file, source }) if is_denied(&source) => {
+                    return Err(OpenError::Io { operation, file, source });
+                }
                 Err(error) => {
                     self.damages.push(error.to_string());
                     self.damaged_files.insert(path);
@@ -258,28 +313,36 @@ impl<D: Disk> Survey<D> {
             let (wal, snapshots) =
                 (dir.join(format!("wal-{generation}")), dir.join(format!("snapshots-{generation}")));
             if self.exists(&wal)? {
-                let walked = walk(&self.disk, &segment_names(&self.disk, &wal)?, None);
-                self.note_memberships(walked.memberships);
+                let walked = walk(&self.disk, &segment_names(&self.disk, &wal)?, None)?;
+                if let Some((cluster, store)) = walked.owner {
+                    self.owners.insert((generation, cluster, store));
+                    self.note_memberships(cluster, walked.memberships);
+                }
             }
-            self.note_snapshots(&snapshots)?;
+            for (cluster, store) in self.note_snapshots(&snapshots)? {
+                self.owners.insert((generation, cluster, store));
+            }
         }
         self.in_doubt = Some("it is not known which member this directory belongs to".into());
         Ok(())
     }
 
-    /// The members that the snapshots' headers name.
-    fn note_snapshots(&mut self, dir: &Path) -> Result<(), OpenError> {
+    /// Notes the members that the snapshots' headers name; returns whose they are.
+    fn note_snapshots(&mut self, dir: &Path) -> Result<Vec<(ClusterId, StoreId)>, OpenError> {
+        let mut owners = Vec::new();
         if !self.exists(dir)? {
-            return Ok(());
+            return Ok(owners);
         }
         let listed = self.disk.list(dir).map_err(OpenError::io("listing", dir))?;
         for name in listed.into_iter().filter(|name| snapshot_id(name).is_some()) {
             if let Ok(reader) = SnapshotReader::open(&self.disk, &dir.join(name)) {
                 let meta = &reader.header.meta;
-                self.note_memberships(vec![(meta.membership_id.index, meta.membership.clone())]);
+                let found = vec![(meta.membership_id.index, meta.membership.clone())];
+                owners.push((reader.header.cluster, reader.header.store));
+                self.note_memberships(reader.header.cluster, found);
             }
         }
-        Ok(())
+        Ok(owners)
     }
 
     fn note_damage(&mut self, damage: &Damage) {
@@ -292,10 +355,12 @@ impl<D: Disk> Survey<D> {
 
     /// The membership that stands last counts. A directory without an identity may hold two logs;
     /// both name members of clusters that this node was in.
-    fn note_memberships(&mut self, memberships: Vec<(LogIndex, Membership)>) {
+    fn note_memberships(&mut self, cluster: ClusterId, memberships: Vec<(LogIndex, Membership)>) {
+        self.cluster_in_files.get_or_insert(cluster);
         for (index, membership) in memberships {
             if self.membership_at <= index {
                 (self.membership_at, self.membership) = (index, Some(membership));
+                self.cluster_in_files = Some(cluster);
             }
         }
     }
@@ -305,18 +370,55 @@ impl<D: Disk> Survey<D> {
     }
 }
 
+/// What a start would find.
+pub(crate) struct Looked {
+    pub(crate) replay: Replay,
+    pub(crate) snapshot: Option<SnapshotMeta>,
+    /// The state machine at that snapshot.
+    pub(crate) store: Store,
+    /// The start that wrote the log last.
+    pub(crate) start: u64,
+}
+
+/// Judges a directory as a start would. Changes nothing.
+///
+/// # Errors
+/// [`OpenError`]: why a node would not start on it as it is.
+pub fn judge<D: Disk>(disk: &D, dir: &Path) -> Result<(), OpenError> {
+    let refused = |why: &str| OpenError::io("looking at", dir)(io::Error::other(why.to_owned()));
+    let identity = match find(disk, dir)? {
+        DirectoryOwner::Identity(identity) => identity,
+        DirectoryOwner::Nothing => {
+            return Err(refused("it holds no node's data; name the directory that has `identity` in it"));
+        }
+        DirectoryOwner::Interrupted => {
+            return Err(refused(
+                "making it was interrupted, and it holds nothing yet; a start makes it anew",
+            ));
+        }
+    };
+    look(disk, dir, &identity)?;
+    match read_rebuild(disk, dir)? {
+        Some(why) => Err(OpenError::Condemned { dir: dir.to_path_buf(), why }),
+        None => Ok(()),
+    }
+}
+
 /// Reads what a start would read.
-fn look<D: Disk>(disk: &D, dir: &Path, identity: &Identity) -> Result<(), OpenError> {
+pub(crate) fn look<D: Disk>(disk: &D, dir: &Path, identity: &Identity) -> Result<Looked, OpenError> {
     let wal_dir = identity.wal_dir(dir);
     let missing = || OpenError::LogMissing { dir: dir.to_path_buf(), wal: wal_dir.clone() };
     if !disk.exists(&wal_dir).map_err(OpenError::io("looking for", &wal_dir))? {
         return Err(missing());
     }
-    let recovered = recover(disk, &wal_dir, identity.cluster, identity.store)?.ok_or_else(missing)?;
-    check_started(disk, dir, recovered.tail.header.incarnation)?;
+    let mut recovered = recover(disk, &wal_dir, identity.cluster, identity.store)?.ok_or_else(missing)?;
+    let start = recovered.tail.header.incarnation;
+    check_started(disk, dir, start)?;
+    let replay = std::mem::take(&mut recovered.replay);
     let snapshot_dir = identity.snapshot_dir(dir);
     let files = SnapshotFiles::new(disk.clone(), snapshot_dir, identity.cluster, identity.store, false);
-    choose_snapshot(&files, &recovered.replay, &recovered, &mut Vec::new()).map(|_| ())
+    let (snapshot, store) = choose_snapshot(&files, &replay, &recovered, &mut Vec::new())?;
+    Ok(Looked { replay, snapshot, store, start })
 }
 
 impl<D: Disk> fmt::Debug for Survey<D> {

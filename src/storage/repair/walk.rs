@@ -9,7 +9,7 @@
 use crate::raft::{ClusterId, Entry, EntryKind, LogId, LogIndex, Membership, SnapshotMeta, StoreId};
 use crate::storage::batch::{BatchHeader, BatchMark, seal_batch};
 use crate::storage::disk::Disk;
-use crate::storage::error::Damage;
+use crate::storage::error::{Damage, OpenError, is_denied};
 use crate::storage::record::Record;
 use crate::storage::repair::run::Run;
 use crate::storage::scan::{Batch, Found, ScanEnd, Sectors, read_batch, read_regardless};
@@ -21,6 +21,8 @@ use std::path::{Path, PathBuf};
 /// What a damaged log says.
 #[derive(Debug, Default)]
 pub(super) struct Walked {
+    /// Whose it is, as its first segment says that can be read.
+    pub(super) owner: Option<(ClusterId, StoreId)>,
     /// What is wrong with it.
     pub(super) damages: Vec<Damage>,
     /// Entries that are certainly part of the log.
@@ -42,12 +44,22 @@ pub(super) struct Walked {
 
 /// Walks through the segments `paths`, in their order. `owner`: whose they have to be, if that is
 /// known.
-pub(super) fn walk<D: Disk>(disk: &D, paths: &[PathBuf], owner: Option<(ClusterId, StoreId)>) -> Walked {
+///
+/// # Errors
+/// [`OpenError`] if a file may not be read: then nothing is known of it, damaged or not.
+pub(super) fn walk<D: Disk>(
+    disk: &D,
+    paths: &[PathBuf],
+    owner: Option<(ClusterId, StoreId)>,
+) -> Result<Walked, OpenError> {
     let mut walk = Walk { owner, ..Walk::default() };
     let mut file = Vec::new();
     for (number, path) in paths.iter().enumerate() {
         let is_last = number + 1 == paths.len();
         if let Err(error) = read_whole_into(disk, path, &mut file) {
+            if is_denied(&error) {
+                return Err(OpenError::io("reading", path)(error));
+            }
             walk.lose_segment(path, format!("it cannot be read: {error}"));
             continue;
         }
@@ -56,7 +68,7 @@ pub(super) fn walk<D: Disk>(disk: &D, paths: &[PathBuf], owner: Option<(ClusterI
             Err(error) => walk.lose_segment(path, error.to_string()),
         }
     }
-    walk.finish()
+    Ok(walk.finish())
 }
 
 #[derive(Default)]
@@ -113,6 +125,7 @@ impl Walk {
             return self.lose_segment(path, "it belongs to another node, or has another's name".into());
         }
         self.owner = Some(owner);
+        self.walked.owner = Some(owner);
         self.walked.unknown_end = None;
         if self.walked.starts.as_ref().is_none_or(|(known, _)| *known <= header.incarnation) {
             self.walked.starts = Some((header.incarnation, header.nonces.clone()));

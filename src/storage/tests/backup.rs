@@ -161,7 +161,7 @@ fn restored_state(store: Store) -> RestoredState {
         http_addr: "localhost:8001".into(),
         store_id: StoreId(31),
     };
-    RestoredState { cluster: ClusterId(30), member, last: last(), store }
+    RestoredState { cluster: ClusterId(30), predecessor: None, member, last: last(), store }
 }
 
 #[test]
@@ -219,6 +219,34 @@ fn a_restore_that_fails_anywhere_leaves_no_data_that_looks_whole() {
         assert!(!disk.files().contains(&Path::new(DIR).join("identity")), "failed at sync {after}");
     }
     assert!(failures >= 3, "{failures}");
+}
+
+#[test]
+fn no_node_starts_on_what_a_restore_left_and_it_may_be_restored_again() {
+    let whole = MemoryDisk::new();
+    restore(&whole, &options(), restored_state(rich())).unwrap();
+    let mut interrupted = 0;
+    for changes in 0..whole.changes() {
+        let disk = MemoryDisk::new();
+        disk.fail_power_after(changes);
+        restore(&disk, &options(), restored_state(rich())).unwrap_err();
+        disk.crash(|_| true);
+        // Until the restore has said so, there is nothing, as after a restore that never began.
+        let has_begun = disk.files().iter().any(|file| file.ends_with("identity.restoring"));
+        let (has_identity, untouched) =
+            (disk.files().contains(&Path::new(DIR).join("identity")), disk.copy());
+        if has_begun && !has_identity {
+            interrupted += 1;
+            let error = open(&disk).map(|_| ()).unwrap_err();
+            assert!(matches!(error, OpenError::RestoreInterrupted { .. }), "after {changes}: {error}");
+        }
+        if !has_identity {
+            restore(&untouched, &options(), restored_state(rich())).unwrap();
+        }
+        let (_storage, opened) = open(&untouched).unwrap();
+        assert_eq!(opened.store.state_hash(), rich().state_hash(), "after {changes}");
+    }
+    assert!(interrupted > 5, "{interrupted}");
 }
 
 /// A member with the rich state.

@@ -141,6 +141,10 @@ fn operating_systems_disk_does_the_same() {
         snapshot(&mut storage, round * 40 + 41, 1, &store(round * 10)).unwrap();
     }
     assert!(Storage::open(RealDisk, options.clone(), &bootstrap()).is_err(), "it is locked");
+    // Nor does it help to remove the file that is locked.
+    std::fs::remove_file(options.dir.join("lock")).unwrap();
+    let error = Storage::open(RealDisk, options.clone(), &bootstrap()).map(|_| ()).unwrap_err();
+    assert!(matches!(error, crate::storage::OpenError::InUse { .. }), "{error}");
     storage.close().unwrap();
     let (_storage, opened) = Storage::open(RealDisk, options, &bootstrap()).unwrap();
     assert_eq!(opened.restored.entries.last().unwrap().index().get(), 121);

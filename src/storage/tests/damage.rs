@@ -2,10 +2,11 @@
 
 use crate::raft::{LogId, LogRecords};
 use crate::storage::tests::kit::{
-    DIR, entries, indices, open, segments, snapshot, store, vote, wal_dir, write,
+    DIR, entries, indices, open, options, segments, snapshot, store, vote, wal_dir, write,
 };
-use crate::storage::{Damage, FaultKind, MemoryDisk, OpenError, Opened, RecoveryNote};
+use crate::storage::{Damage, FaultKind, MemoryDisk, OpenError, Opened, RecoveryNote, Survey};
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 const BLOCK: usize = 4096;
@@ -377,4 +378,30 @@ fn batch_that_a_start_has_rewritten_cannot_be_torn() {
     put(&disk, &file, THIRD + SECTOR, 0);
     let error = open(&disk).map(|_| ()).unwrap_err();
     assert!(matches!(error, OpenError::Damaged(_)), "{error}");
+}
+
+#[test]
+fn a_file_that_may_not_be_read_is_not_taken_for_damaged() {
+    let disk = large();
+    for kind in [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem] {
+        let data = |path: &PathBuf| {
+            path.starts_with(DIR) && path.extension().is_some_and(|end| end == "seg" || end == "snap")
+        };
+        let files = disk.files().into_iter().filter(data).chain([Path::new(DIR).join("identity")]);
+        // The older snapshot is not read.
+        for file in files.filter(|file| !file.to_string_lossy().ends_with("50-1.snap")) {
+            let copy = disk.copy();
+            // Even beside damage.
+            for damaged in [None, segments(&disk).first()] {
+                if let Some(damaged) = damaged {
+                    copy.flip_bit(damaged, 100, 1);
+                }
+                copy.fail(FaultKind::Read, &file.to_string_lossy(), 0, kind);
+                let Err(error) = open(&copy) else { panic!("{} is read", file.display()) };
+                let survey = Survey::of(copy.clone(), options(), "node1", &error);
+                assert!(!matches!(survey, Ok(Some(_))), "{}: {error}", file.display());
+                copy.clear_faults();
+            }
+        }
+    }
 }

@@ -8,6 +8,7 @@ mod damage;
 mod faults;
 mod kit;
 mod model;
+mod remains;
 mod repair;
 mod scrub;
 mod starts;

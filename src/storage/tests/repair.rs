@@ -2,11 +2,12 @@
 //! cannot go on as the member that it was.
 
 use crate::kv::Store;
-use crate::raft::{Entry, HardState, LogId, LogIndex, LogRecords, SnapshotMeta, Term};
+use crate::raft::{ClusterId, Entry, HardState, LogId, LogIndex, LogRecords, SnapshotMeta, Term};
+use crate::storage::repair::note_rebuild;
 use crate::storage::tests::kit::{
     DIR, entries, incoming, open, options, segments, snapshot, store, vote, write,
 };
-use crate::storage::{MemoryDisk, Prognosis, Sound, SupplyError, Survey};
+use crate::storage::{MemoryDisk, OpenError, Prognosis, Sound, SupplyError, Survey, read_rebuild};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -389,4 +390,77 @@ fn a_directory_that_is_set_aside_is_kept_and_has_to_join_anew() {
     // A note that is damaged says the same, and names nobody.
     disk.flip_bit(&Path::new(DIR).join("rejoin"), 30, 1);
     assert_eq!(crate::storage::read_rejoin(&disk, Path::new(DIR)).unwrap().unwrap().peers, [""; 0]);
+}
+
+/// As the start of a node does.
+fn start(disk: &MemoryDisk) -> Result<usize, OpenError> {
+    let dir = Path::new(DIR);
+    match read_rebuild(disk, dir)? {
+        Some(why) => Err(OpenError::Condemned { dir: dir.to_path_buf(), why }),
+        None => open(disk).map(|(_, opened)| opened.restored.entries.len()),
+    }
+}
+
+/// Sets what is left aside. The power fails after so many changes, if at all.
+fn set_aside(disk: &MemoryDisk, peers: &[String], power: Option<u64>) -> Result<PathBuf, OpenError> {
+    let error = start(disk).unwrap_err();
+    let survey = Survey::of(disk.clone(), options(), "node1", &error).unwrap().unwrap();
+    assert!(matches!(survey.prognosis(), Prognosis::Replaceable(_)));
+    assert_eq!(survey.cluster(), Some(ClusterId(5)), "it knows whose member it was");
+    if let Some(changes) = power {
+        disk.fail_power_after(changes);
+    }
+    survey.set_aside(peers)
+}
+
+/// The content of all segments that are set aside.
+fn kept(disk: &MemoryDisk) -> Vec<Vec<u8>> {
+    let aside = |file: &PathBuf| file.to_string_lossy().contains("/damaged-");
+    segments(disk).iter().filter(|file| aside(file)).map(|file| disk.content(file).unwrap()).collect()
+}
+
+#[test]
+fn a_directory_that_was_half_set_aside_is_no_member_and_knows_its_cluster() {
+    let peers = ["a:1".to_owned(), "b:2".to_owned()];
+    let identity = |disk: &MemoryDisk| {
+        disk.flip_bit(&Path::new(DIR).join("identity"), 40, 1);
+    };
+    let differs = |disk: &MemoryDisk| note_rebuild(disk, Path::new(DIR), "its state differs").unwrap();
+    for damage in [&identity as &dyn Fn(&MemoryDisk), &differs] {
+        let disk = small(true);
+        damage(&disk);
+        let before: Vec<Vec<u8>> = segments(&disk).iter().map(|file| disk.content(file).unwrap()).collect();
+        let mut is_whole = false;
+        for at in 0..1000 {
+            if is_whole {
+                break;
+            }
+            for is_crash in [false, true] {
+                let copy = disk.copy();
+                is_whole = set_aside(&copy, &peers, Some(at)).is_ok();
+                if is_crash {
+                    copy.crash(|_| false)
+                } else {
+                    copy.kill()
+                }
+                let mut tries = 0;
+                let entries = loop {
+                    match start(&copy) {
+                        Ok(entries) => break entries,
+                        Err(_) => set_aside(&copy, &peers, None).unwrap(),
+                    };
+                    tries += 1;
+                    assert!(tries < 3, "after change {at}");
+                };
+                assert_eq!(
+                    entries, 1,
+                    "after change {at}: it begins anew, and is not the member that it was"
+                );
+                let rejoin = crate::storage::read_rejoin(&copy, Path::new(DIR)).unwrap().unwrap();
+                assert_eq!((rejoin.cluster, &rejoin.peers[..]), (Some(ClusterId(5)), &peers[..]));
+                assert!(kept(&copy) == before, "after change {at}: nothing of the log is lost");
+            }
+        }
+        assert!(is_whole);
+    }
 }

@@ -14,7 +14,7 @@ async fn it_answers_members_alone() {
     let repairing = dialer(Some(ours.tls("a")));
     let mut listener = repairing.env.listen("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let question = Question::Mend(MendCall { caller: None, wants: MendWants::Leader });
+    let question = Question::Mend(MendCall { caller: None, cluster: None, wants: MendWants::Leader });
     let asking = async {
         let member = ask(&dialer(Some(ours.tls("b"))), &addr, &question, MICROS).await;
         assert!(

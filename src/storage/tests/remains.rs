@@ -1,0 +1,180 @@
+//! What a person can do with the directory of a stopped node: look at it, give up what is lost, go
+//! on without the others.
+
+use crate::raft::{ClusterId, Member, StoreId, bootstrap_log};
+use crate::storage::repair::{note_peers, note_predecessor, note_rebuild, note_withdrawn, read_predecessor};
+use crate::storage::tests::kit::{
+    DIR, bootstrap, entries, indices, open, options, segments, snapshot, store, write,
+};
+use crate::storage::{
+    Bootstrap, Disk, MemoryDisk, OpenError, Remains, Storage, Survey, judge, read_rebuild, read_withdrawn,
+};
+use std::path::{Path, PathBuf};
+
+/// A node whose log says that it is the only member, with entries up to 91.
+fn alone(snapshots: bool) -> MemoryDisk {
+    let member = Member {
+        name: "node1".into(),
+        raft_addr: "a:1".into(),
+        http_addr: "a:2".into(),
+        store_id: StoreId(11),
+    };
+    let bootstrap = Bootstrap { initial: bootstrap_log([member]).unwrap(), ..bootstrap() };
+    let disk = MemoryDisk::new();
+    let (mut storage, _) = Storage::open(disk.clone(), options(), &bootstrap).unwrap();
+    for round in 0..3u64 {
+        for index in round * 30 + 2..round * 30 + 32 {
+            write(&mut storage, vec![entries(index, index, 1, 3000)]).unwrap();
+        }
+        if snapshots {
+            snapshot(&mut storage, round * 30 + 20, 1, &store(round * 10 + 5)).unwrap();
+        }
+    }
+    storage.close().unwrap();
+    disk.crash(|_| true);
+    disk
+}
+
+fn content(disk: &MemoryDisk) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    disk.files().into_iter().map(|file| (file.clone(), disk.content(&file))).collect()
+}
+
+/// Whether a node starts on it.
+fn starts(disk: &MemoryDisk) -> bool {
+    read_rebuild(disk, Path::new(DIR)).unwrap().is_none() && open(disk).is_ok()
+}
+
+#[test]
+fn the_verdict_on_a_directory_is_that_of_a_start() {
+    let disk = alone(true);
+    let mut damaged = 0;
+    for file in disk.files() {
+        let copy = disk.copy();
+        copy.remove(&file).unwrap();
+        let before = content(&copy);
+        let verdict = judge(&copy, Path::new(DIR));
+        assert_eq!(content(&copy), before, "it changes nothing");
+        damaged += usize::from(verdict.is_err());
+        assert_eq!(verdict.is_ok(), starts(&copy), "without {}: {verdict:?}", file.display());
+    }
+    assert!(damaged >= 3, "{damaged}");
+    let all = |end: &str| {
+        let copy = disk.copy();
+        let gone = copy.files().into_iter().filter(|file| file.extension().is_some_and(|is| is == end));
+        gone.for_each(|file| copy.remove(&file).unwrap());
+        copy
+    };
+    let condemned = disk.copy();
+    note_rebuild(&condemned, Path::new(DIR), "its state differs").unwrap();
+    for copy in [all("snap"), all("seg"), condemned] {
+        judge(&copy, Path::new(DIR)).unwrap_err();
+        assert!(!starts(&copy));
+    }
+    // Where no node is, nothing is sound.
+    for empty in [MemoryDisk::new(), {
+        let disk = MemoryDisk::new();
+        disk.create_dir_all(Path::new(DIR)).unwrap();
+        disk
+    }] {
+        let error = Survey::inspect(empty, options()).unwrap_err();
+        assert!(error.to_string().contains("holds no node's data"), "{error}");
+    }
+}
+
+#[test]
+fn looking_at_what_a_member_has_changes_nothing() {
+    for damage in [false, true] {
+        let disk = alone(true);
+        if damage {
+            disk.flip_bit(&segments(&disk)[1], 100, 1);
+        }
+        let before = content(&disk);
+        let remains = Remains::of(disk.clone(), options()).unwrap();
+        assert_eq!(remains.warnings().is_empty(), !damage);
+        drop(remains);
+        assert_eq!(content(&disk), before);
+    }
+}
+
+#[test]
+fn a_damaged_survivor_goes_on_with_what_is_whole_if_a_person_says_so() {
+    let disk = alone(false);
+    let file = segments(&disk).remove(1);
+    disk.flip_bit(&file, 30_000, 1);
+    assert!(open(&disk).is_err());
+    let remains = Remains::of(disk.clone(), options()).unwrap();
+    let (kept, warnings) = (remains.last().index.get(), remains.warnings().join("; "));
+    assert!(kept > 5 && kept < 60 && warnings.contains("LOST"), "{kept}: {warnings}");
+    remains.recover(ClusterId(40), StoreId(41)).unwrap();
+    let (_storage, opened) = open(&disk).unwrap();
+    assert_eq!((opened.identity.cluster, opened.identity.store), (ClusterId(40), StoreId(41)));
+    assert_eq!(opened.restored.snapshot.unwrap().last.index.get(), kept);
+}
+
+#[test]
+fn a_recovery_leaves_nothing_that_keeps_the_new_cluster_out() {
+    let dir = Path::new(DIR);
+    let disk = alone(true);
+    let why = crate::raft::Withdrawal::Diverged { index: crate::raft::LogIndex::new(9) };
+    note_rebuild(&disk, dir, "its state differs").unwrap();
+    note_withdrawn(&disk, dir, &why).unwrap();
+    note_peers(&disk, dir, ClusterId(5), &["b:1".to_owned()]).unwrap();
+    let remains = Remains::of(disk.clone(), options()).unwrap();
+    let warnings = remains.warnings().join("; ");
+    assert!(warnings.contains("its state differs") && warnings.contains(&why.to_string()), "{warnings}");
+    remains.recover(ClusterId(40), StoreId(41)).unwrap();
+    assert!(starts(&disk));
+    assert_eq!(read_withdrawn(&disk, dir).unwrap(), None);
+    assert_eq!(read_predecessor(&disk, dir), Some(ClusterId(5)));
+    let survey = Survey::of(
+        disk.clone(),
+        options(),
+        "node1",
+        &OpenError::LogMissing { dir: dir.to_path_buf(), wal: dir.to_path_buf() },
+    );
+    assert_eq!(survey.unwrap().unwrap().peers(), [""; 0], "it asks nobody of the old cluster");
+}
+
+#[test]
+fn a_damaged_identity_costs_a_node_alone_nothing() {
+    for snapshots in [false, true] {
+        let disk = alone(snapshots);
+        let identity = Path::new(DIR).join("identity");
+        let (whole, bytes) = (open(&disk.copy()).unwrap().1, disk.content(&identity).unwrap().len());
+        for byte in 0..=bytes {
+            let copy = disk.copy();
+            if !copy.flip_bit(&identity, byte, u8::try_from(byte % 8).unwrap()) {
+                copy.remove(&identity).unwrap();
+            }
+            assert!(open(&copy.copy()).is_err(), "byte {byte}");
+            let Some(survey) = Survey::inspect(copy.clone(), options()).unwrap() else { panic!("{byte}") };
+            assert_eq!(survey.peers(), [""; 0], "byte {byte}");
+            let (sound, lost) = survey.accept_loss().unwrap();
+            assert_eq!(sound.end(), lost, "nothing is lost");
+            survey.begin_mending().unwrap();
+            survey.mend(&sound).unwrap();
+            let (_storage, opened) = open(&copy).unwrap();
+            assert_eq!(opened.identity.member, whole.identity.member);
+            assert_eq!(opened.store.state_hash(), whole.store.state_hash());
+            let last = |found: &crate::storage::Opened| indices(&found.restored).last().copied();
+            assert_eq!(last(&opened), last(&whole), "byte {byte}");
+        }
+    }
+}
+
+#[test]
+fn files_that_do_not_agree_make_no_identity() {
+    let disk = alone(false);
+    disk.remove(&Path::new(DIR).join("identity")).unwrap();
+    let log = segments(&disk).remove(0);
+    let stranger = Path::new(DIR).join("wal-2");
+    disk.create_dir_all(&stranger).unwrap();
+    disk.overwrite(&stranger.join(log.file_name().unwrap()), disk.content(&log).unwrap());
+    let survey = Survey::inspect(disk, options()).unwrap().unwrap();
+    assert!(survey.accept_loss().is_none());
+    assert_eq!(survey.cluster(), Some(ClusterId(5)));
+    let other = MemoryDisk::new();
+    other.create_dir_all(Path::new(DIR)).unwrap();
+    note_predecessor(&other, Path::new(DIR), ClusterId(9)).unwrap();
+    assert_eq!(read_predecessor(&other, Path::new(DIR)), Some(ClusterId(9)));
+}
