@@ -207,6 +207,7 @@ impl Watch {
     ///
     /// # Errors
     /// It is no use to ask another one, or it was long enough.
+    #[allow(clippy::result_large_err, reason = "the error is made once, and passed on as it is")]
     fn fail(&mut self, failure: CallFailure) -> Result<(), CallError> {
         let endpoint = self.endpoints[self.at].clone();
         self.pass_on();

@@ -2,7 +2,7 @@
 //! within one process. Or it finds that there is none, and makes one.
 
 use crate::node::driver::{Driver, Reservation};
-use crate::node::foreign_call::{CALLED_MICROS, Called};
+use crate::node::foreign_call::Called;
 use crate::node::storage_workers::{LogJob, SnapshotJob};
 use crate::peer::address_book::Me;
 use crate::peer::hello::Starts;
@@ -26,6 +26,13 @@ impl<E: Env> Driver<E> {
     /// Text that says why it cannot be reserved, and what to do.
     pub(super) fn reserve(&mut self, now: Time, cluster: ClusterId, micros: u64) -> Result<StoreId, String> {
         let me = self.address_book.me();
+        if let Some(own) = self.rejoins.filter(|own| *own != cluster) {
+            return Err(format!(
+                "{} set its data aside and joins its own cluster, {own}, anew; to have it join cluster {cluster}, stop it, \
+                 wipe its data directory, and start it",
+                me.name
+            ));
+        }
         let earlier = self.reservation.filter(|earlier| now < earlier.until);
         if self.joins_under_way > 0 {
             return Err(format!("{} is adding another node to its own cluster; try again later", me.name));
@@ -65,17 +72,32 @@ impl<E: Env> Driver<E> {
     }
 
     /// Another cluster calls this node as its member. A node that has been something else for
-    /// longer is called by mistake. A node that was made just now stands in the place of that
-    /// member: what clients write to it now would make its join be refused.
+    /// longer is called by mistake. A node that has nothing of its own stands in the place of that
+    /// member, however often it was started since: what clients write to it would be a second
+    /// cluster at the address of the first, and make its join be refused.
     pub(super) fn note_call(&mut self, now: Time, cluster: ClusterId, member: NodeId) {
-        let alone = self.replica.membership().next_member_id <= NodeId::new(2);
-        if cluster == self.place.0 || !self.is_new || !alone || self.awaits_join || self.reservation.is_some()
+        if self.predecessor == Some(cluster) && cluster != self.place.0 {
+            // Clients that know this address may be of either, and neither knows of the other.
+            let text = format!(
+                "a node of cluster {cluster}, out of which this cluster, {}, was made, still runs and takes this node for its \
+                 member {member}: what clients write there is not here. Stop all that is left of it, wipe those data \
+                 directories, and join the nodes here",
+                self.place.0
+            );
+            error!(reason = %text, "TWO CLUSTERS AT ONE ADDRESS");
+            self.raise_alarm("two-clusters", &text);
+        }
+        if cluster == self.place.0
+            || self.replica.has_data()
+            || self.awaits_join
+            || self.reservation.is_some()
         {
             return;
         }
-        let called = Called { cluster, member, until: now.plus(CALLED_MICROS) };
+        let called = Called::at(now, (cluster, member));
         if self.foreign_call.replace(called).is_none_or(|before| before.cluster != cluster) {
             error!(reason = %called.reason(), "THIS NODE WITHDRAWS");
+            self.log.push_all(&mut vec![LogJob::NoteCalled(cluster, member)]);
         }
     }
 
@@ -166,6 +188,7 @@ impl<E: Env> Driver<E> {
         self.links.retain(|_| false);
         self.reservation = None;
         self.awaits_join = false;
+        self.rejoins = None;
         self.foreign_call = None;
         self.publish_membership();
         info!(%cluster, id = id.get(), "is a member of another cluster now");

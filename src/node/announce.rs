@@ -1,6 +1,7 @@
 //! What a node does about its own membership by itself: it joins the cluster it was started for,
 //! and tells its address.
 
+use crate::codec::{host_of, is_loopback};
 use crate::node::handle::MembershipView;
 use crate::node::join::{HOPS_MAX, Joiner};
 use crate::peer::rpc::{Question, Reply, ask};
@@ -83,8 +84,9 @@ pub(super) async fn join_once<E: Env>(
 /// a node that the leader cannot find does not learn what is committed.
 ///
 /// An address on record that still leads here stays, though this node would name another: a person
-/// who knows the network chose it.
-pub(super) async fn announce_address<E: Env>(joiner: Joiner<E>) {
+/// who knows the network chose it. It does not stay if a person chose this node's (`is_chosen`), or
+/// if it leads a node to itself alone: what this node finds there proves nothing then.
+pub(super) async fn announce_address<E: Env>(joiner: Joiner<E>, is_chosen: bool) {
     let mut pause_micros = PAUSE_MICROS_MIN;
     let views = joiner.handle.membership.clone();
     let me = joiner.address_book.me();
@@ -104,7 +106,10 @@ pub(super) async fn announce_address<E: Env>(joiner: Joiner<E>) {
         if is_another() {
             return;
         }
-        let known = member.raft_addr == me.raft_addr || leads_to(&joiner, &member.raft_addr, me.store).await;
+        let known = member.raft_addr == me.raft_addr
+            || (!is_chosen
+                && may_lead_others(&member.raft_addr, &me.raft_addr)
+                && leads_to(&joiner, &member.raft_addr, me.store).await);
         if known && member.http_addr == me.http_addr {
             right = Some(member);
             continue;
@@ -136,6 +141,12 @@ async fn announce<E: Env>(joiner: &Joiner<E>, question: Question) -> bool {
         }
     }
     false
+}
+
+/// Whether an address that leads this node to itself may lead the others here. On every machine
+/// `localhost` is another one; a cluster on one machine has no address but that.
+fn may_lead_others(on_record: &str, own: &str) -> bool {
+    !is_loopback(host_of(on_record)) || is_loopback(host_of(own))
 }
 
 async fn leads_to<E: Env>(joiner: &Joiner<E>, addr: &str, store: StoreId) -> bool {

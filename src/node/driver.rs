@@ -82,9 +82,10 @@ pub(super) struct Driver<E: Env> {
     pub reservation: Option<Reservation>,
     /// This node was started to join another cluster: it never serves as a cluster of its own.
     pub awaits_join: bool,
-    /// Its data directory was made by this start. A peer that calls it as a member knew another
-    /// one.
-    pub is_new: bool,
+    /// The cluster that this node was in, and joins anew. No other one gets it.
+    pub rejoins: Option<ClusterId>,
+    /// The cluster that this one was made of, by a recovery or of a backup.
+    pub predecessor: Option<ClusterId>,
     /// Another cluster calls this node, which has nothing of its own yet, as its member.
     pub foreign_call: Option<Called>,
     /// Messages that no correct peer sends, as far as they were logged.
@@ -389,7 +390,7 @@ impl<E: Env> Driver<E> {
             }
             Notice::Withdrawn(why) => {
                 error!(%why, "THIS MEMBER TAKES NO PART ANY MORE");
-                self.maybe_rebuild(&why);
+                self.note_withdrawal(&why);
             }
             Notice::PeerWithdrew { peer, why } => {
                 error!(peer = peer.get(), %why, "A MEMBER TAKES NO PART ANY MORE");

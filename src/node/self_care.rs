@@ -40,13 +40,25 @@ impl<E: Env> Driver<E> {
 
     /// A member whose state differs from that of a quorum sets its data aside, and joins its
     /// cluster anew. What else makes a member withdraw may be a directory that a person has put
-    /// back.
-    pub(super) fn maybe_rebuild(&self, why: &str) {
-        if !matches!(self.replica.raft().withdrawn(), Some(Withdrawal::Diverged { .. })) {
-            return;
+    /// back: it is noted, and holds until a person wipes the directory. Another start has no other
+    /// log, and the others may have forgotten by then what they know of it.
+    pub(super) fn note_withdrawal(&self, why: &str) {
+        match self.replica.raft().withdrawn() {
+            Some(Withdrawal::Diverged { .. }) => {
+                error!("this member sets its data aside, and joins its cluster anew");
+                self.raise_alarm("state-differed", why);
+                self.log.push_all(&mut vec![LogJob::Rebuild(why.to_owned())]);
+            }
+            Some(
+                why @ (Withdrawal::LostEntries { .. }
+                | Withdrawal::Contradicted { .. }
+                | Withdrawal::OlderCopy { .. }),
+            ) => {
+                self.log.push_all(&mut vec![LogJob::NoteWithdrawn(why)]);
+            }
+            // The members know that, and tell it to every start.
+            Some(Withdrawal::Removed { .. }) | None => {}
         }
-        self.raise_alarm("state-differed", why);
-        self.log.push_all(&mut vec![LogJob::Rebuild(why.to_owned())]);
     }
 
     /// Raises an alarm, which stands until a person acknowledges it.

@@ -6,6 +6,7 @@ use crate::node::announce::{announce_address, join_until_member};
 use crate::node::beside::beside;
 use crate::node::clients::Clients;
 use crate::node::driver::Driver;
+use crate::node::foreign_call::Called;
 use crate::node::founding::{Course, found_or_join};
 use crate::node::handle::{DriverOrder, MembershipView, NodeHandle, OperatorCall, Standing};
 use crate::node::inbox::Inbox;
@@ -24,13 +25,14 @@ use crate::peer::hello::Starts;
 use crate::peer::incoming::{Incoming, ROOM_UNIT_BYTES};
 use crate::peer::links::Links;
 use crate::peer::secured::Dialer;
-use crate::raft::{ClusterId, Member, NodeId, StoreId, Time, bootstrap_log};
+use crate::raft::{ClusterId, Member, NodeId, StoreId, Time, Withdrawal, bootstrap_log};
 use crate::replica::{Event, Replica, ReplicaStart};
 use crate::runtime::work::WorkQueue;
 use crate::runtime::{Env, Listener, Metrics, watch};
 use crate::storage::{
-    Bootstrap, Disk, Identity, OpenError, Opened, RecoveryNote, Rejoin, SpareMode, Storage, StorageClock,
-    StorageOptions, Survey, check_name, read_alarms, read_rebuild, read_rejoin, remove_rejoin,
+    Bootstrap, Disk, Identity, OpenError, Opened, Rejoin, SpareMode, Storage, StorageClock, StorageOptions,
+    Survey, check_name, read_alarms, read_called, read_predecessor, read_rebuild, read_rejoin,
+    read_withdrawn, remove_rejoin,
 };
 use std::collections::BTreeSet;
 use std::io;
@@ -99,7 +101,7 @@ impl Node {
                 }
             }
         };
-        let Ready { storage, identity, starts, is_new, replica, rejoin, alarms } = *ready;
+        let Ready { storage, identity, starts, replica, notes, alarms } = *ready;
         metrics.alarm_board.recall(alarms, E::THREADS);
         let me = Me {
             cluster: identity.cluster,
@@ -111,8 +113,7 @@ impl Node {
             http_addr,
         };
         info!(name = %me.name, cluster = %me.cluster, id = me.id.get(), store = %me.store, addr = %me.raft_addr, "starting");
-        let node =
-            NodeBuilder { env, options, metrics, me, replica, is_new, rejoin }.start(storage, listener)?;
+        let node = NodeBuilder { env, options, metrics, me, replica, notes }.start(storage, listener)?;
         Ok(node)
     }
 
@@ -149,10 +150,19 @@ struct NodeBuilder<E: Env> {
     metrics: Metrics,
     me: Me,
     replica: Replica,
-    /// Its data directory was made by this start.
-    is_new: bool,
+    notes: Notes,
+}
+
+/// What notes in a data directory say of the member.
+struct Notes {
     /// The member that it was could not go on: it joins its cluster anew.
     rejoin: Option<Rejoin>,
+    /// Why it takes no part any more.
+    withdrawn: Option<Withdrawal>,
+    /// Another cluster called it as its member, when it had nothing of its own.
+    called: Option<(ClusterId, NodeId)>,
+    /// The cluster that this one was made of.
+    predecessor: Option<ClusterId>,
 }
 
 /// How a node comes into its cluster.
@@ -194,6 +204,11 @@ struct Workers<D: Disk> {
 impl<E: Env> NodeBuilder<E> {
     fn start(mut self, storage: Storage<E::Disk>, listener: E::Listener) -> Result<Node, StartError> {
         let admission = self.seek_admission();
+        let now = self.env.now();
+        if let Some(why) = self.notes.withdrawn {
+            self.replica.step(now, Event::Withdraw(why));
+        }
+        let called = self.notes.called.filter(|_| !self.replica.has_data() && !admission.is_awaited);
         let (clients_in, clients) = mpsc::channel(self.options.client_queue_max);
         let (orders_in, orders) = mpsc::channel(ORDER_QUEUE_MAX);
         let (peers_in, peers) = mpsc::channel(self.options.transport.receive_queue_max);
@@ -273,8 +288,9 @@ impl<E: Env> NodeBuilder<E> {
             looked_at_silence: Time::new(0),
             reservation: None,
             awaits_join: admission.is_awaited,
-            is_new: self.is_new,
-            foreign_call: None,
+            rejoins: self.notes.rejoin.and_then(|rejoin| rejoin.cluster),
+            predecessor: self.notes.predecessor,
+            foreign_call: called.map(|called| Called::at(now, called)),
             complaints: Default::default(),
             joins_under_way: 0,
             adoption: None,
@@ -296,7 +312,8 @@ impl<E: Env> NodeBuilder<E> {
         });
         self.env.spawn(pass_stop_on(stop, orders_in));
         self.env.spawn(serve_joins(joiner.clone(), joins, ended.clone()));
-        spawn_until(&self.env, ended.clone(), announce_address(joiner.clone()));
+        let is_chosen = self.options.advertise.is_some();
+        spawn_until(&self.env, ended.clone(), announce_address(joiner.clone(), is_chosen));
         admission.pursue(joiner, ended);
         Ok(Node { handle, raft_addr: self.me.raft_addr, stop: stop_in, exit })
     }
@@ -305,7 +322,7 @@ impl<E: Env> NodeBuilder<E> {
     fn seek_admission(&mut self) -> Admission {
         let join = self.join_addresses();
         // A member that set its data aside never makes a cluster again.
-        let rejoins = self.rejoin.is_some();
+        let rejoins = self.notes.rejoin.is_some();
         let initial = InitialCluster::of(&self.options.initial_cluster, &self.me.name).filter(|_| !rejoins);
         let course = Course::of(initial.as_ref(), &self.replica);
         let is_awaited = !join.is_empty() || rejoins || course == Course::Begin;
@@ -348,7 +365,7 @@ impl<E: Env> NodeBuilder<E> {
     /// The addresses to ask for membership; none if there is data already.
     fn join_addresses(&mut self) -> Vec<String> {
         let mut join = std::mem::take(&mut self.options.join);
-        let known = self.rejoin.iter().flat_map(|rejoin| rejoin.peers.iter().cloned());
+        let known = self.notes.rejoin.iter().flat_map(|rejoin| rejoin.peers.iter().cloned());
         join.extend(known);
         if join.is_empty() || self.replica.is_pristine() {
             return join;
@@ -430,7 +447,9 @@ fn open<E: Env>(
         ..StorageOptions::new(options.data_dir.clone())
     };
     let disk = env.disk().clone();
-    let opened = match read_rebuild(&disk, &options.data_dir) {
+    // A note that is damaged says that the directory is not to be used.
+    let noted = read_withdrawn(&disk, &options.data_dir);
+    let opened = match noted.and_then(|_| read_rebuild(&disk, &options.data_dir)) {
         Ok(None) => Storage::open(disk.clone(), storage_options.clone(), &bootstrap),
         Ok(Some(why)) => Err(OpenError::Condemned { dir: options.data_dir.clone(), why }),
         Err(error) => Err(error),
@@ -487,12 +506,9 @@ struct Ready<E: Env> {
     identity: Identity,
     /// Which start of it this is.
     starts: Starts,
-    /// It was made by this start.
-    is_new: bool,
     /// As its log and its snapshot have it.
     replica: Replica,
-    /// The member that it was could not go on.
-    rejoin: Option<Rejoin>,
+    notes: Notes,
     /// The alarms that stood when it ran last, as they were written down, or why they cannot be
     /// read.
     alarms: Result<Vec<String>, String>,
@@ -511,7 +527,6 @@ impl Opening {
         }
         let identity = opened.identity.clone();
         let starts = Starts::new(opened.incarnation, opened.nonces.clone());
-        let is_new = opened.notes.contains(&RecoveryNote::Created);
         let replica = replica(env, &self.options, opened)?;
         let of_storage = |error: OpenError| StartError::of_storage(&error);
         let mut rejoin = read_rejoin(env.disk(), &self.options.data_dir).map_err(of_storage)?;
@@ -519,8 +534,12 @@ impl Opening {
             remove_rejoin(env.disk(), &self.options.data_dir).map_err(of_storage)?;
             rejoin = None;
         }
+        let withdrawn = read_withdrawn(env.disk(), &self.options.data_dir).map_err(of_storage)?;
+        let called = read_called(env.disk(), &self.options.data_dir);
+        let predecessor = read_predecessor(env.disk(), &self.options.data_dir);
+        let notes = Notes { rejoin, withdrawn, called, predecessor };
         let alarms = read_alarms(env.disk(), &self.options.data_dir);
-        Ok(Found::Ready(Box::new(Ready { storage, identity, starts, is_new, replica, rejoin, alarms })))
+        Ok(Found::Ready(Box::new(Ready { storage, identity, starts, replica, notes, alarms })))
     }
 }
 

@@ -3,11 +3,11 @@
 
 use crate::node::scrub_queue::ScrubJob;
 use crate::peer::mending::MendReply;
-use crate::raft::{ClusterId, LogId, NodeId, SnapshotChunk, SnapshotRead, StoreId};
+use crate::raft::{ClusterId, LogId, NodeId, SnapshotChunk, SnapshotRead, StoreId, Withdrawal};
 use crate::replica::{SnapshotSave, StorageEvent, StorageRequest};
 use crate::runtime::Metrics;
 use crate::runtime::work::{WorkQueue, Worker};
-use crate::storage::{Disk, Opened, ScrubDamage, SnapshotFiles, Storage};
+use crate::storage::{Disk, OpenError, Opened, ScrubDamage, SnapshotFiles, Storage};
 use infinitystore_trim::give_back_free_pages;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +23,9 @@ const IDLES_OF_A_START: u32 = 5;
 
 /// A member whose state differs sets its data aside this many times, at most.
 const REBUILDS_MAX: usize = 3;
+
+/// That a note cannot be written is told once in this many tries.
+const MARKS_TOLD_EVERY: u32 = 60;
 
 /// A snapshot of which no chunk was asked for this time is not being sent.
 const READERS_KEPT_MICROS: u64 = 10_000_000;
@@ -60,6 +63,10 @@ pub(super) enum LogJob {
     Condemn(PathBuf),
     /// To note that the directory is not to be used as it is, and why.
     Rebuild(String),
+    /// To note that this member takes no part any more, and why.
+    NoteWithdrawn(Withdrawal),
+    /// To note that another cluster calls this node as its member.
+    NoteCalled(ClusterId, NodeId),
     /// To write down the alarms that stand.
     NoteAlarms,
     /// To note where the other members are.
@@ -149,6 +156,17 @@ pub(super) struct LogWorker<D: Disk> {
     idles: u32,
     /// The alarms could not be written down, and that was told.
     is_unwritten_told: bool,
+    /// What could not be noted of this directory, and has to be. It is tried again and again.
+    unnoted: Vec<Mark>,
+}
+
+/// What a start has to know of a directory.
+#[derive(Debug)]
+enum Mark {
+    /// It is not to be used as it is, and why.
+    Rebuild(String),
+    /// The member takes no part any more, and why.
+    Withdrawn(Withdrawal),
 }
 
 impl<D: Disk> LogWorker<D> {
@@ -173,6 +191,7 @@ impl<D: Disk> LogWorker<D> {
             sync_micros,
             idles: 0,
             is_unwritten_told: false,
+            unnoted: Vec::new(),
         }
     }
 
@@ -251,12 +270,39 @@ impl<D: Disk> LogWorker<D> {
                 self.tell(WorkerNews::Condemned(why));
                 false
             }
-            // It takes no part as it is. A person can help.
             Err(error) => {
-                error!(%error, "that this directory is not to be used could not be noted");
+                self.try_again(Mark::Rebuild(why), &error);
                 true
             }
         }
+    }
+
+    /// Notes, as far as the disk lets it, that the member takes no part any more.
+    fn note_withdrawn(&mut self, why: Withdrawal) {
+        let noted = self.storage.as_ref().map_or(Ok(()), |storage| storage.note_withdrawn(&why));
+        if let Err(error) = noted {
+            self.try_again(Mark::Withdrawn(why), &error);
+        }
+    }
+
+    /// It takes no part as it is. The next start has to know that, too.
+    fn try_again(&mut self, mark: Mark, error: &OpenError) {
+        if self.idles.is_multiple_of(MARKS_TOLD_EVERY) {
+            error!(%error, "that this directory is not to be used could not be noted; it is tried again");
+        }
+        self.unnoted.push(mark);
+    }
+
+    /// Notes what could not be noted before. `false` when the directory is closed, since it is not to
+    /// be used any more.
+    fn note_marks(&mut self) -> bool {
+        std::mem::take(&mut self.unnoted).into_iter().all(|mark| match mark {
+            Mark::Rebuild(why) => self.rebuild(why),
+            Mark::Withdrawn(why) => {
+                self.note_withdrawn(why);
+                true
+            }
+        })
     }
 
     /// Tells the driver what has become of the requests; `false` when nothing can be written any
@@ -313,6 +359,14 @@ impl<D: Disk> Worker for LogWorker<D> {
                     }
                 }
                 LogJob::NoteAlarms => self.note_alarms(),
+                LogJob::NoteCalled(cluster, member) => {
+                    let noted =
+                        self.storage.as_ref().map_or(Ok(()), |storage| storage.note_called(cluster, member));
+                    if let Err(error) = noted {
+                        warn!(%error, "that another cluster calls this node could not be noted");
+                    }
+                }
+                LogJob::NoteWithdrawn(why) => self.note_withdrawn(why),
                 LogJob::Rebuild(why) => {
                     if !self.rebuild(why) {
                         return false;
@@ -337,6 +391,9 @@ impl<D: Disk> Worker for LogWorker<D> {
         self.note_alarms();
         let idled = self.storage.as_mut()?.idle(&mut self.events);
         self.idles = self.idles.saturating_add(1);
+        if !self.note_marks() {
+            return None;
+        }
         if self.idles == IDLES_OF_A_START {
             give_back_free_pages();
         }

@@ -6,6 +6,7 @@ mod hellos;
 mod joining;
 mod mending;
 mod rebuilding;
+mod returning;
 mod running;
 mod scrubbing;
 pub(super) mod securing;

@@ -248,8 +248,8 @@ pub enum RaftEvent {
         /// How often in a row, this time included.
         times: u32,
     },
-    /// This node takes no part any more, and why. It has to be started again, mostly on an empty
-    /// data directory.
+    /// This node takes no part any more, and why. To be noted in its data directory: no start of
+    /// that directory may take part ([`Input::Withdraw`]).
     Withdrawn(Withdrawal),
     /// A peer told this leader that it takes no part any more. Nothing that it said counts until it
     /// answers again.

@@ -1,6 +1,6 @@
 //! A member that has moved, and what the membership says of it meanwhile.
 
-use crate::node::announce::announce_address;
+use crate::node::announce::{announce_address, may_lead_others};
 use crate::node::handle::{ClientCall, MembershipView, NodeHandle};
 use crate::node::join::Joiner;
 use crate::peer::address_book::{AddressBook, Me};
@@ -50,7 +50,7 @@ fn begin(on_record: MembershipView) -> Around {
     let handle =
         NodeHandle { clients, orders, joins, membership, last: Arc::default(), standing: Arc::default() };
     let (env, turns, timings) = (TokioEnv::new(MemoryDisk::new()), Default::default(), Default::default());
-    tokio::spawn(announce_address(Joiner {
+    let joiner = Joiner {
         dialer: Dialer::plain(&env),
         env,
         handle,
@@ -58,7 +58,8 @@ fn begin(on_record: MembershipView) -> Around {
         timings,
         turns,
         initial_cluster: None,
-    }));
+    };
+    tokio::spawn(announce_address(joiner, false));
     Around { views, replica }
 }
 
@@ -90,4 +91,18 @@ async fn an_answer_that_all_is_done_is_not_believed_before_it_is_seen() {
     let mut around = begin(view("a:2", true));
     around.is_asked(ClientReply::MembershipChanged(vec![])).await;
     around.is_asked(ClientReply::MembershipChanged(vec![])).await;
+}
+
+#[test]
+fn an_address_of_the_own_machine_alone_is_no_address_for_others() {
+    for (on_record, own, may) in [
+        ("localhost:8000", "10.0.0.1:8000", false),
+        ("127.0.0.1:8000", "node-1:8000", false),
+        ("[::1]:8000", "10.0.0.1:8000", false),
+        ("localhost:8000", "127.0.0.1:8000", true),
+        ("10.0.0.2:8000", "localhost:8000", true),
+        ("proxy:8000", "10.0.0.1:8000", true),
+    ] {
+        assert_eq!(may_lead_others(on_record, own), may, "{on_record} for {own}");
+    }
 }

@@ -162,3 +162,20 @@ fn a_worker_that_saves_does_not_close_what_another_reads() {
     while reader.idle().is_some() {}
     assert!(!reads(&mut reader, &mut news), "its room is given back");
 }
+
+#[test]
+fn a_directory_that_is_not_to_be_used_is_marked_as_soon_as_the_disk_lets_it() {
+    let disk = MemoryDisk::new();
+    let (news_in, mut news) = mpsc::unbounded_channel();
+    let storage = storage_on(disk.clone());
+    let mut worker =
+        LogWorker::new(storage, SnapshotQueues::new(), WorkQueue::new(), news_in, Metrics::new());
+    disk.fail(FaultKind::Create, "rebuild.tmp", 0, ErrorKind::StorageFull);
+    assert!(worker.work(vec![LogJob::Rebuild("it differs".to_owned())]), "it takes no part, and tries again");
+    assert!(worker.idle().is_some());
+    assert!(news.try_recv().is_err());
+    disk.clear_faults();
+    worker.idle();
+    assert!(matches!(news.try_recv(), Ok(WorkerNews::Condemned(why)) if why == "it differs"));
+    assert!(disk.content(Path::new("/data/rebuild")).is_some());
+}

@@ -1,0 +1,224 @@
+//! Nodes that come back with less than they had: what they, and others, still know of that.
+
+use crate::codec::checksum;
+use crate::node::handle::DriverOrder;
+use crate::node::tests::cluster::{TestNode, is_set};
+use crate::node::{Node, NodeExit, NodeOptions};
+use crate::peer::orders::{MemberOrder, NewNode, OrderCode, OrderTerms};
+use crate::peer::rpc::{Question, Reply, ask};
+use crate::peer::secured::Dialer;
+use crate::raft::{ClusterId, LogId, LogIndex, NodeId, Term, Withdrawal};
+use crate::runtime::{Metrics, TokioEnv};
+use crate::storage::{FaultKind, MemoryDisk};
+use std::io;
+use std::path::Path;
+
+async fn cluster() -> (TestNode, TestNode, TestNode) {
+    let (a, b, c) = (TestNode::start("a").await, TestNode::start("b").await, TestNode::start("c").await);
+    a.join(&b).await;
+    a.join(&c).await;
+    (a, b, c)
+}
+
+async fn withdrawn(node: &TestNode) -> Option<String> {
+    node.handle().status().await.replica.withdrawn
+}
+
+/// Waits until the node says why it takes no part.
+async fn until_withdrawn(node: &TestNode) -> String {
+    loop {
+        if let Some(why) = withdrawn(node).await {
+            return why;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn start_at(name: &str, addr: &str, disk: MemoryDisk) -> TestNode {
+    TestNode::start_with(name, disk, |options| options.raft_addr = addr.to_owned()).await
+}
+
+#[tokio::test]
+async fn a_node_that_comes_back_empty_stays_out_of_it_at_every_start() {
+    let (a, b, _c) = cluster().await;
+    let addr = b.addr();
+    b.stop().await;
+    let mut emptied = start_at("b", &addr, MemoryDisk::new()).await;
+    assert!(until_withdrawn(&emptied).await.contains("calls this node as its member"));
+    for _ in 0..2 {
+        let disk = emptied.disk.clone();
+        assert_eq!(emptied.stop().await, NodeExit::Stopped);
+        emptied = start_at("b", &addr, disk).await;
+        // At once, before anybody has called it again.
+        assert!(!is_set(&emptied.set("k", "v").await), "it is no cluster of its own");
+        assert!(until_withdrawn(&emptied).await.contains("calls this node as its member"));
+    }
+    // A note that was lost does not matter for long.
+    let disk = emptied.disk.clone();
+    emptied.stop().await;
+    crate::storage::Disk::remove(&disk, Path::new("/data/called")).unwrap();
+    let emptied = start_at("b", &addr, disk).await;
+    until_withdrawn(&emptied).await;
+    a.join(&emptied).await;
+    assert!(is_set(&emptied.set("k", "v").await));
+    assert_eq!(a.get("k").await.as_deref(), Some("v"));
+}
+
+#[tokio::test]
+async fn a_member_that_lost_what_it_acknowledged_is_not_trusted_after_a_restart() {
+    let (term, index) = (Term::new(2), LogIndex::new(9));
+    let acknowledged = LogId::new(term, index);
+    for why in [
+        Withdrawal::LostEntries { acknowledged, last: LogId::ZERO },
+        Withdrawal::Contradicted { committed: acknowledged },
+        Withdrawal::OlderCopy { met_by: NodeId::new(1) },
+    ] {
+        let (a, _b, mut c) = cluster().await;
+        c.handle().orders.send(DriverOrder::Withdraw(why)).await.unwrap();
+        assert_eq!(until_withdrawn(&c).await, why.to_string());
+        for _ in 0..2 {
+            let (addr, disk) = (c.addr(), c.disk.clone());
+            c.stop().await;
+            c = start_at("c", &addr, disk).await;
+            assert_eq!(withdrawn(&c).await, Some(why.to_string()), "from its first moment on");
+        }
+        // The remedy that it names.
+        let addr = c.addr();
+        c.stop().await;
+        let wiped = start_at("c", &addr, MemoryDisk::new()).await;
+        until_withdrawn(&wiped).await;
+        a.join(&wiped).await;
+        assert_eq!(withdrawn(&wiped).await, None);
+    }
+}
+
+#[tokio::test]
+async fn a_note_of_a_withdrawal_that_is_damaged_still_keeps_the_member_out() {
+    let (a, _b, c) = cluster().await;
+    assert!(is_set(&a.set("k", "v").await));
+    let why = Withdrawal::Contradicted { committed: LogId::ZERO };
+    c.handle().orders.send(DriverOrder::Withdraw(why)).await.unwrap();
+    until_withdrawn(&c).await;
+    let (addr, disk) = (c.addr(), c.disk.clone());
+    c.stop().await;
+    assert!(disk.flip_bit(Path::new("/data/withdrawn"), 40, 1));
+    let again = start_at("c", &addr, disk.clone()).await;
+    assert!(disk.files().iter().any(|file| file.starts_with("/data/damaged-1")), "it joins anew");
+    while !again.handle().status().await.has_data {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(again.get("k").await.as_deref(), Some("v"));
+}
+
+#[tokio::test]
+async fn a_member_without_its_identity_follows_no_leader_of_another_cluster() {
+    let (a, b, c) = cluster().await;
+    assert!(is_set(&c.set("k", "v").await));
+    let (addr_a, addr_b, addr_c) = (a.addr(), b.addr(), c.addr());
+    let (disk_a, disk_b, disk) = (a.disk.clone(), b.disk.clone(), c.disk.clone());
+    for node in [c, b, a] {
+        node.stop().await;
+    }
+    // Another cluster has taken over the address of a member.
+    let stranger = start_at("stranger", &addr_b, MemoryDisk::new()).await;
+    assert!(is_set(&stranger.set("other", "data").await));
+    let identity = Path::new("/data/identity");
+    assert!(disk.flip_bit(identity, 40, 1));
+    let metrics = Metrics::new();
+    let mut options = NodeOptions::new("c");
+    options.data_dir = "/data".into();
+    options.raft_addr = addr_c;
+    options.segment_bytes = 1 << 20;
+    let starting = tokio::spawn(Node::start(TokioEnv::new(disk.clone()), options, metrics.clone()));
+    while !metrics.repair.status().doing.contains("the caller of") {
+        assert!(!starting.is_finished(), "it waits for its own cluster");
+        tokio::task::yield_now().await;
+    }
+    assert!(!disk.files().iter().any(|file| file.starts_with("/data/damaged-1")), "nothing is set aside");
+    // Its own one is back, elsewhere.
+    let _a = start_at("a", &addr_a, disk_a).await;
+    let _b = start_at("b", "127.0.0.1:0", disk_b).await;
+    let node = starting.await.unwrap().unwrap();
+    let back = TestNode { node, disk, name: "c".to_owned(), metrics };
+    while !back.handle().status().await.has_data {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(back.get("k").await.as_deref(), Some("v"));
+    assert_eq!(back.get("other").await, None);
+}
+
+#[tokio::test]
+async fn a_node_that_joins_its_cluster_anew_lets_no_other_one_have_it() {
+    let own = ClusterId(5);
+    let text = format!("infinitystore rejoin\ncluster = {own}\npeer = 127.0.0.1:1\n");
+    let note = format!("{text}checksum = {:08x}\n", checksum(text.as_bytes()));
+    let disk = MemoryDisk::new();
+    crate::storage::Disk::create_dir_all(&disk, Path::new("/data")).unwrap();
+    disk.overwrite(Path::new("/data/rejoin"), note.into_bytes());
+    let node = TestNode::start_with("c", disk, |_| {}).await;
+    let dialer = Dialer::plain(&TokioEnv::new(MemoryDisk::new()));
+    let reserve = |cluster| Question::Reserve { cluster, micros: 1_000_000 };
+    let reply = ask(&dialer, &node.addr(), &reserve(ClusterId(6)), 60_000_000).await.unwrap();
+    assert!(matches!(&reply, Reply::Refused(why) if why.contains("its own cluster")), "{reply:?}");
+    let reply = ask(&dialer, &node.addr(), &reserve(own), 60_000_000).await.unwrap();
+    assert!(matches!(reply, Reply::Reserved(_)), "{reply:?}");
+}
+
+#[tokio::test]
+async fn an_order_that_names_members_which_stay_is_not_done() {
+    let (a, b, c) = cluster().await;
+    let nodes = vec![NewNode { name: "c".into(), raft_addr: c.addr() }];
+    let order = |replaces: &[&str], learners| MemberOrder::Add {
+        nodes: nodes.clone(),
+        replaces: replaces.iter().map(|name| (*name).to_owned()).collect(),
+        learners,
+    };
+    for (order, says) in [(order(&["b"], false), "does not replace b"), (order(&[], true), "no learner")] {
+        let error = a.handle().manage(order, OrderTerms::default()).await.unwrap_err();
+        assert_eq!(error.code, OrderCode::NodeHasData);
+        assert!(error.detail.contains(says), "{}", error.detail);
+    }
+    // Repeated after it was done: the one that it replaced is gone.
+    for named in ["gone", "c"] {
+        let done = a.handle().manage(order(&[named], false), OrderTerms::default()).await;
+        assert!(done.is_ok(), "{done:?}");
+    }
+    assert_eq!(a.handle().status().await.replica.members.len(), 3);
+    drop(b);
+}
+
+/// What cannot be noted at once is noted later.
+#[tokio::test]
+async fn a_withdrawal_that_a_full_disk_cannot_note_is_noted_once_there_is_room() {
+    let (_a, _b, c) = cluster().await;
+    let (addr, disk) = (c.addr(), c.disk.clone());
+    disk.fail(FaultKind::Create, "withdrawn.tmp", 0, io::ErrorKind::StorageFull);
+    let why = Withdrawal::Contradicted { committed: LogId::ZERO };
+    c.handle().orders.send(DriverOrder::Withdraw(why)).await.unwrap();
+    until_withdrawn(&c).await;
+    disk.clear_faults();
+    while disk.content(Path::new("/data/withdrawn")).is_none() {
+        tokio::task::yield_now().await;
+    }
+    c.stop().await;
+    let again = start_at("c", &addr, disk).await;
+    assert_eq!(withdrawn(&again).await, Some(why.to_string()));
+}
+
+#[tokio::test]
+async fn an_address_that_a_person_chose_takes_the_place_of_one_that_still_leads_here() {
+    let first = TestNode::start("a").await;
+    assert!(is_set(&first.set("k", "v").await));
+    let (addr, disk) = (first.addr(), first.disk.clone());
+    let port = addr.rsplit(':').next().unwrap().to_owned();
+    first.stop().await;
+    let chosen = format!("localhost:{port}");
+    let again = TestNode::start_with("a", disk, |options| {
+        options.raft_addr = addr.clone();
+        options.advertise = Some(chosen.clone());
+    })
+    .await;
+    while again.handle().status().await.replica.members[0].member.raft_addr != chosen {
+        tokio::task::yield_now().await;
+    }
+}
