@@ -201,26 +201,6 @@ fn a_command_is_stopped_when_the_loss_of_its_lock_is_gone_from_history() {
     ran.failed(4, "another one took it away");
 }
 
-#[test]
-fn one_that_stood_still_while_its_lease_ended_runs_nothing() {
-    let (cluster, shell) = one_node();
-    let mut first = shell.start(&["lock", "l", "--", "sh", "-c", OBEDIENT]);
-    assert_eq!(first.line(), "runs");
-    let second = shell.start(&["lock", "l", "--ttl", "2s", "--", "echo", "second"]);
-    eventually("the second to stand in the queue", || {
-        (shell.run(&["kv", "ls", "--count"]).ok() == "2\n").then_some(())
-    });
-    second.signal(Signal::STOP);
-    first.signal(Signal::TERM);
-    first.end();
-    // It has won, does not know it, and its lease ends.
-    eventually("its lease to end", || lease_of(&cluster, "l").is_none().then_some(()));
-    second.signal(Signal::CONT);
-    let ran = second.end();
-    assert_eq!(ran.text(), "", "{ran:?}");
-    ran.failed(4, "nothing was run");
-}
-
 /// A node that grants leases and renews them, and answers in this way whoever stands for a lock.
 fn fake_node(answer: &'static str) -> (Shell, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
