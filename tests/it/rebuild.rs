@@ -19,12 +19,14 @@ const BLOCK_LENGTH_AT: usize = 11;
 const BLOCK_TAIL: usize = 4;
 /// The kind of a member's hello.
 const HELLO: u8 = 1;
+/// Where the caller stands in its body.
+const CALLER_AT: usize = 16;
 /// Bytes of a frame before its payload, of which the first four are the payload's length.
 const FRAME_HEAD: usize = 12;
 
 /// A way to a node's raft port. What is put into it goes to the node between two frames.
 #[derive(Clone, Default)]
-struct Way(Arc<Mutex<Option<Vec<u8>>>>);
+struct Way(Arc<Mutex<Option<(u64, Vec<u8>)>>>);
 
 impl Way {
     /// Listens, and lets through what comes, until the test ends.
@@ -45,7 +47,7 @@ impl Way {
     fn put(&self, message: &PeerMessage) {
         let mut frame = Vec::new();
         encode_frame(&mut frame, |out| message.encode(out));
-        *self.0.lock().unwrap() = Some(frame);
+        *self.0.lock().unwrap() = Some((message.from().get(), frame));
     }
 
     fn is_empty(&self) -> bool {
@@ -64,6 +66,8 @@ impl Way {
             if kind != HELLO {
                 return Ok(());
             }
+            let at = BLOCK_HEAD + CALLER_AT;
+            let caller = u64::from_le_bytes(piece[at..at + 8].try_into().unwrap());
             loop {
                 piece.resize(FRAME_HEAD, 0);
                 from.read_exact(&mut piece)?;
@@ -71,7 +75,8 @@ impl Way {
                 piece.resize(FRAME_HEAD + length, 0);
                 from.read_exact(&mut piece[FRAME_HEAD..])?;
                 to.write_all(&piece)?;
-                if let Some(frame) = self.0.lock().unwrap().take() {
+                let frame = self.0.lock().unwrap().take_if(|(from, _)| *from == caller);
+                if let Some((_, frame)) = frame {
                     to.write_all(&frame)?;
                 }
             }
@@ -96,13 +101,13 @@ fn number(node: &Node, name: &str) -> u64 {
 
 #[test]
 fn a_member_whose_state_differs_starts_itself_again_and_joins_anew() {
-    let cluster = Cluster::of_one(&[]);
-    let leader = &cluster.nodes[0];
-    leader.wait_until_ready();
+    // A quorum has to be left without the member.
+    let cluster = Cluster::start(2, &[]);
+    let leader = &cluster.nodes[cluster.leader()];
     let listener = TcpListener::bind("localhost:0").unwrap();
     let advertised = format!("--advertise-raft-addr={}", listener.local_addr().unwrap());
     let joined = format!("--join=localhost:{}", leader.raft_port);
-    let member = Node::new(cluster.dir.path(), "node-2", &[&advertised, &joined]);
+    let member = Node::new(cluster.dir.path(), "node-3", &[&advertised, &joined]);
     let way = Way::begin(listener, member.raft_port);
     member.start();
     member.wait_until_ready();
@@ -131,7 +136,7 @@ fn a_member_whose_state_differs_starts_itself_again_and_joins_anew() {
     assert!(member.get("/v1/alarms").body.contains("state-differed"));
     assert_eq!(member.get("/get?key=key-3").status, 200);
     eventually("the old member to leave", || {
-        (leader.status()?["members"].as_array()?.len() == 2).then_some(())
+        (leader.status()?["members"].as_array()?.len() == 3).then_some(())
     });
     assert_eq!(member.set("since", "v").status, 200);
 }
