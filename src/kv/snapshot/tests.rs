@@ -120,7 +120,7 @@ fn bytes_behind_the_end_are_refused() {
 }
 
 /// Bytes before the first key: format and state.
-const STATE_END: usize = 1 + 1 + 8 * 8;
+const STATE_END: usize = 1 + 1 + 7 * 8;
 /// Bytes of a key of one byte without a value.
 const KEY_BYTES: usize = 1 + 4 * 8 + 3 * 4 + 1;
 
