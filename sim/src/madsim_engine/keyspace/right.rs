@@ -134,7 +134,17 @@ const CODES: [(u16, &[&str]); 15] = [
     (409, &["held", "lease-exists", "not-a-number", "overflow", "future-revision"]),
     (410, &["compacted"]),
     (412, &["condition-failed"]),
-    (413, &["body-too-large", "key-too-large", "value-too-large", "command-too-large", "too-many-changes"]),
+    (
+        413,
+        &[
+            "body-too-large",
+            "key-too-large",
+            "value-too-large",
+            "command-too-large",
+            "too-many-changes",
+            "revision-too-large",
+        ],
+    ),
     (415, &["unsupported-encoding"]),
     (421, &["misdirected"]),
     (422, &["idempotency-key-reused"]),
