@@ -6,7 +6,7 @@
 //! nothing.
 
 use crate::codec::check_name;
-use crate::node::address::check_address;
+use crate::node::address::{check_address, is_link_local};
 use crate::node::handle::{DriverOrder, NodeHandle};
 use crate::node::initial_cluster::InitialCluster;
 use crate::node::join_turns::{Turn, Turns};
@@ -19,11 +19,13 @@ use crate::replica::{ClientError, ClientReply, ClientRequest};
 use crate::runtime::{Env, until};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tracing::{info, warn};
 
 /// The pause between two attempts.
 const RETRY_MICROS: u64 = 100_000;
+/// Joins that are under way on one node at the same time, at most; others wait.
+pub(super) const JOINS_MAX: usize = 4;
 /// A join is passed on at most this many times: to the leader, and once more if leadership changed
 /// meanwhile.
 pub(super) const HOPS_MAX: u8 = 2;
@@ -43,6 +45,8 @@ pub(super) struct Joiner<E> {
     pub timings: JoinTimings,
     /// The names whose join is under way here, on the leader.
     pub turns: Turns,
+    /// Places for joins that are under way here: [`JOINS_MAX`].
+    pub places: Arc<Semaphore>,
     /// The cluster that this node is to make, or to be made a member of.
     pub initial_cluster: Option<Arc<InitialCluster>>,
 }
@@ -56,7 +60,18 @@ impl<E: Env> Joiner<E> {
     pub(super) async fn join(&self, name: &str, raft_addr: &str, hops: u8) -> Result<NodeId, JoinError> {
         check_name(name).map_err(|rule| JoinError::BadRequest(format!("nodeid {name:?}: {rule}")))?;
         check_address(raft_addr).map_err(JoinError::BadRequest)?;
+        if is_link_local(raft_addr) {
+            return Err(JoinError::BadRequest(format!(
+                "{raft_addr} is an address of one link, where no node is called"
+            )));
+        }
         let give_up = self.env.now().plus(self.timings.patience_micros);
+        // Anybody may ask for a join as long as the cluster is open, and have this node call others.
+        let Some(Ok(_place)) = until(&self.env, give_up, self.places.acquire()).await else {
+            return Err(JoinError::Busy(
+                "other nodes are being joined; try again in a few seconds".to_owned(),
+            ));
+        };
         let passed_on = AtomicBool::new(false);
         loop {
             let status = self.handle.status().await.replica;

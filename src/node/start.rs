@@ -11,7 +11,7 @@ use crate::node::founding::{Course, found_or_join};
 use crate::node::handle::{DriverOrder, MembershipView, NodeHandle, OperatorCall, Standing};
 use crate::node::inbox::Inbox;
 use crate::node::initial_cluster::InitialCluster;
-use crate::node::join::Joiner;
+use crate::node::join::{JOINS_MAX, Joiner};
 use crate::node::join_turns::Turns;
 use crate::node::options::{NodeExit, NodeOptions, PANICKED, StartError};
 use crate::node::past_reads::{PastReads, PastWorker};
@@ -24,7 +24,7 @@ use crate::peer::address_book::{AddressBook, Me};
 use crate::peer::hello::Starts;
 use crate::peer::incoming::{Incoming, ROOM_UNIT_BYTES};
 use crate::peer::links::Links;
-use crate::peer::secured::Dialer;
+use crate::peer::secured::{Dialer, Guard};
 use crate::raft::{ClusterId, Member, NodeId, StoreId, Time, Withdrawal, bootstrap_log};
 use crate::replica::{Event, Replica, ReplicaStart};
 use crate::runtime::work::WorkQueue;
@@ -241,6 +241,7 @@ impl<E: Env> NodeBuilder<E> {
             address_book: address_book.clone(),
             timings: self.options.join_timings,
             turns: Turns::default(),
+            places: Arc::new(Semaphore::new(JOINS_MAX)),
             initial_cluster: admission.initial.clone(),
         };
         let incoming = Arc::new(Incoming {
@@ -255,6 +256,7 @@ impl<E: Env> NodeBuilder<E> {
             room: Arc::new(Semaphore::new(
                 self.options.transport.receive_bytes_max.div_ceil(ROOM_UNIT_BYTES),
             )),
+            guard: Guard::of(&self.env, self.options.transport.tls.as_ref()),
             refusals: Default::default(),
         });
         let Workers { log, snapshots, scrub, past_reads, news } = self.start_workers(storage)?;

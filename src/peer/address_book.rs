@@ -3,6 +3,7 @@
 
 use crate::peer::hello::{PING_MICROS, PeerHello, Starts};
 use crate::raft::{ClusterId, Incarnation, MEMBERS_MAX, Membership, NodeId, StoreId, Time};
+use crate::runtime::door::Caller;
 use crate::tls::PeerCertificate;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -506,6 +507,14 @@ impl AddressBook {
     #[must_use]
     pub(crate) fn addresses(&self, id: NodeId) -> Vec<String> {
         self.lock().addresses(id)
+    }
+
+    /// Whether a member is reached at that caller's address. Of a member that is reached by a name
+    /// it is not known.
+    pub(crate) fn is_of_member(&self, caller: &Caller) -> bool {
+        let state = self.lock();
+        let mut members = state.in_force.members.keys();
+        members.any(|id| state.addresses(*id).iter().any(|addr| Caller::of(addr) == *caller))
     }
 
     /// Forgets the addresses of nodes that have left the membership, except those in `needed`. A

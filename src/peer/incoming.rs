@@ -8,15 +8,15 @@ use crate::peer::block::BlockError;
 use crate::peer::discovery::Discovery;
 use crate::peer::hello::{Hello, HelloAnswer, PeerHello, read_heard};
 use crate::peer::options::TransportOptions;
-use crate::peer::secured::{TurnedAway, accept_secured};
+use crate::peer::secured::{Guard, TurnedAway, accept_secured};
 use crate::raft::{ClusterId, NodeId, Time};
 use crate::replica::PeerMessage;
 use crate::runtime::door::{Caller, Episode, Places};
 use crate::runtime::{Env, Listener, Metrics, until, watch};
 use crate::tls::{PeerCertificate, Stream};
 use bytes::{Bytes, BytesMut};
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::AsyncReadExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{error, info, warn};
@@ -45,6 +45,8 @@ const LINES_MAX: u32 = 30;
 const LINES_MICROS: u64 = 60_000_000;
 /// Characters of a reason in a log line, at most.
 const REASON_CHARS_MAX: usize = 400;
+/// Callers that are remembered as members', at most.
+const KNOWN_MAX: usize = 64;
 /// The pause after the system could not accept a connection (no file descriptors left, say).
 const ACCEPT_PAUSE_MICROS: u64 = 100_000;
 
@@ -93,6 +95,8 @@ pub(crate) struct Incoming<E, S> {
     pub ended: watch::Receiver<bool>,
     /// Bytes of received messages that may wait, in units of [`ROOM_UNIT_BYTES`].
     pub room: Arc<Semaphore>,
+    /// Takes handshakes, where connections between nodes are secured.
+    pub guard: Option<Guard<E>>,
     /// What was logged of callers that were turned away.
     pub refusals: Mutex<RefusalLog>,
 }
@@ -101,7 +105,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
     /// Accepts connections until the node ends.
     pub(crate) async fn run(self: Arc<Self>, mut listener: E::Listener) {
         let (max, per_address_max) = (self.options.connections_max, self.options.connections_per_address_max);
-        let places = Arc::new(Mutex::new(Places::new(max, per_address_max)));
+        let places = Arc::new(Mutex::new(PortPlaces::new(max, per_address_max)));
         let mut trouble = Episode::default();
         let ended = self.ended.clone();
         loop {
@@ -116,15 +120,14 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
                         info!(failures, "connections on the raft port are accepted again");
                     }
                     let caller = Caller::of(&from);
-                    let taken = places.lock().unwrap_or_else(PoisonError::into_inner).take(&caller);
-                    if taken.is_err() {
+                    let is_of_member = self.address_book.is_of_member(&caller);
+                    let Some(mut place) = Place::take(&places, caller, is_of_member) else {
                         self.log_refusal_once(&from, "full", "too many connections on the raft port");
                         continue;
-                    }
-                    let place = Place { places: places.clone(), caller };
+                    };
                     let this = self.clone();
                     self.env.spawn(async move {
-                        this.serve(stream, &from).await;
+                        this.serve(stream, &from, &mut place).await;
                         drop(place);
                     });
                 }
@@ -138,9 +141,9 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
         }
     }
 
-    async fn serve(&self, stream: E::Stream, from: &str) {
+    async fn serve(&self, stream: E::Stream, from: &str, place: &mut Place) {
         let deadline = self.env.now().plus(self.options.connect_timeout_micros);
-        let secured = accept_secured(&self.env, self.options.tls.as_deref(), stream, deadline).await;
+        let secured = accept_secured(&self.env, self.guard.as_ref(), (stream, from), deadline).await;
         let (mut stream, shown) = match secured {
             Ok(secured) => secured,
             Err(TurnedAway { reason, .. }) if reason.is_empty() => return,
@@ -163,7 +166,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
                 }
             }
             Some(Ok(Hello::Peer(hello))) => {
-                self.serve_peer((stream, shown), from, hello, deadline).await;
+                self.serve_peer((stream, shown), (from, place), hello, deadline).await;
             }
         }
     }
@@ -171,7 +174,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
     async fn serve_peer(
         &self,
         (mut stream, shown): (Stream<E::Stream>, Option<PeerCertificate>),
-        from: &str,
+        (from, place): (&str, &mut Place),
         hello: PeerHello,
         deadline: Time,
     ) {
@@ -196,6 +199,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
             }
         };
         self.clear_refusals(from);
+        place.become_members();
         if !answered(&self.env, deadline, &mut stream, HelloAnswer::Accepted).await {
             return connected.end();
         }
@@ -352,16 +356,78 @@ impl RefusalLog {
     }
 }
 
+/// The places on the raft port. One in four is for members: strangers, who have not said yet who
+/// they are, cannot take those, however many addresses they have.
+#[derive(Debug)]
+struct PortPlaces {
+    /// By [`Pool`].
+    pools: [Places; 2],
+    /// Callers that were let in as members, the latest last: a member may call from elsewhere than
+    /// where it is reached.
+    known: VecDeque<Caller>,
+}
+
+/// For whom a place is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pool {
+    Strangers,
+    Members,
+}
+
+impl PortPlaces {
+    fn new(max: usize, per_address_max: usize) -> Self {
+        let of_members = max.div_ceil(4);
+        let pools = [max - of_members, of_members].map(|max| Places::new(max, per_address_max));
+        Self { pools, known: VecDeque::new() }
+    }
+
+    fn take(&mut self, caller: &Caller, is_of_member: bool) -> Option<Pool> {
+        let is_known = is_of_member || self.known.contains(caller);
+        let pools = if is_known { &[Pool::Members, Pool::Strangers][..] } else { &[Pool::Strangers] };
+        pools.iter().copied().find(|pool| self.pools[*pool as usize].take(caller).is_ok())
+    }
+
+    fn note_member(&mut self, caller: &Caller) {
+        self.known.retain(|known| known != caller);
+        if self.known.len() >= KNOWN_MAX {
+            self.known.pop_front();
+        }
+        self.known.push_back(caller.clone());
+    }
+}
+
 /// A place on the raft port, given back when its connection ends, however it ends.
 struct Place {
-    places: Arc<Mutex<Places>>,
+    places: Arc<Mutex<PortPlaces>>,
     caller: Caller,
+    pool: Pool,
+}
+
+impl Place {
+    fn take(places: &Arc<Mutex<PortPlaces>>, caller: Caller, is_of_member: bool) -> Option<Self> {
+        let pool = lock(places).take(&caller, is_of_member)?;
+        Some(Self { places: places.clone(), caller, pool })
+    }
+
+    /// Its caller was let in as a member: strangers get its place.
+    fn become_members(&mut self) {
+        let mut places = lock(&self.places);
+        places.note_member(&self.caller);
+        if self.pool == Pool::Strangers && places.pools[Pool::Members as usize].take(&self.caller).is_ok() {
+            places.pools[Pool::Strangers as usize].give_back(&self.caller);
+            self.pool = Pool::Members;
+        }
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner).give_back(&self.caller);
+        lock(&self.places).pools[self.pool as usize].give_back(&self.caller);
     }
+}
+
+fn lock(places: &Mutex<PortPlaces>) -> MutexGuard<'_, PortPlaces> {
+    places.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The member whose messages one connection may carry.

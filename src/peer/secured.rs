@@ -4,7 +4,9 @@
 use crate::peer::address_book::AddressBook;
 use crate::peer::hello::HelloAnswer;
 use crate::raft::Time;
-use crate::runtime::{Env, until};
+use crate::runtime::door::Caller;
+use crate::runtime::gate::Gate;
+use crate::runtime::{Env, Pace, until};
 use crate::tls::{Callee, NotAccepted, PeerCertificate, PortTls, Stream};
 use std::io;
 use std::sync::Arc;
@@ -69,19 +71,41 @@ pub(crate) struct TurnedAway {
     pub reason: String,
 }
 
+/// How this node takes handshakes: with its certificate, and not too many at once.
+#[derive(Debug)]
+pub(crate) struct Guard<E> {
+    /// Its certificate, and whom it trusts.
+    pub tls: Arc<PortTls>,
+    /// Lets handshakes go on.
+    pub gate: Arc<Gate<E>>,
+}
+
+impl<E: Env> Guard<E> {
+    /// With that certificate, if there is one.
+    pub(crate) fn of(env: &E, tls: Option<&Arc<PortTls>>) -> Option<Self> {
+        let gate = || Gate::new(env.clone(), Pace::default());
+        tls.map(|tls| Self { tls: tls.clone(), gate: gate() })
+    }
+}
+
 /// Takes the handshake of a caller, if this node has certificates. A caller without TLS is told so.
 ///
 /// # Errors
 /// [`TurnedAway`].
 pub(crate) async fn accept_secured<E: Env>(
     env: &E,
-    tls: Option<&PortTls>,
-    stream: E::Stream,
+    guard: Option<&Guard<E>>,
+    (stream, from): (E::Stream, &str),
     deadline: Time,
 ) -> Result<(Stream<E::Stream>, Option<PeerCertificate>), TurnedAway> {
-    let Some(tls) = tls else { return Ok((Stream::Plain(stream), None)) };
+    let Some(Guard { tls, gate }) = guard else { return Ok((Stream::Plain(stream), None)) };
     let away = |kind, reason: &str| TurnedAway { kind, reason: reason.to_owned() };
-    match until(env, deadline, tls.accept(stream)).await {
+    let caller = Caller::of(from);
+    let handshake = async {
+        let begun = tls.begin(stream).await?;
+        gate.pass(&caller, tls.accept(begun)).await
+    };
+    match until(env, deadline, handshake).await {
         None => Err(away("silent", "it made no TLS handshake in time")),
         Some(Ok((stream, Some(certificate)))) => Ok((stream, Some(certificate))),
         Some(Ok((_, None))) => Err(away("tls", "it has shown no certificate")),

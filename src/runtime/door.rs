@@ -24,6 +24,16 @@ pub(crate) enum Caller {
 }
 
 impl Caller {
+    /// The network of 48 bits that it is in, which is what one site has: 65,536 callers.
+    fn site(&self) -> Option<Ipv6Addr> {
+        match self {
+            Self::Host(IpAddr::V6(ip)) if !ip.is_loopback() => {
+                Some(Ipv6Addr::from(u128::from(*ip) & !(u128::MAX >> 48)))
+            }
+            Self::Host(_) | Self::Other(_) => None,
+        }
+    }
+
     /// The caller behind `from`, as a listener names it: `host:port`.
     pub(crate) fn of(from: &str) -> Self {
         let ip = from.parse::<SocketAddr>().map(|addr| addr.ip().to_canonical());
@@ -47,20 +57,22 @@ pub(crate) enum Full {
     Address,
 }
 
-/// A number of places, which one caller cannot take all. The last ones are for callers that have
-/// few.
+/// A number of places, which one caller cannot take all, nor one site of IPv6. The last ones are for
+/// callers that have few.
 #[derive(Debug)]
 pub(crate) struct Places {
     max: usize,
     per_address_max: usize,
     taken: usize,
     by_caller: BTreeMap<Caller, usize>,
+    /// Of those, by site of IPv6.
+    by_site: BTreeMap<Ipv6Addr, usize>,
 }
 
 impl Places {
     /// At most `max` places, and for one caller at most `per_address_max` of them.
     pub(crate) fn new(max: usize, per_address_max: usize) -> Self {
-        Self { max, per_address_max, taken: 0, by_caller: BTreeMap::new() }
+        Self { max, per_address_max, taken: 0, by_caller: BTreeMap::new(), by_site: BTreeMap::new() }
     }
 
     /// Takes one.
@@ -70,22 +82,25 @@ impl Places {
         if self.taken + reserve >= self.max {
             return Err(Full::All);
         }
-        if mine >= self.per_address_max {
+        let site = caller.site();
+        let of_site = site.and_then(|site| self.by_site.get(&site)).copied().unwrap_or(0);
+        if mine.max(of_site) >= self.per_address_max {
             return Err(Full::Address);
         }
         self.taken += 1;
         *self.by_caller.entry(caller.clone()).or_default() += 1;
+        if let Some(site) = site {
+            *self.by_site.entry(site).or_default() += 1;
+        }
         Ok(())
     }
 
     /// Gives back one that was taken.
     pub(crate) fn give_back(&mut self, caller: &Caller) {
         self.taken -= 1;
-        if let Some(count) = self.by_caller.get_mut(caller) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_caller.remove(caller);
-            }
+        one_less(&mut self.by_caller, caller);
+        if let Some(site) = caller.site() {
+            one_less(&mut self.by_site, &site);
         }
     }
 
@@ -97,6 +112,15 @@ impl Places {
     /// Whether nine of ten are taken.
     pub(crate) fn is_low(&self) -> bool {
         self.taken * 10 >= self.max * 9
+    }
+}
+
+fn one_less<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //!   task.
 //! - `timer`: a deadline that moves often. `watch`: one value that changes. `door`: counts
 //!   connections, for both ports.
+//! - `gate`: lets strangers make the node work a little at a time.
 //! - `certificates`: the ports that speak TLS.
 //! - `metrics`: counters and histograms; `status`: what a node says of itself; `repair`: how far a
 //!   repair of its data directory is.
@@ -18,6 +19,7 @@ mod alarms;
 mod certificates;
 pub(crate) mod door;
 mod env;
+pub(crate) mod gate;
 mod metrics;
 mod repair;
 mod scrub;
@@ -31,6 +33,7 @@ mod work_task;
 pub use alarms::{Alarm, Alarms};
 pub use certificates::Certificates;
 pub use env::{Env, Listener, until};
+pub use gate::Pace;
 pub use metrics::{Histogram, Instruments, Metrics, Requests, RouteRequests};
 pub use repair::{RepairProgress, RepairStatus};
 pub use scrub::{ScrubProgress, ScrubStatus};

@@ -5,7 +5,7 @@ use crate::codec::host_of;
 use crate::tls::certificate::{Certificate, PeerCertificate};
 use crate::tls::clock::WallClock;
 use crate::tls::files::{self, CertificateSource, PemSet, TlsError};
-use crate::tls::stream::{Begun, Stream};
+use crate::tls::stream::{Begun, HandshakeBounds, Stream};
 use crate::tls::verify::{ChainTooLong, MemberVerifier, ShortChains};
 use rustls::client::{Resumption, verify_server_name};
 use rustls::crypto::CryptoProvider;
@@ -23,6 +23,9 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 /// How every handshake begins: a record of that kind.
 const HANDSHAKE: u8 = 0x16;
+/// What a caller may send before it is let in: its hello, certificates as long as they may be, and
+/// what is around them. Rustls holds a message until it is complete, up to 64 KiB.
+const HANDSHAKE_BOUNDS: HandshakeBounds = HandshakeBounds { hello: Some(16 << 10), all: 40 << 10 };
 /// What clients may speak, the preferred first.
 const CLIENT_PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
@@ -219,31 +222,41 @@ impl PortTls {
         }
     }
 
-    /// Takes the handshake of a caller. Returns its stream, and its certificate if it has shown
-    /// one. The caller of this sees to it that it does not take for ever.
+    /// Waits until a caller begins a handshake, which costs next to nothing. The caller of this
+    /// sees to it that it does not take for ever.
+    ///
+    /// # Errors
+    /// [`NotAccepted`].
+    pub async fn begin<S: AsyncRead + Unpin>(&self, mut stream: S) -> Result<Begun<S>, NotAccepted<S>> {
+        let mut first = [0];
+        match stream.read(&mut first).await {
+            Ok(1) if first[0] == HANDSHAKE => Ok(Begun::new(Some(first[0]), stream)),
+            Ok(1) => {
+                self.handshakes_failed.fetch_add(1, Ordering::Relaxed);
+                Err(NotAccepted::NoTls(stream))
+            }
+            Ok(_) | Err(_) => Err(NotAccepted::Silent),
+        }
+    }
+
+    /// Takes the handshake that a caller has begun. Returns its stream, and its certificate if it
+    /// has shown one. The caller of this sees to it that it does not take for ever, and that not
+    /// too many are taken at once.
     ///
     /// # Errors
     /// [`NotAccepted`].
     pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        mut stream: S,
+        begun: Begun<S>,
     ) -> Result<(Stream<S>, Option<PeerCertificate>), NotAccepted<S>> {
-        let mut first = [0];
-        match stream.read(&mut first).await {
-            Ok(1) if first[0] == HANDSHAKE => {}
-            Ok(1) => {
-                self.handshakes_failed.fetch_add(1, Ordering::Relaxed);
-                return Err(NotAccepted::NoTls(stream));
-            }
-            Ok(_) | Err(_) => return Err(NotAccepted::Silent),
-        }
         let acceptor = TlsAcceptor::from(self.loaded().accepting.clone());
-        let accepted = acceptor.accept(Begun::new(Some(first[0]), stream)).await;
-        let accepted = accepted.map_err(|error| {
+        let accepted = acceptor.accept(begun.within(HANDSHAKE_BOUNDS)).await;
+        let mut accepted = accepted.map_err(|error| {
             self.handshakes_failed.fetch_add(1, Ordering::Relaxed);
             NotAccepted::Failed(handshake_words(&error))
         })?;
         self.handshakes.fetch_add(1, Ordering::Relaxed);
+        accepted.get_mut().0.end_handshake();
         let shown = accepted.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let peer = match shown {
             None => None,

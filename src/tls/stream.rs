@@ -20,12 +20,38 @@ pub enum Stream<S> {
 pub struct Begun<S> {
     first: Option<u8>,
     stream: S,
+    /// Until the handshake has ended, where it is bounded.
+    bounds: Option<HandshakeBounds>,
 }
+
+/// What the other end may still send of a handshake.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HandshakeBounds {
+    /// Bytes before it is answered; `None`: it was answered.
+    pub(super) hello: Option<usize>,
+    /// Bytes in all.
+    pub(super) all: usize,
+}
+
+/// The other end sends more than anybody needs before it is let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it sends more bytes than a TLS handshake takes")]
+struct TooLong;
 
 impl<S> Begun<S> {
     /// With the byte that was read of it.
     pub(super) fn new(first: Option<u8>, stream: S) -> Self {
-        Self { first, stream }
+        Self { first, stream, bounds: None }
+    }
+
+    /// What comes before [`Self::end_handshake`] is bounded from now on.
+    pub(super) fn within(self, bounds: HandshakeBounds) -> Self {
+        Self { bounds: Some(bounds), ..self }
+    }
+
+    /// What comes now may go on for ever.
+    pub(super) fn end_handshake(&mut self) {
+        self.bounds = None;
     }
 }
 
@@ -99,12 +125,30 @@ impl<S: AsyncRead + Unpin> AsyncRead for Begun<S> {
             buffer.put_slice(self.first.take().as_slice());
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if let Some(bounds) = &mut self.bounds {
+            bounds.count(buffer.filled().len() - before)?;
+        }
+        polled
+    }
+}
+
+impl HandshakeBounds {
+    /// So many bytes more have come.
+    fn count(&mut self, bytes: usize) -> io::Result<()> {
+        let fits = bytes <= self.all && self.hello.is_none_or(|left| bytes <= left);
+        self.all = self.all.saturating_sub(bytes);
+        self.hello = self.hello.map(|left| left.saturating_sub(bytes));
+        if fits { Ok(()) } else { Err(io::Error::other(TooLong)) }
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Begun<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(bounds) = &mut self.bounds {
+            bounds.hello = None;
+        }
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -113,6 +157,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Begun<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(bounds) = &mut self.bounds {
+            bounds.hello = None;
+        }
         Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 

@@ -301,13 +301,15 @@ pub(super) fn status_of(answer: &Answer, field: &str) -> Result<usize, String> {
     found.ok_or_else(|| format!("/v1/status has no http.{field}"))
 }
 
-/// Bodies are announced until there is no memory for another: that one is refused, small ones are
-/// not, and it is all given back.
+/// Bodies come, but for their last byte, until there is no memory for another: that one is refused,
+/// small ones are not, and it is all given back. Nothing is held for what is only announced.
 async fn examine_memory(shared: &Shared, slot: usize, options: &HttpOptions) -> Result<(), String> {
     let length = options.body_bytes_max;
     let cost = 2 * length + OVERHEAD_BYTES;
-    let fit = (options.memory_bytes_max - options.memory_bytes_max / 4) / cost;
-    let start = format!("POST /set HTTP/1.1\r\nHost: m0\r\ncontent-length: {length}\r\n\r\n{{");
+    // All of it comes from one address.
+    let fit = options.memory_bytes_max / 16 * 11 / cost;
+    let head = format!("POST /set HTTP/1.1\r\nHost: m0\r\ncontent-length: {length}\r\n\r\n{{");
+    let start = format!("{head}{}", " ".repeat(length - 2));
     let give_up = now() + PATIENCE_MICROS;
     let mut held = Vec::new();
     for _ in 0..fit {
@@ -317,7 +319,7 @@ async fn examine_memory(shared: &Shared, slot: usize, options: &HttpOptions) -> 
         held.push(connection);
     }
     sleep_until(now() + 100 * MILLI).await;
-    let (answer, _) = answer_to(shared, slot, "POST", "/set", start.as_bytes()).await?;
+    let (answer, _) = answer_to(shared, slot, "POST", "/set", head.as_bytes()).await?;
     let text = "\"too many bytes of requests and answers are held now; try again\"\n";
     exactly(&answer, 503, JSON, text)?;
     same("to be tried again", &answer.header("retry-after"), &Some("1"))?;

@@ -78,7 +78,8 @@ impl Limits {
     pub(super) fn http(&self) -> HttpOptions {
         // A history that is cut short all the time is what a run is for.
         let settings_min = Settings { history_bytes: 0, quota_bytes: 0, answers_bytes: 0 };
-        let default = HttpOptions { settings_min, ..HttpOptions::default() };
+        // Little memory, so that an exam can fill it.
+        let default = HttpOptions { settings_min, memory_bytes_max: 64 << 20, ..HttpOptions::default() };
         let connections_max = self.connections.unwrap_or(default.connections_max);
         if !self.impatient {
             return HttpOptions { connections_max, ..default };

@@ -1,6 +1,6 @@
 //! Answers: a status, one body, and the few headers that some of them carry.
 
-use crate::api::http::budget::{Budget, MemoryReservation, MemoryUse};
+use crate::api::http::budget::{Account, Budget, MemoryReservation, MemoryUse};
 use crate::api::http::control::Control;
 use crate::api::http::sending::Pieces;
 use crate::api::http::stream::EventStream;
@@ -9,7 +9,7 @@ use crate::kv::Revision;
 use bytes::Bytes;
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
-    WWW_AUTHENTICATE,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
 use std::borrow::Cow;
@@ -29,6 +29,9 @@ const REVISION: HeaderName = HeaderName::from_static("infinitystore-revision");
 const TERM: HeaderName = HeaderName::from_static("infinitystore-term");
 /// The node that answered.
 const SERVED_BY: HeaderName = HeaderName::from_static("infinitystore-served-by");
+
+/// Which pages a browser may show an answer to. Whatever it is, it is for none of another origin.
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// What a client may show (RFC 9110 §11.6.1).
 const CHALLENGE: &str = "Bearer realm=\"infinitystore\", Basic realm=\"infinitystore\", charset=\"UTF-8\"";
@@ -69,6 +72,8 @@ pub(super) struct Answer {
     extra: Option<Box<Extra>>,
     /// Its body's part of the budget, if it is large.
     pub(super) held: Option<MemoryReservation>,
+    /// Its body is there once, for all clients.
+    is_shared: bool,
     /// Whether the connection ends with this answer, since the request was not read to its end.
     pub(super) close: bool,
 }
@@ -101,6 +106,7 @@ impl Answer {
             retry: false,
             extra: None,
             held: None,
+            is_shared: false,
             close: false,
         }
     }
@@ -162,6 +168,14 @@ impl Answer {
         Self::new(status, Content::Raw, Bytes::new())
     }
 
+    /// A page that is made once and kept. It takes no memory of a request, however many clients are
+    /// sent it.
+    pub(super) fn page(content: Content, page: Bytes) -> Self {
+        let mut answer = Self::new(StatusCode::OK, content, page);
+        answer.is_shared = true;
+        answer
+    }
+
     pub(super) fn open_metrics(text: String) -> Self {
         Self::new(StatusCode::OK, Content::OpenMetrics, Bytes::from(text))
     }
@@ -218,10 +232,13 @@ impl Answer {
 
     /// With its body counted, if that is large; an answer for which there is no room becomes a
     /// refusal.
-    pub(super) fn counted(mut self, budget: &Arc<Budget>, no_room: impl FnOnce() -> Self) -> Self {
-        // A static body takes no memory of a request, but none of those is large.
-        if self.body.len() > BODY_FREE_BYTES {
-            match budget.reserve(MemoryUse::Answer, self.body.len()) {
+    pub(super) fn counted(
+        mut self,
+        (budget, account): (&Arc<Budget>, &Arc<Account>),
+        no_room: impl FnOnce() -> Self,
+    ) -> Self {
+        if self.body.len() > BODY_FREE_BYTES && !self.is_shared {
+            match budget.reserve(account, MemoryUse::Answer, self.body.len()) {
                 Some(held) => self.held = Some(held),
                 None => return no_room(),
             }
@@ -254,6 +271,8 @@ impl Answer {
                 Content::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             }),
         );
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
         if let Some(reason) = self.reason {
             headers.insert(REASON, header_value(&reason));
         }

@@ -3,19 +3,22 @@
 use crate::api::http::answer::Answer;
 use crate::api::http::budget::{MemoryReservation, MemoryUse};
 use crate::api::http::context::Context;
+use crate::api::http::route::Call;
+use crate::api::http::server::Crowd;
 use crate::raft::Time;
 use crate::runtime::{Env, until};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
+use std::sync::atomic::Ordering;
 
 /// How often a body is counted: as it is held here, and as the command that is made of it.
 const COPIES: usize = 2;
 /// What a request needs beside its body's bytes: the buffer that hyper reads into, and its place in
 /// the queues.
 const OVERHEAD_BYTES: usize = 4 << 10;
-/// Room for a body whose length is not announced, at first.
+/// Room for a body that does not come in one piece, at first.
 const FIRST_BYTES: usize = 16 << 10;
 
 /// Why a body was not read to its end. The connection ends with the answer.
@@ -48,23 +51,32 @@ impl BodyError {
     }
 }
 
-/// The whole body, of at most `limit` bytes, and its part of the budget, to be kept until the
+/// The whole body of a call, of at most `limit` bytes, and its part of the budget, to be kept until the
 /// request is answered. One that arrives in one piece, as almost all do, is not copied.
 pub(super) async fn read<E: Env>(
     context: &Context<E>,
-    mut body: Incoming,
+    call: &mut Call,
     limit: usize,
 ) -> Result<(Bytes, MemoryReservation), BodyError> {
+    let mut body = call.take_body();
+    let account = &call.account;
     let hint = body.size_hint();
     if hint.lower() > limit as u64 {
         return Err(BodyError::TooLarge(limit));
     }
     let announced = hint.exact().and_then(|length| usize::try_from(length).ok());
-    let mut held = context
-        .budget
-        .reserve(MemoryUse::Request, cost(announced.unwrap_or(FIRST_BYTES)))
-        .ok_or(BodyError::NoRoom)?;
-    let deadline = context.env.now().plus(context.options.body_timeout_seconds * 1_000_000);
+    // One that certainly does not fit is refused at once. But room is taken as the body comes: who
+    // announces a lot and sends little holds little.
+    let longest = announced.unwrap_or(limit);
+    if !context.budget.has_room(account, MemoryUse::Request, cost(announced.unwrap_or_default())) {
+        return Err(BodyError::NoRoom);
+    }
+    let first_bytes = longest.min(FIRST_BYTES);
+    let mut held =
+        context.budget.reserve(account, MemoryUse::Request, cost(first_bytes)).ok_or(BodyError::NoRoom)?;
+    let crowd = Crowd { crowded: context.crowded.load(Ordering::Relaxed), is_known: call.is_known() };
+    let patience_seconds = crowd.part_of(context.options.body_timeout_seconds);
+    let deadline = context.env.now().plus(patience_seconds * 1_000_000);
     let first = next(&context.env, deadline, &mut body).await?.unwrap_or_default();
     if first.len() > limit {
         return Err(BodyError::TooLarge(limit));
@@ -73,7 +85,12 @@ pub(super) async fn read<E: Env>(
         return if held.resize(cost(first.len())) { Ok((first, held)) } else { Err(BodyError::NoRoom) };
     }
     let mut whole = BytesMut::new();
-    whole.reserve(announced.unwrap_or(FIRST_BYTES).max(first.len()));
+    // The first piece may be longer than what was reserved for it.
+    let room = first_bytes.max(first.len());
+    if !held.resize(cost(room)) {
+        return Err(BodyError::NoRoom);
+    }
+    whole.reserve(room);
     let mut piece = Some(first);
     while let Some(bytes) = piece {
         let length = whole.len() + bytes.len();
@@ -82,7 +99,7 @@ pub(super) async fn read<E: Env>(
         }
         if length > whole.capacity() {
             // Counted twice, which covers the old memory beside the new while it moves.
-            let room = length.max(2 * whole.capacity()).min(limit);
+            let room = length.max(2 * whole.capacity()).min(longest.max(length));
             if !held.resize(cost(room)) {
                 return Err(BodyError::NoRoom);
             }

@@ -4,7 +4,9 @@
 //! A request reserves memory before it takes it. If there is no room it is refused, and requests
 //! under way go on. What a connection always needs (its task, two small buffers) is not in here:
 //! the number of connections bounds that.
-
+//!
+//! No caller takes all of it: the last quarter is for callers that hold less than an eighth, and so
+//! is the last sixteenth of what large ones may take. A caller is an address.
 //!
 //! Large bodies together, and large answers together, get no more than three quarters each: clients
 //! that do not read their answers must not keep others from writing, nor the other way round.
@@ -24,6 +26,12 @@ pub(super) enum MemoryUse {
     Answer,
 }
 
+/// What one caller holds, over all of its connections.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    bytes: AtomicUsize,
+}
+
 /// Bytes that may be held at the same time.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -40,6 +48,8 @@ pub(super) struct Budget {
 #[derive(Debug)]
 pub(super) struct MemoryReservation {
     budget: Arc<Budget>,
+    /// Whose it is; `None`: it is shared by callers.
+    account: Option<Arc<Account>>,
     kind: MemoryUse,
     bytes: usize,
 }
@@ -50,23 +60,46 @@ impl Budget {
         Arc::new(Self { bytes_max, used, large, refused })
     }
 
-    /// Sets `bytes` aside, or counts a refusal.
-    pub(super) fn reserve(self: &Arc<Self>, kind: MemoryUse, bytes: usize) -> Option<MemoryReservation> {
-        let taken = self.take(kind, bytes);
-        if !taken {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-        }
-        taken.then(|| MemoryReservation { budget: self.clone(), kind, bytes })
+    /// Sets `bytes` aside for a caller, or counts a refusal.
+    pub(super) fn reserve(
+        self: &Arc<Self>,
+        account: &Arc<Account>,
+        kind: MemoryUse,
+        bytes: usize,
+    ) -> Option<MemoryReservation> {
+        self.reserve_of(Some(account.clone()), kind, bytes)
     }
 
-    /// Whether an answer of `bytes` could be held now. If not, a refusal is counted.
-    pub(super) fn has_room_for_answer(&self, bytes: usize) -> bool {
-        // Small ones are not counted at all.
-        let fits = bytes <= LARGE_BYTES || self.take(MemoryUse::Answer, bytes);
+    /// The same for what several callers share.
+    pub(super) fn reserve_shared(
+        self: &Arc<Self>,
+        kind: MemoryUse,
+        bytes: usize,
+    ) -> Option<MemoryReservation> {
+        self.reserve_of(None, kind, bytes)
+    }
+
+    fn reserve_of(
+        self: &Arc<Self>,
+        account: Option<Arc<Account>>,
+        kind: MemoryUse,
+        bytes: usize,
+    ) -> Option<MemoryReservation> {
+        if self.take(account.as_deref(), kind, bytes) {
+            return Some(MemoryReservation { budget: self.clone(), account, kind, bytes });
+        }
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+
+    /// Whether `bytes` could be held now for that caller. If not, a refusal is counted.
+    pub(super) fn has_room(&self, account: &Account, kind: MemoryUse, bytes: usize) -> bool {
+        // Small ones are tried when they are taken, if they are counted at all.
+        let fits = bytes <= LARGE_BYTES || self.take(Some(account), kind, bytes);
         if !fits {
             self.refused.fetch_add(1, Ordering::Relaxed);
         } else if bytes > LARGE_BYTES {
-            self.give_back(MemoryUse::Answer, bytes);
+            self.give_back(Some(account), kind, bytes);
         }
         fits
     }
@@ -91,14 +124,24 @@ impl Budget {
         self.refused.load(Ordering::Relaxed)
     }
 
-    fn take(&self, kind: MemoryUse, bytes: usize) -> bool {
-        if !Self::add(&self.used, bytes, self.bytes_max) {
-            return false;
-        }
-        let fits =
-            bytes <= LARGE_BYTES || Self::add(&self.large[kind as usize], bytes, self.answer_bytes_max());
-        if !fits {
+    fn take(&self, account: Option<&Account>, kind: MemoryUse, bytes: usize) -> bool {
+        let held = account.map_or(0, |account| account.bytes.fetch_add(bytes, Ordering::Relaxed));
+        let (quarter, sixteenth) = (self.bytes_max / 4, self.bytes_max / 16);
+        let is_much = held.saturating_add(bytes) > 2 * sixteenth;
+        let (max, large_max) = if is_much && account.is_some() {
+            (self.bytes_max - quarter, self.bytes_max - quarter - sixteenth)
+        } else {
+            (self.bytes_max, self.bytes_max - quarter)
+        };
+        let mut fits = Self::add(&self.used, bytes, max);
+        if fits && bytes > LARGE_BYTES && !Self::add(&self.large[kind as usize], bytes, large_max) {
             self.used.fetch_sub(bytes, Ordering::Relaxed);
+            fits = false;
+        }
+        if let Some(account) = account
+            && !fits
+        {
+            account.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
         fits
     }
@@ -113,7 +156,10 @@ impl Budget {
         fits
     }
 
-    fn give_back(&self, kind: MemoryUse, bytes: usize) {
+    fn give_back(&self, account: Option<&Account>, kind: MemoryUse, bytes: usize) {
+        if let Some(account) = account {
+            account.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
         let before = self.used.fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(before >= bytes, "nobody gives back what was not taken");
         if bytes > LARGE_BYTES {
@@ -131,14 +177,15 @@ impl MemoryReservation {
             return true;
         }
         // Taken anew as a whole, so that a small one that becomes large counts as such.
-        self.budget.give_back(self.kind, self.bytes);
-        if self.budget.take(self.kind, bytes) {
+        let account = self.account.as_deref();
+        self.budget.give_back(account, self.kind, self.bytes);
+        if self.budget.take(account, self.kind, bytes) {
             self.bytes = bytes;
             return true;
         }
         self.budget.refused.fetch_add(1, Ordering::Relaxed);
         // Another request may have taken what was given back. Then this one holds nothing.
-        if !self.budget.take(self.kind, self.bytes) {
+        if !self.budget.take(account, self.kind, self.bytes) {
             self.bytes = 0;
         }
         false
@@ -147,6 +194,9 @@ impl MemoryReservation {
 
 impl Drop for MemoryReservation {
     fn drop(&mut self) {
-        self.budget.give_back(self.kind, self.bytes);
+        self.budget.give_back(self.account.as_deref(), self.kind, self.bytes);
     }
 }
+
+#[cfg(test)]
+mod tests;

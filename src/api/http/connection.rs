@@ -45,12 +45,13 @@ pub(super) async fn serve<E: Env>(
     context: Arc<Context<E>>,
     (control, streams): (Arc<Control>, Arc<Streams>),
     (stream, shown): Secured<E>,
-    from: String,
+    peer: Arc<Peer>,
 ) {
     let watched = Watched {
         beginning: Beginning::Preface(0),
         stream,
         context: context.clone(),
+        peer: peer.clone(),
         control: control.clone(),
         ahead: None,
         head_bytes: 0,
@@ -60,7 +61,7 @@ pub(super) async fn serve<E: Env>(
     let service = service_fn({
         let (context, control) = (context.clone(), control.clone());
         let shown = shown.clone();
-        let peer = Arc::new(Peer { address: from.clone() });
+        let peer = peer.clone();
         move |mut request| {
             note_caller(&mut request, shown.as_ref());
             let (context, control, peer) = (context.clone(), control.clone(), peer.clone());
@@ -100,13 +101,13 @@ pub(super) async fn serve<E: Env>(
     let Watched { mut stream, held, beginning, .. } = connection.into_parts().io.into_inner();
     drop(held);
     if let (Some(_), Beginning::Http2(ahead)) = (&ended, beginning) {
-        return http2::serve(context, (control, streams), (ahead, (stream, shown)), from).await;
+        return http2::serve(context, (control, streams), (ahead, (stream, shown)), peer).await;
     }
     // Hyper answers a head that makes no sense, or is too large, by itself, and ends.
     let unread = match &ended {
         Some(Ok(())) => control.linger.load(Ordering::Relaxed),
         Some(Err(error)) => {
-            tracing::debug!(%from, %error, "http connection failed");
+            tracing::debug!(from = %peer.address, %error, "http connection failed");
             error.is_parse()
         }
         None => false,
@@ -127,6 +128,7 @@ struct Watched<E: Env> {
     beginning: Beginning,
     stream: Stream<E::Stream>,
     context: Arc<Context<E>>,
+    peer: Arc<Peer>,
     control: Arc<Control>,
     /// What was read while hyper did not want anything.
     ahead: Option<u8>,
@@ -221,7 +223,7 @@ impl<E: Env> Watched<E> {
         match &mut self.held {
             None if bytes == 0 => true,
             None => {
-                self.held = self.context.budget.reserve(MemoryUse::Request, bytes);
+                self.held = self.context.budget.reserve(&self.peer.account, MemoryUse::Request, bytes);
                 self.held.is_some()
             }
             Some(_) if bytes == 0 => {

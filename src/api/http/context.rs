@@ -1,16 +1,18 @@
 //! What every connection and handler needs.
 
-use crate::api::http::budget::Budget;
+use crate::api::http::budget::{Account, Budget};
 use crate::api::http::control::Control;
+use crate::api::http::health::LastQuorum;
 use crate::api::http::options::HttpOptions;
 use crate::api::http::streams::Streams;
 use crate::api::http::v1::pages::Pages;
 use crate::api::service::Authenticator;
 use crate::node::{NodeHandle, NodeSlot};
-use crate::runtime::door::{Episode, Places};
+use crate::runtime::door::{Caller, Episode, Places};
+use crate::runtime::gate::Gate;
 use crate::runtime::{Env, Metrics, RouteRequests};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, Semaphore};
 
@@ -33,6 +35,12 @@ pub(super) struct Context<E: Env> {
     /// Finds out who asks.
     pub(super) authenticator: Authenticator,
     pub(super) connections: Mutex<Connections>,
+    /// Nearly all connections are taken.
+    pub(super) crowded: AtomicBool,
+    /// What `/readyz` has heard last.
+    pub(super) quorum: LastQuorum,
+    /// Lets TLS handshakes of clients go on.
+    pub(super) handshakes: Arc<Gate<E>>,
     /// Told when the server stops, to the accepting and the sweeping task.
     pub(super) stopping: Notify,
     /// Told when a connection ends while the server stops.
@@ -44,6 +52,8 @@ pub(super) struct Connections {
     /// What each waits for, and its streams, which HTTP/1 has none of.
     pub(super) open: BTreeMap<u64, (Arc<Control>, Arc<Streams>)>,
     pub(super) places: Places,
+    /// What each caller holds of the budget, as long as it holds anything or is connected.
+    pub(super) accounts: BTreeMap<Caller, Arc<Account>>,
     /// Logs once each time that nearly all connections are taken.
     pub(super) low: Episode,
     /// Logs once each time that handshakes fail.
@@ -57,6 +67,7 @@ impl Connections {
     pub(super) fn new(options: &HttpOptions) -> Self {
         Self {
             open: BTreeMap::new(),
+            accounts: BTreeMap::new(),
             places: Places::new(options.connections_max, options.connections_per_address_max),
             low: Episode::default(),
             handshakes: Episode::default(),

@@ -71,6 +71,8 @@ pub(super) struct Control {
     waker: Mutex<Option<Waker>>,
     /// The request at hand was answered before it had been read: linger before closing.
     pub(super) linger: AtomicBool,
+    /// The client has shown who it is, with the request at hand.
+    pub(super) is_known: AtomicBool,
     /// There was no room for the head at hand.
     pub(super) no_room: AtomicBool,
     /// HTTP/2: the tick, and one, since when a frame or a block of headers is incomplete; 0: none
@@ -91,6 +93,7 @@ impl Control {
             order: AtomicU8::new(Order::Serve as u8),
             waker: Mutex::new(None),
             linger: AtomicBool::new(false),
+            is_known: AtomicBool::new(false),
             no_room: AtomicBool::new(false),
             incomplete_since: AtomicU32::new(0),
         }

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode, Version};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// An answer, and whether the connection ends with it.
 pub(super) struct Dispatched {
@@ -37,16 +38,17 @@ pub(super) async fn dispatch<E: Env>(
     let refusal = origin::refuse(&head, &context.options.hosts).filter(|_| !is_probe);
     let operation = matched.as_ref().and_then(|(route, _)| route.operation(head.method.as_str()));
     let is_write = operation.is_some_and(|one| one.while_starting == WhileStarting::RefusesWrite);
-    let mut call = Call::new(head, body, control.clone());
+    let mut call = Call::new(head, body, (control.clone(), peer.account.clone()));
     let answer = match refusal {
         // What was not read of it goes with the connection.
         Some(refusal) if has_problems => refusal.problem().closing(),
         Some(refusal) => refusal.answer().closing(),
         None => handle(context, peer, matched, &mut call).await,
     };
-    let is_known = call.asker.who.as_ref().is_some_and(|who| who.by.is_some());
+    let is_known = call.is_known();
+    control.is_known.store(is_known, Ordering::Relaxed);
     let head = call.head;
-    let mut answer = answer.counted(&context.budget, || match (has_problems, is_write) {
+    let mut answer = answer.counted((&context.budget, &peer.account), || match (has_problems, is_write) {
         (false, _) => Answer::no_room(),
         (true, false) => Problem::no_room().answer(),
         // It was carried out, and the answer is lost.

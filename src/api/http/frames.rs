@@ -12,6 +12,11 @@ const HEADERS: u8 = 0x1;
 const RST_STREAM: u8 = 0x3;
 const WINDOW_UPDATE: u8 = 0x8;
 const CONTINUATION: u8 = 0x9;
+/// So many bytes of an answer are worth a window's update. Clients send two for each 4 KiB at most:
+/// for the stream and for the connection.
+const UPDATE_BYTES: usize = 1 << 10;
+/// A stream ends with this frame.
+const END_STREAM: u8 = 0x1;
 /// No more frames of headers follow.
 const END_HEADERS: u8 = 0x4;
 
@@ -20,7 +25,8 @@ const END_HEADERS: u8 = 0x4;
 pub(super) struct FrameLimits {
     /// Streams that it resets.
     pub(super) resets_max: u32,
-    /// Pings, settings, and other frames that carry nothing.
+    /// Pings, settings, and other frames that carry nothing. A window's update counts if it answers
+    /// nothing: one is free for each [`UPDATE_BYTES`] that the client was sent.
     pub(super) others_max: u32,
 }
 
@@ -50,6 +56,8 @@ pub(super) struct Frames {
     tick: u32,
     resets: u32,
     others: u32,
+    /// Bytes that the client was sent, and has not sent updates of its windows for.
+    sent_bytes: usize,
 }
 
 impl Frames {
@@ -64,7 +72,13 @@ impl Frames {
             tick: 0,
             resets: 0,
             others: 0,
+            sent_bytes: 0,
         }
+    }
+
+    /// The client was sent so many bytes.
+    pub(super) fn note_sent(&mut self, bytes: usize) {
+        self.sent_bytes = self.sent_bytes.saturating_add(bytes);
     }
 
     /// Looks at what has come, in that tick.
@@ -115,21 +129,27 @@ impl Frames {
         let [high, middle, low, kind, flags, ..] = self.head;
         self.rest_bytes = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
         match kind {
-            DATA | WINDOW_UPDATE => {}
-            HEADERS | CONTINUATION => self.within_headers = flags & END_HEADERS == 0,
+            DATA if self.rest_bytes > 0 || flags & END_STREAM != 0 => {}
+            WINDOW_UPDATE if self.sent_bytes >= UPDATE_BYTES => self.sent_bytes -= UPDATE_BYTES,
+            // A request, which is as good as any other.
+            HEADERS => self.within_headers = flags & END_HEADERS == 0,
+            CONTINUATION => {
+                self.within_headers = flags & END_HEADERS == 0;
+                self.count_other()?;
+            }
             RST_STREAM => {
                 self.resets += 1;
                 if self.resets > self.limits.resets_max {
                     return Err(Flood::Resets);
                 }
             }
-            _ => {
-                self.others += 1;
-                if self.others > self.limits.others_max {
-                    return Err(Flood::Others);
-                }
-            }
+            _ => self.count_other()?,
         }
         Ok(())
+    }
+
+    fn count_other(&mut self) -> Result<(), Flood> {
+        self.others += 1;
+        if self.others > self.limits.others_max { Err(Flood::Others) } else { Ok(()) }
     }
 }

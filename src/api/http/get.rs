@@ -1,6 +1,7 @@
 //! `GET /get`: reads a key.
 
 use crate::api::http::answer::{Answer, write_json_string};
+use crate::api::http::budget::MemoryUse;
 use crate::api::http::context::Context;
 use crate::api::http::identify::plain_refusal;
 use crate::api::http::query::parameter;
@@ -39,7 +40,9 @@ pub(super) async fn handle<E: Env>(context: &Context<E>, call: &Call) -> Answer 
     };
     match found {
         // Before the work, so that a refusal costs little.
-        Some(found) if !context.budget.has_room_for_answer(found.value.len()) => Answer::no_room(),
+        Some(found) if !context.budget.has_room(&call.account, MemoryUse::Answer, found.value.len()) => {
+            Answer::no_room()
+        }
         Some(found) => Answer::json(StatusCode::OK, render(&key, &found.value)),
         None => Answer::fixed(StatusCode::NOT_FOUND, "\"Key does not exist\"\n"),
     }

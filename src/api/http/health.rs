@@ -13,6 +13,8 @@ use std::fmt::Write;
 
 /// A quorum that takes longer than this to confirm that the node is up to date is none.
 const QUORUM_TIMEOUT_MICROS: u64 = 1_000_000;
+/// For so long what a quorum has said counts, whoever asks.
+const QUORUM_COUNTS_MICROS: u64 = 100_000;
 /// Committed entries that are not applied yet: with more, a node is not caught up.
 const BACKLOG_MAX: u64 = 10_000;
 
@@ -47,7 +49,7 @@ pub(super) fn starting(answer: WhileStarting, disk_full: bool, repairing: Option
 pub(super) async fn ready<E: Env>(context: &Context<E>, query: &str) -> Answer {
     let status = context.node().status().await;
     let mut checks = local_checks(&status, context.metrics.disk_full.get() != 0);
-    checks.push(("quorum", quorum(context, context.env.now()).await));
+    checks.push(("quorum", quorum(context).await));
     render(&checks, parameter(query, "verbose").is_some())
 }
 
@@ -89,8 +91,23 @@ pub(super) fn local_checks(status: &NodeStatus, disk_full: bool) -> Vec<Check> {
     ]
 }
 
-async fn quorum<E: Env>(context: &Context<E>, now: Time) -> Result<(), String> {
-    let deadline = now.plus(QUORUM_TIMEOUT_MICROS);
+/// What a quorum has said last, and when. One request at a time asks it: anybody may ask whether a
+/// node is ready, and each question goes to all members.
+pub(super) type LastQuorum = tokio::sync::Mutex<Option<(Time, Result<(), String>)>>;
+
+async fn quorum<E: Env>(context: &Context<E>) -> Result<(), String> {
+    let mut last = context.quorum.lock().await;
+    let counts = |at: Time| context.env.now().since(at) < QUORUM_COUNTS_MICROS;
+    if let Some((_, said)) = last.as_ref().filter(|(at, _)| counts(*at)) {
+        return said.clone();
+    }
+    let said = ask_quorum(context).await;
+    *last = Some((context.env.now(), said.clone()));
+    said
+}
+
+async fn ask_quorum<E: Env>(context: &Context<E>) -> Result<(), String> {
+    let deadline = context.env.now().plus(QUORUM_TIMEOUT_MICROS);
     match until(&context.env, deadline, context.node().request(ClientRequest::Barrier)).await {
         Some(ClientReply::UpToDate) => Ok(()),
         Some(ClientReply::Failed(error)) => Err(error.to_string()),

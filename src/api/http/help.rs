@@ -1,10 +1,11 @@
 //! `GET /`: what can be asked.
 
-use crate::api::http::answer::Answer;
+use crate::api::http::answer::{Answer, Content};
 use crate::api::http::route::Route;
 use crate::runtime::Env;
-use hyper::StatusCode;
+use bytes::Bytes;
 use std::fmt::Write;
+use std::sync::OnceLock;
 
 /// What a route is for stands here, if its command is not longer.
 const ABOUT_COLUMN: usize = 34;
@@ -13,8 +14,14 @@ const NOTE: &str = "  \
   whether a write that failed may still happen)
 ";
 
-/// The page: commands with what to send first, then what can be looked at.
+/// The page, which is the same for all clients.
 pub(super) fn page<E: Env>(routes: impl Iterator<Item = &'static Route<E>>) -> Answer {
+    static PAGE: OnceLock<Bytes> = OnceLock::new();
+    Answer::page(Content::Text, PAGE.get_or_init(|| text(routes).into()).clone())
+}
+
+/// Commands with what to send first, then what can be looked at.
+fn text<E: Env>(routes: impl Iterator<Item = &'static Route<E>>) -> String {
     let (mut commands, mut views) = (String::new(), String::new());
     for operation in routes.flat_map(|route| route.operations) {
         for example in operation.examples {
@@ -26,5 +33,5 @@ pub(super) fn page<E: Env>(routes: impl Iterator<Item = &'static Route<E>>) -> A
             .expect("a String takes everything");
         }
     }
-    Answer::text(StatusCode::OK, format!("InfinityStore\n\n{commands}{NOTE}\n{views}"))
+    format!("InfinityStore\n\n{commands}{NOTE}\n{views}")
 }

@@ -55,7 +55,7 @@ pub(super) async fn serve<E: Env>(
     context: Arc<Context<E>>,
     (control, streams): (Arc<Control>, Arc<Streams>),
     (ahead, (stream, shown)): (Bytes, Secured<E>),
-    from: String,
+    peer: Arc<Peer>,
 ) {
     control.enter(Phase::Idle, context.tick());
     let back = Arc::new(Mutex::new(None));
@@ -75,7 +75,7 @@ pub(super) async fn serve<E: Env>(
     };
     let service = service_fn({
         let (context, streams) = (context.clone(), streams.clone());
-        let peer = Arc::new(Peer { address: from.clone() });
+        let peer = peer.clone();
         // Not in the future: the stream is open before its task begins.
         move |mut request| {
             note_caller(&mut request, shown.as_ref());
@@ -98,7 +98,7 @@ pub(super) async fn serve<E: Env>(
     };
     let ended = control.drive(&mut connection, finish).await;
     if let Some(Err(error)) = &ended {
-        tracing::debug!(%from, error = error as &dyn std::error::Error, "http/2 connection failed");
+        tracing::debug!(from = %peer.address, error = error as &dyn std::error::Error, "http/2 connection failed");
     }
     drop(connection);
     streams.tell(Order::Abort);
@@ -128,7 +128,7 @@ async fn answer<E: Env>(
         let window = u64::from(STREAM_WINDOW_BYTES);
         usize::try_from(body.size_hint().exact().unwrap_or(window).min(window)).unwrap_or_default()
     };
-    let part = |bytes| (bytes > 0).then(|| context.budget.reserve(MemoryUse::Request, bytes));
+    let part = |bytes| (bytes > 0).then(|| context.budget.reserve(&peer.account, MemoryUse::Request, bytes));
     let (stream, window) = (part(stream_bytes), part(window_bytes));
     let is_head = request.method() == Method::HEAD;
     let mut response = if matches!(stream, Some(None)) || matches!(window, Some(None)) {
@@ -266,7 +266,9 @@ impl<E: Env> AsyncWrite for Watched<E> {
         cx: &mut TaskContext<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write(cx, bytes)
+        let written = ready!(self.stream().poll_write(cx, bytes))?;
+        self.frames.note_sent(written);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
@@ -274,7 +276,9 @@ impl<E: Env> AsyncWrite for Watched<E> {
         cx: &mut TaskContext<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write_vectored(cx, slices)
+        let written = ready!(self.stream().poll_write_vectored(cx, slices))?;
+        self.frames.note_sent(written);
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,6 +1,7 @@
 //! From a request's head to the caller's identity.
 
 use crate::api::http::answer::Answer;
+use crate::api::http::budget::Account;
 use crate::api::http::context::Context;
 use crate::api::http::credentials::{self, BadCredentials};
 use crate::api::http::route::{Call, Needs};
@@ -15,10 +16,12 @@ use hyper::header::AUTHORIZATION;
 use std::sync::Arc;
 
 /// The other end of a connection.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Peer {
     /// Its address, as the listener says it.
     pub(super) address: String,
+    /// What that address holds of the budget, over all of its connections.
+    pub(super) account: Arc<Account>,
 }
 
 /// Finds out who asks, and keeps it with the call. Costs nothing where the cluster is open and

@@ -2,6 +2,7 @@
 
 use crate::api::service::{AuditLog, PasswordCost};
 use crate::kv::{KEY_BYTES_MAX, Settings, VALUE_BYTES_MAX};
+use crate::runtime::Pace;
 use crate::tls::PortTls;
 use std::sync::Arc;
 
@@ -53,6 +54,8 @@ pub struct HttpOptions {
     /// The certificate, and whether clients show theirs; `None`: clients are served without TLS. A
     /// handshake may take as long as a request's head.
     pub tls: Option<Arc<PortTls>>,
+    /// How fast handshakes of clients go on.
+    pub handshakes: Pace,
     /// HTTP/2: pings, settings and the like on one connection within a second; after more it is
     /// closed.
     pub http2_frames_per_second_max: u32,
@@ -86,6 +89,7 @@ impl Default for HttpOptions {
             http2_frames_per_second_max: 10_000,
             tls: None,
             settings_min: Settings { history_bytes: 1 << 20, quota_bytes: 0, answers_bytes: 1 << 20 },
+            handshakes: Pace::default(),
             password_cost: PasswordCost::default(),
             audit: None,
         }

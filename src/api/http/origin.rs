@@ -2,7 +2,8 @@
 //! one of a page is refused.
 //!
 //! A page of another origin may send a POST without asking, so a write that names another origin is
-//! refused. And a page may have the name that it came from resolve to this node ("DNS rebinding"):
+//! refused. It may also ask for anything that is no write, and draw conclusions from what it is not
+//! shown, so what a browser says is for a page of another site is refused, too. And a page may have the name that it came from resolve to this node ("DNS rebinding"):
 //! then the browser takes the node for the page's own server, and `Host` is the page's name. So
 //! only names that cannot be owned outside are served, and those that the node was told.
 
@@ -29,7 +30,7 @@ const ANY: &str = "*";
 pub(super) enum Refused {
     /// `Host` is a name that this node is not served under.
     Misdirected,
-    /// A page of another origin writes.
+    /// A page of another origin writes, or one of another site asks.
     OtherOrigin,
 }
 
@@ -55,7 +56,7 @@ impl Refused {
             Self::OtherOrigin => (
                 StatusCode::FORBIDDEN,
                 "other-origin",
-                "a page of another origin may not write; send the request without a browser",
+                "a page of another origin may not ask; send the request without a browser",
             ),
         }
     }
@@ -71,11 +72,11 @@ pub(super) fn refuse(head: &Parts, hosts: &[String]) -> Option<Refused> {
         return Some(Refused::Misdirected);
     }
     let host = authority.or(host);
-    if method == Method::GET || method == Method::HEAD {
-        return None;
-    }
     let site = headers.get(FETCH_SITE).map(|site| site.as_bytes());
     let same_site = matches!(site, None | Some(b"same-origin" | b"none"));
+    if same_site && (method == Method::GET || method == Method::HEAD) {
+        return None;
+    }
     let same_origin = headers.get(ORIGIN).is_none_or(|origin| {
         let authority =
             origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, rest)| rest);

@@ -1,6 +1,7 @@
 //! What a route is.
 
 use crate::api::http::answer::Answer;
+use crate::api::http::budget::Account;
 use crate::api::http::context::Context;
 use crate::api::http::control::Control;
 use crate::api::service::Asker;
@@ -177,17 +178,24 @@ pub(super) struct Call {
     pub(super) asker: Asker,
     /// The connection, or the stream of HTTP/2.
     control: Arc<Control>,
+    /// What the caller's address holds of the budget.
+    pub(super) account: Arc<Account>,
 }
 
 impl Call {
-    pub(super) fn new(head: Parts, body: Incoming, control: Arc<Control>) -> Self {
-        Self { head, body: Some(body), variable: None, asker: Asker::default(), control }
+    pub(super) fn new(head: Parts, body: Incoming, (control, account): (Arc<Control>, Arc<Account>)) -> Self {
+        Self { head, body: Some(body), variable: None, asker: Asker::default(), control, account }
     }
 
     /// The answer waits for something to happen. From now on a client that closes its side is gone,
     /// and the handler with it.
     pub(super) fn watch_client(&self) {
         self.control.watch_client();
+    }
+
+    /// Whether the caller has shown who it is.
+    pub(super) fn is_known(&self) -> bool {
+        self.asker.who.as_ref().is_some_and(|who| who.by.is_some())
     }
 
     /// What stands behind `?`.

@@ -4,6 +4,7 @@ use crate::api::http::context::Context;
 use crate::api::http::control::{Control, Order, Phase};
 use crate::api::http::linger::linger;
 use crate::runtime::Env;
+use crate::runtime::door::Caller;
 use crate::tls::{NotAccepted, PeerCertificate, PortTls, Stream};
 use hyper::Request;
 use hyper::http::request::Parts;
@@ -44,7 +45,11 @@ async fn shake_hands<E: Env>(
     stream: E::Stream,
     from: &str,
 ) -> Option<Secured<E>> {
-    let mut handshake = pin!(tls.accept(stream));
+    let caller = Caller::of(from);
+    let mut handshake = pin!(async {
+        let begun = tls.begin(stream).await?;
+        context.handshakes.pass(&caller, tls.accept(begun)).await
+    });
     let mut registered = None;
     let accepted = poll_fn(|cx| {
         control.register(&mut registered, cx.waker());

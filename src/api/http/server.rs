@@ -4,6 +4,8 @@ use crate::api::http::budget::Budget;
 use crate::api::http::connection::serve;
 use crate::api::http::context::{Connections, Context};
 use crate::api::http::control::{Control, Order, Phase};
+use crate::api::http::health::LastQuorum;
+use crate::api::http::identify::Peer;
 use crate::api::http::linger::linger;
 use crate::api::http::options::HttpOptions;
 use crate::api::http::routes::Routes;
@@ -14,9 +16,10 @@ use crate::api::service::Authenticator;
 use crate::node::NodeSlot;
 use crate::raft::Time;
 use crate::runtime::door::{Caller, Episode, Full};
+use crate::runtime::gate::Gate;
 use crate::runtime::{Env, Listener, Metrics, until};
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, Semaphore};
@@ -26,8 +29,8 @@ use tokio::sync::{Notify, Semaphore};
 const SWEEP_MICROS: u64 = 1_000_000;
 /// After a failed accept (no file descriptors left, say), nothing is accepted for this time.
 const ACCEPT_PAUSE_MICROS: u64 = 100_000;
-/// In a crowd, idle connections are ended after this part of their time-out: one in 10.
-const CROWDED_IDLE_PART: u64 = 10;
+/// In a crowd, connections get this part of their time-outs: one in 10.
+const CROWDED_PART: u64 = 10;
 /// The answer to a connection above the limit for one address.
 const TOO_MANY_FROM_ADDRESS: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n\
@@ -64,6 +67,7 @@ impl<E: Env> HttpServer<E> {
         let budget = Budget::new(options.memory_bytes_max);
         let connections = Mutex::new(Connections::new(&options));
         let authenticator = Authenticator::new(options.password_cost);
+        let handshakes = Gate::new(env.clone(), options.handshakes);
         let context = Arc::new(Context {
             env,
             options,
@@ -76,6 +80,9 @@ impl<E: Env> HttpServer<E> {
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
             authenticator,
             connections,
+            quorum: LastQuorum::default(),
+            crowded: AtomicBool::new(false),
+            handshakes,
             stopping: Notify::new(),
             ended: Notify::new(),
         });
@@ -150,7 +157,9 @@ fn admit<E: Env>(context: &Arc<Context<E>>, stream: E::Stream, from: String) {
         }
         return;
     }
-    if connections.places.is_low() && connections.low.failed(context.env.now()) {
+    let is_low = connections.places.is_low();
+    context.crowded.store(is_low, Ordering::Relaxed);
+    if is_low && connections.low.failed(context.env.now()) {
         tracing::warn!(
             open = connections.places.taken(),
             max = context.options.connections_max,
@@ -163,10 +172,12 @@ fn admit<E: Env>(context: &Arc<Context<E>>, stream: E::Stream, from: String) {
     let streams = Streams::new(control.clone(), context.tick.clone());
     connections.open.insert(id, (control.clone(), streams.clone()));
     context.metrics.connections.inc();
+    let account = connections.accounts.entry(caller.clone()).or_default().clone();
     let open = Open { context: context.clone(), id, caller };
     context.env.spawn(async move {
         if let Some(secured) = secured(&open.context, &control, stream, &from).await {
-            serve(open.context.clone(), (control, streams), secured, from).await;
+            let peer = Arc::new(Peer { address: from, account });
+            serve(open.context.clone(), (control, streams), secured, peer).await;
         }
         drop(open);
     });
@@ -211,14 +222,18 @@ async fn sweep<E: Env>(context: Arc<Context<E>>) {
         }
         let now = context.tick.fetch_add(1, Ordering::Relaxed) + 1;
         let mut connections = context.connections();
+        // What a connection had taken may be held for longer than the connection is there.
+        connections.accounts.retain(|_, account| Arc::strong_count(account) > 1);
         let crowded = connections.places.is_low();
+        context.crowded.store(crowded, Ordering::Relaxed);
         if !crowded {
             connections.low.ended(context.env.now());
         }
         let is_overdue = |control: &Control| {
             let (phase, since) = control.waits();
             let seconds = u64::from(now.saturating_sub(since));
-            overdue(&context.options, phase, seconds, control.allowance(), crowded)
+            let crowd = Crowd { crowded, is_known: control.is_known.load(Ordering::Relaxed) };
+            overdue(&context.options, phase, seconds, control.allowance(), crowd)
         };
         for (control, streams) in connections.open.values() {
             let incomplete = control.incomplete_since().map(|since| u64::from(now.saturating_sub(since)));
@@ -234,19 +249,34 @@ async fn sweep<E: Env>(context: Arc<Context<E>>) {
 
 /// Whether a connection has been in a phase for too long. A phase that began within a tick counts
 /// from the tick, so one more has to pass. `allowance` is what a large answer gets in addition,
-/// seconds. In a crowd no connection is idle for long.
+/// seconds. In a crowd no connection is idle for long, and strangers have to take their answers
+/// sooner.
 pub(super) fn overdue(
     options: &HttpOptions,
     phase: Phase,
     seconds: u64,
     allowance: u64,
-    crowded: bool,
+    crowd: Crowd,
 ) -> bool {
     match phase {
-        Phase::Idle if crowded => seconds > options.idle_timeout_seconds / CROWDED_IDLE_PART,
+        Phase::Idle if crowd.crowded => seconds > options.idle_timeout_seconds / CROWDED_PART,
         Phase::Idle => seconds > options.idle_timeout_seconds,
         Phase::Head => seconds > options.header_timeout_seconds,
         Phase::Answering => false,
-        Phase::Sending => seconds > options.write_timeout_seconds + allowance,
+        Phase::Sending => seconds > crowd.part_of(options.write_timeout_seconds) + allowance,
+    }
+}
+
+/// Whether nearly all connections are taken, and whether the client at hand has shown who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Crowd {
+    pub(super) crowded: bool,
+    pub(super) is_known: bool,
+}
+
+impl Crowd {
+    /// What a client gets of a time-out, seconds: a tenth in a crowd, unless it is known.
+    pub(super) fn part_of(self, seconds: u64) -> u64 {
+        if self.crowded && !self.is_known { seconds / CROWDED_PART } else { seconds }
     }
 }

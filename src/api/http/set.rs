@@ -79,9 +79,8 @@ pub(super) enum BadSet {
 }
 
 pub(super) async fn handle<E: Env>(context: &Context<E>, call: &mut Call) -> Answer {
-    let incoming = call.take_body();
     // Held until the answer: until then the command may wait, here or at the leader.
-    let (body, _held) = match body::read(context, incoming, context.options.body_bytes_max).await {
+    let (body, _held) = match body::read(context, call, context.options.body_bytes_max).await {
         Ok(read) => read,
         Err(error) => return error.answer(),
     };

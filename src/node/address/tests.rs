@@ -1,4 +1,4 @@
-use crate::node::address::{advertised, check_address};
+use crate::node::address::{advertised, check_address, is_link_local};
 
 #[test]
 fn what_is_wrong_with_an_address_is_said_with_it() {
@@ -22,5 +22,15 @@ fn what_others_are_told() {
         (":8000", Some("[::1]"), "[::1]:8000"),
     ] {
         assert_eq!(advertised(listen, advertise, "name"), told, "{listen} {advertise:?}");
+    }
+}
+
+#[test]
+fn addresses_of_one_link_are_told_apart() {
+    for addr in ["169.254.169.254:80", "[fe80::1]:8000", "[::ffff:169.254.0.1]:1"] {
+        assert!(is_link_local(addr), "{addr}");
+    }
+    for addr in ["10.0.0.1:8000", "127.0.0.1:1", "[fd00::1]:8000", "169.254.host:1", "node-1:8000"] {
+        assert!(!is_link_local(addr), "{addr}");
     }
 }

@@ -11,7 +11,7 @@ use crate::replica::{ClientReply, ClientRequest};
 use crate::runtime::{TokioEnv, watch};
 use crate::storage::MemoryDisk;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 /// The member that has moved.
 const ME: NodeId = NodeId::new(1);
@@ -57,6 +57,7 @@ fn begin(on_record: MembershipView) -> Around {
         address_book,
         timings,
         turns,
+        places: Arc::new(Semaphore::new(1)),
         initial_cluster: None,
     };
     tokio::spawn(announce_address(joiner, false));

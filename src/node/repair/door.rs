@@ -5,11 +5,10 @@ use crate::node::mending::encode_entries;
 use crate::peer::hello::{Hello, HelloAnswer};
 use crate::peer::mending::{MendCall, MendCaller, MendReply, MendWants};
 use crate::peer::rpc::{Question, Reply, read_question, write_reply};
-use crate::peer::secured::{Dialer, accept_secured};
+use crate::peer::secured::{Dialer, Guard, accept_secured};
 use crate::raft::{LogIndex, Time};
 use crate::runtime::{Env, Listener, until};
 use crate::storage::Sound;
-use crate::tls::PortTls;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
@@ -26,8 +25,8 @@ const WHY: &str = "this node is repairing its data directory, and takes no part 
 #[derive(Clone)]
 pub(super) struct Door<E> {
     env: E,
-    /// This node's certificate, and whom it trusts.
-    tls: Option<Arc<PortTls>>,
+    /// Takes handshakes, where connections between nodes are secured.
+    guard: Option<Arc<Guard<E>>>,
     caller: Option<MendCaller>,
     /// What this node has of its log.
     held: Option<Arc<Mutex<Sound>>>,
@@ -35,7 +34,8 @@ pub(super) struct Door<E> {
 
 impl<E: Env> Door<E> {
     pub(super) fn new(dialer: &Dialer<E>, me: Option<MendCaller>, held: Option<Arc<Mutex<Sound>>>) -> Self {
-        Self { env: dialer.env.clone(), tls: dialer.tls.clone(), caller: me, held }
+        let guard = Guard::of(&dialer.env, dialer.tls.as_ref()).map(Arc::new);
+        Self { env: dialer.env.clone(), guard, caller: me, held }
     }
 
     /// Answers until it is dropped.
@@ -44,11 +44,11 @@ impl<E: Env> Door<E> {
         loop {
             let place = places.clone().acquire_owned().await;
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, from)) => {
                     let this = self.clone();
                     self.env.spawn(async move {
                         let deadline = this.env.now().plus(TALK_MICROS);
-                        let _ = until(&this.env, deadline, this.serve(stream, deadline)).await;
+                        let _ = until(&this.env, deadline, this.serve((stream, &from), deadline)).await;
                         drop(place);
                     });
                 }
@@ -57,8 +57,8 @@ impl<E: Env> Door<E> {
         }
     }
 
-    async fn serve(&self, stream: E::Stream, deadline: Time) -> Option<()> {
-        let secured = accept_secured(&self.env, self.tls.as_deref(), stream, deadline).await;
+    async fn serve(&self, called: (E::Stream, &str), deadline: Time) -> Option<()> {
+        let secured = accept_secured(&self.env, self.guard.as_deref(), called, deadline).await;
         let (mut stream, _) = secured.ok()?;
         if let Hello::Peer(_) = Hello::read(&mut stream).await.ok()? {
             return HelloAnswer::NotYet(WHY.to_owned()).write(&mut stream).await.ok();

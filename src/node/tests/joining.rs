@@ -116,6 +116,7 @@ async fn wrong_parameters_change_nothing() {
         ("", b.addr(), bad),
         ("b", "nonsense".to_owned(), bad),
         ("b", "host:0".to_owned(), bad),
+        ("b", "169.254.169.254:80".to_owned(), bad),
         ("b", dead, failed),
         ("b", "no-such-host.invalid:1".to_owned(), failed),
         ("b", web_addr, failed),

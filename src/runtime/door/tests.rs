@@ -18,6 +18,18 @@ fn one_caller_cannot_take_all_places() {
     assert_eq!((places.taken(), places.take(&greedy)), (149, Ok(())));
 }
 
+/// Whoever has one has 65,536 networks of a host.
+#[test]
+fn one_site_of_ipv6_cannot_take_all_places() {
+    let mut places = Places::new(160, 100);
+    let host = |number: usize| Caller::of(&format!("[2001:db8:1:{number:x}::1]:1"));
+    let taken = (0..1000).take_while(|number| places.take(&host(*number)).is_ok()).count();
+    assert_eq!((taken, places.take(&host(2000))), (100, Err(Full::Address)));
+    assert_eq!(places.take(&Caller::of("[2001:db8:2:1::1]:1")), Ok(()));
+    places.give_back(&host(7));
+    assert_eq!(places.take(&host(2000)), Ok(()));
+}
+
 #[test]
 fn a_caller_is_an_address_or_a_network_and_never_a_port() {
     let same = |one: &str, other: &str| assert_eq!(Caller::of(one), Caller::of(other));

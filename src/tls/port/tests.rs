@@ -85,6 +85,12 @@ struct Met {
     callee: Result<(), String>,
 }
 
+type Accepted<S> = Result<(Stream<S>, Option<PeerCertificate>), NotAccepted<S>>;
+
+async fn accept(port: &PortTls, stream: DuplexStream) -> Accepted<DuplexStream> {
+    port.accept(port.begin(stream).await?).await
+}
+
 fn name_of(shown: Option<PeerCertificate>) -> Option<String> {
     shown.map(|certificate| certificate.name)
 }
@@ -103,7 +109,7 @@ async fn meet(
         Ok(())
     };
     let answering = async {
-        match accepting.accept(far).await {
+        match accept(accepting, far).await {
             Ok((mut stream, shown)) => {
                 let mut said = [0; 2];
                 // The caller may have hung up: it may not have found whom it wanted.
@@ -274,16 +280,43 @@ async fn a_caller_that_speaks_something_else_is_told_apart() {
     let n1 = Kit::new().member("n1");
     let (mut near, far) = duplex(64);
     near.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
-    let Err(NotAccepted::NoTls(mut stream)) = n1.accept(far).await else { panic!("it is no TLS") };
+    let Err(NotAccepted::NoTls(mut stream)) = accept(&n1, far).await else { panic!("it is no TLS") };
     let mut rest = [0; 15];
     stream.read_exact(&mut rest).await.unwrap();
     assert_eq!(&rest, b"ET / HTTP/1.1\r\n");
     let (near, far) = duplex(64);
     drop(near);
-    assert!(matches!(n1.accept(far).await, Err(NotAccepted::Silent)));
+    assert!(matches!(accept(&n1, far).await, Err(NotAccepted::Silent)));
     let (mut near, far) = duplex(64);
     near.write_all(&[0x16, 3, 1, 0, 5, 0, 0, 0, 0, 0]).await.unwrap();
-    assert!(matches!(n1.accept(far).await, Err(NotAccepted::Failed(_))));
+    assert!(matches!(accept(&n1, far).await, Err(NotAccepted::Failed(_))));
+}
+
+/// Rustls keeps a message until it is complete.
+#[tokio::test]
+async fn a_caller_whose_hello_does_not_end_is_not_listened_to() {
+    let n1 = Kit::new().member("n1");
+    let (mut near, far) = duplex(4096);
+    let sending = async {
+        let mut sent = 0;
+        // A hello of 65,000 bytes, in records of 1,000.
+        for number in 0..65 {
+            let mut record = vec![0x16, 3, 1, 3, 232];
+            record.extend_from_slice(if number == 0 { &[1, 0, 0xfd, 0xe8] } else { &[0; 4] });
+            record.resize(1_005, 0);
+            if near.write_all(&record).await.is_err() {
+                break;
+            }
+            sent += record.len();
+        }
+        sent
+    };
+    let (sent, accepted) = tokio::join!(sending, async {
+        let accepted = accept(&n1, far).await;
+        accepted.map(drop).map_err(|why| if let NotAccepted::Failed(why) = why { why } else { String::new() })
+    });
+    assert_eq!(accepted, Err("it sends more bytes than a TLS handshake takes".to_owned()));
+    assert!((16_000..26_000).contains(&sent), "{sent} bytes were read");
 }
 
 #[tokio::test]
@@ -360,7 +393,7 @@ async fn a_new_certificate_is_taken_into_use_while_connections_live() {
     let (n1, files) = kit.load(members, kit.pem(true, "n1", Some("10.0.0.1"), 10)).unwrap();
     let n2 = kit.member("n2");
     let (near, far) = duplex(4096);
-    let (mut old, accepted) = tokio::join!(n2.connect(near, Callee::Member("n1")), n1.accept(far));
+    let (mut old, accepted) = tokio::join!(n2.connect(near, Callee::Member("n1")), accept(&n1, far));
     let (old, (mut accepted, _)) = (old.as_mut().unwrap(), accepted.unwrap());
     assert_eq!(n1.reload(), Reloaded::Same);
     *files.0.lock().unwrap() = kit.pem(true, "n1", Some("10.0.0.9"), 20);

@@ -3,13 +3,18 @@
 use crate::api::HttpOptions;
 use crate::api::http::routes::Routes;
 use crate::api::http::tests::fixture::{Fixture, HELD_KEY, RELEASE_KEY, receive_all};
+use crate::node::NodeHandle;
+use crate::node::handle::ClientCall;
 use crate::replica::{ClientRequest, Level};
 use crate::runtime::{Env, TokioEnv};
 use crate::storage::MemoryDisk;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
 
 const SET: &[u8] = br#"{"key":"foo", "value":"bar","action":"set"}"#;
 
@@ -268,6 +273,31 @@ fn any_utf8_survives_a_write_and_a_read() {
             Ok(())
         })
         .expect("every string survives");
+}
+
+/// Anybody may ask, and a question to the quorum goes to all members.
+#[tokio::test]
+async fn a_quorum_is_asked_ten_times_a_second_at_most_whoever_wants_to_know() {
+    let fixture = Fixture::start_without_node(HttpOptions::default()).await;
+    let (clients, mut calls) = mpsc::channel::<ClientCall>(64);
+    let asked = Arc::new(AtomicU64::new(0));
+    fixture.slot.fill(NodeHandle { clients, ..fixture.node.clone() });
+    tokio::spawn({
+        let (node, asked) = (fixture.node.clone(), asked.clone());
+        async move {
+            while let Some(call) = calls.recv().await {
+                asked.fetch_add(u64::from(call.request == ClientRequest::Barrier), Ordering::Relaxed);
+                let _ = node.clients.send(call).await;
+            }
+        }
+    });
+    let began = fixture.env.now();
+    for _ in 0..100 {
+        assert_eq!(fixture.ask("GET", "/readyz", b"").await.code, 200);
+    }
+    let tenths = fixture.env.now().since(began) / 100_000;
+    let asked = asked.load(Ordering::Relaxed);
+    assert!((1..=1 + tenths).contains(&asked), "asked {asked} times within {tenths} tenths of a second");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! HTTP/2 on the port of HTTP/1.
 
 use crate::api::HttpOptions;
+use crate::api::http::frames::{Flood, FrameLimits, Frames};
 use crate::api::http::http2::PREFACE;
 use crate::api::http::tests::fixture::{Fixture, HELD_KEY, RELEASE_KEY, receive_all};
 use crate::api::http::tests::http2_kit::{
@@ -15,6 +16,8 @@ const HEADERS: u8 = 0x1;
 const RST_STREAM: u8 = 0x3;
 const SETTINGS: u8 = 0x4;
 const PING: u8 = 0x6;
+const WINDOW_UPDATE: u8 = 0x8;
+const CONTINUATION: u8 = 0x9;
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 
@@ -97,7 +100,8 @@ async fn requests_are_under_way_at_once_each_with_its_part_of_the_memory() {
 
 #[tokio::test]
 async fn requests_above_the_budget_are_refused_and_the_connection_goes_on() {
-    let memory_bytes_max = 40 << 10;
+    // Of which one caller gets three quarters.
+    let memory_bytes_max = 44 << 10;
     let fixture = Fixture::start(HttpOptions { memory_bytes_max, ..HttpOptions::default() }).await;
     let client = Client2::connect(&fixture).await;
     let held: Vec<_> =
@@ -254,7 +258,9 @@ async fn a_client_that_opens_and_resets_again_and_again_is_cut_off() {
 async fn a_client_that_sends_frames_without_a_request_is_cut_off() {
     let options = HttpOptions { http2_frames_per_second_max: 1000, ..HttpOptions::default() };
     let fixture = Fixture::start(options).await;
-    for flood in [frame(PING, 0, 0, &[7; 8]), settings(), frame(0x2, 0, 1, &[0; 5]), frame(0xee, 0, 0, b"x")]
+    let update = frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]);
+    for flood in
+        [frame(PING, 0, 0, &[7; 8]), settings(), frame(0x2, 0, 1, &[0; 5]), frame(0xee, 0, 0, b"x"), update]
     {
         let stream = begin(&fixture).await;
         let (mut reading, mut writing) = stream.into_split();
@@ -276,6 +282,40 @@ async fn a_client_that_sends_frames_without_a_request_is_cut_off() {
         stream.write_all(&open).await.expect("it is read");
         while read_frame(&mut stream).await.0 != DATA {}
     }
+}
+
+#[test]
+fn frames_that_carry_nothing_count_whatever_they_are() {
+    let limits = FrameLimits { resets_max: 0, others_max: 10 };
+    let update = frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]);
+    let unfinished = frame(HEADERS, 0, 1, b"");
+    for (first, flood) in
+        [(&[][..], &update), (&[], &frame(DATA, 0, 1, b"")), (&unfinished, &frame(CONTINUATION, 0, 1, b""))]
+    {
+        let mut frames = Frames::new(limits);
+        frames.look_at(first, 1).expect("it is one");
+        frames.look_at(&flood.repeat(10), 1).expect("ten are let through");
+        frames.look_at(&flood.repeat(10), 2).expect("ten more in the next second");
+        assert_eq!(frames.look_at(flood, 2), Err(Flood::Others), "{flood:?}");
+    }
+    let mut frames = Frames::new(limits);
+    for _ in 0..100 {
+        // The client takes what it was sent, and sends a body.
+        frames.note_sent(1 << 10);
+        frames.look_at(&update, 1).expect("it answers something");
+        frames.look_at(&frame(DATA, 0, 1, b"x"), 1).expect("it carries something");
+        frames.look_at(&frame(DATA, END_STREAM, 1, b""), 1).expect("it ends something");
+    }
+}
+
+#[tokio::test]
+async fn a_client_may_take_a_long_answer_little_by_little() {
+    let options = HttpOptions { http2_frames_per_second_max: 50, ..HttpOptions::default() };
+    let fixture = Fixture::start(options).await;
+    let value = vec![7; 1 << 20];
+    assert_eq!(fixture.ask("PUT", "/v1/kv/large", &value).await.code, 200);
+    let client = Client2::with_window(&fixture, 4 << 10).await;
+    assert_eq!(client.ask("GET", "/v1/kv/large", b"").await.body, value);
 }
 
 #[tokio::test]

@@ -73,8 +73,16 @@ async fn bodies_beyond_the_budget_are_refused_before_they_are_read() {
     let fixture = Fixture::start(with_memory(1200 << 10)).await;
     let mut held = begin(&fixture, "content-length: 400000", b"").await;
     assert_eq!(first_line(&mut held).await, "HTTP/1.1 100 Continue");
-    let mut refused = begin(&fixture, "content-length: 400000", b"").await;
-    let answered = receive_all(&mut refused).await;
+    assert_eq!(first_line(&mut held).await, "");
+    held.write_all(&[b' '; 399_999]).await.expect("sent");
+    // As long as the node has not read that, there is room.
+    let answered = loop {
+        let mut other = begin(&fixture, "content-length: 400000", b"").await;
+        if first_line(&mut other).await != "HTTP/1.1 100 Continue" {
+            let mut again = begin(&fixture, "content-length: 400000", b"").await;
+            break receive_all(&mut again).await;
+        }
+    };
     assert_eq!((answered.code, answered.text()), (503, NO_ROOM));
     assert_eq!(answered.header("infinitystore-outcome"), Some("not-appended"));
     assert_eq!(answered.header("retry-after"), Some("1"));
@@ -89,6 +97,20 @@ async fn bodies_beyond_the_budget_are_refused_before_they_are_read() {
     held.read_to_end(&mut rest).await.expect("the end");
     let mut next = begin(&fixture, "content-length: 400000", b"").await;
     assert_eq!(first_line(&mut next).await, "HTTP/1.1 100 Continue");
+}
+
+#[tokio::test]
+async fn who_announces_a_lot_and_sends_little_holds_little() {
+    let fixture = Fixture::start(with_memory(4 << 20)).await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        let mut stream = begin(&fixture, "content-length: 1000000", b"").await;
+        assert_eq!(first_line(&mut stream).await, "HTTP/1.1 100 Continue");
+        silent.push(stream);
+    }
+    assert!(fixture.memory_used() <= 20 * (36 << 10), "{}", fixture.memory_used());
+    let write = [br#"{"key":"foo","value":"bar","action":"set"}"#.as_slice(), &[b' '; 1 << 20]].concat();
+    assert_eq!(fixture.ask("POST", "/set", &write).await.code, 200, "there is room for others");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod auth;
 mod auth_abuse;
 mod conformance;
 mod fixture;
+mod handshakes;
 mod http2;
 mod http2_kit;
 mod limits;

@@ -3,7 +3,7 @@
 use crate::api::http::control::Phase;
 use crate::api::http::options::HttpOptions;
 use crate::api::http::query::{QueryError, parameter};
-use crate::api::http::server::overdue;
+use crate::api::http::server::{Crowd, overdue};
 use crate::api::http::set::{BadSet, parse};
 use crate::api::http::{get, join};
 use crate::codec::{ADDRESS_BYTES_MAX, NAME_BYTES_MAX};
@@ -191,6 +191,7 @@ fn a_connection_is_overdue_by_what_it_waits_for() {
         write_timeout_seconds: 30,
         ..HttpOptions::default()
     };
+    let calm = Crowd { crowded: false, is_known: false };
     for (phase, seconds, is_overdue) in [
         (Phase::Idle, 90, false),
         (Phase::Idle, 91, true),
@@ -200,9 +201,18 @@ fn a_connection_is_overdue_by_what_it_waits_for() {
         (Phase::Sending, 35, false),
         (Phase::Sending, 36, true),
     ] {
-        assert_eq!(overdue(&options, phase, seconds, 5, false), is_overdue, "{phase:?} for {seconds} s");
+        assert_eq!(overdue(&options, phase, seconds, 5, calm), is_overdue, "{phase:?} for {seconds} s");
     }
-    assert!(overdue(&options, Phase::Idle, 10, 0, true) && !overdue(&options, Phase::Idle, 9, 0, true));
+    let crowded = |is_known| Crowd { crowded: true, is_known };
+    for is_known in [false, true] {
+        let is_overdue = |seconds| overdue(&options, Phase::Idle, seconds, 0, crowded(is_known));
+        assert_eq!([9, 10].map(is_overdue), [false, true]);
+    }
+    // A stranger has to take an answer, and to send a body, in a tenth of the time.
+    let is_overdue = |seconds, is_known| overdue(&options, Phase::Sending, seconds, 5, crowded(is_known));
+    assert_eq!([8, 9].map(|seconds| is_overdue(seconds, false)), [false, true]);
+    assert_eq!([9, 35, 36].map(|seconds| is_overdue(seconds, true)), [false, false, true]);
+    assert_eq!([false, true].map(|is_known| crowded(is_known).part_of(30)), [3, 30]);
 }
 
 proptest! {

@@ -102,7 +102,15 @@ fn an_answer_carries_the_headers_it_needs_and_none_of_the_request_s() {
     names.sort_unstable();
     assert_eq!(
         names,
-        ["allow", "connection", "content-type", "infinitystore-outcome", "infinitystore-reason"]
+        [
+            "allow",
+            "connection",
+            "content-type",
+            "cross-origin-resource-policy",
+            "infinitystore-outcome",
+            "infinitystore-reason",
+            "x-content-type-options"
+        ]
     );
     let reason = response.headers()["infinitystore-reason"].as_bytes();
     assert_eq!(reason, b"because of a line", "a reason that no header may hold is told all the same");

@@ -103,7 +103,8 @@ async fn many_reads_of_one_large_key_make_one_small_answer() {
 async fn a_transaction_whose_answer_would_find_no_room_is_not_begun() {
     let fixture = Fixture::start(HttpOptions::default()).await;
     let budget = &fixture.server.context.budget;
-    let others = budget.reserve(MemoryUse::Answer, budget.answer_bytes_max() - 1000).expect("it is free");
+    let others =
+        budget.reserve_shared(MemoryUse::Answer, budget.answer_bytes_max() - 1000).expect("it is free");
     let body = br#"{"then":[{"put":{"key":"k","value":"v"}},{"get":{"key":"k"}}]}"#;
     let refused = fixture.ask("POST", "/v1/txn", body).await;
     assert_eq!(refused.problem(), (503, "no-memory".to_owned()));

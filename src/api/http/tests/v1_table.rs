@@ -55,6 +55,41 @@ async fn the_description_is_what_the_server_does() {
     }
 }
 
+/// A page of another site must not learn anything, not even from how an answer fails to load.
+#[tokio::test]
+async fn a_page_of_another_site_gets_nothing_but_probes() {
+    let fixture = Fixture::start(HttpOptions::default()).await;
+    for site in ["cross-site", "same-site"] {
+        let headers = format!("sec-fetch-site: {site}\r\n");
+        for route in Table::all() {
+            let target = route.path.replace("{key}", "k").replace("{id}", "1").replace("{name}", "n");
+            for method in route.operations.iter().map(|one| one.method).chain(["HEAD", "BREW"]) {
+                let answered = fixture.ask_with(method, &target, &headers, b"").await;
+                let (path, is_probe) = (route.path, route.is_probe);
+                assert_eq!(answered.code == 403, !is_probe, "{method} {path}: {}", answered.code);
+                assert_eq!(answered.header("x-content-type-options"), Some("nosniff"), "{method} {path}");
+                let policy = answered.header("cross-origin-resource-policy");
+                assert_eq!(policy, Some("same-origin"), "{method} {path}");
+            }
+        }
+        let unknown = fixture.ask_with("GET", "/nothing", &headers, b"").await;
+        assert_eq!(unknown.code, 403);
+    }
+    for site in ["same-origin", "none"] {
+        let headers = format!("sec-fetch-site: {site}\r\n");
+        assert_eq!(fixture.ask_with("GET", "/", &headers, b"").await.code, 200, "{site}");
+    }
+}
+
+/// They are the same for everybody, and the only long answers that anybody may ask for.
+#[tokio::test]
+async fn the_pages_take_no_memory_of_requests() {
+    let fixture = Fixture::start(HttpOptions { memory_bytes_max: 1, ..HttpOptions::default() }).await;
+    let described = fixture.ask("GET", "/openapi.json", b"").await;
+    assert!(described.code == 200 && described.body.len() > 16 << 10, "{}", described.code);
+    assert_eq!(fixture.ask("GET", "/", b"").await.code, 200);
+}
+
 #[tokio::test]
 async fn an_unknown_path_of_the_versioned_api_is_a_problem() {
     let fixture = Fixture::start(HttpOptions::default()).await;

@@ -7,7 +7,7 @@
 //! off, and only so many backups are under way at once.
 
 use crate::api::http::answer::{Answer, Content};
-use crate::api::http::budget::{MemoryReservation, MemoryUse};
+use crate::api::http::budget::{Account, MemoryReservation, MemoryUse};
 use crate::api::http::context::Context;
 use crate::api::http::route::Call;
 use crate::api::http::stream::EventStream;
@@ -55,6 +55,7 @@ pub(in crate::api::http) async fn handle<E: Env>(
         })?;
         let stream = Backup {
             context: context.clone(),
+            account: call.account.clone(),
             queue,
             pieces,
             is_asked: false,
@@ -85,6 +86,7 @@ impl Worker for PieceWorker {
 /// The body of a backup's answer.
 struct Backup<E: Env> {
     context: Arc<Context<E>>,
+    account: Arc<Account>,
     queue: Arc<WorkQueue<()>>,
     pieces: mpsc::UnboundedReceiver<Vec<u8>>,
     /// The next piece is being written.
@@ -129,7 +131,7 @@ impl<E: Env> EventStream for Backup<E> {
         let Some(bytes) = ready!(self.pieces.poll_recv(cx)) else { return Poll::Ready(None) };
         self.is_asked = false;
         self.sent_bytes += bytes.len();
-        let Some(_held) = self.context.budget.reserve(MemoryUse::Answer, bytes.len()) else {
+        let Some(_held) = self.context.budget.reserve(&self.account, MemoryUse::Answer, bytes.len()) else {
             tracing::warn!(
                 bytes = self.sent_bytes,
                 "there is no memory for a backup's next piece; it is cut off"

@@ -113,7 +113,7 @@ pub(in crate::api::http) async fn raw_body<E: Env>(
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return Err(Problem::new(status, "unsupported-encoding", detail).closing());
     }
-    Ok(body::read(context, call.take_body(), limit).await?)
+    Ok(body::read(context, call, limit).await?)
 }
 
 /// The body as a value.

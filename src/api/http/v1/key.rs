@@ -1,6 +1,7 @@
 //! One key: `PUT`, `GET`, `HEAD` and `DELETE /v1/kv/{key}`, and `POST /v1/incr/{key}`.
 
 use crate::api::http::answer::Answer;
+use crate::api::http::budget::MemoryUse;
 use crate::api::http::context::Context;
 use crate::api::http::route::Call;
 use crate::api::http::v1::conditions;
@@ -144,7 +145,7 @@ fn answer<E: Env>(
     // Before the work, so that a refusal costs little.
     let is_json = input::wants_json(call);
     let bytes = if is_json { Json::bytes_of(&found.value) } else { found.value.len() };
-    if !context.budget.has_room_for_answer(bytes) {
+    if !context.budget.has_room(&call.account, MemoryUse::Answer, bytes) {
         return Err(Problem::no_room());
     }
     let answer = if is_json {

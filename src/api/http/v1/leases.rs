@@ -1,6 +1,7 @@
 //! `/v1/leases`.
 
 use crate::api::http::answer::Answer;
+use crate::api::http::budget::MemoryUse;
 use crate::api::http::context::Context;
 use crate::api::http::route::Call;
 use crate::api::http::v1::input::{self, service, service_call};
@@ -94,7 +95,7 @@ pub(in crate::api::http) async fn get<E: Env>(
     let answer = service(context, call).read(query, Level::Linearizable).await?;
     let Found::LeaseKeys { keys, next } = answer.found else { return Err(strange(&answer.found).into()) };
     let bytes = keys.iter().chain(&next).map(|key| 16 + Json::bytes_of(key)).sum();
-    if !context.budget.has_room_for_answer(bytes) {
+    if !context.budget.has_room(&call.account, MemoryUse::Answer, bytes) {
         return Err(Problem::no_room());
     }
     let mut json = Json::reserving(bytes + 128);

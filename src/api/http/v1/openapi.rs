@@ -1,14 +1,20 @@
 //! `GET /openapi.json`: the API for programs, from the table of routes.
 
-use crate::api::http::answer::Answer;
+use crate::api::http::answer::{Answer, Content};
 use crate::api::http::route::{BodyKind, Needs, Operation, ParameterKind, Route};
 use crate::api::http::v1::json::Json;
 use crate::kv::AdminRight;
 use crate::runtime::Env;
-use hyper::StatusCode;
+use bytes::Bytes;
+use std::sync::OnceLock;
 
-/// The description (OpenAPI 3.1).
+/// The description (OpenAPI 3.1), which is the same for all clients.
 pub(in crate::api::http) fn page<E: Env>(routes: impl Iterator<Item = &'static Route<E>>) -> Answer {
+    static PAGE: OnceLock<Bytes> = OnceLock::new();
+    Answer::page(Content::Json, PAGE.get_or_init(|| describe(routes).into()).clone())
+}
+
+fn describe<E: Env>(routes: impl Iterator<Item = &'static Route<E>>) -> Vec<u8> {
     let mut json = Json::object();
     json.text("openapi", "3.1.0");
     json.field("info").within(*b"{}", |json| {
@@ -30,7 +36,7 @@ pub(in crate::api::http) fn page<E: Env>(routes: impl Iterator<Item = &'static R
         json.field("securitySchemes").raw(SCHEMES.as_bytes());
     });
     json.field("security").raw(SECURITY.as_bytes());
-    Answer::json(StatusCode::OK, json.end_line())
+    json.end_line()
 }
 
 const SCHEMES: &str =

@@ -239,10 +239,10 @@ async fn fetch<E: Env>(
     let (revisions, size, next) = first_part(&changes);
     // Set aside before it is written: a refusal then costs little.
     let held = if size > PAGE_FREE_BYTES {
-        let held = budget.reserve(MemoryUse::Answer, size).or_else(|| {
+        let held = budget.reserve_shared(MemoryUse::Answer, size).or_else(|| {
             // What is kept for whoever may come makes room for what is wanted now.
             pages.known().forget();
-            budget.reserve(MemoryUse::Answer, size)
+            budget.reserve_shared(MemoryUse::Answer, size)
         });
         Some(held.ok_or_else(|| match revisions.first() {
             Some(revision) if size > budget.answer_bytes_max() => too_large(revision.revision, size, budget),

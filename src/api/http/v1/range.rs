@@ -1,6 +1,7 @@
 //! Ranges: `GET` and `DELETE /v1/kv`, and `POST /v1/range`.
 
 use crate::api::http::answer::Answer;
+use crate::api::http::budget::MemoryUse;
 use crate::api::http::context::Context;
 use crate::api::http::route::Call;
 use crate::api::http::v1::cursor::Cursor;
@@ -54,7 +55,7 @@ pub(in crate::api::http) async fn get<E: Env>(
         Cursor { query, count }.to_text()
     });
     let bytes = page_bytes(&page);
-    if !context.budget.has_room_for_answer(bytes) {
+    if !context.budget.has_room(&call.account, MemoryUse::Answer, bytes) {
         return Err(Problem::no_room());
     }
     let mut json = Json::reserving(bytes + next.as_ref().map_or(0, String::len));
