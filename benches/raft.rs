@@ -45,6 +45,7 @@ impl Cluster {
             snapshot: None,
             entries: vec![Entry::new(first, EntryKind::Membership, &membership.encode())],
             commit: LogIndex::ZERO,
+            promised_micros: 0,
         };
         let start = |id| {
             let life = Incarnation::new(1);

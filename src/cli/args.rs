@@ -7,7 +7,7 @@ use crate::cli::client_args::{
 use crate::cli::exit::{self, backup_exit_codes, client_exit_codes, examples, hold_exit_codes};
 use crate::cli::member_args::{AlarmArgs, LeaderArgs, MemberArgs, NamedAddress, named_address};
 use crate::cli::tls_args::{ClientTlsArgs, NodeTlsArgs, TlsCommand};
-use crate::cli::units::{bytes, bytes_above_zero, count_above_zero, micros, micros_above_zero};
+use crate::cli::units::{bytes, bytes_above_zero, count_above_zero, micros, micros_above_zero, percent_ppm};
 use crate::client::Endpoint;
 use clap::builder::NonEmptyStringValueParser;
 use clap::error::{ContextKind, ContextValue};
@@ -315,6 +315,11 @@ pub(super) struct NodeArgs {
     /// heartbeat intervals
     #[arg(long, env = "INFINITYSTORE_ELECTION_TIMEOUT", default_value = "600ms", value_parser = micros, value_name = "TIME")]
     pub(super) election_timeout: u64,
+    /// Leaders answer reads at once while a quorum has promised to elect nobody else. DRIFT bounds
+    /// how far the clock of any node is off in rate; beyond it, reads may be stale [default: off;
+    /// 1% without a DRIFT]
+    #[arg(long, env = "INFINITYSTORE_LEASE_READS", value_parser = percent_ppm, num_args = 0..=1, require_equals = true, default_missing_value = "1%", value_name = "DRIFT")]
+    pub(super) lease_reads: Option<u32>,
     /// After this long a client is told that its request failed, or that its outcome is unknown
     #[arg(long, env = "INFINITYSTORE_REQUEST_TIMEOUT", default_value = "5s", value_parser = micros_above_zero, value_name = "TIME")]
     pub(super) request_timeout: u64,

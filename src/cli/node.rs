@@ -102,9 +102,12 @@ pub(super) fn node_options(args: &NodeArgs) -> Result<NodeOptions, Failure> {
         election_timeout_micros: args.election_timeout,
         log_tail_entries: args.log_tail_entries,
         log_tail_bytes: args.log_tail_bytes,
+        lease_drift_ppm: args.lease_reads,
         ..Config::default()
     };
-    raft.validate().map_err(|error| usage(format!("--election-timeout, --heartbeat-interval: {error}")))?;
+    raft.validate().map_err(|error| {
+        usage(format!("--election-timeout, --heartbeat-interval, --lease-reads: {error}"))
+    })?;
     let initial_cluster = args
         .initial_cluster
         .iter()

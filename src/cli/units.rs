@@ -38,6 +38,22 @@ pub(super) fn micros_above_zero(text: &str) -> Result<u64, String> {
     micros(text).and_then(above_zero)
 }
 
+/// Millionths: a percentage, like `1%` or `0.02%`, of at most 50.
+///
+/// # Errors
+/// What was expected.
+pub(super) fn percent_ppm(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix('%').and_then(|number| {
+        let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+        let is_number = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+        let valid = !whole.is_empty() && is_number(whole) && is_number(part) && part.len() <= 4;
+        let whole: u32 = whole.parse().ok().filter(|_| valid)?;
+        whole.checked_mul(10_000)?.checked_add(format!("{part:0<4}").parse().ok()?)
+    });
+    let number = number.filter(|ppm| *ppm <= 500_000);
+    number.ok_or_else(|| "expected a percentage up to 50%, with at most four decimals".to_owned())
+}
+
 /// A number above zero.
 ///
 /// # Errors

@@ -445,6 +445,7 @@ fn open<E: Env>(
         segment_bytes: options.segment_bytes,
         spare_mode: if E::THREADS { SpareMode::Thread } else { SpareMode::Inline },
         seed: env.seed(),
+        promised_micros: options.replica.raft.promise_micros(),
         clock: StorageClock::new(move || clock.now().get()),
         ..StorageOptions::new(options.data_dir.clone())
     };

@@ -48,6 +48,12 @@ pub struct Config {
     pub laggard_log_bytes_max: u64,
     /// A learner is promoted when it lacks at most this many entries.
     pub promote_lag_entries: u64,
+    /// Lease reads (Dissertation §6.4.1): a node with this promises each leader that it hears to
+    /// vote for nobody for an election timeout, and a leader with this serves reads at once while
+    /// such promises of a quorum last. The number bounds how far the clock of any member may be off
+    /// in rate, in millionths: within it, reads are linearizable. `None`: no promise is made, and
+    /// each read is confirmed by a round of messages, which needs no clock.
+    pub lease_drift_ppm: Option<u32>,
 }
 
 /// The log in memory takes at most this part of the snapshot that it spares to send: one in 8.
@@ -76,6 +82,7 @@ impl Default for Config {
             log_bytes_max: 128 << 20,
             laggard_log_bytes_max: 256 << 20,
             promote_lag_entries: 1_000,
+            lease_drift_ppm: None,
         }
     }
 }
@@ -99,9 +106,35 @@ pub enum ConfigError {
         /// `heartbeat_interval_micros`.
         heartbeat_micros: u64,
     },
+    /// Clocks that tell nothing.
+    #[error("a clock that may be off by {0} millionths bounds no lease; at most {DRIFT_PPM_MAX} work")]
+    Drift(u32),
 }
 
+/// No promise is relied on for longer.
+const PROMISE_MICROS_MAX: u64 = 1 << 40;
+
+/// The largest bound on drift: half a second in a second.
+const DRIFT_PPM_MAX: u32 = 500_000;
+
 impl Config {
+    /// What this node promises a leader that it hears: for so long it votes for nobody and does not
+    /// stand for election. 0: nothing.
+    #[must_use]
+    pub const fn promise_micros(&self) -> u64 {
+        if self.lease_drift_ppm.is_some() { self.election_timeout_micros } else { 0 }
+    }
+
+    /// How long a leader may rely on a promise, by its own clock: if its clock is too slow and that
+    /// of the member too fast, each by the bound, both end together.
+    pub(super) const fn reliable_micros(&self, promised_micros: u64) -> u64 {
+        let Some(drift) = self.lease_drift_ppm else { return 0 };
+        // Two weeks: what is promised beyond that is not relied on.
+        let promised =
+            if promised_micros < PROMISE_MICROS_MAX { promised_micros } else { PROMISE_MICROS_MAX };
+        promised * (1_000_000 - drift as u64) / (1_000_000 + drift as u64)
+    }
+
     /// Checks that the limits can work together.
     ///
     /// # Errors
@@ -131,6 +164,9 @@ impl Config {
                 election_micros: self.election_timeout_micros,
                 heartbeat_micros: self.heartbeat_interval_micros,
             });
+        }
+        if let Some(drift) = self.lease_drift_ppm.filter(|drift| *drift > DRIFT_PPM_MAX) {
+            return Err(ConfigError::Drift(drift));
         }
         Ok(())
     }

@@ -185,7 +185,7 @@ impl Raft {
             Body::AppendRejected { session, rejected, hint, round } => {
                 self.handle_append_rejected(from, session, rejected, hint, round);
             }
-            Body::Heard { round } => self.handle_heard(from, round),
+            Body::Heard { round, promised_micros } => self.handle_heard(from, round, promised_micros),
             Body::InstallSnapshot { session, snapshot, offset, data, done } => {
                 self.handle_install_snapshot(from, Chunk { session, snapshot, offset, data, done });
             }

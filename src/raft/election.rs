@@ -43,6 +43,8 @@ impl Raft {
             // A node that hears from a leader ignores RequestVote. It does not even adopt the term
             // (Dissertation §4.2.3).
             Body::RequestVote { transfer: false, .. } if term > ours && self.hears_a_leader() => false,
+            // It has taken the term from another message, and the promise still holds.
+            Body::RequestVote { transfer: false, .. } if term == ours && self.shared.has_promised() => false,
             _ if term > ours => {
                 let leads = matches!(body, Body::AppendEntries { .. } | Body::InstallSnapshot { .. });
                 self.become_follower(term, leads.then_some(from));
@@ -82,6 +84,9 @@ impl Raft {
 
     /// Whether this node has reason to believe that the present leader lives.
     fn hears_a_leader(&self) -> bool {
+        if self.shared.has_promised() {
+            return true;
+        }
         match &self.role {
             Role::Follower(follower) => {
                 let silence = self.shared.now.since(follower.last_heard);
@@ -173,7 +178,7 @@ impl Raft {
         if self.shared.now < deadline {
             return;
         }
-        if self.may_campaign() {
+        if self.may_campaign() && !self.shared.has_promised() {
             self.become_pre_candidate();
         } else {
             self.reset_election_deadline();
@@ -193,7 +198,7 @@ impl Raft {
         // The others need a moment to notice it, too. A draw keeps them from asking all at once.
         let timeout = self.shared.config.election_timeout_micros;
         let spread = self.shared.draw() % (timeout / GONE_SPREAD_PART).max(1);
-        let soon = self.shared.now.plus(timeout / GONE_PAUSE_PART + spread);
+        let soon = self.shared.now.max(self.shared.promised_until).plus(timeout / GONE_PAUSE_PART + spread);
         follower.is_leader_gone = true;
         follower.election_deadline = follower.election_deadline.min(soon);
     }
@@ -206,8 +211,13 @@ impl Raft {
 
     /// At the start: a node that decides alone need not wait.
     pub(super) fn campaign_if_alone(&mut self) {
-        if self.may_campaign() && self.shared.is_sole_voter() {
+        if !self.may_campaign() || !self.shared.is_sole_voter() {
+            return;
+        }
+        if !self.shared.has_promised() {
             self.become_candidate(false);
+        } else if let Role::Follower(follower) = &mut self.role {
+            follower.election_deadline = self.shared.promised_until;
         }
     }
 
@@ -258,6 +268,8 @@ impl Raft {
             follower.last_heard = self.shared.now;
             follower.is_leader_gone = false;
         }
+        let promised_until = self.shared.now.plus(self.shared.config.promise_micros());
+        self.shared.promised_until = self.shared.promised_until.max(promised_until);
         true
     }
 
@@ -347,6 +359,7 @@ impl Raft {
             reads: LeaderReads::default(),
             checked_at: shared.now,
             transfer: None,
+            has_told_successor: false,
         };
         let others = shared.membership().members.keys().filter(|id| **id != shared.id);
         for id in others {

@@ -4,6 +4,13 @@
 //! first. The leader takes its own reads and the questions of others into [`LeaderReads`], and
 //! confirms with a round of heartbeats that it still leads. A read joins only a round that was not
 //! sent yet. Otherwise an answer from before the read could confirm it.
+//!
+//! With leases ([`Config::lease_drift_ppm`](crate::raft::Config::lease_drift_ppm)) the answers to a
+//! round are promises, too: until they end, no other node can be elected. A leader serves reads
+//! without a round meanwhile (Dissertation §6.4.1). That needs clocks whose rates differ by no more
+//! than the bound; a round needs none. A promise is counted from when its round began, by the
+//! leader's clock, and from when the message came, by the follower's, which is later. It outlives
+//! the term in which it was made, a hint that the leader is gone, and a restart.
 
 use crate::raft::api::{InputError, RaftEvent, ReadReady};
 use crate::raft::core::Raft;
@@ -76,6 +83,7 @@ impl Raft {
             Role::Leader(leader) => {
                 leader.reads.next.extend(self.shared.reads.take_all().map(Requester::Local));
                 self.shared.finish_rounds(leader);
+                self.shared.serve_by_lease(leader);
                 self.shared.begin_round(leader);
                 // A node that decides alone has confirmed it already.
                 self.shared.finish_rounds(leader);
@@ -98,8 +106,13 @@ impl Shared {
         if !knows_commits || leader.reads.next.is_empty() || !leader.reads.rounds.is_empty() {
             return;
         }
-        leader.reads.last_round = leader.reads.last_round.next();
         let requesters = core::mem::take(&mut leader.reads.next);
+        self.begin_round_with(leader, requesters);
+    }
+
+    fn begin_round_with(&self, leader: &mut Leader, requesters: Vec<Requester>) {
+        leader.reads.last_round = leader.reads.last_round.next();
+        leader.reads.begun_at = self.now;
         let round = Round { number: leader.reads.last_round, index: self.commit_index, requesters };
         leader.reads.rounds.push_back(round);
     }
@@ -115,16 +128,44 @@ impl Shared {
                 break;
             }
             let round = leader.reads.rounds.pop_front().expect("it was there above");
-            for requester in round.requesters {
-                match requester {
-                    Requester::Local(read) => {
-                        self.outbox.reads.push(ReadReady { id: read.id, index: round.index });
-                    }
-                    Requester::Remote { node, incarnation, sequence } => {
-                        self.send(node, Body::ReadIndexReady { incarnation, sequence, index: round.index });
-                    }
+            self.answer_reads(round.requesters, round.index);
+        }
+    }
+
+    fn answer_reads(&mut self, requesters: Vec<Requester>, index: LogIndex) {
+        for requester in requesters {
+            match requester {
+                Requester::Local(read) => self.outbox.reads.push(ReadReady { id: read.id, index }),
+                Requester::Remote { node, incarnation, sequence } => {
+                    self.send(node, Body::ReadIndexReady { incarnation, sequence, index });
                 }
             }
+        }
+    }
+
+    /// Until when no other node can be elected, by the promises that this leader has; `None`: that
+    /// is not known, or it is over.
+    fn lease_until(&self, leader: &Leader) -> Option<Time> {
+        if self.config.lease_drift_ppm.is_none() || leader.has_told_successor {
+            return None;
+        }
+        let promised = |id: NodeId| leader.peers.get(&id).map_or(Time::new(0), |peer| peer.promised_until);
+        let lasts = |until: Time| self.is_quorum(|id| id == self.id || promised(id) >= until);
+        leader.peers.values().map(|peer| peer.promised_until).filter(|until| lasts(*until)).max()
+    }
+
+    /// Answers all that wait for a round, if no other node can have been elected. While reads come,
+    /// a round without any keeps the lease from running out.
+    fn serve_by_lease(&mut self, leader: &mut Leader) {
+        if leader.reads.next.is_empty() || self.commit_index < leader.term_start {
+            return;
+        }
+        let Some(until) = self.lease_until(leader).filter(|until| self.now < *until) else { return };
+        let requesters = core::mem::take(&mut leader.reads.next);
+        self.answer_reads(requesters, self.commit_index);
+        let age = self.now.since(leader.reads.begun_at);
+        if leader.reads.rounds.is_empty() && age >= until.since(self.now) {
+            self.begin_round_with(leader, Vec::new());
         }
     }
 

@@ -105,7 +105,7 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) {
             words(out, [session.get(), rejected.term.get(), rejected.index.get()]);
             words(out, [hint.term.get(), hint.index.get(), round.get()]);
         }
-        Body::Heard { round } => words(out, [round.get()]),
+        Body::Heard { round, promised_micros } => words(out, [round.get(), *promised_micros]),
         Body::InstallSnapshot { session, snapshot, offset, data, done } => {
             words(out, [session.get(), *offset]);
             out.put_u8(u8::from(*done));
@@ -160,7 +160,10 @@ fn decode_body(tag: u8, term: Term, reader: &mut Reader) -> Result<Body, DecodeE
             hint: decode_log_id(reader)?,
             round: decode_round(reader)?,
         }),
-        10 => Ok(Body::Heard { round: decode_round(reader)? }),
+        10 => Ok(Body::Heard {
+            round: decode_round(reader)?,
+            promised_micros: reader.counter("promised microseconds")?,
+        }),
         11 => decode_install_snapshot(reader),
         12 => Ok(Body::SnapshotProgress {
             session: Session::new(reader.u64("session")?),

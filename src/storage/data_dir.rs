@@ -16,7 +16,7 @@ use crate::storage::options::{SpareMode, StorageOptions};
 use crate::storage::recovery::{RecoveryNote, recover};
 use crate::storage::repair::{
     check_started, forget_member, note_alarms, note_called, note_peers, note_rebuild, note_started,
-    note_withdrawn, times_rebuilt,
+    note_withdrawn, read_promised, times_rebuilt,
 };
 use crate::storage::scrub::Scrubber;
 use crate::storage::sector::BLOCK_BYTES;
@@ -53,6 +53,8 @@ pub struct Storage<D: Disk> {
     jam: Option<Jam>,
     /// What came after them, in order. Bounded by what a leader and its peers have in flight.
     waiting: VecDeque<StorageRequest>,
+    /// What an earlier start may have promised, microseconds, and when this start began.
+    earlier_promise: (u64, u64),
     /// Whether the jam was reported.
     jam_is_told: bool,
     /// Sealed segments that are damaged, and still needed.
@@ -207,7 +209,20 @@ impl<D: Disk> Storage<D> {
             // What waits was never acknowledged.
             return Ok(());
         }
-        self.unless_failed(|storage| storage.log.witness()).map(|_| ())
+        self.unless_failed(|storage| storage.log.witness())?;
+        self.forget_earlier_promise();
+        Ok(())
+    }
+
+    /// What an earlier start promised is over if this one ran for that long: the next one need not
+    /// wait for it.
+    fn forget_earlier_promise(&self) {
+        let (micros, since) = self.earlier_promise;
+        let own = self.options.promised_micros;
+        if micros > own && self.options.clock.now_micros().saturating_sub(since) > micros {
+            // The note that is there says more, so the next start waits, for nothing.
+            let _ = note_started(&self.disk, &self.options.dir, self.log.incarnation(), own);
+        }
     }
 
     /// A sealed segment was found damaged. The state in memory is sound: once a snapshot of it
@@ -312,6 +327,7 @@ impl<D: Disk> Storage<D> {
         lock: Box<dyn Send + Sync>,
         mut notes: Vec<RecoveryNote>,
     ) -> Result<(Self, Opened), OpenError> {
+        let started_at = options.clock.now_micros();
         let dir = options.dir.clone();
         let (wal_dir, snapshot_dir) = (identity.wal_dir(&dir), identity.snapshot_dir(&dir));
         let missing = || OpenError::LogMissing { dir: dir.clone(), wal: wal_dir.clone() };
@@ -352,9 +368,11 @@ impl<D: Disk> Storage<D> {
             }
         }
         let log = Wal::start(disk.clone(), wal_dir, options.clone(), recovered, state)?;
-        match note_started(&disk, &dir, log.incarnation()) {
+        // A promise of an earlier start may still hold, and this start may end soon, too.
+        let earlier = read_promised(&disk, &dir);
+        match note_started(&disk, &dir, log.incarnation(), options.promised_micros.max(earlier)) {
             // The note of an earlier start stays, and says less.
-            Err(error) if !error.is_full() => return Err(error),
+            Err(error) if !error.is_full() || earlier < options.promised_micros => return Err(error),
             _ => {}
         }
         let nonces = log.nonces().to_vec();
@@ -364,6 +382,7 @@ impl<D: Disk> Storage<D> {
             snapshot,
             entries: replay.entries,
             commit: replay.commit,
+            promised_micros: earlier,
         };
         let incoming = IncomingSnapshot::new(snapshots.clone());
         let storage = Self {
@@ -376,6 +395,7 @@ impl<D: Disk> Storage<D> {
             last_write: None,
             jam: None,
             waiting: VecDeque::new(),
+            earlier_promise: (earlier, started_at),
             jam_is_told: false,
             condemned: Vec::new(),
             failed: None,

@@ -22,7 +22,11 @@ pub struct StorageOptions {
     /// Source of the random numbers that tell this start from every other one on a copy of the same
     /// directory, and the lives of a segment file apart. Drawn anew for each start.
     pub seed: u64,
-    /// Measures syncs, for metrics only.
+    /// What this start may promise a leader
+    /// ([`Config::promise_micros`](crate::raft::Config::promise_micros)). The next start is told,
+    /// so that it keeps the promise.
+    pub promised_micros: u64,
+    /// Measures syncs, for metrics, and tells when a promise of an earlier start is over.
     pub clock: StorageClock,
 }
 
@@ -37,6 +41,7 @@ impl StorageOptions {
             spare_mode: SpareMode::Thread,
             torn_files_max: 4,
             seed: 0,
+            promised_micros: 0,
             clock: StorageClock::system(),
         }
     }

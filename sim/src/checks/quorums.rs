@@ -101,7 +101,7 @@ impl Quorums {
         match &message.body {
             Body::AppendAccepted { round, .. }
             | Body::AppendRejected { round, .. }
-            | Body::Heard { round }
+            | Body::Heard { round, .. }
                 if term == raft.term() =>
             {
                 let confirmed = self.leading(raft.id(), term).confirmed.entry(from).or_default();

@@ -23,6 +23,7 @@ pub fn replica_config(settings: &Settings) -> ReplicaConfig {
             promote_lag_entries: PROMOTE_LAG_ENTRIES,
             uncommitted_bytes_max,
             disk_stall_micros: STALL_MICROS,
+            lease_drift_ppm: settings.lease_reads.then_some(settings.drift_ppm),
             ..default
         },
         snapshot_log_entries: settings.snapshot_log_entries,

@@ -195,6 +195,7 @@ impl ReplicaHost {
         options.spare_mode = SpareMode::Inline;
         options.clock = StorageClock::still();
         options.seed = seed;
+        options.promised_micros = replica_config(settings).raft.promise_micros();
         if settings.torn_files_max > 0 {
             options.torn_files_max = settings.torn_files_max;
         }

@@ -300,6 +300,7 @@ impl Simulation {
             snapshot: None,
             entries: vec![entry],
             commit: LogIndex::ZERO,
+            promised_micros: 0,
         }
     }
 

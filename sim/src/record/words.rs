@@ -171,7 +171,7 @@ fn raft_described(message: &Message) -> (&'static str, bool, String) {
         Body::AppendRejected { rejected, hint, .. } => {
             ("AppendRejected", write!(text, ", {rejected} does not match, try {hint}"))
         }
-        Body::Heard { round } => {
+        Body::Heard { round, .. } => {
             heartbeat = true;
             ("Heard", write!(text, ", round {round:?}"))
         }

@@ -95,12 +95,13 @@ impl Search {
 
     /// Switches off what goes on all the time, and takes away machines that are not needed.
     fn simplify(&mut self) {
-        const SIMPLIFICATIONS: [Simplification; 9] = [
+        const SIMPLIFICATIONS: [Simplification; 10] = [
             |schedule| schedule.settings.loss_ppm = 0,
             |schedule| schedule.settings.duplicate_ppm = 0,
             |schedule| schedule.settings.corrupt_ppm = 0,
             |schedule| schedule.settings.straggler_ppm = 0,
             |schedule| schedule.settings.link_spread = 1,
+            |schedule| schedule.settings.lease_reads = false,
             |schedule| schedule.settings.drift_ppm = 0,
             |schedule| schedule.settings.delay_max_micros = schedule.settings.delay_min_micros + 10,
             |schedule| schedule.settings.sync_max_micros = schedule.settings.sync_min_micros + 10,

@@ -9,6 +9,9 @@ use crate::schedule::streams::{Stream, stream};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
+/// One run of so many has lease reads.
+const LEASE_READS_EVERY: u64 = 5;
+
 impl Schedule {
     /// The schedule of a seed.
     #[must_use]
@@ -30,6 +33,11 @@ impl Schedule {
         faults.sort_by_key(|fault| fault.at);
         let clients = clients(&mut rng, voters + spares, duration_micros, &settings, &faults);
         let keyspace = keyspace::plans(seed, voters + spares, duration_micros, &faults);
+        settings.lease_reads = seed % LEASE_READS_EVERY == 3;
+        if settings.lease_reads {
+            // Leases bound how far clocks are off in rate. No bound covers a clock that jumps.
+            faults.retain(|fault| !matches!(fault.what, Fault::ClockJump { .. }));
+        }
         Self { seed, voters, spares, duration_micros, settings, faults, clients, keyspace }
     }
 }
@@ -68,6 +76,7 @@ fn settings(rng: &mut SmallRng) -> Settings {
         sync_min_micros,
         sync_max_micros: sync_min_micros * *pick(rng, &[1, 3, 10]) + 10,
         drift_ppm: *pick(rng, &[0, 0, 100, 50_000]),
+        lease_reads: false,
         election_timeout_micros,
         heartbeat_interval_micros,
         snapshot_log_entries: if small_log { rng.random_range(5..60) } else { 100_000 },

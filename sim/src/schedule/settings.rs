@@ -49,6 +49,9 @@ pub struct Settings {
     pub sync_max_micros: u64,
     /// Each machine's clock runs faster or slower by at most this many millionths.
     pub drift_ppm: u32,
+    /// Leaders serve reads by leases, under that bound of drift.
+    #[serde(default)]
+    pub lease_reads: bool,
     /// Election time-out of the cores.
     pub election_timeout_micros: u64,
     /// Heartbeat interval of the cores.

@@ -78,11 +78,13 @@ impl Raft {
         let is_due = round > ReadRound::ZERO || !self.has_just_answered();
         let shared = &mut self.shared;
         let Role::Follower(follower) = &mut self.role else { return };
-        if leaves_at_once {
+        // Only this answer tells of a promise.
+        let promised_micros = if round > ReadRound::ZERO { shared.config.promise_micros() } else { 0 };
+        if leaves_at_once || is_due {
             follower.last_answer_at = Some(shared.now);
-        } else if is_due {
-            follower.last_answer_at = Some(shared.now);
-            shared.send(from, Body::Heard { round });
+        }
+        if promised_micros > 0 || (is_due && !leaves_at_once) {
+            shared.send(from, Body::Heard { round, promised_micros });
         }
     }
 

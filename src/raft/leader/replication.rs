@@ -141,7 +141,7 @@ impl Raft {
     }
 
     /// The peer still takes this node for the leader.
-    pub(in crate::raft) fn handle_heard(&mut self, from: NodeId, round: ReadRound) {
+    pub(in crate::raft) fn handle_heard(&mut self, from: NodeId, round: ReadRound, promised_micros: u64) {
         if !self.has_begun(from, round) {
             return;
         }
@@ -149,6 +149,11 @@ impl Raft {
         let Some(peer) = leader.peers.get_mut(&from) else { return };
         peer.last_heard = Some(self.shared.now);
         peer.confirmed_round = peer.confirmed_round.max(round);
+        // It heard the round after it began. Of earlier ones it is not known any more when.
+        if round == leader.reads.last_round && round > ReadRound::ZERO {
+            let reliable = self.shared.config.reliable_micros(promised_micros);
+            peer.promised_until = peer.promised_until.max(leader.reads.begun_at.plus(reliable));
+        }
     }
 
     /// Commits what is durable on a quorum, if it is of the own term; everything before it is

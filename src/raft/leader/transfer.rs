@@ -38,6 +38,7 @@ impl Raft {
         let ready = leader.peers.get(&target).is_some_and(|peer| peer.match_index == last);
         if ready && !transfer.is_target_told {
             transfer.is_target_told = true;
+            leader.has_told_successor = true;
             self.shared.send(target, Body::TimeoutNow);
         }
     }

@@ -21,6 +21,10 @@ pub struct Restored {
     /// The commit index known when the log was written; more may be committed. At most the log's
     /// last index. [`LogIndex::ZERO`]: nothing is known beyond the snapshot.
     pub commit: LogIndex,
+    /// What an earlier start of this node may have promised a leader
+    /// ([`Config::lease_drift_ppm`](crate::raft::Config::lease_drift_ppm)), microseconds: for so
+    /// long after its start a node keeps that promise. 0 if none made any.
+    pub promised_micros: u64,
 }
 
 /// What a [`LogWrite`] asks to be written, as one atomic group. Replayed in the order of the

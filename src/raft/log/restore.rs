@@ -81,6 +81,7 @@ pub fn bootstrap_log(voters: impl IntoIterator<Item = Member>) -> Result<Restore
         snapshot: None,
         entries: vec![Entry::new(id, EntryKind::Membership, &membership.encode())],
         commit: LogIndex::ZERO,
+        promised_micros: 0,
     })
 }
 

@@ -40,6 +40,8 @@ pub(in crate::raft) struct Peer {
     pub sent_round: ReadRound,
     /// The newest read round it confirmed.
     pub confirmed_round: ReadRound,
+    /// Until then it votes for nobody, by the leader's clock.
+    pub promised_until: Time,
     /// Set while the peer refuses snapshots, until it has one.
     pub refusal: Option<Refusal>,
     /// Set when the peer is no member any more: it is still told of its removal, and then dropped.
@@ -221,6 +223,7 @@ impl Peer {
             sent_commit: LogIndex::ZERO,
             sent_round: ReadRound::ZERO,
             confirmed_round: ReadRound::ZERO,
+            promised_until: Time::new(0),
             refusal: None,
             leaving: None,
             withdrawn: None,

@@ -95,6 +95,8 @@ pub(in crate::raft) struct LeaderReads {
     pub rounds: VecDeque<Round>,
     /// Number of the last round; only grows within the term.
     pub last_round: ReadRound,
+    /// When that round began.
+    pub begun_at: Time,
 }
 
 impl LeaderReads {

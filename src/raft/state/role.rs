@@ -88,6 +88,9 @@ pub(in crate::raft) struct Leader {
     pub checked_at: Time,
     /// Leadership on its way to another member; `None` if no transfer is under way.
     pub transfer: Option<Transfer>,
+    /// Whether a member was told to campaign in this term. Others vote for it in spite of what they
+    /// promised, however late that message arrives: this leader has no lease any more.
+    pub has_told_successor: bool,
 }
 
 impl Leader {

@@ -57,6 +57,10 @@ pub(in crate::raft) struct Shared {
     pub handed_out: LogIndex,
     /// When the state here was last a leader's.
     pub freshness: Freshness,
+    /// Before this time the node votes for nobody and does not stand for election, unless the
+    /// leader hands over: it said so to the leader that it heard last. Never goes back, and does not
+    /// end with the term.
+    pub promised_until: Time,
     /// Reads of this node's clients that no leader has answered.
     pub reads: LocalReads,
     /// Why this node takes no part any more, if it does not. Never cleared.
@@ -83,7 +87,7 @@ impl Shared {
     /// it again.
     pub(in crate::raft) fn new(setup: Setup, log: Log) -> Self {
         let Setup { id, incarnation, seed, config, restored, now } = setup;
-        let Restored { hard_state, snapshot, commit, .. } = restored;
+        let Restored { hard_state, snapshot, commit, promised_micros, .. } = restored;
         let base = snapshot.as_ref().map(|meta| (meta.membership_id, meta.membership.clone()));
         let mut memberships = Memberships::new(base);
         for entry in log.range(log.base().index, log.last().index) {
@@ -107,6 +111,8 @@ impl Shared {
             last_applied: applied,
             handed_out: applied,
             freshness: Freshness::default(),
+            // What was promised just before the start is not known any more.
+            promised_until: now.plus(promised_micros),
             reads: LocalReads::default(),
             withdrawn: None,
             writes: Writes::new(incarnation, held_max),
@@ -129,6 +135,11 @@ impl Shared {
     pub(in crate::raft) fn is_quorum(&self, has: impl Fn(NodeId) -> bool) -> bool {
         let membership = self.membership();
         quorum::reached(&membership.voters, membership.outgoing.as_ref(), has)
+    }
+
+    /// Whether this node has told a leader that it votes for nobody for now.
+    pub(in crate::raft) fn has_promised(&self) -> bool {
+        self.now < self.promised_until
     }
 
     /// Whether this node alone decides.

@@ -69,6 +69,7 @@ pub(in crate::raft) fn made_with(membership: &Membership) -> Restored {
         snapshot: None,
         entries: vec![Entry::new(log_id(1, 1), EntryKind::Membership, &membership.encode())],
         commit: LogIndex::ZERO,
+        promised_micros: 0,
     }
 }
 
@@ -183,8 +184,10 @@ pub(in crate::raft) struct Cluster {
     pub cut: BTreeSet<(u64, u64)>,
     /// Messages delivered so far.
     pub delivered: u64,
-    /// The clock of all nodes, microseconds.
+    /// The true time, microseconds.
     pub now: u64,
+    /// By how many millionths the clocks of nodes are too fast (or too slow); the others are right.
+    pub drift_ppm: BTreeMap<u64, i64>,
     /// Used for nodes that start from here on.
     pub config: Config,
     /// Nodes whose disks do not hold what they acknowledged, because the test took it from them.
@@ -220,6 +223,12 @@ impl Cluster {
         self.restart(number);
     }
 
+    /// What a node's clock shows.
+    pub(in crate::raft) fn clock(&self, number: u64) -> Time {
+        let rate = 1_000_000 + self.drift_ppm.get(&number).copied().unwrap_or_default();
+        Time::new(self.now * rate.unsigned_abs() / 1_000_000)
+    }
+
     /// The running core of a node.
     pub(in crate::raft) fn raft(&self, number: u64) -> &Raft {
         self.nodes[&number].raft.as_ref().expect("it runs")
@@ -241,12 +250,14 @@ impl Cluster {
     /// Stops a node if it runs, and starts it from its disk.
     pub(in crate::raft) fn restart(&mut self, number: u64) {
         self.crash(number);
-        let (config, now) = (self.config.clone(), Time::new(self.now));
+        let (config, now) = (self.config.clone(), self.clock(number));
         let node = self.node(number);
         node.incarnation += 1;
         node.disk.incoming.clear();
         let incarnation = Incarnation::new(node.incarnation);
         let restored = node.disk.restored.clone();
+        // The next start keeps what this one promises.
+        node.disk.restored.promised_micros = config.promise_micros();
         node.applied_index = restored.snapshot.as_ref().map_or(LogIndex::ZERO, |meta| meta.last.index);
         let seed = number * 1000 + node.incarnation;
         let raft = Raft::new(Setup { id: id(number), incarnation, seed, config, restored, now });
@@ -256,7 +267,7 @@ impl Cluster {
 
     /// Feeds one input to a node and settles it.
     pub(in crate::raft) fn step(&mut self, number: u64, input: Input) -> Result<(), InputError> {
-        let now = Time::new(self.now);
+        let now = self.clock(number);
         let result = self.feed(number, now, input);
         self.settle(number);
         result
@@ -271,7 +282,7 @@ impl Cluster {
     /// Takes a node's output: messages to the network, writes to its queue; applies what is
     /// committed.
     pub(in crate::raft) fn settle(&mut self, number: u64) {
-        let now = Time::new(self.now);
+        let now = self.clock(number);
         loop {
             let node = self.nodes.get_mut(&number).expect("there is such a node");
             let Some(raft) = &mut node.raft else { return };
@@ -324,7 +335,7 @@ impl Cluster {
         let Some(write) = node.writes.pop_front() else { return false };
         let refused = node.disk.write(write.records());
         if let Some((last, why)) = refused {
-            let now = Time::new(self.now);
+            let now = self.clock(number);
             self.feed(number, now, Input::SnapshotRefused(last, why)).unwrap();
         }
         self.step(number, Input::Durable(write.into_durable())).unwrap();
@@ -337,7 +348,7 @@ impl Cluster {
         while let Some(write) = self.node(number).writes.pop_front() {
             let refused = self.node(number).disk.write(write.records());
             if let Some((last, why)) = refused {
-                let now = Time::new(self.now);
+                let now = self.clock(number);
                 self.feed(number, now, Input::SnapshotRefused(last, why)).unwrap();
             }
             receipt = Some(write.into_durable());
@@ -438,10 +449,10 @@ impl Cluster {
         let end = self.now + micros;
         while self.now < end {
             self.now = (self.now + 1_000).min(end);
-            let now = Time::new(self.now);
-            let due = |node: &Node| node.raft.is_some() && node.wake_at.is_some_and(|at| at <= now);
-            let numbers: Vec<u64> =
-                self.nodes.iter().filter(|(_, n)| due(n)).map(|(number, _)| *number).collect();
+            let due = |(number, node): &(&u64, &Node)| {
+                node.raft.is_some() && node.wake_at.is_some_and(|at| at <= self.clock(**number))
+            };
+            let numbers: Vec<u64> = self.nodes.iter().filter(due).map(|(number, _)| *number).collect();
             for number in numbers {
                 self.step(number, Input::Wake).unwrap();
             }
@@ -465,7 +476,7 @@ impl Cluster {
 
     /// Proposes a command at a node.
     pub(in crate::raft) fn propose(&mut self, number: u64, data: &str) -> Result<(), InputError> {
-        let (now, data) = (Time::new(self.now), Bytes::copy_from_slice(data.as_bytes()));
+        let (now, data) = (self.clock(number), Bytes::copy_from_slice(data.as_bytes()));
         let raft = &mut self.node(number).raft;
         let result = raft.as_mut().map_or(Ok(()), |raft| raft.propose(now, &data).map(drop));
         self.settle(number);

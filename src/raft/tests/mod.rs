@@ -4,6 +4,7 @@ mod election;
 mod figure2;
 pub(super) mod harness;
 mod invariants;
+mod leases;
 mod limits;
 mod membership;
 mod random;

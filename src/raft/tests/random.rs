@@ -86,8 +86,12 @@ fn tight() -> Config {
         log_tail_bytes: 1 << 20,
         laggard_log_bytes_max: 2_000,
         promote_lag_entries: 2,
+        lease_drift_ppm: None,
     }
 }
+
+/// How far clocks are off in runs with lease reads: a twentieth.
+const DRIFT_PPM: u32 = 50_000;
 
 struct Run {
     cluster: Cluster,
@@ -97,6 +101,18 @@ struct Run {
 impl Run {
     fn new(count: u64) -> Self {
         Self { cluster: Cluster::with(count, tight()), count: 0 }
+    }
+
+    /// The same with lease reads, and clocks that are off by as much as they may.
+    fn with_leases(count: u64) -> Self {
+        let config = Config { lease_drift_ppm: Some(DRIFT_PPM), ..tight() };
+        let mut cluster = Cluster::with(count, config);
+        let drift = i64::from(DRIFT_PPM);
+        cluster.drift_ppm = (1..=6).zip([-drift, drift, drift, 0, -drift, drift]).collect();
+        for number in 1..=count {
+            cluster.restart(number);
+        }
+        Self { cluster, count: 0 }
     }
 
     /// A node; half of the time the leader, if there is one.
@@ -213,8 +229,8 @@ impl Run {
 
     fn tick(&mut self, millis: u64) {
         self.cluster.now += millis * 1_000;
-        let now = crate::raft::Time::new(self.cluster.now);
         for number in self.cluster.nodes.keys().copied().collect::<Vec<_>>() {
+            let now = self.cluster.clock(number);
             if self.cluster.nodes[&number].wake_at.is_some_and(|at| at <= now) {
                 self.cluster.step(number, Input::Wake).unwrap();
             }
@@ -263,14 +279,25 @@ proptest! {
         count in 1..=5_u64,
         actions in prop::collection::vec(action(), 50..700),
     ) {
-        let mut run = Run::new(count);
-        for (position, action) in actions.iter().enumerate() {
-            run.act(action);
-            run.start_new_members();
-            if position % 8 == 0 {
-                run.cluster.check_log_matching();
-            }
-        }
-        run.converge();
+        check(Run::new(count), &actions);
     }
+
+    #[test]
+    fn reads_by_lease_see_what_was_committed_before_whatever_the_schedule(
+        count in 1..=5_u64,
+        actions in prop::collection::vec(action(), 50..700),
+    ) {
+        check(Run::with_leases(count), &actions);
+    }
+}
+
+fn check(mut run: Run, actions: &[Action]) {
+    for (position, action) in actions.iter().enumerate() {
+        run.act(action);
+        run.start_new_members();
+        if position % 8 == 0 {
+            run.cluster.check_log_matching();
+        }
+    }
+    run.converge();
 }

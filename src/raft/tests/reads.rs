@@ -41,7 +41,7 @@ fn a_round_that_has_not_begun_is_confirmed_by_nobody() {
             hint: log_id(1, 1),
             round: confirmed,
         },
-        Body::Heard { round: confirmed },
+        Body::Heard { round: confirmed, promised_micros: 0 },
     ];
     for body in answers {
         let mut cluster = Cluster::new(3);
@@ -67,7 +67,7 @@ fn all_reads_that_wait_share_a_round_and_later_ones_the_next() {
     assert_eq!(cluster.between(1, 2).len(), 1);
     cluster.read(1, 5).unwrap();
     assert_eq!(cluster.between(1, 2).len(), 1, "a read does not join a round that was sent");
-    cluster.say(2, 1, 2, Body::Heard { round: ReadRound::new(1) });
+    cluster.say(2, 1, 2, Body::Heard { round: ReadRound::new(1), promised_micros: 0 });
     assert_eq!(ready(&cluster, 1), [0, 1, 2, 3, 4], "the answer may be older than read 5");
     cluster.run();
     assert_eq!(ready(&cluster, 1), [0, 1, 2, 3, 4, 5]);

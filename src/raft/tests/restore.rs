@@ -26,6 +26,7 @@ fn restored(term: u64, snapshot_at: Option<LogId>, log: &[(u64, u64)]) -> Restor
         snapshot: snapshot_at.map(snapshot),
         entries: log.iter().map(|(at, term)| entry(*at, *term)).collect(),
         commit: LogIndex::ZERO,
+        promised_micros: 0,
     }
 }
 

@@ -117,6 +117,7 @@ fn first_disk(count: u64) -> Restored {
         snapshot: None,
         entries: vec![Entry::new(first, EntryKind::Membership, &membership.encode())],
         commit: LogIndex::ZERO,
+        promised_micros: 0,
     }
 }
 

@@ -302,6 +302,7 @@ fn a_start_keeps_no_more_of_the_log_in_memory_than_may_stay() {
         snapshot: Some(meta(log_id(100, 2), 1)),
         entries: (1..=110).map(|number| entry(number, 2)).collect(),
         commit: index(110),
+        promised_micros: 0,
     };
     let raft = Raft::new(Setup {
         id: id(2),

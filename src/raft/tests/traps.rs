@@ -161,7 +161,7 @@ fn an_acknowledgement_of_entries_known_already_waits_until_they_are_durable() {
     let mut cluster = Cluster::new(3);
     cluster.append((2, 1, 2), log_id(1, 1), vec![entry(2, 2)], 0);
     cluster.append((2, 1, 2), log_id(2, 2), vec![], 0);
-    let heard = Body::Heard { round: ReadRound::ZERO };
+    let heard = Body::Heard { round: ReadRound::ZERO, promised_micros: 0 };
     assert_eq!(cluster.between(1, 2), [&heard], "that it hears the leader it says at once, and once");
     cluster.network.clear();
     cluster.sync(1);

@@ -120,7 +120,8 @@ fn small_body() -> BoxedStrategy<Body> {
         (session(), log_id(), log_id(), round()).prop_map(|(session, rejected, hint, round)| {
             Body::AppendRejected { session, rejected, hint, round }
         }),
-        round().prop_map(|round| Body::Heard { round }),
+        (round(), 0..=COUNTER_MAX)
+            .prop_map(|(round, promised_micros)| Body::Heard { round, promised_micros }),
         (session(), log_id(), counter()).prop_map(|(session, snapshot, next_offset)| {
             Body::SnapshotProgress { session, snapshot, next_offset }
         }),
@@ -262,7 +263,8 @@ fn chunks_outside_their_snapshot_are_refused() {
 fn counters_that_would_overflow_are_refused() {
     for body in [
         Body::PreVoteGranted { campaign_term: Term::new(u64::MAX) },
-        Body::Heard { round: ReadRound::new(COUNTER_MAX + 1) },
+        Body::Heard { round: ReadRound::new(COUNTER_MAX + 1), promised_micros: 0 },
+        Body::Heard { round: ReadRound::ZERO, promised_micros: COUNTER_MAX + 1 },
         Body::SnapshotInstalled { session: Session::new(0), match_index: LogIndex::new(u64::MAX) },
     ] {
         assert!(matches!(decode(&encode(&message(1, body))), Err(DecodeError::Invalid { .. })));

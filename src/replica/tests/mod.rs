@@ -90,6 +90,7 @@ impl Cluster {
             snapshot: None,
             entries,
             commit: LogIndex::ZERO,
+            promised_micros: 0,
         };
         let replicas =
             (1..=count).map(|number| (id(number), start(id(number), config, restored.clone(), 1))).collect();

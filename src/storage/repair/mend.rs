@@ -9,7 +9,7 @@ use crate::storage::identity::{Identity, make_generation, switch};
 use crate::storage::incoming_snapshot::IncomingSnapshot;
 use crate::storage::options::StorageOptions;
 use crate::storage::record::encode_records;
-use crate::storage::repair::notes::{forget_marks, note_started};
+use crate::storage::repair::notes::{forget_marks, note_started, read_promised};
 use crate::storage::repair::sound::Sound;
 use crate::storage::repair::survey::Survey;
 use crate::storage::segment::{SegmentHeader, build_segment};
@@ -59,7 +59,8 @@ impl<D: Disk> Survey<D> {
         let snapshot_dir = identity.snapshot_dir(&self.options.dir);
         self.disk.sync_dir(&snapshot_dir).map_err(OpenError::io("syncing the directory", &snapshot_dir))?;
         // Whatever was noted: this log is the one that counts from now on.
-        note_started(&self.disk, &self.options.dir, *number)?;
+        let promised = read_promised(&self.disk, &self.options.dir);
+        note_started(&self.disk, &self.options.dir, *number, promised)?;
         switch(&self.disk, &self.options.dir, &identity)?;
         if self.in_doubt.is_some() {
             // A person has decided: what kept it from use does not any more.

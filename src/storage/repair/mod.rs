@@ -26,7 +26,7 @@ pub use mend::RepairSnapshot;
 pub(crate) use notes::{
     PREDECESSOR, check_started, forget_marks, forget_member, note_alarms, note_called, note_peers,
     note_predecessor, note_rebuild, note_started, note_withdrawn, read_alarms, read_called, read_predecessor,
-    read_rebuild, read_started, read_withdrawn, remove_rejoin,
+    read_promised, read_rebuild, read_started, read_withdrawn, remove_rejoin,
 };
 pub use notes::{Rejoin, read_rejoin};
 pub use sound::{Missing, Sound, SupplyError};

@@ -210,12 +210,25 @@ pub(crate) fn read_started<D: Disk>(disk: &D, dir: &Path) -> u64 {
     lines.first().and_then(|line| line.parse().ok()).unwrap_or_default()
 }
 
-/// Notes that this start is the newest.
+/// How long the newest start that was noted may have promised a leader to vote for nobody,
+/// microseconds; 0 without a note, or if it is damaged.
+pub(crate) fn read_promised<D: Disk>(disk: &D, dir: &Path) -> u64 {
+    let lines = read(disk, dir, STARTED).ok().flatten().unwrap_or_default();
+    lines.get(1).and_then(|line| line.parse().ok()).unwrap_or_default()
+}
+
+/// Notes that this start is the newest, and for how long it may promise a leader to vote for
+/// nobody.
 ///
 /// # Errors
 /// [`OpenError`].
-pub(crate) fn note_started<D: Disk>(disk: &D, dir: &Path, start: u64) -> Result<(), OpenError> {
-    write(disk, dir, STARTED, &[start.to_string()])
+pub(crate) fn note_started<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    start: u64,
+    promised_micros: u64,
+) -> Result<(), OpenError> {
+    write(disk, dir, STARTED, &[start.to_string(), promised_micros.to_string()])
 }
 
 /// Refuses a log of an earlier start than the newest one that was noted: its files, or some of

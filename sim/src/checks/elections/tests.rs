@@ -126,7 +126,7 @@ fn a_leader_that_a_majority_answers_may_not_give_up() {
         let mut elections = Elections::default();
         elections.started(id);
         elections.stepped(id, &three(), (RoleName::Leader, TERM), at(500));
-        let heard = message(2, 1, TERM, Body::Heard { round: ReadRound::ZERO });
+        let heard = message(2, 1, TERM, Body::Heard { round: ReadRound::ZERO, promised_micros: 0 });
         elections.taken_in(&heard, at(answer_at), (TERM, RoleName::Leader), TIMEOUT);
         elections.led_on(id, &three(), (RoleName::Follower, TERM), at(2_000), 500);
         assert_eq!(elections.judge_leaders().is_ok(), is_sound);

@@ -29,7 +29,7 @@ fn body(body: &Body) -> String {
             let round = if round.get() > 0 { format!(" round {round}") } else { String::new() };
             format!("Rejected s{session} prev {rejected}, hint {hint}{round}")
         }
-        Body::Heard { round } => format!("Heard {round}"),
+        Body::Heard { round, .. } => format!("Heard {round}"),
         Body::InstallSnapshot { session, snapshot, offset, data, done } => {
             let end = offset + data.len() as u64;
             let done = if *done { ", done" } else { "" };
