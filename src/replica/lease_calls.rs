@@ -37,23 +37,11 @@ impl Replica {
         if calls.calls.is_empty() {
             return;
         }
-        let Some(leader) = hint.leader else {
-            // There is nobody to wait for. The leader that is known next is asked at once.
-            calls.again_at = None;
-            return;
-        };
-        let again = calls.again_at.is_none_or(|at| at <= self.now);
-        let is_old = |call: &WaitingCall| again || call.sent_in.is_none_or(|term| term < hint.term);
-        if calls.unsent.is_empty() && !again && calls.calls.values().all(|call| !is_old(call)) {
+        let Some(leader) = hint.leader else { return calls.forget_leader() };
+        let to_send = calls.take_unsent(hint.term, self.now, self.config.raft.election_timeout_micros);
+        if to_send.is_empty() {
             return;
         }
-        calls.unsent.clear();
-        let mut to_send = Vec::new();
-        for (number, call) in calls.calls.iter_mut().filter(|(_, call)| is_old(call)) {
-            call.sent_in = Some(hint.term);
-            to_send.push((*number, *call));
-        }
-        calls.again_at = Some(self.now.plus(self.config.raft.election_timeout_micros));
         if leader == self.raft.id() {
             self.read_lease_calls(to_send);
             return;
@@ -84,10 +72,7 @@ impl Replica {
         for (number, call) in calls.into_iter().filter(|(number, _)| !waiting.contains(number)) {
             if self.reads.len() >= self.config.pending_requests_max {
                 // Tried again with the next step.
-                if let Some(call) = self.lease_calls.calls.get_mut(&number) {
-                    call.sent_in = None;
-                    self.lease_calls.unsent.insert(number);
-                }
+                self.lease_calls.send_again(number);
                 continue;
             }
             let asker = Asker::Own(number);
@@ -139,11 +124,8 @@ impl Replica {
         if !self.lease_clock.runs_in(self.raft.term()) {
             // It leads no longer: the member that asked asks again. An own call is sent to the next
             // leader.
-            if let Asker::Own(number) = asker
-                && let Some(call) = self.lease_calls.calls.get_mut(&number)
-            {
-                call.sent_in = None;
-                self.lease_calls.unsent.insert(number);
+            if let Asker::Own(number) = asker {
+                self.lease_calls.send_again(number);
             }
             return;
         }

@@ -1,7 +1,7 @@
 //! What comes out of the core: entries to apply, answers, news.
 
 use crate::raft::{
-    Entry, EntryKind, Input, LogId, Membership, NodeId, Output, RaftEvent, RoleName, SnapshotMeta,
+    Entry, EntryKind, Input, LogId, Membership, NodeId, Output, RaftEvent, RoleName, SnapshotMeta, Withdrawal,
 };
 use crate::replica::api::{ClientError, ClientReply, Notice, StorageRequest};
 use crate::replica::message::PeerMessage;
@@ -75,9 +75,7 @@ impl Replica {
                 self.actions.notices.push(Notice::SnapshotNotTaken { peer, why, times });
             }
             RaftEvent::Withdrawn(why) => {
-                while let Some(request) = self.writes.refuse_held() {
-                    self.fail(request, refusal_after(why));
-                }
+                self.refuse_all(why);
                 self.actions.notices.push(Notice::Withdrawn(why.to_string()));
             }
             RaftEvent::PeerWithdrew { peer, why } => {
@@ -86,6 +84,20 @@ impl Replica {
             RaftEvent::BadMessage { from, reason } => {
                 self.actions.notices.push(Notice::BadMessage { from, reason: reason.to_string() });
             }
+        }
+    }
+
+    /// This node has withdrawn. Nothing that waits is answered from its state any more: that may be
+    /// wrong, and no news come.
+    fn refuse_all(&mut self, why: Withdrawal) {
+        let (held, sent) = self.writes.give_up();
+        for request in sent {
+            self.fail(request, ClientError::Unknown);
+        }
+        let reads = self.reads.give_up().into_iter().filter_map(Asker::client);
+        let others = self.watches.give_up().into_iter().chain(self.lease_calls.give_up());
+        for request in held.into_iter().chain(reads).chain(others).collect::<Vec<_>>() {
+            self.fail(request, refusal_after(why));
         }
     }
 

@@ -156,6 +156,13 @@ impl ClientReads {
         now
     }
 
+    /// Everything that waits, to be failed.
+    pub(super) fn give_up(&mut self) -> Vec<Asker> {
+        let reads = core::mem::replace(self, Self { last_question: self.last_question, ..Self::default() });
+        let asked = reads.waiting_for_index.into_values().chain(reads.waiting_to_apply.into_values());
+        reads.new.into_iter().chain(asked.flatten()).map(|read| read.asker).collect()
+    }
+
     /// The reads whose time is up: who waits for them.
     pub(super) fn expire(&mut self, now: Time) -> Vec<Asker> {
         if self.next_deadline.is_none_or(|deadline| now < deadline) {

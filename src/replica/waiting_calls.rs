@@ -14,9 +14,11 @@ pub(super) struct WaitingCalls {
     by_deadline: BTreeSet<(Time, u64)>,
     last_number: u64,
     /// Numbers of those that are to be sent now.
-    pub(super) unsent: BTreeSet<u64>,
-    /// Those that were sent are sent again at this time.
-    pub(super) again_at: Option<Time>,
+    unsent: BTreeSet<u64>,
+    /// The others, by when each is sent again.
+    sent: BTreeSet<(Time, u64)>,
+    /// The term whose leader they were sent to.
+    sent_in: Option<Term>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +28,8 @@ pub(super) struct WaitingCall {
     pub(super) by: Option<Principal>,
     pub(super) lease: LeaseId,
     pub(super) renew: bool,
-    /// The term in which it was sent last.
-    pub(super) sent_in: Option<Term>,
+    /// When it is sent again; `None`: it is to be sent now.
+    again_at: Option<Time>,
 }
 
 impl WaitingCalls {
@@ -38,7 +40,7 @@ impl WaitingCalls {
     /// When something is due here.
     pub(super) fn wake_at(&self) -> Option<Time> {
         let first = self.by_deadline.first().map(|(at, _)| *at);
-        first.into_iter().chain(self.again_at.filter(|_| !self.calls.is_empty())).min()
+        first.into_iter().chain(self.sent.first().map(|(at, _)| *at)).min()
     }
 
     pub(super) fn hold(
@@ -49,7 +51,7 @@ impl WaitingCalls {
         (lease, renew): (LeaseId, bool),
     ) {
         self.last_number += 1;
-        let call = WaitingCall { request, deadline, by, lease, renew, sent_in: None };
+        let call = WaitingCall { request, deadline, by, lease, renew, again_at: None };
         self.calls.insert(self.last_number, call);
         self.by_deadline.insert((deadline, self.last_number));
         self.unsent.insert(self.last_number);
@@ -59,7 +61,49 @@ impl WaitingCalls {
         let call = self.calls.remove(&number)?;
         self.by_deadline.remove(&(call.deadline, number));
         self.unsent.remove(&number);
+        if let Some(at) = call.again_at {
+            self.sent.remove(&(at, number));
+        }
         Some(call)
+    }
+
+    /// A call was not taken on, or was lost for sure: it is sent with the next.
+    pub(super) fn send_again(&mut self, number: u64) {
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        if let Some(at) = call.again_at.take() {
+            self.sent.remove(&(at, number));
+        }
+        self.unsent.insert(number);
+    }
+
+    /// No leader is known. The next one is asked at once.
+    pub(super) const fn forget_leader(&mut self) {
+        self.sent_in = None;
+    }
+
+    /// What is to be sent to the leader of `term` now: what was not sent to it, and what it has not
+    /// answered for `patience` microseconds.
+    pub(super) fn take_unsent(&mut self, term: Term, now: Time, patience: u64) -> Vec<(u64, WaitingCall)> {
+        if self.sent_in != Some(term) {
+            self.sent_in = Some(term);
+            self.sent.clear();
+            self.unsent.extend(self.calls.keys());
+        }
+        while let Some((at, number)) = self.sent.first().copied()
+            && at <= now
+        {
+            self.sent.pop_first();
+            self.unsent.insert(number);
+        }
+        let again_at = now.plus(patience);
+        let mut calls = Vec::with_capacity(self.unsent.len());
+        for number in core::mem::take(&mut self.unsent) {
+            let call = self.calls.get_mut(&number).expect("what is to be sent waits");
+            call.again_at = Some(again_at);
+            self.sent.insert((again_at, number));
+            calls.push((number, *call));
+        }
+        calls
     }
 
     /// The requests whose time is up.

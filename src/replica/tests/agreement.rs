@@ -1,7 +1,9 @@
 //! Members whose states differ: the odd one notices and withdraws.
 
+use crate::kv::LeaseId;
 use crate::raft::{LogIndex, NodeId, Withdrawal};
 use crate::replica::tests::{Cluster, set};
+use crate::replica::{ClientError, ClientReply, ClientRequest, Event, Level};
 use alloc::format;
 
 /// ClientWrites enough for a checkpoint, and gives the leader time to ask about it.
@@ -68,4 +70,22 @@ fn of_two_members_that_differ_the_one_that_does_not_lead_withdraws() {
     go_on(&mut cluster, leader);
     assert_eq!(withdrawn(&cluster, leader), None);
     assert!(withdrawn(&cluster, other).is_some());
+}
+
+#[test]
+fn a_member_that_withdraws_answers_nothing_that_waits_from_its_state() {
+    let mut cluster = Cluster::new(3);
+    let (leader, odd) = (cluster.leader().unwrap(), cluster.follower());
+    cluster.write(leader, "k", "v");
+    cluster.run(100_000);
+    // The leader has confirmed the read, and the member has not applied what the read has to see.
+    cluster.disks_work = false;
+    let read = cluster.read(odd, "k", Level::Linearizable);
+    let call = cluster.ask(odd, ClientRequest::Lease { lease: LeaseId(7), renew: true });
+    let sent = cluster.write(odd, "k", "newer");
+    cluster.give(odd, Event::Withdraw(Withdrawal::Diverged { index: LogIndex::new(1) }));
+    let refused =
+        |request| matches!(cluster.reply(request), Some(ClientReply::Failed(ClientError::Refused(_))));
+    assert!(refused(read) && refused(call));
+    assert_eq!(cluster.reply(sent), Some(&ClientReply::Failed(ClientError::Unknown)));
 }

@@ -3,7 +3,7 @@
 use super::{Cluster, id};
 use crate::kv::{LeaseId, Op, Outcome, Put};
 use crate::raft::NodeId;
-use crate::replica::{ClientReply, ClientRequest, Event, LeaseTime, Level, RequestId};
+use crate::replica::{ClientReply, ClientRequest, Event, LeaseTime, Level, PeerMessage, RequestId};
 use bytes::Bytes;
 
 const LEASE: LeaseId = LeaseId(7);
@@ -171,4 +171,19 @@ fn thousands_of_leases_end_in_batches() {
     assert_eq!(cluster.replicas[&id(1)].store().lease_count(), 0);
     let entries = cluster.replicas[&id(1)].raft().last_log().index.since(before);
     assert!((3..=6).contains(&entries), "{entries} entries");
+}
+
+#[test]
+fn a_call_that_was_lost_is_sent_again_while_others_come() {
+    let mut cluster = Cluster::new(3);
+    let (leader, follower) = (cluster.leader().unwrap(), cluster.follower());
+    cluster.grant(leader, 60);
+    let lost = cluster.call(follower, true);
+    cluster.network.retain(|message| !matches!(message, PeerMessage::LeaseCalls(_)));
+    // The next call comes before the time to send the lost one again, and so on.
+    for _ in 0..20 {
+        cluster.call(follower, true);
+        cluster.run(100_000);
+    }
+    assert!(cluster.replies.contains_key(&lost), "within two seconds");
 }
