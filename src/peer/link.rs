@@ -17,12 +17,10 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc};
 use tracing::{info, warn};
 
-/// Messages encoded between two looks at the size of the write.
-const MESSAGES_AT_ONCE: usize = 256;
 /// A connection that lasted this long and broke is made again soon …
 const LASTING_MICROS: u64 = 500_000;
 /// … after these pauses. A process that ends may close its port after its connections: a connection
@@ -127,8 +125,6 @@ impl<E: Env> Link<E> {
             let (reason, passes) = match self.connect(&addrs, turn).await {
                 Ok(stream) => {
                     info!(peer = self.to.get(), "connected to peer");
-                    complaints.clear();
-                    backoff_micros = self.options.backoff_min_micros;
                     let since = self.env.now();
                     match self.write_until_broken(stream).await {
                         End::Closed => return,
@@ -137,6 +133,12 @@ impl<E: Env> Link<E> {
                             // attempt, its process has ended, however young the connection was.
                             was_connected = true;
                             let lasted = self.env.now().since(since) >= LASTING_MICROS;
+                            // A peer that lets this node in and hangs up at once is called less and
+                            // less often, like one that refuses.
+                            if lasted {
+                                complaints.clear();
+                                backoff_micros = self.options.backoff_min_micros;
+                            }
                             soon = if lasted { SOON_MICROS.iter() } else { [].iter() };
                             (reason, false)
                         }
@@ -218,22 +220,19 @@ impl<E: Env> Link<E> {
 
     /// Everything that waits goes out in one write.
     async fn write_until_broken(&mut self, mut stream: Stream<E::Stream>) -> End {
-        let mut messages: Vec<Queued> = Vec::new();
+        let mut next: Option<Queued> = None;
         let mut buffer = Vec::new();
         let mut unexpected = [0];
         let mut ping = Timer::new(self.env.clone());
         let mut ping_at = self.env.now().plus(PING_MICROS);
         loop {
-            for message in messages.drain(..) {
+            if let Some(message) = next.take() {
                 encode_frame(&mut buffer, |out| message.message.encode(out));
             }
-            if buffer.len() < self.options.write_bytes_max {
-                while let Ok(message) = self.queue.try_recv() {
-                    encode_frame(&mut buffer, |out| message.message.encode(out));
-                    if buffer.len() >= self.options.write_bytes_max {
-                        break;
-                    }
-                }
+            while buffer.len() < self.options.write_bytes_max
+                && let Ok(message) = self.queue.try_recv()
+            {
+                encode_frame(&mut buffer, |out| message.message.encode(out));
             }
             if !buffer.is_empty() {
                 if let Err(error) = self.write(&mut stream, &buffer).await {
@@ -248,11 +247,10 @@ impl<E: Env> Link<E> {
             ping.set(Some(ping_at));
             tokio::select! {
                 biased;
-                count = self.queue.recv_many(&mut messages, MESSAGES_AT_ONCE) => {
-                    if count == 0 {
-                        return End::Closed;
-                    }
-                }
+                message = self.queue.recv() => match message {
+                    Some(message) => next = Some(message),
+                    None => return End::Closed,
+                },
                 () = poll_fn(|context| ping.poll(context)) => {
                     if ping.is_due(self.env.now()) {
                         encode_frame(&mut buffer, |_| {});
@@ -276,13 +274,8 @@ impl<E: Env> Link<E> {
     }
 
     async fn write(&self, stream: &mut Stream<E::Stream>, bytes: &[u8]) -> io::Result<()> {
-        let deadline = self.env.now().plus(self.options.write_timeout_micros);
-        let writing = async {
-            stream.write_all(bytes).await?;
-            stream.flush().await
-        };
         self.metrics.sent_bytes.inc_by(bytes.len() as u64);
-        until(&self.env, deadline, writing).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+        write_while_bytes_flow(&self.env, stream, bytes, self.options.write_timeout_micros).await
     }
 
     /// Drops what is queued for that long, or until the peer calls: it would be stale.
@@ -304,6 +297,25 @@ impl<E: Env> Link<E> {
             }
         }
     }
+}
+
+/// Writes everything, however slow the link is: only one on which nothing moves for `patience`
+/// microseconds is given up.
+async fn write_while_bytes_flow<E: Env>(
+    env: &E,
+    stream: &mut (impl AsyncWrite + Unpin),
+    bytes: &[u8],
+    patience: u64,
+) -> io::Result<()> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let written = until(env, env.now().plus(patience), stream.write(rest)).await;
+        match written.ok_or(io::ErrorKind::TimedOut)?? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            count => rest = &rest[count..],
+        }
+    }
+    until(env, env.now().plus(patience), stream.flush()).await.ok_or(io::ErrorKind::TimedOut)?
 }
 
 #[cfg(test)]

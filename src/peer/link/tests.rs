@@ -1,12 +1,15 @@
 use crate::peer::address_book::{AddressBook, Me};
 use crate::peer::discovery::Discovery;
 use crate::peer::hello::{Hello, HelloAnswer, Starts};
-use crate::peer::link::Link;
+use crate::peer::link::{Link, write_while_bytes_flow};
 use crate::peer::options::TransportOptions;
 use crate::raft::{ClusterId, Incarnation, Member, Membership, NodeId, StoreId};
 use crate::runtime::{Metrics, TokioEnv};
 use crate::storage::MemoryDisk;
+use std::io::ErrorKind;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -60,4 +63,28 @@ async fn a_peer_whose_process_ends_right_after_it_let_this_node_in_is_gone() {
     let found = found.recv().await;
     assert!(matches!(found, Some(Discovery::PeerGone { peer }) if peer == NodeId::new(2)), "{found:?}");
     running.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_link_is_kept_while_bytes_flow_and_a_stuck_one_is_not() {
+    let env = TokioEnv::new(MemoryDisk::new());
+    let bytes = vec![7; 1 << 20];
+    let (mut here, mut there) = tokio::io::duplex(64 << 10);
+    // Takes 48 s for all of it, and 3 s for a part.
+    let reading = tokio::spawn(async move {
+        let (mut block, mut all) = (vec![0; 64 << 10], 0);
+        loop {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            match there.read(&mut block).await.unwrap() {
+                0 => return all,
+                count => all += count,
+            }
+        }
+    });
+    write_while_bytes_flow(&env, &mut here, &bytes, 5_000_000).await.unwrap();
+    drop(here);
+    assert_eq!(reading.await.unwrap(), bytes.len());
+    let (mut here, _there) = tokio::io::duplex(64 << 10);
+    let stuck = write_while_bytes_flow(&env, &mut here, &bytes, 5_000_000).await;
+    assert_eq!(stuck.unwrap_err().kind(), ErrorKind::TimedOut);
 }
