@@ -76,9 +76,10 @@ impl WaitingCalls {
         self.unsent.insert(number);
     }
 
-    /// No leader is known. The next one is asked at once.
-    pub(super) const fn forget_leader(&mut self) {
+    /// No leader is known, so there is nobody to wait for. The next one is asked at once.
+    pub(super) fn forget_leader(&mut self) {
         self.sent_in = None;
+        self.sent.clear();
     }
 
     /// What is to be sent to the leader of `term` now: what was not sent to it, and what it has not
