@@ -37,7 +37,9 @@ impl Disk for RealDisk {
     type File = RealFile;
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+        // Where a relative path begins there is always a directory; its name is empty.
+        let is_missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+        let missing: Vec<&Path> = dir.ancestors().take_while(is_missing).collect();
         waiting_for_room(dir, || DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(dir))?;
         for made in missing.into_iter().rev() {
             give_to_owner(&File::open(made)?, made);
