@@ -24,9 +24,12 @@ const CALLER_AT: usize = 16;
 /// Bytes of a frame before its payload, of which the first four are the payload's length.
 const FRAME_HEAD: usize = 12;
 
+/// A frame, and the member on whose connection it is to go.
+type Forged = (u64, Vec<u8>);
+
 /// A way to a node's raft port. What is put into it goes to the node between two frames.
 #[derive(Clone, Default)]
-struct Way(Arc<Mutex<Option<(u64, Vec<u8>)>>>);
+struct Way(Arc<Mutex<Option<Forged>>>);
 
 impl Way {
     /// Listens, and lets through what comes, until the test ends.
