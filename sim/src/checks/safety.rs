@@ -13,7 +13,7 @@ use crate::checks::orders::Orders;
 use crate::checks::quorums::Quorums;
 use crate::record::marks::Marks;
 use crate::record::violation::{Violation, check};
-use crate::schedule::PROMOTE_LAG_ENTRIES;
+use crate::schedule::{PROMOTE_LAG_ENTRIES, Settings};
 use bytes::Bytes;
 use infinitystore::kv::{Op, Put, Store};
 use infinitystore::raft::{
@@ -70,8 +70,9 @@ pub struct Checks {
 impl Checks {
     /// For a run in which what a replica does is carried out at most so much later.
     #[must_use]
-    pub fn for_run(settle_max_micros: u64) -> Self {
+    pub fn for_run(settle_max_micros: u64, settings: &Settings) -> Self {
         let mut checks = Self::default();
+        checks.quorums.by_leases = settings.lease_reads;
         checks.leases.slack_micros = settle_max_micros;
         checks
     }

@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const CUT_MICROS: u64 = 120 * SECOND;
 /// `/readyz` waits for a quorum for one second; the rest is for the way.
 const READY_MICROS: u64 = 2 * SECOND;
+/// A node asks a quorum for `/readyz` so often at most, by a clock that may be slow.
+const READY_KEPT_MICROS: u64 = 150 * MILLI;
 /// A request that needs no answer of the lost member takes at most this, a fraction of the time
 /// that waiting for it takes.
 const BESIDE_MICROS: u64 = SECOND;
@@ -84,6 +86,10 @@ impl Run {
 
     async fn examine_lost(&self, leader: usize, lost: usize, other: usize) -> Result<(), String> {
         self.examine_waiting(lost).await?;
+        // What a quorum said last may be told again, and a lease may last as long as its promises.
+        let settings = self.shared.lock().schedule.settings.clone();
+        let lease = if settings.lease_reads { 2 * settings.election_timeout_micros } else { 0 };
+        sleep_until(now() + READY_KEPT_MICROS + lease).await;
         let began = now();
         let ready = ask(&self.shared, lost, &Request::get("/readyz")).await?;
         same("who has just been cut off is ready", &ready.code, &503)?;

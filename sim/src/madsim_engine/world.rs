@@ -311,7 +311,7 @@ impl Shared {
             attendance: Attendance::default(),
             stores: BTreeMap::new(),
             full_at: None,
-            checks: Checks::for_run(LEASE_SLACK_MICROS),
+            checks: Checks::for_run(LEASE_SLACK_MICROS, &schedule.settings),
             lost_disks: BTreeMap::new(),
             given_up: Vec::new(),
             trace: Trace::new(verbose),

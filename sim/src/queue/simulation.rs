@@ -129,7 +129,7 @@ impl Simulation {
             keyspace: KeyspaceClients::new(&schedule),
             watch_deadlines: BTreeMap::new(),
             commits_seen: 0,
-            checks: Checks::for_run(schedule.settings.settle_max_micros),
+            checks: Checks::for_run(schedule.settings.settle_max_micros, &schedule.settings),
             operator: Operator::default(),
             changes: Changes::default(),
             trace: Trace::new(verbose),

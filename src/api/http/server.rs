@@ -277,6 +277,6 @@ pub(super) struct Crowd {
 impl Crowd {
     /// What a client gets of a time-out, seconds: a tenth in a crowd, unless it is known.
     pub(super) fn part_of(self, seconds: u64) -> u64 {
-        if self.crowded && !self.is_known { seconds / CROWDED_PART } else { seconds }
+        if self.crowded && !self.is_known { seconds.div_ceil(CROWDED_PART) } else { seconds }
     }
 }

@@ -185,9 +185,8 @@ fn foreseen(op: &Op) -> Option<Wanted> {
 
 fn foreseen_txn(txn: &Txn) -> Option<Wanted> {
     let whole = Some(Wanted::Op(Op::Txn(Box::new(txn.clone()))));
-    if let ([TxnOp::Put(put)], true) = (&txn.success[..], txn.failure.is_empty())
-        && put.key.starts_with(b"\0")
-    {
+    // The places in the queues of locks and elections.
+    if txn.compare.first().is_some_and(|compare| compare.range.start.starts_with(b"\0")) {
         return None;
     }
     // One that a condition was made into compares one key's revision, and looks at that key.
