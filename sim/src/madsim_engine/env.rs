@@ -93,6 +93,10 @@ impl Env for SimEnv {
         let (env, name) = (self.clone(), name.to_owned());
         let micros = move || {
             let mut world = env.shared.lock();
+            if name == "past-reads" {
+                // It reads memory alone.
+                return world.disk_rng.random_range(10..300);
+            }
             let settings = &world.schedule.settings;
             let range = settings.sync_min_micros..=settings.sync_max_micros;
             let (by, until) = world.machines[env.slot].slow_disk;
