@@ -33,6 +33,7 @@ mod join;
 mod join_turns;
 mod members;
 mod mending;
+mod named_members;
 mod options;
 mod past_reads;
 mod repair;
