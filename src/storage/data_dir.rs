@@ -2,7 +2,7 @@
 
 use crate::kv::Store;
 use crate::raft::{
-    ClusterId, Incarnation, LogId, LogRecords, LogWrite, NodeId, Restored, SnapshotMeta, StoreId, Withdrawal,
+    ClusterId, Incarnation, LogId, LogRecords, LogWrite, NodeId, Restored, SnapshotMeta, StoreId,
     WriteSequence,
 };
 use crate::replica::{SnapshotSave, StorageEvent, StorageRequest, UnstoredSnapshot};
@@ -14,10 +14,7 @@ use crate::storage::identity::{
 use crate::storage::incoming_snapshot::IncomingSnapshot;
 use crate::storage::options::{SpareMode, StorageOptions};
 use crate::storage::recovery::{RecoveryNote, recover};
-use crate::storage::repair::{
-    check_started, forget_member, note_alarms, note_called, note_peers, note_rebuild, note_started,
-    note_withdrawn, read_promised, times_rebuilt,
-};
+use crate::storage::repair::{check_started, forget_member, note_started, read_promised};
 use crate::storage::scrub::Scrubber;
 use crate::storage::sector::BLOCK_BYTES;
 use crate::storage::snapshots::SnapshotFiles;
@@ -41,9 +38,9 @@ const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 /// watches for room on a full disk). At the end it calls [`Storage::close`]. An error of any of
 /// these is final: the node has to stop.
 pub struct Storage<D: Disk> {
-    disk: D,
-    options: StorageOptions,
-    identity: Identity,
+    pub(super) disk: D,
+    pub(super) options: StorageOptions,
+    pub(super) identity: Identity,
     log: Wal<D>,
     snapshots: SnapshotFiles<D>,
     incoming: IncomingSnapshot<D>,
@@ -252,54 +249,6 @@ impl<D: Disk> Storage<D> {
         let wal_dir = self.identity.wal_dir(&self.options.dir);
         let wanted = self.log.wanted();
         Scrubber::new(self.disk.clone(), wal_dir, self.snapshots.clone(), (cluster, store), wanted)
-    }
-
-    /// Notes where the other members are, for a repair that finds nothing else that says so.
-    ///
-    /// # Errors
-    /// [`OpenError`]; the storage goes on.
-    pub fn note_peers(&self, peers: &[String]) -> Result<(), OpenError> {
-        note_peers(&self.disk, &self.options.dir, self.identity.cluster, peers)
-    }
-
-    /// Writes down the alarms that stand, a line each.
-    ///
-    /// # Errors
-    /// [`OpenError`]; the storage goes on.
-    pub fn note_alarms(&self, alarms: &[String]) -> Result<(), OpenError> {
-        note_alarms(&self.disk, &self.options.dir, alarms)
-    }
-
-    /// Notes that this directory is not to be used as it is, and why: the next start sets it aside,
-    /// and joins its cluster anew.
-    ///
-    /// # Errors
-    /// [`OpenError`]; then it is not noted.
-    pub fn note_rebuild(&self, why: &str) -> Result<(), OpenError> {
-        note_rebuild(&self.disk, &self.options.dir, why)
-    }
-
-    /// How often the data of this node was set aside because of such a note, as far as it is still
-    /// there.
-    #[must_use]
-    pub fn times_rebuilt(&self) -> usize {
-        times_rebuilt(&self.disk, &self.options.dir)
-    }
-
-    /// Notes, durably, that this member takes no part any more, and why: no start of it does.
-    ///
-    /// # Errors
-    /// [`OpenError`]; then it is not noted.
-    pub fn note_withdrawn(&self, why: &Withdrawal) -> Result<(), OpenError> {
-        note_withdrawn(&self.disk, &self.options.dir, why)
-    }
-
-    /// Notes that another cluster calls this node, which has nothing of its own, as its member.
-    ///
-    /// # Errors
-    /// [`OpenError`]; the storage goes on.
-    pub fn note_called(&self, cluster: ClusterId, member: NodeId) -> Result<(), OpenError> {
-        note_called(&self.disk, &self.options.dir, (cluster, member))
     }
 
     /// The identity of the directory.

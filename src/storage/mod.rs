@@ -39,6 +39,7 @@ mod format;
 mod identity;
 mod incoming_snapshot;
 mod memory_disk;
+mod noting;
 mod options;
 mod real_disk;
 mod record;

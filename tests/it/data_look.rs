@@ -72,8 +72,8 @@ fn logs_and_snapshots_are_looked_at_beside_a_node_and_without_one() {
     look(&["wal", "stat"], &dir.join("nothing")).failed(3, "does not exist");
     look(&["wal", "verify"], cluster.dir.path()).failed(3, "holds no node's data");
     look(&["wal", "repair"], cluster.dir.path()).failed(3, "holds no node's data");
-    // So is what is not there.
-    snapshots.iter().for_each(|snapshot| fs::remove_file(snapshot).unwrap());
+    // So is what is not there, though all that is there is sound.
+    files(&dir, "snap").iter().chain(&files(&dir, "seg")).for_each(|file| fs::remove_file(file).unwrap());
     look(&["wal", "verify"], &dir).failed(3, "one place");
 }
 

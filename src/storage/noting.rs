@@ -1,0 +1,59 @@
+//! What a node notes in its open data directory, beside its log.
+
+use crate::raft::{ClusterId, NodeId, Withdrawal};
+use crate::storage::data_dir::Storage;
+use crate::storage::disk::Disk;
+use crate::storage::error::OpenError;
+use crate::storage::repair::{
+    note_alarms, note_called, note_peers, note_rebuild, note_withdrawn, times_rebuilt,
+};
+
+impl<D: Disk> Storage<D> {
+    /// Notes where the other members are, for a repair that finds nothing else that says so.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the storage goes on.
+    pub fn note_peers(&self, peers: &[String]) -> Result<(), OpenError> {
+        note_peers(&self.disk, &self.options.dir, self.identity.cluster, peers)
+    }
+
+    /// Writes down the alarms that stand, a line each.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the storage goes on.
+    pub fn note_alarms(&self, alarms: &[String]) -> Result<(), OpenError> {
+        note_alarms(&self.disk, &self.options.dir, alarms)
+    }
+
+    /// Notes that this directory is not to be used as it is, and why: the next start sets it aside,
+    /// and joins its cluster anew.
+    ///
+    /// # Errors
+    /// [`OpenError`]; then it is not noted.
+    pub fn note_rebuild(&self, why: &str) -> Result<(), OpenError> {
+        note_rebuild(&self.disk, &self.options.dir, why)
+    }
+
+    /// How often the data of this node was set aside because of such a note, as far as it is still
+    /// there.
+    #[must_use]
+    pub fn times_rebuilt(&self) -> usize {
+        times_rebuilt(&self.disk, &self.options.dir)
+    }
+
+    /// Notes, durably, that this member takes no part any more, and why: no start of it does.
+    ///
+    /// # Errors
+    /// [`OpenError`]; then it is not noted.
+    pub fn note_withdrawn(&self, why: &Withdrawal) -> Result<(), OpenError> {
+        note_withdrawn(&self.disk, &self.options.dir, why)
+    }
+
+    /// Notes that another cluster calls this node, which has nothing of its own, as its member.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the storage goes on.
+    pub fn note_called(&self, cluster: ClusterId, member: NodeId) -> Result<(), OpenError> {
+        note_called(&self.disk, &self.options.dir, (cluster, member))
+    }
+}
