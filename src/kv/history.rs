@@ -22,6 +22,7 @@
 //! A number has seven bits in each byte, the lowest first; the eighth bit says that more follow.
 
 use crate::kv::leaf::{PACKED_VALUE_BYTES_MAX, VersionedRef, digest};
+use crate::kv::packed::{number, put_number, take};
 use crate::kv::types::{KeyRange, LeaseId, Revision};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -514,14 +515,6 @@ impl Staged {
     }
 }
 
-fn put_number(out: &mut Vec<u8>, mut number: u64) {
-    while number > 0x7f {
-        out.push((number & 0x7f) as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push((number & 0x7f) as u8);
-}
-
 /// Reads a change off the front. `None`: it makes no sense.
 fn take_change<'a>(
     chunk: &'a Chunk,
@@ -588,30 +581,4 @@ fn value<'a>(
     }
     let value = take(bytes, number)?;
     (value.len() <= PACKED_VALUE_BYTES_MAX).then_some((value, None))
-}
-
-fn take<'a>(bytes: &mut &'a [u8], length: u64) -> Option<&'a [u8]> {
-    let (taken, rest) = bytes.split_at_checked(usize::try_from(length).ok()?)?;
-    *bytes = rest;
-    Some(taken)
-}
-
-/// Reads a number off the front. `None`: it is cut short, has more than 64 bits, or more bytes than
-/// it needs.
-fn number(bytes: &mut &[u8]) -> Option<u64> {
-    let (mut number, mut shift) = (0u64, 0u32);
-    loop {
-        let (&byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        let low = u64::from(byte & 0x7f);
-        if shift > 63 || (low << shift) >> shift != low {
-            return None;
-        }
-        number |= low << shift;
-        if byte < 0x80 {
-            // A number is written in as few bytes as it needs.
-            return (byte > 0 || shift == 0).then_some(number);
-        }
-        shift += 7;
-    }
 }

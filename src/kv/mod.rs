@@ -24,6 +24,7 @@ mod judge;
 mod leaf;
 mod leases;
 mod outcome;
+mod packed;
 mod query;
 mod reads;
 mod security;

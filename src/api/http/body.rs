@@ -3,8 +3,8 @@
 use crate::api::http::answer::Answer;
 use crate::api::http::budget::{MemoryReservation, MemoryUse};
 use crate::api::http::context::Context;
+use crate::api::http::crowd::Crowd;
 use crate::api::http::route::Call;
-use crate::api::http::server::Crowd;
 use crate::raft::Time;
 use crate::runtime::{Env, until};
 use bytes::{Bytes, BytesMut};

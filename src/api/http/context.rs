@@ -2,12 +2,12 @@
 
 use crate::api::http::budget::{Account, Budget};
 use crate::api::http::control::Control;
-use crate::api::http::health::LastQuorum;
 use crate::api::http::options::HttpOptions;
 use crate::api::http::streams::Streams;
 use crate::api::http::v1::pages::Pages;
 use crate::api::service::Authenticator;
 use crate::node::{NodeHandle, NodeSlot};
+use crate::raft::Time;
 use crate::runtime::door::{Caller, Episode, Places};
 use crate::runtime::gate::Gate;
 use crate::runtime::{Env, Metrics, RouteRequests};
@@ -15,6 +15,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, Semaphore};
+
+/// What a quorum has said last, and when. One request at a time asks it: anybody may ask whether a
+/// node is ready, and each question goes to all members.
+pub(super) type LastQuorum = tokio::sync::Mutex<Option<(Time, Result<(), String>)>>;
 
 /// What every connection and handler needs.
 pub(super) struct Context<E: Env> {

@@ -91,10 +91,6 @@ pub(super) fn local_checks(status: &NodeStatus, disk_full: bool) -> Vec<Check> {
     ]
 }
 
-/// What a quorum has said last, and when. One request at a time asks it: anybody may ask whether a
-/// node is ready, and each question goes to all members.
-pub(super) type LastQuorum = tokio::sync::Mutex<Option<(Time, Result<(), String>)>>;
-
 async fn quorum<E: Env>(context: &Context<E>) -> Result<(), String> {
     let mut last = context.quorum.lock().await;
     let counts = |at: Time| context.env.now().since(at) < QUORUM_COUNTS_MICROS;

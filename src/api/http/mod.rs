@@ -20,6 +20,7 @@ mod connection;
 mod context;
 mod control;
 mod credentials;
+mod crowd;
 mod dispatch;
 mod frames;
 mod get;

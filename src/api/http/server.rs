@@ -2,9 +2,9 @@
 
 use crate::api::http::budget::Budget;
 use crate::api::http::connection::serve;
-use crate::api::http::context::{Connections, Context};
+use crate::api::http::context::{Connections, Context, LastQuorum};
 use crate::api::http::control::{Control, Order, Phase};
-use crate::api::http::health::LastQuorum;
+use crate::api::http::crowd::{CROWDED_PART, Crowd};
 use crate::api::http::identify::Peer;
 use crate::api::http::linger::linger;
 use crate::api::http::options::HttpOptions;
@@ -29,8 +29,6 @@ use tokio::sync::{Notify, Semaphore};
 const SWEEP_MICROS: u64 = 1_000_000;
 /// After a failed accept (no file descriptors left, say), nothing is accepted for this time.
 const ACCEPT_PAUSE_MICROS: u64 = 100_000;
-/// In a crowd, connections get this part of their time-outs: one in 10.
-const CROWDED_PART: u64 = 10;
 /// The answer to a connection above the limit for one address.
 const TOO_MANY_FROM_ADDRESS: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n\
@@ -264,19 +262,5 @@ pub(super) fn overdue(
         Phase::Head => seconds > options.header_timeout_seconds,
         Phase::Answering => false,
         Phase::Sending => seconds > crowd.part_of(options.write_timeout_seconds) + allowance,
-    }
-}
-
-/// Whether nearly all connections are taken, and whether the client at hand has shown who it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Crowd {
-    pub(super) crowded: bool,
-    pub(super) is_known: bool,
-}
-
-impl Crowd {
-    /// What a client gets of a time-out, seconds: a tenth in a crowd, unless it is known.
-    pub(super) fn part_of(self, seconds: u64) -> u64 {
-        if self.crowded && !self.is_known { seconds.div_ceil(CROWDED_PART) } else { seconds }
     }
 }

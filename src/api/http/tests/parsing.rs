@@ -1,9 +1,10 @@
 //! What requests mean, and what is refused.
 
 use crate::api::http::control::Phase;
+use crate::api::http::crowd::Crowd;
 use crate::api::http::options::HttpOptions;
 use crate::api::http::query::{QueryError, parameter};
-use crate::api::http::server::{Crowd, overdue};
+use crate::api::http::server::overdue;
 use crate::api::http::set::{BadSet, parse};
 use crate::api::http::{get, join};
 use crate::codec::{ADDRESS_BYTES_MAX, NAME_BYTES_MAX};
