@@ -150,8 +150,8 @@ impl Store {
         for compare in &txn.compare {
             rights.check_read(&compare.range)?;
         }
-        // Both branches, whichever is taken: which one it is tells of what is compared, and nobody can
-        // see it before.
+        // Both branches, whichever is taken: which one it is tells of what is compared, and nobody
+        // can see it before.
         for step in txn.success.iter().chain(&txn.failure) {
             match step {
                 TxnOp::Put(put) => self.judge_put(rights, put)?,

@@ -66,7 +66,8 @@ impl<E: Env> Joiner<E> {
             )));
         }
         let give_up = self.env.now().plus(self.timings.patience_micros);
-        // Anybody may ask for a join as long as the cluster is open, and have this node call others.
+        // Anybody may ask for a join as long as the cluster is open, and have this node call
+        // others.
         let Some(Ok(_place)) = until(&self.env, give_up, self.places.acquire()).await else {
             return Err(JoinError::Busy(
                 "other nodes are being joined; try again in a few seconds".to_owned(),

@@ -3,9 +3,10 @@
 //! # Code map
 //! - `start` puts the parts together; `options` says how, `handle` is what others in the process
 //!   hold.
-//! - `driver` is the one task around the replica, with `inbox` and `clients`; `absorb` is its
-//!   move into another cluster.
-//! - `storage_workers`: the disk, on threads of its own; `past_reads`: reads of the past, on another.
+//! - `driver` is the one task around the replica, with `inbox` and `clients`; `absorb` is its move
+//!   into another cluster.
+//! - `storage_workers`: the disk, on threads of its own; `past_reads`: reads of the past, on
+//!   another.
 //! - `service`, `join`, `join_turns`, `members`, `announce`, `founding`, `initial_cluster`: what
 //!   membership needs of other nodes, and answers to their questions.
 //! - `repair`: a node whose data directory is damaged, before it takes part; `mending`: what the

@@ -293,8 +293,8 @@ impl<D: Disk> LogWorker<D> {
         self.unnoted.push(mark);
     }
 
-    /// Notes what could not be noted before. `false` when the directory is closed, since it is not to
-    /// be used any more.
+    /// Notes what could not be noted before. `false` when the directory is closed, since it is not
+    /// to be used any more.
     fn note_marks(&mut self) -> bool {
         std::mem::take(&mut self.unnoted).into_iter().all(|mark| match mark {
             Mark::Rebuild(why) => self.rebuild(why),

@@ -101,8 +101,8 @@ pub enum Body {
         /// Of the request; `ZERO` confirms no round.
         round: ReadRound,
         /// For so long after it heard the request, this node votes for nobody and does not stand
-        /// for election, unless the leader hands over ([`Config::lease_drift_ppm`]); microseconds by
-        /// its clock. 0: it promises nothing.
+        /// for election, unless the leader hands over ([`Config::lease_drift_ppm`]); microseconds
+        /// by its clock. 0: it promises nothing.
         ///
         /// [`Config::lease_drift_ppm`]: crate::raft::Config::lease_drift_ppm
         promised_micros: u64,

@@ -57,8 +57,8 @@ pub(crate) enum Full {
     Address,
 }
 
-/// A number of places, which one caller cannot take all, nor one site of IPv6. The last ones are for
-/// callers that have few.
+/// A number of places, which one caller cannot take all, nor one site of IPv6. The last ones are
+/// for callers that have few.
 #[derive(Debug)]
 pub(crate) struct Places {
     max: usize,

@@ -131,8 +131,8 @@ impl Disk for RealDisk {
         // another.
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let dir = waiting_for_room(dir, || File::open(dir))?;
-        // Another error is no matter: not every file system locks directories (NFS), and the file is
-        // locked.
+        // Another error is no matter: not every file system locks directories (NFS), and the file
+        // is locked.
         if let Err(Errno::WOULDBLOCK) = flock(&dir, FlockOperation::NonBlockingLockExclusive) {
             return Err(io::ErrorKind::WouldBlock.into());
         }

@@ -447,8 +447,8 @@ impl<D: Disk> Wal<D> {
         Ok(true)
     }
 
-    /// A spare for `bytes`, open; `None` if the disk has no room for one. Somebody who makes room on
-    /// a full disk may have removed the files of those that were ready.
+    /// A spare for `bytes`, open; `None` if the disk has no room for one. Somebody who makes room
+    /// on a full disk may have removed the files of those that were ready.
     fn take_spare(&mut self, bytes: u64) -> Result<Option<(Spare, D::File)>, StorageError> {
         let mut tries = SPARES_MAX + 1;
         loop {

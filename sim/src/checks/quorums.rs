@@ -33,8 +33,8 @@ pub struct Quorums {
     /// By term and candidate: the nodes that have sent it a vote.
     votes: BTreeMap<(Term, NodeId), BTreeSet<NodeId>>,
     leading: BTreeMap<NodeId, Leading>,
-    /// Leaders answer by leases, too: then the answer has to be new enough, and no round has to have
-    /// confirmed it.
+    /// Leaders answer by leases, too: then the answer has to be new enough, and no round has to
+    /// have confirmed it.
     pub by_leases: bool,
 }
 

@@ -26,8 +26,8 @@ pub struct Machine {
     pub slow_disk: (u64, u64),
     /// A bit of its disk has flipped, and the disk has not been read since: it may refuse to start.
     pub rotten: bool,
-    /// It was damaged since it was empty. A start need not read all that is there: it passes over an
-    /// older snapshot, and over what a snapshot covers. So damage may be found long after.
+    /// It was damaged since it was empty. A start need not read all that is there: it passes over
+    /// an older snapshot, and over what a snapshot covers. So damage may be found long after.
     pub was_damaged: bool,
     /// The life in which its disk was damaged last.
     rotten_in: u32,

@@ -51,8 +51,8 @@ impl BodyError {
     }
 }
 
-/// The whole body of a call, of at most `limit` bytes, and its part of the budget, to be kept until the
-/// request is answered. One that arrives in one piece, as almost all do, is not copied.
+/// The whole body of a call, of at most `limit` bytes, and its part of the budget, to be kept until
+/// the request is answered. One that arrives in one piece, as almost all do, is not copied.
 pub(super) async fn read<E: Env>(
     context: &Context<E>,
     call: &mut Call,

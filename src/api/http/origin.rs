@@ -3,9 +3,10 @@
 //!
 //! A page of another origin may send a POST without asking, so a write that names another origin is
 //! refused. It may also ask for anything that is no write, and draw conclusions from what it is not
-//! shown, so what a browser says is for a page of another site is refused, too. And a page may have the name that it came from resolve to this node ("DNS rebinding"):
-//! then the browser takes the node for the page's own server, and `Host` is the page's name. So
-//! only names that cannot be owned outside are served, and those that the node was told.
+//! shown, so what a browser says is for a page of another site is refused, too. And a page may have
+//! the name that it came from resolve to this node ("DNS rebinding"): then the browser takes the
+//! node for the page's own server, and `Host` is the page's name. So only names that cannot be
+//! owned outside are served, and those that the node was told.
 
 use crate::api::http::answer::Answer;
 use crate::api::http::v1::problem::Problem;

@@ -207,7 +207,8 @@ impl Model {
         }
     }
 
-    /// What a transaction will put, what of the keys it will not delete, and the first read of it that cannot be answered.
+    /// What a transaction will put, what of the keys it will not delete, and the first read of it
+    /// that cannot be answered.
     fn look_through<'t>(
         &self,
         txn: &'t Txn,

@@ -58,8 +58,8 @@ pub(in crate::raft) struct Shared {
     /// When the state here was last a leader's.
     pub freshness: Freshness,
     /// Before this time the node votes for nobody and does not stand for election, unless the
-    /// leader hands over: it said so to the leader that it heard last. Never goes back, and does not
-    /// end with the term.
+    /// leader hands over: it said so to the leader that it heard last. Never goes back, and does
+    /// not end with the term.
     pub promised_until: Time,
     /// Reads of this node's clients that no leader has answered.
     pub reads: LocalReads,
