@@ -76,7 +76,7 @@ async fn keep_alive(
             Some(OutputFormat::Json) => out.line(Value::from(time_json(&time)))?,
             Some(OutputFormat::Raw) => out.line(time.left.as_secs_f64())?,
             Some(OutputFormat::Table) | None => {
-                out.line(format_args!("lease {id}, {}s", time.left.as_secs_f64()))?;
+                out.line(format_args!("lease {id}, {}s", about(time.left)))?;
             }
         }
         out.flush()?;
@@ -156,7 +156,7 @@ async fn info(
         }
         Some(OutputFormat::Raw) => out.line(info.time.left.as_secs_f64()),
         Some(OutputFormat::Table) | None => {
-            let (ttl, left) = (info.time.ttl.as_secs(), info.time.left.as_secs_f64());
+            let (ttl, left) = (info.time.ttl.as_secs(), about(info.time.left));
             let keys = counted(info.count, "key");
             out.line(format_args!("lease {id}, {left}s left of {ttl}s, {keys}"))?;
             for key in &info.keys {
@@ -176,4 +176,10 @@ fn time_json(time: &LeaseTime) -> Map<String, Value> {
     object.insert("ttl".to_owned(), time.ttl.as_secs().into());
     object.insert("left".to_owned(), time.left.as_secs_f64().into());
     object
+}
+
+/// Seconds for people: whole ones, and tenths of the last ten.
+fn about(left: Duration) -> f64 {
+    let seconds = left.as_secs_f64();
+    if seconds >= 10.0 { seconds.round() } else { (seconds * 10.0).round() / 10.0 }
 }
