@@ -10,6 +10,7 @@ use crate::replica::reads::{Asker, Wanted};
 use crate::replica::replica::{PendingChange, READ_RETRY_MICROS, Replica};
 use crate::replica::requests::refusal_after;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 impl Replica {
     pub(super) fn carry_out(&mut self, output: Output) {

@@ -9,6 +9,7 @@ use crate::replica::proposal::{self, ProposalId};
 use crate::replica::reads::{Asker, Read, Wanted};
 use crate::replica::replica::Replica;
 use crate::replica::writes::Write;
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use bytes::Bytes;
