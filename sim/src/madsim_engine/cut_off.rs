@@ -113,9 +113,13 @@ impl Run {
         }
         for joined in joins {
             let answer = joined.await.map_err(|error| error.to_string())??;
-            // It asks a quorum first whether the caller may; an election meanwhile takes its time.
-            if !matches!(answer.code, 500 | 503) {
-                return Err(format!("a join at an address where nobody answers is told {}", answer.code));
+            // It asks a quorum first, which is a read: there may be no place for one more.
+            let is_crowded = answer.code == 503
+                && answer.text().contains("too much is waiting")
+                && self.shared.lock().limits.are_few();
+            if answer.code != 500 && !is_crowded {
+                let (code, text) = (answer.code, answer.text());
+                return Err(format!("a join at an address where nobody answers is told {code} {text}"));
             }
         }
         // A join that was passed on may be carried out, even if the member that passed it on is cut

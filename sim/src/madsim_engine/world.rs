@@ -437,8 +437,9 @@ impl World {
             // the process that says it.
             let lives = (slot, 0)..=(slot, machine.life);
             let mut full = self.connections.full_at.range(lives).map(|(_, at)| *at);
-            // A place is free again some ticks of the sweep after its connection was given up.
-            full.any(|at| now() <= at + 2 * settings.client_timeout_micros + 5 * SECOND)
+            full.any(|at| now() <= at + 2 * settings.client_timeout_micros)
+                // Those that waited for a descriptor come all at once.
+                || now() <= machine.no_handles_until + SECOND
                 || self.keyspace.watches_linger((slot, machine.life))
         } else {
             true
