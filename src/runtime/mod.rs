@@ -19,6 +19,8 @@ mod alarms;
 mod certificates;
 pub(crate) mod door;
 mod env;
+#[cfg(test)]
+pub(crate) mod faulty_env;
 pub(crate) mod gate;
 mod metrics;
 mod repair;

@@ -3,15 +3,14 @@
 use crate::kv::Op;
 use crate::node::tests::cluster::{TestNode, is_set};
 use crate::node::{Node, NodeExit, NodeOptions, StartError};
-use crate::raft::{LogIndex, Time};
-use crate::replica::{Actions, ClientError, ClientReply, ClientRequest, Replica};
-use crate::runtime::work::{WorkQueue, Worker};
-use crate::runtime::{Env, Metrics, TokioEnv, TokioListener};
+use crate::raft::LogIndex;
+use crate::replica::{ClientError, ClientReply, ClientRequest};
+use crate::runtime::faulty_env::FaultyEnv;
+use crate::runtime::{Metrics, TokioEnv};
 use crate::storage::{FaultKind, MemoryDisk};
 use bytes::Bytes;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::sync::Arc;
 use std::task::Poll;
 
 async fn start_failure(disk: &MemoryDisk, name: &str, addr: &str) -> StartError {
@@ -66,64 +65,13 @@ async fn a_failed_sync_ends_the_node_without_an_acknowledgement() {
     assert!(matches!(handle.request(request).await, ClientReply::Failed(ClientError::Refused(_))));
 }
 
-/// Tokio's surroundings, in which the driver panics once it has committed so much: as an invariant
-/// that fails would have it.
-#[derive(Clone)]
-struct Panics(TokioEnv<MemoryDisk>, LogIndex);
-
-impl Env for Panics {
-    type Stream = tokio::net::TcpStream;
-    type Listener = TokioListener;
-    type Disk = MemoryDisk;
-    const THREADS: bool = true;
-
-    fn now(&self) -> Time {
-        self.0.now()
-    }
-    fn wall_micros(&self) -> u64 {
-        self.0.wall_micros()
-    }
-    fn sleep_until(&self, deadline: Time) -> impl Future<Output = ()> + Send + 'static {
-        self.0.sleep_until(deadline)
-    }
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.0.spawn(task);
-    }
-    fn start_worker<W: Worker>(
-        &self,
-        name: &str,
-        worker: W,
-        queue: Arc<WorkQueue<W::Job>>,
-    ) -> io::Result<()> {
-        self.0.start_worker(name, worker, queue)
-    }
-    async fn connect(&self, addr: &str) -> io::Result<Self::Stream> {
-        self.0.connect(addr).await
-    }
-    async fn listen(&self, addr: &str) -> io::Result<TokioListener> {
-        self.0.listen(addr).await
-    }
-    async fn host_name(&self) -> String {
-        self.0.host_name().await
-    }
-    fn disk(&self) -> &MemoryDisk {
-        self.0.disk()
-    }
-    fn seed(&self) -> u64 {
-        self.0.seed()
-    }
-    fn watch_stepped(&self, replica: &Replica, _actions: &Actions) {
-        assert!(replica.raft().commit_index() < self.1, "a bug of the core");
-    }
-}
-
 #[tokio::test]
 async fn a_driver_that_panics_ends_the_node_without_an_acknowledgement() {
     let mut options = NodeOptions::new("a");
     options.data_dir = "/data".into();
     options.raft_addr = "127.0.0.1:0".to_owned();
     // 1 is the membership, 2 the leader's first entry.
-    let env = Panics(TokioEnv::new(MemoryDisk::new()), LogIndex::new(3));
+    let env = FaultyEnv { panics_at: Some(LogIndex::new(3)), ..FaultyEnv::new(MemoryDisk::new()) };
     let node = Node::start(env, options, Metrics::new()).await.unwrap();
     let handle = node.handle();
     let (key, value) = (Bytes::from_static(b"k"), Bytes::from_static(b"v"));
