@@ -99,6 +99,23 @@ fn a_promise_outlives_the_term_a_hint_and_a_restart() {
 }
 
 #[test]
+fn a_promise_holds_in_a_term_that_came_with_another_message() {
+    let mut cluster = with_lease();
+    cluster.isolate(1);
+    let (term, last_log) = (cluster.raft(2).term().get() + 1, log_id(9, 99));
+    cluster.say(3, 2, term, Body::VoteRejected);
+    assert_eq!(cluster.raft(2).term().get(), term);
+    let asked = |cluster: &mut Cluster| {
+        cluster.say(3, 2, term, Body::RequestVote { last_log, transfer: false });
+        cluster.sync(2);
+        matches!(cluster.last_said(2, 3), Some(Body::VoteGranted))
+    };
+    assert!(!asked(&mut cluster), "it follows nobody in this term, and has not voted in it");
+    cluster.now += PROMISE;
+    assert!(asked(&mut cluster));
+}
+
+#[test]
 fn a_node_without_leases_keeps_what_an_earlier_start_promised() {
     let mut cluster = with_lease();
     cluster.isolate(1);

@@ -53,7 +53,7 @@ pub fn read_rejoin<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Rejoin>, Open
 
 /// Writes that note, durably.
 pub(super) fn write_rejoin<D: Disk>(disk: &D, dir: &Path, rejoin: &Rejoin) -> Result<(), OpenError> {
-    write_lines(disk, dir, REJOIN, &with_cluster(rejoin.cluster, &rejoin.peers))
+    write(disk, dir, REJOIN, &with_cluster(rejoin.cluster, &rejoin.peers))
 }
 
 /// Removes the note: the node is a member again.
@@ -98,7 +98,7 @@ pub(crate) fn note_peers<D: Disk>(
     if matches!(read_lines(disk, dir, PEERS), Ok(Some(noted)) if noted == lines) {
         return Ok(());
     }
-    write_lines(disk, dir, PEERS, &lines)
+    write(disk, dir, PEERS, &lines)
 }
 
 /// Why the member takes no part any more; `None`: it does.
@@ -126,7 +126,7 @@ pub(crate) fn note_withdrawn<D: Disk>(disk: &D, dir: &Path, why: &Withdrawal) ->
         return Ok(());
     }
     let code = why.encode().iter().map(|byte| format!("{byte:02x}")).collect();
-    write_lines(disk, dir, WITHDRAWN, &[("withdrawal", code), ("why", why.to_string().replace('\n', " "))])
+    write(disk, dir, WITHDRAWN, &[("withdrawal", code), ("why", why.to_string().replace('\n', " "))])
 }
 
 /// The cluster that calls this node as its member, and as which; none if the note is damaged.
@@ -149,7 +149,7 @@ pub(crate) fn note_called<D: Disk>(
         return Ok(());
     }
     let lines = [("cluster", cluster.to_string()), ("member", member.to_string())];
-    write_lines(disk, dir, CALLED, &lines)
+    write(disk, dir, CALLED, &lines)
 }
 
 /// The cluster that this one was made of, by a recovery or of a backup; none if the note is
@@ -163,7 +163,7 @@ pub(crate) fn read_predecessor<D: Disk>(disk: &D, dir: &Path) -> Option<ClusterI
 /// # Errors
 /// [`OpenError`].
 pub(crate) fn note_predecessor<D: Disk>(disk: &D, dir: &Path, cluster: ClusterId) -> Result<(), OpenError> {
-    write_lines(disk, dir, PREDECESSOR, &[("cluster", cluster.to_string())])
+    write(disk, dir, PREDECESSOR, &[("cluster", cluster.to_string())])
 }
 
 /// Removes all that was noted of a member that a person has given up, and of its cluster.
@@ -201,20 +201,24 @@ pub(crate) fn read_alarms<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<String>, 
 /// # Errors
 /// [`OpenError`]. Nothing else is affected.
 pub(crate) fn note_alarms<D: Disk>(disk: &D, dir: &Path, alarms: &[String]) -> Result<(), OpenError> {
-    write(disk, dir, ALARMS, alarms)
+    let lines: Lines = alarms.iter().map(|alarm| ("alarm", alarm.clone())).collect();
+    write(disk, dir, ALARMS, &lines)
 }
 
 /// The newest start that was noted; 0 without a note, or if it is damaged.
 pub(crate) fn read_started<D: Disk>(disk: &D, dir: &Path) -> u64 {
-    let lines = read(disk, dir, STARTED).ok().flatten().unwrap_or_default();
-    lines.first().and_then(|line| line.parse().ok()).unwrap_or_default()
+    number_in_started(disk, dir, "start")
 }
 
 /// How long the newest start that was noted may have promised a leader to vote for nobody,
 /// microseconds; 0 without a note, or if it is damaged.
 pub(crate) fn read_promised<D: Disk>(disk: &D, dir: &Path) -> u64 {
-    let lines = read(disk, dir, STARTED).ok().flatten().unwrap_or_default();
-    lines.get(1).and_then(|line| line.parse().ok()).unwrap_or_default()
+    number_in_started(disk, dir, "promised_micros")
+}
+
+fn number_in_started<D: Disk>(disk: &D, dir: &Path, wanted: &str) -> u64 {
+    let lines = read_lines(disk, dir, STARTED).ok().flatten().unwrap_or_default();
+    said(&lines, wanted).first().and_then(|number| number.parse().ok()).unwrap_or_default()
 }
 
 /// Notes that this start is the newest, and for how long it may promise a leader to vote for
@@ -228,7 +232,8 @@ pub(crate) fn note_started<D: Disk>(
     start: u64,
     promised_micros: u64,
 ) -> Result<(), OpenError> {
-    write(disk, dir, STARTED, &[start.to_string(), promised_micros.to_string()])
+    let lines = [("start", start.to_string()), ("promised_micros", promised_micros.to_string())];
+    write(disk, dir, STARTED, &lines)
 }
 
 /// Refuses a log of an earlier start than the newest one that was noted: its files, or some of
@@ -264,7 +269,7 @@ pub(crate) fn read_rebuild<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Strin
 
 /// Notes, durably, that what is left of a member is about to be set aside.
 pub(super) fn begin_aside<D: Disk>(disk: &D, dir: &Path) -> Result<(), OpenError> {
-    write_lines(disk, dir, ASIDE, &[])
+    write(disk, dir, ASIDE, &[])
 }
 
 /// It is set aside.
@@ -277,14 +282,15 @@ pub(super) fn end_aside<D: Disk>(disk: &D, dir: &Path) -> Result<(), OpenError> 
 /// # Errors
 /// [`OpenError`]; then it is not noted.
 pub(crate) fn note_rebuild<D: Disk>(disk: &D, dir: &Path, why: &str) -> Result<(), OpenError> {
-    write(disk, dir, REBUILD, &[why.replace('\n', " ")])
+    write(disk, dir, REBUILD, &[("why", why.replace('\n', " "))])
 }
 
 /// Lines of a note: what each is, and what it says.
 type Lines = Vec<(&'static str, String)>;
 
 /// What the lines of a note can be.
-const KEYS: [&str; 7] = ["alarm", "why", "start", "peer", "cluster", "member", "withdrawal"];
+const KEYS: [&str; 8] =
+    ["alarm", "why", "start", "promised_micros", "peer", "cluster", "member", "withdrawal"];
 
 fn said(lines: &Lines, wanted: &str) -> Vec<String> {
     lines.iter().filter(|(key, _)| *key == wanted).map(|(_, said)| said.clone()).collect()
@@ -328,17 +334,7 @@ fn read_lines<D: Disk>(disk: &D, dir: &Path, name: &str) -> Result<Option<Lines>
     Ok(Some(if holds { lines.collect() } else { Vec::new() }))
 }
 
-fn write<D: Disk>(disk: &D, dir: &Path, name: &str, lines: &[String]) -> Result<(), OpenError> {
-    let key = match name {
-        ALARMS => "alarm",
-        REBUILD => "why",
-        _ => "start",
-    };
-    let lines: Lines = lines.iter().map(|line| (key, line.clone())).collect();
-    write_lines(disk, dir, name, &lines)
-}
-
-fn write_lines<D: Disk>(
+fn write<D: Disk>(
     disk: &D,
     dir: &Path,
     name: &str,

@@ -1,8 +1,13 @@
 //! A log that is older than the newest start: files of it were put back. What is not older is used.
 
-use crate::storage::tests::kit::{DIR, entries, indices, open, options, wal_dir, write};
-use crate::storage::{Disk, DiskFile, MemoryDisk, OpenError, Prognosis, RecoveryNote, Survey};
+use crate::storage::tests::kit::{DIR, bootstrap, entries, indices, open, options, wal_dir, write};
+use crate::storage::{
+    Disk, DiskFile, FaultKind, MemoryDisk, OpenError, Prognosis, RecoveryNote, Storage, StorageClock,
+    StorageOptions, Survey,
+};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 fn content(disk: &MemoryDisk, path: &Path) -> Vec<u8> {
     let file = disk.open(path).unwrap();
@@ -24,8 +29,8 @@ fn put_log_back(disk: &MemoryDisk, older: &MemoryDisk) {
     }
 }
 
-#[test]
-fn a_log_of_an_earlier_start_is_not_taken_for_the_log() {
+/// A disk of two starts. Its log is that of the first.
+fn disk_with_an_older_log() -> MemoryDisk {
     let disk = MemoryDisk::new();
     let (mut storage, _) = open(&disk).unwrap();
     write(&mut storage, vec![entries(2, 5, 1, 10)]).unwrap();
@@ -35,6 +40,12 @@ fn a_log_of_an_earlier_start_is_not_taken_for_the_log() {
     write(&mut storage, vec![entries(6, 9, 1, 10)]).unwrap();
     storage.close().unwrap();
     put_log_back(&disk, &older);
+    disk
+}
+
+#[test]
+fn a_log_of_an_earlier_start_is_not_taken_for_the_log() {
+    let disk = disk_with_an_older_log();
     let error = open(&disk).map(|_| ()).unwrap_err();
     assert!(matches!(error, OpenError::Condemned { .. }) && error.to_string().contains("older copies"));
     // A member joins anew; a node alone may go on with what is left.
@@ -51,15 +62,7 @@ fn a_log_of_an_earlier_start_is_not_taken_for_the_log() {
 
 #[test]
 fn an_older_log_that_is_damaged_too_is_not_mended() {
-    let disk = MemoryDisk::new();
-    let (mut storage, _) = open(&disk).unwrap();
-    write(&mut storage, vec![entries(2, 5, 1, 10)]).unwrap();
-    storage.close().unwrap();
-    let older = disk.copy();
-    let (mut storage, _) = open(&disk).unwrap();
-    write(&mut storage, vec![entries(6, 9, 1, 10)]).unwrap();
-    storage.close().unwrap();
-    put_log_back(&disk, &older);
+    let disk = disk_with_an_older_log();
     // The first of its segments.
     let mut segments: Vec<_> = disk.list(&wal_dir()).unwrap();
     segments.retain(|name| name.to_string_lossy().ends_with(".seg"));
@@ -116,4 +119,39 @@ fn a_start_without_its_note_or_with_a_damaged_one_goes_on() {
     disk.remove(&note).unwrap();
     open(&disk).unwrap();
     assert!(disk.exists(&note).unwrap(), "it is written at each start");
+}
+
+/// What the next start is told of promises, when this one may promise so much.
+fn promised(disk: &MemoryDisk, own: u64, runs_for: u64) -> u64 {
+    let now = Arc::new(AtomicU64::new(0));
+    let clock = now.clone();
+    let clock = StorageClock::new(move || clock.load(Ordering::Relaxed));
+    let options = StorageOptions { promised_micros: own, clock, ..options() };
+    let (storage, opened) = Storage::open(disk.clone(), options, &bootstrap()).unwrap();
+    now.store(runs_for, Ordering::Relaxed);
+    storage.close().unwrap();
+    opened.restored.promised_micros
+}
+
+#[test]
+fn the_next_start_is_told_what_this_one_may_promise() {
+    let disk = MemoryDisk::new();
+    assert_eq!(promised(&disk, 600_000, 10_000_000), 0, "nobody has promised anything");
+    assert_eq!(promised(&disk, 100_000, 500_000), 600_000);
+    assert_eq!(promised(&disk, 0, 10_000_000), 600_000, "the start before was too short to outlast it");
+    assert_eq!(promised(&disk, 0, 0), 0, "that one was not");
+}
+
+#[test]
+fn a_start_that_cannot_note_its_promise_is_none() {
+    let disk = MemoryDisk::new();
+    assert_eq!(promised(&disk, 600_000, 0), 0);
+    let full = |own| {
+        let disk = disk.copy();
+        disk.fail(FaultKind::Create, "started.tmp", 0, std::io::ErrorKind::StorageFull);
+        let options = StorageOptions { promised_micros: own, ..options() };
+        Storage::open(disk, options, &bootstrap()).map(|_| ())
+    };
+    assert!(full(600_000).is_ok(), "the note that is there says as much");
+    assert!(full(600_001).is_err_and(|error| error.is_full()));
 }
