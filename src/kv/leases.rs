@@ -70,7 +70,7 @@ impl Leases {
         Some(Lease { id, ttl_seconds, grant, keys: self.keys(id) })
     }
 
-    /// Who made a lease; `None`: nobody knows, or there is no such lease.
+    /// The owner of a lease; `None`: it has none, or there is no such lease.
     pub(super) fn owner(&self, id: LeaseId) -> Option<Subject> {
         read(self.granted.get(&id.0.to_be_bytes())?.value).2
     }

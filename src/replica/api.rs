@@ -72,8 +72,8 @@ pub enum ClientReply {
     Written(Outcome),
     /// What the state machine answers.
     Answer(Answer),
-    /// The same, of a read of the past, for whoever has the time to work it out. It holds the state
-    /// as it was when it was asked.
+    /// A read of the past, to be answered by a thread that has the time. It holds the state as it
+    /// was when the read was asked.
     Past(Box<PastRead>),
     /// What changed, at least one revision of it; or nothing up to [`Changes::next`], if the
     /// deadline came first.

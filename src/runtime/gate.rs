@@ -44,7 +44,7 @@ struct State {
     left: usize,
     /// When there are all of them again.
     refill_at: Time,
-    /// Who waits, by caller and number.
+    /// The callers that wait, by caller and number.
     waiting: BTreeMap<Caller, BTreeMap<u64, Waker>>,
     /// The caller that was let through last after it had waited.
     last: Option<Caller>,

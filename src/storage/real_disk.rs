@@ -113,7 +113,7 @@ impl Disk for RealDisk {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(FILE_MODE);
-        // One that is there is locked as well by whoever may only read it.
+        // A user who may only read one that is there locks it as well.
         let file = match waiting_for_room(path, || File::open(path)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let made = waiting_for_room(path, || options.open(path));

@@ -13,7 +13,7 @@ use std::fmt::Write;
 
 /// A quorum that takes longer than this to confirm that the node is up to date is none.
 const QUORUM_TIMEOUT_MICROS: u64 = 1_000_000;
-/// For so long what a quorum has said counts, whoever asks.
+/// For so long what a quorum has said counts, for all callers.
 const QUORUM_COUNTS_MICROS: u64 = 100_000;
 /// Committed entries that are not applied yet: with more, a node is not caught up.
 const BACKLOG_MAX: u64 = 10_000;

@@ -62,9 +62,9 @@ impl Authenticator {
         self.passwords.hash(env, password.as_bytes().to_vec()).await.map_err(|Busy| busy().not_applied())
     }
 
-    /// Who shows these credentials, and comes with this certificate. Without `wants_credentials`
-    /// the request is one that is answered to nobody as well, and nothing is asked of the cluster
-    /// for a certificate that this node does not know.
+    /// The identity of a caller, by the credentials and the certificate that it shows. Without
+    /// `wants_credentials` the request is one that callers without credentials are answered, too.
+    /// Then nothing is asked of the cluster for a certificate that this node does not know.
     pub(crate) async fn authenticate<E: Env>(
         &self,
         env: &E,

@@ -32,7 +32,7 @@ use std::future::Future;
 
 /// A name is at most this long.
 pub(crate) const CONTEST_NAME_BYTES_MAX: usize = 256;
-/// As many candidates as are looked at. Who comes behind them is refused.
+/// As many candidates as are looked at. One behind them is refused.
 const CANDIDATES_MAX: usize = 20_000;
 /// How often a question whose answer changes while it is asked is asked again.
 const TRIES_MAX: usize = 5;

@@ -68,8 +68,8 @@ fn exists(path: &Path) -> Failure {
     Failure::new(ExitStatus::Usage, text)
 }
 
-/// A backup that is being written: a file of its own, whoever else saves to the same name. It goes
-/// if it does not become whole.
+/// A backup that is being written. Each has a file of its own, also if several are saved to one
+/// name. The file goes if it does not become whole.
 struct Partial {
     file: File,
     path: PathBuf,

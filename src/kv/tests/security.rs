@@ -26,7 +26,7 @@ const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHRzYWx0c2FsdA$aGFzaA";
 // The model. It knows nothing of sorted ranges, sweeps or counts: a range is granted if each of its
 // points is, and between two bounds of grants nothing changes.
 
-/// Who made the lease of each grant, as far as that is known.
+/// The owner of each lease, as far as it is known.
 type Owners = BTreeMap<u64, Subject>;
 
 /// The rules, as the store lists them.

@@ -1,7 +1,7 @@
 //! A member with proof that it cannot be relied on takes no part any more. It gives no vote,
 //! acknowledges nothing and confirms nothing. It says why to every member that asks it for
-//! something. The core does not remember it: whoever drives it notes the reason in the directory,
-//! and gives it back to the next start ([`Input::Withdraw`](crate::raft::Input)).
+//! something. The core does not remember it. The driver notes the reason in the data directory, and
+//! gives it to the core of the next start ([`Input::Withdraw`](crate::raft::Input)).
 //!
 //! The papers assume that what was synced stays. If it does not (an older copy of a disk is put
 //! back, memory or software fails), a member that goes on has forgotten votes and acknowledgements

@@ -18,7 +18,7 @@ fn one_caller_cannot_take_all_places() {
     assert_eq!((places.taken(), places.take(&greedy)), (149, Ok(())));
 }
 
-/// Whoever has one has 65,536 networks of a host.
+/// A site has 65,536 networks of the kind that one host gets.
 #[test]
 fn one_site_of_ipv6_cannot_take_all_places() {
     let mut places = Places::new(160, 100);

@@ -1,4 +1,4 @@
-//! Who is let through, and when.
+//! Which callers are let through, and when.
 
 use crate::runtime::door::Caller;
 use crate::runtime::gate::{Gate, Pace};

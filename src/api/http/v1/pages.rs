@@ -240,7 +240,7 @@ async fn fetch<E: Env>(
     // Set aside before it is written: a refusal then costs little.
     let held = if size > PAGE_FREE_BYTES {
         let held = budget.reserve_shared(MemoryUse::Answer, size).or_else(|| {
-            // What is kept for whoever may come makes room for what is wanted now.
+            // Pages that are kept for later watchers make room for the one that is wanted now.
             pages.known().forget();
             budget.reserve_shared(MemoryUse::Answer, size)
         });
