@@ -11,6 +11,8 @@ use infinitystore::raft::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
+const MILLION: u64 = 1_000_000;
+
 /// A question for a read index: the node that asks, its incarnation, and the number of the
 /// question.
 type Question = (NodeId, Incarnation, u64);
@@ -25,6 +27,20 @@ struct Leading {
     confirmed: BTreeMap<NodeId, ReadRound>,
     /// By question: the newest round begun when it first came, and what was committed then.
     asked: BTreeMap<Question, (ReadRound, LogIndex)>,
+    /// By peer: until when its promise to vote for nobody lasts, if its clock is as fast as it may
+    /// be.
+    promised: BTreeMap<NodeId, u64>,
+    /// It has told a node to campaign: nobody's promise counts any more.
+    has_told_successor: bool,
+}
+
+/// What leases of a run rest on.
+#[derive(Clone, Copy, Debug)]
+pub struct LeaseBounds {
+    /// Clocks are off in rate by at most so many millionths.
+    pub drift_ppm: u32,
+    /// What a node does is carried out at most so much later, microseconds.
+    pub slack_micros: u64,
 }
 
 /// Votes and confirmations, as they were sent and arrived.
@@ -33,9 +49,8 @@ pub struct Quorums {
     /// By term and candidate: the nodes that have sent it a vote.
     votes: BTreeMap<(Term, NodeId), BTreeSet<NodeId>>,
     leading: BTreeMap<NodeId, Leading>,
-    /// Leaders answer by leases, too: then the answer has to be new enough, and no round has to
-    /// have confirmed it.
-    pub by_leases: bool,
+    /// Set where leaders may answer by promises of a quorum, too.
+    pub leases: Option<LeaseBounds>,
 }
 
 /// Whether those that `has` names are a majority of each set of voters.
@@ -54,11 +69,11 @@ impl Quorums {
         leading
     }
 
-    /// A node sends a message; `raft` is that node.
+    /// A node sends a message at `now`, microseconds of the simulation; `raft` is that node.
     ///
     /// # Errors
     /// [`Violation`].
-    pub fn sent(&mut self, message: &Message, raft: &Raft) -> Result<(), Violation> {
+    pub fn sent(&mut self, message: &Message, raft: &Raft, now: u64) -> Result<(), Violation> {
         let (from, to, term) = (message.from, message.to, message.term);
         match &message.body {
             Body::VoteGranted => {
@@ -75,6 +90,14 @@ impl Quorums {
                     "{from} names {to} to lead after term {term}, in {:?}",
                     raft.membership()
                 );
+                self.leading(from, term).has_told_successor = true;
+            }
+            Body::Heard { promised_micros, .. } => {
+                if let Some(bounds) = self.leases {
+                    let until = now + promised_micros * MILLION / (MILLION + u64::from(bounds.drift_ppm));
+                    let promised = self.leading(to, term).promised.entry(from).or_default();
+                    *promised = (*promised).max(until);
+                }
             }
             // A snapshot shows that the logs agree up to where it ends, and what is committed
             // agrees with every leader's. Of what comes after, nothing is known.
@@ -87,7 +110,7 @@ impl Quorums {
                 );
             }
             Body::ReadIndexReady { incarnation, sequence, index } => {
-                self.confirms(raft, term, (to, *incarnation, *sequence), *index)?;
+                self.confirms(raft, (term, now), (to, *incarnation, *sequence), *index)?;
             }
             _ => {}
         }
@@ -127,7 +150,7 @@ impl Quorums {
     fn confirms(
         &self,
         raft: &Raft,
-        term: Term,
+        (term, now): (Term, u64),
         question: Question,
         index: LogIndex,
     ) -> Result<(), Violation> {
@@ -144,16 +167,22 @@ impl Quorums {
             index >= *committed,
             "{id} answers {question:?} with {index}; {committed} was committed when it was asked"
         );
-        if self.by_leases {
-            return Ok(());
+        if let Some(bounds) = self.leases.filter(|_| !leading.has_told_successor) {
+            let lasts = |until: &u64| now < until + bounds.slack_micros;
+            if is_majority(raft.membership(), |peer| {
+                *peer == id || leading.promised.get(peer).is_some_and(lasts)
+            }) {
+                return Ok(());
+            }
         }
         let since =
             |peer: &NodeId| *peer == id || leading.confirmed.get(peer).is_some_and(|round| round > begun);
         check!(
             "a read index is confirmed",
             is_majority(raft.membership(), since),
-            "{id} answers {question:?}, asked after round {begun}; confirmed are {:?} of {:?}",
+            "{id} answers {question:?} at {now}, asked after round {begun}; confirmed are {:?}, and promised {:?}, of {:?}",
             leading.confirmed,
+            leading.promised,
             raft.membership()
         );
         Ok(())

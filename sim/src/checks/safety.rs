@@ -10,7 +10,7 @@ use crate::checks::keyspace::watching::Watching;
 use crate::checks::ledger::Ledger;
 use crate::checks::observed::Observed;
 use crate::checks::orders::Orders;
-use crate::checks::quorums::Quorums;
+use crate::checks::quorums::{LeaseBounds, Quorums};
 use crate::record::marks::Marks;
 use crate::record::violation::{Violation, check};
 use crate::schedule::{PROMOTE_LAG_ENTRIES, Settings};
@@ -72,7 +72,8 @@ impl Checks {
     #[must_use]
     pub fn for_run(settle_max_micros: u64, settings: &Settings) -> Self {
         let mut checks = Self::default();
-        checks.quorums.by_leases = settings.lease_reads;
+        let bounds = LeaseBounds { drift_ppm: settings.drift_ppm, slack_micros: settle_max_micros };
+        checks.quorums.leases = settings.lease_reads.then_some(bounds);
         checks.leases.slack_micros = settle_max_micros;
         checks
     }

@@ -77,7 +77,7 @@ impl Simulation {
                 (self.machines[slot].time(self.now), self.schedule.settings.election_timeout_micros);
             if let Some(process) = &self.machines[slot].process {
                 self.elections.sent(raft, process.replica.membership(), time, timeout)?;
-                self.checks.quorums.sent(raft, process.replica.raft())?;
+                self.checks.quorums.sent(raft, process.replica.raft(), self.now)?;
             }
         }
         if let PeerMessage::Forward(forward) = &message {
