@@ -3,9 +3,10 @@
 use clap::{Parser, Subcommand};
 use sim::mutants;
 use sim::report::{self, Subject};
-use sim::run::campaign::{Campaign, Line, Shard};
+use sim::run::campaign::{Campaign, Line, Shard, Summary};
 use sim::run::engine::Engine;
 use sim::run::minimise::{Budget, minimise};
+use sim::run::vitals::{Vitals, recorded_seeds};
 use sim::schedule::{SECOND, Schedule};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -54,6 +55,9 @@ enum Command {
         /// Only seeds whose cluster begins with this number of voters.
         #[arg(long)]
         voters: Option<usize>,
+        /// Writes the figures that later campaigns are compared with (`sim/vitals`).
+        #[arg(long)]
+        note_vitals: bool,
         /// Where the pages of the first failing seeds go.
         #[arg(long, default_value = REPORTS)]
         reports: PathBuf,
@@ -108,12 +112,15 @@ fn main() -> ExitCode {
 
 fn carry_out(command: Command) -> Result<ExitCode, String> {
     match command {
-        Command::Run { engine, seeds, from, shard, minutes, jobs, voters, reports } => {
+        Command::Run { engine, seeds, from, shard, minutes, jobs, voters, note_vitals, reports } => {
             let limit = minutes.map(|minutes| Duration::from_secs(60 * minutes));
             let written = AtomicUsize::new(0);
             let summary = Campaign { engine, seeds, from, shard, limit, jobs, voters }
                 .run(|line| tell(engine, &reports, &written, line));
             println!("{summary}");
+            if note_vitals {
+                return note(engine, &summary);
+            }
             Ok(if summary.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Replay { what, engine, verbose } => Ok(replay(engine, schedule(&what)?, verbose)),
@@ -124,6 +131,19 @@ fn carry_out(command: Command) -> Result<ExitCode, String> {
         Command::Report { what, engine, out } => write_report(engine, &what, out),
         Command::Minimise { what, engine, out } => minimise_to_file(engine, &schedule(&what)?, out),
     }
+}
+
+/// Puts the figures of a campaign on record.
+fn note(engine: Engine, summary: &Summary) -> Result<ExitCode, String> {
+    if !summary.vitals.is_complete(engine) || summary.violations > 0 {
+        let last = recorded_seeds(engine) - 1;
+        return Err(format!("figures are those of sound runs of all seeds from 0 to {last}"));
+    }
+    let path = Vitals::path(engine);
+    std::fs::write(&path, summary.vitals.to_text())
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    println!("written: {}", path.display());
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints the lines of a campaign; the first failing seeds get a page each.

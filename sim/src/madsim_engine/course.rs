@@ -82,7 +82,27 @@ fn simulate(schedule: Schedule, verbose: bool) -> Outcome {
         let seen = check_clients(world.clients, world.checks.committed_entries(), world.trace.timeline());
         violation = violation.or(seen);
     }
-    Outcome { violation, at, trace_hash, trace: world.trace, operations, marks: world.marks }
+    let mut figures = world.figures;
+    for (name, amount) in world.scraped.values().flatten().filter_map(|(name, it)| Some((plain(name)?, *it)))
+    {
+        let amount = if name.contains("_seconds_sum") { 1_000.0 * amount } else { amount };
+        figures.add(&name, amount.round() as u64);
+    }
+    for machine in &world.machines {
+        let usage = machine.disk.usage();
+        figures.add("syncs of disks", machine.disk.syncs());
+        figures.add("last bytes on disks", usage.bytes);
+        figures.add("last files on disks", usage.files);
+    }
+    Outcome { violation, at, trace_hash, trace: world.trace, operations, marks: world.marks, figures }
+}
+
+/// The name of a metric without what names a member; `None` for a bucket of a distribution.
+fn plain(name: &str) -> Option<String> {
+    let (family, labels) = name.split_once('{').unwrap_or((name, ""));
+    let labels = labels.trim_end_matches('}').split(',');
+    let labels: Vec<&str> = labels.filter(|label| !label.starts_with("peer=")).collect();
+    (!family.ends_with("_bucket")).then(|| format!("{family} {}", labels.join(",")).trim_end().to_owned())
 }
 
 /// The whole of a run; its clock is left behind.

@@ -239,6 +239,7 @@ impl Env for SimEnv {
             // Nothing else ends a run in which no time goes by.
             panic!("the node does not come to rest");
         }
+        world.figures.stepped(actions);
         for request in &actions.storage {
             match request {
                 StorageRequest::Write(write) => {

@@ -47,6 +47,7 @@ pub(super) async fn inspect(shared: Shared) {
         if first.process != process || second.process != process {
             continue;
         }
+        shared.lock().scraped.insert(process, told.metrics.counters.clone());
         let result = judge(&mut shared.lock(), &first, &told, &second).and_then(|()| {
             let earlier = before.insert(process, (told.second, told.metrics));
             let (status, metrics) = &before[&process];

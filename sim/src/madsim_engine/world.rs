@@ -9,6 +9,7 @@ use crate::hardware::network::Network;
 use crate::machines::Machine;
 use crate::madsim_engine::attendance::{Attendance, is_quick};
 use crate::madsim_engine::book::Book;
+use crate::madsim_engine::book::ProcessId;
 use crate::madsim_engine::keyspace::book::Keyspace;
 use crate::madsim_engine::limits::Limits;
 use crate::madsim_engine::pipes::Connections;
@@ -16,6 +17,7 @@ use crate::madsim_engine::stopping::{HandedOver, Stopping};
 use crate::madsim_engine::time::now;
 use crate::madsim_engine::wire_tap::WireTap;
 use crate::madsim_engine::written::Written;
+use crate::record::figures::Figures;
 use crate::record::trace::Trace;
 use crate::record::violation::Violation;
 use crate::schedule::{SECOND, Schedule, Stream, stream};
@@ -217,6 +219,9 @@ pub(super) struct World {
     pub trace: Trace,
     pub wire_tap: WireTap,
     pub marks: BTreeMap<&'static str, u64>,
+    pub figures: Figures,
+    /// What each process last said of itself.
+    pub scraped: BTreeMap<ProcessId, Vec<(String, f64)>>,
     /// The first violation.
     pub violation: Option<Violation>,
     /// The cluster under test.
@@ -317,6 +322,8 @@ impl Shared {
             trace: Trace::new(verbose),
             wire_tap: WireTap::default(),
             marks: BTreeMap::new(),
+            figures: Figures::default(),
+            scraped: BTreeMap::new(),
             violation: None,
             cluster: None,
             exits: Vec::new(),

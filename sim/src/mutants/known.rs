@@ -1,5 +1,6 @@
 //! Which seed finds which bug: a file with a line `name engine seed` for each, so that CI need not
-//! hunt for all of them anew. A line `name missed` names a bug that a hunt did not find. It is not
+//! hunt for all of them anew. A line `name engine figures` names a bug that no run shows, and that
+//! shifts the figures of many. A line `name missed` names a bug that a hunt did not find. It is not
 //! hunted for again, and counts as missed.
 
 use crate::run::engine::Engine;
@@ -8,8 +9,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// Engine and seed by the bug's name; `None` for a bug that a hunt did not find.
-pub(super) type KnownSeeds = BTreeMap<String, Option<(Engine, u64)>>;
+/// What shows a bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// This seed.
+    Seed(u64),
+    /// The figures of the runs that are compared.
+    Figures,
+}
+
+/// Engine and what shows it by the bug's name; `None` for a bug that a hunt did not find.
+pub(super) type KnownSeeds = BTreeMap<String, Option<(Engine, By)>>;
 
 /// Reads the file. A line that begins with `#` is a comment.
 ///
@@ -26,10 +36,16 @@ pub(super) fn read(path: &Path) -> Result<KnownSeeds, String> {
                 return Ok((name.to_owned(), None));
             }
             let engine = engine.and_then(|engine| Engine::from_str(engine, false).ok());
-            let seed = seed.and_then(|seed| seed.parse().ok());
-            match (name, engine, seed, words.next()) {
-                (Some(name), Some(engine), Some(seed), None) => Ok((name.to_owned(), Some((engine, seed)))),
-                _ => Err(format!("{}: {line:?} is not a name, an engine and a seed", path.display())),
+            let by = seed.and_then(|word| match word {
+                "figures" => Some(By::Figures),
+                seed => seed.parse().ok().map(By::Seed),
+            });
+            match (name, engine, by, words.next()) {
+                (Some(name), Some(engine), Some(by), None) => Ok((name.to_owned(), Some((engine, by)))),
+                _ => Err(format!(
+                    "{}: {line:?} is not a name, an engine, and a seed or \"figures\"",
+                    path.display()
+                )),
             }
         })
         .collect()
@@ -44,7 +60,8 @@ pub(super) fn write(path: &Path, known: &KnownSeeds) -> Result<(), String> {
         "# Bug, engine and seed that finds it. Made by: sim mutants --known FILE --update-known\n".to_owned();
     for (name, found_by) in known {
         match found_by {
-            Some((engine, seed)) => text.push_str(&format!("{name} {engine} {seed}\n")),
+            Some((engine, By::Seed(seed))) => text.push_str(&format!("{name} {engine} {seed}\n")),
+            Some((engine, By::Figures)) => text.push_str(&format!("{name} {engine} figures\n")),
             None => text.push_str(&format!("{name} missed\n")),
         }
     }

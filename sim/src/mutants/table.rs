@@ -1,7 +1,7 @@
 //! All bugs, one after the other, as lines of a table.
 
-use crate::mutants::hunt::{Alarms, Bug, Found, hunt, try_seed};
-use crate::mutants::known::{self, KnownSeeds};
+use crate::mutants::hunt::{Alarms, Bug, FIGURES, Found, Usual, compare, hunt, try_seed};
+use crate::mutants::known::{self, By, KnownSeeds};
 use crate::mutants::options::Options;
 use crate::run::engine::Engine;
 use infinitystore::mutants::ALL;
@@ -17,7 +17,7 @@ pub(super) fn run(options: &Options) -> Result<bool, String> {
     // A planted bug often ends in an assertion of the product; its message is in the table.
     std::panic::set_hook(Box::new(|_| {}));
     let mut known = options.known.as_deref().map(known::read).transpose()?.unwrap_or_default();
-    let mut alarms = Alarms::new();
+    let (mut alarms, mut usual) = (Alarms::new(), Usual::default());
     let (mut found_count, mut missed_count) = (0, 0);
     for &bug in &bugs {
         let started = Instant::now();
@@ -27,11 +27,12 @@ pub(super) fn run(options: &Options) -> Result<bool, String> {
             println!("{name:<28} missed so far: {what}");
             continue;
         }
-        let found = look_for(bug, options, &known, &mut alarms);
+        let found = look_for(bug, options, &known, &mut alarms, &mut usual);
         let seconds = started.elapsed().as_secs_f64();
         if let Some(found) = &found {
             found_count += 1;
-            known.insert(name.to_owned(), Some((found.engine, found.seeds - 1)));
+            let by = if found.violation.check == FIGURES { By::Figures } else { By::Seed(found.seeds - 1) };
+            known.insert(name.to_owned(), Some((found.engine, by)));
         } else {
             known.insert(name.to_owned(), None);
         }
@@ -61,16 +62,25 @@ pub(super) fn run(options: &Options) -> Result<bool, String> {
 }
 
 /// Tries the seed that is known to find a bug, then hunts for it in one engine after the other.
-fn look_for(bug: Bug, options: &Options, known: &KnownSeeds, alarms: &mut Alarms) -> Option<Found> {
-    let seed = known.get(bug.mutant().name).copied().flatten();
-    let by_known = seed.and_then(|(engine, seed)| try_seed(engine, bug, seed));
+fn look_for(
+    bug: Bug,
+    options: &Options,
+    known: &KnownSeeds,
+    alarms: &mut Alarms,
+    usual: &mut Usual,
+) -> Option<Found> {
+    let by = known.get(bug.mutant().name).copied().flatten();
+    let by_known = by.and_then(|(engine, by)| match by {
+        By::Seed(seed) => try_seed(engine, bug, seed),
+        By::Figures => compare(engine, bug, usual),
+    });
     by_known.or_else(|| {
         bug.engines().iter().find_map(|&engine| {
             let seeds = match engine {
                 Engine::Queue => options.seeds,
                 Engine::Madsim => options.madsim_seeds,
             };
-            hunt(engine, bug, seeds, alarms)
+            hunt(engine, bug, seeds, alarms, usual)
         })
     })
 }

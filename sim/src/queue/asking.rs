@@ -84,6 +84,7 @@ impl Simulation {
             self.service.asking(matches!(request, ClientRequest::Write(_)));
         }
         if let Some(process) = &mut self.machines[slot].process {
+            self.asked_at.insert(id, self.now);
             process.askers.insert(id, asker);
             if matches!(request, ClientRequest::Write(_)) {
                 process.writes_waiting.insert(id);
@@ -120,6 +121,8 @@ impl Simulation {
     ) -> Result<(), Violation> {
         let Some(process) = &mut self.machines[slot].process else { return Ok(()) };
         let asker = process.askers.remove(&request);
+        let took = self.now - self.asked_at.remove(&request).unwrap_or(self.now);
+        self.figures.answered(asker.as_ref().map_or("?", Asker::name), reply, took);
         process.writes_waiting.remove(&request);
         check!(
             "an answer is given once",

@@ -45,6 +45,18 @@ pub(super) enum Asker {
     Probe,
 }
 
+impl Asker {
+    /// A word for it.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Client(_) => "client",
+            Self::Keyspace { .. } => "keyspace",
+            Self::Operator => "operator",
+            Self::Probe => "probe",
+        }
+    }
+}
+
 /// A machine, and at times a process on it.
 pub(super) struct ReplicaHost {
     /// The machine.

@@ -13,6 +13,7 @@ use crate::machines::Machine;
 use crate::queue::event::{OPERATOR_MICROS, Queue, SimEvent};
 use crate::queue::machine::{Identity, ReplicaHost};
 use crate::queue::waiting::{Ambush, Changes, Operator};
+use crate::record::figures::Figures;
 use crate::record::outcome::Outcome;
 use crate::record::trace::Trace;
 use crate::record::violation::Violation;
@@ -66,6 +67,9 @@ pub(super) struct Simulation {
     pub(super) changes: Changes,
     pub(super) trace: Trace,
     pub(super) marks: BTreeMap<&'static str, u64>,
+    pub(super) figures: Figures,
+    /// When each question that waits was asked.
+    pub(super) asked_at: BTreeMap<RequestId, u64>,
     /// Which machine a member id is on.
     pub(super) hosts: BTreeMap<NodeId, usize>,
     /// Faults are over.
@@ -134,6 +138,8 @@ impl Simulation {
             changes: Changes::default(),
             trace: Trace::new(verbose),
             marks: BTreeMap::new(),
+            figures: Figures::default(),
+            asked_at: BTreeMap::new(),
             hosts: BTreeMap::new(),
             calm: false,
             wrote: BTreeSet::new(),
@@ -180,6 +186,7 @@ impl Simulation {
     }
 
     fn into_outcome(mut self, result: Result<(), Violation>) -> Outcome {
+        self.add_last_figures();
         let operations = self.clients.counts();
         let mut violation = result.err();
         // The timeline wants to know where each operation took effect, even if another check failed
@@ -189,7 +196,31 @@ impl Simulation {
             violation = violation.or(seen);
         }
         let trace_hash = self.trace.hash();
-        Outcome { violation, at: self.now, trace_hash, trace: self.trace, operations, marks: self.marks }
+        Outcome {
+            violation,
+            at: self.now,
+            trace_hash,
+            trace: self.trace,
+            operations,
+            marks: self.marks,
+            figures: self.figures,
+        }
+    }
+
+    /// What machines have come to by the end.
+    fn add_last_figures(&mut self) {
+        for machine in &self.machines {
+            let disk = &machine.hardware.disk;
+            self.figures.add("syncs of disks", disk.syncs());
+            let usage = disk.usage();
+            self.figures.add("last bytes on disks", usage.bytes);
+            self.figures.add("last files on disks", usage.files);
+            let Some(process) = &machine.process else { continue };
+            let raft = process.replica.raft();
+            self.figures.add("last term", raft.term().get());
+            self.figures.add("last commit index", raft.commit_index().get());
+            self.figures.add("last bytes of the log in memory", raft.log_bytes().0);
+        }
     }
 
     /// Puts the schedule into the queue.

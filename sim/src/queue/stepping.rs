@@ -153,6 +153,7 @@ impl Simulation {
         process.alarm = None;
         if process.wake_at == Some(self.now) {
             process.wake_at = None;
+            self.figures.add("wakes", 1);
             self.give(slot, Event::Wake)?;
             return self.check_leadership(slot);
         }
@@ -210,6 +211,7 @@ impl Simulation {
         if installed {
             self.checks.watching.replaced(slot);
         }
+        self.figures.stepped(&actions);
         let Actions { messages, storage, replies, notices: _, wake_at } = actions;
         for message in messages {
             self.send(slot, message)?;

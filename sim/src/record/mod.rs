@@ -1,6 +1,7 @@
-//! What is left of a run: its trace, the timeline of the report, marks of what it met, and what was
-//! violated.
+//! What is left of a run: its trace, the timeline of the report, marks of what it met, figures of
+//! what the product did, and what was violated.
 
+pub mod figures;
 pub mod marks;
 pub mod outcome;
 pub mod timeline;

@@ -1,5 +1,6 @@
 //! What came of a run, whichever engine made it.
 
+use crate::record::figures::Figures;
 use crate::record::trace::Trace;
 use crate::record::violation::Violation;
 use std::collections::BTreeMap;
@@ -18,4 +19,6 @@ pub struct Outcome {
     pub operations: (u64, u64),
     /// How often each fault and rare path was met.
     pub marks: BTreeMap<&'static str, u64>,
+    /// How often the product did each thing.
+    pub figures: Figures,
 }

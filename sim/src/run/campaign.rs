@@ -7,6 +7,7 @@ use crate::record::marks::Marks;
 use crate::record::outcome::Outcome;
 use crate::run::coverage::missing;
 use crate::run::engine::Engine;
+use crate::run::vitals::{Shift, Vitals, recorded_seeds};
 use crate::schedule::{SECOND, Schedule};
 use std::fmt;
 use std::panic::catch_unwind;
@@ -89,13 +90,17 @@ pub struct Summary {
     pub marks: Marks,
     /// Marks that a campaign of this size should have met, and did not.
     pub missing: Vec<&'static str>,
+    /// The figures of the seeds that have some on record.
+    pub vitals: Vitals,
+    /// Figures that are not what is on record.
+    pub shifts: Vec<Shift>,
 }
 
 impl Summary {
-    /// Whether nothing was violated, and nothing was left out.
+    /// Whether nothing was violated, nothing was left out, and nothing has shifted.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.violations == 0 && self.missing.is_empty()
+        self.violations == 0 && self.missing.is_empty() && self.shifts.is_empty()
     }
 }
 
@@ -107,6 +112,9 @@ impl fmt::Display for Summary {
         writeln!(f, "{:<32} {:>10}", "operations answered", self.answered)?;
         for mark in &self.missing {
             writeln!(f, "{mark:<32} never met: the simulation has lost its teeth")?;
+        }
+        for shift in &self.shifts {
+            writeln!(f, "{shift}")?;
         }
         let Self { seeds, violations, rate, .. } = self;
         write!(f, "{seeds} seeds, {violations} violations, {rate} simulated s/s per core")
@@ -168,6 +176,10 @@ impl Campaign {
         });
         let mut summary = summary.into_inner().expect("nothing panicked while it held this");
         let core_micros = started.elapsed().as_micros().max(1) * jobs as u128;
+        if self.voters.is_none() && summary.vitals.is_complete(self.engine) {
+            let usual = Vitals::recorded(self.engine).expect("a test reads what is on record");
+            summary.shifts = summary.vitals.shifts(&usual);
+        }
         summary.missing = missing(self.engine, summary.seeds, &summary.marks);
         summary.rate = u64::try_from(u128::from(summary.simulated_micros) / core_micros).unwrap_or(u64::MAX);
         summary
@@ -185,6 +197,9 @@ impl Summary {
         };
         self.simulated_micros += outcome.at;
         self.answered += outcome.operations.0;
+        if seed < recorded_seeds(engine) && outcome.violation.is_none() {
+            self.vitals.add(seed, &outcome);
+        }
         for (name, count) in outcome.marks {
             *self.marks.entry(name).or_default() += count;
         }
