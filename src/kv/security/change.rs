@@ -258,6 +258,17 @@ impl SecurityChange {
     }
 }
 
+/// Some grants and more of them. What is granted twice stands there once, so that it is gone once
+/// it is revoked.
+fn with_grants(mut grants: Vec<Grant>, more: &[Grant]) -> Vec<Grant> {
+    for one in more {
+        if !grants.contains(one) {
+            grants.push(one.clone());
+        }
+    }
+    grants
+}
+
 /// A name stands in headers, in paths and in lines of text.
 fn check_name(name: &str) -> Result<(), BadChange> {
     let is_good = |c: char| c.is_alphanumeric() || "-_.@+".contains(c);
@@ -355,7 +366,8 @@ impl Security {
                 if name == ROOT_ROLE || self.roles.contains_key(name) {
                     return Err(SecurityRefusal::RoleExists);
                 }
-                self.roles.insert(name.clone(), Role::new(name.clone(), grants.clone(), *admin));
+                let grants = with_grants(Vec::new(), grants);
+                self.roles.insert(name.clone(), Role::new(name.clone(), grants, *admin));
             }
             SecurityChange::RemoveRole(name) => self.remove_role(name)?,
             SecurityChange::ChangeRole { name, grant, revoke, grant_admin, revoke_admin } => {
@@ -366,11 +378,7 @@ impl Security {
                     let place = grants.iter().position(|known| known == one);
                     grants.remove(place.ok_or(SecurityRefusal::NoGrant)?);
                 }
-                for one in grant {
-                    if !grants.contains(one) {
-                        grants.push(one.clone());
-                    }
-                }
+                let grants = with_grants(grants, grant);
                 if grants.len() > LIST_MAX {
                     return Err(SecurityRefusal::Full);
                 }

@@ -394,6 +394,29 @@ fn the_role_root_is_what_it_is() {
     assert_eq!(order(&mut store, change), refused(SecurityRefusal::RoleExists));
 }
 
+/// Otherwise a revocation that was answered as done would leave the right in force.
+#[test]
+fn what_is_granted_twice_is_revoked_at_once() {
+    let mut store = secured();
+    let range = KeyRange::prefix(Bytes::from_static(b"app/"));
+    let grant = Grant { range: range.clone(), access: Access::Read };
+    let name = || "app".to_string();
+    let grants = vec![grant.clone(), grant.clone()];
+    order(&mut store, SecurityChange::AddRole { name: name(), grants, admin: AdminRights::NONE });
+    order(&mut store, SecurityChange::AddUser { name: "b".into(), password: None, roles: vec![name()] });
+    let subject = Subject::User(store.security().user("b").unwrap().id);
+    let by = Some(Principal { subject, as_of: store.security().revision() });
+    assert_eq!(store.judge_changes(by.as_ref(), &range), Ok(()));
+    let (grant_admin, revoke_admin) = (AdminRights::NONE, AdminRights::NONE);
+    let (grant, revoke) = (vec![], vec![grant]);
+    let told = order(
+        &mut store,
+        SecurityChange::ChangeRole { name: name(), grant, revoke, grant_admin, revoke_admin },
+    );
+    assert!(matches!(told, Outcome::Secured(_)), "{told:?}");
+    assert_eq!(store.judge_changes(by.as_ref(), &range), Err(Denial::MayNotRead));
+}
+
 #[test]
 fn a_user_that_is_made_anew_is_another_one() {
     let mut store = secured();
@@ -551,8 +574,9 @@ fn rules_are_bounded() {
     let one_more = SecurityChange::ChangeRole { name, grant, revoke: vec![], grant_admin, revoke_admin };
     assert_eq!(order(&mut store, one_more), refused(SecurityRefusal::Full));
     let large = |number| {
-        let range = KeyRange::one(vec![b'x'; 60_000]);
-        role(format!("l{number}"), vec![Grant { range, access: Access::Read }; 4])
+        let range = |one: u8| KeyRange::one(vec![one; 60_000]);
+        let grants = (0..4).map(|one| Grant { range: range(one), access: Access::Read });
+        role(format!("l{number}"), grants.collect())
     };
     let outcomes: Vec<Outcome> = (0..20).map(|number| order(&mut store, large(number))).collect();
     assert_eq!(outcomes.last(), Some(&refused(SecurityRefusal::Full)));
