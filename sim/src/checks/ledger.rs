@@ -12,11 +12,12 @@ mod tests;
 
 use crate::checks::hashing::QuickMap;
 use crate::checks::keyspace::model::{Model, readable};
+use crate::checks::keyspace::rights::Wanted;
 use crate::record::violation::{Violation, check};
 use bytes::Bytes;
 use infinitystore::kv::{
-    Answer, Command, Found, Op, Outcome, Put, Query, RangePage, RangeQuery, ReadError, Revision, Store,
-    StoreReader,
+    Answer, Command, Found, Op, Outcome, Principal, Put, Query, RangePage, RangeQuery, ReadError, Revision,
+    Store, StoreReader,
 };
 use infinitystore::raft::{Entry, EntryKind, LogIndex, NodeId};
 use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Level, RequestId, decode_proposal};
@@ -43,6 +44,8 @@ struct AppliedEntry {
 #[derive(Clone, Debug)]
 struct AskedRequest {
     request: ClientRequest,
+    /// Who asks.
+    by: Option<Principal>,
     /// The member that was asked.
     origin: NodeId,
     /// What it has to see: everything up to here was committed by then, or (for a local read)
@@ -146,8 +149,15 @@ impl Ledger {
         Ok(())
     }
 
-    /// The member `origin`, which has applied everything up to `applied`, is asked for something.
-    pub fn asked(&mut self, id: RequestId, origin: NodeId, request: &ClientRequest, applied: LogIndex) {
+    /// The member `origin`, which has applied everything up to `applied`, is asked for something. A
+    /// command names its caller.
+    pub fn asked(
+        &mut self,
+        id: RequestId,
+        origin: NodeId,
+        (by, request): (Option<Principal>, &ClientRequest),
+        applied: LogIndex,
+    ) {
         let mut committed = LogIndex::new(self.steps.len() as u64);
         match request {
             ClientRequest::Write(Command { op: Op::Put(put), .. }) if put.key.starts_with(CLIENT_KEY) => {
@@ -163,7 +173,7 @@ impl Ledger {
             | ClientRequest::Watch(_)
             | ClientRequest::Lease { .. } => return,
         }
-        self.waiting.insert(id, AskedRequest { request: request.clone(), origin, committed });
+        self.waiting.insert(id, AskedRequest { request: request.clone(), by, origin, committed });
     }
 
     /// The machine that was asked has answered, having applied everything up to `applied`. Whether
@@ -184,9 +194,18 @@ impl Ledger {
             (ClientRequest::Write(command), ClientReply::Written(outcome)) => {
                 return self.written(&asked, command, outcome, applied);
             }
-            (ClientRequest::Read { .. } | ClientRequest::Barrier, ClientReply::Failed(_)) => Ok(()),
+            (ClientRequest::Read { query, .. }, ClientReply::Failed(_)) => {
+                let span = position(asked.committed)..=position(applied);
+                let wanted = Wanted::Query(query.clone());
+                self.model.check_right(asked.by.as_ref(), &wanted, reply, span).map(|_| ())
+            }
+            (ClientRequest::Barrier, ClientReply::Failed(_)) => Ok(()),
             (ClientRequest::Read { query, .. }, ClientReply::Answer(answer)) => {
-                self.read(&asked, query, answer, applied)
+                self.read(&asked, query, answer, applied)?;
+                let (first, last) = self.model.indices_of(answer.revision.0);
+                let span = position(asked.committed).max(first)..=position(applied).min(last);
+                let wanted = Wanted::Query(query.clone());
+                self.model.check_right(asked.by.as_ref(), &wanted, reply, span).map(|_| ())
             }
             (ClientRequest::Barrier, ClientReply::UpToDate) => {
                 check!(
@@ -341,6 +360,7 @@ impl Ledger {
                 right.iter().take(*limit).copied().eq(keys) && right.get(*limit).copied() == next.as_ref()
             }
             (Query::Settings, Found::Settings(found)) => sums.settings == *found,
+            (Query::Permission(_), Found::Permitted) => true,
             _ => false,
         }
     }

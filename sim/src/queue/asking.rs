@@ -2,13 +2,14 @@
 //! last phase.
 
 use crate::checks::clients::Seen;
+use crate::checks::keyspace::callers::OPERATOR_IS;
 use crate::queue::event::SimEvent;
 use crate::queue::machine::{Asker, Process};
 use crate::queue::simulation::Simulation;
 use crate::record::violation::{Violation, check};
 use crate::schedule::{CALM_MICROS, MILLI, SECOND};
 use bytes::Bytes;
-use infinitystore::kv::Op;
+use infinitystore::kv::{Command, Op};
 use infinitystore::raft::{Change, Raft, RoleName};
 use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Event, Level, RequestId};
 
@@ -77,7 +78,16 @@ impl Simulation {
         timeout_micros: u64,
     ) -> Result<(), Violation> {
         let deadline = self.machines[slot].time(self.now).plus(timeout_micros);
-        self.note_asked(slot, id, &request, deadline);
+        let by = match asker {
+            Asker::Keyspace { by, .. } => by,
+            _ => self.schedule.users.then_some(OPERATOR_IS),
+        };
+        let given = request.clone();
+        let request = match request {
+            ClientRequest::Write(command) => ClientRequest::Write(Command { by, ..command }),
+            request => request,
+        };
+        self.note_asked(slot, id, (by, &request), deadline);
         let is_local =
             matches!(request, ClientRequest::Read { level: Level::Local, .. } | ClientRequest::Watch(_));
         if !is_local {
@@ -94,13 +104,13 @@ impl Simulation {
             }
             let raft = process.replica.raft();
             let committed = self.checks.committed_through().max(raft.commit_index());
-            self.checks.ledger.asked(id, raft.id(), &request, process.replica.last_applied().index);
+            self.checks.ledger.asked(id, raft.id(), (by, &request), process.replica.last_applied().index);
             self.checks.orders.asked(id, &request, committed, raft.term());
             if hands_over(raft, &request) {
                 self.checks.orders.must_hand_over(id);
             }
         }
-        self.give(slot, Event::Client { id, deadline, by: None, request })
+        self.give(slot, Event::Client { id, deadline, by, request: given })
     }
 
     /// A client has waited long enough.

@@ -6,7 +6,7 @@ use crate::queue::machine::Asker;
 use crate::queue::simulation::Simulation;
 use crate::record::violation::{Violation, check};
 use crate::schedule::{CALM_MICROS, MILLI};
-use infinitystore::kv::{LeaseId, Op};
+use infinitystore::kv::{LeaseId, Op, Principal};
 use infinitystore::raft::{RoleName, Time};
 use infinitystore::replica::{ClientReply, ClientRequest, RequestId, decode_proposal};
 
@@ -45,6 +45,9 @@ impl Simulation {
     fn send_wish(&mut self, client: usize, wish: Wish) -> Result<(), Violation> {
         let timeout = wish.timeout_micros.unwrap_or(self.schedule.settings.client_timeout_micros);
         let (slot, request) = (wish.slot, wish.request.clone());
+        let process = self.machines[slot].process.as_ref();
+        let applied = process.map_or(0, |process| place(process.replica.last_applied().index.get()));
+        let by = self.keyspace.principal(client, wish.caller, self.checks.ledger.model(), applied);
         self.trace.line(self.now, Some(slot), "asked", format_args!("keyspace client {client}: {request:?}"));
         let bytes = match &request {
             ClientRequest::Write(command) => 2 * command.bytes() as u64 + 256,
@@ -53,7 +56,7 @@ impl Simulation {
         let id = self.keyspace.sent(client, wish);
         let patience = patience(timeout) + 4 * self.schedule.settings.settle_max_micros;
         self.queue.plan(self.now + patience, SimEvent::KeyspaceGivesUp { client, request: id });
-        self.ask(slot, id, Asker::Keyspace { client, bytes }, request, timeout)
+        self.ask(slot, id, Asker::Keyspace { client, bytes, by }, request, timeout)
     }
 
     /// A client of the keyspace has waited long enough. A process that runs has told it so before.
@@ -79,18 +82,24 @@ impl Simulation {
     }
 
     /// A machine is about to be asked.
-    pub(super) fn note_asked(&mut self, slot: usize, id: RequestId, request: &ClientRequest, deadline: Time) {
+    pub(super) fn note_asked(
+        &mut self,
+        slot: usize,
+        id: RequestId,
+        (by, request): (Option<Principal>, &ClientRequest),
+        deadline: Time,
+    ) {
         let Some(process) = &self.machines[slot].process else { return };
         let applied = place(process.replica.last_applied().index.get());
         match request {
             ClientRequest::Watch(query) => {
                 self.watch_deadlines.insert(id, deadline);
-                self.checks.watching.asked(id, slot, query, applied);
+                self.checks.watching.asked(id, slot, (by, query), applied);
             }
             ClientRequest::Lease { lease, renew } => {
                 let committed = self.checks.ledger.model().applied();
                 let clocks = self.clocks();
-                self.checks.leases.asked(id, (*lease, *renew), committed, clocks);
+                self.checks.leases.asked(id, (*lease, *renew), by, committed, clocks);
             }
             _ => {}
         }

@@ -7,6 +7,7 @@ use crate::machines::{Machine, replica_config};
 use crate::record::marks::Marks;
 use crate::record::violation::Violation;
 use crate::schedule::Settings;
+use infinitystore::kv::Principal;
 use infinitystore::raft::{ClusterId, LogId, LogIndex, Member, NodeId, StoreId, Term, Time};
 use infinitystore::replica::{
     Event, Replica, ReplicaConfig, ReplicaStart, RequestId, StorageEvent, StorageRequest,
@@ -38,6 +39,8 @@ pub(super) enum Asker {
         client: usize,
         /// The bytes.
         bytes: u64,
+        /// Who the client is.
+        by: Option<Principal>,
     },
     /// The operator, which does not wait for the answer.
     Operator,

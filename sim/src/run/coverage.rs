@@ -76,7 +76,7 @@ const MADSIM_RAREST: [&str; 5] = [
 ];
 
 /// Marks of the queue engine, whose network carries messages and whose clients ask replicas.
-const QUEUE: [&str; 62] = [
+const QUEUE: [&str; 69] = [
     "acknowledged write lost",
     "damage reported",
     "applied in slices",
@@ -139,6 +139,13 @@ const QUEUE: [&str; 62] = [
     "learner to be promoted",
     "log without room",
     "stopped well",
+    "change of rights refused",
+    "command denied",
+    "lease call denied",
+    "read denied",
+    "rights changed",
+    "watch denied",
+    "watch ended with its right",
 ];
 
 /// Marks of the madsim engine, whose network carries byte streams.

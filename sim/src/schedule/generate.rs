@@ -11,6 +11,8 @@ use rand::rngs::SmallRng;
 
 /// One run of so many has lease reads.
 const LEASE_READS_EVERY: u64 = 5;
+/// And one of so many has users.
+const USERS_EVERY: u64 = 7;
 
 impl Schedule {
     /// The schedule of a seed.
@@ -32,13 +34,14 @@ impl Schedule {
         sieges::lay_last(&mut last_rng, (voters, spares), &mut settings, &mut faults);
         faults.sort_by_key(|fault| fault.at);
         let clients = clients(&mut rng, voters + spares, duration_micros, &settings, &faults);
-        let keyspace = keyspace::plans(seed, voters + spares, duration_micros, &faults);
+        let users = seed % USERS_EVERY == 4;
+        let keyspace = keyspace::plans(seed, voters + spares, duration_micros, &faults, users);
         settings.lease_reads = seed % LEASE_READS_EVERY == 3;
         if settings.lease_reads {
             // Leases bound how far clocks are off in rate. No bound covers a clock that jumps.
             faults.retain(|fault| !matches!(fault.what, Fault::ClockJump { .. }));
         }
-        Self { seed, voters, spares, duration_micros, settings, faults, clients, keyspace }
+        Self { seed, voters, spares, duration_micros, settings, faults, clients, keyspace, users }
     }
 }
 

@@ -49,6 +49,26 @@ const ABOUT: [&[KeyspaceKind]; 6] = [
     &[KeyspaceKind::Watch],
 ];
 
+/// What clients are about in every run that has users: beside the others, so that each kind of
+/// request meets rights.
+const ABOUT_RIGHTS: [&[KeyspaceKind]; 2] = [
+    &[
+        KeyspaceKind::Put,
+        KeyspaceKind::Delete,
+        KeyspaceKind::Txn,
+        KeyspaceKind::Increment,
+        KeyspaceKind::Grant,
+        KeyspaceKind::Revoke,
+        KeyspaceKind::Renew,
+        KeyspaceKind::TimeLeft,
+        KeyspaceKind::Key,
+        KeyspaceKind::Scan,
+        KeyspaceKind::List,
+        KeyspaceKind::Repeat,
+    ],
+    &[KeyspaceKind::Watch],
+];
+
 /// Kinds that no client asks for any more when faults have ended: their leases would have to end
 /// first.
 const NOT_LATE: [KeyspaceKind; 3] = [KeyspaceKind::Grant, KeyspaceKind::Regrant, KeyspaceKind::Limit];
@@ -58,9 +78,10 @@ pub(super) fn plans(
     slots: usize,
     duration: u64,
     faults: &[Timed<Fault>],
+    users: bool,
 ) -> Vec<Vec<Timed<KeyspaceOperation>>> {
     let mut rng = stream(seed, Stream::Schedule, 5);
-    if rng.random_bool(0.3) {
+    if rng.random_bool(0.3) && !users {
         return Vec::new();
     }
     let near: Vec<u64> = match rng.random_bool(0.4) {
@@ -80,7 +101,34 @@ pub(super) fn plans(
     if rng.random_bool(0.3) {
         races(&mut rng, slots, duration, &mut plans);
     }
+    if users {
+        let mut rng = stream(seed, Stream::Schedule, 6);
+        for about in ABOUT_RIGHTS {
+            plans.push(plan(&mut rng, about, slots, duration, &near));
+        }
+        plans.extend(administrators(&mut rng, slots, duration, &near));
+    }
     plans
+}
+
+/// The rules are made in the first three seconds, one change after the other. Then two administrators
+/// change them, often when a fault strikes.
+fn administrators(
+    rng: &mut SmallRng,
+    slots: usize,
+    duration: u64,
+    near: &[u64],
+) -> [Vec<Timed<KeyspaceOperation>>; 2] {
+    [true, false].map(|is_first| {
+        let mut changes = plan(rng, &[KeyspaceKind::Secure], slots, duration, near);
+        for number in 0..if is_first { 30 } else { 0 } {
+            let (slot, draw) = (rng.random_range(0..slots), rng.random());
+            let what = KeyspaceOperation { slot, kind: KeyspaceKind::Secure, draw };
+            changes.push(Timed { at: number * 100 * MILLI, what });
+        }
+        changes.sort_by_key(|change| change.at);
+        changes
+    })
 }
 
 fn plan(

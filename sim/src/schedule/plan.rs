@@ -24,6 +24,10 @@ pub struct Schedule {
     /// What each client of the keyspace asks, in order of time.
     #[serde(default)]
     pub keyspace: Vec<Vec<Timed<KeyspaceOperation>>>,
+    /// Whether there are users, roles and tokens: clients of the keyspace come as somebody, and the
+    /// last of them are administrators.
+    #[serde(default)]
+    pub users: bool,
 }
 
 /// Something at a time.
@@ -119,4 +123,6 @@ pub enum KeyspaceKind {
     Reuse,
     /// Waits for a change.
     Watch,
+    /// Changes users, roles and tokens, or whether they count.
+    Secure,
 }

@@ -1,12 +1,14 @@
 //! Clients of the keyspace: what they ask, as their plans and what they have seen so far decide.
 
+use crate::checks::keyspace::callers::{Caller, awkward, change};
 use crate::checks::keyspace::model::Model;
 use crate::record::violation::{Violation, check};
 use crate::schedule::{KeyspaceKind, KeyspaceOperation, MILLI, SECOND, Schedule, Timed};
 use bytes::Bytes;
 use infinitystore::kv::{
     Answer, ChangesQuery, Command, Compare, CompareOrder, Detail, Found, KeyRange, LEASE_ID_CHOSEN_MIN,
-    LeaseId, Op, Outcome, Put, Query, RangeQuery, ReadError, Revision, Settings, Target, Txn, TxnOp,
+    LeaseId, Op, Outcome, Principal, Put, Query, RangeQuery, ReadError, Revision, Settings, Target, Txn,
+    TxnOp,
 };
 use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Level, RequestId};
 use rand::rngs::SmallRng;
@@ -31,7 +33,9 @@ const TRIES_MAX: u32 = 6;
 pub struct Wish {
     /// Of which machine.
     pub slot: usize,
-    /// What.
+    /// Who asks.
+    pub caller: Caller,
+    /// What. A command may say itself that somebody else asks.
     pub request: ClientRequest,
     /// How long its answer may take, microseconds; `None`: as long as that of any client.
     pub timeout_micros: Option<u64>,
@@ -54,6 +58,8 @@ struct Client {
     follow: VecDeque<Wish>,
     watch: Option<ChangesQuery>,
     rng: Option<SmallRng>,
+    /// Who it was when it asked last.
+    was: Option<Principal>,
 }
 
 /// All of them.
@@ -61,11 +67,13 @@ struct Client {
 pub struct KeyspaceClients {
     clients: Vec<Client>,
     slots: usize,
+    /// Whether they come as somebody.
+    users: bool,
     /// The most that the cluster may keep of its history.
     history_bytes: u64,
     last_request: u64,
-    /// Commands that were sent under idempotency keys.
-    named: Vec<Command>,
+    /// Commands that were sent under idempotency keys, and for whom.
+    named: Vec<(Command, Caller)>,
     /// The newest revision that any client was told by an answer that had to be new.
     told: u64,
     /// What was met since it was last taken.
@@ -79,7 +87,8 @@ impl KeyspaceClients {
         let clients = schedule.keyspace.iter();
         let clients = clients.map(|plan| Client { plan: plan.clone(), ..Client::default() }).collect();
         let (slots, history_bytes) = (schedule.slots(), schedule.settings.history_bytes());
-        Self { clients, slots, history_bytes, last_request: FIRST_REQUEST, ..Self::default() }
+        let users = schedule.users;
+        Self { clients, slots, users, history_bytes, last_request: FIRST_REQUEST, ..Self::default() }
     }
 
     /// How many there are.
@@ -129,12 +138,32 @@ impl KeyspaceClients {
         };
         state.next += 1;
         let mut rng = SmallRng::seed_from_u64(operation.draw);
-        let requests = self.requests(client, &operation, model, &mut rng);
+        let mut caller = if self.users { Caller::of(client, &operation) } else { Caller::Nobody };
+        let mut requests = self.requests(client, &operation, &mut caller, model, &mut rng);
         self.clients[client].rng = Some(rng);
+        if self.users {
+            requests.iter_mut().for_each(|request| awkward(request, operation.draw));
+        }
         let is_watch = operation.kind == KeyspaceKind::Watch;
         let timeout_micros = is_watch.then(|| 1_000 * (operation.draw % 3_000 + 100));
         let slot = operation.slot;
-        requests.into_iter().map(|request| Wish { slot, request, timeout_micros, tries: 0 }).collect()
+        requests.into_iter().map(|request| Wish { slot, caller, request, timeout_micros, tries: 0 }).collect()
+    }
+
+    /// Who a client is that asks a machine which has applied the entries up to `applied`.
+    pub fn principal(
+        &mut self,
+        client: usize,
+        caller: Caller,
+        model: &Model,
+        applied: usize,
+    ) -> Option<Principal> {
+        let state = &mut self.clients[client];
+        let principal = caller.principal(model.rules(applied), state.was);
+        if let Caller::Known(_) = caller {
+            state.was = principal;
+        }
+        principal
     }
 
     /// A wish is sent.
@@ -150,6 +179,7 @@ impl KeyspaceClients {
         &mut self,
         client: usize,
         operation: &KeyspaceOperation,
+        caller: &mut Caller,
         model: &Model,
         rng: &mut SmallRng,
     ) -> Vec<ClientRequest> {
@@ -183,10 +213,13 @@ impl KeyspaceClients {
             KeyspaceKind::Repeat | KeyspaceKind::Reuse => {
                 let last = self.named.len().saturating_sub(8);
                 let recent = &self.named[last..];
-                let Some(named) = recent.get(rng.random_range(0..recent.len().max(1))) else {
+                let Some((named, of)) = recent.get(rng.random_range(0..recent.len().max(1))) else {
                     return Vec::new();
                 };
                 let mut command = named.clone();
+                if operation.draw % 5 > 1 {
+                    *caller = *of;
+                }
                 if operation.kind == KeyspaceKind::Reuse {
                     command.op = Op::Put(put(rng, model));
                 }
@@ -233,12 +266,13 @@ impl KeyspaceClients {
                 self.clients[client].watch = Some(query.clone());
                 return vec![ClientRequest::Watch(query)];
             }
+            KeyspaceKind::Secure => Op::Secure(Box::new(change(rng, model.rules(usize::MAX)))),
         };
         let mut command = Command::from(op);
         if rng.random_bool(0.4) {
             let name = format!("{client}.{}", self.clients[client].next);
             command.idempotency_key = Some(Bytes::from(name));
-            self.named.push(command.clone());
+            self.named.push((command.clone(), *caller));
         }
         vec![ClientRequest::Write(command)]
     }
@@ -349,9 +383,12 @@ impl KeyspaceClients {
                 infinitystore::kv::Refusal::Compacted(_) => "refused as compacted",
                 infinitystore::kv::Refusal::Future(_) => "refused as future",
                 infinitystore::kv::Refusal::LeaseExists(_) => "lease existed",
+                infinitystore::kv::Refusal::Denied { .. } => "command denied",
+                infinitystore::kv::Refusal::Security(_) => "change of rights refused",
                 _ => "number refused",
             },
             ClientReply::Written(_) if is_repeated => "answer given again",
+            ClientReply::Written(Outcome::Secured(_)) => "rights changed",
             ClientReply::Written(Outcome::Txn { succeeded: true, .. }) => "transaction succeeded",
             ClientReply::Written(Outcome::Txn { succeeded: false, .. }) => "transaction failed",
             ClientReply::Written(Outcome::Revoked { keys: 2.., .. }) => "lease ended with several keys",
@@ -362,6 +399,7 @@ impl KeyspaceClients {
                 "read refused as future"
             }
             ClientReply::Failed(ClientError::Refused(_)) => "command refused before it was logged",
+            ClientReply::Failed(ClientError::Denied(_)) => "read denied",
             _ => return,
         };
         self.met.push(met);

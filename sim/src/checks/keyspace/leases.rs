@@ -6,8 +6,9 @@
 //! when the end is proposed, with all that this clock did meanwhile: its rate and its jumps.
 
 use crate::checks::keyspace::model::Model;
+use crate::checks::keyspace::rights::Wanted;
 use crate::record::violation::{Violation, check};
-use infinitystore::kv::{Command, Lease, LeaseId, Op, Outcome};
+use infinitystore::kv::{Command, Lease, LeaseId, Op, Outcome, Principal};
 use infinitystore::raft::Time;
 use infinitystore::replica::{ClientReply, LeaseTime, RequestId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 struct Call {
     lease: LeaseId,
     renew: bool,
+    by: Option<Principal>,
     /// What was committed then.
     committed: usize,
     /// What the clock of each machine showed then.
@@ -74,10 +76,11 @@ impl Leases {
         &mut self,
         id: RequestId,
         (lease, renew): (LeaseId, bool),
+        by: Option<Principal>,
         committed: usize,
         clocks: Vec<Time>,
     ) {
-        self.calls.insert(id, Call { lease, renew, committed, clocks });
+        self.calls.insert(id, Call { lease, renew, by, committed, clocks });
     }
 
     /// The process has ended.
@@ -144,6 +147,10 @@ impl Leases {
         reply: &ClientReply,
     ) -> Result<Option<&'static str>, Violation> {
         let Some(call) = self.calls.remove(&id) else { return Ok(None) };
+        let wanted = Wanted::Lease(call.lease, call.renew);
+        if model.check_right(call.by.as_ref(), &wanted, reply, call.committed..=model.applied())? {
+            return Ok(Some("lease call denied"));
+        }
         let mut window = (call.committed..=model.applied()).rev();
         match reply {
             ClientReply::LeaseTime(Some(time)) => {

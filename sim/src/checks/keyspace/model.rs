@@ -6,24 +6,22 @@
 //! second store also says when the history was cut short, which follows from the bytes of its own
 //! format: the model only knows bounds for it.
 
+use crate::checks::keyspace::answers::Answers;
 use crate::checks::keyspace::page::{Room, page_of};
-use crate::checks::keyspace::parts::{compares, nothing, outcome_bytes, reads_in, without_reads};
+use crate::checks::keyspace::parts::{compares, nothing, reads_in};
+use crate::checks::keyspace::rules::Rules;
 use crate::record::violation::{Violation, check};
 use bytes::Bytes;
 use infinitystore::kv::{
     ChangesQuery, Command, Compare, Event, KeyRange, KeyValue, LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN,
-    Lease, LeaseId, Op, Outcome, Put, RangePage, RangeQuery, ReadError, Refusal, Revision, Settings, Store,
-    Target, Txn, TxnOp, TxnResult,
+    Lease, LeaseId, Op, Outcome, Principal, Put, RangePage, RangeQuery, ReadError, Refusal, Revision,
+    Settings, Store, Subject, Target, Txn, TxnOp, TxnResult,
 };
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// What a lease counts for in the quota.
 const LEASE_BYTES: u64 = 128;
-/// What a remembered answer counts for, beside its key and what it says.
-const ANSWER_BYTES: u64 = 128 + 24;
-/// Of an answer that would take more, what was read is not remembered.
-const OUTCOME_BYTES_MAX: u64 = 128 << 10;
-
 /// What is known of the state after an entry.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sums {
@@ -62,10 +60,11 @@ pub struct Model {
     pub(super) changes: Vec<Vec<Event>>,
     leases: BTreeMap<LeaseId, Vec<LeaseSince>>,
     grants: u64,
-    /// The command that was done under each idempotency key, and its answer.
-    answers: BTreeMap<Bytes, (Op, Outcome)>,
-    /// The same keys, the oldest first, with what each takes.
-    remembered: VecDeque<(Bytes, u64)>,
+    answers: Answers,
+    /// The rules, each from some index on.
+    pub(super) rules: Vec<(usize, Arc<Rules>)>,
+    /// Who made the lease of a grant, as far as that is known.
+    pub(super) makers: BTreeMap<u64, Subject>,
     /// By revision: what all changes up to it take in the history, at least and at most.
     pub(super) least: Vec<u64>,
     pub(super) most: Vec<u64>,
@@ -84,8 +83,9 @@ impl Default for Model {
             changes: vec![Vec::new()],
             leases: BTreeMap::new(),
             grants: 0,
-            answers: BTreeMap::new(),
-            remembered: VecDeque::new(),
+            answers: Answers::default(),
+            rules: vec![(0, Arc::default())],
+            makers: BTreeMap::new(),
             least: vec![0],
             most: vec![0],
             largest: 0,
@@ -154,34 +154,22 @@ impl Model {
         let index = self.sums.len();
         let sums = Sums { is_repeated: false, ..before.clone() };
         let mut doing = Doing { sums, index, ..Doing::default() };
-        let known = command.idempotency_key.as_ref().and_then(|key| self.answers.get(key));
-        let outcome = match known {
-            Some((op, outcome)) => {
+        let by = command.by.as_ref();
+        let judged = self.judge(by, &command.op);
+        let (is_known, repeated) = self.answers.known(command);
+        let outcome = match (judged, repeated) {
+            (Err(denial), _) => Outcome::Refused(Refusal::Denied { denial, maybe_done: is_known }),
+            (Ok(()), Some(outcome)) => {
                 doing.sums.is_repeated = true;
-                if *op == command.op { outcome.clone() } else { Outcome::Refused(Refusal::KeyReused) }
+                outcome
             }
-            None => self.carry_out(term, &command.op, &mut doing),
+            (Ok(()), None) => self.carry_out(term, by, &command.op, &mut doing),
         };
-        if let Some(key) = command.idempotency_key.as_ref().filter(|_| !doing.sums.is_repeated) {
-            let kept = if outcome_bytes(&outcome) > OUTCOME_BYTES_MAX {
-                without_reads(&outcome)
-            } else {
-                outcome.clone()
-            };
-            let cost = ANSWER_BYTES + key.len() as u64 + outcome_bytes(&kept);
-            // One that has no room at all pushes out no other.
-            if cost <= doing.sums.settings.answers_bytes {
-                doing.sums.answers_bytes += cost;
-                self.answers.insert(key.clone(), (command.op.clone(), kept));
-                self.remembered.push_back((key.clone(), cost));
-            }
+        let limit = doing.sums.settings.answers_bytes;
+        if !is_known && (judged.is_ok() || by.is_some()) {
+            self.answers.remember(command, &outcome, limit);
         }
-        while doing.sums.answers_bytes > doing.sums.settings.answers_bytes
-            && let Some((key, cost)) = self.remembered.pop_front()
-        {
-            doing.sums.answers_bytes -= cost;
-            self.answers.remove(&key);
-        }
+        doing.sums.answers_bytes = self.answers.bound(limit);
         let changed = !doing.changes.is_empty();
         if changed {
             doing.sums.revision += 1;
@@ -197,6 +185,9 @@ impl Model {
         doing.sums.compacted = self.shadow.compacted().0;
         doing.sums.hash = self.shadow.state_hash();
         self.compaction(&before, &doing.sums, &command.op, &outcome)?;
+        if let Outcome::Secured(_) = outcome {
+            self.same_rules()?;
+        }
         self.sums.push(doing.sums);
         if changed {
             self.same_changes()?;
@@ -204,7 +195,7 @@ impl Model {
         Ok(outcome)
     }
 
-    fn carry_out(&mut self, term: u64, op: &Op, doing: &mut Doing) -> Outcome {
+    fn carry_out(&mut self, term: u64, by: Option<&Principal>, op: &Op, doing: &mut Doing) -> Outcome {
         let done = match op {
             Op::Put(put) => self.put_alone(put, doing),
             Op::Delete(range) => {
@@ -222,7 +213,7 @@ impl Model {
                     Ok(Outcome::Compacted(*revision))
                 }
             }
-            Op::Grant { id, ttl_seconds } => self.grant(*id, *ttl_seconds, doing),
+            Op::Grant { id, ttl_seconds } => self.grant(*id, *ttl_seconds, by, doing),
             Op::Revoke(id) => match self.lease(*id) {
                 None => Err(Refusal::NoLease(*id)),
                 Some(_) => {
@@ -242,7 +233,7 @@ impl Model {
                 doing.sums.settings = *settings;
                 Ok(Outcome::Configured(*settings))
             }
-            Op::Secure(_) => unreachable!("no schedule makes users"),
+            Op::Secure(change) => self.secure(change, doing.index),
         };
         done.unwrap_or_else(Outcome::Refused)
     }
@@ -326,7 +317,13 @@ impl Model {
         Ok(Outcome::Incremented { revision: after(doing), version, value })
     }
 
-    fn grant(&mut self, id: LeaseId, ttl_seconds: u64, doing: &mut Doing) -> Result<Outcome, Refusal> {
+    fn grant(
+        &mut self,
+        id: LeaseId,
+        ttl_seconds: u64,
+        by: Option<&Principal>,
+        doing: &mut Doing,
+    ) -> Result<Outcome, Refusal> {
         if self.lease(id).is_some() {
             return Err(Refusal::LeaseExists(id));
         }
@@ -336,6 +333,8 @@ impl Model {
             return Err(Refusal::Quota { needs, quota });
         }
         self.grants += 1;
+        let maker = self.rules(doing.index).owner(by);
+        self.makers.extend(maker.map(|maker| (self.grants, maker)));
         let mut id = id;
         if id.is_none() {
             id = LeaseId(self.grants);

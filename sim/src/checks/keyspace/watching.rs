@@ -3,8 +3,9 @@
 //! and of a compaction only if it took something away.
 
 use crate::checks::keyspace::model::Model;
+use crate::checks::keyspace::rights::Wanted;
 use crate::record::violation::{Violation, check};
-use infinitystore::kv::{Changes, ChangesQuery, ReadError};
+use infinitystore::kv::{Changes, ChangesQuery, Principal, ReadError};
 use infinitystore::replica::{ClientReply, RequestId};
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug)]
 struct Watcher {
     query: ChangesQuery,
+    by: Option<Principal>,
     slot: usize,
     /// What the machine had applied when it was asked.
     asked: usize,
@@ -23,6 +25,12 @@ struct Watcher {
     is_replaced: bool,
 }
 
+impl Watcher {
+    fn wanted(&self) -> Wanted {
+        Wanted::Changes(self.query.range.clone())
+    }
+}
+
 /// Those that wait.
 #[derive(Debug, Default)]
 pub struct Watching {
@@ -31,10 +39,15 @@ pub struct Watching {
 
 impl Watching {
     /// A machine is asked, which has applied everything up to `applied`.
-    pub fn asked(&mut self, id: RequestId, slot: usize, query: &ChangesQuery, applied: usize) {
-        let place = query.from.0;
-        let watcher =
-            Watcher { query: query.clone(), slot, asked: applied, seen: applied, place, is_replaced: false };
+    pub fn asked(
+        &mut self,
+        id: RequestId,
+        slot: usize,
+        (by, query): (Option<Principal>, &ChangesQuery),
+        applied: usize,
+    ) {
+        let (query, place) = (query.clone(), query.from.0);
+        let watcher = Watcher { query, by, slot, asked: applied, seen: applied, place, is_replaced: false };
         self.waiting.insert(id, watcher);
     }
 
@@ -68,6 +81,12 @@ impl Watching {
             }
             watcher.place = watcher.place.max(sums.revision + 1);
             watcher.seen = applied;
+            let may = model.may_see(watcher.by.as_ref(), &watcher.wanted(), applied);
+            check!(
+                "a watch ends with its right",
+                may.is_ok(),
+                "machine {slot} has applied {applied}, and {id:?} still waits: {watcher:?}; {may:?}"
+            );
         }
         Ok(())
     }
@@ -86,6 +105,13 @@ impl Watching {
         is_due: bool,
     ) -> Result<Option<&'static str>, Violation> {
         let Some(watcher) = self.waiting.remove(&id) else { return Ok(None) };
+        // What it has waited through was looked at. It may be told what it could see since then.
+        let is_denied = matches!(reply, ClientReply::Failed(_));
+        let span = if is_denied { watcher.asked } else { watcher.seen }..=applied;
+        if model.check_right(watcher.by.as_ref(), &watcher.wanted(), reply, span)? {
+            let at_once = watcher.seen == watcher.asked;
+            return Ok(Some(if at_once { "watch denied" } else { "watch ended with its right" }));
+        }
         match reply {
             ClientReply::Changes(Ok(changes)) => told(model, &watcher, changes, applied, is_due),
             ClientReply::Changes(Err(error)) => refused(model, &watcher, *error, applied),

@@ -32,7 +32,7 @@ fn at(index: u64) -> LogIndex {
 fn committed(ops: &[Op]) -> Ledger {
     let mut ledger = Ledger::default();
     for (number, op) in (1..).zip(ops) {
-        ledger.asked(RequestId(number), ORIGIN, &ClientRequest::write(op.clone()), LogIndex::ZERO);
+        ledger.asked(RequestId(number), ORIGIN, (None, &ClientRequest::write(op.clone())), LogIndex::ZERO);
         ledger.commit(&entry(number, op)).unwrap();
     }
     ledger
@@ -69,8 +69,8 @@ fn a_write_returns_what_the_committed_log_says() {
 #[test]
 fn two_answers_need_two_entries() {
     let mut ledger = committed(&[delete("key1")]);
-    ledger.asked(RequestId(9), ORIGIN, &ClientRequest::write(delete("key1")), LogIndex::ZERO);
-    ledger.asked(RequestId(8), ORIGIN, &ClientRequest::write(set("key1", "a")), LogIndex::ZERO);
+    ledger.asked(RequestId(9), ORIGIN, (None, &ClientRequest::write(delete("key1"))), LogIndex::ZERO);
+    ledger.asked(RequestId(8), ORIGIN, (None, &ClientRequest::write(set("key1", "a"))), LogIndex::ZERO);
     let reply = ClientReply::Written(Outcome::Deleted { revision: Revision(0), count: 0 });
     assert_eq!(ledger.answered(RequestId(1), &reply, at(1)), Ok(false));
     assert!(ledger.answered(RequestId(9), &reply, at(1)).is_err(), "it was committed before");
@@ -83,7 +83,7 @@ fn what_was_refused_or_never_asked_for_is_not_committed() {
     let refused = ClientReply::Failed(ClientError::NoLeader);
     for op in [set("key1", "b"), delete("key1")] {
         let mut ledger = committed(&[set("key1", "a")]);
-        ledger.asked(RequestId(5), ORIGIN, &ClientRequest::write(op.clone()), LogIndex::ZERO);
+        ledger.asked(RequestId(5), ORIGIN, (None, &ClientRequest::write(op.clone())), LogIndex::ZERO);
         let mut later = committed(&[set("key1", "a"), op.clone()]);
         assert!(later.answered(RequestId(2), &refused, at(2)).is_err(), "it is committed already");
         assert_eq!(ledger.answered(RequestId(5), &refused, at(1)), Ok(false));
@@ -108,9 +108,14 @@ fn a_read_returns_a_state_since_it_was_asked_for() {
     let read = ClientRequest::read("key1", Level::Linearizable);
     let ask = |asked_at: usize, applied: u64, state: usize| {
         let mut ledger = committed(&ops[..asked_at]);
-        ledger.asked(RequestId(9), ORIGIN, &read, LogIndex::ZERO);
+        ledger.asked(RequestId(9), ORIGIN, (None, &read), LogIndex::ZERO);
         for (number, op) in (1..).zip(&ops).skip(asked_at) {
-            ledger.asked(RequestId(number), ORIGIN, &ClientRequest::write(op.clone()), LogIndex::ZERO);
+            ledger.asked(
+                RequestId(number),
+                ORIGIN,
+                (None, &ClientRequest::write(op.clone())),
+                LogIndex::ZERO,
+            );
             ledger.commit(&entry(number, op)).unwrap();
         }
         ledger.answered(RequestId(9), &ClientReply::Answer(states[state].clone()), at(applied)).is_ok()
@@ -120,7 +125,7 @@ fn a_read_returns_a_state_since_it_was_asked_for() {
     assert!(!ask(2, 3, 3), "a state that the machine has not applied");
     for revision in [0, 1, 3, 4, 5] {
         let mut ledger = committed(&ops);
-        ledger.asked(RequestId(9), ORIGIN, &read, LogIndex::ZERO);
+        ledger.asked(RequestId(9), ORIGIN, (None, &read), LogIndex::ZERO);
         let answer = Answer { revision: Revision(revision), ..states[3].clone() };
         let is_right = ledger.answered(RequestId(9), &ClientReply::Answer(answer), at(4)).is_ok();
         assert_eq!(is_right, revision == 4, "the right state, as of revision {revision}");

@@ -7,7 +7,7 @@ use crate::madsim_engine::keyspace::wanted::Sent;
 use crate::madsim_engine::keyspace::wanted::{Condition, Wanted};
 use crate::madsim_engine::time::now;
 use crate::record::violation::{Violation, check};
-use crate::schedule::{SECOND, Schedule};
+use crate::schedule::{KeyspaceKind, SECOND, Schedule};
 use bytes::Bytes;
 use infinitystore::kv::{CompareOrder, Op, Put, Target, Txn, TxnOp};
 use infinitystore::replica::RequestId;
@@ -49,9 +49,13 @@ pub(in crate::madsim_engine) struct Keyspace {
 }
 
 impl Keyspace {
-    /// That of a schedule.
+    /// That of a schedule. These clients come without credentials, and change no rights.
     pub(in crate::madsim_engine) fn new(schedule: &Schedule) -> Self {
-        Self { clients: KeyspaceClients::new(schedule), ..Self::default() }
+        let mut schedule = Schedule { users: false, ..schedule.clone() };
+        for plan in &mut schedule.keyspace {
+            plan.retain(|operation| operation.what.kind != KeyspaceKind::Secure);
+        }
+        Self { clients: KeyspaceClients::new(&schedule), ..Self::default() }
     }
 
     /// A watcher of a process leaves.

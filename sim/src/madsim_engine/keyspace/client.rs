@@ -151,10 +151,16 @@ impl Client {
                 match question {
                     Question::Write { wanted, name } => world.keyspace.wants(wanted, name.as_ref()),
                     Question::Lease { id, .. } => {
-                        world.checks.leases.asked(sent.id, (*id, false), sent.committed, world.clocks());
+                        world.checks.leases.asked(
+                            sent.id,
+                            (*id, false),
+                            None,
+                            sent.committed,
+                            world.clocks(),
+                        );
                     }
                     Question::Renew(id) => {
-                        world.checks.leases.asked(sent.id, (*id, true), sent.committed, world.clocks());
+                        world.checks.leases.asked(sent.id, (*id, true), None, sent.committed, world.clocks());
                     }
                     _ => {}
                 }
