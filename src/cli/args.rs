@@ -15,6 +15,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 /// A replicated key-value store. Without a subcommand, runs a node.
@@ -348,12 +349,22 @@ pub(super) struct NodeArgs {
     /// From the end of one reading of all that is at rest to the next
     #[arg(long, env = "INFINITYSTORE_SCRUB_INTERVAL", default_value = "3600s", value_parser = micros_above_zero, value_name = "TIME")]
     pub(super) scrub_interval: u64,
-    /// HTTP connections at the same time; one more is answered 503
+    /// HTTP connections at the same time; one more ends an idle one, or is answered 503
     #[arg(long, env = "INFINITYSTORE_HTTP_CONNECTIONS", default_value_t = 10_000, value_parser = count_above_zero, value_name = "COUNT")]
     pub(super) http_connections: usize,
     /// HTTP connections at the same time from one address [default: three of four]
     #[arg(long, env = "INFINITYSTORE_HTTP_CONNECTIONS_PER_ADDRESS", value_parser = count_above_zero, value_name = "COUNT")]
     pub(super) http_connections_per_address: Option<usize>,
+    /// HTTP requests under way at the same time; while there are as many, addresses take turns
+    #[arg(long, env = "INFINITYSTORE_HTTP_REQUESTS", default_value_t = 512, value_parser = count_above_zero, value_name = "COUNT")]
+    pub(super) http_requests: usize,
+    /// HTTP requests a second from one address; those beyond wait a second and are answered 429
+    /// [default: no limit]
+    #[arg(long, env = "INFINITYSTORE_HTTP_RATE_PER_ADDRESS", value_name = "COUNT")]
+    pub(super) http_rate_per_address: Option<NonZeroU32>,
+    /// The same of one user, token or client certificate [default: no limit]
+    #[arg(long, env = "INFINITYSTORE_HTTP_RATE_PER_USER", value_name = "COUNT")]
+    pub(super) http_rate_per_user: Option<NonZeroU32>,
     /// Memory for HTTP requests and answers under way; a request for which there is none is
     /// answered 503. At least 20MiB
     #[arg(long, env = "INFINITYSTORE_REQUEST_MEMORY", default_value = "256MiB", value_parser = bytes_above_zero, value_name = "BYTES")]

@@ -203,6 +203,9 @@ pub(super) fn http_options(
         connections_per_address_max: args
             .http_connections_per_address
             .unwrap_or((connections - connections / 4).max(1)),
+        requests_max: args.http_requests,
+        rate_per_address: args.http_rate_per_address,
+        rate_per_user: args.http_rate_per_user,
         open_files_max,
         hosts,
         memory_bytes_max: usize::try_from(args.request_memory).unwrap_or(usize::MAX),

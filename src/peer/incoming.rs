@@ -12,10 +12,11 @@ use crate::peer::secured::{Guard, TurnedAway, accept_secured};
 use crate::raft::{ClusterId, NodeId, Time};
 use crate::replica::PeerMessage;
 use crate::runtime::door::{Caller, Episode, Places};
+use crate::runtime::refusals::RefusalLog;
 use crate::runtime::{Env, Listener, Metrics, until, watch};
 use crate::tls::{PeerCertificate, Stream};
 use bytes::{Bytes, BytesMut};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::AsyncReadExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -34,15 +35,6 @@ const BUFFER_BYTES_KEPT: usize = 2 << 20;
 const ROOM_BYTES_MIN: usize = 8 << 10;
 /// The bytes that may wait are counted in units of this.
 pub(crate) const ROOM_UNIT_BYTES: usize = 1 << 10;
-/// Callers whose refusals are remembered, at most, so that each caller is one log line for each
-/// reason.
-const REFUSALS_MAX: usize = 256;
-/// After this time the same caller is logged again for the same reason.
-const REFUSAL_MICROS: u64 = 600_000_000;
-/// Refusals that are logged in …
-const LINES_MAX: u32 = 30;
-/// … this time, at most: callers can have many addresses.
-const LINES_MICROS: u64 = 60_000_000;
 /// Characters of a reason in a log line, at most.
 const REASON_CHARS_MAX: usize = 400;
 /// Callers that are remembered as members', at most.
@@ -314,45 +306,6 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
     fn clear_refusals(&self, from: &str) {
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         refusals.clear(&Caller::of(from));
-    }
-}
-
-/// The refusals that were logged, so that callers cannot fill the log.
-#[derive(Debug, Default)]
-pub(crate) struct RefusalLog {
-    /// When, for each caller and kind of reason.
-    logged: BTreeMap<(Caller, &'static str), Time>,
-    /// When the lines that are counted began, and how many there were.
-    since: Option<Time>,
-    lines: u32,
-    /// Refusals that were not logged because there were too many lines.
-    left_out: u64,
-}
-
-impl RefusalLog {
-    /// Whether a refusal is to be logged now; if so, how many others were left out before it.
-    fn is_due(&mut self, now: Time, caller: Caller, kind: &'static str) -> Option<u64> {
-        let key = (caller, kind);
-        if self.logged.get(&key).is_some_and(|&at| now.since(at) < REFUSAL_MICROS) {
-            return None;
-        }
-        if self.since.is_none_or(|since| now.since(since) >= LINES_MICROS) {
-            (self.since, self.lines) = (Some(now), 0);
-        }
-        if self.lines >= LINES_MAX {
-            self.left_out += 1;
-            return None;
-        }
-        self.lines += 1;
-        if self.logged.len() >= REFUSALS_MAX {
-            self.logged.clear();
-        }
-        self.logged.insert(key, now);
-        Some(std::mem::take(&mut self.left_out))
-    }
-
-    fn clear(&mut self, caller: &Caller) {
-        self.logged.retain(|(known, _), _| known != caller);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::codec::host_of;
 use crate::raft::Time;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// A caller with at most this many connections may use the reserve.
@@ -25,13 +25,18 @@ pub(crate) enum Caller {
 
 impl Caller {
     /// The network of 48 bits that it is in, which is what one site has: 65,536 callers.
-    fn site(&self) -> Option<Ipv6Addr> {
+    pub(crate) fn site(&self) -> Option<Ipv6Addr> {
         match self {
             Self::Host(IpAddr::V6(ip)) if !ip.is_loopback() => {
                 Some(Ipv6Addr::from(u128::from(*ip) & !(u128::MAX >> 48)))
             }
             Self::Host(_) | Self::Other(_) => None,
         }
+    }
+
+    /// What it counts for where one must not take all: its site, if it has one, or itself.
+    pub(crate) fn group(&self) -> Self {
+        self.site().map_or_else(|| self.clone(), |site| Self::Host(IpAddr::V6(site)))
     }
 
     /// The caller behind `from`, as a listener names it: `host:port`.
@@ -57,50 +62,65 @@ pub(crate) enum Full {
     Address,
 }
 
-/// A number of places, which one caller cannot take all, nor one site of IPv6. The last ones are
-/// for callers that have few.
+/// A number of places, which one caller cannot take all: an address, or a site of IPv6. The last
+/// ones are for callers that have few.
 #[derive(Debug)]
 pub(crate) struct Places {
     max: usize,
     per_address_max: usize,
     taken: usize,
-    by_caller: BTreeMap<Caller, usize>,
-    /// Of those, by site of IPv6.
-    by_site: BTreeMap<Ipv6Addr, usize>,
+    /// How many each has, by [`Caller::group`].
+    by_group: BTreeMap<Caller, usize>,
+    /// The same the other way round: the one that has most comes last.
+    by_count: BTreeSet<(usize, Caller)>,
 }
 
 impl Places {
     /// At most `max` places, and for one caller at most `per_address_max` of them.
     pub(crate) fn new(max: usize, per_address_max: usize) -> Self {
-        Self { max, per_address_max, taken: 0, by_caller: BTreeMap::new(), by_site: BTreeMap::new() }
+        let (by_group, by_count) = Default::default();
+        Self { max, per_address_max, taken: 0, by_group, by_count }
     }
 
     /// Takes one.
     pub(crate) fn take(&mut self, caller: &Caller) -> Result<(), Full> {
-        let mine = self.by_caller.get(caller).copied().unwrap_or(0);
+        let mine = self.of(caller);
         let reserve = if mine < FEW { 0 } else { self.max / RESERVED_ONE_IN };
         if self.taken + reserve >= self.max {
             return Err(Full::All);
         }
-        let site = caller.site();
-        let of_site = site.and_then(|site| self.by_site.get(&site)).copied().unwrap_or(0);
-        if mine.max(of_site) >= self.per_address_max {
+        if mine >= self.per_address_max {
             return Err(Full::Address);
         }
         self.taken += 1;
-        *self.by_caller.entry(caller.clone()).or_default() += 1;
-        if let Some(site) = site {
-            *self.by_site.entry(site).or_default() += 1;
-        }
+        self.set(caller.group(), mine, mine + 1);
         Ok(())
     }
 
     /// Gives back one that was taken.
     pub(crate) fn give_back(&mut self, caller: &Caller) {
         self.taken -= 1;
-        one_less(&mut self.by_caller, caller);
-        if let Some(site) = caller.site() {
-            one_less(&mut self.by_site, &site);
+        let mine = self.of(caller);
+        self.set(caller.group(), mine, mine.saturating_sub(1));
+    }
+
+    /// How many a caller has, with its site.
+    pub(crate) fn of(&self, caller: &Caller) -> usize {
+        self.by_group.get(&caller.group()).copied().unwrap_or(0)
+    }
+
+    /// The caller, or site, that has most, and how many.
+    pub(crate) fn busiest(&self) -> Option<(&Caller, usize)> {
+        self.by_count.last().map(|(count, group)| (group, *count))
+    }
+
+    fn set(&mut self, group: Caller, before: usize, after: usize) {
+        self.by_count.remove(&(before, group.clone()));
+        if after == 0 {
+            self.by_group.remove(&group);
+        } else {
+            self.by_count.insert((after, group.clone()));
+            self.by_group.insert(group, after);
         }
     }
 
@@ -112,15 +132,6 @@ impl Places {
     /// Whether nine of ten are taken.
     pub(crate) fn is_low(&self) -> bool {
         self.taken * 10 >= self.max * 9
-    }
-}
-
-fn one_less<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
-    if let Some(count) = counts.get_mut(key) {
-        *count -= 1;
-        if *count == 0 {
-            counts.remove(key);
-        }
     }
 }
 

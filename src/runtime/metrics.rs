@@ -55,6 +55,12 @@ pub struct Instruments {
     pub connections: Gauge,
     /// HTTP connections turned away because too many were open.
     pub connections_refused: Counter,
+    /// How often idle HTTP connections were ended to make room for new ones.
+    pub connections_evicted: Counter,
+    /// HTTP requests that had to wait for their turn.
+    pub requests_delayed: Counter,
+    /// HTTP requests that were refused: too many of one caller.
+    pub requests_refused: Counter,
     /// Clients that watch over HTTP.
     pub http_watchers: Gauge,
     /// Bytes of HTTP requests and answers held, as of the last scrape.
@@ -295,6 +301,21 @@ fn register_events(to: &mut Registry, from: &Instruments) {
         "http_connections_refused",
         "HTTP connections turned away: too many were open",
         from.connections_refused.clone(),
+    );
+    to.register(
+        "http_connections_evicted",
+        "Times that idle HTTP connections were ended: others wanted to connect",
+        from.connections_evicted.clone(),
+    );
+    to.register(
+        "http_requests_delayed",
+        "HTTP requests that had to wait: their caller has many",
+        from.requests_delayed.clone(),
+    );
+    to.register(
+        "http_requests_refused",
+        "HTTP requests refused: their caller makes too many",
+        from.requests_refused.clone(),
     );
     to.register("http_watchers", "Clients that watch over HTTP", from.http_watchers.clone());
     to.register_with_unit(

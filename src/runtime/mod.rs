@@ -7,7 +7,8 @@
 //!   task.
 //! - `timer`: a deadline that moves often. `watch`: one value that changes. `door`: counts
 //!   connections, for both ports.
-//! - `gate`: lets strangers make the node work a little at a time.
+//! - `gate`: lets strangers make the node work a little at a time. `refusals`: what is logged of
+//!   callers that are turned away.
 //! - `certificates`: the ports that speak TLS.
 //! - `metrics`: counters and histograms; `status`: what a node says of itself; `repair`: how far a
 //!   repair of its data directory is.
@@ -23,6 +24,7 @@ mod env;
 pub(crate) mod faulty_env;
 pub(crate) mod gate;
 mod metrics;
+pub(crate) mod refusals;
 mod repair;
 mod scrub;
 mod status;

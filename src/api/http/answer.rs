@@ -1,6 +1,7 @@
 //! Answers: a status, one body, and the few headers that some of them carry.
 
-use crate::api::http::budget::{Account, Budget, MemoryReservation, MemoryUse};
+use crate::api::http::account::Account;
+use crate::api::http::budget::{Budget, MemoryReservation, MemoryUse};
 use crate::api::http::control::Control;
 use crate::api::http::sending::Pieces;
 use crate::api::http::stream::EventStream;

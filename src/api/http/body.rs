@@ -1,9 +1,11 @@
 //! Reading a request's body, within its limit, its time and the budget of memory.
 
+use crate::api::http::admission::go_on;
 use crate::api::http::answer::Answer;
 use crate::api::http::budget::{MemoryReservation, MemoryUse};
 use crate::api::http::context::Context;
 use crate::api::http::crowd::Crowd;
+use crate::api::http::not_taken::NotTaken;
 use crate::api::http::route::Call;
 use crate::raft::Time;
 use crate::runtime::{Env, until};
@@ -11,7 +13,10 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 /// How often a body is counted: as it is held here, and as the command that is made of it.
 const COPIES: usize = 2;
@@ -32,6 +37,8 @@ pub(super) enum BodyError {
     Late,
     /// The connection broke, or the chunks make no sense.
     Broken,
+    /// The request's turn has not come.
+    NotTaken(NotTaken),
 }
 
 impl BodyError {
@@ -46,6 +53,7 @@ impl BodyError {
             Self::Broken => {
                 Answer::fixed(StatusCode::BAD_REQUEST, "\"Invalid Body\"\n").because("the body is cut short")
             }
+            Self::NotTaken(not_taken) => return not_taken.answer(true),
         }
         .closing()
     }
@@ -53,13 +61,37 @@ impl BodyError {
 
 /// The whole body of a call, of at most `limit` bytes, and its part of the budget, to be kept until
 /// the request is answered. One that arrives in one piece, as almost all do, is not copied.
+///
+/// A request whose body is not there yet is not under way until it is.
 pub(super) async fn read<E: Env>(
     context: &Context<E>,
     call: &mut Call,
     limit: usize,
 ) -> Result<(Bytes, MemoryReservation), BodyError> {
-    let mut body = call.take_body();
-    let account = &call.account;
+    let body = call.take_body();
+    let place = call.place.take();
+    let (read, place) = {
+        let mut reading = pin!(read_whole(context, call, body, limit));
+        match poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
+            Poll::Ready(read) => (read?, place),
+            Poll::Pending => {
+                drop(place);
+                let read = reading.await?;
+                (read, Some(go_on(context, &call.peer).await.map_err(BodyError::NotTaken)?))
+            }
+        }
+    };
+    call.place = place;
+    Ok(read)
+}
+
+async fn read_whole<E: Env>(
+    context: &Context<E>,
+    call: &Call,
+    mut body: Incoming,
+    limit: usize,
+) -> Result<(Bytes, MemoryReservation), BodyError> {
+    let account = &call.peer.account;
     let hint = body.size_hint();
     if hint.lower() > limit as u64 {
         return Err(BodyError::TooLarge(limit));

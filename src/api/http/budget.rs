@@ -6,11 +6,13 @@
 //! the number of connections bounds that.
 //!
 //! No caller takes all of it: the last quarter is for callers that hold less than an eighth, and so
-//! is the last sixteenth of what large ones may take. A caller is an address.
+//! is the last sixteenth of what large ones may take. A caller is an address; of IPv6
+//! all networks of one site, of 48 bits, together are no more than one.
 //!
 //! Large bodies together, and large answers together, get no more than three quarters each: clients
 //! that do not read their answers must not keep others from writing, nor the other way round.
 
+use crate::api::http::account::Account;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -24,12 +26,6 @@ pub(super) enum MemoryUse {
     Request,
     /// Answers.
     Answer,
-}
-
-/// What one caller holds, over all of its connections.
-#[derive(Debug, Default)]
-pub(super) struct Account {
-    bytes: AtomicUsize,
 }
 
 /// Bytes that may be held at the same time.
@@ -125,7 +121,7 @@ impl Budget {
     }
 
     fn take(&self, account: Option<&Account>, kind: MemoryUse, bytes: usize) -> bool {
-        let held = account.map_or(0, |account| account.bytes.fetch_add(bytes, Ordering::Relaxed));
+        let held = account.map_or(0, |account| account.add(bytes));
         let (quarter, sixteenth) = (self.bytes_max / 4, self.bytes_max / 16);
         let is_much = held.saturating_add(bytes) > 2 * sixteenth;
         let (max, large_max) = if is_much && account.is_some() {
@@ -141,7 +137,7 @@ impl Budget {
         if let Some(account) = account
             && !fits
         {
-            account.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            account.take_off(bytes);
         }
         fits
     }
@@ -158,7 +154,7 @@ impl Budget {
 
     fn give_back(&self, account: Option<&Account>, kind: MemoryUse, bytes: usize) {
         if let Some(account) = account {
-            account.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            account.take_off(bytes);
         }
         let before = self.used.fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(before >= bytes, "nobody gives back what was not taken");

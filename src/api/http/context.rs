@@ -1,15 +1,19 @@
 //! What every connection and handler needs.
 
-use crate::api::http::budget::{Account, Budget};
+use crate::api::http::account::Accounts;
+use crate::api::http::budget::Budget;
 use crate::api::http::control::Control;
 use crate::api::http::options::HttpOptions;
+use crate::api::http::rates::UserBuckets;
 use crate::api::http::streams::Streams;
+use crate::api::http::turns::Turns;
 use crate::api::http::v1::pages::Pages;
 use crate::api::service::Authenticator;
 use crate::node::{NodeHandle, NodeSlot};
 use crate::raft::Time;
 use crate::runtime::door::{Caller, Episode, Places};
 use crate::runtime::gate::Gate;
+use crate::runtime::refusals::RefusalLog;
 use crate::runtime::{Env, Metrics, RouteRequests};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -32,6 +36,10 @@ pub(super) struct Context<E: Env> {
     pub(super) tick: Arc<AtomicU32>,
     /// Memory for requests and answers.
     pub(super) budget: Arc<Budget>,
+    /// Whose turn it is.
+    pub(super) turns: Arc<Turns>,
+    /// The requests that users may make.
+    pub(super) users: UserBuckets,
     /// What watchers share.
     pub(super) pages: Arc<Pages>,
     /// Places for backups under way.
@@ -51,17 +59,30 @@ pub(super) struct Context<E: Env> {
     pub(super) ended: Notify,
 }
 
+/// An open connection.
+pub(super) struct OpenConnection {
+    /// What it waits for.
+    pub(super) control: Arc<Control>,
+    /// Its streams, which HTTP/1 has none of.
+    pub(super) streams: Arc<Streams>,
+    pub(super) caller: Caller,
+}
+
 /// The connections, and whether there will be more.
 pub(super) struct Connections {
-    /// What each waits for, and its streams, which HTTP/1 has none of.
-    pub(super) open: BTreeMap<u64, (Arc<Control>, Arc<Streams>)>,
+    /// By age: the oldest comes first.
+    pub(super) open: BTreeMap<u64, OpenConnection>,
     pub(super) places: Places,
-    /// What each caller holds of the budget, as long as it holds anything or is connected.
-    pub(super) accounts: BTreeMap<Caller, Arc<Account>>,
+    /// What each caller has, as long as it has anything or is connected.
+    pub(super) accounts: Accounts,
     /// Logs once each time that nearly all connections are taken.
     pub(super) low: Episode,
     /// Logs once each time that handshakes fail.
     pub(super) handshakes: Episode,
+    /// What was logged of requests that were refused.
+    pub(super) refused: RefusalLog,
+    /// The tick in which there was no connection to end for another one.
+    pub(super) none_to_end: Option<u32>,
     pub(super) next_id: u64,
     pub(super) refusals: usize,
     pub(super) stopping: bool,
@@ -71,10 +92,12 @@ impl Connections {
     pub(super) fn new(options: &HttpOptions) -> Self {
         Self {
             open: BTreeMap::new(),
-            accounts: BTreeMap::new(),
+            accounts: Accounts::default(),
             places: Places::new(options.connections_max, options.connections_per_address_max),
             low: Episode::default(),
             handshakes: Episode::default(),
+            refused: RefusalLog::default(),
+            none_to_end: None,
             next_id: 0,
             refusals: 0,
             stopping: false,

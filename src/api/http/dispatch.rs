@@ -1,9 +1,12 @@
 //! From a request to the handler of its path. No logic of its own.
 
+use crate::api::http::admission::{admit, admit_known};
 use crate::api::http::answer::{Answer, AnswerBody, ServedBy, header_value};
 use crate::api::http::context::Context;
 use crate::api::http::control::Control;
-use crate::api::http::identify::{Peer, identify, refusal};
+use crate::api::http::identify::{identify, refusal};
+use crate::api::http::not_taken::NotTaken;
+use crate::api::http::peer::Peer;
 use crate::api::http::route::{Call, Route, WhileStarting, is_versioned};
 use crate::api::http::routes::Routes;
 use crate::api::http::secured::caller;
@@ -26,7 +29,7 @@ pub(super) struct Dispatched {
 /// Answers a request and counts it.
 pub(super) async fn dispatch<E: Env>(
     context: &Arc<Context<E>>,
-    (peer, control): (&Peer, &Arc<Control>),
+    (peer, control): (&Arc<Peer>, &Arc<Control>),
     request: Request<Incoming>,
 ) -> Dispatched {
     let started = context.env.now();
@@ -38,12 +41,20 @@ pub(super) async fn dispatch<E: Env>(
     let refusal = origin::refuse(&head, &context.options.hosts).filter(|_| !is_probe);
     let operation = matched.as_ref().and_then(|(route, _)| route.operation(head.method.as_str()));
     let is_write = operation.is_some_and(|one| one.while_starting == WhileStarting::RefusesWrite);
-    let mut call = Call::new(head, body, (control.clone(), peer.account.clone()));
+    let mut call = Call::new(head, body, (control.clone(), peer.clone()));
     let answer = match refusal {
         // What was not read of it goes with the connection.
         Some(refusal) if has_problems => refusal.problem().closing(),
         Some(refusal) => refusal.answer().closing(),
-        None => handle(context, peer, matched, &mut call).await,
+        // A node that is crowded can be looked at all the same.
+        None if is_probe => handle(context, matched, &mut call).await,
+        None => match admit(context, peer, started).await {
+            Ok(place) => {
+                call.place = Some(place);
+                handle(context, matched, &mut call).await
+            }
+            Err(not_taken) => refuse(not_taken, &call, has_problems, is_write),
+        },
     };
     let is_known = call.is_known();
     control.is_known.store(is_known, Ordering::Relaxed);
@@ -76,7 +87,6 @@ pub(super) async fn dispatch<E: Env>(
 
 async fn handle<E: Env>(
     context: &Arc<Context<E>>,
-    peer: &Peer,
     matched: Option<(&Route<E>, Option<Range<usize>>)>,
     call: &mut Call,
 ) -> Answer {
@@ -108,12 +118,29 @@ async fn handle<E: Env>(
         }
         return health::starting(operation.while_starting, context.metrics.disk_full.get() != 0, repairing);
     }
-    if operation.while_starting != WhileStarting::Answers
-        && let Err(error) = identify(context, peer, operation.needs, call).await
-    {
+    if operation.while_starting != WhileStarting::Answers {
         let is_write = operation.while_starting == WhileStarting::RefusesWrite;
-        return refusal(error, route.has_problems(), is_write);
+        if let Err(error) = identify(context, operation.needs, call).await {
+            return refusal(error, route.has_problems(), is_write);
+        }
+        if !route.is_probe
+            && let Err(not_taken) = admit_known(context, call).await
+        {
+            return refuse(not_taken, call, route.has_problems(), is_write);
+        }
     }
     call.variable = variable;
     (operation.handler)(context, call).await
+}
+
+/// In the words of the route.
+fn refuse(not_taken: NotTaken, call: &Call, has_problems: bool, is_write: bool) -> Answer {
+    let answer = if has_problems {
+        let problem = Problem::from(not_taken);
+        if is_write { problem.not_applied() } else { problem }.answer()
+    } else {
+        not_taken.answer(is_write)
+    };
+    // What was not read of it goes with the connection.
+    if call.is_read() { answer } else { answer.closing() }
 }

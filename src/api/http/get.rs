@@ -40,7 +40,7 @@ pub(super) async fn handle<E: Env>(context: &Context<E>, call: &Call) -> Answer 
     };
     match found {
         // Before the work, so that a refusal costs little.
-        Some(found) if !context.budget.has_room(&call.account, MemoryUse::Answer, found.value.len()) => {
+        Some(found) if !context.budget.has_room(&call.peer.account, MemoryUse::Answer, found.value.len()) => {
             Answer::no_room()
         }
         Some(found) => Answer::json(StatusCode::OK, render(&key, &found.value)),

@@ -10,8 +10,8 @@ use crate::api::http::context::Context;
 use crate::api::http::control::{Control, Order, Phase};
 use crate::api::http::dispatch::dispatch;
 use crate::api::http::frames::{FrameLimits, Frames};
-use crate::api::http::identify::Peer;
 use crate::api::http::linger::linger;
+use crate::api::http::peer::Peer;
 use crate::api::http::secured::{Secured, note_caller};
 use crate::api::http::sending::Pieces;
 use crate::api::http::streams::{StreamPlace, Streams};
@@ -137,7 +137,9 @@ async fn answer<E: Env>(
         if let Some(part) = stream.flatten() {
             place.hold(part);
         }
-        dispatch(&context, (&peer, control), request).await.response
+        let dispatched = dispatch(&context, (&peer, control), request).await;
+        place.judged();
+        dispatched.response
     };
     drop(window);
     if is_head && !response.body().bytes.is_empty() {

@@ -1,7 +1,6 @@
 //! From a request's head to the caller's identity.
 
 use crate::api::http::answer::Answer;
-use crate::api::http::budget::Account;
 use crate::api::http::context::Context;
 use crate::api::http::credentials::{self, BadCredentials};
 use crate::api::http::route::{Call, Needs};
@@ -15,20 +14,10 @@ use hyper::StatusCode;
 use hyper::header::AUTHORIZATION;
 use std::sync::Arc;
 
-/// The other end of a connection.
-#[derive(Debug, Default)]
-pub(super) struct Peer {
-    /// Its address, as the listener says it.
-    pub(super) address: String,
-    /// What that address holds of the budget, over all of its connections.
-    pub(super) account: Arc<Account>,
-}
-
 /// Finds out who asks, and keeps it with the call. Costs nothing where the cluster is open and
 /// nothing is written down.
 pub(super) async fn identify<E: Env>(
     context: &Arc<Context<E>>,
-    peer: &Peer,
     needs: Needs,
     call: &mut Call,
 ) -> Result<(), ServiceError> {
@@ -48,7 +37,7 @@ pub(super) async fn identify<E: Env>(
     }
     let certificate = caller(&call.head).filter(|shown| !shown.name.is_empty());
     let origin = Identity {
-        address: peer.address.clone(),
+        address: call.peer.address.clone(),
         certificate: certificate
             .map(|shown| Shown { name: shown.name.clone(), ends_at: shown.certificate.not_after }),
         ..Identity::default()

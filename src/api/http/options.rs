@@ -4,6 +4,7 @@ use crate::api::service::{AuditLog, PasswordCost};
 use crate::kv::{KEY_BYTES_MAX, Settings, VALUE_BYTES_MAX};
 use crate::runtime::Pace;
 use crate::tls::PortTls;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// The longest that JSON makes of one byte: `\u0000`.
@@ -27,6 +28,13 @@ pub struct HttpOptions {
     /// Bytes of requests and answers that may be held at the same time, over all connections; more
     /// is answered 503.
     pub memory_bytes_max: usize,
+    /// Requests under way at the same time; with more, callers take turns.
+    pub requests_max: usize,
+    /// Requests a second from one address (of IPv6: one network of 64 bits, and four times as many
+    /// from one of 48 bits). `None`: as many as there are.
+    pub rate_per_address: Option<NonZeroU32>,
+    /// Requests a second of one user, token or certificate.
+    pub rate_per_user: Option<NonZeroU32>,
     /// Bytes of a request's line and headers; more is answered 431.
     pub header_bytes_max: usize,
     /// Bytes of a request's body; more is answered 413, before it is read where its length is
@@ -77,6 +85,9 @@ impl Default for HttpOptions {
             open_files_max: None,
             hosts: Vec::new(),
             memory_bytes_max: 256 << 20,
+            requests_max: 512,
+            rate_per_address: None,
+            rate_per_user: None,
             header_bytes_max: 80 << 10,
             body_bytes_max: (KEY_BYTES_MAX + VALUE_BYTES_MAX) * ESCAPED_BYTES_MAX + 1024,
             header_timeout_seconds: 10,

@@ -1,13 +1,14 @@
 //! What a route is.
 
 use crate::api::http::answer::Answer;
-use crate::api::http::budget::Account;
 use crate::api::http::context::Context;
 use crate::api::http::control::Control;
+use crate::api::http::peer::Peer;
+use crate::api::http::turns::Place;
 use crate::api::service::Asker;
 use crate::kv::AdminRight;
 use crate::runtime::Env;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::http::request::Parts;
 use std::future::Future;
 use std::ops::Range;
@@ -178,18 +179,22 @@ pub(super) struct Call {
     pub(super) asker: Asker,
     /// The connection, or the stream of HTTP/2.
     control: Arc<Control>,
-    /// What the caller's address holds of the budget.
-    pub(super) account: Arc<Account>,
+    /// The other end of the connection.
+    pub(super) peer: Arc<Peer>,
+    /// Its place among the requests under way.
+    pub(super) place: Option<Place>,
 }
 
 impl Call {
-    pub(super) fn new(head: Parts, body: Incoming, (control, account): (Arc<Control>, Arc<Account>)) -> Self {
-        Self { head, body: Some(body), variable: None, asker: Asker::default(), control, account }
+    pub(super) fn new(head: Parts, body: Incoming, (control, peer): (Arc<Control>, Arc<Peer>)) -> Self {
+        Self { head, body: Some(body), variable: None, asker: Asker::default(), control, peer, place: None }
     }
 
     /// The answer waits for something to happen. From now on a client that closes its side is gone,
-    /// and the handler with it.
-    pub(super) fn watch_client(&self) {
+    /// and the handler with it. It makes
+    /// no work meanwhile.
+    pub(super) fn watch_client(&mut self) {
+        self.place = None;
         self.control.watch_client();
     }
 
@@ -211,6 +216,11 @@ impl Call {
     /// A header's value, if it is there.
     pub(super) fn header(&self, name: &str) -> Option<&[u8]> {
         self.head.headers.get(name).map(|value| value.as_bytes())
+    }
+
+    /// Whether the client has sent all of it.
+    pub(super) fn is_read(&self) -> bool {
+        self.body.as_ref().is_some_and(Body::is_end_stream)
     }
 
     /// The body, for the handler.

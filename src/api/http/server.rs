@@ -2,15 +2,17 @@
 
 use crate::api::http::budget::Budget;
 use crate::api::http::connection::serve;
-use crate::api::http::context::{Connections, Context, LastQuorum};
+use crate::api::http::context::{Connections, Context, LastQuorum, OpenConnection};
 use crate::api::http::control::{Control, Order, Phase};
 use crate::api::http::crowd::{CROWDED_PART, Crowd};
-use crate::api::http::identify::Peer;
 use crate::api::http::linger::linger;
 use crate::api::http::options::HttpOptions;
+use crate::api::http::peer::Peer;
+use crate::api::http::rates::UserBuckets;
 use crate::api::http::routes::Routes;
 use crate::api::http::secured::secured;
 use crate::api::http::streams::Streams;
+use crate::api::http::turns::Turns;
 use crate::api::http::v1::backup::BACKUPS_MAX;
 use crate::api::service::Authenticator;
 use crate::node::NodeSlot;
@@ -65,6 +67,7 @@ impl<E: Env> HttpServer<E> {
         let budget = Budget::new(options.memory_bytes_max);
         let connections = Mutex::new(Connections::new(&options));
         let authenticator = Authenticator::new(options.password_cost);
+        let turns = Turns::new(options.requests_max);
         let handshakes = Gate::new(env.clone(), options.handshakes);
         let context = Arc::new(Context {
             env,
@@ -74,6 +77,8 @@ impl<E: Env> HttpServer<E> {
             metrics,
             tick: Arc::new(AtomicU32::new(0)),
             budget,
+            turns,
+            users: UserBuckets::default(),
             pages: Arc::default(),
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
             authenticator,
@@ -96,7 +101,7 @@ impl<E: Env> HttpServer<E> {
         {
             let mut connections = context.connections();
             connections.stopping = true;
-            connections.open.values().for_each(|(control, _)| control.tell(Order::Finish));
+            connections.open.values().for_each(|one| one.control.tell(Order::Finish));
         }
         context.stopping.notify_waiters();
         let all_ended = async {
@@ -105,7 +110,7 @@ impl<E: Env> HttpServer<E> {
             }
         };
         if until(&context.env, deadline, all_ended).await.is_none() {
-            context.connections().open.values().for_each(|(control, _)| control.tell(Order::Abort));
+            context.connections().open.values().for_each(|one| one.control.tell(Order::Abort));
         }
     }
 }
@@ -144,7 +149,14 @@ async fn accept<E: Env>(context: Arc<Context<E>>, mut listener: E::Listener) {
 fn admit<E: Env>(context: &Arc<Context<E>>, stream: E::Stream, from: String) {
     let mut connections = context.connections();
     let caller = Caller::of(&from);
-    if let Err(full) = connections.places.take(&caller) {
+    let taken = match connections.places.take(&caller) {
+        Err(Full::All) if connections.make_room_for(&caller, context.tick()) => {
+            context.metrics.connections_evicted.inc();
+            connections.places.take(&caller)
+        }
+        taken => taken,
+    };
+    if let Err(full) = taken {
         context.metrics.connections_refused.inc();
         // A client that speaks TLS could not read the answer without a handshake, which costs more
         // than all the rest of a connection.
@@ -168,9 +180,10 @@ fn admit<E: Env>(context: &Arc<Context<E>>, stream: E::Stream, from: String) {
     connections.next_id += 1;
     let control = Arc::new(Control::new(context.tick()));
     let streams = Streams::new(control.clone(), context.tick.clone());
-    connections.open.insert(id, (control.clone(), streams.clone()));
+    let one = OpenConnection { control: control.clone(), streams: streams.clone(), caller: caller.clone() };
+    connections.open.insert(id, one);
     context.metrics.connections.inc();
-    let account = connections.accounts.entry(caller.clone()).or_default().clone();
+    let account = connections.accounts.of(&caller);
     let open = Open { context: context.clone(), id, caller };
     context.env.spawn(async move {
         if let Some(secured) = secured(&open.context, &control, stream, &from).await {
@@ -191,8 +204,10 @@ struct Open<E: Env> {
 impl<E: Env> Drop for Open<E> {
     fn drop(&mut self) {
         let mut connections = self.context.connections();
-        connections.open.remove(&self.id);
-        connections.places.give_back(&self.caller);
+        // If it had to make room for another one, its place is that one's.
+        if connections.open.remove(&self.id).is_some() {
+            connections.places.give_back(&self.caller);
+        }
         drop(connections);
         self.context.metrics.connections.dec();
         self.context.ended.notify_one();
@@ -221,7 +236,8 @@ async fn sweep<E: Env>(context: Arc<Context<E>>) {
         let now = context.tick.fetch_add(1, Ordering::Relaxed) + 1;
         let mut connections = context.connections();
         // What a connection had taken may be held for longer than the connection is there.
-        connections.accounts.retain(|_, account| Arc::strong_count(account) > 1);
+        connections.accounts.forget_unused(context.env.now());
+        context.users.forget_full(context.env.now());
         let crowded = connections.places.is_low();
         context.crowded.store(crowded, Ordering::Relaxed);
         if !crowded {
@@ -233,7 +249,7 @@ async fn sweep<E: Env>(context: Arc<Context<E>>) {
             let crowd = Crowd { crowded, is_known: control.is_known.load(Ordering::Relaxed) };
             overdue(&context.options, phase, seconds, control.allowance(), crowd)
         };
-        for (control, streams) in connections.open.values() {
+        for OpenConnection { control, streams, .. } in connections.open.values() {
             let incomplete = control.incomplete_since().map(|since| u64::from(now.saturating_sub(since)));
             if is_overdue(control)
                 || incomplete.is_some_and(|seconds| seconds > context.options.header_timeout_seconds)

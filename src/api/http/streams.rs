@@ -124,6 +124,12 @@ impl StreamPlace {
         Bytes::from_owner(Piece { bytes, place: self.clone() })
     }
 
+    /// Its request was judged: whether its client is known holds for the connection.
+    pub(super) fn judged(&self) {
+        let is_known = self.control.is_known.load(Ordering::Relaxed);
+        self.streams.control.is_known.store(is_known, Ordering::Relaxed);
+    }
+
     /// All that hyper has of the answer was sent.
     pub(super) fn flushed(&self) {
         self.control.flushed(self.streams.tick());

@@ -31,6 +31,21 @@ fn one_site_of_ipv6_cannot_take_all_places() {
 }
 
 #[test]
+fn the_busiest_is_the_caller_or_the_site_that_has_most() {
+    let mut places = Places::new(160, 100);
+    assert_eq!(places.busiest(), None);
+    let host = Caller::of("10.0.0.1:1");
+    let networks = [1, 2, 3].map(|number| Caller::of(&format!("[2001:db8:1:{number:x}::1]:1")));
+    for caller in networks.iter().chain([&host, &host]) {
+        assert_eq!(places.take(caller), Ok(()));
+    }
+    assert_eq!(places.busiest(), Some((&networks[0].group(), 3)));
+    assert_eq!((places.of(&networks[2]), places.of(&host)), (3, 2));
+    networks.iter().take(2).for_each(|caller| places.give_back(caller));
+    assert_eq!(places.busiest(), Some((&host, 2)));
+}
+
+#[test]
 fn a_caller_is_an_address_or_a_network_and_never_a_port() {
     let same = |one: &str, other: &str| assert_eq!(Caller::of(one), Caller::of(other));
     same("10.0.0.1:1", "10.0.0.1:2");

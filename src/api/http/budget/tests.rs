@@ -1,4 +1,5 @@
-use crate::api::http::budget::{Account, Budget, LARGE_BYTES, MemoryReservation, MemoryUse};
+use crate::api::http::account::Account;
+use crate::api::http::budget::{Budget, LARGE_BYTES, MemoryReservation, MemoryUse};
 use std::sync::Arc;
 
 const BYTES_MAX: usize = 16 << 20;

@@ -31,7 +31,14 @@ pub(super) fn options() -> HttpOptions {
 /// A server that is not open: `root` may do everything, `app` may read and write below `app/` and
 /// read `shared`, `blind` may write below `app/`, and `nobody` may do nothing.
 pub(super) async fn secured() -> Fixture {
-    let fixture = Fixture::start(options()).await;
+    secured_with(|_| {}).await
+}
+
+/// The same with other options.
+pub(super) async fn secured_with(change: impl FnOnce(&mut HttpOptions)) -> Fixture {
+    let mut options = options();
+    change(&mut options);
+    let fixture = Fixture::start(options).await;
     let user = |name: &str, roles: &str| {
         let password: String = name.chars().rev().collect();
         format!(r#"{{"name":"{name}","password":"{password}","roles":[{roles}]}}"#)

@@ -4,6 +4,7 @@
 mod auth;
 mod auth_abuse;
 mod conformance;
+mod crowd;
 mod fixture;
 mod handshakes;
 mod http2;

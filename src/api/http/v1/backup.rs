@@ -6,8 +6,9 @@
 //! keeps the memory that later writes would have used again, so a client that takes too long is cut
 //! off, and only so many backups are under way at once.
 
+use crate::api::http::account::Account;
 use crate::api::http::answer::{Answer, Content};
-use crate::api::http::budget::{Account, MemoryReservation, MemoryUse};
+use crate::api::http::budget::{MemoryReservation, MemoryUse};
 use crate::api::http::context::Context;
 use crate::api::http::route::Call;
 use crate::api::http::stream::EventStream;
@@ -55,7 +56,7 @@ pub(in crate::api::http) async fn handle<E: Env>(
         })?;
         let stream = Backup {
             context: context.clone(),
-            account: call.account.clone(),
+            account: call.peer.account.clone(),
             queue,
             pieces,
             is_asked: false,

@@ -145,7 +145,7 @@ fn answer<E: Env>(
     // Before the work, so that a refusal costs little.
     let is_json = input::wants_json(call);
     let bytes = if is_json { Json::bytes_of(&found.value) } else { found.value.len() };
-    if !context.budget.has_room(&call.account, MemoryUse::Answer, bytes) {
+    if !context.budget.has_room(&call.peer.account, MemoryUse::Answer, bytes) {
         return Err(Problem::no_room());
     }
     let answer = if is_json {

@@ -95,7 +95,7 @@ pub(in crate::api::http) async fn get<E: Env>(
     let answer = service(context, call).read(query, Level::Linearizable).await?;
     let Found::LeaseKeys { keys, next } = answer.found else { return Err(strange(&answer.found).into()) };
     let bytes = keys.iter().chain(&next).map(|key| 16 + Json::bytes_of(key)).sum();
-    if !context.budget.has_room(&call.account, MemoryUse::Answer, bytes) {
+    if !context.budget.has_room(&call.peer.account, MemoryUse::Answer, bytes) {
         return Err(Problem::no_room());
     }
     let mut json = Json::reserving(bytes + 128);

@@ -2,6 +2,7 @@
 
 use crate::api::http::answer::Answer;
 use crate::api::http::body::BodyError;
+use crate::api::http::not_taken::NotTaken;
 use crate::api::http::v1::json::Json;
 use crate::api::service::{ErrorCode, ServiceError, WriteOutcome};
 use crate::kv::{KeyValue, Revision};
@@ -143,8 +144,16 @@ impl From<BodyError> for Problem {
                 Self::new(StatusCode::REQUEST_TIMEOUT, "body-late", "the body did not arrive in time")
             }
             BodyError::Broken => Self::bad("body-broken", "the body is cut short"),
+            BodyError::NotTaken(not_taken) => return not_taken.into(),
         };
         problem.closing()
+    }
+}
+
+impl From<NotTaken> for Problem {
+    fn from(not_taken: NotTaken) -> Self {
+        let (status, code, detail) = not_taken.words();
+        Self::new(status, code, detail)
     }
 }
 

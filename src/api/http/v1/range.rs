@@ -55,7 +55,7 @@ pub(in crate::api::http) async fn get<E: Env>(
         Cursor { query, count }.to_text()
     });
     let bytes = page_bytes(&page);
-    if !context.budget.has_room(&call.account, MemoryUse::Answer, bytes) {
+    if !context.budget.has_room(&call.peer.account, MemoryUse::Answer, bytes) {
         return Err(Problem::no_room());
     }
     let mut json = Json::reserving(bytes + next.as_ref().map_or(0, String::len));

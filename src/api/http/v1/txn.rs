@@ -27,14 +27,14 @@ pub(in crate::api::http) async fn handle<E: Env>(
     drop(body);
     // Before it is done: a refusal then leaves nothing behind.
     let room = PAGE_BYTES_MAX.min(context.budget.answer_bytes_max() / 2);
-    if reads(&txn) && !context.budget.has_room(&call.account, MemoryUse::Answer, room) {
+    if reads(&txn) && !context.budget.has_room(&call.peer.account, MemoryUse::Answer, room) {
         return Err(Problem::no_room());
     }
     let op = Op::Txn(Box::new(txn.clone()));
     match service(context, call).write(&service_call(call), op).await? {
         Outcome::Txn { revision, succeeded, results } => {
             let bytes = results_bytes(&results);
-            if !context.budget.has_room(&call.account, MemoryUse::Answer, bytes) {
+            if !context.budget.has_room(&call.peer.account, MemoryUse::Answer, bytes) {
                 // It was carried out, and the answer is lost.
                 return Err(Problem::no_room().of_unknown_outcome());
             }
