@@ -155,7 +155,7 @@ impl<E: Env> Joiner<E> {
     }
 
     async fn add(&self, name: &str, raft_addr: &str) -> Result<NodeId, JoinError> {
-        let target = self.describe(raft_addr).await?;
+        let target = self.describe_stranger(raft_addr).await?;
         if target.name != name {
             return Err(JoinError::BadRequest(format!(
                 "the node at {raft_addr} is called {:?}, not {name:?}; join it under its own --node-id",
@@ -235,7 +235,18 @@ impl<E: Env> Joiner<E> {
         None
     }
 
-    pub(super) async fn describe(&self, raft_addr: &str) -> Result<Description, JoinError> {
+    /// Asks the node that a caller wants to join. If there is none, the answer takes as long
+    /// whatever was found: it does not tell whether a port is open.
+    pub(super) async fn describe_stranger(&self, raft_addr: &str) -> Result<Description, JoinError> {
+        let latest = self.env.now().plus(self.timings.answer_micros);
+        let described = self.describe(raft_addr).await;
+        if described.is_err() {
+            self.env.sleep_until(latest).await;
+        }
+        described
+    }
+
+    async fn describe(&self, raft_addr: &str) -> Result<Description, JoinError> {
         match ask(&self.dialer, raft_addr, &Question::Describe, self.timings.answer_micros).await {
             Ok(Reply::Described(target)) => Ok(target),
             Ok(other) => Err(JoinError::Failed(format!("{raft_addr} answered {other:?}"))),

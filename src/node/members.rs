@@ -313,7 +313,7 @@ impl<E: Env> Joiner<E> {
 
     /// What listens at a new node's address, if it has the new node's name.
     async fn describe_new(&self, node: &NewNode) -> Result<Description, OrderError> {
-        let target = self.describe(&node.raft_addr).await;
+        let target = self.describe_stranger(&node.raft_addr).await;
         let target =
             target.map_err(|error| OrderError::new(OrderCode::NodeUnreachable, error.to_string()))?;
         if target.name == node.name {

@@ -9,6 +9,7 @@ use crate::raft::{Change, Member, StoreId};
 use crate::replica::{ClientError, ClientReply, ClientRequest};
 use crate::runtime::TokioEnv;
 use crate::storage::MemoryDisk;
+use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
@@ -216,7 +217,7 @@ async fn two_joins_of_one_node_at_once_both_succeed() {
 #[tokio::test]
 async fn a_join_that_waits_too_long_for_another_of_its_name_is_to_be_tried_again() {
     let a = TestNode::start_with("a", MemoryDisk::new(), |options| {
-        options.join_timings.answer_micros = 60_000_000;
+        options.join_timings.answer_micros = 3_000_000;
         options.join_timings.patience_micros = 1;
     })
     .await;
@@ -236,6 +237,34 @@ async fn a_join_that_waits_too_long_for_another_of_its_name_is_to_be_tried_again
     drop((asked, silent));
     assert!(matches!(first.await.unwrap(), Err(JoinError::Failed(_))));
     assert!(matches!(join(&a, "b", &addr).await, Err(JoinError::Failed(_))));
+}
+
+/// Otherwise anybody who may ask for a join could look for open ports by it.
+#[tokio::test]
+async fn an_address_without_a_node_is_told_after_one_time_whatever_is_there() {
+    let a = TestNode::start_with("a", MemoryDisk::new(), quick).await;
+    assert!(is_set(&a.set("k", "v").await), "it leads");
+    let speaks = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = speaks.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = speaks.accept().await {
+            let _ = stream.write_all(b"220 this is something else\r\n").await;
+        }
+    });
+    let closed = "127.0.0.1:1".to_owned();
+    for addr in [closed, addr] {
+        // Never less: the node sleeps until then. More is up to the machine.
+        let begun = Instant::now();
+        let by_join = join(&a, "b", &addr).await;
+        assert!(begun.elapsed() >= Duration::from_secs(1), "{addr} {:?}", begun.elapsed());
+        assert!(matches!(&by_join, Err(JoinError::Failed(why)) if why.contains("no node")), "{by_join:?}");
+        let begun = Instant::now();
+        let node = NewNode { name: "b".to_owned(), raft_addr: addr.clone() };
+        let order = MemberOrder::Add { nodes: vec![node], replaces: Vec::new(), learners: false };
+        let by_order = a.handle().manage(order, OrderTerms::default()).await;
+        assert!(begun.elapsed() >= Duration::from_secs(1), "{addr} {:?}", begun.elapsed());
+        assert!(matches!(&by_order, Err(error) if error.code == OrderCode::NodeUnreachable), "{by_order:?}");
+    }
 }
 
 #[tokio::test]
