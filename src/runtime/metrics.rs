@@ -465,11 +465,9 @@ fn bound_seconds(bucket: usize) -> f64 {
     if bucket == BUCKETS - 1 { f64::MAX } else { (FIRST_BUCKET_MICROS << bucket) as f64 / 1e6 }
 }
 
-/// Codes that the API answers with; the last slot counts all others.
-const CODES: [&str; 16] = [
-    "200", "304", "400", "404", "405", "408", "409", "410", "412", "413", "422", "500", "503", "504", "507",
-    "other",
-];
+/// Codes that the API answers with, and that have a counter of their own.
+const CODES: [u16; 18] =
+    [200, 304, 400, 401, 403, 404, 405, 408, 409, 410, 412, 413, 422, 429, 500, 503, 504, 507];
 
 /// Requests by route and code, and their time by route. Clones count together.
 #[derive(Clone, Debug, Default)]
@@ -480,7 +478,8 @@ pub struct Requests(Arc<OnceLock<Arc<[RouteRequests]>>>);
 pub struct RouteRequests {
     /// The route's name.
     route: &'static str,
-    counts: [AtomicU64; CODES.len()],
+    /// By code; the last one counts all that have none of their own.
+    counts: [AtomicU64; CODES.len() + 1],
     times: Histogram,
 }
 
@@ -515,24 +514,7 @@ impl RouteRequests {
 
     /// Counts a request that was answered with `code` after `micros` microseconds.
     pub fn observe(&self, code: u16, micros: u64) {
-        let slot = match code {
-            200 => 0,
-            304 => 1,
-            400 => 2,
-            404 => 3,
-            405 => 4,
-            408 => 5,
-            409 => 6,
-            410 => 7,
-            412 => 8,
-            413 => 9,
-            422 => 10,
-            500 => 11,
-            503 => 12,
-            504 => 13,
-            507 => 14,
-            _ => 15,
-        };
+        let slot = CODES.iter().position(|named| *named == code).unwrap_or(CODES.len());
         self.counts[slot].fetch_add(1, Ordering::Relaxed);
         self.times.observe(micros);
     }
@@ -546,10 +528,11 @@ struct RequestTimes(Requests);
 impl EncodeMetric for RequestCounts {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         for route in self.0.routes() {
-            for (code, count) in CODES.iter().zip(&route.counts) {
+            let names = CODES.iter().map(ToString::to_string).chain(["other".to_owned()]);
+            for (code, count) in names.zip(&route.counts) {
                 let count = count.load(Ordering::Relaxed);
                 if count > 0 {
-                    let labels = [("route", route.route), ("code", *code)];
+                    let labels = [("route", route.route), ("code", &code)];
                     encoder.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
                 }
             }

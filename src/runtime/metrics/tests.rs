@@ -69,6 +69,8 @@ fn a_scrape_shows_what_was_recorded_and_the_state() {
     let routes = metrics.clone().requests.of_routes(["/set", "/get"].into_iter());
     routes[0].observe(200, 15);
     routes[0].observe(599, 15);
+    // What shows that somebody guesses, or has lost a right.
+    [401, 403, 429].into_iter().for_each(|code| routes[1].observe(code, 15));
     metrics.peer_queue("node2").set(9);
     let text = metrics.render(&status());
     for line in [
@@ -79,6 +81,9 @@ fn a_scrape_shows_what_was_recorded_and_the_state() {
         "infinitystore_elections_total 1",
         "infinitystore_http_requests_total{route=\"/set\",code=\"200\"} 1",
         "infinitystore_http_requests_total{route=\"/set\",code=\"other\"} 1",
+        "infinitystore_http_requests_total{route=\"/get\",code=\"401\"} 1",
+        "infinitystore_http_requests_total{route=\"/get\",code=\"403\"} 1",
+        "infinitystore_http_requests_total{route=\"/get\",code=\"429\"} 1",
         "infinitystore_http_request_seconds_count{route=\"/set\"} 2",
         "infinitystore_peer_queue{peer=\"node2\"} 9",
         "infinitystore_term 7",
