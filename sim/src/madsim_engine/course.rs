@@ -7,6 +7,7 @@ use crate::madsim_engine::inspect::inspect;
 use crate::madsim_engine::keyspace::{run_contestant, run_keyspace_client};
 use crate::madsim_engine::pipes::PUMP_MICROS;
 use crate::madsim_engine::probe::Prober;
+use crate::madsim_engine::rights;
 use crate::madsim_engine::run::Run;
 use crate::madsim_engine::time::{micros, now, sleep_until};
 use crate::madsim_engine::upkeep::upkeep;
@@ -132,6 +133,10 @@ impl Run {
             }
         });
         self.form().await;
+        let users = self.shared.lock().schedule.users;
+        if users {
+            rights::enable(&self.shared).await;
+        }
         let (began, faults, clients, keyspace) = {
             let mut world = self.shared.lock();
             world.began = now();
@@ -145,6 +150,9 @@ impl Run {
         }
         for contestant in 0..if keyspace > 0 { CONTESTANTS } else { 0 } {
             madsim::task::spawn(run_contestant(self.shared.clone(), contestant));
+        }
+        if users {
+            rights::begin(&self.shared);
         }
         madsim::task::spawn(inspect(self.shared.clone()));
         for number in 0..PROBERS {
@@ -267,6 +275,10 @@ impl Run {
                 timeline.note(now(), None, "calm", "faults end; the cluster has to recover");
             }
         }
+        if self.shared.lock().token.is_some() {
+            let shared = self.shared.clone();
+            madsim::task::spawn(async move { rights::disable(&shared).await });
+        }
         // Clients of the keyspace may have left small limits behind.
         let shared = self.shared.clone();
         if shared.lock().keyspace.len() > 0 {
@@ -316,6 +328,8 @@ impl Run {
             }
             sleep_until(now() + 20 * MILLI).await;
         }
+        // All have applied that the cluster is open.
+        self.shared.lock().token = None;
         // What a stalled disk had begun before the calm is over, too.
         let busy_until = self.shared.lock().machines.iter().map(|machine| machine.disk_busy_until).max();
         sleep_until(busy_until.unwrap_or(0)).await;
@@ -369,6 +383,9 @@ impl Run {
             if !answered.contains(&slot) {
                 return Some(format!("machine {slot} has not answered a probe"));
             }
+        }
+        if world.checks.ledger.model().rules(usize::MAX).enabled {
+            return Some("authentication is enabled".to_owned());
         }
         if world.is_quota_small() {
             return Some("the quota is small".to_owned());

@@ -83,10 +83,16 @@ impl Request {
         Self { method: "POST", body: Some(body.into()), ..Self::get(target) }
     }
 
-    fn encode(&self, slot: usize) -> Vec<u8> {
+    fn encode(&self, slot: usize, token: Option<&str>) -> Vec<u8> {
         let mut bytes =
             format!("{} {} HTTP/1.1\r\nHost: m{slot}:8001\r\n", self.method, self.target).into_bytes();
-        for (name, value) in &self.headers {
+        let shows = |(name, _): &(&str, Vec<u8>)| *name == "authorization";
+        if let Some(token) = token.filter(|_| !self.headers.iter().any(shows)) {
+            bytes.extend_from_slice(format!("authorization: Bearer {token}\r\n").as_bytes());
+        }
+        // An empty one: nobody asks.
+        let is_nobody = |(name, value): &&(&str, Vec<u8>)| *name == "authorization" && value.is_empty();
+        for (name, value) in self.headers.iter().filter(|header| !is_nobody(header)) {
             bytes.extend_from_slice(format!("{name}: ").as_bytes());
             bytes.extend_from_slice(value);
             bytes.extend_from_slice(b"\r\n");
@@ -173,6 +179,9 @@ impl Answer {
 impl Http {
     /// A new connection to a machine's HTTP port, if it is there in time.
     pub(super) async fn open(shared: &Shared, slot: usize, give_up: u64) -> Option<Self> {
+        if !shared.lock().knows_rights(slot) {
+            return None;
+        }
         let addr = shared.lock().machines[slot].http_addr();
         let stream = within(give_up, connect(shared, None, &addr)).await?.ok()?;
         let life = stream.far_life()?;
@@ -201,7 +210,8 @@ impl Http {
 
     /// Asks.
     pub(super) async fn send(&mut self, request: &Request, give_up: u64) -> Result<(), NoAnswer> {
-        let bytes = request.encode(self.slot);
+        let token = self.shared.lock().token;
+        let bytes = request.encode(self.slot, token);
         self.send_bytes(request.method, request.route(), &bytes, give_up).await
     }
 

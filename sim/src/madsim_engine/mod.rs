@@ -38,6 +38,7 @@ mod probe;
 mod removed;
 mod rest;
 mod reverts;
+mod rights;
 mod run;
 mod scrape;
 mod scrubbing;

@@ -138,6 +138,7 @@ impl World {
         let is_member = self.machines[slot].member.is_some_and(|id| standing.voters.contains(&id));
         let is_due = standing.machines.contains_key(&slot)
             && is_member
+            && self.knows_rights(slot)
             && now() >= self.attendance.since + grace(settings)
             && is_quick(settings, self.asking());
         is_due.then_some(Due { epoch: self.attendance.epoch, slot })

@@ -199,7 +199,9 @@ async fn look_at_holdings(shared: &Shared, members: &[ProcessId]) -> Result<(), 
         }
         let called_by = called_by.len();
         // One task looks after certificates.
-        let most = TASKS + usize::from(world.limits.secured) + right.len() + called_by + clients;
+        // And one compares passwords, once there were any.
+        let users = usize::from(world.schedule.users);
+        let most = TASKS + usize::from(world.limits.secured) + users + right.len() + called_by + clients;
         if counted == life && tasks > most {
             let what =
                 format!("{tasks} tasks, with {} peers, {called_by} callers, {clients} clients", right.len());

@@ -189,6 +189,10 @@ pub(super) struct World {
     pub clients: Clients,
     /// Clients of the keyspace.
     pub keyspace: Keyspace,
+    /// What all requests show that show nothing else, while authentication is enabled.
+    pub token: Option<&'static str>,
+    /// The entry that enabled it.
+    pub enabled_at: usize,
     /// What was asked and answered over HTTP.
     pub book: Book,
     /// Since when a machine has had no connection to another that it could have; of which of their
@@ -306,6 +310,8 @@ impl Shared {
             core_rng: stream(seed, Stream::Cores, 0),
             clients: Clients::new(&schedule),
             keyspace: Keyspace::new(&schedule),
+            token: None,
+            enabled_at: 0,
             book: Book::default(),
             apart: BTreeMap::new(),
             joined: BTreeMap::new(),

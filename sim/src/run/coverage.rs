@@ -149,7 +149,7 @@ const QUEUE: [&str; 69] = [
 ];
 
 /// Marks of the madsim engine, whose network carries byte streams.
-const MADSIM: [&str; 64] = [
+const MADSIM: [&str; 71] = [
     "all at rest read again",
     "address moved",
     "bytes corrupted",
@@ -214,6 +214,13 @@ const MADSIM: [&str; 64] = [
     "answer given again over HTTP",
     "command refused before it was logged, over HTTP",
     "lease unknown over HTTP",
+    "allowed over HTTP",
+    "authentication enabled",
+    "caller has to wait over HTTP",
+    "caller unknown over HTTP",
+    "denied over HTTP",
+    "rights changed",
+    "watcher told over HTTP",
 ];
 
 /// The marks that a campaign of `seeds` seeds should have met, and `met` lacks.

@@ -63,6 +63,8 @@ pub struct Model {
     answers: Answers,
     /// The rules, each from some index on.
     pub(super) rules: Vec<(usize, Arc<Rules>)>,
+    /// Whose commands entries are, by index.
+    pub(super) authors: BTreeMap<usize, Principal>,
     /// Who made the lease of a grant, as far as that is known.
     pub(super) makers: BTreeMap<u64, Subject>,
     /// By revision: what all changes up to it take in the history, at least and at most.
@@ -85,6 +87,7 @@ impl Default for Model {
             grants: 0,
             answers: Answers::default(),
             rules: vec![(0, Arc::default())],
+            authors: BTreeMap::new(),
             makers: BTreeMap::new(),
             least: vec![0],
             most: vec![0],
@@ -155,6 +158,7 @@ impl Model {
         let sums = Sums { is_repeated: false, ..before.clone() };
         let mut doing = Doing { sums, index, ..Doing::default() };
         let by = command.by.as_ref();
+        self.authors.extend(command.by.map(|by| (index, by)));
         let judged = self.judge(by, &command.op);
         let (is_known, repeated) = self.answers.known(command);
         let outcome = match (judged, repeated) {

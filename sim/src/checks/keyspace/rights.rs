@@ -118,6 +118,8 @@ pub enum Wanted {
     Changes(KeyRange),
     /// The time of a lease, and whether it begins anew.
     Lease(LeaseId, bool),
+    /// A command, as the state was before it.
+    Command(Op),
 }
 
 impl Model {
@@ -126,6 +128,12 @@ impl Model {
     pub fn rules(&self, index: usize) -> &Rules {
         let since = self.rules.partition_point(|(from, _)| *from <= index);
         &self.rules[since - 1].1
+    }
+
+    /// Whose command the entry of an index is.
+    #[must_use]
+    pub fn author(&self, index: usize) -> Option<Principal> {
+        self.authors.get(&index).copied()
     }
 
     /// A caller at an index; `None`: nothing is judged there.
@@ -147,19 +155,18 @@ impl Model {
         self.caller(self.applied(), by)?.map_or(Ok(()), |caller| caller.does(op))
     }
 
-    /// Whether something may be told that is read after the entry of an index.
-    pub(super) fn may_see(
-        &self,
-        by: Option<&Principal>,
-        wanted: &Wanted,
-        index: usize,
-    ) -> Result<(), Denial> {
+    /// Whether something may be told that is read after the entry of an index, or done after it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_see(&self, by: Option<&Principal>, wanted: &Wanted, index: usize) -> Result<(), Denial> {
         let Some(caller) = self.caller(index, by)? else { return Ok(()) };
         match wanted {
             Wanted::Query(query) => caller.asks(query),
             Wanted::Changes(range) => caller.reads(range),
             Wanted::Lease(lease, true) => caller.uses(*lease),
             Wanted::Lease(lease, false) => caller.sees(*lease),
+            Wanted::Command(op) => caller.does(op),
         }
     }
 

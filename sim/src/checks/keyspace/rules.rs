@@ -17,7 +17,8 @@ struct User {
     id: u64,
     /// The change that set its password.
     since: u64,
-    has_password: bool,
+    /// Its hash.
+    password: Option<String>,
     roles: Names,
 }
 
@@ -83,8 +84,7 @@ impl Rules {
                 if self.users.contains_key(name) {
                     return Err(SecurityRefusal::UserExists);
                 }
-                let user =
-                    User { id, since: id, has_password: password.is_some(), roles: self.known(roles)? };
+                let user = User { id, since: id, password: password.clone(), roles: self.known(roles)? };
                 self.users.insert(name.clone(), user);
             }
             SecurityChange::RemoveUser(name) => {
@@ -93,7 +93,7 @@ impl Rules {
             }
             SecurityChange::SetPassword { name, password } => {
                 let user = self.users.get_mut(name).ok_or(SecurityRefusal::NoUser)?;
-                (user.since, user.has_password) = (id, password.is_some());
+                (user.since, user.password) = (id, password.clone());
             }
             SecurityChange::ChangeUser { name, grant, revoke } => {
                 let grant = self.known(grant)?;
@@ -172,7 +172,7 @@ impl Rules {
         let is_root = |roles: &Names| roles.contains(ROOT_ROLE);
         let is_token =
             |token: &Token| token.ends_at.is_none() && self.roles_of_token(token).is_some_and(is_root);
-        self.users.values().any(|user| user.has_password && is_root(&user.roles))
+        self.users.values().any(|user| user.password.is_some() && is_root(&user.roles))
             || self.tokens.values().any(is_token)
     }
 
@@ -245,8 +245,32 @@ impl Rules {
         Some(Principal { subject, as_of: self.changes })
     }
 
+    /// The hash of a user's password.
+    #[must_use]
+    pub fn password(&self, user: &str) -> Option<&str> {
+        self.users.get(user)?.password.as_deref()
+    }
+
+    /// The change that set it.
+    #[must_use]
+    pub fn password_since(&self, user: &str) -> Option<u64> {
+        self.users.get(user).map(|user| user.since)
+    }
+
+    /// The hash of a token, and when it ends.
+    #[must_use]
+    pub fn token(&self, name: &str) -> Option<(&[u8; 32], Option<u64>)> {
+        self.tokens.get(name).map(|token| (&token.hash, token.ends_at))
+    }
+
+    /// Whether there is a user or a role of that name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.users.contains_key(name) || self.roles.contains_key(name)
+    }
+
     /// The grants of a role, if there is one.
-    pub(super) fn grants(&self, role: &str) -> &[Grant] {
+    pub fn grants(&self, role: &str) -> &[Grant] {
         self.roles.get(role).map_or(&[], |role| &role.grants)
     }
 
@@ -254,7 +278,7 @@ impl Rules {
     pub(super) fn are(&self, product: &Security) -> bool {
         let users = product.users().map(|user| {
             let (id, since, roles) = (user.id, user.password_since, user.roles.clone());
-            (user.name.clone(), User { id, since, has_password: user.password.is_some(), roles })
+            (user.name.clone(), User { id, since, password: user.password.clone(), roles })
         });
         let roles = product
             .roles()

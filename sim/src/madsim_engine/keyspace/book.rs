@@ -59,6 +59,11 @@ impl Keyspace {
     }
 
     /// A watcher of a process leaves.
+    pub(in crate::madsim_engine) fn watcher_left(&mut self, process: ProcessId) {
+        self.left(process);
+    }
+
+    /// The same.
     pub(super) fn left(&mut self, process: ProcessId) {
         self.left_at.insert(process, now());
     }
@@ -189,6 +194,12 @@ fn foreseen(op: &Op) -> Option<Wanted> {
 
 fn foreseen_txn(txn: &Txn) -> Option<Wanted> {
     let whole = Some(Wanted::Op(Op::Txn(Box::new(txn.clone()))));
+    // Those of the callers whose rights are judged.
+    if let [TxnOp::Txn(inner)] = &txn.success[..]
+        && matches!(&inner.success[..], [TxnOp::Get(look), ..] if look.range.start.starts_with(b"r/"))
+    {
+        return None;
+    }
     // The places in the queues of locks and elections.
     if txn.compare.first().is_some_and(|compare| compare.range.start.starts_with(b"\0")) {
         return None;

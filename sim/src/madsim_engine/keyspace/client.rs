@@ -1,5 +1,6 @@
 //! Clients of the keyspace at work, over HTTP.
 
+use crate::checks::keyspace::callers::OPERATOR_IS;
 use crate::madsim_engine::attendance::Due;
 use crate::madsim_engine::http::{Answer, Http, NoAnswer, Request};
 use crate::madsim_engine::keyspace::asked::{Asked, Question};
@@ -17,7 +18,7 @@ use rand::rngs::SmallRng;
 const TRIES_MAX: usize = 6;
 
 /// A client of the keyspace.
-pub(super) struct Client {
+pub(in crate::madsim_engine) struct Client {
     pub shared: Shared,
     pub rng: SmallRng,
     pub number: usize,
@@ -25,7 +26,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) const fn new(shared: Shared, rng: SmallRng, number: usize) -> Self {
+    pub(in crate::madsim_engine) const fn new(shared: Shared, rng: SmallRng, number: usize) -> Self {
         Self { shared, rng, number, connection: None }
     }
 
@@ -116,6 +117,16 @@ impl Client {
         Some(verdict)
     }
 
+    /// Sends a request that is judged elsewhere, and waits for its answer; `None`: no connection
+    /// could be made.
+    pub(in crate::madsim_engine) async fn put_to(
+        &mut self,
+        slot: usize,
+        request: &Request,
+    ) -> Option<(Sent, Option<Due>, Result<Answer, NoAnswer>)> {
+        self.send(slot, request, 1, 0, None).await
+    }
+
     /// Sends a request, and waits for its answer; `None`: no connection could be made.
     pub(super) async fn send(
         &mut self,
@@ -147,20 +158,15 @@ impl Client {
             if is_write {
                 (0..steps).for_each(|_| world.book.asked_beside(process));
             }
+            let by = world.token.map(|_| OPERATOR_IS);
             if let Some(Asked { question, .. }) = asked {
                 match question {
                     Question::Write { wanted, name } => world.keyspace.wants(wanted, name.as_ref()),
                     Question::Lease { id, .. } => {
-                        world.checks.leases.asked(
-                            sent.id,
-                            (*id, false),
-                            None,
-                            sent.committed,
-                            world.clocks(),
-                        );
+                        world.checks.leases.asked(sent.id, (*id, false), by, sent.committed, world.clocks());
                     }
                     Question::Renew(id) => {
-                        world.checks.leases.asked(sent.id, (*id, true), None, sent.committed, world.clocks());
+                        world.checks.leases.asked(sent.id, (*id, true), by, sent.committed, world.clocks());
                     }
                     _ => {}
                 }
@@ -218,13 +224,20 @@ fn done(method: &str, route: &str) -> &'static str {
 
 impl World {
     /// Whether a client of the keyspace may ask a machine: one of the cluster under test.
-    pub(super) fn is_open(&self, slot: usize) -> bool {
+    pub(in crate::madsim_engine) fn is_open(&self, slot: usize) -> bool {
         let machine = &self.machines[slot];
-        machine.on && machine.member.is_some() && !machine.is_reverted
+        machine.on && machine.member.is_some() && !machine.is_reverted && self.knows_rights(slot)
+    }
+
+    /// Whether a node has applied that authentication is enabled: until then it looks at no
+    /// credentials, and what is judged elsewhere is refused.
+    pub(in crate::madsim_engine) fn knows_rights(&self, slot: usize) -> bool {
+        let applied = self.machines[slot].view.last_applied.index.get();
+        self.token.is_none() || applied >= self.enabled_at as u64
     }
 
     /// What is so as a request is sent to a process.
-    pub(super) fn sent(&mut self, slot: usize, life: u32) -> Sent {
+    pub(in crate::madsim_engine) fn sent(&mut self, slot: usize, life: u32) -> Sent {
         let machine = &self.machines[slot];
         Sent {
             slot,

@@ -75,7 +75,7 @@ impl Condition {
 
 /// What was so when a request was sent.
 #[derive(Clone, Debug)]
-pub(super) struct Sent {
+pub(in crate::madsim_engine) struct Sent {
     pub slot: usize,
     pub life: u32,
     pub at: u64,
