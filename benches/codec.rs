@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use infinitystore::codec::{decode_frame, encode_frame};
 use infinitystore::raft::{
-    Body, Entry, EntryKind, LogId, LogIndex, Message, NodeId, ReadRound, Session, Term,
+    AppendClock, Body, Entry, EntryKind, LogId, LogIndex, Message, NodeId, ReadRound, Session, Term,
 };
 use std::hint::black_box;
 
@@ -27,6 +27,7 @@ fn append() -> Message {
             entries: (101..=100 + ENTRIES).map(entry).collect(),
             commit: LogIndex::new(99),
             round: ReadRound::ZERO,
+            clock: AppendClock::default(),
         },
     }
 }

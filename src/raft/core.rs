@@ -8,7 +8,6 @@ use crate::raft::log::snapshot::SnapshotRefusal;
 use crate::raft::membership::members::Membership;
 use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::message::{Append, Body, Chunk, Message};
-use crate::raft::quorum;
 use crate::raft::state::progress::{Peer, PeerState, ReplicationState};
 use crate::raft::state::role::{Follower, Role};
 use crate::raft::state::shared::{Outbox, Shared};
@@ -127,6 +126,7 @@ impl Raft {
     pub fn take_output(&mut self) -> Output {
         self.assert_peers();
         self.maybe_commit();
+        self.note_own_age();
         self.maybe_change();
         self.settle_reads();
         self.continue_transfer();
@@ -176,16 +176,21 @@ impl Raft {
             Body::RequestVote { last_log, .. } => self.handle_request_vote(from, last_log),
             Body::VoteGranted => self.handle_vote_answer(from, true),
             Body::VoteRejected => self.handle_vote_answer(from, false),
-            Body::AppendEntries { session, prev, acknowledged, entries, commit, round } => {
-                self.handle_append(from, Append { session, prev, acknowledged, entries, commit, round });
+            Body::AppendEntries { session, prev, acknowledged, entries, commit, round, clock } => {
+                let append = Append { session, prev, acknowledged, entries, commit, round, clock };
+                self.handle_append(from, append);
             }
-            Body::AppendAccepted { session, match_index, round } => {
+            Body::AppendAccepted { session, match_index, round, clock } => {
+                self.note_clock(from, session, clock);
                 self.handle_append_accepted(from, session, match_index, round);
             }
-            Body::AppendRejected { session, rejected, hint, round } => {
+            Body::AppendRejected { session, rejected, hint, round, clock } => {
+                self.note_clock(from, session, clock);
                 self.handle_append_rejected(from, session, rejected, hint, round);
             }
-            Body::Heard { round, promised_micros } => self.handle_heard(from, round, promised_micros),
+            Body::Heard { round, promised_micros, clock } => {
+                self.handle_heard(from, round, promised_micros, clock);
+            }
             Body::InstallSnapshot { session, snapshot, offset, data, done } => {
                 self.handle_install_snapshot(from, Chunk { session, snapshot, offset, data, done });
             }
@@ -289,39 +294,27 @@ impl Raft {
         LeaderHint { leader, term: self.shared.term() }
     }
 
-    /// How long ago this node last knew that its state is that of a leader, microseconds. On a
-    /// follower: since a message of the leader came of which it has applied all that the leader had
-    /// committed. On a leader: since a quorum answered. `None`: no leader is known, or the follower
-    /// has never had all of it.
+    /// How old the state here is at most, microseconds: all that any leader had committed so long
+    /// ago is applied. A follower knows it by what its leader says, and a leader by the answers to
+    /// what it sent ([`CommitAge`]). `None`: no leader is known, or this node has never had all of
+    /// it.
+    ///
+    /// [`CommitAge`]: crate::raft::CommitAge
     #[must_use]
     pub fn silent_micros(&self, now: Time) -> Option<u64> {
-        match &self.role {
-            Role::Follower(follower) => {
-                let known_at = self.shared.freshness.known_at(self.shared.last_applied);
-                follower.leader.and(known_at).map(|at| now.since(at))
-            }
+        let shared = &self.shared;
+        let known_at = shared.freshness.known_at(shared.last_applied);
+        let known_at = match &self.role {
+            Role::Follower(follower) => follower.leader.and(known_at),
             Role::PreCandidate(_) | Role::Candidate(_) => None,
-            Role::Leader(_) => {
-                let membership = self.membership();
-                let heard = |id: NodeId| {
-                    let own = (id == self.shared.id).then_some(now);
-                    own.or_else(|| {
-                        self.progress().find(|peer| peer.id == id).and_then(|peer| peer.last_heard)
-                    })
-                };
-                let mut ages: Vec<u64> = membership
-                    .members
-                    .keys()
-                    .filter_map(|id| heard(*id))
-                    .map(|heard| now.since(heard))
-                    .collect();
-                ages.sort_unstable();
-                ages.into_iter().find(|age| {
-                    let is_heard = |id: NodeId| heard(id).is_some_and(|heard| now.since(heard) <= *age);
-                    quorum::reached(&membership.voters, membership.outgoing.as_ref(), is_heard)
-                })
+            Role::Leader(leader) => {
+                let is_all_applied =
+                    leader.term_start <= shared.commit_index && shared.commit_index <= shared.last_applied;
+                let confirmed_at = is_all_applied.then(|| shared.confirmed_at(leader, now, None));
+                confirmed_at.flatten().max(known_at)
             }
-        }
+        };
+        known_at.map(|at| now.since(at))
     }
 
     /// Current term.

@@ -8,7 +8,7 @@ use crate::raft::quorum::{self, VoteResult};
 use crate::raft::state::progress::Peer;
 use crate::raft::state::read_queues::LeaderReads;
 use crate::raft::state::role::{Candidate, Follower, Leader, PreCandidate, Role};
-use crate::raft::types::{HardState, LogId, NodeId, ReadRound, Session, Term};
+use crate::raft::types::{HardState, LogId, NodeId, ReadRound, Session, Term, Time};
 use alloc::collections::BTreeMap;
 
 /// The largest step from a node's term to the term of a message: more than a century of elections,
@@ -71,6 +71,7 @@ impl Raft {
                 rejected: prev,
                 hint: LogId::ZERO,
                 round: ReadRound::ZERO,
+                clock: self.shared.answer_clock(Time::new(0)),
             },
             Body::InstallSnapshot { ref snapshot, .. } => {
                 Body::SnapshotProgress { session: Session::ZERO, snapshot: snapshot.last, next_offset: 0 }

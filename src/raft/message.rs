@@ -4,7 +4,7 @@
 use crate::raft::log::entry::Entry;
 use crate::raft::log::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::membership::withdrawal::Withdrawal;
-use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, Session, Term};
+use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, Session, Term, Time};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -72,6 +72,8 @@ pub enum Body {
         /// The newest round of reads that this message confirms when it is answered; `ZERO` when
         /// there is none.
         round: ReadRound,
+        /// When it was sent, and how old `commit` is at most.
+        clock: AppendClock,
     },
     /// The log agrees with the leader's up to `match_index`, durably.
     AppendAccepted {
@@ -81,6 +83,8 @@ pub enum Body {
         match_index: LogIndex,
         /// Round of the request.
         round: ReadRound,
+        /// When the request was sent, and this answer made.
+        clock: AnswerClock,
     },
     /// No entry `prev` here.
     AppendRejected {
@@ -93,6 +97,8 @@ pub enum Body {
         hint: LogId,
         /// Round of the request.
         round: ReadRound,
+        /// When the request was sent, and this answer made.
+        clock: AnswerClock,
     },
     /// "I take you for the leader of this term": the answer to a leader's message that need not
     /// wait for any write, since it speaks of no durable state. It keeps the leader in office
@@ -106,6 +112,8 @@ pub enum Body {
         ///
         /// [`Config::lease_drift_ppm`]: crate::raft::Config::lease_drift_ppm
         promised_micros: u64,
+        /// When the request was sent, and this answer made.
+        clock: AnswerClock,
     },
     /// One chunk of a snapshot (Raft §7).
     InstallSnapshot {
@@ -177,6 +185,44 @@ pub enum Body {
     Withdrawn(Withdrawal),
 }
 
+/// A time by the clock of one start of a node. Only that start knows what it means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Stamp {
+    /// The start.
+    pub incarnation: Incarnation,
+    /// What its clock showed.
+    pub at: Time,
+}
+
+/// What an append says of time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct AppendClock {
+    /// When it was sent, by the leader's clock. Echoed by the answers.
+    pub sent_at: Time,
+    /// How old the append's commit index is at most; `None`: the leader does not know.
+    pub age: Option<CommitAge>,
+}
+
+/// How old a commit index is at most, in words that its receiver can measure: no leader had
+/// committed more when the receiver's clock showed `stamp`, less `micros`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CommitAge {
+    /// The newest that the receiver put into an answer to this leader in this term.
+    pub stamp: Stamp,
+    /// For so long the leader has not known whether a quorum takes it for the leader, the receiver
+    /// counted as one that does.
+    pub micros: u64,
+}
+
+/// What the answer to an append says of time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct AnswerClock {
+    /// When the request was sent, by the leader's clock; 0 if the answer names no request.
+    pub sent_at: Time,
+    /// When the answer was made.
+    pub stamp: Stamp,
+}
+
 /// An AppendEntries, its fields by name.
 pub(super) struct Append {
     pub(super) session: Session,
@@ -185,6 +231,7 @@ pub(super) struct Append {
     pub(super) entries: Vec<Entry>,
     pub(super) commit: LogIndex,
     pub(super) round: ReadRound,
+    pub(super) clock: AppendClock,
 }
 
 /// An InstallSnapshot, its fields by name.

@@ -3,6 +3,8 @@
 
 use crate::raft::core::Raft;
 use crate::raft::log::records::LogWrite;
+use crate::raft::message::{AnswerClock, AppendClock, Body, Message};
+use crate::raft::state::freshness::Freshness;
 use crate::raft::state::role::Role;
 use crate::raft::types::{Time, WriteSequence};
 
@@ -29,6 +31,7 @@ impl Raft {
         assert!(!has_snapshot && shared.reads.len() == 0, "only elections and replication are modelled");
         shared.now = now;
         shared.forget_random();
+        shared.freshness = Freshness::default();
         let durable = shared.writes.recount(now);
         for write in writes {
             write.receipt.sequence = write.receipt.sequence.after(durable);
@@ -49,6 +52,7 @@ impl Raft {
                 leader.checked_at = now;
                 for peer in leader.peers.values_mut() {
                     (peer.since, peer.last_heard) = (now, None);
+                    (peer.confirmed_at, peer.stamp) = (None, None);
                     peer.last_sent_at = peer.last_sent_at.map(|_| now);
                 }
             }
@@ -58,6 +62,19 @@ impl Raft {
     /// Forgets the messages that wait for writes.
     pub fn forget_held(&mut self) {
         self.shared.writes.forget_held();
+    }
+}
+
+impl Message {
+    /// Forgets what the message says of time.
+    pub fn forget_time(&mut self) {
+        match &mut self.body {
+            Body::AppendEntries { clock, .. } => *clock = AppendClock::default(),
+            Body::AppendAccepted { clock, .. }
+            | Body::AppendRejected { clock, .. }
+            | Body::Heard { clock, .. } => *clock = AnswerClock::default(),
+            _ => {}
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! Pure functions of the voter sets: learners are not among their arguments, so they cannot be
 //! counted. A set without voters has no majority: it commits nothing and elects no leader.
 
-use crate::raft::types::{LogIndex, NodeId};
+use crate::raft::types::NodeId;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
@@ -22,16 +22,17 @@ pub enum VoteResult {
     Pending,
 }
 
-/// The largest index that is durable on a majority of each set.
+/// The largest index that is durable on a majority of each set; or the latest time that a majority
+/// reaches, or whatever else can be compared. Without voters it is the default: the lowest.
 ///
 /// `outgoing` is the other set of the joint state; `matched` says up to where a voter's log durably
 /// agrees.
 #[must_use]
-pub fn committed(
+pub fn committed<T: Copy + Ord + Default>(
     voters: &BTreeSet<NodeId>,
     outgoing: Option<&BTreeSet<NodeId>>,
-    matched: impl Fn(NodeId) -> LogIndex,
-) -> LogIndex {
+    matched: impl Fn(NodeId) -> T,
+) -> T {
     let incoming = committed_in(voters, &matched);
     outgoing.map_or(incoming, |outgoing| incoming.min(committed_in(outgoing, &matched)))
 }
@@ -67,13 +68,13 @@ const fn majority(voters: usize) -> usize {
     voters / 2 + 1
 }
 
-fn committed_in(voters: &BTreeSet<NodeId>, matched: &impl Fn(NodeId) -> LogIndex) -> LogIndex {
+fn committed_in<T: Copy + Ord + Default>(voters: &BTreeSet<NodeId>, matched: &impl Fn(NodeId) -> T) -> T {
     let count = voters.len();
     if count > VOTERS_ON_STACK {
-        let mut indices: Vec<LogIndex> = voters.iter().map(|id| matched(*id)).collect();
+        let mut indices: Vec<T> = voters.iter().map(|id| matched(*id)).collect();
         return majority_index(&mut indices);
     }
-    let mut indices = [LogIndex::ZERO; VOTERS_ON_STACK];
+    let mut indices = [T::default(); VOTERS_ON_STACK];
     for (slot, id) in indices.iter_mut().zip(voters) {
         *slot = matched(*id);
     }
@@ -81,9 +82,9 @@ fn committed_in(voters: &BTreeSet<NodeId>, matched: &impl Fn(NodeId) -> LogIndex
 }
 
 /// The largest index that a majority of `indices` reaches.
-fn majority_index(indices: &mut [LogIndex]) -> LogIndex {
+fn majority_index<T: Copy + Ord + Default>(indices: &mut [T]) -> T {
     if indices.is_empty() {
-        return LogIndex::ZERO;
+        return T::default();
     }
     indices.sort_unstable();
     indices[indices.len() - majority(indices.len())]

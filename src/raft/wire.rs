@@ -11,8 +11,8 @@ use crate::codec::{DecodeError, Reader, Writer};
 use crate::raft::log::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, Entry};
 use crate::raft::log::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::membership::withdrawal::Withdrawal;
-use crate::raft::message::{Body, Message};
-use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, Session, Term};
+use crate::raft::message::{AnswerClock, AppendClock, Body, CommitAge, Message, Stamp};
+use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, Session, Term, Time};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -89,23 +89,29 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) {
             out.put_u8(u8::from(*transfer));
         }
         Body::VoteGranted | Body::VoteRejected | Body::TimeoutNow => {}
-        Body::AppendEntries { session, prev, acknowledged, entries, commit, round } => {
-            out.reserve(64 + entries.iter().map(Entry::encoded_bytes).sum::<usize>());
+        Body::AppendEntries { session, prev, acknowledged, entries, commit, round, clock } => {
+            out.reserve(128 + entries.iter().map(Entry::encoded_bytes).sum::<usize>());
             words(out, [session.get(), prev.term.get(), prev.index.get()]);
             words(out, [acknowledged.term.get(), acknowledged.index.get(), commit.get(), round.get()]);
+            encode_append_clock(clock, out);
             out.put_u32(u32::try_from(entries.len()).expect("an append is bounded by its bytes"));
             for entry in entries {
                 out.extend_from_slice(entry.encoded());
             }
         }
-        Body::AppendAccepted { session, match_index, round } => {
+        Body::AppendAccepted { session, match_index, round, clock } => {
             words(out, [session.get(), match_index.get(), round.get()]);
+            encode_answer_clock(clock, out);
         }
-        Body::AppendRejected { session, rejected, hint, round } => {
+        Body::AppendRejected { session, rejected, hint, round, clock } => {
             words(out, [session.get(), rejected.term.get(), rejected.index.get()]);
             words(out, [hint.term.get(), hint.index.get(), round.get()]);
+            encode_answer_clock(clock, out);
         }
-        Body::Heard { round, promised_micros } => words(out, [round.get(), *promised_micros]),
+        Body::Heard { round, promised_micros, clock } => {
+            words(out, [round.get(), *promised_micros]);
+            encode_answer_clock(clock, out);
+        }
         Body::InstallSnapshot { session, snapshot, offset, data, done } => {
             words(out, [session.get(), *offset]);
             out.put_u8(u8::from(*done));
@@ -140,6 +146,24 @@ fn words<const N: usize>(out: &mut Vec<u8>, words: [u64; N]) {
     }
 }
 
+fn encode_append_clock(clock: &AppendClock, out: &mut Vec<u8>) {
+    words(out, [clock.sent_at.get()]);
+    out.put_u8(u8::from(clock.age.is_some()));
+    if let Some(CommitAge { stamp, micros }) = clock.age {
+        encode_stamp(stamp, out);
+        words(out, [micros]);
+    }
+}
+
+fn encode_answer_clock(clock: &AnswerClock, out: &mut Vec<u8>) {
+    words(out, [clock.sent_at.get()]);
+    encode_stamp(clock.stamp, out);
+}
+
+fn encode_stamp(stamp: Stamp, out: &mut Vec<u8>) {
+    words(out, [stamp.incarnation.number(), stamp.incarnation.nonce(), stamp.at.get()]);
+}
+
 fn decode_body(tag: u8, term: Term, reader: &mut Reader) -> Result<Body, DecodeError> {
     match tag {
         1 => Ok(Body::PreVote { campaign_term: decode_term(reader)?, last_log: decode_log_id(reader)? }),
@@ -153,16 +177,19 @@ fn decode_body(tag: u8, term: Term, reader: &mut Reader) -> Result<Body, DecodeE
             session: Session::new(reader.u64("session")?),
             match_index: decode_index(reader)?,
             round: decode_round(reader)?,
+            clock: decode_answer_clock(reader)?,
         }),
         9 => Ok(Body::AppendRejected {
             session: Session::new(reader.u64("session")?),
             rejected: decode_log_id(reader)?,
             hint: decode_log_id(reader)?,
             round: decode_round(reader)?,
+            clock: decode_answer_clock(reader)?,
         }),
         10 => Ok(Body::Heard {
             round: decode_round(reader)?,
             promised_micros: reader.counter("promised microseconds")?,
+            clock: decode_answer_clock(reader)?,
         }),
         11 => decode_install_snapshot(reader),
         12 => Ok(Body::SnapshotProgress {
@@ -210,6 +237,7 @@ fn decode_append(term: Term, reader: &mut Reader) -> Result<Body, DecodeError> {
     let acknowledged = decode_log_id(reader)?;
     let commit = decode_index(reader)?;
     let round = decode_round(reader)?;
+    let clock = decode_append_clock(reader)?;
     let count = reader.u32("entry count")? as usize;
     let entries_max = reader.remaining() / ENTRY_HEADER_BYTES;
     if count > entries_max {
@@ -227,7 +255,7 @@ fn decode_append(term: Term, reader: &mut Reader) -> Result<Body, DecodeError> {
         last = entry.id();
         entries.push(entry);
     }
-    Ok(Body::AppendEntries { session, prev, acknowledged, entries, commit, round })
+    Ok(Body::AppendEntries { session, prev, acknowledged, entries, commit, round, clock })
 }
 
 fn decode_install_snapshot(reader: &mut Reader) -> Result<Body, DecodeError> {
@@ -305,8 +333,34 @@ fn decode_withdrawal(reader: &mut Reader) -> Result<Withdrawal, DecodeError> {
     }
 }
 
+fn decode_append_clock(reader: &mut Reader) -> Result<AppendClock, DecodeError> {
+    let sent_at = decode_time(reader)?;
+    let has_age = reader.flag("age of the commit index")?;
+    let decode_age = |reader: &mut Reader| {
+        let stamp = decode_stamp(reader)?;
+        Ok(CommitAge { stamp, micros: reader.counter("age in microseconds")? })
+    };
+    Ok(AppendClock { sent_at, age: has_age.then(|| decode_age(reader)).transpose()? })
+}
+
+fn decode_answer_clock(reader: &mut Reader) -> Result<AnswerClock, DecodeError> {
+    Ok(AnswerClock { sent_at: decode_time(reader)?, stamp: decode_stamp(reader)? })
+}
+
+fn decode_stamp(reader: &mut Reader) -> Result<Stamp, DecodeError> {
+    Ok(Stamp { incarnation: decode_incarnation(reader)?, at: decode_time(reader)? })
+}
+
+fn decode_time(reader: &mut Reader) -> Result<Time, DecodeError> {
+    reader.counter("time").map(Time::new)
+}
+
+fn decode_incarnation(reader: &mut Reader) -> Result<Incarnation, DecodeError> {
+    Ok(Incarnation::drawn(reader.counter("incarnation")?, reader.u64("incarnation nonce")?))
+}
+
 fn decode_question(reader: &mut Reader) -> Result<(Incarnation, u64), DecodeError> {
-    let incarnation = Incarnation::drawn(reader.counter("incarnation")?, reader.u64("incarnation nonce")?);
+    let incarnation = decode_incarnation(reader)?;
     Ok((incarnation, reader.counter("read sequence")?))
 }
 

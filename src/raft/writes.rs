@@ -8,7 +8,7 @@
 use crate::raft::log::entry::Entry;
 use crate::raft::log::log::Log;
 use crate::raft::log::records::{Durable, LogRecords, LogWrite};
-use crate::raft::message::{Body, Message};
+use crate::raft::message::{AnswerClock, Body, Message};
 use crate::raft::types::{HardState, Incarnation, LogIndex, Term, Time, WriteSequence};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -283,6 +283,9 @@ impl Writes {
         for held in &mut self.held {
             held.after = held.after.after(durable);
         }
+        for held in &mut self.held {
+            held.message.forget_time();
+        }
         let text = |held: &Held| alloc::format!("{:?}", held.message);
         self.held.sort_by_cached_key(|held| (text(held), held.after));
         self.held.dedup_by(|later, first| later.message == first.message);
@@ -306,11 +309,19 @@ fn merge(earlier: &mut Message, later: &Message) -> bool {
     }
     match (&mut earlier.body, &later.body) {
         (
-            Body::AppendAccepted { session, match_index, round },
-            Body::AppendAccepted { session: later_session, match_index: later_match, round: later_round },
+            Body::AppendAccepted { session, match_index, round, clock },
+            Body::AppendAccepted {
+                session: later_session,
+                match_index: later_match,
+                round: later_round,
+                clock: later_clock,
+            },
         ) if session == later_session => {
             *match_index = (*match_index).max(*later_match);
             *round = (*round).max(*later_round);
+            // Of the same start, and made later. Messages may have come in another order.
+            let sent_at = clock.sent_at.max(later_clock.sent_at);
+            *clock = AnswerClock { sent_at, ..*later_clock };
             true
         }
         _ => false,

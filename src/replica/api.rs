@@ -27,7 +27,7 @@ pub enum Level {
     Linearizable,
     /// The state that this node has applied, which may be old.
     Local,
-    /// The same, but only if a leader was heard from within this time.
+    /// The same, but only if it is proven to be no older than this.
     Fresh {
         /// The time, microseconds.
         max_staleness_micros: u64,
@@ -159,7 +159,7 @@ pub enum ClientError {
     #[error("this node is starting: it still applies its log; try again soon")]
     Starting,
     /// A read that wanted a fresher state than this node has.
-    #[error("this node has not heard from a leader for longer than max_staleness; ask another one")]
+    #[error("this node cannot prove that its state is no older than max_staleness; ask another one")]
     Stale,
     /// Not appended: the request makes no sense, and why.
     #[error("{0}")]

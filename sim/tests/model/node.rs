@@ -138,8 +138,9 @@ impl Node {
     /// Takes its output until there is none, and applies what is committed.
     fn settle(&mut self, at: Time, said: &mut Said) -> Result<(), Breach> {
         loop {
-            let output = self.raft.take_output();
-            for message in &output.messages {
+            let mut output = self.raft.take_output();
+            for message in &mut output.messages {
+                message.forget_time();
                 properties::said(message, self)?;
             }
             said.messages.extend(output.messages);

@@ -3,7 +3,8 @@ use crate::peer::incoming::{
     BUFFER_BYTES, BUFFER_BYTES_KEPT, KNOWN_MAX, Place, PortPlaces, Receiver, make_room,
 };
 use crate::raft::{
-    Body, ClusterId, Entry, EntryKind, LogId, LogIndex, Message, NodeId, ReadRound, Session, Term,
+    AppendClock, Body, ClusterId, Entry, EntryKind, LogId, LogIndex, Message, NodeId, ReadRound, Session,
+    Term,
 };
 use crate::replica::PeerMessage;
 use crate::runtime::door::Caller;
@@ -55,6 +56,7 @@ fn small_append(index: u64) -> Vec<u8> {
         entries,
         commit,
         round,
+        clock: AppendClock::default(),
     };
     let mut bytes = Vec::new();
     encode_frame(&mut bytes, |out| PeerMessage::Raft(Message { from, to, term, body }).encode(out));

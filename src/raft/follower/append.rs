@@ -4,10 +4,10 @@ use crate::raft::core::Raft;
 use crate::raft::log::entry::{Entry, EntryKind};
 use crate::raft::membership::members::Membership;
 use crate::raft::membership::withdrawal::Withdrawal;
-use crate::raft::message::{Append, Body};
+use crate::raft::message::{AnswerClock, Append, AppendClock, Body, Stamp};
 use crate::raft::state::role::Role;
 use crate::raft::state::shared::Shared;
-use crate::raft::types::{LogId, LogIndex, NodeId, ReadRound, Session, Term};
+use crate::raft::types::{LogId, LogIndex, NodeId, ReadRound, Term, Time};
 use alloc::vec::Vec;
 
 impl Raft {
@@ -16,7 +16,7 @@ impl Raft {
         if !self.follow(from) {
             return;
         }
-        let Append { session, prev, acknowledged, entries, commit, round } = append;
+        let Append { session, prev, acknowledged, entries, commit, round, clock } = append;
         let shared = &mut self.shared;
         if let Err(reason) = check_entries(prev, &entries, shared.term()) {
             return shared.bad_message(from, reason);
@@ -25,10 +25,12 @@ impl Raft {
             let last = shared.log.last();
             return self.withdraw(Withdrawal::LostEntries { acknowledged, last });
         }
+        shared.learn_age(clock, commit);
+        let clock = shared.answer_clock(clock.sent_at);
         if shared.is_install_pending() {
             // The log is about to be replaced; what is appended now would be lost with it. The
             // leader is told only that this node follows it.
-            return self.answer_heard(from, round, false);
+            return self.answer_heard(from, round, clock, false);
         }
         let tail = prev.index.plus(entries.len() as u64);
         let is_heartbeat = entries.is_empty();
@@ -37,8 +39,8 @@ impl Raft {
             let term = prev.term;
             let hint = shared.log.last_match_candidate(prev.index.previous(), term);
             let leaves_at_once = shared.writes.is_term_durable();
-            self.answer_heard(from, round, leaves_at_once);
-            let rejected = Body::AppendRejected { session, rejected: prev, hint, round };
+            self.answer_heard(from, round, clock, leaves_at_once);
+            let rejected = Body::AppendRejected { session, rejected: prev, hint, round, clock };
             return self.shared.hold_for_term(from, rejected);
         }
         if shared.contradicts(prev) || !shared.merge(entries) {
@@ -47,26 +49,18 @@ impl Raft {
         }
         // Beyond its tail the message says nothing about our log.
         shared.commit_to(commit.min(tail));
-        shared.freshness.heard(shared.now, commit, shared.last_applied);
         let is_news_of_commit = is_heartbeat && round == ReadRound::ZERO && shared.commit_index > known;
-        self.answer_append(from, session, tail, round, is_news_of_commit);
-    }
-
-    /// Acknowledges an append up to its tail, once that is durable.
-    fn answer_append(
-        &mut self,
-        from: NodeId,
-        session: Session,
-        match_index: LogIndex,
-        round: ReadRound,
-        is_news_of_commit: bool,
-    ) {
         if is_news_of_commit && self.has_just_answered() {
             return;
         }
-        let accepted = Body::AppendAccepted { session, match_index, round };
+        let accepted = Body::AppendAccepted { session, match_index: tail, round, clock };
+        self.answer_append(from, accepted, round, clock);
+    }
+
+    /// Acknowledges an append up to its tail, once that is durable.
+    fn answer_append(&mut self, from: NodeId, accepted: Body, round: ReadRound, clock: AnswerClock) {
         let leaves_at_once = self.shared.writes.all_durable();
-        self.answer_heard(from, round, leaves_at_once);
+        self.answer_heard(from, round, clock, leaves_at_once);
         self.shared.hold(from, accepted);
     }
 
@@ -74,7 +68,13 @@ impl Raft {
     /// disk. So a leader that a quorum hears stays leader however long a write takes
     /// (check-quorum), and its rounds of reads are confirmed. Sent at most twice in a heartbeat
     /// interval, unless a round waits for it.
-    pub(in crate::raft) fn answer_heard(&mut self, from: NodeId, round: ReadRound, leaves_at_once: bool) {
+    pub(in crate::raft) fn answer_heard(
+        &mut self,
+        from: NodeId,
+        round: ReadRound,
+        clock: AnswerClock,
+        leaves_at_once: bool,
+    ) {
         let is_due = round > ReadRound::ZERO || !self.has_just_answered();
         let shared = &mut self.shared;
         let Role::Follower(follower) = &mut self.role else { return };
@@ -84,7 +84,7 @@ impl Raft {
             follower.last_answer_at = Some(shared.now);
         }
         if promised_micros > 0 || (is_due && !leaves_at_once) {
-            shared.send(from, Body::Heard { round, promised_micros });
+            shared.send(from, Body::Heard { round, promised_micros, clock });
         }
     }
 
@@ -96,6 +96,21 @@ impl Raft {
 }
 
 impl Shared {
+    /// Takes in how old a leader's commit index is at most. What an earlier start of this node said
+    /// is measured by another clock.
+    fn learn_age(&mut self, clock: AppendClock, commit: LogIndex) {
+        let is_ours = |stamp: Stamp| stamp.incarnation == self.incarnation && stamp.at <= self.now;
+        let Some(age) = clock.age.filter(|age| is_ours(age.stamp)) else { return };
+        if let Some(at) = age.stamp.at.get().checked_sub(age.micros) {
+            self.freshness.learn(Time::new(at), commit, self.last_applied);
+        }
+    }
+
+    /// What an answer made now says of time.
+    pub(in crate::raft) const fn answer_clock(&self, sent_at: Time) -> AnswerClock {
+        AnswerClock { sent_at, stamp: Stamp { incarnation: self.incarnation, at: self.now } }
+    }
+
     /// Whether an entry that this node acknowledged to the leader of this term is not in its log.
     /// An acknowledged entry is durable, and until the term ends only that leader truncates, and
     /// never an entry that it has itself. A message that comes late names an earlier entry, so the

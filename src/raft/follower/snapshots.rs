@@ -8,7 +8,7 @@ use crate::raft::log::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRefusal};
 use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::message::{Body, Chunk};
 use crate::raft::state::shared::{Install, Shared};
-use crate::raft::types::{LogId, LogIndex, NodeId, ReadRound};
+use crate::raft::types::{LogId, LogIndex, NodeId, ReadRound, Time};
 
 /// What to do with an offered snapshot, given the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,8 @@ impl Raft {
             return shared.bad_message(from, reason);
         }
         // Every answer to a chunk waits for the disk, and some chunks get none.
-        self.answer_heard(from, ReadRound::ZERO, false);
+        let clock = self.shared.answer_clock(Time::new(0));
+        self.answer_heard(from, ReadRound::ZERO, clock, false);
         let shared = &mut self.shared;
         if shared.is_install_pending() {
             return;

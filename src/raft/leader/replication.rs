@@ -5,12 +5,12 @@ use crate::raft::api::InputError;
 use crate::raft::core::Raft;
 use crate::raft::log::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, Entry, EntryKind};
 use crate::raft::membership::withdrawal::Withdrawal;
-use crate::raft::message::Body;
+use crate::raft::message::{AnswerClock, AppendClock, Body, CommitAge};
 use crate::raft::quorum;
 use crate::raft::state::progress::{Peer, PeerState, Probe};
 use crate::raft::state::role::{Leader, Role};
 use crate::raft::state::shared::Shared;
-use crate::raft::types::{LogId, LogIndex, NodeId, ReadRound, Session};
+use crate::raft::types::{LogId, LogIndex, NodeId, ReadRound, Session, Time};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -80,6 +80,18 @@ impl Raft {
         Some((&mut self.shared, peer))
     }
 
+    /// Notes what an answer of this relation says of time. Answers that come late count as well:
+    /// they say how late they are.
+    pub(in crate::raft) fn note_clock(&mut self, from: NodeId, session: Session, clock: AnswerClock) {
+        let now = self.shared.now;
+        let Role::Leader(leader) = &mut self.role else { return };
+        if let Some(peer) = leader.peers.get_mut(&from)
+            && (peer.first_session..=peer.session).contains(&session)
+        {
+            peer.note_clock(now, clock);
+        }
+    }
+
     /// The peer's log agrees up to `match_index`.
     pub(in crate::raft) fn handle_append_accepted(
         &mut self,
@@ -141,13 +153,20 @@ impl Raft {
     }
 
     /// The peer still takes this node for the leader.
-    pub(in crate::raft) fn handle_heard(&mut self, from: NodeId, round: ReadRound, promised_micros: u64) {
+    pub(in crate::raft) fn handle_heard(
+        &mut self,
+        from: NodeId,
+        round: ReadRound,
+        promised_micros: u64,
+        clock: AnswerClock,
+    ) {
         if !self.has_begun(from, round) {
             return;
         }
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(peer) = leader.peers.get_mut(&from) else { return };
         peer.last_heard = Some(self.shared.now);
+        peer.note_clock(self.shared.now, clock);
         peer.confirmed_round = peer.confirmed_round.max(round);
         // It heard the round after it began. Of earlier ones it is not known any more when.
         if round == leader.reads.last_round && round > ReadRound::ZERO {
@@ -176,6 +195,19 @@ impl Raft {
         shared.commit_to(index);
     }
 
+    /// Notes how old the leader's own state is at most. It matters while it applies more than it can
+    /// at once, and when it leads no longer.
+    pub(in crate::raft) fn note_own_age(&mut self) {
+        let Role::Leader(leader) = &self.role else { return };
+        let shared = &mut self.shared;
+        if shared.commit_index < leader.term_start {
+            return;
+        }
+        if let Some(at) = shared.confirmed_at(leader, shared.now, None) {
+            shared.freshness.learn(at, shared.commit_index, shared.last_applied);
+        }
+    }
+
     /// Sends every peer what it lacks: entries, the commit index, the read round, or a heartbeat.
     pub(in crate::raft) fn send_appends(&mut self) {
         let Role::Leader(leader) = &mut self.role else { return };
@@ -183,6 +215,7 @@ impl Raft {
         assert!(shared.writes.is_term_durable(), "a leader was elected by durable votes, its own included");
         let Leader { peers, last_session, reads, .. } = leader;
         let round = reads.unconfirmed_round();
+        let sent_before = shared.outbox.messages.len();
         peers.retain(|id, peer| {
             let patience = shared.config.election_timeout_micros;
             let stays = !peer.is_done(shared.commit_index, shared.now, patience);
@@ -191,10 +224,50 @@ impl Raft {
             }
             stays
         });
+        let mut messages = core::mem::take(&mut shared.outbox.messages);
+        for message in &mut messages[sent_before..] {
+            if let Body::AppendEntries { clock, .. } = &mut message.body {
+                *clock = shared.append_clock(leader, message.to);
+            }
+        }
+        shared.outbox.messages = messages;
     }
 }
 
 impl Shared {
+    /// The latest time, by this leader's clock, at which a quorum of the voters certainly took it
+    /// for the leader: each was sent something then, or later, and answered. So until then no other
+    /// leader can have committed anything. `also` is counted as if it had answered now.
+    pub(in crate::raft) fn confirmed_at(
+        &self,
+        leader: &Leader,
+        now: Time,
+        also: Option<NodeId>,
+    ) -> Option<Time> {
+        let membership = self.membership();
+        let confirmed = |id: NodeId| {
+            let is_now = id == self.id || Some(id) == also;
+            if is_now { Some(now) } else { leader.peers.get(&id).and_then(Peer::counted_at) }
+        };
+        quorum::committed(&membership.voters, membership.outgoing.as_ref(), confirmed)
+    }
+
+    /// What an append to this peer says of time.
+    ///
+    /// The peer's stamp is from before now, and when the peer gave it, it took this node for the
+    /// leader. So it counts as confirming until then, and the others until [`Self::confirmed_at`],
+    /// which may be earlier by the age. Before the first commit of its term a leader does not know
+    /// what its predecessors committed (Raft §8).
+    fn append_clock(&self, leader: &Leader, to: NodeId) -> AppendClock {
+        let knows_commits = self.commit_index >= leader.term_start;
+        let stamp = leader.peers.get(&to).and_then(|peer| peer.stamp).filter(|_| knows_commits);
+        let age = stamp.and_then(|stamp| {
+            let confirmed_at = self.confirmed_at(leader, self.now, Some(to))?;
+            Some(CommitAge { stamp, micros: self.now.since(confirmed_at) })
+        });
+        AppendClock { sent_at: self.now, age }
+    }
+
     fn send_to_peer(&mut self, id: NodeId, peer: &mut Peer, last_session: &mut Session, round: ReadRound) {
         let before = peer.next_index.previous();
         if self.log.term_at(before).is_none() && !matches!(peer.state, PeerState::Snapshot(_)) {
@@ -265,6 +338,8 @@ impl Shared {
         let (session, commit) = (peer.session, self.commit_index);
         let matched = peer.match_index;
         let acknowledged = self.log.term_at(matched).map_or(LogId::ZERO, |term| LogId::new(term, matched));
-        self.send(id, Body::AppendEntries { session, prev, acknowledged, entries, commit, round });
+        // The caller fills it in.
+        let clock = AppendClock::default();
+        self.send(id, Body::AppendEntries { session, prev, acknowledged, entries, commit, round, clock });
     }
 }

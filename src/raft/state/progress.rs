@@ -2,6 +2,7 @@
 
 use crate::raft::log::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::membership::withdrawal::Withdrawal;
+use crate::raft::message::{AnswerClock, Stamp};
 use crate::raft::types::{LogIndex, ReadRound, Session, Time};
 use alloc::collections::VecDeque;
 use core::fmt;
@@ -32,6 +33,11 @@ pub(in crate::raft) struct Peer {
     pub since: Time,
     /// When it was last heard from in this relation.
     pub last_heard: Option<Time>,
+    /// When the newest message was sent that it has answered, by the leader's clock. It took this
+    /// node for the leader of this term then, or later.
+    pub confirmed_at: Option<Time>,
+    /// The newest time by its own clock that an answer of it told.
+    pub stamp: Option<Stamp>,
     /// When it was last told anything.
     pub last_sent_at: Option<Time>,
     /// The highest commit index sent to it (bounded by the tail of the append that carried it).
@@ -219,6 +225,8 @@ impl Peer {
             window: None,
             since: now,
             last_heard: None,
+            confirmed_at: None,
+            stamp: None,
             last_sent_at: None,
             sent_commit: LogIndex::ZERO,
             sent_round: ReadRound::ZERO,
@@ -291,6 +299,24 @@ impl Peer {
     /// Up to which index the peer counts for a commit; [`LogIndex::ZERO`] if it has withdrawn.
     pub(in crate::raft) fn counted(&self) -> LogIndex {
         if self.withdrawn.is_some() { LogIndex::ZERO } else { self.match_index }
+    }
+
+    /// Until when it confirms that this node leads; `None` if it has withdrawn, or never answered.
+    pub(in crate::raft) fn counted_at(&self) -> Option<Time> {
+        if self.withdrawn.is_some() { None } else { self.confirmed_at }
+    }
+
+    /// Takes in what an answer says of time. Of answers that arrive in another order the newest
+    /// counts. A stamp of another start takes the place of what is known: if it is an earlier one,
+    /// the peer does not recognise it, until its next answer.
+    pub(in crate::raft) fn note_clock(&mut self, now: Time, clock: AnswerClock) {
+        if clock.sent_at <= now {
+            self.confirmed_at = self.confirmed_at.max(Some(clock.sent_at));
+        }
+        let known = self.stamp.filter(|stamp| stamp.incarnation == clock.stamp.incarnation);
+        if known.is_none_or(|stamp| stamp.at < clock.stamp.at) {
+            self.stamp = Some(clock.stamp);
+        }
     }
 
     /// The peer lacks what was sent to it: from now on one append at a time.

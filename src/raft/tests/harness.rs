@@ -8,9 +8,9 @@
 //! matching, leader completeness, state machine safety.
 
 use crate::raft::{
-    Body, Change, Config, Durable, Entry, EntryKind, HardState, Incarnation, Input, InputError, LogId,
-    LogIndex, LogRecords, LogWrite, Member, Membership, Message, NodeId, Raft, RaftEvent, ReadId, ReadReady,
-    ReadRound, Restored, RoleName, Session, Setup, SnapshotChunk, SnapshotMeta, SnapshotRead,
+    AppendClock, Body, Change, Config, Durable, Entry, EntryKind, HardState, Incarnation, Input, InputError,
+    LogId, LogIndex, LogRecords, LogWrite, Member, Membership, Message, NodeId, Raft, RaftEvent, ReadId,
+    ReadReady, ReadRound, Restored, RoleName, Session, Setup, SnapshotChunk, SnapshotMeta, SnapshotRead,
     SnapshotRefusal, StoreId, Term, Time,
 };
 use alloc::boxed::Box;
@@ -196,6 +196,8 @@ pub(in crate::raft) struct Cluster {
     leaders: BTreeMap<Term, NodeId>,
     /// What any node committed at each index.
     committed: BTreeMap<LogIndex, Entry>,
+    /// When the first node applied each index. From then on its client may know of it.
+    pub first_applied: BTreeMap<LogIndex, u64>,
     /// What was known to be committed when a read began: the least it has to see. Reads of
     /// [`Cluster::read`] only.
     reads: BTreeMap<ReadId, LogIndex>,
@@ -313,6 +315,7 @@ impl Cluster {
             for entry in &output.committed {
                 assert_eq!(entry.index(), node.applied_index.next(), "entries are applied in order");
                 node.applied_index = entry.index();
+                self.first_applied.entry(entry.index()).or_insert(self.now);
                 let known = self.committed.entry(entry.index()).or_insert_with(|| entry.clone());
                 assert_eq!(known, entry, "state machine safety: node {number} applies another entry");
             }
@@ -383,8 +386,8 @@ impl Cluster {
     ) {
         let (commit, round) = (index(commit), ReadRound::ZERO);
         let acknowledged = LogId::ZERO;
-        let body =
-            Body::AppendEntries { session: Session::new(1), prev, acknowledged, entries, commit, round };
+        let (session, clock) = (Session::new(1), AppendClock::default());
+        let body = Body::AppendEntries { session, prev, acknowledged, entries, commit, round, clock };
         self.say(from, to, term, body);
     }
 
@@ -540,6 +543,7 @@ impl Cluster {
 
     /// Checks the four safety properties of figure 3 as far as this node's state concerns them.
     pub(in crate::raft) fn check(&mut self, number: u64) {
+        self.check_freshness(number);
         let raft = self.nodes[&number].raft.as_ref().expect("it runs");
         if raft.role() == RoleName::Leader {
             let known = *self.leaders.entry(raft.term()).or_insert_with(|| raft.id());

@@ -1,7 +1,7 @@
 //! Lease reads (Dissertation §6.4.1): what ends a lease, and what a promise outlives.
 
 use crate::raft::tests::harness::{Cluster, id, log_id};
-use crate::raft::{Body, Config, Input, ReadRound, RoleName};
+use crate::raft::{AnswerClock, Body, Config, Input, ReadRound, RoleName};
 
 const DRIFT_PPM: u32 = 10_000;
 /// The election timeout, which is what a member promises.
@@ -183,7 +183,8 @@ fn a_late_answer_to_an_earlier_round_is_no_promise_since_the_last() {
     cluster.heal();
     let term = cluster.raft(1).term().get();
     for peer in [2, 3] {
-        cluster.say(peer, 1, term, Body::Heard { round: ReadRound::new(1), promised_micros: PROMISE });
+        let (round, clock) = (ReadRound::new(1), AnswerClock::default());
+        cluster.say(peer, 1, term, Body::Heard { round, promised_micros: PROMISE, clock });
     }
     cluster.read(1, 3).unwrap();
     assert_eq!(served(&cluster), [1]);

@@ -3,8 +3,8 @@
 
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, made_with, member, voters};
 use crate::raft::{
-    Body, Change, Entry, EntryKind, Input, InputError, LogIndex, Membership, ReadRound, Restored, RoleName,
-    Session, Term,
+    AnswerClock, Body, Change, Entry, EntryKind, Input, InputError, LogIndex, Membership, ReadRound,
+    Restored, RoleName, Session, Term,
 };
 use alloc::collections::BTreeSet;
 use alloc::vec;
@@ -63,6 +63,7 @@ fn a_learner_that_has_acknowledged_no_entry_is_not_promoted() {
         session: Session::new(3),
         match_index: LogIndex::ZERO,
         round: ReadRound::ZERO,
+        clock: AnswerClock::default(),
     };
     cluster.say(4, 1, 2, nothing);
     cluster.run();

@@ -2,6 +2,7 @@
 
 mod election;
 mod figure2;
+mod freshness;
 pub(super) mod harness;
 mod invariants;
 mod leases;

@@ -1,7 +1,10 @@
 //! Linearizable reads (Dissertation §6.4), and the traps around them.
 
 use crate::raft::tests::harness::{Cluster, id, index, log_id};
-use crate::raft::{Body, Config, Incarnation, Input, RaftEvent, ReadId, ReadReady, ReadRound, Session, Time};
+use crate::raft::{
+    AnswerClock, AppendClock, Body, Config, Incarnation, Input, RaftEvent, ReadId, ReadReady, ReadRound,
+    Session, Time,
+};
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -34,14 +37,20 @@ fn a_sole_voter_serves_reads_without_a_message() {
 fn a_round_that_has_not_begun_is_confirmed_by_nobody() {
     let confirmed = ReadRound::new(1);
     let answers = [
-        Body::AppendAccepted { session: Session::new(1), match_index: index(2), round: confirmed },
+        Body::AppendAccepted {
+            session: Session::new(1),
+            match_index: index(2),
+            round: confirmed,
+            clock: AnswerClock::default(),
+        },
         Body::AppendRejected {
             session: Session::new(1),
             rejected: log_id(2, 2),
             hint: log_id(1, 1),
             round: confirmed,
+            clock: AnswerClock::default(),
         },
-        Body::Heard { round: confirmed, promised_micros: 0 },
+        Body::Heard { round: confirmed, promised_micros: 0, clock: AnswerClock::default() },
     ];
     for body in answers {
         let mut cluster = Cluster::new(3);
@@ -67,7 +76,8 @@ fn all_reads_that_wait_share_a_round_and_later_ones_the_next() {
     assert_eq!(cluster.between(1, 2).len(), 1);
     cluster.read(1, 5).unwrap();
     assert_eq!(cluster.between(1, 2).len(), 1, "a read does not join a round that was sent");
-    cluster.say(2, 1, 2, Body::Heard { round: ReadRound::new(1), promised_micros: 0 });
+    let clock = AnswerClock::default();
+    cluster.say(2, 1, 2, Body::Heard { round: ReadRound::new(1), promised_micros: 0, clock });
     assert_eq!(ready(&cluster, 1), [0, 1, 2, 3, 4], "the answer may be older than read 5");
     cluster.run();
     assert_eq!(ready(&cluster, 1), [0, 1, 2, 3, 4, 5]);
@@ -238,6 +248,7 @@ fn the_answer_to_an_append_of_an_earlier_term_names_no_round_and_no_session() {
         entries: vec![],
         commit: index(1),
         round,
+        clock: AppendClock::default(),
     };
     cluster.say(1, 2, term, late);
     cluster.sync(2);

@@ -4,8 +4,8 @@
 use crate::raft::state::role::Role;
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, made_with, voters};
 use crate::raft::{
-    Body, Config, Input, LogIndex, RaftEvent, ReadRound, ReplicationState, RoleName, Session, Term,
-    Withdrawal,
+    AnswerClock, Body, Config, Incarnation, Input, LogIndex, RaftEvent, ReadRound, ReplicationState,
+    RoleName, Session, Stamp, Term, Time, Withdrawal,
 };
 use alloc::vec;
 
@@ -39,7 +39,17 @@ fn replicate_to_2(cluster: &mut Cluster) {
 }
 
 fn accepted(session: Session, match_index: u64) -> Body {
-    Body::AppendAccepted { session, match_index: index(match_index), round: ReadRound::ZERO }
+    accepted_at(session, match_index, AnswerClock::default())
+}
+
+fn accepted_at(session: Session, match_index: u64, clock: AnswerClock) -> Body {
+    Body::AppendAccepted { session, match_index: index(match_index), round: ReadRound::ZERO, clock }
+}
+
+/// What an answer says of time that a node makes when it has just started.
+fn at_start() -> AnswerClock {
+    let stamp = Stamp { incarnation: Incarnation::new(1), at: Time::new(1_000_000) };
+    AnswerClock { sent_at: Time::new(0), stamp }
 }
 
 /// The session of a leader's relation with its first peer.
@@ -80,14 +90,15 @@ fn a_follower_acknowledges_the_messages_tail_and_not_its_own_last_index() {
     cluster.add(1, longer);
     cluster.append((2, 1, 2), log_id(1, 1), vec![entry(2, 1)], 0);
     cluster.sync(1);
-    assert_eq!(cluster.last_said(1, 2), Some(&accepted(FIRST, 2)));
+    assert_eq!(cluster.last_said(1, 2), Some(&accepted_at(FIRST, 2, at_start())));
 }
 
 #[test]
 fn match_index_is_not_set_from_a_rejections_hint() {
     let mut cluster = figure_8();
     let (rejected, hint) = (log_id(2, 2), log_id(1, 1));
-    cluster.say(2, 1, 4, Body::AppendRejected { session: FIRST, rejected, hint, round: ReadRound::ZERO });
+    let (round, clock) = (ReadRound::ZERO, AnswerClock::default());
+    cluster.say(2, 1, 4, Body::AppendRejected { session: FIRST, rejected, hint, round, clock });
     let peer = cluster.raft(1).progress().next().unwrap();
     assert_eq!((peer.match_index, peer.next_index), (LogIndex::ZERO, index(2)));
 }
@@ -98,7 +109,8 @@ fn a_late_rejection_changes_nothing() {
     replicate_to_2(&mut cluster);
     cluster.say(2, 1, 4, accepted(FIRST, 3));
     let (rejected, hint) = (log_id(2, 2), log_id(1, 1));
-    cluster.say(2, 1, 4, Body::AppendRejected { session: FIRST, rejected, hint, round: ReadRound::ZERO });
+    let (round, clock) = (ReadRound::ZERO, AnswerClock::default());
+    cluster.say(2, 1, 4, Body::AppendRejected { session: FIRST, rejected, hint, round, clock });
     let peer = cluster.raft(1).progress().next().unwrap();
     assert_eq!((peer.match_index, peer.state), (index(3), ReplicationState::Replicate));
 }
@@ -161,11 +173,11 @@ fn an_acknowledgement_of_entries_known_already_waits_until_they_are_durable() {
     let mut cluster = Cluster::new(3);
     cluster.append((2, 1, 2), log_id(1, 1), vec![entry(2, 2)], 0);
     cluster.append((2, 1, 2), log_id(2, 2), vec![], 0);
-    let heard = Body::Heard { round: ReadRound::ZERO, promised_micros: 0 };
+    let heard = Body::Heard { round: ReadRound::ZERO, promised_micros: 0, clock: at_start() };
     assert_eq!(cluster.between(1, 2), [&heard], "that it hears the leader it says at once, and once");
     cluster.network.clear();
     cluster.sync(1);
-    assert_eq!(cluster.between(1, 2), [&accepted(FIRST, 2)], "both are answered by one");
+    assert_eq!(cluster.between(1, 2), [&accepted_at(FIRST, 2, at_start())], "both are answered by one");
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, made_with, member, voters};
 use crate::raft::{
-    Body, Change, Config, Incarnation, Input, InputError, LogId, LogIndex, Raft, RaftEvent, ReadRound,
-    RestoreError, Restored, Session, Setup, Term, Time, Withdrawal,
+    AppendClock, Body, Change, Config, Incarnation, Input, InputError, LogId, LogIndex, Raft, RaftEvent,
+    ReadRound, RestoreError, Restored, Session, Setup, Term, Time, Withdrawal,
 };
 use alloc::collections::BTreeSet;
 use alloc::vec;
@@ -104,6 +104,7 @@ fn an_append_from_before_an_acknowledgement_accuses_nobody() {
         entries: vec![],
         commit: LogIndex::ZERO,
         round: ReadRound::ZERO,
+        clock: AppendClock::default(),
     };
     for acknowledged in [LogId::ZERO, log_id(1, 1), log_id(2, 2), log_id(3, 2)] {
         cluster.say(2, 1, 2, with(acknowledged));

@@ -3,8 +3,8 @@ use crate::raft::log::entry::{Entry, EntryKind};
 use crate::raft::log::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::membership::members::{Change, Member, Membership};
 use crate::raft::membership::withdrawal::Withdrawal;
-use crate::raft::message::{Body, Message};
-use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, Session, StoreId, Term};
+use crate::raft::message::{AnswerClock, AppendClock, Body, CommitAge, Message, Stamp};
+use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, Session, StoreId, Term, Time};
 use bytes::Bytes;
 use proptest::prelude::{BoxedStrategy, Just, ProptestConfig, Strategy, any, prop, proptest};
 use proptest::{prop_assert, prop_assert_eq, prop_oneof};
@@ -56,25 +56,46 @@ fn kind() -> impl Strategy<Value = EntryKind> {
     prop_oneof![Just(EntryKind::Empty), Just(EntryKind::Command), Just(EntryKind::Membership)]
 }
 
+fn time() -> impl Strategy<Value = Time> {
+    (0..=COUNTER_MAX).prop_map(Time::new)
+}
+
+fn stamp() -> impl Strategy<Value = Stamp> {
+    (counter(), any::<u64>(), time())
+        .prop_map(|(number, nonce, at)| Stamp { incarnation: Incarnation::drawn(number, nonce), at })
+}
+
+fn append_clock() -> impl Strategy<Value = AppendClock> {
+    let age = (stamp(), 0..=COUNTER_MAX).prop_map(|(stamp, micros)| CommitAge { stamp, micros });
+    (time(), prop::option::of(age)).prop_map(|(sent_at, age)| AppendClock { sent_at, age })
+}
+
+fn answer_clock() -> impl Strategy<Value = AnswerClock> {
+    (time(), stamp()).prop_map(|(sent_at, stamp)| AnswerClock { sent_at, stamp })
+}
+
 /// An append whose entries follow each other, and the leader's term.
 fn append() -> impl Strategy<Value = (u64, Body)> {
     let start = (0..COUNTER_MAX / 2, 0..COUNTER_MAX / 2);
     let entries = prop::collection::vec((0..3_u64, kind(), data(60)), 0..8);
     let numbers = (session(), counter(), counter(), counter());
-    (start, entries, numbers).prop_map(|(start, parts, (session, commit, round, held))| {
-        let prev = LogId::new(Term::new(start.0), LogIndex::new(start.1));
-        let mut last = prev;
-        let mut entries = Vec::new();
-        for (later, kind, data) in parts {
-            // An entry's term is never zero.
-            let term = Term::new((last.term.get() + later).max(1));
-            last = LogId::new(term, last.index.next());
-            entries.push(Entry::new(last, kind, &data));
-        }
-        let (commit, round) = (LogIndex::new(commit), ReadRound::new(round));
-        let acknowledged = LogId::new(Term::new(start.0), LogIndex::new(held));
-        (last.term.get(), Body::AppendEntries { session, prev, acknowledged, entries, commit, round })
-    })
+    (start, entries, numbers, append_clock()).prop_map(
+        |(start, parts, (session, commit, round, held), clock)| {
+            let prev = LogId::new(Term::new(start.0), LogIndex::new(start.1));
+            let mut last = prev;
+            let mut entries = Vec::new();
+            for (later, kind, data) in parts {
+                // An entry's term is never zero.
+                let term = Term::new((last.term.get() + later).max(1));
+                last = LogId::new(term, last.index.next());
+                entries.push(Entry::new(last, kind, &data));
+            }
+            let (commit, round) = (LogIndex::new(commit), ReadRound::new(round));
+            let acknowledged = LogId::new(Term::new(start.0), LogIndex::new(held));
+            let body = Body::AppendEntries { session, prev, acknowledged, entries, commit, round, clock };
+            (last.term.get(), body)
+        },
+    )
 }
 
 fn install_snapshot() -> impl Strategy<Value = Body> {
@@ -112,16 +133,19 @@ fn small_body() -> BoxedStrategy<Body> {
         (log_id(), any::<bool>()).prop_map(|(last_log, transfer)| Body::RequestVote { last_log, transfer }),
         Just(Body::VoteGranted),
         Just(Body::VoteRejected),
-        (session(), index(), round()).prop_map(|(session, match_index, round)| Body::AppendAccepted {
-            session,
-            match_index,
-            round
+        (session(), index(), round(), answer_clock()).prop_map(|(session, match_index, round, clock)| {
+            Body::AppendAccepted { session, match_index, round, clock }
         }),
-        (session(), log_id(), log_id(), round()).prop_map(|(session, rejected, hint, round)| {
-            Body::AppendRejected { session, rejected, hint, round }
+        (session(), log_id(), log_id(), round(), answer_clock()).prop_map(
+            |(session, rejected, hint, round, clock)| {
+                Body::AppendRejected { session, rejected, hint, round, clock }
+            }
+        ),
+        (round(), 0..=COUNTER_MAX, answer_clock()).prop_map(|(round, promised_micros, clock)| Body::Heard {
+            round,
+            promised_micros,
+            clock
         }),
-        (round(), 0..=COUNTER_MAX)
-            .prop_map(|(round, promised_micros)| Body::Heard { round, promised_micros }),
         (session(), log_id(), counter()).prop_map(|(session, snapshot, next_offset)| {
             Body::SnapshotProgress { session, snapshot, next_offset }
         }),
@@ -180,6 +204,7 @@ fn append_of(prev: (u64, u64), entries: &[(u64, u64)]) -> Body {
         entries: entries.iter().map(|at| Entry::new(id(*at), EntryKind::Command, b"x")).collect(),
         commit: LogIndex::ZERO,
         round: ReadRound::ZERO,
+        clock: AppendClock::default(),
     }
 }
 
@@ -261,10 +286,13 @@ fn chunks_outside_their_snapshot_are_refused() {
 
 #[test]
 fn counters_that_would_overflow_are_refused() {
+    let clock = AnswerClock::default();
+    let of_the_future = AnswerClock { sent_at: Time::new(COUNTER_MAX + 1), ..clock };
     for body in [
         Body::PreVoteGranted { campaign_term: Term::new(u64::MAX) },
-        Body::Heard { round: ReadRound::new(COUNTER_MAX + 1), promised_micros: 0 },
-        Body::Heard { round: ReadRound::ZERO, promised_micros: COUNTER_MAX + 1 },
+        Body::Heard { round: ReadRound::new(COUNTER_MAX + 1), promised_micros: 0, clock },
+        Body::Heard { round: ReadRound::ZERO, promised_micros: COUNTER_MAX + 1, clock },
+        Body::Heard { round: ReadRound::ZERO, promised_micros: 0, clock: of_the_future },
         Body::SnapshotInstalled { session: Session::new(0), match_index: LogIndex::new(u64::MAX) },
     ] {
         assert!(matches!(decode(&encode(&message(1, body))), Err(DecodeError::Invalid { .. })));

@@ -1,6 +1,7 @@
 use super::Elections;
 use infinitystore::raft::{
-    Body, LogId, LogIndex, Membership, Message, NodeId, ReadRound, RoleName, Session, Term, Time,
+    AnswerClock, AppendClock, Body, LogId, LogIndex, Membership, Message, NodeId, ReadRound, RoleName,
+    Session, Term, Time,
 };
 use std::collections::BTreeMap;
 
@@ -69,6 +70,7 @@ fn a_grant_by_who_hears_a_leader_is_refused() {
         entries: Vec::new(),
         commit: LogIndex::ZERO,
         round: ReadRound::ZERO,
+        clock: AppendClock::default(),
     };
     follower(&mut elections, &message(3, 1, TERM, heartbeat), 1_000);
     let (pre, vote) = (
@@ -126,7 +128,8 @@ fn a_leader_that_a_majority_answers_may_not_give_up() {
         let mut elections = Elections::default();
         elections.started(id);
         elections.stepped(id, &three(), (RoleName::Leader, TERM), at(500));
-        let heard = message(2, 1, TERM, Body::Heard { round: ReadRound::ZERO, promised_micros: 0 });
+        let (round, clock) = (ReadRound::ZERO, AnswerClock::default());
+        let heard = message(2, 1, TERM, Body::Heard { round, promised_micros: 0, clock });
         elections.taken_in(&heard, at(answer_at), (TERM, RoleName::Leader), TIMEOUT);
         elections.led_on(id, &three(), (RoleName::Follower, TERM), at(2_000), 500);
         assert_eq!(elections.judge_leaders().is_ok(), is_sound);
@@ -139,8 +142,8 @@ fn an_answer_to_a_message_of_an_earlier_term_is_no_answer() {
     for (session, is_sound) in [(Session::new(1), false), (Session::ZERO, true)] {
         let mut elections = Elections::default();
         elections.stepped(id, &three(), (RoleName::Leader, TERM), at(500));
-        let (rejected, round) = (LogId::ZERO, ReadRound::ZERO);
-        let rejection = Body::AppendRejected { session, rejected, hint: rejected, round };
+        let (rejected, round, clock) = (LogId::ZERO, ReadRound::ZERO, AnswerClock::default());
+        let rejection = Body::AppendRejected { session, rejected, hint: rejected, round, clock };
         elections.taken_in(&message(2, 1, TERM, rejection), at(1_900), (TERM, RoleName::Leader), TIMEOUT);
         elections.led_on(id, &three(), (RoleName::Follower, TERM), at(2_000), 500);
         assert_eq!(elections.judge_leaders().is_ok(), is_sound);

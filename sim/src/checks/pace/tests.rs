@@ -1,7 +1,8 @@
 use super::{Kind, Promptness, Stand, Traffic};
 use crate::schedule::{MILLI, Schedule, Settings};
 use infinitystore::raft::{
-    Body, Entry, EntryKind, Incarnation, LogId, LogIndex, Message, NodeId, ReadRound, Session, Term,
+    AnswerClock, AppendClock, Body, Entry, EntryKind, Incarnation, LogId, LogIndex, Message, NodeId,
+    ReadRound, Session, Term,
 };
 use infinitystore::replica::PeerMessage;
 
@@ -46,6 +47,7 @@ fn append(count: u64, commit: u64) -> PeerMessage {
         entries: (6..6 + count).map(entry).collect(),
         commit: LogIndex::new(commit),
         round: ReadRound::ZERO,
+        clock: AppendClock::default(),
     })
 }
 
@@ -87,8 +89,14 @@ fn what_a_follower_lacks_by_its_own_word_is_sent_again_and_what_it_has_is_not() 
         rejected: id(rejected),
         hint: id(hint),
         round,
+        clock: AnswerClock::default(),
     };
-    let accepted = Body::AppendAccepted { session: Session::new(1), match_index: LogIndex::new(13), round };
+    let accepted = Body::AppendAccepted {
+        session: Session::new(1),
+        match_index: LogIndex::new(13),
+        round,
+        clock: AnswerClock::default(),
+    };
     assert!(refuses_again(4, &[]));
     assert!(!refuses_again(4, &[rejected(13, 5)]));
     assert!(!refuses_again(4, &[rejected(12, 5), rejected(13, 5)]));
@@ -127,6 +135,7 @@ fn answers_questions_and_campaigns_without_a_reason_are_refused() {
         session: Session::new(1),
         match_index: LogIndex::new(5),
         round: ReadRound::ZERO,
+        clock: AnswerClock::default(),
     };
     assert!(refuses(40, &message(accepted), 0));
     assert!(refuses(

@@ -2,8 +2,8 @@ use super::{Checks, Violation};
 use crate::checks::durable::{DurableModel, WriteSketch};
 use infinitystore::kv::{Op, Store};
 use infinitystore::raft::{
-    Body, Config, Entry, EntryKind, HardState, Incarnation, LogId, LogIndex, LogRecords, Membership, Message,
-    NodeId, Restored, RoleName, Session, StoreId, Term, Time, Withdrawal,
+    AnswerClock, Body, Config, Entry, EntryKind, HardState, Incarnation, LogId, LogIndex, LogRecords,
+    Membership, Message, NodeId, Restored, RoleName, Session, StoreId, Term, Time, Withdrawal,
 };
 use infinitystore::replica::{
     ClientRequest, Event, Notice, PeerMessage, Replica, ReplicaConfig, ReplicaStart, RequestId, StorageEvent,
@@ -107,6 +107,7 @@ fn what_is_not_durable_may_not_be_said() {
         session: Session::new(1),
         match_index: LogIndex::new(2),
         round: infinitystore::raft::ReadRound::ZERO,
+        clock: AnswerClock::default(),
     };
     let installed = || Body::SnapshotInstalled { session: Session::new(1), match_index: LogIndex::new(2) };
     let log = [at(1, 1), at(1, 2)];

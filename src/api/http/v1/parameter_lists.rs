@@ -19,7 +19,7 @@ const AT: Parameter = parameter("at", Number, "as of this revision of the store"
 const LEVEL: Parameter =
     parameter("level", Level, "linearizable (the default), or local: as this node has it");
 const MAX_STALENESS: Parameter =
-    parameter("max_staleness", Duration, "a local read, if a leader was heard from within this time");
+    parameter("max_staleness", Duration, "a local read, if the state is no older than this");
 const WAIT: Parameter = parameter("wait", Duration, "wait this long at most, up to 600s");
 const AFTER: Parameter =
     parameter("after", Number, "wait for a change after this revision; left out: after the present one");

@@ -21,11 +21,11 @@ fn body(body: &Body) -> String {
             format!("Append s{session} after {prev} [{list}] commit {commit}{round}")
         }
         Body::Withdrawn(why) => format!("Withdrawn: {why:?}"),
-        Body::AppendAccepted { session, match_index, round } => {
+        Body::AppendAccepted { session, match_index, round, .. } => {
             let round = if round.get() > 0 { format!(" round {round}") } else { String::new() };
             format!("Accepted s{session} match {match_index}{round}")
         }
-        Body::AppendRejected { session, rejected, hint, round } => {
+        Body::AppendRejected { session, rejected, hint, round, .. } => {
             let round = if round.get() > 0 { format!(" round {round}") } else { String::new() };
             format!("Rejected s{session} prev {rejected}, hint {hint}{round}")
         }
