@@ -1,6 +1,7 @@
 //! The storage, off the driver's task: one worker for the log, one for snapshot files, so that
 //! neither a snapshot nor a chunk of one ever delays an acknowledgement.
 
+use crate::kv::Store;
 use crate::node::scrub_queue::ScrubJob;
 use crate::peer::mending::MendReply;
 use crate::raft::{ClusterId, LogId, NodeId, SnapshotChunk, SnapshotRead, StoreId, Withdrawal};
@@ -102,6 +103,8 @@ pub(super) enum SnapshotJob<D: Disk> {
     },
     /// To give the log's worker this job, once all saves that came before are done.
     PassOn(LogJob, Arc<WorkQueue<LogJob>>),
+    /// To let go of a state that another one has replaced, which takes a second if it is large.
+    LetGo(Box<Store>),
     /// To go on in another cluster's directory.
     Use(SnapshotFiles<D>),
 }
@@ -471,6 +474,10 @@ impl<D: Disk> Worker for SnapshotWorker<D> {
                 }
                 SnapshotJob::PassOn(job, log) => {
                     log.push_all(&mut vec![job]);
+                    continue;
+                }
+                SnapshotJob::LetGo(state) => {
+                    drop(state);
                     continue;
                 }
                 SnapshotJob::Use(files) => {

@@ -364,6 +364,9 @@ pub struct Actions {
     pub replies: Vec<(RequestId, ClientReply)>,
     /// What happened, for logs, metrics, and the transport's address book.
     pub notices: Vec<Notice>,
+    /// A state that a leader's snapshot has replaced. To let go of a large one takes a second: not
+    /// in the loop that steps the replica.
+    pub replaced: Option<Store>,
     /// Step with [`Event::Wake`] then, if nothing comes earlier.
     pub wake_at: Option<Time>,
 }

@@ -9,6 +9,8 @@ use alloc::collections::{BTreeMap, VecDeque};
 
 /// Writes are judged together for so long.
 pub(super) const WINDOW_MICROS: u64 = 1_000_000;
+/// What a member said counts for so long.
+const SAID_MICROS: u64 = 3 * WINDOW_MICROS;
 /// A disk is slow, or quick again, after this many windows in a row that say so.
 const WINDOWS: u32 = 3;
 /// A disk that was slow, and was asked for nothing in this many windows, does not count as slow any
@@ -37,9 +39,36 @@ pub(super) struct DiskPace {
     /// The disk is slow.
     pub(super) is_slow: bool,
     /// What others said of theirs, and when.
-    pub(super) others: BTreeMap<NodeId, (Time, u64)>,
+    pub(super) others: BTreeMap<NodeId, Said>,
     /// A leader tries to hand over at this time at the earliest.
     pub(super) hand_over_at: Time,
+}
+
+/// What a member said of its disk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Said {
+    /// When it came.
+    at: Time,
+    /// How long a write takes.
+    write_micros: u64,
+    /// There is no room for more of the log.
+    is_full: bool,
+}
+
+impl Said {
+    pub(super) const fn new(at: Time, write_micros: u64, is_full: bool) -> Self {
+        Self { at, write_micros, is_full }
+    }
+
+    /// How long a write takes, if that was said lately, and there is room.
+    pub(super) fn write_micros(&self, now: Time) -> Option<u64> {
+        (now.since(self.at) <= SAID_MICROS && !self.is_full).then_some(self.write_micros)
+    }
+
+    /// Whether it was said lately that there is no room.
+    pub(super) const fn is_full(&self, now: Time) -> bool {
+        now.since(self.at) <= SAID_MICROS && self.is_full
+    }
 }
 
 impl DiskPace {

@@ -110,6 +110,8 @@ pub struct DiskPaceSaid {
     pub term: Term,
     /// From handing a write to the storage to its answer, in the mean over about a second.
     pub write_micros: u64,
+    /// There is no room for more of the log.
+    pub is_full: bool,
 }
 
 /// What a state hash is sent for.
@@ -123,8 +125,9 @@ pub enum StateHashKind {
     Verdict,
 }
 
-/// Commands of an origin's clients, on their way to the leader of `term`. Never sent twice under
-/// one number: a lost one is *unknown* until the log proves that it is not in it.
+/// Commands of an origin's clients, on their way to the leader of `term`. The leader appends each
+/// number once, however often it comes; one of which nothing is heard is *unknown* until the log
+/// proves that it is not in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forward {
     /// The origin.

@@ -34,6 +34,9 @@ impl Replica {
     fn handle_raft_event(&mut self, event: RaftEvent) {
         match event {
             RaftEvent::RoleChanged { role, hint } => {
+                if role == RoleName::Leader {
+                    self.put_off_hand_over();
+                }
                 if hint.leader.is_some() {
                     self.reads.retry_now();
                 }
@@ -136,14 +139,14 @@ impl Replica {
     }
 
     /// Replaces the state by the content of a leader's snapshot, which is durable here.
-    fn install(&mut self, meta: &SnapshotMeta) {
+    pub(super) fn install(&mut self, meta: &SnapshotMeta) {
         let (stored, store) =
             *self.installing.take().expect("the storage hands over the content with the receipt");
         assert_eq!(stored.last, meta.last, "one snapshot is installed at a time");
         if meta.last <= self.last_applied {
             return;
         }
-        self.store = store;
+        self.actions.replaced = Some(core::mem::replace(&mut self.store, store));
         self.agreement.forget();
         self.last_applied = meta.last;
         self.snapshot = meta.last;

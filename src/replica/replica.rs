@@ -3,14 +3,16 @@
 use crate::kv::Store;
 use crate::raft::{
     Config, EntryKind, Incarnation, Input, LogId, LogIndex, Membership, NodeId, Raft, RestoreError, Restored,
-    RoleName, Setup, SnapshotMeta, Term, Time, Withdrawal,
+    Setup, SnapshotMeta, Term, Time, Withdrawal,
 };
 use crate::replica::agreement::Agreement;
 use crate::replica::api::{
     Actions, ClientError, ClientReply, Event, RequestId, StorageEvent, StorageRequest,
 };
 use crate::replica::disk_pace::DiskPace;
+use crate::replica::forward_again::ForwardAgain;
 use crate::replica::forwarding::Origins;
+use crate::replica::full_disk::ToldFull;
 use crate::replica::lease_clock::LeaseClock;
 use crate::replica::message::PeerMessage;
 use crate::replica::reads::{Asker, ClientReads};
@@ -24,9 +26,6 @@ use alloc::vec::Vec;
 /// A question that a leader refused is asked again after this time, or earlier if a leader becomes
 /// known.
 pub(super) const READ_RETRY_MICROS: u64 = 50_000;
-
-/// A leader without room waits this long between two attempts to hand over.
-const HAND_OVER_RETRY_MICROS: u64 = 5_000_000;
 
 /// Limits of a replica, beside those of its core.
 #[derive(Clone, Debug)]
@@ -141,6 +140,8 @@ pub struct Replica {
     pub(super) leaderless_term: Term,
     /// A term whose leader said that it hands over, and when what is held is forwarded to it again.
     pub(super) handing_over: Option<(Term, Time)>,
+    /// When the newest forward is sent again; `None` while nothing that was forwarded waits.
+    pub(super) forward_again: Option<ForwardAgain>,
     /// Until when this node is reserved for another cluster.
     reserved_until: Option<Time>,
     /// The voters that the cluster needs before it serves clients, while it is being made.
@@ -150,7 +151,9 @@ pub struct Replica {
     /// The log has no room at all: what this node is sent is not stored before there is some.
     pub(super) log_full: bool,
     /// A leader without room tries to hand over at this time at the earliest.
-    next_hand_over: Time,
+    pub(super) next_hand_over: Time,
+    /// To whom this member said that it has no room.
+    pub(super) told_full: Option<ToldFull>,
     pub(super) actions: Actions,
 }
 
@@ -197,7 +200,9 @@ impl Replica {
             first_term,
             leaderless_term: Term::ZERO,
             handing_over: None,
+            forward_again: None,
             next_hand_over: now,
+            told_full: None,
             reserved_until: None,
             founding: None,
             disk_full: false,
@@ -239,6 +244,8 @@ impl Replica {
         self.expire();
         self.maybe_end_leases();
         self.maybe_judge_disk();
+        self.maybe_tell_full_disk();
+        self.maybe_forward_again();
         loop {
             self.send_writes();
             self.send_lease_calls();
@@ -264,8 +271,8 @@ impl Replica {
         let forwards = self.forwards_wait_until().filter(|_| self.writes.held() > 0);
         let others = [self.transfer.map(|transfer| transfer.deadline), forwards, self.policy.retry_at];
         let leases = [self.lease_clock.next(), self.lease_calls.wake_at(), self.watches.next_deadline()];
-        let disk = self.disk_pace.wake_at();
-        let due = due.into_iter().chain(others).chain(leases).flatten().chain(disk).min();
+        let disk = [self.disk_pace.wake_at(), self.tell_full_disk_at(), self.forward_again_at()];
+        let due = due.into_iter().chain(others).chain(leases).chain(disk).flatten().min();
         self.actions.wake_at = self.actions.wake_at.into_iter().chain(due).min();
         core::mem::take(&mut self.actions)
     }
@@ -430,21 +437,6 @@ impl Replica {
             && self.raft.step(self.now, Input::Read(question)).is_err()
         {
             self.reads.refused(question, self.now.plus(READ_RETRY_MICROS));
-        }
-    }
-
-    /// Whether what this node is sent cannot be stored, or soon cannot. A log that is full is not
-    /// always on a disk that is: a segment may be ready, but too small for what waits.
-    pub(super) const fn has_no_room(&self) -> bool {
-        self.disk_full || self.log_full
-    }
-
-    /// A leader without room for more of the log hands over: another member may have room. If none
-    /// has, the leader leads on, refuses writes, and tries again later.
-    fn maybe_make_room(&mut self) {
-        if self.has_no_room() && self.raft.role() == RoleName::Leader && self.now >= self.next_hand_over {
-            self.next_hand_over = self.now.plus(HAND_OVER_RETRY_MICROS);
-            let _refused = self.raft.step(self.now, Input::TransferLeadership(None));
         }
     }
 

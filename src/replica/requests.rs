@@ -276,12 +276,11 @@ impl Replica {
         }
         if self.raft.role() == RoleName::Leader {
             self.propose_writes();
-        } else if let Some(leader) = self.raft.leader_hint().leader
-            && leader != self.raft.id()
-            && self.raft.term() > self.leaderless_term
+        } else if let Some(leader) = self.takes_forwards()
             && self.forwards_wait_until().is_none()
         {
             self.forward_writes(leader);
+            self.note_forwarded();
         }
     }
 

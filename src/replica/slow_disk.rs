@@ -4,15 +4,13 @@
 
 use crate::raft::{Input, NodeId, RoleName, quorum};
 use crate::replica::api::Notice;
-use crate::replica::disk_pace::{DiskPace, WINDOW_MICROS};
+use crate::replica::disk_pace::{DiskPace, Said};
 use crate::replica::message::{DiskPaceSaid, PeerMessage};
 use crate::replica::replica::Replica;
 use alloc::collections::BTreeSet;
 
 /// A member is quicker if its writes take at most one in this many times as long.
 const TIMES_QUICKER: u64 = 4;
-/// What a member said counts for so long.
-const SAID_MICROS: u64 = 3 * WINDOW_MICROS;
 /// A leader with a slow disk waits this long between two attempts to hand over.
 const HAND_OVER_RETRY_MICROS: u64 = 30_000_000;
 
@@ -35,22 +33,26 @@ impl Replica {
         if self.raft.withdrawn().is_some() {
             return;
         }
-        let (me, term) = (self.raft.id(), self.raft.term());
         match self.raft.leader_hint().leader {
-            Some(leader) if leader != me => {
-                let said = DiskPaceSaid { from: me, to: leader, term, write_micros: mean };
-                self.actions.messages.push(PeerMessage::DiskPace(said));
-            }
+            Some(leader) if leader != self.raft.id() => self.say_pace(leader, mean),
             Some(_) => self.maybe_leave_lead_to_quicker(),
             None => {}
         }
+    }
+
+    /// Tells the leader of this member's disk.
+    pub(super) fn say_pace(&mut self, leader: NodeId, write_micros: u64) {
+        let (from, term, is_full) = (self.raft.id(), self.raft.term(), self.has_no_room());
+        let said = DiskPaceSaid { from, to: leader, term, write_micros, is_full };
+        self.actions.messages.push(PeerMessage::DiskPace(said));
     }
 
     /// A member says how long its writes take.
     pub(super) fn handle_disk_pace(&mut self, said: &DiskPaceSaid) {
         let is_member = self.raft.membership().members.contains_key(&said.from);
         if is_member && said.to == self.raft.id() && said.term == self.raft.term() {
-            self.disk_pace.others.insert(said.from, (self.now, said.write_micros));
+            let heard = Said::new(self.now, said.write_micros, said.is_full);
+            self.disk_pace.others.insert(said.from, heard);
         }
     }
 
@@ -64,9 +66,8 @@ impl Replica {
             return;
         }
         let is_quick = |id: &NodeId| {
-            self.disk_pace.others.get(id).is_some_and(|(at, micros)| {
-                self.now.since(*at) <= SAID_MICROS && micros.saturating_mul(TIMES_QUICKER) <= mean_micros
-            })
+            let micros = self.disk_pace.others.get(id).and_then(|said| said.write_micros(self.now));
+            micros.is_some_and(|micros| micros.saturating_mul(TIMES_QUICKER) <= mean_micros)
         };
         let membership = self.raft.membership();
         if !quorum::reached(&membership.voters, membership.outgoing.as_ref(), |id| is_quick(&id)) {

@@ -54,6 +54,7 @@ impl PeerMessage {
                 for word in [said.from.get(), said.to.get(), said.term.get(), said.write_micros] {
                     out.put_u64(word);
                 }
+                out.put_u8(u8::from(said.is_full));
             }
             Self::LeaseCalls(calls) => {
                 out.put_u8(LEASE_CALLS);
@@ -193,8 +194,9 @@ fn decode_disk_pace(mut reader: Reader) -> Result<DiskPaceSaid, DecodeError> {
     let to = NodeId::new(reader.u64("addressee")?);
     let term = Term::new(reader.counter("term")?);
     let write_micros = reader.counter("time of a write")?;
+    let is_full = reader.flag("full disk")?;
     reader.finish("pace of a disk")?;
-    Ok(DiskPaceSaid { from, to, term, write_micros })
+    Ok(DiskPaceSaid { from, to, term, write_micros, is_full })
 }
 
 fn encode_relation(from: NodeId, to: NodeId, term: Term, incarnation: Incarnation, out: &mut Vec<u8>) {

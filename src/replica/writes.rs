@@ -1,11 +1,12 @@
 //! ClientWrites of this node's clients, from their arrival to their answer.
 //!
-//! A write is *held* until a leader is known, then *sent* (proposed here, or forwarded) exactly
-//! once under a sequence number of its own, and answered when an entry with that number is applied
-//! here. A lost message is never sent again: its write is *unknown* when its time is up.
+//! A write is *held* until a leader is known, then *sent* (proposed here, or forwarded) under a
+//! sequence number of its own, and answered when an entry with that number is applied here. The
+//! newest that was forwarded is sent again after a silence, under the same number: the leader drops
+//! a copy. A write of which nothing is heard is *unknown* when its time is up.
 //!
-//! There are two exceptions, and each is a proof rather than a retry. A write that is proven not to
-//! be in the log goes back to the held ones and is sent under a new number.
+//! A write gets another number only by a proof that it is not in the log, and never will be under
+//! the old one. Then it goes back to the held ones.
 //!
 //! - Terms never fall along the log (Raft §5.3). So once an entry of a higher term has been
 //!   applied, a write sent in a lower term that has not been applied yet never will be. So clients
@@ -97,6 +98,14 @@ impl ClientWrites {
             self.sent.push_back(Some(Sent { write, term }));
             self.sent_count += 1;
         }
+    }
+
+    /// The newest write that was sent in `term` and is not answered, with its number.
+    pub(super) fn newest_sent(&self, term: Term) -> Option<(&Write, u64)> {
+        let is_of_term = |slot: &Option<Sent>| slot.as_ref().is_some_and(|sent| sent.term == term);
+        let offset = self.sent.iter().rposition(is_of_term)?;
+        let sent = self.sent[offset].as_ref()?;
+        Some((&sent.write, self.first_sequence + offset as u64))
     }
 
     /// The first held write is refused.

@@ -212,7 +212,7 @@ impl Simulation {
             self.checks.watching.replaced(slot);
         }
         self.figures.stepped(&actions);
-        let Actions { messages, storage, replies, notices: _, wake_at } = actions;
+        let Actions { messages, storage, replies, notices: _, replaced: _, wake_at } = actions;
         for message in messages {
             self.send(slot, message)?;
         }

@@ -60,12 +60,70 @@ fn a_write_that_a_deposed_leader_proposed_in_vain_is_proven_lost_and_sent_again(
     assert_eq!(version(leader.get()), Some(1), "it was applied once");
 }
 
+fn take_forwards(cluster: &mut Cluster) -> Vec<PeerMessage> {
+    let (forwards, rest) = std::mem::take(&mut cluster.network)
+        .into_iter()
+        .partition(|message| matches!(message, PeerMessage::Forward(_)));
+    cluster.network = rest;
+    Vec::from_iter::<std::collections::VecDeque<_>>(forwards)
+}
+
 #[test]
-fn a_forward_that_was_lost_is_sent_again_only_after_the_term_has_passed() {
+fn a_forward_that_was_lost_is_sent_again_under_its_number() {
+    let mut cluster = Cluster::new(3);
+    let follower = cluster.follower();
+    let write = cluster.write(follower, "k", "v");
+    let lost = take_forwards(&mut cluster);
+    assert_eq!(lost.len(), 1);
+    cluster.run(400_000);
+    assert!(matches!(cluster.reply(write), Some(ClientReply::Written(_))), "{:?}", cluster.reply(write));
+    // It was late, and not lost.
+    cluster.network.extend(lost);
+    cluster.run(1_000_000);
+    let versions: Vec<_> =
+        cluster.replicas.values().map(|r| r.store().get(b"k").map(|v| v.version)).collect();
+    assert_eq!(versions, [Some(1); 3], "applied once");
+}
+
+#[test]
+fn the_newest_of_lost_forwards_proves_that_the_others_were_lost() {
+    let mut cluster = Cluster::new(3);
+    let follower = cluster.follower();
+    let writes = ["1", "2", "3"].map(|value| cluster.write(follower, "k", value));
+    let lost = take_forwards(&mut cluster);
+    cluster.run(500_000);
+    for write in writes {
+        assert!(matches!(cluster.reply(write), Some(ClientReply::Written(_))), "{:?}", cluster.reply(write));
+    }
+    cluster.network.extend(lost);
+    cluster.run(1_000_000);
+    let versions: Vec<_> =
+        cluster.replicas.values().map(|r| r.store().get(b"k").map(|v| v.version)).collect();
+    assert_eq!(versions, [Some(3); 3], "each was applied once");
+}
+
+#[test]
+fn a_forward_is_sent_again_a_few_times_while_nothing_is_committed() {
+    let mut cluster = Cluster::new(3);
+    let follower = cluster.follower();
+    cluster.disks_work = false;
+    let writes = ["1", "2", "3"].map(|value| cluster.write(follower, "k", value));
+    cluster.run(4_000_000);
+    assert!((4..=12).contains(&cluster.forwards), "{}", cluster.forwards);
+    cluster.disks_work = true;
+    for write in writes {
+        assert!(matches!(cluster.run_until_answered(write), ClientReply::Written(_)));
+    }
+    let version = cluster.replicas[&follower].store().get(b"k").map(|value| value.version);
+    assert_eq!(version, Some(3), "each was applied once");
+}
+
+#[test]
+fn a_forward_that_never_came_goes_to_the_leader_of_a_later_term() {
     let mut cluster = Cluster::new(3);
     let (leader, follower) = (cluster.leader().unwrap(), cluster.follower());
+    cluster.cut.insert((follower, leader));
     let write = cluster.write(follower, "k", "v");
-    cluster.network.retain(|message| !matches!(message, PeerMessage::Forward(_)));
     cluster.run(1_000_000);
     assert_eq!(cluster.reply(write), None, "it may be on its way still");
     let transfer = cluster.ask(leader, ClientRequest::TransferLeadership(None));

@@ -4,6 +4,7 @@
 mod agreement;
 mod disk_pace;
 mod failover;
+mod full_disk;
 mod leases;
 mod requests;
 mod security;
@@ -50,6 +51,8 @@ struct Cluster {
     unreadable: BTreeSet<LogId>,
     /// What the replicas had to say.
     notices: Vec<(NodeId, Notice)>,
+    /// Forwards sent so far.
+    forwards: usize,
 }
 
 fn id(number: u64) -> NodeId {
@@ -111,6 +114,7 @@ impl Cluster {
             saves: Vec::new(),
             unreadable: BTreeSet::new(),
             notices: Vec::new(),
+            forwards: 0,
         }
     }
 
@@ -192,6 +196,8 @@ impl Cluster {
     }
 
     fn carry_out(&mut self, node: NodeId, actions: Actions) {
+        let is_forward = |message: &&PeerMessage| matches!(message, PeerMessage::Forward(_));
+        self.forwards += actions.messages.iter().filter(is_forward).count();
         self.network.extend(actions.messages);
         self.replies.extend(actions.replies);
         self.notices.extend(actions.notices.into_iter().map(|notice| (node, notice)));

@@ -1,6 +1,7 @@
 //! When snapshots are taken, and what happens when one fails.
 
-use crate::raft::{LogIndex, NodeId, ReplicationState, Time};
+use crate::kv::Store;
+use crate::raft::{LogId, LogIndex, NodeId, ReplicationState, SnapshotMeta, Time};
 use crate::replica::tests::{Cluster, id, start};
 use crate::replica::{Event, Notice, ReplicaConfig, StorageEvent};
 
@@ -212,4 +213,21 @@ fn entries_count_too_in_proportion_to_the_keys() {
     write(&mut cluster, 100);
     let saves = cluster.saves.iter().filter(|(node, ..)| *node == leader).count();
     assert!((3..=4).contains(&saves), "{saves} in 100 entries: one for every 25, with 101 keys");
+}
+
+#[test]
+fn the_state_that_a_snapshot_replaces_is_handed_out_and_not_let_go_of_here() {
+    let mut cluster = Cluster::new(1);
+    let node = cluster.leader().unwrap();
+    let written = cluster.write(node, "k", "v");
+    cluster.run_until_answered(written);
+    let replica = cluster.replicas.get_mut(&node).unwrap();
+    let (membership, membership_id) = replica.raft.membership_at(replica.raft.commit_index());
+    let last = LogId::new(replica.raft.term(), replica.last_applied.index.plus(1));
+    let meta = SnapshotMeta { last, membership: membership.clone(), membership_id, bytes: 0, hash: 0 };
+    replica.installing = Some(Box::new((meta.clone(), Store::new())));
+    replica.install(&meta);
+    assert!(replica.store().get(b"k").is_none(), "the snapshot has nothing");
+    let replaced = replica.take_actions().replaced.expect("it is handed out");
+    assert!(replaced.get(b"k").is_some());
 }

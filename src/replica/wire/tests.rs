@@ -91,10 +91,12 @@ fn state_hashes_are_read_as_they_were_said() {
 #[test]
 fn the_pace_of_a_disk_is_read_as_it_was_said() {
     let (from, to, term) = (NodeId::new(1), NodeId::new(2), Term::new(3));
-    let said = PeerMessage::DiskPace(DiskPaceSaid { from, to, term, write_micros: 45_000 });
-    let bytes = encode(&said);
-    assert_eq!(decode(&bytes), Ok(said));
-    assert!(decode(&bytes[..bytes.len() - 1]).is_err());
+    for is_full in [false, true] {
+        let said = PeerMessage::DiskPace(DiskPaceSaid { from, to, term, write_micros: 45_000, is_full });
+        let bytes = encode(&said);
+        assert_eq!(decode(&bytes), Ok(said));
+        assert!(decode(&bytes[..bytes.len() - 1]).is_err());
+    }
 }
 
 #[test]
