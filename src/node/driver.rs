@@ -119,6 +119,8 @@ pub(super) struct Reservation {
 pub(super) struct Stopping {
     /// At this time it ends without handing over, and without the answers that are due.
     give_up: Time,
+    /// Its replica was asked to hand over. That waits while another transfer is under way.
+    has_asked: bool,
 }
 
 impl<E: Env> Driver<E> {
@@ -132,6 +134,7 @@ impl<E: Env> Driver<E> {
         let started = self.env.now();
         self.replica.step(started, Event::Wake);
         let exit = loop {
+            self.maybe_hand_over();
             let wake_at = self.carry_out();
             if self.has_stopped() {
                 break self.close().await;
@@ -298,6 +301,9 @@ impl<E: Env> Driver<E> {
         self.links.send_all(actions.messages);
         self.maybe_close_links();
         self.request_storage(actions.storage);
+        if let Some(replaced) = actions.replaced {
+            self.snapshots.saves.push_all(&mut vec![SnapshotJob::LetGo(Box::new(replaced))]);
+        }
         self.note_standing(now);
         for (id, reply) in actions.replies {
             self.answer(now, id, reply);
@@ -502,15 +508,27 @@ impl<E: Env> Driver<E> {
         }
         info!("stopping");
         let give_up = now.plus(self.config.raft.election_timeout_micros);
-        self.stopping = Some(Stopping { give_up });
+        self.stopping = Some(Stopping { give_up, has_asked: false });
         if self.adoption.is_none() {
             self.replica.step(now, Event::EndWatches);
-            // Answered at once if this node does not lead, or no member can take over.
-            let (reply, _) = oneshot::channel();
-            let id = self.clients.insert(Waiting { since: now, write: false, reply });
-            let request = ClientRequest::TransferLeadership(None);
-            self.replica.step(now, Event::Client { id, deadline: give_up, by: None, request });
         }
+    }
+
+    /// A leader that is to end hands over, once another transfer is over that was under way.
+    fn maybe_hand_over(&mut self) {
+        let now = self.env.now();
+        let patience = self.config.raft.election_timeout_micros;
+        let is_busy = self.adoption.is_some() || self.replica.raft().is_handing_over();
+        let Some(stopping) = self.stopping.as_mut().filter(|stopping| !stopping.has_asked && !is_busy) else {
+            return;
+        };
+        *stopping = Stopping { give_up: now.plus(patience), has_asked: true };
+        let deadline = stopping.give_up;
+        // Answered at once if this node does not lead, or no member can take over.
+        let (reply, _) = oneshot::channel();
+        let id = self.clients.insert(Waiting { since: now, write: false, reply });
+        let request = ClientRequest::TransferLeadership(None);
+        self.replica.step(now, Event::Client { id, deadline, by: None, request });
     }
 
     fn has_stopped(&mut self) -> bool {
@@ -518,7 +536,8 @@ impl<E: Env> Driver<E> {
         let Some(stopping) = &self.stopping else { return false };
         // The transfer is one of the requests that wait. Writes that came during it go to the new
         // leader, and are answered.
-        self.adoption.is_none() && (self.clients.is_empty() || now >= stopping.give_up)
+        let is_done = stopping.has_asked && self.clients.is_empty();
+        self.adoption.is_none() && (is_done || now >= stopping.give_up)
     }
 
     /// Lets the storage finish what it has.
@@ -527,17 +546,33 @@ impl<E: Env> Driver<E> {
         self.snapshots.close();
         self.scrub.close();
         self.past_reads.0.close();
-        while let Some(news) = self.inbox.storage.recv().await {
+        loop {
+            let news = tokio::select! {
+                biased;
+                news = self.inbox.storage.recv() => news,
+                // A disk may hang for long. What asks nothing of it is answered meanwhile.
+                Some(order) = self.inbox.orders.recv() => {
+                    if let DriverOrder::Status(reply) = order {
+                        let _ = reply.send(self.status(self.env.now(), None));
+                    }
+                    continue;
+                }
+                Some(call) = self.inbox.clients.recv() => {
+                    let _ = call.reply.send(ClientReply::Failed(ClientError::Stopping));
+                    continue;
+                }
+            };
             match news {
-                WorkerNews::Closed if self.exits_when_removed && self.replica.is_removed() => {
+                Some(WorkerNews::Closed) if self.exits_when_removed && self.replica.is_removed() => {
                     return NodeExit::Removed;
                 }
-                WorkerNews::Closed => return NodeExit::Stopped,
-                WorkerNews::Failed(reason) => return NodeExit::Failed(reason),
-                WorkerNews::DiskFailed(reason) => return NodeExit::DiskFailed(reason),
-                WorkerNews::StorageEvent(_) | WorkerNews::Adopted(_) => {}
-                WorkerNews::Scrubbed(_) | WorkerNews::Mended(_) => {}
-                WorkerNews::StaysWithdrawn(_) | WorkerNews::Condemned(_) => {}
+                Some(WorkerNews::Closed) => return NodeExit::Stopped,
+                Some(WorkerNews::Failed(reason)) => return NodeExit::Failed(reason),
+                Some(WorkerNews::DiskFailed(reason)) => return NodeExit::DiskFailed(reason),
+                Some(WorkerNews::StorageEvent(_) | WorkerNews::Adopted(_)) => {}
+                Some(WorkerNews::Scrubbed(_) | WorkerNews::Mended(_)) => {}
+                Some(WorkerNews::StaysWithdrawn(_) | WorkerNews::Condemned(_)) => {}
+                None => break,
             }
         }
         NodeExit::Failed("the storage thread ended without a word".to_owned())

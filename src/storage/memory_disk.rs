@@ -254,6 +254,12 @@ impl MemoryDisk {
         })))
     }
 
+    /// The disk hangs until this is dropped.
+    #[cfg(test)]
+    pub(crate) fn hang(&self) -> impl Drop + '_ {
+        self.state()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }

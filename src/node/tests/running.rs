@@ -3,8 +3,9 @@
 use crate::kv::Op;
 use crate::node::tests::cluster::{TestNode, is_set};
 use crate::node::{Node, NodeExit, NodeOptions, StartError};
-use crate::raft::LogIndex;
-use crate::replica::{ClientError, ClientReply, ClientRequest};
+use crate::peer::hello::{Hello, HelloAnswer};
+use crate::raft::{LogIndex, RoleName};
+use crate::replica::{ClientError, ClientReply, ClientRequest, Level};
 use crate::runtime::faulty_env::FaultyEnv;
 use crate::runtime::{Metrics, TokioEnv};
 use crate::storage::{FaultKind, MemoryDisk};
@@ -12,6 +13,10 @@ use bytes::Bytes;
 use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 async fn start_failure(disk: &MemoryDisk, name: &str, addr: &str) -> StartError {
     let mut options = NodeOptions::new(name);
@@ -146,4 +151,57 @@ async fn a_follower_that_missed_more_than_the_log_keeps_catches_up_by_snapshot()
         back.metrics.snapshots_installed.get() >= 1,
         "a second one may have been due while the first was on its way"
     );
+}
+
+#[tokio::test]
+async fn a_node_whose_disk_hangs_while_it_ends_still_tells_its_status() {
+    let node = TestNode::start("a").await;
+    assert!(is_set(&node.set("k", "v").await));
+    let handle = node.handle();
+    let hanging = node.disk.hang();
+    node.node.stop();
+    // It has taken the order, and waits for the disk.
+    let read = || ClientRequest::read(Bytes::from_static(b"k"), Level::Local);
+    let stopping = async {
+        while handle.request(read()).await != ClientReply::Failed(ClientError::Stopping) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(20), stopping).await.expect("its clients are told");
+    for _ in 0..3 {
+        assert!(timeout(Duration::from_secs(20), handle.status()).await.is_ok());
+    }
+    drop(hanging);
+    assert_eq!(node.stop().await, NodeExit::Stopped);
+}
+
+/// The transfer is to a member that has just gone, so that it comes to nothing.
+#[tokio::test]
+async fn a_leader_that_stops_during_another_transfer_hands_over_after_it() {
+    let (a, b, c) = (TestNode::start("a").await, TestNode::start("b").await, TestNode::start("c").await);
+    a.join(&b).await;
+    a.join(&c).await;
+    assert!(is_set(&a.set("k", "v").await));
+    let gone = c.handle().status().await.replica.id;
+    let handle = a.handle();
+    c.stop().await;
+    let transfer = ClientRequest::TransferLeadership(Some(gone));
+    let reply = handle.request_within(None, transfer, 1).await;
+    assert_eq!(reply, ClientReply::Failed(ClientError::Unknown), "it is under way");
+    assert_eq!(a.stop().await, NodeExit::Stopped);
+    let last = handle.status().await.replica;
+    let successor = b.handle().status().await.replica.id;
+    assert_eq!((last.role, last.leader), (RoleName::Follower, Some(successor)));
+}
+
+#[tokio::test]
+async fn no_task_of_a_node_that_has_ended_serves_on() {
+    let node = TestNode::start("a").await;
+    let mut stream = TcpStream::connect(node.addr()).await.unwrap();
+    Hello::Rpc.write(&mut stream).await.unwrap();
+    assert_eq!(HelloAnswer::read(&mut stream).await.unwrap(), HelloAnswer::Accepted);
+    // A caller that puts no question is given up after five seconds.
+    assert_eq!(node.stop().await, NodeExit::Stopped);
+    let read = timeout(Duration::from_secs(3), stream.read(&mut [0])).await;
+    assert!(matches!(read, Ok(Ok(0) | Err(_))), "{read:?}");
 }
