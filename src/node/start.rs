@@ -256,6 +256,9 @@ impl<E: Env> NodeBuilder<E> {
             room: Arc::new(Semaphore::new(
                 self.options.transport.receive_bytes_max.div_ceil(ROOM_UNIT_BYTES),
             )),
+            parts: Arc::new(Semaphore::new(
+                self.options.transport.part_bytes_max().div_ceil(ROOM_UNIT_BYTES),
+            )),
             guard: Guard::of(&self.env, self.options.transport.tls.as_ref()),
             refusals: Default::default(),
         });

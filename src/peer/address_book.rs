@@ -71,9 +71,18 @@ struct State {
     /// after that one, if they waited while this node loaded its data.
     connections: BTreeMap<NodeId, Vec<Arc<Connected>>>,
     /// Links that want to know when their peer calls.
-    waiting_links: BTreeMap<NodeId, Weak<Notify>>,
+    waiting_links: BTreeMap<NodeId, Weak<PeerCalls>>,
     /// The cluster that this node is about to move into; `None` if it is not reserved.
     promised_to: Option<ClusterId>,
+}
+
+/// What a link hears of the calls of its peer.
+#[derive(Debug, Default)]
+pub(crate) struct PeerCalls {
+    /// The peer was let in: it is there.
+    pub called: Notify,
+    /// Another start of the peer was let in than before: what this node is connected to is gone.
+    pub restarted: Notify,
 }
 
 /// A connection over which a peer speaks.
@@ -283,6 +292,13 @@ impl State {
         found
     }
 
+    /// Whether there is room for the address of a caller. Members always have room.
+    fn may_learn(&self, id: NodeId) -> bool {
+        let is_member = |id: &NodeId| self.in_force.members.contains_key(id);
+        let others = || self.learned.keys().filter(|id| !is_member(id)).count();
+        is_member(&id) || self.learned.contains_key(&id) || others() < LEARNED_MAX
+    }
+
     /// Whether a committed membership proves that this member was removed.
     fn is_removed(&self, id: NodeId) -> bool {
         let proves = self.committed_membership.as_ref().is_some_and(|committed| committed.proves_removed(id));
@@ -359,7 +375,12 @@ impl State {
             is_misnamed: AtomicBool::new(false),
         });
         if self.met.len() < MET_MAX || self.met.contains_key(&id) {
-            self.met.insert(id, (store, incarnation));
+            let before = self.met.insert(id, (store, incarnation));
+            if before.is_some_and(|(_, before)| before != incarnation)
+                && let Some(link) = self.waiting_links.get(&id).and_then(Weak::upgrade)
+            {
+                link.restarted.notify_one();
+            }
             let all = self.connections.entry(id).or_default();
             for before in all.iter().filter(|before| before.incarnation != incarnation) {
                 before.superseded.store(true, Ordering::Relaxed);
@@ -432,7 +453,7 @@ impl AddressBook {
         }
         state.recognise(hello, now)?;
         state.older_copies.remove(&id);
-        if state.learned.len() < LEARNED_MAX || state.learned.contains_key(&id) {
+        if state.may_learn(id) {
             state.learned.insert(id, Learned::new(hello.raft_addr.clone()));
         }
         Ok(state.connect(hello, shown.cloned(), now))
@@ -464,18 +485,18 @@ impl AddressBook {
     }
 
     /// What is notified when this peer calls. At most one link for each peer keeps it.
-    pub(crate) fn calls_of(&self, peer: NodeId) -> Arc<Notify> {
-        let called = Arc::new(Notify::new());
+    pub(crate) fn calls_of(&self, peer: NodeId) -> Arc<PeerCalls> {
+        let calls = Arc::new(PeerCalls::default());
         let mut state = self.lock();
         state.waiting_links.retain(|_, link| link.strong_count() > 0);
-        state.waiting_links.insert(peer, Arc::downgrade(&called));
-        called
+        state.waiting_links.insert(peer, Arc::downgrade(&calls));
+        calls
     }
 
     /// A peer's connection was let in: it is there, so that a link to it need not pause any longer.
     pub(crate) fn note_call(&self, from: NodeId) {
         if let Some(link) = self.lock().waiting_links.get(&from).and_then(Weak::upgrade) {
-            link.notify_one();
+            link.called.notify_one();
         }
     }
 
@@ -578,7 +599,7 @@ impl AddressBook {
     /// This node has moved into another cluster: the membership that its log there ends with, and
     /// the addresses that it was told.
     pub(crate) fn set_me(&self, me: Me, in_force: Membership, addresses: Vec<(NodeId, String)>) {
-        let addresses = addresses.into_iter().take(LEARNED_MAX);
+        let addresses = addresses.into_iter().take(MEMBERS_MAX);
         let learned = addresses.map(|(id, addr)| (id, Learned::new(addr))).collect();
         *self.lock() = State::new(me, in_force, learned);
     }

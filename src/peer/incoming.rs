@@ -2,12 +2,11 @@
 //! questions answered.
 
 use crate::codec::decode_frame;
-use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::peer::address_book::{AddressBook, Closing, Connected, Refusal};
 use crate::peer::block::BlockError;
 use crate::peer::discovery::Discovery;
 use crate::peer::hello::{Hello, HelloAnswer, PeerHello, read_heard};
-use crate::peer::options::TransportOptions;
+use crate::peer::options::{MESSAGE_BYTES_MAX, TransportOptions};
 use crate::peer::secured::{Guard, TurnedAway, accept_secured};
 use crate::raft::{ClusterId, NodeId, Time};
 use crate::replica::PeerMessage;
@@ -22,11 +21,6 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{error, info, warn};
 
-/// Bytes of one message, at most: what a node sends at once, with room for what one large command
-/// adds to it.
-const MESSAGE_BYTES_MAX: usize = 8 << 20;
-// The largest command that a client can send, in a message that was nearly full.
-const _: () = assert!(MESSAGE_BYTES_MAX > 2 * (KEY_BYTES_MAX + VALUE_BYTES_MAX) + (2 << 20));
 /// Bytes of a new receive buffer. The buffer is …
 const BUFFER_BYTES: usize = 64 << 10;
 /// … given back when it had to grow beyond this for a long message, …
@@ -39,6 +33,8 @@ pub(crate) const ROOM_UNIT_BYTES: usize = 1 << 10;
 const REASON_CHARS_MAX: usize = 400;
 /// Callers that are remembered as members', at most.
 const KNOWN_MAX: usize = 64;
+/// An answer that is due when the node ends leaves within this time.
+const LAST_WORDS_MICROS: u64 = 500_000;
 /// The pause after the system could not accept a connection (no file descriptors left, say).
 const ACCEPT_PAUSE_MICROS: u64 = 100_000;
 
@@ -87,6 +83,8 @@ pub(crate) struct Incoming<E, S> {
     pub ended: watch::Receiver<bool>,
     /// Bytes of received messages that may wait, in units of [`ROOM_UNIT_BYTES`].
     pub room: Arc<Semaphore>,
+    /// Bytes of messages of which only a part has come, in the same units.
+    pub parts: Arc<Semaphore>,
     /// Takes handshakes, where connections between nodes are secured.
     pub guard: Option<Guard<E>>,
     /// What was logged of callers that were turned away.
@@ -119,7 +117,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
                     };
                     let this = self.clone();
                     self.env.spawn(async move {
-                        this.serve(stream, &from, &mut place).await;
+                        this.serve_until_the_end(stream, &from, &mut place).await;
                         drop(place);
                     });
                 }
@@ -131,6 +129,18 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
                 }
             }
         }
+    }
+
+    /// When the node ends, what it has to say still leaves; nothing else keeps the task.
+    async fn serve_until_the_end(&self, stream: E::Stream, from: &str, place: &mut Place) {
+        let serving = self.serve(stream, from, place);
+        tokio::pin!(serving);
+        tokio::select! {
+            biased;
+            () = &mut serving => return,
+            _ = self.ended.wait_for(|ended| *ended) => {}
+        }
+        until(&self.env, self.env.now().plus(LAST_WORDS_MICROS), serving).await;
     }
 
     async fn serve(&self, stream: E::Stream, from: &str, place: &mut Place) {
@@ -252,6 +262,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
         connected: &Connected,
     ) -> Option<String> {
         let mut received = BytesMut::new();
+        let mut part = None;
         loop {
             make_room(&mut received);
             match stream.read_buf(&mut received).await {
@@ -274,16 +285,41 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
                 Ok(messages) => messages,
                 Err(reason) => return Some(reason),
             };
-            if messages.is_empty() {
-                continue;
+            if !messages.is_empty() {
+                // A full queue holds this socket up, and with it the peer: nothing is lost.
+                let room = self.make_room_for(before - received.len()).await?;
+                let batch = PeerBatch { cluster: receiver.cluster, to: receiver.to, messages, _room: room };
+                if self.messages.send(batch).await.is_err() {
+                    return None;
+                }
             }
-            // A full queue holds this socket up, and with it the peer: nothing is lost.
-            let room = self.make_room_for(before - received.len()).await?;
-            let batch = PeerBatch { cluster: receiver.cluster, to: receiver.to, messages, _room: room };
-            if self.messages.send(batch).await.is_err() {
-                return None;
+            if !self.hold_part(&mut part, received.len()).await {
+                return Some("parts of other messages leave no room for what it sends".to_owned());
             }
         }
+    }
+
+    /// Counts the `bytes` of a message of which only a part has come; what fits into any buffer is
+    /// not counted. `false`: others take all the room, and keep it.
+    async fn hold_part(&self, part: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> bool {
+        if bytes <= BUFFER_BYTES {
+            *part = None;
+            return true;
+        }
+        let held = part.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let more = bytes.div_ceil(ROOM_UNIT_BYTES).saturating_sub(held);
+        if more == 0 {
+            return true;
+        }
+        let deadline = self.env.now().plus(self.options.write_timeout_micros);
+        let more = u32::try_from(more).unwrap_or(u32::MAX);
+        let acquired = until(&self.env, deadline, self.parts.clone().acquire_many_owned(more)).await;
+        let Some(Ok(permit)) = acquired else { return false };
+        match part {
+            Some(part) => part.merge(permit),
+            None => *part = Some(permit),
+        }
+        true
     }
 
     /// Waits until `bytes` more may wait; `None` when the node ends.

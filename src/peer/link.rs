@@ -2,7 +2,7 @@
 //! begins again.
 
 use crate::codec::encode_frame;
-use crate::peer::address_book::AddressBook;
+use crate::peer::address_book::{AddressBook, PeerCalls};
 use crate::peer::discovery::Discovery;
 use crate::peer::hello::{Hello, HelloAnswer, PING_MICROS, write_heard};
 use crate::peer::options::TransportOptions;
@@ -18,7 +18,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 /// A connection that lasted this long and broke is made again soon …
@@ -96,6 +96,12 @@ enum End {
     Broken(String),
 }
 
+impl End {
+    fn moved() -> Self {
+        Self::Broken("the peer was started again at another address".to_owned())
+    }
+}
+
 /// How a pause between two attempts ended.
 enum Pause {
     /// Its time has passed.
@@ -117,16 +123,16 @@ impl<E: Env> Link<E> {
         let mut complaints = BTreeSet::new();
         // Calls the peer even if there is nothing to send. The peer has to know which start of this
         // node lives before another process claims to be it.
-        let called = self.address_book.calls_of(self.to);
+        let calls = self.address_book.calls_of(self.to);
         let mut was_connected = false;
         let mut soon = [].iter();
         loop {
             let addrs = self.address_book.addresses(self.to);
             let (reason, passes) = match self.connect(&addrs, turn).await {
-                Ok(stream) => {
+                Ok((addr, stream)) => {
                     info!(peer = self.to.get(), "connected to peer");
                     let since = self.env.now();
-                    match self.write_until_broken(stream).await {
+                    match self.write_until_broken(stream, &addr, &calls).await {
                         End::Closed => return,
                         End::Broken(reason) => {
                             // The peer let this node in. If nothing listens there at the next
@@ -166,18 +172,19 @@ impl<E: Env> Link<E> {
                 complaints.insert(reason);
             }
             let pause_micros = soon.next().copied();
-            match self.drop_for(pause_micros.unwrap_or(backoff_micros), &called).await {
+            match self.drop_for(pause_micros.unwrap_or(backoff_micros), &calls).await {
                 Pause::Over if pause_micros.is_some() => {}
                 Pause::Over => {
                     backoff_micros = backoff_micros.saturating_mul(2).min(self.options.backoff_max_micros);
                 }
-                Pause::Called => backoff_micros = self.options.backoff_min_micros,
+                // It has said where it is.
+                Pause::Called => (backoff_micros, turn) = (self.options.backoff_min_micros, 0),
                 Pause::Closed => return,
             }
         }
     }
 
-    async fn connect(&self, addrs: &[String], turn: usize) -> Result<Stream<E::Stream>, Failed> {
+    async fn connect(&self, addrs: &[String], turn: usize) -> Result<(String, Stream<E::Stream>), Failed> {
         let addr = addrs
             .iter()
             .cycle()
@@ -196,7 +203,7 @@ impl<E: Env> Link<E> {
             let hello = Hello::Peer(me);
             hello.write(&mut stream).await.map_err(|error| format!("{addr} hung up: {error}"))?;
             match HelloAnswer::read(&mut stream).await {
-                Ok(HelloAnswer::Accepted) => Ok(stream),
+                Ok(HelloAnswer::Accepted) => Ok((addr.clone(), stream)),
                 Ok(HelloAnswer::OlderCopy(reason)) => {
                     let _ = write_heard(&mut stream).await;
                     let found = Discovery::OlderCopy { met_by: self.to };
@@ -219,7 +226,12 @@ impl<E: Env> Link<E> {
     }
 
     /// Everything that waits goes out in one write.
-    async fn write_until_broken(&mut self, mut stream: Stream<E::Stream>) -> End {
+    async fn write_until_broken(
+        &mut self,
+        mut stream: Stream<E::Stream>,
+        addr: &str,
+        calls: &PeerCalls,
+    ) -> End {
         let mut next: Option<Queued> = None;
         let mut buffer = Vec::new();
         let mut unexpected = [0];
@@ -235,7 +247,12 @@ impl<E: Env> Link<E> {
                 encode_frame(&mut buffer, |out| message.message.encode(out));
             }
             if !buffer.is_empty() {
-                if let Err(error) = self.write(&mut stream, &buffer).await {
+                let written = tokio::select! {
+                    biased;
+                    written = self.write(&mut stream, &buffer) => written,
+                    () = moved_from(&self.address_book, self.to, addr, calls) => return End::moved(),
+                };
+                if let Err(error) = written {
                     return End::Broken(format!("the connection broke: {error}"));
                 }
                 ping_at = self.env.now().plus(PING_MICROS);
@@ -251,6 +268,7 @@ impl<E: Env> Link<E> {
                     Some(message) => next = Some(message),
                     None => return End::Closed,
                 },
+                () = moved_from(&self.address_book, self.to, addr, calls) => return End::moved(),
                 () = poll_fn(|context| ping.poll(context)) => {
                     if ping.is_due(self.env.now()) {
                         encode_frame(&mut buffer, |_| {});
@@ -279,7 +297,7 @@ impl<E: Env> Link<E> {
     }
 
     /// Drops what is queued for that long, or until the peer calls: it would be stale.
-    async fn drop_for(&mut self, micros: u64, called: &Notify) -> Pause {
+    async fn drop_for(&mut self, micros: u64, calls: &PeerCalls) -> Pause {
         let deadline = self.env.now().plus(micros);
         let sleep = self.env.sleep_until(deadline);
         tokio::pin!(sleep);
@@ -287,7 +305,7 @@ impl<E: Env> Link<E> {
             tokio::select! {
                 biased;
                 () = &mut sleep => return Pause::Over,
-                () = called.notified() => return Pause::Called,
+                () = calls.called.notified() => return Pause::Called,
                 message = self.queue.recv() => {
                     if message.is_none() {
                         return Pause::Closed;
@@ -295,6 +313,17 @@ impl<E: Env> Link<E> {
                     self.metrics.messages_dropped.inc();
                 }
             }
+        }
+    }
+}
+
+/// Waits until the peer has been started again, and is not at `addr` any more. Nothing need ever
+/// come from there, not even that the connection has ended.
+async fn moved_from(address_book: &AddressBook, peer: NodeId, addr: &str, calls: &PeerCalls) {
+    loop {
+        calls.restarted.notified().await;
+        if address_book.address(peer).is_none_or(|now| now != addr) {
+            return;
         }
     }
 }

@@ -1,7 +1,14 @@
 //! Limits and timings of the peer transport.
 
+use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::tls::PortTls;
 use std::sync::Arc;
+
+/// Bytes of one message, at most: what a node sends at once, with room for what one large command
+/// adds to it.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 8 << 20;
+// The largest command that a client can send, in a message that was nearly full.
+const _: () = assert!(MESSAGE_BYTES_MAX > 2 * (KEY_BYTES_MAX + VALUE_BYTES_MAX) + (2 << 20));
 
 /// Limits and timings of the peer transport, and its certificates.
 #[derive(Clone, Debug)]
@@ -53,5 +60,14 @@ impl Default for TransportOptions {
             backoff_max_micros: 1_000_000,
             tls: None,
         }
+    }
+}
+
+impl TransportOptions {
+    /// Bytes of messages of which only a part has come, at most, over all connections. Two of the
+    /// longest always have room.
+    pub(crate) const fn part_bytes_max(&self) -> usize {
+        let (part, least) = (self.receive_bytes_max / 4, 2 * MESSAGE_BYTES_MAX);
+        if part > least { part } else { least }
     }
 }

@@ -8,9 +8,11 @@ use crate::storage::Disk;
 use rand::TryRngCore;
 use rustix::net::sockopt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// A silent connection is probed after this time, …
@@ -19,6 +21,10 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// … and given up after this many probes without an answer.
 const KEEPALIVE_PROBES: u32 = 3;
+/// Addresses of one name that are tried, at most, …
+const ADDRESSES_MAX: usize = 8;
+/// … each of them a moment after the one before, if that is silent.
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 /// Sent bytes that stay without acknowledgement for this time end the connection, milliseconds.
 const USER_TIMEOUT_MILLIS: u32 = 10_000;
 
@@ -83,7 +89,8 @@ impl<D: Disk> Env for TokioEnv<D> {
     }
 
     async fn connect(&self, addr: &str) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect(addr).await?;
+        let addrs = lookup_host(addr).await?.take(ADDRESSES_MAX).collect();
+        let stream = first_to_answer(addrs, TcpStream::connect).await?;
         tune(&stream)?;
         Ok(stream)
     }
@@ -140,6 +147,37 @@ impl Listener for TokioListener {
     }
 }
 
+/// Connects to each of the addresses of one name until one answers. The next one is tried when one
+/// fails, and after a moment in any case, while the others may still answer.
+async fn first_to_answer<S, F>(addrs: Vec<SocketAddr>, connect: impl Fn(SocketAddr) -> F) -> io::Result<S>
+where
+    S: Send + 'static,
+    F: Future<Output = io::Result<S>> + Send + 'static,
+{
+    let mut rest = addrs.into_iter();
+    let mut attempts = JoinSet::new();
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    loop {
+        match rest.next() {
+            Some(addr) => drop(attempts.spawn(connect(addr))),
+            None if attempts.is_empty() => return Err(failed),
+            None => {}
+        }
+        let ended = tokio::select! {
+            biased;
+            ended = attempts.join_next() => ended,
+            () = tokio::time::sleep(NEXT_ADDRESS_AFTER), if rest.len() > 0 => None,
+        };
+        match ended {
+            Some(Ok(Ok(stream))) => return Ok(stream),
+            // Nobody listens there only if that is so at each address.
+            Some(Ok(Err(error))) if error.kind() != io::ErrorKind::ConnectionRefused => failed = error,
+            Some(Ok(Err(error))) if failed.kind() == io::ErrorKind::NotFound => failed = error,
+            Some(_) | None => {}
+        }
+    }
+}
+
 /// Switches Nagle's algorithm off, and lets the kernel notice a peer that is gone without a word.
 fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
@@ -164,3 +202,6 @@ fn lower_priority() {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -303,3 +303,16 @@ fn a_committed_membership_names_its_members() {
     assert!(!address_book.may_speak_for(NodeId::new(3), &certificate_of("n9")));
     assert_eq!(address_book.name_at("n3:1").as_deref(), Some("n3"));
 }
+
+#[test]
+fn strangers_keep_no_members_address_from_being_learned() {
+    let address_book = address_book(true);
+    // As many as may be learned, of nodes that no membership knows.
+    for stranger in 1_000..2_000 {
+        admit(&address_book, &hello(stranger, 7)).unwrap();
+    }
+    assert!(address_book.address(NodeId::new(1_000)).is_some(), "a few are learned");
+    assert!(address_book.address(NodeId::new(1_999)).is_none(), "and no more");
+    admit(&address_book, &hello(3, 300)).unwrap();
+    assert_eq!(address_book.address(NodeId::new(3)), Some("told3:1".to_owned()));
+}

@@ -1,16 +1,29 @@
 use crate::codec::encode_frame;
+use crate::peer::address_book::{AddressBook, Me};
+use crate::peer::hello::{Hello, HelloAnswer, PeerHello, Starts};
 use crate::peer::incoming::{
-    BUFFER_BYTES, BUFFER_BYTES_KEPT, KNOWN_MAX, Place, PortPlaces, Receiver, make_room,
+    Answers, BUFFER_BYTES, BUFFER_BYTES_KEPT, Incoming, KNOWN_MAX, PeerBatch, Place, PortPlaces,
+    ROOM_UNIT_BYTES, Receiver, make_room,
 };
+use crate::peer::options::TransportOptions;
 use crate::raft::{
-    AppendClock, Body, ClusterId, Entry, EntryKind, LogId, LogIndex, Message, NodeId, ReadRound, Session,
-    Term,
+    AppendClock, Body, ClusterId, Entry, EntryKind, LogId, LogIndex, Member, Membership, Message, NodeId,
+    ReadRound, Session, StoreId, Term,
 };
 use crate::replica::PeerMessage;
 use crate::runtime::door::Caller;
+use crate::runtime::{Env, Listener, Metrics, TokioEnv, watch};
+use crate::storage::MemoryDisk;
+use crate::tls::{PeerCertificate, Stream};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 fn receiver() -> Receiver {
     Receiver { cluster: ClusterId(1), from: NodeId::new(2), to: NodeId::new(1) }
@@ -136,4 +149,97 @@ fn few_callers_are_remembered_as_members() {
     }
     let known = places.lock().unwrap().known.clone();
     assert_eq!((known.len(), known.contains(&caller(0)), known.back()), (KNOWN_MAX, false, Some(&caller(1))));
+}
+
+struct Unanswered;
+
+impl<E: Env> Answers<E> for Unanswered {
+    async fn serve(&self, _: Stream<E::Stream>, _: Option<PeerCertificate>) {}
+}
+
+/// A raft port, and where its messages arrive.
+async fn port(options: TransportOptions) -> (String, mpsc::Receiver<PeerBatch>, watch::Sender<bool>) {
+    let env = TokioEnv::new(MemoryDisk::new());
+    let me = Me {
+        cluster: ClusterId(1),
+        id: NodeId::new(1),
+        store: StoreId(1),
+        starts: Starts { number: 1, nonces: vec![1] },
+        name: "n1".to_owned(),
+        raft_addr: "n1:1".to_owned(),
+        http_addr: "n1:2".to_owned(),
+    };
+    let member = Member {
+        name: "n1".to_owned(),
+        raft_addr: "n1:1".to_owned(),
+        http_addr: "n1:2".to_owned(),
+        store_id: StoreId(1),
+    };
+    let address_book = AddressBook::new(me, Membership::bootstrap([member]).unwrap());
+    let (messages, arrived) = mpsc::channel(16);
+    let (end, ended) = watch::channel(false);
+    let room = |bytes: usize| Arc::new(Semaphore::new(bytes.div_ceil(ROOM_UNIT_BYTES)));
+    let incoming = Incoming {
+        env: env.clone(),
+        address_book: Arc::new(address_book),
+        messages,
+        service: Unanswered,
+        discoveries: mpsc::channel(1).0,
+        room: room(options.receive_bytes_max),
+        parts: room(options.part_bytes_max()),
+        options,
+        metrics: Metrics::new(),
+        ended,
+        guard: None,
+        refusals: Mutex::default(),
+    };
+    let listener = env.listen("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(Arc::new(incoming).run(listener));
+    (addr, arrived, end)
+}
+
+async fn call(addr: &str, from: u64) -> TcpStream {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let hello = Hello::Peer(PeerHello {
+        cluster: ClusterId(1),
+        from: NodeId::new(from),
+        store: StoreId(from.into()),
+        raft_addr: format!("n{from}:1"),
+        to: NodeId::new(1),
+        starts: Starts { number: 1, nonces: vec![from] },
+    });
+    hello.write(&mut stream).await.unwrap();
+    assert_eq!(HelloAnswer::read(&mut stream).await.unwrap(), HelloAnswer::Accepted);
+    stream
+}
+
+#[tokio::test]
+async fn parts_of_messages_that_never_come_whole_take_a_bounded_memory() {
+    let options = TransportOptions { write_timeout_micros: 200_000, ..TransportOptions::default() };
+    let room_for = options.part_bytes_max() / (7 << 20);
+    let (addr, mut arrived, _end) = port(options).await;
+    let mut long = Vec::new();
+    encode_frame(&mut long, |out| out.extend_from_slice(&[7; 8 << 20]));
+    long.truncate(7 << 20);
+    let long = Bytes::from(long);
+    let mut callers = JoinSet::new();
+    for number in 10..16 {
+        let (addr, long) = (addr.clone(), long.clone());
+        callers.spawn(async move {
+            let mut stream = call(&addr, number).await;
+            // Until the port closes the connection.
+            let _ = stream.write_all(&long).await;
+            let _ = stream.read(&mut [0]).await;
+        });
+    }
+    for _ in room_for..6 {
+        let closed = timeout(Duration::from_secs(20), callers.join_next()).await;
+        assert!(closed.is_ok(), "there is room for {room_for}");
+    }
+    // What comes whole has room meanwhile.
+    let mut other = call(&addr, 2).await;
+    other.write_all(&small_append(1)).await.unwrap();
+    let batch = arrived.recv().await.expect("it arrives");
+    assert_eq!((batch.messages.len(), batch.messages[0].from()), (1, NodeId::new(2)));
 }

@@ -1,0 +1,41 @@
+use crate::runtime::tokio_env::first_to_answer;
+use std::future::pending;
+use std::io::{Error, ErrorKind};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::time::timeout;
+
+fn addrs(count: u16) -> Vec<SocketAddr> {
+    (1..=count).map(|port| SocketAddr::from(([10, 0, 0, 1], port))).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_address_hides_no_other_address_of_its_name() {
+    for live in 1..=8 {
+        let connect = move |addr: SocketAddr| async move {
+            if addr.port() == live { Ok(live) } else { pending().await }
+        };
+        // A link gives the whole attempt up after three seconds.
+        let connected = timeout(Duration::from_secs(3), first_to_answer(addrs(8), connect)).await;
+        assert!(matches!(connected, Ok(Ok(port)) if port == live), "{live}: {connected:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_refuses_only_if_each_of_its_addresses_does() {
+    let fail = |kinds: [ErrorKind; 3]| {
+        let connect = move |addr: SocketAddr| async move {
+            Err::<(), _>(Error::from(kinds[usize::from(addr.port()) - 1]))
+        };
+        first_to_answer(addrs(3), connect)
+    };
+    let (refused, other) = (ErrorKind::ConnectionRefused, ErrorKind::HostUnreachable);
+    assert_eq!(fail([refused; 3]).await.unwrap_err().kind(), refused);
+    for kinds in [[other, refused, refused], [refused, other, refused], [refused, refused, other]] {
+        assert_eq!(fail(kinds).await.unwrap_err().kind(), other, "{kinds:?}");
+    }
+    assert_eq!(
+        first_to_answer(Vec::new(), |_| async { Ok(()) }).await.unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
+}
