@@ -10,7 +10,10 @@ use crate::madsim_engine::connections::SimStream;
 use crate::madsim_engine::time::now;
 use crate::madsim_engine::world::Shared;
 use crate::schedule::SECOND;
-use infinitystore::tls::{Audience, Callee, CertificateSource, PemSet, PortTls, Stream, TlsError, WallClock};
+use infinitystore::tls::{
+    Audience, Callee, CertificateSource, ClientCertificates, ClientTls, PemSet, PortTls, Stream, TlsError,
+    WallClock,
+};
 use std::sync::Arc;
 
 /// The time of day when a run begins: 2030-03-17.
@@ -66,6 +69,31 @@ pub(super) fn of_node(number: usize) -> Arc<PortTls> {
 pub(super) fn of_stranger() -> Arc<PortTls> {
     let pair = OTHER_NODE.split(BEGIN).nth(1).expect("there is one");
     load("node0".to_owned(), pair, false)
+}
+
+/// What a node shows at its port for clients, some of whom have certificates.
+pub(super) fn of_client_port(number: usize) -> Arc<PortTls> {
+    let pair = NODES.split(BEGIN).nth(number + 1).expect("there are as many as machines");
+    let source = Fixed { name: format!("node{number}"), pair: format!("{BEGIN}{pair}"), is_ours: true };
+    let clock = WallClock::new(|| BEGINS_SECONDS + now() / SECOND);
+    let audience = Audience::Clients { certificates: ClientCertificates::Optional };
+    PortTls::load(audience, Arc::new(source), clock).expect("it is checked in")
+}
+
+/// A client's handshake. It shows the certificate of the node of that number, if there is one: it
+/// is as good as any of the same authority, and names somebody.
+pub(super) async fn as_client(
+    addr: &str,
+    stream: SimStream,
+    number: Option<usize>,
+) -> std::io::Result<Stream<SimStream>> {
+    let pair = number.and_then(|number| NODES.split(BEGIN).nth(number + 1));
+    let pair = pair.map_or(Vec::new(), |pair| format!("{BEGIN}{pair}").into_bytes());
+    let authorities = AUTHORITY.as_bytes().to_vec();
+    let pem = PemSet { certificate: pair.clone(), key: pair, authorities };
+    let clock = WallClock::new(|| BEGINS_SECONDS + now() / SECOND);
+    let tls = ClientTls::new(&pem, clock).map_err(std::io::Error::other)?;
+    tls.connect(addr, stream).await
 }
 
 /// As [`PortTls::connect`], by the node of number 0, if nodes have certificates in this run.

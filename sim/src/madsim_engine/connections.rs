@@ -195,14 +195,9 @@ impl SimStream {
         Self { shared, id, end, sleep: None }
     }
 
-    /// Whether this end can know that the connection is over: it broke, or the other end has closed
-    /// it.
-    pub(super) fn is_over(&self) -> bool {
-        let world = self.shared.lock();
-        world.connections.open.get(&self.id).is_none_or(|connection| {
-            let first = connection.pipes[1 - self.end].parcels.front();
-            connection.broken || matches!(first, Some((Some(at), Parcel::End)) if *at <= now())
-        })
+    /// For asking whether the connection is over, without the stream.
+    pub(super) fn far_end(&self) -> FarEnd {
+        FarEnd { shared: self.shared.clone(), id: self.id, end: self.end }
     }
 
     /// Breaks the connection, as a process does that ends without having read what came.
@@ -215,6 +210,26 @@ impl SimStream {
         let mut world = self.shared.lock();
         let pipes = world.connections.pipes(self.id)?;
         pipes[1 - self.end].from.map(|(_, life)| life)
+    }
+}
+
+/// What one end of a connection can know of the other.
+pub(super) struct FarEnd {
+    shared: Shared,
+    id: u64,
+    end: usize,
+}
+
+impl FarEnd {
+    /// Whether the connection broke, or the other end has closed it. With TLS whatever has come
+    /// says so, where no answer is waited for.
+    pub(super) fn is_over(&self, is_secured: bool) -> bool {
+        let world = self.shared.lock();
+        world.connections.open.get(&self.id).is_none_or(|connection| {
+            let first = connection.pipes[1 - self.end].parcels.front();
+            let is_end = |parcel: &Parcel| is_secured || matches!(parcel, Parcel::End);
+            connection.broken || matches!(first, Some((Some(at), parcel)) if *at <= now() && is_end(parcel))
+        })
     }
 }
 

@@ -65,6 +65,8 @@ impl Run {
         // be sent.
         let is_apt = settings.uncommitted_bytes_max == 0 && 50 * settings.snapshot_chunk_bytes > 70_000;
         let impatient = self.shared.lock().limits.impatient;
+        // Its clients do not speak TLS.
+        let impatient = impatient && !self.shared.lock().has_secured_clients();
         if impatient && position == 0 && self.shared.lock().is_quick() {
             examine_door(&self.shared, slot).await?;
         }

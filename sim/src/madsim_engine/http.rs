@@ -4,13 +4,15 @@
 #[cfg(test)]
 mod tests;
 
-use crate::madsim_engine::connections::SimStream;
+use crate::madsim_engine::certificates;
+use crate::madsim_engine::connections::{FarEnd, SimStream};
 use crate::madsim_engine::listening::connect;
 use crate::madsim_engine::time::{now, sleep_until};
 use crate::madsim_engine::world::Shared;
 use crate::record::violation::Violation;
 use crate::schedule::SECOND;
 use bytes::{Buf, Bytes, BytesMut};
+use infinitystore::tls::Stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// No answer has a longer head.
@@ -60,7 +62,8 @@ pub(super) enum NoAnswer {
 /// A connection to a node.
 pub(super) struct Http {
     shared: Shared,
-    stream: SimStream,
+    stream: Stream<SimStream>,
+    far_end: FarEnd,
     read: BytesMut,
     /// The machine.
     pub slot: usize,
@@ -179,6 +182,16 @@ impl Answer {
 impl Http {
     /// A new connection to a machine's HTTP port, if it is there in time.
     pub(super) async fn open(shared: &Shared, slot: usize, give_up: u64) -> Option<Self> {
+        Self::open_as(shared, slot, give_up, None).await
+    }
+
+    /// The same. Where the port speaks TLS, the client shows the certificate of this number.
+    pub(super) async fn open_as(
+        shared: &Shared,
+        slot: usize,
+        give_up: u64,
+        certificate: Option<usize>,
+    ) -> Option<Self> {
         if !shared.lock().knows_rights(slot) {
             return None;
         }
@@ -188,12 +201,19 @@ impl Http {
         shared.lock().mark("http connection");
         shared.lock().book.connected((slot, life));
         let (read, waiting) = (BytesMut::new(), std::collections::VecDeque::new());
-        Some(Self { shared: shared.clone(), stream, read, slot, life, waiting, closing: false })
+        let (far_end, is_secured) = (stream.far_end(), shared.lock().has_secured_clients());
+        let stream = if is_secured {
+            within(give_up, certificates::as_client(&addr, stream, certificate)).await?.ok()?
+        } else {
+            Stream::Plain(stream)
+        };
+        Some(Self { shared: shared.clone(), stream, far_end, read, slot, life, waiting, closing: false })
     }
 
     /// Whether another request may be sent to `slot` on it, as far as a client can tell.
     pub(super) fn is_usable(&self, slot: usize) -> bool {
-        self.slot == slot && !self.closing && !self.stream.is_over()
+        let is_secured = matches!(self.stream, Stream::Tls(_));
+        self.slot == slot && !self.closing && !self.far_end.is_over(is_secured)
     }
 
     /// Whether the process that it was made to still runs: a machine without power does not say

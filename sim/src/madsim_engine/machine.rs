@@ -11,7 +11,7 @@ use crate::madsim_engine::world::{Exit, Shared};
 use crate::madsim_engine::written::Written;
 use crate::record::violation::Violation;
 use crate::schedule::MILLI;
-use infinitystore::api::HttpServer;
+use infinitystore::api::{HttpOptions, HttpServer};
 use infinitystore::node::{Node, NodeExit, NodeOptions, NodeSlot, ScrubOptions, keep_certificates};
 use infinitystore::runtime::{Env, Metrics};
 
@@ -190,10 +190,14 @@ async fn live(shared: &Shared, env: SimEnv, options: NodeOptions) -> Result<Node
     let peers = Node::listen(&env, &options).await.map_err(|error| error.to_string())?;
     let (http, stop) = {
         let world = shared.lock();
-        (world.limits.http(), world.machines[slot].stop.clone())
+        let number = world.machines[slot].namesake.unwrap_or(slot);
+        let tls = world.has_secured_clients().then(|| certificates::of_client_port(number));
+        (HttpOptions { tls, ..world.limits.http() }, world.machines[slot].stop.clone())
     };
-    if let Some(tls) = &options.transport.tls {
-        metrics.certificates.add("peer", tls);
+    let ports = [("peer", &options.transport.tls), ("client", &http.tls)];
+    let secured: Vec<_> = ports.into_iter().filter_map(|(port, tls)| Some((port, tls.as_ref()?))).collect();
+    secured.iter().for_each(|(port, tls)| metrics.certificates.add(port, tls));
+    if !secured.is_empty() {
         env.spawn(keep_certificates(env.clone(), metrics.clone()));
     }
     shared.lock().machines[slot].scrub = Some(metrics.scrub.clone());

@@ -35,7 +35,10 @@ const TOKENS: [(&str, &str); 3] = [
     ("t", "1c07f18641680f5b8a8208037976e48ec226ce946beb147b427ae81fb4b4ba87"),
     ("u", "25d89b24d0946611dca77c68586b79aff7782544f9a62f046c9ea13bbf4c7aee"),
 ];
-const USERS: [&str; 3] = ["a", "b", "c"];
+const USERS: [&str; 3] = ["a", "b", "node9"];
+/// Callers that have a certificate where clients speak TLS: its number, and the name in it. The
+/// second is no user's.
+const HOLDERS: [(usize, &str); 2] = [(9, "node9"), (10, "node10")];
 const ROLES: [&str; 2] = ["app", "other"];
 /// Hashes of `pass-0`, `pass-1` and `pass-2`, which cost little.
 const PASSWORDS: [&str; 3] = [
@@ -220,6 +223,8 @@ enum Shown {
     Nothing,
     Password(&'static str, usize),
     Token(&'static str, &'static str),
+    /// A certificate, and nothing else.
+    Certificate(&'static str),
 }
 
 impl Shown {
@@ -241,7 +246,7 @@ impl Shown {
 
     fn header(self) -> (&'static str, Vec<u8>) {
         let value = match self {
-            Self::Nothing => String::new(),
+            Self::Nothing | Self::Certificate(_) => String::new(),
             Self::Password(user, number) => {
                 format!("Basic {}", to_base64(format!("{user}:pass-{number}").as_bytes()))
             }
@@ -254,6 +259,7 @@ impl Shown {
     fn principal(self, rules: &Rules) -> Option<(Principal, u64)> {
         let (name, is_right, end) = match self {
             Self::Nothing => return None,
+            Self::Certificate(user) => (user, rules.has(user), None),
             Self::Password(user, number) => (user, rules.password(user) == Some(PASSWORDS[number]), None),
             Self::Token(name, hash) => {
                 let (is, end) = rules.token(name)?;
@@ -264,6 +270,9 @@ impl Shown {
         Some((principal, end.unwrap_or(u64::MAX)))
     }
 }
+
+/// The mark of what was told or done.
+const ALLOWED: &str = "allowed over HTTP";
 
 /// What is to be answered.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -336,6 +345,8 @@ pub(super) fn begin(shared: &Shared) {
 async fn call(shared: Shared, number: u64) {
     let rng = stream(shared.lock().schedule.seed, Stream::Schedule, FIRST_STREAM + 10 + number);
     let mut client = Client::new(shared.clone(), rng, 2_000 + number as usize);
+    let holder = if shared.lock().has_secured_clients() { HOLDERS.get(number as usize) } else { None };
+    client.certificate = holder.map(|(number, _)| *number);
     for count in 0.. {
         let pause = client.rng.random_range(0..PAUSE_MICROS / 2);
         sleep_until(now() + pause).await;
@@ -346,6 +357,15 @@ async fn call(shared: Shared, number: u64) {
             }
             let slot = client.rng.random_range(0..world.machines.len());
             (slot, Shown::draw(&mut client.rng, world.checks.ledger.model().rules(usize::MAX)))
+        };
+        // What stands in the request counts before the certificate.
+        let shown = match holder {
+            Some((_, name)) if client.rng.random() => Shown::Certificate(name),
+            _ => shown,
+        };
+        let shown = match (holder, shown) {
+            (Some((_, name)), Shown::Nothing) => Shown::Certificate(name),
+            _ => shown,
         };
         if !shared.lock().is_open(slot) {
             continue;
@@ -367,7 +387,12 @@ async fn call(shared: Shared, number: u64) {
             continue;
         }
         match judge(&world, &asked, shown, &sent, &answer) {
-            Ok(mark) => world.mark(mark),
+            Ok(mark) => {
+                if matches!(shown, Shown::Certificate(_)) && mark == ALLOWED {
+                    world.mark("allowed by a certificate");
+                }
+                world.mark(mark);
+            }
             Err(what) => {
                 let (method, target) = (asked.request.method, &asked.request.target);
                 let (code, text) = (answer.code, answer.text());
@@ -430,7 +455,9 @@ fn judge(
             Err("its credentials are good".to_owned())
         }
         // Whoever has guessed wrong has to wait, and so have others from there.
-        429 if !matches!(shown, Shown::Token(..)) || is_ever(sent.applied, Right::Unknown) => {
+        429 if matches!(shown, Shown::Password(..))
+            || matches!(shown, Shown::Token(..)) && is_ever(sent.applied, Right::Unknown) =>
+        {
             Ok("caller has to wait over HTTP")
         }
         403 if is_ever(from, Right::Denied) => Ok("denied over HTTP"),
@@ -439,7 +466,7 @@ fn judge(
             if let Some(value) = asked.value.as_ref().filter(|_| answer.code == 200) {
                 is_done(model, sent, shown, value)?;
             }
-            Ok("allowed over HTTP")
+            Ok(ALLOWED)
         }
         _ => Err("it has no right".to_owned()),
     }

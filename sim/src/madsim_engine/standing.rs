@@ -201,7 +201,8 @@ async fn look_at_holdings(shared: &Shared, members: &[ProcessId]) -> Result<(), 
         // One task looks after certificates.
         // And one compares passwords, once there were any.
         let users = usize::from(world.schedule.users);
-        let most = TASKS + usize::from(world.limits.secured) + users + right.len() + called_by + clients;
+        let secured = usize::from(world.limits.secured || world.has_secured_clients());
+        let most = TASKS + secured + users + right.len() + called_by + clients;
         if counted == life && tasks > most {
             let what =
                 format!("{tasks} tasks, with {} peers, {called_by} callers, {clients} clients", right.len());

@@ -149,7 +149,7 @@ const QUEUE: [&str; 69] = [
 ];
 
 /// Marks of the madsim engine, whose network carries byte streams.
-const MADSIM: [&str; 71] = [
+const MADSIM: [&str; 72] = [
     "all at rest read again",
     "address moved",
     "bytes corrupted",
@@ -214,6 +214,7 @@ const MADSIM: [&str; 71] = [
     "answer given again over HTTP",
     "command refused before it was logged, over HTTP",
     "lease unknown over HTTP",
+    "allowed by a certificate",
     "allowed over HTTP",
     "authentication enabled",
     "caller has to wait over HTTP",

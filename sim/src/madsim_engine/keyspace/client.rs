@@ -22,12 +22,14 @@ pub(in crate::madsim_engine) struct Client {
     pub shared: Shared,
     pub rng: SmallRng,
     pub number: usize,
+    /// The number of the certificate that it shows, where the port speaks TLS.
+    pub certificate: Option<usize>,
     connection: Option<Http>,
 }
 
 impl Client {
     pub(in crate::madsim_engine) const fn new(shared: Shared, rng: SmallRng, number: usize) -> Self {
-        Self { shared, rng, number, connection: None }
+        Self { shared, rng, number, certificate: None, connection: None }
     }
 
     pub(super) fn draw(&mut self, request: ClientRequest) -> Option<Asked> {
@@ -141,7 +143,7 @@ impl Client {
         let due = self.shared.lock().due(slot);
         if !self.connection.as_ref().is_some_and(|it| it.is_usable(slot)) {
             self.connection = None;
-            self.connection = Http::open(&self.shared, slot, give_up).await;
+            self.connection = Http::open_as(&self.shared, slot, give_up, self.certificate).await;
             if self.connection.is_none() {
                 self.shared.lock().served(due, Some("no connection could be made"));
                 return None;
@@ -227,6 +229,11 @@ impl World {
     pub(in crate::madsim_engine) fn is_open(&self, slot: usize) -> bool {
         let machine = &self.machines[slot];
         machine.on && machine.member.is_some() && !machine.is_reverted && self.knows_rights(slot)
+    }
+
+    /// Whether clients speak TLS in this run: in every third one that has users.
+    pub(in crate::madsim_engine) fn has_secured_clients(&self) -> bool {
+        self.schedule.users && self.schedule.seed / 7 % 3 == 1
     }
 
     /// Whether a node has applied that authentication is enabled: until then it looks at no
