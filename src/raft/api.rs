@@ -25,6 +25,10 @@ pub enum Input {
     /// A linearizable read, with an id of the caller's choice; it comes back in [`Output::reads`]
     /// or [`RaftEvent::ReadsRefused`]. Any node takes it.
     Read(ReadId),
+    /// The same, and a leader answers it by a round of heartbeats alone, however long its lease is.
+    /// For what must be right even if a clock is not. A node that does not lead asks as for
+    /// [`Input::Read`].
+    ReadByRound(ReadId),
     /// Change the membership (leader only).
     ChangeMembership(ChangeOrder),
     /// Hand leadership to this voter, or to the most advanced one (leader only).

@@ -108,7 +108,8 @@ impl Raft {
                 self.check_leadership();
             }
             Input::Message(message) => self.handle_message(message),
-            Input::Read(id) => result = self.handle_read(id),
+            Input::Read(id) => result = self.handle_read(id, false),
+            Input::ReadByRound(id) => result = self.handle_read(id, true),
             Input::ChangeMembership(order) => result = self.handle_change(&order),
             Input::TransferLeadership(target) => result = self.handle_transfer(target),
             Input::Durable(receipt) => self.handle_durable(&receipt),

@@ -269,8 +269,6 @@ impl Raft {
             follower.last_heard = self.shared.now;
             follower.is_leader_gone = false;
         }
-        let promised_until = self.shared.now.plus(self.shared.config.promise_micros());
-        self.shared.promised_until = self.shared.promised_until.max(promised_until);
         true
     }
 

@@ -314,7 +314,7 @@
 //! every role and in one, and a peer as its leader sees it), `writes` (the stream of writes, and
 //! the messages that wait for it), `log`, `membership`, and the pure [`quorum`].
 //!
-//! Left out: leader leases (a read costs a round instead), witnesses, priorities.
+//! Left out: witnesses, priorities.
 
 mod api;
 mod compaction;

@@ -23,11 +23,11 @@ use alloc::vec::Vec;
 
 impl Raft {
     /// A client's read.
-    pub(super) fn handle_read(&mut self, id: ReadId) -> Result<(), InputError> {
+    pub(super) fn handle_read(&mut self, id: ReadId, by_round: bool) -> Result<(), InputError> {
         if self.reads_waiting() >= self.shared.config.pending_reads_max {
             return Err(InputError::TooManyReads);
         }
-        self.shared.reads.waiting.push_back(LocalRead { id, since: self.shared.now });
+        self.shared.reads.waiting.push_back(LocalRead { id, since: self.shared.now, by_round });
         Ok(())
     }
 
@@ -154,15 +154,17 @@ impl Shared {
         leader.peers.values().map(|peer| peer.promised_until).filter(|until| lasts(*until)).max()
     }
 
-    /// Answers all that wait for a round, if no other node can have been elected. While reads come,
+    /// Answers those that a lease is enough for, if no other node can have been elected. While reads come,
     /// a round without any keeps the lease from running out.
     fn serve_by_lease(&mut self, leader: &mut Leader) {
         if leader.reads.next.is_empty() || self.commit_index < leader.term_start {
             return;
         }
         let Some(until) = self.lease_until(leader).filter(|until| self.now < *until) else { return };
-        let requesters = core::mem::take(&mut leader.reads.next);
-        self.answer_reads(requesters, self.commit_index);
+        let by_round = |it: &Requester| matches!(it, Requester::Local(read) if read.by_round);
+        let (waiting, served) = core::mem::take(&mut leader.reads.next).into_iter().partition(by_round);
+        leader.reads.next = waiting;
+        self.answer_reads(served, self.commit_index);
         let age = self.now.since(leader.reads.begun_at);
         if leader.reads.rounds.is_empty() && age >= until.since(self.now) {
             self.begin_round_with(leader, Vec::new());

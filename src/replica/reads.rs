@@ -18,6 +18,18 @@ pub(super) enum Asker {
     Member { id: NodeId, incarnation: Incarnation, number: u64 },
 }
 
+impl Wanted {
+    /// Whether a quorum has to confirm it, and the leader's lease is not enough. A repair drops what
+    /// a leader lacks, and a holder of a lock acts on its lease: neither may rest on a clock that
+    /// stood still.
+    const fn is_by_round(&self) -> bool {
+        match self {
+            Self::Query(_) => false,
+            Self::Barrier | Self::Lease { .. } => true,
+        }
+    }
+}
+
 impl Asker {
     /// The request of a client of this node that waits for this read alone.
     pub(super) const fn client(self) -> Option<RequestId> {
@@ -110,17 +122,18 @@ impl ClientReads {
         self.new.push(read);
     }
 
-    /// Asks for all that are new, under one number; `None` if there are none, or if they were
-    /// refused a moment ago.
-    pub(super) fn ask(&mut self, now: Time) -> Option<ReadId> {
+    /// Asks for all that are new, under one number, and whether by a round alone; `None` if there
+    /// are none, or if they were refused a moment ago.
+    pub(super) fn ask(&mut self, now: Time) -> Option<(ReadId, bool)> {
         if self.new.is_empty() || self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
         self.retry_at = None;
         self.new.iter_mut().for_each(|read| read.asked = now);
+        let by_round = self.new.iter().any(|read| read.wanted.is_by_round());
         self.last_question = ReadId::new(self.last_question.get() + 1);
         self.waiting_for_index.insert(self.last_question, core::mem::take(&mut self.new));
-        Some(self.last_question)
+        Some((self.last_question, by_round))
     }
 
     /// The core refused a question: it is asked again at `retry_at`, or when a leader is known.

@@ -433,9 +433,9 @@ impl Replica {
     }
 
     fn ask_reads(&mut self) {
-        if let Some(question) = self.reads.ask(self.now)
-            && self.raft.step(self.now, Input::Read(question)).is_err()
-        {
+        let Some((question, by_round)) = self.reads.ask(self.now) else { return };
+        let input = if by_round { Input::ReadByRound(question) } else { Input::Read(question) };
+        if self.raft.step(self.now, input).is_err() {
             self.reads.refused(question, self.now.plus(READ_RETRY_MICROS));
         }
     }

@@ -10,6 +10,7 @@ use rustix::net::sockopt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::task::JoinSet;
@@ -25,6 +26,8 @@ const KEEPALIVE_PROBES: u32 = 3;
 const ADDRESSES_MAX: usize = 8;
 /// … each of them a moment after the one before, if that is silent.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
+/// A shorter sleep of the machine does not count: its two clocks are not read at once.
+const SLEEP_MIN_MICROS: u64 = 1_000;
 /// Sent bytes that stay without acknowledgement for this time end the connection, milliseconds.
 const USER_TIMEOUT_MILLIS: u32 = 10_000;
 
@@ -32,14 +35,75 @@ const USER_TIMEOUT_MILLIS: u32 = 10_000;
 #[derive(Clone, Debug)]
 pub struct TokioEnv<D> {
     disk: D,
+    clock: Clock,
+}
+
+/// A clock that goes on while the machine sleeps. Tokio's stands still then, and with it a leader's
+/// lease, while others elect another.
+#[derive(Clone, Debug)]
+struct Clock {
     /// Time 0.
     origin: Instant,
+    /// For how long the machine has slept since it was switched on. May say a little too little.
+    machine_slept: fn() -> Duration,
+    /// The same at time 0, and the most that was said since, microseconds.
+    slept_before: u64,
+    slept_until_now: Arc<AtomicU64>,
+}
+
+impl Clock {
+    fn new(machine_slept: fn() -> Duration) -> Self {
+        let slept_before = micros(machine_slept().max(machine_slept()).max(machine_slept()));
+        let slept_until_now = Arc::new(AtomicU64::new(slept_before));
+        Self { origin: Instant::now(), machine_slept, slept_before, slept_until_now }
+    }
+
+    /// For how long the machine has slept since time 0. Never less than before.
+    fn slept(&self) -> Duration {
+        let (said, known) = (micros((self.machine_slept)()), self.slept_until_now.load(Ordering::Relaxed));
+        let slept = if said > known + SLEEP_MIN_MICROS {
+            self.slept_until_now.fetch_max(said, Ordering::Relaxed).max(said)
+        } else {
+            known
+        };
+        Duration::from_micros(slept - self.slept_before)
+    }
+
+    fn now(&self) -> Time {
+        Time::new(micros(self.origin.elapsed() + self.slept()))
+    }
+
+    /// When tokio has to be asked to wake somebody, if the machine does not sleep meanwhile. `None`:
+    /// never.
+    fn instant(&self, time: Time) -> Option<Instant> {
+        self.origin.checked_add(Duration::from_micros(time.get()).saturating_sub(self.slept()))
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// For how long the machine has slept since it was switched on.
+#[cfg(target_os = "linux")]
+fn machine_slept() -> Duration {
+    use rustix::time::{ClockId, clock_gettime};
+    // In this order: what passes between the two readings does not count as sleep.
+    let [with_sleep, without] = [ClockId::Boottime, ClockId::Monotonic]
+        .map(|clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default());
+    with_sleep.saturating_sub(without)
+}
+
+/// Other systems do not say.
+#[cfg(not(target_os = "linux"))]
+fn machine_slept() -> Duration {
+    Duration::ZERO
 }
 
 impl<D: Disk> TokioEnv<D> {
     /// With data on `disk`; its clock starts now.
     pub fn new(disk: D) -> Self {
-        Self { disk, origin: Instant::now() }
+        Self { disk, clock: Clock::new(machine_slept) }
     }
 }
 
@@ -50,16 +114,16 @@ impl<D: Disk> Env for TokioEnv<D> {
     const THREADS: bool = true;
 
     fn now(&self) -> Time {
-        Time::new(u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX))
+        self.clock.now()
     }
 
     fn wall_micros(&self) -> u64 {
         let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        since_1970.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+        since_1970.map_or(0, micros)
     }
 
     fn sleep_until(&self, deadline: Time) -> impl Future<Output = ()> + Send + 'static {
-        let deadline = self.origin.checked_add(Duration::from_micros(deadline.get()));
+        let deadline = self.clock.instant(deadline);
         async move {
             match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline).await,

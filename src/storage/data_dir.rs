@@ -192,6 +192,7 @@ impl<D: Disk> Storage<D> {
         if self.jam.is_none() {
             self.unless_failed(|storage| storage.log.witness())?;
         }
+        self.forget_earlier_promise();
         self.poll(events);
         Ok(())
     }
@@ -213,11 +214,12 @@ impl<D: Disk> Storage<D> {
 
     /// What an earlier start promised is over if this one ran for that long: the next one need not
     /// wait for it.
-    fn forget_earlier_promise(&self) {
+    fn forget_earlier_promise(&mut self) {
         let (micros, since) = self.earlier_promise;
         let own = self.options.promised_micros;
         if micros > own && self.options.clock.now_micros().saturating_sub(since) > micros {
-            // The note that is there says more, so the next start waits, for nothing.
+            // If that fails, the note that is there says more, and the next start waits for nothing.
+            self.earlier_promise = (own, since);
             let _ = note_started(&self.disk, &self.options.dir, self.log.incarnation(), own);
         }
     }
@@ -318,7 +320,7 @@ impl<D: Disk> Storage<D> {
         }
         let log = Wal::start(disk.clone(), wal_dir, options.clone(), recovered, state)?;
         // A promise of an earlier start may still hold, and this start may end soon, too.
-        let earlier = read_promised(&disk, &dir);
+        let earlier = read_promised(&disk, &dir, options.promised_micros);
         match note_started(&disk, &dir, log.incarnation(), options.promised_micros.max(earlier)) {
             // The note of an earlier start stays, and says less.
             Err(error) if !error.is_full() || earlier < options.promised_micros => return Err(error),

@@ -9,6 +9,8 @@ use alloc::vec::Vec;
 pub(in crate::raft) struct LocalRead {
     pub id: ReadId,
     pub since: Time,
+    /// A lease is not enough.
+    pub by_round: bool,
 }
 
 /// Reads of this node's clients that no leader has taken on.

@@ -1,7 +1,7 @@
 //! Lease reads (Dissertation §6.4.1): what ends a lease, and what a promise outlives.
 
 use crate::raft::tests::harness::{Cluster, id, log_id};
-use crate::raft::{AnswerClock, Body, Config, Input, ReadRound, RoleName};
+use crate::raft::{AnswerClock, Body, Config, Input, ReadId, ReadRound, RoleName};
 
 const DRIFT_PPM: u32 = 10_000;
 /// The election timeout, which is what a member promises.
@@ -49,6 +49,29 @@ fn a_leader_with_a_lease_serves_reads_without_a_message() {
     cluster.deliver(question);
     assert!(matches!(cluster.last_said(1, 2), Some(Body::ReadIndexReady { .. })), "questions, too");
     assert_eq!(cluster.network.len(), 1);
+}
+
+#[test]
+fn a_read_by_round_does_not_rest_on_a_lease() {
+    let mut cluster = with_lease();
+    cluster.isolate(1);
+    cluster.step(1, Input::ReadByRound(ReadId::new(2))).unwrap();
+    cluster.read(1, 3).unwrap();
+    assert_eq!(served(&cluster), [1, 3], "the others are served meanwhile");
+    cluster.heal();
+    cluster.run();
+    assert_eq!(served(&cluster), [1, 3, 2]);
+}
+
+#[test]
+fn what_nobody_was_told_is_no_promise() {
+    let mut cluster = Cluster::with(3, leases());
+    cluster.elect(1);
+    cluster.run();
+    assert!(!cluster.raft(2).shared.has_promised(), "no read has asked for one");
+    cluster.read(1, 1).unwrap();
+    cluster.run();
+    assert!(cluster.raft(2).shared.has_promised());
 }
 
 #[test]

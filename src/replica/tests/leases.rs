@@ -3,7 +3,9 @@
 use super::{Cluster, id};
 use crate::kv::{LeaseId, Op, Outcome, Put};
 use crate::raft::NodeId;
-use crate::replica::{ClientReply, ClientRequest, Event, LeaseTime, Level, PeerMessage, RequestId};
+use crate::replica::{
+    ClientReply, ClientRequest, Event, LeaseTime, Level, PeerMessage, ReplicaConfig, RequestId,
+};
 use bytes::Bytes;
 
 const LEASE: LeaseId = LeaseId(7);
@@ -74,6 +76,26 @@ fn a_renewal_at_any_member_begins_the_time_anew() {
     assert!((1_500_000..2_100_000).contains(&left), "{left} µs are left");
     cluster.run(2_100_000);
     assert!(!cluster.has_key(leader), "a question is no renewal");
+}
+
+#[test]
+fn a_leader_with_a_lease_of_its_own_renews_none_and_stands_for_no_end_of_a_log() {
+    let mut config = ReplicaConfig::default();
+    config.raft.lease_drift_ppm = Some(10_000);
+    let mut cluster = Cluster::without_leader(3, &config);
+    let leader = cluster.elect();
+    cluster.grant(leader, 30);
+    let first = cluster.read(leader, "leased", Level::Linearizable);
+    cluster.run_until_answered(first);
+    cluster.isolate(leader);
+    let read = cluster.read(leader, "leased", Level::Linearizable);
+    cluster.run(1_000);
+    let renewal = cluster.call(leader, true);
+    let barrier = cluster.ask(leader, ClientRequest::Barrier);
+    cluster.run(100_000);
+    let answered = |request| cluster.replies.contains_key(&request);
+    assert!(answered(read), "the leader's lease is enough for a read");
+    assert!(!answered(renewal) && !answered(barrier), "what others act on needs a round");
 }
 
 #[test]

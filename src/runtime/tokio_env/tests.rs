@@ -1,9 +1,11 @@
-use crate::runtime::tokio_env::first_to_answer;
+use crate::raft::Time;
+use crate::runtime::tokio_env::{Clock, first_to_answer};
 use std::future::pending;
 use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 fn addrs(count: u16) -> Vec<SocketAddr> {
     (1..=count).map(|port| SocketAddr::from(([10, 0, 0, 1], port))).collect()
@@ -38,4 +40,24 @@ async fn a_name_refuses_only_if_each_of_its_addresses_does() {
         first_to_answer(Vec::new(), |_| async { Ok(()) }).await.unwrap_err().kind(),
         ErrorKind::NotFound
     );
+}
+
+/// For how long the machine has slept.
+static SLEPT_MILLIS: AtomicU64 = AtomicU64::new(0);
+
+#[tokio::test(start_paused = true)]
+async fn the_clock_goes_on_while_the_machine_sleeps_and_never_back() {
+    let slept = |millis| SLEPT_MILLIS.store(millis, Ordering::Relaxed);
+    slept(5_000);
+    let clock = Clock::new(|| Duration::from_millis(SLEPT_MILLIS.load(Ordering::Relaxed)));
+    assert_eq!(clock.now(), Time::new(0));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(clock.now(), Time::new(1_000_000));
+    slept(65_000);
+    assert_eq!(clock.now(), Time::new(61_000_000));
+    // The two clocks of the system are not read at once.
+    slept(64_999);
+    assert_eq!(clock.now(), Time::new(61_000_000));
+    assert_eq!(clock.instant(Time::new(62_000_000)), Some(Instant::now() + Duration::from_secs(1)));
+    assert_eq!(clock.instant(Time::new(3)), Some(clock.origin), "what is over is due at once");
 }

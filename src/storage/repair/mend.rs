@@ -59,7 +59,7 @@ impl<D: Disk> Survey<D> {
         let snapshot_dir = identity.snapshot_dir(&self.options.dir);
         self.disk.sync_dir(&snapshot_dir).map_err(OpenError::io("syncing the directory", &snapshot_dir))?;
         // Whatever was noted: this log is the one that counts from now on.
-        let promised = read_promised(&self.disk, &self.options.dir);
+        let promised = read_promised(&self.disk, &self.options.dir, self.options.promised_micros);
         note_started(&self.disk, &self.options.dir, *number, promised)?;
         switch(&self.disk, &self.options.dir, &identity)?;
         if self.in_doubt.is_some() {

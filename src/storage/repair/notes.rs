@@ -207,18 +207,23 @@ pub(crate) fn note_alarms<D: Disk>(disk: &D, dir: &Path, alarms: &[String]) -> R
 
 /// The newest start that was noted; 0 without a note, or if it is damaged.
 pub(crate) fn read_started<D: Disk>(disk: &D, dir: &Path) -> u64 {
-    number_in_started(disk, dir, "start")
+    let lines = read_lines(disk, dir, STARTED).ok().flatten().unwrap_or_default();
+    number_in(&lines, "start").unwrap_or_default()
 }
 
 /// How long the newest start that was noted may have promised a leader to vote for nobody,
-/// microseconds; 0 without a note, or if it is damaged.
-pub(crate) fn read_promised<D: Disk>(disk: &D, dir: &Path) -> u64 {
-    number_in_started(disk, dir, "promised_micros")
+/// microseconds. 0 without a note. If it is damaged, as long as this start may promise: nodes are
+/// seldom started with another setting.
+pub(crate) fn read_promised<D: Disk>(disk: &D, dir: &Path, own: u64) -> u64 {
+    match read_lines(disk, dir, STARTED) {
+        Ok(None) => 0,
+        Ok(Some(lines)) => number_in(&lines, "promised_micros").unwrap_or(own),
+        Err(_) => own,
+    }
 }
 
-fn number_in_started<D: Disk>(disk: &D, dir: &Path, wanted: &str) -> u64 {
-    let lines = read_lines(disk, dir, STARTED).ok().flatten().unwrap_or_default();
-    said(&lines, wanted).first().and_then(|number| number.parse().ok()).unwrap_or_default()
+fn number_in(lines: &Lines, wanted: &str) -> Option<u64> {
+    said(lines, wanted).first()?.parse().ok()
 }
 
 /// Notes that this start is the newest, and for how long it may promise a leader to vote for

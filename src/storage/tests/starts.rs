@@ -143,6 +143,34 @@ fn the_next_start_is_told_what_this_one_may_promise() {
 }
 
 #[test]
+fn a_damaged_note_of_a_promise_counts_as_the_own_promise() {
+    let disk = MemoryDisk::new();
+    assert_eq!(promised(&disk, 600_000, 0), 0);
+    assert!(disk.flip_bit(&Path::new(DIR).join("started"), 20, 1));
+    assert_eq!(promised(&disk, 500_000, 0), 500_000);
+}
+
+#[test]
+fn a_promise_is_forgotten_once_it_is_over_without_a_stop() {
+    let disk = MemoryDisk::new();
+    assert_eq!(promised(&disk, 30_000_000, 0), 0);
+    let now = Arc::new(AtomicU64::new(0));
+    let clock = now.clone();
+    let clock = StorageClock::new(move || clock.load(Ordering::Relaxed));
+    let idle_at = |micros| {
+        let options = StorageOptions { clock: clock.clone(), ..options() };
+        now.store(0, Ordering::Relaxed);
+        let (mut storage, opened) = Storage::open(disk.clone(), options, &bootstrap()).unwrap();
+        now.store(micros, Ordering::Relaxed);
+        storage.idle(&mut Vec::new()).unwrap();
+        opened.restored.promised_micros
+    };
+    assert_eq!(idle_at(29_000_000), 30_000_000);
+    assert_eq!(idle_at(31_000_000), 30_000_000, "the start before was too short to outlast it");
+    assert_eq!(idle_at(0), 0, "that one was not");
+}
+
+#[test]
 fn a_start_that_cannot_note_its_promise_is_none() {
     let disk = MemoryDisk::new();
     assert_eq!(promised(&disk, 600_000, 0), 0);
