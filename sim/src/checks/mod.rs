@@ -10,6 +10,7 @@ pub mod bounds;
 pub mod clients;
 pub mod durable;
 pub mod elections;
+pub mod freshness;
 pub mod hashing;
 pub mod keyspace;
 mod leading;

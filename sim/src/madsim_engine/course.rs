@@ -1,6 +1,8 @@
 //! A run: the cluster is formed, the schedule carried out, calm awaited, and everything judged.
 
 use crate::checks::clients::check_clients;
+use crate::madsim_engine::alarms::read_alarms;
+use crate::madsim_engine::archivist::keep_backups;
 use crate::madsim_engine::client::run_client;
 use crate::madsim_engine::http::{Http, Request};
 use crate::madsim_engine::inspect::inspect;
@@ -154,6 +156,8 @@ impl Run {
         if users {
             rights::begin(&self.shared);
         }
+        madsim::task::spawn(keep_backups(self.shared.clone()));
+        madsim::task::spawn(read_alarms(self.shared.clone()));
         madsim::task::spawn(inspect(self.shared.clone()));
         for number in 0..PROBERS {
             madsim::task::spawn(Prober::new(self.shared.clone(), number).run());

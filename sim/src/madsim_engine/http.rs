@@ -126,7 +126,7 @@ impl Request {
 }
 
 /// The routes that have no part that may be anything.
-const ROUTES: [&str; 14] = [
+const ROUTES: [&str; 16] = [
     "/set",
     "/get",
     "/join",
@@ -141,14 +141,17 @@ const ROUTES: [&str; 14] = [
     "/v1/watch",
     "/v1/compact",
     "/v1/settings",
+    "/v1/snapshot",
+    "/v1/alarms",
 ];
 
 /// Those that have one: what stands before it, whether it takes slashes, what stands behind it.
-const OPEN_ROUTES: [(&str, bool, &str, &str); 6] = [
+const OPEN_ROUTES: [(&str, bool, &str, &str); 7] = [
     ("/v1/kv/", true, "", "/v1/kv/{key}"),
     ("/v1/incr/", true, "", "/v1/incr/{key}"),
     ("/v1/leases/", false, "/keepalive", "/v1/leases/{id}/keepalive"),
     ("/v1/leases/", false, "", "/v1/leases/{id}"),
+    ("/v1/alarms/", false, "", "/v1/alarms/{id}"),
     ("/v1/locks/", true, "", "/v1/locks/{name}"),
     ("/v1/elections/", true, "", "/v1/elections/{name}"),
 ];

@@ -7,6 +7,8 @@
 //! (`connections`): madsim's never break, take every write whole, and end cleanly through a
 //! partition.
 
+mod alarms;
+mod archivist;
 mod attendance;
 mod book;
 mod budgets;

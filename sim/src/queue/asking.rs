@@ -211,6 +211,9 @@ impl Simulation {
             };
             let status = process.replica.status(machine.time(self.now));
             self.checks.shows(&process.replica, &status)?;
+            if let Some(age) = process.replica.raft().silent_micros(machine.time(self.now)) {
+                self.freshness.judge(slot, self.now, age, process.replica.last_applied().index)?;
+            }
             let key = Bytes::from(format!("key{}", self.questions % u64::from(self.schedule.settings.keys)));
             let id = self.fresh_request();
             self.ask(slot, id, Asker::Operator, ClientRequest::read(key, Level::Local), MILLI)?;

@@ -5,6 +5,7 @@ use crate::checks::bounds::Bounds;
 use crate::checks::clients::{Clients, check_clients};
 use crate::checks::durable::DurableModel;
 use crate::checks::elections::Elections;
+use crate::checks::freshness::Freshness;
 use crate::checks::keyspace::clients::KeyspaceClients;
 use crate::checks::safety::Checks;
 use crate::checks::service::Service;
@@ -60,6 +61,7 @@ pub(super) struct Simulation {
     pub(super) checks: Checks,
     pub(super) service: Service,
     pub(super) elections: Elections,
+    pub(super) freshness: Freshness,
     /// What the disks held that were lost, by the member.
     pub(super) lost_disks: BTreeMap<NodeId, DurableModel>,
     pub(super) operator: Operator,
@@ -127,6 +129,7 @@ impl Simulation {
             core_rng: stream(seed, Stream::Cores, 0),
             batch_rng: stream(seed, Stream::Cores, 1),
             elections: Elections::default(),
+            freshness: Freshness::default(),
             lost_disks: BTreeMap::new(),
             service: Service::new(&schedule.settings, slots),
             clients: Clients::new(&schedule),

@@ -207,6 +207,7 @@ impl Simulation {
         self.look(slot, &actions)?;
         self.look_at_leases(slot);
         self.look_at_commits()?;
+        self.freshness.committed(self.now, self.checks.committed_through());
         let installed = actions.notices.iter().any(|notice| matches!(notice, Notice::SnapshotInstalled(_)));
         if installed {
             self.checks.watching.replaced(slot);

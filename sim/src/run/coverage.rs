@@ -149,8 +149,9 @@ const QUEUE: [&str; 69] = [
 ];
 
 /// Marks of the madsim engine, whose network carries byte streams.
-const MADSIM: [&str; 72] = [
+const MADSIM: [&str; 73] = [
     "all at rest read again",
+    "backup taken",
     "address moved",
     "bytes corrupted",
     "bytes held back",
