@@ -85,8 +85,7 @@ impl Places {
     /// Takes one.
     pub(crate) fn take(&mut self, caller: &Caller) -> Result<(), Full> {
         let mine = self.of(caller);
-        let reserve = if mine < FEW { 0 } else { self.max / RESERVED_ONE_IN };
-        if self.taken + reserve >= self.max {
+        if self.missing(caller) > 0 {
             return Err(Full::All);
         }
         if mine >= self.per_address_max {
@@ -102,6 +101,12 @@ impl Places {
         self.taken -= 1;
         let mine = self.of(caller);
         self.set(caller.group(), mine, mine.saturating_sub(1));
+    }
+
+    /// How many have to be given back before there is one for that caller.
+    pub(crate) fn missing(&self, caller: &Caller) -> usize {
+        let reserve = if self.of(caller) < FEW { 0 } else { self.max / RESERVED_ONE_IN };
+        (self.taken + reserve + 1).saturating_sub(self.max)
     }
 
     /// How many a caller has, with its site.

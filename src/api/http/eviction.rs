@@ -25,13 +25,22 @@ impl Connections {
             return false;
         };
         let ended_max = ((count - few) / 2).clamp(1, ENDED_AT_ONCE);
+        let missing = self.places.missing(newcomer);
+        if missing > ended_max {
+            // It has many itself, and what is left is kept for others.
+            return false;
+        }
         let is_idle = |(_, one): &(&u64, &OpenConnection)| one.is_idle(tick);
         let idle = self.open.iter().filter(is_idle);
         let of_busiest = idle.clone().filter(|(_, one)| one.caller.group() == *busiest);
         let mut ids: Vec<u64> = of_busiest.map(|(id, _)| *id).take(ended_max).collect();
-        if ids.is_empty() {
+        if ids.len() < missing {
             let others = idle.filter(|(_, one)| self.places.of(&one.caller) > few);
-            ids = others.map(|(id, _)| *id).take(1).collect();
+            ids = others.map(|(id, _)| *id).take(missing).collect();
+        }
+        if ids.len() < missing {
+            self.none_to_end = Some(tick);
+            return false;
         }
         for id in &ids {
             if let Some(ended) = self.open.remove(id) {
@@ -39,10 +48,7 @@ impl Connections {
                 self.places.give_back(&ended.caller);
             }
         }
-        if ids.is_empty() {
-            self.none_to_end = Some(tick);
-        }
-        !ids.is_empty()
+        true
     }
 }
 

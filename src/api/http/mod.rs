@@ -1,16 +1,16 @@
 //! The HTTP API: three endpoints compatible with the original, the keyspace under `/v1`, and what
 //! operators need.
 //!
-//! `server` accepts and looks after connections, `eviction` makes room for new ones, and `connection`
-//! drives one. `dispatch` hands each
-//! request to the handler of its path: `routes` and `v1::routes` have the table, and `route` says
-//! what a row is. `set`, `get`, `join`, `status`, `health` and `help` are handlers, and those of
-//! the keyspace are in `v1`. `body` and `query` take requests apart, and `answer` puts answers
-//! together. `identify` finds out who asks. `admission` says whether a request is taken now: `turns`
-//! shares a node among many callers, and `rates` are those that an operator sets. `origin` refuses requests that a page in a browser was
-//! made to send. `sending` hands answers out in pieces, `stream` is an answer that goes on, and
-//! `budget` bounds the memory of all of it. `http2` drives a connection that speaks HTTP/2, with
-//! `frames` and `streams`. `secured` takes handshakes, where clients are served over TLS.
+//! `server` accepts and looks after connections, `eviction` makes room for new ones, and
+//! `connection` drives one. `dispatch` hands each request to the handler of its path: `routes` and
+//! `v1::routes` have the table, and `route` says what a row is. `set`, `get`, `join`, `status`,
+//! `health` and `help` are handlers, and those of the keyspace are in `v1`. `body` and `query` take
+//! requests apart, and `answer` puts answers together. `identify` finds out who asks. `admission`
+//! says whether a request is taken now: `turns` shares a node among many callers, and `rates` are
+//! those that an operator sets. `origin` refuses requests that a page in a browser was made to
+//! send. `sending` hands answers out in pieces, `stream` is an answer that goes on, and `budget`
+//! bounds the memory of all of it. `http2` drives a connection that speaks HTTP/2, with `frames`
+//! and `streams`. `secured` takes handshakes, where clients are served over TLS.
 //!
 //! What is not here: timers of tokio or of hyper. Time-outs of connections are found by one sweep a
 //! second over all of them, which costs a request two atomic stores instead of two timers.

@@ -11,7 +11,9 @@ fn one_caller_cannot_take_all_places() {
     let crowd = Caller::of("10.0.0.3:1");
     let taken = (0..1000).take_while(|_| places.take(&crowd).is_ok()).count();
     assert_eq!((taken, places.take(&crowd)), (50, Err(Full::All)));
+    assert_eq!((places.missing(&crowd), places.missing(&modest)), (1, 0));
     assert_eq!(places.take(&modest), Ok(()));
+    assert_eq!((places.missing(&crowd), places.missing(&modest)), (2, 0));
     assert!(places.is_low());
     places.give_back(&modest);
     places.give_back(&greedy);
