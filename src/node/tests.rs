@@ -2,6 +2,7 @@
 
 mod absorbing;
 mod cluster;
+mod forging;
 mod hellos;
 mod joining;
 mod mending;

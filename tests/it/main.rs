@@ -4,6 +4,7 @@
 //! - The others start real nodes (the built binary, real sockets, real files) through `support`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod attacker;
 mod backup;
 mod bad_input;
 mod columns;

@@ -12,11 +12,11 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// A folder with certificates in `certs`.
-struct Folder(TempDir);
+pub(crate) struct Folder(TempDir);
 
 impl Folder {
     /// With certificates of these nodes, all on this machine.
-    fn with(names: &[&str]) -> Self {
+    pub(crate) fn with(names: &[&str]) -> Self {
         let folder = Self(TempDir::new().unwrap());
         folder.create("certs", names, &[]).ok();
         folder
@@ -29,7 +29,11 @@ impl Folder {
         Shell::at("localhost:1").run(&[&args, more].concat())
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn dir(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -53,7 +57,7 @@ impl Folder {
     }
 
     /// A node that speaks TLS with everybody.
-    fn secured(&self, name: &str, more: &[String]) -> Node {
+    pub(crate) fn secured(&self, name: &str, more: &[String]) -> Node {
         let mut flags = self.peer_flags(&format!("certs/{name}"));
         flags.push(self.flag("tls-cert", &format!("certs/{name}.pem")));
         flags.push(self.flag("tls-key", &format!("certs/{name}.key")));

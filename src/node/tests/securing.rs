@@ -42,7 +42,7 @@ impl Certificates {
     }
 
     /// The certificate of a node, which trusts the authority in that folder.
-    fn trusting(&self, name: &str, trusted: &Path) -> Arc<PortTls> {
+    pub(in crate::node) fn trusting(&self, name: &str, trusted: &Path) -> Arc<PortTls> {
         let file = |ending: &str| self.0.path().join(format!("{name}.{ending}"));
         let files = CertificateFiles {
             certificate: file("pem"),
@@ -91,7 +91,7 @@ fn questions(cluster: ClusterId, member: NodeId, store: StoreId) -> Vec<Question
 
 /// A folder with both authorities: a caller that trusts them believes the nodes of one cluster, and
 /// its own certificate of the other.
-fn authorities_of(ours: &Certificates, theirs: &Certificates) -> TempDir {
+pub(in crate::node) fn authorities_of(ours: &Certificates, theirs: &Certificates) -> TempDir {
     let both = tempdir().unwrap();
     let ca = |certificates: &Certificates| std::fs::read(certificates.0.path().join("ca.pem")).unwrap();
     std::fs::write(both.path().join("ca.pem"), [ca(ours), ca(theirs)].concat()).unwrap();
