@@ -248,7 +248,12 @@ impl Http {
     ) -> Result<(), NoAnswer> {
         self.waiting.push_back((method, route, now()));
         self.shared.lock().book.sent(self.slot, self.life, route);
-        let written = within(give_up, self.stream.write_all(bytes)).await;
+        let written = within(give_up, async {
+            self.stream.write_all(bytes).await?;
+            // With TLS the end of it may wait to be encrypted, or for room.
+            self.stream.flush().await
+        })
+        .await;
         written.ok_or(NoAnswer::Late)?.map_err(|_| NoAnswer::Broken)
     }
 

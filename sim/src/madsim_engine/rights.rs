@@ -444,7 +444,11 @@ fn judge(
             let all = sent.applied.min(sent.committed)..=model.applied();
             let who = |index| shown.principal(model.rules(index)).map(|(by, _)| by.subject);
             let since = |index| match shown {
-                Shown::Password(user, _) => model.rules(index).password_since(user),
+                // Credentials count until they are changed: the user's password is, for a
+                // certificate as well.
+                Shown::Password(user, _) | Shown::Certificate(user) => {
+                    model.rules(index).password_since(user)
+                }
                 _ => None,
             };
             let first = *all.start();
