@@ -50,7 +50,7 @@ const PASSWORDS: [&str; 3] = [
 const PREFIX: &[u8] = b"r/";
 const KEYS: [&str; 3] = ["r/a", "r/b", "r/c/x"];
 /// How many ask, and how many watch.
-const CALLERS: u64 = 4;
+const CALLERS: usize = 4;
 const WATCHERS: u64 = 3;
 /// Streams of the seed are told apart by this.
 const FIRST_STREAM: u64 = 7_000;
@@ -291,7 +291,7 @@ struct Asked {
     is_local: bool,
 }
 
-fn draw(rng: &mut SmallRng, number: u64, count: u64) -> Asked {
+fn draw(rng: &mut SmallRng, number: usize, count: u64) -> Asked {
     let key = pick(rng, &KEYS);
     let path = key.replace('/', "%2F");
     let bytes = Bytes::from_static(key.as_bytes());
@@ -342,10 +342,10 @@ pub(super) fn begin(shared: &Shared) {
     }
 }
 
-async fn call(shared: Shared, number: u64) {
-    let rng = stream(shared.lock().schedule.seed, Stream::Schedule, FIRST_STREAM + 10 + number);
-    let mut client = Client::new(shared.clone(), rng, 2_000 + number as usize);
-    let holder = if shared.lock().has_secured_clients() { HOLDERS.get(number as usize) } else { None };
+async fn call(shared: Shared, number: usize) {
+    let rng = stream(shared.lock().schedule.seed, Stream::Schedule, FIRST_STREAM + 10 + number as u64);
+    let mut client = Client::new(shared.clone(), rng, 2_000 + number);
+    let holder = if shared.lock().has_secured_clients() { HOLDERS.get(number) } else { None };
     client.certificate = holder.map(|(number, _)| *number);
     for count in 0.. {
         let pause = client.rng.random_range(0..PAUSE_MICROS / 2);
