@@ -89,7 +89,7 @@ fn simulate(schedule: Schedule, verbose: bool) -> Outcome {
     for (name, amount) in world.scraped.values().flatten().filter_map(|(name, it)| Some((plain(name)?, *it)))
     {
         let amount = if name.contains("_seconds_sum") { 1_000.0 * amount } else { amount };
-        figures.add(&name, amount.round() as u64);
+        figures.add(&name, format!("{amount:.0}").parse().unwrap_or(0));
     }
     for machine in &world.machines {
         let usage = machine.disk.usage();
