@@ -43,6 +43,7 @@ mod scrub_queue;
 mod self_care;
 mod service;
 mod start;
+mod stopping;
 mod storage_workers;
 
 pub use crate::peer::{

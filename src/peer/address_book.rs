@@ -2,6 +2,7 @@
 //! every connection that begins asks it.
 
 use crate::peer::hello::{PING_MICROS, PeerHello, Starts};
+use crate::peer::refusal::Refusal;
 use crate::raft::{ClusterId, Incarnation, MEMBERS_MAX, Membership, NodeId, StoreId, Time};
 use crate::runtime::door::Caller;
 use crate::tls::PeerCertificate;
@@ -165,114 +166,6 @@ struct Learned {
 impl Learned {
     const fn new(addr: String) -> Self {
         Self { addr, is_contested: false }
-    }
-}
-
-/// Why a caller is not let in.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
-    /// Not of this cluster.
-    #[error("{called} belongs to cluster {ours}, the caller to cluster {theirs}")]
-    OtherCluster {
-        /// This node's name.
-        called: String,
-        /// This node's cluster.
-        ours: ClusterId,
-        /// The caller's.
-        theirs: ClusterId,
-    },
-    /// Of the cluster that this node is about to move into: it may call again in a moment.
-    #[error("{called} is about to join cluster {theirs}, and not there yet")]
-    NotYet {
-        /// This node's name.
-        called: String,
-        /// The caller's cluster.
-        theirs: ClusterId,
-    },
-    /// The caller wants another member.
-    #[error("this is member {me} ({called}), not member {wanted}")]
-    NotMe {
-        /// This node's name.
-        called: String,
-        /// This node.
-        me: NodeId,
-        /// The member that was called.
-        wanted: NodeId,
-    },
-    /// The id of a member, but another data directory.
-    #[error(
-        "member {id} has the store {known}, not {found}: its data directory was replaced; wipe the data directory and \
-         join the node again under its name"
-    )]
-    WrongStore {
-        /// The caller.
-        id: NodeId,
-        /// The store on record.
-        known: StoreId,
-        /// The caller's.
-        found: StoreId,
-    },
-    /// Its data directory is an older copy of one that was met in use.
-    #[error(
-        "member {id} called with start {found} of its data directory, after start {known} of it had been met here: the \
-         directory is an older copy, and what it acknowledged since is lost; stop that node, wipe its data directory, \
-         start it and join it again under its name"
-    )]
-    OlderCopy {
-        /// The caller.
-        id: NodeId,
-        /// The newest start that was let in here.
-        known: Incarnation,
-        /// The caller's.
-        found: Incarnation,
-    },
-    /// Another process already speaks for the same member.
-    #[error(
-        "TWO PROCESSES USE COPIES OF ONE DATA DIRECTORY: member {id} called with start {found} of its data directory while \
-         start {known} is connected; the second is not let in: stop it and wipe its data directory (after a crash of the \
-         machine this may be the end of the old connection, and passes)"
-    )]
-    Twin {
-        /// The caller.
-        id: NodeId,
-        /// The start that is connected.
-        known: Incarnation,
-        /// The caller's.
-        found: Incarnation,
-    },
-    /// The certificate of another node.
-    #[error(
-        "the caller says that it is member {id}, and its certificate is of {found:?}, which is another node"
-    )]
-    OtherName {
-        /// The member that it wants to be.
-        id: NodeId,
-        /// The name in its certificate.
-        found: String,
-    },
-    /// It was a member, and has been removed.
-    #[error(
-        "member {id} was removed from the cluster; to have the node back, wipe its data directory and join it again"
-    )]
-    Removed {
-        /// The caller.
-        id: NodeId,
-    },
-}
-
-impl Refusal {
-    /// The kind of refusal, without what the caller said.
-    pub(crate) fn kind(&self) -> &'static str {
-        match self {
-            Self::OtherCluster { .. } => "other cluster",
-            Self::NotYet { .. } => "not yet",
-            Self::NotMe { .. } => "not me",
-            Self::WrongStore { .. } => "wrong store",
-            Self::OtherName { .. } => "other name",
-            Self::Removed { .. } => "removed",
-            Self::OlderCopy { .. } => "older copy",
-            Self::Twin { .. } => "twin",
-        }
     }
 }
 

@@ -2,11 +2,12 @@
 //! questions answered.
 
 use crate::codec::decode_frame;
-use crate::peer::address_book::{AddressBook, Closing, Connected, Refusal};
+use crate::peer::address_book::{AddressBook, Closing, Connected};
 use crate::peer::block::BlockError;
 use crate::peer::discovery::Discovery;
 use crate::peer::hello::{Hello, HelloAnswer, PeerHello, read_heard};
 use crate::peer::options::{MESSAGE_BYTES_MAX, TransportOptions};
+use crate::peer::refusal::Refusal;
 use crate::peer::secured::{Guard, TurnedAway, accept_secured};
 use crate::raft::{ClusterId, NodeId, Time};
 use crate::replica::PeerMessage;

@@ -2,7 +2,7 @@
 //!
 //! # Code map
 //! - `block` and `hello`: how connections begin. `address_book`: which callers are let in, and the
-//!   addresses of the others.
+//!   addresses of the others; `refusal`: why one is not.
 //! - `secured`: certificates at both ends of a connection, before its hello.
 //! - `links` and `link` send to peers, `incoming` receives; `discovery` is what either finds out
 //!   about this node itself.
@@ -24,6 +24,7 @@ pub(crate) mod links;
 pub(crate) mod mending;
 mod options;
 pub(crate) mod orders;
+mod refusal;
 pub(crate) mod rpc;
 pub(crate) mod secured;
 

@@ -9,18 +9,12 @@ use crate::raft::{NodeId, Time};
 use crate::replica::message::{Forward, PeerMessage};
 use crate::replica::proposal::{self, ProposalId};
 use crate::replica::replica::Replica;
+use crate::replica::writes::ForwardAgain;
 use alloc::vec;
 
 /// The first silence, in heartbeat intervals. Each further one is twice as long, up to an election
 /// timeout.
 const HEARTBEATS: u64 = 2;
-
-/// When the newest forward is sent again.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ForwardAgain {
-    at: Time,
-    pause_micros: u64,
-}
 
 impl Replica {
     /// Writes have just been forwarded.

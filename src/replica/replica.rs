@@ -10,7 +10,6 @@ use crate::replica::api::{
     Actions, ClientError, ClientReply, Event, RequestId, StorageEvent, StorageRequest,
 };
 use crate::replica::disk_pace::DiskPace;
-use crate::replica::forward_again::ForwardAgain;
 use crate::replica::forwarding::Origins;
 use crate::replica::full_disk::ToldFull;
 use crate::replica::lease_clock::LeaseClock;
@@ -19,7 +18,7 @@ use crate::replica::reads::{Asker, ClientReads};
 use crate::replica::snapshot_policy::SnapshotPolicy;
 use crate::replica::waiting_calls::WaitingCalls;
 use crate::replica::watches::Watches;
-use crate::replica::writes::ClientWrites;
+use crate::replica::writes::{ClientWrites, ForwardAgain};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 

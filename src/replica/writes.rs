@@ -40,6 +40,14 @@ struct Sent {
     term: Term,
 }
 
+/// When the newest forward is sent again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ForwardAgain {
+    pub(super) at: Time,
+    /// The silence before that, microseconds.
+    pub(super) pause_micros: u64,
+}
+
 /// The writes that wait.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ClientWrites {

@@ -1,5 +1,6 @@
-use crate::peer::address_book::{AddressBook, Closing, Me, Refusal};
+use crate::peer::address_book::{AddressBook, Closing, Me};
 use crate::peer::hello::{PeerHello, Starts};
+use crate::peer::refusal::Refusal;
 use crate::raft::{Change, ClusterId, Incarnation, Member, Membership, NodeId, StoreId, Time};
 use crate::tls::{Certificate, PeerCertificate};
 use std::collections::BTreeSet;
