@@ -66,7 +66,7 @@ fn a_scrape_shows_what_was_recorded_and_the_state() {
     let metrics = Metrics::new();
     metrics.fsync.observe(85);
     metrics.clone().elections.inc();
-    let routes = metrics.clone().requests.of_routes(["/set", "/get"].into_iter());
+    let routes = metrics.clone().requests.of_routes(["/set", "/get", "/join"].into_iter());
     routes[0].observe(200, 15);
     routes[0].observe(599, 15);
     // What shows that somebody guesses, or has lost a right.
@@ -94,7 +94,7 @@ fn a_scrape_shows_what_was_recorded_and_the_state() {
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
     }
-    assert!(!text.contains("route=\"/get\""), "a route that nobody asked is left out");
+    assert!(!text.contains("route=\"/join\""), "a route that nobody asked is left out");
 }
 
 #[test]
