@@ -6,15 +6,13 @@ use crate::madsim_engine::time::{now, sleep_until};
 use crate::madsim_engine::world::Shared;
 use crate::record::violation::{Violation, check};
 use crate::schedule::{SECOND, Stream, stream};
-use infinitystore::storage::{BackupError, BackupReader};
+use infinitystore::storage::BackupReader;
 use rand::Rng;
 
 /// Between two backups, at most.
 const PAUSE_MICROS: u64 = 6 * SECOND;
 /// One takes no longer.
 const PATIENCE_MICROS: u64 = 20 * SECOND;
-/// A node cuts nobody off sooner.
-const CUT_OFF_MICROS: u64 = 5 * SECOND;
 /// Its stream of the seed.
 const STREAM: u64 = 3_000;
 
@@ -36,7 +34,7 @@ pub(super) async fn keep_backups(shared: Shared) {
 
 /// Takes one. No answer is none to judge: other checks ask for service.
 async fn take(shared: &Shared, slot: usize, is_local: bool) -> Result<(), Violation> {
-    let (begun, give_up) = (now(), now() + PATIENCE_MICROS);
+    let give_up = now() + PATIENCE_MICROS;
     let Some(mut connection) = Http::open(shared, slot, give_up).await else { return Ok(()) };
     let Some(member) = shared.lock().machines[slot].member else { return Ok(()) };
     // What any member has applied is committed, and a linearizable read sees it.
@@ -53,17 +51,13 @@ async fn take(shared: &Shared, slot: usize, is_local: bool) -> Result<(), Violat
     let mut read = Ok(());
     loop {
         match connection.next_piece(give_up).await {
-            // What breaks says so itself.
+            // One that is cut off breaks.
             Err(_) => return Ok(()),
             Ok(None) => break,
             Ok(Some(piece)) => read = read.and_then(|()| reader.push(&piece)),
         }
     }
     let read = read.and_then(|()| reader.finish());
-    let was_slow = now() - begun > CUT_OFF_MICROS;
-    if was_slow && matches!(read, Err(BackupError::CutShort { .. })) {
-        return Ok(());
-    }
     let (header, store) = match read {
         Ok((header, Some(store))) => (header, store),
         Ok((_, None)) => return Ok(()),

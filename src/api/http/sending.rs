@@ -10,13 +10,18 @@ use crate::api::http::stream::EventStream;
 use crate::api::http::streams::StreamPlace;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 /// Bytes of a piece, at most.
 const PIECE_BYTES: usize = 32 << 10;
+
+/// The rest of an answer does not come. Hyper ends the connection, or the stream, so that the client
+/// does not take what it has for the whole.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the answer is cut short")]
+pub(super) struct CutShort;
 
 /// A body that is given out in pieces.
 #[derive(Debug)]
@@ -58,8 +63,8 @@ impl Pieces {
     }
 
     /// Waits for the stream's next piece; whether there is one.
-    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let Some(stream) = &mut self.stream else { return Poll::Ready(false) };
+    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, CutShort>> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(false)) };
         // Hyper asks again whenever the connection's task is woken, as an order does.
         let next =
             if self.control.order() == Order::Serve { std::task::ready!(stream.poll_next(cx)) } else { None };
@@ -67,22 +72,26 @@ impl Pieces {
         match next {
             Some(bytes) => self.rest = bytes,
             None => {
+                let is_whole = stream.is_whole();
                 self.stream = None;
                 self.control.end_streaming();
+                if !is_whole {
+                    return Poll::Ready(Err(CutShort));
+                }
             }
         }
-        Poll::Ready(self.stream.is_some())
+        Poll::Ready(Ok(self.stream.is_some()))
     }
 }
 
 impl Body for Pieces {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = CutShort;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
         if self.rest.is_empty() && self.stream.is_none() {
             return Poll::Ready(None);
         }
@@ -90,8 +99,12 @@ impl Body for Pieces {
             return Poll::Pending;
         }
         self.begun = true;
-        if self.rest.is_empty() && !std::task::ready!(self.poll_stream(cx)) {
-            return Poll::Ready(None);
+        if self.rest.is_empty() {
+            match std::task::ready!(self.poll_stream(cx)) {
+                Ok(true) => {}
+                Ok(false) => return Poll::Ready(None),
+                Err(cut) => return Poll::Ready(Some(Err(cut))),
+            }
         }
         let piece = if self.rest.len() > PIECE_BYTES {
             self.rest.split_to(PIECE_BYTES)

@@ -87,5 +87,6 @@ async fn a_client_that_is_too_slow_and_one_for_which_there_is_no_memory_are_cut_
         assert_eq!(answered.code, 200);
         let cut = state_hash(&of_chunks(&answered.body));
         assert!(matches!(cut, Err(BackupError::CutShort { .. })), "it is not whole, and says so");
+        assert!(!answered.body.ends_with(b"0\r\n\r\n"), "nor does HTTP call it whole");
     }
 }

@@ -60,6 +60,7 @@ pub(in crate::api::http) async fn handle<E: Env>(
             queue,
             pieces,
             is_asked: false,
+            is_whole: false,
             begun: context.env.now(),
             sent_bytes: 0,
             _permit: permit,
@@ -72,15 +73,19 @@ pub(in crate::api::http) async fn handle<E: Env>(
 /// Writes a piece for each job.
 struct PieceWorker {
     writer: BackupWriter,
-    /// There is at most one job, and so one piece, on its way.
-    out: mpsc::UnboundedSender<Vec<u8>>,
+    /// There is at most one job, and so one piece, on its way. `None`: that was all.
+    out: mpsc::UnboundedSender<Option<Vec<u8>>>,
 }
 
 impl Worker for PieceWorker {
     type Job = ();
 
     fn work(&mut self, jobs: Vec<()>) -> bool {
-        jobs.iter().all(|()| self.writer.next().is_some_and(|piece| self.out.send(piece).is_ok()))
+        jobs.iter().all(|()| {
+            let piece = self.writer.next();
+            let goes_on = piece.is_some();
+            self.out.send(piece).is_ok() && goes_on
+        })
     }
 }
 
@@ -89,9 +94,11 @@ struct Backup<E: Env> {
     context: Arc<Context<E>>,
     account: Arc<Account>,
     queue: Arc<WorkQueue<()>>,
-    pieces: mpsc::UnboundedReceiver<Vec<u8>>,
+    pieces: mpsc::UnboundedReceiver<Option<Vec<u8>>>,
     /// The next piece is being written.
     is_asked: bool,
+    /// The last one was given out.
+    is_whole: bool,
     begun: Time,
     sent_bytes: usize,
     _permit: OwnedSemaphorePermit,
@@ -129,7 +136,14 @@ impl<E: Env> EventStream for Backup<E> {
             self.is_asked = true;
             self.queue.push_all(&mut vec![()]);
         }
-        let Some(bytes) = ready!(self.pieces.poll_recv(cx)) else { return Poll::Ready(None) };
+        let Some(next) = ready!(self.pieces.poll_recv(cx)) else {
+            tracing::warn!(bytes = self.sent_bytes, "the thread of a backup has ended; it is cut off");
+            return Poll::Ready(None);
+        };
+        let Some(bytes) = next else {
+            self.is_whole = true;
+            return Poll::Ready(None);
+        };
         self.is_asked = false;
         self.sent_bytes += bytes.len();
         let Some(_held) = self.context.budget.reserve(&self.account, MemoryUse::Answer, bytes.len()) else {
@@ -144,6 +158,10 @@ impl<E: Env> EventStream for Backup<E> {
 
     fn ends_with_client(&self) -> bool {
         false
+    }
+
+    fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     fn tick(&self) -> u32 {

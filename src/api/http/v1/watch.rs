@@ -211,6 +211,11 @@ struct Events<E: Env> {
 type Coming<E> = Pin<Box<dyn Future<Output = (Box<Watcher<E>>, Option<Bytes>)> + Send>>;
 
 impl<E: Env> EventStream for Events<E> {
+    /// It may end after any event: its client goes on from there.
+    fn is_whole(&self) -> bool {
+        true
+    }
+
     fn poll_next(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<Bytes>> {
         if let Some(mut watcher) = self.watcher.take() {
             self.coming = Some(Box::pin(async move {
