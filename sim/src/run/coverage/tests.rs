@@ -10,6 +10,9 @@ fn what_was_not_met_is_named() {
     assert_eq!(missing(Engine::Queue, 5_000, &BTreeMap::new()).len(), all);
     let all = missing(Engine::Madsim, 5_000, &BTreeMap::new()).into_iter().map(|mark| (mark, 1)).collect();
     assert!(missing(Engine::Madsim, 5_000, &all).is_empty());
-    let lacking = missing(Engine::Queue, 5_000, &all);
-    assert_eq!(lacking, [&super::QUEUE[..], &super::QUEUE_RAREST].concat());
+    // Some marks are of both engines' own.
+    let own = super::QUEUE.iter().chain(&super::QUEUE_RAREST).copied();
+    let own: Vec<&str> = own.filter(|mark| !all.contains_key(mark)).collect();
+    assert!(own.len() > 50);
+    assert_eq!(missing(Engine::Queue, 5_000, &all), own);
 }
