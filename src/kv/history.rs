@@ -18,8 +18,8 @@
 //! link    = revision, place (numbers) of the deletion before, if the key did not exist
 //! ```
 //! Ascending is 1 if each key is greater than the one before, as where a range was deleted, and 0
-//! if not. So what is wanted of a record of many keys is found without looking at all of them.
-//! A number has seven bits in each byte, the lowest first; the eighth bit says that more follow.
+//! if not. So what is wanted of a record of many keys is found without looking at all of them. A
+//! number has seven bits in each byte, the lowest first; the eighth bit says that more follow.
 
 use crate::kv::leaf::{PACKED_VALUE_BYTES_MAX, VersionedRef, digest};
 use crate::kv::packed::{number, put_number, take};

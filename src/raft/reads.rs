@@ -154,8 +154,8 @@ impl Shared {
         leader.peers.values().map(|peer| peer.promised_until).filter(|until| lasts(*until)).max()
     }
 
-    /// Answers those that a lease is enough for, if no other node can have been elected. While reads come,
-    /// a round without any keeps the lease from running out.
+    /// Answers those that a lease is enough for, if no other node can have been elected. While
+    /// reads come, a round without any keeps the lease from running out.
     fn serve_by_lease(&mut self, leader: &mut Leader) {
         if leader.reads.next.is_empty() || self.commit_index < leader.term_start {
             return;

@@ -25,8 +25,8 @@ impl Replica {
     }
 
     /// Tells a new leader at once that there is no room here, and each leader once in a while; and
-    /// at once that there is room again. Nothing else that this member says may reach the leader: it
-    /// waits for the disk.
+    /// at once that there is room again. Nothing else that this member says may reach the leader:
+    /// it waits for the disk.
     pub(super) fn maybe_tell_full_disk(&mut self) {
         let Some(leader) = self.leader_to_tell() else { return };
         let term = self.raft.term();

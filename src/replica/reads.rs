@@ -19,9 +19,9 @@ pub(super) enum Asker {
 }
 
 impl Wanted {
-    /// Whether a quorum has to confirm it, and the leader's lease is not enough. A repair drops what
-    /// a leader lacks, and a holder of a lock acts on its lease: neither may rest on a clock that
-    /// stood still.
+    /// Whether a quorum has to confirm it, and the leader's lease is not enough. A repair drops
+    /// what a leader lacks, and a holder of a lock acts on its lease: neither may rest on a clock
+    /// that stood still.
     const fn is_by_round(&self) -> bool {
         match self {
             Self::Query(_) => false,

@@ -73,8 +73,8 @@ impl Clock {
         Time::new(micros(self.origin.elapsed() + self.slept()))
     }
 
-    /// When tokio has to be asked to wake somebody, if the machine does not sleep meanwhile. `None`:
-    /// never.
+    /// When tokio has to be asked to wake somebody, if the machine does not sleep meanwhile.
+    /// `None`: never.
     fn instant(&self, time: Time) -> Option<Instant> {
         self.origin.checked_add(Duration::from_micros(time.get()).saturating_sub(self.slept()))
     }

@@ -218,7 +218,8 @@ impl<D: Disk> Storage<D> {
         let (micros, since) = self.earlier_promise;
         let own = self.options.promised_micros;
         if micros > own && self.options.clock.now_micros().saturating_sub(since) > micros {
-            // If that fails, the note that is there says more, and the next start waits for nothing.
+            // If that fails, the note that is there says more, and the next start waits for
+            // nothing.
             self.earlier_promise = (own, since);
             let _ = note_started(&self.disk, &self.options.dir, self.log.incarnation(), own);
         }

@@ -92,8 +92,8 @@ impl Quorums {
                 );
                 self.leading(from, term).has_told_successor = true;
             }
-            // A node that has not heard of a later term yet may still answer a message of an earlier
-            // one. What is known of the later one stays.
+            // A node that has not heard of a later term yet may still answer a message of an
+            // earlier one. What is known of the later one stays.
             Body::Heard { promised_micros, .. } => {
                 let is_of_the_past = self.leading.get(&to).is_some_and(|leading| leading.term > term);
                 if let Some(bounds) = self.leases.filter(|_| !is_of_the_past) {

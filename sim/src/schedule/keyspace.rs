@@ -111,8 +111,8 @@ pub(super) fn plans(
     plans
 }
 
-/// The rules are made in the first three seconds, one change after the other. Then two administrators
-/// change them, often when a fault strikes.
+/// The rules are made in the first three seconds, one change after the other. Then two
+/// administrators change them, often when a fault strikes.
 fn administrators(
     rng: &mut SmallRng,
     slots: usize,

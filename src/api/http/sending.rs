@@ -17,8 +17,8 @@ use std::task::{Context, Poll};
 /// Bytes of a piece, at most.
 const PIECE_BYTES: usize = 32 << 10;
 
-/// The rest of an answer does not come. Hyper ends the connection, or the stream, so that the client
-/// does not take what it has for the whole.
+/// The rest of an answer does not come. Hyper ends the connection, or the stream, so that the
+/// client does not take what it has for the whole.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the answer is cut short")]
 pub(super) struct CutShort;

@@ -12,8 +12,8 @@ pub(super) trait EventStream: fmt::Debug + Send {
     /// Whether it ends when the client closes its side of the connection. A stream that waits for
     /// something to happen would otherwise notice only when a write fails.
     fn ends_with_client(&self) -> bool;
-    /// Whether all has been given out. Asked when nothing more comes, or nothing more may: the client
-    /// of a stream that is not whole has to notice.
+    /// Whether all has been given out. Asked when nothing more comes, or nothing more may: the
+    /// client of a stream that is not whole has to notice.
     fn is_whole(&self) -> bool;
     /// The sweep's clock, seconds.
     fn tick(&self) -> u32;

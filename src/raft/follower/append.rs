@@ -78,7 +78,8 @@ impl Raft {
         let is_due = round > ReadRound::ZERO || !self.has_just_answered();
         let shared = &mut self.shared;
         let Role::Follower(follower) = &mut self.role else { return };
-        // Only this answer tells of a promise. One that nobody was told of would only delay an election.
+        // Only this answer tells of a promise. One that nobody was told of would only delay an
+        // election.
         let promised_micros = if round > ReadRound::ZERO { shared.config.promise_micros() } else { 0 };
         if leaves_at_once || is_due {
             follower.last_answer_at = Some(shared.now);

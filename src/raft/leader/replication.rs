@@ -195,8 +195,8 @@ impl Raft {
         shared.commit_to(index);
     }
 
-    /// Notes how old the leader's own state is at most. It matters while it applies more than it can
-    /// at once, and when it leads no longer.
+    /// Notes how old the leader's own state is at most. It matters while it applies more than it
+    /// can at once, and when it leads no longer.
     pub(in crate::raft) fn note_own_age(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
         let shared = &mut self.shared;

@@ -16,7 +16,8 @@ pub(in crate::raft) struct Freshness {
 }
 
 impl Freshness {
-    /// At `at` no leader had committed more than `commit`. Here entries up to `applied` are applied.
+    /// At `at` no leader had committed more than `commit`. Here entries up to `applied` are
+    /// applied.
     pub(in crate::raft) fn learn(&mut self, at: Time, commit: LogIndex, applied: LogIndex) {
         self.known_at = self.known_at(applied);
         self.next = self.next.filter(|(commit, _)| *commit > applied);
