@@ -4,7 +4,7 @@
 //! to the receipt. A write that waits behind others says how many there are, and not how slow the
 //! disk is.
 
-use crate::raft::{Durable, NodeId, Time, WriteSequence};
+use crate::raft::{Durable, NodeId, Term, Time, WriteSequence};
 use alloc::collections::{BTreeMap, VecDeque};
 
 /// Writes are judged together for so long.
@@ -16,6 +16,14 @@ const WINDOWS: u32 = 3;
 /// A disk that was slow, and was asked for nothing in this many windows, does not count as slow any
 /// more: nobody waits for it, and nothing would ever say otherwise.
 const WINDOWS_AT_REST: u32 = 30;
+
+/// To whom it was said that there is no room, and when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ToldFull {
+    pub(super) leader: NodeId,
+    pub(super) term: Term,
+    pub(super) at: Time,
+}
 
 /// What is known of the disks.
 #[derive(Clone, Debug, Default)]

@@ -1,21 +1,13 @@
 //! A leader whose disk has no room for more of the log hands over to a member whose disk has some,
 //! as far as it knows: a member without room tells its leader so.
 
-use crate::raft::{Input, NodeId, RoleName, Term, Time};
-use crate::replica::disk_pace::WINDOW_MICROS;
+use crate::raft::{Input, NodeId, RoleName, Time};
+use crate::replica::disk_pace::{ToldFull, WINDOW_MICROS};
 use crate::replica::replica::Replica;
 use alloc::collections::BTreeSet;
 
 /// A leader without room waits this long between two attempts to hand over.
 const HAND_OVER_RETRY_MICROS: u64 = 5_000_000;
-
-/// To whom it was said that there is no room, and when.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ToldFull {
-    leader: NodeId,
-    term: Term,
-    at: Time,
-}
 
 impl Replica {
     /// Whether what this node is sent cannot be stored, or soon cannot. A log that is full is not

@@ -9,9 +9,8 @@ use crate::replica::agreement::Agreement;
 use crate::replica::api::{
     Actions, ClientError, ClientReply, Event, RequestId, StorageEvent, StorageRequest,
 };
-use crate::replica::disk_pace::DiskPace;
+use crate::replica::disk_pace::{DiskPace, ToldFull};
 use crate::replica::forwarding::Origins;
-use crate::replica::full_disk::ToldFull;
 use crate::replica::lease_clock::LeaseClock;
 use crate::replica::message::PeerMessage;
 use crate::replica::reads::{Asker, ClientReads};
