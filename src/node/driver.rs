@@ -320,7 +320,7 @@ impl<E: Env> Driver<E> {
         // older meanwhile, and never newer, than what is true.
         if raft.role() != RoleName::Leader || now.since(self.looked_at_silence) >= SILENCE_MICROS {
             self.looked_at_silence = now;
-            if let Some(silent) = raft.silent_micros(now) {
+            if let Some(silent) = self.replica.silent_micros(now) {
                 self.standing.note_heard(Time::new(now.get().saturating_sub(silent)));
             }
         }

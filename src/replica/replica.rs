@@ -308,6 +308,15 @@ impl Replica {
         self.last_applied
     }
 
+    /// How old the state here is at most, microseconds ([`Raft::silent_micros`]). `None`: that is
+    /// not known. So it is while an installed snapshot is known to the core, and its state has not
+    /// taken its place here.
+    #[must_use]
+    pub fn silent_micros(&self, now: Time) -> Option<u64> {
+        let has_all = self.last_applied().index >= self.raft.last_applied();
+        self.raft.silent_micros(now).filter(|_| has_all)
+    }
+
     /// The core, to look at.
     #[must_use]
     pub const fn raft(&self) -> &Raft {

@@ -49,7 +49,7 @@ impl Replica {
                 self.fail(id, ClientError::Starting);
             }
             ClientRequest::Read { level: Level::Fresh { max_staleness_micros }, .. }
-                if self.raft.silent_micros(self.now).is_none_or(|silent| silent > max_staleness_micros) =>
+                if self.silent_micros(self.now).is_none_or(|silent| silent > max_staleness_micros) =>
             {
                 self.fail(id, ClientError::Stale);
             }

@@ -211,7 +211,7 @@ impl Simulation {
             };
             let status = process.replica.status(machine.time(self.now));
             self.checks.shows(&process.replica, &status)?;
-            if let Some(age) = process.replica.raft().silent_micros(machine.time(self.now)) {
+            if let Some(age) = process.replica.silent_micros(machine.time(self.now)) {
                 self.freshness.judge(slot, self.now, age, process.replica.last_applied().index)?;
             }
             let key = Bytes::from(format!("key{}", self.questions % u64::from(self.schedule.settings.keys)));
