@@ -231,3 +231,17 @@ fn the_state_that_a_snapshot_replaces_is_handed_out_and_not_let_go_of_here() {
     let replaced = replica.take_actions().replaced.expect("it is handed out");
     assert!(replaced.get(b"k").is_some());
 }
+
+#[test]
+fn a_state_is_of_no_known_age_until_an_installed_snapshot_has_taken_its_place() {
+    let mut cluster = Cluster::new(1);
+    let node = cluster.leader().unwrap();
+    let written = cluster.write(node, "k", "v");
+    cluster.run_until_answered(written);
+    let now = cluster.now;
+    let replica = cluster.replicas.get_mut(&node).unwrap();
+    assert!(replica.silent_micros(now).is_some());
+    // The core has it, and the state here is the one before.
+    replica.last_applied = LogId::default();
+    assert_eq!(replica.silent_micros(now), None);
+}
