@@ -44,7 +44,7 @@ struct AppliedEntry {
 #[derive(Clone, Debug)]
 struct AskedRequest {
     request: ClientRequest,
-    /// Who asks.
+    /// The caller's principal.
     by: Option<Principal>,
     /// The member that was asked.
     origin: NodeId,

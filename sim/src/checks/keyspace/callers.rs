@@ -1,4 +1,4 @@
-//! Who asks, in runs with users; and what administrators change.
+//! The callers of requests in runs with users, and what administrators change.
 //!
 //! There is always a way in that nothing takes away: the token of the operator, with all rights. It
 //! has an end, so that it does not count as a way in that lasts. The first two changes of a run
@@ -28,10 +28,10 @@ const TOKENS: [&str; 3] = ["s", "t", "u"];
 const ROLES: [&str; 4] = ["reader", "writer", "other", "large"];
 /// Bounds of what is granted: beginnings and ends of keys of these clients, and others.
 const BOUNDS: [&[u8]; 9] = [b"k/", b"k/a", b"k/a\0", b"k/b", b"k/b/", b"k/b0", b"k/n1", b"k0", b"z"];
-/// Who comes with the operator's token: it is the second thing that is made.
+/// The principal of the operator's token, which is the second thing that is made.
 pub const OPERATOR_IS: Principal = Principal { subject: Subject::Token(2), as_of: 2 };
 
-/// Who makes a request.
+/// The caller of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Caller {
     /// Nobody says who asks.
@@ -39,8 +39,8 @@ pub enum Caller {
     Nobody,
     /// The operator.
     Operator,
-    /// Whoever has the credentials of this user or token, as the machine knows them that is asked;
-    /// if there is none, those of another one.
+    /// A client with the credentials of this user or token, as the machine that is asked knows
+    /// them. If it knows none, the client has those of another user.
     Known(&'static str),
     /// The one that this client was when it asked last, as it was found out then.
     AsBefore,
@@ -49,7 +49,8 @@ pub enum Caller {
 }
 
 impl Caller {
-    /// Who it is, by what a machine has. `before`: who this client was when it asked last.
+    /// The caller's principal, by what a machine has. `before`: the principal with which this
+    /// client asked last.
     #[must_use]
     pub fn principal(self, rules: &Rules, before: Option<Principal>) -> Option<Principal> {
         match self {
@@ -64,7 +65,7 @@ impl Caller {
         }
     }
 
-    /// Who asks this. What ends the small limits of a run is not to be denied.
+    /// The caller of an operation. One that ends the small limits of a run is not to be denied.
     pub(super) fn of(client: usize, operation: &KeyspaceOperation) -> Self {
         let mut rng = SmallRng::seed_from_u64(!operation.draw);
         match operation.kind {

@@ -27,7 +27,7 @@ fn an_account_is_forgotten_when_nobody_uses_it_and_its_bucket_is_full() {
     assert_eq!((accounts.by_caller.len(), accounts.by_site.len()), (0, 0));
 }
 
-/// Whoever has a site has 65,536 networks of a host.
+/// A host with a site has 65,536 networks of its own.
 #[test]
 fn the_networks_of_a_site_share_its_bucket_and_its_bytes() {
     let mut accounts = Accounts::default();

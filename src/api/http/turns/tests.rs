@@ -38,7 +38,7 @@ fn a_caller_with_few_never_waits() {
     assert_eq!(take_all(&turns, &greedy).len(), 64, "all were given back");
 }
 
-/// Whoever has one has 65,536 networks of a host.
+/// A host with a site has 65,536 networks of its own.
 #[test]
 fn the_networks_of_a_site_are_one_caller() {
     let turns = Turns::new(64);
