@@ -3,6 +3,7 @@
 
 use crate::raft::{LogId, SnapshotRefusal};
 use crate::storage::format::FORMAT_VERSION;
+use rustix::io::Errno;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -125,13 +126,29 @@ fn hint(error: &io::Error) -> &'static str {
     } else if is_denied(error) {
         "; give the node's user the right to it (its owner may have become another user, as by a command run with sudo), \
          and start again"
+    } else if says_nothing_of_the_disk(error) {
+        "; the data may be sound: start the node again once that has passed"
     } else {
         ""
     }
 }
 
+/// Whether an operation failed for want of something that the process or the system may have again
+/// later: descriptors, memory, a right, a network in front of the disk. What is on the disk may be
+/// sound.
+pub(crate) fn says_nothing_of_the_disk(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        Interrupted, OutOfMemory, ResourceBusy, StaleNetworkFileHandle, TimedOut, WouldBlock,
+    };
+    let passes = [Interrupted, OutOfMemory, ResourceBusy, StaleNetworkFileHandle, TimedOut, WouldBlock];
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    is_denied(error)
+        || passes.contains(&error.kind())
+        || shortages.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 /// Whether the user may not do that. What is there is as sound as it was.
-pub(crate) fn is_denied(error: &io::Error) -> bool {
+fn is_denied(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
@@ -192,7 +209,9 @@ impl OpenError {
             | Self::IdentityDamaged { .. }
             | Self::IdentityMissing { .. }
             | Self::LogMissing { .. } => true,
-            Self::Io { operation, source, .. } => *operation == "reading" && !is_denied(source),
+            Self::Io { operation, source, .. } => {
+                *operation == "reading" && !says_nothing_of_the_disk(source)
+            }
             _ => false,
         }
     }

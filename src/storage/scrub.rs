@@ -8,7 +8,7 @@
 use crate::raft::{ClusterId, LogId, StoreId};
 use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader};
 use crate::storage::disk::{Disk, DiskFile};
-use crate::storage::error::{OpenError, SnapshotError};
+use crate::storage::error::{OpenError, SnapshotError, says_nothing_of_the_disk};
 use crate::storage::record::Record;
 use crate::storage::scan::decode_records;
 use crate::storage::sector::{BLOCK_BYTES, Life, SECTOR_BYTES, SectorPlace, SectorState, classify, unstamp};
@@ -16,7 +16,6 @@ use crate::storage::segment::{SegmentHeader, segment_sequence};
 use crate::storage::snapshots::{SnapshotFiles, snapshot_id};
 use crate::storage::wanted::WantedFiles;
 use bytes::Bytes;
-use rustix::io::Errno;
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::io;
@@ -91,28 +90,6 @@ impl From<io::Error> for Fault {
             Self::Damaged(format!("it cannot be read: {error}"))
         }
     }
-}
-
-/// Whether an operation failed for want of something that the process or the system may have again
-/// later: descriptors, memory, a right. What is on the disk may be sound.
-pub(super) fn says_nothing_of_the_disk(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        Interrupted, OutOfMemory, PermissionDenied, ReadOnlyFilesystem, ResourceBusy, StaleNetworkFileHandle,
-        TimedOut, WouldBlock,
-    };
-    let passes = [
-        Interrupted,
-        OutOfMemory,
-        PermissionDenied,
-        ReadOnlyFilesystem,
-        ResourceBusy,
-        StaleNetworkFileHandle,
-        TimedOut,
-        WouldBlock,
-    ];
-    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
-    passes.contains(&error.kind())
-        || shortages.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 impl<D: Disk> Scrubber<D> {

@@ -4,7 +4,7 @@ use crate::kv::Store;
 use crate::raft::{Entry, HardState, LogId, LogIndex, LogRecords, Restored, SnapshotMeta};
 use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader, BatchMark};
 use crate::storage::disk::Disk;
-use crate::storage::error::{Damage, OpenError, SnapshotError, is_denied};
+use crate::storage::error::{Damage, OpenError, SnapshotError, says_nothing_of_the_disk};
 use crate::storage::identity::{Bootstrap, Identity, begin_creation, end_creation, make_generation};
 use crate::storage::options::StorageOptions;
 use crate::storage::record::encode_records;
@@ -126,7 +126,7 @@ pub(crate) fn choose_snapshot<D: Disk>(
                 }
                 return Ok((Some(marker.clone()), store));
             }
-            Err(SnapshotError::Io { operation, file, source }) if is_denied(&source) => {
+            Err(SnapshotError::Io { operation, file, source }) if says_nothing_of_the_disk(&source) => {
                 return Err(OpenError::Io { operation, file, source });
             }
             Err(error) => failed = failed.or_else(|| Some((files.path(marker.last), error.to_string()))),

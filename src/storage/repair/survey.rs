@@ -3,7 +3,7 @@
 use crate::kv::Store;
 use crate::raft::{ClusterId, LogId, LogIndex, Membership, SnapshotMeta, StoreId};
 use crate::storage::disk::Disk;
-use crate::storage::error::{Damage, OpenError, SnapshotError, is_denied};
+use crate::storage::error::{Damage, OpenError, SnapshotError, says_nothing_of_the_disk};
 use crate::storage::identity::{DirectoryOwner, Identity, find};
 use crate::storage::options::StorageOptions;
 use crate::storage::recovery::{recover, segment_names};
@@ -294,7 +294,7 @@ impl<D: Disk> Survey<D> {
             });
             match found {
                 Ok(meta) => whole.push(meta),
-                Err(SnapshotError::Io { operation, file, source }) if is_denied(&source) => {
+                Err(SnapshotError::Io { operation, file, source }) if says_nothing_of_the_disk(&source) => {
                     return Err(OpenError::Io { operation, file, source });
                 }
                 Err(error) => {

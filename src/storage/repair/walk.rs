@@ -9,7 +9,7 @@
 use crate::raft::{ClusterId, Entry, EntryKind, LogId, LogIndex, Membership, SnapshotMeta, StoreId};
 use crate::storage::batch::{BatchHeader, BatchMark, seal_batch};
 use crate::storage::disk::Disk;
-use crate::storage::error::{Damage, OpenError, is_denied};
+use crate::storage::error::{Damage, OpenError, says_nothing_of_the_disk};
 use crate::storage::record::Record;
 use crate::storage::repair::run::Run;
 use crate::storage::scan::{Batch, Found, ScanEnd, Sectors, read_batch, read_regardless};
@@ -57,7 +57,7 @@ pub(super) fn walk<D: Disk>(
     for (number, path) in paths.iter().enumerate() {
         let is_last = number + 1 == paths.len();
         if let Err(error) = read_whole_into(disk, path, &mut file) {
-            if is_denied(&error) {
+            if says_nothing_of_the_disk(&error) {
                 return Err(OpenError::io("reading", path)(error));
             }
             walk.lose_segment(path, format!("it cannot be read: {error}"));

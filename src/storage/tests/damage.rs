@@ -381,9 +381,15 @@ fn batch_that_a_start_has_rewritten_cannot_be_torn() {
 }
 
 #[test]
-fn a_file_that_may_not_be_read_is_not_taken_for_damaged() {
+fn a_file_that_cannot_be_read_now_is_not_taken_for_damaged() {
     let disk = large();
-    for kind in [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem] {
+    for kind in [
+        ErrorKind::PermissionDenied,
+        ErrorKind::ReadOnlyFilesystem,
+        ErrorKind::TimedOut,
+        ErrorKind::StaleNetworkFileHandle,
+        ErrorKind::OutOfMemory,
+    ] {
         let data = |path: &PathBuf| {
             path.starts_with(DIR) && path.extension().is_some_and(|end| end == "seg" || end == "snap")
         };

@@ -198,7 +198,7 @@ fn what_cannot_be_read_for_want_of_something_else_is_not_called_damaged() {
         assert_eq!(scrubber.check(&file, &mut |_| true), Scrubbed::Sound(file.clone()));
     }
     for code in [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE, rustix::io::Errno::NOMEM] {
-        assert!(crate::storage::scrub::says_nothing_of_the_disk(&code.into()), "{code}");
+        assert!(crate::storage::error::says_nothing_of_the_disk(&code.into()), "{code}");
     }
     disk.fail(FaultKind::Read, ".seg", 0, io::ErrorKind::Other);
     assert_eq!(scrubber.check(&file, &mut |_| true), Scrubbed::Unsure(file.clone()));
