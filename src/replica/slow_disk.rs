@@ -62,6 +62,8 @@ impl Replica {
         let members = &self.raft.membership().members;
         self.disk_pace.others.retain(|id, _| members.contains_key(id));
         let DiskPace { is_slow, mean_micros, hand_over_at, .. } = self.disk_pace;
+        // A disk that has become quick counts as slow for some windows more.
+        let is_slow = is_slow && mean_micros >= self.config.raft.heartbeat_interval_micros;
         if !is_slow || self.now < hand_over_at || self.raft.role() != RoleName::Leader {
             return;
         }

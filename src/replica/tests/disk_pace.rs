@@ -95,3 +95,14 @@ fn one_slow_write_moves_nobody() {
     }
     assert_eq!((cluster.leader(), left(&cluster)), (Some(leader), 0));
 }
+
+#[test]
+fn a_leader_whose_disk_is_quick_again_leads_on() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader().unwrap();
+    let other = cluster.follower();
+    // Both count as slow for three windows more. The other two members are a quorum meanwhile.
+    write_on(&mut cluster, &[leader, other], 5, 300_000);
+    write_on(&mut cluster, &[], 6, 0);
+    assert_eq!((cluster.leader(), left(&cluster)), (Some(leader), 0));
+}
