@@ -218,11 +218,17 @@ fn data_dir(args: &NodeArgs) -> PathBuf {
 }
 
 async fn serve(args: &NodeArgs, options: NodeOptions, http_options: HttpOptions) -> Result<Ended, Failure> {
-    let signals = StopSignals::for_node()?;
+    let mut signals = StopSignals::for_node()?;
     let env = TokioEnv::new(RealDisk);
-    // Before the node: a port that is taken is found out before anything is made on the disk.
-    let listener =
-        env.listen(&args.http_addr).await.map_err(|error| cannot_listen(&args.http_addr, &error))?;
+    // Before the node: a port that is taken is found out before anything is made on the disk. A
+    // name takes as long as the name server does.
+    let listener = tokio::select! {
+        biased;
+        signal = signals.next() => return Ok(stopped_while_starting(signal)),
+        listener = env.listen(&args.http_addr) => {
+            listener.map_err(|error| cannot_listen(&args.http_addr, &error))?
+        }
+    };
     let http_url = reachable(&listener.local_addr().unwrap_or_else(|_| args.http_addr.clone()));
     let audit = audit_log(&env, args)?;
     let http_options = HttpOptions { audit: audit.clone(), ..http_options };
@@ -252,22 +258,14 @@ async fn serve_on(
     // have another node connect to it.
     let peers = tokio::select! {
         biased;
-        signal = signals.next() => {
-            tracing::info!("stopped by {signal} while starting");
-            return Ok(Ended::Well);
-        }
+        signal = signals.next() => return Ok(stopped_while_starting(signal)),
         peers = Node::listen(env, &options) => peers.map_err(start_failure)?,
     };
     let slot = NodeSlot::default();
     let http = HttpServer::start(env.clone(), listener, http_options, slot.clone(), metrics.clone());
     let node = tokio::select! {
         biased;
-        signal = signals.next() => {
-            // Nothing was promised yet: what is being read or rewritten may stop anywhere, as in a
-            // crash.
-            tracing::info!("stopped by {signal} while starting");
-            return Ok(Ended::Well);
-        }
+        signal = signals.next() => return Ok(stopped_while_starting(signal)),
         started = start(env, options, metrics, peers) => started.map_err(start_failure)?,
     };
     slot.fill(node.handle());
@@ -306,6 +304,12 @@ async fn serve_on(
             Err(Failure::new(ExitStatus::Interrupted, format!("stopped at once by a second signal, {signal}")))
         }
     }
+}
+
+/// Nothing was promised yet: what is being read or rewritten may stop anywhere, as in a crash.
+fn stopped_while_starting(signal: &str) -> Ended {
+    tracing::info!("stopped by {signal} while starting");
+    Ended::Well
 }
 
 /// The audit log, if there is to be one. A node that cannot write it does not start.

@@ -392,7 +392,7 @@ impl<E: Env> Driver<E> {
             }
             Notice::SnapshotNotTaken { peer, why, times } => {
                 self.metrics.snapshots_failed.inc();
-                warn!(%peer, reason = %why, times, "a member did not take the snapshot that it needs; it is sent again later");
+                warn!(peer = peer.get(), reason = %why, times, "a member did not take the snapshot that it needs; it is sent again later");
             }
             Notice::Withdrawn(why) => {
                 error!(%why, "THIS MEMBER TAKES NO PART ANY MORE");
@@ -436,7 +436,7 @@ impl<E: Env> Driver<E> {
         info!(?voters, ?learners, joint = membership.outgoing.is_some(), committed, "membership");
         if committed && membership.proves_removed(self.place.1) {
             warn!(
-                id = %self.place.1,
+                id = self.place.1.get(),
                 "this node was removed from its cluster and serves nobody any more; stop it, and wipe its data directory \
                  before it joins again"
             );

@@ -1,6 +1,6 @@
 //! Processes that are killed and paused while clients go on.
 
-use crate::support::{Cluster, Connection, Load, assert_linearizable};
+use crate::support::{Cluster, Connection, Load, assert_linearizable, eventually};
 use rustix::process::Signal;
 
 /// Reads every acknowledged write back, through each node in turn.
@@ -114,4 +114,16 @@ fn a_leader_that_is_told_to_stop_hands_over() {
     let seen = load.finish(&cluster.nodes);
     println!("longest time without an acknowledged write: {:?}", seen.longest_gap);
     assert_linearizable(&seen.operations);
+}
+
+#[test]
+fn a_node_outlives_its_terminal_and_stops_on_request() {
+    let mut cluster = Cluster::start(1, &[]);
+    let node = &cluster.nodes[0];
+    node.signal(Signal::HUP);
+    eventually("the node to say that it goes on", || node.log().contains("SIGHUP").then_some(()));
+    assert_eq!(node.call("POST", "/set", r#"{"key":"k","value":"v","action":"set"}"#).status, 200);
+    node.signal(Signal::TERM);
+    assert_eq!(node.wait_for_end().code(), Some(0), "{}", node.log());
+    cluster.nodes.clear();
 }
