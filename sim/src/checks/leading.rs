@@ -2,7 +2,11 @@
 
 use crate::checks::service::{Handing, Reign, Service};
 use crate::record::violation::Violation;
+use crate::schedule::SECOND;
 use infinitystore::raft::{RoleName, Term};
+
+/// A leader judges its disk by all writes of this time, with a clock of its own.
+const DISK_WINDOW_MICROS: u64 = SECOND + SECOND / 8;
 
 impl Service {
     /// A replica was stepped.
@@ -13,7 +17,10 @@ impl Service {
         if let Some(reign) = self.reign {
             let votes = self.at.voters & (1 << slot) != 0;
             let deposes = votes && role == RoleName::Candidate && term == reign.term.next();
-            if deposes && !self.bounds.may_be_silent(2, false) {
+            // Whether the order had a cause was judged when it was given. A copy may come late.
+            let obeys = self.ordered[slot]
+                .is_some_and(|(term, at)| term == reign.term && now.saturating_sub(at) <= self.bounds.hop);
+            if deposes && !obeys && !self.bounds.may_be_silent(2, false) {
                 self.undoubted(now, reign, slot, "an election has a cause", || {
                     format!("machine {slot} stands for election in term {term}")
                 })?;
@@ -35,6 +42,24 @@ impl Service {
             self.flowing_since = now;
         }
         Ok(())
+    }
+
+    /// A machine tells another to take over.
+    ///
+    /// # Errors
+    /// [`Violation`]: it leads, and has no cause to give that up.
+    pub fn orders(&self, now: u64, from: usize, to: usize, term: Term) -> Result<(), Violation> {
+        let Some(reign) = self.reign.filter(|reign| (reign.slot, reign.term) == (from, term)) else {
+            return Ok(());
+        };
+        let slow = self.disk_slow_at[from].map_or(0, |at| at + DISK_WINDOW_MICROS + self.bounds.doubt);
+        let full = self.leader_full_at.map_or(0, |at| at + self.bounds.transfer);
+        if now <= slow.max(full) {
+            return Ok(());
+        }
+        self.undoubted(now, reign, from, "an order to take over has a cause", || {
+            format!("machine {from} tells machine {to} to take over")
+        })
     }
 
     /// `Err`: no member had a reason to doubt the leader when the machine `by` stood or stepped

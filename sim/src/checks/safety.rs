@@ -74,7 +74,9 @@ impl Checks {
         let mut checks = Self::default();
         let bounds = LeaseBounds { drift_ppm: settings.drift_ppm, slack_micros: settle_max_micros };
         checks.quorums.leases = settings.lease_reads.then_some(bounds);
-        checks.leases.slack_micros = settle_max_micros;
+        // By the quickest clock that reads it.
+        let quick = (settle_max_micros * u64::from(settings.drift_ppm)).div_ceil(1_000_000);
+        checks.leases.slack_micros = settle_max_micros + quick;
         checks
     }
 

@@ -13,7 +13,7 @@ use crate::checks::bounds::Bounds;
 use crate::checks::pace::{Promptness, Stand, Traffic};
 use crate::record::violation::Violation;
 use crate::schedule::{SECOND, Settings};
-use infinitystore::raft::{LogIndex, NodeId, RoleName, Term};
+use infinitystore::raft::{Body, LogIndex, Message, NodeId, RoleName, Term};
 use infinitystore::replica::{PeerMessage, RequestId};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -146,6 +146,10 @@ pub struct Service {
     pub(super) log_full_at: Vec<Option<u64>>,
     /// When a leader last had so much to commit or to sync that it had to refuse more.
     pub(super) loaded_at: Option<u64>,
+    /// When the disk of each machine was last slow.
+    pub(super) disk_slow_at: Vec<Option<u64>>,
+    /// The term and the time of the last order to take over that reached each machine.
+    pub(super) ordered: Vec<Option<(Term, u64)>>,
     /// Bytes of writes that a machine holds, at most; 0: more than any run has.
     pub(super) held_bytes_max: u64,
     pub(super) promptness: Promptness,
@@ -195,6 +199,8 @@ impl Service {
             left_alone_until: vec![0; slots],
             leader_full_at: None,
             log_full_at: vec![None; slots],
+            disk_slow_at: vec![None; slots],
+            ordered: vec![None; slots],
         }
     }
 
@@ -276,6 +282,11 @@ impl Service {
         self.log_full_at[slot] = Some(now);
     }
 
+    /// The disk of a machine is slow.
+    pub fn disk_slow(&mut self, slot: usize, now: u64) {
+        self.disk_slow_at[slot] = Some(now);
+    }
+
     /// In how many windows what was said was judged.
     #[must_use]
     pub const fn windows(&self) -> u64 {
@@ -306,7 +317,10 @@ impl Service {
     }
 
     /// A machine takes in what another has said, now or long ago.
-    pub fn heard(&mut self, message: &PeerMessage) {
+    pub fn heard(&mut self, now: u64, slot: usize, message: &PeerMessage) {
+        if let PeerMessage::Raft(Message { term, body: Body::TimeoutNow, .. }) = message {
+            self.ordered[slot] = self.ordered[slot].max(Some((*term, now)));
+        }
         self.traffic.heard(message);
     }
 

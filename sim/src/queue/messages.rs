@@ -7,7 +7,7 @@ use crate::record::violation::Violation;
 use crate::schedule::MILLI;
 use bytes::Bytes;
 use infinitystore::codec::{decode_frame, encode_frame};
-use infinitystore::raft::Body;
+use infinitystore::raft::{Body, Message};
 use infinitystore::replica::{Event, PeerMessage};
 use rand::Rng;
 
@@ -20,10 +20,12 @@ const ECHO_MICROS: u64 = 1_500 * MILLI;
 impl Simulation {
     pub(super) fn arrive(&mut self, from: usize, slot: usize, message: PeerMessage) -> Result<(), Violation> {
         // The hello of the transport: a removed member, and another store under a known id, are not
-        // let in.
+        // let in. Only a committed membership proves a removal: one that is not committed may be void,
+        // and must not keep out the leader that replaces it.
         let Some(process) = &self.machines[slot].process else { return Ok(()) };
-        let (sender, membership) = (message.from(), process.replica.membership());
-        let removed = sender < membership.next_member_id && !membership.members.contains_key(&sender);
+        let (sender, raft) = (message.from(), process.replica.raft());
+        let (committed, _) = raft.membership_at(raft.commit_index());
+        let removed = committed.proves_removed(sender) && !raft.membership().members.contains_key(&sender);
         let here = self.machines[slot].identity.is_some_and(|identity| identity.id == message.to());
         if !here || removed || self.hosts.get(&sender) != Some(&from) {
             return Ok(());
@@ -35,7 +37,7 @@ impl Simulation {
             self.checks.quorums.arrived(message, process.replica.raft(), committed);
         }
         self.trace.line(self.now, Some(slot), "receive", format_args!("{message:?}"));
-        self.service.heard(&message);
+        self.service.heard(self.now, slot, &message);
         self.give(slot, Event::Peer(message))
     }
 
@@ -85,6 +87,9 @@ impl Simulation {
         }
         let Some(&to) = self.hosts.get(&message.to()) else { return Ok(()) };
         self.service.said(slot, to, &message);
+        if let PeerMessage::Raft(Message { term, body: Body::TimeoutNow, .. }) = &message {
+            self.service.orders(self.now, slot, to, *term)?;
+        }
         let fate = self.network.fate(self.now, slot, to, &self.schedule.settings);
         self.note_forward(slot, to, &fate, &message);
         let Some(delay) = fate.arrives else {

@@ -120,6 +120,9 @@ impl Simulation {
         let severed = self.network.severed(now);
         for slot in 0..self.machines.len() {
             self.note_full(slot);
+            if self.machines[slot].slow_disk.1 > now {
+                self.service.disk_slow(slot, now);
+            }
         }
         self.service.surroundings(now, &Surroundings { health, severed, voters, surgery });
     }

@@ -2,8 +2,8 @@ use super::{Health, Service, Shows, Surroundings};
 use crate::record::violation::Violation;
 use crate::schedule::{MILLI, SECOND, Schedule, Settings};
 use infinitystore::kv::{Outcome, Revision};
-use infinitystore::raft::{LogIndex, RoleName, Term};
-use infinitystore::replica::{ClientError, ClientReply, RequestId};
+use infinitystore::raft::{Body, LogIndex, Message, NodeId, RoleName, Term};
+use infinitystore::replica::{ClientError, ClientReply, PeerMessage, RequestId};
 
 const TERM: Term = Term::new(3);
 
@@ -149,6 +149,39 @@ fn leadership_that_changes_without_a_cause_is_refused() {
         assert_eq!(stand(&mut one, doubt + 1), Ok(()));
         assert_eq!(step_down(&mut other, doubt + 1), Ok(()));
     }
+}
+
+#[test]
+fn an_order_to_take_over_without_a_cause_is_refused() {
+    let doubt = service().bounds.doubt;
+    let order = |service: &Service, now| service.orders(now, 0, 1, TERM);
+    refuses("an order to take over has a cause", order(&service(), doubt + 1));
+    let mut slow = service();
+    slow.disk_slow(0, 1);
+    assert_eq!(order(&slow, doubt + 2), Ok(()));
+    refuses("an order to take over has a cause", order(&slow, 2 * doubt + 2 * SECOND));
+    let mut other = service();
+    other.disk_slow(1, 1);
+    refuses("an order to take over has a cause", order(&other, doubt + 2));
+    let mut asked = service();
+    asked.transfer_asked(2, 0, None);
+    assert_eq!(order(&asked, doubt + 1), Ok(()));
+    // One that does not lead any more may not know it.
+    assert_eq!(service().orders(doubt + 1, 2, 1, TERM), Ok(()));
+}
+
+#[test]
+fn a_machine_that_was_told_to_take_over_may_stand() {
+    let doubt = service().bounds.doubt;
+    let told = |term, at| {
+        let mut service = service();
+        let (from, to, body) = (NodeId(1), NodeId(2), Body::TimeoutNow);
+        service.heard(at, 1, &PeerMessage::Raft(Message { from, to, term, body }));
+        service.stepped(2 * doubt, 1, RoleName::Candidate, TERM.next())
+    };
+    assert_eq!(told(TERM, 2 * doubt), Ok(()));
+    refuses("an election has a cause", told(TERM, doubt));
+    refuses("an election has a cause", told(Term::ZERO, 2 * doubt));
 }
 
 #[test]
