@@ -1,4 +1,4 @@
-//! What the lecture (`src/raft/mod.rs`) and the walk (`docs/learn-raft.md`) name is there.
+//! What the lecture (`src/raft/mod.rs`) names is there, and the files that pages name.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -60,13 +60,53 @@ fn what_the_lecture_names_is_there() {
     assert_eq!(missing(broken, &raft), ["election::no_such_function", "no_such_script"]);
 }
 
-#[test]
-fn what_the_walk_names_is_there() {
-    let walk = fs::read_to_string(root().join("docs/learn-raft.md")).unwrap();
-    let paths = |text: &str| -> Vec<String> {
-        let spans = code_spans(text).into_iter().filter(|span| span.contains('/') && !span.contains(' '));
-        spans.filter(|path| !root().join(path).exists()).map(str::to_owned).collect()
+/// Where the paths of pages begin: they leave out the folder that is plain from the page.
+const BASES: [&str; 3] = ["", "src", "sim/src"];
+
+/// Whether `span` is meant as a file or folder of the sources: its first part is one of theirs.
+fn is_path(span: &str) -> bool {
+    let is_pattern = span.contains([' ', '<', '*', '{', ':']) || span.contains("NAME");
+    let is_source = |first: &str| {
+        let is_folder = |base: &&str| root().join(base).join(first).is_dir();
+        !matches!(first, "" | "." | ".." | "target" | "data") && BASES.iter().any(|base| is_folder(base))
     };
-    assert_eq!(paths(&walk), Vec::<String>::new());
-    assert_eq!(paths("see `src/raft/nowhere.rs`"), ["src/raft/nowhere.rs"]);
+    !is_pattern && span.split_once('/').is_some_and(|(first, _)| is_source(first))
+}
+
+/// The paths of sources that `text` names and that are not there. `.rs` may be left out.
+fn missing_paths(text: &str) -> Vec<String> {
+    let is_there = |path: &str| {
+        BASES.iter().any(|base| {
+            let folder = root().join(base);
+            folder.join(path).exists() || folder.join(format!("{path}.rs")).exists()
+        })
+    };
+    let spans = code_spans(text).into_iter().filter(|span| is_path(span) && !is_there(span));
+    spans.map(str::to_owned).collect()
+}
+
+/// The pages below `folder`.
+fn pages_below(folder: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<_>, Vec<_>) = paths.partition(|path| path.is_dir());
+    let pages = files.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    pages.chain(folders.iter().flat_map(|folder| pages_below(folder))).collect()
+}
+
+#[test]
+fn the_files_that_pages_name_are_there() {
+    let mut pages = pages_below(&root().join("docs"));
+    pages.extend(["README.md", "CONTRIBUTING.md"].map(|name| root().join(name)));
+    assert!(pages.len() > 30, "the pages are found: {}", pages.len());
+    let missing: Vec<String> = pages
+        .iter()
+        .flat_map(|page| {
+            let name = page.strip_prefix(root()).unwrap().display().to_string();
+            let paths = missing_paths(&fs::read_to_string(page).unwrap());
+            paths.into_iter().map(move |path| format!("{name}: {path}"))
+        })
+        .collect();
+    assert_eq!(missing, Vec::<String>::new());
+    let broken = "`src/raft/nowhere.rs`, `checks/nowhere.rs`, `peer/nowhere`, `peer/links`, `/v1/kv`, `data/dev`";
+    assert_eq!(missing_paths(broken), ["src/raft/nowhere.rs", "checks/nowhere.rs", "peer/nowhere"]);
 }
