@@ -22,8 +22,7 @@ fn main() {
     };
     let mut nodes = [1, 2, 3].map(start);
     let (mut wake_at, mut applied, mut sent) = ([Some(Time::new(0)); 3], [0; 3], 0);
-    // Messages and receipts under way: by time of arrival, and a number, since two may arrive at
-    // once.
+    // Messages and receipts under way, by arrival time and a number: two may arrive at once.
     let mut under_way: std::collections::BTreeMap<(Time, u64), (usize, Input)> = <_>::default();
     for now in (0..10_000).map(|millis| Time::new(millis * 1_000)) {
         let later = under_way.split_off(&(now.plus(1), 0));

@@ -260,7 +260,7 @@ impl<D: Disk> LogWorker<D> {
         let rebuilt = storage.times_rebuilt();
         if rebuilt >= REBUILDS_MAX {
             let text = format!(
-                "{why}. It has set its data aside {rebuilt} times for this, and takes no part any more: suspect its                  machine. To have it join once more, remove the directories damaged-N, and start it again"
+                "{why}. It has set its data aside {rebuilt} times for this, and takes no part any more: suspect its machine. To have it join once more, remove the directories damaged-N, and start it again"
             );
             self.tell(WorkerNews::StaysWithdrawn(text));
             return true;

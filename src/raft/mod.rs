@@ -177,8 +177,10 @@
 //!
 //! A leader that has not committed in its own term yet does not know what is committed, and waits
 //! for that first. A follower asks the leader for a read index, applies up to it, and serves the
-//! read itself (D §6.4). If it knows no leader for too long, it refuses the read. No clock is
-//! trusted.
+//! read itself (D §6.4). If it knows no leader for too long, it refuses the read.
+//!
+//! No clock is trusted, unless [`Config::lease_drift_ppm`] is set: then members promise a leader to
+//! vote for nobody for a while (`docs/protocol.md`, "Lease reads").
 //!
 //! Done by `reads::handle_read`, `reads::settle_reads` and `reads::handle_read_index`. Shown by
 //! `reads_leader`, `reads_follower`, `reads_before_own_commit` and

@@ -516,7 +516,7 @@ pub struct Status {
     pub state_hash: u128,
     /// Proposals that wait.
     pub pending_proposals: usize,
-    /// ClientReads that wait.
+    /// Reads that wait.
     pub pending_reads: usize,
     /// Clients that wait for a change.
     pub pending_watches: usize,

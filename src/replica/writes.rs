@@ -1,4 +1,4 @@
-//! ClientWrites of this node's clients, from their arrival to their answer.
+//! The writes of this node's clients, from their arrival to their answer.
 //!
 //! A write is *held* until a leader is known, then *sent* (proposed here, or forwarded) under a
 //! sequence number of its own, and answered when an entry with that number is applied here. The

@@ -6,7 +6,7 @@ use crate::replica::tests::{Cluster, set};
 use crate::replica::{ClientError, ClientReply, ClientRequest, Event, Level};
 use alloc::format;
 
-/// ClientWrites enough for a checkpoint, and gives the leader time to ask about it.
+/// Writes enough for a checkpoint, and gives the leader time to ask about it.
 fn go_on(cluster: &mut Cluster, through: NodeId) {
     for write in 0..300 {
         cluster.write(through, &format!("k{write}"), "v");
