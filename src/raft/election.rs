@@ -119,6 +119,7 @@ impl Raft {
     pub(super) fn handle_request_vote(&mut self, from: NodeId, last_log: LogId) {
         let voted_for = self.shared.hard_state.voted_for;
         let may_vote = match &self.role {
+            // Once this term's leader is known, its election is decided.
             Role::Follower(follower) => {
                 voted_for == Some(from) || (voted_for.is_none() && follower.leader.is_none())
             }

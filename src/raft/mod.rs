@@ -208,7 +208,8 @@
 //! has committed in its term: until then it may not know what its predecessor committed.
 //!
 //! Done by `leader::member_change::handle_change`, `leader::member_change::maybe_change`,
-//! `membership` and `quorum`. Shown by `membership_replace`,
+//! `membership::change::apply_change`, `membership::change::leave_joint`, `quorum::tally` and
+//! `quorum::reached`. Shown by `membership_replace`,
 //! `membership_joint_state_needs_both_majorities`, `membership_rollback` and
 //! `membership_leader_change_in_joint_state`.
 //!
@@ -221,8 +222,10 @@
 //! committed entries did and nothing else, so installing it can contradict nothing that was
 //! committed.
 //!
-//! Done by `compaction`, `leader::snapshots` and `follower::snapshots`. Shown by
-//! `snapshot_kept_tail`, `snapshot_lost_chunk` and `snapshot_replaces_a_conflicting_tail`.
+//! Done by `compaction::handle_snapshot_stored`, `compaction::maybe_trim`,
+//! `leader::snapshots::start_snapshot`, `leader::snapshots::continue_snapshot`,
+//! `follower::snapshots::handle_install_snapshot` and `follower::snapshots::finish_install`.
+//! Shown by `snapshot_kept_tail`, `snapshot_lost_chunk` and `snapshot_replaces_a_conflicting_tail`.
 //!
 //! # 10. Handing over
 //! A leader that is to hand over names a successor: it takes no proposals, waits until that node

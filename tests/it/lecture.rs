@@ -107,6 +107,7 @@ fn the_files_that_pages_name_are_there() {
         })
         .collect();
     assert_eq!(missing, Vec::<String>::new());
-    let broken = "`src/raft/nowhere.rs`, `checks/nowhere.rs`, `peer/nowhere`, `peer/links`, `/v1/kv`, `data/dev`";
+    let broken =
+        "`src/raft/nowhere.rs`, `checks/nowhere.rs`, `peer/nowhere`, `peer/links`, `/v1/kv`, `data/dev`";
     assert_eq!(missing_paths(broken), ["src/raft/nowhere.rs", "checks/nowhere.rs", "peer/nowhere"]);
 }
