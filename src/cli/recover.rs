@@ -25,8 +25,7 @@ pub(super) fn recover(args: &RecoverArgs) -> Result<(), Failure> {
     let remains = Remains::of(RealDisk, options).map_err(unusable)?;
     let told = describe(&remains);
     say(&told);
-    // Of a cluster of one that cannot start, or of a recovery that did not come to its end, it may
-    // be.
+    // A cluster of one is allowed if it cannot start, or if a recovery of it did not end.
     if remains.member_names().len() < 2 && remains.warnings().is_empty() {
         let text = "this is a cluster of one: it has all that it ever had, and nothing is to be recovered";
         return Err(Failure::new(ExitStatus::Usage, text));

@@ -50,7 +50,7 @@ struct Queue {
 /// An answer that is remembered.
 #[derive(Debug)]
 pub(super) struct Known {
-    /// Of the command that was answered.
+    /// Fingerprint of the command that was answered.
     pub(super) fingerprint: u128,
     pub(super) outcome: Result<Outcome, DecodeError>,
 }

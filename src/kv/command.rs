@@ -112,7 +112,7 @@ pub struct Compare {
     pub range: KeyRange,
     /// What of the key is compared, and to what.
     pub target: Target,
-    /// How.
+    /// Which relation of the two holds.
     pub order: CompareOrder,
 }
 
@@ -284,7 +284,7 @@ pub enum Refusal {
     /// The caller may not do it.
     #[error("{denial}")]
     Denied {
-        /// Why.
+        /// Which right the caller lacks.
         denial: Denial,
         /// Whether a command under the same idempotency key was taken before: this one may have
         /// been done then.

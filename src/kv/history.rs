@@ -33,7 +33,7 @@ use xxhash_rust::xxh3::xxh3_128;
 /// A chunk takes no further record once it has this many bytes, or a part of the limit of the whole
 /// history if that is less.
 const CHUNK_BYTES: usize = 32 << 10;
-/// That part.
+/// A chunk takes at most one in this many of the bytes that the whole history may have.
 const CHUNKS: u64 = 32;
 /// A record that would have more bytes, or more than the limit of the whole history, is not kept,
 /// and neither is what was before it. Large values do not count here.

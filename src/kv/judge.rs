@@ -127,9 +127,9 @@ impl Store {
         }
     }
 
-    /// Whether a lease may be renewed, ended, or get a key. One without keys is its maker's: with a
-    /// key of somebody else's the maker could not renew it any more. Nobody knows the maker of one
-    /// from when the cluster was open.
+    /// Whether a lease may be renewed, ended, or get a key. A lease without keys belongs to its
+    /// maker: with a key of somebody else's the maker could not renew it any more. Nobody knows the
+    /// maker of a lease from when the cluster was open.
     fn judge_use_of(&self, rights: &Rights<'_>, id: LeaseId) -> Result<(), Denial> {
         self.judge_keys_of(rights, id, true)?;
         let has_keys = self.leases.keys(id) > 0;

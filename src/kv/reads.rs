@@ -296,7 +296,7 @@ pub struct PastRead {
 }
 
 impl PastRead {
-    /// Reads.
+    /// The page of the range, as of that revision.
     #[must_use]
     pub fn answer(&self) -> Answer {
         self.store.answer(&Query::Range(self.query.clone()))
@@ -319,7 +319,7 @@ struct Page<'q> {
     /// How many keys and changes have been looked at.
     looks: usize,
     bytes_max: usize,
-    /// Of keys and prefixes.
+    /// Keys and prefixes on a page, at most.
     keys_max: usize,
     looks_max: usize,
 }

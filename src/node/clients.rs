@@ -18,7 +18,7 @@ struct Slot {
     waiting: Option<Waiting>,
 }
 
-/// One that waits.
+/// A client that waits for its answer.
 #[derive(Debug)]
 pub(super) struct Waiting {
     /// When it came.

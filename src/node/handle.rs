@@ -299,7 +299,7 @@ pub(crate) enum DriverOrder {
     Reserve {
         /// The cluster that this node is reserved for.
         cluster: ClusterId,
-        /// For how long.
+        /// How long it is reserved, microseconds.
         micros: u64,
         /// The store id, or why not.
         reply: oneshot::Sender<Result<StoreId, String>>,

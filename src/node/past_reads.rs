@@ -34,7 +34,7 @@ impl PastReads {
     }
 }
 
-/// Reads.
+/// Answers reads of the past.
 pub(super) struct PastWorker;
 
 impl Worker for PastWorker {

@@ -68,8 +68,8 @@ struct State {
     /// start of theirs is let in.
     older_copies: BTreeMap<NodeId, String>,
     /// The connections of each caller's newest start, oldest first. At most
-    /// [`CONNECTIONS_EACH_MAX`]: it speaks over one, but those that it has given up may be let in
-    /// after that one, if they waited while this node loaded its data.
+    /// [`CONNECTIONS_EACH_MAX`]. A caller speaks over one connection at a time. One that it gave up
+    /// may be let in later, if it waited while this node loaded its data.
     connections: BTreeMap<NodeId, Vec<Arc<Connected>>>,
     /// Links that want to know when their peer calls.
     waiting_links: BTreeMap<NodeId, Weak<PeerCalls>>,

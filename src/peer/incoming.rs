@@ -350,14 +350,14 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
 /// they are, cannot take those, however many addresses they have.
 #[derive(Debug)]
 struct PortPlaces {
-    /// By [`Pool`].
+    /// The places of each [`Pool`].
     pools: [Places; 2],
     /// Callers that were let in as members, the latest last: a member may call from elsewhere than
     /// where it is reached.
     known: VecDeque<Caller>,
 }
 
-/// For whom a place is.
+/// What kind of caller a place is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pool {
     Strangers,

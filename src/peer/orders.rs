@@ -71,7 +71,7 @@ pub struct MemberDone {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{detail}")]
 pub struct OrderError {
-    /// For programs.
+    /// Names the kind of error, for programs.
     pub code: OrderCode,
     /// What is wrong and what to do, in words.
     pub detail: String,

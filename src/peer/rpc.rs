@@ -47,9 +47,9 @@ pub(crate) enum Question {
     },
     /// Take no writes: you will become a member of this cluster.
     Reserve {
-        /// The cluster.
+        /// The cluster that it is to become a member of.
         cluster: ClusterId,
-        /// For how long.
+        /// How long it is reserved, microseconds.
         micros: u64,
     },
     /// The reservation for this cluster is over.

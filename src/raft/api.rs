@@ -205,8 +205,8 @@ pub enum RaftEvent {
         hint: LeaderHint,
     },
     /// Another membership is in force (appended, truncated, or installed), or the one in force is
-    /// known to be committed now. Of the one that is recovered at a start this is said at once if
-    /// it is known to be committed, and otherwise when it is.
+    /// known to be committed now. At a start the recovered membership is reported at once if it is
+    /// known to be committed, else when it becomes so.
     MembershipChanged {
         /// The one in force.
         membership: Membership,

@@ -104,7 +104,7 @@ pub enum Body {
     /// wait for any write, since it speaks of no durable state. It keeps the leader in office
     /// (check-quorum) and confirms a round of reads; it acknowledges no entry.
     Heard {
-        /// Of the request; `ZERO` confirms no round.
+        /// The round of the request; `ZERO` confirms no round.
         round: ReadRound,
         /// For so long after it heard the request, this node votes for nobody and does not stand
         /// for election, unless the leader hands over ([`Config::lease_drift_ppm`]); microseconds

@@ -76,8 +76,7 @@ impl Raft {
         }
     }
 
-    /// Moves the reads on: confirmed ones become ready, waiting ones begin a round or ask the
-    /// leader.
+    /// Makes confirmed reads ready. Starts a round for waiting reads, or asks the leader.
     pub(super) fn settle_reads(&mut self) {
         match &mut self.role {
             Role::Leader(leader) => {
@@ -154,8 +153,8 @@ impl Shared {
         leader.peers.values().map(|peer| peer.promised_until).filter(|until| lasts(*until)).max()
     }
 
-    /// Answers those that a lease is enough for, if no other node can have been elected. While
-    /// reads come, a round without any keeps the lease from running out.
+    /// Serves waiting reads under the lease. Reads that ask for a round stay. At half of the lease
+    /// it begins an empty round, which renews it.
     fn serve_by_lease(&mut self, leader: &mut Leader) {
         if leader.reads.next.is_empty() || self.commit_index < leader.term_start {
             return;

@@ -1,8 +1,8 @@
 //! Renewals, and questions how much time a lease has: only the leader can answer them.
 //!
 //! The leader answers like a linearizable read, once a quorum has confirmed that it leads. Another
-//! member passes the call on. A call changes nothing that it would change twice, so one that is not
-//! answered is sent again, to the member that leads then.
+//! member passes the call on. A call may be carried out twice without harm. So one without an
+//! answer is sent again, to the member that leads then.
 
 use crate::kv::{Command, Lease, LeaseId, Op, Outcome, Principal};
 use crate::raft::{Incarnation, NodeId, RoleName, Time};

@@ -76,9 +76,9 @@ pub struct LeaseAnswers {
     pub from: NodeId,
     /// The origin.
     pub to: NodeId,
-    /// Of the calls.
+    /// The incarnation of the calls.
     pub incarnation: Incarnation,
-    /// By the origin's numbers.
+    /// The answers, each with the number that the origin gave the call.
     pub answers: Vec<(u64, LeaseAnswer)>,
 }
 
@@ -151,15 +151,15 @@ pub struct ForwardRefused {
     pub from: NodeId,
     /// The origin.
     pub to: NodeId,
-    /// Of the request.
+    /// The term of the request.
     pub term: Term,
-    /// Of the request.
+    /// The incarnation of the request.
     pub incarnation: Incarnation,
     /// The first command that was refused.
     pub first_sequence: u64,
     /// How many were refused.
     pub count: u64,
-    /// Why.
+    /// Why they were refused: one reason for all of them.
     pub why: RefusedBecause,
 }
 

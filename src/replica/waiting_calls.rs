@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 /// The calls of this node's clients that the leader has not answered.
 #[derive(Clone, Debug, Default)]
 pub(super) struct WaitingCalls {
-    /// By number.
+    /// By the number that this node gave the call.
     pub(super) calls: BTreeMap<u64, WaitingCall>,
     by_deadline: BTreeSet<(Time, u64)>,
     last_number: u64,

@@ -168,7 +168,7 @@ pub struct BackupWriter {
 }
 
 impl BackupWriter {
-    /// Of a state.
+    /// A writer for this state.
     #[must_use]
     pub fn new(source: BackupSource) -> Self {
         let header = BackupHeader::of(&source);

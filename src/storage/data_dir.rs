@@ -74,7 +74,7 @@ pub struct Opened {
     pub restored: Restored,
     /// The state machine at `restored.snapshot` (empty without one).
     pub store: Store,
-    /// For the log of the node.
+    /// What the node logs about the recovery.
     pub notes: Vec<RecoveryNote>,
 }
 
@@ -543,7 +543,7 @@ impl<D: Disk> fmt::Debug for Storage<D> {
 struct Jam {
     /// The last of them. Its receipt stands for all.
     last: LogWrite,
-    /// Of the snapshot of which a chunk is in it.
+    /// What became of the snapshot whose chunk one of these writes holds.
     verdict: Verdict,
 }
 

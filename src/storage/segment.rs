@@ -65,7 +65,7 @@ pub(crate) struct SegmentHeader {
 /// Why a header cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum HeaderError {
-    /// Of another format than this program's.
+    /// It is of another format than this program's: of this version.
     OtherFormat(u32),
     /// Damaged, and how.
     Damaged(String),

@@ -103,8 +103,8 @@ impl<D: Disk> Spares<D> {
         })
     }
 
-    /// Asks for a next segment of `bytes`, with room of that kind. Starts preparing it, if there is
-    /// a thread for that.
+    /// Asks for the next segment: at least `bytes`, with this kind of room. Starts preparing it, if
+    /// there is a thread for that.
     pub(crate) fn want(&mut self, bytes: u64, room: Room) {
         (self.wanted_bytes, self.room) = (bytes, room);
         self.order();

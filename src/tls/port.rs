@@ -29,7 +29,7 @@ const HANDSHAKE_BOUNDS: HandshakeBounds = HandshakeBounds { hello: Some(16 << 10
 /// What clients may speak, the preferred first.
 const CLIENT_PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// For whom a port is.
+/// What kind of caller a port is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Audience {
     /// For clients.

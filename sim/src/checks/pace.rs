@@ -106,10 +106,10 @@ struct Sent {
     through: LogIndex,
     /// The last one that was acknowledged.
     acknowledged: LogIndex,
-    /// It said that it lacks what comes after the one, up to the other, when that had been sent: an
-    /// append was overtaken by a later one, which is refused. The leader cannot know whether the
-    /// first is still on its way. So it may send the missing entries again, once for each time that
-    /// the follower says so.
+    /// The follower lacks the entries after the first index, up to the second. An append was
+    /// overtaken by a later one, and the follower refused that. The leader cannot know whether the
+    /// overtaken one is still on its way. So it may send the missing entries again, once for each
+    /// time that the follower says so.
     lacks: (LogIndex, LogIndex),
 }
 

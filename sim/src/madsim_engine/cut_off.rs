@@ -92,7 +92,7 @@ impl Run {
         sleep_until(now() + READY_KEPT_MICROS + lease).await;
         let began = now();
         let ready = ask(&self.shared, lost, &Request::get("/readyz")).await?;
-        same("who has just been cut off is ready", &ready.code, &503)?;
+        same("the readiness of a member that has just been cut off", &ready.code, &503)?;
         if now() > began + READY_MICROS {
             return Err(format!("/readyz takes {} ms", (now() - began) / MILLI));
         }

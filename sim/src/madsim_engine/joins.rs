@@ -152,7 +152,7 @@ impl Run {
             let membership = leader.and_then(|leader| leader.view.membership.clone());
             membership.is_some_and(|it| id.is_some_and(|id| it.voters.contains(&id)))
         };
-        same("who was told that it was added is a voter", &is_voter, &true)?;
+        same("a node that was told that it was added is a voter", &is_voter, &true)?;
         self.shared.lock().mark("joined over HTTP");
         self.wait_until_well().await?;
         Prober::new(self.shared.clone(), 101).examine(free, through).await?;

@@ -20,7 +20,7 @@ pub(super) struct Distribution {
 pub(super) struct Metrics {
     /// Without labels.
     pub plain: BTreeMap<String, f64>,
-    /// Of those the whole numbers.
+    /// Those of `plain` that are whole numbers.
     pub whole: BTreeMap<String, u64>,
     /// Requests by route and code.
     pub requests: BTreeMap<(String, u16), u64>,

@@ -141,7 +141,7 @@ impl Simulation {
         );
         if process.asked_in_vain.remove(&request) {
             check!(
-                "who was removed says so",
+                "a removed member says so",
                 matches!(reply, ClientReply::Failed(error) if !matches!(error, ClientError::NoQuorum | ClientError::Unknown)),
                 "machine {slot} knew that it was removed when it was asked, and answers {reply:?}"
             );

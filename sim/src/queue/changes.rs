@@ -45,7 +45,7 @@ impl Simulation {
             }
             *self.marks.entry("removed and told").or_default() += 1;
             check!(
-                "who is removed is told so",
+                "a removed member is told so",
                 process.replica.is_removed(),
                 "member {id} has the entry that removes it, and is in touch with machine {leader}, which has committed it \
                  by {seen}; it does not know so at {}",
@@ -130,7 +130,7 @@ impl Simulation {
         let Some((id, since)) = first else { return Ok(()) };
         let waits = self.now.saturating_sub(since);
         check!(
-            "who has caught up becomes a voter",
+            "a learner that has caught up becomes a voter",
             waits <= self.service.bounds.stall + self.service.bounds.doubt,
             "member {id} lacks little for {waits} µs, and machine {leader}, which hears all voters in term {term}, does \
              not promote it"

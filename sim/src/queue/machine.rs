@@ -137,7 +137,7 @@ pub(super) struct Process {
     pub(super) receipts: VecDeque<StorageEvent>,
     /// Where each request comes from.
     pub(super) askers: BTreeMap<RequestId, Asker>,
-    /// Of those, the writes.
+    /// The writes among `askers`.
     pub(super) writes_waiting: BTreeSet<RequestId>,
     /// Of those, what was asked when it knew that it was removed.
     pub(super) asked_in_vain: BTreeSet<RequestId>,

@@ -131,7 +131,7 @@ pub struct Note {
     pub slot: Option<usize>,
     /// What kind of thing.
     pub kind: &'static str,
-    /// What.
+    /// What happened, in words.
     pub text: String,
 }
 
@@ -157,7 +157,7 @@ pub struct ClientOperation {
     pub key: String,
     /// What it asked.
     pub text: String,
-    /// When.
+    /// When it was asked, microseconds from the start.
     pub call: u64,
     /// How it ended.
     pub ended: Ended,

@@ -21,7 +21,7 @@ pub struct TraceLine {
     pub slot: Option<usize>,
     /// What kind of thing.
     pub kind: &'static str,
-    /// What.
+    /// What happened, in words.
     pub text: String,
 }
 

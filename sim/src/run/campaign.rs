@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 pub struct Shard {
     /// Which part, from 0.
     pub index: u64,
-    /// Of how many.
+    /// How many parts there are, at least 1.
     pub count: u64,
 }
 

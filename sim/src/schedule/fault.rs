@@ -67,7 +67,7 @@ pub enum Fault {
     },
     /// The network is cut (in addition to other cuts).
     Partition {
-        /// How.
+        /// Which links are cut.
         cut: Cut,
         /// How long, microseconds.
         for_micros: u64,
@@ -124,7 +124,7 @@ pub enum Fault {
     Disk {
         /// The machine.
         slot: usize,
-        /// What.
+        /// What it does wrong.
         trouble: DiskTrouble,
     },
     /// The machine loses its disk and comes back as a new member.
@@ -162,7 +162,7 @@ pub enum Fault {
     InJointState {
         /// How long, microseconds.
         after_micros: u64,
-        /// What.
+        /// The fault that strikes.
         what: Box<Fault>,
     },
     /// A fault that strikes some time after the last chunk of a snapshot has reached a machine's
@@ -170,7 +170,7 @@ pub enum Fault {
     WhenInstalling {
         /// How long, microseconds.
         after_micros: u64,
-        /// What.
+        /// The fault that strikes.
         what: Box<Fault>,
     },
     /// In a joint state, the machines that only the old configuration has are cut off from those

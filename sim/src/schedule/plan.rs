@@ -35,7 +35,7 @@ pub struct Schedule {
 pub struct Timed<T> {
     /// Microseconds from the start.
     pub at: u64,
-    /// What.
+    /// What happens then.
     pub what: T,
 }
 
@@ -54,7 +54,7 @@ pub struct Operation {
     pub slot: usize,
     /// The key.
     pub key: u8,
-    /// What.
+    /// What it asks.
     pub kind: OperationKind,
 }
 
@@ -74,7 +74,7 @@ pub enum OperationKind {
 pub struct KeyspaceOperation {
     /// Which machine it asks.
     pub slot: usize,
-    /// What.
+    /// What it asks.
     pub kind: KeyspaceKind,
     /// Decides all that `kind` leaves open: keys, values, revisions, conditions.
     pub draw: u64,

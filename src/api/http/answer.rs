@@ -343,7 +343,7 @@ impl AnswerBody {
         self.stream.as_deref()
     }
 
-    /// For an answer to HEAD.
+    /// The same answer without its body, as HEAD asks for.
     pub(super) fn without_bytes(self) -> Self {
         Self { bytes: Bytes::new(), ..self }
     }

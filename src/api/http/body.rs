@@ -97,8 +97,8 @@ async fn read_whole<E: Env>(
         return Err(BodyError::TooLarge(limit));
     }
     let announced = hint.exact().and_then(|length| usize::try_from(length).ok());
-    // One that certainly does not fit is refused at once. But room is taken as the body comes: who
-    // announces a lot and sends little holds little.
+    // One that certainly does not fit is refused at once. But room is taken as the body comes: a
+    // client that announces a lot and sends little holds little.
     let longest = announced.unwrap_or(limit);
     if !context.budget.has_room(account, MemoryUse::Request, cost(announced.unwrap_or_default())) {
         return Err(BodyError::NoRoom);

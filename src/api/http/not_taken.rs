@@ -22,7 +22,7 @@ impl NotTaken {
         if is_write { answer.with_outcome("not-appended") } else { answer }
     }
 
-    /// For the log.
+    /// What the log calls it.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Address => "--http-rate-per-address",

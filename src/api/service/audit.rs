@@ -31,7 +31,7 @@ mod refusals;
 const WAITING_BYTES_MAX: usize = 8 << 20;
 /// Ranges of one line, at most. A transaction may have more.
 const RANGES_MAX: usize = 32;
-/// Of a key so many bytes are written down.
+/// Bytes of a key that are written down, at most.
 const KEY_BYTES_MAX: usize = 1024;
 /// How long the last lines may take to be written.
 const STOP_MICROS: u64 = 2_000_000;

@@ -30,7 +30,7 @@ pub(crate) struct ServiceError {
     pub(crate) code: ErrorCode,
     /// What was wrong and what to do, in words.
     pub(crate) detail: String,
-    /// For a write.
+    /// What is known of the write; `None` for a read.
     pub(crate) outcome: Option<WriteOutcome>,
     /// What stands in the way, where a condition failed: the key as it is.
     pub(crate) present: Option<Box<KeyValue>>,
@@ -158,7 +158,7 @@ impl ServiceError {
         Self::of_client(&ClientError::Stopping, false)
     }
 
-    /// Of a write that changed nothing.
+    /// Marks an error of a write that changed nothing.
     #[must_use]
     pub(crate) fn not_applied(mut self) -> Self {
         self.outcome = Some(WriteOutcome::NotApplied);

@@ -1,10 +1,9 @@
 //! Passwords: hashed and compared on a worker of their own, a few at a time.
 //!
 //! A hash is argon2id, written as a PHC string. It costs some 20 MiB and some 20 ms on purpose, so
-//! that a thief of one cannot try many passwords. So that a client that sends its password with
-//! each request does not cost that each time, a password that was right is remembered, as a hash
-//! under a key that this process alone knows. It counts for the very hash that it was compared
-//! with: another password for that user, and it is forgotten. Nothing else makes it so.
+//! that a thief of one cannot try many passwords. A client sends its password with each request. To
+//! save the cost, a password that was right is remembered, as a hash under a key of this process. A
+//! new password for that user ends this.
 
 use crate::codec::{from_base64, to_base64};
 use crate::runtime::Env;

@@ -89,7 +89,7 @@ impl<'n, E: Env> Service<'n, E> {
         }
     }
 
-    /// Reads.
+    /// Answers a query at this level.
     pub(crate) async fn read(&self, query: Query, level: Level) -> Result<Answer, ServiceError> {
         match self.ask(ClientRequest::Read { query, level }).await {
             ClientReply::Answer(answer) => Ok(answer),
@@ -325,7 +325,7 @@ pub(crate) enum JoinCallError {
     Failed(JoinError),
 }
 
-/// Of an answer that is none to the request.
+/// The error for a reply that does not fit the request.
 pub(crate) fn strange(answer: &impl std::fmt::Debug) -> ServiceError {
     debug_assert!(false, "answered {answer:?}");
     ServiceError::new(ErrorCode::Refused, "the node gave no answer to this request; its log says more")

@@ -47,14 +47,14 @@ pub enum SecurityChange {
     RemoveUser(String),
     /// Another password, or none. A client that came with the old one is asked again.
     SetPassword {
-        /// Whose.
+        /// Name of the user.
         name: String,
         /// The hash of the new one.
         password: Option<String>,
     },
     /// Other roles for a user.
     ChangeUser {
-        /// Which.
+        /// Name of the user.
         name: String,
         /// Roles that it gets.
         grant: Vec<String>,
@@ -74,7 +74,7 @@ pub enum SecurityChange {
     RemoveRole(String),
     /// Other rights for a role.
     ChangeRole {
-        /// Which.
+        /// Name of the role.
         name: String,
         /// What it may do more with keys.
         grant: Vec<Grant>,
@@ -121,22 +121,22 @@ impl fmt::Debug for SecurityChange {
 /// Why a change was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum SecurityRefusal {
-    /// Of that name.
+    /// No user has that name.
     #[error("there is no such user")]
     NoUser,
-    /// Of that name.
+    /// A user has that name.
     #[error("there is such a user already; choose another name, or change that one")]
     UserExists,
-    /// Of that name.
+    /// No role has that name.
     #[error("there is no such role; make it first")]
     NoRole,
-    /// Of that name.
+    /// A role has that name.
     #[error("there is such a role already; choose another name, or change that one")]
     RoleExists,
-    /// Of that name.
+    /// No token has that name.
     #[error("there is no such token")]
     NoToken,
-    /// Of that name.
+    /// A token has that name.
     #[error("there is such a token already; choose another name, or revoke that one")]
     TokenExists,
     /// A role does not have what is to be taken from it.

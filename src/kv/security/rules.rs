@@ -231,7 +231,7 @@ pub enum Subject {
 /// Who asks, and by which rules that was found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Principal {
-    /// Who.
+    /// The user or token that asks.
     pub subject: Subject,
     /// The revision of the rules by which its credentials were good.
     pub as_of: u64,

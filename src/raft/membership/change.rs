@@ -87,8 +87,8 @@ impl Membership {
         }
     }
 
-    /// The joint state in which the learner `id` becomes a voter, with those that are promoted
-    /// together with it, and the members that they replace leave.
+    /// The joint state that promotes learner `id`, together with the learners of its group. The
+    /// members that they replace leave.
     ///
     /// `None` if `id` is no learner that waits for promotion, or another change is under way.
     #[must_use]

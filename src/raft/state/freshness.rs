@@ -10,8 +10,8 @@ use crate::raft::types::{LogIndex, Time};
 pub(in crate::raft) struct Freshness {
     /// All that any leader had committed then is applied.
     known_at: Option<Time>,
-    /// A commit index that is not applied yet: then, no leader had committed more. Later than
-    /// `known_at` was.
+    /// A commit index that is not applied yet, and a time at which no leader had committed more.
+    /// That time is later than `known_at` was.
     next: Option<(LogIndex, Time)>,
 }
 

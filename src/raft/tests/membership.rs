@@ -321,7 +321,7 @@ fn a_transfer_that_does_not_succeed_is_given_up_after_an_election_timeout() {
 }
 
 #[test]
-fn timeout_now_from_who_does_not_lead_is_ignored() {
+fn timeout_now_from_another_than_the_leader_is_ignored() {
     let mut cluster = Cluster::new(3);
     cluster.elect(1);
     cluster.say(3, 2, 2, Body::TimeoutNow);

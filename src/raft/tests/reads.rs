@@ -110,7 +110,7 @@ fn a_minority_leader_serves_no_read() {
 }
 
 #[test]
-fn an_answer_that_takes_longer_than_the_patience_of_who_asked_still_counts() {
+fn an_answer_that_takes_longer_than_the_patience_of_the_asker_still_counts() {
     let mut cluster = Cluster::new(3);
     cluster.elect(1);
     cluster.read(2, 7).unwrap();

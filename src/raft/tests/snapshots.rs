@@ -270,7 +270,7 @@ fn a_snapshot_that_does_not_verify_starts_over_and_the_log_stays() {
 }
 
 #[test]
-fn the_log_in_memory_has_a_bound_of_its_own_and_who_needs_more_gets_a_newer_snapshot() {
+fn the_log_in_memory_has_a_bound_of_its_own_and_a_peer_that_needs_more_gets_a_newer_snapshot() {
     let config = Config { log_bytes_max: 600, laggard_log_bytes_max: 600, ..small() };
     let mut cluster = leader_with_snapshot_by(config, 35);
     let last = cluster.nodes[&1].disk.restored.snapshot.as_ref().unwrap().last;

@@ -60,7 +60,7 @@ fn who_takes_over_without_being_told_is_refused() {
 }
 
 #[test]
-fn a_grant_by_who_hears_a_leader_is_refused() {
+fn a_grant_by_a_node_that_hears_a_leader_is_refused() {
     let mut elections = Elections::default();
     elections.started(NodeId::new(1));
     let heartbeat = Body::AppendEntries {

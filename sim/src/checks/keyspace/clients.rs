@@ -31,7 +31,7 @@ const TRIES_MAX: u32 = 6;
 /// A request that is to be made.
 #[derive(Clone, Debug)]
 pub struct Wish {
-    /// Of which machine.
+    /// Which machine is asked.
     pub slot: usize,
     /// Who asks.
     pub caller: Caller,

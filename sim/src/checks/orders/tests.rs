@@ -56,7 +56,7 @@ fn what_was_promised_has_to_be_committed_by_then() {
 }
 
 #[test]
-fn only_who_was_asked_for_joins() {
+fn only_a_node_that_was_asked_for_joins() {
     let alone = Membership::bootstrap([member(1)]).unwrap();
     let (learning, _) = alone.apply_change(&add(2, true)).unwrap();
     let mut orders = Orders::default();

@@ -63,7 +63,7 @@ impl Keyspace {
         self.left(process);
     }
 
-    /// The same.
+    /// A client or watcher of a process leaves.
     pub(super) fn left(&mut self, process: ProcessId) {
         self.left_at.insert(process, now());
     }

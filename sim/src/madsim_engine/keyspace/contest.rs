@@ -1,5 +1,5 @@
-//! Locks and elections: who is told that it holds one is the first of its candidates, by the
-//! committed log.
+//! Locks and elections: the client that is told that it holds one is the first of its candidates,
+//! by the committed log.
 
 use crate::checks::keyspace::model::Model;
 use crate::madsim_engine::attendance::Due;

@@ -13,11 +13,11 @@ use std::borrow::Cow;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::api::http) struct Problem {
     pub(in crate::api::http) status: StatusCode,
-    /// For programs.
+    /// Names the kind of problem, for programs.
     pub(in crate::api::http) code: &'static str,
     /// What to do, for people.
     pub(in crate::api::http) detail: Cow<'static, str>,
-    /// Of a write.
+    /// What is known of the write; `None` for a read.
     outcome: Option<WriteOutcome>,
     /// What stands in the way.
     present: Option<Box<KeyValue>>,
@@ -59,7 +59,7 @@ impl Problem {
         self
     }
 
-    /// Of a write that may have happened.
+    /// Marks the problem of a write that may have happened.
     #[must_use]
     pub(in crate::api::http) fn of_unknown_outcome(mut self) -> Self {
         self.outcome = Some(WriteOutcome::Unknown);
