@@ -6,10 +6,10 @@
 //! here, it is proven which of those before it were lost (`writes.rs`).
 
 use crate::raft::{NodeId, Time};
+use crate::replica::client_writes::ForwardAgain;
 use crate::replica::message::{Forward, PeerMessage};
 use crate::replica::proposal::{self, ProposalId};
 use crate::replica::replica::Replica;
-use crate::replica::writes::ForwardAgain;
 use alloc::vec;
 
 /// The first silence, in heartbeat intervals. Each further one is twice as long, up to an election

@@ -14,7 +14,7 @@ impl Replica {
             self.policy.is_newer_wanted || self.policy.saving.is_some() || self.raft.awaits_marker();
         let forgotten = self.raft.is_snapshot_wanted() && !is_promised;
         held.extend([
-            ("writes that wait for a leader", self.writes.held() as u64),
+            ("writes that wait for a leader", self.writes.queued() as u64),
             ("writes on their way through the log", self.writes.places() as u64),
             ("bytes of writes that wait", self.writes.bytes()),
             ("writes that are counted", self.writes.len() as u64),

@@ -7,8 +7,8 @@
 //! simulator sees it.
 //!
 //! # A write
-//! Any node takes it ([`ClientRequest::Write`]). It is held until a leader is known, then proposed,
-//! or forwarded to the leader, as an entry that carries the name of the proposal (origin,
+//! Any node takes it ([`ClientRequest::Write`]). It is queued until a leader is known, then
+//! proposed, or forwarded to the leader, as an entry that carries the name of the proposal (origin,
 //! incarnation, sequence). Each node that applies the entry applies the command. The origin
 //! recognises its own name and answers its client. Nothing is sent back from leader to origin but
 //! the log itself, so a client that has its answer finds its write on the node that gave it.
@@ -32,6 +32,7 @@
 
 mod agreement;
 mod api;
+mod client_writes;
 mod comparing;
 mod disk_pace;
 mod forward_again;
@@ -56,7 +57,6 @@ mod waiting_calls;
 mod watches;
 mod watching;
 mod wire;
-mod writes;
 
 pub use api::{
     Actions, ClientError, ClientReply, ClientRequest, Event, Level, MemberStatus, Notice, RequestId,

@@ -94,13 +94,13 @@ impl Replica {
     /// This node has withdrawn. Nothing that waits is answered from its state any more: that may be
     /// wrong, and no news come.
     fn refuse_all(&mut self, why: Withdrawal) {
-        let (held, sent) = self.writes.give_up();
+        let (queued, sent) = self.writes.give_up();
         for request in sent {
             self.fail(request, ClientError::Unknown);
         }
         let reads = self.reads.give_up().into_iter().filter_map(Asker::client);
         let others = self.watches.give_up().into_iter().chain(self.lease_calls.give_up());
-        for request in held.into_iter().chain(reads).chain(others).collect::<Vec<_>>() {
+        for request in queued.into_iter().chain(reads).chain(others).collect::<Vec<_>>() {
             self.fail(request, refusal_after(why));
         }
     }

@@ -9,6 +9,7 @@ use crate::replica::agreement::Agreement;
 use crate::replica::api::{
     Actions, ClientError, ClientReply, Event, RequestId, StorageEvent, StorageRequest,
 };
+use crate::replica::client_writes::{ClientWrites, ForwardAgain};
 use crate::replica::disk_pace::{DiskPace, ToldFull};
 use crate::replica::forwarding::Origins;
 use crate::replica::lease_clock::LeaseClock;
@@ -17,7 +18,6 @@ use crate::replica::reads::{Asker, ClientReads};
 use crate::replica::snapshot_policy::SnapshotPolicy;
 use crate::replica::waiting_calls::WaitingCalls;
 use crate::replica::watches::Watches;
-use crate::replica::writes::{ClientWrites, ForwardAgain};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
@@ -136,7 +136,8 @@ pub struct Replica {
     pub(super) first_term: Term,
     /// A term whose leader said that it leads no longer: nothing more is forwarded in it.
     pub(super) leaderless_term: Term,
-    /// A term whose leader said that it hands over, and when what is held is forwarded to it again.
+    /// A term whose leader said that it hands over, and when what is queued is forwarded to it
+    /// again.
     pub(super) handing_over: Option<(Term, Time)>,
     /// When the newest forward is sent again; `None` while nothing that was forwarded waits.
     pub(super) forward_again: Option<ForwardAgain>,
@@ -248,13 +249,13 @@ impl Replica {
             self.send_writes();
             self.send_lease_calls();
             self.ask_reads();
-            let (leader, held) = (self.raft.leader_hint(), self.writes.held());
+            let (leader, queued) = (self.raft.leader_hint(), self.writes.queued());
             let output = self.raft.take_output();
             self.carry_out(output);
-            // With a new leader, or once writes are proven lost, held writes can be sent.
-            let held_again = self.writes.held() > held;
+            // With a new leader, or once writes are proven lost, queued writes can be sent.
+            let queued_again = self.writes.queued() > queued;
             let leader_is_new = self.raft.leader_hint() != leader;
-            if self.writes.held() == 0 || !(held_again || leader_is_new) {
+            if self.writes.queued() == 0 || !(queued_again || leader_is_new) {
                 break;
             }
         }
@@ -266,7 +267,7 @@ impl Replica {
         self.maybe_save_snapshot();
         let due =
             [self.writes.next_deadline(), self.reads.wake_at(), self.change.map(|change| change.deadline)];
-        let forwards = self.forwards_wait_until().filter(|_| self.writes.held() > 0);
+        let forwards = self.forwards_wait_until().filter(|_| self.writes.queued() > 0);
         let others = [self.transfer.map(|transfer| transfer.deadline), forwards, self.policy.retry_at];
         let leases = [self.lease_clock.next(), self.lease_calls.wake_at(), self.watches.next_deadline()];
         let disk = [self.disk_pace.wake_at(), self.tell_full_disk_at(), self.forward_again_at()];
@@ -280,11 +281,12 @@ impl Replica {
     pub fn give_up(&mut self) -> Vec<(RequestId, ClientReply)> {
         let waiting: Vec<RequestId> =
             self.watches.give_up().into_iter().chain(self.lease_calls.give_up()).collect();
-        let (held, sent) = self.writes.give_up();
-        let held = held.into_iter().map(|request| (request, ClientError::Stopping));
+        let (queued, sent) = self.writes.give_up();
+        let queued = queued.into_iter().map(|request| (request, ClientError::Stopping));
         let sent = sent.into_iter().map(|request| (request, ClientError::Unknown));
         let waiting = waiting.into_iter().map(|request| (request, ClientError::Stopping));
-        held.chain(sent)
+        queued
+            .chain(sent)
             .chain(waiting)
             .map(|(request, error)| (request, ClientReply::Failed(error)))
             .collect()

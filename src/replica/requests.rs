@@ -4,11 +4,11 @@ use crate::kv::{Command, Principal, Query};
 use crate::raft::Time;
 use crate::raft::{InputError, NodeId, RoleName, Withdrawal};
 use crate::replica::api::{ClientError, ClientReply, ClientRequest, Level, Notice, RequestId};
+use crate::replica::client_writes::ClientWrite;
 use crate::replica::message::{Forward, ForwardRefused, PeerMessage, RefusedBecause};
 use crate::replica::proposal::{self, ProposalId};
 use crate::replica::reads::{Asker, Read, Wanted};
 use crate::replica::replica::Replica;
-use crate::replica::writes::Write;
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -83,7 +83,7 @@ impl Replica {
         // A copy of its own: the request's strings may be parts of a much larger buffer.
         let mut encoded = Vec::with_capacity(command.bytes() + 16);
         command.encode(&mut encoded);
-        self.writes.hold(Write { request: id, deadline, command: Bytes::from(encoded) });
+        self.writes.queue(ClientWrite { request: id, deadline, command: Bytes::from(encoded) });
     }
 
     /// Answers a query by the state as it is now, and by the rights in it.
@@ -237,17 +237,17 @@ impl Replica {
                 // They are certainly not in that term's log, and never will be: they wait for the
                 // next term's leader.
                 self.leaderless_term = self.leaderless_term.max(refused.term);
-                return self.writes.hold_again(writes);
+                return self.writes.requeue(writes);
             }
             RefusedBecause::HandingOver => {
                 // They wait for the next leader. This leader is asked again a little later: its
                 // transfer may fail.
                 let pause = self.config.raft.heartbeat_interval_micros;
                 self.handing_over = Some((refused.term, self.now.plus(pause)));
-                return self.writes.hold_again(writes);
+                return self.writes.requeue(writes);
             }
             // They go to the same leader again, under new numbers.
-            RefusedBecause::Overtaken => return self.writes.hold_again(writes),
+            RefusedBecause::Overtaken => return self.writes.requeue(writes),
             RefusedBecause::Overloaded => ClientError::Overloaded,
             RefusedBecause::DiskFull => ClientError::DiskFull,
             RefusedBecause::TooLarge { bytes, limit } => {
@@ -262,16 +262,16 @@ impl Replica {
         }
     }
 
-    /// When held writes may go again to a leader that said that it hands over; `None` if that time
-    /// has passed, or the term has ended.
+    /// When queued writes may go again to a leader that said that it hands over; `None` if that
+    /// time has passed, or the term has ended.
     pub(super) fn forwards_wait_until(&self) -> Option<Time> {
         let (term, until) = self.handing_over?;
         (term == self.raft.term() && self.now < until).then_some(until)
     }
 
-    /// Proposes what is held, or forwards it to the leader.
+    /// Proposes what is queued, or forwards it to the leader.
     pub(super) fn send_writes(&mut self) {
-        if self.writes.held() == 0 {
+        if self.writes.queued() == 0 {
             return;
         }
         if self.raft.role() == RoleName::Leader {
@@ -286,14 +286,14 @@ impl Replica {
 
     fn propose_writes(&mut self) {
         let term = self.raft.term();
-        while let Some((write, sequence)) = self.writes.next_held() {
+        while let Some((write, sequence)) = self.writes.next_queued() {
             let id = ProposalId { origin: self.raft.id(), incarnation: self.incarnation, sequence };
             let command = proposal::encode(id, &write.command);
             match self.raft.propose(self.now, &command) {
                 Ok(_) => self.writes.mark_sent(term),
                 Err(InputError::Transferring | InputError::NotLeader(_)) => break,
                 Err(error) => {
-                    if let Some(request) = self.writes.refuse_held() {
+                    if let Some(request) = self.writes.refuse_queued() {
                         self.fail(request, refusal(&error));
                     }
                 }
@@ -303,11 +303,11 @@ impl Replica {
 
     fn forward_writes(&mut self, leader: NodeId) {
         let (id, term) = (self.raft.id(), self.raft.term());
-        while let Some((_, first_sequence)) = self.writes.next_held() {
+        while let Some((_, first_sequence)) = self.writes.next_queued() {
             let mut commands = Vec::new();
             let mut bytes = 0;
             while bytes < FORWARD_BYTES_MAX
-                && let Some((write, sequence)) = self.writes.next_held()
+                && let Some((write, sequence)) = self.writes.next_queued()
             {
                 let name = ProposalId { origin: id, incarnation: self.incarnation, sequence };
                 let command = proposal::encode(name, &write.command);

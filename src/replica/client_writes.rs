@@ -1,12 +1,12 @@
 //! The writes of this node's clients, from their arrival to their answer.
 //!
-//! A write is *held* until a leader is known, then *sent* (proposed here, or forwarded) under a
+//! A write is *queued* until a leader is known, then *sent* (proposed here, or forwarded) under a
 //! sequence number of its own, and answered when an entry with that number is applied here. The
 //! newest that was forwarded is sent again after a silence, under the same number: the leader drops
 //! a copy. A write of which nothing is heard is *unknown* when its time is up.
 //!
 //! A write gets another number only by a proof that it is not in the log, and never will be under
-//! the old one. Then it goes back to the held ones.
+//! the old one. Then it goes back to the queued ones.
 //!
 //! - Terms never fall along the log (Raft §5.3). So once an entry of a higher term has been
 //!   applied, a write sent in a lower term that has not been applied yet never will be. So clients
@@ -23,7 +23,7 @@ use bytes::Bytes;
 
 /// A client that waits for its write.
 #[derive(Clone, Debug)]
-pub(super) struct Write {
+pub(super) struct ClientWrite {
     /// The request to answer.
     pub(super) request: RequestId,
     /// When its client is told that the write failed, or that its outcome is unknown.
@@ -35,7 +35,7 @@ pub(super) struct Write {
 /// A write on its way through the log.
 #[derive(Clone, Debug)]
 struct Sent {
-    write: Write,
+    write: ClientWrite,
     /// The only term in which its entry can have been appended.
     term: Term,
 }
@@ -52,14 +52,14 @@ pub(super) struct ForwardAgain {
 #[derive(Clone, Debug, Default)]
 pub(super) struct ClientWrites {
     /// Not sent yet, in order of arrival.
-    held: VecDeque<Write>,
-    /// By sequence number, from `first_sequence`; `None` once answered or back among the held.
+    queued: VecDeque<ClientWrite>,
+    /// By sequence number, from `first_sequence`; `None` once answered or back among the queued.
     sent: VecDeque<Option<Sent>>,
     /// The number of `sent`'s front. Never falls.
     first_sequence: u64,
     /// Slots of `sent` that are `Some`. Derived; kept because it bounds the queue on every request.
     sent_count: usize,
-    /// Bytes of commands in `held` and `sent`. Derived; kept because it bounds the queue on
+    /// Bytes of commands in `queued` and `sent`. Derived; kept because it bounds the queue on
     /// every request.
     bytes: u64,
     /// No write is due before this.
@@ -69,7 +69,7 @@ pub(super) struct ClientWrites {
 impl ClientWrites {
     /// How many wait.
     pub(super) fn len(&self) -> usize {
-        self.held.len() + self.sent_count
+        self.queued.len() + self.sent_count
     }
 
     /// Places in the table of sent writes.
@@ -83,48 +83,48 @@ impl ClientWrites {
     }
 
     /// How many wait for a leader.
-    pub(super) fn held(&self) -> usize {
-        self.held.len()
+    pub(super) fn queued(&self) -> usize {
+        self.queued.len()
     }
 
     /// Takes a client's write in.
-    pub(super) fn hold(&mut self, write: Write) {
+    pub(super) fn queue(&mut self, write: ClientWrite) {
         self.note_deadline(write.deadline);
         self.bytes += write.command.len() as u64;
-        self.held.push_back(write);
+        self.queued.push_back(write);
     }
 
     /// The write to be sent next, with the number it gets if it is.
-    pub(super) fn next_held(&self) -> Option<(&Write, u64)> {
+    pub(super) fn next_queued(&self) -> Option<(&ClientWrite, u64)> {
         let sequence = self.first_sequence + self.sent.len() as u64;
-        self.held.front().map(|write| (write, sequence))
+        self.queued.front().map(|write| (write, sequence))
     }
 
-    /// The first held write has been sent in `term`.
+    /// The first queued write has been sent in `term`.
     pub(super) fn mark_sent(&mut self, term: Term) {
-        if let Some(write) = self.held.pop_front() {
+        if let Some(write) = self.queued.pop_front() {
             self.sent.push_back(Some(Sent { write, term }));
             self.sent_count += 1;
         }
     }
 
     /// The newest write that was sent in `term` and is not answered, with its number.
-    pub(super) fn newest_sent(&self, term: Term) -> Option<(&Write, u64)> {
+    pub(super) fn newest_sent(&self, term: Term) -> Option<(&ClientWrite, u64)> {
         let is_of_term = |slot: &Option<Sent>| slot.as_ref().is_some_and(|sent| sent.term == term);
         let offset = self.sent.iter().rposition(is_of_term)?;
         let sent = self.sent[offset].as_ref()?;
         Some((&sent.write, self.first_sequence + offset as u64))
     }
 
-    /// The first held write is refused.
-    pub(super) fn refuse_held(&mut self) -> Option<RequestId> {
-        let write = self.held.pop_front()?;
+    /// The first queued write is refused.
+    pub(super) fn refuse_queued(&mut self) -> Option<RequestId> {
+        let write = self.queued.pop_front()?;
         self.bytes -= write.command.len() as u64;
         Some(write.request)
     }
 
     /// The entry with this number was applied. Returns the request that waits for it. Writes that
-    /// were sent before it and are still unanswered were lost, and are held again.
+    /// were sent before it and are still unanswered were lost, and are queued again.
     pub(super) fn applied(&mut self, sequence: u64) -> Option<RequestId> {
         self.lose_below(sequence);
         let sent = self.take(sequence)?;
@@ -133,7 +133,7 @@ impl ClientWrites {
     }
 
     /// `count` sent writes from number `first` on were certainly refused: they are handed back.
-    pub(super) fn refused(&mut self, term: Term, first: u64, count: u64) -> Vec<Write> {
+    pub(super) fn refused(&mut self, term: Term, first: u64, count: u64) -> Vec<ClientWrite> {
         let end = first.saturating_add(count).min(self.first_sequence + self.sent.len() as u64);
         let mut writes = Vec::new();
         for sequence in first.max(self.first_sequence)..end {
@@ -148,10 +148,10 @@ impl ClientWrites {
     }
 
     /// An entry of `term` has been applied. Writes that were sent in an earlier term and are still
-    /// unanswered were lost, and are held again.
+    /// unanswered were lost, and are queued again.
     pub(super) fn lose_before(&mut self, term: Term) {
-        let lost: Vec<Write> = self.take_sent(|sent| sent.term < term);
-        self.hold_again(lost);
+        let lost: Vec<ClientWrite> = self.take_sent(|sent| sent.term < term);
+        self.requeue(lost);
     }
 
     /// Writes that were sent under a lower number than this were lost.
@@ -168,17 +168,17 @@ impl ClientWrites {
             }
         }
         if !lost.is_empty() {
-            self.hold_again(lost);
+            self.requeue(lost);
             self.drop_answered();
         }
     }
 
-    /// Puts writes that are certainly not in the log back in front of the held ones, in their
+    /// Puts writes that are certainly not in the log back in front of the queued ones, in their
     /// order.
-    pub(super) fn hold_again(&mut self, writes: Vec<Write>) {
+    pub(super) fn requeue(&mut self, writes: Vec<ClientWrite>) {
         for write in writes.into_iter().rev() {
             self.bytes += write.command.len() as u64;
-            self.held.push_front(write);
+            self.queued.push_front(write);
         }
     }
 
@@ -187,14 +187,14 @@ impl ClientWrites {
         self.take_sent(|_| true).into_iter().map(|write| write.request).collect()
     }
 
-    /// All that wait: the held (certainly not appended), and the sent (unknown).
+    /// All that wait: the queued (certainly not appended), and the sent (unknown).
     pub(super) fn give_up(&mut self) -> (Vec<RequestId>, Vec<RequestId>) {
-        let held = core::mem::take(&mut self.held);
-        self.bytes -= held.iter().map(|write| write.command.len() as u64).sum::<u64>();
-        (held.into_iter().map(|write| write.request).collect(), self.forget_sent())
+        let queued = core::mem::take(&mut self.queued);
+        self.bytes -= queued.iter().map(|write| write.command.len() as u64).sum::<u64>();
+        (queued.into_iter().map(|write| write.request).collect(), self.forget_sent())
     }
 
-    /// The writes whose time is up: the held (certainly not appended), and the sent (unknown).
+    /// The writes whose time is up: the queued (certainly not appended), and the sent (unknown).
     pub(super) fn expire(&mut self, now: Time) -> (Vec<RequestId>, Vec<RequestId>) {
         if self.next_deadline.is_none_or(|deadline| now < deadline) {
             return (Vec::new(), Vec::new());
@@ -202,7 +202,7 @@ impl ClientWrites {
         let unknown = self.take_sent(|sent| sent.write.deadline <= now);
         let unknown = unknown.into_iter().map(|write| write.request).collect();
         let mut not_appended = Vec::new();
-        self.held.retain(|write| {
+        self.queued.retain(|write| {
             let keep = write.deadline > now;
             if !keep {
                 not_appended.push(write.request);
@@ -211,7 +211,7 @@ impl ClientWrites {
             keep
         });
         let sent = self.sent.iter().flatten().map(|sent| sent.write.deadline);
-        self.next_deadline = self.held.iter().map(|write| write.deadline).chain(sent).min();
+        self.next_deadline = self.queued.iter().map(|write| write.deadline).chain(sent).min();
         (not_appended, unknown)
     }
 
@@ -237,7 +237,7 @@ impl ClientWrites {
         Some(sent)
     }
 
-    fn take_sent(&mut self, mut which: impl FnMut(&Sent) -> bool) -> Vec<Write> {
+    fn take_sent(&mut self, mut which: impl FnMut(&Sent) -> bool) -> Vec<ClientWrite> {
         let mut taken = Vec::new();
         for slot in &mut self.sent {
             if slot.as_ref().is_some_and(&mut which)
