@@ -7,7 +7,7 @@
 
 use crate::node::clients::{Clients, Waiting};
 use crate::node::foreign_call::Called;
-use crate::node::handle::{ClientCall, DriverOrder, MembershipView, Standing};
+use crate::node::handle::{ClientCall, DriverOrder, MembershipView, NodeFacts};
 use crate::node::inbox::{Arrivals, Inbox};
 use crate::node::options::{NodeExit, PANICKED};
 use crate::node::past_reads::PastReads;
@@ -75,7 +75,7 @@ pub(super) struct Driver<E: Env> {
     /// The status at the end, which stays when the driver has ended.
     pub last: Arc<OnceLock<NodeStatus>>,
     /// What each answer to a client tells of the node.
-    pub standing: Arc<Standing>,
+    pub facts: Arc<NodeFacts>,
     /// When it was last looked at how long nobody was heard of.
     pub looked_at_silence: Time,
     /// The cluster that this node is reserved for.
@@ -304,7 +304,7 @@ impl<E: Env> Driver<E> {
         if let Some(replaced) = actions.replaced {
             self.snapshots.saves.push_all(&mut vec![SnapshotJob::LetGo(Box::new(replaced))]);
         }
-        self.note_standing(now);
+        self.note_facts(now);
         for (id, reply) in actions.replies {
             self.answer(now, id, reply);
         }
@@ -312,16 +312,16 @@ impl<E: Env> Driver<E> {
     }
 
     /// Tells the code that answers clients where this node stands.
-    fn note_standing(&mut self, now: Time) {
+    fn note_facts(&mut self, now: Time) {
         let raft = self.replica.raft();
-        self.standing.note(raft.term(), self.replica.store().revision());
-        self.standing.note_security(self.replica.store().security(), self.replica.knows_its_rules());
+        self.facts.note(raft.term(), self.replica.store().revision());
+        self.facts.note_security(self.replica.store().security(), self.replica.knows_its_rules());
         // A leader looks at all its members for it, and so not with every batch. What is told is
         // older meanwhile, and never newer, than what is true.
         if raft.role() != RoleName::Leader || now.since(self.looked_at_silence) >= SILENCE_MICROS {
             self.looked_at_silence = now;
             if let Some(silent) = self.replica.silent_micros(now) {
-                self.standing.note_heard(Time::new(now.get().saturating_sub(silent)));
+                self.facts.note_fresh(Time::new(now.get().saturating_sub(silent)));
             }
         }
     }

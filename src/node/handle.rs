@@ -27,19 +27,19 @@ pub struct NodeHandle {
     /// The driver's last status, set when it ends.
     pub(crate) last: Arc<OnceLock<NodeStatus>>,
     /// What each answer to a client tells of the node.
-    pub(crate) standing: Arc<Standing>,
+    pub(crate) facts: Arc<NodeFacts>,
 }
 
 /// What each answer to a client tells of the node. Read without asking the driver.
 #[derive(Debug, Default)]
-pub(crate) struct Standing {
+pub(crate) struct NodeFacts {
     /// Its `--node-id`.
     pub(crate) name: String,
     term: AtomicU64,
     revision: AtomicU64,
     /// When it last knew that its state is that of a leader, microseconds by the clock of its
     /// `Env`, and one; 0: never since its start.
-    heard: AtomicU64,
+    fresh_at_plus_one: AtomicU64,
     /// Whether everybody may do everything, as far as this node knows; unset before it knows. One
     /// load for each request of a cluster that is open.
     is_open: AtomicBool,
@@ -47,7 +47,7 @@ pub(crate) struct Standing {
     security: RwLock<Arc<Security>>,
 }
 
-impl Standing {
+impl NodeFacts {
     pub(crate) fn of(name: String) -> Self {
         Self { name, ..Self::default() }
     }
@@ -80,14 +80,14 @@ impl Standing {
     }
 
     /// It knew at that time that its state is that of a leader. The driver alone calls it.
-    pub(crate) fn note_heard(&self, at: Time) {
-        self.heard.store(at.get().saturating_add(1), Ordering::Relaxed);
+    pub(crate) fn note_fresh(&self, at: Time) {
+        self.fresh_at_plus_one.store(at.get().saturating_add(1), Ordering::Relaxed);
     }
 
     /// How long ago it last knew that its state is that of a leader, microseconds; `None`: never
     /// since its start. At least as long as it was when a request was answered.
     pub(crate) fn age_micros(&self, now: Time) -> Option<u64> {
-        self.heard.load(Ordering::Relaxed).checked_sub(1).map(|heard| now.since(Time::new(heard)))
+        self.fresh_at_plus_one.load(Ordering::Relaxed).checked_sub(1).map(|at| now.since(Time::new(at)))
     }
 
     /// Its term, lately.
@@ -245,8 +245,8 @@ impl NodeHandle {
     }
 
     /// What each answer tells of the node.
-    pub(crate) fn standing(&self) -> &Standing {
-        &self.standing
+    pub(crate) fn facts(&self) -> &NodeFacts {
+        &self.facts
     }
 
     /// The state as this node has it, captured: that costs nothing, and holds nothing up. `None`:

@@ -8,7 +8,7 @@ use crate::node::clients::Clients;
 use crate::node::driver::Driver;
 use crate::node::foreign_call::Called;
 use crate::node::founding::{Course, found_or_join};
-use crate::node::handle::{DriverOrder, MembershipView, NodeHandle, OperatorCall, Standing};
+use crate::node::handle::{DriverOrder, MembershipView, NodeHandle, OperatorCall, NodeFacts};
 use crate::node::inbox::Inbox;
 use crate::node::initial_cluster::InitialCluster;
 use crate::node::join::{JOINS_MAX, Joiner};
@@ -220,14 +220,14 @@ impl<E: Env> NodeBuilder<E> {
         let (ended_in, ended) = watch::channel(false);
         let (stop_in, stop) = watch::channel(false);
         let last = Arc::new(OnceLock::new());
-        let standing = Arc::new(Standing::of(self.me.name.clone()));
+        let facts = Arc::new(NodeFacts::of(self.me.name.clone()));
         let handle = NodeHandle {
             clients: clients_in,
             orders: orders_in.clone(),
             joins: joins_in,
             membership,
             last: last.clone(),
-            standing: standing.clone(),
+            facts: facts.clone(),
         };
         let address_book = Arc::new(AddressBook::new(self.me.clone(), self.replica.membership().clone()));
         let joiner = Joiner {
@@ -289,7 +289,7 @@ impl<E: Env> NodeBuilder<E> {
             metrics: self.metrics,
             membership: membership_in,
             last,
-            standing,
+            facts,
             looked_at_silence: Time::new(0),
             reservation: None,
             awaits_join: admission.is_awaited,

@@ -67,11 +67,11 @@ pub(super) async fn dispatch<E: Env>(
     });
     // Once the cluster is not open, a caller without a name is told nothing of the node.
     if has_problems
-        && let Some(standing) = context.slot.get().map(NodeHandle::standing)
-        && (is_known || standing.is_open())
+        && let Some(facts) = context.slot.get().map(NodeHandle::facts)
+        && (is_known || facts.is_open())
     {
-        let (term, revision) = (standing.term(), standing.revision());
-        answer = answer.by(ServedBy { name: header_value(&standing.name), term, revision });
+        let (term, revision) = (facts.term(), facts.revision());
+        answer = answer.by(ServedBy { name: header_value(&facts.name), term, revision });
     }
     let micros = context.env.now().since(started);
     context.requests[place].observe(answer.status.as_u16(), micros);

@@ -22,7 +22,7 @@ pub(super) async fn identify<E: Env>(
     call: &mut Call,
 ) -> Result<(), ServiceError> {
     let node = context.node();
-    if node.standing().is_open()
+    if node.facts().is_open()
         && matches!(needs, Needs::Right(_))
         && call.head.headers.contains_key(AUTHORIZATION)
     {
@@ -31,7 +31,7 @@ pub(super) async fn identify<E: Env>(
         // fail.
         node.request(ClientRequest::Barrier).await;
     }
-    let is_open = node.standing().is_open();
+    let is_open = node.facts().is_open();
     if needs == Needs::Nothing || (is_open && context.options.audit.is_none()) {
         return Ok(());
     }
@@ -70,7 +70,7 @@ async fn check<E: Env>(
     let authenticator = &context.authenticator;
     let who = authenticator.authenticate(&context.env, node, shown.as_ref(), wanted, origin).await?;
     // Before its body is read. The store would refuse it as well.
-    if who.by.is_none() && wanted && node.standing().security().is_enabled() {
+    if who.by.is_none() && wanted && node.facts().security().is_enabled() {
         return Err(no_credentials(who.certificate.as_ref(), context.env.wall_micros() / 1_000_000));
     }
     Ok(who)

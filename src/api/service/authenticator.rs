@@ -73,7 +73,7 @@ impl Authenticator {
         wants_credentials: bool,
         origin: Identity,
     ) -> Result<Identity, ServiceError> {
-        let security = node.standing().security();
+        let security = node.facts().security();
         if !security.is_enabled() {
             return Ok(origin);
         }
@@ -86,7 +86,7 @@ impl Authenticator {
         }
         // They may have been given out since: this node may be behind.
         let newer = match node.request(ClientRequest::Barrier).await {
-            ClientReply::UpToDate => node.standing().security(),
+            ClientReply::UpToDate => node.facts().security(),
             other => {
                 // They are wrong, as far as anybody can say: a node without a quorum is no place to
                 // guess at.

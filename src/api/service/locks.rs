@@ -98,7 +98,7 @@ struct Candidates {
 }
 
 /// Where a candidate stands.
-enum Standing {
+enum PlaceInLine {
     /// It holds it; its fencing number.
     First(Revision),
     Behind {
@@ -171,18 +171,18 @@ impl Stake {
 
 impl Candidates {
     /// Where the candidate with that key stands.
-    fn standing(&self, own: &Bytes) -> Standing {
-        let Some(mine) = self.all.iter().find(|key| key.key == *own) else { return Standing::Gone };
+    fn place_in_line(&self, own: &Bytes) -> PlaceInLine {
+        let Some(mine) = self.all.iter().find(|key| key.key == *own) else { return PlaceInLine::Gone };
         let created = mine.create_revision;
         let before = self.all.iter().filter(|key| key.create_revision < created);
         match (before.max_by_key(|key| key.create_revision), self.first()) {
-            (Some(before), Some(first)) => Standing::Behind {
+            (Some(before), Some(first)) => PlaceInLine::Behind {
                 created,
                 before: before.key.clone(),
                 holder: Box::new(first.clone()),
                 revision: self.revision,
             },
-            _ => Standing::First(created),
+            _ => PlaceInLine::First(created),
         }
     }
 
@@ -429,13 +429,13 @@ impl<E: Env> Service<'_, E> {
         let mut look = self.candidates(contest, Level::Linearizable).await;
         loop {
             let left = deadline.since(self.env.now());
-            match look.map(|candidates| candidates.standing(&own)) {
-                Ok(Standing::First(fence)) => return Ok(fence),
-                Ok(Standing::Behind { created: mine, before, holder, revision }) => {
+            match look.map(|candidates| candidates.place_in_line(&own)) {
+                Ok(PlaceInLine::First(fence)) => return Ok(fence),
+                Ok(PlaceInLine::Behind { created: mine, before, holder, revision }) => {
                     *created = Some(mine);
                     ahead = Some((before, holder, revision));
                 }
-                Ok(Standing::Gone) => return Err(self.gone(contest, stake.lease).await),
+                Ok(PlaceInLine::Gone) => return Err(self.gone(contest, stake.lease).await),
                 // Its lease goes on meanwhile, and if it ends this is heard later.
                 Err(error) if error.is_passing() && left > 0 => {
                     self.env.sleep_until(self.env.now().plus(PAUSE_MICROS.min(left))).await;

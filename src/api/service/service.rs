@@ -165,7 +165,7 @@ impl<'n, E: Env> Service<'n, E> {
     pub(crate) async fn may_acknowledge(&self, id: u64) -> Result<(), ServiceError> {
         let deed = || Deed::admin("acknowledge", Some(format!("alarm {id}")));
         // It is this node's own, and nothing of the cluster: an open cluster need not answer.
-        if !self.node.standing().is_open() {
+        if !self.node.facts().is_open() {
             self.order_members(deed).await?;
         }
         self.note(deed(), Ok(None));
@@ -254,11 +254,11 @@ impl<'n, E: Env> Service<'n, E> {
     /// Whether a range may be watched, by the rules that this node has: so that a watch is refused
     /// before it begins. Each of its pages is judged again.
     pub(crate) fn check_watch(&self, range: &KeyRange) -> Result<(), ServiceError> {
-        let standing = self.node.standing();
-        if standing.is_open() {
+        let facts = self.node.facts();
+        if facts.is_open() {
             return Ok(());
         }
-        let judged = standing.security().check_read(self.by()?.as_ref(), range).map_err(ServiceError::from);
+        let judged = facts.security().check_read(self.by()?.as_ref(), range).map_err(ServiceError::from);
         if judged.is_err() {
             self.note(Deed::watch(range), judged.as_ref().map(|()| None));
         }
@@ -267,11 +267,11 @@ impl<'n, E: Env> Service<'n, E> {
 
     /// The caller is known, by the rules that this node has.
     fn check_known(&self) -> Result<(), ServiceError> {
-        let standing = self.node.standing();
-        if standing.is_open() {
+        let facts = self.node.facts();
+        if facts.is_open() {
             return Ok(());
         }
-        let security = standing.security();
+        let security = facts.security();
         if !security.is_enabled() {
             // It may have been, when this node ended.
             return Err(ServiceError::of_client(&ClientError::Starting, false));

@@ -48,7 +48,7 @@ fn begin(on_record: MembershipView) -> Around {
     let (clients, replica) = mpsc::channel(1);
     let (orders, joins) = (mpsc::channel(1).0, mpsc::channel(1).0);
     let handle =
-        NodeHandle { clients, orders, joins, membership, last: Arc::default(), standing: Arc::default() };
+        NodeHandle { clients, orders, joins, membership, last: Arc::default(), facts: Arc::default() };
     let (env, turns, timings) = (TokioEnv::new(MemoryDisk::new()), Default::default(), Default::default());
     let joiner = Joiner {
         dialer: Dialer::plain(&env),

@@ -59,7 +59,7 @@ async fn a_node_that_is_behind_takes_no_orders_without_a_right() {
     ];
     for (method, target, body) in orders {
         for (headers, code) in [(String::new(), 401), (basic("app"), 403), (basic("root"), 200)] {
-            fixture.node.standing.note_security(Store::new().security(), true);
+            fixture.node.facts.note_security(Store::new().security(), true);
             let answered = fixture.ask_with(method, target, &headers, body.as_bytes()).await;
             assert_eq!(answered.code, code, "{method} {target}: {}", answered.text());
         }

@@ -142,7 +142,7 @@ async fn a_user_that_makes_too_many_requests_is_refused() {
     let rate = NonZeroU32::MIN;
     let fixture = secured_with(|options| options.rate_per_user = Some(rate)).await;
     let context = &fixture.server.context;
-    let id = fixture.node.standing().security().user("app").expect("it is there").id;
+    let id = fixture.node.facts().security().user("app").expect("it is there").id;
     let later = crate::runtime::Env::now(&context.env).plus(HOUR_MICROS);
     assert!(context.users.take(Subject::User(id), later, rate).is_ok());
     let refused = fixture.ask_with("GET", "/v1/kv/shared", &basic("app"), b"").await;

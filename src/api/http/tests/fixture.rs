@@ -3,7 +3,7 @@
 use crate::api::http::tests::rendering::node_status;
 use crate::api::{HttpOptions, HttpServer};
 use crate::kv::{ChangesQuery, Command, Op, Principal, Query, Store};
-use crate::node::handle::{ClientCall, DriverOrder, MembershipView, OperatorCall, Standing};
+use crate::node::handle::{ClientCall, DriverOrder, MembershipView, OperatorCall, NodeFacts};
 use crate::node::{
     JoinError, Joined, MemberDone, MemberOrder, MemberView, MembersView, NodeHandle, NodeSlot, OrderCode,
     OrderDone, OrderError,
@@ -174,12 +174,12 @@ fn fake_node() -> NodeHandle {
     };
     // Dropped here: a watcher keeps the last view.
     let (_, view) = watch::channel(MembershipView { membership, committed: true });
-    let standing = Arc::new(Standing::of("node-1".to_owned()));
-    standing.note_security(Store::new().security(), true);
-    tokio::spawn(answer_clients(calls, standing.clone()));
+    let facts = Arc::new(NodeFacts::of("node-1".to_owned()));
+    facts.note_security(Store::new().security(), true);
+    tokio::spawn(answer_clients(calls, facts.clone()));
     tokio::spawn(answer_orders(order_queue));
     tokio::spawn(answer_operators(join_calls));
-    NodeHandle { clients, orders, joins, membership: view, last: Arc::new(OnceLock::new()), standing }
+    NodeHandle { clients, orders, joins, membership: view, last: Arc::new(OnceLock::new()), facts }
 }
 
 /// One that waits for a change.
@@ -191,7 +191,7 @@ struct WaitingForChange {
 }
 
 /// A node of one that applies at once. Time does not end its leases.
-async fn answer_clients(mut calls: mpsc::Receiver<ClientCall>, standing: Arc<Standing>) {
+async fn answer_clients(mut calls: mpsc::Receiver<ClientCall>, facts: Arc<NodeFacts>) {
     let mut store = Store::new();
     let mut held = Vec::new();
     let mut waiting: Vec<WaitingForChange> = Vec::new();
@@ -210,7 +210,7 @@ async fn answer_clients(mut calls: mpsc::Receiver<ClientCall>, standing: Arc<Sta
                     let until = Instant::now() + Duration::from_micros(call.patience_micros.unwrap_or(1_000_000));
                     waiting.push(WaitingForChange { by: call.by, query, until, reply: call.reply });
                 } else {
-                    answer(&mut store, &mut held, call, &standing);
+                    answer(&mut store, &mut held, call, &facts);
                 }
             }
             () = timer => {}
@@ -238,7 +238,7 @@ fn answer(
     store: &mut Store,
     held: &mut Vec<(oneshot::Sender<ClientReply>, ClientReply)>,
     ClientCall { by, request, reply, .. }: ClientCall,
-    standing: &Standing,
+    facts: &NodeFacts,
 ) {
     let denied = |denial| ClientReply::Failed(ClientError::Denied(denial));
     let (key, done) = match &request {
@@ -276,8 +276,8 @@ fn answer(
         }
         _ => (Bytes::new(), ClientReply::UpToDate),
     };
-    standing.note(Term::new(1), store.revision());
-    standing.note_security(store.security(), true);
+    facts.note(Term::new(1), store.revision());
+    facts.note_security(store.security(), true);
     let answer = match &*key {
         b"fails: no leader" => ClientReply::Failed(ClientError::NoLeader),
         b"fails: unknown" => ClientReply::Failed(ClientError::Unknown),

@@ -214,7 +214,7 @@ async fn a_local_read_tells_how_old_it_may_be() {
     };
     assert_eq!(age("/v1/kv/b?level=local").await, None, "no leader was ever heard of");
     let heard = fixture.env.now();
-    fixture.node.standing().note_heard(heard);
+    fixture.node.facts().note_fresh(heard);
     for target in ["/v1/kv/b", "/v1/kv/none", "/v1/kv?prefix=a/", "/v1/leases", "/v1/settings"] {
         let separator = if target.contains('?') { '&' } else { '?' };
         for level in ["level=local", "max_staleness=1h"] {
@@ -224,7 +224,7 @@ async fn a_local_read_tells_how_old_it_may_be() {
         assert_eq!(age(target).await, None, "{target} is linearizable");
     }
     // The older, the more.
-    fixture.node.standing().note_heard(Time::new(0));
+    fixture.node.facts().note_fresh(Time::new(0));
     let told = age("/v1/kv/b?level=local").await.expect("an age");
     assert!(told >= heard.get() / 1000);
 }

@@ -20,7 +20,7 @@ pub(in crate::api::http) async fn list<E: Env>(
     // As with the status: the caller has to be known.
     service(context, call).status().await?;
     let mut json = Json::object();
-    json.text("node", &context.node().standing().name);
+    json.text("node", &context.node().facts().name);
     json.list("alarms", &context.metrics.alarm_board.list(), |json, alarm| {
         json.within(*b"{}", |json| write(json, alarm));
     });

@@ -98,7 +98,7 @@ pub(in crate::api::http) async fn status<E: Env>(
 ) -> Result<Answer, Problem> {
     // A caller that is not known is refused.
     service(context, call).members(false).await?;
-    let security = context.node().standing().security();
+    let security = context.node().facts().security();
     let mut json = Json::object();
     json.flag("enabled", security.is_enabled()).number("revision", security.revision());
     if let Some(who) = &call.asker.who {

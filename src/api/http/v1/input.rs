@@ -46,7 +46,7 @@ pub(in crate::api::http) fn service_call(call: &Call) -> service::Call {
 
 /// With how old what is served may be, if it is what this node has.
 pub(in crate::api::http) fn aged<E: Env>(context: &Arc<Context<E>>, level: Level, answer: Answer) -> Answer {
-    let age = context.node().standing().age_micros(context.env.now());
+    let age = context.node().facts().age_micros(context.env.now());
     match (level, age) {
         (Level::Linearizable, _) | (_, None) => answer,
         (_, Some(micros)) => answer.with_number("infinitystore-age-ms", micros.div_ceil(1000)),

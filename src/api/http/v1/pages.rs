@@ -213,9 +213,9 @@ fn question<E: Env>(
     asker: &Asker,
     query: &ChangesQuery,
 ) -> Result<Question, ServiceError> {
-    let standing = slot.get().map(NodeHandle::standing);
-    let rules = match standing {
-        Some(standing) if !standing.is_open() => standing.security().revision(),
+    let facts = slot.get().map(NodeHandle::facts);
+    let rules = match facts {
+        Some(facts) if !facts.is_open() => facts.security().revision(),
         _ => 0,
     };
     let by = match &asker.who {

@@ -125,7 +125,7 @@ impl<E: Env> Watcher<E> {
     /// comment until then, which keeps the connection alive.
     fn progress(&self) -> Bytes {
         let done = Revision(self.query.from.0.saturating_sub(1));
-        if self.context.slot.get().is_some_and(|node| done <= node.standing().revision()) {
+        if self.context.slot.get().is_some_and(|node| done <= node.facts().revision()) {
             Bytes::from(progress(done))
         } else {
             Bytes::from_static(b": waiting\n\n")
