@@ -11,11 +11,14 @@ use crate::node::handle::{DriverOrder, Joined, MembershipView, OperatorCall};
 use crate::node::join::{HOPS_MAX, Joiner};
 use crate::node::named_members::{check_repeated, is_member, name_of, resolve, resolve_all};
 use crate::peer::orders::{
-    MemberDone, MemberOrder, MemberView, MembersView, NewNode, OrderCode, OrderDone, OrderError, OrderTerms,
+    Health, MemberDone, MemberOrder, MemberView, MembersView, NewNode, OrderCode, OrderDone, OrderError,
+    OrderTerms,
 };
 use crate::peer::rpc::{Description, JoinError, Question, Reply, ask, ask_noting};
-use crate::raft::{Change, ChangeOrder, LogIndex, Member, Membership, NodeId, Promotion, StoreId};
-use crate::replica::{ClientError, ClientReply, ClientRequest, MemberStatus, Status};
+use crate::raft::{
+    Change, ChangeOrder, LogIndex, Member, Membership, NodeId, Promotion, ReplicationState, StoreId,
+};
+use crate::replica::{ClientError, ClientReply, ClientRequest, MemberStatus, Standing, Status};
 use crate::runtime::{Env, until};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -147,7 +150,7 @@ impl<E: Env> Joiner<E> {
     async fn remove(&self, named: &[String], terms: OrderTerms) -> Result<OrderDone, OrderError> {
         let membership = self.membership();
         let members = resolve_all(&membership, named)?;
-        let removed = members.iter().map(|id| described(&membership, *id, "removed")).collect();
+        let removed = members.iter().map(|id| described(&membership, *id, Standing::Removed)).collect();
         self.change(Change::Remove { members: members.clone() }, terms).await?;
         let is_done = move |membership: &Membership| members.iter().all(|id| !membership.contains(*id));
         self.settled(is_done).await.ok_or_else(|| {
@@ -178,7 +181,7 @@ impl<E: Env> Joiner<E> {
             self.hand_over_to(to, &membership).await?;
         }
         let status = self.handle.status().await.replica;
-        let leader = status.leader.map(|id| described(&membership, id, "voter"));
+        let leader = status.leader.map(|id| described(&membership, id, Standing::Voter));
         Ok(OrderDone { configuration: status.configuration.get(), leader, ..OrderDone::default() })
     }
 
@@ -415,8 +418,9 @@ impl<E: Env> Joiner<E> {
 
     async fn as_they_are(&self, ids: &[NodeId]) -> OrderDone {
         let membership = self.membership();
-        let standing = |id: NodeId| if membership.voters.contains(&id) { "voter" } else { "learner" };
-        let members = ids.iter().map(|id| described(&membership, *id, standing(*id))).collect();
+        let is_voter = |id: &NodeId| membership.voters.contains(id);
+        let standing = |id: &NodeId| if is_voter(id) { Standing::Voter } else { Standing::Learner };
+        let members = ids.iter().map(|id| described(&membership, *id, standing(id))).collect();
         OrderDone { configuration: self.configuration().await, members, ..OrderDone::default() }
     }
 
@@ -479,12 +483,12 @@ impl Reserved {
 fn member_view(member: &MemberStatus, replica: &Status) -> MemberView {
     let is_leader = replica.leader == Some(replica.id) && member.id == replica.id;
     let health = match (&member.withdrawn, member.answers) {
-        (Some(_), _) => "withdrawn",
-        (None, Some(false)) => "silent",
-        (None, Some(true)) if member.replication == Some("replicate") => "ok",
-        (None, Some(true)) => "catching-up",
-        (None, None) if is_leader => "ok",
-        (None, None) => "unknown",
+        (Some(_), _) => Health::Withdrawn,
+        (None, Some(false)) => Health::Silent,
+        (None, Some(true)) if member.replication == Some(ReplicationState::Replicate) => Health::Ok,
+        (None, Some(true)) => Health::CatchingUp,
+        (None, None) if is_leader => Health::Ok,
+        (None, None) => Health::Unknown,
     };
     let own = |index| is_leader.then_some(index);
     MemberView {
@@ -492,11 +496,11 @@ fn member_view(member: &MemberStatus, replica: &Status) -> MemberView {
         name: member.member.name.clone(),
         raft_addr: member.member.raft_addr.clone(),
         http_addr: member.member.http_addr.clone(),
-        standing: member.standing.to_owned(),
-        health: health.to_owned(),
+        standing: member.standing,
+        health,
         match_index: member.match_index.map(LogIndex::get).or(own(replica.last_log.index.get())),
         lag: member.lag.or(own(0)),
-        replication: member.replication.map(str::to_owned),
+        replication: member.replication,
         silent_micros: member.silent_micros.or(own(0)),
         withdrawn: member.withdrawn.clone(),
     }
@@ -545,8 +549,8 @@ fn unknown() -> OrderError {
     OrderError::new(OrderCode::Unknown, text)
 }
 
-fn described(membership: &Membership, id: NodeId, standing: &str) -> MemberDone {
-    MemberDone { id, name: name_of(membership, id), standing: standing.to_owned() }
+fn described(membership: &Membership, id: NodeId, standing: Standing) -> MemberDone {
+    MemberDone { id, name: name_of(membership, id), standing }
 }
 
 fn no_leader() -> OrderError {

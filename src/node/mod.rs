@@ -47,8 +47,8 @@ mod stopping;
 mod storage_workers;
 
 pub use crate::peer::{
-    JoinError, MemberDone, MemberOrder, MemberView, MembersView, NewNode, OrderCode, OrderDone, OrderError,
-    OrderTerms,
+    Health, JoinError, MemberDone, MemberOrder, MemberView, MembersView, NewNode, OrderCode, OrderDone,
+    OrderError, OrderTerms,
 };
 pub use crate::runtime::NodeStatus;
 pub use certificates::keep_certificates;

@@ -8,7 +8,7 @@ use crate::node::clients::Clients;
 use crate::node::driver::Driver;
 use crate::node::foreign_call::Called;
 use crate::node::founding::{Course, found_or_join};
-use crate::node::handle::{DriverOrder, MembershipView, NodeHandle, OperatorCall, NodeFacts};
+use crate::node::handle::{DriverOrder, MembershipView, NodeFacts, NodeHandle, OperatorCall};
 use crate::node::inbox::Inbox;
 use crate::node::initial_cluster::InitialCluster;
 use crate::node::join::{JOINS_MAX, Joiner};

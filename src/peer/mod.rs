@@ -8,7 +8,7 @@
 //!   about this node itself.
 //! - `rpc`: questions between nodes, one for each connection; `orders`: what operators order of the
 //!   members, which nodes pass on; `mending`: questions of a node that repairs its data directory.
-//!   What the answers are, is for the floor above.
+//!   What the answers are, is for the floor above. `by_name`: how a value of a few goes over.
 //!
 //! # Absences
 //! No rule of consensus: a message is handed on as it came. No clock, socket or thread but
@@ -16,6 +16,7 @@
 
 pub(crate) mod address_book;
 mod block;
+mod by_name;
 pub(crate) mod discovery;
 pub(crate) mod hello;
 pub(crate) mod incoming;
@@ -31,6 +32,7 @@ pub(crate) mod secured;
 pub use block::PROTOCOL_VERSION;
 pub use options::TransportOptions;
 pub use orders::{
-    MemberDone, MemberOrder, MemberView, MembersView, NewNode, OrderCode, OrderDone, OrderError, OrderTerms,
+    Health, MemberDone, MemberOrder, MemberView, MembersView, NewNode, OrderCode, OrderDone, OrderError,
+    OrderTerms,
 };
 pub use rpc::JoinError;

@@ -1,7 +1,8 @@
 //! What operators order of the members, and what becomes of it, as one node tells it to another.
 
-use crate::raft::NodeId;
-use crate::replica::ClientError;
+use crate::peer::by_name::{self, Named};
+use crate::raft::{NodeId, ReplicationState};
+use crate::replica::{ClientError, Standing};
 use serde::{Deserialize, Serialize};
 
 /// What an operator orders of the members. A member is named by its `--node-id` or by its id.
@@ -63,8 +64,9 @@ pub struct MemberDone {
     pub id: NodeId,
     /// Its `--node-id`.
     pub name: String,
-    /// `voter`, `learner`, or `removed`.
-    pub standing: String,
+    /// What it is now: voter, learner, or removed.
+    #[serde(with = "by_name")]
+    pub standing: Standing,
 }
 
 /// Why an order was not carried out.
@@ -183,6 +185,59 @@ pub struct MembersView {
     pub members: Vec<MemberView>,
 }
 
+/// How a member is, as far as one node knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It answers, and has what it needs, or it leads.
+    Ok,
+    /// It has not answered its leader within the election timeout.
+    Silent,
+    /// It answers, and its leader still looks for what it lacks, or sends a snapshot.
+    CatchingUp,
+    /// It takes no part any more.
+    Withdrawn,
+    /// This node does not lead, and cannot tell.
+    Unknown,
+}
+
+impl Health {
+    /// Its name in answers.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Silent => "silent",
+            Self::CatchingUp => "catching-up",
+            Self::Withdrawn => "withdrawn",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Named for Health {
+    const ALL: &'static [Self] = &[Self::Ok, Self::Silent, Self::CatchingUp, Self::Withdrawn, Self::Unknown];
+
+    fn name(self) -> &'static str {
+        self.name()
+    }
+}
+
+impl Named for Standing {
+    const ALL: &'static [Self] = &Self::ALL;
+
+    fn name(self) -> &'static str {
+        self.name()
+    }
+}
+
+impl Named for ReplicationState {
+    const ALL: &'static [Self] = &[Self::Probe, Self::Replicate, Self::Snapshot];
+
+    fn name(self) -> &'static str {
+        self.name()
+    }
+}
+
 /// A member, as one node sees it. What only a leader knows is `None` elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberView {
@@ -194,16 +249,19 @@ pub struct MemberView {
     pub raft_addr: String,
     /// Where its HTTP API is.
     pub http_addr: String,
-    /// `voter`, `learner`, `joining` or `leaving`.
-    pub standing: String,
-    /// `ok`, `silent`, `catching-up`, `withdrawn`, or `unknown`.
-    pub health: String,
+    /// What it is; never [`Standing::Removed`].
+    #[serde(with = "by_name")]
+    pub standing: Standing,
+    /// How it is.
+    #[serde(with = "by_name")]
+    pub health: Health,
     /// How far its log is known to agree.
     pub match_index: Option<u64>,
     /// Entries that it lacks.
     pub lag: Option<u64>,
-    /// `probe`, `replicate` or `snapshot`.
-    pub replication: Option<String>,
+    /// How the leader brings it up to date.
+    #[serde(with = "by_name::option")]
+    pub replication: Option<ReplicationState>,
     /// Microseconds since it was last heard from.
     pub silent_micros: Option<u64>,
     /// Why it takes no part any more.

@@ -5,8 +5,8 @@ use crate::kv::{
     Principal, Query, ReadError, Store,
 };
 use crate::raft::{
-    ChangeOrder, Durable, LogId, LogIndex, LogWrite, Member, Membership, NodeId, RoleName, Session,
-    SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal, Term, Time, Withdrawal,
+    ChangeOrder, Durable, LogId, LogIndex, LogWrite, Member, Membership, NodeId, ReplicationState, RoleName,
+    Session, SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal, Term, Time, Withdrawal,
 };
 use crate::replica::message::{LeaseTime, PeerMessage};
 use alloc::boxed::Box;
@@ -439,6 +439,38 @@ pub enum Notice {
     },
 }
 
+/// What a member is to its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It votes; in a joint state in both sets.
+    Voter,
+    /// It gets the log and does not vote.
+    Learner,
+    /// In a joint state: a voter of the incoming set only.
+    Joining,
+    /// In a joint state: a voter of the outgoing set only.
+    Leaving,
+    /// It was removed. No membership in force says this of a member.
+    Removed,
+}
+
+impl Standing {
+    /// All there are.
+    pub const ALL: [Self; 5] = [Self::Voter, Self::Learner, Self::Joining, Self::Leaving, Self::Removed];
+
+    /// Its name in answers.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Voter => "voter",
+            Self::Learner => "learner",
+            Self::Joining => "joining",
+            Self::Leaving => "leaving",
+            Self::Removed => "removed",
+        }
+    }
+}
+
 /// One member as this node sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberStatus {
@@ -446,15 +478,14 @@ pub struct MemberStatus {
     pub id: NodeId,
     /// Its name, addresses and store.
     pub member: Member,
-    /// `voter`, `learner`, `joining` (a voter of the incoming configuration only) or `leaving` (of
-    /// the outgoing only).
-    pub standing: &'static str,
+    /// What it is; never [`Standing::Removed`].
+    pub standing: Standing,
     /// On the leader: how far its log is known to agree.
     pub match_index: Option<LogIndex>,
     /// On the leader: entries it lacks.
     pub lag: Option<u64>,
-    /// On the leader: `probe`, `replicate` or `snapshot`.
-    pub replication: Option<&'static str>,
+    /// On the leader: how the leader brings it up to date.
+    pub replication: Option<ReplicationState>,
     /// On the leader: whether it has answered within the election timeout.
     pub answers: Option<bool>,
     /// On the leader: microseconds since it was last heard from.

@@ -60,7 +60,7 @@ mod wire;
 
 pub use api::{
     Actions, ClientError, ClientReply, ClientRequest, Event, Level, MemberStatus, Notice, RequestId,
-    SnapshotSave, Status, StorageEvent, StorageRequest, UnreadSnapshot, UnstoredSnapshot,
+    SnapshotSave, Standing, Status, StorageEvent, StorageRequest, UnreadSnapshot, UnstoredSnapshot,
 };
 pub use message::{
     DiskPaceSaid, Forward, ForwardRefused, LeaseAnswer, LeaseAnswers, LeaseCall, LeaseCalls, LeaseTime,

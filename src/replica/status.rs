@@ -1,7 +1,7 @@
 //! A replica's view of itself and of its cluster, for people and for metrics.
 
 use crate::raft::{Membership, NodeId, Time};
-use crate::replica::api::{MemberStatus, Status};
+use crate::replica::api::{MemberStatus, Standing, Status};
 use crate::replica::replica::Replica;
 use alloc::string::ToString;
 
@@ -56,7 +56,7 @@ impl Replica {
             standing: standing(membership, id),
             match_index: progress.map(|peer| peer.match_index),
             lag: progress.map(|peer| last.since(peer.match_index)),
-            replication: progress.map(|peer| peer.state.name()),
+            replication: progress.map(|peer| peer.state),
             snapshot_refused: progress.and_then(|peer| peer.snapshot_refused),
             answers: progress.map(|peer| {
                 let patience = self.config.raft.election_timeout_micros;
@@ -68,12 +68,12 @@ impl Replica {
     }
 }
 
-fn standing(membership: &Membership, id: NodeId) -> &'static str {
+fn standing(membership: &Membership, id: NodeId) -> Standing {
     let incoming = membership.voters.contains(&id);
     match membership.outgoing.as_ref().map(|outgoing| outgoing.contains(&id)) {
-        _ if membership.learners.contains_key(&id) => "learner",
-        Some(false) if incoming => "joining",
-        Some(true) if !incoming => "leaving",
-        _ => "voter",
+        _ if membership.learners.contains_key(&id) => Standing::Learner,
+        Some(false) if incoming => Standing::Joining,
+        Some(true) if !incoming => Standing::Leaving,
+        _ => Standing::Voter,
     }
 }

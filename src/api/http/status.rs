@@ -9,8 +9,8 @@ use crate::api::http::v1::input::service;
 use crate::api::http::v1::problem::Problem;
 use crate::api::service::ErrorCode;
 use crate::node::NodeStatus;
-use crate::raft::{LogId, NodeId, RoleName};
-use crate::replica::MemberStatus;
+use crate::raft::{LogId, NodeId, ReplicationState, RoleName};
+use crate::replica::{MemberStatus, Standing};
 use crate::runtime::{Certificates, Env, Metrics};
 use hyper::StatusCode;
 use serde::Serialize;
@@ -314,7 +314,7 @@ fn member_view<'s>(member: &'s MemberStatus, status: &NodeStatus) -> MemberView<
         Some("leader")
     } else {
         // While the term has a leader, its other members follow, as far as this node can know.
-        replica.leader.map(|_| if member.standing == "learner" { "learner" } else { "follower" })
+        replica.leader.map(|_| if member.standing == Standing::Learner { "learner" } else { "follower" })
     };
     MemberView {
         id: member.id.get(),
@@ -322,7 +322,7 @@ fn member_view<'s>(member: &'s MemberStatus, status: &NodeStatus) -> MemberView<
         raft_addr: &member.member.raft_addr,
         http_addr: &member.member.http_addr,
         store: member.member.store_id.to_string(),
-        standing: member.standing,
+        standing: member.standing.name(),
         role,
         term: (itself || leads).then(|| replica.term.get()),
         match_index: member
@@ -332,7 +332,7 @@ fn member_view<'s>(member: &'s MemberStatus, status: &NodeStatus) -> MemberView<
         commit_index: itself.then(|| replica.commit_index.get()),
         applied_index: itself.then(|| replica.last_applied.get()),
         lag: member.lag.or(leads_itself.then_some(0)),
-        replication: member.replication,
+        replication: member.replication.map(ReplicationState::name),
         silent_seconds: member.silent_micros.map(|micros| micros as f64 / 1e6),
         snapshot_refused: member.snapshot_refused.map(|why| why.to_string()),
         withdrawn: member.withdrawn.as_deref(),

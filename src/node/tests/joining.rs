@@ -6,7 +6,7 @@ use crate::peer::orders::{MemberOrder, NewNode, OrderCode, OrderTerms};
 use crate::peer::rpc::{Question, Reply, ask};
 use crate::peer::secured::Dialer;
 use crate::raft::{Change, Member, StoreId};
-use crate::replica::{ClientError, ClientReply, ClientRequest};
+use crate::replica::{ClientError, ClientReply, ClientRequest, Standing};
 use crate::runtime::TokioEnv;
 use crate::storage::MemoryDisk;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ async fn three_nodes_become_one_cluster_and_stop_gracefully() {
     assert!(is_set(&c.set("k", "2").await), "a follower forwards");
     assert_eq!(a.get("k").await.as_deref(), Some("2"));
     let members = a.handle().status().await.replica.members;
-    assert_eq!(members.iter().filter(|member| member.standing == "voter").count(), 3);
+    assert_eq!(members.iter().filter(|member| member.standing == Standing::Voter).count(), 3);
     assert!(a.leads().await);
     assert_eq!(a.stop().await, NodeExit::Stopped);
     assert!(is_set(&b.set("k", "3").await));

@@ -3,13 +3,13 @@
 use crate::api::http::tests::rendering::node_status;
 use crate::api::{HttpOptions, HttpServer};
 use crate::kv::{ChangesQuery, Command, Op, Principal, Query, Store};
-use crate::node::handle::{ClientCall, DriverOrder, MembershipView, OperatorCall, NodeFacts};
+use crate::node::handle::{ClientCall, DriverOrder, MembershipView, NodeFacts, OperatorCall};
 use crate::node::{
-    JoinError, Joined, MemberDone, MemberOrder, MemberView, MembersView, NodeHandle, NodeSlot, OrderCode,
-    OrderDone, OrderError,
+    Health, JoinError, Joined, MemberDone, MemberOrder, MemberView, MembersView, NodeHandle, NodeSlot,
+    OrderCode, OrderDone, OrderError,
 };
-use crate::raft::{ClusterId, LogId, LogIndex, Membership, NodeId, StoreId, Term};
-use crate::replica::{ClientError, ClientReply, ClientRequest, LeaseTime, Level};
+use crate::raft::{ClusterId, LogId, LogIndex, Membership, NodeId, ReplicationState, StoreId, Term};
+use crate::replica::{ClientError, ClientReply, ClientRequest, LeaseTime, Level, Standing};
 use crate::runtime::{Env, Listener, Metrics, TokioEnv, watch};
 use crate::storage::{BackupSource, MemoryDisk};
 use bytes::Bytes;
@@ -332,7 +332,7 @@ async fn answer_operators(mut calls: mpsc::Receiver<OperatorCall>) {
                 let done = MemberDone {
                     id: NodeId::new(2),
                     name: format!("{order:?} {terms:?}"),
-                    standing: "voter".to_owned(),
+                    standing: Standing::Voter,
                 };
                 let done = OrderDone { configuration: 9, members: vec![done], ..OrderDone::default() };
                 let failed = |code, configuration| {
@@ -359,11 +359,11 @@ fn members(of_leader: bool) -> MembersView {
         name: "node-2".to_owned(),
         raft_addr: "localhost:8010".to_owned(),
         http_addr: "localhost:8011".to_owned(),
-        standing: "voter".to_owned(),
-        health: "ok".to_owned(),
+        standing: Standing::Voter,
+        health: Health::Ok,
         match_index: Some(12),
         lag: Some(0),
-        replication: Some("replicate".to_owned()),
+        replication: Some(ReplicationState::Replicate),
         silent_micros: Some(1500),
         withdrawn: None,
     };

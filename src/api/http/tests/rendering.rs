@@ -4,8 +4,8 @@ use crate::api::http::answer::Answer;
 use crate::api::http::status::{DiskView, HttpView, TlsView};
 use crate::api::http::{get, health, join, status};
 use crate::node::{JoinError, NodeStatus};
-use crate::raft::{ClusterId, LogId, LogIndex, Member, NodeId, RoleName, StoreId, Term};
-use crate::replica::{MemberStatus, Status};
+use crate::raft::{ClusterId, LogId, LogIndex, Member, NodeId, ReplicationState, RoleName, StoreId, Term};
+use crate::replica::{MemberStatus, Standing, Status};
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use proptest::prelude::*;
@@ -23,7 +23,7 @@ pub(super) fn node_status() -> NodeStatus {
         standing,
         match_index: Some(LogIndex::new(match_index)),
         lag: Some(12 - match_index),
-        replication: Some("replicate"),
+        replication: Some(ReplicationState::Replicate),
         snapshot_refused: None,
         answers: Some(true),
         silent_micros: Some(1500),
@@ -61,7 +61,7 @@ pub(super) fn node_status() -> NodeStatus {
             pending_watches: 9,
             withdrawn: None,
             joint: false,
-            members: vec![member(1, "voter", 12), member(2, "learner", 10)],
+            members: vec![member(1, Standing::Voter, 12), member(2, Standing::Learner, 10)],
         },
         uptime_micros: 2_500_000,
         storage_queue: 4,

@@ -110,17 +110,17 @@ fn write_member(json: &mut Json, member: &MemberView, is_leader: bool) {
             .text("name", &member.name)
             .text("raft_addr", &member.raft_addr)
             .text("http_addr", &member.http_addr)
-            .text("standing", &member.standing)
+            .text("standing", member.standing.name())
             .flag("leader", is_leader)
-            .text("health", &member.health);
+            .text("health", member.health.name());
         if let Some(index) = member.match_index {
             json.number("match_index", index);
         }
         if let Some(lag) = member.lag {
             json.number("lag", lag);
         }
-        if let Some(replication) = &member.replication {
-            json.text("replication", replication);
+        if let Some(replication) = member.replication {
+            json.text("replication", replication.name());
         }
         if let Some(micros) = member.silent_micros {
             json.seconds("silent_seconds", micros);
@@ -219,7 +219,7 @@ fn write_done(json: &mut Json, member: &MemberDone, has_standing: bool) {
     json.within(*b"{}", |json| {
         json.number("id", member.id.get()).text("name", &member.name);
         if has_standing {
-            json.text("standing", &member.standing);
+            json.text("standing", member.standing.name());
         }
     });
 }
