@@ -403,7 +403,7 @@ impl<E: Env> Joiner<E> {
         if found.get() == expected {
             return Ok(());
         }
-        Err(OrderError::of_client(&ClientError::OtherConfiguration(found), |id| id.to_string()))
+        Err(OrderError::of_client(&ClientError::OtherMembership(found), |id| id.to_string()))
     }
 
     /// Waits until these members are voters, for a while; what they are then.

@@ -37,7 +37,7 @@ pub struct NewNode {
 /// Under which conditions an order is carried out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderTerms {
-    /// Only if the configuration is that of the entry at this index.
+    /// Only if the membership is that of the entry at this index.
     pub expected: Option<u64>,
     /// Even if too few of the voters that would remain answer.
     pub force: bool,
@@ -46,7 +46,7 @@ pub struct OrderTerms {
 /// An order that was carried out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderDone {
-    /// The index of the configuration now.
+    /// The index of the membership now.
     pub configuration: u64,
     /// The members that were added or promoted, and what they are now: `voter`, or `learner` if
     /// they still catch up.
@@ -77,7 +77,7 @@ pub struct OrderError {
     pub code: OrderCode,
     /// What is wrong and what to do, in words.
     pub detail: String,
-    /// The index of the configuration, where another one was expected.
+    /// The index of the membership, where another one was expected.
     pub configuration: Option<u64>,
 }
 
@@ -104,8 +104,8 @@ pub enum OrderCode {
     BadChange,
     /// Another change is under way.
     ChangePending,
-    /// The configuration is another one than was expected.
-    OtherConfiguration,
+    /// The membership is another one than was expected.
+    OtherMembership,
     /// Those that answer would be no quorum.
     WouldLoseQuorum,
     /// The member cannot lead now.
@@ -137,7 +137,7 @@ impl OrderError {
         let code = match error {
             ClientError::NoLeader | ClientError::NotLeader(_) => OrderCode::NoLeader,
             ClientError::ChangePending => OrderCode::ChangePending,
-            ClientError::OtherConfiguration(_) => OrderCode::OtherConfiguration,
+            ClientError::OtherMembership(_) => OrderCode::OtherMembership,
             ClientError::QuorumAtRisk(_) => OrderCode::WouldLoseQuorum,
             ClientError::BadChange(_) => OrderCode::BadChange,
             ClientError::CannotLead | ClientError::AnotherLeads(_) => OrderCode::CannotLead,
@@ -161,7 +161,7 @@ impl OrderError {
             );
         }
         let configuration = match error {
-            ClientError::OtherConfiguration(index) => Some(index.get()),
+            ClientError::OtherMembership(index) => Some(index.get()),
             _ => None,
         };
         Self { configuration, ..Self::new(code, detail) }
@@ -173,7 +173,7 @@ impl OrderError {
 pub struct MembersView {
     /// The name of the node whose view this is.
     pub told_by: String,
-    /// The index of the configuration in force.
+    /// The index of the membership in force.
     pub configuration: u64,
     /// Whether it is known to be committed.
     pub committed: bool,

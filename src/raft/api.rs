@@ -112,9 +112,9 @@ pub enum InputError {
         /// The voters that would remain, and do not answer.
         silent: Vec<NodeId>,
     },
-    /// The configuration in force is not the one that the change was ordered for.
+    /// The membership in force is not the one that the change was ordered for.
     #[error("the configuration is that of entry {index} now, and not the one that was expected")]
-    OtherConfiguration {
+    OtherMembership {
         /// The index of its entry.
         index: LogIndex,
     },

@@ -350,7 +350,7 @@ impl Raft {
 
     /// Where the membership in force stands in the log, and whether it is known to be committed.
     #[must_use]
-    pub fn configuration(&self) -> (LogId, bool) {
+    pub fn membership_id(&self) -> (LogId, bool) {
         let (id, _) = self.shared.memberships.latest();
         (*id, id.index <= self.shared.commit_index)
     }

@@ -170,7 +170,7 @@ pub enum ClientError {
     /// Not appended: the configuration is that of the entry at this index, and not the one that the
     /// change was ordered for.
     #[error("the configuration is that of entry {0} now, and not the one that was expected")]
-    OtherConfiguration(LogIndex),
+    OtherMembership(LogIndex),
     /// Not appended: these of the voters that would remain do not answer, and the others are no
     /// quorum.
     #[error(

@@ -330,7 +330,7 @@ pub(super) fn refusal(error: &InputError) -> ClientError {
         InputError::Uncommitted { .. } | InputError::TooManyReads => ClientError::Overloaded,
         InputError::ChangePending => ClientError::ChangePending,
         InputError::BadChange(why) => ClientError::BadChange(why),
-        InputError::OtherConfiguration { index } => ClientError::OtherConfiguration(*index),
+        InputError::OtherMembership { index } => ClientError::OtherMembership(*index),
         InputError::QuorumAtRisk { silent } => ClientError::QuorumAtRisk(silent.clone()),
         InputError::BadTransferTarget => ClientError::CannotLead,
         InputError::TooLarge { .. } => ClientError::Refused(error.to_string()),

@@ -12,7 +12,7 @@ impl Replica {
     pub fn status(&self, now: Time) -> Status {
         let hint = self.raft.leader_hint();
         let membership = self.raft.membership();
-        let (configuration, configuration_committed) = self.raft.configuration();
+        let (configuration, configuration_committed) = self.raft.membership_id();
         Status {
             id: self.raft.id(),
             role: self.raft.role(),

@@ -286,7 +286,7 @@ impl Simulation {
     /// The index of the configuration in force on the leader.
     fn configuration(&self) -> Option<LogIndex> {
         let process = self.machines[self.leader()?].process.as_ref()?;
-        Some(process.replica.raft().configuration().0.index)
+        Some(process.replica.raft().membership_id().0.index)
     }
 
     /// The name of the next request.

@@ -225,7 +225,7 @@ impl ServiceError {
             ClientError::Denied(denial) => (code_of(*denial), ""),
             // Of orders about the members; those come as `OrderError`.
             ClientError::ChangePending => (ErrorCode::ChangePending, ""),
-            ClientError::OtherConfiguration(_) => (ErrorCode::ConditionFailed, ""),
+            ClientError::OtherMembership(_) => (ErrorCode::ConditionFailed, ""),
             ClientError::QuorumAtRisk(_) => (ErrorCode::WouldLoseQuorum, ""),
             ClientError::BadChange(_) => (ErrorCode::BadChange, ""),
             ClientError::CannotLead => (ErrorCode::CannotLead, ""),
@@ -260,7 +260,7 @@ impl From<OrderError> for ServiceError {
             OrderCode::Ambiguous => ErrorCode::AmbiguousMember,
             OrderCode::BadChange => ErrorCode::BadChange,
             OrderCode::ChangePending => ErrorCode::ChangePending,
-            OrderCode::OtherConfiguration => ErrorCode::ConditionFailed,
+            OrderCode::OtherMembership => ErrorCode::ConditionFailed,
             OrderCode::WouldLoseQuorum => ErrorCode::WouldLoseQuorum,
             OrderCode::CannotLead => ErrorCode::CannotLead,
             OrderCode::Unavailable => ErrorCode::Refused,

@@ -53,5 +53,7 @@ fn a_name_that_nothing_has_is_an_error() {
     assert_eq!(done.standing, Standing::Learner);
     let bad = (2_u64, "b".to_owned(), "Learner".to_owned());
     assert!(from_bytes::<MemberDone>("a member", &to_bytes(&bad)).is_err());
-    assert!(from_bytes::<MemberView>("a member", &to_bytes(&in_text("voter", "ok", Some("waiting")))).is_err());
+    assert!(
+        from_bytes::<MemberView>("a member", &to_bytes(&in_text("voter", "ok", Some("waiting")))).is_err()
+    );
 }

@@ -19,7 +19,7 @@ impl Raft {
         Ok(())
     }
 
-    /// The configuration with which a change that is ordered would begin now. Changes nothing.
+    /// The membership with which a change that is ordered would begin now. Changes nothing.
     ///
     /// # Errors
     /// Why it would be refused.
@@ -34,7 +34,7 @@ impl Raft {
         }
         let (at, membership) = self.shared.memberships.latest();
         if order.expected.is_some_and(|expected| expected != at.index) {
-            return Err(InputError::OtherConfiguration { index: at.index });
+            return Err(InputError::OtherMembership { index: at.index });
         }
         let (next, added) = membership.apply_change(&order.change).map_err(InputError::BadChange)?;
         // New members that replace others: what counts is who decides once they are promoted.

@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 pub struct SnapshotMeta {
     /// The last entry it includes.
     pub last: LogId,
-    /// The configuration in force *at* `last`: of the latest membership entry at or below it.
+    /// The membership in force *at* `last`: of the latest membership entry at or below it.
     pub membership: Membership,
-    /// Where that configuration stands in the log.
+    /// Where that membership stands in the log.
     pub membership_id: LogId,
     /// Bytes of the snapshot file's body: what InstallSnapshot transfers.
     pub bytes: u64,

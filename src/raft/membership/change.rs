@@ -1,7 +1,7 @@
-//! How one configuration follows from another (Dissertation §4.3), and what makes a configuration
+//! How one membership follows from another (Dissertation §4.3), and what makes a membership
 //! sound.
 //!
-//! Every step from one configuration to the next keeps their quorums intersecting: either the
+//! Every step from one membership to the next keeps their quorums intersecting: either the
 //! voters stay the same, or the step enters or leaves a joint state that requires a majority of
 //! both sets. The functions here are pure; *when* a step may be taken (one at a time, after an
 //! own-term commit) is the leader's business.
@@ -12,14 +12,14 @@ use crate::raft::types::NodeId;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-/// Members of one configuration, at most: joint voters and learners included.
+/// Members of one membership, at most: joint voters and learners included.
 pub const MEMBERS_MAX: usize = 128;
 
 /// Bytes of a member's name, and of each of its addresses, at most.
 pub const MEMBER_TEXT_BYTES_MAX: usize = 512;
 
 impl Membership {
-    /// The configuration that a new cluster starts with: these voters, with the ids 1, 2, 3 … in
+    /// The membership that a new cluster starts with: these voters, with the ids 1, 2, 3 … in
     /// their order.
     ///
     /// # Errors
@@ -55,7 +55,7 @@ impl Membership {
         self.outgoing.is_some()
     }
 
-    /// The configuration to append so that `change` begins, and the ids of the members that it
+    /// The membership to append so that `change` begins, and the ids of the members that it
     /// adds.
     ///
     /// Changes of the voters give the joint state; a new member begins as a learner, whose
@@ -107,7 +107,7 @@ impl Membership {
         Some(next)
     }
 
-    /// The configuration that follows a joint state: the incoming voters alone. Nodes that are no
+    /// The membership that follows a joint state: the incoming voters alone. Nodes that are no
     /// members by it are forgotten.
     #[must_use]
     pub fn leave_joint(&self) -> Self {
@@ -117,7 +117,7 @@ impl Membership {
         next
     }
 
-    /// Checks every invariant of a configuration.
+    /// Checks every invariant of a membership.
     ///
     /// # Errors
     /// The first one that does not hold, in words.
@@ -178,17 +178,17 @@ impl Membership {
         }
     }
 
-    /// The configuration as it stands in the data of a membership entry.
+    /// The membership as it stands in the data of a membership entry.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         to_bytes(self)
     }
 
-    /// Decodes a configuration that fills `bytes`, and checks it: a peer cannot put an invalid one
+    /// Decodes a membership that fills `bytes`, and checks it: a peer cannot put an invalid one
     /// in force.
     ///
     /// # Errors
-    /// [`DecodeError`] for anything that is not the encoding of a valid configuration.
+    /// [`DecodeError`] for anything that is not the encoding of a valid membership.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let membership: Self = from_bytes("membership", bytes)?;
         membership.validate().map_err(|why| DecodeError::Inconsistent { what: "membership", why })?;

@@ -36,7 +36,8 @@ pub enum Promotion {
     },
 }
 
-/// A configuration of the cluster (Raft §6, Dissertation §4.3).
+/// Who the members are, and what each is (Raft §6, Dissertation §4.3; the papers say
+/// *configuration*).
 ///
 /// Invariants, checked by [`Membership::validate`]: `voters` and `outgoing` are not empty.
 /// `members` are exactly the voters, the outgoing voters and the learners, at most
@@ -46,9 +47,9 @@ pub enum Promotion {
 /// member that one of the same name replaces.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Membership {
-    /// The voters (in the joint state: of the incoming configuration, C_new).
+    /// The voters (in the joint state: of the incoming membership, C_new).
     pub voters: BTreeSet<NodeId>,
-    /// In the joint state, the voters of the outgoing configuration, C_old; otherwise `None`.
+    /// In the joint state, the voters of the outgoing membership, C_old; otherwise `None`.
     pub outgoing: Option<BTreeSet<NodeId>>,
     /// Members that receive the log and count in no quorum.
     pub learners: BTreeMap<NodeId, Promotion>,
@@ -96,7 +97,7 @@ pub enum Change {
 pub struct ChangeOrder {
     /// The change.
     pub change: Change,
-    /// Only if the configuration in force is that of the entry at this index. `None`: whatever it
+    /// Only if the membership in force is that of the entry at this index. `None`: whatever it
     /// is.
     pub expected: Option<LogIndex>,
     /// Even if too few of the voters that would remain answer to make a quorum. Until enough of

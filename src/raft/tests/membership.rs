@@ -344,6 +344,6 @@ fn a_removed_member_is_sent_no_entry_after_its_removal() {
     cluster.cut.clear();
     cluster.advance(300_000);
     let last = cluster.raft(4).last_log().index;
-    let removal = cluster.raft(1).configuration().0.index;
+    let removal = cluster.raft(1).membership_id().0.index;
     assert!(last > index(2) && last <= removal, "{last} is its last entry, its removal is {removal}");
 }

@@ -340,7 +340,7 @@ async fn answer_operators(mut calls: mpsc::Receiver<OperatorCall>) {
                 };
                 let _ = reply.send(match &order {
                     MemberOrder::Remove(named) if named[0] == "changed" => {
-                        failed(OrderCode::OtherConfiguration, Some(9))
+                        failed(OrderCode::OtherMembership, Some(9))
                     }
                     MemberOrder::Remove(named) if named[0] == "needed" => {
                         failed(OrderCode::WouldLoseQuorum, None)
