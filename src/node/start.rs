@@ -15,10 +15,10 @@ use crate::node::join::{JOINS_MAX, Joiner};
 use crate::node::join_turns::Turns;
 use crate::node::options::{NodeExit, NodeOptions, PANICKED, StartError};
 use crate::node::past_reads::{PastReads, PastWorker};
+use crate::node::peer_questions::PeerQuestions;
 use crate::node::repair::repair;
 use crate::node::scrub::ScrubWorker;
 use crate::node::scrub_queue::{ScrubJob, ScrubQueue};
-use crate::node::service::RpcService;
 use crate::node::storage_workers::{LogJob, LogWorker, SnapshotQueues, SnapshotWorker, WorkerNews};
 use crate::peer::address_book::{AddressBook, Me};
 use crate::peer::hello::Starts;
@@ -248,7 +248,7 @@ impl<E: Env> NodeBuilder<E> {
             env: self.env.clone(),
             address_book: address_book.clone(),
             messages: peers_in,
-            service: RpcService { joiner: joiner.clone() },
+            service: PeerQuestions { joiner: joiner.clone() },
             discoveries: discoveries_in.clone(),
             options: self.options.transport.clone(),
             metrics: self.metrics.clone(),

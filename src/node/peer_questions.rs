@@ -16,12 +16,12 @@ const TALK_MICROS: u64 = 5_000_000;
 
 /// Answers questions, on behalf of the node.
 #[derive(Clone, Debug)]
-pub(super) struct RpcService<E> {
+pub(super) struct PeerQuestions<E> {
     /// What does the work.
     pub joiner: Joiner<E>,
 }
 
-impl<E: Env> Answers<E> for RpcService<E> {
+impl<E: Env> Answers<E> for PeerQuestions<E> {
     async fn serve(&self, mut stream: Stream<E::Stream>, shown: Option<PeerCertificate>) {
         let env = &self.joiner.env;
         let asked = until(env, env.now().plus(TALK_MICROS), read_question(&mut stream)).await;
@@ -39,7 +39,7 @@ impl<E: Env> Answers<E> for RpcService<E> {
     }
 }
 
-impl<E: Env> RpcService<E> {
+impl<E: Env> PeerQuestions<E> {
     /// Why a question is not taken: it is one that only a member asks about itself, and the caller
     /// shows another node's certificate.
     fn refuse(&self, question: &Question, shown: Option<&PeerCertificate>) -> Option<String> {
@@ -88,7 +88,7 @@ impl<E: Env> RpcService<E> {
     }
 }
 
-impl<E: Env> RpcService<E> {
+impl<E: Env> PeerQuestions<E> {
     /// Answers a node that repairs its data directory. `None` when this node has ended.
     async fn mend(&self, call: MendCall) -> Option<MendReply> {
         let orders = &self.joiner.handle.orders;
