@@ -18,7 +18,7 @@
 //! | change settings, compact; users, roles, tokens | the right to it |
 
 use crate::kv::command::{Op, Put, Txn, TxnOp};
-use crate::kv::query::{Answer, Query};
+use crate::kv::query::{Query, QueryAnswer};
 use crate::kv::security::{AdminRight, Denial, Principal, Rights, SecurityChange, Subject};
 use crate::kv::store::Store;
 use crate::kv::types::{KeyRange, LeaseId};
@@ -108,7 +108,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Denial`] if not.
-    pub fn answer_to(&self, by: Option<&Principal>, query: &Query) -> Result<Answer, Denial> {
+    pub fn answer_to(&self, by: Option<&Principal>, query: &Query) -> Result<QueryAnswer, Denial> {
         self.judge_query(by, query)?;
         Ok(self.answer(query))
     }

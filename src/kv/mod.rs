@@ -41,7 +41,7 @@ pub use command::{
 };
 pub use leases::{LEASE_ID_CHOSEN_MIN, LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN};
 pub use query::{
-    Answer, Changes, ChangesQuery, Detail, Event, Found, Lease, PAGE_BYTES_MAX, PAGE_KEYS_MAX, Query,
+    Changes, ChangesQuery, Detail, Event, Found, Lease, PAGE_BYTES_MAX, PAGE_KEYS_MAX, Query, QueryAnswer,
     RangePage, RangeQuery, ReadError, RevisionChanges,
 };
 pub use reads::PastRead;

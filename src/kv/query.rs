@@ -34,7 +34,7 @@ pub enum Query {
 
 /// What the store answers, as of [`Self::revision`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct QueryAnswer {
     /// The store's revision when it was asked.
     pub revision: Revision,
     /// What was found.

@@ -3,8 +3,8 @@
 use crate::kv::history::{Change, ChangeId};
 use crate::kv::leaf::VersionedRef;
 use crate::kv::query::{
-    Answer, Changes, ChangesQuery, Detail, Event, Found, PAGE_BYTES_MAX, PAGE_KEYS_MAX, Query, RangePage,
-    RangeQuery, ReadError, RevisionChanges,
+    Changes, ChangesQuery, Detail, Event, Found, PAGE_BYTES_MAX, PAGE_KEYS_MAX, Query, QueryAnswer,
+    RangePage, RangeQuery, ReadError, RevisionChanges,
 };
 use crate::kv::store::Store;
 use crate::kv::types::{KeyRange, KeyValue, Revision, successor_of_prefix};
@@ -50,7 +50,7 @@ impl Store {
 
     /// Answers a query.
     #[must_use]
-    pub fn answer(&self, query: &Query) -> Answer {
+    pub fn answer(&self, query: &Query) -> QueryAnswer {
         let found = match query {
             Query::Key(key) => Found::Key(self.get(key)),
             Query::Range(query) => Found::Range(self.range(query)),
@@ -67,7 +67,7 @@ impl Store {
             Query::Security => Found::Security(self.security.clone()),
             Query::Permission(_) => Found::Permitted,
         };
-        Answer { revision: self.revision, found }
+        QueryAnswer { revision: self.revision, found }
     }
 
     /// A page of a range. Its work is bounded: where a page ends, [`RangePage::next`] says where
@@ -298,7 +298,7 @@ pub struct PastRead {
 impl PastRead {
     /// The page of the range, as of that revision.
     #[must_use]
-    pub fn answer(&self) -> Answer {
+    pub fn answer(&self) -> QueryAnswer {
         self.store.answer(&Query::Range(self.query.clone()))
     }
 }

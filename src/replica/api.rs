@@ -1,8 +1,8 @@
 //! What goes into a replica and what comes out of it.
 
 use crate::kv::{
-    Answer, Changes, ChangesQuery, Command, Denial, Found, KeyValue, LeaseId, Op, Outcome, PastRead,
-    Principal, Query, ReadError, Store,
+    Changes, ChangesQuery, Command, Denial, Found, KeyValue, LeaseId, Op, Outcome, PastRead, Principal,
+    Query, QueryAnswer, ReadError, Store,
 };
 use crate::raft::{
     ChangeOrder, Durable, LogId, LogIndex, LogWrite, Member, Membership, NodeId, ReplicationState, RoleName,
@@ -71,7 +71,7 @@ pub enum ClientReply {
     /// The command is committed and applied here.
     Written(Outcome),
     /// What the state machine answers.
-    Answer(Answer),
+    Answer(QueryAnswer),
     /// A read of the past, to be answered by a thread that has the time. It holds the state as it
     /// was when the read was asked.
     Past(Box<PastRead>),
@@ -118,7 +118,7 @@ impl ClientReply {
     #[must_use]
     pub const fn key(&self) -> Option<&Option<KeyValue>> {
         match self {
-            Self::Answer(Answer { found: Found::Key(found), .. }) => Some(found),
+            Self::Answer(QueryAnswer { found: Found::Key(found), .. }) => Some(found),
             _ => None,
         }
     }

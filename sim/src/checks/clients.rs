@@ -8,7 +8,7 @@ use bytes::Bytes;
 use infinitystore::history::{
     Action, Effort, OperationId, Recorder, Verdict, check as check_history, witness,
 };
-use infinitystore::kv::{Answer, Command, Found, Op, Outcome};
+use infinitystore::kv::{Command, Found, Op, Outcome, QueryAnswer};
 use infinitystore::raft::Entry;
 use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Level, RequestId, decode_proposal};
 use std::collections::BTreeSet;
@@ -53,7 +53,7 @@ impl From<&ClientReply> for Seen {
         match reply {
             ClientReply::Written(Outcome::Put { revision, .. }) => Self::Set { revision: Some(revision.0) },
             ClientReply::Written(Outcome::Deleted { .. }) => Self::Deleted,
-            ClientReply::Answer(Answer { found: Found::Key(found), .. }) => {
+            ClientReply::Answer(QueryAnswer { found: Found::Key(found), .. }) => {
                 Self::Value(found.as_ref().map(|found| (found.value.clone(), Some(found.mod_revision.0))))
             }
             ClientReply::Failed(ClientError::Unknown) => Self::Unknown,

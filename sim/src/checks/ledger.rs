@@ -16,8 +16,8 @@ use crate::checks::keyspace::rights::Wanted;
 use crate::record::violation::{Violation, check};
 use bytes::Bytes;
 use infinitystore::kv::{
-    Answer, Command, Found, Op, Outcome, Principal, Put, Query, RangePage, RangeQuery, ReadError, Revision,
-    Store, StoreReader,
+    Command, Found, Op, Outcome, Principal, Put, Query, QueryAnswer, RangePage, RangeQuery, ReadError,
+    Revision, Store, StoreReader,
 };
 use infinitystore::raft::{Entry, EntryKind, LogIndex, NodeId};
 use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Level, RequestId, decode_proposal};
@@ -293,7 +293,7 @@ impl Ledger {
         &self,
         asked: &AskedRequest,
         query: &Query,
-        answer: &Answer,
+        answer: &QueryAnswer,
         applied: LogIndex,
     ) -> Result<(), Violation> {
         // The revisions ascend, so these are the indices at which the store had this one.

@@ -28,7 +28,7 @@ pub(super) async fn handle<E: Env>(context: &Context<E>, call: &Call) -> Answer 
     };
     let request = ClientRequest::read(Bytes::copy_from_slice(key.as_bytes()), level);
     let found = match service(context, call).ask(request).await {
-        ClientReply::Answer(kv::Answer { found: Found::Key(found), .. }) => found,
+        ClientReply::Answer(kv::QueryAnswer { found: Found::Key(found), .. }) => found,
         ClientReply::Failed(ClientError::Denied(denial)) => return plain_refusal(&denial.into()),
         ClientReply::Failed(error) => {
             return Answer::message(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());

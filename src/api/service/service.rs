@@ -4,8 +4,8 @@ use crate::api::service::audit::{self, AuditLog, Deed};
 use crate::api::service::error::{ErrorCode, ServiceError};
 use crate::api::service::identity::Identity;
 use crate::kv::{
-    AdminRight, Answer, Changes, ChangesQuery, Command, Found, IDEMPOTENCY_KEY_BYTES_MAX, KeyRange, LeaseId,
-    Op, Outcome, Principal, Query, RangePage, RangeQuery, Refusal,
+    AdminRight, Changes, ChangesQuery, Command, Found, IDEMPOTENCY_KEY_BYTES_MAX, KeyRange, LeaseId, Op,
+    Outcome, Principal, Query, QueryAnswer, RangePage, RangeQuery, Refusal,
 };
 use crate::node::{JoinError, MemberOrder, MembersView, NodeHandle, NodeStatus, OrderDone, OrderTerms};
 use crate::replica::{ClientError, ClientReply, ClientRequest, LeaseTime, Level};
@@ -90,7 +90,7 @@ impl<'n, E: Env> Service<'n, E> {
     }
 
     /// Answers a query at this level.
-    pub(crate) async fn read(&self, query: Query, level: Level) -> Result<Answer, ServiceError> {
+    pub(crate) async fn read(&self, query: Query, level: Level) -> Result<QueryAnswer, ServiceError> {
         match self.ask(ClientRequest::Read { query, level }).await {
             ClientReply::Answer(answer) => Ok(answer),
             other => Err(failed(&other, false)),

@@ -1,8 +1,8 @@
 //! What clients ask of a healthy cluster.
 
 use crate::kv::{
-    Answer, Command, Found, KeyRange, LeaseId, Op, Outcome, Put, Query, RangeQuery, ReadError, Revision, Txn,
-    TxnOp,
+    Command, Found, KeyRange, LeaseId, Op, Outcome, Put, Query, QueryAnswer, RangeQuery, ReadError, Revision,
+    Txn, TxnOp,
 };
 use crate::raft::{Incarnation, LogIndex};
 use crate::replica::tests::{Cluster, add_member, id, set, start};
@@ -71,7 +71,7 @@ fn a_read_of_the_past_is_handed_out_with_its_state_and_not_worked_out() {
     let written = cluster.write(id(1), "k", "3");
     cluster.run_until_answered(written);
     let found = |reply| match reply {
-        ClientReply::Answer(Answer { revision, found: Found::Range(page) }) => {
+        ClientReply::Answer(QueryAnswer { revision, found: Found::Range(page) }) => {
             (revision.0, page.map(|page| page.kvs[0].value.clone()))
         }
         other => panic!("{other:?}"),

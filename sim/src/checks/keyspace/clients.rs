@@ -6,8 +6,8 @@ use crate::record::violation::{Violation, check};
 use crate::schedule::{KeyspaceKind, KeyspaceOperation, MILLI, SECOND, Schedule, Timed};
 use bytes::Bytes;
 use infinitystore::kv::{
-    Answer, ChangesQuery, Command, Compare, CompareOrder, Detail, Found, KeyRange, LEASE_ID_CHOSEN_MIN,
-    LeaseId, Op, Outcome, Principal, Put, Query, RangeQuery, ReadError, Revision, Settings, Target, Txn,
+    ChangesQuery, Command, Compare, CompareOrder, Detail, Found, KeyRange, LEASE_ID_CHOSEN_MIN, LeaseId, Op,
+    Outcome, Principal, Put, Query, QueryAnswer, RangeQuery, ReadError, Revision, Settings, Target, Txn,
     TxnOp,
 };
 use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Level, RequestId};
@@ -351,7 +351,7 @@ impl KeyspaceClients {
             }
             (
                 ClientRequest::Read { query: Query::Range(query), .. },
-                ClientReply::Answer(Answer { revision, found: Found::Range(Ok(page)) }),
+                ClientReply::Answer(QueryAnswer { revision, found: Found::Range(Ok(page)) }),
             ) if page.next.is_some() && wish.tries < TRIES_MAX => {
                 let at = query.at.or(Some(*revision));
                 let query = Query::Range(RangeQuery { at, resume: page.next.clone(), ..query.clone() });
@@ -392,10 +392,10 @@ impl KeyspaceClients {
             ClientReply::Written(Outcome::Txn { succeeded: true, .. }) => "transaction succeeded",
             ClientReply::Written(Outcome::Txn { succeeded: false, .. }) => "transaction failed",
             ClientReply::Written(Outcome::Revoked { keys: 2.., .. }) => "lease ended with several keys",
-            ClientReply::Answer(Answer { found: Found::Range(Err(ReadError::Compacted(_))), .. }) => {
-                "read refused as compacted"
-            }
-            ClientReply::Answer(Answer { found: Found::Range(Err(ReadError::Future(_))), .. }) => {
+            ClientReply::Answer(QueryAnswer {
+                found: Found::Range(Err(ReadError::Compacted(_))), ..
+            }) => "read refused as compacted",
+            ClientReply::Answer(QueryAnswer { found: Found::Range(Err(ReadError::Future(_))), .. }) => {
                 "read refused as future"
             }
             ClientReply::Failed(ClientError::Refused(_)) => "command refused before it was logged",

@@ -1,6 +1,7 @@
 use super::Ledger;
 use infinitystore::kv::{
-    Answer, Command, Found, KeyRange, LeaseId, Op, Outcome, Put, Query, Refusal, Revision, Settings, Store,
+    Command, Found, KeyRange, LeaseId, Op, Outcome, Put, Query, QueryAnswer, Refusal, Revision, Settings,
+    Store,
 };
 use infinitystore::raft::{Entry, EntryKind, LogId, LogIndex, NodeId, Term};
 use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Level, RequestId};
@@ -74,7 +75,7 @@ fn two_answers_need_two_entries() {
     let reply = ClientReply::Written(Outcome::Deleted { revision: Revision(0), count: 0 });
     assert_eq!(ledger.answered(RequestId(1), &reply, at(1)), Ok(false));
     assert!(ledger.answered(RequestId(9), &reply, at(1)).is_err(), "it was committed before");
-    let read = ClientReply::Answer(Answer { revision: Revision(0), found: Found::Key(None) });
+    let read = ClientReply::Answer(QueryAnswer { revision: Revision(0), found: Found::Key(None) });
     assert!(ledger.answered(RequestId(8), &read, at(1)).is_err(), "a read's answer to a write");
 }
 
@@ -126,7 +127,7 @@ fn a_read_returns_a_state_since_it_was_asked_for() {
     for revision in [0, 1, 3, 4, 5] {
         let mut ledger = committed(&ops);
         ledger.asked(RequestId(9), ORIGIN, (None, &read), LogIndex::ZERO);
-        let answer = Answer { revision: Revision(revision), ..states[3].clone() };
+        let answer = QueryAnswer { revision: Revision(revision), ..states[3].clone() };
         let is_right = ledger.answered(RequestId(9), &ClientReply::Answer(answer), at(4)).is_ok();
         assert_eq!(is_right, revision == 4, "the right state, as of revision {revision}");
     }
