@@ -38,22 +38,22 @@ const PACE_MICROS_MAX: u64 = 60_000;
 /// Pages that somebody waits for, and those that are kept.
 #[derive(Debug, Default)]
 pub(in crate::api::http) struct Pages {
-    known: Mutex<Known>,
+    known: Mutex<PageCache>,
     watchers: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    by_query: HashMap<Question, Arc<Coming>>,
+struct PageCache {
+    by_query: HashMap<PageKey, Arc<Coming>>,
     /// Those that have come, oldest first, and what they take.
-    kept: VecDeque<(Question, usize)>,
+    kept: VecDeque<(PageKey, usize)>,
     kept_bytes: usize,
 }
 
 /// What watchers share: the changes that they ask for, and the right to them. So a page that one
 /// was given is given to others of the same principal, while the rules are the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Question {
+struct PageKey {
     query: ChangesQuery,
     by: Option<Principal>,
     rules: u64,
@@ -101,7 +101,7 @@ impl Drop for Counted {
     }
 }
 
-impl Known {
+impl PageCache {
     /// Nobody watches: what was kept is for nobody.
     fn forget(&mut self) {
         for (query, _) in self.kept.drain(..) {
@@ -175,7 +175,7 @@ impl Pages {
         }
     }
 
-    fn came(&self, query: &Question, coming: &Arc<Coming>, page: Result<Arc<Page>, ServiceError>) {
+    fn came(&self, query: &PageKey, coming: &Arc<Coming>, page: Result<Arc<Page>, ServiceError>) {
         let mut known = self.known();
         let bytes = page.as_ref().ok().filter(|page| !page.bytes.is_empty()).map(|page| page.bytes.len());
         let _first = coming.page.set(page);
@@ -201,7 +201,7 @@ impl Pages {
         coming.came.notify_waiters();
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, PageCache> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -212,7 +212,7 @@ fn question<E: Env>(
     slot: &NodeSlot,
     asker: &Asker,
     query: &ChangesQuery,
-) -> Result<Question, ServiceError> {
+) -> Result<PageKey, ServiceError> {
     let facts = slot.get().map(NodeHandle::facts);
     let rules = match facts {
         Some(facts) if !facts.is_open() => facts.security().revision(),
@@ -225,7 +225,7 @@ fn question<E: Env>(
         }
         None => None,
     };
-    Ok(Question { query: query.clone(), by, rules })
+    Ok(PageKey { query: query.clone(), by, rules })
 }
 
 async fn fetch<E: Env>(
