@@ -384,7 +384,7 @@ impl<D: Disk> Storage<D> {
             // what it had done to the log.
             let installs = write.records().snapshot_chunk.as_ref().is_some_and(|chunk| chunk.done);
             let ends_batch = installs || self.log.staged_bytes() >= self.options.batch_bytes_max;
-            if last.is_some() && ends_batch && !self.commit(last.take(), Verdict::None, events)? {
+            if last.is_some() && ends_batch && !self.commit(last.take(), SnapshotVerdict::None, events)? {
                 self.waiting.push_front(StorageRequest::Write(write));
                 return Ok(());
             }
@@ -394,13 +394,13 @@ impl<D: Disk> Storage<D> {
             let follows = before.is_none_or(|before| sequence == before.next());
             assert!(follows, "write {sequence} follows {before:?}: one is missing, or comes twice");
             let verdict = self.stage(write.records());
-            let ends_batch = !matches!(verdict, Verdict::None);
+            let ends_batch = !matches!(verdict, SnapshotVerdict::None);
             last = Some(write);
             if ends_batch && !self.commit(last.take(), verdict, events)? {
                 return Ok(());
             }
         }
-        self.commit(last, Verdict::None, events).map(|_| ())
+        self.commit(last, SnapshotVerdict::None, events).map(|_| ())
     }
 
     /// Writes what was staged when there was no room, if anything. Whether it is written now.
@@ -411,7 +411,7 @@ impl<D: Disk> Storage<D> {
         }
     }
 
-    fn stage(&mut self, records: &LogRecords) -> Verdict {
+    fn stage(&mut self, records: &LogRecords) -> SnapshotVerdict {
         let Some(chunk) = &records.snapshot_chunk else {
             if !records.entries.is_empty() {
                 // A leader that sends entries sends no snapshot any more. What had arrived of one
@@ -419,16 +419,16 @@ impl<D: Disk> Storage<D> {
                 self.incoming.abandon();
             }
             self.log.stage(records);
-            return Verdict::None;
+            return SnapshotVerdict::None;
         };
         match self.incoming.take(chunk) {
             Ok(None) => {
                 self.log.stage(records);
-                Verdict::None
+                SnapshotVerdict::None
             }
             Ok(Some((meta, store))) => {
                 self.log.stage(records);
-                Verdict::Installed(Box::new((meta, store)))
+                SnapshotVerdict::Installed(Box::new((meta, store)))
             }
             Err(error) => {
                 if chunk.done {
@@ -439,7 +439,7 @@ impl<D: Disk> Storage<D> {
                     self.log.stage(records);
                 }
                 let (last, why) = (chunk.snapshot.last, error.refusal());
-                Verdict::Refused(Box::new(UnstoredSnapshot { last, why, reason: error.to_string() }))
+                SnapshotVerdict::Refused(Box::new(UnstoredSnapshot { last, why, reason: error.to_string() }))
             }
         }
     }
@@ -449,7 +449,7 @@ impl<D: Disk> Storage<D> {
     fn commit(
         &mut self,
         last: Option<LogWrite>,
-        verdict: Verdict,
+        verdict: SnapshotVerdict,
         events: &mut Vec<StorageEvent>,
     ) -> Result<bool, StorageError> {
         let Some(last) = last else { return Ok(true) };
@@ -458,9 +458,9 @@ impl<D: Disk> Storage<D> {
             return Ok(false);
         };
         let (installed, refused) = match verdict {
-            Verdict::None => (None, None),
-            Verdict::Installed(installed) => (Some(installed), None),
-            Verdict::Refused(refused) => (None, Some(refused)),
+            SnapshotVerdict::None => (None, None),
+            SnapshotVerdict::Installed(installed) => (Some(installed), None),
+            SnapshotVerdict::Refused(refused) => (None, Some(refused)),
         };
         events.push(StorageEvent::Durable { receipt: last.into_durable(), installed, refused });
         if marked {
@@ -544,11 +544,11 @@ struct Jam {
     /// The last of them. Its receipt stands for all.
     last: LogWrite,
     /// What became of the snapshot whose chunk one of these writes holds.
-    verdict: Verdict,
+    verdict: SnapshotVerdict,
 }
 
 /// What became of a snapshot of which a chunk was in a write.
-enum Verdict {
+enum SnapshotVerdict {
     None,
     Installed(Box<(SnapshotMeta, Store)>),
     Refused(Box<UnstoredSnapshot>),
