@@ -9,7 +9,7 @@ use crate::storage::error::{Damage, OpenError};
 use crate::storage::identity::{DirectoryOwner, Identity, find};
 use crate::storage::record::Record;
 use crate::storage::recovery::{damaged, look_ahead, read_header, segment_names};
-use crate::storage::scan::{Batch, Later, salvage, scan_segment};
+use crate::storage::scan::{Later, ScannedBatch, salvage, scan_segment};
 use crate::storage::segment::read_whole;
 use crate::storage::snapshot_file::SnapshotReader;
 use crate::storage::snapshots::snapshot_id;
@@ -182,8 +182,8 @@ fn dump_segment<D: Disk>(disk: &D, from: &[PathBuf]) -> Vec<DumpItem> {
     items
 }
 
-fn push_batch(items: &mut Vec<DumpItem>, batch: Batch, behind_damage: bool) {
-    let Batch { offset, header, records } = batch;
+fn push_batch(items: &mut Vec<DumpItem>, batch: ScannedBatch, behind_damage: bool) {
+    let ScannedBatch { offset, header, records } = batch;
     items.push(DumpItem::Batch {
         offset,
         sequence: header.sequence,

@@ -6,7 +6,7 @@ use crate::storage::batch::BatchHeader;
 use crate::storage::disk::Disk;
 use crate::storage::error::{Damage, OpenError};
 use crate::storage::replay::Replay;
-use crate::storage::scan::{Batch, Fault, Later, ScanEnd, scan_segment};
+use crate::storage::scan::{Fault, Later, ScanEnd, ScannedBatch, scan_segment};
 use crate::storage::segment::{
     HeaderError, SegmentHeader, read_whole, read_whole_into, segment_name, segment_sequence,
 };
@@ -243,8 +243,8 @@ impl Reading {
         let mut max_index = 0;
         let mut extents = Vec::new();
         let replay = &mut self.replay;
-        let mut sink = |batch: Batch| {
-            let Batch { offset, header, records } = batch;
+        let mut sink = |batch: ScannedBatch| {
+            let ScannedBatch { offset, header, records } = batch;
             max_index = max_index.max(header.last_index);
             extents.push((offset, header));
             for record in records {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 /// A good batch.
 #[derive(Clone, Debug)]
-pub(crate) struct Batch {
+pub(crate) struct ScannedBatch {
     /// Where it starts in its file.
     pub(crate) offset: u64,
     pub(crate) header: BatchHeader,
@@ -63,7 +63,7 @@ pub(crate) fn scan_segment(
     header: &SegmentHeader,
     header_bytes: usize,
     later: Later,
-    sink: &mut dyn FnMut(Batch) -> Result<(), Fault>,
+    sink: &mut dyn FnMut(ScannedBatch) -> Result<(), Fault>,
 ) -> Result<ScanEnd, Fault> {
     if file.len() as u64 != header.capacity {
         let why = format!("it is {} bytes long, but was made with {}", file.len(), header.capacity);
@@ -79,14 +79,14 @@ pub(crate) fn scan_segment(
     };
     while !end.sealed && end.offset + BLOCK_BYTES as u64 <= file.len() as u64 {
         match read_batch(&sectors, &end)? {
-            Found::Batch(batch) => {
+            Scanned::Batch(batch) => {
                 end.offset += batch.header.file_bytes() as u64;
                 end.next_sequence += 1;
                 end.last_checksum = batch.header.checksum;
                 end.sealed = matches!(batch.records.last(), Some(Record::Seal(_)));
                 sink(batch)?;
             }
-            Found::Torn { to, indices } => {
+            Scanned::Torn { to, indices } => {
                 // One batch is in flight at a time, so bytes written beyond it show that it had
                 // been durable. If its length is unknown, only the start of a later batch shows
                 // that.
@@ -101,7 +101,7 @@ pub(crate) fn scan_segment(
                 end.torn_to = Some(to);
                 break;
             }
-            Found::Nothing => break,
+            Scanned::Nothing => break,
         }
     }
     let fault = |why: &str| Err(Fault { offset: end.offset, indices: None, why: why.into() });
@@ -138,7 +138,7 @@ pub(crate) fn scan_segment(
 
 /// The batches from byte `from` on that are whole by themselves, even if damage stands between
 /// them.
-pub(crate) fn salvage(file: &[u8], header: &SegmentHeader, from: u64) -> Vec<Batch> {
+pub(crate) fn salvage(file: &[u8], header: &SegmentHeader, from: u64) -> Vec<ScannedBatch> {
     let sectors = Sectors::new(file, header);
     let heads = sectors.written(from).filter(|(_, place)| *place == SectorPlace::Head);
     heads
@@ -152,7 +152,7 @@ pub(crate) fn salvage(file: &[u8], header: &SegmentHeader, from: u64) -> Vec<Bat
                 torn_to: None,
             };
             match read_batch(&sectors, &end) {
-                Ok(Found::Batch(batch)) => Some(batch),
+                Ok(Scanned::Batch(batch)) => Some(batch),
                 _ => None,
             }
         })
@@ -160,9 +160,9 @@ pub(crate) fn salvage(file: &[u8], header: &SegmentHeader, from: u64) -> Vec<Bat
 }
 
 /// What stands where a batch has to start.
-pub(crate) enum Found {
+pub(crate) enum Scanned {
     /// A good batch.
-    Batch(Batch),
+    Batch(ScannedBatch),
     /// Some sector of the batch was never written.
     Torn {
         /// Where it ends.
@@ -175,7 +175,7 @@ pub(crate) enum Found {
 }
 
 /// Reads the batch that has to start where `end` is.
-pub(crate) fn read_batch(sectors: &Sectors<'_>, end: &ScanEnd) -> Result<Found, Fault> {
+pub(crate) fn read_batch(sectors: &Sectors<'_>, end: &ScanEnd) -> Result<Scanned, Fault> {
     let offset = end.offset;
     let fault = |indices, why: String| Err(Fault { offset, indices, why });
     match sectors.state(offset) {
@@ -190,7 +190,7 @@ pub(crate) fn read_batch(sectors: &Sectors<'_>, end: &ScanEnd) -> Result<Found, 
             // Without its first sector a torn batch's length is unknown: it reaches to the last
             // sector written.
             let last = sectors.written(offset + 1).last();
-            return Ok(last.map_or(Found::Nothing, |(at, _)| Found::Torn {
+            return Ok(last.map_or(Scanned::Nothing, |(at, _)| Scanned::Torn {
                 to: at + SECTOR_BYTES as u64,
                 indices: None,
             }));
@@ -225,7 +225,7 @@ pub(crate) fn read_batch(sectors: &Sectors<'_>, end: &ScanEnd) -> Result<Found, 
         }
     }
     if missing {
-        return Ok(Found::Torn { to: offset + length as u64, indices });
+        return Ok(Scanned::Torn { to: offset + length as u64, indices });
     }
     let payload = Bytes::from(header.unstamp(sectors.bytes(offset, length))).split_off(BATCH_HEADER_BYTES);
     if crate::codec::checksum(&payload) != header.payload_checksum {
@@ -235,7 +235,7 @@ pub(crate) fn read_batch(sectors: &Sectors<'_>, end: &ScanEnd) -> Result<Found, 
         );
     }
     match decode_records(payload) {
-        Ok(records) => Ok(Found::Batch(Batch { offset, header, records })),
+        Ok(records) => Ok(Scanned::Batch(ScannedBatch { offset, header, records })),
         Err(error) => fault(indices, error.to_string()),
     }
 }
@@ -252,14 +252,18 @@ pub(crate) fn decode_records(payload: Bytes) -> Result<Vec<Record>, DecodeError>
 
 /// The batch at `offset` with this header, if its records match their checksum, whatever the stamps
 /// of its sectors are. For a log that is known to be damaged.
-pub(crate) fn read_regardless(sectors: &Sectors<'_>, offset: u64, header: &BatchHeader) -> Option<Batch> {
+pub(crate) fn read_regardless(
+    sectors: &Sectors<'_>,
+    offset: u64,
+    header: &BatchHeader,
+) -> Option<ScannedBatch> {
     let bytes = sectors.bytes(offset, header.file_bytes());
     let payload = Bytes::from(header.unstamp(bytes)).split_off(BATCH_HEADER_BYTES);
     if crate::codec::checksum(&payload) != header.payload_checksum {
         return None;
     }
     let records = decode_records(payload).ok()?;
-    Some(Batch { offset, header: *header, records })
+    Some(ScannedBatch { offset, header: *header, records })
 }
 
 /// The sectors of a segment.

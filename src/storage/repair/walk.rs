@@ -12,7 +12,7 @@ use crate::storage::disk::Disk;
 use crate::storage::error::{Damage, OpenError, says_nothing_of_the_disk};
 use crate::storage::record::Record;
 use crate::storage::repair::run::Run;
-use crate::storage::scan::{Batch, Found, ScanEnd, Sectors, read_batch, read_regardless};
+use crate::storage::scan::{ScanEnd, Scanned, ScannedBatch, Sectors, read_batch, read_regardless};
 use crate::storage::sector::{BLOCK_BYTES, SECTOR_BYTES, SectorPlace, SectorState};
 use crate::storage::segment::{SegmentHeader, read_whole_into, segment_name};
 use std::collections::BTreeMap;
@@ -187,13 +187,13 @@ impl Walk {
         }
         let (sequence, checksum) = self.reached?;
         match read_batch(sectors, &end_at(at, sequence, checksum)) {
-            Ok(Found::Batch(batch)) => {
+            Ok(Scanned::Batch(batch)) => {
                 let next = at + batch.header.file_bytes() as u64;
                 self.take(path, batch);
                 Some(next)
             }
-            Ok(Found::Nothing) => None,
-            Ok(Found::Torn { .. }) => self.resume(path, sectors, at, sequence, None),
+            Ok(Scanned::Nothing) => None,
+            Ok(Scanned::Torn { .. }) => self.resume(path, sectors, at, sequence, None),
             Err(fault) => {
                 // A batch whose stamps alone are damaged is whole.
                 let header = sectors.header_regardless(at).filter(|header| {
@@ -254,8 +254,8 @@ impl Walk {
     }
 
     /// Takes in a batch that is whole.
-    fn take(&mut self, path: &Path, batch: Batch) {
-        let Batch { offset, header, records } = batch;
+    fn take(&mut self, path: &Path, batch: ScannedBatch) {
+        let ScannedBatch { offset, header, records } = batch;
         self.sealed = matches!(records.last(), Some(Record::Seal(_)));
         let mut run = self.run.take().unwrap_or_else(|| Run::behind_damage(&header, &records));
         let mut applied = Ok(());
@@ -355,7 +355,7 @@ impl Walk {
                 // read for another reason may have been.
                 let (sequence, checksum) = self.reached.unwrap_or_default();
                 match read_batch(sectors, &end_at(at, sequence, checksum)) {
-                    Ok(Found::Torn { to, .. }) if sectors.written(to).next().is_none() => Ok(None),
+                    Ok(Scanned::Torn { to, .. }) if sectors.written(to).next().is_none() => Ok(None),
                     _ => Err(UNREADABLE),
                 }
             }
