@@ -95,8 +95,8 @@ impl Node {
                 Opening { options: options.clone(), addresses: (raft_addr.clone(), http_addr.clone()) };
             let opener = env.clone();
             match beside(&env, "opening", move || opening.run(&opener)).await?? {
-                Found::Ready(ready) => break ready,
-                Found::Damaged(survey) => {
+                StartPoint::Ready(ready) => break ready,
+                StartPoint::Damaged(survey) => {
                     repair(&env, &options, &mut listener, *survey, &metrics).await?;
                 }
             }
@@ -499,7 +499,7 @@ struct Opening {
 }
 
 /// What a start has found.
-enum Found<E: Env> {
+enum StartPoint<E: Env> {
     Ready(Box<Ready<E>>),
     /// Something is damaged.
     Damaged(Box<Survey<E::Disk>>),
@@ -521,11 +521,11 @@ struct Ready<E: Env> {
 }
 
 impl Opening {
-    fn run<E: Env>(&self, env: &E) -> Result<Found<E>, StartError> {
+    fn run<E: Env>(&self, env: &E) -> Result<StartPoint<E>, StartError> {
         let (raft_addr, http_addr) = &self.addresses;
         let (storage, opened) = match open(env, &self.options, raft_addr, http_addr)? {
             Directory::Opened(opened) => *opened,
-            Directory::Damaged(survey) => return Ok(Found::Damaged(survey)),
+            Directory::Damaged(survey) => return Ok(StartPoint::Damaged(survey)),
         };
         env.watch_opened(&opened);
         for note in &opened.notes {
@@ -545,7 +545,7 @@ impl Opening {
         let predecessor = read_predecessor(env.disk(), &self.options.data_dir);
         let notes = Notes { rejoin, withdrawn, called, predecessor };
         let alarms = read_alarms(env.disk(), &self.options.data_dir);
-        Ok(Found::Ready(Box::new(Ready { storage, identity, starts, replica, notes, alarms })))
+        Ok(StartPoint::Ready(Box::new(Ready { storage, identity, starts, replica, notes, alarms })))
     }
 }
 
