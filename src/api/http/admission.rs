@@ -5,8 +5,8 @@
 
 use crate::api::http::context::Context;
 use crate::api::http::not_taken::NotTaken;
-use crate::api::http::peer::Peer;
 use crate::api::http::rates::{Empty, WAIT_MICROS_MAX};
+use crate::api::http::remote_end::RemoteEnd;
 use crate::api::http::route::Call;
 use crate::api::http::secured::caller;
 use crate::api::http::turns::Place;
@@ -15,7 +15,11 @@ use crate::runtime::Env;
 use crate::runtime::door::Caller;
 
 /// Takes a request of that caller, perhaps after a while. Its name is not known yet.
-pub(super) async fn admit<E: Env>(context: &Context<E>, peer: &Peer, now: Time) -> Result<Place, NotTaken> {
+pub(super) async fn admit<E: Env>(
+    context: &Context<E>,
+    peer: &RemoteEnd,
+    now: Time,
+) -> Result<Place, NotTaken> {
     if let Some(rate) = context.options.rate_per_address {
         let turn = peer.account.take_request(now, rate);
         pace(context, (now, turn), (NotTaken::Address, peer)).await?;
@@ -24,7 +28,7 @@ pub(super) async fn admit<E: Env>(context: &Context<E>, peer: &Peer, now: Time) 
 }
 
 /// Takes a request that makes work, perhaps after a while.
-pub(super) async fn go_on<E: Env>(context: &Context<E>, peer: &Peer) -> Result<Place, NotTaken> {
+pub(super) async fn go_on<E: Env>(context: &Context<E>, peer: &RemoteEnd) -> Result<Place, NotTaken> {
     if let Some(place) = context.turns.try_take(&peer.account) {
         return Ok(place);
     }
@@ -49,7 +53,7 @@ pub(super) async fn admit_known<E: Env>(context: &Context<E>, call: &Call) -> Re
 async fn pace<E: Env>(
     context: &Context<E>,
     (now, turn): (Time, Result<Time, Empty>),
-    (reason, peer): (NotTaken, &Peer),
+    (reason, peer): (NotTaken, &RemoteEnd),
 ) -> Result<(), NotTaken> {
     let at = turn.unwrap_or_else(|Empty| now.plus(WAIT_MICROS_MAX));
     if at > now {
@@ -60,7 +64,7 @@ async fn pace<E: Env>(
 }
 
 /// Counts it, and logs it once in a while for each caller.
-fn refuse<E: Env>(context: &Context<E>, reason: NotTaken, peer: &Peer) -> NotTaken {
+fn refuse<E: Env>(context: &Context<E>, reason: NotTaken, peer: &RemoteEnd) -> NotTaken {
     context.metrics.requests_refused.inc();
     let caller = Caller::of(&peer.address);
     let due = context.connections().refused.is_due(context.env.now(), caller, reason.name());

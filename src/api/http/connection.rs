@@ -13,7 +13,7 @@ use crate::api::http::control::{Control, Phase};
 use crate::api::http::dispatch::dispatch;
 use crate::api::http::http2::{self, PREFACE};
 use crate::api::http::linger::linger;
-use crate::api::http::peer::Peer;
+use crate::api::http::remote_end::RemoteEnd;
 use crate::api::http::secured::{Secured, note_caller};
 use crate::api::http::streams::Streams;
 use crate::runtime::Env;
@@ -45,7 +45,7 @@ pub(super) async fn serve<E: Env>(
     context: Arc<Context<E>>,
     (control, streams): (Arc<Control>, Arc<Streams>),
     (stream, shown): Secured<E>,
-    peer: Arc<Peer>,
+    peer: Arc<RemoteEnd>,
 ) {
     let watched = Watched {
         beginning: Beginning::Preface(0),
@@ -128,7 +128,7 @@ struct Watched<E: Env> {
     beginning: Beginning,
     stream: Stream<E::Stream>,
     context: Arc<Context<E>>,
-    peer: Arc<Peer>,
+    peer: Arc<RemoteEnd>,
     control: Arc<Control>,
     /// What was read while hyper did not want anything.
     ahead: Option<u8>,

@@ -6,7 +6,7 @@ use crate::api::http::context::Context;
 use crate::api::http::control::Control;
 use crate::api::http::identify::{identify, refusal};
 use crate::api::http::not_taken::NotTaken;
-use crate::api::http::peer::Peer;
+use crate::api::http::remote_end::RemoteEnd;
 use crate::api::http::route::{Call, Route, WhileStarting, is_versioned};
 use crate::api::http::routes::Routes;
 use crate::api::http::secured::caller;
@@ -29,7 +29,7 @@ pub(super) struct Dispatched {
 /// Answers a request and counts it.
 pub(super) async fn dispatch<E: Env>(
     context: &Arc<Context<E>>,
-    (peer, control): (&Arc<Peer>, &Arc<Control>),
+    (peer, control): (&Arc<RemoteEnd>, &Arc<Control>),
     request: Request<Incoming>,
 ) -> Dispatched {
     let started = context.env.now();

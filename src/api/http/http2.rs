@@ -11,7 +11,7 @@ use crate::api::http::control::{Control, Order, Phase};
 use crate::api::http::dispatch::dispatch;
 use crate::api::http::frames::{FrameLimits, Frames};
 use crate::api::http::linger::linger;
-use crate::api::http::peer::Peer;
+use crate::api::http::remote_end::RemoteEnd;
 use crate::api::http::secured::{Secured, note_caller};
 use crate::api::http::sending::Pieces;
 use crate::api::http::streams::{StreamPlace, Streams};
@@ -55,7 +55,7 @@ pub(super) async fn serve<E: Env>(
     context: Arc<Context<E>>,
     (control, streams): (Arc<Control>, Arc<Streams>),
     (ahead, (stream, shown)): (Bytes, Secured<E>),
-    peer: Arc<Peer>,
+    peer: Arc<RemoteEnd>,
 ) {
     control.enter(Phase::Idle, context.tick());
     let back = Arc::new(Mutex::new(None));
@@ -112,7 +112,7 @@ pub(super) async fn serve<E: Env>(
 
 /// Answers one request. `open` streams are there, with this one.
 async fn answer<E: Env>(
-    (context, peer): (Arc<Context<E>>, Arc<Peer>),
+    (context, peer): (Arc<Context<E>>, Arc<RemoteEnd>),
     place: Arc<StreamPlace>,
     open: usize,
     request: Request<Incoming>,

@@ -3,7 +3,7 @@
 use crate::api::http::answer::Answer;
 use crate::api::http::context::Context;
 use crate::api::http::control::Control;
-use crate::api::http::peer::Peer;
+use crate::api::http::remote_end::RemoteEnd;
 use crate::api::http::turns::Place;
 use crate::api::service::Asker;
 use crate::kv::AdminRight;
@@ -180,13 +180,13 @@ pub(super) struct Call {
     /// The connection, or the stream of HTTP/2.
     control: Arc<Control>,
     /// The other end of the connection.
-    pub(super) peer: Arc<Peer>,
+    pub(super) peer: Arc<RemoteEnd>,
     /// Its place among the requests under way.
     pub(super) place: Option<Place>,
 }
 
 impl Call {
-    pub(super) fn new(head: Parts, body: Incoming, (control, peer): (Arc<Control>, Arc<Peer>)) -> Self {
+    pub(super) fn new(head: Parts, body: Incoming, (control, peer): (Arc<Control>, Arc<RemoteEnd>)) -> Self {
         Self { head, body: Some(body), variable: None, asker: Asker::default(), control, peer, place: None }
     }
 

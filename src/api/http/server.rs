@@ -7,8 +7,8 @@ use crate::api::http::control::{Control, Order, Phase};
 use crate::api::http::crowd::{CROWDED_PART, Crowd};
 use crate::api::http::linger::linger;
 use crate::api::http::options::HttpOptions;
-use crate::api::http::peer::Peer;
 use crate::api::http::rates::UserBuckets;
+use crate::api::http::remote_end::RemoteEnd;
 use crate::api::http::routes::Routes;
 use crate::api::http::secured::secured;
 use crate::api::http::streams::Streams;
@@ -187,7 +187,7 @@ fn admit<E: Env>(context: &Arc<Context<E>>, stream: E::Stream, from: String) {
     let open = Open { context: context.clone(), id, caller };
     context.env.spawn(async move {
         if let Some(secured) = secured(&open.context, &control, stream, &from).await {
-            let peer = Arc::new(Peer { address: from, account });
+            let peer = Arc::new(RemoteEnd { address: from, account });
             serve(open.context.clone(), (control, streams), secured, peer).await;
         }
         drop(open);
