@@ -112,7 +112,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
                     }
                     let caller = Caller::of(&from);
                     let is_of_member = self.address_book.is_of_member(&caller);
-                    let Some(mut place) = Place::take(&places, caller, is_of_member) else {
+                    let Some(mut place) = PortPlace::take(&places, caller, is_of_member) else {
                         self.log_refusal_once(&from, "full", "too many connections on the raft port");
                         continue;
                     };
@@ -133,7 +133,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
     }
 
     /// When the node ends, what it has to say still leaves; nothing else keeps the task.
-    async fn serve_until_the_end(&self, stream: E::Stream, from: &str, place: &mut Place) {
+    async fn serve_until_the_end(&self, stream: E::Stream, from: &str, place: &mut PortPlace) {
         let serving = self.serve(stream, from, place);
         tokio::pin!(serving);
         tokio::select! {
@@ -144,7 +144,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
         until(&self.env, self.env.now().plus(LAST_WORDS_MICROS), serving).await;
     }
 
-    async fn serve(&self, stream: E::Stream, from: &str, place: &mut Place) {
+    async fn serve(&self, stream: E::Stream, from: &str, place: &mut PortPlace) {
         let deadline = self.env.now().plus(self.options.connect_timeout_micros);
         let secured = accept_secured(&self.env, self.guard.as_ref(), (stream, from), deadline).await;
         let (mut stream, shown) = match secured {
@@ -177,7 +177,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
     async fn serve_peer(
         &self,
         (mut stream, shown): (Stream<E::Stream>, Option<PeerCertificate>),
-        (from, place): (&str, &mut Place),
+        (from, place): (&str, &mut PortPlace),
         hello: PeerHello,
         deadline: Time,
     ) {
@@ -387,13 +387,13 @@ impl PortPlaces {
 }
 
 /// A place on the raft port, given back when its connection ends, however it ends.
-struct Place {
+struct PortPlace {
     places: Arc<Mutex<PortPlaces>>,
     caller: Caller,
     pool: Pool,
 }
 
-impl Place {
+impl PortPlace {
     fn take(places: &Arc<Mutex<PortPlaces>>, caller: Caller, is_of_member: bool) -> Option<Self> {
         let pool = lock(places).take(&caller, is_of_member)?;
         Some(Self { places: places.clone(), caller, pool })
@@ -410,7 +410,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for PortPlace {
     fn drop(&mut self) {
         lock(&self.places).pools[self.pool as usize].give_back(&self.caller);
     }

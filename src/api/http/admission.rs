@@ -9,7 +9,7 @@ use crate::api::http::rates::{Empty, WAIT_MICROS_MAX};
 use crate::api::http::remote_end::RemoteEnd;
 use crate::api::http::route::Call;
 use crate::api::http::secured::caller;
-use crate::api::http::turns::Place;
+use crate::api::http::turns::TurnPlace;
 use crate::raft::Time;
 use crate::runtime::Env;
 use crate::runtime::door::Caller;
@@ -19,7 +19,7 @@ pub(super) async fn admit<E: Env>(
     context: &Context<E>,
     peer: &RemoteEnd,
     now: Time,
-) -> Result<Place, NotTaken> {
+) -> Result<TurnPlace, NotTaken> {
     if let Some(rate) = context.options.rate_per_address {
         let turn = peer.account.take_request(now, rate);
         pace(context, (now, turn), (NotTaken::Address, peer)).await?;
@@ -28,7 +28,7 @@ pub(super) async fn admit<E: Env>(
 }
 
 /// Takes a request that makes work, perhaps after a while.
-pub(super) async fn go_on<E: Env>(context: &Context<E>, peer: &RemoteEnd) -> Result<Place, NotTaken> {
+pub(super) async fn go_on<E: Env>(context: &Context<E>, peer: &RemoteEnd) -> Result<TurnPlace, NotTaken> {
     if let Some(place) = context.turns.try_take(&peer.account) {
         return Ok(place);
     }

@@ -4,7 +4,7 @@ use crate::api::http::answer::Answer;
 use crate::api::http::context::Context;
 use crate::api::http::control::Control;
 use crate::api::http::remote_end::RemoteEnd;
-use crate::api::http::turns::Place;
+use crate::api::http::turns::TurnPlace;
 use crate::api::service::Asker;
 use crate::kv::AdminRight;
 use crate::runtime::Env;
@@ -182,7 +182,7 @@ pub(super) struct Call {
     /// The other end of the connection.
     pub(super) peer: Arc<RemoteEnd>,
     /// Its place among the requests under way.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<TurnPlace>,
 }
 
 impl Call {

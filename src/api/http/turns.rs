@@ -30,7 +30,7 @@ pub(super) struct Turns {
 
 /// A place among the requests under way, given up when this is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct TurnPlace {
     turns: Arc<Turns>,
     account: Arc<Account>,
 }
@@ -45,7 +45,7 @@ impl Turns {
     }
 
     /// A place for a request, if it need not wait for one. Four atomic operations.
-    pub(super) fn try_take(self: &Arc<Self>, account: &Arc<Account>) -> Option<Place> {
+    pub(super) fn try_take(self: &Arc<Self>, account: &Arc<Account>) -> Option<TurnPlace> {
         let account = account.site();
         let mine = &account.under_way;
         // Those that came before it go first.
@@ -54,7 +54,7 @@ impl Turns {
     }
 
     /// A place for a request, when it is its turn. `None`: it has not come in a long time.
-    pub(super) async fn wait<E: Env>(self: &Arc<Self>, env: &E, account: &Arc<Account>) -> Option<Place> {
+    pub(super) async fn wait<E: Env>(self: &Arc<Self>, env: &E, account: &Arc<Account>) -> Option<TurnPlace> {
         let account = account.site();
         let mine = &account.under_way;
         let _waiting = Waiting::begin(mine);
@@ -76,14 +76,14 @@ impl Turns {
         Some(place)
     }
 
-    fn take(self: &Arc<Self>, account: &Arc<Account>) -> Option<Place> {
+    fn take(self: &Arc<Self>, account: &Arc<Account>) -> Option<TurnPlace> {
         let mine = account.under_way.count.fetch_add(1, Ordering::SeqCst) + 1;
         if mine == 1 {
             self.callers.fetch_add(1, Ordering::SeqCst);
         }
         let all = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
         if all <= self.max || mine <= self.share() {
-            return Some(Place { turns: self.clone(), account: account.clone() });
+            return Some(TurnPlace { turns: self.clone(), account: account.clone() });
         }
         self.give_back(account);
         None
@@ -102,7 +102,7 @@ impl Turns {
     }
 }
 
-impl Drop for Place {
+impl Drop for TurnPlace {
     fn drop(&mut self) {
         self.turns.give_back(&self.account);
         let mine = &self.account.under_way;

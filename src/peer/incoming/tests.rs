@@ -2,7 +2,7 @@ use crate::codec::encode_frame;
 use crate::peer::address_book::{AddressBook, Me};
 use crate::peer::hello::{Hello, HelloAnswer, PeerHello, Starts};
 use crate::peer::incoming::{
-    Answers, BUFFER_BYTES, BUFFER_BYTES_KEPT, Incoming, KNOWN_MAX, PeerBatch, Place, PortPlaces,
+    Answers, BUFFER_BYTES, BUFFER_BYTES_KEPT, Incoming, KNOWN_MAX, PeerBatch, PortPlace, PortPlaces,
     ROOM_UNIT_BYTES, Receiver, make_room,
 };
 use crate::peer::options::TransportOptions;
@@ -122,19 +122,19 @@ fn strangers_cannot_take_the_places_of_members() {
     let places = Arc::new(Mutex::new(PortPlaces::new(1024, 128)));
     let stranger = |number: usize| Caller::of(&format!("10.1.{}.{}:1", number / 250, number % 250));
     let crowd: Vec<_> =
-        (0..2000).filter_map(|number| Place::take(&places, stranger(number), false)).collect();
+        (0..2000).filter_map(|number| PortPlace::take(&places, stranger(number), false)).collect();
     assert_eq!(crowd.len(), 768);
-    assert!(Place::take(&places, Caller::of("10.0.0.9:1"), false).is_none());
+    assert!(PortPlace::take(&places, Caller::of("10.0.0.9:1"), false).is_none());
     // Of one that is in the address book, and of one that was let in from elsewhere before.
     let member = Caller::of("10.0.0.1:1");
     let mut held: Vec<_> =
-        (0..128).map(|_| Place::take(&places, member.clone(), true).expect("a place")).collect();
+        (0..128).map(|_| PortPlace::take(&places, member.clone(), true).expect("a place")).collect();
     let mut crowd = crowd;
     drop(crowd.pop());
-    let mut other = Place::take(&places, Caller::of("10.0.0.2:1"), false).expect("a stranger's place");
+    let mut other = PortPlace::take(&places, Caller::of("10.0.0.2:1"), false).expect("a stranger's place");
     other.become_members();
-    crowd.push(Place::take(&places, stranger(7), false).expect("the place that it left"));
-    held.push(Place::take(&places, Caller::of("10.0.0.2:1"), false).expect("it is known"));
+    crowd.push(PortPlace::take(&places, stranger(7), false).expect("the place that it left"));
+    held.push(PortPlace::take(&places, Caller::of("10.0.0.2:1"), false).expect("it is known"));
     drop((crowd, held, other));
     let places = places.lock().unwrap();
     assert_eq!(places.pools.each_ref().map(|pool| pool.taken()), [0, 0]);
@@ -145,7 +145,7 @@ fn few_callers_are_remembered_as_members() {
     let places = Arc::new(Mutex::new(PortPlaces::new(1024, 128)));
     let caller = |number: usize| Caller::of(&format!("10.0.0.{number}:1"));
     for number in (0..KNOWN_MAX + 1).chain([1]) {
-        Place::take(&places, caller(number), false).expect("a place").become_members();
+        PortPlace::take(&places, caller(number), false).expect("a place").become_members();
     }
     let known = places.lock().unwrap().known.clone();
     assert_eq!((known.len(), known.contains(&caller(0)), known.back()), (KNOWN_MAX, false, Some(&caller(1))));

@@ -1,5 +1,5 @@
 use crate::api::http::account::Account;
-use crate::api::http::turns::{FEW, Place, Turns};
+use crate::api::http::turns::{FEW, TurnPlace, Turns};
 use crate::runtime::TokioEnv;
 use crate::storage::MemoryDisk;
 use std::future::{Future, poll_fn};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 /// As many places as a caller gets at once.
-fn take_all(turns: &Arc<Turns>, account: &Arc<Account>) -> Vec<Place> {
+fn take_all(turns: &Arc<Turns>, account: &Arc<Account>) -> Vec<TurnPlace> {
     std::iter::from_fn(|| turns.try_take(account)).take(10_000).collect()
 }
 
@@ -32,7 +32,7 @@ fn a_caller_with_few_never_waits() {
     let turns = Turns::new(64);
     let greedy = Arc::default();
     let held = take_all(&turns, &greedy);
-    let crowd: Vec<Vec<Place>> = (0..100).map(|_| take_all(&turns, &Arc::default())).collect();
+    let crowd: Vec<Vec<TurnPlace>> = (0..100).map(|_| take_all(&turns, &Arc::default())).collect();
     assert!(crowd.iter().all(|places| places.len() >= FEW));
     drop((held, crowd));
     assert_eq!(take_all(&turns, &greedy).len(), 64, "all were given back");
