@@ -247,10 +247,10 @@ fn touched_by(ops: &[TxnOp]) -> Result<Touched<'_>, BadCommand> {
 /// A transaction whose branches have been chosen.
 struct Chosen<'t> {
     succeeded: bool,
-    steps: Vec<Step<'t>>,
+    steps: Vec<TxnStep<'t>>,
 }
 
-enum Step<'t> {
+enum TxnStep<'t> {
     Put(&'t Put),
     Delete(&'t KeyRange),
     Get(&'t RangeQuery),
@@ -261,10 +261,10 @@ enum Step<'t> {
 }
 
 impl<'t> Chosen<'t> {
-    fn each(&self, visit: &mut impl FnMut(&Step<'t>)) {
+    fn each(&self, visit: &mut impl FnMut(&TxnStep<'t>)) {
         for step in &self.steps {
             visit(step);
-            if let Step::Txn(inner) = step {
+            if let TxnStep::Txn(inner) = step {
                 inner.each(visit);
             }
         }
@@ -279,16 +279,16 @@ impl Store {
         let (mut puts, mut bytes, mut keys) = (Vec::new(), 0, 0);
         let (mut deletes, mut pasts) = (Vec::new(), Vec::new());
         chosen.each(&mut |step| match step {
-            Step::Put(put) => {
+            TxnStep::Put(put) => {
                 puts.push(*put);
                 bytes += put.key.len() + put.value.len();
             }
-            Step::Delete(range) => {
+            TxnStep::Delete(range) => {
                 keys += self.count(range);
                 deletes.push(*range);
             }
-            Step::GetPast(query, _) => pasts.extend(query.at),
-            Step::Get(_) | Step::Txn(_) => {}
+            TxnStep::GetPast(query, _) => pasts.extend(query.at),
+            TxnStep::Get(_) | TxnStep::Txn(_) => {}
         });
         self.check_changes(keys.saturating_add(puts.len() as u64))?;
         self.check_leases(puts.iter().copied())?;
@@ -309,11 +309,11 @@ impl Store {
         let steps = branch
             .iter()
             .map(|op| match op {
-                TxnOp::Put(put) => Step::Put(put),
-                TxnOp::Delete(range) => Step::Delete(range),
-                TxnOp::Get(query) if query.at.is_some() => Step::GetPast(query, RangePage::default()),
-                TxnOp::Get(query) => Step::Get(query),
-                TxnOp::Txn(txn) => Step::Txn(self.choose(txn)),
+                TxnOp::Put(put) => TxnStep::Put(put),
+                TxnOp::Delete(range) => TxnStep::Delete(range),
+                TxnOp::Get(query) if query.at.is_some() => TxnStep::GetPast(query, RangePage::default()),
+                TxnOp::Get(query) => TxnStep::Get(query),
+                TxnOp::Txn(txn) => TxnStep::Txn(self.choose(txn)),
             })
             .collect();
         Chosen { succeeded, steps }
@@ -341,9 +341,9 @@ impl Store {
     fn read_past(&self, chosen: &mut Chosen<'_>, room: &mut ReadRoom) {
         for step in &mut chosen.steps {
             match step {
-                Step::GetPast(query, page) => *page = self.range_within(query, room).unwrap_or_default(),
-                Step::Txn(inner) => self.read_past(inner, room),
-                Step::Put(_) | Step::Delete(_) | Step::Get(_) => {}
+                TxnStep::GetPast(query, page) => *page = self.range_within(query, room).unwrap_or_default(),
+                TxnStep::Txn(inner) => self.read_past(inner, room),
+                TxnStep::Put(_) | TxnStep::Delete(_) | TxnStep::Get(_) => {}
             }
         }
     }
@@ -352,15 +352,15 @@ impl Store {
         let mut results = Vec::with_capacity(chosen.steps.len());
         for step in chosen.steps {
             results.push(match step {
-                Step::Put(put) => {
+                TxnStep::Put(put) => {
                     let version = self.put(put, *changes);
                     *changes += 1;
                     TxnResult::Put { version }
                 }
-                Step::Delete(range) => TxnResult::Deleted { count: self.delete(range, changes) },
-                Step::Get(query) => TxnResult::Range(self.read_amid(query, *changes, room)),
-                Step::GetPast(_, page) => TxnResult::Range(page),
-                Step::Txn(inner) => {
+                TxnStep::Delete(range) => TxnResult::Deleted { count: self.delete(range, changes) },
+                TxnStep::Get(query) => TxnResult::Range(self.read_amid(query, *changes, room)),
+                TxnStep::GetPast(_, page) => TxnResult::Range(page),
+                TxnStep::Txn(inner) => {
                     let succeeded = inner.succeeded;
                     TxnResult::Txn { succeeded, results: self.take_steps(inner, changes, room) }
                 }
