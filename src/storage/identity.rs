@@ -18,7 +18,7 @@ const CREATING: &str = "identity.creating";
 const RESTORING: &str = "identity.restoring";
 const WRITING: &str = "identity.tmp";
 const TITLE: &str = "infinitystore identity";
-const NAME_BYTES_MAX: usize = 255;
+const IDENTITY_NAME_BYTES_MAX: usize = 255;
 
 /// The node that a data directory belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,7 +161,8 @@ pub(crate) fn find<D: Disk>(disk: &D, dir: &Path) -> Result<DirectoryOwner, Open
 
 /// Checks a `--node-id`.
 pub(crate) fn check_name(name: &str) -> Result<(), OpenError> {
-    let good = !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.chars().any(char::is_control);
+    let good =
+        !name.is_empty() && name.len() <= IDENTITY_NAME_BYTES_MAX && !name.chars().any(char::is_control);
     if good { Ok(()) } else { Err(OpenError::BadName { name: name.into() }) }
 }
 

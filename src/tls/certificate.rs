@@ -9,7 +9,7 @@ use std::net::IpAddr;
 /// Names of one certificate that are kept, at most.
 const NAMES_MAX: usize = 64;
 /// Bytes of one name, at most.
-const NAME_BYTES_MAX: usize = 256;
+const CERTIFICATE_NAME_BYTES_MAX: usize = 256;
 /// The attribute "common name" (2.5.4.3).
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 /// The extension "subject alternative name" (2.5.29.17).
@@ -168,7 +168,8 @@ fn common_name(subject: &[u8]) -> Option<String> {
 /// A name: short, and harmless in a log line. Anything else is no name.
 fn text(bytes: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(bytes).ok()?;
-    let is_name = !text.is_empty() && text.len() <= NAME_BYTES_MAX && !text.chars().any(char::is_control);
+    let is_name =
+        !text.is_empty() && text.len() <= CERTIFICATE_NAME_BYTES_MAX && !text.chars().any(char::is_control);
     is_name.then(|| text.to_owned())
 }
 

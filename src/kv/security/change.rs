@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 /// A name of a user, a role or a token is at most this long.
-pub(super) const NAME_BYTES_MAX: usize = 128;
+pub(super) const PRINCIPAL_NAME_BYTES_MAX: usize = 128;
 /// The hash of a password is at most this long.
 pub(super) const PASSWORD_HASH_BYTES_MAX: usize = 512;
 /// Roles of one user or token, and grants of one role, at most.
@@ -272,7 +272,7 @@ fn with_grants(mut grants: Vec<Grant>, more: &[Grant]) -> Vec<Grant> {
 /// A name stands in headers, in paths and in lines of text.
 fn check_name(name: &str) -> Result<(), BadChange> {
     let is_good = |c: char| c.is_alphanumeric() || "-_.@+".contains(c);
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(is_good) {
+    if name.is_empty() || name.len() > PRINCIPAL_NAME_BYTES_MAX || !name.chars().all(is_good) {
         return Err(BadChange::Name);
     }
     Ok(())

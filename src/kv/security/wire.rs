@@ -23,7 +23,8 @@
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::kv::fields::{put_count, put_range, take_list, take_range};
 use crate::kv::security::change::{
-    LIST_MAX, NAME_BYTES_MAX, PASSWORD_HASH_BYTES_MAX, SECURITY_BYTES_MAX, SecurityChange, TokenOwner,
+    LIST_MAX, PASSWORD_HASH_BYTES_MAX, PRINCIPAL_NAME_BYTES_MAX, SECURITY_BYTES_MAX, SecurityChange,
+    TokenOwner,
 };
 use crate::kv::security::rules::{
     Access, AdminRights, Grant, Principal, ROOT_ROLE, Role, Security, Subject, TOKEN_HASH_BYTES, Token,
@@ -136,38 +137,38 @@ impl SecurityChange {
             1 => Self::Enable,
             2 => Self::Disable,
             3 => Self::AddUser {
-                name: take_text(reader, NAME_BYTES_MAX)?,
+                name: take_text(reader, PRINCIPAL_NAME_BYTES_MAX)?,
                 password: take_password(reader)?,
                 roles: take_names(reader)?,
             },
-            4 => Self::RemoveUser(take_text(reader, NAME_BYTES_MAX)?),
+            4 => Self::RemoveUser(take_text(reader, PRINCIPAL_NAME_BYTES_MAX)?),
             5 => Self::SetPassword {
-                name: take_text(reader, NAME_BYTES_MAX)?,
+                name: take_text(reader, PRINCIPAL_NAME_BYTES_MAX)?,
                 password: take_password(reader)?,
             },
             6 => Self::ChangeUser {
-                name: take_text(reader, NAME_BYTES_MAX)?,
+                name: take_text(reader, PRINCIPAL_NAME_BYTES_MAX)?,
                 grant: take_names(reader)?,
                 revoke: take_names(reader)?,
             },
             7 => Self::AddRole {
-                name: take_text(reader, NAME_BYTES_MAX)?,
+                name: take_text(reader, PRINCIPAL_NAME_BYTES_MAX)?,
                 grants: take_grants(reader)?,
                 admin: take_rights(reader)?,
             },
-            8 => Self::RemoveRole(take_text(reader, NAME_BYTES_MAX)?),
+            8 => Self::RemoveRole(take_text(reader, PRINCIPAL_NAME_BYTES_MAX)?),
             9 => Self::ChangeRole {
-                name: take_text(reader, NAME_BYTES_MAX)?,
+                name: take_text(reader, PRINCIPAL_NAME_BYTES_MAX)?,
                 grant: take_grants(reader)?,
                 revoke: take_grants(reader)?,
                 grant_admin: take_rights(reader)?,
                 revoke_admin: take_rights(reader)?,
             },
             10 => {
-                let name = take_text(reader, NAME_BYTES_MAX)?;
+                let name = take_text(reader, PRINCIPAL_NAME_BYTES_MAX)?;
                 let hash = take_hash(reader)?;
                 let owner = match reader.u8("owner of a token")? {
-                    1 => TokenOwner::User(take_text(reader, NAME_BYTES_MAX)?),
+                    1 => TokenOwner::User(take_text(reader, PRINCIPAL_NAME_BYTES_MAX)?),
                     2 => TokenOwner::Roles(take_names(reader)?),
                     other => {
                         return Err(DecodeError::Invalid {
@@ -178,7 +179,7 @@ impl SecurityChange {
                 };
                 Self::AddToken { name, hash, owner, ends_at: take_end(reader)? }
             }
-            11 => Self::RevokeToken(take_text(reader, NAME_BYTES_MAX)?),
+            11 => Self::RevokeToken(take_text(reader, PRINCIPAL_NAME_BYTES_MAX)?),
             tag => return Err(DecodeError::Invalid { what: "change of the rules", value: u64::from(tag) }),
         })
     }
@@ -238,7 +239,7 @@ impl Security {
             security.users.insert(user.id, user);
         }
         for _ in 0..reader.u32("number of roles")? {
-            let name = take_text(&mut reader, NAME_BYTES_MAX)?;
+            let name = take_text(&mut reader, PRINCIPAL_NAME_BYTES_MAX)?;
             if name == ROOT_ROLE || security.roles.last_key_value().is_some_and(|(last, _)| *last >= name) {
                 return Err(inconsistent("its roles do not ascend"));
             }
@@ -308,7 +309,7 @@ fn ascends<T>(known: &BTreeMap<u64, T>, id: u64, revision: u64) -> Result<(), De
 fn take_user(reader: &mut Reader) -> Result<User, DecodeError> {
     Ok(User {
         id: reader.u64("id of a user")?,
-        name: take_text(reader, NAME_BYTES_MAX)?,
+        name: take_text(reader, PRINCIPAL_NAME_BYTES_MAX)?,
         password: take_password(reader)?,
         password_since: reader.u64("revision of a password")?,
         roles: take_name_set(reader)?,
@@ -317,7 +318,7 @@ fn take_user(reader: &mut Reader) -> Result<User, DecodeError> {
 
 fn take_token(reader: &mut Reader) -> Result<Token, DecodeError> {
     let id = reader.u64("id of a token")?;
-    let name = take_text(reader, NAME_BYTES_MAX)?;
+    let name = take_text(reader, PRINCIPAL_NAME_BYTES_MAX)?;
     let hash = take_hash(reader)?;
     let rights = match reader.u8("rights of a token")? {
         1 => TokenRights::User(reader.u64("id of a user")?),
@@ -377,7 +378,7 @@ fn put_names<'n>(
 }
 
 fn take_names(reader: &mut Reader) -> Result<Vec<String>, DecodeError> {
-    let names = take_list(reader, |reader| take_text(reader, NAME_BYTES_MAX))?;
+    let names = take_list(reader, |reader| take_text(reader, PRINCIPAL_NAME_BYTES_MAX))?;
     if names.len() > LIST_MAX {
         let (length, limit) = (names.len() as u64, LIST_MAX as u64);
         return Err(DecodeError::TooLong { what: "names", length, limit });
