@@ -12,7 +12,7 @@ mod tests;
 
 use crate::checks::hashing::QuickMap;
 use crate::checks::keyspace::model::{Model, readable};
-use crate::checks::keyspace::rights::Wanted;
+use crate::checks::keyspace::rights::NeededRight;
 use crate::record::violation::{Violation, check};
 use bytes::Bytes;
 use infinitystore::kv::{
@@ -196,7 +196,7 @@ impl Ledger {
             }
             (ClientRequest::Read { query, .. }, ClientReply::Failed(_)) => {
                 let span = position(asked.committed)..=position(applied);
-                let wanted = Wanted::Query(query.clone());
+                let wanted = NeededRight::Query(query.clone());
                 self.model.check_right(asked.by.as_ref(), &wanted, reply, span).map(|_| ())
             }
             (ClientRequest::Barrier, ClientReply::Failed(_)) => Ok(()),
@@ -204,7 +204,7 @@ impl Ledger {
                 self.read(&asked, query, answer, applied)?;
                 let (first, last) = self.model.indices_of(answer.revision.0);
                 let span = position(asked.committed).max(first)..=position(applied).min(last);
-                let wanted = Wanted::Query(query.clone());
+                let wanted = NeededRight::Query(query.clone());
                 self.model.check_right(asked.by.as_ref(), &wanted, reply, span).map(|_| ())
             }
             (ClientRequest::Barrier, ClientReply::UpToDate) => {

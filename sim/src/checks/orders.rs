@@ -33,7 +33,7 @@ struct Order {
 /// A change that was answered as done by a replica that had committed more than any machine had
 /// applied.
 #[derive(Clone, Debug)]
-struct Promise {
+struct AnsweredChange {
     /// The member that answered.
     by: NodeId,
     change: Change,
@@ -54,7 +54,7 @@ pub struct Orders {
     /// Removals of a leader that can hand over.
     hand_overs: BTreeSet<RequestId>,
     /// Answers that are judged once everything that was committed when they came is known.
-    promised: Vec<Promise>,
+    promised: Vec<AnsweredChange>,
     joins: BTreeMap<StoreId, Tally>,
     removals: BTreeMap<NodeId, Tally>,
     /// Every configuration that was committed, in order.
@@ -129,8 +129,14 @@ impl Orders {
                 let (change, added) = (asked.change.clone(), added.clone());
                 let through = raft.commit_index();
                 let expected = asked.expected;
-                let promise =
-                    Promise { by: raft.id(), change, expected, added, after: order.committed, through };
+                let promise = AnsweredChange {
+                    by: raft.id(),
+                    change,
+                    expected,
+                    added,
+                    after: order.committed,
+                    through,
+                };
                 if committed < through {
                     self.promised.push(promise);
                     return Ok(());
@@ -160,13 +166,13 @@ impl Orders {
     /// # Errors
     /// [`Violation`].
     pub fn reached(&mut self, committed: LogIndex) -> Result<(), Violation> {
-        let due: Vec<Promise> = self.promised.extract_if(.., |one| one.through <= committed).collect();
+        let due: Vec<AnsweredChange> = self.promised.extract_if(.., |one| one.through <= committed).collect();
         due.iter().try_for_each(|promise| self.kept(promise))
     }
 
     /// Whether what was answered as done was committed between question and answer.
-    fn kept(&self, promise: &Promise) -> Result<(), Violation> {
-        let Promise { by, change, expected, added, after, through } = promise;
+    fn kept(&self, promise: &AnsweredChange) -> Result<(), Violation> {
+        let AnsweredChange { by, change, expected, added, after, through } = promise;
         let meanwhile = |at: &LogId| at.index > *after && at.index <= *through;
         let is_done = |membership: &Membership| match change {
             Change::AddMembers { members, .. } => {

@@ -100,7 +100,7 @@ pub struct Stand {
 
 /// What a leader has sent to a follower in its term, and what that follower says that it lacks.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sent {
+struct FollowerFeed {
     term: Term,
     /// The last entry that was sent.
     through: LogIndex,
@@ -113,7 +113,7 @@ struct Sent {
     lacks: (LogIndex, LogIndex),
 }
 
-impl Sent {
+impl FollowerFeed {
     fn of(&mut self, term: Term) -> &mut Self {
         if self.term != term {
             *self = Self { term, ..Self::default() };
@@ -183,7 +183,7 @@ pub struct Traffic {
     /// What each was told last by the other: a commit index, and a round of reads.
     told: BTreeMap<(NodeId, NodeId), (Term, LogIndex, ReadRound)>,
     /// What leaders have sent, by leader and follower.
-    sent: BTreeMap<(NodeId, NodeId), Sent>,
+    sent: BTreeMap<(NodeId, NodeId), FollowerFeed>,
     /// Requests for a vote or a pre-vote that a member has taken in and not answered, by that
     /// member and the one that asks.
     owed: BTreeMap<(NodeId, NodeId), u64>,

@@ -7,10 +7,10 @@
 
 use crate::checks::keyspace::callers::OPERATOR_IS;
 use crate::checks::keyspace::model::Model;
-use crate::checks::keyspace::rights::Wanted;
+use crate::checks::keyspace::rights::NeededRight;
 use crate::checks::keyspace::rules::Rules;
 use crate::madsim_engine::http::{Answer, Http, Request};
-use crate::madsim_engine::keyspace::{Client, Sent};
+use crate::madsim_engine::keyspace::{AtSending, HttpClient};
 use crate::madsim_engine::time::{now, sleep_until};
 use crate::madsim_engine::world::{Shared, World};
 use crate::record::violation::Violation;
@@ -283,15 +283,15 @@ enum Right {
 }
 
 /// A request, and what it needs.
-struct Asked {
+struct JudgedRequest {
     request: Request,
-    wanted: Wanted,
+    wanted: NeededRight,
     /// Of a write: the value that nothing else sets.
     value: Option<String>,
     is_local: bool,
 }
 
-fn draw(rng: &mut SmallRng, number: usize, count: u64) -> Asked {
+fn draw(rng: &mut SmallRng, number: usize, count: u64) -> JudgedRequest {
     let key = pick(rng, &KEYS);
     let path = key.replace('/', "%2F");
     let bytes = Bytes::from_static(key.as_bytes());
@@ -302,7 +302,7 @@ fn draw(rng: &mut SmallRng, number: usize, count: u64) -> Asked {
     let (request, wanted, is_write) = match rng.random_range(0..9) {
         0..3 => {
             let request = Request { method: "PUT", ..Request::post(format!("/v1/kv/{path}"), value.clone()) };
-            (request, Wanted::Command(Op::Put(put)), true)
+            (request, NeededRight::Command(Op::Put(put)), true)
         }
         3 => {
             let other = pick(rng, &KEYS);
@@ -313,22 +313,22 @@ fn draw(rng: &mut SmallRng, number: usize, count: u64) -> Asked {
             let success = vec![TxnOp::Get(RangeQuery::of(range)), TxnOp::Put(put)];
             let inner = TxnOp::Txn(Box::new(Txn { success, ..Txn::default() }));
             let txn = Op::Txn(Box::new(Txn { success: vec![inner], ..Txn::default() }));
-            (Request::post("/v1/txn", body), Wanted::Command(txn), true)
+            (Request::post("/v1/txn", body), NeededRight::Command(txn), true)
         }
         4 => {
             let request = Request::get(format!("/v1/leases?level={level}"));
-            (request, Wanted::Query(Query::Leases(LeaseId::NONE, 1)), false)
+            (request, NeededRight::Query(Query::Leases(LeaseId::NONE, 1)), false)
         }
         5 | 6 => {
             let request = Request::get(format!("/v1/kv?prefix=r%2F&level={level}"));
-            (request, Wanted::Query(Query::Range(RangeQuery::of(KeyRange::prefix(PREFIX)))), false)
+            (request, NeededRight::Query(Query::Range(RangeQuery::of(KeyRange::prefix(PREFIX)))), false)
         }
         _ => {
             let request = Request::get(format!("/v1/kv/{path}?level={level}"));
-            (request, Wanted::Query(Query::Key(bytes)), false)
+            (request, NeededRight::Query(Query::Key(bytes)), false)
         }
     };
-    Asked { request, wanted, value: is_write.then_some(value), is_local: is_local && !is_write }
+    JudgedRequest { request, wanted, value: is_write.then_some(value), is_local: is_local && !is_write }
 }
 
 /// Starts all of them.
@@ -344,7 +344,7 @@ pub(super) fn begin(shared: &Shared) {
 
 async fn call(shared: Shared, number: usize) {
     let rng = stream(shared.lock().schedule.seed, Stream::Schedule, FIRST_STREAM + 10 + number as u64);
-    let mut client = Client::new(shared.clone(), rng, 2_000 + number);
+    let mut client = HttpClient::new(shared.clone(), rng, 2_000 + number);
     let holder = if shared.lock().has_secured_clients() { HOLDERS.get(number) } else { None };
     client.certificate = holder.map(|(number, _)| *number);
     for count in 0.. {
@@ -408,7 +408,7 @@ async fn call(shared: Shared, number: usize) {
 }
 
 /// What the rules say of a caller after the entry of an index, by the clock of a machine.
-fn right(model: &Model, index: usize, shown: Shown, wanted: &Wanted, seconds: u64) -> Right {
+fn right(model: &Model, index: usize, shown: Shown, wanted: &NeededRight, seconds: u64) -> Right {
     let rules = model.rules(index);
     if !rules.enabled {
         return Right::Told;
@@ -424,9 +424,9 @@ fn right(model: &Model, index: usize, shown: Shown, wanted: &Wanted, seconds: u6
 
 fn judge(
     world: &World,
-    asked: &Asked,
+    asked: &JudgedRequest,
     shown: Shown,
-    sent: &Sent,
+    sent: &AtSending,
     answer: &Answer,
 ) -> Result<&'static str, String> {
     let model = world.checks.ledger.model();
@@ -477,7 +477,7 @@ fn judge(
 }
 
 /// A write that was answered as done is in the log, as that caller's, and was done.
-fn is_done(model: &Model, sent: &Sent, shown: Shown, value: &str) -> Result<(), String> {
+fn is_done(model: &Model, sent: &AtSending, shown: Shown, value: &str) -> Result<(), String> {
     let is_it =
         |kv: &infinitystore::kv::Event| kv.now.as_ref().is_some_and(|kv| kv.value == value.as_bytes());
     let all = infinitystore::kv::ChangesQuery {
@@ -506,7 +506,7 @@ fn is_done(model: &Model, sent: &Sent, shown: Shown, value: &str) -> Result<(), 
 /// One that watches the same range as others, with what rights it has.
 async fn watch(shared: Shared, number: u64) {
     let mut rng = stream(shared.lock().schedule.seed, Stream::Schedule, FIRST_STREAM + 20 + number);
-    let wanted = Wanted::Changes(KeyRange::prefix(PREFIX));
+    let wanted = NeededRight::Changes(KeyRange::prefix(PREFIX));
     while !shared.lock().calm {
         sleep_until(now() + rng.random_range(0..PAUSE_MICROS)).await;
         let (slot, shown) = {

@@ -124,12 +124,12 @@ struct Queued {
 
 /// What is to happen, in order of time; at the same time in the order in which it was planned.
 #[derive(Default)]
-pub(super) struct Queue {
+pub(super) struct EventQueue {
     heap: BinaryHeap<Reverse<Queued>>,
     planned: u64,
 }
 
-impl Queue {
+impl EventQueue {
     /// Plans something.
     pub(super) fn plan(&mut self, at: u64, event: SimEvent) {
         self.planned += 1;

@@ -11,7 +11,7 @@ use crate::checks::safety::Checks;
 use crate::checks::service::Service;
 use crate::hardware::network::Network;
 use crate::machines::Machine;
-use crate::queue::event::{OPERATOR_MICROS, Queue, SimEvent};
+use crate::queue::event::{EventQueue, OPERATOR_MICROS, SimEvent};
 use crate::queue::machine::{Identity, ReplicaHost};
 use crate::queue::waiting::{Ambush, Changes, Operator};
 use crate::record::figures::Figures;
@@ -43,7 +43,7 @@ const REST_MICROS: u64 = 20 * SECOND;
 pub(super) struct Simulation {
     pub(super) schedule: Schedule,
     pub(super) now: u64,
-    pub(super) queue: Queue,
+    pub(super) queue: EventQueue,
     pub(super) machines: Vec<ReplicaHost>,
     pub(super) network: Network,
     pub(super) disk_rng: SmallRng,
@@ -119,7 +119,7 @@ impl Simulation {
         let machines = Machine::all(&schedule).into_iter().map(ReplicaHost::new).collect();
         Self {
             now: 0,
-            queue: Queue::default(),
+            queue: EventQueue::default(),
             machines,
             network: Network::new(slots, stream(seed, Stream::Network, 0)),
             disk_rng: stream(seed, Stream::Disk, 0),

@@ -17,7 +17,7 @@ type Named = (Option<Subject>, Op);
 
 /// Idempotency keys, the oldest first, with what each takes, and all of them together.
 #[derive(Debug, Default)]
-struct Queue {
+struct KeyQueue {
     keys: VecDeque<(Bytes, u64)>,
     bytes: u64,
 }
@@ -26,8 +26,8 @@ struct Queue {
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     by_key: BTreeMap<Bytes, (Named, Outcome)>,
-    denials: Queue,
-    others: Queue,
+    denials: KeyQueue,
+    others: KeyQueue,
 }
 
 impl Answers {

@@ -50,7 +50,7 @@ struct Pending {
 }
 
 #[derive(Debug, Default)]
-struct Client {
+struct KeyspaceClient {
     plan: Vec<Timed<KeyspaceOperation>>,
     next: usize,
     waiting: BTreeMap<RequestId, Pending>,
@@ -65,7 +65,7 @@ struct Client {
 /// All of them.
 #[derive(Debug, Default)]
 pub struct KeyspaceClients {
-    clients: Vec<Client>,
+    clients: Vec<KeyspaceClient>,
     slots: usize,
     /// Whether they come as somebody.
     users: bool,
@@ -85,7 +85,8 @@ impl KeyspaceClients {
     #[must_use]
     pub fn new(schedule: &Schedule) -> Self {
         let clients = schedule.keyspace.iter();
-        let clients = clients.map(|plan| Client { plan: plan.clone(), ..Client::default() }).collect();
+        let clients =
+            clients.map(|plan| KeyspaceClient { plan: plan.clone(), ..KeyspaceClient::default() }).collect();
         let (slots, history_bytes) = (schedule.slots(), schedule.settings.history_bytes());
         let users = schedule.users;
         Self { clients, slots, users, history_bytes, last_request: FIRST_REQUEST, ..Self::default() }

@@ -6,7 +6,7 @@
 //! when the end is proposed, with all that this clock did meanwhile: its rate and its jumps.
 
 use crate::checks::keyspace::model::Model;
-use crate::checks::keyspace::rights::Wanted;
+use crate::checks::keyspace::rights::NeededRight;
 use crate::record::violation::{Violation, check};
 use infinitystore::kv::{Command, Lease, LeaseId, Op, Outcome, Principal};
 use infinitystore::raft::Time;
@@ -27,7 +27,7 @@ struct Call {
 
 /// So much time was promised when the clocks showed this.
 #[derive(Clone, Debug)]
-struct Promise {
+struct TimePromise {
     clocks: Vec<Time>,
     micros: u64,
 }
@@ -46,7 +46,7 @@ type Granted = (LeaseId, u64);
 #[derive(Debug, Default)]
 pub struct Leases {
     calls: BTreeMap<RequestId, Call>,
-    promises: BTreeMap<Granted, Vec<Promise>>,
+    promises: BTreeMap<Granted, Vec<TimePromise>>,
     /// By term.
     elected: BTreeMap<u64, End>,
     proposed: BTreeMap<(u64, Granted), End>,
@@ -105,7 +105,7 @@ impl Leases {
             && let Some(Lease { grant, .. }) = model.lease_at(*id, index)
         {
             let micros = (ttl_seconds * 1_000_000).saturating_sub(self.slack_micros);
-            let promise = Promise { clocks: clocks.to_vec(), micros };
+            let promise = TimePromise { clocks: clocks.to_vec(), micros };
             self.promises.entry((*id, grant)).or_default().push(promise);
         }
         let Op::Expire { term: of, leases } = &command.op else { return Ok(false) };
@@ -147,7 +147,7 @@ impl Leases {
         reply: &ClientReply,
     ) -> Result<Option<&'static str>, Violation> {
         let Some(call) = self.calls.remove(&id) else { return Ok(None) };
-        let wanted = Wanted::Lease(call.lease, call.renew);
+        let wanted = NeededRight::Lease(call.lease, call.renew);
         if model.check_right(call.by.as_ref(), &wanted, reply, call.committed..=model.applied())? {
             return Ok(Some("lease call denied"));
         }
@@ -194,7 +194,7 @@ impl Leases {
         let grants: BTreeSet<u64> = (call.committed..=model.applied()).filter_map(grant_at).collect();
         let (Some(grant), true) = (grants.first(), grants.len() == 1) else { return Ok(()) };
         let lease = (call.lease, *grant);
-        let promise = Promise { clocks: call.clocks.clone(), micros: time.left_micros };
+        let promise = TimePromise { clocks: call.clocks.clone(), micros: time.left_micros };
         if let Some(end) = self.ended.get(&lease) {
             kept(lease, &promise, *end)?;
         }
@@ -203,7 +203,7 @@ impl Leases {
     }
 }
 
-fn kept(lease: Granted, promise: &Promise, end: End) -> Result<(), Violation> {
+fn kept(lease: Granted, promise: &TimePromise, end: End) -> Result<(), Violation> {
     let lived = end.at.since(promise.clocks[end.slot]);
     check!(
         "no lease ends before its time",

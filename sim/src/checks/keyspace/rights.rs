@@ -111,7 +111,7 @@ impl Caller<'_> {
 
 /// What was asked, as far as a right to it is concerned.
 #[derive(Clone, Debug)]
-pub enum Wanted {
+pub enum NeededRight {
     /// A query.
     Query(Query),
     /// Changes of a range.
@@ -159,14 +159,14 @@ impl Model {
     ///
     /// # Errors
     /// Why not.
-    pub fn may_see(&self, by: Option<&Principal>, wanted: &Wanted, index: usize) -> Result<(), Denial> {
+    pub fn may_see(&self, by: Option<&Principal>, wanted: &NeededRight, index: usize) -> Result<(), Denial> {
         let Some(caller) = self.caller(index, by)? else { return Ok(()) };
         match wanted {
-            Wanted::Query(query) => caller.asks(query),
-            Wanted::Changes(range) => caller.reads(range),
-            Wanted::Lease(lease, true) => caller.uses(*lease),
-            Wanted::Lease(lease, false) => caller.sees(*lease),
-            Wanted::Command(op) => caller.does(op),
+            NeededRight::Query(query) => caller.asks(query),
+            NeededRight::Changes(range) => caller.reads(range),
+            NeededRight::Lease(lease, true) => caller.uses(*lease),
+            NeededRight::Lease(lease, false) => caller.sees(*lease),
+            NeededRight::Command(op) => caller.does(op),
         }
     }
 
@@ -178,7 +178,7 @@ impl Model {
     pub fn check_right(
         &self,
         by: Option<&Principal>,
-        wanted: &Wanted,
+        wanted: &NeededRight,
         reply: &ClientReply,
         span: RangeInclusive<usize>,
     ) -> Result<bool, Violation> {

@@ -3,7 +3,7 @@
 //! and of a compaction only if it took something away.
 
 use crate::checks::keyspace::model::Model;
-use crate::checks::keyspace::rights::Wanted;
+use crate::checks::keyspace::rights::NeededRight;
 use crate::record::violation::{Violation, check};
 use infinitystore::kv::{Changes, ChangesQuery, Principal, ReadError};
 use infinitystore::replica::{ClientReply, RequestId};
@@ -26,8 +26,8 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn wanted(&self) -> Wanted {
-        Wanted::Changes(self.query.range.clone())
+    fn wanted(&self) -> NeededRight {
+        NeededRight::Changes(self.query.range.clone())
     }
 }
 

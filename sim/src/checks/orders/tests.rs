@@ -1,4 +1,4 @@
-use super::{Orders, Promise, follows};
+use super::{AnsweredChange, Orders, follows};
 use infinitystore::raft::{Change, LogId, LogIndex, Member, Membership, NodeId, StoreId, Term};
 use infinitystore::replica::{ClientRequest, RequestId};
 
@@ -37,7 +37,7 @@ fn what_was_promised_has_to_be_committed_by_then() {
     let alone = Membership::bootstrap([member(1)]).unwrap();
     let (learning, _) = alone.apply_change(&add(2, true)).unwrap();
     let (after, through) = (LogIndex::new(1), LogIndex::new(3));
-    let promise = Promise {
+    let promise = AnsweredChange {
         by: NodeId::new(1),
         change: add(2, true),
         expected: None,

@@ -6,7 +6,7 @@ use crate::madsim_engine::keyspace::forms::{
     Target, bytes_field, in_path, key_target, order_name, range_fields,
 };
 use crate::madsim_engine::keyspace::right;
-use crate::madsim_engine::keyspace::wanted::{Condition, Wanted};
+use crate::madsim_engine::keyspace::wanted::{Condition, ExpectedWrite};
 use bytes::Bytes;
 use infinitystore::kv::{
     Command, Compare, CompareOrder, Detail, KeyRange, LeaseId, Op, Put, Query, RangeQuery, Revision,
@@ -39,7 +39,7 @@ const LONG_BYTES: usize = 3_000;
 /// What is wanted.
 #[derive(Clone, Debug)]
 pub(super) enum Question {
-    Write { wanted: Wanted, name: Option<Bytes> },
+    Write { wanted: ExpectedWrite, name: Option<Bytes> },
     Get { key: Bytes, at: Option<u64>, condition: Option<Condition>, json: bool },
     Poll { key: Bytes, after: Option<u64>, micros: u64 },
     Range { query: RangeQuery, count: Option<u64> },
@@ -51,7 +51,7 @@ pub(super) enum Question {
 
 /// A request, and what it is about.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub(super) struct KeyspaceRequest {
     pub question: Question,
     pub request: Request,
     /// How fresh the answer of a read has to be.
@@ -60,7 +60,7 @@ pub(super) struct Asked {
     pub steps: u64,
 }
 
-impl Asked {
+impl KeyspaceRequest {
     /// A request that asks for this. `revision_of` says at which revision a key is about now;
     /// `None`: it is asked for in another way.
     pub(super) fn of(
@@ -137,7 +137,7 @@ impl Asked {
                     target.add("ttl", text[rng.random_range(0..3)].clone());
                     request.target = target.text;
                     steps = 3;
-                    let wanted = Wanted::Leased(put.key, put.value, seconds.max(2));
+                    let wanted = ExpectedWrite::Leased(put.key, put.value, seconds.max(2));
                     return Self::named(rng, wanted, request, name, steps);
                 }
                 if !put.lease.is_none() {
@@ -145,8 +145,8 @@ impl Asked {
                 }
                 request.target = target.text;
                 let wanted = match condition {
-                    Some(condition) => Wanted::If(condition, put.key.clone(), TxnOp::Put(put)),
-                    None => Wanted::Op(Op::Put(put)),
+                    Some(condition) => ExpectedWrite::If(condition, put.key.clone(), TxnOp::Put(put)),
+                    None => ExpectedWrite::Op(Op::Put(put)),
                 };
                 (wanted, request)
             }
@@ -154,35 +154,38 @@ impl Asked {
             Op::Txn(txn) => {
                 let txn = expressible(*txn);
                 let body = txn_body(rng, &txn).to_string();
-                (Wanted::Op(Op::Txn(Box::new(txn))), post("/v1/txn", body))
+                (ExpectedWrite::Op(Op::Txn(Box::new(txn))), post("/v1/txn", body))
             }
             Op::Increment { key, by } => {
                 let mut target = Target::new(&format!("/v1/incr/{}", in_path(rng, &key)));
                 if by != 1 || rng.random() {
                     target.add("by", by.to_string());
                 }
-                (Wanted::Op(Op::Increment { key, by }), Request { body: None, ..post(target.text, "") })
+                (
+                    ExpectedWrite::Op(Op::Increment { key, by }),
+                    Request { body: None, ..post(target.text, "") },
+                )
             }
             Op::Compact(revision) => {
                 let request = post("/v1/compact", json!({ "revision": revision.0 }).to_string());
-                (Wanted::Op(Op::Compact(revision)), request)
+                (ExpectedWrite::Op(Op::Compact(revision)), request)
             }
             Op::Grant { id, ttl_seconds } => {
                 let mut body = json!({ "ttl": ttl_seconds });
                 if !id.is_none() || rng.random() {
                     body["id"] = id.0.into();
                 }
-                (Wanted::Op(Op::Grant { id, ttl_seconds }), post("/v1/leases", body.to_string()))
+                (ExpectedWrite::Op(Op::Grant { id, ttl_seconds }), post("/v1/leases", body.to_string()))
             }
             Op::Revoke(id) => {
                 let request = Request { method: "DELETE", ..Request::get(format!("/v1/leases/{}", id.0)) };
-                (Wanted::Op(Op::Revoke(id)), request)
+                (ExpectedWrite::Op(Op::Revoke(id)), request)
             }
             op @ (Op::Configure(_) | Op::Expire { .. } | Op::Secure(_)) => {
                 let settings = if let Op::Configure(settings) = &op { *settings } else { Default::default() };
                 let body = right::settings(&settings).to_string();
                 let request = Request { method: "PUT", ..post("/v1/settings", body) };
-                (Wanted::Op(Op::Configure(settings)), request)
+                (ExpectedWrite::Op(Op::Configure(settings)), request)
             }
         };
         if request.method == "POST" && request.body.is_some() {
@@ -193,7 +196,7 @@ impl Asked {
 
     fn named(
         rng: &mut SmallRng,
-        wanted: Wanted,
+        wanted: ExpectedWrite,
         mut request: Request,
         name: Option<Bytes>,
         steps: u64,
@@ -315,12 +318,16 @@ fn post(target: impl Into<String>, body: impl Into<Vec<u8>>) -> Request {
     Request::post(target, body)
 }
 
-fn delete(rng: &mut SmallRng, range: KeyRange, revision_of: impl Fn(&[u8]) -> u64) -> (Wanted, Request) {
+fn delete(
+    rng: &mut SmallRng,
+    range: KeyRange,
+    revision_of: impl Fn(&[u8]) -> u64,
+) -> (ExpectedWrite, Request) {
     let method = "DELETE";
     let Some(key) = range.one_key() else {
         let mut target = Target::new("/v1/kv");
         target.range(rng, &range);
-        return (Wanted::Op(Op::Delete(range)), Request { method, ..Request::get(target.text) });
+        return (ExpectedWrite::Op(Op::Delete(range)), Request { method, ..Request::get(target.text) });
     };
     let key = awkward(rng, key.clone());
     let mut request = Request { method, ..Request::get(key_target(rng, "/v1/kv", &key).text) };
@@ -328,9 +335,9 @@ fn delete(rng: &mut SmallRng, range: KeyRange, revision_of: impl Fn(&[u8]) -> u6
         let condition = Condition::draw(rng, revision_of(&key));
         request.headers.push(condition.header(rng));
         let step = TxnOp::Delete(KeyRange::one(key.clone()));
-        return (Wanted::If(condition, key, step), request);
+        return (ExpectedWrite::If(condition, key, step), request);
     }
-    (Wanted::Op(Op::delete(key)), request)
+    (ExpectedWrite::Op(Op::delete(key)), request)
 }
 
 /// A transaction without what its JSON has no words for.

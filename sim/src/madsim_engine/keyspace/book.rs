@@ -3,8 +3,8 @@
 use crate::checks::keyspace::clients::KeyspaceClients;
 use crate::checks::ledger::Ledger;
 use crate::madsim_engine::book::ProcessId;
-use crate::madsim_engine::keyspace::wanted::Sent;
-use crate::madsim_engine::keyspace::wanted::{Condition, Wanted};
+use crate::madsim_engine::keyspace::wanted::AtSending;
+use crate::madsim_engine::keyspace::wanted::{Condition, ExpectedWrite};
 use crate::madsim_engine::time::now;
 use crate::record::violation::{Violation, check};
 use crate::schedule::{KeyspaceKind, SECOND, Schedule};
@@ -20,7 +20,7 @@ const LINGER_MICROS: u64 = SECOND;
 const QUESTION_MICROS: u64 = 10 * SECOND;
 
 /// A command, as it is asked for: what it has to become, and under which name.
-type Named = (Wanted, Option<Bytes>);
+type Named = (ExpectedWrite, Option<Bytes>);
 
 /// How often a command was asked for, and how often it was refused.
 #[derive(Clone, Copy, Debug, Default)]
@@ -100,7 +100,7 @@ impl Keyspace {
 
     /// An answer that had to be new is of this revision: of no lower one than any before it was
     /// asked for.
-    pub(super) fn told(&mut self, sent: &Sent, revision: Option<u64>) -> Result<(), String> {
+    pub(super) fn told(&mut self, sent: &AtSending, revision: Option<u64>) -> Result<(), String> {
         let Some(revision) = revision else { return Ok(()) };
         if revision < sent.floor {
             return Err(format!(
@@ -113,12 +113,12 @@ impl Keyspace {
     }
 
     /// A write is asked for.
-    pub(super) fn wants(&mut self, wanted: &Wanted, name: Option<&Bytes>) {
+    pub(super) fn wants(&mut self, wanted: &ExpectedWrite, name: Option<&Bytes>) {
         self.commands.entry((plain(wanted), name.cloned())).or_default().asked += 1;
     }
 
     /// Its client was told that it has not happened, and will not.
-    pub(super) fn denied(&mut self, wanted: &Wanted, name: Option<&Bytes>) {
+    pub(super) fn denied(&mut self, wanted: &ExpectedWrite, name: Option<&Bytes>) {
         self.commands.entry((plain(wanted), name.cloned())).or_default().refused += 1;
     }
 
@@ -150,12 +150,12 @@ impl Keyspace {
     }
 
     /// How often this was asked for: as it is, or as a put with a lease that was made for it.
-    fn count(&self, wanted: Wanted, name: Option<Bytes>) -> Option<(Named, Count)> {
+    fn count(&self, wanted: ExpectedWrite, name: Option<Bytes>) -> Option<(Named, Count)> {
         let mut all = vec![wanted.clone()];
-        if let Wanted::Op(Op::Put(Put { key, value, lease })) = wanted
+        if let ExpectedWrite::Op(Op::Put(Put { key, value, lease })) = wanted
             && !lease.is_none()
         {
-            all.extend((2..=4).map(|ttl| Wanted::Leased(key.clone(), value.clone(), ttl)));
+            all.extend((2..=4).map(|ttl| ExpectedWrite::Leased(key.clone(), value.clone(), ttl)));
         }
         let found: Vec<_> = all
             .into_iter()
@@ -172,15 +172,17 @@ impl Keyspace {
     }
 }
 
-fn plain(wanted: &Wanted) -> Wanted {
+fn plain(wanted: &ExpectedWrite) -> ExpectedWrite {
     match wanted {
-        Wanted::If(condition, key, step) => Wanted::If(condition.plain(), key.clone(), step.clone()),
+        ExpectedWrite::If(condition, key, step) => {
+            ExpectedWrite::If(condition.plain(), key.clone(), step.clone())
+        }
         other => other.clone(),
     }
 }
 
 /// What a command of these clients was asked for as; `None`: it may be another's.
-fn foreseen(op: &Op) -> Option<Wanted> {
+fn foreseen(op: &Op) -> Option<ExpectedWrite> {
     let is_ours = |key: &[u8]| key.starts_with(b"k/");
     match op {
         Op::Put(put) if is_ours(&put.key) => {}
@@ -189,11 +191,11 @@ fn foreseen(op: &Op) -> Option<Wanted> {
         Op::Txn(txn) => return foreseen_txn(txn),
         _ => return None,
     }
-    Some(Wanted::Op(op.clone()))
+    Some(ExpectedWrite::Op(op.clone()))
 }
 
-fn foreseen_txn(txn: &Txn) -> Option<Wanted> {
-    let whole = Some(Wanted::Op(Op::Txn(Box::new(txn.clone()))));
+fn foreseen_txn(txn: &Txn) -> Option<ExpectedWrite> {
+    let whole = Some(ExpectedWrite::Op(Op::Txn(Box::new(txn.clone()))));
     // Those of the callers whose rights are judged.
     if let [TxnOp::Txn(inner)] = &txn.success[..]
         && matches!(&inner.success[..], [TxnOp::Get(look), ..] if look.range.start.starts_with(b"r/"))
@@ -226,5 +228,5 @@ fn foreseen_txn(txn: &Txn) -> Option<Wanted> {
         (CompareOrder::NotEqual, revision) => Condition::IsNot(revision),
         _ => return whole,
     };
-    Some(Wanted::If(condition.plain(), key.clone(), step.clone()))
+    Some(ExpectedWrite::If(condition.plain(), key.clone(), step.clone()))
 }

@@ -3,9 +3,9 @@
 use crate::checks::keyspace::callers::OPERATOR_IS;
 use crate::madsim_engine::attendance::Due;
 use crate::madsim_engine::http::{Answer, Http, NoAnswer, Request};
-use crate::madsim_engine::keyspace::asked::{Asked, Question};
+use crate::madsim_engine::keyspace::asked::{KeyspaceRequest, Question};
 use crate::madsim_engine::keyspace::judge::judge;
-use crate::madsim_engine::keyspace::wanted::{Sent, Verdict};
+use crate::madsim_engine::keyspace::wanted::{AtSending, Verdict};
 use crate::madsim_engine::time::now;
 use crate::madsim_engine::world::{Shared, World};
 use crate::record::violation::Violation;
@@ -18,7 +18,7 @@ use rand::rngs::SmallRng;
 const TRIES_MAX: usize = 6;
 
 /// A client of the keyspace.
-pub(in crate::madsim_engine) struct Client {
+pub(in crate::madsim_engine) struct HttpClient {
     pub shared: Shared,
     pub rng: SmallRng,
     pub number: usize,
@@ -27,20 +27,20 @@ pub(in crate::madsim_engine) struct Client {
     connection: Option<Http>,
 }
 
-impl Client {
+impl HttpClient {
     pub(in crate::madsim_engine) const fn new(shared: Shared, rng: SmallRng, number: usize) -> Self {
         Self { shared, rng, number, certificate: None, connection: None }
     }
 
-    pub(super) fn draw(&mut self, request: ClientRequest) -> Option<Asked> {
+    pub(super) fn draw(&mut self, request: ClientRequest) -> Option<KeyspaceRequest> {
         let world = self.shared.lock();
         let model = world.checks.ledger.model();
         let revision_of = |key: &[u8]| model.get(key).map_or(0, |kv| kv.mod_revision.0);
-        Asked::of(&mut self.rng, request, revision_of, model.now().revision)
+        KeyspaceRequest::of(&mut self.rng, request, revision_of, model.now().revision)
     }
 
     /// Asks, and goes on with what the answer leads to: the next page, or another try.
-    pub(super) async fn chain(&mut self, slot: usize, mut asked: Asked) {
+    pub(super) async fn chain(&mut self, slot: usize, mut asked: KeyspaceRequest) {
         let slots = self.shared.lock().machines.len();
         let mut slot = slot;
         for _ in 0..TRIES_MAX {
@@ -53,7 +53,7 @@ impl Client {
             }
             asked = match (verdict, &asked.question) {
                 (Some(Verdict::Page { cursor, resume, at, count }), Question::Range { query, .. }) => {
-                    Asked::next_page(&mut self.rng, query, (resume, at, count), &cursor)
+                    KeyspaceRequest::next_page(&mut self.rng, query, (resume, at, count), &cursor)
                 }
                 (
                     None | Some(Verdict::Refused { is_unknown: true, .. }),
@@ -68,7 +68,7 @@ impl Client {
     }
 
     /// Asks one thing of a machine, and judges the answer; `None`: there is none.
-    pub(super) async fn ask(&mut self, slot: usize, asked: &Asked) -> Option<Verdict> {
+    pub(super) async fn ask(&mut self, slot: usize, asked: &KeyspaceRequest) -> Option<Verdict> {
         let wait = if let Question::Poll { micros, .. } = asked.question { micros } else { 0 };
         if !self.shared.lock().is_open(slot) {
             return None;
@@ -125,7 +125,7 @@ impl Client {
         &mut self,
         slot: usize,
         request: &Request,
-    ) -> Option<(Sent, Option<Due>, Result<Answer, NoAnswer>)> {
+    ) -> Option<(AtSending, Option<Due>, Result<Answer, NoAnswer>)> {
         self.send(slot, request, 1, 0, None).await
     }
 
@@ -136,8 +136,8 @@ impl Client {
         request: &Request,
         steps: u64,
         wait: u64,
-        asked: Option<&Asked>,
-    ) -> Option<(Sent, Option<Due>, Result<Answer, NoAnswer>)> {
+        asked: Option<&KeyspaceRequest>,
+    ) -> Option<(AtSending, Option<Due>, Result<Answer, NoAnswer>)> {
         let timeout = self.shared.lock().schedule.settings.client_timeout_micros;
         let give_up = now() + steps * (timeout * 5 / 4 + 10 * MILLI) + wait * 5 / 4;
         let due = self.shared.lock().due(slot);
@@ -161,7 +161,7 @@ impl Client {
                 (0..steps).for_each(|_| world.book.asked_beside(process));
             }
             let by = world.token.map(|_| OPERATOR_IS);
-            if let Some(Asked { question, .. }) = asked {
+            if let Some(KeyspaceRequest { question, .. }) = asked {
                 match question {
                     Question::Write { wanted, name } => world.keyspace.wants(wanted, name.as_ref()),
                     Question::Lease { id, .. } => {
@@ -244,9 +244,9 @@ impl World {
     }
 
     /// What is so as a request is sent to a process.
-    pub(in crate::madsim_engine) fn sent(&mut self, slot: usize, life: u32) -> Sent {
+    pub(in crate::madsim_engine) fn sent(&mut self, slot: usize, life: u32) -> AtSending {
         let machine = &self.machines[slot];
-        Sent {
+        AtSending {
             slot,
             life,
             at: now(),

@@ -4,14 +4,14 @@
 use crate::checks::keyspace::model::Model;
 use crate::madsim_engine::attendance::Due;
 use crate::madsim_engine::http::{Answer, Request};
-use crate::madsim_engine::keyspace::asked::{Asked, Question};
-use crate::madsim_engine::keyspace::client::Client;
+use crate::madsim_engine::keyspace::asked::{KeyspaceRequest, Question};
+use crate::madsim_engine::keyspace::client::HttpClient;
 use crate::madsim_engine::keyspace::forms::{Target, in_path};
 use crate::madsim_engine::keyspace::judge::{signed, turned_away};
 use crate::madsim_engine::keyspace::right::{
     Problem, REVISION, brief, header_number, key_value, parsed, problem, put_bytes,
 };
-use crate::madsim_engine::keyspace::wanted::Sent;
+use crate::madsim_engine::keyspace::wanted::AtSending;
 use crate::madsim_engine::laws::same;
 use crate::madsim_engine::time::{now, sleep_until};
 use crate::madsim_engine::world::{Shared, World};
@@ -51,7 +51,7 @@ pub(in crate::madsim_engine) async fn run_contestant(shared: Shared, number: usi
     let seed = shared.lock().schedule.seed;
     let mut rng = stream(seed, Stream::Schedule, FIRST_STREAM + number as u64);
     let contest = Contest::draw(rng.random_range(0..3));
-    let mut client = Client::new(shared.clone(), rng, FIRST_NUMBER + number);
+    let mut client = HttpClient::new(shared.clone(), rng, FIRST_NUMBER + number);
     let mut values = 0;
     loop {
         sleep_until(now() + client.rng.random_range(0..PAUSE_MICROS)).await;
@@ -72,7 +72,7 @@ pub(in crate::madsim_engine) async fn run_contestant(shared: Shared, number: usi
                 (1, Some(won)) => {
                     let request = Request::post(format!("/v1/leases/{}/keepalive", won.lease.0), "");
                     let question = Question::Renew(won.lease);
-                    let asked = Asked { question, request, level: Level::Linearizable, steps: 1 };
+                    let asked = KeyspaceRequest { question, request, level: Level::Linearizable, steps: 1 };
                     let slot = client.any_slot();
                     client.ask(slot, &asked).await;
                 }
@@ -85,7 +85,7 @@ pub(in crate::madsim_engine) async fn run_contestant(shared: Shared, number: usi
     }
 }
 
-impl Client {
+impl HttpClient {
     fn any_slot(&mut self) -> usize {
         let slots = self.shared.lock().machines.len();
         self.rng.random_range(0..slots)
@@ -94,13 +94,13 @@ impl Client {
 
 /// An answer, what was so when it was asked for, and whether it was due.
 struct Came {
-    sent: Sent,
+    sent: AtSending,
     due: Option<Due>,
     answer: Answer,
 }
 
 /// A refusal for want of room: of the disk, or of the quota that another client has made small.
-fn is_of_room(world: &World, sent: &Sent, told: &Problem) -> bool {
+fn is_of_room(world: &World, sent: &AtSending, told: &Problem) -> bool {
     let model = world.checks.ledger.model();
     let is_small = |index| model.at(index).is_some_and(|sums| sums.settings.quota_bytes < 1 << 30);
     let was_small = (sent.committed..=model.applied()).any(is_small);
@@ -115,7 +115,7 @@ impl Contest {
         Self { path, name, prefix: Bytes::from([folder, name, b"\0"].concat()) }
     }
 
-    fn target(&self, client: &mut Client) -> Target {
+    fn target(&self, client: &mut HttpClient) -> Target {
         Target::new(&format!("/v1/{}/{}", self.path, in_path(&mut client.rng, self.name)))
     }
 
@@ -132,7 +132,7 @@ impl Contest {
         all
     }
 
-    async fn ask(&self, client: &mut Client, request: Request, steps: u64, wait: u64) -> Option<Came> {
+    async fn ask(&self, client: &mut HttpClient, request: Request, steps: u64, wait: u64) -> Option<Came> {
         let slot = client.any_slot();
         if !client.shared.lock().is_open(slot) {
             return None;
@@ -151,7 +151,7 @@ impl Contest {
     /// Judges an answer: `Ok(None)`: it was refused for now.
     fn judge<T>(
         &self,
-        client: &Client,
+        client: &HttpClient,
         what: &str,
         came: &Came,
         judge: impl FnOnce(&World, Option<&Problem>) -> Result<T, String>,
@@ -192,7 +192,7 @@ impl Contest {
         }
     }
 
-    async fn stand(&self, client: &mut Client, value: &str) -> Option<Won> {
+    async fn stand(&self, client: &mut HttpClient, value: &str) -> Option<Won> {
         let mut target = self.target(client);
         let ttl = client.rng.random_range(2..5u64);
         let wait = if client.rng.random() { 0 } else { client.rng.random_range(1..4_000) * MILLI };
@@ -279,7 +279,7 @@ impl Contest {
         Ok(Won { lease, key })
     }
 
-    async fn look(&self, client: &mut Client) {
+    async fn look(&self, client: &mut HttpClient) {
         let mut target = self.target(client);
         target.level(&mut client.rng, Level::Linearizable);
         let Some(came) = self.ask(client, Request::get(target.text), 3, 0).await else { return };
@@ -320,7 +320,7 @@ impl Contest {
         }
     }
 
-    async fn proclaim(&self, client: &mut Client, won: &Won, value: &str) {
+    async fn proclaim(&self, client: &mut HttpClient, won: &Won, value: &str) {
         let mut target = self.target(client);
         target.add("lease", won.lease.0.to_string());
         let request = Request { method: "PUT", ..Request::post(target.text, value) };
@@ -340,7 +340,7 @@ impl Contest {
         }
     }
 
-    async fn resign(&self, client: &mut Client, won: &Won) {
+    async fn resign(&self, client: &mut HttpClient, won: &Won) {
         let mut target = self.target(client);
         target.add("lease", won.lease.0.to_string());
         let request = Request { method: "DELETE", ..Request::get(target.text) };

@@ -2,12 +2,12 @@
 
 use crate::checks::keyspace::model::Model;
 use crate::madsim_engine::http::Answer;
-use crate::madsim_engine::keyspace::asked::{Asked, Question};
+use crate::madsim_engine::keyspace::asked::{KeyspaceRequest, Question};
 use crate::madsim_engine::keyspace::reading::{range, read};
 use crate::madsim_engine::keyspace::right::{
     JSON, PROBLEM, REVISION, Right, brief, condition_failed, header_number, problem, senseless, written,
 };
-use crate::madsim_engine::keyspace::wanted::{Sent, Verdict, Wanted};
+use crate::madsim_engine::keyspace::wanted::{AtSending, ExpectedWrite, Verdict};
 use crate::madsim_engine::laws::same;
 use crate::madsim_engine::world::World;
 use crate::record::violation::Violation;
@@ -22,8 +22,8 @@ fn of<T>(check: &'static str, result: Result<T, String>) -> Result<T, Violation>
 /// Judges an answer.
 pub(super) fn judge(
     world: &mut World,
-    asked: &Asked,
-    sent: &Sent,
+    asked: &KeyspaceRequest,
+    sent: &AtSending,
     answer: &Answer,
 ) -> Result<Verdict, Violation> {
     let is_write = matches!(asked.question, Question::Write { .. });
@@ -84,7 +84,7 @@ pub(super) fn turned_away(answer: &Answer) -> Option<String> {
 }
 
 /// The node that answered, its term, and the state that the answer is from.
-pub(super) fn signed(world: &World, sent: &Sent, answer: &Answer) -> Result<(), String> {
+pub(super) fn signed(world: &World, sent: &AtSending, answer: &Answer) -> Result<(), String> {
     let machine = &world.machines[sent.slot];
     let Some(by) = answer.header("infinitystore-served-by") else {
         // It has not loaded its data.
@@ -111,7 +111,13 @@ pub(super) fn signed(world: &World, sent: &Sent, answer: &Answer) -> Result<(), 
 }
 
 /// Whether a state justifies a refusal that passes.
-fn reasonable(world: &World, asked: &Asked, sent: &Sent, code: &str, detail: &str) -> Result<(), String> {
+fn reasonable(
+    world: &World,
+    asked: &KeyspaceRequest,
+    sent: &AtSending,
+    code: &str,
+    detail: &str,
+) -> Result<(), String> {
     if let Some(what) = world.unjustified(sent.slot, detail) {
         return Err(what);
     }
@@ -150,9 +156,9 @@ fn reasonable(world: &World, asked: &Asked, sent: &Sent, code: &str, detail: &st
 /// The entry that a write became returned what is answered.
 fn write(
     world: &mut World,
-    wanted: &Wanted,
+    wanted: &ExpectedWrite,
     name: Option<&Bytes>,
-    sent: &Sent,
+    sent: &AtSending,
     answer: &Answer,
 ) -> Result<(), String> {
     let ledger = &world.checks.ledger;
@@ -178,7 +184,7 @@ fn write(
             Err(what) => expected.push(format!("at {index}: {what}")),
         }
     }
-    if let Wanted::Op(op) = wanted
+    if let ExpectedWrite::Op(op) = wanted
         && let Err(bad) = op.check()
     {
         world.keyspace.met("command refused before it was logged, over HTTP");
@@ -195,13 +201,14 @@ fn write(
 fn right_of(
     model: &Model,
     index: usize,
-    (wanted, name): (&Wanted, Option<&Bytes>),
+    (wanted, name): (&ExpectedWrite, Option<&Bytes>),
     command: &Command,
     outcome: &Outcome,
 ) -> Option<Right> {
     let is_repeated = model.at(index)?.is_repeated;
     let named = command.idempotency_key.as_ref();
-    if let (Wanted::Leased(..), Op::Grant { .. }, Outcome::Refused(_)) = (wanted, &command.op, outcome) {
+    if let (ExpectedWrite::Leased(..), Op::Grant { .. }, Outcome::Refused(_)) = (wanted, &command.op, outcome)
+    {
         let is_it = match (name, named) {
             (Some(name), Some(named)) => named.starts_with(name),
             (name, named) => name == named,
@@ -212,11 +219,11 @@ fn right_of(
         return None;
     }
     match (wanted, &command.op) {
-        (Wanted::Op(wanted), op) if wanted == op => {
+        (ExpectedWrite::Op(wanted), op) if wanted == op => {
             let txn = if let Op::Txn(txn) = wanted { Some(&**txn) } else { None };
             Some(written(outcome, txn))
         }
-        (Wanted::If(condition, key, step), Op::Txn(txn)) if txn.success == [step.clone()] => {
+        (ExpectedWrite::If(condition, key, step), Op::Txn(txn)) if txn.success == [step.clone()] => {
             let Outcome::Txn { revision, succeeded, results } = outcome else {
                 return Some(written(outcome, None));
             };
@@ -235,7 +242,7 @@ fn right_of(
                 _ => condition_failed(*revision, model.get_at(key, revision.0)),
             })
         }
-        (Wanted::Leased(key, value, ttl), Op::Put(Put { key: to, value: what, lease })) => {
+        (ExpectedWrite::Leased(key, value, ttl), Op::Put(Put { key: to, value: what, lease })) => {
             if (key, value) != (to, what) || lease.is_none() && !is_repeated {
                 return None;
             }

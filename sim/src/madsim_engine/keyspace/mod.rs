@@ -17,7 +17,7 @@ mod right;
 mod wanted;
 mod watch;
 
-pub(super) use client::Client;
+pub(super) use client::HttpClient;
 pub(super) use contest::run_contestant;
 pub(super) use plan::run_keyspace_client;
-pub(super) use wanted::Sent;
+pub(super) use wanted::AtSending;

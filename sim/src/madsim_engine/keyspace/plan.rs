@@ -1,6 +1,6 @@
 //! A client of the keyspace carries its plan out.
 
-use crate::madsim_engine::keyspace::client::Client;
+use crate::madsim_engine::keyspace::client::HttpClient;
 use crate::madsim_engine::keyspace::watch::Watch;
 use crate::madsim_engine::time::sleep_until;
 use crate::madsim_engine::world::Shared;
@@ -14,7 +14,7 @@ const FIRST_STREAM: u64 = 4_000;
 pub(in crate::madsim_engine) async fn run_keyspace_client(shared: Shared, number: usize) {
     let seed = shared.lock().schedule.seed;
     let rng = stream(seed, Stream::Schedule, FIRST_STREAM + number as u64);
-    let mut client = Client::new(shared, rng, number);
+    let mut client = HttpClient::new(shared, rng, number);
     let mut watch = Watch::default();
     loop {
         let at = {

@@ -7,7 +7,7 @@ use crate::madsim_engine::keyspace::right::{
     JSON, RAW, REVISION, Right, brief, condition_failed, header_number, key_value, page, parsed, problem,
     put_bytes, settings,
 };
-use crate::madsim_engine::keyspace::wanted::{Condition, Sent, Verdict};
+use crate::madsim_engine::keyspace::wanted::{AtSending, Condition, Verdict};
 use crate::madsim_engine::laws::same;
 use crate::madsim_engine::world::World;
 use bytes::Bytes;
@@ -32,7 +32,7 @@ impl Window {
 }
 
 /// When a read was answered, as far as the answer says.
-fn window(world: &World, level: Level, sent: &Sent, answer: &Answer) -> Result<Window, String> {
+fn window(world: &World, level: Level, sent: &AtSending, answer: &Answer) -> Result<Window, String> {
     let model = world.checks.ledger.model();
     let revision = header_number(answer, REVISION)?;
     let (first, last) = model.indices_of(revision);
@@ -81,7 +81,7 @@ pub(super) fn range(
     world: &mut World,
     query: &RangeQuery,
     count: Option<u64>,
-    (level, sent): (Level, &Sent),
+    (level, sent): (Level, &AtSending),
     answer: &Answer,
 ) -> Result<Verdict, String> {
     let window = window(world, level, sent, answer)?;
@@ -121,7 +121,7 @@ pub(super) fn read(
     world: &mut World,
     question: &Question,
     (level, is_head): (Level, bool),
-    sent: &Sent,
+    sent: &AtSending,
     answer: &Answer,
 ) -> Result<(), String> {
     if let Question::Lease { .. } | Question::Renew(_) = question {
@@ -232,7 +232,7 @@ fn got(
 fn poll(
     world: &mut World,
     (key, after, micros): (&Bytes, Option<u64>, u64),
-    sent: &Sent,
+    sent: &AtSending,
     answer: &Answer,
 ) -> Result<(), String> {
     let model = world.checks.ledger.model();
@@ -287,7 +287,7 @@ fn poll(
 }
 
 /// The answer about one lease.
-fn lease(world: &mut World, question: &Question, sent: &Sent, answer: &Answer) -> Result<(), String> {
+fn lease(world: &mut World, question: &Question, sent: &AtSending, answer: &Answer) -> Result<(), String> {
     let (id, renews) = match question {
         Question::Lease { id, .. } => (*id, false),
         Question::Renew(id) => (*id, true),
@@ -340,7 +340,7 @@ fn lease(world: &mut World, question: &Question, sent: &Sent, answer: &Answer) -
 fn keys_are_right(
     world: &World,
     (id, from, limit): (LeaseId, &Bytes, usize),
-    sent: &Sent,
+    sent: &AtSending,
     answer: &Answer,
     body: &Value,
 ) -> Result<(), String> {

@@ -17,7 +17,7 @@ pub(super) enum Condition {
 
 /// What a write has to become in the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Wanted {
+pub(super) enum ExpectedWrite {
     /// This command.
     Op(Op),
     /// A transaction that does this to the key if the condition holds, and changes nothing
@@ -75,7 +75,7 @@ impl Condition {
 
 /// What was so when a request was sent.
 #[derive(Clone, Debug)]
-pub(in crate::madsim_engine) struct Sent {
+pub(in crate::madsim_engine) struct AtSending {
     pub slot: usize,
     pub life: u32,
     pub at: u64,

@@ -3,11 +3,11 @@
 
 use crate::checks::keyspace::model::Model;
 use crate::madsim_engine::http::{Http, NoAnswer, Request};
-use crate::madsim_engine::keyspace::client::Client;
+use crate::madsim_engine::keyspace::client::HttpClient;
 use crate::madsim_engine::keyspace::forms::Target;
 use crate::madsim_engine::keyspace::judge::{signed, turned_away};
 use crate::madsim_engine::keyspace::right::{brief, key_value, problem, put_bytes};
-use crate::madsim_engine::keyspace::wanted::Sent;
+use crate::madsim_engine::keyspace::wanted::AtSending;
 use crate::madsim_engine::laws::same;
 use crate::madsim_engine::time::now;
 use crate::madsim_engine::world::{Shared, World};
@@ -36,7 +36,7 @@ pub(super) struct Watch {
 /// A watch under way.
 struct Session<'c> {
     query: ChangesQuery,
-    sent: &'c Sent,
+    sent: &'c AtSending,
     /// It asked for what comes next, and has not been told where that is.
     is_from_now: bool,
     place: u64,
@@ -52,7 +52,7 @@ impl Watch {
     /// Watches for so long.
     pub(super) async fn session(
         &mut self,
-        client: &mut Client,
+        client: &mut HttpClient,
         slot: usize,
         query: ChangesQuery,
         micros: u64,
@@ -145,7 +145,7 @@ fn is_stream(answer: &crate::madsim_engine::http::Answer) -> Result<(), String> 
 }
 
 fn request(
-    client: &mut Client,
+    client: &mut HttpClient,
     query: &ChangesQuery,
     place: u64,
     (goes_on, is_from_now): (bool, bool),
