@@ -98,7 +98,7 @@ struct Stream {
     /// What was received and not taken apart.
     piece: Bytes,
     /// When the node said something last.
-    heard: Instant,
+    last_heard: Instant,
 }
 
 #[derive(Deserialize)]
@@ -264,7 +264,7 @@ impl Watch {
         }
         let reader = EventReader::new(self.options.watch_message_bytes_max);
         let now = Instant::now();
-        self.stream = Some(Stream { began: now, answer, reader, piece: Bytes::new(), heard: now });
+        self.stream = Some(Stream { began: now, answer, reader, piece: Bytes::new(), last_heard: now });
         self.was_connected = true;
         Ok(None)
     }
@@ -333,10 +333,10 @@ impl Stream {
                 Ok(None) => {}
                 Err(TooLong) => return Err(CallFailure::TooLong(options.watch_message_bytes_max)),
             }
-            let piece = timeout_at(self.heard + options.watch_silence_max, self.answer.piece()).await;
+            let piece = timeout_at(self.last_heard + options.watch_silence_max, self.answer.piece()).await;
             let piece = piece.map_err(|_| CallFailure::Late)??;
             self.piece = piece.ok_or_else(|| CallFailure::Lost("the node ended it".to_owned()))?;
-            self.heard = Instant::now();
+            self.last_heard = Instant::now();
         }
     }
 }

@@ -57,13 +57,13 @@ struct State {
     in_force: Membership,
     /// The last one known to be committed: only it proves that an id was removed.
     committed_membership: Option<Membership>,
-    learned: BTreeMap<NodeId, Learned>,
+    hello_addresses: BTreeMap<NodeId, Learned>,
     /// Addresses of members that have left the membership in force. The leader has to reach them to
     /// tell them so. The driver says when they are not needed any more.
-    left: BTreeMap<NodeId, Vec<String>>,
+    former_addresses: BTreeMap<NodeId, Vec<String>>,
     /// The newest start of each caller's data directory that was let in since this process began.
     /// An earlier start, or another one of the same number, runs on a copy.
-    met: BTreeMap<NodeId, (StoreId, Incarnation)>,
+    newest_start: BTreeMap<NodeId, (StoreId, Incarnation)>,
     /// Members whose data directories are older copies, and why they are not let in. Until another
     /// start of theirs is let in.
     older_copies: BTreeMap<NodeId, String>,
@@ -172,7 +172,7 @@ impl Learned {
 impl State {
     fn addresses(&self, id: NodeId) -> Vec<String> {
         let member = self.in_force.members.get(&id).map(|member| &member.raft_addr);
-        let learned = self.learned.get(&id);
+        let learned = self.hello_addresses.get(&id);
         let mut found: Vec<String> =
             learned.map(|learned| &learned.addr).into_iter().chain(member).cloned().collect();
         found.dedup();
@@ -180,7 +180,7 @@ impl State {
             found.reverse();
         }
         if found.is_empty() {
-            found.extend(self.left.get(&id).into_iter().flatten().cloned());
+            found.extend(self.former_addresses.get(&id).into_iter().flatten().cloned());
         }
         found
     }
@@ -188,8 +188,8 @@ impl State {
     /// Whether there is room for the address of a caller. Members always have room.
     fn may_learn(&self, id: NodeId) -> bool {
         let is_member = |id: &NodeId| self.in_force.members.contains_key(id);
-        let others = || self.learned.keys().filter(|id| !is_member(id)).count();
-        is_member(&id) || self.learned.contains_key(&id) || others() < LEARNED_MAX
+        let others = || self.hello_addresses.keys().filter(|id| !is_member(id)).count();
+        is_member(&id) || self.hello_addresses.contains_key(&id) || others() < LEARNED_MAX
     }
 
     /// Whether a committed membership proves that this member was removed.
@@ -203,9 +203,9 @@ impl State {
             me,
             in_force,
             committed_membership: None,
-            learned,
-            left: BTreeMap::new(),
-            met: BTreeMap::new(),
+            hello_addresses: learned,
+            former_addresses: BTreeMap::new(),
+            newest_start: BTreeMap::new(),
             older_copies: BTreeMap::new(),
             connections: BTreeMap::new(),
             waiting_links: BTreeMap::new(),
@@ -221,7 +221,7 @@ impl State {
         if let Some(twin) = connected.find(|connected| connected.is_twin_of(hello, now)) {
             return Err(Refusal::Twin { id, known: twin.incarnation, found });
         }
-        match self.met.get(&id) {
+        match self.newest_start.get(&id) {
             Some(&(store, known)) if store == hello.store && !hello.starts.come_after(known) => {
                 Err(Refusal::OlderCopy { id, known, found })
             }
@@ -267,8 +267,8 @@ impl State {
             shown,
             is_misnamed: AtomicBool::new(false),
         });
-        if self.met.len() < MET_MAX || self.met.contains_key(&id) {
-            let before = self.met.insert(id, (store, incarnation));
+        if self.newest_start.len() < MET_MAX || self.newest_start.contains_key(&id) {
+            let before = self.newest_start.insert(id, (store, incarnation));
             if before.is_some_and(|(_, before)| before != incarnation)
                 && let Some(link) = self.waiting_links.get(&id).and_then(Weak::upgrade)
             {
@@ -347,7 +347,7 @@ impl AddressBook {
         state.recognise(hello, now)?;
         state.older_copies.remove(&id);
         if state.may_learn(id) {
-            state.learned.insert(id, Learned::new(hello.raft_addr.clone()));
+            state.hello_addresses.insert(id, Learned::new(hello.raft_addr.clone()));
         }
         Ok(state.connect(hello, shown.cloned(), now))
     }
@@ -436,11 +436,11 @@ impl AddressBook {
     /// it sent as a member may still be on its way.
     pub(crate) fn retain_left(&self, needed: &BTreeSet<NodeId>, now: Time) {
         let mut state = self.lock();
-        state.left.retain(|id, _| needed.contains(id));
-        let known = state.learned.keys().chain(state.connections.keys()).copied();
+        state.former_addresses.retain(|id, _| needed.contains(id));
+        let known = state.hello_addresses.keys().chain(state.connections.keys()).copied();
         let gone: Vec<_> = known.filter(|id| state.is_removed(*id) && !needed.contains(id)).collect();
         for id in gone {
-            state.learned.remove(&id);
+            state.hello_addresses.remove(&id);
             for connected in state.connections.get(&id).into_iter().flatten() {
                 let until = now.plus(ALIVE_MICROS).get();
                 connected.removed_until_micros.fetch_min(until, Ordering::Relaxed);
@@ -465,9 +465,9 @@ impl AddressBook {
         }
         let gone = state.in_force.members.keys().filter(|id| !membership.members.contains_key(id));
         let gone: Vec<_> = gone.map(|id| (*id, state.addresses(*id))).collect();
-        state.left.extend(gone);
-        let State { learned, in_force, .. } = &mut *state;
-        learned.retain(|id, learned| {
+        state.former_addresses.extend(gone);
+        let State { hello_addresses, in_force, .. } = &mut *state;
+        hello_addresses.retain(|id, learned| {
             let address = |membership: &Membership| membership.members.get(id).map(|m| m.raft_addr.clone());
             let (before, after) = (address(in_force), address(&membership));
             learned.is_contested |= before != after;

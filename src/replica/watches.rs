@@ -21,7 +21,7 @@ pub(super) struct Watches {
     /// Bytes of their ranges.
     bytes: u64,
     /// What has been looked at for all of them: the revision of the store.
-    pub(super) seen: Revision,
+    pub(super) last_served_revision: Revision,
     /// The rules by which all of them were judged last: their revision.
     pub(super) judged: u64,
 }
@@ -127,7 +127,7 @@ impl Watches {
     /// Those for which something may have changed from a revision on, which was not looked at
     /// before.
     pub(super) fn touched(&mut self, store: &Store, from: Revision) -> Vec<RequestId> {
-        self.seen = store.revision();
+        self.last_served_revision = store.revision();
         if self.waiting.is_empty() || from > store.revision() {
             return Vec::new();
         }

@@ -68,7 +68,7 @@ impl Replica {
     pub(super) fn serve_watches(&mut self) {
         self.end_denied_watches();
         let mut last = LastAnswer::default();
-        let from = self.watches.seen.next();
+        let from = self.watches.last_served_revision.next();
         for request in self.watches.touched(&self.store, from) {
             self.answer_watch(request, from, &mut last);
         }
@@ -83,11 +83,11 @@ impl Replica {
         self.end_denied_watches();
         let mut last = LastAnswer::default();
         let all: Vec<RequestId> = self.watches.waiting.keys().copied().collect();
-        let from = self.watches.seen.next();
+        let from = self.watches.last_served_revision.next();
         for request in all {
             self.answer_watch(request, from, &mut last);
         }
-        self.watches.seen = self.store.revision();
+        self.watches.last_served_revision = self.store.revision();
     }
 
     /// Nothing before `from` is wanted: it was looked at, so it does not matter if it has been

@@ -13,11 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Debug, Default)]
 struct Known {
     /// Its present term, and when it last heard from the leader of it.
-    heard: Option<(Term, Time)>,
+    last_heard: Option<(Term, Time)>,
     /// The members that granted it a pre-vote, by the term that it wants to campaign in.
     pre_votes: BTreeMap<Term, BTreeSet<NodeId>>,
     /// Terms in which the leader told it to take over.
-    told: BTreeSet<Term>,
+    told_in_terms: BTreeSet<Term>,
     /// Candidates of which a request came while it neither led nor heard a leader: by term, and
     /// whether that was a pre-vote.
     allowed: BTreeSet<(NodeId, Term, bool)>,
@@ -30,10 +30,10 @@ struct Known {
     leaderless: Option<(Term, Incarnation)>,
     /// When each candidate first asked for its vote in a term, and when the last of those asked
     /// that was granted it.
-    asked: BTreeMap<(NodeId, Term), Time>,
-    granted: Option<Time>,
+    first_asked_at: BTreeMap<(NodeId, Term), Time>,
+    last_granted_at: Option<Time>,
     /// While it leads: when each member last answered it in its term.
-    answered: BTreeMap<NodeId, Time>,
+    last_answer_at: BTreeMap<NodeId, Time>,
     /// The last term in which it became a candidate, and the voters that it knew of then.
     campaign: Option<(Term, Voters)>,
 }
@@ -76,12 +76,12 @@ impl Elections {
         let known = self.known.entry(message.to).or_default();
         known.peers.insert(message.from, now);
         if role == RoleName::Leader && message.term == term && is_answer(&message.body) {
-            known.answered.insert(message.from, now);
+            known.last_answer_at.insert(message.from, now);
         }
         if matches!(message.body, Body::RequestVote { .. }) {
-            known.asked.entry((message.from, message.term)).or_insert(now);
+            known.first_asked_at.entry((message.from, message.term)).or_insert(now);
         }
-        let hears = known.heard.is_some_and(|(heard, at)| heard == term && now.since(at) < timeout);
+        let hears = known.last_heard.is_some_and(|(heard, at)| heard == term && now.since(at) < timeout);
         let hears = hears && role == RoleName::Follower || role == RoleName::Leader;
         let mut candidate = |candidate: (NodeId, Term, bool), refuse: bool| {
             if !refuse {
@@ -96,13 +96,13 @@ impl Elections {
                 candidate((message.from, message.term, false), hears && !transfer && message.term > term);
             }
             Body::AppendEntries { .. } | Body::InstallSnapshot { .. } if message.term >= term => {
-                known.heard = Some((message.term, now));
+                known.last_heard = Some((message.term, now));
             }
             Body::PreVoteGranted { campaign_term } => {
                 known.pre_votes.entry(*campaign_term).or_default().insert(message.from);
             }
             Body::TimeoutNow => {
-                known.told.insert(message.term.next());
+                known.told_in_terms.insert(message.term.next());
             }
             _ => {}
         }
@@ -122,8 +122,8 @@ impl Elections {
         let Message { from, to, term, body } = message;
         let Some(known) = self.known.get_mut(from) else { return Ok(()) };
         match body {
-            Body::PreVote { campaign_term, .. } if known.granted.is_some() => {
-                let since = known.granted.map_or(u64::MAX, |granted| now.since(granted));
+            Body::PreVote { campaign_term, .. } if known.last_granted_at.is_some() => {
+                let since = known.last_granted_at.map_or(u64::MAX, |granted| now.since(granted));
                 check!(
                     "a granted vote puts the own candidacy off",
                     since >= timeout,
@@ -133,7 +133,7 @@ impl Elections {
             Body::RequestVote { transfer: true, .. } => {
                 check!(
                     "a node that takes over was told to",
-                    known.told.contains(term),
+                    known.told_in_terms.contains(term),
                     "{from} asks for votes in term {term} as if it had been told to take over"
                 );
             }
@@ -167,7 +167,8 @@ impl Elections {
                     known.allowed.contains(&(*to, *term, false)),
                     "{from} grants {to} its vote in term {term}"
                 );
-                known.granted = known.granted.max(known.asked.get(&(*to, *term)).copied());
+                known.last_granted_at =
+                    known.last_granted_at.max(known.first_asked_at.get(&(*to, *term)).copied());
             }
             _ => {}
         }
@@ -242,7 +243,7 @@ impl Elections {
             known.leads = None;
         } else if known.leads.is_none_or(|(led, _)| led != term) {
             known.leads = Some((term, now));
-            known.answered.clear();
+            known.last_answer_at.clear();
         }
     }
 
@@ -262,11 +263,11 @@ impl Elections {
             return;
         }
         let answers = |peer: &&NodeId| {
-            **peer == id || known.answered.get(peer).is_some_and(|heard| now.since(*heard) < within)
+            **peer == id || known.last_answer_at.get(peer).is_some_and(|heard| now.since(*heard) < within)
         };
         let hears = |voters: &BTreeSet<NodeId>| 2 * voters.iter().filter(answers).count() > voters.len();
         if hears(&membership.voters) && membership.outgoing.as_ref().is_none_or(hears) {
-            let answered = &known.answered;
+            let answered = &known.last_answer_at;
             self.gave_up
                 .push(format!("{id} gives up term {} at {now:?}, and was answered at {answered:?}", shows.1));
         }

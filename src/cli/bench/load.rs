@@ -31,7 +31,7 @@ pub(in crate::cli) struct LoadRun {
     results: Mutex<Results>,
     measure_from: Instant,
     end: Instant,
-    answered: AtomicU64,
+    answers: AtomicU64,
     stopped: AtomicBool,
 }
 
@@ -51,7 +51,7 @@ impl LoadRun {
             results: Mutex::new(Results::default()),
             measure_from,
             end,
-            answered: AtomicU64::new(0),
+            answers: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
         }
     }
@@ -63,8 +63,8 @@ impl LoadRun {
     }
 
     /// Requests answered so far, warm-up included.
-    pub(in crate::cli) fn answered(&self) -> u64 {
-        self.answered.load(Ordering::Relaxed)
+    pub(in crate::cli) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
     }
 
     /// Ends the load early.
@@ -136,7 +136,7 @@ pub(in crate::cli) async fn client(id: u32, shared: Arc<LoadRun>) {
             let value = &shared.values[rng.random_range(0..shared.values.len())];
             client.set(&key, value).await
         };
-        shared.answered.fetch_add(1, Ordering::Relaxed);
+        shared.answers.fetch_add(1, Ordering::Relaxed);
         let counts = begun >= shared.measure_from && Instant::now() <= shared.end;
         match outcome {
             Ok(()) if counts => {

@@ -71,7 +71,7 @@ async fn show_progress(shared: &LoadRun, start: Instant, total: Duration) {
     let mut before = (0, start);
     while start.elapsed() < total {
         sleep(PROGRESS_INTERVAL).await;
-        let now = (shared.answered(), Instant::now());
+        let now = (shared.answers(), Instant::now());
         let rate = (now.0 - before.0) as f64 / (now.1 - before.1).as_secs_f64();
         before = now;
         bar.set_position(millis(start.elapsed()));
