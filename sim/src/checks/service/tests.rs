@@ -175,7 +175,7 @@ fn a_machine_that_was_told_to_take_over_may_stand() {
     let doubt = service().bounds.doubt;
     let told = |term, at| {
         let mut service = service();
-        let (from, to, body) = (NodeId(1), NodeId(2), Body::TimeoutNow);
+        let (from, to, body) = (NodeId::new(1), NodeId::new(2), Body::TimeoutNow);
         service.heard(at, 1, &PeerMessage::Raft(Message { from, to, term, body }));
         service.stepped(2 * doubt, 1, RoleName::Candidate, TERM.next())
     };
