@@ -1,9 +1,19 @@
 //! Which machines stand, and what they were asked and answered while they stood (`serving`).
 
 use crate::madsim_engine::time::now;
-use crate::schedule::{SECOND, Settings};
+use crate::schedule::{MILLI, SECOND, Settings};
 use infinitystore::raft::{Membership, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
+
+#[cfg(test)]
+mod tests;
+
+/// This many failures in a row are no accident where no packets are lost …
+const STREAK_QUIET: usize = 4;
+/// … and this many where packets are lost.
+const STREAK_LOSSY: usize = 12;
+/// And the failures have to go on for this long.
+const STREAK_MICROS: u64 = 500 * MILLI;
 
 /// The machines that stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +41,53 @@ pub(super) struct Attendance {
     pub failed: u64,
     /// Why the last one failed.
     pub last_failure: String,
-    /// Failures since the last success, of each machine, and when the first was.
-    pub streaks: BTreeMap<usize, (usize, u64)>,
+    /// Failures since the last success, of each machine.
+    pub streaks: BTreeMap<usize, Streak>,
+}
+
+/// Failures in a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Streak {
+    all: Failures,
+    /// Of what was asked when no packets were lost any more: one that is lost before the faults end
+    /// fails a request after that.
+    quiet: Failures,
+}
+
+/// How many they are, and when the first was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Failures {
+    pub count: usize,
+    pub first: u64,
+}
+
+impl Failures {
+    fn add(&mut self, at: u64) {
+        if self.count == 0 {
+            self.first = at;
+        }
+        self.count += 1;
+    }
+
+    const fn are(self, enough: usize, at: u64) -> bool {
+        self.count >= enough && at >= self.first + STREAK_MICROS
+    }
+}
+
+impl Streak {
+    /// Another failure, of a question that was asked when packets were lost, or not. The failures
+    /// that are no accident any more.
+    pub(super) fn failed(&mut self, was_quiet: bool, at: u64) -> Option<Failures> {
+        self.all.add(at);
+        if was_quiet {
+            self.quiet.add(at);
+        }
+        let (all, quiet) = (self.all, self.quiet);
+        if quiet.are(STREAK_QUIET, at) {
+            return Some(quiet);
+        }
+        all.are(STREAK_LOSSY, at).then_some(all)
+    }
 }
 
 /// A question that has to be answered.
@@ -40,6 +95,8 @@ pub(super) struct Attendance {
 pub(super) struct Due {
     pub epoch: u64,
     pub slot: usize,
+    /// Whether no packets are lost when it is asked.
+    pub is_quiet: bool,
 }
 
 impl Attendance {
@@ -52,7 +109,7 @@ impl Attendance {
 
     /// All is well: this machine has to answer its clients.
     pub(super) const fn in_peace(&self, slot: usize) -> Due {
-        Due { epoch: self.epoch, slot }
+        Due { epoch: self.epoch, slot, is_quiet: true }
     }
 
     /// Whether a majority stands.

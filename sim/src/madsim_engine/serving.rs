@@ -1,7 +1,7 @@
 //! Whether nodes serve while faults last. A majority *stands* if its members are connected and
 //! their disks are sound. Once it has stood for a while, it has to answer its clients.
 
-use crate::madsim_engine::attendance::{Due, Standing, grace, is_quick};
+use crate::madsim_engine::attendance::{Due, Failures, Standing, grace, is_quick};
 use crate::madsim_engine::pipes::RETRANSMIT_MICROS;
 use crate::madsim_engine::time::now;
 use crate::madsim_engine::world::World;
@@ -9,13 +9,6 @@ use crate::record::violation::Violation;
 use crate::schedule::{MILLI, SECOND};
 use infinitystore::raft::{Membership, NodeId};
 use std::collections::BTreeSet;
-
-/// This many failures in a row are no accident where no packets are lost …
-const STREAK_QUIET: usize = 4;
-/// … and this many where packets are lost.
-const STREAK_LOSSY: usize = 12;
-/// And the failures have to go on for this long.
-const STREAK_MICROS: u64 = 500 * MILLI;
 
 /// From this loss on, links are without use so often that it shows in the answers.
 const LOSSY_PPM: u32 = 10_000;
@@ -141,14 +134,13 @@ impl World {
             && self.knows_rights(slot)
             && now() >= self.attendance.since + grace(settings)
             && is_quick(settings, self.asking());
-        is_due.then_some(Due { epoch: self.attendance.epoch, slot })
+        is_due.then_some(Due { epoch: self.attendance.epoch, slot, is_quiet: self.is_quiet() })
     }
 
     /// What became of a question that was due.
     pub(super) fn served(&mut self, due: Option<Due>, why_not: Option<&str>) {
-        let Some(Due { epoch, slot }) = due else { return };
+        let Some(Due { epoch, slot, is_quiet }) = due else { return };
         self.look_who_stands_now();
-        let quiet = self.is_quiet();
         // Where few may wait, some have to be told to come again.
         let few = self.limits.are_few() && why_not.is_some_and(|why| why.contains("too much"));
         let full = self.limits.connections.is_some() && why_not.is_some_and(|why| why.contains("too many"));
@@ -170,10 +162,8 @@ impl World {
         service.failed += 1;
         why.clone_into(&mut service.last_failure);
         *self.marks.entry("service was due and failed").or_default() += 1;
-        let (count, first) = service.streaks.entry(slot).or_insert((0, now()));
-        *count += 1;
-        let enough = if quiet { STREAK_QUIET } else { STREAK_LOSSY };
-        if *count >= enough && now() >= *first + STREAK_MICROS {
+        let streak = service.streaks.entry(slot).or_default();
+        if let Some(Failures { count, first }) = streak.failed(is_quiet, now()) {
             let what = format!(
                 "machine {slot} has failed {count} requests in a row since {first}; a majority has stood since {}; the last: {why}",
                 service.since
