@@ -211,6 +211,11 @@ impl SimStream {
         let pipes = world.connections.pipes(self.id)?;
         pipes[1 - self.end].from.map(|(_, life)| life)
     }
+
+    /// Whether the port had as many connections of clients as it takes when this one was made.
+    pub(super) fn met_full(&self) -> bool {
+        self.shared.lock().connections.open.get(&self.id).is_some_and(|connection| connection.met_full)
+    }
 }
 
 /// What one end of a connection can know of the other.

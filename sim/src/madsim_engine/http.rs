@@ -69,6 +69,8 @@ pub(super) struct Http {
     pub slot: usize,
     /// Its process.
     pub life: u32,
+    /// There were too many connections when this one was made.
+    met_full: bool,
     /// What was asked and not answered: its methods, routes, and when.
     waiting: std::collections::VecDeque<(&'static str, &'static str, u64)>,
     /// Whether the node has said that it will close.
@@ -200,7 +202,7 @@ impl Http {
         }
         let addr = shared.lock().machines[slot].http_addr();
         let stream = within(give_up, connect(shared, None, &addr)).await?.ok()?;
-        let life = stream.far_life()?;
+        let (life, met_full) = (stream.far_life()?, stream.met_full());
         shared.lock().mark("http connection");
         shared.lock().book.connected((slot, life));
         let (read, waiting) = (BytesMut::new(), std::collections::VecDeque::new());
@@ -210,7 +212,8 @@ impl Http {
         } else {
             Stream::Plain(stream)
         };
-        Some(Self { shared: shared.clone(), stream, far_end, read, slot, life, waiting, closing: false })
+        let shared = shared.clone();
+        Some(Self { shared, stream, far_end, read, slot, life, met_full, waiting, closing: false })
     }
 
     /// Whether another request may be sent to `slot` on it, as far as a client can tell.
@@ -361,6 +364,14 @@ impl Http {
         let process = (self.slot, self.life);
         if answer.code == 503 && answer.text().contains("too many connections") {
             world.book.was_turned_away(process);
+            if !self.met_full {
+                let what = format!(
+                    "machine {}: {:?}, and there were not so many when the connection was made",
+                    self.slot,
+                    answer.text()
+                );
+                world.judge(Err(Violation { check: "a refusal has its reason", what }));
+            }
         } else {
             world.book.answered(self.slot, self.life, route, answer.code);
             world.book.took(process, route, now() - asked);

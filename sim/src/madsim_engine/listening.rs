@@ -77,10 +77,12 @@ pub(super) async fn connect(shared: &Shared, from: Place, addr: &str) -> io::Res
     let to = Some((port.slot, port.life));
     let process = (port.slot, port.life);
     let id = world.connections.add(from, to);
-    // An address with few connections may use the last places, others may not.
-    let full = |most: usize| world.connections.to_http(process) + most / 16 > most;
-    if from.is_none() && world.limits.connections.is_some_and(full) {
-        world.connections.full_at.insert(process, now());
+    // An address with few connections may use the last places, others may not. When the turn of this
+    // connection comes, there are no more than those that are there now: others come behind it.
+    let is_full = |most: usize| world.connections.to_http(process) + most / 16 > most;
+    let met_full = from.is_none() && world.limits.connections.is_some_and(is_full);
+    if let Some(connection) = world.connections.open.get_mut(&id) {
+        connection.met_full = met_full;
     }
     if let Some(port) = world.connections.ports.get_mut(addr) {
         port.backlog.push_back(id);

@@ -74,6 +74,8 @@ pub(super) struct Connection {
     pub half_open_since: Option<u64>,
     /// Peers' frames carry checksums; what clients send does not.
     pub checksummed: bool,
+    /// It was made to a port that had as many connections of clients as it takes.
+    pub met_full: bool,
     /// What the caller has said of what it is for.
     hello: Greeting,
 }
@@ -196,8 +198,6 @@ pub(super) struct Connections {
     /// The listeners, by address.
     pub ports: BTreeMap<String, Port>,
     pub next: u64,
-    /// When a process last had as many clients' connections as it takes, and another.
-    pub full_at: BTreeMap<(usize, u32), u64>,
     /// What passed between nodes, by process.
     pub traffic: BTreeMap<(usize, u32), MessageBytes>,
     /// How often others have called, by process.
@@ -207,8 +207,8 @@ pub(super) struct Connections {
 impl Connections {
     /// None yet.
     pub(super) fn new(rng: SmallRng) -> Self {
-        let (open, ports, full_at, traffic, calls) = Default::default();
-        Self { rng, open, ports, next: 0, full_at, traffic, calls }
+        let (open, ports, traffic, calls) = Default::default();
+        Self { rng, open, ports, next: 0, traffic, calls }
     }
 
     /// What a process has sent and received.
@@ -257,7 +257,9 @@ impl Connections {
             *self.calls.entry(called).or_default() += 1;
         }
         let hello = Greeting::default();
-        self.open.insert(id, Connection { pipes, broken: false, half_open_since: None, checksummed, hello });
+        let (broken, half_open_since, met_full) = Default::default();
+        let connection = Connection { pipes, broken, half_open_since, checksummed, met_full, hello };
+        self.open.insert(id, connection);
         id
     }
 

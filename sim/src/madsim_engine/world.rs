@@ -445,16 +445,8 @@ impl World {
             self.full_at.is_some_and(|at| now() <= at + late)
         } else if why.contains("joining another cluster") {
             machine.joins
-        } else if why.contains("too many connections") {
-            // It was so when the connection was made: since then others may have ended, and so may
-            // the process that says it.
-            let lives = (slot, 0)..=(slot, machine.life);
-            let mut full = self.connections.full_at.range(lives).map(|(_, at)| *at);
-            full.any(|at| now() <= at + 2 * settings.client_timeout_micros)
-                // Those that waited for a descriptor come all at once.
-                || now() <= machine.no_handles_until + SECOND
-                || self.keyspace.watches_linger((slot, machine.life))
         } else {
+            // Whether there were too many connections, the client of each knows (`Http`).
             true
         };
         (!is_right).then(|| format!("{why:?}, and nothing is so"))

@@ -68,11 +68,6 @@ impl Keyspace {
         self.left_at.insert(process, now());
     }
 
-    /// Whether a process may still hold the connections of watchers that have left.
-    pub(in crate::madsim_engine) fn watches_linger(&self, process: ProcessId) -> bool {
-        self.left_at.get(&process).is_some_and(|at| now() <= at + LINGER_MICROS)
-    }
-
     /// Whether a process may still ask itself what watchers that have left would have been told
     /// next. The question ends when progress would have been told once more.
     pub(in crate::madsim_engine) fn questions_linger(&self, process: ProcessId) -> bool {
