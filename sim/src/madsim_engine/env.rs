@@ -8,7 +8,7 @@ use crate::madsim_engine::connections::SimStream;
 use crate::madsim_engine::listening::{SimListener, connect, listen};
 use crate::madsim_engine::time::{now, sleep_until};
 use crate::madsim_engine::witness::witnessed;
-use crate::madsim_engine::world::{Done, NodeHost, STEPS_MAX, Shared, leads};
+use crate::madsim_engine::world::{Done, NodeHost, STEPS_MAX, Shared, View, leads};
 use crate::record::timeline::Status;
 use crate::record::violation::Violation;
 use crate::schedule::SECOND;
@@ -187,7 +187,7 @@ impl Env for SimEnv {
         machine.done.applied = Some((identity.member, machine.shown.applied));
         machine.done.snapshot = Some(snapshot.map_or(LogId::ZERO, |meta| meta.last));
         mark_recovery(&opened.notes, &mut world.marks);
-        machine.view = Default::default();
+        machine.view = View { life: self.life, ..View::default() };
         world.trace.line(now(), Some(self.slot), "opened", format_args!("{identity:?}"));
     }
 
@@ -352,6 +352,7 @@ impl NodeHost {
         (view.term, view.role, view.leader) = is;
         view.committed_in_term = raft.term_at(raft.commit_index()) == Some(raft.term());
         view.last_applied = replica.last_applied();
+        view.first_applied.get_or_insert(view.last_applied.index);
         view.knows_its_rules = replica.knows_its_rules();
         (view.commit, view.last_log) = (raft.commit_index(), raft.last_log());
     }

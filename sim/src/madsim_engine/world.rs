@@ -150,6 +150,8 @@ pub(super) struct Done {
 /// What a replica showed at its last step.
 #[derive(Clone, Debug, Default)]
 pub(super) struct View {
+    /// Of which process that is. One that loads its data shows nothing yet.
+    pub life: u32,
     /// Whether it leads.
     pub leads: bool,
     /// Its term.
@@ -158,6 +160,8 @@ pub(super) struct View {
     pub committed_in_term: bool,
     /// What it has applied.
     pub last_applied: LogId,
+    /// And what it had applied when it could be asked first.
+    pub first_applied: Option<LogIndex>,
     /// Whether that is all that it knew to be committed when it started.
     pub knows_its_rules: bool,
     /// What it is.

@@ -10,9 +10,13 @@ use crate::madsim_engine::time::now;
 use crate::madsim_engine::world::{Shared, World};
 use crate::record::violation::Violation;
 use crate::schedule::MILLI;
+use infinitystore::raft::LogIndex;
 use infinitystore::replica::ClientRequest;
 use rand::Rng;
 use rand::rngs::SmallRng;
+
+#[cfg(test)]
+mod tests;
 
 /// A write of unknown outcome is repeated, and a scan goes on, at most so often.
 const TRIES_MAX: usize = 6;
@@ -200,6 +204,10 @@ impl HttpClient {
     }
 }
 
+fn position(index: LogIndex) -> usize {
+    usize::try_from(index.get()).unwrap_or(usize::MAX)
+}
+
 /// The mark of a request that was carried out.
 fn done(method: &str, route: &str) -> &'static str {
     match (method, route) {
@@ -245,16 +253,28 @@ impl World {
 
     /// What is so as a request is sent to a process.
     pub(in crate::madsim_engine) fn sent(&mut self, slot: usize, life: u32) -> AtSending {
-        let machine = &self.machines[slot];
+        let view = &self.machines[slot].view;
+        // What an earlier process had applied, this one may not know to be committed.
+        let shown = Some(view).filter(|view| view.life == life);
+        let applied = shown.map_or(LogIndex::ZERO, |view| view.last_applied.index);
+        let term = shown.map_or(0, |view| view.term.get());
         AtSending {
             slot,
             life,
             at: now(),
             committed: self.checks.ledger.model().applied(),
-            applied: usize::try_from(machine.view.last_applied.index.get()).unwrap_or(usize::MAX),
+            applied: position(applied),
             floor: self.keyspace.newest,
-            term: if machine.life == life { machine.view.term.get() } else { 0 },
+            term,
             id: self.keyspace.next_request(),
         }
+    }
+
+    /// What the process that was asked had applied at least when it answered. One that was loading
+    /// its data when it was asked has shown since what it began with.
+    pub(in crate::madsim_engine) fn had_applied(&self, sent: &AtSending) -> usize {
+        let view = &self.machines[sent.slot].view;
+        let first = view.first_applied.filter(|_| view.life == sent.life);
+        sent.applied.max(first.map_or(0, position))
     }
 }

@@ -36,7 +36,7 @@ fn window(world: &World, level: Level, sent: &AtSending, answer: &Answer) -> Res
     let model = world.checks.ledger.model();
     let revision = header_number(answer, REVISION)?;
     let (first, last) = model.indices_of(revision);
-    let least = if level == Level::Linearizable { sent.committed } else { sent.applied };
+    let least = if level == Level::Linearizable { sent.committed } else { world.had_applied(sent) };
     let (from, to) = (least.max(first), last.min(model.applied()));
     if from > to {
         return Err(format!(

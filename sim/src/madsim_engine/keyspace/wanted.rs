@@ -79,7 +79,8 @@ pub(in crate::madsim_engine) struct AtSending {
     pub slot: usize,
     pub life: u32,
     pub at: u64,
-    /// Entries that were committed, and entries that the machine had applied.
+    /// Entries that were committed, and entries that the process had applied; 0: it was loading its
+    /// data.
     pub committed: usize,
     pub applied: usize,
     /// The newest revision that any client had been told.
