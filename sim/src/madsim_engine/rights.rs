@@ -19,12 +19,15 @@ use bytes::Bytes;
 use infinitystore::codec::to_base64;
 use infinitystore::kv::{
     Access, AdminRights, Grant, KeyRange, LeaseId, Op, Outcome, Principal, Put, Query, ROOT_ROLE, RangeQuery,
-    SecurityChange, TokenOwner, Txn, TxnOp,
+    SecurityChange, Subject, TokenOwner, Txn, TxnOp,
 };
 use infinitystore::node::NodeHandle;
 use infinitystore::replica::{ClientReply, ClientRequest};
 use rand::Rng;
 use rand::rngs::SmallRng;
+
+#[cfg(test)]
+mod tests;
 
 /// The operator's token.
 pub(super) const OPERATOR_TOKEN: &str = "inft_operator";
@@ -430,7 +433,8 @@ fn judge(
     answer: &Answer,
 ) -> Result<&'static str, String> {
     let model = world.checks.ledger.model();
-    let from = if asked.is_local { sent.applied } else { sent.committed };
+    let applied = world.had_applied(sent);
+    let from = if asked.is_local { applied } else { sent.committed };
     let machine = &world.machines[sent.slot];
     let [then, today] = [sent.at, now()].map(|at| machine.clock.read(at).get() / SECOND);
     let is_ever = |from: usize, right_is: Right| {
@@ -441,7 +445,7 @@ fn judge(
     match answer.code {
         401 => {
             // What the node has, and what is there when it is judged, may differ.
-            let all = sent.applied.min(sent.committed)..=model.applied();
+            let all = applied.min(sent.committed)..=model.applied();
             let who = |index| shown.principal(model.rules(index)).map(|(by, _)| by.subject);
             let since = |index| match shown {
                 // Credentials count until they are changed: the user's password is, for a
@@ -460,7 +464,7 @@ fn judge(
         }
         // Whoever has guessed wrong has to wait, and so have others from there.
         429 if matches!(shown, Shown::Password(..))
-            || matches!(shown, Shown::Token(..)) && is_ever(sent.applied, Right::Unknown) =>
+            || matches!(shown, Shown::Token(..)) && is_ever(applied, Right::Unknown) =>
         {
             Ok("caller has to wait over HTTP")
         }
@@ -468,7 +472,7 @@ fn judge(
         403 => Err("it has the right".to_owned()),
         _ if answer.code < 500 && answer.code != 429 && is_ever(from, Right::Told) => {
             if let Some(value) = asked.value.as_ref().filter(|_| answer.code == 200) {
-                is_done(model, sent, shown, value)?;
+                is_done(model, applied.min(sent.committed), shown, value)?;
             }
             Ok(ALLOWED)
         }
@@ -476,8 +480,9 @@ fn judge(
     }
 }
 
-/// A write that was answered as done is in the log, as that caller's, and was done.
-fn is_done(model: &Model, sent: &AtSending, shown: Shown, value: &str) -> Result<(), String> {
+/// A write that was answered as done is in the log, as that caller's, and was done. The node that was
+/// asked had the rules of an entry `since` then, or later ones.
+fn is_done(model: &Model, since: usize, shown: Shown, value: &str) -> Result<(), String> {
     let is_it =
         |kv: &infinitystore::kv::Event| kv.now.as_ref().is_some_and(|kv| kv.value == value.as_bytes());
     let all = infinitystore::kv::ChangesQuery {
@@ -492,14 +497,26 @@ fn is_done(model: &Model, sent: &AtSending, shown: Shown, value: &str) -> Result
     let Some(at) = at else { return Err(format!("{value} was never set")) };
     let index = model.indices_of(at).0;
     let by = model.author(index).map(|by| by.subject);
-    let is_callers = |index| {
-        let rules = model.rules(index);
-        by == shown.principal(rules).map(|(by, _)| by.subject)
-    };
-    if (sent.applied.min(sent.committed)..=index).any(is_callers) {
+    let rules = (since..=index).map(|index| model.rules(index));
+    if may_be_of(by, shown, model.rules(index - 1), rules) {
         Ok(())
     } else {
         Err(format!("{value} is {by:?}'s in the log, at {index}"))
+    }
+}
+
+/// Whether that may be the principal of a write, in the log after the entry with the rules `before`.
+/// The node that was asked had some of `rules`.
+fn may_be_of<'r>(
+    by: Option<Subject>,
+    shown: Shown,
+    before: &Rules,
+    mut rules: impl Iterator<Item = &'r Rules>,
+) -> bool {
+    match by {
+        // A node that finds the cluster open asks for no name. No other write is done without one.
+        None => !before.enabled,
+        Some(_) => rules.any(|rules| by == shown.principal(rules).map(|(by, _)| by.subject)),
     }
 }
 

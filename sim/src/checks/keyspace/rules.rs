@@ -64,7 +64,7 @@ impl Rules {
     ///
     /// # Errors
     /// Why it is not made.
-    pub(super) fn changed(&self, change: &SecurityChange) -> Result<Self, SecurityRefusal> {
+    pub fn changed(&self, change: &SecurityChange) -> Result<Self, SecurityRefusal> {
         let mut next = self.clone();
         next.changes += 1;
         next.make(change)?;
