@@ -43,6 +43,8 @@ pub(crate) struct NodeFacts {
     /// Whether everybody may do everything, as far as this node knows; unset before it knows. One
     /// load for each request of a cluster that is open.
     is_open: AtomicBool,
+    /// The driver has said all this once. Before that, the node is starting.
+    is_noted: AtomicBool,
     /// Users, roles and tokens, as this node has them.
     security: RwLock<Arc<Security>>,
 }
@@ -66,6 +68,12 @@ impl NodeFacts {
             *self.security.write().unwrap_or_else(PoisonError::into_inner) = security.clone();
         }
         self.is_open.store(!security.is_enabled() && is_known, Ordering::Release);
+        self.is_noted.store(true, Ordering::Release);
+    }
+
+    /// Whether the driver has settled the replica, and so said where the node stands.
+    pub(crate) fn is_noted(&self) -> bool {
+        self.is_noted.load(Ordering::Acquire)
     }
 
     /// Whether everybody may do everything, as far as this node knows.

@@ -106,6 +106,11 @@ impl Connections {
 }
 
 impl<E: Env> Context<E> {
+    /// The node, once it has started: its driver runs, and has said where the node stands.
+    pub(super) fn started(&self) -> Option<&NodeHandle> {
+        self.slot.get().filter(|node| node.facts().is_noted())
+    }
+
     /// The node. No request for it is handled before it has started.
     pub(super) fn node(&self) -> &NodeHandle {
         self.slot.get().expect("the router answers by itself until the node has started")

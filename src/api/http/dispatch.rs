@@ -67,7 +67,7 @@ pub(super) async fn dispatch<E: Env>(
     });
     // Once the cluster is not open, a caller without a name is told nothing of the node.
     if has_problems
-        && let Some(facts) = context.slot.get().map(NodeHandle::facts)
+        && let Some(facts) = context.started().map(NodeHandle::facts)
         && (is_known || facts.is_open())
     {
         let (term, revision) = (facts.term(), facts.revision());
@@ -107,7 +107,7 @@ async fn handle<E: Env>(
         };
         return answer.allowing(allowed);
     };
-    if operation.while_starting != WhileStarting::Answers && context.slot.get().is_none() {
+    if operation.while_starting != WhileStarting::Answers && context.started().is_none() {
         let repairing = context.metrics.repair.in_words();
         if route.has_problems() {
             let loading = "this node is starting: it is loading its data; try again soon";

@@ -3,8 +3,9 @@
 use crate::api::HttpOptions;
 use crate::api::http::routes::Routes;
 use crate::api::http::tests::fixture::{Fixture, HELD_KEY, RELEASE_KEY, receive_all};
+use crate::kv::Store;
 use crate::node::NodeHandle;
-use crate::node::handle::ClientCall;
+use crate::node::handle::{ClientCall, NodeFacts};
 use crate::replica::{ClientRequest, Level};
 use crate::runtime::{Env, TokioEnv};
 use crate::storage::MemoryDisk;
@@ -14,7 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 const SET: &[u8] = br#"{"key":"foo", "value":"bar","action":"set"}"#;
 
@@ -324,4 +325,26 @@ async fn a_node_that_has_not_started_lives_and_says_so_to_everybody_else() {
     fixture.slot.fill(fixture.node.clone());
     assert_eq!(fixture.ask("POST", "/set", set).await.code, 200);
     assert_eq!(fixture.ask("GET", "/readyz", b"").await.code, 200);
+}
+
+/// Its driver has its turn a moment later. Requests that come before that would be queued, or refused
+/// for too much that waits, by a node that cannot even say its name.
+#[tokio::test]
+async fn a_node_is_starting_until_its_driver_has_said_where_it_stands() {
+    let fixture = Fixture::start_without_node(HttpOptions::default()).await;
+    let facts = Arc::new(NodeFacts::of("node-1".to_owned()));
+    let (clients, _calls) = mpsc::channel(1);
+    let node = NodeHandle { clients, facts: facts.clone(), ..fixture.node.clone() };
+    let (reply, _answer) = oneshot::channel();
+    let first = ClientCall { by: None, request: ClientRequest::Barrier, patience_micros: None, reply };
+    node.clients.try_send(first).expect("room for one");
+    fixture.slot.fill(node);
+    let early = fixture.ask("PUT", "/v1/kv/k", b"v").await;
+    assert_eq!(early.problem(), (503, "starting".to_owned()));
+    assert_eq!(early.header("infinitystore-served-by"), None);
+    assert_eq!(fixture.ask("GET", "/livez", b"").await.code, 200);
+    facts.note_security(Store::new().security(), true);
+    let late = fixture.ask("PUT", "/v1/kv/k", b"v").await;
+    assert_eq!(late.problem(), (503, "overloaded".to_owned()), "its queue is full");
+    assert_eq!(late.header("infinitystore-served-by"), Some("node-1"));
 }
