@@ -165,7 +165,10 @@ impl Shared {
         leader.reads.next = waiting;
         self.answer_reads(served, self.commit_index);
         let age = self.now.since(leader.reads.begun_at);
-        if leader.reads.rounds.is_empty() && age >= until.since(self.now) {
+        // Those that want a round begin one now: a round without them would keep them waiting, and
+        // where rounds take long so would the next one, and so on.
+        let none_waits = leader.reads.next.is_empty();
+        if none_waits && leader.reads.rounds.is_empty() && age >= until.since(self.now) {
             self.begin_round_with(leader, Vec::new());
         }
     }

@@ -64,6 +64,21 @@ fn a_read_by_round_does_not_rest_on_a_lease() {
 }
 
 #[test]
+fn a_read_by_round_does_not_wait_behind_rounds_that_renew_the_lease() {
+    let mut cluster = with_lease();
+    cluster.now += PROMISE * 6 / 10;
+    cluster.step(1, Input::ReadByRound(ReadId::new(2))).unwrap();
+    // A round takes more than half of the lease, so that the lease is due when the round ends.
+    for hop in [0, PROMISE / 2] {
+        cluster.now += hop;
+        for message in core::mem::take(&mut cluster.network) {
+            cluster.deliver(message);
+        }
+    }
+    assert_eq!(served(&cluster), [1, 2], "by the first round");
+}
+
+#[test]
 fn what_nobody_was_told_is_no_promise() {
     let mut cluster = Cluster::with(3, leases());
     cluster.elect(1);
