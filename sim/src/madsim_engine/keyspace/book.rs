@@ -9,7 +9,7 @@ use crate::madsim_engine::time::now;
 use crate::record::violation::{Violation, check};
 use crate::schedule::{KeyspaceKind, SECOND, Schedule};
 use bytes::Bytes;
-use infinitystore::kv::{CompareOrder, Op, Put, Target, Txn, TxnOp};
+use infinitystore::kv::{CompareOrder, LeaseId, Op, Put, Target, Txn, TxnOp};
 use infinitystore::replica::RequestId;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -110,6 +110,12 @@ impl Keyspace {
     /// A write is asked for.
     pub(super) fn wants(&mut self, wanted: &ExpectedWrite, name: Option<&Bytes>) {
         self.commands.entry((plain(wanted), name.cloned())).or_default().asked += 1;
+    }
+
+    /// Whether one of these clients has asked for the end of a lease.
+    pub(super) fn has_revoked(&self, lease: LeaseId) -> bool {
+        let mut asked = self.commands.keys().map(|(wanted, _)| wanted);
+        asked.any(|wanted| matches!(wanted, ExpectedWrite::Op(Op::Revoke(id)) if *id == lease))
     }
 
     /// Its client was told that it has not happened, and will not.

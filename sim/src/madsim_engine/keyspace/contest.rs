@@ -18,7 +18,7 @@ use crate::madsim_engine::world::{Shared, World};
 use crate::record::violation::Violation;
 use crate::schedule::{MILLI, Stream, stream};
 use bytes::Bytes;
-use infinitystore::kv::{KeyRange, KeyValue, LeaseId};
+use infinitystore::kv::{Command, KeyRange, KeyValue, LeaseId, Op, Outcome};
 use infinitystore::replica::Level;
 use rand::Rng;
 use serde_json::{Map, Value, json};
@@ -105,6 +105,18 @@ fn is_of_room(world: &World, sent: &AtSending, told: &Problem) -> bool {
     let is_small = |index| model.at(index).is_some_and(|sums| sums.settings.quota_bytes < 1 << 30);
     let was_small = (sent.committed..=model.applied()).any(is_small);
     told.code == "disk-full" || told.code == "quota-exceeded" && was_small
+}
+
+/// Whether another client has ended the lease that this problem names, since then.
+fn was_revoked(world: &World, sent: &AtSending, told: &Problem) -> bool {
+    let mut numbers = told.detail.split(|char: char| !char.is_ascii_digit());
+    let Some(lease) = numbers.find_map(|text| text.parse().ok()).map(LeaseId) else { return false };
+    let ledger = &world.checks.ledger;
+    let is_end = |(command, outcome): (&Command, &Outcome)| {
+        command.op == Op::Revoke(lease) && !matches!(outcome, Outcome::Refused(_))
+    };
+    let mut since = sent.committed + 1..=ledger.model().applied();
+    world.keyspace.has_revoked(lease) && since.any(|index| ledger.command(index).is_some_and(is_end))
 }
 
 impl Contest {
@@ -234,6 +246,8 @@ impl Contest {
                 }
                 // Its lease ended while it waited, though the node renews it.
                 Some("no-lease") if !came.due.is_some_and(|due| world.attendance.holds(due)) => Ok(None),
+                // Other clients guess at leases, and end them.
+                Some("no-lease") if told.is_some_and(|told| was_revoked(world, &came.sent, told)) => Ok(None),
                 Some(code) => Err(format!("{code}, and nothing is so")),
             }
         })?;
