@@ -23,7 +23,7 @@ const VALUES: usize = 8;
 
 /// What all clients share: the results too, so that a client costs a connection and two small
 /// buffers, not two histograms of a hundred KiB each.
-pub(in crate::cli) struct LoadRun {
+pub(super) struct LoadRun {
     args: BenchArgs,
     endpoints: Arc<[Endpoint]>,
     tls: Option<ClientTls>,
@@ -36,12 +36,7 @@ pub(in crate::cli) struct LoadRun {
 }
 
 impl LoadRun {
-    pub(in crate::cli) fn new(
-        args: BenchArgs,
-        tls: Option<ClientTls>,
-        measure_from: Instant,
-        end: Instant,
-    ) -> Self {
+    pub(super) fn new(args: BenchArgs, tls: Option<ClientTls>, measure_from: Instant, end: Instant) -> Self {
         let mut rng = SmallRng::seed_from_u64(0);
         Self {
             values: (0..VALUES).map(|_| value(args.value_size, &mut rng)).collect(),
@@ -57,30 +52,30 @@ impl LoadRun {
     }
 
     /// What has been measured so far.
-    pub(in crate::cli) fn results(&self) -> MutexGuard<'_, Results> {
+    pub(super) fn results(&self) -> MutexGuard<'_, Results> {
         // Counters only: consistent wherever a panic could have struck.
         self.results.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Requests answered so far, warm-up included.
-    pub(in crate::cli) fn answers(&self) -> u64 {
+    pub(super) fn answers(&self) -> u64 {
         self.answers.load(Ordering::Relaxed)
     }
 
     /// Ends the load early.
-    pub(in crate::cli) fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
     /// For how long has been measured.
-    pub(in crate::cli) fn measured(&self) -> Duration {
+    pub(super) fn measured(&self) -> Duration {
         Instant::now().min(self.end).saturating_duration_since(self.measure_from)
     }
 }
 
 /// What was measured.
 #[derive(Clone, Debug)]
-pub(in crate::cli) struct Results {
+pub(super) struct Results {
     pub seconds: f64,
     pub writes: Histogram<u64>,
     pub reads: Histogram<u64>,
@@ -96,7 +91,7 @@ impl Default for Results {
 }
 
 impl Results {
-    pub(in crate::cli) fn succeeded(&self) -> u64 {
+    pub(super) fn succeeded(&self) -> u64 {
         self.writes.len() + self.reads.len()
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 
 /// The report, with its newline.
-pub(in crate::cli) fn render(args: &BenchArgs, results: &Results) -> String {
+pub(super) fn render(args: &BenchArgs, results: &Results) -> String {
     match args.format {
         ReportFormat::Text => text(args, results),
         ReportFormat::Json => format!("{}\n", json_report(args, results)),
@@ -17,7 +17,7 @@ pub(in crate::cli) fn render(args: &BenchArgs, results: &Results) -> String {
 }
 
 /// Failures by kind, in one line.
-pub(in crate::cli) fn errors_in_words(results: &Results) -> String {
+pub(super) fn errors_in_words(results: &Results) -> String {
     let mut kinds: Vec<_> = results.errors.iter().collect();
     kinds.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
     let words: Vec<String> = kinds.iter().map(|(kind, count)| format!("{count} × {kind}")).collect();

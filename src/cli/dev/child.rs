@@ -20,7 +20,7 @@ const TAIL_LINES: usize = 20;
 const TAIL_BYTES_MAX: u64 = 64 << 10;
 
 /// A running node. Dropping it kills it.
-pub(in crate::cli) struct Child {
+pub(super) struct Child {
     name: String,
     log: PathBuf,
     /// Where this life's part of the log begins, bytes: earlier lives have theirs before it.
@@ -35,7 +35,7 @@ pub(in crate::cli) struct Child {
 
 impl Child {
     /// Starts a node; its log is appended to.
-    pub(in crate::cli) fn spawn(place: &NodePlace, log_level: &str) -> Result<Self, Failure> {
+    pub(super) fn spawn(place: &NodePlace, log_level: &str) -> Result<Self, Failure> {
         let cannot = |error: io::Error| {
             Failure::new(ExitStatus::Failure, format!("cannot start {}: {error}", place.name))
         };
@@ -77,23 +77,23 @@ impl Child {
         })
     }
 
-    pub(in crate::cli) fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         &self.name
     }
 
     /// Whether it runs, as far as is known.
-    pub(in crate::cli) fn runs(&self) -> bool {
+    pub(super) fn runs(&self) -> bool {
         !self.ended
     }
 
     /// Kills it, as `kill -9` does. Returns at once.
-    pub(in crate::cli) fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         // Fails only if it has just ended by itself, which is as good.
         let _ = self.process.start_kill();
     }
 
     /// Asks it to stop.
-    pub(in crate::cli) fn terminate(&self) {
+    pub(super) fn terminate(&self) {
         let pid = self.process.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         if let Some(pid) = pid {
             // It may have ended by itself just now, which is as good.
@@ -102,7 +102,7 @@ impl Child {
     }
 
     /// Waits for its end, and kills it at the deadline; `false` if that was needed.
-    pub(in crate::cli) async fn wait_until(&mut self, deadline: Instant) -> bool {
+    pub(super) async fn wait_until(&mut self, deadline: Instant) -> bool {
         if timeout_at(deadline, self.process.wait()).await.is_ok() {
             return true;
         }
@@ -139,7 +139,7 @@ impl Child {
 
 /// Waits for the next node to end, and says so with the end of its log. `None` if none runs any
 /// more.
-pub(in crate::cli) async fn first_exit(children: &mut [Child]) -> Option<String> {
+pub(super) async fn first_exit(children: &mut [Child]) -> Option<String> {
     if children.iter().all(|child| child.ended) {
         return None;
     }
@@ -160,7 +160,7 @@ pub(in crate::cli) async fn first_exit(children: &mut [Child]) -> Option<String>
 }
 
 /// The last lines, indented.
-pub(in crate::cli) fn tail(log: &str) -> String {
+pub(super) fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(TAIL_LINES)..].iter().map(|line| format!("    {line}\n")).collect()
 }

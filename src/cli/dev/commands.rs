@@ -21,7 +21,7 @@ pub(in crate::cli) enum NodeCommand {
 
 /// The lines of standard input, from now to its end. None come where reading would suspend the
 /// whole program: it is in the background of its terminal.
-pub(in crate::cli) fn lines() -> mpsc::Receiver<String> {
+pub(super) fn lines() -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel(LINES_MAX);
     let in_background = stdin().is_terminal() && tcgetpgrp(stdin()).is_ok_and(|group| group != getpgrp());
     if !in_background {

@@ -14,7 +14,7 @@ const FILE: &str = "cluster.json";
 
 /// One node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::cli) struct NodePlace {
+pub(super) struct NodePlace {
     pub name: String,
     pub ports: Ports,
     pub data: PathBuf,
@@ -24,14 +24,14 @@ pub(in crate::cli) struct NodePlace {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::cli) struct Ports {
+pub(super) struct Ports {
     pub http: u16,
     pub raft: u16,
 }
 
 /// The whole cluster.
 #[derive(Debug)]
-pub(in crate::cli) struct Layout {
+pub(super) struct Layout {
     pub dir: PathBuf,
     pub places: Vec<NodePlace>,
     /// What the user should know: ports that were taken, nodes that were there.
@@ -39,18 +39,18 @@ pub(in crate::cli) struct Layout {
 }
 
 impl NodePlace {
-    pub(in crate::cli) fn http_addr(&self) -> String {
+    pub(super) fn http_addr(&self) -> String {
         format!("localhost:{}", self.ports.http)
     }
 
-    pub(in crate::cli) fn raft_addr(&self) -> String {
+    pub(super) fn raft_addr(&self) -> String {
         format!("localhost:{}", self.ports.raft)
     }
 }
 
 impl Layout {
     /// Decides on names, directories and free ports, and notes them in the directory.
-    pub(in crate::cli) fn prepare(args: &DevArgs) -> Result<Self, Failure> {
+    pub(super) fn prepare(args: &DevArgs) -> Result<Self, Failure> {
         let dir = args.dir.clone();
         let unusable = |error: io::Error| {
             let text = format!("{}: {error}; choose another --dir, or make it writable", dir.display());
@@ -97,7 +97,7 @@ impl Layout {
     }
 
     /// Removes what this run created.
-    pub(in crate::cli) fn remove_created(&self) {
+    pub(super) fn remove_created(&self) {
         for place in self.places.iter().filter(|place| place.created) {
             report_failed_removal(&place.data, fs::remove_dir_all(&place.data));
             report_failed_removal(&place.log, fs::remove_file(&place.log));
@@ -148,7 +148,7 @@ fn free_from(wanted: Ports, taken: impl Fn(Ports) -> bool) -> Option<Ports> {
     Some(ports)
 }
 
-pub(in crate::cli) fn next(ports: Ports) -> Option<Ports> {
+pub(super) fn next(ports: Ports) -> Option<Ports> {
     Some(Ports { http: ports.http.checked_add(PORT_STEP)?, raft: ports.raft.checked_add(PORT_STEP)? })
 }
 

@@ -5,7 +5,7 @@ use comfy_table::{Table, presets};
 use std::fmt::Write;
 
 /// The nodes, and commands to paste.
-pub(in crate::cli) fn welcome(layout: &Layout) -> String {
+pub(super) fn welcome(layout: &Layout) -> String {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_BORDERS_ONLY).set_header(["node", "clients", "peers", "data"]);
     for place in &layout.places {

@@ -68,7 +68,7 @@ impl Raft {
     /// disk. So a leader that a quorum hears stays leader however long a write takes
     /// (check-quorum), and its rounds of reads are confirmed. Sent at most twice in a heartbeat
     /// interval, unless a round waits for it.
-    pub(in crate::raft) fn answer_heard(
+    pub(super) fn answer_heard(
         &mut self,
         from: NodeId,
         round: ReadRound,
@@ -127,7 +127,7 @@ impl Shared {
 
     /// Whether the leader has another entry where this node has a committed one (Leader
     /// Completeness, Raft §5.4).
-    pub(in crate::raft) fn contradicts(&self, theirs: LogId) -> bool {
+    pub(super) fn contradicts(&self, theirs: LogId) -> bool {
         let ours = self.log.term_at(theirs.index);
         theirs.index <= self.commit_index && ours.is_some_and(|term| term != theirs.term)
     }

@@ -59,7 +59,7 @@ impl Raft {
     }
 
     /// An answer to an append of this session, or `None` if it is a late one.
-    pub(in crate::raft) fn answering_peer(
+    pub(super) fn answering_peer(
         &mut self,
         from: NodeId,
         session: Session,

@@ -90,7 +90,7 @@ impl Log {
     }
 
     /// The entry at `index`, if it is held.
-    pub(in crate::raft) fn get(&self, index: LogIndex) -> Option<&Entry> {
+    pub(super) fn get(&self, index: LogIndex) -> Option<&Entry> {
         if index <= self.base.index {
             return None;
         }

@@ -164,7 +164,7 @@ impl Shared {
     }
 
     /// A message of the current term.
-    pub(in crate::raft) const fn message(&self, to: NodeId, body: Body) -> Message {
+    pub(super) const fn message(&self, to: NodeId, body: Body) -> Message {
         Message { from: self.id, to, term: self.hard_state.term, body }
     }
 

@@ -12,7 +12,7 @@ use hyper::StatusCode;
 use std::sync::Arc;
 
 /// The alarms of this node.
-pub(in crate::api::http) async fn list<E: Env>(
+pub(super) async fn list<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     _: Parameters,
@@ -28,7 +28,7 @@ pub(in crate::api::http) async fn list<E: Env>(
 }
 
 /// A person has seen it.
-pub(in crate::api::http) async fn acknowledge<E: Env>(
+pub(super) async fn acknowledge<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     _: Parameters,

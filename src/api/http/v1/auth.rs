@@ -115,7 +115,7 @@ pub(in crate::api::http) async fn status<E: Env>(
 }
 
 /// Requests are judged from now on.
-pub(in crate::api::http) async fn enable<E: Env>(
+pub(super) async fn enable<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     _: Parameters,
@@ -124,7 +124,7 @@ pub(in crate::api::http) async fn enable<E: Env>(
 }
 
 /// They are not any more.
-pub(in crate::api::http) async fn disable<E: Env>(
+pub(super) async fn disable<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     _: Parameters,
@@ -133,7 +133,7 @@ pub(in crate::api::http) async fn disable<E: Env>(
 }
 
 /// The users.
-pub(in crate::api::http) async fn users<E: Env>(
+pub(super) async fn users<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     parameters: Parameters,
@@ -152,7 +152,7 @@ pub(in crate::api::http) async fn users<E: Env>(
 }
 
 /// A new user.
-pub(in crate::api::http) async fn add_user<E: Env>(
+pub(super) async fn add_user<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     _: Parameters,
@@ -164,7 +164,7 @@ pub(in crate::api::http) async fn add_user<E: Env>(
 }
 
 /// A user goes.
-pub(in crate::api::http) async fn remove_user<E: Env>(
+pub(super) async fn remove_user<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     _: Parameters,
@@ -174,7 +174,7 @@ pub(in crate::api::http) async fn remove_user<E: Env>(
 }
 
 /// Another password.
-pub(in crate::api::http) async fn set_password<E: Env>(
+pub(super) async fn set_password<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     _: Parameters,
@@ -185,7 +185,7 @@ pub(in crate::api::http) async fn set_password<E: Env>(
 }
 
 /// Other roles for a user.
-pub(in crate::api::http) async fn change_user<E: Env>(
+pub(super) async fn change_user<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     _: Parameters,
@@ -196,7 +196,7 @@ pub(in crate::api::http) async fn change_user<E: Env>(
 }
 
 /// The roles.
-pub(in crate::api::http) async fn roles<E: Env>(
+pub(super) async fn roles<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     parameters: Parameters,
@@ -215,7 +215,7 @@ pub(in crate::api::http) async fn roles<E: Env>(
 }
 
 /// A new role.
-pub(in crate::api::http) async fn add_role<E: Env>(
+pub(super) async fn add_role<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     _: Parameters,
@@ -226,7 +226,7 @@ pub(in crate::api::http) async fn add_role<E: Env>(
 }
 
 /// A role goes.
-pub(in crate::api::http) async fn remove_role<E: Env>(
+pub(super) async fn remove_role<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     _: Parameters,
@@ -236,7 +236,7 @@ pub(in crate::api::http) async fn remove_role<E: Env>(
 }
 
 /// Other rights for a role.
-pub(in crate::api::http) async fn change_role<E: Env>(
+pub(super) async fn change_role<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     _: Parameters,
@@ -250,7 +250,7 @@ pub(in crate::api::http) async fn change_role<E: Env>(
 }
 
 /// The tokens.
-pub(in crate::api::http) async fn tokens<E: Env>(
+pub(super) async fn tokens<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     parameters: Parameters,
@@ -279,7 +279,7 @@ pub(in crate::api::http) async fn tokens<E: Env>(
 }
 
 /// A new token.
-pub(in crate::api::http) async fn add_token<E: Env>(
+pub(super) async fn add_token<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     _: Parameters,
@@ -307,7 +307,7 @@ pub(in crate::api::http) async fn add_token<E: Env>(
 }
 
 /// A token counts no more.
-pub(in crate::api::http) async fn revoke_token<E: Env>(
+pub(super) async fn revoke_token<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     _: Parameters,

@@ -31,7 +31,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 pub(in crate::api::http) const BACKUPS_MAX: usize = 2;
 
 /// Begins a backup.
-pub(in crate::api::http) async fn handle<E: Env>(
+pub(super) async fn handle<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     parameters: Parameters,

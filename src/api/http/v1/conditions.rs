@@ -6,7 +6,7 @@ use crate::api::service::Condition;
 use crate::kv::Revision;
 
 /// The condition that a request's headers make.
-pub(in crate::api::http) fn of(call: &Call) -> Result<Option<Condition>, Problem> {
+pub(super) fn of(call: &Call) -> Result<Option<Condition>, Problem> {
     parse(call.header("if-match"), call.header("if-none-match"))
 }
 

@@ -19,15 +19,15 @@ use std::future::Future;
 use std::sync::Arc;
 
 /// A JSON body of a small request is at most this long.
-pub(in crate::api::http) const SMALL_BODY_BYTES_MAX: usize = 64 << 10;
+pub(super) const SMALL_BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Answers a read.
-pub(in crate::api::http) async fn read(answer: impl Future<Output = Result<Answer, Problem>>) -> Answer {
+pub(super) async fn read(answer: impl Future<Output = Result<Answer, Problem>>) -> Answer {
     answer.await.unwrap_or_else(Problem::answer)
 }
 
 /// Answers a write: what is refused before it was tried has not happened.
-pub(in crate::api::http) async fn write(answer: impl Future<Output = Result<Answer, Problem>>) -> Answer {
+pub(super) async fn write(answer: impl Future<Output = Result<Answer, Problem>>) -> Answer {
     answer.await.unwrap_or_else(|problem| problem.not_applied().answer())
 }
 
@@ -40,12 +40,12 @@ pub(in crate::api::http) fn service<'c, E: Env>(
 }
 
 /// How the service is called.
-pub(in crate::api::http) fn service_call(call: &Call) -> service::Call {
+pub(super) fn service_call(call: &Call) -> service::Call {
     service::Call { idempotency_key: call.header("idempotency-key").map(Bytes::copy_from_slice) }
 }
 
 /// With how old what is served may be, if it is what this node has.
-pub(in crate::api::http) fn aged<E: Env>(context: &Arc<Context<E>>, level: Level, answer: Answer) -> Answer {
+pub(super) fn aged<E: Env>(context: &Arc<Context<E>>, level: Level, answer: Answer) -> Answer {
     let age = context.node().facts().age_micros(context.env.now());
     match (level, age) {
         (Level::Linearizable, _) | (_, None) => answer,
@@ -54,7 +54,7 @@ pub(in crate::api::http) fn aged<E: Env>(context: &Arc<Context<E>>, level: Level
 }
 
 /// What stands in the path for the route's `{name}`, decoded.
-pub(in crate::api::http) fn path_variable(call: &Call) -> Result<Bytes, Problem> {
+pub(super) fn path_variable(call: &Call) -> Result<Bytes, Problem> {
     let decoded = decode(call.variable(), false).ok_or_else(|| {
         Problem::bad("bad-encoding", "the path is not percent-encoded; write each % as %25".to_owned())
     })?;
@@ -62,7 +62,7 @@ pub(in crate::api::http) fn path_variable(call: &Call) -> Result<Bytes, Problem>
 }
 
 /// The key of a request: the rest of its path, or a parameter.
-pub(in crate::api::http) fn key(call: &Call, parameters: &Parameters) -> Result<Bytes, Problem> {
+pub(super) fn key(call: &Call, parameters: &Parameters) -> Result<Bytes, Problem> {
     if call.variable.is_some() {
         return checked_key(path_variable(call)?);
     }
@@ -89,7 +89,7 @@ fn empty_key() -> Problem {
 }
 
 /// Refuses parameters that go with others only.
-pub(in crate::api::http) fn refuse_with(
+pub(super) fn refuse_with(
     parameters: &Parameters,
     one: &'static str,
     others: &[&'static str],
@@ -101,7 +101,7 @@ pub(in crate::api::http) fn refuse_with(
 }
 
 /// The body, as it is, of at most `limit` bytes.
-pub(in crate::api::http) async fn raw_body<E: Env>(
+pub(super) async fn raw_body<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     limit: usize,
@@ -117,7 +117,7 @@ pub(in crate::api::http) async fn raw_body<E: Env>(
 }
 
 /// The body as a value.
-pub(in crate::api::http) async fn value_body<E: Env>(
+pub(super) async fn value_body<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
 ) -> Result<(Bytes, MemoryReservation), Problem> {
@@ -131,7 +131,7 @@ pub(in crate::api::http) async fn value_body<E: Env>(
 }
 
 /// The body as JSON.
-pub(in crate::api::http) async fn json_body<E: Env, T: DeserializeOwned>(
+pub(super) async fn json_body<E: Env, T: DeserializeOwned>(
     context: &Arc<Context<E>>,
     call: &mut Call,
 ) -> Result<T, Problem> {
@@ -140,7 +140,7 @@ pub(in crate::api::http) async fn json_body<E: Env, T: DeserializeOwned>(
 }
 
 /// The same, of something secret: what is wrong with it is told without quoting it.
-pub(in crate::api::http) async fn secret_body<E: Env, T: DeserializeOwned>(
+pub(super) async fn secret_body<E: Env, T: DeserializeOwned>(
     context: &Arc<Context<E>>,
     call: &mut Call,
 ) -> Result<T, Problem> {
@@ -154,7 +154,7 @@ pub(in crate::api::http) async fn secret_body<E: Env, T: DeserializeOwned>(
 }
 
 /// Whether the client wants JSON, and not the value as it is.
-pub(in crate::api::http) fn wants_json(call: &Call) -> bool {
+pub(super) fn wants_json(call: &Call) -> bool {
     call.header("accept").is_some_and(|accept| {
         let accept = String::from_utf8_lossy(accept);
         accept.split(',').any(|kind| {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 const WAIT_MICROS_MAX: u64 = 600_000_000;
 
 /// Sets a key.
-pub(in crate::api::http) async fn put<E: Env>(
+pub(super) async fn put<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     parameters: Parameters,
@@ -45,7 +45,7 @@ pub(in crate::api::http) async fn put<E: Env>(
 }
 
 /// Removes a key.
-pub(in crate::api::http) async fn delete<E: Env>(
+pub(super) async fn delete<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     parameters: Parameters,
@@ -59,7 +59,7 @@ pub(in crate::api::http) async fn delete<E: Env>(
 }
 
 /// Reads a key, or waits until it changes.
-pub(in crate::api::http) async fn get<E: Env>(
+pub(super) async fn get<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     parameters: Parameters,
@@ -162,7 +162,7 @@ fn answer<E: Env>(
 }
 
 /// Adds to a number.
-pub(in crate::api::http) async fn increment<E: Env>(
+pub(super) async fn increment<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     parameters: Parameters,

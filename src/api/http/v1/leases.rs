@@ -29,7 +29,7 @@ struct GrantBody {
 }
 
 /// Makes a lease.
-pub(in crate::api::http) async fn grant<E: Env>(
+pub(super) async fn grant<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     _: Parameters,
@@ -54,7 +54,7 @@ pub(in crate::api::http) async fn grant<E: Env>(
 }
 
 /// Lists the leases.
-pub(in crate::api::http) async fn list<E: Env>(
+pub(super) async fn list<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     parameters: Parameters,
@@ -82,7 +82,7 @@ pub(in crate::api::http) async fn list<E: Env>(
 }
 
 /// One lease: its time, and its keys.
-pub(in crate::api::http) async fn get<E: Env>(
+pub(super) async fn get<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     parameters: Parameters,
@@ -111,7 +111,7 @@ pub(in crate::api::http) async fn get<E: Env>(
 }
 
 /// Its time begins anew.
-pub(in crate::api::http) async fn keep_alive<E: Env>(
+pub(super) async fn keep_alive<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     _: Parameters,
@@ -123,7 +123,7 @@ pub(in crate::api::http) async fn keep_alive<E: Env>(
 }
 
 /// Ends it, and removes its keys.
-pub(in crate::api::http) async fn revoke<E: Env>(
+pub(super) async fn revoke<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     _: Parameters,

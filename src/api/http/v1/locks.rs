@@ -21,7 +21,7 @@ const TTL_SECONDS: u64 = 10;
 const WAIT_MICROS_MAX: u64 = 600_000_000;
 
 /// Takes the lock, or wins the election. The body is the holder's value.
-pub(in crate::api::http) async fn take<E: Env>(
+pub(super) async fn take<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     (kind, parameters): (ContestKind, Parameters),
@@ -85,7 +85,7 @@ async fn stand<E: Env>(
 }
 
 /// Its holder.
-pub(in crate::api::http) async fn get<E: Env>(
+pub(super) async fn get<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     (kind, parameters): (ContestKind, Parameters),
@@ -107,7 +107,7 @@ pub(in crate::api::http) async fn get<E: Env>(
 }
 
 /// Gives it up.
-pub(in crate::api::http) async fn release<E: Env>(
+pub(super) async fn release<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     (kind, parameters): (ContestKind, Parameters),
@@ -121,7 +121,7 @@ pub(in crate::api::http) async fn release<E: Env>(
 }
 
 /// Gives the one that leads another value.
-pub(in crate::api::http) async fn proclaim<E: Env>(
+pub(super) async fn proclaim<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     (kind, parameters): (ContestKind, Parameters),

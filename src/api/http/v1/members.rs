@@ -86,7 +86,7 @@ impl Named {
 }
 
 /// The members.
-pub(in crate::api::http) async fn list<E: Env>(
+pub(super) async fn list<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     parameters: Parameters,
@@ -132,7 +132,7 @@ fn write_member(json: &mut Json, member: &MemberView, is_leader: bool) {
 }
 
 /// Adds nodes.
-pub(in crate::api::http) async fn add<E: Env>(
+pub(super) async fn add<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     parameters: Parameters,
@@ -154,7 +154,7 @@ pub(in crate::api::http) async fn add<E: Env>(
 }
 
 /// Makes a learner a voter.
-pub(in crate::api::http) async fn promote<E: Env>(
+pub(super) async fn promote<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     parameters: Parameters,
@@ -165,7 +165,7 @@ pub(in crate::api::http) async fn promote<E: Env>(
 }
 
 /// Removes a member.
-pub(in crate::api::http) async fn remove<E: Env>(
+pub(super) async fn remove<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     parameters: Parameters,
@@ -176,7 +176,7 @@ pub(in crate::api::http) async fn remove<E: Env>(
 }
 
 /// Hands leadership over.
-pub(in crate::api::http) async fn transfer<E: Env>(
+pub(super) async fn transfer<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     _: Parameters,

@@ -4,7 +4,7 @@ use crate::api::http::v1::problem::Problem;
 use serde::de::DeserializeOwned;
 
 /// An object in JSON.
-pub(in crate::api::http) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(super) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     // A derived struct would also be read from an array of its fields.
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return Err(Problem::bad("bad-json", "the body is not a JSON object"));

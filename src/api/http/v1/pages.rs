@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::Notify;
 
 /// If nothing changes for so long, watchers are told how far that was looked at.
-pub(in crate::api::http) const PROGRESS_MICROS: u64 = 10_000_000;
+pub(super) const PROGRESS_MICROS: u64 = 10_000_000;
 /// Pages that are kept take at most this many bytes, …
 const KEPT_BYTES_MAX: usize = 8 << 20;
 /// … and are at most so many.
@@ -68,13 +68,13 @@ struct Coming {
 
 /// Changes as they are sent.
 #[derive(Debug)]
-pub(in crate::api::http) struct Page {
+pub(super) struct Page {
     /// A message for each revision; empty if nothing changed.
-    pub(in crate::api::http) bytes: Bytes,
+    pub(super) bytes: Bytes,
     /// Where the next page begins.
-    pub(in crate::api::http) next: Revision,
+    pub(super) next: Revision,
     /// When it came.
-    pub(in crate::api::http) at: Time,
+    pub(super) at: Time,
 }
 
 /// A page's bytes, with their part of the budget for as long as anybody has them.
@@ -130,7 +130,7 @@ impl Pages {
     }
 
     /// The page that a query asks for. `last` is when the watcher's last one came.
-    pub(in crate::api::http) async fn get<E: Env>(
+    pub(super) async fn get<E: Env>(
         self: &Arc<Self>,
         (env, slot, budget): (&E, &NodeSlot, &Arc<Budget>),
         asker: &Asker,
@@ -287,12 +287,7 @@ fn too_large(revision: Revision, size: usize, budget: &Budget) -> ServiceError {
 }
 
 /// A message of server-sent events. The data has no line breaks in it: it is JSON.
-pub(in crate::api::http) fn message(
-    out: &mut Vec<u8>,
-    event: Option<&str>,
-    id: Option<Revision>,
-    data: &[u8],
-) {
+pub(super) fn message(out: &mut Vec<u8>, event: Option<&str>, id: Option<Revision>, data: &[u8]) {
     if let Some(event) = event {
         out.extend_from_slice(format!("event: {event}\n").as_bytes());
     }

@@ -27,11 +27,11 @@ const TTL: Parameter = parameter("ttl", Duration, "with a new lease of this time
 const LEASE: Parameter = parameter("lease", Number, "the lease");
 const LIMIT: Parameter = parameter("limit", Number, "how many at most");
 
-pub(in crate::api::http) const PUT_KEY: &[Parameter] = &[TTL, LEASE];
-pub(in crate::api::http) const PUT: &[Parameter] = &[KEY, KEY64, TTL, LEASE];
-pub(in crate::api::http) const GET_KEY: &[Parameter] = &[AT, LEVEL, MAX_STALENESS, WAIT, AFTER];
-pub(in crate::api::http) const DELETE_KEY: &[Parameter] = &[];
-pub(in crate::api::http) const GET: &[Parameter] = &[
+pub(super) const PUT_KEY: &[Parameter] = &[TTL, LEASE];
+pub(super) const PUT: &[Parameter] = &[KEY, KEY64, TTL, LEASE];
+pub(super) const GET_KEY: &[Parameter] = &[AT, LEVEL, MAX_STALENESS, WAIT, AFTER];
+pub(super) const DELETE_KEY: &[Parameter] = &[];
+pub(super) const GET: &[Parameter] = &[
     PREFIX,
     PREFIX64,
     START,
@@ -52,12 +52,11 @@ pub(in crate::api::http) const GET: &[Parameter] = &[
     WAIT,
     AFTER,
 ];
-pub(in crate::api::http) const DELETE: &[Parameter] =
+pub(super) const DELETE: &[Parameter] =
     &[PREFIX, PREFIX64, START, START64, END, END64, parameter("all", Flag, "every key"), KEY, KEY64];
-pub(in crate::api::http) const NONE: &[Parameter] = &[];
-pub(in crate::api::http) const INCREMENT: &[Parameter] =
-    &[parameter("by", Signed, "what to add; left out: 1")];
-pub(in crate::api::http) const WATCH: &[Parameter] = &[
+pub(super) const NONE: &[Parameter] = &[];
+pub(super) const INCREMENT: &[Parameter] = &[parameter("by", Signed, "what to add; left out: 1")];
+pub(super) const WATCH: &[Parameter] = &[
     PREFIX,
     PREFIX64,
     START,
@@ -71,25 +70,25 @@ pub(in crate::api::http) const WATCH: &[Parameter] = &[
     parameter("puts_only", Flag, "without deletions"),
     parameter("deletes_only", Flag, "without puts"),
 ];
-pub(in crate::api::http) const LEASE_LIST: &[Parameter] =
+pub(super) const LEASE_LIST: &[Parameter] =
     &[parameter("from", Number, "leases from this id on"), LIMIT, LEVEL, MAX_STALENESS];
-pub(in crate::api::http) const LEASE_GET: &[Parameter] = &[
+pub(super) const LEASE_GET: &[Parameter] = &[
     parameter("from", Bytes, "keys of the lease from this one on"),
     parameter("from64", Base64, "the same in base64"),
     LIMIT,
 ];
-pub(in crate::api::http) const TAKE: &[Parameter] = &[
+pub(super) const TAKE: &[Parameter] = &[
     parameter("ttl", Duration, "with a new lease of this time; left out: 10s"),
     parameter("lease", Number, "with this lease instead"),
     parameter("wait", Duration, "wait this long at most, up to 600s; left out: not at all"),
     parameter("stay", Flag, "with lease: keep the place in the queue when that time is over"),
 ];
-pub(in crate::api::http) const HELD_BY: &[Parameter] = &[LEASE];
-pub(in crate::api::http) const HOLDER: &[Parameter] = &[LEVEL, MAX_STALENESS];
-pub(in crate::api::http) const BACKUP: &[Parameter] = &[LEVEL, MAX_STALENESS];
-pub(in crate::api::http) const SETTINGS: &[Parameter] = &[LEVEL, MAX_STALENESS];
-pub(in crate::api::http) const LEVELS: &[Parameter] = &[LEVEL, MAX_STALENESS];
-pub(in crate::api::http) const MEMBERS: &[Parameter] = &[
+pub(super) const HELD_BY: &[Parameter] = &[LEASE];
+pub(super) const HOLDER: &[Parameter] = &[LEVEL, MAX_STALENESS];
+pub(super) const BACKUP: &[Parameter] = &[LEVEL, MAX_STALENESS];
+pub(super) const SETTINGS: &[Parameter] = &[LEVEL, MAX_STALENESS];
+pub(super) const LEVELS: &[Parameter] = &[LEVEL, MAX_STALENESS];
+pub(super) const MEMBERS: &[Parameter] = &[
     parameter(
         "level",
         Level,
@@ -97,5 +96,5 @@ pub(in crate::api::http) const MEMBERS: &[Parameter] = &[
     ),
     MAX_STALENESS,
 ];
-pub(in crate::api::http) const MEMBER_ORDER: &[Parameter] =
+pub(super) const MEMBER_ORDER: &[Parameter] =
     &[parameter("force", Flag, "even if the members that answer would be no quorum of those that remain")];

@@ -43,10 +43,7 @@ impl Parameters {
     }
 
     /// Takes a JSON object apart, whose fields are parameters: text, a number, or true or false.
-    pub(in crate::api::http) fn parse_json(
-        body: &[u8],
-        known: &'static [Parameter],
-    ) -> Result<Self, Problem> {
+    pub(super) fn parse_json(body: &[u8], known: &'static [Parameter]) -> Result<Self, Problem> {
         let Fields(fields) = parse_json(body)?;
         let mut given: Vec<(Parameter, Bytes)> = Vec::new();
         for (name, Field(value)) in fields {
@@ -65,12 +62,12 @@ impl Parameters {
     }
 
     /// Whether it was given.
-    pub(in crate::api::http) fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         self.raw(name).is_some()
     }
 
     /// Whether any of them was given.
-    pub(in crate::api::http) fn has_any(&self, names: &[&str]) -> bool {
+    pub(super) fn has_any(&self, names: &[&str]) -> bool {
         names.iter().any(|name| self.has(name))
     }
 
@@ -102,7 +99,7 @@ impl Parameters {
     }
 
     /// A whole number, which may be negative.
-    pub(in crate::api::http) fn signed(&self, name: &str) -> Result<Option<i64>, Problem> {
+    pub(super) fn signed(&self, name: &str) -> Result<Option<i64>, Problem> {
         let Some(value) = self.raw(name) else { return Ok(None) };
         let parsed = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
         let bad = || Problem::bad("bad-parameter", format!("{name} is not a whole number of 64 bits"));
@@ -110,7 +107,7 @@ impl Parameters {
     }
 
     /// A revision.
-    pub(in crate::api::http) fn revision(&self, name: &str) -> Result<Option<Revision>, Problem> {
+    pub(super) fn revision(&self, name: &str) -> Result<Option<Revision>, Problem> {
         match self.number(name)? {
             Some(number) if number > COUNTER_MAX => Err(Problem::bad(
                 "bad-parameter",
@@ -126,7 +123,7 @@ impl Parameters {
     }
 
     /// A time, microseconds.
-    pub(in crate::api::http) fn duration(&self, name: &str) -> Result<Option<u64>, Problem> {
+    pub(super) fn duration(&self, name: &str) -> Result<Option<u64>, Problem> {
         let Some(value) = self.raw(name) else { return Ok(None) };
         match std::str::from_utf8(value).ok().and_then(duration_micros) {
             Some(micros) => Ok(Some(micros)),
@@ -138,12 +135,12 @@ impl Parameters {
     }
 
     /// A time in whole seconds, rounded up.
-    pub(in crate::api::http) fn seconds(&self, name: &str) -> Result<Option<u64>, Problem> {
+    pub(super) fn seconds(&self, name: &str) -> Result<Option<u64>, Problem> {
         Ok(self.duration(name)?.map(|micros| micros.div_ceil(1_000_000)))
     }
 
     /// Whether a flag is set: there, and not `false` or `0`.
-    pub(in crate::api::http) fn flag(&self, name: &str) -> Result<bool, Problem> {
+    pub(super) fn flag(&self, name: &str) -> Result<bool, Problem> {
         match self.raw(name).map(|value| &value[..]) {
             None | Some(b"false" | b"0") => Ok(false),
             Some(b"" | b"true" | b"1") => Ok(true),
@@ -169,7 +166,7 @@ impl Parameters {
     }
 
     /// The range that `prefix`, or `start` and `end`, name. `None`: neither is there.
-    pub(in crate::api::http) fn range(&self) -> Result<Option<KeyRange>, Problem> {
+    pub(super) fn range(&self) -> Result<Option<KeyRange>, Problem> {
         let prefix = self.bytes("prefix", "prefix64")?;
         let (start, end) = (self.bytes("start", "start64")?, self.bytes("end", "end64")?);
         match (prefix, start, end) {
@@ -246,7 +243,7 @@ impl<'de> Deserialize<'de> for Field {
 
 /// An empty end is what a script makes of a variable that is not set. It does not stand for the end
 /// of all keys: a deletion would go on to there.
-pub(in crate::api::http) fn refuse_empty_end(end: Option<&Bytes>) -> Result<(), Problem> {
+pub(super) fn refuse_empty_end(end: Option<&Bytes>) -> Result<(), Problem> {
     if end.is_some_and(Bytes::is_empty) {
         let detail = "the end of the range is empty; leave it out for a range without an end";
         return Err(Problem::bad("empty-range", detail));
@@ -255,7 +252,7 @@ pub(in crate::api::http) fn refuse_empty_end(end: Option<&Bytes>) -> Result<(), 
 }
 
 /// Parameters that do not go together.
-pub(in crate::api::http) fn conflict(names: &[&str]) -> Problem {
+pub(super) fn conflict(names: &[&str]) -> Problem {
     let names = names.join(" and ");
     Problem::bad("conflicting-parameters", format!("{names} do not go together; leave one out"))
 }
@@ -278,7 +275,7 @@ fn number(name: &str, value: &[u8]) -> Result<u64, Problem> {
 }
 
 /// A number in a path.
-pub(in crate::api::http) fn number_in_path(what: &str, text: &str) -> Result<u64, Problem> {
+pub(super) fn number_in_path(what: &str, text: &str) -> Result<u64, Problem> {
     number(what, text.as_bytes())
 }
 

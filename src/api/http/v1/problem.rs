@@ -14,9 +14,9 @@ use std::borrow::Cow;
 pub(in crate::api::http) struct Problem {
     pub(in crate::api::http) status: StatusCode,
     /// Names the kind of problem, for programs.
-    pub(in crate::api::http) code: &'static str,
+    pub(super) code: &'static str,
     /// What to do, for people.
-    pub(in crate::api::http) detail: Cow<'static, str>,
+    pub(super) detail: Cow<'static, str>,
     /// What is known of the write; `None` for a read.
     outcome: Option<WriteOutcome>,
     /// What stands in the way.
@@ -48,7 +48,7 @@ impl Problem {
     }
 
     /// 400.
-    pub(in crate::api::http) fn bad(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn bad(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, detail)
     }
 

@@ -25,7 +25,7 @@ const RANGE: [&str; 6] = ["prefix", "prefix64", "start", "start64", "end", "end6
 const CARRIED: [&str; 5] = ["keys_only", "count_only", "delimiter", "delimiter64", "at"];
 
 /// Lists a range, or reads one key.
-pub(in crate::api::http) async fn get<E: Env>(
+pub(super) async fn get<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     parameters: Parameters,
@@ -71,7 +71,7 @@ pub(in crate::api::http) async fn get<E: Env>(
 }
 
 /// The same, with the parameters as the fields of a JSON object: for what does not fit into a URL.
-pub(in crate::api::http) async fn ask<E: Env>(
+pub(super) async fn ask<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     _: Parameters,
@@ -82,7 +82,7 @@ pub(in crate::api::http) async fn ask<E: Env>(
 }
 
 /// What [`write_page`] makes of a page, and some more.
-pub(in crate::api::http) fn page_bytes(page: &RangePage) -> usize {
+pub(super) fn page_bytes(page: &RangePage) -> usize {
     let keys = page
         .kvs
         .iter()
@@ -91,7 +91,7 @@ pub(in crate::api::http) fn page_bytes(page: &RangePage) -> usize {
 }
 
 /// The keys, and the prefixes, of a page.
-pub(in crate::api::http) fn write_page(json: &mut Json, page: &RangePage, detail: Detail, prefixes: bool) {
+pub(super) fn write_page(json: &mut Json, page: &RangePage, detail: Detail, prefixes: bool) {
     json.list("kvs", &page.kvs, |json, found| {
         match detail {
             Detail::Values => json.key_value(found),
@@ -147,7 +147,7 @@ fn wanted(parameters: &Parameters) -> Result<(RangeQuery, Option<u64>), Problem>
 }
 
 /// A range that makes sense.
-pub(in crate::api::http) fn check(range: &KeyRange) -> Result<(), Problem> {
+pub(super) fn check(range: &KeyRange) -> Result<(), Problem> {
     if range.start.len() > KEY_BYTES_MAX
         || range.end.as_ref().is_some_and(|end| end.len() > KEY_BYTES_MAX + 1)
     {
@@ -169,7 +169,7 @@ fn refuse(parameters: &Parameters, one: &str, others: &[&str]) -> Result<(), Pro
 }
 
 /// Removes the keys of a range, or one key.
-pub(in crate::api::http) async fn delete<E: Env>(
+pub(super) async fn delete<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     parameters: Parameters,

@@ -85,4 +85,4 @@ macro_rules! operation {
     };
 }
 
-pub(in crate::api::http) use {operation, read, renew, write};
+pub(super) use {operation, read, renew, write};

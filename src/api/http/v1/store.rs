@@ -32,7 +32,7 @@ struct SettingsBody {
 }
 
 /// Forgets what was before a revision.
-pub(in crate::api::http) async fn compact<E: Env>(
+pub(super) async fn compact<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     _: Parameters,
@@ -63,7 +63,7 @@ pub(in crate::api::http) async fn settings<E: Env>(
 }
 
 /// Changes them, all at once.
-pub(in crate::api::http) async fn configure<E: Env>(
+pub(super) async fn configure<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     _: Parameters,

@@ -17,7 +17,7 @@ use hyper::StatusCode;
 use std::sync::Arc;
 
 /// Compares, and does one thing or the other.
-pub(in crate::api::http) async fn handle<E: Env>(
+pub(super) async fn handle<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     _: Parameters,

@@ -33,7 +33,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 const PAUSE_MICROS: u64 = 250_000;
 
 /// Begins to watch.
-pub(in crate::api::http) async fn handle<E: Env>(
+pub(super) async fn handle<E: Env>(
     context: &Arc<Context<E>>,
     call: &mut Call,
     parameters: Parameters,
