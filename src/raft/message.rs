@@ -187,7 +187,7 @@ pub enum Body {
 
 /// A time by the clock of one start of a node. Only that start knows what it means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Stamp {
+pub struct ClockReading {
     /// The start.
     pub incarnation: Incarnation,
     /// What its clock showed.
@@ -204,11 +204,11 @@ pub struct AppendClock {
 }
 
 /// How old a commit index is at most, in words that its receiver can measure: no leader had
-/// committed more when the receiver's clock showed `stamp`, less `micros`.
+/// committed more when the receiver's clock showed `reading`, less `micros`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct CommitAge {
     /// The newest that the receiver put into an answer to this leader in this term.
-    pub stamp: Stamp,
+    pub reading: ClockReading,
     /// For so long the leader has not known whether a quorum takes it for the leader, the receiver
     /// counted as one that does.
     pub micros: u64,
@@ -220,7 +220,7 @@ pub struct AnswerClock {
     /// When the request was sent, by the leader's clock; 0 if the answer names no request.
     pub sent_at: Time,
     /// When the answer was made.
-    pub stamp: Stamp,
+    pub reading: ClockReading,
 }
 
 /// An AppendEntries, its fields by name.

@@ -52,7 +52,7 @@ impl Raft {
                 leader.checked_at = now;
                 for peer in leader.peers.values_mut() {
                     (peer.since, peer.last_heard) = (now, None);
-                    (peer.confirmed_at, peer.stamp) = (None, None);
+                    (peer.confirmed_at, peer.reading) = (None, None);
                     peer.last_sent_at = peer.last_sent_at.map(|_| now);
                 }
             }

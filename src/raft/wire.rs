@@ -11,7 +11,7 @@ use crate::codec::{DecodeError, Reader, Writer};
 use crate::raft::log::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, Entry};
 use crate::raft::log::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::membership::withdrawal::Withdrawal;
-use crate::raft::message::{AnswerClock, AppendClock, Body, CommitAge, Message, Stamp};
+use crate::raft::message::{AnswerClock, AppendClock, Body, ClockReading, CommitAge, Message};
 use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, Session, Term, Time};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -149,19 +149,19 @@ fn words<const N: usize>(out: &mut Vec<u8>, words: [u64; N]) {
 fn encode_append_clock(clock: &AppendClock, out: &mut Vec<u8>) {
     words(out, [clock.sent_at.get()]);
     out.put_u8(u8::from(clock.age.is_some()));
-    if let Some(CommitAge { stamp, micros }) = clock.age {
-        encode_stamp(stamp, out);
+    if let Some(CommitAge { reading, micros }) = clock.age {
+        encode_reading(reading, out);
         words(out, [micros]);
     }
 }
 
 fn encode_answer_clock(clock: &AnswerClock, out: &mut Vec<u8>) {
     words(out, [clock.sent_at.get()]);
-    encode_stamp(clock.stamp, out);
+    encode_reading(clock.reading, out);
 }
 
-fn encode_stamp(stamp: Stamp, out: &mut Vec<u8>) {
-    words(out, [stamp.incarnation.number(), stamp.incarnation.nonce(), stamp.at.get()]);
+fn encode_reading(reading: ClockReading, out: &mut Vec<u8>) {
+    words(out, [reading.incarnation.number(), reading.incarnation.nonce(), reading.at.get()]);
 }
 
 fn decode_body(tag: u8, term: Term, reader: &mut Reader) -> Result<Body, DecodeError> {
@@ -337,18 +337,18 @@ fn decode_append_clock(reader: &mut Reader) -> Result<AppendClock, DecodeError> 
     let sent_at = decode_time(reader)?;
     let has_age = reader.flag("age of the commit index")?;
     let decode_age = |reader: &mut Reader| {
-        let stamp = decode_stamp(reader)?;
-        Ok(CommitAge { stamp, micros: reader.counter("age in microseconds")? })
+        let reading = decode_reading(reader)?;
+        Ok(CommitAge { reading, micros: reader.counter("age in microseconds")? })
     };
     Ok(AppendClock { sent_at, age: has_age.then(|| decode_age(reader)).transpose()? })
 }
 
 fn decode_answer_clock(reader: &mut Reader) -> Result<AnswerClock, DecodeError> {
-    Ok(AnswerClock { sent_at: decode_time(reader)?, stamp: decode_stamp(reader)? })
+    Ok(AnswerClock { sent_at: decode_time(reader)?, reading: decode_reading(reader)? })
 }
 
-fn decode_stamp(reader: &mut Reader) -> Result<Stamp, DecodeError> {
-    Ok(Stamp { incarnation: decode_incarnation(reader)?, at: decode_time(reader)? })
+fn decode_reading(reader: &mut Reader) -> Result<ClockReading, DecodeError> {
+    Ok(ClockReading { incarnation: decode_incarnation(reader)?, at: decode_time(reader)? })
 }
 
 fn decode_time(reader: &mut Reader) -> Result<Time, DecodeError> {

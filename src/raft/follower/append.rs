@@ -4,7 +4,7 @@ use crate::raft::core::Raft;
 use crate::raft::log::entry::{Entry, EntryKind};
 use crate::raft::membership::members::Membership;
 use crate::raft::membership::withdrawal::Withdrawal;
-use crate::raft::message::{AnswerClock, Append, AppendClock, Body, Stamp};
+use crate::raft::message::{AnswerClock, Append, AppendClock, Body, ClockReading};
 use crate::raft::state::role::Role;
 use crate::raft::state::shared::Shared;
 use crate::raft::types::{LogId, LogIndex, NodeId, ReadRound, Term, Time};
@@ -104,16 +104,17 @@ impl Shared {
     /// Takes in how old a leader's commit index is at most. What an earlier start of this node said
     /// is measured by another clock.
     fn learn_age(&mut self, clock: AppendClock, commit: LogIndex) {
-        let is_ours = |stamp: Stamp| stamp.incarnation == self.incarnation && stamp.at <= self.now;
-        let Some(age) = clock.age.filter(|age| is_ours(age.stamp)) else { return };
-        if let Some(at) = age.stamp.at.get().checked_sub(age.micros) {
+        let is_ours =
+            |reading: ClockReading| reading.incarnation == self.incarnation && reading.at <= self.now;
+        let Some(age) = clock.age.filter(|age| is_ours(age.reading)) else { return };
+        if let Some(at) = age.reading.at.get().checked_sub(age.micros) {
             self.freshness.learn(Time::new(at), commit, self.last_applied);
         }
     }
 
     /// What an answer made now says of time.
     pub(in crate::raft) const fn answer_clock(&self, sent_at: Time) -> AnswerClock {
-        AnswerClock { sent_at, stamp: Stamp { incarnation: self.incarnation, at: self.now } }
+        AnswerClock { sent_at, reading: ClockReading { incarnation: self.incarnation, at: self.now } }
     }
 
     /// Whether an entry that this node acknowledged to the leader of this term is not in its log.

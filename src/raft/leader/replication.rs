@@ -254,16 +254,16 @@ impl Shared {
 
     /// What an append to this peer says of time.
     ///
-    /// The peer's stamp is from before now, and when the peer gave it, it took this node for the
+    /// The peer's reading is from before now, and when the peer gave it, it took this node for the
     /// leader. So it counts as confirming until then, and the others until [`Self::confirmed_at`],
     /// which may be earlier by the age. Before the first commit of its term a leader does not know
     /// what its predecessors committed (Raft §8).
     fn append_clock(&self, leader: &Leader, to: NodeId) -> AppendClock {
         let knows_commits = self.commit_index >= leader.term_start;
-        let stamp = leader.peers.get(&to).and_then(|peer| peer.stamp).filter(|_| knows_commits);
-        let age = stamp.and_then(|stamp| {
+        let reading = leader.peers.get(&to).and_then(|peer| peer.reading).filter(|_| knows_commits);
+        let age = reading.and_then(|reading| {
             let confirmed_at = self.confirmed_at(leader, self.now, Some(to))?;
-            Some(CommitAge { stamp, micros: self.now.since(confirmed_at) })
+            Some(CommitAge { reading, micros: self.now.since(confirmed_at) })
         });
         AppendClock { sent_at: self.now, age }
     }

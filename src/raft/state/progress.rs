@@ -2,7 +2,7 @@
 
 use crate::raft::log::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::membership::withdrawal::Withdrawal;
-use crate::raft::message::{AnswerClock, Stamp};
+use crate::raft::message::{AnswerClock, ClockReading};
 use crate::raft::types::{LogIndex, ReadRound, Session, Time};
 use alloc::collections::VecDeque;
 use core::fmt;
@@ -37,7 +37,7 @@ pub(in crate::raft) struct Peer {
     /// node for the leader of this term then, or later.
     pub confirmed_at: Option<Time>,
     /// The newest time by its own clock that an answer of it told.
-    pub stamp: Option<Stamp>,
+    pub reading: Option<ClockReading>,
     /// When it was last told anything.
     pub last_sent_at: Option<Time>,
     /// The highest commit index sent to it (bounded by the tail of the append that carried it).
@@ -226,7 +226,7 @@ impl Peer {
             since: now,
             last_heard: None,
             confirmed_at: None,
-            stamp: None,
+            reading: None,
             last_sent_at: None,
             sent_commit: LogIndex::ZERO,
             sent_round: ReadRound::ZERO,
@@ -307,15 +307,15 @@ impl Peer {
     }
 
     /// Takes in what an answer says of time. Of answers that arrive in another order the newest
-    /// counts. A stamp of another start takes the place of what is known: if it is an earlier one,
+    /// counts. A reading of another start takes the place of what is known: if it is an earlier one,
     /// the peer does not recognise it, until its next answer.
     pub(in crate::raft) fn note_clock(&mut self, now: Time, clock: AnswerClock) {
         if clock.sent_at <= now {
             self.confirmed_at = self.confirmed_at.max(Some(clock.sent_at));
         }
-        let known = self.stamp.filter(|stamp| stamp.incarnation == clock.stamp.incarnation);
-        if known.is_none_or(|stamp| stamp.at < clock.stamp.at) {
-            self.stamp = Some(clock.stamp);
+        let known = self.reading.filter(|reading| reading.incarnation == clock.reading.incarnation);
+        if known.is_none_or(|reading| reading.at < clock.reading.at) {
+            self.reading = Some(clock.reading);
         }
     }
 

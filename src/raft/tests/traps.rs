@@ -4,8 +4,8 @@
 use crate::raft::state::role::Role;
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, made_with, voters};
 use crate::raft::{
-    AnswerClock, Body, Config, Incarnation, Input, LogIndex, RaftEvent, ReadRound, ReplicationState,
-    RoleName, Session, Stamp, Term, Time, Withdrawal,
+    AnswerClock, Body, ClockReading, Config, Incarnation, Input, LogIndex, RaftEvent, ReadRound,
+    ReplicationState, RoleName, Session, Term, Time, Withdrawal,
 };
 use alloc::vec;
 
@@ -48,8 +48,8 @@ fn accepted_at(session: Session, match_index: u64, clock: AnswerClock) -> Body {
 
 /// What an answer says of time that a node makes when it has just started.
 fn at_start() -> AnswerClock {
-    let stamp = Stamp { incarnation: Incarnation::new(1), at: Time::new(1_000_000) };
-    AnswerClock { sent_at: Time::new(0), stamp }
+    let reading = ClockReading { incarnation: Incarnation::new(1), at: Time::new(1_000_000) };
+    AnswerClock { sent_at: Time::new(0), reading }
 }
 
 /// The session of a leader's relation with its first peer.

@@ -3,7 +3,7 @@ use crate::raft::log::entry::{Entry, EntryKind};
 use crate::raft::log::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::membership::members::{Change, Member, Membership};
 use crate::raft::membership::withdrawal::Withdrawal;
-use crate::raft::message::{AnswerClock, AppendClock, Body, CommitAge, Message, Stamp};
+use crate::raft::message::{AnswerClock, AppendClock, Body, ClockReading, CommitAge, Message};
 use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, Session, StoreId, Term, Time};
 use bytes::Bytes;
 use proptest::prelude::{BoxedStrategy, Just, ProptestConfig, Strategy, any, prop, proptest};
@@ -60,18 +60,18 @@ fn time() -> impl Strategy<Value = Time> {
     (0..=COUNTER_MAX).prop_map(Time::new)
 }
 
-fn stamp() -> impl Strategy<Value = Stamp> {
+fn reading() -> impl Strategy<Value = ClockReading> {
     (counter(), any::<u64>(), time())
-        .prop_map(|(number, nonce, at)| Stamp { incarnation: Incarnation::drawn(number, nonce), at })
+        .prop_map(|(number, nonce, at)| ClockReading { incarnation: Incarnation::drawn(number, nonce), at })
 }
 
 fn append_clock() -> impl Strategy<Value = AppendClock> {
-    let age = (stamp(), 0..=COUNTER_MAX).prop_map(|(stamp, micros)| CommitAge { stamp, micros });
+    let age = (reading(), 0..=COUNTER_MAX).prop_map(|(reading, micros)| CommitAge { reading, micros });
     (time(), prop::option::of(age)).prop_map(|(sent_at, age)| AppendClock { sent_at, age })
 }
 
 fn answer_clock() -> impl Strategy<Value = AnswerClock> {
-    (time(), stamp()).prop_map(|(sent_at, stamp)| AnswerClock { sent_at, stamp })
+    (time(), reading()).prop_map(|(sent_at, reading)| AnswerClock { sent_at, reading })
 }
 
 /// An append whose entries follow each other, and the leader's term.
