@@ -4,7 +4,7 @@ use crate::raft::api::RaftEvent;
 use crate::raft::core::Raft;
 use crate::raft::log::snapshot::{SnapshotChunk, SnapshotRead, SnapshotRefusal};
 use crate::raft::message::Body;
-use crate::raft::state::progress::{Peer, PeerState, Refusal, SnapshotTransfer, TransferStep};
+use crate::raft::state::progress::{Peer, PeerState, SnapshotBackoff, SnapshotTransfer, TransferStep};
 use crate::raft::state::role::Role;
 use crate::raft::state::shared::Shared;
 use crate::raft::types::{LogId, LogIndex, NodeId, Session};
@@ -192,7 +192,7 @@ impl Raft {
         let factor = 1_u64.checked_shl(times - 1).unwrap_or(u64::MAX);
         let pause = config.snapshot_backoff_min_micros.saturating_mul(factor);
         let retry_at = shared.now.plus(pause.min(config.snapshot_backoff_max_micros));
-        peer.refusal = Some(Refusal { why, times, retry_at });
+        peer.refusal = Some(SnapshotBackoff { why, times, retry_at });
         shared.outbox.events.push(RaftEvent::SnapshotNotTaken { peer: from, why, times });
     }
 }

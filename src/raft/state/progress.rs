@@ -49,7 +49,7 @@ pub(in crate::raft) struct Peer {
     /// Until then it votes for nobody, by the leader's clock.
     pub promised_until: Time,
     /// Set while the peer refuses snapshots, until it has one.
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<SnapshotBackoff>,
     /// Set when the peer is no member any more: it is still told of its removal, and then dropped.
     pub leaving: Option<Leaving>,
     /// Set when the peer said that it takes no part any more, until it answers again.
@@ -194,7 +194,7 @@ pub(in crate::raft) enum TransferStep {
 
 /// A peer that could not take a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::raft) struct Refusal {
+pub(in crate::raft) struct SnapshotBackoff {
     /// Why, the last time.
     pub why: SnapshotRefusal,
     /// How often in a row; from 1.
