@@ -6,8 +6,8 @@ pub struct Config {
     /// A leader that has told a peer nothing for this long sends it a heartbeat.
     pub heartbeat_interval_micros: u64,
     /// A follower campaigns after a silence drawn from `[min, 2 × min)`; a leader steps down when
-    /// it has not heard a quorum for `min`; a node refuses votes for `min` after it heard from a
-    /// leader (stickiness).
+    /// it has not heard a quorum for `min`; a node refuses votes for `min` after it last heard from
+    /// a leader (stickiness).
     pub election_timeout_micros: u64,
     /// Appends in flight to one peer, at most.
     pub inflight_messages_max: usize,
@@ -106,7 +106,7 @@ pub enum ConfigError {
         /// `heartbeat_interval_micros`.
         heartbeat_micros: u64,
     },
-    /// Clocks that tell nothing.
+    /// A bound on drift that allows no lease.
     #[error("a clock that may be off by {0} millionths bounds no lease; at most {DRIFT_PPM_MAX} work")]
     Drift(u32),
 }
