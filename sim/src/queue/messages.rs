@@ -20,8 +20,8 @@ const ECHO_MICROS: u64 = 1_500 * MILLI;
 impl Simulation {
     pub(super) fn arrive(&mut self, from: usize, slot: usize, message: PeerMessage) -> Result<(), Violation> {
         // The hello of the transport: a removed member, and another store under a known id, are not
-        // let in. Only a committed membership proves a removal: one that is not committed may be void,
-        // and must not keep out the leader that replaces it.
+        // let in. Only a committed membership proves a removal: one that is not committed may be
+        // void, and must not keep out the leader that replaces it.
         let Some(process) = &self.machines[slot].process else { return Ok(()) };
         let (sender, raft) = (message.from(), process.replica.raft());
         let (committed, _) = raft.membership_at(raft.commit_index());
