@@ -257,7 +257,15 @@ impl Peer {
 
     /// Its log agrees up to `index`, durably: pipelining begins or goes on. At most `window_max`
     /// appends are ever in flight.
+    ///
+    /// # Panics
+    /// If the next entry to send is then one that the peer has.
     pub(in crate::raft) fn acknowledge(&mut self, index: LogIndex, window_max: usize) {
+        self.note_acknowledged(index, window_max);
+        self.assert_next();
+    }
+
+    fn note_acknowledged(&mut self, index: LogIndex, window_max: usize) {
         let is_news = index > self.match_index;
         self.match_index = self.match_index.max(index);
         let from = self.next_index.previous();
@@ -307,8 +315,8 @@ impl Peer {
     }
 
     /// Takes in what an answer says of time. Of answers that arrive in another order the newest
-    /// counts. A reading of another start takes the place of what is known: if it is an earlier one,
-    /// the peer does not recognise it, until its next answer.
+    /// counts. A reading of another start takes the place of what is known: if it is an earlier
+    /// one, the peer does not recognise it, until its next answer.
     pub(in crate::raft) fn note_clock(&mut self, now: Time, clock: AnswerClock) {
         if clock.sent_at <= now {
             self.confirmed_at = self.confirmed_at.max(Some(clock.sent_at));
@@ -330,5 +338,12 @@ impl Peer {
     pub(in crate::raft) fn probe(&mut self, next_index: LogIndex) {
         self.next_index = next_index.max(self.match_index.next());
         self.state = PeerState::Probe { sent: None };
+        self.assert_next();
+    }
+
+    /// What each answer leaves behind. It is looked at here, since a step looks at one peer only.
+    fn assert_next(&self) {
+        let (matched, next) = (self.match_index, self.next_index);
+        assert!(matched < next, "a peer has entries up to {matched}, but {next} is sent next");
     }
 }

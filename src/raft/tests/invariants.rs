@@ -8,8 +8,8 @@ use crate::raft::state::role::{Candidate, Follower, Leader, Role};
 use crate::raft::state::shared::Install;
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, voters};
 use crate::raft::{
-    Body, HardState, Input, LogIndex, LogRecords, Message, Raft, ReadRound, Session, SnapshotMeta, Term,
-    Time, Withdrawal, WriteSequence,
+    AnswerClock, Body, HardState, Input, LogIndex, LogRecords, Message, Raft, ReadRound, Session,
+    SnapshotMeta, Term, Time, Withdrawal, WriteSequence,
 };
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -293,4 +293,20 @@ fn a_receipt_is_for_a_write_that_was_handed_out() {
         said.unwrap().contains("a receipt for write"),
         "it does not take for durable what it did not hand out"
     );
+}
+
+#[test]
+fn an_answer_leaves_the_next_entry_after_those_that_the_peer_has() {
+    let cluster = cluster();
+    let now = Time::new(cluster.now);
+    let mut broken = cluster.raft(1).clone();
+    let peer = leader(&mut broken).peers.get_mut(&id(2)).unwrap();
+    let session = peer.session;
+    (peer.match_index, peer.next_index) = (index(3), index(2));
+    let clock = AnswerClock::default();
+    let body = Body::AppendAccepted { session, match_index: index(2), round: ReadRound::ZERO, clock };
+    let term = broken.term();
+    let answer = Input::Message(Message { from: id(2), to: id(1), term, body });
+    let said = message_of_a_panic(|| broken.step(now, answer).unwrap());
+    assert!(said.unwrap().contains("a peer has entries up to 3, but 3 is sent next"), "it is found at once");
 }
