@@ -1,30 +1,7 @@
 //! Elections: Raft §5.2, §5.4.1, §9.6 of the dissertation, and the traps around them.
 
-use crate::raft::tests::harness::{Cluster, id};
-use crate::raft::{Config, Input, LogIndex, NodeId, RoleName, Term};
-
-#[test]
-fn a_single_node_elects_itself_at_start_and_commits_its_own_entry() {
-    let mut cluster = Cluster::new(1);
-    assert_eq!(cluster.raft(1).role(), RoleName::Candidate, "its own vote is not durable yet");
-    cluster.run();
-    assert_eq!(cluster.raft(1).role(), RoleName::Leader);
-    assert_eq!(cluster.raft(1).commit_index(), LogIndex::new(2));
-    cluster.propose(1, "a").unwrap();
-    assert_eq!(cluster.raft(1).commit_index(), LogIndex::new(2), "its own entry is not durable yet");
-    cluster.run();
-    assert_eq!(cluster.commands(1), ["a"]);
-}
-
-#[test]
-fn three_nodes_elect_a_leader_that_all_follow() {
-    let mut cluster = Cluster::new(3);
-    cluster.elect(2);
-    for number in 1..=3 {
-        assert_eq!(cluster.raft(number).leader_hint().leader, Some(id(2)));
-        assert_eq!(cluster.raft(number).term(), Term::new(2));
-    }
-}
+use crate::raft::tests::harness::Cluster;
+use crate::raft::{Config, Input, NodeId, RoleName};
 
 #[test]
 fn an_election_follows_by_itself_from_silence() {

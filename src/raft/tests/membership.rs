@@ -3,8 +3,8 @@
 
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, made_with, member, voters};
 use crate::raft::{
-    AnswerClock, Body, Change, Entry, EntryKind, Input, InputError, LogIndex, Membership, ReadRound,
-    Restored, RoleName, Session, Term,
+    AnswerClock, Body, Change, Entry, EntryKind, InputError, LogIndex, Membership, ReadRound, Restored,
+    RoleName, Session, Term,
 };
 use alloc::collections::BTreeSet;
 use alloc::vec;
@@ -101,16 +101,6 @@ fn a_membership_is_in_force_as_soon_as_it_is_appended() {
 }
 
 #[test]
-fn a_membership_that_is_truncated_is_rolled_back() {
-    let (restored, joint) = joint();
-    let mut cluster = Cluster::new(3);
-    cluster.add(1, restored);
-    assert_eq!(*cluster.raft(1).membership(), joint);
-    cluster.append((2, 1, 3), log_id(1, 1), vec![entry(2, 3)], 0);
-    assert_eq!(*cluster.raft(1).membership(), voters(1..=3));
-}
-
-#[test]
 fn a_membership_is_recomputed_from_snapshot_and_log_at_restart() {
     let (restored, joint) = joint();
     let mut cluster = Cluster::new(3);
@@ -122,21 +112,6 @@ fn a_membership_is_recomputed_from_snapshot_and_log_at_restart() {
     cluster.restart(1);
     assert_eq!(*cluster.raft(1).membership(), joint);
     assert_eq!(cluster.raft(1).membership_at(index(3)), (&joint, log_id(2, 1)));
-}
-
-#[test]
-fn a_change_is_refused_until_the_leader_committed_in_its_term() {
-    let mut cluster = Cluster::new(3);
-    cluster.elect(1);
-    assert!(cluster.raft(2).commit_index() > index(1), "2 knows that its membership is committed");
-    cluster.time_out(2);
-    cluster.say(3, 2, 2, Body::PreVoteGranted { campaign_term: Term::new(3) });
-    cluster.sync(2);
-    cluster.say(3, 2, 3, Body::VoteGranted);
-    assert_eq!(cluster.raft(2).role(), RoleName::Leader);
-    assert_eq!(cluster.change(2, add(4, true)), Err(InputError::ChangePending));
-    cluster.run();
-    cluster.change(2, add(4, true)).unwrap();
 }
 
 #[test]
@@ -255,69 +230,6 @@ fn a_wiped_node_is_replaced_by_a_new_member_in_one_change() {
     cluster.advance(1_000_000);
     assert_eq!(voter_numbers(cluster.raft(1).membership()), [1, 2, 4]);
     assert!(!cluster.raft(1).membership().contains(id(3)));
-}
-
-#[test]
-fn leadership_goes_to_the_node_named_without_waiting_for_a_timeout() {
-    let mut cluster = Cluster::new(3);
-    cluster.elect(1);
-    cluster.propose(1, "a").unwrap();
-    cluster.run();
-    cluster.step(1, Input::TransferLeadership(Some(id(3)))).unwrap();
-    cluster.run();
-    assert_eq!(cluster.leader(), Some(3));
-    assert_eq!(cluster.raft(1).leader_hint().leader, Some(id(3)));
-}
-
-#[test]
-fn a_transfer_waits_until_the_target_has_every_entry() {
-    let mut cluster = Cluster::new(3);
-    cluster.elect(1);
-    cluster.node(3).disk_held = true;
-    cluster.propose(1, "a").unwrap();
-    cluster.step(1, Input::TransferLeadership(Some(id(3)))).unwrap();
-    cluster.run();
-    assert_eq!(cluster.leader(), Some(1));
-    assert_eq!(cluster.propose(1, "b"), Err(InputError::Transferring));
-    cluster.node(3).disk_held = false;
-    cluster.run();
-    assert_eq!(cluster.leader(), Some(3));
-    assert_eq!(cluster.commands(3), ["a"]);
-}
-
-#[test]
-fn a_transfer_is_refused_to_a_laggard_a_learner_and_a_stranger() {
-    let mut cluster = Cluster::new(3);
-    cluster.elect(1);
-    cluster.add(4, Restored::default());
-    cluster.change(1, add(4, false)).unwrap();
-    cluster.run();
-    cluster.advance(200_000);
-    for target in [1, 4, 9] {
-        let refused = cluster.step(1, Input::TransferLeadership(Some(id(target))));
-        assert_eq!(refused, Err(InputError::BadTransferTarget), "{target}");
-    }
-    cluster.isolate(3);
-    for _ in 0..2_000 {
-        cluster.propose(1, "x").unwrap();
-    }
-    cluster.run();
-    let refused = cluster.step(1, Input::TransferLeadership(Some(id(3))));
-    assert_eq!(refused, Err(InputError::BadTransferTarget));
-    cluster.step(1, Input::TransferLeadership(None)).unwrap();
-    cluster.run();
-    assert_eq!(cluster.leader(), Some(2), "without a name, the most advanced voter");
-}
-
-#[test]
-fn a_transfer_that_does_not_succeed_is_given_up_after_an_election_timeout() {
-    let mut cluster = Cluster::new(3);
-    cluster.elect(1);
-    cluster.node(3).disk_held = true;
-    cluster.propose(1, "a").unwrap();
-    cluster.step(1, Input::TransferLeadership(Some(id(3)))).unwrap();
-    cluster.advance(cluster.config.election_timeout_micros + 10_000);
-    cluster.propose(1, "b").unwrap();
 }
 
 #[test]

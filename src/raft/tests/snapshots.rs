@@ -162,21 +162,6 @@ fn a_peer_that_lacks_compacted_entries_gets_the_snapshot_in_chunks() {
 }
 
 #[test]
-fn a_fully_purged_leader_sends_a_snapshot() {
-    let mut cluster = Cluster::with(3, Config { log_tail_entries: 0, ..small() });
-    cluster.elect(1);
-    cluster.isolate(3);
-    cluster.propose(1, "a").unwrap();
-    cluster.advance(700_000);
-    cluster.snapshot(1, 5);
-    cluster.run();
-    assert!(cluster.log(1).is_empty());
-    cluster.heal();
-    cluster.advance(300_000);
-    assert_eq!(cluster.raft(3).commit_index(), index(3));
-}
-
-#[test]
 fn the_table_of_what_an_offered_snapshot_is_good_for() {
     // Log 1@1 2@2 3@2 4@3, of which 2 is committed.
     let mut cluster = Cluster::new(3);

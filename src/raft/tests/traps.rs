@@ -56,33 +56,6 @@ fn at_start() -> AnswerClock {
 const FIRST: Session = Session::new(1);
 
 #[test]
-fn a_prior_terms_entry_is_not_committed_by_counting() {
-    let mut cluster = figure_8();
-    cluster.say(2, 1, 4, accepted(FIRST, 2));
-    assert_eq!(
-        cluster.raft(1).commit_index(),
-        LogIndex::ZERO,
-        "2@2 is on a majority, and may yet be replaced"
-    );
-    replicate_to_2(&mut cluster);
-    cluster.say(2, 1, 4, accepted(FIRST, 3));
-    assert_eq!(cluster.raft(1).commit_index(), index(3), "3@4 commits everything before it");
-}
-
-#[test]
-fn a_quorum_commits_without_the_leaders_own_disk() {
-    let mut cluster = Cluster::new(3);
-    cluster.elect(1);
-    cluster.node(1).disk_held = true;
-    cluster.propose(1, "a").unwrap();
-    assert!(
-        matches!(cluster.last_said(1, 2), Some(Body::AppendEntries { entries, .. }) if entries.len() == 1)
-    );
-    cluster.run();
-    assert_eq!(cluster.commands(1), ["a"]);
-}
-
-#[test]
 fn a_follower_acknowledges_the_messages_tail_and_not_its_own_last_index() {
     let mut cluster = Cluster::new(3);
     let mut longer = made_with(&voters(1..=3));
@@ -199,29 +172,6 @@ fn term_and_entries_of_one_message_share_one_write() {
     let records = cluster.node(1).writes[0].records().clone();
     assert_eq!(records.hard_state.map(|hard| hard.term), Some(Term::new(7)));
     assert_eq!(records.entries.len(), 1);
-}
-
-#[test]
-fn a_batch_of_proposals_costs_one_write_and_one_append_per_peer() {
-    let mut cluster = Cluster::new(3);
-    cluster.elect(1);
-    let now = crate::raft::Time::new(cluster.now);
-    for _ in 0..100 {
-        cluster.node(1).raft.as_mut().unwrap().propose(now, &"x".into()).unwrap();
-    }
-    cluster.settle(1);
-    assert_eq!(cluster.node(1).writes.len(), 1);
-    assert_eq!((cluster.between(1, 2).len(), cluster.between(1, 3).len()), (1, 1));
-}
-
-#[test]
-fn a_minority_leader_steps_down() {
-    let mut cluster = Cluster::new(3);
-    cluster.elect(1);
-    cluster.isolate(1);
-    cluster.advance(cluster.config.election_timeout_micros + 200_000);
-    assert_ne!(cluster.raft(1).role(), RoleName::Leader);
-    assert!(cluster.propose(1, "lost").is_err());
 }
 
 #[test]
