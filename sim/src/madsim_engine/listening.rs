@@ -77,8 +77,9 @@ pub(super) async fn connect(shared: &Shared, from: Place, addr: &str) -> io::Res
     let to = Some((port.slot, port.life));
     let process = (port.slot, port.life);
     let id = world.connections.add(from, to);
-    // An address with few connections may use the last places, others may not. When the turn of this
-    // connection comes, there are no more than those that are there now: others come behind it.
+    // An address with few connections may use the last places, others may not. When the turn of
+    // this connection comes, there are no more than those that are there now: others come behind
+    // it.
     let is_full = |most: usize| world.connections.to_http(process) + most / 16 > most;
     let met_full = from.is_none() && world.limits.connections.is_some_and(is_full);
     if let Some(connection) = world.connections.open.get_mut(&id) {

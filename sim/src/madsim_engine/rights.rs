@@ -480,8 +480,8 @@ fn judge(
     }
 }
 
-/// A write that was answered as done is in the log, as that caller's, and was done. The node that was
-/// asked had the rules of an entry `since` then, or later ones.
+/// A write that was answered as done is in the log, as that caller's, and was done. The node that
+/// was asked had the rules of an entry `since` then, or later ones.
 fn is_done(model: &Model, since: usize, shown: Shown, value: &str) -> Result<(), String> {
     let is_it =
         |kv: &infinitystore::kv::Event| kv.now.as_ref().is_some_and(|kv| kv.value == value.as_bytes());
@@ -505,8 +505,8 @@ fn is_done(model: &Model, since: usize, shown: Shown, value: &str) -> Result<(),
     }
 }
 
-/// Whether that may be the principal of a write, in the log after the entry with the rules `before`.
-/// The node that was asked had some of `rules`.
+/// Whether that may be the principal of a write, in the log after the entry with the rules
+/// `before`. The node that was asked had some of `rules`.
 fn may_be_of<'r>(
     by: Option<Subject>,
     shown: Shown,

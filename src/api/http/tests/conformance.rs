@@ -327,8 +327,8 @@ async fn a_node_that_has_not_started_lives_and_says_so_to_everybody_else() {
     assert_eq!(fixture.ask("GET", "/readyz", b"").await.code, 200);
 }
 
-/// Its driver has its turn a moment later. Requests that come before that would be queued, or refused
-/// for too much that waits, by a node that cannot even say its name.
+/// Its driver has its turn a moment later. Requests that come before that would be queued, or
+/// refused for too much that waits, by a node that cannot even say its name.
 #[tokio::test]
 async fn a_node_is_starting_until_its_driver_has_said_where_it_stands() {
     let fixture = Fixture::start_without_node(HttpOptions::default()).await;
