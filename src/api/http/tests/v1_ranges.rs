@@ -82,6 +82,7 @@ async fn ranges_are_deleted_when_they_are_named() {
         ("?prefix=a&all", "conflicting-parameters"),
         ("?prefix=a&start=b", "conflicting-parameters"),
         ("?key=a&prefix=b", "conflicting-parameters"),
+        ("?key=a&all=true", "conflicting-parameters"),
         ("?start=b&end=a", "empty-range"),
         ("?start=b&end=b", "empty-range"),
         ("?key=", "empty-key"),

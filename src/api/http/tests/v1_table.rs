@@ -1,6 +1,7 @@
 //! The table of routes, and what is made of it.
 
 use crate::api::HttpOptions;
+use crate::api::http::route::WhileStarting;
 use crate::api::http::routes::Routes;
 use crate::api::http::tests::fixture::Fixture;
 use crate::api::service::ErrorCode;
@@ -53,6 +54,44 @@ async fn the_description_is_what_the_server_does() {
             }
         }
     }
+}
+
+/// A condition that nobody looks at would let a write happen whether it holds or not.
+#[tokio::test]
+async fn a_write_refuses_conditions_that_it_does_not_look_at() {
+    let fixture = Fixture::start(HttpOptions::default()).await;
+    assert_eq!(fixture.ask("PUT", "/v1/kv/k", b"1").await.code, 200);
+    let before = fixture.ask("GET", "/v1/settings", b"").await.text().to_owned();
+    let settings = b"{\"history_bytes\":33554432,\"quota_bytes\":1,\"answers_bytes\":2097152}";
+    let mut refused = BTreeSet::new();
+    for route in Table::all().filter(|route| route.has_problems()) {
+        let target = route.path.replace("{key}", "k").replace("{id}", "1").replace("{name}", "n");
+        for operation in route.operations.iter().filter(|one| one.method != "GET") {
+            for name in ["If-Match", "If-None-Match"] {
+                if operation.headers.contains(&name) {
+                    continue;
+                }
+                let (method, header) = (operation.method, format!("{name}: \"5\"\r\n"));
+                let body = if route.path == "/v1/settings" { &settings[..] } else { b"{\"ttl\":9}" };
+                let answered = fixture.ask_with(method, &target, &header, body).await;
+                assert_eq!(answered.problem(), (400, "bad-condition".to_owned()), "{method} {target} {name}");
+                if operation.while_starting == WhileStarting::RefusesWrite {
+                    assert_eq!(answered.json()["outcome"], "not-applied", "{method} {target}");
+                }
+                refused.insert(operation.id);
+            }
+        }
+    }
+    for id in ["increment", "transact", "grantLease", "takeLock", "putSettings", "enableAuth"] {
+        assert!(refused.contains(id), "{id} is not among {refused:?}");
+    }
+    let same = fixture.ask("GET", "/v1/kv/k", b"").await;
+    assert_eq!((same.text(), same.header("infinitystore-revision")), ("1", Some("1")));
+    assert_eq!(fixture.ask("GET", "/v1/leases", b"").await.json()["leases"], serde_json::json!([]));
+    assert_eq!(fixture.ask("GET", "/v1/settings", b"").await.text(), before);
+    // A read passes them over: caches send them by themselves.
+    let read = fixture.ask_with("GET", "/v1/settings", "if-none-match: \"1\"\r\n", b"").await;
+    assert_eq!(read.code, 200);
 }
 
 /// A page of another site must not learn anything, not even from how an answer fails to load.

@@ -4,10 +4,31 @@ use crate::api::http::route::Call;
 use crate::api::http::v1::problem::Problem;
 use crate::api::service::Condition;
 use crate::kv::Revision;
+use hyper::Method;
 
 /// The condition that a request's headers make.
 pub(super) fn of(call: &Call) -> Result<Option<Condition>, Problem> {
     parse(call.header("if-match"), call.header("if-none-match"))
+}
+
+/// Refuses a condition where the operation looks at none such: a write that passed it over would be
+/// carried out whether it holds or not. A read loses nothing by it, and caches send conditions by
+/// themselves.
+pub(in crate::api::http) fn refuse_others(call: &Call, looked_at: &[&str]) -> Result<(), Problem> {
+    if matches!(call.head.method, Method::GET | Method::HEAD) {
+        return Ok(());
+    }
+    let is_passed_over = |name: &&str| !looked_at.contains(name) && call.header(name).is_some();
+    match ["If-Match", "If-None-Match"].into_iter().find(is_passed_over) {
+        Some(name) => {
+            let detail = format!(
+                "{name} is no condition of this request: nothing was done; PUT and DELETE of a key take it, \
+                 and /v1/txn compares"
+            );
+            Err(Problem::bad("bad-condition", detail))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The condition that the two headers make.

@@ -176,6 +176,7 @@ pub(super) async fn delete<E: Env>(
 ) -> Result<Answer, Problem> {
     if parameters.has_any(&ONE_KEY) {
         refuse(&parameters, "key", &RANGE)?;
+        refuse(&parameters, "key", &["all"])?;
         return key::delete(context, call, parameters).await;
     }
     for one in ["if-match", "if-none-match"] {

@@ -68,6 +68,7 @@ macro_rules! operation {
             handler: |context, call| {
                 Box::pin($kind(async move {
                     let parameters = Parameters::parse(call.query(), $parameters)?;
+                    $crate::api::http::v1::conditions::refuse_others(call, $headers)?;
                     let handler = $handler;
                     handler(context, call, parameters).await
                 }))
