@@ -6,7 +6,7 @@ use crate::cli::ask::print::{Output, lease_of, lines_of, missing, readable, shor
 use crate::cli::client_args::{HistoryArgs, OutputFormat, WatchArgs};
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::client::{Client, ReadOptions, WatchMessage, WatchQuery};
-use crate::kv::{Event, KeyRange, Revision};
+use crate::kv::{Event, KeyRange, KeyValue, Revision};
 use std::collections::VecDeque;
 
 /// Versions that `history` holds before it prints them.
@@ -82,10 +82,23 @@ pub(super) async fn history(
     out: &mut Output,
 ) -> Result<ExitStatus, Failure> {
     let key = key(&args.key)?;
-    let Some((oldest, last)) = extent(client, &key).await? else { return Err(missing(&key)) };
+    let (present, extent) = extent(client, &key).await?;
     let limit = args.limit.and_then(|limit| usize::try_from(limit).ok());
     let mut held = VecDeque::new();
     let mut is_first = true;
+    let (oldest, last) = match (extent, present) {
+        (Some(extent), _) => extent,
+        // It was last set before what the cluster remembers, and is as it was then.
+        (None, Some(present)) => {
+            let revision = present.mod_revision;
+            held.push_back((
+                revision,
+                Event { key: present.key.clone(), now: Some(present), previous: None },
+            ));
+            return print(&mut held, format, &mut is_first, out).map(|()| ExitStatus::Success);
+        }
+        (None, None) => return Err(missing(&key)),
+    };
     let query = WatchQuery { from: Some(oldest), ..WatchQuery::of(KeyRange::one(key)) };
     let mut watch = client.watch(query);
     loop {
@@ -111,19 +124,22 @@ pub(super) async fn history(
     Ok(ExitStatus::Success)
 }
 
-/// The oldest revision that is there, and the last one that changed the key. `None`: none did, as
-/// far back as the cluster remembers.
-async fn extent(client: &mut Client, key: &[u8]) -> Result<Option<(Revision, Revision)>, Failure> {
+/// The oldest revision that is there, and the last one that changed a key. `None`: none did, as far
+/// back as the cluster remembers.
+type Extent = Option<(Revision, Revision)>;
+
+/// The key as it was before its changes were looked for, and how far they go.
+async fn extent(client: &mut Client, key: &[u8]) -> Result<(Option<KeyValue>, Extent), Failure> {
     // Afterwards this node is known to have all that was written before, and it is asked what
     // follows.
-    client.get_key(key, ReadOptions::default()).await?;
+    let present = client.get_key(key, ReadOptions::default()).await?;
     let mut oldest = Revision(1);
     let mut last = None;
     let mut after = Revision(0);
     loop {
         match client.last_change(key, after).await {
             Ok(Some(revision)) => (last, after) = (Some(revision), revision),
-            Ok(None) => return Ok(last.map(|last| (oldest, last))),
+            Ok(None) => return Ok((present, last.map(|last| (oldest, last)))),
             Err(error) if error.code() == Some("compacted") => {
                 let there = error.refusal().and_then(|refusal| refusal.revision);
                 match there.filter(|there| *there > oldest) {

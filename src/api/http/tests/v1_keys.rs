@@ -170,6 +170,26 @@ async fn a_long_poll_waits_for_the_next_change() {
     assert_eq!((gone.problem(), &gone.json()["revision"]), ((410, "compacted".to_owned()), &4.into()));
 }
 
+/// One question looks at a part of the history only.
+#[tokio::test]
+async fn a_long_poll_does_not_end_before_a_change_that_is_far() {
+    let fixture = Fixture::start(HttpOptions::default()).await;
+    assert_eq!(fixture.ask("PUT", "/v1/kv/k", b"1").await.code, 200);
+    // In no order, so that every change is looked at.
+    let steps: Vec<_> = (0..500)
+        .map(|number| serde_json::json!({"put": {"key": format!("other/{:03}", 499 - number), "value": "x"}}))
+        .collect();
+    let others = serde_json::json!({ "then": steps }).to_string();
+    for _ in 0..45 {
+        assert_eq!(fixture.ask("POST", "/v1/txn", others.as_bytes()).await.code, 200);
+    }
+    assert_eq!(fixture.ask("PUT", "/v1/kv/k", b"2").await.code, 200);
+    let changed = fixture.ask("GET", "/v1/kv/k?wait=0s&after=1", b"").await;
+    assert_eq!((changed.code, &changed.body[..], changed.header("etag")), (200, &b"2"[..], Some("\"47\"")));
+    let unchanged = fixture.ask("GET", "/v1/kv/k?wait=0s&after=47", b"").await;
+    assert_eq!((unchanged.code, unchanged.header("infinitystore-revision")), (304, Some("47")));
+}
+
 #[tokio::test]
 async fn what_fails_says_why_and_whether_it_may_have_happened() {
     let fixture = Fixture::start(HttpOptions::default()).await;
