@@ -2,7 +2,7 @@
 
 use crate::client::attempts::Client;
 use crate::client::error::CallError;
-use crate::client::json::bytes_of;
+use crate::client::json::{bytes_of, lease_time};
 use crate::client::keys::{LeaseChoice, WriteOptions};
 use crate::client::request::Ask;
 use crate::client::target::{Target, percent_encode};
@@ -122,7 +122,7 @@ impl Client {
         let body = serde_json::from_slice::<WonBody>(&answer.body).ok();
         let won = body.and_then(|WonBody { lease, ttl, fence, key, key64 }| {
             let key = bytes_of(key, key64).ok()??;
-            Some(Won { lease, ttl: ttl.map(Duration::from_secs), fence, key })
+            Some(Won { lease, ttl: ttl.map(lease_time), fence, key })
         });
         won.ok_or_else(|| self.nonsense(&answer, true))
     }

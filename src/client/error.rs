@@ -7,33 +7,6 @@ use std::{fmt, io};
 /// Characters of an answer that an error quotes, at most.
 const QUOTE_CHARS_MAX: usize = 300;
 
-/// What the cluster's state says of a command that came to it, and of the same one that came before
-/// under the same idempotency key. Other codes a node may give before it asks the cluster.
-const CODES_OF_THE_STATE: &[&str] = &[
-    "condition-failed",
-    "held",
-    "no-lease",
-    "lease-exists",
-    "quota-exceeded",
-    "not-a-number",
-    "overflow",
-    "compacted",
-    "future-revision",
-    "too-many-changes",
-    "idempotency-key-reused",
-    "no-user",
-    "user-exists",
-    "no-role",
-    "role-exists",
-    "no-token",
-    "token-exists",
-    "no-grant",
-    "would-lock-out",
-    "no-administrator",
-    "built-in",
-    "security-full",
-];
-
 /// What is known of a write that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteOutcome {
@@ -127,10 +100,11 @@ impl CallError {
     /// What is known of the write that has failed. Of a read it says nothing.
     #[must_use]
     pub fn outcome(&self) -> WriteOutcome {
-        // The answer to a command that was repeated under its idempotency key is the answer to the
-        // first one, too. That nobody took the repetition says nothing of the first one: no node
-        // did, or the one that was asked would not, for credentials that it does not know yet, say.
-        if self.maybe_done && !self.failure.is_of_the_state() {
+        // Whatever is said of the repetition, the first one may have been carried out. A node that
+        // refuses by itself knows nothing of it. And the cluster gives the answer of the first one
+        // only while it remembers that. Once that is forgotten, the repetition is judged anew, by a
+        // state that the first one may have changed.
+        if self.maybe_done {
             return WriteOutcome::Unknown;
         }
         self.failure.outcome()
@@ -208,16 +182,6 @@ impl CallFailure {
             Self::Unaskable(_) | Self::TooLong(_) => false,
             Self::Refused(refusal) => refusal.status >= 500,
             Self::Unreachable(_) | Self::Late | Self::Lost(_) | Self::Nonsense(_) => true,
-        }
-    }
-
-    /// Whether the cluster's state says so, and not a node by itself.
-    fn is_of_the_state(&self) -> bool {
-        match self {
-            Self::Refused(refusal) => {
-                refusal.code.as_deref().is_some_and(|code| CODES_OF_THE_STATE.contains(&code))
-            }
-            _ => false,
         }
     }
 }

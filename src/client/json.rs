@@ -2,10 +2,11 @@
 //! others in base64 under `name64`.
 
 use crate::codec::{from_base64, to_base64};
-use crate::kv::{KeyRange, KeyValue, LeaseId, Revision};
+use crate::kv::{KeyRange, KeyValue, LEASE_TTL_SECONDS_MAX, LeaseId, Revision};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use std::time::Duration;
 
 /// JSON that says something else than a node would.
 #[derive(Debug)]
@@ -72,6 +73,12 @@ impl TryFrom<PrefixBody> for Bytes {
         };
         bytes_of(text, base64)?.ok_or(NoSuchJson)
     }
+}
+
+/// The time of a lease, in seconds. No store gives more, so that an instant can always be added to
+/// it, whatever an endpoint says.
+pub(super) fn lease_time(seconds: u64) -> Duration {
+    Duration::from_secs(seconds.min(LEASE_TTL_SECONDS_MAX))
 }
 
 /// Bytes that stand under `name` or `name64`.

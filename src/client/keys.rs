@@ -3,6 +3,7 @@
 use crate::client::attempts::Client;
 use crate::client::connection::ReceivedAnswer;
 use crate::client::error::{CallError, CallFailure};
+use crate::client::json::lease_time;
 use crate::client::request::Ask;
 use crate::client::target::Target;
 use crate::kv::{KeyRange, KeyValue, LeaseId, Revision};
@@ -31,7 +32,7 @@ pub struct WriteOptions {
     pub condition: Option<Condition>,
     /// The lease that a key which is put ends with.
     pub lease: LeaseChoice,
-    /// The name under which it is done at most once: visible ASCII, at most 256 bytes. `None`: a
+    /// The name under which it is done at most once: visible ASCII, at most 240 bytes. `None`: a
     /// random one, if the client's options say so.
     pub idempotency_key: Option<String>,
 }
@@ -117,7 +118,7 @@ impl Client {
     }
 
     /// The last of the next changes of a key after a revision; `None`: there is none yet. A node
-    /// looks at so much of its history at once, so that the key may have changed again later: ask
+    /// tells of so much of its history at once, so that the key may have changed again later: ask
     /// again, with what this returns.
     ///
     /// # Errors
@@ -150,7 +151,7 @@ impl Client {
         };
         let ask = self.write_ask(Ask::put(target.into_text(), value), options);
         let done: PutBody = self.told(ask).await?;
-        let ttl = Duration::from_secs(done.ttl.unwrap_or_default());
+        let ttl = lease_time(done.ttl.unwrap_or_default());
         let granted = done.lease.map(|lease| (lease, ttl));
         Ok(PutDone { revision: done.revision, version: done.version, granted })
     }

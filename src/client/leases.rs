@@ -2,7 +2,7 @@
 
 use crate::client::attempts::Client;
 use crate::client::error::CallError;
-use crate::client::json::{NoSuchJson, bytes_of};
+use crate::client::json::{NoSuchJson, bytes_of, lease_time};
 use crate::client::keys::{Deleted, WriteOptions};
 use crate::client::request::Ask;
 use crate::client::target::Target;
@@ -93,7 +93,7 @@ impl TryFrom<TimeBody> for LeaseTime {
 
     fn try_from(body: TimeBody) -> Result<Self, NoSuchJson> {
         let left = Duration::try_from_secs_f64(body.left).map_err(|_| NoSuchJson)?;
-        Ok(Self { id: body.id, ttl: Duration::from_secs(body.ttl), left })
+        Ok(Self { id: body.id, ttl: lease_time(body.ttl), left })
     }
 }
 
@@ -108,7 +108,7 @@ impl Client {
         let body = json!({ "ttl": seconds, "id": id.0 }).to_string();
         let ask = self.write_ask(Ask::post("/v1/leases".to_owned(), body), &WriteOptions::default());
         let GrantBody { id, ttl } = self.told(ask).await?;
-        Ok(Granted { id, ttl: Duration::from_secs(ttl) })
+        Ok(Granted { id, ttl: lease_time(ttl) })
     }
 
     /// The lease's time begins anew. The lease then lives at least for its time from when this was

@@ -23,9 +23,10 @@
 //! ([`WriteOutcome::NotApplied`]), or whether nobody knows ([`WriteOutcome::Unknown`]).
 //!
 //! A write of `/v1` has an idempotency key: a random one of 128 bits, or the caller's. The cluster
-//! does what comes under one key once, and gives the same answer to each repetition. So such a
-//! write is asked again, of the next node, although its outcome is unknown. The writes of the
-//! original's API have none.
+//! does what comes under one key once, and gives the same answer to each repetition, for as long as
+//! it remembers that answer: minutes or hours, but only seconds under tens of thousands of writes a
+//! second. So such a write is asked again, of the next node, although its outcome is unknown. The
+//! writes of the original's API have none.
 //!
 //! | what the client saw | outcome | asks the next node |
 //! |---|---|---|
@@ -36,8 +37,10 @@
 //! | no answer in time, or a connection that broke | unknown | with an idempotency key |
 //! | an answer that no node gives | unknown | with an idempotency key |
 //!
-//! Once an attempt has ended unknown, the outcome stays unknown until a node answers for the write:
-//! that another node did not take the repetition says nothing of what became of the first attempt.
+//! Once an attempt has ended unknown, the outcome stays unknown unless the repetition succeeds.
+//! That another node did not take the repetition says nothing of what became of the first attempt.
+//! Nor does a refusal by the cluster's state (a condition that does not hold, say): once the answer
+//! to the first attempt is forgotten, what that attempt did may be what stands in the way.
 //!
 //! So a write is repeated only if that cannot do it twice. A read changes nothing, and is repeated
 //! after every failure that is not its own. [`CallError::kind`] sorts errors for programs.

@@ -3,7 +3,7 @@
 use crate::client::attempts::{Client, ClientOptions, connect};
 use crate::client::connection::StreamedAnswer;
 use crate::client::endpoint::Endpoint;
-use crate::client::error::{CallError, CallFailure, quote};
+use crate::client::error::{CallError, CallFailure, RefusedCall, WriteOutcome, quote};
 use crate::client::events::{EventMessage, EventReader, TooLong};
 use crate::client::json::{KeyValueBody, NoSuchJson, bytes_of};
 use crate::client::request::Ask;
@@ -20,6 +20,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// A node says something at least this often. A connection that held for so long was a good one.
 const STEADY: Duration = Duration::from_secs(10);
+/// Why a node ends a watch that no other node would go on with, each with the status of an answer
+/// that says so.
+const FINAL_CODES: &[(&str, u16)] =
+    &[("revision-too-large", 413), ("forbidden", 403), ("unauthenticated", 401)];
 
 /// What is watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,6 +139,14 @@ struct PreviousBody {
 }
 
 #[derive(Deserialize)]
+struct FailureBody {
+    code: String,
+    #[serde(default)]
+    detail: String,
+    revision: Option<Revision>,
+}
+
+#[derive(Deserialize)]
 struct RevisionBody {
     revision: Revision,
 }
@@ -160,9 +172,10 @@ impl Watch {
     /// What follows. Nothing is lost if the caller does not wait for it to the end.
     ///
     /// # Errors
-    /// [`CallError`]: the request is wrong in itself, or a message is too long to be taken in; or no
-    /// node went on, in one round over all nodes if the watch has never been connected, and for
-    /// [`WatchQuery::patience`] otherwise.
+    /// [`CallError`]: the request is wrong in itself, or no more allowed; what comes next is too
+    /// large for a node to send, or for this client to take in; or no node went on, in one round
+    /// over all nodes if the watch has never been connected, and for [`WatchQuery::patience`]
+    /// otherwise.
     pub async fn next(&mut self) -> Result<WatchMessage, CallError> {
         loop {
             if self.stream.is_none()
@@ -309,9 +322,7 @@ impl Watch {
                 let oldest = read_revision(&message.data).map_err(wrong)?;
                 Ok(Some(self.compacted(oldest)))
             }
-            "failed" | "lagged" => {
-                Err(CallFailure::Lost(format!("the node ended it: {}", quote(&message.data))))
-            }
+            "failed" => Err(read_failure(&message.data)),
             // Of a later version.
             _ => Ok(None),
         }
@@ -347,6 +358,22 @@ fn compacted_of(failure: &CallFailure) -> Option<Revision> {
         CallFailure::Refused(refusal) if refusal.code.as_deref() == Some("compacted") => refusal.revision,
         _ => None,
     }
+}
+
+/// Why a node ended the watch. What every other node would say too is a refusal.
+fn read_failure(data: &[u8]) -> CallFailure {
+    let lost = || CallFailure::Lost(format!("the node ended it: {}", quote(data)));
+    let Ok(FailureBody { code, detail, revision }) = serde_json::from_slice(data) else { return lost() };
+    let Some((_, status)) = FINAL_CODES.iter().find(|(known, _)| *known == code) else { return lost() };
+    CallFailure::Refused(RefusedCall {
+        status: *status,
+        text: quote(detail.as_bytes()),
+        code: Some(code),
+        revision,
+        present: None,
+        reason: None,
+        outcome: WriteOutcome::NotApplied,
+    })
 }
 
 fn read_revision(data: &[u8]) -> Result<Revision, NoSuchJson> {

@@ -194,7 +194,8 @@ fn failed(error: CallError) -> Failure {
 async fn release(client: &mut Client, wish: &Wish<'_>, lease: LeaseId, ttl: Duration) {
     let why = match timeout(RELEASE_TIMEOUT, client.revoke_lease(lease)).await {
         Ok(Ok(_)) => return,
-        Ok(Err(error)) if error.kind() == ErrorKind::NotFound => return,
+        // It has ended, perhaps since this was asked before.
+        Ok(Err(error)) if error.code() == Some("no-lease") => return,
         Ok(Err(error)) => error.to_string(),
         Err(_) => "no node answered in time".to_owned(),
     };

@@ -5,7 +5,8 @@ use crate::client::{
     ContestKind, ErrorKind, KeyPage, LeaseChoice, ListQuery, ReadOptions, StepDone, WriteOptions,
 };
 use crate::kv::{
-    Compare, CompareOrder, Detail, KeyRange, LeaseId, Put, RangeQuery, Revision, Settings, Target, Txn, TxnOp,
+    Compare, CompareOrder, Detail, KeyRange, LEASE_TTL_SECONDS_MAX, LeaseId, Put, RangeQuery, Revision,
+    Settings, Target, Txn, TxnOp,
 };
 use crate::replica::Level;
 use bytes::Bytes;
@@ -186,6 +187,10 @@ async fn leases_have_times() {
         json("{\"id\":7,\"ttl\":2,\"left\":0.5,\"count\":2,\"keys\":[{\"key\":\"a\"},{\"key64\":\"/w==\"}],\"more\":false}"),
         json("{\"revision\":4,\"leases\":[{\"id\":7,\"ttl\":2,\"keys\":1}],\"more\":true,\"next\":9}"),
         json("{\"id\":7,\"ttl\":2,\"left\":-1}"),
+        json("{\"id\":7,\"ttl\":18446744073709551615,\"left\":1}"),
+        json("{\"id\":7,\"ttl\":18446744073709551615}"),
+        json("{\"revision\":7,\"version\":1,\"lease\":7,\"ttl\":18446744073709551615}"),
+        json("{\"lease\":7,\"fence\":12,\"ttl\":18446744073709551615,\"key\":\"x\"}"),
     ]])
     .await;
     let mut client = client(&[&server]);
@@ -198,6 +203,15 @@ async fn leases_have_times() {
     let (leases, next) = client.leases(LeaseId(3)).await.expect("listed");
     assert_eq!((leases.len(), leases[0].keys, next), (1, 1, Some(LeaseId(9))));
     client.keep_lease_alive(LeaseId(7)).await.expect_err("no time is negative");
+    // Whatever an endpoint says, its time can be added to an instant.
+    let longest = Duration::from_secs(LEASE_TTL_SECONDS_MAX);
+    assert_eq!(client.keep_lease_alive(LeaseId(7)).await.expect("renewed").ttl, longest);
+    assert_eq!(client.grant_lease(longest, LeaseId(7)).await.expect("granted").ttl, longest);
+    let options = WriteOptions { lease: LeaseChoice::New(longest), ..WriteOptions::default() };
+    let done = client.put_key(b"k", "", &options).await.expect("put");
+    assert_eq!(done.granted, Some((LeaseId(7), longest)));
+    let times = (LeaseChoice::New(longest), Duration::ZERO);
+    assert_eq!(client.campaign(ContestKind::Lock, b"k", "", times).await.expect("won").ttl, Some(longest));
     let asked = server.asked();
     assert!(asked[0].ends_with("{\"id\":0,\"ttl\":2}"), "whole seconds, rounded up: {}", asked[0]);
     assert_eq!(line(&asked[1]), "POST /v1/leases/7/keepalive");

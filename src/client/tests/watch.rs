@@ -158,6 +158,29 @@ async fn a_request_that_is_wrong_in_itself_ends_the_watch() {
 }
 
 #[tokio::test]
+async fn what_every_node_would_say_ends_the_watch() {
+    for (code, kind) in [
+        ("revision-too-large", ErrorKind::BadRequest),
+        ("forbidden", ErrorKind::Denied),
+        ("unauthenticated", ErrorKind::Denied),
+    ] {
+        let last = format!(
+            "event: failed\ndata: {{\"revision\":6,\"code\":\"{code}\",\"detail\":\"in words\"}}\n\n"
+        );
+        let first = Scripted::start(vec![stay(&[&put(5), &last])]).await;
+        let second = Scripted::start(vec![stay(&[&put(6)])]).await;
+        let client = client(&[&first, &second]);
+        let mut watch = client.watch(WatchQuery { from: Some(Revision(5)), ..query() });
+        assert_eq!(told(&mut watch).await, (5, false));
+        let error = watch.next().await.expect_err("it is over");
+        assert_eq!((error.kind(), error.code()), (kind, Some(code)), "{error}");
+        assert_eq!(error.refusal().and_then(|refusal| refusal.revision), Some(Revision(6)));
+        assert!(error.to_string().contains("in words"), "{error}");
+        assert_eq!((first.count(), second.count()), (1, 0), "nobody else is asked");
+    }
+}
+
+#[tokio::test]
 async fn what_no_node_sends_is_not_passed_on() {
     for bad in [
         Act::Say(answer("200 OK", "", "welcome").into()),
