@@ -70,6 +70,13 @@ impl Answers {
         self.last_number
     }
 
+    /// The number of the oldest one that is remembered, denials apart.
+    pub(super) fn oldest_number(&self) -> Option<u64> {
+        let mut cursor = self.answers.by_number.cursor(&[]);
+        let (number, _) = cursor.next()?;
+        number.first_chunk().map(|number| u64::from_be_bytes(*number))
+    }
+
     pub(super) const fn len(&self) -> usize {
         self.by_key.len()
     }

@@ -1,7 +1,7 @@
 //! Leases, as the log knows them: who keeps the time is the leader, outside.
 
 use crate::kv::leaf::VersionedRef;
-use crate::kv::query::Lease;
+use crate::kv::query::{Lease, LeaseGrant};
 use crate::kv::security::Subject;
 use crate::kv::tree::Tree;
 use crate::kv::types::{KeyRange, LeaseId};
@@ -77,12 +77,20 @@ impl Leases {
 
     /// The leases from an id on.
     pub(super) fn from(&self, id: LeaseId) -> impl Iterator<Item = Lease> + '_ {
+        self.grants_from(id).map(|LeaseGrant { id, ttl_seconds, grant }| {
+            let keys = self.keys(id);
+            Lease { id, ttl_seconds, grant, keys }
+        })
+    }
+
+    /// The same, without how many keys each has.
+    pub(super) fn grants_from(&self, id: LeaseId) -> impl Iterator<Item = LeaseGrant> + '_ {
         let mut cursor = self.granted.cursor(&id.0.to_be_bytes());
         core::iter::from_fn(move || {
             let (key, found) = cursor.next()?;
             let id = LeaseId(u64::from_be_bytes(*key.first_chunk().expect("ids have eight bytes")));
             let (ttl_seconds, grant, _) = read(found.value);
-            Some(Lease { id, ttl_seconds, grant, keys: self.keys(id) })
+            Some(LeaseGrant { id, ttl_seconds, grant })
         })
     }
 

@@ -41,8 +41,8 @@ pub use command::{
 };
 pub use leases::{LEASE_ID_CHOSEN_MIN, LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN};
 pub use query::{
-    Changes, ChangesQuery, Detail, Event, Found, Lease, PAGE_BYTES_MAX, PAGE_KEYS_MAX, Query, QueryAnswer,
-    RangePage, RangeQuery, ReadError, RevisionChanges,
+    Changes, ChangesQuery, Detail, Event, Found, Lease, LeaseGrant, PAGE_BYTES_MAX, PAGE_KEYS_MAX, Query,
+    QueryAnswer, RangePage, RangeQuery, ReadError, RevisionChanges,
 };
 pub use reads::PastRead;
 pub use security::{

@@ -198,3 +198,22 @@ pub struct Lease {
     /// How many keys end with it.
     pub keys: u64,
 }
+
+/// A [`Lease`] without how many keys end with it, which takes longer to find out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseGrant {
+    /// Its id.
+    pub id: LeaseId,
+    /// How long it lives without a renewal, seconds.
+    pub ttl_seconds: u64,
+    /// The number of its grant.
+    pub grant: u64,
+}
+
+impl LeaseGrant {
+    /// That of a lease.
+    #[must_use]
+    pub const fn of(lease: &Lease) -> Self {
+        Self { id: lease.id, ttl_seconds: lease.ttl_seconds, grant: lease.grant }
+    }
+}

@@ -8,7 +8,7 @@ use crate::kv::command::{Command, Op, Outcome, Put, Refusal};
 use crate::kv::history::{Change, ChangeId, History};
 use crate::kv::leaf::{PACKED_VALUE_BYTES_MAX, VersionedRef, digest};
 use crate::kv::leases::{LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN, Leases};
-use crate::kv::query::Lease;
+use crate::kv::query::{Lease, LeaseGrant};
 use crate::kv::security::{Denial, Principal, Security, SecurityChange};
 use crate::kv::tree::Tree;
 use crate::kv::types::{KeyRange, KeyValue, LeaseId, Revision, Settings};
@@ -156,6 +156,19 @@ impl Store {
         self.answers.bytes()
     }
 
+    /// The number of the last answer that was remembered.
+    #[must_use]
+    pub const fn last_answer(&self) -> u64 {
+        self.answers.last_number()
+    }
+
+    /// The number of the oldest answer that is remembered, if there is one. Denials do not count:
+    /// they are forgotten apart.
+    #[must_use]
+    pub fn oldest_answer(&self) -> Option<u64> {
+        self.answers.oldest_number()
+    }
+
     /// A lease, if it is there.
     #[must_use]
     pub fn lease(&self, id: LeaseId) -> Option<Lease> {
@@ -165,6 +178,17 @@ impl Store {
     /// The leases from an id on, ascending.
     pub fn leases(&self, from: LeaseId) -> impl Iterator<Item = Lease> + '_ {
         self.leases.from(from)
+    }
+
+    /// The same, without how many keys end with each.
+    pub fn lease_grants(&self, from: LeaseId) -> impl Iterator<Item = LeaseGrant> + '_ {
+        self.leases.grants_from(from)
+    }
+
+    /// The number of the last grant of a lease.
+    #[must_use]
+    pub const fn last_grant(&self) -> u64 {
+        self.leases.last_grant()
     }
 
     /// Number of leases.

@@ -541,6 +541,9 @@ pub struct Status {
     pub history_bytes: u64,
     /// What remembered answers take, bytes.
     pub answers_bytes: u64,
+    /// How old the oldest of them is at least, microseconds, as far as this node has seen; `None`:
+    /// there is none.
+    pub oldest_answer_micros: Option<u64>,
     /// Leases in the store.
     pub leases: usize,
     /// Hash of the store's state at `last_applied`.

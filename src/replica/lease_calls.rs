@@ -148,7 +148,7 @@ impl Replica {
             Some(at) => self.lease_clock.renew(lease, &self.store, at)?,
             None => self.store.lease(lease)?,
         };
-        let left_micros = self.lease_clock.left(lease, self.now)?;
+        let left_micros = self.lease_clock.left(&found, self.now);
         let Lease { id, ttl_seconds, keys, .. } = found;
         Some(LeaseTime { id, ttl_seconds, left_micros, keys })
     }
@@ -179,6 +179,7 @@ impl Replica {
         if self.raft.role() != RoleName::Leader || !self.lease_clock.runs_in(term) {
             return self.lease_clock.stop();
         }
+        self.lease_clock.read_on(&self.store, self.now);
         loop {
             let leases = self.lease_clock.due(&self.store, self.now);
             if leases.is_empty() {
@@ -199,7 +200,10 @@ impl Replica {
     pub(super) fn note_leases(&mut self, command: &Command, outcome: &Outcome) {
         let ids: Vec<LeaseId> = match (&command.op, outcome) {
             (_, Outcome::Granted { id, .. }) | (Op::Revoke(id), _) => Vec::from([*id]),
-            (Op::Expire { leases, .. }, _) => leases.iter().map(|(id, _)| *id).collect(),
+            (Op::Expire { term, leases }, _) => {
+                self.lease_clock.batch_applied(*term);
+                leases.iter().map(|(id, _)| *id).collect()
+            }
             _ => return,
         };
         for id in ids {

@@ -7,10 +7,15 @@
 //! So a lease never ends earlier than its time to live after the last renewal that was answered, by
 //! the clock of the leader that ends it.
 //!
+//! A step's work does not grow with the number of leases. A new leader keeps the time of its start,
+//! which is what a lease without a deadline of its own counts from, and reads the leases into the
+//! table some thousands at a time. And however many are due at once, a few batches are on their way
+//! through the log at a time.
+//!
 //! The end of a lease is a command ([`Op::Expire`](crate::kv::Op::Expire)). It names the term, and
 //! which grant of the lease it means: a lease that was revoked and granted anew is another lease.
 
-use crate::kv::{Lease, LeaseId, Store};
+use crate::kv::{Lease, LeaseGrant, LeaseId, Store};
 use crate::raft::{Term, Time};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -19,6 +24,12 @@ use alloc::vec::Vec;
 const BATCH_LEASES: usize = 1_000;
 /// A command ends no further lease once the ones before have this many keys.
 const BATCH_KEYS: u64 = 10_000;
+/// So many batches are proposed before the first of them has to be applied.
+const BATCHES_MAX: usize = 4;
+/// After a change of leader, so many leases are read at a time.
+const READ_LEASES: usize = 2_000;
+/// And then nothing for this time.
+const READ_PAUSE_MICROS: u64 = 1_000;
 /// A batch that could not be proposed is tried again after this time.
 const RETRY_MICROS: u64 = 100_000;
 
@@ -27,9 +38,19 @@ const RETRY_MICROS: u64 = 100_000;
 pub(super) struct LeaseClock {
     /// The term in which this node leads, once it has applied an entry of that term.
     term: Option<Term>,
+    /// When that was: a lease that was there and has no deadline yet has its time from then on.
+    begun: Time,
+    /// The last grant then.
+    last_grant: u64,
+    /// The leases from this one on were not read yet; `None`: all were.
+    unread: Option<LeaseId>,
+    /// The next of them are read at this time.
+    read_at: Time,
     deadlines: BTreeMap<LeaseId, Deadline>,
     /// The same, by time. Leases whose end was proposed are not in it.
     due: BTreeSet<(Time, LeaseId)>,
+    /// Batches that were proposed and not applied.
+    batches: usize,
     /// Nothing is proposed before this time.
     retry_at: Option<Time>,
 }
@@ -42,6 +63,14 @@ struct Deadline {
     is_ending: bool,
 }
 
+impl Deadline {
+    /// Of a lease whose time begins at `from`.
+    fn of(lease: &LeaseGrant, from: Time) -> Self {
+        let at = from.plus(lease.ttl_seconds.saturating_mul(1_000_000));
+        Self { grant: lease.grant, at, is_ending: false }
+    }
+}
+
 impl LeaseClock {
     /// Whether this node keeps the time in `term`.
     pub(super) fn runs_in(&self, term: Term) -> bool {
@@ -50,10 +79,23 @@ impl LeaseClock {
 
     /// This node leads `term`, and has applied an entry of it: every lease gets its full time.
     pub(super) fn begin(&mut self, term: Term, store: &Store, now: Time) {
-        *self = Self { term: Some(term), ..Self::default() };
-        for lease in store.leases(LeaseId::NONE) {
-            self.start(&lease, now);
+        let (begun, last_grant) = (now, store.last_grant());
+        let unread = Some(LeaseId::NONE);
+        *self = Self { term: Some(term), begun, last_grant, unread, ..Self::default() };
+        self.read_on(store, now);
+    }
+
+    /// Reads the next leases that were there when it began.
+    pub(super) fn read_on(&mut self, store: &Store, now: Time) {
+        let Some(from) = self.unread.filter(|_| self.read_at <= now) else { return };
+        let mut grants = store.lease_grants(from);
+        for grant in grants.by_ref().take(READ_LEASES) {
+            if !self.deadlines.contains_key(&grant.id) {
+                self.start(&grant, self.begun);
+            }
         }
+        self.unread = grants.next().map(|grant| grant.id);
+        self.read_at = now.plus(READ_PAUSE_MICROS);
     }
 
     /// This node leads no longer.
@@ -70,41 +112,59 @@ impl LeaseClock {
         }
         let known = self.deadlines.get(&id).copied();
         match store.lease(id) {
-            Some(lease) if known.is_none_or(|known| known.grant != lease.grant) => {
+            // One that was not read yet is as old as the others.
+            Some(lease)
+                if known.map_or(lease.grant > self.last_grant, |known| known.grant != lease.grant) =>
+            {
                 self.forget(id);
-                self.start(&lease, now);
+                self.start(&LeaseGrant::of(&lease), now);
             }
             Some(_) => {}
             None => self.forget(id),
         }
     }
 
+    /// A batch of ends that was proposed in a term was applied.
+    pub(super) fn batch_applied(&mut self, term: u64) {
+        if self.term.is_some_and(|own| own.get() == term) {
+            self.batches = self.batches.saturating_sub(1);
+        }
+    }
+
     /// The lease is renewed: its time begins anew, at `from`, unless it lasts longer already.
     /// `None`: there is no such lease, or its end was proposed.
     pub(super) fn renew(&mut self, id: LeaseId, store: &Store, from: Time) -> Option<Lease> {
-        let deadline = self.deadlines.get_mut(&id).filter(|deadline| !deadline.is_ending)?;
         let lease = store.lease(id)?;
+        let mut deadline = Some(self.deadline(&lease)).filter(|deadline| !deadline.is_ending)?;
         self.due.remove(&(deadline.at, id));
         deadline.at = deadline.at.max(from.plus(lease.ttl_seconds.saturating_mul(1_000_000)));
         self.due.insert((deadline.at, id));
+        self.deadlines.insert(id, deadline);
         Some(lease)
     }
 
-    /// How much time is left, microseconds. `None`: there is no such lease.
-    pub(super) fn left(&self, id: LeaseId, now: Time) -> Option<u64> {
-        let deadline = self.deadlines.get(&id)?;
-        Some(if deadline.is_ending { 0 } else { deadline.at.since(now) })
+    /// How much time is left to a lease that is there, microseconds.
+    pub(super) fn left(&self, lease: &Lease, now: Time) -> u64 {
+        let deadline = self.deadline(lease);
+        if deadline.is_ending { 0 } else { deadline.at.since(now) }
     }
 
-    /// When the next lease ends.
+    fn deadline(&self, lease: &Lease) -> Deadline {
+        let known = self.deadlines.get(&lease.id).copied();
+        known.unwrap_or_else(|| Deadline::of(&LeaseGrant::of(lease), self.begun))
+    }
+
+    /// When there is something to do: the next lease ends, or leases are to be read.
     pub(super) fn next(&self) -> Option<Time> {
-        let (at, _) = self.due.first()?;
-        Some(self.retry_at.map_or(*at, |retry| retry.max(*at)))
+        // What was proposed has to be applied first, and brings a step.
+        let due = self.due.first().filter(|_| self.batches < BATCHES_MAX);
+        let ends = due.map(|(at, _)| self.retry_at.map_or(*at, |retry| retry.max(*at)));
+        self.unread.map(|_| self.read_at).into_iter().chain(ends).min()
     }
 
     /// The leases whose time is up: at most a batch of them.
     pub(super) fn due(&self, store: &Store, now: Time) -> Vec<(LeaseId, u64)> {
-        if self.retry_at.is_some_and(|retry| now < retry) {
+        if self.batches >= BATCHES_MAX || self.retry_at.is_some_and(|retry| now < retry) {
             return Vec::new();
         }
         let mut keys = 0;
@@ -123,6 +183,7 @@ impl LeaseClock {
     /// Their end was proposed.
     pub(super) fn proposed(&mut self, batch: &[(LeaseId, u64)]) {
         self.retry_at = None;
+        self.batches += 1;
         for (id, _) in batch {
             if let Some(deadline) = self.deadlines.get_mut(id) {
                 deadline.is_ending = true;
@@ -136,10 +197,10 @@ impl LeaseClock {
         self.retry_at = Some(now.plus(RETRY_MICROS));
     }
 
-    fn start(&mut self, lease: &Lease, now: Time) {
-        let at = now.plus(lease.ttl_seconds.saturating_mul(1_000_000));
-        self.deadlines.insert(lease.id, Deadline { grant: lease.grant, at, is_ending: false });
-        self.due.insert((at, lease.id));
+    fn start(&mut self, lease: &LeaseGrant, now: Time) {
+        let deadline = Deadline::of(lease, now);
+        self.deadlines.insert(lease.id, deadline);
+        self.due.insert((deadline.at, lease.id));
     }
 
     fn forget(&mut self, id: LeaseId) {
@@ -148,3 +209,6 @@ impl LeaseClock {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

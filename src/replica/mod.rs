@@ -31,6 +31,7 @@
 //! from there (`watching.rs`).
 
 mod agreement;
+mod answer_ages;
 mod api;
 mod client_writes;
 mod comparing;

@@ -154,6 +154,7 @@ impl Replica {
         for request in self.writes.forget_sent() {
             self.fail(request, ClientError::Unknown);
         }
+        self.note_answers();
         self.look_again();
         self.actions.notices.push(Notice::SnapshotInstalled(meta.last));
     }
@@ -184,6 +185,7 @@ impl Replica {
             }
         }
         if !committed.is_empty() {
+            self.note_answers();
             self.serve_watches();
             self.input(Input::Applied(self.last_applied.index));
         }

@@ -6,6 +6,7 @@ use crate::raft::{
     Setup, SnapshotMeta, Term, Time, Withdrawal,
 };
 use crate::replica::agreement::Agreement;
+use crate::replica::answer_ages::AnswerAges;
 use crate::replica::api::{
     Actions, ClientError, ClientReply, Event, RequestId, StorageEvent, StorageRequest,
 };
@@ -113,6 +114,7 @@ pub struct Replica {
     pub(super) watches: Watches,
     pub(super) lease_calls: WaitingCalls,
     pub(super) lease_clock: LeaseClock,
+    pub(super) answer_ages: AnswerAges,
     /// The commit index known when this process started. Until it is applied, the state is older
     /// than what clients may have seen here.
     committed_at_start: LogIndex,
@@ -174,6 +176,8 @@ impl Replica {
         })?;
         let committed = raft.commit_index();
         let policy = SnapshotPolicy::new(&start.store);
+        let mut answer_ages = AnswerAges::default();
+        answer_ages.note(now, start.store.last_answer(), || start.store.oldest_answer());
         Ok(Self {
             committed_at_start: committed,
             noted_commit: committed,
@@ -185,6 +189,7 @@ impl Replica {
             watches: Watches::default(),
             lease_calls: WaitingCalls::default(),
             lease_clock: LeaseClock::default(),
+            answer_ages,
             snapshot,
             config,
             incarnation: start.incarnation,

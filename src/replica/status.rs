@@ -34,6 +34,10 @@ impl Replica {
             compacted: self.store.compacted().0,
             history_bytes: self.store.history_bytes(),
             answers_bytes: self.store.answers_bytes(),
+            oldest_answer_micros: self
+                .store
+                .oldest_answer()
+                .map(|oldest| self.answer_ages.age_micros(oldest, now)),
             leases: self.store.lease_count(),
             state_hash: self.store.state_hash(),
             pending_proposals: self.writes.len(),
@@ -43,6 +47,12 @@ impl Replica {
             joint: membership.outgoing.is_some(),
             members: membership.members.keys().map(|&id| self.member_status(membership, id, now)).collect(),
         }
+    }
+
+    /// The state has changed: its answers may have.
+    pub(super) fn note_answers(&mut self) {
+        let Self { answer_ages, store, now, .. } = self;
+        answer_ages.note(*now, store.last_answer(), || store.oldest_answer());
     }
 
     fn member_status(&self, membership: &Membership, id: NodeId, now: Time) -> MemberStatus {

@@ -177,6 +177,7 @@ struct State {
     compacted: Gauge,
     history_bytes: Gauge,
     answers_bytes: Gauge,
+    oldest_answer: Gauge,
     leases: Gauge,
     pending_watches: Gauge,
     pending_proposals: Gauge,
@@ -255,6 +256,7 @@ impl State {
         self.compacted.set(number(replica.compacted));
         self.history_bytes.set(number(replica.history_bytes));
         self.answers_bytes.set(number(replica.answers_bytes));
+        self.oldest_answer.set(number(replica.oldest_answer_micros.unwrap_or_default() / 1_000_000));
         self.leases.set(number(replica.leases as u64));
         self.pending_watches.set(number(replica.pending_watches as u64));
         self.pending_proposals.set(number(replica.pending_proposals as u64));
@@ -389,6 +391,11 @@ fn register_state(to: &mut Registry, from: &State) {
         ("compacted_revision", "The oldest revision that can be read at", &from.compacted),
         ("history_bytes", "Bytes that past versions take", &from.history_bytes),
         ("answers_bytes", "Bytes that remembered answers of idempotency keys take", &from.answers_bytes),
+        (
+            "oldest_answer_seconds",
+            "Age of the oldest answer that is remembered: for so long an idempotency key protects",
+            &from.oldest_answer,
+        ),
         ("leases", "Leases in the store", &from.leases),
         ("pending_watches", "Clients that wait for a change", &from.pending_watches),
         ("pending_proposals", "Writes waiting to be committed", &from.pending_proposals),

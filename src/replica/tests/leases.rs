@@ -159,6 +159,33 @@ fn a_deposed_leader_renews_nothing_and_ends_nothing() {
     }
 }
 
+/// A member that is cut off together with the leader that was deposed asks it like before.
+#[test]
+fn a_deposed_leader_renews_nothing_for_a_member_that_is_cut_off_with_it() {
+    let mut cluster = Cluster::new(5);
+    let old = cluster.leader().unwrap();
+    cluster.grant(old, 3);
+    let beside = cluster.follower();
+    let others: Vec<NodeId> =
+        cluster.replicas.keys().copied().filter(|node| ![old, beside].contains(node)).collect();
+    for other in others {
+        for node in [old, beside] {
+            cluster.cut.extend([(node, other), (other, node)]);
+        }
+    }
+    let renewals = [cluster.call(beside, true), cluster.call(old, true)];
+    let leader = cluster.run_until_succeeded(old);
+    assert!(![old, beside].contains(&leader), "two of five elect nobody");
+    cluster.run(1_000_000);
+    for renewal in renewals {
+        let told = cluster.reply(renewal);
+        assert!(!matches!(told, Some(ClientReply::LeaseTime(_))), "no quorum confirmed it: {told:?}");
+    }
+    cluster.heal();
+    cluster.run(500_000);
+    assert!(cluster.time(beside, true).is_some(), "the one that leads now renews it");
+}
+
 #[test]
 fn the_end_of_a_lease_spares_the_one_that_was_granted_after_it() {
     let mut cluster = Cluster::new(3);

@@ -31,6 +31,7 @@ fn status() -> NodeStatus {
             compacted: 4,
             history_bytes: 77,
             answers_bytes: 8,
+            oldest_answer_micros: Some(12_500_000),
             leases: 6,
             state_hash: 0,
             pending_proposals: 1,
@@ -90,6 +91,7 @@ fn a_scrape_shows_what_was_recorded_and_the_state() {
         "infinitystore_is_leader 1",
         "infinitystore_commit_index 39",
         "infinitystore_storage_queue 4",
+        "infinitystore_oldest_answer_seconds 12",
         "# EOF",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
