@@ -44,7 +44,7 @@ pub use query::{
     Changes, ChangesQuery, Detail, Event, Found, Lease, LeaseGrant, PAGE_BYTES_MAX, PAGE_KEYS_MAX, Query,
     QueryAnswer, RangePage, RangeQuery, ReadError, RevisionChanges,
 };
-pub use reads::PastRead;
+pub use reads::{PastChanges, PastRead};
 pub use security::{
     Access, AdminRight, AdminRights, Denial, Grant, Principal, ROOT_ROLE, Role, Security, SecurityChange,
     SecurityRefusal, Subject, TOKEN_HASH_BYTES, Token, TokenOwner, TokenRights, User,

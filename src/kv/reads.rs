@@ -115,22 +115,61 @@ impl Store {
     /// # Errors
     /// [`ReadError::Compacted`] with the first revision that is there, if that is a later one.
     pub fn changes(&self, query: &ChangesQuery) -> Result<Changes, ReadError> {
+        self.changes_by(query, LOOKS_MAX, &mut 0)
+    }
+
+    /// The same, if that is little work: `looks` grows by how many changes are looked at, which are
+    /// about `looks_max` at most. `None`: it is more, and for somebody who has time
+    /// ([`Self::past_changes`]).
+    pub fn changes_near(
+        &self,
+        query: &ChangesQuery,
+        looks_max: usize,
+        looks: &mut usize,
+    ) -> Option<Result<Changes, ReadError>> {
+        // Each revision takes two looks, unless it is known that there is nothing to see.
+        let least = self.revision.0.saturating_sub(query.from.0).saturating_mul(2);
+        if least > looks_max as u64 && query.from > self.compacted && !self.is_as_it_was(query) {
+            return None;
+        }
+        match self.changes_by(query, looks_max, looks) {
+            Ok(changes) if changes.revisions.is_empty() && changes.next <= self.revision => None,
+            answer => Some(answer),
+        }
+    }
+
+    /// The state as it is, with a question what changed: for somebody who has time.
+    #[must_use]
+    pub fn past_changes(&self, query: &ChangesQuery) -> PastChanges {
+        PastChanges { store: self.clone(), query: query.clone() }
+    }
+
+    /// Whether the question is about one key, which has not changed since.
+    fn is_as_it_was(&self, query: &ChangesQuery) -> bool {
+        let unchanged = |key: &Bytes| self.newest(key).is_none_or(|newest| newest.revision < query.from);
+        query.range.one_key().is_some_and(unchanged)
+    }
+
+    fn changes_by(
+        &self,
+        query: &ChangesQuery,
+        looks_max: usize,
+        looks: &mut usize,
+    ) -> Result<Changes, ReadError> {
         if query.from <= self.compacted && self.compacted > Revision(0) {
             return Err(ReadError::Compacted(self.compacted.next()));
         }
         let mut changes = Changes { revisions: Vec::new(), next: query.from };
         // A key alone is asked for most often: it knows when it changed last.
-        if let Some(key) = query.range.one_key()
-            && self.newest(key).is_none_or(|newest| newest.revision < query.from)
-        {
+        if self.is_as_it_was(query) {
             changes.next = query.from.max(self.revision.next());
             return Ok(changes);
         }
-        let (mut bytes, mut looks) = (0, 0);
-        while changes.next <= self.revision && bytes < PAGE_BYTES_MAX && looks < LOOKS_MAX {
+        let (mut bytes, end) = (0, looks.saturating_add(looks_max));
+        while changes.next <= self.revision && bytes < PAGE_BYTES_MAX && *looks < end {
             let revision = changes.next;
-            looks += 1;
-            let record = self.history.record(revision).within(&query.range, &mut looks);
+            *looks += 1;
+            let record = self.history.record(revision).within(&query.range, looks);
             let events: Vec<Event> =
                 record.filter(|change| query.wants(change)).map(|change| query.event(&change)).collect();
             if !events.is_empty() {
@@ -310,6 +349,31 @@ impl PartialEq for PastRead {
 }
 
 impl Eq for PastRead {}
+
+/// A question what changed, with the state that it is asked of: a capture.
+#[derive(Clone, Debug)]
+pub struct PastChanges {
+    store: Store,
+    query: ChangesQuery,
+}
+
+impl PastChanges {
+    /// What changed.
+    ///
+    /// # Errors
+    /// As of [`Store::changes`].
+    pub fn answer(&self) -> Result<Changes, ReadError> {
+        self.store.changes(&self.query)
+    }
+}
+
+impl PartialEq for PastChanges {
+    fn eq(&self, other: &Self) -> bool {
+        self.query == other.query && self.store.state_hash() == other.store.state_hash()
+    }
+}
+
+impl Eq for PastChanges {}
 
 /// A page that is being filled.
 struct Page<'q> {

@@ -59,6 +59,7 @@ pub(super) struct Driver<E: Env> {
     pub snapshots: SnapshotQueues<E::Disk>,
     /// Reads of the past.
     pub past_reads: PastReads,
+    pub past_changes: PastReads,
     /// What is read again.
     pub scrub: ScrubQueue<E::Disk>,
     /// Peers that the committed membership does not list any more, while the core still tells them
@@ -358,8 +359,10 @@ impl<E: Env> Driver<E> {
         if waiting.write {
             self.metrics.proposal.observe(now.since(waiting.since));
         }
-        if let ClientReply::Past(read) = reply {
-            return self.past_reads.answer(read, waiting.reply);
+        match reply {
+            ClientReply::Past(_) => return self.past_reads.answer(reply, waiting.reply),
+            ClientReply::PastChanges(_) => return self.past_changes.answer(reply, waiting.reply),
+            _ => {}
         }
         // The client may have gone; then no one takes the answer.
         let _ = waiting.reply.send(reply);
@@ -520,5 +523,6 @@ impl<E: Env> Drop for Driver<E> {
         self.snapshots.close();
         self.scrub.close();
         self.past_reads.0.close();
+        self.past_changes.0.close();
     }
 }

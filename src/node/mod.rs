@@ -5,8 +5,8 @@
 //!   hold.
 //! - `driver` is the one task around the replica, with `inbox` and `clients`; `absorb` is its move
 //!   into another cluster.
-//! - `storage_workers`: the disk, on threads of its own; `past_reads`: reads of the past, on
-//!   another.
+//! - `storage_workers`: the disk, on threads of its own; `past_reads`: reads of the past, and
+//!   changes since long ago, on others.
 //! - `service`, `join`, `join_turns`, `members`, `announce`, `founding`, `initial_cluster`: what
 //!   membership needs of other nodes, and answers to their questions.
 //! - `repair`: a node whose data directory is damaged, before it takes part; `mending`: what the

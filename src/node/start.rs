@@ -198,6 +198,7 @@ struct Workers<D: Disk> {
     snapshots: SnapshotQueues<D>,
     scrub: ScrubQueue<D>,
     past_reads: PastReads,
+    past_changes: PastReads,
     news: mpsc::UnboundedReceiver<WorkerNews>,
 }
 
@@ -262,7 +263,8 @@ impl<E: Env> NodeBuilder<E> {
             guard: Guard::of(&self.env, self.options.transport.tls.as_ref()),
             refusals: Default::default(),
         });
-        let Workers { log, snapshots, scrub, past_reads, news } = self.start_workers(storage)?;
+        let Workers { log, snapshots, scrub, past_reads, past_changes, news } =
+            self.start_workers(storage)?;
         let transport = self.options.transport.clone();
         let links = Links::new(
             self.env.clone(),
@@ -282,6 +284,7 @@ impl<E: Env> NodeBuilder<E> {
             log,
             snapshots,
             past_reads,
+            past_changes,
             scrub,
             leaving_members: BTreeSet::new(),
             clients: Clients::default(),
@@ -363,8 +366,11 @@ impl<E: Env> NodeBuilder<E> {
         self.env.start_worker("scrub", scrubber, scrub.clone()).map_err(StartError::Thread)?;
         let past_reads = PastReads(WorkQueue::new());
         self.env.start_worker("past-reads", PastWorker, past_reads.0.clone()).map_err(StartError::Thread)?;
+        let past_changes = PastReads(WorkQueue::new());
+        let changes = past_changes.0.clone();
+        self.env.start_worker("past-changes", PastWorker, changes).map_err(StartError::Thread)?;
         let scrub = ScrubQueue { queue: scrub, ended, told: BTreeSet::new() };
-        Ok(Workers { log, snapshots, scrub, past_reads, news })
+        Ok(Workers { log, snapshots, scrub, past_reads, past_changes, news })
     }
 
     /// The addresses to ask for membership; none if there is data already.

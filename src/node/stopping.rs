@@ -59,6 +59,7 @@ impl<E: Env> Driver<E> {
         self.snapshots.close();
         self.scrub.close();
         self.past_reads.0.close();
+        self.past_changes.0.close();
         loop {
             let news = tokio::select! {
                 biased;

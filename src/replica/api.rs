@@ -1,8 +1,8 @@
 //! What goes into a replica and what comes out of it.
 
 use crate::kv::{
-    Changes, ChangesQuery, Command, Denial, Found, KeyValue, LeaseId, Op, Outcome, PastRead, Principal,
-    Query, QueryAnswer, ReadError, Store,
+    Changes, ChangesQuery, Command, Denial, Found, KeyValue, LeaseId, Op, Outcome, PastChanges, PastRead,
+    Principal, Query, QueryAnswer, ReadError, Store,
 };
 use crate::raft::{
     ChangeOrder, Durable, LogId, LogIndex, LogWrite, Member, Membership, NodeId, ReplicationState, RoleName,
@@ -76,8 +76,11 @@ pub enum ClientReply {
     /// was when the read was asked.
     Past(Box<PastRead>),
     /// What changed, at least one revision of it; or nothing up to [`Changes::next`], if the
-    /// deadline came first.
+    /// deadline came first, or that is as far as was looked.
     Changes(Result<Arc<Changes>, ReadError>),
+    /// The same, to be worked out by a thread that has the time: the client is far behind. It holds
+    /// the state as it was when this was asked.
+    PastChanges(Box<PastChanges>),
     /// How much time the lease has; `None`: it was never granted, or it has ended.
     LeaseTime(Option<LeaseTime>),
     /// The change of membership's entry is committed. The new members' ids, if it added some.
@@ -110,6 +113,7 @@ impl ClientReply {
     pub fn worked_out(self) -> Self {
         match self {
             Self::Past(read) => Self::Answer(read.answer()),
+            Self::PastChanges(read) => Self::Changes(read.answer().map(Arc::new)),
             reply => reply,
         }
     }

@@ -278,6 +278,7 @@ impl Replica {
         let disk = [self.disk_pace.wake_at(), self.tell_full_disk_at(), self.forward_again_at()];
         let due = due.into_iter().chain(others).chain(leases).chain(disk).flatten().min();
         self.actions.wake_at = self.actions.wake_at.into_iter().chain(due).min();
+        self.watches.looks = 0;
         core::mem::take(&mut self.actions)
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Watches {
     bytes: u64,
     /// What has been looked at for all of them: the revision of the store.
     pub(super) last_served_revision: Revision,
+    /// Changes that this step has looked at for them.
+    pub(super) looks: usize,
     /// The rules by which all of them were judged last: their revision.
     pub(super) judged: u64,
 }

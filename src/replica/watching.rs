@@ -11,21 +11,36 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
+/// One question looks at no more changes than this within a step, and all of a step at no more than
+/// [`STEP_LOOKS_MAX`]: what is further behind is worked out beside the driver, which has heartbeats
+/// to send.
+const NEAR_LOOKS_MAX: usize = 2_000;
+const STEP_LOOKS_MAX: usize = 20_000;
+
+/// What a question finds within a step; `None`: it is too far behind.
+type Near = Option<Result<Arc<Changes>, ReadError>>;
+
 /// The same question is asked by many: its answer is worked out once.
 #[derive(Default)]
-struct LastAnswer(Option<(ChangesQuery, Result<Arc<Changes>, ReadError>)>);
+struct LastAnswer(Option<(ChangesQuery, Near)>);
 
 impl LastAnswer {
-    fn to(&mut self, query: &ChangesQuery, store: &Store) -> Result<Arc<Changes>, ReadError> {
+    fn to(&mut self, query: &ChangesQuery, store: &Store, looks: &mut usize) -> Near {
         match &self.0 {
             Some((same, answer)) if same == query => answer.clone(),
             _ => {
-                let answer = store.changes(query).map(Arc::new);
+                let answer = near(query, store, looks);
                 self.0 = Some((query.clone(), answer.clone()));
                 answer
             }
         }
     }
+}
+
+/// `looks` is what this step has looked at so far.
+fn near(query: &ChangesQuery, store: &Store, looks: &mut usize) -> Near {
+    let looks_max = NEAR_LOOKS_MAX.min(STEP_LOOKS_MAX.saturating_sub(*looks));
+    Some(store.changes_near(query, looks_max, looks)?.map(Arc::new))
 }
 
 impl Replica {
@@ -51,8 +66,8 @@ impl Replica {
         if self.watches.len() >= self.config.pending_requests_max || bytes > limit {
             return self.fail(id, ClientError::Overloaded);
         }
-        match self.store.changes(&query) {
-            Ok(changes) if changes.revisions.is_empty() && changes.next > self.store.revision() => {
+        match near(&query, &self.store, &mut self.watches.looks) {
+            Some(Ok(changes)) if changes.revisions.is_empty() && changes.next > self.store.revision() => {
                 // The range's strings may be parts of a much larger buffer.
                 let KeyRange { start, end } = &query.range;
                 let own = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
@@ -60,8 +75,16 @@ impl Replica {
                 query.from = changes.next;
                 self.watches.insert(id, Waiting { deadline, by, query });
             }
-            answer => self.reply(id, ClientReply::Changes(answer.map(Arc::new))),
+            answer => self.answer_changes(id, &query, answer),
         }
+    }
+
+    fn answer_changes(&mut self, id: RequestId, query: &ChangesQuery, answer: Near) {
+        let reply = match answer {
+            Some(answer) => ClientReply::Changes(answer),
+            None => ClientReply::PastChanges(Box::new(self.store.past_changes(query))),
+        };
+        self.reply(id, reply);
     }
 
     /// Answers those for which something has changed, and those whose time is up.
@@ -95,12 +118,12 @@ impl Replica {
     fn answer_watch(&mut self, request: RequestId, from: Revision, last: &mut LastAnswer) {
         let Some(mut waiting) = self.watches.take(request) else { return };
         waiting.query.from = waiting.query.from.max(from);
-        match last.to(&waiting.query, &self.store) {
-            Ok(changes) if changes.revisions.is_empty() && changes.next > self.store.revision() => {
+        match last.to(&waiting.query, &self.store, &mut self.watches.looks) {
+            Some(Ok(changes)) if changes.revisions.is_empty() && changes.next > self.store.revision() => {
                 let query = ChangesQuery { from: changes.next, ..waiting.query };
                 self.watches.insert(request, Waiting { query, ..waiting });
             }
-            answer => self.reply(request, ClientReply::Changes(answer)),
+            answer => self.answer_changes(request, &waiting.query, answer),
         }
     }
 

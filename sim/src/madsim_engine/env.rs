@@ -93,7 +93,7 @@ impl Env for SimEnv {
         let (env, name) = (self.clone(), name.to_owned());
         let micros = move || {
             let mut world = env.shared.lock();
-            if name == "past-reads" {
+            if name == "past-reads" || name == "past-changes" {
                 // It reads memory alone.
                 return world.disk_rng.random_range(10..300);
             }

@@ -47,6 +47,62 @@ fn a_watch_is_answered_by_the_next_change_of_its_keys_and_by_no_other() {
     assert_eq!(cluster.changes(prefix).unwrap().next, Revision(4));
 }
 
+/// A step has heartbeats to send: what takes long is worked out beside it.
+#[test]
+fn watches_that_are_far_behind_are_handed_out_with_their_state() {
+    let mut cluster = Cluster::new(1);
+    for number in 1..=1_500 {
+        cluster.write(id(1), &format!("k/{}", number % 10), "x");
+    }
+    cluster.run(10_000);
+    let last = Revision(1_500);
+    assert_eq!(cluster.replicas[&id(1)].store().revision(), last);
+    // A key that did not change is known without a look; a range is not.
+    let quiet = cluster.watch(id(1), KeyRange::one("a"), 1);
+    let near = cluster.watch(id(1), KeyRange::prefix("k/3"), 1_000);
+    let far = cluster.watch(id(1), KeyRange::prefix("k/3"), 1);
+    let nothing = cluster.watch(id(1), KeyRange::prefix("a"), 1);
+    assert_eq!(cluster.reply(quiet), None);
+    assert_eq!(cluster.seen(near).map(|seen| seen.len()), Some(50));
+    let written = cluster.write(id(1), "a", "later");
+    cluster.run_until_answered(written);
+    let worked_out = |cluster: &Cluster, request| match cluster.reply(request).cloned() {
+        Some(reply @ ClientReply::PastChanges(_)) => match reply.worked_out() {
+            ClientReply::Changes(Ok(changes)) => (changes.revisions.len(), changes.next),
+            other => panic!("{other:?}"),
+        },
+        other => panic!("it is answered {other:?}"),
+    };
+    assert_eq!(worked_out(&cluster, far), (150, last.next()), "as it was when it was asked");
+    assert_eq!(worked_out(&cluster, nothing), (0, last.next()), "so far there is nothing");
+    assert_eq!(cluster.seen(quiet), Some(vec![(1_501, 1)]));
+}
+
+#[test]
+fn a_step_looks_at_so_many_changes_for_watches_however_many_there_are() {
+    let mut cluster = Cluster::new(1);
+    for number in 1..=800 {
+        cluster.write(id(1), &format!("k/{}", number % 10), "x");
+    }
+    cluster.run(10_000);
+    let deadline = cluster.now.plus(5_000_000);
+    let mut answers = || {
+        let replica = cluster.replicas.get_mut(&id(1)).unwrap();
+        for number in 0..100 {
+            let request = of(KeyRange::prefix(format!("k/{}", number % 10)), 1);
+            let event = Event::Client { id: RequestId(5_000 + number), deadline, by: None, request };
+            replica.step(cluster.now, event);
+        }
+        let replies = replica.take_actions().replies;
+        assert_eq!(replies.len(), 100);
+        replies.iter().filter(|(_, reply)| matches!(reply, ClientReply::Changes(_))).count()
+    };
+    // Each looks at 800 revisions.
+    let first = answers();
+    assert!((5..=15).contains(&first), "{first} are answered within the step");
+    assert_eq!(answers(), first, "the next step has as many looks again");
+}
+
 #[test]
 fn a_watch_from_the_past_is_answered_at_once_with_all_of_it() {
     let mut cluster = Cluster::new(1);
