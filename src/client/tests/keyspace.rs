@@ -187,10 +187,6 @@ async fn leases_have_times() {
         json("{\"id\":7,\"ttl\":2,\"left\":0.5,\"count\":2,\"keys\":[{\"key\":\"a\"},{\"key64\":\"/w==\"}],\"more\":false}"),
         json("{\"revision\":4,\"leases\":[{\"id\":7,\"ttl\":2,\"keys\":1}],\"more\":true,\"next\":9}"),
         json("{\"id\":7,\"ttl\":2,\"left\":-1}"),
-        json("{\"id\":7,\"ttl\":18446744073709551615,\"left\":1}"),
-        json("{\"id\":7,\"ttl\":18446744073709551615}"),
-        json("{\"revision\":7,\"version\":1,\"lease\":7,\"ttl\":18446744073709551615}"),
-        json("{\"lease\":7,\"fence\":12,\"ttl\":18446744073709551615,\"key\":\"x\"}"),
     ]])
     .await;
     let mut client = client(&[&server]);
@@ -203,7 +199,23 @@ async fn leases_have_times() {
     let (leases, next) = client.leases(LeaseId(3)).await.expect("listed");
     assert_eq!((leases.len(), leases[0].keys, next), (1, 1, Some(LeaseId(9))));
     client.keep_lease_alive(LeaseId(7)).await.expect_err("no time is negative");
-    // Whatever an endpoint says, its time can be added to an instant.
+    let asked = server.asked();
+    assert!(asked[0].ends_with("{\"id\":0,\"ttl\":2}"), "whole seconds, rounded up: {}", asked[0]);
+    assert_eq!(line(&asked[1]), "POST /v1/leases/7/keepalive");
+    assert_eq!(line(&asked[3]), "GET /v1/leases?from=3");
+}
+
+/// Whatever an endpoint says, the time of a lease can be added to an instant.
+#[tokio::test]
+async fn no_lease_has_a_longer_time_than_a_store_gives() {
+    let server = Scripted::start(vec![vec![
+        json("{\"id\":7,\"ttl\":18446744073709551615,\"left\":1}"),
+        json("{\"id\":7,\"ttl\":18446744073709551615}"),
+        json("{\"revision\":7,\"version\":1,\"lease\":7,\"ttl\":18446744073709551615}"),
+        json("{\"lease\":7,\"fence\":12,\"ttl\":18446744073709551615,\"key\":\"x\"}"),
+    ]])
+    .await;
+    let mut client = client(&[&server]);
     let longest = Duration::from_secs(LEASE_TTL_SECONDS_MAX);
     assert_eq!(client.keep_lease_alive(LeaseId(7)).await.expect("renewed").ttl, longest);
     assert_eq!(client.grant_lease(longest, LeaseId(7)).await.expect("granted").ttl, longest);
@@ -212,10 +224,6 @@ async fn leases_have_times() {
     assert_eq!(done.granted, Some((LeaseId(7), longest)));
     let times = (LeaseChoice::New(longest), Duration::ZERO);
     assert_eq!(client.campaign(ContestKind::Lock, b"k", "", times).await.expect("won").ttl, Some(longest));
-    let asked = server.asked();
-    assert!(asked[0].ends_with("{\"id\":0,\"ttl\":2}"), "whole seconds, rounded up: {}", asked[0]);
-    assert_eq!(line(&asked[1]), "POST /v1/leases/7/keepalive");
-    assert_eq!(line(&asked[3]), "GET /v1/leases?from=3");
 }
 
 #[tokio::test]

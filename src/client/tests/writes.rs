@@ -118,13 +118,16 @@ async fn what_may_have_been_done_stays_so_until_somebody_knows() {
         ("404 x", "no-lease"),
         ("507 x", "quota-exceeded"),
     ] {
-        let second = Scripted::saying(&problem(status, code, ",\"outcome\":\"not-applied\"")).await;
+        let refusal = problem(status, code, ",\"outcome\":\"not-applied\"");
+        let first = Scripted::start(vec![vec![Act::SayAndClose(Vec::new())]]).await;
+        let second = Scripted::saying(&refusal).await;
         let error = client(&[&first, &second]).put_key(b"k", "v", &WriteOptions::default()).await;
         let error = error.expect_err("it was refused");
         assert_eq!(error.outcome(), WriteOutcome::Unknown, "{code}");
         assert_eq!((error.kind(), error.code()), (ErrorKind::OutcomeUnknown, Some(code)));
         // Without a first attempt, the same is certain.
-        let error = client(&[&second]).put_key(b"k", "v", &WriteOptions::default()).await;
+        let alone = Scripted::saying(&refusal).await;
+        let error = client(&[&alone]).put_key(b"k", "v", &WriteOptions::default()).await;
         assert_eq!(error.expect_err("it was refused").outcome(), WriteOutcome::NotApplied, "{code}");
     }
 }
