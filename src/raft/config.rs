@@ -21,6 +21,13 @@ pub struct Config {
     pub pending_reads_max: usize,
     /// Bytes of one snapshot chunk.
     pub snapshot_chunk_bytes: u64,
+    /// Bytes of snapshots that are read, or sent and not acknowledged, to all peers together. If
+    /// several transfers are under way, each has a part of it. Each may always have one chunk. A
+    /// follower takes as many bytes into one write.
+    pub snapshot_inflight_bytes_max: u64,
+    /// Bytes of snapshots that a leader sends in a second, to all peers together; 0: there is no
+    /// bound. Nothing else waits for it.
+    pub snapshot_bytes_per_second_max: u64,
     /// Committed entries handed out at once, at most: what is left waits for the next output, so
     /// that a long log does not keep a node from its heartbeats.
     pub apply_entries_max: usize,
@@ -72,6 +79,9 @@ impl Default for Config {
             uncommitted_bytes_max: 64 << 20,
             pending_reads_max: 65_536,
             snapshot_chunk_bytes: 1 << 20,
+            snapshot_inflight_bytes_max: 8 << 20,
+            // Leaves a fifth of a gigabit link to everything else.
+            snapshot_bytes_per_second_max: 95 << 20,
             apply_entries_max: 2_048,
             apply_bytes_max: 4 << 20,
             snapshot_backoff_min_micros: 1_000_000,
@@ -149,6 +159,7 @@ impl Config {
             ("uncommitted_bytes_max", self.uncommitted_bytes_max),
             ("pending_reads_max", self.pending_reads_max as u64),
             ("snapshot_chunk_bytes", self.snapshot_chunk_bytes),
+            ("snapshot_inflight_bytes_max", self.snapshot_inflight_bytes_max),
             ("apply_entries_max", self.apply_entries_max as u64),
             ("apply_bytes_max", self.apply_bytes_max),
             ("snapshot_backoff_min_micros", self.snapshot_backoff_min_micros),

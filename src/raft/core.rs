@@ -39,6 +39,8 @@ pub struct PeerProgress {
     pub state: ReplicationState,
     /// Appends that were sent and not acknowledged.
     pub inflight: usize,
+    /// Bytes of a snapshot that are read for it, or were sent and not acknowledged.
+    pub snapshot_bytes_inflight: u64,
     /// When it was last heard from.
     pub last_heard: Option<Time>,
     /// Why it did not take the snapshot that was sent to it; `None` when it has none to take, or
@@ -195,8 +197,8 @@ impl Raft {
             Body::InstallSnapshot { session, snapshot, offset, data, done } => {
                 self.handle_install_snapshot(from, Chunk { session, snapshot, offset, data, done });
             }
-            Body::SnapshotProgress { session, snapshot, next_offset } => {
-                self.handle_snapshot_progress(from, session, snapshot, next_offset);
+            Body::SnapshotProgress { session, snapshot, next_offset, is_lacking } => {
+                self.handle_snapshot_progress(from, session, snapshot, (next_offset, is_lacking));
             }
             Body::SnapshotInstalled { session, match_index } => {
                 self.handle_snapshot_installed(from, session, match_index);
@@ -263,7 +265,8 @@ impl Raft {
                 let stall = shared.writes.oldest_issued_at();
                 let stall = stall.map(|issued| issued.plus(shared.config.disk_stall_micros));
                 let transfer = leader.transfer.as_ref().map(|transfer| transfer.deadline);
-                ([heartbeat, look, stall, transfer].into_iter().flatten().min(), true)
+                let chunk = leader.pace.wake_at();
+                ([heartbeat, look, stall, transfer, chunk].into_iter().flatten().min(), true)
             }
         };
         own.into_iter().chain(shared.reads_wake_at(has_leader)).min()
@@ -402,6 +405,10 @@ impl Raft {
             next_index: peer.next_index,
             state: peer.state.kind(),
             inflight: if let PeerState::Replicate(inflight) = &peer.state { inflight.len() } else { 0 },
+            snapshot_bytes_inflight: match &peer.state {
+                PeerState::Snapshot(transfer) => transfer.bytes_in_flight(),
+                PeerState::Probe { .. } | PeerState::Replicate(_) => 0,
+            },
             last_heard: peer.last_heard,
             snapshot_refused: peer.refusal.map(|refused| refused.why),
             withdrawn: peer.withdrawn,

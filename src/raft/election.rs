@@ -8,6 +8,7 @@ use crate::raft::quorum::{self, VoteResult};
 use crate::raft::state::progress::Peer;
 use crate::raft::state::read_queues::LeaderReads;
 use crate::raft::state::role::{Candidate, Follower, Leader, PreCandidate, Role};
+use crate::raft::state::sending::Pace;
 use crate::raft::types::{HardState, LogId, NodeId, ReadRound, Session, Term, Time};
 use alloc::collections::BTreeMap;
 
@@ -74,7 +75,8 @@ impl Raft {
                 clock: self.shared.answer_clock(Time::new(0)),
             },
             Body::InstallSnapshot { ref snapshot, .. } => {
-                Body::SnapshotProgress { session: Session::ZERO, snapshot: snapshot.last, next_offset: 0 }
+                let (session, snapshot) = (Session::ZERO, snapshot.last);
+                Body::SnapshotProgress { session, snapshot, next_offset: 0, is_lacking: false }
             }
             Body::RequestVote { .. } => Body::VoteRejected,
             Body::ReadIndex { incarnation, sequence } => Body::ReadIndexRefused { incarnation, sequence },
@@ -357,6 +359,7 @@ impl Raft {
             term_start,
             uncommitted_bytes,
             reads: LeaderReads::default(),
+            pace: Pace::default(),
             checked_at: shared.now,
             transfer: None,
             has_told_successor: false,

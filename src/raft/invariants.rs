@@ -10,7 +10,7 @@
 //! for whole clusters by the simulator.
 
 use crate::raft::core::Raft;
-use crate::raft::state::progress::Peer;
+use crate::raft::state::progress::{Peer, PeerState};
 use crate::raft::state::role::{Leader, Role};
 use crate::raft::state::shared::Shared;
 use crate::raft::types::{LogIndex, NodeId};
@@ -90,5 +90,10 @@ impl Shared {
         let has_begun = rounds <= leader.reads.last_round;
         assert!(has_begun, "member {id} has a round of reads that has not begun");
         assert!(peer.session <= leader.last_session, "member {id} has a session that was not given");
+        if let PeerState::Snapshot(transfer) = &peer.state {
+            let (acked, next, bytes) = (transfer.acked, transfer.next, transfer.snapshot.bytes);
+            let is_ordered = acked <= next && next <= bytes;
+            assert!(is_ordered, "member {id} has {acked} and is sent {next}, of a snapshot of {bytes} bytes");
+        }
     }
 }

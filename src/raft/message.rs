@@ -128,14 +128,17 @@ pub enum Body {
         /// Whether it is the last one.
         done: bool,
     },
-    /// Chunks up to `next_offset` are stored (not necessarily durable); send the next from there.
+    /// Chunks up to `next_offset` are stored (not necessarily durable).
     SnapshotProgress {
         /// Session of the request.
         session: Session,
         /// Last entry of the snapshot.
         snapshot: LogId,
-        /// Where to go on; below the end of what was sent if a chunk was lost.
+        /// Where the next chunk starts.
         next_offset: u64,
+        /// Whether a chunk came that was not taken: one before it is missing, or there was no room.
+        /// What comes after `next_offset` has to be sent again.
+        is_lacking: bool,
     },
     /// The snapshot is installed, durably; the log agrees up to `match_index`.
     SnapshotInstalled {

@@ -118,8 +118,9 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) {
             out.put_bytes(&snapshot.encode());
             out.put_bytes(data);
         }
-        Body::SnapshotProgress { session, snapshot, next_offset } => {
+        Body::SnapshotProgress { session, snapshot, next_offset, is_lacking } => {
             words(out, [session.get(), snapshot.term.get(), snapshot.index.get(), *next_offset]);
+            out.put_u8(u8::from(*is_lacking));
         }
         Body::SnapshotInstalled { session, match_index } => words(out, [session.get(), match_index.get()]),
         Body::SnapshotRefused { session, snapshot, why } => {
@@ -196,6 +197,7 @@ fn decode_body(tag: u8, term: Term, reader: &mut Reader) -> Result<Body, DecodeE
             session: Session::new(reader.u64("session")?),
             snapshot: decode_log_id(reader)?,
             next_offset: reader.counter("snapshot offset")?,
+            is_lacking: reader.flag("lacking")?,
         }),
         13 => Ok(Body::SnapshotInstalled {
             session: Session::new(reader.u64("session")?),

@@ -149,10 +149,10 @@ impl Writes {
 
     /// Whether something waits to be issued.
     pub(super) fn has_pending(&self) -> bool {
-        let LogRecords { hard_state, truncate_from, snapshot_chunk, snapshot, entries } = &self.pending;
+        let LogRecords { hard_state, truncate_from, snapshot_chunks, snapshot, entries } = &self.pending;
         hard_state.is_some()
             || truncate_from.is_some()
-            || snapshot_chunk.is_some()
+            || !snapshot_chunks.is_empty()
             || snapshot.is_some()
             || !entries.is_empty()
     }
@@ -322,6 +322,19 @@ fn merge(earlier: &mut Message, later: &Message) -> bool {
             // Of the same start, and made later. Messages may have come in another order.
             let sent_at = clock.sent_at.max(later_clock.sent_at);
             *clock = AnswerClock { sent_at, ..*later_clock };
+            true
+        }
+        (
+            Body::SnapshotProgress { session, snapshot, next_offset, is_lacking },
+            Body::SnapshotProgress {
+                session: later_session,
+                snapshot: later_snapshot,
+                next_offset: later_next,
+                is_lacking: later_lacking,
+            },
+        ) if (*session, *snapshot) == (*later_session, *later_snapshot) => {
+            *next_offset = *later_next;
+            *is_lacking |= *later_lacking;
             true
         }
         _ => false,

@@ -382,7 +382,7 @@ impl<D: Disk> Storage<D> {
             };
             // A snapshot that is installed has a batch to itself: if that is damaged, it is clear
             // what it had done to the log.
-            let installs = write.records().snapshot_chunk.as_ref().is_some_and(|chunk| chunk.done);
+            let installs = write.records().snapshot_chunks.last().is_some_and(|chunk| chunk.done);
             let ends_batch = installs || self.log.staged_bytes() >= self.options.batch_bytes_max;
             if last.is_some() && ends_batch && !self.commit(last.take(), SnapshotVerdict::None, events)? {
                 self.waiting.push_front(StorageRequest::Write(write));
@@ -412,7 +412,7 @@ impl<D: Disk> Storage<D> {
     }
 
     fn stage(&mut self, records: &LogRecords) -> SnapshotVerdict {
-        let Some(chunk) = &records.snapshot_chunk else {
+        let Some(last_chunk) = records.snapshot_chunks.last() else {
             if !records.entries.is_empty() {
                 // A leader that sends entries sends no snapshot any more. What had arrived of one
                 // is dropped.
@@ -421,24 +421,25 @@ impl<D: Disk> Storage<D> {
             self.log.stage(records);
             return SnapshotVerdict::None;
         };
-        match self.incoming.take(chunk) {
-            Ok(None) => {
+        let taken: Result<Vec<_>, _> =
+            records.snapshot_chunks.iter().map(|chunk| self.incoming.take(chunk)).collect();
+        match taken {
+            Ok(results) => {
                 self.log.stage(records);
-                SnapshotVerdict::None
-            }
-            Ok(Some((meta, store))) => {
-                self.log.stage(records);
-                SnapshotVerdict::Installed(Box::new((meta, store)))
+                let installed = results.into_iter().flatten().next_back();
+                installed.map_or(SnapshotVerdict::None, |installed| {
+                    SnapshotVerdict::Installed(Box::new(installed))
+                })
             }
             Err(error) => {
-                if chunk.done {
+                if last_chunk.done {
                     // The marker, and what goes with it, is left out: the log stays as it was. Term
                     // and vote stand by themselves.
                     self.log.stage(&LogRecords { hard_state: records.hard_state, ..LogRecords::default() });
                 } else {
                     self.log.stage(records);
                 }
-                let (last, why) = (chunk.snapshot.last, error.refusal());
+                let (last, why) = (last_chunk.snapshot.last, error.refusal());
                 SnapshotVerdict::Refused(Box::new(UnstoredSnapshot { last, why, reason: error.to_string() }))
             }
         }

@@ -2,6 +2,7 @@
 //! directly.
 
 use crate::hardware::disk::SimDisk;
+use crate::machines::replica_config;
 use crate::queue::machine::{LAGGARD_TIMES, Process};
 use crate::queue::simulation::Simulation;
 use crate::record::violation::{Violation, check};
@@ -19,7 +20,7 @@ impl Process {
     pub(super) fn installs(&self) -> bool {
         let is_last = |request: &StorageRequest| {
             let StorageRequest::Write(write) = request else { return false };
-            write.records().snapshot_chunk.as_ref().is_some_and(|chunk| chunk.done)
+            write.records().snapshot_chunks.last().is_some_and(|chunk| chunk.done)
         };
         self.queue.iter().chain(&self.batch).any(is_last)
     }
@@ -94,6 +95,32 @@ impl Simulation {
             held <= most + needed,
             "machine {slot} holds {held} bytes, of which it needs {needed}; {most} are the bound"
         );
+        Ok(())
+    }
+
+    /// A leader has no more bytes of snapshots in flight than it may, however many members get one:
+    /// each has a chunk at least.
+    pub(super) fn check_chunks(&mut self, slot: usize) -> Result<(), Violation> {
+        let Some(process) = &self.machines[slot].process else { return Ok(()) };
+        let in_flight = process.replica.raft().progress().map(|peer| peer.snapshot_bytes_inflight);
+        let in_flight: Vec<u64> = in_flight.filter(|bytes| *bytes > 0).collect();
+        let (count, bytes) = (in_flight.len() as u64, in_flight.iter().sum::<u64>());
+        if count == 0 {
+            return Ok(());
+        }
+        let config = replica_config(&self.schedule.settings).raft;
+        let (chunk, most) = (config.snapshot_chunk_bytes, config.snapshot_inflight_bytes_max);
+        check!(
+            "chunks in flight keep to their bound",
+            bytes <= most.max(chunk) + (count - 1) * chunk,
+            "machine {slot} has {in_flight:?} bytes of snapshots in flight; {most} are the bound"
+        );
+        if in_flight.iter().any(|bytes| *bytes > chunk) {
+            self.mark("several chunks in flight");
+        }
+        if count > 1 {
+            self.mark("snapshots to several members at once");
+        }
         Ok(())
     }
 

@@ -23,7 +23,7 @@ pub fn write_text(records: &LogRecords) -> String {
     if let Some(from) = records.truncate_from {
         parts.push(format!("truncate from {from}"));
     }
-    if let Some(chunk) = &records.snapshot_chunk {
+    for chunk in &records.snapshot_chunks {
         parts.push(format!("snapshot chunk at {}", chunk.offset));
     }
     if let Some(meta) = &records.snapshot {
@@ -180,8 +180,9 @@ fn raft_described(message: &Message) -> (&'static str, bool, String) {
             let (last, length) = (snapshot.last, data.len());
             ("InstallSnapshot", write!(text, ", snapshot {last}, {length} bytes at {offset}{end}"))
         }
-        Body::SnapshotProgress { snapshot, next_offset, .. } => {
-            ("SnapshotProgress", write!(text, ", snapshot {snapshot}, next {next_offset}"))
+        Body::SnapshotProgress { snapshot, next_offset, is_lacking, .. } => {
+            let lacking = if *is_lacking { ", lacking" } else { "" };
+            ("SnapshotProgress", write!(text, ", snapshot {snapshot}, next {next_offset}{lacking}"))
         }
         Body::SnapshotInstalled { match_index, .. } => {
             ("SnapshotInstalled", write!(text, ", match {match_index}"))

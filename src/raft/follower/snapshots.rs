@@ -36,8 +36,16 @@ impl Raft {
         let clock = self.shared.answer_clock(Time::new(0));
         self.answer_heard(from, ReadRound::ZERO, clock, false);
         let shared = &mut self.shared;
-        if shared.is_install_pending() {
-            return;
+        if let Some(install) = shared.install.as_ref().filter(|install| install.pending.is_some()) {
+            // Another leader has to hear of it too, and one that sends another snapshot has to send
+            // it again.
+            let session = chunk.session;
+            let body = if install.snapshot == chunk.snapshot {
+                Body::SnapshotInstalled { session, match_index: last.index }
+            } else {
+                Body::SnapshotProgress { session, snapshot: last, next_offset: 0, is_lacking: true }
+            };
+            return shared.hold(from, body);
         }
         match shared.decide_snapshot(last) {
             Decision::Known if shared.contradicts(last) => {
@@ -85,26 +93,27 @@ impl Shared {
         self.install.as_ref().is_some_and(|install| install.pending.is_some())
     }
 
-    /// Puts the chunk into the stream of writes if it is the next one. Otherwise tells the leader
-    /// which one is.
+    /// Puts the chunk into the stream of writes if it is the next one, and there is room for it.
+    /// Otherwise tells the leader which one is.
     fn store_chunk(&mut self, from: NodeId, chunk: Chunk) {
         let Chunk { session, snapshot, offset, data, done } = chunk;
         let known = self.install.as_ref().filter(|install| install.snapshot == snapshot);
         let expected = known.map_or(0, |install| install.next_offset);
         let last = snapshot.last;
-        if offset != expected {
-            return self
-                .hold(from, Body::SnapshotProgress { session, snapshot: last, next_offset: expected });
+        let progress = |next_offset, is_lacking| Body::SnapshotProgress {
+            session,
+            snapshot: last,
+            next_offset,
+            is_lacking,
+        };
+        let next_offset = offset.saturating_add(data.len() as u64);
+        let chunk = SnapshotChunk { snapshot: snapshot.clone(), offset, data, done };
+        if offset != expected || !self.has_room_for(&chunk) {
+            // One that came before is of no harm.
+            return self.hold(from, progress(expected, offset >= expected));
         }
         let records = &mut self.writes.pending;
-        let has_log_changes = !records.entries.is_empty() || records.truncate_from.is_some();
-        let is_taken = records.snapshot_chunk.is_some() || records.snapshot.is_some();
-        if is_taken || (done && has_log_changes) {
-            // The write that is pending cannot carry this chunk too. The leader sends it again.
-            return;
-        }
-        let next_offset = offset + data.len() as u64;
-        records.snapshot_chunk = Some(SnapshotChunk { snapshot: snapshot.clone(), offset, data, done });
+        records.snapshot_chunks.push(chunk);
         if done {
             // Only if the chunk verifies: the whole log is void, and the marker takes its place.
             records.truncate_from = Some(LogIndex::new(1));
@@ -115,9 +124,26 @@ impl Shared {
         let body = if done {
             Body::SnapshotInstalled { session, match_index: last.index }
         } else {
-            Body::SnapshotProgress { session, snapshot: last, next_offset }
+            progress(next_offset, false)
         };
         self.hold(from, body);
+    }
+
+    /// Whether the write that is pending can carry the chunk, too: behind others of its snapshot,
+    /// as many as the leader may send at once. The last chunk shares no write with changes of the
+    /// log, and none shares one with the marker of another snapshot.
+    fn has_room_for(&self, chunk: &SnapshotChunk) -> bool {
+        let records = &self.writes.pending;
+        let has_log_changes = !records.entries.is_empty() || records.truncate_from.is_some();
+        if records.snapshot.is_some() || (chunk.done && has_log_changes) {
+            return false;
+        }
+        let chunks = &records.snapshot_chunks;
+        let Some(before) = chunks.last() else { return true };
+        let follows =
+            before.snapshot == chunk.snapshot && before.offset + before.data.len() as u64 == chunk.offset;
+        let bytes: usize = chunks.iter().chain([chunk]).map(|chunk| chunk.data.len()).sum();
+        follows && bytes as u64 <= self.config.snapshot_inflight_bytes_max
     }
 
     /// The installed snapshot is the state now. Nothing could be appended since its last chunk

@@ -9,6 +9,7 @@ use crate::raft::message::{AnswerClock, AppendClock, Body, CommitAge};
 use crate::raft::quorum;
 use crate::raft::state::progress::{Peer, PeerState, Probe};
 use crate::raft::state::role::{Leader, Role};
+use crate::raft::state::sending::Budget;
 use crate::raft::state::shared::Shared;
 use crate::raft::types::{LogId, LogIndex, NodeId, ReadRound, Session, Time};
 use alloc::vec::Vec;
@@ -213,17 +214,19 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else { return };
         let shared = &mut self.shared;
         assert!(shared.writes.is_term_durable(), "a leader was elected by durable votes, its own included");
-        let Leader { peers, last_session, reads, .. } = leader;
+        let Leader { peers, last_session, reads, pace, .. } = leader;
+        let mut budget = Budget::of(&shared.config, peers.values(), shared.now, pace.clone());
         let round = reads.unconfirmed_round();
         let sent_before = shared.outbox.messages.len();
         peers.retain(|id, peer| {
             let patience = shared.config.election_timeout_micros;
             let stays = !peer.is_done(shared.commit_index, shared.now, patience);
             if stays {
-                shared.send_to_peer(*id, peer, last_session, round);
+                shared.send_to_peer(*id, peer, (last_session, &mut budget), round);
             }
             stays
         });
+        *pace = budget.pace;
         let mut messages = core::mem::take(&mut shared.outbox.messages);
         for message in &mut messages[sent_before..] {
             if let Body::AppendEntries { clock, .. } = &mut message.body {
@@ -268,7 +271,13 @@ impl Shared {
         AppendClock { sent_at: self.now, age }
     }
 
-    fn send_to_peer(&mut self, id: NodeId, peer: &mut Peer, last_session: &mut Session, round: ReadRound) {
+    fn send_to_peer(
+        &mut self,
+        id: NodeId,
+        peer: &mut Peer,
+        (last_session, budget): (&mut Session, &mut Budget),
+        round: ReadRound,
+    ) {
         let before = peer.next_index.previous();
         if self.log.term_at(before).is_none() && !matches!(peer.state, PeerState::Snapshot(_)) {
             self.start_snapshot(peer, last_session);
@@ -299,7 +308,7 @@ impl Shared {
         if idle || has_news || round > peer.sent_round {
             self.send_append(id, peer, round, 0);
         }
-        self.continue_snapshot(id, peer, last_session);
+        self.continue_snapshot(id, peer, last_session, budget);
     }
 
     /// One append with at most `bytes_max` bytes of entries (one entry still goes, unless it is 0:

@@ -4,8 +4,9 @@ use crate::raft::api::RaftEvent;
 use crate::raft::core::Raft;
 use crate::raft::log::snapshot::{SnapshotChunk, SnapshotRead, SnapshotRefusal};
 use crate::raft::message::Body;
-use crate::raft::state::progress::{Peer, PeerState, SnapshotBackoff, SnapshotTransfer, TransferStep};
+use crate::raft::state::progress::{Peer, PeerState, SnapshotBackoff};
 use crate::raft::state::role::Role;
+use crate::raft::state::sending::{Budget, SnapshotTransfer};
 use crate::raft::state::shared::Shared;
 use crate::raft::types::{LogId, LogIndex, NodeId, Session};
 
@@ -14,8 +15,7 @@ impl Shared {
     /// not in memory any more.
     fn is_snapshot_stale(&self, peer: &Peer) -> bool {
         let PeerState::Snapshot(transfer) = &peer.state else { return false };
-        let has_begun = (transfer.step, transfer.offset) != (TransferStep::Ask, 0);
-        !has_begun && transfer.snapshot.last.index < self.log.base().index
+        !transfer.has_begun() && transfer.snapshot.last.index < self.log.base().index
     }
 
     /// The peer needs entries that are compacted away.
@@ -23,54 +23,54 @@ impl Shared {
         let snapshot = self.snapshot.clone().expect("a log is compacted only below a snapshot");
         *last_session = last_session.next();
         peer.session = *last_session;
-        peer.state = PeerState::Snapshot(SnapshotTransfer {
-            snapshot,
-            offset: 0,
-            step: TransferStep::Ask,
-            waits_since: self.now,
-        });
+        let chunk_bytes = self.config.snapshot_chunk_bytes;
+        peer.state = PeerState::Snapshot(SnapshotTransfer::new(snapshot, chunk_bytes, self.now));
     }
 
-    /// Asks the storage for the chunk that a transfer needs; after a silence it starts over from
-    /// there. A peer that refused its snapshot is left alone for a while, and is offered the newest
-    /// one then.
-    pub(in crate::raft) fn continue_snapshot(&mut self, id: NodeId, peer: &mut Peer, last: &mut Session) {
-        if peer.refusal.is_some_and(|refused| self.now < refused.retry_at) {
+    /// Asks the storage for the chunk that comes next in a transfer, if there is room for it. After
+    /// a silence what is in flight counts as lost, whether or not the peer is there: what it does
+    /// not take must not keep others waiting. A peer that refused its snapshot is left alone for a
+    /// while, and is offered the newest one then.
+    pub(in crate::raft) fn continue_snapshot(
+        &mut self,
+        id: NodeId,
+        peer: &mut Peer,
+        last: &mut Session,
+        budget: &mut Budget,
+    ) {
+        if peer.refuses_at(self.now) {
             return;
         }
-        if let PeerState::Snapshot(transfer) = &peer.state
-            && (transfer.step, transfer.offset) == (TransferStep::Ask, 0)
-            && self.snapshot.as_ref().is_some_and(|newest| newest.last != transfer.snapshot.last)
-        {
-            self.start_snapshot(peer, last);
+        let patience = self.config.election_timeout_micros;
+        if let PeerState::Snapshot(transfer) = &mut peer.state {
+            let is_silent = self.now.since(transfer.waits_since) >= patience;
+            if is_silent && transfer.is_under_way() {
+                budget.give_back(transfer.bytes_in_flight());
+                transfer.go_back(transfer.acked, self.config.snapshot_chunk_bytes);
+            }
+            let newest = self.snapshot.as_ref().map(|newest| newest.last);
+            if !transfer.has_begun() && newest.is_some_and(|newest| newest != transfer.snapshot.last) {
+                self.start_snapshot(peer, last);
+            }
+        }
+        // A peer that does not even answer heartbeats is sent nothing.
+        if !peer.is_active(self.now, patience) {
+            return;
         }
         if self.is_snapshot_stale(peer) {
-            let answers = peer.is_active(self.now, self.config.election_timeout_micros);
-            if answers && !self.snapshot_wanted {
+            if !self.snapshot_wanted {
                 self.snapshot_wanted = true;
                 self.outbox.events.push(RaftEvent::SnapshotWanted);
             }
             return;
         }
         let session = peer.session;
-        let is_active = peer.is_active(self.now, self.config.election_timeout_micros);
         let PeerState::Snapshot(transfer) = &mut peer.state else { return };
-        let patience = self.config.election_timeout_micros;
-        let is_silent = self.now.since(transfer.waits_since) >= patience;
-        // A peer that does not even answer heartbeats is sent no chunk again.
-        if is_silent && is_active {
-            transfer.step = TransferStep::Ask;
-        }
-        if transfer.step == TransferStep::Ask {
-            transfer.step = TransferStep::Read;
+        if let Some(bytes_max) = budget.take(transfer, self.now) {
+            transfer.reading = Some(bytes_max);
             transfer.waits_since = self.now;
-            self.outbox.snapshot_reads.push(SnapshotRead {
-                to: id,
-                session,
-                snapshot: transfer.snapshot.last,
-                offset: transfer.offset,
-                bytes_max: self.config.snapshot_chunk_bytes,
-            });
+            let (snapshot, offset) = (transfer.snapshot.last, transfer.next);
+            self.outbox.snapshot_reads.push(SnapshotRead { to: id, session, snapshot, offset, bytes_max });
         }
     }
 }
@@ -85,11 +85,7 @@ impl Raft {
         let active = leader.peers.values().filter(|peer| peer.is_active(self.shared.now, micros));
         let needs = active.filter_map(|peer| match &peer.state {
             // It is offered the newest snapshot there is by then.
-            PeerState::Snapshot(_)
-                if peer.refusal.is_some_and(|refused| self.shared.now < refused.retry_at) =>
-            {
-                None
-            }
+            PeerState::Snapshot(_) if peer.refuses_at(self.shared.now) => None,
             PeerState::Snapshot(transfer) => Some(transfer.snapshot.last.index),
             PeerState::Probe { .. } | PeerState::Replicate(_) => Some(peer.match_index),
         });
@@ -110,7 +106,7 @@ impl Raft {
             return;
         }
         let PeerState::Snapshot(transfer) = &mut peer.state else { return };
-        if transfer.step != TransferStep::Read {
+        if transfer.reading.is_none() {
             return;
         }
         let Some(chunk) = chunk else {
@@ -121,34 +117,42 @@ impl Raft {
             }
             return;
         };
-        if chunk.snapshot.last != transfer.snapshot.last || chunk.offset != transfer.offset {
+        if chunk.snapshot.last != transfer.snapshot.last || chunk.offset != transfer.next {
             return;
         }
-        transfer.step = TransferStep::Sent;
-        transfer.waits_since = shared.now;
+        transfer.sent(chunk.data.len() as u64, chunk.done, shared.now);
         peer.last_sent_at = Some(shared.now);
         let SnapshotChunk { snapshot, offset, data, done } = chunk;
         shared.send(to, Body::InstallSnapshot { session, snapshot, offset, data, done });
     }
 
-    /// The peer has the chunks below `next_offset`.
+    /// The peer has the chunks below `next_offset`. If it is lacking, it has taken none of those
+    /// that came after.
     pub(in crate::raft) fn handle_snapshot_progress(
         &mut self,
         from: NodeId,
         session: Session,
         snapshot: LogId,
-        next_offset: u64,
+        (next_offset, is_lacking): (u64, bool),
     ) {
         let Some((shared, peer)) = self.answering_peer(from, session) else { return };
         let PeerState::Snapshot(transfer) = &mut peer.state else { return };
-        if transfer.snapshot.last != snapshot || transfer.step != TransferStep::Sent {
+        if transfer.snapshot.last != snapshot {
             return;
         }
         if next_offset > transfer.snapshot.bytes {
             return shared.bad_message(from, "it has more of a snapshot than there is");
         }
-        transfer.offset = next_offset;
-        transfer.step = TransferStep::Ask;
+        if next_offset > transfer.acked {
+            transfer.advance(next_offset, shared.config.snapshot_inflight_bytes_max, shared.now);
+        }
+        // A peer that was started again, or took entries meanwhile, has nothing. Anything else that
+        // is less than it had was said before, unless it says so after it was sent again what it
+        // lacked: late copies of chunks may have reached it since its start.
+        let is_news = next_offset == transfer.acked || next_offset == 0 || transfer.gone_back_to.is_some();
+        if is_lacking && is_news && transfer.gone_back_to != Some(next_offset) {
+            transfer.go_back(next_offset, shared.config.snapshot_chunk_bytes);
+        }
     }
 
     /// The peer has the snapshot, durably, or had committed all of it.
@@ -184,7 +188,8 @@ impl Raft {
         if transfer.snapshot.last != snapshot {
             return;
         }
-        (transfer.offset, transfer.step) = (0, TransferStep::Ask);
+        let (snapshot, chunk_bytes) = (transfer.snapshot.clone(), shared.config.snapshot_chunk_bytes);
+        *transfer = SnapshotTransfer::new(snapshot, chunk_bytes, shared.now);
         // A second copy of this refusal must not lengthen the pause again.
         peer.session = next_session;
         let times = peer.refusal.map_or(1, |refused| refused.times.saturating_add(1));

@@ -47,8 +47,9 @@ pub struct LogRecords {
     pub hard_state: Option<HardState>,
     /// Entries at this index and above are void.
     pub truncate_from: Option<LogIndex>,
-    /// A chunk of an incoming snapshot, to be put into its file (not into the log).
-    pub snapshot_chunk: Option<SnapshotChunk>,
+    /// Chunks of one incoming snapshot, to be put into its file (not into the log): each begins
+    /// where the one before ends, and only the last of them may be `done`.
+    pub snapshot_chunks: Vec<SnapshotChunk>,
     /// Snapshot marker: this snapshot is complete and synced; what it covers may be dropped from
     /// the log.
     pub snapshot: Option<Box<SnapshotMeta>>,

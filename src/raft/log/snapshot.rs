@@ -56,7 +56,7 @@ impl SnapshotMeta {
 }
 
 /// A chunk of an incoming snapshot, for the storage to write. Rides in the one ordered stream of
-/// writes.
+/// writes, with others that came together with it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SnapshotChunk {
     /// Description of the snapshot.

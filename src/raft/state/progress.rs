@@ -1,8 +1,9 @@
 //! What a leader knows of one peer.
 
-use crate::raft::log::snapshot::{SnapshotMeta, SnapshotRefusal};
+use crate::raft::log::snapshot::SnapshotRefusal;
 use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::message::{AnswerClock, ClockReading};
+use crate::raft::state::sending::SnapshotTransfer;
 use crate::raft::types::{LogIndex, ReadRound, Session, Time};
 use alloc::collections::VecDeque;
 use core::fmt;
@@ -67,7 +68,7 @@ pub(in crate::raft) enum PeerState {
     /// Its log agrees up to `next_index - 1`, or will when what is in flight arrives: appends are
     /// pipelined.
     Replicate(Inflight),
-    /// It lacks entries that are compacted away: a snapshot is on its way, one chunk at a time.
+    /// It lacks entries that are compacted away: a snapshot is on its way.
     Snapshot(SnapshotTransfer),
 }
 
@@ -168,30 +169,6 @@ impl Inflight {
     }
 }
 
-/// A snapshot on its way to a peer.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(in crate::raft) struct SnapshotTransfer {
-    /// What is sent.
-    pub snapshot: SnapshotMeta,
-    /// Where the next chunk (or the one in flight) starts.
-    pub offset: u64,
-    /// What the transfer waits for.
-    pub step: TransferStep,
-    /// Since when; a silence restarts the chunk.
-    pub waits_since: Time,
-}
-
-/// What a snapshot's transfer waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::raft) enum TransferStep {
-    /// The storage is to be asked for a chunk, with the next output.
-    Ask,
-    /// The storage reads it.
-    Read,
-    /// The peer stores it.
-    Sent,
-}
-
 /// A peer that could not take a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct SnapshotBackoff {
@@ -243,6 +220,11 @@ impl Peer {
     /// office that cannot commit, nor let a change begin that cannot end.
     pub(in crate::raft) fn is_active(&self, now: Time, micros: u64) -> bool {
         self.withdrawn.is_none() && now.since(self.last_heard.unwrap_or(self.since)) < micros
+    }
+
+    /// Whether it is left alone since it refused a snapshot.
+    pub(in crate::raft) fn refuses_at(&self, now: Time) -> bool {
+        self.refusal.is_some_and(|refused| now < refused.retry_at)
     }
 
     /// Whether the relation is over: the peer is no member, and had `patience_micros` to hear that

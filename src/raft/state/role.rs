@@ -3,6 +3,7 @@
 use crate::raft::api::RoleName;
 use crate::raft::state::progress::Peer;
 use crate::raft::state::read_queues::LeaderReads;
+use crate::raft::state::sending::Pace;
 use crate::raft::types::{LogIndex, NodeId, Session, Time, WriteSequence};
 use alloc::collections::BTreeMap;
 
@@ -84,6 +85,8 @@ pub(in crate::raft) struct Leader {
     pub uncommitted_bytes: u64,
     /// Reads that wait for a round.
     pub reads: LeaderReads,
+    /// How fast chunks of snapshots leave.
+    pub pace: Pace,
     /// When it last looked whether a quorum still answers.
     pub checked_at: Time,
     /// Leadership on its way to another member; `None` if no transfer is under way.

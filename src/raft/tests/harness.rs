@@ -99,13 +99,14 @@ impl Disk {
             assert!(hard_state.term >= self.restored.hard_state.term, "the term on disk went back");
             self.restored.hard_state = hard_state;
         }
-        if let Some(chunk) = &records.snapshot_chunk {
+        for chunk in &records.snapshot_chunks {
             if chunk.offset == 0 {
                 self.incoming.clear();
             }
             self.chunks = if chunk.offset == 0 { 1 } else { self.chunks + 1 };
-            let fits = self.stores_chunks.is_none_or(|most| self.chunks <= most);
+            let fits = refused.is_none() && self.stores_chunks.is_none_or(|most| self.chunks <= most);
             if fits {
+                assert!(chunk.snapshot == records.snapshot_chunks[0].snapshot, "chunks of one snapshot");
                 assert_eq!(self.incoming.len() as u64, chunk.offset, "chunks are contiguous");
                 self.incoming.extend_from_slice(&chunk.data);
             } else {
@@ -309,7 +310,7 @@ impl Cluster {
                 node.events.push(event);
             }
             for message in &output.messages {
-                check_said(message, &node.disk.restored);
+                check_said(message, &node.disk);
             }
             self.network.extend(output.messages);
             for entry in &output.committed {
@@ -613,7 +614,7 @@ fn is_on(disk: &Restored, id: LogId) -> bool {
 }
 
 /// Persist before send: what a message says of its sender's durable state is on the sender's disk.
-fn check_said(message: &Message, disk: &Restored) {
+fn check_said(message: &Message, Disk { restored: disk, incoming, .. }: &Disk) {
     let HardState { term, voted_for } = disk.hard_state;
     match &message.body {
         Body::VoteGranted => {
@@ -636,6 +637,9 @@ fn check_said(message: &Message, disk: &Restored) {
             let last = disk.entries.last().map(Entry::index);
             let covered = disk.snapshot.as_ref().map(|meta| meta.last.index);
             assert!(*match_index <= last.max(covered).unwrap_or_default(), "{message:?} is not on disk");
+        }
+        Body::SnapshotProgress { next_offset, .. } => {
+            assert!(*next_offset <= incoming.len() as u64, "{message:?}, and {} are there", incoming.len());
         }
         _ => {}
     }

@@ -1,5 +1,6 @@
 //! Tests of the core: the paper's rules, the traps of docs/protocol.md, and random schedules.
 
+mod chunks;
 mod election;
 mod figure2;
 mod freshness;

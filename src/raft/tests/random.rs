@@ -76,6 +76,8 @@ fn tight() -> Config {
         uncommitted_bytes_max: 1_000,
         pending_reads_max: 8,
         snapshot_chunk_bytes: 10,
+        snapshot_inflight_bytes_max: 35,
+        snapshot_bytes_per_second_max: 300,
         apply_entries_max: 2,
         apply_bytes_max: 100,
         log_bytes_max: 300,

@@ -11,7 +11,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-fn small() -> Config {
+pub(super) fn small() -> Config {
     Config { snapshot_chunk_bytes: 10, log_tail_entries: 2, ..Config::default() }
 }
 
@@ -20,7 +20,7 @@ fn leader_with_snapshot(bytes: usize) -> Cluster {
     leader_with_snapshot_by(small(), bytes)
 }
 
-fn leader_with_snapshot_by(config: Config, bytes: usize) -> Cluster {
+pub(super) fn leader_with_snapshot_by(config: Config, bytes: usize) -> Cluster {
     let mut cluster = Cluster::with(3, config);
     cluster.elect(1);
     cluster.isolate(3);
@@ -34,11 +34,11 @@ fn leader_with_snapshot_by(config: Config, bytes: usize) -> Cluster {
     cluster
 }
 
-fn meta(last: LogId, bytes: u64) -> SnapshotMeta {
+pub(super) fn meta(last: LogId, bytes: u64) -> SnapshotMeta {
     SnapshotMeta { last, membership: voters(1..=3), membership_id: log_id(1, 1), bytes, hash: 0 }
 }
 
-fn chunk(last: LogId, offset: u64, data: &'static [u8], bytes: u64) -> Body {
+pub(super) fn chunk(last: LogId, offset: u64, data: &'static [u8], bytes: u64) -> Body {
     let done = offset + data.len() as u64 == bytes;
     Body::InstallSnapshot {
         session: Session::new(1),
@@ -385,18 +385,19 @@ fn a_chunk_out_of_place_is_answered_with_the_offset_to_go_on_from() {
     let mut cluster = Cluster::new(3);
     cluster.say(2, 1, 5, chunk(log_id(9, 4), 4, b"ab", 9));
     cluster.sync(1);
-    let progress = |next_offset| Body::SnapshotProgress {
+    let progress = |next_offset, is_lacking| Body::SnapshotProgress {
         session: Session::new(1),
         snapshot: log_id(9, 4),
         next_offset,
+        is_lacking,
     };
-    assert_eq!(cluster.last_said(1, 2), Some(&progress(0)));
+    assert_eq!(cluster.last_said(1, 2), Some(&progress(0, true)));
     cluster.say(2, 1, 5, chunk(log_id(9, 4), 0, b"abcd", 9));
     cluster.sync(1);
-    assert_eq!(cluster.last_said(1, 2), Some(&progress(4)));
+    assert_eq!(cluster.last_said(1, 2), Some(&progress(4, false)));
     cluster.say(2, 1, 5, chunk(log_id(9, 4), 0, b"abcd", 9));
     cluster.sync(1);
-    assert_eq!(cluster.last_said(1, 2), Some(&progress(4)), "a repeated one is not taken twice");
+    assert_eq!(cluster.last_said(1, 2), Some(&progress(4, false)), "a repeated one is not taken twice");
 }
 
 #[test]

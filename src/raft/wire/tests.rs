@@ -146,9 +146,11 @@ fn small_body() -> BoxedStrategy<Body> {
             promised_micros,
             clock
         }),
-        (session(), log_id(), counter()).prop_map(|(session, snapshot, next_offset)| {
-            Body::SnapshotProgress { session, snapshot, next_offset }
-        }),
+        (session(), log_id(), counter(), any::<bool>()).prop_map(
+            |(session, snapshot, next_offset, is_lacking)| {
+                Body::SnapshotProgress { session, snapshot, next_offset, is_lacking }
+            }
+        ),
         (session(), index())
             .prop_map(|(session, match_index)| Body::SnapshotInstalled { session, match_index }),
         (session(), log_id(), refusal()).prop_map(|(session, snapshot, why)| Body::SnapshotRefused {

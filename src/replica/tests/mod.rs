@@ -228,7 +228,7 @@ impl Cluster {
     fn store(&mut self, node: NodeId, request: StorageRequest) {
         let event = match request {
             StorageRequest::Write(write) => {
-                assert!(write.records().snapshot_chunk.is_none(), "these tests install no snapshots");
+                assert!(write.records().snapshot_chunks.is_empty(), "these tests install no snapshots");
                 StorageEvent::Durable { receipt: write.into_durable(), installed: None, refused: None }
             }
             StorageRequest::Committed(index) => return self.noted.push((node, index)),

@@ -221,14 +221,14 @@ fn incoming_snapshot_that_does_not_verify_changes_nothing() {
     let cases: [(&str, Change); 4] = [
         ("a chunk is missing", |chunks| drop(chunks.remove(1))),
         ("a chunk has other content", |chunks| {
-            let chunk = chunks[1].snapshot_chunk.as_mut().unwrap();
+            let chunk = &mut chunks[1].snapshot_chunks[0];
             let mut data = chunk.data.to_vec();
             data[500] ^= 1;
             chunk.data = data.into();
         }),
         ("the first chunk is missing", |chunks| drop(chunks.remove(0))),
         ("chunks of two snapshots are mixed", |chunks| {
-            chunks[1].snapshot_chunk.as_mut().unwrap().snapshot.hash ^= 1;
+            chunks[1].snapshot_chunks[0].snapshot.hash ^= 1;
         }),
     ];
     for (what, change) in cases {

@@ -173,12 +173,12 @@ pub(super) fn incoming(
         let range = number * chunk_bytes..((number + 1) * chunk_bytes).min(body.len());
         let done = number + 1 == count;
         LogRecords {
-            snapshot_chunk: Some(SnapshotChunk {
+            snapshot_chunks: vec![SnapshotChunk {
                 snapshot: Box::new(meta.clone()),
                 offset: range.start as u64,
                 data: Bytes::copy_from_slice(&body[range]),
                 done,
-            }),
+            }],
             snapshot: done.then(|| Box::new(meta.clone())),
             ..LogRecords::default()
         }

@@ -3,6 +3,7 @@
 mod backup;
 mod basics;
 mod boundary;
+mod chunks;
 mod crash;
 mod damage;
 mod faults;

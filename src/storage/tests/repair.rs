@@ -106,7 +106,7 @@ fn mend(disk: &MemoryDisk, model: &Model, what: &str) -> Fate {
         let mut receiving = survey.incoming_snapshot();
         let mut meta = None;
         for chunk in chunks {
-            meta = receiving.take(&chunk.snapshot_chunk.unwrap()).unwrap();
+            meta = receiving.take(&chunk.snapshot_chunks[0]).unwrap();
         }
         sound.supply_base(meta.unwrap(), None).unwrap_or_else(|error| panic!("{what}: {error}"));
     }

@@ -377,7 +377,7 @@ impl Node {
             assert!(hard_state.term >= self.durable.hard_state.term, "a term on disk goes back");
             self.durable.hard_state = hard_state;
         }
-        if let Some(chunk) = &records.snapshot_chunk {
+        for chunk in &records.snapshot_chunks {
             if chunk.offset == 0 {
                 self.incoming.clear();
             }

@@ -38,8 +38,9 @@ fn body(body: &Body) -> String {
                 snapshot.last, snapshot.bytes
             )
         }
-        Body::SnapshotProgress { session, snapshot, next_offset } => {
-            format!("SnapshotProgress s{session} {snapshot} next {next_offset}")
+        Body::SnapshotProgress { session, snapshot, next_offset, is_lacking } => {
+            let lacking = if *is_lacking { ", lacking" } else { "" };
+            format!("SnapshotProgress s{session} {snapshot} next {next_offset}{lacking}")
         }
         Body::SnapshotInstalled { session, match_index } => {
             format!("SnapshotInstalled s{session} match {match_index}")
@@ -59,7 +60,7 @@ fn body(body: &Body) -> String {
 }
 
 pub(super) fn records(records: &LogRecords) -> String {
-    let LogRecords { hard_state, truncate_from, snapshot_chunk, snapshot, entries } = records;
+    let LogRecords { hard_state, truncate_from, snapshot_chunks, snapshot, entries } = records;
     let mut parts = Vec::new();
     if let Some(state) = hard_state {
         let vote = state.voted_for.map_or(String::from("none"), |id| id.to_string());
@@ -68,7 +69,7 @@ pub(super) fn records(records: &LogRecords) -> String {
     if let Some(from) = truncate_from {
         parts.push(format!("truncate from {from}"));
     }
-    if let Some(chunk) = snapshot_chunk {
+    for chunk in snapshot_chunks {
         let end = chunk.offset + chunk.data.len() as u64;
         parts.push(format!("chunk {} bytes {}..{end}", chunk.snapshot.last, chunk.offset));
     }

@@ -29,6 +29,7 @@ impl Schedule {
             log_tail_entries: tail,
             laggard_log_bytes_max: [1, 1 << 20][schedule.below(2)],
             snapshot_chunk_bytes: [40, 1_000, 1 << 20][schedule.below(3)],
+            snapshot_inflight_bytes_max: [1, 100, 8 << 20][schedule.below(3)],
             inflight_messages_max: [1, 3, 64][schedule.below(3)],
             append_bytes_max: [1, 80, 1 << 20][schedule.below(3)],
             promote_lag_entries: [1, 5, 1_000][schedule.below(3)],
