@@ -343,6 +343,10 @@ pub(super) struct NodeArgs {
     /// … and bytes of entries, at most
     #[arg(long, env = "INFINITYSTORE_LOG_TAIL_BYTES", default_value = "32MiB", value_parser = bytes_above_zero, value_name = "BYTES")]
     pub(super) log_tail_bytes: u64,
+    /// Bytes of snapshots that a leader sends in a second, to all nodes that lag together; 0: as
+    /// many as it can
+    #[arg(long, env = "INFINITYSTORE_SNAPSHOT_SEND_RATE", default_value = "95MiB", value_parser = bytes, value_name = "BYTES")]
+    pub(super) snapshot_send_rate: u64,
     /// Read what is at rest on the disk again, so many bytes a second at most; 0: never
     #[arg(long, env = "INFINITYSTORE_SCRUB_RATE", default_value = "4MiB", value_parser = bytes, value_name = "BYTES")]
     pub(super) scrub_rate: u64,

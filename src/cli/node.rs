@@ -28,6 +28,8 @@ const REQUEST_MEMORY_MIN: u64 = 20 << 20;
 /// A shorter interval between heartbeats is a mistake (a wrong unit, say): networks and disks
 /// answer no faster.
 const HEARTBEAT_MICROS_MIN: u64 = 1_000;
+/// At a lower rate, a file that a newer snapshot has replaced would be closed between two chunks.
+const SNAPSHOT_SEND_RATE_MIN: u64 = 1 << 20;
 /// A start on a full disk is tried again after this time.
 const NO_ROOM_RETRY_MICROS: u64 = 2_000_000;
 /// How long requests may take to be answered when the node has ended by itself. Each of them is
@@ -97,11 +99,17 @@ pub(super) fn node_options(args: &NodeArgs) -> Result<NodeOptions, Failure> {
             "heartbeats more often than every 1ms would be all that the nodes do; the default is 100ms";
         return Err(usage(format!("--heartbeat-interval {}us: {rule}", args.heartbeat_interval)));
     }
+    if (1..SNAPSHOT_SEND_RATE_MIN).contains(&args.snapshot_send_rate) {
+        let rule =
+            "a snapshot would be out of date when it arrives; at least 1MiB a second, or 0 for no bound";
+        return Err(usage(format!("--snapshot-send-rate {}: {rule}", args.snapshot_send_rate)));
+    }
     let raft = Config {
         heartbeat_interval_micros: args.heartbeat_interval,
         election_timeout_micros: args.election_timeout,
         log_tail_entries: args.log_tail_entries,
         log_tail_bytes: args.log_tail_bytes,
+        snapshot_bytes_per_second_max: args.snapshot_send_rate,
         lease_drift_ppm: args.lease_reads,
         ..Config::default()
     };
