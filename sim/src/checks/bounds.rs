@@ -1,6 +1,6 @@
 //! How long things may take in a run.
 
-use crate::schedule::{MILLI, Settings};
+use crate::schedule::{MILLI, SECOND, Settings};
 
 /// A read that was refused for want of a leader is asked again after this time.
 const READ_RETRY_MICROS: u64 = 50 * MILLI;
@@ -62,7 +62,7 @@ impl Bounds {
         let snapshot_bytes = u64::from(settings.keys) * entry_bytes + 1_000;
         let chunks = snapshot_bytes.div_ceil(settings.snapshot_chunk_bytes.max(1)) + 4;
         let again = if lossy { beat } else { 0 };
-        let snapshot = chunks * (2 * hop + 2 * sync + again);
+        let snapshot = chunks * (2 * hop + 2 * sync + again) + Self::paced(settings, 2 * snapshot_bytes);
         let drifted = |micros: u64| micros + micros / 1_000_000 * u64::from(settings.drift_ppm) + micros / 16;
         let lost_elections = if lossy { ELECTIONS_LOST_LOSSY } else { ELECTIONS_LOST };
         let late = if settings.straggler_ppm > 0 || settings.duplicate_ppm > 0 {
@@ -88,8 +88,14 @@ impl Bounds {
         }
     }
 
+    /// How long it takes to send so many bytes of snapshots at the highest rate.
+    fn paced(settings: &Settings, bytes: u64) -> u64 {
+        let rate = settings.snapshot_bytes_per_second_max;
+        (bytes * SECOND).checked_div(rate).unwrap_or(0)
+    }
+
     /// How long a snapshot of so many bytes takes from one member to another, one chunk after the
-    /// other: by the mean of the delays, since there are many. Where packets are lost, some come
+    /// other, as it is where only one may be in flight: by the mean of the delays, since there are many. Where packets are lost, some come
     /// again.
     #[must_use]
     pub fn of_snapshot(settings: &Settings, bytes: u64) -> u64 {
@@ -98,7 +104,9 @@ impl Bounds {
             (settings.delay_min_micros + settings.delay_max_micros) * u64::from(settings.link_spread.max(1));
         let is_lossy = settings.loss_ppm + settings.corrupt_ppm + settings.straggler_ppm > 0;
         let again = if is_lossy { settings.heartbeat_interval_micros } else { 0 };
-        chunks * (both_ways + 2 * settings.sync_max_micros + settings.settle_max_micros + again)
+        let one_by_one =
+            chunks * (both_ways + 2 * settings.sync_max_micros + settings.settle_max_micros + again);
+        one_by_one + Self::paced(settings, 2 * bytes)
     }
 
     /// Whether nothing is lost or late, and several questions and answers fit into this time.

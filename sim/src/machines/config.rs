@@ -8,10 +8,7 @@ use infinitystore::replica::ReplicaConfig;
 #[must_use]
 pub fn replica_config(settings: &Settings) -> ReplicaConfig {
     let default = Config::default();
-    let uncommitted_bytes_max = match settings.uncommitted_bytes_max {
-        0 => default.uncommitted_bytes_max,
-        few => few,
-    };
+    let or_default = |few: u64, default: u64| if few > 0 { few } else { default };
     ReplicaConfig {
         raft: Config {
             heartbeat_interval_micros: settings.heartbeat_interval_micros,
@@ -19,9 +16,17 @@ pub fn replica_config(settings: &Settings) -> ReplicaConfig {
             inflight_messages_max: settings.inflight_messages_max,
             append_bytes_max: settings.append_bytes_max,
             snapshot_chunk_bytes: settings.snapshot_chunk_bytes,
+            snapshot_inflight_bytes_max: or_default(
+                settings.snapshot_inflight_bytes_max,
+                default.snapshot_inflight_bytes_max,
+            ),
+            snapshot_bytes_per_second_max: or_default(
+                settings.snapshot_bytes_per_second_max,
+                default.snapshot_bytes_per_second_max,
+            ),
             log_tail_entries: settings.log_tail_entries,
             promote_lag_entries: PROMOTE_LAG_ENTRIES,
-            uncommitted_bytes_max,
+            uncommitted_bytes_max: or_default(settings.uncommitted_bytes_max, default.uncommitted_bytes_max),
             disk_stall_micros: STALL_MICROS,
             lease_drift_ppm: settings.lease_reads.then_some(settings.drift_ppm),
             ..default

@@ -271,6 +271,7 @@ impl Simulation {
                 self.service.snapshot_not_taken(self.now, peer, *times);
             }
         }
+        self.check_chunks(slot)?;
         let Some(process) = &self.machines[slot].process else { return Ok(()) };
         let durable = |id| match self.hosts.get(&id) {
             Some(slot) => Some(&self.machines[*slot].durable),

@@ -76,7 +76,7 @@ const MADSIM_RAREST: [&str; 5] = [
 ];
 
 /// Marks of the queue engine, whose network carries messages and whose clients ask replicas.
-const QUEUE: [&str; 69] = [
+const QUEUE: [&str; 71] = [
     "acknowledged write lost",
     "damage reported",
     "applied in slices",
@@ -138,6 +138,8 @@ const QUEUE: [&str; 69] = [
     "leader handed over before it was removed",
     "learner to be promoted",
     "log without room",
+    "several chunks in flight",
+    "snapshots to several members at once",
     "stopped well",
     "change of rights refused",
     "command denied",

@@ -32,6 +32,7 @@ impl Schedule {
         small_limits(seed, &mut settings);
         let mut last_rng = stream(seed, Stream::Schedule, 4);
         sieges::lay_last(&mut last_rng, (voters, spares), &mut settings, &mut faults);
+        limits_of_chunks(seed, &mut settings);
         faults.sort_by_key(|fault| fault.at);
         let clients = clients(&mut rng, voters + spares, duration_micros, &settings, &faults);
         let users = seed % USERS_EVERY == 4;
@@ -85,6 +86,8 @@ fn settings(rng: &mut SmallRng) -> Settings {
         snapshot_log_entries: if small_log { rng.random_range(5..60) } else { 100_000 },
         log_tail_entries: *pick(rng, &[0, 3, 20]),
         snapshot_chunk_bytes: *pick(rng, &[small_chunk_bytes, 500, 4_096, 1 << 20]),
+        snapshot_inflight_bytes_max: 0,
+        snapshot_bytes_per_second_max: 0,
         segment_bytes: *pick(rng, &[64 << 10, 64 << 10, 256 << 10]),
         append_bytes_max: *pick(rng, &[1, 300, 2_000, 1 << 20]),
         inflight_messages_max: *pick(rng, &[1, 2, 8, 64]),
@@ -121,6 +124,21 @@ fn small_limits(seed: u64, settings: &mut Settings) {
     let short = *pick(&mut rng, &[0, 0, 0, 6 * entry]);
     settings.log_bytes_max = settings.log_bytes_max.max(short);
     settings.torn_files_max = settings.torn_files_max.max(*pick(&mut rng, &[0, 1]));
+}
+
+/// Chunks go one by one in some runs, or three at a time, and in some not faster than a snapshot in
+/// two seconds. Drawn when it is known how large chunks are, from a stream of their own.
+fn limits_of_chunks(seed: u64, settings: &mut Settings) {
+    let mut rng = stream(seed, Stream::Schedule, 7);
+    let several = 3 * settings.snapshot_chunk_bytes;
+    let inflight_bytes_max = *pick(&mut rng, &[0, 0, 1, several]);
+    let is_slow = rng.random_bool(0.2);
+    // Where few entries stay in memory, a snapshot that is slow to come has to be followed by the
+    // next one, for ever.
+    if settings.log_bytes_max == 0 {
+        settings.snapshot_inflight_bytes_max = inflight_bytes_max;
+        settings.snapshot_bytes_per_second_max = if is_slow { settings.snapshot_bytes() / 2 } else { 0 };
+    }
 }
 
 fn clients(

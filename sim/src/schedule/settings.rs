@@ -62,6 +62,12 @@ pub struct Settings {
     pub log_tail_entries: u64,
     /// Bytes of a snapshot chunk.
     pub snapshot_chunk_bytes: u64,
+    /// Bytes of snapshots in flight to all peers, at most; 0: the product's own bound.
+    #[serde(default)]
+    pub snapshot_inflight_bytes_max: u64,
+    /// Bytes of snapshots that a leader sends in a second, at most; 0: the product's own bound.
+    #[serde(default)]
+    pub snapshot_bytes_per_second_max: u64,
     /// Bytes of a segment of the log.
     pub segment_bytes: u64,
     /// Bytes of entries in one append, at most.
@@ -109,5 +115,11 @@ impl Settings {
     #[must_use]
     pub fn history_bytes(&self) -> u64 {
         (32 * self.snapshot_chunk_bytes).min(1 << 20)
+    }
+
+    /// About how many bytes a snapshot has.
+    #[must_use]
+    pub fn snapshot_bytes(&self) -> u64 {
+        u64::from(self.keys) * (self.value_bytes as u64 + 100) + 1_000 + self.history_bytes()
     }
 }
