@@ -120,6 +120,12 @@ impl Raft {
         if chunk.snapshot.last != transfer.snapshot.last || chunk.offset != transfer.next {
             return;
         }
+        if *chunk.snapshot != transfer.snapshot {
+            // The state was saved again under the same name, and not by the same bytes.
+            *transfer =
+                SnapshotTransfer::new(*chunk.snapshot, shared.config.snapshot_chunk_bytes, shared.now);
+            return;
+        }
         transfer.sent(chunk.data.len() as u64, chunk.done, shared.now);
         peer.last_sent_at = Some(shared.now);
         let SnapshotChunk { snapshot, offset, data, done } = chunk;
