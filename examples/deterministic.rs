@@ -11,9 +11,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 fn main() {
     let seed = std::env::args().nth(1).map_or(7, |seed| seed.parse().expect("the seed is a number"));
     let mut random = SmallRng::seed_from_u64(seed);
-    let (raft_addr, http_addr) = (String::new(), String::new());
-    let member = Member { name: String::new(), raft_addr, http_addr, store_id: StoreId(0) };
-    let member = |n: u64| Member { name: n.to_string(), store_id: StoreId(n.into()), ..member.clone() };
+    let member = |n: u64| Member::named(&n.to_string(), StoreId(n.into()));
     let restored = bootstrap_log((1..=3).map(member)).expect("three sound members");
     let start = |id: u64| {
         let (id, seed, incarnation) = (NodeId::new(id), seed + id, Incarnation::new(1));

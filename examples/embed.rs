@@ -14,9 +14,7 @@ use std::time::{Duration, Instant};
 const RAISES: u64 = 1_000;
 
 fn main() {
-    let (raft_addr, http_addr) = (String::new(), String::new());
-    let member = Member { name: String::new(), raft_addr, http_addr, store_id: StoreId(0) };
-    let member = |n: u64| Member { name: n.to_string(), store_id: StoreId(n.into()), ..member.clone() };
+    let member = |n: u64| Member::named(&n.to_string(), StoreId(n.into()));
     let disk = bootstrap_log((1..=3).map(member)).expect("three sound members");
     let (peers, inboxes): (Vec<_>, Vec<_>) = (0..3).map(|_| channel()).unzip();
     let (done, counted) = channel();

@@ -21,6 +21,14 @@ pub struct Member {
     pub store_id: StoreId,
 }
 
+impl Member {
+    /// A member without addresses: for a program that finds its members in its own way.
+    #[must_use]
+    pub fn named(name: &str, store_id: StoreId) -> Self {
+        Self { name: name.into(), raft_addr: String::new(), http_addr: String::new(), store_id }
+    }
+}
+
 /// What a learner is waiting for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Promotion {
