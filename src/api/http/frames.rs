@@ -1,5 +1,6 @@
 //! A look at the frames of HTTP/2 that a client sends, before h2 reads them: whether one has begun
-//! and not ended, and whether there are too many that ask for work and bring none.
+//! and not ended, whether a block of headers is open, and whether there are too many that ask for
+//! work and bring none.
 //!
 //! h2 bounds what a connection holds. It does not bound how often a client opens a stream and
 //! resets it, nor how many pings it sends: each of them is cheap alone, and there is no end to
@@ -37,6 +38,9 @@ pub(super) enum Flood {
     Resets,
     #[error("the client sends frames that carry nothing, again and again")]
     Others,
+    /// h2 would keep them until somebody reads the body to its end, which nobody may ever do.
+    #[error("the client sends headers behind a body")]
+    Trailers,
 }
 
 /// Where in the frames a connection is.
@@ -50,6 +54,8 @@ pub(super) struct Frames {
     rest_bytes: usize,
     /// A block of headers has begun and not ended.
     within_headers: bool,
+    /// The stream that was opened last. A client's numbers only grow.
+    newest_stream: u32,
     /// Since which tick something is incomplete.
     incomplete_since: Option<u32>,
     /// The tick that is counted for.
@@ -68,6 +74,7 @@ impl Frames {
             head_bytes: 0,
             rest_bytes: 0,
             within_headers: false,
+            newest_stream: 0,
             incomplete_since: None,
             tick: 0,
             resets: 0,
@@ -120,19 +127,32 @@ impl Frames {
         self.incomplete_since
     }
 
+    /// Whether a block of headers has begun and not ended. h2 has made a map of what has come of it.
+    pub(super) fn is_within_headers(&self) -> bool {
+        self.within_headers
+    }
+
     fn is_incomplete(&self) -> bool {
         self.head_bytes > 0 || self.rest_bytes > 0 || self.within_headers
     }
 
     /// A frame's head is there.
     fn begin(&mut self) -> Result<(), Flood> {
-        let [high, middle, low, kind, flags, ..] = self.head;
+        let [high, middle, low, kind, flags, stream @ ..] = self.head;
         self.rest_bytes = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
         match kind {
             DATA if self.rest_bytes > 0 || flags & END_STREAM != 0 => {}
             WINDOW_UPDATE if self.sent_bytes >= UPDATE_BYTES => self.sent_bytes -= UPDATE_BYTES,
             // A request, which is as good as any other.
-            HEADERS => self.within_headers = flags & END_HEADERS == 0,
+            HEADERS => {
+                // The first bit is reserved.
+                let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
+                if stream <= self.newest_stream {
+                    return Err(Flood::Trailers);
+                }
+                self.newest_stream = stream;
+                self.within_headers = flags & END_HEADERS == 0;
+            }
             CONTINUATION => {
                 self.within_headers = flags & END_HEADERS == 0;
                 self.count_other()?;

@@ -5,7 +5,7 @@
 //! make work with frames that are no requests. `streams` watches the former, `frames` the latter.
 
 use crate::api::http::answer::{Answer, AnswerBody};
-use crate::api::http::budget::MemoryUse;
+use crate::api::http::budget::{MemoryReservation, MemoryUse};
 use crate::api::http::context::Context;
 use crate::api::http::control::{Control, Order, Phase};
 use crate::api::http::dispatch::dispatch;
@@ -40,8 +40,11 @@ pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const STREAM_BYTES: usize = 16 << 10;
 /// Headers up to so many bytes are part of that.
 const HEAD_FREE_BYTES: usize = 8 << 10;
-/// What HTTP/2 counts for a header beside its name and its value.
-const HEADER_BYTES: usize = 32;
+/// What a header takes beside its name and its value: a place in a map that doubles when it is full.
+const HEADER_BYTES: usize = 192;
+/// So many times the bytes of a head, as HTTP/2 counts them (32 for a header beside its name and its
+/// value), is what h2 may make of it.
+const HEAD_FACTOR: usize = 8;
 /// So much of a body may be on its way before anybody reads it.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 /// The same, of all bodies of a connection together.
@@ -68,7 +71,9 @@ pub(super) async fn serve<E: Env>(
         ahead,
         stream: Some(stream),
         frames: Frames::new(limits),
+        unfinished_head: None,
         context: context.clone(),
+        peer: peer.clone(),
         control: control.clone(),
         is_flooded: false,
         back: back.clone(),
@@ -161,7 +166,7 @@ async fn answer<E: Env>(
     Ok(response.map(|body| body.onto_stream(&place)))
 }
 
-/// What a request's headers take, as HTTP/2 counts it.
+/// What a request's headers take.
 fn head_bytes(request: &Request<Incoming>) -> usize {
     let uri = request.uri();
     let target = uri.path().len() + uri.query().map_or(0, str::len);
@@ -211,7 +216,11 @@ struct Watched<E: Env> {
     /// There until the end.
     stream: Option<Stream<E::Stream>>,
     frames: Frames,
+    /// The part of the budget for a block of headers that has begun and not ended. h2 reads what has
+    /// come of it at once.
+    unfinished_head: Option<MemoryReservation>,
     context: Arc<Context<E>>,
+    peer: Arc<RemoteEnd>,
     control: Arc<Control>,
     /// The client sends too many frames: it is not listened to any more.
     is_flooded: bool,
@@ -231,6 +240,13 @@ impl<E: Env> Watched<E> {
             return Err(io::Error::other(flood));
         }
         self.control.set_incomplete_since(self.frames.incomplete_since());
+        if !self.frames.is_within_headers() {
+            self.unfinished_head = None;
+        } else if self.unfinished_head.is_none() {
+            let bytes = HEAD_FACTOR * self.context.options.header_bytes_max;
+            let held = self.context.budget.reserve(&self.peer.account, MemoryUse::Request, bytes);
+            self.unfinished_head = Some(held.ok_or(io::ErrorKind::OutOfMemory)?);
+        }
         Ok(())
     }
 }

@@ -9,7 +9,9 @@ use crate::api::http::tests::http2_kit::{
 };
 use crate::runtime::Env;
 use http_body_util::BodyExt;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
 const DATA: u8 = 0x0;
 const HEADERS: u8 = 0x1;
@@ -119,9 +121,10 @@ async fn requests_above_the_budget_are_refused_and_the_connection_goes_on() {
     let large = other.ask("PUT", "/v1/kv/k", &[7; 50 << 10]).await;
     assert_eq!(large.code, 503);
     assert_eq!(other.ask("PUT", "/v1/kv/k", &[7; 5 << 10]).await.code, 200);
-    // Long headers count too.
-    let long = "x".repeat(60 << 10);
-    assert_eq!(other.ask_with("GET", "/livez", &[("long", &long)], b"").await.code, 503);
+    // Headers count too, short ones as the memory that each takes.
+    let names: Vec<_> = (0..220).map(|number| format!("h{number}")).collect();
+    let many: Vec<_> = names.iter().map(|name| (name.as_str(), "x")).collect();
+    assert_eq!(other.ask_with("GET", "/livez", &many, b"").await.code, 503);
     assert_eq!(other.ask("GET", "/livez", b"").await.code, 200);
 }
 
@@ -306,6 +309,36 @@ fn frames_that_carry_nothing_count_whatever_they_are() {
         frames.look_at(&frame(DATA, 0, 1, b"x"), 1).expect("it carries something");
         frames.look_at(&frame(DATA, END_STREAM, 1, b""), 1).expect("it ends something");
     }
+}
+
+#[test]
+fn headers_behind_a_body_end_the_connection() {
+    let mut frames = Frames::new(FrameLimits { resets_max: 10, others_max: 10 });
+    let open = |id| frame(HEADERS, END_HEADERS, id, &headers("/"));
+    frames.look_at(&[open(1), frame(DATA, 0, 1, b"x"), open(3)].concat(), 1).expect("two requests");
+    assert_eq!(frames.look_at(&frame(HEADERS, END_STREAM | END_HEADERS, 1, b""), 1), Err(Flood::Trailers));
+}
+
+/// h2 makes a map of what has come of it, which is far larger.
+#[tokio::test]
+async fn headers_that_do_not_end_are_counted() {
+    let patient = HttpOptions {
+        header_timeout_seconds: 1_000_000,
+        idle_timeout_seconds: 1_000_000,
+        ..HttpOptions::default()
+    };
+    let fixture = Fixture::start(HttpOptions { memory_bytes_max: 600 << 10, ..patient.clone() }).await;
+    let mut stream = begin(&fixture).await;
+    stream.write_all(&frame(HEADERS, END_STREAM, 1, &headers("/livez"))).await.expect("sent");
+    timeout(Duration::from_secs(60), until_closed(&mut stream)).await.expect("there is no room for it");
+    // With room for it, it may take its time, and the room is given back when it has ended.
+    let fixture = Fixture::start(patient).await;
+    let client = Client2::connect(&fixture).await;
+    let long = "x".repeat(60 << 10);
+    assert_eq!(client.ask_with("GET", "/livez", &[("long", &long)], b"").await.code, 200);
+    drop(client);
+    fixture.wait_until_all_closed().await;
+    assert_eq!(fixture.memory_used(), 0);
 }
 
 #[tokio::test]
