@@ -20,6 +20,8 @@ pub(super) struct Account {
     pub(super) under_way: UnderWay,
     /// Requests that it may make, where their rate is limited.
     bucket: Bucket,
+    /// The same for probes.
+    probes: Bucket,
     /// The account of its site.
     site: Option<Arc<Self>>,
 }
@@ -52,6 +54,16 @@ impl Account {
         let own = self.bucket.take(now, rate)?;
         let Some(site) = &self.site else { return Ok(own) };
         Ok(own.max(site.bucket.take(now, rate.saturating_mul(SITE_FACTOR))?))
+    }
+
+    /// The same for a probe, out of a bucket of its own.
+    ///
+    /// # Errors
+    /// [`Empty`].
+    pub(super) fn take_probe(&self, now: Time, rate: NonZeroU32) -> Result<Time, Empty> {
+        let own = self.probes.take(now, rate)?;
+        let Some(site) = &self.site else { return Ok(own) };
+        Ok(own.max(site.probes.take(now, rate.saturating_mul(SITE_FACTOR))?))
     }
 
     /// Adds `bytes` to what it holds. Returns what it, or its site if that is more, held before.
@@ -90,7 +102,9 @@ impl Accounts {
 
     /// Forgets those that nobody uses, and whose bucket is full again.
     pub(super) fn forget_unused(&mut self, now: Time) {
-        let is_used = |account: &Arc<Account>| Arc::strong_count(account) > 1 || !account.bucket.is_full(now);
+        let is_used = |account: &Arc<Account>| {
+            Arc::strong_count(account) > 1 || !account.bucket.is_full(now) || !account.probes.is_full(now)
+        };
         self.by_caller.retain(|_, account| is_used(account));
         self.by_site.retain(|_, account| is_used(account));
     }

@@ -1,6 +1,6 @@
 //! From a request to the handler of its path. No logic of its own.
 
-use crate::api::http::admission::{admit, admit_known};
+use crate::api::http::admission::{admit, admit_known, admit_probe};
 use crate::api::http::answer::{Answer, AnswerBody, ServedBy, header_value};
 use crate::api::http::context::Context;
 use crate::api::http::control::Control;
@@ -46,8 +46,10 @@ pub(super) async fn dispatch<E: Env>(
         // What was not read of it goes with the connection.
         Some(refusal) if has_problems => refusal.problem().closing(),
         Some(refusal) => refusal.answer().closing(),
-        // A node that is crowded can be looked at all the same.
-        None if is_probe => handle(context, matched, &mut call).await,
+        None if is_probe => match admit_probe(context, peer, started).await {
+            Ok(()) => handle(context, matched, &mut call).await,
+            Err(not_taken) => refuse(not_taken, &call, has_problems, is_write),
+        },
         None => match admit(context, peer, started).await {
             Ok(place) => {
                 call.place = Some(place);

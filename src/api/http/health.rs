@@ -50,7 +50,24 @@ pub(super) async fn ready<E: Env>(context: &Context<E>, query: &str) -> Answer {
     let status = context.node().status().await;
     let mut checks = local_checks(&status, context.metrics.disk_full.get() != 0);
     checks.push(("quorum", quorum(context).await));
+    if !context.node().facts().is_open() {
+        withhold_reasons(&mut checks);
+    }
     render(&checks, parameter(query, "verbose").is_some())
+}
+
+/// Anybody may ask. In a cluster that is not open nobody learns by it what is on this node's disk, or
+/// which cluster it is in: the words of these checks are fixed.
+pub(super) fn withhold_reasons(checks: &mut [Check]) {
+    for (name, result) in checks {
+        let words = match *name {
+            "storage" => "this node has stopped; its log says why",
+            "trusted" => "this node takes no part any more; /v1/status says why",
+            "quorum" => "no quorum confirms this node",
+            _ => continue,
+        };
+        *result = std::mem::replace(result, Ok(())).map_err(|_| words.to_owned());
+    }
 }
 
 /// Whether this node could serve, as far as can be seen from it alone.

@@ -3,7 +3,8 @@
 //! A node knows the rules that it has applied. Credentials that it does not know may be newer: it
 //! looks for them again once it is up to date with the cluster, before it says no. Wrong ones cost
 //! the address that they come from: after a few, it has to wait before more of its passwords are
-//! tried, longer each time. Those that are known are never made to wait.
+//! tried, longer each time. Those that are known are never made to wait. A password counts as wrong
+//! from when it is tried until it has proved right: so many at once are as many guesses.
 //!
 //! A certificate is not wrong: the port has verified it. Where its name is no user's, its holder is
 //! somebody without credentials.
@@ -12,7 +13,7 @@ use crate::api::service::credentials::{Credentials, PASSWORD_BYTES_MAX};
 use crate::api::service::error::{ErrorCode, ServiceError};
 use crate::api::service::identity::Identity;
 use crate::api::service::passwords::{Busy, PasswordCost, Passwords};
-use crate::kv::{Principal, Security, Subject, TOKEN_HASH_BYTES, TokenRights};
+use crate::kv::{Principal, Security, Subject, TOKEN_HASH_BYTES, TokenRights, User};
 use crate::node::NodeHandle;
 use crate::raft::Time;
 use crate::replica::{ClientReply, ClientRequest};
@@ -37,7 +38,17 @@ const ADDRESSES_MAX: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Authenticator {
     passwords: Passwords,
+    /// By [`Caller::group`]: a site of IPv6 has more networks than are remembered.
     failures: Mutex<BTreeMap<Caller, Failures>>,
+}
+
+/// A password that is being tried, and counts as wrong until it has proved right.
+#[derive(Clone, Copy, Debug)]
+struct Try {
+    /// Until when its caller has to wait, with it …
+    until: Time,
+    /// … and without it.
+    until_before: Time,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,8 +88,9 @@ impl Authenticator {
         if !security.is_enabled() {
             return Ok(origin);
         }
-        let caller = Caller::of(&origin.address);
-        if let Some(known) = self.find(env, &security, credentials, &origin, &caller).await? {
+        let caller = Caller::of(&origin.address).group();
+        let mut tried = None;
+        if let Some(known) = self.find(env, &security, credentials, &origin, (&caller, &mut tried)).await? {
             return Ok(known);
         }
         if credentials.is_none() && (origin.certificate.is_none() || !wants_credentials) {
@@ -90,8 +102,8 @@ impl Authenticator {
             other => {
                 // They are wrong, as far as anybody can say: a node without a quorum is no place to
                 // guess at.
-                if credentials.is_some() {
-                    self.note_failure(env.now(), caller);
+                if credentials.is_some() && tried.is_none() {
+                    self.note_failure(env.now(), &caller);
                 }
                 return Err(match other {
                     ClientReply::Failed(error) => ServiceError::of_client(&error, false),
@@ -103,25 +115,27 @@ impl Authenticator {
             if !newer.is_enabled() {
                 return Ok(origin);
             }
-            if let Some(known) = self.find(env, &newer, credentials, &origin, &caller).await? {
+            if let Some(known) = self.find(env, &newer, credentials, &origin, (&caller, &mut tried)).await? {
                 return Ok(known);
             }
         }
         if credentials.is_none() {
             return Ok(origin);
         }
-        self.note_failure(env.now(), caller);
+        if tried.is_none() {
+            self.note_failure(env.now(), &caller);
+        }
         Err(unknown())
     }
 
-    /// Who that is, by these rules. `None`: nobody.
+    /// Who that is, by these rules. `None`: nobody. What is tried counts as wrong then.
     async fn find<E: Env>(
         &self,
         env: &E,
         security: &Arc<Security>,
         credentials: Option<&Credentials>,
         origin: &Identity,
-        caller: &Caller,
+        (caller, tried): (&Caller, &mut Option<Try>),
     ) -> Result<Option<Identity>, ServiceError> {
         let principal = |subject| Some(Principal { subject, as_of: security.revision() });
         match credentials {
@@ -160,56 +174,98 @@ impl Authenticator {
             Some(Credentials::Password { user: name, password }) => {
                 let user = security.user(name);
                 let known = user.and_then(|user| Some((user, user.password.as_deref()?)));
-                let is_remembered =
-                    known.is_some_and(|(user, hash)| self.passwords.is_remembered(user.id, hash, password));
-                if !is_remembered {
-                    self.may_try(env.now(), caller)?;
-                    let is_right = self.passwords.is_right(env, password, known.map(|(_, hash)| hash)).await;
-                    if !is_right.map_err(|Busy| busy())? {
+                let is_remembered = || {
+                    known.is_some_and(|(user, hash)| self.passwords.is_remembered(user.id, hash, password))
+                };
+                if !is_remembered() {
+                    if tried.is_none() {
+                        self.may_try(env.now(), caller)?;
+                    }
+                    let _turn = self.passwords.turn(caller).await.map_err(|Busy| busy())?;
+                    // Another request may have shown the same one meanwhile.
+                    if !is_remembered() && !self.try_password(env, password, known, (caller, tried)).await? {
                         return Ok(None);
                     }
                 }
-                let Some((user, hash)) = known else { return Ok(None) };
-                if !is_remembered {
-                    self.passwords.remember(env, user.id, hash, password);
-                    self.lock().remove(caller);
-                }
+                let Some((user, _)) = known else { return Ok(None) };
                 let by = principal(Subject::User(user.id));
                 Ok(Some(Identity { by, user: Some(user.name.clone()), ..origin.clone() }))
             }
         }
     }
 
+    /// Whether a password is right, which takes long. It is remembered then.
+    async fn try_password<E: Env>(
+        &self,
+        env: &E,
+        password: &[u8],
+        known: Option<(&User, &str)>,
+        (caller, tried): (&Caller, &mut Option<Try>),
+    ) -> Result<bool, ServiceError> {
+        let begun = match *tried {
+            Some(begun) => begun,
+            None => {
+                // Its caller may have waited for its turn until it was one guess too many.
+                self.may_try(env.now(), caller)?;
+                self.note_failure(env.now(), caller)
+            }
+        };
+        *tried = Some(begun);
+        let is_right = self.passwords.is_right(env, password, known.map(|(_, hash)| hash)).await;
+        if is_right != Ok(false) {
+            self.take_back(caller, begun);
+            *tried = None;
+        }
+        let is_right = is_right.map_err(|Busy| busy())?;
+        if let Some((user, hash)) = known.filter(|_| is_right) {
+            self.passwords.remember(env, user.id, hash, password);
+        }
+        Ok(is_right)
+    }
+
     /// Whether an address may try credentials that are not known.
     fn may_try(&self, now: Time, caller: &Caller) -> Result<(), ServiceError> {
         match self.lock().get(caller) {
-            Some(failures) if failures.until > now => {
-                let detail = "too many wrong credentials came from this address; wait, and try again";
-                Err(ServiceError::new(ErrorCode::TooManyAttempts, detail))
-            }
+            Some(failures) if failures.until > now => Err(wait()),
             _ => Ok(()),
         }
     }
 
-    fn note_failure(&self, now: Time, caller: Caller) {
+    fn note_failure(&self, now: Time, caller: &Caller) -> Try {
         let mut failures = self.lock();
         let is_old = |one: &Failures| now.since(one.last) > FORGOTTEN_MICROS;
-        if failures.len() >= ADDRESSES_MAX && !failures.contains_key(&caller) {
+        if failures.len() >= ADDRESSES_MAX && !failures.contains_key(caller) {
             failures.retain(|_, one| !is_old(one));
             let oldest = failures.iter().min_by_key(|(_, one)| one.last).map(|(caller, _)| caller.clone());
             if let Some(oldest) = oldest.filter(|_| failures.len() >= ADDRESSES_MAX) {
                 failures.remove(&oldest);
             }
         }
-        let known = failures.entry(caller).or_insert(Failures { count: 0, last: now, until: now });
+        let known = failures.entry(caller.clone()).or_insert(Failures { count: 0, last: now, until: now });
         if is_old(known) {
             known.count = 0;
         }
+        let until_before = known.until;
         known.count = known.count.saturating_add(1);
         known.last = now;
         if let Some(beyond) = known.count.checked_sub(FREE_FAILURES) {
             let wait = WAIT_MICROS.saturating_mul(1 << beyond.min(20)).min(WAIT_MICROS_MAX);
             known.until = now.plus(wait);
+        }
+        Try { until: known.until, until_before }
+    }
+
+    /// What was tried is right, or nobody could say. What was wrong before stays so: somebody who
+    /// has a password must not guess at others for ever.
+    fn take_back(&self, caller: &Caller, begun: Try) {
+        let mut failures = self.lock();
+        let Some(known) = failures.get_mut(caller) else { return };
+        known.count = known.count.saturating_sub(1);
+        if known.until == begun.until {
+            known.until = begun.until_before;
+        }
+        if known.count == 0 {
+            failures.remove(caller);
         }
     }
 
@@ -230,9 +286,17 @@ fn unknown() -> ServiceError {
     ServiceError::new(ErrorCode::Unauthenticated, detail)
 }
 
+fn wait() -> ServiceError {
+    let detail = "too many wrong credentials came from this address; wait, and try again";
+    ServiceError::new(ErrorCode::TooManyAttempts, detail)
+}
+
 fn busy() -> ServiceError {
     ServiceError::new(
         ErrorCode::Overloaded,
         "this node cannot hash the password now, or too many wait for that; try again, or use a token",
     )
 }
+
+#[cfg(test)]
+mod tests;

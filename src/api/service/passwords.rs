@@ -7,21 +7,28 @@
 
 use crate::codec::{from_base64, to_base64};
 use crate::runtime::Env;
+use crate::runtime::door::Caller;
 use crate::runtime::work::{WorkQueue, Worker};
 use argon2::{Algorithm, Argon2, Params, Version};
 use sha2::{Digest, Sha256};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use subtle::ConstantTimeEq;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// Bytes of a salt.
 const SALT_BYTES: usize = 16;
 /// Bytes of what is compared.
 const HASH_BYTES: usize = 32;
-/// Passwords that wait to be hashed, at most, with the one at hand.
+/// Passwords that wait to be compared, at most, with the one at hand.
 const WAITING_MAX: usize = 64;
+/// Of those, so many of one caller; its others wait for them, …
+const WAITING_EACH_MAX: usize = 2;
+/// … and so many in all.
+const TURNS_EACH_MAX: usize = 64;
+/// New passwords that wait to be hashed, at most. Only who may set one has a place here.
+const NEW_MAX: usize = 16;
 /// Passwords that are remembered, at most.
 const REMEMBERED_MAX: usize = 4096;
 /// What no hash that is compared may cost more of.
@@ -53,11 +60,45 @@ pub(crate) struct Passwords {
     /// Started with the first password.
     queue: Mutex<Option<Arc<WorkQueue<Job>>>>,
     places: Arc<Semaphore>,
+    /// The same for new passwords: those who guess must not keep them from being changed.
+    new_places: Arc<Semaphore>,
+    /// The callers whose passwords are compared, or wait for that.
+    turns: Arc<Mutex<BTreeMap<Caller, Turns>>>,
     /// The key under which passwords are remembered, drawn with the first one.
     key: OnceLock<[u8; 32]>,
     remembered: Mutex<Remembered>,
     /// What an unknown user's password is compared with: it takes as long.
     nobody: String,
+}
+
+/// What one caller has under way.
+struct Turns {
+    semaphore: Arc<Semaphore>,
+    count: usize,
+}
+
+/// A caller may have a password compared.
+pub(crate) struct Turn {
+    _permit: OwnedSemaphorePermit,
+    _waiter: Waiter,
+}
+
+/// Somebody who has a turn, or waits for one.
+struct Waiter {
+    turns: Arc<Mutex<BTreeMap<Caller, Turns>>>,
+    caller: Caller,
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of_caller) = turns.get_mut(&self.caller) {
+            of_caller.count -= 1;
+            if of_caller.count == 0 {
+                turns.remove(&self.caller);
+            }
+        }
+    }
 }
 
 #[derive(Default)]
@@ -70,7 +111,7 @@ struct Remembered {
 /// One password's work.
 struct Job {
     task: Task,
-    _place: tokio::sync::OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
 }
 
 enum Task {
@@ -85,6 +126,8 @@ impl Passwords {
             cost,
             queue: Mutex::default(),
             places: Arc::new(Semaphore::new(WAITING_MAX)),
+            new_places: Arc::new(Semaphore::new(NEW_MAX)),
+            turns: Arc::default(),
             key: OnceLock::new(),
             remembered: Mutex::default(),
             nobody: phc(cost, &salt, &hash),
@@ -96,8 +139,28 @@ impl Passwords {
         let mut salt = [0; SALT_BYTES];
         fill(env, &mut salt);
         let (reply, answer) = oneshot::channel();
-        self.queue_task(env, Task::Hash { password, salt, cost: self.cost, reply })?;
+        self.queue_task(env, &self.new_places, Task::Hash { password, salt, cost: self.cost, reply })?;
         answer.await.map_err(|_| Busy)
+    }
+
+    /// Waits until the caller may have a password compared: no caller takes all places.
+    ///
+    /// # Errors
+    /// [`Busy`]: too many of its own wait.
+    pub(crate) async fn turn(&self, caller: &Caller) -> Result<Turn, Busy> {
+        let (semaphore, waiter) = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            let new = || Turns { semaphore: Arc::new(Semaphore::new(WAITING_EACH_MAX)), count: 0 };
+            let of_caller = turns.entry(caller.clone()).or_insert_with(new);
+            if of_caller.count >= TURNS_EACH_MAX {
+                return Err(Busy);
+            }
+            of_caller.count += 1;
+            let waiter = Waiter { turns: self.turns.clone(), caller: caller.clone() };
+            (of_caller.semaphore.clone(), waiter)
+        };
+        let permit = semaphore.acquire_owned().await.map_err(|_| Busy)?;
+        Ok(Turn { _permit: permit, _waiter: waiter })
     }
 
     /// Whether a password is the right one. `hash`: of the user, if there is one that has a
@@ -110,7 +173,7 @@ impl Passwords {
     ) -> Result<bool, Busy> {
         let with = hash.unwrap_or(&self.nobody).to_owned();
         let (reply, answer) = oneshot::channel();
-        self.queue_task(env, Task::Compare { password: password.to_vec(), with, reply })?;
+        self.queue_task(env, &self.places, Task::Compare { password: password.to_vec(), with, reply })?;
         let is_right = answer.await.map_err(|_| Busy)?;
         Ok(is_right && hash.is_some())
     }
@@ -141,8 +204,8 @@ impl Passwords {
         }
     }
 
-    fn queue_task<E: Env>(&self, env: &E, task: Task) -> Result<(), Busy> {
-        let place = self.places.clone().try_acquire_owned().map_err(|_| Busy)?;
+    fn queue_task<E: Env>(&self, env: &E, places: &Arc<Semaphore>, task: Task) -> Result<(), Busy> {
+        let place = places.clone().try_acquire_owned().map_err(|_| Busy)?;
         self.queue_of(env)?.push_all(&mut vec![Job { task, _place: place }]);
         Ok(())
     }

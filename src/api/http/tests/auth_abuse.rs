@@ -1,8 +1,9 @@
 //! What callers without rights may try, and what it gets them.
 
+use crate::api::http::health::{Check, withhold_reasons};
 use crate::api::http::tests::auth::{basic, basic_with, options, secured};
 use crate::api::http::tests::fixture::Fixture;
-use crate::api::service::{ErrorCode, Identity, Shown};
+use crate::api::service::{Credentials, ErrorCode, Identity, Shown};
 use crate::api::{AuditLog, AuditSink, HttpOptions, PasswordCost};
 use crate::kv::Store;
 use crate::node::NodeHandle;
@@ -11,6 +12,7 @@ use crate::storage::MemoryDisk;
 use std::io;
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// Keeps the lines.
 #[derive(Clone, Default)]
@@ -78,6 +80,49 @@ async fn a_node_without_a_quorum_is_no_place_to_guess_at() {
         codes.push(alone.ask_with("GET", "/v1/kv/a", &headers, b"").await.code);
     }
     assert_eq!(codes.last(), Some(&429), "{codes:?}");
+}
+
+/// Anybody may ask whether it is ready, and nobody learns what is on its disk.
+#[tokio::test]
+async fn a_stranger_does_not_learn_why_a_node_is_not_ready() {
+    let secured = secured().await;
+    let (clients, _) = mpsc::channel(1);
+    let alone = beside(options(), NodeHandle { clients, ..secured.node.clone() }).await;
+    let answered = alone.ask("GET", "/readyz", b"").await;
+    assert_eq!(
+        (answered.code, answered.text()),
+        (503, "[-] quorum: no quorum confirms this node\nnot ready\n")
+    );
+    let mut checks: Vec<Check> =
+        ["storage", "trusted", "quorum", "leader"].map(|name| (name, Err("secret".to_owned()))).into();
+    checks.push(("member", Ok(())));
+    withhold_reasons(&mut checks);
+    let told: Vec<_> = checks.iter().filter(|(_, held)| *held == Err("secret".to_owned())).collect();
+    assert_eq!(told.len(), 1, "what has no words of the node's is told: {checks:?}");
+    assert!(checks[4].1.is_ok());
+}
+
+/// As many guesses as are made at once, from networks of one site.
+#[tokio::test]
+async fn guesses_at_once_count_as_guesses_one_after_the_other() {
+    let fixture = secured().await;
+    let mut guesses = JoinSet::new();
+    for number in 0..60 {
+        let (context, node, env) =
+            (fixture.server.context.clone(), fixture.node.clone(), fixture.env.clone());
+        guesses.spawn(async move {
+            let address = format!("[2001:db8:7:{number:x}::1]:80");
+            let who = Identity { address, ..Identity::default() };
+            let guess = Credentials::Password { user: "root".to_owned(), password: vec![number] };
+            let found = context.authenticator.authenticate(&env, &node, Some(&guess), true, who).await;
+            found.expect_err("it is wrong").code
+        });
+    }
+    let codes = guesses.join_all().await;
+    let tried = codes.iter().filter(|code| **code == ErrorCode::Unauthenticated).count();
+    let waited = codes.iter().filter(|code| **code == ErrorCode::TooManyAttempts).count();
+    // A few more, if they take longer than the first pauses.
+    assert!((8..20).contains(&tried) && tried + waited == 60, "{codes:?}");
 }
 
 #[tokio::test]

@@ -132,8 +132,14 @@ async fn an_address_that_makes_too_many_requests_is_refused() {
     for probe in ["/livez", "/readyz"] {
         assert_eq!(fixture.ask("GET", probe, b"").await.code, 200, "{probe}");
     }
+    // Of those it may make many, and not all that it likes.
+    let now = crate::runtime::Env::now(&fixture.server.context.env);
+    assert!(later.take_probe(now.plus(HOUR_MICROS), rate).is_ok());
+    let refused = fixture.ask("GET", "/livez", b"").await;
+    assert_eq!((refused.code, refused.header("retry-after")), (429, Some("1")));
+    assert_eq!(ask_from_elsewhere(&fixture, "/livez").await.code, 200);
     assert_eq!(ask_from_elsewhere(&fixture, "/get?key=foo").await.code, 404, "nothing was written");
-    assert_eq!(fixture.server.context.metrics.requests_refused.get(), 1);
+    assert_eq!(fixture.server.context.metrics.requests_refused.get(), 2);
     drop(later);
 }
 

@@ -23,6 +23,12 @@ async fn an_empty_end_is_no_range_without_an_end() {
         ("POST", "/v1/txn", r#"{"then":[{"delete":{"start":"jobs/","end":""}}]}"#),
         ("POST", "/v1/txn", r#"{"then":[{"delete":{"start":"jobs/","end64":""}}]}"#),
         ("POST", "/v1/txn", r#"{"then":[{"delete":{"prefix":""}}]}"#),
+        ("POST", "/v1/auth/roles", r#"{"name":"a","grants":[{"access":"write","start":"jobs/","end":""}]}"#),
+        (
+            "POST",
+            "/v1/auth/roles",
+            r#"{"name":"a","grants":[{"access":"write","start":"jobs/","end64":""}]}"#,
+        ),
     ] {
         let refused = fixture.ask(method, target, body.as_bytes()).await;
         assert_eq!(refused.problem(), (400, "empty-range".to_owned()), "{method} {target} {body}");

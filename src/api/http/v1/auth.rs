@@ -5,7 +5,7 @@ use crate::api::http::context::Context;
 use crate::api::http::route::Call;
 use crate::api::http::v1::input::{self, aged, service};
 use crate::api::http::v1::json::Json;
-use crate::api::http::v1::parameters::Parameters;
+use crate::api::http::v1::parameters::{Parameters, refuse_empty_end};
 use crate::api::http::v1::problem::Problem;
 use crate::api::service::NewToken;
 use crate::codec::from_base64;
@@ -383,7 +383,10 @@ fn read_grant(body: GrantBody) -> Result<Grant, Problem> {
         (Some(key), None, None, None) if !key.is_empty() => KeyRange::one(key),
         (None, Some(prefix), None, None) => KeyRange::prefix(prefix),
         // Every key has to be meant: an empty object is more likely a slip.
-        (None, None, Some(start), end) => KeyRange { start, end: end.filter(|end| !end.is_empty()) },
+        (None, None, Some(start), end) => {
+            refuse_empty_end(end.as_ref())?;
+            KeyRange { start, end }
+        }
         _ => {
             let detail = "a grant is of one key, of a prefix (\"\" is every key), or from a start to an end";
             return Err(Problem::bad("bad-field", detail));
