@@ -3,7 +3,7 @@
 use crate::api::AuditSink;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 /// Older files that are kept: FILE.1 is the newest of them.
@@ -16,12 +16,14 @@ pub(super) struct AuditFile {
     bytes_max: u64,
     file: Option<File>,
     bytes: u64,
+    /// It cannot be set aside, which was logged.
+    is_stuck: bool,
 }
 
 impl AuditFile {
     /// Opens it, and goes on behind what is there.
     pub(super) fn open(path: PathBuf, bytes_max: u64) -> io::Result<Self> {
-        let mut file = Self { path, bytes_max, file: None, bytes: 0 };
+        let mut file = Self { path, bytes_max, file: None, bytes: 0, is_stuck: false };
         file.reopen()?;
         Ok(file)
     }
@@ -33,32 +35,63 @@ impl AuditFile {
         Ok(())
     }
 
-    /// The file as it is becomes FILE.1, and so on; the oldest one goes.
+    fn older(&self, number: u32) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".{number}"));
+        PathBuf::from(name)
+    }
+
+    /// Whether FILE is another file by now, or none: somebody else has set this one aside.
+    fn was_moved(&self) -> io::Result<bool> {
+        let Some(file) = &self.file else { return Ok(false) };
+        let ours = file.metadata()?;
+        match fs::metadata(&self.path) {
+            Ok(there) => Ok((there.dev(), there.ino()) != (ours.dev(), ours.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The file as it is becomes FILE.1, and so on; the oldest one goes. First it becomes FILE.0:
+    /// where it cannot be renamed, no older one is moved, and none goes.
     fn rotate(&mut self) -> io::Result<()> {
-        let older = |number: u32| {
-            let mut name = self.path.clone().into_os_string();
-            name.push(format!(".{number}"));
-            PathBuf::from(name)
-        };
-        for number in (1..KEPT).rev() {
-            match fs::rename(older(number), older(number + 1)) {
+        // One that is there was left by a rotation that could not be finished.
+        if !self.older(0).try_exists()? {
+            fs::rename(&self.path, self.older(0))?;
+            self.file = None;
+        }
+        for number in (0..KEPT).rev() {
+            match fs::rename(self.older(number), self.older(number + 1)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
-        fs::rename(&self.path, older(1))?;
-        self.file = None;
-        self.reopen()
+        Ok(())
+    }
+
+    /// Sets it aside, if that can be done. If not, it grows on: no line is lost for that.
+    fn try_rotate(&mut self) {
+        let rotated = self.rotate();
+        if let Err(error) = &rotated
+            && !self.is_stuck
+        {
+            let path = self.path.display();
+            tracing::error!(%path, %error, "the audit log cannot be set aside: it grows until it can");
+        }
+        self.is_stuck = rotated.is_err();
     }
 }
 
 impl AuditSink for AuditFile {
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        if self.file.is_none() {
+        if self.file.is_none() || self.was_moved()? {
             self.reopen()?;
         }
         if self.bytes > 0 && self.bytes + lines.len() as u64 > self.bytes_max {
-            self.rotate()?;
+            self.try_rotate();
+            if self.file.is_none() {
+                self.reopen()?;
+            }
         }
         let Some(file) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
         let written = file.write_all(lines);
@@ -71,3 +104,6 @@ impl AuditSink for AuditFile {
         written
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,12 +27,19 @@ use tokio::sync::Notify;
 
 mod refusals;
 
-/// Bytes of lines that wait, at most.
+/// Bytes of lines that wait, at most, …
 const WAITING_BYTES_MAX: usize = 8 << 20;
+/// … and of those, what lines may take that are not about what was done with the cluster.
+const OTHERS_BYTES_MAX: usize = WAITING_BYTES_MAX / 4 * 3;
 /// Ranges of one line, at most. A transaction may have more.
 const RANGES_MAX: usize = 32;
+/// Bytes that the ranges of one line take, at most, unless the first one takes more: nobody fills the
+/// files with a few lines.
+const RANGES_BYTES_MAX: usize = 3 << 10;
 /// Bytes of a key that are written down, at most.
 const KEY_BYTES_MAX: usize = 1024;
+/// A longer key is written as base64 where that is shorter: as text, one byte may take six.
+const ESCAPED_BYTES_MAX: usize = 256;
 /// How long the last lines may take to be written.
 const STOP_MICROS: u64 = 2_000_000;
 
@@ -126,7 +133,7 @@ impl AuditLog {
         if let Some(LeftOut { count, by }) = left_out {
             let time = rfc3339(env.wall_micros());
             let line = json!({ "time": time, "action": "refused", "left_out": count, "by": by });
-            self.push(format!("{line}\n").into_bytes());
+            self.push(format!("{line}\n").into_bytes(), OTHERS_BYTES_MAX);
         }
     }
 
@@ -135,9 +142,10 @@ impl AuditLog {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, line: Vec<u8>) {
+    /// Has a line written, unless `bytes_max` wait with it.
+    fn push(&self, line: Vec<u8>, bytes_max: usize) {
         let length = line.len();
-        if self.counts.waiting_bytes.fetch_add(length, Ordering::Relaxed) + length > WAITING_BYTES_MAX {
+        if self.counts.waiting_bytes.fetch_add(length, Ordering::Relaxed) + length > bytes_max {
             self.counts.waiting_bytes.fetch_sub(length, Ordering::Relaxed);
             self.counts.lose(1, "too many lines wait to be written");
             return;
@@ -184,7 +192,9 @@ impl AuditLog {
         }
         let mut line = line.to_string().into_bytes();
         line.push(b'\n');
-        self.push(line);
+        // What is done with keys takes no place away from what is done with the cluster.
+        let is_order = deed.is_order && done.is_ok();
+        self.push(line, if is_order { WAITING_BYTES_MAX } else { OTHERS_BYTES_MAX });
     }
 }
 
@@ -240,26 +250,34 @@ pub(crate) struct Deed {
     action: &'static str,
     about: Option<String>,
     ranges: Vec<Value>,
+    /// What the ranges take as they are written down, bytes.
+    ranges_bytes: usize,
     /// It is written down even if it succeeds.
     is_kept: bool,
+    /// It is done with the cluster, and not with keys.
+    is_order: bool,
 }
 
 impl Deed {
     /// Something that is done with the cluster.
     pub(crate) fn admin(action: &'static str, about: Option<String>) -> Self {
-        Self { action, about, ranges: Vec::new(), is_kept: true }
+        Self { about, is_kept: true, is_order: true, ..Self::named(action) }
+    }
+
+    fn named(action: &'static str) -> Self {
+        Self { action, about: None, ranges: Vec::new(), ranges_bytes: 0, is_kept: false, is_order: false }
     }
 
     /// A watch that is to begin.
     pub(crate) fn watch(range: &KeyRange) -> Self {
-        let mut deed = Self { action: "watch", about: None, ranges: Vec::new(), is_kept: false };
+        let mut deed = Self::named("watch");
         deed.add(range);
         deed
     }
 
     /// What a request of the store is.
     pub(crate) fn of(request: &ClientRequest) -> Self {
-        let mut deed = Self { action: "read", about: None, ranges: Vec::new(), is_kept: false };
+        let mut deed = Self::named("read");
         match request {
             ClientRequest::Write(command) => deed.take_op(&command.op),
             ClientRequest::Read { query, .. } => deed.take_query(query),
@@ -271,7 +289,7 @@ impl Deed {
             ClientRequest::Barrier => deed.action = "barrier",
             ClientRequest::ChangeMembership(_) | ClientRequest::TransferLeadership(_) => {
                 deed.action = "change members";
-                deed.is_kept = true;
+                (deed.is_kept, deed.is_order) = (true, true);
             }
         }
         deed
@@ -284,6 +302,7 @@ impl Deed {
 
     fn take_op(&mut self, op: &Op) {
         self.is_kept = true;
+        self.is_order = matches!(op, Op::Compact(_) | Op::Configure(_) | Op::Secure(_));
         match op {
             Op::Put(put) => {
                 self.action = "put";
@@ -358,10 +377,8 @@ impl Deed {
     }
 
     fn add(&mut self, range: &KeyRange) {
-        if self.ranges.len() == RANGES_MAX {
-            self.ranges.push("…".into());
-        }
-        if self.ranges.len() > RANGES_MAX {
+        let is_cut_short = self.ranges.last().is_some_and(Value::is_string);
+        if is_cut_short {
             return;
         }
         let mut object = Map::new();
@@ -374,7 +391,14 @@ impl Deed {
                 }
             }
         }
-        self.ranges.push(object.into());
+        let range = Value::from(object);
+        let bytes = self.ranges_bytes + range.to_string().len();
+        let fits = self.ranges.len() < RANGES_MAX && (bytes <= RANGES_BYTES_MAX || self.ranges.is_empty());
+        if !fits {
+            return self.ranges.push("…".into());
+        }
+        self.ranges_bytes = bytes;
+        self.ranges.push(range);
     }
 }
 
@@ -385,9 +409,12 @@ fn is_denied(error: &ServiceError) -> bool {
 
 fn put(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
     let shown = bytes.get(..KEY_BYTES_MAX).unwrap_or(bytes);
+    let is_short = |text: &str| {
+        text.len() <= ESCAPED_BYTES_MAX || Value::from(text).to_string().len() <= to_base64(shown).len() + 2
+    };
     match std::str::from_utf8(shown) {
-        Ok(text) => object.insert(name.to_owned(), text.into()),
-        Err(_) => object.insert(format!("{name}64"), to_base64(shown).into()),
+        Ok(text) if is_short(text) => object.insert(name.to_owned(), text.into()),
+        _ => object.insert(format!("{name}64"), to_base64(shown).into()),
     };
     if shown.len() < bytes.len() {
         object.insert(format!("{name}_bytes"), bytes.len().into());

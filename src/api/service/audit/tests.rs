@@ -2,8 +2,9 @@ use crate::api::service::audit::refusals::{INTERVAL_MICROS, LINES_EACH, LeftOut,
 use crate::api::service::audit::{AuditLog, AuditSink, Deed, rfc3339};
 use crate::api::service::error::{ErrorCode, ServiceError};
 use crate::api::service::identity::Identity;
-use crate::kv::{Principal, Subject};
+use crate::kv::{KeyRange, Op, Principal, Subject, Txn, TxnOp};
 use crate::raft::Time;
+use crate::replica::ClientRequest;
 use crate::runtime::TokioEnv;
 use crate::storage::MemoryDisk;
 use std::future::{Future, poll_fn};
@@ -115,4 +116,65 @@ async fn however_a_node_ends_its_last_lines_are_written() {
     release.send(()).unwrap();
     assert_eq!(ended.await, Err("the disk failed"));
     assert!(String::from_utf8_lossy(&kept.lock().unwrap()).contains("remove"));
+}
+
+/// Keeps the lines.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl AuditSink for Kept {
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        self.0.lock().unwrap().extend_from_slice(lines);
+        Ok(())
+    }
+}
+
+/// Who may write a little must not fill the files with a few long lines.
+#[tokio::test]
+async fn a_line_is_short_whatever_the_keys_are() {
+    let env = TokioEnv::new(MemoryDisk::new());
+    let kept = Kept::default();
+    let log = AuditLog::start(&env, Box::new(kept.clone())).unwrap();
+    let range = |byte: u8| KeyRange { start: vec![byte; 1024].into(), end: Some(vec![byte; 1025].into()) };
+    for byte in [0, b'a', b'"', 0xff] {
+        let success = (0..64).map(|_| TxnOp::Delete(range(byte))).collect();
+        let request = ClientRequest::write(Op::Txn(Box::new(Txn { success, ..Txn::default() })));
+        log.note(&env, &user(1), Deed::of(&request), Ok(Some(1)));
+    }
+    AuditLog::kept_by(Some(log), &env, async {}).await;
+    let lines = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(lines.lines().count(), 4);
+    for line in lines.lines() {
+        assert!(line.len() <= 4 << 10, "{} bytes", line.len());
+        let written: serde_json::Value = serde_json::from_str(line).unwrap();
+        let ranges = written["ranges"].as_array().unwrap();
+        assert!(ranges.len() >= 2 && ranges[0].is_object(), "{line}");
+        assert_eq!(ranges.last(), Some(&"…".into()), "it says that there are more");
+    }
+}
+
+/// As many lines as may wait, and an order behind them.
+#[tokio::test]
+async fn deeds_with_keys_leave_room_for_what_is_done_with_the_cluster() {
+    let env = TokioEnv::new(MemoryDisk::new());
+    let (kept, (release, may_write)) = (Arc::<Mutex<Vec<u8>>>::default(), mpsc::channel());
+    let log = AuditLog::start(&env, Box::new(Slow(kept.clone(), may_write))).unwrap();
+    let put = ClientRequest::write(Op::set("k".repeat(1000), "v"));
+    while log.lost() == 0 {
+        log.note(&env, &user(1), Deed::of(&put), Ok(Some(1)));
+    }
+    let error = ServiceError::new(ErrorCode::Forbidden, "it may not");
+    for _ in 0..LINES_EACH {
+        log.note(&env, &user(2), Deed::admin("remove", None), Err(&error));
+    }
+    let lost = log.lost();
+    assert!(lost > 1, "what was refused is no deed");
+    for _ in 0..1_000 {
+        log.note(&env, &user(3), Deed::admin("enable", None), Ok(Some(2)));
+    }
+    assert_eq!(log.lost(), lost);
+    drop(release);
+    AuditLog::kept_by(Some(log), &env, async {}).await;
+    let lines = String::from_utf8(kept.lock().unwrap().clone()).unwrap();
+    assert_eq!(lines.matches("\"enable\"").count(), 1_000);
 }
