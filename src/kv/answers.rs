@@ -6,7 +6,7 @@
 //! have a limit of their own: a client without a right pushes out nobody's answers.
 
 use crate::codec::{DecodeError, Writer};
-use crate::kv::command::{Outcome, TxnResult};
+use crate::kv::command::{Outcome, Refusal, TxnResult};
 use crate::kv::leaf::VersionedRef;
 use crate::kv::query::RangePage;
 use crate::kv::tree::Tree;
@@ -55,6 +55,13 @@ pub(super) struct Known {
     pub(super) outcome: Result<Outcome, DecodeError>,
 }
 
+impl Known {
+    /// Whether it was denied.
+    pub(super) const fn is_denial(&self) -> bool {
+        matches!(self.outcome, Ok(Outcome::Refused(Refusal::Denied { .. })))
+    }
+}
+
 impl Answers {
     /// What they take, bytes.
     pub(super) const fn bytes(&self) -> u64 {
@@ -87,8 +94,8 @@ impl Answers {
         Some(Known { fingerprint, outcome: Outcome::decode(found.slice(HEAD_BYTES..)) })
     }
 
-    /// Remembers an answer, and forgets the oldest ones beyond `limit` bytes. One that has no room
-    /// at all is not remembered, and pushes out no other.
+    /// Remembers an answer in the place of the one that was, and forgets the oldest ones beyond
+    /// `limit` bytes. One that has no room at all is not remembered, and pushes out no other.
     pub(super) fn remember(&mut self, key: &[u8], fingerprint: u128, outcome: &Outcome, limit: u64) {
         let mut value = Vec::new();
         value.put_u128(fingerprint);
@@ -103,9 +110,20 @@ impl Answers {
         if cost(key, &value) > limit_of_kind {
             return;
         }
+        self.forget(key);
         self.last_number += 1;
         self.put_back(key, &value);
         self.bound(limit);
+    }
+
+    fn forget(&mut self, key: &[u8]) {
+        let Some(value) = self.by_key.get(key).map(|found| found.to_bytes()) else { return };
+        let queue = if is_denial(&value) { &mut self.denials } else { &mut self.answers };
+        let number = u64::from_le_bytes(*value[16..].first_chunk().expect("every answer has a head"));
+        queue.by_number.remove(&number.to_be_bytes());
+        queue.bytes -= cost(key, &value);
+        self.digests = self.digests.wrapping_sub(digest(key, &value));
+        self.by_key.remove(key);
     }
 
     /// Forgets the oldest ones beyond `limit` bytes.

@@ -275,6 +275,12 @@ pub enum Refusal {
         /// How many may.
         limit: u64,
     },
+    /// The caller has made many leases, and attached keys to none of them.
+    #[error("{limit} leases of yours have no keys, and no more may; attach keys to them, or revoke some")]
+    TooManyLeases {
+        /// How many may.
+        limit: u64,
+    },
     /// The key holds no decimal number.
     #[error("the value is no decimal number of 64 bits")]
     NotANumber,
@@ -286,8 +292,8 @@ pub enum Refusal {
     Denied {
         /// Which right the caller lacks.
         denial: Denial,
-        /// Whether a command under the same idempotency key was taken before: this one may have
-        /// been done then.
+        /// Whether a command under the same idempotency key was carried out before: this one may
+        /// have been done then.
         maybe_done: bool,
     },
     /// A change of users, roles and tokens that cannot be made.

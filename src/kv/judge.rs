@@ -14,7 +14,8 @@
 //! | the same, and a put, with a lease without keys | to have made it, or to write every key |
 //! | see a lease's time or its keys | to read all of its keys |
 //! | list leases | to read every key |
-//! | make a lease, see the settings | to be known |
+//! | make a lease | to write something |
+//! | see the settings | to be known |
 //! | change settings, compact; users, roles, tokens | the right to it |
 
 use crate::kv::command::{Op, Put, Txn, TxnOp};
@@ -46,6 +47,10 @@ impl Store {
             Op::Increment { key, .. } => {
                 let range = KeyRange::one(key.clone());
                 rights.check_read(&range).and_then(|()| rights.check_write(&range))
+            }
+            // Nobody else has a use for one.
+            Op::Grant { .. } if rights.ranges(true).is_some_and(|ranges| ranges.is_empty()) => {
+                Err(Denial::MayNotWrite)
             }
             Op::Grant { .. } | Op::Expire { .. } => Ok(()),
             Op::Revoke(id) => self.judge_use_of(&rights, *id),

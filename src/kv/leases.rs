@@ -16,6 +16,9 @@ pub const LEASE_TTL_SECONDS_MAX: u64 = 9_000_000_000;
 /// Ids from here on may be chosen by clients. The store chooses lower ones, and none of them twice:
 /// an id that it has given to one owner never names the lease of another.
 pub const LEASE_ID_CHOSEN_MIN: u64 = 1_000_000_000_000_000;
+/// Leases without keys that one owner may have. Who may write little must not fill the quota with
+/// them.
+pub const IDLE_LEASES_MAX: u64 = 10_000;
 /// What a lease counts for in the quota.
 pub(super) const LEASE_BYTES: u64 = 128;
 
@@ -29,6 +32,9 @@ pub(super) struct Leases {
     granted: Tree,
     /// Id (big-endian) and key, one behind the other; no values.
     attached: Tree,
+    /// How many leases without keys each owner has, by kind and id (big-endian). It follows from the
+    /// others.
+    idle: Tree,
     /// The number of the last grant.
     last_grant: u64,
     /// Sum of hashes over `granted`. What is in `attached` follows from the keys.
@@ -73,6 +79,25 @@ impl Leases {
     /// The owner of a lease; `None`: it has none, or there is no such lease.
     pub(super) fn owner(&self, id: LeaseId) -> Option<Subject> {
         read(self.granted.get(&id.0.to_be_bytes())?.value).2
+    }
+
+    /// How many leases without keys an owner has.
+    pub(super) fn idle_of(&self, owner: Subject) -> u64 {
+        let found = self.idle.get(&owner_key(owner));
+        found.map_or(0, |found| u64::from_le_bytes(*found.value.first_chunk().expect("it is a word")))
+    }
+
+    /// A lease has no keys any more (or is there), or has some now (or is not).
+    fn count_idle(&mut self, id: LeaseId, is_idle: bool) {
+        let Some(owner) = self.owner(id) else { return };
+        let before = self.idle_of(owner);
+        let count = if is_idle { before + 1 } else { before.saturating_sub(1) };
+        if count == 0 {
+            self.idle.remove(&owner_key(owner));
+        } else {
+            let count = count.to_le_bytes();
+            self.idle.set(&owner_key(owner), &mut |_| VersionedRef::plain(&count));
+        }
     }
 
     /// The leases from an id on.
@@ -171,6 +196,10 @@ impl Leases {
         self.digests = self.digests.wrapping_add(digest(id, &value));
         self.granted.set(&id.0.to_be_bytes(), &mut |_| VersionedRef::plain(&value));
         self.last_grant = self.last_grant.max(grant);
+        // A snapshot may have brought its keys before.
+        if self.keys(id) == 0 {
+            self.count_idle(id, true);
+        }
     }
 
     /// Sets the number of the last grant; for a snapshot.
@@ -180,6 +209,7 @@ impl Leases {
 
     /// Ends a lease. Its keys are gone already.
     pub(super) fn end(&mut self, id: LeaseId) {
+        self.count_idle(id, false);
         if let Some(found) = self.granted.get(&id.0.to_be_bytes()) {
             self.digests = self.digests.wrapping_sub(digest(id, found.value));
             self.granted.remove(&id.0.to_be_bytes());
@@ -204,6 +234,9 @@ impl Leases {
     /// A key ends with this lease from now on.
     pub(super) fn attach(&mut self, id: LeaseId, key: &[u8]) {
         if !id.is_none() {
+            if self.keys(id) == 0 {
+                self.count_idle(id, false);
+            }
             self.attached.set(&place(id, key), &mut |_| VersionedRef::plain(&[]));
         }
     }
@@ -211,13 +244,22 @@ impl Leases {
     /// A key does not end with this lease any more.
     pub(super) fn detach(&mut self, id: LeaseId, key: &[u8]) {
         if !id.is_none() {
+            let was_idle = self.keys(id) == 0;
             self.attached.remove(&place(id, key));
+            if !was_idle && self.keys(id) == 0 {
+                self.count_idle(id, true);
+            }
         }
     }
 }
 
 fn place(id: LeaseId, key: &[u8]) -> Vec<u8> {
     [&id.0.to_be_bytes(), key].concat()
+}
+
+fn owner_key(owner: Subject) -> Vec<u8> {
+    let (kind, id) = owner_in_numbers(Some(owner));
+    [&[kind], &id.to_be_bytes()[..]].concat()
 }
 
 /// An owner as a kind and an id: 0 and 0 if nobody knows.

@@ -39,7 +39,7 @@ pub use command::{
     Command, Compare, CompareOrder, IDEMPOTENCY_KEY_BYTES_MAX, Op, Outcome, Put, Refusal, Target, Txn, TxnOp,
     TxnResult,
 };
-pub use leases::{LEASE_ID_CHOSEN_MIN, LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN};
+pub use leases::{IDLE_LEASES_MAX, LEASE_ID_CHOSEN_MIN, LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN};
 pub use query::{
     Changes, ChangesQuery, Detail, Event, Found, Lease, LeaseGrant, PAGE_BYTES_MAX, PAGE_KEYS_MAX, Query,
     QueryAnswer, RangePage, RangeQuery, ReadError, RevisionChanges,

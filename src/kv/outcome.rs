@@ -125,6 +125,7 @@ fn put_refusal(out: &mut Vec<u8>, refusal: &Refusal) {
             (TAG_DENIED, [u64::from(denial.code()), u64::from(*maybe_done)])
         }
         Refusal::Security(refusal) => (11, [refusal.code(), 0]),
+        Refusal::TooManyLeases { limit } => (12, [*limit, 0]),
     };
     out.put_u8(tag);
     numbers.into_iter().for_each(|number| out.put_u64(number));
@@ -148,6 +149,7 @@ fn take_refusal(reader: &mut Reader) -> Result<Refusal, DecodeError> {
             let invalid = DecodeError::Invalid { what: "refusal of the rules", value: one };
             Refusal::Security(SecurityRefusal::from_code(one).ok_or(invalid)?)
         }
+        12 => Refusal::TooManyLeases { limit: one },
         tag => return Err(DecodeError::Invalid { what: "refusal", value: u64::from(tag) }),
     })
 }

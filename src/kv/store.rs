@@ -7,7 +7,7 @@ use crate::kv::answers::Answers;
 use crate::kv::command::{Command, Op, Outcome, Put, Refusal};
 use crate::kv::history::{Change, ChangeId, History};
 use crate::kv::leaf::{PACKED_VALUE_BYTES_MAX, VersionedRef, digest};
-use crate::kv::leases::{LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN, Leases};
+use crate::kv::leases::{IDLE_LEASES_MAX, LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN, Leases};
 use crate::kv::query::{Lease, LeaseGrant};
 use crate::kv::security::{Denial, Principal, Security, SecurityChange};
 use crate::kv::tree::Tree;
@@ -62,7 +62,10 @@ impl Store {
         }
         let Some(key) = &command.idempotency_key else { return self.carry_out(term, command) };
         let fingerprint = command.fingerprint();
-        if let Some(known) = self.answers.get(key) {
+        // What somebody else was denied takes nobody's key away.
+        if let Some(known) = self.answers.get(key)
+            && (known.fingerprint == fingerprint || !known.is_denial())
+        {
             let repeated = known.outcome.ok().filter(|_| known.fingerprint == fingerprint);
             return repeated.unwrap_or(Outcome::Refused(Refusal::KeyReused));
         }
@@ -75,10 +78,13 @@ impl Store {
     /// not take effect once there is a right to it.
     fn deny(&mut self, command: &Command, denial: Denial) -> Outcome {
         let name = command.idempotency_key.as_ref();
-        let maybe_done = name.is_some_and(|key| self.answers.get(key).is_some());
+        let known = name.and_then(|key| self.answers.get(key));
+        let maybe_done = known.as_ref().is_some_and(|known| !known.is_denial());
+        let fingerprint = command.fingerprint();
+        let is_new = !maybe_done && known.is_none_or(|known| known.fingerprint != fingerprint);
         let outcome = Outcome::Refused(Refusal::Denied { denial, maybe_done });
-        if let Some(key) = name.filter(|_| !maybe_done && command.by.is_some()) {
-            self.answers.remember(key, command.fingerprint(), &outcome, self.settings.answers_bytes);
+        if let Some(key) = name.filter(|_| is_new && command.by.is_some()) {
+            self.answers.remember(key, fingerprint, &outcome, self.settings.answers_bytes);
         }
         outcome
     }
@@ -286,6 +292,9 @@ impl Store {
         }
         let ttl_seconds = ttl_seconds.clamp(LEASE_TTL_SECONDS_MIN, LEASE_TTL_SECONDS_MAX);
         let owner = self.security.owner(by);
+        if owner.is_some_and(|owner| self.leases.idle_of(owner) >= IDLE_LEASES_MAX) {
+            return Err(Refusal::TooManyLeases { limit: IDLE_LEASES_MAX });
+        }
         let id = self.leases.grant(id, ttl_seconds, owner);
         Ok(Outcome::Granted { id, ttl_seconds })
     }

@@ -305,6 +305,7 @@ impl From<Refusal> for ServiceError {
             Refusal::Compacted(oldest) => (ErrorCode::Compacted, Some(oldest)),
             Refusal::Future(newest) => (ErrorCode::FutureRevision, Some(newest)),
             Refusal::TooManyChanges { .. } => (ErrorCode::TooManyChanges, None),
+            Refusal::TooManyLeases { .. } => (ErrorCode::QuotaExceeded, None),
             Refusal::NotANumber => (ErrorCode::NotANumber, None),
             Refusal::Overflow => (ErrorCode::Overflow, None),
             Refusal::KeyReused => (ErrorCode::IdempotencyKeyReused, None),

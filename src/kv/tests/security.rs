@@ -4,9 +4,9 @@ use crate::codec::Reader;
 use crate::kv::tests::against_the_model::rebuilt;
 use crate::kv::tests::kit::{any_key, any_op, any_query, any_range};
 use crate::kv::{
-    Access, AdminRight, AdminRights, Command, Denial, Grant, KeyRange, LeaseId, Op, Outcome, Principal, Put,
-    Query, ROOT_ROLE, Refusal, SecurityChange, SecurityRefusal, Store, Subject, TokenOwner, TokenRights, Txn,
-    TxnOp,
+    Access, AdminRight, AdminRights, Command, Denial, Grant, IDLE_LEASES_MAX, KeyRange, LeaseId, Op, Outcome,
+    Principal, Put, Query, ROOT_ROLE, Refusal, SecurityChange, SecurityRefusal, Store, Subject, TokenOwner,
+    TokenRights, Txn, TxnOp,
 };
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -101,7 +101,15 @@ impl Model<'_> {
             Op::Delete(range) => self.may(by, true, range),
             Op::Increment { key, .. } => self.may(by, true, &one(key)) && self.may(by, false, &one(key)),
             Op::Txn(txn) => self.may_transact(by, txn),
-            Op::Grant { .. } => self.roles(by).is_some(),
+            Op::Grant { .. } => {
+                let roles = self.roles(by);
+                let writes = |grant: &Grant| grant.access.writes() && !grant.range.is_empty();
+                let is_granted = |name: &String| {
+                    let mut all = self.0.security().roles();
+                    *name == ROOT_ROLE || all.any(|role| role.name == *name && role.grants.iter().any(writes))
+                };
+                roles.is_some_and(|names| names.iter().any(is_granted))
+            }
             Op::Revoke(id) => self.roles(by).is_some() && self.may_use(by, *id),
             Op::Compact(_) | Op::Configure(_) => self.may_administer(by, AdminRight::Settings),
             Op::Expire { .. } => by.is_none(),
@@ -526,6 +534,84 @@ fn a_lease_without_keys_is_its_makers() {
         // With keys it is of those that may write them.
         assert_eq!(store.judge_lease(b.as_ref(), lease, true), Ok(()));
     }
+}
+
+/// Otherwise anybody could take the key of a job that comes every night.
+#[test]
+fn what_somebody_was_denied_takes_nobodys_key_away() {
+    let mut store = secured();
+    let by = root_of(&store);
+    order(&mut store, SecurityChange::AddUser { name: "b".into(), password: None, roles: vec![] });
+    let subject = Subject::User(store.security().user("b").unwrap().id);
+    let other = Some(Principal { subject, as_of: store.security().revision() });
+    let named = |by, op: Op| Command { idempotency_key: Some("nightly".into()), by, op };
+    let job = named(by, Op::set("k", "v"));
+    let squatter = named(other, Op::set("any", "v"));
+    let denial = Denial::MayNotWrite;
+    let denied = |maybe_done| Outcome::Refused(Refusal::Denied { denial, maybe_done });
+    assert_eq!(store.apply(TERM, &squatter), denied(false));
+    assert_eq!(store.apply(TERM, &named(other, Op::set("another", "v"))), denied(false));
+    let kept = store.answers_bytes();
+    assert_eq!(store.apply(TERM, &squatter), denied(false));
+    assert_eq!(store.answers_bytes(), kept, "one for each key");
+    let done = store.apply(TERM, &job);
+    assert!(matches!(done, Outcome::Put { .. }), "{done:?}");
+    assert_eq!(store.apply(TERM, &job), done);
+    assert_eq!(store.apply(TERM, &squatter), denied(true));
+    assert_eq!(store.apply(TERM, &job), done, "and it is remembered");
+    let again = rebuilt(&store, &[]);
+    assert_eq!((again.state_hash(), again.answers_bytes()), (store.state_hash(), store.answers_bytes()));
+}
+
+/// They count in the quota, and hardly anybody else could revoke them.
+#[test]
+fn leases_are_made_by_who_may_write_and_none_makes_too_many() {
+    let mut store = secured();
+    let range = KeyRange::prefix(Bytes::from_static(b"app/"));
+    for (name, access) in [("reader", Access::Read), ("writer", Access::Write)] {
+        let grants = vec![Grant { access, range: range.clone() }];
+        order(&mut store, SecurityChange::AddRole { name: name.into(), grants, admin: AdminRights::NONE });
+        let roles = vec![name.to_string()];
+        order(&mut store, SecurityChange::AddUser { name: name.into(), password: None, roles });
+    }
+    let as_of = store.security().revision();
+    let [reader, writer] = ["reader", "writer"].map(|name| {
+        let subject = Subject::User(store.security().user(name).unwrap().id);
+        Some(Principal { subject, as_of })
+    });
+    let root = root_of(&store);
+    let command = |by, op| Command { idempotency_key: None, by, op };
+    let grant = |by| command(by, Op::Grant { id: LeaseId::NONE, ttl_seconds: 60 });
+    let denied = Outcome::Refused(Refusal::Denied { denial: Denial::MayNotWrite, maybe_done: false });
+    assert_eq!(store.apply(TERM, &grant(reader)), denied);
+    let mut granted = Vec::new();
+    for _ in 0..IDLE_LEASES_MAX {
+        let Outcome::Granted { id, .. } = store.apply(TERM, &grant(writer)) else { panic!("it may") };
+        granted.push(id);
+    }
+    let put = |lease| command(writer, Op::Put(Put { key: "app/a".into(), value: "v".into(), lease }));
+    let too_many = Outcome::Refused(Refusal::TooManyLeases { limit: IDLE_LEASES_MAX });
+    let mut again = rebuilt(&store, &[]);
+    for store in [&mut store, &mut again] {
+        assert_eq!(store.apply(TERM, &grant(writer)), too_many);
+        assert!(matches!(store.apply(TERM, &grant(root)), Outcome::Granted { .. }), "each has its own");
+        // With a key it counts no more; without it, again.
+        assert!(matches!(store.apply(TERM, &put(granted[0])), Outcome::Put { .. }));
+        assert!(matches!(store.apply(TERM, &grant(writer)), Outcome::Granted { .. }));
+        assert_eq!(store.apply(TERM, &grant(writer)), too_many);
+        assert!(matches!(store.apply(TERM, &put(LeaseId::NONE)), Outcome::Put { .. }));
+        assert!(matches!(
+            store.apply(TERM, &command(writer, Op::Revoke(granted[1]))),
+            Outcome::Revoked { .. }
+        ));
+        assert_eq!(store.apply(TERM, &grant(writer)), too_many);
+        assert!(matches!(
+            store.apply(TERM, &command(writer, Op::Revoke(granted[2]))),
+            Outcome::Revoked { .. }
+        ));
+        assert!(matches!(store.apply(TERM, &grant(writer)), Outcome::Granted { .. }));
+    }
+    assert_eq!(again.state_hash(), store.state_hash());
 }
 
 #[test]

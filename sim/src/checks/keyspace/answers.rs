@@ -15,6 +15,32 @@ const DENIALS_SHARE: u64 = 16;
 /// A command under an idempotency key, and for whom.
 type Named = (Option<Subject>, Op);
 
+/// What is known of a command's key.
+#[derive(Debug)]
+pub(super) enum Known {
+    /// Nothing, or that somebody else was denied.
+    Nothing,
+    /// That this very command was told something.
+    Told(Outcome),
+    /// That another command was carried out.
+    Another,
+}
+
+impl Known {
+    /// Whether something may have been done.
+    pub(super) fn may_be_done(&self) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Told(outcome) => !is_denial(outcome),
+            Self::Another => true,
+        }
+    }
+}
+
+fn is_denial(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Refused(Refusal::Denied { .. }))
+}
+
 /// Idempotency keys, the oldest first, with what each takes, and all of them together.
 #[derive(Debug, Default)]
 struct KeyQueue {
@@ -31,14 +57,16 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// Whether a command's key is known, and what the command is told then.
-    pub(super) fn known(&self, command: &Command) -> (bool, Option<Outcome>) {
+    /// What is known of a command's key.
+    pub(super) fn known(&self, command: &Command) -> Known {
         let known = command.idempotency_key.as_ref().and_then(|key| self.by_key.get(key));
-        let told = known.map(|((subject, op), outcome)| {
-            let is_same = *subject == command.by.map(|by| by.subject) && *op == command.op;
-            if is_same { outcome.clone() } else { Outcome::Refused(Refusal::KeyReused) }
-        });
-        (told.is_some(), told)
+        let Some(((subject, op), outcome)) = known else { return Known::Nothing };
+        let is_same = *subject == command.by.map(|by| by.subject) && *op == command.op;
+        match outcome {
+            outcome if is_same => Known::Told(outcome.clone()),
+            outcome if is_denial(outcome) => Known::Nothing,
+            _ => Known::Another,
+        }
     }
 
     /// Remembers what a command was told, if it has a key, as long as all of them take no more than
@@ -48,11 +76,15 @@ impl Answers {
         let kept =
             if outcome_bytes(outcome) > OUTCOME_BYTES_MAX { without_reads(outcome) } else { outcome.clone() };
         let cost = ANSWER_BYTES + key.len() as u64 + outcome_bytes(&kept);
-        let is_denial = matches!(outcome, Outcome::Refused(Refusal::Denied { .. }));
-        let (queue, limit) =
-            if is_denial { (&mut self.denials, limit / DENIALS_SHARE) } else { (&mut self.others, limit) };
+        let is_denial = is_denial(outcome);
+        let limit = if is_denial { limit / DENIALS_SHARE } else { limit };
         // One that has no room at all pushes out no other.
         if cost <= limit {
+            // What was known is a denial of somebody else.
+            if let Some(at) = self.denials.keys.iter().position(|(known, _)| known == key) {
+                self.denials.bytes -= self.denials.keys.remove(at).map_or(0, |(_, cost)| cost);
+            }
+            let queue = if is_denial { &mut self.denials } else { &mut self.others };
             queue.bytes += cost;
             queue.keys.push_back((key.clone(), cost));
             let named = (command.by.map(|by| by.subject), command.op.clone());

@@ -6,16 +6,16 @@
 //! second store also says when the history was cut short, which follows from the bytes of its own
 //! format: the model only knows bounds for it.
 
-use crate::checks::keyspace::answers::Answers;
+use crate::checks::keyspace::answers::{Answers, Known};
 use crate::checks::keyspace::page::{Room, page_of};
 use crate::checks::keyspace::parts::{compares, nothing, reads_in};
 use crate::checks::keyspace::rules::Rules;
 use crate::record::violation::{Violation, check};
 use bytes::Bytes;
 use infinitystore::kv::{
-    ChangesQuery, Command, Compare, Event, KeyRange, KeyValue, LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN,
-    Lease, LeaseId, Op, Outcome, Principal, Put, RangePage, RangeQuery, ReadError, Refusal, Revision,
-    Settings, Store, Subject, Target, Txn, TxnOp, TxnResult,
+    ChangesQuery, Command, Compare, Event, IDLE_LEASES_MAX, KeyRange, KeyValue, LEASE_TTL_SECONDS_MAX,
+    LEASE_TTL_SECONDS_MIN, Lease, LeaseId, Op, Outcome, Principal, Put, RangePage, RangeQuery, ReadError,
+    Refusal, Revision, Settings, Store, Subject, Target, Txn, TxnOp, TxnResult,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -160,17 +160,17 @@ impl Model {
         let by = command.by.as_ref();
         self.authors.extend(command.by.map(|by| (index, by)));
         let judged = self.judge(by, &command.op);
-        let (is_known, repeated) = self.answers.known(command);
-        let outcome = match (judged, repeated) {
-            (Err(denial), _) => Outcome::Refused(Refusal::Denied { denial, maybe_done: is_known }),
-            (Ok(()), Some(outcome)) => {
-                doing.sums.is_repeated = true;
-                outcome
-            }
-            (Ok(()), None) => self.carry_out(term, by, &command.op, &mut doing),
+        let known = self.answers.known(command);
+        let (is_new, maybe_done) = (matches!(known, Known::Nothing), known.may_be_done());
+        doing.sums.is_repeated = judged.is_ok() && !is_new;
+        let outcome = match (judged, known) {
+            (Err(denial), _) => Outcome::Refused(Refusal::Denied { denial, maybe_done }),
+            (Ok(()), Known::Told(outcome)) => outcome,
+            (Ok(()), Known::Another) => Outcome::Refused(Refusal::KeyReused),
+            (Ok(()), Known::Nothing) => self.carry_out(term, by, &command.op, &mut doing),
         };
         let limit = doing.sums.settings.answers_bytes;
-        if !is_known && (judged.is_ok() || by.is_some()) {
+        if is_new && (judged.is_ok() || by.is_some()) {
             self.answers.remember(command, &outcome, limit);
         }
         doing.sums.answers_bytes = self.answers.bound(limit);
@@ -336,8 +336,17 @@ impl Model {
         if needs > quota {
             return Err(Refusal::Quota { needs, quota });
         }
-        self.grants += 1;
         let maker = self.rules(doing.index).owner(by);
+        if maker.is_some() && doing.sums.leases >= IDLE_LEASES_MAX {
+            let is_idle = |lease: &LeaseId| {
+                let is_makers = self.lease(*lease).is_some_and(|it| self.makers.get(&it.1) == maker.as_ref());
+                is_makers && self.keys_of(*lease, u64::MAX).next().is_none()
+            };
+            if self.leases.keys().filter(|lease| is_idle(lease)).count() as u64 >= IDLE_LEASES_MAX {
+                return Err(Refusal::TooManyLeases { limit: IDLE_LEASES_MAX });
+            }
+        }
+        self.grants += 1;
         self.makers.extend(maker.map(|maker| (self.grants, maker)));
         let mut id = id;
         if id.is_none() {

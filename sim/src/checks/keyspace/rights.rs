@@ -84,6 +84,7 @@ impl Caller<'_> {
             Op::Delete(range) => self.writes(range),
             Op::Txn(txn) => self.transacts(txn),
             Op::Increment { key, .. } => self.reads(&one(key)).and_then(|()| self.writes(&one(key))),
+            Op::Grant { .. } if self.rules.writes_nothing(self.roles) => Err(Denial::MayNotWrite),
             Op::Grant { .. } => Ok(()),
             Op::Revoke(lease) => self.uses(*lease),
             Op::Compact(_) | Op::Configure(_) => self.administers(AdminRight::Settings),

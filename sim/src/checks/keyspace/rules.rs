@@ -215,6 +215,13 @@ impl Rules {
         roles.contains(ROOT_ROLE) || !is_empty(range) && left.is_empty()
     }
 
+    /// Whether there is no key that roles let their holder write.
+    pub(super) fn writes_nothing(&self, roles: &Names) -> bool {
+        let mut of_roles = self.roles.iter().filter(|(name, _)| roles.contains(*name));
+        let writes = |grant: &Grant| grant.access.writes() && !is_empty(&grant.range);
+        !roles.contains(ROOT_ROLE) && !of_roles.any(|(_, role)| role.grants.iter().any(writes))
+    }
+
     /// Whether roles let their holder do something with the cluster.
     pub(super) fn administers(&self, roles: &Names, right: AdminRight) -> bool {
         let has = |name: &String| self.roles.get(name).is_some_and(|role| role.admin.has(right));

@@ -297,7 +297,7 @@ pub(super) fn written(outcome: &Outcome, txn: Option<&Txn>) -> Right {
 
 fn refused(refusal: &Refusal) -> Right {
     match refusal {
-        Refusal::Quota { .. } => Right::refused(507, "quota-exceeded"),
+        Refusal::Quota { .. } | Refusal::TooManyLeases { .. } => Right::refused(507, "quota-exceeded"),
         Refusal::NoLease(_) => Right::refused(404, "no-lease"),
         Refusal::LeaseExists(_) => Right::refused(409, "lease-exists"),
         Refusal::Compacted(oldest) => Right::refused(410, "compacted").with("revision", oldest.0.into()),
