@@ -18,7 +18,8 @@ mod structure;
 mod wire;
 
 pub use address::{
-    ADDRESS_BYTES_MAX, AddressError, HostPort, NAME_BYTES_MAX, NameError, check_name, host_of, is_loopback,
+    ADDRESS_BYTES_MAX, AddressError, HostPort, NAME_BYTES_MAX, NameError, check_name, host_of, is_link_local,
+    is_loopback,
 };
 pub use base64::{Base64Error, from_base64, to_base64, to_base64_url};
 pub use frame::{FRAME_HEADER_BYTES, decode_frame, encode_frame};

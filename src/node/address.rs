@@ -1,6 +1,6 @@
 //! Which addresses other nodes are told.
 
-use crate::codec::{HostPort, host_of};
+use crate::codec::{self, HostPort, host_of};
 use std::net::IpAddr;
 
 /// Checks that `addr` is `host:port` with both, and that there is somewhere to connect to.
@@ -14,17 +14,13 @@ pub(super) fn check_address(addr: &str) -> Result<(), String> {
     }
 }
 
-/// Whether `addr` is good on one link only (RFC 3927, RFC 4291 §2.5.6). Machines in a cloud find
-/// secrets of their own behind such an address.
+/// Whether `addr` is written as one that is good on one link only. A name may stand for such an
+/// address all the same: [`Env::connect_beyond_link`](crate::runtime::Env::connect_beyond_link).
 #[must_use]
 pub(super) fn is_link_local(addr: &str) -> bool {
     let host = host_of(addr);
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    match bare.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
-        Ok(IpAddr::V4(ip)) => ip.is_link_local(),
-        Ok(IpAddr::V6(ip)) => ip.is_unicast_link_local(),
-        Err(_) => false,
-    }
+    bare.parse::<IpAddr>().is_ok_and(codec::is_link_local)
 }
 
 /// The address that other nodes are told: `advertise` (`host` or `host:port`) if it is given,

@@ -12,7 +12,9 @@ use crate::node::initial_cluster::InitialCluster;
 use crate::node::join_turns::{Turn, Turns};
 use crate::node::options::JoinTimings;
 use crate::peer::address_book::AddressBook;
-use crate::peer::rpc::{Adoption, Description, JoinError, Question, Reply, ask, ask_noting};
+use crate::peer::rpc::{
+    Adoption, Description, JoinError, Question, Reply, ask, ask_member, ask_noting, ask_stranger,
+};
 use crate::peer::secured::Dialer;
 use crate::raft::{Change, ClusterId, Member, Membership, NodeId, RoleName, StoreId};
 use crate::replica::{ClientError, ClientReply, ClientRequest};
@@ -175,7 +177,9 @@ impl<E: Env> Joiner<E> {
         }
         self.check_name_is_free(name).await?;
         let question = Question::Reserve { cluster: me.cluster, micros: self.timings.reservation_micros };
-        let store = match ask(&self.dialer, raft_addr, &question, self.timings.answer_micros).await {
+        // By its name: what it calls itself is not what its certificate says.
+        let called = (Some(name), raft_addr);
+        let store = match ask_member(&self.dialer, called, &question, self.timings.answer_micros).await {
             Ok(Reply::Reserved(store)) => store,
             Ok(Reply::Refused(reason)) => return Err(JoinError::Conflict(reason)),
             Ok(other) => return Err(JoinError::Failed(format!("{raft_addr} answered {other:?}"))),
@@ -239,7 +243,9 @@ impl<E: Env> Joiner<E> {
     /// whatever was found: it does not tell whether a port is open.
     pub(super) async fn describe_stranger(&self, raft_addr: &str) -> Result<Description, JoinError> {
         let latest = self.env.now().plus(self.timings.answer_micros);
-        let described = self.describe(raft_addr).await;
+        let micros = self.timings.answer_micros;
+        let answer = ask_stranger(&self.dialer, raft_addr, &Question::Describe, micros).await;
+        let described = described(raft_addr, answer);
         if described.is_err() {
             self.env.sleep_until(latest).await;
         }
@@ -247,18 +253,8 @@ impl<E: Env> Joiner<E> {
     }
 
     async fn describe(&self, raft_addr: &str) -> Result<Description, JoinError> {
-        match ask(&self.dialer, raft_addr, &Question::Describe, self.timings.answer_micros).await {
-            Ok(Reply::Described(target)) => Ok(target),
-            Ok(other) => Err(JoinError::Failed(format!("{raft_addr} answered {other:?}"))),
-            Err(reason) => {
-                // A caller could use joins to look around in the network. So only the log says what
-                // was found at an address where no node is, or whether anything was.
-                warn!(%raft_addr, %reason, "the address of a join could not be asked");
-                Err(JoinError::Failed(format!(
-                    "no node of InfinityStore answers at {raft_addr}; the log of the node that asked says more"
-                )))
-            }
-        }
+        let micros = self.timings.answer_micros;
+        described(raft_addr, ask(&self.dialer, raft_addr, &Question::Describe, micros).await)
     }
 
     /// The target is of this cluster already: a join that is repeated succeeds.
@@ -457,6 +453,22 @@ impl<E: Env> Joiner<E> {
 
     pub(super) async fn pause(&self) {
         self.env.sleep_until(self.env.now().plus(RETRY_MICROS)).await;
+    }
+}
+
+/// What a node says of itself.
+fn described(raft_addr: &str, answer: Result<Reply, String>) -> Result<Description, JoinError> {
+    match answer {
+        Ok(Reply::Described(target)) => Ok(target),
+        Ok(other) => Err(JoinError::Failed(format!("{raft_addr} answered {other:?}"))),
+        Err(reason) => {
+            // A caller could use joins to look around in the network. So only the log says what was
+            // found at an address where no node is, or whether anything was.
+            warn!(%raft_addr, %reason, "the address of a join could not be asked");
+            Err(JoinError::Failed(format!(
+                "no node of InfinityStore answers at {raft_addr}; the log of the node that asked says more"
+            )))
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::peer::orders::{
     Health, MemberDone, MemberOrder, MemberView, MembersView, NewNode, OrderCode, OrderDone, OrderError,
     OrderTerms,
 };
-use crate::peer::rpc::{Description, JoinError, Question, Reply, ask, ask_noting};
+use crate::peer::rpc::{Description, JoinError, Question, Reply, ask, ask_member, ask_noting};
 use crate::raft::{
     Change, ChangeOrder, LogIndex, Member, Membership, NodeId, Promotion, ReplicationState, StoreId,
 };
@@ -355,7 +355,9 @@ impl<E: Env> Joiner<E> {
     async fn reserve_node(&self, node: &NewNode, target: Description) -> Result<Reserved, OrderError> {
         let (cluster, micros) = (self.address_book.me().cluster, self.timings.reservation_micros);
         let question = Question::Reserve { cluster, micros };
-        let answer = ask(&self.dialer, &node.raft_addr, &question, self.timings.answer_micros).await;
+        // By its name: what it calls itself is not what its certificate says.
+        let called = (Some(node.name.as_str()), node.raft_addr.as_str());
+        let answer = ask_member(&self.dialer, called, &question, self.timings.answer_micros).await;
         let (code, text) = match answer {
             Ok(Reply::Reserved(store)) => {
                 let NewNode { name, raft_addr } = node.clone();

@@ -108,6 +108,12 @@ impl NodeOptions {
         }
     }
 
+    /// Raft addresses of nodes that the operator names.
+    pub(super) fn told_addresses(&self) -> Vec<String> {
+        let listed = self.initial_cluster.iter().map(|node| &node.raft_addr);
+        self.join.iter().chain(listed).cloned().collect()
+    }
+
     /// Checks that the peer transport cannot be reached from other machines without TLS, unless
     /// that is wanted.
     ///

@@ -4,8 +4,8 @@ use crate::node::handle::DriverOrder;
 use crate::node::join::Joiner;
 use crate::peer::incoming::Answers;
 use crate::peer::mending::{MendCall, MendReply, MendWants};
-use crate::peer::rpc::{Question, Reply, read_question, write_reply};
-use crate::replica::{ClientReply, ClientRequest};
+use crate::peer::rpc::{JoinError, Question, Reply, read_question, write_reply};
+use crate::replica::{ClientError, ClientReply, ClientRequest};
 use crate::runtime::{Env, until};
 use crate::tls::{PeerCertificate, Stream};
 use tokio::sync::oneshot;
@@ -30,9 +30,12 @@ impl<E: Env> Answers<E> for PeerQuestions<E> {
             Some(Err(error)) => return debug!(%error, "a question could not be understood"),
             None => return debug!("a caller put no question"),
         };
-        let answered = match self.refuse(&question, shown.as_ref()) {
-            Some(reason) => Some(Reply::Refused(reason)),
-            None => self.answer(question).await,
+        let answered = if let Some(reason) = self.refuse(&question, shown.as_ref()) {
+            Some(Reply::Refused(reason))
+        } else if let Some(error) = self.refuse_join(&question, shown.as_ref()).await {
+            Some(Reply::Joined(Err(error)))
+        } else {
+            self.answer(question).await
         };
         let Some(reply) = answered else { return };
         let _ = until(env, env.now().plus(TALK_MICROS), write_reply(&mut stream, &reply)).await;
@@ -57,6 +60,28 @@ impl<E: Env> PeerQuestions<E> {
         };
         let shown = shown.filter(|shown| !self.joiner.address_book.may_speak_for(about, shown))?;
         Some(format!("this is about member {about}, and the caller's certificate is of {:?}", shown.name))
+    }
+
+    /// Why a join is not taken: once the cluster is not open, it takes a right to add a member, which
+    /// no certificate gives. Members pass joins on, and may join again under their names.
+    async fn refuse_join(&self, question: &Question, shown: Option<&PeerCertificate>) -> Option<JoinError> {
+        let (Question::Join { name, raft_addr, .. }, Some(shown)) = (question, shown) else { return None };
+        // The cluster may be open no more, or have removed the caller, and this node not know it yet.
+        match self.joiner.handle.request(ClientRequest::Barrier).await {
+            ClientReply::UpToDate => {}
+            // It is no member of any cluster that it could add somebody to.
+            ClientReply::Failed(ClientError::Reserved) => return None,
+            _ => return Some(JoinError::NoLeader),
+        }
+        let is_enabled = self.joiner.handle.facts().security().is_enabled();
+        if !is_enabled || self.joiner.address_book.is_a_members(shown) {
+            return None;
+        }
+        Some(JoinError::Conflict(format!(
+            "the caller's certificate is of {:?}, which is no member, and in this cluster it takes the right `members` to add \
+             one: have it added with `infinitystore member add {name}={raft_addr}`",
+            shown.name
+        )))
     }
 
     /// `None` if no answer is better than a wrong one.

@@ -204,6 +204,7 @@ struct Workers<D: Disk> {
 
 impl<E: Env> NodeBuilder<E> {
     fn start(mut self, storage: Storage<E::Disk>, listener: E::Listener) -> Result<Node, StartError> {
+        let told = self.options.told_addresses();
         let admission = self.seek_admission();
         let now = self.env.now();
         if let Some(why) = self.notes.withdrawn {
@@ -231,6 +232,7 @@ impl<E: Env> NodeBuilder<E> {
             facts: facts.clone(),
         };
         let address_book = Arc::new(AddressBook::new(self.me.clone(), self.replica.membership().clone()));
+        address_book.tell_addresses(told);
         let joiner = Joiner {
             env: self.env.clone(),
             dialer: Dialer {
@@ -262,6 +264,7 @@ impl<E: Env> NodeBuilder<E> {
             )),
             guard: Guard::of(&self.env, self.options.transport.tls.as_ref()),
             refusals: Default::default(),
+            rounds: Default::default(),
         });
         let Workers { log, snapshots, scrub, past_reads, past_changes, news } =
             self.start_workers(storage)?;

@@ -2,7 +2,9 @@
 //! every connection that begins asks it.
 
 use crate::peer::hello::{PING_MICROS, PeerHello, Starts};
+use crate::peer::orders::MembersView;
 use crate::peer::refusal::Refusal;
+use crate::peer::vouched::{Vouched, Voucher};
 use crate::raft::{ClusterId, Incarnation, MEMBERS_MAX, Membership, NodeId, StoreId, Time};
 use crate::runtime::door::Caller;
 use crate::tls::PeerCertificate;
@@ -75,6 +77,10 @@ struct State {
     waiting_links: BTreeMap<NodeId, Weak<PeerCalls>>,
     /// The cluster that this node is about to move into; `None` if it is not reserved.
     promised_to: Option<ClusterId>,
+    /// Addresses that the operator or the node's leader named, before any membership did.
+    told_addresses: Vec<String>,
+    /// Members that are not known here yet, and that others have named.
+    vouched: Vouched,
 }
 
 /// What a link hears of the calls of its peer.
@@ -104,6 +110,8 @@ pub(crate) struct Connected {
     shown: Option<PeerCertificate>,
     /// The membership has come since, and has another name for the caller than its certificate.
     is_misnamed: AtomicBool,
+    /// The membership has come since, and does not name the caller; nor has anybody else.
+    is_unconfirmed: AtomicBool,
 }
 
 /// Why a connection that was let in is closed.
@@ -118,6 +126,9 @@ pub(crate) enum Closing {
     /// The caller was let in before this node knew the member for which it speaks, and its
     /// certificate is not that member's.
     Misnamed,
+    /// The caller was let in before this node knew any member, and is none of those that it knows
+    /// now. Somebody has to confirm it.
+    Unconfirmed,
 }
 
 impl Connected {
@@ -135,6 +146,9 @@ impl Connected {
         }
         if now.get() >= self.removed_until_micros.load(Ordering::Relaxed) {
             return Err(Closing::Removed);
+        }
+        if self.is_unconfirmed.load(Ordering::Relaxed) {
+            return Err(Closing::Unconfirmed);
         }
         Ok(())
     }
@@ -210,6 +224,8 @@ impl State {
             connections: BTreeMap::new(),
             waiting_links: BTreeMap::new(),
             promised_to: None,
+            told_addresses: Vec::new(),
+            vouched: Vouched::default(),
         }
     }
 
@@ -235,6 +251,17 @@ impl State {
         self.name(id).is_none_or(|name| shown.is_of_member(name))
     }
 
+    /// Whether nobody who is known here says that the holder of a certificate is that member. The
+    /// holder of a known member's certificate may have joined again, under another id. And a node
+    /// that knows no member yet has nothing that it could lose.
+    fn is_stranger(&self, id: NodeId, shown: &PeerCertificate) -> bool {
+        self.name(id).is_none()
+            && !self.in_force.members.is_empty()
+            && !self.is_removed(id)
+            && !self.in_force.members.values().any(|member| shown.is_of_member(&member.name))
+            && !self.vouched.names(id).any(|name| shown.is_of_member(name))
+    }
+
     /// The name of a member. A membership that is not committed may be void, and gives no other
     /// name to a member of a committed one.
     fn name(&self, id: NodeId) -> Option<&str> {
@@ -250,6 +277,8 @@ impl State {
                 let shown = connected.shown.as_ref();
                 let is_misnamed = shown.is_some_and(|shown| !self.may_speak_for(*id, shown));
                 connected.is_misnamed.store(is_misnamed, Ordering::Relaxed);
+                let is_unconfirmed = shown.is_some_and(|shown| self.is_stranger(*id, shown));
+                connected.is_unconfirmed.store(is_unconfirmed, Ordering::Relaxed);
             }
         }
     }
@@ -266,6 +295,7 @@ impl State {
             ended: AtomicBool::new(false),
             shown,
             is_misnamed: AtomicBool::new(false),
+            is_unconfirmed: AtomicBool::new(false),
         });
         if self.newest_start.len() < MET_MAX || self.newest_start.contains_key(&id) {
             let before = self.newest_start.insert(id, (store, incarnation));
@@ -307,7 +337,8 @@ impl AddressBook {
     ///
     /// # Errors
     /// [`Refusal`], for no other reason than its variants: an unknown member may be one whose entry
-    /// has not arrived here yet.
+    /// has not arrived here yet. Where connections are secured, somebody who is known has to say
+    /// so: [`Refusal::Unconfirmed`].
     pub(crate) fn admit(
         &self,
         hello: &PeerHello,
@@ -335,6 +366,12 @@ impl AddressBook {
         if state.is_removed(id) {
             return Err(Refusal::Removed { id });
         }
+        if let Some(shown) = shown
+            && state.is_stranger(id, shown)
+        {
+            let (called, found) = (me.name.clone(), shown.name.clone());
+            return Err(Refusal::Unconfirmed { called, id, found });
+        }
         let committed = state.committed_membership.as_ref();
         // A membership that is not committed may be void. It must not keep out the leader that
         // would say so.
@@ -356,6 +393,37 @@ impl AddressBook {
     /// this node knows the member's name.
     pub(crate) fn may_speak_for(&self, id: NodeId, shown: &PeerCertificate) -> bool {
         self.lock().may_speak_for(id, shown)
+    }
+
+    /// Whether nobody who is known here has said that the holder of a certificate is that member.
+    pub(crate) fn is_stranger(&self, id: NodeId, shown: &PeerCertificate) -> bool {
+        self.lock().is_stranger(id, shown)
+    }
+
+    /// Whom this node believes what the others are called, and where they are reached.
+    pub(crate) fn vouchers(&self) -> Vec<Voucher> {
+        let state = self.lock();
+        let others = state.in_force.members.keys().filter(|id| **id != state.me.id);
+        let members = others.flat_map(|id| {
+            let name = state.name(*id).map(str::to_owned);
+            let at = move |addr| Voucher { id: Some(*id), name: name.clone(), addr };
+            state.addresses(*id).into_iter().map(at)
+        });
+        let told = state.told_addresses.iter();
+        let told = told.map(|addr| Voucher { id: None, name: None, addr: addr.clone() });
+        members.chain(state.vouched.vouchers()).chain(told).collect()
+    }
+
+    /// A voucher has told which members there are.
+    pub(crate) fn take_view(&self, by: &Voucher, view: &MembersView) {
+        let mut state = self.lock();
+        state.vouched.take(by, view);
+        state.look_at_names();
+    }
+
+    /// Nodes at these addresses are members: the operator says so.
+    pub(crate) fn tell_addresses(&self, addresses: impl IntoIterator<Item = String>) {
+        self.lock().told_addresses.extend(addresses.into_iter().take(MEMBERS_MAX));
     }
 
     /// Whether a certificate is a member's.
@@ -461,6 +529,7 @@ impl AddressBook {
     pub(crate) fn set_membership(&self, membership: Membership, committed: bool) {
         let mut state = self.lock();
         if committed {
+            state.vouched.settle(&membership);
             state.committed_membership = Some(membership.clone());
         }
         let gone = state.in_force.members.keys().filter(|id| !membership.members.contains_key(id));
@@ -480,6 +549,7 @@ impl AddressBook {
     /// A membership that is known to be committed, though another one may be in force already.
     pub(crate) fn set_committed(&self, membership: Membership) {
         let mut state = self.lock();
+        state.vouched.settle(&membership);
         state.committed_membership = Some(membership);
         state.look_at_names();
     }
@@ -493,8 +563,11 @@ impl AddressBook {
     /// the addresses that it was told.
     pub(crate) fn set_me(&self, me: Me, in_force: Membership, addresses: Vec<(NodeId, String)>) {
         let addresses = addresses.into_iter().take(MEMBERS_MAX);
-        let learned = addresses.map(|(id, addr)| (id, Learned::new(addr))).collect();
-        *self.lock() = State::new(me, in_force, learned);
+        let learned: BTreeMap<_, _> = addresses.map(|(id, addr)| (id, Learned::new(addr))).collect();
+        let mut state = self.lock();
+        let mut told_addresses = std::mem::take(&mut state.told_addresses);
+        told_addresses.extend(learned.values().map(|learned| learned.addr.clone()));
+        *state = State { told_addresses, ..State::new(me, in_force, learned) };
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -8,7 +8,8 @@ use crate::peer::discovery::Discovery;
 use crate::peer::hello::{Hello, HelloAnswer, PeerHello, read_heard};
 use crate::peer::options::{MESSAGE_BYTES_MAX, TransportOptions};
 use crate::peer::refusal::Refusal;
-use crate::peer::secured::{Guard, TurnedAway, accept_secured};
+use crate::peer::secured::{Dialer, Guard, TurnedAway, accept_secured};
+use crate::peer::vouching::Rounds;
 use crate::raft::{ClusterId, NodeId, Time};
 use crate::replica::PeerMessage;
 use crate::runtime::door::{Caller, Episode, Places};
@@ -90,6 +91,8 @@ pub(crate) struct Incoming<E, S> {
     pub guard: Option<Guard<E>>,
     /// What was logged of callers that were turned away.
     pub refusals: Mutex<RefusalLog>,
+    /// Finds out who callers are that are not known yet, where connections are secured.
+    pub rounds: Rounds,
 }
 
 impl<E: Env, S: Answers<E>> Incoming<E, S> {
@@ -181,7 +184,13 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
         hello: PeerHello,
         deadline: Time,
     ) {
-        let connected = match self.address_book.admit(&hello, shown.as_ref(), self.env.now()) {
+        let mut admitted = self.address_book.admit(&hello, shown.as_ref(), self.env.now());
+        if matches!(admitted, Err(Refusal::Unconfirmed { .. }))
+            && until(&self.env, deadline, self.confirm(hello.from, shown.as_ref())).await == Some(true)
+        {
+            admitted = self.address_book.admit(&hello, shown.as_ref(), self.env.now());
+        }
+        let connected = match admitted {
             Ok(connected) => connected,
             Err(refusal @ Refusal::OlderCopy { .. }) => {
                 // These may be the last words of a process that has ended, which arrive after those
@@ -213,7 +222,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
         let reason = tokio::select! {
             biased;
             _ = ended.wait_for(|ended| *ended) => return,
-            reason = self.receive(stream, &receiver, &connected) => reason,
+            reason = self.receive(stream, &receiver, (&connected, shown.as_ref())) => reason,
         };
         connected.end();
         if let Some(reason) = reason {
@@ -222,6 +231,13 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
         } else {
             info!(peer = hello.from.get(), "peer disconnected");
         }
+    }
+
+    /// Whether somebody who is known here says that the holder of the certificate is that member.
+    async fn confirm(&self, id: NodeId, shown: Option<&PeerCertificate>) -> bool {
+        let Some(shown) = shown else { return true };
+        let dialer = Dialer { env: self.env.clone(), tls: self.options.tls.clone(), names: None };
+        self.rounds.confirm(&dialer, &self.address_book, (id, shown)).await
     }
 
     /// Says why a caller is not let in, here and to it.
@@ -239,7 +255,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
             _ => self.log_refusal_once(from, refusal.kind(), &reason),
         }
         match refusal {
-            Refusal::NotYet { .. } => HelloAnswer::NotYet(reason),
+            Refusal::NotYet { .. } | Refusal::Unconfirmed { .. } => HelloAnswer::NotYet(reason),
             Refusal::Removed { .. } => HelloAnswer::Removed(reason),
             _ => HelloAnswer::Refused(reason),
         }
@@ -260,7 +276,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
         &self,
         mut stream: Stream<E::Stream>,
         receiver: &Receiver,
-        connected: &Connected,
+        (connected, shown): (&Connected, Option<&PeerCertificate>),
     ) -> Option<String> {
         let mut received = BytesMut::new();
         let mut part = None;
@@ -279,6 +295,11 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
                 Err(Closing::Removed) => return None,
                 Err(Closing::Misnamed) => {
                     return Some("its certificate is not that of the member for which it speaks".to_owned());
+                }
+                Err(Closing::Unconfirmed) => {
+                    if !self.confirm(receiver.from, shown).await {
+                        return Some("no member that is known says that it is one".to_owned());
+                    }
                 }
             }
             let before = received.len();

@@ -84,6 +84,20 @@ pub(crate) enum Refusal {
         /// The name in its certificate.
         found: String,
     },
+    /// Nobody who is known here says that there is such a member.
+    #[error(
+        "{called} does not know member {id} yet, and no member that it reaches says that {found:?}, of whom the \
+         certificate is, is that member; it is asked again (if all the members that {called} knows are gone, start it with \
+         --join and the address of one that is there)"
+    )]
+    Unconfirmed {
+        /// This node's name.
+        called: String,
+        /// The member that the caller wants to be.
+        id: NodeId,
+        /// The name in its certificate.
+        found: String,
+    },
     /// It was a member, and has been removed.
     #[error(
         "member {id} was removed from the cluster; to have the node back, wipe its data directory and join it again"
@@ -103,6 +117,7 @@ impl Refusal {
             Self::NotMe { .. } => "not me",
             Self::WrongStore { .. } => "wrong store",
             Self::OtherName { .. } => "other name",
+            Self::Unconfirmed { .. } => "unconfirmed",
             Self::Removed { .. } => "removed",
             Self::OlderCopy { .. } => "older copy",
             Self::Twin { .. } => "twin",

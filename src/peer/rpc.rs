@@ -9,6 +9,7 @@ use crate::peer::orders::{MemberOrder, MembersView, OrderCode, OrderDone, OrderE
 use crate::peer::secured::Dialer;
 use crate::raft::{ClusterId, NodeId, StoreId};
 use crate::runtime::{Env, until};
+use crate::tls::Stream;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -188,11 +189,49 @@ pub(crate) async fn ask_noting<E: Env>(
     micros: u64,
     sent: &AtomicBool,
 ) -> Result<Reply, String> {
+    let connecting = dialer.call_address(addr);
+    ask_over(dialer, (connecting, addr), question, micros, sent).await
+}
+
+/// Asks the node at an address that somebody else has named.
+///
+/// # Errors
+/// As [`ask`].
+pub(crate) async fn ask_stranger<E: Env>(
+    dialer: &Dialer<E>,
+    addr: &str,
+    question: &Question,
+    micros: u64,
+) -> Result<Reply, String> {
+    let connecting = dialer.call_stranger(addr);
+    ask_over(dialer, (connecting, addr), question, micros, &AtomicBool::new(false)).await
+}
+
+/// Asks the member of that name at `addr`, and nobody else; without a name, the node that is there.
+///
+/// # Errors
+/// As [`ask`].
+pub(crate) async fn ask_member<E: Env>(
+    dialer: &Dialer<E>,
+    (name, addr): (Option<&str>, &str),
+    question: &Question,
+    micros: u64,
+) -> Result<Reply, String> {
+    let connecting = dialer.call_member(name, addr);
+    ask_over(dialer, (connecting, addr), question, micros, &AtomicBool::new(false)).await
+}
+
+async fn ask_over<E: Env>(
+    dialer: &Dialer<E>,
+    (connecting, addr): (impl Future<Output = io::Result<Stream<E::Stream>>>, &str),
+    question: &Question,
+    micros: u64,
+    sent: &AtomicBool,
+) -> Result<Reply, String> {
     let env = &dialer.env;
     let deadline = env.now().plus(micros);
     let asking = async {
-        let mut stream =
-            dialer.call_address(addr).await.map_err(|error| format!("{addr} cannot be reached: {error}"))?;
+        let mut stream = connecting.await.map_err(|error| format!("{addr} cannot be reached: {error}"))?;
         converse(&mut stream, question, sent).await.map_err(|reason| format!("{addr}: {reason}"))
     };
     until(env, deadline, asking).await.unwrap_or_else(|| Err(format!("{addr} does not answer")))

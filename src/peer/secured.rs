@@ -54,8 +54,22 @@ impl<E: Env> Dialer<E> {
         self.call(addr, callee).await
     }
 
+    /// Calls the node at an address that somebody else has named, who may not have this machine talk
+    /// to its own link.
+    ///
+    /// # Errors
+    /// As [`Self::call_member`].
+    pub(crate) async fn call_stranger(&self, addr: &str) -> io::Result<Stream<E::Stream>> {
+        let name = self.names.as_ref().and_then(|names| names.name_at(addr));
+        let callee = name.as_ref().map_or(Callee::Address(addr), |name| Callee::Either(name, addr));
+        self.secure(self.env.connect_beyond_link(addr).await?, callee).await
+    }
+
     async fn call(&self, addr: &str, callee: Callee<'_>) -> io::Result<Stream<E::Stream>> {
-        let stream = self.env.connect(addr).await?;
+        self.secure(self.env.connect(addr).await?, callee).await
+    }
+
+    async fn secure(&self, stream: E::Stream, callee: Callee<'_>) -> io::Result<Stream<E::Stream>> {
         match &self.tls {
             None => Ok(Stream::Plain(stream)),
             Some(tls) => tls.connect(stream, callee).await.map_err(io::Error::other),

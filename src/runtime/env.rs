@@ -42,6 +42,11 @@ pub trait Env: Clone + Send + Sync + 'static {
     -> io::Result<()>;
     /// Resolves `addr` (`host:port`) now and connects to it, without Nagle's algorithm.
     fn connect(&self, addr: &str) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    /// The same, but not to an address that is good on one link only, however it is written and
+    /// whatever a name stands for. A simulation has none.
+    fn connect_beyond_link(&self, addr: &str) -> impl Future<Output = io::Result<Self::Stream>> + Send {
+        self.connect(addr)
+    }
     /// Binds `addr` (`host:port`, or `:port` for every interface) and listens.
     fn listen(&self, addr: &str) -> impl Future<Output = io::Result<Self::Listener>> + Send;
     /// The name under which this machine reaches itself, for a node that listens on every interface

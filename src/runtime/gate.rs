@@ -30,7 +30,8 @@ impl Default for Pace {
     }
 }
 
-/// Lets steps through. Callers that wait take turns, however many steps each of them wants.
+/// Lets steps through. Callers that wait take turns, however many steps each of them wants. A site of
+/// IPv6 is one caller, however many networks it has.
 #[derive(Debug)]
 pub(crate) struct Gate<E> {
     env: E,
@@ -58,7 +59,7 @@ struct State {
 /// A place at the gate, given up when its task ends, however it ends.
 struct Place<'g, E: Env> {
     gate: &'g Arc<Gate<E>>,
-    caller: &'g Caller,
+    caller: Caller,
     number: u64,
 }
 
@@ -74,7 +75,7 @@ impl<E: Env> Gate<E> {
             state.next_number += 1;
             state.next_number
         };
-        let place = Place { gate: self, caller, number };
+        let place = Place { gate: self, caller: caller.group(), number };
         let mut future = pin!(future);
         poll_fn(|cx| if place.may_step(cx.waker()) { future.as_mut().poll(cx) } else { Poll::Pending }).await
     }
@@ -172,9 +173,9 @@ impl<E: Env> Drop for Place<'_, E> {
     fn drop(&mut self) {
         let mut state = self.gate.lock();
         state.passes.remove(&self.number);
-        if let Some(of_caller) = state.waiting.get_mut(self.caller) {
+        if let Some(of_caller) = state.waiting.get_mut(&self.caller) {
             of_caller.remove(&self.number);
-            state.forget_if_gone(self.caller);
+            state.forget_if_gone(&self.caller);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The surroundings in production: tokio's sockets, clock and tasks, threads of the operating
 //! system, a real disk.
 
+use crate::codec::is_link_local;
 use crate::raft::Time;
 use crate::runtime::env::{Env, Listener};
 use crate::runtime::work::{WorkQueue, Worker, run_on_thread};
@@ -153,10 +154,17 @@ impl<D: Disk> Env for TokioEnv<D> {
     }
 
     async fn connect(&self, addr: &str) -> io::Result<TcpStream> {
-        let addrs = lookup_host(addr).await?.take(ADDRESSES_MAX).collect();
-        let stream = first_to_answer(addrs, TcpStream::connect).await?;
-        tune(&stream)?;
-        Ok(stream)
+        connect_to(lookup_host(addr).await?).await
+    }
+
+    async fn connect_beyond_link(&self, addr: &str) -> io::Result<TcpStream> {
+        let (of_link, beyond): (Vec<_>, Vec<_>) =
+            lookup_host(addr).await?.partition(|addr| is_link_local(addr.ip()));
+        if beyond.is_empty() && !of_link.is_empty() {
+            let what = "it is an address of one link, where no node is called";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        connect_to(beyond.into_iter()).await
     }
 
     async fn listen(&self, addr: &str) -> io::Result<TokioListener> {
@@ -185,6 +193,12 @@ impl<D: Disk> Env for TokioEnv<D> {
     fn seed(&self) -> u64 {
         rand::rngs::OsRng.try_next_u64().expect("the operating system's random generator always answers")
     }
+}
+
+async fn connect_to(addrs: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
+    let stream = first_to_answer(addrs.take(ADDRESSES_MAX).collect(), TcpStream::connect).await?;
+    tune(&stream)?;
+    Ok(stream)
 }
 
 /// A listening TCP socket.

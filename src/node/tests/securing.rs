@@ -1,16 +1,22 @@
 //! Nodes that speak TLS with each other, and callers that must not get in.
 
+use crate::kv::{Op, Outcome, ROOT_ROLE, SecurityChange, TokenOwner};
+use crate::node::NodeOptions;
 use crate::node::tests::cluster::{TestNode, is_set};
+use crate::peer::address_book::{AddressBook, Me};
 use crate::peer::hello::{Hello, HelloAnswer, PeerHello, Starts};
 use crate::peer::mending::{MendCall, MendCaller, MendReply, MendWants};
-use crate::peer::orders::{MemberOrder, OrderTerms};
+use crate::peer::orders::{MemberOrder, NewNode, OrderTerms};
 use crate::peer::rpc::{Adoption, Question, Reply, ask};
 use crate::peer::secured::Dialer;
-use crate::raft::{ClusterId, LogIndex, NodeId, StoreId};
+use crate::peer::vouching::Rounds;
+use crate::raft::{ClusterId, LogIndex, Member, Membership, NodeId, StoreId};
+use crate::replica::{ClientReply, ClientRequest};
 use crate::runtime::TokioEnv;
 use crate::storage::MemoryDisk;
 use crate::tls::{
-    Audience, CertificateFiles, Lifetime, NamedHosts, Order, PortTls, Stream, WallClock, create,
+    Audience, Certificate, CertificateFiles, Lifetime, NamedHosts, Order, PeerCertificate, PortTls, Stream,
+    WallClock, create,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -55,6 +61,19 @@ impl Certificates {
 
     pub(in crate::node) fn tls(&self, name: &str) -> Arc<PortTls> {
         self.trusting(name, self.0.path())
+    }
+
+    /// A node's certificate, as it shows it.
+    fn shown(name: &str) -> PeerCertificate {
+        let certificate = Certificate {
+            common_name: Some(name.to_owned()),
+            dns_names: Vec::new(),
+            addresses: Vec::new(),
+            other_names: Vec::new(),
+            not_before: 0,
+            not_after: u64::MAX,
+        };
+        PeerCertificate { name: name.to_owned(), certificate }
     }
 
     async fn start(&self, name: &str) -> TestNode {
@@ -213,6 +232,128 @@ async fn a_node_does_not_speak_for_another() {
     // A node that is called by a name has to have it.
     let wrong = evil.call_member(Some("b"), &a.addr()).await.map(drop).unwrap_err();
     assert!(wrong.to_string().contains("\"b\" was called"), "{wrong}");
+}
+
+/// A certificate of the authority, but of no member: that of a node that was removed, or is not added
+/// yet. As a member that nobody knows it could lead the cluster.
+#[tokio::test]
+async fn nobody_is_a_member_that_no_member_knows() {
+    let certificates = Certificates::of(&["a", "b", "c"]);
+    let (a, b) = (certificates.start("a").await, certificates.start("b").await);
+    a.join(&b).await;
+    let of_a = a.handle().status().await;
+    let evil = dialer(Some(certificates.tls("c")));
+    for _ in 0..2 {
+        let mut stream = evil.call_member(Some("a"), &a.addr()).await.unwrap();
+        let hello = Hello::Peer(PeerHello {
+            cluster: of_a.cluster,
+            from: NodeId::new(99),
+            store: StoreId(7),
+            raft_addr: "127.0.0.1:1".to_owned(),
+            to: of_a.replica.id,
+            starts: Starts { number: 1, nonces: vec![7] },
+        });
+        hello.write(&mut stream).await.unwrap();
+        let answer = HelloAnswer::read(&mut stream).await.unwrap();
+        assert!(
+            matches!(&answer, HelloAnswer::NotYet(why) if why.contains("a does not know member 99 yet")),
+            "{answer:?}"
+        );
+    }
+}
+
+/// A node that was away asks those whom it knows.
+#[tokio::test]
+async fn a_member_that_a_known_one_knows_is_let_in() {
+    let certificates = Certificates::of(&["a", "b", "c", "d"]);
+    let (a, b) = (certificates.start("a").await, certificates.start("b").await);
+    a.join(&b).await;
+    let (of_a, of_b) = (a.handle().status().await, b.handle().status().await);
+    let me = |name: &str| Me {
+        cluster: of_a.cluster,
+        id: NodeId::new(7),
+        store: StoreId(7),
+        starts: Starts { number: 1, nonces: vec![7] },
+        name: name.to_owned(),
+        raft_addr: "127.0.0.1:1".to_owned(),
+        http_addr: "127.0.0.1:2".to_owned(),
+    };
+    let known = |name: &str| Member {
+        name: name.to_owned(),
+        raft_addr: a.addr(),
+        http_addr: "127.0.0.1:2".to_owned(),
+        store_id: of_a.store,
+    };
+    let dialer = dialer(Some(certificates.tls("d")));
+    // Whoever answers in the place of a member does not count.
+    for (answers_there, is_confirmed) in [("a", true), ("c", false)] {
+        let address_book = AddressBook::new(me("d"), Membership::bootstrap([known(answers_there)]).unwrap());
+        for (id, name, confirmed) in [(of_b.replica.id, "b", is_confirmed), (of_b.replica.id, "d", false)] {
+            let shown = Certificates::shown(name);
+            let found = Rounds::default().confirm(&dialer, &address_book, (id, &shown)).await;
+            assert_eq!(found, confirmed, "{name}, as {answers_there} says");
+        }
+    }
+    // Nobody makes it ask all the time.
+    let (rounds, book) =
+        (Rounds::default(), AddressBook::new(me("d"), Membership::bootstrap([known("a")]).unwrap()));
+    let (unknown, of_c) = (NodeId::new(99), Certificates::shown("c"));
+    assert!(!rounds.confirm(&dialer, &book, (unknown, &of_c)).await);
+    assert!(a.stop().await == crate::node::NodeExit::Stopped);
+    assert!(
+        rounds.confirm(&dialer, &book, (of_b.replica.id, &Certificates::shown("b"))).await,
+        "it was told"
+    );
+}
+
+/// A node that was removed, or is not added yet, has a certificate, and no right to add itself.
+#[tokio::test]
+async fn who_is_no_member_joins_by_the_word_of_somebody_who_may_add_it() {
+    let certificates = Certificates::of(&["a", "b", "c"]);
+    let (a, b) = (certificates.start("a").await, certificates.start("b").await);
+    a.join(&b).await;
+    let owner = TokenOwner::Roles(vec![ROOT_ROLE.to_owned()]);
+    let token = SecurityChange::AddToken { name: "t".to_owned(), hash: [7; 32], owner, ends_at: None };
+    for change in [token, SecurityChange::Enable] {
+        let done = a.handle().request(ClientRequest::write(Op::Secure(Box::new(change)))).await;
+        assert!(matches!(done, ClientReply::Written(Outcome::Secured(_))), "{done:?}");
+    }
+    let c = certificates.start("c").await;
+    let question = Question::Join { name: "c".to_owned(), raft_addr: c.addr(), hops: 1 };
+    let of_c = dialer(Some(certificates.tls("c")));
+    for node in [&a, &b] {
+        let answer = ask(&of_c, &node.addr(), &question, MICROS).await.unwrap();
+        assert!(
+            matches!(&answer, Reply::Joined(Err(why)) if why.to_string().contains("the right `members`")),
+            "{answer:?}"
+        );
+    }
+    // Members pass joins on.
+    b.join(&c).await;
+    let answer = ask(&of_c, &a.addr(), &question, MICROS).await.unwrap();
+    assert!(matches!(answer, Reply::Joined(Ok(_))), "a member may ask again: {answer:?}");
+}
+
+/// What it calls itself is not what its certificate says.
+#[tokio::test]
+async fn a_node_joins_under_the_name_in_its_certificate_alone() {
+    let certificates = Certificates::of(&["a", "c"]);
+    let a = certificates.start("a").await;
+    let tls = certificates.tls("c");
+    let fake = |options: &mut NodeOptions| {
+        options.transport.tls = Some(tls.clone());
+    };
+    let b = TestNode::start_with("b", MemoryDisk::new(), fake).await;
+    // Once it leads, its log grows no more by itself.
+    assert!(is_set(&a.set("k", "v").await));
+    let before = state_of(&a).await;
+    let refused = a.handle().join("b".to_owned(), b.addr()).await.map(drop).unwrap_err();
+    assert!(refused.to_string().contains("\"b\" was called"), "{refused}");
+    let nodes = vec![NewNode { name: "b".to_owned(), raft_addr: b.addr() }];
+    let order = MemberOrder::Add { nodes, replaces: Vec::new(), learners: false };
+    let refused = a.handle().manage(order, OrderTerms::default()).await.map(drop).unwrap_err();
+    assert!(refused.to_string().contains("\"b\" was called"), "{refused}");
+    assert_eq!(state_of(&a).await, before);
 }
 
 #[tokio::test]

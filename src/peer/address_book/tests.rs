@@ -1,7 +1,10 @@
 use crate::peer::address_book::{AddressBook, Closing, Me};
 use crate::peer::hello::{PeerHello, Starts};
+use crate::peer::orders::{Health, MemberView, MembersView};
 use crate::peer::refusal::Refusal;
+use crate::peer::vouched::Voucher;
 use crate::raft::{Change, ClusterId, Incarnation, Member, Membership, NodeId, StoreId, Time};
+use crate::replica::Standing;
 use crate::tls::{Certificate, PeerCertificate};
 use std::collections::BTreeSet;
 
@@ -278,12 +281,84 @@ fn a_member_is_let_in_with_its_own_certificate_alone() {
     assert_eq!(admit(3, ""), Err(other_name(3, "")));
     assert_eq!(address_book.addresses(NodeId::new(3)), ["n3:1"], "it did not move the member");
     assert_eq!(admit(3, "n3"), Ok(()));
-    assert_eq!(admit(4, "n5"), Ok(()), "a member whose entry may not have arrived");
+    // The entry may not have arrived. A member may have joined again, with another id.
+    assert_eq!(admit(4, "n3"), Ok(()));
+    let (called, id) = ("n1".to_owned(), NodeId::new(4));
+    assert_eq!(admit(4, "n5"), Err(Refusal::Unconfirmed { called, id, found: "n5".to_owned() }));
+    assert_eq!(admit(2, "n2"), Err(Refusal::Removed { id: NodeId::new(2) }), "that is known");
+}
+
+/// What a node knows that has just joined.
+fn nobody() -> Membership {
+    let (voters, learners, members) = Default::default();
+    Membership { voters, outgoing: None, learners, members, next_member_id: NodeId::new(1) }
+}
+
+/// What a member says of the others.
+fn view(members: &[(u64, &str)]) -> MembersView {
+    let one = |(id, name): &(u64, &str)| MemberView {
+        id: NodeId::new(*id),
+        name: (*name).to_owned(),
+        raft_addr: format!("{name}:1"),
+        http_addr: format!("{name}:2"),
+        standing: Standing::Voter,
+        health: Health::Unknown,
+        match_index: None,
+        lag: None,
+        replication: None,
+        silent_micros: None,
+        withdrawn: None,
+    };
+    MembersView {
+        told_by: "n3".to_owned(),
+        configuration: 7,
+        committed: true,
+        joint: false,
+        leader: None,
+        members: members.iter().map(one).collect(),
+    }
+}
+
+#[test]
+fn a_member_that_another_has_named_is_let_in_as_long_as_that_one_is_a_member() {
+    let address_book = address_book(true);
+    let admit =
+        |name: &str| address_book.admit(&hello(4, 400), Some(&certificate_of(name)), Time::new(0)).map(drop);
+    let asked = address_book.vouchers();
+    let of_3 = Voucher { id: Some(NodeId::new(3)), name: Some("n3".to_owned()), addr: "n3:1".to_owned() };
+    assert_eq!(asked, [of_3.clone()], "itself it does not ask");
+    address_book.take_view(&of_3, &view(&[(1, "n1"), (3, "n3"), (4, "n4")]));
+    assert_eq!(admit("n4"), Ok(()));
+    assert!(matches!(admit("n5"), Err(Refusal::Unconfirmed { .. })));
+    assert!(address_book.vouchers().iter().any(|one| one.addr == "n4:1"), "it is believed as well");
+    // The membership has arrived, and so nobody need vouch.
+    let removes = Change::Remove { members: [NodeId::new(3)].into() };
+    address_book.set_membership(membership().apply_change(&removes).unwrap().0, true);
+    assert!(matches!(admit("n4"), Err(Refusal::Unconfirmed { .. })));
+}
+
+#[test]
+fn who_was_let_in_before_any_member_was_known_has_to_be_confirmed() {
+    let (known, now) = (address_book(true), Time::new(1));
+    let address_book = AddressBook::new(known.me(), nobody());
+    address_book.tell_addresses(["told:1".to_owned()]);
+    let of_4 = address_book.admit(&hello(4, 400), Some(&certificate_of("n4")), now).unwrap();
+    let of_3 = address_book.admit(&hello(3, 300), Some(&certificate_of("n3")), now).unwrap();
+    let plain = address_book.admit(&hello(5, 500), None, now).unwrap();
+    assert_eq!(of_4.heard(now), Ok(()), "there is nothing to lose yet");
+    address_book.set_membership(membership(), false);
+    assert_eq!((of_3.heard(now), plain.heard(now)), (Ok(()), Ok(())));
+    assert_eq!(of_4.heard(now), Err(Closing::Unconfirmed));
+    let told = Voucher { id: None, name: None, addr: "told:1".to_owned() };
+    assert!(address_book.vouchers().contains(&told));
+    address_book.take_view(&told, &view(&[(4, "n4")]));
+    assert_eq!(of_4.heard(now), Ok(()));
 }
 
 #[test]
 fn a_caller_whose_name_is_learned_later_is_looked_at_again() {
-    let (address_book, now) = (address_book(true), Time::new(1));
+    let (known, now) = (address_book(true), Time::new(1));
+    let address_book = AddressBook::new(known.me(), nobody());
     let right = address_book.admit(&hello(4, 400), Some(&certificate_of("n4")), now).unwrap();
     let wrong = address_book.admit(&hello(4, 400), Some(&certificate_of("n5")), now).unwrap();
     assert_eq!((right.heard(now), wrong.heard(now)), (Ok(()), Ok(())));

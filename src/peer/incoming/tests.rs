@@ -192,6 +192,7 @@ async fn port(options: TransportOptions) -> (String, mpsc::Receiver<PeerBatch>, 
         ended,
         guard: None,
         refusals: Mutex::default(),
+        rounds: Default::default(),
     };
     let listener = env.listen("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();

@@ -26,10 +26,16 @@ fn caller(number: usize) -> Caller {
 
 /// One after the other comes, as (caller, steps); whose step was taken when, milliseconds.
 async fn steps(all: &[(usize, usize)]) -> Vec<(u64, usize)> {
+    steps_of(all, |number, _| caller(number)).await
+}
+
+/// The same; `who` says who a caller of that number is, at its place in the list.
+async fn steps_of(all: &[(usize, usize)], who: impl Fn(usize, usize) -> Caller) -> Vec<(u64, usize)> {
     let (env, gate) = gate(PACE);
     let taken = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = JoinSet::new();
-    for &(number, steps) in all {
+    for (place, &(number, steps)) in all.iter().enumerate() {
+        let caller = who(number, place);
         let (env, gate, taken) = (env.clone(), gate.clone(), taken.clone());
         tasks.spawn(async move {
             let mut left = steps;
@@ -42,7 +48,7 @@ async fn steps(all: &[(usize, usize)]) -> Vec<(u64, usize)> {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             });
-            gate.pass(&caller(number), work).await;
+            gate.pass(&caller, work).await;
         });
     }
     while let Some(ended) = tasks.join_next().await {
@@ -72,6 +78,20 @@ async fn a_caller_waits_for_one_step_of_each_other_caller() {
     assert!(places(2) < 8 && places(3) < 8, "{:?}", &taken[..12]);
     let second = taken.iter().rposition(|(_, of)| *of == 2).unwrap();
     assert!(second < 16, "{:?}", &taken[..20]);
+}
+
+/// A network of 48 bits has 65,536 of 64.
+#[tokio::test]
+async fn a_site_takes_no_more_turns_than_one_caller() {
+    let mut all = vec![(1, 1); 20];
+    all.push((2, 1));
+    let who = |number, place| match number {
+        1 => Caller::of(&format!("[2001:db8:7:{place:x}::1]:1")),
+        _ => Caller::of("10.0.0.2:1"),
+    };
+    let taken = steps_of(&all, who).await;
+    let place = taken.iter().position(|(_, of)| *of == 2).unwrap();
+    assert!(place < 8, "{taken:?}");
 }
 
 #[tokio::test]

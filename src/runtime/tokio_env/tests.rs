@@ -1,5 +1,7 @@
 use crate::raft::Time;
-use crate::runtime::tokio_env::{Clock, first_to_answer};
+use crate::runtime::tokio_env::{Clock, TokioEnv, first_to_answer};
+use crate::runtime::{Env, Listener};
+use crate::storage::MemoryDisk;
 use std::future::pending;
 use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
@@ -60,4 +62,16 @@ async fn the_clock_goes_on_while_the_machine_sleeps_and_never_back() {
     assert_eq!(clock.now(), Time::new(61_000_000));
     assert_eq!(clock.instant(Time::new(62_000_000)), Some(Instant::now() + Duration::from_secs(1)));
     assert_eq!(clock.instant(Time::new(3)), Some(clock.origin), "what is over is due at once");
+}
+
+/// However it is written.
+#[tokio::test]
+async fn a_stranger_has_nobody_called_on_one_link() {
+    let env = TokioEnv::new(MemoryDisk::new());
+    for addr in ["169.254.169.254:80", "2852039166:80", "0xa9fea9fe:80", "[fe80::1%2]:80"] {
+        let error = env.connect_beyond_link(addr).await.map(drop).unwrap_err();
+        assert!(error.to_string().contains("an address of one link"), "{addr}: {error}");
+    }
+    let listener = env.listen("127.0.0.1:0").await.unwrap();
+    env.connect_beyond_link(&listener.local_addr().unwrap()).await.unwrap();
 }
