@@ -84,6 +84,10 @@ fn run(node: &Node, command: &str, expected: &str) -> String {
             "-N" => streams = true,
             "-X" => method = Some(value()),
             "-H" => headers.push_str(&format!("{}\r\n", value())),
+            "-u" => {
+                let credentials = infinitystore::codec::to_base64(value().as_bytes());
+                headers.push_str(&format!("authorization: Basic {credentials}\r\n"));
+            }
             "-d" | "--data-binary" => body = Some(value()),
             url => target = Some(url.strip_prefix(HOST).expect("a URL of the node").to_owned()),
         }
