@@ -138,8 +138,8 @@ pub fn is_loopback(host: &str) -> bool {
     is_name || bare.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
-/// Whether an address is good on one link only (RFC 3927, RFC 4291 §2.5.6). Machines in a cloud find
-/// secrets of their own behind such an address.
+/// Whether an address is good on one link only (RFC 3927, RFC 4291 §2.5.6). Machines in a cloud
+/// find secrets of their own behind such an address.
 #[must_use]
 pub fn is_link_local(ip: IpAddr) -> bool {
     match ip.to_canonical() {

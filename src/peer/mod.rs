@@ -2,8 +2,8 @@
 //!
 //! # Code map
 //! - `block` and `hello`: how connections begin. `address_book`: which callers are let in, and the
-//!   addresses of the others; `refusal`: why one is not; `vouched` and `vouching`: who vouches for one
-//!   that is not known.
+//!   addresses of the others; `refusal`: why one is not; `vouched` and `vouching`: who vouches for
+//!   one that is not known.
 //! - `secured`: certificates at both ends of a connection, before its hello.
 //! - `links` and `link` send to peers, `incoming` receives; `discovery` is what either finds out
 //!   about this node itself.

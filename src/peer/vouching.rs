@@ -1,9 +1,10 @@
 //! Callers that this node does not know, and who vouches for them.
 //!
 //! A member whose entry has not arrived here yet has to be let in: a node that was away may hear of
-//! it from nobody else. But any certificate of the authority could say that it is such a member, that
-//! of a removed node, say, and lead the cluster. So where connections are secured, this node asks those
-//! whom it knows, each called by its name, whether there is a member of that id and that name.
+//! it from nobody else. But any certificate of the authority could say that it is such a member,
+//! that of a removed node, say, and lead the cluster. So where connections are secured, this node
+//! asks those whom it knows, each called by its name, whether there is a member of that id and that
+//! name.
 
 use crate::peer::address_book::AddressBook;
 use crate::peer::rpc::{Question, Reply, ask_member};
@@ -48,7 +49,8 @@ impl Rounds {
         let (known, told): (Vec<_>, Vec<_>) =
             address_book.vouchers().into_iter().partition(|voucher| voucher.name.is_some());
         let has_answered = ask_all(dialer, address_book, known, &is_confirmed).await;
-        // Whoever was told of once may have left since: that counts where nobody else says anything.
+        // Whoever was told of once may have left since: that counts where nobody else says
+        // anything.
         if !has_answered && !is_confirmed() {
             ask_all(dialer, address_book, told, &is_confirmed).await;
         }
@@ -57,7 +59,8 @@ impl Rounds {
     }
 }
 
-/// Asks them all at once, until it `is_done`. Whether one has answered who knows this node as a member.
+/// Asks them all at once, until it `is_done`. Whether one has answered who knows this node as a
+/// member.
 async fn ask_all<E: Env>(
     dialer: &Dialer<E>,
     address_book: &AddressBook,

@@ -30,8 +30,8 @@ impl Default for Pace {
     }
 }
 
-/// Lets steps through. Callers that wait take turns, however many steps each of them wants. A site of
-/// IPv6 is one caller, however many networks it has.
+/// Lets steps through. Callers that wait take turns, however many steps each of them wants. A site
+/// of IPv6 is one caller, however many networks it has.
 #[derive(Debug)]
 pub(crate) struct Gate<E> {
     env: E,

@@ -15,8 +15,8 @@ use crate::runtime::Env;
 use crate::runtime::door::Caller;
 use std::num::NonZeroU32;
 
-/// Probes that an address may make a second, where its requests are limited. Nobody who looks after a
-/// node makes more.
+/// Probes that an address may make a second, where its requests are limited. Nobody who looks after
+/// a node makes more.
 const PROBES_PER_SECOND: NonZeroU32 = NonZeroU32::new(100).expect("it is not 0");
 
 /// Takes a request of that caller, perhaps after a while. Its name is not known yet.
@@ -32,8 +32,8 @@ pub(super) async fn admit<E: Env>(
     go_on(context, peer).await
 }
 
-/// Takes a probe, perhaps after a while: a node that is crowded can be looked at all the same. Where
-/// the requests of an address are limited, so are its probes, by themselves.
+/// Takes a probe, perhaps after a while: a node that is crowded can be looked at all the same.
+/// Where the requests of an address are limited, so are its probes, by themselves.
 pub(super) async fn admit_probe<E: Env>(
     context: &Context<E>,
     peer: &RemoteEnd,

@@ -56,8 +56,8 @@ pub(super) async fn ready<E: Env>(context: &Context<E>, query: &str) -> Answer {
     render(&checks, parameter(query, "verbose").is_some())
 }
 
-/// Anybody may ask. In a cluster that is not open nobody learns by it what is on this node's disk, or
-/// which cluster it is in: the words of these checks are fixed.
+/// Anybody may ask. In a cluster that is not open nobody learns by it what is on this node's disk,
+/// or which cluster it is in: the words of these checks are fixed.
 pub(super) fn withhold_reasons(checks: &mut [Check]) {
     for (name, result) in checks {
         let words = match *name {

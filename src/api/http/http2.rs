@@ -40,10 +40,11 @@ pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const STREAM_BYTES: usize = 16 << 10;
 /// Headers up to so many bytes are part of that.
 const HEAD_FREE_BYTES: usize = 8 << 10;
-/// What a header takes beside its name and its value: a place in a map that doubles when it is full.
+/// What a header takes beside its name and its value: a place in a map that doubles when it is
+/// full.
 const HEADER_BYTES: usize = 192;
-/// So many times the bytes of a head, as HTTP/2 counts them (32 for a header beside its name and its
-/// value), is what h2 may make of it.
+/// So many times the bytes of a head, as HTTP/2 counts them (32 for a header beside its name and
+/// its value), is what h2 may make of it.
 const HEAD_FACTOR: usize = 8;
 /// So much of a body may be on its way before anybody reads it.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
@@ -216,8 +217,8 @@ struct Watched<E: Env> {
     /// There until the end.
     stream: Option<Stream<E::Stream>>,
     frames: Frames,
-    /// The part of the budget for a block of headers that has begun and not ended. h2 reads what has
-    /// come of it at once.
+    /// The part of the budget for a block of headers that has begun and not ended. h2 reads what
+    /// has come of it at once.
     unfinished_head: Option<MemoryReservation>,
     context: Arc<Context<E>>,
     peer: Arc<RemoteEnd>,

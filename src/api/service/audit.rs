@@ -33,8 +33,8 @@ const WAITING_BYTES_MAX: usize = 8 << 20;
 const OTHERS_BYTES_MAX: usize = WAITING_BYTES_MAX / 4 * 3;
 /// Ranges of one line, at most. A transaction may have more.
 const RANGES_MAX: usize = 32;
-/// Bytes that the ranges of one line take, at most, unless the first one takes more: nobody fills the
-/// files with a few lines.
+/// Bytes that the ranges of one line take, at most, unless the first one takes more: nobody fills
+/// the files with a few lines.
 const RANGES_BYTES_MAX: usize = 3 << 10;
 /// Bytes of a key that are written down, at most.
 const KEY_BYTES_MAX: usize = 1024;

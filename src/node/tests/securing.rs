@@ -234,8 +234,8 @@ async fn a_node_does_not_speak_for_another() {
     assert!(wrong.to_string().contains("\"b\" was called"), "{wrong}");
 }
 
-/// A certificate of the authority, but of no member: that of a node that was removed, or is not added
-/// yet. As a member that nobody knows it could lead the cluster.
+/// A certificate of the authority, but of no member: that of a node that was removed, or is not
+/// added yet. As a member that nobody knows it could lead the cluster.
 #[tokio::test]
 async fn nobody_is_a_member_that_no_member_knows() {
     let certificates = Certificates::of(&["a", "b", "c"]);
