@@ -68,7 +68,7 @@ fn is_path(span: &str) -> bool {
     let is_pattern = span.contains([' ', '<', '*', '{', ':']) || span.contains("NAME");
     let is_source = |first: &str| {
         let is_folder = |base: &&str| root().join(base).join(first).is_dir();
-        !matches!(first, "" | "." | ".." | "target" | "data") && BASES.iter().any(|base| is_folder(base))
+        !matches!(first, "" | "." | ".." | "target" | "data") && BASES.iter().any(is_folder)
     };
     !is_pattern && span.split_once('/').is_some_and(|(first, _)| is_source(first))
 }
