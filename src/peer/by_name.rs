@@ -30,7 +30,7 @@ pub(super) fn deserialize<'de, T: Named, D: Deserializer<'de>>(deserializer: D) 
 
 /// The same for a value that may be missing.
 pub(super) mod option {
-    use super::{Named, named};
+    use crate::peer::by_name::{Named, named};
     use serde::de::Error as _;
     use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
 
