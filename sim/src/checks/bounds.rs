@@ -95,8 +95,8 @@ impl Bounds {
     }
 
     /// How long a snapshot of so many bytes takes from one member to another, one chunk after the
-    /// other, as it is where only one may be in flight: by the mean of the delays, since there are many. Where packets are lost, some come
-    /// again.
+    /// other, as it is where only one may be in flight: by the mean of the delays, since there are
+    /// many. Where packets are lost, some come again.
     #[must_use]
     pub fn of_snapshot(settings: &Settings, bytes: u64) -> u64 {
         let chunks = bytes.div_ceil(settings.snapshot_chunk_bytes.max(1));
