@@ -215,12 +215,13 @@ impl Raft {
         let shared = &mut self.shared;
         assert!(shared.writes.is_term_durable(), "a leader was elected by durable votes, its own included");
         let Leader { peers, last_session, reads, pace, .. } = leader;
-        let mut budget = Budget::of(&shared.config, peers.values(), shared.now, pace.clone());
+        let (now, patience) = (shared.now, shared.config.election_timeout_micros);
+        let transfers = peers.values().filter_map(|peer| peer.transfer(now, patience));
+        let mut budget = Budget::of(&shared.config, transfers, pace.clone());
         let round = reads.unconfirmed_round();
         let sent_before = shared.outbox.messages.len();
         peers.retain(|id, peer| {
-            let patience = shared.config.election_timeout_micros;
-            let stays = !peer.is_done(shared.commit_index, shared.now, patience);
+            let stays = !peer.is_done(shared.commit_index, now, patience);
             if stays {
                 shared.send_to_peer(*id, peer, (last_session, &mut budget), round);
             }

@@ -227,6 +227,17 @@ impl Peer {
         self.refusal.is_some_and(|refused| now < refused.retry_at)
     }
 
+    /// The snapshot on its way to it, and whether it takes chunks just now: it was heard from less
+    /// than `patience_micros` ago, and refuses none.
+    pub(in crate::raft) fn transfer(
+        &self,
+        now: Time,
+        patience_micros: u64,
+    ) -> Option<(&SnapshotTransfer, bool)> {
+        let PeerState::Snapshot(transfer) = &self.state else { return None };
+        Some((transfer, !self.refuses_at(now) && self.is_active(now, patience_micros)))
+    }
+
     /// Whether the relation is over: the peer is no member, and had `patience_micros` to hear that
     /// its removal is committed.
     pub(in crate::raft) fn is_done(&mut self, commit: LogIndex, now: Time, patience_micros: u64) -> bool {

@@ -2,7 +2,6 @@
 
 use crate::raft::config::Config;
 use crate::raft::log::snapshot::SnapshotMeta;
-use crate::raft::state::progress::{Peer, PeerState};
 use crate::raft::types::Time;
 
 /// A leader that sends less than it may does not save up more than it may send in this time.
@@ -134,18 +133,16 @@ pub(in crate::raft) struct Budget {
 }
 
 impl Budget {
-    /// What is left when these transfers are under way.
+    /// What is left when these transfers are under way. With each it is told whether its peer takes
+    /// chunks just now.
     pub(in crate::raft) fn of<'a>(
         config: &Config,
-        peers: impl Iterator<Item = &'a Peer>,
-        now: Time,
+        transfers: impl Iterator<Item = (&'a SnapshotTransfer, bool)>,
         pace: Pace,
     ) -> Self {
         let (mut in_flight, mut count) = (0, 0);
-        for peer in peers {
-            let PeerState::Snapshot(transfer) = &peer.state else { continue };
+        for (transfer, takes) in transfers {
             in_flight += transfer.bytes_in_flight();
-            let takes = !peer.refuses_at(now) && peer.is_active(now, config.election_timeout_micros);
             count += u64::from(takes);
         }
         Self {
