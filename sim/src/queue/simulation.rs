@@ -381,9 +381,10 @@ impl Simulation {
                 return Err(Violation { check: "liveness", what });
             }
             Some(_) => {
-                // Once a second: what the network of some runs carries is not much more. Later seldom: a
-                // probe is a write, too. Where the log is cut after a few entries and snapshots go in
-                // small chunks, probes alone would keep ahead of a member that catches up.
+                // Once a second: what the network of some runs carries is not much more. Later
+                // seldom: a probe is a write, too. Where the log is cut after a few entries and
+                // snapshots go in small chunks, probes alone would keep ahead of a member that
+                // catches up.
                 let is_late = self.now >= self.schedule.duration_micros + CALM_MICROS + PROBED_OFTEN_MICROS;
                 let pause = if is_late { 10 * SECOND } else { SECOND };
                 if self.now >= self.probed_at + pause {
