@@ -9,6 +9,7 @@ use crate::raft::state::role::Role;
 use crate::raft::state::sending::{Budget, SnapshotTransfer};
 use crate::raft::state::shared::Shared;
 use crate::raft::types::{LogId, LogIndex, NodeId, Session};
+use alloc::boxed::Box;
 
 impl Shared {
     /// Whether a transfer that has not begun would be of no use: what comes after the snapshot is
@@ -24,7 +25,8 @@ impl Shared {
         *last_session = last_session.next();
         peer.session = *last_session;
         let chunk_bytes = self.config.snapshot_chunk_bytes;
-        peer.state = PeerState::Snapshot(SnapshotTransfer::new(snapshot, chunk_bytes, self.now));
+        let transfer = SnapshotTransfer::new(snapshot, chunk_bytes, self.now);
+        peer.state = PeerState::Snapshot(Box::new(transfer));
     }
 
     /// Asks the storage for the chunk that comes next in a transfer, if there is room for it. After
@@ -122,7 +124,7 @@ impl Raft {
         }
         if *chunk.snapshot != transfer.snapshot {
             // The state was saved again under the same name, and not by the same bytes.
-            *transfer =
+            **transfer =
                 SnapshotTransfer::new(*chunk.snapshot, shared.config.snapshot_chunk_bytes, shared.now);
             return;
         }
@@ -195,7 +197,7 @@ impl Raft {
             return;
         }
         let (snapshot, chunk_bytes) = (transfer.snapshot.clone(), shared.config.snapshot_chunk_bytes);
-        *transfer = SnapshotTransfer::new(snapshot, chunk_bytes, shared.now);
+        **transfer = SnapshotTransfer::new(snapshot, chunk_bytes, shared.now);
         // A second copy of this refusal must not lengthen the pause again.
         peer.session = next_session;
         let times = peer.refusal.map_or(1, |refused| refused.times.saturating_add(1));

@@ -5,6 +5,7 @@ use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::message::{AnswerClock, ClockReading};
 use crate::raft::state::sending::SnapshotTransfer;
 use crate::raft::types::{LogIndex, ReadRound, Session, Time};
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::fmt;
 
@@ -69,7 +70,7 @@ pub(in crate::raft) enum PeerState {
     /// pipelined.
     Replicate(Inflight),
     /// It lacks entries that are compacted away: a snapshot is on its way.
-    Snapshot(SnapshotTransfer),
+    Snapshot(Box<SnapshotTransfer>),
 }
 
 /// An append that finds out where a peer's log agrees.
@@ -235,7 +236,7 @@ impl Peer {
         patience_micros: u64,
     ) -> Option<(&SnapshotTransfer, bool)> {
         let PeerState::Snapshot(transfer) = &self.state else { return None };
-        Some((transfer, !self.refuses_at(now) && self.is_active(now, patience_micros)))
+        Some((transfer.as_ref(), !self.refuses_at(now) && self.is_active(now, patience_micros)))
     }
 
     /// Whether the relation is over: the peer is no member, and had `patience_micros` to hear that
