@@ -404,6 +404,7 @@ impl<E: Env> Driver<E> {
             Notice::PeerWithdrew { peer, why } => {
                 error!(peer = peer.get(), %why, "A MEMBER TAKES NO PART ANY MORE");
             }
+            Notice::StatesDiffer(index) => self.tell_states_differ(index),
             Notice::DiskSlow { is_slow, write_micros } => {
                 self.metrics.disk_slow.set(i64::from(is_slow));
                 let millis = write_micros / 1_000;

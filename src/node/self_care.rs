@@ -2,7 +2,7 @@
 
 use crate::node::driver::Driver;
 use crate::node::storage_workers::LogJob;
-use crate::raft::{RoleName, Time, Withdrawal};
+use crate::raft::{LogIndex, RoleName, Time, Withdrawal};
 use crate::replica::{Event, StorageEvent};
 use crate::runtime::{Env, NodeStatus};
 use crate::storage::ScrubDamage;
@@ -59,6 +59,16 @@ impl<E: Env> Driver<E> {
             // The members know that, and tell it to every start.
             Some(Withdrawal::Removed { .. }) | None => {}
         }
+    }
+
+    /// The state here differs from another member's, and no majority agrees on one. Neither is thrown
+    /// away: it may be the right one, and a cluster of two decides nothing without both.
+    pub(super) fn tell_states_differ(&self, index: LogIndex) {
+        let text = "the state of this member differs from another member's, and no majority has the same state: \
+                    nobody can say which is right. Compare state_hash in /v1/status of all members, take a backup of \
+                    each (--level local), and remove the member whose state is wrong; then wipe it, and add it again";
+        error!(at = index.get(), "THE STATES OF THE MEMBERS DIFFER, AND NO MAJORITY AGREES");
+        self.raise_alarm("states-differ", text);
     }
 
     /// Raises an alarm, which stands until a person acknowledges it.

@@ -23,12 +23,14 @@ pub(super) struct Agreement {
     pub(super) question: Option<(Checkpoint, BTreeMap<NodeId, u128>)>,
     /// The leader asks again at this time at the earliest.
     pub(super) next_at: Time,
+    /// Nobody can say which of the states is right: it is told again at this time at the earliest.
+    pub(super) tell_at: Time,
 }
 
 impl Agreement {
     /// Forgets the past: it belongs to a state that has been replaced.
     pub(super) fn forget(&mut self) {
-        *self = Self { next_at: self.next_at, ..Self::default() };
+        *self = Self { next_at: self.next_at, tell_at: self.tell_at, ..Self::default() };
     }
 
     /// The own checkpoint at `index`, if it is still kept.

@@ -420,6 +420,9 @@ pub enum Notice {
         /// Why, and what to do.
         why: String,
     },
+    /// At this entry the state here differs from another member's, and no quorum agrees on one:
+    /// nobody can say which is right. Told again and again while it is so.
+    StatesDiffer(LogIndex),
     /// Writes to this node's disk take far longer than they should, or no longer do.
     DiskSlow {
         /// Whether they do.

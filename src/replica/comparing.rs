@@ -1,10 +1,12 @@
 //! Do the states of the members agree? The log is the same everywhere, so the states are, unless
 //! memory, a disk or the program failed. Nothing else would notice that. So the leader sends now
 //! and then the hash of its state at an entry. Each member answers with its own hash there, and a
-//! member that differs from a quorum withdraws.
+//! member that differs from a quorum withdraws. Where the voters differ and no quorum agrees, nobody
+//! can say which state is right: that is told, and a person decides.
 
-use crate::raft::{Input, NodeId, RoleName, Withdrawal, quorum};
+use crate::raft::{Input, LogIndex, NodeId, RoleName, Withdrawal, quorum};
 use crate::replica::agreement::Checkpoint;
+use crate::replica::api::Notice;
 use crate::replica::message::{PeerMessage, StateHash, StateHashKind};
 use crate::replica::replica::Replica;
 use alloc::collections::BTreeMap;
@@ -16,6 +18,8 @@ const CHECKPOINT_ENTRIES: u64 = 256;
 const CHECKPOINTS_KEPT: usize = 64;
 /// The leader asks at most once in this time, microseconds.
 const COMPARE_MICROS: u64 = 1_000_000;
+/// That nobody can say which state is right is told at most once in this time, microseconds.
+const TELL_MICROS: u64 = 60_000_000;
 
 impl Replica {
     /// An entry was applied: its checkpoint is kept, if it is one.
@@ -63,11 +67,11 @@ impl Replica {
                 self.agreement.open_question = Some(said);
             }
             StateHashKind::Question if is_leader => self.answer_state(&said),
-            StateHashKind::Verdict if is_leader => {
-                let differs = self.agreement.at(said.index).is_some_and(|own| own.hash != said.hash);
-                if differs {
-                    self.input(Input::Withdraw(Withdrawal::Diverged { index: said.index }));
-                }
+            StateHashKind::Verdict if is_leader && self.differs_from(&said) => {
+                self.input(Input::Withdraw(Withdrawal::Diverged { index: said.index }));
+            }
+            StateHashKind::Undecided if is_leader && self.differs_from(&said) => {
+                self.tell_undecided(said.index);
             }
             StateHashKind::Answer => {
                 if let Some((asked, answers)) = &mut self.agreement.question
@@ -77,7 +81,19 @@ impl Replica {
                     self.judge_states();
                 }
             }
-            StateHashKind::Question | StateHashKind::Verdict => {}
+            StateHashKind::Question | StateHashKind::Verdict | StateHashKind::Undecided => {}
+        }
+    }
+
+    fn differs_from(&self, said: &StateHash) -> bool {
+        self.agreement.at(said.index).is_some_and(|own| own.hash != said.hash)
+    }
+
+    /// This state differs from another, and nobody can say which of them is right.
+    fn tell_undecided(&mut self, index: LogIndex) {
+        if self.now >= self.agreement.tell_at {
+            self.agreement.tell_at = self.now.plus(TELL_MICROS);
+            self.actions.notices.push(Notice::StatesDiffer(index));
         }
     }
 
@@ -90,7 +106,8 @@ impl Replica {
     }
 
     /// The leader judges the answers. A member that differs from a quorum is told so, and so is the
-    /// leader itself. If no quorum agrees and all have answered, the leader's hash counts.
+    /// leader itself. If all voters have answered and no quorum agrees, nobody withdraws: the leader's
+    /// state may be the one that is wrong, and the others may be needed to decide anything at all.
     fn judge_states(&mut self) {
         if self.raft.role() != RoleName::Leader {
             return;
@@ -104,17 +121,19 @@ impl Replica {
         if answers.values().all(|hash| *hash == asked.hash) {
             return;
         }
-        let all = membership.members.keys().all(|id| answers.contains_key(id));
+        let mut verdict = StateHashKind::Verdict;
         if !is_quorum(asked.hash) {
             if answers.values().any(|hash| *hash != asked.hash && is_quorum(*hash)) {
                 return self.input(Input::Withdraw(Withdrawal::Diverged { index: asked.index }));
             }
-            if !all {
+            if !membership.members.keys().all(|id| answers.contains_key(id) || !membership.is_voter(*id)) {
                 return;
             }
+            verdict = StateHashKind::Undecided;
+            self.tell_undecided(asked.index);
         }
         for (id, _) in answers.iter().filter(|(_, hash)| **hash != asked.hash) {
-            self.say_state(*id, StateHashKind::Verdict, asked);
+            self.say_state(*id, verdict, asked);
         }
     }
 

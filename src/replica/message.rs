@@ -91,7 +91,7 @@ pub struct StateHash {
     pub to: NodeId,
     /// The term in which the leader asked.
     pub term: Term,
-    /// Question, answer or verdict.
+    /// Question, answer, verdict, or that there is none.
     pub kind: StateHashKind,
     /// The last entry applied.
     pub index: LogIndex,
@@ -123,6 +123,9 @@ pub enum StateHashKind {
     Answer,
     /// The hash that the others have. A receiver with another one withdraws.
     Verdict,
+    /// The leader's hash, where nobody can say which state is right. A receiver with another one
+    /// raises an alarm.
+    Undecided,
 }
 
 /// Commands of an origin's clients, on their way to the leader of `term`. The leader appends each

@@ -46,6 +46,7 @@ impl PeerMessage {
                     StateHashKind::Question => 1,
                     StateHashKind::Answer => 2,
                     StateHashKind::Verdict => 3,
+                    StateHashKind::Undecided => 4,
                 });
                 out.put_u128(said.hash);
             }
@@ -180,6 +181,7 @@ fn decode_state_hash(mut reader: Reader) -> Result<StateHash, DecodeError> {
         1 => StateHashKind::Question,
         2 => StateHashKind::Answer,
         3 => StateHashKind::Verdict,
+        4 => StateHashKind::Undecided,
         other => {
             return Err(DecodeError::Invalid { what: "kind of a state hash", value: u64::from(other) });
         }

@@ -179,6 +179,10 @@ impl Checks {
                     let what = format!("machine {slot}: {why}");
                     return Err(Violation { check: "no sound member withdraws", what });
                 }
+                Notice::StatesDiffer(index) => {
+                    let what = format!("machine {slot}, at {index}, and no quorum agrees");
+                    return Err(Violation { check: "the states of sound members agree", what });
+                }
                 Notice::DiskSlow { is_slow: true, .. } => *marks.entry("disk called slow").or_default() += 1,
                 Notice::LeftLeadToQuicker { .. } => {
                     *marks.entry("lead left to a quicker disk").or_default() += 1;

@@ -239,6 +239,9 @@ impl Timeline {
                 Notice::PeerWithdrew { peer, why } => {
                     self.note(at, Some(slot), "peer withdrew", format!("member {peer}: {why}"));
                 }
+                Notice::StatesDiffer(index) => {
+                    self.note(at, Some(slot), "states differ", format!("at {index}"))
+                }
                 Notice::DiskSlow { is_slow, write_micros } => {
                     let what = if *is_slow { "slow disk" } else { "disk quick again" };
                     self.note(at, Some(slot), what, format!("a write takes {write_micros} µs"));

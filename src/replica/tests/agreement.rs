@@ -3,8 +3,10 @@
 use crate::kv::LeaseId;
 use crate::raft::{LogIndex, NodeId, Withdrawal};
 use crate::replica::tests::{Cluster, set};
-use crate::replica::{ClientError, ClientReply, ClientRequest, Event, Level};
+use crate::replica::{ClientError, ClientReply, ClientRequest, Event, Level, Notice};
 use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
 
 /// Writes enough for a checkpoint, and gives the leader time to ask about it.
 fn go_on(cluster: &mut Cluster, through: NodeId) {
@@ -62,14 +64,43 @@ fn a_leader_whose_state_differs_from_a_quorums_withdraws_and_is_followed_by_anot
     cluster.run_until_answered(write);
 }
 
+/// Who said that the states differ and nobody can say which is right.
+fn undecided(cluster: &Cluster) -> Vec<NodeId> {
+    let told = cluster.notices.iter().filter(|(_, notice)| matches!(notice, Notice::StatesDiffer(_)));
+    let mut told: Vec<NodeId> = told.map(|(node, _)| *node).collect();
+    told.sort();
+    told
+}
+
 #[test]
-fn of_two_members_that_differ_the_one_that_does_not_lead_withdraws() {
+fn of_two_members_that_differ_neither_withdraws_and_both_say_so() {
     let mut cluster = Cluster::new(2);
     let (leader, other) = (cluster.leader().unwrap(), cluster.follower());
-    corrupt(&mut cluster, other);
+    corrupt(&mut cluster, leader);
+    for _ in 0..3 {
+        go_on(&mut cluster, leader);
+    }
+    assert_eq!((withdrawn(&cluster, leader), withdrawn(&cluster, other)), (None, None));
+    let mut both = vec![leader, other];
+    both.sort();
+    assert_eq!(undecided(&cluster), both, "once in a while, not with each comparison");
+    // The cluster can still be told what to do.
+    let write = cluster.write(leader, "k", "v");
+    cluster.run_until_answered(write);
+}
+
+#[test]
+fn of_four_members_that_differ_two_and_two_none_withdraws() {
+    let mut cluster = Cluster::new(4);
+    let leader = cluster.leader().unwrap();
+    let others: Vec<NodeId> = cluster.replicas.keys().copied().filter(|node| *node != leader).collect();
+    corrupt(&mut cluster, others[0]);
+    corrupt(&mut cluster, others[1]);
     go_on(&mut cluster, leader);
-    assert_eq!(withdrawn(&cluster, leader), None);
-    assert!(withdrawn(&cluster, other).is_some());
+    assert!(cluster.replicas.keys().all(|node| withdrawn(&cluster, *node).is_none()));
+    let mut told = vec![leader, others[0], others[1]];
+    told.sort();
+    assert_eq!(undecided(&cluster), told);
 }
 
 #[test]

@@ -75,7 +75,8 @@ fn forward(commands: Vec<Bytes>) -> PeerMessage {
 
 #[test]
 fn state_hashes_are_read_as_they_were_said() {
-    for kind in [StateHashKind::Question, StateHashKind::Answer, StateHashKind::Verdict] {
+    use StateHashKind::{Answer, Question, Undecided, Verdict};
+    for kind in [Question, Answer, Verdict, Undecided] {
         let said = PeerMessage::StateHash(StateHash {
             from: NodeId::new(1),
             to: NodeId::new(2),
