@@ -1,20 +1,25 @@
 //! The directory of snapshot files.
 
 use crate::kv::{Store, StoreReader};
-use crate::raft::{ClusterId, LogId, LogIndex, SnapshotChunk, SnapshotMeta, SnapshotRead, StoreId, Term};
+use crate::raft::{
+    ClusterId, LogId, LogIndex, NodeId, SnapshotChunk, SnapshotMeta, SnapshotRead, StoreId, Term,
+};
 use crate::replica::{SnapshotSave, StorageEvent, UnreadSnapshot};
 use crate::storage::disk::Disk;
 use crate::storage::error::SnapshotError;
 use crate::storage::snapshot_file::{CHUNK_BYTES, SnapshotHeader, SnapshotReader, SnapshotWriter};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Snapshot files kept open for sending, at most. Each may keep the room of a file that was
-/// replaced.
+/// Snapshot files kept open for reading, at most, beside those that are being sent to peers: one to
+/// each. Each may keep the room of a file that was replaced.
 const READERS_MAX: usize = 2;
+/// A peer that was sent nothing while so many chunks were read for others is not being sent anything.
+const CHUNKS_MISSED_MAX: u64 = 1024;
 /// The longest rest of a save between two pieces.
 const REST_MAX: Duration = Duration::from_millis(100);
 
@@ -28,10 +33,48 @@ pub struct SnapshotFiles<D: Disk> {
     store: StoreId,
     /// Whether a save leaves the disk to the log now and then; it sleeps for that.
     paced: bool,
-    /// Files that chunks are read from, the one read last at the end. An open file stays readable
-    /// when a newer snapshot takes its place in the directory: what is being sent can be sent to
-    /// its end.
-    open: Arc<Mutex<Vec<SnapshotReader<D>>>>,
+    /// Files that chunks are read from. An open file stays readable when a newer snapshot takes its
+    /// place in the directory: what is being sent can be sent to its end.
+    open: Arc<Mutex<Readers<D>>>,
+}
+
+/// Snapshot files that are open for reading.
+struct Readers<D: Disk> {
+    /// The one read last at the end.
+    files: Vec<SnapshotReader<D>>,
+    /// Which snapshot each peer is being sent, and how many chunks had been read when it got its
+    /// last one.
+    sent: BTreeMap<NodeId, (LogId, u64)>,
+    /// Chunks read so far.
+    chunks: u64,
+}
+
+impl<D: Disk> Default for Readers<D> {
+    fn default() -> Self {
+        Self { files: Vec::new(), sent: BTreeMap::new(), chunks: 0 }
+    }
+}
+
+impl<D: Disk> Readers<D> {
+    /// A chunk of `snapshot` is read for a peer.
+    fn begin_chunk(&mut self, to: NodeId, snapshot: LogId) {
+        self.chunks += 1;
+        self.sent.insert(to, (snapshot, self.chunks));
+    }
+
+    /// Puts a file back, and closes the oldest ones beyond a few that no peer is being sent.
+    fn keep(&mut self, reader: SnapshotReader<D>) {
+        self.files.push(reader);
+        let chunks = self.chunks;
+        self.sent.retain(|_, (_, at)| *at + CHUNKS_MISSED_MAX >= chunks);
+        let is_sent =
+            |file: &SnapshotReader<D>| self.sent.values().any(|(last, _)| *last == file.header.meta.last);
+        while self.files.len() > READERS_MAX
+            && let Some(idle) = self.files[..self.files.len() - 1].iter().position(|file| !is_sent(file))
+        {
+            self.files.remove(idle);
+        }
+    }
 }
 
 impl<D: Disk> SnapshotFiles<D> {
@@ -73,7 +116,14 @@ impl<D: Disk> SnapshotFiles<D> {
     /// # Errors
     /// [`SnapshotError`] if that snapshot is gone, cannot be read, or does not verify.
     pub fn read_chunk(&self, read: &SnapshotRead) -> Result<SnapshotChunk, SnapshotError> {
-        self.read_part(read.snapshot, read.offset, read.bytes_max)
+        self.readers().begin_chunk(read.to, read.snapshot);
+        let chunk = self.read_part(read.snapshot, read.offset, read.bytes_max);
+        if chunk.as_ref().is_ok_and(|chunk| !chunk.done) {
+            return chunk;
+        }
+        // The transfer has ended, as far as is known: what is read again says that it has not.
+        self.readers().sent.remove(&read.to);
+        chunk
     }
 
     /// Reads at most `bytes_max` bytes of a snapshot from `offset` on.
@@ -91,7 +141,7 @@ impl<D: Disk> SnapshotFiles<D> {
         let reader = self.take_reader(snapshot)?;
         let data = Bytes::from(reader.read(offset, bytes_max)?);
         let meta = reader.header.meta.clone();
-        self.keep_reader(reader);
+        self.readers().keep(reader);
         let done = offset.saturating_add(data.len() as u64) >= meta.bytes;
         Ok(SnapshotChunk { snapshot: Box::new(meta), offset, data, done })
     }
@@ -99,13 +149,13 @@ impl<D: Disk> SnapshotFiles<D> {
     /// Closes the files that chunks were read from, once no peer is being sent a snapshot. Files
     /// that had been replaced are gone then.
     pub fn close_readers(&self) {
-        self.readers().clear();
+        *self.readers() = Readers::default();
     }
 
     fn take_reader(&self, last: LogId) -> Result<SnapshotReader<D>, SnapshotError> {
         let mut readers = self.readers();
-        if let Some(position) = readers.iter().position(|reader| reader.header.meta.last == last) {
-            return Ok(readers.remove(position));
+        if let Some(position) = readers.files.iter().position(|reader| reader.header.meta.last == last) {
+            return Ok(readers.files.remove(position));
         }
         drop(readers);
         let reader = SnapshotReader::open(&self.disk, &self.path(last))?;
@@ -116,16 +166,8 @@ impl<D: Disk> SnapshotFiles<D> {
         Ok(reader)
     }
 
-    fn keep_reader(&self, reader: SnapshotReader<D>) {
-        let mut readers = self.readers();
-        if readers.len() >= READERS_MAX {
-            readers.remove(0);
-        }
-        readers.push(reader);
-    }
-
-    fn readers(&self) -> MutexGuard<'_, Vec<SnapshotReader<D>>> {
-        // A vector of open files: consistent wherever a panic could have struck.
+    fn readers(&self) -> MutexGuard<'_, Readers<D>> {
+        // Open files, and what they are open for: consistent wherever a panic could have struck.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -12,4 +12,5 @@ mod model;
 mod remains;
 mod repair;
 mod scrub;
+mod sending;
 mod starts;
