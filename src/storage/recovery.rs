@@ -36,8 +36,8 @@ pub enum RecoveryNote {
         offset: u64,
         /// How much of it there was, bytes.
         bytes: u64,
-        /// Where those bytes are kept.
-        kept: PathBuf,
+        /// Where those bytes are kept; `None`: nowhere, since the disk has no room for them.
+        kept: Option<PathBuf>,
     },
     /// The newest snapshot is damaged; an older one, and the log from there, were used.
     OlderSnapshot {
@@ -71,12 +71,17 @@ impl fmt::Display for RecoveryNote {
             Self::MadePrivate { dir } => {
                 write!(f, "other users could look into {}; took that right away (mode 0700)", dir.display())
             }
-            Self::TornTail { file, offset, bytes, kept } => write!(
-                f,
-                "cut off {bytes} bytes of a batch that was never acknowledged, at byte {offset} of {}; they are kept in {}",
-                file.display(),
-                kept.display()
-            ),
+            Self::TornTail { file, offset, bytes, kept } => {
+                write!(
+                    f,
+                    "cut off {bytes} bytes of a batch that was never acknowledged, at byte {offset} of {}; ",
+                    file.display()
+                )?;
+                match kept {
+                    Some(kept) => write!(f, "they are kept in {}", kept.display()),
+                    None => f.write_str("they are not kept, since the disk has no room for them"),
+                }
+            }
             Self::OlderSnapshot { damaged, why, used } => write!(
                 f,
                 "the snapshot {} is damaged ({why}); used {} and the log since",

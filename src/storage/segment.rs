@@ -246,7 +246,10 @@ pub(crate) fn build_segment<D: Disk>(
         }
         built => built,
     };
-    let file = built?;
+    let file = built.inspect_err(|_| {
+        // Half of it would take the room that the next start needs.
+        let _ = disk.remove(&temporary);
+    })?;
     disk.rename(&temporary, &path).map_err(StorageError::new("renaming into place", &path))?;
     disk.sync_dir(wal_dir).map_err(StorageError::new("syncing the directory", wal_dir))?;
     Ok((file, used))

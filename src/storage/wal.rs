@@ -8,7 +8,9 @@ use crate::storage::options::StorageOptions;
 use crate::storage::record::encode_records;
 use crate::storage::recovery::{Recovered, SealedSegment, Tail};
 use crate::storage::sector::{BLOCK_BYTES, file_bytes_for, mix};
-use crate::storage::segment::{NONCES_KEPT, SegmentHeader, build_segment, capacity_for, segment_name};
+use crate::storage::segment::{
+    NONCES_KEPT, SegmentHeader, build_segment, capacity_for, read_whole, segment_name,
+};
 use crate::storage::spare::{Room, SPARES_MAX, Spare, SpareNews, Spares, remove_if_there};
 use crate::storage::wanted::WantedFiles;
 use std::collections::VecDeque;
@@ -539,14 +541,15 @@ fn nonce(seed: u64, incarnation: u64) -> u64 {
 }
 
 /// Writes a torn tail into a file beside its segment, so that nothing that was read is ever lost,
-/// and removes the oldest such files beyond a few.
+/// and removes the oldest such files beyond a few. `None` on a disk without room: nothing of the
+/// tail was acknowledged, and a start is not to take the room that it waits for.
 pub(crate) fn keep_torn<D: Disk>(
     disk: &D,
     wal_dir: &Path,
     segment: &Path,
     bytes: &[u8],
     files_max: usize,
-) -> Result<PathBuf, StorageError> {
+) -> Result<Option<PathBuf>, StorageError> {
     let listed = disk.list(wal_dir).map_err(StorageError::new("listing", wal_dir))?;
     let mut kept: Vec<(u64, PathBuf)> = listed
         .into_iter()
@@ -556,16 +559,34 @@ pub(crate) fn keep_torn<D: Disk>(
         })
         .collect();
     kept.sort();
+    if let Some(newest) = kept.last().map(|(_, name)| wal_dir.join(name))
+        && read_whole(disk, &newest).is_ok_and(|content| content == bytes)
+    {
+        // By a start that came no further.
+        return Ok(Some(newest));
+    }
     let number = kept.last().map_or(1, |(number, _)| number + 1);
     let mut path = segment.as_os_str().to_owned();
     path.push(format!(".torn-{number}"));
     let path = PathBuf::from(path);
-    let file = disk.create(&path).map_err(StorageError::new("creating", &path))?;
-    file.write_at(bytes, 0).map_err(StorageError::new("writing", &path))?;
-    file.sync_data().map_err(StorageError::new("syncing", &path))?;
+    if let Err(error) = write_torn(disk, &path, bytes) {
+        // Half of it is of no use.
+        let removed = remove_if_there(disk, &path);
+        if !is_full(&error.source) {
+            return Err(error);
+        }
+        removed.map_err(StorageError::new("removing", &path))?;
+        return Ok(None);
+    }
     for (_, name) in kept.iter().rev().skip(files_max.saturating_sub(1)) {
         let old = wal_dir.join(name);
         disk.remove(&old).map_err(StorageError::new("removing", &old))?;
     }
-    Ok(path)
+    Ok(Some(path))
+}
+
+fn write_torn<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
+    let file = disk.create(path).map_err(StorageError::new("creating", path))?;
+    file.write_at(bytes, 0).map_err(StorageError::new("writing", path))?;
+    file.sync_data().map_err(StorageError::new("syncing", path))
 }

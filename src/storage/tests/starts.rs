@@ -183,3 +183,48 @@ fn a_start_that_cannot_note_its_promise_is_none() {
     assert!(full(600_000).is_ok(), "the note that is there says as much");
     assert!(full(600_001).is_err_and(|error| error.is_full()));
 }
+
+/// A disk with a torn tail.
+fn torn() -> MemoryDisk {
+    let disk = MemoryDisk::new();
+    let (mut storage, _) = open(&disk).unwrap();
+    write(&mut storage, vec![entries(2, 5, 1, 3_000)]).unwrap();
+    disk.fail(FaultKind::SyncData, "", 0, std::io::ErrorKind::Other);
+    assert!(write(&mut storage, vec![entries(6, 6, 1, 9_000)]).is_err());
+    drop(storage);
+    disk.crash(|question| question % 2 == 0);
+    disk
+}
+
+fn torn_files(disk: &MemoryDisk) -> usize {
+    disk.files().iter().filter(|file| file.to_string_lossy().contains(".torn-")).count()
+}
+
+#[test]
+fn a_start_takes_no_room_for_a_torn_tail_on_a_full_disk() {
+    let disk = torn();
+    let kept = |disk: &MemoryDisk| {
+        let (_storage, opened) = open(disk).unwrap();
+        assert_eq!(indices(&opened.restored), [1, 2, 3, 4, 5]);
+        opened.notes.iter().find_map(|note| match note {
+            RecoveryNote::TornTail { kept, .. } => Some(kept.is_some()),
+            _ => None,
+        })
+    };
+    assert_eq!(kept(&disk.copy()), Some(true));
+    // A start that waits for room tries again and again, whatever room there is meanwhile.
+    disk.set_capacity(Some(0));
+    assert!(open(&disk).map(drop).unwrap_err().is_full(), "it has removed what it can do without");
+    let used = disk.used_bytes();
+    for room in [0, 1_000, 6_000, 12_000, 0] {
+        disk.set_capacity(Some(used + room));
+        for _ in 0..6 {
+            assert!(open(&disk).map(drop).unwrap_err().is_full(), "{room}");
+        }
+        assert!(torn_files(&disk) <= 1, "{:?}", disk.files());
+    }
+    // A disk that has room for all but that.
+    let full = torn();
+    full.fail(FaultKind::Write, ".torn-", 0, std::io::ErrorKind::StorageFull);
+    assert_eq!((kept(&full), torn_files(&full)), (Some(false), 0));
+}
