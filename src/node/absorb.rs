@@ -53,7 +53,10 @@ impl<E: Env> Driver<E> {
             ));
         }
         let seed = || u128::from(self.env.seed());
-        let store = earlier.map_or_else(|| StoreId(seed() << 64 | seed()), |earlier| earlier.store);
+        // The same one for that cluster as long as this process has not moved: the cluster may have
+        // given it a place, and not have come to hand that over.
+        let promised = self.reservation.filter(|promised| promised.cluster == cluster);
+        let store = promised.map_or_else(|| StoreId(seed() << 64 | seed()), |promised| promised.store);
         let until = now.plus(micros.min(RESERVATION_MICROS_MAX));
         self.reservation = Some(Reservation { cluster, store, until });
         self.replica.step(now, Event::Reserve { until: if self.awaits_join { FOR_EVER } else { until } });

@@ -1,5 +1,5 @@
 //! Joining, on the node that was asked. It finds the leader. The leader reserves the new node, adds
-//! it, hands over its new identity, and waits until it is a voter.
+//! it, hands over its new identity, and waits until it is a voter, or the learner that it is to stay.
 //!
 //! Nothing is changed before the new node has answered under its name and is *reserved*. If it does
 //! not take up its place, the change is undone. So a dead or wrong address costs the cluster
@@ -16,9 +16,10 @@ use crate::peer::rpc::{
     Adoption, Description, JoinError, Question, Reply, ask, ask_member, ask_noting, ask_stranger,
 };
 use crate::peer::secured::Dialer;
-use crate::raft::{Change, ClusterId, Member, Membership, NodeId, RoleName, StoreId};
+use crate::raft::{Change, ClusterId, Member, Membership, NodeId, Promotion, RoleName, StoreId};
 use crate::replica::{ClientError, ClientReply, ClientRequest};
 use crate::runtime::{Env, until};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Semaphore, oneshot};
@@ -51,11 +52,13 @@ pub(super) struct Joiner<E> {
     pub places: Arc<Semaphore>,
     /// The cluster that this node is to make, or to be made a member of.
     pub initial_cluster: Option<Arc<InitialCluster>>,
+    /// The cluster that this one was made of.
+    pub predecessor: Option<ClusterId>,
 }
 
 impl<E: Env> Joiner<E> {
     /// Adds the node that listens on `raft_addr` under `name`, wherever the leader is; returns its
-    /// id when it is a voter.
+    /// id when it is a voter, or has the place of a learner that is to stay one.
     ///
     /// # Errors
     /// [`JoinError`].
@@ -191,16 +194,34 @@ impl<E: Env> Joiner<E> {
             http_addr: target.http_addr.clone(),
             store_id: store,
         };
-        let id = match self.propose(member).await {
-            Ok(id) => id,
-            Err(error) => {
-                let _ =
-                    ask(&self.dialer, raft_addr, &Question::Release(me.cluster), self.timings.answer_micros)
-                        .await;
-                return Err(error);
-            }
+        let id = match self.place_of(store).await {
+            // An earlier attempt did not come to hand it over.
+            Some(place) => place?,
+            None => match self.propose(member).await {
+                Ok(id) => id,
+                Err(error) => {
+                    let question = Question::Release(me.cluster);
+                    let _ = ask(&self.dialer, raft_addr, &question, self.timings.answer_micros).await;
+                    return Err(error);
+                }
+            },
         };
         self.hand_over(id, store, raft_addr).await?;
+        self.wait_until_settled(id).await
+    }
+
+    /// The place that a store has already, once it is committed; `None` if it has none.
+    pub(super) async fn place_of(&self, store: StoreId) -> Option<Result<NodeId, JoinError>> {
+        member_with(&self.membership(), store)?;
+        let unknown = || JoinError::Failed("its place is not committed yet; try again".to_owned());
+        Some(self.find(store).await.ok_or_else(unknown))
+    }
+
+    /// Waits until the member is what it is to be: a learner that stays one is that at once.
+    async fn wait_until_settled(&self, id: NodeId) -> Result<NodeId, JoinError> {
+        if self.membership().learners.get(&id) == Some(&Promotion::Never) {
+            return Ok(id);
+        }
         self.wait_until_voter(id).await
     }
 
@@ -265,7 +286,7 @@ impl<E: Env> Joiner<E> {
                 if member.raft_addr != raft_addr {
                     info!(name = %target.name, known = %member.raft_addr, asked = %raft_addr, "is a member under another address");
                 }
-                self.wait_until_voter(target.id).await
+                self.wait_until_settled(target.id).await
             }
             _ => Err(JoinError::Conflict(format!(
                 "{} was a member of this cluster and has been removed; wipe its data directory, start it, and join it again",
@@ -275,14 +296,17 @@ impl<E: Env> Joiner<E> {
     }
 
     /// Adds the member as a learner that is promoted when it has caught up. It replaces the members
-    /// of the same name.
+    /// of the same name. If those were to stay learners, so is this one: nobody has asked for
+    /// another voter.
     async fn propose(&self, member: Member) -> Result<NodeId, JoinError> {
         let give_up = self.env.now().plus(self.timings.patience_micros);
         loop {
             let membership = self.membership();
             let same_name = membership.members.iter().filter(|(_, known)| known.name == member.name);
-            let replaces = same_name.map(|(&id, _)| id).collect();
-            let change = Change::AddMembers { members: vec![member.clone()], replaces, promote: true };
+            let replaces: BTreeSet<NodeId> = same_name.map(|(&id, _)| id).collect();
+            let stays_learner = |id: &NodeId| membership.learners.get(id) == Some(&Promotion::Never);
+            let promote = replaces.is_empty() || !replaces.iter().all(stays_learner);
+            let change = Change::AddMembers { members: vec![member.clone()], replaces, promote };
             let reason = match self.handle.request(ClientRequest::ChangeMembership(change.into())).await {
                 ClientReply::MembershipChanged(ids) if ids.len() == 1 => return Ok(ids[0]),
                 ClientReply::Failed(ClientError::NotLeader(_) | ClientError::NoLeader) => {
@@ -416,6 +440,7 @@ impl<E: Env> Joiner<E> {
         Description {
             has_data: status.has_data,
             initial_cluster: self.initial_cluster.as_ref().map(|list| list.words()),
+            predecessor: self.predecessor,
             members: self.membership().members.len(),
             leader_addr: leader.and_then(|leader| self.address_book.address(leader)),
             name: me.name,

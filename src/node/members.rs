@@ -7,17 +7,15 @@
 
 use crate::codec::{ADDRESS_BYTES_MAX, NAME_BYTES_MAX, check_name};
 use crate::node::address::check_address;
-use crate::node::handle::{DriverOrder, Joined, MembershipView, OperatorCall};
+use crate::node::handle::{Joined, MembershipView, OperatorCall};
 use crate::node::join::{HOPS_MAX, Joiner};
-use crate::node::named_members::{check_repeated, is_member, name_of, resolve, resolve_all};
+use crate::node::named_members::{name_of, resolve, resolve_all};
 use crate::peer::orders::{
     Health, MemberDone, MemberOrder, MemberView, MembersView, NewNode, OrderCode, OrderDone, OrderError,
     OrderTerms,
 };
-use crate::peer::rpc::{Description, JoinError, Question, Reply, ask, ask_member, ask_noting};
-use crate::raft::{
-    Change, ChangeOrder, LogIndex, Member, Membership, NodeId, Promotion, ReplicationState, StoreId,
-};
+use crate::peer::rpc::{JoinError, Question, Reply, ask, ask_noting};
+use crate::raft::{Change, ChangeOrder, LogIndex, Membership, NodeId, Promotion, ReplicationState};
 use crate::replica::{ClientError, ClientReply, ClientRequest, MemberStatus, Standing, Status};
 use crate::runtime::{Env, until};
 use std::collections::BTreeSet;
@@ -31,14 +29,6 @@ const SILENCE_MICROS: u64 = 1_500_000;
 const NAMED_MAX: usize = 16;
 /// An order is passed on once more than a join: a leader that is to be removed hands over.
 const ORDER_HOPS_MAX: u8 = HOPS_MAX + 1;
-
-/// A node that has been reserved for this cluster.
-struct Reserved {
-    name: String,
-    raft_addr: String,
-    store: StoreId,
-    http_addr: String,
-}
 
 impl<E: Env> Joiner<E> {
     /// Does what an operator asked of this process.
@@ -197,190 +187,8 @@ impl<E: Env> Joiner<E> {
         }
     }
 
-    async fn add_nodes(
-        &self,
-        nodes: &[NewNode],
-        replaces: &[String],
-        learners: bool,
-        terms: OrderTerms,
-    ) -> Result<OrderDone, OrderError> {
-        let mut turns = Vec::new();
-        let names: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
-        for name in names {
-            turns.push(self.wait_for_turn(name).await?);
-        }
-        let _ = self.handle.orders.send(DriverOrder::Joining(true)).await;
-        let added = self.add_in_turn(nodes, replaces, learners, terms).await;
-        let _ = self.handle.orders.send(DriverOrder::Joining(false)).await;
-        drop(turns);
-        added
-    }
-
-    async fn add_in_turn(
-        &self,
-        nodes: &[NewNode],
-        named: &[String],
-        learners: bool,
-        terms: OrderTerms,
-    ) -> Result<OrderDone, OrderError> {
-        let membership = self.membership();
-        let mut targets = Vec::new();
-        for node in nodes {
-            targets.push(self.describe_new(node).await?);
-        }
-        let known: Vec<NodeId> = targets.iter().filter_map(|target| is_member(&membership, target)).collect();
-        if known.len() == nodes.len() {
-            // The order is repeated: it may have been carried out before.
-            self.expect(terms).await?;
-            check_repeated(&membership, &known, named, learners)?;
-            return Ok(if learners {
-                self.as_they_are(&known).await
-            } else {
-                self.when_voters(&known).await
-            });
-        }
-        let mut replaces = resolve_all(&membership, named)?;
-        for (node, target) in nodes.iter().zip(&targets) {
-            self.check_joins(node, target)?;
-            let same_name = membership.members.iter().filter(|(_, member)| member.name == node.name);
-            let same_name: Vec<NodeId> =
-                same_name.map(|(&id, _)| id).filter(|id| !replaces.contains(id)).collect();
-            if !same_name.is_empty() {
-                let free = self.check_name_is_free(&node.name).await;
-                free.map_err(|error| OrderError::new(OrderCode::NameTaken, error.to_string()))?;
-                replaces.extend(same_name);
-            }
-        }
-        let mut reserved = Vec::new();
-        for (node, target) in nodes.iter().zip(targets) {
-            match self.reserve_node(node, target).await {
-                Ok(node) => reserved.push(node),
-                Err(error) => return Err(self.release(&reserved, error).await),
-            }
-        }
-        let members = reserved.iter().map(Reserved::member).collect();
-        let change = Change::AddMembers { members, replaces, promote: !learners };
-        let ids = match self.change(change, terms).await {
-            Ok(ids) => ids,
-            // It may have been committed all the same.
-            Err(error) if error.code == OrderCode::Unknown => {
-                let mut found = Vec::new();
-                for node in &reserved {
-                    found.push(self.find(node.store).await.ok_or_else(|| error.clone())?);
-                }
-                found
-            }
-            Err(error) => return Err(self.release(&reserved, error).await),
-        };
-        self.hand_all_over(&ids, &reserved).await?;
-        if learners { Ok(self.as_they_are(&ids).await) } else { Ok(self.when_voters(&ids).await) }
-    }
-
-    /// Gives all the nodes of an order their places. One that does not take its own leaves again;
-    /// then those that have none yet do not get one. (If they were to replace members, those that
-    /// have one leave, too: the order as a whole has failed.)
-    async fn hand_all_over(&self, ids: &[NodeId], nodes: &[Reserved]) -> Result<(), OrderError> {
-        let mut handed_over = Ok(());
-        for (at, (id, node)) in ids.iter().zip(nodes).enumerate() {
-            let Err(error) = self.hand_over(*id, node.store, &node.raft_addr).await else { continue };
-            if self.membership().contains(*id) {
-                // It may take up its place later.
-                handed_over = handed_over.and(Err(OrderError::from(error)));
-                continue;
-            }
-            let given_up = |id: &&NodeId| self.membership().contains(**id);
-            let members: BTreeSet<NodeId> = ids[at + 1..].iter().filter(given_up).copied().collect();
-            if !members.is_empty() {
-                let undone = self.change(Change::Remove { members }, OrderTerms::default()).await;
-                if let Err(error) = undone {
-                    warn!(%error, "learners that have no place could not be removed; remove them");
-                }
-            }
-            let error = self.release(&nodes[at + 1..], OrderError::from(error)).await;
-            let gone = ids[..at].iter().zip(nodes).filter(|(id, _)| !self.membership().contains(**id));
-            let gone: Vec<&str> = gone.map(|(_, node)| node.name.as_str()).collect();
-            if gone.is_empty() {
-                return Err(error);
-            }
-            let text = format!(
-                "{}: {}; the order as a whole has failed, and {} left again: wipe its data directory, and start it, before \
-                 you order it again",
-                node.name,
-                error.detail,
-                gone.join(" and ")
-            );
-            return Err(OrderError::new(error.code, text));
-        }
-        handed_over
-    }
-
-    /// What listens at a new node's address, if it has the new node's name.
-    async fn describe_new(&self, node: &NewNode) -> Result<Description, OrderError> {
-        let target = self.describe_stranger(&node.raft_addr).await;
-        let target =
-            target.map_err(|error| OrderError::new(OrderCode::NodeUnreachable, error.to_string()))?;
-        if target.name == node.name {
-            return Ok(target);
-        }
-        let text = format!(
-            "the node at {} is called {:?}, not {:?}; add it under its own --node-id",
-            node.raft_addr, target.name, node.name
-        );
-        Err(OrderError::new(OrderCode::WrongName, text))
-    }
-
-    /// Whether a node may become a member.
-    fn check_joins(&self, node: &NewNode, target: &Description) -> Result<(), OrderError> {
-        let name = &node.name;
-        let text = if target.cluster == self.address_book.me().cluster {
-            if self.membership().contains(target.id) {
-                format!("{name} is a member already; leave it out")
-            } else {
-                format!(
-                    "{name} was a member of this cluster and has been removed; wipe its data directory, start it, and add it again"
-                )
-            }
-        } else if target.members > 1 {
-            format!(
-                "{name} is a member of another cluster with {} members; remove it there and wipe its data directory before \
-                 it is added here",
-                target.members
-            )
-        } else {
-            return Ok(());
-        };
-        Err(OrderError::new(OrderCode::NodeHasData, text))
-    }
-
-    async fn reserve_node(&self, node: &NewNode, target: Description) -> Result<Reserved, OrderError> {
-        let (cluster, micros) = (self.address_book.me().cluster, self.timings.reservation_micros);
-        let question = Question::Reserve { cluster, micros };
-        // By its name: what it calls itself is not what its certificate says.
-        let called = (Some(node.name.as_str()), node.raft_addr.as_str());
-        let answer = ask_member(&self.dialer, called, &question, self.timings.answer_micros).await;
-        let (code, text) = match answer {
-            Ok(Reply::Reserved(store)) => {
-                let NewNode { name, raft_addr } = node.clone();
-                return Ok(Reserved { name, raft_addr, store, http_addr: target.http_addr });
-            }
-            Ok(Reply::Refused(reason)) => (OrderCode::NodeHasData, reason),
-            Ok(other) => (OrderCode::NodeUnreachable, format!("{} answered {other:?}", node.raft_addr)),
-            Err(reason) => (OrderCode::NodeUnreachable, reason),
-        };
-        Err(OrderError::new(code, text))
-    }
-
-    /// Lets nodes go that were reserved in vain.
-    async fn release(&self, reserved: &[Reserved], error: OrderError) -> OrderError {
-        let question = Question::Release(self.address_book.me().cluster);
-        for node in reserved {
-            let _ = ask(&self.dialer, &node.raft_addr, &question, self.timings.answer_micros).await;
-        }
-        error
-    }
-
     /// Has the replica change the membership. The ids of members that are new.
-    async fn change(&self, change: Change, terms: OrderTerms) -> Result<Vec<NodeId>, OrderError> {
+    pub(super) async fn change(&self, change: Change, terms: OrderTerms) -> Result<Vec<NodeId>, OrderError> {
         let order =
             ChangeOrder { expected: terms.expected.map(LogIndex::new), force: terms.force, ..change.into() };
         let begun = self.env.now();
@@ -399,7 +207,7 @@ impl<E: Env> Joiner<E> {
     }
 
     /// Compares the configuration in force with the one that is expected.
-    async fn expect(&self, terms: OrderTerms) -> Result<(), OrderError> {
+    pub(super) async fn expect(&self, terms: OrderTerms) -> Result<(), OrderError> {
         let Some(expected) = terms.expected else { return Ok(()) };
         let found = self.handle.status().await.replica.configuration;
         if found.get() == expected {
@@ -409,7 +217,7 @@ impl<E: Env> Joiner<E> {
     }
 
     /// Waits until these members are voters, for a while; what they are then.
-    async fn when_voters(&self, ids: &[NodeId]) -> OrderDone {
+    pub(super) async fn when_voters(&self, ids: &[NodeId]) -> OrderDone {
         for id in ids {
             if self.wait_until_voter(*id).await.is_err() {
                 break;
@@ -418,7 +226,7 @@ impl<E: Env> Joiner<E> {
         self.as_they_are(ids).await
     }
 
-    async fn as_they_are(&self, ids: &[NodeId]) -> OrderDone {
+    pub(super) async fn as_they_are(&self, ids: &[NodeId]) -> OrderDone {
         let membership = self.membership();
         let is_voter = |id: &NodeId| membership.voters.contains(id);
         let standing = |id: &NodeId| if is_voter(id) { Standing::Voter } else { Standing::Learner };
@@ -467,17 +275,6 @@ impl<E: Env> Joiner<E> {
             joint: replica.joint,
             leader: replica.leader,
             members: replica.members.iter().map(|member| member_view(member, replica)).collect(),
-        }
-    }
-}
-
-impl Reserved {
-    fn member(&self) -> Member {
-        Member {
-            name: self.name.clone(),
-            raft_addr: self.raft_addr.clone(),
-            http_addr: self.http_addr.clone(),
-            store_id: self.store,
         }
     }
 }

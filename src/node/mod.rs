@@ -7,10 +7,11 @@
 //!   into another cluster.
 //! - `storage_workers`: the disk, on threads of its own; `past_reads`: reads of the past, and
 //!   changes since long ago, on others.
-//! - `service`, `join`, `join_turns`, `members`, `announce`, `founding`, `initial_cluster`: what
-//!   membership needs of other nodes, and answers to their questions.
+//! - `service`, `join`, `join_turns`, `members`, `adding`, `announce`, `founding`,
+//!   `initial_cluster`: what membership needs of other nodes, and answers to their questions.
 //! - `repair`: a node whose data directory is damaged, before it takes part; `mending`: what the
 //!   others answer it; `beside`: work on the disk at a start.
+//! - `rivals`: a recovered node looks for others of the cluster that it was made of.
 //! - `certificates`: takes new certificates into use.
 //! - `address`: which addresses a node listens on, and which it tells to others.
 //!
@@ -19,6 +20,7 @@
 //! order. No clock, socket or thread but [`Env`](crate::runtime::Env)'s.
 
 mod absorb;
+mod adding;
 mod address;
 mod announce;
 mod beside;
@@ -39,6 +41,7 @@ mod options;
 mod past_reads;
 mod peer_questions;
 mod repair;
+mod rivals;
 mod scrub;
 mod scrub_queue;
 mod self_care;

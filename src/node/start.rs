@@ -17,6 +17,7 @@ use crate::node::options::{NodeExit, NodeOptions, PANICKED, StartError};
 use crate::node::past_reads::{PastReads, PastWorker};
 use crate::node::peer_questions::PeerQuestions;
 use crate::node::repair::repair;
+use crate::node::rivals::Rivals;
 use crate::node::scrub::ScrubWorker;
 use crate::node::scrub_queue::{ScrubJob, ScrubQueue};
 use crate::node::storage_workers::{LogJob, LogWorker, SnapshotQueues, SnapshotWorker, WorkerNews};
@@ -30,9 +31,9 @@ use crate::replica::{Event, Replica, ReplicaStart};
 use crate::runtime::work::WorkQueue;
 use crate::runtime::{Env, Listener, Metrics, watch};
 use crate::storage::{
-    Bootstrap, Disk, Identity, OpenError, Opened, Rejoin, SpareMode, Storage, StorageClock, StorageOptions,
-    Survey, check_name, read_alarms, read_called, read_predecessor, read_rebuild, read_rejoin,
-    read_withdrawn, remove_rejoin,
+    Bootstrap, Disk, Identity, OpenError, Opened, Predecessor, Rejoin, SpareMode, Storage, StorageClock,
+    StorageOptions, Survey, check_name, read_alarms, read_called, read_predecessor, read_rebuild,
+    read_rejoin, read_withdrawn, remove_rejoin,
 };
 use std::collections::BTreeSet;
 use std::io;
@@ -162,7 +163,7 @@ struct Notes {
     /// Another cluster called it as its member, when it had nothing of its own.
     called: Option<(ClusterId, NodeId)>,
     /// The cluster that this one was made of.
-    predecessor: Option<ClusterId>,
+    predecessor: Option<Predecessor>,
 }
 
 /// How a node comes into its cluster.
@@ -246,6 +247,7 @@ impl<E: Env> NodeBuilder<E> {
             turns: Turns::default(),
             places: Arc::new(Semaphore::new(JOINS_MAX)),
             initial_cluster: admission.initial.clone(),
+            predecessor: self.notes.predecessor.as_ref().map(|before| before.cluster),
         };
         let incoming = Arc::new(Incoming {
             env: self.env.clone(),
@@ -276,6 +278,7 @@ impl<E: Env> NodeBuilder<E> {
             self.metrics.clone(),
             discoveries_in,
         );
+        let alarms = self.metrics.alarm_board.clone();
         let driver = Driver {
             env: self.env.clone(),
             inbox: Inbox { storage: news, peers, discoveries, orders, clients },
@@ -300,7 +303,7 @@ impl<E: Env> NodeBuilder<E> {
             reservation: None,
             awaits_join: admission.is_awaited,
             rejoins: self.notes.rejoin.and_then(|rejoin| rejoin.cluster),
-            predecessor: self.notes.predecessor,
+            predecessor: self.notes.predecessor.as_ref().map(|before| before.cluster),
             foreign_call: called.map(|called| Called::at(now, called)),
             complaints: Default::default(),
             joins_under_way: 0,
@@ -323,6 +326,10 @@ impl<E: Env> NodeBuilder<E> {
         });
         self.env.spawn(pass_stop_on(stop, orders_in));
         self.env.spawn(serve_joins(joiner.clone(), joins, ended.clone()));
+        if let Some(predecessor) = self.notes.predecessor {
+            let rivals = Rivals { joiner: joiner.clone(), predecessor, alarms };
+            spawn_until(&self.env, ended.clone(), rivals.watch());
+        }
         let is_chosen = self.options.advertise.is_some();
         spawn_until(&self.env, ended.clone(), announce_address(joiner.clone(), is_chosen));
         admission.pursue(joiner, ended);

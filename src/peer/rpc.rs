@@ -114,6 +114,8 @@ pub(crate) struct Description {
     pub has_data: bool,
     /// The words of its `--initial-cluster`, if it was given.
     pub initial_cluster: Option<String>,
+    /// The cluster that its own one was made of, if it was this node that was made of it.
+    pub predecessor: Option<ClusterId>,
 }
 
 /// What a node that is absorbed by another cluster needs to know.

@@ -75,7 +75,7 @@ pub use real_disk::{RealDisk, RealFile};
 pub use recover::Remains;
 pub use recovery::RecoveryNote;
 pub use repair::{
-    Missing, Prognosis, Rejoin, RepairSnapshot, Sound, SupplyError, Survey, judge, read_rejoin,
+    Missing, Predecessor, Prognosis, Rejoin, RepairSnapshot, Sound, SupplyError, Survey, judge, read_rejoin,
 };
 pub(crate) use repair::{
     note_alarms, read_alarms, read_called, read_predecessor, read_rebuild, read_withdrawn, remove_rejoin,

@@ -9,11 +9,13 @@ use crate::storage::error::OpenError;
 use crate::storage::identity::{DirectoryOwner, Identity, find, make_generation, switch};
 use crate::storage::options::StorageOptions;
 use crate::storage::repair::{
-    Survey, forget_marks, look, note_predecessor, read_rebuild, read_started, read_withdrawn,
+    Predecessor, Survey, forget_marks, look, note_predecessor, read_peers, read_predecessor, read_rebuild,
+    read_started, read_withdrawn, settle_identity,
 };
 use crate::storage::restore::{FIRST_MEMBER, fill};
 use crate::storage::snapshots::SnapshotFiles;
 use crate::storage::start::{not_writable, snapshot_failed};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 
@@ -226,9 +228,18 @@ impl<D: Disk> Remains<D> {
         let alone = Membership::bootstrap([member])
             .map_err(|why| OpenError::io("describing the only member of", dir)(io::Error::other(why)))?;
         let incarnation = start.max(read_started(&disk, dir));
+        settle_identity(&disk, dir, &old)?;
         make_generation(&disk, dir, generation)?;
         fill(&disk, &options, &identity, incarnation, (last, alone, store))?;
-        note_predecessor(&disk, dir, old.cluster)?;
+        // A recovery that is repeated is one of the same cluster.
+        let is_repeated = membership.members.len() < 2 && read_predecessor(&disk, dir).is_some();
+        if !is_repeated {
+            let others = membership.members.iter().filter(|(id, _)| **id != old.member);
+            let mut peers: BTreeSet<String> = others.map(|(_, member)| member.raft_addr.clone()).collect();
+            peers.extend(read_peers(&disk, dir));
+            let predecessor = Predecessor { cluster: old.cluster, peers: peers.into_iter().collect() };
+            note_predecessor(&disk, dir, &predecessor)?;
+        }
         switch(&disk, dir, &identity)?;
         // Until then they kept the old member out.
         forget_marks(&disk, dir)?;

@@ -9,7 +9,7 @@ use crate::storage::identity::{
     DirectoryOwner, Identity, begin_restore, check_name, end_restore, find, is_of_restore, make_generation,
 };
 use crate::storage::options::StorageOptions;
-use crate::storage::repair::{PREDECESSOR, note_predecessor};
+use crate::storage::repair::{PREDECESSOR, Predecessor, note_predecessor};
 use crate::storage::snapshots::SnapshotFiles;
 use crate::storage::start::{make_dir, make_log, not_writable, snapshot_failed};
 use std::io;
@@ -71,7 +71,7 @@ pub fn restore<D: Disk>(
     make_generation(disk, dir, 2).and_then(|()| make_generation(disk, dir, 1))?;
     fill(disk, options, &identity, 0, (last, membership, store))?;
     if let Some(predecessor) = predecessor {
-        note_predecessor(disk, dir, predecessor)?;
+        note_predecessor(disk, dir, &Predecessor { cluster: predecessor, peers: Vec::new() })?;
     }
     end_restore(disk, dir)?;
     Ok(identity)

@@ -59,6 +59,7 @@ fn begin(on_record: MembershipView) -> Around {
         turns,
         places: Arc::new(Semaphore::new(1)),
         initial_cluster: None,
+        predecessor: None,
     };
     tokio::spawn(announce_address(joiner, false));
     Around { views, replica }

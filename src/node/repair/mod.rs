@@ -51,10 +51,10 @@ fn raise_repaired<E: Env>(
     env: &E,
     options: &NodeOptions,
     board: &Alarms,
-    damages: &[String],
+    (done, damages): (&str, &[String]),
 ) -> impl FnOnce() + Send + 'static {
     let what = damages.iter().take(DAMAGES_NAMED).cloned().collect::<Vec<_>>().join("; ");
-    let text = format!("the data directory was damaged, and the node has repaired it: {what}");
+    let text = format!("the data directory was damaged, and the node has {done}: {what}");
     board.raise("repaired", &text, E::THREADS);
     let (board, disk, dir) = (board.clone(), env.disk().clone(), options.data_dir.clone());
     move || {
@@ -86,7 +86,7 @@ impl<'r, E: Env> Repair<'r, E> {
         let named = options.join.iter().chain(listed.map(|node| &node.raft_addr)).cloned();
         let all: BTreeSet<String> = found.into_iter().chain(named).collect();
         let peers = all.into_iter().filter(|addr| *addr != options.raft_addr).collect();
-        let caller = survey.identity().map(|identity| MendCaller {
+        let caller = survey.supposed_identity().map(|identity| MendCaller {
             cluster: identity.cluster,
             member: identity.member,
             store: identity.store,
@@ -127,7 +127,7 @@ impl<'r, E: Env> Repair<'r, E> {
         debug_assert_eq!(entries, 0, "nothing is missing any more");
         progress.note("writing the mended log", 0);
         let survey = fetch.survey;
-        let note = raise_repaired(env, options, alarms, survey.damages());
+        let note = raise_repaired(env, options, alarms, ("repaired it", survey.damages()));
         let mend = move || {
             note();
             survey.mend(&fetched)
@@ -149,10 +149,7 @@ impl<'r, E: Env> Repair<'r, E> {
             return Err(self.alone(why));
         }
         let Self { env, options, survey, progress, alarms, dialer, peers, me } = self;
-        let held = match survey.prognosis() {
-            Prognosis::Mendable(sound) => Some(Arc::new(Mutex::new(*sound))),
-            Prognosis::Replaceable(_) => None,
-        };
+        let held = survey.lendable().map(|sound| Arc::new(Mutex::new(sound)));
         let door = Door::new(&dialer, me.caller, held);
         let doing = format!("it cannot go on as the member that it was, since {why}");
         progress.note(&doing, 0);
@@ -164,7 +161,7 @@ impl<'r, E: Env> Repair<'r, E> {
         };
         let mut known = peers.clone();
         known.insert(0, leader);
-        let note = raise_repaired(env, options, alarms, survey.damages());
+        let note = raise_repaired(env, options, alarms, ("set it aside and joined anew", survey.damages()));
         let set_aside = move || {
             note();
             survey.set_aside(&known)

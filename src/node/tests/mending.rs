@@ -8,6 +8,9 @@ use crate::peer::secured::Dialer;
 use crate::raft::Change;
 use crate::replica::{ClientReply, ClientRequest};
 use crate::runtime::TokioEnv;
+use crate::storage::MemoryDisk;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const PATIENCE_MICROS: u64 = 30_000_000;
 
@@ -55,4 +58,79 @@ async fn a_removed_member_does_not_come_back_by_a_damaged_directory() {
     let told = started.await.map(|node| node.name).unwrap_err();
     assert!(matches!(told, StartError::Removed { .. }), "{told}");
     assert_eq!(a.handle().status().await.replica.members.len(), 2);
+}
+
+#[tokio::test]
+async fn a_removed_member_that_lost_its_identity_is_told_so() {
+    let (a, b, c) = (TestNode::start("a").await, TestNode::start("b").await, TestNode::start("c").await);
+    a.join(&b).await;
+    a.join(&c).await;
+    let (id, disk, addr) = (c.handle().status().await.replica.id, c.disk.clone(), c.addr());
+    c.stop().await;
+    // What it was before it joined goes with its next start.
+    start_at("c", &addr, disk.clone()).await.stop().await;
+    let change = ClientRequest::ChangeMembership(Change::Remove { members: [id].into() }.into());
+    assert!(matches!(a.handle().request(change).await, ClientReply::MembershipChanged(_)));
+    let identity = Path::new("/data/identity");
+    for damage in ["damaged", "missing"] {
+        let disk = disk.copy();
+        match damage {
+            "damaged" => assert!(disk.flip_bit(identity, 40, 1)),
+            _ => crate::storage::Disk::remove(&disk, identity).unwrap(),
+        }
+        let started = TestNode::try_start_with("c", disk, |options| options.raft_addr = addr.clone()).await;
+        let told = started.map(|node| node.name).unwrap_err();
+        assert!(matches!(told, StartError::Removed { .. }), "{damage}: {told}");
+    }
+    assert_eq!(a.handle().status().await.replica.members.len(), 2);
+}
+
+async fn start_at(name: &str, addr: &str, disk: MemoryDisk) -> TestNode {
+    TestNode::start_with(name, disk, |options| options.raft_addr = addr.to_owned()).await
+}
+
+/// The newest segment of a generation, and what is in it.
+fn newest_segment(disk: &MemoryDisk, generation: &str) -> (PathBuf, Vec<u8>) {
+    let is_segment = |path: &PathBuf| {
+        path.starts_with(format!("/data/{generation}")) && path.extension().is_some_and(|end| end == "seg")
+    };
+    let path = disk.files().into_iter().filter(is_segment).max().unwrap();
+    let content = disk.content(&path).unwrap();
+    (path, content)
+}
+
+/// One knows where its log ends and has lost the last entry. One has that entry, and does not know
+/// how its log ended. The third has neither. A leader without the first needs the second, and the
+/// other way round: what was acknowledged comes back only if the second gives what it has.
+#[tokio::test]
+async fn of_two_damaged_members_the_one_that_has_to_join_anew_helps_the_other_first() {
+    let (a, b, c) = (TestNode::start("a").await, TestNode::start("b").await, TestNode::start("c").await);
+    a.join(&b).await;
+    a.join(&c).await;
+    let (addr_a, addr_b, addr_c) = (a.addr(), b.addr(), c.addr());
+    let (disk_a, disk_b, disk_c) = (a.disk.clone(), b.disk.clone(), c.disk.clone());
+    c.stop().await;
+    assert!(is_set(&a.set("k", "the newest value").await));
+    assert!(a.leads().await);
+    b.stop().await;
+    a.stop().await;
+    let (segment, content) = newest_segment(&disk_a, "wal-1");
+    let place = content.windows(16).rposition(|bytes| bytes == b"the newest value").unwrap();
+    assert!(disk_a.flip_bit(&segment, place, 1));
+    let (segment, content) = newest_segment(&disk_b, "wal-2");
+    // The header of its last batch, which begins a block: what follows an entry may have been more.
+    let last = content.iter().rposition(|byte| *byte != 0).unwrap() / 4096 * 4096;
+    assert!(disk_b.flip_bit(&segment, last + 24, 1));
+    let _c = start_at("c", &addr_c, disk_c).await;
+    let both = async { tokio::join!(start_at("a", &addr_a, disk_a), start_at("b", &addr_b, disk_b)) };
+    let (a, b) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("they help each other");
+    assert_eq!(a.get("k").await.as_deref(), Some("the newest value"));
+    let set_aside =
+        |node: &TestNode| node.disk.files().iter().any(|file| file.starts_with("/data/damaged-1"));
+    assert!(!set_aside(&a) && a.disk.files().iter().any(|file| file.starts_with("/data/damaged")));
+    assert!(set_aside(&b), "it does not know what it had promised");
+    while !b.handle().status().await.has_data {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(b.get("k").await.as_deref(), Some("the newest value"));
 }

@@ -65,6 +65,7 @@ async fn questions_and_replies_arrive_as_they_were_sent() {
         leader_addr: Some(text()),
         has_data: true,
         initial_cluster: Some(text()),
+        predecessor: Some(ClusterId(8)),
     };
     let replies = [
         Reply::Described(description()),

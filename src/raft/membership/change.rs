@@ -214,12 +214,18 @@ impl Membership {
                 return Err("another member has this name: choose another node id, or replace that member");
             }
         }
-        if !promote && !replaces.is_empty() {
+        let stays_learner = |id: &NodeId| self.learners.get(id) == Some(&Promotion::Never);
+        if !promote && !replaces.iter().all(stays_learner) {
             return Err(
-                "a member that stays a learner cannot replace others: let it be promoted, or remove them",
+                "a member that stays a learner can replace such learners alone: let it be promoted, or remove the others",
             );
         }
         let mut next = self.clone();
+        if !promote {
+            // They count in no quorum, so they leave at once.
+            next.learners.retain(|id, _| !replaces.contains(id));
+            next.forget_strangers();
+        }
         let mut ids = Vec::new();
         for member in members {
             let id = next.next_member_id;

@@ -75,7 +75,8 @@ pub enum Change {
     AddMembers {
         /// The new members.
         members: Vec<Member>,
-        /// Members that leave in the same change that promotes them.
+        /// Members that leave in the same change that promotes them. Those that stay learners can
+        /// replace such learners alone, which leave at once.
         replaces: BTreeSet<NodeId>,
         /// Whether they become voters when they have caught up; `false` keeps them learners.
         promote: bool,

@@ -5,11 +5,11 @@ use crate::raft::{Entry, LogId, LogIndex, LogRecords, SnapshotChunk, SnapshotMet
 use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader, BatchMark};
 use crate::storage::disk::Disk;
 use crate::storage::error::{OpenError, SnapshotError};
-use crate::storage::identity::{Identity, make_generation, switch};
+use crate::storage::identity::{DirectoryOwner, Identity, find, make_generation, switch};
 use crate::storage::incoming_snapshot::IncomingSnapshot;
 use crate::storage::options::StorageOptions;
 use crate::storage::record::encode_records;
-use crate::storage::repair::notes::{forget_marks, note_started, read_promised};
+use crate::storage::repair::notes::{forget_marks, note_rebuild, note_started, read_promised};
 use crate::storage::repair::sound::Sound;
 use crate::storage::repair::survey::Survey;
 use crate::storage::segment::{SegmentHeader, build_segment};
@@ -17,7 +17,7 @@ use crate::storage::snapshot_file::{CHUNK_BYTES, SnapshotReader};
 use crate::storage::snapshots::SnapshotFiles;
 use crate::storage::start::snapshot_failed;
 use crate::storage::wal::life;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Damaged files that are kept, the newest ones.
 const KEPT_MAX: usize = 8;
@@ -31,6 +31,9 @@ impl<D: Disk> Survey<D> {
     /// # Errors
     /// [`OpenError`].
     pub fn begin_mending(&self) -> Result<(), OpenError> {
+        if let Some(identity) = &self.identity {
+            settle_identity(&self.disk, &self.options.dir, identity)?;
+        }
         make_generation(&self.disk, &self.options.dir, self.mended_identity().generation)
     }
 
@@ -127,6 +130,25 @@ impl<D: Disk> Survey<D> {
         }
         self.disk.sync_dir(&dir).map_err(OpenError::io("syncing the directory", &dir))
     }
+}
+
+/// Makes `identity` the directory's own, if nothing there says whose it is: a person goes on with
+/// what its files say. Once a second generation of files is begun, they would not say it any more,
+/// and an attempt that was interrupted could not be repeated. Until one succeeds the directory is
+/// not to be used: the member may have been replaced meanwhile.
+///
+/// # Errors
+/// [`OpenError`].
+pub(crate) fn settle_identity<D: Disk>(disk: &D, dir: &Path, identity: &Identity) -> Result<(), OpenError> {
+    if matches!(find(disk, dir), Ok(DirectoryOwner::Identity(_))) {
+        return Ok(());
+    }
+    note_rebuild(
+        disk,
+        dir,
+        "its identity was lost, and a person's attempt to go on without it was interrupted",
+    )?;
+    switch(disk, dir, identity)
 }
 
 /// A peer's snapshot on its way into the mended generation.

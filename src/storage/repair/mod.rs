@@ -23,12 +23,13 @@ mod walk;
 
 pub(crate) use aside::times_rebuilt;
 pub use mend::RepairSnapshot;
+pub(crate) use mend::settle_identity;
 pub(crate) use notes::{
     PREDECESSOR, check_started, forget_marks, forget_member, note_alarms, note_called, note_peers,
-    note_predecessor, note_rebuild, note_started, note_withdrawn, read_alarms, read_called, read_predecessor,
-    read_promised, read_rebuild, read_started, read_withdrawn, remove_rejoin,
+    note_predecessor, note_rebuild, note_started, note_withdrawn, read_alarms, read_called, read_peers,
+    read_predecessor, read_promised, read_rebuild, read_started, read_withdrawn, remove_rejoin,
 };
-pub use notes::{Rejoin, read_rejoin};
+pub use notes::{Predecessor, Rejoin, read_rejoin};
 pub use sound::{Missing, Sound, SupplyError};
 pub(crate) use survey::look;
 pub use survey::{Prognosis, Survey, judge};

@@ -74,7 +74,7 @@ fn remove<D: Disk>(disk: &D, dir: &Path, name: &str) -> Result<(), OpenError> {
 }
 
 /// The raft addresses of the other members that were noted last; none if the note is damaged.
-pub(super) fn read_peers<D: Disk>(disk: &D, dir: &Path) -> Vec<String> {
+pub(crate) fn read_peers<D: Disk>(disk: &D, dir: &Path) -> Vec<String> {
     let lines = read_lines(disk, dir, PEERS).ok().flatten().unwrap_or_default();
     said(&lines, "peer")
 }
@@ -152,18 +152,31 @@ pub(crate) fn note_called<D: Disk>(
     write(disk, dir, CALLED, &lines)
 }
 
-/// The cluster that this one was made of, by a recovery or of a backup; none if the note is
-/// damaged.
-pub(crate) fn read_predecessor<D: Disk>(disk: &D, dir: &Path) -> Option<ClusterId> {
-    cluster_in(&read_lines(disk, dir, PREDECESSOR).ok()??)
+/// The cluster that this one was made of, by a recovery or of a backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Predecessor {
+    /// That cluster.
+    pub cluster: ClusterId,
+    /// The raft addresses of its other members, if they are known: nothing of it is to run any more.
+    pub peers: Vec<String>,
+}
+
+/// The cluster that this one was made of; none if the note is damaged.
+pub(crate) fn read_predecessor<D: Disk>(disk: &D, dir: &Path) -> Option<Predecessor> {
+    let lines = read_lines(disk, dir, PREDECESSOR).ok()??;
+    Some(Predecessor { cluster: cluster_in(&lines)?, peers: said(&lines, "peer") })
 }
 
 /// Notes that cluster.
 ///
 /// # Errors
 /// [`OpenError`].
-pub(crate) fn note_predecessor<D: Disk>(disk: &D, dir: &Path, cluster: ClusterId) -> Result<(), OpenError> {
-    write(disk, dir, PREDECESSOR, &[("cluster", cluster.to_string())])
+pub(crate) fn note_predecessor<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    predecessor: &Predecessor,
+) -> Result<(), OpenError> {
+    write(disk, dir, PREDECESSOR, &with_cluster(Some(predecessor.cluster), &predecessor.peers))
 }
 
 /// Removes all that was noted of a member that a person has given up, and of its cluster.

@@ -8,7 +8,7 @@ use crate::storage::identity::{DirectoryOwner, Identity, find};
 use crate::storage::options::StorageOptions;
 use crate::storage::recovery::{recover, segment_names};
 use crate::storage::repair::notes::{
-    check_started, read_peers, read_peers_cluster, read_rebuild, read_rejoin,
+    check_started, read_peers, read_peers_cluster, read_rebuild, read_rejoin, read_withdrawn,
 };
 use crate::storage::repair::sound::Sound;
 use crate::storage::repair::walk::{Walked, is_unknown, walk};
@@ -36,6 +36,8 @@ pub struct Survey<D: Disk> {
     pub(super) sound: Option<Sound>,
     /// Why the log alone does not say how it ended, or what this node had promised.
     pub(super) in_doubt: Option<String>,
+    /// The directory as a whole is not to be used, whatever its log says.
+    is_condemned: bool,
     /// The newest start, and the random numbers of that start and those before it.
     pub(in crate::storage) starts: (u64, Vec<u64>),
     /// The newest membership that was found.
@@ -101,6 +103,7 @@ impl<D: Disk> Survey<D> {
             damaged_files: BTreeSet::new(),
             sound: None,
             in_doubt: None,
+            is_condemned: matches!(error, OpenError::Condemned { .. }),
             starts: (0, Vec::new()),
             membership: None,
             membership_at: LogIndex::ZERO,
@@ -119,6 +122,7 @@ impl<D: Disk> Survey<D> {
         {
             // Damage came before an older log was noticed.
             survey.in_doubt = Some(why);
+            survey.is_condemned = true;
         }
         Ok(Some(survey))
     }
@@ -160,6 +164,10 @@ impl<D: Disk> Survey<D> {
             survey.read(&identity)?;
             survey.in_doubt = survey.in_doubt.or(in_doubt);
         }
+        if survey.in_doubt.is_none() {
+            // It would be kept out of use after the repair, too.
+            survey.in_doubt = read_rebuild(&survey.disk, &survey.options.dir)?;
+        }
         Ok(Some(survey))
     }
 
@@ -195,6 +203,14 @@ impl<D: Disk> Survey<D> {
         self.identity.as_ref()
     }
 
+    /// Whose directory this seems to be. If its identity is lost that is what its files say, if all
+    /// say the same: good enough to be told that the member was removed.
+    #[must_use]
+    pub fn supposed_identity(&self) -> Option<Identity> {
+        let found = || self.identity_in_files().filter(|found| self.cluster() == Some(found.cluster));
+        self.identity.clone().or_else(found)
+    }
+
     /// The cluster that this directory's member was in, as far as anything in it says so.
     #[must_use]
     pub fn cluster(&self) -> Option<ClusterId> {
@@ -212,6 +228,17 @@ impl<D: Disk> Survey<D> {
             (Some(why), _) => Prognosis::Replaceable(why.clone()),
             (None, None) => Prognosis::Replaceable("nothing of the log can be read".into()),
         }
+    }
+
+    /// What other nodes that repair theirs may have of this log, also if its end is in doubt: what
+    /// stood before an entry that it had is certain, whatever came later. Nothing of a directory
+    /// that is not to be used: what its member did may contradict the others.
+    #[must_use]
+    pub fn lendable(&self) -> Option<Sound> {
+        let condemned = self.is_condemned
+            || !matches!(read_rebuild(&self.disk, &self.options.dir), Ok(None))
+            || !matches!(read_withdrawn(&self.disk, &self.options.dir), Ok(None));
+        self.sound.clone().filter(|_| !condemned)
     }
 
     /// The raft addresses of the other members, as far as the directory tells them.

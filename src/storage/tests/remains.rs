@@ -7,7 +7,8 @@ use crate::storage::tests::kit::{
     DIR, bootstrap, entries, indices, open, options, segments, snapshot, store, write,
 };
 use crate::storage::{
-    Bootstrap, Disk, MemoryDisk, OpenError, Remains, Storage, Survey, judge, read_rebuild, read_withdrawn,
+    Bootstrap, Disk, MemoryDisk, OpenError, Predecessor, Remains, Storage, Survey, judge, read_rebuild,
+    read_withdrawn,
 };
 use std::path::{Path, PathBuf};
 
@@ -125,7 +126,11 @@ fn a_recovery_leaves_nothing_that_keeps_the_new_cluster_out() {
     remains.recover(ClusterId(40), StoreId(41)).unwrap();
     assert!(starts(&disk));
     assert_eq!(read_withdrawn(&disk, dir).unwrap(), None);
-    assert_eq!(read_predecessor(&disk, dir), Some(ClusterId(5)));
+    let predecessor = Predecessor { cluster: ClusterId(5), peers: vec!["b:1".to_owned()] };
+    assert_eq!(read_predecessor(&disk, dir), Some(predecessor.clone()));
+    // Done once more, it is a recovery of the same cluster.
+    Remains::of(disk.clone(), options()).unwrap().recover(ClusterId(42), StoreId(43)).unwrap();
+    assert_eq!(read_predecessor(&disk, dir), Some(predecessor));
     let survey = Survey::of(
         disk.clone(),
         options(),
@@ -175,6 +180,60 @@ fn files_that_do_not_agree_make_no_identity() {
     assert_eq!(survey.cluster(), Some(ClusterId(5)));
     let other = MemoryDisk::new();
     other.create_dir_all(Path::new(DIR)).unwrap();
-    note_predecessor(&other, Path::new(DIR), ClusterId(9)).unwrap();
-    assert_eq!(read_predecessor(&other, Path::new(DIR)), Some(ClusterId(9)));
+    let predecessor = Predecessor { cluster: ClusterId(9), peers: Vec::new() };
+    note_predecessor(&other, Path::new(DIR), &predecessor).unwrap();
+    assert_eq!(read_predecessor(&other, Path::new(DIR)), Some(predecessor));
+}
+
+/// What a person does with a directory that has lost its identity.
+type GoOn = fn(&MemoryDisk) -> Result<(), OpenError>;
+
+fn repair(disk: &MemoryDisk) -> Result<(), OpenError> {
+    let Some(survey) = Survey::inspect(disk.clone(), options())? else { return Ok(()) };
+    let (sound, _) = survey.accept_loss().expect("something is left to start from");
+    survey.begin_mending()?;
+    survey.mend(&sound)
+}
+
+fn make_a_cluster_of_it(disk: &MemoryDisk) -> Result<(), OpenError> {
+    Remains::of(disk.clone(), options())?.recover(ClusterId(40), StoreId(41)).map(drop)
+}
+
+#[test]
+fn a_repair_or_a_recovery_without_an_identity_may_be_interrupted_anywhere() {
+    let ways: [(GoOn, ClusterId); 2] = [(repair, ClusterId(5)), (make_a_cluster_of_it, ClusterId(40))];
+    for (snapshots, damaged) in [(true, false), (false, true)] {
+        let whole = alone(snapshots);
+        whole.remove(&Path::new(DIR).join("identity")).unwrap();
+        if damaged {
+            whole.flip_bit(&segments(&whole)[1], 30_000, 1);
+        }
+        for (go_on, cluster) in ways {
+            let kept = Remains::of(whole.copy(), options()).unwrap().last();
+            let mut interrupted = 0;
+            for changes in 0.. {
+                let disk = whole.copy();
+                disk.fail_power_after(changes);
+                let done = go_on(&disk).is_ok();
+                disk.crash(|question| question % 3 == changes % 3);
+                let last = || Remains::of(disk.clone(), options()).map(|remains| remains.last());
+                let left = last().unwrap_or_else(|error| panic!("after {changes} changes: {error}"));
+                assert_eq!(left, kept, "after {changes} changes");
+                if starts(&disk.copy()) {
+                    // What a person has not finished is no node's.
+                    let found = open(&disk.copy()).unwrap().1.identity;
+                    assert_eq!((found.cluster, found.generation), (cluster, 2), "after {changes} changes");
+                }
+                go_on(&disk).unwrap_or_else(|error| panic!("after {changes} changes: {error}"));
+                assert!(starts(&disk), "after {changes} changes");
+                assert_eq!(last().unwrap(), kept, "after {changes} changes");
+                assert_eq!(open(&disk).unwrap().1.identity.cluster, cluster);
+                if done {
+                    break;
+                }
+                interrupted += 1;
+            }
+            assert!(interrupted > 10, "{interrupted}");
+        }
+    }
 }

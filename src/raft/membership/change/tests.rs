@@ -5,7 +5,7 @@ use crate::raft::quorum::reached;
 use crate::raft::types::{NodeId, StoreId};
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, proptest};
 use proptest::{prop_assert, prop_assert_eq, prop_oneof};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 fn id(id: u64) -> NodeId {
     NodeId::new(id)
@@ -90,6 +90,32 @@ fn a_learner_that_replaces_can_itself_be_replaced() {
     assert_eq!(done.members.keys().copied().collect::<BTreeSet<_>>(), ids(&[1, 3, 5]));
     let other = two.promote(id(4)).unwrap().leave_joint();
     assert_eq!(other.learners[&id(5)], Promotion::WhenCaughtUp { replaces: ids(&[4]), together: ids(&[]) });
+}
+
+/// Nobody has asked for another voter.
+#[test]
+fn a_learner_that_stays_one_takes_the_place_of_one_at_once() {
+    let learner = |name: &str, store, replaces: &[u64]| Change::AddMembers {
+        members: vec![member(name, store)],
+        replaces: ids(replaces),
+        promote: false,
+    };
+    let (one, _) = three().apply_change(&learner("d", 4, &[])).unwrap();
+    let (two, added) = one.apply_change(&learner("d", 40, &[4])).unwrap();
+    assert_eq!(added, [id(5)]);
+    assert_eq!((&two.voters, &two.outgoing), (&one.voters, &None), "no quorum is another one");
+    assert_eq!(two.learners, BTreeMap::from([(id(5), Promotion::Never)]));
+    assert!(two.proves_removed(id(4)) && two.validate() == Ok(()));
+    // One that waits to be a voter is somebody's order.
+    let (waits, _) = three().apply_change(&add("d", 4, &[])).unwrap();
+    for (membership, replaced) in [(&waits, 4), (&one, 2)] {
+        assert!(refusal(membership, &learner("e", 50, &[replaced])).contains("let it be promoted"));
+    }
+    // A voter that was to replace it replaces nobody then.
+    let (replacing, _) = one.apply_change(&add("d", 40, &[4])).unwrap();
+    let (other, _) = replacing.apply_change(&learner("e", 50, &[4])).unwrap();
+    assert_eq!(other.promoted_with(id(5)), ids(&[5]));
+    assert!(!other.contains(id(4)) && other.validate() == Ok(()));
 }
 
 #[test]
