@@ -1,10 +1,8 @@
 //! The deadlines, however many leases there are.
 
-use crate::kv::{Command, LeaseId, Op, Outcome, Put, Store};
+use crate::kv::{Command, LeaseId, Op, Outcome, Store};
 use crate::raft::{Term, Time};
 use crate::replica::lease_clock::{BATCH_LEASES, BATCHES_MAX, LeaseClock, READ_LEASES, READ_PAUSE_MICROS};
-use bytes::Bytes;
-use std::time::Instant;
 
 const TERM: Term = Term::new(3);
 const SECOND: u64 = 1_000_000;
@@ -106,46 +104,4 @@ fn few_batches_are_on_their_way_at_a_time() {
     }
     assert_eq!((steps, clock.next()), (3, None));
     assert!(clock.deadlines.is_empty() && clock.due.is_empty());
-}
-
-/// Prints what the first step of a leader takes: all at once, as it was, and in parts.
-#[test]
-#[ignore = "it measures"]
-fn the_first_step_with_a_million_leases() {
-    let mut store = with_leases(1_000_000);
-    for number in 1..=1_000_000_u64 {
-        let (key, value) = (Bytes::from(format!("session/{number}")), Bytes::from_static(b"x"));
-        apply(&mut store, Op::Put(Put { key, value, lease: LeaseId(number) }));
-    }
-    let mut clock = LeaseClock::default();
-    let began = Instant::now();
-    for lease in store.leases(LeaseId::NONE) {
-        clock.start(&crate::kv::LeaseGrant::of(&lease), at(0));
-    }
-    println!("all leases at once, with their keys counted: {:?}", began.elapsed());
-    let mut clock = LeaseClock::default();
-    let began = Instant::now();
-    clock.begin(TERM, &store, at(0));
-    println!("the first part: {:?}", began.elapsed());
-    let (mut longest, mut steps, began) = (began.elapsed(), 1, Instant::now());
-    while let Some(now) = clock.next().filter(|now| *now < at(TTL_SECONDS)) {
-        let step = Instant::now();
-        clock.read_on(&store, now);
-        (longest, steps) = (longest.max(step.elapsed()), steps + 1);
-    }
-    println!("all parts: {steps}, together {:?}, the longest {longest:?}", began.elapsed());
-    let began = Instant::now();
-    let mut ended = 0;
-    loop {
-        let batch = clock.due(&store, at(TTL_SECONDS));
-        if batch.is_empty() {
-            break;
-        }
-        clock.proposed(&batch);
-        ended += batch.len();
-    }
-    println!("the ends that one step proposes: {ended} in {:?}", began.elapsed());
-    let began = Instant::now();
-    clock.stop();
-    println!("all of it forgotten: {:?}", began.elapsed());
 }
