@@ -32,8 +32,8 @@ pub(super) struct Leases {
     granted: Tree,
     /// Id (big-endian) and key, one behind the other; no values.
     attached: Tree,
-    /// How many leases without keys each owner has, by kind and id (big-endian). It follows from the
-    /// others.
+    /// How many leases without keys each owner has, by kind and id (big-endian). It follows from
+    /// the others.
     idle: Tree,
     /// The number of the last grant.
     last_grant: u64,

@@ -1,5 +1,5 @@
-//! Adding nodes by an order, on the leader: each is reserved, all get their places in one change, and
-//! then each takes up its own. An order that was carried out in part is gone on with.
+//! Adding nodes by an order, on the leader: each is reserved, all get their places in one change,
+//! and then each takes up its own. An order that was carried out in part is gone on with.
 
 use crate::node::handle::DriverOrder;
 use crate::node::join::Joiner;

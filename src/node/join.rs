@@ -1,5 +1,6 @@
 //! Joining, on the node that was asked. It finds the leader. The leader reserves the new node, adds
-//! it, hands over its new identity, and waits until it is a voter, or the learner that it is to stay.
+//! it, hands over its new identity, and waits until it is a voter, or the learner that it is to
+//! stay.
 //!
 //! Nothing is changed before the new node has answered under its name and is *reserved*. If it does
 //! not take up its place, the change is undone. So a dead or wrong address costs the cluster

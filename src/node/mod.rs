@@ -7,8 +7,9 @@
 //!   into another cluster.
 //! - `storage_workers`: the disk, on threads of its own; `past_reads`: reads of the past, and
 //!   changes since long ago, on others.
-//! - `service`, `join`, `join_turns`, `members`, `adding`, `announce`, `founding`,
-//!   `initial_cluster`: what membership needs of other nodes, and answers to their questions.
+//! - `peer_questions`, `admission`, `join`, `join_turns`, `members`, `adding`, `announce`,
+//!   `founding`, `initial_cluster`: what membership needs of other nodes, and answers to their
+//!   questions.
 //! - `repair`: a node whose data directory is damaged, before it takes part; `mending`: what the
 //!   others answer it; `beside`: work on the disk at a start.
 //! - `rivals`: a recovered node looks for others of the cluster that it was made of.
@@ -22,6 +23,7 @@
 mod absorb;
 mod adding;
 mod address;
+mod admission;
 mod announce;
 mod beside;
 mod certificates;

@@ -62,11 +62,12 @@ impl<E: Env> PeerQuestions<E> {
         Some(format!("this is about member {about}, and the caller's certificate is of {:?}", shown.name))
     }
 
-    /// Why a join is not taken: once the cluster is not open, it takes a right to add a member, which
-    /// no certificate gives. Members pass joins on, and may join again under their names.
+    /// Why a join is not taken: once the cluster is not open, it takes a right to add a member,
+    /// which no certificate gives. Members pass joins on, and may join again under their names.
     async fn refuse_join(&self, question: &Question, shown: Option<&PeerCertificate>) -> Option<JoinError> {
         let (Question::Join { name, raft_addr, .. }, Some(shown)) = (question, shown) else { return None };
-        // The cluster may be open no more, or have removed the caller, and this node not know it yet.
+        // The cluster may be open no more, or have removed the caller, and this node not know it
+        // yet.
         match self.joiner.handle.request(ClientRequest::Barrier).await {
             ClientReply::UpToDate => {}
             // It is no member of any cluster that it could add somebody to.

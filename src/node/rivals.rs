@@ -1,6 +1,6 @@
-//! A cluster that was made of what was left of another one looks for the rest of that: nothing of it
-//! may run any more. Its members do not call this node if it was none of theirs that they call, and
-//! two clusters that were recovered out of one never call each other.
+//! A cluster that was made of what was left of another one looks for the rest of that: nothing of
+//! it may run any more. Its members do not call this node if it was none of theirs that they call,
+//! and two clusters that were recovered out of one never call each other.
 
 use crate::node::handle::DriverOrder;
 use crate::node::join::Joiner;
@@ -22,8 +22,8 @@ pub(super) struct Rivals<E> {
 }
 
 impl<E: Env> Rivals<E> {
-    /// Looks again and again. An alarm that a person has acknowledged is raised again while there is
-    /// reason for it.
+    /// Looks again and again. An alarm that a person has acknowledged is raised again while there
+    /// is reason for it.
     pub(super) async fn watch(self) {
         let env = self.joiner.env.clone();
         loop {

@@ -61,8 +61,8 @@ impl<E: Env> Driver<E> {
         }
     }
 
-    /// The state here differs from another member's, and no majority agrees on one. Neither is thrown
-    /// away: it may be the right one, and a cluster of two decides nothing without both.
+    /// The state here differs from another member's, and no majority agrees on one. Neither is
+    /// thrown away: it may be the right one, and a cluster of two decides nothing without both.
     pub(super) fn tell_states_differ(&self, index: LogIndex) {
         let text = "the state of this member differs from another member's, and no majority has the same state: \
                     nobody can say which is right. Compare state_hash in /v1/status of all members, take a backup of \

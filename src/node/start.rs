@@ -2,12 +2,13 @@
 
 use crate::codec::{HostPort, host_of};
 use crate::node::address::{advertised, check_address};
-use crate::node::announce::{announce_address, join_until_member};
+use crate::node::admission::{Admission, spawn_until};
+use crate::node::announce::announce_address;
 use crate::node::beside::beside;
 use crate::node::clients::Clients;
 use crate::node::driver::Driver;
 use crate::node::foreign_call::Called;
-use crate::node::founding::{Course, found_or_join};
+use crate::node::founding::Course;
 use crate::node::handle::{DriverOrder, MembershipView, NodeFacts, NodeHandle, OperatorCall};
 use crate::node::inbox::Inbox;
 use crate::node::initial_cluster::InitialCluster;
@@ -164,33 +165,6 @@ struct Notes {
     called: Option<(ClusterId, NodeId)>,
     /// The cluster that this one was made of.
     predecessor: Option<Predecessor>,
-}
-
-/// How a node comes into its cluster.
-struct Admission {
-    /// Raft addresses to ask for it.
-    join: Vec<String>,
-    initial: Option<Arc<InitialCluster>>,
-    course: Course,
-    /// It is no member yet.
-    is_awaited: bool,
-}
-
-impl Admission {
-    /// The voters without which an initial cluster serves nobody.
-    fn founding(&self) -> Option<usize> {
-        self.initial.as_ref().filter(|_| self.course != Course::None).map(|initial| initial.majority())
-    }
-
-    /// Asks for it until the node is a member, or ends.
-    fn pursue<E: Env>(self, joiner: Joiner<E>, ended: watch::Receiver<bool>) {
-        let env = joiner.env.clone();
-        match self.initial.filter(|_| self.course != Course::None) {
-            Some(initial) => spawn_until(&env, ended, found_or_join(joiner, initial, self.course)),
-            None if self.is_awaited => spawn_until(&env, ended, join_until_member(joiner, self.join)),
-            None => {}
-        }
-    }
 }
 
 /// What the driver holds of the storage's workers.
@@ -587,19 +561,4 @@ async fn serve_joins<E: Env>(
         let this = joiner.clone();
         joiner.env.spawn(async move { this.serve(call).await });
     }
-}
-
-/// Runs `task` until it or the node ends.
-fn spawn_until<E: Env>(
-    env: &E,
-    ended: watch::Receiver<bool>,
-    task: impl Future<Output = ()> + Send + 'static,
-) {
-    env.spawn(async move {
-        tokio::select! {
-            biased;
-            _ = ended.wait_for(|ended| *ended) => {}
-            () = task => {}
-        }
-    });
 }

@@ -54,8 +54,8 @@ impl<E: Env> Dialer<E> {
         self.call(addr, callee).await
     }
 
-    /// Calls the node at an address that somebody else has named, who may not have this machine talk
-    /// to its own link.
+    /// Calls the node at an address that somebody else has named, who may not have this machine
+    /// talk to its own link.
     ///
     /// # Errors
     /// As [`Self::call_member`].

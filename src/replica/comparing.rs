@@ -1,8 +1,8 @@
 //! Do the states of the members agree? The log is the same everywhere, so the states are, unless
 //! memory, a disk or the program failed. Nothing else would notice that. So the leader sends now
 //! and then the hash of its state at an entry. Each member answers with its own hash there, and a
-//! member that differs from a quorum withdraws. Where the voters differ and no quorum agrees, nobody
-//! can say which state is right: that is told, and a person decides.
+//! member that differs from a quorum withdraws. Where the voters differ and no quorum agrees,
+//! nobody can say which state is right: that is told, and a person decides.
 
 use crate::raft::{Input, LogIndex, NodeId, RoleName, Withdrawal, quorum};
 use crate::replica::agreement::Checkpoint;
@@ -106,8 +106,9 @@ impl Replica {
     }
 
     /// The leader judges the answers. A member that differs from a quorum is told so, and so is the
-    /// leader itself. If all voters have answered and no quorum agrees, nobody withdraws: the leader's
-    /// state may be the one that is wrong, and the others may be needed to decide anything at all.
+    /// leader itself. If all voters have answered and no quorum agrees, nobody withdraws: the
+    /// leader's state may be the one that is wrong, and the others may be needed to decide anything
+    /// at all.
     fn judge_states(&mut self) {
         if self.raft.role() != RoleName::Leader {
             return;

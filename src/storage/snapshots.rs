@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 /// Snapshot files kept open for reading, at most, beside those that are being sent to peers: one to
 /// each. Each may keep the room of a file that was replaced.
 const READERS_MAX: usize = 2;
-/// A peer that was sent nothing while so many chunks were read for others is not being sent anything.
+/// A peer that was sent nothing while so many chunks were read for others is not being sent
+/// anything.
 const CHUNKS_MISSED_MAX: u64 = 1024;
 /// The longest rest of a save between two pieces.
 const REST_MAX: Duration = Duration::from_millis(100);

@@ -127,7 +127,8 @@ impl Frames {
         self.incomplete_since
     }
 
-    /// Whether a block of headers has begun and not ended. h2 has made a map of what has come of it.
+    /// Whether a block of headers has begun and not ended. h2 has made a map of what has come of
+    /// it.
     pub(super) fn is_within_headers(&self) -> bool {
         self.within_headers
     }

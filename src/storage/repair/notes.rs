@@ -157,7 +157,8 @@ pub(crate) fn note_called<D: Disk>(
 pub struct Predecessor {
     /// That cluster.
     pub cluster: ClusterId,
-    /// The raft addresses of its other members, if they are known: nothing of it is to run any more.
+    /// The raft addresses of its other members, if they are known: nothing of it is to run any
+    /// more.
     pub peers: Vec<String>,
 }
 
