@@ -25,6 +25,8 @@ enum Needs {
     Read,
     Write,
     ReadAndWrite,
+    /// Some key that may be written, whichever.
+    WriteAnything,
     /// All keys, or those that nobody but `root` has.
     All,
     Right(&'static str),
@@ -33,7 +35,7 @@ enum Needs {
 /// What it needs, its path behind the route's beginning, and its body, all about the keys below
 /// `app/`. By the route's name in `/openapi.json`.
 fn model(id: &str, raft_port: u16, lease: u64) -> (Needs, String, String) {
-    use Needs::{All, Credentials, Nothing, Read, ReadAndWrite, Right, Write};
+    use Needs::{All, Credentials, Nothing, Read, ReadAndWrite, Right, Write, WriteAnything};
     let here = |name: &str| json!({"name": name, "raft_addr": format!("localhost:{raft_port}")}).to_string();
     let of = |needs: Needs, target: &str, body: &str| (needs, target.to_owned(), body.to_owned());
     match id {
@@ -56,7 +58,7 @@ fn model(id: &str, raft_port: u16, lease: u64) -> (Needs, String, String) {
         "watch" => of(Read, "/v1/watch?prefix=app/", ""),
         "transact" => of(Write, "/v1/txn", r#"{"then":[{"put":{"key":"app/k","value":"x"}}]}"#),
         "increment" => of(ReadAndWrite, "/v1/incr/app%2Fn", ""),
-        "grantLease" => of(Credentials, "/v1/leases", r#"{"ttl":60}"#),
+        "grantLease" => of(WriteAnything, "/v1/leases", r#"{"ttl":60}"#),
         "listLeases" => of(All, "/v1/leases", ""),
         "getLease" => of(Read, &format!("/v1/leases/{lease}"), ""),
         "renewLease" => of(Write, &format!("/v1/leases/{lease}/keepalive"), ""),
@@ -175,6 +177,7 @@ impl Role {
             Needs::Read => self.reads,
             Needs::Write => self.writes,
             Needs::ReadAndWrite => self.reads && self.writes,
+            Needs::WriteAnything => self.grants.contains("write"),
             Needs::All => false,
             Needs::Right(right) => self.right == right,
         }
