@@ -16,8 +16,8 @@ pub const LEASE_TTL_SECONDS_MAX: u64 = 9_000_000_000;
 /// Ids from here on may be chosen by clients. The store chooses lower ones, and none of them twice:
 /// an id that it has given to one owner never names the lease of another.
 pub const LEASE_ID_CHOSEN_MIN: u64 = 1_000_000_000_000_000;
-/// Leases without keys that one owner may have. Who may write little must not fill the quota with
-/// them.
+/// Leases without keys that one owner may have. A user who may write little must not fill the quota
+/// with them.
 pub const IDLE_LEASES_MAX: u64 = 10_000;
 /// What a lease counts for in the quota.
 pub(super) const LEASE_BYTES: u64 = 128;

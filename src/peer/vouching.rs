@@ -49,7 +49,7 @@ impl Rounds {
         let (known, told): (Vec<_>, Vec<_>) =
             address_book.vouchers().into_iter().partition(|voucher| voucher.name.is_some());
         let has_answered = ask_all(dialer, address_book, known, &is_confirmed).await;
-        // Whoever was told of once may have left since: that counts where nobody else says
+        // A node that was told of once may have left since: that counts where nobody else says
         // anything.
         if !has_answered && !is_confirmed() {
             ask_all(dialer, address_book, told, &is_confirmed).await;

@@ -128,7 +128,7 @@ impl Authenticator {
         Err(unknown())
     }
 
-    /// Who that is, by these rules. `None`: nobody. What is tried counts as wrong then.
+    /// Finds the user that these rules give the credentials to. `None`: the try counts as wrong.
     async fn find<E: Env>(
         &self,
         env: &E,

@@ -285,7 +285,7 @@ async fn a_member_that_a_known_one_knows_is_let_in() {
         store_id: of_a.store,
     };
     let dialer = dialer(Some(certificates.tls("d")));
-    // Whoever answers in the place of a member does not count.
+    // A node that answers in the place of a member does not count.
     for (answers_there, is_confirmed) in [("a", true), ("c", false)] {
         let address_book = AddressBook::new(me("d"), Membership::bootstrap([known(answers_there)]).unwrap());
         for (id, name, confirmed) in [(of_b.replica.id, "b", is_confirmed), (of_b.replica.id, "d", false)] {

@@ -129,7 +129,7 @@ impl AuditSink for Kept {
     }
 }
 
-/// Who may write a little must not fill the files with a few long lines.
+/// A user who may write a little must not fill the files with a few long lines.
 #[tokio::test]
 async fn a_line_is_short_whatever_the_keys_are() {
     let env = TokioEnv::new(MemoryDisk::new());

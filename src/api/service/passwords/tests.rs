@@ -39,7 +39,7 @@ async fn a_password_is_remembered_by_the_hash_that_it_was_compared_with() {
     assert!(!passwords.is_remembered(8, &first, b"secret"), "another user");
 }
 
-/// Who guesses keeps nobody else from being let in.
+/// A caller that guesses keeps no other caller from being let in.
 #[tokio::test]
 async fn a_caller_has_two_passwords_compared_at_once() {
     let passwords = Passwords::new(PasswordCost { memory_kib: 8, passes: 1 });
