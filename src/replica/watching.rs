@@ -7,6 +7,7 @@ use crate::raft::Time;
 use crate::replica::api::{ClientError, ClientReply, RequestId};
 use crate::replica::replica::Replica;
 use crate::replica::watches::Waiting;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
