@@ -391,6 +391,10 @@ pub(super) struct NodeArgs {
     pub(super) tls: NodeTlsArgs,
     #[command(flatten)]
     pub(super) log: LogArgs,
+    /// Speak no feature level above this one, as an older release would: for tests of upgrades
+    /// [default: the highest that this release speaks]
+    #[arg(long, env = "INFINITYSTORE_PROTOCOL_MAX", hide = true, value_name = "LEVEL")]
+    pub(super) protocol_max: Option<u16>,
     /// Stop when standard input ends: so that nodes do not outlive the program that started them
     #[arg(long, env = "INFINITYSTORE_STOP_WITH_STDIN", hide = true)]
     pub(super) stop_with_stdin: bool,

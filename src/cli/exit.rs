@@ -15,6 +15,7 @@ Exit codes:
   5    a running node had to give up: what it acknowledged is durable
   6    a write to the disk failed, or a sync: what the node acknowledged is durable
   7    the node was removed from its cluster, and was started with --exit-when-removed
+  8    the cluster has reached a feature level that this release does not speak: start a newer one
   130  it was told a second time to stop, and did so at once";
 
 /// The exit codes of the commands that ask a cluster, in the words of `--help`.
@@ -87,6 +88,8 @@ pub enum ExitStatus {
     DiskFailed,
     /// A node was removed from its cluster, and was to end then.
     Removed,
+    /// A node: its cluster has reached a feature level that this release does not speak.
+    Outgrown,
     /// A client: no such key or lease.
     NotFound,
     /// A client: a condition does not hold, or another one holds the lock.
@@ -114,6 +117,7 @@ impl ExitStatus {
             Self::Fatal | Self::Unavailable => 5,
             Self::DiskFailed | Self::OutcomeUnknown => 6,
             Self::Removed => 7,
+            Self::Outgrown => 8,
             Self::Command(code) => code,
             Self::Interrupted => 130,
         }

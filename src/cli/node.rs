@@ -7,7 +7,7 @@ use crate::cli::descriptors::{self, Shares};
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::logging;
 use crate::cli::signals::{StopSignals, runtime};
-use crate::codec::{HostPort, check_name, host_of};
+use crate::codec::{FeatureLevel, FeatureLevels, HostPort, check_name, host_of};
 use crate::node::{
     NewNode, Node, NodeExit, NodeOptions, NodeSlot, ScrubOptions, StartError, keep_certificates,
 };
@@ -143,6 +143,13 @@ pub(super) fn node_options(args: &NodeArgs) -> Result<NodeOptions, Failure> {
         insecure: args.tls.insecure,
         ..NodeOptions::new(name)
     };
+    if let Some(highest) = args.protocol_max {
+        let ours = FeatureLevels::OF_THIS_RELEASE;
+        let levels = ours.up_to(FeatureLevel::new(highest));
+        options.speak(levels.ok_or_else(|| {
+            usage(format!("--protocol-max {highest}: this release speaks feature level {ours}"))
+        })?);
+    }
     options.transport.tls = args.tls.for_members(name)?;
     options.check_secured().map_err(start_failure)?;
     Ok(options)
@@ -369,6 +376,7 @@ fn ended(exit: NodeExit) -> Result<Ended, Failure> {
             Err(Failure::new(ExitStatus::Removed, text))
         }
         NodeExit::Failed(text) => Err(Failure::new(ExitStatus::Fatal, text)),
+        NodeExit::Outgrown(text) => Err(Failure::new(ExitStatus::Outgrown, text)),
         NodeExit::DiskFailed(text) => Err(Failure::new(ExitStatus::DiskFailed, text)),
     }
 }

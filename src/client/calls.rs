@@ -48,12 +48,28 @@ pub struct NodeReport {
     pub keys: u64,
     /// Bytes of keys and values in its store.
     pub store_bytes: u64,
+    /// The feature level of its cluster, as far as it has applied the log; `None` from an older
+    /// release.
+    #[serde(default)]
+    pub feature_level: Option<u16>,
+    /// The feature levels that it speaks; `None` from an older release.
+    #[serde(default)]
+    pub speaks: Option<LevelsReport>,
     /// A hash of its store: equal on all nodes at equal `applied_index`.
     pub state_hash: String,
     /// Every member, as far as it knows.
     pub members: Vec<MemberReport>,
     /// Why it does not serve any more, if so.
     pub stopped: Option<String>,
+}
+
+/// The feature levels that a node speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct LevelsReport {
+    /// The lowest.
+    pub lowest: u16,
+    /// The highest.
+    pub highest: u16,
 }
 
 /// A leader, as a node knows it.

@@ -88,7 +88,7 @@ pub use alarms::{AlarmReport, AlarmsReport};
 pub use attempts::{Client, ClientOptions};
 pub use auth::{GrantSpec, TokenGrant, TokenOwner};
 pub use backup::BackupDownload;
-pub use calls::{LeaderReport, LogIdReport, MemberReport, NodeReport, Readiness};
+pub use calls::{LeaderReport, LevelsReport, LogIdReport, MemberReport, NodeReport, Readiness};
 pub(crate) use contests::is_candidate;
 pub use contests::{ContestKind, Holder, Won};
 pub use credentials::Credentials;

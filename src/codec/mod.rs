@@ -14,6 +14,7 @@
 mod address;
 mod base64;
 mod frame;
+mod level;
 mod structure;
 mod wire;
 
@@ -23,6 +24,7 @@ pub use address::{
 };
 pub use base64::{Base64Error, from_base64, to_base64, to_base64_url};
 pub use frame::{FRAME_HEADER_BYTES, decode_frame, encode_frame};
+pub use level::{FeatureLevel, FeatureLevels};
 pub use structure::{from_bytes, from_bytes_within, to_bytes};
 pub use wire::{COUNTER_MAX, DecodeError, Reader, Writer, checksum, checksum_parts};
 

@@ -1,9 +1,9 @@
 //! The body of a snapshot: a store as a stream of bytes, and back.
 //!
 //! ```text
-//! body   = format (u8, 5), state, key …, lease …, answer …, rules, chunk …, end
-//! state  = 1, revision, compacted, last grant, last answer, history_bytes, quota_bytes,
-//!          answers_bytes (u64 each)
+//! body   = format (u8), state, key …, lease …, answer …, rules, chunk …, end
+//! state  = 1, [level (from format 6 on)], revision, compacted, last grant, last answer,
+//!          history_bytes, quota_bytes, answers_bytes (u64 each)
 //! key    = 2, create_revision, mod_revision, version, lease (u64 each), place, key length,
 //!          value length (u32 each), key, value
 //! lease  = 3, id, seconds to live, number of the grant (u64 each), kind of its owner (u8; 0:
@@ -21,7 +21,7 @@
 //! checksums of the file and of the wire find damage within pieces. The hash at the end makes sure
 //! that what was rebuilt is what was captured.
 
-use crate::codec::{COUNTER_MAX, DecodeError, Writer};
+use crate::codec::{COUNTER_MAX, DecodeError, FeatureLevel, Writer};
 use crate::kv::answers::ANSWER_BYTES_MAX;
 use crate::kv::command::IDEMPOTENCY_KEY_BYTES_MAX;
 use crate::kv::history::{CHUNK_BYTES_MAX, Chunk, RECORDS_MAX};
@@ -38,8 +38,10 @@ use bytes::Bytes;
 
 mod fields;
 
-/// The first byte of a body: which format the rest has.
-const FORMAT: u8 = 5;
+/// The first byte of a body: its format. This one in a cluster of the oldest level, …
+const FORMAT_OLD: u8 = 5;
+/// … and this one, which tells the level, in any other.
+const FORMAT: u8 = 6;
 const TAG_STATE: u8 = 1;
 const TAG_KEY: u8 = 2;
 const TAG_LEASE: u8 = 3;
@@ -48,8 +50,8 @@ const TAG_RULES: u8 = 5;
 const TAG_CHUNK: u8 = 6;
 const TAG_LARGE: u8 = 7;
 const TAG_END: u8 = 8;
-/// A piece is handed out once it is this long; it is longer by at most one record, and by as much
-/// of a chunk.
+/// A piece is handed out once it is so long. It is longer by a record at most, or by as much of a
+/// chunk.
 const PIECE_BYTES: usize = 64 << 10;
 
 impl Store {
@@ -146,7 +148,7 @@ impl Body {
     fn put_next(&mut self, piece: &mut Vec<u8>) {
         match self.section {
             Section::Start => {
-                piece.put_u8(FORMAT);
+                piece.put_u8(if self.rest.level > FeatureLevel::OLDEST { FORMAT } else { FORMAT_OLD });
                 put_state(piece, &self.rest);
                 self.section = Section::Keys;
             }
@@ -229,6 +231,9 @@ impl Body {
 
 fn put_state(piece: &mut Vec<u8>, store: &Store) {
     piece.put_u8(TAG_STATE);
+    if store.level > FeatureLevel::OLDEST {
+        piece.put_u64(u64::from(store.level.get()));
+    }
     let Settings { history_bytes, quota_bytes, answers_bytes } = store.settings;
     let counters =
         [store.revision.0, store.compacted.0, store.leases.last_grant(), store.answers.last_number()];
@@ -256,8 +261,7 @@ fn length(length: usize) -> u32 {
 
 /// Rebuilds a store from the pieces of a snapshot's body, cut anywhere.
 ///
-/// Beside the store it holds at most one record and the piece being read. After an error it can
-/// only be dropped.
+/// Beside the store it holds one record and one piece at most. After an error it is of no use.
 #[derive(Debug, Default)]
 pub struct StoreReader {
     /// Without its keys, which `keys` makes.
@@ -271,7 +275,7 @@ pub struct StoreReader {
     chunk: Option<(Chunk, usize)>,
     /// The start of a record whose rest is in the next piece.
     pending: Vec<u8>,
-    started: bool,
+    format: Option<u8>,
     is_whole: bool,
 }
 
@@ -315,13 +319,13 @@ impl StoreReader {
     /// Reads the whole records at the front of `bytes`; returns how many bytes they take.
     fn read_records(&mut self, bytes: &[u8]) -> Result<usize, DecodeError> {
         let mut rest = bytes;
-        if !self.started {
+        if self.format.is_none() {
             let Some((&format, after)) = rest.split_first() else { return Ok(0) };
-            if format != FORMAT {
-                let value = u64::from(format);
-                return Err(DecodeError::Invalid { what: "format of the snapshot body", value });
+            if !matches!(format, FORMAT_OLD | FORMAT) {
+                let (what, value) = ("format of the snapshot body", format.into());
+                return Err(DecodeError::Invalid { what, value });
             }
-            (rest, self.started) = (after, true);
+            (rest, self.format) = (after, Some(format));
         }
         while !self.is_whole {
             let mut fields = Fields { bytes: rest };
@@ -368,7 +372,14 @@ impl StoreReader {
     }
 
     fn read_state(&mut self, fields: &mut Fields<'_>) -> Result<Option<()>, DecodeError> {
-        let Some(numbers) = fields.u64s::<7>() else { return Ok(None) };
+        let is_old = self.format == Some(FORMAT_OLD);
+        let level = if is_old { Some([FeatureLevel::OLDEST.get().into()]) } else { fields.u64s() };
+        let (Some([level]), Some(numbers)) = (level, fields.u64s::<7>()) else { return Ok(None) };
+        let found = u16::try_from(level).map(FeatureLevel::new).unwrap_or_default();
+        // The oldest has the other format.
+        if self.store.raise_level(found) == is_old {
+            return Err(DecodeError::Invalid { what: "level of the snapshot", value: level });
+        }
         let [revision, compacted, last_grant, last_answer, history_bytes, quota_bytes, answers_bytes] =
             numbers;
         for (what, value) in

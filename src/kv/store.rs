@@ -3,6 +3,7 @@
 //! All of it lies in structures that a capture shares, so that a snapshot captures the store in
 //! O(1) while it goes on changing.
 
+use crate::codec::FeatureLevel;
 use crate::kv::answers::Answers;
 use crate::kv::command::{Command, Op, Outcome, Put, Refusal};
 use crate::kv::history::{Change, ChangeId, History};
@@ -35,6 +36,8 @@ pub struct Store {
     pub(super) settings: Settings,
     /// Users, roles and tokens.
     pub(super) security: Arc<Security>,
+    /// The level of the cluster; never goes back.
+    pub(super) level: FeatureLevel,
     /// The last change's; never goes back.
     pub(super) revision: Revision,
     /// Reads below this revision are refused; never goes back.
@@ -122,6 +125,21 @@ impl Store {
     #[must_use]
     pub const fn security(&self) -> &Arc<Security> {
         &self.security
+    }
+
+    /// The level of the cluster.
+    #[must_use]
+    pub const fn level(&self) -> FeatureLevel {
+        self.level
+    }
+
+    /// Raises the level of the cluster. Whether it was lower.
+    pub fn raise_level(&mut self, level: FeatureLevel) -> bool {
+        let is_higher = level > self.level;
+        if is_higher {
+            self.level = level;
+        }
+        is_higher
     }
 
     /// Number of keys that exist.
@@ -216,7 +234,11 @@ impl Store {
     pub fn state_hash(&self) -> u128 {
         let Settings { history_bytes, quota_bytes, answers_bytes } = self.settings;
         let numbers = [self.revision.0, self.compacted.0, history_bytes, quota_bytes, answers_bytes];
-        let numbers: Vec<u8> = numbers.into_iter().flat_map(u64::to_le_bytes).collect();
+        let mut numbers: Vec<u8> = numbers.into_iter().flat_map(u64::to_le_bytes).collect();
+        // A member of the oldest level knows of none, and has the same hash.
+        if self.level > FeatureLevel::OLDEST {
+            self.level.encode(&mut numbers);
+        }
         [self.leases.digests(), self.answers.digests(), self.history.digests(), xxh3_128(&numbers)]
             .into_iter()
             .fold(self.digests.wrapping_add(self.security.digest()), u128::wrapping_add)

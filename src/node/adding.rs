@@ -240,7 +240,8 @@ impl<E: Env> Joiner<E> {
                 target.members
             )
         } else {
-            return Ok(());
+            let checked = self.check_release(name, target);
+            return checked.map_err(|text| OrderError::new(OrderCode::BadRequest, text));
         };
         Err(OrderError::new(OrderCode::NodeHasData, text))
     }

@@ -102,6 +102,8 @@ pub(super) struct Driver<E: Env> {
     pub founding: Option<usize>,
     /// It ends when it was removed from its cluster.
     pub exits_when_removed: bool,
+    /// Its cluster is at a level that this release does not speak, in words: it ends.
+    pub outgrown: Option<String>,
 }
 
 /// A reservation: this node is to become a member of another cluster.
@@ -139,6 +141,9 @@ impl<E: Env> Driver<E> {
             let wake_at = self.carry_out();
             if self.has_stopped() {
                 break self.close().await;
+            }
+            if let Some(why) = self.outgrown.take() {
+                break NodeExit::Outgrown(why);
             }
             let give_up = self.stopping.as_ref().map(|stopping| stopping.give_up);
             timer.set(wake_at.into_iter().chain(give_up).min());
@@ -277,6 +282,10 @@ impl<E: Env> Driver<E> {
                 self.note_removal();
             }
             Discovery::Removed { .. } => {}
+            Discovery::Outgrown { me, level, told_by } if me == self.place => {
+                self.note_outgrown(level, told_by)
+            }
+            Discovery::Outgrown { .. } => {}
             Discovery::PeerGone { peer } => self.replica.step(now, Event::PeerGone(peer)),
             Discovery::Called { cluster, member } => self.note_call(now, cluster, member),
         }
@@ -316,6 +325,7 @@ impl<E: Env> Driver<E> {
     fn note_facts(&mut self, now: Time) {
         let raft = self.replica.raft();
         self.facts.note(raft.term(), self.replica.store().revision());
+        self.address_book.set_level(self.replica.store().level());
         self.facts.note_security(self.replica.store().security(), self.replica.knows_its_rules());
         // A leader looks at all its members for it, and so not with every batch. What is told is
         // older meanwhile, and never newer, than what is true.
@@ -424,6 +434,10 @@ impl<E: Env> Driver<E> {
                     millis, "this leader's disk is far slower than those of the others; it hands over"
                 );
             }
+            Notice::LevelRaised(level) => {
+                info!(level = level.get(), "the cluster has reached a new feature level");
+            }
+            Notice::LevelAbove { level, told_by } => self.note_outgrown(level, told_by),
             Notice::BadMessage { from, reason } => {
                 self.metrics.messages_refused.inc();
                 // A peer that sends this once may go on sending it.

@@ -179,6 +179,7 @@ impl<E: Env> Joiner<E> {
                 target.members
             )));
         }
+        self.check_release(name, &target).map_err(JoinError::Conflict)?;
         self.check_name_is_free(name).await?;
         let question = Question::Reserve { cluster: me.cluster, micros: self.timings.reservation_micros };
         // By its name: what it calls itself is not what its certificate says.
@@ -209,6 +210,20 @@ impl<E: Env> Joiner<E> {
         };
         self.hand_over(id, store, raft_addr).await?;
         self.wait_until_settled(id).await
+    }
+
+    /// Whether a node speaks what this cluster is at.
+    pub(super) fn check_release(&self, name: &str, target: &Description) -> Result<(), String> {
+        let (level, speaks) = (self.address_book.level(), target.speaks);
+        if speaks.contains(level) {
+            return Ok(());
+        }
+        let remedy = if speaks.highest() < level {
+            "start this node's release there"
+        } else {
+            "upgrade this cluster first"
+        };
+        Err(format!("{name} speaks feature level {speaks}, and this cluster is at level {level}: {remedy}"))
     }
 
     /// The place that a store has already, once it is committed; `None` if it has none.
@@ -442,6 +457,7 @@ impl<E: Env> Joiner<E> {
             has_data: status.has_data,
             initial_cluster: self.initial_cluster.as_ref().map(|list| list.words()),
             predecessor: self.predecessor,
+            speaks: self.dialer.speaks,
             members: self.membership().members.len(),
             leader_addr: leader.and_then(|leader| self.address_book.address(leader)),
             name: me.name,

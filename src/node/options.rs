@@ -1,6 +1,6 @@
 //! How a node is started, and why it could not be, or ended.
 
-use crate::codec::{host_of, is_loopback};
+use crate::codec::{FeatureLevels, host_of, is_loopback};
 use crate::node::scrub::ScrubOptions;
 use crate::peer::{NewNode, TransportOptions};
 use crate::raft::NodeId;
@@ -106,6 +106,11 @@ impl NodeOptions {
             join_timings: JoinTimings::default(),
             insecure: false,
         }
+    }
+
+    /// The node speaks these feature levels, and no others.
+    pub fn speak(&mut self, levels: FeatureLevels) {
+        (self.replica.speaks, self.transport.speaks) = (levels, levels);
     }
 
     /// Raft addresses of nodes that the operator names.
@@ -220,6 +225,9 @@ pub enum NodeExit {
     /// Its data is not to be used as it is, which the text says why. It is to be started again: it
     /// sets its data aside then, and joins its cluster anew.
     Rebuild(String),
+    /// Its cluster has reached a feature level that this release does not speak; the text says what
+    /// to do. Its data is as it was.
+    Outgrown(String),
     /// The disk failed, which the text describes: nothing more could be stored. Nothing was
     /// acknowledged that is not durable, and a leader has named a successor.
     DiskFailed(String),

@@ -1,5 +1,6 @@
 //! Answers other nodes' questions.
 
+use crate::codec::FeatureLevel;
 use crate::node::handle::DriverOrder;
 use crate::node::join::Joiner;
 use crate::peer::incoming::Answers;
@@ -22,9 +23,13 @@ pub(super) struct PeerQuestions<E> {
 }
 
 impl<E: Env> Answers<E> for PeerQuestions<E> {
-    async fn serve(&self, mut stream: Stream<E::Stream>, shown: Option<PeerCertificate>) {
+    async fn serve(
+        &self,
+        (mut stream, level): (Stream<E::Stream>, FeatureLevel),
+        shown: Option<PeerCertificate>,
+    ) {
         let env = &self.joiner.env;
-        let asked = until(env, env.now().plus(TALK_MICROS), read_question(&mut stream)).await;
+        let asked = until(env, env.now().plus(TALK_MICROS), read_question(&mut stream, level)).await;
         let question = match asked {
             Some(Ok(question)) => question,
             Some(Err(error)) => return debug!(%error, "a question could not be understood"),
@@ -38,7 +43,7 @@ impl<E: Env> Answers<E> for PeerQuestions<E> {
             self.answer(question).await
         };
         let Some(reply) = answered else { return };
-        let _ = until(env, env.now().plus(TALK_MICROS), write_reply(&mut stream, &reply)).await;
+        let _ = until(env, env.now().plus(TALK_MICROS), write_reply(&mut stream, level, &reply)).await;
     }
 }
 

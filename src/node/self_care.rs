@@ -1,8 +1,9 @@
 //! What a node tells of itself, and what it does about its own disk and state.
 
+use crate::codec::FeatureLevel;
 use crate::node::driver::Driver;
 use crate::node::storage_workers::LogJob;
-use crate::raft::{LogIndex, RoleName, Time, Withdrawal};
+use crate::raft::{LogIndex, NodeId, RoleName, Time, Withdrawal};
 use crate::replica::{Event, StorageEvent};
 use crate::runtime::{Env, NodeStatus};
 use crate::storage::ScrubDamage;
@@ -110,6 +111,19 @@ impl<E: Env> Driver<E> {
         self.env.sleep_until(now.plus(LAST_WORDS_MICROS)).await;
     }
 
+    /// The cluster is at a level that this release does not speak: it would misread what comes.
+    pub(super) fn note_outgrown(&mut self, level: FeatureLevel, told_by: NodeId) {
+        let speaks = self.config.speaks;
+        if level <= speaks.highest() {
+            return;
+        }
+        let why = format!(
+            "this cluster is at feature level {level}, as member {told_by} says, and this release speaks level {speaks}: start the              release of the other members here, on the same data directory; nothing in it was changed"
+        );
+        error!(%why, "THIS RELEASE IS TOO OLD FOR ITS CLUSTER");
+        self.outgrown = Some(why);
+    }
+
     pub(super) fn status(&self, now: Time, stopped: Option<String>) -> NodeStatus {
         self.links.observe();
         let me = self.address_book.me();
@@ -117,6 +131,9 @@ impl<E: Env> Driver<E> {
         for member in &mut replica.members {
             let refused = || self.address_book.older_copy(member.id);
             member.withdrawn = member.withdrawn.take().or_else(refused);
+            if let Some(spoken) = self.address_book.spoken(member.id).filter(|_| member.id != replica.id) {
+                (member.speaks, member.spoken_level) = (Some(spoken.speaks), Some(spoken.level));
+            }
         }
         let called = self.foreign_call.filter(|called| now < called.until);
         replica.withdrawn = replica.withdrawn.or(called.map(|called| called.reason()));

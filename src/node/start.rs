@@ -1,6 +1,6 @@
 //! A running node: what its parts are, and how they are put together.
 
-use crate::codec::{HostPort, host_of};
+use crate::codec::{FeatureLevel, HostPort, host_of};
 use crate::node::address::{advertised, check_address};
 use crate::node::admission::{Admission, spawn_until};
 use crate::node::announce::announce_address;
@@ -113,6 +113,7 @@ impl Node {
             name: identity.name,
             raft_addr: raft_addr.clone(),
             http_addr,
+            speaks: options.transport.speaks,
         };
         info!(name = %me.name, cluster = %me.cluster, id = me.id.get(), store = %me.store, addr = %me.raft_addr, "starting");
         let node = NodeBuilder { env, options, metrics, me, replica, notes }.start(storage, listener)?;
@@ -208,12 +209,14 @@ impl<E: Env> NodeBuilder<E> {
         };
         let address_book = Arc::new(AddressBook::new(self.me.clone(), self.replica.membership().clone()));
         address_book.tell_addresses(told);
+        address_book.set_level(self.replica.store().level());
         let joiner = Joiner {
             env: self.env.clone(),
             dialer: Dialer {
                 env: self.env.clone(),
                 tls: self.options.transport.tls.clone(),
                 names: Some(address_book.clone()),
+                speaks: self.options.transport.speaks,
             },
             handle: handle.clone(),
             address_book: address_book.clone(),
@@ -285,6 +288,7 @@ impl<E: Env> NodeBuilder<E> {
             stopping: None,
             founding: admission.founding(),
             exits_when_removed: self.options.exits_when_removed,
+            outgrown: None,
         };
         let (closed_in, closed) = oneshot::channel();
         self.env.spawn(async move {
@@ -431,7 +435,12 @@ fn open<E: Env>(
         store_id: store,
     };
     let name = options.name.clone();
-    let initial = bootstrap_log([member]).map_err(|why| StartError::Storage(why.to_owned()))?;
+    let mut initial = bootstrap_log([member]).map_err(|why| StartError::Storage(why.to_owned()))?;
+    let highest = options.replica.speaks.highest();
+    if highest > FeatureLevel::OLDEST {
+        // A new cluster begins with all that its first node can do.
+        initial.raise_level(highest);
+    }
     let bootstrap = Bootstrap { name, cluster, member: FIRST_MEMBER, store, initial };
     let clock = env.clone();
     let storage_options = StorageOptions {
@@ -439,6 +448,7 @@ fn open<E: Env>(
         spare_mode: if E::THREADS { SpareMode::Thread } else { SpareMode::Inline },
         seed: env.seed(),
         promised_micros: options.replica.raft.promise_micros(),
+        speaks: options.replica.speaks,
         clock: StorageClock::new(move || clock.now().get()),
         ..StorageOptions::new(options.data_dir.clone())
     };

@@ -97,9 +97,10 @@ impl<E: Env> Driver<E> {
         let stopped = match exit {
             NodeExit::Stopped => "it was asked to stop".to_owned(),
             NodeExit::Removed => "it was removed from its cluster".to_owned(),
-            NodeExit::Failed(reason) | NodeExit::DiskFailed(reason) | NodeExit::Rebuild(reason) => {
-                reason.clone()
-            }
+            NodeExit::Failed(reason)
+            | NodeExit::DiskFailed(reason)
+            | NodeExit::Rebuild(reason)
+            | NodeExit::Outgrown(reason) => reason.clone(),
         };
         let status = self.status(self.env.now(), Some(stopped));
         let _ = self.last.set(status);

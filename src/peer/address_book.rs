@@ -1,7 +1,9 @@
 //! The identity of this node, and the addresses of the others. The driver keeps it up to date, and
 //! every connection that begins asks it.
 
-use crate::peer::hello::{PING_MICROS, PeerHello, Starts};
+use crate::codec::{FeatureLevel, FeatureLevels};
+use crate::peer::greeting::Terms;
+use crate::peer::hello::{PeerHello, Starts};
 use crate::peer::orders::MembersView;
 use crate::peer::refusal::Refusal;
 use crate::peer::vouched::{Vouched, Voucher};
@@ -9,9 +11,14 @@ use crate::raft::{ClusterId, Incarnation, MEMBERS_MAX, Membership, NodeId, Store
 use crate::runtime::door::Caller;
 use crate::tls::PeerCertificate;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::Notify;
+
+mod connected;
+
+use connected::ALIVE_MICROS;
+pub(crate) use connected::{Closing, Connected};
 
 /// Addresses learned from hellos, at most: of peers that the membership known here does not list
 /// yet.
@@ -21,10 +28,6 @@ const LEARNED_MAX: usize = 64;
 const MET_MAX: usize = 4 * MEMBERS_MAX;
 /// Connections of one caller that are remembered, at most.
 const CONNECTIONS_EACH_MAX: usize = 8;
-
-/// A peer that was heard within this time on an open connection lives: an idle connection says
-/// something more often.
-const ALIVE_MICROS: u64 = 4 * PING_MICROS;
 
 /// This node, as it introduces itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +46,17 @@ pub(crate) struct Me {
     pub raft_addr: String,
     /// Where its HTTP API is.
     pub http_addr: String,
+    /// The levels that it speaks.
+    pub speaks: FeatureLevels,
+}
+
+/// What is spoken with a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spoken {
+    /// The levels that the peer speaks, as it said last.
+    pub speaks: FeatureLevels,
+    /// The level of the connection that was made last, by either.
+    pub level: FeatureLevel,
 }
 
 /// The identity of this node, and the addresses of the others. Shared; asked a few times for each
@@ -50,6 +64,9 @@ pub(crate) struct Me {
 #[derive(Debug)]
 pub(crate) struct AddressBook {
     state: Mutex<State>,
+    /// The level of the cluster, as far as this node has applied its log. Beside the state: every
+    /// write of a link looks at it.
+    level: AtomicU16,
 }
 
 #[derive(Debug)]
@@ -81,6 +98,8 @@ struct State {
     told_addresses: Vec<String>,
     /// Members that are not known here yet, and that others have named.
     vouched: Vouched,
+    /// What is spoken with the peers that were met.
+    spoken: BTreeMap<NodeId, Spoken>,
 }
 
 /// What a link hears of the calls of its peer.
@@ -90,82 +109,6 @@ pub(crate) struct PeerCalls {
     pub called: Notify,
     /// Another start of the peer was let in than before: what this node is connected to is gone.
     pub restarted: Notify,
-}
-
-/// A connection over which a peer speaks.
-#[derive(Debug)]
-pub(crate) struct Connected {
-    store: StoreId,
-    incarnation: Incarnation,
-    /// When something last came, microseconds.
-    heard_micros: AtomicU64,
-    /// A later start of the same data directory speaks over another one, or the same start over so
-    /// many that this one is not remembered.
-    superseded: AtomicBool,
-    /// Until when it may still speak, microseconds, if it is known that it was removed.
-    removed_until_micros: AtomicU64,
-    /// It has ended.
-    ended: AtomicBool,
-    /// The caller's certificate, where connections are secured.
-    shown: Option<PeerCertificate>,
-    /// The membership has come since, and has another name for the caller than its certificate.
-    is_misnamed: AtomicBool,
-    /// The membership has come since, and does not name the caller; nor has anybody else.
-    is_unconfirmed: AtomicBool,
-}
-
-/// Why a connection that was let in is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Closing {
-    /// A later start of the same data directory speaks over another one, or the same start over
-    /// many others.
-    Superseded,
-    /// The caller was let in before this node knew that it had been removed. When it calls again,
-    /// it is told so.
-    Removed,
-    /// The caller was let in before this node knew the member for which it speaks, and its
-    /// certificate is not that member's.
-    Misnamed,
-    /// The caller was let in before this node knew any member, and is none of those that it knows
-    /// now. Somebody has to confirm it.
-    Unconfirmed,
-}
-
-impl Connected {
-    /// Something came.
-    ///
-    /// # Errors
-    /// Why the connection has to be closed, if it has.
-    pub(crate) fn heard(&self, now: Time) -> Result<(), Closing> {
-        self.heard_micros.store(now.get(), Ordering::Relaxed);
-        if self.superseded.load(Ordering::Relaxed) {
-            return Err(Closing::Superseded);
-        }
-        if self.is_misnamed.load(Ordering::Relaxed) {
-            return Err(Closing::Misnamed);
-        }
-        if now.get() >= self.removed_until_micros.load(Ordering::Relaxed) {
-            return Err(Closing::Removed);
-        }
-        if self.is_unconfirmed.load(Ordering::Relaxed) {
-            return Err(Closing::Unconfirmed);
-        }
-        Ok(())
-    }
-
-    /// The connection has ended.
-    pub(crate) fn end(&self) {
-        self.ended.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether a process other than `caller` lives at its other end.
-    fn is_twin_of(&self, caller: &PeerHello, now: Time) -> bool {
-        let silent = now.get().saturating_sub(self.heard_micros.load(Ordering::Relaxed));
-        self.store == caller.store
-            && self.incarnation != caller.starts.incarnation()
-            && !self.ended.load(Ordering::Relaxed)
-            && silent < ALIVE_MICROS
-    }
 }
 
 /// The address at which a peer said that it is reached.
@@ -226,6 +169,7 @@ impl State {
             promised_to: None,
             told_addresses: Vec::new(),
             vouched: Vouched::default(),
+            spoken: BTreeMap::new(),
         }
     }
 
@@ -284,19 +228,15 @@ impl State {
     }
 
     /// Remembers the caller. An earlier connection of the same member is superseded.
-    fn connect(&mut self, hello: &PeerHello, shown: Option<PeerCertificate>, now: Time) -> Arc<Connected> {
+    fn connect(
+        &mut self,
+        hello: &PeerHello,
+        shown: Option<PeerCertificate>,
+        (now, spoken): (Time, Spoken),
+    ) -> Arc<Connected> {
         let (id, store, incarnation) = (hello.from, hello.store, hello.starts.incarnation());
-        let connected = Arc::new(Connected {
-            store,
-            incarnation,
-            heard_micros: AtomicU64::new(now.get()),
-            superseded: AtomicBool::new(false),
-            removed_until_micros: AtomicU64::new(u64::MAX),
-            ended: AtomicBool::new(false),
-            shown,
-            is_misnamed: AtomicBool::new(false),
-            is_unconfirmed: AtomicBool::new(false),
-        });
+        let connected = Arc::new(Connected::new((store, incarnation), shown, spoken.level, now));
+        self.note_spoken(id, spoken);
         if self.newest_start.len() < MET_MAX || self.newest_start.contains_key(&id) {
             let before = self.newest_start.insert(id, (store, incarnation));
             if before.is_some_and(|(_, before)| before != incarnation)
@@ -317,13 +257,56 @@ impl State {
         }
         connected
     }
+
+    /// Remembers what is spoken with a peer. There is always room for members.
+    fn note_spoken(&mut self, id: NodeId, spoken: Spoken) {
+        let is_known = self.spoken.contains_key(&id) || self.in_force.members.contains_key(&id);
+        if is_known || self.spoken.len() < MET_MAX {
+            self.spoken.insert(id, spoken);
+        }
+    }
 }
 
 impl AddressBook {
     /// An address book of this node, and the membership that its log ends with.
     #[must_use]
     pub(crate) fn new(me: Me, in_force: Membership) -> Self {
-        Self { state: Mutex::new(State::new(me, in_force, BTreeMap::new())) }
+        let level = AtomicU16::new(FeatureLevel::OLDEST.get());
+        Self { state: Mutex::new(State::new(me, in_force, BTreeMap::new())), level }
+    }
+
+    /// The level of the cluster, as far as this node has applied its log.
+    pub(crate) fn level(&self) -> FeatureLevel {
+        FeatureLevel::new(self.level.load(Ordering::Relaxed))
+    }
+
+    /// At which levels this node can talk to others of its cluster.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms { speaks: self.lock().me.speaks, needs: self.level() }
+    }
+
+    /// The cluster is at that level. Connections below it are closed when something comes over
+    /// them.
+    pub(crate) fn set_level(&self, level: FeatureLevel) {
+        if level == self.level() {
+            return;
+        }
+        let state = self.lock();
+        self.level.store(level.get(), Ordering::Relaxed);
+        for connected in state.connections.values().flatten() {
+            connected.is_outgrown.store(connected.level < level, Ordering::Relaxed);
+        }
+    }
+
+    /// A peer let this node in.
+    pub(crate) fn note_spoken(&self, id: NodeId, spoken: Spoken) {
+        self.lock().note_spoken(id, spoken);
+    }
+
+    /// What is spoken with a peer, if it was met.
+    #[must_use]
+    pub(crate) fn spoken(&self, id: NodeId) -> Option<Spoken> {
+        self.lock().spoken.get(&id).copied()
     }
 
     /// This node.
@@ -341,11 +324,12 @@ impl AddressBook {
     /// so: [`Refusal::Unconfirmed`].
     pub(crate) fn admit(
         &self,
-        hello: &PeerHello,
+        (hello, terms): (&PeerHello, Terms),
         shown: Option<&PeerCertificate>,
         now: Time,
     ) -> Result<Arc<Connected>, Refusal> {
         let mut state = self.lock();
+        let needs = self.level();
         let me = &state.me;
         if hello.cluster != me.cluster {
             let (called, ours, theirs) = (me.name.clone(), me.cluster, hello.cluster);
@@ -381,12 +365,19 @@ impl AddressBook {
         {
             return Err(Refusal::WrongStore { id, known, found });
         }
+        let ours = Terms { speaks: state.me.speaks, needs };
+        let Some(level) = terms.common(ours) else {
+            let (called, needs) = (state.me.name.clone(), needs.max(terms.needs));
+            let (ours, theirs) = (ours.speaks, terms.speaks);
+            return Err(Refusal::OtherLevel { called, id, ours, theirs, needs });
+        };
         state.recognise(hello, now)?;
         state.older_copies.remove(&id);
         if state.may_learn(id) {
             state.hello_addresses.insert(id, Learned::new(hello.raft_addr.clone()));
         }
-        Ok(state.connect(hello, shown.cloned(), now))
+        let spoken = Spoken { speaks: terms.speaks, level };
+        Ok(state.connect(hello, shown.cloned(), (now, spoken)))
     }
 
     /// Whether the holder of a certificate may speak for a member: it is the member's, as far as
@@ -509,6 +500,7 @@ impl AddressBook {
         let gone: Vec<_> = known.filter(|id| state.is_removed(*id) && !needed.contains(id)).collect();
         for id in gone {
             state.hello_addresses.remove(&id);
+            state.spoken.remove(&id);
             for connected in state.connections.get(&id).into_iter().flatten() {
                 let until = now.plus(ALIVE_MICROS).get();
                 connected.removed_until_micros.fetch_min(until, Ordering::Relaxed);
@@ -567,6 +559,7 @@ impl AddressBook {
         let mut state = self.lock();
         let mut told_addresses = std::mem::take(&mut state.told_addresses);
         told_addresses.extend(learned.values().map(|learned| learned.addr.clone()));
+        self.level.store(FeatureLevel::OLDEST.get(), Ordering::Relaxed);
         *state = State { told_addresses, ..State::new(me, in_force, learned) };
     }
 

@@ -1,17 +1,14 @@
 //! Self-describing blocks: what opens every connection, and what the questions between nodes travel
 //! in.
 //!
-//! A block is: magic (8 bytes), protocol version u16, kind u8, body length u32, body, CRC-32 of all
-//! before. A stranger (a browser, a port scanner, a newer release) is recognised by the first
-//! bytes, before anything is allocated.
+//! A block is: magic (8 bytes), level u16, kind u8, body length u32, body, CRC-32 of all before. A
+//! stranger (a browser, a port scanner, a newer release) is recognised by the first bytes, before
+//! anything is allocated.
 
-use crate::codec::{Writer, checksum_parts};
+use crate::codec::{FeatureLevel, FeatureLevels, Writer, checksum_parts};
 use crate::tls::refusal_in;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-
-/// Version of everything that is said on the raft port. Two nodes talk only if theirs are equal.
-pub const PROTOCOL_VERSION: u16 = 7;
 
 const MAGIC: [u8; 8] = *b"InfStore";
 const HEADER_BYTES: usize = 15;
@@ -21,6 +18,8 @@ const STEP_BYTES: usize = 16 << 10;
 /// A block's kind and body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Block {
+    /// The level in whose words the body is.
+    pub level: FeatureLevel,
     /// What the body is.
     pub kind: u8,
     /// The body.
@@ -34,11 +33,14 @@ pub(crate) enum BlockError {
     /// them, and they may be private.
     #[error("it does not speak InfinityStore's protocol ({0})")]
     Garbage(&'static str),
-    /// Another version of the protocol.
-    #[error(
-        "it speaks version {0} of the protocol, and this node version {PROTOCOL_VERSION}; run the same release on all nodes"
-    )]
-    Version(u16),
+    /// A level of the protocol that has no place here.
+    #[error("it speaks level {found} of the protocol, and this node {here}: {}", remedy(*found, *here))]
+    Level {
+        /// The block's level.
+        found: FeatureLevel,
+        /// Those that are understood.
+        here: FeatureLevels,
+    },
     /// A body beyond the limit.
     #[error("it announced {length} bytes where at most {limit} are allowed")]
     TooLong {
@@ -75,7 +77,7 @@ impl BlockError {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Garbage(kind) => kind,
-            Self::Version(_) => "version",
+            Self::Level { .. } => "level",
             Self::TooLong { .. } => "too long",
             Self::Damaged => "damaged",
             Self::Kind(_) => "kind",
@@ -92,7 +94,7 @@ impl Block {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER_BYTES + self.body.len() + 4);
         bytes.extend_from_slice(&MAGIC);
-        bytes.put_u16(PROTOCOL_VERSION);
+        bytes.put_u16(self.level.get());
         bytes.put_u8(self.kind);
         bytes.put_bytes(&self.body);
         let sum = checksum_parts(&[&bytes]);
@@ -109,11 +111,15 @@ impl Block {
         stream.flush().await
     }
 
-    /// Reads a block with a body of at most `limit` bytes.
+    /// Reads a block of one of these levels, with a body of at most `limit` bytes.
     ///
     /// # Errors
     /// [`BlockError`]; the stream is of no use afterwards.
-    pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin), limit: u32) -> Result<Self, BlockError> {
+    pub(crate) async fn read(
+        stream: &mut (impl AsyncRead + Unpin),
+        here: FeatureLevels,
+        limit: u32,
+    ) -> Result<Self, BlockError> {
         let mut header = [0; HEADER_BYTES];
         let mut filled = 0;
         while filled < HEADER_BYTES {
@@ -127,9 +133,9 @@ impl Block {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
         }
-        let version = u16::from_le_bytes([header[8], header[9]]);
-        if version != PROTOCOL_VERSION {
-            return Err(BlockError::Version(version));
+        let level = FeatureLevel::new(u16::from_le_bytes([header[8], header[9]]));
+        if !here.contains(level) {
+            return Err(BlockError::Level { found: level, here });
         }
         let length = u32::from_le_bytes([header[11], header[12], header[13], header[14]]);
         if length > limit {
@@ -141,7 +147,16 @@ impl Block {
         if u32::from_le_bytes(sum) != checksum_parts(&[&header, &body]) {
             return Err(BlockError::Damaged);
         }
-        Ok(Self { kind: header[10], body })
+        Ok(Self { level, kind: header[10], body })
+    }
+}
+
+/// Which of two nodes is to be upgraded.
+fn remedy(found: FeatureLevel, here: FeatureLevels) -> &'static str {
+    if found > here.highest() {
+        "this node is of an older release, and has to be upgraded"
+    } else {
+        "the other one is of an older release, and has to be upgraded"
     }
 }
 

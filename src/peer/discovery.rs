@@ -1,5 +1,6 @@
 //! What connections find out about this node itself, and about its peers.
 
+use crate::codec::FeatureLevel;
 use crate::raft::{ClusterId, NodeId};
 
 /// What a connection found out. The driver decides what follows.
@@ -21,6 +22,15 @@ pub(crate) enum Discovery {
     PeerGone {
         /// The peer.
         peer: NodeId,
+    },
+    /// This node's cluster is at a level that this node does not speak, as a member says.
+    Outgrown {
+        /// The cluster and member that this node is to it.
+        me: (ClusterId, NodeId),
+        /// The level.
+        level: FeatureLevel,
+        /// The member that knows.
+        told_by: NodeId,
     },
     /// Another cluster calls this node as its member.
     Called {

@@ -1,11 +1,12 @@
 //! Incoming connections on the raft port: hellos are judged, peers' messages handed to the driver,
 //! questions answered.
 
-use crate::codec::decode_frame;
+use crate::codec::{FeatureLevel, decode_frame};
 use crate::peer::address_book::{AddressBook, Closing, Connected};
 use crate::peer::block::BlockError;
 use crate::peer::discovery::Discovery;
-use crate::peer::hello::{Hello, HelloAnswer, PeerHello, read_heard};
+use crate::peer::greeting::{Greeting, Terms};
+use crate::peer::hello::{Hello, HelloAnswer, Manner, PeerHello, read_heard};
 use crate::peer::options::{MESSAGE_BYTES_MAX, TransportOptions};
 use crate::peer::refusal::Refusal;
 use crate::peer::secured::{Dialer, Guard, TurnedAway, accept_secured};
@@ -55,11 +56,11 @@ pub(crate) struct PeerBatch {
 
 /// Answers the questions that come in. The floor above knows the answers.
 pub(crate) trait Answers<E: Env>: Send + Sync + 'static {
-    /// Reads one question and answers it. `shown` is the caller's certificate, where connections
-    /// are secured.
+    /// Reads one question and answers it, at that level. `shown` is the caller's certificate, where
+    /// connections are secured.
     fn serve(
         &self,
-        stream: Stream<E::Stream>,
+        stream: (Stream<E::Stream>, FeatureLevel),
         shown: Option<PeerCertificate>,
     ) -> impl Future<Output = ()> + Send;
 }
@@ -155,7 +156,8 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
             Err(TurnedAway { reason, .. }) if reason.is_empty() => return,
             Err(TurnedAway { kind, reason }) => return self.log_refusal_once(from, kind, &reason),
         };
-        match until(&self.env, deadline, Hello::read(&mut stream)).await {
+        let speaks = self.options.speaks;
+        match until(&self.env, deadline, Greeting::read(&mut stream, speaks)).await {
             None => self.log_refusal_once(from, "silent", "it said no hello"),
             Some(Err(BlockError::Io(_))) => {}
             Some(Err(error)) => {
@@ -164,15 +166,31 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
                 // A node of another release reads this and logs it. For other callers it does no
                 // harm.
                 let answer = HelloAnswer::Refused(format!("the caller cannot be understood: {reason}"));
-                let _ = until(&self.env, deadline, answer.write(&mut stream)).await;
+                let manner = Manner::for_anybody(speaks);
+                let _ = until(&self.env, deadline, answer.write(&mut stream, manner)).await;
             }
-            Some(Ok(Hello::Rpc)) => {
-                if answered(&self.env, deadline, &mut stream, HelloAnswer::Accepted).await {
-                    self.service.serve(stream, shown).await;
+            Some(Ok(greeting)) => {
+                let here = Terms::of_any_cluster(speaks);
+                let manner = greeting.manner(here);
+                match greeting.hello {
+                    Hello::Rpc if greeting.terms.common(here).is_none() => {
+                        let reason = format!("it speaks level {} only", greeting.terms.speaks);
+                        self.log_refusal_once(from, "level", &reason);
+                        let why = format!("this node speaks level {speaks} of the protocol");
+                        let answer = HelloAnswer::OtherLevel { speaks, needs: speaks.lowest(), why };
+                        answered(&self.env, deadline, &mut stream, (answer, manner)).await;
+                    }
+                    Hello::Rpc => {
+                        let accepted = (HelloAnswer::Accepted, manner);
+                        if answered(&self.env, deadline, &mut stream, accepted).await {
+                            self.service.serve((stream, manner.agreed), shown).await;
+                        }
+                    }
+                    Hello::Peer(hello) => {
+                        let hello = (hello, greeting.terms, manner);
+                        self.serve_peer((stream, shown), (from, place), hello, deadline).await;
+                    }
                 }
-            }
-            Some(Ok(Hello::Peer(hello))) => {
-                self.serve_peer((stream, shown), (from, place), hello, deadline).await;
             }
         }
     }
@@ -181,23 +199,27 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
         &self,
         (mut stream, shown): (Stream<E::Stream>, Option<PeerCertificate>),
         (from, place): (&str, &mut PortPlace),
-        hello: PeerHello,
+        (hello, terms, manner): (PeerHello, Terms, Manner),
         deadline: Time,
     ) {
-        let mut admitted = self.address_book.admit(&hello, shown.as_ref(), self.env.now());
+        let admit = || self.address_book.admit((&hello, terms), shown.as_ref(), self.env.now());
+        let mut admitted = admit();
         if matches!(admitted, Err(Refusal::Unconfirmed { .. }))
             && until(&self.env, deadline, self.confirm(hello.from, shown.as_ref())).await == Some(true)
         {
-            admitted = self.address_book.admit(&hello, shown.as_ref(), self.env.now());
+            admitted = admit();
         }
         let connected = match admitted {
             Ok(connected) => connected,
             Err(refusal @ Refusal::OlderCopy { .. }) => {
                 // These may be the last words of a process that has ended, which arrive after those
                 // of the next start. Nothing is wrong then, and nobody answers.
-                let answer = HelloAnswer::OlderCopy(refusal.to_string());
+                let answer = (HelloAnswer::OlderCopy(refusal.to_string()), manner);
                 let heard = answered(&self.env, deadline, &mut stream, answer).await
-                    && matches!(until(&self.env, deadline, read_heard(&mut stream)).await, Some(Ok(())));
+                    && matches!(
+                        until(&self.env, deadline, read_heard(&mut stream, self.options.speaks)).await,
+                        Some(Ok(()))
+                    );
                 if heard {
                     self.log_impostor(from, &hello, &refusal);
                     self.address_book.note_older_copy(hello.from, refusal.to_string());
@@ -206,18 +228,20 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
             }
             Err(refusal) => {
                 let answer = self.refuse(from, &hello, &refusal);
-                answered(&self.env, deadline, &mut stream, answer).await;
+                answered(&self.env, deadline, &mut stream, (answer, manner)).await;
                 return;
             }
         };
         self.clear_refusals(from);
         place.become_members();
-        if !answered(&self.env, deadline, &mut stream, HelloAnswer::Accepted).await {
+        let level = connected.level();
+        let manner = Manner { agreed: level, ..manner };
+        if !answered(&self.env, deadline, &mut stream, (HelloAnswer::Accepted, manner)).await {
             return connected.end();
         }
-        info!(peer = hello.from.get(), addr = %hello.raft_addr, "peer connected");
+        info!(peer = hello.from.get(), addr = %hello.raft_addr, level = level.get(), "peer connected");
         self.address_book.note_call(hello.from);
-        let receiver = Receiver { cluster: hello.cluster, from: hello.from, to: hello.to };
+        let receiver = Receiver { cluster: hello.cluster, from: hello.from, to: hello.to, level };
         let ended = self.ended.clone();
         let reason = tokio::select! {
             biased;
@@ -236,7 +260,8 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
     /// Whether somebody who is known here says that the holder of the certificate is that member.
     async fn confirm(&self, id: NodeId, shown: Option<&PeerCertificate>) -> bool {
         let Some(shown) = shown else { return true };
-        let dialer = Dialer { env: self.env.clone(), tls: self.options.tls.clone(), names: None };
+        let (tls, speaks) = (self.options.tls.clone(), self.options.speaks);
+        let dialer = Dialer { env: self.env.clone(), tls, names: None, speaks };
         self.rounds.confirm(&dialer, &self.address_book, (id, shown)).await
     }
 
@@ -252,11 +277,19 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
                 // Lost if too much waits: the caller calls again.
                 let _ = self.discoveries.try_send(found);
             }
+            Refusal::OtherLevel { ours, needs, .. } if *needs > ours.highest() => {
+                self.log_refusal_once(from, refusal.kind(), &reason);
+                let (me, told_by) = ((hello.cluster, hello.to), hello.from);
+                let _ = self.discoveries.try_send(Discovery::Outgrown { me, level: *needs, told_by });
+            }
             _ => self.log_refusal_once(from, refusal.kind(), &reason),
         }
         match refusal {
             Refusal::NotYet { .. } | Refusal::Unconfirmed { .. } => HelloAnswer::NotYet(reason),
             Refusal::Removed { .. } => HelloAnswer::Removed(reason),
+            Refusal::OtherLevel { ours, needs, .. } => {
+                HelloAnswer::OtherLevel { speaks: *ours, needs: *needs, why: reason }
+            }
             _ => HelloAnswer::Refused(reason),
         }
     }
@@ -293,6 +326,9 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
                 }
                 // Nothing is wrong with it; it calls again, and is told.
                 Err(Closing::Removed) => return None,
+                Err(Closing::Outgrown) => {
+                    return Some("the level of the cluster was raised above this connection's".to_owned());
+                }
                 Err(Closing::Misnamed) => {
                     return Some("its certificate is not that of the member for which it speaks".to_owned());
                 }
@@ -446,6 +482,8 @@ struct Receiver {
     cluster: ClusterId,
     from: NodeId,
     to: NodeId,
+    /// The level at which both speak.
+    level: FeatureLevel,
 }
 
 impl Receiver {
@@ -464,6 +502,9 @@ impl Receiver {
             // entries in order, so an entry that stays keeps at most the bytes of one append.
             let message =
                 PeerMessage::decode(Bytes::copy_from_slice(&frame)).map_err(|error| error.to_string())?;
+            if !message.is_sayable_at(self.level) {
+                return Err(format!("it sent what has no words at level {}", self.level));
+            }
             if message.from() != self.from || message.to() != self.to {
                 return Err(format!("it sent a message from {} to {}", message.from(), message.to()));
             }
@@ -488,9 +529,9 @@ async fn answered<E: Env>(
     env: &E,
     deadline: Time,
     stream: &mut Stream<E::Stream>,
-    answer: HelloAnswer,
+    (answer, manner): (HelloAnswer, Manner),
 ) -> bool {
-    matches!(until(env, deadline, answer.write(stream)).await, Some(Ok(())))
+    matches!(until(env, deadline, answer.write(stream, manner)).await, Some(Ok(())))
 }
 
 #[cfg(test)]

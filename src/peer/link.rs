@@ -1,9 +1,10 @@
 //! One outgoing connection: it connects, says hello and writes what waits. When it breaks, it
 //! begins again.
 
-use crate::codec::encode_frame;
-use crate::peer::address_book::{AddressBook, PeerCalls};
+use crate::codec::{FeatureLevel, encode_frame};
+use crate::peer::address_book::{AddressBook, PeerCalls, Spoken};
 use crate::peer::discovery::Discovery;
+use crate::peer::greeting::{Greeted, NotGreeted, greet};
 use crate::peer::hello::{Hello, HelloAnswer, PING_MICROS, write_heard};
 use crate::peer::options::TransportOptions;
 use crate::peer::secured::Dialer;
@@ -88,6 +89,15 @@ impl From<String> for Failed {
     }
 }
 
+/// A connection to the peer, which has let this node in.
+struct Connection<S> {
+    stream: S,
+    /// Where the peer was reached.
+    addr: String,
+    /// The level at which both speak.
+    level: FeatureLevel,
+}
+
 /// How a connection ended.
 enum End {
     /// The queue was closed.
@@ -97,6 +107,11 @@ enum End {
 }
 
 impl End {
+    /// An entry is not understood at that level. Those after it are of no use without it.
+    fn unsayable(level: FeatureLevel) -> Self {
+        Self::Broken(format!("the peer speaks level {level}, and the log goes on at a higher one"))
+    }
+
     fn moved() -> Self {
         Self::Broken("the peer was started again at another address".to_owned())
     }
@@ -129,10 +144,10 @@ impl<E: Env> Link<E> {
         loop {
             let addrs = self.address_book.addresses(self.to);
             let (reason, passes) = match self.connect(&addrs, turn).await {
-                Ok((addr, stream)) => {
-                    info!(peer = self.to.get(), "connected to peer");
+                Ok(connection) => {
+                    info!(peer = self.to.get(), level = connection.level.get(), "connected to peer");
                     let since = self.env.now();
-                    match self.write_until_broken(stream, &addr, &calls).await {
+                    match self.write_until_broken(connection, &calls).await {
                         End::Closed => return,
                         End::Broken(reason) => {
                             // The peer let this node in. If nothing listens there at the next
@@ -184,73 +199,95 @@ impl<E: Env> Link<E> {
         }
     }
 
-    async fn connect(&self, addrs: &[String], turn: usize) -> Result<(String, Stream<E::Stream>), Failed> {
+    async fn connect(&self, addrs: &[String], turn: usize) -> Result<Connection<Stream<E::Stream>>, Failed> {
         let addr = addrs
             .iter()
             .cycle()
             .nth(turn % addrs.len().max(1))
             .ok_or_else(|| "its address is not known".to_owned())?;
         let deadline = self.env.now().plus(self.options.connect_timeout_micros);
+        let connected = until(&self.env, deadline, self.call(addr)).await;
+        connected.unwrap_or_else(|| Err(format!("{addr} does not answer").into()))
+    }
+
+    /// Calls the peer at an address, and hears whether it lets this node in.
+    async fn call(&self, addr: &str) -> Result<Connection<Stream<E::Stream>>, Failed> {
         let name = self.address_book.name(self.to);
-        let dialer = Dialer { env: self.env.clone(), tls: self.options.tls.clone(), names: None };
-        let connecting = async {
-            let mut stream = dialer.call_member(name.as_deref(), addr).await.map_err(|error| Failed {
+        let (tls, speaks) = (self.options.tls.clone(), self.options.speaks);
+        let dialer = Dialer { env: self.env.clone(), tls, names: None, speaks };
+        let me = self.address_book.hello(self.to);
+        let me_there = (me.cluster, me.from);
+        let dial = || dialer.call_member(name.as_deref(), addr);
+        let greeted = greet(self.address_book.terms(), &Hello::Peer(me), dial).await;
+        let Greeted { mut stream, answer, level, theirs } = greeted.map_err(|error| match error {
+            NotGreeted::NoConnection(error) => Failed {
                 is_gone: error.kind() == io::ErrorKind::ConnectionRefused,
                 ..Failed::from(format!("cannot connect to {addr}: {error}"))
-            })?;
-            let me = self.address_book.hello(self.to);
-            let (cluster, id) = (me.cluster, me.from);
-            let hello = Hello::Peer(me);
-            hello.write(&mut stream).await.map_err(|error| format!("{addr} hung up: {error}"))?;
-            match HelloAnswer::read(&mut stream).await {
-                Ok(HelloAnswer::Accepted) => Ok((addr.clone(), stream)),
-                Ok(HelloAnswer::OlderCopy(reason)) => {
-                    let _ = write_heard(&mut stream).await;
-                    let found = Discovery::OlderCopy { met_by: self.to };
-                    let _ = self.discoveries.send(found).await;
-                    Err(format!("{addr} refuses this node: {reason}").into())
-                }
-                Ok(HelloAnswer::Removed(reason)) => {
-                    let found = Discovery::Removed { me: (cluster, id), told_by: self.to };
-                    let _ = self.discoveries.send(found).await;
-                    Err(format!("{addr} refuses this node: {reason}").into())
-                }
-                // This happens in every join that goes well, so there is nothing to warn of.
-                Ok(HelloAnswer::NotYet(reason)) => Err(Failed { passes: true, ..Failed::from(reason) }),
-                Ok(HelloAnswer::Refused(reason)) => Err(format!("{addr} refuses this node: {reason}").into()),
-                Err(error) => Err(format!("{addr} gave no answer: {error}").into()),
+            },
+            NotGreeted::HungUp(error) => format!("{addr} hung up: {error}").into(),
+            NotGreeted::NoAnswer(error) => format!("{addr} gave no answer: {error}").into(),
+            NotGreeted::TooOld(why) => format!("{addr} cannot be talked to: {why}").into(),
+        })?;
+        let found = match &answer {
+            HelloAnswer::Accepted => {
+                self.address_book.note_spoken(self.to, Spoken { speaks: theirs, level });
+                return Ok(Connection { stream, addr: addr.to_owned(), level });
             }
+            // This happens in every join that goes well, so there is nothing to warn of.
+            HelloAnswer::NotYet(reason) => {
+                return Err(Failed { passes: true, ..Failed::from(reason.clone()) });
+            }
+            HelloAnswer::OlderCopy(_) => {
+                let _ = write_heard(&mut stream, level).await;
+                Some(Discovery::OlderCopy { met_by: self.to })
+            }
+            HelloAnswer::Removed(_) => Some(Discovery::Removed { me: me_there, told_by: self.to }),
+            HelloAnswer::OtherLevel { needs, .. } => (*needs > self.options.speaks.highest())
+                .then_some(Discovery::Outgrown { me: me_there, level: *needs, told_by: self.to }),
+            HelloAnswer::Refused(_) => None,
         };
-        let connected = until(&self.env, deadline, connecting).await;
-        connected.unwrap_or_else(|| Err(format!("{addr} does not answer").into()))
+        if let Some(found) = found {
+            let _ = self.discoveries.send(found).await;
+        }
+        Err(format!("{addr} refuses this node: {}", answer.why()).into())
     }
 
     /// Everything that waits goes out in one write.
     async fn write_until_broken(
         &mut self,
-        mut stream: Stream<E::Stream>,
-        addr: &str,
+        connection: Connection<Stream<E::Stream>>,
         calls: &PeerCalls,
     ) -> End {
+        let Connection { mut stream, addr, level } = connection;
         let mut next: Option<Queued> = None;
         let mut buffer = Vec::new();
         let mut unexpected = [0];
         let mut ping = Timer::new(self.env.clone());
         let mut ping_at = self.env.now().plus(PING_MICROS);
         loop {
-            if let Some(message) = next.take() {
-                encode_frame(&mut buffer, |out| message.message.encode(out));
+            if self.address_book.level() > level {
+                return End::Broken(format!(
+                    "the cluster is at level {} now, and this connection at {level}",
+                    self.address_book.level()
+                ));
+            }
+            if let Some(message) = next.take()
+                && !self.put(&message, level, &mut buffer)
+            {
+                return End::unsayable(level);
             }
             while buffer.len() < self.options.write_bytes_max
                 && let Ok(message) = self.queue.try_recv()
             {
-                encode_frame(&mut buffer, |out| message.message.encode(out));
+                if !self.put(&message, level, &mut buffer) {
+                    return End::unsayable(level);
+                }
             }
             if !buffer.is_empty() {
                 let written = tokio::select! {
                     biased;
                     written = self.write(&mut stream, &buffer) => written,
-                    () = moved_from(&self.address_book, self.to, addr, calls) => return End::moved(),
+                    () = moved_from(&self.address_book, self.to, &addr, calls) => return End::moved(),
                 };
                 if let Err(error) = written {
                     return End::Broken(format!("the connection broke: {error}"));
@@ -268,7 +305,7 @@ impl<E: Env> Link<E> {
                     Some(message) => next = Some(message),
                     None => return End::Closed,
                 },
-                () = moved_from(&self.address_book, self.to, addr, calls) => return End::moved(),
+                () = moved_from(&self.address_book, self.to, &addr, calls) => return End::moved(),
                 () = poll_fn(|context| ping.poll(context)) => {
                     if ping.is_due(self.env.now()) {
                         encode_frame(&mut buffer, |_| {});
@@ -289,6 +326,17 @@ impl<E: Env> Link<E> {
                 }
             }
         }
+    }
+
+    /// Appends a message to what is about to be written, in the words of a level. What those have
+    /// no words for is left out. `false`: the messages after it are of no use without it.
+    fn put(&self, queued: &Queued, level: FeatureLevel, buffer: &mut Vec<u8>) -> bool {
+        if queued.message.is_sayable_at(level) {
+            encode_frame(buffer, |out| queued.message.encode(out));
+            return true;
+        }
+        self.metrics.messages_dropped.inc();
+        !matches!(queued.message, PeerMessage::Raft(_))
     }
 
     async fn write(&self, stream: &mut Stream<E::Stream>, bytes: &[u8]) -> io::Result<()> {

@@ -1,9 +1,9 @@
 //! Connections between nodes: how they begin, which callers are let in, and what goes over them.
 //!
 //! # Code map
-//! - `block` and `hello`: how connections begin. `address_book`: which callers are let in, and the
-//!   addresses of the others; `refusal`: why one is not; `vouched` and `vouching`: who vouches for
-//!   one that is not known.
+//! - `block` and `hello`: how connections begin; `greeting`: at which level both ends speak.
+//! - `address_book`: which callers are let in, and the addresses of the others; `refusal`: why one
+//!   is not; `vouched` and `vouching`: who vouches for one that is not known.
 //! - `secured`: certificates at both ends of a connection, before its hello.
 //! - `links` and `link` send to peers, `incoming` receives; `discovery` is what either finds out
 //!   about this node itself.
@@ -19,6 +19,7 @@ pub(crate) mod address_book;
 mod block;
 mod by_name;
 pub(crate) mod discovery;
+pub(crate) mod greeting;
 pub(crate) mod hello;
 pub(crate) mod incoming;
 mod link;
@@ -32,7 +33,7 @@ pub(crate) mod secured;
 pub(crate) mod vouched;
 pub(crate) mod vouching;
 
-pub use block::PROTOCOL_VERSION;
+pub use address_book::Spoken;
 pub use options::TransportOptions;
 pub use orders::{
     Health, MemberDone, MemberOrder, MemberView, MembersView, NewNode, OrderCode, OrderDone, OrderError,

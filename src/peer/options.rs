@@ -1,5 +1,6 @@
 //! Limits and timings of the peer transport.
 
+use crate::codec::FeatureLevels;
 use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::tls::PortTls;
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub struct TransportOptions {
     /// This node's certificate, and whom it trusts; `None`: connections between nodes are not
     /// secured.
     pub tls: Option<Arc<PortTls>>,
+    /// The levels that this node speaks.
+    pub speaks: FeatureLevels,
 }
 
 impl Default for TransportOptions {
@@ -59,6 +62,7 @@ impl Default for TransportOptions {
             backoff_min_micros: 50_000,
             backoff_max_micros: 1_000_000,
             tls: None,
+            speaks: FeatureLevels::OF_THIS_RELEASE,
         }
     }
 }

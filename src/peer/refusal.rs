@@ -1,5 +1,6 @@
 //! Why a caller on the raft port is not let in.
 
+use crate::codec::{FeatureLevel, FeatureLevels};
 use crate::raft::{ClusterId, Incarnation, NodeId, StoreId};
 
 /// Why a caller is not let in.
@@ -98,6 +99,22 @@ pub(crate) enum Refusal {
         /// The name in its certificate.
         found: String,
     },
+    /// The two speak no level that their cluster can be at.
+    #[error(
+        "the caller, member {id}, speaks level {theirs} of the protocol, and {called} level {ours}, in a cluster at level          {needs}: {}", if theirs.highest() < ours.highest() { "upgrade the caller to this node's release" } else { "upgrade this node to the caller's release" }
+    )]
+    OtherLevel {
+        /// This node's name.
+        called: String,
+        /// The caller.
+        id: NodeId,
+        /// What this node speaks.
+        ours: FeatureLevels,
+        /// What the caller speaks.
+        theirs: FeatureLevels,
+        /// The level of their cluster, as far as either knows.
+        needs: FeatureLevel,
+    },
     /// It was a member, and has been removed.
     #[error(
         "member {id} was removed from the cluster; to have the node back, wipe its data directory and join it again"
@@ -119,6 +136,7 @@ impl Refusal {
             Self::OtherName { .. } => "other name",
             Self::Unconfirmed { .. } => "unconfirmed",
             Self::Removed { .. } => "removed",
+            Self::OtherLevel { .. } => "other level",
             Self::OlderCopy { .. } => "older copy",
             Self::Twin { .. } => "twin",
         }

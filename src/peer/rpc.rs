@@ -1,8 +1,9 @@
 //! Questions between nodes that are no members of one cluster yet, or not the leader: one for each
 //! connection.
 
-use crate::codec::{from_bytes, from_bytes_within, to_bytes};
+use crate::codec::{FeatureLevel, FeatureLevels, from_bytes, from_bytes_within, to_bytes};
 use crate::peer::block::{Block, BlockError};
+use crate::peer::greeting::{Greeted, NotGreeted, Terms, greet};
 use crate::peer::hello::{Hello, HelloAnswer};
 use crate::peer::mending::{ANSWER_BYTES_MAX, MendCall, MendReply};
 use crate::peer::orders::{MemberOrder, MembersView, OrderCode, OrderDone, OrderError, OrderTerms};
@@ -116,6 +117,9 @@ pub(crate) struct Description {
     pub initial_cluster: Option<String>,
     /// The cluster that its own one was made of, if it was this node that was made of it.
     pub predecessor: Option<ClusterId>,
+    /// The levels that it speaks, as its answer to the hello says.
+    #[serde(skip)]
+    pub speaks: FeatureLevels,
 }
 
 /// What a node that is absorbed by another cluster needs to know.
@@ -191,8 +195,7 @@ pub(crate) async fn ask_noting<E: Env>(
     micros: u64,
     sent: &AtomicBool,
 ) -> Result<Reply, String> {
-    let connecting = dialer.call_address(addr);
-    ask_over(dialer, (connecting, addr), question, micros, sent).await
+    ask_over(dialer, (|| dialer.call_address(addr), addr), question, micros, sent).await
 }
 
 /// Asks the node at an address that somebody else has named.
@@ -205,8 +208,8 @@ pub(crate) async fn ask_stranger<E: Env>(
     question: &Question,
     micros: u64,
 ) -> Result<Reply, String> {
-    let connecting = dialer.call_stranger(addr);
-    ask_over(dialer, (connecting, addr), question, micros, &AtomicBool::new(false)).await
+    let dial = || dialer.call_stranger(addr);
+    ask_over(dialer, (dial, addr), question, micros, &AtomicBool::new(false)).await
 }
 
 /// Asks the member of that name at `addr`, and nobody else; without a name, the node that is there.
@@ -219,13 +222,13 @@ pub(crate) async fn ask_member<E: Env>(
     question: &Question,
     micros: u64,
 ) -> Result<Reply, String> {
-    let connecting = dialer.call_member(name, addr);
-    ask_over(dialer, (connecting, addr), question, micros, &AtomicBool::new(false)).await
+    let dial = || dialer.call_member(name, addr);
+    ask_over(dialer, (dial, addr), question, micros, &AtomicBool::new(false)).await
 }
 
-async fn ask_over<E: Env>(
+async fn ask_over<E: Env, F: Future<Output = io::Result<Stream<E::Stream>>>>(
     dialer: &Dialer<E>,
-    (connecting, addr): (impl Future<Output = io::Result<Stream<E::Stream>>>, &str),
+    (dial, addr): (impl Fn() -> F, &str),
     question: &Question,
     micros: u64,
     sent: &AtomicBool,
@@ -233,43 +236,55 @@ async fn ask_over<E: Env>(
     let env = &dialer.env;
     let deadline = env.now().plus(micros);
     let asking = async {
-        let mut stream = connecting.await.map_err(|error| format!("{addr} cannot be reached: {error}"))?;
-        converse(&mut stream, question, sent).await.map_err(|reason| format!("{addr}: {reason}"))
+        // A question is put to any node that understands it, whatever its cluster.
+        let terms = Terms::of_any_cluster(dialer.speaks);
+        let greeted = greet(terms, &Hello::Rpc, dial).await.map_err(|error| match error {
+            NotGreeted::NoConnection(error) => format!("{addr} cannot be reached: {error}"),
+            NotGreeted::HungUp(error) => format!("{addr}: {error}"),
+            NotGreeted::NoAnswer(error) => format!("{addr}: {error}"),
+            NotGreeted::TooOld(why) => format!("{addr}: {why}"),
+        })?;
+        converse(greeted, question, sent).await.map_err(|reason| format!("{addr}: {reason}"))
     };
     until(env, deadline, asking).await.unwrap_or_else(|| Err(format!("{addr} does not answer")))
 }
 
 async fn converse(
-    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    greeted: Greeted<impl AsyncRead + AsyncWrite + Unpin>,
     question: &Question,
     sent: &AtomicBool,
 ) -> Result<Reply, String> {
-    Hello::Rpc.write(stream).await.map_err(|error| error.to_string())?;
-    match HelloAnswer::read(stream).await.map_err(|error| error.to_string())? {
-        HelloAnswer::Accepted => {}
-        HelloAnswer::Refused(reason)
-        | HelloAnswer::NotYet(reason)
-        | HelloAnswer::OlderCopy(reason)
-        | HelloAnswer::Removed(reason) => return Err(reason),
+    let Greeted { mut stream, answer, level, theirs } = greeted;
+    let stream = &mut stream;
+    if answer != HelloAnswer::Accepted {
+        return Err(answer.why().to_owned());
     }
-    let block = Block { kind: KIND_QUESTION, body: to_bytes(question) };
+    let block = Block { level, kind: KIND_QUESTION, body: to_bytes(question) };
     sent.store(true, Ordering::Relaxed);
     block.write(stream).await.map_err(|error| error.to_string())?;
     let limit = if matches!(question, Question::Mend(_)) { ANSWER_BYTES_MAX } else { RPC_BYTES_MAX };
-    let block = Block::read(stream, limit).await.map_err(|error| error.to_string())?;
+    let block =
+        Block::read(stream, FeatureLevels::only(level), limit).await.map_err(|error| error.to_string())?;
     if block.kind != KIND_REPLY {
         return Err(BlockError::Kind(block.kind).to_string());
     }
     let reply = from_bytes_within::<Reply, { ANSWER_BYTES_MAX as usize }>("rpc reply", &block.body);
-    reply.map_err(|error| error.to_string())
+    let mut reply = reply.map_err(|error| error.to_string())?;
+    if let Reply::Described(description) = &mut reply {
+        description.speaks = theirs;
+    }
+    Ok(reply)
 }
 
-/// Reads the question of a caller that was let in.
+/// Reads the question of a caller that was let in, and speaks at `level`.
 ///
 /// # Errors
 /// [`BlockError`].
-pub(crate) async fn read_question(stream: &mut (impl AsyncRead + Unpin)) -> Result<Question, BlockError> {
-    let block = Block::read(stream, RPC_BYTES_MAX).await?;
+pub(crate) async fn read_question(
+    stream: &mut (impl AsyncRead + Unpin),
+    level: FeatureLevel,
+) -> Result<Question, BlockError> {
+    let block = Block::read(stream, FeatureLevels::only(level), RPC_BYTES_MAX).await?;
     if block.kind != KIND_QUESTION {
         return Err(BlockError::Kind(block.kind));
     }
@@ -280,8 +295,12 @@ pub(crate) async fn read_question(stream: &mut (impl AsyncRead + Unpin)) -> Resu
 ///
 /// # Errors
 /// What the stream says.
-pub(crate) async fn write_reply(stream: &mut (impl AsyncWrite + Unpin), reply: &Reply) -> io::Result<()> {
-    Block { kind: KIND_REPLY, body: to_bytes(reply) }.write(stream).await
+pub(crate) async fn write_reply(
+    stream: &mut (impl AsyncWrite + Unpin),
+    level: FeatureLevel,
+    reply: &Reply,
+) -> io::Result<()> {
+    Block { level, kind: KIND_REPLY, body: to_bytes(reply) }.write(stream).await
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! How connections between nodes are secured: both ends show certificates, before anything else is
 //! said. Without certificates they are as they are.
 
+use crate::codec::FeatureLevels;
 use crate::peer::address_book::AddressBook;
-use crate::peer::hello::HelloAnswer;
+use crate::peer::hello::{HelloAnswer, Manner};
 use crate::raft::Time;
 use crate::runtime::door::Caller;
 use crate::runtime::gate::Gate;
@@ -27,13 +28,15 @@ pub(crate) struct Dialer<E> {
     pub tls: Option<Arc<PortTls>>,
     /// The names of the members.
     pub names: Option<Arc<AddressBook>>,
+    /// The levels that it speaks.
+    pub speaks: FeatureLevels,
 }
 
 impl<E: Env> Dialer<E> {
     /// One that has no certificates.
     #[cfg(test)]
     pub(crate) fn plain(env: &E) -> Self {
-        Self { env: env.clone(), tls: None, names: None }
+        Self { env: env.clone(), tls: None, names: None, speaks: FeatureLevels::OF_THIS_RELEASE }
     }
 
     /// Calls the member of that name; without a name, the node at the address.
@@ -131,7 +134,8 @@ pub(crate) async fn accept_secured<E: Env>(
             let answering = async {
                 let mut words = vec![0; FIRST_WORDS_BYTES];
                 let _ = stream.read(&mut words).await?;
-                HelloAnswer::Refused(SPEAKS_TLS.to_owned()).write(&mut stream).await?;
+                let manner = Manner::for_anybody(FeatureLevels::OF_THIS_RELEASE);
+                HelloAnswer::Refused(SPEAKS_TLS.to_owned()).write(&mut stream, manner).await?;
                 stream.read(&mut words).await
             };
             let _ = until(env, deadline, answering).await;

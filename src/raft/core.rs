@@ -1,7 +1,8 @@
 //! The core's state and its entry points: propose, step, take_output. The dispatch has no rules.
 
+use crate::codec::FeatureLevel;
 use crate::raft::api::{Input, InputError, LeaderHint, Output, RaftEvent, RoleName, Setup};
-use crate::raft::log::entry::Entry;
+use crate::raft::log::entry::{Entry, EntryKind};
 use crate::raft::log::records::Durable;
 use crate::raft::log::restore::{RestoreError, restore_log};
 use crate::raft::log::snapshot::SnapshotRefusal;
@@ -87,8 +88,21 @@ impl Raft {
     /// [`InputError`] if it was not taken in (this node does not lead, say); nothing has changed
     /// then.
     pub fn propose(&mut self, now: Time, command: &Bytes) -> Result<LogId, InputError> {
+        self.propose_kind(now, EntryKind::Command, command)
+    }
+
+    /// The same, for an entry that raises the level of the cluster. Who speaks that level is for
+    /// the caller to know.
+    ///
+    /// # Errors
+    /// As [`Self::propose`].
+    pub fn propose_level(&mut self, now: Time, level: FeatureLevel) -> Result<LogId, InputError> {
+        self.propose_kind(now, EntryKind::Level, &Bytes::from(level.to_data()))
+    }
+
+    fn propose_kind(&mut self, now: Time, kind: EntryKind, data: &Bytes) -> Result<LogId, InputError> {
         self.shared.now = self.shared.now.max(now);
-        let taken = self.handle_propose(command);
+        let taken = self.handle_propose(kind, data);
         self.assert_invariants();
         taken
     }

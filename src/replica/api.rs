@@ -1,5 +1,6 @@
 //! What goes into a replica and what comes out of it.
 
+use crate::codec::{FeatureLevel, FeatureLevels};
 use crate::kv::{
     Changes, ChangesQuery, Command, Denial, Found, KeyValue, LeaseId, Op, Outcome, PastChanges, PastRead,
     Principal, Query, QueryAnswer, ReadError, Store,
@@ -437,6 +438,16 @@ pub enum Notice {
         /// How long a write takes here, in the mean.
         write_micros: u64,
     },
+    /// The cluster is at this level from here on.
+    LevelRaised(FeatureLevel),
+    /// A member's log raises the cluster to a level that this release does not speak. This node has
+    /// taken nothing of it in, and has to end.
+    LevelAbove {
+        /// The level.
+        level: FeatureLevel,
+        /// The member.
+        told_by: NodeId,
+    },
     /// A peer said something that no correct peer says.
     BadMessage {
         /// The peer that sent it.
@@ -502,6 +513,10 @@ pub struct MemberStatus {
     /// On the leader, on a member that turned it away, and on the member itself: why it takes no
     /// part any more, and what to do.
     pub withdrawn: Option<String>,
+    /// The levels that it speaks, if this node has met it.
+    pub speaks: Option<FeatureLevels>,
+    /// The level at which this node talks to it, if it does.
+    pub spoken_level: Option<FeatureLevel>,
 }
 
 /// This node, and its view of the cluster.
@@ -563,6 +578,10 @@ pub struct Status {
     pub pending_watches: usize,
     /// Why this node takes no part any more, and what to do.
     pub withdrawn: Option<String>,
+    /// The level of the cluster, as far as this node has applied its log.
+    pub level: FeatureLevel,
+    /// The levels that this node speaks.
+    pub speaks: FeatureLevels,
     /// Whether the membership is joint.
     pub joint: bool,
     /// Every member.

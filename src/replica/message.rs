@@ -1,5 +1,6 @@
 //! What replicas say to each other: the core's messages, and commands on their way to the leader.
 
+use crate::codec::{FeatureLevel, FeatureLevels};
 use crate::kv::{Denial, LeaseId, Principal};
 use crate::raft::{Body, Entry, Incarnation, LogIndex, Message, NodeId, Term};
 use alloc::vec::Vec;
@@ -22,6 +23,21 @@ pub enum PeerMessage {
     LeaseCalls(LeaseCalls),
     /// The leader's answers.
     LeaseAnswers(LeaseAnswers),
+    /// The levels that a member speaks, for the leader.
+    Levels(LevelsSaid),
+}
+
+/// The levels that the sender speaks. For the leader; losing one is harmless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LevelsSaid {
+    /// The member.
+    pub from: NodeId,
+    /// The leader.
+    pub to: NodeId,
+    /// The term of that leader.
+    pub term: Term,
+    /// The levels.
+    pub speaks: FeatureLevels,
 }
 
 /// One message passes on at most this many calls of leases.
@@ -207,7 +223,7 @@ impl PeerMessage {
             Self::Forward(forward) => forward.commands.iter().map(Bytes::len).sum(),
             Self::LeaseCalls(calls) => calls.calls.len() * size_of::<LeaseCall>(),
             Self::LeaseAnswers(answers) => answers.answers.len() * size_of::<(u64, LeaseAnswer)>(),
-            Self::ForwardRefused(_) | Self::StateHash(_) | Self::DiskPace(_) => 0,
+            Self::ForwardRefused(_) | Self::StateHash(_) | Self::DiskPace(_) | Self::Levels(_) => 0,
         };
         REST + content
     }
@@ -223,6 +239,7 @@ impl PeerMessage {
             Self::DiskPace(m) => m.from,
             Self::LeaseCalls(m) => m.from,
             Self::LeaseAnswers(m) => m.from,
+            Self::Levels(m) => m.from,
         }
     }
 
@@ -237,6 +254,21 @@ impl PeerMessage {
             Self::DiskPace(m) => m.to,
             Self::LeaseCalls(m) => m.to,
             Self::LeaseAnswers(m) => m.to,
+            Self::Levels(m) => m.to,
+        }
+    }
+
+    /// Whether the words of a level are enough to say it. An entry that raises the cluster to a
+    /// level is said at that level and above alone: nobody hears of it who would not understand
+    /// what follows.
+    #[must_use]
+    pub fn is_sayable_at(&self, level: FeatureLevel) -> bool {
+        match self {
+            Self::Levels(_) => level >= FeatureLevel::NEGOTIATES,
+            Self::Raft(Message { body: Body::AppendEntries { entries, .. }, .. }) => {
+                entries.iter().all(|entry| entry.level().is_none_or(|raised| raised <= level))
+            }
+            _ => true,
         }
     }
 }

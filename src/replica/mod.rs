@@ -42,6 +42,8 @@ mod full_disk;
 mod held;
 mod lease_calls;
 mod lease_clock;
+mod level_talk;
+mod levels;
 mod message;
 mod orders;
 mod outcome;
@@ -65,7 +67,7 @@ pub use api::{
 };
 pub use message::{
     DiskPaceSaid, Forward, ForwardRefused, LeaseAnswer, LeaseAnswers, LeaseCall, LeaseCalls, LeaseTime,
-    PeerMessage, RefusedBecause, StateHash, StateHashKind,
+    LevelsSaid, PeerMessage, RefusedBecause, StateHash, StateHashKind,
 };
 pub use proposal::{ProposalId, decode as decode_proposal};
 pub use replica::{Replica, ReplicaConfig, ReplicaStart};

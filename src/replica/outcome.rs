@@ -172,8 +172,10 @@ impl Replica {
             self.last_applied = entry.id();
             self.policy.log_bytes += entry.encoded_bytes() as u64;
             self.policy.log_entries += 1;
-            if entry.kind() == EntryKind::Command {
-                self.apply_command(entry);
+            match entry.kind() {
+                EntryKind::Command => self.apply_command(entry),
+                EntryKind::Level => self.apply_level(entry),
+                EntryKind::Empty | EntryKind::Membership => {}
             }
             self.note_checkpoint();
             let term = entry.term();
@@ -188,6 +190,14 @@ impl Replica {
             self.note_answers();
             self.serve_watches();
             self.input(Input::Applied(self.last_applied.index));
+        }
+    }
+
+    fn apply_level(&mut self, entry: &Entry) {
+        if let Some(level) = entry.level()
+            && self.store.raise_level(level)
+        {
+            self.actions.notices.push(Notice::LevelRaised(level));
         }
     }
 

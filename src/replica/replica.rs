@@ -1,5 +1,6 @@
 //! The replica's state and its two entry points.
 
+use crate::codec::FeatureLevels;
 use crate::kv::Store;
 use crate::raft::{
     Config, EntryKind, Incarnation, Input, LogId, LogIndex, Membership, NodeId, Raft, RestoreError, Restored,
@@ -14,6 +15,7 @@ use crate::replica::client_writes::{ClientWrites, ForwardAgain};
 use crate::replica::disk_pace::{DiskPace, ToldFull};
 use crate::replica::forwarding::Origins;
 use crate::replica::lease_clock::LeaseClock;
+use crate::replica::level_talk::LevelTalk;
 use crate::replica::message::PeerMessage;
 use crate::replica::reads::{Asker, ClientReads};
 use crate::replica::snapshot_policy::SnapshotPolicy;
@@ -45,6 +47,11 @@ pub struct ReplicaConfig {
     /// Bytes of the ranges of clients that wait for a change, at most. One beyond is answered
     /// [`ClientError::Overloaded`].
     pub pending_watch_bytes_max: u64,
+    /// The levels that this node speaks.
+    pub speaks: FeatureLevels,
+    /// A leader raises the level of the cluster once all members have spoken a higher one for this
+    /// long, microseconds: an operator who has just upgraded the last of them may still go back.
+    pub level_settle_micros: u64,
 }
 
 impl Default for ReplicaConfig {
@@ -56,6 +63,8 @@ impl Default for ReplicaConfig {
             pending_requests_max: 65_536,
             pending_write_bytes_max: 128 << 20,
             pending_watch_bytes_max: 32 << 20,
+            speaks: FeatureLevels::OF_THIS_RELEASE,
+            level_settle_micros: 10_000_000,
         }
     }
 }
@@ -128,6 +137,7 @@ pub struct Replica {
     pub(super) origins: Origins,
     pub(super) agreement: Agreement,
     pub(super) disk_pace: DiskPace,
+    pub(super) level_talk: LevelTalk,
     pub(super) change: Option<PendingChange>,
     pub(super) transfer: Option<PendingTransfer>,
     pub(super) policy: SnapshotPolicy,
@@ -197,6 +207,7 @@ impl Replica {
             origins: Origins::default(),
             agreement: Agreement::default(),
             disk_pace: DiskPace::default(),
+            level_talk: LevelTalk::default(),
             change: None,
             transfer: None,
             policy,
@@ -224,7 +235,12 @@ impl Replica {
                 self.input(Input::Wake);
                 self.maybe_make_room();
             }
-            Event::Peer(PeerMessage::Raft(message)) => self.input(Input::Message(message)),
+            Event::Peer(PeerMessage::Raft(message)) => {
+                if !self.is_above_level(&message) {
+                    self.input(Input::Message(message));
+                }
+            }
+            Event::Peer(PeerMessage::Levels(said)) => self.handle_levels(said),
             Event::Peer(PeerMessage::Forward(forward)) => self.handle_forward(forward),
             Event::Peer(PeerMessage::ForwardRefused(refused)) => self.handle_forward_refused(&refused),
             Event::Peer(PeerMessage::StateHash(said)) => self.handle_state_hash(said),
@@ -237,7 +253,10 @@ impl Replica {
             Event::Release => self.reserved_until = None,
             Event::Found { voters } => self.founding = Some(voters),
             Event::EndWatches => self.end_watches(),
-            Event::PeerGone(peer) => self.input(Input::PeerGone(peer)),
+            Event::PeerGone(peer) => {
+                self.level_talk.forget(peer);
+                self.input(Input::PeerGone(peer));
+            }
             Event::Withdraw(why) => self.input(Input::Withdraw(why)),
             Event::StorageFailed => self.input(Input::StepDown),
         }
@@ -249,6 +268,8 @@ impl Replica {
         self.maybe_end_leases();
         self.maybe_judge_disk();
         self.maybe_tell_full_disk();
+        self.maybe_tell_levels();
+        self.maybe_raise_level();
         self.maybe_forward_again();
         loop {
             self.send_writes();
@@ -276,7 +297,8 @@ impl Replica {
         let others = [self.transfer.map(|transfer| transfer.deadline), forwards, self.policy.retry_at];
         let leases = [self.lease_clock.next(), self.lease_calls.wake_at(), self.watches.next_deadline()];
         let disk = [self.disk_pace.wake_at(), self.tell_full_disk_at(), self.forward_again_at()];
-        let due = due.into_iter().chain(others).chain(leases).chain(disk).flatten().min();
+        let levels = [self.tell_levels_at(), self.raise_level_at()];
+        let due = due.into_iter().chain(others).chain(leases).chain(disk).chain(levels).flatten().min();
         self.actions.wake_at = self.actions.wake_at.into_iter().chain(due).min();
         self.watches.looks = 0;
         core::mem::take(&mut self.actions)

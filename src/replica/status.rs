@@ -44,6 +44,8 @@ impl Replica {
             pending_reads: self.reads.len(),
             pending_watches: self.watches.len(),
             withdrawn: self.raft.withdrawn().map(|why| why.to_string()),
+            level: self.store.level(),
+            speaks: self.config.speaks,
             joint: membership.outgoing.is_some(),
             members: membership.members.keys().map(|&id| self.member_status(membership, id, now)).collect(),
         }
@@ -74,6 +76,8 @@ impl Replica {
             }),
             silent_micros: progress.and_then(|peer| peer.last_heard).map(|heard| now.since(heard)),
             withdrawn,
+            speaks: (id == self.raft.id()).then_some(self.config.speaks),
+            spoken_level: None,
         }
     }
 }

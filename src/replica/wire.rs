@@ -1,11 +1,11 @@
 //! The bytes of a [`PeerMessage`]: a tag, then what the tag says (docs/protocol.md).
 
-use crate::codec::{DecodeError, Reader, Writer};
+use crate::codec::{DecodeError, FeatureLevels, Reader, Writer};
 use crate::kv::{Denial, LeaseId, Principal};
 use crate::raft::{ENTRY_DATA_BYTES_MAX, Incarnation, LogIndex, Message, NodeId, Term};
 use crate::replica::message::{
     DiskPaceSaid, Forward, ForwardRefused, LEASE_CALLS_MAX, LeaseAnswers, LeaseCall, LeaseCalls, LeaseTime,
-    PeerMessage, RefusedBecause, StateHash, StateHashKind,
+    LevelsSaid, PeerMessage, RefusedBecause, StateHash, StateHashKind,
 };
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -17,6 +17,8 @@ const STATE_HASH: u8 = 4;
 const LEASE_CALLS: u8 = 5;
 const LEASE_ANSWERS: u8 = 6;
 const DISK_PACE: u8 = 7;
+/// From level 8 on.
+const LEVELS: u8 = 8;
 
 impl PeerMessage {
     /// Appends the encoded message (without frame) to `out`.
@@ -56,6 +58,13 @@ impl PeerMessage {
                     out.put_u64(word);
                 }
                 out.put_u8(u8::from(said.is_full));
+            }
+            Self::Levels(said) => {
+                out.put_u8(LEVELS);
+                for word in [said.from.get(), said.to.get(), said.term.get()] {
+                    out.put_u64(word);
+                }
+                said.speaks.encode(out);
             }
             Self::LeaseCalls(calls) => {
                 out.put_u8(LEASE_CALLS);
@@ -105,11 +114,21 @@ impl PeerMessage {
             FORWARD_REFUSED => Ok(Self::ForwardRefused(decode_forward_refused(reader)?)),
             STATE_HASH => Ok(Self::StateHash(decode_state_hash(reader)?)),
             DISK_PACE => Ok(Self::DiskPace(decode_disk_pace(reader)?)),
+            LEVELS => Ok(Self::Levels(decode_levels(reader)?)),
             LEASE_CALLS => Ok(Self::LeaseCalls(decode_lease_calls(reader)?)),
             LEASE_ANSWERS => Ok(Self::LeaseAnswers(decode_lease_answers(reader)?)),
             other => Err(DecodeError::Invalid { what: "peer message tag", value: u64::from(other) }),
         }
     }
+}
+
+fn decode_levels(mut reader: Reader) -> Result<LevelsSaid, DecodeError> {
+    let from = NodeId::new(reader.u64("sender")?);
+    let to = NodeId::new(reader.u64("addressee")?);
+    let term = Term::new(reader.counter("term")?);
+    let speaks = FeatureLevels::take(&mut reader)?;
+    reader.finish("levels of a member")?;
+    Ok(LevelsSaid { from, to, term, speaks })
 }
 
 fn encode_ends(from: NodeId, to: NodeId, incarnation: Incarnation, count: usize, out: &mut Vec<u8>) {

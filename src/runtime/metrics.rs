@@ -187,6 +187,8 @@ struct State {
     stopped: Gauge,
     withdrawn: Gauge,
     members_withdrawn: Gauge,
+    feature_level: Gauge,
+    lowest_spoken_level: Gauge,
 }
 
 impl Metrics {
@@ -263,6 +265,9 @@ impl State {
         self.pending_reads.set(number(replica.pending_reads as u64));
         self.storage_queue.set(number(status.storage_queue as u64));
         self.event_queue.set(number(status.event_queue as u64));
+        self.feature_level.set(i64::from(replica.level.get()));
+        let lowest = replica.members.iter().filter_map(|member| member.spoken_level).min();
+        self.lowest_spoken_level.set(lowest.map_or(0, |level| level.get().into()));
         self.withdrawn.set(i64::from(replica.withdrawn.is_some()));
         let withdrawn = replica.members.iter().filter(|member| member.withdrawn.is_some());
         self.members_withdrawn.set(number(withdrawn.count() as u64));
@@ -407,6 +412,16 @@ fn register_state(to: &mut Registry, from: &State) {
             "members_withdrawn",
             "Members that take no part any more, as far as this node knows; see /v1/status",
             &from.members_withdrawn,
+        ),
+        (
+            "feature_level",
+            "Feature level of the cluster, as far as this node has applied its log",
+            &from.feature_level,
+        ),
+        (
+            "lowest_spoken_level",
+            "Lowest feature level at which this node talks to another member; 0 if to none",
+            &from.lowest_spoken_level,
         ),
         ("stopped", "1 if the node does not serve any more; see /v1/status", &from.stopped),
     ] {

@@ -1,5 +1,6 @@
 //! A data directory, open: the one place where requests of the replica become durable.
 
+use crate::codec::FeatureLevel;
 use crate::kv::Store;
 use crate::raft::{
     ClusterId, Incarnation, LogId, LogRecords, LogWrite, NodeId, Restored, SnapshotMeta, StoreId,
@@ -20,7 +21,8 @@ use crate::storage::sector::BLOCK_BYTES;
 use crate::storage::snapshots::SnapshotFiles;
 use crate::storage::spare::SpareNews;
 use crate::storage::start::{
-    choose_snapshot, create, make_dir, make_log, not_writable, recovered_note, snapshot_failed, tidy,
+    choose_snapshot, create, level_of_entries, make_dir, make_log, not_writable, recovered_note,
+    snapshot_failed, tidy,
 };
 use crate::storage::wal::{Committed, LogState, Wal, keep_torn, push_marker};
 use std::collections::VecDeque;
@@ -44,6 +46,9 @@ pub struct Storage<D: Disk> {
     log: Wal<D>,
     snapshots: SnapshotFiles<D>,
     incoming: IncomingSnapshot<D>,
+    /// The highest level of which an entry speaks that is staged. The identity names it before the
+    /// entry is written.
+    staged_level: FeatureLevel,
     /// The last write that the core has handed over since the start.
     last_write: Option<WriteSequence>,
     /// Writes that are staged, and for which the disk has no room.
@@ -114,6 +119,7 @@ impl<D: Disk> Storage<D> {
                 create(&disk, &options, bootstrap)?
             }
         };
+        identity.check_level(dir, options.speaks)?;
         // Now it is known to belong to this node. A file system without modes, or a directory of
         // another user, is no reason not to serve.
         if disk.make_private(dir).unwrap_or(false) {
@@ -140,8 +146,10 @@ impl<D: Disk> Storage<D> {
         let Self { disk, options, identity: old, log, lock, .. } = self;
         let incarnation = log.incarnation();
         drop(log);
-        let identity =
-            Identity { cluster, member, store, name: old.name.clone(), generation: old.other_generation() };
+        let (name, generation) = (old.name.clone(), old.other_generation());
+        // The new log is empty, and nothing is known of the cluster's level.
+        let level = FeatureLevel::OLDEST;
+        let identity = Identity { cluster, member, store, name, generation, level };
         make_generation(&disk, &options.dir, identity.generation)?;
         make_log(&disk, &options, &identity, incarnation, &Restored::default())?;
         forget_member(&disk, &options.dir)?;
@@ -275,7 +283,7 @@ impl<D: Disk> Storage<D> {
     fn start(
         disk: D,
         options: StorageOptions,
-        identity: Identity,
+        mut identity: Identity,
         lock: Box<dyn Send + Sync>,
         mut notes: Vec<RecoveryNote>,
     ) -> Result<(Self, Opened), OpenError> {
@@ -294,6 +302,13 @@ impl<D: Disk> Storage<D> {
         let snapshots =
             SnapshotFiles::new(disk.clone(), snapshot_dir.clone(), identity.cluster, identity.store, paced);
         let (snapshot, store) = choose_snapshot(&snapshots, &replay, &recovered, &mut notes)?;
+        // A directory that was repaired may have come to hold more than its identity says.
+        let level = level_of_entries(&replay.entries).max(store.level());
+        if level > identity.level {
+            identity.level = level;
+            identity.check_level(&dir, options.speaks)?;
+            switch(&disk, &dir, &identity)?;
+        }
         // From here on the directory is changed: everything that was acknowledged has been found.
         // The names that led to it may be in the page cache alone, like the content: they are made
         // durable before others are removed.
@@ -336,7 +351,8 @@ impl<D: Disk> Storage<D> {
             commit: replay.commit,
             promised_micros: earlier,
         };
-        let incoming = IncomingSnapshot::new(snapshots.clone());
+        let incoming = IncomingSnapshot::new(snapshots.clone(), options.speaks.highest());
+        let staged_level = identity.level;
         let storage = Self {
             disk,
             options,
@@ -344,6 +360,7 @@ impl<D: Disk> Storage<D> {
             log,
             snapshots,
             incoming,
+            staged_level,
             last_write: None,
             jam: None,
             waiting: VecDeque::new(),
@@ -412,6 +429,7 @@ impl<D: Disk> Storage<D> {
     }
 
     fn stage(&mut self, records: &LogRecords) -> SnapshotVerdict {
+        self.staged_level = self.staged_level.max(level_of_entries(&records.entries));
         let Some(last_chunk) = records.snapshot_chunks.last() else {
             if !records.entries.is_empty() {
                 // A leader that sends entries sends no snapshot any more. What had arrived of one
@@ -454,6 +472,13 @@ impl<D: Disk> Storage<D> {
         events: &mut Vec<StorageEvent>,
     ) -> Result<bool, StorageError> {
         let Some(last) = last else { return Ok(true) };
+        if let SnapshotVerdict::Installed(installed) = &verdict {
+            self.staged_level = self.staged_level.max(installed.1.level());
+        }
+        if self.staged_level > self.identity.level && !self.raise_level()? {
+            self.jam = Some(Jam { last, verdict });
+            return Ok(false);
+        }
         let Committed::Done { marked } = self.log.commit()? else {
             self.jam = Some(Jam { last, verdict });
             return Ok(false);
@@ -468,6 +493,23 @@ impl<D: Disk> Storage<D> {
             self.remove_covered()?;
         }
         Ok(true)
+    }
+
+    /// Writes down, durably, that what is about to be written speaks of a higher level: an older
+    /// release does not open the directory any more. `false`: the disk has no room for it.
+    fn raise_level(&mut self) -> Result<bool, StorageError> {
+        let identity = Identity { level: self.staged_level, ..self.identity.clone() };
+        match switch(&self.disk, &self.options.dir, &identity) {
+            Ok(()) => {
+                self.identity = identity;
+                Ok(true)
+            }
+            Err(error) if error.is_full() => Ok(false),
+            Err(error) => {
+                let error = io::Error::other(error.to_string());
+                Err(StorageError::new("raising the format of", &self.options.dir)(error))
+            }
+        }
     }
 
     /// Removes what two durable snapshots have made unnecessary.

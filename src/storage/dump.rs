@@ -73,9 +73,9 @@ pub enum DumpItem {
 impl fmt::Display for DumpItem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Identity(Identity { cluster, member, store, name, generation }) => write!(
+            Self::Identity(Identity { cluster, member, store, name, generation, level }) => write!(
                 f,
-                "node {name:?}: member {member} of cluster {cluster}, store {store}, generation {generation}"
+                "node {name:?}: member {member} of cluster {cluster}, store {store}, generation {generation}, format {level}"
             ),
             Self::Segment { file, bytes, first_sequence, incarnation, last_index } => write!(
                 f,
@@ -209,6 +209,10 @@ fn entry_in_words(entry: &Entry) -> String {
         EntryKind::Command => match decode_proposal(entry.data()) {
             Ok((_, command)) => command_in_words(&command.op),
             Err(error) => format!("no command: {error}"),
+        },
+        EntryKind::Level => match entry.level() {
+            Some(level) => format!("raises the cluster to feature level {level}"),
+            None => "no level".to_owned(),
         },
         EntryKind::Membership => match Membership::decode(&entry.data()) {
             Ok(membership) => {

@@ -1,8 +1,8 @@
 //! Why a data directory cannot be opened, and why it cannot be written any more. `Display` names
 //! the remedy.
 
+use crate::codec::FeatureLevels;
 use crate::raft::{LogId, SnapshotRefusal};
-use crate::storage::format::FORMAT_VERSION;
 use rustix::io::Errno;
 use std::fmt;
 use std::io;
@@ -55,20 +55,24 @@ pub enum OpenError {
         name: String,
     },
     /// A newer version of this program wrote it.
-    #[error("{} has format version {found}; this program reads version {FORMAT_VERSION}: start the version that wrote it, or a newer one", file.display())]
+    #[error("{} has format version {found}; this program reads version {reads}: start the version that wrote it, or a newer one", file.display())]
     NewerFormat {
         /// The file.
         file: PathBuf,
         /// Its version.
         found: u32,
+        /// Those that this program reads.
+        reads: FeatureLevels,
     },
     /// An older version of this program wrote it, and this one does not read its format any more.
-    #[error("{} has format version {found}, which this program does not read any more (it reads version {FORMAT_VERSION}); go on with the program that wrote it, or, if other members of the cluster are alive, wipe the data directory and join this node again", file.display())]
+    #[error("{} has format version {found}, which this program does not read any more (it reads version {reads}); go on with the program that wrote it, or, if other members of the cluster are alive, wipe the data directory and join this node again", file.display())]
     OlderFormat {
         /// The file.
         file: PathBuf,
         /// Its version.
         found: u32,
+        /// Those that this program reads.
+        reads: FeatureLevels,
     },
     /// The identity file is damaged.
     #[error("{} is damaged ({why}); {REMEDY}", file.display())]
@@ -217,12 +221,12 @@ impl OpenError {
     }
 
     /// A file whose format is not this program's.
-    pub(crate) fn other_format(file: &Path, found: u32) -> Self {
+    pub(crate) fn other_format(file: &Path, found: u32, reads: FeatureLevels) -> Self {
         let file = file.to_path_buf();
-        if found > FORMAT_VERSION {
-            Self::NewerFormat { file, found }
+        if found > reads.highest().get().into() {
+            Self::NewerFormat { file, found, reads }
         } else {
-            Self::OlderFormat { file, found }
+            Self::OlderFormat { file, found, reads }
         }
     }
 

@@ -1,10 +1,10 @@
 //! The identity of a data directory: one small readable file.
 
-use crate::codec::checksum;
+use crate::codec::{FeatureLevel, FeatureLevels, checksum};
 use crate::raft::{ClusterId, NodeId, Restored, StoreId};
 use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::error::OpenError;
-use crate::storage::format::FORMAT_VERSION;
+use crate::storage::format::{format_of, level_of};
 use crate::storage::segment::read_whole;
 use std::fmt::Write as _;
 use std::io;
@@ -34,6 +34,9 @@ pub struct Identity {
     /// Which of the two pairs of directories, `wal-<generation>` and `snapshots-<generation>`, is
     /// in use: 1 or 2.
     pub generation: u32,
+    /// The level of the cluster that the log or a snapshot speaks of, at most. An older release
+    /// does not open the directory: it would misread what it does not know.
+    pub level: FeatureLevel,
 }
 
 /// What a data directory starts from, if it is a new one.
@@ -62,15 +65,24 @@ impl Identity {
         generation_dirs(dir, self.generation)[1].clone()
     }
 
+    /// Refuses a directory with what a release that speaks these levels would misread.
+    pub(crate) fn check_level(&self, dir: &Path, speaks: FeatureLevels) -> Result<(), OpenError> {
+        if speaks.contains(self.level) {
+            return Ok(());
+        }
+        Err(OpenError::other_format(&dir.join(FILE), format_of(self.level), speaks))
+    }
+
     /// The other generation, which a node uses once another cluster has absorbed it.
     pub(crate) fn other_generation(&self) -> u32 {
         3 - self.generation
     }
 
     fn to_text(&self) -> String {
-        let Self { cluster, member, store, name, generation } = self;
+        let Self { cluster, member, store, name, generation, level } = self;
+        let format = format_of(*level);
         let mut text = format!(
-            "{TITLE}\nformat = {FORMAT_VERSION}\ncluster = {cluster}\nmember = {member}\nstore = {store}\nname = {name}\ngeneration = {generation}\n"
+            "{TITLE}\nformat = {format}\ncluster = {cluster}\nmember = {member}\nstore = {store}\nname = {name}\ngeneration = {generation}\n"
         );
         let sum = checksum(text.as_bytes());
         writeln!(text, "checksum = {sum:08x}").expect("writing to a string does not fail");
@@ -89,16 +101,19 @@ impl Identity {
             line.ok_or_else(|| damaged(&format!("the line {key:?} is missing")))
         };
         let format: u32 = field("format")?.parse().map_err(|_| damaged("its format is no number"))?;
-        if format != FORMAT_VERSION {
-            // A checksum that fits this program's format says that the number alone is damaged.
-            let ours =
-                text.replacen(&format!("format = {format}\n"), &format!("format = {FORMAT_VERSION}\n"), 1);
-            let sum = ours.rsplit_once("checksum = ").map(|(body, _)| checksum(body.as_bytes()));
-            if sum.is_some_and(|sum| ours.ends_with(&format!("checksum = {sum:08x}\n"))) {
+        let Some(level) = level_of(format) else {
+            // A checksum that fits a format of this program says that the number alone is damaged.
+            let known = FeatureLevel::OLDEST.get()..=FeatureLevel::NEWEST.get();
+            let fits = known.into_iter().any(|ours| {
+                let ours = text.replacen(&format!("format = {format}\n"), &format!("format = {ours}\n"), 1);
+                let sum = ours.rsplit_once("checksum = ").map(|(body, _)| checksum(body.as_bytes()));
+                sum.is_some_and(|sum| ours.ends_with(&format!("checksum = {sum:08x}\n")))
+            });
+            if fits {
                 return Err(damaged("its format is not the one that its checksum covers"));
             }
-            return Err(OpenError::other_format(file, format));
-        }
+            return Err(OpenError::other_format(file, format, FeatureLevels::OF_THIS_RELEASE));
+        };
         let hexadecimal =
             |value: &str| u128::from_str_radix(value, 16).map_err(|_| damaged("an id is no number"));
         let decimal = |value: &str| value.parse::<u64>().map_err(|_| damaged("an id is no number"));
@@ -108,6 +123,7 @@ impl Identity {
             store: StoreId(hexadecimal(field("store")?)?),
             name: field("name")?.to_owned(),
             generation: field("generation")?.parse().map_err(|_| damaged("its generation is no number"))?,
+            level,
         };
         // The whole text is compared: another spelling of the same fields is refused, even if its
         // checksum matches.

@@ -1,5 +1,6 @@
 //! A snapshot on its way in from the leader.
 
+use crate::codec::FeatureLevel;
 use crate::kv::{Store, StoreReader};
 use crate::raft::{LogId, SnapshotChunk, SnapshotMeta};
 use crate::storage::disk::Disk;
@@ -13,6 +14,8 @@ use crate::storage::snapshots::SnapshotFiles;
 /// The first chunk that fails refuses the snapshot, and the leader may send it again.
 pub(crate) struct IncomingSnapshot<D: Disk> {
     files: SnapshotFiles<D>,
+    /// The highest level that this node speaks.
+    highest: FeatureLevel,
     receiving: Option<Receiving<D>>,
 }
 
@@ -22,8 +25,8 @@ struct Receiving<D: Disk> {
 }
 
 impl<D: Disk> IncomingSnapshot<D> {
-    pub(crate) fn new(files: SnapshotFiles<D>) -> Self {
-        Self { files, receiving: None }
+    pub(crate) fn new(files: SnapshotFiles<D>, highest: FeatureLevel) -> Self {
+        Self { files, highest, receiving: None }
     }
 
     /// Takes the next chunk. The last one brings the result: the snapshot in place and synced, with
@@ -83,6 +86,10 @@ impl<D: Disk> IncomingSnapshot<D> {
         let Receiving { writer, state } = self.receiving.take().expect("it was just there");
         let temporary = writer.path().to_path_buf();
         let installed = match state.finish() {
+            Ok(store) if store.level() > self.highest => {
+                let (level, highest) = (store.level(), self.highest);
+                Err(content(last, format!("it is of feature level {level}, and this node speaks {highest}")))
+            }
             Ok(store) => self.files.put_in_place(writer).map(|meta| (meta, store)),
             Err(error) => Err(content(last, error.to_string())),
         };

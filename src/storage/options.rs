@@ -1,5 +1,6 @@
 //! What a data directory is opened with.
 
+use crate::codec::FeatureLevels;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub struct StorageOptions {
     /// ([`Config::promise_micros`](crate::raft::Config::promise_micros)). The next start is told,
     /// so that it keeps the promise.
     pub promised_micros: u64,
+    /// The levels that this node speaks: a directory of another one is not opened.
+    pub speaks: FeatureLevels,
     /// Measures syncs, for metrics, and tells when a promise of an earlier start is over.
     pub clock: StorageClock,
 }
@@ -42,6 +45,7 @@ impl StorageOptions {
             torn_files_max: 4,
             seed: 0,
             promised_micros: 0,
+            speaks: FeatureLevels::OF_THIS_RELEASE,
             clock: StorageClock::system(),
         }
     }

@@ -70,6 +70,11 @@ impl Replayed {
             EntryKind::Membership => {
                 self.membership = Membership::decode(&entry.data()).ok().or(self.membership.take());
             }
+            EntryKind::Level => {
+                if let Some(level) = entry.level() {
+                    self.store.raise_level(level);
+                }
+            }
             EntryKind::Empty => {}
         }
     }
@@ -223,8 +228,8 @@ impl<D: Disk> Remains<D> {
             store_id,
         };
         let generation = old.other_generation();
-        let identity =
-            Identity { cluster, member: FIRST_MEMBER, store: store_id, name: old.name.clone(), generation };
+        let (name, level) = (old.name.clone(), old.level.max(store.level()));
+        let identity = Identity { cluster, member: FIRST_MEMBER, store: store_id, name, generation, level };
         let alone = Membership::bootstrap([member])
             .map_err(|why| OpenError::io("describing the only member of", dir)(io::Error::other(why)))?;
         let incarnation = start.max(read_started(&disk, dir));

@@ -1,6 +1,7 @@
 //! Reads a log directory: every segment in order, the state they add up to, and the tail that is
 //! about to be rewritten. Changes nothing.
 
+use crate::codec::{FeatureLevel, FeatureLevels};
 use crate::raft::{ClusterId, LogIndex, StoreId};
 use crate::storage::batch::BatchHeader;
 use crate::storage::disk::Disk;
@@ -13,6 +14,9 @@ use crate::storage::segment::{
 use crate::storage::spare::Room;
 use std::fmt;
 use std::path::{Path, PathBuf};
+
+/// The formats of segments that are read.
+const SEGMENTS: FeatureLevels = FeatureLevels::only(FeatureLevel::OLDEST);
 
 /// Something that an operator may want to know about a start that went well.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,7 +220,7 @@ pub(crate) fn look_ahead<D: Disk>(disk: &D, rest: &[PathBuf]) -> Result<Later, O
 /// Reads a segment's header, or says why it cannot.
 pub(crate) fn read_header(file: &[u8], path: &Path) -> Result<(SegmentHeader, usize), OpenError> {
     SegmentHeader::read(file).map_err(|error| match error {
-        HeaderError::OtherFormat(found) => OpenError::other_format(path, found),
+        HeaderError::OtherFormat(found) => OpenError::other_format(path, found, SEGMENTS),
         HeaderError::Damaged(why) => damaged(path, &Fault { offset: 0, indices: None, why }, None),
     })
 }

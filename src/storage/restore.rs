@@ -56,6 +56,7 @@ pub fn restore<D: Disk>(
         store: member.store_id,
         name: member.name.clone(),
         generation: 1,
+        level: store.level(),
     };
     let membership = Membership::bootstrap([member])
         .map_err(|why| OpenError::io("describing the only member of", dir)(io::Error::other(why)))?;

@@ -1,5 +1,6 @@
 //! The steps of a start: making a data directory, finding what it holds, tidying it.
 
+use crate::codec::FeatureLevel;
 use crate::kv::Store;
 use crate::raft::{Entry, HardState, LogId, LogIndex, LogRecords, Restored, SnapshotMeta};
 use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader, BatchMark};
@@ -54,13 +55,24 @@ pub(crate) fn create<D: Disk>(
     bootstrap: &Bootstrap,
 ) -> Result<Identity, OpenError> {
     let Bootstrap { name, cluster, member, store, initial } = bootstrap;
-    let identity =
-        Identity { cluster: *cluster, member: *member, store: *store, name: name.clone(), generation: 1 };
+    let identity = Identity {
+        cluster: *cluster,
+        member: *member,
+        store: *store,
+        name: name.clone(),
+        generation: 1,
+        level: level_of_entries(&initial.entries),
+    };
     begin_creation(disk, &options.dir, &identity)?;
     make_generation(disk, &options.dir, 2).and_then(|()| make_generation(disk, &options.dir, 1))?;
     make_log(disk, options, &identity, 0, initial)?;
     end_creation(disk, &options.dir)?;
     Ok(identity)
+}
+
+/// The highest level to which entries raise a cluster.
+pub(crate) fn level_of_entries<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> FeatureLevel {
+    entries.into_iter().filter_map(Entry::level).max().unwrap_or_default()
 }
 
 /// Makes a log with nothing but `initial` in it. A snapshot that is in there is in place.

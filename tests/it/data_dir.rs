@@ -86,9 +86,9 @@ fn one_of_another_format_is_refused() {
     let (_cluster, dir) = killed_node();
     let identity = dir.join("identity");
     let good = fs::read_to_string(&identity).unwrap();
-    assert!(good.contains("\nformat = 7\n"), "{good}");
-    for (format, remedy) in [("format = 8", "or a newer one"), ("format = 6", "the program that wrote it")] {
-        let other = good.replace("format = 7", format);
+    assert!(good.contains("\nformat = 8\n"), "{good}");
+    for (format, remedy) in [("format = 9", "or a newer one"), ("format = 6", "the program that wrote it")] {
+        let other = good.replace("format = 8", format);
         let body = &other[..other.find("checksum").unwrap()];
         let sum = infinitystore::codec::checksum(body.as_bytes());
         fs::write(&identity, format!("{body}checksum = {sum:08x}\n")).unwrap();

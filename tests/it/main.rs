@@ -33,4 +33,5 @@ mod secrets;
 mod shortage;
 mod support;
 mod tls;
+mod upgrade;
 mod walk_through;

@@ -2,8 +2,8 @@
 //! callers that must not get in.
 
 use crate::support::{Node, Ran, Shell, argument, eventually, failed_start, free_port};
+use infinitystore::codec::FeatureLevel;
 use infinitystore::codec::checksum_parts;
-use infinitystore::peer::PROTOCOL_VERSION;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -236,7 +236,8 @@ fn who_speaks_the_wrong_protocol_is_told() {
 fn knock() -> Vec<u8> {
     let block = |kind: u8, body: &[u8]| {
         let length = u32::try_from(body.len()).unwrap().to_le_bytes();
-        let bytes = [&b"InfStore"[..], &PROTOCOL_VERSION.to_le_bytes(), &[kind], &length, body].concat();
+        let bytes =
+            [&b"InfStore"[..], &FeatureLevel::OLDEST.get().to_le_bytes(), &[kind], &length, body].concat();
         let sum = checksum_parts(&[&bytes]).to_le_bytes();
         [bytes, sum.to_vec()].concat()
     };

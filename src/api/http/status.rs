@@ -8,6 +8,7 @@ use crate::api::http::route::Call;
 use crate::api::http::v1::input::service;
 use crate::api::http::v1::problem::Problem;
 use crate::api::service::ErrorCode;
+use crate::codec::{FeatureLevel, FeatureLevels};
 use crate::node::NodeStatus;
 use crate::raft::{LogId, NodeId, ReplicationState, RoleName};
 use crate::replica::{MemberStatus, Standing};
@@ -86,6 +87,8 @@ struct StatusView<'s> {
     oldest_answer_seconds: Option<f64>,
     leases: usize,
     state_hash: String,
+    feature_level: u16,
+    speaks: LevelsView,
     configuration: u64,
     joint: bool,
     members: Vec<MemberView<'s>>,
@@ -133,6 +136,21 @@ struct MemberView<'s> {
     silent_seconds: Option<f64>,
     snapshot_refused: Option<String>,
     withdrawn: Option<&'s str>,
+    speaks: Option<LevelsView>,
+    spoken_level: Option<u16>,
+}
+
+/// The feature levels that a node speaks.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct LevelsView {
+    lowest: u16,
+    highest: u16,
+}
+
+impl LevelsView {
+    fn of(levels: FeatureLevels) -> Self {
+        Self { lowest: levels.lowest().get(), highest: levels.highest().get() }
+    }
 }
 
 #[derive(Serialize)]
@@ -269,6 +287,8 @@ pub(super) fn render(status: &NodeStatus, disk: &DiskView, http: HttpView, tls: 
         oldest_answer_seconds: replica.oldest_answer_micros.map(|micros| micros as f64 / 1e6),
         leases: replica.leases,
         state_hash: format!("{:032x}", replica.state_hash),
+        feature_level: replica.level.get(),
+        speaks: LevelsView::of(replica.speaks),
         configuration: replica.configuration.get(),
         joint: replica.joint,
         members: replica.members.iter().map(|member| member_view(member, status)).collect(),
@@ -338,6 +358,8 @@ fn member_view<'s>(member: &'s MemberStatus, status: &NodeStatus) -> MemberView<
         silent_seconds: member.silent_micros.map(|micros| micros as f64 / 1e6),
         snapshot_refused: member.snapshot_refused.map(|why| why.to_string()),
         withdrawn: member.withdrawn.as_deref(),
+        speaks: member.speaks.map(LevelsView::of),
+        spoken_level: member.spoken_level.map(FeatureLevel::get),
     }
 }
 

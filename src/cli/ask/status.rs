@@ -62,7 +62,8 @@ fn role(answer: &Answer) -> &str {
 }
 
 fn render(answers: &[(&Endpoint, Answer)]) -> String {
-    let header = ["endpoint", "node", "role", "term", "leader", "revision", "keys", "bytes", "version", ""];
+    let header =
+        ["endpoint", "node", "role", "term", "leader", "revision", "keys", "bytes", "version", "level", ""];
     let mut table = table(&header);
     for (endpoint, answer) in answers {
         let endpoint = endpoint.to_string();
@@ -92,6 +93,7 @@ fn render(answers: &[(&Endpoint, Answer)]) -> String {
                     node.keys.to_string(),
                     node.store_bytes.to_string(),
                     node.version.clone(),
+                    levels(&node),
                     node.stopped.clone().unwrap_or_default(),
                 ])
             }
@@ -105,9 +107,20 @@ fn render(answers: &[(&Endpoint, Answer)]) -> String {
                 empty(),
                 empty(),
                 empty(),
+                empty(),
                 why,
             ]),
         };
     }
     lines_of(table)
+}
+
+/// The feature level of the cluster, and those that the node speaks if it could do with another.
+fn levels(node: &NodeReport) -> String {
+    let (Some(level), Some(speaks)) = (node.feature_level, node.speaks) else { return String::new() };
+    if speaks.highest == level {
+        level.to_string()
+    } else {
+        format!("{level} (speaks {} to {})", speaks.lowest, speaks.highest)
+    }
 }

@@ -1,4 +1,4 @@
-use crate::codec::DecodeError;
+use crate::codec::{DecodeError, FeatureLevel};
 use crate::kv::snapshot::PIECE_BYTES;
 use crate::kv::{KEY_BYTES_MAX, Op, Settings, Store, StoreReader, VALUE_BYTES_MAX};
 use alloc::format;
@@ -204,4 +204,33 @@ proptest! {
         }
         prop_assert_eq!(read(&[&bad]).is_ok(), bad == good);
     }
+}
+
+#[test]
+fn the_level_is_kept_and_the_oldest_leaves_the_bytes_as_they_were() {
+    let mut store = store_of(3, b"value");
+    let old = body(&store);
+    assert_eq!(old[0], 5, "a release of the oldest level reads it");
+    assert_eq!(read(&[&old]).unwrap().level(), FeatureLevel::OLDEST);
+    let hash = store.state_hash();
+    assert!(store.raise_level(FeatureLevel::new(9)));
+    assert_ne!(store.state_hash(), hash, "members whose levels differ are noticed");
+    assert!(!store.raise_level(FeatureLevel::new(8)), "it never goes back");
+    let new = body(&store);
+    assert_eq!(new[0], 6);
+    for cut in 0..new.len().min(100) {
+        let again = read(&[&new[..cut], &new[cut..]]).unwrap();
+        assert_same(&again, &store);
+        assert_eq!(again.level(), FeatureLevel::new(9));
+    }
+}
+
+#[test]
+fn a_level_that_the_older_format_has_is_refused_in_the_newer_one() {
+    let mut store = store_of(1, b"value");
+    store.raise_level(FeatureLevel::NEWEST);
+    let mut body = body(&store);
+    body[2..10].copy_from_slice(&u64::from(FeatureLevel::OLDEST.get()).to_le_bytes());
+    let value = u64::from(FeatureLevel::OLDEST.get());
+    assert_eq!(read(&[&body]).unwrap_err(), DecodeError::Invalid { what: "level of the snapshot", value });
 }

@@ -1,5 +1,6 @@
 //! A member that has moved, and what the membership says of it meanwhile.
 
+use crate::codec::FeatureLevels;
 use crate::node::announce::{announce_address, may_lead_others};
 use crate::node::handle::{ClientCall, MembershipView, NodeHandle};
 use crate::node::join::Joiner;
@@ -42,6 +43,7 @@ fn begin(on_record: MembershipView) -> Around {
         name: "a".to_owned(),
         raft_addr: "a:1".to_owned(),
         http_addr: "a:3".to_owned(),
+        speaks: FeatureLevels::OF_THIS_RELEASE,
     };
     let address_book = Arc::new(AddressBook::new(me, on_record.membership.clone()));
     let (views, membership) = watch::channel(on_record);

@@ -1,7 +1,9 @@
 //! The raft port of a node that repairs its data directory: it lets no member in, and answers
 //! others that repair theirs.
 
+use crate::codec::FeatureLevels;
 use crate::node::mending::encode_entries;
+use crate::peer::greeting::{Greeting, Terms};
 use crate::peer::hello::{Hello, HelloAnswer};
 use crate::peer::mending::{MendCall, MendCaller, MendReply, MendWants};
 use crate::peer::rpc::{Question, Reply, read_question, write_reply};
@@ -28,6 +30,8 @@ pub(super) struct Door<E> {
     /// Takes handshakes, where connections between nodes are secured.
     guard: Option<Arc<Guard<E>>>,
     caller: Option<MendCaller>,
+    /// The levels that this node speaks.
+    speaks: FeatureLevels,
     /// What this node has of its log.
     held: Option<Arc<Mutex<Sound>>>,
 }
@@ -35,7 +39,7 @@ pub(super) struct Door<E> {
 impl<E: Env> Door<E> {
     pub(super) fn new(dialer: &Dialer<E>, me: Option<MendCaller>, held: Option<Arc<Mutex<Sound>>>) -> Self {
         let guard = Guard::of(&dialer.env, dialer.tls.as_ref()).map(Arc::new);
-        Self { env: dialer.env.clone(), guard, caller: me, held }
+        Self { env: dialer.env.clone(), guard, caller: me, speaks: dialer.speaks, held }
     }
 
     /// Answers until it is dropped.
@@ -60,15 +64,17 @@ impl<E: Env> Door<E> {
     async fn serve(&self, called: (E::Stream, &str), deadline: Time) -> Option<()> {
         let secured = accept_secured(&self.env, self.guard.as_deref(), called, deadline).await;
         let (mut stream, _) = secured.ok()?;
-        if let Hello::Peer(_) = Hello::read(&mut stream).await.ok()? {
-            return HelloAnswer::NotYet(WHY.to_owned()).write(&mut stream).await.ok();
+        let greeting = Greeting::read(&mut stream, self.speaks).await.ok()?;
+        let manner = greeting.manner(Terms::of_any_cluster(self.speaks));
+        if let Hello::Peer(_) = greeting.hello {
+            return HelloAnswer::NotYet(WHY.to_owned()).write(&mut stream, manner).await.ok();
         }
-        HelloAnswer::Accepted.write(&mut stream).await.ok()?;
-        let reply = match read_question(&mut stream).await.ok()? {
+        HelloAnswer::Accepted.write(&mut stream, manner).await.ok()?;
+        let reply = match read_question(&mut stream, manner.agreed).await.ok()? {
             Question::Mend(call) => Reply::Mend(self.answer(call)),
             _ => Reply::Refused(WHY.to_owned()),
         };
-        write_reply(&mut stream, &reply).await.ok()
+        write_reply(&mut stream, manner.agreed, &reply).await.ok()
     }
 
     fn answer(&self, call: MendCall) -> MendReply {

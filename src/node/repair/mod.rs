@@ -92,7 +92,8 @@ impl<'r, E: Env> Repair<'r, E> {
             store: identity.store,
         });
         let me = Me { caller, cluster: survey.cluster() };
-        let dialer = Dialer { env: env.clone(), tls: options.transport.tls.clone(), names: None };
+        let (tls, speaks) = (options.transport.tls.clone(), options.transport.speaks);
+        let dialer = Dialer { env: env.clone(), tls, names: None, speaks };
         let (progress, alarms) = (&metrics.repair, &metrics.alarm_board);
         Self { env, options, survey, progress, alarms, dialer, peers, me }
     }

@@ -68,7 +68,7 @@ async fn forge(a: &TestNode, dialer: &Dialer<Env>, hello: &PeerHello, last: LogI
     let _ = Hello::Peer(hello.clone()).write(&mut stream).await;
     let _ = stream.write_all(&forged).await;
     let _ = stream.flush().await;
-    if matches!(HelloAnswer::read(&mut stream).await, Ok(HelloAnswer::Accepted)) {
+    if matches!(HelloAnswer::heard(&mut stream).await, Ok(HelloAnswer::Accepted)) {
         return true;
     }
     let _ = stream.read_to_end(&mut Vec::new()).await;

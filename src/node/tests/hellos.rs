@@ -20,7 +20,7 @@ async fn call(node: &TestNode, change: impl FnOnce(&mut PeerHello)) -> HelloAnsw
     change(&mut hello);
     let mut stream = TcpStream::connect(node.addr()).await.unwrap();
     Hello::Peer(hello).write(&mut stream).await.unwrap();
-    HelloAnswer::read(&mut stream).await.unwrap()
+    HelloAnswer::heard(&mut stream).await.unwrap()
 }
 
 fn refused_with(answer: &HelloAnswer, word: &str) -> bool {
@@ -54,7 +54,7 @@ async fn garbage_after_a_good_hello_ends_that_connection_alone() {
     };
     let mut stream = TcpStream::connect(node.addr()).await.unwrap();
     Hello::Peer(hello).write(&mut stream).await.unwrap();
-    assert_eq!(HelloAnswer::read(&mut stream).await.unwrap(), HelloAnswer::Accepted);
+    assert_eq!(HelloAnswer::heard(&mut stream).await.unwrap(), HelloAnswer::Accepted);
     stream.write_all(&[7; 4096]).await.unwrap();
     let _ = stream.read_to_end(&mut Vec::new()).await;
     assert!(is_set(&node.set("k", "v").await));

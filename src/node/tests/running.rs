@@ -199,7 +199,7 @@ async fn no_task_of_a_node_that_has_ended_serves_on() {
     let node = TestNode::start("a").await;
     let mut stream = TcpStream::connect(node.addr()).await.unwrap();
     Hello::Rpc.write(&mut stream).await.unwrap();
-    assert_eq!(HelloAnswer::read(&mut stream).await.unwrap(), HelloAnswer::Accepted);
+    assert_eq!(HelloAnswer::heard(&mut stream).await.unwrap(), HelloAnswer::Accepted);
     // A caller that puts no question is given up after five seconds.
     assert_eq!(node.stop().await, NodeExit::Stopped);
     let read = timeout(Duration::from_secs(3), stream.read(&mut [0])).await;

@@ -1,5 +1,6 @@
 //! Nodes that speak TLS with each other, and callers that must not get in.
 
+use crate::codec::FeatureLevels;
 use crate::kv::{Op, Outcome, ROOT_ROLE, SecurityChange, TokenOwner};
 use crate::node::NodeOptions;
 use crate::node::tests::cluster::{TestNode, is_set};
@@ -83,7 +84,7 @@ impl Certificates {
 }
 
 pub(in crate::node) fn dialer(tls: Option<Arc<PortTls>>) -> Dialer<Env> {
-    Dialer { env: TokioEnv::new(MemoryDisk::new()), tls, names: None }
+    Dialer { env: TokioEnv::new(MemoryDisk::new()), tls, names: None, speaks: FeatureLevels::OF_THIS_RELEASE }
 }
 
 /// Everything that is asked before a hello, or without one.
@@ -167,7 +168,7 @@ async fn another_clusters_certificate_opens_no_door() {
     let dialer = dialer(Some(theirs.trusting("b", both.path())));
     let mut stream = dialer.call_member(Some("a"), &a.addr()).await.expect("it believes the node");
     let _ = Hello::Rpc.write(&mut stream).await;
-    assert!(HelloAnswer::read(&mut stream).await.is_err(), "the node does not believe it");
+    assert!(HelloAnswer::heard(&mut stream).await.is_err(), "the node does not believe it");
     let refused = ask(&dialer, &a.addr(), &Question::Describe, MICROS).await.unwrap_err();
     assert!(refused.contains("does not trust the authority"), "{refused}");
 }
@@ -193,7 +194,7 @@ async fn a_node_does_not_speak_for_another() {
     };
     let mut stream = evil.call_member(Some("a"), &a.addr()).await.unwrap();
     hello(of_b.replica.id).write(&mut stream).await.unwrap();
-    let answer = HelloAnswer::read(&mut stream).await.unwrap();
+    let answer = HelloAnswer::heard(&mut stream).await.unwrap();
     assert!(
         matches!(&answer, HelloAnswer::Refused(why) if why.contains("its certificate is of \"c\"")),
         "{answer:?}"
@@ -254,7 +255,7 @@ async fn nobody_is_a_member_that_no_member_knows() {
             starts: Starts { number: 1, nonces: vec![7] },
         });
         hello.write(&mut stream).await.unwrap();
-        let answer = HelloAnswer::read(&mut stream).await.unwrap();
+        let answer = HelloAnswer::heard(&mut stream).await.unwrap();
         assert!(
             matches!(&answer, HelloAnswer::NotYet(why) if why.contains("a does not know member 99 yet")),
             "{answer:?}"
@@ -277,6 +278,7 @@ async fn a_member_that_a_known_one_knows_is_let_in() {
         name: name.to_owned(),
         raft_addr: "127.0.0.1:1".to_owned(),
         http_addr: "127.0.0.1:2".to_owned(),
+        speaks: FeatureLevels::OF_THIS_RELEASE,
     };
     let known = |name: &str| Member {
         name: name.to_owned(),

@@ -1,14 +1,15 @@
-use crate::peer::block::{Block, BlockError, PROTOCOL_VERSION, STEP_BYTES};
+use crate::codec::{FeatureLevel, FeatureLevels};
+use crate::peer::block::{Block, BlockError, STEP_BYTES};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, ReadBuf};
 
 async fn read(bytes: &[u8]) -> Result<Block, BlockError> {
-    Block::read(&mut &*bytes, 100).await
+    Block::read(&mut &*bytes, FeatureLevels::OF_THIS_RELEASE, 100).await
 }
 
 fn block() -> Block {
-    Block { kind: 7, body: b"content".to_vec() }
+    Block { level: FeatureLevel::NEWEST, kind: 7, body: b"content".to_vec() }
 }
 
 #[tokio::test]
@@ -44,28 +45,36 @@ async fn strangers_are_recognised_by_their_first_bytes() {
 }
 
 #[tokio::test]
-async fn another_version_is_named_before_its_content_is_looked_at() {
-    let mut bytes = block().encode();
-    bytes[8..10].copy_from_slice(&(PROTOCOL_VERSION + 1).to_le_bytes());
-    assert!(
-        matches!(read(&bytes[..15]).await, Err(BlockError::Version(version)) if version == PROTOCOL_VERSION + 1)
-    );
+async fn another_level_is_named_before_its_content_is_looked_at() {
+    let here = FeatureLevels::OF_THIS_RELEASE;
+    for (number, who) in
+        [(FeatureLevel::NEWEST.get() + 1, "this node"), (FeatureLevel::OLDEST.get() - 1, "the other one")]
+    {
+        let mut bytes = block().encode();
+        bytes[8..10].copy_from_slice(&number.to_le_bytes());
+        let error = read(&bytes[..15]).await.unwrap_err();
+        let found = FeatureLevel::new(number);
+        assert!(matches!(error, BlockError::Level { found: it, .. } if it == found), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains(&format!("level {number} of the protocol, and this node {here}")), "{text}");
+        assert!(text.contains(&format!("{who} is of an older release")), "{text}");
+    }
 }
 
 #[tokio::test]
 async fn a_body_beyond_the_limit_is_refused_by_its_header() {
-    let long = Block { kind: 7, body: vec![0; 101] }.encode();
+    let long = Block { level: FeatureLevel::NEWEST, kind: 7, body: vec![0; 101] }.encode();
     assert!(matches!(read(&long[..15]).await, Err(BlockError::TooLong { length: 101, limit: 100 })));
 }
 
 #[tokio::test]
 async fn a_body_takes_memory_only_as_it_arrives() {
-    let large = Block { kind: 5, body: vec![7; 200 << 10] };
+    let large = Block { level: FeatureLevel::NEWEST, kind: 5, body: vec![7; 200 << 10] };
     let bytes = large.encode();
-    assert_eq!(Block::read(&mut &*bytes, 256 << 10).await.unwrap(), large);
+    assert_eq!(Block::read(&mut &*bytes, FeatureLevels::OF_THIS_RELEASE, 256 << 10).await.unwrap(), large);
     // Announced in full, sent in part: what was made room for stays near what came.
     let mut cut = Largest { bytes: &bytes[..20_000], offered: 0 };
-    assert!(Block::read(&mut cut, 256 << 10).await.is_err());
+    assert!(Block::read(&mut cut, FeatureLevels::OF_THIS_RELEASE, 256 << 10).await.is_err());
     assert!(cut.offered <= STEP_BYTES, "{} bytes were made room for at once", cut.offered);
 }
 

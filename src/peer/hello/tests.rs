@@ -1,6 +1,8 @@
+use crate::codec::{FeatureLevel, FeatureLevels, Reader};
 use crate::peer::block::{Block, BlockError};
-use crate::peer::hello::{Hello, HelloAnswer, PeerHello, Starts};
+use crate::peer::hello::{Hello, HelloAnswer, Manner, PeerHello, Starts};
 use crate::raft::{ClusterId, Incarnation, NodeId, StoreId};
+use bytes::Bytes;
 
 fn peer_hello(raft_addr: &str) -> Hello {
     Hello::Peer(PeerHello {
@@ -13,33 +15,73 @@ fn peer_hello(raft_addr: &str) -> Hello {
     })
 }
 
+const SPEAKS: FeatureLevels = FeatureLevels::OF_THIS_RELEASE;
+
+fn manner(words: FeatureLevel) -> Manner {
+    Manner { words, agreed: words, speaks: SPEAKS }
+}
+
+async fn said(answer: &HelloAnswer, words: FeatureLevel) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    answer.write(&mut bytes, manner(words)).await.unwrap();
+    bytes
+}
+
 #[tokio::test]
 async fn hellos_are_read_as_they_were_said() {
     for hello in [Hello::Rpc, peer_hello("host:1"), peer_hello("")] {
-        let mut bytes = Vec::new();
-        hello.write(&mut bytes).await.unwrap();
-        assert_eq!(Hello::read(&mut bytes.as_slice()).await.unwrap(), hello);
+        let (kind, words) = hello.to_words();
+        assert_eq!(Hello::from_words(kind, Reader::new(Bytes::from(words))).unwrap(), hello);
     }
 }
 
 #[tokio::test]
 async fn answers_are_read_as_they_were_given() {
-    for answer in [
-        HelloAnswer::Accepted,
-        HelloAnswer::Refused("because".to_owned()),
-        HelloAnswer::OlderCopy("of it".to_owned()),
-    ] {
-        let mut bytes = Vec::new();
-        answer.write(&mut bytes).await.unwrap();
-        assert_eq!(HelloAnswer::read(&mut bytes.as_slice()).await.unwrap(), answer);
+    let other = HelloAnswer::OtherLevel {
+        speaks: SPEAKS,
+        needs: FeatureLevel::NEWEST,
+        why: "of the level".to_owned(),
+    };
+    for words in [FeatureLevel::OLDEST, FeatureLevel::NEWEST] {
+        for answer in [
+            HelloAnswer::Accepted,
+            HelloAnswer::Refused("because".to_owned()),
+            HelloAnswer::NotYet("wait".to_owned()),
+            HelloAnswer::OlderCopy("of it".to_owned()),
+            HelloAnswer::Removed("gone".to_owned()),
+            other.clone(),
+        ] {
+            let heard = HelloAnswer::read(&mut said(&answer, words).await.as_slice(), SPEAKS).await.unwrap();
+            // A node of level 7 has no word for this reason, and is told it in words.
+            let right = if answer == other && words < FeatureLevel::NEGOTIATES {
+                HelloAnswer::Refused("of the level".to_owned())
+            } else {
+                answer.clone()
+            };
+            assert_eq!((heard.answer, heard.words), (right, words));
+            assert_eq!(heard.agreed.0, words, "{answer:?}");
+        }
     }
+}
+
+/// The bytes that a node of level 7 says and understands.
+#[tokio::test]
+async fn the_words_of_the_oldest_level_are_what_they_were() {
+    let (kind, body) = peer_hello("h:1").to_words();
+    let hello = Block { level: FeatureLevel::OLDEST, kind, body }.encode();
+    assert_eq!(hello[..8], *b"InfStore");
+    assert_eq!(hello[8..15], [7, 0, 1, 88, 0, 0, 0], "level, kind, length");
+    assert_eq!(hello.len(), 15 + 88 + 4);
+    let accepted = said(&HelloAnswer::Accepted, FeatureLevel::OLDEST).await;
+    assert_eq!(accepted[8..15], [7, 0, 3, 0, 0, 0, 0]);
+    assert_eq!(accepted.len(), 19);
 }
 
 #[tokio::test]
 async fn a_reason_is_cut_between_characters_and_cannot_forge_log_lines() {
-    let mut bytes = Vec::new();
-    HelloAnswer::Refused(format!("a\nb{}", "ü".repeat(1000))).write(&mut bytes).await.unwrap();
-    let answer = HelloAnswer::read(&mut bytes.as_slice()).await.unwrap();
+    let answer = HelloAnswer::Refused(format!("a\nb{}", "ü".repeat(1000)));
+    let bytes = said(&answer, FeatureLevel::NEWEST).await;
+    let answer = HelloAnswer::heard(&mut bytes.as_slice()).await.unwrap();
     assert_eq!(answer, HelloAnswer::Refused(format!("ab{}", "ü".repeat(510))));
 }
 
@@ -47,9 +89,9 @@ async fn a_reason_is_cut_between_characters_and_cannot_forge_log_lines() {
 async fn a_hello_is_no_answer_and_a_longer_hello_is_none() {
     let mut bytes = Vec::new();
     Hello::Rpc.write(&mut bytes).await.unwrap();
-    assert!(matches!(HelloAnswer::read(&mut bytes.as_slice()).await, Err(BlockError::Kind(2))));
-    let longer = Block { kind: 2, body: vec![0] }.encode();
-    assert!(matches!(Hello::read(&mut longer.as_slice()).await, Err(BlockError::Body(_))));
+    assert!(matches!(HelloAnswer::heard(&mut bytes.as_slice()).await, Err(BlockError::Kind(2))));
+    let longer = Hello::from_words(2, Reader::new(Bytes::from_static(&[0])));
+    assert!(matches!(longer, Err(BlockError::Body(_))));
 }
 
 #[test]

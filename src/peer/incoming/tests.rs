@@ -1,4 +1,4 @@
-use crate::codec::encode_frame;
+use crate::codec::{FeatureLevel, FeatureLevels, encode_frame};
 use crate::peer::address_book::{AddressBook, Me};
 use crate::peer::hello::{Hello, HelloAnswer, PeerHello, Starts};
 use crate::peer::incoming::{
@@ -10,7 +10,7 @@ use crate::raft::{
     AppendClock, Body, ClusterId, Entry, EntryKind, LogId, LogIndex, Member, Membership, Message, NodeId,
     ReadRound, Session, StoreId, Term,
 };
-use crate::replica::PeerMessage;
+use crate::replica::{LevelsSaid, PeerMessage};
 use crate::runtime::door::Caller;
 use crate::runtime::{Env, Listener, Metrics, TokioEnv, watch};
 use crate::storage::MemoryDisk;
@@ -25,8 +25,12 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+fn at(level: FeatureLevel) -> Receiver {
+    Receiver { cluster: ClusterId(1), from: NodeId::new(2), to: NodeId::new(1), level }
+}
+
 fn receiver() -> Receiver {
-    Receiver { cluster: ClusterId(1), from: NodeId::new(2), to: NodeId::new(1) }
+    at(FeatureLevel::NEWEST)
 }
 
 fn frame(from: u64, to: u64) -> Vec<u8> {
@@ -53,6 +57,31 @@ fn messages_are_decoded_as_soon_as_they_are_complete() {
 fn nobody_speaks_for_another_or_to_another() {
     for (from, to) in [(3, 1), (2, 3)] {
         assert!(receiver().decode(&mut BytesMut::from(&frame(from, to)[..])).is_err(), "{from} to {to}");
+    }
+}
+
+#[test]
+fn what_a_level_has_no_words_for_is_refused_at_it() {
+    let (from, to, term) = (NodeId::new(2), NodeId::new(1), Term::new(1));
+    let levels = PeerMessage::Levels(LevelsSaid { from, to, term, speaks: FeatureLevels::OF_THIS_RELEASE });
+    let id = LogId::new(term, LogIndex::new(1));
+    let entries = vec![Entry::new(id, EntryKind::Level, &FeatureLevel::NEWEST.to_data())];
+    let body = Body::AppendEntries {
+        session: Session::new(1),
+        prev: LogId::ZERO,
+        acknowledged: LogId::ZERO,
+        entries,
+        commit: LogIndex::ZERO,
+        round: ReadRound::ZERO,
+        clock: AppendClock::default(),
+    };
+    for message in [levels, PeerMessage::Raft(Message { from, to, term, body })] {
+        let mut bytes = Vec::new();
+        encode_frame(&mut bytes, |out| message.encode(out));
+        let mut received = BytesMut::from(&bytes[..]);
+        assert!(at(FeatureLevel::OLDEST).decode(&mut received).is_err(), "{message:?}");
+        let mut received = BytesMut::from(&bytes[..]);
+        assert_eq!(at(FeatureLevel::NEWEST).decode(&mut received).unwrap(), [message]);
     }
 }
 
@@ -154,7 +183,7 @@ fn few_callers_are_remembered_as_members() {
 struct Unanswered;
 
 impl<E: Env> Answers<E> for Unanswered {
-    async fn serve(&self, _: Stream<E::Stream>, _: Option<PeerCertificate>) {}
+    async fn serve(&self, _: (Stream<E::Stream>, FeatureLevel), _: Option<PeerCertificate>) {}
 }
 
 /// A raft port, and where its messages arrive.
@@ -168,6 +197,7 @@ async fn port(options: TransportOptions) -> (String, mpsc::Receiver<PeerBatch>, 
         name: "n1".to_owned(),
         raft_addr: "n1:1".to_owned(),
         http_addr: "n1:2".to_owned(),
+        speaks: FeatureLevels::OF_THIS_RELEASE,
     };
     let member = Member {
         name: "n1".to_owned(),
@@ -211,7 +241,7 @@ async fn call(addr: &str, from: u64) -> TcpStream {
         starts: Starts { number: 1, nonces: vec![from] },
     });
     hello.write(&mut stream).await.unwrap();
-    assert_eq!(HelloAnswer::read(&mut stream).await.unwrap(), HelloAnswer::Accepted);
+    assert_eq!(HelloAnswer::heard(&mut stream).await.unwrap(), HelloAnswer::Accepted);
     stream
 }
 

@@ -1,5 +1,7 @@
+use crate::codec::FeatureLevels;
 use crate::peer::address_book::{AddressBook, Me};
 use crate::peer::discovery::Discovery;
+use crate::peer::greeting::{Greeting, Terms};
 use crate::peer::hello::{Hello, HelloAnswer, PeerHello, Starts};
 use crate::peer::link::{Link, write_while_bytes_flow};
 use crate::peer::options::TransportOptions;
@@ -11,7 +13,7 @@ use std::future::{Future, pending};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -38,8 +40,17 @@ fn book_of_a_node_with_a_peer_at(addr: &str) -> AddressBook {
         name: "n1".to_owned(),
         raft_addr: "127.0.0.1:1".to_owned(),
         http_addr: "x:1".to_owned(),
+        speaks: FeatureLevels::OF_THIS_RELEASE,
     };
     AddressBook::new(me, membership)
+}
+
+/// A node of this release lets a member in.
+async fn let_in(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    let here = Terms::of_any_cluster(FeatureLevels::OF_THIS_RELEASE);
+    let greeting = Greeting::read(stream, here.speaks).await.unwrap();
+    assert!(matches!(greeting.hello, Hello::Peer(_)));
+    HelloAnswer::Accepted.write(stream, greeting.manner(here)).await.unwrap();
 }
 
 #[tokio::test]
@@ -59,8 +70,7 @@ async fn a_peer_whose_process_ends_right_after_it_let_this_node_in_is_gone() {
     };
     let running = tokio::spawn(link.run());
     let (mut stream, _) = listener.accept().await.unwrap();
-    assert!(matches!(Hello::read(&mut stream).await, Ok(Hello::Peer(_))));
-    HelloAnswer::Accepted.write(&mut stream).await.unwrap();
+    let_in(&mut stream).await;
     drop(listener);
     drop(stream);
     let found = found.recv().await;
@@ -184,8 +194,7 @@ impl Calls {
     /// The next call, which is let in.
     async fn accept(&mut self) -> (String, DuplexStream) {
         let (addr, mut stream) = self.called.recv().await.expect("the link runs");
-        assert!(matches!(Hello::read(&mut stream).await, Ok(Hello::Peer(_))));
-        HelloAnswer::Accepted.write(&mut stream).await.unwrap();
+        let_in(&mut stream).await;
         (addr, stream)
     }
 
@@ -199,7 +208,8 @@ impl Calls {
             to: NodeId::new(1),
             starts: Starts { number: start, nonces: (1..=start).rev().collect() },
         };
-        let connected = self.book.admit(&hello, None, self.env.now()).expect("it is let in");
+        let terms = Terms::of_any_cluster(FeatureLevels::OF_THIS_RELEASE);
+        let connected = self.book.admit((&hello, terms), None, self.env.now()).expect("it is let in");
         self.book.note_call(NodeId::new(2));
         connected.end();
     }

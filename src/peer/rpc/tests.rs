@@ -1,4 +1,5 @@
-use crate::codec::{from_bytes, to_bytes};
+use crate::codec::{FeatureLevels, from_bytes, to_bytes};
+use crate::peer::greeting::{Greeting, NotGreeted, Terms, greet};
 use crate::peer::hello::{Hello, HelloAnswer};
 use crate::peer::mending::{MendCall, MendCaller, MendReply, MendWants};
 use crate::peer::rpc::{
@@ -6,8 +7,11 @@ use crate::peer::rpc::{
 };
 use crate::raft::{ClusterId, LogId, LogIndex, NodeId, StoreId, Term};
 use proptest::prelude::*;
+use std::future::ready;
+use std::io;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
-use tokio::io::{AsyncWriteExt, duplex};
+use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
 /// Asks over a pipe whose other end answers so.
 async fn ask(
@@ -15,23 +19,31 @@ async fn ask(
     answer: HelloAnswer,
     reply: Reply,
 ) -> (Option<Question>, Result<Reply, String>) {
-    let (mut near, mut far) = duplex(64);
+    let (near, mut far) = duplex(64);
     let answering = async {
-        assert_eq!(Hello::read(&mut far).await.unwrap(), Hello::Rpc);
-        answer.write(&mut far).await.unwrap();
-        let asked = read_question(&mut far).await.ok()?;
-        write_reply(&mut far, &reply).await.unwrap();
+        let here = Terms::of_any_cluster(FeatureLevels::OF_THIS_RELEASE);
+        let greeting = Greeting::read(&mut far, here.speaks).await.unwrap();
+        assert_eq!(greeting.hello, Hello::Rpc);
+        let manner = greeting.manner(here);
+        answer.write(&mut far, manner).await.unwrap();
+        let asked = read_question(&mut far, manner.agreed).await.ok()?;
+        write_reply(&mut far, manner.agreed, &reply).await.unwrap();
         Some(asked)
     };
-    let (replied, asked) = tokio::join!(
-        async move {
-            let replied = converse(&mut near, question, &AtomicBool::new(false)).await;
-            drop(near);
-            replied
-        },
-        answering
-    );
+    let (replied, asked) = tokio::join!(put(near, question), answering);
     (asked, replied)
+}
+
+/// Asks over one connection.
+async fn put(near: DuplexStream, question: &Question) -> Result<Reply, String> {
+    let terms = Terms::of_any_cluster(FeatureLevels::OF_THIS_RELEASE);
+    let near = Mutex::new(Some(near));
+    let dial = || ready(near.lock().unwrap().take().ok_or_else(|| io::Error::other("it calls twice")));
+    match greet(terms, &Hello::Rpc, dial).await {
+        Ok(greeted) => converse(greeted, question, &AtomicBool::new(false)).await,
+        Err(NotGreeted::NoAnswer(error)) => Err(error.to_string()),
+        Err(other) => Err(format!("{other:?}")),
+    }
 }
 
 #[tokio::test]
@@ -66,6 +78,7 @@ async fn questions_and_replies_arrive_as_they_were_sent() {
         has_data: true,
         initial_cluster: Some(text()),
         predecessor: Some(ClusterId(8)),
+        speaks: FeatureLevels::OF_THIS_RELEASE,
     };
     let replies = [
         Reply::Described(description()),
@@ -95,9 +108,9 @@ async fn a_refused_caller_is_told_why() {
 
 #[tokio::test]
 async fn a_stranger_instead_of_a_node_is_named_as_one() {
-    let (mut near, mut far) = duplex(64);
+    let (near, mut far) = duplex(64);
     far.write_all(b"HTTP/1.1 400 Bad Request\r\n").await.unwrap();
-    let error = converse(&mut near, &Question::Describe, &AtomicBool::new(false)).await.unwrap_err();
+    let error = put(near, &Question::Describe).await.unwrap_err();
     assert!(error.contains("does not speak InfinityStore's protocol"), "{error}");
 }
 

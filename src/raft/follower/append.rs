@@ -174,6 +174,9 @@ fn check_entries(prev: LogId, entries: &[Entry], leader_term: Term) -> Result<()
         if entry.kind() == EntryKind::Membership && Membership::decode(&entry.data()).is_err() {
             return Err("a membership that makes no sense");
         }
+        if entry.kind() == EntryKind::Level && entry.level().is_none() {
+            return Err("a level that makes no sense");
+        }
         before = entry.id();
     }
     if before.term > leader_term {

@@ -17,7 +17,11 @@ use bytes::Bytes;
 
 impl Raft {
     /// A command to append.
-    pub(in crate::raft) fn handle_propose(&mut self, data: &Bytes) -> Result<LogId, InputError> {
+    pub(in crate::raft) fn handle_propose(
+        &mut self,
+        kind: EntryKind,
+        data: &Bytes,
+    ) -> Result<LogId, InputError> {
         let hint = self.leader_hint();
         let Role::Leader(leader) = &self.role else { return Err(InputError::NotLeader(hint)) };
         if leader.transfer.is_some() {
@@ -33,7 +37,7 @@ impl Raft {
         if waiting > 0 && waiting + bytes + ENTRY_HEADER_BYTES as u64 > limit {
             return Err(InputError::Uncommitted { bytes: waiting });
         }
-        let index = self.append_own(EntryKind::Command, data);
+        let index = self.append_own(kind, data);
         Ok(LogId::new(self.shared.term(), index))
     }
 

@@ -1,6 +1,6 @@
 //! A log entry: encoded once, and the same bytes go to the write-ahead log and to every peer.
 
-use crate::codec::{DecodeError, Reader, Writer, checksum};
+use crate::codec::{DecodeError, FeatureLevel, Reader, Writer, checksum};
 use crate::raft::types::{LogId, LogIndex, Term};
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -23,6 +23,9 @@ pub enum EntryKind {
     /// A [`Membership`](crate::raft::Membership), in force as soon as it is appended
     /// (Dissertation §4.1).
     Membership,
+    /// Raises the [level](FeatureLevel) of the cluster, for the state machine. A kind of its own:
+    /// a release of the level before does not take it for a command that it may skip.
+    Level,
 }
 
 /// A log entry. Cheap to clone: its bytes are shared.
@@ -118,6 +121,15 @@ impl Entry {
         self.encoded.slice(ENTRY_HEADER_BYTES..)
     }
 
+    /// The level to which it raises the cluster, if it is one that does.
+    #[must_use]
+    pub fn level(&self) -> Option<FeatureLevel> {
+        match self.kind {
+            EntryKind::Level => FeatureLevel::from_data(self.data()).ok(),
+            EntryKind::Empty | EntryKind::Command | EntryKind::Membership => None,
+        }
+    }
+
     /// The whole entry as it stands in the log file and in messages.
     #[must_use]
     pub const fn encoded(&self) -> &Bytes {
@@ -142,6 +154,7 @@ const fn kind_to_u8(kind: EntryKind) -> u8 {
         EntryKind::Empty => 0,
         EntryKind::Command => 1,
         EntryKind::Membership => 2,
+        EntryKind::Level => 3,
     }
 }
 
@@ -150,6 +163,7 @@ const fn kind_from_u8(value: u8) -> Result<EntryKind, DecodeError> {
         0 => Ok(EntryKind::Empty),
         1 => Ok(EntryKind::Command),
         2 => Ok(EntryKind::Membership),
+        3 => Ok(EntryKind::Level),
         other => Err(DecodeError::Invalid { what: "entry kind", value: other as u64 }),
     }
 }

@@ -1,5 +1,6 @@
 //! Makes a core's state of what storage recovered. It is checked before anything relies on it.
 
+use crate::codec::FeatureLevel;
 use crate::raft::config::ConfigError;
 use crate::raft::log::entry::{Entry, EntryKind};
 use crate::raft::log::log::Log;
@@ -86,6 +87,13 @@ pub fn bootstrap_log(voters: impl IntoIterator<Item = Member>) -> Result<Restore
 }
 
 impl Restored {
+    /// Appends the entry that raises a new cluster to a level.
+    pub fn raise_level(&mut self, level: FeatureLevel) {
+        let before = self.entries.last().map_or(LogId::ZERO, Entry::id);
+        let id = LogId::new(before.term, before.index.next());
+        self.entries.push(Entry::new(id, EntryKind::Level, &level.to_data()));
+    }
+
     /// Carries a write out on this state, as a disk would, for drivers that keep it in memory. A
     /// chunk of a snapshot goes into its file and is not kept here.
     pub fn apply(&mut self, records: &LogRecords) {

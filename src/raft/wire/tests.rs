@@ -53,7 +53,12 @@ fn session() -> impl Strategy<Value = Session> {
 }
 
 fn kind() -> impl Strategy<Value = EntryKind> {
-    prop_oneof![Just(EntryKind::Empty), Just(EntryKind::Command), Just(EntryKind::Membership)]
+    prop_oneof![
+        Just(EntryKind::Empty),
+        Just(EntryKind::Command),
+        Just(EntryKind::Membership),
+        Just(EntryKind::Level)
+    ]
 }
 
 fn time() -> impl Strategy<Value = Time> {

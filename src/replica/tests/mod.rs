@@ -6,6 +6,7 @@ mod disk_pace;
 mod failover;
 mod full_disk;
 mod leases;
+mod levels;
 mod requests;
 mod security;
 mod snapshots;

@@ -1,5 +1,6 @@
 //! Buckets, counting, and the text that a scraper reads.
 
+use crate::codec::{FeatureLevel, FeatureLevels};
 use crate::raft::{ClusterId, LogId, LogIndex, NodeId, RoleName, StoreId, Term};
 use crate::replica::Status;
 use crate::runtime::metrics::{BUCKETS, Metrics, bound_seconds, bucket_of};
@@ -38,6 +39,8 @@ fn status() -> NodeStatus {
             pending_reads: 2,
             pending_watches: 9,
             withdrawn: None,
+            level: FeatureLevel::NEWEST,
+            speaks: FeatureLevels::OF_THIS_RELEASE,
             joint: false,
             members: Vec::new(),
         },

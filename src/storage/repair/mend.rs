@@ -15,7 +15,7 @@ use crate::storage::repair::survey::Survey;
 use crate::storage::segment::{SegmentHeader, build_segment};
 use crate::storage::snapshot_file::{CHUNK_BYTES, SnapshotReader};
 use crate::storage::snapshots::SnapshotFiles;
-use crate::storage::start::snapshot_failed;
+use crate::storage::start::{level_of_entries, snapshot_failed};
 use crate::storage::wal::life;
 use std::path::{Path, PathBuf};
 
@@ -40,7 +40,7 @@ impl<D: Disk> Survey<D> {
     /// Takes a peer's snapshot in, chunk by chunk.
     #[must_use]
     pub fn incoming_snapshot(&self) -> RepairSnapshot<D> {
-        RepairSnapshot(IncomingSnapshot::new(self.mended_snapshots()))
+        RepairSnapshot(IncomingSnapshot::new(self.mended_snapshots(), self.options.speaks.highest()))
     }
 
     /// Writes what is sound as a whole log, and makes it the directory's by one rename. The files
@@ -53,7 +53,10 @@ impl<D: Disk> Survey<D> {
     /// If entries are missing.
     pub fn mend(self, sound: &Sound) -> Result<(), OpenError> {
         assert!(sound.missing().is_none(), "a log with a gap is not mended");
-        let identity = self.mended_identity();
+        let mut identity = self.mended_identity();
+        // Peers may have given entries that this node had not known. What a snapshot of theirs
+        // speaks of, the next start finds out.
+        identity.level = identity.level.max(level_of_entries(&sound.entries()));
         if let Some(base) = sound.base() {
             self.carry_snapshot_over(base)?;
         }

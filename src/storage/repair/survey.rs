@@ -1,5 +1,6 @@
 //! What a damaged data directory holds.
 
+use crate::codec::FeatureLevel;
 use crate::kv::Store;
 use crate::raft::{ClusterId, LogId, LogIndex, Membership, SnapshotMeta, StoreId};
 use crate::storage::disk::Disk;
@@ -178,7 +179,9 @@ impl<D: Disk> Survey<D> {
         let (Some(&(generation, cluster, store)), None) = (owners.next(), owners.next()) else { return None };
         let members = &self.membership.as_ref()?.members;
         let (member, described) = members.iter().find(|(_, member)| member.store_id == store)?;
-        Some(Identity { cluster, member: *member, store, name: described.name.clone(), generation })
+        let (member, name) = (*member, described.name.clone());
+        // It is not known what the files speak of: no older release is to open them.
+        Some(Identity { cluster, member, store, name, generation, level: FeatureLevel::NEWEST })
     }
 
     /// Keeps what is whole from the beginning on, and gives up the rest. Returns what is kept, and

@@ -14,6 +14,10 @@ use crate::storage::{
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+/// Formats of an identity.
+const OLDEST: u32 = 7;
+const NEWEST: u32 = 8;
+
 fn opened() -> (MemoryDisk, Storage<MemoryDisk>) {
     let disk = MemoryDisk::new();
     let (mut storage, _) = open(&disk).unwrap();
@@ -448,18 +452,18 @@ fn each_reason_not_to_open_has_its_error_and_remedy() {
 
     let disk = base.copy();
     let of_format = |format: u32| {
-        let body = text.replace(&format!("format = {FORMAT_VERSION}"), &format!("format = {format}"));
+        let body = text.replace(&format!("format = {OLDEST}"), &format!("format = {format}"));
         let body = &body[..body.rfind("checksum").unwrap()];
         format!("{body}checksum = {:08x}\n", crate::codec::checksum(body.as_bytes())).into_bytes()
     };
-    disk.overwrite(&identity, of_format(FORMAT_VERSION + 1));
+    disk.overwrite(&identity, of_format(NEWEST + 1));
     let error = refused(&disk);
-    assert!(matches!(error, OpenError::NewerFormat { found, .. } if found == FORMAT_VERSION + 1), "{error}");
+    assert!(matches!(error, OpenError::NewerFormat { found, .. } if found == NEWEST + 1), "{error}");
 
     let disk = base.copy();
-    disk.overwrite(&identity, of_format(FORMAT_VERSION - 1));
+    disk.overwrite(&identity, of_format(OLDEST - 1));
     let error = refused(&disk);
-    assert!(matches!(error, OpenError::OlderFormat { found, .. } if found == FORMAT_VERSION - 1), "{error}");
+    assert!(matches!(error, OpenError::OlderFormat { found, .. } if found == OLDEST - 1), "{error}");
     assert!(error.to_string().contains("the program that wrote it"), "{error}");
 
     let disk = base.copy();

@@ -8,6 +8,7 @@ mod crash;
 mod damage;
 mod faults;
 mod kit;
+mod levels;
 mod model;
 mod remains;
 mod repair;

@@ -96,6 +96,11 @@ impl Node {
         self
     }
 
+    /// Its next start has these flags, and those of the original.
+    pub(crate) fn give_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+    }
+
     /// With a variable in its environment.
     pub(crate) fn with_variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));

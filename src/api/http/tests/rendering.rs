@@ -3,6 +3,7 @@
 use crate::api::http::answer::Answer;
 use crate::api::http::status::{DiskView, HttpView, TlsView};
 use crate::api::http::{get, health, join, status};
+use crate::codec::{FeatureLevel, FeatureLevels};
 use crate::node::{JoinError, NodeStatus};
 use crate::raft::{ClusterId, LogId, LogIndex, Member, NodeId, ReplicationState, RoleName, StoreId, Term};
 use crate::replica::{MemberStatus, Standing, Status};
@@ -28,6 +29,8 @@ pub(super) fn node_status() -> NodeStatus {
         answers: Some(true),
         silent_micros: Some(1500),
         withdrawn: None,
+        speaks: Some(FeatureLevels::OF_THIS_RELEASE),
+        spoken_level: (id > 1).then_some(FeatureLevel::OLDEST),
     };
     NodeStatus {
         cluster: ClusterId(0xabc),
@@ -61,6 +64,8 @@ pub(super) fn node_status() -> NodeStatus {
             pending_reads: 1,
             pending_watches: 9,
             withdrawn: None,
+            level: FeatureLevel::NEWEST,
+            speaks: FeatureLevels::OF_THIS_RELEASE,
             joint: false,
             members: vec![member(1, Standing::Voter, 12), member(2, Standing::Learner, 10)],
         },

@@ -40,6 +40,7 @@ fn entries_follow_each_other_without_separator() {
         Entry::new(id(1, 1), EntryKind::Empty, b""),
         Entry::new(id(1, 2), EntryKind::Command, b"abc"),
         Entry::new(id(2, 3), EntryKind::Membership, b"m"),
+        Entry::new(id(2, 4), EntryKind::Level, b"l"),
     ];
     let bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.encoded().to_vec()).collect();
     let mut reader = Reader::new(Bytes::from(bytes));
@@ -52,8 +53,8 @@ fn entries_follow_each_other_without_separator() {
 #[test]
 fn undefined_entries_are_refused() {
     assert!(matches!(
-        decode(&sealed(1, 1, 3, b"")),
-        Err(DecodeError::Invalid { what: "entry kind", value: 3 })
+        decode(&sealed(1, 1, 4, b"")),
+        Err(DecodeError::Invalid { what: "entry kind", value: 4 })
     ));
     assert!(matches!(decode(&sealed(0, 1, 1, b"")), Err(DecodeError::Invalid { .. })));
     assert!(matches!(decode(&sealed(1, 0, 1, b"")), Err(DecodeError::Invalid { .. })));
@@ -76,7 +77,12 @@ proptest! {
     #[test]
     fn entries_survive(
         term in 1..=u64::MAX, index in 1..=u64::MAX, data in prop::collection::vec(any::<u8>(), 0..100),
-        kind in prop_oneof![Just(EntryKind::Empty), Just(EntryKind::Command), Just(EntryKind::Membership)],
+        kind in prop_oneof![
+            Just(EntryKind::Empty),
+            Just(EntryKind::Command),
+            Just(EntryKind::Membership),
+            Just(EntryKind::Level)
+        ],
     ) {
         let entry = Entry::new(id(term, index), kind, &data);
         prop_assert_eq!(decode(entry.encoded()), Ok(entry));

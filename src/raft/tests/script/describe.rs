@@ -92,6 +92,7 @@ fn entry(entry: &Entry) -> String {
     match entry.kind() {
         EntryKind::Empty => format!("{}.", entry.id()),
         EntryKind::Membership => format!("{}m", entry.id()),
+        EntryKind::Level => format!("{}l", entry.id()),
         EntryKind::Command => format!("{}={}", entry.id(), String::from_utf8_lossy(&entry.data())),
     }
 }
