@@ -92,7 +92,10 @@ impl Ledger {
                 self.was_asked(id.origin, index, &command)?;
                 step.command = Some((id.origin, command, outcome));
             }
-            _ => self.model.skip(),
+            _ => match entry.level() {
+                Some(level) => self.model.raise_level(level),
+                None => self.model.skip(),
+            },
         }
         self.steps.push(step);
         Ok(())

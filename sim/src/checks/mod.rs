@@ -15,6 +15,7 @@ pub mod hashing;
 pub mod keyspace;
 mod leading;
 pub mod ledger;
+pub mod levels;
 pub mod observed;
 pub mod orders;
 pub mod pace;

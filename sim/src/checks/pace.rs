@@ -293,6 +293,7 @@ impl Traffic {
             PeerMessage::ForwardRefused(_) => said.refused += 1,
             PeerMessage::StateHash(_)
             | PeerMessage::DiskPace(_)
+            | PeerMessage::Levels(_)
             | PeerMessage::LeaseCalls(_)
             | PeerMessage::LeaseAnswers(_) => {}
         }

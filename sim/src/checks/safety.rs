@@ -8,6 +8,7 @@ use crate::checks::hashing::QuickSet;
 use crate::checks::keyspace::leases::Leases;
 use crate::checks::keyspace::watching::Watching;
 use crate::checks::ledger::Ledger;
+use crate::checks::levels::LevelChecks;
 use crate::checks::observed::Observed;
 use crate::checks::orders::Orders;
 use crate::checks::quorums::{LeaseBounds, Quorums};
@@ -65,6 +66,8 @@ pub struct Checks {
     pub watching: Watching,
     /// What leases were promised (queue engine).
     pub leases: Leases,
+    /// The level of the cluster (queue engine).
+    pub levels: LevelChecks,
 }
 
 impl Checks {
@@ -183,6 +186,12 @@ impl Checks {
                     let what = format!("machine {slot}, at {index}, and no quorum agrees");
                     return Err(Violation { check: "the states of sound members agree", what });
                 }
+                // No connection carries an entry that the other end does not understand.
+                Notice::LevelAbove { level, told_by } => {
+                    let what = format!("machine {slot}: level {level}, said by member {told_by}");
+                    return Err(Violation { check: "nobody hears of a level that it does not speak", what });
+                }
+                Notice::LevelRaised(_) => *marks.entry("level applied").or_default() += 1,
                 Notice::DiskSlow { is_slow: true, .. } => *marks.entry("disk called slow").or_default() += 1,
                 Notice::LeftLeadToQuicker { .. } => {
                     *marks.entry("lead left to a quicker disk").or_default() += 1;

@@ -32,6 +32,10 @@ pub fn replica_config(settings: &Settings) -> ReplicaConfig {
             ..default
         },
         snapshot_log_entries: settings.snapshot_log_entries,
+        level_settle_micros: or_default(
+            settings.level_settle_micros,
+            ReplicaConfig::default().level_settle_micros,
+        ),
         ..ReplicaConfig::default()
     }
 }

@@ -4,6 +4,7 @@ use crate::checks::durable::DurableModel;
 use crate::hardware::clock::Clock;
 use crate::hardware::disk::{Rot, SimDisk};
 use crate::schedule::{SECOND, Schedule, Stream, stream};
+use infinitystore::codec::{FeatureLevel, FeatureLevels};
 use infinitystore::raft::NodeId;
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -33,6 +34,8 @@ pub struct Machine {
     rotten_in: u32,
     /// What its disk has to hold.
     pub durable: DurableModel,
+    /// The feature levels that the release on it speaks.
+    pub speaks: FeatureLevels,
 }
 
 impl Machine {
@@ -52,8 +55,21 @@ impl Machine {
             was_damaged: false,
             rotten_in: 0,
             durable: DurableModel::default(),
+            speaks: schedule.first_levels(),
         };
         (0..schedule.slots()).map(machine).collect()
+    }
+
+    /// It is given another release. Whether it has another one then.
+    pub fn give_release(&mut self, newest: bool) -> bool {
+        let levels = if newest { FeatureLevels::OF_THIS_RELEASE } else { FeatureLevels::OF_THE_OLDEST };
+        std::mem::replace(&mut self.speaks, levels) != levels
+    }
+
+    /// Whether its release speaks a level.
+    #[must_use]
+    pub fn can_speak(&self, level: FeatureLevel) -> bool {
+        self.speaks.contains(level)
     }
 
     /// Its disk is damaged, or a write that comes will damage it.

@@ -349,6 +349,7 @@ impl NodeHost {
         let is = (raft.term(), Some(raft.role()), raft.leader_hint().leader);
         view.turns += u64::from(is != (view.term, view.role, view.leader));
         view.leads = leads(raft.role());
+        view.level = replica.store().level();
         (view.term, view.role, view.leader) = is;
         view.committed_in_term = raft.term_at(raft.commit_index()) == Some(raft.term());
         view.last_applied = replica.last_applied();

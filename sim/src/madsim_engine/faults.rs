@@ -33,6 +33,7 @@ impl Run {
                     | Fault::Transfer { .. }
                     | Fault::Wipe { .. }
                     | Fault::Move { .. }
+                    | Fault::Release { .. }
             );
             if brings_change {
                 world.attendance.disturb();
@@ -56,6 +57,7 @@ impl Run {
                 self.switch_off(slot, false);
                 self.start_later(slot, back_micros);
             }
+            Fault::Release { slot, newest, back_micros } => self.change_release(slot, newest, back_micros),
             Fault::PowerLoss { slot, back_micros } => {
                 self.lose_power(slot);
                 self.start_later(slot, POWER_MICROS + back_micros);
@@ -134,7 +136,7 @@ impl Run {
         }
     }
 
-    fn start_later(&self, slot: usize, after: u64) {
+    pub(super) fn start_later(&self, slot: usize, after: u64) {
         // One with a new disk may not have come so far as to have a store.
         let joins = self.operator.borrow().contains_key(&slot);
         let mut world = self.shared.lock();

@@ -42,6 +42,7 @@ impl Run {
             options.request_timeout_micros = settings.client_timeout_micros;
             options.segment_bytes = settings.segment_bytes;
             options.replica = replica_config(settings);
+            options.speak(world.machines[slot].speaks);
             options.scrub = scrub_options(world.schedule.seed);
             world.limits.apply(&mut options);
             if world.machines[slot].joins {
@@ -131,7 +132,11 @@ impl Run {
                 }
                 continue;
             }
+            if self.was_left_behind(slot, &how) {
+                continue;
+            }
             let (what, mark, check) = match how {
+                Ok(NodeExit::Outgrown(why)) => (why, "", "no release is too old for its cluster"),
                 Ok(NodeExit::Stopped | NodeExit::Removed) => {
                     ("it stopped unasked".to_owned(), "", "a node serves until it is told")
                 }

@@ -37,6 +37,7 @@ mod moves;
 mod operator;
 mod pipes;
 mod probe;
+mod releases;
 mod removed;
 mod rest;
 mod reverts;

@@ -10,8 +10,8 @@ use crate::madsim_engine::run::{Newcomer, Run};
 use crate::madsim_engine::time::{now, sleep_until};
 use crate::madsim_engine::world::Shared;
 use crate::schedule::{MILLI, SECOND};
+use infinitystore::codec::FeatureLevel;
 use infinitystore::codec::{checksum_parts, to_bytes};
-use infinitystore::peer::PROTOCOL_VERSION;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 /// A promise is asked for so much time.
@@ -147,7 +147,8 @@ async fn reserve(shared: &Shared, slot: usize, cluster: u128) -> Result<bool, St
 fn block(kind: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
     let mut bytes =
-        [&MAGIC[..], &PROTOCOL_VERSION.to_le_bytes(), &[kind], &length.to_le_bytes(), body].concat();
+        [&MAGIC[..], &FeatureLevel::OLDEST.get().to_le_bytes(), &[kind], &length.to_le_bytes(), body]
+            .concat();
     let sum = checksum_parts(&[&bytes]);
     bytes.extend_from_slice(&sum.to_le_bytes());
     bytes

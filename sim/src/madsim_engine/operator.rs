@@ -8,6 +8,7 @@ use infinitystore::raft::NodeId;
 impl Run {
     /// Looks after the cluster, now and then.
     pub(super) fn operate(&self) {
+        self.upgrade_left_behind();
         let given_up = std::mem::take(&mut self.shared.lock().given_up);
         for (slot, was) in given_up {
             self.operator.borrow_mut().insert(slot, Newcomer { was, damaged: true });

@@ -113,7 +113,10 @@ impl World {
             view.is_some_and(|it| it.members.contains_key(&caller) && it.members.contains_key(&callee))
         };
         let known = [caller, callee].iter().all(|id| committed.members.contains_key(id));
+        let level = self.machines[from].view.level.max(self.machines[to].view.level);
+        let spoken = self.machines[from].speaks.common(self.machines[to].speaks, level);
         known
+            && spoken.is_some()
             && knows(from)
             && knows(to)
             && self.is_well(from)

@@ -21,6 +21,7 @@ use crate::record::figures::Figures;
 use crate::record::trace::Trace;
 use crate::record::violation::Violation;
 use crate::schedule::{SECOND, Schedule, Stream, stream};
+use infinitystore::codec::FeatureLevel;
 use infinitystore::node::{NodeExit, NodeHandle};
 use infinitystore::raft::{ClusterId, LogId, LogIndex, Membership, NodeId, RoleName, StoreId, Term};
 use infinitystore::runtime::ScrubProgress;
@@ -178,6 +179,8 @@ pub(super) struct View {
     pub membership: Option<Membership>,
     /// Whether that is known to be committed.
     pub membership_committed: bool,
+    /// The level of the cluster, as far as it has applied its log.
+    pub level: FeatureLevel,
 }
 
 /// Everything of a run.

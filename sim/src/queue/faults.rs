@@ -52,6 +52,7 @@ impl Simulation {
                 self.switch_off(slot, false);
                 self.queue.plan(now + back_micros, SimEvent::Start(slot));
             }
+            Fault::Release { slot, newest, back_micros } => self.change_release(slot, newest, back_micros),
             Fault::PowerLoss { slot, back_micros } => {
                 self.switch_off(slot, true);
                 self.queue.plan(now + back_micros, SimEvent::Start(slot));
@@ -113,7 +114,7 @@ impl Simulation {
     }
 
     /// The process ends; with the power, at any point of the batch that is being written.
-    fn switch_off(&mut self, slot: usize, power: bool) {
+    pub(super) fn switch_off(&mut self, slot: usize, power: bool) {
         if self.machines[slot].process.is_some() {
             let steps = self.disk_rng.random_range(0..=OPERATIONS_MAX);
             let machine = &mut self.machines[slot];

@@ -7,12 +7,15 @@ use crate::machines::{Machine, replica_config};
 use crate::record::marks::Marks;
 use crate::record::violation::Violation;
 use crate::schedule::Settings;
+use infinitystore::codec::FeatureLevels;
 use infinitystore::kv::Principal;
 use infinitystore::raft::{ClusterId, LogId, LogIndex, Member, NodeId, StoreId, Term, Time};
 use infinitystore::replica::{
     Event, Replica, ReplicaConfig, ReplicaStart, RequestId, StorageEvent, StorageRequest,
 };
-use infinitystore::storage::{Bootstrap, SnapshotFiles, SpareMode, Storage, StorageClock, StorageOptions};
+use infinitystore::storage::{
+    Bootstrap, OpenError, SnapshotFiles, SpareMode, Storage, StorageClock, StorageOptions,
+};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::{Deref, DerefMut};
 
@@ -125,6 +128,8 @@ pub(super) struct Process {
     pub(super) log_full: bool,
     /// How often in a row it had time to look at a disk that had room.
     pub(super) idle_with_room: u32,
+    /// How much of its log has been looked at for levels, and of which term.
+    pub(super) looked_at: (Term, LogIndex),
     /// Whether the replica had withdrawn when it was last settled.
     pub(super) is_withdrawn: bool,
     /// When the replica wants to be woken.
@@ -155,6 +160,8 @@ pub(super) struct Process {
 pub(super) enum StartError {
     /// The disk's content is refused.
     Refused(String),
+    /// The release is older than the disk's content.
+    TooOld(String),
     /// What was recovered is not what was acknowledged.
     Violation(Violation),
 }
@@ -211,11 +218,17 @@ impl ReplicaHost {
         options.clock = StorageClock::still();
         options.seed = seed;
         options.promised_micros = replica_config(settings).raft.promise_micros();
+        options.speaks = self.speaks;
         if settings.torn_files_max > 0 {
             options.torn_files_max = settings.torn_files_max;
         }
-        let (storage, opened) = Storage::open(self.disk.clone(), options, &bootstrap)
-            .map_err(|error| StartError::Refused(error.to_string()))?;
+        let (storage, opened) =
+            Storage::open(self.disk.clone(), options, &bootstrap).map_err(|error| match error {
+                OpenError::NewerFormat { .. } if self.speaks == FeatureLevels::OF_THE_OLDEST => {
+                    StartError::TooOld(error.to_string())
+                }
+                error => StartError::Refused(error.to_string()),
+            })?;
         mark_recovery(&opened.notes, marks);
         let under_way = std::mem::take(&mut self.under_way);
         if self.rotten {
@@ -241,7 +254,8 @@ impl ReplicaHost {
             restored: opened.restored,
             store: opened.store,
         };
-        let replica = Replica::new(small_config(settings), start, self.time(now))
+        let config = ReplicaConfig { speaks: self.speaks, ..small_config(settings) };
+        let replica = Replica::new(config, start, self.time(now))
             .map_err(|error| StartError::Refused(error.to_string()))?;
         let applied = replica.last_applied().index;
         self.process = Some(Process {
@@ -266,6 +280,7 @@ impl ReplicaHost {
             askers: BTreeMap::new(),
             writes_waiting: BTreeSet::new(),
             asked_in_vain: BTreeSet::new(),
+            looked_at: (Term::ZERO, LogIndex::ZERO),
             is_withdrawn: false,
             idle_with_room: 0,
             saves_failed: 0,

@@ -30,6 +30,9 @@ impl Simulation {
         if !here || removed || self.hosts.get(&sender) != Some(&from) {
             return Ok(());
         }
+        if !self.is_understood(from, slot, &message) {
+            return Ok(());
+        }
         self.remember(from, slot, &message);
         let Some(process) = &self.machines[slot].process else { return Ok(()) };
         if let PeerMessage::Raft(message) = &message {

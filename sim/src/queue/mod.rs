@@ -9,6 +9,7 @@ mod limits;
 mod machine;
 mod messages;
 mod operator;
+mod releases;
 mod simulation;
 mod starting;
 mod stepping;

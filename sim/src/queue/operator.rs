@@ -20,6 +20,7 @@ impl Simulation {
         for slot in self.operator.joining.keys().copied().collect::<Vec<_>>() {
             self.help(slot)?;
         }
+        self.upgrade_left_behind();
         if self.recovered_at.is_some() {
             return Ok(());
         }

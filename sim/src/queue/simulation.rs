@@ -20,6 +20,7 @@ use crate::record::trace::Trace;
 use crate::record::violation::Violation;
 use crate::schedule::{CALM_MICROS, MILLI, RECOVERY_MICROS, SECOND, Schedule};
 use crate::schedule::{Stream, stream};
+use infinitystore::codec::FeatureLevel;
 use infinitystore::raft::{
     Entry, EntryKind, HardState, LogId, LogIndex, Membership, NodeId, Promotion, Restored, StoreId, Term,
     Time,
@@ -331,13 +332,19 @@ impl Simulation {
         };
         let id = LogId::new(Term::new(1), LogIndex::new(1));
         let entry = Entry::new(id, EntryKind::Membership, &membership.encode());
-        Restored {
+        let mut first = Restored {
             hard_state: HardState { term: Term::new(1), voted_for: None },
             snapshot: None,
             entries: vec![entry],
             commit: LogIndex::ZERO,
             promised_micros: 0,
+        };
+        // As a new node begins its log.
+        let highest = self.schedule.first_levels().highest();
+        if highest > FeatureLevel::OLDEST {
+            first.raise_level(highest);
         }
+        first
     }
 
     /// Faults are over: everything is repaired, and the cluster has to recover.

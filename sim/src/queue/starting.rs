@@ -49,12 +49,15 @@ impl Simulation {
                 }
                 self.check_directory(slot)?;
                 self.elections.started(identity.id);
+                let highest = self.machines[slot].speaks.highest();
+                self.checks.levels.started(slot, highest);
                 self.service.started(identity.id);
                 self.service.struck(slot, now);
                 self.survey();
                 self.echo(slot);
                 self.settle(slot)
             }
+            Err(StartError::TooOld(why)) => self.is_left_behind(slot, &why),
             Err(StartError::Violation(violation)) => Err(violation),
             Err(StartError::Refused(why)) => {
                 self.trace.line(now, Some(slot), "refused", &why);
@@ -158,6 +161,7 @@ impl Simulation {
         let Some(mut process) = self.machines[slot].stop() else { return };
         let askers = std::mem::take(&mut process.askers);
         self.service.struck(slot, self.now);
+        self.checks.levels.ended(slot, self.now);
         self.survey();
         self.checks.quorums.ended(process.replica.raft().id());
         if let Some(timeline) = self.trace.timeline() {

@@ -206,6 +206,7 @@ impl Simulation {
         self.trace.step([self.now, slot as u64, term.get(), commit.get()]);
         self.look(slot, &actions)?;
         self.look_at_leases(slot);
+        self.look_at_levels(slot)?;
         self.look_at_commits()?;
         self.freshness.committed(self.now, self.checks.committed_through());
         let installed = actions.notices.iter().any(|notice| matches!(notice, Notice::SnapshotInstalled(_)));

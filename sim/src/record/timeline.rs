@@ -249,6 +249,13 @@ impl Timeline {
                 Notice::LeftLeadToQuicker { successor, .. } => {
                     self.note(at, Some(slot), "lead left to a quicker disk", format!("member {successor}"));
                 }
+                Notice::LevelRaised(level) => {
+                    self.note(at, Some(slot), "level raised", format!("to {level}"))
+                }
+                Notice::LevelAbove { level, told_by } => {
+                    let what = format!("level {level}, said by member {told_by}");
+                    self.note(at, Some(slot), "too old for the cluster", what);
+                }
                 Notice::BadMessage { from, reason } => {
                     self.note(at, Some(slot), "bad message", format!("from member {from}: {reason}"));
                 }

@@ -130,6 +130,7 @@ pub(super) fn described(message: &PeerMessage) -> (&'static str, bool, String) {
         PeerMessage::DiskPace(said) => {
             ("DiskPace", false, format!("term {}, a write takes {} µs", said.term, said.write_micros))
         }
+        PeerMessage::Levels(said) => ("Levels", false, format!("term {}, speaks {}", said.term, said.speaks)),
         PeerMessage::LeaseCalls(said) => ("LeaseCalls", false, format!("{:?}", said.calls)),
         PeerMessage::LeaseAnswers(said) => ("LeaseAnswers", false, format!("{:?}", said.answers)),
         PeerMessage::ForwardRefused(refused) => {
@@ -208,6 +209,7 @@ pub(super) fn extent(fault: &Fault) -> (Option<usize>, u64, String) {
     match fault {
         Fault::Kill { slot, back_micros }
         | Fault::Move { slot, back_micros }
+        | Fault::Release { slot, back_micros, .. }
         | Fault::PowerLoss { slot, back_micros } => {
             (Some(*slot), *back_micros, format!("back after {}", seconds(*back_micros)))
         }

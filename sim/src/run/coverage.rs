@@ -12,7 +12,7 @@ pub const SEEDS_ENOUGH: u64 = 300;
 const SEEDS_FOR_RAREST: u64 = 5_000;
 
 /// Marks of both engines.
-const BOTH: [&str; 38] = [
+const BOTH: [&str; 41] = [
     "bit flipped",
     "blackout",
     "clock jump",
@@ -21,6 +21,7 @@ const BOTH: [&str; 38] = [
     "disk full",
     "disk full noticed",
     "disk wiped",
+    "downgrade",
     "election lost",
     "entries truncated",
     "fsync fails",
@@ -28,6 +29,7 @@ const BOTH: [&str; 38] = [
     "join begun",
     "kill",
     "leader deposed",
+    "level applied",
     "leader steps down by itself",
     "machine joined",
     "misdirected write",
@@ -48,6 +50,7 @@ const BOTH: [&str; 38] = [
     "start failed by disk",
     "torn tail cut off",
     "transfer",
+    "upgrade",
     "wipe",
     "write fails",
     "write misdirected",
@@ -63,8 +66,13 @@ const RAREST: [&str; 5] = [
 ];
 
 /// And those that only the queue engine looks for.
-const QUEUE_RAREST: [&str; 3] =
-    ["all voters exchanged", "newest of two snapshots damaged", "removed and told"];
+const QUEUE_RAREST: [&str; 5] = [
+    "all voters exchanged",
+    "machine left behind upgraded",
+    "newest of two snapshots damaged",
+    "older release refuses a newer directory",
+    "removed and told",
+];
 
 /// And those that only the madsim engine looks for.
 const MADSIM_RAREST: [&str; 5] = [
@@ -76,7 +84,7 @@ const MADSIM_RAREST: [&str; 5] = [
 ];
 
 /// Marks of the queue engine, whose network carries messages and whose clients ask replicas.
-const QUEUE: [&str; 71] = [
+const QUEUE: [&str; 73] = [
     "acknowledged write lost",
     "damage reported",
     "applied in slices",
@@ -93,9 +101,11 @@ const QUEUE: [&str; 71] = [
     "ambush while a snapshot is installed",
     "crash in a start",
     "learner begun",
+    "level raised",
     "message corrupted",
     "message duplicated",
     "message lost",
+    "no words for a message",
     "old cut from new in a joint state",
     "read answered by a follower",
     "struck in a joint state",

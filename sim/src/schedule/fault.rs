@@ -46,6 +46,15 @@ pub enum Fault {
         /// When it comes back, from now.
         back_micros: u64,
     },
+    /// The process ends, and the machine comes back with another release.
+    Release {
+        /// The machine.
+        slot: usize,
+        /// Whether with the newest one; else with the oldest, if its directory lets it.
+        newest: bool,
+        /// When it comes back, from now.
+        back_micros: u64,
+    },
     /// The power goes: of what was not synced, any part survives.
     PowerLoss {
         /// The machine.
@@ -247,6 +256,8 @@ impl Fault {
         match self {
             Self::Kill { .. } => "kill",
             Self::Move { .. } => "move",
+            Self::Release { newest: true, .. } => "upgrade",
+            Self::Release { newest: false, .. } => "downgrade",
             Self::PowerLoss { .. } => "power loss",
             Self::Blackout { .. } => "blackout",
             Self::Pause { .. } => "pause",
@@ -301,6 +312,7 @@ impl Fault {
         match self {
             Self::Kill { slot, .. }
             | Self::Move { slot, .. }
+            | Self::Release { slot, .. }
             | Self::PowerLoss { slot, .. }
             | Self::Pause { slot, .. }
             | Self::SlowNode { slot, .. }

@@ -13,6 +13,8 @@ use rand::rngs::SmallRng;
 const LEASE_READS_EVERY: u64 = 5;
 /// And one of so many has users.
 const USERS_EVERY: u64 = 7;
+/// And one of so many begins with an older release on all machines.
+const MIXED_EVERY: u64 = 8;
 
 impl Schedule {
     /// The schedule of a seed.
@@ -33,6 +35,10 @@ impl Schedule {
         let mut last_rng = stream(seed, Stream::Schedule, 4);
         sieges::lay_last(&mut last_rng, (voters, spares), &mut settings, &mut faults);
         limits_of_chunks(seed, &mut settings);
+        let mixed = seed % MIXED_EVERY == 5;
+        if mixed {
+            releases(seed, voters + spares, duration_micros, &mut settings, &mut faults);
+        }
         faults.sort_by_key(|fault| fault.at);
         let clients = clients(&mut rng, voters + spares, duration_micros, &settings, &faults);
         let users = seed % USERS_EVERY == 4;
@@ -42,7 +48,7 @@ impl Schedule {
             // Leases bound how far clocks are off in rate. No bound covers a clock that jumps.
             faults.retain(|fault| !matches!(fault.what, Fault::ClockJump { .. }));
         }
-        Self { seed, voters, spares, duration_micros, settings, faults, clients, keyspace, users }
+        Self { seed, voters, spares, duration_micros, settings, faults, clients, keyspace, users, mixed }
     }
 }
 
@@ -106,6 +112,7 @@ fn settings(rng: &mut SmallRng) -> Settings {
         client_timeout_micros: (*pick(rng, &[100 * MILLI, 300 * MILLI, SECOND, 3 * SECOND, 8 * SECOND]))
             .max(8 * delay_max_micros),
         settle_max_micros: *pick(rng, &[0, 0, 300, 3 * MILLI, 15 * MILLI]),
+        level_settle_micros: 0,
     }
 }
 
@@ -261,6 +268,27 @@ fn faults(
         }
     }
     faults
+}
+
+/// Machines are upgraded one by one, and some of them go back for a while. In some runs one stays
+/// behind.
+fn releases(seed: u64, slots: usize, duration: u64, settings: &mut Settings, faults: &mut Vec<Timed<Fault>>) {
+    let mut rng = stream(seed, Stream::Schedule, 12);
+    settings.level_settle_micros = *pick(&mut rng, &[1, 200 * MILLI, SECOND, 3 * SECOND]);
+    let stays = rng.random_bool(0.2).then(|| rng.random_range(0..slots));
+    for slot in (0..slots).filter(|slot| Some(*slot) != stays) {
+        let mut at = rng.random_range(SECOND..duration * 3 / 4);
+        let mut newest = true;
+        loop {
+            let back_micros = rng.random_range(10 * MILLI..SECOND);
+            faults.push(Timed { at, what: Fault::Release { slot, newest, back_micros } });
+            at += rng.random_range(back_micros..6 * SECOND);
+            if at >= duration || newest && !rng.random_bool(0.4) {
+                break;
+            }
+            newest = !newest;
+        }
+    }
 }
 
 /// How much longer a slow disk takes: a little, or so long that a leader should give up.

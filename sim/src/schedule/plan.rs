@@ -2,6 +2,7 @@
 
 use crate::schedule::fault::Fault;
 use crate::schedule::settings::Settings;
+use infinitystore::codec::FeatureLevels;
 use serde::{Deserialize, Serialize};
 
 /// Everything that is decided before a run.
@@ -28,6 +29,9 @@ pub struct Schedule {
     /// last of them are administrators.
     #[serde(default)]
     pub users: bool,
+    /// Whether all machines begin with the oldest release, and are upgraded one by one.
+    #[serde(default)]
+    pub mixed: bool,
 }
 
 /// Something at a time.
@@ -40,6 +44,12 @@ pub struct Timed<T> {
 }
 
 impl Schedule {
+    /// The feature levels that machines speak at first.
+    #[must_use]
+    pub const fn first_levels(&self) -> FeatureLevels {
+        if self.mixed { FeatureLevels::OF_THE_OLDEST } else { FeatureLevels::OF_THIS_RELEASE }
+    }
+
     /// All machines.
     #[must_use]
     pub const fn slots(&self) -> usize {

@@ -107,6 +107,10 @@ pub struct Settings {
     /// what comes in meanwhile; 0: at once.
     #[serde(default)]
     pub settle_max_micros: u64,
+    /// The level of the cluster is raised once all members have spoken a higher one for this long;
+    /// 0: the product's own time.
+    #[serde(default)]
+    pub level_settle_micros: u64,
 }
 
 impl Settings {

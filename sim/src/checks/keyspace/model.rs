@@ -12,6 +12,7 @@ use crate::checks::keyspace::parts::{compares, nothing, reads_in};
 use crate::checks::keyspace::rules::Rules;
 use crate::record::violation::{Violation, check};
 use bytes::Bytes;
+use infinitystore::codec::FeatureLevel;
 use infinitystore::kv::{
     ChangesQuery, Command, Compare, Event, IDLE_LEASES_MAX, KeyRange, KeyValue, LEASE_TTL_SECONDS_MAX,
     LEASE_TTL_SECONDS_MIN, Lease, LeaseId, Op, Outcome, Principal, Put, RangePage, RangeQuery, ReadError,
@@ -145,6 +146,13 @@ impl Model {
     /// An entry that is no command.
     pub fn skip(&mut self) {
         let sums = Sums { is_repeated: false, ..self.now().clone() };
+        self.sums.push(sums);
+    }
+
+    /// An entry that raises the level of the cluster: the state's hash has it.
+    pub fn raise_level(&mut self, level: FeatureLevel) {
+        self.shadow.raise_level(level);
+        let sums = Sums { is_repeated: false, hash: self.shadow.state_hash(), ..self.now().clone() };
         self.sums.push(sums);
     }
 
