@@ -20,6 +20,7 @@ impl Replica {
             ("writes that are counted", self.writes.len() as u64),
             ("reads that wait", self.reads.tables() as u64),
             ("reads that are counted", self.reads.len() as u64),
+            ("bytes of writes that wait to be judged", self.reads.bytes()),
             ("clients that wait for a change", self.watches.len() as u64),
             ("bytes of clients that wait for a change", self.watches.bytes()),
             ("calls of leases that wait", self.lease_calls.len() as u64),

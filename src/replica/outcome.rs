@@ -231,8 +231,11 @@ impl Replica {
                 (Wanted::Lease { lease, renew }, asker) => {
                     self.serve_lease(asker, read.by, (lease, renew), read.asked);
                 }
+                (Wanted::Right(command), Asker::Client(request)) => {
+                    self.judge_again(request, read.deadline, command);
+                }
                 // Other members and their clients ask for leases alone.
-                (Wanted::Query(_) | Wanted::Barrier, Asker::Own(_) | Asker::Member { .. }) => {}
+                (Wanted::Query(_) | Wanted::Barrier | Wanted::Right(_), _) => {}
             }
         }
     }

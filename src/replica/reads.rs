@@ -3,9 +3,10 @@
 
 use crate::kv::{LeaseId, Principal, Query};
 use crate::raft::{Incarnation, LogIndex, NodeId, ReadId, Time};
-use crate::replica::api::RequestId;
+use crate::replica::api::{ClientError, RequestId};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use bytes::Bytes;
 
 /// Where the answer to a read goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,9 +25,14 @@ impl Wanted {
     /// that stood still.
     const fn is_by_round(&self) -> bool {
         match self {
-            Self::Query(_) => false,
+            Self::Query(_) | Self::Right(_) => false,
             Self::Barrier | Self::Lease { .. } => true,
         }
+    }
+
+    /// Bytes of the write that waits.
+    fn bytes(&self) -> u64 {
+        if let Self::Right(command) = self { command.len() as u64 } else { 0 }
     }
 }
 
@@ -49,6 +55,9 @@ pub(super) enum Wanted {
     Barrier,
     /// How much time a lease has, after its renewal if it is to be renewed.
     Lease { lease: LeaseId, renew: bool },
+    /// Whether the caller may do this: an encoded command that the state here denies, which may be
+    /// old.
+    Right(Bytes),
 }
 
 /// A read that waits.
@@ -66,6 +75,16 @@ pub(super) struct Read {
     pub(super) asked: Time,
 }
 
+impl Read {
+    /// What its client is told when its time is up.
+    const fn lateness(&self) -> ClientError {
+        match self.wanted {
+            Wanted::Right(_) => ClientError::NoLeader,
+            Wanted::Query(_) | Wanted::Barrier | Wanted::Lease { .. } => ClientError::NoQuorum,
+        }
+    }
+}
+
 /// The reads that wait.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ClientReads {
@@ -79,6 +98,8 @@ pub(super) struct ClientReads {
     last_question: ReadId,
     /// How many wait. Derived; kept because it bounds the queue on every request.
     count: usize,
+    /// Bytes of the writes among them. Derived; kept because it bounds the queue on every write.
+    bytes: u64,
     /// No read is due before this.
     next_deadline: Option<Time>,
     /// Refused questions are asked again at this time.
@@ -89,6 +110,11 @@ impl ClientReads {
     /// How many wait.
     pub(super) const fn len(&self) -> usize {
         self.count
+    }
+
+    /// Bytes of the writes that wait to be judged.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// How many wait, by the tables.
@@ -119,6 +145,7 @@ impl ClientReads {
     pub(super) fn push(&mut self, read: Read) {
         self.next_deadline = Some(self.next_deadline.map_or(read.deadline, |next| next.min(read.deadline)));
         self.count += 1;
+        self.bytes += read.wanted.bytes();
         self.new.push(read);
     }
 
@@ -166,6 +193,7 @@ impl ClientReads {
         let now: Vec<Read> =
             core::mem::replace(&mut self.waiting_to_apply, later).into_values().flatten().collect();
         self.count -= now.len();
+        self.bytes -= now.iter().map(|read| read.wanted.bytes()).sum::<u64>();
         now
     }
 
@@ -176,16 +204,32 @@ impl ClientReads {
         reads.new.into_iter().chain(asked.flatten()).map(|read| read.asker).collect()
     }
 
-    /// The reads whose time is up: who waits for them.
-    pub(super) fn expire(&mut self, now: Time) -> Vec<Asker> {
+    /// The clients whose writes wait to be judged: this node is about to end.
+    pub(super) fn take_writers(&mut self) -> Vec<RequestId> {
+        let mut writers = Vec::new();
+        let mut keep = |read: &Read| {
+            let is_write = matches!(read.wanted, Wanted::Right(_));
+            writers.extend(read.asker.client().filter(|_| is_write));
+            !is_write
+        };
+        self.new.retain(&mut keep);
+        self.waiting_for_index.values_mut().for_each(|reads| reads.retain(&mut keep));
+        self.waiting_to_apply.values_mut().for_each(|reads| reads.retain(&mut keep));
+        (self.count, self.bytes) = (self.count - writers.len(), 0);
+        writers
+    }
+
+    /// The reads whose time is up: who waits for them, and what those are told.
+    pub(super) fn expire(&mut self, now: Time) -> Vec<(Asker, ClientError)> {
         if self.next_deadline.is_none_or(|deadline| now < deadline) {
             return Vec::new();
         }
-        let mut expired = Vec::new();
+        let (mut expired, mut bytes) = (Vec::new(), 0);
         let mut keep = |read: &Read| {
             let keep = read.deadline > now;
             if !keep {
-                expired.push(read.asker);
+                expired.push((read.asker, read.lateness()));
+                bytes += read.wanted.bytes();
             }
             keep
         };
@@ -195,6 +239,7 @@ impl ClientReads {
         self.waiting_for_index.retain(|_, reads| !reads.is_empty());
         self.waiting_to_apply.retain(|_, reads| !reads.is_empty());
         self.count -= expired.len();
+        self.bytes -= bytes;
         let waiting = self
             .new
             .iter()

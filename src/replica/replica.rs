@@ -17,7 +17,7 @@ use crate::replica::forwarding::Origins;
 use crate::replica::lease_clock::LeaseClock;
 use crate::replica::level_talk::LevelTalk;
 use crate::replica::message::PeerMessage;
-use crate::replica::reads::{Asker, ClientReads};
+use crate::replica::reads::ClientReads;
 use crate::replica::snapshot_policy::SnapshotPolicy;
 use crate::replica::waiting_calls::WaitingCalls;
 use crate::replica::watches::Watches;
@@ -307,8 +307,9 @@ impl Replica {
     /// The node is about to end: the replies to clients that wait for writes. A write that was
     /// never sent is certainly not appended.
     pub fn give_up(&mut self) -> Vec<(RequestId, ClientReply)> {
-        let waiting: Vec<RequestId> =
-            self.watches.give_up().into_iter().chain(self.lease_calls.give_up()).collect();
+        let mut waiting = self.watches.give_up();
+        waiting.extend(self.lease_calls.give_up());
+        waiting.extend(self.reads.take_writers());
         let (queued, sent) = self.writes.give_up();
         let queued = queued.into_iter().map(|request| (request, ClientError::Stopping));
         let sent = sent.into_iter().map(|request| (request, ClientError::Unknown));
@@ -489,8 +490,10 @@ impl Replica {
             self.fail(request, ClientError::NoQuorum);
         }
         self.serve_watches();
-        for request in self.reads.expire(self.now).into_iter().filter_map(Asker::client) {
-            self.fail(request, ClientError::NoQuorum);
+        for (asker, error) in self.reads.expire(self.now) {
+            if let Some(request) = asker.client() {
+                self.fail(request, error);
+            }
         }
         if self.change.is_some_and(|change| change.deadline <= self.now) {
             self.replace_change(None);

@@ -1,5 +1,6 @@
 //! Requests of this node's clients, and those that other nodes forward to the leader.
 
+use crate::codec::Reader;
 use crate::kv::{Command, Principal, Query};
 use crate::raft::Time;
 use crate::raft::{InputError, NodeId, RoleName, Withdrawal};
@@ -74,7 +75,8 @@ impl Replica {
         if let Some(error) = self.refuses_writes() {
             return self.fail(id, error);
         }
-        if self.writes.bytes() + command.bytes() as u64 > self.config.pending_write_bytes_max {
+        let waiting = self.writes.bytes() + self.reads.bytes();
+        if waiting + command.bytes() as u64 > self.config.pending_write_bytes_max {
             return self.fail(id, ClientError::Overloaded);
         }
         if let Err(error) = command.check() {
@@ -83,7 +85,28 @@ impl Replica {
         // A copy of its own: the request's strings may be parts of a much larger buffer.
         let mut encoded = Vec::with_capacity(command.bytes() + 16);
         command.encode(&mut encoded);
-        self.writes.queue(ClientWrite { request: id, deadline, command: Bytes::from(encoded) });
+        let encoded = Bytes::from(encoded);
+        // Under an idempotency key a denial is remembered in the log: a late copy must not take
+        // effect once there is a right to it.
+        let is_denied = || self.store.judge(command.by.as_ref(), &command.op).is_err();
+        if command.idempotency_key.is_none() && is_denied() {
+            self.handle_read(id, deadline, command.by, Wanted::Right(encoded));
+        } else {
+            self.writes.queue(ClientWrite { request: id, deadline, command: encoded });
+        }
+    }
+
+    /// A write that the state here denied, which was perhaps an old one. What was committed when it
+    /// was asked for is applied now. If that denies it too, the log never hears of it.
+    pub(super) fn judge_again(&mut self, id: RequestId, deadline: Time, encoded: Bytes) {
+        let command = Command::decode(Reader::new(encoded.clone())).expect("it was encoded here");
+        if let Err(denial) = self.store.judge(command.by.as_ref(), &command.op) {
+            self.fail(id, ClientError::Denied(denial));
+        } else if let Some(error) = self.refuses_writes() {
+            self.fail(id, error);
+        } else {
+            self.writes.queue(ClientWrite { request: id, deadline, command: encoded });
+        }
     }
 
     /// Answers a query by the state as it is now, and by the rights in it.

@@ -193,7 +193,18 @@ impl Ledger {
         let Some(asked) = self.waiting.remove(&id) else { return Ok(false) };
         let checked = match (&asked.request, reply) {
             (_, ClientReply::Failed(ClientError::Unknown)) => Ok(()),
-            (ClientRequest::Write(command), ClientReply::Failed(_)) => self.denied(&asked, command),
+            (ClientRequest::Write(command), ClientReply::Failed(error)) => {
+                check!(
+                    "a denial under an idempotency key is remembered",
+                    command.idempotency_key.is_none() || !matches!(error, ClientError::Denied(_)),
+                    "{} says {error} to {command:?}, which the log does not know",
+                    asked.origin
+                );
+                let span = position(asked.committed)..=position(applied);
+                let wanted = NeededRight::Command(command.op.clone());
+                self.model.check_right(asked.by.as_ref(), &wanted, reply, span)?;
+                self.denied(&asked, command)
+            }
             (ClientRequest::Write(command), ClientReply::Written(outcome)) => {
                 return self.written(&asked, command, outcome, applied);
             }

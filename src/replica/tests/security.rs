@@ -6,7 +6,7 @@ use crate::kv::{
     Put, Query, ROOT_ROLE, Refusal, Revision, SecurityChange, Subject,
 };
 use crate::raft::NodeId;
-use crate::replica::{ClientError, ClientReply, ClientRequest, Event, Level, RequestId};
+use crate::replica::{ClientError, ClientReply, ClientRequest, Event, Level, ReplicaConfig, RequestId};
 
 const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHRzYWx0c2FsdA$aGFzaA";
 
@@ -145,7 +145,7 @@ fn the_leader_judges_the_calls_of_leases_that_others_pass_on() {
         assert_eq!(cluster.answer_to(node, None, call(true)), denied(Denial::NoCredentials));
     }
     let revoke = ClientRequest::write(Op::Revoke(lease));
-    assert_eq!(cluster.answer_to(follower, app, revoke.clone()), refused(Denial::MayNotWrite));
+    assert_eq!(cluster.answer_to(follower, app, revoke.clone()), denied(Denial::MayNotWrite));
     assert!(matches!(
         cluster.answer_to(follower, root, revoke),
         ClientReply::Written(Outcome::Revoked { .. })
@@ -159,16 +159,16 @@ fn what_comes_without_a_name_is_refused_and_leases_end_all_the_same() {
     cluster.secure(leader);
     assert_eq!(
         cluster.answer_to(follower, None, ClientRequest::write(set("a", "x"))),
-        refused(Denial::NoCredentials)
+        denied(Denial::NoCredentials)
     );
     // A command cannot say by itself whose it is.
     let by = cluster.user(follower, "root");
     let forged = Command { by, ..Command::from(set("a", "x")) };
     let reply = cluster.answer_to(follower, None, ClientRequest::Write(forged));
-    assert_eq!(reply, refused(Denial::NoCredentials));
+    assert_eq!(reply, denied(Denial::NoCredentials));
     let expire = Op::Expire { term: cluster.replicas[&leader].raft().term().get(), leases: vec![] };
     let reply = cluster.answer_to(follower, by, ClientRequest::write(expire));
-    assert!(matches!(reply, ClientReply::Written(Outcome::Refused(Refusal::Denied { .. }))), "{reply:?}");
+    assert!(matches!(reply, ClientReply::Failed(ClientError::Denied(_))), "{reply:?}");
     let lease = LeaseId(7);
     cluster.answer_to(follower, by, ClientRequest::write(Op::Grant { id: lease, ttl_seconds: 2 }));
     let put = Put { key: "leased".into(), value: "x".into(), lease };
@@ -176,4 +176,68 @@ fn what_comes_without_a_name_is_refused_and_leases_end_all_the_same() {
     assert!(cluster.replicas[&follower].store().get(b"leased").is_some());
     cluster.run(4_000_000);
     assert!(cluster.replicas.values().all(|replica| replica.store().get(b"leased").is_none()));
+}
+
+#[test]
+fn a_write_that_its_caller_may_not_do_never_reaches_the_log() {
+    let mut cluster = Cluster::new(3);
+    let (leader, follower) = (cluster.leader().unwrap(), cluster.follower());
+    cluster.secure(leader);
+    let app = cluster.user(follower, "app");
+    let put = || Command::from(set("other", "x"));
+    let before = cluster.replicas[&leader].raft().last_log();
+    for node in [leader, follower] {
+        let reply = cluster.answer_to(node, app, ClientRequest::Write(put()));
+        assert_eq!(reply, denied(Denial::MayNotWrite));
+    }
+    assert_eq!(cluster.replicas[&leader].raft().last_log(), before, "nothing was appended");
+    // A late copy must not take effect once there is a right to it, so all have to remember this.
+    let named = Command { idempotency_key: Some("name".into()), ..put() };
+    assert_eq!(cluster.answer_to(follower, app, ClientRequest::Write(named)), refused(Denial::MayNotWrite));
+    assert_eq!(cluster.replicas[&leader].raft().last_log().index, before.index.next());
+}
+
+#[test]
+fn a_right_that_a_member_has_not_heard_of_yet_counts() {
+    let mut cluster = Cluster::new(3);
+    let (leader, follower) = (cluster.leader().unwrap(), cluster.follower());
+    cluster.secure(leader);
+    let (root, app) = (cluster.user(leader, "root"), cluster.user(leader, "app"));
+    cluster.cut.insert((leader, follower));
+    let grants = vec![Grant { range: KeyRange::prefix("new/"), access: Access::ReadWrite }];
+    let (name, revoke, none) = ("app".to_owned(), vec![], AdminRights::NONE);
+    let (grant_admin, revoke_admin) = (none, none);
+    let change = SecurityChange::ChangeRole { name, grant: grants, revoke, grant_admin, revoke_admin };
+    cluster.change(leader, root, change);
+    let put = cluster.ask_as(follower, app, ClientRequest::write(set("new/a", "x")));
+    cluster.run(20_000);
+    assert_eq!(cluster.reply(put), None, "its state is older than the right");
+    cluster.heal();
+    let reply = cluster.run_until_answered(put);
+    assert!(matches!(reply, ClientReply::Written(Outcome::Put { .. })), "{reply:?}");
+}
+
+#[test]
+fn writes_that_wait_to_be_judged_are_bounded_and_none_is_forgotten() {
+    let config = ReplicaConfig { pending_write_bytes_max: 250, ..ReplicaConfig::default() };
+    let mut cluster = Cluster::without_leader(3, &config);
+    cluster.elect();
+    let (leader, follower) = (cluster.leader().unwrap(), cluster.follower());
+    cluster.secure(leader);
+    let app = cluster.user(follower, "app");
+    cluster.isolate(follower);
+    let value = "x".repeat(80);
+    let put = || ClientRequest::write(set("other", &value));
+    let waiting = [(); 2].map(|()| cluster.ask_as(follower, app, put()));
+    let overloaded = ClientReply::Failed(ClientError::Overloaded);
+    let more = cluster.ask_as(follower, app, put());
+    assert_eq!(cluster.reply(more), Some(&overloaded));
+    for put in waiting {
+        let late = cluster.run_until_answered(put);
+        assert_eq!(late, ClientReply::Failed(ClientError::NoLeader), "it was not appended");
+    }
+    let last = cluster.ask_as(follower, app, put());
+    let replica = cluster.replicas.get_mut(&follower).unwrap();
+    assert_eq!(replica.give_up(), [(last, ClientReply::Failed(ClientError::Stopping))]);
+    assert!(replica.held().contains(&("bytes of writes that wait to be judged", 0)));
 }

@@ -1,7 +1,7 @@
 use super::Ledger;
 use infinitystore::kv::{
-    Command, Found, KeyRange, LeaseId, Op, Outcome, Put, Query, QueryAnswer, Refusal, Revision, Settings,
-    Store,
+    Command, Denial, Found, KeyRange, LeaseId, Op, Outcome, Put, Query, QueryAnswer, ROOT_ROLE, Refusal,
+    Revision, SecurityChange, Settings, Store,
 };
 use infinitystore::raft::{Entry, EntryKind, LogId, LogIndex, NodeId, Term};
 use infinitystore::replica::{ClientError, ClientReply, ClientRequest, Level, RequestId};
@@ -200,4 +200,28 @@ fn commands_of_every_kind_are_judged() {
         let reply = ClientReply::Written(wrong.clone());
         assert!(committed(&ops).answered(RequestId(number), &reply, at(4)).is_err(), "{wrong:?}");
     }
+}
+
+#[test]
+fn a_command_is_denied_without_the_log_only_where_the_rules_deny_it() {
+    let root = SecurityChange::AddUser {
+        name: "root".to_owned(),
+        password: Some("$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHRzYWx0c2FsdA$aGFzaA".to_owned()),
+        roles: vec![ROOT_ROLE.to_owned()],
+    };
+    let secure = |change| Op::Secure(Box::new(change));
+    let put = Command::from(set("key1", "a"));
+    let denied = ClientReply::Failed(ClientError::Denied(Denial::NoCredentials));
+    let answer = |command: Command, applied: u64| {
+        let mut ledger = committed(&[secure(root.clone()), secure(SecurityChange::Enable)]);
+        ledger.asked(RequestId(9), ORIGIN, (None, &ClientRequest::Write(command)), at(0));
+        ledger.answered(RequestId(9), &denied, at(applied))
+    };
+    assert_eq!(answer(put.clone(), 2), Ok(false));
+    let other = ClientReply::Failed(ClientError::Denied(Denial::MayNotWrite));
+    let mut ledger = committed(&[secure(root.clone())]);
+    ledger.asked(RequestId(9), ORIGIN, (None, &ClientRequest::Write(put.clone())), at(0));
+    assert!(ledger.answered(RequestId(9), &other, at(1)).is_err(), "the cluster is open");
+    let named = Command { idempotency_key: Some("name".into()), ..put };
+    assert!(answer(named, 2).is_err(), "a late copy may take effect");
 }
