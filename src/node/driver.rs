@@ -438,6 +438,9 @@ impl<E: Env> Driver<E> {
                 info!(level = level.get(), "the cluster has reached a new feature level");
             }
             Notice::LevelAbove { level, told_by } => self.note_outgrown(level, told_by),
+            Notice::LeaseCallsRefused { count, .. } => {
+                self.metrics.lease_calls_refused.inc_by(count);
+            }
             Notice::BadMessage { from, reason } => {
                 self.metrics.messages_refused.inc();
                 // A peer that sends this once may go on sending it.

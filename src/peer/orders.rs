@@ -114,6 +114,10 @@ pub enum OrderCode {
     Unavailable,
     /// Nobody knows whether it was, or will be, carried out.
     Unknown,
+    /// The leader has too much to do.
+    Overloaded,
+    /// The leader's disk is full.
+    DiskFull,
 }
 
 impl OrderCode {
@@ -142,6 +146,8 @@ impl OrderError {
             ClientError::BadChange(_) => OrderCode::BadChange,
             ClientError::CannotLead | ClientError::AnotherLeads(_) => OrderCode::CannotLead,
             ClientError::Unknown | ClientError::NotHandedOver => OrderCode::Unknown,
+            ClientError::Overloaded => OrderCode::Overloaded,
+            ClientError::DiskFull => OrderCode::DiskFull,
             _ => OrderCode::Unavailable,
         };
         let mut detail = error.to_string();
@@ -267,3 +273,6 @@ pub struct MemberView {
     /// Why it takes no part any more.
     pub withdrawn: Option<String>,
 }
+
+#[cfg(test)]
+mod tests;

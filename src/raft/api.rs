@@ -6,7 +6,7 @@ use crate::raft::log::records::{Durable, LogWrite, Restored};
 use crate::raft::log::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefusal};
 use crate::raft::membership::members::{ChangeOrder, Membership};
 use crate::raft::membership::withdrawal::Withdrawal;
-use crate::raft::message::Message;
+use crate::raft::message::{Message, ReadRefusal};
 use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadId, Session, Term, Time};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -224,6 +224,14 @@ pub enum RaftEvent {
     },
     /// These reads cannot be served by this leader; ask again.
     ReadsRefused(Vec<ReadId>),
+    /// The node that was asked for them did not answer these reads. They wait, and it is asked
+    /// again.
+    ReadsPutOff {
+        /// The reads.
+        reads: Vec<ReadId>,
+        /// Why it did not.
+        why: ReadRefusal,
+    },
     /// An installed snapshot is durable: the state machine must be replaced by its content before
     /// anything else is applied.
     SnapshotInstalled(SnapshotMeta),

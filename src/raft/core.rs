@@ -225,8 +225,8 @@ impl Raft {
             Body::ReadIndexReady { incarnation, sequence, index } => {
                 self.handle_read_index_ready(incarnation, sequence, index);
             }
-            Body::ReadIndexRefused { incarnation, sequence } => {
-                self.handle_read_index_refused(incarnation, sequence);
+            Body::ReadIndexRefused { incarnation, sequence, why } => {
+                self.handle_read_index_refused(incarnation, sequence, why);
             }
             Body::Withdrawn(_) => unreachable!("its term is not looked at"),
         }

@@ -3,7 +3,7 @@
 use crate::raft::core::Raft;
 use crate::raft::log::entry::EntryKind;
 use crate::raft::log::restore::TERM_MAX;
-use crate::raft::message::Body;
+use crate::raft::message::{Body, ReadRefusal};
 use crate::raft::quorum::{self, VoteResult};
 use crate::raft::state::progress::Peer;
 use crate::raft::state::read_queues::LeaderReads;
@@ -79,7 +79,9 @@ impl Raft {
                 Body::SnapshotProgress { session, snapshot, next_offset: 0, is_lacking: false }
             }
             Body::RequestVote { .. } => Body::VoteRejected,
-            Body::ReadIndex { incarnation, sequence } => Body::ReadIndexRefused { incarnation, sequence },
+            Body::ReadIndex { incarnation, sequence } => {
+                Body::ReadIndexRefused { incarnation, sequence, why: ReadRefusal::NotLeading }
+            }
             _ => return,
         };
         self.shared.hold_for_term(from, rejection);

@@ -176,16 +176,27 @@ pub enum Body {
         /// Apply up to here before serving.
         index: LogIndex,
     },
-    /// The node that was asked does not lead, or has too many reads waiting.
+    /// The node that was asked does not answer the question. The reads wait, and it is asked again.
     ReadIndexRefused {
         /// Incarnation in the question.
         incarnation: Incarnation,
         /// Sequence of the question.
         sequence: u64,
+        /// Why it does not answer.
+        why: ReadRefusal,
     },
     /// The node that was asked takes no part any more, and why. The term of this message means
     /// nothing.
     Withdrawn(Withdrawal),
+}
+
+/// Why a question for a read index was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReadRefusal {
+    /// The node that was asked does not lead.
+    NotLeading,
+    /// It leads, and has too many reads waiting.
+    Overloaded,
 }
 
 /// A time by the clock of one start of a node. Only that start knows what it means.

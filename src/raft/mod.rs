@@ -353,7 +353,7 @@ pub use log::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRead, SnapshotRefus
 pub use membership::change::{MEMBER_TEXT_BYTES_MAX, MEMBERS_MAX};
 pub use membership::members::{Change, ChangeOrder, Member, Membership, Promotion};
 pub use membership::withdrawal::Withdrawal;
-pub use message::{AnswerClock, AppendClock, Body, ClockReading, CommitAge, Message};
+pub use message::{AnswerClock, AppendClock, Body, ClockReading, CommitAge, Message, ReadRefusal};
 pub use state::progress::ReplicationState;
 pub use types::{
     ClusterId, HardState, Incarnation, LogId, LogIndex, NodeId, ReadId, ReadRound, Session, StoreId, Term,

@@ -14,7 +14,7 @@
 
 use crate::raft::api::{InputError, RaftEvent, ReadReady};
 use crate::raft::core::Raft;
-use crate::raft::message::Body;
+use crate::raft::message::{Body, ReadRefusal};
 use crate::raft::state::read_queues::{LocalRead, ReadIndexQuestion, Requester, Round};
 use crate::raft::state::role::{Leader, Role};
 use crate::raft::state::shared::Shared;
@@ -39,13 +39,15 @@ impl Raft {
     /// A follower's question.
     pub(super) fn handle_read_index(&mut self, node: NodeId, incarnation: Incarnation, sequence: u64) {
         let has_room = self.reads_waiting() < self.shared.config.pending_reads_max;
-        match &mut self.role {
+        let why = match &mut self.role {
             Role::Leader(leader) if has_room => {
-                leader.reads.next.push(Requester::Remote { node, incarnation, sequence });
+                return leader.reads.next.push(Requester::Remote { node, incarnation, sequence });
             }
-            // The node that asks is in the same term, so this says nothing that depends on a write.
-            _ => self.shared.send(node, Body::ReadIndexRefused { incarnation, sequence }),
-        }
+            Role::Leader(_) => ReadRefusal::Overloaded,
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => ReadRefusal::NotLeading,
+        };
+        // The node that asks is in the same term, so this says nothing that depends on a write.
+        self.shared.send(node, Body::ReadIndexRefused { incarnation, sequence, why });
     }
 
     /// The answer to a question: it counts only for the question in flight, of this incarnation.
@@ -67,13 +69,22 @@ impl Raft {
 
     /// The node asked does not lead, or has too much to do: the reads wait, and ask again a little
     /// later.
-    pub(super) fn handle_read_index_refused(&mut self, incarnation: Incarnation, sequence: u64) {
+    pub(super) fn handle_read_index_refused(
+        &mut self,
+        incarnation: Incarnation,
+        sequence: u64,
+        why: ReadRefusal,
+    ) {
         let shared = &mut self.shared;
-        let asked = shared.reads.question.as_ref().map(|question| question.sequence);
-        if incarnation == shared.incarnation && asked == Some(sequence) {
-            shared.reads.give_up_question();
-            shared.reads.not_before = shared.now.plus(shared.config.heartbeat_interval_micros);
+        if incarnation != shared.incarnation {
+            return;
         }
+        let question = shared.reads.question.take_if(|question| question.sequence == sequence);
+        let Some(question) = question else { return };
+        let reads = question.reads.iter().map(|read| read.id).collect();
+        shared.outbox.events.push(RaftEvent::ReadsPutOff { reads, why });
+        shared.reads.wait_again(question.reads);
+        shared.reads.not_before = shared.now.plus(shared.config.heartbeat_interval_micros);
     }
 
     /// Makes confirmed reads ready. Starts a round for waiting reads, or asks the leader.

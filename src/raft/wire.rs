@@ -11,7 +11,7 @@ use crate::codec::{DecodeError, Reader, Writer};
 use crate::raft::log::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, Entry};
 use crate::raft::log::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::membership::withdrawal::Withdrawal;
-use crate::raft::message::{AnswerClock, AppendClock, Body, ClockReading, CommitAge, Message};
+use crate::raft::message::{AnswerClock, AppendClock, Body, ClockReading, CommitAge, Message, ReadRefusal};
 use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, Session, Term, Time};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -70,9 +70,10 @@ const fn tag(body: &Body) -> u8 {
         Body::TimeoutNow => 14,
         Body::ReadIndex { .. } => 15,
         Body::ReadIndexReady { .. } => 16,
-        Body::ReadIndexRefused { .. } => 17,
+        // 17 was a refusal without a reason.
         Body::SnapshotRefused { .. } => 18,
         Body::Withdrawn(_) => 19,
+        Body::ReadIndexRefused { .. } => 20,
     }
 }
 
@@ -131,8 +132,15 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) {
                 SnapshotRefusal::Content => 3,
             });
         }
-        Body::ReadIndex { incarnation, sequence } | Body::ReadIndexRefused { incarnation, sequence } => {
+        Body::ReadIndex { incarnation, sequence } => {
             words(out, [incarnation.number(), incarnation.nonce(), *sequence]);
+        }
+        Body::ReadIndexRefused { incarnation, sequence, why } => {
+            words(out, [incarnation.number(), incarnation.nonce(), *sequence]);
+            out.put_u8(match why {
+                ReadRefusal::NotLeading => 0,
+                ReadRefusal::Overloaded => 1,
+            });
         }
         Body::ReadIndexReady { incarnation, sequence, index } => {
             words(out, [incarnation.number(), incarnation.nonce(), *sequence, index.get()]);
@@ -212,10 +220,6 @@ fn decode_body(tag: u8, term: Term, reader: &mut Reader) -> Result<Body, DecodeE
             let (incarnation, sequence) = decode_question(reader)?;
             Ok(Body::ReadIndexReady { incarnation, sequence, index: decode_index(reader)? })
         }
-        17 => {
-            let (incarnation, sequence) = decode_question(reader)?;
-            Ok(Body::ReadIndexRefused { incarnation, sequence })
-        }
         18 => Ok(Body::SnapshotRefused {
             session: Session::new(reader.u64("session")?),
             snapshot: decode_log_id(reader)?,
@@ -229,6 +233,17 @@ fn decode_body(tag: u8, term: Term, reader: &mut Reader) -> Result<Body, DecodeE
             },
         }),
         19 => decode_withdrawal(reader).map(Body::Withdrawn),
+        20 => {
+            let (incarnation, sequence) = decode_question(reader)?;
+            let why = match reader.u8("read refusal")? {
+                0 => ReadRefusal::NotLeading,
+                1 => ReadRefusal::Overloaded,
+                other => {
+                    return Err(DecodeError::Invalid { what: "read refusal", value: u64::from(other) });
+                }
+            };
+            Ok(Body::ReadIndexRefused { incarnation, sequence, why })
+        }
         other => Err(DecodeError::Invalid { what: "message tag", value: u64::from(other) }),
     }
 }

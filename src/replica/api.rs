@@ -448,6 +448,14 @@ pub enum Notice {
         /// The member.
         told_by: NodeId,
     },
+    /// Calls of leases of another member's clients were refused: this leader has too many reads
+    /// waiting.
+    LeaseCallsRefused {
+        /// The member.
+        from: NodeId,
+        /// How many.
+        count: u64,
+    },
     /// A peer said something that no correct peer says.
     BadMessage {
         /// The peer that sent it.

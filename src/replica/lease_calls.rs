@@ -6,9 +6,9 @@
 
 use crate::kv::{Command, Lease, LeaseId, Op, Outcome, Principal};
 use crate::raft::{Incarnation, NodeId, RoleName, Time};
-use crate::replica::api::{ClientError, ClientReply, RequestId};
+use crate::replica::api::{ClientError, ClientReply, Notice, RequestId};
 use crate::replica::message::{
-    LEASE_CALLS_MAX, LeaseAnswer, LeaseAnswers, LeaseCall, LeaseCalls, LeaseTime, PeerMessage,
+    LEASE_CALLS_MAX, LeaseAnswer, LeaseAnswers, LeaseCall, LeaseCalls, LeaseRefusal, LeaseTime, PeerMessage,
 };
 use crate::replica::proposal::{self, ProposalId};
 use crate::replica::reads::{Asker, Read, Wanted};
@@ -77,7 +77,7 @@ impl Replica {
             }
             let asker = Asker::Own(number);
             let wanted = Wanted::Lease { lease: call.lease, renew: call.renew };
-            self.reads.push(Read { asker, by: call.by, deadline: call.deadline, wanted, asked: self.now });
+            self.reads.push(Read::new(asker, call.by, call.deadline, wanted, self.now));
         }
     }
 
@@ -89,13 +89,38 @@ impl Replica {
             return;
         }
         let deadline = self.now.plus(PASSED_ON_MICROS);
+        let mut refused = 0;
         for call in calls.calls {
             if self.reads.len() >= self.config.pending_requests_max {
-                return;
+                refused += 1;
+                let answer = Err(LeaseRefusal::Overloaded);
+                self.answer_lease(calls.from, calls.incarnation, call.number, answer);
+                continue;
             }
             let asker = Asker::Member { id: calls.from, incarnation: calls.incarnation, number: call.number };
             let wanted = Wanted::Lease { lease: call.lease, renew: call.renew };
-            self.reads.push(Read { asker, by: call.by, deadline, wanted, asked: self.now });
+            self.reads.push(Read::new(asker, call.by, deadline, wanted, self.now));
+        }
+        if refused > 0 {
+            self.actions.notices.push(Notice::LeaseCallsRefused { from: calls.from, count: refused });
+        }
+    }
+
+    /// A read was not served in time, and why. The client of a call of a lease is told by now only
+    /// if there was too much to do: any other call may find the next leader until its own time is
+    /// up.
+    pub(super) fn fail_read(&mut self, asker: Asker, error: ClientError) {
+        match asker {
+            Asker::Client(request) => self.fail(request, error),
+            Asker::Own(number) if error == ClientError::Overloaded => {
+                if let Some(call) = self.lease_calls.take(number) {
+                    self.fail(call.request, error);
+                }
+            }
+            Asker::Member { id, incarnation, number } if error == ClientError::Overloaded => {
+                self.answer_lease(id, incarnation, number, Err(LeaseRefusal::Overloaded));
+            }
+            Asker::Own(_) | Asker::Member { .. } => {}
         }
     }
 
@@ -130,7 +155,7 @@ impl Replica {
             return;
         }
         // By the rights of this state, wherever the client asked.
-        let judged = self.store.judge_lease(by.as_ref(), lease, renew);
+        let judged = self.store.judge_lease(by.as_ref(), lease, renew).map_err(LeaseRefusal::Denied);
         let time = judged.map(|()| self.lease_time(lease, renew.then_some(asked)));
         match asker {
             Asker::Client(request) => self.reply(request, lease_reply(time)),
@@ -215,6 +240,7 @@ impl Replica {
 fn lease_reply(answer: LeaseAnswer) -> ClientReply {
     match answer {
         Ok(time) => ClientReply::LeaseTime(time),
-        Err(denial) => ClientReply::Failed(ClientError::Denied(denial)),
+        Err(LeaseRefusal::Denied(denial)) => ClientReply::Failed(ClientError::Denied(denial)),
+        Err(LeaseRefusal::Overloaded) => ClientReply::Failed(ClientError::Overloaded),
     }
 }

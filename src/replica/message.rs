@@ -83,7 +83,16 @@ pub struct LeaseCall {
 }
 
 /// What a leader says of a lease: `None`: there is no such lease.
-pub type LeaseAnswer = Result<Option<LeaseTime>, Denial>;
+pub type LeaseAnswer = Result<Option<LeaseTime>, LeaseRefusal>;
+
+/// Why a leader does not answer a call of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseRefusal {
+    /// The caller may not ask this.
+    Denied(Denial),
+    /// The leader has too much to do.
+    Overloaded,
+}
 
 /// A leader's answers to calls of leases.
 #[derive(Clone, Debug, PartialEq, Eq)]

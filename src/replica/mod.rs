@@ -66,8 +66,8 @@ pub use api::{
     SnapshotSave, Standing, Status, StorageEvent, StorageRequest, UnreadSnapshot, UnstoredSnapshot,
 };
 pub use message::{
-    DiskPaceSaid, Forward, ForwardRefused, LeaseAnswer, LeaseAnswers, LeaseCall, LeaseCalls, LeaseTime,
-    LevelsSaid, PeerMessage, RefusedBecause, StateHash, StateHashKind,
+    DiskPaceSaid, Forward, ForwardRefused, LeaseAnswer, LeaseAnswers, LeaseCall, LeaseCalls, LeaseRefusal,
+    LeaseTime, LevelsSaid, PeerMessage, RefusedBecause, StateHash, StateHashKind,
 };
 pub use proposal::{ProposalId, decode as decode_proposal};
 pub use replica::{Replica, ReplicaConfig, ReplicaStart};

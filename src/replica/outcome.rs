@@ -1,7 +1,8 @@
 //! What comes out of the core: entries to apply, answers, news.
 
 use crate::raft::{
-    Entry, EntryKind, Input, LogId, Membership, NodeId, Output, RaftEvent, RoleName, SnapshotMeta, Withdrawal,
+    Entry, EntryKind, Input, LogId, Membership, NodeId, Output, RaftEvent, ReadRefusal, RoleName,
+    SnapshotMeta, Withdrawal,
 };
 use crate::replica::api::{ClientError, ClientReply, Notice, StorageRequest};
 use crate::replica::message::PeerMessage;
@@ -63,8 +64,12 @@ impl Replica {
             RaftEvent::SnapshotUnmarked(_) => {}
             RaftEvent::ReadsRefused(questions) => {
                 for question in questions {
-                    self.reads.refused(question, self.now.plus(READ_RETRY_MICROS));
+                    let retry_at = self.now.plus(READ_RETRY_MICROS);
+                    self.reads.refused(question, retry_at, ReadRefusal::NotLeading);
                 }
+            }
+            RaftEvent::ReadsPutOff { reads, why } => {
+                reads.into_iter().for_each(|question| self.reads.put_off(question, why));
             }
             RaftEvent::SnapshotInstalled(meta) => self.install(&meta),
             RaftEvent::Compacted { snapshot, .. } => {

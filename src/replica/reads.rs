@@ -2,7 +2,7 @@
 //! core.
 
 use crate::kv::{LeaseId, Principal, Query};
-use crate::raft::{Incarnation, LogIndex, NodeId, ReadId, Time};
+use crate::raft::{Incarnation, LogIndex, NodeId, ReadId, ReadRefusal, Time};
 use crate::replica::api::{ClientError, RequestId};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -73,12 +73,25 @@ pub(super) struct Read {
     pub(super) wanted: Wanted,
     /// When the core was asked last. If it confirms that this node leads, it led then.
     pub(super) asked: Time,
+    /// Whether the node that was asked last had too much to do: this one, or the leader.
+    pub(super) is_put_off: bool,
 }
 
 impl Read {
+    pub(super) const fn new(
+        asker: Asker,
+        by: Option<Principal>,
+        deadline: Time,
+        wanted: Wanted,
+        now: Time,
+    ) -> Self {
+        Self { asker, by, deadline, wanted, asked: now, is_put_off: false }
+    }
+
     /// What its client is told when its time is up.
     const fn lateness(&self) -> ClientError {
         match self.wanted {
+            _ if self.is_put_off => ClientError::Overloaded,
             Wanted::Right(_) => ClientError::NoLeader,
             Wanted::Query(_) | Wanted::Barrier | Wanted::Lease { .. } => ClientError::NoQuorum,
         }
@@ -163,8 +176,16 @@ impl ClientReads {
         Some((self.last_question, by_round))
     }
 
+    /// The node that the core asked has not answered a question, which the core asks again.
+    pub(super) fn put_off(&mut self, question: ReadId, why: ReadRefusal) {
+        for read in self.waiting_for_index.get_mut(&question).into_iter().flatten() {
+            read.is_put_off = why == ReadRefusal::Overloaded;
+        }
+    }
+
     /// The core refused a question: it is asked again at `retry_at`, or when a leader is known.
-    pub(super) fn refused(&mut self, question: ReadId, retry_at: Time) {
+    pub(super) fn refused(&mut self, question: ReadId, retry_at: Time, why: ReadRefusal) {
+        self.put_off(question, why);
         if let Some(mut reads) = self.waiting_for_index.remove(&question) {
             self.new.append(&mut reads);
             self.retry_at = Some(retry_at);

@@ -3,8 +3,8 @@
 use crate::codec::FeatureLevels;
 use crate::kv::Store;
 use crate::raft::{
-    Config, EntryKind, Incarnation, Input, LogId, LogIndex, Membership, NodeId, Raft, RestoreError, Restored,
-    Setup, SnapshotMeta, Term, Time, Withdrawal,
+    Config, EntryKind, Incarnation, Input, LogId, LogIndex, Membership, NodeId, Raft, ReadRefusal,
+    RestoreError, Restored, Setup, SnapshotMeta, Term, Time, Withdrawal,
 };
 use crate::replica::agreement::Agreement;
 use crate::replica::answer_ages::AnswerAges;
@@ -474,7 +474,9 @@ impl Replica {
         let Some((question, by_round)) = self.reads.ask(self.now) else { return };
         let input = if by_round { Input::ReadByRound(question) } else { Input::Read(question) };
         if self.raft.step(self.now, input).is_err() {
-            self.reads.refused(question, self.now.plus(READ_RETRY_MICROS));
+            // It has too many already.
+            let retry_at = self.now.plus(READ_RETRY_MICROS);
+            self.reads.refused(question, retry_at, ReadRefusal::Overloaded);
         }
     }
 
@@ -486,15 +488,13 @@ impl Replica {
         for request in unknown {
             self.fail(request, ClientError::Unknown);
         }
+        for (asker, error) in self.reads.expire(self.now) {
+            self.fail_read(asker, error);
+        }
         for request in self.lease_calls.expire(self.now) {
             self.fail(request, ClientError::NoQuorum);
         }
         self.serve_watches();
-        for (asker, error) in self.reads.expire(self.now) {
-            if let Some(request) = asker.client() {
-                self.fail(request, error);
-            }
-        }
         if self.change.is_some_and(|change| change.deadline <= self.now) {
             self.replace_change(None);
         }

@@ -124,7 +124,7 @@ impl Replica {
     fn handle_read(&mut self, id: RequestId, deadline: Time, by: Option<Principal>, wanted: Wanted) {
         match self.refuses_reads() {
             Some(error) => self.fail(id, error),
-            None => self.reads.push(Read { asker: Asker::Client(id), by, deadline, wanted, asked: self.now }),
+            None => self.reads.push(Read::new(Asker::Client(id), by, deadline, wanted, self.now)),
         }
     }
 

@@ -4,8 +4,8 @@ use crate::codec::{DecodeError, FeatureLevels, Reader, Writer};
 use crate::kv::{Denial, LeaseId, Principal};
 use crate::raft::{ENTRY_DATA_BYTES_MAX, Incarnation, LogIndex, Message, NodeId, Term};
 use crate::replica::message::{
-    DiskPaceSaid, Forward, ForwardRefused, LEASE_CALLS_MAX, LeaseAnswers, LeaseCall, LeaseCalls, LeaseTime,
-    LevelsSaid, PeerMessage, RefusedBecause, StateHash, StateHashKind,
+    DiskPaceSaid, Forward, ForwardRefused, LEASE_CALLS_MAX, LeaseAnswers, LeaseCall, LeaseCalls,
+    LeaseRefusal, LeaseTime, LevelsSaid, PeerMessage, RefusedBecause, StateHash, StateHashKind,
 };
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -92,10 +92,11 @@ impl PeerMessage {
                                 .into_iter()
                                 .for_each(|word| out.put_u64(word));
                         }
-                        Err(denial) => {
+                        Err(LeaseRefusal::Denied(denial)) => {
                             out.put_u8(2);
                             out.put_u8(denial.code());
                         }
+                        Err(LeaseRefusal::Overloaded) => out.put_u8(3),
                     }
                 }
             }
@@ -179,8 +180,9 @@ fn decode_lease_answers(mut reader: Reader) -> Result<LeaseAnswers, DecodeError>
             2 => {
                 let code = reader.u8("denial")?;
                 let invalid = DecodeError::Invalid { what: "denial", value: u64::from(code) };
-                Err(Denial::from_code(code).ok_or(invalid)?)
+                Err(LeaseRefusal::Denied(Denial::from_code(code).ok_or(invalid)?))
             }
+            3 => Err(LeaseRefusal::Overloaded),
             other => {
                 return Err(DecodeError::Invalid { what: "answer about a lease", value: u64::from(other) });
             }

@@ -73,6 +73,8 @@ pub struct Instruments {
     pub messages_dropped: Counter,
     /// Messages from peers that no correct peer sends.
     pub messages_refused: Counter,
+    /// Calls of leases of other members' clients that were refused: this leader had too much to do.
+    pub lease_calls_refused: Counter,
     /// Bytes sent to peers.
     pub sent_bytes: Counter,
     /// Bytes received from peers.
@@ -346,6 +348,11 @@ fn register_events(to: &mut Registry, from: &Instruments) {
         "peer_messages_refused",
         "Messages from peers that no correct peer sends",
         from.messages_refused.clone(),
+    );
+    to.register(
+        "lease_calls_refused",
+        "Calls of leases that other members passed on, and that this leader had too much to do for",
+        from.lease_calls_refused.clone(),
     );
     to.register("peer_sent_bytes", "Bytes sent to peers", from.sent_bytes.clone());
     to.register("peer_received_bytes", "Bytes received from peers", from.received_bytes.clone());

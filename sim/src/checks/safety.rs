@@ -197,6 +197,7 @@ impl Checks {
                     *marks.entry("lead left to a quicker disk").or_default() += 1;
                 }
                 Notice::DiskSlow { .. }
+                | Notice::LeaseCallsRefused { .. }
                 | Notice::MembershipChanged { .. }
                 | Notice::MembershipCommitted(_)
                 | Notice::PeerWithdrew { .. }

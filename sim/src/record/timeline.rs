@@ -256,6 +256,9 @@ impl Timeline {
                     let what = format!("level {level}, said by member {told_by}");
                     self.note(at, Some(slot), "too old for the cluster", what);
                 }
+                Notice::LeaseCallsRefused { from, count } => {
+                    self.note(at, Some(slot), "lease calls refused", format!("{count} of member {from}"));
+                }
                 Notice::BadMessage { from, reason } => {
                     self.note(at, Some(slot), "bad message", format!("from member {from}: {reason}"));
                 }

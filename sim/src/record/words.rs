@@ -197,7 +197,9 @@ fn raft_described(message: &Message) -> (&'static str, bool, String) {
             ("ReadIndexReady", write!(text, ", read {sequence} at {index}"))
         }
         Body::Withdrawn(why) => ("Withdrawn", write!(text, ", {why:?}")),
-        Body::ReadIndexRefused { sequence, .. } => ("ReadIndexRefused", write!(text, ", read {sequence}")),
+        Body::ReadIndexRefused { sequence, why, .. } => {
+            ("ReadIndexRefused", write!(text, ", read {sequence}, {why:?}"))
+        }
     };
     written.expect("a string takes everything");
     (kind, heartbeat, text)

@@ -265,6 +265,8 @@ impl From<OrderError> for ServiceError {
             OrderCode::CannotLead => ErrorCode::CannotLead,
             OrderCode::Unavailable => ErrorCode::Refused,
             OrderCode::Unknown => ErrorCode::OutcomeUnknown,
+            OrderCode::Overloaded => ErrorCode::Overloaded,
+            OrderCode::DiskFull => ErrorCode::DiskFull,
         };
         let outcome = match error.code {
             OrderCode::Unknown => WriteOutcome::Unknown,

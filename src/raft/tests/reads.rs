@@ -2,8 +2,8 @@
 
 use crate::raft::tests::harness::{Cluster, id, index, log_id};
 use crate::raft::{
-    AnswerClock, AppendClock, Body, Config, Incarnation, Input, RaftEvent, ReadId, ReadReady, ReadRound,
-    Session, Time,
+    AnswerClock, AppendClock, Body, Config, Incarnation, Input, RaftEvent, ReadId, ReadReady, ReadRefusal,
+    ReadRound, Session, Time,
 };
 use alloc::vec;
 use alloc::vec::Vec;
@@ -197,7 +197,9 @@ fn a_question_to_a_node_that_does_not_lead_is_refused() {
     let mut cluster = Cluster::new(3);
     cluster.elect(1);
     cluster.say(2, 3, 2, Body::ReadIndex { incarnation: Incarnation::new(1), sequence: 4 });
-    assert!(matches!(cluster.last_said(3, 2), Some(Body::ReadIndexRefused { sequence: 4, .. })));
+    let incarnation = Incarnation::new(1);
+    let refused = Body::ReadIndexRefused { incarnation, sequence: 4, why: ReadRefusal::NotLeading };
+    assert_eq!(cluster.last_said(3, 2), Some(&refused));
 }
 
 #[test]
@@ -206,8 +208,28 @@ fn a_leader_with_too_many_reads_refuses_questions() {
     cluster.elect(1);
     cluster.read(1, 1).unwrap();
     cluster.say(2, 1, 2, Body::ReadIndex { incarnation: Incarnation::new(1), sequence: 4 });
-    assert!(matches!(cluster.last_said(1, 2), Some(Body::ReadIndexRefused { sequence: 4, .. })));
+    let incarnation = Incarnation::new(1);
+    let refused = Body::ReadIndexRefused { incarnation, sequence: 4, why: ReadRefusal::Overloaded };
+    assert_eq!(cluster.last_said(1, 2), Some(&refused));
     assert_eq!(cluster.raft(1).leader_hint().leader, Some(id(1)));
+}
+
+#[test]
+fn a_question_that_was_refused_says_why_and_is_asked_again() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.read(2, 7).unwrap();
+    let Some(Body::ReadIndex { incarnation, sequence }) = cluster.last_said(2, 1).cloned() else { panic!() };
+    cluster.lose_messages();
+    let why = ReadRefusal::Overloaded;
+    let put_off = RaftEvent::ReadsPutOff { reads: vec![ReadId::new(7)], why };
+    let other_life = Incarnation::new(9);
+    cluster.say(1, 2, 2, Body::ReadIndexRefused { incarnation: other_life, sequence, why });
+    assert!(!cluster.node(2).events.contains(&put_off), "it was another start's question");
+    cluster.say(1, 2, 2, Body::ReadIndexRefused { incarnation, sequence, why });
+    assert!(cluster.node(2).events.contains(&put_off));
+    cluster.advance(200_000);
+    assert_eq!(ready(&cluster, 2), [7]);
 }
 
 #[test]

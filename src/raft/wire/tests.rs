@@ -3,7 +3,7 @@ use crate::raft::log::entry::{Entry, EntryKind};
 use crate::raft::log::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::membership::members::{Change, Member, Membership};
 use crate::raft::membership::withdrawal::Withdrawal;
-use crate::raft::message::{AnswerClock, AppendClock, Body, ClockReading, CommitAge, Message};
+use crate::raft::message::{AnswerClock, AppendClock, Body, ClockReading, CommitAge, Message, ReadRefusal};
 use crate::raft::types::{Incarnation, LogId, LogIndex, NodeId, ReadRound, Session, StoreId, Term, Time};
 use bytes::Bytes;
 use proptest::prelude::{BoxedStrategy, Just, ProptestConfig, Strategy, any, prop, proptest};
@@ -168,7 +168,8 @@ fn small_body() -> BoxedStrategy<Body> {
         (question(), index()).prop_map(|((incarnation, sequence), index)| {
             Body::ReadIndexReady { incarnation, sequence, index }
         }),
-        question().prop_map(|(incarnation, sequence)| Body::ReadIndexRefused { incarnation, sequence }),
+        (question(), prop_oneof![Just(ReadRefusal::NotLeading), Just(ReadRefusal::Overloaded)])
+            .prop_map(|((incarnation, sequence), why)| Body::ReadIndexRefused { incarnation, sequence, why }),
         (log_id(), log_id())
             .prop_map(|(acknowledged, last)| Withdrawal::LostEntries { acknowledged, last })
             .prop_map(Body::Withdrawn),
@@ -310,7 +311,7 @@ fn counters_that_would_overflow_are_refused() {
 #[test]
 fn unknown_tags_and_flags_are_refused() {
     let mut bytes = encode(&message(1, Body::TimeoutNow));
-    for tag in [0, 20, 255] {
+    for tag in [0, 17, 21, 255] {
         bytes[0] = tag;
         assert_eq!(decode(&bytes), Err(DecodeError::Invalid { what: "message tag", value: u64::from(tag) }));
     }
@@ -352,7 +353,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(tag in 0_u8..20, mut bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn arbitrary_bytes_never_panic(tag in 0_u8..21, mut bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = decode(&bytes);
         bytes.insert(0, tag);
         let _ = decode(&bytes);

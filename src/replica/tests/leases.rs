@@ -4,7 +4,8 @@ use super::{Cluster, id};
 use crate::kv::{LeaseId, Op, Outcome, Put};
 use crate::raft::NodeId;
 use crate::replica::{
-    ClientReply, ClientRequest, Event, LeaseTime, Level, PeerMessage, ReplicaConfig, RequestId,
+    ClientError, ClientReply, ClientRequest, Event, LeaseTime, Level, Notice, PeerMessage, ReplicaConfig,
+    RequestId,
 };
 use bytes::Bytes;
 
@@ -235,4 +236,24 @@ fn a_call_that_was_lost_is_sent_again_while_others_come() {
         cluster.run(100_000);
     }
     assert!(cluster.replies.contains_key(&lost), "within two seconds");
+}
+
+/// In the middle of what it can take a leader refuses the rest, and says why.
+#[test]
+fn a_leader_with_too_much_to_do_says_so_to_the_clients_of_others() {
+    let config = ReplicaConfig { pending_requests_max: 2, ..ReplicaConfig::default() };
+    let mut cluster = Cluster::without_leader(3, &config);
+    let leader = cluster.elect();
+    cluster.grant(leader, 60);
+    let others: Vec<NodeId> = cluster.replicas.keys().copied().filter(|id| *id != leader).collect();
+    let taken = [(); 2].map(|()| cluster.call(others[0], true));
+    let refused = cluster.call(others[1], true);
+    let overloaded = ClientReply::Failed(ClientError::Overloaded);
+    assert_eq!(cluster.run_until_answered(refused), overloaded);
+    for call in taken {
+        let reply = cluster.run_until_answered(call);
+        assert!(matches!(reply, ClientReply::LeaseTime(Some(_))), "{reply:?}");
+    }
+    let counted = Notice::LeaseCallsRefused { from: others[1], count: 1 };
+    assert!(cluster.notices.contains(&(leader, counted)), "{:?}", cluster.notices);
 }

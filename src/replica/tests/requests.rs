@@ -4,7 +4,7 @@ use crate::kv::{
     Command, Found, KeyRange, LeaseId, Op, Outcome, Put, Query, QueryAnswer, RangeQuery, ReadError, Revision,
     Txn, TxnOp,
 };
-use crate::raft::{Incarnation, LogIndex};
+use crate::raft::{Body, Incarnation, LogIndex, Message, ReadRefusal};
 use crate::replica::tests::{Cluster, add_member, id, set, start};
 use crate::replica::{
     ClientError, ClientReply, ClientRequest, Event, Level, PeerMessage, ReplicaConfig, RequestId,
@@ -296,4 +296,52 @@ fn a_change_of_membership_on_a_follower_names_the_leader() {
     let (leader, follower) = (cluster.leader(), cluster.follower());
     let change = cluster.ask(follower, add_member(4));
     assert_eq!(cluster.reply(change), Some(&ClientReply::Failed(ClientError::NotLeader(leader))));
+}
+
+/// A question that the leader refused is asked again. If the time is up first, the client is told
+/// why it was refused.
+#[test]
+fn a_read_that_a_leader_had_too_much_to_do_for_says_so() {
+    for (why, expected) in
+        [(ReadRefusal::Overloaded, ClientError::Overloaded), (ReadRefusal::NotLeading, ClientError::NoQuorum)]
+    {
+        let mut cluster = Cluster::new(3);
+        let (leader, follower) = (cluster.leader().unwrap(), cluster.follower());
+        let read = cluster.read(follower, "k", Level::Linearizable);
+        let asked = core::mem::take(&mut cluster.network);
+        let question = asked.iter().find_map(|message| match message {
+            PeerMessage::Raft(message) => match message.body {
+                Body::ReadIndex { incarnation, sequence } => Some((incarnation, sequence)),
+                _ => None,
+            },
+            _ => None,
+        });
+        let (incarnation, sequence) = question.expect("the leader is asked");
+        cluster.cut.insert((follower, leader));
+        let body = Body::ReadIndexRefused { incarnation, sequence, why };
+        let term = cluster.replicas[&leader].raft().term();
+        let refused = PeerMessage::Raft(Message { from: leader, to: follower, term, body });
+        cluster.give(follower, Event::Peer(refused));
+        assert_eq!(cluster.run_until_answered(read), ClientReply::Failed(expected));
+    }
+}
+
+#[test]
+fn a_read_that_this_node_had_too_much_to_do_for_says_so() {
+    let mut config = ReplicaConfig::default();
+    config.raft.pending_reads_max = 1;
+    let mut cluster = Cluster::without_leader(3, &config);
+    let leader = cluster.elect();
+    cluster.isolate(leader);
+    let deadline = cluster.now.plus(250_000);
+    let mut ask = || {
+        cluster.last_request += 1;
+        let id = RequestId(cluster.last_request);
+        let request = ClientRequest::read("k", Level::Linearizable);
+        cluster.give(leader, Event::Client { id, deadline, by: None, request });
+        id
+    };
+    let (taken, put_off) = (ask(), ask());
+    assert_eq!(cluster.run_until_answered(taken), ClientReply::Failed(ClientError::NoQuorum));
+    assert_eq!(cluster.run_until_answered(put_off), ClientReply::Failed(ClientError::Overloaded));
 }

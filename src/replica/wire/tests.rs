@@ -2,8 +2,8 @@ use crate::codec::{COUNTER_MAX, DecodeError};
 use crate::kv::{Denial, LeaseId, Principal, Subject};
 use crate::raft::{Body, Incarnation, LogIndex, Message, NodeId, Term};
 use crate::replica::message::{
-    DiskPaceSaid, Forward, ForwardRefused, LeaseAnswers, LeaseCall, LeaseCalls, LeaseTime, PeerMessage,
-    RefusedBecause, StateHash, StateHashKind,
+    DiskPaceSaid, Forward, ForwardRefused, LeaseAnswers, LeaseCall, LeaseCalls, LeaseRefusal, LeaseTime,
+    PeerMessage, RefusedBecause, StateHash, StateHashKind,
 };
 use bytes::Bytes;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, proptest};
@@ -127,7 +127,9 @@ fn calls_of_leases_and_their_answers_are_read_as_they_were_said() {
     let said = PeerMessage::LeaseCalls(LeaseCalls { from, to, incarnation, calls });
     assert_eq!(decode(&encode(&said)), Ok(said));
     let time = LeaseTime { id: LeaseId(9), ttl_seconds: 10, left_micros: 11, keys: 12 };
-    let answers = vec![(7, Ok(Some(time))), (8, Ok(None)), (9, Err(Denial::MayNotWrite))];
+    let denied = LeaseRefusal::Denied(Denial::MayNotWrite);
+    let answers =
+        vec![(7, Ok(Some(time))), (8, Ok(None)), (9, Err(denied)), (10, Err(LeaseRefusal::Overloaded))];
     let said = PeerMessage::LeaseAnswers(LeaseAnswers { from, to, incarnation, answers });
     assert_eq!(decode(&encode(&said)), Ok(said));
 }

@@ -52,8 +52,8 @@ fn body(body: &Body) -> String {
         Body::ReadIndexReady { incarnation, sequence, index } => {
             format!("ReadIndexReady {incarnation}.{sequence} at {index}")
         }
-        Body::ReadIndexRefused { incarnation, sequence } => {
-            format!("ReadIndexRefused {incarnation}.{sequence}")
+        Body::ReadIndexRefused { incarnation, sequence, why } => {
+            format!("ReadIndexRefused {incarnation}.{sequence}: {why:?}")
         }
         Body::VoteGranted | Body::VoteRejected | Body::TimeoutNow => format!("{body:?}"),
     }
