@@ -2,7 +2,7 @@
 
 use crate::codec::{FeatureLevel, FeatureLevels};
 use crate::kv::{
-    Changes, ChangesQuery, Command, Denial, Found, KeyValue, LeaseId, Op, Outcome, PastChanges, PastRead,
+    BadCommand, Changes, ChangesQuery, Command, Denial, Found, KeyValue, LeaseId, Op, Outcome, PastChanges, PastRead,
     Principal, Query, QueryAnswer, ReadError, Store,
 };
 use crate::raft::{
@@ -169,6 +169,17 @@ pub enum ClientError {
     /// Not appended: the request makes no sense, and why.
     #[error("{0}")]
     Refused(String),
+    /// Not appended: the command makes no sense, wherever and whenever it is asked, and why.
+    #[error("{0}")]
+    BadCommand(BadCommand),
+    /// Not appended: the command is larger than what the leader may append, however long it waits.
+    #[error("the command takes {bytes} bytes in the log; the limit is {limit}")]
+    CommandTooLarge {
+        /// Its length there.
+        bytes: u64,
+        /// The leader's limit.
+        limit: u64,
+    },
     /// Not appended: another change of membership is under way, or the leader is new.
     #[error("a change of membership is under way; try again later")]
     ChangePending,

@@ -80,7 +80,7 @@ impl Replica {
             return self.fail(id, ClientError::Overloaded);
         }
         if let Err(error) = command.check() {
-            return self.fail(id, ClientError::Refused(error.to_string()));
+            return self.fail(id, ClientError::BadCommand(error));
         }
         // A copy of its own: the request's strings may be parts of a much larger buffer.
         let mut encoded = Vec::with_capacity(command.bytes() + 16);
@@ -273,9 +273,7 @@ impl Replica {
             RefusedBecause::Overtaken => return self.writes.requeue(writes),
             RefusedBecause::Overloaded => ClientError::Overloaded,
             RefusedBecause::DiskFull => ClientError::DiskFull,
-            RefusedBecause::TooLarge { bytes, limit } => {
-                ClientError::Refused(InputError::TooLarge { bytes, limit }.to_string())
-            }
+            RefusedBecause::TooLarge { bytes, limit } => ClientError::CommandTooLarge { bytes, limit },
             RefusedBecause::Malformed => {
                 ClientError::Refused(String::from("the leader could not read the command; see its log"))
             }
@@ -356,6 +354,8 @@ pub(super) fn refusal(error: &InputError) -> ClientError {
         InputError::OtherMembership { index } => ClientError::OtherMembership(*index),
         InputError::QuorumAtRisk { silent } => ClientError::QuorumAtRisk(silent.clone()),
         InputError::BadTransferTarget => ClientError::CannotLead,
-        InputError::TooLarge { .. } => ClientError::Refused(error.to_string()),
+        InputError::TooLarge { bytes, limit } => {
+            ClientError::CommandTooLarge { bytes: *bytes, limit: *limit }
+        }
     }
 }

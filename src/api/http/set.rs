@@ -106,6 +106,9 @@ pub(super) async fn handle<E: Env>(context: &Context<E>, call: &mut Call) -> Ans
                 .with_outcome("not-appended")
         }
         ClientReply::Written(_) => Answer::fixed(StatusCode::OK, "\"Set Successfull\"\n"),
+        ClientReply::Failed(error @ ClientError::CommandTooLarge { .. }) => {
+            Answer::message(StatusCode::PAYLOAD_TOO_LARGE, &error.to_string()).with_outcome("not-appended")
+        }
         ClientReply::Failed(error) => failed(&error),
         other => {
             debug_assert!(false, "a write was answered {other:?}");

@@ -419,9 +419,15 @@ fn a_followers_client_is_told_that_its_command_is_too_long_and_the_others_are_se
     let short = cluster.write(follower, "l", "w");
     cluster.heal();
     let refused = cluster.run_until_answered(long);
-    let says = |why: &str| why.contains("the limit is 1000");
-    assert!(matches!(&refused, ClientReply::Failed(ClientError::Refused(why)) if says(why)), "{refused:?}");
+    let is_final = |reply: &ClientReply| {
+        matches!(reply, ClientReply::Failed(ClientError::CommandTooLarge { bytes: 2_000.., limit: 1_000 }))
+    };
+    assert!(is_final(&refused), "{refused:?}");
     assert!(matches!(cluster.run_until_answered(short), ClientReply::Written(_)));
+    // The leader says the same to its own clients.
+    let leader = cluster.leader().unwrap();
+    let long = cluster.write(leader, "k", &"v".repeat(2_000));
+    assert!(is_final(&cluster.run_until_answered(long)));
 }
 
 #[test]

@@ -206,7 +206,7 @@ fn a_command_that_breaks_a_rule_is_refused_before_it_is_logged() {
     for command in [Op::set("", "v").into(), Op::Txn(Box::new(twice)).into(), long] {
         let last = cluster.replicas[&id(1)].raft().last_log();
         let write = cluster.ask(id(1), ClientRequest::Write(command));
-        let refused = matches!(cluster.reply(write), Some(ClientReply::Failed(ClientError::Refused(_))));
+        let refused = matches!(cluster.reply(write), Some(ClientReply::Failed(ClientError::BadCommand(_))));
         assert!(refused, "{:?}", cluster.reply(write));
         assert_eq!(cluster.replicas[&id(1)].raft().last_log(), last);
     }

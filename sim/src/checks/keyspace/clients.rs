@@ -399,7 +399,9 @@ impl KeyspaceClients {
             ClientReply::Answer(QueryAnswer { found: Found::Range(Err(ReadError::Future(_))), .. }) => {
                 "read refused as future"
             }
-            ClientReply::Failed(ClientError::Refused(_)) => "command refused before it was logged",
+            ClientReply::Failed(ClientError::BadCommand(_) | ClientError::CommandTooLarge { .. }) => {
+                "command refused before it was logged"
+            }
             ClientReply::Failed(ClientError::Denied(_)) => "read denied",
             _ => return,
         };

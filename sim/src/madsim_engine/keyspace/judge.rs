@@ -5,7 +5,8 @@ use crate::madsim_engine::http::Answer;
 use crate::madsim_engine::keyspace::asked::{KeyspaceRequest, Question};
 use crate::madsim_engine::keyspace::reading::{range, read};
 use crate::madsim_engine::keyspace::right::{
-    JSON, PROBLEM, REVISION, Right, brief, condition_failed, header_number, problem, senseless, written,
+    JSON, PROBLEM, REVISION, Right, brief, condition_failed, header_number, problem, senseless, too_large,
+    written,
 };
 use crate::madsim_engine::keyspace::wanted::{AtSending, ExpectedWrite, Verdict};
 use crate::madsim_engine::laws::same;
@@ -189,6 +190,12 @@ fn write(
     {
         world.keyspace.met("command refused before it was logged, over HTTP");
         return senseless(bad).is(answer);
+    }
+    // A run may let less be appended at once than one command takes.
+    let limit = world.schedule.settings.uncommitted_bytes_max;
+    if limit > 0 && wanted.bytes_max(name) as u64 > limit && too_large().is(answer).is_ok() {
+        world.keyspace.met("command refused before it was logged, over HTTP");
+        return Ok(());
     }
     Err(format!(
         "{wanted:?} named {name:?} is answered {} {}; committed since are {expected:?}",

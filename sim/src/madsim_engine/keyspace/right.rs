@@ -324,6 +324,11 @@ pub(super) fn condition_failed(revision: Revision, present: Option<&KeyValue>) -
     }
 }
 
+/// The code of a command that is larger than what may be appended.
+pub(super) fn too_large() -> Right {
+    Right::refused(413, "command-too-large")
+}
+
 /// The code of a command that makes no sense.
 pub(super) fn senseless(bad: BadCommand) -> Right {
     let (status, code) = match bad {

@@ -1,7 +1,7 @@
 //! What a write has to become, and what was so when it was asked for.
 
 use bytes::Bytes;
-use infinitystore::kv::{Op, Revision, TxnOp};
+use infinitystore::kv::{Command, Op, Revision, TxnOp};
 use infinitystore::replica::RequestId;
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -25,6 +25,27 @@ pub(super) enum ExpectedWrite {
     If(Condition, Bytes, TxnOp),
     /// A put of this key and value, with a lease that was made for it: seconds.
     Leased(Bytes, Bytes, u64),
+}
+
+impl ExpectedWrite {
+    /// What it takes in the log, at most, under this idempotency key.
+    pub(super) fn bytes_max(&self, name: Option<&Bytes>) -> usize {
+        // Who proposed it and whose it is, and what a command says beside its keys and values.
+        const REST: usize = 256;
+        let content = match self {
+            Self::Op(op) => {
+                let mut command = Vec::new();
+                Command::from(op.clone()).encode(&mut command);
+                command.len()
+            }
+            // What is compared, changed, and looked at if the condition does not hold: each may be
+            // a range, with two bounds.
+            Self::If(_, key, TxnOp::Put(put)) => 5 * (key.len() + 1) + put.value.len(),
+            Self::If(_, key, _) => 6 * (key.len() + 1),
+            Self::Leased(key, value, _) => key.len() + value.len(),
+        };
+        content + name.map_or(0, Bytes::len) + REST
+    }
 }
 
 impl Condition {

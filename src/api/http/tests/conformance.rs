@@ -24,6 +24,7 @@ async fn requests_get_their_documented_answers() {
     let fixture = Fixture::start(HttpOptions::default()).await;
     let write = |key: &str| format!(r#"{{"key":"{key}","value":"v","action":"set"}}"#);
     let (no_leader, unknown) = (write("fails: no leader"), write("fails: unknown"));
+    let too_large = write("fails: too large");
     for (method, target, body, code, answer) in [
         ("GET", "/get?key=foo", "", 404, "\"Key does not exist\"\n"),
         (
@@ -48,6 +49,13 @@ async fn requests_get_their_documented_answers() {
         ("POST", "/set", "{\"key\":\"foo\",\"value\":\"bar\",\"action\":\"add\"}", 400, "\"Invalid Body\"\n"),
         ("POST", "/set", &no_leader, 500, "\"Couldn't Add to store\"\n"),
         ("POST", "/set", &unknown, 500, "\"Couldn't Add to store\"\n"),
+        (
+            "POST",
+            "/set",
+            &too_large,
+            413,
+            "\"the command takes 18122 bytes in the log; the limit is 16384\"\n",
+        ),
         ("GET", "/get", "", 400, "\"Missing Key\"\n"),
         ("GET", "/get?key=%ff", "", 400, "\"key is not UTF-8\"\n"),
         ("GET", "/get?key=fails:+no+quorum", "", 503, "\"no quorum answered in time\"\n"),

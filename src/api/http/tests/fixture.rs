@@ -253,7 +253,7 @@ fn answer(
             let done = match command.check() {
                 Ok(()) if key.starts_with(b"fails: ") => ClientReply::UpToDate,
                 Ok(()) => ClientReply::Written(store.apply(1, &Command { by, ..command.clone() })),
-                Err(error) => ClientReply::Failed(ClientError::Refused(error.to_string())),
+                Err(error) => ClientReply::Failed(ClientError::BadCommand(error)),
             };
             (key, done)
         }
@@ -283,6 +283,9 @@ fn answer(
         b"fails: unknown" => ClientReply::Failed(ClientError::Unknown),
         b"fails: no quorum" => ClientReply::Failed(ClientError::NoQuorum),
         b"fails: disk full" => ClientReply::Failed(ClientError::DiskFull),
+        b"fails: too large" => {
+            ClientReply::Failed(ClientError::CommandTooLarge { bytes: 18_122, limit: 16_384 })
+        }
         _ => done,
     };
     if key == HELD_KEY {

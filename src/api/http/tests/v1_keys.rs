@@ -197,6 +197,7 @@ async fn what_fails_says_why_and_whether_it_may_have_happened() {
         ("PUT", "fails:%20no%20leader", 503, "no-leader", Some("not-applied")),
         ("DELETE", "fails:%20unknown", 504, "outcome-unknown", Some("unknown")),
         ("PUT", "fails:%20disk%20full", 507, "disk-full", Some("not-applied")),
+        ("PUT", "fails:%20too%20large", 413, "command-too-large", Some("not-applied")),
         ("GET", "fails:%20no%20quorum", 503, "no-quorum", None),
         ("PUT", "", 400, "empty-key", Some("not-applied")),
         ("GET", "", 400, "empty-key", None),
