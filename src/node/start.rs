@@ -33,11 +33,12 @@ use crate::runtime::work::WorkQueue;
 use crate::runtime::{Env, Listener, Metrics, watch};
 use crate::storage::{
     Bootstrap, Disk, Identity, OpenError, Opened, Predecessor, Rejoin, SpareMode, Storage, StorageClock,
-    StorageOptions, Survey, check_name, read_alarms, read_called, read_predecessor, read_rebuild,
+    StorageOptions, Survey, check_name, free_aside, read_alarms, read_called, read_predecessor, read_rebuild,
     read_rejoin, read_withdrawn, remove_rejoin,
 };
 use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::{info, warn};
@@ -545,7 +546,21 @@ impl Opening {
         let predecessor = read_predecessor(env.disk(), &self.options.data_dir);
         let notes = Notes { rejoin, withdrawn, called, predecessor };
         let alarms = read_alarms(env.disk(), &self.options.data_dir);
+        // All that this member has was read just now, and is whole.
+        let is_member = replica.membership().members.contains_key(&identity.member);
+        if is_member && notes.rejoin.is_none() && notes.withdrawn.is_none() {
+            free_older_aside(env.disk(), &self.options.data_dir);
+        }
         Ok(StartPoint::Ready(Box::new(Ready { storage, identity, starts, replica, notes, alarms })))
+    }
+}
+
+/// Of what was set aside, the newest is enough for those who look for the cause.
+fn free_older_aside<D: Disk>(disk: &D, dir: &Path) {
+    match free_aside(disk, dir, true) {
+        Ok(freed) if freed.is_empty() => {}
+        Ok(freed) => info!(?freed, "removed logs and snapshots that had been set aside, but the newest"),
+        Err(error) => warn!(%error, "what was set aside could not be removed; the next start tries it again"),
     }
 }
 

@@ -4,7 +4,9 @@
 use crate::kv::Store;
 use crate::node::scrub_queue::ScrubJob;
 use crate::peer::mending::MendReply;
-use crate::raft::{ClusterId, LogId, NodeId, SnapshotChunk, SnapshotRead, StoreId, Withdrawal};
+use crate::raft::{
+    ClusterId, LogId, NodeId, SnapshotChunk, SnapshotRead, SnapshotRefusal, StoreId, Withdrawal,
+};
 use crate::replica::{SnapshotSave, StorageEvent, StorageRequest};
 use crate::runtime::Metrics;
 use crate::runtime::work::{WorkQueue, Worker};
@@ -311,6 +313,13 @@ impl<D: Disk> LogWorker<D> {
     /// Tells the driver what has become of the requests; `false` when nothing can be written any
     /// more.
     fn report(&mut self, result: Result<(), String>) -> bool {
+        let lacks_room = |event: &StorageEvent| match event {
+            StorageEvent::Durable { refused: Some(refused), .. } => refused.why == SnapshotRefusal::NoRoom,
+            _ => false,
+        };
+        if self.events.iter().any(lacks_room) {
+            self.make_room();
+        }
         for event in self.events.drain(..) {
             if let StorageEvent::DiskFull(full) = event {
                 self.metrics.disk_full.set(i64::from(full));
@@ -341,6 +350,23 @@ impl<D: Disk> LogWorker<D> {
         self.storage = None;
         self.tell(WorkerNews::DiskFailed(reason));
         false
+    }
+
+    /// The disk has no room for the leader's snapshot, without which this member is of no use. What
+    /// was set aside of members that this node was before goes first. The leader sends the snapshot
+    /// again.
+    fn make_room(&self) {
+        let Some(storage) = &self.storage else { return };
+        match storage.free_aside() {
+            Ok(freed) if freed.is_empty() => {}
+            Ok(freed) => {
+                warn!(
+                    ?freed,
+                    "removed logs and snapshots that had been set aside: there was no room for a snapshot"
+                );
+            }
+            Err(error) => warn!(%error, "what was set aside could not be removed to make room"),
+        }
     }
 
     fn tell(&self, news: WorkerNews) {

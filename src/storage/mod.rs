@@ -78,7 +78,8 @@ pub use repair::{
     Missing, Predecessor, Prognosis, Rejoin, RepairSnapshot, Sound, SupplyError, Survey, judge, read_rejoin,
 };
 pub(crate) use repair::{
-    note_alarms, read_alarms, read_called, read_predecessor, read_rebuild, read_withdrawn, remove_rejoin,
+    all_aside, free_aside, note_alarms, read_alarms, read_called, read_predecessor, read_rebuild,
+    read_withdrawn, remove_rejoin,
 };
 pub use restore::{RestoredState, restore};
 pub use scrub::{Pace, ScrubDamage, Scrubbed, Scrubber};

@@ -5,8 +5,9 @@ use crate::storage::data_dir::Storage;
 use crate::storage::disk::Disk;
 use crate::storage::error::OpenError;
 use crate::storage::repair::{
-    note_alarms, note_called, note_peers, note_rebuild, note_withdrawn, times_rebuilt,
+    free_aside, note_alarms, note_called, note_peers, note_rebuild, note_withdrawn, times_rebuilt,
 };
+use std::path::PathBuf;
 
 impl<D: Disk> Storage<D> {
     /// Notes where the other members are, for a repair that finds nothing else that says so.
@@ -39,6 +40,16 @@ impl<D: Disk> Storage<D> {
     #[must_use]
     pub fn times_rebuilt(&self) -> usize {
         times_rebuilt(&self.disk, &self.options.dir)
+    }
+
+    /// Makes room: of the data that was set aside, removes all but the newest, or that too if there
+    /// is nothing else. Which directories it was in.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the storage goes on.
+    pub fn free_aside(&self) -> Result<Vec<PathBuf>, OpenError> {
+        let freed = free_aside(&self.disk, &self.options.dir, true)?;
+        if freed.is_empty() { free_aside(&self.disk, &self.options.dir, false) } else { Ok(freed) }
     }
 
     /// Notes, durably, that this member takes no part any more, and why: no start of it does.

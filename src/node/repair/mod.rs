@@ -14,7 +14,7 @@ use crate::node::repair::fetch::{Fetch, Me};
 use crate::peer::mending::MendCaller;
 use crate::peer::secured::Dialer;
 use crate::runtime::{Alarms, Env, Metrics, RepairProgress};
-use crate::storage::{Prognosis, Sound, Survey, note_alarms, read_alarms};
+use crate::storage::{Prognosis, Sound, Survey, all_aside, note_alarms, read_alarms};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use tracing::{info, warn};
@@ -162,7 +162,12 @@ impl<'r, E: Env> Repair<'r, E> {
         };
         let mut known = peers.clone();
         known.insert(0, leader);
-        let note = raise_repaired(env, options, alarms, ("set it aside and joined anew", survey.damages()));
+        let mut done = "set it aside and joined anew".to_owned();
+        let before = all_aside(env.disk(), &options.data_dir).map_or(0, |all| all.len());
+        if before > 0 {
+            done.push_str(&format!(", {} times by now (suspect its disk)", before + 1));
+        }
+        let note = raise_repaired(env, options, alarms, (&done, survey.damages()));
         let set_aside = move || {
             note();
             survey.set_aside(&known)

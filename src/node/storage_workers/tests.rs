@@ -4,7 +4,7 @@ use crate::node::storage_workers::{
 };
 use crate::raft::{
     ClusterId, HardState, LogId, LogIndex, LogRecords, LogWrite, Member, Membership, NodeId, Restored,
-    Session, SnapshotRead, StoreId, Term,
+    Session, SnapshotChunk, SnapshotMeta, SnapshotRead, StoreId, Term,
 };
 use crate::replica::{SnapshotSave, StorageEvent, StorageRequest};
 use crate::runtime::Metrics;
@@ -178,4 +178,43 @@ fn a_directory_that_is_not_to_be_used_is_marked_as_soon_as_the_disk_lets_it() {
     worker.idle();
     assert!(matches!(news.try_recv(), Ok(WorkerNews::Condemned(why)) if why == "it differs"));
     assert!(disk.content(Path::new("/data/rebuild")).is_some());
+}
+
+/// A leader's snapshot is what such a node needs, and what it was before is of no use any more.
+#[test]
+fn what_was_set_aside_makes_room_for_a_snapshot_the_oldest_first() {
+    let disk = MemoryDisk::new();
+    let log = |number: u32| format!("/data/damaged-{number}/wal-1");
+    for number in 1..=3 {
+        let dir = log(number);
+        disk.create_dir_all(Path::new(&dir)).unwrap();
+        disk.overwrite(&Path::new(&dir).join("1.seg"), vec![0; 100]);
+    }
+    let (news_in, mut news) = mpsc::unbounded_channel();
+    let mut worker = LogWorker::new(
+        storage_on(disk.clone()),
+        SnapshotQueues::new(),
+        WorkQueue::new(),
+        news_in,
+        Metrics::new(),
+    );
+    let SnapshotSave { membership, membership_id, .. } = save();
+    let last = LogId::new(Term::new(1), LogIndex::new(9));
+    let snapshot = Box::new(SnapshotMeta { last, membership, membership_id, bytes: 100, hash: 0 });
+    let left = [vec![3], vec![], vec![]];
+    for (number, left) in (1..).zip(left) {
+        disk.fail(FaultKind::Create, "snapshots", 0, ErrorKind::StorageFull);
+        let chunk =
+            SnapshotChunk { snapshot: snapshot.clone(), offset: 0, data: vec![7; 10].into(), done: false };
+        let records = LogRecords { snapshot_chunks: vec![chunk], ..LogRecords::default() };
+        let write = StorageRequest::Write(LogWrite::for_test(records, number));
+        assert!(worker.work(vec![LogJob::StorageRequest(write)]));
+        let refused = |news: WorkerNews| {
+            matches!(news, WorkerNews::StorageEvent(StorageEvent::Durable { refused: Some(_), .. }))
+        };
+        assert!(core::iter::from_fn(|| news.try_recv().ok()).any(refused), "there is no room for it");
+        disk.clear_faults();
+        let kept = (1..=3).filter(|number| disk.exists(Path::new(&log(*number))).unwrap());
+        assert_eq!(kept.collect::<Vec<u32>>(), left);
+    }
 }

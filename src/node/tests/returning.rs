@@ -222,3 +222,33 @@ async fn an_address_that_a_person_chose_takes_the_place_of_one_that_still_leads_
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn a_node_that_returns_again_and_again_keeps_the_newest_of_what_it_set_aside() {
+    let (a, _b, mut c) = cluster().await;
+    assert!(is_set(&a.set("k", "v").await));
+    let has_log = |disk: &MemoryDisk, number: u32| {
+        let aside = format!("/data/damaged-{number}");
+        disk.files().iter().any(|file| file.starts_with(&aside) && file.extension().is_some())
+    };
+    for number in 1..=2 {
+        let (addr, disk) = (c.addr(), c.disk.clone());
+        c.stop().await;
+        // The first is as it was set aside until the second is known to be of use.
+        assert!(number == 1 || has_log(&disk, 1));
+        assert!(disk.flip_bit(Path::new("/data/identity"), 40, 1));
+        c = start_at("c", &addr, disk.clone()).await;
+        while !c.handle().status().await.has_data {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(c.get("k").await.as_deref(), Some("v"));
+        assert!((1..=number).all(|number| has_log(&disk, number)), "nothing is removed in between");
+    }
+    let alarms = c.metrics.alarm_board.list();
+    assert!(alarms.iter().any(|alarm| alarm.text.contains("2 times by now")), "{alarms:?}");
+    let (addr, disk) = (c.addr(), c.disk.clone());
+    c.stop().await;
+    let again = start_at("c", &addr, disk.clone()).await;
+    assert_eq!([1, 2].map(|number| has_log(&disk, number)), [false, true]);
+    assert_eq!(again.get("k").await.as_deref(), Some("v"));
+}

@@ -6,14 +6,67 @@ use crate::storage::repair::notes::{Rejoin, begin_aside, end_aside, write_rejoin
 use crate::storage::repair::survey::Survey;
 use std::path::{Path, PathBuf};
 
-/// Directories of that kind that are looked at.
+/// Numbers of such directories that are looked for, at least. A person may have removed some.
 const ASIDE_MAX: usize = 64;
+
+/// What is large of a member.
+const LARGE: [&str; 4] = ["wal-1", "snapshots-1", "wal-2", "snapshots-2"];
 
 /// How many directories that were set aside hold the note that they were not to be used.
 pub(crate) fn times_rebuilt<D: Disk>(disk: &D, dir: &Path) -> usize {
     let holds_note =
         |number: &usize| disk.exists(&dir.join(format!("damaged-{number}/rebuild"))).unwrap_or(false);
     (1..=ASIDE_MAX).filter(holds_note).count()
+}
+
+/// The directories that were set aside, and their numbers, oldest first. The last one has the
+/// highest number that was ever given, unless a person has removed it.
+pub(crate) fn all_aside<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<(usize, PathBuf)>, OpenError> {
+    let mut found = Vec::new();
+    for number in 1.. {
+        let aside = dir.join(format!("damaged-{number}"));
+        if disk.exists(&aside).map_err(OpenError::io("looking for", &aside))? {
+            found.push((number, aside));
+        } else if number > ASIDE_MAX {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// Removes the logs and the snapshots of what was set aside, of all, or of all but the newest.
+/// What says whose they were, and why they were set aside, stays: it is small, and is counted.
+/// Returns the directories that had any.
+///
+/// The cluster has gone on without the members that these were: a leader with a quorum without them
+/// had answered before they were set aside.
+///
+/// # Errors
+/// [`OpenError`]. It may be tried again.
+pub(crate) fn free_aside<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    keeps_newest: bool,
+) -> Result<Vec<PathBuf>, OpenError> {
+    let mut all = all_aside(disk, dir)?;
+    if keeps_newest {
+        all.pop();
+    }
+    let mut freed = Vec::new();
+    for (_, aside) in all {
+        let mut had_any = false;
+        for name in LARGE {
+            let large = aside.join(name);
+            if disk.exists(&large).map_err(OpenError::io("looking for", &large))? {
+                disk.remove_dir_all(&large).map_err(OpenError::io("removing", &large))?;
+                had_any = true;
+            }
+        }
+        if had_any {
+            freed.push(aside);
+        }
+    }
+    Ok(freed)
 }
 
 impl<D: Disk> Survey<D> {
@@ -30,25 +83,18 @@ impl<D: Disk> Survey<D> {
         let dir = self.options.dir.clone();
         write_rejoin(&self.disk, &dir, &Rejoin { cluster: self.cluster(), peers: peers.to_vec() })?;
         begin_aside(&self.disk, &dir)?;
-        let mut number = 1;
-        let mut aside = dir.join(format!("damaged-{number}"));
-        while self.disk.exists(&aside).map_err(OpenError::io("looking for", &aside))? {
-            number += 1;
-            aside = dir.join(format!("damaged-{number}"));
-        }
+        let number = all_aside(&self.disk, &dir)?.last().map_or(1, |(number, _)| number + 1);
+        let aside = dir.join(format!("damaged-{number}"));
         // Names that lead to what is moved are durable before it leaves its place.
         self.disk.create_dir_all(&aside).map_err(OpenError::io("creating", &aside))?;
         self.disk.sync_dir(&dir).map_err(OpenError::io("syncing the directory", &dir))?;
-        for generation in [1, 2] {
-            for what in ["wal", "snapshots"] {
-                let name = format!("{what}-{generation}");
-                let (from, to) = (dir.join(&name), aside.join(&name));
-                if self.disk.exists(&from).map_err(OpenError::io("looking for", &from))? {
-                    self.disk.create_dir_all(&to).map_err(OpenError::io("creating", &to))?;
-                    self.disk.sync_dir(&aside).map_err(OpenError::io("syncing the directory", &aside))?;
-                    self.move_files(&from, &to, &[])?;
-                    self.disk.remove_dir_all(&from).map_err(OpenError::io("removing", &from))?;
-                }
+        for name in LARGE {
+            let (from, to) = (dir.join(name), aside.join(name));
+            if self.disk.exists(&from).map_err(OpenError::io("looking for", &from))? {
+                self.disk.create_dir_all(&to).map_err(OpenError::io("creating", &to))?;
+                self.disk.sync_dir(&aside).map_err(OpenError::io("syncing the directory", &aside))?;
+                self.move_files(&from, &to, &[])?;
+                self.disk.remove_dir_all(&from).map_err(OpenError::io("removing", &from))?;
             }
         }
         self.move_files(&dir, &aside, &["started", "called"])?;

@@ -21,7 +21,7 @@ mod sound;
 mod survey;
 mod walk;
 
-pub(crate) use aside::times_rebuilt;
+pub(crate) use aside::{all_aside, free_aside, times_rebuilt};
 pub use mend::RepairSnapshot;
 pub(crate) use mend::settle_identity;
 pub(crate) use notes::{

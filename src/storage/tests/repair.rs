@@ -3,11 +3,11 @@
 
 use crate::kv::Store;
 use crate::raft::{ClusterId, Entry, HardState, LogId, LogIndex, LogRecords, SnapshotMeta, Term};
-use crate::storage::repair::note_rebuild;
+use crate::storage::repair::{free_aside, note_rebuild, times_rebuilt};
 use crate::storage::tests::kit::{
     DIR, entries, incoming, open, options, segments, snapshot, store, vote, write,
 };
-use crate::storage::{MemoryDisk, OpenError, Prognosis, Sound, SupplyError, Survey, read_rebuild};
+use crate::storage::{Disk, MemoryDisk, OpenError, Prognosis, Sound, SupplyError, Survey, read_rebuild};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -463,4 +463,33 @@ fn a_directory_that_was_half_set_aside_is_no_member_and_knows_its_cluster() {
         }
         assert!(is_whole);
     }
+}
+
+#[test]
+fn what_was_set_aside_before_the_newest_makes_room_and_is_still_counted() {
+    let (disk, dir) = (small(true), Path::new(DIR));
+    let has_log = |number: usize| {
+        let wal = dir.join(format!("damaged-{number}/wal-1"));
+        disk.files().iter().any(|file| file.starts_with(&wal))
+    };
+    for _ in 0..3 {
+        note_rebuild(&disk, dir, "its state differs").unwrap();
+        set_aside(&disk, &["a:1".to_owned()], None).unwrap();
+        open(&disk).unwrap();
+    }
+    assert_eq!([1, 2, 3].map(has_log), [true; 3]);
+    let freed = |keeps_newest| {
+        let freed = free_aside(&disk, dir, keeps_newest).unwrap();
+        freed.iter().map(|dir| dir.file_name().unwrap().to_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(freed(true), ["damaged-1", "damaged-2"]);
+    assert_eq!(freed(true), [""; 0]);
+    assert_eq!([1, 2, 3].map(has_log), [false, false, true]);
+    assert_eq!(times_rebuilt(&disk, dir), 3);
+    assert_eq!(freed(false), ["damaged-3"]);
+    // A person has removed the oldest: its number is not given again, as long as a later one is
+    // there.
+    disk.remove_dir_all(&dir.join("damaged-1")).unwrap();
+    note_rebuild(&disk, dir, "its state differs").unwrap();
+    assert!(set_aside(&disk, &["a:1".to_owned()], None).unwrap().ends_with("damaged-4"));
 }
