@@ -407,6 +407,15 @@ impl<E: Env> Driver<E> {
                 self.metrics.snapshots_failed.inc();
                 warn!(peer = peer.get(), reason = %why, times, "a member did not take the snapshot that it needs; it is sent again later");
             }
+            Notice::SnapshotRepeated { peer, times } => {
+                self.metrics.snapshots_repeated.inc();
+                if times == 2 {
+                    warn!(
+                        peer = peer.get(),
+                        "a member needs one snapshot after the other: it is slower than what is written. Told once"
+                    );
+                }
+            }
             Notice::Withdrawn(why) => {
                 error!(%why, "THIS MEMBER TAKES NO PART ANY MORE");
                 self.note_withdrawal(&why);

@@ -260,6 +260,13 @@ pub enum RaftEvent {
         /// How often in a row, this time included.
         times: u32,
     },
+    /// A peer has installed a snapshot, and had not caught up since the one before.
+    SnapshotRepeated {
+        /// The peer.
+        peer: NodeId,
+        /// How many in a row, this one included.
+        times: u32,
+    },
     /// This node takes no part any more, and why. To be noted in its data directory: no start of
     /// that directory may take part ([`Input::Withdraw`]).
     Withdrawn(Withdrawal),

@@ -2,8 +2,8 @@
 
 use crate::codec::{FeatureLevel, FeatureLevels};
 use crate::kv::{
-    BadCommand, Changes, ChangesQuery, Command, Denial, Found, KeyValue, LeaseId, Op, Outcome, PastChanges, PastRead,
-    Principal, Query, QueryAnswer, ReadError, Store,
+    BadCommand, Changes, ChangesQuery, Command, Denial, Found, KeyValue, LeaseId, Op, Outcome, PastChanges,
+    PastRead, Principal, Query, QueryAnswer, ReadError, Store,
 };
 use crate::raft::{
     ChangeOrder, Durable, LogId, LogIndex, LogWrite, Member, Membership, NodeId, ReplicationState, RoleName,
@@ -421,6 +421,13 @@ pub enum Notice {
         /// Why the member did not take it.
         why: SnapshotRefusal,
         /// How often in a row, this time included.
+        times: u32,
+    },
+    /// A member needs one snapshot after the other: it has installed so many in a row.
+    SnapshotRepeated {
+        /// The member.
+        peer: NodeId,
+        /// How many.
         times: u32,
     },
     /// This node takes no part any more, and serves no client: why, and what to do.

@@ -83,6 +83,9 @@ impl Replica {
             RaftEvent::SnapshotNotTaken { peer, why, times } => {
                 self.actions.notices.push(Notice::SnapshotNotTaken { peer, why, times });
             }
+            RaftEvent::SnapshotRepeated { peer, times } => {
+                self.actions.notices.push(Notice::SnapshotRepeated { peer, times });
+            }
             RaftEvent::Withdrawn(why) => {
                 self.refuse_all(why);
                 self.actions.notices.push(Notice::Withdrawn(why.to_string()));

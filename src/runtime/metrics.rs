@@ -86,6 +86,8 @@ pub struct Instruments {
     /// Snapshots that could not be written, read, stored when a leader sent them, or that a member
     /// did not take.
     pub snapshots_failed: Counter,
+    /// Snapshots that a member installed, and had not caught up since the one before.
+    pub snapshots_repeated: Counter,
     /// Attempts to prepare the next log segment that failed, other than for want of room.
     pub segments_failed: Counter,
     /// How far a repair of the data directory is.
@@ -363,6 +365,11 @@ fn register_events(to: &mut Registry, from: &Instruments) {
         "snapshots_failed",
         "Snapshots that could not be written, read, stored, or that a member did not take",
         from.snapshots_failed.clone(),
+    );
+    to.register(
+        "snapshots_repeated",
+        "Snapshots that members needed before they could catch up after the one before",
+        from.snapshots_repeated.clone(),
     );
     to.register(
         "segments_failed",

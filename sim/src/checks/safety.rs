@@ -202,6 +202,7 @@ impl Checks {
                 | Notice::MembershipCommitted(_)
                 | Notice::PeerWithdrew { .. }
                 | Notice::SnapshotFailed(_)
+                | Notice::SnapshotRepeated { .. }
                 | Notice::SnapshotNotTaken { .. } => {}
             }
         }

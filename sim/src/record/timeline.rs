@@ -235,6 +235,9 @@ impl Timeline {
                     let what = format!("by member {peer}, {times} in a row: {why}");
                     self.note(at, Some(slot), "snapshot refused", what);
                 }
+                Notice::SnapshotRepeated { peer, times } => {
+                    self.note(at, Some(slot), "snapshot repeated", format!("{times} for member {peer}"));
+                }
                 Notice::Withdrawn(why) => self.note(at, Some(slot), "withdrew", why.as_str()),
                 Notice::PeerWithdrew { peer, why } => {
                     self.note(at, Some(slot), "peer withdrew", format!("member {peer}: {why}"));

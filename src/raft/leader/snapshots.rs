@@ -4,7 +4,7 @@ use crate::raft::api::RaftEvent;
 use crate::raft::core::Raft;
 use crate::raft::log::snapshot::{SnapshotChunk, SnapshotRead, SnapshotRefusal};
 use crate::raft::message::Body;
-use crate::raft::state::progress::{Peer, PeerState, SnapshotBackoff};
+use crate::raft::state::progress::{ChunkSilence, Peer, PeerState, SnapshotBackoff};
 use crate::raft::state::role::Role;
 use crate::raft::state::sending::{Budget, SnapshotTransfer};
 use crate::raft::state::shared::Shared;
@@ -31,8 +31,9 @@ impl Shared {
 
     /// Asks the storage for the chunk that comes next in a transfer, if there is room for it. After
     /// a silence what is in flight counts as lost, whether or not the peer is there: what it does
-    /// not take must not keep others waiting. A peer that refused its snapshot is left alone for a
-    /// while, and is offered the newest one then.
+    /// not take must not keep others waiting. A peer that answers, and leaves chunks unanswered
+    /// again and again, is sent them more and more seldom. A peer that refused its snapshot is left
+    /// alone for a while, and is offered the newest one then.
     pub(in crate::raft) fn continue_snapshot(
         &mut self,
         id: NodeId,
@@ -44,9 +45,11 @@ impl Shared {
             return;
         }
         let patience = self.config.election_timeout_micros;
+        let mut is_unanswered = false;
         if let PeerState::Snapshot(transfer) = &mut peer.state {
             let is_silent = self.now.since(transfer.waits_since) >= patience;
             if is_silent && transfer.is_under_way() {
+                is_unanswered = transfer.next > transfer.acked || transfer.is_last_sent;
                 budget.give_back(transfer.bytes_in_flight());
                 transfer.go_back(transfer.acked, self.config.snapshot_chunk_bytes);
             }
@@ -55,8 +58,11 @@ impl Shared {
                 self.start_snapshot(peer, last);
             }
         }
+        if is_unanswered {
+            peer.note_silence(self.now, patience);
+        }
         // A peer that does not even answer heartbeats is sent nothing.
-        if !peer.is_active(self.now, patience) {
+        if !peer.is_active(self.now, patience) || self.now < peer.silence.retry_at {
             return;
         }
         if self.is_snapshot_stale(peer) {
@@ -151,6 +157,7 @@ impl Raft {
         if next_offset > transfer.snapshot.bytes {
             return shared.bad_message(from, "it has more of a snapshot than there is");
         }
+        peer.silence = ChunkSilence::default();
         if next_offset > transfer.acked {
             transfer.advance(next_offset, shared.config.snapshot_inflight_bytes_max, shared.now);
         }
@@ -173,6 +180,11 @@ impl Raft {
         let Some((shared, peer)) = self.answering_peer(from, session) else { return };
         if match_index > shared.log.last().index {
             return shared.bad_message(from, "it acknowledges entries that were never sent");
+        }
+        let was_needed = matches!(peer.state, PeerState::Snapshot(_));
+        let repeated = if was_needed { peer.note_install(shared.log.last().index) } else { None };
+        if let Some(times) = repeated {
+            shared.outbox.events.push(RaftEvent::SnapshotRepeated { peer: from, times });
         }
         peer.acknowledge(match_index, shared.config.inflight_messages_max);
     }
@@ -200,6 +212,7 @@ impl Raft {
         **transfer = SnapshotTransfer::new(snapshot, chunk_bytes, shared.now);
         // A second copy of this refusal must not lengthen the pause again.
         peer.session = next_session;
+        peer.silence = ChunkSilence::default();
         let times = peer.refusal.map_or(1, |refused| refused.times.saturating_add(1));
         let config = &shared.config;
         let factor = 1_u64.checked_shl(times - 1).unwrap_or(u64::MAX);

@@ -9,6 +9,10 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::fmt;
 
+/// A chunk that is left unanswered again and again is sent again after a pause that doubles, up to
+/// this many times.
+const SILENCES_MAX: u32 = 5;
+
 /// A peer, as the leader sees it. It exists from when the leader is elected or the peer is added,
 /// until either is gone.
 ///
@@ -52,6 +56,13 @@ pub(in crate::raft) struct Peer {
     pub promised_until: Time,
     /// Set while the peer refuses snapshots, until it has one.
     pub refusal: Option<SnapshotBackoff>,
+    /// What it has left unanswered of a snapshot, although it answers.
+    pub silence: ChunkSilence,
+    /// Snapshots that it has installed since it had caught up.
+    pub installs: u32,
+    /// It has caught up once it has this entry: the last one of the leader's when it installed the
+    /// newest snapshot.
+    pub catches_up_at: LogIndex,
     /// Set when the peer is no member any more: it is still told of its removal, and then dropped.
     pub leaving: Option<Leaving>,
     /// Set when the peer said that it takes no part any more, until it answers again.
@@ -181,6 +192,23 @@ pub(in crate::raft) struct SnapshotBackoff {
     pub retry_at: Time,
 }
 
+/// A peer that answers heartbeats and no chunks: its disk has no room, say, and it waits for some.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(in crate::raft) struct ChunkSilence {
+    /// How often in a row a chunk was left unanswered.
+    pub times: u32,
+    /// When it is sent the next one.
+    pub retry_at: Time,
+}
+
+impl ChunkSilence {
+    /// Another one. After the first it is sent again at once: it was lost, most likely.
+    fn lengthen(&mut self, now: Time, patience: u64) {
+        self.times = self.times.saturating_add(1).min(SILENCES_MAX);
+        self.retry_at = now.plus(patience * ((1 << (self.times - 1)) - 1));
+    }
+}
+
 /// A peer that left the membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) struct Leaving {
@@ -211,6 +239,9 @@ impl Peer {
             confirmed_round: ReadRound::ZERO,
             promised_until: Time::new(0),
             refusal: None,
+            silence: ChunkSilence { times: 0, retry_at: Time::new(0) },
+            installs: 0,
+            catches_up_at: LogIndex::ZERO,
             leaving: None,
             withdrawn: None,
         }
@@ -221,6 +252,22 @@ impl Peer {
     /// office that cannot commit, nor let a change begin that cannot end.
     pub(in crate::raft) fn is_active(&self, now: Time, micros: u64) -> bool {
         self.withdrawn.is_none() && now.since(self.last_heard.unwrap_or(self.since)) < micros
+    }
+
+    /// It left a chunk unanswered for `patience` microseconds. One that answers nothing at all is
+    /// sent nothing in any case.
+    pub(in crate::raft) fn note_silence(&mut self, now: Time, patience: u64) {
+        if self.is_active(now, patience) {
+            self.silence.lengthen(now, patience);
+        }
+    }
+
+    /// It has installed a snapshot, when the leader's log ended at `last`. How many in a row by now
+    /// before it could catch up; `None`: this was the first one.
+    pub(in crate::raft) fn note_install(&mut self, last: LogIndex) -> Option<u32> {
+        (self.silence, self.catches_up_at) = (ChunkSilence::default(), last);
+        self.installs = self.installs.saturating_add(1);
+        (self.installs > 1).then_some(self.installs)
     }
 
     /// Whether it is left alone since it refused a snapshot.
@@ -262,6 +309,9 @@ impl Peer {
     fn note_acknowledged(&mut self, index: LogIndex, window_max: usize) {
         let is_news = index > self.match_index;
         self.match_index = self.match_index.max(index);
+        if self.match_index >= self.catches_up_at {
+            self.installs = 0;
+        }
         let from = self.next_index.previous();
         self.next_index = self.next_index.max(index.next());
         match &mut self.state {
@@ -316,6 +366,10 @@ impl Peer {
             self.confirmed_at = self.confirmed_at.max(Some(clock.sent_at));
         }
         let known = self.reading.filter(|reading| reading.incarnation == clock.reading.incarnation);
+        if known.is_none() {
+            // It was started again: what made it silent may be over.
+            self.silence = ChunkSilence::default();
+        }
         if known.is_none_or(|reading| reading.at < clock.reading.at) {
             self.reading = Some(clock.reading);
         }

@@ -438,3 +438,97 @@ fn a_leader_sends_no_more_of_snapshots_in_a_second_than_it_may() {
     assert!((4_800..=5_000).contains(&millis), "{millis} ms");
     assert!(heartbeats as u64 >= millis / 100 - 1, "{heartbeats} heartbeats");
 }
+
+/// 3 answers heartbeats, and its disk takes nothing. When chunks left for it in the next 20 s.
+fn chunks_in_vain(cluster: &mut Cluster) -> Vec<u64> {
+    cluster.node(3).disk_held = true;
+    cluster.run();
+    let mut sent = Vec::new();
+    for _ in 0..200 {
+        cluster.now += cluster.config.heartbeat_interval_micros;
+        cluster.step(1, Input::Wake).unwrap();
+        while cluster.serve_snapshot_reads(1) {}
+        sent.extend(chunks(cluster, 3).iter().map(|_| cluster.now));
+        cluster.run();
+    }
+    sent
+}
+
+#[test]
+fn a_member_that_answers_and_takes_no_chunk_is_sent_them_more_and_more_seldom() {
+    let mut cluster = sending(five_chunks(), 200);
+    let sent = chunks_in_vain(&mut cluster);
+    let pauses: Vec<u64> = sent.windows(2).map(|two| two[1] - two[0]).collect();
+    assert!((3..=6).contains(&sent.len()) && pauses.is_sorted(), "{sent:?}");
+    cluster.node(3).disk_held = false;
+    cluster.run();
+    assert!(has_caught_up(&cluster, 3), "its answers are waited for no longer than before");
+}
+
+#[test]
+fn a_member_that_was_started_again_is_sent_chunks_at_once() {
+    let mut cluster = sending(five_chunks(), 200);
+    chunks_in_vain(&mut cluster);
+    cluster.node(3).disk_held = false;
+    cluster.restart(3);
+    cluster.advance(2 * cluster.config.heartbeat_interval_micros);
+    assert!(has_caught_up(&cluster, 3));
+}
+
+/// 3 takes the snapshot that is on its way, and is cut off before it gets what comes after it.
+fn install_and_no_more(cluster: &mut Cluster) {
+    while let Some(first) = chunks(cluster, 3).first().copied() {
+        let message = take(cluster, 3, first);
+        cluster.deliver(message);
+        cluster.sync(3);
+        let is_answer = |message: &Message| message.from == id(3);
+        while let Some(at) = cluster.network.iter().position(is_answer) {
+            let answer = cluster.network.remove(at).unwrap();
+            cluster.deliver(answer);
+            cluster.serve_snapshot_reads(1);
+        }
+    }
+    cluster.isolate(3);
+    cluster.lose_messages();
+}
+
+#[test]
+fn a_member_that_needs_one_snapshot_after_the_other_is_told_of() {
+    let mut cluster = sending(five_chunks(), 20);
+    let told = |cluster: &mut Cluster| {
+        let events = core::mem::take(&mut cluster.node(1).events);
+        let times = |event: &RaftEvent| match event {
+            RaftEvent::SnapshotRepeated { peer, times } => Some((*peer, *times)),
+            _ => None,
+        };
+        events.iter().find_map(times)
+    };
+    for expected in [None, Some((id(3), 2)), Some((id(3), 3))] {
+        cluster.propose(1, "behind the snapshot").unwrap();
+        install_and_no_more(&mut cluster);
+        assert_eq!(told(&mut cluster), expected);
+        for number in 0..20 {
+            cluster.propose(1, &number.to_string()).unwrap();
+        }
+        cluster.advance(700_000);
+        cluster.snapshot(1, 20);
+        cluster.run();
+        cluster.heal();
+        cluster.now += cluster.config.heartbeat_interval_micros;
+        cluster.step(1, Input::Wake).unwrap();
+        settle(&mut cluster);
+    }
+    cluster.run();
+    assert!(has_caught_up(&cluster, 3));
+    assert_eq!(told(&mut cluster), Some((id(3), 4)));
+    cluster.isolate(3);
+    for number in 0..20 {
+        cluster.propose(1, &number.to_string()).unwrap();
+    }
+    cluster.advance(700_000);
+    cluster.snapshot(1, 20);
+    cluster.heal();
+    cluster.advance(700_000);
+    assert!(has_caught_up(&cluster, 3));
+    assert_eq!(told(&mut cluster), None, "it had caught up before");
+}

@@ -220,6 +220,9 @@ impl Cluster {
             }
             RaftEvent::SnapshotUnmarked(last) => say!(self, "  {id}: snapshot {last} is not needed"),
             RaftEvent::ReadsRefused(reads) => say!(self, "  {id}: reads refused: {reads:?}"),
+            RaftEvent::SnapshotRepeated { peer, times } => {
+                say!(self, "  {id}: {peer} needs one snapshot after the other: {times}");
+            }
             RaftEvent::ReadsPutOff { reads, why } => say!(self, "  {id}: reads put off: {reads:?}, {why:?}"),
             RaftEvent::SnapshotInstalled(meta) => {
                 say!(self, "  {id}: snapshot {} installed", meta.last);
