@@ -21,6 +21,8 @@ pub(super) struct Agreement {
     pub(super) open_question: Option<StateHash>,
     /// The leader's own question, and the hash that each member has answered.
     pub(super) question: Option<(Checkpoint, BTreeMap<NodeId, u128>)>,
+    /// The last entry that was applied, and since when it is the last.
+    pub(super) quiet: Option<(LogIndex, Time)>,
     /// The leader asks again at this time at the earliest.
     pub(super) next_at: Time,
     /// Nobody can say which of the states is right: it is told again at this time at the earliest.

@@ -4,7 +4,7 @@
 //! member that differs from a quorum withdraws. Where the voters differ and no quorum agrees,
 //! nobody can say which state is right: that is told, and a person decides.
 
-use crate::raft::{Input, LogIndex, NodeId, RoleName, Withdrawal, quorum};
+use crate::raft::{Input, LogIndex, NodeId, RoleName, Time, Withdrawal, quorum};
 use crate::replica::agreement::Checkpoint;
 use crate::replica::api::Notice;
 use crate::replica::message::{PeerMessage, StateHash, StateHashKind};
@@ -18,6 +18,9 @@ const CHECKPOINT_ENTRIES: u64 = 256;
 const CHECKPOINTS_KEPT: usize = 64;
 /// The leader asks at most once in this time, microseconds.
 const COMPARE_MICROS: u64 = 1_000_000;
+/// If nothing has been applied for this time, the leader asks about its state as it is. So a
+/// cluster with few writes is compared, too.
+const QUIET_MICROS: u64 = 10_000_000;
 /// That nobody can say which state is right is told at most once in this time, microseconds.
 const TELL_MICROS: u64 = 60_000_000;
 
@@ -25,21 +28,47 @@ impl Replica {
     /// An entry was applied: its checkpoint is kept, if it is one.
     pub(super) fn note_checkpoint(&mut self) {
         let index = self.last_applied.index;
-        if !index.get().is_multiple_of(CHECKPOINT_ENTRIES) {
+        let is_asked = self.agreement.open_question.is_some_and(|asked| asked.index == index);
+        if !is_asked && !index.get().is_multiple_of(CHECKPOINT_ENTRIES) {
             return;
         }
-        if self.agreement.own.len() >= CHECKPOINTS_KEPT {
-            self.agreement.own.pop_front();
-        }
-        self.agreement.own.push_back(Checkpoint { index, hash: self.store.state_hash() });
+        self.keep_checkpoint();
         if let Some(asked) = self.agreement.open_question.take_if(|asked| asked.index <= index) {
             self.answer_state(&asked);
         }
     }
 
+    /// Keeps the hash of the state as it is.
+    fn keep_checkpoint(&mut self) {
+        let index = self.last_applied.index;
+        let own = &mut self.agreement.own;
+        if own.back().is_some_and(|newest| newest.index == index) {
+            return;
+        }
+        if own.len() >= CHECKPOINTS_KEPT {
+            own.pop_front();
+        }
+        own.push_back(Checkpoint { index, hash: self.store.state_hash() });
+    }
+
+    /// When a leader that applies nothing more asks about its state as it is: once.
+    pub(super) fn compare_quiet_at(&self) -> Option<Time> {
+        let (index, since) = self.agreement.quiet?;
+        let asked = self.agreement.question.as_ref().map(|(asked, _)| asked.index);
+        let is_new = asked < Some(index) && self.raft.role() == RoleName::Leader;
+        is_new.then(|| since.plus(QUIET_MICROS).max(self.agreement.next_at))
+    }
+
     /// The leader asks all others about its newest checkpoint, unless it has just asked, or has
     /// none that is new.
     pub(super) fn maybe_compare_states(&mut self) {
+        let applied = self.last_applied.index;
+        if self.agreement.quiet.is_none_or(|(index, _)| index != applied) {
+            self.agreement.quiet = Some((applied, self.now));
+        }
+        if self.compare_quiet_at().is_some_and(|at| at <= self.now) {
+            self.keep_checkpoint();
+        }
         let Some(newest) = self.agreement.own.back().copied() else { return };
         let asked = self.agreement.question.as_ref().map(|(asked, _)| asked.index);
         let is_due = self.now >= self.agreement.next_at && asked < Some(newest.index);
@@ -66,7 +95,12 @@ impl Replica {
             StateHashKind::Question if is_leader && said.index > self.last_applied.index => {
                 self.agreement.open_question = Some(said);
             }
-            StateHashKind::Question if is_leader => self.answer_state(&said),
+            StateHashKind::Question if is_leader => {
+                if said.index == self.last_applied.index {
+                    self.keep_checkpoint();
+                }
+                self.answer_state(&said);
+            }
             StateHashKind::Verdict if is_leader && self.differs_from(&said) => {
                 self.input(Input::Withdraw(Withdrawal::Diverged { index: said.index }));
             }

@@ -3,7 +3,9 @@
 use crate::kv::LeaseId;
 use crate::raft::{LogIndex, NodeId, Withdrawal};
 use crate::replica::tests::{Cluster, set};
-use crate::replica::{ClientError, ClientReply, ClientRequest, Event, Level, Notice};
+use crate::replica::{
+    ClientError, ClientReply, ClientRequest, Event, Level, Notice, PeerMessage, StateHashKind,
+};
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -119,4 +121,45 @@ fn a_member_that_withdraws_answers_nothing_that_waits_from_its_state() {
         |request| matches!(cluster.reply(request), Some(ClientReply::Failed(ClientError::Refused(_))));
     assert!(refused(read) && refused(call));
     assert_eq!(cluster.reply(sent), Some(&ClientReply::Failed(ClientError::Unknown)));
+}
+
+#[test]
+fn a_cluster_with_few_writes_is_compared_once_it_is_quiet() {
+    let mut cluster = Cluster::new(3);
+    let (leader, odd) = (cluster.leader().unwrap(), cluster.follower());
+    let write = cluster.write(leader, "other", "v");
+    cluster.run_until_answered(write);
+    corrupt(&mut cluster, odd);
+    cluster.run(8_000_000);
+    assert_eq!(withdrawn(&cluster, odd), None, "not yet");
+    cluster.run(4_000_000);
+    let index = cluster.replicas[&leader].last_applied().index;
+    assert_eq!(withdrawn(&cluster, odd), Some(Withdrawal::Diverged { index }));
+    assert!(cluster.replicas.keys().all(|node| *node == odd || withdrawn(&cluster, *node).is_none()));
+}
+
+#[test]
+fn a_quiet_cluster_is_compared_once_and_again_after_the_next_write() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader().unwrap();
+    let questions = |cluster: &mut Cluster| {
+        let mut count = 0;
+        for _ in 0..300 {
+            cluster.now = cluster.now.plus(50_000);
+            for node in cluster.replicas.keys().copied().collect::<Vec<_>>() {
+                cluster.give(node, Event::Wake);
+            }
+            let is_question = |message: &&PeerMessage| match message {
+                PeerMessage::StateHash(said) => said.kind == StateHashKind::Question,
+                _ => false,
+            };
+            count += cluster.network.iter().filter(is_question).count();
+            cluster.deliver();
+        }
+        count
+    };
+    assert_eq!([questions(&mut cluster), questions(&mut cluster)], [2, 0], "one to each of the others");
+    let write = cluster.write(leader, "k", "v");
+    cluster.run_until_answered(write);
+    assert_eq!([questions(&mut cluster), questions(&mut cluster)], [2, 0]);
 }
