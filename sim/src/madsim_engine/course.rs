@@ -18,7 +18,7 @@ use crate::record::outcome::Outcome;
 use crate::record::violation::Violation;
 use crate::schedule::{Fault, MILLI, RECOVERY_MICROS, SECOND, Schedule, Timed};
 use infinitystore::kv::{Op, Settings};
-use infinitystore::replica::{ClientReply, ClientRequest};
+use infinitystore::replica::{ClientError, ClientReply, ClientRequest};
 use madsim::runtime::{Handle, Runtime};
 use madsim::time::TimeHandle;
 use std::cell::{OnceCell, RefCell};
@@ -428,7 +428,7 @@ async fn bound_history(shared: &Shared, give_up: u64) {
             let configure = Op::Configure(Settings { history_bytes, ..Settings::default() });
             let reply = node.request(ClientRequest::write(configure)).await;
             shared.lock().book.answered_beside(process, now() - asked + 1);
-            if matches!(reply, ClientReply::Written(_)) {
+            if matches!(reply, ClientReply::Written(_) | ClientReply::Failed(ClientError::Denied(_))) {
                 return;
             }
         }

@@ -22,7 +22,7 @@ use infinitystore::kv::{
     SecurityChange, Subject, TokenOwner, Txn, TxnOp,
 };
 use infinitystore::node::NodeHandle;
-use infinitystore::replica::{ClientReply, ClientRequest};
+use infinitystore::replica::{ClientError, ClientReply, ClientRequest};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
@@ -111,7 +111,8 @@ async fn change_it(shared: &Shared, change: SecurityChange, by: Option<Principal
     for tries in 0.. {
         let Some(node) = any_node(shared, tries) else { return };
         if let Some(node) = node
-            && let ClientReply::Written(_) = ask(shared, node, &change, by).await
+            && let ClientReply::Written(_) | ClientReply::Failed(ClientError::Denied(_)) =
+                ask(shared, node, &change, by).await
         {
             return;
         }
