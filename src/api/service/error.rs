@@ -218,10 +218,9 @@ impl ServiceError {
             ClientError::Stale => (ErrorCode::Stale, ""),
             ClientError::Refused(_) => (ErrorCode::Refused, ""),
             ClientError::BadCommand(bad) => return bad.clone().into(),
-            ClientError::CommandTooLarge { .. } => (
-                ErrorCode::CommandTooLarge,
-                "change less with one command, or use smaller keys and values",
-            ),
+            ClientError::CommandTooLarge { .. } => {
+                (ErrorCode::CommandTooLarge, "change less with one command, or use smaller keys and values")
+            }
             ClientError::Unknown => (
                 ErrorCode::OutcomeUnknown,
                 "read before writing again, or send it again with the same Idempotency-Key",
