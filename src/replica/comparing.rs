@@ -6,8 +6,8 @@
 
 use crate::raft::{Input, LogIndex, NodeId, RoleName, Time, Withdrawal, quorum};
 use crate::replica::agreement::Checkpoint;
-use crate::replica::api::Notice;
 use crate::replica::message::{PeerMessage, StateHash, StateHashKind};
+use crate::replica::notice::Notice;
 use crate::replica::replica::Replica;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;

@@ -6,10 +6,11 @@
 
 use crate::kv::{Command, Lease, LeaseId, Op, Outcome, Principal};
 use crate::raft::{Incarnation, NodeId, RoleName, Time};
-use crate::replica::api::{ClientError, ClientReply, Notice, RequestId};
+use crate::replica::api::{ClientError, ClientReply, RequestId};
 use crate::replica::message::{
     LEASE_CALLS_MAX, LeaseAnswer, LeaseAnswers, LeaseCall, LeaseCalls, LeaseRefusal, LeaseTime, PeerMessage,
 };
+use crate::replica::notice::Notice;
 use crate::replica::proposal::{self, ProposalId};
 use crate::replica::reads::{Asker, Read, Wanted};
 use crate::replica::replica::Replica;

@@ -3,8 +3,8 @@
 
 use crate::codec::FeatureLevel;
 use crate::raft::{Body, Message, RoleName, Time};
-use crate::replica::api::Notice;
 use crate::replica::message::{LevelsSaid, PeerMessage};
+use crate::replica::notice::Notice;
 use crate::replica::replica::Replica;
 
 /// A member tells its leader this often, as long as the cluster is below what the member speaks.

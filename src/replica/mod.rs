@@ -45,6 +45,7 @@ mod lease_clock;
 mod level_talk;
 mod levels;
 mod message;
+mod notice;
 mod orders;
 mod outcome;
 mod proposal;
@@ -62,13 +63,14 @@ mod watching;
 mod wire;
 
 pub use api::{
-    Actions, ClientError, ClientReply, ClientRequest, Event, Level, MemberStatus, Notice, RequestId,
-    SnapshotSave, Standing, Status, StorageEvent, StorageRequest, UnreadSnapshot, UnstoredSnapshot,
+    Actions, ClientError, ClientReply, ClientRequest, Event, Level, MemberStatus, RequestId, SnapshotSave,
+    Standing, Status, StorageEvent, StorageRequest, UnreadSnapshot, UnstoredSnapshot,
 };
 pub use message::{
     DiskPaceSaid, Forward, ForwardRefused, LeaseAnswer, LeaseAnswers, LeaseCall, LeaseCalls, LeaseRefusal,
     LeaseTime, LevelsSaid, PeerMessage, RefusedBecause, StateHash, StateHashKind,
 };
+pub use notice::Notice;
 pub use proposal::{ProposalId, decode as decode_proposal};
 pub use replica::{Replica, ReplicaConfig, ReplicaStart};
 

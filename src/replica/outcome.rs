@@ -4,8 +4,9 @@ use crate::raft::{
     Entry, EntryKind, Input, LogId, Membership, NodeId, Output, RaftEvent, ReadRefusal, RoleName,
     SnapshotMeta, Withdrawal,
 };
-use crate::replica::api::{ClientError, ClientReply, Notice, StorageRequest};
+use crate::replica::api::{ClientError, ClientReply, StorageRequest};
 use crate::replica::message::PeerMessage;
+use crate::replica::notice::Notice;
 use crate::replica::proposal;
 use crate::replica::reads::{Asker, Wanted};
 use crate::replica::replica::{PendingChange, READ_RETRY_MICROS, Replica};

@@ -3,9 +3,9 @@
 //! when another member is down. It hands over to a member whose disk is not slow.
 
 use crate::raft::{Input, NodeId, RoleName, quorum};
-use crate::replica::api::Notice;
 use crate::replica::disk_pace::{DiskPace, Said};
 use crate::replica::message::{DiskPaceSaid, PeerMessage};
+use crate::replica::notice::Notice;
 use crate::replica::replica::Replica;
 use alloc::collections::BTreeSet;
 

@@ -3,7 +3,8 @@
 use crate::raft::{
     Input, LogId, LogIndex, NodeId, ReplicationState, RoleName, Session, SnapshotChunk, SnapshotMeta, Time,
 };
-use crate::replica::api::{Notice, SnapshotSave, StorageRequest, UnreadSnapshot, UnstoredSnapshot};
+use crate::replica::api::{SnapshotSave, StorageRequest, UnreadSnapshot, UnstoredSnapshot};
+use crate::replica::notice::Notice;
 use crate::replica::replica::Replica;
 use crate::replica::snapshot_policy::{Saving, pause_micros};
 use alloc::boxed::Box;
