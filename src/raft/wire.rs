@@ -200,7 +200,7 @@ fn decode_body(tag: u8, term: Term, reader: &mut Reader) -> Result<Body, DecodeE
             promised_micros: reader.counter("promised microseconds")?,
             clock: decode_answer_clock(reader)?,
         }),
-        11 => decode_install_snapshot(reader),
+        11 => decode_install_snapshot(term, reader),
         12 => Ok(Body::SnapshotProgress {
             session: Session::new(reader.u64("session")?),
             snapshot: decode_log_id(reader)?,
@@ -275,7 +275,7 @@ fn decode_append(term: Term, reader: &mut Reader) -> Result<Body, DecodeError> {
     Ok(Body::AppendEntries { session, prev, acknowledged, entries, commit, round, clock })
 }
 
-fn decode_install_snapshot(reader: &mut Reader) -> Result<Body, DecodeError> {
+fn decode_install_snapshot(term: Term, reader: &mut Reader) -> Result<Body, DecodeError> {
     let session = Session::new(reader.u64("session")?);
     let offset = reader.counter("snapshot offset")?;
     let done = reader.flag("last chunk")?;
@@ -283,6 +283,10 @@ fn decode_install_snapshot(reader: &mut Reader) -> Result<Body, DecodeError> {
     let snapshot = Box::new(snapshot);
     let data: Bytes = reader.bytes("snapshot chunk", CHUNK_BYTES_MAX)?;
     let end = offset + data.len() as u64;
+    if snapshot.last.term > term {
+        let why = "it is of a later term than its leader";
+        return Err(DecodeError::Inconsistent { what: "snapshot", why });
+    }
     if end > snapshot.bytes || (done && end != snapshot.bytes) {
         let why = "it does not lie where the snapshot's length says";
         return Err(DecodeError::Inconsistent { what: "snapshot chunk", why });

@@ -8,7 +8,7 @@ use crate::raft::log::snapshot::{SnapshotChunk, SnapshotMeta, SnapshotRefusal};
 use crate::raft::membership::withdrawal::Withdrawal;
 use crate::raft::message::{Body, Chunk};
 use crate::raft::state::shared::{Install, Shared};
-use crate::raft::types::{LogId, LogIndex, NodeId, ReadRound, Time};
+use crate::raft::types::{LogId, LogIndex, NodeId, ReadRound, Term, Time};
 
 /// What to do with an offered snapshot, given the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Raft {
         }
         let shared = &mut self.shared;
         let last = chunk.snapshot.last;
-        if let Err(reason) = check_chunk(&chunk) {
+        if let Err(reason) = check_chunk(&chunk, shared.term()) {
             return shared.bad_message(from, reason);
         }
         // Every answer to a chunk waits for the disk, and some chunks get none.
@@ -166,7 +166,7 @@ impl Shared {
 }
 
 /// Checks that the chunk is one of a correct leader.
-fn check_chunk(chunk: &Chunk) -> Result<(), &'static str> {
+fn check_chunk(chunk: &Chunk, term: Term) -> Result<(), &'static str> {
     let end = chunk.offset.checked_add(chunk.data.len() as u64);
     let bytes = chunk.snapshot.bytes;
     if end.is_none_or(|end| end > bytes) || chunk.done != (end == Some(bytes)) {
@@ -177,6 +177,9 @@ fn check_chunk(chunk: &Chunk) -> Result<(), &'static str> {
     }
     if chunk.snapshot.last.index == LogIndex::ZERO || chunk.snapshot.membership.validate().is_err() {
         return Err("a snapshot that makes no sense");
+    }
+    if chunk.snapshot.last.term > term {
+        return Err("a snapshot of a later term than its leader");
     }
     if chunk.snapshot.last.index > INDEX_MAX {
         return Err("a snapshot that ends where no log can reach");

@@ -224,13 +224,14 @@ impl Raft {
         let mut budget = Budget::of(&shared.config, transfers, pace.clone());
         let round = reads.unconfirmed_round();
         let sent_before = shared.outbox.messages.len();
-        peers.retain(|id, peer| {
-            let stays = !peer.is_done(shared.commit_index, now, patience);
-            if stays {
+        peers.retain(|_, peer| !peer.is_done(shared.commit_index, now, patience));
+        // Where chunks have to wait for each other, the peers take turns.
+        let served = budget.pace.served;
+        for is_behind in [true, false] {
+            for (id, peer) in peers.iter_mut().filter(|(id, _)| (**id > served) == is_behind) {
                 shared.send_to_peer(*id, peer, (last_session, &mut budget), round);
             }
-            stays
-        });
+        }
         *pace = budget.pace;
         let mut messages = core::mem::take(&mut shared.outbox.messages);
         for message in &mut messages[sent_before..] {

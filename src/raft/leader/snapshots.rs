@@ -77,6 +77,7 @@ impl Shared {
         if let Some(bytes_max) = budget.take(transfer, self.now) {
             transfer.reading = Some(bytes_max);
             transfer.waits_since = self.now;
+            budget.pace.served = id;
             let (snapshot, offset) = (transfer.snapshot.last, transfer.next);
             self.outbox.snapshot_reads.push(SnapshotRead { to: id, session, snapshot, offset, bytes_max });
         }

@@ -2,7 +2,7 @@
 
 use crate::raft::config::Config;
 use crate::raft::log::snapshot::SnapshotMeta;
-use crate::raft::types::Time;
+use crate::raft::types::{NodeId, Time};
 
 /// A leader that sends less than it may does not save up more than it may send in this time.
 const BURST_MICROS: u64 = 100_000;
@@ -108,6 +108,8 @@ pub(in crate::raft) struct Pace {
     free_at: Time,
     /// Whether a chunk waits for that.
     is_held: bool,
+    /// The peer that the last chunk was for. Those behind it are next.
+    pub served: NodeId,
 }
 
 impl Pace {

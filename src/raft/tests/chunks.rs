@@ -239,7 +239,13 @@ fn another_leader_goes_on_where_the_first_one_stopped() {
 
 /// A leader 1 of seven, of which 3, 4 and 5 are sent a snapshot.
 fn three_laggards() -> Cluster {
-    let mut cluster = Cluster::with(7, Config { snapshot_inflight_bytes_max: 70, ..small() });
+    three_laggards_at(0)
+}
+
+/// The same, with so many bytes of snapshots a second.
+fn three_laggards_at(snapshot_bytes_per_second_max: u64) -> Cluster {
+    let config = Config { snapshot_inflight_bytes_max: 70, snapshot_bytes_per_second_max, ..small() };
+    let mut cluster = Cluster::with(7, config);
     cluster.elect(1);
     (3..=5).for_each(|number| cluster.isolate(number));
     for number in 0..20 {
@@ -531,4 +537,26 @@ fn a_member_that_needs_one_snapshot_after_the_other_is_told_of() {
     cluster.advance(700_000);
     assert!(has_caught_up(&cluster, 3));
     assert_eq!(told(&mut cluster), None, "it had caught up before");
+}
+
+/// However slowly they are sent, one laggard does not wait for another.
+#[test]
+fn laggards_take_turns_where_chunks_wait_for_each_other() {
+    let mut cluster = three_laggards_at(100);
+    let mut received = [0; 3];
+    for _ in 0..3_000 {
+        cluster.now += 1_000;
+        if cluster.nodes[&1].wake_at.is_some_and(|at| at <= Time::new(cluster.now)) {
+            cluster.step(1, Input::Wake).unwrap();
+            settle(&mut cluster);
+        }
+        while let Some(message) = cluster.network.pop_front() {
+            if let Body::InstallSnapshot { data, .. } = &message.body {
+                received[usize::try_from(message.to.get()).unwrap() - 3] += data.len();
+            }
+            cluster.deliver(message);
+            settle(&mut cluster);
+        }
+    }
+    assert!(received.iter().all(|bytes| (80..=120).contains(bytes)), "a third for each: {received:?}");
 }

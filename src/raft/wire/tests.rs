@@ -189,7 +189,7 @@ fn messages() -> impl Strategy<Value = Message> {
     let with_term = prop_oneof![
         4 => (counter(), small_body()),
         2 => append(),
-        1 => (counter(), install_snapshot()),
+        1 => (9..COUNTER_MAX, install_snapshot()),
     ];
     (any::<u64>(), any::<u64>(), with_term).prop_map(|(from, to, (term, body))| Message {
         from: NodeId::new(from),
@@ -251,6 +251,28 @@ fn a_count_of_entries_beyond_the_bytes_received_is_refused_before_allocation() {
         decode(&bytes),
         Err(DecodeError::TooLong { what: "entries", length: u64::from(u32::MAX), limit: 0 })
     );
+}
+
+/// A node that installed it would be in an earlier term than its log.
+#[test]
+fn a_snapshot_of_a_later_term_than_its_leaders_is_refused() {
+    for (term, sound) in [(4, false), (5, true), (6, true)] {
+        let snapshot = SnapshotMeta {
+            last: LogId::new(Term::new(5), LogIndex::new(9)),
+            membership: membership(),
+            membership_id: LogId::new(Term::new(1), LogIndex::new(1)),
+            bytes: 10,
+            hash: 5,
+        };
+        let body = Body::InstallSnapshot {
+            session: Session::new(1),
+            snapshot: Box::new(snapshot),
+            offset: 0,
+            data: Bytes::from_static(b"0123456789"),
+            done: true,
+        };
+        assert_eq!(decode(&encode(&message(term, body))).is_ok(), sound, "{term}");
+    }
 }
 
 #[test]
