@@ -27,7 +27,9 @@ pub(crate) struct Vouched {
 #[derive(Debug)]
 struct Told {
     addr: String,
-    by: Option<NodeId>,
+    /// The member with whom the word began that led here: the one who told, if a committed
+    /// membership had named it, or else with whom the word of *that* one had begun.
+    root: Option<NodeId>,
 }
 
 impl Vouched {
@@ -49,12 +51,14 @@ impl Vouched {
 
     /// What one of those who are believed has told.
     pub(crate) fn take(&mut self, by: &Voucher, view: &MembersView) {
+        let named_before = by.id.zip(by.name.clone()).and_then(|key| self.members.get(&key));
+        let root = named_before.map_or(by.id, |told| told.root);
         for member in view.members.iter().take(MEMBERS_MAX) {
-            if self.members.len() >= VOUCHED_MAX {
+            let key = (member.id, member.name.clone());
+            if self.members.len() >= VOUCHED_MAX && !self.members.contains_key(&key) {
                 self.members.pop_first();
             }
-            let told = Told { addr: member.raft_addr.clone(), by: by.id };
-            self.members.insert((member.id, member.name.clone()), told);
+            self.members.insert(key, Told { addr: member.raft_addr.clone(), root });
         }
     }
 
@@ -63,7 +67,10 @@ impl Vouched {
     pub(crate) fn settle(&mut self, committed: &Membership) {
         self.members.retain(|(id, _), told| {
             let is_known = committed.members.contains_key(id) || committed.proves_removed(*id);
-            !is_known && !told.by.is_some_and(|by| committed.proves_removed(by))
+            !is_known && !told.root.is_some_and(|root| committed.proves_removed(root))
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

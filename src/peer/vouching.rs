@@ -59,8 +59,8 @@ impl Rounds {
     }
 }
 
-/// Asks them all at once, until it `is_done`. Whether one has answered who knows this node as a
-/// member.
+/// Asks them all at once, until it `is_done`. Whether one has answered that knows a leader, and this
+/// node as a member.
 async fn ask_all<E: Env>(
     dialer: &Dialer<E>,
     address_book: &AddressBook,
@@ -76,7 +76,9 @@ async fn ask_all<E: Env>(
             let answer = ask_member(dialer, called, &Question::Members, ANSWER_MICROS).await;
             // Who does not answer does not vouch.
             let Ok(Reply::Members(view)) = answer else { return };
-            if view.members.iter().any(|member| member.id == me.id && member.name == me.name) {
+            // One that was removed, or cut off, does not know what became of the others.
+            let is_in_touch = view.leader.is_some();
+            if is_in_touch && view.members.iter().any(|member| member.id == me.id && member.name == me.name) {
                 has_answered.store(true, Ordering::Relaxed);
             }
             address_book.take_view(&voucher, &view);
