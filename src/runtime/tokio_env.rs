@@ -11,7 +11,6 @@ use rustix::net::sockopt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::task::JoinSet;
@@ -27,10 +26,13 @@ const KEEPALIVE_PROBES: u32 = 3;
 const ADDRESSES_MAX: usize = 8;
 /// … each of them a moment after the one before, if that is silent.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
-/// A shorter sleep of the machine does not count: its two clocks are not read at once.
-const SLEEP_MIN_MICROS: u64 = 1_000;
 /// Sent bytes that stay without acknowledgement for this time end the connection, milliseconds.
 const USER_TIMEOUT_MILLIS: u32 = 10_000;
+/// What the kernel takes of an answer before the caller's window has room for it, bytes. A thousand
+/// callers that read nothing could fill the kernel's memory for TCP otherwise, and it lets everybody
+/// wait then.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES_MAX: u32 = 128 << 10;
 
 /// Tokio, on a disk `D`. Has to be used within a tokio runtime.
 #[derive(Clone, Debug)]
@@ -41,43 +43,49 @@ pub struct TokioEnv<D> {
 
 /// A clock that goes on while the machine sleeps. Tokio's stands still then, and with it a leader's
 /// lease, while others elect another.
-#[derive(Clone, Debug)]
-struct Clock {
-    /// Time 0.
-    origin: Instant,
-    /// For how long the machine has slept since it was switched on. May say a little too little.
-    machine_slept: fn() -> Duration,
-    /// The same at time 0, and the most that was said since, microseconds.
-    slept_before: u64,
-    slept_until_now: Arc<AtomicU64>,
+#[derive(Clone, Copy, Debug)]
+enum Clock {
+    /// The machine's.
+    #[cfg(any(target_os = "linux", test))]
+    Machine {
+        /// For how long the machine is switched on, asleep or not. Never less than before.
+        uptime: fn() -> Duration,
+        /// That at time 0.
+        origin: Duration,
+    },
+    /// Tokio's: tests move it, and not every system tells its uptime.
+    #[cfg(any(not(target_os = "linux"), test))]
+    Tokio { origin: Instant },
 }
 
 impl Clock {
-    fn new(machine_slept: fn() -> Duration) -> Self {
-        let slept_before = micros(machine_slept().max(machine_slept()).max(machine_slept()));
-        let slept_until_now = Arc::new(AtomicU64::new(slept_before));
-        Self { origin: Instant::now(), machine_slept, slept_before, slept_until_now }
+    #[cfg(all(target_os = "linux", not(test)))]
+    fn new() -> Self {
+        Self::of_machine(uptime)
     }
 
-    /// For how long the machine has slept since time 0. Never less than before.
-    fn slept(&self) -> Duration {
-        let (said, known) = (micros((self.machine_slept)()), self.slept_until_now.load(Ordering::Relaxed));
-        let slept = if said > known + SLEEP_MIN_MICROS {
-            self.slept_until_now.fetch_max(said, Ordering::Relaxed).max(said)
-        } else {
-            known
-        };
-        Duration::from_micros(slept - self.slept_before)
+    #[cfg(any(not(target_os = "linux"), test))]
+    fn new() -> Self {
+        Self::Tokio { origin: Instant::now() }
+    }
+
+    #[cfg(any(target_os = "linux", test))]
+    fn of_machine(uptime: fn() -> Duration) -> Self {
+        Self::Machine { uptime, origin: uptime() }
     }
 
     fn now(&self) -> Time {
-        Time::new(micros(self.origin.elapsed() + self.slept()))
+        Time::new(micros(match *self {
+            #[cfg(any(target_os = "linux", test))]
+            Self::Machine { uptime, origin } => uptime().saturating_sub(origin),
+            #[cfg(any(not(target_os = "linux"), test))]
+            Self::Tokio { origin } => origin.elapsed(),
+        }))
     }
 
-    /// When tokio has to be asked to wake somebody, if the machine does not sleep meanwhile.
-    /// `None`: never.
-    fn instant(&self, time: Time) -> Option<Instant> {
-        self.origin.checked_add(Duration::from_micros(time.get()).saturating_sub(self.slept()))
+    /// How long it takes until then, if the machine does not sleep meanwhile.
+    fn wait(&self, time: Time) -> Duration {
+        Duration::from_micros(time.get().saturating_sub(self.now().get()))
     }
 }
 
@@ -85,26 +93,16 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// For how long the machine has slept since it was switched on.
-#[cfg(target_os = "linux")]
-fn machine_slept() -> Duration {
+#[cfg(all(target_os = "linux", not(test)))]
+fn uptime() -> Duration {
     use rustix::time::{ClockId, clock_gettime};
-    // In this order: what passes between the two readings does not count as sleep.
-    let [with_sleep, without] = [ClockId::Boottime, ClockId::Monotonic]
-        .map(|clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default());
-    with_sleep.saturating_sub(without)
-}
-
-/// Other systems do not say.
-#[cfg(not(target_os = "linux"))]
-fn machine_slept() -> Duration {
-    Duration::ZERO
+    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
 }
 
 impl<D: Disk> TokioEnv<D> {
     /// With data on `disk`; its clock starts now.
     pub fn new(disk: D) -> Self {
-        Self { disk, clock: Clock::new(machine_slept) }
+        Self { disk, clock: Clock::new() }
     }
 }
 
@@ -124,9 +122,11 @@ impl<D: Disk> Env for TokioEnv<D> {
     }
 
     fn sleep_until(&self, deadline: Time) -> impl Future<Output = ()> + Send + 'static {
-        let deadline = self.clock.instant(deadline);
+        let wait = self.clock.wait(deadline);
         async move {
-            match deadline {
+            match Instant::now().checked_add(wait) {
+                // Tokio rounds up to the next millisecond.
+                Some(_) if wait.is_zero() => {}
                 Some(deadline) => tokio::time::sleep_until(deadline).await,
                 None => std::future::pending().await,
             }
@@ -215,6 +215,7 @@ impl Listener for TokioListener {
             let (stream, from) = self.listener.accept().await?;
             // A connection that is gone already is no failure of the listener.
             if tune(&stream).is_ok() {
+                bound_unsent(&stream);
                 return Ok((stream, from.to_string()));
             }
         }
@@ -266,6 +267,17 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     sockopt::set_tcp_user_timeout(stream, USER_TIMEOUT_MILLIS)?;
     Ok(())
+}
+
+/// Lets the kernel keep no more than [`UNSENT_BYTES_MAX`], beside what is on its way to the caller.
+/// Not every system can.
+fn bound_unsent(stream: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
+        tracing::debug!(%error, "what a caller does not take fills the kernel's buffers");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = stream;
 }
 
 /// The calling thread gets a third of the processor time of its competitors, as long as there are

@@ -7,7 +7,7 @@ use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 fn addrs(count: u16) -> Vec<SocketAddr> {
     (1..=count).map(|port| SocketAddr::from(([10, 0, 0, 1], port))).collect()
@@ -44,24 +44,28 @@ async fn a_name_refuses_only_if_each_of_its_addresses_does() {
     );
 }
 
-/// For how long the machine has slept.
-static SLEPT_MILLIS: AtomicU64 = AtomicU64::new(0);
+/// For how long the machine is switched on.
+static UPTIME_MILLIS: AtomicU64 = AtomicU64::new(5_000);
 
 #[tokio::test(start_paused = true)]
-async fn the_clock_goes_on_while_the_machine_sleeps_and_never_back() {
-    let slept = |millis| SLEPT_MILLIS.store(millis, Ordering::Relaxed);
-    slept(5_000);
-    let clock = Clock::new(|| Duration::from_millis(SLEPT_MILLIS.load(Ordering::Relaxed)));
+async fn the_clock_is_the_machines_which_goes_on_while_it_sleeps() {
+    let clock = Clock::of_machine(|| Duration::from_millis(UPTIME_MILLIS.load(Ordering::Relaxed)));
     assert_eq!(clock.now(), Time::new(0));
+    // Tokio's clock stands still.
+    UPTIME_MILLIS.store(66_000, Ordering::Relaxed);
+    assert_eq!(clock.now(), Time::new(61_000_000));
+    assert_eq!(clock.wait(Time::new(62_000_000)), Duration::from_secs(1));
+    assert_eq!(clock.wait(Time::new(3)), Duration::ZERO, "what is over is due at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_that_is_over_is_not_waited_for() {
+    let env = TokioEnv::new(MemoryDisk::new());
     tokio::time::advance(Duration::from_secs(1)).await;
-    assert_eq!(clock.now(), Time::new(1_000_000));
-    slept(65_000);
-    assert_eq!(clock.now(), Time::new(61_000_000));
-    // The two clocks of the system are not read at once.
-    slept(64_999);
-    assert_eq!(clock.now(), Time::new(61_000_000));
-    assert_eq!(clock.instant(Time::new(62_000_000)), Some(Instant::now() + Duration::from_secs(1)));
-    assert_eq!(clock.instant(Time::new(3)), Some(clock.origin), "what is over is due at once");
+    let before = tokio::time::Instant::now();
+    env.sleep_until(Time::new(3)).await;
+    env.sleep_until(env.now()).await;
+    assert_eq!(before.elapsed(), Duration::ZERO);
 }
 
 /// However it is written.
