@@ -1,6 +1,7 @@
 //! What one caller has of a server, over all of its connections.
 
 use crate::api::http::rates::{Bucket, Empty, SITE_FACTOR};
+use crate::api::http::rounds::Line;
 use crate::raft::Time;
 use crate::runtime::door::Caller;
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ pub(super) struct Account {
     bytes: AtomicUsize,
     /// Requests under way.
     pub(super) under_way: UnderWay,
+    /// Its connections and streams, and which of them wait to be polled.
+    line: Arc<Line>,
     /// Requests that it may make, where their rate is limited.
     bucket: Bucket,
     /// The same for probes.
@@ -44,6 +47,11 @@ impl Account {
     /// The account of its site; its own, if it has none.
     pub(super) fn site(self: &Arc<Self>) -> &Arc<Self> {
         self.site.as_ref().unwrap_or(self)
+    }
+
+    /// The tasks of its site, or its own, if it has none.
+    pub(super) fn line(self: &Arc<Self>) -> Arc<Line> {
+        self.site().line.clone()
     }
 
     /// Takes a request out of its bucket, and out of its site's, which is larger.

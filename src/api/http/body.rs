@@ -26,6 +26,11 @@ const OVERHEAD_BYTES: usize = 4 << 10;
 /// Room for a body that does not come in one piece, at first.
 const FIRST_BYTES: usize = 16 << 10;
 
+/// A body of a refused request is waited for if it is this small, …
+const SMALL_BYTES: u64 = 64 << 10;
+/// … and no longer than this, microseconds.
+const SMALL_MICROS: u64 = 1_000_000;
+
 /// Why a body was not read to its end. The connection ends with the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyError {
@@ -141,6 +146,16 @@ async fn read_whole<E: Env>(
         piece = next(&context.env, deadline, &mut body).await?;
     }
     Ok((whole.freeze(), held))
+}
+
+/// Lets a small body come that nobody reads. A stream of HTTP/2 whose request is answered before is
+/// called back, and clients that are still sending take that for a failure.
+pub(super) async fn let_come<E: Env>(env: &E, mut body: Incoming) {
+    if body.is_end_stream() || body.size_hint().exact().is_none_or(|bytes| bytes > SMALL_BYTES) {
+        return;
+    }
+    let deadline = env.now().plus(SMALL_MICROS);
+    while let Ok(Some(_)) = next(env, deadline, &mut body).await {}
 }
 
 fn cost(body_bytes: usize) -> usize {

@@ -5,6 +5,7 @@ use crate::api::http::budget::Budget;
 use crate::api::http::control::Control;
 use crate::api::http::options::HttpOptions;
 use crate::api::http::rates::UserBuckets;
+use crate::api::http::rounds::Rounds;
 use crate::api::http::streams::Streams;
 use crate::api::http::turns::Turns;
 use crate::api::http::v1::pages::Pages;
@@ -38,6 +39,8 @@ pub(super) struct Context<E: Env> {
     pub(super) budget: Arc<Budget>,
     /// Whose turn it is.
     pub(super) turns: Arc<Turns>,
+    /// Whose tasks are polled.
+    pub(super) rounds: Arc<Rounds>,
     /// The requests that users may make.
     pub(super) users: UserBuckets,
     /// What watchers share.

@@ -2,6 +2,7 @@
 
 use crate::api::http::admission::{admit, admit_known, admit_probe};
 use crate::api::http::answer::{Answer, AnswerBody, ServedBy, header_value};
+use crate::api::http::body::let_come;
 use crate::api::http::context::Context;
 use crate::api::http::control::Control;
 use crate::api::http::identify::{identify, refusal};
@@ -58,6 +59,11 @@ pub(super) async fn dispatch<E: Env>(
             Err(not_taken) => refuse(not_taken, &call, has_problems, is_write),
         },
     };
+    if call.head.version == Version::HTTP_2
+        && let Some(body) = call.take_unread()
+    {
+        let_come(&context.env, body).await;
+    }
     let is_known = call.is_known();
     control.is_known.store(is_known, Ordering::Relaxed);
     let head = call.head;

@@ -88,7 +88,7 @@ pub(super) async fn serve<E: Env>(
             answer((context.clone(), peer.clone()), streams.open(), streams.count(), request)
         }
     });
-    let tasks = StreamTasks { env: context.env.clone(), streams: streams.clone() };
+    let tasks = StreamTasks { context: context.clone(), peer: peer.clone(), streams: streams.clone() };
     let header_bytes_max = u32::try_from(context.options.header_bytes_max).unwrap_or(u32::MAX);
     let mut connection = http2::Builder::new(tasks)
         .max_concurrent_streams(context.options.http2_streams_max)
@@ -179,22 +179,26 @@ fn head_bytes(request: &Request<Incoming>) -> usize {
 
 /// Starts a task for each stream, that ends when the stream is told to.
 struct StreamTasks<E: Env> {
-    env: E,
+    context: Arc<Context<E>>,
+    peer: Arc<RemoteEnd>,
     streams: Arc<Streams>,
 }
 
 impl<E: Env> Clone for StreamTasks<E> {
     fn clone(&self) -> Self {
-        Self { env: self.env.clone(), streams: self.streams.clone() }
+        Self { context: self.context.clone(), peer: self.peer.clone(), streams: self.streams.clone() }
     }
 }
 
 impl<E: Env, F: Future<Output = ()> + Send + 'static> Executor<F> for StreamTasks<E> {
     fn execute(&self, stream: F) {
         // Hyper has it begun right after the service was called for it.
-        let Some(control) = self.streams.take_latest() else { return self.env.spawn(stream) };
+        let Some(control) = self.streams.take_latest() else { return self.context.env.spawn(stream) };
         let mut stream = Box::pin(stream);
-        self.env.spawn(async move {
+        let told = control.clone();
+        let is_told_to_end = move || told.order() == Order::Abort;
+        let line = self.peer.account.line();
+        self.context.env.spawn(self.context.rounds.take_part(line, is_told_to_end, async move {
             let mut registered = None;
             poll_fn(|cx| {
                 control.register(&mut registered, cx.waker());
@@ -204,7 +208,7 @@ impl<E: Env, F: Future<Output = ()> + Send + 'static> Executor<F> for StreamTask
                 stream.as_mut().poll(cx)
             })
             .await;
-        });
+        }));
     }
 }
 

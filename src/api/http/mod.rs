@@ -7,10 +7,11 @@
 //! `health` and `help` are handlers, and those of the keyspace are in `v1`. `body` and `query` take
 //! requests apart, and `answer` puts answers together. `identify` finds out who asks. `admission`
 //! says whether a request is taken now: `turns` shares a node among many callers, and `rates` are
-//! those that an operator sets. `origin` refuses requests that a page in a browser was made to
-//! send. `sending` hands answers out in pieces, `stream` is an answer that goes on, and `budget`
-//! bounds the memory of all of it. `http2` drives a connection that speaks HTTP/2, with `frames`
-//! and `streams`. `secured` takes handshakes, where clients are served over TLS.
+//! those that an operator sets. `rounds` shares its thread among their connections. `origin`
+//! refuses requests that a page in a browser was made to send. `sending` hands answers out in
+//! pieces, `stream` is an answer that goes on, and `budget` bounds the memory of all of it. `http2`
+//! drives a connection that speaks HTTP/2, with `frames` and `streams`. `secured` takes handshakes,
+//! where clients are served over TLS.
 //!
 //! What is not here: timers of tokio or of hyper. Time-outs of connections are found by one sweep a
 //! second over all of them, which costs a request two atomic stores instead of two timers.
@@ -41,6 +42,7 @@ mod origin;
 mod query;
 mod rates;
 mod remote_end;
+mod rounds;
 mod route;
 mod routes;
 mod secured;

@@ -223,6 +223,11 @@ impl Call {
         self.body.as_ref().is_some_and(Body::is_end_stream)
     }
 
+    /// The body, if no handler took it.
+    pub(super) fn take_unread(&mut self) -> Option<Incoming> {
+        self.body.take()
+    }
+
     /// The body, for the handler.
     pub(super) fn take_body(&mut self) -> Incoming {
         self.body.take().expect("a handler takes the body once")

@@ -78,6 +78,7 @@ impl<E: Env> HttpServer<E> {
             tick: Arc::new(AtomicU32::new(0)),
             budget,
             turns,
+            rounds: Arc::default(),
             users: UserBuckets::default(),
             pages: Arc::default(),
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
@@ -91,6 +92,7 @@ impl<E: Env> HttpServer<E> {
         });
         context.env.spawn(accept(context.clone(), listener));
         context.env.spawn(sweep(context.clone()));
+        context.env.spawn(context.rounds.clone().run());
         Self { context }
     }
 
@@ -104,6 +106,7 @@ impl<E: Env> HttpServer<E> {
             connections.open.values().for_each(|one| one.control.tell(Order::Finish));
         }
         context.stopping.notify_waiters();
+        context.rounds.end();
         let all_ended = async {
             while !context.connections().open.is_empty() {
                 context.ended.notified().await;
@@ -185,13 +188,15 @@ fn admit<E: Env>(context: &Arc<Context<E>>, stream: E::Stream, from: String) {
     context.metrics.connections.inc();
     let account = connections.accounts.of(&caller);
     let open = Open { context: context.clone(), id, caller };
-    context.env.spawn(async move {
+    let told = control.clone();
+    let is_told_to_end = move || told.order() == Order::Abort;
+    context.env.spawn(context.rounds.take_part(account.line(), is_told_to_end, async move {
         if let Some(secured) = secured(&open.context, &control, stream, &from).await {
             let peer = Arc::new(RemoteEnd { address: from, account });
             serve(open.context.clone(), (control, streams), secured, peer).await;
         }
         drop(open);
-    });
+    }));
 }
 
 /// A connection's place in the list, given back when its task ends, however it ends.
@@ -234,6 +239,7 @@ async fn sweep<E: Env>(context: Arc<Context<E>>) {
             return;
         }
         let now = context.tick.fetch_add(1, Ordering::Relaxed) + 1;
+        context.rounds.tick();
         let mut connections = context.connections();
         // What a connection had taken may be held for longer than the connection is there.
         connections.accounts.forget_unused(context.env.now());

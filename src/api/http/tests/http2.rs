@@ -438,3 +438,35 @@ async fn a_small_answer_that_is_not_taken_ends_its_connection() {
     fixture.wait_until_all_closed().await;
     assert_eq!(fixture.memory_used(), 0);
 }
+
+/// Some clients take it for a failure when a stream is called back while they send, and drop the
+/// answer with it.
+#[tokio::test]
+async fn a_small_body_is_taken_before_its_request_is_refused() {
+    let fixture = Fixture::start(HttpOptions::default()).await;
+    let mut stream = begin(&fixture).await;
+    let target = "/v1/nothing";
+    // POST http /v1/nothing, content-length: 5
+    let mut block = vec![0x83, 0x86, 0x04, 11];
+    block.extend_from_slice(target.as_bytes());
+    block.extend_from_slice(b"\x0f\x0d\x015");
+    stream.write_all(&frame(HEADERS, END_HEADERS, 1, &block)).await.expect("sent");
+    stream.write_all(&frame(PING, 0, 0, &[1; 8])).await.expect("sent");
+    let mut kinds = Vec::new();
+    loop {
+        let (kind, id, payload) = read_frame(&mut stream).await;
+        if id == 1 {
+            kinds.push(kind);
+        }
+        match (kind, payload.first()) {
+            // The request is there.
+            (PING, Some(1)) => stream.write_all(&frame(DATA, END_STREAM, 1, b"12345")).await.expect("sent"),
+            (DATA, _) => stream.write_all(&frame(PING, 0, 0, &[2; 8])).await.expect("sent"),
+            // Nothing comes behind the answer.
+            (PING, Some(2)) => break,
+            _ => {}
+        }
+    }
+    assert_eq!(kinds.first(), Some(&HEADERS), "{kinds:?}");
+    assert!(!kinds.contains(&RST_STREAM), "it was called back: {kinds:?}");
+}
