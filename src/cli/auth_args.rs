@@ -66,9 +66,11 @@ pub(super) enum UserCommand {
     },
     /// List the users
     #[command(after_help = client_exit_codes!())]
+    #[command(visible_alias = "list")]
     Ls,
     /// Remove a user, and its tokens
     #[command(after_help = client_exit_codes!())]
+    #[command(visible_alias = "remove")]
     Rm {
         /// Its name
         #[arg(value_name = "NAME")]
@@ -130,9 +132,11 @@ pub(super) enum RoleCommand {
     },
     /// List the roles, and what they may do
     #[command(after_help = client_exit_codes!())]
+    #[command(visible_alias = "list")]
     Ls,
     /// Remove a role
     #[command(after_help = client_exit_codes!())]
+    #[command(visible_alias = "remove")]
     Rm {
         /// Its name
         #[arg(value_name = "NAME")]
@@ -227,6 +231,7 @@ pub(super) enum TokenCommand {
     },
     /// List the tokens
     #[command(after_help = client_exit_codes!())]
+    #[command(visible_alias = "list")]
     Ls,
     /// Revoke a token
     #[command(after_help = client_exit_codes!())]

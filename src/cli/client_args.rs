@@ -112,6 +112,7 @@ pub(super) enum KvCommand {
         "infinitystore kv ls --delimiter /              # like folders",
         "infinitystore kv ls --start a --end n --limit 100"
     ))]
+    #[command(visible_alias = "list")]
     Ls(LsArgs),
     /// Print changes as they happen
     ///
@@ -385,6 +386,7 @@ pub(super) enum LeaseCommand {
     },
     /// List the leases
     #[command(after_help = client_exit_codes!(), after_long_help = examples!(client_exit_codes: "infinitystore lease ls -o table"))]
+    #[command(visible_alias = "list")]
     Ls,
     /// Print how much time a lease has, and its keys
     #[command(after_help = client_exit_codes!(), after_long_help = examples!(client_exit_codes: "infinitystore lease info 7"))]

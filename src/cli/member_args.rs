@@ -24,6 +24,7 @@ pub(super) enum MemberCommand {
         "infinitystore member ls",
         "infinitystore member ls --local    # as the node that is asked sees them"
     ))]
+    #[command(visible_alias = "list")]
     Ls {
         /// As the node that is asked sees them
         #[arg(long)]
@@ -66,6 +67,7 @@ pub(super) enum MemberCommand {
         "infinitystore member rm node-3",
         "infinitystore member rm 3"
     ))]
+    #[command(visible_alias = "remove")]
     Rm {
         /// Its name, or its id
         #[arg(value_name = "MEMBER")]
@@ -138,6 +140,7 @@ pub(super) enum AlarmCommand {
     #[command(after_help = client_exit_codes!(), after_long_help = examples!(client_exit_codes:
         "infinitystore alarm ls --endpoints localhost:8001,localhost:8011,localhost:8021"
     ))]
+    #[command(visible_alias = "list")]
     Ls,
     /// Say that you have seen an alarm: it stands no longer
     #[command(after_help = client_exit_codes!(), after_long_help = examples!(client_exit_codes:

@@ -85,7 +85,9 @@ fn said(order: &Order, created: &Created) -> String {
     };
     let first_hosts: Vec<(&str, String)> =
         order.nodes.iter().filter_map(|node| Some((&*node.name, host(node.hosts.first()?)))).collect();
-    if let [(first, first_host), ..] = &*first_hosts {
+    if let [(first, first_host), ..] = &*first_hosts
+        && created.is_authority_new
+    {
         line("\nEach node needs its own pair and ca.pem. To start them:");
         for (name, host) in &first_hosts {
             let join = if name == first { String::new() } else { format!(" --join {first_host}:8000") };
@@ -97,6 +99,24 @@ fn said(order: &Order, created: &Created) -> String {
         line("\nTo ask them:");
         line(&format!("  infinitystore status --endpoints https://{first_host}:8001 --cacert {authority}"));
         line(&format!("  curl --cacert {authority} https://{first_host}:8001/v1/status"));
+    }
+    if !created.is_authority_new && !first_hosts.is_empty() {
+        line(
+            "\nWhere these replace older ones: put both files of a node in the place of its old ones. The node",
+        );
+        line("takes them into use within ten seconds.");
+        line(
+            "\nFor a new node of a cluster that is there: start it, and have it added. MEMBER is any member.",
+        );
+        for (name, host) in &first_hosts {
+            line(&format!(
+                "  infinitystore --node-id {name} --raft-addr {host}:8000 {} --peer-tls-ca {authority} --join MEMBER:8000",
+                node_words(&order.dir, name)
+            ));
+            line(&format!(
+                "  infinitystore member add {name}={host}:8000 --endpoints https://MEMBER:8001 --cacert {authority}"
+            ));
+        }
     }
     if let Some(client) = order.clients.first() {
         let dir = order.dir.display();
