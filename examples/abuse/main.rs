@@ -1,12 +1,13 @@
 //! What a well-behaved client notices while somebody abuses a node: its times with and without, and
 //! what memory the node takes.
 //!
-//!     cargo build --release cargo run --release --example abuse -- --binary
-//!     target/release/infinitystore --seconds 60
+//!     cargo build --release
+//!     cargo run --release --example abuse -- --binary target/release/infinitystore --seconds 60
 //!
-//! Names of kinds behind that run those alone. Each kind gets a node of its own, on this machine.
-//! The abuse comes from 127.0.0.2, out of a process with less priority than the others: what is
-//! measured is the node, and not how they share the machine.
+//! Names of kinds behind that run those alone. Each kind gets nodes of its own, on this machine.
+//! The abuse comes from 127.0.0.2, out of a process that runs when no other wants to (`chrt --idle`):
+//! what is measured is the node, and not how they share the machine. "CPU" is the share of a core that the
+//! abused node used.
 
 mod attacks;
 mod client;
@@ -40,8 +41,18 @@ fn main() -> Result<()> {
     }
     let settings = settings(&args)?;
     println!(
-        "{:<16} {:>11} {:>11} {:>11} {:>11} {:>7} {:>10} {:>10}",
-        "kind", "p50", "p99", "p50 abused", "p99 abused", "failed", "RSS", "peak"
+        "{:<16} {:>11} {:>11} {:>11} {:>11} {:>11} {:>11} {:>5} {:>7} {:>9} {:>9}",
+        "kind",
+        "p50",
+        "p99",
+        "p50 beside",
+        "p99 beside",
+        "p50 abused",
+        "p99 abused",
+        "CPU",
+        "failed",
+        "RSS",
+        "peak"
     );
     for kind in &settings.kinds {
         run(&settings, *kind)?;
@@ -70,39 +81,35 @@ fn settings(args: &[String]) -> Result<Settings> {
     Ok(settings)
 }
 
-/// One kind of abuse, against a node of its own.
+/// One kind of abuse. The client is timed three times: in peace, while another node is abused, and
+/// while its own is. What differs between the last two is the node's fault.
 fn run(settings: &Settings, kind: Kind) -> Result<()> {
-    let dir = Scratch::new(kind)?;
+    let (dir, dir_beside) = (Scratch::new(kind, "")?, Scratch::new(kind, "-beside")?);
     let mut node = Node::start(&settings.binary, &dir.0, kind)?;
     let client = Client::new(node.port, node.authority.as_deref(), kind)?;
     client.prepare()?;
     let calm = client.run(settings.time)?;
+    let beside = {
+        let mut other = Node::start(&settings.binary, &dir_beside.0, kind)?;
+        Client::new(other.port, other.authority.as_deref(), kind)?.prepare()?;
+        run_abused(settings, kind, &client, &mut other)?
+    };
     let rss_before = node.memory("VmRSS")?;
-    let mut attacker = Command::new("nice")
-        .args(["-n", "10"])
-        .arg(std::env::current_exe()?)
-        .args(["attack", kind.name(), &node.port.to_string()])
-        .arg((settings.time.as_secs() + 1).to_string())
-        .spawn()?;
-    // It takes a moment until all of it is there.
-    std::thread::sleep(Duration::from_millis(500));
-    let abused = client.run(settings.time);
-    let _ = attacker.kill();
-    attacker.wait()?;
-    if let Some(status) = node.child.try_wait()? {
-        return Err(format!("the node ended with {status} under {}", kind.name()).into());
-    }
-    let abused = abused?;
+    let ticks = node.processor_ticks()?;
+    let abused = run_abused(settings, kind, &client, &mut node)?;
+    let share = (node.processor_ticks()? - ticks) / settings.time.as_secs().max(1);
     let millis = |time: Duration| format!("{:.3} ms", time.as_secs_f64() * 1e3);
     let mib = |kib: u64| format!("{} MiB", kib / 1024);
-    let Times { p50, p99, .. } = calm;
     println!(
-        "{:<16} {:>11} {:>11} {:>11} {:>11} {:>7} {:>10} {:>10}",
+        "{:<16} {:>11} {:>11} {:>11} {:>11} {:>11} {:>11} {:>4}% {:>7} {:>9} {:>9}",
         kind.name(),
-        millis(p50),
-        millis(p99),
+        millis(calm.p50),
+        millis(calm.p99),
+        millis(beside.p50),
+        millis(beside.p99),
         millis(abused.p50),
         millis(abused.p99),
+        share,
         abused.failed,
         mib(rss_before),
         mib(node.memory("VmHWM")?),
@@ -110,12 +117,32 @@ fn run(settings: &Settings, kind: Kind) -> Result<()> {
     Ok(())
 }
 
+/// The client's times while `node` is abused.
+fn run_abused(settings: &Settings, kind: Kind, client: &Client, node: &mut Node) -> Result<Times> {
+    let mut attacker = Command::new("chrt")
+        .args(["--idle", "0"])
+        .arg(std::env::current_exe()?)
+        .args(["attack", kind.name(), &node.port.to_string()])
+        .arg((settings.time.as_secs() + 1).to_string())
+        .spawn()?;
+    // It takes a moment until all of it is there.
+    std::thread::sleep(Duration::from_millis(500));
+    let times = client.run(settings.time);
+    let _ = attacker.kill();
+    attacker.wait()?;
+    if let Some(status) = node.child.try_wait()? {
+        return Err(format!("the node ended with {status} under {}", kind.name()).into());
+    }
+    times
+}
+
 /// A folder that is removed at the end.
 struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(kind: Kind) -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("abuse-{}-{}", std::process::id(), kind.name()));
+    fn new(kind: Kind, which: &str) -> Result<Self> {
+        let name = format!("abuse-{}-{}{which}", std::process::id(), kind.name());
+        let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path)?;
         Ok(Self(path))
     }
@@ -160,6 +187,14 @@ impl Node {
         let port = port.ok_or_else(|| format!("it does not serve: {line}"))?;
         let node = Self { child, port, authority };
         Ok(node)
+    }
+
+    /// The processor time that it took, in hundredths of a second.
+    fn processor_ticks(&self) -> Result<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let (_, rest) = stat.rsplit_once(')').ok_or("no such line")?;
+        let field = |number: usize| rest.split_ascii_whitespace().nth(number).ok_or("no such field");
+        Ok(field(11)?.parse::<u64>()? + field(12)?.parse::<u64>()?)
     }
 
     /// A line of `/proc/PID/status`, KiB.
