@@ -332,7 +332,7 @@ impl<E: Env> Link<E> {
     /// no words for is left out. `false`: the messages after it are of no use without it.
     fn put(&self, queued: &Queued, level: FeatureLevel, buffer: &mut Vec<u8>) -> bool {
         if queued.message.is_sayable_at(level) {
-            encode_frame(buffer, |out| queued.message.encode(out));
+            encode_frame(buffer, |out| queued.message.encode_at(level, out));
             return true;
         }
         self.metrics.messages_dropped.inc();

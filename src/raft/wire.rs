@@ -7,7 +7,7 @@
 //! closes the connection. Entries stand in an append as they stand in the log, and a decoded
 //! message shares the bytes of the input.
 
-use crate::codec::{DecodeError, Reader, Writer};
+use crate::codec::{DecodeError, FeatureLevel, Reader, Writer};
 use crate::raft::log::entry::{ENTRY_DATA_BYTES_MAX, ENTRY_HEADER_BYTES, Entry};
 use crate::raft::log::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::membership::withdrawal::Withdrawal;
@@ -26,9 +26,25 @@ const SNAPSHOT_META_BYTES_MAX: usize = 1 << 20;
 impl Message {
     /// Appends the encoded message to `out`. It carries no length: a frame around it does.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.put_u8(tag(&self.body));
-        words(out, [self.from.get(), self.to.get(), self.term.get()]);
-        encode_body(&self.body, out);
+        self.encode_at(FeatureLevel::NEWEST, out);
+    }
+
+    /// The same, in the words of a level.
+    pub fn encode_at(&self, level: FeatureLevel, out: &mut Vec<u8>) {
+        let from_to = [self.from.get(), self.to.get(), self.term.get()];
+        match &self.body {
+            // It gives no reason there.
+            Body::ReadIndexRefused { incarnation, sequence, .. } if level < FeatureLevel::NEGOTIATES => {
+                out.put_u8(REFUSED_WITHOUT_REASON);
+                words(out, from_to);
+                words(out, [incarnation.number(), incarnation.nonce(), *sequence]);
+            }
+            body => {
+                out.put_u8(tag(body));
+                words(out, from_to);
+                encode_body(body, out);
+            }
+        }
     }
 
     /// Decodes a message that fills `bytes`; its entries and chunks share them.
@@ -52,6 +68,9 @@ impl Message {
     }
 }
 
+/// A node of level 7 refuses a question so.
+const REFUSED_WITHOUT_REASON: u8 = 17;
+
 const fn tag(body: &Body) -> u8 {
     match body {
         Body::PreVote { .. } => 1,
@@ -70,7 +89,6 @@ const fn tag(body: &Body) -> u8 {
         Body::TimeoutNow => 14,
         Body::ReadIndex { .. } => 15,
         Body::ReadIndexReady { .. } => 16,
-        // 17 was a refusal without a reason.
         Body::SnapshotRefused { .. } => 18,
         Body::Withdrawn(_) => 19,
         Body::ReadIndexRefused { .. } => 20,
@@ -233,6 +251,10 @@ fn decode_body(tag: u8, term: Term, reader: &mut Reader) -> Result<Body, DecodeE
             },
         }),
         19 => decode_withdrawal(reader).map(Body::Withdrawn),
+        REFUSED_WITHOUT_REASON => {
+            let (incarnation, sequence) = decode_question(reader)?;
+            Ok(Body::ReadIndexRefused { incarnation, sequence, why: ReadRefusal::NotLeading })
+        }
         20 => {
             let (incarnation, sequence) = decode_question(reader)?;
             let why = match reader.u8("read refusal")? {

@@ -1,10 +1,10 @@
 //! The bytes of a [`PeerMessage`]: a tag, then what the tag says (docs/protocol.md).
 
-use crate::codec::{DecodeError, FeatureLevels, Reader, Writer};
+use crate::codec::{DecodeError, FeatureLevel, FeatureLevels, Reader, Writer};
 use crate::kv::{Denial, LeaseId, Principal};
 use crate::raft::{ENTRY_DATA_BYTES_MAX, Incarnation, LogIndex, Message, NodeId, Term};
 use crate::replica::message::{
-    DiskPaceSaid, Forward, ForwardRefused, LEASE_CALLS_MAX, LeaseAnswers, LeaseCall, LeaseCalls,
+    DiskPaceSaid, Forward, ForwardRefused, LEASE_CALLS_MAX, LeaseAnswer, LeaseAnswers, LeaseCall, LeaseCalls,
     LeaseRefusal, LeaseTime, LevelsSaid, PeerMessage, RefusedBecause, StateHash, StateHashKind,
 };
 use alloc::vec::Vec;
@@ -23,10 +23,15 @@ const LEVELS: u8 = 8;
 impl PeerMessage {
     /// Appends the encoded message (without frame) to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        self.encode_at(FeatureLevel::NEWEST, out);
+    }
+
+    /// The same, in the words of a level, which are enough for it ([`Self::is_sayable_at`]).
+    pub fn encode_at(&self, level: FeatureLevel, out: &mut Vec<u8>) {
         match self {
             Self::Raft(message) => {
                 out.put_u8(RAFT);
-                message.encode(out);
+                message.encode_at(level, out);
             }
             Self::Forward(forward) => {
                 out.put_u8(FORWARD);
@@ -81,8 +86,13 @@ impl PeerMessage {
             }
             Self::LeaseAnswers(answers) => {
                 out.put_u8(LEASE_ANSWERS);
-                encode_ends(answers.from, answers.to, answers.incarnation, answers.answers.len(), out);
-                for (number, answer) in &answers.answers {
+                // A node of level 7 hears nothing of a leader that has too much to do.
+                let is_known = |answer: &&(u64, LeaseAnswer)| {
+                    level >= FeatureLevel::NEGOTIATES || answer.1 != Err(LeaseRefusal::Overloaded)
+                };
+                let count = answers.answers.iter().filter(is_known).count();
+                encode_ends(answers.from, answers.to, answers.incarnation, count, out);
+                for (number, answer) in answers.answers.iter().filter(is_known) {
                     out.put_u64(*number);
                     match answer {
                         Ok(None) => out.put_u8(0),

@@ -1,4 +1,4 @@
-use crate::codec::{COUNTER_MAX, DecodeError};
+use crate::codec::{COUNTER_MAX, DecodeError, FeatureLevel};
 use crate::raft::log::entry::{Entry, EntryKind};
 use crate::raft::log::snapshot::{SnapshotMeta, SnapshotRefusal};
 use crate::raft::membership::members::{Change, Member, Membership};
@@ -333,7 +333,7 @@ fn counters_that_would_overflow_are_refused() {
 #[test]
 fn unknown_tags_and_flags_are_refused() {
     let mut bytes = encode(&message(1, Body::TimeoutNow));
-    for tag in [0, 17, 21, 255] {
+    for tag in [0, 21, 255] {
         bytes[0] = tag;
         assert_eq!(decode(&bytes), Err(DecodeError::Invalid { what: "message tag", value: u64::from(tag) }));
     }
@@ -380,4 +380,17 @@ proptest! {
         bytes.insert(0, tag);
         let _ = decode(&bytes);
     }
+}
+
+#[test]
+fn a_node_of_level_7_hears_a_refusal_without_its_reason() {
+    let (from, to, term) = (NodeId::new(1), NodeId::new(2), Term::new(3));
+    let refused = |why| {
+        let incarnation = Incarnation::drawn(4, 5);
+        Message { from, to, term, body: Body::ReadIndexRefused { incarnation, sequence: 6, why } }
+    };
+    let mut bytes = Vec::new();
+    refused(ReadRefusal::Overloaded).encode_at(FeatureLevel::OLDEST, &mut bytes);
+    assert_eq!((bytes[0], bytes.len()), (17, 1 + 6 * 8));
+    assert_eq!(Message::decode(Bytes::from(bytes)), Ok(refused(ReadRefusal::NotLeading)));
 }

@@ -1,4 +1,4 @@
-use crate::codec::{COUNTER_MAX, DecodeError};
+use crate::codec::{COUNTER_MAX, DecodeError, FeatureLevel};
 use crate::kv::{Denial, LeaseId, Principal, Subject};
 use crate::raft::{Body, Incarnation, LogIndex, Message, NodeId, Term};
 use crate::replica::message::{
@@ -170,4 +170,14 @@ proptest! {
         flipped[at] ^= 1 << bit;
         prop_assert!(decode(&flipped) != Ok(message), "every bit means something");
     }
+}
+
+#[test]
+fn a_node_of_level_7_hears_nothing_of_a_leader_that_has_too_much_to_do() {
+    let (from, to, incarnation) = (NodeId::new(1), NodeId::new(2), Incarnation::new(3));
+    let said = |answers| PeerMessage::LeaseAnswers(LeaseAnswers { from, to, incarnation, answers });
+    let mut bytes = Vec::new();
+    let all = vec![(7, Ok(None)), (8, Err(LeaseRefusal::Overloaded))];
+    said(all).encode_at(FeatureLevel::OLDEST, &mut bytes);
+    assert_eq!(PeerMessage::decode(Bytes::from(bytes)), Ok(said(vec![(7, Ok(None))])));
 }
