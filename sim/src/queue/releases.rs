@@ -93,7 +93,6 @@ impl Simulation {
         }
         let raised: Vec<_> = raft
             .log_range(from, last)
-            .into_iter()
             .filter(|entry| entry.term() == term)
             .filter_map(|entry| entry.level())
             .collect();
