@@ -5,9 +5,9 @@
 //!     cargo run --release --example abuse -- --binary target/release/infinitystore --seconds 60
 //!
 //! Names of kinds behind that run those alone. Each kind gets nodes of its own, on this machine.
-//! The abuse comes from 127.0.0.2, out of a process that runs when no other wants to (`chrt --idle`):
-//! what is measured is the node, and not how they share the machine. "CPU" is the share of a core that the
-//! abused node used.
+//! The abuse comes from 127.0.0.2, out of a process that runs when no other wants to (`chrt
+//! --idle`): what is measured is the node, and not how they share the machine. "CPU" is the share
+//! of a core that the abused node used.
 
 mod attacks;
 mod client;

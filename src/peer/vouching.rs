@@ -59,8 +59,8 @@ impl Rounds {
     }
 }
 
-/// Asks them all at once, until it `is_done`. Whether one has answered that knows a leader, and this
-/// node as a member.
+/// Asks them all at once, until it `is_done`. Whether one has answered that knows a leader, and
+/// this node as a member.
 async fn ask_all<E: Env>(
     dialer: &Dialer<E>,
     address_book: &AddressBook,

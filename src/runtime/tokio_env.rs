@@ -28,9 +28,9 @@ const ADDRESSES_MAX: usize = 8;
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 /// Sent bytes that stay without acknowledgement for this time end the connection, milliseconds.
 const USER_TIMEOUT_MILLIS: u32 = 10_000;
-/// What the kernel takes of an answer before the caller's window has room for it, bytes. A thousand
-/// callers that read nothing could fill the kernel's memory for TCP otherwise, and it lets everybody
-/// wait then.
+/// What the kernel takes of an answer before the caller's window has room for it, bytes. A
+/// thousand callers that read nothing could fill the kernel's memory for TCP otherwise, and it
+/// lets everybody wait then.
 #[cfg(target_os = "linux")]
 const UNSENT_BYTES_MAX: u32 = 128 << 10;
 

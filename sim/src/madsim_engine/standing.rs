@@ -11,7 +11,7 @@ use infinitystore::peer::TransportOptions;
 
 /// Tasks of a process beside those of connections: driver, listeners, workers, and the tasks for
 /// joins and for the end.
-const TASKS: usize = 14;
+const TASKS: usize = 15;
 /// Runs in which a message takes longer than this are not judged by how soon nodes connect.
 const HOP_MICROS: u64 = 100 * MILLI;
 /// If there is more than this between two looks, they say nothing of the time between.

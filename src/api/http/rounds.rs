@@ -1,7 +1,7 @@
 //! Whose connections are looked at next.
 //!
-//! One thread does all of a node's work. It polls tasks in the order in which they were woken, and a
-//! connection is a task. A caller with a thousand busy connections would put a thousand tasks in
+//! One thread does all of a node's work. It polls tasks in the order in which they were woken, and
+//! a connection is a task. A caller with a thousand busy connections would put a thousand tasks in
 //! front of everybody else's, and of the node's own. So while more than one caller is busy, the
 //! tasks of each are polled a few times a round, and no more. What else it has waits in a line of
 //! its own for the next rounds.
