@@ -19,8 +19,8 @@ const BLOCK_LENGTH_AT: usize = 11;
 const BLOCK_TAIL: usize = 4;
 /// The kind of a member's hello.
 const HELLO: u8 = 1;
-/// Where the caller stands in its body.
-const CALLER_AT: usize = 16;
+/// Where the caller stands in its body: behind three levels and the cluster.
+const CALLER_AT: usize = 3 * 2 + 16;
 /// Bytes of a frame before its payload, of which the first four are the payload's length.
 const FRAME_HEAD: usize = 12;
 
