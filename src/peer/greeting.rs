@@ -37,7 +37,7 @@ impl Terms {
 pub(crate) struct Greeting {
     /// At which levels the caller can talk.
     pub terms: Terms,
-    /// Who it is.
+    /// What the caller says of itself, and whom it calls.
     pub hello: Hello,
 }
 

@@ -74,7 +74,7 @@ async fn ask_all<E: Env>(
         async move {
             let called = (voucher.name.as_deref(), voucher.addr.as_str());
             let answer = ask_member(dialer, called, &Question::Members, ANSWER_MICROS).await;
-            // Who does not answer does not vouch.
+            // A node that does not answer vouches for nobody.
             let Ok(Reply::Members(view)) = answer else { return };
             // One that was removed, or cut off, does not know what became of the others.
             let is_in_touch = view.leader.is_some();

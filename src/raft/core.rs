@@ -91,8 +91,8 @@ impl Raft {
         self.propose_kind(now, EntryKind::Command, command)
     }
 
-    /// The same, for an entry that raises the level of the cluster. Who speaks that level is for
-    /// the caller to know.
+    /// The same, for an entry that raises the level of the cluster. The caller makes sure that all
+    /// members speak that level.
     ///
     /// # Errors
     /// As [`Self::propose`].

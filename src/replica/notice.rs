@@ -68,7 +68,7 @@ pub enum Notice {
     },
     /// This leader hands over, since its disk is far slower than those of a quorum.
     LeftLeadToQuicker {
-        /// Who is to lead.
+        /// The member that is to lead.
         successor: NodeId,
         /// How long a write takes here, in the mean.
         write_micros: u64,

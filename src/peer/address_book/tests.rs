@@ -2,11 +2,10 @@ use crate::codec::FeatureLevels;
 use crate::peer::address_book::{AddressBook, Closing, Me};
 use crate::peer::greeting::Terms;
 use crate::peer::hello::{PeerHello, Starts};
-use crate::peer::orders::{Health, MemberView, MembersView};
+use crate::peer::orders::MembersView;
 use crate::peer::refusal::Refusal;
 use crate::peer::vouched::Voucher;
 use crate::raft::{Change, ClusterId, Incarnation, Member, Membership, NodeId, StoreId, Time};
-use crate::replica::Standing;
 use crate::tls::{Certificate, PeerCertificate};
 use std::collections::BTreeSet;
 
@@ -298,31 +297,6 @@ fn nobody() -> Membership {
     Membership { voters, outgoing: None, learners, members, next_member_id: NodeId::new(1) }
 }
 
-/// What a member says of the others.
-fn view(members: &[(u64, &str)]) -> MembersView {
-    let one = |(id, name): &(u64, &str)| MemberView {
-        id: NodeId::new(*id),
-        name: (*name).to_owned(),
-        raft_addr: format!("{name}:1"),
-        http_addr: format!("{name}:2"),
-        standing: Standing::Voter,
-        health: Health::Unknown,
-        match_index: None,
-        lag: None,
-        replication: None,
-        silent_micros: None,
-        withdrawn: None,
-    };
-    MembersView {
-        told_by: "n3".to_owned(),
-        configuration: 7,
-        committed: true,
-        joint: false,
-        leader: None,
-        members: members.iter().map(one).collect(),
-    }
-}
-
 #[test]
 fn a_member_that_another_has_named_is_let_in_as_long_as_that_one_is_a_member() {
     let address_book = address_book(true);
@@ -332,7 +306,7 @@ fn a_member_that_another_has_named_is_let_in_as_long_as_that_one_is_a_member() {
     let asked = address_book.vouchers();
     let of_3 = Voucher { id: Some(NodeId::new(3)), name: Some("n3".to_owned()), addr: "n3:1".to_owned() };
     assert_eq!(asked, std::slice::from_ref(&of_3), "itself it does not ask");
-    address_book.take_view(&of_3, &view(&[(1, "n1"), (3, "n3"), (4, "n4")]));
+    address_book.take_view(&of_3, &MembersView::naming(&[(1, "n1"), (3, "n3"), (4, "n4")]));
     assert_eq!(admit("n4"), Ok(()));
     assert!(matches!(admit("n5"), Err(Refusal::Unconfirmed { .. })));
     assert!(address_book.vouchers().iter().any(|one| one.addr == "n4:1"), "it is believed as well");
@@ -356,7 +330,7 @@ fn who_was_let_in_before_any_member_was_known_has_to_be_confirmed() {
     assert_eq!(of_4.heard(now), Err(Closing::Unconfirmed));
     let told = Voucher { id: None, name: None, addr: "told:1".to_owned() };
     assert!(address_book.vouchers().contains(&told));
-    address_book.take_view(&told, &view(&[(4, "n4")]));
+    address_book.take_view(&told, &MembersView::naming(&[(4, "n4")]));
     assert_eq!(of_4.heard(now), Ok(()));
 }
 

@@ -66,7 +66,7 @@ fn a_leader_whose_state_differs_from_a_quorums_withdraws_and_is_followed_by_anot
     cluster.run_until_answered(write);
 }
 
-/// Who said that the states differ and nobody can say which is right.
+/// The members that said that the states differ and nobody can say which is right.
 fn undecided(cluster: &Cluster) -> Vec<NodeId> {
     let told = cluster.notices.iter().filter(|(_, notice)| matches!(notice, Notice::StatesDiffer(_)));
     let mut told: Vec<NodeId> = told.map(|(node, _)| *node).collect();

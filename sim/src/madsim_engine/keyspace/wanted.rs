@@ -30,7 +30,7 @@ pub(super) enum ExpectedWrite {
 impl ExpectedWrite {
     /// What it takes in the log, at most, under this idempotency key.
     pub(super) fn bytes_max(&self, name: Option<&Bytes>) -> usize {
-        // Who proposed it and whose it is, and what a command says beside its keys and values.
+        // The name of the proposal, the caller, and what a command says beside its keys and values.
         const REST: usize = 256;
         let content = match self {
             Self::Op(op) => {

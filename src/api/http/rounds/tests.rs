@@ -114,7 +114,7 @@ async fn nobody_waits_after_the_end() {
     until_polled(&polls, "many", 2_000).await;
 }
 
-/// Whoever tells it wakes it.
+/// A caller that tells a task to end also wakes it.
 #[tokio::test]
 async fn a_task_that_was_told_to_end_does_not_wait() {
     let (rounds, polls): (Arc<Rounds>, Polls) = Default::default();
