@@ -129,6 +129,7 @@ impl Run {
         sleep_until(now() + 500 * MILLI).await;
         self.cut_off(other);
         let answer = passed_on.await.map_err(|error| error.to_string())??;
-        same("a join that was passed on, and then nothing was heard", &answer.code, &500)
+        let told = format!("a join that was passed on, and then nothing was heard: {}", answer.text());
+        same(&told, &answer.code, &500)
     }
 }

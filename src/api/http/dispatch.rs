@@ -5,7 +5,7 @@ use crate::api::http::answer::{Answer, AnswerBody, ServedBy, header_value};
 use crate::api::http::body::let_come;
 use crate::api::http::context::Context;
 use crate::api::http::control::Control;
-use crate::api::http::identify::{identify, refusal};
+use crate::api::http::identify::{Looked, identify, not_looked_at, refusal};
 use crate::api::http::not_taken::NotTaken;
 use crate::api::http::remote_end::RemoteEnd;
 use crate::api::http::route::{Call, Route, WhileStarting, is_versioned};
@@ -126,11 +126,13 @@ async fn handle<E: Env>(
         }
         return health::starting(operation.while_starting, context.metrics.disk_full.get() != 0, repairing);
     }
+    let is_write = operation.while_starting == WhileStarting::RefusesWrite;
+    let mut looked = Looked::At;
     if operation.while_starting != WhileStarting::Answers {
-        let is_write = operation.while_starting == WhileStarting::RefusesWrite;
-        if let Err(error) = identify(context, operation.needs, call).await {
-            return refusal(error, route.has_problems(), is_write);
-        }
+        looked = match identify(context, operation.needs, call).await {
+            Ok(looked) => looked,
+            Err(error) => return refusal(error, route.has_problems(), is_write),
+        };
         if !route.is_probe
             && let Err(not_taken) = admit_known(context, call).await
         {
@@ -138,7 +140,11 @@ async fn handle<E: Env>(
         }
     }
     call.variable = variable;
-    (operation.handler)(context, call).await
+    let answer = (operation.handler)(context, call).await;
+    if looked == Looked::Past && answer.status == StatusCode::UNAUTHORIZED {
+        return refusal(not_looked_at(), route.has_problems(), is_write);
+    }
+    answer
 }
 
 /// In the words of the route.

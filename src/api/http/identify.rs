@@ -14,26 +14,34 @@ use hyper::StatusCode;
 use hyper::header::AUTHORIZATION;
 use std::sync::Arc;
 
+/// What is known of a caller's credentials before its request is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Looked {
+    /// The node looked at them, or there are none.
+    At,
+    /// The caller shows some, and the node takes its cluster for an open one.
+    Past,
+}
+
 /// Finds out who asks, and keeps it with the call. Costs nothing where the cluster is open and
 /// nothing is written down.
 pub(super) async fn identify<E: Env>(
     context: &Arc<Context<E>>,
     needs: Needs,
     call: &mut Call,
-) -> Result<(), ServiceError> {
+) -> Result<Looked, ServiceError> {
     let node = context.node();
-    if node.facts().is_open()
-        && matches!(needs, Needs::Right(_))
-        && call.head.headers.contains_key(AUTHORIZATION)
-    {
+    let shows = call.head.headers.contains_key(AUTHORIZATION);
+    if node.facts().is_open() && matches!(needs, Needs::Right(_)) && shows {
         // Somebody shows credentials to administer an open cluster. It may be open no more, and
         // this node not know it yet: then they are to count. If nobody answers, the request will
         // fail.
         node.request(ClientRequest::Barrier).await;
     }
     let is_open = node.facts().is_open();
+    let looked = if is_open && shows { Looked::Past } else { Looked::At };
     if needs == Needs::Nothing || (is_open && context.options.audit.is_none()) {
-        return Ok(());
+        return Ok(looked);
     }
     let certificate = caller(&call.head).filter(|shown| !shown.name.is_empty());
     let origin = Identity {
@@ -47,7 +55,7 @@ pub(super) async fn identify<E: Env>(
     match found {
         Ok(who) => {
             call.asker = Asker { who: Some(Arc::new(who)), audit };
-            Ok(())
+            Ok(looked)
         }
         Err(error) => {
             if let Some(audit) = audit {
@@ -103,6 +111,14 @@ fn shown(call: &Call) -> Result<Option<Credentials>, ServiceError> {
         return Err(bad());
     }
     credentials::parse(header.as_bytes()).map(Some).map_err(|BadCredentials| bad())
+}
+
+/// The answer to a caller whose credentials were not looked at, and then wanted: authentication was
+/// enabled since this node last looked.
+pub(super) fn not_looked_at() -> ServiceError {
+    let detail = "authentication was enabled just now, before this node had learnt of it, so that it did not look at \
+                  your credentials: ask again";
+    ServiceError::new(ErrorCode::Stale, detail)
 }
 
 /// A refusal, in the words of the route.

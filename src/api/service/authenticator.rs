@@ -85,24 +85,27 @@ impl Authenticator {
         origin: Identity,
     ) -> Result<Identity, ServiceError> {
         let security = node.facts().security();
-        if !security.is_enabled() {
-            return Ok(origin);
-        }
         let caller = Caller::of(&origin.address).group();
         let mut tried = None;
-        if let Some(known) = self.find(env, &security, credentials, &origin, (&caller, &mut tried)).await? {
-            return Ok(known);
+        if security.is_enabled() {
+            let tried = (&caller, &mut tried);
+            if let Some(known) = self.find(env, &security, credentials, &origin, tried).await? {
+                return Ok(known);
+            }
+        } else if node.facts().is_open() {
+            return Ok(origin);
         }
         if credentials.is_none() && (origin.certificate.is_none() || !wants_credentials) {
             return Ok(origin);
         }
-        // They may have been given out since: this node may be behind.
+        // They may have been given out since: this node may be behind. Or it has not applied yet
+        // what it had when it ended, and so does not know whether they are asked for.
         let newer = match node.request(ClientRequest::Barrier).await {
             ClientReply::UpToDate => node.facts().security(),
             other => {
                 // They are wrong, as far as anybody can say: a node without a quorum is no place to
                 // guess at.
-                if credentials.is_some() && tried.is_none() {
+                if security.is_enabled() && credentials.is_some() && tried.is_none() {
                     self.note_failure(env.now(), &caller);
                 }
                 return Err(match other {
@@ -111,10 +114,10 @@ impl Authenticator {
                 });
             }
         };
+        if !newer.is_enabled() {
+            return Ok(origin);
+        }
         if newer.revision() != security.revision() {
-            if !newer.is_enabled() {
-                return Ok(origin);
-            }
             if let Some(known) = self.find(env, &newer, credentials, &origin, (&caller, &mut tried)).await? {
                 return Ok(known);
             }

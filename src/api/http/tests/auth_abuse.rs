@@ -68,6 +68,39 @@ async fn a_node_that_is_behind_takes_no_orders_without_a_right() {
     }
 }
 
+/// A node that starts may not have applied yet that credentials are wanted.
+#[tokio::test]
+async fn a_node_that_does_not_know_yet_whether_credentials_count_finds_out() {
+    let fixture = secured().await;
+    for (headers, code) in [(basic("app"), 404), (basic_with("app", "wrong"), 401), (String::new(), 401)] {
+        fixture.node.facts.note_security(Store::new().security(), false);
+        let answered = fixture.ask_with("GET", "/v1/kv/app%2Fa", &headers, b"").await;
+        assert_eq!(answered.code, code, "{}", answered.text());
+    }
+    let open = Fixture::start(options()).await;
+    open.node.facts.note_security(Store::new().security(), false);
+    let answered = open.ask_with("GET", "/v1/kv/a", &basic("app"), b"").await;
+    assert_eq!(answered.code, 404, "nobody wants them: {}", answered.text());
+}
+
+/// A node that has not applied yet that credentials are wanted does not look at any. It cannot say
+/// that they are wrong.
+#[tokio::test]
+async fn credentials_that_were_not_looked_at_are_not_wrong() {
+    let fixture = secured().await;
+    for (method, target) in [("GET", "/v1/kv/app%2Fa"), ("PUT", "/v1/kv/app%2Fa"), ("GET", "/get?key=app/a")]
+    {
+        for (headers, code) in [(basic("app"), 503), (String::new(), 401)] {
+            fixture.node.facts.note_security(Store::new().security(), true);
+            let answered = fixture.ask_with(method, target, &headers, b"").await;
+            assert_eq!(answered.code, code, "{method} {target}: {}", answered.text());
+            let is_told = answered.text().contains("ask again");
+            assert_eq!(is_told, code == 503, "{}", answered.text());
+            assert!(method != "PUT" || answered.text().contains("not-applied"), "{}", answered.text());
+        }
+    }
+}
+
 /// It cannot find out whether they are newer than what it knows.
 #[tokio::test]
 async fn a_node_without_a_quorum_is_no_place_to_guess_at() {
