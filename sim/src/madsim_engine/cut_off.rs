@@ -126,7 +126,9 @@ impl Run {
         // off.
         let (shared, request) = (self.shared.clone(), join("somebody", &addr));
         let passed_on = madsim::task::spawn(async move { ask(&shared, other, &request).await });
-        sleep_until(now() + 500 * MILLI).await;
+        // The request has to arrive, and a connection and a greeting come before the join.
+        let hop = settings.delay_max_micros * u64::from(settings.link_spread.max(1));
+        sleep_until(now() + 500 * MILLI + 6 * hop).await;
         self.cut_off(other);
         let answer = passed_on.await.map_err(|error| error.to_string())??;
         let told = format!("a join that was passed on, and then nothing was heard: {}", answer.text());
