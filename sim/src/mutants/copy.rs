@@ -1,5 +1,6 @@
 //! The copy of the repository that holds all planted bugs, and its build.
 
+use super::by_tests::PLANTED;
 use super::combine::{Change, combine};
 use super::patch::Patch;
 use super::refresh::refresh;
@@ -115,6 +116,45 @@ impl Repository {
             ));
         }
         Ok(target.join("mutants").join("sim"))
+    }
+
+    /// Writes the copy, and builds the library's tests there. Where they are, and where they run.
+    ///
+    /// # Errors
+    /// As of [`Self::build`].
+    pub(super) fn build_tests(&self) -> Result<(PathBuf, PathBuf), String> {
+        let target = self.root.join("target").join("mutants");
+        let copy = target.join("source");
+        self.write(&copy)?;
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let built = Command::new(cargo)
+            .args(["test", "--quiet", "--locked", "--lib", "--no-run", "--message-format", "json"])
+            .arg("--target-dir")
+            .arg(&target)
+            .current_dir(&copy)
+            .env_remove("RUSTFLAGS")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .stderr(std::process::Stdio::inherit())
+            .output()
+            .map_err(|error| format!("cargo could not be run: {error}"))?;
+        let program = String::from_utf8_lossy(&built.stdout)
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .find_map(|line| line["executable"].as_str().map(PathBuf::from));
+        match program.filter(|_| built.status.success()) {
+            Some(program) => Ok((program, copy)),
+            None => Err(format!("the tests with the bugs in them do not compile in {}", copy.display())),
+        }
+    }
+
+    /// The names of all bugs, in the order of their numbers.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.patches.iter().map(|patch| patch.name.as_str())
+    }
+
+    /// A path in the repository.
+    pub(super) fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
     }
 
     /// What lies at the top of the repository, and belongs to it.
@@ -236,9 +276,17 @@ pub fn plant(number: usize) {{
 }}
 
 /// The number of the bug that is planted.
+#[cfg(not(test))]
 #[must_use]
 pub fn planted() -> usize {{
     PLANTED.load(Ordering::Relaxed)
+}}
+
+/// The same in a process of tests.
+#[cfg(test)]
+pub fn planted() -> usize {{
+    static NAMED: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *NAMED.get_or_init(|| std::env::var({PLANTED:?}).ok().and_then(|word| word.parse().ok()).unwrap_or(0))
 }}
 "
     )

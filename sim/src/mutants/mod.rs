@@ -6,6 +6,8 @@
 //! builds itself there with the cfg `mutants`, and hands over.
 
 #[cfg(not(mutants))]
+mod by_tests;
+#[cfg(not(mutants))]
 mod combine;
 #[cfg(not(mutants))]
 mod copy;
@@ -46,6 +48,13 @@ pub fn run(options: &Options) -> Result<bool, String> {
         println!("{} patches apply, to {files} files", repository.count());
         return Ok(true);
     }
+    if options.tests {
+        let names = match &options.only[..] {
+            [] => missed(&repository)?,
+            only => only.to_owned(),
+        };
+        return by_tests::hunt(&repository, &names, &repository.path("sim/mutants.tests"));
+    }
     eprintln!("building the simulator with {} bugs in it", repository.count());
     let simulator = repository.build()?;
     if options.build {
@@ -54,6 +63,14 @@ pub fn run(options: &Options) -> Result<bool, String> {
     }
     let status = std::process::Command::new(&simulator).args(std::env::args_os().skip(1)).status();
     status.map(|status| status.success()).map_err(|error| format!("{}: {error}", simulator.display()))
+}
+
+/// The bugs that no seed finds.
+#[cfg(not(mutants))]
+fn missed(repository: &copy::Repository) -> Result<Vec<String>, String> {
+    let path = repository.path("sim/mutants.seeds");
+    let known = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(known.lines().filter_map(|line| line.strip_suffix(" missed")).map(str::to_owned).collect())
 }
 
 /// Hunts for the bugs. Whether all were found.

@@ -1,0 +1,176 @@
+//! Which of the library's own tests finds a planted bug: for those that no run of the simulator
+//! shows.
+
+use super::copy::Repository;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// Where the copy's registry reads which bug is planted in a process of tests.
+pub(super) const PLANTED: &str = "INFINITYSTORE_PLANTED";
+
+/// A run of tests that says nothing for so long hangs.
+const SILENCE_MAX: Duration = Duration::from_secs(120);
+
+/// What became of a run of tests.
+#[derive(Debug, PartialEq, Eq)]
+enum Run {
+    Passed,
+    /// The first test that failed.
+    Failed(String),
+    /// It said nothing any more, or ended without a word of its tests.
+    Hung,
+}
+
+/// Hunts for these bugs with the library's tests, prints what finds each, and notes it in the file.
+/// Whether all were found.
+///
+/// # Errors
+/// A name that no bug has, a build that fails, tests that fail without a bug, or a file that cannot
+/// be read or written.
+pub(super) fn hunt(repository: &Repository, names: &[String], file: &Path) -> Result<bool, String> {
+    let numbers: BTreeMap<&str, usize> =
+        repository.names().enumerate().map(|(index, name)| (name, index + 1)).collect();
+    let unknown = names.iter().find(|name| !numbers.contains_key(name.as_str()));
+    if let Some(name) = unknown {
+        return Err(format!("no bug is called {name:?}"));
+    }
+    eprintln!("building the library's tests with {} bugs in them", repository.count());
+    let tests = repository.build_tests()?;
+    // A test that wants what the copy has not, or that fails anyway, finds nothing.
+    let mut useless = Vec::new();
+    loop {
+        match run(&tests, 0, &useless, None)? {
+            Run::Passed => break,
+            Run::Failed(test) if useless.len() < 20 => {
+                println!("{test} fails without a bug, and is left out");
+                useless.push(test);
+            }
+            other => return Err(format!("the tests without a bug: {other:?}")),
+        }
+    }
+    let mut found = read(file)?;
+    let mut missed = 0;
+    for name in names {
+        let number = numbers[name.as_str()];
+        let begun = Instant::now();
+        let by = match found.get(name) {
+            // What found it last time is tried first.
+            Some(test) if run(&tests, number, &useless, Some(test))? != Run::Passed => Some(test.clone()),
+            _ => match run(&tests, number, &useless, None)? {
+                // It has to fail with the bug again, and to pass without.
+                Run::Failed(test)
+                    if run(&tests, number, &useless, Some(&test))? != Run::Passed
+                        && run(&tests, 0, &useless, Some(&test))? == Run::Passed =>
+                {
+                    Some(test)
+                }
+                _ => None,
+            },
+        };
+        let seconds = begun.elapsed().as_secs();
+        match by {
+            Some(test) => {
+                println!("{name}: {test} ({seconds} s)");
+                found.insert(name.clone(), test);
+            }
+            None => {
+                println!("{name}: missed ({seconds} s)");
+                found.remove(name);
+                missed += 1;
+            }
+        }
+        write(file, &found)?;
+    }
+    println!("{} of {} found by tests", names.len() - missed, names.len());
+    Ok(missed == 0)
+}
+
+/// Runs the tests, or one of them, with a bug planted (0: none), to the first that fails.
+fn run(
+    tests: &(PathBuf, PathBuf),
+    number: usize,
+    useless: &[String],
+    one: Option<&str>,
+) -> Result<Run, String> {
+    let (program, copy) = tests;
+    let mut command = Command::new(program);
+    match one {
+        Some(test) => command.args(["--exact", test]),
+        None => command.args(useless.iter().flat_map(|test| ["--skip", test])),
+    };
+    let child = command
+        .current_dir(copy)
+        .env(PLANTED, number.to_string())
+        .env("CARGO_MANIFEST_DIR", copy)
+        .env("RUST_BACKTRACE", "0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut child = child.map_err(|error| format!("{}: {error}", program.display()))?;
+    let (lines, said) = channel();
+    if let Some(stdout) = child.stdout.take() {
+        std::thread::spawn(move || {
+            BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
+        });
+    }
+    let outcome = watch(&said);
+    end(&mut child);
+    Ok(outcome)
+}
+
+fn watch(said: &Receiver<String>) -> Run {
+    loop {
+        match said.recv_timeout(SILENCE_MAX) {
+            Ok(line) => {
+                if line.starts_with("test result: ok") {
+                    return Run::Passed;
+                }
+                let failed = line.strip_prefix("test ").and_then(|line| line.strip_suffix(" ... FAILED"));
+                if let Some(test) = failed {
+                    // Those that should panic have a word behind their names.
+                    return Run::Failed(test.split(' ').next().unwrap_or(test).to_owned());
+                }
+            }
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Run::Hung,
+        }
+    }
+}
+
+fn end(child: &mut Child) {
+    // One that has ended cannot be ended again.
+    let _ended = child.kill();
+    let _reaped = child.wait();
+}
+
+/// Reads the file: lines `name test`. A line that begins with `#` is a comment; no file, no lines.
+///
+/// # Errors
+/// It cannot be read, or a line is not two words.
+pub(super) fn read(file: &Path) -> Result<BTreeMap<String, String>, String> {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(format!("{}: {error}", file.display())),
+    };
+    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    lines
+        .map(|line| match line.split_once(' ') {
+            Some((name, test)) => Ok((name.to_owned(), test.to_owned())),
+            None => Err(format!("{}: {line:?} is not a bug and a test", file.display())),
+        })
+        .collect()
+}
+
+fn write(file: &Path, found: &BTreeMap<String, String>) -> Result<(), String> {
+    let mut text =
+        "# Bug, and the test of the library that finds it. Made by: sim mutants --tests\n".to_owned();
+    for (name, test) in found {
+        text.push_str(&format!("{name} {test}\n"));
+    }
+    std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
+}
