@@ -8,7 +8,7 @@ use crate::cli::dev::commands::{NodeCommand, parse as parse_dev_command};
 use crate::cli::exit::ExitStatus;
 use crate::cli::logging::filter;
 use crate::cli::node::{node_options, reachable};
-use crate::cli::units::{bytes, duration, micros};
+use crate::cli::units::{bytes, date, duration, micros};
 use clap::{CommandFactory, Parser};
 use std::ffi::OsString;
 use std::path::Path;
@@ -377,10 +377,22 @@ fn sizes_and_times_have_units() {
         ("5", None),
         ("m", None),
         ("", None),
-        ("1d", None),
+        ("7d", Some(604_800_000)),
+        ("1w", None),
         ("99999999999999999999h", None),
     ] {
         assert_eq!(duration(text).ok(), expected_millis.map(Duration::from_millis), "{text}");
+    }
+}
+
+#[test]
+fn a_point_in_time_is_a_date() {
+    for (seconds, shown) in [
+        (0, "1970-01-01 00:00 UTC"),
+        (1_709_251_199, "2024-02-29 23:59 UTC"),
+        (u64::MAX, "18446744073709551615"),
+    ] {
+        assert_eq!(date(seconds), shown);
     }
 }
 

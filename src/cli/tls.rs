@@ -2,6 +2,7 @@
 
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::tls_args::{CreateArgs, TlsCommand, node_words};
+use crate::cli::units::date;
 use crate::tls::{self, Certificate, Created, Lifetime, NamedHosts, Order, TlsError, WallClock};
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -150,7 +151,8 @@ fn describe(certificate: &Certificate, now: u64) -> String {
         Some(seconds) => format!("valid for another {} days", seconds / DAY_SECONDS),
         None => format!("ended {} days ago", (now - certificate.not_after) / DAY_SECONDS),
     };
+    let (from, until) = (date(certificate.not_before), date(certificate.not_after));
     let name = certificate.common_name.as_deref().unwrap_or("-");
     let hosts = if names.is_empty() { "-".to_owned() } else { names.join(", ") };
-    format!("{name}: {left}; hosts: {hosts}\n")
+    format!("{name}: {left} ({from} to {until}); hosts: {hosts}\n")
 }

@@ -1,6 +1,7 @@
 //! Sizes and times as people write them.
 
 use std::time::Duration;
+use time::OffsetDateTime;
 
 /// Bytes: a number, alone or with `KiB`, `MiB` or `GiB` (or `K`, `M`, `G`).
 ///
@@ -78,16 +79,16 @@ pub(super) fn micros(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "expected a time: a number with us, ms or s, as in 600ms".to_owned())
 }
 
-/// A time: a number with `ms`, `s`, `m` or `h`; as the HTTP API takes it.
+/// A time: a number with `ms`, `s`, `m`, `h` or `d` (24 hours); as the HTTP API takes it.
 ///
 /// # Errors
 /// What was expected.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let has_unit = text.ends_with(|c: char| !c.is_ascii_digit());
-    scaled(text, &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)])
+    scaled(text, &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)])
         .filter(|_| has_unit)
         .map(Duration::from_millis)
-        .ok_or_else(|| "expected a time: a number with ms, s, m or h, as in 10s".to_owned())
+        .ok_or_else(|| "expected a time: a number with ms, s, m, h or d, as in 10s".to_owned())
 }
 
 /// As [`duration`], above zero.
@@ -97,6 +98,15 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 pub(super) fn duration_above_zero(text: &str) -> Result<Duration, String> {
     let time = duration(text)?;
     if time > Duration::ZERO { Ok(time) } else { Err("must be above zero".to_owned()) }
+}
+
+/// A point in time, seconds since 1970, as `2026-11-28 09:30 UTC`.
+pub(super) fn date(seconds: u64) -> String {
+    let at = i64::try_from(seconds).ok().and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
+    // Later than the year 9999.
+    let Some(at) = at else { return seconds.to_string() };
+    let (year, month, day) = (at.year(), u8::from(at.month()), at.day());
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02} UTC", at.hour(), at.minute())
 }
 
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {

@@ -98,17 +98,20 @@ pub(super) fn repair(dir: &Path, accept_loss: bool, yes: bool) -> Result<(), Fai
         }
     }
     let damages = survey.damages().join("\n");
-    survey.begin_mending().map_err(unusable)?;
-    survey.mend(&sound).map_err(unusable)?;
     let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let text = format!("{at} (seconds since 1970): entries up to {kept} were kept; {lost}\n{damages}\n");
+    let text = format!("{at} (seconds since 1970): entries up to {kept} are kept; {lost}\n{damages}\n");
     let path = dir.join(TRACE);
     let traced = File::options().create(true).append(true).open(&path).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
         file.sync_all()
     });
-    traced.map_err(|error| data(format!("repaired, but {} cannot be written: {error}", path.display())))?;
-    say(&format!("repaired; {} says what was given up, and damaged/ has the files", path.display()));
+    traced.map_err(|error| {
+        data(format!("{} cannot be written: {error}; nothing else was changed", path.display()))
+    })?;
+    survey.begin_mending().map_err(unusable)?;
+    let files = survey.mend_with_loss(&sound).map_err(unusable)?;
+    let (trace, files) = (path.display(), files.display());
+    say(&format!("repaired; {trace} says what was given up, and {files} has all files of the damaged log"));
     Ok(())
 }
 

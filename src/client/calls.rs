@@ -61,6 +61,9 @@ pub struct NodeReport {
     pub members: Vec<MemberReport>,
     /// Why it does not serve any more, if so.
     pub stopped: Option<String>,
+    /// Why it takes no part any more, if so: it was removed, or is not to be trusted.
+    #[serde(default)]
+    pub withdrawn: Option<String>,
 }
 
 /// The feature levels that a node speaks.

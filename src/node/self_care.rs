@@ -45,10 +45,9 @@ impl<E: Env> Driver<E> {
     /// log, and the others may have forgotten by then what they know of it.
     pub(super) fn note_withdrawal(&self, why: &str) {
         match self.replica.raft().withdrawn() {
-            Some(Withdrawal::Diverged { .. }) => {
-                error!("this member sets its data aside, and joins its cluster anew");
+            Some(diverged @ Withdrawal::Diverged { .. }) => {
                 self.raise_alarm("state-differed", why);
-                self.log.push_all(&mut vec![LogJob::Rebuild(why.to_owned())]);
+                self.log.push_all(&mut vec![LogJob::Rebuild(diverged)]);
             }
             Some(
                 why @ (Withdrawal::LostEntries { .. }

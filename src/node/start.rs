@@ -21,7 +21,9 @@ use crate::node::repair::repair;
 use crate::node::rivals::Rivals;
 use crate::node::scrub::ScrubWorker;
 use crate::node::scrub_queue::{ScrubJob, ScrubQueue};
-use crate::node::storage_workers::{LogJob, LogWorker, SnapshotQueues, SnapshotWorker, WorkerNews};
+use crate::node::storage_workers::{
+    LogJob, LogWorker, REBUILDS_MAX, SnapshotQueues, SnapshotWorker, WorkerNews,
+};
 use crate::peer::address_book::{AddressBook, Me};
 use crate::peer::hello::Starts;
 use crate::peer::incoming::{Incoming, ROOM_UNIT_BYTES};
@@ -34,7 +36,7 @@ use crate::runtime::{Env, Listener, Metrics, watch};
 use crate::storage::{
     Bootstrap, Disk, Identity, OpenError, Opened, Predecessor, Rejoin, SpareMode, Storage, StorageClock,
     StorageOptions, Survey, check_name, free_aside, read_alarms, read_called, read_predecessor, read_rebuild,
-    read_rejoin, read_withdrawn, remove_rejoin,
+    read_rejoin, read_withdrawn, remove_rejoin, settle_withdrawal,
 };
 use std::collections::BTreeSet;
 use std::io;
@@ -455,8 +457,8 @@ fn open<E: Env>(
     };
     let disk = env.disk().clone();
     // A note that is damaged says that the directory is not to be used.
-    let noted = read_withdrawn(&disk, &options.data_dir);
-    let opened = match noted.and_then(|_| read_rebuild(&disk, &options.data_dir)) {
+    let noted = settle_withdrawal(&disk, &options.data_dir, REBUILDS_MAX);
+    let opened = match noted.and_then(|()| read_rebuild(&disk, &options.data_dir)) {
         Ok(None) => Storage::open(disk.clone(), storage_options.clone(), &bootstrap),
         Ok(Some(why)) => Err(OpenError::Condemned { dir: options.data_dir.clone(), why }),
         Err(error) => Err(error),

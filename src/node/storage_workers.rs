@@ -25,7 +25,7 @@ const LOOK_AFTER_MICROS: u64 = 1_000_000;
 const IDLES_OF_A_START: u32 = 5;
 
 /// A member whose state differs sets its data aside this many times, at most.
-const REBUILDS_MAX: usize = 3;
+pub(super) const REBUILDS_MAX: usize = 3;
 
 /// That a note cannot be written is told once in this many tries.
 const MARKS_TOLD_EVERY: u32 = 60;
@@ -65,7 +65,7 @@ pub(super) enum LogJob {
     /// To do without a segment that is damaged, or gone.
     Condemn(PathBuf),
     /// To note that the directory is not to be used as it is, and why.
-    Rebuild(String),
+    Rebuild(Withdrawal),
     /// To note that this member takes no part any more, and why.
     NoteWithdrawn(Withdrawal),
     /// To note that another cluster calls this node as its member.
@@ -169,7 +169,7 @@ pub(super) struct LogWorker<D: Disk> {
 #[derive(Debug)]
 enum Mark {
     /// It is not to be used as it is, and why.
-    Rebuild(String),
+    Rebuild(Withdrawal),
     /// The member takes no part any more, and why.
     Withdrawn(Withdrawal),
 }
@@ -256,23 +256,25 @@ impl<D: Disk> LogWorker<D> {
     ///
     /// A machine that makes the state differ again each time must not fill the disk with what was
     /// set aside, and load the others with one join after another. After a few times the member
-    /// stays as it is: withdrawn.
-    fn rebuild(&mut self, why: String) -> bool {
+    /// stays as it is: withdrawn. So are its later starts, until a person removes what was set
+    /// aside.
+    fn rebuild(&mut self, why: Withdrawal) -> bool {
         let Some(storage) = &self.storage else { return true };
         let rebuilt = storage.times_rebuilt();
         if rebuilt >= REBUILDS_MAX {
             let text = format!(
                 "{why}. It has set its data aside {rebuilt} times for this, and takes no part any more: suspect its machine. To have it join once more, remove the directories damaged-N, and start it again"
             );
+            self.note_withdrawn(why);
             self.tell(WorkerNews::StaysWithdrawn(text));
             return true;
         }
-        match storage.note_rebuild(&why) {
+        match storage.note_rebuild(&why.to_string()) {
             Ok(()) => {
                 error!("this member sets its data aside, and joins its cluster anew");
                 // The directory is free before anybody may start on it again.
                 self.storage = None;
-                self.tell(WorkerNews::Condemned(why));
+                self.tell(WorkerNews::Condemned(why.to_string()));
                 false
             }
             Err(error) => {

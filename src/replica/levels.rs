@@ -82,13 +82,19 @@ impl Replica {
         Some(since.plus(self.config.level_settle_micros)).filter(|at| *at > self.now)
     }
 
+    /// Whether this node, or a member as far as it has said so, has no room. The identity of its
+    /// directory has to be written anew before the entry, and until then nothing else could be.
+    fn is_any_disk_full(&self) -> bool {
+        self.has_no_room() || self.disk_pace.others.values().any(|said| said.is_full(self.now))
+    }
+
     /// The highest level that all members speak, if it is above that of the cluster and this leader
     /// may propose it.
     fn level_to_raise_to(&self) -> Option<FeatureLevel> {
         let term = self.raft.term();
         // It has applied what earlier leaders have committed: it knows the level of the cluster.
         let leads = self.raft.role() == RoleName::Leader && self.last_applied.term == term;
-        if !leads || self.config.speaks.highest() <= self.store.level() {
+        if !leads || self.config.speaks.highest() <= self.store.level() || self.is_any_disk_full() {
             return None;
         }
         let mut level = self.config.speaks.highest();

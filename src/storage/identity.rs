@@ -5,6 +5,7 @@ use crate::raft::{ClusterId, NodeId, Restored, StoreId};
 use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::error::OpenError;
 use crate::storage::format::{format_of, level_of};
+use crate::storage::lost::{forget_lost, keep_lost};
 use crate::storage::segment::read_whole;
 use std::fmt::Write as _;
 use std::io;
@@ -227,6 +228,7 @@ pub(crate) fn switch<D: Disk>(disk: &D, dir: &Path, identity: &Identity) -> Resu
 /// generation.
 pub(crate) fn remove_leftovers<D: Disk>(disk: &D, dir: &Path, identity: &Identity) -> Result<(), OpenError> {
     let mut removed = remove_generation(disk, dir, identity.other_generation())?;
+    forget_lost(disk, dir)?;
     for name in [CREATING, WRITING, RESTORING] {
         let path = dir.join(name);
         if disk.exists(&path).map_err(OpenError::io("looking for", &path))? {
@@ -253,6 +255,7 @@ pub(crate) fn make_generation<D: Disk>(disk: &D, dir: &Path, generation: u32) ->
 }
 
 fn remove_generation<D: Disk>(disk: &D, dir: &Path, generation: u32) -> Result<bool, OpenError> {
+    keep_lost(disk, dir, generation)?;
     let mut removed = false;
     for path in generation_dirs(dir, generation) {
         if disk.exists(&path).map_err(OpenError::io("looking for", &path))? {

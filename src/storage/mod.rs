@@ -38,6 +38,7 @@ mod error;
 mod format;
 mod identity;
 mod incoming_snapshot;
+mod lost;
 mod memory_disk;
 mod noting;
 mod options;
@@ -79,7 +80,7 @@ pub use repair::{
 };
 pub(crate) use repair::{
     all_aside, free_aside, note_alarms, read_alarms, read_called, read_predecessor, read_rebuild,
-    read_withdrawn, remove_rejoin,
+    read_withdrawn, remove_rejoin, settle_withdrawal,
 };
 pub use restore::{RestoredState, restore};
 pub use scrub::{Pace, ScrubDamage, Scrubbed, Scrubber};

@@ -113,12 +113,17 @@ impl Disk for RealDisk {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(FILE_MODE);
-        // A user who may only read one that is there locks it as well.
-        let file = match waiting_for_room(path, || File::open(path)) {
+        // A network file system (NFS) locks only a file that is open for writing. A user who may
+        // only read one that is there locks it as well, where the disk lets him.
+        let open_there = || match OpenOptions::new().read(true).write(true).open(path) {
+            Err(error) if may_be_read_alone(&error) => File::open(path),
+            opened => opened,
+        };
+        let file = match waiting_for_room(path, open_there) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let made = waiting_for_room(path, || options.open(path));
                 made.inspect(|file| give_to_owner(file, path)).or_else(|error| match error.kind() {
-                    io::ErrorKind::AlreadyExists => File::open(path),
+                    io::ErrorKind::AlreadyExists => open_there(),
                     _ => Err(error),
                 })?
             }
@@ -138,6 +143,11 @@ impl Disk for RealDisk {
         }
         Ok(Box::new((file, dir)))
     }
+}
+
+/// Whether a file that cannot be opened for writing may be opened for reading.
+fn may_be_read_alone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 /// Gives what root has made to the owner of the directory that it is in. Otherwise a command that a

@@ -7,6 +7,7 @@ use crate::replica::decode_proposal;
 use crate::storage::disk::Disk;
 use crate::storage::error::OpenError;
 use crate::storage::identity::{DirectoryOwner, Identity, find, make_generation, switch};
+use crate::storage::lost::{keep_lost, note_lost};
 use crate::storage::options::StorageOptions;
 use crate::storage::repair::{
     Predecessor, Survey, forget_marks, look, note_predecessor, read_peers, read_predecessor, read_rebuild,
@@ -34,6 +35,8 @@ pub struct Remains<D: Disk> {
     store: Store,
     /// Why no node would use it as it is.
     warnings: Vec<String>,
+    /// Whether a part of what stands here is given up.
+    is_damaged: bool,
     /// Held as long as this is.
     _lock: Box<dyn Send + Sync>,
 }
@@ -127,6 +130,7 @@ impl<D: Disk> Remains<D> {
             start: found.start,
             store: replayed.store,
             warnings,
+            is_damaged: false,
             disk,
             options,
             _lock: lock,
@@ -172,6 +176,7 @@ impl<D: Disk> Remains<D> {
             start: starts.0,
             store: replayed.store,
             warnings,
+            is_damaged: true,
             disk,
             options,
             _lock: lock,
@@ -210,13 +215,14 @@ impl<D: Disk> Remains<D> {
 
     /// Makes a cluster of one of it, in the same directory: in a new generation of directories, by
     /// one rename of the identity. A crash leaves the old member or the new cluster. Nothing of the
-    /// old cluster talks to it. What stood here stays until the next start.
+    /// old cluster talks to it. What stood here stays until the next start; if it was damaged, it
+    /// moves to `lost-N`, and stays there.
     ///
     /// # Errors
     /// [`OpenError`]; the directory is the old member's or the new cluster's. If it is the new
     /// cluster's, the recovery may have to be repeated.
     pub fn recover(self, cluster: ClusterId, store_id: StoreId) -> Result<Identity, OpenError> {
-        let Self { disk, options, identity: old, membership, last, start, store, .. } = self;
+        let Self { disk, options, identity: old, membership, last, start, store, is_damaged, .. } = self;
         let dir = &options.dir;
         let known = membership.members.get(&old.member);
         let address =
@@ -245,9 +251,13 @@ impl<D: Disk> Remains<D> {
             let predecessor = Predecessor { cluster: old.cluster, peers: peers.into_iter().collect() };
             note_predecessor(&disk, dir, &predecessor)?;
         }
+        if is_damaged {
+            note_lost(&disk, dir, old.generation)?;
+        }
         switch(&disk, dir, &identity)?;
         // Until then they kept the old member out.
         forget_marks(&disk, dir)?;
+        keep_lost(&disk, dir, old.generation)?;
         Ok(identity)
     }
 }

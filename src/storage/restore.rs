@@ -60,6 +60,14 @@ pub fn restore<D: Disk>(
     };
     let membership = Membership::bootstrap([member])
         .map_err(|why| OpenError::io("describing the only member of", dir)(io::Error::other(why)))?;
+    if !options.speaks.contains(identity.level) {
+        let why = format!(
+            "the backup is of a cluster at feature level {}, and this program speaks {}: use the release that saved it, \
+             or a newer one",
+            identity.level, options.speaks
+        );
+        return Err(OpenError::io("restoring to", dir)(io::Error::other(why)));
+    }
     refuse_data(disk, dir)?;
     make_dir(disk, dir)?;
     let _lock = disk.lock(&dir.join(LOCK)).map_err(|error| match error.kind() {

@@ -222,6 +222,8 @@ fn a_node_alone_refuses_to_start_and_names_the_choices() {
     assert!(code == 0 && text.contains("repaired"), "{text}");
     let trace = fs::read_to_string(node.data_dir().join("accepted-loss.txt")).unwrap();
     assert!(trace.contains("are lost") && trace.contains("checksum"), "{trace}");
+    let kept = fs::read_dir(node.data_dir().join("lost-1/wal-1")).unwrap().count();
+    assert!(kept > 0 && text.contains("lost-1"), "{text}");
     let (code, text) = repair(&[]);
     assert!(code == 0 && text.contains("is sound"), "{text}");
     node.start();

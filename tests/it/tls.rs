@@ -149,6 +149,7 @@ fn the_lines_to_paste_name_every_file() {
     Shell::at("localhost:1").run(&["tls", "create", "--dir", dir, "--nodes", "n3"]).failed(2, "NAME=HOST");
     let shown = Shell::at("localhost:1").run(&["tls", "show", &format!("{dir}/n1.pem")]);
     assert!(shown.ok().starts_with("n1: valid for another 36"), "{shown:?}");
+    assert!(shown.ok().contains(" UTC to 20"), "{shown:?}");
     assert!(shown.ok().contains("localhost, 127.0.0.1, ::1"), "{shown:?}");
     Shell::at("localhost:1").run(&["tls", "show", &format!("{dir}/n1.key")]).failed(1, "no certificate");
 }

@@ -10,8 +10,10 @@ use crate::cli::auth_args::{
 use crate::cli::client_args::OutputFormat;
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::signals::runtime;
+use crate::cli::units::date;
 use crate::client::{GrantSpec, TokenOwner};
 use crate::kv::KeyRange;
+use crate::tls::WallClock;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -161,8 +163,11 @@ pub(in crate::cli) fn token(args: &TokenArgs) -> Result<(), Failure> {
             }
             TokenCommand::Ls => {
                 let listed = client.auth_list("tokens").await?;
+                let now = WallClock::of_the_system().seconds();
                 list(&mut out, format, &listed["tokens"], &["token", "user", "roles", "ends"], |token| {
-                    let ends = token["ends_at"].as_u64().map_or_else(String::new, |at| at.to_string());
+                    let ends = token["ends_at"].as_u64().map_or_else(String::new, |at| {
+                        if at > now { date(at) } else { format!("{} (ended)", date(at)) }
+                    });
                     vec![text(token, "name"), text(token, "user"), joined(token, "roles"), ends]
                 })?;
             }

@@ -94,7 +94,7 @@ fn render(answers: &[(&Endpoint, Answer)]) -> String {
                     node.store_bytes.to_string(),
                     node.version.clone(),
                     levels(&node),
-                    node.stopped.clone().unwrap_or_default(),
+                    node.stopped.clone().or_else(|| node.withdrawn.clone()).unwrap_or_default(),
                 ])
             }
             Err(why) => table.add_row([

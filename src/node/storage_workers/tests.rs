@@ -4,7 +4,7 @@ use crate::node::storage_workers::{
 };
 use crate::raft::{
     ClusterId, HardState, LogId, LogIndex, LogRecords, LogWrite, Member, Membership, NodeId, Restored,
-    Session, SnapshotChunk, SnapshotMeta, SnapshotRead, StoreId, Term,
+    Session, SnapshotChunk, SnapshotMeta, SnapshotRead, StoreId, Term, Withdrawal,
 };
 use crate::replica::{SnapshotSave, StorageEvent, StorageRequest};
 use crate::runtime::Metrics;
@@ -171,12 +171,13 @@ fn a_directory_that_is_not_to_be_used_is_marked_as_soon_as_the_disk_lets_it() {
     let mut worker =
         LogWorker::new(storage, SnapshotQueues::new(), WorkQueue::new(), news_in, Metrics::new());
     disk.fail(FaultKind::Create, "rebuild.tmp", 0, ErrorKind::StorageFull);
-    assert!(worker.work(vec![LogJob::Rebuild("it differs".to_owned())]), "it takes no part, and tries again");
+    let why = Withdrawal::Diverged { index: LogIndex::new(256) };
+    assert!(worker.work(vec![LogJob::Rebuild(why)]), "it takes no part, and tries again");
     assert!(worker.idle().is_some());
     assert!(news.try_recv().is_err());
     disk.clear_faults();
     worker.idle();
-    assert!(matches!(news.try_recv(), Ok(WorkerNews::Condemned(why)) if why == "it differs"));
+    assert!(matches!(news.try_recv(), Ok(WorkerNews::Condemned(said)) if said == why.to_string()));
     assert!(disk.content(Path::new("/data/rebuild")).is_some());
 }
 

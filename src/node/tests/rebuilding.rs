@@ -11,9 +11,9 @@ use std::time::Duration;
 
 #[tokio::test]
 async fn a_member_that_has_come_back_three_times_stays_withdrawn() {
-    let a = TestNode::start("a").await;
-    let b = TestNode::start("b").await;
+    let (a, b, c) = (TestNode::start("a").await, TestNode::start("b").await, TestNode::start("c").await);
     a.join(&b).await;
+    a.join(&c).await;
     for number in 1..=3 {
         let dir = format!("/data/damaged-{number}");
         b.disk.create_dir_all(Path::new(&dir)).unwrap();
@@ -28,7 +28,23 @@ async fn a_member_that_has_come_back_three_times_stays_withdrawn() {
     let status = b.handle().status().await;
     assert!(status.replica.withdrawn.is_some(), "it takes no part: {status:?}");
     assert!(b.disk.content(Path::new("/data/rebuild")).is_none(), "nothing is set aside at the next start");
+    let disk = b.disk.clone();
     assert_eq!(b.stop().await, NodeExit::Stopped);
+    // Another start has the same state.
+    let again = TestNode::start_with("b", disk.clone(), |_| {}).await;
+    let status = again.handle().status().await;
+    assert!(status.replica.withdrawn.is_some(), "it takes no part: {status:?}");
+    assert_eq!(again.stop().await, NodeExit::Stopped);
+    // A person has looked into it, and wants it back.
+    for number in 1..=3 {
+        disk.remove_dir_all(Path::new(&format!("/data/damaged-{number}"))).unwrap();
+    }
+    let back = TestNode::start_with("b", disk.clone(), |_| {}).await;
+    while !back.handle().status().await.has_data {
+        tokio::task::yield_now().await;
+    }
+    assert!(back.handle().status().await.replica.withdrawn.is_none(), "it has joined anew");
+    assert!(disk.content(Path::new("/data/damaged-1/rebuild")).is_some(), "and is counted");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use crate::raft::{
     AppendClock, Body, Change, Entry, EntryKind, LogId, LogIndex, Message, NodeId, ReadRound, Restored,
     Session,
 };
-use crate::replica::{Event, LevelsSaid, Notice, PeerMessage, ReplicaConfig};
+use crate::replica::{Event, LevelsSaid, Notice, PeerMessage, ReplicaConfig, StorageEvent};
 use alloc::collections::BTreeSet;
 
 const OLD: FeatureLevel = FeatureLevel::OLDEST;
@@ -77,6 +77,20 @@ fn a_member_of_an_older_release_keeps_the_level_low() {
     cluster.change_release(id(3), FeatureLevels::OF_THIS_RELEASE);
     cluster.run(2 * LONG_MICROS);
     assert_eq!(cluster.levels(), [NEW].into());
+}
+
+/// A node whose disk is full cannot say in its directory that an older release is not to open it.
+#[test]
+fn the_level_is_not_raised_while_a_disk_is_full() {
+    for number in 1..=3 {
+        let mut cluster = Cluster::mixed(3, &[]);
+        cluster.give(id(number), Event::Storage(StorageEvent::DiskFull(true)));
+        cluster.run(2 * LONG_MICROS);
+        assert_eq!((cluster.levels(), cluster.raised()), ([OLD].into(), 0), "node {number}");
+        cluster.give(id(number), Event::Storage(StorageEvent::DiskFull(false)));
+        cluster.run(2 * LONG_MICROS);
+        assert_eq!(cluster.levels(), [NEW].into(), "node {number}");
+    }
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! Sets a damaged directory aside, so that the node can join its cluster anew.
 
+use crate::raft::Withdrawal;
 use crate::storage::disk::Disk;
 use crate::storage::error::OpenError;
-use crate::storage::repair::notes::{Rejoin, begin_aside, end_aside, write_rejoin};
+use crate::storage::lost::{move_dir, move_files};
+use crate::storage::repair::notes::{
+    Rejoin, begin_aside, end_aside, note_rebuild, read_withdrawn, write_rejoin,
+};
 use crate::storage::repair::survey::Survey;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +21,20 @@ pub(crate) fn times_rebuilt<D: Disk>(disk: &D, dir: &Path) -> usize {
     let holds_note =
         |number: &usize| disk.exists(&dir.join(format!("damaged-{number}/rebuild"))).unwrap_or(false);
     (1..=ASIDE_MAX).filter(holds_note).count()
+}
+
+/// Looks at the note that the member takes no part any more. If that is because its state differed
+/// again and again, and a person has removed since what it had set aside, it is to join once more.
+///
+/// # Errors
+/// [`OpenError`] if a note cannot be read or written; [`OpenError::Condemned`] if it is damaged.
+pub(crate) fn settle_withdrawal<D: Disk>(disk: &D, dir: &Path, rebuilds_max: usize) -> Result<(), OpenError> {
+    match read_withdrawn(disk, dir)? {
+        Some(why @ Withdrawal::Diverged { .. }) if times_rebuilt(disk, dir) < rebuilds_max => {
+            note_rebuild(disk, dir, &why.to_string())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The directories that were set aside, and their numbers, oldest first. The last one has the
@@ -89,33 +107,12 @@ impl<D: Disk> Survey<D> {
         self.disk.create_dir_all(&aside).map_err(OpenError::io("creating", &aside))?;
         self.disk.sync_dir(&dir).map_err(OpenError::io("syncing the directory", &dir))?;
         for name in LARGE {
-            let (from, to) = (dir.join(name), aside.join(name));
-            if self.disk.exists(&from).map_err(OpenError::io("looking for", &from))? {
-                self.disk.create_dir_all(&to).map_err(OpenError::io("creating", &to))?;
-                self.disk.sync_dir(&aside).map_err(OpenError::io("syncing the directory", &aside))?;
-                self.move_files(&from, &to, &[])?;
-                self.disk.remove_dir_all(&from).map_err(OpenError::io("removing", &from))?;
-            }
+            move_dir(&self.disk, &dir.join(name), &aside.join(name))?;
         }
-        self.move_files(&dir, &aside, &["started", "called"])?;
-        self.move_files(&dir, &aside, &["identity", "identity.creating"])?;
-        self.move_files(&dir, &aside, &["rebuild", "withdrawn"])?;
+        for names in [["started", "called"], ["identity", "identity.creating"], ["rebuild", "withdrawn"]] {
+            move_files(&self.disk, &dir, &aside, &names)?;
+        }
         end_aside(&self.disk, &dir)?;
         Ok(aside)
-    }
-
-    /// Moves the files in `from` (those of these names, or all) to `to`, durably.
-    fn move_files(&self, from: &Path, to: &Path, names: &[&str]) -> Result<(), OpenError> {
-        let listed = self.disk.list(from).map_err(OpenError::io("listing", from))?;
-        let wanted =
-            listed.into_iter().filter(|name| names.is_empty() || names.iter().any(|n| Path::new(n) == name));
-        for name in wanted {
-            let target = to.join(&name);
-            self.disk.rename(&from.join(&name), &target).map_err(OpenError::io("renaming", &target))?;
-        }
-        for dir in [to, from] {
-            self.disk.sync_dir(dir).map_err(OpenError::io("syncing the directory", dir))?;
-        }
-        Ok(())
     }
 }

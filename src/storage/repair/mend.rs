@@ -1,5 +1,6 @@
 //! Writes a mended log into the other generation of directories, and switches to it.
 
+use crate::codec::FeatureLevel;
 use crate::kv::Store;
 use crate::raft::{Entry, LogId, LogIndex, LogRecords, SnapshotChunk, SnapshotMeta};
 use crate::storage::batch::{BATCH_HEADER_BYTES, BatchHeader, BatchMark};
@@ -7,6 +8,7 @@ use crate::storage::disk::Disk;
 use crate::storage::error::{OpenError, SnapshotError};
 use crate::storage::identity::{DirectoryOwner, Identity, find, make_generation, switch};
 use crate::storage::incoming_snapshot::IncomingSnapshot;
+use crate::storage::lost::{keep_lost, note_lost};
 use crate::storage::options::StorageOptions;
 use crate::storage::record::encode_records;
 use crate::storage::repair::notes::{forget_marks, note_rebuild, note_started, read_promised};
@@ -52,13 +54,33 @@ impl<D: Disk> Survey<D> {
     /// # Panics
     /// If entries are missing.
     pub fn mend(self, sound: &Sound) -> Result<(), OpenError> {
+        self.switch_to(sound)?;
+        self.keep_damaged()
+    }
+
+    /// The same for a person who gives up the rest of the log. All of its files are kept. Returns
+    /// where.
+    ///
+    /// # Errors
+    /// As of [`Self::mend`]. What could not be moved yet is at the next start.
+    ///
+    /// # Panics
+    /// If entries are missing.
+    pub fn mend_with_loss(self, sound: &Sound) -> Result<PathBuf, OpenError> {
+        let generation = self.mended_identity().other_generation();
+        let kept = note_lost(&self.disk, &self.options.dir, generation)?;
+        self.switch_to(sound)?;
+        keep_lost(&self.disk, &self.options.dir, generation)?;
+        Ok(kept)
+    }
+
+    fn switch_to(&self, sound: &Sound) -> Result<(), OpenError> {
         assert!(sound.missing().is_none(), "a log with a gap is not mended");
         let mut identity = self.mended_identity();
-        // Peers may have given entries that this node had not known. What a snapshot of theirs
-        // speaks of, the next start finds out.
+        // Peers may have given entries, or a snapshot, that this node had not known.
         identity.level = identity.level.max(level_of_entries(&sound.entries()));
         if let Some(base) = sound.base() {
-            self.carry_snapshot_over(base)?;
+            identity.level = identity.level.max(self.carry_snapshot_over(base)?);
         }
         let (number, nonces) = &self.starts;
         build_log(&self.disk, &self.options, &identity, (*number, nonces.clone()), sound)?;
@@ -72,7 +94,7 @@ impl<D: Disk> Survey<D> {
             // A person has decided: what kept it from use does not any more.
             forget_marks(&self.disk, &self.options.dir)?;
         }
-        self.keep_damaged()
+        Ok(())
     }
 
     /// The identity on record, in the other generation.
@@ -87,12 +109,13 @@ impl<D: Disk> Survey<D> {
         SnapshotFiles::new(self.disk.clone(), dir, identity.cluster, identity.store, false)
     }
 
-    /// Copies a snapshot of the damaged generation, unless it came from a peer and is there.
-    fn carry_snapshot_over(&self, base: &SnapshotMeta) -> Result<(), OpenError> {
+    /// Copies a snapshot of the damaged generation, unless it came from a peer and is there. The
+    /// level that it speaks of, at most.
+    fn carry_snapshot_over(&self, base: &SnapshotMeta) -> Result<FeatureLevel, OpenError> {
         let files = self.mended_snapshots();
         let there = files.path(base.last);
         if self.disk.exists(&there).map_err(OpenError::io("looking for", &there))? {
-            return Ok(());
+            return files.load(base).map(|store| store.level()).map_err(snapshot_failed);
         }
         let identity = self.identity.as_ref().expect("a directory without an identity is not mended");
         let from = identity.snapshot_dir(&self.options.dir).join(SnapshotFiles::<D>::file_name(base.last));
@@ -107,7 +130,7 @@ impl<D: Disk> Survey<D> {
         });
         let meta = copied.map_err(snapshot_failed)?;
         assert!(meta == *base, "the copy of a snapshot is the snapshot");
-        Ok(())
+        Ok(identity.level)
     }
 
     /// The damaged files are of use to people alone. What was sound in them has been carried over.

@@ -15,13 +15,13 @@
 
 mod aside;
 mod mend;
-mod notes;
+pub(in crate::storage) mod notes;
 mod run;
 mod sound;
 mod survey;
 mod walk;
 
-pub(crate) use aside::{all_aside, free_aside, times_rebuilt};
+pub(crate) use aside::{all_aside, free_aside, settle_withdrawal, times_rebuilt};
 pub use mend::RepairSnapshot;
 pub(crate) use mend::settle_identity;
 pub(crate) use notes::{

@@ -64,7 +64,7 @@ pub(crate) fn remove_rejoin<D: Disk>(disk: &D, dir: &Path) -> Result<(), OpenErr
     remove(disk, dir, REJOIN)
 }
 
-fn remove<D: Disk>(disk: &D, dir: &Path, name: &str) -> Result<(), OpenError> {
+pub(in crate::storage) fn remove<D: Disk>(disk: &D, dir: &Path, name: &str) -> Result<(), OpenError> {
     let path = dir.join(name);
     if disk.exists(&path).map_err(OpenError::io("looking for", &path))? {
         disk.remove(&path).map_err(OpenError::io("removing", &path))?;
@@ -104,9 +104,18 @@ pub(crate) fn note_peers<D: Disk>(
 /// Why the member takes no part any more; `None`: it does.
 ///
 /// # Errors
-/// [`OpenError`] if the note cannot be read; [`OpenError::Condemned`] if it is damaged.
+/// [`OpenError`] if nobody may read the note; [`OpenError::Condemned`] if it is damaged, or the disk
+/// does not give it back.
 pub(crate) fn read_withdrawn<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Withdrawal>, OpenError> {
-    let Some(lines) = read_lines(disk, dir, WITHDRAWN)? else { return Ok(None) };
+    let lines = match read_lines(disk, dir, WITHDRAWN) {
+        Err(error) if error.is_damage() => {
+            let why =
+                format!("its own note says that it takes no part any more, and cannot be read: {error}");
+            return Err(OpenError::Condemned { dir: dir.to_path_buf(), why });
+        }
+        lines => lines?,
+    };
+    let Some(lines) = lines else { return Ok(None) };
     let number = said(&lines, "withdrawal").first().and_then(|text| from_hexadecimal(text));
     match number.and_then(|bytes| Withdrawal::decode(bytes).ok()) {
         Some(why) => Ok(Some(why)),
@@ -272,18 +281,22 @@ pub(crate) fn check_started<D: Disk>(disk: &D, dir: &Path, start: u64) -> Result
     Err(OpenError::Condemned { dir: dir.to_path_buf(), why })
 }
 
-/// Why this directory is not to be used as it is; `None`: it may be. A note that is damaged says so
-/// too.
+/// Why this directory is not to be used as it is; `None`: it may be. A note that is damaged, or that
+/// the disk does not give back, says so too.
 ///
 /// # Errors
-/// [`OpenError`] if it cannot be read.
+/// [`OpenError`] if nobody may read it.
 pub(crate) fn read_rebuild<D: Disk>(disk: &D, dir: &Path) -> Result<Option<String>, OpenError> {
     let unknown = || "its own note says so, which is damaged".to_owned();
-    if let Some(why) = read(disk, dir, REBUILD)? {
+    // Of one that the disk does not give back, it is known that it is there.
+    let noted = |name| match read(disk, dir, name) {
+        Err(error) if error.is_damage() => Ok(Some(vec![format!("its own note says so: {error}")])),
+        noted => noted,
+    };
+    if let Some(why) = noted(REBUILD)? {
         return Ok(Some(why.into_iter().next().unwrap_or_else(unknown)));
     }
-    let half = read(disk, dir, ASIDE)?;
-    Ok(half.map(|_| "what is left of it was being set aside, and that was interrupted".to_owned()))
+    Ok(noted(ASIDE)?.map(|_| "what is left of it was being set aside, and that was interrupted".to_owned()))
 }
 
 /// Notes, durably, that what is left of a member is about to be set aside.
@@ -305,13 +318,23 @@ pub(crate) fn note_rebuild<D: Disk>(disk: &D, dir: &Path, why: &str) -> Result<(
 }
 
 /// Lines of a note: what each is, and what it says.
-type Lines = Vec<(&'static str, String)>;
+pub(in crate::storage) type Lines = Vec<(&'static str, String)>;
 
 /// What the lines of a note can be.
-const KEYS: [&str; 8] =
-    ["alarm", "why", "start", "promised_micros", "peer", "cluster", "member", "withdrawal"];
+const KEYS: [&str; 10] = [
+    "alarm",
+    "why",
+    "start",
+    "promised_micros",
+    "peer",
+    "cluster",
+    "member",
+    "withdrawal",
+    "generation",
+    "kept",
+];
 
-fn said(lines: &Lines, wanted: &str) -> Vec<String> {
+pub(in crate::storage) fn said(lines: &Lines, wanted: &str) -> Vec<String> {
     lines.iter().filter(|(key, _)| *key == wanted).map(|(_, said)| said.clone()).collect()
 }
 
@@ -336,7 +359,11 @@ fn read<D: Disk>(disk: &D, dir: &Path, name: &str) -> Result<Option<Vec<String>>
 }
 
 /// The lines of a note; none if it is damaged.
-fn read_lines<D: Disk>(disk: &D, dir: &Path, name: &str) -> Result<Option<Lines>, OpenError> {
+pub(in crate::storage) fn read_lines<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    name: &str,
+) -> Result<Option<Lines>, OpenError> {
     let path = dir.join(name);
     let bytes = match read_whole(disk, &path) {
         Ok(bytes) => bytes,
@@ -353,7 +380,7 @@ fn read_lines<D: Disk>(disk: &D, dir: &Path, name: &str) -> Result<Option<Lines>
     Ok(Some(if holds { lines.collect() } else { Vec::new() }))
 }
 
-fn write<D: Disk>(
+pub(in crate::storage) fn write<D: Disk>(
     disk: &D,
     dir: &Path,
     name: &str,

@@ -68,7 +68,7 @@ impl<D: Disk> Survey<D> {
     /// the error is no damage, and another process, person or program can help.
     ///
     /// # Errors
-    /// [`OpenError`] if the directory cannot be read or locked.
+    /// [`OpenError`] if the directory cannot be read or locked, or is of another release.
     pub fn of(
         disk: D,
         options: StorageOptions,
@@ -92,7 +92,14 @@ impl<D: Disk> Survey<D> {
             _ => not_writable(&dir)(error),
         })?;
         let identity = match find(&disk, &dir) {
-            Ok(DirectoryOwner::Identity(identity)) => Some(identity),
+            Ok(DirectoryOwner::Identity(identity)) => {
+                // What a later release has written is no damage.
+                identity.check_level(&dir, options.speaks)?;
+                Some(identity)
+            }
+            Err(error @ (OpenError::NewerFormat { .. } | OpenError::OlderFormat { .. })) => {
+                return Err(error);
+            }
             _ => None,
         };
         let mut survey = Self {

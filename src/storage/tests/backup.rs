@@ -1,11 +1,12 @@
 //! Backups: whole and equal, or refused; and data directories made of them.
 
+use crate::codec::{FeatureLevel, FeatureLevels};
 use crate::kv::{Command, LeaseId, Op, Put, Settings, Store};
 use crate::raft::{ClusterId, LogId, LogIndex, Member, StoreId, Term};
 use crate::storage::tests::kit::{DIR, bootstrap, open, options, store};
 use crate::storage::{
     BackupError, BackupHeader, BackupReader, BackupSource, BackupWriter, Disk, DiskFile, FaultKind,
-    MemoryDisk, OpenError, RecoveryNote, Remains, RestoredState, Storage, restore,
+    MemoryDisk, OpenError, RecoveryNote, Remains, RestoredState, Storage, StorageOptions, restore,
 };
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, any, proptest};
@@ -278,4 +279,16 @@ fn a_recovery_leaves_the_old_member_or_the_new_cluster_wherever_the_power_fails(
         old += usize::from(cluster == ClusterId(30));
     }
     assert!(old > 3, "{old}");
+}
+
+#[test]
+fn a_backup_of_a_later_release_is_not_restored() {
+    let disk = MemoryDisk::new();
+    let mut state = restored_state(rich());
+    state.store.raise_level(FeatureLevel::NEWEST);
+    let options = StorageOptions { speaks: FeatureLevels::only(FeatureLevel::OLDEST), ..options() };
+    let refused = restore(&disk, &options, state);
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("feature level"), "{error}");
+    assert!(disk.files().is_empty(), "nothing is made");
 }

@@ -1,15 +1,17 @@
 //! What a person can do with the directory of a stopped node: look at it, give up what is lost, go
 //! on without the others.
 
-use crate::raft::{ClusterId, Member, StoreId, bootstrap_log};
+use crate::codec::{FeatureLevel, FeatureLevels};
+use crate::raft::{ClusterId, Member, NodeId, StoreId, Withdrawal, bootstrap_log};
 use crate::storage::repair::{note_peers, note_predecessor, note_rebuild, note_withdrawn, read_predecessor};
 use crate::storage::tests::kit::{
     DIR, bootstrap, entries, indices, open, options, segments, snapshot, store, write,
 };
 use crate::storage::{
-    Bootstrap, Disk, MemoryDisk, OpenError, Predecessor, Remains, Storage, Survey, judge, read_rebuild,
-    read_withdrawn,
+    Bootstrap, Disk, FaultKind, MemoryDisk, OpenError, Predecessor, Remains, Storage, StorageOptions, Survey,
+    judge, read_rebuild, read_withdrawn,
 };
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// A node whose log says that it is the only member, with entries up to 91.
@@ -192,7 +194,7 @@ fn repair(disk: &MemoryDisk) -> Result<(), OpenError> {
     let Some(survey) = Survey::inspect(disk.clone(), options())? else { return Ok(()) };
     let (sound, _) = survey.accept_loss().expect("something is left to start from");
     survey.begin_mending()?;
-    survey.mend(&sound)
+    survey.mend_with_loss(&sound).map(drop)
 }
 
 fn make_a_cluster_of_it(disk: &MemoryDisk) -> Result<(), OpenError> {
@@ -228,6 +230,12 @@ fn a_repair_or_a_recovery_without_an_identity_may_be_interrupted_anywhere() {
                 assert!(starts(&disk), "after {changes} changes");
                 assert_eq!(last().unwrap(), kept, "after {changes} changes");
                 assert_eq!(open(&disk).unwrap().1.identity.cluster, cluster);
+                // Behind the damage there are sound segments, of which nothing else is left.
+                for segment in segments(&whole).into_iter().filter(|_| damaged) {
+                    let place = Path::new(DIR).join("lost-1/wal-1").join(segment.file_name().unwrap());
+                    let is_kept = disk.content(&place) == whole.content(&segment);
+                    assert!(is_kept, "{} after {changes} changes", place.display());
+                }
                 if done {
                     break;
                 }
@@ -236,4 +244,46 @@ fn a_repair_or_a_recovery_without_an_identity_may_be_interrupted_anywhere() {
             assert!(interrupted > 10, "{interrupted}");
         }
     }
+}
+
+/// Of a note that is on a bad sector it is known that it is there. The log is whole, so that writing
+/// it anew would change nothing.
+#[test]
+fn a_note_that_the_disk_does_not_give_back_counts() {
+    let disk = alone(false);
+    let dir = Path::new(DIR);
+    note_withdrawn(&disk, dir, &Withdrawal::OlderCopy { met_by: NodeId::new(2) }).unwrap();
+    disk.fail(FaultKind::Read, "withdrawn", 0, ErrorKind::Other);
+    assert!(matches!(read_withdrawn(&disk, dir), Err(OpenError::Condemned { .. })));
+    disk.clear_faults();
+    for name in ["rebuild", "setting-aside"] {
+        disk.rename(&dir.join("withdrawn"), &dir.join(name)).unwrap();
+        disk.fail(FaultKind::Read, name, 0, ErrorKind::Other);
+        assert!(matches!(read_rebuild(&disk, dir), Ok(Some(_))), "{name}");
+        disk.clear_faults();
+        disk.rename(&dir.join(name), &dir.join("withdrawn")).unwrap();
+    }
+    disk.rename(&dir.join("withdrawn"), &dir.join("rebuild")).unwrap();
+    disk.fail(FaultKind::Read, "rebuild", 0, ErrorKind::PermissionDenied);
+    assert!(read_rebuild(&disk, dir).is_err(), "a person can help");
+}
+
+/// What a later release has written is no damage, whatever the notes say.
+#[test]
+fn an_older_release_repairs_nothing_of_a_later_one() {
+    let disk = MemoryDisk::new();
+    let member = Member {
+        name: "node1".into(),
+        raft_addr: String::new(),
+        http_addr: String::new(),
+        store_id: StoreId(11),
+    };
+    let mut initial = bootstrap_log([member]).unwrap();
+    initial.raise_level(FeatureLevel::NEWEST);
+    Storage::open(disk.clone(), options(), &Bootstrap { initial, ..bootstrap() }).unwrap().0.close().unwrap();
+    let older = || StorageOptions { speaks: FeatureLevels::only(FeatureLevel::OLDEST), ..options() };
+    let condemned = OpenError::Condemned { dir: PathBuf::from(DIR), why: "its state differed".into() };
+    let found = Survey::of(disk.clone(), older(), "node1", &condemned);
+    assert!(matches!(found, Err(OpenError::NewerFormat { .. })), "{found:?}");
+    assert!(matches!(Survey::of(disk, options(), "node1", &condemned), Ok(Some(_))));
 }

@@ -128,7 +128,7 @@ impl Parameters {
         match std::str::from_utf8(value).ok().and_then(duration_micros) {
             Some(micros) => Ok(Some(micros)),
             None => {
-                let text = format!("{name} is no time; write 10s, 500ms, 2m, 1h, or seconds");
+                let text = format!("{name} is no time; write 10s, 500ms, 2m, 1h, 7d, or seconds");
                 Err(Problem::bad("bad-parameter", text))
             }
         }
@@ -279,9 +279,16 @@ pub(super) fn number_in_path(what: &str, text: &str) -> Result<u64, Problem> {
     number(what, text.as_bytes())
 }
 
-/// `10s`, `500ms`, `2m`, `1h`; without a unit seconds, which may have a fraction.
+/// `10s`, `500ms`, `2m`, `1h`, `7d`; without a unit seconds, which may have a fraction.
 pub(in crate::api::http) fn duration_micros(text: &str) -> Option<u64> {
-    let units = [("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000), ("h", 3_600_000_000)];
+    let units = [
+        ("us", 1),
+        ("ms", 1_000),
+        ("s", 1_000_000),
+        ("m", 60_000_000),
+        ("h", 3_600_000_000),
+        ("d", 86_400_000_000),
+    ];
     let (digits, unit) = units
         .iter()
         .find_map(|(name, unit)| text.strip_suffix(name).map(|digits| (digits, *unit)))
