@@ -92,10 +92,10 @@ impl NodeFacts {
         self.fresh_at_plus_one.store(at.get().saturating_add(1), Ordering::Relaxed);
     }
 
-    /// How long ago it last knew that its state is that of a leader, microseconds; `None`: never
-    /// since its start. At least as long as it was when a request was answered.
-    pub(crate) fn age_micros(&self, now: Time) -> Option<u64> {
-        self.fresh_at_plus_one.load(Ordering::Relaxed).checked_sub(1).map(|at| now.since(Time::new(at)))
+    /// When it last knew that its state is that of a leader; `None`: never since its start. What is
+    /// read later is at least as new.
+    pub(crate) fn fresh_at(&self) -> Option<Time> {
+        self.fresh_at_plus_one.load(Ordering::Relaxed).checked_sub(1).map(Time::new)
     }
 
     /// Its term, lately.

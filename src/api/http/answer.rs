@@ -10,7 +10,7 @@ use crate::kv::Revision;
 use bytes::Bytes;
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
-    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
 use std::borrow::Cow;
@@ -194,6 +194,12 @@ impl Answer {
     /// With a key's revision as its ETag.
     pub(super) fn tagged(mut self, revision: Revision) -> Self {
         self.extra().tag = Some(revision);
+        self
+    }
+
+    /// Of what the request accepts, it depends what stands in the body.
+    pub(super) fn varying(mut self) -> Self {
+        self.extra().more.push((VARY, HeaderValue::from_static("accept")));
         self
     }
 

@@ -3,7 +3,7 @@
 use crate::api::service::audit::Deed;
 use crate::api::service::authenticator::{Authenticator, hash_of_token};
 use crate::api::service::credentials::TOKEN_PREFIX;
-use crate::api::service::error::ServiceError;
+use crate::api::service::error::{ErrorCode, ServiceError};
 use crate::api::service::passwords::fill;
 use crate::api::service::service::{Call, Service, strange};
 use crate::codec::to_base64_url;
@@ -50,6 +50,7 @@ impl<E: Env> Service<'_, E> {
 
     /// Changes them. The revision of the rules now. It has no idempotency key: names are its keys.
     pub(crate) async fn secure(&self, change: SecurityChange) -> Result<u64, ServiceError> {
+        check_new_name(&change)?;
         match self.write(&Call::default(), Op::Secure(Box::new(change))).await? {
             Outcome::Secured(revision) => Ok(revision),
             other => Err(strange(&other)),
@@ -64,6 +65,7 @@ impl<E: Env> Service<'_, E> {
         roles: Vec<String>,
     ) -> Result<u64, ServiceError> {
         let change = SecurityChange::AddUser { name: name.clone(), password: None, roles: roles.clone() };
+        check_new_name(&change)?;
         Op::Secure(Box::new(change.clone())).check()?;
         self.may_secure(&change).await?;
         let password = match password {
@@ -118,5 +120,19 @@ impl<E: Env> Service<'_, E> {
         let hash = hash_of_token(text.as_bytes());
         let revision = self.secure(SecurityChange::AddToken { name, hash, owner, ends_at }).await?;
         Ok(TokenMade { text, ends_at, revision })
+    }
+}
+
+/// A name that is given out is ASCII. The state machine takes other letters, too, and which these are
+/// comes with the compiler: members that were built by two would not have the same state.
+fn check_new_name(change: &SecurityChange) -> Result<(), ServiceError> {
+    use SecurityChange::{AddRole, AddToken, AddUser};
+    match change {
+        AddUser { name, .. } | AddRole { name, .. } | AddToken { name, .. } if !name.is_ascii() => {
+            let detail =
+                "a new name of a user, a role or a token has letters from a to z, digits, and marks of -_.@+";
+            Err(ServiceError::new(ErrorCode::BadName, detail).not_applied())
+        }
+        _ => Ok(()),
     }
 }

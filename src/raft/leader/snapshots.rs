@@ -45,11 +45,12 @@ impl Shared {
             return;
         }
         let patience = self.config.election_timeout_micros;
-        let mut is_unanswered = false;
+        let mut unanswered_since = None;
         if let PeerState::Snapshot(transfer) = &mut peer.state {
             let is_silent = self.now.since(transfer.waits_since) >= patience;
             if is_silent && transfer.is_under_way() {
-                is_unanswered = transfer.next > transfer.acked || transfer.is_last_sent;
+                let is_sent = transfer.next > transfer.acked || transfer.is_last_sent;
+                unanswered_since = is_sent.then_some(transfer.waits_since);
                 budget.give_back(transfer.bytes_in_flight());
                 transfer.go_back(transfer.acked, self.config.snapshot_chunk_bytes);
             }
@@ -58,8 +59,8 @@ impl Shared {
                 self.start_snapshot(peer, last);
             }
         }
-        if is_unanswered {
-            peer.note_silence(self.now, patience);
+        if let Some(since) = unanswered_since {
+            peer.note_silence(since, self.now, patience);
         }
         // A peer that does not even answer heartbeats is sent nothing.
         if !peer.is_active(self.now, patience) || self.now < peer.silence.retry_at {

@@ -254,10 +254,11 @@ impl Peer {
         self.withdrawn.is_none() && now.since(self.last_heard.unwrap_or(self.since)) < micros
     }
 
-    /// It left a chunk unanswered for `patience` microseconds. One that answers nothing at all is
-    /// sent nothing in any case.
-    pub(in crate::raft) fn note_silence(&mut self, now: Time, patience: u64) {
-        if self.is_active(now, patience) {
+    /// It left a chunk unanswered for `patience` microseconds, which was sent at `since`. That
+    /// counts if it has answered a message that was sent later. Otherwise nothing reaches it: late
+    /// answers may come from it all the same.
+    pub(in crate::raft) fn note_silence(&mut self, since: Time, now: Time, patience: u64) {
+        if self.confirmed_at.is_some_and(|at| at > since) {
             self.silence.lengthen(now, patience);
         }
     }

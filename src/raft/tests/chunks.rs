@@ -471,6 +471,34 @@ fn a_member_that_answers_and_takes_no_chunk_is_sent_them_more_and_more_seldom() 
     assert!(has_caught_up(&cluster, 3), "its answers are waited for no longer than before");
 }
 
+/// Nothing reaches 3. Late copies of what it had answered do come, and look like signs of life.
+#[test]
+fn a_member_that_was_cut_off_is_sent_chunks_as_soon_as_something_reaches_it() {
+    let mut cluster = sending(five_chunks(), 200);
+    cluster.node(3).disk_held = true;
+    cluster.now += cluster.config.heartbeat_interval_micros;
+    cluster.step(1, Input::Wake).unwrap();
+    let heartbeat =
+        |message: &Message| message.to == id(3) && matches!(message.body, Body::AppendEntries { .. });
+    let at = cluster.network.iter().position(heartbeat).expect("a heartbeat is on its way");
+    let heartbeat = cluster.network.remove(at).unwrap();
+    cluster.deliver(heartbeat);
+    let answer = cluster.network.iter().find(|message| message.from == id(3)).expect("it answers").clone();
+    cluster.isolate(3);
+    for _ in 0..200 {
+        cluster.lose_messages();
+        cluster.now += cluster.config.heartbeat_interval_micros;
+        cluster.step(1, Input::Wake).unwrap();
+        cluster.deliver(answer.clone());
+        while cluster.serve_snapshot_reads(1) {}
+    }
+    cluster.heal();
+    cluster.node(3).disk_held = false;
+    cluster.lose_messages();
+    cluster.advance(2 * cluster.config.election_timeout_micros);
+    assert!(has_caught_up(&cluster, 3));
+}
+
 #[test]
 fn a_member_that_was_started_again_is_sent_chunks_at_once() {
     let mut cluster = sending(five_chunks(), 200);

@@ -170,6 +170,41 @@ async fn a_long_poll_waits_for_the_next_change() {
     assert_eq!((gone.problem(), &gone.json()["revision"]), ((410, "compacted".to_owned()), &4.into()));
 }
 
+/// A client that polls by the ETag of what it has.
+#[tokio::test]
+async fn a_long_poll_with_an_etag_is_answered_at_once_if_something_else_is_there() {
+    let fixture = Fixture::start(HttpOptions::default()).await;
+    fixture.ask("PUT", "/v1/kv/k", b"1").await;
+    fixture.ask("PUT", "/v1/kv/k", b"2").await;
+    let poll = async |tag: &str, wait: &str| {
+        let headers = format!("if-none-match: \"{tag}\"\r\n");
+        fixture.ask_with("GET", &format!("/v1/kv/k?wait={wait}"), &headers, b"").await
+    };
+    let newer = poll("1", "1h").await;
+    assert_eq!((newer.code, &newer.body[..]), (200, &b"2"[..]));
+    assert_eq!(poll("2", "1ms").await.code, 304);
+    let (changed, _) = tokio::join!(poll("2", "1h"), fixture.ask("PUT", "/v1/kv/k", b"3"));
+    assert_eq!((changed.code, &changed.body[..]), (200, &b"3"[..]));
+    fixture.ask("DELETE", "/v1/kv/k", b"").await;
+    assert_eq!(poll("3", "1h").await.code, 404);
+}
+
+/// As one list they would say more than one of them does.
+#[tokio::test]
+async fn a_header_that_comes_twice_is_refused_where_one_would_be_passed_over() {
+    let fixture = Fixture::start(HttpOptions::default()).await;
+    fixture.ask("PUT", "/v1/kv/k", b"1").await;
+    for headers in [
+        "if-none-match: \"5\"\r\nif-none-match: \"1\"\r\n",
+        "if-match: \"1\"\r\nif-match: \"2\"\r\n",
+        "idempotency-key: a\r\nidempotency-key: b\r\n",
+    ] {
+        let refused = fixture.ask_with("PUT", "/v1/kv/k", headers, b"2").await;
+        assert_eq!(refused.problem(), (400, "bad-condition".to_owned()), "{headers}");
+    }
+    assert_eq!(fixture.ask("GET", "/v1/kv/k", b"").await.body, b"1");
+}
+
 /// One question looks at a part of the history only.
 #[tokio::test]
 async fn a_long_poll_does_not_end_before_a_change_that_is_far() {

@@ -3,7 +3,7 @@
 use crate::api::http::answer::Answer;
 use crate::api::http::context::Context;
 use crate::api::http::route::Call;
-use crate::api::http::v1::input::{self, aged, service};
+use crate::api::http::v1::input::{self, Freshness, service};
 use crate::api::http::v1::json::Json;
 use crate::api::http::v1::parameters::{Parameters, refuse_empty_end};
 use crate::api::http::v1::problem::Problem;
@@ -331,11 +331,12 @@ async fn list<E: Env>(
     write: impl FnOnce(&mut Json, &Security),
 ) -> Result<Answer, Problem> {
     let level = parameters.level()?;
+    let freshness = Freshness::of(context);
     let security = service(context, call).security(level).await?;
     let mut json = Json::object();
     json.number("revision", security.revision());
     write(&mut json, &security);
-    Ok(aged(context, level, Answer::json(StatusCode::OK, json.end_line())))
+    Ok(freshness.told(context, level, Answer::json(StatusCode::OK, json.end_line())))
 }
 
 fn done(revision: u64) -> Answer {

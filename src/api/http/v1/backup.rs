@@ -12,7 +12,7 @@ use crate::api::http::budget::{MemoryReservation, MemoryUse};
 use crate::api::http::context::Context;
 use crate::api::http::route::Call;
 use crate::api::http::stream::EventStream;
-use crate::api::http::v1::input::{aged, service};
+use crate::api::http::v1::input::{Freshness, service};
 use crate::api::http::v1::parameters::Parameters;
 use crate::api::http::v1::problem::Problem;
 use crate::api::service::{ErrorCode, ServiceError};
@@ -41,6 +41,7 @@ pub(super) async fn handle<E: Env>(
     let Ok(permit) = context.backups.clone().try_acquire_owned() else {
         return Err(overloaded("other backups are under way on this node; ask another one, or try again"));
     };
+    let freshness = Freshness::of(context);
     let source = service(context, call).capture(level).await?;
     let writer = BackupWriter::new(source);
     let revision = writer.header().revision;
@@ -67,7 +68,7 @@ pub(super) async fn handle<E: Env>(
         };
         Answer::streaming(Content::Raw, Some(Box::new(stream)))
     };
-    Ok(aged(context, level, answer.at(revision)))
+    Ok(freshness.told(context, level, answer.at(revision)))
 }
 
 /// Writes a piece for each job.

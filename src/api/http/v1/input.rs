@@ -10,6 +10,7 @@ use crate::api::http::v1::parameters::{Parameters, conflict, decode};
 use crate::api::http::v1::problem::Problem;
 use crate::api::service;
 use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::raft::Time;
 use crate::replica::Level;
 use crate::runtime::Env;
 use bytes::Bytes;
@@ -44,12 +45,26 @@ pub(super) fn service_call(call: &Call) -> service::Call {
     service::Call { idempotency_key: call.header("idempotency-key").map(Bytes::copy_from_slice) }
 }
 
-/// With how old what is served may be, if it is what this node has.
-pub(super) fn aged<E: Env>(context: &Arc<Context<E>>, level: Level, answer: Answer) -> Answer {
-    let age = context.node().facts().age_micros(context.env.now());
-    match (level, age) {
-        (Level::Linearizable, _) | (_, None) => answer,
-        (_, Some(micros)) => answer.with_number("infinitystore-age-ms", micros.div_ceil(1000)),
+/// When a request began to read, and when this node's state was that of a leader, as known then.
+/// What is read is at least as new: the state goes on meanwhile, and so may what is known of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Freshness(Option<Time>);
+
+impl Freshness {
+    /// To be taken before the read.
+    pub(super) fn of<E: Env>(context: &Arc<Context<E>>) -> Self {
+        Self(context.node().facts().fresh_at())
+    }
+
+    /// With how old what is served may be, if it is what this node has.
+    pub(super) fn told<E: Env>(self, context: &Arc<Context<E>>, level: Level, answer: Answer) -> Answer {
+        match (level, self.0) {
+            (Level::Linearizable, _) | (_, None) => answer,
+            (_, Some(at)) => {
+                let micros = context.env.now().since(at);
+                answer.with_number("infinitystore-age-ms", micros.div_ceil(1000))
+            }
+        }
     }
 }
 

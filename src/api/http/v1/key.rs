@@ -5,7 +5,7 @@ use crate::api::http::budget::MemoryUse;
 use crate::api::http::context::Context;
 use crate::api::http::route::Call;
 use crate::api::http::v1::conditions;
-use crate::api::http::v1::input::{self, service, service_call};
+use crate::api::http::v1::input::{self, Freshness, service, service_call};
 use crate::api::http::v1::json::{Json, KEY_VALUE_BYTES};
 use crate::api::http::v1::parameters::Parameters;
 use crate::api::http::v1::problem::Problem;
@@ -73,6 +73,18 @@ pub(super) async fn get<E: Env>(
     if after.is_some() && wait.is_none() {
         return Err(Problem::bad("missing-parameter", "after goes with wait: how long to wait for a change"));
     }
+    let freshness = Freshness::of(context);
+    let mut after = after;
+    if let (Some(_), None, Some(condition)) = (wait, after, condition) {
+        // A client that shows the ETag of what it has is answered at once if something else is
+        // there.
+        let (revision, found) = service(context, call).get(key.clone(), at, level).await?;
+        let has = |known| found.as_ref().is_some_and(|found| found.mod_revision == known);
+        if !matches!(condition, Condition::IsNot(known) if has(known)) {
+            return answer(context, call, (revision, found), Some(condition));
+        }
+        after = Some(revision);
+    }
     let (revision, found) = match wait {
         None => service(context, call).get(key, at, level).await?,
         Some(wait) => {
@@ -89,7 +101,7 @@ pub(super) async fn get<E: Env>(
             }
         }
     };
-    Ok(input::aged(context, level, answer(context, call, (revision, found), condition)?))
+    Ok(freshness.told(context, level, answer(context, call, (revision, found), condition)?))
 }
 
 /// Waits for the key's next change after a revision: what it is then. `Err`: it has not changed up
@@ -136,7 +148,7 @@ fn answer<E: Env>(
         Some(condition) if condition.holds(found.as_ref()) => {}
         Some(Condition::IsMissing | Condition::IsNot(_)) if found.is_some() => {
             let tag = found.map_or(Revision(0), |found| found.mod_revision);
-            return Ok(Answer::empty(StatusCode::NOT_MODIFIED).tagged(tag).at(revision));
+            return Ok(Answer::empty(StatusCode::NOT_MODIFIED).tagged(tag).at(revision).varying());
         }
         Some(_) => return Err(condition_failed(revision, found).into()),
         None => {}
@@ -161,7 +173,7 @@ fn answer<E: Env>(
             .with_number("infinitystore-version", found.version);
         if found.lease.is_none() { answer } else { answer.with_number("infinitystore-lease", found.lease.0) }
     };
-    Ok(answer.tagged(found.mod_revision).at(revision))
+    Ok(answer.tagged(found.mod_revision).at(revision).varying())
 }
 
 /// Adds to a number.

@@ -4,7 +4,7 @@ use crate::api::http::answer::Answer;
 use crate::api::http::budget::MemoryUse;
 use crate::api::http::context::Context;
 use crate::api::http::route::Call;
-use crate::api::http::v1::input::{self, service, service_call};
+use crate::api::http::v1::input::{self, Freshness, service, service_call};
 use crate::api::http::v1::json::Json;
 use crate::api::http::v1::parameters::{Parameters, number_in_path};
 use crate::api::http::v1::problem::Problem;
@@ -63,6 +63,7 @@ pub(super) async fn list<E: Env>(
     let limit = limit_of(&parameters)?;
     let query = Query::Leases(from, limit.saturating_add(1));
     let level = parameters.level()?;
+    let freshness = Freshness::of(context);
     let answer = service(context, call).read(query, level).await?;
     let Found::Leases(mut leases) = answer.found else { return Err(strange(&answer.found).into()) };
     let next = leases.get(limit).map(|lease| lease.id);
@@ -78,7 +79,7 @@ pub(super) async fn list<E: Env>(
     if let Some(next) = next {
         json.number("next", next.0);
     }
-    Ok(input::aged(context, level, Answer::json(StatusCode::OK, json.end_line()).at(answer.revision)))
+    Ok(freshness.told(context, level, Answer::json(StatusCode::OK, json.end_line()).at(answer.revision)))
 }
 
 /// One lease: its time, and its keys.

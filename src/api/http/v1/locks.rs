@@ -4,7 +4,7 @@ use crate::api::http::answer::Answer;
 use crate::api::http::budget::MemoryReservation;
 use crate::api::http::context::Context;
 use crate::api::http::route::Call;
-use crate::api::http::v1::input::{self, aged, service, service_call};
+use crate::api::http::v1::input::{self, Freshness, service, service_call};
 use crate::api::http::v1::json::Json;
 use crate::api::http::v1::parameters::{Parameters, conflict};
 use crate::api::http::v1::problem::Problem;
@@ -92,6 +92,7 @@ pub(super) async fn get<E: Env>(
 ) -> Result<Answer, Problem> {
     let contest = contest(kind, call)?;
     let level = parameters.level()?;
+    let freshness = Freshness::of(context);
     let Some(holder) = service(context, call).holder(&contest, level).await? else {
         let detail = match kind {
             ContestKind::Lock => "nobody holds the lock",
@@ -103,7 +104,7 @@ pub(super) async fn get<E: Env>(
     json.number("lease", holder.key.lease.0).number("fence", holder.key.create_revision.0);
     json.bytes("value", "value64", &holder.key.value).number("waiting", holder.waiting as u64);
     json.bytes("key", "key64", &holder.key.key);
-    Ok(aged(context, level, Answer::json(StatusCode::OK, json.end_line()).at(holder.revision)))
+    Ok(freshness.told(context, level, Answer::json(StatusCode::OK, json.end_line()).at(holder.revision)))
 }
 
 /// Gives it up.

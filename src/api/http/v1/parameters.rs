@@ -298,8 +298,9 @@ pub(in crate::api::http) fn duration_micros(text: &str) -> Option<u64> {
     if !is_number(whole) || !is_number(fraction) || fraction.len() > 9 {
         return None;
     }
-    let part = fraction.parse::<u64>().ok()? * unit / 10u64.pow(u32::try_from(fraction.len()).ok()?);
-    whole.parse::<u64>().ok()?.checked_mul(unit)?.checked_add(part)
+    let part =
+        fraction.parse::<u128>().ok()? * u128::from(unit) / 10u128.pow(u32::try_from(fraction.len()).ok()?);
+    whole.parse::<u64>().ok()?.checked_mul(unit)?.checked_add(u64::try_from(part).ok()?)
 }
 
 /// Percent-decoding; in a query `+` is a space. `None`: a `%` without two digits behind it.

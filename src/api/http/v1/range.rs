@@ -5,7 +5,7 @@ use crate::api::http::budget::MemoryUse;
 use crate::api::http::context::Context;
 use crate::api::http::route::Call;
 use crate::api::http::v1::cursor::Cursor;
-use crate::api::http::v1::input::{aged, raw_body, service, service_call};
+use crate::api::http::v1::input::{Freshness, raw_body, service, service_call};
 use crate::api::http::v1::json::{Json, KEY_VALUE_BYTES};
 use crate::api::http::v1::key;
 use crate::api::http::v1::parameter_lists;
@@ -47,6 +47,7 @@ pub(super) async fn get<E: Env>(
     }
     let level = parameters.level()?;
     let (query, known_count) = wanted(&parameters)?;
+    let freshness = Freshness::of(context);
     let mut page = service(context, call).range(query.clone(), level).await?;
     let at = query.at.unwrap_or(page.revision);
     let count = known_count.or(page.count).unwrap_or_default();
@@ -67,7 +68,7 @@ pub(super) async fn get<E: Env>(
     if let Some(cursor) = next {
         json.text("cursor", &cursor);
     }
-    Ok(aged(context, level, Answer::json(StatusCode::OK, json.end_line()).at(page.revision)))
+    Ok(freshness.told(context, level, Answer::json(StatusCode::OK, json.end_line()).at(page.revision)))
 }
 
 /// The same, with the parameters as the fields of a JSON object: for what does not fit into a URL.

@@ -3,7 +3,7 @@
 use crate::api::http::answer::Answer;
 use crate::api::http::context::Context;
 use crate::api::http::route::Call;
-use crate::api::http::v1::input::{self, service, service_call};
+use crate::api::http::v1::input::{self, Freshness, service, service_call};
 use crate::api::http::v1::json::Json;
 use crate::api::http::v1::parameters::Parameters;
 use crate::api::http::v1::problem::Problem;
@@ -55,9 +55,12 @@ pub(in crate::api::http) async fn settings<E: Env>(
     parameters: Parameters,
 ) -> Result<Answer, Problem> {
     let level = parameters.level()?;
+    let freshness = Freshness::of(context);
     let answer = service(context, call).read(Query::Settings, level).await?;
     match answer.found {
-        Found::Settings(settings) => Ok(input::aged(context, level, render(&settings).at(answer.revision))),
+        Found::Settings(settings) => {
+            Ok(freshness.told(context, level, render(&settings).at(answer.revision)))
+        }
         other => Err(strange(&other).into()),
     }
 }
