@@ -91,6 +91,8 @@ impl Simulation {
             }
             Fault::ClockJump { slot, .. } => {
                 self.service.struck(slot, now);
+                // By this clock a write that is under way takes as long as the clock has jumped.
+                self.service.disk_slow(slot, now);
                 return self.give(slot, infinitystore::replica::Event::Wake);
             }
             Fault::Join { slot } => self.join(slot),
