@@ -229,7 +229,7 @@ impl Simulation {
                     self.give(slot, Event::Storage(event))?;
                 }
                 // A log may lack room without a segment that could not be made: for its identity.
-                let waits = |it: &&Process| it.disk_full || it.log_full;
+                let waits = |it: &&crate::queue::machine::Process| it.disk_full || it.log_full;
                 let Some(process) = self.machines[slot].process.as_ref().filter(waits) else {
                     return Ok(());
                 };
