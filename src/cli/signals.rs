@@ -1,7 +1,9 @@
 //! SIGINT and SIGTERM: the first asks to stop, the second stops at once. SIGHUP (the terminal is
-//! gone) asks `dev` and `bench` to stop; a node goes on.
+//! gone) asks `dev` and `bench` to stop; a node goes on. SIGQUIT asks `lock` and `elect` to stop, so
+//! that they give back what they hold.
 
 use crate::cli::exit::{ExitStatus, Failure};
+use std::future::pending;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The signals that ask to stop.
@@ -9,6 +11,8 @@ pub(super) struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
+    /// Where SIGQUIT is one of them.
+    quit: Option<Signal>,
     /// Whether SIGHUP is one of them.
     stops_on_hangup: bool,
 }
@@ -20,20 +24,24 @@ impl StopSignals {
         Self::listen(true)
     }
 
+    /// For a program that holds something while a command runs: SIGQUIT, too. Ctrl-\ would end this
+    /// process alone where the command handles it.
+    pub(super) fn for_holder() -> Result<Self, Failure> {
+        let quit = Some(listen(SignalKind::quit())?);
+        Ok(Self { quit, ..Self::listen(true)? })
+    }
+
     /// For a node, which outlives its terminal: SIGHUP is logged, and nothing else.
     pub(super) fn for_node() -> Result<Self, Failure> {
         Self::listen(false)
     }
 
     fn listen(stops_on_hangup: bool) -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind)
-                .map_err(|error| Failure::new(ExitStatus::Failure, format!("cannot handle signals: {error}")))
-        };
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
             hangup: listen(SignalKind::hangup())?,
+            quit: None,
             stops_on_hangup,
         })
     }
@@ -45,6 +53,7 @@ impl StopSignals {
                 biased;
                 _ = self.interrupt.recv() => return "SIGINT",
                 _ = self.terminate.recv() => return "SIGTERM",
+                () = received(&mut self.quit) => return "SIGQUIT",
                 _ = self.hangup.recv() => {
                     if self.stops_on_hangup {
                         return "SIGHUP";
@@ -53,6 +62,17 @@ impl StopSignals {
                 }
             }
         }
+    }
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::new(ExitStatus::Failure, format!("cannot handle signals: {error}")))
+}
+
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => pending().await,
     }
 }
 

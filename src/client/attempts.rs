@@ -155,8 +155,15 @@ impl Client {
         &self.options
     }
 
-    /// The place of the node that is asked next.
-    pub(super) fn place(&self) -> usize {
+    /// Waits for an answer for so long from now on, and for a connection no longer.
+    pub fn set_answer_timeout(&mut self, time: Duration) {
+        self.options.connect_timeout = self.options.connect_timeout.min(time);
+        self.options.answer_timeout = time;
+    }
+
+    /// The place of the node that is asked next, for [`Self::beginning_at`].
+    #[must_use]
+    pub fn place(&self) -> usize {
         self.at
     }
 

@@ -9,19 +9,21 @@ use std::sync::mpsc;
 use std::thread;
 use tempfile::TempDir;
 
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_infinitystore");
 /// Says so when it is told to stop, and then stops.
-const OBEDIENT: &str = "trap 'echo told to stop; exit 9' TERM; echo runs; while :; do sleep 0.05; done";
+pub(crate) const OBEDIENT: &str =
+    "trap 'echo told to stop; exit 9' TERM; echo runs; while :; do sleep 0.05; done";
 /// Does not stop by itself.
 const STUBBORN: &str = "trap '' TERM; echo runs; while :; do sleep 0.05; done";
 
-fn one_node() -> (Cluster, Shell) {
+pub(crate) fn one_node() -> (Cluster, Shell) {
     let cluster = Cluster::start(1, &[]);
     let shell = Shell::of(&cluster.nodes);
     (cluster, shell)
 }
 
 /// The lease of the lock's holder.
-fn lease_of(cluster: &Cluster, lock: &str) -> Option<String> {
+pub(crate) fn lease_of(cluster: &Cluster, lock: &str) -> Option<String> {
     let answer = cluster.nodes[0].try_get(&format!("/v1/locks/{lock}"))?;
     let body: serde_json::Value = serde_json::from_str(&answer.body).ok()?;
     Some(body.get("lease")?.to_string())
@@ -109,7 +111,7 @@ fn a_command_that_does_not_stop_is_killed_with_all_that_it_started() {
     let word = format!("stubborn-{}", std::process::id());
     // A shell within the shell.
     let script = format!("trap '' TERM; sh -c \"{STUBBORN}\" {word}; :");
-    let mut lock = shell.start(&["lock", "l", "--grace", "100ms", "--", "sh", "-c", &script]);
+    let mut lock = shell.start_apart(&[BINARY, "lock", "l", "--grace", "100ms", "--", "sh", "-c", &script]);
     assert_eq!(lock.line(), "runs");
     assert!(runs(&word));
     shell.run(&["lease", "revoke", &lease_of(&cluster, "l").unwrap()]).ok();
@@ -227,7 +229,7 @@ fn fake_node(answer: &'static str) -> (Shell, mpsc::Receiver<String>) {
 }
 
 /// The head of a request; its body is taken in, too.
-fn read_request(stream: &mut TcpStream) -> String {
+pub(crate) fn read_request(stream: &mut TcpStream) -> String {
     let mut received = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&received).into_owned();
@@ -265,10 +267,12 @@ fn what_fails_before_the_command_runs_has_a_code_of_its_own() {
 #[test]
 fn signals_are_passed_on_and_the_lock_is_given_back() {
     let (_cluster, shell) = one_node();
-    for (signal, name) in [(Signal::TERM, "TERM"), (Signal::INT, "INT"), (Signal::HUP, "HUP")] {
+    for (signal, name) in
+        [(Signal::TERM, "TERM"), (Signal::INT, "INT"), (Signal::HUP, "HUP"), (Signal::QUIT, "QUIT")]
+    {
         let script =
             format!("trap 'echo got {name}; exit 3' {name}; echo runs; while :; do sleep 0.05; done");
-        let mut lock = shell.start(&["lock", "l", "--", "sh", "-c", &script]);
+        let mut lock = shell.start_apart(&[BINARY, "lock", "l", "--", "sh", "-c", &script]);
         assert_eq!(lock.line(), "runs");
         lock.signal(signal);
         let ran = lock.end();

@@ -19,6 +19,7 @@ mod faulty_disk;
 mod floors;
 mod growth;
 mod holding;
+mod holding_troubles;
 mod http2;
 mod initial_cluster;
 mod lecture;

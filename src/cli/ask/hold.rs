@@ -7,15 +7,15 @@
 //! has confirmed the lease for three quarters of its time. In the last case the command is gone
 //! before the lease can end, as long as the clocks here and there run alike.
 
-use crate::cli::ask::input::{bytes, client};
+use crate::cli::ask::input::{bytes, client_options};
 use crate::cli::ask::keeper::{Keeper, Loss, deleted};
 use crate::cli::ask::print::{Output, note, readable};
 use crate::cli::ask::run_command::RunningCommand;
 use crate::cli::client_args::{ConnectArgs, ElectArgs, HoldArgs, LockArgs};
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::signals::{StopSignals, runtime};
-use crate::client::{CallError, Client, ContestKind, ErrorKind, Granted, WatchQuery, Won};
-use crate::kv::{KeyRange, LeaseId};
+use crate::client::{CallError, Client, ClientOptions, ContestKind, ErrorKind, Granted, WatchQuery, Won};
+use crate::kv::{KeyRange, LEASE_TTL_SECONDS_MIN, LeaseId};
 use bytes::Bytes;
 use std::ffi::OsString;
 use std::time::Duration;
@@ -25,8 +25,10 @@ use tokio::time::{Instant, sleep, timeout};
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Between two attempts when no node could do it.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
-/// How long giving it back may take.
+/// How long giving it back may take, …
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+/// … and how long one node of those that are asked for it.
+const RELEASE_PATIENCE: Duration = Duration::from_millis(1500);
 
 /// What is to be held, and what for.
 struct Wish<'a> {
@@ -55,22 +57,33 @@ pub(in crate::cli) fn elect(args: &ElectArgs) -> Result<ExitStatus, Failure> {
 }
 
 async fn run(connect: &ConnectArgs, wish: &Wish<'_>) -> Result<ExitStatus, Failure> {
-    let mut signals = StopSignals::new()?;
-    let mut client = client(connect)?;
+    let mut signals = StopSignals::for_holder()?;
+    // Once for all clients: a password may come from a pipe.
+    let options = client_options(connect)?;
+    let client_of = |options| Client::new(connect.endpoints.clone(), options);
+    let with_patience = |patience: Duration| {
+        let mut client = client_of(options.clone());
+        client.set_answer_timeout(connect.timeout.min(patience));
+        client
+    };
+    // It has a client of its own: a call that waits must not hold a renewal up. One node that does
+    // not answer must not cost all of the lease's time.
+    let ttl = wish.hold.ttl.max(Duration::from_secs(LEASE_TTL_SECONDS_MIN));
+    let mut keeping = with_patience(ttl / 4);
     let asked = Instant::now();
     let granted = tokio::select! {
         biased;
         signal = signals.next() => return Err(told_to_stop(signal)),
-        granted = client.grant_lease(wish.hold.ttl, LeaseId::NONE) => granted.map_err(failed)?,
+        granted = keeping.grant_lease(wish.hold.ttl, LeaseId::NONE) => granted.map_err(failed)?,
     };
     let Granted { id: lease, ttl } = granted;
-    // It has a client of its own: a call that waits must not hold a renewal up. One node that does
-    // not answer must not cost all of the lease's time.
-    let patience = connect.timeout.min(ttl / 4);
-    let renewing = ConnectArgs { timeout: patience, ..connect.clone() };
-    let mut keeper = Keeper::new(self::client(&renewing)?, (lease, ttl), asked);
-    let ended = hold(&mut client, &mut keeper, &mut signals, wish, lease).await;
-    release(&mut client, wish, lease, ttl).await;
+    // One node a call: how long the next one may wait depends on the time that is left. This one
+    // answers.
+    let one_node = ClientOptions { attempts_max: 1, ..options.clone() };
+    let mut client = client_of(one_node).beginning_at(keeping.place());
+    let mut keeper = Keeper::new(keeping, (lease, ttl), asked);
+    let ended = hold(&mut client, &mut keeper, &mut signals, wish, (lease, connect.endpoints.len())).await;
+    release(&mut with_patience(RELEASE_PATIENCE), wish, lease, ttl).await;
     ended
 }
 
@@ -80,12 +93,20 @@ async fn hold(
     keeper: &mut Keeper,
     signals: &mut StopSignals,
     wish: &Wish<'_>,
-    lease: LeaseId,
+    (lease, nodes): (LeaseId, usize),
 ) -> Result<ExitStatus, Failure> {
+    let loss = tokio::select! {
+        biased;
+        signal = signals.next() => return Err(told_to_stop(signal)),
+        loss = keeper.begin() => loss,
+    };
+    if let Some(loss) = loss {
+        return Err(lost(wish, &loss, "; nothing was run"));
+    }
     let won = tokio::select! {
         biased;
         signal = signals.next() => return Err(told_to_stop(signal)),
-        won = wait_for_turn(client, wish, lease) => won?,
+        won = wait_for_turn(client, wish, lease, nodes) => won?,
         loss = keeper.keep() => return Err(lost(wish, &loss, "; nothing was run")),
     };
     // This process may have stood still since it won.
@@ -150,27 +171,46 @@ async fn wait(command: &mut Option<RunningCommand>) -> Result<ExitStatus, Failur
     }
 }
 
-/// Stands in the queue until it is our turn.
-async fn wait_for_turn(client: &mut Client, wish: &Wish<'_>, lease: LeaseId) -> Result<Won, Failure> {
+/// Stands in the queue until it is our turn. The client asks one node a call, of so many. When the
+/// time is over, those are still asked that have not failed: each of them may know that it is.
+async fn wait_for_turn(
+    client: &mut Client,
+    wish: &Wish<'_>,
+    lease: LeaseId,
+    nodes: usize,
+) -> Result<Won, Failure> {
     let give_up = wish.hold.wait.map(|wait| Instant::now() + wait);
+    // Nodes that have failed since one has answered.
+    let mut failed_nodes = 0;
     loop {
         let left = give_up.map(|give_up| give_up.saturating_duration_since(Instant::now()));
-        let wait = left.unwrap_or(WAIT_MAX).min(WAIT_MAX);
-        let is_over = left.is_some_and(|left| left <= wait);
+        // After a failure a node shows first that it answers.
+        let longest = if failed_nodes == 0 { WAIT_MAX } else { Duration::ZERO };
+        let wait = left.unwrap_or(WAIT_MAX).min(longest);
         // The place in the queue stays from one call to the next, as long as the lease.
         let (name, value) = (&wish.name, wish.value.clone());
-        let error = match client.campaign_and_stay(wish.kind, name, value, (lease, wait)).await {
+        let answer = client.campaign_and_stay(wish.kind, name, value, (lease, wait)).await;
+        let is_over = give_up.is_some_and(|give_up| Instant::now() >= give_up);
+        let error = match answer {
             Ok(Some(won)) => return Ok(won),
             Ok(None) if is_over => {
                 let text = format!("{} is held by another one; nothing was run", wish.told());
                 return Err(Failure::new(ExitStatus::ConditionFailed, text));
             }
-            Ok(None) => continue,
+            Ok(None) => {
+                failed_nodes = 0;
+                continue;
+            }
             Err(error) => error,
         };
+        failed_nodes += 1;
         match error.kind() {
             // The lease ends if that goes on for too long, and with it the attempts.
-            ErrorKind::Unavailable | ErrorKind::OutcomeUnknown if !is_over => sleep(RETRY_PAUSE).await,
+            ErrorKind::Unavailable | ErrorKind::OutcomeUnknown if !is_over || failed_nodes < nodes => {
+                if failed_nodes >= nodes {
+                    sleep(RETRY_PAUSE).await;
+                }
+            }
             ErrorKind::NotFound => {
                 return Err(lost(wish, &Loss::Gone(error.to_string()), "; nothing was run"));
             }

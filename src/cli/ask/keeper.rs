@@ -35,6 +35,26 @@ impl Keeper {
         Self { client, lease, ttl, confirmed }
     }
 
+    /// Renews the lease at once if much of its time has passed already: nodes that did not answer
+    /// come before the one that granted it.
+    pub(super) async fn begin(&mut self) -> Option<Loss> {
+        if self.confirmed.elapsed() < self.ttl / RENEW_AFTER {
+            return None;
+        }
+        let asked = Instant::now();
+        match self.client.keep_lease_alive(self.lease).await {
+            Ok(_) => self.confirmed = asked,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Some(self.gone()),
+            // Whether there is time for another attempt is judged as always.
+            Err(error) => tracing::debug!(%error, "the new lease is not renewed yet"),
+        }
+        None
+    }
+
+    fn gone(&self) -> Loss {
+        Loss::Gone(format!("lease {} has ended", self.lease))
+    }
+
     /// Whether the time is over within which what relies on the lease may go on.
     pub(super) fn overdue(&self) -> Option<Loss> {
         let why = || format!("lease {} was not renewed in time", self.lease);
@@ -60,7 +80,7 @@ impl Keeper {
                         break;
                     }
                     Ok(Err(error)) if error.kind() == ErrorKind::NotFound => {
-                        return Loss::Gone(format!("lease {} has ended", self.lease));
+                        return self.gone();
                     }
                     Ok(Err(error)) if Instant::now() < deadline => {
                         last = error.to_string();

@@ -9,10 +9,13 @@ use crate::client::{Client, ErrorKind, LeaseTime, put_bytes};
 use crate::kv::LeaseId;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// Between two attempts to renew a lease that no node took.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// A renewal is due when this part of the lease's time has passed since the last one, and a node
+/// that has not answered it within as much is given up.
+const RENEW_AFTER: u32 = 4;
 
 /// Runs a subcommand of `lease`.
 pub(in crate::cli) fn lease(args: &LeaseArgs) -> Result<ExitStatus, Failure> {
@@ -23,7 +26,8 @@ pub(in crate::cli) fn lease(args: &LeaseArgs) -> Result<ExitStatus, Failure> {
         let done = match args.command {
             LeaseCommand::Grant { ttl, id } => grant(&mut client, (ttl, id), format, &mut out).await,
             LeaseCommand::Keepalive { id, once } => {
-                keep_alive(&mut client, (LeaseId(id), once), format, &mut out).await
+                let timeout = args.connect.timeout;
+                keep_alive(&mut client, (LeaseId(id), once), timeout, format, &mut out).await
             }
             LeaseCommand::Revoke { id } => revoke(&mut client, LeaseId(id), format, &mut out).await,
             LeaseCommand::Ls => list(&mut client, format, &mut out).await,
@@ -53,6 +57,7 @@ async fn grant(
 async fn keep_alive(
     client: &mut Client,
     (id, once): (LeaseId, bool),
+    timeout: Duration,
     format: Option<OutputFormat>,
     out: &mut Output,
 ) -> Result<(), Failure> {
@@ -72,6 +77,8 @@ async fn keep_alive(
             Err(error) => return Err(error.into()),
         };
         confirmed = Some((asked, time.ttl));
+        // One node that does not answer must not cost all of the lease's time.
+        client.set_answer_timeout(timeout.min(time.ttl / RENEW_AFTER));
         match format {
             Some(OutputFormat::Json) => out.line(Value::from(time_json(&time)))?,
             Some(OutputFormat::Raw) => out.line(time.left.as_secs_f64())?,
@@ -83,7 +90,7 @@ async fn keep_alive(
         if once || !out.is_read() {
             return Ok(());
         }
-        sleep(time.ttl / 3).await;
+        sleep_until(asked + time.ttl / RENEW_AFTER).await;
     }
 }
 

@@ -97,7 +97,17 @@ impl Shell {
 
     /// Starts a command that runs on.
     pub(crate) fn start(&self, args: &[&str]) -> Running {
-        let mut child = self.command(args).spawn().unwrap();
+        Self::spawn(self.command(args))
+    }
+
+    /// As [`Self::start`], with any program, in a session of its own: without the terminal that the
+    /// tests may have.
+    pub(crate) fn start_apart(&self, words: &[&str]) -> Running {
+        Self::spawn(self.program("setsid", words))
+    }
+
+    fn spawn(mut command: Command) -> Running {
+        let mut child = command.spawn().unwrap();
         let said = BufReader::new(child.stdout.take().unwrap());
         Running { child, said }
     }
