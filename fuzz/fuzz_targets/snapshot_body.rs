@@ -5,11 +5,12 @@
 //! one says how long the pieces are that the body comes in.
 #![no_main]
 
+use infinitystore::codec::FeatureLevel;
 use infinitystore::kv::{Command, LeaseId, Op, Put, Settings, Store, StoreReader};
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 
-static BODIES: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
+static BODIES: LazyLock<[Vec<u8>; 3]> = LazyLock::new(|| {
     let mut store = Store::new();
     let mut apply = |command: Command| drop(store.apply(1, &command));
     apply(Op::Configure(Settings { history_bytes: 20_000, ..Settings::default() }).into());
@@ -19,10 +20,16 @@ static BODIES: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
     for number in 0..40u64 {
         let (key, value) = (format!("key {}", number % 7).into(), vec![7; number as usize % 3 * 300].into());
         let op = Op::Put(Put { key, value, lease: LeaseId(number % 3) });
-        apply(Command { idempotency_key: Some(format!("{number}").into()), by: None, op });
+        apply(Command { idempotency_key: Some(format!("{number}").into()), since: None, by: None, op });
         apply(Op::delete(format!("key {}", number % 5)).into());
     }
-    [body(&store), body(&Store::new())]
+    let old = body(&store);
+    store.raise_level(FeatureLevel::NEWEST);
+    for number in 40..50u64 {
+        let op = Op::set("key", vec![7; 300]);
+        store.apply(1, &Command { idempotency_key: Some(format!("{number}").into()), ..op.into() });
+    }
+    [old, body(&Store::new()), body(&store)]
 });
 
 fn body(store: &Store) -> Vec<u8> {
@@ -31,7 +38,7 @@ fn body(store: &Store) -> Vec<u8> {
 
 fuzz_target!(|input: &[u8]| {
     let [mode, piece, input @ ..] = input else { return };
-    let bytes = match mode % 3 {
+    let bytes = match mode % 4 {
         0 => input.to_vec(),
         base => edited(&BODIES[usize::from(base) - 1], input),
     };

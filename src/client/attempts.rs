@@ -5,6 +5,8 @@ use crate::client::credentials::Credentials;
 use crate::client::endpoint::Endpoint;
 use crate::client::error::{CallError, CallFailure, WriteOutcome, quote};
 use crate::client::request::Ask;
+use crate::codec::COUNTER_MAX;
+use crate::kv::Revision;
 use crate::tls::ClientTls;
 use std::io;
 use std::sync::Arc;
@@ -31,8 +33,7 @@ pub struct ClientOptions {
     /// least every ten seconds.
     pub watch_silence_max: Duration,
     /// Whether each write of `/v1` has a random idempotency key, if the caller gives none. Then a
-    /// write of unknown outcome is asked again, of the next node, and is done once. The cluster
-    /// remembers the answers of such writes for a while.
+    /// write of unknown outcome is asked again, of the next node, and is not done twice.
     pub idempotency_keys: bool,
     /// Whom the client trusts, and what it shows, at endpoints of `https://`.
     pub tls: Option<ClientTls>,
@@ -85,6 +86,8 @@ pub struct Client {
     /// To that one, if there is a connection.
     connection: Option<NodeConnection>,
     options: ClientOptions,
+    /// The newest revision of the store that an answer has told.
+    seen: Option<Revision>,
 }
 
 impl Client {
@@ -96,7 +99,21 @@ impl Client {
     pub fn new(endpoints: impl Into<Arc<[Endpoint]>>, options: ClientOptions) -> Self {
         let endpoints = endpoints.into();
         assert!(!endpoints.is_empty(), "a client needs a node");
-        Self { endpoints, at: 0, connection: None, options }
+        Self { endpoints, at: 0, connection: None, options, seen: None }
+    }
+
+    /// Knows that the store has had that revision, from a client that was before it, say. A client
+    /// that has seen no revision asks for one before a write that it may have to repeat.
+    #[must_use]
+    pub fn having_seen(mut self, revision: Revision) -> Self {
+        self.seen = self.seen.max(Some(revision));
+        self
+    }
+
+    /// The newest revision of the store that it has seen.
+    #[must_use]
+    pub const fn seen(&self) -> Option<Revision> {
+        self.seen
     }
 
     /// Begins with the node at that place, counted round and round: to spread many clients.
@@ -108,13 +125,41 @@ impl Client {
 
     /// Asks, and asks the next nodes where that is safe.
     pub(super) async fn call(&mut self, ask: Result<Ask, CallFailure>) -> Result<ReceivedAnswer, CallError> {
-        let ask = ask.map_err(|failure| self.error(failure))?;
-        let mut attempts_left = self.options.attempts_max.clamp(1, self.endpoints.len());
+        let mut ask = ask.map_err(|failure| self.error(failure))?;
+        if ask.lacks_since() {
+            if self.seen.is_none() && self.may_repeat() {
+                self.look().await;
+            }
+            ask.first_asked_after(self.seen);
+        }
+        self.ask_around(&ask).await
+    }
+
+    /// Whether there would be somebody to ask again: another node, or the same over a new
+    /// connection.
+    fn may_repeat(&self) -> bool {
+        self.attempts_max() > 1 || self.connection.is_some()
+    }
+
+    /// Asks any node for any revision that the store has had. If none tells one, a write is not
+    /// repeated where it may have been done.
+    async fn look(&mut self) {
+        if let Ok(ask) = Ask::get("/v1/settings?level=local".to_owned(), &[200]) {
+            let _ = self.ask_around(&ask).await;
+        }
+    }
+
+    fn attempts_max(&self) -> usize {
+        self.options.attempts_max.clamp(1, self.endpoints.len())
+    }
+
+    async fn ask_around(&mut self, ask: &Ask) -> Result<ReceivedAnswer, CallError> {
+        let mut attempts_left = self.attempts_max();
         // Whether an attempt that failed may have been carried out.
         let mut maybe_done = false;
         loop {
             attempts_left -= 1;
-            let failure = match self.attempt(&ask, &mut maybe_done).await {
+            let failure = match self.attempt(ask, &mut maybe_done).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
@@ -171,7 +216,7 @@ impl Client {
     /// a connection broke while a write was on it.
     async fn attempt(&mut self, ask: &Ask, maybe_done: &mut bool) -> Result<ReceivedAnswer, CallFailure> {
         if let Some(kept) = self.connection.take() {
-            match self.exchange(kept, ask).await {
+            match self.exchange(kept, ask, *maybe_done).await {
                 Ok(answer) => return Ok(answer),
                 // It had ended while it was idle.
                 Err(Trouble::Unsent) => {}
@@ -182,19 +227,21 @@ impl Client {
             }
         }
         let new = connect(&self.endpoints[self.at], &self.options).await?;
-        self.exchange(new, ask).await.map_err(|trouble| match trouble {
+        self.exchange(new, ask, *maybe_done).await.map_err(|trouble| match trouble {
             Trouble::Unsent => CallFailure::Unreachable(io::ErrorKind::ConnectionReset.into()),
             Trouble::Failed(failure) => failure,
         })
     }
 
-    /// Asks over a connection, and keeps it if it can be used again.
+    /// Asks over a connection, and keeps it if it can be used again. `maybe_done`: what is asked
+    /// for may have been carried out before.
     async fn exchange(
         &mut self,
         mut connection: NodeConnection,
         ask: &Ask,
+        maybe_done: bool,
     ) -> Result<ReceivedAnswer, Trouble> {
-        let request = ask.to_http(&self.endpoints[self.at], self.options.credentials.as_ref());
+        let request = ask.to_http(&self.endpoints[self.at], self.options.credentials.as_ref(), maybe_done);
         let body_bytes_max = self.options.answer_bytes_max;
         let exchange = async {
             if !connection.is_ready().await.map_err(Trouble::Failed)? {
@@ -205,6 +252,8 @@ impl Client {
         match timeout(self.options.answer_timeout.saturating_add(ask.wait()), exchange).await {
             Ok(answer) => {
                 let answer = answer?;
+                let told = answer.number("infinitystore-revision").filter(|told| *told <= COUNTER_MAX);
+                self.seen = self.seen.max(told.map(Revision));
                 self.connection = Some(connection);
                 ask.judge(answer).map_err(Trouble::Failed)
             }

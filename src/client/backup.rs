@@ -51,7 +51,7 @@ impl Client {
         let options = self.options();
         let late = |_| CallFailure::Late;
         let connection = connect(&endpoint, options).await?;
-        let request = ask.to_http(&endpoint, options.credentials.as_ref());
+        let request = ask.to_http(&endpoint, options.credentials.as_ref(), false);
         let answer = timeout(options.answer_timeout, connection.stream(request)).await.map_err(late)??;
         if answer.status() == 200 {
             return Ok(BackupDownload { endpoint, answer, silence_max: options.answer_timeout });

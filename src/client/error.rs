@@ -102,8 +102,7 @@ impl CallError {
     pub fn outcome(&self) -> WriteOutcome {
         // Whatever is said of the repetition, the first one may have been carried out. A node that
         // refuses by itself knows nothing of it. And the cluster gives the answer of the first one
-        // only while it remembers that. Once that is forgotten, the repetition is judged anew, by a
-        // state that the first one may have changed.
+        // only while it remembers that. Later it refuses the repetition, and knows no more.
         if self.maybe_done {
             return WriteOutcome::Unknown;
         }

@@ -35,6 +35,10 @@ pub struct WriteOptions {
     /// The name under which it is done at most once: visible ASCII, at most 240 bytes. `None`: a
     /// random one, if the client's options say so.
     pub idempotency_key: Option<String>,
+    /// With a name of the caller's: the write may have been asked for under it before this call,
+    /// and this revision of the store had been seen before that ([`Client::seen`]). It is then not
+    /// done twice, however long ago that was. An error tells of this call alone.
+    pub since: Option<Revision>,
 }
 
 /// What must hold of a key before it is changed.
@@ -203,8 +207,10 @@ impl Client {
                 ask?.with_header(IF_MATCH, &format!("\"{revision}\""))?
             }
         };
-        let random = self.options().idempotency_keys.then(random_key);
-        ask.once_as(options.idempotency_key.as_ref().or(random.as_ref()).map(String::as_str))
+        if let Some(name) = &options.idempotency_key {
+            return Ok(ask.once_as(Some(name))?.repeated_since(options.since));
+        }
+        ask.once_as(self.options().idempotency_keys.then(random_key).as_deref())
     }
 
     /// Asks, and reads the answer as JSON.

@@ -23,24 +23,31 @@
 //! ([`WriteOutcome::NotApplied`]), or whether nobody knows ([`WriteOutcome::Unknown`]).
 //!
 //! A write of `/v1` has an idempotency key: a random one of 128 bits, or the caller's. The cluster
-//! does what comes under one key once, and gives the same answer to each repetition, for as long as
-//! it remembers that answer: minutes or hours, but only seconds under tens of thousands of writes a
-//! second. So such a write is asked again, of the next node, although its outcome is unknown. The
-//! writes of the original's API have none.
+//! gives the same answer to each repetition under one key, for as long as it remembers that answer:
+//! minutes or hours, but only seconds under tens of thousands of writes a second. A repetition
+//! says, too, which revision of the store this client had seen before the first attempt. With that
+//! the cluster knows whether the answer to the first attempt may be forgotten, and does nothing
+//! then. So such a write is asked again, of the next node, although its outcome is unknown, and is
+//! not done twice. The writes of the original's API have no key.
+//!
+//! A client knows the newest revision that an answer has told ([`Client::seen`]). One that has seen
+//! none asks a node for it before the first write that it may have to repeat. If no node tells one,
+//! a write of unknown outcome is not repeated.
 //!
 //! | what the client saw | outcome | asks the next node |
 //! |---|---|---|
 //! | no connection, or one that had ended before the request was sent | not applied | yes |
-//! | 4xx | not applied: the request itself is wrong, or a condition does not hold | no |
+//! | any other 4xx | not applied: the request itself is wrong, or a condition does not hold | no |
 //! | 5xx that says that it is not applied | not applied | yes |
+//! | 4xx that says that it is unknown (`answer-forgotten`) | unknown | no |
 //! | any other 5xx | unknown | with an idempotency key |
 //! | no answer in time, or a connection that broke | unknown | with an idempotency key |
 //! | an answer that no node gives | unknown | with an idempotency key |
 //!
 //! Once an attempt has ended unknown, the outcome stays unknown unless the repetition succeeds.
 //! That another node did not take the repetition says nothing of what became of the first attempt.
-//! Nor does a refusal by the cluster's state (a condition that does not hold, say): once the answer
-//! to the first attempt is forgotten, what that attempt did may be what stands in the way.
+//! Nor is a refusal by the cluster taken for more than it says: the first attempt may still be
+//! under way.
 //!
 //! So a write is repeated only if that cannot do it twice. A read changes nothing, and is repeated
 //! after every failure that is not its own. [`CallError::kind`] sorts errors for programs.

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// The name under which a write is done at most once.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// What was seen of the store before the write was asked for the first time.
+const IDEMPOTENCY_SINCE: HeaderName = HeaderName::from_static("idempotency-since");
 
 /// A request, to whichever node.
 #[derive(Clone, Debug)]
@@ -30,6 +32,10 @@ pub(super) struct Ask {
     wait: Duration,
     /// Whether it changes something.
     is_write: bool,
+    /// Which revision of the store had been seen before this was asked for the first time.
+    since: Option<Revision>,
+    /// Whether that first time may have been before this call.
+    is_repetition: bool,
 }
 
 impl Ask {
@@ -61,7 +67,9 @@ impl Ask {
     ) -> Result<Self, CallFailure> {
         let target = Uri::try_from(target).map_err(|error| CallFailure::Unaskable(error.to_string()))?;
         let is_write = method != Method::GET;
-        Ok(Self { method, target, headers: Vec::new(), body, accepted, wait: Duration::ZERO, is_write })
+        let wait = Duration::ZERO;
+        let (headers, since, is_repetition) = (Vec::new(), None, false);
+        Ok(Self { method, target, headers, body, accepted, wait, is_write, since, is_repetition })
     }
 
     /// With a header more.
@@ -78,6 +86,24 @@ impl Ask {
             Some(key) => self.with_header(IDEMPOTENCY_KEY, key),
             None => Ok(self),
         }
+    }
+
+    /// It may have been asked before under its name, after that revision had been seen.
+    pub(super) fn repeated_since(mut self, since: Option<Revision>) -> Self {
+        (self.since, self.is_repetition) = (since, since.is_some());
+        self
+    }
+
+    /// That revision had been seen when this was about to be asked for the first time.
+    pub(super) fn first_asked_after(&mut self, seen: Option<Revision>) {
+        if !self.is_repetition {
+            self.since = seen;
+        }
+    }
+
+    /// Whether it is to be done once, and it is not known yet since when its answer counts.
+    pub(super) fn lacks_since(&self) -> bool {
+        self.is_write && self.is_named() && self.since.is_none()
     }
 
     /// The node may take so much longer to answer.
@@ -109,9 +135,14 @@ impl Ask {
     }
 
     /// Whether it may be asked again although it may have been carried out: it changes nothing, or
-    /// it is done once however often it is asked.
+    /// it is done once however often it is asked. A name alone does not make sure of that: the
+    /// cluster may have forgotten the answer.
     pub(super) fn is_repeatable(&self) -> bool {
-        !self.is_write || self.headers.iter().any(|(name, _)| *name == IDEMPOTENCY_KEY)
+        !self.is_write || self.is_named() && self.since.is_some()
+    }
+
+    fn is_named(&self) -> bool {
+        self.headers.iter().any(|(name, _)| *name == IDEMPOTENCY_KEY)
     }
 
     /// Whether it may be asked again, of another node, after that failure.
@@ -119,11 +150,12 @@ impl Ask {
         failure.is_of_the_node() && (self.is_repeatable() || failure.outcome() == WriteOutcome::NotApplied)
     }
 
-    /// As hyper sends it.
+    /// As hyper sends it; `maybe_done`: it may have been carried out before.
     pub(super) fn to_http(
         &self,
         endpoint: &Endpoint,
         credentials: Option<&Credentials>,
+        maybe_done: bool,
     ) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
@@ -139,6 +171,10 @@ impl Ask {
         }
         for (name, value) in &self.headers {
             headers.insert(name, value.clone());
+        }
+        // A first attempt says nothing: it must not be refused because its client was idle.
+        if let Some(since) = self.since.filter(|_| maybe_done || self.is_repetition) {
+            headers.insert(IDEMPOTENCY_SINCE, HeaderValue::from(since.0));
         }
         request
     }

@@ -255,7 +255,7 @@ impl Watch {
 
     async fn connect(&mut self) -> Result<Option<Revision>, CallFailure> {
         let endpoint = &self.endpoints[self.at];
-        let request = self.ask()?.to_http(endpoint, self.options.credentials.as_ref());
+        let request = self.ask()?.to_http(endpoint, self.options.credentials.as_ref(), false);
         let connection = connect(endpoint, &self.options).await?;
         let late = |_| CallFailure::Late;
         let answer =

@@ -22,6 +22,9 @@ impl FeatureLevel {
     /// From here on nodes tell each other which levels they speak, and a cluster has a level. What
     /// no entry has raised is at the level before.
     pub const NEGOTIATES: Self = Self(8);
+    /// From here on a remembered answer has the revision that it was made at, and a command may say
+    /// what its client had seen before it asked first.
+    pub const DATES_ANSWERS: Self = Self(8);
 
     /// The level of that number.
     #[must_use]

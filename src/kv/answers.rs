@@ -4,20 +4,30 @@
 //! An answer takes a small part of the limit at most, so that no client can push out all answers of
 //! the others with a few commands. Of one that would take more, what was read is not kept. Denials
 //! have a limit of their own: a client without a right pushes out nobody's answers.
+//!
+//! Of those that are forgotten one number stays: all of them were made at revisions below it. A
+//! client that had seen a later revision before its first attempt can so be told apart from one
+//! whose first attempt may have been answered. Denials do not count here: they did nothing.
+//!
+//! In a cluster of an old level answers have no revision, and nothing stays of one that is
+//! forgotten. Those from the time when the level was raised have one.
 
 use crate::codec::{DecodeError, Writer};
 use crate::kv::command::{Outcome, Refusal, TxnResult};
 use crate::kv::leaf::VersionedRef;
 use crate::kv::query::RangePage;
 use crate::kv::tree::Tree;
+use crate::kv::types::Revision;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// What an answer takes beside its key and its bytes.
 pub(super) const ANSWER_OVERHEAD: u64 = 128;
-/// Fingerprint and number, before the outcome.
-pub(super) const HEAD_BYTES: usize = 24;
+/// Fingerprint, number and revision, before the outcome.
+pub(super) const HEAD_BYTES: usize = 32;
+/// The same without the revision.
+pub(super) const UNDATED_HEAD_BYTES: usize = 24;
 /// An outcome takes at most this many bytes here: enough for a transaction of the most steps, and
 /// for one that looks at a key of the greatest length.
 pub(super) const OUTCOME_BYTES_MAX: usize = 128 << 10;
@@ -29,13 +39,19 @@ const DENIALS_SHARE: u64 = 16;
 /// The answers, the oldest forgotten first. `clone` is O(1).
 #[derive(Clone, Debug, Default)]
 pub(super) struct Answers {
-    /// By idempotency key: fingerprint of the command, number of the answer, encoded outcome.
+    /// By idempotency key: fingerprint of the command, number of the answer, (if it is dated) the
+    /// store's revision when it was made, encoded outcome.
     by_key: Tree,
     /// Those of commands that were carried out, or refused by what the state is.
     answers: Queue,
     /// Denials.
     denials: Queue,
     last_number: u64,
+    /// Answers from this number on are dated. 0: none is, and nothing is known of forgotten ones.
+    dated_from: u64,
+    /// Every answer that is forgotten, denials apart, was made at a revision below this one. 0:
+    /// none is. Never goes back.
+    forgotten_below: Revision,
     digests: u128,
 }
 
@@ -70,7 +86,36 @@ impl Answers {
 
     /// Hash of all of them.
     pub(super) fn digests(&self) -> u128 {
-        self.digests.wrapping_add(xxh3_128(&self.last_number.to_le_bytes()))
+        let numbers = [self.last_number, self.dated_from, self.forgotten_below.0].map(u64::to_le_bytes);
+        // A member of a release that dates none has the same hash.
+        let known = if self.are_dated() { &numbers[..] } else { &numbers[..1] };
+        self.digests.wrapping_add(xxh3_128(known.as_flattened()))
+    }
+
+    /// Whether answers that are made now are dated.
+    pub(super) const fn are_dated(&self) -> bool {
+        self.dated_from > 0
+    }
+
+    /// Dates those that are made from now on. All before were made below a revision.
+    pub(super) const fn date(&mut self, below: Revision) {
+        self.set_numbers(self.last_number, self.last_number + 1, below);
+    }
+
+    /// The number of the first one that is dated; 0: none is.
+    pub(super) const fn dated_from(&self) -> u64 {
+        self.dated_from
+    }
+
+    /// Every answer that is forgotten was made at a revision below this one.
+    pub(super) const fn forgotten_below(&self) -> Revision {
+        self.forgotten_below
+    }
+
+    /// Whether all answers that were made at this revision or later are remembered. Only where
+    /// they are dated.
+    pub(super) fn are_known_since(&self, since: Revision) -> bool {
+        since >= self.forgotten_below
     }
 
     pub(super) const fn last_number(&self) -> u64 {
@@ -91,44 +136,57 @@ impl Answers {
     pub(super) fn get(&self, key: &[u8]) -> Option<Known> {
         let found = self.by_key.get(key)?.to_bytes();
         let fingerprint = u128::from_le_bytes(*found.first_chunk().expect("every answer has a head"));
-        Some(Known { fingerprint, outcome: Outcome::decode(found.slice(HEAD_BYTES..)) })
+        Some(Known { fingerprint, outcome: Outcome::decode(found.slice(head_of(&found, self.dated_from)..)) })
     }
 
-    /// Remembers an answer in the place of the one that was, and forgets the oldest ones beyond
-    /// `limit` bytes. One that has no room at all is not remembered, and pushes out no other.
-    pub(super) fn remember(&mut self, key: &[u8], fingerprint: u128, outcome: &Outcome, limit: u64) {
+    /// Remembers an answer that was made at `revision`, in the place of the one that was, and
+    /// forgets the oldest ones beyond `limit` bytes. One that has no room at all is forgotten at
+    /// once, and pushes out no other.
+    pub(super) fn remember(
+        &mut self,
+        key: &[u8],
+        (fingerprint, outcome): (u128, &Outcome),
+        revision: Revision,
+        limit: u64,
+    ) {
         let mut value = Vec::new();
         value.put_u128(fingerprint);
         value.put_u64(self.last_number + 1);
+        if self.are_dated() {
+            value.put_u64(revision.0);
+        }
+        let head = value.len();
         outcome.encode(&mut value);
-        if value.len() > ANSWER_BYTES_MAX {
-            value.truncate(HEAD_BYTES);
+        if value.len() > head + OUTCOME_BYTES_MAX {
+            value.truncate(head);
             without_reads(outcome).encode(&mut value);
         }
-        assert!(value.len() <= ANSWER_BYTES_MAX, "without what was read, an answer is small");
-        let limit_of_kind = if is_denial(&value) { limit / DENIALS_SHARE } else { limit };
+        assert!(value.len() <= head + OUTCOME_BYTES_MAX, "without what was read, an answer is small");
+        let limit_of_kind = if is_denial(&value[head..]) { limit / DENIALS_SHARE } else { limit };
         if cost(key, &value) > limit_of_kind {
+            note_forgotten(&mut self.forgotten_below, self.dated_from, &value);
             return;
         }
         self.forget(key);
         self.last_number += 1;
-        self.put_back(key, &value);
+        self.put_back(key, &value, revision);
         self.bound(limit);
     }
 
     fn forget(&mut self, key: &[u8]) {
         let Some(value) = self.by_key.get(key).map(|found| found.to_bytes()) else { return };
-        let queue = if is_denial(&value) { &mut self.denials } else { &mut self.answers };
-        let number = u64::from_le_bytes(*value[16..].first_chunk().expect("every answer has a head"));
-        queue.by_number.remove(&number.to_be_bytes());
+        let outcome = &value[head_of(&value, self.dated_from)..];
+        let queue = if is_denial(outcome) { &mut self.denials } else { &mut self.answers };
+        queue.by_number.remove(&number_in(&value, 16).to_be_bytes());
         queue.bytes -= cost(key, &value);
         self.digests = self.digests.wrapping_sub(digest(key, &value));
+        note_forgotten(&mut self.forgotten_below, self.dated_from, &value);
         self.by_key.remove(key);
     }
 
     /// Forgets the oldest ones beyond `limit` bytes.
     pub(super) fn bound(&mut self, limit: u64) {
-        let Self { by_key, answers, denials, digests, .. } = self;
+        let Self { by_key, answers, denials, digests, forgotten_below, dated_from, .. } = self;
         for (queue, limit) in [(answers, limit), (denials, limit / DENIALS_SHARE)] {
             while queue.bytes > limit
                 && let Some((number, found)) = queue.by_number.cursor(&[]).next()
@@ -138,28 +196,39 @@ impl Answers {
                 if let Some(found) = by_key.get(&key) {
                     queue.bytes -= cost(&key, found.value);
                     *digests = digests.wrapping_sub(digest(&key, found.value));
+                    note_forgotten(forgotten_below, *dated_from, found.value);
                     by_key.remove(&key);
                 }
             }
         }
     }
 
-    /// Puts an answer in as it was remembered. `false`: it makes no sense.
-    pub(super) fn put_back(&mut self, key: &[u8], value: &[u8]) -> bool {
-        let number = value.get(16..HEAD_BYTES).and_then(|number| number.first_chunk::<8>());
-        let Some(number) = number.map(|number| u64::from_le_bytes(*number)) else { return false };
-        let queue = if is_denial(value) { &mut self.denials } else { &mut self.answers };
+    /// Puts an answer in as it was remembered, in a store of this revision. `false`: it makes no
+    /// sense.
+    pub(super) fn put_back(&mut self, key: &[u8], value: &[u8], revision: Revision) -> bool {
+        if value.len() < UNDATED_HEAD_BYTES {
+            return false;
+        }
+        let (number, head) = (number_in(value, 16), head_of(value, self.dated_from));
+        let Some(outcome) = value.get(head..).filter(|outcome| outcome.len() <= OUTCOME_BYTES_MAX) else {
+            return false;
+        };
+        let queue = if is_denial(outcome) { &mut self.denials } else { &mut self.answers };
         queue.bytes += cost(key, value);
         queue.by_number.set(&number.to_be_bytes(), &mut |_| VersionedRef::plain(key));
         self.digests = self.digests.wrapping_add(digest(key, value));
         self.by_key.set(key, &mut |_| VersionedRef::plain(value));
         let count = self.answers.by_number.len() + self.denials.by_number.len();
-        self.by_key.len() == count && number <= self.last_number
+        let has_come = revision_of(value, self.dated_from).is_none_or(|made| made <= revision);
+        self.by_key.len() == count && number <= self.last_number && has_come
     }
 
-    /// Sets the number of the last answer; for a snapshot, before its answers.
-    pub(super) const fn set_last_number(&mut self, last_number: u64) {
-        self.last_number = last_number;
+    /// Sets the number of the last answer, that of the first one that is dated (0: none is), and
+    /// below which revision answers are forgotten; for a snapshot, before its answers.
+    pub(super) const fn set_numbers(&mut self, last: u64, dated_from: u64, forgotten_below: Revision) {
+        self.last_number = last;
+        self.dated_from = dated_from;
+        self.forgotten_below = forgotten_below;
     }
 
     /// The one whose idempotency key comes after `key`: as [`Self::put_back`] takes it.
@@ -171,9 +240,34 @@ impl Answers {
     }
 }
 
-/// Whether a kept answer is a denial.
-fn is_denial(value: &[u8]) -> bool {
-    value.get(HEAD_BYTES..).is_some_and(Outcome::is_encoded_denial)
+/// An answer goes. A denial does not count: nothing was done. Nor does one that is not dated: it is
+/// from before the level was raised, and all of that time count as forgotten.
+fn note_forgotten(forgotten_below: &mut Revision, dated_from: u64, value: &[u8]) {
+    let made = revision_of(value, dated_from).filter(|_| !is_denial(&value[HEAD_BYTES..]));
+    if let Some(revision) = made {
+        *forgotten_below = (*forgotten_below).max(revision.next());
+    }
+}
+
+/// At which revision a kept answer was made, if it is dated.
+fn revision_of(value: &[u8], dated_from: u64) -> Option<Revision> {
+    (head_of(value, dated_from) == HEAD_BYTES).then(|| Revision(number_in(value, UNDATED_HEAD_BYTES)))
+}
+
+/// How many bytes of a kept answer come before its outcome.
+fn head_of(value: &[u8], dated_from: u64) -> usize {
+    let is_dated = dated_from > 0 && number_in(value, 16) >= dated_from;
+    if is_dated { HEAD_BYTES } else { UNDATED_HEAD_BYTES }
+}
+
+/// A number in the head of a kept answer.
+fn number_in(value: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(*value[at..].first_chunk().expect("every answer has a head"))
+}
+
+/// Whether the outcome of a kept answer is a denial.
+fn is_denial(outcome: &[u8]) -> bool {
+    Outcome::is_encoded_denial(outcome)
 }
 
 /// What a command did, without what it read: each page that holds something is empty, and says that

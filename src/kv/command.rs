@@ -6,6 +6,7 @@ use crate::kv::types::{KeyRange, LeaseId, Revision, Settings};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;
+use core::fmt;
 
 /// An idempotency key is at most this long.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
@@ -15,6 +16,10 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
 pub struct Command {
     /// The client's name for this command. A client that repeats it gets the first answer again.
     pub idempotency_key: Option<Bytes>,
+    /// A revision of the store that its client had seen before it sent the command for the first
+    /// time. Goes with an idempotency key, and is no part of what the command does: it says whether
+    /// the answer to that first attempt can have been forgotten.
+    pub since: Option<Revision>,
     /// Who wants it. `None`: nobody has said who they are, or a leader wants it itself.
     pub by: Option<Principal>,
     /// What to do.
@@ -23,7 +28,7 @@ pub struct Command {
 
 impl From<Op> for Command {
     fn from(op: Op) -> Self {
-        Self { idempotency_key: None, by: None, op }
+        Self { idempotency_key: None, since: None, by: None, op }
     }
 }
 
@@ -302,6 +307,37 @@ pub enum Refusal {
     /// Another command was done under this idempotency key.
     #[error("another command was done under this idempotency key; choose a new one")]
     KeyReused,
+    /// The command may have been done before, and the answer be forgotten. It was not done now.
+    #[error("{0}")]
+    AnswerForgotten(ForgottenAnswer),
+}
+
+/// Why nobody knows of a first attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ForgottenAnswer {
+    /// What its client had seen before it.
+    pub since: Revision,
+    /// The revision of the newest answer that is forgotten; below `since`: the store's, which has
+    /// not come so far.
+    pub through: Revision,
+}
+
+impl fmt::Display for ForgottenAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { since, through } = self;
+        if through < since {
+            write!(
+                f,
+                "revision {since} has not come yet, and the first attempt was made after it: that was another store, and what became of it nobody knows"
+            )?;
+        } else {
+            write!(
+                f,
+                "answers up to revision {through} are forgotten, and the first attempt was made after revision {since}: whether it was done nobody knows"
+            )?;
+        }
+        f.write_str("; it was not done again: read, and write under a new idempotency key if need be")
+    }
 }
 
 impl Outcome {

@@ -27,6 +27,7 @@ mod outcome;
 mod packed;
 mod query;
 mod reads;
+mod remembered;
 mod security;
 mod snapshot;
 mod store;
@@ -36,8 +37,8 @@ mod types;
 mod wire;
 
 pub use command::{
-    Command, Compare, CompareOrder, IDEMPOTENCY_KEY_BYTES_MAX, Op, Outcome, Put, Refusal, Target, Txn, TxnOp,
-    TxnResult,
+    Command, Compare, CompareOrder, ForgottenAnswer, IDEMPOTENCY_KEY_BYTES_MAX, Op, Outcome, Put, Refusal,
+    Target, Txn, TxnOp, TxnResult,
 };
 pub use leases::{IDLE_LEASES_MAX, LEASE_ID_CHOSEN_MIN, LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN};
 pub use query::{

@@ -1,7 +1,7 @@
 //! Outcomes as bytes: what a remembered answer is kept as.
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::kv::command::{Outcome, Refusal, TxnResult};
+use crate::kv::command::{ForgottenAnswer, Outcome, Refusal, TxnResult};
 use crate::kv::fields::{put_count, put_option, take_list, take_option};
 use crate::kv::query::RangePage;
 use crate::kv::security::{Denial, SecurityRefusal};
@@ -126,6 +126,7 @@ fn put_refusal(out: &mut Vec<u8>, refusal: &Refusal) {
         }
         Refusal::Security(refusal) => (11, [refusal.code(), 0]),
         Refusal::TooManyLeases { limit } => (12, [*limit, 0]),
+        Refusal::AnswerForgotten(ForgottenAnswer { since, through }) => (13, [since.0, through.0]),
     };
     out.put_u8(tag);
     numbers.into_iter().for_each(|number| out.put_u64(number));
@@ -150,6 +151,7 @@ fn take_refusal(reader: &mut Reader) -> Result<Refusal, DecodeError> {
             Refusal::Security(SecurityRefusal::from_code(one).ok_or(invalid)?)
         }
         12 => Refusal::TooManyLeases { limit: one },
+        13 => Refusal::AnswerForgotten(ForgottenAnswer { since: Revision(one), through: Revision(other) }),
         tag => return Err(DecodeError::Invalid { what: "refusal", value: u64::from(tag) }),
     })
 }

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! body   = format (u8), state, key …, lease …, answer …, rules, chunk …, end
-//! state  = 1, [level (from format 6 on)], revision, compacted, last grant, last answer,
-//!          history_bytes, quota_bytes, answers_bytes (u64 each)
+//! state  = 1, [level], revision, compacted, last grant, last answer, [first answer that is dated,
+//!          revision below which answers are forgotten], history_bytes, quota_bytes, answers_bytes
+//!          (u64 each; what is in brackets from format 6 on)
 //! key    = 2, create_revision, mod_revision, version, lease (u64 each), place, key length,
 //!          value length (u32 each), key, value
 //! lease  = 3, id, seconds to live, number of the grant (u64 each), kind of its owner (u8; 0:
@@ -17,9 +18,10 @@
 //! ```
 //! A record begins with its tag (u8). Integers are little-endian. Keys ascend, leases and
 //! idempotency keys too; chunks are in the order of their revisions, and `history.rs` says what is
-//! in one. An answer is a fingerprint (u128), its number (u64) and an outcome (`outcome.rs`). The
-//! checksums of the file and of the wire find damage within pieces. The hash at the end makes sure
-//! that what was rebuilt is what was captured.
+//! in one. An answer is a fingerprint (u128), its number, if it is dated the revision at which it
+//! was made (u64 each), and an outcome (`outcome.rs`). The checksums of the file and of the wire
+//! find damage within pieces. The hash at the end makes sure that what was rebuilt is what was
+//! captured.
 
 use crate::codec::{COUNTER_MAX, DecodeError, FeatureLevel, Writer};
 use crate::kv::answers::ANSWER_BYTES_MAX;
@@ -29,18 +31,20 @@ use crate::kv::leaf::{PACKED_VALUE_BYTES_MAX, VersionedRef, digest};
 use crate::kv::leases::{LEASE_TTL_SECONDS_MAX, owner_in_numbers, owner_of_numbers};
 use crate::kv::security::{SECURITY_BYTES_MAX, Security};
 use crate::kv::snapshot::fields::{Fields, checked_length};
+use crate::kv::snapshot::state::{put_state, read_state};
 use crate::kv::store::Store;
 use crate::kv::tree::{TreeBuilder, Walk};
-use crate::kv::types::{KEY_BYTES_MAX, LeaseId, Revision, Settings, VALUE_BYTES_MAX};
+use crate::kv::types::{KEY_BYTES_MAX, LeaseId, Revision, VALUE_BYTES_MAX};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
 mod fields;
+mod state;
 
 /// The first byte of a body: its format. This one in a cluster of the oldest level, …
 const FORMAT_OLD: u8 = 5;
-/// … and this one, which tells the level, in any other.
+/// … and this one, which tells the level and when answers were made, in any other.
 const FORMAT: u8 = 6;
 const TAG_STATE: u8 = 1;
 const TAG_KEY: u8 = 2;
@@ -149,6 +153,7 @@ impl Body {
         match self.section {
             Section::Start => {
                 piece.put_u8(if self.rest.level > FeatureLevel::OLDEST { FORMAT } else { FORMAT_OLD });
+                piece.put_u8(TAG_STATE);
                 put_state(piece, &self.rest);
                 self.section = Section::Keys;
             }
@@ -226,19 +231,6 @@ impl Body {
         }
         piece.put_u128(self.end.state_hash);
         self.section = Section::Done;
-    }
-}
-
-fn put_state(piece: &mut Vec<u8>, store: &Store) {
-    piece.put_u8(TAG_STATE);
-    if store.level > FeatureLevel::OLDEST {
-        piece.put_u64(u64::from(store.level.get()));
-    }
-    let Settings { history_bytes, quota_bytes, answers_bytes } = store.settings;
-    let counters =
-        [store.revision.0, store.compacted.0, store.leases.last_grant(), store.answers.last_number()];
-    for number in counters.into_iter().chain([history_bytes, quota_bytes, answers_bytes]) {
-        piece.put_u64(number);
     }
 }
 
@@ -356,7 +348,7 @@ impl StoreReader {
             return Err(DecodeError::Invalid { what: "snapshot record", value: u64::from(tag) });
         }
         let done = match tag {
-            TAG_STATE => self.read_state(fields),
+            TAG_STATE => read_state(&mut self.store, self.format == Some(FORMAT_OLD), fields),
             TAG_KEY => self.read_key(fields),
             TAG_LEASE => self.read_lease(fields, tag),
             TAG_ANSWER => self.read_answer(fields, tag),
@@ -369,38 +361,6 @@ impl StoreReader {
             self.section = tag;
         }
         Ok(done)
-    }
-
-    fn read_state(&mut self, fields: &mut Fields<'_>) -> Result<Option<()>, DecodeError> {
-        let is_old = self.format == Some(FORMAT_OLD);
-        let level = if is_old { Some([FeatureLevel::OLDEST.get().into()]) } else { fields.u64s() };
-        let (Some([level]), Some(numbers)) = (level, fields.u64s::<7>()) else { return Ok(None) };
-        let found = u16::try_from(level).map(FeatureLevel::new).unwrap_or_default();
-        // The oldest has the other format.
-        if self.store.raise_level(found) == is_old {
-            return Err(DecodeError::Invalid { what: "level of the snapshot", value: level });
-        }
-        let [revision, compacted, last_grant, last_answer, history_bytes, quota_bytes, answers_bytes] =
-            numbers;
-        for (what, value) in
-            [("revision of the snapshot", revision), ("number of the last grant", last_grant)]
-        {
-            if value > COUNTER_MAX {
-                return Err(DecodeError::Invalid { what, value });
-            }
-        }
-        if compacted > revision {
-            return Err(DecodeError::Invalid { what: "compacted revision", value: compacted });
-        }
-        if last_answer > COUNTER_MAX {
-            return Err(DecodeError::Invalid { what: "number of the last answer", value: last_answer });
-        }
-        self.store.revision = Revision(revision);
-        self.store.compacted = Revision(compacted);
-        self.store.leases.set_last_grant(last_grant);
-        self.store.answers.set_last_number(last_answer);
-        self.store.settings = Settings { history_bytes, quota_bytes, answers_bytes };
-        Ok(Some(()))
     }
 
     fn read_key(&mut self, fields: &mut Fields<'_>) -> Result<Option<()>, DecodeError> {
@@ -455,8 +415,9 @@ impl StoreReader {
         let answer = checked_length("answer", answer, ANSWER_BYTES_MAX)?;
         let (Some(key), Some(answer)) = (fields.take(key), fields.take(answer)) else { return Ok(None) };
         self.check_order(tag, key)?;
-        if !self.store.answers.put_back(key, answer) {
-            return Err(DecodeError::Inconsistent { what: "answer", why: "its number is not its own" });
+        if !self.store.answers.put_back(key, answer, self.store.revision) {
+            let why = "its number is not its own, or its revision has not come yet";
+            return Err(DecodeError::Inconsistent { what: "answer", why });
         }
         Ok(Some(()))
     }

@@ -65,15 +65,26 @@ impl Store {
         }
         let Some(key) = &command.idempotency_key else { return self.carry_out(term, command) };
         let fingerprint = command.fingerprint();
+        let forgotten = self.forgotten(command);
         // What somebody else was denied takes nobody's key away.
         if let Some(known) = self.answers.get(key)
             && (known.fingerprint == fingerprint || !known.is_denial())
         {
             let repeated = known.outcome.ok().filter(|_| known.fingerprint == fingerprint);
-            return repeated.unwrap_or(Outcome::Refused(Refusal::KeyReused));
+            return match repeated.unwrap_or(Outcome::Refused(Refusal::KeyReused)) {
+                // It may have been done before it was denied.
+                Outcome::Refused(Refusal::Denied { denial, maybe_done }) => {
+                    let maybe_done = maybe_done || forgotten.is_some();
+                    Outcome::Refused(Refusal::Denied { denial, maybe_done })
+                }
+                outcome => outcome,
+            };
+        }
+        if let Some(refusal) = forgotten {
+            return Outcome::Refused(refusal);
         }
         let outcome = self.carry_out(term, command);
-        self.answers.remember(key, fingerprint, &outcome, self.settings.answers_bytes);
+        self.remember(key, (fingerprint, &outcome));
         outcome
     }
 
@@ -82,12 +93,13 @@ impl Store {
     fn deny(&mut self, command: &Command, denial: Denial) -> Outcome {
         let name = command.idempotency_key.as_ref();
         let known = name.and_then(|key| self.answers.get(key));
-        let maybe_done = known.as_ref().is_some_and(|known| !known.is_denial());
+        let is_kept = known.as_ref().is_some_and(|known| !known.is_denial());
         let fingerprint = command.fingerprint();
-        let is_new = !maybe_done && known.is_none_or(|known| known.fingerprint != fingerprint);
+        let is_new = !is_kept && known.is_none_or(|known| known.fingerprint != fingerprint);
+        let maybe_done = is_kept || self.forgotten(command).is_some();
         let outcome = Outcome::Refused(Refusal::Denied { denial, maybe_done });
         if let Some(key) = name.filter(|_| is_new && command.by.is_some()) {
-            self.answers.remember(key, fingerprint, &outcome, self.settings.answers_bytes);
+            self.remember(key, (fingerprint, &outcome));
         }
         outcome
     }
@@ -137,6 +149,7 @@ impl Store {
     pub fn raise_level(&mut self, level: FeatureLevel) -> bool {
         let is_higher = level > self.level;
         if is_higher {
+            self.date_answers(level);
             self.level = level;
         }
         is_higher
@@ -157,9 +170,11 @@ impl Store {
     /// Whether nothing was ever done to it that left a trace.
     #[must_use]
     pub fn is_untouched(&self) -> bool {
-        let no_leases = self.leases.last_grant() == 0 && self.answers.last_number() == 0;
+        let no_answers = self.answers.last_number() == 0 && self.answers.forgotten_below() == Revision(0);
+        let no_leases = self.leases.last_grant() == 0;
         let no_rules = self.security.revision() == 0;
-        self.revision == Revision(0) && no_leases && no_rules && self.settings == Settings::default()
+        let is_empty = self.revision == Revision(0) && no_leases && no_answers && no_rules;
+        is_empty && self.settings == Settings::default()
     }
 
     /// Sum of the lengths of keys and values that exist, bytes.
@@ -172,25 +187,6 @@ impl Store {
     #[must_use]
     pub const fn history_bytes(&self) -> u64 {
         self.history.bytes()
-    }
-
-    /// What remembered answers take, bytes.
-    #[must_use]
-    pub const fn answers_bytes(&self) -> u64 {
-        self.answers.bytes()
-    }
-
-    /// The number of the last answer that was remembered.
-    #[must_use]
-    pub const fn last_answer(&self) -> u64 {
-        self.answers.last_number()
-    }
-
-    /// The number of the oldest answer that is remembered, if there is one. Denials do not count:
-    /// they are forgotten apart.
-    #[must_use]
-    pub fn oldest_answer(&self) -> Option<u64> {
-        self.answers.oldest_number()
     }
 
     /// A lease, if it is there.

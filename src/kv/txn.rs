@@ -3,6 +3,7 @@
 //! All comparisons, the nested ones too, see the state before the transaction. So which steps are
 //! taken is known before the first one, and a transaction that would fail changes nothing.
 
+use crate::codec::COUNTER_MAX;
 use crate::kv::command::{
     Command, Compare, CompareOrder, IDEMPOTENCY_KEY_BYTES_MAX, Op, Outcome, Put, Refusal, Target, Txn, TxnOp,
     TxnResult,
@@ -59,6 +60,12 @@ pub enum BadCommand {
     /// An idempotency key that is empty or too long.
     #[error("an idempotency key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes")]
     IdempotencyKey,
+    /// What the client had seen before its first attempt, without an idempotency key, or a revision
+    /// that can never be.
+    #[error(
+        "the revision that was seen before the first attempt goes with an idempotency key, and is at most {COUNTER_MAX}"
+    )]
+    Since,
     /// A name of a user, a role or a token.
     #[error("a name of a user, a role or a token has 1 to 128 letters, digits, and marks of -_.@+")]
     SecurityName,
@@ -79,6 +86,9 @@ impl Command {
         let length = self.idempotency_key.as_ref().map_or(1, Bytes::len);
         if length == 0 || length > IDEMPOTENCY_KEY_BYTES_MAX {
             return Err(BadCommand::IdempotencyKey);
+        }
+        if self.since.is_some_and(|since| self.idempotency_key.is_none() || since.0 > COUNTER_MAX) {
+            return Err(BadCommand::Since);
         }
         self.op.check()
     }

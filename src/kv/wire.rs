@@ -1,7 +1,9 @@
 //! Commands as bytes: what the log holds.
 //!
 //! ```text
-//! command  = [0 (u8), idempotency key], [255 (u8), principal], op
+//! command  = [name], [255 (u8), principal], op
+//! name     = 0 (u8), idempotency key
+//!          | 254 (u8), idempotency key, since (u64): a revision from before its first attempt
 //! op       = 1, key, value                          put
 //!          | 2, key, value, lease (u64)             put with a lease
 //!          | 3, range                               delete
@@ -37,6 +39,9 @@ use xxhash_rust::xxh3::xxh3_128;
 
 /// Comes before the idempotency key of a command that has one.
 const TAG_IDEMPOTENCY_KEY: u8 = 0;
+/// Comes before the idempotency key of a command that says since when its answer counts, and that
+/// revision.
+const TAG_KEY_SINCE: u8 = 254;
 /// Comes before the principal of a command that has one.
 const TAG_PRINCIPAL: u8 = 255;
 
@@ -48,7 +53,8 @@ impl Command {
     }
 
     /// Names what is done, and for whom: two commands that do the same for the same subject have
-    /// the same fingerprint. So nobody gets the remembered answer of somebody else.
+    /// the same fingerprint. So nobody gets the remembered answer of somebody else. Since when its
+    /// answer counts is no part of it: a repetition may say so where the first attempt did not.
     pub(super) fn fingerprint(&self) -> u128 {
         let mut bytes = Vec::with_capacity(self.op.bytes() + 64);
         if let Some(Principal { subject, .. }) = self.by {
@@ -61,8 +67,9 @@ impl Command {
     /// Appends the encoded command to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         if let Some(key) = &self.idempotency_key {
-            out.put_u8(TAG_IDEMPOTENCY_KEY);
+            out.put_u8(if self.since.is_some() { TAG_KEY_SINCE } else { TAG_IDEMPOTENCY_KEY });
             out.put_bytes(key);
+            self.since.into_iter().for_each(|since| out.put_u64(since.0));
         }
         if let Some(by) = &self.by {
             out.put_u8(TAG_PRINCIPAL);
@@ -77,14 +84,17 @@ impl Command {
     /// [`DecodeError`] if it is cut short, too long or undefined, or does not pass
     /// [`Command::check`].
     pub fn decode(mut reader: Reader) -> Result<Self, DecodeError> {
-        let mut idempotency_key = None;
-        if reader.peek().first() == Some(&TAG_IDEMPOTENCY_KEY) {
+        let (mut idempotency_key, mut since) = (None, None);
+        if let Some(&tag @ (TAG_IDEMPOTENCY_KEY | TAG_KEY_SINCE)) = reader.peek().first() {
             reader.u8("command")?;
             let key = reader.bytes("idempotency key", IDEMPOTENCY_KEY_BYTES_MAX)?;
             if key.is_empty() {
                 return Err(DecodeError::Invalid { what: "length of the idempotency key", value: 0 });
             }
             idempotency_key = Some(key);
+            if tag == TAG_KEY_SINCE {
+                since = Some(Revision(reader.counter("revision before the first attempt")?));
+            }
         }
         let mut by = None;
         if reader.peek().first() == Some(&TAG_PRINCIPAL) {
@@ -96,7 +106,7 @@ impl Command {
         if op.check().is_err() {
             return Err(DecodeError::Inconsistent { what: "command", why: "it breaks a limit or a rule" });
         }
-        Ok(Self { idempotency_key, by, op })
+        Ok(Self { idempotency_key, since, by, op })
     }
 }
 

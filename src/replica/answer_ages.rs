@@ -1,6 +1,6 @@
 //! How old the oldest remembered answer of an idempotency key is, as this node knows it: for so
-//! long a key protects just now. Answers are numbered, and have no times. This node notes now and
-//! then which number the last one had.
+//! long a repetition finds its answer just now. Answers are numbered, and have no times. This node
+//! notes now and then which number the last one had.
 
 use crate::raft::Time;
 use alloc::collections::VecDeque;

@@ -1,6 +1,6 @@
 //! Requests of this node's clients, and those that other nodes forward to the leader.
 
-use crate::codec::Reader;
+use crate::codec::{FeatureLevel, Reader};
 use crate::kv::{Command, Principal, Query};
 use crate::raft::Time;
 use crate::raft::{InputError, NodeId, RoleName, Withdrawal};
@@ -42,7 +42,7 @@ impl Replica {
         }
         match request {
             // The command is the caller's, whatever it says itself.
-            ClientRequest::Write(command) => self.handle_write(id, deadline, &Command { by, ..command }),
+            ClientRequest::Write(command) => self.handle_write(id, deadline, Command { by, ..command }),
             // It may have heard of its removal from the log, and not have withdrawn.
             ClientRequest::Read { level: Level::Local | Level::Fresh { .. }, .. } if self.is_removed() => {
                 self.fail(id, ClientError::Removed);
@@ -72,7 +72,7 @@ impl Replica {
         }
     }
 
-    fn handle_write(&mut self, id: RequestId, deadline: Time, command: &Command) {
+    fn handle_write(&mut self, id: RequestId, deadline: Time, mut command: Command) {
         if let Some(error) = self.refuses_writes() {
             return self.fail(id, error);
         }
@@ -82,6 +82,10 @@ impl Replica {
         }
         if let Err(error) = command.check() {
             return self.fail(id, ClientError::BadCommand(error));
+        }
+        // At a lower level nobody has words for it, nor a use.
+        if self.store.level() < FeatureLevel::DATES_ANSWERS {
+            command.since = None;
         }
         // A copy of its own: the request's strings may be parts of a much larger buffer.
         let mut encoded = Vec::with_capacity(command.bytes() + 16);

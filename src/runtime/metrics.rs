@@ -412,7 +412,7 @@ fn register_state(to: &mut Registry, from: &State) {
         ("answers_bytes", "Bytes that remembered answers of idempotency keys take", &from.answers_bytes),
         (
             "oldest_answer_seconds",
-            "Age of the oldest answer that is remembered: for so long an idempotency key protects",
+            "Age of the oldest answer that is remembered: for so long a repetition under an idempotency key finds it",
             &from.oldest_answer,
         ),
         ("leases", "Leases in the store", &from.leases),

@@ -30,6 +30,7 @@ mod pressure;
 mod random_damage;
 mod rebuild;
 mod repair;
+mod repetition;
 mod secrets;
 mod shortage;
 mod support;

@@ -51,6 +51,16 @@ struct AskedRequest {
     /// What it has to see: everything up to here was committed by then, or (for a local read)
     /// applied.
     committed: LogIndex,
+    /// Whether the member knew of a level at which commands say what their client had seen.
+    is_dated: bool,
+}
+
+/// As what a command may be in the log. A member that knows of no level that has words for it
+/// leaves out what the client had seen.
+fn forms(command: &Command, is_dated: bool) -> impl Iterator<Item = Command> {
+    let without = Command { since: None, ..command.clone() };
+    let without = (!is_dated && command.since.is_some()).then_some(without);
+    std::iter::once(command.clone()).chain(without)
 }
 
 /// The committed log, applied.
@@ -162,12 +172,15 @@ impl Ledger {
         applied: LogIndex,
     ) {
         let mut committed = LogIndex::new(self.steps.len() as u64);
+        let is_dated = self.model.are_dated_at(position(applied));
         match request {
             ClientRequest::Write(Command { op: Op::Put(put), .. }) if put.key.starts_with(CLIENT_KEY) => {
                 self.asked.insert(put.value.clone(), put.key.clone());
             }
             ClientRequest::Write(command) => {
-                *self.commands.entry((origin, command.clone())).or_default() += 1;
+                for form in forms(command, is_dated) {
+                    *self.commands.entry((origin, form)).or_default() += 1;
+                }
             }
             ClientRequest::Read { level: Level::Linearizable, .. } | ClientRequest::Barrier => {}
             ClientRequest::Read { .. } => committed = applied,
@@ -176,7 +189,7 @@ impl Ledger {
             | ClientRequest::Watch(_)
             | ClientRequest::Lease { .. } => return,
         }
-        self.waiting.insert(id, AskedRequest { request: request.clone(), by, origin, committed });
+        self.waiting.insert(id, AskedRequest { request: request.clone(), by, origin, committed, is_dated });
     }
 
     /// The machine that was asked has answered, having applied everything up to `applied`. Whether
@@ -252,17 +265,19 @@ impl Ledger {
                 self.denied.insert(value.clone());
             }
             _ => {
-                let which = (asked.origin, command.clone());
-                let done = self.done.get(&which).copied().unwrap_or(0);
-                let left = self.commands.entry(which).or_insert(1);
-                *left -= 1;
-                check!(
-                    "what was refused is not committed",
-                    done <= *left,
-                    "a client of {} was told that {command:?} did not happen; {done} are committed, and {left} were not \
-                     refused",
-                    asked.origin
-                );
+                for form in forms(command, asked.is_dated) {
+                    let which = (asked.origin, form);
+                    let done = self.done.get(&which).copied().unwrap_or(0);
+                    let left = self.commands.entry(which).or_insert(1);
+                    *left -= 1;
+                    check!(
+                        "what was refused is not committed",
+                        done <= *left,
+                        "a client of {} was told that {command:?} did not happen; {done} are committed, and {left} \
+                         were not refused",
+                        asked.origin
+                    );
+                }
             }
         }
         Ok(())
@@ -279,7 +294,9 @@ impl Ledger {
         applied: LogIndex,
     ) -> Result<bool, Violation> {
         let is_it = |step: &AppliedEntry| {
-            step.command.as_ref().is_some_and(|(origin, done, _)| *origin == asked.origin && done == command)
+            step.command.as_ref().is_some_and(|(origin, done, _)| {
+                *origin == asked.origin && forms(command, asked.is_dated).any(|form| form == *done)
+            })
         };
         let (after, through) = (position(asked.committed), position(applied).min(self.steps.len()));
         let range = self.steps.get_mut(after..through).unwrap_or_default();
@@ -391,6 +408,7 @@ impl Ledger {
         (is.keys, is.bytes, is.leases) = (store.len(), store.bytes(), store.lease_count() as u64);
         (is.settings, is.answers_bytes, is.hash) =
             (*store.settings(), store.answers_bytes(), store.state_hash());
+        is.forgotten_below = store.answers_forgotten_below().0;
         check!(
             "the state is that of the committed log",
             is == *right,

@@ -84,7 +84,7 @@ const MADSIM_RAREST: [&str; 5] = [
 ];
 
 /// Marks of the queue engine, whose network carries messages and whose clients ask replicas.
-const QUEUE: [&str; 73] = [
+const QUEUE: [&str; 74] = [
     "acknowledged write lost",
     "damage reported",
     "applied in slices",
@@ -118,6 +118,7 @@ const QUEUE: [&str; 73] = [
     "write survived a failover",
     "write unknown",
     "answer given again",
+    "answer forgotten",
     "command refused before it was logged",
     "idempotency key reused",
     "lease ended by its leader",
@@ -161,7 +162,7 @@ const QUEUE: [&str; 73] = [
 ];
 
 /// Marks of the madsim engine, whose network carries byte streams.
-const MADSIM: [&str; 73] = [
+const MADSIM: [&str; 74] = [
     "all at rest read again",
     "backup taken",
     "address moved",
@@ -225,6 +226,7 @@ const MADSIM: [&str; 73] = [
     "watch over HTTP told of a revision",
     "watch over HTTP told of a compaction",
     "answer given again over HTTP",
+    "answer forgotten over HTTP",
     "command refused before it was logged, over HTTP",
     "lease unknown over HTTP",
     "allowed by a certificate",

@@ -72,7 +72,10 @@ codes! {
     PutTwice = "put-twice",
     PutIntoDeleted = "put-into-deleted",
     BadIdempotencyKey = "bad-idempotency-key",
+    BadIdempotencySince = "bad-idempotency-since",
     IdempotencyKeyReused = "idempotency-key-reused",
+    /// The command may have been done before, and the answer to it is forgotten.
+    AnswerForgotten = "answer-forgotten",
     QuotaExceeded = "quota-exceeded",
     DiskFull = "disk-full",
     NoLease = "no-lease",
@@ -294,6 +297,7 @@ impl From<BadCommand> for ServiceError {
             BadCommand::PutTwice => ErrorCode::PutTwice,
             BadCommand::PutIntoDeleted => ErrorCode::PutIntoDeleted,
             BadCommand::IdempotencyKey => ErrorCode::BadIdempotencyKey,
+            BadCommand::Since => ErrorCode::BadIdempotencySince,
             BadCommand::SecurityName => ErrorCode::BadName,
             BadCommand::LongList(_) => ErrorCode::SecurityFull,
             BadCommand::PasswordHash => ErrorCode::BadPassword,
@@ -315,11 +319,12 @@ impl From<Refusal> for ServiceError {
             Refusal::NotANumber => (ErrorCode::NotANumber, None),
             Refusal::Overflow => (ErrorCode::Overflow, None),
             Refusal::KeyReused => (ErrorCode::IdempotencyKeyReused, None),
+            Refusal::AnswerForgotten(why) => (ErrorCode::AnswerForgotten, Some(why.through)),
             Refusal::Denied { denial, .. } => (code_of(denial), None),
             Refusal::Security(refusal) => (code_of_refusal(refusal), None),
         };
         let mut error = Self::new(code, refusal.to_string()).not_applied();
-        if let Refusal::Denied { maybe_done: true, .. } = refusal {
+        if let Refusal::Denied { maybe_done: true, .. } | Refusal::AnswerForgotten(_) = refusal {
             // What came under this name before may be the same, and have been done.
             error.outcome = Some(WriteOutcome::Unknown);
         }

@@ -4,8 +4,8 @@ use crate::api::service::audit::{self, AuditLog, Deed};
 use crate::api::service::error::{ErrorCode, ServiceError};
 use crate::api::service::identity::Identity;
 use crate::kv::{
-    AdminRight, Changes, ChangesQuery, Command, Found, IDEMPOTENCY_KEY_BYTES_MAX, KeyRange, LeaseId, Op,
-    Outcome, Principal, Query, QueryAnswer, RangePage, RangeQuery, Refusal,
+    AdminRight, BadCommand, Changes, ChangesQuery, Command, Found, IDEMPOTENCY_KEY_BYTES_MAX, KeyRange,
+    LeaseId, Op, Outcome, Principal, Query, QueryAnswer, RangePage, RangeQuery, Refusal, Revision,
 };
 use crate::node::{JoinError, MemberOrder, MembersView, NodeHandle, NodeStatus, OrderDone, OrderTerms};
 use crate::replica::{ClientError, ClientReply, ClientRequest, LeaseTime, Level};
@@ -22,6 +22,8 @@ pub(super) const STEP_NAME_BYTES_MAX: usize = 16;
 pub(crate) struct Call {
     /// The client's name for it: it is done at most once.
     pub(crate) idempotency_key: Option<Bytes>,
+    /// A revision that the client had seen before it made the call for the first time.
+    pub(crate) since: Option<Revision>,
 }
 
 impl Call {
@@ -32,12 +34,13 @@ impl Call {
             .idempotency_key
             .as_ref()
             .map(|key| Bytes::from([key, b"\0".as_slice(), name.as_bytes()].concat()));
-        Command { idempotency_key, by: None, op }
+        Command { idempotency_key, since: self.since, by: None, op }
     }
 
     /// The command of a call that makes one.
     pub(crate) fn only(&self, op: Op) -> Command {
-        Command { idempotency_key: self.idempotency_key.clone(), by: None, op }
+        let idempotency_key = self.idempotency_key.clone();
+        Command { idempotency_key, since: self.since, by: None, op }
     }
 
     pub(super) fn check(&self) -> Result<(), ServiceError> {
@@ -48,6 +51,7 @@ impl Call {
                 ErrorCode::BadIdempotencyKey,
                 format!("an idempotency key has at most {longest} bytes, and this one {length}"),
             )),
+            _ if self.since.is_some() && self.idempotency_key.is_none() => Err(BadCommand::Since.into()),
             _ => Ok(()),
         }
     }

@@ -89,7 +89,7 @@ async fn put(
         (None, Some(ttl)) => LeaseChoice::New(ttl),
         (None, None) => LeaseChoice::None,
     };
-    let options = WriteOptions { condition: condition(&args.condition), lease, idempotency_key: None };
+    let options = WriteOptions { condition: condition(&args.condition), lease, ..WriteOptions::default() };
     let done = client.put_key(&key, value, &options).await?;
     match format {
         Some(OutputFormat::Json) => {

@@ -5,5 +5,6 @@ mod calls;
 mod endpoints;
 mod keyspace;
 mod scripted;
+mod since;
 mod watch;
 mod writes;

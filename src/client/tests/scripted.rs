@@ -1,6 +1,7 @@
 //! A little server: each connection has its answers, and every request is kept.
 
 use crate::client::{Client, ClientOptions, Endpoint};
+use crate::kv::Revision;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -8,6 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// Answers that come at once come well within this time.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What the clients have seen.
+pub(super) const SEEN: Revision = Revision(3);
 /// Bytes of an answer's body that the client takes here.
 pub(super) const ANSWER_BYTES_MAX: usize = 4096;
 
@@ -100,8 +103,9 @@ pub(super) fn client(servers: &[&Scripted]) -> Client {
     client_of(servers.iter().map(|server| server.endpoint.clone()).collect())
 }
 
+/// It has seen a revision, and does not ask for one before it writes.
 pub(super) fn client_of(endpoints: Vec<Endpoint>) -> Client {
-    Client::new(endpoints, options())
+    Client::new(endpoints, options()).having_seen(SEEN)
 }
 
 pub(super) fn options() -> ClientOptions {

@@ -1,6 +1,8 @@
 //! Writes of `/v1`: what is repeated, and under which name.
 
-use crate::client::tests::scripted::{Act, Scripted, answer, client, client_of, nobody, options, problem};
+use crate::client::tests::scripted::{
+    Act, SEEN, Scripted, answer, client, client_of, nobody, options, problem,
+};
 use crate::client::{Client, ClientOptions, Condition, ErrorKind, LeaseChoice, WriteOptions, WriteOutcome};
 use crate::kv::{LeaseId, Revision};
 use std::collections::BTreeSet;
@@ -21,7 +23,8 @@ fn name_of(request: &str) -> Option<&str> {
 
 fn without_keys(servers: &[&Scripted]) -> Client {
     let options = ClientOptions { idempotency_keys: false, ..options() };
-    Client::new(servers.iter().map(|server| server.endpoint.clone()).collect::<Vec<_>>(), options)
+    let endpoints: Vec<_> = servers.iter().map(|server| server.endpoint.clone()).collect();
+    Client::new(endpoints, options).having_seen(SEEN)
 }
 
 /// What leaves it open whether the write was carried out.
@@ -156,7 +159,7 @@ async fn conditions_and_leases_are_said_as_http_has_them() {
         Scripted::saying(&answer("200 OK", "", "{\"revision\":7,\"version\":1,\"lease\":9,\"ttl\":2}\n"))
             .await;
     let mut client = without_keys(&[&server]);
-    let options = |condition, lease| WriteOptions { condition, lease, idempotency_key: None };
+    let options = |condition, lease| WriteOptions { condition, lease, ..WriteOptions::default() };
     let key = b"a/b \xff?";
     let done = client
         .put_key(key, &b"\0\xff"[..], &options(None, LeaseChoice::New(Duration::from_millis(1500))))

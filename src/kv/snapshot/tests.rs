@@ -1,6 +1,6 @@
 use crate::codec::{DecodeError, FeatureLevel};
 use crate::kv::snapshot::PIECE_BYTES;
-use crate::kv::{KEY_BYTES_MAX, Op, Settings, Store, StoreReader, VALUE_BYTES_MAX};
+use crate::kv::{Command, KEY_BYTES_MAX, Op, Settings, Store, StoreReader, VALUE_BYTES_MAX};
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -233,4 +233,31 @@ fn a_level_that_the_older_format_has_is_refused_in_the_newer_one() {
     body[2..10].copy_from_slice(&u64::from(FeatureLevel::OLDEST.get()).to_le_bytes());
     let value = u64::from(FeatureLevel::OLDEST.get());
     assert_eq!(read(&[&body]).unwrap_err(), DecodeError::Invalid { what: "level of the snapshot", value });
+}
+
+#[test]
+fn numbers_of_answers_that_cannot_be_are_refused() {
+    let mut store = store_of(3, b"value");
+    let named = |name: &'static str| Command { idempotency_key: Some(name.into()), ..Op::delete("k").into() };
+    store.apply(1, &named("before"));
+    store.raise_level(FeatureLevel::NEWEST);
+    store.apply(1, &named("behind"));
+    let good = body(&store);
+    assert_same(&read(&[&good]).unwrap(), &store);
+    // Format, tag, level, and four numbers before.
+    let at = 1 + 1 + 5 * 8;
+    assert_eq!(good[at..at + 16], [2u64.to_le_bytes(), 4u64.to_le_bytes()].concat());
+    for (place, value) in [(at, 0), (at, 4), (at, u64::MAX), (at + 8, 5), (at + 8, u64::MAX)] {
+        let mut bad = good.clone();
+        bad[place..place + 8].copy_from_slice(&value.to_le_bytes());
+        let what =
+            if place == at { "number of the first dated answer" } else { "revision of forgotten answers" };
+        assert_eq!(read(&[&bad]).unwrap_err(), DecodeError::Invalid { what, value });
+    }
+    // Where each of the two is read as the other kind, the hash or the answer does not fit.
+    for dated_from in [1u64, 3] {
+        let mut bad = good.clone();
+        bad[at..at + 8].copy_from_slice(&dated_from.to_le_bytes());
+        assert!(read(&[&bad]).is_err(), "{dated_from}");
+    }
 }

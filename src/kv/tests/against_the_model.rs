@@ -1,6 +1,6 @@
 //! The store against the model.
 
-use crate::codec::Reader;
+use crate::codec::{FeatureLevel, Reader};
 use crate::kv::tests::kit::{KEYS, any_changes_query, any_commands, any_query};
 use crate::kv::tests::model::Model;
 use crate::kv::{
@@ -12,7 +12,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
-use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+use proptest::option::weighted;
+use proptest::prelude::{Just, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::test_runner::TestCaseError;
 
 /// The term of the leader in all entries.
@@ -53,6 +54,7 @@ fn check(
     prop_assert_eq!(store.len(), keys.len());
     prop_assert_eq!(store.bytes(), keys.values().map(|found| found.bytes() as u64).sum::<u64>());
     prop_assert!(store.history_bytes() <= model.settings.history_bytes);
+    prop_assert_eq!(store.answers_forgotten_below().0, model.forgotten.map_or(0, |newest| newest + 1));
     prop_assert_eq!(store.answers_bytes(), model.answers.iter().map(|(.., bytes)| bytes).sum::<u64>());
     prop_assert!(store.iter().eq(keys.values().cloned()));
     for key in KEYS {
@@ -128,10 +130,11 @@ fn described(model: &Model) -> String {
     let from = usize::try_from(model.compacted).unwrap() + 1;
     let Model { settings, leases, last_grant, answers, answers_given, compacted, .. } = model;
     format!(
-        "{:?} {:?} {:?}",
+        "{:?} {:?} {:?} {:?}",
         model.keys(),
         model.events.get(from..),
-        (model.revision(), compacted, settings, leases, last_grant, answers, answers_given)
+        (model.revision(), compacted, settings, leases, last_grant, answers, answers_given),
+        (model.undated, model.forgotten)
     )
 }
 
@@ -144,12 +147,17 @@ proptest! {
         changes in any_changes_query(),
         rebuild_every in 1..20usize,
         capture_every in 1..20usize,
+        raised_at in weighted(0.9, prop_oneof![Just(0), 0..60usize]),
         cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..8),
     ) {
         let (mut store, mut twin, mut model) = (Store::new(), Store::new(), Model::default());
         let mut captures = Vec::new();
         let mut known: BTreeMap<u128, String> = BTreeMap::new();
         for (number, command) in commands.iter().enumerate() {
+            if raised_at == Some(number) {
+                prop_assert!(store.raise_level(FeatureLevel::NEWEST) && twin.raise_level(FeatureLevel::NEWEST));
+                model.date_answers();
+            }
             let bytes = encoded(command);
             if command.check().is_err() {
                 prop_assert!(Command::decode(Reader::new(bytes)).is_err());

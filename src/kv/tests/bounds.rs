@@ -22,7 +22,7 @@ fn apply(store: &mut Store, op: Op) -> Outcome {
 
 fn apply_once(store: &mut Store, name: &str, op: Op) -> Outcome {
     let name = Some(Bytes::copy_from_slice(name.as_bytes()));
-    store.apply(TERM, &Command { idempotency_key: name, by: None, op })
+    store.apply(TERM, &Command { idempotency_key: name, since: None, by: None, op })
 }
 
 fn configured(change: impl FnOnce(&mut Settings)) -> Store {
@@ -112,19 +112,23 @@ fn an_answer_without_room_pushes_out_no_other() {
 fn denials_push_out_denials_and_no_other_answer() {
     let limit = 4_000;
     let mut answers = Answers::default();
+    answers.date(Revision(0));
     let done = Outcome::Put { revision: Revision(1), version: 1 };
-    answers.remember(b"done", 1, &done, limit);
+    let now = Revision(1);
+    answers.remember(b"done", (1, &done), now, limit);
     let denial = Refusal::Denied { denial: Denial::MayNotWrite, maybe_done: false };
     for number in 0..1_000 {
         let key = format!("{number}");
-        answers.remember(key.as_bytes(), 2, &Outcome::Refused(denial.clone()), limit);
+        answers.remember(key.as_bytes(), (2, &Outcome::Refused(denial.clone())), now, limit);
     }
+    assert!(answers.are_known_since(Revision(0)), "nothing was done that is forgotten");
     assert!(answers.get(b"done").is_some() && answers.get(b"999").is_some() && answers.get(b"0").is_none());
     let denied = answers.bytes();
     assert!(denied < limit / 8, "{denied}");
     for number in 0..1_000 {
-        answers.remember(format!("done {number}").as_bytes(), 3, &done, limit);
+        answers.remember(format!("done {number}").as_bytes(), (3, &done), now, limit);
     }
+    assert!(!answers.are_known_since(now) && answers.are_known_since(now.next()));
     assert!(answers.get(b"done").is_none() && answers.get(b"999").is_some());
     assert!(answers.bytes() <= limit + limit / 16);
 }

@@ -151,7 +151,10 @@ pub(super) fn any_op() -> BoxedStrategy<Op> {
 /// Commands, some of them repeated, some under a name that another one had.
 pub(super) fn any_commands(most: usize) -> impl Strategy<Value = Vec<Command>> {
     let name = weighted(0.3, select(&["1", "2", "a longer idempotency key"][..]).prop_map(Bytes::from));
-    let one = (name, any_op()).prop_map(|(idempotency_key, op)| Command { idempotency_key, by: None, op });
+    let one = (name, weighted(0.5, any_revision()), any_op()).prop_map(|(idempotency_key, since, op)| {
+        let since = since.filter(|_| idempotency_key.is_some());
+        Command { idempotency_key, since, by: None, op }
+    });
     let one = (one, weighted(0.1, any::<proptest::sample::Index>()));
     any_vec(one, 1..most).prop_map(|commands| {
         let mut all: Vec<Command> = Vec::with_capacity(commands.len());

@@ -1,11 +1,11 @@
 //! The state machine in the plainest words: every state it was in, whole.
 
-use crate::kv::answers::{ANSWER_OVERHEAD, HEAD_BYTES};
+use crate::kv::answers::{ANSWER_OVERHEAD, HEAD_BYTES, UNDATED_HEAD_BYTES};
 use crate::kv::leases::LEASE_BYTES;
 use crate::kv::{
-    Changes, ChangesQuery, Command, Compare, CompareOrder, Detail, Event, KeyValue, LEASE_TTL_SECONDS_MAX,
-    LEASE_TTL_SECONDS_MIN, LeaseId, Op, Outcome, Put, RangePage, RangeQuery, ReadError, Refusal, Revision,
-    RevisionChanges, Settings, Target, Txn, TxnOp, TxnResult,
+    Changes, ChangesQuery, Command, Compare, CompareOrder, Detail, Event, ForgottenAnswer, KeyValue,
+    LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN, LeaseId, Op, Outcome, Put, RangePage, RangeQuery,
+    ReadError, Refusal, Revision, RevisionChanges, Settings, Target, Txn, TxnOp, TxnResult,
 };
 use alloc::collections::BTreeMap;
 use alloc::string::ToString;
@@ -29,9 +29,13 @@ pub(super) struct Model {
     pub(super) leases: BTreeMap<u64, (u64, u64)>,
     pub(super) last_grant: u64,
     pub(super) settings: Settings,
-    /// Each with what it takes, bytes; the oldest first.
-    pub(super) answers: Vec<(Bytes, Op, Outcome, u64)>,
+    /// Each with the revision at which it was made, and what it takes, bytes; the oldest first.
+    pub(super) answers: Vec<(Bytes, Op, Outcome, u64, u64)>,
     pub(super) answers_given: u64,
+    /// How many had been given when the level was raised from which on they are dated.
+    pub(super) undated: Option<u64>,
+    /// The revision of the newest answer that is forgotten, since then, or of all before.
+    pub(super) forgotten: Option<u64>,
 }
 
 /// What a command makes of the keys.
@@ -52,6 +56,8 @@ impl Default for Model {
             settings: Settings::default(),
             answers: Vec::new(),
             answers_given: 0,
+            undated: None,
+            forgotten: None,
         }
     }
 }
@@ -67,26 +73,52 @@ impl Model {
 
     pub(super) fn apply(&mut self, term: u64, command: &Command) -> Outcome {
         let Some(key) = &command.idempotency_key else { return self.carry_out(term, &command.op) };
-        if let Some((_, op, outcome, _)) = self.answers.iter().find(|(known, ..)| known == key) {
+        if let Some((_, op, outcome, ..)) = self.answers.iter().find(|(known, ..)| known == key) {
             let is_same = *op == command.op;
             return if is_same { outcome.clone() } else { Outcome::Refused(Refusal::KeyReused) };
+        }
+        if let Some(since) = command.since.filter(|_| self.undated.is_some()) {
+            let newest = if since.0 > self.revision() { Some(self.revision()) } else { self.forgotten };
+            if let Some(through) = newest.filter(|newest| since.0 > self.revision() || *newest >= since.0) {
+                let why = ForgottenAnswer { since, through: Revision(through) };
+                return Outcome::Refused(Refusal::AnswerForgotten(why));
+            }
         }
         let outcome = self.carry_out(term, &command.op);
         let mut encoded = Vec::new();
         outcome.encode(&mut encoded);
-        let bytes = (key.len() + HEAD_BYTES + encoded.len()) as u64 + ANSWER_OVERHEAD;
+        let head = if self.undated.is_some() { HEAD_BYTES } else { UNDATED_HEAD_BYTES };
+        let bytes = (key.len() + head + encoded.len()) as u64 + ANSWER_OVERHEAD;
         if bytes <= self.settings.answers_bytes {
-            self.answers.push((key.clone(), command.op.clone(), outcome.clone(), bytes));
+            let revision = self.revision();
+            self.answers.push((key.clone(), command.op.clone(), outcome.clone(), revision, bytes));
             self.answers_given += 1;
             self.bound_answers();
+        } else {
+            self.forget(self.revision());
         }
         outcome
     }
 
     fn bound_answers(&mut self) {
         while self.answers.iter().map(|(.., bytes)| bytes).sum::<u64>() > self.settings.answers_bytes {
-            self.answers.remove(0);
+            let (.., revision, _) = self.answers.remove(0);
+            self.forget(revision);
         }
+    }
+
+    fn forget(&mut self, revision: u64) {
+        if self.undated.is_some() {
+            self.forgotten = self.forgotten.max(Some(revision));
+        }
+    }
+
+    /// The level is raised from which on answers are dated.
+    pub(super) fn date_answers(&mut self) {
+        let is_new = self.revision() == 0 && self.last_grant == 0 && self.answers_given == 0;
+        let is_untouched = is_new && self.settings == Settings::default();
+        self.undated = Some(self.answers_given);
+        self.forgotten = (!is_untouched).then_some(self.revision());
     }
 
     fn carry_out(&mut self, term: u64, op: &Op) -> Outcome {

@@ -755,7 +755,7 @@ fn store_bytes(bytes: u64) -> u64 {
 #[test]
 fn a_repeated_command_has_the_same_answer_and_another_one_under_its_key_is_refused() {
     let mut store = Store::new();
-    let named = |op: Op| Command { idempotency_key: Some("once".into()), by: None, op };
+    let named = |op: Op| Command { idempotency_key: Some("once".into()), since: None, by: None, op };
     let add = |by| named(Op::Increment { key: "n".into(), by });
     let first = store.apply(TERM, &add(1));
     let before = store.state_hash();
@@ -769,7 +769,7 @@ fn a_repeated_command_has_the_same_answer_and_another_one_under_its_key_is_refus
 #[test]
 fn answers_of_every_kind_are_remembered_refusals_too() {
     let mut store = Store::new();
-    let named = |op: Op| Command { idempotency_key: Some("once".into()), by: None, op };
+    let named = |op: Op| Command { idempotency_key: Some("once".into()), since: None, by: None, op };
     let command = named(Op::Revoke(LeaseId(1)));
     let first = store.apply(TERM, &command);
     apply(&mut store, Op::Grant { id: LeaseId(1), ttl_seconds: 9 });
@@ -780,7 +780,7 @@ fn answers_of_every_kind_are_remembered_refusals_too() {
         apply(&mut store, Op::set(format!("{number}"), format!("{number:04000}")));
     }
     let read = then([TxnOp::Get(RangeQuery::of(KeyRange::all()))]);
-    let command = Command { idempotency_key: Some("read".into()), by: None, op: read.into() };
+    let command = Command { idempotency_key: Some("read".into()), since: None, by: None, op: read.into() };
     let first = store.apply(TERM, &command);
     apply(&mut store, Op::Delete(KeyRange::all()));
     assert_eq!(store.apply(TERM, &command), first);
@@ -792,6 +792,7 @@ fn the_oldest_answers_are_forgotten_first() {
     configure(&mut store, |settings| settings.answers_bytes = 1_000);
     let command = |number: u64| Command {
         idempotency_key: Some(format!("key {number}").into()),
+        since: None,
         by: None,
         op: Op::Increment { key: "n".into(), by: 1 },
     };

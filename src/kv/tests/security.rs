@@ -298,7 +298,7 @@ proptest! {
             }
             let by = who.principal(&store);
             let is_allowed = !store.security().is_enabled() || Model(&store, &owners).may_do(by, &op);
-            let command = Command { idempotency_key: None, by, op: op.clone() };
+            let command = Command { idempotency_key: None, since: None, by, op: op.clone() };
             let mut bytes = Vec::new();
             command.encode(&mut bytes);
             prop_assert_eq!(Command::decode(Reader::new(bytes.into())), Ok(command.clone()));
@@ -350,7 +350,7 @@ fn secured() -> Store {
 /// As the administrator.
 fn order(store: &mut Store, change: SecurityChange) -> Outcome {
     let by = root_of(store);
-    store.apply(TERM, &Command { idempotency_key: None, by, op: Op::Secure(Box::new(change)) })
+    store.apply(TERM, &Command { idempotency_key: None, since: None, by, op: Op::Secure(Box::new(change)) })
 }
 
 fn refused(why: SecurityRefusal) -> Outcome {
@@ -442,7 +442,7 @@ fn a_user_that_is_made_anew_is_another_one() {
 fn an_answer_is_remembered_for_the_caller_it_was_given_to() {
     let mut store = secured();
     let by = root_of(&store);
-    let named = |by, op| Command { idempotency_key: Some("once".into()), by, op };
+    let named = |by, op| Command { idempotency_key: Some("once".into()), since: None, by, op };
     let read = Op::Txn(Box::new(Txn {
         success: vec![TxnOp::Get(crate::kv::RangeQuery::of(KeyRange::all()))],
         ..Txn::default()
@@ -472,7 +472,7 @@ fn a_lease_takes_no_key_of_somebody_who_may_not_write_its_others() {
     let mut store = secured();
     let by = root_of(&store);
     let lease = LeaseId(7);
-    let as_root = |op| Command { idempotency_key: None, by, op };
+    let as_root = |op| Command { idempotency_key: None, since: None, by, op };
     store.apply(TERM, &as_root(Op::Grant { id: lease, ttl_seconds: 60 }));
     let put = |key: &str| Put { key: Bytes::copy_from_slice(key.as_bytes()), value: "v".into(), lease };
     assert!(matches!(store.apply(TERM, &as_root(Op::Put(put("held")))), Outcome::Put { .. }));
@@ -485,12 +485,12 @@ fn a_lease_takes_no_key_of_somebody_who_may_not_write_its_others() {
     let by = Some(Principal { subject, as_of: store.security().revision() });
     let success = vec![TxnOp::Put(put("own"))];
     for op in [Op::Put(put("own")), Op::Txn(Box::new(Txn { success, ..Txn::default() }))] {
-        let told = store.apply(TERM, &Command { idempotency_key: None, by, op });
+        let told = store.apply(TERM, &Command { idempotency_key: None, since: None, by, op });
         let denial = Denial::MayNotWrite;
         assert_eq!(told, Outcome::Refused(Refusal::Denied { denial, maybe_done: false }));
     }
     let free = Put { lease: LeaseId::NONE, ..put("own") };
-    let told = store.apply(TERM, &Command { idempotency_key: None, by, op: Op::Put(free) });
+    let told = store.apply(TERM, &Command { idempotency_key: None, since: None, by, op: Op::Put(free) });
     assert!(matches!(told, Outcome::Put { .. }), "{told:?}");
 }
 
@@ -514,7 +514,7 @@ fn a_lease_without_keys_is_its_makers() {
     let token = of(Subject::Token(store.security().tokens().next().unwrap().id));
     let root = root_of(&store);
     let lease = LeaseId(7);
-    let command = |by, op| Command { idempotency_key: None, by, op };
+    let command = |by, op| Command { idempotency_key: None, since: None, by, op };
     let granted = store.apply(TERM, &command(token, Op::Grant { id: lease, ttl_seconds: 60 }));
     assert!(matches!(granted, Outcome::Granted { .. }));
     let put = || Op::Put(Put { key: "app/x".into(), value: "v".into(), lease });
@@ -544,7 +544,7 @@ fn what_somebody_was_denied_takes_nobodys_key_away() {
     order(&mut store, SecurityChange::AddUser { name: "b".into(), password: None, roles: vec![] });
     let subject = Subject::User(store.security().user("b").unwrap().id);
     let other = Some(Principal { subject, as_of: store.security().revision() });
-    let named = |by, op: Op| Command { idempotency_key: Some("nightly".into()), by, op };
+    let named = |by, op: Op| Command { idempotency_key: Some("nightly".into()), since: None, by, op };
     let job = named(by, Op::set("k", "v"));
     let squatter = named(other, Op::set("any", "v"));
     let denial = Denial::MayNotWrite;
@@ -580,7 +580,7 @@ fn leases_are_made_by_who_may_write_and_none_makes_too_many() {
         Some(Principal { subject, as_of })
     });
     let root = root_of(&store);
-    let command = |by, op| Command { idempotency_key: None, by, op };
+    let command = |by, op| Command { idempotency_key: None, since: None, by, op };
     let grant = |by| command(by, Op::Grant { id: LeaseId::NONE, ttl_seconds: 60 });
     let denied = Outcome::Refused(Refusal::Denied { denial: Denial::MayNotWrite, maybe_done: false });
     assert_eq!(store.apply(TERM, &grant(reader)), denied);
@@ -620,7 +620,7 @@ fn what_was_refused_stays_refused_under_its_name() {
     order(&mut store, SecurityChange::AddUser { name: "b".into(), password: None, roles: vec![] });
     let subject = Subject::User(store.security().user("b").unwrap().id);
     let by = Some(Principal { subject, as_of: store.security().revision() });
-    let late = Command { idempotency_key: Some("late".into()), by, op: Op::set("k", "v") };
+    let late = Command { idempotency_key: Some("late".into()), since: None, by, op: Op::set("k", "v") };
     let denied = store.apply(TERM, &late);
     assert!(matches!(denied, Outcome::Refused(Refusal::Denied { maybe_done: false, .. })));
     order(

@@ -1,12 +1,14 @@
-use crate::codec::{DecodeError, Reader};
+use crate::codec::{COUNTER_MAX, DecodeError, Reader};
 use crate::kv::{
-    Command, KEY_BYTES_MAX, KeyRange, LeaseId, Op, Put, RangeQuery, Txn, TxnOp, VALUE_BYTES_MAX,
+    BadCommand, Command, KEY_BYTES_MAX, KeyRange, LeaseId, Op, Put, RangeQuery, Revision, Txn, TxnOp,
+    VALUE_BYTES_MAX,
 };
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use proptest::collection::vec as any_bytes;
+use proptest::option;
 use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof, proptest};
 
 fn decode(bytes: impl Into<Bytes>) -> Result<Command, DecodeError> {
@@ -20,10 +22,18 @@ fn encode(command: &Command) -> Vec<u8> {
 }
 
 fn any_command() -> impl Strategy<Value = Command> {
+    let name = option::of(any_bytes(any::<u8>(), 1..40).prop_map(Bytes::from));
+    (name, option::of(0..=COUNTER_MAX), any_op()).prop_map(|(idempotency_key, since, op)| {
+        let since = since.filter(|_| idempotency_key.is_some()).map(Revision);
+        Command { idempotency_key, since, by: None, op }
+    })
+}
+
+fn any_op() -> impl Strategy<Value = Op> {
     let key = any_bytes(any::<u8>(), 1..40).prop_map(Bytes::from);
     let value = any_bytes(any::<u8>(), 0..200).prop_map(Bytes::from);
     (key, value, any::<bool>())
-        .prop_map(|(key, value, set)| if set { Op::set(key, value) } else { Op::delete(key) }.into())
+        .prop_map(|(key, value, set)| if set { Op::set(key, value) } else { Op::delete(key) })
 }
 
 #[test]
@@ -35,8 +45,11 @@ fn bytes_are_as_documented() {
     assert_eq!(bytes(Op::delete("k")), [3, 1, 0, 0, 0, b'k', 1, 2, 0, 0, 0, b'k', 0]);
     let all = KeyRange { start: Bytes::new(), end: None };
     assert_eq!(bytes(Op::Delete(all)), [3, 0, 0, 0, 0, 0]);
-    let named = Command { idempotency_key: Some("i".into()), by: None, op: Op::set("k", "") };
+    let named = Command { idempotency_key: Some("i".into()), since: None, by: None, op: Op::set("k", "") };
     assert_eq!(encode(&named), [0, 1, 0, 0, 0, b'i', 1, 1, 0, 0, 0, b'k', 0, 0, 0, 0]);
+    let since = Command { since: Some(Revision(7)), ..named };
+    let head = [254, 1, 0, 0, 0, b'i', 7, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(encode(&since), [&head[..], &[1, 1, 0, 0, 0, b'k', 0, 0, 0, 0]].concat());
 }
 
 #[test]
@@ -69,6 +82,19 @@ fn what_could_be_said_shorter_is_refused() {
     none[at] = 5;
     assert!(decode(read).is_ok());
     assert_eq!(decode(none), Err(DecodeError::Invalid { what: "revision that is none", value: 5 }));
+}
+
+#[test]
+fn what_was_seen_before_goes_with_a_key_and_is_a_revision() {
+    let named = |since| Command { idempotency_key: Some("i".into()), since, ..Op::set("k", "").into() };
+    let greatest = named(Some(Revision(COUNTER_MAX)));
+    assert_eq!((greatest.check(), decode(encode(&greatest))), (Ok(()), Ok(greatest)));
+    let beyond = named(Some(Revision(COUNTER_MAX + 1)));
+    assert_eq!(beyond.check(), Err(BadCommand::Since));
+    let what = "revision before the first attempt";
+    assert_eq!(decode(encode(&beyond)), Err(DecodeError::Invalid { what, value: COUNTER_MAX + 1 }));
+    let nameless = Command { idempotency_key: None, ..named(Some(Revision(1))) };
+    assert_eq!(nameless.check(), Err(BadCommand::Since));
 }
 
 #[test]

@@ -2,12 +2,17 @@
 
 use super::{Cluster, add_member, change, id, member, start};
 use crate::codec::{FeatureLevel, FeatureLevels};
+use crate::kv::{Command, Op, Outcome, Refusal, Revision};
 use crate::raft::{
     AppendClock, Body, Change, Entry, EntryKind, LogId, LogIndex, Message, NodeId, ReadRound, Restored,
     Session,
 };
-use crate::replica::{Event, LevelsSaid, Notice, PeerMessage, ReplicaConfig, StorageEvent};
+use crate::replica::{
+    ClientReply, ClientRequest, Event, LevelsSaid, Notice, PeerMessage, ReplicaConfig, StorageEvent, proposal,
+};
 use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::vec::Vec;
 
 const OLD: FeatureLevel = FeatureLevel::OLDEST;
 const NEW: FeatureLevel = FeatureLevel::NEWEST;
@@ -176,4 +181,45 @@ fn a_node_takes_nothing_in_that_it_would_misread() {
     assert_eq!(cluster.replicas[&follower].raft().last_log(), before);
     let told = (follower, Notice::LevelAbove { level: NEW, told_by: leader });
     assert!(cluster.notices.contains(&told), "{:?}", cluster.notices);
+}
+
+/// Each member is asked to write, by a client that says what it had seen. What became of that, and
+/// what of it is in the log.
+fn since_in_the_log(cluster: &mut Cluster, name: &str) -> (Vec<Outcome>, Vec<Option<Revision>>) {
+    let outcomes = (1..=3).map(|node| {
+        let idempotency_key = Some(format!("{name} {node}").into());
+        let since = Some(Revision(0));
+        let command = Command { idempotency_key, since, ..Op::set("k", "v").into() };
+        let write = cluster.ask(id(node), ClientRequest::Write(command));
+        match cluster.run_until_answered(write) {
+            ClientReply::Written(outcome) => outcome,
+            other => panic!("{node}: {other:?}"),
+        }
+    });
+    let outcomes: Vec<Outcome> = outcomes.collect();
+    let log = cluster.replicas[&cluster.leader().unwrap()].raft().log_after(LogIndex::ZERO);
+    let commands = log.iter().filter_map(|entry| proposal::decode(entry.data()).ok());
+    let named = commands.filter(|(_, command)| {
+        command.idempotency_key.as_ref().is_some_and(|key| key.starts_with(name.as_bytes()))
+    });
+    (outcomes, named.map(|(_, command)| command.since).collect())
+}
+
+#[test]
+fn what_a_client_had_seen_is_said_from_the_level_on_that_has_words_for_it() {
+    let mut cluster = Cluster::mixed(3, &[3]);
+    let (outcomes, said) = since_in_the_log(&mut cluster, "low");
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Put { .. })), "{outcomes:?}");
+    assert_eq!(said, [None; 3], "an older release reads the log");
+    cluster.change_release(id(3), FeatureLevels::OF_THIS_RELEASE);
+    cluster.run(2 * LONG_MICROS);
+    assert_eq!(cluster.levels(), [NEW].into());
+    let (outcomes, said) = since_in_the_log(&mut cluster, "high");
+    let refused = |outcome: &Outcome| matches!(outcome, Outcome::Refused(Refusal::AnswerForgotten(_)));
+    assert!(outcomes.iter().all(refused), "before the level was raised, it may have been done: {outcomes:?}");
+    assert_eq!(said, [Some(Revision(0)); 3]);
+    cluster.run(LONG_MICROS);
+    let hashes: BTreeSet<u128> =
+        cluster.replicas.values().map(|replica| replica.store().state_hash()).collect();
+    assert_eq!(hashes.len(), 1);
 }

@@ -189,8 +189,12 @@ fn the_bytes_of_writes_that_wait_are_bounded_and_counted_wherever_they_end() {
 fn a_write_that_waits_keeps_nothing_of_the_buffer_that_it_came_in() {
     let mut cluster = Cluster::without_leader(3, &ReplicaConfig::default());
     let buffer = Bytes::from(vec![b'x'; 100_000]);
-    let named =
-        Command { idempotency_key: Some(buffer.slice(1..3)), by: None, op: Op::delete(buffer.slice(10..13)) };
+    let named = Command {
+        idempotency_key: Some(buffer.slice(1..3)),
+        since: None,
+        by: None,
+        op: Op::delete(buffer.slice(10..13)),
+    };
     for command in [Op::set(buffer.slice(10..13), buffer.slice(20..40)).into(), named] {
         let write = cluster.ask(id(1), ClientRequest::Write(command));
         assert_eq!(cluster.reply(write), None, "it waits");
@@ -202,7 +206,12 @@ fn a_write_that_waits_keeps_nothing_of_the_buffer_that_it_came_in() {
 fn a_command_that_breaks_a_rule_is_refused_before_it_is_logged() {
     let mut cluster = Cluster::new(1);
     let twice = Txn { success: vec![put("k"), put("k")], ..Txn::default() };
-    let long = Command { idempotency_key: Some(Bytes::from(vec![b'i'; 257])), by: None, op: Op::delete("k") };
+    let long = Command {
+        idempotency_key: Some(Bytes::from(vec![b'i'; 257])),
+        since: None,
+        by: None,
+        op: Op::delete("k"),
+    };
     for command in [Op::set("", "v").into(), Op::Txn(Box::new(twice)).into(), long] {
         let last = cluster.replicas[&id(1)].raft().last_log();
         let write = cluster.ask(id(1), ClientRequest::Write(command));

@@ -22,7 +22,7 @@ fn rich() -> Store {
     for number in 0..12u8 {
         let (key, value) = (vec![number % 5, 0xff].into(), vec![number; usize::from(number) * 60].into());
         let op = Op::Put(Put { key, value, lease: LeaseId(u64::from(number % 2) * 3) });
-        apply(Command { idempotency_key: Some(vec![number].into()), by: None, op });
+        apply(Command { idempotency_key: Some(vec![number].into()), since: None, by: None, op });
     }
     apply(Op::delete(vec![2, 0xff]).into());
     store

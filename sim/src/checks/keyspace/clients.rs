@@ -72,8 +72,9 @@ pub struct KeyspaceClients {
     /// The most that the cluster may keep of its history.
     history_bytes: u64,
     last_request: u64,
-    /// Commands that were sent under idempotency keys, and for whom.
-    named: Vec<(Command, Caller)>,
+    /// Commands that were sent under idempotency keys, and for whom; with what some client had been
+    /// told before.
+    named: Vec<(Command, Caller, Revision)>,
     /// The newest revision that any client was told by an answer that had to be new.
     told: u64,
     /// What was met since it was last taken.
@@ -90,6 +91,11 @@ impl KeyspaceClients {
         let (slots, history_bytes) = (schedule.slots(), schedule.settings.history_bytes());
         let users = schedule.users;
         Self { clients, slots, users, history_bytes, last_request: FIRST_REQUEST, ..Self::default() }
+    }
+
+    /// One of them was told that the store has had this revision.
+    pub fn have_seen(&mut self, revision: u64) {
+        self.told = self.told.max(revision);
     }
 
     /// How many there are.
@@ -214,10 +220,16 @@ impl KeyspaceClients {
             KeyspaceKind::Repeat | KeyspaceKind::Reuse => {
                 let last = self.named.len().saturating_sub(8);
                 let recent = &self.named[last..];
-                let Some((named, of)) = recent.get(rng.random_range(0..recent.len().max(1))) else {
+                let Some((named, of, seen)) = recent.get(rng.random_range(0..recent.len().max(1))) else {
                     return Vec::new();
                 };
                 let mut command = named.clone();
+                // Some say nothing, and may be done again; one is of another store.
+                command.since = match operation.draw / 8 % 16 {
+                    0..4 => None,
+                    4 => Some(Revision(now + 1)),
+                    _ => Some(*seen),
+                };
                 if operation.draw % 5 > 1 {
                     *caller = *of;
                 }
@@ -273,7 +285,10 @@ impl KeyspaceClients {
         if rng.random_bool(0.4) {
             let name = format!("{client}.{}", self.clients[client].next);
             command.idempotency_key = Some(Bytes::from(name));
-            self.named.push((command.clone(), *caller));
+            let seen = Revision(self.told);
+            self.named.push((command.clone(), *caller, seen));
+            // Most first attempts say nothing.
+            command.since = operation.draw.is_multiple_of(8).then_some(seen);
         }
         vec![ClientRequest::Write(command)]
     }
@@ -322,22 +337,22 @@ impl KeyspaceClients {
                 pending.floor,
                 pending.wish.request
             );
-            self.told = self.told.max(revision.0);
+            self.have_seen(revision.0);
         }
         self.mark(reply, is_repeated);
-        self.follow(client, pending.wish, reply);
+        self.follow(client, pending, reply);
         Ok(true)
     }
 
     /// A client's time is up, or its connection broke. Whether it waited for that request.
     pub fn gave_up(&mut self, client: usize, id: RequestId) -> bool {
         let Some(pending) = self.clients[client].waiting.remove(&id) else { return false };
-        self.follow(client, pending.wish, &ClientReply::Failed(ClientError::Unknown));
+        self.follow(client, pending, &ClientReply::Failed(ClientError::Unknown));
         true
     }
 
     /// What an answer leads to: the next page, the next change, another try.
-    fn follow(&mut self, client: usize, wish: Wish, reply: &ClientReply) {
+    fn follow(&mut self, client: usize, Pending { wish, floor }: Pending, reply: &ClientReply) {
         let slots = self.slots;
         let state = &mut self.clients[client];
         let mut rng = state.rng.take().unwrap_or_else(|| SmallRng::seed_from_u64(0));
@@ -348,7 +363,9 @@ impl KeyspaceClients {
                 if command.idempotency_key.is_some() && wish.tries < TRIES_MAX =>
             {
                 self.met.push("write repeated under its idempotency key");
-                state.follow.push_back(again);
+                let since = command.since.or(Some(Revision(floor)));
+                let request = ClientRequest::Write(Command { since, ..command.clone() });
+                state.follow.push_back(Wish { request, ..again });
             }
             (
                 ClientRequest::Read { query: Query::Range(query), .. },
@@ -381,6 +398,7 @@ impl KeyspaceClients {
                 infinitystore::kv::Refusal::Quota { .. } => "refused for the quota",
                 infinitystore::kv::Refusal::NoLease(_) => "refused for want of a lease",
                 infinitystore::kv::Refusal::KeyReused => "idempotency key reused",
+                infinitystore::kv::Refusal::AnswerForgotten(_) => "answer forgotten",
                 infinitystore::kv::Refusal::Compacted(_) => "refused as compacted",
                 infinitystore::kv::Refusal::Future(_) => "refused as future",
                 infinitystore::kv::Refusal::LeaseExists(_) => "lease existed",

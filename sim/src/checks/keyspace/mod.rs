@@ -5,6 +5,7 @@ mod answers;
 pub mod callers;
 pub mod clients;
 pub mod leases;
+mod levels;
 pub mod model;
 pub mod page;
 mod parts;

@@ -12,7 +12,6 @@ use crate::checks::keyspace::parts::{compares, nothing, reads_in};
 use crate::checks::keyspace::rules::Rules;
 use crate::record::violation::{Violation, check};
 use bytes::Bytes;
-use infinitystore::codec::FeatureLevel;
 use infinitystore::kv::{
     ChangesQuery, Command, Compare, Event, IDLE_LEASES_MAX, KeyRange, KeyValue, LEASE_TTL_SECONDS_MAX,
     LEASE_TTL_SECONDS_MIN, Lease, LeaseId, Op, Outcome, Principal, Put, RangePage, RangeQuery, ReadError,
@@ -40,6 +39,8 @@ pub struct Sums {
     pub settings: Settings,
     /// What remembered answers take.
     pub answers_bytes: u64,
+    /// Below which revision answers are forgotten.
+    pub forgotten_below: u64,
     /// Hash of the whole state.
     pub hash: u128,
     /// Whether the command was known already, and changed nothing.
@@ -54,14 +55,16 @@ type LeaseSince = (usize, Option<(u64, u64)>);
 #[derive(Debug)]
 pub struct Model {
     /// By index.
-    sums: Vec<Sums>,
+    pub(super) sums: Vec<Sums>,
     /// By key: each state that it was in, and from which revision on.
     states: BTreeMap<Bytes, Vec<(u64, Option<KeyValue>)>>,
     /// By revision.
     pub(super) changes: Vec<Vec<Event>>,
     leases: BTreeMap<LeaseId, Vec<LeaseSince>>,
-    grants: u64,
-    answers: Answers,
+    pub(super) grants: u64,
+    pub(super) answers: Answers,
+    /// Where the level was raised from which on answers are dated.
+    pub(super) dated_at: usize,
     /// The rules, each from some index on.
     pub(super) rules: Vec<(usize, Arc<Rules>)>,
     /// Whose commands entries are, by index.
@@ -87,6 +90,7 @@ impl Default for Model {
             leases: BTreeMap::new(),
             grants: 0,
             answers: Answers::default(),
+            dated_at: usize::MAX,
             rules: vec![(0, Arc::default())],
             authors: BTreeMap::new(),
             makers: BTreeMap::new(),
@@ -149,13 +153,6 @@ impl Model {
         self.sums.push(sums);
     }
 
-    /// An entry that raises the level of the cluster: the state's hash has it.
-    pub fn raise_level(&mut self, level: FeatureLevel) {
-        self.shadow.raise_level(level);
-        let sums = Sums { is_repeated: false, hash: self.shadow.state_hash(), ..self.now().clone() };
-        self.sums.push(sums);
-    }
-
     /// Applies a command of an entry of `term`: what it has to return.
     ///
     /// # Errors
@@ -163,26 +160,43 @@ impl Model {
     pub fn apply(&mut self, term: u64, command: &Command) -> Result<Outcome, Violation> {
         let before = self.now().clone();
         let index = self.sums.len();
+        check!(
+            "a command says what the level has words for",
+            command.since.is_none() || self.are_dated_at(index),
+            "{command:?} is at {index}, and the level is too low"
+        );
         let sums = Sums { is_repeated: false, ..before.clone() };
         let mut doing = Doing { sums, index, ..Doing::default() };
         let by = command.by.as_ref();
         self.authors.extend(command.by.map(|by| (index, by)));
         let judged = self.judge(by, &command.op);
         let known = self.answers.known(command);
-        let (is_new, maybe_done) = (matches!(known, Known::Nothing), known.may_be_done());
+        let lost = self.answers.lost(command, before.revision);
+        let is_new = matches!(known, Known::Nothing);
+        let maybe_done = known.may_be_done() || lost.is_some();
         doing.sums.is_repeated = judged.is_ok() && !is_new;
-        let outcome = match (judged, known) {
-            (Err(denial), _) => Outcome::Refused(Refusal::Denied { denial, maybe_done }),
-            (Ok(()), Known::Told(outcome)) => outcome,
-            (Ok(()), Known::Another) => Outcome::Refused(Refusal::KeyReused),
-            (Ok(()), Known::Nothing) => self.carry_out(term, by, &command.op, &mut doing),
+        let outcome = match (judged, known, lost) {
+            (Err(denial), ..) => Outcome::Refused(Refusal::Denied { denial, maybe_done }),
+            // It may have been done before it was denied.
+            (Ok(()), Known::Told(Outcome::Refused(Refusal::Denied { denial, .. })), Some(_)) => {
+                Outcome::Refused(Refusal::Denied { denial, maybe_done })
+            }
+            (Ok(()), Known::Told(outcome), _) => outcome,
+            (Ok(()), Known::Another, _) => Outcome::Refused(Refusal::KeyReused),
+            (Ok(()), Known::Nothing, Some(why)) => Outcome::Refused(Refusal::AnswerForgotten(why)),
+            (Ok(()), Known::Nothing, None) => self.carry_out(term, by, &command.op, &mut doing),
         };
         let limit = doing.sums.settings.answers_bytes;
-        if is_new && (judged.is_ok() || by.is_some()) {
-            self.answers.remember(command, &outcome, limit);
+        let changed = !doing.changes.is_empty();
+        let revision = before.revision + u64::from(changed);
+        if is_new && judged.is_ok() && lost.is_none() {
+            self.answers.is_done_once(command, revision)?;
+            self.answers.remember(command, &outcome, revision, limit);
+        } else if is_new && judged.is_err() && by.is_some() {
+            self.answers.remember(command, &outcome, revision, limit);
         }
         doing.sums.answers_bytes = self.answers.bound(limit);
-        let changed = !doing.changes.is_empty();
+        doing.sums.forgotten_below = self.answers.forgotten_below();
         if changed {
             doing.sums.revision += 1;
             self.count(&doing.changes, before.settings.history_bytes);

@@ -1,4 +1,5 @@
 use super::Ledger;
+use infinitystore::codec::FeatureLevel;
 use infinitystore::kv::{
     Command, Denial, Found, KeyRange, LeaseId, Op, Outcome, Put, Query, QueryAnswer, ROOT_ROLE, Refusal,
     Revision, SecurityChange, Settings, Store,
@@ -18,11 +19,15 @@ fn delete(key: &'static str) -> Op {
 
 /// An entry as the origin's clients make it.
 fn entry(index: u64, op: &Op) -> Entry {
+    entry_of(index, &Command::from(op.clone()))
+}
+
+fn entry_of(index: u64, command: &Command) -> Entry {
     let mut data = Vec::new();
     for word in [ORIGIN.get(), 1, 1, index] {
         data.extend_from_slice(&word.to_le_bytes());
     }
-    Command::from(op.clone()).encode(&mut data);
+    command.encode(&mut data);
     Entry::new(LogId::new(Term::new(1), LogIndex::new(index)), EntryKind::Command, &data)
 }
 
@@ -224,4 +229,35 @@ fn a_command_is_denied_without_the_log_only_where_the_rules_deny_it() {
     assert!(ledger.answered(RequestId(9), &other, at(1)).is_err(), "the cluster is open");
     let named = Command { idempotency_key: Some("name".into()), ..put };
     assert!(answer(named, 2).is_err(), "a late copy may take effect");
+}
+
+/// A member that knows of no level that has words for it leaves out what a client had seen.
+#[test]
+fn what_a_client_had_seen_is_in_the_log_from_the_level_on() {
+    let since = Some(Revision(0));
+    let said = Command { idempotency_key: Some("name".into()), since, ..delete("k").into() };
+    let unsaid = Command { since: None, ..said.clone() };
+    let done = ClientReply::Written(Outcome::Deleted { revision: Revision(0), count: 0 });
+    let refused = ClientReply::Failed(ClientError::NoLeader);
+    for (is_raised, knows, logged, is_right) in [
+        (false, false, &unsaid, true),
+        (false, false, &said, false),
+        (true, false, &unsaid, true),
+        (true, false, &said, true),
+        (true, true, &said, true),
+        (true, true, &unsaid, false),
+    ] {
+        let level = if is_raised { FeatureLevel::NEWEST } else { FeatureLevel::OLDEST };
+        let mut ledger = Ledger::default();
+        let id = LogId::new(Term::new(1), LogIndex::new(1));
+        ledger.commit(&Entry::new(id, EntryKind::Level, &level.to_data())).unwrap();
+        let ask = (None, &ClientRequest::Write(said.clone()));
+        ledger.asked(RequestId(1), ORIGIN, ask, at(u64::from(knows)));
+        let entry = entry_of(2, logged);
+        let is_taken = ledger.commit(&entry).is_ok() && ledger.answered(RequestId(1), &done, at(2)).is_ok();
+        assert_eq!(is_taken, is_right, "{is_raised} {knows} {logged:?}");
+        ledger.asked(RequestId(2), ORIGIN, ask, at(u64::from(knows)));
+        assert!(ledger.answered(RequestId(2), &refused, at(2)).is_ok());
+        assert!(ledger.commit(&entry_of(3, logged)).is_err(), "it was refused");
+    }
 }

@@ -39,12 +39,37 @@ const LONG_BYTES: usize = 3_000;
 /// What is wanted.
 #[derive(Clone, Debug)]
 pub(super) enum Question {
-    Write { wanted: ExpectedWrite, name: Option<Bytes> },
-    Get { key: Bytes, at: Option<u64>, condition: Option<Condition>, json: bool },
-    Poll { key: Bytes, after: Option<u64>, micros: u64 },
-    Range { query: RangeQuery, count: Option<u64> },
-    Leases { from: LeaseId, limit: usize },
-    Lease { id: LeaseId, from: Bytes, limit: usize },
+    /// Under a name, perhaps; and with what its client had seen before it asked first, if it says
+    /// that.
+    Write {
+        wanted: ExpectedWrite,
+        name: Option<Bytes>,
+        since: Option<Revision>,
+    },
+    Get {
+        key: Bytes,
+        at: Option<u64>,
+        condition: Option<Condition>,
+        json: bool,
+    },
+    Poll {
+        key: Bytes,
+        after: Option<u64>,
+        micros: u64,
+    },
+    Range {
+        query: RangeQuery,
+        count: Option<u64>,
+    },
+    Leases {
+        from: LeaseId,
+        limit: usize,
+    },
+    Lease {
+        id: LeaseId,
+        from: Bytes,
+        limit: usize,
+    },
     Renew(LeaseId),
     Settings,
 }
@@ -118,7 +143,7 @@ impl KeyspaceRequest {
     }
 
     fn write(rng: &mut SmallRng, command: Command, revision_of: impl Fn(&[u8]) -> u64) -> Self {
-        let name = command.idempotency_key;
+        let name = (command.idempotency_key, command.since);
         let mut steps = 1;
         let (wanted, mut request) = match command.op {
             Op::Put(put) => {
@@ -198,7 +223,7 @@ impl KeyspaceRequest {
         rng: &mut SmallRng,
         wanted: ExpectedWrite,
         mut request: Request,
-        name: Option<Bytes>,
+        (name, since): (Option<Bytes>, Option<Revision>),
         steps: u64,
     ) -> Self {
         if let Some(name) = &name {
@@ -206,7 +231,23 @@ impl KeyspaceRequest {
             request.headers.push((header, name.to_vec()));
         }
         let level = Level::Linearizable;
-        Self { question: Question::Write { wanted, name }, request, level, steps }
+        let question = Question::Write { wanted, name, since: None };
+        let asked = Self { question, request, level, steps };
+        match since {
+            Some(since) => asked.said_since(since),
+            None => asked,
+        }
+    }
+
+    /// The same, of a client that says what it had seen before it asked first, if it has not said
+    /// so yet.
+    pub(super) fn said_since(mut self, seen: Revision) -> Self {
+        if let Question::Write { name: Some(_), since: since @ None, .. } = &mut self.question {
+            *since = Some(seen);
+            let header = if seen.0.is_multiple_of(2) { "Idempotency-Since" } else { "idempotency-since" };
+            self.request.headers.push((header, seen.0.to_string().into_bytes()));
+        }
+        self
     }
 
     fn get(rng: &mut SmallRng, key: Bytes, revision: u64, now: u64, level: Level) -> Self {

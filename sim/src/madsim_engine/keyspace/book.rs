@@ -104,6 +104,7 @@ impl Keyspace {
             ));
         }
         self.newest = self.newest.max(revision);
+        self.clients.have_seen(self.newest);
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use crate::madsim_engine::time::now;
 use crate::madsim_engine::world::{Shared, World};
 use crate::record::violation::Violation;
 use crate::schedule::MILLI;
+use infinitystore::kv::Revision;
 use infinitystore::raft::LogIndex;
 use infinitystore::replica::ClientRequest;
 use rand::Rng;
@@ -47,6 +48,8 @@ impl HttpClient {
     pub(super) async fn chain(&mut self, slot: usize, mut asked: KeyspaceRequest) {
         let slots = self.shared.lock().machines.len();
         let mut slot = slot;
+        // Before it asks first.
+        let seen = Revision(self.shared.lock().keyspace.newest);
         for _ in 0..TRIES_MAX {
             let verdict = self.ask(slot, &asked).await;
             if self.shared.lock().calm {
@@ -64,7 +67,7 @@ impl HttpClient {
                     Question::Write { name: Some(_), .. },
                 ) => {
                     self.shared.lock().mark("write repeated under its idempotency key");
-                    asked
+                    asked.said_since(seen)
                 }
                 _ => return,
             };
@@ -114,7 +117,7 @@ impl HttpClient {
             Verdict::Refused { why, is_unknown } => {
                 world.checks.leases.forget(sent.id);
                 world.served(due, Some(why));
-                if let (Question::Write { wanted, name }, false) = (&asked.question, is_unknown) {
+                if let (Question::Write { wanted, name, .. }, false) = (&asked.question, is_unknown) {
                     world.keyspace.denied(wanted, name.as_ref());
                 }
             }
@@ -167,7 +170,7 @@ impl HttpClient {
             let by = world.token.map(|_| OPERATOR_IS);
             if let Some(KeyspaceRequest { question, .. }) = asked {
                 match question {
-                    Question::Write { wanted, name } => world.keyspace.wants(wanted, name.as_ref()),
+                    Question::Write { wanted, name, .. } => world.keyspace.wants(wanted, name.as_ref()),
                     Question::Lease { id, .. } => {
                         world.checks.leases.asked(sent.id, (*id, false), by, sent.committed, world.clocks());
                     }

@@ -13,7 +13,7 @@ use crate::madsim_engine::laws::same;
 use crate::madsim_engine::world::World;
 use crate::record::violation::Violation;
 use bytes::Bytes;
-use infinitystore::kv::{Command, Op, Outcome, Put, TxnResult};
+use infinitystore::kv::{Command, Op, Outcome, Put, Revision, TxnResult};
 use infinitystore::replica::Level;
 
 fn of<T>(check: &'static str, result: Result<T, String>) -> Result<T, Violation> {
@@ -44,7 +44,7 @@ pub(super) fn judge(
         let is_unknown = told.outcome.as_deref() == Some("unknown");
         let renews = matches!(asked.question, Question::Renew(_));
         let outcome = match (is_write, told.code.as_str()) {
-            (true, "outcome-unknown") => Some("unknown"),
+            (true, "outcome-unknown" | "answer-forgotten") => Some("unknown"),
             (true, _) => Some("not-applied"),
             (false, "no-lease") if renews => Some("not-applied"),
             (false, _) => None,
@@ -64,8 +64,9 @@ pub(super) fn judge(
         }
     }
     match &asked.question {
-        Question::Write { wanted, name } => {
-            of("what a write returns", write(world, wanted, name.as_ref(), sent, answer))?;
+        Question::Write { wanted, name, since } => {
+            let named = (name.as_ref(), *since);
+            of("what a write returns", write(world, wanted, named, sent, answer))?;
             Ok(Verdict::Told)
         }
         Question::Range { query, count } => {
@@ -158,7 +159,7 @@ fn reasonable(
 fn write(
     world: &mut World,
     wanted: &ExpectedWrite,
-    name: Option<&Bytes>,
+    named: (Option<&Bytes>, Option<Revision>),
     sent: &AtSending,
     answer: &Answer,
 ) -> Result<(), String> {
@@ -169,7 +170,15 @@ fn write(
         if world.keyspace.taken.contains(&index) {
             continue;
         }
-        let Some(right) = right_of(ledger.model(), index, (wanted, name), command, outcome) else { continue };
+        let model = ledger.model();
+        // A process that knew of no level that has words for it has left out what the client had
+        // seen.
+        let is_left_out = command.since.is_none() && !model.are_dated_at(sent.applied);
+        let asked = (wanted, named.0);
+        if command.since != named.1 && !is_left_out {
+            continue;
+        }
+        let Some(right) = right_of(model, index, asked, command, outcome) else { continue };
         match right.is(answer) {
             Ok(()) => {
                 world.keyspace.taken.insert(index);
@@ -177,6 +186,8 @@ fn write(
                 let revision = outcome.revision().filter(|_| !is_repeated);
                 world.keyspace.met(if is_repeated {
                     "answer given again over HTTP"
+                } else if right.problem == Some("answer-forgotten") {
+                    "answer forgotten over HTTP"
                 } else {
                     "write over HTTP"
                 });
@@ -193,12 +204,12 @@ fn write(
     }
     // A run may let less be appended at once than one command takes.
     let limit = world.schedule.settings.uncommitted_bytes_max;
-    if limit > 0 && wanted.bytes_max(name) as u64 > limit && too_large().is(answer).is_ok() {
+    if limit > 0 && wanted.bytes_max(named.0) as u64 > limit && too_large().is(answer).is_ok() {
         world.keyspace.met("command refused before it was logged, over HTTP");
         return Ok(());
     }
     Err(format!(
-        "{wanted:?} named {name:?} is answered {} {}; committed since are {expected:?}",
+        "{wanted:?} named {named:?} is answered {} {}; committed since are {expected:?}",
         answer.code,
         brief(&answer.text())
     ))

@@ -114,6 +114,7 @@ const CODES: [(u16, &[&str]); 15] = [
             "bad-event-id",
             "bad-name",
             "bad-idempotency-key",
+            "bad-idempotency-since",
             "body-broken",
             "unknown-parameter",
             "repeated-parameter",
@@ -131,7 +132,7 @@ const CODES: [(u16, &[&str]); 15] = [
     (404, &["no-such-route", "key-not-found", "no-lease", "no-holder", "not-holder"]),
     (405, &["method-not-allowed"]),
     (408, &["body-late"]),
-    (409, &["held", "lease-exists", "not-a-number", "overflow", "future-revision"]),
+    (409, &["held", "lease-exists", "not-a-number", "overflow", "future-revision", "answer-forgotten"]),
     (410, &["compacted"]),
     (412, &["condition-failed"]),
     (
@@ -306,6 +307,10 @@ fn refused(refusal: &Refusal) -> Right {
         Refusal::NotANumber => Right::refused(409, "not-a-number"),
         Refusal::Overflow => Right::refused(409, "overflow"),
         Refusal::KeyReused => Right::refused(422, "idempotency-key-reused"),
+        // It may have been done before.
+        Refusal::AnswerForgotten(why) => Right::refused(409, "answer-forgotten")
+            .with("outcome", "unknown".into())
+            .with("revision", why.through.0.into()),
         Refusal::Denied { .. } => Right::refused(403, "forbidden"),
         // No schedule changes users.
         Refusal::Security(_) => Right::refused(409, "would-lock-out"),
@@ -342,6 +347,7 @@ pub(super) fn senseless(bad: BadCommand) -> Right {
         BadCommand::PutTwice => (400, "put-twice"),
         BadCommand::PutIntoDeleted => (400, "put-into-deleted"),
         BadCommand::IdempotencyKey => (400, "bad-idempotency-key"),
+        BadCommand::Since => (400, "bad-idempotency-since"),
         BadCommand::SecurityName => (400, "bad-name"),
         BadCommand::LongList(_) => (507, "security-full"),
         BadCommand::PasswordHash => (400, "bad-password"),

@@ -2,6 +2,7 @@
 
 use crate::api::http::tests::rendering::node_status;
 use crate::api::{HttpOptions, HttpServer};
+use crate::codec::FeatureLevel;
 use crate::kv::{ChangesQuery, Command, Op, Principal, Query, Store};
 use crate::node::handle::{ClientCall, DriverOrder, MembershipView, NodeFacts, OperatorCall};
 use crate::node::{
@@ -193,6 +194,8 @@ struct WaitingForChange {
 /// A node of one that applies at once. Time does not end its leases.
 async fn answer_clients(mut calls: mpsc::Receiver<ClientCall>, facts: Arc<NodeFacts>) {
     let mut store = Store::new();
+    // As a new cluster begins.
+    store.raise_level(FeatureLevel::NEWEST);
     let mut held = Vec::new();
     let mut waiting: Vec<WaitingForChange> = Vec::new();
     loop {

@@ -144,6 +144,69 @@ async fn a_write_under_an_idempotency_key_is_done_once() {
 }
 
 #[tokio::test]
+async fn a_repetition_whose_answer_may_be_forgotten_is_refused() {
+    let fixture = &Fixture::start(HttpOptions::default()).await;
+    let little = b"{\"history_bytes\":67108864,\"quota_bytes\":4294967296,\"answers_bytes\":1048576}";
+    assert_eq!(fixture.ask("PUT", "/v1/settings", little).await.code, 200);
+    assert_eq!(fixture.ask("PUT", "/v1/kv/large", &[b'x'; 100 << 10]).await.code, 200);
+    let add = |since: &str| {
+        let headers = format!("idempotency-key: one\r\n{since}");
+        async move { fixture.ask_with("POST", "/v1/incr/n", &headers, b"").await }
+    };
+    for since in ["", "idempotency-since: 1\r\n", "idempotency-since: 0\r\n"] {
+        assert_eq!(add(since).await.json()["value"], 1, "{since}: the answer is remembered");
+    }
+    let read = b"{\"then\":[{\"get\":{\"key\":\"large\"}},{\"put\":{\"key\":\"k\",\"value\":\"v\"}}]}";
+    for number in 0..12 {
+        let key = format!("idempotency-key: other {number}\r\n");
+        assert_eq!(fixture.ask_with("POST", "/v1/txn", &key, read).await.code, 200);
+    }
+    // That of revision 2, and those of the first others.
+    for since in ["idempotency-since: 1\r\n", "Idempotency-Since: 2\r\n"] {
+        let refused = add(since).await;
+        assert_eq!(refused.problem(), (409, "answer-forgotten".to_owned()));
+        assert_eq!(refused.json()["outcome"], "unknown", "it may have been done");
+        assert_eq!(refused.json()["revision"], 4);
+        let detail = refused.json()["detail"].to_string();
+        assert!(detail.contains("new idempotency key"), "what to do: {detail}");
+        assert_eq!(fixture.ask("GET", "/v1/kv/n", b"").await.text(), "1");
+    }
+    let ahead = add("idempotency-since: 99\r\n").await;
+    assert_eq!((ahead.problem().1, &ahead.json()["revision"]), ("answer-forgotten".to_owned(), &14.into()));
+    // A write whose parts have names of their own is refused as a whole.
+    let with_lease = "idempotency-key: leased\r\nidempotency-since: 4\r\n";
+    for (method, target) in [("PUT", "/v1/kv/l?ttl=10"), ("POST", "/v1/locks/l?ttl=10")] {
+        let refused = fixture.ask_with(method, target, with_lease, b"v").await;
+        assert_eq!(refused.problem(), (409, "answer-forgotten".to_owned()), "{target}");
+    }
+    assert_eq!(fixture.ask("GET", "/v1/leases", b"").await.json()["leases"], serde_json::json!([]));
+    // Its client had seen what came after all that is forgotten; and without a word of it.
+    assert_eq!(add("idempotency-since: 5\r\n").await.json()["value"], 2);
+}
+
+#[tokio::test]
+async fn what_was_seen_before_the_first_attempt_is_a_revision_and_goes_with_a_key() {
+    let fixture = Fixture::start(HttpOptions::default()).await;
+    for (key, since) in [
+        ("", "1"),
+        ("k", ""),
+        ("k", "x"),
+        ("k", "-1"),
+        ("k", "+1"),
+        ("k", "1.0"),
+        ("k", "\"1\""),
+        ("k", "4611686018427387905"),
+    ] {
+        let key = if key.is_empty() { String::new() } else { format!("idempotency-key: {key}\r\n") };
+        let headers = format!("{key}idempotency-since: {since}\r\n");
+        let refused = fixture.ask_with("PUT", "/v1/kv/k", &headers, b"v").await;
+        assert_eq!(refused.problem(), (400, "bad-idempotency-since".to_owned()), "{headers}");
+        assert_eq!(refused.json()["outcome"], "not-applied");
+    }
+    assert_eq!(fixture.ask("GET", "/v1/kv/k", b"").await.code, 404);
+}
+
+#[tokio::test]
 async fn a_long_poll_waits_for_the_next_change() {
     let fixture = Fixture::start(HttpOptions::default()).await;
     assert_eq!(fixture.ask("PUT", "/v1/kv/k", b"1").await.code, 200);

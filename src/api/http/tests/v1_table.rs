@@ -56,6 +56,44 @@ async fn the_description_is_what_the_server_does() {
     }
 }
 
+/// What takes the one header and passes the other over would be done twice.
+#[tokio::test]
+async fn every_write_with_an_idempotency_key_takes_what_was_seen_before() {
+    let fixture = Fixture::start(HttpOptions::default()).await;
+    let mut asked = BTreeSet::new();
+    for route in Table::all() {
+        for operation in route.operations {
+            let takes = |name: &str| operation.headers.contains(&name);
+            assert_eq!(takes("Idempotency-Key"), takes("Idempotency-Since"), "{}", operation.id);
+            if !takes("Idempotency-Key") {
+                continue;
+            }
+            let target = route.path.replace("{key}", "k").replace("{id}", "1").replace("{name}", "n");
+            let (target, body): (_, &[u8]) = match operation.id {
+                "putKeyOfQuery" => (format!("{target}?key=k"), b"v"),
+                "deleteKeys" => (format!("{target}?prefix=k"), b""),
+                "transact" => (target, b"{\"then\":[]}"),
+                "grantLease" => (target, b"{\"ttl\":9}"),
+                "compact" => (target, b"{\"revision\":0}"),
+                "putSettings" => {
+                    (target, b"{\"history_bytes\":33554432,\"quota_bytes\":9,\"answers_bytes\":2097152}")
+                }
+                "takeLock" | "campaign" => (target, b"v"),
+                "putLockValue" | "proclaim" => (format!("{target}?lease=1"), b"v"),
+                "releaseLock" | "resign" => (format!("{target}?lease=1"), b""),
+                "putKey" => (target, b"v"),
+                _ => (target, b""),
+            };
+            let headers = "idempotency-key: k\r\nidempotency-since: x\r\n";
+            let refused = fixture.ask_with(operation.method, &target, headers, body).await;
+            assert_eq!(refused.problem(), (400, "bad-idempotency-since".to_owned()), "{}", operation.id);
+            assert_eq!(refused.json()["outcome"], "not-applied", "{}", operation.id);
+            asked.insert(operation.id);
+        }
+    }
+    assert_eq!(asked.len(), 16, "{asked:?}");
+}
+
 /// A condition that nobody looks at would let a write happen whether it holds or not.
 #[tokio::test]
 async fn a_write_refuses_conditions_that_it_does_not_look_at() {

@@ -9,7 +9,8 @@ use crate::api::http::v1::object::parse_json;
 use crate::api::http::v1::parameters::{Parameters, conflict, decode};
 use crate::api::http::v1::problem::Problem;
 use crate::api::service;
-use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::codec::COUNTER_MAX;
+use crate::kv::{KEY_BYTES_MAX, Revision, VALUE_BYTES_MAX};
 use crate::raft::Time;
 use crate::replica::Level;
 use crate::runtime::Env;
@@ -41,8 +42,27 @@ pub(in crate::api::http) fn service<'c, E: Env>(
 }
 
 /// How the service is called.
-pub(super) fn service_call(call: &Call) -> service::Call {
-    service::Call { idempotency_key: call.header("idempotency-key").map(Bytes::copy_from_slice) }
+pub(super) fn service_call(call: &Call) -> Result<service::Call, Problem> {
+    let idempotency_key = call.header("idempotency-key").map(Bytes::copy_from_slice);
+    let Some(since) = call.header("idempotency-since") else {
+        return Ok(service::Call { idempotency_key, since: None });
+    };
+    let bad = |detail: &'static str| Problem::bad("bad-idempotency-since", detail);
+    if idempotency_key.is_none() {
+        return Err(bad("Idempotency-Since goes with an Idempotency-Key"));
+    }
+    match number_of(since).filter(|number| *number <= COUNTER_MAX) {
+        Some(number) => Ok(service::Call { idempotency_key, since: Some(Revision(number)) }),
+        None => Err(bad(
+            "Idempotency-Since is a revision of the store: a whole number, as infinitystore-revision has it",
+        )),
+    }
+}
+
+/// Decimal digits, and nothing else.
+fn number_of(text: &[u8]) -> Option<u64> {
+    let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(text).ok().filter(|_| is_number)?.parse().ok()
 }
 
 /// When a request began to read, and when this node's state was that of a leader, as known then.

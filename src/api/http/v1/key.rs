@@ -35,7 +35,7 @@ pub(super) async fn put<E: Env>(
     let condition = conditions::of(call)?;
     let (value, _held) = input::value_body(context, call).await?;
     let wanted = PutCall { key, value, lease, condition };
-    let done = service(context, call).put(&service_call(call), wanted).await?;
+    let done = service(context, call).put(&service_call(call)?, wanted).await?;
     let mut json = Json::object();
     json.number("revision", done.revision.0).number("version", done.version);
     if let Some((lease, ttl_seconds)) = done.granted {
@@ -52,7 +52,7 @@ pub(super) async fn delete<E: Env>(
 ) -> Result<Answer, Problem> {
     let key = input::key(call, &parameters)?;
     let condition = conditions::of(call)?;
-    let done = service(context, call).delete(&service_call(call), key, condition).await?;
+    let done = service(context, call).delete(&service_call(call)?, key, condition).await?;
     let mut json = Json::object();
     json.number("revision", done.revision.0).number("deleted", done.count);
     Ok(Answer::json(StatusCode::OK, json.end_line()).at(done.revision))
@@ -184,7 +184,7 @@ pub(super) async fn increment<E: Env>(
 ) -> Result<Answer, Problem> {
     let key = input::key(call, &parameters)?;
     let by = parameters.signed("by")?.unwrap_or(1);
-    match service(context, call).write(&service_call(call), Op::Increment { key, by }).await? {
+    match service(context, call).write(&service_call(call)?, Op::Increment { key, by }).await? {
         Outcome::Incremented { revision, version, value } => {
             let mut json = Json::object();
             json.number("revision", revision.0).number("version", version).signed("value", value);

@@ -43,7 +43,7 @@ pub(super) async fn grant<E: Env>(
         return Err(Problem::bad("bad-parameter", detail));
     }
     let grant = Op::Grant { id: LeaseId(id), ttl_seconds: ttl };
-    match service(context, call).write(&service_call(call), grant).await? {
+    match service(context, call).write(&service_call(call)?, grant).await? {
         Outcome::Granted { id, ttl_seconds } => {
             let mut json = Json::object();
             json.number("id", id.0).number("ttl", ttl_seconds);
@@ -130,7 +130,7 @@ pub(super) async fn revoke<E: Env>(
     _: Parameters,
 ) -> Result<Answer, Problem> {
     let id = id_of(call)?;
-    match service(context, call).write(&service_call(call), Op::Revoke(id)).await? {
+    match service(context, call).write(&service_call(call)?, Op::Revoke(id)).await? {
         Outcome::Revoked { revision, keys } => {
             let mut json = Json::object();
             json.number("revision", revision.0).number("deleted", keys);

@@ -64,7 +64,7 @@ async fn stand<E: Env>(
     held: MemoryReservation,
 ) -> Result<Won, Problem> {
     let (mut reply, won) = oneshot::channel();
-    let (asker, call) = (call.asker.clone(), service_call(call));
+    let (asker, call) = (call.asker.clone(), service_call(call)?);
     let own = context.clone();
     context.env.spawn(async move {
         let service = Service::new(&own.env, own.node(), asker);
@@ -115,7 +115,7 @@ pub(super) async fn release<E: Env>(
 ) -> Result<Answer, Problem> {
     let contest = contest(kind, call)?;
     let lease = lease_of(&parameters)?;
-    let done = service(context, call).resign(&service_call(call), &contest, lease).await?;
+    let done = service(context, call).resign(&service_call(call)?, &contest, lease).await?;
     let mut json = Json::object();
     json.number("revision", done.revision.0);
     Ok(Answer::json(StatusCode::OK, json.end_line()).at(done.revision))
@@ -130,7 +130,7 @@ pub(super) async fn proclaim<E: Env>(
     let contest = contest(kind, call)?;
     let lease = lease_of(&parameters)?;
     let (value, _held) = input::value_body(context, call).await?;
-    let revision = service(context, call).proclaim(&service_call(call), &contest, lease, value).await?;
+    let revision = service(context, call).proclaim(&service_call(call)?, &contest, lease, value).await?;
     let mut json = Json::object();
     json.number("revision", revision.0);
     Ok(Answer::json(StatusCode::OK, json.end_line()).at(revision))

@@ -76,7 +76,8 @@ fn write_operation<E: Env>(json: &mut Json, route: &Route<E>, operation: &Operat
                 write_parameter(json, (parameter.name, "query", false), parameter.about, parameter.kind);
             }
             for header in operation.headers {
-                write_parameter(json, (header, "header", false), "", ParameterKind::Bytes);
+                let (about, kind) = header_of(header);
+                write_parameter(json, (header, "header", false), about, kind);
             }
         });
         if let Some(kind) = content_type(operation.body) {
@@ -98,6 +99,18 @@ fn write_operation<E: Env>(json: &mut Json, route: &Route<E>, operation: &Operat
             });
         });
     });
+}
+
+/// What a header says, where its name is not enough, and how.
+fn header_of(name: &str) -> (&'static str, ParameterKind) {
+    match name {
+        "Idempotency-Since" => {
+            let about =
+                "with Idempotency-Key: a revision of the store that you had seen before the first attempt";
+            (about, ParameterKind::Number)
+        }
+        _ => ("", ParameterKind::Bytes),
+    }
 }
 
 fn write_parameter(

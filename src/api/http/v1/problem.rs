@@ -167,6 +167,7 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::PutTwice
         | ErrorCode::PutIntoDeleted
         | ErrorCode::BadIdempotencyKey
+        | ErrorCode::BadIdempotencySince
         | ErrorCode::BadOrder
         | ErrorCode::WrongName
         | ErrorCode::BadPassword
@@ -183,6 +184,7 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::NoGrant => StatusCode::NOT_FOUND,
         ErrorCode::LeaseExists
         | ErrorCode::FutureRevision
+        | ErrorCode::AnswerForgotten
         | ErrorCode::NotANumber
         | ErrorCode::Overflow
         | ErrorCode::NameTaken

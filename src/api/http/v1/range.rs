@@ -203,7 +203,7 @@ pub(super) async fn delete<E: Env>(
         Some(range) => range,
     };
     check(&range)?;
-    let done = service(context, call).delete_range(&service_call(call), range).await?;
+    let done = service(context, call).delete_range(&service_call(call)?, range).await?;
     let mut json = Json::object();
     json.number("revision", done.revision.0).number("deleted", done.count);
     Ok(Answer::json(StatusCode::OK, json.end_line()).at(done.revision))

@@ -22,9 +22,9 @@ const SETTINGS_RIGHT: Needs = Needs::Right(AdminRight::Settings);
 const MEMBERS_RIGHT: Needs = Needs::Right(AdminRight::Members);
 const BACKUPS_RIGHT: Needs = Needs::Right(AdminRight::Backups);
 const IF_MATCH: &[&str] = &["If-Match"];
-const IDEMPOTENT: &[&str] = &["Idempotency-Key"];
+const IDEMPOTENT: &[&str] = &["Idempotency-Key", "Idempotency-Since"];
 const CONDITIONAL: &[&str] = &["If-Match", "If-None-Match"];
-const CONDITIONAL_WRITE: &[&str] = &["If-Match", "If-None-Match", "Idempotency-Key"];
+const CONDITIONAL_WRITE: &[&str] = &["If-Match", "If-None-Match", "Idempotency-Key", "Idempotency-Since"];
 
 macro_rules! contest {
     ($path:literal, $kind:expr, $take:literal, $get:literal, $release:literal, $proclaim:literal, $examples:expr) => {

@@ -38,7 +38,7 @@ pub(super) async fn compact<E: Env>(
     _: Parameters,
 ) -> Result<Answer, Problem> {
     let CompactBody { revision } = input::json_body(context, call).await?;
-    match service(context, call).write(&service_call(call), Op::Compact(Revision(revision))).await? {
+    match service(context, call).write(&service_call(call)?, Op::Compact(Revision(revision))).await? {
         Outcome::Compacted(oldest) => {
             let mut json = Json::object();
             json.number("compacted", oldest.0);
@@ -74,7 +74,7 @@ pub(super) async fn configure<E: Env>(
     let SettingsBody { history_bytes, quota_bytes, answers_bytes } = input::json_body(context, call).await?;
     let settings = Settings { history_bytes, quota_bytes, answers_bytes };
     check(&settings, &context.options.settings_min)?;
-    match service(context, call).write(&service_call(call), Op::Configure(settings)).await? {
+    match service(context, call).write(&service_call(call)?, Op::Configure(settings)).await? {
         Outcome::Configured(settings) => Ok(render(&settings)),
         other => Err(strange(&other).into()),
     }

@@ -31,7 +31,7 @@ pub(super) async fn handle<E: Env>(
         return Err(Problem::no_room());
     }
     let op = Op::Txn(Box::new(txn.clone()));
-    match service(context, call).write(&service_call(call), op).await? {
+    match service(context, call).write(&service_call(call)?, op).await? {
         Outcome::Txn { revision, succeeded, results } => {
             let bytes = results_bytes(&results);
             if !context.budget.has_room(&call.peer.account, MemoryUse::Answer, bytes) {
