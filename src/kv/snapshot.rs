@@ -152,7 +152,7 @@ impl Body {
     fn put_next(&mut self, piece: &mut Vec<u8>) {
         match self.section {
             Section::Start => {
-                piece.put_u8(if self.rest.level > FeatureLevel::OLDEST { FORMAT } else { FORMAT_OLD });
+                piece.put_u8(if self.rest.level > FeatureLevel::UNTOLD { FORMAT } else { FORMAT_OLD });
                 piece.put_u8(TAG_STATE);
                 put_state(piece, &self.rest);
                 self.section = Section::Keys;

@@ -232,7 +232,7 @@ impl Store {
         let numbers = [self.revision.0, self.compacted.0, history_bytes, quota_bytes, answers_bytes];
         let mut numbers: Vec<u8> = numbers.into_iter().flat_map(u64::to_le_bytes).collect();
         // A member of the oldest level knows of none, and has the same hash.
-        if self.level > FeatureLevel::OLDEST {
+        if self.level > FeatureLevel::UNTOLD {
             self.level.encode(&mut numbers);
         }
         [self.leases.digests(), self.answers.digests(), self.history.digests(), xxh3_128(&numbers)]

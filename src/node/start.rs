@@ -440,7 +440,7 @@ fn open<E: Env>(
     let name = options.name.clone();
     let mut initial = bootstrap_log([member]).map_err(|why| StartError::Storage(why.to_owned()))?;
     let highest = options.replica.speaks.highest();
-    if highest > FeatureLevel::OLDEST {
+    if highest > FeatureLevel::UNTOLD {
         // A new cluster begins with all that its first node can do.
         initial.raise_level(highest);
     }

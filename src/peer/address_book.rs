@@ -271,7 +271,7 @@ impl AddressBook {
     /// An address book of this node, and the membership that its log ends with.
     #[must_use]
     pub(crate) fn new(me: Me, in_force: Membership) -> Self {
-        let level = AtomicU16::new(FeatureLevel::OLDEST.get());
+        let level = AtomicU16::new(FeatureLevel::UNTOLD.get());
         Self { state: Mutex::new(State::new(me, in_force, BTreeMap::new())), level }
     }
 
@@ -559,7 +559,7 @@ impl AddressBook {
         let mut state = self.lock();
         let mut told_addresses = std::mem::take(&mut state.told_addresses);
         told_addresses.extend(learned.values().map(|learned| learned.addr.clone()));
-        self.level.store(FeatureLevel::OLDEST.get(), Ordering::Relaxed);
+        self.level.store(FeatureLevel::UNTOLD.get(), Ordering::Relaxed);
         *state = State { told_addresses, ..State::new(me, in_force, learned) };
     }
 

@@ -148,7 +148,7 @@ impl<D: Disk> Storage<D> {
         drop(log);
         let (name, generation) = (old.name.clone(), old.other_generation());
         // The new log is empty, and nothing is known of the cluster's level.
-        let level = FeatureLevel::OLDEST;
+        let level = FeatureLevel::UNTOLD;
         let identity = Identity { cluster, member, store, name, generation, level };
         make_generation(&disk, &options.dir, identity.generation)?;
         make_log(&disk, &options, &identity, incarnation, &Restored::default())?;

@@ -16,7 +16,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The formats of segments that are read.
-const SEGMENTS: FeatureLevels = FeatureLevels::only(FeatureLevel::OLDEST);
+const SEGMENTS: FeatureLevels = FeatureLevels::only(FeatureLevel::UNTOLD);
 
 /// Something that an operator may want to know about a start that went well.
 #[derive(Clone, Debug, PartialEq, Eq)]

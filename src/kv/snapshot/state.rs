@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 /// Writes it, without its tag.
 pub(super) fn put_state(piece: &mut Vec<u8>, store: &Store) {
     let Settings { history_bytes, quota_bytes, answers_bytes } = store.settings;
-    let is_old = store.level <= FeatureLevel::OLDEST;
+    let is_old = store.level <= FeatureLevel::UNTOLD;
     let answers = [store.answers.dated_from(), store.answers.forgotten_below().0];
     if !is_old {
         piece.put_u64(u64::from(store.level.get()));
@@ -28,7 +28,7 @@ pub(super) fn read_state(
     is_old: bool,
     fields: &mut Fields<'_>,
 ) -> Result<Option<()>, DecodeError> {
-    let level = if is_old { Some([FeatureLevel::OLDEST.get().into()]) } else { fields.u64s() };
+    let level = if is_old { Some([FeatureLevel::UNTOLD.get().into()]) } else { fields.u64s() };
     let (Some([level]), Some(counters)) = (level, fields.u64s()) else { return Ok(None) };
     let answers = if is_old { Some([0; 2]) } else { fields.u64s() };
     let (Some(answers), Some(limits)) = (answers, fields.u64s()) else { return Ok(None) };
