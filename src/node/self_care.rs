@@ -64,8 +64,9 @@ impl<E: Env> Driver<E> {
     /// The state here differs from another member's, and no majority agrees on one. Neither is
     /// thrown away: it may be the right one, and a cluster of two decides nothing without both.
     pub(super) fn tell_states_differ(&self, index: LogIndex) {
-        let text = "the state of this member differs from another member's, and no majority has the same state: \
-                    nobody can say which is right. Compare state_hash in /v1/status of all members, take a backup of \
+        let text = "the state of this member differs from another member's, and no majority of the voters says that it has the \
+                    same state: nobody can say which is right. If a voter is silent, bring it back first: that may decide it, and \
+                    the odd member rebuilds itself. Otherwise compare state_hash in /v1/status of all members, take a backup of \
                     each (--level local), and remove the member whose state is wrong; then wipe it, and add it again";
         error!(at = index.get(), "THE STATES OF THE MEMBERS DIFFER, AND NO MAJORITY AGREES");
         self.raise_alarm("states-differ", text);

@@ -2,10 +2,11 @@
 //! memory, a disk or the program failed. Nothing else would notice that. So the leader sends now
 //! and then the hash of its state at an entry. Each member answers with its own hash there, and a
 //! member that differs from a quorum withdraws. Where the voters differ and no quorum agrees,
-//! nobody can say which state is right: that is told, and a person decides.
+//! nobody can say which state is right: that is told, and a person decides. It is told although a
+//! voter is silent, which might have decided it: that one may never come back.
 
 use crate::raft::{Input, LogIndex, NodeId, RoleName, Time, Withdrawal, quorum};
-use crate::replica::agreement::Checkpoint;
+use crate::replica::agreement::{Asked, Checkpoint, Undecided};
 use crate::replica::message::{PeerMessage, StateHash, StateHashKind};
 use crate::replica::notice::Notice;
 use crate::replica::replica::Replica;
@@ -21,6 +22,11 @@ const COMPARE_MICROS: u64 = 1_000_000;
 /// If nothing has been applied for this time, the leader asks about its state as it is. So a
 /// cluster with few writes is compared, too.
 const QUIET_MICROS: u64 = 10_000_000;
+/// If answers differ and voters are silent that could decide, the leader waits for them so long,
+/// microseconds, and asks no new question meanwhile. Then it tells what it knows.
+const WAIT_MICROS: u64 = 10_000_000;
+/// It asks them again after this time, microseconds: a message may have been lost.
+const ASK_AGAIN_MICROS: u64 = 2_000_000;
 /// That nobody can say which state is right is told at most once in this time, microseconds.
 const TELL_MICROS: u64 = 60_000_000;
 
@@ -51,11 +57,32 @@ impl Replica {
         own.push_back(Checkpoint { index, hash: self.store.state_hash() });
     }
 
+    /// This leader's question. One of an earlier term is none: nobody answers it any more.
+    fn asked(&self) -> Option<&Asked> {
+        let is_of_now = |asked: &&Asked| asked.term == self.raft.term();
+        self.agreement.question.as_ref().filter(is_of_now).filter(|_| self.raft.role() == RoleName::Leader)
+    }
+
+    /// The voters that are silent are still waited for. No other question takes this one's place.
+    fn waits_for_voters(&self) -> bool {
+        self.asked().and_then(|asked| asked.undecided).is_some_and(|undecided| !undecided.is_told)
+    }
+
+    /// When the leader has something to do about the states by itself.
+    pub(super) fn compare_at(&self) -> Option<Time> {
+        let undecided = self.asked().and_then(|asked| asked.undecided);
+        let next = |undecided: Undecided| {
+            let tell_at = (!undecided.is_told).then_some(undecided.tell_at);
+            tell_at.map_or(undecided.ask_at, |at| at.min(undecided.ask_at))
+        };
+        undecided.map(next).into_iter().chain(self.compare_quiet_at()).min()
+    }
+
     /// When a leader that applies nothing more asks about its state as it is: once.
-    pub(super) fn compare_quiet_at(&self) -> Option<Time> {
+    fn compare_quiet_at(&self) -> Option<Time> {
         let (index, since) = self.agreement.quiet?;
-        let asked = self.agreement.question.as_ref().map(|(asked, _)| asked.index);
-        let is_new = asked < Some(index) && self.raft.role() == RoleName::Leader;
+        let asked = self.asked().map(|asked| asked.checkpoint.index);
+        let is_new = asked < Some(index) && self.raft.role() == RoleName::Leader && !self.waits_for_voters();
         is_new.then(|| since.plus(QUIET_MICROS).max(self.agreement.next_at))
     }
 
@@ -69,19 +96,50 @@ impl Replica {
         if self.compare_quiet_at().is_some_and(|at| at <= self.now) {
             self.keep_checkpoint();
         }
+        self.go_on_undecided();
         let Some(newest) = self.agreement.own.back().copied() else { return };
-        let asked = self.agreement.question.as_ref().map(|(asked, _)| asked.index);
+        let asked = self.asked().map(|asked| asked.checkpoint.index);
         let is_due = self.now >= self.agreement.next_at && asked < Some(newest.index);
-        if !is_due || self.raft.role() != RoleName::Leader {
+        if !is_due || self.raft.role() != RoleName::Leader || self.waits_for_voters() {
             return;
         }
         self.agreement.next_at = self.now.plus(COMPARE_MICROS);
-        let me = self.raft.id();
-        self.agreement.question = Some((newest, BTreeMap::from([(me, newest.hash)])));
-        let others: Vec<NodeId> =
-            self.raft.membership().members.keys().copied().filter(|id| *id != me).collect();
-        for to in others {
-            self.say_state(to, StateHashKind::Question, newest);
+        let answers = BTreeMap::from([(self.raft.id(), newest.hash)]);
+        let term = self.raft.term();
+        self.agreement.question = Some(Asked { checkpoint: newest, term, answers, undecided: None });
+        self.ask_the_silent();
+    }
+
+    /// Asks those that have not answered.
+    fn ask_the_silent(&mut self) {
+        let Some(Asked { checkpoint, answers, .. }) = self.asked() else { return };
+        let checkpoint = *checkpoint;
+        let members = self.raft.membership().members.keys();
+        let silent: Vec<NodeId> = members.copied().filter(|id| !answers.contains_key(id)).collect();
+        for to in silent {
+            self.say_state(to, StateHashKind::Question, checkpoint);
+        }
+    }
+
+    /// Answers differ, and voters are silent that could decide: they are asked again, and at last
+    /// it is told.
+    fn go_on_undecided(&mut self) {
+        let Some(mut undecided) = self.asked().and_then(|asked| asked.undecided) else { return };
+        let now = self.now;
+        let (asks, tells) = (undecided.ask_at <= now, !undecided.is_told && undecided.tell_at <= now);
+        if !asks && !tells {
+            return;
+        }
+        if asks {
+            undecided.ask_at = now.plus(ASK_AGAIN_MICROS);
+            self.ask_the_silent();
+        }
+        undecided.is_told |= tells;
+        if let Some(asked) = &mut self.agreement.question {
+            asked.undecided = Some(undecided);
+        }
+        if tells {
+            self.say_to_differing(StateHashKind::Undecided);
         }
     }
 
@@ -108,10 +166,10 @@ impl Replica {
                 self.tell_undecided(said.index);
             }
             StateHashKind::Answer => {
-                if let Some((asked, answers)) = &mut self.agreement.question
-                    && asked.index == said.index
+                if let Some(asked) = &mut self.agreement.question
+                    && (asked.checkpoint.index, asked.term) == (said.index, said.term)
                 {
-                    answers.insert(said.from, said.hash);
+                    asked.answers.insert(said.from, said.hash);
                     self.judge_states();
                 }
             }
@@ -140,35 +198,50 @@ impl Replica {
     }
 
     /// The leader judges the answers. A member that differs from a quorum is told so, and so is the
-    /// leader itself. If all voters have answered and no quorum agrees, nobody withdraws: the
-    /// leader's state may be the one that is wrong, and the others may be needed to decide anything
-    /// at all.
+    /// leader itself. If no quorum agrees, nobody withdraws: the leader's state may be the one that
+    /// is wrong, and the others may be needed to decide anything at all. That is told once all
+    /// voters have answered, or those that are silent have been waited for.
     fn judge_states(&mut self) {
-        if self.raft.role() != RoleName::Leader {
-            return;
-        }
-        let Some((asked, answers)) = self.agreement.question.clone() else { return };
+        let Some(Asked { checkpoint, answers, undecided, .. }) = self.asked().cloned() else { return };
         let membership = self.raft.membership();
         let is_quorum = |hash: u128| {
             let has = |id: NodeId| answers.get(&id) == Some(&hash);
             quorum::reached(&membership.voters, membership.outgoing.as_ref(), has)
         };
-        if answers.values().all(|hash| *hash == asked.hash) {
+        if answers.values().all(|hash| *hash == checkpoint.hash) {
             return;
         }
         let mut verdict = StateHashKind::Verdict;
-        if !is_quorum(asked.hash) {
-            if answers.values().any(|hash| *hash != asked.hash && is_quorum(*hash)) {
-                return self.input(Input::Withdraw(Withdrawal::Diverged { index: asked.index }));
-            }
-            if !membership.members.keys().all(|id| answers.contains_key(id) || !membership.is_voter(*id)) {
-                return;
+        let mut waits = None;
+        if !is_quorum(checkpoint.hash) {
+            if answers.values().any(|hash| *hash != checkpoint.hash && is_quorum(*hash)) {
+                return self.input(Input::Withdraw(Withdrawal::Diverged { index: checkpoint.index }));
             }
             verdict = StateHashKind::Undecided;
-            self.tell_undecided(asked.index);
+            if !membership.members.keys().all(|id| answers.contains_key(id) || !membership.is_voter(*id)) {
+                waits = Some(undecided.unwrap_or_else(|| Undecided {
+                    ask_at: self.now.plus(ASK_AGAIN_MICROS),
+                    tell_at: self.now.plus(WAIT_MICROS),
+                    is_told: false,
+                }));
+            }
         }
-        for (id, _) in answers.iter().filter(|(_, hash)| **hash != asked.hash) {
-            self.say_state(*id, verdict, asked);
+        if let Some(asked) = &mut self.agreement.question {
+            asked.undecided = waits;
+        }
+        if waits.is_none() {
+            self.say_to_differing(verdict);
+        }
+    }
+
+    /// Tells the members that differ from the leader, and itself, if nothing can be decided.
+    fn say_to_differing(&mut self, kind: StateHashKind) {
+        let Some(Asked { checkpoint, answers, .. }) = self.asked().cloned() else { return };
+        if kind == StateHashKind::Undecided {
+            self.tell_undecided(checkpoint.index);
+        }
+        for (id, _) in answers.iter().filter(|(_, hash)| **hash != checkpoint.hash) {
+            self.say_state(*id, kind, checkpoint);
         }
     }
 

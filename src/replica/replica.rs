@@ -297,7 +297,7 @@ impl Replica {
         let others = [self.transfer.map(|transfer| transfer.deadline), forwards, self.policy.retry_at];
         let leases = [self.lease_clock.next(), self.lease_calls.wake_at(), self.watches.next_deadline()];
         let disk = [self.disk_pace.wake_at(), self.tell_full_disk_at(), self.forward_again_at()];
-        let states = [self.tell_levels_at(), self.raise_level_at(), self.compare_quiet_at()];
+        let states = [self.tell_levels_at(), self.raise_level_at(), self.compare_at()];
         let due = due.into_iter().chain(others).chain(leases).chain(disk).chain(states).flatten().min();
         self.actions.wake_at = self.actions.wake_at.into_iter().chain(due).min();
         self.watches.looks = 0;

@@ -105,6 +105,65 @@ fn of_four_members_that_differ_two_and_two_none_withdraws() {
     assert_eq!(undecided(&cluster), told);
 }
 
+/// A leader and one that differs from it; the third is cut off.
+fn with_a_silent_voter() -> (Cluster, Vec<NodeId>, NodeId) {
+    let mut cluster = quiet_cluster();
+    let (leader, odd) = (cluster.leader().unwrap(), cluster.follower());
+    let silent = *cluster.replicas.keys().find(|node| ![leader, odd].contains(node)).unwrap();
+    cluster.isolate(silent);
+    corrupt(&mut cluster, odd);
+    let mut both = vec![leader, odd];
+    both.sort();
+    (cluster, both, silent)
+}
+
+#[test]
+fn members_that_differ_say_so_although_a_voter_is_silent() {
+    let (mut cluster, both, _) = with_a_silent_voter();
+    let leader = cluster.leader().unwrap();
+    for _ in 0..5 {
+        go_on(&mut cluster, leader);
+    }
+    assert_eq!(undecided(&cluster), both, "once, and before the silent one is back");
+    assert!(cluster.replicas.keys().all(|node| withdrawn(&cluster, *node).is_none()));
+}
+
+#[test]
+fn members_of_a_quiet_cluster_that_differ_say_so_although_a_voter_is_silent() {
+    let (mut cluster, both, silent) = with_a_silent_voter();
+    let leader = cluster.leader().unwrap();
+    let write = cluster.write(leader, "other", "v");
+    cluster.run_until_answered(write);
+    cluster.run(20_000_000);
+    assert_eq!(undecided(&cluster), both);
+    assert!(cluster.replicas.keys().all(|node| withdrawn(&cluster, *node).is_none()));
+    // The silent one decides it once it is back.
+    cluster.heal();
+    cluster.run(20_000_000);
+    let leads = cluster.leader().unwrap();
+    let odd = both.into_iter().find(|node| *node != leader).unwrap();
+    assert!(matches!(withdrawn(&cluster, odd), Some(Withdrawal::Diverged { .. })), "{leads} leads");
+    assert_eq!([leader, silent].map(|node| withdrawn(&cluster, node)), [None, None]);
+}
+
+#[test]
+fn a_voter_that_answers_a_little_late_decides_and_no_alarm_is_raised() {
+    let (mut cluster, both, silent) = with_a_silent_voter();
+    let leader = cluster.leader().unwrap();
+    let odd = both.into_iter().find(|node| *node != leader).unwrap();
+    // It hears, and is not heard.
+    cluster.heal();
+    cluster.cut.insert((silent, leader));
+    go_on(&mut cluster, leader);
+    assert_eq!(withdrawn(&cluster, odd), None);
+    // The next checkpoint is there. The question about the one before is kept open for its answer.
+    go_on(&mut cluster, leader);
+    cluster.heal();
+    go_on(&mut cluster, leader);
+    assert!(matches!(withdrawn(&cluster, odd), Some(Withdrawal::Diverged { .. })));
+    assert_eq!(undecided(&cluster), vec![]);
+}
+
 #[test]
 fn a_member_that_withdraws_answers_nothing_that_waits_from_its_state() {
     let mut cluster = Cluster::new(3);
