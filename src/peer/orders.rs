@@ -1,5 +1,6 @@
 //! What operators order of the members, and what becomes of it, as one node tells it to another.
 
+use crate::codec::FeatureLevel;
 use crate::peer::by_name::{self, Named};
 use crate::raft::{NodeId, ReplicationState};
 use crate::replica::{ClientError, Standing};
@@ -114,13 +115,21 @@ pub enum OrderCode {
     Unavailable,
     /// Nobody knows whether it was, or will be, carried out.
     Unknown,
-    /// The leader has too much to do.
+    /// The leader has too much to do. From level 8 on.
     Overloaded,
-    /// The leader's disk is full.
+    /// The leader's disk is full. From level 8 on.
     DiskFull,
 }
 
 impl OrderCode {
+    /// This code, or what a node of that level has for it: it decodes no other.
+    pub(crate) fn at(self, level: FeatureLevel) -> Self {
+        match self {
+            Self::Overloaded | Self::DiskFull if level < FeatureLevel::NEGOTIATES => Self::Unavailable,
+            code => code,
+        }
+    }
+
     /// Whether it says something about the members as they are now.
     pub(crate) const fn depends_on_members(self) -> bool {
         !matches!(

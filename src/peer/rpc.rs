@@ -291,7 +291,7 @@ pub(crate) async fn read_question(
     Ok(from_bytes("rpc question", &block.body)?)
 }
 
-/// Answers it.
+/// Answers it, in the words of that level.
 ///
 /// # Errors
 /// What the stream says.
@@ -300,7 +300,14 @@ pub(crate) async fn write_reply(
     level: FeatureLevel,
     reply: &Reply,
 ) -> io::Result<()> {
-    Block { level, kind: KIND_REPLY, body: to_bytes(reply) }.write(stream).await
+    let body = match reply {
+        Reply::Managed(Err(error)) => {
+            let code = error.code.at(level);
+            to_bytes(&Reply::Managed(Err(OrderError { code, ..error.clone() })))
+        }
+        reply => to_bytes(reply),
+    };
+    Block { level, kind: KIND_REPLY, body }.write(stream).await
 }
 
 #[cfg(test)]

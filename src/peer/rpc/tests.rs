@@ -1,7 +1,9 @@
-use crate::codec::{FeatureLevels, from_bytes, to_bytes};
+use crate::codec::{FeatureLevel, FeatureLevels, from_bytes, to_bytes};
+use crate::peer::block::Block;
 use crate::peer::greeting::{Greeting, NotGreeted, Terms, greet};
 use crate::peer::hello::{Hello, HelloAnswer};
 use crate::peer::mending::{MendCall, MendCaller, MendReply, MendWants};
+use crate::peer::orders::{OrderCode, OrderError};
 use crate::peer::rpc::{
     Adoption, Description, JoinError, Question, Reply, converse, read_question, write_reply,
 };
@@ -112,6 +114,23 @@ async fn a_stranger_instead_of_a_node_is_named_as_one() {
     far.write_all(b"HTTP/1.1 400 Bad Request\r\n").await.unwrap();
     let error = put(near, &Question::Describe).await.unwrap_err();
     assert!(error.contains("does not speak InfinityStore's protocol"), "{error}");
+}
+
+#[tokio::test]
+async fn a_node_of_level_7_hears_of_an_order_in_words_that_it_knows() {
+    for (code, known) in [
+        (OrderCode::Overloaded, OrderCode::Unavailable),
+        (OrderCode::DiskFull, OrderCode::Unavailable),
+        (OrderCode::ChangePending, OrderCode::ChangePending),
+    ] {
+        let failed = |code| Reply::Managed(Err(OrderError::new(code, "why")));
+        for (level, heard) in [(FeatureLevel::OLDEST, known), (FeatureLevel::NEGOTIATES, code)] {
+            let (mut near, mut far) = duplex(1 << 10);
+            write_reply(&mut far, level, &failed(code)).await.unwrap();
+            let block = Block::read(&mut near, FeatureLevels::only(level), 1 << 10).await.unwrap();
+            assert_eq!(from_bytes::<Reply>("rpc reply", &block.body), Ok(failed(heard)));
+        }
+    }
 }
 
 proptest! {
