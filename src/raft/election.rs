@@ -2,7 +2,6 @@
 
 use crate::raft::core::Raft;
 use crate::raft::log::entry::EntryKind;
-use crate::raft::log::restore::TERM_MAX;
 use crate::raft::message::{Body, ReadRefusal};
 use crate::raft::quorum::{self, VoteResult};
 use crate::raft::state::progress::Peer;
@@ -12,11 +11,6 @@ use crate::raft::state::sending::Pace;
 use crate::raft::types::{HardState, LogId, NodeId, ReadRound, Session, Term, Time};
 use alloc::collections::BTreeMap;
 
-/// The largest step from a node's term to the term of a message: more than a century of elections,
-/// one a second. A term is recorded for good and the numbers end somewhere, so no single message
-/// may bring a node near the end.
-const TERM_JUMP_MAX: u64 = 1 << 32;
-
 /// A follower whose leader's process is gone asks for votes after this part of the election
 /// timeout, …
 const GONE_PAUSE_PART: u64 = 40;
@@ -24,12 +18,9 @@ const GONE_PAUSE_PART: u64 = 40;
 const GONE_SPREAD_PART: u64 = 10;
 
 impl Raft {
-    /// Whether elections alone cannot have brought a cluster to `term` while this node was away. A
-    /// node that has not been in any term yet takes any term of its cluster.
+    /// Whether elections alone cannot have brought a cluster to `term` while this node was away.
     pub(super) fn is_beyond_reach(&self, term: Term) -> bool {
-        let ours = self.shared.term();
-        let is_far = ours > Term::ZERO && term.get() > ours.get().saturating_add(TERM_JUMP_MAX);
-        is_far || term > TERM_MAX
+        !term.is_in_reach_of(self.shared.term())
     }
 
     /// The term gate: what a message's term does before its body is looked at (Raft §5.1). `false`

@@ -126,8 +126,16 @@ impl<E: Env> Fetch<'_, E> {
         Ok(match reply {
             MendReply::Entries(bytes) => {
                 let length = bytes.len() as u64;
+                let highest = self.dialer.speaks.highest();
                 let supplied = decode_entries(bytes).and_then(|entries| {
                     let count = entries.len() as u64;
+                    if let Some(level) =
+                        entries.iter().filter_map(Entry::level).find(|level| *level > highest)
+                    {
+                        return Err(format!(
+                            "they are of feature level {level}, and this node speaks {highest}"
+                        ));
+                    }
                     sound.supply(missing, entries).map(|()| count).map_err(|error| error.to_string())
                 });
                 match supplied {
@@ -205,16 +213,11 @@ impl<E: Env> Fetch<'_, E> {
             let reply = self.ask(addr, MendWants::Chunk { snapshot: Some(snapshot), offset }).await;
             match reply {
                 Ok(MendReply::Chunk { snapshot: described, offset: at, data, done }) => {
-                    let meta = SnapshotMeta::decode(&described).map_err(|error| error.to_string())?;
-                    if meta.last != snapshot || at != offset {
+                    let chunk = decode_chunk(&described, at, data, done)?;
+                    if chunk.snapshot.last != snapshot || at != offset {
                         return Err("it sent another chunk than was asked for".to_owned());
                     }
-                    return Ok(SnapshotChunk {
-                        snapshot: Box::new(meta),
-                        offset,
-                        data: Bytes::from(data),
-                        done,
-                    });
+                    return Ok(chunk);
                 }
                 Ok(MendReply::Refused(why)) => return Err(why),
                 Ok(other) => return Err(format!("it answered {}", name_of(&other))),
@@ -233,8 +236,7 @@ impl<E: Env> Fetch<'_, E> {
         match self.ask(&leader, MendWants::Entries { after, through, anchor }).await? {
             MendReply::Lacks { .. } => {
                 info!(%leader, lost = %anchor, %end, "the end of this log was never committed; it ends as the leader's does");
-                sound.follow(end);
-                Ok(())
+                sound.follow(end).map_err(|error| format!("{leader}: {error}"))
             }
             _ => Err(format!("{leader} has what was asked for, after all")),
         }
@@ -247,6 +249,16 @@ fn take<D: crate::storage::Disk>(
 ) -> Result<(RepairSnapshot<D>, Option<SnapshotMeta>), String> {
     let taken = incoming.take(&chunk).map_err(|error| error.to_string())?;
     Ok((incoming, taken))
+}
+
+/// A chunk as it travels. Bytes of a peer: no chunk goes beyond what its snapshot says to have.
+fn decode_chunk(described: &[u8], offset: u64, data: Vec<u8>, done: bool) -> Result<SnapshotChunk, String> {
+    let meta = SnapshotMeta::decode(described).map_err(|error| error.to_string())?;
+    let end = offset.checked_add(data.len() as u64).filter(|end| *end <= meta.bytes);
+    if end.is_none() || done != (end == Some(meta.bytes)) {
+        return Err("it sent a chunk that does not fit into its snapshot".to_owned());
+    }
+    Ok(SnapshotChunk { snapshot: Box::new(meta), offset, data: Bytes::from(data), done })
 }
 
 /// Entries as they travel. Bytes of a peer: each entry carries a checksum.
@@ -350,3 +362,6 @@ const fn name_of(reply: &MendReply) -> &'static str {
         MendReply::Refused(_) => "no",
     }
 }
+
+#[cfg(test)]
+mod tests;

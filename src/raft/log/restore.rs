@@ -16,6 +16,30 @@ pub(in crate::raft) const TERM_MAX: Term = Term::new(1 << 61);
 /// The highest entry that a snapshot may end at, so that entries can follow it.
 pub(in crate::raft) const INDEX_MAX: LogIndex = LogIndex::new(1 << 61);
 
+/// The largest step from a node's term to the term of a message: more than a century of elections,
+/// one a second. A term is recorded for good and the numbers end somewhere, so no single message
+/// may bring a node near the end.
+const TERM_JUMP_MAX: u64 = 1 << 32;
+
+impl Term {
+    /// Whether elections alone can have brought a cluster to this term while a node in the term
+    /// `ours` was away. A node that has not been in any term yet takes any term of its cluster.
+    pub(in crate::raft) fn is_in_reach_of(self, ours: Self) -> bool {
+        let is_far = ours > Self::ZERO && self.get() > ours.get().saturating_add(TERM_JUMP_MAX);
+        !is_far && self <= TERM_MAX
+    }
+}
+
+impl LogId {
+    /// Whether a log or a snapshot may end here that a node in the term `ours` takes over from
+    /// another one. Beyond, the number is no cluster's own: the node would have to report the term
+    /// that it has taken, at its next start.
+    #[must_use]
+    pub fn is_in_reach_of(self, ours: Term) -> bool {
+        self.term.is_in_reach_of(ours) && self.index <= INDEX_MAX
+    }
+}
+
 /// Limits or recovered state that make no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {

@@ -56,6 +56,9 @@ pub enum SupplyError {
     /// A membership that does not decode.
     #[error("the membership in entry {0} cannot be read")]
     Membership(LogId),
+    /// A level that does not decode.
+    #[error("the level in entry {0} cannot be read")]
+    Level(LogId),
     /// A snapshot that is of no use.
     #[error("the snapshot {found} does not reach entry {needed}")]
     Short {
@@ -64,6 +67,12 @@ pub enum SupplyError {
         /// What it has to reach.
         needed: LogIndex,
     },
+    /// No cluster comes there by elections and entries: a node does not start on it.
+    #[error("no snapshot can end at {0}")]
+    OutOfReach(LogId),
+    /// It contradicts what is known to be committed, or is out of reach.
+    #[error("no leader's log can end at {0}")]
+    Leader(LogId),
 }
 
 impl Sound {
@@ -172,6 +181,9 @@ impl Sound {
             if is_membership && Membership::decode(&entry.data()).is_err() {
                 return Err(SupplyError::Membership(found));
             }
+            if entry.kind() == EntryKind::Level && entry.level().is_none() {
+                return Err(SupplyError::Level(found));
+            }
             before = found;
         }
         self.certain.extend(entries.into_iter().map(|entry| (entry.index(), entry)));
@@ -189,8 +201,12 @@ impl Sound {
     /// is an entry that the log has from which the snapshot was made.
     ///
     /// # Errors
-    /// [`SupplyError::Short`] if nothing shows that the rest of this log continues the snapshot.
+    /// [`SupplyError::Short`] if nothing shows that the rest of this log continues the snapshot,
+    /// [`SupplyError::OutOfReach`].
     pub fn check_base(&self, last: LogId, verified: Option<LogId>) -> Result<(), SupplyError> {
+        if !last.is_in_reach_of(self.hard_state.term) {
+            return Err(SupplyError::OutOfReach(last));
+        }
         let verifies = |id: LogId| id.index >= last.index && self.has(id);
         let needed = self.anchor_behind(last.index).index;
         let is_of_use = last.index > self.base_id().index;
@@ -232,13 +248,25 @@ impl Sound {
     /// A leader's log ends with `end`. A quorum confirmed its leadership after this node had asked,
     /// and this node had no part in that. So whatever this node may have acknowledged and that
     /// counts is in the leader's log. What this log has beyond what is known to be committed goes.
-    pub fn follow(&mut self, end: LogId) {
+    ///
+    /// # Errors
+    /// [`SupplyError::Leader`] if a leader's log cannot end there: it has all that is committed.
+    /// Then nothing has changed.
+    pub fn follow(&mut self, end: LogId) -> Result<(), SupplyError> {
+        let known = self.certain.range(..=self.commit).next_back();
+        let known = known.map_or(self.base_id(), |(_, entry)| entry.id());
+        let continues = end.index > known.index && end.index >= self.commit && end.term >= known.term;
+        let is_known = end == known && end.index == self.commit;
+        if !(continues || is_known) || !end.is_in_reach_of(self.hard_state.term) {
+            return Err(SupplyError::Leader(end));
+        }
         let uncommitted = self.certain.split_off(&self.commit.next());
         drop(uncommitted);
         self.end = end;
         if self.hard_state.term < end.term {
             self.hard_state = HardState { term: end.term, voted_for: None };
         }
+        Ok(())
     }
 
     /// Keeps what is whole from the beginning on, and gives up the rest. Returns how much: the last

@@ -351,7 +351,7 @@ fn a_snapshot_has_to_join_the_rest_of_the_log() {
 #[test]
 fn a_log_that_follows_a_leader_keeps_only_what_was_committed() {
     let mut sound = torn_apart();
-    sound.follow(id(11, 5));
+    sound.follow(id(11, 5)).unwrap();
     let missing = sound.missing().unwrap();
     assert_eq!((missing.after.get(), missing.through.get(), missing.anchor), (4, 11, id(11, 5)));
     sound.supply(&missing, log(5, 10, 3)).unwrap();
@@ -360,6 +360,43 @@ fn a_log_that_follows_a_leader_keeps_only_what_was_committed() {
     assert_eq!(wrong, SupplyError::Anchor { found: id(11, 4), anchor: id(11, 5) });
     sound.supply(&rest, log(11, 11, 5)).unwrap();
     assert_eq!(sound.missing(), None);
+}
+
+/// A start refuses a term that no election can have brought about. So a repair must not take one.
+#[test]
+fn what_a_peer_gives_has_a_term_and_an_index_that_can_be_reached() {
+    for out_of_reach in [id(20, 4 + (1 << 32)), id(20, (1 << 61) + 1), id((1 << 61) + 1, 5)] {
+        let mut sound = torn_apart();
+        let refused = sound.supply_base(meta(out_of_reach.index.get(), out_of_reach.term.get()), None);
+        assert_eq!(refused, Err(SupplyError::OutOfReach(out_of_reach)));
+        assert_eq!((sound.end(), sound.base()), (id(12, 3), None), "nothing of it was taken");
+    }
+    let mut sound = torn_apart();
+    sound.supply_base(meta(20, 3 + (1 << 32)), None).unwrap();
+    assert_eq!(sound.end(), id(20, 3 + (1 << 32)));
+}
+
+#[test]
+fn the_end_of_a_leaders_log_has_to_be_one_that_it_can_have() {
+    let refused = [
+        // Elections do not get there.
+        id(20, 4 + (1 << 32)),
+        id(20, u64::MAX),
+        id(u64::MAX, 5),
+        // Entries up to 4 are committed: each later leader has them, and its log begins with them.
+        id(3, 5),
+        id(4, 2),
+        id(5, 0),
+    ];
+    for end in refused {
+        let mut sound = torn_apart();
+        let followed = sound.follow(end);
+        assert_eq!(followed, Err(SupplyError::Leader(end)));
+        assert_eq!((sound.end(), sound.missing_count()), (id(12, 3), 4), "nothing of it was taken");
+    }
+    let mut sound = torn_apart();
+    sound.follow(id(4, 1)).unwrap();
+    assert_eq!((sound.end(), sound.missing()), (id(4, 1), None));
 }
 
 #[test]
