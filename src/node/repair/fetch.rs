@@ -54,8 +54,8 @@ enum Got {
     Something,
     /// It did not, and why.
     Nothing(String),
-    /// Its log does not have what this one has.
-    Lacks,
+    /// Its log does not have the anchor of these, which this one has.
+    Lacks(Missing),
 }
 
 impl<E: Env> Fetch<'_, E> {
@@ -65,7 +65,7 @@ impl<E: Env> Fetch<'_, E> {
         while let Some(missing) = sound.missing() {
             let mut helped = false;
             let mut reasons = Vec::new();
-            let mut lacking = false;
+            let mut lacking = Vec::new();
             for addr in self.peers.clone() {
                 match self.ask_for_entries(&addr, &mut sound, &missing).await? {
                     Got::Something => {
@@ -77,11 +77,15 @@ impl<E: Env> Fetch<'_, E> {
                         break;
                     }
                     Got::Nothing(why) => reasons.push(format!("{addr}: {why}")),
-                    Got::Lacks => lacking = true,
+                    Got::Lacks(asked) if lacking.contains(&asked) => {}
+                    Got::Lacks(asked) => lacking.push(asked),
                 }
             }
-            if !helped && lacking {
-                match self.follow_leader(&mut sound, &missing).await {
+            for asked in lacking {
+                if helped {
+                    break;
+                }
+                match self.follow_leader(&mut sound, &asked).await {
                     Ok(()) => helped = true,
                     Err(why) => reasons.push(why),
                 }
@@ -147,7 +151,10 @@ impl<E: Env> Fetch<'_, E> {
                     Err(why) => Got::Nothing(why),
                 }
             }
-            MendReply::Lacks { .. } => Got::Lacks,
+            MendReply::Lacks { .. } => Got::Lacks(*missing),
+            MendReply::Gone { snapshot: Some(snapshot), .. } if snapshot.index <= after => {
+                Got::Nothing(format!("they are gone there, and its snapshot ends at entry {snapshot}"))
+            }
             MendReply::Gone { snapshot: Some(snapshot), has_anchor } => {
                 let verified = has_anchor.then_some(anchor);
                 self.snapshot(addr, sound, snapshot, verified).await?
@@ -173,9 +180,15 @@ impl<E: Env> Fetch<'_, E> {
             // It ends within what is missing further on: does its log have what comes after that?
             let anchor = sound.anchor_behind(snapshot.index);
             let after = snapshot.index;
-            let asked = self.ask(addr, MendWants::Entries { after, through: anchor.index, anchor }).await;
-            if matches!(asked, Ok(MendReply::Entries(_) | MendReply::Gone { has_anchor: true, .. })) {
-                verified = Some(anchor);
+            let behind = Missing { after, through: anchor.index, anchor };
+            match self.ask(addr, MendWants::Entries { after, through: anchor.index, anchor }).await {
+                Ok(MendReply::Entries(_) | MendReply::Gone { has_anchor: true, .. }) => {
+                    verified = Some(anchor);
+                }
+                // What this log has last may count nowhere. Nothing else would say so: what is
+                // missing first is there, or gone.
+                Ok(MendReply::Lacks { .. }) => return Ok(Got::Lacks(behind)),
+                _ => {}
             }
         }
         if let Err(error) = sound.check_base(snapshot, verified) {

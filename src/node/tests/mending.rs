@@ -1,7 +1,7 @@
 //! What a node answers to one that repairs its data directory.
 
-use crate::node::StartError;
 use crate::node::tests::cluster::{TestNode, is_set};
+use crate::node::{NodeOptions, StartError};
 use crate::peer::mending::{MendCall, MendReply, MendWants};
 use crate::peer::rpc::{Question, Reply, ask};
 use crate::peer::secured::Dialer;
@@ -133,4 +133,85 @@ async fn of_two_damaged_members_the_one_that_has_to_join_anew_helps_the_other_fi
         tokio::task::yield_now().await;
     }
     assert_eq!(b.get("k").await.as_deref(), Some("the newest value"));
+}
+
+/// Snapshots come often, and few entries stay in memory behind them.
+fn compacting(options: &mut NodeOptions) {
+    options.replica.snapshot_log_entries = 10;
+    options.replica.snapshot_log_bytes = 1;
+    options.replica.raft.log_tail_entries = 0;
+}
+
+async fn start_compacting(name: &str, addr: &str, disk: MemoryDisk, segment_bytes: u64) -> TestNode {
+    let change = |options: &mut NodeOptions| {
+        compacting(options);
+        options.raft_addr = addr.to_owned();
+        options.segment_bytes = segment_bytes;
+    };
+    TestNode::start_with(name, disk, change).await
+}
+
+fn value(number: usize) -> String {
+    format!("the value {number:03}")
+}
+
+/// Loses what stands in a log where these bytes do.
+fn damage_entry(disk: &MemoryDisk, generation: &str, bytes: &str) {
+    let (segment, content) = newest_segment(disk, generation);
+    let place = content.windows(bytes.len()).rposition(|found| found == bytes.as_bytes()).unwrap();
+    assert!(disk.flip_bit(&segment, place, 1));
+}
+
+async fn until_it_has_a_snapshot(node: &TestNode, of: u64) {
+    while node.handle().status().await.replica.snapshot.index.get() < of {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// One lost an early entry, and the last ones, which it alone had. The others have let the early
+/// ones go. Their snapshot ends among its last ones, and no write comes that would move it on.
+#[tokio::test]
+async fn a_log_with_two_gaps_is_repaired_although_the_cluster_is_idle() {
+    // What is old is gone from their disks, too.
+    const SMALL: u64 = 1 << 16;
+    let (b, c) = (
+        start_compacting("b", "127.0.0.1:0", MemoryDisk::new(), SMALL).await,
+        start_compacting("c", "127.0.0.1:0", MemoryDisk::new(), SMALL).await,
+    );
+    let a = TestNode::start_with("a", MemoryDisk::new(), |options| options.request_timeout_micros = 500_000)
+        .await;
+    a.join(&b).await;
+    a.join(&c).await;
+    for number in 0..60 {
+        assert!(is_set(&a.set(&format!("k{number}"), &value(number)).await));
+    }
+    let written = a.handle().status().await.replica.last_applied.get();
+    until_it_has_a_snapshot(&b, written - 20).await;
+    until_it_has_a_snapshot(&c, written - 20).await;
+    let (addr_a, addr_b, addr_c) = (a.addr(), b.addr(), c.addr());
+    let (disk_a, disk_b, disk_c) = (a.disk.clone(), b.disk.clone(), c.disk.clone());
+    tokio::join!(b.stop(), c.stop());
+    assert!(a.leads().await);
+    let (first, second, third) =
+        tokio::join!(a.set("x", "lost 0"), a.set("y", "lost 1"), a.set("z", "lost 2"));
+    assert!(!is_set(&first) && !is_set(&second) && !is_set(&third));
+    a.stop().await;
+    let (_, content) = newest_segment(&disk_a, "wal-1");
+    assert!(content.windows(6).any(|found| found == b"lost 2"), "it is in its log");
+    damage_entry(&disk_a, "wal-1", &value(3));
+    for number in 20..60 {
+        damage_entry(&disk_a, "wal-1", &value(number));
+    }
+    for number in 0..3 {
+        damage_entry(&disk_a, "wal-1", &format!("lost {number}"));
+    }
+    let _others = tokio::join!(
+        start_compacting("b", &addr_b, disk_b, SMALL),
+        start_compacting("c", &addr_c, disk_c, SMALL)
+    );
+    let started = tokio::time::timeout(Duration::from_secs(40), start_at("a", &addr_a, disk_a)).await;
+    let a = started.expect("it is repaired");
+    assert_eq!(a.get("k3").await, Some(value(3)));
+    assert_eq!(a.get("k59").await, Some(value(59)));
+    assert_eq!(a.get("x").await, None, "it was never committed");
 }
