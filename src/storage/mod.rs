@@ -76,7 +76,8 @@ pub use real_disk::{RealDisk, RealFile};
 pub use recover::Remains;
 pub use recovery::RecoveryNote;
 pub use repair::{
-    Missing, Predecessor, Prognosis, Rejoin, RepairSnapshot, Sound, SupplyError, Survey, judge, read_rejoin,
+    LentSnapshots, Missing, Predecessor, Prognosis, Rejoin, RepairSnapshot, Sound, SupplyError, Survey,
+    judge, read_rejoin,
 };
 pub(crate) use repair::{
     all_aside, free_aside, note_alarms, read_alarms, read_called, read_predecessor, read_rebuild,

@@ -3,6 +3,7 @@
 use crate::codec::Reader;
 use crate::node::beside::in_blocks;
 use crate::node::options::StartError;
+use crate::node::repair::door::Lending;
 use crate::peer::mending::{MendCall, MendCaller, MendReply, MendWants};
 use crate::peer::rpc::{Question, Reply, ask};
 use crate::peer::secured::Dialer;
@@ -10,7 +11,6 @@ use crate::raft::{ClusterId, Entry, LogId, NodeId, SnapshotChunk, SnapshotMeta};
 use crate::runtime::{Env, RepairProgress};
 use crate::storage::{Missing, RepairSnapshot, Sound, Survey};
 use bytes::Bytes;
-use std::sync::{Arc, Mutex, PoisonError};
 use tracing::{info, warn};
 
 /// How long a peer may take to answer.
@@ -31,7 +31,7 @@ pub(super) struct Fetch<'r, E: Env> {
     pub(super) progress: &'r RepairProgress,
     pub(super) survey: Survey<E::Disk>,
     /// What others may have of this log.
-    pub(super) held: Arc<Mutex<Sound>>,
+    pub(super) lending: Option<Lending<E::Disk>>,
 }
 
 /// As whom a node asks that repairs its directory, as far as the directory tells.
@@ -94,7 +94,9 @@ impl<E: Env> Fetch<'_, E> {
                 pause_micros = PAUSE_MICROS_MIN;
                 let text = format!("entries from {} on come from other members", missing.after.next());
                 self.progress.note(&text, sound.missing_count());
-                *self.held.lock().unwrap_or_else(PoisonError::into_inner) = sound.clone();
+                if let Some(lending) = &self.lending {
+                    lending.note(&sound);
+                }
                 continue;
             }
             let text = format!(

@@ -9,14 +9,13 @@ mod fetch;
 
 use crate::node::beside::in_blocks;
 use crate::node::options::{NodeOptions, StartError};
-use crate::node::repair::door::Door;
+use crate::node::repair::door::{Door, Lending};
 use crate::node::repair::fetch::{Fetch, Me};
 use crate::peer::mending::MendCaller;
 use crate::peer::secured::Dialer;
 use crate::runtime::{Alarms, Env, Metrics, RepairProgress};
 use crate::storage::{Prognosis, Sound, Survey, all_aside, note_alarms, read_alarms};
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
 use tracing::{info, warn};
 
 /// Damages that an alarm names, at most.
@@ -116,9 +115,9 @@ impl<'r, E: Env> Repair<'r, E> {
         }
         let Self { env, options, survey, progress, alarms, dialer, peers, me } = self;
         let survey = in_blocks(env, move || survey.begin_mending().map(|()| survey)).await?;
-        let held = Arc::new(Mutex::new(sound.clone()));
-        let door = Door::new(&dialer, me.caller, Some(held.clone()));
-        let mut fetch = Fetch { env, dialer, me, peers, progress, survey, held };
+        let lending = Lending::of(&survey);
+        let door = Door::new(&dialer, me.caller, lending.clone());
+        let mut fetch = Fetch { env, dialer, me, peers, progress, survey, lending };
         let fetched = tokio::select! {
             biased;
             fetched = fetch.all(sound) => fetched?,
@@ -150,8 +149,7 @@ impl<'r, E: Env> Repair<'r, E> {
             return Err(self.alone(why));
         }
         let Self { env, options, survey, progress, alarms, dialer, peers, me } = self;
-        let held = survey.lendable().map(|sound| Arc::new(Mutex::new(sound)));
-        let door = Door::new(&dialer, me.caller, held);
+        let door = Door::new(&dialer, me.caller, Lending::of(&survey));
         let doing = format!("it cannot go on as the member that it was, since {why}");
         progress.note(&doing, 0);
         warn!(%why, "this node cannot go on as the member that it was; it joins its cluster anew");

@@ -215,3 +215,45 @@ async fn a_log_with_two_gaps_is_repaired_although_the_cluster_is_idle() {
     assert_eq!(a.get("k59").await, Some(value(59)));
     assert_eq!(a.get("x").await, None, "it was never committed");
 }
+
+/// One knows where its log ends, and lost an early entry. One has a snapshot that covers it, and
+/// does not know how its log ended. The third has neither. So the first needs the second's
+/// snapshot, and the second a leader, which needs the first.
+#[tokio::test]
+async fn a_member_that_has_to_join_anew_gives_another_damaged_one_its_snapshot_first() {
+    let (a, b, c) = (
+        TestNode::start("a").await,
+        start_compacting("b", "127.0.0.1:0", MemoryDisk::new(), 1 << 20).await,
+        TestNode::start("c").await,
+    );
+    a.join(&b).await;
+    a.join(&c).await;
+    let (addr_a, addr_b, addr_c) = (a.addr(), b.addr(), c.addr());
+    let (disk_a, disk_b, disk_c) = (a.disk.clone(), b.disk.clone(), c.disk.clone());
+    c.stop().await;
+    for number in 0..40 {
+        assert!(is_set(&a.set(&format!("k{number}"), &value(number)).await));
+    }
+    let written = a.handle().status().await.replica.last_applied.get();
+    until_it_has_a_snapshot(&b, written - 20).await;
+    b.stop().await;
+    a.stop().await;
+    damage_entry(&disk_a, "wal-1", &value(3));
+    let (segment, content) = newest_segment(&disk_b, "wal-2");
+    let last = content.iter().rposition(|byte| *byte != 0).unwrap() / 4096 * 4096;
+    assert!(disk_b.flip_bit(&segment, last + 24, 1));
+    let _c = start_at("c", &addr_c, disk_c).await;
+    let both = async {
+        tokio::join!(start_at("a", &addr_a, disk_a), start_compacting("b", &addr_b, disk_b, 1 << 20))
+    };
+    let (a, b) = tokio::time::timeout(Duration::from_secs(40), both).await.expect("they help each other");
+    assert_eq!(a.get("k3").await, Some(value(3)));
+    let set_aside =
+        |node: &TestNode| node.disk.files().iter().any(|file| file.starts_with("/data/damaged-1"));
+    assert!(!set_aside(&a), "it goes on as the member that it was");
+    assert!(set_aside(&b), "it does not know what it had promised");
+    while !b.handle().status().await.has_data {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(b.get("k3").await, Some(value(3)));
+}

@@ -45,6 +45,15 @@ impl<D: Disk> Survey<D> {
         RepairSnapshot(IncomingSnapshot::new(self.mended_snapshots(), self.options.speaks.highest()))
     }
 
+    /// Reads the snapshot that the log rests on. `None` without an identity: nothing of it is lent.
+    #[must_use]
+    pub fn lent_snapshots(&self) -> Option<LentSnapshots<D>> {
+        let Identity { cluster, store, .. } = *self.identity.as_ref()?;
+        let dir = self.identity.as_ref()?.snapshot_dir(&self.options.dir);
+        let damaged = SnapshotFiles::new(self.disk.clone(), dir, cluster, store, false);
+        Some(LentSnapshots { places: [damaged, self.mended_snapshots()] })
+    }
+
     /// Writes what is sound as a whole log, and makes it the directory's by one rename. The files
     /// that were damaged are kept beside it.
     ///
@@ -175,6 +184,35 @@ pub(crate) fn settle_identity<D: Disk>(disk: &D, dir: &Path, identity: &Identity
         "its identity was lost, and a person's attempt to go on without it was interrupted",
     )?;
     switch(disk, dir, identity)
+}
+
+/// Reads the snapshot that a damaged log rests on, for other nodes that repair theirs.
+pub struct LentSnapshots<D: Disk> {
+    /// Of the damaged generation, and of the mended one: there it is if it came from a peer.
+    places: [SnapshotFiles<D>; 2],
+}
+
+impl<D: Disk> LentSnapshots<D> {
+    /// At most `bytes_max` bytes of this very snapshot, from `offset` on.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] if it is not there, or cannot be read.
+    pub fn read(
+        &self,
+        base: &SnapshotMeta,
+        offset: u64,
+        bytes_max: u64,
+    ) -> Result<SnapshotChunk, SnapshotError> {
+        let read = |files: &SnapshotFiles<D>| {
+            let chunk = files.read_part(base.last, offset, bytes_max)?;
+            if *chunk.snapshot == *base {
+                return Ok(chunk);
+            }
+            Err(SnapshotError::Content { last: base.last, why: "its file holds another one".into() })
+        };
+        let [damaged, mended] = &self.places;
+        read(damaged).or_else(|_| read(mended))
+    }
 }
 
 /// A peer's snapshot on its way into the mended generation.

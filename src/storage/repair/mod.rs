@@ -22,8 +22,8 @@ mod survey;
 mod walk;
 
 pub(crate) use aside::{all_aside, free_aside, settle_withdrawal, times_rebuilt};
-pub use mend::RepairSnapshot;
 pub(crate) use mend::settle_identity;
+pub use mend::{LentSnapshots, RepairSnapshot};
 pub(crate) use notes::{
     PREDECESSOR, check_started, forget_marks, forget_member, note_alarms, note_called, note_peers,
     note_predecessor, note_rebuild, note_started, note_withdrawn, read_alarms, read_called, read_peers,

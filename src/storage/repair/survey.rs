@@ -251,6 +251,12 @@ impl<D: Disk> Survey<D> {
         self.sound.clone().filter(|_| !condemned)
     }
 
+    /// The newest membership that was found, committed or not.
+    #[must_use]
+    pub const fn membership(&self) -> Option<&Membership> {
+        self.membership.as_ref()
+    }
+
     /// The raft addresses of the other members, as far as the directory tells them.
     #[must_use]
     pub fn peers(&self) -> Vec<String> {
