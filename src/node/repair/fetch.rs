@@ -200,13 +200,17 @@ impl<E: Env> Fetch<'_, E> {
         let mut incoming = Some(self.survey.incoming_snapshot());
         let mut offset = 0;
         loop {
+            let taking: RepairSnapshot<E::Disk> = incoming.take().expect("it is put back each time");
             let chunk = match self.chunk(addr, snapshot, offset).await {
                 Ok(chunk) => chunk,
-                Err(why) => return Ok(Got::Nothing(why)),
+                Err(why) => {
+                    // Each peer has another snapshot: what came of several would fill the disk.
+                    in_blocks(self.env, move || Ok(taking.abandon())).await?;
+                    return Ok(Got::Nothing(why));
+                }
             };
             let length = chunk.data.len() as u64;
             offset += length;
-            let taking: RepairSnapshot<E::Disk> = incoming.take().expect("it is put back each time");
             let taken = in_blocks(self.env, move || Ok(take(taking, chunk))).await?;
             self.progress.fetched(0, length);
             match taken {
@@ -215,7 +219,10 @@ impl<E: Env> Fetch<'_, E> {
                     return Ok(supplied.map_or_else(|why| Got::Nothing(why.to_string()), |()| Got::Something));
                 }
                 Ok((going_on, None)) if length > 0 => incoming = Some(going_on),
-                Ok(_) => return Ok(Got::Nothing("its snapshot ends before its end".to_owned())),
+                Ok((ended, None)) => {
+                    in_blocks(self.env, move || Ok(ended.abandon())).await?;
+                    return Ok(Got::Nothing("its snapshot ends before its end".to_owned()));
+                }
                 Err(why) => return Ok(Got::Nothing(why)),
             }
         }

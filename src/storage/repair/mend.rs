@@ -228,6 +228,11 @@ impl<D: Disk> RepairSnapshot<D> {
         let taken: Option<(SnapshotMeta, Store)> = self.0.take(chunk)?;
         Ok(taken.map(|(meta, _)| meta))
     }
+
+    /// No more of it comes: removes what has come.
+    pub fn abandon(mut self) {
+        self.0.abandon();
+    }
 }
 
 /// Makes a log of one segment that holds all of `sound`.
