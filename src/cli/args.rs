@@ -39,8 +39,8 @@ impl Cli {
     /// # Errors
     /// Wrong usage, or a text that was asked for.
     pub(super) fn from_arguments(arguments: impl Iterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let mut command = without_empty_variables(Self::command());
         let arguments: Vec<OsString> = with_double_dashes(arguments).collect();
+        let mut command = without_variables(Self::command(), &|arg| is_overruled(arg, &arguments));
         let matches = command
             .try_get_matches_from_mut(&arguments)
             .map_err(|error| with_its_variable(error, &command, &arguments))?;
@@ -508,25 +508,39 @@ pub(super) enum ReportFormat {
     Json,
 }
 
-/// The command, deaf to variables that are empty.
-fn without_empty_variables(command: clap::Command) -> clap::Command {
+/// The command, deaf to variables that are empty or overruled.
+fn without_variables(command: clap::Command, is_overruled: &dyn Fn(&Arg) -> bool) -> clap::Command {
     let empty = |arg: &Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
-    command
-        .mut_args(|arg| if empty(&arg) { arg.env(None::<&'static str>) } else { arg })
-        .mut_subcommands(without_empty_variables)
+    let deaf = |arg: Arg| if empty(&arg) || is_overruled(&arg) { arg.env(None::<&'static str>) } else { arg };
+    command.mut_args(deaf).mut_subcommands(|below| without_variables(below, is_overruled))
+}
+
+/// Whether what the environment says of it does not count, because the arguments say otherwise who
+/// to be.
+fn is_overruled(arg: &Arg, arguments: &[OsString]) -> bool {
+    match arg.get_id().as_str() {
+        "token" => is_written(arguments, "--user"),
+        "user" | "password_file" => is_written(arguments, "--token"),
+        _ => false,
+    }
+}
+
+/// Whether the arguments have a flag.
+fn is_written(arguments: &[OsString], flag: &str) -> bool {
+    let own = arguments.iter().take_while(|argument| *argument != "--");
+    own.filter_map(|argument| argument.to_str()).any(|argument| {
+        argument.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    })
 }
 
 /// An error about a value that came from the environment names the variable: the user never wrote
 /// the flag.
 fn with_its_variable(error: clap::Error, command: &clap::Command, arguments: &[OsString]) -> clap::Error {
     let Some(ContextValue::String(about)) = error.get(ContextKind::InvalidArg) else { return error };
-    let written = |name: &str| {
-        arguments.iter().filter_map(|argument| argument.to_str()).any(|argument| {
-            argument.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
-        })
-    };
     let flag = about.split(' ').next().unwrap_or_default();
-    let Some(variable) = variable_of(command, flag).filter(|_| !written(flag)) else { return error };
+    let Some(variable) = variable_of(command, flag).filter(|_| !is_written(arguments, flag)) else {
+        return error;
+    };
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let text =

@@ -1,10 +1,10 @@
 //! The audit log as files: one that grows, and older ones beside it.
 
 use crate::api::AuditSink;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 /// Older files that are kept: FILE.1 is the newest of them.
 const KEPT: u32 = 8;
@@ -18,19 +18,26 @@ pub(super) struct AuditFile {
     bytes: u64,
     /// It cannot be set aside, which was logged.
     is_stuck: bool,
+    /// It ends within a line: the disk was full, or the node's process ended. The next lines begin
+    /// a line of their own.
+    is_cut: bool,
 }
 
 impl AuditFile {
     /// Opens it, and goes on behind what is there.
     pub(super) fn open(path: PathBuf, bytes_max: u64) -> io::Result<Self> {
-        let mut file = Self { path, bytes_max, file: None, bytes: 0, is_stuck: false };
+        let mut file = Self { path, bytes_max, file: None, bytes: 0, is_stuck: false, is_cut: false };
         file.reopen()?;
         Ok(file)
     }
 
     fn reopen(&mut self) -> io::Result<()> {
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path)?;
-        self.bytes = file.metadata()?.len();
+        let ours = file.metadata()?;
+        self.bytes = ours.len();
+        if ours.is_file() {
+            self.is_cut = ours.len() > 0 && ends_within_a_line(&self.path, &ours).unwrap_or(self.is_cut);
+        }
         self.file = Some(file);
         Ok(())
     }
@@ -94,15 +101,33 @@ impl AuditSink for AuditFile {
             }
         }
         let Some(file) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
-        let written = file.write_all(lines);
-        if written.is_err() {
-            // A line may be there in part: the next ones begin a line of their own.
-            let _ = file.write_all(b"\n");
+        let end: &[u8] = if self.is_cut { b"\n" } else { b"" };
+        let written = file.write_all(end).and_then(|()| file.write_all(lines));
+        if written.is_ok() {
+            if self.is_cut {
+                let path = self.path.display();
+                tracing::warn!(%path, "the audit log ended within a line: the rest of that line is lost");
+            }
+            self.bytes += (end.len() + lines.len()) as u64;
+        } else {
             self.file = None;
         }
-        self.bytes += lines.len() as u64;
+        // Lines that failed may be there in part.
+        self.is_cut = written.is_err();
         written
     }
+}
+
+/// Whether the file there, which is ours, has a last line without an end.
+fn ends_within_a_line(path: &Path, ours: &Metadata) -> io::Result<bool> {
+    let file = File::open(path)?;
+    let there = file.metadata()?;
+    if (there.dev(), there.ino()) != (ours.dev(), ours.ino()) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let mut last = [0];
+    file.read_exact_at(&mut last, ours.len() - 1)?;
+    Ok(last != *b"\n")
 }
 
 #[cfg(test)]

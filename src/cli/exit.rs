@@ -56,7 +56,8 @@ Exit codes:
   1    it failed: a file cannot be read or written, say
   2    wrong usage, or a file that exists
   3    the backup is damaged or cut short, or the data directory is not empty
-  5    unavailable: no node that was asked gave a whole backup; nothing was saved"
+  5    unavailable: no node that was asked gave a whole backup; nothing was saved
+  130  it was told to stop; nothing was saved"
     };
 }
 

@@ -6,7 +6,7 @@ use crate::cli::audit_file::AuditFile;
 use crate::cli::descriptors::{self, Shares};
 use crate::cli::exit::{ExitStatus, Failure};
 use crate::cli::logging;
-use crate::cli::signals::{StopSignals, runtime};
+use crate::cli::signals::{StopSignals, node_runtime};
 use crate::codec::{FeatureLevel, FeatureLevels, HostPort, check_name, host_of};
 use crate::node::{
     NewNode, Node, NodeExit, NodeOptions, NodeSlot, ScrubOptions, StartError, keep_certificates,
@@ -56,7 +56,7 @@ pub(super) fn run(args: &NodeArgs) -> Result<(), Failure> {
     args.tls.warn_of_clear_text(&args.http_addr);
     let mut http = http_options(args, &options, shares, open_files_max)?;
     http.tls = args.tls.for_clients()?;
-    let runtime = runtime(args.threads)?;
+    let runtime = node_runtime(args.threads)?;
     let result = runtime.block_on(serve(args, options, http));
     runtime.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
     match result? {

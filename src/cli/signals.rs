@@ -1,6 +1,6 @@
 //! SIGINT and SIGTERM: the first asks to stop, the second stops at once. SIGHUP (the terminal is
-//! gone) asks `dev` and `bench` to stop; a node goes on. SIGQUIT asks `lock` and `elect` to stop, so
-//! that they give back what they hold.
+//! gone) asks `dev` and `bench` to stop; a node goes on. SIGQUIT asks `lock` and `elect` to stop,
+//! so that they give back what they hold.
 
 use crate::cli::exit::{ExitStatus, Failure};
 use std::future::pending;
@@ -76,8 +76,26 @@ async fn received(signal: &mut Option<Signal>) {
     }
 }
 
+/// A runtime for one command.
+pub(super) struct CommandRuntime(tokio::runtime::Runtime);
+
+impl CommandRuntime {
+    /// Runs the command to its end. What it has begun on other threads is not waited for: the
+    /// system may look for a name for a long time after nobody wants it any more.
+    pub(super) fn block_on<T>(self, command: impl Future<Output = T>) -> T {
+        let done = self.0.block_on(command);
+        self.0.shutdown_background();
+        done
+    }
+}
+
+/// A runtime for a command, on this thread alone, or with `threads` threads of its own.
+pub(super) fn runtime(threads: u16) -> Result<CommandRuntime, Failure> {
+    node_runtime(threads).map(CommandRuntime)
+}
+
 /// A runtime on this thread alone, or with `threads` threads of its own.
-pub(super) fn runtime(threads: u16) -> Result<tokio::runtime::Runtime, Failure> {
+pub(super) fn node_runtime(threads: u16) -> Result<tokio::runtime::Runtime, Failure> {
     let mut builder = match threads {
         0 | 1 => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),

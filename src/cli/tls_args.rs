@@ -180,6 +180,24 @@ fn load(flag: &str, audience: Audience, files: CertificateFiles) -> Result<Optio
 }
 
 impl ClientTlsArgs {
+    /// A token or a password goes to no other machine in clear text where TLS is meant: where there
+    /// are options for it, or another endpoint has it.
+    pub(super) fn refuse_clear_text(&self, endpoints: &[Endpoint]) -> Result<(), Failure> {
+        let has_options = self.cacert.is_some() || self.client_cert.is_some() || self.client_key.is_some();
+        let clear = endpoints.iter().find(|endpoint| !endpoint.is_tls() && !endpoint.is_loopback());
+        match clear {
+            Some(clear) if has_options || endpoints.iter().any(Endpoint::is_tls) => {
+                let why = if has_options { "--cacert or --cert is given" } else { "another one is https://" };
+                let text = format!(
+                    "--endpoints has {clear} without https://, and {why}: a token or a password would go there in \
+                     clear text; write https://{clear}"
+                );
+                Err(Failure::new(ExitStatus::Usage, text))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What a client of these endpoints needs.
     pub(super) fn load(&self, endpoints: &[Endpoint]) -> Result<Option<ClientTls>, Failure> {
         if !endpoints.iter().any(Endpoint::is_tls) {

@@ -16,7 +16,8 @@ use tokio::time::timeout;
 /// Time-outs and limits of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientOptions {
-    /// For a connection to be made. Then the next node is tried.
+    /// For a connection to be made. Then the next node is tried. For its name to be looked up it
+    /// has the time of an answer.
     pub connect_timeout: Duration,
     /// From a request to the end of its answer. A node itself gives a write up after its
     /// `--request-timeout`, 5 seconds, and says what is known of it: this should be longer.
@@ -157,6 +158,8 @@ impl Client {
         let mut attempts_left = self.attempts_max();
         // Whether an attempt that failed may have been carried out.
         let mut maybe_done = false;
+        // The last error of a node that is there.
+        let mut telling = None;
         loop {
             attempts_left -= 1;
             let failure = match self.attempt(ask, &mut maybe_done).await {
@@ -167,9 +170,14 @@ impl Client {
             let is_unknown = failure.outcome() == WriteOutcome::Unknown;
             let error = CallError { is_write: ask.is_write(), maybe_done, ..self.error(failure) };
             if attempts_left == 0 || !may_follow {
-                return Err(error);
+                // That nobody listens at the last address says less than what was said before.
+                let told = telling.filter(|_| error.failure.is_nobody());
+                return Err(told.map_or(error, |told| CallError { maybe_done, ..told }));
             }
             maybe_done |= is_unknown && ask.is_write();
+            if !error.failure.is_nobody() {
+                telling = Some(error);
+            }
         }
     }
 
@@ -275,8 +283,6 @@ pub(super) async fn connect(
             return Err(CallFailure::Unaskable(text.to_owned()));
         }
     };
-    match timeout(options.connect_timeout, NodeConnection::open(endpoint.address(), tls)).await {
-        Ok(opened) => opened.map_err(CallFailure::Unreachable),
-        Err(_) => Err(CallFailure::Unreachable(io::ErrorKind::TimedOut.into())),
-    }
+    let timeouts = (options.answer_timeout, options.connect_timeout);
+    NodeConnection::open(endpoint.address(), tls, timeouts).await.map_err(CallFailure::Unreachable)
 }

@@ -18,12 +18,20 @@ use hyper_util::rt::TokioIo;
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
-use tokio::net::TcpStream;
+use std::time::Duration;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 /// Bytes of an answer's head, at most, and of what is read ahead.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
+
+/// A name may have several addresses. When one has not answered for so long, the next is tried
+/// beside it (RFC 8305 §5).
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
 /// A connection to a node: one request at a time.
 #[derive(Debug)]
@@ -128,9 +136,22 @@ impl StreamedAnswer {
 }
 
 impl NodeConnection {
-    /// Connects, over TLS if that is given.
-    pub(super) async fn open(address: &str, tls: Option<&ClientTls>) -> io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
+    /// Connects, over TLS if that is given. `name_timeout` is for its name to be looked up,
+    /// `connect_timeout` for all that follows.
+    pub(super) async fn open(
+        address: &str,
+        tls: Option<&ClientTls>,
+        (name_timeout, connect_timeout): (Duration, Duration),
+    ) -> io::Result<Self> {
+        let found = timeout(name_timeout, lookup_host(address))
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "its name was not looked up in time"))??;
+        let connected = timeout(connect_timeout, Self::connect(address, found.collect(), tls)).await;
+        connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    }
+
+    async fn connect(address: &str, found: Vec<SocketAddr>, tls: Option<&ClientTls>) -> io::Result<Self> {
+        let stream = first_of(found, TcpStream::connect).await?;
         stream.set_nodelay(true)?;
         let stream = match tls {
             None => Stream::Plain(stream),
@@ -236,6 +257,38 @@ impl ConnectionIo {
                 self.ended = true;
                 self.refused = done.err().and_then(|error| refusal_in(&error));
             }
+        }
+    }
+}
+
+/// The first connection that there is to any of these addresses: one that does not answer must not
+/// cost the time of the others.
+pub(super) async fn first_of<T, F>(
+    addresses: Vec<SocketAddr>,
+    connect: impl Fn(SocketAddr) -> F,
+) -> io::Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = io::Result<T>> + Send + 'static,
+{
+    if let [only] = *addresses {
+        return connect(only).await;
+    }
+    let mut attempts = JoinSet::new();
+    let mut rest = addresses.into_iter();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
+    loop {
+        match rest.next() {
+            Some(address) => drop(attempts.spawn(connect(address))),
+            None if attempts.is_empty() => return Err(last),
+            None => {}
+        }
+        tokio::select! {
+            Some(ended) = attempts.join_next() => match ended.map_err(io::Error::other).flatten() {
+                Ok(connected) => return Ok(connected),
+                Err(error) => last = error,
+            },
+            () = sleep(NEXT_ADDRESS_AFTER), if rest.len() > 0 => {}
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Where a node's HTTP API is.
 
-use crate::codec::HostPort;
+use crate::codec::{HostPort, host_of, is_loopback};
 use hyper::header::HeaderValue;
 use std::fmt;
 use std::str::FromStr;
@@ -29,6 +29,12 @@ impl Endpoint {
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.is_tls
+    }
+
+    /// Whether it is on this machine, as its address says.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(host_of(&self.address))
     }
 
     /// What the header `Host` says.

@@ -35,7 +35,8 @@ pub enum ErrorKind {
     Other,
 }
 
-/// A call that has no result: the node that was asked last, and what went wrong there.
+/// A call that has no result: the node that was asked last, and what went wrong there. If nobody
+/// listens at the last address, it is the node before that.
 #[derive(Debug, thiserror::Error)]
 #[error("{endpoint}: {failure}")]
 pub struct CallError {
@@ -122,9 +123,9 @@ impl CallError {
             return ErrorKind::OutcomeUnknown;
         }
         match &self.failure {
-            CallFailure::Unaskable(_) => ErrorKind::BadRequest,
+            CallFailure::Unaskable(_) | CallFailure::TooLong(_) => ErrorKind::BadRequest,
             CallFailure::Unreachable(_) | CallFailure::Late | CallFailure::Lost(_) => ErrorKind::Unavailable,
-            CallFailure::Nonsense(_) | CallFailure::TooLong(_) => ErrorKind::Other,
+            CallFailure::Nonsense(_) => ErrorKind::Other,
             CallFailure::Refused(refusal) => refusal.kind(),
         }
     }
@@ -144,6 +145,8 @@ impl RefusedCall {
         let code = self.code.as_deref().unwrap_or_default();
         match (self.status, code) {
             (_, "no-such-route") => ErrorKind::Other,
+            // Whoever says so without a code, a proxy say, speaks of no key and of no lease.
+            (404 | 410 | 412, "") => ErrorKind::Other,
             (404 | 410, _) => ErrorKind::NotFound,
             (412, _) | (409, "held" | "lease-exists") => ErrorKind::ConditionFailed,
             (401 | 403, _) if code != "other-origin" => ErrorKind::Denied,
@@ -173,6 +176,11 @@ impl CallFailure {
             Self::Refused(refusal) => refusal.outcome,
             Self::Late | Self::Lost(_) | Self::Nonsense(_) => WriteOutcome::Unknown,
         }
+    }
+
+    /// Whether nobody listens at the address.
+    pub(super) fn is_nobody(&self) -> bool {
+        matches!(self, Self::Unreachable(error) if error.kind() == io::ErrorKind::ConnectionRefused)
     }
 
     /// Whether another node may be able to do it: the fault is not the request's own.

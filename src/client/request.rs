@@ -192,6 +192,11 @@ impl Ask {
         let is_problem = answer.header(&CONTENT_TYPE).is_some_and(|kind| kind == "application/problem+json");
         let problem =
             if is_problem { serde_json::from_slice::<ProblemBody>(&answer.body).ok() } else { None };
+        // A node says that in a problem. A page of a proxy says nothing of a key or of a lease.
+        let is_of_v1 = self.target.path().starts_with("/v1/");
+        if is_of_v1 && problem.is_none() && matches!(status, 404 | 410 | 412) {
+            return Err(CallFailure::Nonsense(format!("{status} {text}")));
+        }
         let outcome = problem.as_ref().and_then(|problem| problem.outcome.as_deref());
         let outcome = match outcome.or_else(|| answer.text("infinitystore-outcome")) {
             Some("not-applied" | "not-appended") => WriteOutcome::NotApplied,

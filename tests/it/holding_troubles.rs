@@ -17,9 +17,10 @@ const LEASE: &str = "200 OK\n{\"id\":7,\"ttl\":6,\"left\":6.0,\"revision\":1,\"d
 const WON: &str = "200 OK\n{\"lease\":7,\"fence\":3,\"key\":\"k\",\"revision\":3}";
 const NO_LEADER: &str = "503 x\n{\"code\":\"no-leader\",\"detail\":\"in words\",\"outcome\":\"not-applied\"}";
 
-/// A server that says this to each request, and nothing where `answer` has nothing.
-fn fake(
-    answer: impl Fn(&str) -> Option<&'static str> + Send + Copy + 'static,
+/// A server that says this to each request, and nothing where `answer` has nothing: a status and a
+/// body, or all of an answer as it is.
+pub(crate) fn fake<A: AsRef<str>>(
+    answer: impl Fn(&str) -> Option<A> + Send + Copy + 'static,
 ) -> (SocketAddr, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -35,12 +36,7 @@ fn fake(
                     }
                     // The connection stays.
                     let Some(answer) = answer(&request) else { continue };
-                    let (status, body) = answer.split_once('\n').unwrap();
-                    let head = "content-type: application/problem+json\r\ninfinitystore-revision: 1\r\n";
-                    let length = body.len();
-                    let written =
-                        write!(stream, "HTTP/1.1 {status}\r\n{head}content-length: {length}\r\n\r\n{body}");
-                    if written.is_err() {
+                    if stream.write_all(whole(answer.as_ref()).as_bytes()).is_err() {
                         return;
                     }
                 }
@@ -48,6 +44,15 @@ fn fake(
         }
     });
     (addr, heard)
+}
+
+fn whole(answer: &str) -> String {
+    if answer.starts_with("HTTP/1.1 ") {
+        return answer.to_owned();
+    }
+    let (status, body) = answer.split_once('\n').unwrap();
+    let head = "content-type: application/problem+json\r\ninfinitystore-revision: 1\r\n";
+    format!("HTTP/1.1 {status}\r\n{head}content-length: {}\r\n\r\n{body}", body.len())
 }
 
 fn is_campaign(request: &str) -> bool {
@@ -102,7 +107,7 @@ fn each_node_is_asked_to_wait_for_what_is_left() {
 #[test]
 fn a_frozen_node_does_not_cost_the_lease_that_another_one_granted() {
     let (cluster, _) = one_node();
-    let (frozen, _heard) = fake(|_| None);
+    let (frozen, _heard) = fake(|_| None::<&str>);
     let shell = Shell::at(&format!("{frozen},localhost:{}", cluster.nodes[0].http_port));
     let ran = shell.run(&["lock", "l", "--ttl", "4s", "--", "echo", "runs"]);
     assert_eq!((ran.ok(), &*ran.err), ("runs\n", ""));

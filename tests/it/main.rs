@@ -8,6 +8,7 @@ mod attacker;
 mod backup;
 mod bad_input;
 mod columns;
+mod command_troubles;
 mod commands;
 mod data_dir;
 mod data_look;

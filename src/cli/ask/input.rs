@@ -20,6 +20,9 @@ pub(in crate::cli) fn client(args: &ConnectArgs) -> Result<Client, Failure> {
 
 /// How the arguments say that nodes are asked, and what to show them.
 pub(super) fn client_options(args: &ConnectArgs) -> Result<ClientOptions, Failure> {
+    if args.token.is_some() || args.user.is_some() {
+        args.tls.refuse_clear_text(&args.endpoints)?;
+    }
     let connect_timeout = ClientOptions::default().connect_timeout.min(args.timeout);
     let (tls, credentials) = (args.tls.load(&args.endpoints)?, credentials(args)?);
     let answer_timeout = args.timeout;

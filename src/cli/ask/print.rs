@@ -11,7 +11,7 @@ const SHOWN_CHARS_MAX: usize = 60;
 
 /// Standard output. When nobody reads it any more, as with `head`, that is the end of the command
 /// and no failure.
-pub(super) struct Output {
+pub(in crate::cli) struct Output {
     out: BufWriter<StdoutLock<'static>>,
     /// Whether it is a terminal.
     pub(super) is_terminal: bool,
@@ -20,7 +20,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn new() -> Self {
+    pub(in crate::cli) fn new() -> Self {
         let stdout = io::stdout();
         let is_terminal = stdout.is_terminal();
         Self { out: BufWriter::with_capacity(64 << 10, stdout.lock()), is_terminal, is_read: true }
@@ -31,7 +31,7 @@ impl Output {
         self.is_read
     }
 
-    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(in crate::cli) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let written = self.out.write_all(bytes);
         self.judge(written)
     }
@@ -48,7 +48,7 @@ impl Output {
     }
 
     /// Hands on what has been printed.
-    pub(super) fn flush(&mut self) -> Result<(), Failure> {
+    pub(in crate::cli) fn flush(&mut self) -> Result<(), Failure> {
         let flushed = self.out.flush();
         self.judge(flushed)
     }
@@ -65,8 +65,14 @@ impl Output {
     }
 }
 
+/// A line on standard output for whoever may read it. `dev` goes on, and stops its nodes, when
+/// nobody does.
+pub(in crate::cli) fn tell(text: impl Display) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
 /// A word to the user of the command, on standard error. It is no failure if nobody listens.
-pub(super) fn note(text: impl Display) {
+pub(in crate::cli) fn note(text: impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 

@@ -26,11 +26,11 @@ impl RunningCommand {
         let (program, arguments) = words.split_first().expect("clap lets no empty command through");
         let mut command = Command::new(program);
         command.args(arguments).envs(variables.iter().map(|(name, value)| (name, value)));
-        // With a terminal it stays in our group, wherever its standard input comes from: it may read
-        // from the terminal, and gets Ctrl-C and Ctrl-Z itself. In a group of its own it would be in
-        // the background, where a read stops it, and Ctrl-Z would stop us alone: the lease would end
-        // while it goes on. Without a terminal it has a group of its own, so that all that it has
-        // started can be stopped.
+        // With a terminal it stays in our group, wherever its standard input comes from: it may
+        // read from the terminal, and gets Ctrl-C and Ctrl-Z itself. In a group of its own it would
+        // be in the background, where a read stops it, and Ctrl-Z would stop us alone: the lease
+        // would end while it goes on. Without a terminal it has a group of its own, so that all
+        // that it has started can be stopped.
         let terminal = File::open("/dev/tty").ok();
         if terminal.is_none() {
             command.process_group(0);

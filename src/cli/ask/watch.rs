@@ -5,7 +5,7 @@ use crate::cli::ask::json;
 use crate::cli::ask::print::{Output, lease_of, lines_of, missing, readable, shortened, table};
 use crate::cli::client_args::{HistoryArgs, OutputFormat, WatchArgs};
 use crate::cli::exit::{ExitStatus, Failure};
-use crate::client::{Client, ReadOptions, WatchMessage, WatchQuery};
+use crate::client::{Client, ListQuery, WatchMessage, WatchQuery};
 use crate::kv::{Event, KeyRange, KeyValue, Revision};
 use std::collections::VecDeque;
 
@@ -46,7 +46,8 @@ pub(super) async fn watch(
         if format == Some(OutputFormat::Json) {
             out.line(json::changes(&changes))?;
         }
-        for event in &changes.events {
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX);
+        for event in changes.events.iter().take(wanted) {
             match format {
                 Some(OutputFormat::Json) => {}
                 Some(OutputFormat::Raw) => {
@@ -128,16 +129,22 @@ pub(super) async fn history(
 /// back as the cluster remembers.
 type Extent = Option<(Revision, Revision)>;
 
-/// The key as it was before its changes were looked for, and how far they go.
+/// The key as it was before its changes were looked for, and how far they go. What changes later
+/// may be left out: a key may change faster than its changes are asked for.
 async fn extent(client: &mut Client, key: &[u8]) -> Result<(Option<KeyValue>, Extent), Failure> {
     // Afterwards this node is known to have all that was written before, and it is asked what
     // follows.
-    let present = client.get_key(key, ReadOptions::default()).await?;
+    let query = ListQuery { page_keys: Some(1), ..ListQuery::of(KeyRange::one(key.to_vec())) };
+    let page = client.list(&query).next().await?.unwrap_or_default();
+    let present = page.kvs.into_iter().next();
     let mut oldest = Revision(1);
     let mut last = None;
     let mut after = Revision(0);
     loop {
         match client.last_change(key, after).await {
+            Ok(Some(revision)) if revision >= page.revision => {
+                return Ok((present, Some((oldest, revision))));
+            }
             Ok(Some(revision)) => (last, after) = (Some(revision), revision),
             Ok(None) => return Ok((present, last.map(|last| (oldest, last)))),
             Err(error) if error.code() == Some("compacted") => {

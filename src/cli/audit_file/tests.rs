@@ -1,6 +1,7 @@
 use crate::api::AuditSink;
 use crate::cli::audit_file::AuditFile;
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::path::Path;
 use tempfile::tempdir;
 
@@ -56,4 +57,27 @@ fn where_nothing_can_be_set_aside_nothing_is_lost() {
     fs::remove_dir(last).unwrap();
     (40..44).for_each(|number| file.write(line(number).as_bytes()).unwrap());
     assert!(lines_in(&path, 8).ends_with(&lines(16..44)), "it is set aside again");
+}
+
+#[test]
+fn a_line_that_was_cut_off_takes_no_other_one_with_it() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("audit");
+    fs::write(&path, line(0) + "line 00").unwrap();
+    // The node's process ended in the middle of a line.
+    let mut file = AuditFile::open(path.clone(), 1000).unwrap();
+    file.write(line(1).as_bytes()).unwrap();
+    file.write(line(2).as_bytes()).unwrap();
+    // The disk was full: a part was written, and what follows is not.
+    OpenOptions::new().append(true).open(&path).unwrap().write_all(b"line").unwrap();
+    for _ in 0..2 {
+        file.file = Some(File::open(&path).unwrap());
+        file.write(line(3).as_bytes()).unwrap_err();
+    }
+    file.write(line(4).as_bytes()).unwrap();
+    drop(file);
+    // Nothing is added where nothing is missing.
+    AuditFile::open(path.clone(), 1000).unwrap().write(line(5).as_bytes()).unwrap();
+    let there = fs::read_to_string(path).unwrap();
+    assert_eq!(there, line(0) + "line 00\n" + &lines(1..3) + "line\n" + &lines(4..6));
 }

@@ -4,7 +4,7 @@ use crate::cli::ask::{client, level};
 use crate::cli::backup::file::progress;
 use crate::cli::client_args::SaveArgs;
 use crate::cli::exit::{ExitStatus, Failure};
-use crate::cli::signals::runtime;
+use crate::cli::signals::{StopSignals, runtime};
 use crate::client::BackupDownload;
 use crate::storage::{BackupHeader, BackupReader};
 use std::ffi::OsString;
@@ -25,9 +25,19 @@ const MODE: u32 = 0o600;
 pub(super) fn save(args: &SaveArgs) -> Result<(), Failure> {
     let path = &args.file;
     refuse_existing(path)?;
-    let (header, bytes) = runtime(1)?.block_on(async {
+    let saved = async {
         let download = client(&args.connect)?.backup(level(&args.level)).await?;
         write(download, Partial::of(path)?).await
+    };
+    let (header, bytes) = runtime(1)?.block_on(async {
+        let mut signals = StopSignals::new()?;
+        tokio::select! {
+            // What is there of the file goes with it.
+            signal = signals.next() => {
+                Err(Failure::new(ExitStatus::Interrupted, format!("stopped on {signal}; nothing was saved")))
+            }
+            saved = saved => saved,
+        }
     })?;
     let text = format!(
         "saved {} as of revision {}: {} keys, {bytes} bytes",

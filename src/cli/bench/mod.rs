@@ -4,6 +4,7 @@ mod load;
 mod report;
 
 use crate::cli::args::BenchArgs;
+use crate::cli::ask::print::Output;
 use crate::cli::bench::load::{LoadRun, Results, client};
 use crate::cli::descriptors;
 use crate::cli::exit::{ExitStatus, Failure};
@@ -25,7 +26,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
     }
     descriptors::raise();
     let results = runtime(args.threads)?.block_on(measure(args))?;
-    print!("{}", report::render(args, &results));
+    let mut out = Output::new();
+    out.bytes(report::render(args, &results).as_bytes())?;
+    out.flush()?;
     if results.succeeded() > 0 {
         return Ok(());
     }

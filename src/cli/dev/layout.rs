@@ -1,6 +1,7 @@
 //! Directories and ports of the nodes, kept in a file so that the cluster comes back as it was.
 
 use crate::cli::args::DevArgs;
+use crate::cli::ask::print::{note, tell};
 use crate::cli::exit::{ExitStatus, Failure};
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, TcpListener};
@@ -103,13 +104,13 @@ impl Layout {
             report_failed_removal(&place.log, fs::remove_file(&place.log));
         }
         if self.places.iter().any(|place| !place.created) {
-            println!("the data of earlier runs stays in {}", self.dir.display());
+            tell(format_args!("the data of earlier runs stays in {}", self.dir.display()));
             return;
         }
         report_failed_removal(&self.dir, fs::remove_file(self.dir.join(FILE)));
         // Only if nothing else is in it.
         let _ = fs::remove_dir(&self.dir);
-        println!("removed the data in {}", self.dir.display());
+        tell(format_args!("removed the data in {}", self.dir.display()));
     }
 }
 
@@ -117,7 +118,7 @@ fn report_failed_removal(path: &Path, result: io::Result<()>) {
     if let Err(error) = result
         && error.kind() != io::ErrorKind::NotFound
     {
-        eprintln!("cannot remove {}: {error}", path.display());
+        note(format_args!("cannot remove {}: {error}", path.display()));
     }
 }
 

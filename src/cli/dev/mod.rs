@@ -10,6 +10,7 @@ mod layout;
 mod text;
 
 use crate::cli::args::DevArgs;
+use crate::cli::ask::print::tell;
 use crate::cli::dev::child::Child;
 use crate::cli::dev::commands::NodeCommand;
 use crate::cli::dev::layout::{Layout, NodePlace};
@@ -37,12 +38,12 @@ async fn cluster(args: &DevArgs) -> Result<(), Failure> {
     let mut signals = StopSignals::new()?;
     let layout = Layout::prepare(args)?;
     for note in &layout.notes {
-        println!("{note}");
+        tell(note);
     }
     let mut children = Vec::new();
     let result = tokio::select! {
         biased;
-        signal = signals.next() => { println!("\nstopping on {signal}"); Ok(()) }
+        signal = signals.next() => { tell(format_args!("\nstopping on {signal}")); Ok(()) }
         result = start_and_watch(&layout, args, &mut children) => result,
     };
     let stopped = tokio::select! {
@@ -58,7 +59,10 @@ async fn cluster(args: &DevArgs) -> Result<(), Failure> {
     if args.remove_data {
         layout.remove_created();
     } else {
-        println!("the data stays in {}; the same command starts this cluster again", layout.dir.display());
+        tell(format_args!(
+            "the data stays in {}; the same command starts this cluster again",
+            layout.dir.display()
+        ));
     }
     result.and(stopped)
 }
@@ -70,7 +74,7 @@ async fn start_and_watch(layout: &Layout, args: &DevArgs, children: &mut Vec<Chi
         children.push(Child::spawn(place, &args.log_level)?);
     }
     bring_up(layout, children).await?;
-    print!("{}", text::welcome(layout));
+    tell(text::welcome(layout).trim_end());
     let mut lines = commands::lines();
     let names: Vec<&str> = layout.places.iter().map(|place| &*place.name).collect();
     let mut has_input = true;
@@ -81,10 +85,10 @@ async fn start_and_watch(layout: &Layout, args: &DevArgs, children: &mut Vec<Chi
                 None => has_input = false,
                 Some(None) => {}
                 Some(Some(Ok(command))) => obey(command, layout, &args.log_level, children),
-                Some(Some(Err(help))) => println!("{help}"),
+                Some(Some(Err(help))) => tell(help),
             },
             report = child::first_exit(children), if !has_input || children.iter().any(Child::runs) => match report {
-                Some(report) => println!("{report}"),
+                Some(report) => tell(report),
                 None => return Err(Failure::new(ExitStatus::Failure, "no node runs any more")),
             },
         }
@@ -96,15 +100,15 @@ fn obey(command: NodeCommand, layout: &Layout, log_level: &str, children: &mut [
     let (NodeCommand::Start(place) | NodeCommand::Stop(place) | NodeCommand::Kill(place)) = command;
     let child = &mut children[place];
     match command {
-        NodeCommand::Start(_) if child.runs() => println!("{} runs", child.name()),
+        NodeCommand::Start(_) if child.runs() => tell(format_args!("{} runs", child.name())),
         NodeCommand::Start(_) => match Child::spawn(&layout.places[place], log_level) {
             Ok(started) => {
                 *child = started;
-                println!("started {}", child.name());
+                tell(format_args!("started {}", child.name()));
             }
-            Err(failure) => println!("{failure}"),
+            Err(failure) => tell(failure),
         },
-        _ if !child.runs() => println!("{} does not run", child.name()),
+        _ if !child.runs() => tell(format_args!("{} does not run", child.name())),
         NodeCommand::Stop(_) => child.terminate(),
         NodeCommand::Kill(_) => child.kill(),
     }

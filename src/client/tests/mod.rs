@@ -3,6 +3,7 @@
 mod bad_answers;
 mod calls;
 mod endpoints;
+mod foreign;
 mod keyspace;
 mod scripted;
 mod since;

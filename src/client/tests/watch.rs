@@ -212,7 +212,7 @@ async fn a_message_that_is_too_long_ends_the_watch() {
     let options = ClientOptions { watch_message_bytes_max: 4096, ..options() };
     let client = Client::new(vec![first.endpoint.clone(), second.endpoint.clone()], options);
     let error = client.watch(query()).next().await.expect_err("it cannot be taken in");
-    assert_eq!((error.kind(), first.count(), second.count()), (ErrorKind::Other, 1, 0), "{error}");
+    assert_eq!((error.kind(), first.count(), second.count()), (ErrorKind::BadRequest, 1, 0), "{error}");
 }
 
 #[tokio::test]
