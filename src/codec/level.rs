@@ -19,8 +19,8 @@ impl FeatureLevel {
     pub const OLDEST: Self = Self(7);
     /// The newest one.
     pub const NEWEST: Self = Self(8);
-    /// The level of a cluster that no entry has raised. Neither the hash of its state nor a snapshot
-    /// says it; they say every other. It stays this one, whatever a later release speaks.
+    /// The level of a cluster that no entry has raised. Neither the hash of its state nor a
+    /// snapshot says it; they say every other. It stays this one, whatever a later release speaks.
     pub const UNTOLD: Self = Self(7);
     /// From here on nodes tell each other which levels they speak, and a cluster has a level. What
     /// no entry has raised is at the level before.

@@ -17,8 +17,8 @@ impl Service {
         if let Some(reign) = self.reign {
             let votes = self.at.voters & (1 << slot) != 0;
             let deposes = votes && role == RoleName::Candidate && term == reign.term.next();
-            // Whether the order had a cause was judged when it was given. A copy may come late. Both
-            // ends may wait for a batch.
+            // Whether the order had a cause was judged when it was given. A copy may come late.
+            // Both ends may wait for a batch.
             let obeys = self.ordered[slot].is_some_and(|(term, at)| {
                 term == reign.term && now.saturating_sub(at) <= 2 * self.bounds.hop
             });

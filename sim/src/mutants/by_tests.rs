@@ -1,16 +1,13 @@
 //! Which of the library's own tests finds a planted bug: for those that no run of the simulator
 //! shows.
 
-use super::copy::Repository;
+use super::copy::{PLANTED, Repository};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
-
-/// Where the copy's registry reads which bug is planted in a process of tests.
-pub(super) const PLANTED: &str = "INFINITYSTORE_PLANTED";
 
 /// A run of tests that says nothing for so long hangs.
 const SILENCE_MAX: Duration = Duration::from_secs(120);

@@ -1,6 +1,5 @@
 //! The copy of the repository that holds all planted bugs, and its build.
 
-use super::by_tests::PLANTED;
 use super::combine::{Change, combine};
 use super::patch::Patch;
 use super::refresh::refresh;
@@ -21,6 +20,9 @@ rustflags = ["--cfg", "mutants", "-A", "warnings"]
 [build]
 target-dir = ".."
 "#;
+
+/// Where the copy's registry reads which bug is planted in a process of tests.
+pub(super) const PLANTED: &str = "INFINITYSTORE_PLANTED";
 
 /// The planted bugs, and the sources that they are planted in.
 pub(super) struct Repository {

@@ -14,8 +14,8 @@ pub struct Options {
     /// Only builds the simulator with the bugs in it, and prints where it is.
     #[arg(long)]
     pub build: bool,
-    /// Hunts with the library's own tests instead: for the bugs that the simulator misses, and notes
-    /// which test finds which (`sim/mutants.tests`).
+    /// Hunts with the library's own tests instead: for the bugs that the simulator misses, and
+    /// notes which test finds which (`sim/mutants.tests`).
     #[arg(long, conflicts_with_all = ["known", "check", "refresh", "build"])]
     pub tests: bool,
     /// Seeds of the queue engine for each, at most.

@@ -123,8 +123,8 @@ impl<E: Env> Service<'_, E> {
     }
 }
 
-/// A name that is given out is ASCII. The state machine takes other letters, too, and which these are
-/// comes with the compiler: members that were built by two would not have the same state.
+/// A name that is given out is ASCII. The state machine takes other letters, too, and which these
+/// are comes with the compiler: members that were built by two would not have the same state.
 fn check_new_name(change: &SecurityChange) -> Result<(), ServiceError> {
     use SecurityChange::{AddRole, AddToken, AddUser};
     match change {

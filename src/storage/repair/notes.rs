@@ -104,8 +104,8 @@ pub(crate) fn note_peers<D: Disk>(
 /// Why the member takes no part any more; `None`: it does.
 ///
 /// # Errors
-/// [`OpenError`] if nobody may read the note; [`OpenError::Condemned`] if it is damaged, or the disk
-/// does not give it back.
+/// [`OpenError`] if nobody may read the note; [`OpenError::Condemned`] if it is damaged, or the
+/// disk does not give it back.
 pub(crate) fn read_withdrawn<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Withdrawal>, OpenError> {
     let lines = match read_lines(disk, dir, WITHDRAWN) {
         Err(error) if error.is_damage() => {
@@ -281,8 +281,8 @@ pub(crate) fn check_started<D: Disk>(disk: &D, dir: &Path, start: u64) -> Result
     Err(OpenError::Condemned { dir: dir.to_path_buf(), why })
 }
 
-/// Why this directory is not to be used as it is; `None`: it may be. A note that is damaged, or that
-/// the disk does not give back, says so too.
+/// Why this directory is not to be used as it is; `None`: it may be. A note that is damaged, or
+/// that the disk does not give back, says so too.
 ///
 /// # Errors
 /// [`OpenError`] if nobody may read it.

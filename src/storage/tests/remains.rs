@@ -246,8 +246,8 @@ fn a_repair_or_a_recovery_without_an_identity_may_be_interrupted_anywhere() {
     }
 }
 
-/// Of a note that is on a bad sector it is known that it is there. The log is whole, so that writing
-/// it anew would change nothing.
+/// Of a note that is on a bad sector it is known that it is there. The log is whole, so that
+/// writing it anew would change nothing.
 #[test]
 fn a_note_that_the_disk_does_not_give_back_counts() {
     let disk = alone(false);

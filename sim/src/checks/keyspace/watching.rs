@@ -31,8 +31,8 @@ impl Watcher {
     }
 }
 
-/// A question this far behind may be worked out beside the driver (after 2,000 looks, up to ten for a
-/// revision). Then it is answered at once, with what there is: it goes on behind that.
+/// A question this far behind may be worked out beside the driver (after 2,000 looks, up to ten for
+/// a revision). Then it is answered at once, with what there is: it goes on behind that.
 const FAR_REVISIONS: u64 = 200;
 
 /// Those that wait.
