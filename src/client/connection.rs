@@ -284,7 +284,7 @@ where
             None => {}
         }
         tokio::select! {
-            Some(ended) = attempts.join_next() => match ended.map_err(io::Error::other).flatten() {
+            Some(ended) = attempts.join_next() => match ended.unwrap_or_else(|error| Err(io::Error::other(error))) {
                 Ok(connected) => return Ok(connected),
                 Err(error) => last = error,
             },
