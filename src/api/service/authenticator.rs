@@ -117,10 +117,10 @@ impl Authenticator {
         if !newer.is_enabled() {
             return Ok(origin);
         }
-        if newer.revision() != security.revision() {
-            if let Some(known) = self.find(env, &newer, credentials, &origin, (&caller, &mut tried)).await? {
-                return Ok(known);
-            }
+        if newer.revision() != security.revision()
+            && let Some(known) = self.find(env, &newer, credentials, &origin, (&caller, &mut tried)).await?
+        {
+            return Ok(known);
         }
         if credentials.is_none() {
             return Ok(origin);

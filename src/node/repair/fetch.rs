@@ -205,7 +205,7 @@ impl<E: Env> Fetch<'_, E> {
                 Ok(chunk) => chunk,
                 Err(why) => {
                     // Each peer has another snapshot: what came of several would fill the disk.
-                    in_blocks(self.env, move || Ok(taking.abandon())).await?;
+                    self.abandon(taking).await?;
                     return Ok(Got::Nothing(why));
                 }
             };
@@ -220,12 +220,21 @@ impl<E: Env> Fetch<'_, E> {
                 }
                 Ok((going_on, None)) if length > 0 => incoming = Some(going_on),
                 Ok((ended, None)) => {
-                    in_blocks(self.env, move || Ok(ended.abandon())).await?;
+                    self.abandon(ended).await?;
                     return Ok(Got::Nothing("its snapshot ends before its end".to_owned()));
                 }
                 Err(why) => return Ok(Got::Nothing(why)),
             }
         }
+    }
+
+    /// Removes what has come of a snapshot.
+    async fn abandon(&self, incoming: RepairSnapshot<E::Disk>) -> Result<(), StartError> {
+        let abandon = move || {
+            incoming.abandon();
+            Ok(())
+        };
+        in_blocks(self.env, abandon).await
     }
 
     /// The next chunk. A connection that breaks costs the chunk, and not the snapshot.
