@@ -16,7 +16,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(120);
 #[derive(Debug, PartialEq, Eq)]
 enum Run {
     Passed,
-    /// The first test that failed.
+    /// The first test that failed, or that had not ended when all others had.
     Failed(String),
     /// It said nothing any more, or ended without a word of its tests.
     Hung,
@@ -121,6 +121,7 @@ fn run(
 }
 
 fn watch(said: &Receiver<String>) -> Run {
+    let mut slow = None;
     loop {
         match said.recv_timeout(SILENCE_MAX) {
             Ok(line) => {
@@ -132,8 +133,11 @@ fn watch(said: &Receiver<String>) -> Run {
                     // Those that should panic have a word behind their names.
                     return Run::Failed(test.split(' ').next().unwrap_or(test).to_owned());
                 }
+                let waits = line.strip_prefix("test ").and_then(|line| line.split_once(" has been running"));
+                slow = waits.map(|(test, _)| test.to_owned()).or(slow);
             }
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Run::Hung,
+            Err(RecvTimeoutError::Timeout) => return slow.map_or(Run::Hung, Run::Failed),
+            Err(RecvTimeoutError::Disconnected) => return Run::Hung,
         }
     }
 }
