@@ -12,6 +12,12 @@ use std::time::{Duration, Instant};
 /// A run of tests that says nothing for so long hangs.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
 
+/// A test has to find a bug this many times in a row.
+const SURE_RUNS: usize = 3;
+
+/// So many tests that fail now and then are passed over.
+const UNSURE_MAX: usize = 5;
+
 /// What became of a run of tests.
 #[derive(Debug, PartialEq, Eq)]
 enum Run {
@@ -56,17 +62,8 @@ pub(super) fn hunt(repository: &Repository, names: &[String], file: &Path) -> Re
         let begun = Instant::now();
         let by = match found.get(name) {
             // What found it last time is tried first.
-            Some(test) if run(&tests, number, &useless, Some(test))? != Run::Passed => Some(test.clone()),
-            _ => match run(&tests, number, &useless, None)? {
-                // It has to fail with the bug again, and to pass without.
-                Run::Failed(test)
-                    if run(&tests, number, &useless, Some(&test))? != Run::Passed
-                        && run(&tests, 0, &useless, Some(&test))? == Run::Passed =>
-                {
-                    Some(test)
-                }
-                _ => None,
-            },
+            Some(test) if is_sure(&tests, number, test)? => Some(test.clone()),
+            _ => find(&tests, number, &useless)?,
         };
         let seconds = begun.elapsed().as_secs();
         match by {
@@ -84,6 +81,30 @@ pub(super) fn hunt(repository: &Repository, names: &[String], file: &Path) -> Re
     }
     println!("{} of {} found by tests", names.len() - missed, names.len());
     Ok(missed == 0)
+}
+
+/// The first test that is sure to find a bug. One that fails now and then is passed over.
+fn find(tests: &(PathBuf, PathBuf), number: usize, useless: &[String]) -> Result<Option<String>, String> {
+    let mut passed_over = useless.to_vec();
+    for _ in 0..UNSURE_MAX {
+        match run(tests, number, &passed_over, None)? {
+            Run::Failed(test) if is_sure(tests, number, &test)? => return Ok(Some(test)),
+            Run::Failed(test) => passed_over.push(test),
+            Run::Passed | Run::Hung => return Ok(None),
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a test fails each time with a bug, and never without it.
+fn is_sure(tests: &(PathBuf, PathBuf), number: usize, test: &str) -> Result<bool, String> {
+    for _ in 0..SURE_RUNS {
+        let with = run(tests, number, &[], Some(test))?;
+        if with == Run::Passed || run(tests, 0, &[], Some(test))? != Run::Passed {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Runs the tests, or one of them, with a bug planted (0: none), to the first that fails.
