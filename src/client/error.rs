@@ -145,7 +145,7 @@ impl RefusedCall {
         let code = self.code.as_deref().unwrap_or_default();
         match (self.status, code) {
             (_, "no-such-route") => ErrorKind::Other,
-            // Whoever says so without a code, a proxy say, speaks of no key and of no lease.
+            // Without a code it is no answer of a node, but of a proxy, say.
             (404 | 410 | 412, "") => ErrorKind::Other,
             (404 | 410, _) => ErrorKind::NotFound,
             (412, _) | (409, "held" | "lease-exists") => ErrorKind::ConditionFailed,
