@@ -43,8 +43,8 @@ fn planted_secrets_are_nowhere_to_be_found() {
         answers.push(format!("{method} {target}: {answered:?}"));
         answered.status
     };
-    // Of this node a linearizable read is asked first: it has applied then that credentials count. A
-    // node that has not would look at none, and answer 503.
+    // Of this node a linearizable read is asked first: it has applied then that credentials count.
+    // A node that has not would look at none, and answer 503.
     assert_eq!(ask(last, "GET", "/v1/kv/other", "", ""), 401);
     // On another node than the one where the token was made.
     assert_eq!(ask(last, "PUT", &format!("/v1/kv/{KEY}"), &bearer, VALUE), 200);
