@@ -294,7 +294,7 @@ impl Replica {
         let due =
             [self.writes.next_deadline(), self.reads.wake_at(), self.change.map(|change| change.deadline)];
         let forwards = self.forwards_wait_until().filter(|_| self.writes.queued() > 0);
-        let others = [self.transfer.map(|transfer| transfer.deadline), forwards, self.policy.retry_at];
+        let others = [self.transfer.map(|transfer| transfer.deadline), forwards, self.policy.resumes_at()];
         let leases = [self.lease_clock.next(), self.lease_calls.wake_at(), self.watches.next_deadline()];
         let disk = [self.disk_pace.wake_at(), self.tell_full_disk_at(), self.forward_again_at()];
         let states = [self.tell_levels_at(), self.raise_level_at(), self.compare_at()];
@@ -450,6 +450,9 @@ impl Replica {
             StorageEvent::SnapshotFailed { last, reason } => self.handle_snapshot_failed(last, reason),
             StorageEvent::ChunkRead { to, session, chunk } => self.handle_chunk_read(to, session, chunk),
             StorageEvent::DiskFull(full) => {
+                if self.disk_full && !full {
+                    self.policy.room_is_back();
+                }
                 self.disk_full = full;
                 self.maybe_make_room();
             }

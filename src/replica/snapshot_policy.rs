@@ -46,8 +46,10 @@ pub(super) struct SnapshotPolicy {
     pub(super) repairs: u32,
     /// When the last of these was asked for.
     repaired_at: Time,
-    /// The next snapshot is begun at this time at the earliest.
+    /// No snapshot is begun before this time, since the last save failed.
     pub(super) retry_at: Option<Time>,
+    /// No snapshot is begun before this time, since the disk damages them.
+    repair_at: Option<Time>,
 }
 
 /// A snapshot that is being written.
@@ -78,8 +80,25 @@ impl SnapshotPolicy {
             self.repairs = 0;
         }
         let pause_ends = now.plus(pause_micros(self.repairs));
-        self.retry_at = self.retry_at.max(Some(pause_ends));
+        self.repair_at = self.repair_at.max(Some(pause_ends));
         (self.repairs, self.repaired_at) = (self.repairs.saturating_add(1), now);
+    }
+
+    /// When the next snapshot may be begun; `None`: at once.
+    pub(super) fn resumes_at(&self) -> Option<Time> {
+        self.retry_at.max(self.repair_at)
+    }
+
+    /// Whether a snapshot may be begun.
+    pub(super) fn may_begin(&mut self, now: Time) -> bool {
+        self.retry_at = self.retry_at.filter(|at| now < *at);
+        self.repair_at = self.repair_at.filter(|at| now < *at);
+        self.resumes_at().is_none()
+    }
+
+    /// The disk has room again. That may be what the last saves lacked.
+    pub(super) const fn room_is_back(&mut self) {
+        (self.failures, self.retry_at) = (0, None);
     }
 
     /// A snapshot up to `last` has succeeded.

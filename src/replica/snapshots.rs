@@ -35,11 +35,8 @@ impl Replica {
     /// is being sent to a member, the next is put off for a while. Two files are kept, so if
     /// snapshots came faster than a transfer, the transfer would start over each time.
     pub(super) fn maybe_save_snapshot(&mut self) {
-        if let Some(retry_at) = self.policy.retry_at {
-            if self.now < retry_at {
-                return;
-            }
-            self.policy.retry_at = None;
+        if !self.policy.may_begin(self.now) {
+            return;
         }
         let (applied, newest) = (self.last_applied.index, self.snapshot.index);
         // Nothing new since the last one: index zero is no snapshot at all, and a second file of

@@ -71,7 +71,12 @@ impl Simulation {
         let Some(process) = &mut machine.process else { return };
         // What the storage says to a machine that stands still, that machine takes in later.
         let untold = machine.inbox.iter().any(|event| matches!(event, Event::Storage(_)));
-        let occupied = process.busy || !process.queue.is_empty() || !process.receipts.is_empty() || untold;
+        let waits_for_room = process.disk_full || process.log_full;
+        let occupied = waits_for_room
+            || process.busy
+            || !process.queue.is_empty()
+            || !process.receipts.is_empty()
+            || untold;
         process.occupied_since = process.occupied_since.filter(|_| occupied).or(occupied.then_some(time));
     }
 

@@ -103,6 +103,24 @@ fn a_snapshot_that_could_not_be_saved_is_tried_again_soon_and_ever_more_seldom()
 }
 
 #[test]
+fn a_snapshot_that_found_no_room_is_tried_again_as_soon_as_there_is_some() {
+    let (mut cluster, leader) = eager();
+    cluster.saves_fail = true;
+    write(&mut cluster, 12);
+    cluster.give(leader, Event::Storage(StorageEvent::DiskFull(true)));
+    cluster.run(20_000_000);
+    cluster.saves_fail = false;
+    cluster.saves.clear();
+    let has_room_at = cluster.now;
+    cluster.give(leader, Event::Storage(StorageEvent::DiskFull(false)));
+    cluster.run(1_000_000);
+    let tries = cluster.saves.iter().filter(|(node, ..)| *node == leader);
+    let waited: Vec<u64> = tries.map(|(_, at, _)| at.since(has_room_at)).collect();
+    assert!(matches!(waited[..], [0..100_000]), "after {waited:?} µs");
+    assert_eq!(cluster.replicas[&leader].status(cluster.now).snapshot_failure, None);
+}
+
+#[test]
 fn a_leader_that_cannot_read_its_snapshot_says_so_once_and_saves_it_again_at_once() {
     for writes_meanwhile in [0, 1] {
         let (mut cluster, leader) = eager();
