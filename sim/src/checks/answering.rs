@@ -70,7 +70,7 @@ impl Service {
             return Ok(());
         };
         let kind = Kind { leader: reign.slot == asked.slot, write: asked.write };
-        self.promptness.answered(kind, now - asked.at, asked.others)
+        self.promptness.answered(kind, asked.at, now, asked.others)
     }
 
     /// Since when a machine could serve: a leader that commits in time is in touch with a majority,

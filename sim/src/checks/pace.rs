@@ -37,8 +37,11 @@ pub struct Promptness {
     hop: u64,
     sync: u64,
     late_share: f64,
+    is_lossy: bool,
     /// Of each kind: all answers, and late ones.
     answers: [(u32, u32); 4],
+    /// Of each kind: when the last late answer came.
+    last_late_at: [Option<u64>; 4],
 }
 
 impl Promptness {
@@ -47,7 +50,7 @@ impl Promptness {
     #[must_use]
     pub fn of(hop: u64, sync: u64, loss: f64) -> Self {
         let late_share = LATE_SHARE + 1.0 - (1.0 - loss).powi(MESSAGES_EACH);
-        Self { hop, sync, late_share, answers: [(0, 0); 4] }
+        Self { hop, sync, late_share, is_lossy: loss > 0.0, answers: [(0, 0); 4], last_late_at: [None; 4] }
     }
 
     /// The time within which an answer of this kind should come while `others` wait.
@@ -61,16 +64,25 @@ impl Promptness {
         served + forwarded + others * (2 * self.hop + self.sync)
     }
 
-    /// A client was answered by a machine that could serve all the time.
+    /// A client that asked at `asked_at` was answered at `now`, by a machine that could serve all
+    /// the time. One lost message may delay all that waits: of the late answers to requests that
+    /// waited together only the first counts then.
     ///
     /// # Errors
     /// [`Violation`]: most are answered late.
-    pub fn answered(&mut self, kind: Kind, took: u64, others: u64) -> Result<(), Violation> {
+    pub fn answered(&mut self, kind: Kind, asked_at: u64, now: u64, others: u64) -> Result<(), Violation> {
         if self.late_share > LATE_SHARE_MAX {
             return Ok(());
         }
-        let due = self.due(kind, others);
-        let (all, late) = &mut self.answers[usize::from(kind.leader) + 2 * usize::from(kind.write)];
+        let (took, due) = (now - asked_at, self.due(kind, others));
+        let index = usize::from(kind.leader) + 2 * usize::from(kind.write);
+        if took > due {
+            let last = self.last_late_at[index].replace(now);
+            if self.is_lossy && last.is_some_and(|last| asked_at < last) {
+                return Ok(());
+            }
+        }
+        let (all, late) = &mut self.answers[index];
         *all += 1;
         *late += u32::from(took > due);
         let (all, late) = (*all, *late);

@@ -21,11 +21,14 @@ impl Simulation {
     pub(super) fn arrive(&mut self, from: usize, slot: usize, message: PeerMessage) -> Result<(), Violation> {
         // The hello of the transport: a removed member, and another store under a known id, are not
         // let in. Only a committed membership proves a removal: one that is not committed may be
-        // void, and must not keep out the leader that replaces it.
+        // void, and must not keep out the leader that replaces it. A leader that still tells a
+        // member of its removal goes on to hear it.
         let Some(process) = &self.machines[slot].process else { return Ok(()) };
         let (sender, raft) = (message.from(), process.replica.raft());
         let (committed, _) = raft.membership_at(raft.commit_index());
-        let removed = committed.proves_removed(sender) && !raft.membership().members.contains_key(&sender);
+        let removed = committed.proves_removed(sender)
+            && !raft.membership().members.contains_key(&sender)
+            && !raft.progress().any(|peer| peer.id == sender);
         let here = self.machines[slot].identity.is_some_and(|identity| identity.id == message.to());
         if !here || removed || self.hosts.get(&sender) != Some(&from) {
             return Ok(());

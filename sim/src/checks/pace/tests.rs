@@ -14,12 +14,29 @@ fn answers_most_of_which_are_late_are_refused_and_a_few_late_ones_are_not() {
     let due = Promptness::of(100, 200, 0.0).due(kind, 0);
     let judge = |late: u64| {
         let mut promptness = Promptness::of(100, 200, 0.0);
-        (0..30).try_for_each(|number| promptness.answered(kind, due + u64::from(number % 10 + late >= 10), 0))
+        (0..30).try_for_each(|number| {
+            let took = due + u64::from(number % 10 + late >= 10);
+            promptness.answered(kind, number * MILLI, number * MILLI + took, 0)
+        })
     };
     assert_eq!(judge(3), Ok(()));
     assert!(judge(6).is_err());
     let mut lossy = Promptness::of(100, 200, 0.1);
-    assert_eq!((0..30).try_for_each(|_| lossy.answered(kind, due + 1, 0)), Ok(()));
+    assert_eq!((0..30).try_for_each(|_| lossy.answered(kind, 0, due + 1, 0)), Ok(()));
+}
+
+#[test]
+fn late_answers_that_one_lost_message_may_explain_count_once() {
+    let kind = Kind { leader: false, write: true };
+    let judge = |loss: f64, apart: u64| {
+        let mut promptness = Promptness::of(100, 200, loss);
+        let late = promptness.due(kind, 0) + 1;
+        (0..30).try_for_each(|number| promptness.answered(kind, number * apart, number * apart + late, 0))
+    };
+    // All waited at the same time, or one after the other.
+    assert_eq!(judge(0.01, 1), Ok(()));
+    assert!(judge(0.01, 10 * MILLI).is_err());
+    assert!(judge(0.0, 1).is_err());
 }
 
 fn traffic() -> Traffic {
