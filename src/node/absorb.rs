@@ -60,7 +60,7 @@ impl<E: Env> Driver<E> {
         let until = now.plus(micros.min(RESERVATION_MICROS_MAX));
         self.reservation = Some(Reservation { cluster, store, until });
         self.replica.step(now, Event::Reserve { until: if self.awaits_join { FOR_EVER } else { until } });
-        self.address_book.set_promised(Some(cluster));
+        self.address_book.set_promised(Some((cluster, until)));
         info!(%cluster, "reserved for another cluster");
         Ok(store)
     }
@@ -87,13 +87,15 @@ impl<E: Env> Driver<E> {
                  directories, and join the nodes here",
                 self.place.0
             );
-            error!(reason = %text, "TWO CLUSTERS AT ONE ADDRESS");
-            self.raise_alarm("two-clusters", &text);
+            // The other calls again and again.
+            if self.raise_alarm("two-clusters", &text) {
+                error!(reason = %text, "TWO CLUSTERS AT ONE ADDRESS");
+            }
         }
         if cluster == self.place.0
             || self.replica.has_data()
             || self.awaits_join
-            || self.reservation.is_some()
+            || self.reservation.is_some_and(|reservation| now < reservation.until)
         {
             return;
         }
@@ -157,6 +159,10 @@ impl<E: Env> Driver<E> {
         if !promised || self.stopping.is_some() {
             return Err(Err(format!("{} is not, or no longer, reserved for that cluster", me.name)));
         }
+        // It may have made a cluster of its own since it was reserved.
+        if self.replica.has_data() || self.joins_under_way > 0 {
+            return Err(Err(format!("{} has data, or is adding other nodes to its own cluster", me.name)));
+        }
         Ok(())
     }
 
@@ -187,6 +193,7 @@ impl<E: Env> Driver<E> {
         self.place = (cluster, id);
         // What was said of the log that is left, and of its disk, is not true of this one.
         self.metrics.disk_slow.set(0);
+        self.facts.forget_fresh();
         self.scrub.told.clear();
         self.links.retain(|_| false);
         self.reservation = None;

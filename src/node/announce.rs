@@ -4,7 +4,7 @@
 use crate::codec::{host_of, is_loopback};
 use crate::node::handle::MembershipView;
 use crate::node::join::{HOPS_MAX, Joiner};
-use crate::peer::rpc::{Question, Reply, ask};
+use crate::peer::rpc::{Description, Question, Reply, ask};
 use crate::raft::{ClusterId, Member, StoreId};
 use crate::runtime::Env;
 use tracing::{info, warn};
@@ -17,6 +17,8 @@ const ASK_MICROS: u64 = 3_000_000;
 const PAUSE_MICROS_MIN: u64 = 200_000;
 /// The longest pause.
 const PAUSE_MICROS_MAX: u64 = 5_000_000;
+/// A node that still finds no leader for its address when the pause is this long says so.
+const COMPLAINT_MICROS: u64 = 3_000_000;
 
 /// Asks `addresses`, one after the other and again and again, to add this node to their cluster.
 pub(super) async fn join_until_member<E: Env>(joiner: Joiner<E>, addresses: Vec<String>) {
@@ -85,7 +87,8 @@ pub(super) async fn join_once<E: Env>(
 ///
 /// An address on record that still leads here stays, though this node would name another: a person
 /// who knows the network chose it. It does not stay if a person chose this node's (`is_chosen`), or
-/// if it leads a node to itself alone: what this node finds there proves nothing then.
+/// if it leads a node to itself alone: what this node finds there proves nothing then. Nobody chose
+/// an address that leads each machine to itself, and it takes the place of no other.
 pub(super) async fn announce_address<E: Env>(joiner: Joiner<E>, is_chosen: bool) {
     let mut pause_micros = PAUSE_MICROS_MIN;
     let views = joiner.handle.membership.clone();
@@ -94,6 +97,8 @@ pub(super) async fn announce_address<E: Env>(joiner: Joiner<E>, is_chosen: bool)
     let on_record = |view: &MembershipView| {
         view.membership.members.get(&me.id).filter(|member| member.store_id == me.store).cloned()
     };
+    // Whether it was logged that nobody takes the address.
+    let mut is_told = false;
     // What was on record last, and may stay.
     let mut right: Option<Member> = None;
     loop {
@@ -107,18 +112,23 @@ pub(super) async fn announce_address<E: Env>(joiner: Joiner<E>, is_chosen: bool)
             return;
         }
         let known = member.raft_addr == me.raft_addr
+            || (!is_chosen && !may_lead_others(&me.raft_addr, &member.raft_addr))
             || (!is_chosen
                 && may_lead_others(&member.raft_addr, &me.raft_addr)
                 && leads_to(&joiner, &member.raft_addr, me.store).await);
-        if known && member.http_addr == me.http_addr {
+        let raft_addr = if known { &member.raft_addr } else { &me.raft_addr }.clone();
+        let keeps_http = !is_chosen && !may_lead_others(&me.http_addr, &member.http_addr);
+        let http_addr = if keeps_http { &member.http_addr } else { &me.http_addr }.clone();
+        if (&raft_addr, &http_addr) == (&member.raft_addr, &member.http_addr) {
             right = Some(member);
             continue;
         }
-        let raft_addr = if known { member.raft_addr } else { me.raft_addr.clone() };
-        let http_addr = me.http_addr.clone();
         let question = Question::Announce { id: me.id, store: me.store, raft_addr, http_addr };
         if announce(&joiner, question).await {
             info!(addr = %me.raft_addr, "announced this node's address");
+            is_told = false;
+        } else if pause_micros >= COMPLAINT_MICROS && !std::mem::replace(&mut is_told, true) {
+            warn!(addr = %me.raft_addr, "no leader has taken this node's address yet; trying again");
         }
         // Time for the entry to arrive here.
         joiner.env.sleep_until(joiner.env.now().plus(pause_micros)).await;
@@ -135,18 +145,30 @@ async fn announce<E: Env>(joiner: &Joiner<E>, question: Question) -> bool {
     {
         return true;
     }
-    for (_, member) in members.into_iter().filter(|(id, _)| *id != me) {
+    let others: Vec<_> = members.into_iter().filter(|(id, _)| *id != me).collect();
+    for (_, member) in &others {
         if let Ok(Reply::Done) = ask(&joiner.dialer, &member.raft_addr, &question, ASK_MICROS).await {
+            return true;
+        }
+    }
+    // The leader may have moved too: then the others know where it is.
+    for (_, member) in &others {
+        let described = ask(&joiner.dialer, &member.raft_addr, &Question::Describe, ASK_MICROS).await;
+        let Ok(Reply::Described(Description { leader_addr: Some(leader), .. })) = described else { continue };
+        if leader != member.raft_addr
+            && let Ok(Reply::Done) = ask(&joiner.dialer, &leader, &question, ASK_MICROS).await
+        {
             return true;
         }
     }
     false
 }
 
-/// Whether an address that leads this node to itself may lead the others here. On every machine
-/// `localhost` is another one; a cluster on one machine has no address but that.
-fn may_lead_others(on_record: &str, own: &str) -> bool {
-    !is_loopback(host_of(on_record)) || is_loopback(host_of(own))
+/// Whether an address that leads this node to itself may lead the others here, where it also has
+/// `other`. On every machine `localhost` is another one; a cluster on one machine has no address
+/// but that.
+fn may_lead_others(addr: &str, other: &str) -> bool {
+    !is_loopback(host_of(addr)) || is_loopback(host_of(other))
 }
 
 async fn leads_to<E: Env>(joiner: &Joiner<E>, addr: &str, store: StoreId) -> bool {

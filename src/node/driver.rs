@@ -145,7 +145,9 @@ impl<E: Env> Driver<E> {
             if let Some(why) = self.outgrown.take() {
                 break NodeExit::Outgrown(why);
             }
-            let give_up = self.stopping.as_ref().map(|stopping| stopping.give_up);
+            // A node that is moving into another cluster stops when it has moved.
+            let stopping = self.stopping.as_ref().filter(|_| self.adoption.is_none());
+            let give_up = stopping.map(|stopping| stopping.give_up);
             timer.set(wake_at.into_iter().chain(give_up).min());
             if timer.is_due(self.env.now()) {
                 // More is to be done at once; but the node's other tasks, and what has come

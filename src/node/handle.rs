@@ -92,6 +92,11 @@ impl NodeFacts {
         self.fresh_at_plus_one.store(at.get().saturating_add(1), Ordering::Relaxed);
     }
 
+    /// Its state is another one now: that of another cluster. The driver alone calls it.
+    pub(crate) fn forget_fresh(&self) {
+        self.fresh_at_plus_one.store(0, Ordering::Relaxed);
+    }
+
     /// When it last knew that its state is that of a leader; `None`: never since its start. What is
     /// read later is at least as new.
     pub(crate) fn fresh_at(&self) -> Option<Time> {

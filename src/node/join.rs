@@ -80,6 +80,7 @@ impl<E: Env> Joiner<E> {
             ));
         };
         let passed_on = AtomicBool::new(false);
+        let mut attempt = 0;
         loop {
             let status = self.handle.status().await.replica;
             let leader = status.leader.filter(|_| !status.members.is_empty());
@@ -91,7 +92,7 @@ impl<E: Env> Joiner<E> {
                     }
                 }
                 Some(leader) if hops > 0 => {
-                    if let Some(addr) = self.address_book.address(leader) {
+                    if let Some(addr) = self.address_at(leader, attempt) {
                         match self.pass_on(&addr, name, raft_addr, hops - 1, &passed_on).await {
                             Some(Err(JoinError::NoLeader)) | None => {}
                             Some(joined) => return joined,
@@ -111,8 +112,17 @@ impl<E: Env> Joiner<E> {
                     JoinError::NoLeader
                 });
             }
+            attempt += 1;
             self.pause().await;
         }
+    }
+
+    /// Where to ask a member at an attempt, from 0: one of its addresses after the other. The
+    /// likeliest may be one that does not lead there from here.
+    pub(super) fn address_at(&self, member: NodeId, attempt: usize) -> Option<String> {
+        let mut addresses = self.address_book.addresses(member);
+        let turn = attempt.checked_rem(addresses.len())?;
+        Some(addresses.swap_remove(turn))
     }
 
     /// `None` when the leader could not be asked.
@@ -438,6 +448,14 @@ impl<E: Env> Joiner<E> {
         let is_noted = view.committed && known.raft_addr == raft_addr && known.http_addr == http_addr;
         if is_noted && self.handle.status().await.replica.role == RoleName::Leader {
             return Ok(());
+        }
+        // An address that leads to nobody, or to another, would take the place of one that may still
+        // be right. This node knows its own.
+        if known.raft_addr != raft_addr && id != self.address_book.me().id {
+            let found = self.describe(&raft_addr).await;
+            if !found.is_ok_and(|found| found.store == store) {
+                return Err(format!("member {id} is not found at {raft_addr}, as seen from its leader"));
+            }
         }
         let member = Member { raft_addr, http_addr, ..known.clone() };
         let change = Change::Update { id, member };

@@ -63,13 +63,14 @@ impl<E: Env> Joiner<E> {
         let passed_on = AtomicBool::new(false);
         // An earlier attempt was sent, and not answered: it may have been carried out.
         let mut is_open = false;
+        let mut attempt = 0;
         loop {
             is_open |= passed_on.swap(false, Ordering::Relaxed);
             let status = self.handle.status().await.replica;
             let leader = status.leader.filter(|_| !status.members.is_empty());
             let done = match leader {
                 Some(leader) if leader == status.id => Some(self.manage_as_leader(order, terms).await),
-                Some(leader) if hops > 0 => match self.address_book.address(leader) {
+                Some(leader) if hops > 0 => match self.address_at(leader, attempt) {
                     Some(addr) => self.pass_order_on(&addr, order, terms, hops - 1, &passed_on).await,
                     None => None,
                 },
@@ -87,6 +88,7 @@ impl<E: Env> Joiner<E> {
                 let was_sent = is_open || passed_on.load(Ordering::Relaxed);
                 return Err(if was_sent { unknown() } else { no_leader() });
             }
+            attempt += 1;
             self.pause().await;
         }
     }
@@ -253,7 +255,7 @@ impl<E: Env> Joiner<E> {
     async fn members(&self, of_leader: bool) -> MembersView {
         let own = self.own_view().await;
         let leader = own.leader.filter(|leader| of_leader && *leader != self.address_book.me().id);
-        if let Some(addr) = leader.and_then(|leader| self.address_book.address(leader)) {
+        for addr in leader.map(|leader| self.address_book.addresses(leader)).unwrap_or_default() {
             let answer = ask(&self.dialer, &addr, &Question::Members, self.timings.answer_micros).await;
             if let Ok(Reply::Members(view)) = answer
                 && view.leader == leader

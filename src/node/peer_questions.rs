@@ -75,8 +75,9 @@ impl<E: Env> PeerQuestions<E> {
         // yet.
         match self.joiner.handle.request(ClientRequest::Barrier).await {
             ClientReply::UpToDate => {}
-            // It is no member of any cluster that it could add somebody to.
-            ClientReply::Failed(ClientError::Reserved) => return None,
+            // It is no member of any cluster that it could add somebody to; or its cluster is being
+            // made, and nobody has enabled anything yet.
+            ClientReply::Failed(ClientError::Reserved | ClientError::Founding) => return None,
             _ => return Some(JoinError::NoLeader),
         }
         let is_enabled = self.joiner.handle.facts().security().is_enabled();

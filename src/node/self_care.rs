@@ -73,9 +73,10 @@ impl<E: Env> Driver<E> {
     }
 
     /// Raises an alarm, which stands until a person acknowledges it.
-    pub(super) fn raise_alarm(&self, kind: &str, text: &str) {
-        self.metrics.alarm_board.raise(kind, text, E::THREADS);
+    pub(super) fn raise_alarm(&self, kind: &str, text: &str) -> bool {
+        let is_new = self.metrics.alarm_board.raise(kind, text, E::THREADS);
         self.note_alarms();
+        is_new
     }
 
     /// Has the alarms written down, if they have changed.

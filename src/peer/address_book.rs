@@ -93,7 +93,7 @@ struct State {
     /// Links that want to know when their peer calls.
     waiting_links: BTreeMap<NodeId, Weak<PeerCalls>>,
     /// The cluster that this node is about to move into; `None` if it is not reserved.
-    promised_to: Option<ClusterId>,
+    promised_to: Option<(ClusterId, Time)>,
     /// Addresses that the operator or the node's leader named, before any membership did.
     told_addresses: Vec<String>,
     /// Members that are not known here yet, and that others have named.
@@ -237,7 +237,7 @@ impl State {
         let (id, store, incarnation) = (hello.from, hello.store, hello.starts.incarnation());
         let connected = Arc::new(Connected::new((store, incarnation), shown, spoken.level, now));
         self.note_spoken(id, spoken);
-        if self.newest_start.len() < MET_MAX || self.newest_start.contains_key(&id) {
+        if self.makes_room_for(id) {
             let before = self.newest_start.insert(id, (store, incarnation));
             if before.is_some_and(|(_, before)| before != incarnation)
                 && let Some(link) = self.waiting_links.get(&id).and_then(Weak::upgrade)
@@ -254,8 +254,27 @@ impl State {
                 all.remove(0).superseded.store(true, Ordering::Relaxed);
             }
             all.push(connected.clone());
+        } else {
+            // What is not remembered could not be closed when its time comes.
+            connected.superseded.store(true, Ordering::Relaxed);
         }
         connected
+    }
+
+    /// Whether a caller can be remembered. There is always room for members. Others make room when
+    /// their connections have ended.
+    fn makes_room_for(&mut self, id: NodeId) -> bool {
+        let Self { connections, newest_start, in_force, .. } = self;
+        let is_member = |id: &NodeId| in_force.members.contains_key(id);
+        if is_member(&id) || newest_start.contains_key(&id) || newest_start.len() < MET_MAX {
+            return true;
+        }
+        for all in connections.values_mut() {
+            all.retain(|connected| !connected.ended.load(Ordering::Relaxed));
+        }
+        connections.retain(|id, all| is_member(id) || !all.is_empty());
+        newest_start.retain(|id, _| is_member(id) || connections.contains_key(id));
+        newest_start.keys().filter(|id| !is_member(id)).count() < MET_MAX
     }
 
     /// Remembers what is spoken with a peer. There is always room for members.
@@ -333,7 +352,7 @@ impl AddressBook {
         let me = &state.me;
         if hello.cluster != me.cluster {
             let (called, ours, theirs) = (me.name.clone(), me.cluster, hello.cluster);
-            if state.promised_to == Some(theirs) {
+            if state.promised_to.is_some_and(|(cluster, until)| cluster == theirs && now < until) {
                 return Err(Refusal::NotYet { called, theirs });
             }
             return Err(Refusal::OtherCluster { called, ours, theirs });
@@ -546,9 +565,9 @@ impl AddressBook {
         state.look_at_names();
     }
 
-    /// This node is about to move into that cluster, or not any more.
-    pub(crate) fn set_promised(&self, cluster: Option<ClusterId>) {
-        self.lock().promised_to = cluster;
+    /// This node is about to move into that cluster, until that time; or not any more.
+    pub(crate) fn set_promised(&self, promised: Option<(ClusterId, Time)>) {
+        self.lock().promised_to = promised;
     }
 
     /// This node has moved into another cluster: the membership that its log there ends with, and

@@ -104,6 +104,8 @@ enum End {
     Closed,
     /// It broke, and why.
     Broken(String),
+    /// The peer was started again at another address.
+    Moved,
 }
 
 impl End {
@@ -112,8 +114,13 @@ impl End {
         Self::Broken(format!("the peer speaks level {level}, and the log goes on at a higher one"))
     }
 
-    fn moved() -> Self {
-        Self::Broken("the peer was started again at another address".to_owned())
+    /// Why it ended, and whether the peer is somewhere else now.
+    fn reason(self) -> (String, bool) {
+        match self {
+            Self::Closed => ("the link was closed".to_owned(), false),
+            Self::Broken(reason) => (reason, false),
+            Self::Moved => ("the peer was started again at another address".to_owned(), true),
+        }
     }
 }
 
@@ -149,7 +156,10 @@ impl<E: Env> Link<E> {
                     let since = self.env.now();
                     match self.write_until_broken(connection, &calls).await {
                         End::Closed => return,
-                        End::Broken(reason) => {
+                        end => {
+                            let (reason, has_moved) = end.reason();
+                            // It is called at its new address first.
+                            turn = if has_moved { 0 } else { turn };
                             // The peer let this node in. If nothing listens there at the next
                             // attempt, its process has ended, however young the connection was.
                             was_connected = true;
@@ -287,7 +297,7 @@ impl<E: Env> Link<E> {
                 let written = tokio::select! {
                     biased;
                     written = self.write(&mut stream, &buffer) => written,
-                    () = moved_from(&self.address_book, self.to, &addr, calls) => return End::moved(),
+                    () = moved_from(&self.address_book, self.to, &addr, calls) => return End::Moved,
                 };
                 if let Err(error) = written {
                     return End::Broken(format!("the connection broke: {error}"));
@@ -305,7 +315,7 @@ impl<E: Env> Link<E> {
                     Some(message) => next = Some(message),
                     None => return End::Closed,
                 },
-                () = moved_from(&self.address_book, self.to, &addr, calls) => return End::moved(),
+                () = moved_from(&self.address_book, self.to, &addr, calls) => return End::Moved,
                 () = poll_fn(|context| ping.poll(context)) => {
                     if ping.is_due(self.env.now()) {
                         encode_frame(&mut buffer, |_| {});

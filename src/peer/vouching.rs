@@ -46,6 +46,8 @@ impl Rounds {
         if ended.is_some_and(|ended| env.now().since(ended) < PAUSE_MICROS) {
             return false;
         }
+        // A round whose caller leaves before its end counts, too.
+        *ended = Some(env.now());
         let (known, told): (Vec<_>, Vec<_>) =
             address_book.vouchers().into_iter().partition(|voucher| voucher.name.is_some());
         let has_answered = ask_all(dialer, address_book, known, &is_confirmed).await;

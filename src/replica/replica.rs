@@ -305,7 +305,7 @@ impl Replica {
     }
 
     /// The node is about to end: the replies to clients that wait for writes. A write that was
-    /// never sent is certainly not appended.
+    /// never sent is certainly not appended. An order about the members may have been carried out.
     pub fn give_up(&mut self) -> Vec<(RequestId, ClientReply)> {
         let mut waiting = self.watches.give_up();
         waiting.extend(self.lease_calls.give_up());
@@ -314,9 +314,14 @@ impl Replica {
         let queued = queued.into_iter().map(|request| (request, ClientError::Stopping));
         let sent = sent.into_iter().map(|request| (request, ClientError::Unknown));
         let waiting = waiting.into_iter().map(|request| (request, ClientError::Stopping));
+        // Others may commit a change, and carry a transfer out.
+        let change = self.change.take().map(|change| change.request);
+        let orders = change.into_iter().chain(self.transfer.take().map(|transfer| transfer.request));
+        let orders = orders.map(|request| (request, ClientError::Unknown));
         queued
             .chain(sent)
             .chain(waiting)
+            .chain(orders)
             .map(|(request, error)| (request, ClientReply::Failed(error)))
             .collect()
     }
@@ -341,11 +346,12 @@ impl Replica {
 
     /// How old the state here is at most, microseconds ([`Raft::silent_micros`]). `None`: that is
     /// not known. So it is while an installed snapshot is known to the core, and its state has not
-    /// taken its place here.
+    /// taken its place here. And what a node holds that is about to move into another cluster is no
+    /// state of that cluster.
     #[must_use]
     pub fn silent_micros(&self, now: Time) -> Option<u64> {
         let has_all = self.last_applied().index >= self.raft.last_applied();
-        self.raft.silent_micros(now).filter(|_| has_all)
+        self.raft.silent_micros(now).filter(|_| has_all && !self.is_reserved())
     }
 
     /// The core, to look at.

@@ -42,13 +42,13 @@ impl Alarms {
         self.lock().alarms.clone()
     }
 
-    /// Raises an alarm, unless one with these words stands. `is_dated`: the clock of the wall means
-    /// something here.
-    pub(crate) fn raise(&self, kind: &str, text: &str, is_dated: bool) {
+    /// Raises an alarm, unless one with these words stands. Returns whether it did. `is_dated`: the
+    /// clock of the wall means something here.
+    pub(crate) fn raise(&self, kind: &str, text: &str, is_dated: bool) -> bool {
         let text = one_line(text);
         let mut board = self.lock();
         if board.alarms.iter().any(|alarm| alarm.kind == kind && alarm.text == text) {
-            return;
+            return false;
         }
         let raised_at = seconds_now(is_dated);
         board.last_id += 1;
@@ -58,6 +58,7 @@ impl Alarms {
             board.alarms.remove(0);
         }
         board.is_news = true;
+        true
     }
 
     /// A person has seen it: it stands no longer. `None` if there is none of this number.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::warn;
 
 /// A silent connection is probed after this time, …
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
@@ -183,6 +184,13 @@ impl<D: Disk> Env for TokioEnv<D> {
     async fn host_name(&self) -> String {
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let resolves = !name.is_empty() && lookup_host((name.as_str(), 0)).await.is_ok();
+        if !resolves {
+            warn!(
+                %name,
+                "this machine's name cannot be looked up: the node calls itself 127.0.0.1 where no address is given \
+                 (`--advertise-raft-addr`, `--advertise-http-addr`)"
+            );
+        }
         if resolves { name } else { "127.0.0.1".to_owned() }
     }
 

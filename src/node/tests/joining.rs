@@ -6,9 +6,10 @@ use crate::peer::orders::{MemberOrder, NewNode, OrderCode, OrderTerms};
 use crate::peer::rpc::{Question, Reply, ask};
 use crate::peer::secured::Dialer;
 use crate::raft::{Change, Member, StoreId};
-use crate::replica::{ClientError, ClientReply, ClientRequest, Standing};
+use crate::replica::{ClientError, ClientReply, ClientRequest, Level, Standing};
 use crate::runtime::TokioEnv;
 use crate::storage::MemoryDisk;
+use bytes::Bytes;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -180,6 +181,64 @@ async fn a_node_comes_back_as_the_member_that_it_was_also_at_another_address() {
     let listed =
         members.iter().find(|member| member.member.name == "b").map(|member| &member.member.raft_addr);
     assert_eq!(listed, Some(&back.addr()));
+}
+
+/// Waits until a node answers reads.
+async fn served(node: &TestNode, key: &str) -> Option<String> {
+    loop {
+        let key = Bytes::copy_from_slice(key.as_bytes());
+        let reply = node.handle().request(ClientRequest::read(key, Level::Linearizable)).await;
+        if let Some(found) = reply.key() {
+            return found.as_ref().map(|found| String::from_utf8_lossy(&found.value).into_owned());
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_moved_finds_a_leader_that_moved_too() {
+    let (a, b, c) = (TestNode::start("a").await, TestNode::start("b").await, TestNode::start("c").await);
+    a.join(&b).await;
+    a.join(&c).await;
+    let (of_a, of_b, id) = (a.disk.clone(), b.disk.clone(), a.handle().status().await.replica.id);
+    b.stop().await;
+    a.stop().await;
+    let a = TestNode::start_with("a", of_a, |_| {}).await;
+    while !a.leads().await {
+        let _ = c.handle().request(ClientRequest::TransferLeadership(Some(id))).await;
+    }
+    assert!(is_set(&a.set("k", "v").await));
+    // It knows the leader's old address, and the leader knows its own. The third knows both.
+    let b = TestNode::start_with("b", of_b, |_| {}).await;
+    assert_eq!(served(&b, "k").await.as_deref(), Some("v"));
+}
+
+#[tokio::test]
+async fn a_member_cannot_give_up_an_address_for_one_where_it_is_not() {
+    let (a, b) = (TestNode::start("a").await, TestNode::start("b").await);
+    a.join(&b).await;
+    let of_b = b.handle().status().await;
+    let nowhere = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    for raft_addr in [nowhere, a.addr()] {
+        let http_addr = "b:1".to_owned();
+        let question = Question::Announce { id: of_b.replica.id, store: of_b.store, raft_addr, http_addr };
+        let env = TokioEnv::new(MemoryDisk::new());
+        let answer = ask(&Dialer::plain(&env), &a.addr(), &question, 10_000_000).await;
+        assert!(matches!(&answer, Ok(Reply::Refused(why)) if why.contains("not found at")), "{answer:?}");
+    }
+    let members = a.handle().status().await.replica.members;
+    let on_record = members.into_iter().find(|member| member.id == of_b.replica.id);
+    assert_eq!(on_record.map(|member| member.member.raft_addr), Some(b.addr()));
+}
+
+#[tokio::test]
+async fn a_node_that_waits_to_join_has_no_state_that_is_fresh() {
+    let waiting = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    let node = TestNode::start_with("b", MemoryDisk::new(), |options| options.join = vec![waiting]).await;
+    let level = Level::Fresh { max_staleness_micros: 60_000_000 };
+    let reply = node.handle().request(ClientRequest::read(Bytes::from_static(b"k"), level)).await;
+    assert!(matches!(reply, ClientReply::Failed(_)), "{reply:?}");
+    assert_eq!(node.handle().facts().fresh_at(), None, "and tells nobody how old it is");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use crate::peer::orders::{MemberOrder, NewNode, OrderCode, OrderTerms};
 use crate::peer::rpc::{Adoption, Question, Reply, ask};
 use crate::peer::secured::Dialer;
 use crate::raft::{Change, Member, NodeId, StoreId};
-use crate::replica::{ClientError, ClientReply, ClientRequest, Standing};
+use crate::replica::{ClientError, ClientReply, ClientRequest, Level, Standing};
 use crate::runtime::TokioEnv;
 use crate::storage::MemoryDisk;
 
@@ -56,6 +56,13 @@ async fn give_places(to: &TestNode, nodes: &[&TestNode], replaces: &[NodeId], pr
             ClientReply::MembershipChanged(ids) => return ids,
             // Another change has not ended, or a member is slow to answer.
             ClientReply::Failed(ClientError::ChangePending | ClientError::QuorumAtRisk(_)) => {}
+            // It was not heard for a while, and another one leads.
+            ClientReply::Failed(ClientError::NotLeader(_)) => {
+                let id = to.handle().status().await.replica.id;
+                for node in nodes {
+                    let _ = node.handle().request(ClientRequest::TransferLeadership(Some(id))).await;
+                }
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -102,6 +109,22 @@ async fn a_place_that_was_not_handed_over_is_when_the_order_is_repeated() {
         assert_eq!(c.handle().status().await.replica.id, given[0]);
         assert_eq!(c.get("k").await.as_deref(), Some("v"));
     }
+}
+
+#[tokio::test]
+async fn a_node_beside_its_place_takes_no_writes_of_its_own() {
+    let (a, b) = (TestNode::start("a").await, TestNode::start("b").await);
+    give_places(&a, &[&b], &[], false).await;
+    // What it took would be a second cluster at the member's address, and keep it from joining.
+    let read = || ClientRequest::read("k", Level::Linearizable);
+    let why = loop {
+        if let ClientReply::Failed(ClientError::Refused(why)) = b.handle().request(read()).await {
+            break why;
+        }
+    };
+    assert!(why.contains("as its member"), "{why}");
+    assert!(!is_set(&b.set("k", "v").await));
+    assert_eq!(add(&a, &[&b], &[], true).await.len(), 1);
 }
 
 #[tokio::test]

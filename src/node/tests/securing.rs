@@ -3,6 +3,7 @@
 use crate::codec::FeatureLevels;
 use crate::kv::{Op, Outcome, ROOT_ROLE, SecurityChange, TokenOwner};
 use crate::node::NodeOptions;
+use crate::node::handle::DriverOrder;
 use crate::node::tests::cluster::{TestNode, is_set};
 use crate::peer::address_book::{AddressBook, Me};
 use crate::peer::hello::{Hello, HelloAnswer, PeerHello, Starts};
@@ -12,7 +13,7 @@ use crate::peer::rpc::{Adoption, Question, Reply, ask};
 use crate::peer::secured::Dialer;
 use crate::peer::vouching::Rounds;
 use crate::raft::{ClusterId, LogIndex, Member, Membership, NodeId, StoreId};
-use crate::replica::{ClientReply, ClientRequest};
+use crate::replica::{ClientError, ClientReply, ClientRequest};
 use crate::runtime::TokioEnv;
 use crate::storage::MemoryDisk;
 use crate::tls::{
@@ -356,6 +357,29 @@ async fn a_node_joins_under_the_name_in_its_certificate_alone() {
     let refused = a.handle().manage(order, OrderTerms::default()).await.map(drop).unwrap_err();
     assert!(refused.to_string().contains("\"b\" was called"), "{refused}");
     assert_eq!(state_of(&a).await, before);
+}
+
+#[tokio::test]
+async fn joins_are_taken_while_the_cluster_is_being_made() {
+    let certificates = Certificates::of(&["a", "b", "c"]);
+    let tls = certificates.tls("a");
+    let node =
+        |name: &str, raft_addr: &str| NewNode { name: name.to_owned(), raft_addr: raft_addr.to_owned() };
+    let a = TestNode::start_with("a", MemoryDisk::new(), |options| {
+        options.transport.tls = Some(tls);
+        // The others are never reached, so that it does not begin by itself.
+        options.initial_cluster =
+            vec![node("a", "127.0.0.1:1"), node("b", "127.0.0.1:2"), node("c", "127.0.0.1:3")];
+    })
+    .await;
+    a.handle().orders.send(DriverOrder::Found).await.unwrap();
+    let reply = a.set("k", "v").await;
+    assert_eq!(reply, ClientReply::Failed(ClientError::Founding), "it waits for a majority");
+    let b = certificates.start("b").await;
+    let question = Question::Join { name: "b".to_owned(), raft_addr: b.addr(), hops: 1 };
+    let answer = ask(&dialer(Some(certificates.tls("b"))), &a.addr(), &question, MICROS).await;
+    assert!(matches!(answer, Ok(Reply::Joined(Ok(_)))), "{answer:?}");
+    assert!(is_set(&a.set("k", "v").await));
 }
 
 #[tokio::test]

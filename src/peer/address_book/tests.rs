@@ -98,10 +98,25 @@ fn only_a_committed_membership_proves_a_removal() {
 fn the_cluster_to_come_is_asked_to_wait() {
     let (address_book, theirs) = (address_book(true), ClusterId(9));
     let hello = PeerHello { cluster: theirs, ..hello(3, 300) };
-    address_book.set_promised(Some(theirs));
+    address_book.set_promised(Some((theirs, Time::new(5))));
     assert_eq!(admit(&address_book, &hello), Err(Refusal::NotYet { called: "n1".to_owned(), theirs }));
+    let late = address_book.admit((&hello, TERMS), None, Time::new(5)).map(drop);
+    assert!(matches!(late, Err(Refusal::OtherCluster { .. })), "the reservation is over: {late:?}");
     address_book.set_promised(None);
     assert!(matches!(admit(&address_book, &hello), Err(Refusal::OtherCluster { .. })));
+}
+
+#[test]
+fn a_caller_that_cannot_be_remembered_is_not_heard() {
+    let (address_book, now) = (address_book(true), Time::new(0));
+    let calls = |id| address_book.admit((&hello(id, u128::from(id) * 100), TERMS), None, now).unwrap();
+    let strangers: Vec<_> = (4..516).map(calls).collect();
+    assert!(strangers.iter().all(|stranger| stranger.heard(now).is_ok()));
+    assert!(calls(600).heard(now).is_err(), "nothing would close it when its member is removed");
+    assert!(calls(3).heard(now).is_ok(), "there is room for a member");
+    strangers[0].end();
+    // Its place is free.
+    assert!(calls(600).heard(now).is_ok());
 }
 
 #[test]

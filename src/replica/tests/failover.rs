@@ -444,6 +444,18 @@ fn a_node_that_ends_says_which_writes_it_never_sent() {
 }
 
 #[test]
+fn a_node_that_ends_does_not_say_that_an_order_came_to_nothing() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader().unwrap();
+    let removed = cluster.follower();
+    let change = Change::Remove { members: [removed].into() };
+    let change = cluster.ask(leader, ClientRequest::ChangeMembership(change.into()));
+    // Its entry may have left, and the others may commit it.
+    let answers = cluster.replicas.get_mut(&leader).unwrap().give_up();
+    assert_eq!(answers, [(change, ClientReply::Failed(ClientError::Unknown))]);
+}
+
+#[test]
 fn a_removed_node_says_so_at_once() {
     let mut cluster = Cluster::new(3);
     let (leader, removed) = (cluster.leader().unwrap(), cluster.follower());
