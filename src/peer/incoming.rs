@@ -315,9 +315,19 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
         let mut part = None;
         loop {
             make_room(&mut received);
-            match stream.read_buf(&mut received).await {
-                Ok(0) | Err(_) => return None,
-                Ok(bytes) => self.metrics.received_bytes.inc_by(bytes as u64),
+            let reads = stream.read_buf(&mut received);
+            // Whoever holds room with a part of a message sends the rest of it.
+            let read = match part {
+                Some(_) => {
+                    let deadline = self.env.now().plus(self.options.write_timeout_micros);
+                    until(&self.env, deadline, reads).await
+                }
+                None => Some(reads.await),
+            };
+            match read {
+                None => return Some("a part of a message came, and nothing after it".to_owned()),
+                Some(Ok(0) | Err(_)) => return None,
+                Some(Ok(bytes)) => self.metrics.received_bytes.inc_by(bytes as u64),
             };
             match connected.heard(self.env.now()) {
                 Ok(()) => {}

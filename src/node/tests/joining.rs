@@ -235,6 +235,10 @@ async fn a_member_cannot_give_up_an_address_for_one_where_it_is_not() {
 async fn a_node_that_waits_to_join_has_no_state_that_is_fresh() {
     let waiting = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
     let node = TestNode::start_with("b", MemoryDisk::new(), |options| options.join = vec![waiting]).await;
+    // It leads a cluster of its own meanwhile.
+    while !node.leads().await {
+        tokio::task::yield_now().await;
+    }
     let level = Level::Fresh { max_staleness_micros: 60_000_000 };
     let reply = node.handle().request(ClientRequest::read(Bytes::from_static(b"k"), level)).await;
     assert!(matches!(reply, ClientReply::Failed(_)), "{reply:?}");

@@ -273,4 +273,9 @@ async fn parts_of_messages_that_never_come_whole_take_a_bounded_memory() {
     other.write_all(&small_append(1)).await.unwrap();
     let batch = arrived.recv().await.expect("it arrives");
     assert_eq!((batch.messages.len(), batch.messages[0].from()), (1, NodeId::new(2)));
+    // Those who had room do not keep it.
+    for _ in 0..room_for {
+        let closed = timeout(Duration::from_secs(20), callers.join_next()).await;
+        assert!(closed.is_ok(), "a part that stays a part");
+    }
 }
