@@ -9,7 +9,7 @@ use crate::raft::types::LogIndex;
 use alloc::boxed::Box;
 
 impl Raft {
-    /// The state machine's snapshot is on disk: its marker goes into the log.
+    /// The state machine's snapshot is on disk: its marker goes into the stream of writes.
     pub(super) fn handle_snapshot_stored(&mut self, snapshot: Box<SnapshotMeta>) {
         let shared = &mut self.shared;
         let newest = shared.markers.back().map(|(_, meta)| meta).or(shared.snapshot.as_ref());

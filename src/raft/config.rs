@@ -139,7 +139,7 @@ impl Config {
     /// of the member too fast, each by the bound, both end together.
     pub(super) const fn reliable_micros(&self, promised_micros: u64) -> u64 {
         let Some(drift) = self.lease_drift_ppm else { return 0 };
-        // Two weeks: what is promised beyond that is not relied on.
+        // Almost 13 days: what is promised beyond that is not relied on.
         let promised =
             if promised_micros < PROMISE_MICROS_MAX { promised_micros } else { PROMISE_MICROS_MAX };
         promised * (1_000_000 - drift as u64) / (1_000_000 + drift as u64)

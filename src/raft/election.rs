@@ -35,7 +35,8 @@ impl Raft {
             // A node that hears from a leader ignores RequestVote. It does not even adopt the term
             // (Dissertation §4.2.3).
             Body::RequestVote { transfer: false, .. } if term > ours && self.hears_a_leader() => false,
-            // It has taken the term from another message, and the promise still holds.
+            // This node took the candidate's term from another message, and its promise to the old
+            // leader still holds.
             Body::RequestVote { transfer: false, .. } if term == ours && self.shared.has_promised() => false,
             _ if term > ours => {
                 let leads = matches!(body, Body::AppendEntries { .. } | Body::InstallSnapshot { .. });
@@ -278,6 +279,7 @@ impl Raft {
         }
     }
 
+    /// Asks the other voters whether this node would win (D §9.6). No term changes.
     fn become_pre_candidate(&mut self) {
         let votes = BTreeMap::from([(self.shared.id, true)]);
         let election_deadline = self.shared.draw_election_deadline();

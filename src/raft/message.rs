@@ -92,8 +92,8 @@ pub enum Body {
         session: Session,
         /// The `prev` that did not match, so that a late rejection is recognised.
         rejected: LogId,
-        /// The last entry of the follower that could match: term and index of its own log at or
-        /// below `rejected.index`.
+        /// The last entry of the follower that could match: term and index of its own log, below
+        /// `rejected.index`.
         hint: LogId,
         /// Round of the request.
         round: ReadRound,

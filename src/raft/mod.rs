@@ -21,9 +21,9 @@
 //! Time is divided into *terms*, numbered upwards. A term has one leader at most. Every message
 //! names the term of its sender. A node that sees a higher term adopts it and becomes a follower.
 //! It answers a request of a lower term only to tell the sender that its term is over. So a leader
-//! that was cut off, and comes back, learns from the first answer that it leads no longer. Two
-//! messages do not raise the receiver's term: a pre-vote, and a vote request that comes to a node
-//! which hears a leader (section 3).
+//! that was cut off, and comes back, learns from the first answer that it leads no longer. Three
+//! messages do not raise the receiver's term: a pre-vote, a vote request that comes to a node which
+//! hears a leader (section 3), and `Withdrawn` (section 6).
 //!
 //! Done by `election::pass_term_gate`. Shown by `election_higher_term_in_a_rejection`.
 //!
@@ -62,11 +62,12 @@
 //! `election_stickiness`, `election_delayed_request_of_a_higher_term` and `election_check_quorum`.
 //!
 //! # 4. The log
-//! An entry has an index, the term of the leader that made it, and a command. A command that is
-//! given to a leader is a *proposal*: the leader appends it to its own log and sends it on. Each
-//! append names the entry before the ones it carries, by index and term. A follower that does not
-//! have that entry rejects the append, with a hint where the logs may agree, and the leader tries
-//! there. Where they agree, the follower takes the rest, and removes what contradicts it.
+//! An entry has an index, the term of the leader that made it, and a command, a membership, a
+//! level, or nothing. A command that is given to a leader is a *proposal*: the leader appends it to
+//! its own log and sends it on. Each append names the entry before the ones it carries, by index
+//! and term. A follower that does not have that entry rejects the append, with a hint where the
+//! logs may agree, and the leader tries there. Where they agree, the follower takes the rest, and
+//! removes what contradicts it.
 //!
 //! ```text
 //!  index        1    2    3    4    5    6
@@ -109,8 +110,9 @@
 //!   3: 1      3: 1     3: 1 2     3: 1 3        3 and 4, and its entry reaches nobody
 //!   4: 1      4: 1     4: 1       4: 1 3    (c) 5 is down; node 1 leads in term 4, and its entry
 //!   5: 1      5: 1 3   5: 1 3     5: 1 3        of term 2 reaches node 3: three nodes have it
-//!                                           (d) 1 is down; node 5 leads in term 5: its last entry
-//!                                               is of term 3, and those of 2, 3, 4 are older
+//!                                           (d) 1 crashes; node 5 leads in term 5: its last entry
+//!                                               is of term 3, those of 2, 3, 4 are older; when 1
+//!                                               comes back, its entries go, too
 //! ```
 //!
 //! In (c) the entry of term 2 is on a majority, and in (d) it is gone. If node 1 counted copies in
@@ -150,8 +152,9 @@
 //! | `RequestVote` | the new term, and the candidate's vote for itself |
 //! | `VoteGranted` | the term and the vote |
 //! | `AppendAccepted` | the entries that it acknowledges |
+//! | `SnapshotProgress` | the write with the chunks that it acknowledges |
 //! | `SnapshotInstalled` | the whole snapshot |
-//! | `VoteRejected`, `AppendRejected` | the term |
+//! | `VoteRejected`, `AppendRejected`, `SnapshotRefused` | the term |
 //!
 //! A message that says nothing of the sender's disk leaves at once: an append (the leader's term is
 //! on its disk since before it won), a pre-vote and its answers, a question for a read index, and
@@ -241,8 +244,8 @@
 //! 1. Start it with [`Raft::new`] from what storage recovered ([`bootstrap_log`] makes the state of
 //!    a new cluster).
 //! 2. Feed what happens with [`Raft::step`]: messages, reads, receipts, and [`Input::Wake`] at the
-//!    time that [`Output::wake_at`] named. Give commands to [`Raft::propose`]. As many of both as
-//!    there are.
+//!    time that [`Output::wake_at`] named. Give commands to [`Raft::propose`]. Feed as many of both
+//!    as have come.
 //! 3. Then call [`Raft::take_output`], and carry everything out. It settles all inputs since the
 //!    last call, so that a batch of proposals costs one write and one append for each peer.
 //!    - Look at [`Output::events`] first: an installed snapshot comes before the entries.
@@ -317,9 +320,11 @@
 //! in `follower` what only a follower does (`append`, `snapshots`, `withdraw`); `compaction`, and
 //! `invariants` (what always holds). Below it is what they work on: `state` (what a node has in
 //! every role and in one, and a peer as its leader sees it), `writes` (the stream of writes, and
-//! the messages that wait for it), `log`, `membership`, and the pure [`quorum`].
+//! the messages that wait for it), `log`, `membership`, and the pure [`quorum`]. `api` has what
+//! goes in and comes out, `config` the limits, `message`, `wire` and `types` the words, their bytes
+//! and the numbers; `held` says what a core holds, and `model` serves a model checker.
 //!
-//! Left out: witnesses, priorities.
+//! Left out: witness members, priorities.
 
 mod api;
 mod compaction;

@@ -36,7 +36,7 @@ impl Raft {
         self.shared.reads.len() + confirming
     }
 
-    /// A follower's question.
+    /// A follower asks for a read index; the question joins the next round.
     pub(super) fn handle_read_index(&mut self, node: NodeId, incarnation: Incarnation, sequence: u64) {
         let has_room = self.reads_waiting() < self.shared.config.pending_reads_max;
         let why = match &mut self.role {

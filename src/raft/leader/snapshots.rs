@@ -1,4 +1,4 @@
-//! Sending a snapshot to a peer that lacks compacted entries (Raft §7), chunk by chunk.
+//! Sends a snapshot, chunk by chunk, to a peer that lacks entries that have left memory (Raft §7).
 
 use crate::raft::api::RaftEvent;
 use crate::raft::core::Raft;
@@ -19,9 +19,9 @@ impl Shared {
         !transfer.has_begun() && transfer.snapshot.last.index < self.log.base().index
     }
 
-    /// The peer needs entries that are compacted away.
+    /// The peer needs entries that have left memory.
     pub(in crate::raft) fn start_snapshot(&mut self, peer: &mut Peer, last_session: &mut Session) {
-        let snapshot = self.snapshot.clone().expect("a log is compacted only below a snapshot");
+        let snapshot = self.snapshot.clone().expect("entries leave memory only once there is a snapshot");
         *last_session = last_session.next();
         peer.session = *last_session;
         let chunk_bytes = self.config.snapshot_chunk_bytes;

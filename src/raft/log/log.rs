@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 /// this.
 const ENTRY_OVERHEAD_BYTES: u64 = 128;
 
-/// The replicated log from `base` (exclusive) upwards; what is below has been compacted away.
+/// The replicated log from `base` (exclusive) upwards; what is below has left memory.
 ///
 /// Invariants: entries are contiguous from `base.index + 1`; terms never decrease; `base.index ≤
 /// durable ≤ last`.
@@ -196,7 +196,8 @@ impl Log {
         before
     }
 
-    /// Drops entries up to `through` from memory: a snapshot covers them.
+    /// Drops entries up to `through` from memory. They are applied and durable. A snapshot covers
+    /// them, or [`Self::trim`] asked for it.
     ///
     /// # Panics
     /// If `through` is beyond the last entry.
@@ -206,7 +207,7 @@ impl Log {
         }
         let term = self
             .term_at(through)
-            .expect("a snapshot covers entries that were applied, so they are in the log");
+            .expect("what leaves memory was applied, so it is in the log");
         let count = self.offset(through.next());
         self.bytes -= self.entries.drain(..count).map(|entry| held_bytes(&entry)).sum::<u64>();
         self.give_back_room();

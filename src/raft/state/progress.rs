@@ -42,9 +42,9 @@ pub(in crate::raft) struct Peer {
     /// When the newest message was sent that it has answered, by the leader's clock. It took this
     /// node for the leader of this term then, or later.
     pub confirmed_at: Option<Time>,
-    /// The newest time by its own clock that an answer of it told.
+    /// The newest clock reading that an answer of the peer carried.
     pub reading: Option<ClockReading>,
-    /// When it was last told anything.
+    /// When the leader last sent it a message.
     pub last_sent_at: Option<Time>,
     /// The highest commit index sent to it (bounded by the tail of the append that carried it).
     pub sent_commit: LogIndex,
@@ -60,8 +60,8 @@ pub(in crate::raft) struct Peer {
     pub silence: ChunkSilence,
     /// Snapshots that it has installed since it had caught up.
     pub installs: u32,
-    /// It has caught up once it has this entry: the last one of the leader's when it installed the
-    /// newest snapshot.
+    /// The leader's last index when the peer installed its newest snapshot. Once the peer has that
+    /// entry, it has caught up.
     pub catches_up_at: LogIndex,
     /// Set when the peer is no member any more: it is still told of its removal, and then dropped.
     pub leaving: Option<Leaving>,
@@ -80,7 +80,7 @@ pub(in crate::raft) enum PeerState {
     /// Its log agrees up to `next_index - 1`, or will when what is in flight arrives: appends are
     /// pipelined.
     Replicate(Inflight),
-    /// It lacks entries that are compacted away: a snapshot is on its way.
+    /// It lacks entries that have left memory: a snapshot is on its way.
     Snapshot(Box<SnapshotTransfer>),
 }
 
@@ -102,7 +102,7 @@ pub enum ReplicationState {
     Probe,
     /// It sends appends without waiting for answers.
     Replicate,
-    /// It sends a snapshot: the peer needs entries that are compacted away.
+    /// It sends a snapshot: the peer needs entries that have left memory.
     Snapshot,
 }
 
@@ -202,7 +202,8 @@ pub(in crate::raft) struct ChunkSilence {
 }
 
 impl ChunkSilence {
-    /// Another one. After the first it is sent again at once: it was lost, most likely.
+    /// The peer left one more chunk unanswered. After the first the leader sends it again at once,
+    /// since it was probably lost.
     fn lengthen(&mut self, now: Time, patience: u64) {
         self.times = self.times.saturating_add(1).min(SILENCES_MAX);
         self.retry_at = now.plus(patience * ((1 << (self.times - 1)) - 1));
@@ -263,8 +264,8 @@ impl Peer {
         }
     }
 
-    /// It has installed a snapshot, when the leader's log ended at `last`. How many in a row by now
-    /// before it could catch up; `None`: this was the first one.
+    /// The peer has installed a snapshot, when the leader's log ended at `last`. Returns how many
+    /// snapshots in a row the peer has installed without catching up; `None` for the first.
     pub(in crate::raft) fn note_install(&mut self, last: LogIndex) -> Option<u32> {
         (self.silence, self.catches_up_at) = (ChunkSilence::default(), last);
         self.installs = self.installs.saturating_add(1);

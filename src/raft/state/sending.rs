@@ -26,8 +26,8 @@ pub(in crate::raft) struct SnapshotTransfer {
     /// beginning, when it is not known what the peer has, and after a loss; twice as many with each
     /// answer that is news.
     pub window: u64,
-    /// Where it went back to `acked`, unless the peer has got further since. What was on its way
-    /// behind the chunk that was lost is answered too, and has nothing sent again.
+    /// The offset to which the leader went back last; `None` once the peer has more. The peer also
+    /// answers what came behind the lost chunk. Those answers do not make the leader go back again.
     pub gone_back_to: Option<u64>,
     /// When it last moved on. After a silence what is in flight counts as lost.
     pub waits_since: Time,
