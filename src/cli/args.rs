@@ -80,8 +80,8 @@ pub(super) enum Command {
     /// Make a cluster of one of a member, when its cluster has lost the majority for good
     ///
     /// Says what the member has and what may be lost, and changes nothing without --accept-loss.
-    /// Then it asks. The member must be stopped. Everything in its log is kept, and writes down in
-    /// the data directory what was done. The old members must never run again.
+    /// Then it asks. The member must be stopped. It keeps everything in the member's log, and
+    /// writes into the data directory what was done. The old members must never run again.
     #[command(after_help = exit::HELP)]
     Recover(RecoverArgs),
     /// Read, write and follow keys
@@ -330,11 +330,11 @@ pub(super) struct NodeArgs {
     /// Size of one file of the log
     #[arg(long, env = "INFINITYSTORE_SEGMENT_BYTES", default_value = "64MiB", value_parser = bytes_above_zero, value_name = "BYTES")]
     pub(super) segment_bytes: u64,
-    /// Take a snapshot when the log has grown by this many bytes, and by as many as the store holds
-    /// …
+    /// Take a snapshot when the log has grown by this many bytes, and by as many bytes as the store
+    /// held at the last snapshot …
     #[arg(long, env = "INFINITYSTORE_SNAPSHOT_LOG_BYTES", default_value = "64MiB", value_parser = bytes_above_zero, value_name = "BYTES")]
     pub(super) snapshot_log_bytes: u64,
-    /// … or by this many entries, and by a quarter of the number of keys
+    /// … or by this many entries, and by a quarter of the keys that it had then
     #[arg(long, env = "INFINITYSTORE_SNAPSHOT_LOG_ENTRIES", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "COUNT")]
     pub(super) snapshot_log_entries: u64,
     /// Entries kept in the log behind a snapshot, for nodes that lag, at most …

@@ -39,11 +39,11 @@ const COMPLAINTS_MAX: usize = 64;
 
 /// One node's driver.
 pub(super) struct Driver<E: Env> {
-    /// Time.
+    /// Sockets, clock and tasks.
     pub env: E,
     /// What comes in.
     pub inbox: Inbox,
-    /// The machine.
+    /// The replica that this driver steps.
     pub replica: Replica,
     /// Its limits, for its next life in another cluster.
     pub config: ReplicaConfig,
@@ -59,8 +59,9 @@ pub(super) struct Driver<E: Env> {
     pub snapshots: SnapshotQueues<E::Disk>,
     /// Reads of the past.
     pub past_reads: PastReads,
+    /// Watches that are far behind, for a worker of their own.
     pub past_changes: PastReads,
-    /// What is read again.
+    /// Jobs for the worker that scrubs.
     pub scrub: ScrubQueue<E::Disk>,
     /// Peers that the committed membership does not list any more, while the core still tells them
     /// so. Their links stay meanwhile.
@@ -69,7 +70,7 @@ pub(super) struct Driver<E: Env> {
     pub clients: Clients,
     /// How long they wait at most.
     pub request_timeout_micros: u64,
-    /// What is counted.
+    /// Counters and histograms of this node.
     pub metrics: Metrics,
     /// The membership, for tasks that wait for it to change.
     pub membership: watch::Sender<MembershipView>,
@@ -77,8 +78,8 @@ pub(super) struct Driver<E: Env> {
     pub last: Arc<OnceLock<NodeStatus>>,
     /// What each answer to a client tells of the node.
     pub facts: Arc<NodeFacts>,
-    /// When it was last looked at how long nobody was heard of.
-    pub looked_at_silence: Time,
+    /// When the driver last measured how long its quorum has been silent.
+    pub silence_measured_at: Time,
     /// The cluster that this node is reserved for.
     pub reservation: Option<Reservation>,
     /// This node was started to join another cluster: it never serves as a cluster of its own.
@@ -331,8 +332,8 @@ impl<E: Env> Driver<E> {
         self.facts.note_security(self.replica.store().security(), self.replica.knows_its_rules());
         // A leader looks at all its members for it, and so not with every batch. What is told is
         // older meanwhile, and never newer, than what is true.
-        if raft.role() != RoleName::Leader || now.since(self.looked_at_silence) >= SILENCE_MICROS {
-            self.looked_at_silence = now;
+        if raft.role() != RoleName::Leader || now.since(self.silence_measured_at) >= SILENCE_MICROS {
+            self.silence_measured_at = now;
             if let Some(silent) = self.replica.silent_micros(now) {
                 self.facts.note_fresh(Time::new(now.get().saturating_sub(silent)));
             }

@@ -54,7 +54,7 @@ impl NodeFacts {
         Self { name, ..Self::default() }
     }
 
-    /// As of now. The driver alone calls it.
+    /// Notes the term and the revision that the driver has now. The driver alone calls it.
     pub(crate) fn note(&self, term: Term, revision: Revision) {
         self.term.store(term.get(), Ordering::Relaxed);
         self.revision.store(revision.0, Ordering::Relaxed);
@@ -103,7 +103,7 @@ impl NodeFacts {
         self.fresh_at_plus_one.load(Ordering::Relaxed).checked_sub(1).map(Time::new)
     }
 
-    /// Its term, lately.
+    /// The term that the driver noted last.
     pub(crate) fn term(&self) -> u64 {
         self.term.load(Ordering::Relaxed)
     }

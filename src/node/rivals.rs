@@ -1,6 +1,6 @@
-//! A cluster that was made of what was left of another one looks for the rest of that: nothing of
-//! it may run any more. Its members do not call this node if it was none of theirs that they call,
-//! and two clusters that were recovered out of one never call each other.
+//! A recovered cluster looks for nodes of the cluster that it was made of. None may run any more.
+//! They do not call this node unless it was their member, and two recovered clusters never call
+//! each other.
 
 use crate::node::handle::DriverOrder;
 use crate::node::join::Joiner;

@@ -279,7 +279,7 @@ impl<E: Env> NodeBuilder<E> {
             membership: membership_in,
             last,
             facts,
-            looked_at_silence: Time::new(0),
+            silence_measured_at: Time::new(0),
             reservation: None,
             awaits_join: admission.is_awaited,
             rejoins: self.notes.rejoin.and_then(|rejoin| rejoin.cluster),

@@ -1,5 +1,5 @@
-//! The storage, off the driver's task: one worker for the log, one for snapshot files, so that
-//! neither a snapshot nor a chunk of one ever delays an acknowledgement.
+//! The storage, off the driver's task: one worker for the log, one that saves snapshots, one that
+//! reads chunks of them. So neither a snapshot nor a chunk of one ever delays an acknowledgement.
 
 use crate::kv::Store;
 use crate::node::scrub_queue::ScrubJob;
@@ -27,7 +27,7 @@ const IDLES_OF_A_START: u32 = 5;
 /// A member whose state differs sets its data aside this many times, at most.
 pub(super) const REBUILDS_MAX: usize = 3;
 
-/// That a note cannot be written is told once in this many tries.
+/// The worker logs a note that it cannot write once in this many tries.
 const MARKS_TOLD_EVERY: u32 = 60;
 
 /// A snapshot of which no chunk was asked for this time is not being sent.
@@ -85,7 +85,7 @@ pub(super) enum LogJob {
     },
 }
 
-/// Jobs of the snapshots' worker.
+/// Jobs of the two snapshot workers.
 #[derive(Debug)]
 pub(super) enum SnapshotJob<D: Disk> {
     /// To write a snapshot file.
@@ -146,7 +146,7 @@ impl<D: Disk> SnapshotQueues<D> {
     }
 }
 
-/// Writes the log: all that waits is one group, one sync, one receipt.
+/// Writes the log: all that waits is handed to the storage at once.
 #[derive(Debug)]
 pub(super) struct LogWorker<D: Disk> {
     storage: Option<Storage<D>>,

@@ -20,21 +20,21 @@ pub(crate) enum Discovery {
     },
     /// The connection to a peer was closed, and a new one was refused: nothing listens there.
     PeerGone {
-        /// The peer.
+        /// The peer that was connected.
         peer: NodeId,
     },
     /// This node's cluster is at a level that this node does not speak, as a member says.
     Outgrown {
         /// The cluster and member that this node is to it.
         me: (ClusterId, NodeId),
-        /// The level.
+        /// The level that this node's cluster is at.
         level: FeatureLevel,
         /// The member that knows.
         told_by: NodeId,
     },
     /// Another cluster calls this node as its member.
     Called {
-        /// The cluster.
+        /// The cluster that calls.
         cluster: ClusterId,
         /// The member id that it calls.
         member: NodeId,

@@ -80,7 +80,7 @@ pub(crate) struct Incoming<E, S> {
     pub discoveries: mpsc::Sender<Discovery>,
     /// Limits and timings.
     pub options: TransportOptions,
-    /// What is counted.
+    /// Counters and histograms of this node.
     pub metrics: Metrics,
     /// Becomes `true` when the node ends.
     pub ended: watch::Receiver<bool>,

@@ -46,7 +46,7 @@ pub(crate) struct Link<E> {
     pub queue: mpsc::Receiver<Queued>,
     /// Limits and timings.
     pub options: TransportOptions,
-    /// What is counted.
+    /// Counters and histograms of this node.
     pub metrics: Metrics,
     /// Takes the news that this node's data directory is an older copy.
     pub discoveries: mpsc::Sender<Discovery>,

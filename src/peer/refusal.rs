@@ -40,11 +40,11 @@ pub(crate) enum Refusal {
          join the node again under its name"
     )]
     WrongStore {
-        /// The caller.
+        /// The member that the caller says it is.
         id: NodeId,
-        /// The store on record.
+        /// That member's store, as on record.
         known: StoreId,
-        /// The caller's.
+        /// The caller's store.
         found: StoreId,
     },
     /// Its data directory is an older copy of one that was met in use.
@@ -54,11 +54,11 @@ pub(crate) enum Refusal {
          start it and join it again under its name"
     )]
     OlderCopy {
-        /// The caller.
+        /// The member that calls from the older copy.
         id: NodeId,
-        /// The newest start that was let in here.
+        /// The newest start of that member that was let in here.
         known: Incarnation,
-        /// The caller's.
+        /// The caller's start.
         found: Incarnation,
     },
     /// Another process already speaks for the same member.
@@ -68,11 +68,11 @@ pub(crate) enum Refusal {
          machine this may be the end of the old connection, and passes)"
     )]
     Twin {
-        /// The caller.
+        /// The member that both processes say they are.
         id: NodeId,
         /// The start that is connected.
         known: Incarnation,
-        /// The caller's.
+        /// The start that was not let in.
         found: Incarnation,
     },
     /// The certificate of another node.
@@ -106,7 +106,7 @@ pub(crate) enum Refusal {
     OtherLevel {
         /// This node's name.
         called: String,
-        /// The caller.
+        /// The member that calls.
         id: NodeId,
         /// What this node speaks.
         ours: FeatureLevels,
@@ -120,7 +120,7 @@ pub(crate) enum Refusal {
         "member {id} was removed from the cluster; to have the node back, wipe its data directory and join it again"
     )]
     Removed {
-        /// The caller.
+        /// The member that was removed, and calls.
         id: NodeId,
     },
 }

@@ -27,8 +27,7 @@ pub(crate) struct Vouched {
 #[derive(Debug)]
 struct Told {
     addr: String,
-    /// The member with whom the word began that led here: the one who told, if a committed
-    /// membership had named it, or else with whom the word of *that* one had begun.
+    /// The member of a committed membership at which this chain of vouching begins.
     root: Option<NodeId>,
 }
 

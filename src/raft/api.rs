@@ -227,9 +227,9 @@ pub enum RaftEvent {
     /// The node that was asked for them did not answer these reads. They wait, and it is asked
     /// again.
     ReadsPutOff {
-        /// The reads.
+        /// The reads that wait.
         reads: Vec<ReadId>,
-        /// Why it did not.
+        /// Why the node did not answer them.
         why: ReadRefusal,
     },
     /// An installed snapshot is durable: the state machine must be replaced by its content before
@@ -253,7 +253,7 @@ pub enum RaftEvent {
     SnapshotWanted,
     /// A peer could not take the snapshot that was sent to it; it is sent again later.
     SnapshotNotTaken {
-        /// The peer.
+        /// The peer that did not take the snapshot.
         peer: NodeId,
         /// Why the peer could not take it.
         why: SnapshotRefusal,
@@ -262,7 +262,7 @@ pub enum RaftEvent {
     },
     /// A peer has installed a snapshot, and had not caught up since the one before.
     SnapshotRepeated {
-        /// The peer.
+        /// The peer that has installed it.
         peer: NodeId,
         /// How many in a row, this one included.
         times: u32,
@@ -273,14 +273,14 @@ pub enum RaftEvent {
     /// A peer told this leader that it takes no part any more. Nothing that it said counts until it
     /// answers again.
     PeerWithdrew {
-        /// The peer.
+        /// The peer that withdrew.
         peer: NodeId,
         /// Why the peer takes no part any more.
         why: Withdrawal,
     },
     /// A message that no correct peer sends, and why; it was dropped.
     BadMessage {
-        /// The peer.
+        /// The peer that sent it.
         from: NodeId,
         /// What was wrong with it.
         reason: &'static str,

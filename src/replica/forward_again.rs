@@ -3,7 +3,7 @@
 //! A forward may be lost on its way, or before: this node itself drops it when the connection to
 //! the leader has just broken. So after a silence the newest is sent again, under its number and in
 //! its term: if it had arrived, the leader drops the copy. The newest is enough. Once it is applied
-//! here, it is proven which of those before it were lost (`writes.rs`).
+//! here, it is proven which of those before it were lost (`client_writes.rs`).
 
 use crate::raft::{NodeId, Time};
 use crate::replica::client_writes::ForwardAgain;

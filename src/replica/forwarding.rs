@@ -85,7 +85,7 @@ impl Origins {
     ///
     /// A command with a lower number than one that was seen is dropped, even if it comes for the
     /// first time. So the numbers of an origin grow along the log of a term, and the origin knows
-    /// which never came (`writes.rs`).
+    /// which never came (`client_writes.rs`).
     pub(super) fn admit(&mut self, forward: &Forward) -> Option<usize> {
         if forward.term != self.term {
             self.term = forward.term;

@@ -133,7 +133,8 @@ pub struct DiskPaceSaid {
     pub to: NodeId,
     /// The term of that leader.
     pub term: Term,
-    /// From handing a write to the storage to its answer, in the mean over about a second.
+    /// From when the disk had nothing else to write to the receipt, in the mean over about a
+    /// second.
     pub write_micros: u64,
     /// There is no room for more of the log.
     pub is_full: bool,

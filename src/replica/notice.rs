@@ -33,7 +33,7 @@ pub enum Notice {
     SnapshotFailed(String),
     /// A member did not take the snapshot that this leader sent to it; it is sent again later.
     SnapshotNotTaken {
-        /// The member.
+        /// The member that did not take the snapshot.
         peer: NodeId,
         /// Why the member did not take it.
         why: SnapshotRefusal,
@@ -42,9 +42,9 @@ pub enum Notice {
     },
     /// A member needs one snapshot after the other: it has installed so many in a row.
     SnapshotRepeated {
-        /// The member.
+        /// The member that needs them.
         peer: NodeId,
-        /// How many.
+        /// How many it has installed in a row.
         times: u32,
     },
     /// This node takes no part any more, and serves no client: why, and what to do.
@@ -78,17 +78,17 @@ pub enum Notice {
     /// A member's log raises the cluster to a level that this release does not speak. This node has
     /// taken nothing of it in, and has to end.
     LevelAbove {
-        /// The level.
+        /// The level that the log raises the cluster to.
         level: FeatureLevel,
-        /// The member.
+        /// The member whose log says so.
         told_by: NodeId,
     },
     /// Calls of leases of another member's clients were refused: this leader has too many reads
     /// waiting.
     LeaseCallsRefused {
-        /// The member.
+        /// The member whose clients' calls were refused.
         from: NodeId,
-        /// How many.
+        /// How many calls.
         count: u64,
     },
     /// A peer said something that no correct peer says.

@@ -15,6 +15,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 impl Replica {
+    /// Takes in one output of the core: messages and writes first, then events, then entries.
     pub(super) fn carry_out(&mut self, output: Output) {
         self.actions.messages.extend(output.messages.into_iter().map(PeerMessage::Raft));
         if let Some(write) = output.write {

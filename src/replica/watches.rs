@@ -1,6 +1,4 @@
-//! Clients that wait for a change. One that was answered asks again from where its answer ended, so
-//! that nothing is kept for it in between: a watch is a chain of such requests, and however slow
-//! its client is, it costs no memory here.
+//! The table of clients that wait for a change. `watching` serves them.
 
 use crate::kv::{ChangesQuery, Denial, KeyRange, Principal, Revision, Store};
 use crate::raft::Time;

@@ -1,6 +1,6 @@
-//! Clients that wait for a change. One that was answered asks again from where its answer ended, so
-//! that nothing is kept for it in between: a watch is a chain of such requests, and however slow
-//! its client is, it costs no memory here.
+//! Serves clients that wait for a change: they stand in the table of `watches`. One that was
+//! answered asks again from where its answer ended, so that nothing is kept for it in between. A
+//! watch is a chain of such requests, and however slow its client is, it costs no memory here.
 
 use crate::kv::{Changes, ChangesQuery, KeyRange, Principal, ReadError, Revision, Store};
 use crate::raft::Time;

@@ -41,9 +41,9 @@ struct Inner {
 /// The instruments, by name. Counters and gauges are atomics.
 #[derive(Clone, Debug, Default)]
 pub struct Instruments {
-    /// Time of one vectored write and its sync.
+    /// Time of one write to the log and its sync.
     pub fsync: Histogram,
-    /// Records in one sync, as a sum: divided by the number of syncs it is the mean group.
+    /// Writes of the core handed to the log. Divided by the number of syncs: how many share one.
     pub fsync_records: Counter,
     /// Time to apply one batch of committed entries.
     pub apply: Histogram,
@@ -283,11 +283,11 @@ fn register_events(to: &mut Registry, from: &Instruments) {
     let seconds = || Unit::Seconds;
     to.register_with_unit(
         "fsync",
-        "Time of one vectored write to the log and its sync",
+        "Time of one write to the log and its sync",
         seconds(),
         from.fsync.clone(),
     );
-    to.register("fsync_records", "Log records made durable", from.fsync_records.clone());
+    to.register("fsync_records", "Writes of the core handed to the log", from.fsync_records.clone());
     to.register_with_unit(
         "apply",
         "Time to apply one batch of committed entries",

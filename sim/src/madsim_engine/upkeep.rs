@@ -1,6 +1,5 @@
 //! What else befalls whole nodes: they are told to stop, names cannot be resolved, descriptors run
-//! out. And the limits with which the nodes of a run are started. Both are drawn from the seed, and
-//! the queue engine has neither.
+//! out. All of it is drawn from the seed, and the queue engine has none of it.
 
 use crate::madsim_engine::attendance::way;
 use crate::madsim_engine::run::Run;

@@ -202,8 +202,8 @@ pub(super) struct World {
     pub enabled_at: usize,
     /// What was asked and answered over HTTP.
     pub book: Book,
-    /// Since when a machine has had no connection to another that it could have; of which of their
-    /// processes.
+    /// Since when two machines that reach each other have had no connection, and the processes that
+    /// this counts for.
     pub apart: BTreeMap<(usize, usize), ((u32, u32), u64)>,
     /// Since when a machine has had a connection to another.
     pub joined: BTreeMap<(usize, usize), u64>,

@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 impl Raft {
-    /// A command to append.
+    /// Appends an entry of this kind, if this node leads.
     pub(in crate::raft) fn handle_propose(
         &mut self,
         kind: EntryKind,
