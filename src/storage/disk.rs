@@ -50,8 +50,6 @@ pub trait DiskFile: Send + Sync + 'static {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Writes all of `parts`, one after the other, at `offset`.
-    fn write_vectored_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()>;
     /// Writes `length` zeros at `offset`: as [`Self::write_at`] does, not a hole.
     fn write_zeros_at(&self, length: usize, offset: u64) -> io::Result<()> {
         self.write_at(&vec![0; length], offset)

@@ -517,10 +517,6 @@ impl DiskFile for MemoryFile {
         })
     }
 
-    fn write_vectored_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
-        self.write_at(&parts.concat(), offset)
-    }
-
     fn len(&self) -> io::Result<u64> {
         self.with(|state, inode| Ok(state.inodes[inode].live.len() as u64))
     }

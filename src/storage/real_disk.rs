@@ -6,7 +6,7 @@ use rustix::fs::FallocateFlags;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -213,25 +213,6 @@ impl DiskFile for RealFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.0.write_all_at(bytes, offset)
-    }
-
-    fn write_vectored_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
-        let total: usize = parts.iter().map(|part| part.len()).sum();
-        let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
-        let written = rustix::io::pwritev(&self.0, &slices, offset).map_err(io::Error::from)?;
-        if written < total {
-            // Rare (a signal, or more parts than the system takes at once): the rest goes part by
-            // part.
-            let mut skip = written;
-            let mut at = offset;
-            for part in parts {
-                let covered = skip.min(part.len());
-                self.0.write_all_at(&part[covered..], at + covered as u64)?;
-                skip -= covered;
-                at += part.len() as u64;
-            }
-        }
-        Ok(())
     }
 
     #[cfg(target_os = "linux")]

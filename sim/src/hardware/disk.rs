@@ -447,7 +447,7 @@ impl Drop for SimFile {
 
 impl SimFile {
     /// Whether this write is acknowledged and lost; notes that it comes behind one that was.
-    fn loses_write(&self, parts: &[&[u8]], offset: u64) -> io::Result<bool> {
+    fn loses_write(&self, bytes: &[u8], offset: u64) -> io::Result<bool> {
         let mut state = self.disk.lock_state();
         if let Some(lost) = state.lost.as_mut().filter(|lost| lost.inode == self.inode) {
             lost.is_followed = true;
@@ -457,7 +457,7 @@ impl SimFile {
             return Ok(false);
         }
         let offset = usize::try_from(offset).map_err(|_| full())?;
-        let bytes = parts.concat();
+        let bytes = bytes.to_vec();
         state.lost = Some(LostWrite { inode: self.inode, offset, bytes, is_followed: false, is_told: false });
         Ok(true)
     }
@@ -501,26 +501,17 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.write_vectored_at(&[bytes], offset)
-    }
-
-    fn write_vectored_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
-        if self.loses_write(parts, offset)? {
+        if self.loses_write(bytes, offset)? {
             return Ok(());
         }
         self.with(|content, faults, _| {
             let keeps = std::mem::take(&mut faults.keeps);
             let at = usize::try_from(offset).map_err(|_| full())?;
-            let written = faults.write(content, parts.iter().map(|part| part.len()).sum(), offset);
+            let written = faults.write(content, bytes.len(), offset);
             if written.is_err() && keeps > 0 {
-                let bytes = parts.concat();
                 content.write(&bytes[..keeps.min(bytes.len())], at);
             }
-            let mut offset = written?;
-            for part in parts {
-                content.write(part, offset);
-                offset += part.len();
-            }
+            content.write(bytes, written?);
             Ok(())
         })
     }
