@@ -24,7 +24,7 @@ use crate::storage::start::{
     choose_snapshot, create, level_of_entries, make_dir, make_log, not_writable, recovered_note,
     snapshot_failed, tidy,
 };
-use crate::storage::wal::{Committed, LogState, Wal, keep_torn, push_marker};
+use crate::storage::wal::{LogState, Synced, Wal, keep_torn, push_marker};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -327,7 +327,7 @@ impl<D: Disk> Storage<D> {
             hard_state: replay.hard_state,
             last: replay.last_id(),
             markers: Vec::new(),
-            commit: replay.commit,
+            commit_index: replay.commit,
         };
         for marker in &replay.markers {
             if snapshot.as_ref().is_some_and(|used| marker.last.index <= used.last.index) {
@@ -401,7 +401,7 @@ impl<D: Disk> Storage<D> {
             // what it had done to the log.
             let installs = write.records().snapshot_chunks.last().is_some_and(|chunk| chunk.done);
             let ends_batch = installs || self.log.staged_bytes() >= self.options.batch_bytes_max;
-            if last.is_some() && ends_batch && !self.commit(last.take(), SnapshotVerdict::None, events)? {
+            if last.is_some() && ends_batch && !self.sync(last.take(), SnapshotVerdict::None, events)? {
                 self.waiting.push_front(StorageRequest::Write(write));
                 return Ok(());
             }
@@ -413,17 +413,17 @@ impl<D: Disk> Storage<D> {
             let verdict = self.stage(write.records());
             let ends_batch = !matches!(verdict, SnapshotVerdict::None);
             last = Some(write);
-            if ends_batch && !self.commit(last.take(), verdict, events)? {
+            if ends_batch && !self.sync(last.take(), verdict, events)? {
                 return Ok(());
             }
         }
-        self.commit(last, SnapshotVerdict::None, events).map(|_| ())
+        self.sync(last, SnapshotVerdict::None, events).map(|_| ())
     }
 
     /// Writes what was staged when there was no room, if anything. Whether it is written now.
     fn clear_jam(&mut self, events: &mut Vec<StorageEvent>) -> Result<bool, StorageError> {
         match self.jam.take() {
-            Some(Jam { last, verdict }) => self.commit(Some(last), verdict, events),
+            Some(Jam { last, verdict }) => self.sync(Some(last), verdict, events),
             None => Ok(true),
         }
     }
@@ -465,7 +465,7 @@ impl<D: Disk> Storage<D> {
 
     /// Makes what is staged durable, and answers. `false` if the disk has no room for it: it stays
     /// staged.
-    fn commit(
+    fn sync(
         &mut self,
         last: Option<LogWrite>,
         verdict: SnapshotVerdict,
@@ -479,7 +479,7 @@ impl<D: Disk> Storage<D> {
             self.jam = Some(Jam { last, verdict });
             return Ok(false);
         }
-        let Committed::Done { marked } = self.log.commit()? else {
+        let Synced::Done { marked } = self.log.sync_staged()? else {
             self.jam = Some(Jam { last, verdict });
             return Ok(false);
         };

@@ -25,7 +25,7 @@ const FILL_BATCH_BYTES_MAX: u64 = 128 << 10;
 /// After this many batches in a row that are no larger than that, batches count as small again.
 const SMALL_BATCHES: u32 = 64;
 
-/// The log, open for appending.
+/// The write-ahead log, open for appending.
 pub(crate) struct Wal<D: Disk> {
     disk: D,
     wal_dir: PathBuf,
@@ -43,8 +43,9 @@ pub(crate) struct Wal<D: Disk> {
     last_checksum: u32,
     /// Whether something durable says that the last batch was durable.
     witnessed: bool,
-    /// What the replica knows to be committed; `state.commit` says how much of that is on the disk.
-    commit: LogIndex,
+    /// What the replica knows to be committed; `state.commit_index` says how much of that is on the
+    /// disk.
+    commit_index: LogIndex,
     state: LogState,
     staged: Staged,
     /// The image of the batch being written; kept for its allocation.
@@ -56,7 +57,7 @@ pub(crate) struct Wal<D: Disk> {
 
 /// What has become of what was staged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Committed {
+pub(crate) enum Synced {
     /// It is durable.
     Done {
         /// Whether a snapshot's marker was among it.
@@ -88,7 +89,7 @@ pub(crate) struct LogState {
     /// The two newest, oldest first.
     pub(crate) markers: Vec<SnapshotMeta>,
     /// What the log says to be committed. Not in headers: every batch says it.
-    pub(crate) commit: LogIndex,
+    pub(crate) commit_index: LogIndex,
 }
 
 /// Records that wait for the next batch, and what changes with them.
@@ -147,7 +148,7 @@ impl<D: Disk> Wal<D> {
             next_sequence,
             last_checksum,
             witnessed: true,
-            commit: state.commit,
+            commit_index: state.commit_index,
             state,
             staged: Staged::default(),
             image: Vec::new(),
@@ -198,7 +199,7 @@ impl<D: Disk> Wal<D> {
         if let Some(from) = records.truncate_from {
             // A snapshot from the leader replaces the whole log, and includes what was committed.
             let replaced = records.snapshot.as_ref().map_or(LogIndex::ZERO, |meta| meta.last.index);
-            let committed = self.commit;
+            let committed = self.commit_index;
             let keeps_committed = from > committed || replaced >= committed;
             assert!(keeps_committed, "entries from {from} on are void, but up to {committed} are committed");
             if from <= log_end.index {
@@ -232,7 +233,7 @@ impl<D: Disk> Wal<D> {
     pub(crate) fn note_commit(&mut self, index: LogIndex) {
         let log_end = self.staged.log_end.unwrap_or(self.state.last).index;
         assert!(index <= log_end, "entries up to {index} are committed, but the log was given {log_end}");
-        self.commit = self.commit.max(index);
+        self.commit_index = self.commit_index.max(index);
     }
 
     /// Bytes of records staged so far.
@@ -242,9 +243,9 @@ impl<D: Disk> Wal<D> {
 
     /// Writes and syncs what is staged. If the disk has no room for the segment that this needs,
     /// nothing has changed, and it may be called again.
-    pub(crate) fn commit(&mut self) -> Result<Committed, StorageError> {
+    pub(crate) fn sync_staged(&mut self) -> Result<Synced, StorageError> {
         if !self.staged.payload.is_empty() && !self.make_room(self.staged.payload.len())? {
-            return Ok(Committed::NoRoom);
+            return Ok(Synced::NoRoom);
         }
         let mut staged = std::mem::take(&mut self.staged);
         if !staged.payload.is_empty() {
@@ -274,13 +275,13 @@ impl<D: Disk> Wal<D> {
             staged.payload = Vec::new();
         }
         self.staged = Staged { payload: staged.payload, ..Staged::default() };
-        Ok(Committed::Done { marked })
+        Ok(Synced::Done { marked })
     }
 
     /// Writes a batch without records, if nothing says yet that the last one was durable, or how
     /// much is committed, and if there is room. Whether it did.
     pub(crate) fn witness(&mut self) -> Result<bool, StorageError> {
-        let says_all = |log: &Self| log.witnessed && log.commit <= log.state.commit;
+        let says_all = |log: &Self| log.witnessed && log.commit_index <= log.state.commit_index;
         if says_all(self) {
             return Ok(false);
         }
@@ -475,7 +476,7 @@ impl<D: Disk> Wal<D> {
         mark: BatchMark,
     ) -> Result<(), StorageError> {
         // A seal names no commit index.
-        let commit = self.commit.min(mark.end.index);
+        let commit = self.commit_index.min(mark.end.index);
         let (sequence, previous) = (self.next_sequence, self.last_checksum);
         let header = BatchHeader::new(sequence, previous, indices, commit.get(), mark, payload);
         let active = &mut self.active;
@@ -493,7 +494,7 @@ impl<D: Disk> Wal<D> {
         active.max_index = active.max_index.max(indices.1);
         self.next_sequence += 1;
         self.last_checksum = header.checksum;
-        self.state.commit = self.state.commit.max(commit);
+        self.state.commit_index = self.state.commit_index.max(commit);
         if self.image.capacity() > 2 * self.options.batch_bytes_max + BLOCK_BYTES {
             self.image = Vec::new();
         }

@@ -205,9 +205,7 @@ impl Log {
         if through <= self.base.index {
             return;
         }
-        let term = self
-            .term_at(through)
-            .expect("what leaves memory was applied, so it is in the log");
+        let term = self.term_at(through).expect("what leaves memory was applied, so it is in the log");
         let count = self.offset(through.next());
         self.bytes -= self.entries.drain(..count).map(|entry| held_bytes(&entry)).sum::<u64>();
         self.give_back_room();
