@@ -55,7 +55,7 @@ pub struct Config {
     pub laggard_log_bytes_max: u64,
     /// A learner is promoted when it lacks at most this many entries.
     pub promote_lag_entries: u64,
-    /// Lease reads (Dissertation §6.4.1): a node with this promises each leader that it hears to
+    /// Lease reads (D §6.4.1): a node with this promises each leader that it hears to
     /// vote for nobody for an election timeout, and a leader with this serves reads at once while
     /// such promises of a quorum last. The number bounds how far the clock of any member may be off
     /// in rate, in millionths: within it, reads are linearizable. `None`: no promise is made, and

@@ -29,11 +29,11 @@ impl Raft {
         let ours = self.shared.term();
         match body {
             // A pre-vote changes no term. Its answers count in any term of the node that answers,
-            // unless that term is ahead (Dissertation §9.6).
+            // unless that term is ahead (D §9.6).
             Body::PreVote { .. } => true,
             Body::PreVoteGranted { .. } | Body::PreVoteRejected { .. } if term <= ours => true,
             // A node that hears from a leader ignores RequestVote. It does not even adopt the term
-            // (Dissertation §4.2.3).
+            // (D §4.2.3).
             Body::RequestVote { transfer: false, .. } if term > ours && self.hears_a_leader() => false,
             // This node took the candidate's term from another message, and its promise to the old
             // leader still holds.
@@ -97,7 +97,7 @@ impl Raft {
     }
 
     /// A node asks whether this one would vote for it. Nothing changes here, durable or not
-    /// (Dissertation §9.6).
+    /// (D §9.6).
     pub(super) fn handle_pre_vote(&mut self, from: NodeId, campaign_term: Term, last_log: LogId) {
         let granted = campaign_term > self.shared.term()
             && is_up_to_date(last_log, self.shared.log.last())
@@ -157,7 +157,7 @@ impl Raft {
         }
     }
 
-    /// TimeoutNow: the leader wants this node to take over (Dissertation §3.10).
+    /// TimeoutNow: the leader wants this node to take over (D §3.10).
     pub(super) fn handle_timeout_now(&mut self, from: NodeId) {
         let Role::Follower(follower) = &self.role else { return };
         if follower.leader == Some(from) && self.may_campaign() {

@@ -27,7 +27,7 @@ pub struct Message {
 /// The content of a message.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {
-    /// Would you vote for me in `campaign_term`? (Dissertation §9.6)
+    /// Would you vote for me in `campaign_term`? (D §9.6)
     PreVote {
         /// The term it would campaign in.
         campaign_term: Term,
@@ -49,7 +49,7 @@ pub enum Body {
         /// The candidate's last entry.
         last_log: LogId,
         /// The leader asked for this election (leadership transfer): stickiness does not apply
-        /// (Dissertation §4.2.3).
+        /// (D §4.2.3).
         transfer: bool,
     },
     /// A vote, durable before it was sent.
@@ -158,9 +158,9 @@ pub enum Body {
         /// Why the follower could not take it.
         why: SnapshotRefusal,
     },
-    /// Start an election now (Dissertation §3.10).
+    /// Start an election now (D §3.10).
     TimeoutNow,
-    /// A follower asks for a read index on behalf of its clients (Dissertation §6.4).
+    /// A follower asks for a read index on behalf of its clients (D §6.4).
     ReadIndex {
         /// Incarnation of the node that asks.
         incarnation: Incarnation,

@@ -1,4 +1,4 @@
-//! Linearizable reads without touching the log: ReadIndex (Dissertation §6.4), on any node.
+//! Linearizable reads without touching the log: ReadIndex (D §6.4), on any node.
 //!
 //! A read waits at its own node ([`LocalReads`]) until a leader answers with an index to apply
 //! first. The leader takes its own reads and the questions of others into [`LeaderReads`], and
@@ -7,7 +7,7 @@
 //!
 //! With leases ([`Config::lease_drift_ppm`](crate::raft::Config::lease_drift_ppm)) the answers to a
 //! round are promises, too: until they end, no other node can be elected. A leader serves reads
-//! without a round meanwhile (Dissertation §6.4.1). That needs clocks whose rates differ by no more
+//! without a round meanwhile (D §6.4.1). That needs clocks whose rates differ by no more
 //! than the bound; a round needs none. A promise is counted from when its round began, by the
 //! leader's clock, and from when the message came, by the follower's, which is later. It outlives
 //! the term in which it was made, a hint that the leader is gone, and a restart.

@@ -57,7 +57,7 @@ number! {
     WriteSequence
 }
 number! {
-    /// Number of a round of heartbeats that confirms leadership for reads (Dissertation §6.4);
+    /// Number of a round of heartbeats that confirms leadership for reads (D §6.4);
     /// grows within a term.
     ReadRound
 }

@@ -14,7 +14,7 @@
 //! the log itself, so a client that has its answer finds its write on the node that gave it.
 //!
 //! # A read
-//! All reads that arrive together share one question to the core (Dissertation §6.4). When the core
+//! All reads that arrive together share one question to the core (D §6.4). When the core
 //! confirms it, they wait until the state machine has applied up to the confirmed index. Then they
 //! are served from memory.
 //!

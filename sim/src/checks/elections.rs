@@ -203,7 +203,7 @@ impl Elections {
     }
 
     /// A leader begins a change after which `voters` decide, too: it hears a majority of them,
-    /// since they have to end the change (Dissertation §4.4).
+    /// since they have to end the change (D §4.4).
     ///
     /// # Errors
     /// [`Violation`].
@@ -285,7 +285,7 @@ impl Elections {
     }
 
     /// A member has looked at its clock, and leads on. Unless it has only begun to lead, it must
-    /// have heard a majority of each set of voters lately (Dissertation §6.2). `now` is its own
+    /// have heard a majority of each set of voters lately (D §6.2). `now` is its own
     /// time.
     ///
     /// # Errors

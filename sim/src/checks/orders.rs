@@ -3,7 +3,7 @@
 //! Done means done: the change is committed, after it was asked for and before it is answered.
 //! Refused means not done: a node becomes a member, or a member leaves, only if that was asked for
 //! and not refused. Beside that each committed configuration has to follow from the one before it
-//! (Dissertation §4.3).
+//! (D §4.3).
 
 #[cfg(test)]
 mod tests;

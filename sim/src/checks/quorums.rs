@@ -204,7 +204,7 @@ impl Quorums {
             is_majority(membership, |voter| *voter == id || votes.contains(voter)),
             "{id} leads term {term} with the votes of {votes:?}, in {membership:?}"
         );
-        // Its removal may be in no other log than its own (Dissertation §4.2.2).
+        // Its removal may be in no other log than its own (D §4.2.2).
         let (_, at) = raft.membership_at(raft.last_log().index);
         let is_leaving = at.index > raft.commit_index();
         let was_voter = is_leaving && raft.membership_at(at.index.previous()).0.is_voter(id);

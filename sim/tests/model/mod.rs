@@ -59,7 +59,7 @@ pub(crate) struct Bounds {
     pub(crate) heartbeats: u8,
     /// Whether pre-votes are asked for and answered by messages. Otherwise a node that asks may be
     /// granted one at any later time, even if all would refuse it: an answer changes nothing at the
-    /// node that gives it (Dissertation §9.6).
+    /// node that gives it (D §9.6).
     #[arg(long)]
     pub(crate) pre_votes: bool,
     /// Whether an append carries one entry at most; otherwise, all that there are.

@@ -1,4 +1,4 @@
-//! Changes of membership: joint consensus for any of them (Raft §6, Dissertation §4.3).
+//! Changes of membership: joint consensus for any of them (Raft §6, D §4.3).
 
 use crate::raft::api::InputError;
 use crate::raft::core::Raft;

@@ -52,7 +52,7 @@ impl Raft {
         index
     }
 
-    /// Whether a round of reads that a peer confirms has begun (Dissertation §6.4); the peer is
+    /// Whether a round of reads that a peer confirms has begun (D §6.4); the peer is
     /// reported if not. Rounds only grow within a term, so a round that has not begun would confirm
     /// reads that are yet to come.
     fn has_begun(&mut self, from: NodeId, round: ReadRound) -> bool {

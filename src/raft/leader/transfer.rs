@@ -1,4 +1,4 @@
-//! Leadership on its way to another member (Dissertation §3.10).
+//! Leadership on its way to another member (D §3.10).
 
 use crate::raft::api::InputError;
 use crate::raft::core::Raft;

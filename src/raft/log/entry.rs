@@ -21,7 +21,7 @@ pub enum EntryKind {
     /// A command for the state machine: opaque bytes here.
     Command,
     /// A [`Membership`](crate::raft::Membership), in force as soon as it is appended
-    /// (Dissertation §4.1).
+    /// (D §4.1).
     Membership,
     /// Raises the [level](FeatureLevel) of the cluster, for the state machine. A kind of its own:
     /// a release of the level before does not take it for a command that it may skip.

@@ -8,7 +8,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 /// The memberships of the log, oldest first. The last is in force, committed or not
-/// (Dissertation §4.1).
+/// (D §4.1).
 ///
 /// Invariant: never empty; ascending by index; the first is the one in force at the log's base.
 /// (After a start: at the end of the snapshot, where the log goes back further than that.)

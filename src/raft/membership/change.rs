@@ -1,4 +1,4 @@
-//! How one membership follows from another (Dissertation §4.3), and what makes a membership
+//! How one membership follows from another (D §4.3), and what makes a membership
 //! sound.
 //!
 //! Every step from one membership to the next keeps their quorums intersecting: either the

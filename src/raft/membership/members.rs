@@ -44,7 +44,7 @@ pub enum Promotion {
     },
 }
 
-/// Who the members are, and what each is (Raft §6, Dissertation §4.3; the papers say
+/// Who the members are, and what each is (Raft §6, D §4.3; the papers say
 /// *configuration*).
 ///
 /// Invariants, checked by [`Membership::validate`]: `voters` and `outgoing` are not empty.

@@ -12,7 +12,7 @@ use alloc::collections::BTreeMap;
 pub(in crate::raft) enum Role {
     /// Follows a leader, or waits for one.
     Follower(Follower),
-    /// Asks whether an election could be won (Dissertation §9.6).
+    /// Asks whether an election could be won (D §9.6).
     PreCandidate(PreCandidate),
     /// Stands for election (Raft §5.2).
     Candidate(Candidate),

@@ -149,7 +149,7 @@ impl Shared {
 
     /// Whether this node may stand for election: it is a voter (of either set), or its removal is
     /// not known to be committed. Such a node may hold the only copy of that entry, without which
-    /// no other node can win (Dissertation §4.2.2). A node that has withdrawn may not.
+    /// no other node can win (D §4.2.2). A node that has withdrawn may not.
     pub(in crate::raft) fn may_lead(&self) -> bool {
         let (at, membership) = self.memberships.latest();
         let was_voter = || self.memberships.previous().is_some_and(|before| before.is_voter(self.id));

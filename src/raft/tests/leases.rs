@@ -1,4 +1,4 @@
-//! Lease reads (Dissertation §6.4.1): what ends a lease, and what a promise outlives.
+//! Lease reads (D §6.4.1): what ends a lease, and what a promise outlives.
 
 use crate::raft::tests::harness::{Cluster, id, log_id};
 use crate::raft::{AnswerClock, Body, Config, Input, ReadId, ReadRound, RoleName};

@@ -1,4 +1,4 @@
-//! Changes of membership (Raft §6, Dissertation §4), leadership transfer (§3.10), and the traps
+//! Changes of membership (Raft §6, D §4), leadership transfer (§3.10), and the traps
 //! around them.
 
 use crate::raft::tests::harness::{Cluster, entry, id, index, log_id, made_with, member, voters};

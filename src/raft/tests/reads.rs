@@ -1,4 +1,4 @@
-//! Linearizable reads (Dissertation §6.4), and the traps around them.
+//! Linearizable reads (D §6.4), and the traps around them.
 
 use crate::raft::tests::harness::{Cluster, id, index, log_id};
 use crate::raft::{
