@@ -5,7 +5,7 @@ use crate::api::http::context::Context;
 use crate::api::http::control::Control;
 use crate::api::http::remote_end::RemoteEnd;
 use crate::api::http::turns::TurnPlace;
-use crate::api::service::Asker;
+use crate::api::service::{Asker, Service};
 use crate::kv::AdminRight;
 use crate::runtime::Env;
 use hyper::body::{Body, Incoming};
@@ -232,4 +232,9 @@ impl Call {
     pub(super) fn take_body(&mut self) -> Incoming {
         self.body.take().expect("a handler takes the body once")
     }
+}
+
+/// The service, as this request uses it.
+pub(super) fn service<'c, E: Env>(context: &'c Context<E>, call: &Call) -> Service<'c, E> {
+    Service::new(&context.env, context.node(), call.asker.clone())
 }

@@ -2,8 +2,8 @@
 
 use crate::api::http::answer::Answer;
 use crate::api::http::context::Context;
-use crate::api::http::route::Call;
-use crate::api::http::v1::input::{self, service};
+use crate::api::http::route::{Call, service};
+use crate::api::http::v1::input;
 use crate::api::http::v1::json::Json;
 use crate::api::http::v1::parameters::Parameters;
 use crate::api::http::v1::problem::Problem;

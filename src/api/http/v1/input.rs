@@ -33,14 +33,6 @@ pub(super) async fn write(answer: impl Future<Output = Result<Answer, Problem>>)
     answer.await.unwrap_or_else(|problem| problem.not_applied().answer())
 }
 
-/// The service, as this request uses it.
-pub(in crate::api::http) fn service<'c, E: Env>(
-    context: &'c Context<E>,
-    call: &Call,
-) -> service::Service<'c, E> {
-    service::Service::new(&context.env, context.node(), call.asker.clone())
-}
-
 /// How the service is called.
 pub(super) fn service_call(call: &Call) -> Result<service::Call, Problem> {
     let idempotency_key = call.header("idempotency-key").map(Bytes::copy_from_slice);

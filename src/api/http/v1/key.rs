@@ -3,9 +3,9 @@
 use crate::api::http::answer::Answer;
 use crate::api::http::budget::MemoryUse;
 use crate::api::http::context::Context;
-use crate::api::http::route::Call;
+use crate::api::http::route::{Call, service};
 use crate::api::http::v1::conditions;
-use crate::api::http::v1::input::{self, Freshness, service, service_call};
+use crate::api::http::v1::input::{self, Freshness, service_call};
 use crate::api::http::v1::json::{Json, KEY_VALUE_BYTES};
 use crate::api::http::v1::parameters::Parameters;
 use crate::api::http::v1::problem::Problem;

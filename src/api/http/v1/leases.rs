@@ -3,8 +3,8 @@
 use crate::api::http::answer::Answer;
 use crate::api::http::budget::MemoryUse;
 use crate::api::http::context::Context;
-use crate::api::http::route::Call;
-use crate::api::http::v1::input::{self, Freshness, service, service_call};
+use crate::api::http::route::{Call, service};
+use crate::api::http::v1::input::{self, Freshness, service_call};
 use crate::api::http::v1::json::Json;
 use crate::api::http::v1::parameters::{Parameters, number_in_path};
 use crate::api::http::v1::problem::Problem;

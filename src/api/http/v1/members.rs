@@ -2,9 +2,9 @@
 
 use crate::api::http::answer::Answer;
 use crate::api::http::context::Context;
-use crate::api::http::route::Call;
+use crate::api::http::route::{Call, service};
 use crate::api::http::v1::conditions;
-use crate::api::http::v1::input::{self, service};
+use crate::api::http::v1::input;
 use crate::api::http::v1::json::Json;
 use crate::api::http::v1::object::parse_json;
 use crate::api::http::v1::parameters::Parameters;

@@ -3,9 +3,9 @@
 use crate::api::http::answer::Answer;
 use crate::api::http::budget::MemoryUse;
 use crate::api::http::context::Context;
-use crate::api::http::route::Call;
+use crate::api::http::route::{Call, service};
 use crate::api::http::v1::cursor::Cursor;
-use crate::api::http::v1::input::{Freshness, raw_body, service, service_call};
+use crate::api::http::v1::input::{Freshness, raw_body, service_call};
 use crate::api::http::v1::json::{Json, KEY_VALUE_BYTES};
 use crate::api::http::v1::key;
 use crate::api::http::v1::parameter_lists;

@@ -7,9 +7,8 @@
 
 use crate::api::http::answer::{Answer, Content};
 use crate::api::http::context::Context;
-use crate::api::http::route::Call;
+use crate::api::http::route::{Call, service};
 use crate::api::http::stream::EventStream;
-use crate::api::http::v1::input::service;
 use crate::api::http::v1::json::Json;
 use crate::api::http::v1::pages::{Counted, PROGRESS_MICROS, Page, message};
 use crate::api::http::v1::parameters::{Parameters, conflict};
