@@ -4,7 +4,7 @@
 use crate::node::handle::DriverOrder;
 use crate::node::join::Joiner;
 use crate::node::named_members::{check_repeated, is_member, resolve_all};
-use crate::peer::orders::{NewNode, OrderCode, OrderDone, OrderError, OrderTerms};
+use crate::peer::orders::{NewNode, OrderCode, OrderConditions, OrderDone, OrderError};
 use crate::peer::rpc::{Description, Question, Reply, ask, ask_member};
 use crate::raft::{Change, Member, NodeId, StoreId};
 use crate::runtime::Env;
@@ -25,7 +25,7 @@ impl<E: Env> Joiner<E> {
         nodes: &[NewNode],
         replaces: &[String],
         learners: bool,
-        terms: OrderTerms,
+        conditions: OrderConditions,
     ) -> Result<OrderDone, OrderError> {
         let mut turns = Vec::new();
         let names: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
@@ -33,7 +33,7 @@ impl<E: Env> Joiner<E> {
             turns.push(self.wait_for_turn(name).await?);
         }
         let _ = self.handle.orders.send(DriverOrder::Joining(true)).await;
-        let added = self.add_in_turn(nodes, replaces, learners, terms).await;
+        let added = self.add_in_turn(nodes, replaces, learners, conditions).await;
         let _ = self.handle.orders.send(DriverOrder::Joining(false)).await;
         drop(turns);
         added
@@ -44,7 +44,7 @@ impl<E: Env> Joiner<E> {
         nodes: &[NewNode],
         named: &[String],
         learners: bool,
-        terms: OrderTerms,
+        conditions: OrderConditions,
     ) -> Result<OrderDone, OrderError> {
         let membership = self.membership();
         let mut targets = Vec::new();
@@ -54,7 +54,7 @@ impl<E: Env> Joiner<E> {
         let known: Vec<_> = targets.iter().map(|target| is_member(&membership, target)).collect();
         if known.iter().any(Option::is_some) {
             // The order is repeated: it may have been carried out before, or in part.
-            return self.go_on_adding(nodes, (&targets, &known), named, learners, terms).await;
+            return self.go_on_adding(nodes, (&targets, &known), named, learners, conditions).await;
         }
         let mut replaces = resolve_all(&membership, named)?;
         for (node, target) in nodes.iter().zip(&targets) {
@@ -78,11 +78,11 @@ impl<E: Env> Joiner<E> {
         let ids = match self.places_of(&reserved).await? {
             // The leader that was ordered this before has not come to hand them over.
             Some(ids) => {
-                self.expect(terms).await?;
+                self.expect(conditions).await?;
                 check_repeated(&self.membership(), &ids, named, learners)?;
                 ids
             }
-            None => self.give_places(&reserved, replaces, learners, terms).await?,
+            None => self.give_places(&reserved, replaces, learners, conditions).await?,
         };
         self.hand_all_over(&[], &ids, &reserved).await?;
         Ok(self.when_settled(&ids, learners).await)
@@ -94,11 +94,11 @@ impl<E: Env> Joiner<E> {
         reserved: &[Reserved],
         replaces: BTreeSet<NodeId>,
         learners: bool,
-        terms: OrderTerms,
+        conditions: OrderConditions,
     ) -> Result<Vec<NodeId>, OrderError> {
         let members = reserved.iter().map(Reserved::member).collect();
         let change = Change::AddMembers { members, replaces, promote: !learners };
-        match self.change(change, terms).await {
+        match self.change(change, conditions).await {
             Ok(ids) => Ok(ids),
             // It may have been committed all the same.
             Err(error) if error.code == OrderCode::Unknown => {
@@ -133,7 +133,7 @@ impl<E: Env> Joiner<E> {
         (targets, known): (&[Description], &[Option<NodeId>]),
         named: &[String],
         learners: bool,
-        terms: OrderTerms,
+        conditions: OrderConditions,
     ) -> Result<OrderDone, OrderError> {
         let missing = || nodes.iter().zip(targets).zip(known).filter(|(_, known)| known.is_none());
         for ((node, target), _) in missing() {
@@ -152,7 +152,7 @@ impl<E: Env> Joiner<E> {
             return Err(OrderError::new(OrderCode::NodeHasData, text));
         };
         let ids: Vec<NodeId> = known.iter().flatten().chain(&places).copied().collect();
-        self.expect(terms).await?;
+        self.expect(conditions).await?;
         check_repeated(&self.membership(), &ids, named, learners)?;
         self.hand_all_over(&taken, &places, &reserved).await?;
         Ok(self.when_settled(&ids, learners).await)
@@ -183,7 +183,7 @@ impl<E: Env> Joiner<E> {
             let given_up = |id: &&NodeId| self.membership().contains(**id);
             let members: BTreeSet<NodeId> = ids[at + 1..].iter().filter(given_up).copied().collect();
             if !members.is_empty() {
-                let undone = self.change(Change::Remove { members }, OrderTerms::default()).await;
+                let undone = self.change(Change::Remove { members }, OrderConditions::default()).await;
                 if let Err(error) = undone {
                     warn!(%error, "learners that have no place could not be removed; remove them");
                 }

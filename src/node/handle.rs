@@ -2,7 +2,7 @@
 
 use crate::kv::{Principal, Revision, Security};
 use crate::peer::mending::{MendCall, MendReply};
-use crate::peer::orders::{MemberOrder, MembersView, OrderCode, OrderDone, OrderError, OrderTerms};
+use crate::peer::orders::{MemberOrder, MembersView, OrderCode, OrderConditions, OrderDone, OrderError};
 use crate::peer::rpc::{Adoption, JoinError};
 use crate::raft::{ClusterId, Membership, NodeId, StoreId, Term, Time};
 use crate::replica::{ClientError, ClientReply, ClientRequest};
@@ -157,7 +157,7 @@ pub(crate) enum OperatorCall {
         /// The order.
         order: MemberOrder,
         /// When it may be carried out.
-        terms: OrderTerms,
+        conditions: OrderConditions,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<OrderDone, OrderError>>,
     },
@@ -241,10 +241,14 @@ impl NodeHandle {
     ///
     /// # Errors
     /// [`OrderError`].
-    pub async fn manage(&self, order: MemberOrder, terms: OrderTerms) -> Result<OrderDone, OrderError> {
+    pub async fn manage(
+        &self,
+        order: MemberOrder,
+        conditions: OrderConditions,
+    ) -> Result<OrderDone, OrderError> {
         let (reply, answer) = oneshot::channel();
         let stopped = |code| OrderError::new(code, "this node has stopped");
-        let sent = self.joins.send(OperatorCall::Manage { order, terms, reply }).await;
+        let sent = self.joins.send(OperatorCall::Manage { order, conditions, reply }).await;
         sent.map_err(|_| stopped(OrderCode::Unavailable))?;
         answer.await.unwrap_or_else(|_| Err(stopped(OrderCode::Unknown)))
     }

@@ -11,8 +11,8 @@ use crate::node::handle::{Joined, MembershipView, OperatorCall};
 use crate::node::join::{HOPS_MAX, Joiner};
 use crate::node::named_members::{name_of, resolve, resolve_all};
 use crate::peer::orders::{
-    Health, MemberDone, MemberOrder, MemberView, MembersView, NewNode, OrderCode, OrderDone, OrderError,
-    OrderTerms,
+    Health, MemberDone, MemberOrder, MemberView, MembersView, NewNode, OrderCode, OrderConditions, OrderDone,
+    OrderError,
 };
 use crate::peer::rpc::{JoinError, Question, Reply, ask, ask_noting};
 use crate::raft::{Change, ChangeOrder, LogIndex, Membership, NodeId, Promotion, ReplicationState};
@@ -39,8 +39,8 @@ impl<E: Env> Joiner<E> {
                 let joined = self.join(&name, &raft_addr, HOPS_MAX).await;
                 let _ = reply.send(joined.map(|id| Joined { id }));
             }
-            OperatorCall::Manage { order, terms, reply } => {
-                let _ = reply.send(self.manage(&order, terms, ORDER_HOPS_MAX).await);
+            OperatorCall::Manage { order, conditions, reply } => {
+                let _ = reply.send(self.manage(&order, conditions, ORDER_HOPS_MAX).await);
             }
             OperatorCall::Members { of_leader, reply } => {
                 let _ = reply.send(self.members(of_leader).await);
@@ -55,7 +55,7 @@ impl<E: Env> Joiner<E> {
     pub(super) async fn manage(
         &self,
         order: &MemberOrder,
-        terms: OrderTerms,
+        conditions: OrderConditions,
         hops: u8,
     ) -> Result<OrderDone, OrderError> {
         check(order)?;
@@ -69,9 +69,9 @@ impl<E: Env> Joiner<E> {
             let status = self.handle.status().await.replica;
             let leader = status.leader.filter(|_| !status.members.is_empty());
             let done = match leader {
-                Some(leader) if leader == status.id => Some(self.manage_as_leader(order, terms).await),
+                Some(leader) if leader == status.id => Some(self.manage_as_leader(order, conditions).await),
                 Some(leader) if hops > 0 => match self.address_at(leader, attempt) {
-                    Some(addr) => self.pass_order_on(&addr, order, terms, hops - 1, &passed_on).await,
+                    Some(addr) => self.pass_order_on(&addr, order, conditions, hops - 1, &passed_on).await,
                     None => None,
                 },
                 Some(_) => return Err(no_leader()),
@@ -98,11 +98,11 @@ impl<E: Env> Joiner<E> {
         &self,
         leader: &str,
         order: &MemberOrder,
-        terms: OrderTerms,
+        conditions: OrderConditions,
         hops: u8,
         passed_on: &AtomicBool,
     ) -> Option<Result<OrderDone, OrderError>> {
-        let question = Question::Manage { order: order.clone(), terms, hops };
+        let question = Question::Manage { order: order.clone(), conditions, hops };
         match ask_noting(&self.dialer, leader, &question, self.timings.whole_micros, passed_on).await {
             Ok(Reply::Managed(done)) => {
                 // It has answered for this attempt.
@@ -122,15 +122,15 @@ impl<E: Env> Joiner<E> {
     async fn manage_as_leader(
         &self,
         order: &MemberOrder,
-        terms: OrderTerms,
+        conditions: OrderConditions,
     ) -> Result<OrderDone, OrderError> {
         let done = match order {
             MemberOrder::Add { nodes, replaces, learners } => {
-                self.add_nodes(nodes, replaces, *learners, terms).await
+                self.add_nodes(nodes, replaces, *learners, conditions).await
             }
-            MemberOrder::Promote(member) => self.promote(member, terms).await,
-            MemberOrder::Remove(members) => self.remove(members, terms).await,
-            MemberOrder::Transfer(to) => self.transfer(to.as_deref(), terms).await,
+            MemberOrder::Promote(member) => self.promote(member, conditions).await,
+            MemberOrder::Remove(members) => self.remove(members, conditions).await,
+            MemberOrder::Transfer(to) => self.transfer(to.as_deref(), conditions).await,
         };
         match &done {
             Ok(_) => info!(?order, "an order about the members was carried out"),
@@ -139,11 +139,11 @@ impl<E: Env> Joiner<E> {
         done
     }
 
-    async fn remove(&self, named: &[String], terms: OrderTerms) -> Result<OrderDone, OrderError> {
+    async fn remove(&self, named: &[String], conditions: OrderConditions) -> Result<OrderDone, OrderError> {
         let membership = self.membership();
         let members = resolve_all(&membership, named)?;
         let removed = members.iter().map(|id| described(&membership, *id, Standing::Removed)).collect();
-        self.change(Change::Remove { members: members.clone() }, terms).await?;
+        self.change(Change::Remove { members: members.clone() }, conditions).await?;
         let is_done = move |membership: &Membership| members.iter().all(|id| !membership.contains(*id));
         self.settled(is_done).await.ok_or_else(|| {
             let text = "the removal has begun and is not finished yet: it goes on by itself; see the members";
@@ -152,21 +152,21 @@ impl<E: Env> Joiner<E> {
         Ok(OrderDone { configuration: self.configuration().await, removed, ..OrderDone::default() })
     }
 
-    async fn promote(&self, named: &str, terms: OrderTerms) -> Result<OrderDone, OrderError> {
+    async fn promote(&self, named: &str, conditions: OrderConditions) -> Result<OrderDone, OrderError> {
         let membership = self.membership();
         let id = resolve(&membership, named)?;
         match membership.learners.get(&id) {
             Some(Promotion::Never) => {
-                self.change(Change::Promote { members: [id].into() }, terms).await?;
+                self.change(Change::Promote { members: [id].into() }, conditions).await?;
             }
             // A voter, or one that is promoted as soon as it can be.
-            Some(Promotion::WhenCaughtUp { .. }) | None => self.expect(terms).await?,
+            Some(Promotion::WhenCaughtUp { .. }) | None => self.expect(conditions).await?,
         }
         Ok(self.when_voters(&[id]).await)
     }
 
-    async fn transfer(&self, to: Option<&str>, terms: OrderTerms) -> Result<OrderDone, OrderError> {
-        self.expect(terms).await?;
+    async fn transfer(&self, to: Option<&str>, conditions: OrderConditions) -> Result<OrderDone, OrderError> {
+        self.expect(conditions).await?;
         let membership = self.membership();
         let to = to.map(|named| resolve(&membership, named)).transpose()?;
         if to != Some(self.address_book.me().id) {
@@ -190,9 +190,16 @@ impl<E: Env> Joiner<E> {
     }
 
     /// Has the replica change the membership. The ids of members that are new.
-    pub(super) async fn change(&self, change: Change, terms: OrderTerms) -> Result<Vec<NodeId>, OrderError> {
-        let order =
-            ChangeOrder { expected: terms.expected.map(LogIndex::new), force: terms.force, ..change.into() };
+    pub(super) async fn change(
+        &self,
+        change: Change,
+        conditions: OrderConditions,
+    ) -> Result<Vec<NodeId>, OrderError> {
+        let order = ChangeOrder {
+            expected: conditions.expected.map(LogIndex::new),
+            force: conditions.force,
+            ..change.into()
+        };
         let begun = self.env.now();
         let give_up = begun.plus(self.timings.patience_micros);
         loop {
@@ -209,8 +216,8 @@ impl<E: Env> Joiner<E> {
     }
 
     /// Compares the configuration in force with the one that is expected.
-    pub(super) async fn expect(&self, terms: OrderTerms) -> Result<(), OrderError> {
-        let Some(expected) = terms.expected else { return Ok(()) };
+    pub(super) async fn expect(&self, conditions: OrderConditions) -> Result<(), OrderError> {
+        let Some(expected) = conditions.expected else { return Ok(()) };
         let found = self.handle.status().await.replica.configuration;
         if found.get() == expected {
             return Ok(());

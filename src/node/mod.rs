@@ -52,8 +52,8 @@ mod stopping;
 mod storage_workers;
 
 pub use crate::peer::{
-    Health, JoinError, MemberDone, MemberOrder, MemberView, MembersView, NewNode, OrderCode, OrderDone,
-    OrderError, OrderTerms,
+    Health, JoinError, MemberDone, MemberOrder, MemberView, MembersView, NewNode, OrderCode, OrderConditions,
+    OrderDone, OrderError,
 };
 pub use crate::runtime::NodeStatus;
 pub use certificates::keep_certificates;

@@ -111,8 +111,8 @@ impl<E: Env> PeerQuestions<E> {
                 Reply::Done
             }
             Question::Adopt(adoption) => done(joiner.adopt(adoption).await?),
-            Question::Manage { order, terms, hops } => {
-                Reply::Managed(joiner.manage(&order, terms, hops).await)
+            Question::Manage { order, conditions, hops } => {
+                Reply::Managed(joiner.manage(&order, conditions, hops).await)
             }
             Question::Members => Reply::Members(joiner.own_view().await),
             Question::Mend(call) => Reply::Mend(self.mend(call).await?),

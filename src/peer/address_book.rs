@@ -2,7 +2,7 @@
 //! every connection that begins asks it.
 
 use crate::codec::{FeatureLevel, FeatureLevels};
-use crate::peer::greeting::Terms;
+use crate::peer::greeting::SpokenLevels;
 use crate::peer::hello::{PeerHello, Starts};
 use crate::peer::orders::MembersView;
 use crate::peer::refusal::Refusal;
@@ -300,8 +300,8 @@ impl AddressBook {
     }
 
     /// At which levels this node can talk to others of its cluster.
-    pub(crate) fn terms(&self) -> Terms {
-        Terms { speaks: self.lock().me.speaks, needs: self.level() }
+    pub(crate) fn spoken_levels(&self) -> SpokenLevels {
+        SpokenLevels { speaks: self.lock().me.speaks, needs: self.level() }
     }
 
     /// The cluster is at that level. Connections below it are closed when something comes over
@@ -343,7 +343,7 @@ impl AddressBook {
     /// so: [`Refusal::Unconfirmed`].
     pub(crate) fn admit(
         &self,
-        (hello, terms): (&PeerHello, Terms),
+        (hello, levels): (&PeerHello, SpokenLevels),
         shown: Option<&PeerCertificate>,
         now: Time,
     ) -> Result<Arc<Connected>, Refusal> {
@@ -384,10 +384,10 @@ impl AddressBook {
         {
             return Err(Refusal::WrongStore { id, known, found });
         }
-        let ours = Terms { speaks: state.me.speaks, needs };
-        let Some(level) = terms.common(ours) else {
-            let (called, needs) = (state.me.name.clone(), needs.max(terms.needs));
-            let (ours, theirs) = (ours.speaks, terms.speaks);
+        let ours = SpokenLevels { speaks: state.me.speaks, needs };
+        let Some(level) = levels.common(ours) else {
+            let (called, needs) = (state.me.name.clone(), needs.max(levels.needs));
+            let (ours, theirs) = (ours.speaks, levels.speaks);
             return Err(Refusal::OtherLevel { called, id, ours, theirs, needs });
         };
         state.recognise(hello, now)?;
@@ -395,7 +395,7 @@ impl AddressBook {
         if state.may_learn(id) {
             state.hello_addresses.insert(id, Learned::new(hello.raft_addr.clone()));
         }
-        let spoken = Spoken { speaks: terms.speaks, level };
+        let spoken = Spoken { speaks: levels.speaks, level };
         Ok(state.connect(hello, shown.cloned(), (now, spoken)))
     }
 

@@ -13,14 +13,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 /// At which levels a node can talk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Terms {
+pub(crate) struct SpokenLevels {
     /// The levels that it speaks.
     pub speaks: FeatureLevels,
     /// The level of its cluster, as far as it knows: nothing below is spoken in that cluster.
     pub needs: FeatureLevel,
 }
 
-impl Terms {
+impl SpokenLevels {
     /// Of a node that speaks for no cluster.
     pub(crate) const fn of_any_cluster(speaks: FeatureLevels) -> Self {
         Self { speaks, needs: speaks.lowest() }
@@ -36,7 +36,7 @@ impl Terms {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Greeting {
     /// At which levels the caller can talk.
-    pub terms: Terms,
+    pub levels: SpokenLevels,
     /// What the caller says of itself, and whom it calls.
     pub hello: Hello,
 }
@@ -45,7 +45,7 @@ impl Greeting {
     /// The level in whose words it is said. From [`FeatureLevel::NEGOTIATES`] on these words stay
     /// the same.
     pub(crate) fn words(&self) -> FeatureLevel {
-        self.terms.speaks.highest().min(FeatureLevel::NEGOTIATES)
+        self.levels.speaks.highest().min(FeatureLevel::NEGOTIATES)
     }
 
     /// Says hello.
@@ -56,8 +56,8 @@ impl Greeting {
         let (kind, mut words) = self.hello.to_words();
         let (level, mut body) = (self.words(), Vec::new());
         if level >= FeatureLevel::NEGOTIATES {
-            self.terms.speaks.encode(&mut body);
-            self.terms.needs.encode(&mut body);
+            self.levels.speaks.encode(&mut body);
+            self.levels.needs.encode(&mut body);
         }
         body.append(&mut words);
         Block { level, kind, body }.write(stream).await
@@ -74,17 +74,17 @@ impl Greeting {
         let understood = speaks.up_to(FeatureLevel::NEGOTIATES).unwrap_or(speaks);
         let block = Block::read(stream, understood, HELLO_BYTES_MAX).await?;
         let mut body = Reader::new(Bytes::from(block.body));
-        let terms = if block.level >= FeatureLevel::NEGOTIATES {
-            Terms { speaks: FeatureLevels::take(&mut body)?, needs: FeatureLevel::take(&mut body)? }
+        let levels = if block.level >= FeatureLevel::NEGOTIATES {
+            SpokenLevels { speaks: FeatureLevels::take(&mut body)?, needs: FeatureLevel::take(&mut body)? }
         } else {
-            Terms::of_any_cluster(FeatureLevels::only(block.level))
+            SpokenLevels::of_any_cluster(FeatureLevels::only(block.level))
         };
-        Ok(Self { terms, hello: Hello::from_words(block.kind, body)? })
+        Ok(Self { levels, hello: Hello::from_words(block.kind, body)? })
     }
 
     /// How a node answers that can talk at these levels.
-    pub(crate) fn manner(&self, here: Terms) -> Manner {
-        let agreed = self.terms.common(here).unwrap_or(here.speaks.lowest());
+    pub(crate) fn manner(&self, here: SpokenLevels) -> Manner {
+        let agreed = self.levels.common(here).unwrap_or(here.speaks.lowest());
         Manner { words: self.words(), agreed, speaks: here.speaks }
     }
 }
@@ -121,7 +121,7 @@ pub(crate) enum NotGreeted {
 /// # Errors
 /// [`NotGreeted`].
 pub(crate) async fn greet<S, F>(
-    terms: Terms,
+    levels: SpokenLevels,
     hello: &Hello,
     dial: impl Fn() -> F,
 ) -> Result<Greeted<S>, NotGreeted>
@@ -129,28 +129,28 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = io::Result<S>>,
 {
-    let mut greeting = Greeting { terms, hello: hello.clone() };
+    let mut greeting = Greeting { levels, hello: hello.clone() };
     loop {
         let mut stream = dial().await.map_err(NotGreeted::NoConnection)?;
         greeting.write(&mut stream).await.map_err(NotGreeted::HungUp)?;
-        let heard = HelloAnswer::read(&mut stream, greeting.terms.speaks).await;
+        let heard = HelloAnswer::read(&mut stream, greeting.levels.speaks).await;
         let HeardAnswer { answer, words, agreed: (level, theirs) } = heard.map_err(NotGreeted::NoAnswer)?;
         if words < greeting.words() {
-            greeting.terms.speaks = older(terms, words).map_err(NotGreeted::TooOld)?;
+            greeting.levels.speaks = older(levels, words).map_err(NotGreeted::TooOld)?;
             continue;
         }
-        if answer == HelloAnswer::Accepted && (level < terms.needs || !terms.speaks.contains(level)) {
-            return Err(NotGreeted::NoAnswer(BlockError::Level { found: level, here: terms.speaks }));
+        if answer == HelloAnswer::Accepted && (level < levels.needs || !levels.speaks.contains(level)) {
+            return Err(NotGreeted::NoAnswer(BlockError::Level { found: level, here: levels.speaks }));
         }
         return Ok(Greeted { stream, answer, level, theirs });
     }
 }
 
 /// The levels at which a node can be called that speaks nothing above `theirs`.
-fn older(terms: Terms, theirs: FeatureLevel) -> Result<FeatureLevels, String> {
-    let speaks = terms.speaks.up_to(theirs).filter(|_| theirs >= terms.needs);
+fn older(levels: SpokenLevels, theirs: FeatureLevel) -> Result<FeatureLevels, String> {
+    let speaks = levels.speaks.up_to(theirs).filter(|_| theirs >= levels.needs);
     speaks.ok_or_else(|| {
-        let least = terms.needs.max(terms.speaks.lowest());
+        let least = levels.needs.max(levels.speaks.lowest());
         format!(
             "it speaks level {theirs} of the protocol at most, and this cluster is at level {least}: upgrade that node to this \
              node's release"

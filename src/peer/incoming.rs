@@ -5,7 +5,7 @@ use crate::codec::{FeatureLevel, decode_frame};
 use crate::peer::address_book::{AddressBook, Closing, Connected};
 use crate::peer::block::BlockError;
 use crate::peer::discovery::Discovery;
-use crate::peer::greeting::{Greeting, Terms};
+use crate::peer::greeting::{Greeting, SpokenLevels};
 use crate::peer::hello::{Hello, HelloAnswer, Manner, PeerHello, read_heard};
 use crate::peer::options::{MESSAGE_BYTES_MAX, TransportOptions};
 use crate::peer::refusal::Refusal;
@@ -170,11 +170,11 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
                 let _ = until(&self.env, deadline, answer.write(&mut stream, manner)).await;
             }
             Some(Ok(greeting)) => {
-                let here = Terms::of_any_cluster(speaks);
+                let here = SpokenLevels::of_any_cluster(speaks);
                 let manner = greeting.manner(here);
                 match greeting.hello {
-                    Hello::Rpc if greeting.terms.common(here).is_none() => {
-                        let reason = format!("it speaks level {} only", greeting.terms.speaks);
+                    Hello::Rpc if greeting.levels.common(here).is_none() => {
+                        let reason = format!("it speaks level {} only", greeting.levels.speaks);
                         self.log_refusal_once(from, "level", &reason);
                         let why = format!("this node speaks level {speaks} of the protocol");
                         let answer = HelloAnswer::OtherLevel { speaks, needs: speaks.lowest(), why };
@@ -187,7 +187,7 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
                         }
                     }
                     Hello::Peer(hello) => {
-                        let hello = (hello, greeting.terms, manner);
+                        let hello = (hello, greeting.levels, manner);
                         self.serve_peer((stream, shown), (from, place), hello, deadline).await;
                     }
                 }
@@ -199,10 +199,10 @@ impl<E: Env, S: Answers<E>> Incoming<E, S> {
         &self,
         (mut stream, shown): (Stream<E::Stream>, Option<PeerCertificate>),
         (from, place): (&str, &mut PortPlace),
-        (hello, terms, manner): (PeerHello, Terms, Manner),
+        (hello, levels, manner): (PeerHello, SpokenLevels, Manner),
         deadline: Time,
     ) {
-        let admit = || self.address_book.admit((&hello, terms), shown.as_ref(), self.env.now());
+        let admit = || self.address_book.admit((&hello, levels), shown.as_ref(), self.env.now());
         let mut admitted = admit();
         if matches!(admitted, Err(Refusal::Unconfirmed { .. }))
             && until(&self.env, deadline, self.confirm(hello.from, shown.as_ref())).await == Some(true)

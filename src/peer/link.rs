@@ -228,7 +228,7 @@ impl<E: Env> Link<E> {
         let me = self.address_book.hello(self.to);
         let me_there = (me.cluster, me.from);
         let dial = || dialer.call_member(name.as_deref(), addr);
-        let greeted = greet(self.address_book.terms(), &Hello::Peer(me), dial).await;
+        let greeted = greet(self.address_book.spoken_levels(), &Hello::Peer(me), dial).await;
         let Greeted { mut stream, answer, level, theirs } = greeted.map_err(|error| match error {
             NotGreeted::NoConnection(error) => Failed {
                 is_gone: error.kind() == io::ErrorKind::ConnectionRefused,

@@ -36,7 +36,7 @@ pub(crate) mod vouching;
 pub use address_book::Spoken;
 pub use options::TransportOptions;
 pub use orders::{
-    Health, MemberDone, MemberOrder, MemberView, MembersView, NewNode, OrderCode, OrderDone, OrderError,
-    OrderTerms,
+    Health, MemberDone, MemberOrder, MemberView, MembersView, NewNode, OrderCode, OrderConditions, OrderDone,
+    OrderError,
 };
 pub use rpc::JoinError;

@@ -37,7 +37,7 @@ pub struct NewNode {
 
 /// Under which conditions an order is carried out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OrderTerms {
+pub struct OrderConditions {
     /// Only if the membership is that of the entry at this index.
     pub expected: Option<u64>,
     /// Even if too few of the voters that would remain answer.

@@ -3,10 +3,10 @@
 
 use crate::codec::{FeatureLevel, FeatureLevels, from_bytes, from_bytes_within, to_bytes};
 use crate::peer::block::{Block, BlockError};
-use crate::peer::greeting::{Greeted, NotGreeted, Terms, greet};
+use crate::peer::greeting::{Greeted, NotGreeted, SpokenLevels, greet};
 use crate::peer::hello::{Hello, HelloAnswer};
 use crate::peer::mending::{ANSWER_BYTES_MAX, MendCall, MendReply};
-use crate::peer::orders::{MemberOrder, MembersView, OrderCode, OrderDone, OrderError, OrderTerms};
+use crate::peer::orders::{MemberOrder, MembersView, OrderCode, OrderConditions, OrderDone, OrderError};
 use crate::peer::secured::Dialer;
 use crate::raft::{ClusterId, NodeId, StoreId};
 use crate::runtime::{Env, until};
@@ -63,7 +63,7 @@ pub(crate) enum Question {
         /// The order.
         order: MemberOrder,
         /// When it may be carried out.
-        terms: OrderTerms,
+        conditions: OrderConditions,
         /// How often the question may be passed on.
         hops: u8,
     },
@@ -237,8 +237,8 @@ async fn ask_over<E: Env, F: Future<Output = io::Result<Stream<E::Stream>>>>(
     let deadline = env.now().plus(micros);
     let asking = async {
         // A question is put to any node that understands it, whatever its cluster.
-        let terms = Terms::of_any_cluster(dialer.speaks);
-        let greeted = greet(terms, &Hello::Rpc, dial).await.map_err(|error| match error {
+        let levels = SpokenLevels::of_any_cluster(dialer.speaks);
+        let greeted = greet(levels, &Hello::Rpc, dial).await.map_err(|error| match error {
             NotGreeted::NoConnection(error) => format!("{addr} cannot be reached: {error}"),
             NotGreeted::HungUp(error) => format!("{addr}: {error}"),
             NotGreeted::NoAnswer(error) => format!("{addr}: {error}"),

@@ -8,7 +8,7 @@ use crate::madsim_engine::run::Run;
 use crate::madsim_engine::standing::examine_holdings;
 use crate::madsim_engine::time::{now, sleep_until};
 use crate::schedule::{Cut, MILLI, SECOND};
-use infinitystore::node::{MemberOrder, OrderCode, OrderTerms};
+use infinitystore::node::{MemberOrder, OrderCode, OrderConditions};
 
 /// Within this it knows.
 const KNOWS_MICROS: u64 = 30 * SECOND;
@@ -58,7 +58,7 @@ impl Run {
         let give_up = now() + KNOWS_MICROS;
         let mut was_unknown = false;
         loop {
-            match handle.manage(order.clone(), OrderTerms::default()).await.map_err(|error| error.code) {
+            match handle.manage(order.clone(), OrderConditions::default()).await.map_err(|error| error.code) {
                 Ok(_) => break,
                 Err(OrderCode::NoMember) if was_unknown => break,
                 // Those who are left may have been out of touch until now.

@@ -7,7 +7,7 @@ use crate::kv::{
     AdminRight, BadCommand, Changes, ChangesQuery, Command, Found, IDEMPOTENCY_KEY_BYTES_MAX, KeyRange,
     LeaseId, Op, Outcome, Principal, Query, QueryAnswer, RangePage, RangeQuery, Refusal, Revision,
 };
-use crate::node::{JoinError, MemberOrder, MembersView, NodeHandle, NodeStatus, OrderDone, OrderTerms};
+use crate::node::{JoinError, MemberOrder, MembersView, NodeHandle, NodeStatus, OrderConditions, OrderDone};
 use crate::replica::{ClientError, ClientReply, ClientRequest, LeaseTime, Level};
 use crate::runtime::Env;
 use crate::storage::BackupSource;
@@ -155,12 +155,12 @@ impl<'n, E: Env> Service<'n, E> {
     pub(crate) async fn manage(
         &self,
         order: MemberOrder,
-        terms: OrderTerms,
+        conditions: OrderConditions,
     ) -> Result<OrderDone, ServiceError> {
         let words = self.asker.audit.is_some().then(|| format!("{order:?}"));
         let deed = || Deed::admin("order", words.clone());
         self.order_members(deed).await?;
-        let done = self.node.manage(order, terms).await.map_err(ServiceError::from);
+        let done = self.node.manage(order, conditions).await.map_err(ServiceError::from);
         self.note(deed(), done.as_ref().map(|_| None));
         done
     }

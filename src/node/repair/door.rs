@@ -4,7 +4,7 @@
 use crate::codec::FeatureLevels;
 use crate::node::beside::beside;
 use crate::node::mending::{CHUNK_BYTES, encode_entries};
-use crate::peer::greeting::{Greeting, Terms};
+use crate::peer::greeting::{Greeting, SpokenLevels};
 use crate::peer::hello::{Hello, HelloAnswer};
 use crate::peer::mending::{MendCall, MendCaller, MendReply, MendWants};
 use crate::peer::rpc::{Question, Reply, read_question, write_reply};
@@ -68,7 +68,7 @@ impl<E: Env> Door<E> {
         let secured = accept_secured(&self.env, self.guard.as_deref(), called, deadline).await;
         let (mut stream, _) = secured.ok()?;
         let greeting = Greeting::read(&mut stream, self.speaks).await.ok()?;
-        let manner = greeting.manner(Terms::of_any_cluster(self.speaks));
+        let manner = greeting.manner(SpokenLevels::of_any_cluster(self.speaks));
         if let Hello::Peer(_) = greeting.hello {
             return HelloAnswer::NotYet(WHY.to_owned()).write(&mut stream, manner).await.ok();
         }

@@ -2,7 +2,7 @@
 
 use crate::node::tests::cluster::{TestNode, is_set};
 use crate::node::{JoinError, NodeExit, NodeOptions};
-use crate::peer::orders::{MemberOrder, NewNode, OrderCode, OrderTerms};
+use crate::peer::orders::{MemberOrder, NewNode, OrderCode, OrderConditions};
 use crate::peer::rpc::{Question, Reply, ask};
 use crate::peer::secured::Dialer;
 use crate::raft::{Change, Member, StoreId};
@@ -324,7 +324,7 @@ async fn an_address_without_a_node_is_told_after_one_time_whatever_is_there() {
         let begun = Instant::now();
         let node = NewNode { name: "b".to_owned(), raft_addr: addr.clone() };
         let order = MemberOrder::Add { nodes: vec![node], replaces: Vec::new(), learners: false };
-        let by_order = a.handle().manage(order, OrderTerms::default()).await;
+        let by_order = a.handle().manage(order, OrderConditions::default()).await;
         assert!(begun.elapsed() >= Duration::from_secs(1), "{addr} {:?}", begun.elapsed());
         assert!(matches!(&by_order, Err(error) if error.code == OrderCode::NodeUnreachable), "{by_order:?}");
     }
@@ -440,7 +440,7 @@ async fn an_order_replaces_all_that_bear_the_name() {
     let again = TestNode::start("c").await;
     let nodes = vec![NewNode { name: "c".into(), raft_addr: again.addr() }];
     let order = MemberOrder::Add { nodes, replaces: vec![], learners: false };
-    let done = a.handle().manage(order, OrderTerms::default()).await;
+    let done = a.handle().manage(order, OrderConditions::default()).await;
     assert!(done.is_ok(), "{done:?}");
     assert_eq!(a.handle().status().await.replica.members.len(), 3);
 }
@@ -449,7 +449,7 @@ async fn an_order_replaces_all_that_bear_the_name() {
 async fn an_order_says_which_of_two_members_of_a_name_it_means() {
     let (a, _b) = with_two_of_a_name().await;
     let order = MemberOrder::Remove(vec!["c".into()]);
-    let error = a.handle().manage(order, OrderTerms::default()).await.unwrap_err();
+    let error = a.handle().manage(order, OrderConditions::default()).await.unwrap_err();
     assert_eq!(error.code, OrderCode::Ambiguous);
     assert!(error.detail.ends_with("say id:3 or id:4"), "{}", error.detail);
 }

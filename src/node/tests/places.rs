@@ -1,7 +1,7 @@
 //! Places of members: those that were given and not taken up, and those of learners that stay ones.
 
 use crate::node::tests::cluster::{TestNode, is_set};
-use crate::peer::orders::{MemberOrder, NewNode, OrderCode, OrderTerms};
+use crate::peer::orders::{MemberOrder, NewNode, OrderCode, OrderConditions};
 use crate::peer::rpc::{Adoption, Question, Reply, ask};
 use crate::peer::secured::Dialer;
 use crate::raft::{Change, Member, NodeId, StoreId};
@@ -25,7 +25,8 @@ fn order(nodes: &[&TestNode], replaces: &[&str], learners: bool) -> MemberOrder 
 }
 
 async fn add(to: &TestNode, nodes: &[&TestNode], replaces: &[&str], learners: bool) -> Vec<NodeId> {
-    let done = to.handle().manage(order(nodes, replaces, learners), OrderTerms::default()).await.unwrap();
+    let done =
+        to.handle().manage(order(nodes, replaces, learners), OrderConditions::default()).await.unwrap();
     done.members.into_iter().map(|member| member.id).collect()
 }
 
@@ -166,7 +167,7 @@ async fn an_order_of_two_nodes_that_was_half_done_is_gone_on_with() {
     assert!(described(given[1]).is_some());
     // Another order does not go on with it.
     let z = TestNode::start("z").await;
-    let other = a.handle().manage(order(&[&x, &z], &["r"], false), OrderTerms::default()).await;
+    let other = a.handle().manage(order(&[&x, &z], &["r"], false), OrderConditions::default()).await;
     assert!(matches!(&other, Err(error) if error.code == OrderCode::NodeHasData), "{other:?}");
     assert_eq!(add(&a, &[&x, &y], &["r"], false).await, given);
     let voters = ["a", "x", "y"].map(|name| (name, Standing::Voter));

@@ -4,7 +4,7 @@ use crate::codec::checksum;
 use crate::node::handle::DriverOrder;
 use crate::node::tests::cluster::{TestNode, is_set};
 use crate::node::{Node, NodeExit, NodeOptions};
-use crate::peer::orders::{MemberOrder, NewNode, OrderCode, OrderTerms};
+use crate::peer::orders::{MemberOrder, NewNode, OrderCode, OrderConditions};
 use crate::peer::rpc::{Question, Reply, ask};
 use crate::peer::secured::Dialer;
 use crate::raft::{ClusterId, LogId, LogIndex, NodeId, Term, Withdrawal};
@@ -174,13 +174,13 @@ async fn an_order_that_names_members_which_stay_is_not_done() {
         learners,
     };
     for (order, says) in [(order(&["b"], false), "does not replace b"), (order(&[], true), "no learner")] {
-        let error = a.handle().manage(order, OrderTerms::default()).await.unwrap_err();
+        let error = a.handle().manage(order, OrderConditions::default()).await.unwrap_err();
         assert_eq!(error.code, OrderCode::NodeHasData);
         assert!(error.detail.contains(says), "{}", error.detail);
     }
     // Repeated after it was done: the one that it replaced is gone.
     for named in ["gone", "c"] {
-        let done = a.handle().manage(order(&[named], false), OrderTerms::default()).await;
+        let done = a.handle().manage(order(&[named], false), OrderConditions::default()).await;
         assert!(done.is_ok(), "{done:?}");
     }
     assert_eq!(a.handle().status().await.replica.members.len(), 3);

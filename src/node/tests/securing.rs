@@ -8,7 +8,7 @@ use crate::node::tests::cluster::{TestNode, is_set};
 use crate::peer::address_book::{AddressBook, Me};
 use crate::peer::hello::{Hello, HelloAnswer, PeerHello, Starts};
 use crate::peer::mending::{MendCall, MendCaller, MendReply, MendWants};
-use crate::peer::orders::{MemberOrder, NewNode, OrderTerms};
+use crate::peer::orders::{MemberOrder, NewNode, OrderConditions};
 use crate::peer::rpc::{Adoption, Question, Reply, ask};
 use crate::peer::secured::Dialer;
 use crate::peer::vouching::Rounds;
@@ -102,7 +102,7 @@ fn questions(cluster: ClusterId, member: NodeId, store: StoreId) -> Vec<Question
         Question::Adopt(adoption),
         Question::Manage {
             order: MemberOrder::Remove(vec!["b".to_owned()]),
-            terms: OrderTerms::default(),
+            conditions: OrderConditions::default(),
             hops: 1,
         },
         Question::Members,
@@ -228,7 +228,7 @@ async fn a_node_does_not_speak_for_another() {
     }
     // The authority has signed it, but it is no member, and gives members no orders.
     let order = MemberOrder::Remove(vec!["b".to_owned()]);
-    let question = Question::Manage { order, terms: OrderTerms::default(), hops: 1 };
+    let question = Question::Manage { order, conditions: OrderConditions::default(), hops: 1 };
     let answer = ask(&evil, &a.addr(), &question, MICROS).await.unwrap();
     assert!(matches!(&answer, Reply::Refused(why) if why.contains("which is no member")), "{answer:?}");
     // A node that is called by a name has to have it.
@@ -354,7 +354,7 @@ async fn a_node_joins_under_the_name_in_its_certificate_alone() {
     assert!(refused.to_string().contains("\"b\" was called"), "{refused}");
     let nodes = vec![NewNode { name: "b".to_owned(), raft_addr: b.addr() }];
     let order = MemberOrder::Add { nodes, replaces: Vec::new(), learners: false };
-    let refused = a.handle().manage(order, OrderTerms::default()).await.map(drop).unwrap_err();
+    let refused = a.handle().manage(order, OrderConditions::default()).await.map(drop).unwrap_err();
     assert!(refused.to_string().contains("\"b\" was called"), "{refused}");
     assert_eq!(state_of(&a).await, before);
 }

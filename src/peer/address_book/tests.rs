@@ -1,6 +1,6 @@
 use crate::codec::FeatureLevels;
 use crate::peer::address_book::{AddressBook, Closing, Me};
-use crate::peer::greeting::Terms;
+use crate::peer::greeting::SpokenLevels;
 use crate::peer::hello::{PeerHello, Starts};
 use crate::peer::orders::MembersView;
 use crate::peer::refusal::Refusal;
@@ -10,7 +10,7 @@ use crate::tls::{Certificate, PeerCertificate};
 use std::collections::BTreeSet;
 
 const OURS: ClusterId = ClusterId(1);
-const TERMS: Terms = Terms::of_any_cluster(FeatureLevels::OF_THIS_RELEASE);
+const LEVELS: SpokenLevels = SpokenLevels::of_any_cluster(FeatureLevels::OF_THIS_RELEASE);
 
 fn member(id: u64) -> Member {
     Member {
@@ -61,7 +61,7 @@ fn hello(from: u64, store: u128) -> PeerHello {
 }
 
 fn admit(address_book: &AddressBook, hello: &PeerHello) -> Result<(), Refusal> {
-    address_book.admit((hello, TERMS), None, Time::new(0)).map(drop)
+    address_book.admit((hello, LEVELS), None, Time::new(0)).map(drop)
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn the_cluster_to_come_is_asked_to_wait() {
     let hello = PeerHello { cluster: theirs, ..hello(3, 300) };
     address_book.set_promised(Some((theirs, Time::new(5))));
     assert_eq!(admit(&address_book, &hello), Err(Refusal::NotYet { called: "n1".to_owned(), theirs }));
-    let late = address_book.admit((&hello, TERMS), None, Time::new(5)).map(drop);
+    let late = address_book.admit((&hello, LEVELS), None, Time::new(5)).map(drop);
     assert!(matches!(late, Err(Refusal::OtherCluster { .. })), "the reservation is over: {late:?}");
     address_book.set_promised(None);
     assert!(matches!(admit(&address_book, &hello), Err(Refusal::OtherCluster { .. })));
@@ -109,7 +109,7 @@ fn the_cluster_to_come_is_asked_to_wait() {
 #[test]
 fn a_caller_that_cannot_be_remembered_is_not_heard() {
     let (address_book, now) = (address_book(true), Time::new(0));
-    let calls = |id| address_book.admit((&hello(id, u128::from(id) * 100), TERMS), None, now).unwrap();
+    let calls = |id| address_book.admit((&hello(id, u128::from(id) * 100), LEVELS), None, now).unwrap();
     let strangers: Vec<_> = (4..516).map(calls).collect();
     assert!(strangers.iter().all(|stranger| stranger.heard(now).is_ok()));
     assert!(calls(600).heard(now).is_err(), "nothing would close it when its member is removed");
@@ -179,11 +179,11 @@ fn start_of_3(nonces: &[u64]) -> PeerHello {
 fn an_older_copy_of_a_data_directory_is_not_let_in_however_often_it_is_started() {
     let address_book = address_book(true);
     let now = Time::new(0);
-    address_book.admit((&start_of_3(&[20, 10]), TERMS), None, now).unwrap().end();
+    address_book.admit((&start_of_3(&[20, 10]), LEVELS), None, now).unwrap().end();
     let refused = |nonces: &[u64]| {
         let (known, found) = (Incarnation::drawn(2, 20), Incarnation::drawn(nonces.len() as u64, nonces[0]));
         let error = Refusal::OlderCopy { id: NodeId::new(3), known, found };
-        assert_eq!(address_book.admit((&start_of_3(nonces), TERMS), None, now).map(drop), Err(error));
+        assert_eq!(address_book.admit((&start_of_3(nonces), LEVELS), None, now).map(drop), Err(error));
     };
     refused(&[10]);
     refused(&[21, 10]);
@@ -192,7 +192,7 @@ fn an_older_copy_of_a_data_directory_is_not_let_in_however_often_it_is_started()
     assert_eq!(address_book.older_copy(NodeId::new(3)), None);
     address_book.note_older_copy(NodeId::new(3), "an older copy".to_owned());
     assert_eq!(address_book.older_copy(NodeId::new(3)), Some("an older copy".to_owned()));
-    address_book.admit((&start_of_3(&[30, 20, 10]), TERMS), None, now).unwrap().end();
+    address_book.admit((&start_of_3(&[30, 20, 10]), LEVELS), None, now).unwrap().end();
     assert_eq!(address_book.older_copy(NodeId::new(3)), None);
     // A member of another store is another member.
     let starts = Starts { number: 1, nonces: vec![1] };
@@ -203,18 +203,18 @@ fn an_older_copy_of_a_data_directory_is_not_let_in_however_often_it_is_started()
 fn of_two_processes_on_copies_of_one_directory_the_second_is_not_let_in() {
     let address_book = address_book(true);
     let at = |micros| Time::new(micros);
-    let first = address_book.admit((&start_of_3(&[10]), TERMS), None, at(0)).unwrap();
+    let first = address_book.admit((&start_of_3(&[10]), LEVELS), None, at(0)).unwrap();
     assert!(first.heard(at(5_000_000)).is_ok());
     let twin = start_of_3(&[20, 10]);
-    let refused = address_book.admit((&twin, TERMS), None, at(6_000_000)).map(drop);
+    let refused = address_book.admit((&twin, LEVELS), None, at(6_000_000)).map(drop);
     assert!(matches!(refused, Err(Refusal::Twin { .. })), "{refused:?}");
     assert!(
-        address_book.admit((&start_of_3(&[10]), TERMS), None, at(6_000_000)).is_ok(),
+        address_book.admit((&start_of_3(&[10]), LEVELS), None, at(6_000_000)).is_ok(),
         "the first may connect again"
     );
     assert!(first.heard(at(6_000_000)).is_ok());
     // A machine that lost its power never said that it went: what comes later goes on in its place.
-    let second = address_book.admit((&twin, TERMS), None, at(60_000_000)).unwrap();
+    let second = address_book.admit((&twin, LEVELS), None, at(60_000_000)).unwrap();
     assert!(second.heard(at(60_000_000)).is_ok());
 }
 
@@ -222,10 +222,10 @@ fn of_two_processes_on_copies_of_one_directory_the_second_is_not_let_in() {
 fn a_connection_that_was_given_up_and_is_let_in_late_does_not_hide_the_one_that_lives() {
     let address_book = address_book(true);
     let (now, second) = (Time::new(0), start_of_3(&[20, 10]));
-    let _lives = address_book.admit((&second, TERMS), None, now).unwrap();
-    address_book.admit((&second, TERMS), None, now).unwrap().end();
+    let _lives = address_book.admit((&second, LEVELS), None, now).unwrap();
+    address_book.admit((&second, LEVELS), None, now).unwrap().end();
     // So does one of the start before, which waited here for as long.
-    let refused = address_book.admit((&start_of_3(&[10]), TERMS), None, now).map(drop);
+    let refused = address_book.admit((&start_of_3(&[10]), LEVELS), None, now).map(drop);
     assert!(matches!(refused, Err(Refusal::Twin { .. })), "{refused:?}");
     assert_eq!(address_book.older_copy(NodeId::new(3)), None, "the member has lost nothing");
 }
@@ -233,8 +233,8 @@ fn a_connection_that_was_given_up_and_is_let_in_late_does_not_hide_the_one_that_
 #[test]
 fn a_connection_of_an_earlier_start_is_closed_when_a_later_one_has_come() {
     let address_book = address_book(true);
-    let first = address_book.admit((&start_of_3(&[10]), TERMS), None, Time::new(0)).unwrap();
-    address_book.admit((&start_of_3(&[20, 10]), TERMS), None, Time::new(60_000_000)).unwrap();
+    let first = address_book.admit((&start_of_3(&[10]), LEVELS), None, Time::new(0)).unwrap();
+    address_book.admit((&start_of_3(&[20, 10]), LEVELS), None, Time::new(60_000_000)).unwrap();
     assert_eq!(first.heard(Time::new(60_000_001)), Err(Closing::Superseded));
 }
 
@@ -243,11 +243,11 @@ fn a_connection_that_is_not_remembered_any_more_is_closed() {
     let address_book = address_book(true);
     let now = Time::new(0);
     let admitted: Vec<_> =
-        (0..12).map(|_| address_book.admit((&start_of_3(&[10]), TERMS), None, now).unwrap()).collect();
+        (0..12).map(|_| address_book.admit((&start_of_3(&[10]), LEVELS), None, now).unwrap()).collect();
     // A later start could not close it, and neither could a removal.
     assert_eq!(admitted[0].heard(now), Err(Closing::Superseded));
     assert_eq!(admitted[11].heard(now), Ok(()));
-    address_book.admit((&start_of_3(&[20, 10]), TERMS), None, Time::new(60_000_000)).unwrap();
+    address_book.admit((&start_of_3(&[20, 10]), LEVELS), None, Time::new(60_000_000)).unwrap();
     let later = Time::new(60_000_001);
     assert!(admitted.iter().all(|one| one.heard(later) == Err(Closing::Superseded)));
 }
@@ -256,9 +256,9 @@ fn a_connection_that_is_not_remembered_any_more_is_closed() {
 fn the_connection_of_a_member_whose_removal_is_learned_later_is_closed_so_that_it_hears_of_it() {
     let (now, later, id) = (Time::new(1), Time::new(10_000_000), NodeId::new(2));
     let address_book = address_book(false);
-    let removed = address_book.admit((&hello(2, 200), TERMS), None, now).unwrap();
-    let stays = address_book.admit((&hello(3, 300), TERMS), None, now).unwrap();
-    let unknown = address_book.admit((&hello(4, 400), TERMS), None, now).unwrap();
+    let removed = address_book.admit((&hello(2, 200), LEVELS), None, now).unwrap();
+    let stays = address_book.admit((&hello(3, 300), LEVELS), None, now).unwrap();
+    let unknown = address_book.admit((&hello(4, 400), LEVELS), None, now).unwrap();
     address_book.retain_left(&BTreeSet::new(), now);
     assert!(removed.heard(later).is_ok(), "a membership that is not committed proves nothing");
     address_book.set_committed(membership());
@@ -292,7 +292,7 @@ fn a_member_is_let_in_with_its_own_certificate_alone() {
     let address_book = address_book(true);
     let admit = |from, name: &str| {
         let hello = hello(from, u128::from(from) * 100);
-        address_book.admit((&hello, TERMS), Some(&certificate_of(name)), Time::new(0)).map(drop)
+        address_book.admit((&hello, LEVELS), Some(&certificate_of(name)), Time::new(0)).map(drop)
     };
     let other_name = |id, found: &str| Refusal::OtherName { id: NodeId::new(id), found: found.to_owned() };
     assert_eq!(admit(3, "n1"), Err(other_name(3, "n1")));
@@ -316,7 +316,7 @@ fn nobody() -> Membership {
 fn a_member_that_another_has_named_is_let_in_as_long_as_that_one_is_a_member() {
     let address_book = address_book(true);
     let admit = |name: &str| {
-        address_book.admit((&hello(4, 400), TERMS), Some(&certificate_of(name)), Time::new(0)).map(drop)
+        address_book.admit((&hello(4, 400), LEVELS), Some(&certificate_of(name)), Time::new(0)).map(drop)
     };
     let asked = address_book.vouchers();
     let of_3 = Voucher { id: Some(NodeId::new(3)), name: Some("n3".to_owned()), addr: "n3:1".to_owned() };
@@ -336,9 +336,9 @@ fn who_was_let_in_before_any_member_was_known_has_to_be_confirmed() {
     let (known, now) = (address_book(true), Time::new(1));
     let address_book = AddressBook::new(known.me(), nobody());
     address_book.tell_addresses(["told:1".to_owned()]);
-    let of_4 = address_book.admit((&hello(4, 400), TERMS), Some(&certificate_of("n4")), now).unwrap();
-    let of_3 = address_book.admit((&hello(3, 300), TERMS), Some(&certificate_of("n3")), now).unwrap();
-    let plain = address_book.admit((&hello(5, 500), TERMS), None, now).unwrap();
+    let of_4 = address_book.admit((&hello(4, 400), LEVELS), Some(&certificate_of("n4")), now).unwrap();
+    let of_3 = address_book.admit((&hello(3, 300), LEVELS), Some(&certificate_of("n3")), now).unwrap();
+    let plain = address_book.admit((&hello(5, 500), LEVELS), None, now).unwrap();
     assert_eq!(of_4.heard(now), Ok(()), "there is nothing to lose yet");
     address_book.set_membership(membership(), false);
     assert_eq!((of_3.heard(now), plain.heard(now)), (Ok(()), Ok(())));
@@ -353,8 +353,8 @@ fn who_was_let_in_before_any_member_was_known_has_to_be_confirmed() {
 fn a_caller_whose_name_is_learned_later_is_looked_at_again() {
     let (known, now) = (address_book(true), Time::new(1));
     let address_book = AddressBook::new(known.me(), nobody());
-    let right = address_book.admit((&hello(4, 400), TERMS), Some(&certificate_of("n4")), now).unwrap();
-    let wrong = address_book.admit((&hello(4, 400), TERMS), Some(&certificate_of("n5")), now).unwrap();
+    let right = address_book.admit((&hello(4, 400), LEVELS), Some(&certificate_of("n4")), now).unwrap();
+    let wrong = address_book.admit((&hello(4, 400), LEVELS), Some(&certificate_of("n5")), now).unwrap();
     assert_eq!((right.heard(now), wrong.heard(now)), (Ok(()), Ok(())));
     let add = Change::AddMembers { members: vec![member(4)], replaces: [].into(), promote: false };
     address_book.set_membership(membership().apply_change(&add).unwrap().0, false);

@@ -1,7 +1,7 @@
 use crate::codec::FeatureLevels;
 use crate::peer::address_book::{AddressBook, Me};
 use crate::peer::discovery::Discovery;
-use crate::peer::greeting::{Greeting, Terms};
+use crate::peer::greeting::{Greeting, SpokenLevels};
 use crate::peer::hello::{Hello, HelloAnswer, PeerHello, Starts};
 use crate::peer::link::{Link, write_while_bytes_flow};
 use crate::peer::options::TransportOptions;
@@ -47,7 +47,7 @@ fn book_of_a_node_with_a_peer_at(addr: &str) -> AddressBook {
 
 /// A node of this release lets a member in.
 async fn let_in(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
-    let here = Terms::of_any_cluster(FeatureLevels::OF_THIS_RELEASE);
+    let here = SpokenLevels::of_any_cluster(FeatureLevels::OF_THIS_RELEASE);
     let greeting = Greeting::read(stream, here.speaks).await.unwrap();
     assert!(matches!(greeting.hello, Hello::Peer(_)));
     HelloAnswer::Accepted.write(stream, greeting.manner(here)).await.unwrap();
@@ -208,8 +208,8 @@ impl Calls {
             to: NodeId::new(1),
             starts: Starts { number: start, nonces: (1..=start).rev().collect() },
         };
-        let terms = Terms::of_any_cluster(FeatureLevels::OF_THIS_RELEASE);
-        let connected = self.book.admit((&hello, terms), None, self.env.now()).expect("it is let in");
+        let levels = SpokenLevels::of_any_cluster(FeatureLevels::OF_THIS_RELEASE);
+        let connected = self.book.admit((&hello, levels), None, self.env.now()).expect("it is let in");
         self.book.note_call(NodeId::new(2));
         connected.end();
     }

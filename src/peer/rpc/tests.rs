@@ -1,6 +1,6 @@
 use crate::codec::{FeatureLevel, FeatureLevels, from_bytes, to_bytes};
 use crate::peer::block::Block;
-use crate::peer::greeting::{Greeting, NotGreeted, Terms, greet};
+use crate::peer::greeting::{Greeting, NotGreeted, SpokenLevels, greet};
 use crate::peer::hello::{Hello, HelloAnswer};
 use crate::peer::mending::{MendCall, MendCaller, MendReply, MendWants};
 use crate::peer::orders::{OrderCode, OrderError};
@@ -23,7 +23,7 @@ async fn ask(
 ) -> (Option<Question>, Result<Reply, String>) {
     let (near, mut far) = duplex(64);
     let answering = async {
-        let here = Terms::of_any_cluster(FeatureLevels::OF_THIS_RELEASE);
+        let here = SpokenLevels::of_any_cluster(FeatureLevels::OF_THIS_RELEASE);
         let greeting = Greeting::read(&mut far, here.speaks).await.unwrap();
         assert_eq!(greeting.hello, Hello::Rpc);
         let manner = greeting.manner(here);
@@ -38,10 +38,10 @@ async fn ask(
 
 /// Asks over one connection.
 async fn put(near: DuplexStream, question: &Question) -> Result<Reply, String> {
-    let terms = Terms::of_any_cluster(FeatureLevels::OF_THIS_RELEASE);
+    let levels = SpokenLevels::of_any_cluster(FeatureLevels::OF_THIS_RELEASE);
     let near = Mutex::new(Some(near));
     let dial = || ready(near.lock().unwrap().take().ok_or_else(|| io::Error::other("it calls twice")));
-    match greet(terms, &Hello::Rpc, dial).await {
+    match greet(levels, &Hello::Rpc, dial).await {
         Ok(greeted) => converse(greeted, question, &AtomicBool::new(false)).await,
         Err(NotGreeted::NoAnswer(error)) => Err(error.to_string()),
         Err(other) => Err(format!("{other:?}")),

@@ -334,10 +334,10 @@ async fn answer_operators(mut calls: mpsc::Receiver<OperatorCall>) {
             })),
             OperatorCall::Members { of_leader, reply } => drop(reply.send(members(of_leader))),
             // The order comes back as the name of a member.
-            OperatorCall::Manage { order, terms, reply } => {
+            OperatorCall::Manage { order, conditions, reply } => {
                 let done = MemberDone {
                     id: NodeId::new(2),
-                    name: format!("{order:?} {terms:?}"),
+                    name: format!("{order:?} {conditions:?}"),
                     standing: Standing::Voter,
                 };
                 let done = OrderDone { configuration: 9, members: vec![done], ..OrderDone::default() };

@@ -22,23 +22,29 @@ async fn an_order_reaches_the_node_as_it_was_given() {
             "/v1/members",
             "",
             r#"{"name":"a","raft_addr":"h:1"}"#,
-            "Add { nodes: [NewNode { name: \"a\", raft_addr: \"h:1\" }], replaces: [], learners: false } OrderTerms { expected: None, force: false }",
+            "Add { nodes: [NewNode { name: \"a\", raft_addr: \"h:1\" }], replaces: [], learners: false } OrderConditions { expected: None, force: false }",
         ),
         (
             "POST",
             "/v1/members?force",
             "if-match: \"7\"\r\n",
             r#"{"add":[{"name":"a","raft_addr":"h:1"}],"replace":["b",3],"learner":true}"#,
-            "Add { nodes: [NewNode { name: \"a\", raft_addr: \"h:1\" }], replaces: [\"b\", \"id:3\"], learners: true } OrderTerms { expected: Some(7), force: true }",
+            "Add { nodes: [NewNode { name: \"a\", raft_addr: \"h:1\" }], replaces: [\"b\", \"id:3\"], learners: true } OrderConditions { expected: Some(7), force: true }",
         ),
         (
             "POST",
             "/v1/members/a%2fb/promote",
             "if-match: *\r\n",
             "",
-            "Promote(\"a/b\") OrderTerms { expected: None, force: false }",
+            "Promote(\"a/b\") OrderConditions { expected: None, force: false }",
         ),
-        ("DELETE", "/v1/members/3", "", "", "Remove([\"3\"]) OrderTerms { expected: None, force: false }"),
+        (
+            "DELETE",
+            "/v1/members/3",
+            "",
+            "",
+            "Remove([\"3\"]) OrderConditions { expected: None, force: false }",
+        ),
     ] {
         let answered = fixture.ask_with(method, target, headers, body.as_bytes()).await;
         let json = answered.json();

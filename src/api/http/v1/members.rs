@@ -11,7 +11,7 @@ use crate::api::http::v1::parameters::Parameters;
 use crate::api::http::v1::problem::Problem;
 use crate::api::service::Condition;
 use crate::kv::Revision;
-use crate::node::{MemberDone, MemberOrder, MemberView, NewNode, OrderDone, OrderTerms};
+use crate::node::{MemberDone, MemberOrder, MemberView, NewNode, OrderConditions, OrderDone};
 use crate::replica::Level;
 use crate::runtime::Env;
 use hyper::StatusCode;
@@ -137,7 +137,7 @@ pub(super) async fn add<E: Env>(
     call: &mut Call,
     parameters: Parameters,
 ) -> Result<Answer, Problem> {
-    let terms = terms_of(call, &parameters)?;
+    let conditions = conditions_of(call, &parameters)?;
     let AddBody { name, raft_addr, add, replace, learner } = input::json_body(context, call).await?;
     let nodes = match (name, raft_addr, add.is_empty()) {
         (Some(name), Some(raft_addr), true) => vec![NewNode { name, raft_addr }],
@@ -150,7 +150,7 @@ pub(super) async fn add<E: Env>(
         }
     };
     let order = MemberOrder::Add { nodes, replaces: replace.into_texts(), learners: learner };
-    carry_out(context, call, order, terms).await
+    carry_out(context, call, order, conditions).await
 }
 
 /// Makes a learner a voter.
@@ -159,9 +159,9 @@ pub(super) async fn promote<E: Env>(
     call: &mut Call,
     parameters: Parameters,
 ) -> Result<Answer, Problem> {
-    let terms = terms_of(call, &parameters)?;
+    let conditions = conditions_of(call, &parameters)?;
     let order = MemberOrder::Promote(member_in_path(call)?);
-    carry_out(context, call, order, terms).await
+    carry_out(context, call, order, conditions).await
 }
 
 /// Removes a member.
@@ -170,9 +170,9 @@ pub(super) async fn remove<E: Env>(
     call: &mut Call,
     parameters: Parameters,
 ) -> Result<Answer, Problem> {
-    let terms = terms_of(call, &parameters)?;
+    let conditions = conditions_of(call, &parameters)?;
     let order = MemberOrder::Remove(vec![member_in_path(call)?]);
-    carry_out(context, call, order, terms).await
+    carry_out(context, call, order, conditions).await
 }
 
 /// Hands leadership over.
@@ -181,21 +181,21 @@ pub(super) async fn transfer<E: Env>(
     call: &mut Call,
     _: Parameters,
 ) -> Result<Answer, Problem> {
-    let terms = OrderTerms { expected: expected(call)?, force: false };
+    let conditions = OrderConditions { expected: expected(call)?, force: false };
     let (body, _held) = input::raw_body(context, call, input::SMALL_BODY_BYTES_MAX).await?;
     let to = if body.is_empty() { None } else { parse_json::<TransferBody>(&body)?.to };
-    carry_out(context, call, MemberOrder::Transfer(to.map(NameOrId::into_text)), terms).await
+    carry_out(context, call, MemberOrder::Transfer(to.map(NameOrId::into_text)), conditions).await
 }
 
 async fn carry_out<E: Env>(
     context: &Arc<Context<E>>,
     call: &Call,
     order: MemberOrder,
-    terms: OrderTerms,
+    conditions: OrderConditions,
 ) -> Result<Answer, Problem> {
     let is_transfer = matches!(order, MemberOrder::Transfer(_));
     let OrderDone { configuration, members, removed, leader } =
-        service(context, call).manage(order, terms).await?;
+        service(context, call).manage(order, conditions).await?;
     let mut json = Json::object();
     json.number("configuration", configuration);
     if is_transfer {
@@ -225,8 +225,8 @@ fn write_done(json: &mut Json, member: &MemberDone, has_standing: bool) {
 }
 
 /// When a change may be carried out.
-fn terms_of(call: &Call, parameters: &Parameters) -> Result<OrderTerms, Problem> {
-    Ok(OrderTerms { expected: expected(call)?, force: parameters.flag("force")? })
+fn conditions_of(call: &Call, parameters: &Parameters) -> Result<OrderConditions, Problem> {
+    Ok(OrderConditions { expected: expected(call)?, force: parameters.flag("force")? })
 }
 
 /// The configuration that the client expects.
