@@ -449,8 +449,8 @@ impl<E: Env> Joiner<E> {
         if is_noted && self.handle.status().await.replica.role == RoleName::Leader {
             return Ok(());
         }
-        // An address that leads to nobody, or to another, would take the place of one that may still
-        // be right. This node knows its own.
+        // An address that leads to nobody, or to another, would take the place of one that may
+        // still be right. This node knows its own.
         if known.raft_addr != raft_addr && id != self.address_book.me().id {
             let found = self.describe(&raft_addr).await;
             if !found.is_ok_and(|found| found.store == store) {
