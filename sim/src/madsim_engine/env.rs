@@ -293,6 +293,7 @@ impl Env for SimEnv {
         }
         let mut result =
             world.checks.stepped(self.slot, replica, &actions.notices, &mut machine.shown, &mut world.marks);
+        world.freshness.committed(now, world.checks.committed_through());
         for message in &actions.messages {
             world.trace.line(now, Some(self.slot), "send", format_args!("{message:?}"));
             if let (Some(timeline), Some(to)) = (world.trace.timeline(), hosts.get(&message.to())) {

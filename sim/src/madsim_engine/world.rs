@@ -3,6 +3,7 @@
 use crate::checks::bounds::Bounds;
 use crate::checks::clients::Clients;
 use crate::checks::durable::{DurableModel, WriteSketch};
+use crate::checks::freshness::Freshness;
 use crate::checks::observed::Observed;
 use crate::checks::safety::Checks;
 use crate::hardware::network::Network;
@@ -219,6 +220,8 @@ pub(super) struct World {
     pub attendance: Attendance,
     /// By applied index: revision, keys and bytes.
     pub stores: BTreeMap<LogIndex, (u64, u64, u64)>,
+    /// When how much was committed.
+    pub freshness: Freshness,
     /// When a disk was full last, or could not be written to as its machine loses power.
     pub full_at: Option<u64>,
     pub checks: Checks,
@@ -328,6 +331,7 @@ impl Shared {
             limits: Limits::of(seed),
             attendance: Attendance::default(),
             stores: BTreeMap::new(),
+            freshness: Freshness::default(),
             full_at: None,
             checks: Checks::for_run(LEASE_SLACK_MICROS, &schedule.settings),
             lost_disks: BTreeMap::new(),

@@ -85,6 +85,22 @@ pub(super) struct KeyspaceRequest {
     pub steps: u64,
 }
 
+/// Bounds on the age of a state that clients ask for, microseconds.
+const STALENESS: [u64; 4] = [0, 20_000, 500_000, 30_000_000];
+
+/// Some reads of a node's own state bound its age instead. Nothing is drawn for that: it goes by the
+/// revision that there is about now.
+fn with_a_bound(request: ClientRequest, now: u64) -> ClientRequest {
+    match request {
+        ClientRequest::Read { query, level: Level::Local } if now % 2 == 0 => {
+            let number = usize::try_from(now / 2 % STALENESS.len() as u64).unwrap_or_default();
+            let level = Level::Fresh { max_staleness_micros: STALENESS[number] };
+            ClientRequest::Read { query, level }
+        }
+        other => other,
+    }
+}
+
 impl KeyspaceRequest {
     /// A request that asks for this. `revision_of` says at which revision a key is about now;
     /// `None`: it is asked for in another way.
@@ -94,7 +110,7 @@ impl KeyspaceRequest {
         revision_of: impl Fn(&[u8]) -> u64,
         now: u64,
     ) -> Option<Self> {
-        Some(match request {
+        Some(match with_a_bound(request, now) {
             ClientRequest::Write(command) => Self::write(rng, command, revision_of),
             ClientRequest::Read { query: Query::Key(key), level } => {
                 let key = awkward(rng, key);

@@ -12,9 +12,13 @@ use crate::madsim_engine::laws::same;
 use crate::madsim_engine::world::World;
 use bytes::Bytes;
 use infinitystore::kv::{ChangesQuery, KeyRange, KeyValue, LeaseId, RangeQuery, ReadError, Revision};
+use infinitystore::raft::LogIndex;
 use infinitystore::replica::{ClientReply, LeaseTime, Level};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
+
+/// How old the state is at most that an answer is from, in milliseconds.
+const AGE: &str = "infinitystore-age-ms";
 
 /// Where in the log a read may have been answered: the store's revision, and indices.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +49,36 @@ fn window(world: &World, level: Level, sent: &AtSending, answer: &Answer) -> Res
             brief(&answer.text())
         ));
     }
+    is_no_older(world, level, sent, answer, to)?;
     Ok(Window { revision, from, to })
+}
+
+/// Whether a read that may have seen the state at `to`, and nothing later, was as new as it was
+/// asked for, and as its answer says.
+fn is_no_older(
+    world: &World,
+    level: Level,
+    sent: &AtSending,
+    answer: &Answer,
+    to: usize,
+) -> Result<(), String> {
+    let told = match answer.header(AGE) {
+        Some(text) => Some(text.parse::<u64>().map_err(|_| format!("its age is {text:?}"))?),
+        None => None,
+    };
+    let bound = match (level, told) {
+        (Level::Linearizable, Some(age)) => return Err(format!("it is linearizable, and {age} ms old")),
+        (Level::Fresh { .. }, None) if answer.code == 200 => {
+            return Err("it is to be of a known age, and does not say which".to_owned());
+        }
+        (Level::Fresh { max_staleness_micros }, _) => Some(max_staleness_micros),
+        _ => None,
+    };
+    // The age is told in thousandths of a second, rounded up.
+    let age = bound.into_iter().chain(told.map(|age| age.saturating_mul(1_000))).min();
+    let Some(age) = age.filter(|_| !world.machines[sent.slot].has_jumped) else { return Ok(()) };
+    let newest = LogIndex::new(to as u64);
+    world.freshness.judge(sent.slot, sent.at, age, newest).map_err(|violation| violation.what)
 }
 
 /// A read at a revision: that was there, or was not.
