@@ -51,7 +51,10 @@ impl Run {
         // What has come and gone meanwhile has left nothing behind.
         let members = self.members();
         if let Err(what) = examine_rest(&self.shared, &members).await {
-            self.shared.lock().judge(Err(Violation { check: "a cluster at rest agrees", what }));
+            return self.shared.lock().judge(Err(Violation { check: "a cluster at rest agrees", what }));
+        }
+        if let Err(what) = self.examine_mirror(&members).await {
+            self.shared.lock().judge(Err(Violation { check: "one question has one answer", what }));
         }
     }
 

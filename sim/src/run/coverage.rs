@@ -162,7 +162,7 @@ const QUEUE: [&str; 74] = [
 ];
 
 /// Marks of the madsim engine, whose network carries byte streams.
-const MADSIM: [&str; 74] = [
+const MADSIM: [&str; 77] = [
     "all at rest read again",
     "backup taken",
     "address moved",
@@ -237,6 +237,9 @@ const MADSIM: [&str; 74] = [
     "denied over HTTP",
     "rights changed",
     "watcher told over HTTP",
+    "changes replayed",
+    "mirror asked",
+    "mirror asked after a restart",
 ];
 
 /// The marks that a campaign of `seeds` seeds should have met, and `met` lacks.
