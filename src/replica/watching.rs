@@ -45,7 +45,8 @@ fn near(query: &ChangesQuery, store: &Store, looks: &mut usize) -> Near {
 }
 
 impl Replica {
-    /// A client waits for a change. It is answered at once if there is one already.
+    /// A client waits for a change. It is answered at once if there is one already, however many
+    /// wait.
     pub(super) fn handle_watch(
         &mut self,
         id: RequestId,
@@ -62,13 +63,13 @@ impl Replica {
         if let Err(denial) = self.store.judge_changes(by.as_ref(), &query.range) {
             return self.fail(id, ClientError::Denied(denial));
         }
-        let bytes = self.watches.bytes() + query.range.bytes() as u64;
-        let limit = self.config.pending_watch_bytes_max;
-        if self.watches.len() >= self.config.pending_requests_max || bytes > limit {
-            return self.fail(id, ClientError::Overloaded);
-        }
         match near(&query, &self.store, &mut self.watches.looks) {
             Some(Ok(changes)) if changes.revisions.is_empty() && changes.next > self.store.revision() => {
+                let bytes = self.watches.bytes() + query.range.bytes() as u64;
+                let limit = self.config.pending_watch_bytes_max;
+                if self.watches.len() >= self.config.pending_requests_max || bytes > limit {
+                    return self.fail(id, ClientError::Overloaded);
+                }
                 // The range's strings may be parts of a much larger buffer.
                 let KeyRange { start, end } = &query.range;
                 let own = |bytes: &Bytes| Bytes::copy_from_slice(bytes);

@@ -15,8 +15,8 @@ use tokio::sync::Notify;
 /// of 64 bits in it.
 #[derive(Debug, Default)]
 pub(super) struct Account {
-    /// Bytes of the budget.
-    bytes: AtomicUsize,
+    /// Bytes of each budget.
+    bytes: [AtomicUsize; 2],
     /// Requests under way.
     pub(super) under_way: UnderWay,
     /// Its connections and streams, and which of them wait to be polled.
@@ -27,6 +27,15 @@ pub(super) struct Account {
     probes: Bucket,
     /// The account of its site.
     site: Option<Arc<Self>>,
+}
+
+/// What a budget is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resource {
+    /// Memory for requests and answers.
+    Memory,
+    /// Questions that wait for a change, and the ranges that they ask for.
+    Questions,
 }
 
 /// The requests of one caller that are under way.
@@ -74,17 +83,24 @@ impl Account {
         Ok(own.max(site.probes.take(now, rate.saturating_mul(SITE_FACTOR))?))
     }
 
-    /// Adds `bytes` to what it holds. Returns what it, or its site if that is more, held before.
-    pub(super) fn add(&self, bytes: usize) -> usize {
-        let of_site = self.site.as_ref().map_or(0, |site| site.add(bytes));
-        self.bytes.fetch_add(bytes, Ordering::Relaxed).max(of_site)
+    /// Adds `bytes` to what it holds of a budget. Returns what it, or its site if that is more, held
+    /// before.
+    pub(super) fn add(&self, of: Resource, bytes: usize) -> usize {
+        let of_site = self.site.as_ref().map_or(0, |site| site.add(of, bytes));
+        self.bytes[of as usize].fetch_add(bytes, Ordering::Relaxed).max(of_site)
+    }
+
+    /// What it, or its site if that is more, holds of a budget.
+    pub(super) fn held(&self, of: Resource) -> usize {
+        let of_site = self.site.as_ref().map_or(0, |site| site.held(of));
+        self.bytes[of as usize].load(Ordering::Relaxed).max(of_site)
     }
 
     /// Takes `bytes` off again.
-    pub(super) fn take_off(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    pub(super) fn take_off(&self, of: Resource, bytes: usize) {
+        self.bytes[of as usize].fetch_sub(bytes, Ordering::Relaxed);
         if let Some(site) = &self.site {
-            site.take_off(bytes);
+            site.take_off(of, bytes);
         }
     }
 }

@@ -57,7 +57,9 @@ pub(super) async fn go_on<E: Env>(context: &Context<E>, peer: &RemoteEnd) -> Res
 }
 
 /// Takes a request whose caller is known, perhaps after a while.
-pub(super) async fn admit_known<E: Env>(context: &Context<E>, call: &Call) -> Result<(), NotTaken> {
+///
+/// One that waits for that makes no work meanwhile, and has no place among those under way.
+pub(super) async fn admit_known<E: Env>(context: &Context<E>, call: &mut Call) -> Result<(), NotTaken> {
     let Some(rate) = context.options.rate_per_user else { return Ok(()) };
     let now = context.env.now();
     let who = call.asker.who.as_ref().and_then(|who| who.by);
@@ -66,7 +68,13 @@ pub(super) async fn admit_known<E: Env>(context: &Context<E>, call: &Call) -> Re
         (None, Some(shown)) => context.users.take_of_certificate(&shown.name, now, rate),
         (None, None) => return Ok(()),
     };
-    pace(context, (now, turn), (NotTaken::User, &call.peer)).await
+    let waits = turn.is_err() || turn.is_ok_and(|at| at > now);
+    let gave_up = waits && call.place.take().is_some();
+    pace(context, (now, turn), (NotTaken::User, &call.peer)).await?;
+    if gave_up {
+        call.place = Some(go_on(context, &call.peer).await?);
+    }
+    Ok(())
 }
 
 async fn pace<E: Env>(

@@ -12,9 +12,16 @@
 //! Large bodies together, and large answers together, get no more than three quarters each: clients
 //! that do not read their answers must not keep others from writing, nor the other way round.
 
-use crate::api::http::account::Account;
+use crate::api::http::account::{Account, Resource};
+use crate::kv::KeyRange;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// Questions that wait for a change, and the ranges that they ask for, take so much of the node: its
+/// replica refuses more, whoever asks.
+pub(super) const QUESTIONS_BYTES_MAX: usize = 32 << 20;
+/// Each as much beside its range: there are 65,536 at most.
+const QUESTION_BYTES: usize = 512;
 
 /// A larger part counts for its kind too.
 const LARGE_BYTES: usize = 64 << 10;
@@ -31,6 +38,7 @@ pub(super) enum MemoryUse {
 /// Bytes that may be held at the same time.
 #[derive(Debug)]
 pub(super) struct Budget {
+    of: Resource,
     bytes_max: usize,
     /// At most `bytes_max`, except for what is added and taken back at once.
     used: AtomicUsize,
@@ -44,16 +52,54 @@ pub(super) struct Budget {
 #[derive(Debug)]
 pub(super) struct MemoryReservation {
     budget: Arc<Budget>,
-    /// Whose it is; `None`: it is shared by callers.
+    /// Whose it is; `None`: it is shared by callers, who have a [`SharedPart`] each.
     account: Option<Arc<Account>>,
     kind: MemoryUse,
     bytes: usize,
 }
 
+/// What a caller holds of what callers share. It is in the budget once, however many hold it.
+#[derive(Debug)]
+pub(super) struct SharedPart {
+    account: Arc<Account>,
+    of: Resource,
+    bytes: usize,
+}
+
 impl Budget {
+    /// Of memory.
     pub(super) fn new(bytes_max: usize) -> Arc<Self> {
+        Self::of(Resource::Memory, bytes_max)
+    }
+
+    /// Of questions that wait for a change.
+    pub(super) fn of_questions(bytes_max: usize) -> Arc<Self> {
+        Self::of(Resource::Questions, bytes_max)
+    }
+
+    fn of(of: Resource, bytes_max: usize) -> Arc<Self> {
         let (used, large, refused) = Default::default();
-        Arc::new(Self { bytes_max, used, large, refused })
+        Arc::new(Self { of, bytes_max, used, large, refused })
+    }
+
+    /// Takes a question about that range, until what this returns is dropped. `None`: the caller
+    /// has too many, or there are too many in all.
+    pub(super) fn reserve_question(
+        self: &Arc<Self>,
+        account: &Arc<Account>,
+        range: &KeyRange,
+    ) -> Option<MemoryReservation> {
+        self.reserve(account, MemoryUse::Request, QUESTION_BYTES + range.bytes())
+    }
+
+    /// Whether such a question may be one too many of that caller, and not of others.
+    pub(super) fn has_many_questions(&self, account: &Account, range: &KeyRange) -> bool {
+        self.holds_much(account, QUESTION_BYTES + range.bytes())
+    }
+
+    /// Whether so much may be too much for that caller, and not for others.
+    pub(super) fn holds_much(&self, account: &Account, bytes: usize) -> bool {
+        !self.is_much(0, bytes) && self.is_much(account.held(self.of), bytes)
     }
 
     /// Sets `bytes` aside for a caller, or counts a refusal.
@@ -63,25 +109,8 @@ impl Budget {
         kind: MemoryUse,
         bytes: usize,
     ) -> Option<MemoryReservation> {
-        self.reserve_of(Some(account.clone()), kind, bytes)
-    }
-
-    /// The same for what several callers share.
-    pub(super) fn reserve_shared(
-        self: &Arc<Self>,
-        kind: MemoryUse,
-        bytes: usize,
-    ) -> Option<MemoryReservation> {
-        self.reserve_of(None, kind, bytes)
-    }
-
-    fn reserve_of(
-        self: &Arc<Self>,
-        account: Option<Arc<Account>>,
-        kind: MemoryUse,
-        bytes: usize,
-    ) -> Option<MemoryReservation> {
-        if self.take(account.as_deref(), kind, bytes) {
+        if self.take(Some(account), kind, bytes) {
+            let account = Some(account.clone());
             return Some(MemoryReservation { budget: self.clone(), account, kind, bytes });
         }
         self.refused.fetch_add(1, Ordering::Relaxed);
@@ -110,9 +139,9 @@ impl Budget {
         self.bytes_max
     }
 
-    /// The largest answer for which there can be room at all.
+    /// The largest answer for which there can be room at all: as much as one caller gets.
     pub(super) fn answer_bytes_max(&self) -> usize {
-        self.bytes_max - self.bytes_max / 4
+        self.max_for(Some(0), self.bytes_max).1
     }
 
     /// Requests that were refused since the start.
@@ -120,15 +149,37 @@ impl Budget {
         self.refused.load(Ordering::Relaxed)
     }
 
-    fn take(&self, account: Option<&Account>, kind: MemoryUse, bytes: usize) -> bool {
-        let held = account.map_or(0, |account| account.add(bytes));
+    /// Counts a part that callers share in what one of them holds, or counts a refusal. It is taken
+    /// already, so that there has to be room for nothing more.
+    pub(super) fn share(&self, account: &Arc<Account>, kind: MemoryUse, bytes: usize) -> Option<SharedPart> {
+        let part = SharedPart { account: account.clone(), of: self.of, bytes };
+        let (max, large_max) = self.max_for(Some(account.add(self.of, bytes)), bytes);
+        let is_within = self.used() <= max
+            && (bytes <= LARGE_BYTES || self.large[kind as usize].load(Ordering::Relaxed) <= large_max);
+        if !is_within {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        is_within.then_some(part)
+    }
+
+    /// Whether a caller that holds so much has a lot with `bytes` more.
+    fn is_much(&self, held: usize, bytes: usize) -> bool {
+        held.saturating_add(bytes) > self.bytes_max / 16 * 2
+    }
+
+    /// What may be held in all, and of large parts, with `bytes` for a caller that held so much
+    /// before; `None`: they are for several.
+    fn max_for(&self, held: Option<usize>, bytes: usize) -> (usize, usize) {
         let (quarter, sixteenth) = (self.bytes_max / 4, self.bytes_max / 16);
-        let is_much = held.saturating_add(bytes) > 2 * sixteenth;
-        let (max, large_max) = if is_much && account.is_some() {
+        if held.is_some_and(|held| self.is_much(held, bytes)) {
             (self.bytes_max - quarter, self.bytes_max - quarter - sixteenth)
         } else {
             (self.bytes_max, self.bytes_max - quarter)
-        };
+        }
+    }
+
+    fn take(&self, account: Option<&Account>, kind: MemoryUse, bytes: usize) -> bool {
+        let (max, large_max) = self.max_for(account.map(|account| account.add(self.of, bytes)), bytes);
         let mut fits = Self::add(&self.used, bytes, max);
         if fits && bytes > LARGE_BYTES && !Self::add(&self.large[kind as usize], bytes, large_max) {
             self.used.fetch_sub(bytes, Ordering::Relaxed);
@@ -137,7 +188,7 @@ impl Budget {
         if let Some(account) = account
             && !fits
         {
-            account.take_off(bytes);
+            account.take_off(self.of, bytes);
         }
         fits
     }
@@ -154,7 +205,7 @@ impl Budget {
 
     fn give_back(&self, account: Option<&Account>, kind: MemoryUse, bytes: usize) {
         if let Some(account) = account {
-            account.take_off(bytes);
+            account.take_off(self.of, bytes);
         }
         let before = self.used.fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(before >= bytes, "nobody gives back what was not taken");
@@ -165,6 +216,14 @@ impl Budget {
 }
 
 impl MemoryReservation {
+    /// It is not its caller's alone any more: those who hold it have a [`SharedPart`] each.
+    pub(super) fn shared(mut self) -> Self {
+        if let Some(account) = self.account.take() {
+            account.take_off(self.budget.of, self.bytes);
+        }
+        self
+    }
+
     /// Makes it `bytes` large. `false`, and a refusal, if there is no room for that. The caller
     /// then gives up what it is for.
     #[must_use]
@@ -191,6 +250,12 @@ impl MemoryReservation {
 impl Drop for MemoryReservation {
     fn drop(&mut self) {
         self.budget.give_back(self.account.as_deref(), self.kind, self.bytes);
+    }
+}
+
+impl Drop for SharedPart {
+    fn drop(&mut self) {
+        self.account.take_off(self.of, self.bytes);
     }
 }
 

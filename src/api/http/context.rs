@@ -37,6 +37,8 @@ pub(super) struct Context<E: Env> {
     pub(super) tick: Arc<AtomicU32>,
     /// Memory for requests and answers.
     pub(super) budget: Arc<Budget>,
+    /// Questions that wait for a change.
+    pub(super) questions: Arc<Budget>,
     /// Whose turn it is.
     pub(super) turns: Arc<Turns>,
     /// Whose tasks are polled.

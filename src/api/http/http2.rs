@@ -12,9 +12,11 @@ use crate::api::http::dispatch::dispatch;
 use crate::api::http::frames::{FrameLimits, Frames};
 use crate::api::http::linger::linger;
 use crate::api::http::remote_end::RemoteEnd;
+use crate::api::http::route::is_versioned;
 use crate::api::http::secured::{Secured, note_caller};
 use crate::api::http::sending::Pieces;
 use crate::api::http::streams::{StreamPlace, Streams};
+use crate::api::http::v1::problem::Problem;
 use crate::runtime::Env;
 use crate::tls::Stream;
 use bytes::{Buf, Bytes};
@@ -138,7 +140,7 @@ async fn answer<E: Env>(
     let (stream, window) = (part(stream_bytes), part(window_bytes));
     let is_head = request.method() == Method::HEAD;
     let mut response = if matches!(stream, Some(None)) || matches!(window, Some(None)) {
-        Answer::no_room().with_outcome("not-appended").into_response(HeaderMap::new())
+        no_room(&request).into_response(HeaderMap::new())
     } else {
         if let Some(part) = stream.flatten() {
             place.hold(part);
@@ -165,6 +167,16 @@ async fn answer<E: Env>(
         control.begin_sending(allowance, context.tick());
     }
     Ok(response.map(|body| body.onto_stream(&place)))
+}
+
+/// In the words of the route.
+fn no_room(request: &Request<Incoming>) -> Answer {
+    if !is_versioned(request.uri().path()) {
+        return Answer::no_room().with_outcome("not-appended");
+    }
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let problem = Problem::no_room();
+    if is_read { problem } else { problem.not_applied() }.answer()
 }
 
 /// What a request's headers take.

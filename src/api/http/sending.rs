@@ -68,10 +68,10 @@ impl Pieces {
         // Hyper asks again whenever the connection's task is woken, as an order does.
         let next =
             if self.control.order() == Order::Serve { std::task::ready!(stream.poll_next(cx)) } else { None };
-        self.control.enter(Phase::Sending, stream.tick());
         match next {
             Some(bytes) => self.rest = bytes,
             None => {
+                self.control.enter(Phase::Sending, stream.tick());
                 let is_whole = stream.is_whole();
                 self.stream = None;
                 self.control.end_streaming();
@@ -111,6 +111,10 @@ impl Body for Pieces {
         } else {
             std::mem::take(&mut self.rest)
         };
+        if let Some(stream) = &self.stream {
+            // Each piece has its time, also one of many that the stream gave at once.
+            self.control.enter(Phase::Sending, stream.tick());
+        }
         self.control.hold(!self.rest.is_empty() || self.stream.is_some());
         let piece = match &self.place {
             Some(place) => place.piece(piece),

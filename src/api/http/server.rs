@@ -1,6 +1,6 @@
 //! Accepting connections, looking after them, and stopping.
 
-use crate::api::http::budget::Budget;
+use crate::api::http::budget::{Budget, QUESTIONS_BYTES_MAX};
 use crate::api::http::connection::serve;
 use crate::api::http::context::{Connections, Context, LastQuorum, OpenConnection};
 use crate::api::http::control::{Control, Order, Phase};
@@ -34,11 +34,13 @@ const ACCEPT_PAUSE_MICROS: u64 = 100_000;
 /// The answer to a connection above the limit for one address.
 const TOO_MANY_FROM_ADDRESS: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n\
-    retry-after: 1\r\ncontent-length: 41\r\n\r\n\"too many connections from this address\"\n";
+    retry-after: 1\r\ninfinitystore-outcome: not-appended\r\ncontent-length: 41\r\n\r\n\
+    \"too many connections from this address\"\n";
 /// The answer to a connection above the limit.
 const TOO_MANY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n\
-    retry-after: 1\r\ncontent-length: 23\r\n\r\n\"too many connections\"\n";
+    retry-after: 1\r\ninfinitystore-outcome: not-appended\r\ncontent-length: 23\r\n\r\n\
+    \"too many connections\"\n";
 
 /// A running HTTP server. Dropping it does not stop it: [`Self::stop`] does.
 pub struct HttpServer<E: Env> {
@@ -54,7 +56,7 @@ impl<E: Env> fmt::Debug for HttpServer<E> {
 }
 
 impl<E: Env> HttpServer<E> {
-    /// Serves `node` on a listener (from [`Env::listen`]), from now on. Until the node has started,
+    /// Serves `node` on a listener (from [`Env::listen_to_clients`]), from now on. Until the node has started,
     /// `/livez` answers and the rest is refused.
     #[must_use]
     pub fn start(
@@ -77,6 +79,7 @@ impl<E: Env> HttpServer<E> {
             metrics,
             tick: Arc::new(AtomicU32::new(0)),
             budget,
+            questions: Budget::of_questions(QUESTIONS_BYTES_MAX),
             turns,
             rounds: Arc::default(),
             users: UserBuckets::default(),

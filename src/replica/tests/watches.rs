@@ -3,7 +3,7 @@
 use super::{Cluster, id, set};
 use crate::kv::{Changes, ChangesQuery, KeyRange, Op, ReadError, Revision, Settings};
 use crate::raft::NodeId;
-use crate::replica::{ClientError, ClientReply, ClientRequest, Event, RequestId};
+use crate::replica::{ClientError, ClientReply, ClientRequest, Event, ReplicaConfig, RequestId};
 use alloc::sync::Arc;
 
 fn of(range: KeyRange, from: u64) -> ClientRequest {
@@ -146,6 +146,27 @@ fn a_watch_from_what_was_compacted_is_told_where_to_go_on() {
     let watch = cluster.watch(id(1), KeyRange::one("a"), 2);
     let compacted = ClientReply::Changes(Err(ReadError::Compacted(Revision(3))));
     assert_eq!(cluster.reply(watch), Some(&compacted));
+}
+
+/// Others may fill the room for those that wait. One for which something is there need not.
+#[test]
+fn a_change_that_is_there_is_told_whatever_waits() {
+    for full in [
+        ReplicaConfig { pending_watch_bytes_max: 182, ..ReplicaConfig::default() },
+        ReplicaConfig { pending_requests_max: 1, ..ReplicaConfig::default() },
+    ] {
+        let mut cluster = Cluster::without_leader(1, &full);
+        cluster.elect();
+        let written = cluster.write(id(1), "a", "1");
+        cluster.run_until_answered(written);
+        // 181 bytes.
+        let waits = cluster.watch(id(1), KeyRange::one("x".repeat(90)), 2);
+        let refused = cluster.watch(id(1), KeyRange::one("y".repeat(90)), 2);
+        assert_eq!(cluster.reply(refused), Some(&ClientReply::Failed(ClientError::Overloaded)));
+        let told = cluster.watch(id(1), KeyRange::one("a"), 1);
+        assert_eq!(cluster.seen(told), Some(vec![(1, 1)]));
+        assert_eq!(cluster.reply(waits), None);
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-use crate::api::http::account::Accounts;
+use crate::api::http::account::{Accounts, Resource};
 use crate::raft::Time;
 use crate::runtime::door::Caller;
 use std::num::NonZeroU32;
@@ -41,7 +41,9 @@ fn the_networks_of_a_site_share_its_bucket_and_its_bytes() {
     let other = accounts.of(&Caller::of("[2001:db8:2:1::1]:1"));
     assert_eq!(other.take_request(now, rate), Ok(now), "another site");
     let (one, another) = (of(&mut accounts, 1), of(&mut accounts, 2));
-    assert_eq!([one.add(10), another.add(5), one.add(1)], [0, 10, 15]);
-    one.take_off(11);
-    assert_eq!(another.add(1), 5);
+    let (of, other) = (Resource::Memory, Resource::Questions);
+    assert_eq!([one.add(of, 10), another.add(of, 5), one.add(of, 1)], [0, 10, 15]);
+    assert_eq!([one.add(other, 7), another.add(other, 1)], [0, 7], "of each budget by itself");
+    one.take_off(of, 11);
+    assert_eq!(another.add(of, 1), 5);
 }

@@ -40,5 +40,27 @@ fn a_part_that_grows_and_shrinks_is_its_callers() {
     assert!(!budget.has_room(&account, MemoryUse::Answer, 12 << 20));
     drop(part);
     assert_eq!((budget.used(), budget.refused()), (0, 2));
-    assert!(budget.reserve_shared(MemoryUse::Answer, 12 << 20).is_some(), "what is shared is nobody's");
+}
+
+#[test]
+fn what_callers_share_is_in_it_once_and_counts_for_each() {
+    let budget = Budget::new(BYTES_MAX);
+    let [first, second] = [(); 2].map(|()| Arc::new(Account::default()));
+    let page = budget.reserve(&first, MemoryUse::Answer, 8 << 20).expect("there is room").shared();
+    let beside = budget.reserve(&first, MemoryUse::Answer, 2 << 20).expect("it is nobody's now").shared();
+    let part = budget.share(&second, MemoryUse::Answer, 8 << 20).expect("it has nothing else");
+    assert_eq!(budget.used(), 10 << 20);
+    // Now large parts of all others take as much as a caller may have that has much.
+    let other = budget.reserve(&Arc::default(), MemoryUse::Answer, (1 << 20) + 1).expect("it is small");
+    assert!(budget.reserve(&second, MemoryUse::Answer, 100 << 10).is_none(), "it holds a page");
+    assert!(budget.share(&second, MemoryUse::Answer, 2 << 20).is_none(), "of what is there, too");
+    assert!(budget.share(&first, MemoryUse::Answer, 2 << 20).is_some(), "the first one holds none");
+    assert!(budget.holds_much(&second, 1) && !budget.holds_much(&first, 1));
+    assert!(!budget.holds_much(&second, 3 << 20), "that is much for anybody");
+    drop(part);
+    assert!(budget.reserve(&second, MemoryUse::Answer, 100 << 10).is_some());
+    drop((page, beside, other));
+    assert_eq!((budget.used(), budget.refused()), (0, 2));
+    let as_much = budget.reserve(&second, MemoryUse::Answer, budget.answer_bytes_max());
+    assert!(as_much.is_some(), "all that was shared is given back");
 }

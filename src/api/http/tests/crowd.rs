@@ -3,7 +3,7 @@
 use crate::api::HttpOptions;
 use crate::api::http::tests::auth::{basic, secured_with};
 use crate::api::http::tests::fixture::{Answered, Fixture, HELD_KEY, RELEASE_KEY, receive_all};
-use crate::kv::Subject;
+use crate::kv::{KeyRange, Subject};
 use crate::runtime::door::Caller;
 use std::num::NonZeroU32;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,7 +20,7 @@ async fn connect_from_elsewhere(fixture: &Fixture) -> TcpStream {
     socket.connect(fixture.addr.parse().expect("an address")).await.expect("it listens")
 }
 
-async fn ask_from_elsewhere(fixture: &Fixture, target: &str) -> Answered {
+pub(super) async fn ask_from_elsewhere(fixture: &Fixture, target: &str) -> Answered {
     let mut stream = connect_from_elsewhere(fixture).await;
     let request = format!("GET {target} HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("sent");
@@ -103,6 +103,75 @@ async fn requests_that_make_no_work_are_in_nobodys_way() {
     assert_eq!(fixture.server.context.metrics.requests_delayed.get(), 0);
     streams[0].write_all(b"x").await.expect("sent");
     assert!(read_some(&mut streams[0]).await.starts_with("HTTP/1.1 200 OK"));
+}
+
+/// The node has room for so many that wait for a change.
+#[tokio::test]
+async fn one_that_waits_for_many_changes_keeps_nobody_from_waiting() {
+    let fixture = Fixture::start(HttpOptions::default()).await;
+    assert_eq!(fixture.ask("PUT", "/v1/kv/k", b"1").await.code, 200);
+    let context = &fixture.server.context;
+    let account = context.connections().accounts.of(&Caller::of("127.0.0.1:1"));
+    let take_all = |range: KeyRange| {
+        std::iter::from_fn(|| context.questions.reserve_question(&account, &range)).collect::<Vec<_>>()
+    };
+    let many = (take_all(KeyRange::prefix(vec![b'x'; 30 << 10])), take_all(KeyRange::one("k")));
+    assert!((300..600).contains(&many.0.len()), "{}", many.0.len());
+    // It is told what is there, and cannot wait for more.
+    let poll = "/v1/kv/k?wait=10ms&after=";
+    assert_eq!(fixture.ask("GET", &format!("{poll}0"), b"").await.code, 200);
+    assert_eq!(fixture.ask("GET", "/v1/kv/k?wait=0s&after=1", b"").await.code, 304);
+    let refused = fixture.ask("GET", &format!("{poll}1"), b"").await;
+    assert_eq!(refused.problem(), (503, "overloaded".to_owned()));
+    let refused = fixture.ask("POST", "/v1/locks/n?wait=10ms", b"").await;
+    assert_eq!(refused.problem(), (503, "overloaded".to_owned()));
+    assert_eq!(refused.json()["outcome"], "not-applied");
+    let mut watch = begin(&fixture, "GET /v1/watch?from=1&key=k HTTP/1.1\r\nhost: t\r\n\r\n").await;
+    let mut told = String::new();
+    while !told.contains("id: 1\ndata: {\"revision\":1,") {
+        told.push_str(&read_some(&mut watch).await);
+    }
+    // Others wait as ever, for the same too.
+    assert_eq!(ask_from_elsewhere(&fixture, &format!("{poll}1")).await.code, 304);
+    let mut other = connect_from_elsewhere(&fixture).await;
+    other.write_all(b"GET /v1/watch?from=2&key=k HTTP/1.1\r\nhost: t\r\n\r\n").await.expect("sent");
+    assert!(read_some(&mut other).await.starts_with("HTTP/1.1 200"));
+    assert_eq!(fixture.ask("PUT", "/v1/kv/k", b"2").await.code, 200);
+    told.clear();
+    while !told.contains("id: 2\ndata: {\"revision\":2,") {
+        told.push_str(&read_some(&mut other).await);
+    }
+    drop((many, account));
+    assert_eq!(fixture.ask("GET", &format!("{poll}2"), b"").await.code, 304);
+}
+
+/// One that waits because of its user's rate makes no work either.
+#[tokio::test]
+async fn requests_of_a_user_that_has_to_wait_are_in_no_other_users_way() {
+    let rate = NonZeroU32::MIN;
+    let fixture = secured_with(|options| {
+        (options.requests_max, options.rate_per_user) = (1, Some(rate));
+    })
+    .await;
+    let context = &fixture.server.context;
+    let id = fixture.node.facts().security().user("app").expect("it is there").id;
+    let later = crate::runtime::Env::now(&context.env).plus(HOUR_MICROS);
+    assert!(context.users.take(Subject::User(id), later, rate).is_ok());
+    let delayed = context.metrics.requests_delayed.get();
+    let request = format!("GET /v1/kv/shared HTTP/1.1\r\nhost: t\r\n{}\r\n", basic("app"));
+    let mut streams = Vec::new();
+    for _ in 0..FEW {
+        streams.push(begin(&fixture, &request).await);
+    }
+    while context.metrics.requests_delayed.get() < delayed + FEW as u64 {
+        tokio::task::yield_now().await;
+    }
+    let other = fixture.ask_with("GET", "/v1/kv/shared", &basic("root"), b"").await;
+    assert_eq!(other.code, 404);
+    assert_eq!(context.metrics.requests_delayed.get(), delayed + FEW as u64, "it did not wait");
+    for stream in &mut streams {
+        assert!(read_some(stream).await.starts_with("HTTP/1.1 429"));
+    }
 }
 
 async fn read_some(stream: &mut TcpStream) -> String {

@@ -3,6 +3,7 @@
 use crate::api::HttpOptions;
 use crate::api::http::frames::{Flood, FrameLimits, Frames};
 use crate::api::http::http2::PREFACE;
+use crate::api::http::tests::crowd::ask_from_elsewhere;
 use crate::api::http::tests::fixture::{Fixture, HELD_KEY, RELEASE_KEY, receive_all};
 use crate::api::http::tests::http2_kit::{
     Client2, begin, frame, headers, piece, read_frame, settings, try_read_frame, until_closed,
@@ -119,7 +120,11 @@ async fn requests_above_the_budget_are_refused_and_the_connection_goes_on() {
     assert_eq!(codes, [404, 404, 404, 503, 503], "one for nothing, two that fit, and no more");
     // Of a body as much counts as may come before anybody reads it.
     let large = other.ask("PUT", "/v1/kv/k", &[7; 50 << 10]).await;
-    assert_eq!(large.code, 503);
+    let told: serde_json::Value = serde_json::from_str(large.text()).expect("a problem");
+    assert_eq!(
+        (large.code, &told["code"], &told["outcome"]),
+        (503, &"no-memory".into(), &"not-applied".into())
+    );
     assert_eq!(other.ask("PUT", "/v1/kv/k", &[7; 5 << 10]).await.code, 200);
     // Headers count too, short ones as the memory that each takes.
     let names: Vec<_> = (0..220).map(|number| format!("h{number}")).collect();
@@ -417,6 +422,67 @@ async fn a_stream_that_is_not_taken_ends_and_the_others_go_on() {
             break;
         }
     }
+}
+
+/// What a stream gives at once may be large: it goes out in several pieces.
+#[tokio::test]
+async fn a_watch_or_a_backup_that_is_taken_no_further_ends() {
+    let options = HttpOptions {
+        write_timeout_seconds: 1,
+        write_bytes_per_second_min: usize::MAX,
+        idle_timeout_seconds: 1000,
+        ..HttpOptions::default()
+    };
+    let fixture = Fixture::start(options).await;
+    assert_eq!(fixture.ask("PUT", "/v1/kv/large", &vec![b'v'; 200_000]).await.code, 200);
+    for target in ["/v1/watch?from=1", "/v1/snapshot"] {
+        let mut stream = fixture.connect().await;
+        // The window of a stream is 40,000 bytes: the first piece leaves, and not all of the next.
+        let few = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0x9c, 0x40]);
+        let asked = frame(HEADERS, END_STREAM | END_HEADERS, 1, &headers(target));
+        stream.write_all(&[&PREFACE[..], &few, &asked].concat()).await.expect("sent");
+        let ended = async {
+            while let Some((kind, id, _)) = try_read_frame(&mut stream).await {
+                if (kind, id) == (RST_STREAM, 1) {
+                    return;
+                }
+            }
+        };
+        timeout(Duration::from_secs(60), ended).await.unwrap_or_else(|_| panic!("{target} goes on"));
+        drop(stream);
+        fixture.wait_until_all_closed().await;
+        assert_eq!(fixture.memory_used(), 0, "{target}");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_events_count_for_the_caller_that_has_them() {
+    let fixture = Fixture::start(HttpOptions { memory_bytes_max: 32 << 20, ..HttpOptions::default() }).await;
+    assert_eq!(fixture.ask("PUT", "/v1/kv/large", &vec![b'v'; 1 << 20]).await.code, 200);
+    let mut stream = fixture.connect().await;
+    let few = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0x9c, 0x40]);
+    let all = frame(WINDOW_UPDATE, 0, 0, &[0x3f, 0, 0, 0]);
+    stream.write_all(&[&PREFACE[..], &few, &all].concat()).await.expect("sent");
+    for id in (1..80).step_by(2) {
+        // Each has a page of its own.
+        let target = format!("/v1/watch?from=1&start=l&end=z{id}");
+        let open = frame(HEADERS, END_STREAM | END_HEADERS, id, &headers(&target));
+        stream.write_all(&open).await.expect("sent");
+    }
+    let (mut reading, writing) = stream.into_split();
+    let read = tokio::spawn(async move {
+        let mut buffer = vec![0; 64 << 10];
+        while reading.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
+    });
+    while fixture.server.context.budget.refused() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let answered = ask_from_elsewhere(&fixture, "/v1/kv/large").await;
+    assert_eq!((answered.code, answered.body.len()), (200, 1 << 20), "there is room for others");
+    drop(writing);
+    read.abort();
+    fixture.wait_until_all_closed().await;
+    assert_eq!(fixture.memory_used(), 0);
 }
 
 /// h2 has all of such an answer, and nobody is left who could reset its stream.

@@ -5,6 +5,7 @@ use crate::api::http::budget::MemoryUse;
 use crate::api::http::tests::fixture::Fixture;
 use crate::kv::VALUE_BYTES_MAX;
 use serde_json::json;
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
@@ -109,8 +110,10 @@ async fn many_reads_of_one_large_key_make_one_small_answer() {
 async fn a_transaction_whose_answer_would_find_no_room_is_not_begun() {
     let fixture = Fixture::start(HttpOptions::default()).await;
     let budget = &fixture.server.context.budget;
-    let others =
-        budget.reserve_shared(MemoryUse::Answer, budget.answer_bytes_max() - 1000).expect("it is free");
+    let of_one = budget.answer_bytes_max();
+    let of_another = budget.bytes_max() / 4 * 3 - of_one - 1000;
+    let others = [of_one, of_another]
+        .map(|bytes| budget.reserve(&Arc::default(), MemoryUse::Answer, bytes).expect("it is free"));
     let body = br#"{"then":[{"put":{"key":"k","value":"v"}},{"get":{"key":"k"}}]}"#;
     let refused = fixture.ask("POST", "/v1/txn", body).await;
     assert_eq!(refused.problem(), (503, "no-memory".to_owned()));

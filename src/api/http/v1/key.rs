@@ -9,8 +9,10 @@ use crate::api::http::v1::input::{self, Freshness, service_call};
 use crate::api::http::v1::json::{Json, KEY_VALUE_BYTES};
 use crate::api::http::v1::parameters::Parameters;
 use crate::api::http::v1::problem::Problem;
+use crate::api::http::v1::questions;
 use crate::api::service::{Condition, LeaseChoice, PutCall, ServiceError, condition_failed, strange};
 use crate::kv::{ChangesQuery, KeyRange, KeyValue, Op, Outcome, Query, Revision};
+use crate::replica::Level;
 use crate::runtime::Env;
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -92,7 +94,7 @@ pub(super) async fn get<E: Env>(
             call.watch_client();
             let changed = tokio::select! {
                 biased;
-                changed = changed(context, call, &key, (after, micros)) => changed?,
+                changed = changed(context, call, &key, (after, level, micros)) => changed?,
                 () = context.until_stopping() => return Err(ServiceError::stopping().into()),
             };
             match changed {
@@ -110,13 +112,12 @@ async fn changed<E: Env>(
     context: &Arc<Context<E>>,
     call: &Call,
     key: &Bytes,
-    (after, micros): (Option<Revision>, u64),
+    (after, level, micros): (Option<Revision>, Level, u64),
 ) -> Result<Result<(Revision, Option<KeyValue>), Revision>, Problem> {
-    let service = service(context, call);
     let after = match after {
         Some(after) => after,
         // From now on.
-        None => service.read(Query::Settings, Default::default()).await?.revision,
+        None => service(context, call).read(Query::Settings, level).await?.revision,
     };
     let range = KeyRange::one(key.clone());
     let deadline = context.env.now().plus(micros);
@@ -125,7 +126,8 @@ async fn changed<E: Env>(
         // What is there when this is asked is looked at before it is said that nothing has changed.
         let newest = context.node().facts().revision();
         let query = ChangesQuery { range: range.clone(), from, puts: true, deletions: true, previous: false };
-        let changes = service.changes(query, deadline.since(context.env.now())).await?;
+        let left = deadline.since(context.env.now());
+        let changes = questions::ask_for(context, call, query, left).await?;
         if let Some(last) = changes.revisions.last() {
             let now = last.events.last().and_then(|event| event.now.clone());
             return Ok(Ok((last.revision, now)));

@@ -8,8 +8,9 @@ use crate::api::http::v1::input::{self, Freshness, service_call};
 use crate::api::http::v1::json::Json;
 use crate::api::http::v1::parameters::{Parameters, conflict};
 use crate::api::http::v1::problem::Problem;
+use crate::api::http::v1::questions::too_many;
 use crate::api::service::{Candidacy, Contest, ContestKind, LeaseChoice, Service, ServiceError, Won};
-use crate::kv::LeaseId;
+use crate::kv::{KeyRange, LeaseId};
 use crate::runtime::Env;
 use hyper::StatusCode;
 use std::sync::Arc;
@@ -40,11 +41,15 @@ pub(super) async fn take<E: Env>(
     let wait = parameters.duration("wait")?.unwrap_or(0).min(WAIT_MICROS_MAX);
     let (value, held) = input::value_body(context, call).await?;
     let deadline = context.env.now().plus(wait);
+    let mut waiting = None;
     if wait > 0 {
         call.watch_client();
+        let range = KeyRange::one(contest.key(LeaseId::NONE));
+        let room = context.questions.reserve_question(&call.peer.account, &range);
+        waiting = Some(room.ok_or_else(too_many)?);
     }
     let candidacy = Candidacy { lease, value, deadline, stays };
-    let won = stand(context, call, contest.clone(), candidacy, held).await?;
+    let won = stand(context, call, contest.clone(), candidacy, (held, waiting)).await?;
     let mut json = Json::object();
     json.number("lease", won.lease.0).number("fence", won.fence.0);
     if let Some(ttl_seconds) = won.ttl_seconds {
@@ -61,7 +66,7 @@ async fn stand<E: Env>(
     call: &Call,
     contest: Contest,
     candidacy: Candidacy,
-    held: MemoryReservation,
+    held: (MemoryReservation, Option<MemoryReservation>),
 ) -> Result<Won, Problem> {
     let (mut reply, won) = oneshot::channel();
     let (asker, call) = (call.asker.clone(), service_call(call)?);

@@ -23,6 +23,7 @@ pub(super) mod pages;
 pub(super) mod parameter_lists;
 pub(super) mod parameters;
 pub(super) mod problem;
+mod questions;
 pub(super) mod range;
 pub(super) mod routes;
 pub(super) mod rows;

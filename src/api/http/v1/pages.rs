@@ -5,9 +5,12 @@
 //! so that watchers that are a little behind go along the same pages and meet the others at the
 //! end.
 
-use crate::api::http::budget::{Budget, MemoryReservation, MemoryUse};
+use crate::api::http::account::Account;
+use crate::api::http::budget::{Budget, MemoryReservation, MemoryUse, SharedPart};
+use crate::api::http::context::Context;
 use crate::api::http::v1::json::{Json, KEY_VALUE_BYTES};
-use crate::api::service::{Asker, ErrorCode, Service, ServiceError};
+use crate::api::http::v1::questions::{self, PROGRESS_MICROS};
+use crate::api::service::{Asker, ErrorCode, ServiceError};
 use crate::kv::{Changes, ChangesQuery, Event, KeyValue, Principal, Revision, RevisionChanges};
 use crate::node::{NodeHandle, NodeSlot};
 use crate::raft::Time;
@@ -15,11 +18,9 @@ use crate::runtime::Env;
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use tokio::sync::Notify;
 
-/// If nothing changes for so long, watchers are told how far that was looked at.
-pub(super) const PROGRESS_MICROS: u64 = 10_000_000;
 /// Pages that are kept take at most this many bytes, …
 const KEPT_BYTES_MAX: usize = 8 << 20;
 /// … and are at most so many.
@@ -62,8 +63,37 @@ struct PageKey {
 /// A page that comes, or has come.
 #[derive(Debug, Default)]
 struct Coming {
-    page: OnceLock<Result<Arc<Page>, ServiceError>>,
+    page: OnceLock<Result<Arc<Page>, NoPage>>,
     came: Notify,
+}
+
+impl Coming {
+    async fn wait(&self) -> Result<Arc<Page>, NoPage> {
+        loop {
+            let came = self.came.notified();
+            tokio::pin!(came);
+            came.as_mut().enable();
+            if let Some(page) = self.page.get() {
+                return page.clone();
+            }
+            came.await;
+        }
+    }
+}
+
+/// Why a page does not come.
+#[derive(Clone, Debug)]
+struct NoPage {
+    error: ServiceError,
+    /// The caller that has too much already, where others may have room; `None`: there is none for
+    /// anybody.
+    whose: Option<Arc<Account>>,
+}
+
+impl From<ServiceError> for NoPage {
+    fn from(error: ServiceError) -> Self {
+        Self { error, whose: None }
+    }
 }
 
 /// Changes as they are sent.
@@ -75,6 +105,38 @@ pub(super) struct Page {
     pub(super) next: Revision,
     /// When it came.
     pub(super) at: Time,
+    /// Its part of the budget, bytes.
+    counted: usize,
+    /// What those who have it hold of that, by the address of their account.
+    parts: Mutex<HashMap<usize, Weak<SharedPart>>>,
+}
+
+/// A page that a watcher has.
+#[derive(Debug)]
+pub(super) struct TakenPage {
+    pub(super) page: Arc<Page>,
+    /// Counts it for the caller: once, however many watchers it has.
+    _part: Option<Arc<SharedPart>>,
+}
+
+impl Page {
+    /// Counts it for a caller. `None`: the caller holds too much.
+    fn taken(self: &Arc<Self>, budget: &Arc<Budget>, account: &Arc<Account>) -> Option<TakenPage> {
+        if self.counted == 0 {
+            return Some(TakenPage { page: self.clone(), _part: None });
+        }
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = parts.entry(Arc::as_ptr(account) as usize).or_default();
+        let part = match known.upgrade() {
+            Some(part) => part,
+            None => {
+                let part = Arc::new(budget.share(account, MemoryUse::Answer, self.counted)?);
+                *known = Arc::downgrade(&part);
+                part
+            }
+        };
+        Some(TakenPage { page: self.clone(), _part: Some(part) })
+    }
 }
 
 /// A page's bytes, with their part of the budget for as long as anybody has them.
@@ -129,15 +191,40 @@ impl Pages {
         (PACE_MICROS + watchers * PACE_PER_WATCHER_NANOS / 1000).min(PACE_MICROS_MAX)
     }
 
-    /// The page that a query asks for. `last` is when the watcher's last one came.
+    /// The page that a query asks for, counted for the caller. `last` is when the watcher's last
+    /// one came.
     pub(super) async fn get<E: Env>(
         self: &Arc<Self>,
-        (env, slot, budget): (&E, &NodeSlot, &Arc<Budget>),
-        asker: &Asker,
+        context: &Arc<Context<E>>,
+        (asker, account): (&Asker, &Arc<Account>),
         query: &ChangesQuery,
         last: Option<Time>,
-    ) -> Result<Arc<Page>, ServiceError> {
-        let question = question(env, slot, asker, query)?;
+    ) -> Result<TakenPage, ServiceError> {
+        loop {
+            match self.coming(context, (asker, account), query, last)?.wait().await {
+                Ok(page) => {
+                    let taken = page.taken(&context.budget, account).or_else(|| {
+                        self.known().forget();
+                        page.taken(&context.budget, account)
+                    });
+                    return taken.ok_or_else(no_room);
+                }
+                // Another caller has too much for this page. That is no reason for this one.
+                Err(NoPage { whose: Some(whose), .. }) if !Arc::ptr_eq(&whose, account) => {}
+                Err(NoPage { error, .. }) => return Err(error),
+            }
+        }
+    }
+
+    /// The page that a query asks for, which may have come already.
+    fn coming<E: Env>(
+        self: &Arc<Self>,
+        context: &Arc<Context<E>>,
+        (asker, account): (&Asker, &Arc<Account>),
+        query: &ChangesQuery,
+        last: Option<Time>,
+    ) -> Result<Arc<Coming>, ServiceError> {
+        let question = question(&context.env, &context.slot, asker, query)?;
         let query = &question;
         let (coming, is_new) = {
             let mut known = self.known();
@@ -152,30 +239,22 @@ impl Pages {
         };
         if is_new {
             // A task of its own: the watcher that asked first may be the first to leave.
-            let (pages, env, slot, budget) = (self.clone(), env.clone(), slot.clone(), budget.clone());
-            let (query, coming, asker) = (question.clone(), coming.clone(), asker.clone());
+            let (pages, own) = (self.clone(), context.clone());
+            let (query, coming) = (question.clone(), coming.clone());
+            let (asker, account) = (asker.clone(), account.clone());
             let not_before = last.map(|last| last.plus(self.pace_micros()));
-            let task_env = env.clone();
-            task_env.spawn(async move {
+            context.env.spawn(async move {
                 if let Some(not_before) = not_before {
-                    env.sleep_until(not_before).await;
+                    own.env.sleep_until(not_before).await;
                 }
-                let page = fetch((&env, &slot, &budget), &pages, (asker, &query.query)).await;
+                let page = fetch(&own, &pages, (asker, &account), &query.query).await;
                 pages.came(&query, &coming, page);
             });
         }
-        loop {
-            let came = coming.came.notified();
-            tokio::pin!(came);
-            came.as_mut().enable();
-            if let Some(page) = coming.page.get() {
-                return page.clone();
-            }
-            came.await;
-        }
+        Ok(coming)
     }
 
-    fn came(&self, query: &PageKey, coming: &Arc<Coming>, page: Result<Arc<Page>, ServiceError>) {
+    fn came(&self, query: &PageKey, coming: &Arc<Coming>, page: Result<Arc<Page>, NoPage>) {
         let mut known = self.known();
         let bytes = page.as_ref().ok().filter(|page| !page.bytes.is_empty()).map(|page| page.bytes.len());
         let _first = coming.page.set(page);
@@ -229,28 +308,40 @@ fn question<E: Env>(
 }
 
 async fn fetch<E: Env>(
-    (env, slot, budget): (&E, &NodeSlot, &Arc<Budget>),
+    context: &Arc<Context<E>>,
     pages: &Pages,
-    (asker, query): (Asker, &ChangesQuery),
-) -> Result<Arc<Page>, ServiceError> {
-    let overloaded = |detail: &str| ServiceError::new(ErrorCode::Overloaded, detail);
-    let node = slot.get().ok_or_else(|| overloaded("this node is starting"))?;
-    let changes = Service::new(env, node, asker).changes(query.clone(), PROGRESS_MICROS).await?;
+    (asker, account): (Asker, &Arc<Account>),
+    query: &ChangesQuery,
+) -> Result<Arc<Page>, NoPage> {
+    let asked = questions::ask(context, (asker, account), query.clone(), PROGRESS_MICROS).await;
+    let changes = asked.map_err(|error| {
+        let has_many = context.questions.has_many_questions(account, &query.range);
+        let whose = (error.code == ErrorCode::Overloaded && has_many).then(|| account.clone());
+        NoPage { error, whose }
+    })?;
+    let budget = &context.budget;
     let (revisions, size, next) = first_part(&changes);
     // Set aside before it is written: a refusal then costs little.
     let held = if size > PAGE_FREE_BYTES {
-        let held = budget.reserve_shared(MemoryUse::Answer, size).or_else(|| {
+        let held = budget.reserve(account, MemoryUse::Answer, size).or_else(|| {
             // Pages that are kept for later watchers make room for the one that is wanted now.
             pages.known().forget();
-            budget.reserve_shared(MemoryUse::Answer, size)
+            budget.reserve(account, MemoryUse::Answer, size)
         });
-        Some(held.ok_or_else(|| match revisions.first() {
-            Some(revision) if size > budget.answer_bytes_max() => too_large(revision.revision, size, budget),
-            _ => overloaded("there is no memory for more events now"),
+        // From now on it counts for those who have it.
+        Some(held.map(MemoryReservation::shared).ok_or_else(|| match revisions.first() {
+            Some(revision) if size > budget.answer_bytes_max() => {
+                too_large(revision.revision, size, budget).into()
+            }
+            _ => {
+                let whose = budget.holds_much(account, size).then(|| account.clone());
+                NoPage { error: no_room(), whose }
+            }
         })?)
     } else {
         None
     };
+    let counted = if held.is_some() { size } else { 0 };
     let mut bytes = Vec::with_capacity(size);
     for revision in revisions {
         message(&mut bytes, None, Some(revision.revision), &encode_revision(revision));
@@ -260,7 +351,11 @@ async fn fetch<E: Env>(
         Some(_held) => Bytes::from_owner(Held { bytes, _held }),
         None => Bytes::from(bytes),
     };
-    Ok(Arc::new(Page { bytes, next, at: env.now() }))
+    Ok(Arc::new(Page { bytes, next, at: context.env.now(), counted, parts: Mutex::default() }))
+}
+
+fn no_room() -> ServiceError {
+    ServiceError::new(ErrorCode::Overloaded, "there is no memory for more events now")
 }
 
 /// The revisions that make one page, what they take as messages at most, and where the next page

@@ -5,14 +5,16 @@
 //! one page, and no more however much changes meanwhile: what it misses is read from history when
 //! it goes on, or it is told that this is gone.
 
+use crate::api::http::account::Account;
 use crate::api::http::answer::{Answer, Content};
 use crate::api::http::context::Context;
 use crate::api::http::route::{Call, service};
 use crate::api::http::stream::EventStream;
 use crate::api::http::v1::json::Json;
-use crate::api::http::v1::pages::{Counted, PROGRESS_MICROS, Page, message};
+use crate::api::http::v1::pages::{Counted, TakenPage, message};
 use crate::api::http::v1::parameters::{Parameters, conflict};
 use crate::api::http::v1::problem::Problem;
+use crate::api::http::v1::questions::PROGRESS_MICROS;
 use crate::api::http::v1::range;
 use crate::api::service::{Asker, ErrorCode, ServiceError};
 use crate::codec::COUNTER_MAX;
@@ -52,6 +54,7 @@ pub(super) async fn handle<E: Env>(
         context: context.clone(),
         query: ChangesQuery { from, ..query },
         asker: call.asker.clone(),
+        account: call.peer.account.clone(),
         state: State::New,
         page: None,
         last: None,
@@ -104,9 +107,10 @@ struct Watcher<E: Env> {
     /// What it asks for next.
     query: ChangesQuery,
     asker: Asker,
+    account: Arc<Account>,
     state: State,
     /// What it was given last, until it has taken it.
-    page: Option<Arc<Page>>,
+    page: Option<TakenPage>,
     /// When that came.
     last: Option<Time>,
     _counted: Counted,
@@ -144,18 +148,19 @@ impl<E: Env> Watcher<E> {
             State::Watching => {}
         }
         let context = self.context.clone();
-        let shared = (&context.env, &context.slot, &context.budget);
         let began = context.env.now();
         loop {
-            match context.pages.get(shared, &self.asker, &self.query, self.last).await {
-                Ok(page) => {
+            let caller = (&self.asker, &self.account);
+            match context.pages.get(&context, caller, &self.query, self.last).await {
+                Ok(taken) => {
+                    let page = &taken.page;
                     self.query.from = page.next;
                     self.last = Some(page.at);
                     if page.bytes.is_empty() {
                         return Some(self.progress());
                     }
                     let bytes = page.bytes.clone();
-                    self.page = Some(page);
+                    self.page = Some(taken);
                     return Some(bytes);
                 }
                 Err(error) if error.is_passing() => {
